@@ -1,0 +1,37 @@
+// Every fuzz target under libFuzzer for a short while (CAIRN_FUZZ_SECONDS each, default 10). What a target found in
+// earlier runs is kept in native/build-fuzz/corpus and begun from; the inputs in test/native/fuzz/corpus come first.
+
+import { spawnSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fuzzCorpus, fuzzPrograms } from '../lib/native-run.mjs';
+import { findProgram, run } from '../lib/project.mjs';
+import { buildNativeTests } from '../lib/steps.mjs';
+
+export const title = 'fuzzing';
+
+export function check() {
+  if (fuzzPrograms().length === 0) return 'there is no fuzz target yet';
+  const trial =
+    findProgram('clang++') &&
+    spawnSync('clang++', ['-fsanitize=fuzzer', '-x', 'c++', '-', '-o', '/dev/null'], {
+      input: 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }',
+    });
+  if (trial?.status !== 0) return 'clang with libFuzzer is missing (apt-get install clang libclang-rt-14-dev)';
+  const options = ['-DFUZZ=ON', '-DSANITIZE=address,undefined', '-DCMAKE_CXX_COMPILER=clang++'];
+  const out = buildNativeTests('build-fuzz', options);
+  const seconds = process.env.CAIRN_FUZZ_SECONDS ?? '10';
+  for (const [program, name] of fuzzPrograms()) {
+    const found = join(out, 'corpus', name);
+    mkdirSync(found, { recursive: true });
+    const limits = [
+      `-max_total_time=${seconds}`,
+      '-timeout=20',
+      '-rss_limit_mb=4096',
+      '-verbosity=0',
+      '-print_final_stats=1',
+    ];
+    run(join(out, program), [...limits, found, ...fuzzCorpus(name)], { cwd: out });
+  }
+  return undefined;
+}

@@ -1,0 +1,11 @@
+// The native tests under ThreadSanitizer.
+
+import { runSanitized } from '../lib/native-run.mjs';
+
+export const title = 'native tests under TSan';
+
+export function check() {
+  if (process.platform === 'win32') return 'sanitizers are run on Linux and macOS only';
+  runSanitized('build-tsan', 'thread', { TSAN_OPTIONS: 'halt_on_error=1:second_deadlock_stack=1' });
+  return undefined;
+}

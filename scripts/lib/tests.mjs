@@ -1,0 +1,60 @@
+// Runs the native unit tests and vitest, lists what was skipped, and ends with one line that counts everything.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { root } from './project.mjs';
+import { ensureNativeTests } from './steps.mjs';
+
+const nothing = { passed: 0, failed: 0, skipped: [] };
+
+/** Runs all tests; with arguments only vitest, which gets them. Returns whether everything passed. */
+export function runTests(args = []) {
+  const folder = mkdtempSync(join(tmpdir(), 'cairn-tests-'));
+  try {
+    const native = args.length === 0 ? runNative(folder) : nothing;
+    const script = runVitest(folder, args);
+    const skipped = [...native.skipped, ...script.skipped];
+    if (skipped.length > 0) console.log(`Skipped, by reason:\n${listByReason(skipped)}\n`);
+    const failed = native.failed + script.failed;
+    console.log(`${native.passed + script.passed} passed, ${failed} failed, ${skipped.length} skipped`);
+    return failed === 0;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function runNative(folder) {
+  const program = ensureNativeTests();
+  if (program === undefined) {
+    return { ...nothing, skipped: [{ name: 'native_tests', reason: 'run on Linux and macOS only' }] };
+  }
+  const file = join(folder, 'native');
+  const { status, signal } = spawnSync(program, [`--report=${file}`], {
+    cwd: folder,
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  const [counts = '', ...lines] = existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : [];
+  const [, passed, failed] = /^passed (\d+) failed (\d+)/.exec(counts) ?? [0, 0, 1];
+  const skipped = lines.map((line) => line.split('\t')).map(([, name, reason]) => ({ name: `native ${name}`, reason }));
+  if (signal !== null) console.log(`native_tests was ended by ${signal}`);
+  return { passed: Number(passed), failed: Math.max(Number(failed), status === 0 ? 0 : 1), skipped };
+}
+
+function runVitest(folder, args) {
+  const file = join(folder, 'vitest.json');
+  const { status } = spawnSync(process.execPath, [join(root, 'node_modules/vitest/vitest.mjs'), 'run', ...args], {
+    cwd: root,
+    env: { ...process.env, CAIRN_TEST_REPORT: file },
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  const report = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : nothing;
+  return { ...report, failed: Math.max(report.failed, status === 0 ? 0 : 1) };
+}
+
+function listByReason(skipped) {
+  const names = new Map();
+  for (const { name, reason } of skipped) names.set(reason, [...(names.get(reason) ?? []), `    ${name}`]);
+  return [...names].map(([reason, lines]) => `- ${reason}\n${lines.join('\n')}`).join('\n');
+}

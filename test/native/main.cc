@@ -1,0 +1,162 @@
+// Runs the native tests: `native_tests [--list] [--seed=N] [--repeat=N] [--report=FILE] [--verbose] [FILTER...]`.
+// A filter is part of "Suite.Name", or a pattern with *; several are joined by or. The seed also comes from CAIRN_SEED.
+// The report has a line "passed N failed N skipped N" and one "skip<TAB>Suite.Name<TAB>reason" for each skipped test.
+
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <random>
+
+#include "test.h"
+
+#if defined(__GNUC__) && !defined(_WIN32)
+// Present when a sanitizer is linked in: says which test was running when it ended the process.
+extern "C" void __sanitizer_set_death_callback(void (*callback)()) __attribute__((weak));
+#endif
+
+namespace cairn::test {
+namespace {
+
+const Case* running = nullptr;
+
+void PrintRunning() {
+  if (running == nullptr) return;
+  std::fprintf(stderr, "died in %s.%s; repeat with: native_tests --seed=%llu %s.%s\n", running->suite, running->name,
+               static_cast<unsigned long long>(Seed()), running->suite, running->name);
+  std::fflush(stderr);
+}
+
+void OnAbort(int signal_number) {
+  PrintRunning();
+  std::signal(signal_number, SIG_DFL);
+  std::raise(signal_number);
+}
+
+// Whether `name` matches `pattern`, where * stands for any text. Greedy with one step back: linear in practice.
+bool MatchesWhole(std::string_view pattern, std::string_view name) {
+  size_t p = 0, n = 0, star = std::string_view::npos, mark = 0;
+  while (n < name.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      mark = n;
+    } else if (p < pattern.size() && pattern[p] == name[n]) {
+      ++p, ++n;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      n = ++mark;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*') ++p;
+  return p == pattern.size();
+}
+
+bool Selected(const std::vector<std::string>& filters, const std::string& name) {
+  if (filters.empty()) return true;
+  for (const std::string& filter : filters) {
+    const bool pattern = filter.find('*') != std::string::npos;
+    if (pattern ? MatchesWhole(filter, name) : name.find(filter) != std::string::npos) return true;
+  }
+  return false;
+}
+
+struct Options {
+  bool list = false;
+  bool verbose = false;
+  int repeat = 1;
+  std::string report;
+  std::vector<std::string> filters;
+};
+
+// Returns false, having said why, for an argument it does not know.
+bool Parse(int argc, char** argv, Options* options) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == "--list") {
+      options->list = true;
+    } else if (argument == "--verbose") {
+      options->verbose = true;
+    } else if (argument.starts_with("--seed=")) {
+      CurrentState().seed = std::strtoull(argv[i] + 7, nullptr, 0);
+    } else if (argument.starts_with("--repeat=")) {
+      options->repeat = std::atoi(argv[i] + 9);
+    } else if (argument.starts_with("--report=")) {
+      options->report = argument.substr(9);
+    } else if (argument.starts_with("-")) {
+      std::fprintf(stderr, "Unknown argument %s\n", argv[i]);
+      return false;
+    } else {
+      options->filters.push_back(argument);
+    }
+  }
+  return true;
+}
+
+int Main(int argc, char** argv) {
+  const char* seed_text = std::getenv("CAIRN_SEED");
+  CurrentState().seed = seed_text != nullptr ? std::strtoull(seed_text, nullptr, 0) : std::random_device()();
+  Options options;
+  if (!Parse(argc, argv, &options)) return 2;
+  std::signal(SIGABRT, OnAbort);
+#if defined(__GNUC__) && !defined(_WIN32)
+  if (__sanitizer_set_death_callback != nullptr) __sanitizer_set_death_callback(PrintRunning);
+#endif
+
+  int passed = 0;
+  int failed = 0;
+  std::string skips;
+  int skipped = 0;
+  const auto start = std::chrono::steady_clock::now();
+  for (int round = 0; round < options.repeat; ++round) {
+    for (const Case& test : Cases()) {
+      const std::string name = std::string(test.suite) + "." + test.name;
+      if (!Selected(options.filters, name)) continue;
+      if (options.list) {
+        std::printf("%s\n", name.c_str());
+        continue;
+      }
+      if (options.verbose) std::fprintf(stderr, "%s\n", name.c_str());
+      State& state = CurrentState();
+      state.failure_count = 0;
+      state.skipped = false;
+      running = &test;
+      test.body();
+      running = nullptr;
+      if (state.failure_count != 0) {
+        ++failed;
+        std::fprintf(stderr, "FAILED %s; repeat with: native_tests --seed=%llu %s\n", name.c_str(),
+                     static_cast<unsigned long long>(state.seed), name.c_str());
+      } else if (state.skipped) {
+        ++skipped;
+        skips += "skip\t" + name + "\t" + state.skip_reason + "\n";
+      } else {
+        ++passed;
+      }
+    }
+  }
+  if (options.list) return 0;
+
+  const auto elapsed = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - start);
+  std::printf("native_tests: %d tests passed, %d failed, %d skipped in %lld ms, seed %llu\n", passed, failed, skipped,
+              static_cast<long long>(elapsed.count()), static_cast<unsigned long long>(Seed()));
+  if (!options.report.empty()) {
+    std::FILE* file = std::fopen(options.report.c_str(), "w");
+    if (file == nullptr) {
+      std::fprintf(stderr, "Cannot write %s: %s\n", options.report.c_str(), std::strerror(errno));
+      return 2;
+    }
+    std::fprintf(file, "passed %d failed %d skipped %d\n%s", passed, failed, skipped, skips.c_str());
+    std::fclose(file);
+  }
+  if (passed + failed + skipped == 0) {
+    std::fprintf(stderr, "No test matches the filter\n");
+    return 2;
+  }
+  return failed == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace cairn::test
+
+int main(int argc, char** argv) { return cairn::test::Main(argc, argv); }

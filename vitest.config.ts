@@ -1,0 +1,18 @@
+import { defineConfig } from 'vitest/config';
+
+// The package tests pack and install the tarball, which takes longer than all others together: `npm run check:pack`.
+const packageTests = process.env['CAIRN_PACKAGE_TESTS'] === '1';
+
+export default defineConfig({
+  test: {
+    include: packageTests ? ['test/package/**/*.test.ts'] : ['test/**/*.test.ts'],
+    exclude: packageTests ? [] : ['test/package/**'],
+    reporters: ['default', './test/support/reporter.ts'],
+    // A process for each file: the addon's state is per process, and a crash names the file that caused it.
+    pool: 'forks',
+    allowOnly: false,
+    testTimeout: packageTests ? 600_000 : 30_000,
+    hookTimeout: packageTests ? 600_000 : 30_000,
+    teardownTimeout: 10_000,
+  },
+});
