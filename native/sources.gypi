@@ -8,7 +8,12 @@
       "native/base/os_darwin.cc",
       "native/base/os_linux.cc",
       "native/base/os_windows.cc",
-      "native/store/record.cc"
+      "native/store/arena.cc",
+      "native/store/hash_table.cc",
+      "native/store/record.cc",
+      "native/store/shard.cc",
+      "native/store/store.cc",
+      "native/store/timer_wheel.cc"
     ],
     "cairn_addon_sources": [],
     "cairn_includes": [

@@ -1,0 +1,32 @@
+// Time is an argument. The edges read the clock once per call or wake-up and pass it down; tests make it up.
+#pragma once
+
+#include <cstdint>
+
+namespace cairn {
+
+// A moment on both clocks.
+struct Now {
+  // Milliseconds of the boot clock: never goes back, counts while the machine sleeps. Expiry inside a store is in it.
+  uint64_t boot_ms = 0;
+  // Unix time in milliseconds of the same moment. Only edges use it: absolute expiry in the protocol and in records.
+  int64_t wall_ms = 0;
+
+  // What to add to boot-clock milliseconds to get Unix milliseconds.
+  int64_t WallOffset() const { return wall_ms - static_cast<int64_t>(boot_ms); }
+};
+
+// Reads both clocks of the machine.
+Now ReadClock();
+
+// Reads the boot clock alone, in milliseconds: one vDSO call.
+uint64_t ReadBootMs();
+
+// Expiry of an entry, in boot-clock milliseconds. An entry is expired from that millisecond on.
+inline constexpr uint64_t kNeverExpires = 0;
+// As the expiry of a request: leave the entry's expiry as it is.
+inline constexpr uint64_t kKeepExpiry = ~uint64_t{0};
+// An expiry that has passed for every clock.
+inline constexpr uint64_t kAlreadyExpired = 1;
+
+}  // namespace cairn

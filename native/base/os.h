@@ -1,0 +1,85 @@
+// What the core needs of an operating system; one os_*.cc each for Linux, macOS and Windows. No other file outside
+// native/server calls the OS.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/thread_annotations.h"
+
+namespace cairn {
+
+// ---- memory ----
+
+// Reserves address space, readable and writable, that takes no memory until it is touched (Windows: until committed).
+// Null on failure. `bytes` is a multiple of OsPageBytes().
+void* OsReserve(size_t bytes);
+// Makes [address, address + bytes) usable. May be repeated. False: the system has no memory. Linux, macOS: no-op.
+[[nodiscard]] bool OsCommit(void* address, size_t bytes);
+// Gives the memory back; the contents are lost. The range must be committed again before use.
+void OsDecommit(void* address, size_t bytes);
+void OsRelease(void* address, size_t bytes);
+// Asks for large pages where the system has them on request.
+void OsAdviseHugePages(void* address, size_t bytes);
+size_t OsPageBytes();
+unsigned OsCpuCount();
+// Memory that this process may use: the smaller of physical memory and the container's limit, bytes.
+uint64_t OsMemoryBytes();
+// Fills with bytes from the system's random source; ends the process if there is none.
+void OsRandom(void* data, size_t bytes);
+
+// ---- clocks ----
+
+// Milliseconds of a clock that never goes back and counts while the machine sleeps; its zero is about the boot.
+uint64_t OsBootMs();
+// Unix time in milliseconds.
+int64_t OsWallMs();
+
+// ---- waiting on a word ----
+
+// Sleeps while *word == expected, until woken or, roughly, timeout_ms passed (-1: no limit). May return early.
+void OsWaitOnWord(const std::atomic<uint32_t>* word, uint32_t expected, int timeout_ms);
+void OsWakeWord(std::atomic<uint32_t>* word, bool all);
+
+// A mutual exclusion lock of four bytes that may live in memory shared by processes: spins shortly, then sleeps.
+// Zero-initialised memory is an unlocked lock. Not recursive.
+class CAPABILITY("lock") OsLock {
+ public:
+  void Lock() ACQUIRE() {
+    uint32_t unlocked = 0;
+    if (!state_.compare_exchange_strong(unlocked, 1, std::memory_order_acquire, std::memory_order_relaxed)) LockSlow();
+  }
+  bool TryLock() TRY_ACQUIRE(true) {
+    uint32_t unlocked = 0;
+    return state_.compare_exchange_strong(unlocked, 1, std::memory_order_acquire, std::memory_order_relaxed);
+  }
+  void Unlock() RELEASE() {
+    if (state_.exchange(0, std::memory_order_release) == 2) OsWakeWord(&state_, false);
+  }
+
+ private:
+  void LockSlow();
+  // 0 unlocked, 1 locked, 2 locked and somebody may sleep on it ("mutex2" of Drepper, "Futexes are tricky", 2011).
+  std::atomic<uint32_t> state_{0};
+};
+
+class SCOPED_CAPABILITY OsLockGuard {
+ public:
+  explicit OsLockGuard(OsLock* lock) ACQUIRE(lock) : lock_(lock) { lock_->Lock(); }
+  ~OsLockGuard() RELEASE() { lock_->Unlock(); }
+  OsLockGuard(const OsLockGuard&) = delete;
+  OsLockGuard& operator=(const OsLockGuard&) = delete;
+
+ private:
+  OsLock* lock_;
+};
+
+// ---- threads ----
+
+// Starts a detached-by-handle thread named `name` (<= 15 characters) with all signals blocked. 0 on failure.
+using OsThread = uintptr_t;
+OsThread OsStartThread(const char* name, void (*run)(void*), void* argument);
+void OsJoinThread(OsThread thread);
+
+}  // namespace cairn

@@ -1,0 +1,48 @@
+// What is the same on every system.
+#include "base/os.h"
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#include <intrin.h>
+#endif
+
+namespace cairn {
+namespace {
+
+// About 1 to 4 microseconds: longer than the lock of a shard is held, shorter than going to sleep and being woken.
+constexpr int kSpinPauses = 100;
+
+inline void Pause() {
+#if defined(_MSC_VER) && !defined(__clang__)
+#if defined(_M_ARM64)
+  __yield();
+#else
+  _mm_pause();
+#endif
+#elif defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  // `yield` is a no-op on most cores; `isb` empties the pipeline, which takes about as long as x86's pause.
+  asm volatile("isb" ::: "memory");
+#endif
+}
+
+}  // namespace
+
+void OsLock::LockSlow() {
+  // With one processor the holder cannot let go while we spin.
+  static const int spin_pauses = OsCpuCount() > 1 ? kSpinPauses : 0;
+  for (int i = 0; i < spin_pauses; ++i) {
+    // Only read while it is taken, so that the holder keeps the cache line. If somebody sleeps already, the holder is
+    // slow or not running: go to sleep too.
+    uint32_t state = state_.load(std::memory_order_relaxed);
+    if (state == 2) break;
+    if (state == 0 && state_.compare_exchange_strong(state, 1, std::memory_order_acquire, std::memory_order_relaxed)) {
+      return;
+    }
+    Pause();
+  }
+  // From here on we take the lock as 2: there may be other sleepers, and only we could tell the next holder.
+  while (state_.exchange(2, std::memory_order_acquire) != 0) OsWaitOnWord(&state_, 2, -1);
+}
+
+}  // namespace cairn

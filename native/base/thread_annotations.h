@@ -1,0 +1,17 @@
+// Clang's thread safety analysis (-Wthread-safety); nothing elsewhere.
+#pragma once
+
+#if defined(__clang__)
+#define CAIRN_TSA(x) __attribute__((x))
+#else
+#define CAIRN_TSA(x)
+#endif
+
+#define CAPABILITY(name) CAIRN_TSA(capability(name))
+#define SCOPED_CAPABILITY CAIRN_TSA(scoped_lockable)
+#define GUARDED_BY(lock) CAIRN_TSA(guarded_by(lock))
+#define REQUIRES_LOCK(lock) CAIRN_TSA(requires_capability(lock))
+#define ACQUIRE(...) CAIRN_TSA(acquire_capability(__VA_ARGS__))
+#define TRY_ACQUIRE(...) CAIRN_TSA(try_acquire_capability(__VA_ARGS__))
+#define RELEASE(...) CAIRN_TSA(release_capability(__VA_ARGS__))
+#define NO_THREAD_SAFETY_ANALYSIS CAIRN_TSA(no_thread_safety_analysis)

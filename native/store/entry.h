@@ -1,0 +1,175 @@
+// The layout of what lies in the pages of a shard. Everything is addressed by Ref, an offset from the shard's base in
+// units of 8 bytes, so that nothing here depends on where the mapping is.
+//
+// An entry:
+//
+//   offset size
+//     0     4  lru_prev      the next newer entry
+//     4     4  lru_next      the next older entry
+//     8     4  value_bytes
+//    12     1  key_bytes     1..250; 255: a long key, its length is an optional field
+//    13     1  pins_marks    low nibble: readers that hold it in place; high nibble: a bit for each registered walk
+//    14     2  flags         kEntry* below
+//    16     8  version       epoch (20 bits) | counter (44 bits): the cas token, and the order of writes to this key
+//    24        optional fields, each there if its flag is set, in this order:
+//              16  expiry       u64 boot-clock ms | u32 wheel_prev | u32 wheel_next
+//               8  explicit cas  a cas token chosen by a client
+//               4  access       boot-clock seconds of the last access
+//               4  client flags
+//               4  key length   of a long key
+//               4  first chunk  Ref, if the entry is chunked
+//            key bytes, then value bytes: one stream. A chunked entry keeps the first kKeyBytesInlineMax bytes of
+//            the key here (all of a short key), and the rest of the stream in chunks.
+//
+// A chunk: 16 bytes of header, then a part of the stream.
+//
+//     0     4  next          the following chunk, 0 at the end
+//     4     4  prev          the chunk before, or the entry
+//     8     4  data_bytes
+//    12     2  is_first      1: prev is the entry
+//    14     2  flags         kind only
+//
+// Every chunk of memory has its kind in the flags at offset 14, so that a page can be walked. 24 bytes of header and a
+// 20-byte key touch one cache line wherever an entry of that size begins in the first 20 bytes of a line.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "base/limits.h"
+#include "store/request.h"
+
+namespace cairn {
+
+using Ref = uint32_t;
+
+inline constexpr uint16_t kEntryCodecMask = 0x000f;
+inline constexpr uint16_t kEntryHasExpiry = 1 << 4;
+inline constexpr uint16_t kEntryHasClientFlags = 1 << 5;
+inline constexpr uint16_t kEntryHasAccess = 1 << 6;
+inline constexpr uint16_t kEntryHasExplicitCas = 1 << 7;
+inline constexpr uint16_t kEntryChunked = 1 << 8;
+inline constexpr uint16_t kEntryFetched = 1 << 9;
+inline constexpr uint16_t kEntryStale = 1 << 10;  // kept for the meta protocol's invalidation
+inline constexpr uint16_t kEntryWon = 1 << 11;    // a client was told to recache it
+inline constexpr int kEntryKindShift = 12;
+inline constexpr uint16_t kEntryKindMask = 3 << kEntryKindShift;
+
+enum class ChunkKind : uint8_t {
+  kFree = 0,
+  kEntry = 1,     // linked: in the table and in the list
+  kChunk = 2,     // part of a chunked entry
+  kUnlinked = 3,  // an entry that no key leads to: pinned while it left, or a body that is being received
+};
+
+struct EntryHeader {
+  uint32_t lru_prev;
+  uint32_t lru_next;
+  uint32_t value_bytes;
+  uint8_t key_bytes;
+  uint8_t pins_marks;
+  uint16_t flags;
+  uint64_t version;
+};
+static_assert(sizeof(EntryHeader) == 24);
+static_assert(offsetof(EntryHeader, key_bytes) == 12 && offsetof(EntryHeader, pins_marks) == 13 &&
+              offsetof(EntryHeader, flags) == 14 && offsetof(EntryHeader, version) == 16);
+
+struct ChunkHeader {
+  uint32_t next;
+  uint32_t prev;
+  uint32_t data_bytes;
+  uint16_t is_first;
+  uint16_t flags;
+};
+static_assert(sizeof(ChunkHeader) == 16 && offsetof(ChunkHeader, flags) == offsetof(EntryHeader, flags));
+
+// A piece of memory on a page's free list.
+struct FreeChunk {
+  uint32_t next_slot;  // index + 1, 0 at the end
+  uint32_t unused[2];
+  uint16_t unused16;
+  uint16_t flags;
+};
+static_assert(offsetof(FreeChunk, flags) == offsetof(EntryHeader, flags));
+
+struct ExpiryBlock {
+  uint64_t expires_ms;
+  uint32_t wheel_prev;
+  uint32_t wheel_next;
+};
+static_assert(sizeof(ExpiryBlock) == 16);
+
+inline constexpr size_t kLongKeyMark = 255;
+inline constexpr int kVersionCounterBits = 44;
+inline constexpr uint64_t kVersionCounterMask = (uint64_t{1} << kVersionCounterBits) - 1;
+
+inline uint32_t EpochOf(uint64_t version) { return static_cast<uint32_t>(version >> kVersionCounterBits); }
+
+inline ChunkKind KindOf(uint16_t flags) { return static_cast<ChunkKind>((flags & kEntryKindMask) >> kEntryKindShift); }
+inline uint16_t WithKind(uint16_t flags, ChunkKind kind) {
+  return static_cast<uint16_t>((flags & ~kEntryKindMask) | (static_cast<uint16_t>(kind) << kEntryKindShift));
+}
+
+// Where the optional fields of an entry with these flags and this key lie, from the start of the header.
+struct EntryOffsets {
+  uint16_t explicit_cas, access, client_flags, key_length, first_chunk, stream;
+};
+
+inline EntryOffsets OffsetsOf(uint16_t flags, bool long_key) {
+  EntryOffsets at;
+  uint16_t offset = sizeof(EntryHeader);
+  if (flags & kEntryHasExpiry) offset += sizeof(ExpiryBlock);
+  at.explicit_cas = offset;
+  if (flags & kEntryHasExplicitCas) offset += 8;
+  at.access = offset;
+  if (flags & kEntryHasAccess) offset += 4;
+  at.client_flags = offset;
+  if (flags & kEntryHasClientFlags) offset += 4;
+  at.key_length = offset;
+  if (long_key) offset += 4;
+  at.first_chunk = offset;
+  if (flags & kEntryChunked) offset += 4;
+  at.stream = offset;
+  return at;
+}
+
+// The most that precedes the stream: every optional field.
+inline constexpr size_t kEntryFieldsBytesMax = sizeof(EntryHeader) + sizeof(ExpiryBlock) + 8 + 4 + 4 + 4 + 4;
+
+inline uint32_t LoadU32(const void* from) {
+  uint32_t value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+inline void StoreU32(void* to, uint32_t value) { std::memcpy(to, &value, sizeof value); }
+
+inline char* BytesOf(EntryHeader* entry) { return reinterpret_cast<char*>(entry); }
+inline const char* BytesOf(const EntryHeader* entry) { return reinterpret_cast<const char*>(entry); }
+
+inline bool IsLongKey(const EntryHeader* entry) { return entry->key_bytes == kLongKeyMark; }
+inline EntryOffsets OffsetsOf(const EntryHeader* entry) { return OffsetsOf(entry->flags, IsLongKey(entry)); }
+inline size_t KeyBytesOf(const EntryHeader* entry) {
+  if (!IsLongKey(entry)) return entry->key_bytes;
+  return LoadU32(BytesOf(entry) + OffsetsOf(entry).key_length);
+}
+inline ExpiryBlock* ExpiryOf(EntryHeader* entry) { return reinterpret_cast<ExpiryBlock*>(BytesOf(entry) + sizeof(EntryHeader)); }
+inline const ExpiryBlock* ExpiryOf(const EntryHeader* entry) {
+  return reinterpret_cast<const ExpiryBlock*>(BytesOf(entry) + sizeof(EntryHeader));
+}
+inline uint64_t ExpiresMsOf(const EntryHeader* entry) {
+  return (entry->flags & kEntryHasExpiry) ? ExpiryOf(entry)->expires_ms : kNeverExpires;
+}
+inline uint32_t ClientFlagsOf(const EntryHeader* entry) {
+  return (entry->flags & kEntryHasClientFlags) ? LoadU32(BytesOf(entry) + OffsetsOf(entry).client_flags) : 0;
+}
+inline Codec CodecOf(const EntryHeader* entry) { return static_cast<Codec>(entry->flags & kEntryCodecMask); }
+
+inline int PinsOf(const EntryHeader* entry) { return entry->pins_marks & 0x0f; }
+inline uint8_t MarksOf(const EntryHeader* entry) { return entry->pins_marks >> 4; }
+inline void SetMarks(EntryHeader* entry, uint8_t marks) {
+  entry->pins_marks = static_cast<uint8_t>((entry->pins_marks & 0x0f) | (marks << 4));
+}
+
+}  // namespace cairn

@@ -1,0 +1,160 @@
+// Key -> entry: linear hashing (W. Litwin, "Linear Hashing: A New Tool for File and Table Addressing", VLDB 1980) over
+// buckets of one cache line.
+//
+//   Bucket, 64 bytes:  tag[12] u8 (0 = empty) | next u32 (overflow bucket, Ref) | ref[12] u32
+//
+// The bucket number is the low half of the hash, the tag its top byte (0 counts as 1). A bucket is split in two for
+// every 9.6 entries that come, and two are merged for every 8.4 that go: never is anything allocated twice and no
+// operation takes longer because the table is large. Chains are compact: only the last bucket of a chain has empty
+// slots, and an overflow bucket is never empty.
+//
+// Thread safety: none; the shard's lock guards it. Primary buckets lie in table pages of the arena, overflow buckets in
+// chunks of their own class, which may move (MovedOverflowBucket).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#include "base/limits.h"
+#include "store/arena.h"
+
+namespace cairn {
+
+inline constexpr int kBucketSlots = 12;
+
+struct alignas(64) Bucket {
+  uint8_t tags[kBucketSlots];
+  uint32_t next;
+  uint32_t refs[kBucketSlots];
+
+  // A bit for each slot with this tag.
+  uint32_t Match(uint8_t tag) const {
+#if defined(__SSE2__)
+    const __m128i line = _mm_load_si128(reinterpret_cast<const __m128i*>(tags));
+    return static_cast<uint32_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(line, _mm_set1_epi8(static_cast<char>(tag))))) & 0xfff;
+#else
+    uint32_t bits = 0;
+    for (int i = 0; i < kBucketSlots; i++) bits |= static_cast<uint32_t>(tags[i] == tag) << i;
+    return bits;
+#endif
+  }
+  int Count() const {
+    int count = 0;
+    while (count < kBucketSlots && tags[count] != 0) count++;
+    return count;
+  }
+};
+static_assert(sizeof(Bucket) == 64 && offsetof(Bucket, next) == 12 && offsetof(Bucket, refs) == kBucketFirstRefOffset);
+
+// The table's state in the mapping.
+struct TableState {
+  uint32_t level;    // buckets = 2^level + split
+  uint32_t split;
+  uint32_t entries;  // slots in use
+  uint32_t table_pages;
+  uint32_t overflow_buckets;
+  uint32_t flood_turn;
+  uint64_t splits, merges;
+};
+
+// Recomputes the hash of an entry from its key.
+class EntryHasher {
+ public:
+  virtual uint64_t HashOfEntry(Ref ref) = 0;
+
+ protected:
+  ~EntryHasher() = default;
+};
+
+class HashTable {
+ public:
+  struct Slot {
+    Bucket* bucket = nullptr;
+    int index = 0;
+  };
+
+  // `directory`: page + 1 of each table page, room for every page of the arena.
+  HashTable(Arena* arena, TableState* state, uint32_t* directory, EntryHasher* hasher);
+
+  // Makes the first page of buckets. False: no page.
+  [[nodiscard]] bool Init();
+
+  static uint8_t TagOf(uint64_t hash) {
+    const uint8_t tag = static_cast<uint8_t>(hash >> 56);
+    return tag == 0 ? 1 : tag;
+  }
+  Bucket* BucketOf(uint64_t hash) const { return At(IndexOf(hash)); }
+  Bucket* Next(const Bucket* bucket) const {
+    return bucket->next == 0 ? nullptr : reinterpret_cast<Bucket*>(arena_->At(bucket->next));
+  }
+
+  // The slot whose entry `matches(ref)`; bucket is null if there is none.
+  template <class Matches>
+  Slot Find(uint64_t hash, Matches matches) const {
+    const uint8_t tag = TagOf(hash);
+    for (Bucket* bucket = BucketOf(hash); bucket != nullptr; bucket = Next(bucket)) {
+      for (uint32_t bits = bucket->Match(tag); bits != 0; bits &= bits - 1) {
+        const int index = __builtin_ctz(bits);
+        if (matches(bucket->refs[index])) return {bucket, index};
+      }
+    }
+    return {};
+  }
+  Slot FindRef(uint64_t hash, Ref ref) const {
+    return Find(hash, [ref](Ref candidate) { return candidate == ref; });
+  }
+
+  // True if Insert() for this hash needs no new bucket.
+  bool HasRoom(uint64_t hash) const;
+  // Appends the entry. If the chain is full, first adds an overflow bucket, which may move chunks: then *ref_location
+  // is read after that. False, and nothing changed, if the chain has kChainBucketsMax buckets or no memory is left:
+  // the caller makes room with FloodVictim().
+  [[nodiscard]] bool Insert(uint64_t hash, const Ref* ref_location);
+  // An entry of the chain to be removed in favour of a new one, in turn.
+  Ref FloodVictim(uint64_t hash);
+  // Takes the slot out; the last entry of the chain fills the hole.
+  void Remove(uint64_t hash, Slot slot);
+
+  // One step of growing or shrinking, if due. May move chunks.
+  void Adjust();
+
+  // What the arena's mover needs: repoints the chain that leads to the bucket now at `to`.
+  void MovedOverflowBucket(Ref from, Ref to);
+
+  uint32_t bucket_count() const { return (uint32_t{1} << state_->level) + state_->split; }
+  uint64_t index_bytes() const {
+    return uint64_t{state_->table_pages} * arena_->classes().page_bytes() + uint64_t{state_->overflow_buckets} * 64;
+  }
+  const TableState& state() const { return *state_; }
+  TableState* mutable_state() { return state_; }
+  Bucket* At(uint32_t index) const {
+    return reinterpret_cast<Bucket*>(arena_->PageAddress(directory_[index >> buckets_per_page_shift_])) +
+           (index & buckets_per_page_mask_);
+  }
+  uint32_t IndexOf(uint64_t hash) const {
+    const uint32_t low = static_cast<uint32_t>(hash);
+    const uint32_t index = low & ((uint32_t{2} << state_->level) - 1);
+    return index < bucket_count() ? index : low & ((uint32_t{1} << state_->level) - 1);
+  }
+
+ private:
+  void SplitOne();
+  void MergeOne();
+  void FreeOverflow(Bucket* bucket);
+  // Moves all entries of a chain to an array and leaves the chain's buckets empty but linked. Count of entries.
+  int Drain(Bucket* first, uint8_t* tags, Ref* refs, Bucket** buckets, int* bucket_count);
+
+  Arena* arena_;
+  TableState* state_;
+  uint32_t* directory_;
+  EntryHasher* hasher_;
+  int buckets_per_page_shift_;
+  uint32_t buckets_per_page_mask_;
+};
+
+}  // namespace cairn

@@ -1,0 +1,67 @@
+// Entries by recency: an intrusive doubly linked list of Refs. The head is the newest. O(1) everywhere.
+#pragma once
+
+#include "store/arena.h"
+#include "store/entry.h"
+
+namespace cairn {
+
+struct LruState {
+  Ref head;
+  Ref tail;
+};
+
+class LruList {
+ public:
+  LruList(const Arena* arena, LruState* state) : arena_(arena), state_(state) {}
+
+  Ref head() const { return state_->head; }
+  Ref tail() const { return state_->tail; }
+
+  void PushFront(Ref ref) {
+    EntryHeader* entry = At(ref);
+    entry->lru_prev = 0;
+    entry->lru_next = state_->head;
+    if (state_->head != 0) {
+      At(state_->head)->lru_prev = ref;
+    } else {
+      state_->tail = ref;
+    }
+    state_->head = ref;
+  }
+
+  void Unlink(Ref ref) {
+    EntryHeader* entry = At(ref);
+    if (entry->lru_prev != 0) {
+      At(entry->lru_prev)->lru_next = entry->lru_next;
+    } else {
+      state_->head = entry->lru_next;
+    }
+    if (entry->lru_next != 0) {
+      At(entry->lru_next)->lru_prev = entry->lru_prev;
+    } else {
+      state_->tail = entry->lru_prev;
+    }
+  }
+
+  void MoveToFront(Ref ref) {
+    if (state_->head == ref) return;
+    Unlink(ref);
+    PushFront(ref);
+  }
+
+  // The entry now at `to` has moved there: its neighbours learn of it.
+  void Moved(Ref to) {
+    const EntryHeader* entry = At(to);
+    (entry->lru_prev != 0 ? At(entry->lru_prev)->lru_next : state_->head) = to;
+    (entry->lru_next != 0 ? At(entry->lru_next)->lru_prev : state_->tail) = to;
+  }
+
+ private:
+  EntryHeader* At(Ref ref) const { return reinterpret_cast<EntryHeader*>(arena_->At(ref)); }
+
+  const Arena* arena_;
+  LruState* state_;
+};
+
+}  // namespace cairn

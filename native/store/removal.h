@@ -1,0 +1,50 @@
+// Removal events: which entry left, and why. A RemovalSink takes them under the shard's lock.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "store/request.h"
+
+namespace cairn {
+
+// The entry that leaves, readable until OnRemoved returns. Keys and values may lie in several pieces.
+class RemovedEntry {
+ public:
+  virtual size_t key_bytes() const = 0;
+  virtual size_t value_bytes() const = 0;
+  virtual Codec codec() const = 0;
+  virtual uint32_t client_flags() const = 0;
+  virtual void CopyKey(char* data) const = 0;                  // key_bytes() bytes
+  virtual void CopyValue(char* data, size_t bytes) const = 0;  // the first `bytes` bytes
+
+ protected:
+  ~RemovedEntry() = default;
+};
+
+class RemovalSink {
+ public:
+  virtual ~RemovalSink() = default;
+
+  // Whether events of this reason are wanted now; if not, the shard makes no call. Read relaxed, from anywhere.
+  bool wanted(Reason reason) const {
+    return ((wanted_.load(std::memory_order_relaxed) >> static_cast<int>(reason)) & 1) != 0;
+  }
+  // Whether OnUnlocked() has something to do.
+  bool pending() const { return pending_.load(std::memory_order_relaxed); }
+
+  // Called under a shard's lock, from any thread, several shards at once: must be short, must not allocate, wait, or
+  // call back. The entry is as it was before it left. Not called for cleared entries one by one: OnCleared has their
+  // count.
+  virtual void OnRemoved(Reason reason, const RemovedEntry& entry) = 0;
+  virtual void OnCleared(uint64_t entry_count) = 0;
+  // Called once the lock has been given up, by the thread that made such calls, if pending(). May make system calls.
+  virtual void OnUnlocked() {}
+
+ protected:
+  std::atomic<uint32_t> wanted_{~uint32_t{0}};  // a bit for each Reason
+  std::atomic<bool> pending_{false};
+};
+
+}  // namespace cairn

@@ -1,0 +1,128 @@
+// The words between a store and its callers: what is asked of it (Request) and what came of it (Outcome). Protocols,
+// the direct calls of the addon and the lanes all speak these.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "base/clock.h"
+
+namespace cairn {
+
+// How the bytes of a value are to be read by the TypeScript API. The port serves the bytes whatever the codec.
+// The numbers are in every record and dump: never change one.
+enum class Codec : uint8_t {
+  kRaw = 0,         // bytes
+  kAscii = 1,       // text, every byte below 0x80
+  kUtf8 = 2,        // text, well-formed UTF-8
+  kWtf8 = 3,        // text with lone surrogates, as WTF-8
+  kNumber = 4,      // a JavaScript number as its shortest decimal text ("-0", "NaN", "Infinity" included)
+  kBigInt = 5,      // a BigInt as decimal text
+  kJson = 6,        // JSON text
+  kStructured = 7,  // V8's structured clone format
+};
+inline constexpr int kCodecCount = 8;
+
+enum class Verb : uint8_t {
+  kGet,          // the value; becomes the most recent entry
+  kPeek,         // the value; order and counters stay as they are
+  kHas,          // kFound or kNotFound; order and counters stay as they are
+  kSet,          // stores in any case
+  kAdd,          // stores if absent
+  kReplace,      // stores if present
+  kAppend,       // value behind the present one; keeps expiry and client flags
+  kPrepend,      // value before the present one; keeps expiry and client flags
+  kCas,          // stores if the version equals `compare`
+  kIncr,         // adds `delta` to a decimal value, modulo 2^64
+  kDecr,         // subtracts `delta`, not below 0
+  kTouch,        // sets the expiry; becomes the most recent entry
+  kGetAndTouch,  // kTouch, and the value
+  kDelete,       // removes; leaves a record
+  kTake,         // the value, and removes; leaves a record
+  kEvict,        // removes as eviction does: no record, reason kEvicted
+};
+
+enum class Status : uint8_t {
+  kStored,
+  kNotStored,  // add on a present key, replace/append/prepend on an absent one, append to a codec that cannot
+  kExists,     // cas: the version differs
+  kNotFound,
+  kFound,       // get, has, touch, delete, take, evict: the entry was there; incr/decr: `number` is the new value
+  kNonNumeric,  // incr/decr: the value is not decimal digits of a 64-bit number
+  kTooLarge,    // the value can never fit (option, or the shard); a set removed the old entry, as memcached does
+  kNoMemory,    // no room now (pins and bodies in progress hold it); a set removed the old entry
+  kLogFull,     // the change ring has no room: nothing was changed
+  kNeedsRoom,   // a hit, but the caller's scratch has no room for `value_bytes`: grow it and ask again. Nothing changed
+};
+
+// Ways an entry leaves. The numbers are public (removal events): never change one.
+enum class Reason : uint8_t { kEvicted = 0, kExpired = 1, kDeleted = 2, kReplaced = 3, kCleared = 4 };
+inline constexpr int kReasonCount = 5;
+
+class FillTicket;  // store/fill_watch.h
+
+// A request. Unused fields are ignored by verbs that have no use for them.
+struct Request {
+  Verb verb = Verb::kGet;
+  Codec codec = Codec::kRaw;
+  // kIncr/kDecr on an absent key: store `initial` with the request's codec, client flags and expiry instead of kNotFound.
+  bool has_initial = false;
+  // kDelete/kTouch/kIncr/kDecr/kSet/kAppend/...: only if the version equals `compare`, else kExists. kCas implies it.
+  bool has_compare = false;
+  // kGet/kGetAndTouch: do not move the entry to the front and do not mark it fetched.
+  bool no_bump = false;
+  // kGet/kGetAndTouch/kTake: leave the value where it is; only the metadata is wanted.
+  bool no_value = false;
+  // kIncr/kDecr: fill a result that got shorter with blanks to the old length, as memcached does.
+  bool pad_decimal = false;
+  uint32_t client_flags = 0;
+  std::string_view key;    // 1..kKeyBytesMax bytes
+  std::string_view value;  // up to the store's value_bytes_max, else kTooLarge
+  // For verbs that store or touch, boot-clock milliseconds, kNeverExpires, or kKeepExpiry (kIncr/kDecr/kAppend/
+  // kPrepend keep by themselves on a present entry).
+  uint64_t expires_ms = kNeverExpires;
+  uint64_t compare = 0;
+  uint64_t delta = 0;
+  uint64_t initial = 0;
+  // kSet: this is the fill of a load that began with Store::BeginFill. Stores only if the ticket is not void, else
+  // answers kExists and changes nothing.
+  FillTicket* fill = nullptr;
+};
+
+// An entry held in place for a reader after the lock was given up; see Store::ReadPinned. Empty when ref is 0.
+struct Pin {
+  uint32_t shard = 0;
+  uint32_t ref = 0;
+  // Where the value begins: in the entry itself, or in a chunk; so that a reader touches nothing that a lock guards.
+  uint32_t first_chunk = 0;
+  uint32_t skip_bytes = 0;
+};
+
+struct Outcome {
+  Status status = Status::kNotFound;
+  Codec codec = Codec::kRaw;
+  bool fetched = false;      // it had been fetched before this request
+  bool has_value = false;    // the value is at scratch.data + value_offset, or behind `pin`
+  uint32_t client_flags = 0;
+  uint32_t value_bytes = 0;
+  // Seconds since the last access by a get-type verb; 0 unless the store tracks access.
+  uint32_t idle_s = 0;
+  size_t value_offset = 0;
+  Pin pin;
+  uint64_t version = 0;      // of the entry after the request: its cas token. 0 if there is none
+  // Of the record that this request left (a touch and a delete have one too, though they give no entry a new cas
+  // token): what an acknowledgement at a level above memory waits for. 0: nothing was changed.
+  uint64_t record_version = 0;
+  uint64_t expires_ms = 0;   // of the entry after the request
+  uint64_t number = 0;       // kIncr/kDecr: the new value
+};
+
+// Where a store copies the values of hits: memory of the caller, filled from `used` on. Never grown under a lock.
+struct Scratch {
+  char* data = nullptr;
+  size_t capacity = 0;
+  size_t used = 0;
+};
+
+}  // namespace cairn

@@ -1,0 +1,275 @@
+// A Shard holds one slice of the key space: an arena for the bytes, a table that finds entries by key, a list that orders
+// them by recency, a wheel that orders them by expiry. It decides what is evicted, gives every mutation its version, and
+// offers its record to a sink: all in one place, Commit().
+//
+// Thread safety: the methods below Lock() require that the caller holds the lock; nothing is called under it but what
+// lies in store/ and the two sinks.
+// Ownership: the state lies in the mapping (ShardState and behind it); this object is one process's view of it.
+// Invariants (Verify()):
+//   (1) an entry is in the table if and only if it is in the list; in the wheel if and only if it has an expiry;
+//   (2) charged_bytes is the sum of the charges of linked entries, of unlinked ones that are still pinned, and of bodies;
+//       it never exceeds limit_bytes while unlocked, but for the moment between a shrinking and its last step;
+//   (3) entries of an epoch before cleared_epoch are dead: no request meets them; they form the cold end of the list;
+//   (4) versions rise by one per mutation;
+//   (5) the arena's and the wheel's own.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "base/hash.h"
+#include "base/os.h"
+#include "store/arena.h"
+#include "store/entry.h"
+#include "store/fill_watch.h"
+#include "store/hash_table.h"
+#include "store/lru_list.h"
+#include "store/record.h"
+#include "store/removal.h"
+#include "store/request.h"
+#include "store/store.h"
+#include "store/timer_wheel.h"
+
+namespace cairn {
+
+// What an entry counts for its place in the table: a bucket of 64 bytes holds 9.6 or so, and overflow comes on top.
+inline constexpr uint64_t kIndexShareBytes = 8;
+// Bodies that are being received at the same time, per shard. Slot 0 is the shard's own, for an insert in progress.
+inline constexpr int kBodiesMax = 64;
+
+struct WalkState {
+  bool open;
+  uint8_t order;        // Cursor::Order
+  uint32_t generation;  // raised when the slot is given to another walk
+  Ref next;             // the entry to visit next; 0: at the end
+  uint64_t unemitted;   // entries that were there at the start, still are, and have not been emitted
+  uint64_t last_step;   // of ShardState::walk_steps
+};
+
+// Everything of a shard that lies in the mapping, but for the page descriptors, the directory and the pages behind it.
+struct ShardState {
+  alignas(64) OsLock lock;
+  uint32_t epoch;          // of the versions given from now on
+  uint32_t cleared_epoch;  // entries of an epoch below are dead
+  TableState table;
+  LruState lru;
+  alignas(64) uint64_t version_counter;
+  uint64_t charged_bytes;
+  uint64_t limit_bytes;         // follows limit_target_bytes down in steps
+  uint64_t limit_target_bytes;
+  uint64_t entries_limit;       // total; 0 = none
+  uint64_t entries_limit_target;
+  uint64_t live_entries;
+  uint64_t dead_entries;
+  uint64_t payload_bytes;
+  uint64_t body_bytes;  // charged for bodies
+  uint64_t memory_bytes;
+  uint64_t value_bytes_max;
+  uint8_t open_walks;   // bit per slot
+  uint8_t mark_parity;  // bit per slot: the mark that says "emitted"
+  uint64_t walk_steps;
+  WalkState walks[kCursorsPerShard];
+  Ref bodies[kBodiesMax];
+  WheelState wheel;
+  ArenaState arena;
+  StoreStats counters;  // only the counters since opening
+};
+
+class Shard final : private ChunkMover, private EntryHasher {
+ public:
+  struct Config {
+    HashKind hash;
+    HashSecrets secrets;
+    bool track_access;
+    const SizeClasses* classes;
+    uint64_t header_bytes;  // of the region before the first page
+    uint32_t pages_ceiling;
+  };
+
+  // Bytes of state, descriptors and directory for so many pages, rounded up to whole pages.
+  static uint64_t HeaderBytes(uint32_t pages, uint64_t page_bytes);
+  // Pages that no charge may use: one for each class, those for pins, and the table's last.
+  static uint32_t ReservePages(const SizeClasses& classes);
+
+  Shard(char* base, const Config& config);
+  Shard(const Shard&) = delete;
+  Shard& operator=(const Shard&) = delete;
+  // Sets up the zeroed mapping. False: not even the first page of the table fits.
+  [[nodiscard]] bool Init(uint64_t memory_bytes, uint64_t entries_limit, uint32_t epoch);
+
+  OsLock* lock() const { return &state_->lock; }
+  uint64_t header_bytes() const { return config_.header_bytes; }
+  uint64_t HashOf(std::string_view key) const { return TableHash(config_.hash, key, config_.secrets); }
+
+  // ---- under the lock ----
+
+  void Execute(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
+
+  // Stages of prefetching for a group of requests; see Store::ExecuteMany.
+  void PrefetchBucket(uint64_t hash) const { __builtin_prefetch(table_.BucketOf(hash)); }
+  void PrefetchEntry(uint64_t hash) const;
+  void PrefetchNeighbours(uint64_t hash) const;
+
+  Status Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot);
+  void WriteBody(int slot, size_t offset, std::string_view bytes);
+  void Link(int slot, const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
+  void Abandon(int slot);
+  void Unpin(Ref ref);
+  bool BeginFill(std::string_view key, uint64_t hash, bool if_absent, const Now& now, FillTicket* ticket);
+  void EndFill(FillTicket* ticket) { fills_.End(ticket); }
+
+  // Makes all entries dead. With a sink and `leave_record`, leaves the barrier record; 0 if the log had no room.
+  uint64_t Clear(uint32_t epoch, bool leave_record, const Now& now, uint64_t* entries);
+  // At most kStepEntriesMax entries; true: there is more to do.
+  bool MaintainStep(const Now& now);
+  void SetValueBytesMax(uint64_t bytes) { state_->value_bytes_max = bytes; }
+  uint64_t live_entries() const { return state_->live_entries; }
+  void SetLimits(uint64_t memory_bytes, uint64_t entries_limit);
+  // One step towards the limits; true when they are reached.
+  bool ShrinkStep();
+  int BeginReturn(uint32_t* pages, int count, bool shrinking);
+  void EndReturn(const uint32_t* pages, int count) { arena_.EndReturn(pages, count); }
+  char* PageAddress(uint32_t page_plus_1) const { return arena_.PageAddress(page_plus_1); }
+
+  // Slot for a walk; the least recently used one if all are taken. *ready false: the slot must be cleaned first, by
+  // calling CleanWalk until it returns true.
+  int OpenWalk(Cursor::Order order, bool* ready);
+  bool CleanWalk(int slot);
+  uint32_t StartWalk(int slot, Cursor::Order order);
+  uint32_t WalkGeneration(int slot) const { return state_->walks[slot].generation; }
+  bool WalkIsCurrent(int slot, uint32_t generation) const {
+    return state_->walks[slot].open && state_->walks[slot].generation == generation;
+  }
+  size_t StepWalk(int slot, const Now& now, bool with_values, WalkedEntry* entries, size_t count, Scratch* scratch,
+                  bool* done, size_t* bytes_needed);
+  void CloseWalk(int slot, uint32_t generation);
+
+  Status Apply(const RecordView& record, uint64_t hash, const Now& now, bool keep_version);
+
+  StoreStats Stats() const;
+  void ResetStats();
+  void Verify();
+
+  // ---- without the lock ----
+
+  void ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const;
+  void SetRecordSink(RecordSink* sink) { records_ = sink; }
+  void SetRemovalSink(RemovalSink* sink) { removals_ = sink; }
+  RemovalSink* removal_sink() const { return removals_; }
+  // What the entries may be charged with this memory; 0 if it does not even hold the reserves.
+  uint64_t LimitFor(uint64_t memory_bytes) const;
+  uint32_t PagesFor(uint64_t memory_bytes) const;
+
+ private:
+  // What is to be stored: sizes and metadata decide the layout, the pieces are written later.
+  struct NewEntry {
+    std::string_view key;
+    uint64_t value_bytes = 0;
+    Codec codec = Codec::kRaw;
+    uint32_t client_flags = 0;
+    uint64_t expires_ms = kNeverExpires;
+    uint16_t extra_flags = 0;  // kEntryFetched
+  };
+  struct Layout {
+    uint16_t flags;
+    bool long_key;
+    int size_class;        // of the head
+    uint32_t inline_key;   // key bytes in the head, if chunked
+    uint64_t chunk_stream;  // bytes of the stream in chunks
+    uint64_t charge;
+  };
+  EntryHeader* At(Ref ref) const { return reinterpret_cast<EntryHeader*>(arena_.At(ref)); }
+  ChunkHeader* ChunkAt(Ref ref) const { return reinterpret_cast<ChunkHeader*>(arena_.At(ref)); }
+  bool IsDead(const EntryHeader* entry) const { return EpochOf(entry->version) < state_->cleared_epoch; }
+  static bool IsExpired(const EntryHeader* entry, const Now& now) {
+    return (entry->flags & kEntryHasExpiry) && ExpiryOf(entry)->expires_ms <= now.boot_ms;
+  }
+
+  bool KeyEquals(const EntryHeader* entry, std::string_view key) const;
+  HashTable::Slot FindSlot(std::string_view key, uint64_t hash) const;
+  Ref Find(std::string_view key, uint64_t hash) const;
+  // The live entry under the key; one that is dead or has expired is removed on the way.
+  Ref Lookup(std::string_view key, uint64_t hash, const Now& now, bool is_get);
+
+  // Copies stream bytes (key, then value) of an entry from `offset` on.
+  void ReadStream(const EntryHeader* entry, size_t offset, char* data, size_t bytes) const;
+  void WriteStream(EntryHeader* entry, size_t offset, const char* data, size_t bytes);
+  template <class Visit>
+  void VisitStream(const EntryHeader* entry, size_t offset, size_t bytes, Visit visit) const;
+  std::string_view KeyOf(const EntryHeader* entry) const;  // may use key_buffer_
+
+  Layout LayoutOf(const NewEntry& entry) const;
+  uint64_t ChunksCharge(uint64_t stream_bytes, uint32_t* chunk_count) const;
+  uint64_t ChargeOf(const EntryHeader* entry, Ref ref) const;
+  // Allocates an unlinked entry in body slot `slot`, header and fields written, stream not. False: no memory.
+  bool AllocateEntry(const NewEntry& entry, const Layout& layout, int slot);
+  void FreeEntry(Ref ref);
+
+  // Evicts from the cold end until the charge fits, and one more entry if `new_entry`. `keep_newest`: the newest entry
+  // is not evicted. False: it does not fit.
+  bool MakeRoom(uint64_t charge, bool new_entry, bool keep_newest);
+  bool EvictTail();
+  bool EvictMoreForPage();
+
+  // Puts the entry of body slot `slot` into the table, the list and the wheel. False: no room in the table.
+  bool LinkEntry(int slot, uint64_t hash, uint8_t marks);
+  // Takes it out of all three and frees it (or leaves it unlinked while pinned).
+  void RemoveEntry(Ref ref, Reason reason, uint64_t hash, bool announce = true);
+  void RemoveEntry(Ref ref, Reason reason) { RemoveEntry(ref, reason, HashOfEntry(ref)); }
+  void Announce(Reason reason, const EntryHeader* entry);
+  void Bump(Ref ref);
+  void StepOverForWalks(Ref ref);
+
+  // Stores an entry in place of `old` (0: none). `version` 0: the next one.
+  Status Put(const NewEntry& entry, std::string_view value, uint64_t hash, Ref old, uint64_t version, const Now& now,
+             Outcome* outcome);
+  // The same entry with a longer value and/or another expiry, its order of recency, marks and version kept. Updates
+  // *ref. kNoMemory, and nothing changed, if there is no room beside the old one.
+  Status Rebuild(Ref* ref, const NewEntry& entry, std::string_view before, std::string_view behind, uint64_t hash,
+                 const Now& now);
+  void WriteFields(EntryHeader* entry, const NewEntry& from, const Layout& layout, const Now& now);
+  void FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome);
+  void Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
+  void StoreValue(const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
+  void Concat(const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
+  void Count(const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
+  void Touch(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
+  void Remove(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
+  bool GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome);
+  void Describe(const EntryHeader* entry, const Now& now, Outcome* outcome) const;
+  bool PinEntry(Ref ref, Pin* pin);
+  Status SetExpiry(Ref* ref, std::string_view key, uint64_t expires_ms, uint64_t hash, const Now& now);
+  // Whether the verb's condition on the present entry holds: kStored, or the answer.
+  Status Condition(const Request& request, Ref old) const;
+  // What a storing verb does when there is no room: kSet removes the old entry, as memcached does.
+  Status Refuse(Status status, Verb verb, std::string_view key, uint64_t hash, const Now& now, Outcome* outcome);
+
+  // The one place of every mutation: room for its record, then the next version, then the record.
+  bool ReserveRecord(size_t key_bytes, uint64_t value_bytes);
+  uint64_t NextVersion() { return (uint64_t{state_->epoch} << kVersionCounterBits) | ++state_->version_counter; }
+  void EmitEntry(RecordKind kind, const EntryHeader* entry, uint64_t version, const Now& now);
+  uint64_t EmitKey(RecordKind kind, std::string_view key, const Now& now);
+
+  void MovedChunk(Ref from, Ref to) override;
+  void MovedOverflowBucket(Ref from, Ref to) override { table_.MovedOverflowBucket(from, to); }
+  uint64_t HashOfEntry(Ref ref) override { return HashOf(KeyOf(At(ref))); }
+
+  class RemovedView;
+
+  char* base_;
+  ShardState* state_;
+  Config config_;
+  Arena arena_;
+  HashTable table_;
+  LruList lru_;
+  TimerWheel wheel_;
+  RecordSink* records_ = nullptr;
+  RemovalSink* removals_ = nullptr;
+  FillWatch fills_;
+  std::unique_ptr<char[]> key_buffer_;  // kKeyBytesMax; a long key in one piece. Guarded by the lock
+};
+
+}  // namespace cairn

@@ -1,0 +1,589 @@
+#include "store/store.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <new>
+
+#include "store/shard.h"
+
+namespace cairn {
+
+namespace {
+
+// Large pages pay off for a shard that fills many of them; for a small one the last, half-filled one weighs too much.
+constexpr uint64_t kHugePagesFromQuotaBytes = uint64_t{64} << 20;
+constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
+// A batch is put in order by shard in windows of so many requests, on the stack.
+constexpr size_t kWindowRequests = 256;
+constexpr int kReturnPagesMax = 16;
+
+std::string Expected(const char* what, const char* expected, uint64_t came) {
+  return std::string("Expected ") + what + " to be " + expected + ", got " + std::to_string(came);
+}
+
+uint64_t ChoosePageBytes(uint64_t quota_bytes) {
+  return std::clamp(std::bit_floor(quota_bytes / kPagesPerShard), kPageBytesMin, kPageBytesMax);
+}
+
+bool IsTimed(uint64_t expires_ms) { return expires_ms != kNeverExpires && expires_ms != kKeepExpiry; }
+
+}  // namespace
+
+void StoreStats::Add(const StoreStats& other) {
+  static_assert(sizeof(StoreStats) % sizeof(uint64_t) == 0);
+  auto* to = reinterpret_cast<uint64_t*>(this);
+  const auto* from = reinterpret_cast<const uint64_t*>(&other);
+  for (size_t i = 0; i < sizeof(StoreStats) / sizeof(uint64_t); i++) to[i] += from[i];
+}
+
+Store::Store(const StoreOptions& options) : options_(options) {}
+
+Shard* Store::ShardAt(uint32_t index) const {
+  return reinterpret_cast<Shard*>(shards_.get() + size_t{index} * sizeof(Shard));
+}
+
+std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error) {
+  StoreOptions options = given;
+  if (options.memory_bytes < kMemoryBytesMin) {
+    *error = Expected("memory_bytes", "at least 4194304", options.memory_bytes);
+    return nullptr;
+  }
+  if (options.memory_bytes_ceiling == 0) options.memory_bytes_ceiling = options.memory_bytes * 4;
+  if (options.memory_bytes_ceiling < options.memory_bytes) {
+    *error = Expected("memory_bytes_ceiling", "at least memory_bytes", options.memory_bytes_ceiling);
+    return nullptr;
+  }
+  if (options.shard_count != 0 && (!std::has_single_bit(options.shard_count) || options.shard_count > kShardCountMax)) {
+    *error = Expected("shard_count", "a power of two up to 256", options.shard_count);
+    return nullptr;
+  }
+  if (options.value_bytes_max > kValueBytesMax) {
+    *error = Expected("value_bytes_max", "at most 1073741824", options.value_bytes_max);
+    return nullptr;
+  }
+  if (options.page_bytes != 0 && (!std::has_single_bit(options.page_bytes) || options.page_bytes < kPageBytesMin ||
+                                  options.page_bytes > kPageBytesMax)) {
+    *error = Expected("page_bytes", "a power of two from 4096 to 262144", options.page_bytes);
+    return nullptr;
+  }
+  if (options.epoch == 0 || options.epoch >= 1u << 20) {
+    *error = Expected("epoch", "from 1 to 1048575", options.epoch);
+    return nullptr;
+  }
+  const bool value_max_given = options.value_bytes_max != 0;
+  if (!value_max_given) {
+    options.value_bytes_max = std::clamp(options.memory_bytes / 1024, uint64_t{1} << 20, kValueBytesMax);
+  }
+  uint32_t shards = options.shard_count;
+  if (shards == 0) {
+    shards = std::min(std::bit_floor(std::max(2 * OsCpuCount(), 1u)), kShardCountMax);
+    const uint64_t quota_min = std::max(kShardQuotaBytesMin, 32 * options.value_bytes_max);
+    while (shards > 1 && (options.memory_bytes / shards < quota_min ||
+                          (options.entries_max != 0 && options.entries_max / shards < kShardEntriesMin))) {
+      shards /= 2;
+    }
+  }
+  if (options.memory_bytes_ceiling / shards > kShardBytesMax - kPageBytesMax * 2) {
+    while (given.shard_count == 0 && shards < kShardCountMax &&
+           options.memory_bytes_ceiling / shards > kShardBytesMax / 2) {
+      shards *= 2;
+    }
+    if (options.memory_bytes_ceiling / shards > kShardBytesMax / 2) {
+      if (given.memory_bytes_ceiling != 0 || options.memory_bytes / shards > kShardBytesMax / 2) {
+        *error = Expected("memory_bytes_ceiling / shard_count", "at most 16 GiB", options.memory_bytes_ceiling / shards);
+        return nullptr;
+      }
+      options.memory_bytes_ceiling = kShardBytesMax / 2 * shards;
+    }
+  }
+  options.shard_count = shards;
+  if (options.secrets.IsZero()) OsRandom(options.secrets.words.data(), sizeof options.secrets.words);
+
+  const uint64_t quota = options.memory_bytes / shards;
+  const uint64_t page_bytes = options.page_bytes != 0 ? options.page_bytes : ChoosePageBytes(quota);
+  const uint64_t ceiling_quota = options.memory_bytes_ceiling / shards;
+  const auto pages_ceiling = static_cast<uint32_t>(ceiling_quota / page_bytes);
+
+  std::unique_ptr<Store> store(new Store(options));
+  store->classes_ = std::make_unique<SizeClasses>(page_bytes);
+  store->page_bytes_ = page_bytes;
+  store->shard_count_ = shards;
+  store->shard_shift_ = 32 - std::countr_zero(shards);
+  store->memory_bytes_.store(options.memory_bytes);
+  store->entries_max_.store(options.entries_max);
+  store->value_bytes_max_.store(options.value_bytes_max);
+  store->uses_time_.store(options.track_access);
+  store->epoch_.store(options.epoch);
+
+  const uint64_t header_bytes = Shard::HeaderBytes(pages_ceiling, page_bytes);
+  store->shard_stride_bytes_ = header_bytes + uint64_t{pages_ceiling} * page_bytes;
+  store->mapping_bytes_ = store->shard_stride_bytes_ * shards + kHugePageBytes;
+  store->mapping_ = OsReserve(store->mapping_bytes_);
+  if (store->mapping_ == nullptr) {
+    *error = "Cannot reserve " + std::to_string(store->mapping_bytes_) + " bytes of address space";
+    return nullptr;
+  }
+  const auto address = reinterpret_cast<uintptr_t>(store->mapping_);
+  store->base_ = reinterpret_cast<char*>((address + kHugePageBytes - 1) & ~(kHugePageBytes - 1));
+  if (quota >= kHugePagesFromQuotaBytes) {
+    OsAdviseHugePages(store->base_, store->shard_stride_bytes_ * shards);
+  }
+  store->shards_ = std::make_unique<char[]>(sizeof(Shard) * shards);
+  for (uint32_t i = 0; i < shards; i++) {
+    char* base = store->base_ + uint64_t{i} * store->shard_stride_bytes_;
+    if (!OsCommit(base, header_bytes + std::min(uint64_t{pages_ceiling} * page_bytes, quota))) {
+      for (uint32_t k = 0; k < i; k++) store->ShardAt(k)->~Shard();
+      store->shards_.reset();
+      *error = "Cannot commit " + std::to_string(quota) + " bytes of memory";
+      return nullptr;
+    }
+    const Shard::Config config{options.hash, options.secrets, options.track_access, store->classes_.get(),
+                               header_bytes, pages_ceiling};
+    auto* shard = new (store->ShardAt(i)) Shard(base, config);
+    const bool fits = shard->Init(quota, options.entries_max == 0 ? 0 : std::max(options.entries_max / shards, uint64_t{1}),
+                                  options.epoch);
+    if (!fits || options.value_bytes_max > shard->LimitFor(quota) / 2) {
+      if (fits && !value_max_given && options.value_bytes_max == uint64_t{1} << 20) {
+        options.value_bytes_max = store->options_.value_bytes_max = shard->LimitFor(quota) / 2;
+        store->value_bytes_max_.store(options.value_bytes_max);
+      } else {
+        *error = fits ? Expected("value_bytes_max", ("at most " + std::to_string(shard->LimitFor(quota) / 2) +
+                                                     ", half of what one of the shards can hold").c_str(),
+                                 options.value_bytes_max)
+                      : Expected("memory_bytes / shard_count", "at least 4194304", quota);
+        for (uint32_t k = 0; k <= i; k++) store->ShardAt(k)->~Shard();
+        store->shards_.reset();
+        return nullptr;
+      }
+    }
+    shard->SetValueBytesMax(options.value_bytes_max);
+  }
+  return store;
+}
+
+Store::~Store() {
+  if (shards_ != nullptr) {
+    for (uint32_t i = 0; i < shard_count_; i++) ShardAt(i)->~Shard();
+  }
+  if (mapping_ != nullptr) OsRelease(mapping_, mapping_bytes_);
+}
+
+uint32_t Store::ShardOf(std::string_view key) const {
+  return shard_count_ == 1 ? 0 : RoutingHash(key) >> shard_shift_;
+}
+
+void Store::Execute(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
+  CheckClock(now);
+  if (IsTimed(request.expires_ms) && !uses_time()) uses_time_.store(true, std::memory_order_relaxed);
+  *outcome = Outcome{};
+  const uint32_t index = ShardOf(request.key);
+  Shard* shard = ShardAt(index);
+  const uint64_t hash = shard->HashOf(request.key);
+  {
+    OsLockGuard guard(shard->lock());
+    shard->Execute(request, hash, now, scratch, true, outcome);
+  }
+  outcome->pin.shard = index;
+  Unlocked(shard->removal_sink());
+}
+
+void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, Scratch* scratch, Outcome* outcomes) {
+  CheckClock(now);
+  RemovalSink* sink = ShardAt(0)->removal_sink();
+  for (size_t start = 0; start < count; start += kWindowRequests) {
+    const size_t window = std::min(count - start, kWindowRequests);
+    uint64_t hashes[kWindowRequests];
+    uint8_t shard_of[kWindowRequests];
+    uint16_t order[kWindowRequests];
+    // A counting sort by shard: stable, so that requests for one key keep their order.
+    uint16_t begin[kShardCountMax + 1];
+    std::memset(begin, 0, (shard_count_ + 1) * sizeof begin[0]);
+    for (size_t i = 0; i < window; i++) {
+      const Request& request = requests[start + i];
+      if (IsTimed(request.expires_ms) && !uses_time()) uses_time_.store(true, std::memory_order_relaxed);
+      shard_of[i] = static_cast<uint8_t>(ShardOf(request.key));
+      hashes[i] = ShardAt(0)->HashOf(request.key);  // keyed alike in every shard
+      begin[shard_of[i] + 1]++;
+    }
+    for (uint32_t s = 0; s < shard_count_; s++) begin[s + 1] = static_cast<uint16_t>(begin[s + 1] + begin[s]);
+    uint16_t next[kShardCountMax];
+    std::memcpy(next, begin, shard_count_ * sizeof begin[0]);
+    for (size_t i = 0; i < window; i++) order[next[shard_of[i]]++] = static_cast<uint16_t>(i);
+
+    for (uint32_t s = 0; s < shard_count_; s++) {
+      Shard* shard = ShardAt(s);
+      for (size_t group = begin[s]; group < begin[s + 1]; group += kGroupRequests) {
+        const size_t end = std::min<size_t>(group + kGroupRequests, begin[s + 1]);
+        OsLockGuard guard(shard->lock());
+        if (end - group > 1) {
+          for (size_t k = group; k < end; k++) shard->PrefetchBucket(hashes[order[k]]);
+          for (size_t k = group; k < end; k++) shard->PrefetchEntry(hashes[order[k]]);
+          for (size_t k = group; k < end; k++) shard->PrefetchNeighbours(hashes[order[k]]);
+        }
+        for (size_t k = group; k < end; k++) {
+          const size_t i = order[k];
+          outcomes[start + i] = Outcome{};
+          shard->Execute(requests[start + i], hashes[i], now, scratch, false, &outcomes[start + i]);
+        }
+      }
+    }
+    Unlocked(sink);
+  }
+}
+
+void Store::ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const {
+  ShardAt(pin.shard)->ReadPinned(pin, offset, data, bytes);
+}
+
+void Store::Unpin(const Pin& pin) {
+  Shard* shard = ShardAt(pin.shard);
+  OsLockGuard guard(shard->lock());
+  shard->Unpin(pin.ref);
+}
+
+Status Store::Reserve(const Request& request, uint32_t value_bytes, const Now& now, Body* body) {
+  CheckClock(now);
+  if (IsTimed(request.expires_ms)) uses_time_.store(true, std::memory_order_relaxed);
+  const uint32_t index = ShardOf(request.key);
+  Shard* shard = ShardAt(index);
+  const uint64_t hash = shard->HashOf(request.key);
+  int slot = 0;
+  Status status;
+  {
+    OsLockGuard guard(shard->lock());
+    status = shard->Reserve(request, hash, value_bytes, now, &slot);
+  }
+  if (status == Status::kStored) *body = Body{index, static_cast<uint32_t>(slot), value_bytes};
+  Unlocked(shard->removal_sink());
+  return status;
+}
+
+void Store::WriteBody(const Body& body, size_t offset, std::string_view bytes) {
+  // Under the lock because a body may move, in pieces so that nobody waits long for it.
+  constexpr size_t kPieceBytes = 64 * 1024;
+  Shard* shard = ShardAt(body.shard);
+  while (!bytes.empty()) {
+    const size_t piece = std::min(bytes.size(), kPieceBytes);
+    OsLockGuard guard(shard->lock());
+    shard->WriteBody(static_cast<int>(body.ref), offset, bytes.substr(0, piece));
+    offset += piece;
+    bytes.remove_prefix(piece);
+  }
+}
+
+void Store::Link(Body* body, const Request& request, const Now& now, Outcome* outcome) {
+  CheckClock(now);
+  *outcome = Outcome{};
+  Shard* shard = ShardAt(body->shard);
+  const uint64_t hash = shard->HashOf(request.key);
+  {
+    OsLockGuard guard(shard->lock());
+    shard->Link(static_cast<int>(body->ref), request, hash, now, outcome);
+  }
+  if (outcome->status != Status::kLogFull) *body = Body{};
+  Unlocked(shard->removal_sink());
+}
+
+void Store::Abandon(Body* body) {
+  Shard* shard = ShardAt(body->shard);
+  {
+    OsLockGuard guard(shard->lock());
+    shard->Abandon(static_cast<int>(body->ref));
+  }
+  *body = Body{};
+}
+
+uint64_t Store::ClearTo(uint32_t epoch, bool leave_record, const Now& now) {
+  uint64_t version = 0;
+  uint64_t entries = 0;
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    OsLockGuard guard(ShardAt(i)->lock());
+    uint64_t shard_entries = 0;
+    const uint64_t shard_version = ShardAt(i)->Clear(epoch, leave_record && i == 0, now, &shard_entries);
+    if (i == 0) {
+      if (shard_version == 0) return 0;
+      version = shard_version;
+    }
+    entries += shard_entries;
+  }
+  RemovalSink* sink = ShardAt(0)->removal_sink();
+  if (sink != nullptr && entries > 0 && sink->wanted(Reason::kCleared)) sink->OnCleared(entries);
+  Unlocked(sink);
+  return version;
+}
+
+uint64_t Store::Clear(const Now& now) {
+  OsLockGuard guard(&clear_lock_);
+  const uint64_t version = ClearTo(epoch_.load(std::memory_order_relaxed) + 1, true, now);
+  if (version != 0) {
+    epoch_.fetch_add(1, std::memory_order_relaxed);
+    clears_.fetch_add(1, std::memory_order_relaxed);
+  }
+  return version;
+}
+
+void Store::ScheduleClear(uint64_t at_ms) {
+  uses_time_.store(true, std::memory_order_relaxed);
+  clear_at_ms_.store(at_ms == 0 ? ~uint64_t{0} : at_ms, std::memory_order_relaxed);
+}
+
+void Store::RunScheduledClear(const Now& now) {
+  uint64_t at = clear_at_ms_.load(std::memory_order_relaxed);
+  if (now.boot_ms < at || !clear_at_ms_.compare_exchange_strong(at, ~uint64_t{0})) return;
+  // Without room in the log it stays due, for the next caller.
+  if (Clear(now) == 0) clear_at_ms_.store(at, std::memory_order_relaxed);
+}
+
+bool Store::CheckResize(uint64_t memory_bytes, std::string* error) const {
+  if (memory_bytes == 0) return true;
+  if (memory_bytes < kMemoryBytesMin || memory_bytes > options_.memory_bytes_ceiling) {
+    *error = Expected("memory_bytes",
+                      ("from 4194304 to the ceiling of " + std::to_string(options_.memory_bytes_ceiling)).c_str(),
+                      memory_bytes);
+    return false;
+  }
+  const uint64_t limit = ShardAt(0)->LimitFor(memory_bytes / shard_count_);
+  if (value_bytes_max() > limit / 2) {
+    *error = Expected("memory_bytes",
+                      ("enough for values of " + std::to_string(value_bytes_max()) + " bytes in each of " +
+                       std::to_string(shard_count_) + " shards").c_str(),
+                      memory_bytes);
+    return false;
+  }
+  return true;
+}
+
+bool Store::Resize(uint64_t memory_bytes, uint64_t entries_max, const Now&) {
+  OsLockGuard guard(&clear_lock_);
+  if (memory_bytes != 0) memory_bytes_.store(memory_bytes, std::memory_order_relaxed);
+  if (entries_max != 0) entries_max_.store(entries_max, std::memory_order_relaxed);
+  const uint64_t quota = memory_bytes_.load(std::memory_order_relaxed) / shard_count_;
+  const uint64_t entries_all = entries_max_.load(std::memory_order_relaxed);
+  const uint64_t entries_limit = entries_all == 0 ? 0 : std::max(entries_all / shard_count_, uint64_t{1});
+  bool done = true;
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    Shard* shard = ShardAt(i);
+    char* pages = base_ + uint64_t{i} * shard_stride_bytes_ + shard->header_bytes();
+    if (!OsCommit(pages, std::min(quota, shard_stride_bytes_ - shard->header_bytes()))) return false;
+    {
+      OsLockGuard shard_guard(shard->lock());
+      shard->SetLimits(quota, entries_limit);
+      if (!shard->ShrinkStep()) done = false;
+    }
+    if (ReturnPages(shard, true)) done = false;
+  }
+  Unlocked(ShardAt(0)->removal_sink());
+  return done;
+}
+
+bool Store::ReturnPages(Shard* shard, bool shrinking) {
+  uint32_t pages[kReturnPagesMax];
+  int count;
+  {
+    OsLockGuard guard(shard->lock());
+    count = shard->BeginReturn(pages, kReturnPagesMax, shrinking);
+  }
+  if (count == 0) return false;
+  for (int i = 0; i < count; i++) {
+    OsDecommit(shard->PageAddress(pages[i]), page_bytes_);
+    // Address space that may be used again must be usable; where memory is committed on touch this does nothing.
+    if (!OsCommit(shard->PageAddress(pages[i]), page_bytes_)) CHECK(false);
+  }
+  OsLockGuard guard(shard->lock());
+  shard->EndReturn(pages, count);
+  return true;
+}
+
+bool Store::Maintain(const Now& now) {
+  CheckClock(now);
+  bool more = false;
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    Shard* shard = ShardAt(i);
+    {
+      OsLockGuard guard(shard->lock());
+      if (shard->MaintainStep(now)) more = true;
+    }
+    if (ReturnPages(shard, false)) more = true;
+  }
+  Unlocked(ShardAt(0)->removal_sink());
+  return more;
+}
+
+void Store::OpenCursor(Cursor::Order order, Cursor* cursor) {
+  cursor->order = order;
+  cursor->shards_done = 0;
+  cursor->next_shard = 0;
+  cursor->shards = std::make_unique<Cursor::PerShard[]>(shard_count_);
+}
+
+void Store::StartWalk(uint32_t index, Cursor::Order order, Cursor::PerShard* walk) {
+  Shard* shard = ShardAt(index);
+  for (;;) {
+    bool ready;
+    uint32_t generation;
+    {
+      OsLockGuard guard(shard->lock());
+      walk->slot = static_cast<int8_t>(shard->OpenWalk(order, &ready));
+      generation = shard->WalkGeneration(walk->slot);
+      if (ready) {
+        walk->generation = shard->StartWalk(walk->slot, order);
+        return;
+      }
+    }
+    // An abandoned walk left marks behind: finish it, in steps, then start.
+    for (;;) {
+      OsLockGuard guard(shard->lock());
+      if (!shard->WalkIsCurrent(walk->slot, generation)) break;
+      if (shard->CleanWalk(walk->slot)) {
+        walk->generation = shard->StartWalk(walk->slot, order);
+        return;
+      }
+    }
+  }
+}
+
+size_t Store::StepCursor(Cursor* cursor, const Now& now, bool with_values, WalkedEntry* entries, size_t count,
+                         Scratch* scratch, bool* done, size_t* bytes_needed) {
+  CheckClock(now);
+  *done = false;
+  *bytes_needed = 0;
+  while (cursor->shards_done < shard_count_) {
+    const uint32_t index = cursor->next_shard;
+    Cursor::PerShard* walk = &cursor->shards[index];
+    if (walk->done) {
+      cursor->next_shard = (index + 1) % shard_count_;
+      continue;
+    }
+    Shard* shard = ShardAt(index);
+    if (walk->slot < 0) StartWalk(index, cursor->order, walk);
+    size_t emitted = 0;
+    bool current;
+    {
+      OsLockGuard guard(shard->lock());
+      current = shard->WalkIsCurrent(walk->slot, walk->generation);
+      if (current) {
+        emitted = shard->StepWalk(walk->slot, now, with_values, entries, count, scratch, &walk->done, bytes_needed);
+        if (walk->done) shard->CloseWalk(walk->slot, walk->generation);
+      }
+    }
+    if (!current) {
+      // The slot went to another walk: this shard again from its beginning. What was emitted comes twice.
+      walk->slot = -1;
+      continue;
+    }
+    if (walk->done) cursor->shards_done++;
+    if (emitted == 0 && *bytes_needed != 0) return 0;
+    cursor->next_shard = (index + 1) % shard_count_;
+    if (emitted > 0) return emitted;
+  }
+  *done = true;
+  return 0;
+}
+
+void Store::CloseCursor(Cursor* cursor) {
+  if (cursor->shards == nullptr) return;
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    const Cursor::PerShard& walk = cursor->shards[i];
+    if (walk.slot < 0 || walk.done) continue;
+    OsLockGuard guard(ShardAt(i)->lock());
+    ShardAt(i)->CloseWalk(walk.slot, walk.generation);
+  }
+  cursor->shards.reset();
+  cursor->shards_done = shard_count_;
+}
+
+Status Store::Apply(const RecordView& record, const Now& now, bool keep_version) {
+  if (record.kind == RecordKind::kClear) {
+    OsLockGuard guard(&clear_lock_);
+    const uint32_t present = epoch_.load(std::memory_order_relaxed);
+    uint32_t epoch = present + 1;
+    if (keep_version) {
+      epoch = EpochOf(record.version);
+      if (epoch < present) return Status::kNotStored;
+    }
+    if (ClearTo(epoch, !keep_version, now) == 0) return Status::kLogFull;
+    epoch_.store(epoch, std::memory_order_relaxed);
+    clears_.fetch_add(1, std::memory_order_relaxed);
+    return Status::kStored;
+  }
+  if (record.expires_wall_ms != 0) uses_time_.store(true, std::memory_order_relaxed);
+  Shard* shard = ShardAt(ShardOf(record.key));
+  const uint64_t hash = shard->HashOf(record.key);
+  Status status;
+  {
+    OsLockGuard guard(shard->lock());
+    status = shard->Apply(record, hash, now, keep_version);
+  }
+  Unlocked(shard->removal_sink());
+  return status;
+}
+
+bool Store::BeginFill(std::string_view key, bool if_absent, const Now& now, FillTicket* ticket) {
+  CheckClock(now);
+  Shard* shard = ShardAt(ShardOf(key));
+  const uint64_t hash = shard->HashOf(key);
+  bool began;
+  {
+    OsLockGuard guard(shard->lock());
+    began = shard->BeginFill(key, hash, if_absent, now, ticket);
+  }
+  Unlocked(shard->removal_sink());
+  return began;
+}
+
+void Store::EndFill(std::string_view key, FillTicket* ticket) {
+  Shard* shard = ShardAt(ShardOf(key));
+  OsLockGuard guard(shard->lock());
+  shard->EndFill(ticket);
+}
+
+StoreStats Store::ShardStats(uint32_t index) const {
+  Shard* shard = ShardAt(index);
+  OsLockGuard guard(shard->lock());
+  return shard->Stats();
+}
+
+StoreStats Store::Stats() const {
+  StoreStats total;
+  for (uint32_t i = 0; i < shard_count_; i++) total.Add(ShardStats(i));
+  // Not sums of the shards' parts: what was asked for, and what was done once for all of them.
+  total.memory_bytes = memory_bytes_.load(std::memory_order_relaxed);
+  total.entries_max = entries_max_.load(std::memory_order_relaxed);
+  total.clears = clears_.load(std::memory_order_relaxed);
+  return total;
+}
+
+void Store::ResetStats() {
+  clears_.store(0, std::memory_order_relaxed);
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    OsLockGuard guard(ShardAt(i)->lock());
+    ShardAt(i)->ResetStats();
+  }
+}
+
+uint64_t Store::entries() const {
+  uint64_t count = 0;
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    OsLockGuard guard(ShardAt(i)->lock());
+    count += ShardAt(i)->live_entries();
+  }
+  return count;
+}
+
+void Store::SetRecordSinks(RecordSink* const* records) {
+  for (uint32_t i = 0; i < shard_count_; i++) ShardAt(i)->SetRecordSink(records[i]);
+}
+
+void Store::SetRemovalSink(RemovalSink* sink) {
+  for (uint32_t i = 0; i < shard_count_; i++) ShardAt(i)->SetRemovalSink(sink);
+}
+
+void Store::Verify() const {
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    OsLockGuard guard(ShardAt(i)->lock());
+    ShardAt(i)->Verify();
+  }
+}
+
+}  // namespace cairn

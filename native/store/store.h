@@ -1,0 +1,251 @@
+// A Store is one cache: its shards, the mapping they live in, and the rule that says which shard owns a key.
+//
+// Thread safety: any thread may call any method at any time between Open() and the destructor. A call takes the lock
+// of one shard at a time and never holds it across a system call, an allocation, a callback or a wait.
+// Ownership: keys and values are copied in and copied out; no pointer into the arena leaves it but through a Pin, which
+// ReadPinned() copies from. Request and Outcome hold views of the caller's memory only.
+// Invariants: Verify().
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/limits.h"
+#include "base/os.h"
+#include "store/record.h"
+#include "store/removal.h"
+#include "store/request.h"
+
+namespace cairn {
+
+class Shard;
+class SizeClasses;
+
+struct StoreOptions {
+  // Everything that the store's mapping may hold: index, headers, slack, reserves, values. At least kMemoryBytesMin.
+  uint64_t memory_bytes = uint64_t{64} << 20;
+  // Resize() can go up to here; address space is reserved for it, memory is not. 0: 4 x memory_bytes.
+  uint64_t memory_bytes_ceiling = 0;
+  // At most so many entries, cleared ones that are not yet reclaimed included; 0: memory alone decides.
+  uint64_t entries_max = 0;
+  // A power of two up to kShardCountMax; 0: chosen from the cores, then halved until a shard's quota is
+  // >= max(kShardQuotaBytesMin, 32 x value_bytes_max) and entries_max / shards >= kShardEntriesMin.
+  uint32_t shard_count = 0;
+  // Larger values are refused with kTooLarge. At most half of what a shard can hold, and kValueBytesMax. 0: 1/1024 of
+  // memory_bytes, at least 1 MiB.
+  uint64_t value_bytes_max = 0;
+  // Keep the time of the last access in every entry (Outcome::idle_s): four bytes each.
+  bool track_access = false;
+  HashKind hash = HashKind::kFast;
+  // The random secrets of the table hash; tests fix them. All zero: drawn from the OS.
+  HashSecrets secrets = {};
+  // Epoch to open with (the version's high 20 bits). Greater than every epoch this data has had before.
+  uint32_t epoch = 1;
+  // Page size for tests of tiny arenas; 0: derived from the quota of a shard. A power of two.
+  uint64_t page_bytes = 0;
+};
+
+// Counters since opening, and sizes now. Of one shard, or summed over all.
+struct StoreStats {
+  uint64_t entries = 0;         // live: not cleared; expired ones that nobody has met yet included
+  uint64_t cleared_entries = 0;  // cleared and not yet reclaimed
+  uint64_t entries_max = 0;
+  uint64_t charged_bytes = 0;   // what the entries are charged against limit_bytes
+  uint64_t limit_bytes = 0;     // charged_bytes never exceeds it; memory_bytes less index, reserves, descriptors
+  uint64_t payload_bytes = 0;   // key and value bytes of linked entries
+  uint64_t memory_bytes = 0;    // the cap
+  uint64_t committed_bytes = 0;  // of the mapping, touched so far and not returned
+  uint64_t index_bytes = 0;
+  uint64_t pages_used = 0;
+  uint64_t pages_free = 0;
+  uint64_t pinned_pages = 0;
+  uint64_t buckets = 0;
+  uint64_t gets = 0, hits = 0, misses = 0;  // get-type verbs
+  uint64_t sets = 0;                        // stored by any storing verb
+  uint64_t touches = 0, touch_hits = 0;
+  uint64_t deletes = 0, delete_hits = 0;
+  uint64_t incr_hits = 0, incr_misses = 0, decr_hits = 0, decr_misses = 0;
+  uint64_t cas_hits = 0, cas_misses = 0, cas_exists = 0;
+  uint64_t evictions = 0, evicted_unfetched = 0;
+  uint64_t expirations = 0, expired_unfetched = 0, get_expired = 0;
+  uint64_t too_large = 0, no_memory = 0, log_full = 0;
+  uint64_t clears = 0;
+  uint64_t relocations = 0;         // chunks moved to empty a page
+  uint64_t splits = 0, merges = 0;  // of hash buckets
+  uint64_t hash_flood_evictions = 0;
+  uint64_t reserve_evictions = 0;  // evictions below the limit because no page could be had: expected to stay 0
+
+  void Add(const StoreStats& other);
+};
+
+// A walk over all entries, oldest first or newest first. Every entry that is there from the start of the walk to its
+// end is emitted at least once, hits in between or not; one that is inserted meanwhile may be emitted or not; an entry
+// may be emitted twice. Step() visits shards in turn. Moveable state of the caller: no destructor, call CloseCursor().
+struct Cursor {
+  enum class Order : uint8_t { kOldestFirst, kNewestFirst };
+  Order order = Order::kOldestFirst;
+  uint32_t shards_done = 0;
+  uint32_t next_shard = 0;
+  struct PerShard {
+    int8_t slot = -1;  // of kCursorsPerShard
+    bool done = false;
+    uint32_t generation = 0;
+  };
+  std::unique_ptr<PerShard[]> shards;
+};
+
+// What an entry looked like when a walk met it. Key and value are in the scratch at these offsets.
+struct WalkedEntry {
+  size_t key_offset;
+  uint32_t key_bytes;
+  size_t value_offset;
+  uint32_t value_bytes;
+  Codec codec;
+  uint32_t client_flags;
+  uint64_t version;
+  uint64_t expires_ms;
+  bool has_value;  // false: values were not asked for
+};
+
+// A value that is being received: space in the arena that no key leads to yet. The only handle to it: Link or Abandon.
+struct Body {
+  uint32_t shard = 0;
+  uint32_t ref = 0;
+  uint32_t value_bytes = 0;
+  explicit operator bool() const { return ref != 0; }
+};
+
+class Store {
+ public:
+  // Maps the memory and makes the shards. Null with a sentence in `error` that names the option, what was expected and
+  // what came, or what the OS said.
+  static std::unique_ptr<Store> Open(const StoreOptions& options, std::string* error);
+  // REQUIRES: no call in progress, no pins held. Gives the mapping back.
+  ~Store();
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+
+  // True once an entry with an expiry was stored, a delayed clear was scheduled, or access is tracked: from then on the
+  // calls below need Now; before, a default Now{} will do, and the clock need not be read.
+  bool uses_time() const { return uses_time_.load(std::memory_order_relaxed); }
+
+  // Executes one request. Values of hits go to scratch (see Scratch): up to kCopyUnderLockBytesMax they are copied
+  // there; larger ones are pinned (Outcome::pin) where the pin budget allows, otherwise copied. A hit whose value has
+  // no room answers kNeedsRoom and changes nothing.
+  void Execute(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome);
+
+  // Executes many: grouped by shard, one lock per group of up to kGroupRequests, with the cache misses of a group
+  // overlapped. Requests for one key keep their order; requests for different keys may be reordered. Values come as
+  // with Execute() but are never pinned; where scratch runs out, outcomes are kNeedsRoom and the caller asks again
+  // for those.
+  void ExecuteMany(const Request* requests, size_t count, const Now& now, Scratch* scratch, Outcome* outcomes);
+
+  // Copies value bytes [offset, offset + bytes) of a pinned entry. No lock: a pinned entry does not move or change.
+  void ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const;
+  void Unpin(const Pin& pin);
+
+  // Storing a large value in two steps, so that it is copied without a lock and need not be buffered elsewhere: Reserve
+  // makes room for it (evicting as the verb would), WriteBody fills it, Link executes the request with that value.
+  // `request` must be the same in both calls but for `value`, which is ignored; verbs kSet, kAdd, kReplace, kCas.
+  // Reserve answers kStored (go on), kTooLarge, kNoMemory or kLogFull.
+  [[nodiscard]] Status Reserve(const Request& request, uint32_t value_bytes, const Now& now, Body* body);
+  void WriteBody(const Body& body, size_t offset, std::string_view bytes);
+  void Link(Body* body, const Request& request, const Now& now, Outcome* outcome);
+  void Abandon(Body* body);
+
+  // Makes every entry dead at once, in O(shards); their memory is reclaimed in steps afterwards. Raises the epoch.
+  // Returns the version of the barrier record.
+  uint64_t Clear(const Now& now);
+  // Clear() at that time of the boot clock, done by whoever comes first then. Replaces a pending one; 0 cancels.
+  void ScheduleClear(uint64_t at_ms);
+
+  // Changes the memory limit and/or the entry limit (0: leave as it is). Growing takes effect at once; shrinking
+  // evicts in steps: false means call again (from the same or another thread) until true. Refuses above the ceiling or
+  // below what one shard needs, with a sentence in `error`.
+  [[nodiscard]] bool CheckResize(uint64_t memory_bytes, std::string* error) const;
+  bool Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now);
+
+  // One turn of the upkeep that otherwise waits for callers: turns the wheels, reclaims cleared entries, gives back
+  // free pages. Each hold of a lock visits at most kStepEntriesMax entries. True: there is more to do now.
+  bool Maintain(const Now& now);
+
+  void OpenCursor(Cursor::Order order, Cursor* cursor);
+  // Emits up to `count` entries that fit into scratch (with their values if asked). 0 with *done: the walk is over.
+  // 0 without: nothing fitted; scratch->used + *bytes_needed is what the next entry takes.
+  size_t StepCursor(Cursor* cursor, const Now& now, bool with_values, WalkedEntry* entries, size_t count,
+                    Scratch* scratch, bool* done, size_t* bytes_needed);
+  void CloseCursor(Cursor* cursor);
+
+  // Applies a record read from a log, a dump or a primary: only if its version is higher than what the key has.
+  // `keep_version` false gives it a new version (a dump loaded into a running cache). Leaves a record itself only then.
+  [[nodiscard]] Status Apply(const RecordView& record, const Now& now, bool keep_version);
+
+  // Watches a key for a load that will fill it: any requested change of the key from now on (a delete of the absent key
+  // included; capacity, expiry and touches are not) voids the ticket. False, and nothing is watched, if `if_absent` and
+  // a live entry is there. EndFill stops watching: idempotent, from any thread; after it the ticket may go away.
+  [[nodiscard]] bool BeginFill(std::string_view key, bool if_absent, const Now& now, FillTicket* ticket);
+  void EndFill(std::string_view key, FillTicket* ticket);
+
+  StoreStats Stats() const;
+  StoreStats ShardStats(uint32_t shard) const;
+  void ResetStats();
+
+  // Optional observers, set before the first request or never. Sinks outlive the store. `records[i]` is shard i's.
+  void SetRecordSinks(RecordSink* const* records);
+  void SetRemovalSink(RemovalSink* sink);
+
+  // Walks everything and CHECKs the invariants; for tests. O(entries).
+  void Verify() const;
+
+  uint32_t shard_count() const { return shard_count_; }
+  uint32_t ShardOf(std::string_view key) const;
+  uint64_t value_bytes_max() const { return value_bytes_max_.load(std::memory_order_relaxed); }
+  const StoreOptions& options() const { return options_; }
+  uint64_t page_bytes() const { return page_bytes_; }
+  uint64_t entries() const;
+  // Direct access for tests and models.
+  Shard* shard(uint32_t index) { return ShardAt(index); }
+
+ private:
+  explicit Store(const StoreOptions& options);
+  Shard* ShardAt(uint32_t index) const;
+  void RunScheduledClear(const Now& now);
+  uint64_t ClearTo(uint32_t epoch, bool leave_record, const Now& now);
+  void StartWalk(uint32_t index, Cursor::Order order, Cursor::PerShard* walk);
+  // Gives the memory of some free pages back, outside the lock. True if there were any.
+  bool ReturnPages(Shard* shard, bool shrinking);
+  static void Unlocked(RemovalSink* sink) {
+    if (sink != nullptr && sink->pending()) [[unlikely]] sink->OnUnlocked();
+  }
+  void CheckClock(const Now& now) {
+    if (now.boot_ms >= clear_at_ms_.load(std::memory_order_relaxed)) [[unlikely]] RunScheduledClear(now);
+  }
+
+  StoreOptions options_;
+  void* mapping_ = nullptr;
+  char* base_ = nullptr;  // of the first shard, within the mapping, on a large page's boundary
+  uint64_t mapping_bytes_ = 0;
+  uint64_t shard_stride_bytes_ = 0;
+  uint64_t page_bytes_ = 0;
+  uint32_t shard_count_ = 0;
+  int shard_shift_ = 0;
+  std::atomic<uint64_t> value_bytes_max_{0};
+  std::atomic<bool> uses_time_{false};
+  std::atomic<uint64_t> clear_at_ms_{~uint64_t{0}};
+  std::atomic<uint64_t> memory_bytes_{0};
+  std::atomic<uint64_t> entries_max_{0};
+  std::atomic<uint64_t> clears_{0};
+  std::atomic<uint32_t> epoch_{1};
+  OsLock clear_lock_;  // one Clear or Resize at a time; taken before any shard's lock
+  std::unique_ptr<SizeClasses> classes_;
+  // Shards, in raw memory because they can neither be copied nor moved.
+  std::unique_ptr<char[]> shards_;
+};
+
+}  // namespace cairn
