@@ -246,11 +246,13 @@ Ref Shard::Lookup(std::string_view key, uint64_t hash, const Now& now, bool is_g
   if (ref == 0) return 0;
   const EntryHeader* entry = At(ref);
   if (IsDead(entry)) [[unlikely]] {
+    SettleTouches();
     RemoveEntry(ref, Reason::kCleared, hash);
     return 0;
   }
   if (IsExpired(entry, now)) [[unlikely]] {
     if (is_get) state_->counters.get_expired++;
+    SettleTouches();
     RemoveEntry(ref, Reason::kExpired, hash);
     return 0;
   }
@@ -265,14 +267,13 @@ void Shard::PrefetchEntry(uint64_t hash) const {
   if (bucket->next != 0) __builtin_prefetch(arena_.At(bucket->next));
 }
 
-void Shard::PrefetchNeighbours(uint64_t hash) const {
+void Shard::PrefetchValue(uint64_t hash) const {
   const Bucket* bucket = table_.BucketOf(hash);
   const uint32_t bits = bucket->Match(HashTable::TagOf(hash));
   if (bits == 0) return;
   const EntryHeader* entry = At(bucket->refs[__builtin_ctz(bits)]);
-  if (entry->lru_prev != 0) __builtin_prefetch(At(entry->lru_prev), 1);
-  if (entry->lru_next != 0) __builtin_prefetch(At(entry->lru_next), 1);
   __builtin_prefetch(reinterpret_cast<const char*>(entry) + 64);
+  __builtin_prefetch(reinterpret_cast<const char*>(entry) + 128);
 }
 
 // ---- layout and memory ----
@@ -470,6 +471,17 @@ void Shard::Bump(Ref ref) {
   lru_.MoveToFront(ref);
 }
 
+void Shard::SettleTouchesNow() {
+  const uint32_t count = state_->touch_count;
+  for (uint32_t i = 0; i < count; i++) {
+    const EntryHeader* entry = At(state_->touches[i]);
+    if (entry->lru_prev != 0) __builtin_prefetch(At(entry->lru_prev), 1);
+    if (entry->lru_next != 0) __builtin_prefetch(At(entry->lru_next), 1);
+  }
+  state_->touch_count = 0;
+  for (uint32_t i = 0; i < count; i++) Bump(state_->touches[i]);
+}
+
 bool Shard::LinkEntry(int slot, uint64_t hash, uint8_t marks) {
   while (!table_.Insert(hash, &state_->bodies[slot])) {
     const Ref victim = table_.FloodVictim(hash);
@@ -642,16 +654,19 @@ void Shard::Execute(const Request& request, uint64_t hash, const Now& now, Scrat
       return StoreValue(request, hash, now, outcome);
     case Verb::kAppend:
     case Verb::kPrepend:
+      SettleTouches();
       return Concat(request, hash, now, outcome);
     case Verb::kIncr:
     case Verb::kDecr:
       return Count(request, hash, now, outcome);
     case Verb::kTouch:
     case Verb::kGetAndTouch:
+      SettleTouches();
       return Touch(request, hash, now, scratch, may_pin, outcome);
     case Verb::kDelete:
     case Verb::kTake:
     case Verb::kEvict:
+      SettleTouches();
       return Remove(request, hash, now, scratch, may_pin, outcome);
   }
 }
@@ -743,11 +758,6 @@ void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* 
     return;
   }
   EntryHeader* entry = At(ref);
-  // The move to the front comes last, so that its cache misses overlap with the copy of the value.
-  if (entry->lru_prev != 0) {
-    __builtin_prefetch(At(entry->lru_prev), 1);
-    if (entry->lru_next != 0) __builtin_prefetch(At(entry->lru_next), 1);
-  }
   if (!request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
   Describe(entry, now, outcome);
   outcome->status = Status::kFound;
@@ -758,7 +768,7 @@ void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* 
   if (entry->flags & kEntryHasAccess) {
     StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
   }
-  Bump(ref);
+  BumpLater(ref);
 }
 
 Status Shard::Condition(const Request& request, Ref old) const {
@@ -796,6 +806,7 @@ Status Shard::Refuse(Status status, Verb verb, std::string_view key, uint64_t ha
   if (old == 0 || IsDead(At(old))) return status;
   if (!ReserveRecord(key.size(), 0)) return Status::kLogFull;
   outcome->record_version = EmitKey(RecordKind::kDelete, key, now);
+  SettleTouches();
   RemoveEntry(old, Reason::kReplaced, hash);
   return status;
 }
@@ -829,10 +840,11 @@ Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, R
     if (!value.empty()) std::memcpy(stream + from.key.size(), value.data(), value.size());
     entry->version = version != 0 ? version : NextVersion();
     if (entry->flags & kEntryHasExpiry) wheel_.Add(old);
-    Bump(old);
+    BumpLater(old);
     FinishStore(old, RecordKind::kSet, entry->version, now, outcome);
     return Status::kStored;
   }
+  SettleTouches();
   uint8_t marks = state_->mark_parity;
   const bool replaced = old != 0;
   if (replaced) {
@@ -1180,6 +1192,7 @@ bool Shard::BeginFill(std::string_view key, uint64_t hash, bool if_absent, const
 // ---- bodies ----
 
 Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot) {
+  SettleTouches();
   NewEntry from;
   from.key = request.key;
   from.value_bytes = value_bytes;
@@ -1219,6 +1232,7 @@ void Shard::Abandon(int slot) {
 }
 
 void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+  SettleTouches();
   StoreStats* counters = &state_->counters;
   const Ref old = Lookup(request.key, hash, now, false);
   const Status condition = Condition(request, old);
@@ -1260,6 +1274,7 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
 // ---- the whole ----
 
 uint64_t Shard::Clear(uint32_t epoch, bool leave_record, const Now& now, uint64_t* entries) {
+  SettleTouches();
   if (leave_record && !ReserveRecord(0, 0)) return 0;
   state_->epoch = epoch;
   state_->cleared_epoch = epoch;
@@ -1272,6 +1287,7 @@ uint64_t Shard::Clear(uint32_t epoch, bool leave_record, const Now& now, uint64_
 }
 
 bool Shard::MaintainStep(const Now& now) {
+  SettleTouches();
   int budget = kStepEntriesMax;
   for (;;) {
     const Ref ref = wheel_.Advance(now.boot_ms, &budget);
@@ -1303,6 +1319,7 @@ void Shard::SetLimits(uint64_t memory_bytes, uint64_t entries_limit) {
 }
 
 bool Shard::ShrinkStep() {
+  SettleTouches();
   const uint64_t entries = state_->live_entries + state_->dead_entries;
   if (state_->limit_bytes == state_->limit_target_bytes && state_->entries_limit == state_->entries_limit_target &&
       state_->arena.pages_total <= PagesFor(state_->memory_bytes) &&
@@ -1338,6 +1355,7 @@ int Shard::BeginReturn(uint32_t* pages, int count, bool shrinking) {
 // ---- walks ----
 
 int Shard::OpenWalk(Cursor::Order order, bool* ready) {
+  SettleTouches();
   int best = -1;
   for (int slot = 0; slot < kCursorsPerShard; slot++) {
     if (state_->walks[slot].open) continue;
@@ -1362,6 +1380,7 @@ int Shard::OpenWalk(Cursor::Order order, bool* ready) {
 }
 
 uint32_t Shard::StartWalk(int slot, Cursor::Order order) {
+  SettleTouches();
   WalkState* walk = &state_->walks[slot];
   CHECK(walk->unemitted == 0);
   state_->mark_parity ^= static_cast<uint8_t>(1 << slot);
@@ -1382,6 +1401,7 @@ bool Shard::CleanWalk(int slot) {
 
 size_t Shard::StepWalk(int slot, const Now& now, bool with_values, WalkedEntry* entries, size_t count,
                        Scratch* scratch, bool* done, size_t* bytes_needed) {
+  SettleTouches();
   WalkState* walk = &state_->walks[slot];
   const bool oldest_first = walk->order == static_cast<uint8_t>(Cursor::Order::kOldestFirst);
   const bool cleaning = count == 0;
@@ -1439,6 +1459,7 @@ void Shard::CloseWalk(int slot, uint32_t generation) {
 // ---- records coming in ----
 
 Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, bool keep_version) {
+  SettleTouches();
   Outcome outcome;
   const bool expires = record.expires_wall_ms != 0;
   const bool expired = expires && record.expires_wall_ms <= now.wall_ms;
@@ -1537,6 +1558,7 @@ void Shard::ResetStats() {
 }
 
 void Shard::Verify() {
+  SettleTouches();
   arena_.CheckPages();
   wheel_.Check();
   uint64_t entries = 0;

@@ -40,6 +40,11 @@ inline constexpr uint64_t kIndexShareBytes = 8;
 // Bodies that are being received at the same time, per shard. Slot 0 is the shard's own, for an insert in progress.
 inline constexpr int kBodiesMax = 64;
 
+// Hits that a shard collects before it moves their entries to the front. The moves need two or three cache lines each
+// that nothing else needs; done one by one, every hit waits for them (an unlock cannot pass a store that misses), done
+// together they overlap. The order is still exact: the moves are done, in their order, before anything looks at it.
+inline constexpr uint32_t kTouchesMax = 31;
+
 struct WalkState {
   bool open;
   uint8_t order;        // Cursor::Order
@@ -73,6 +78,9 @@ struct ShardState {
   uint64_t walk_steps;
   WalkState walks[kCursorsPerShard];
   Ref bodies[kBodiesMax];
+  // Hits whose move to the front of the list is still to be done, in order; see kTouchesMax.
+  alignas(64) uint32_t touch_count;
+  Ref touches[kTouchesMax];
   WheelState wheel;
   ArenaState arena;
   StoreStats counters;  // only the counters since opening
@@ -101,6 +109,10 @@ class Shard final : private ChunkMover, private EntryHasher {
   [[nodiscard]] bool Init(uint64_t memory_bytes, uint64_t entries_limit, uint32_t epoch);
 
   OsLock* lock() const { return &state_->lock; }
+  // Does the moves that hits have left behind. Whatever looks at the order, or moves or removes entries, calls it first.
+  void SettleTouches() {
+    if (state_->touch_count != 0) SettleTouchesNow();
+  }
   uint64_t header_bytes() const { return config_.header_bytes; }
   uint64_t HashOf(std::string_view key) const { return TableHash(config_.hash, key, config_.secrets); }
 
@@ -111,7 +123,7 @@ class Shard final : private ChunkMover, private EntryHasher {
   // Stages of prefetching for a group of requests; see Store::ExecuteMany.
   void PrefetchBucket(uint64_t hash) const { __builtin_prefetch(table_.BucketOf(hash)); }
   void PrefetchEntry(uint64_t hash) const;
-  void PrefetchNeighbours(uint64_t hash) const;
+  void PrefetchValue(uint64_t hash) const;
 
   Status Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot);
   void WriteBody(int slot, size_t offset, std::string_view bytes);
@@ -221,6 +233,11 @@ class Shard final : private ChunkMover, private EntryHasher {
   void RemoveEntry(Ref ref, Reason reason) { RemoveEntry(ref, reason, HashOfEntry(ref)); }
   void Announce(Reason reason, const EntryHeader* entry);
   void Bump(Ref ref);
+  void BumpLater(Ref ref) {
+    state_->touches[state_->touch_count] = ref;
+    if (++state_->touch_count == kTouchesMax) SettleTouches();
+  }
+  void SettleTouchesNow();
   void StepOverForWalks(Ref ref);
 
   // Stores an entry in place of `old` (0: none). `version` 0: the next one.

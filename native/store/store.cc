@@ -11,9 +11,9 @@ namespace cairn {
 
 namespace {
 
-// Large pages pay off for a shard that fills many of them; for a small one the last, half-filled one weighs too much.
-constexpr uint64_t kHugePagesFromQuotaBytes = uint64_t{64} << 20;
 constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
+// Large pages pay off for a shard that fills several of them; for a small one the last, half-filled one weighs too much.
+constexpr uint64_t kHugePagesFromQuotaBytes = 4 * kHugePageBytes;
 // A batch is put in order by shard in windows of so many requests, on the stack.
 constexpr size_t kWindowRequests = 256;
 constexpr int kReturnPagesMax = 16;
@@ -98,7 +98,7 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
     }
   }
   options.shard_count = shards;
-  if (options.secrets.IsZero()) OsRandom(options.secrets.words.data(), sizeof options.secrets.words);
+  if (options.secrets.IsZero()) options.secrets = DrawHashSecrets();
 
   const uint64_t quota = options.memory_bytes / shards;
   const uint64_t page_bytes = options.page_bytes != 0 ? options.page_bytes : ChoosePageBytes(quota);
@@ -117,7 +117,8 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
   store->epoch_.store(options.epoch);
 
   const uint64_t header_bytes = Shard::HeaderBytes(pages_ceiling, page_bytes);
-  store->shard_stride_bytes_ = header_bytes + uint64_t{pages_ceiling} * page_bytes;
+  store->shard_stride_bytes_ =
+      (header_bytes + uint64_t{pages_ceiling} * page_bytes + kHugePageBytes - 1) & ~(kHugePageBytes - 1);
   store->mapping_bytes_ = store->shard_stride_bytes_ * shards + kHugePageBytes;
   store->mapping_ = OsReserve(store->mapping_bytes_);
   if (store->mapping_ == nullptr) {
@@ -126,9 +127,6 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
   }
   const auto address = reinterpret_cast<uintptr_t>(store->mapping_);
   store->base_ = reinterpret_cast<char*>((address + kHugePageBytes - 1) & ~(kHugePageBytes - 1));
-  if (quota >= kHugePagesFromQuotaBytes) {
-    OsAdviseHugePages(store->base_, store->shard_stride_bytes_ * shards);
-  }
   store->shards_ = std::make_unique<char[]>(sizeof(Shard) * shards);
   for (uint32_t i = 0; i < shards; i++) {
     char* base = store->base_ + uint64_t{i} * store->shard_stride_bytes_;
@@ -138,6 +136,8 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
       *error = "Cannot commit " + std::to_string(quota) + " bytes of memory";
       return nullptr;
     }
+    // Only what lies within the quota as a whole: rounding up must not take memory beyond the limit.
+    if (quota >= kHugePagesFromQuotaBytes) OsAdviseHugePages(base, quota & ~(kHugePageBytes - 1));
     const Shard::Config config{options.hash, options.secrets, options.track_access, store->classes_.get(),
                                header_bytes, pages_ceiling};
     auto* shard = new (store->ShardAt(i)) Shard(base, config);
@@ -219,7 +219,7 @@ void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, S
         if (end - group > 1) {
           for (size_t k = group; k < end; k++) shard->PrefetchBucket(hashes[order[k]]);
           for (size_t k = group; k < end; k++) shard->PrefetchEntry(hashes[order[k]]);
-          for (size_t k = group; k < end; k++) shard->PrefetchNeighbours(hashes[order[k]]);
+          for (size_t k = group; k < end; k++) shard->PrefetchValue(hashes[order[k]]);
         }
         for (size_t k = group; k < end; k++) {
           const size_t i = order[k];
