@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <bitset>
 #include <cstring>
 #include <new>
 
@@ -191,6 +192,7 @@ void Store::Execute(const Request& request, const Now& now, Scratch* scratch, Ou
 void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, Scratch* scratch, Outcome* outcomes) {
   CheckClock(now);
   RemovalSink* sink = ShardAt(0)->removal_sink();
+  std::bitset<kShardCountMax> out_of_room;
   for (size_t start = 0; start < count; start += kWindowRequests) {
     const size_t window = std::min(count - start, kWindowRequests);
     uint64_t hashes[kWindowRequests];
@@ -224,7 +226,12 @@ void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, S
         for (size_t k = group; k < end; k++) {
           const size_t i = order[k];
           outcomes[start + i] = Outcome{};
+          if (out_of_room[s]) [[unlikely]] {
+            outcomes[start + i].status = Status::kNeedsRoom;
+            continue;
+          }
           shard->Execute(requests[start + i], hashes[i], now, scratch, false, &outcomes[start + i]);
+          if (outcomes[start + i].status == Status::kNeedsRoom) [[unlikely]] out_of_room[s] = true;
         }
       }
     }

@@ -142,8 +142,8 @@ class Store {
 
   // Executes many: grouped by shard, one lock per group of up to kGroupRequests, with the cache misses of a group
   // overlapped. Requests for one key keep their order; requests for different keys may be reordered. Values come as
-  // with Execute() but are never pinned; where scratch runs out, outcomes are kNeedsRoom and the caller asks again
-  // for those.
+  // with Execute() but are never pinned. Where scratch runs out, that request and every later one of its shard answer
+  // kNeedsRoom, having done nothing: asking again for those, in order, keeps the order per key.
   void ExecuteMany(const Request* requests, size_t count, const Now& now, Scratch* scratch, Outcome* outcomes);
 
   // Copies value bytes [offset, offset + bytes) of a pinned entry. No lock: a pinned entry does not move or change.
