@@ -91,7 +91,8 @@ const installLines = {
 
 /** The line that installs a compiler here; every line we know where we cannot tell where "here" is. */
 export function compilerAdvice(osRelease = readOsRelease(), platform = process.platform) {
-  const one = ([where, line]) => `  ${where}: ${line}`;
+  const root = process.getuid?.() === 0;
+  const one = ([where, line]) => `  ${where}: ${root ? line.replace(/^sudo /, '') : line}`;
   if (platform === 'darwin' || platform === 'win32') return one(installLines[platform]);
   const ids = /^ID(?:_LIKE)?=.*$/gm;
   const words = (osRelease.match(ids) ?? []).join(' ').toLowerCase();

@@ -4,7 +4,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { BuildError, bin, main, root } from './lib/project.mjs';
+import { filesUnder } from './lib/inputs.mjs';
+import { BuildError, bin, findProgram, main, root, run } from './lib/project.mjs';
 import { ensureBuilt, ensurePackages } from './lib/steps.mjs';
 
 const [task, ...args] = process.argv.slice(2);
@@ -19,6 +20,16 @@ async function become(script, scriptArgs) {
 
 const biome = (command, more) =>
   bin('@biomejs/biome', 'bin/biome', [command, ...more, ...(args.length > 0 ? args : ['.'])]);
+
+/** Formats the C++ files where clang-format is installed; it is not needed for anything else. */
+function formatNative() {
+  if (findProgram('clang-format') === undefined) {
+    console.log('clang-format is missing: the C++ files are left as they are');
+    return;
+  }
+  const sources = ['native', 'test/native'].flatMap(filesUnder).filter((file) => /\.(h|cc|c)$/.test(file));
+  run('clang-format', ['-i', ...sources]);
+}
 
 const tasks = {
   async start() {
@@ -42,6 +53,7 @@ const tasks = {
   format() {
     ensurePackages();
     biome('check', ['--write']);
+    if (args.length === 0) formatNative();
   },
   typecheck() {
     ensurePackages();

@@ -16,10 +16,10 @@ const stems = (folder) =>
 /** The names of the model runs: programs with a main() of their own, a file each. */
 export const modelPrograms = () => stems('test/native/model');
 
-/** The fuzz targets as [program, its name without "fuzz_"]. */
+/** The fuzz targets as [program, name]: record_fuzz.cc and fuzz_record.cc both make fuzz_record. */
 export const fuzzPrograms = () =>
   stems('test/native/fuzz')
-    .map((stem) => stem.replace(/^fuzz_/, ''))
+    .map((stem) => stem.replace(/^fuzz_|_fuzz$/g, ''))
     .map((name) => [`fuzz_${name}`, name]);
 
 /** Inputs kept for a fuzz target, to begin from. */

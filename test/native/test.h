@@ -160,11 +160,10 @@ std::string Show(const T& value) {
   }
 }
 
-// The outcome of a check: empty when it held, otherwise what was expected and what came.
+// The outcome of a check: whether it held, and otherwise what was expected and what came.
 struct Outcome {
   bool held;
   std::string text;
-  explicit operator bool() const { return held; }
 };
 
 // -1, 0, 1 for integers of any two types: 1u > -1 as in arithmetic, not as in C.
@@ -273,14 +272,10 @@ Outcome DiesWith(const char* statement_text, std::string_view text, Statement st
       ::cairn::test::Register(#Fixture, #Name, [] { std::make_unique<Fixture##_##Name>()->Body(); }); \
   void Fixture##_##Name::Body()
 
-// The switch keeps an `else` behind the macro from binding to the macro's own `if`.
-#define CAIRN_TEST_CHECK_(outcome_expression, on_failure)                  \
-  switch (0)                                                               \
-  case 0:                                                                  \
-  default:                                                                 \
-    if (const ::cairn::test::Outcome cairn_outcome = outcome_expression) { \
-    } else                                                                 \
-      on_failure ::cairn::test::Reporter{__FILE__, __LINE__, cairn_outcome.text} = ::cairn::test::Message()
+// A loop of at most one turn, and no `if`: an `else` behind the macro then binds to the caller's own.
+#define CAIRN_TEST_CHECK_(outcome_expression, on_failure)                                                         \
+  for (::cairn::test::Outcome cairn_outcome = outcome_expression; !cairn_outcome.held; cairn_outcome.held = true) \
+  on_failure ::cairn::test::Reporter{__FILE__, __LINE__, cairn_outcome.text} = ::cairn::test::Message()
 
 #define EXPECT_EQ(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareEq(#a, #b, a, b), )
 #define EXPECT_NE(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareNe(#a, #b, a, b), )

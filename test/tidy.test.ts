@@ -1,0 +1,265 @@
+// What STYLE says about the tree, enforced: which folder may use which, where Node's and the system's headers may be
+// included, that lists agree with what exists, that documents exist and their links lead somewhere.
+//
+// The sources are read as text. That is enough, because the formatters leave one way to write an import.
+
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, posix, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const read = (path: string): string => readFileSync(join(root, path), 'utf8');
+const generated = /^(node_modules|dist|build|build-.*|coverage|prebuilds|cairn-data|\..*)$/;
+
+/** All files under a folder with one of the endings, as paths from the root with forward slashes. */
+function files(folder: string, ...endings: string[]): string[] {
+  if (!existsSync(join(root, folder))) return [];
+  return readdirSync(join(root, folder), { withFileTypes: true })
+    .flatMap((entry) => {
+      const path = posix.join(folder, entry.name);
+      if (entry.isDirectory()) return generated.test(entry.name) ? [] : files(path, ...endings);
+      return endings.some((ending) => entry.name.endsWith(ending)) ? [path] : [];
+    })
+    .sort();
+}
+
+/** Every [file, line number, line] of the files for which `bad` says why it is wrong. */
+function faults(paths: string[], bad: (line: string, path: string) => string | undefined): string[] {
+  return paths.flatMap((path) =>
+    read(path)
+      .split('\n')
+      .flatMap((line, i) => {
+        const why = bad(line, path);
+        return why === undefined ? [] : [`${path}:${i + 1}: ${why}`];
+      }),
+  );
+}
+
+describe('native/', () => {
+  // A folder may include itself and these.
+  const table: Record<string, string[]> = {
+    base: [],
+    store: ['base'],
+    process: ['base', 'store'],
+    protocol: ['base', 'store'],
+    server: ['base', 'store', 'process', 'protocol'],
+    addon: ['base', 'store', 'process', 'protocol', 'server'],
+  };
+  const sources = files('native', '.h', '.cc');
+  const folderOf = (path: string): string => path.split('/')[1] ?? '';
+
+  test('each folder includes only what is to its left in the table', () => {
+    const wrong = faults(sources, (line, path) => {
+      const [, target] = /^\s*#\s*include\s+"([^"]+)"/.exec(line) ?? [];
+      if (target === undefined) return undefined;
+      const [from, to] = [folderOf(path), target.split('/')[0] ?? ''];
+      if (!(from in table)) return `native/${from} has no row in the table of ${relative(root, import.meta.filename)}`;
+      if (!existsSync(join(root, 'native', target))) return `"${target}" is not a path from native/`;
+      return from === to || table[from]?.includes(to) ? undefined : `${from} must not include ${to}`;
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  test("Node's headers are included in addon/ only, the system's in base/os_* and server/ only", () => {
+    const wrong = faults(sources, (line, path) => {
+      const [, header] = /^\s*#\s*include\s+[<"]([^>"]+\.h)[>"]/.exec(line) ?? [];
+      if (header === undefined || line.includes('"')) return undefined;
+      if (/^(napi|node_api|js_native_api|node|v8|uv)\b/.test(header)) {
+        return folderOf(path) === 'addon' ? undefined : `<${header}> belongs in addon/`;
+      }
+      if (/^(\w*intrin|arm_neon)\.h$/.test(header)) return undefined;
+      const system = /^native\/base\/os_\w+\.cc$/.test(path) || folderOf(path) === 'server';
+      return system ? undefined : `<${header}> belongs in base/os_* or server/`;
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  test('sources.gypi lists every source once and nothing else', () => {
+    const { variables } = JSON.parse(read('native/sources.gypi')) as { variables: Record<string, string[]> };
+    const listed = [...(variables['cairn_core_sources'] ?? []), ...(variables['cairn_addon_sources'] ?? [])];
+    expect([...listed].sort()).toEqual(sources.filter((path) => path.endsWith('.cc')));
+  });
+
+  test('only addon/ is in the list that needs the headers of Node', () => {
+    const { variables } = JSON.parse(read('native/sources.gypi')) as { variables: Record<string, string[]> };
+    expect(variables['cairn_addon_sources']?.filter((path) => !path.startsWith('native/addon/'))).toEqual([]);
+    expect(variables['cairn_core_sources']?.filter((path) => path.startsWith('native/addon/'))).toEqual([]);
+  });
+
+  test('every header is guarded, and no line is longer than the formatter allows', () => {
+    const headers = [...sources, ...files('test/native', '.h')].filter((path) => path.endsWith('.h'));
+    expect(headers.filter((path) => !/^#pragma once$/m.test(read(path)))).toEqual([]);
+    const all = [...sources, ...files('test/native', '.h', '.cc')];
+    const width = (line: string): number => [...line].length;
+    expect(faults(all, (line) => (width(line) > 120 ? `${width(line)} columns` : undefined))).toEqual([]);
+  });
+});
+
+describe('src/', () => {
+  const first = ['errors', 'limits', 'options', 'request', 'queue'];
+  const shared = ['errors', 'limits', 'options'];
+  // A stage (a file or a folder of src/) may import itself and these; '*' is everything.
+  const table: Record<string, string[]> = {
+    ...Object.fromEntries(first.map((stage, i) => [stage, first.slice(0, i)])),
+    native: ['errors', 'limits', 'request'],
+    router: [...first, 'native'],
+    server: [...first, 'native'],
+    log: [...shared, 'request'],
+    'write-back': [...shared, 'log', 'request'],
+    replica: [...shared, 'log', 'request'],
+    client: ['errors', 'limits'],
+    cache: [...first, 'native', 'router', 'server', 'log', 'write-back', 'replica', 'client'],
+    cluster: [...shared, 'cache', 'client', 'replica', 'request', 'router'],
+    index: ['*'],
+    adapters: ['index'],
+    cli: ['index'],
+  };
+  // What one file of a stage may import beside.
+  const exceptions: Record<string, string[]> = { 'src/log/scribe.ts': ['native'] };
+  const sources = files('src', '.ts');
+  const stageOf = (path: string): string => (path.split('/')[1] ?? '').replace(/\.ts$/, '');
+  const specifier = /(?:^|[\s;}])(?:from|import)\s*\(?\s*'([^']+)'/;
+
+  function importFault(line: string, path: string): string | undefined {
+    const [, target] = specifier.exec(line) ?? [];
+    if (target === undefined || /^\s*(\*|\/\/)/.test(line)) return undefined;
+    if (!target.startsWith('.')) return undefined;
+    if (!target.endsWith('.ts')) return `'${target}' should end in .ts`;
+    const file = posix.join(posix.dirname(path), target);
+    const [from, to] = [stageOf(path), stageOf(file)];
+    if (!existsSync(join(root, file))) return `'${target}' does not exist`;
+    if (from === to) return undefined;
+    const allowed = table[from];
+    if (allowed === undefined) return `${from} has no row in the table of ${relative(root, import.meta.filename)}`;
+    if (!allowed.includes('*') && !allowed.includes(to) && !exceptions[path]?.includes(to)) {
+      return `${from} must not import ${to}`;
+    }
+    const face = `src/${to}/index.ts`;
+    const inFolder = file.split('/').length > 3 - 1 && file.startsWith(`src/${to}/`);
+    return inFolder && existsSync(join(root, face)) && file !== face ? `import ${face}, the folder's face` : undefined;
+  }
+
+  test('each stage imports only what the table allows, through the face of its folder', () => {
+    expect(faults(sources, importFault)).toEqual([]);
+  });
+
+  test('the .node file is loaded in src/native/load.ts only, and that is used by native.ts only', () => {
+    const wrong = faults(sources, (line, path) => {
+      if (path === 'src/native/load.ts' || stageOf(path) === 'native' || path === 'src/cli/build.ts') return undefined;
+      return /native\/load\.ts|createRequire|process\.dlopen/.test(line) ? 'loads the addon' : undefined;
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  test('the library installs no signal handler and ends no process', () => {
+    const library = sources.filter((path) => stageOf(path) !== 'cli');
+    const handler = /process\.(on|once|addListener|prependListener)\(\s*'SIG|process\.(exit|abort|kill)\(/;
+    expect(faults(library, (line) => (handler.test(line) ? 'belongs in cli/' : undefined))).toEqual([]);
+  });
+
+  test('limits that C++ and TypeScript both name are the same', () => {
+    if (!existsSync(join(root, 'src/limits.ts'))) return;
+    const native = constants(read('native/base/limits.h'), /constexpr\s+[\w:]+\s+k(\w+)\s*=\s*([^;]+);/g);
+    const script = constants(read('src/limits.ts'), /export const (\w+)(?:\s*:\s*\w+)?\s*=\s*([^;]+);/g);
+    for (const [name, value] of script) {
+      if (native.has(name)) expect(`${name} = ${value}`).toBe(`${name} = ${native.get(name)}`);
+    }
+  });
+});
+
+/** Constants by name in lower case without underscores, with their values: products, shifts and sums of whole numbers. */
+function constants(text: string, pattern: RegExp): Map<string, number> {
+  const values = new Map<string, number>();
+  for (const [, name = '', expression = ''] of text.matchAll(pattern)) {
+    const plain = expression
+      .replace(/(?:u?int\d+_t|size_t)\s*\{(\w+)\}/g, '$1')
+      .replace(/'|_(?=\d)|(?<=\d)[un]+\b/g, '');
+    if (!/^[\d\s()*+<-]+$/.test(plain)) continue;
+    values.set(name.replaceAll('_', '').toLowerCase(), evaluate(plain));
+  }
+  return values;
+}
+
+// Shifts as multiplication: JavaScript's own are 32-bit wide.
+function evaluate(expression: string): number {
+  const shift = expression.split('<<');
+  if (shift.length > 1) return shift.map((part) => evaluate(part)).reduce((value, bits) => value * 2 ** bits);
+  const product = expression.split('*').map((factor) => Number(factor.replace(/[()\s]/g, '')));
+  return product.reduce((value, factor) => value * factor);
+}
+
+describe('tests', () => {
+  test('none is left out without a reason that the end of the run shows', () => {
+    const paths = files('test', '.ts').filter(
+      (path) => path !== 'test/support/skip.ts' && path !== 'test/tidy.test.ts',
+    );
+    const silent = /\b(?:test|it|describe)\.(skip|todo|only|skipIf|runIf)\b/;
+    expect(faults(paths, (line) => (silent.test(line) ? 'use skipUnless of support/skip.ts' : undefined))).toEqual([]);
+  });
+
+  test('those of the public API import nothing but it and test support', () => {
+    const wrong = faults(files('test/api', '.ts'), (line, path) => {
+      const [, target] = /from '(\.[^']+)'/.exec(line) ?? [];
+      if (target === undefined) return undefined;
+      const file = posix.join(posix.dirname(path), target);
+      return file === 'src/index.ts' || file.startsWith('test/') ? undefined : `imports ${file}`;
+    });
+    expect(wrong).toEqual([]);
+  });
+});
+
+describe('the package', () => {
+  const manifest = JSON.parse(read('package.json'));
+  const native = JSON.parse(read('native/package.json'));
+
+  test('runs nothing at installation, and npm is told not to invent a build', () => {
+    const hooks = ['preinstall', 'install', 'postinstall', 'prepare'];
+    expect(hooks.filter((name) => name in manifest.scripts)).toEqual([]);
+    expect(manifest.gypfile).toBe(false);
+    expect(manifest.files).not.toContain('binding.gyp');
+  });
+
+  test('pins what it depends on, and native/ builds with what the repository builds with', () => {
+    const all = { ...manifest.dependencies, ...manifest.devDependencies };
+    expect(Object.values<string>(all).filter((version) => !/^\d+\.\d+\.\d+$/.test(version))).toEqual([]);
+    for (const [name, version] of Object.entries(native.dependencies)) expect(all[name]).toBe(version);
+  });
+
+  test('the lock file names no addresses and every package with its version', () => {
+    const lock = JSON.parse(read('package-lock.json')) as { packages: Record<string, Record<string, unknown>> };
+    const entries = Object.entries(lock.packages).filter(([path]) => path !== '');
+    expect(entries.filter(([, entry]) => 'resolved' in entry).map(([path]) => path)).toEqual([]);
+    const missing = entries.flatMap(([, entry]) =>
+      Object.keys((entry['optionalDependencies'] as object) ?? {}).filter(
+        (name) => !entries.some(([path]) => path === `node_modules/${name}` || path.endsWith(`/node_modules/${name}`)),
+      ),
+    );
+    expect(missing, '`npm ci` refuses a lock file that leaves out packages for other platforms').toEqual([]);
+  });
+});
+
+describe('documents', () => {
+  const pages = [
+    ...readdirSync(root).filter((name) => name.endsWith('.md')),
+    ...files('docs', '.md'),
+    ...files('bench', '.md'),
+  ];
+
+  test('those that a newcomer looks for exist', () => {
+    const wanted = ['README.md', 'ARCHITECTURE.md', 'CHANGELOG.md', 'LICENSE'];
+    expect(wanted.filter((path) => !existsSync(join(root, path)))).toEqual([]);
+  });
+
+  test('their links to files lead somewhere', () => {
+    const wrong = faults(pages, (line, path) => {
+      for (const [, target = ''] of line.matchAll(/\]\(([^)\s]+)\)/g)) {
+        const file = target.split('#')[0] ?? '';
+        if (file === '' || /^[a-z]+:/.test(file)) continue;
+        if (!existsSync(resolve(root, dirname(path), file))) return `${target} does not exist`;
+      }
+      return undefined;
+    });
+    expect(wrong).toEqual([]);
+  });
+});
