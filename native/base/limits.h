@@ -48,13 +48,14 @@ inline constexpr int kGroupRequests = 32;
 inline constexpr uint32_t kFlightsMax = 64 * 1024;
 // Bytes of their keys, so that long keys cannot make the table large; beyond it as above.
 inline constexpr uint64_t kFlightKeyBytesMax = uint64_t{16} << 20;
-// Bytes of loaded values on their way to the threads that wait for them. Beyond it a waiter is sent to the cache instead.
+// Bytes of loaded values on their way to the threads that wait for them. Beyond it a waiter is sent to the cache
+// instead.
 inline constexpr uint64_t kFlightCarriedBytesMax = uint64_t{64} << 20;
 // Of the message of a loader's error, as other threads see it.
 inline constexpr size_t kFlightMessageBytesMax = 8 * 1024;
 
-// Removal events of one cache that wait to be read. 1 MiB is some 20,000 events with keys of 20 bytes: what a busy cache
-// makes in the tens of milliseconds for which a listener's event loop may be held up.
+// Removal events of one cache that wait to be read. 1 MiB is some 20,000 events with keys of 20 bytes: what a busy
+// cache makes in the tens of milliseconds for which a listener's event loop may be held up.
 inline constexpr size_t kRemovalRingBytes = size_t{1} << 20;
 // Listening handles of one cache, over all threads.
 inline constexpr uint32_t kRemovalListenersMax = 256;

@@ -82,4 +82,9 @@ using OsThread = uintptr_t;
 OsThread OsStartThread(const char* name, void (*run)(void*), void* argument);
 void OsJoinThread(OsThread thread);
 
+// ---- process ----
+
+// Processor time that all threads of this process have used so far, in microseconds.
+void OsCpuTimes(uint64_t* user_us, uint64_t* system_us);
+
 }  // namespace cairn

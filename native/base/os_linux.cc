@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -299,6 +300,15 @@ OsThread OsStartThread(const char* name, void (*run)(void*), void* argument) {
 }
 
 void OsJoinThread(OsThread thread) { CHECK(pthread_join(std::bit_cast<pthread_t>(thread), nullptr) == 0); }
+
+// ---- process ----
+
+void OsCpuTimes(uint64_t* user_us, uint64_t* system_us) {
+  rusage usage;
+  CHECK(getrusage(RUSAGE_SELF, &usage) == 0);
+  *user_us = static_cast<uint64_t>(usage.ru_utime.tv_sec) * 1000000 + static_cast<uint64_t>(usage.ru_utime.tv_usec);
+  *system_us = static_cast<uint64_t>(usage.ru_stime.tv_sec) * 1000000 + static_cast<uint64_t>(usage.ru_stime.tv_usec);
+}
 
 }  // namespace cairn
 

@@ -202,6 +202,16 @@ void OsJoinThread(OsThread thread) {
   CHECK(CloseHandle(handle));
 }
 
+// ---- process ----
+
+void OsCpuTimes(uint64_t* user_us, uint64_t* system_us) {
+  FILETIME created, ended, kernel, user;
+  CHECK(GetProcessTimes(GetCurrentProcess(), &created, &ended, &kernel, &user));
+  // In units of 100 nanoseconds.
+  *user_us = ((uint64_t{user.dwHighDateTime} << 32) | user.dwLowDateTime) / 10;
+  *system_us = ((uint64_t{kernel.dwHighDateTime} << 32) | kernel.dwLowDateTime) / 10;
+}
+
 }  // namespace cairn
 
 #endif  // defined(_WIN32)

@@ -183,8 +183,8 @@ void Arena::Free(Ref ref) {
   const uint32_t capacity = classes_->capacity(size_class);
   char* address = At(ref);
   auto* chunk = reinterpret_cast<FreeChunk*>(address);
-  const uint32_t slot =
-      static_cast<uint32_t>((address - PageAddress(page_index + 1)) / static_cast<ptrdiff_t>(classes_->size(size_class)));
+  const uint32_t slot = static_cast<uint32_t>((address - PageAddress(page_index + 1)) /
+                                              static_cast<ptrdiff_t>(classes_->size(size_class)));
   std::memset(address, 0, kChunkBytesMin);
   chunk->next_slot = desc->free_slot;
   const bool listed = desc->list != 0;

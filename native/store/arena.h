@@ -8,8 +8,8 @@
 //
 // Why an allocation within the shard's limit cannot fail: a class charges P / capacity for a chunk, rounded up, so that
 // charged bytes / P is at least the number of full pages that the chunks would fill. The limit leaves one page for each
-// class, and kPinnedPagesMax for pages that cannot be emptied. So, when there is no free page, some class has at least a
-// page's worth of free chunks, and one of its partial pages can be emptied into the others (Evacuate).
+// class, and kPinnedPagesMax for pages that cannot be emptied. So, when there is no free page, some class has at least
+// a page's worth of free chunks, and one of its partial pages can be emptied into the others (Evacuate).
 #pragma once
 
 #include <cstddef>
@@ -65,9 +65,9 @@ struct PageDesc {
   uint8_t list;  // occupancy list + 1, 0 = on none
   uint8_t unused;
   uint16_t live;
-  uint16_t carved;     // slots handed out at least once
-  uint32_t free_slot;  // index + 1 of the first free chunk
-  uint32_t pinned;     // pins in this page
+  uint16_t carved;      // slots handed out at least once
+  uint32_t free_slot;   // index + 1 of the first free chunk
+  uint32_t pinned;      // pins in this page
   uint32_t prev, next;  // page index + 1
 };
 static_assert(sizeof(PageDesc) == 24);
@@ -79,7 +79,7 @@ struct ArenaState {
   uint32_t pages_total;    // budget: used pages never exceed it (but while shrinking)
   uint32_t pages_ceiling;  // of the address space
   uint32_t pages_used;
-  uint32_t pages_touched;  // pages [0, pages_touched) were used at least once
+  uint32_t pages_touched;                  // pages [0, pages_touched) were used at least once
   uint32_t free_head, free_count;          // page index + 1; memory is there
   uint32_t returned_head, returned_count;  // page index + 1; memory was given back
   uint32_t returning_count;

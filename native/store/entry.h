@@ -154,7 +154,9 @@ inline size_t KeyBytesOf(const EntryHeader* entry) {
   if (!IsLongKey(entry)) return entry->key_bytes;
   return LoadU32(BytesOf(entry) + OffsetsOf(entry).key_length);
 }
-inline ExpiryBlock* ExpiryOf(EntryHeader* entry) { return reinterpret_cast<ExpiryBlock*>(BytesOf(entry) + sizeof(EntryHeader)); }
+inline ExpiryBlock* ExpiryOf(EntryHeader* entry) {
+  return reinterpret_cast<ExpiryBlock*>(BytesOf(entry) + sizeof(EntryHeader));
+}
 inline const ExpiryBlock* ExpiryOf(const EntryHeader* entry) {
   return reinterpret_cast<const ExpiryBlock*>(BytesOf(entry) + sizeof(EntryHeader));
 }

@@ -1,9 +1,9 @@
 // How a load learns that its key was written while it ran.
 //
 // A load reads a value somewhere else and then stores it. If the key is set, deleted or cleared in between, the loaded
-// value may be older than that, and must not be stored. Versions cannot tell: a delete of an absent key leaves none, and
-// it is the very case that matters. So each load registers a FillTicket with the shard of its key, and whatever changes
-// a key on request voids the tickets of that key, under the same lock under which the fill looks at its ticket.
+// value may be older than that, and must not be stored. Versions cannot tell: a delete of an absent key leaves none,
+// and it is the very case that matters. So each load registers a FillTicket with the shard of its key, and whatever
+// changes a key on request voids the tickets of that key, under the same lock under which the fill looks at its ticket.
 //
 //   BeginFill ----------- set / delete / clear -----------> voided: the fill stores nothing
 //        \--------------- nothing happened ---------------> the fill stores
@@ -78,8 +78,8 @@ class FillWatch {
     --count_;
   }
 
-  // A key with this hash was set, deleted or changed. Two keys of equal hash void each other's loads: that costs a load,
-  // and happens once in 2^64.
+  // A key with this hash was set, deleted or changed. Two keys of equal hash void each other's loads: that costs a
+  // load, and happens once in 2^64.
   void Void(uint64_t hash) {
     for (FillTicket* ticket = heads_[hash % kHeads]; ticket != nullptr; ticket = ticket->next_) {
       if (ticket->hash_ == hash) ticket->voided_.store(true, std::memory_order_release);

@@ -36,7 +36,8 @@ struct alignas(64) Bucket {
   uint32_t Match(uint8_t tag) const {
 #if defined(__SSE2__)
     const __m128i line = _mm_load_si128(reinterpret_cast<const __m128i*>(tags));
-    return static_cast<uint32_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(line, _mm_set1_epi8(static_cast<char>(tag))))) & 0xfff;
+    return static_cast<uint32_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(line, _mm_set1_epi8(static_cast<char>(tag))))) &
+           0xfff;
 #else
     uint32_t bits = 0;
     for (int i = 0; i < kBucketSlots; i++) bits |= static_cast<uint32_t>(tags[i] == tag) << i;
@@ -53,7 +54,7 @@ static_assert(sizeof(Bucket) == 64 && offsetof(Bucket, next) == 12 && offsetof(B
 
 // The table's state in the mapping.
 struct TableState {
-  uint32_t level;    // buckets = 2^level + split
+  uint32_t level;  // buckets = 2^level + split
   uint32_t split;
   uint32_t entries;  // slots in use
   uint32_t table_pages;

@@ -1,5 +1,5 @@
-// A record is the effect of one mutation: what the log keeps, a replica applies, a dump holds. It is encoded once, here,
-// and never again; everything behind the store treats it as bytes.
+// A record is the effect of one mutation: what the log keeps, a replica applies, a dump holds. It is encoded once,
+// here, and never again; everything behind the store treats it as bytes.
 //
 //   offset size            little-endian, 8-aligned in a stream: a record is padded with zero bytes to a multiple of 8
 //     0     4  record_bytes   the whole record with padding

@@ -66,7 +66,8 @@ class FillTicket;  // store/fill_watch.h
 struct Request {
   Verb verb = Verb::kGet;
   Codec codec = Codec::kRaw;
-  // kIncr/kDecr on an absent key: store `initial` with the request's codec, client flags and expiry instead of kNotFound.
+  // kIncr/kDecr on an absent key: store `initial` with the request's codec, client flags and expiry instead of
+  // kNotFound.
   bool has_initial = false;
   // kDelete/kTouch/kIncr/kDecr/kSet/kAppend/...: only if the version equals `compare`, else kExists. kCas implies it.
   bool has_compare = false;
@@ -102,20 +103,20 @@ struct Pin {
 struct Outcome {
   Status status = Status::kNotFound;
   Codec codec = Codec::kRaw;
-  bool fetched = false;      // it had been fetched before this request
-  bool has_value = false;    // the value is at scratch.data + value_offset, or behind `pin`
+  bool fetched = false;    // it had been fetched before this request
+  bool has_value = false;  // the value is at scratch.data + value_offset, or behind `pin`
   uint32_t client_flags = 0;
   uint32_t value_bytes = 0;
   // Seconds since the last access by a get-type verb; 0 unless the store tracks access.
   uint32_t idle_s = 0;
   size_t value_offset = 0;
   Pin pin;
-  uint64_t version = 0;      // of the entry after the request: its cas token. 0 if there is none
+  uint64_t version = 0;  // of the entry after the request: its cas token. 0 if there is none
   // Of the record that this request left (a touch and a delete have one too, though they give no entry a new cas
   // token): what an acknowledgement at a level above memory waits for. 0: nothing was changed.
   uint64_t record_version = 0;
-  uint64_t expires_ms = 0;   // of the entry after the request
-  uint64_t number = 0;       // kIncr/kDecr: the new value
+  uint64_t expires_ms = 0;  // of the entry after the request
+  uint64_t number = 0;      // kIncr/kDecr: the new value
 };
 
 // Where a store copies the values of hits: memory of the caller, filled from `used` on. Never grown under a lock.

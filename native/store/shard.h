@@ -1,13 +1,14 @@
-// A Shard holds one slice of the key space: an arena for the bytes, a table that finds entries by key, a list that orders
-// them by recency, a wheel that orders them by expiry. It decides what is evicted, gives every mutation its version, and
-// offers its record to a sink: all in one place, Commit().
+// A Shard holds one slice of the key space: an arena for the bytes, a table that finds entries by key, a list that
+// orders them by recency, a wheel that orders them by expiry. It decides what is evicted, gives every mutation its
+// version, and offers its record to a sink: all in one place, Commit().
 //
 // Thread safety: the methods below Lock() require that the caller holds the lock; nothing is called under it but what
 // lies in store/ and the two sinks.
 // Ownership: the state lies in the mapping (ShardState and behind it); this object is one process's view of it.
 // Invariants (Verify()):
 //   (1) an entry is in the table if and only if it is in the list; in the wheel if and only if it has an expiry;
-//   (2) charged_bytes is the sum of the charges of linked entries, of unlinked ones that are still pinned, and of bodies;
+//   (2) charged_bytes is the sum of the charges of linked entries, of unlinked ones that are still pinned, and of
+//   bodies;
 //       it never exceeds limit_bytes while unlocked, but for the moment between a shrinking and its last step;
 //   (3) entries of an epoch before cleared_epoch are dead: no request meets them; they form the cold end of the list;
 //   (4) versions rise by one per mutation;
@@ -63,9 +64,9 @@ struct ShardState {
   LruState lru;
   alignas(64) uint64_t version_counter;
   uint64_t charged_bytes;
-  uint64_t limit_bytes;         // follows limit_target_bytes down in steps
+  uint64_t limit_bytes;  // follows limit_target_bytes down in steps
   uint64_t limit_target_bytes;
-  uint64_t entries_limit;       // total; 0 = none
+  uint64_t entries_limit;  // total; 0 = none
   uint64_t entries_limit_target;
   uint64_t live_entries;
   uint64_t dead_entries;
@@ -109,7 +110,8 @@ class Shard final : private ChunkMover, private EntryHasher {
   [[nodiscard]] bool Init(uint64_t memory_bytes, uint64_t entries_limit, uint32_t epoch);
 
   OsLock* lock() const { return &state_->lock; }
-  // Does the moves that hits have left behind. Whatever looks at the order, or moves or removes entries, calls it first.
+  // Does the moves that hits have left behind. Whatever looks at the order, or moves or removes entries, calls it
+  // first.
   void SettleTouches() {
     if (state_->touch_count != 0) SettleTouchesNow();
   }
@@ -188,8 +190,8 @@ class Shard final : private ChunkMover, private EntryHasher {
   struct Layout {
     uint16_t flags;
     bool long_key;
-    int size_class;        // of the head
-    uint32_t inline_key;   // key bytes in the head, if chunked
+    int size_class;         // of the head
+    uint32_t inline_key;    // key bytes in the head, if chunked
     uint64_t chunk_stream;  // bytes of the stream in chunks
     uint64_t charge;
   };

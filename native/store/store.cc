@@ -13,7 +13,8 @@ namespace cairn {
 namespace {
 
 constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
-// Large pages pay off for a shard that fills several of them; for a small one the last, half-filled one weighs too much.
+// Large pages pay off for a shard that fills several of them; for a small one the last, half-filled one weighs too
+// much.
 constexpr uint64_t kHugePagesFromQuotaBytes = 4 * kHugePageBytes;
 // A batch is put in order by shard in windows of so many requests, on the stack.
 constexpr size_t kWindowRequests = 256;
@@ -92,7 +93,8 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
     }
     if (options.memory_bytes_ceiling / shards > kShardBytesMax / 2) {
       if (given.memory_bytes_ceiling != 0 || options.memory_bytes / shards > kShardBytesMax / 2) {
-        *error = Expected("memory_bytes_ceiling / shard_count", "at most 16 GiB", options.memory_bytes_ceiling / shards);
+        *error =
+            Expected("memory_bytes_ceiling / shard_count", "at most 16 GiB", options.memory_bytes_ceiling / shards);
         return nullptr;
       }
       options.memory_bytes_ceiling = kShardBytesMax / 2 * shards;
@@ -139,18 +141,20 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
     }
     // Only what lies within the quota as a whole: rounding up must not take memory beyond the limit.
     if (quota >= kHugePagesFromQuotaBytes) OsAdviseHugePages(base, quota & ~(kHugePageBytes - 1));
-    const Shard::Config config{options.hash, options.secrets, options.track_access, store->classes_.get(),
-                               header_bytes, pages_ceiling};
+    const Shard::Config config{options.hash,          options.secrets, options.track_access,
+                               store->classes_.get(), header_bytes,    pages_ceiling};
     auto* shard = new (store->ShardAt(i)) Shard(base, config);
-    const bool fits = shard->Init(quota, options.entries_max == 0 ? 0 : std::max(options.entries_max / shards, uint64_t{1}),
-                                  options.epoch);
+    const bool fits = shard->Init(
+        quota, options.entries_max == 0 ? 0 : std::max(options.entries_max / shards, uint64_t{1}), options.epoch);
     if (!fits || options.value_bytes_max > shard->LimitFor(quota) / 2) {
       if (fits && !value_max_given && options.value_bytes_max == uint64_t{1} << 20) {
         options.value_bytes_max = store->options_.value_bytes_max = shard->LimitFor(quota) / 2;
         store->value_bytes_max_.store(options.value_bytes_max);
       } else {
-        *error = fits ? Expected("value_bytes_max", ("at most " + std::to_string(shard->LimitFor(quota) / 2) +
-                                                     ", half of what one of the shards can hold").c_str(),
+        *error = fits ? Expected("value_bytes_max",
+                                 ("at most " + std::to_string(shard->LimitFor(quota) / 2) +
+                                  ", half of what one of the shards can hold")
+                                     .c_str(),
                                  options.value_bytes_max)
                       : Expected("memory_bytes / shard_count", "at least 4194304", quota);
         for (uint32_t k = 0; k <= i; k++) store->ShardAt(k)->~Shard();
@@ -170,9 +174,7 @@ Store::~Store() {
   if (mapping_ != nullptr) OsRelease(mapping_, mapping_bytes_);
 }
 
-uint32_t Store::ShardOf(std::string_view key) const {
-  return shard_count_ == 1 ? 0 : RoutingHash(key) >> shard_shift_;
-}
+uint32_t Store::ShardOf(std::string_view key) const { return shard_count_ == 1 ? 0 : RoutingHash(key) >> shard_shift_; }
 
 void Store::Execute(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
   CheckClock(now);
@@ -231,7 +233,8 @@ void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, S
             continue;
           }
           shard->Execute(requests[start + i], hashes[i], now, scratch, false, &outcomes[start + i]);
-          if (outcomes[start + i].status == Status::kNeedsRoom) [[unlikely]] out_of_room[s] = true;
+          if (outcomes[start + i].status == Status::kNeedsRoom) [[unlikely]]
+            out_of_room[s] = true;
         }
       }
     }
@@ -354,7 +357,8 @@ bool Store::CheckResize(uint64_t memory_bytes, std::string* error) const {
   if (value_bytes_max() > limit / 2) {
     *error = Expected("memory_bytes",
                       ("enough for values of " + std::to_string(value_bytes_max()) + " bytes in each of " +
-                       std::to_string(shard_count_) + " shards").c_str(),
+                       std::to_string(shard_count_) + " shards")
+                          .c_str(),
                       memory_bytes);
     return false;
   }

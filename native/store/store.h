@@ -53,13 +53,13 @@ struct StoreOptions {
 
 // Counters since opening, and sizes now. Of one shard, or summed over all.
 struct StoreStats {
-  uint64_t entries = 0;         // live: not cleared; expired ones that nobody has met yet included
+  uint64_t entries = 0;          // live: not cleared; expired ones that nobody has met yet included
   uint64_t cleared_entries = 0;  // cleared and not yet reclaimed
   uint64_t entries_max = 0;
-  uint64_t charged_bytes = 0;   // what the entries are charged against limit_bytes
-  uint64_t limit_bytes = 0;     // charged_bytes never exceeds it; memory_bytes less index, reserves, descriptors
-  uint64_t payload_bytes = 0;   // key and value bytes of linked entries
-  uint64_t memory_bytes = 0;    // the cap
+  uint64_t charged_bytes = 0;    // what the entries are charged against limit_bytes
+  uint64_t limit_bytes = 0;      // charged_bytes never exceeds it; memory_bytes less index, reserves, descriptors
+  uint64_t payload_bytes = 0;    // key and value bytes of linked entries
+  uint64_t memory_bytes = 0;     // the cap
   uint64_t committed_bytes = 0;  // of the mapping, touched so far and not returned
   uint64_t index_bytes = 0;
   uint64_t pages_used = 0;
@@ -221,10 +221,12 @@ class Store {
   // Gives the memory of some free pages back, outside the lock. True if there were any.
   bool ReturnPages(Shard* shard, bool shrinking);
   static void Unlocked(RemovalSink* sink) {
-    if (sink != nullptr && sink->pending()) [[unlikely]] sink->OnUnlocked();
+    if (sink != nullptr && sink->pending()) [[unlikely]]
+      sink->OnUnlocked();
   }
   void CheckClock(const Now& now) {
-    if (now.boot_ms >= clear_at_ms_.load(std::memory_order_relaxed)) [[unlikely]] RunScheduledClear(now);
+    if (now.boot_ms >= clear_at_ms_.load(std::memory_order_relaxed)) [[unlikely]]
+      RunScheduledClear(now);
   }
 
   StoreOptions options_;

@@ -1,0 +1,90 @@
+// The parts of Shard that every request goes through, in a header so that they are inlined into the verbs.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+
+#include "store/shard.h"
+
+namespace cairn {
+
+template <class Visit>
+void Shard::VisitStream(const EntryHeader* entry, size_t offset, size_t bytes, Visit visit) const {
+  const EntryOffsets at = OffsetsOf(entry);
+  const char* head = BytesOf(entry) + at.stream;
+  if (!(entry->flags & kEntryChunked)) {
+    visit(const_cast<char*>(head) + offset, bytes);
+    return;
+  }
+  const size_t in_head = std::min(KeyBytesOf(entry), kKeyBytesInlineMax);
+  if (offset < in_head) {
+    const size_t piece = std::min(bytes, in_head - offset);
+    visit(const_cast<char*>(head) + offset, piece);
+    offset += piece;
+    bytes -= piece;
+  }
+  offset -= in_head;
+  for (Ref ref = LoadU32(BytesOf(entry) + at.first_chunk); bytes > 0;) {
+    ChunkHeader* chunk = ChunkAt(ref);
+    if (offset < chunk->data_bytes) {
+      const size_t piece = std::min<size_t>(bytes, chunk->data_bytes - offset);
+      visit(reinterpret_cast<char*>(chunk) + sizeof(ChunkHeader) + offset, piece);
+      bytes -= piece;
+      offset = 0;
+    } else {
+      offset -= chunk->data_bytes;
+    }
+    ref = chunk->next;
+  }
+}
+
+inline void Shard::ReadStream(const EntryHeader* entry, size_t offset, char* data, size_t bytes) const {
+  if (bytes == 0) return;
+  VisitStream(entry, offset, bytes, [&data](const char* piece, size_t piece_bytes) {
+    std::memcpy(data, piece, piece_bytes);
+    data += piece_bytes;
+  });
+}
+
+inline bool Shard::KeyEquals(const EntryHeader* entry, std::string_view key) const {
+  if (key.size() <= kKeyBytesInlineMax) {
+    return entry->key_bytes == key.size() &&
+           std::memcmp(BytesOf(entry) + OffsetsOf(entry->flags, false).stream, key.data(), key.size()) == 0;
+  }
+  if (!IsLongKey(entry) || KeyBytesOf(entry) != key.size()) return false;
+  bool equal = true;
+  VisitStream(entry, 0, key.size(), [&](const char* piece, size_t bytes) {
+    equal = equal && std::memcmp(piece, key.data(), bytes) == 0;
+    key.remove_prefix(bytes);
+  });
+  return equal;
+}
+
+inline HashTable::Slot Shard::FindSlot(std::string_view key, uint64_t hash) const {
+  return table_.Find(hash, [this, key](Ref ref) { return KeyEquals(At(ref), key); });
+}
+
+inline Ref Shard::Find(std::string_view key, uint64_t hash) const {
+  const HashTable::Slot slot = FindSlot(key, hash);
+  return slot.bucket == nullptr ? 0 : slot.bucket->refs[slot.index];
+}
+
+inline Ref Shard::Lookup(std::string_view key, uint64_t hash, const Now& now, bool is_get) {
+  const Ref ref = Find(key, hash);
+  if (ref == 0) return 0;
+  const EntryHeader* entry = At(ref);
+  if (IsDead(entry)) [[unlikely]] {
+    SettleTouches();
+    RemoveEntry(ref, Reason::kCleared, hash);
+    return 0;
+  }
+  if (IsExpired(entry, now)) [[unlikely]] {
+    if (is_get) state_->counters.get_expired++;
+    SettleTouches();
+    RemoveEntry(ref, Reason::kExpired, hash);
+    return 0;
+  }
+  return ref;
+}
+
+}  // namespace cairn

@@ -1,0 +1,808 @@
+// What of Shard answers requests: one function per family of verbs, bodies, and records that come in.
+#include "store/shard.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+
+#include "store/shard_inl.h"
+
+namespace cairn {
+
+namespace {
+
+bool IsText(Codec codec) { return codec == Codec::kAscii || codec == Codec::kUtf8 || codec == Codec::kWtf8; }
+
+bool IsAscii(std::string_view bytes) {
+  return std::none_of(bytes.begin(), bytes.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
+}
+
+// Whether the bytes are well-formed UTF-8 (The Unicode Standard, table 3-7).
+bool IsUtf8(std::string_view bytes) {
+  for (size_t i = 0; i < bytes.size();) {
+    const auto lead = static_cast<unsigned char>(bytes[i]);
+    if (lead < 0x80) {
+      i++;
+      continue;
+    }
+    size_t length;
+    unsigned char low = 0x80;
+    unsigned char high = 0xbf;
+    if (lead >= 0xc2 && lead <= 0xdf) {
+      length = 2;
+    } else if (lead >= 0xe0 && lead <= 0xef) {
+      length = 3;
+      if (lead == 0xe0) low = 0xa0;
+      if (lead == 0xed) high = 0x9f;
+    } else if (lead >= 0xf0 && lead <= 0xf4) {
+      length = 4;
+      if (lead == 0xf0) low = 0x90;
+      if (lead == 0xf4) high = 0x8f;
+    } else {
+      return false;
+    }
+    if (bytes.size() - i < length) return false;
+    for (size_t k = 1; k < length; k++) {
+      const auto next = static_cast<unsigned char>(bytes[i + k]);
+      if (next < low || next > high) return false;
+      low = 0x80;
+      high = 0xbf;
+    }
+    i += length;
+  }
+  return true;
+}
+
+// The codec of a value with something of another codec put before or behind it; see docs/values.md. False: it cannot
+// be.
+bool JoinCodecs(Codec old, Codec added_codec, std::string_view added, Codec* joined) {
+  if (old == Codec::kRaw) {
+    *joined = Codec::kRaw;
+    return added_codec == Codec::kRaw || IsText(added_codec);
+  }
+  if (!IsText(old)) return false;
+  if (added_codec == Codec::kRaw) {
+    // From the port: text stays text as long as it is.
+    if (IsAscii(added)) {
+      *joined = old;
+    } else if (IsUtf8(added)) {
+      *joined = old == Codec::kWtf8 ? Codec::kWtf8 : Codec::kUtf8;
+    } else {
+      *joined = Codec::kRaw;
+    }
+    return true;
+  }
+  if (!IsText(added_codec)) return false;
+  *joined = std::max(old, added_codec);
+  return true;
+}
+static_assert(Codec::kAscii < Codec::kUtf8 && Codec::kUtf8 < Codec::kWtf8);
+
+// The number that a value spells, as strtoull and memcached read it: blanks and a plus sign may precede the digits, a
+// blank may end them. At most 20 characters.
+bool ParseDecimal(const char* text, size_t bytes, uint64_t* number) {
+  auto is_blank = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
+  if (bytes == 0 || bytes > 20) return false;
+  const char* end = text + bytes;
+  while (text < end && is_blank(*text)) text++;
+  if (text < end && *text == '+') text++;
+  const auto [stop, error] = std::from_chars(text, end, *number);
+  return error == std::errc{} && (stop == end || is_blank(*stop));
+}
+
+}  // namespace
+
+// ---- requests ----
+
+void Shard::Execute(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin,
+                    Outcome* outcome) {
+  switch (request.verb) {
+    case Verb::kGet:
+    case Verb::kPeek:
+    case Verb::kHas:
+      return Get(request, hash, now, scratch, may_pin, outcome);
+    case Verb::kSet:
+    case Verb::kAdd:
+    case Verb::kReplace:
+    case Verb::kCas:
+      return StoreValue(request, hash, now, outcome);
+    case Verb::kAppend:
+    case Verb::kPrepend:
+      SettleTouches();
+      return Concat(request, hash, now, outcome);
+    case Verb::kIncr:
+    case Verb::kDecr:
+      return Count(request, hash, now, outcome);
+    case Verb::kTouch:
+    case Verb::kGetAndTouch:
+      SettleTouches();
+      return Touch(request, hash, now, scratch, may_pin, outcome);
+    case Verb::kDelete:
+    case Verb::kTake:
+    case Verb::kEvict:
+      SettleTouches();
+      return Remove(request, hash, now, scratch, may_pin, outcome);
+  }
+}
+
+void Shard::Describe(const EntryHeader* entry, const Now& now, Outcome* outcome) const {
+  outcome->codec = CodecOf(entry);
+  outcome->fetched = (entry->flags & kEntryFetched) != 0;
+  outcome->client_flags = ClientFlagsOf(entry);
+  outcome->value_bytes = entry->value_bytes;
+  outcome->version = entry->version;
+  outcome->expires_ms = ExpiresMsOf(entry);
+  if (entry->flags & kEntryHasAccess) {
+    outcome->idle_s = static_cast<uint32_t>(now.boot_ms / 1000) - LoadU32(BytesOf(entry) + OffsetsOf(entry).access);
+  }
+}
+
+bool Shard::PinEntry(Ref ref, class Pin* pin) {
+  EntryHeader* entry = At(ref);
+  if (PinsOf(entry) >= kPinsPerEntryMax) return false;
+  const EntryOffsets at = OffsetsOf(entry);
+  const Ref first = (entry->flags & kEntryChunked) ? LoadU32(BytesOf(entry) + at.first_chunk) : 0;
+  uint32_t pages = arena_.IsPinned(ref) ? 0 : 1;
+  for (Ref chunk = first; chunk != 0; chunk = ChunkAt(chunk)->next) {
+    if (!arena_.IsWhole(chunk) && !arena_.IsPinned(chunk)) pages++;
+  }
+  if (state_->arena.pinned_pages + pages > kPinnedPagesMax) return false;
+  entry->pins_marks++;
+  arena_.PinPage(ref);
+  for (Ref chunk = first; chunk != 0; chunk = ChunkAt(chunk)->next) arena_.PinPage(chunk);
+  const size_t key_bytes = KeyBytesOf(entry);
+  pin->ref = ref;
+  pin->first_chunk = first;
+  pin->skip_bytes =
+      static_cast<uint32_t>(first == 0 ? at.stream + key_bytes : key_bytes - std::min(key_bytes, kKeyBytesInlineMax));
+  return true;
+}
+
+void Shard::Unpin(Ref ref) {
+  EntryHeader* entry = At(ref);
+  DCHECK(PinsOf(entry) > 0);
+  entry->pins_marks--;
+  arena_.UnpinPage(ref);
+  if (entry->flags & kEntryChunked) {
+    for (Ref chunk = LoadU32(BytesOf(entry) + OffsetsOf(entry).first_chunk); chunk != 0; chunk = ChunkAt(chunk)->next) {
+      arena_.UnpinPage(chunk);
+    }
+  }
+  if (PinsOf(entry) == 0 && KindOf(entry->flags) == ChunkKind::kUnlinked) FreeEntry(ref);
+}
+
+bool Shard::GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome) {
+  const EntryHeader* entry = At(ref);
+  const uint32_t bytes = entry->value_bytes;
+  outcome->value_bytes = bytes;
+  if (bytes > kCopyUnderLockBytesMax && may_pin && PinEntry(ref, &outcome->pin)) {
+    outcome->has_value = true;
+    return true;
+  }
+  if (scratch == nullptr || scratch->capacity - scratch->used < bytes) {
+    outcome->status = Status::kNeedsRoom;
+    return false;
+  }
+  outcome->value_offset = scratch->used;
+  outcome->has_value = true;
+  if (bytes > 0) ReadStream(entry, KeyBytesOf(entry), scratch->data + scratch->used, bytes);
+  scratch->used += bytes;
+  return true;
+}
+
+void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin,
+                Outcome* outcome) {
+  StoreStats* counters = &state_->counters;
+  if (request.verb != Verb::kGet) {
+    const Ref ref = Find(request.key, hash);
+    if (ref == 0 || IsDead(At(ref)) || IsExpired(At(ref), now)) {
+      outcome->status = Status::kNotFound;
+      return;
+    }
+    if (request.verb == Verb::kPeek && !request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
+    Describe(At(ref), now, outcome);
+    outcome->status = Status::kFound;
+    return;
+  }
+  const Ref ref = Lookup(request.key, hash, now, true);
+  if (ref == 0) {
+    counters->gets++;
+    counters->misses++;
+    outcome->status = Status::kNotFound;
+    return;
+  }
+  EntryHeader* entry = At(ref);
+  if (!request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
+  Describe(entry, now, outcome);
+  outcome->status = Status::kFound;
+  counters->gets++;
+  counters->hits++;
+  if (request.no_bump) return;
+  entry->flags |= kEntryFetched;
+  if (entry->flags & kEntryHasAccess) {
+    StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
+  }
+  BumpLater(ref);
+}
+
+Status Shard::Condition(const Request& request, Ref old) const {
+  switch (request.verb) {
+    case Verb::kAdd:
+      if (old != 0) return Status::kNotStored;
+      break;
+    case Verb::kReplace:
+    case Verb::kAppend:
+    case Verb::kPrepend:
+      if (old == 0) return Status::kNotStored;
+      break;
+    case Verb::kCas:
+      if (old == 0) return Status::kNotFound;
+      break;
+    default:
+      break;
+  }
+  if ((request.has_compare || request.verb == Verb::kCas) && old != 0 && At(old)->version != request.compare) {
+    return Status::kExists;
+  }
+  if (request.fill != nullptr && request.fill->voided()) return Status::kExists;
+  return Status::kStored;
+}
+
+Status Shard::Refuse(Status status, Verb verb, std::string_view key, uint64_t hash, const Now& now, Outcome* outcome) {
+  if (status == Status::kTooLarge) {
+    state_->counters.too_large++;
+  } else {
+    state_->counters.no_memory++;
+  }
+  if (verb != Verb::kSet) return status;
+  if (!fills_.empty()) [[unlikely]]
+    fills_.Void(hash);
+  const Ref old = Find(key, hash);
+  if (old == 0 || IsDead(At(old))) return status;
+  if (!ReserveRecord(key.size(), 0)) return Status::kLogFull;
+  outcome->record_version = EmitKey(RecordKind::kDelete, key, now);
+  SettleTouches();
+  RemoveEntry(old, Reason::kReplaced, hash);
+  return status;
+}
+
+void Shard::FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome) {
+  EntryHeader* entry = At(ref);
+  EmitEntry(kind, entry, version, now);
+  outcome->version = entry->version;
+  outcome->record_version = version;
+  outcome->expires_ms = ExpiresMsOf(entry);
+  outcome->codec = CodecOf(entry);
+  outcome->client_flags = ClientFlagsOf(entry);
+  outcome->value_bytes = entry->value_bytes;
+}
+
+Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, Ref old, uint64_t version,
+                  const Now& now, Outcome* outcome) {
+  const Layout layout = LayoutOf(from);
+  if (from.value_bytes > state_->value_bytes_max || layout.charge > state_->limit_bytes) return Status::kTooLarge;
+  if (!ReserveRecord(from.key.size(), from.value_bytes)) return Status::kLogFull;
+  EntryHeader* entry = old == 0 ? nullptr : At(old);
+  if (entry != nullptr && !((entry->flags | layout.flags) & kEntryChunked) && PinsOf(entry) == 0 &&
+      arena_.ClassAt(old) == layout.size_class) {
+    Announce(Reason::kReplaced, entry);
+    if (entry->flags & kEntryHasExpiry) wheel_.Remove(old);
+    state_->payload_bytes += from.value_bytes;
+    state_->payload_bytes -= entry->value_bytes;
+    WriteFields(entry, from, layout, now);
+    char* stream = BytesOf(entry) + OffsetsOf(entry).stream;
+    std::memcpy(stream, from.key.data(), from.key.size());
+    if (!value.empty()) std::memcpy(stream + from.key.size(), value.data(), value.size());
+    entry->version = version != 0 ? version : NextVersion();
+    if (entry->flags & kEntryHasExpiry) wheel_.Add(old);
+    BumpLater(old);
+    FinishStore(old, RecordKind::kSet, entry->version, now, outcome);
+    return Status::kStored;
+  }
+  SettleTouches();
+  uint8_t marks = state_->mark_parity;
+  const bool replaced = old != 0;
+  if (replaced) {
+    marks = MarksOf(entry);
+    RemoveEntry(old, Reason::kReplaced, hash);
+  }
+  if (!MakeRoom(layout.charge, true, false) || !AllocateEntry(from, layout, 0)) {
+    state_->counters.no_memory++;
+    // The old entry is gone: the log must say so. A delete's record fits into what was reserved.
+    if (replaced) outcome->record_version = EmitKey(RecordKind::kDelete, from.key, now);
+    return Status::kNoMemory;
+  }
+  entry = At(state_->bodies[0]);
+  if (entry->flags & kEntryHasAccess) {
+    StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
+  }
+  if (entry->flags & kEntryChunked) {
+    WriteStream(entry, 0, from.key.data(), from.key.size());
+    WriteStream(entry, from.key.size(), value.data(), value.size());
+  } else {
+    char* stream = BytesOf(entry) + OffsetsOf(entry).stream;
+    std::memcpy(stream, from.key.data(), from.key.size());
+    if (!value.empty()) std::memcpy(stream + from.key.size(), value.data(), value.size());
+  }
+  entry->version = version != 0 ? version : NextVersion();
+  CHECK(LinkEntry(0, hash, marks));
+  const Ref ref = lru_.head();
+  FinishStore(ref, RecordKind::kSet, At(ref)->version, now, outcome);
+  table_.Adjust();
+  return Status::kStored;
+}
+
+void Shard::StoreValue(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+  StoreStats* counters = &state_->counters;
+  const Ref old = Lookup(request.key, hash, now, false);
+  const Status condition = Condition(request, old);
+  if (request.verb == Verb::kCas) {
+    if (condition == Status::kNotFound) counters->cas_misses++;
+    if (condition == Status::kExists) counters->cas_exists++;
+  }
+  if (condition != Status::kStored) {
+    if (old != 0) Describe(At(old), now, outcome);
+    outcome->status = condition;
+    return;
+  }
+  NewEntry from;
+  from.key = request.key;
+  from.value_bytes = request.value.size();
+  from.codec = request.codec;
+  from.client_flags = request.client_flags;
+  from.expires_ms = request.expires_ms;
+  if (from.expires_ms == kKeepExpiry) from.expires_ms = old == 0 ? kNeverExpires : ExpiresMsOf(At(old));
+  Status status = Put(from, request.value, hash, old, 0, now, outcome);
+  if (status == Status::kStored) {
+    counters->sets++;
+    if (request.verb == Verb::kCas) counters->cas_hits++;
+    if (!fills_.empty()) [[unlikely]]
+      fills_.Void(hash);
+  } else if (status == Status::kTooLarge) {
+    status = Refuse(status, request.verb, request.key, hash, now, outcome);
+  } else if (status == Status::kNoMemory && !fills_.empty()) {
+    fills_.Void(hash);
+  }
+  outcome->status = status;
+}
+
+Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, std::string_view behind, uint64_t hash,
+                      const Now& now) {
+  const Layout layout = LayoutOf(from);
+  EntryHeader* entry = At(*ref);
+  const size_t key_bytes = from.key.size();
+  const uint32_t old_value_bytes = entry->value_bytes;
+  const uint64_t version = entry->version;
+  if (!((entry->flags | layout.flags) & kEntryChunked) && PinsOf(entry) == 0 &&
+      arena_.ClassAt(*ref) == layout.size_class) {
+    if (entry->flags & kEntryHasExpiry) wheel_.Remove(*ref);
+    const char* old_value = BytesOf(entry) + OffsetsOf(entry).stream + key_bytes;
+    char* stream = BytesOf(entry) + OffsetsOf(layout.flags, layout.long_key).stream;
+    std::memmove(stream + key_bytes + before.size(), old_value, old_value_bytes);
+    std::memcpy(stream, from.key.data(), key_bytes);
+    if (!before.empty()) std::memcpy(stream + key_bytes, before.data(), before.size());
+    if (!behind.empty())
+      std::memcpy(stream + key_bytes + before.size() + old_value_bytes, behind.data(), behind.size());
+    WriteFields(entry, from, layout, now);
+    state_->payload_bytes += from.value_bytes;
+    state_->payload_bytes -= old_value_bytes;
+    if (entry->flags & kEntryHasExpiry) wheel_.Add(*ref);
+    Bump(*ref);
+    return Status::kStored;
+  }
+  if (layout.charge > state_->limit_bytes) return Status::kTooLarge;
+  // Both exist for a moment; the old one, now the newest, is not evicted for the new one.
+  Bump(*ref);
+  if (!MakeRoom(layout.charge, false, true) || !AllocateEntry(from, layout, 0)) return Status::kNoMemory;
+  const Ref old = lru_.head();
+  EntryHeader* old_entry = At(old);
+  entry = At(state_->bodies[0]);
+  WriteStream(entry, 0, from.key.data(), key_bytes);
+  size_t offset = key_bytes;
+  WriteStream(entry, offset, before.data(), before.size());
+  offset += before.size();
+  VisitStream(old_entry, key_bytes, old_value_bytes, [&](const char* piece, size_t bytes) {
+    WriteStream(entry, offset, piece, bytes);
+    offset += bytes;
+  });
+  WriteStream(entry, offset, behind.data(), behind.size());
+  if (entry->flags & kEntryHasAccess) {
+    StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
+  }
+  entry->version = version;
+  const uint8_t marks = MarksOf(old_entry);
+  RemoveEntry(old, Reason::kReplaced, hash, false);
+  CHECK(LinkEntry(0, hash, marks));
+  *ref = lru_.head();
+  return Status::kStored;
+}
+
+void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+  Ref ref = Lookup(request.key, hash, now, false);
+  Status status = Condition(request, ref);
+  Codec codec;
+  if (status == Status::kStored && !JoinCodecs(CodecOf(At(ref)), request.codec, request.value, &codec)) {
+    status = Status::kNotStored;
+  }
+  if (status != Status::kStored) {
+    if (ref != 0) Describe(At(ref), now, outcome);
+    outcome->status = status;
+    return;
+  }
+  const EntryHeader* entry = At(ref);
+  NewEntry from;
+  from.key = request.key;
+  from.value_bytes = uint64_t{entry->value_bytes} + request.value.size();
+  from.codec = codec;
+  from.client_flags = ClientFlagsOf(entry);
+  from.expires_ms = ExpiresMsOf(entry);
+  from.extra_flags = entry->flags & kEntryFetched;
+  if (from.value_bytes > state_->value_bytes_max) {
+    state_->counters.too_large++;
+    outcome->status = Status::kTooLarge;
+    return;
+  }
+  if (!ReserveRecord(from.key.size(), from.value_bytes)) {
+    outcome->status = Status::kLogFull;
+    return;
+  }
+  Announce(Reason::kReplaced, entry);
+  const bool append = request.verb == Verb::kAppend;
+  status = Rebuild(&ref, from, append ? std::string_view{} : request.value, append ? request.value : std::string_view{},
+                   hash, now);
+  if (status == Status::kStored) {
+    At(ref)->version = NextVersion();
+    FinishStore(ref, RecordKind::kSet, At(ref)->version, now, outcome);
+    state_->counters.sets++;
+    if (!fills_.empty()) [[unlikely]]
+      fills_.Void(hash);
+    table_.Adjust();
+  } else {
+    (status == Status::kTooLarge ? state_->counters.too_large : state_->counters.no_memory)++;
+  }
+  outcome->status = status;
+}
+
+void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+  const bool incr = request.verb == Verb::kIncr;
+  StoreStats* counters = &state_->counters;
+  const Ref old = Lookup(request.key, hash, now, false);
+  char digits[24];
+  NewEntry from;
+  from.key = request.key;
+  if (old == 0) {
+    (incr ? counters->incr_misses : counters->decr_misses)++;
+    if (!request.has_initial) {
+      outcome->status = Status::kNotFound;
+      return;
+    }
+    const auto end = std::to_chars(digits, digits + sizeof digits, request.initial).ptr;
+    from.value_bytes = static_cast<uint64_t>(end - digits);
+    from.codec = request.codec;
+    from.client_flags = request.client_flags;
+    from.expires_ms = request.expires_ms == kKeepExpiry ? kNeverExpires : request.expires_ms;
+    outcome->status = Put(from, {digits, static_cast<size_t>(end - digits)}, hash, 0, 0, now, outcome);
+    if (outcome->status == Status::kStored) {
+      outcome->number = request.initial;
+      if (!fills_.empty()) [[unlikely]]
+        fills_.Void(hash);
+    }
+    return;
+  }
+  const EntryHeader* entry = At(old);
+  if (request.has_compare && entry->version != request.compare) {
+    Describe(entry, now, outcome);
+    outcome->status = Status::kExists;
+    return;
+  }
+  const Codec codec = CodecOf(entry);
+  uint64_t number = 0;
+  bool numeric = codec != Codec::kJson && codec != Codec::kStructured && entry->value_bytes <= 20;
+  if (numeric) {
+    ReadStream(entry, KeyBytesOf(entry), digits, entry->value_bytes);
+    numeric = ParseDecimal(digits, entry->value_bytes, &number);
+  }
+  if (!numeric) {
+    outcome->status = Status::kNonNumeric;
+    return;
+  }
+  if (incr) {
+    number += request.delta;
+  } else {
+    number -= std::min(number, request.delta);
+  }
+  const auto end = std::to_chars(digits, digits + sizeof digits, number).ptr;
+  size_t length = static_cast<size_t>(end - digits);
+  if (request.pad_decimal && length < entry->value_bytes) {
+    std::memset(digits + length, ' ', entry->value_bytes - length);
+    length = entry->value_bytes;
+  }
+  from.value_bytes = length;
+  from.codec = codec;
+  from.client_flags = ClientFlagsOf(entry);
+  from.expires_ms = ExpiresMsOf(entry);
+  from.extra_flags = entry->flags & kEntryFetched;
+  const Status status = Put(from, {digits, length}, hash, old, 0, now, outcome);
+  if (status != Status::kStored) {
+    if (status == Status::kNoMemory && !fills_.empty()) fills_.Void(hash);
+    outcome->status = status;
+    return;
+  }
+  (incr ? counters->incr_hits : counters->decr_hits)++;
+  if (!fills_.empty()) [[unlikely]]
+    fills_.Void(hash);
+  outcome->number = number;
+  outcome->status = Status::kFound;
+}
+
+Status Shard::SetExpiry(Ref* ref, std::string_view key, uint64_t expires_ms, uint64_t hash, const Now& now) {
+  EntryHeader* entry = At(*ref);
+  if (expires_ms == kKeepExpiry || (expires_ms == kNeverExpires && !(entry->flags & kEntryHasExpiry))) {
+    return Status::kStored;
+  }
+  if (expires_ms != kNeverExpires && (entry->flags & kEntryHasExpiry)) {
+    wheel_.Remove(*ref);
+    ExpiryOf(entry)->expires_ms = expires_ms;
+    wheel_.Add(*ref);
+    return Status::kStored;
+  }
+  NewEntry from;
+  from.key = key;
+  from.value_bytes = entry->value_bytes;
+  from.codec = CodecOf(entry);
+  from.client_flags = ClientFlagsOf(entry);
+  from.expires_ms = expires_ms;
+  from.extra_flags = entry->flags & (kEntryFetched | kEntryStale | kEntryWon);
+  return Rebuild(ref, from, {}, {}, hash, now);
+}
+
+void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin,
+                  Outcome* outcome) {
+  const bool get = request.verb == Verb::kGetAndTouch;
+  StoreStats* counters = &state_->counters;
+  Ref ref = Lookup(request.key, hash, now, get);
+  if (ref == 0) {
+    counters->touches++;
+    if (get) {
+      counters->gets++;
+      counters->misses++;
+    }
+    outcome->status = Status::kNotFound;
+    return;
+  }
+  if (request.has_compare && At(ref)->version != request.compare) {
+    Describe(At(ref), now, outcome);
+    outcome->status = Status::kExists;
+    return;
+  }
+  if (!ReserveRecord(request.key.size(), 0)) {
+    outcome->status = Status::kLogFull;
+    return;
+  }
+  if (get && !request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
+  Describe(At(ref), now, outcome);
+  const Status status = SetExpiry(&ref, request.key, request.expires_ms, hash, now);
+  if (status != Status::kStored) {
+    if (outcome->pin.ref != 0) Unpin(outcome->pin.ref);
+    outcome->pin = {};
+    outcome->has_value = false;
+    counters->no_memory++;
+    outcome->status = status;
+    return;
+  }
+  counters->touches++;
+  counters->touch_hits++;
+  EntryHeader* entry = At(ref);
+  if (get) {
+    counters->gets++;
+    counters->hits++;
+    entry->flags |= kEntryFetched;
+    if (entry->flags & kEntryHasAccess) {
+      StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
+    }
+  }
+  if (!request.no_bump) Bump(ref);
+  outcome->record_version = NextVersion();
+  EmitEntry(RecordKind::kTouch, entry, outcome->record_version, now);
+  outcome->expires_ms = ExpiresMsOf(entry);
+  outcome->status = Status::kFound;
+  table_.Adjust();
+}
+
+void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin,
+                   Outcome* outcome) {
+  StoreStats* counters = &state_->counters;
+  const bool evict = request.verb == Verb::kEvict;
+  const Ref ref = Lookup(request.key, hash, now, false);
+  if (ref == 0) {
+    if (!evict) counters->deletes++;
+    // The delete of an absent key still says that what a load brings back may be old.
+    if (!fills_.empty()) [[unlikely]]
+      fills_.Void(hash);
+    outcome->status = Status::kNotFound;
+    return;
+  }
+  if (request.has_compare && At(ref)->version != request.compare) {
+    Describe(At(ref), now, outcome);
+    outcome->status = Status::kExists;
+    return;
+  }
+  if (!evict && !ReserveRecord(request.key.size(), 0)) {
+    outcome->status = Status::kLogFull;
+    return;
+  }
+  if (request.verb == Verb::kTake && !request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
+  Describe(At(ref), now, outcome);
+  outcome->version = 0;
+  if (!evict) {
+    counters->deletes++;
+    counters->delete_hits++;
+    outcome->record_version = EmitKey(RecordKind::kDelete, request.key, now);
+  }
+  if (!fills_.empty()) [[unlikely]]
+    fills_.Void(hash);
+  RemoveEntry(ref, evict ? Reason::kEvicted : Reason::kDeleted, hash);
+  outcome->status = Status::kFound;
+}
+
+bool Shard::BeginFill(std::string_view key, uint64_t hash, bool if_absent, const Now& now, FillTicket* ticket) {
+  if (if_absent && Lookup(key, hash, now, false) != 0) return false;
+  fills_.Begin(hash, ticket);
+  return true;
+}
+
+// ---- bodies ----
+
+Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot) {
+  SettleTouches();
+  NewEntry from;
+  from.key = request.key;
+  from.value_bytes = value_bytes;
+  from.codec = request.codec;
+  from.client_flags = request.client_flags;
+  from.expires_ms = request.expires_ms == kKeepExpiry ? kNeverExpires : request.expires_ms;
+  const Layout layout = LayoutOf(from);
+  Outcome unused;
+  if (value_bytes > state_->value_bytes_max || layout.charge > state_->limit_bytes) {
+    return Refuse(Status::kTooLarge, request.verb, request.key, hash, now, &unused);
+  }
+  int free_slot = 1;
+  while (free_slot < kBodiesMax && state_->bodies[free_slot] != 0) free_slot++;
+  if (free_slot == kBodiesMax || state_->body_bytes + layout.charge > state_->limit_bytes / 2 ||
+      !MakeRoom(layout.charge, false, false) || !AllocateEntry(from, layout, free_slot)) {
+    return Refuse(Status::kNoMemory, request.verb, request.key, hash, now, &unused);
+  }
+  EntryHeader* entry = At(state_->bodies[free_slot]);
+  WriteStream(entry, 0, request.key.data(), request.key.size());
+  state_->body_bytes += layout.charge;
+  *slot = free_slot;
+  return Status::kStored;
+}
+
+void Shard::WriteBody(int slot, size_t offset, std::string_view bytes) {
+  EntryHeader* entry = At(state_->bodies[slot]);
+  CHECK(offset + bytes.size() <= entry->value_bytes);
+  WriteStream(entry, KeyBytesOf(entry) + offset, bytes.data(), bytes.size());
+}
+
+void Shard::Abandon(int slot) {
+  const Ref ref = state_->bodies[slot];
+  CHECK(slot > 0 && slot < kBodiesMax && ref != 0);
+  state_->body_bytes -= ChargeOf(At(ref), ref);
+  state_->bodies[slot] = 0;
+  FreeEntry(ref);
+}
+
+void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+  SettleTouches();
+  StoreStats* counters = &state_->counters;
+  const Ref old = Lookup(request.key, hash, now, false);
+  const Status condition = Condition(request, old);
+  if (request.verb == Verb::kCas) {
+    if (condition == Status::kNotFound) counters->cas_misses++;
+    if (condition == Status::kExists) counters->cas_exists++;
+  }
+  if (condition != Status::kStored) {
+    if (old != 0) Describe(At(old), now, outcome);
+    Abandon(slot);
+    outcome->status = condition;
+    return;
+  }
+  if (!ReserveRecord(request.key.size(), At(state_->bodies[slot])->value_bytes)) {
+    outcome->status = Status::kLogFull;
+    return;
+  }
+  uint8_t marks = state_->mark_parity;
+  if (old != 0) {
+    marks = MarksOf(At(old));
+    RemoveEntry(old, Reason::kReplaced, hash);
+  }
+  MakeRoom(0, true, false);
+  EntryHeader* entry = At(state_->bodies[slot]);
+  state_->body_bytes -= ChargeOf(entry, state_->bodies[slot]);
+  if (entry->flags & kEntryHasAccess) {
+    StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
+  }
+  entry->version = NextVersion();
+  CHECK(LinkEntry(slot, hash, marks));
+  counters->sets++;
+  if (request.verb == Verb::kCas) counters->cas_hits++;
+  FinishStore(lru_.head(), RecordKind::kSet, At(lru_.head())->version, now, outcome);
+  if (!fills_.empty()) [[unlikely]]
+    fills_.Void(hash);
+  table_.Adjust();
+  outcome->status = Status::kStored;
+}
+
+// ---- records coming in ----
+
+Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, bool keep_version) {
+  SettleTouches();
+  Outcome outcome;
+  const bool expires = record.expires_wall_ms != 0;
+  const bool expired = expires && record.expires_wall_ms <= now.wall_ms;
+  const uint64_t expires_ms =
+      !expires ? kNeverExpires
+               : static_cast<uint64_t>(std::max<int64_t>(record.expires_wall_ms - now.WallOffset(), kAlreadyExpired));
+  Ref old = Find(record.key, hash);
+  if (old != 0 && (IsDead(At(old)) || IsExpired(At(old), now))) {
+    RemoveEntry(old, IsDead(At(old)) ? Reason::kCleared : Reason::kExpired, hash);
+    old = 0;
+  }
+  if (keep_version) {
+    if (EpochOf(record.version) < state_->cleared_epoch) return Status::kNotStored;
+    if (old != 0 && At(old)->version >= record.version) return Status::kNotStored;
+  }
+  Status status = Status::kNotFound;
+  switch (record.kind) {
+    case RecordKind::kSet: {
+      if (expired) {
+        // It has expired since: what it replaced is gone all the same.
+        if (old == 0) return Status::kNotStored;
+        if (!keep_version) {
+          if (!ReserveRecord(record.key.size(), 0)) return Status::kLogFull;
+          EmitKey(RecordKind::kDelete, record.key, now);
+        }
+        RemoveEntry(old, Reason::kReplaced, hash);
+        return Status::kNotStored;
+      }
+      NewEntry from;
+      from.key = record.key;
+      from.value_bytes = record.value.size();
+      from.codec = static_cast<Codec>(record.codec);
+      from.client_flags = record.client_flags;
+      from.expires_ms = expires_ms;
+      RecordSink* const sink = records_;
+      if (keep_version) records_ = nullptr;
+      status = Put(from, record.value, hash, old, keep_version ? record.version : 0, now, &outcome);
+      records_ = sink;
+      break;
+    }
+    case RecordKind::kTouch: {
+      if (old == 0) return Status::kNotFound;
+      if (!keep_version && !ReserveRecord(record.key.size(), 0)) return Status::kLogFull;
+      status = SetExpiry(&old, record.key, expires_ms, hash, now);
+      if (status != Status::kStored) return status;
+      if (!keep_version) EmitEntry(RecordKind::kTouch, At(old), NextVersion(), now);
+      table_.Adjust();
+      break;
+    }
+    case RecordKind::kDelete: {
+      if (old == 0) return Status::kNotFound;
+      if (!keep_version) {
+        if (!ReserveRecord(record.key.size(), 0)) return Status::kLogFull;
+        EmitKey(RecordKind::kDelete, record.key, now);
+      }
+      RemoveEntry(old, Reason::kDeleted, hash);
+      status = Status::kStored;
+      break;
+    }
+    case RecordKind::kClear:
+      CHECK(false);  // the store's
+  }
+  if (!fills_.empty()) [[unlikely]]
+    fills_.Void(hash);
+  return status;
+}
+
+}  // namespace cairn

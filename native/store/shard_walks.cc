@@ -1,0 +1,114 @@
+// What of Shard serves walks: marks instead of positions, so that hits cannot hide an entry from a walk.
+#include "store/shard.h"
+
+#include <algorithm>
+
+#include "store/shard_inl.h"
+
+namespace cairn {
+
+// ---- walks ----
+
+int Shard::OpenWalk(Cursor::Order order, bool* ready) {
+  SettleTouches();
+  int best = -1;
+  for (int slot = 0; slot < kCursorsPerShard; slot++) {
+    if (state_->walks[slot].open) continue;
+    if (best == -1 || state_->walks[slot].unemitted < state_->walks[best].unemitted) best = slot;
+  }
+  if (best == -1) {
+    best = 0;
+    for (int slot = 1; slot < kCursorsPerShard; slot++) {
+      if (state_->walks[slot].last_step < state_->walks[best].last_step) best = slot;
+    }
+  }
+  // Whoever had it learns from the generation that it has to start again.
+  WalkState* walk = &state_->walks[best];
+  walk->open = true;
+  walk->generation++;
+  walk->last_step = ++state_->walk_steps;
+  walk->order = static_cast<uint8_t>(order);
+  walk->next = order == Cursor::Order::kOldestFirst ? lru_.tail() : lru_.head();
+  state_->open_walks |= static_cast<uint8_t>(1 << best);
+  *ready = walk->unemitted == 0;
+  return best;
+}
+
+uint32_t Shard::StartWalk(int slot, Cursor::Order order) {
+  SettleTouches();
+  WalkState* walk = &state_->walks[slot];
+  CHECK(walk->unemitted == 0);
+  state_->mark_parity ^= static_cast<uint8_t>(1 << slot);
+  walk->unemitted = state_->live_entries + state_->dead_entries;
+  walk->next = order == Cursor::Order::kOldestFirst ? lru_.tail() : lru_.head();
+  return walk->generation;
+}
+
+bool Shard::CleanWalk(int slot) {
+  WalkState* walk = &state_->walks[slot];
+  bool done = walk->unemitted == 0;
+  WalkedEntry ignored;
+  Scratch none;
+  size_t needed;
+  if (!done) StepWalk(slot, Now{}, false, &ignored, 0, &none, &done, &needed);
+  return done;
+}
+
+size_t Shard::StepWalk(int slot, const Now& now, bool with_values, WalkedEntry* entries, size_t count, Scratch* scratch,
+                       bool* done, size_t* bytes_needed) {
+  SettleTouches();
+  WalkState* walk = &state_->walks[slot];
+  const bool oldest_first = walk->order == static_cast<uint8_t>(Cursor::Order::kOldestFirst);
+  const bool cleaning = count == 0;
+  const uint8_t bit = static_cast<uint8_t>(1 << slot);
+  size_t emitted = 0;
+  *bytes_needed = 0;
+  walk->last_step = ++state_->walk_steps;
+  for (int visits = 0; visits < kStepEntriesMax && walk->unemitted > 0; visits++) {
+    if (walk->next == 0) {
+      // Entries that were hit went to the front, behind a walk from there; what is left of them is found in another
+      // pass, which skips those that have been emitted.
+      walk->next = oldest_first ? lru_.tail() : lru_.head();
+    }
+    EntryHeader* entry = At(walk->next);
+    const Ref next = oldest_first ? entry->lru_prev : entry->lru_next;
+    if (((MarksOf(entry) ^ state_->mark_parity) & bit) != 0) {
+      if (!cleaning && !IsDead(entry) && !IsExpired(entry, now)) {
+        const size_t key_bytes = KeyBytesOf(entry);
+        const size_t value_bytes = with_values ? entry->value_bytes : 0;
+        if (emitted == count) break;
+        if (scratch->capacity - scratch->used < key_bytes + value_bytes) {
+          *bytes_needed = key_bytes + value_bytes;
+          break;
+        }
+        WalkedEntry* out = &entries[emitted++];
+        out->key_offset = scratch->used;
+        out->key_bytes = static_cast<uint32_t>(key_bytes);
+        out->value_offset = scratch->used + key_bytes;
+        out->value_bytes = entry->value_bytes;
+        out->codec = CodecOf(entry);
+        out->client_flags = ClientFlagsOf(entry);
+        out->version = entry->version;
+        out->expires_ms = ExpiresMsOf(entry);
+        out->has_value = with_values;
+        ReadStream(entry, 0, scratch->data + scratch->used, key_bytes + value_bytes);
+        scratch->used += key_bytes + value_bytes;
+      }
+      SetMarks(entry, MarksOf(entry) ^ bit);
+      walk->unemitted--;
+    }
+    walk->next = next;
+  }
+  *done = walk->unemitted == 0;
+  return emitted;
+}
+
+void Shard::CloseWalk(int slot, uint32_t generation) {
+  WalkState* walk = &state_->walks[slot];
+  if (walk->generation != generation || !walk->open) return;
+  walk->open = false;
+  walk->next = 0;
+  state_->open_walks &= static_cast<uint8_t>(~(1 << slot));
+}
+
+}  // namespace cairn
