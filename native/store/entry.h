@@ -117,8 +117,8 @@ struct EntryOffsets {
   uint16_t explicit_cas, access, client_flags, key_length, first_chunk, stream;
 };
 
-inline EntryOffsets OffsetsOf(uint16_t flags, bool long_key) {
-  EntryOffsets at;
+inline constexpr EntryOffsets OffsetsOf(uint16_t flags, bool long_key) {
+  EntryOffsets at{};
   uint16_t offset = sizeof(EntryHeader);
   if (flags & kEntryHasExpiry) offset += sizeof(ExpiryBlock);
   at.explicit_cas = offset;
@@ -133,6 +133,21 @@ inline EntryOffsets OffsetsOf(uint16_t flags, bool long_key) {
   if (flags & kEntryChunked) offset += 4;
   at.stream = offset;
   return at;
+}
+
+// Offset of the stream by the flags that say which optional fields there are (bits 4 to 8) and whether the key is long:
+// what every look-up needs.
+struct StreamOffsets {
+  uint8_t at[64];
+};
+inline constexpr StreamOffsets kStreamOffsets = [] {
+  StreamOffsets offsets{};
+  for (int i = 0; i < 64; i++)
+    offsets.at[i] = static_cast<uint8_t>(OffsetsOf(static_cast<uint16_t>((i & 31) << 4), i >= 32).stream);
+  return offsets;
+}();
+inline size_t StreamOffsetOf(uint16_t flags, bool long_key) {
+  return kStreamOffsets.at[((flags >> 4) & 31) | (long_key ? 32 : 0)];
 }
 
 // The most that precedes the stream: every optional field.

@@ -8,6 +8,19 @@
 
 namespace cairn {
 
+// memcmp() == 0, without a call for the lengths that keys have.
+inline bool SameBytes(const char* a, const char* b, size_t bytes) {
+  if (bytes < 8) return std::memcmp(a, b, bytes) == 0;
+  uint64_t difference = 0;
+  auto word = [](const char* from) {
+    uint64_t value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+  };
+  for (size_t i = 0; i + 8 < bytes; i += 8) difference |= word(a + i) ^ word(b + i);
+  return (difference | (word(a + bytes - 8) ^ word(b + bytes - 8))) == 0;
+}
+
 template <class Visit>
 void Shard::VisitStream(const EntryHeader* entry, size_t offset, size_t bytes, Visit visit) const {
   const EntryOffsets at = OffsetsOf(entry);
@@ -49,7 +62,7 @@ inline void Shard::ReadStream(const EntryHeader* entry, size_t offset, char* dat
 inline bool Shard::KeyEquals(const EntryHeader* entry, std::string_view key) const {
   if (key.size() <= kKeyBytesInlineMax) {
     return entry->key_bytes == key.size() &&
-           std::memcmp(BytesOf(entry) + OffsetsOf(entry->flags, false).stream, key.data(), key.size()) == 0;
+           SameBytes(BytesOf(entry) + StreamOffsetOf(entry->flags, false), key.data(), key.size());
   }
   if (!IsLongKey(entry) || KeyBytesOf(entry) != key.size()) return false;
   bool equal = true;

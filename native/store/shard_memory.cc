@@ -42,7 +42,7 @@ void Shard::ReadPinned(const class Pin& pin, size_t offset, char* data, size_t b
 std::string_view Shard::KeyOf(const EntryHeader* entry) const {
   const size_t bytes = KeyBytesOf(entry);
   if (!(entry->flags & kEntryChunked) || bytes <= kKeyBytesInlineMax) {
-    return {BytesOf(entry) + OffsetsOf(entry).stream, bytes};
+    return {BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry)), bytes};
   }
   ReadStream(entry, 0, key_buffer_.get(), bytes);
   return {key_buffer_.get(), bytes};
@@ -78,13 +78,13 @@ Shard::Layout Shard::LayoutOf(const NewEntry& entry) const {
   if (entry.client_flags != 0) layout.flags |= kEntryHasClientFlags;
   if (config_.track_access) layout.flags |= kEntryHasAccess;
   const uint64_t stream = entry.key.size() + entry.value_bytes;
-  uint64_t bytes = OffsetsOf(layout.flags, layout.long_key).stream + stream;
+  uint64_t bytes = StreamOffsetOf(layout.flags, layout.long_key) + stream;
   layout.chunk_stream = 0;
   layout.charge = kIndexShareBytes;
   if (bytes > classes.chunk_bytes_max()) {
     layout.flags |= kEntryChunked;
     const size_t in_head = std::min(entry.key.size(), kKeyBytesInlineMax);
-    bytes = OffsetsOf(layout.flags, layout.long_key).stream + in_head;
+    bytes = StreamOffsetOf(layout.flags, layout.long_key) + in_head;
     layout.chunk_stream = stream - in_head;
     uint32_t chunk_count;
     layout.charge += ChunksCharge(layout.chunk_stream, &chunk_count);

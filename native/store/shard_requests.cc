@@ -185,7 +185,12 @@ bool Shard::GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome)
   }
   outcome->value_offset = scratch->used;
   outcome->has_value = true;
-  if (bytes > 0) ReadStream(entry, KeyBytesOf(entry), scratch->data + scratch->used, bytes);
+  char* to = scratch->data + scratch->used;
+  if (!((entry->flags & kEntryChunked) || IsLongKey(entry))) [[likely]] {
+    if (bytes > 0) std::memcpy(to, BytesOf(entry) + StreamOffsetOf(entry->flags, false) + entry->key_bytes, bytes);
+  } else {
+    ReadStream(entry, KeyBytesOf(entry), to, bytes);
+  }
   scratch->used += bytes;
   return true;
 }
@@ -290,7 +295,7 @@ Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, R
     state_->payload_bytes += from.value_bytes;
     state_->payload_bytes -= entry->value_bytes;
     WriteFields(entry, from, layout, now);
-    char* stream = BytesOf(entry) + OffsetsOf(entry).stream;
+    char* stream = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry));
     std::memcpy(stream, from.key.data(), from.key.size());
     if (!value.empty()) std::memcpy(stream + from.key.size(), value.data(), value.size());
     entry->version = version != 0 ? version : NextVersion();
@@ -320,7 +325,7 @@ Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, R
     WriteStream(entry, 0, from.key.data(), from.key.size());
     WriteStream(entry, from.key.size(), value.data(), value.size());
   } else {
-    char* stream = BytesOf(entry) + OffsetsOf(entry).stream;
+    char* stream = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry));
     std::memcpy(stream, from.key.data(), from.key.size());
     if (!value.empty()) std::memcpy(stream + from.key.size(), value.data(), value.size());
   }
@@ -376,8 +381,8 @@ Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, s
   if (!((entry->flags | layout.flags) & kEntryChunked) && PinsOf(entry) == 0 &&
       arena_.ClassAt(*ref) == layout.size_class) {
     if (entry->flags & kEntryHasExpiry) wheel_.Remove(*ref);
-    const char* old_value = BytesOf(entry) + OffsetsOf(entry).stream + key_bytes;
-    char* stream = BytesOf(entry) + OffsetsOf(layout.flags, layout.long_key).stream;
+    const char* old_value = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry)) + key_bytes;
+    char* stream = BytesOf(entry) + StreamOffsetOf(layout.flags, layout.long_key);
     std::memmove(stream + key_bytes + before.size(), old_value, old_value_bytes);
     std::memcpy(stream, from.key.data(), key_bytes);
     if (!before.empty()) std::memcpy(stream + key_bytes, before.data(), before.size());
