@@ -18,6 +18,9 @@ const sysroots = {
   arm64: ['@napi-rs/cross-toolchain-x64-target-aarch64', '1.0.3'],
 };
 
+// Younger than the libraries we link against, and still old enough: left without a version, they bind to the default.
+const younger = { getentropy: '2.25', getrandom: '2.25', memfd_create: '2.27', mlock2: '2.27' };
+
 /** Unpacks the old libraries and returns the folder that holds their lib/. */
 function fetchSysroot() {
   const [name, version] = sysroots[process.arch];
@@ -62,7 +65,9 @@ export function checkPortable(file) {
   for (const line of stdout.split('\n').filter((text) => text.includes('*UND*'))) {
     const [, version, symbol] = /\*UND\*\s+[0-9a-f]+\s+(?:\(?([A-Za-z0-9_.]+)\)?\s+)?(\S+)$/.exec(line) ?? [];
     const weak = /^[0-9a-f]+\s+w/.test(line);
-    if (version === undefined || version === 'Base') {
+    if (symbol in younger) {
+      if (compare(younger[symbol], newest) > 0) newest = younger[symbol];
+    } else if (version === undefined || version === 'Base') {
       // __tls_get_addr is the dynamic loader's own, in every C library; its file has another name in each.
       if (!weak && !/^(napi_|node_api_|__tls_get_addr$)/.test(symbol ?? '')) strange.push(symbol ?? line);
     } else if (/^GLIBC_[0-9]/.test(version)) {

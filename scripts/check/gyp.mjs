@@ -20,12 +20,13 @@ export function check() {
   const include = join(headers, 'include', 'node');
   mkdirSync(include, { recursive: true });
   cpSync(require('node-api-headers').include_dir, include, { recursive: true });
-  const position = { conditions: [["OS!='win'", { cflags: ['-fPIC'] }]] };
-  writeFileSync(
-    join(include, 'common.gypi'),
-    JSON.stringify({ target_defaults: { default_configuration: 'Release', ...position } }),
-  );
-  writeFileSync(join(include, 'config.gypi'), JSON.stringify({ variables: {}, target_defaults: {} }));
+  const common = {
+    default_configuration: 'Release',
+    configurations: { Release: {}, Debug: {} },
+    conditions: [["OS!='win'", { cflags: ['-fPIC'] }]],
+  };
+  writeFileSync(join(include, 'common.gypi'), JSON.stringify({ target_defaults: common }));
+  writeFileSync(join(include, 'config.gypi'), JSON.stringify({ variables: {} }));
   const gyp = join(fetchTool('node-gyp', '12.4.0'), 'node-gyp', 'bin', 'node-gyp.js');
   run(process.execPath, [gyp, 'rebuild', `--nodedir=${headers}`, '--loglevel=warn', '--jobs=2'], { quiet: true });
   const [made, usual] = ['build', 'native/build'].map((folder) =>

@@ -12,6 +12,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { CairnError } from '../errors.ts';
 
 const require = createRequire(import.meta.url);
 
@@ -43,8 +44,8 @@ export function loadNative(): unknown {
   throw nativeMissing(tried, cause);
 }
 
-/** What the names of prebuilt files say of this machine. */
-export function nativeTarget(): string {
+// What the names of prebuilt files say of this machine.
+function nativeTarget(): string {
   return `${process.platform}-${process.arch}`;
 }
 
@@ -69,7 +70,7 @@ function isMusl(): boolean {
   }
 }
 
-function nativeMissing(tried: string[], cause: unknown): Error {
+function nativeMissing(tried: string[], cause: unknown): CairnError {
   const named = process.env['CAIRN_NATIVE_PATH'];
   const folder = join(packageRoot, 'prebuilds');
   const present = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith('.node')) : [];
@@ -79,5 +80,5 @@ function nativeMissing(tried: string[], cause: unknown): Error {
     `Prebuilt addons in this package: ${present.length > 0 ? present.join(', ') : 'none'}.`,
     named ? 'CAIRN_NATIVE_PATH is set, so nothing else was tried.' : 'To build one here: npx cairn-cache build',
   ];
-  return Object.assign(new Error(lines.join('\n'), { cause }), { code: 'ERR_NATIVE_MISSING' });
+  return new CairnError('ERR_NATIVE_MISSING', lines.join('\n'), cause === undefined ? undefined : { cause });
 }

@@ -1,0 +1,28 @@
+// The TypeScript tests with the addon under AddressSanitizer and UndefinedBehaviorSanitizer: what the native tests do not
+// reach is the border, where JavaScript values become bytes. Leaks are left to the native tests; Node has its own.
+
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+import { buildAddon, checkCompiler, nativeRoot } from '../../native/build.mjs';
+import { bin } from '../lib/project.mjs';
+
+export const title = 'addon under ASan and UBSan';
+
+export function check() {
+  if (process.platform !== 'linux') return 'a sanitized addon is run on Linux only';
+  const library = execFileSync(checkCompiler(), ['-print-file-name=libasan.so'], { encoding: 'utf8' }).trim();
+  if (!library.startsWith('/')) return 'the compiler brings no libasan.so to preload (GCC does)';
+  const addon = buildAddon({
+    out: join(nativeRoot, 'build-asan-addon'),
+    args: ['-B', 'RelWithDebInfo', '--CDSANITIZE=address,undefined'],
+  });
+  const env = {
+    ...process.env,
+    CAIRN_NATIVE_PATH: addon,
+    LD_PRELOAD: library,
+    ASAN_OPTIONS: 'detect_leaks=0:exitcode=77',
+    UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1',
+  };
+  bin('vitest', 'vitest.mjs', ['run'], { env });
+  return undefined;
+}
