@@ -54,7 +54,7 @@ function findFolder(folder, name, depth) {
  * old enough, and whatever has none is Node's. Returns the newest version that it needs.
  */
 export function checkPortable(file) {
-  const { stdout, status } = spawnSync('objdump', ['-T', file], { encoding: 'utf8' });
+  const { stdout, status } = spawnSync('objdump', ['-T', file], { encoding: 'utf8', maxBuffer: 64 << 20 });
   if (status !== 0) throw new BuildError(`objdump cannot read ${file}`);
   const compare = (a, b) => {
     const [[a1, a2], [b1, b2]] = [a, b].map((version) => version.split('.').map(Number));

@@ -21,7 +21,11 @@ export function filesUnder(path) {
   return files.sort();
 }
 
-/** A hash over the files under `paths` and over `facts`, strings that the result depends on too. */
+/**
+ * A hash over the files under `paths` and over `facts`, strings that the result depends on too.
+ * @param {string[]} paths
+ * @param {string[]} facts
+ */
 export function fingerprint(paths, facts = []) {
   const hash = createHash('sha256');
   for (const fact of facts) hash.update(`${fact}\0`);
@@ -35,6 +39,8 @@ export function fingerprint(paths, facts = []) {
 /**
  * Runs `body` unless `stamp` (a file) says that it succeeded with these inputs and every file of `outputs` is there.
  * Returns whether it ran. The stamp is removed first, so that a failure is not taken for a success the next time.
+ * @param {{ stamp: string, inputs: string[], facts?: string[], outputs?: string[] }} job
+ * @param {() => void} body
  */
 export function unlessDone({ stamp, inputs, facts = [], outputs = [] }, body) {
   const file = join(root, stamp);

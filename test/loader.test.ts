@@ -1,0 +1,64 @@
+// How the addon is found. Each test sets the one variable that steers it; nothing is loaded twice in one process.
+
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { CairnError } from '../src/errors.ts';
+import { loadNative } from '../src/native/load.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'cairn-loader-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const before = process.env['CAIRN_NATIVE_PATH'];
+const restore = (): void => {
+  if (before === undefined) delete process.env['CAIRN_NATIVE_PATH'];
+  else process.env['CAIRN_NATIVE_PATH'] = before;
+};
+beforeEach(restore);
+afterEach(restore);
+
+function failure(): CairnError {
+  try {
+    loadNative();
+  } catch (error) {
+    if (error instanceof CairnError) return error;
+    throw error;
+  }
+  throw new Error('Expected loadNative() to throw');
+}
+
+describe('loadNative', () => {
+  test('finds the addon that was built here and returns the same exports every time', () => {
+    const exports = loadNative() as object;
+    expect(Object.keys(exports).length).toBeGreaterThan(0);
+    expect(loadNative()).toBe(exports);
+  });
+
+  test('looks nowhere else when CAIRN_NATIVE_PATH names a file that is not there', () => {
+    const file = join(folder, 'absent.node');
+    process.env['CAIRN_NATIVE_PATH'] = file;
+    const { code, message } = failure();
+    expect(code).toBe('ERR_NATIVE_MISSING');
+    expect(message).toContain(`${file}: not there`);
+    expect(message).toContain('nothing else was tried');
+    expect(message).not.toContain('prebuilds/');
+  });
+
+  test('says what kept a file that is there from loading, and keeps it as the cause', () => {
+    const file = join(folder, 'broken.node');
+    writeFileSync(file, 'no addon');
+    process.env['CAIRN_NATIVE_PATH'] = file;
+    const { code, message, cause } = failure();
+    expect(code).toBe('ERR_NATIVE_MISSING');
+    expect(message).toContain(`${file}: found, but did not load: `);
+    expect(cause).toBeInstanceOf(Error);
+  });
+
+  test('names the platform and what the package holds for others', () => {
+    process.env['CAIRN_NATIVE_PATH'] = join(folder, 'absent.node');
+    const { message } = failure();
+    expect(message).toContain(`No native addon for ${process.platform}-${process.arch}`);
+    expect(message).toMatch(/Prebuilt addons in this package: (none|[\w., -]+\.node)\./);
+  });
+});

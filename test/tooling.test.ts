@@ -1,0 +1,117 @@
+// What the scripts promise to someone with a fresh clone and a machine that lacks something.
+
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { checkCompiler, compilerAdvice, findProgram } from '../native/build.mjs';
+import { fingerprint, unlessDone } from '../scripts/lib/inputs.mjs';
+import { checkNode, root } from '../scripts/lib/project.mjs';
+import { checkPortable } from '../scripts/prebuild.mjs';
+import { skipUnless } from './support/skip.ts';
+
+let folder = '';
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'cairn-tooling-'));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+describe('the compiler', () => {
+  test.each([
+    ['ID=debian', 'linux', 'apt-get install'],
+    ['NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian', 'linux', 'apt-get install'],
+    ['ID=alpine', 'linux', 'apk add'],
+    ['ID="rocky"\nID_LIKE="rhel centos fedora"', 'linux', 'dnf install'],
+    ['ID="opensuse-leap"\nID_LIKE="suse opensuse"', 'linux', 'zypper install'],
+    ['', 'darwin', 'xcode-select --install'],
+    ['', 'win32', 'winget install'],
+  ])('that is missing is to be installed with one line: %j on %s', (osRelease, platform, line) => {
+    const advice = compilerAdvice(osRelease, platform as NodeJS.Platform);
+    expect(advice).toContain(line);
+    expect(advice.split('\n')).toHaveLength(1);
+  });
+
+  test('that is missing on an unknown system is to be installed with one of all lines', () => {
+    const advice = compilerAdvice('ID=plan9', 'linux');
+    for (const system of ['Debian', 'Alpine', 'Fedora', 'macOS', 'Windows']) expect(advice).toContain(system);
+  });
+
+  skipUnless(
+    process.platform !== 'win32',
+    'Windows has no CXX',
+    'platform',
+  )('named in CXX is the one looked for', () => {
+    const before = process.env['CXX'];
+    try {
+      process.env['CXX'] = 'no-such-compiler -flag';
+      expect(() => checkCompiler()).toThrow(/Looked for no-such-compiler \(from CXX\)/);
+    } finally {
+      if (before === undefined) delete process.env['CXX'];
+      else process.env['CXX'] = before;
+    }
+  });
+});
+
+describe('the version of Node', () => {
+  test.each(['20.19.0', '20.20.2', '22.12.0', '22.23.3', '23.0.0', '26.1.0'])('%s is enough', (version) => {
+    expect(() => checkNode(version)).not.toThrow();
+  });
+  test.each(['18.20.0', '20.18.9', '21.7.3', '22.11.0'])('%s is refused', (version) => {
+    expect(() => checkNode(version)).toThrow(`Node ${version} is too old`);
+  });
+});
+
+describe('a step', () => {
+  const inside = (name: string): string => relative(root, join(folder, name));
+
+  test('depends on the contents of its inputs, not on their times', () => {
+    const [input] = [join(folder, 'a')];
+    writeFileSync(input, 'one');
+    const first = fingerprint([inside('a')]);
+    utimesSync(input, 1, 1);
+    expect(fingerprint([inside('a')])).toBe(first);
+    expect(fingerprint([inside('a')], ['another compiler'])).not.toBe(first);
+    writeFileSync(input, 'two');
+    expect(fingerprint([inside('a')])).not.toBe(first);
+  });
+
+  test('runs once, again when an input changes or an output is gone, and again after a failure', () => {
+    const job = { stamp: inside('stamp'), inputs: [inside('a')], outputs: [inside('out')] };
+    const write = (): void => writeFileSync(join(folder, 'out'), '');
+    writeFileSync(join(folder, 'a'), 'one');
+    expect(unlessDone(job, write)).toBe(true);
+    expect(unlessDone(job, write)).toBe(false);
+    rmSync(join(folder, 'out'));
+    expect(unlessDone(job, write)).toBe(true);
+    writeFileSync(join(folder, 'a'), 'two');
+    expect(() =>
+      unlessDone(job, () => {
+        throw new Error('failed');
+      }),
+    ).toThrow('failed');
+    expect(unlessDone(job, write)).toBe(true);
+  });
+});
+
+describe('the guard of the prebuilt addon', () => {
+  const tools = process.platform === 'linux' && findProgram('objdump') && findProgram('c++');
+  const guarded = skipUnless(tools, 'needs objdump and a compiler on Linux', 'platform');
+
+  guarded('refuses a file that is no addon', () => {
+    writeFileSync(join(folder, 'x.node'), 'text');
+    expect(() => checkPortable(join(folder, 'x.node'))).toThrow('objdump cannot read');
+  });
+
+  guarded('refuses what needs something that neither Node nor an old C library has, and names it', () => {
+    const [source, file] = [join(folder, 'x.cc'), join(folder, 'x.node')];
+    const build = (text: string): void => {
+      writeFileSync(source, text);
+      execFileSync('c++', ['-shared', '-fPIC', '-nostdlib', '-o', file, source]);
+    };
+    build('extern "C" int napi_create_object(); int f() { return napi_create_object(); }');
+    expect(checkPortable(file)).toBe('2.0');
+    build('extern "C" int of_nobody(); int f() { return of_nobody(); }');
+    expect(() => checkPortable(file)).toThrow(/needs what glibc 2\.28 and Node do not have:\n {2}of_nobody$/);
+  });
+});
