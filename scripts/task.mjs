@@ -58,7 +58,6 @@ const tasks = {
   typecheck() {
     ensurePackages();
     bin('typescript', 'bin/tsc', ['-p', 'tsconfig.json']);
-    bin('typescript', 'bin/tsc', ['-p', 'tsconfig.build.json', '--noEmit']);
   },
 };
 
