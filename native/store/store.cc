@@ -334,7 +334,7 @@ uint64_t Store::Clear(const Now& now) {
 }
 
 void Store::ScheduleClear(uint64_t at_ms) {
-  uses_time_.store(true, std::memory_order_relaxed);
+  if (at_ms != 0) uses_time_.store(true, std::memory_order_relaxed);
   clear_at_ms_.store(at_ms == 0 ? ~uint64_t{0} : at_ms, std::memory_order_relaxed);
 }
 
