@@ -27,7 +27,9 @@ function formatNative() {
     console.log('clang-format is missing: the C++ files are left as they are');
     return;
   }
-  const sources = ['native', 'test/native'].flatMap(filesUnder).filter((file) => /\.(h|cc|c)$/.test(file));
+  const sources = ['native', 'test/native', 'bench/native']
+    .flatMap(filesUnder)
+    .filter((file) => /\.(h|cc|c)$/.test(file));
   run('clang-format', ['-i', ...sources]);
 }
 
