@@ -22,11 +22,15 @@ export class BuildError extends Error {
   name = 'BuildError';
 }
 
-/** Runs a command, its output going where ours goes; throws a BuildError if it fails. */
-export function run(command, args, { cwd = nativeRoot, env = process.env, quiet = false } = {}) {
+/**
+ * Runs a command, its output going where ours goes; throws a BuildError if it fails. With `quiet` the output is shown only
+ * then; with `timeout`, in milliseconds, a command that hangs is ended.
+ */
+export function run(command, args, { cwd = nativeRoot, env = process.env, quiet = false, timeout = 0 } = {}) {
   const result = spawnSync(command, args, {
     cwd,
     env,
+    timeout,
     stdio: quiet ? ['ignore', 'pipe', 'pipe'] : ['ignore', 'inherit', 'inherit'],
     encoding: 'utf8',
     maxBuffer: 256 << 20,

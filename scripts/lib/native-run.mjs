@@ -2,7 +2,7 @@
 
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { root, run } from './project.mjs';
+import { BuildError, root, run } from './project.mjs';
 import { buildNativeTests } from './steps.mjs';
 
 const stems = (folder) =>
@@ -28,13 +28,24 @@ export function fuzzCorpus(name) {
   return existsSync(folder) ? [folder] : [];
 }
 
-/** Builds everything in native/`folder` with `sanitize`, warnings being errors, and runs it with `env`. */
+/**
+ * Builds everything in native/`folder` with `sanitize`, warnings being errors, and runs it with `env`: all programs, also
+ * after one has failed.
+ */
 export function runSanitized(folder, sanitize, env) {
   const out = buildNativeTests(folder, [`-DSANITIZE=${sanitize}`, '-DWERROR=ON']);
-  const options = { cwd: out, env: { ...process.env, ...env } };
-  run(join(out, 'native_tests'), [], options);
-  for (const program of modelPrograms()) run(join(out, program), [], options);
-  for (const [program, name] of fuzzPrograms()) {
-    run(join(out, program), ['-runs=2000', ...fuzzCorpus(name)], options);
+  const runs = [
+    ['native_tests'],
+    ...modelPrograms().map((program) => [program]),
+    ...fuzzPrograms().map(([program, name]) => [program, '-runs=2000', ...fuzzCorpus(name)]),
+  ];
+  const failed = [];
+  for (const [program, ...args] of runs) {
+    try {
+      run(join(out, program), args, { cwd: out, env: { ...process.env, ...env }, timeout: 600_000 });
+    } catch (error) {
+      failed.push(error.message);
+    }
   }
+  if (failed.length > 0) throw new BuildError(failed.join('\n'));
 }
