@@ -33,6 +33,9 @@ inline constexpr uint64_t kPagesPerShard = 3072;
 inline constexpr int kChainBucketsMax = 8;
 // Values up to this size are copied under the lock; larger ones are pinned and copied outside it.
 inline constexpr size_t kCopyUnderLockBytesMax = 4 * 1024;
+// incr and decr take no longer value for a number. Twenty digits are enough for 64 bits; memcached reads any number of
+// zeros before them and of blanks behind them, which padding leaves.
+inline constexpr size_t kDecimalBytesMax = 128;
 // Pins per entry and time (a nibble).
 inline constexpr int kPinsPerEntryMax = 15;
 // Pages with pins that a shard can afford to leave where they are; part of its reserve.
@@ -51,8 +54,6 @@ inline constexpr uint64_t kFlightKeyBytesMax = uint64_t{16} << 20;
 // Bytes of loaded values on their way to the threads that wait for them. Beyond it a waiter is sent to the cache
 // instead.
 inline constexpr uint64_t kFlightCarriedBytesMax = uint64_t{64} << 20;
-// Of the message of a loader's error, as other threads see it.
-inline constexpr size_t kFlightMessageBytesMax = 8 * 1024;
 
 // Removal events of one cache that wait to be read. 1 MiB is some 20,000 events with keys of 20 bytes: what a busy
 // cache makes in the tens of milliseconds for which a listener's event loop may be held up.

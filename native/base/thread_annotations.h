@@ -15,3 +15,10 @@
 #define TRY_ACQUIRE(...) CAIRN_TSA(try_acquire_capability(__VA_ARGS__))
 #define RELEASE(...) CAIRN_TSA(release_capability(__VA_ARGS__))
 #define NO_THREAD_SAFETY_ANALYSIS CAIRN_TSA(no_thread_safety_analysis)
+
+// For a read that races by design and whose result is only a hint.
+#if defined(__GNUC__)
+#define NO_SANITIZE_THREAD __attribute__((no_sanitize("thread")))
+#else
+#define NO_SANITIZE_THREAD
+#endif

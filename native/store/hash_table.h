@@ -21,6 +21,7 @@
 #endif
 
 #include "base/limits.h"
+#include "base/thread_annotations.h"
 #include "store/arena.h"
 
 namespace cairn {
@@ -90,6 +91,15 @@ class HashTable {
     return tag == 0 ? 1 : tag;
   }
   Bucket* BucketOf(uint64_t hash) const { return At(IndexOf(hash)); }
+  // As BucketOf, of a table that another thread may be changing: an address for a prefetch and nothing else.
+  NO_SANITIZE_THREAD const void* HintOf(uint64_t hash) const {
+    const uint32_t low = static_cast<uint32_t>(hash);
+    const uint32_t level = state_->level & 31;
+    uint32_t index = low & ((uint32_t{2} << level) - 1);
+    if (index >= (uint32_t{1} << level) + state_->split) index &= (uint32_t{1} << level) - 1;
+    const uint32_t page = directory_[index >> buckets_per_page_shift_];
+    return arena_->PageAddress(page) + (index & buckets_per_page_mask_) * sizeof(Bucket);
+  }
   Bucket* Next(const Bucket* bucket) const {
     return bucket->next == 0 ? nullptr : reinterpret_cast<Bucket*>(arena_->At(bucket->next));
   }

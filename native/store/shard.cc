@@ -43,8 +43,10 @@ Shard::Shard(char* base, const Config& config)
 
 uint32_t Shard::PagesFor(uint64_t memory_bytes) const {
   const uint64_t page_bytes = config_.classes->page_bytes();
-  // The header of the pages that this memory holds; what the ceiling reserves beyond is never touched.
-  const uint64_t header = HeaderBytes(static_cast<uint32_t>(memory_bytes / page_bytes), page_bytes);
+  // The header of the pages that this memory holds, or held before it was shrunk; what the ceiling reserves beyond is
+  // never touched.
+  const uint32_t pages = std::max(static_cast<uint32_t>(memory_bytes / page_bytes), state_->arena.pages_touched);
+  const uint64_t header = HeaderBytes(pages, page_bytes);
   return memory_bytes <= header ? 0 : static_cast<uint32_t>((memory_bytes - header) / page_bytes);
 }
 

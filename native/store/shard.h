@@ -118,6 +118,11 @@ class Shard final : private ChunkMover, private EntryHasher {
   uint64_t header_bytes() const { return config_.header_bytes; }
   uint64_t HashOf(std::string_view key) const { return TableHash(config_.hash, key, config_.secrets); }
 
+  // Starts fetching the bucket while the lock is still being taken. Reads the table's state without the lock: what it
+  // gets may be stale or half changed, and is used as the address of a prefetch only. No address that it can compute is
+  // dereferenced but the directory's, which lies in the mapping for any level and split.
+  NO_SANITIZE_THREAD void HintBucket(uint64_t hash) const { __builtin_prefetch(table_.HintOf(hash)); }
+
   // ---- under the lock ----
 
   void Execute(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);

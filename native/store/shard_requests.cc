@@ -79,10 +79,10 @@ bool JoinCodecs(Codec old, Codec added_codec, std::string_view added, Codec* joi
 static_assert(Codec::kAscii < Codec::kUtf8 && Codec::kUtf8 < Codec::kWtf8);
 
 // The number that a value spells, as strtoull and memcached read it: blanks and a plus sign may precede the digits, a
-// blank may end them. At most 20 characters.
+// blank may end them.
 bool ParseDecimal(const char* text, size_t bytes, uint64_t* number) {
   auto is_blank = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
-  if (bytes == 0 || bytes > 20) return false;
+  if (bytes == 0) return false;
   const char* end = text + bytes;
   while (text < end && is_blank(*text)) text++;
   if (text < end && *text == '+') text++;
@@ -472,7 +472,7 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
   const bool incr = request.verb == Verb::kIncr;
   StoreStats* counters = &state_->counters;
   const Ref old = Lookup(request.key, hash, now, false);
-  char digits[24];
+  char digits[kDecimalBytesMax];
   NewEntry from;
   from.key = request.key;
   if (old == 0) {
@@ -502,7 +502,7 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
   }
   const Codec codec = CodecOf(entry);
   uint64_t number = 0;
-  bool numeric = codec != Codec::kJson && codec != Codec::kStructured && entry->value_bytes <= 20;
+  bool numeric = codec != Codec::kJson && codec != Codec::kStructured && entry->value_bytes <= kDecimalBytesMax;
   if (numeric) {
     ReadStream(entry, KeyBytesOf(entry), digits, entry->value_bytes);
     numeric = ParseDecimal(digits, entry->value_bytes, &number);
@@ -558,7 +558,12 @@ Status Shard::SetExpiry(Ref* ref, std::string_view key, uint64_t expires_ms, uin
   from.client_flags = ClientFlagsOf(entry);
   from.expires_ms = expires_ms;
   from.extra_flags = entry->flags & (kEntryFetched | kEntryStale | kEntryWon);
-  return Rebuild(ref, from, {}, {}, hash, now);
+  // A touch is no access, whether or not it needs another layout.
+  const uint32_t access_s = (entry->flags & kEntryHasAccess) ? LoadU32(BytesOf(entry) + OffsetsOf(entry).access) : 0;
+  const Status status = Rebuild(ref, from, {}, {}, hash, now);
+  entry = At(*ref);
+  if (entry->flags & kEntryHasAccess) StoreU32(BytesOf(entry) + OffsetsOf(entry).access, access_s);
+  return status;
 }
 
 void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin,
@@ -601,9 +606,11 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   if (get) {
     counters->gets++;
     counters->hits++;
-    entry->flags |= kEntryFetched;
-    if (entry->flags & kEntryHasAccess) {
-      StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
+    if (!request.no_bump) {
+      entry->flags |= kEntryFetched;
+      if (entry->flags & kEntryHasAccess) {
+        StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
+      }
     }
   }
   if (!request.no_bump) Bump(ref);

@@ -9,6 +9,9 @@ namespace cairn {
 
 // ---- walks ----
 
+// Steps of other walks over a shard after which a walk that took none counts as forgotten.
+static constexpr uint64_t kForgottenWalkSteps = 4096;
+
 int Shard::OpenWalk(Cursor::Order order, bool* ready) {
   SettleTouches();
   int best = -1;
@@ -17,9 +20,16 @@ int Shard::OpenWalk(Cursor::Order order, bool* ready) {
     if (best == -1 || state_->walks[slot].unemitted < state_->walks[best].unemitted) best = slot;
   }
   if (best == -1) {
+    // One that nobody has stepped for long was forgotten. Otherwise the one that has come least far gives way, so that
+    // the others come to their end however many walks compete.
     best = 0;
     for (int slot = 1; slot < kCursorsPerShard; slot++) {
       if (state_->walks[slot].last_step < state_->walks[best].last_step) best = slot;
+    }
+    if (state_->walk_steps - state_->walks[best].last_step < kForgottenWalkSteps) {
+      for (int slot = 0; slot < kCursorsPerShard; slot++) {
+        if (state_->walks[slot].unemitted > state_->walks[best].unemitted) best = slot;
+      }
     }
   }
   // Whoever had it learns from the generation that it has to start again.

@@ -183,6 +183,7 @@ void Store::Execute(const Request& request, const Now& now, Scratch* scratch, Ou
   const uint32_t index = ShardOf(request.key);
   Shard* shard = ShardAt(index);
   const uint64_t hash = shard->HashOf(request.key);
+  shard->HintBucket(hash);
   {
     OsLockGuard guard(shard->lock());
     shard->Execute(request, hash, now, scratch, true, outcome);
