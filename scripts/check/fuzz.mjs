@@ -24,14 +24,10 @@ export function check() {
   for (const [program, name] of fuzzPrograms()) {
     const found = join(out, 'corpus', name);
     mkdirSync(found, { recursive: true });
-    const limits = [
-      `-max_total_time=${seconds}`,
-      '-timeout=20',
-      '-rss_limit_mb=4096',
-      '-verbosity=0',
-      '-print_final_stats=1',
-    ];
-    run(join(out, program), [...limits, found, ...fuzzCorpus(name)], { cwd: out });
+    const limits = [`-max_total_time=${seconds}`, '-timeout=20', '-rss_limit_mb=4096', '-print_final_stats=1'];
+    const { stderr } = run(join(out, program), [...limits, found, ...fuzzCorpus(name)], { cwd: out, quiet: true });
+    const [, count = '?'] = /number_of_executed_units: (\d+)/.exec(stderr) ?? [];
+    console.log(`${program}: ${count} inputs in ${seconds} s`);
   }
   return undefined;
 }

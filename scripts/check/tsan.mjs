@@ -1,4 +1,4 @@
-// The native tests under ThreadSanitizer.
+// The native tests under ThreadSanitizer. Model runs and fuzz targets have one thread and are left out.
 
 import { runSanitized } from '../lib/native-run.mjs';
 

@@ -29,23 +29,26 @@ export function fuzzCorpus(name) {
 }
 
 /**
- * Builds everything in native/`folder` with `sanitize`, warnings being errors, and runs it with `env`: all programs, also
- * after one has failed.
+ * Builds the native tests in native/`folder` with `sanitize`, warnings being errors, and runs them with `env`; with `all`
+ * also the model runs and, for a moment, the fuzz targets. All programs run, also after one has failed.
  */
-export function runSanitized(folder, sanitize, env) {
-  const out = buildNativeTests(folder, [`-DSANITIZE=${sanitize}`, '-DWERROR=ON']);
+export function runSanitized(folder, sanitize, env, { all = false } = {}) {
+  const options = [`-DSANITIZE=${sanitize}`, '-DWERROR=ON'];
+  const out = buildNativeTests(folder, options, { targets: all ? [] : ['native_tests'] });
   const runs = [
     ['native_tests'],
-    ...modelPrograms().map((program) => [program]),
-    ...fuzzPrograms().map(([program, name]) => [program, '-runs=2000', ...fuzzCorpus(name)]),
+    ...(all ? modelPrograms().map((program) => [program]) : []),
+    ...(all ? fuzzPrograms().map(([program, name]) => [program, '-runs=1000', ...fuzzCorpus(name)]) : []),
   ];
   const failed = [];
   for (const [program, ...args] of runs) {
+    const start = performance.now();
     try {
       run(join(out, program), args, { cwd: out, env: { ...process.env, ...env }, timeout: 600_000 });
     } catch (error) {
       failed.push(error.message);
     }
+    console.log(`${program}: ${((performance.now() - start) / 1000).toFixed(1)} s`);
   }
   if (failed.length > 0) throw new BuildError(failed.join('\n'));
 }
