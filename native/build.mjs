@@ -158,7 +158,7 @@ export function checkCompiler() {
  * Installs packages under .tools/NAME and returns that folder's node_modules. Each has a folder of its own, because
  * npm removes from a folder what the next `npm install --no-save` does not name.
  */
-export function fetchTool(name, version, log = console.log) {
+export function fetchTool(name, version, log = console.error) {
   const folder = join(toolsRoot, `${name.replace(/[@/]+/g, '-').replace(/^-/, '')}-${version}`);
   const done = join(folder, '.done');
   if (!existsSync(done)) {
@@ -167,6 +167,7 @@ export function fetchTool(name, version, log = console.log) {
     writeFileSync(join(folder, 'package.json'), '{"private":true}\n');
     npm(['install', '--prefix', folder, '--no-save', '--no-package-lock', ...quietInstall, `${name}@${version}`], {
       cwd: folder,
+      quiet: true,
     });
     writeFileSync(done, '');
   }
@@ -195,7 +196,7 @@ function cmakeVersion(file) {
 }
 
 /** The environment for CMake: our own with cmake, and a program that it can drive, on the PATH. */
-export function buildEnvironment(log = console.log) {
+export function buildEnvironment(log = console.error) {
   const env = {
     ...process.env,
     CMAKE_BUILD_PARALLEL_LEVEL: process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? String(availableParallelism()),
@@ -230,7 +231,7 @@ function ensurePackages(log) {
   if (missing.length === 0) return;
   log(`Fetching ${missing.map(([name, version]) => `${name} ${version}`).join(', ')} from npm`);
   makeFolder(join(nativeRoot, 'node_modules'));
-  npm(['install', '--prefix', nativeRoot, '--no-save', '--no-package-lock', ...quietInstall]);
+  npm(['install', '--prefix', nativeRoot, '--no-save', '--no-package-lock', ...quietInstall], { quiet: true });
   for (const [name] of wanted) {
     if (packageFolder(name) === undefined) throw new BuildError(`npm did not install ${name} in ${nativeRoot}`);
   }
@@ -262,7 +263,7 @@ export function dropForeignBuild(folder) {
  * options.out: the build folder, default native/build. options.args: more arguments for cmake-js.
  * options.verbose: pass on all that CMake says. options.log: where our own lines go.
  */
-export function buildAddon({ out = join(nativeRoot, 'build'), args = [], verbose = false, log = console.log } = {}) {
+export function buildAddon({ out = join(nativeRoot, 'build'), args = [], verbose = false, log = console.error } = {}) {
   checkCompiler();
   makeFolder(out);
   const env = buildEnvironment(log);

@@ -97,7 +97,8 @@ export function prebuild() {
   if (process.platform === 'linux') run('strip', ['--strip-unneeded', file]);
   if (process.platform === 'darwin') run('strip', ['-x', file]);
   const needs = glibc ? `, needs glibc ${checkPortable(file)}` : '';
-  console.log(`prebuilds/${name}: ${Math.round(statSync(file).size / 1024)} KiB${needs}`);
+  // Standard error: `npm pack --json` writes its answer to the other.
+  console.error(`prebuilds/${name}: ${Math.round(statSync(file).size / 1024)} KiB${needs}`);
   return file;
 }
 

@@ -37,7 +37,7 @@ export function ensurePackages() {
   if (packagesInstalled()) return;
   checkCompiler();
   say('Installing packages');
-  npm(['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: root });
+  npm(['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: root, quiet: true });
 }
 
 /** native/build/Release/cairn.node, for the Node and the machine at hand. */
