@@ -298,7 +298,14 @@ bool Shard::MaintainStep(const Now& now) {
     reclaimed++;
   }
   if (reclaimed == kStepEntriesMax) more = true;
-  if (!ShrinkStep()) more = true;
+  // A shrinking that bodies and pins hold up goes on in a later turn: there is nothing to do now.
+  const uint64_t limit_bytes = state_->limit_bytes;
+  const uint64_t entries_limit = state_->entries_limit;
+  const uint32_t pages_used = state_->arena.pages_used;
+  if (!ShrinkStep()) {
+    more = more || state_->limit_bytes != limit_bytes || state_->entries_limit != entries_limit ||
+           state_->arena.pages_used != pages_used;
+  }
   return more;
 }
 

@@ -71,7 +71,8 @@ struct ShardState {
   uint64_t live_entries;
   uint64_t dead_entries;
   uint64_t payload_bytes;
-  uint64_t body_bytes;  // charged for bodies
+  uint64_t body_bytes;    // charged for bodies
+  uint64_t pinned_bytes;  // charged for entries with pins, linked or not
   uint64_t memory_bytes;
   uint64_t value_bytes_max;
   uint8_t open_walks;   // bit per slot
@@ -228,7 +229,7 @@ class Shard final : private ChunkMover, private EntryHasher {
   void FreeEntry(Ref ref);
 
   // Evicts from the cold end until the charge fits, and one more entry if `new_entry`. `keep_newest`: the newest entry
-  // is not evicted. False: it does not fit.
+  // is not evicted. False, and nothing evicted: it does not fit beside what cannot be evicted.
   bool MakeRoom(uint64_t charge, bool new_entry, bool keep_newest);
   bool EvictTail();
   bool EvictMoreForPage();
@@ -253,7 +254,7 @@ class Shard final : private ChunkMover, private EntryHasher {
   // The same entry with a longer value and/or another expiry, its order of recency, marks and version kept. Updates
   // *ref. kNoMemory, and nothing changed, if there is no room beside the old one.
   Status Rebuild(Ref* ref, const NewEntry& entry, std::string_view before, std::string_view behind, uint64_t hash,
-                 const Now& now);
+                 const Now& now, bool announce);
   void WriteFields(EntryHeader* entry, const NewEntry& from, const Layout& layout, const Now& now);
   void FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome);
   void Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);

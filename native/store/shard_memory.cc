@@ -198,7 +198,10 @@ void Shard::FreeEntry(Ref ref) {
 }
 
 bool Shard::MakeRoom(uint64_t charge, bool new_entry, bool keep_newest) {
-  if (charge > state_->limit_bytes) return false;
+  // Bodies, and entries that a reader holds in place, give nothing back when they are evicted.
+  uint64_t kept = state_->body_bytes + state_->pinned_bytes;
+  if (keep_newest && PinsOf(At(lru_.head())) == 0) kept += ChargeOf(At(lru_.head()), lru_.head());
+  if (kept + charge > state_->limit_bytes) return false;
   auto full = [this, charge, new_entry] {
     return state_->charged_bytes + charge > state_->limit_bytes ||
            (new_entry && state_->entries_limit != 0 &&

@@ -147,6 +147,7 @@ bool Shard::PinEntry(Ref ref, class Pin* pin) {
     if (!arena_.IsWhole(chunk) && !arena_.IsPinned(chunk)) pages++;
   }
   if (state_->arena.pinned_pages + pages > kPinnedPagesMax) return false;
+  if (PinsOf(entry) == 0) state_->pinned_bytes += ChargeOf(entry, ref);
   entry->pins_marks++;
   arena_.PinPage(ref);
   for (Ref chunk = first; chunk != 0; chunk = ChunkAt(chunk)->next) arena_.PinPage(chunk);
@@ -162,6 +163,7 @@ void Shard::Unpin(Ref ref) {
   EntryHeader* entry = At(ref);
   DCHECK(PinsOf(entry) > 0);
   entry->pins_marks--;
+  if (PinsOf(entry) == 0) state_->pinned_bytes -= ChargeOf(entry, ref);
   arena_.UnpinPage(ref);
   if (entry->flags & kEntryChunked) {
     for (Ref chunk = LoadU32(BytesOf(entry) + OffsetsOf(entry).first_chunk); chunk != 0; chunk = ChunkAt(chunk)->next) {
@@ -372,7 +374,7 @@ void Shard::StoreValue(const Request& request, uint64_t hash, const Now& now, Ou
 }
 
 Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, std::string_view behind, uint64_t hash,
-                      const Now& now) {
+                      const Now& now, bool announce) {
   const Layout layout = LayoutOf(from);
   EntryHeader* entry = At(*ref);
   const size_t key_bytes = from.key.size();
@@ -380,6 +382,7 @@ Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, s
   const uint64_t version = entry->version;
   if (!((entry->flags | layout.flags) & kEntryChunked) && PinsOf(entry) == 0 &&
       arena_.ClassAt(*ref) == layout.size_class) {
+    if (announce) Announce(Reason::kReplaced, entry);
     if (entry->flags & kEntryHasExpiry) wheel_.Remove(*ref);
     const char* old_value = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry)) + key_bytes;
     char* stream = BytesOf(entry) + StreamOffsetOf(layout.flags, layout.long_key);
@@ -416,7 +419,7 @@ Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, s
   }
   entry->version = version;
   const uint8_t marks = MarksOf(old_entry);
-  RemoveEntry(old, Reason::kReplaced, hash, false);
+  RemoveEntry(old, Reason::kReplaced, hash, announce);
   CHECK(LinkEntry(0, hash, marks));
   *ref = lru_.head();
   return Status::kStored;
@@ -451,10 +454,9 @@ void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcom
     outcome->status = Status::kLogFull;
     return;
   }
-  Announce(Reason::kReplaced, entry);
   const bool append = request.verb == Verb::kAppend;
   status = Rebuild(&ref, from, append ? std::string_view{} : request.value, append ? request.value : std::string_view{},
-                   hash, now);
+                   hash, now, true);
   if (status == Status::kStored) {
     At(ref)->version = NextVersion();
     FinishStore(ref, RecordKind::kSet, At(ref)->version, now, outcome);
@@ -560,7 +562,7 @@ Status Shard::SetExpiry(Ref* ref, std::string_view key, uint64_t expires_ms, uin
   from.extra_flags = entry->flags & (kEntryFetched | kEntryStale | kEntryWon);
   // A touch is no access, whether or not it needs another layout.
   const uint32_t access_s = (entry->flags & kEntryHasAccess) ? LoadU32(BytesOf(entry) + OffsetsOf(entry).access) : 0;
-  const Status status = Rebuild(ref, from, {}, {}, hash, now);
+  const Status status = Rebuild(ref, from, {}, {}, hash, now, false);
   entry = At(*ref);
   if (entry->flags & kEntryHasAccess) StoreU32(BytesOf(entry) + OffsetsOf(entry).access, access_s);
   return status;
@@ -672,7 +674,8 @@ Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_byte
   from.value_bytes = value_bytes;
   from.codec = request.codec;
   from.client_flags = request.client_flags;
-  from.expires_ms = request.expires_ms == kKeepExpiry ? kNeverExpires : request.expires_ms;
+  DCHECK(request.expires_ms != kKeepExpiry);
+  from.expires_ms = request.expires_ms;
   const Layout layout = LayoutOf(from);
   Outcome unused;
   if (value_bytes > state_->value_bytes_max || layout.charge > state_->limit_bytes) {
@@ -787,6 +790,8 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
       RecordSink* const sink = records_;
       if (keep_version) records_ = nullptr;
       status = Put(from, record.value, hash, old, keep_version ? record.version : 0, now, &outcome);
+      // As after a set: what the record says is newer than what is here, though it cannot be held.
+      if (status == Status::kTooLarge) status = Refuse(status, Verb::kSet, record.key, hash, now, &outcome);
       records_ = sink;
       break;
     }

@@ -15,6 +15,7 @@ void Shard::Verify() {
   uint64_t live = 0;
   uint64_t payload = 0;
   uint64_t charged = 0;
+  uint64_t pinned = 0;
   uint64_t expiring = 0;
   uint64_t unemitted[kCursorsPerShard] = {};
   Ref prev = 0;
@@ -33,6 +34,7 @@ void Shard::Verify() {
     CHECK(EpochOf(entry->version) <= state_->epoch);
     payload += KeyBytesOf(entry) + entry->value_bytes;
     charged += ChargeOf(entry, ref);
+    if (PinsOf(entry) != 0) pinned += ChargeOf(entry, ref);
     if (entry->flags & kEntryHasExpiry) expiring++;
     CHECK(table_.FindRef(HashOfEntry(ref), ref).bucket != nullptr);
     for (int slot = 0; slot < kCursorsPerShard; slot++) {
@@ -69,8 +71,7 @@ void Shard::Verify() {
   }
   CHECK(bodies == state_->body_bytes);
   // What remains of the charge are entries that left while they were pinned.
-  CHECK(charged + bodies <= state_->charged_bytes);
-  if (state_->arena.pinned_pages == 0) CHECK(charged + bodies == state_->charged_bytes);
+  CHECK(charged + bodies + (state_->pinned_bytes - pinned) == state_->charged_bytes);
   CHECK(state_->charged_bytes <= state_->limit_bytes);
   CHECK(state_->entries_limit == 0 || entries <= state_->entries_limit);
   CHECK(state_->arena.pinned_pages <= kPinnedPagesMax);

@@ -28,7 +28,10 @@ int Shard::OpenWalk(Cursor::Order order, bool* ready) {
     }
     if (state_->walk_steps - state_->walks[best].last_step < kForgottenWalkSteps) {
       for (int slot = 0; slot < kCursorsPerShard; slot++) {
-        if (state_->walks[slot].unemitted > state_->walks[best].unemitted) best = slot;
+        const WalkState& walk = state_->walks[slot];
+        const uint64_t left = state_->walks[best].unemitted;
+        const bool later = walk.last_step > state_->walks[best].last_step;
+        if (walk.unemitted > left || (walk.unemitted == left && later)) best = slot;
       }
     }
   }

@@ -1,0 +1,148 @@
+#include "addon/answer.h"
+
+#include <cstring>
+#include <new>
+
+#include "addon/convert.h"
+
+namespace cairn {
+namespace {
+
+// Decimal digits that a double always holds exactly.
+constexpr size_t kExactDigits = 15;
+
+// Whole numbers as String(number) writes them; everything else ("-0", fractions, exponents) is TypeScript's.
+napi_value WholeNumber(napi_env env, const char* data, size_t bytes) {
+  size_t i = 0;
+  const bool negative = bytes > 0 && data[0] == '-';
+  if (negative) i = 1;
+  if (i == bytes || bytes - i > kExactDigits || (negative && data[i] == '0')) return nullptr;
+  int64_t number = 0;
+  for (; i < bytes; i++) {
+    const unsigned digit = static_cast<unsigned char>(data[i]) - '0';
+    if (digit > 9) return nullptr;
+    number = number * 10 + digit;
+  }
+  return Double(env, static_cast<double>(negative ? -number : number));
+}
+
+// Says where TypeScript finds the bytes.
+napi_value Elsewhere(napi_env env, const CacheHandle* handle, const Outcome& outcome, ValuePlace place) {
+  Environment* environment = handle->environment;
+  environment->Set(Word::kCodec, static_cast<uint64_t>(outcome.codec));
+  environment->Set(Word::kValueBytes, outcome.value_bytes);
+  environment->Set(Word::kPlace, static_cast<uint64_t>(place));
+  environment->Set(Word::kClientFlags, outcome.client_flags);
+  return Boolean(env, true);
+}
+
+napi_value AnswerLarge(napi_env env, const CacheHandle* handle, const Outcome& outcome, const char* copied) {
+  napi_value value = LargeValue(env, handle, outcome, copied);
+  if (value == nullptr) return Refusal(env, handle, Code::kOutOfMemory);
+  switch (outcome.codec) {
+    case Codec::kAscii:
+    case Codec::kUtf8:
+      return value;
+    case Codec::kRaw:
+      if (handle->raw_as_buffer) return value;
+      break;
+    default:
+      break;
+  }
+  Environment* environment = handle->environment;
+  if (environment->pending_buffer != nullptr) napi_delete_reference(env, environment->pending_buffer);
+  environment->pending_buffer = nullptr;
+  if (napi_create_reference(env, value, 1, &environment->pending_buffer) != napi_ok) {
+    return Refusal(env, handle, Code::kOutOfMemory);
+  }
+  return Elsewhere(env, handle, outcome, ValuePlace::kBuffer);
+}
+
+}  // namespace
+
+napi_value DirectValue(napi_env env, Codec codec, const char* data, size_t bytes) {
+  napi_value value = nullptr;
+  switch (codec) {
+    case Codec::kAscii:
+      if (napi_create_string_latin1(env, data, bytes, &value) != napi_ok) return nullptr;
+      return value;
+    case Codec::kUtf8:
+      if (napi_create_string_utf8(env, data, bytes, &value) != napi_ok) return nullptr;
+      return value;
+    case Codec::kNumber:
+      return WholeNumber(env, data, bytes);
+    default:
+      return nullptr;
+  }
+}
+
+napi_value LargeValue(napi_env env, const CacheHandle* handle, const Outcome& outcome, const char* copied) {
+  const size_t bytes = outcome.value_bytes;
+  const bool pinned = outcome.pin.ref != 0;
+  napi_value value = nullptr;
+  if (outcome.codec == Codec::kAscii || outcome.codec == Codec::kUtf8) {
+    std::unique_ptr<char[]> text;
+    if (pinned) {
+      text.reset(new (std::nothrow) char[bytes]);
+      if (text != nullptr) handle->store->ReadPinned(outcome.pin, 0, text.get(), bytes);
+      handle->store->Unpin(outcome.pin);
+      if (text == nullptr) return nullptr;
+      copied = text.get();
+    }
+    return DirectValue(env, outcome.codec, copied, bytes);
+  }
+  void* data = nullptr;
+  if (napi_create_buffer(env, bytes, &data, &value) != napi_ok) {
+    // Node has thrown; the error that names the key is made in TypeScript.
+    napi_value error;
+    napi_get_and_clear_last_exception(env, &error);
+    value = nullptr;
+  }
+  if (pinned) {
+    if (value != nullptr) handle->store->ReadPinned(outcome.pin, 0, static_cast<char*>(data), bytes);
+    handle->store->Unpin(outcome.pin);
+  } else if (value != nullptr && bytes != 0) {
+    std::memcpy(data, copied, bytes);
+  }
+  return value;
+}
+
+bool ExecuteWithRoom(const CacheHandle* handle, const Request& request, const Now& now, Outcome* outcome,
+                     std::unique_ptr<char[]>* copied) {
+  // The entry may be replaced by a larger one between two tries, so that the number of tries has no fixed bound; each
+  // of them means that somebody else got on with their work.
+  while (outcome->status == Status::kNeedsRoom) {
+    const size_t bytes = outcome->value_bytes;
+    copied->reset(new (std::nothrow) char[bytes]);
+    if (*copied == nullptr) return false;
+    Scratch scratch{copied->get(), bytes, 0};
+    *outcome = Outcome{};
+    handle->store->Execute(request, now, &scratch, outcome);
+  }
+  return true;
+}
+
+napi_value Answer(napi_env env, const CacheHandle* handle, const Request& request, const Now& now, Outcome* outcome) {
+  Scratch scratch{handle->environment->scratch, kScratchBytes, 0};
+  handle->store->Execute(request, now, &scratch, outcome);
+  if (outcome->status == Status::kFound && outcome->pin.ref == 0) [[likely]] {
+    const char* data = scratch.data + outcome->value_offset;
+    napi_value value = DirectValue(env, outcome->codec, data, outcome->value_bytes);
+    if (value != nullptr) [[likely]] return value;
+    DCHECK(outcome->value_offset == 0);
+    return Elsewhere(env, handle, *outcome, ValuePlace::kScratch);
+  }
+  if (outcome->status == Status::kNotFound) return Undefined(env);
+  std::unique_ptr<char[]> copied;
+  if (!ExecuteWithRoom(handle, request, now, outcome, &copied)) return Refusal(env, handle, Code::kOutOfMemory);
+  if (outcome->status == Status::kNotFound) return Undefined(env);
+  if (outcome->status != Status::kFound) return Refusal(env, handle, CodeOf(outcome->status));
+  return AnswerLarge(env, handle, *outcome, copied.get() + outcome->value_offset);
+}
+
+napi_value Refusal(napi_env env, const CacheHandle* handle, Code code) {
+  handle->environment->Set(Word::kCode, static_cast<uint64_t>(code));
+  return Boolean(env, false);
+}
+
+}  // namespace cairn

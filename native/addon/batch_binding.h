@@ -1,0 +1,94 @@
+// A batch: requests that a lane's thread executes in one native call. src/request/batch.ts writes and reads the same
+// bytes; this page is the layout.
+//
+// A batch travels in a block, memory that both threads see (a SharedArrayBuffer of BATCH_BLOCK_BYTES), so that nothing
+// is copied or allocated on the way. Only one side touches a block at a time: the sender until the task is posted, the
+// lane's thread until it answers. All numbers are in the byte order of the machine, 32-bit words are aligned.
+//
+//   offset
+//        0   BatchHeader                           kBatchHeaderBytes
+//       64   requests, one behind the other        up to kBatchRequestsEnd
+//   96 KiB   answers: AnswerRow[request_count]     at most kBatchRowsMax
+//            values of hits, up to the end of the block
+//
+// A request:  RequestHeader | those 64-bit fields that its flags announce, in the order of the flags | key | value,
+// padded to a multiple of 4. A value too large for a block lies out of line: the request has the index of a piece (a
+// Uint8Array that travels with the block) instead of the bytes. A hit whose value has no room in the block waits for
+// more (below), and its row then says in which of the answer's pieces the value is.
+//
+// The functions of a handle object:
+//
+//   beginBatch(block, pieces | undefined) -> need      executes as far as the values of hits have room
+//   continueBatch(target, pieceNumber) -> need         gives values without room a new place and goes on
+//
+// need: 0 the batch is done; > 0 a value found no room: continueBatch with a target of at least so many bytes. -1: the
+// handle or the cache is closed. BatchHeader::rows_done says how many rows may be read; those of them that say
+// kNeedsRoom wait.
+//
+// Order: requests of one key are executed in their order in the batch, those that had to wait for room included.
+#pragma once
+
+#include <node_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cairn {
+
+inline constexpr size_t kBatchHeaderBytes = 64;
+inline constexpr size_t kBatchBlockBytes = 256 * 1024;
+inline constexpr size_t kBatchRequestsEnd = 96 * 1024;
+inline constexpr uint32_t kBatchRowsMax = 2048;
+// Says which layout this is: whoever changes it changes this.
+inline constexpr uint32_t kBatchMagic = 0x43420001;
+
+struct BatchHeader {
+  uint32_t magic;
+  uint32_t request_count;
+  uint32_t requests_end;  // offset behind the last request
+  uint32_t rows_done;  // written by the addon
+};
+
+// Beside the verbs of the store: a request whose caller gave up before it was sent.
+inline constexpr uint8_t kVerbNothing = 255;
+
+enum RequestFlag : uint16_t {
+  kFlagTtl = 1,           // u64: milliseconds from now, 0: never expires. Otherwise the cache's own time to live
+  kFlagCompare = 2,       // u64: cas token
+  kFlagDelta = 4,         // u64
+  kFlagInitial = 8,       // u64
+  kFlagPiece = 16,        // u64: the value is pieces[index]
+  kFlagKeepExpiry = 32,   // leave the entry's expiry as it is
+  kFlagNoValue = 64,      // only the metadata is wanted
+};
+
+struct RequestHeader {
+  uint8_t verb;   // Verb or kVerbNothing
+  uint8_t codec;  // Codec
+  uint16_t flags;
+  uint32_t key_bytes;
+  uint32_t value_bytes;  // of a value in line; 0 with kFlagPiece
+  uint32_t client_flags;
+};
+static_assert(sizeof(RequestHeader) == 16);
+
+struct AnswerRow {
+  uint8_t status;  // Status
+  uint8_t codec;
+  uint8_t has_value;
+  uint8_t fetched;
+  uint32_t client_flags;
+  uint32_t value_bytes;
+  uint32_t value_offset;  // in the block or in the piece
+  uint32_t piece;         // 0: in the block; n: in the n-th piece of the answer
+  uint32_t idle_s;
+  uint64_t version;
+  // Of incr and decr the result; of others milliseconds until the entry expires, 0: never.
+  uint64_t number;
+};
+static_assert(sizeof(AnswerRow) == 40 && offsetof(AnswerRow, version) == 24);
+static_assert(kBatchRequestsEnd + kBatchRowsMax * sizeof(AnswerRow) < kBatchBlockBytes);
+
+void InitBatchBinding(napi_env env, napi_value exports);
+
+}  // namespace cairn

@@ -1,0 +1,525 @@
+#include "addon/cache_binding.h"
+
+#include <memory>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "addon/answer.h"
+#include "process/janitor.h"
+#include "process/registry.h"
+
+namespace cairn {
+namespace {
+
+// ---- reading ----
+
+// get(key), peek(key), take(key): see Answer().
+template <Verb kVerb>
+napi_value Read(napi_env env, napi_callback_info info) {
+  HandleCall<1> call(env, info);
+  if (!call.handle->Usable()) return Refusal(env, call.handle, Code::kClosed);
+  KeyArgument key;
+  const Code code = key.Read(env, call[0]);
+  if (code != Code::kFound) return Refusal(env, call.handle, code);
+  Request request;
+  request.verb = kVerb;
+  request.key = key.view();
+  Outcome outcome;
+  return Answer(env, call.handle, request, call.handle->instance->ReadNow(false), &outcome);
+}
+
+// getWithCas(key): as get; the words have the cas token.
+napi_value GetWithCas(napi_env env, napi_callback_info info) {
+  HandleCall<1> call(env, info);
+  if (!call.handle->Usable()) return Refusal(env, call.handle, Code::kClosed);
+  KeyArgument key;
+  const Code code = key.Read(env, call[0]);
+  if (code != Code::kFound) return Refusal(env, call.handle, code);
+  Request request;
+  request.key = key.view();
+  Outcome outcome;
+  napi_value value = Answer(env, call.handle, request, call.handle->instance->ReadNow(false), &outcome);
+  call.handle->environment->Set(Word::kVersion, outcome.version);
+  return value;
+}
+
+// getInto(key, bytes): the size of the value, which was copied if it fits; undefined; false: see the code.
+napi_value GetInto(napi_env env, napi_callback_info info) {
+  HandleCall<2> call(env, info);
+  CacheHandle* handle = call.handle;
+  if (!handle->Usable()) return Refusal(env, handle, Code::kClosed);
+  KeyArgument key;
+  const Code code = key.Read(env, call[0]);
+  if (code != Code::kFound) return Refusal(env, handle, code);
+  Scratch target;
+  if (!BytesOf(env, call[1], &target.data, &target.capacity)) return Refusal(env, handle, Code::kInvalidValue);
+  Request request;
+  request.key = key.view();
+  Outcome outcome;
+  handle->store->Execute(request, handle->instance->ReadNow(false), &target, &outcome);
+  if (outcome.status == Status::kNotFound) return Undefined(env);
+  if (outcome.status != Status::kFound && outcome.status != Status::kNeedsRoom) {
+    return Refusal(env, handle, CodeOf(outcome.status));
+  }
+  if (outcome.pin.ref != 0) {
+    if (outcome.value_bytes <= target.capacity) {
+      handle->store->ReadPinned(outcome.pin, 0, target.data, outcome.value_bytes);
+    }
+    handle->store->Unpin(outcome.pin);
+  }
+  return Uint32(env, outcome.value_bytes);
+}
+
+// has(key): true, false, or a code.
+napi_value Has(napi_env env, napi_callback_info info) {
+  HandleCall<1> call(env, info);
+  if (!call.handle->Usable()) return CodeValue(env, Code::kClosed);
+  KeyArgument key;
+  const Code code = key.Read(env, call[0]);
+  if (code != Code::kFound) return CodeValue(env, code);
+  Request request;
+  request.verb = Verb::kHas;
+  request.key = key.view();
+  Scratch scratch;
+  Outcome outcome;
+  call.handle->store->Execute(request, call.handle->instance->ReadNow(false), &scratch, &outcome);
+  return Boolean(env, outcome.status == Status::kFound);
+}
+
+// info(key): kFound with everything in the words, or another code.
+napi_value Info(napi_env env, napi_callback_info info) {
+  HandleCall<1> call(env, info);
+  CacheHandle* handle = call.handle;
+  if (!handle->Usable()) return CodeValue(env, Code::kClosed);
+  KeyArgument key;
+  const Code code = key.Read(env, call[0]);
+  if (code != Code::kFound) return CodeValue(env, code);
+  Request request;
+  request.verb = Verb::kHas;
+  request.key = key.view();
+  Scratch scratch;
+  Outcome outcome;
+  const Now now = handle->instance->ReadNow(false);
+  handle->store->Execute(request, now, &scratch, &outcome);
+  if (outcome.status != Status::kFound) return CodeValue(env, CodeOf(outcome.status));
+  Environment* environment = handle->environment;
+  environment->Set(Word::kCodec, static_cast<uint64_t>(outcome.codec));
+  environment->Set(Word::kValueBytes, outcome.value_bytes);
+  environment->Set(Word::kVersion, outcome.version);
+  // An entry that expires in this very millisecond would not have been found.
+  environment->Set(Word::kExpiresIn, outcome.expires_ms == kNeverExpires ? 0 : outcome.expires_ms - now.boot_ms);
+  environment->Set(Word::kClientFlags, outcome.client_flags);
+  environment->Set(Word::kIdleSeconds, outcome.idle_s);
+  environment->Set(Word::kFetched, outcome.fetched ? 1 : 0);
+  return CodeValue(env, Code::kFound);
+}
+
+// ---- storing ----
+
+// set(key, text): a code. Text with the cache's time to live; everything else is store()'s.
+napi_value SetText(napi_env env, napi_callback_info info) {
+  HandleCall<2> call(env, info);
+  CacheHandle* handle = call.handle;
+  if (!handle->Usable()) return CodeValue(env, Code::kClosed);
+  KeyArgument key;
+  Code code = key.Read(env, call[0]);
+  if (code != Code::kFound) return CodeValue(env, code);
+  Payload payload;
+  code = payload.Read(env, handle->environment, call[1]);
+  if (code != Code::kFound) return CodeValue(env, code);
+  if (!payload.is_text) return CodeValue(env, Code::kInvalidValue);
+  Request request;
+  request.verb = Verb::kSet;
+  request.key = key.view();
+  request.value = payload.view;
+  if (!CodecOfText(payload.view.data(), payload.view.size(), &request.codec)) {
+    return CodeValue(env, Code::kValueMaybeIllFormed);
+  }
+  const Expiry expiry = Expiry::Default(handle);
+  const Now now = handle->instance->ReadNow(expiry.timed());
+  request.expires_ms = expiry.At(now);
+  Outcome outcome;
+  ExecuteStore(handle->store, request, now, &outcome);
+  return CodeValue(env, CodeOf(outcome.status));
+}
+
+// store(verb, key, payload, codec, ttl, compare): a code; the words have the version. `codec` kTextCodec: text whose
+// kind is found here. `compare` true: only if the version is the one in the words.
+napi_value StoreAny(napi_env env, napi_callback_info info) {
+  HandleCall<6> call(env, info);
+  CacheHandle* handle = call.handle;
+  if (!handle->Usable()) return CodeValue(env, Code::kClosed);
+  Request request;
+  request.verb = static_cast<Verb>(NumberOr(env, call[0], 0));
+  KeyArgument key;
+  Code code = key.Read(env, call[1]);
+  if (code != Code::kFound) return CodeValue(env, code);
+  // Before the payload is read: that overwrites nothing but the scratch, yet the words must not depend on it.
+  request.has_compare = BooleanOr(env, call[5], false);
+  if (request.has_compare) request.compare = handle->environment->words[static_cast<size_t>(Word::kVersion)];
+  Payload payload;
+  code = payload.Read(env, handle->environment, call[2]);
+  if (code != Code::kFound) return CodeValue(env, code);
+  request.key = key.view();
+  request.value = payload.view;
+  const uint64_t codec = NumberOr(env, call[3], kTextCodec);
+  if (codec < kCodecCount) {
+    request.codec = static_cast<Codec>(codec);
+  } else if (!CodecOfText(payload.view.data(), payload.view.size(), &request.codec)) {
+    return CodeValue(env, Code::kValueMaybeIllFormed);
+  }
+  const Expiry expiry = Expiry::Read(env, handle, call[4]);
+  const Now now = handle->instance->ReadNow(expiry.timed());
+  request.expires_ms = expiry.At(now);
+  Outcome outcome;
+  ExecuteStore(handle->store, request, now, &outcome);
+  handle->environment->Set(Word::kVersion, outcome.version);
+  return CodeValue(env, CodeOf(outcome.status));
+}
+
+// arithmetic(verb, key, delta, initial, ttl): a code; the words have the number. `initial` undefined: an absent key stays
+// absent. `delta` undefined: it is in the words as the number; `initial` a BigInt: it is in the words as the version.
+napi_value Arithmetic(napi_env env, napi_callback_info info) {
+  HandleCall<5> call(env, info);
+  CacheHandle* handle = call.handle;
+  if (!handle->Usable()) return CodeValue(env, Code::kClosed);
+  KeyArgument key;
+  const Code code = key.Read(env, call[1]);
+  if (code != Code::kFound) return CodeValue(env, code);
+  Environment* environment = handle->environment;
+  Request request;
+  request.verb = static_cast<Verb>(NumberOr(env, call[0], 0));
+  request.key = key.view();
+  request.codec = Codec::kNumber;
+  request.delta = NumberOr(env, call[2], environment->words[static_cast<size_t>(Word::kNumber)]);
+  napi_valuetype type;
+  if (napi_typeof(env, call[3], &type) == napi_ok && type != napi_undefined) {
+    request.has_initial = true;
+    if (type == napi_bigint) request.codec = Codec::kBigInt;
+    request.initial = NumberOr(env, call[3], environment->words[static_cast<size_t>(Word::kVersion)]);
+  }
+  const Expiry expiry = Expiry::Read(env, handle, call[4]);
+  const Now now = handle->instance->ReadNow(expiry.timed());
+  request.expires_ms = expiry.At(now);
+  Scratch scratch;
+  Outcome outcome;
+  handle->store->Execute(request, now, &scratch, &outcome);
+  environment->Set(Word::kNumber, outcome.number);
+  environment->Set(Word::kCodec, static_cast<uint64_t>(outcome.codec));
+  return CodeValue(env, CodeOf(outcome.status));
+}
+
+// ---- the rest ----
+
+// delete(key), evict(key): true, false, or a code. With a second argument of true, delete only the version in the words:
+// then always a code.
+template <Verb kVerb>
+napi_value Remove(napi_env env, napi_callback_info info) {
+  HandleCall<2> call(env, info);
+  if (!call.handle->Usable()) return CodeValue(env, Code::kClosed);
+  KeyArgument key;
+  const Code code = key.Read(env, call[0]);
+  if (code != Code::kFound) return CodeValue(env, code);
+  Request request;
+  request.verb = kVerb;
+  request.key = key.view();
+  request.has_compare = BooleanOr(env, call[1], false);
+  if (request.has_compare) request.compare = call.handle->environment->words[static_cast<size_t>(Word::kVersion)];
+  Scratch scratch;
+  Outcome outcome;
+  call.handle->store->Execute(request, call.handle->instance->ReadNow(false), &scratch, &outcome);
+  if (request.has_compare) return CodeValue(env, CodeOf(outcome.status));
+  if (outcome.status == Status::kFound) return Boolean(env, true);
+  if (outcome.status == Status::kNotFound) return Boolean(env, false);
+  return CodeValue(env, CodeOf(outcome.status));
+}
+
+// touch(key, ttl): true, false, or a code.
+napi_value Touch(napi_env env, napi_callback_info info) {
+  HandleCall<2> call(env, info);
+  CacheHandle* handle = call.handle;
+  if (!handle->Usable()) return CodeValue(env, Code::kClosed);
+  KeyArgument key;
+  const Code code = key.Read(env, call[0]);
+  if (code != Code::kFound) return CodeValue(env, code);
+  Request request;
+  request.verb = Verb::kTouch;
+  request.key = key.view();
+  const Expiry expiry = Expiry::Read(env, handle, call[1]);
+  const Now now = handle->instance->ReadNow(expiry.timed());
+  request.expires_ms = expiry.At(now);
+  Scratch scratch;
+  Outcome outcome;
+  handle->store->Execute(request, now, &scratch, &outcome);
+  if (outcome.status == Status::kFound) return Boolean(env, true);
+  if (outcome.status == Status::kNotFound) return Boolean(env, false);
+  return CodeValue(env, CodeOf(outcome.status));
+}
+
+// clear(): kStored or kClosed.
+napi_value Clear(napi_env env, napi_callback_info info) {
+  HandleCall<1> call(env, info);
+  if (!call.handle->Usable()) return CodeValue(env, Code::kClosed);
+  call.handle->store->Clear(ReadClock());
+  Janitor::Get().Wake();
+  return CodeValue(env, Code::kStored);
+}
+
+// resize(memoryBytes, entriesMax): one step; kStored when it is done, kNeedsRoom when it wants another call, kRefused
+// with a sentence, kClosed. 0 leaves a limit as it is.
+napi_value Resize(napi_env env, napi_callback_info info) {
+  HandleCall<2> call(env, info);
+  CacheHandle* handle = call.handle;
+  if (!handle->Usable()) return CodeValue(env, Code::kClosed);
+  const uint64_t memory_bytes = NumberOr(env, call[0], 0);
+  const uint64_t entries_max = NumberOr(env, call[1], 0);
+  if (memory_bytes != 0 && !handle->store->CheckResize(memory_bytes, &handle->environment->message)) {
+    return CodeValue(env, Code::kRefused);
+  }
+  const bool done = handle->store->Resize(memory_bytes, entries_max, ReadClock());
+  if (done) Janitor::Get().Wake();
+  return CodeValue(env, done ? Code::kStored : Code::kNeedsRoom);
+}
+
+// size(): entries, or -1 once closed.
+napi_value Size(napi_env env, napi_callback_info info) {
+  HandleCall<1> call(env, info);
+  if (!call.handle->Usable()) return Double(env, -1);
+  return Double(env, static_cast<double>(call.handle->store->entries()));
+}
+
+// close(): gives up the handle.
+napi_value Close(napi_env env, napi_callback_info info) {
+  HandleCall<1> call(env, info);
+  call.handle->Release(ReleaseKind::kClosed);
+  return Undefined(env);
+}
+
+// isClosed(): the handle, or the cache for everybody.
+napi_value IsClosed(napi_env env, napi_callback_info info) {
+  HandleCall<1> call(env, info);
+  return Boolean(env, !call.handle->Usable());
+}
+
+// rawAsBuffer(yes): what get() does with values that came in as bytes; see CacheHandle::raw_as_buffer.
+napi_value RawAsBuffer(napi_env env, napi_callback_info info) {
+  HandleCall<1> call(env, info);
+  call.handle->raw_as_buffer = BooleanOr(env, call[0], true);
+  return Undefined(env);
+}
+
+void ExtendHandle(napi_env env, CacheHandle* handle, napi_value object) {
+  AddHandleFunction(env, handle, object, "get", Read<Verb::kGet>);
+  AddHandleFunction(env, handle, object, "peek", Read<Verb::kPeek>);
+  AddHandleFunction(env, handle, object, "take", Read<Verb::kTake>);
+  AddHandleFunction(env, handle, object, "getWithCas", GetWithCas);
+  AddHandleFunction(env, handle, object, "getInto", GetInto);
+  AddHandleFunction(env, handle, object, "has", Has);
+  AddHandleFunction(env, handle, object, "info", Info);
+  AddHandleFunction(env, handle, object, "set", SetText);
+  AddHandleFunction(env, handle, object, "store", StoreAny);
+  AddHandleFunction(env, handle, object, "arithmetic", Arithmetic);
+  AddHandleFunction(env, handle, object, "delete", Remove<Verb::kDelete>);
+  AddHandleFunction(env, handle, object, "evict", Remove<Verb::kEvict>);
+  AddHandleFunction(env, handle, object, "touch", Touch);
+  AddHandleFunction(env, handle, object, "clear", Clear);
+  AddHandleFunction(env, handle, object, "resize", Resize);
+  AddHandleFunction(env, handle, object, "size", Size);
+  AddHandleFunction(env, handle, object, "close", Close);
+  AddHandleFunction(env, handle, object, "isClosed", IsClosed);
+  AddHandleFunction(env, handle, object, "rawAsBuffer", RawAsBuffer);
+}
+
+// ---- making handles ----
+
+napi_value Named(napi_env env, napi_value object, const char* name) {
+  napi_value value = nullptr;
+  return napi_get_named_property(env, object, name, &value) == napi_ok ? value : Undefined(env);
+}
+
+// openCache(options): a handle, or a code. Options: NativeOptions of src/native.ts.
+napi_value OpenCache(napi_env env, napi_callback_info info) {
+  napi_value given;
+  size_t count = 1;
+  void* data;
+  napi_get_cb_info(env, info, &count, &given, nullptr, &data);
+  auto* environment = static_cast<Environment*>(data);
+  CacheOptions options;
+  options.name = StringOf(env, Named(env, given, "name"));
+  options.description = StringOf(env, Named(env, given, "description"));
+  options.ttl_ms = NumberOr(env, Named(env, given, "ttlMs"), 0);
+  options.ready = BooleanOr(env, Named(env, given, "ready"), true);
+  options.store.memory_bytes = NumberOr(env, Named(env, given, "memoryBytes"), options.store.memory_bytes);
+  options.store.memory_bytes_ceiling = NumberOr(env, Named(env, given, "memoryBytesCeiling"), 0);
+  options.store.entries_max = NumberOr(env, Named(env, given, "entriesMax"), 0);
+  options.store.shard_count = static_cast<uint32_t>(NumberOr(env, Named(env, given, "shardCount"), 0));
+  options.store.value_bytes_max = NumberOr(env, Named(env, given, "valueBytesMax"), 0);
+  options.store.track_access = BooleanOr(env, Named(env, given, "trackAccess"), false);
+  options.store.hash = BooleanOr(env, Named(env, given, "siphash"), false) ? HashKind::kSipHash : HashKind::kFast;
+  options.store.epoch = static_cast<uint32_t>(NumberOr(env, Named(env, given, "epoch"), 1));
+  const bool join = BooleanOr(env, Named(env, given, "join"), false);
+  CachePointer cache;
+  switch (Registry::Get().Open(std::move(options), join, &cache, &environment->message)) {
+    case OpenStatus::kCreated:
+    case OpenStatus::kJoined:
+      return MakeHandle(env, std::move(cache), true);
+    case OpenStatus::kNameTaken:
+      return CodeValue(env, Code::kNameTaken);
+    case OpenStatus::kNotReady:
+      return CodeValue(env, Code::kNotReady);
+    case OpenStatus::kRefused:
+      break;
+  }
+  return CodeValue(env, Code::kRefused);
+}
+
+napi_value Attached(napi_env env, AttachStatus status, CachePointer cache) {
+  switch (status) {
+    case AttachStatus::kAttached:
+      return MakeHandle(env, std::move(cache), false);
+    case AttachStatus::kNotReady:
+      return CodeValue(env, Code::kNotReady);
+    case AttachStatus::kNoSuchCache:
+      break;
+  }
+  return CodeValue(env, Code::kNoSuchCache);
+}
+
+// attachCache(name), attachById(id): a handle, or a code.
+napi_value AttachCache(napi_env env, napi_callback_info info) {
+  napi_value name;
+  size_t count = 1;
+  napi_get_cb_info(env, info, &count, &name, nullptr, nullptr);
+  CachePointer cache;
+  const AttachStatus status = Registry::Get().Attach(StringOf(env, name), &cache);
+  return Attached(env, status, std::move(cache));
+}
+
+napi_value AttachById(napi_env env, napi_callback_info info) {
+  napi_value id;
+  size_t count = 1;
+  napi_get_cb_info(env, info, &count, &id, nullptr, nullptr);
+  CachePointer cache;
+  const AttachStatus status = Registry::Get().AttachById(NumberOr(env, id, 0), &cache);
+  return Attached(env, status, std::move(cache));
+}
+
+// cacheNames(): the names of the open caches of this process.
+napi_value CacheNames(napi_env env, napi_callback_info) {
+  const std::vector<std::string> names = Registry::Get().Names();
+  napi_value array = nullptr;
+  napi_create_array_with_length(env, names.size(), &array);
+  for (size_t i = 0; i < names.size(); i++) {
+    napi_set_element(env, array, static_cast<uint32_t>(i), Text(env, names[i]));
+  }
+  return array;
+}
+
+// usableMemory(): bytes that this process may use.
+napi_value UsableMemory(napi_env env, napi_callback_info) {
+  return Double(env, static_cast<double>(OsMemoryBytes()));
+}
+
+// runtime(): what tests look at: caches that are open in this process, and whether the janitor's thread exists.
+napi_value Runtime(napi_env env, napi_callback_info) {
+  napi_value object = nullptr;
+  napi_create_object(env, &object);
+  napi_set_named_property(env, object, "cacheCount", Double(env, static_cast<double>(Registry::Get().cache_count())));
+  napi_set_named_property(env, object, "janitorRuns", Boolean(env, Janitor::Get().running()));
+  return object;
+}
+
+void AddLimit(napi_env env, napi_value limits, const char* name, uint64_t value) {
+  napi_set_named_property(env, limits, name, Double(env, static_cast<double>(value)));
+}
+
+}  // namespace
+
+Code Payload::Read(napi_env env, Environment* environment, napi_value value) {
+  size_t bytes;
+  if (napi_get_value_string_utf8(env, value, environment->scratch, kScratchBytes, &bytes) == napi_ok) {
+    is_text = true;
+    if (bytes < kScratchBytes - 4) [[likely]] {
+      view = std::string_view(environment->scratch, bytes);
+      return Code::kFound;
+    }
+    // It may have been cut off: ask for its size.
+    if (napi_get_value_string_utf8(env, value, nullptr, 0, &bytes) != napi_ok) return Code::kInvalidValue;
+    if (bytes > kValueBytesMax) return Code::kTooLarge;
+    heap.reset(new (std::nothrow) char[bytes + 1]);
+    if (heap == nullptr) return Code::kOutOfMemory;
+    if (napi_get_value_string_utf8(env, value, heap.get(), bytes + 1, &bytes) != napi_ok) return Code::kInvalidValue;
+    view = std::string_view(heap.get(), bytes);
+    return Code::kFound;
+  }
+  char* data;
+  if (!BytesOf(env, value, &data, &bytes)) return Code::kInvalidValue;
+  if (bytes > kValueBytesMax) return Code::kTooLarge;
+  view = std::string_view(data, bytes);
+  return Code::kFound;
+}
+
+Expiry Expiry::Read(napi_env env, const CacheHandle* handle, napi_value ttl) {
+  double number;
+  if (napi_get_value_double(env, ttl, &number) != napi_ok) return Default(handle);
+  if (number < 0) return {Kind::kKeep, 0};
+  if (number == 0) return {Kind::kNever, 0};
+  return {Kind::kIn, static_cast<uint64_t>(number)};
+}
+
+void ExecuteStore(Store* store, const Request& request, const Now& now, Outcome* outcome) {
+  // A body cannot keep the expiry of an entry that it is yet to replace.
+  if (request.value.size() > kCopyUnderLockBytesMax && request.expires_ms != kKeepExpiry) [[unlikely]] {
+    switch (request.verb) {
+      case Verb::kSet:
+      case Verb::kAdd:
+      case Verb::kReplace:
+      case Verb::kCas: {
+        Body body;
+        outcome->status = store->Reserve(request, static_cast<uint32_t>(request.value.size()), now, &body);
+        if (outcome->status != Status::kStored) return;
+        store->WriteBody(body, 0, request.value);
+        store->Link(&body, request, now, outcome);
+        if (outcome->status == Status::kLogFull) store->Abandon(&body);  // Link keeps it then
+        return;
+      }
+      default:
+        break;
+    }
+  }
+  Scratch scratch;
+  store->Execute(request, now, &scratch, outcome);
+}
+
+bool CodecOfText(const char* data, size_t bytes, Codec* codec) {
+  if (!HasHighBit(data, bytes)) [[likely]] {
+    *codec = Codec::kAscii;
+    return true;
+  }
+  *codec = Codec::kUtf8;
+  return !HasReplacement(data, bytes);
+}
+
+void InitCacheBinding(napi_env env, napi_value exports) {
+  Environment::Of(env)->extenders.push_back(ExtendHandle);
+  AddFunction(env, exports, "openCache", OpenCache);
+  AddFunction(env, exports, "attachCache", AttachCache);
+  AddFunction(env, exports, "attachById", AttachById);
+  AddFunction(env, exports, "cacheNames", CacheNames);
+  AddFunction(env, exports, "usableMemory", UsableMemory);
+  AddFunction(env, exports, "runtime", Runtime);
+  napi_value limits = nullptr;
+  napi_create_object(env, &limits);
+  AddLimit(env, limits, "keyBytesMax", kKeyBytesMax);
+  AddLimit(env, limits, "valueBytesMax", kValueBytesMax);
+  AddLimit(env, limits, "memoryBytesMin", kMemoryBytesMin);
+  AddLimit(env, limits, "shardCountMax", kShardCountMax);
+  AddLimit(env, limits, "scratchBytes", kScratchBytes);
+  AddLimit(env, limits, "wordCount", kWordCount);
+  AddLimit(env, limits, "chunkKeysMax", kChunkKeysMax);
+  AddLimit(env, limits, "codecCount", kCodecCount);
+  napi_set_named_property(env, exports, "limits", limits);
+}
+
+}  // namespace cairn

@@ -1,0 +1,64 @@
+// The direct verbs: plain functions on a cache handle that run on the calling thread, and the functions that make
+// handles. src/native.ts declares their types and says what each returns.
+#pragma once
+
+#include <node_api.h>
+
+#include <cstddef>
+#include <memory>
+#include <string_view>
+
+#include "addon/environment.h"
+#include "addon/convert.h"
+
+namespace cairn {
+
+void InitCacheBinding(napi_env env, napi_value exports);
+
+// The arguments of a call on a handle; those that were not passed are undefined.
+template <size_t kCount>
+struct HandleCall {
+  CacheHandle* handle;
+  napi_value arguments[kCount];
+
+  HandleCall(napi_env env, napi_callback_info info) {
+    size_t count = kCount;
+    void* data;
+    napi_get_cb_info(env, info, &count, arguments, nullptr, &data);
+    handle = static_cast<CacheHandle*>(data);
+  }
+  napi_value operator[](size_t index) const { return arguments[index]; }
+};
+
+// The expiry that a verb stores: `ttl` is undefined (the cache's default), 0 (never), -1 (as it is), or milliseconds.
+struct Expiry {
+  enum class Kind : uint8_t { kNever, kKeep, kIn } kind = Kind::kNever;
+  uint64_t ttl_ms = 0;
+
+  static Expiry Read(napi_env env, const CacheHandle* handle, napi_value ttl);
+  static Expiry Default(const CacheHandle* handle) {
+    return {handle->ttl_ms != 0 ? Kind::kIn : Kind::kNever, handle->ttl_ms};
+  }
+  bool timed() const { return kind == Kind::kIn; }
+  uint64_t At(const Now& now) const {
+    return kind == Kind::kIn ? now.boot_ms + ttl_ms : kind == Kind::kKeep ? kKeepExpiry : kNeverExpires;
+  }
+};
+
+// The bytes of a payload that TypeScript passes: a string, or bytes. Strings of usual size go into the scratch.
+struct Payload {
+  std::string_view view;
+  bool is_text = false;
+  std::unique_ptr<char[]> heap;
+
+  // kFound, kInvalidValue, kTooLarge or kOutOfMemory.
+  [[nodiscard]] Code Read(napi_env env, Environment* environment, napi_value value);
+};
+
+// Executes a storing request: values above kCopyUnderLockBytesMax are brought in without a lock where the verb allows it.
+void ExecuteStore(Store* store, const Request& request, const Now& now, Outcome* outcome);
+
+// The codec of a text as V8 wrote it: kAscii or kUtf8. False: it holds U+FFFD, which may stand for a lone surrogate.
+[[nodiscard]] bool CodecOfText(const char* data, size_t bytes, Codec* codec);
+
+}  // namespace cairn

@@ -1,0 +1,102 @@
+// JavaScript values to C++ and back, at the cost that the measurements of Node-API calls allow: a string is read in one
+// call into a buffer of the caller; a second one only when it fills up.
+#pragma once
+
+#include <node_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/check.h"
+#include "base/limits.h"
+#include "store/request.h"
+
+namespace cairn {
+
+// Answers of the addon to src/native.ts, which turns them into results and errors. 0..15 are the store's Status.
+// Never thrown as errors from here: the stack that helps the user is in TypeScript.
+enum class Code : uint32_t {
+  kStored = static_cast<uint32_t>(Status::kStored),
+  kNotStored = static_cast<uint32_t>(Status::kNotStored),
+  kExists = static_cast<uint32_t>(Status::kExists),
+  kNotFound = static_cast<uint32_t>(Status::kNotFound),
+  kFound = static_cast<uint32_t>(Status::kFound),
+  kNonNumeric = static_cast<uint32_t>(Status::kNonNumeric),
+  kTooLarge = static_cast<uint32_t>(Status::kTooLarge),
+  kNoMemory = static_cast<uint32_t>(Status::kNoMemory),
+  kLogFull = static_cast<uint32_t>(Status::kLogFull),
+  kNeedsRoom = static_cast<uint32_t>(Status::kNeedsRoom),
+  kClosed = 16,             // the handle, or the cache for everybody
+  kInvalidKey = 17,         // not a string, Buffer or Uint8Array; empty; too long
+  kKeyMaybeIllFormed = 18,  // holds U+FFFD: a lone surrogate or a real one; TypeScript looks and asks again with bytes
+  kValueMaybeIllFormed = 19,  // the same in a text value
+  kInvalidValue = 20,       // neither string nor bytes
+  kOutOfMemory = 21,        // of the process: a buffer for the answer could not be made
+  kNameTaken = 22,
+  kNoSuchCache = 23,
+  kNotReady = 24,
+  kRefused = 25,            // takeMessage() has the sentence
+};
+
+inline Code CodeOf(Status status) { return static_cast<Code>(status); }
+
+inline napi_value Undefined(napi_env env) {
+  napi_value value;
+  napi_get_undefined(env, &value);
+  return value;
+}
+inline napi_value Boolean(napi_env env, bool is_true) {
+  napi_value value;
+  napi_get_boolean(env, is_true, &value);
+  return value;
+}
+inline napi_value Uint32(napi_env env, uint32_t number) {
+  napi_value value;
+  napi_create_uint32(env, number, &value);
+  return value;
+}
+inline napi_value Double(napi_env env, double number) {
+  napi_value value;
+  napi_create_double(env, number, &value);
+  return value;
+}
+inline napi_value Text(napi_env env, std::string_view text) {
+  napi_value value = nullptr;
+  napi_create_string_utf8(env, text.data(), text.size(), &value);
+  return value;
+}
+inline napi_value CodeValue(napi_env env, Code code) { return Uint32(env, static_cast<uint32_t>(code)); }
+
+// True if a byte is not ASCII.
+bool HasHighBit(const char* data, size_t bytes);
+// True if the bytes hold EF BF BD, which is what a lone surrogate becomes when V8 writes UTF-8.
+bool HasReplacement(const char* data, size_t bytes);
+
+// The bytes of a key for the duration of a call: keys of usual size in the object itself, long ones on the heap, bytes
+// of a Buffer where they are (no JavaScript runs in between).
+class KeyArgument {
+ public:
+  // kFound: view() is valid. Otherwise kInvalidKey or kKeyMaybeIllFormed.
+  [[nodiscard]] Code Read(napi_env env, napi_value value);
+  std::string_view view() const { return view_; }
+
+ private:
+  Code ReadSlow(napi_env env, napi_value value, bool is_string);
+  // A key that fills less than a third of it takes V8's fast path.
+  char stack_[1024];
+  std::unique_ptr<char[]> heap_;
+  std::string_view view_;
+};
+
+// Bytes of a Buffer, Uint8Array or DataView; false if it is none of them. Valid until JavaScript runs.
+bool BytesOf(napi_env env, napi_value value, char** data, size_t* bytes);
+
+// A whole number given as a JavaScript number; `otherwise` if it is not one.
+uint64_t NumberOr(napi_env env, napi_value value, uint64_t otherwise);
+bool BooleanOr(napi_env env, napi_value value, bool otherwise);
+std::string StringOf(napi_env env, napi_value value);
+
+}  // namespace cairn

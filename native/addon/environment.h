@@ -1,0 +1,170 @@
+// What the addon keeps per environment, that is per thread that loaded it (and per copy of the module that was loaded
+// in that thread): Node-API's instance data.
+//
+// Thread safety: everything here belongs to the thread of its environment, except the CacheInstance behind a handle.
+// Life cycle:
+//
+//   module init          an Environment is made, its shared words and its scratch are exported
+//   a handle is made     it is linked into the Environment; its functions hold it, so it lives as long as any of them
+//   handle.close()       the instance is released; the functions answer kClosed from then on
+//   handle collected     the same, then the struct is freed
+//   cleanup hook         (worker ended or terminated, natural end of the main thread) every handle is released, then
+//                        every part is told, last first. No JavaScript runs after it.
+//   finalizers           free the structs
+//
+// worker.terminate() may come at any moment: from then on whatever Node-API call could run JavaScript fails (napi_set_*,
+// napi_call_function, napi_create_function, ...), and no JavaScript will see the result. So their failure is no bug of
+// ours and is not CHECKed: the function returns what it has.
+// process.exit() and uncaught exceptions on the main thread run neither hooks nor finalizers: nothing may depend on
+// them but memory that dies with the process.
+#pragma once
+
+#include <node_api.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "process/registry.h"
+#include "store/request.h"
+
+namespace cairn {
+
+struct Environment;
+
+// Bytes that JavaScript sees as `exports.scratch`: where small values are put for it to decode.
+inline constexpr size_t kScratchBytes = 64 * 1024;
+// Words that JavaScript sees as `exports.words`, an ArrayBuffer.
+inline constexpr size_t kWordCount = 16;
+
+// Keys that getMany and its like bring across in one call.
+inline constexpr size_t kChunkKeysMax = 128;
+
+// What is left to do about one value of a chunk. JavaScript sees kChunkKeysMax of them as `exports.marks`.
+struct Mark {
+  uint32_t codec;   // Codec, a Code (set, delete), or one of the kMark... below
+  uint32_t offset;  // of the bytes in the scratch; kMarkElsewhere: they are a Buffer that stands in the value's place
+  uint32_t bytes;
+  uint32_t client_flags;
+};
+inline constexpr uint32_t kMarkDone = 0xFF;    // the value is there
+inline constexpr uint32_t kMarkAbsent = 0xFE;  // no entry
+inline constexpr uint32_t kMarkFailed = 0xFD;  // there is an entry, but no memory for its value
+inline constexpr uint32_t kMarkElsewhere = ~uint32_t{0};
+// As the codec of a payload: text, of which kind is to be found out.
+inline constexpr uint32_t kTextCodec = 0xFC;
+
+// What a call leaves in the words beside its result; src/native.ts has the same table. Words are 64 bits; the 32-bit
+// view has them at twice the index (little-endian low half).
+enum class Word : uint32_t {
+  kCode = 0,       // Code of the last call that answered "look here"
+  kCodec = 1,      // Codec of the value
+  kValueBytes = 2,  // its size
+  kPlace = 3,      // ValuePlace
+  kVersion = 4,    // cas token
+  kRecordVersion = 5,
+  kExpiresIn = 6,  // milliseconds until expiry; 0: never
+  kNumber = 7,     // the result of incr and decr
+  kClientFlags = 8,
+  kIdleSeconds = 9,
+  kFetched = 10,
+};
+
+// Where a value is that was not returned as a JavaScript value.
+enum class ValuePlace : uint32_t {
+  kNone = 0,
+  kScratch = 1,  // at the start of exports.scratch
+  kBuffer = 2,   // exports.takeBuffer() returns it, once
+};
+
+// State that a *_binding.cc keeps per environment.
+class EnvironmentPart {
+ public:
+  virtual ~EnvironmentPart() = default;
+  // The environment ends: let go of thread-safe functions, references, waiting requests. JavaScript cannot be called.
+  virtual void OnEnvironmentCleanup() = 0;
+};
+
+enum class PartId : uint32_t { kCache, kSession, kFlight, kRemovals, kBatch, kServer, kLog, kMany, kPartCount };
+
+// State that a *_binding.cc keeps per handle. Destroyed by the handle's thread when the handle is released, while the
+// instance still exists; also when the environment ends.
+class HandlePart {
+ public:
+  virtual ~HandlePart() = default;
+};
+
+// One `Cache` object of one environment. The data pointer of its functions.
+struct CacheHandle {
+  // Null once closed (or released at the end of the environment). Read it at the start of every call.
+  CacheInstance* instance = nullptr;
+  // The store of `instance`, to save hot paths a load. Null with it.
+  Store* store = nullptr;
+  Environment* environment = nullptr;
+  CachePointer pointer;  // what keeps `instance`; copy it to give the cache to a thread
+  uint64_t ttl_ms = 0;   // of the cache: for entries that are stored without one
+  bool owner = false;
+  // Values of codec kRaw are returned as Buffers; false: TypeScript decodes them (option `raw`).
+  bool raw_as_buffer = true;
+  std::unique_ptr<HandlePart> parts[static_cast<size_t>(PartId::kPartCount)];
+  // Linked list of the environment's handles.
+  CacheHandle* next = nullptr;
+  CacheHandle** link = nullptr;
+
+  // True if calls may use `store`. A cache that its owner has closed is let go of here, at the first call that sees it.
+  bool Usable() {
+    if (instance != nullptr && !instance->closed()) [[likely]] return true;
+    Release(ReleaseKind::kLost);
+    return false;
+  }
+  // Gives up the instance; idempotent.
+  void Release(ReleaseKind kind);
+};
+
+// Called for every handle that is made, to add a binding's own functions to it (AddHandleFunction).
+using HandleExtender = void (*)(napi_env env, CacheHandle* handle, napi_value object);
+
+struct Environment {
+  napi_env env = nullptr;
+  // Process-unique, never reused: names the environment to other threads.
+  uint64_t id = 0;
+  char* scratch = nullptr;     // kScratchBytes, seen by JavaScript
+  uint64_t* words = nullptr;   // kWordCount, seen by JavaScript
+  Mark* marks = nullptr;       // kChunkKeysMax, seen by JavaScript
+  bool cleaned_up = false;
+
+  // Values larger than the scratch, between a call and takeBuffer().
+  napi_ref pending_buffer = nullptr;
+  // The sentence of a kRefused, between a call and takeMessage().
+  std::string message;
+
+  CacheHandle* handles = nullptr;
+  std::vector<HandleExtender> extenders;
+  std::unique_ptr<EnvironmentPart> parts[static_cast<size_t>(PartId::kPartCount)];
+
+  void Set(Word word, uint64_t value) { words[static_cast<size_t>(word)] = value; }
+
+  // Of this environment. CHECKs that there is one: every export of the addon is called in one.
+  static Environment* Of(napi_env env);
+};
+
+// Makes the environment of `env` and exports `words`, `scratch`, `marks`, `takeBuffer` and `takeMessage`. Called once,
+// first thing in Init.
+Environment* InitEnvironment(napi_env env, napi_value exports);
+
+// The handle behind a handle object that JavaScript passes, or null if it is none. Not for hot paths (about 100 ns):
+// those get their handle as the data pointer of a function that AddHandleFunction made.
+CacheHandle* HandleOf(napi_env env, napi_value object);
+
+// Adds a plain function to a handle object. Its data pointer is the handle, and it keeps the handle alive.
+void AddHandleFunction(napi_env env, CacheHandle* handle, napi_value object, const char* name, napi_callback callback);
+// Adds a plain function to the exports. Its data pointer is the Environment.
+void AddFunction(napi_env env, napi_value exports, const char* name, napi_callback callback);
+
+// Makes the handle object of a cache: what openCache() and attachCache() return. Takes over the registry's handle.
+napi_value MakeHandle(napi_env env, CachePointer cache, bool owner);
+
+}  // namespace cairn

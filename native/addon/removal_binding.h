@@ -1,0 +1,13 @@
+// Removal events for cache.on('removal'): a handle's listener on the cache's ring (process/removal_ring.h, which draws
+// the events). src/removals.ts is the other side, src/native.ts declares the functions. Wake-ups come through onWake()
+// of flight_binding.h.
+#pragma once
+
+#include <node_api.h>
+
+namespace cairn {
+
+// Adds listenRemovals and takeRemovals to every handle.
+void InitRemovalBinding(napi_env env, napi_value exports);
+
+}  // namespace cairn

@@ -1,0 +1,301 @@
+#include "addon/session_binding.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "addon/convert.h"
+#include "addon/environment.h"
+#include "addon/thread_waker.h"
+#include "base/check.h"
+#include "process/registry.h"
+#include "protocol/service.h"
+#include "protocol/session.h"
+
+namespace cairn {
+namespace {
+
+static_assert(static_cast<uint32_t>(Session::Next::kClose) <= kSessionNextMask);
+
+// A front of this thread is woken with everything else that waits in it.
+class EnvironmentFront final : public FrontWaker {
+ public:
+  explicit EnvironmentFront(std::shared_ptr<ThreadWaker> waker) : waker_(std::move(waker)) {}
+  void Wake() override { waker_->Wake(); }
+
+ private:
+  const std::shared_ptr<ThreadWaker> waker_;
+};
+
+// A server of this environment.
+struct Server {
+  CachePointer cache;
+  std::unique_ptr<Service> service;
+  std::unique_ptr<Workbench> bench;
+  std::shared_ptr<EnvironmentFront> front;
+  uint32_t session_count = 0;
+};
+
+// Things by small number; numbers are used again.
+template <class T>
+class NumberedList {
+ public:
+  uint32_t Add(std::unique_ptr<T> element) {
+    if (free_.empty()) {
+      elements_.push_back(std::move(element));
+      return static_cast<uint32_t>(elements_.size() - 1);
+    }
+    uint32_t number = free_.back();
+    free_.pop_back();
+    elements_[number] = std::move(element);
+    return number;
+  }
+  T* At(uint32_t number) const {
+    CHECK(number < elements_.size() && elements_[number] != nullptr);
+    return elements_[number].get();
+  }
+  std::unique_ptr<T> Remove(uint32_t number) {
+    T* element = At(number);
+    static_cast<void>(element);
+    free_.push_back(number);
+    return std::move(elements_[number]);
+  }
+  void RemoveAll() {
+    elements_.clear();
+    free_.clear();
+  }
+  template <class Visit>
+  void ForEach(Visit visit) {
+    for (auto& element : elements_) {
+      if (element != nullptr) visit(element.get());
+    }
+  }
+
+ private:
+  std::vector<std::unique_ptr<T>> elements_;
+  std::vector<uint32_t> free_;
+};
+
+struct OpenSession {
+  OpenSession(Server* its_server, std::shared_ptr<const ConnectionNames> names, const Now& now)
+      : server(its_server), session(its_server->bench.get(), std::move(names), now) {}
+  Server* const server;
+  Session session;
+};
+
+class SessionPart final : public EnvironmentPart {
+ public:
+  static SessionPart* Of(Environment* environment) {
+    return static_cast<SessionPart*>(environment->parts[static_cast<size_t>(PartId::kSession)].get());
+  }
+
+  void OnEnvironmentCleanup() override {
+    sessions.RemoveAll();
+    servers.ForEach([](Server* server) { End(server, ReleaseKind::kLost); });
+    servers.RemoveAll();
+  }
+
+  static void End(Server* server, ReleaseKind kind) {
+    server->service->RemoveWaker(server->front.get());
+    server->bench.reset();
+    server->service.reset();
+    Registry::Get().Release(&server->cache, /*owner=*/false, kind);
+  }
+
+  NumberedList<Server> servers;
+  NumberedList<OpenSession> sessions;
+
+  napi_ref output_reference = nullptr;
+  char* output = nullptr;
+  size_t output_bytes = 0;
+  // Replies that did not fit, between a call and takeOutput().
+  std::string overflow;
+};
+
+struct Arguments {
+  Environment* environment = nullptr;
+  SessionPart* part = nullptr;
+  napi_value values[3] = {};
+};
+
+Arguments Read(napi_env env, napi_callback_info info) {
+  Arguments arguments;
+  size_t count = 3;
+  void* data = nullptr;
+  CHECK(napi_get_cb_info(env, info, &count, arguments.values, nullptr, &data) == napi_ok);
+  arguments.environment = static_cast<Environment*>(data);
+  arguments.part = SessionPart::Of(arguments.environment);
+  return arguments;
+}
+
+uint32_t NumberOf(napi_env env, napi_value value) {
+  uint32_t number = 0;
+  CHECK(napi_get_value_uint32(env, value, &number) == napi_ok);
+  return number;
+}
+
+uint64_t NumberField(napi_env env, napi_value object, const char* name) {
+  napi_value value;
+  CHECK(napi_get_named_property(env, object, name, &value) == napi_ok);
+  return NumberOr(env, value, 0);
+}
+std::string TextField(napi_env env, napi_value object, const char* name) {
+  napi_value value;
+  CHECK(napi_get_named_property(env, object, name, &value) == napi_ok);
+  return StringOf(env, value);
+}
+
+// startService(handle, options) -> number, or undefined if the cache is closed.
+napi_value StartService(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  CacheHandle* handle = HandleOf(env, arguments.values[0]);
+  if (handle == nullptr || !handle->Usable()) return Undefined(env);
+  auto server = std::make_unique<Server>();
+  server->cache = handle->pointer;
+  if (!Registry::Get().AddHandle(server->cache)) return Undefined(env);
+
+  napi_value given = arguments.values[1];
+  Service::Options options;
+  options.version = TextField(env, given, "version");
+  options.item_bytes_max = NumberField(env, given, "itemBytesMax");
+  options.test_commands = NumberField(env, given, "testCommands") != 0;
+  options.process_id = NumberField(env, given, "processId");
+  options.connections_max = static_cast<uint32_t>(NumberField(env, given, "connectionsMax"));
+  options.tcp_port = static_cast<uint32_t>(NumberField(env, given, "tcpPort"));
+  options.thread_count = static_cast<uint32_t>(NumberField(env, given, "threadCount"));
+  options.backlog = static_cast<uint32_t>(NumberField(env, given, "backlog"));
+  options.idle_timeout_s = static_cast<uint32_t>(NumberField(env, given, "idleTimeoutSeconds"));
+  options.verbosity = static_cast<uint32_t>(NumberField(env, given, "verbosity"));
+  options.interfaces = TextField(env, given, "interfaces");
+  options.socket_path = TextField(env, given, "socketPath");
+
+  std::shared_ptr<ThreadWaker> waker = ThreadWaker::Of(arguments.environment);
+  CHECK(waker != nullptr);
+  server->service = std::make_unique<Service>(server->cache->store(), std::move(options), ReadClock());
+  server->bench = std::make_unique<Workbench>(server->service.get());
+  server->front = std::make_shared<EnvironmentFront>(std::move(waker));
+  server->service->AddWaker(server->front);
+  return Uint32(env, arguments.part->servers.Add(std::move(server)));
+}
+
+// endService(service). Its sessions are closed.
+napi_value EndService(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  std::unique_ptr<Server> server = arguments.part->servers.Remove(NumberOf(env, arguments.values[0]));
+  CHECK(server->session_count == 0);
+  SessionPart::End(server.get(), ReleaseKind::kClosed);
+  return Undefined(env);
+}
+
+// isServiceClosed(service): the cache behind it has been closed.
+napi_value IsServiceClosed(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  return Boolean(env, arguments.part->servers.At(NumberOf(env, arguments.values[0]))->cache->closed());
+}
+
+napi_value CountRejected(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  arguments.part->servers.At(NumberOf(env, arguments.values[0]))->service->CountRejected();
+  return Undefined(env);
+}
+
+napi_value CountIdleKick(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  arguments.part->servers.At(NumberOf(env, arguments.values[0]))->service->CountIdleKick();
+  return Undefined(env);
+}
+
+// openSession(service, peer, listener) -> number.
+napi_value MakeSession(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  Server* server = arguments.part->servers.At(NumberOf(env, arguments.values[0]));
+  auto names = std::make_shared<const ConnectionNames>(
+      ConnectionNames{StringOf(env, arguments.values[1]), StringOf(env, arguments.values[2])});
+  server->session_count++;
+  return Uint32(env, arguments.part->sessions.Add(std::make_unique<OpenSession>(server, std::move(names), ReadClock())));
+}
+
+napi_value CloseSession(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  std::unique_ptr<OpenSession> session = arguments.part->sessions.Remove(NumberOf(env, arguments.values[0]));
+  session->server->session_count--;
+  return Undefined(env);
+}
+
+// setOutput(buffer)
+napi_value SetOutput(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  SessionPart* part = arguments.part;
+  CHECK(BytesOf(env, arguments.values[0], &part->output, &part->output_bytes));
+  if (part->output_reference != nullptr) napi_delete_reference(env, part->output_reference);
+  CHECK(napi_create_reference(env, arguments.values[0], 1, &part->output_reference) == napi_ok);
+  return Undefined(env);
+}
+
+// takeOutput() -> Buffer
+napi_value TakeOutput(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  napi_value buffer;
+  void* data = nullptr;
+  std::string overflow = std::exchange(arguments.part->overflow, std::string());
+  if (napi_create_buffer_copy(env, overflow.size(), overflow.data(), &data, &buffer) != napi_ok) return Undefined(env);
+  return buffer;
+}
+
+enum class Call : uint8_t { kFeed, kContinue, kEnd };
+
+template <Call kCall>
+napi_value Drive(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  SessionPart* part = arguments.part;
+  OpenSession* open = part->sessions.At(NumberOf(env, arguments.values[0]));
+  // A cache that its owner has closed answers nobody.
+  if (open->server->cache->closed()) return Uint32(env, static_cast<uint32_t>(Session::Next::kClose));
+  // Both clocks: seconds in the protocol may be Unix time.
+  const Now now = ReadClock();
+  ByteBuffer out(part->output, part->output_bytes);
+  Session* session = &open->session;
+  Session::Next next;
+  if constexpr (kCall == Call::kFeed) {
+    char* chunk = nullptr;
+    size_t chunk_bytes = 0;
+    CHECK(BytesOf(env, arguments.values[1], &chunk, &chunk_bytes));
+    next = session->Feed({chunk, chunk_bytes}, NumberOf(env, arguments.values[2]), now, &out);
+  } else if constexpr (kCall == Call::kContinue) {
+    next = session->Continue(NumberOf(env, arguments.values[1]), now, &out);
+  } else {
+    next = session->End(NumberOf(env, arguments.values[1]), now, &out);
+  }
+  uint32_t flags = static_cast<uint32_t>(next);
+  if (session->waits()) flags |= kSessionWaits;
+  if (session->holds_body()) flags |= kSessionHoldsBody;
+  size_t bytes = out.size();
+  if (out.owned()) {
+    flags |= kSessionOverflow;
+    part->overflow.assign(out.data(), bytes);
+  }
+  uint64_t result = uint64_t{bytes} * kSessionFlagsRange + flags;
+  return result <= UINT32_MAX ? Uint32(env, static_cast<uint32_t>(result)) : Double(env, static_cast<double>(result));
+}
+
+}  // namespace
+
+void InitSessionBinding(napi_env env, napi_value exports) {
+  Environment* environment = Environment::Of(env);
+  environment->parts[static_cast<size_t>(PartId::kSession)] = std::make_unique<SessionPart>();
+  AddFunction(env, exports, "startService", StartService);
+  AddFunction(env, exports, "endService", EndService);
+  AddFunction(env, exports, "isServiceClosed", IsServiceClosed);
+  AddFunction(env, exports, "countRejected", CountRejected);
+  AddFunction(env, exports, "countIdleKick", CountIdleKick);
+  AddFunction(env, exports, "openSession", MakeSession);
+  AddFunction(env, exports, "closeSession", CloseSession);
+  AddFunction(env, exports, "setOutput", SetOutput);
+  AddFunction(env, exports, "takeOutput", TakeOutput);
+  AddFunction(env, exports, "feedSession", Drive<Call::kFeed>);
+  AddFunction(env, exports, "continueSession", Drive<Call::kContinue>);
+  AddFunction(env, exports, "endSession", Drive<Call::kEnd>);
+}
+
+}  // namespace cairn

@@ -1,0 +1,36 @@
+// Sessions for fronts that are written in TypeScript: bytes of a socket in, bytes for it out, one call per chunk.
+//
+//   startService(handle, options) -> service        a server over a cache; holds the cache until endService
+//   openSession(service, peer, listener) -> session
+//   feedSession(session, chunk, backlog) -> result
+//   continueSession(session, backlog) -> result     output has left, or the thread was woken
+//   endSession(session, backlog) -> result          the client sends no more, or is asked to come to an end
+//   closeSession(session)
+//   takeOutput() -> Buffer                          replies that did not fit the buffer of setOutput
+//   setOutput(buffer)                               where replies are put from now on
+//   countRejected(service), countIdleKick(service), isServiceClosed(service), endService(service)
+//
+// A result is one number: 32 x the bytes of reply at the start of the output buffer, plus the flags of SessionFlag, the
+// lowest two bits being Session::Next. src/server/native-session.ts has the same table.
+//
+// Services and sessions are small numbers, valid between their making and their end; the TypeScript side keeps them in
+// private fields, and this side CHECKs them.
+#pragma once
+
+#include <node_api.h>
+
+#include <cstdint>
+
+namespace cairn {
+
+enum SessionFlag : uint32_t {
+  kSessionNextMask = 3,
+  kSessionWaits = 4,      // continueSession() it when the thread is woken
+  kSessionOverflow = 8,   // the replies are not in the output buffer: takeOutput()
+  kSessionHoldsBody = 16,  // a value is arriving, for which the store holds memory
+};
+inline constexpr uint32_t kSessionFlagsRange = 32;
+
+void InitSessionBinding(napi_env env, napi_value exports);
+
+}  // namespace cairn

@@ -1,0 +1,50 @@
+// How other threads get the attention of a JavaScript thread: one thread-safe function per environment, made when it is
+// first needed. Whatever the reason, it calls the one function that TypeScript gave to onWake(), which looks
+// everywhere.
+//
+// It does not keep the thread alive, except while somebody asked for it with holdAwake().
+//
+// Thread safety: Wake() from any thread, at any time. The rest belongs to the environment's thread.
+#pragma once
+
+#include <node_api.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "process/waker.h"
+
+namespace cairn {
+
+struct Environment;
+
+class ThreadWaker final : public Waker {
+ public:
+  // The waker of this environment; null before onWake().
+  static std::shared_ptr<ThreadWaker> Of(Environment* environment);
+
+  void Wake() override;
+
+ private:
+  friend void InitThreadWaker(napi_env env, napi_value exports);
+  static napi_value OnWake(napi_env env, napi_callback_info info);
+  static napi_value HoldAwake(napi_env env, napi_callback_info info);
+  static napi_value WakeSelf(napi_env env, napi_callback_info info);
+  static void CallJavaScript(napi_env env, napi_value callback, void* context, void* data);
+  static void CleanUp(void* self);
+
+  // A wake-up is under way: more of them would say nothing new.
+  std::atomic<bool> pending_{false};
+  // Guards function_ against the end of the environment, which frees it: a thread that wakes holds it across Node's own
+  // queue and at most one write to a pipe. No other lock is taken under it, and none of ours is held when it is taken.
+  std::mutex mutex_;
+  napi_threadsafe_function function_ = nullptr;  // null once the environment ends
+  uint32_t hold_count_ = 0;                      // holdAwake(true) less holdAwake(false)
+};
+
+// Exports onWake(function), holdAwake(boolean), wakeSelf().
+void InitThreadWaker(napi_env env, napi_value exports);
+
+}  // namespace cairn

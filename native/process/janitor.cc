@@ -1,0 +1,154 @@
+#include "process/janitor.h"
+
+#include <cstdlib>
+#include <utility>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "process/registry.h"
+
+namespace cairn {
+namespace {
+
+// While entries can expire: how late an expired entry that nobody asks for may leave.
+constexpr int kTimedSleepMs = 100;
+// Otherwise: how late free pages go back to the system, and how long the thread outlives the last cache.
+constexpr int kIdleSleepMs = 1000;
+// Steps of Store::Maintain for one cache before the others get their turn.
+constexpr int kStepsPerTurn = 64;
+
+}  // namespace
+
+Janitor& Janitor::Get() {
+  static Janitor* const janitor = new Janitor;
+  return *janitor;
+}
+
+void Janitor::Add(const std::shared_ptr<CacheInstance>& cache) {
+  {
+    OsLockGuard guard(&lock_);
+    caches_.push_back(cache);
+    StartLocked();
+  }
+  Wake();
+}
+
+void Janitor::Bury(CacheInstance* cache) {
+  {
+    OsLockGuard guard(&lock_);
+    buried_.push_back(cache);
+    StartLocked();
+  }
+  Wake();
+}
+
+void Janitor::Wake() {
+  if (wake_.exchange(1, std::memory_order_acq_rel) == 0) OsWakeWord(&wake_, false);
+}
+
+void Janitor::StartLocked() {
+  if (running_ || stopped_.load(std::memory_order_relaxed)) return;
+  if (!exit_handler_) {
+    exit_handler_ = true;
+    // Runs at exit() however it came about, on whichever thread; workers have ended by then.
+    std::atexit([] { Janitor::Get().Stop(); });
+  }
+  if (thread_ != 0) OsJoinThread(thread_);  // it has left Loop() for good: this does not wait
+  thread_ = OsStartThread("cairn-janitor", &Janitor::Run, this);
+  // Without the thread (no resources) expired and cleared entries are reclaimed by the callers that meet them.
+  running_ = thread_ != 0;
+}
+
+void Janitor::Run(void* self) { static_cast<Janitor*>(self)->Loop(); }
+
+void Janitor::Loop() {
+  std::vector<std::shared_ptr<CacheInstance>> caches;
+  std::vector<CacheInstance*> buried;
+  bool lingered = false;
+  while (!stopped_.load(std::memory_order_acquire)) {
+    // Taken down before looking, so that a wake-up during the turn is not lost.
+    wake_.store(0, std::memory_order_seq_cst);
+    bool idle;
+    {
+      OsLockGuard guard(&lock_);
+      std::erase_if(caches_, [&caches](const std::weak_ptr<CacheInstance>& weak) {
+        std::shared_ptr<CacheInstance> cache = weak.lock();
+        if (cache == nullptr) return true;
+        caches.push_back(std::move(cache));
+        return false;
+      });
+      buried.insert(buried.end(), buried_.begin(), buried_.end());
+      buried_.clear();
+      idle = caches.empty() && buried.empty();
+      if (idle && lingered) {
+        running_ = false;
+        return;
+      }
+    }
+    bool more = false;
+    bool timed = false;
+    for (const std::shared_ptr<CacheInstance>& cache : caches) {
+      Store* store = cache->store();
+      timed = timed || store->uses_time();
+      const Now now = ReadClock();
+      int steps = 0;
+      while (store->Maintain(now)) {
+        if (stopped_.load(std::memory_order_relaxed)) return;
+        if (++steps == kStepsPerTurn) {
+          more = true;
+          break;
+        }
+      }
+    }
+    // Outside the lock: where this was the last reference the cache comes back through Bury().
+    caches.clear();
+    size_t unfinished = 0;
+    for (CacheInstance* cache : buried) {
+      if (TakeApart(cache)) {
+        delete cache;
+      } else {
+        buried[unfinished++] = cache;
+        more = true;
+      }
+    }
+    buried.resize(unfinished);
+    if (!more) {
+      OsWaitOnWord(&wake_, 0, timed ? kTimedSleepMs : kIdleSleepMs);
+      lingered = idle && wake_.load(std::memory_order_acquire) == 0;
+    }
+  }
+}
+
+bool Janitor::TakeApart(CacheInstance* cache) {
+  // With a log the clear would be a record; such a store is unmapped as it is.
+  if (cache->records_wall_time()) return true;
+  Store* store = cache->store();
+  const Now now = ReadClock();
+  if (!cache->emptied_) {
+    cache->emptied_ = true;
+    store->Clear(now);
+  }
+  for (int step = 0; step < kStepsPerTurn; step++) {
+    if (!store->Maintain(now)) return true;
+    if (stopped_.load(std::memory_order_relaxed)) return false;
+  }
+  return false;
+}
+
+void Janitor::Stop() {
+  stopped_.store(true, std::memory_order_release);
+  Wake();
+  OsThread thread = 0;
+  {
+    OsLockGuard guard(&lock_);
+    std::swap(thread, thread_);
+  }
+  if (thread != 0) OsJoinThread(thread);
+}
+
+bool Janitor::running() {
+  OsLockGuard guard(&lock_);
+  return running_;
+}
+
+}  // namespace cairn

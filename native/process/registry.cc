@@ -1,0 +1,157 @@
+#include "process/registry.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "process/flight_table.h"
+#include "process/janitor.h"
+#include "process/removal_ring.h"
+
+namespace cairn {
+
+CacheInstance::CacheInstance(CacheOptions options, std::unique_ptr<Store> store, uint64_t id)
+    : options_(std::move(options)),
+      removals_(std::make_unique<RemovalRing>()),
+      store_(std::move(store)),
+      flights_(std::make_unique<FlightTable>()),
+      state_(options_.ready ? State::kOpen : State::kOpening),
+      id_(id) {
+  store_->SetRemovalSink(removals_.get());
+}
+
+CacheInstance::~CacheInstance() = default;
+
+Registry& Registry::Get() {
+  static Registry* const registry = new Registry;
+  return *registry;
+}
+
+OpenStatus Registry::Open(CacheOptions options, bool join, CachePointer* cache, std::string* error) {
+  // Mapping memory is a system call, so it happens outside the lock; a name that is taken in between costs a mapping
+  // that was never touched.
+  std::unique_ptr<Store> store;
+  CachePointer opened;
+  while (true) {
+    {
+      OsLockGuard guard(&lock_);
+      if (!options.name.empty()) {
+        for (const std::weak_ptr<CacheInstance>& weak : caches_) {
+          CachePointer other = weak.lock();
+          if (other == nullptr || other->closed() || other->name() != options.name) continue;
+          if (!join || other->options().description != options.description) return OpenStatus::kNameTaken;
+          if (other->state() != CacheInstance::State::kOpen) return OpenStatus::kNotReady;
+          other->owner_count_++;
+          other->handle_count_++;
+          *cache = std::move(other);
+          return OpenStatus::kJoined;
+        }
+      }
+      if (store != nullptr) {
+        opened = CachePointer(new CacheInstance(std::move(options), std::move(store), next_id_++),
+                              [](CacheInstance* instance) { Janitor::Get().Bury(instance); });
+        opened->owner_count_ = 1;
+        opened->handle_count_ = 1;
+        caches_.push_back(opened);
+      }
+    }
+    if (opened != nullptr) {
+      Janitor::Get().Add(opened);
+      *cache = std::move(opened);
+      return OpenStatus::kCreated;
+    }
+    store = Store::Open(options.store, error);
+    if (store == nullptr) return OpenStatus::kRefused;
+  }
+}
+
+template <typename Predicate>
+AttachStatus Registry::AttachWhere(Predicate wanted, CachePointer* cache) {
+  OsLockGuard guard(&lock_);
+  for (const std::weak_ptr<CacheInstance>& weak : caches_) {
+    CachePointer found = weak.lock();
+    if (found == nullptr || found->closed() || !wanted(*found)) continue;
+    if (found->state() != CacheInstance::State::kOpen) return AttachStatus::kNotReady;
+    found->handle_count_++;
+    *cache = std::move(found);
+    return AttachStatus::kAttached;
+  }
+  return AttachStatus::kNoSuchCache;
+}
+
+AttachStatus Registry::Attach(std::string_view name, CachePointer* cache) {
+  return AttachWhere([&](const CacheInstance& each) { return !name.empty() && each.name() == name; }, cache);
+}
+
+AttachStatus Registry::AttachById(uint64_t id, CachePointer* cache) {
+  return AttachWhere([&](const CacheInstance& each) { return each.id() == id; }, cache);
+}
+
+bool Registry::AddHandle(const CachePointer& cache) {
+  OsLockGuard guard(&lock_);
+  if (cache->closed()) return false;
+  cache->handle_count_++;
+  return true;
+}
+
+void Registry::Release(CachePointer* cache, bool owner, ReleaseKind kind) {
+  CachePointer released = std::move(*cache);
+  cache->reset();
+  bool ended = false;
+  {
+    OsLockGuard guard(&lock_);
+    CHECK(released->handle_count_ > 0);
+    released->handle_count_--;
+    bool last_owner = false;
+    if (owner) {
+      CHECK(released->owner_count_ > 0);
+      // An owner that is lost leaves its ownership to nobody: the count stays above 0, so that only an explicit close
+      // by every owner, or the end of all handles, ends the cache.
+      if (kind == ReleaseKind::kClosed) last_owner = --released->owner_count_ == 0;
+    }
+    if (!released->closed() && (last_owner || released->handle_count_ == 0)) {
+      released->state_.store(CacheInstance::State::kClosed, std::memory_order_release);
+      std::erase_if(caches_, [&](const std::weak_ptr<CacheInstance>& weak) {
+        CachePointer other = weak.lock();
+        return other == nullptr || other == released;
+      });
+      ended = true;
+    }
+  }
+  if (!ended) return;
+  released->removals_->Close();
+  released->flights_->Close();
+  // Memory comes back from here on, though handles that have not noticed yet keep the mapping. A store with a log keeps
+  // its entries until the mapping goes: a clear would be one more record.
+  if (!released->records_wall_time()) {
+    released->store_->Clear(ReadClock());
+    Janitor::Get().Wake();
+  }
+}
+
+void Registry::MarkReady(const CachePointer& cache) {
+  OsLockGuard guard(&lock_);
+  if (cache->state() == CacheInstance::State::kOpening) {
+    cache->state_.store(CacheInstance::State::kOpen, std::memory_order_release);
+  }
+}
+
+std::vector<std::string> Registry::Names() {
+  std::vector<std::string> names;
+  OsLockGuard guard(&lock_);
+  for (const std::weak_ptr<CacheInstance>& weak : caches_) {
+    CachePointer cache = weak.lock();
+    if (cache != nullptr && !cache->closed() && !cache->name().empty()) names.push_back(cache->name());
+  }
+  return names;
+}
+
+size_t Registry::cache_count() {
+  OsLockGuard guard(&lock_);
+  return static_cast<size_t>(std::count_if(caches_.begin(), caches_.end(), [](const std::weak_ptr<CacheInstance>& weak) {
+    CachePointer cache = weak.lock();
+    return cache != nullptr && !cache->closed();
+  }));
+}
+
+}  // namespace cairn

@@ -1,0 +1,155 @@
+// What the threads of a process share: the caches, by name, and the one list of them.
+//
+// A CacheInstance is a cache: its store, its name, and what hangs on the store (removal events, flights). It is held by
+// handles: one per `Cache` object of an environment, one per listening server. An owner is a handle that `new Cache` or
+// `Cache.open` made; the others were attached.
+//
+// How a cache ends:
+//
+//   an owner closes, others of its owners are open   the handle is gone, nothing else happens
+//   the last owner closes                            the cache ends for everybody: the name is free, every other
+//                                                    handle answers "closed" from its next call on
+//   an attached handle closes                        the handle is gone
+//   a handle is lost (collected, environment ended)  the handle is gone; a lost owner does not end the cache
+//   the last handle of any kind is gone              the cache ends
+//
+// Ending never waits and never frees under somebody's feet: it marks the instance closed and empties the store (an
+// O(shards) clear; the janitor gives the memory back in steps). The object itself lives until the last shared_ptr is
+// gone, and is then taken apart by the janitor, so that dropping the last reference is cheap on any thread.
+//
+// Thread safety: everything here may be called from any thread. Nothing here calls JavaScript or waits for it.
+// Lock order: Registry's lock, then the store's own. Never taken inside a shard's lock.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/os.h"
+#include "store/store.h"
+
+namespace cairn {
+
+class FlightTable;
+class RemovalRing;
+
+struct CacheOptions {
+  // Empty: the cache has no name and nobody can attach to it.
+  std::string name;
+  StoreOptions store;
+  // Time to live of entries that are stored without one, milliseconds; 0: for ever.
+  uint64_t ttl_ms = 0;
+  // What TypeScript made of the user's options, as it wishes to read it again in another environment. Two opens of one
+  // name are equal when these are.
+  std::string description;
+  // False: the cache can be attached to only after Registry::MarkReady (it is still recovering).
+  bool ready = true;
+};
+
+class CacheInstance {
+ public:
+  enum class State : uint32_t { kOpening, kOpen, kClosed };
+
+  ~CacheInstance();
+  CacheInstance(const CacheInstance&) = delete;
+  CacheInstance& operator=(const CacheInstance&) = delete;
+
+  const std::string& name() const { return options_.name; }
+  const CacheOptions& options() const { return options_; }
+  Store* store() const { return store_.get(); }
+  // Never null. Both are made with the cache and outlive every call on the store. Closed when the cache ends.
+  RemovalRing* removals() const { return removals_.get(); }
+  FlightTable* flights() const { return flights_.get(); }
+
+  State state() const { return state_.load(std::memory_order_acquire); }
+  bool closed() const { return state() == State::kClosed; }
+
+  // The time for a request. `timed`: the request itself has an expiry. Otherwise the clock is read only where the store
+  // needs it; see Store::uses_time().
+  Now ReadNow(bool timed) const {
+    Now now;
+    if (timed || store_->uses_time()) [[unlikely]] {
+      if (records_wall_time_.load(std::memory_order_relaxed)) return ReadClock();
+      now.boot_ms = ReadBootMs();
+    }
+    return now;
+  }
+  // From now on requests carry the wall clock too, and always: set before record sinks are attached to the store.
+  void RecordWallTime() { records_wall_time_.store(true, std::memory_order_relaxed); }
+  bool records_wall_time() const { return records_wall_time_.load(std::memory_order_relaxed); }
+
+  // Increases with every instance of the process, never reused.
+  uint64_t id() const { return id_; }
+
+ private:
+  friend class Registry;
+  friend class Janitor;
+  CacheInstance(CacheOptions options, std::unique_ptr<Store> store, uint64_t id);
+
+  CacheOptions options_;
+  std::unique_ptr<RemovalRing> removals_;  // destroyed after the store, which calls it
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<FlightTable> flights_;
+  std::atomic<State> state_;
+  std::atomic<bool> records_wall_time_{false};
+  const uint64_t id_;
+  bool emptied_ = false;  // of the janitor: it has cleared the store of a buried instance
+  // Guarded by the registry's lock.
+  uint32_t owner_count_ = 0;
+  uint32_t handle_count_ = 0;  // owners included
+};
+
+using CachePointer = std::shared_ptr<CacheInstance>;
+
+enum class OpenStatus : uint8_t {
+  kCreated,
+  kJoined,     // there was one of that name with an equal description: the handle is one more owner
+  kNameTaken,  // there is one of that name, and joining was not asked for or the descriptions differ
+  kNotReady,   // joining was asked for, but the other is still recovering
+  kRefused,    // the store could not be opened; the sentence says why
+};
+
+enum class AttachStatus : uint8_t { kAttached, kNoSuchCache, kNotReady };
+
+enum class ReleaseKind : uint8_t {
+  kClosed,  // somebody said close
+  kLost,    // collected, or its environment ended
+};
+
+class Registry {
+ public:
+  // Made on first use and never destroyed: threads may outlive every static destructor.
+  static Registry& Get();
+
+  // Makes a cache and one owner handle to it. With `join`, a cache of that name and an equal description is joined.
+  [[nodiscard]] OpenStatus Open(CacheOptions options, bool join, CachePointer* cache, std::string* error);
+  // One more handle to the cache of that name.
+  [[nodiscard]] AttachStatus Attach(std::string_view name, CachePointer* cache);
+  // The same by CacheInstance::id(), for threads of ours that serve a cache that need not have a name.
+  [[nodiscard]] AttachStatus AttachById(uint64_t id, CachePointer* cache);
+  // One more handle to a cache that the caller already has; false once it is closed. For servers.
+  [[nodiscard]] bool AddHandle(const CachePointer& cache);
+  // Gives up a handle and the reference. Every successful call above is followed by exactly one of these.
+  void Release(CachePointer* cache, bool owner, ReleaseKind kind);
+  // kOpening -> kOpen.
+  void MarkReady(const CachePointer& cache);
+
+  // Names of the open caches, in no order; unnamed ones are left out.
+  std::vector<std::string> Names();
+  size_t cache_count();
+
+ private:
+  Registry() = default;
+  template <typename Predicate>
+  AttachStatus AttachWhere(Predicate wanted, CachePointer* cache);
+  OsLock lock_;
+  // Every open cache. Linear searches: a process has a handful, and opening one maps memory.
+  std::vector<std::weak_ptr<CacheInstance>> caches_ GUARDED_BY(lock_);
+  uint64_t next_id_ GUARDED_BY(lock_) = 1;
+};
+
+}  // namespace cairn

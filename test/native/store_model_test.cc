@@ -1,0 +1,62 @@
+// The short form of the model run (model/store_model.cc): enough lives of every family to come to every interesting
+// state, which is asserted. support/store_model.h says what is compared.
+
+#include "support/store_model.h"
+#include "test.h"
+
+namespace cairn::model {
+namespace {
+
+// Runs lives of one family. A failure prints what repeats it.
+Coverage RunFamily(const char* arena, int lives, uint64_t steps) {
+  Coverage coverage;
+  test::Random random(test::Seed() * 1000 + static_cast<uint64_t>(arena[0]) * 7 + static_cast<uint64_t>(arena[1]));
+  for (int i = 0; i < lives; ++i) {
+    const uint64_t seed = random.Next() >> 16;
+    const Life life = DrawLife(arena, seed);
+    Harness harness(life);
+    Generator generator(life, seed);
+    bool good = true;
+    uint64_t step = 0;
+    for (; good && step < steps; ++step) good = harness.Step(generator.Next());
+    if (good) good = harness.Finish();
+    if (!good) {
+      ADD_FAILURE() << harness.failure() << "; repeat with: store_model --arena " << arena << " --life " << seed << " --steps "
+                    << step;
+      return coverage;
+    }
+    coverage.Add(harness.coverage());
+  }
+  return coverage;
+}
+
+TEST(StoreModel, TheStoreDoesWhatTheModelSays) {
+  Coverage coverage;
+  for (const char* arena : kArenaNames) {
+    const bool slow = std::string_view(arena) == "small" || std::string_view(arena) == "drift";
+    coverage.Add(RunFamily(arena, slow ? 3 : 12, slow ? 15'000 : 2000));
+    if (test::CurrentState().failure_count != 0) return;
+  }
+  EXPECT_EQ(coverage.Missing(true), "") << coverage.Text();
+}
+
+TEST(StoreModel, AnOperationMeansSomethingInEveryState) {
+  // Every kind of operation as the first one, and each twice: none depends on what came before.
+  for (int kind = 0; kind < kOpKindCount; ++kind) {
+    for (int verb = 0; verb < 16; ++verb) {
+      Life life = DrawLife("tiny", 5);
+      Harness harness(life);
+      Op op;
+      op.kind = static_cast<OpKind>(kind);
+      op.verb = static_cast<Verb>(verb);
+      op.bytes = 10'000;
+      op.number = 7;
+      EXPECT_TRUE(harness.Step(op)) << Describe(op) << ": " << harness.failure();
+      EXPECT_TRUE(harness.Step(op)) << Describe(op) << ": " << harness.failure();
+      EXPECT_TRUE(harness.Finish()) << harness.failure();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace cairn::model

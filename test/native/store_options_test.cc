@@ -1,0 +1,159 @@
+// Opening: which options are refused and in what words, what is chosen for those left out, and the cap.
+
+#include "store/store.h"
+#include "support/store_fixture.h"
+#include "test.h"
+
+namespace cairn {
+namespace {
+
+std::string RefusalOf(const StoreOptions& options) {
+  std::string error;
+  const std::unique_ptr<Store> store = Store::Open(options, &error);
+  return store == nullptr ? error : "(opened)";
+}
+
+bool Mentions(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+
+TEST(StoreOptions, TheSmallestMemoryOpensAndLessIsRefused) {
+  StoreOptions options;
+  options.shard_count = 1;
+  options.memory_bytes = kMemoryBytesMin;
+  EXPECT_EQ(RefusalOf(options), "(opened)");
+  options.memory_bytes = kMemoryBytesMin - 1;
+  const std::string error = RefusalOf(options);
+  EXPECT_TRUE(Mentions(error, "Expected")) << error;
+  EXPECT_TRUE(Mentions(error, std::to_string(kMemoryBytesMin - 1))) << error;
+}
+
+TEST(StoreOptions, AShardCountThatIsNoPowerOfTwoIsRefused) {
+  StoreOptions options;
+  for (uint32_t shards : {3u, 6u, 7u, 512u, 1000u}) {
+    options.shard_count = shards;
+    const std::string error = RefusalOf(options);
+    EXPECT_TRUE(Mentions(error, std::to_string(shards))) << error;
+  }
+}
+
+TEST(StoreOptions, APageSizeThatIsNoPowerOfTwoOrOutOfRangeIsRefused) {
+  StoreOptions options;
+  for (uint64_t page_bytes : {1u, 2048u, 5000u, 12'288u}) {
+    options.page_bytes = page_bytes;
+    EXPECT_TRUE(Mentions(RefusalOf(options), std::to_string(page_bytes))) << RefusalOf(options);
+  }
+}
+
+TEST(StoreOptions, AValueSizeThatAShardCannotHoldIsRefused) {
+  StoreOptions options;
+  options.memory_bytes = 4 << 20;
+  options.shard_count = 1;
+  options.value_bytes_max = 100 << 20;
+  EXPECT_TRUE(Mentions(RefusalOf(options), "104857600")) << RefusalOf(options);
+  options.value_bytes_max = kValueBytesMax + 1;
+  EXPECT_NE(RefusalOf(options), "(opened)");
+}
+
+TEST(StoreOptions, ACeilingBelowTheMemoryIsRefused) {
+  StoreOptions options;
+  options.memory_bytes = 64 << 20;
+  options.memory_bytes_ceiling = 32 << 20;
+  EXPECT_TRUE(Mentions(RefusalOf(options), "33554432")) << RefusalOf(options);
+}
+
+TEST(StoreOptions, AnEpochThatDoesNotFitTheVersionIsRefused) {
+  StoreOptions options;
+  options.epoch = (1u << 20) - 1;
+  options.epoch += 1;
+  EXPECT_NE(RefusalOf(options), "(opened)");
+}
+
+TEST(StoreOptions, TheNumberOfShardsFollowsFromWhatAShardNeeds) {
+  const auto shards = [](uint64_t memory_bytes, uint64_t entries_max, uint64_t value_bytes_max) {
+    StoreOptions options;
+    options.memory_bytes = memory_bytes;
+    options.memory_bytes_ceiling = memory_bytes;
+    options.entries_max = entries_max;
+    options.value_bytes_max = value_bytes_max;
+    std::string error;
+    const std::unique_ptr<Store> store = Store::Open(options, &error);
+    return store == nullptr ? 0 : store->shard_count();
+  };
+  const uint32_t many = shards(uint64_t{8} << 30, 0, 1 << 20);
+  EXPECT_GE(many, 1);
+  EXPECT_EQ(many & (many - 1), 0) << many;
+  EXPECT_EQ(shards(4 << 20, 0, 1000), 1);
+  EXPECT_EQ(shards(uint64_t{1} << 30, 1000, 1000), 1) << "1000 entries are one exact order";
+  EXPECT_EQ(shards(uint64_t{1} << 30, 0, uint64_t{16} << 20), std::min(many, 2u));
+}
+
+TEST(StoreOptions, DifferentStoresHaveDifferentSecretsUnlessTheyAreGiven) {
+  // Nothing public shows a secret; but that both work and neither is all zero can be seen through the hash they chose.
+  StoreOptions options;
+  std::string error;
+  const std::unique_ptr<Store> a = Store::Open(options, &error), b = Store::Open(options, &error);
+  ASSERT_TRUE(a != nullptr && b != nullptr);
+  EXPECT_FALSE(a->options().secrets.IsZero());
+  EXPECT_FALSE(b->options().secrets.IsZero());
+  EXPECT_TRUE(a->options().secrets.words != b->options().secrets.words);
+}
+
+TEST(StoreOptions, BothHashesServe) {
+  for (HashKind hash : {HashKind::kFast, HashKind::kSipHash}) {
+    StoreOptions options = TestStore::Tiny();
+    options.hash = hash;
+    TestStore store(options);
+    for (int i = 0; i < 3000; ++i) store.Set("key" + std::to_string(i), std::to_string(i));
+    for (int i = 0; i < 3000; ++i) ASSERT_EQ(store.Get("key" + std::to_string(i)).value, std::to_string(i));
+    store->Verify();
+  }
+}
+
+TEST(StoreOptions, EveryPageSizeServes) {
+  for (uint64_t page_bytes = kPageBytesMin; page_bytes <= kPageBytesMax; page_bytes *= 2) {
+    StoreOptions options = TestStore::Tiny();
+    options.memory_bytes = std::max<uint64_t>(kMemoryBytesMin, page_bytes * 512);
+    options.page_bytes = page_bytes;
+    TestStore store(options);
+    EXPECT_EQ(store->page_bytes(), page_bytes);
+    test::Random random(page_bytes);
+    for (int i = 0; i < 3000; ++i) {
+      const std::string key = "key" + std::to_string(random.Below(500));
+      const size_t bytes = random.Below(uint64_t{1} << random.Below(17));
+      ASSERT_EQ(store.Set(key, PatternBytes(bytes, bytes)).status, Status::kStored);
+      const Answer get = store.Get("key" + std::to_string(random.Below(500)));
+      if (get.status == Status::kFound) ASSERT_TRUE(get.value == PatternBytes(get.value.size(), get.value.size()));
+    }
+    store->Verify();
+  }
+}
+
+TEST(StoreOptions, TheCapHoldsWhateverIsStored) {
+  // Of the smallest memory: index, headers, slack and reserves are inside it.
+  TestStore store;
+  test::Random random(test::Seed());
+  for (int i = 0; i < 60'000; ++i) {
+    const std::string key = random.OneIn(50) ? PatternBytes(random.Between(1, 60'000), random.Next())
+                                             : "key" + std::to_string(random.Below(30'000));
+    store.Set(key, std::string(random.Below(uint64_t{1} << random.Below(15)), 'x'));
+    if (i % 500 != 0) continue;
+    const StoreStats stats = store->Stats();
+    ASSERT_LE(stats.committed_bytes, kMemoryBytesMin);
+    ASSERT_LE(stats.charged_bytes, stats.limit_bytes);
+    ASSERT_EQ(stats.reserve_evictions, 0);
+  }
+  store->Verify();
+}
+
+TEST(StoreOptions, AnEmptyStoreUsesLittleMemory) {
+  StoreOptions options;
+  options.memory_bytes = uint64_t{1} << 30;
+  std::string error;
+  const std::unique_ptr<Store> store = Store::Open(options, &error);
+  ASSERT_TRUE(store != nullptr) << error;
+  EXPECT_EQ(store->Stats().entries, 0);
+  EXPECT_EQ(store->Stats().charged_bytes, 0);
+  EXPECT_LE(store->Stats().index_bytes, options.memory_bytes / 100);
+}
+
+}  // namespace
+}  // namespace cairn

@@ -1,0 +1,358 @@
+// A model of the store that is plain and obviously right: a std::list in order of recency, a std::unordered_map over
+// it, and arithmetic for what an entry is charged. The harness runs one operation on the store and on the model and
+// compares everything that can be seen:
+//
+//   - the outcome: status, value bytes, codec, client flags, expiry, fetched, idle time, and that versions rise;
+//   - the removals, in order, with reason, key, value, codec and flags: the sequence of victims is a pure function of the
+//     operations, the sizes and the limit, and the model computes it;
+//   - the accounted bytes, entry counts, payload and the counters of every shard;
+//   - the records: each is the effect of the operation that left it, and their fold equals the contents of the store;
+//   - what a walk emits: only what is there, and all that was there throughout;
+//   - pinned values: unchanged until they are released, charged until then;
+//   - Store::Verify().
+//
+// What the model does not compute but accepts within bounds: when the timer wheel meets an expired entry (never before
+// it expires; by the end of an upkeep that had nothing left to do, one tick after it), in which order cleared entries
+// are reclaimed, which entry of an overlong hash chain gives way, and whether a large value is pinned or copied when
+// the pin budget is nearly used up.
+//
+// An operation is data (Op), drawn from a seed or from fuzzer input, and means something in every state; so any part of
+// a failing sequence can be left out to find a shorter one that fails.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <list>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "store/fill_watch.h"
+#include "store/store.h"
+#include "support/store_fixture.h"
+#include "test.h"
+
+namespace cairn::model {
+
+enum class OpKind : uint8_t {
+  kRequest,
+  kMany,
+  kReserve,
+  kWriteBody,
+  kLink,
+  kAbandon,
+  kReadPin,
+  kUnpin,
+  kClear,
+  kScheduleClear,
+  kResize,
+  kResizeStep,
+  kOpenCursor,
+  kStepCursor,
+  kCloseCursor,
+  kMaintain,
+  kTime,
+  kWallJump,
+  kApply,
+  kRefuse,
+  kBeginFill,
+  kEndFill,
+  kResetStats,
+};
+inline constexpr int kOpKindCount = static_cast<int>(OpKind::kResetStats) + 1;
+
+// Bits of Op::options.
+inline constexpr uint16_t kOptCompareRight = 1 << 0;
+inline constexpr uint16_t kOptCompareWrong = 1 << 1;
+inline constexpr uint16_t kOptNoBump = 1 << 2;
+inline constexpr uint16_t kOptNoValue = 1 << 3;
+inline constexpr uint16_t kOptInitial = 1 << 4;
+inline constexpr uint16_t kOptPad = 1 << 5;
+inline constexpr uint16_t kOptDecimal = 1 << 6;      // the value is a number in decimal
+inline constexpr uint16_t kOptClientFlags = 1 << 7;
+inline constexpr uint16_t kOptSmallScratch = 1 << 8;
+inline constexpr uint16_t kOptNoScratch = 1 << 9;
+inline constexpr uint16_t kOptFill = 1 << 10;
+inline constexpr uint16_t kOptText = 1 << 11;        // the value is ASCII text
+
+// One operation. Every field means something for every kind, whatever its number: fuzz input need not be checked.
+struct Op {
+  OpKind kind = OpKind::kRequest;
+  Verb verb = Verb::kGet;
+  uint8_t codec = 0;
+  uint8_t ttl = 0;       // selects an expiry
+  uint16_t options = 0;
+  uint16_t key = 0;
+  uint32_t bytes = 0;    // of a value; or how many, how long
+  uint32_t number = 0;   // seeds contents; selects
+};
+
+std::string Describe(const Op& op);
+
+// How a store is opened and what is done to it.
+struct Life {
+  StoreOptions options;
+  uint64_t seed = 0;
+  bool records = false;
+  bool colliding_keys = false;  // all keys fall into few hash chains
+  uint32_t key_count = 100;
+  int size_mode = 0;            // see Generator
+  uint32_t long_keys = 20;      // one key in so many is long; 0: none
+  uint32_t quiet = 1;           // time, upkeep and clears are so many times rarer
+  uint32_t ttl_share = 2;       // one write in so many gets an expiry
+  uint32_t hold = 1;            // pins and bodies are given up so many times less often
+  uint32_t many = 1;            // batches are so many times more frequent
+  uint32_t verify_every = 1;
+};
+
+// The families that --arena names. A Life of one is drawn from the seed.
+inline constexpr const char* kArenaNames[] = {"tiny", "small", "counted", "sharded", "long", "large", "drift", "collide"};
+Life DrawLife(const std::string& arena, uint64_t seed);
+
+// Draws operations for a life.
+class Generator {
+ public:
+  Generator(const Life& life, uint64_t seed);
+  Op Next();
+
+ private:
+  uint32_t DrawBytes();
+  const Life life_;
+  test::Random random_;
+  uint32_t burst_left_ = 0;
+  Verb burst_verb_ = Verb::kSet;
+  uint32_t band_low_ = 0, band_high_ = 100;  // sizes of the present; they drift
+};
+
+// The next operation from the front of fuzz input; false when it is used up.
+bool TakeOp(const uint8_t** data, size_t* size, Op* op);
+
+// What happened in the runs so far, to see that they reach the interesting states.
+struct Coverage {
+  uint64_t steps = 0, lives = 0;
+  uint64_t evictions = 0, expirations = 0, wheel_expirations = 0, relocations = 0, splits = 0, merges = 0;
+  uint64_t pins = 0, zombies = 0, copies_of_large = 0, bodies_linked = 0, bodies_refused = 0;
+  uint64_t clears = 0, scheduled_clears = 0, resizes_up = 0, resizes_down = 0, resize_evictions = 0;
+  uint64_t walks_finished = 0, walked = 0, walks_restarted = 0;
+  uint64_t log_full = 0, too_large = 0, no_memory = 0, needs_room = 0, applied = 0, fills_voided = 0, fills_stored = 0;
+  uint64_t flood_evictions = 0, in_place = 0, rebuilt = 0, records = 0;
+  void Add(const Coverage& other);
+  // The names of what never happened.
+  std::string Missing(bool with_collisions) const;
+  std::string Text() const;
+};
+
+class Harness {
+ public:
+  explicit Harness(const Life& life);
+  ~Harness();
+  Harness(const Harness&) = delete;
+  Harness& operator=(const Harness&) = delete;
+
+  // Runs one operation on both. False: they differ, and failure() says how.
+  bool Step(const Op& op);
+  // Releases everything, compares once more. False as Step().
+  bool Finish();
+  const std::string& failure() const { return failure_; }
+  const Coverage& coverage() const { return coverage_; }
+
+ private:
+  // Shared by an entry and those who pinned it: what they must read, and what it is charged when it has left.
+  struct Held {
+    std::string value;
+    uint64_t charge = 0;
+    uint32_t nonwhole_chunks = 0;
+    int pins = 0;
+    bool left = false;   // no longer reachable: its charge is the zombies'
+    bool cleared = false;  // was dead when last seen: may be reachable or not
+  };
+  struct Entry {
+    std::string key, value;
+    Codec codec = Codec::kRaw;
+    uint32_t client_flags = 0;
+    uint64_t expires_ms = kNeverExpires;
+    uint64_t version = 0;
+    bool fetched = false;
+    uint32_t access_s = 0;
+    uint64_t filed_ms = 0;  // when it was given its expiry
+    uint64_t charge = 0;
+    int size_class = 0;
+    bool chunked = false;
+    uint32_t nonwhole_chunks = 0;
+    std::shared_ptr<Held> held;
+    int pins() const { return held == nullptr ? 0 : held->pins; }
+  };
+  using List = std::list<Entry>;  // the newest first
+  struct ModelShard {
+    List lru;
+    std::unordered_map<std::string, List::iterator> index;
+    uint64_t live_charge = 0, zombie_charge = 0, body_charge = 0, payload = 0;
+    uint64_t dead = 0;            // cleared, not yet reclaimed
+    uint64_t dead_charge_max = 0;  // what they may still be charged with, pinned ones included
+    uint64_t limit = 0, entries_limit = 0;  // as of the last look
+    uint64_t last_version = 0;
+    uint32_t cleared_epoch = 0;
+    int bodies = 0;
+    StoreStats counters;  // the counters only
+  };
+  struct Layout {
+    uint64_t charge = 0;
+    int size_class = 0;
+    bool chunked = false;
+    uint32_t nonwhole_chunks = 0;
+  };
+  struct PinHandle {
+    uint32_t shard;
+    Pin pin;
+    std::shared_ptr<Held> held;
+  };
+  struct BodyHandle {
+    Body body;
+    Request request;  // without key and value
+    uint32_t key;
+    std::string value;
+    uint64_t charge;
+    Layout layout;
+    uint64_t expires_ms;
+    size_t written = 0;
+  };
+  struct CursorHandle {
+    Cursor cursor;
+    std::vector<std::set<std::string>> must;
+  };
+  struct Ticket {
+    uint32_t key;
+    std::unique_ptr<FillTicket> ticket;
+    bool voided = false;
+  };
+  struct ExpectedRecord {
+    RecordKind kind;
+    uint64_t version;  // 0: not known
+    std::string key, value;
+    uint8_t codec = 0;
+    uint32_t client_flags = 0;
+    int64_t expires_wall_ms = 0;
+  };
+  // What one request comes to, by the model.
+  struct Expected {
+    Status status = Status::kNotFound;
+    bool check_entry = false;  // the fields below are those of `entry`
+    bool fetched = false;
+    uint32_t idle_s = 0;
+    bool has_value = false;
+    std::string value;
+    Codec codec = Codec::kRaw;
+    uint32_t client_flags = 0;
+    uint64_t version = 0;
+    uint64_t expires_ms = 0;
+    uint32_t value_bytes = 0;
+    bool mutates = false;  // record_version is a new one
+    bool new_version = false;  // version is the record's
+    uint64_t number = 0;
+    bool check_number = false;
+    std::shared_ptr<Held> pinned;
+  };
+
+  bool Fail(const std::string& what);
+  const std::string& KeyName(uint32_t key);
+  std::string ValueOf(const Op& op) const;
+  uint64_t ExpiryOf(uint8_t selector) const;
+
+  // ---- the model's own arithmetic ----
+  int ClassOf(uint64_t bytes) const;
+  Layout LayoutOf(size_t key_bytes, uint64_t value_bytes, uint64_t expires_ms, uint32_t client_flags) const;
+
+  // ---- the model's moves; each notes the removals it causes ----
+  ModelShard& ShardFor(const std::string& key, uint32_t* index = nullptr);
+  List::iterator Find(ModelShard& shard, const std::string& key);
+  bool IsExpired(const Entry& entry) const { return entry.expires_ms != kNeverExpires && entry.expires_ms <= now_.boot_ms; }
+  List::iterator Lookup(ModelShard& shard, const std::string& key, bool is_get);
+  // Takes an entry out. `reason` null-like kCleared: no event.
+  void Unlink(ModelShard& shard, List::iterator entry, Reason reason, bool announce, bool keep_walks = false);
+  bool MakeRoom(ModelShard& shard, uint64_t charge, bool new_entry, bool keep_newest);
+  List::iterator LinkFront(ModelShard& shard, Entry entry);
+  Status Put(ModelShard& shard, Entry from, List::iterator old, bool log, Expected* expected);
+  Status Rebuild(ModelShard& shard, List::iterator* entry, Entry changed, bool announce_replaced);
+  Status SetExpiry(ModelShard& shard, List::iterator* entry, uint64_t expires_ms);
+  bool ReserveRecord(uint32_t shard_index);
+  void ExpectRecord(uint32_t shard_index, RecordKind kind, const Entry& entry);
+  void VoidFills(const std::string& key);
+  void ForgetInWalks(const std::string& key);
+  void Execute(const Request& request, const std::string& key, bool may_pin, const Outcome* actual, Scratch* scratch,
+               Expected* expected);
+  void ExecuteGet(ModelShard& shard, const Request& request, const std::string& key, const Outcome* actual, Scratch* scratch,
+                  Expected* expected);
+  bool GiveValue(ModelShard& shard, List::iterator entry, bool may_pin, const Outcome* actual, Scratch* scratch,
+                 Expected* expected);
+  void DescribeEntry(const Entry& entry, Expected* expected) const;
+  Status Condition(const Request& request, ModelShard& shard, List::iterator entry) const;
+  void ClearModel();
+
+  // ---- running and comparing ----
+  void BeforeCall();
+  bool CompareOutcome(const Request& request, const std::string& key, const Outcome& actual, const Expected& expected,
+                      const char* scratch);
+  bool AfterCall(const char* what);
+  bool CompareRemovals();
+  bool CompareRecords();
+  bool CompareShards();
+  bool CompareFold();
+
+  bool DoRequest(const Op& op);
+  bool DoMany(const Op& op);
+  bool DoReserve(const Op& op);
+  bool DoWriteBody(const Op& op);
+  bool DoLink(const Op& op, bool abandon);
+  bool DoReadPin(const Op& op, bool release);
+  bool DoClear();
+  bool DoResize(const Op& op, bool step);
+  bool DoCursor(const Op& op);
+  bool DoMaintain(bool until_done);
+  bool DoApply(const Op& op);
+  bool DoFill(const Op& op);
+  void RunScheduledClear();
+  Request MakeRequest(const Op& op, const std::string& key, const std::string& value);
+  // Removals that upkeep and resizing may cause; checks that each is allowed.
+  bool FollowUpkeep(bool shrinking_only);
+
+  const Life life_;
+  RemovalRecorder removals_;
+  std::vector<std::unique_ptr<RecordRecorder>> recorders_;
+  std::vector<RecordSink*> sinks_;
+  std::unique_ptr<Store> store_;
+  Now now_;
+  uint64_t page_bytes_ = 0;
+  std::vector<uint32_t> class_sizes_, class_charges_;
+  std::vector<int> class_of_;  // by units of eight bytes
+  std::vector<std::string> key_names_;
+  std::string scratch_;
+
+  std::vector<ModelShard> shards_;
+  std::vector<StoreStats> before_;  // of the store, before the call
+  std::vector<int> refuse_;         // reservations still to be refused, by shard
+  uint32_t epoch_ = 0;
+  uint64_t scheduled_clear_ms_ = 0;
+  bool uses_time_ = false;
+  std::vector<PinHandle> pins_;
+  std::vector<BodyHandle> bodies_;
+  std::vector<CursorHandle> cursors_;
+  std::vector<Ticket> tickets_;
+  std::vector<Removal> expected_removals_;
+  std::vector<uint64_t> expected_cleared_;
+  std::vector<std::vector<ExpectedRecord>> expected_records_;
+  uint64_t flood_slot_ = ~uint64_t{0};  // where in the removals victims of an overlong chain may stand
+  uint32_t flood_shard_ = 0;
+  uint64_t resize_memory_ = 0, resize_entries_ = 0;
+  bool resizing_ = false;
+  std::map<std::string, StoredRecord> fold_;
+  std::unordered_set<std::string> lost_;  // in the fold, but evicted or expired
+  uint64_t step_ = 0;
+  std::string failure_;
+  Coverage coverage_;
+};
+
+}  // namespace cairn::model
