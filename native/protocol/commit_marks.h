@@ -1,0 +1,53 @@
+// How far the log has come, as the doors see it: for each shard the version up to which every record is committed at the
+// level that replies wait for. A reply that tells of a version above it is held.
+//
+// Versions of a shard only rise, and the log commits them in order, so one number per shard says it all. At the level
+// `memory` the marks are inactive and cover everything: the cost is then one relaxed load per reply.
+//
+// Thread safety: Covers() and Advance() from any thread. A front reads a mark after it was woken; whoever advances marks
+// wakes the fronts afterwards (Service::WakeAll), so that no reply stays behind.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+namespace cairn {
+
+class CommitMarks {
+ public:
+  explicit CommitMarks(uint32_t shard_count)
+      : shard_count_(shard_count), marks_(std::make_unique<std::atomic<uint64_t>[]>(shard_count)) {}
+
+  bool active() const { return active_.load(std::memory_order_relaxed); }
+
+  // REQUIRES: shard < the number of shards.
+  bool Covers(uint32_t shard, uint64_t version) const {
+    return !active() || version <= marks_[shard].load(std::memory_order_acquire);
+  }
+
+  // Never goes back.
+  void Advance(uint32_t shard, uint64_t version) {
+    std::atomic<uint64_t>& mark = marks_[shard];
+    uint64_t seen = mark.load(std::memory_order_relaxed);
+    while (seen < version && !mark.compare_exchange_weak(seen, version, std::memory_order_release)) {
+    }
+  }
+  void AdvanceAll(uint64_t version) {
+    for (uint32_t shard = 0; shard < shard_count_; shard++) Advance(shard, version);
+  }
+
+  // From now on replies wait, from `version` on. Called before the first request of a served cache, and by test commands.
+  void Activate(uint64_t version) {
+    for (uint32_t shard = 0; shard < shard_count_; shard++) marks_[shard].store(version, std::memory_order_release);
+    active_.store(true, std::memory_order_release);
+  }
+  void Deactivate() { active_.store(false, std::memory_order_release); }
+
+ private:
+  const uint32_t shard_count_;
+  std::atomic<bool> active_{false};
+  std::unique_ptr<std::atomic<uint64_t>[]> marks_;
+};
+
+}  // namespace cairn

@@ -1,0 +1,23 @@
+// Times as they travel in the protocol: seconds, relative up to 30 days, Unix time above, past when negative.
+#pragma once
+
+#include <cstdint>
+
+#include "base/clock.h"
+
+namespace cairn {
+
+// A number of seconds above this is a Unix time.
+inline constexpr int32_t kRelativeSecondsMax = 30 * 24 * 60 * 60;
+
+// The expiry of a request that says `seconds`. 0 is never; what has passed is kAlreadyExpired.
+inline uint64_t ExpiryOfSeconds(int32_t seconds, const Now& now) {
+  if (seconds == 0) return kNeverExpires;
+  if (seconds < 0) return kAlreadyExpired;
+  if (seconds <= kRelativeSecondsMax) return now.boot_ms + uint64_t{static_cast<uint32_t>(seconds)} * 1000;
+  int64_t wall_ms = int64_t{seconds} * 1000;
+  if (wall_ms <= now.wall_ms) return kAlreadyExpired;
+  return static_cast<uint64_t>(wall_ms - now.WallOffset());
+}
+
+}  // namespace cairn

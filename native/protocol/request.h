@@ -1,0 +1,118 @@
+// The words of the protocol that come in: every command, as a table, and what a line of one is parsed to.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "protocol/response.h"
+#include "store/request.h"
+
+namespace cairn {
+
+enum class Command : uint8_t {
+  kGet,
+  kGets,
+  kGat,
+  kGats,
+  kSet,
+  kAdd,
+  kReplace,
+  kAppend,
+  kPrepend,
+  kCas,
+  kIncr,
+  kDecr,
+  kTouch,
+  kDelete,
+  kFlushAll,
+  kVersion,
+  kVerbosity,
+  kStats,
+  kQuit,
+  kMetaNoop,
+  // Only with --test-commands; see Service::Options::test_commands.
+  kDebugTime,
+  kDebugPark,
+  kDebugResume,
+  kDebugHold,
+  kDebugCommit,
+  kUnknown,
+};
+
+// What the words behind a command are.
+enum class Shape : uint8_t {
+  kKeys,         // key+
+  kSecondsKeys,  // exptime key+
+  kStorage,      // key flags exptime bytes [cas] [noreply], then a data block
+  kKey,          // key [ignored...] [noreply]
+  kKeyNumber,    // key delta [noreply]
+  kKeySeconds,   // key exptime [noreply]
+  kWords,        // anything: the command looks at them itself
+};
+
+struct CommandInfo {
+  std::string_view name;
+  Command command;
+  Shape shape;
+  uint8_t words_min;  // the command's own name included; with fewer the line is in bad format
+  Verb verb;          // what the store is asked to do, where it is asked
+};
+
+inline constexpr CommandInfo kCommands[] = {
+    {"get", Command::kGet, Shape::kKeys, 2, Verb::kGet},
+    {"gets", Command::kGets, Shape::kKeys, 2, Verb::kGet},
+    {"gat", Command::kGat, Shape::kSecondsKeys, 3, Verb::kGetAndTouch},
+    {"gats", Command::kGats, Shape::kSecondsKeys, 3, Verb::kGetAndTouch},
+    {"set", Command::kSet, Shape::kStorage, 5, Verb::kSet},
+    {"add", Command::kAdd, Shape::kStorage, 5, Verb::kAdd},
+    {"replace", Command::kReplace, Shape::kStorage, 5, Verb::kReplace},
+    {"append", Command::kAppend, Shape::kStorage, 5, Verb::kAppend},
+    {"prepend", Command::kPrepend, Shape::kStorage, 5, Verb::kPrepend},
+    {"cas", Command::kCas, Shape::kStorage, 5, Verb::kCas},
+    {"incr", Command::kIncr, Shape::kKeyNumber, 3, Verb::kIncr},
+    {"decr", Command::kDecr, Shape::kKeyNumber, 3, Verb::kDecr},
+    {"touch", Command::kTouch, Shape::kKeySeconds, 3, Verb::kTouch},
+    {"delete", Command::kDelete, Shape::kKey, 2, Verb::kDelete},
+    {"flush_all", Command::kFlushAll, Shape::kWords, 1, Verb::kGet},
+    {"version", Command::kVersion, Shape::kWords, 1, Verb::kGet},
+    {"verbosity", Command::kVerbosity, Shape::kWords, 2, Verb::kGet},
+    {"stats", Command::kStats, Shape::kWords, 1, Verb::kGet},
+    {"quit", Command::kQuit, Shape::kWords, 1, Verb::kGet},
+    {"mn", Command::kMetaNoop, Shape::kWords, 1, Verb::kGet},
+    {"debugtime", Command::kDebugTime, Shape::kWords, 2, Verb::kGet},
+    {"debugpark", Command::kDebugPark, Shape::kWords, 2, Verb::kGet},
+    {"debugresume", Command::kDebugResume, Shape::kWords, 2, Verb::kGet},
+    {"debughold", Command::kDebugHold, Shape::kWords, 2, Verb::kGet},
+    {"debugcommit", Command::kDebugCommit, Shape::kWords, 2, Verb::kGet},
+};
+
+inline constexpr bool IsTestCommand(Command command) {
+  return command >= Command::kDebugTime && command <= Command::kDebugCommit;
+}
+
+// The table's row for a name, or null. One multiplication and one comparison.
+const CommandInfo* FindCommand(std::string_view name);
+
+// A line that was read. Views point into it.
+struct TextRequest {
+  // Null: there is no such command, or the line is too short to be any.
+  const CommandInfo* info = nullptr;
+  // Something is wrong with the line, and this is the answer. A data block that has_body announces is to be swallowed
+  // first.
+  bool has_error = false;
+  Reply error = Reply::kError;
+  // An unknown command whose last word begins with HTTP/: the connection is closed without a word.
+  bool is_http = false;
+  bool no_reply = false;
+  // A data block of body_bytes and a line end follow.
+  bool has_body = false;
+  uint32_t body_bytes = 0;
+  uint32_t client_flags = 0;
+  int32_t seconds = 0;
+  uint64_t number = 0;  // cas number, delta
+  std::string_view key;
+  // kKeys, kSecondsKeys: from the first key on. kWords: everything behind the command's name.
+  std::string_view words;
+};
+
+}  // namespace cairn

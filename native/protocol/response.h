@@ -1,0 +1,65 @@
+// The words of the protocol that go out: every fixed reply, as a table.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace cairn {
+
+enum class Reply : uint8_t {
+  kStored,
+  kNotStored,
+  kExists,
+  kNotFound,
+  kDeleted,
+  kTouched,
+  kOk,
+  kReset,
+  kEnd,
+  kNoop,
+  kError,            // no such command
+  kBadFormat,        // a line that cannot be understood
+  kBadChunk,         // the data block does not end where its length says
+  kBadExptime,
+  kBadDelta,
+  kNonNumeric,
+  kTooLarge,
+  kNoMemoryToStore,
+  kNoMemory,
+  kNoTickets,
+  kTicketTaken,
+};
+
+// In the order of Reply. memcached 1.6.45's words, but for the last two, which only test commands meet.
+inline constexpr std::string_view kReplyText[] = {
+    "STORED\r\n",
+    "NOT_STORED\r\n",
+    "EXISTS\r\n",
+    "NOT_FOUND\r\n",
+    "DELETED\r\n",
+    "TOUCHED\r\n",
+    "OK\r\n",
+    "RESET\r\n",
+    "END\r\n",
+    "MN\r\n",
+    "ERROR\r\n",
+    "CLIENT_ERROR bad command line format\r\n",
+    "CLIENT_ERROR bad data chunk\r\n",
+    "CLIENT_ERROR invalid exptime argument\r\n",
+    "CLIENT_ERROR invalid numeric delta argument\r\n",
+    "CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
+    "SERVER_ERROR object too large for cache\r\n",
+    "SERVER_ERROR out of memory storing object\r\n",
+    "SERVER_ERROR out of memory\r\n",
+    "SERVER_ERROR too many requests are parked\r\n",
+    "SERVER_ERROR that ticket is taken\r\n",
+};
+static_assert(sizeof(kReplyText) / sizeof(kReplyText[0]) == static_cast<size_t>(Reply::kTicketTaken) + 1);
+
+inline constexpr std::string_view TextOf(Reply reply) { return kReplyText[static_cast<size_t>(reply)]; }
+
+// What a connection over the limit (-c) is told before it is closed.
+inline constexpr std::string_view kTooManyConnections = "ERROR Too many open connections\r\n";
+
+}  // namespace cairn

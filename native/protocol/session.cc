@@ -1,0 +1,696 @@
+#include "protocol/session.h"
+
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "protocol/execute.h"
+#include "protocol/exptime.h"
+#include "protocol/limits.h"
+#include "protocol/stats.h"
+#include "protocol/text_compose.h"
+#include "protocol/text_parse.h"
+
+namespace cairn {
+
+namespace {
+
+constexpr std::string_view kLineEnd = "\r\n";
+
+std::string_view Between(const char* begin, const char* end) { return {begin, static_cast<size_t>(end - begin)}; }
+
+const char* FindNewline(const char* at, const char* end) {
+  return static_cast<const char*>(std::memchr(at, '\n', static_cast<size_t>(end - at)));
+}
+
+constexpr std::string_view kGet = "get ";
+
+// What most lines are: nothing can be wrong with a `get` that begins a key at once and is too short for one that is too
+// long, so it need not be read as a line.
+bool IsPlainGet(const char* at, const char* line_end) {
+  size_t bytes = static_cast<size_t>(line_end - at);
+  return bytes > kGet.size() && bytes <= kGet.size() + kKeyBytesInlineMax && std::memcmp(at, kGet.data(), 4) == 0 &&
+         at[kGet.size()] != ' ';
+}
+
+// Where the line ends whose '\n' is at `newline`: one CR before it belongs to the end.
+const char* LineEnd(const char* at, const char* newline) {
+  return newline != at && newline[-1] == '\r' ? newline - 1 : newline;
+}
+
+}  // namespace
+
+Session::Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names, const Now& now)
+    : service_(bench->service()),
+      store_(service_->store()),
+      bench_(bench),
+      names_(std::move(names)),
+      last_command_ms_(service_->Time(now).boot_ms) {
+  OsLockGuard guard(&service_->lock_);
+  id_ = ++service_->connections_total_;
+  service_->session_count_++;
+  next_ = service_->sessions_;
+  link_ = &service_->sessions_;
+  if (next_ != nullptr) next_->link_ = &next_;
+  *link_ = this;
+}
+
+Session::~Session() {
+  if (large_ != nullptr) store_->Abandon(&large_->body);
+  if (has_ticket_) service_->tickets()->Abandon(ticket_);
+  OsLockGuard guard(&service_->lock_);
+  service_->session_count_--;
+  *link_ = next_;
+  if (next_ != nullptr) next_->link_ = link_;
+}
+
+// ---- what the front calls ----
+
+void Session::Begin(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
+  out_ = out;
+  out_bytes_before_ = out->size();
+  backlog_bytes_ = backlog_bytes;
+  now_ = service_->Time(now);
+  if (!held_.empty()) held_.Release(*service_->commits(), out_);
+  if (state_ == State::kFull && !IsFull()) state_ = State::kOpen;
+}
+
+Session::Next Session::Finish() {
+  ProtocolCounters::Add(&bench_->counters()->bytes_written, out_->size() - out_bytes_before_);
+  // Without memory for a reply the stream of replies has a hole: nothing that follows could be trusted.
+  bool failed = out_->failed() || rest_.failed() || held_.buffer()->failed();
+  if (rest_.empty() && rest_.capacity() > kIdleBufferBytesMax) rest_.Release();
+  if (ended_ && state_ == State::kOpen) state_ = State::kClosing;
+  bool backlog = backlog_bytes_ != 0 || !out_->empty();
+  out_ = nullptr;
+  if (failed) {
+    state_ = State::kClosing;
+    return Next::kClose;
+  }
+  switch (state_) {
+    case State::kOpen:
+      return Next::kRead;
+    case State::kParked:
+      return Next::kWait;
+    case State::kFull:
+      ProtocolCounters::Add(&bench_->counters()->yields, 1);
+      // What has left is not what is in the way if nothing is about to leave: then only a commit helps.
+      return backlog ? Next::kFlush : Next::kWait;
+    case State::kClosing:
+      return held_.empty() ? Next::kClose : Next::kWait;
+  }
+  return Next::kClose;
+}
+
+Session::Next Session::Feed(std::string_view bytes, size_t backlog_bytes, const Now& now, ByteBuffer* out) {
+  Begin(backlog_bytes, now, out);
+  ProtocolCounters::Add(&bench_->counters()->bytes_read, bytes.size());
+  last_command_ms_.store(now_.boot_ms, std::memory_order_relaxed);
+  const char* at = bytes.data();
+  const char* end = at + bytes.size();
+  while (at != end && state_ == State::kOpen && !rest_.empty()) at = CompleteRest(at, end);
+  if (at != end && state_ == State::kOpen) at = Run(at, end);
+  if (at != end && state_ != State::kClosing) rest_.Append(Between(at, end));
+  return Finish();
+}
+
+Session::Next Session::Continue(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
+  Begin(backlog_bytes, now, out);
+  if (state_ == State::kParked) state_ = State::kOpen;
+  if (state_ == State::kOpen && !rest_.empty()) RunRest();
+  return Finish();
+}
+
+Session::Next Session::End(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
+  ended_ = true;
+  return Continue(backlog_bytes, now, out);
+}
+
+// ---- the stream ----
+
+const char* Session::Run(const char* at, const char* end) {
+  rest_wanted_ = 0;
+  while (at != end && state_ == State::kOpen) {
+    const char* next = at;
+    switch (mode_) {
+      case Mode::kLine:
+        next = RunLine(at, end);
+        break;
+      case Mode::kKeys: {
+        // The line was whole when its first key was looked at.
+        const char* newline = FindNewline(at, end);
+        CHECK(newline != nullptr);
+        next = RunKeys(at, LineEnd(at, newline), newline + 1);
+        break;
+      }
+      case Mode::kBody:
+        next = RunBody(at, end);
+        break;
+      case Mode::kSwallow:
+        next = RunSwallow(at, end);
+        break;
+    }
+    if (next == at) break;
+    at = next;
+    if (IsFull()) [[unlikely]] {
+      if (state_ == State::kOpen) state_ = State::kFull;
+    }
+  }
+  // The keys of a group lie in these bytes, so it ends with them at the latest.
+  return bench_->group_count_ == 0 ? at : FlushGroup(at);
+}
+
+void Session::RunRest() {
+  const char* begin = rest_.data();
+  const char* done = Run(begin, begin + rest_.size());
+  rest_.DropFront(static_cast<size_t>(done - begin));
+}
+
+// Brings the request at the start of rest_ as far as these bytes go, and executes it if that is all of it.
+const char* Session::CompleteRest(const char* at, const char* end) {
+  size_t there = static_cast<size_t>(end - at);
+  if (rest_wanted_ == 0) {
+    const char* newline = FindNewline(at, end);
+    rest_.Append(Between(at, newline == nullptr ? end : newline + 1));
+    if (newline == nullptr) {
+      if (WantLine(rest_.data(), rest_.data() + rest_.size()) != rest_.data()) rest_.Clear();
+      return end;
+    }
+    at = newline + 1;
+  } else {
+    size_t missing = rest_wanted_ - rest_.size();
+    size_t taken = missing < there ? missing : there;
+    rest_.Append({at, taken});
+    at += taken;
+    if (taken < missing) return at;
+  }
+  RunRest();
+  return at;
+}
+
+// A line whose end has not come: wait for it, or close a connection that makes it too long.
+const char* Session::WantLine(const char* at, const char* end) {
+  size_t bytes = static_cast<size_t>(end - at);
+  if (bytes > kLineBytesMax && (bytes > kGetLineBytesMax || !IsGetLine(Between(at, end)))) {
+    state_ = State::kClosing;
+    return end;
+  }
+  return at;
+}
+
+const char* Session::RunLine(const char* at, const char* end) {
+  const char* newline = FindNewline(at, end);
+  if (newline == nullptr) return WantLine(at, end);
+  const char* line_end = LineEnd(at, newline);
+  const char* next = newline + 1;
+  if (IsPlainGet(at, line_end)) [[likely]] {
+    keys_verb_ = Verb::kGet;
+    keys_with_cas_ = false;
+    keys_expires_ms_ = kNeverExpires;
+    return RunKeys(at + kGet.size(), line_end, next);
+  }
+  TextRequest line;
+  ParseTextLine(Between(at, line_end), static_cast<size_t>(next - at), &line);
+  if (line.info != nullptr && !line.has_error) [[likely]] {
+    switch (line.info->shape) {
+      case Shape::kKeys:
+      case Shape::kSecondsKeys:
+        keys_verb_ = line.info->verb;
+        keys_with_cas_ = line.info->command == Command::kGets || line.info->command == Command::kGats;
+        keys_expires_ms_ =
+            line.info->shape == Shape::kSecondsKeys ? ExpiryOfSeconds(line.seconds, now_) : kNeverExpires;
+        return RunKeys(line.words.data(), line_end, next);
+      default:
+        break;
+    }
+  }
+  if (bench_->group_count_ != 0) {
+    const char* done = FlushGroup(at);
+    if (state_ != State::kOpen) return done;
+  }
+  if (line.info != nullptr && line.info->shape == Shape::kStorage) return RunStorage(line, at, next, end);
+  if (line.info != nullptr && IsTestCommand(line.info->command) && !service_->options().test_commands) {
+    ParseUnknownLine(Between(at, line_end), &line);
+  }
+  if (line.has_error) {
+    if (line.is_http) {
+      state_ = State::kClosing;
+      return next;
+    }
+    Append(line.error, line.no_reply);
+    return next;
+  }
+  return RunCommand(line, at, next);
+}
+
+// Puts the keys from `at` on into the group. A line in the middle of which the replies became too many is gone on with
+// here, in mode kKeys.
+const char* Session::RunKeys(const char* at, const char* line_end, const char* next) {
+  while (at != line_end && *at == ' ') at++;
+  while (at != line_end) {
+    const char* blank = static_cast<const char*>(std::memchr(at, ' ', static_cast<size_t>(line_end - at)));
+    const char* key_end = blank == nullptr ? line_end : blank;
+    const char* after = key_end;
+    while (after != line_end && *after == ' ') after++;
+    size_t index = bench_->group_count_++;
+    Request* request = &bench_->requests_[index];
+    request->verb = keys_verb_;
+    request->key = Between(at, key_end);
+    request->expires_ms = keys_expires_ms_;
+    bench_->keys_[index] = {keys_with_cas_, after == line_end};
+    at = after;
+    if (bench_->group_count_ == kGroupKeysMax) {
+      const char* stopped = FlushGroup(nullptr);
+      if (stopped != nullptr) return stopped;
+    }
+  }
+  mode_ = Mode::kLine;
+  return next;
+}
+
+const char* Session::FlushGroup(const char* done) {
+  size_t count = bench_->group_count_;
+  bench_->group_count_ = 0;
+  const Request* requests = bench_->requests_;
+  if (IsFull()) return StopGroup(0);
+  Outcome* outcomes = bench_->outcomes_;
+  Scratch scratch{bench_->scratch_.get(), kGroupScratchBytes, 0};
+  if (count == 1) {
+    store_->Execute(requests[0], now_, &scratch, &outcomes[0]);
+  } else {
+    store_->ExecuteMany(requests, count, now_, &scratch, outcomes);
+  }
+  for (size_t i = 0; i < count; i++) {
+    // The rest of a group is asked for again when the replies have left. Nothing else has come of it: reading twice is
+    // reading, and a time that is set twice is the same time. Only a request by itself is ever pinned.
+    if (IsFull()) [[unlikely]] return StopGroup(i);
+    AppendEntry(requests[i], &outcomes[i], bench_->keys_[i].with_cas);
+    if (bench_->keys_[i].is_last) Append(Reply::kEnd);
+    if (requests[i].verb == Verb::kGetAndTouch) {
+      ProtocolCounters* counters = bench_->counters();
+      ProtocolCounters::Add(outcomes[i].status == Status::kFound ? &counters->gat_hits : &counters->gat_misses, 1);
+    }
+  }
+  return done;
+}
+
+// Leaves the group from `index` on for later: the stream goes on at that key, in mode kKeys.
+const char* Session::StopGroup(size_t index) {
+  const Request& request = bench_->requests_[index];
+  state_ = State::kFull;
+  mode_ = Mode::kKeys;
+  keys_verb_ = request.verb;
+  keys_expires_ms_ = request.expires_ms;
+  keys_with_cas_ = bench_->keys_[index].with_cas;
+  return request.key.data();
+}
+
+// The VALUE line and the value of a hit; nothing of a miss.
+void Session::AppendEntry(const Request& request, Outcome* outcome, bool with_cas) {
+  if (outcome->status == Status::kNeedsRoom) return FetchIntoReply(request, outcome, with_cas);
+  if (outcome->status != Status::kFound) return;
+  ByteBuffer* to = sink();
+  size_t begin = to->size();
+  size_t value_bytes = outcome->value_bytes;
+  char* room = to->Room(kValueLineBytesMax + value_bytes + kLineEnd.size());
+  if (room != nullptr) {
+    size_t line_bytes = WriteValueLine(
+        {request.key, outcome->client_flags, outcome->value_bytes, with_cas ? outcome->version : 0}, room);
+    char* value = room + line_bytes;
+    if (outcome->pin.ref != 0) {
+      store_->ReadPinned(outcome->pin, 0, value, value_bytes);
+    } else {
+      std::memcpy(value, bench_->scratch_.get() + outcome->value_offset, value_bytes);
+    }
+    std::memcpy(value + value_bytes, kLineEnd.data(), kLineEnd.size());
+    to->Advance(line_bytes + value_bytes + kLineEnd.size());
+  }
+  if (outcome->pin.ref != 0) {
+    store_->Unpin(outcome->pin);
+    outcome->pin = Pin();
+  }
+  HoldFrom(begin, request, *outcome);
+}
+
+// A request that found no room with its group, or whose value is large and may not be pinned: copied straight to where
+// it leaves from. The outcome may say nothing yet: behind the first that finds no room a store does not look.
+void Session::FetchIntoReply(const Request& request, Outcome* outcome, bool with_cas) {
+  for (;;) {
+    // What is larger than this is pinned, or says how large it is.
+    size_t value_bytes = outcome->value_bytes < kCopyUnderLockBytesMax ? kCopyUnderLockBytesMax : outcome->value_bytes;
+    ByteBuffer* to = sink();
+    size_t begin = to->size();
+    char* room = to->Room(kValueLineBytesMax + value_bytes + kLineEnd.size());
+    if (room == nullptr) return;
+    // Where the value will begin if it is still the one that was seen; it is moved if it is not.
+    size_t guess = WriteValueLine(
+        {request.key, outcome->client_flags, outcome->value_bytes, with_cas ? outcome->version : 0}, room);
+    Scratch scratch{room + guess, value_bytes, 0};
+    *outcome = Outcome();
+    store_->Execute(request, now_, &scratch, outcome);
+    if (outcome->status == Status::kNeedsRoom) continue;
+    if (outcome->status != Status::kFound) return;
+    if (outcome->pin.ref != 0) return AppendEntry(request, outcome, with_cas);
+    ValueLine line{request.key, outcome->client_flags, outcome->value_bytes, with_cas ? outcome->version : 0};
+    char written[kValueLineBytesMax];
+    size_t line_bytes = WriteValueLine(line, written);
+    if (line_bytes != guess) std::memmove(room + line_bytes, room + guess, outcome->value_bytes);
+    std::memcpy(room, written, line_bytes);
+    std::memcpy(room + line_bytes + outcome->value_bytes, kLineEnd.data(), kLineEnd.size());
+    to->Advance(line_bytes + outcome->value_bytes + kLineEnd.size());
+    HoldFrom(begin, request, *outcome);
+    return;
+  }
+}
+
+void Session::HoldFrom(size_t begin, const Request& request, const Outcome& outcome) {
+  if (!service_->commits()->active()) [[likely]] return;
+  uint64_t version = CommitVersionOf(outcome);
+  if (version != 0) HoldFrom(begin, store_->ShardOf(request.key), version);
+}
+
+void Session::HoldFrom(size_t begin, uint32_t shard, uint64_t version) {
+  if (service_->commits()->Covers(shard, version)) return;
+  if (!held_.empty()) {
+    held_.Hold(shard, version, begin);
+    return;
+  }
+  held_.Hold(shard, version, 0);
+  held_.buffer()->Append(out_->view().substr(begin));
+  out_->Truncate(begin);
+}
+
+// ---- commands with a data block ----
+
+const char* Session::RunStorage(const TextRequest& line, const char* at, const char* block, const char* end) {
+  uint64_t block_bytes = uint64_t{line.body_bytes} + kLineEnd.size();
+  if (line.has_error) {
+    if (line.has_body) return Swallow(block_bytes, line.error, line.no_reply, block);
+    Append(line.error, line.no_reply);
+    return block;
+  }
+  Request request = StoreRequestOf(line, now_);
+  if (ItemBytes(line.key.size(), line.client_flags, line.body_bytes) > service_->options().item_bytes_max) {
+    if (line.info->command == Command::kSet) {
+      // Not even the old value may be served any more: the client meant to replace it.
+      Request remove;
+      remove.verb = Verb::kDelete;
+      remove.key = line.key;
+      Outcome outcome;
+      store_->Execute(remove, now_, nullptr, &outcome);
+      if (outcome.status == Status::kLogFull) return Park(at);
+    }
+    ProtocolCounters::Add(&bench_->counters()->too_large, 1);
+    return Swallow(block_bytes, Reply::kTooLarge, line.no_reply, block);
+  }
+  bool is_concat = request.verb == Verb::kAppend || request.verb == Verb::kPrepend;
+  if (line.body_bytes > kBodyBufferedBytesMax && !is_concat) {
+    auto large = std::make_unique<LargeBody>();
+    std::memcpy(large->key, line.key.data(), line.key.size());
+    request.key = {large->key, line.key.size()};
+    large->request = request;
+    large->no_reply = line.no_reply;
+    switch (store_->Reserve(request, line.body_bytes, now_, &large->body)) {
+      case Status::kStored:
+        large_ = std::move(large);
+        mode_ = Mode::kBody;
+        return block;
+      case Status::kLogFull:
+        return Park(at);
+      case Status::kNoMemory:
+        return Swallow(block_bytes, Reply::kNoMemoryToStore, line.no_reply, block);
+      default:
+        return Swallow(block_bytes, Reply::kTooLarge, line.no_reply, block);
+    }
+  }
+  if (static_cast<uint64_t>(end - block) < block_bytes) {
+    rest_wanted_ = static_cast<size_t>(block - at) + block_bytes;
+    return at;
+  }
+  const char* after = block + block_bytes;
+  if (std::memcmp(after - kLineEnd.size(), kLineEnd.data(), kLineEnd.size()) != 0) {
+    Append(Reply::kBadChunk, line.no_reply);
+    return after;
+  }
+  request.value = {block, line.body_bytes};
+  if (is_concat && !FitsItem(request, line.body_bytes)) {
+    ProtocolCounters::Add(&bench_->counters()->not_stored, 1);
+    Append(Reply::kNotStored, line.no_reply);
+    return after;
+  }
+  Outcome outcome;
+  store_->Execute(request, now_, nullptr, &outcome);
+  if (outcome.status == Status::kLogFull) return Park(at);
+  CountStorage(outcome);
+  AppendOutcome(request, outcome, line.no_reply);
+  return after;
+}
+
+// Whether the entry is within the item size when so many bytes are added to its value. Between this look and the append
+// another client may append too; the store's own limit holds in any case.
+bool Session::FitsItem(const Request& request, size_t more_bytes) {
+  Request look;
+  look.verb = Verb::kPeek;
+  look.no_value = true;
+  look.key = request.key;
+  Outcome outcome;
+  Scratch scratch;
+  store_->Execute(look, now_, &scratch, &outcome);
+  if (outcome.status != Status::kFound) return true;
+  return ItemBytes(request.key.size(), outcome.client_flags, uint64_t{outcome.value_bytes} + more_bytes) <=
+         service_->options().item_bytes_max;
+}
+
+const char* Session::RunBody(const char* at, const char* end) {
+  LargeBody* large = large_.get();
+  uint64_t value_bytes = large->body.value_bytes;
+  if (large->received < value_bytes) {
+    uint64_t there = static_cast<uint64_t>(end - at);
+    uint64_t taken = there < value_bytes - large->received ? there : value_bytes - large->received;
+    store_->WriteBody(large->body, large->received, {at, static_cast<size_t>(taken)});
+    large->received += taken;
+    at += taken;
+  }
+  while (at != end && large->received < value_bytes + kLineEnd.size()) {
+    large->line_end[large->received++ - value_bytes] = *at++;
+  }
+  if (large->received < value_bytes + kLineEnd.size()) return at;
+  if (std::memcmp(large->line_end, kLineEnd.data(), kLineEnd.size()) == 0) {
+    Outcome outcome;
+    store_->Link(&large->body, large->request, now_, &outcome);
+    if (outcome.status == Status::kLogFull) {
+      // The last byte is given back, so that there is something to go on with.
+      large->received--;
+      return Park(at - 1);
+    }
+    CountStorage(outcome);
+    AppendOutcome(large->request, outcome, large->no_reply);
+  } else {
+    store_->Abandon(&large->body);
+    Append(Reply::kBadChunk, large->no_reply);
+  }
+  large_.reset();
+  mode_ = Mode::kLine;
+  return at;
+}
+
+// The reply comes when the block is over, not before: so it is in memcached, and a client that is still sending does not
+// read.
+const char* Session::Swallow(uint64_t bytes, Reply reply, bool no_reply, const char* next) {
+  mode_ = Mode::kSwallow;
+  swallow_bytes_ = bytes;
+  swallow_reply_ = reply;
+  swallow_no_reply_ = no_reply;
+  return next;
+}
+
+const char* Session::RunSwallow(const char* at, const char* end) {
+  uint64_t there = static_cast<uint64_t>(end - at);
+  uint64_t taken = there < swallow_bytes_ ? there : swallow_bytes_;
+  swallow_bytes_ -= taken;
+  if (swallow_bytes_ == 0) {
+    mode_ = Mode::kLine;
+    Append(swallow_reply_, swallow_no_reply_);
+  }
+  return at + taken;
+}
+
+void Session::CountStorage(const Outcome& outcome) {
+  if (outcome.status != Status::kStored) ProtocolCounters::Add(&bench_->counters()->not_stored, 1);
+}
+
+// ---- commands of one line ----
+
+void Session::AppendOutcome(const Request& request, const Outcome& outcome, bool no_reply) {
+  if (no_reply) return;
+  ByteBuffer* to = sink();
+  size_t begin = to->size();
+  if (outcome.status == Status::kFound && (request.verb == Verb::kIncr || request.verb == Verb::kDecr)) {
+    AppendNumber(outcome.number, to);
+  } else {
+    to->Append(TextOf(ReplyOf(request.verb, outcome.status)));
+  }
+  HoldFrom(begin, request, outcome);
+}
+
+const char* Session::RunCommand(const TextRequest& line, const char* at, const char* next) {
+  switch (line.info->shape) {
+    case Shape::kKey:
+    case Shape::kKeyNumber:
+    case Shape::kKeySeconds: {
+      Request request = StoreRequestOf(line, now_);
+      Outcome outcome;
+      store_->Execute(request, now_, nullptr, &outcome);
+      if (outcome.status == Status::kLogFull) return Park(at);
+      AppendOutcome(request, outcome, line.no_reply);
+      return next;
+    }
+    default:
+      break;
+  }
+  std::string_view words = line.words;
+  switch (line.info->command) {
+    case Command::kMetaNoop:
+      Append(Reply::kNoop);
+      return next;
+    case Command::kVersion:
+      sink()->Append("VERSION ");
+      sink()->Append(service_->options().version);
+      sink()->Append(kLineEnd);
+      return next;
+    case Command::kQuit:
+      state_ = State::kClosing;
+      return next;
+    case Command::kVerbosity: {
+      bool no_reply = LastWord(words) == "noreply";
+      uint32_t verbosity = 0;
+      if (!ParseUint32(NextWord(&words), &verbosity)) {
+        Append(Reply::kBadFormat, no_reply);
+        return next;
+      }
+      service_->SetVerbosity(verbosity);
+      Append(Reply::kOk, no_reply);
+      return next;
+    }
+    case Command::kFlushAll:
+      return RunFlushAll(line, at, next);
+    case Command::kStats:
+      AppendStats(NextWord(&words), service_, now_, sink());
+      return next;
+    default:
+      return RunDebug(line, at, next);
+  }
+}
+
+// flush_all [delay] [noreply]. A later one replaces a delayed one that is still to come.
+const char* Session::RunFlushAll(const TextRequest& line, const char* at, const char* next) {
+  std::string_view words = line.words;
+  std::string_view delay = NextWord(&words);
+  bool no_reply = LastWord(line.words) == "noreply";
+  bool has_delay = !delay.empty() && !(no_reply && NextWord(&words).empty());
+  int32_t seconds = 0;
+  if (has_delay && !ParseInt32(delay, &seconds)) {
+    Append(Reply::kBadExptime, no_reply);
+    return next;
+  }
+  ByteBuffer* to = sink();
+  size_t begin = to->size();
+  uint64_t version = 0;
+  if (seconds > 0) {
+    // A Unix time that has passed clears what is older than it, which is nothing.
+    uint64_t at_ms = ExpiryOfSeconds(seconds, now_);
+    store_->ScheduleClear(at_ms == kAlreadyExpired ? 0 : at_ms);
+  } else {
+    version = store_->Clear(now_);
+    if (version == 0) return Park(at);  // the log has no room
+    store_->ScheduleClear(0);
+  }
+  ProtocolCounters::Add(&bench_->counters()->flushes, 1);
+  Append(Reply::kOk, no_reply);
+  // The record of a clear is the first shard's.
+  if (version != 0 && !no_reply && service_->commits()->active()) HoldFrom(begin, 0, version);
+  return next;
+}
+
+// ---- test commands ----
+//
+//   debugtime N|p|r          the server's clock goes N seconds forward, stops, goes on
+//   debugpark TICKET         parks this connection until the ticket is resolved, then answers with its text
+//   debugresume TICKET TEXT  resolves a ticket
+//   debughold VERSION        from now on replies wait that tell of a later version
+//   debugcommit VERSION|all  versions up to this one are committed; no reply waits any more
+const char* Session::RunDebug(const TextRequest& line, const char* at, const char* next) {
+  std::string_view words = line.words;
+  std::string_view first = NextWord(&words);
+  uint64_t number = 0;
+  bool is_number = ParseUint64(first, &number);
+  switch (line.info->command) {
+    case Command::kDebugTime:
+      if (first == "p") {
+        service_->StopTime(now_);
+      } else if (first == "r") {
+        service_->StartTime();
+      } else if (is_number && number <= UINT32_MAX) {
+        service_->MoveTime(number * 1000);
+      } else {
+        Append(Reply::kError);
+        return next;
+      }
+      Append(Reply::kOk);
+      return next;
+    case Command::kDebugPark: {
+      if (!is_number) break;
+      if (!has_ticket_) {
+        switch (service_->tickets()->Open(number)) {
+          case TicketTable::OpenStatus::kOpened:
+            has_ticket_ = true;
+            ticket_ = number;
+            return Park(at);
+          case TicketTable::OpenStatus::kTaken:
+            Append(Reply::kTicketTaken);
+            return next;
+          case TicketTable::OpenStatus::kFull:
+            Append(Reply::kNoTickets);
+            return next;
+        }
+      }
+      std::string answer;
+      if (service_->tickets()->Take(ticket_, &answer) == TicketTable::TakeStatus::kPending) return Park(at);
+      has_ticket_ = false;
+      sink()->Append(answer);
+      sink()->Append(kLineEnd);
+      return next;
+    }
+    case Command::kDebugResume: {
+      while (!words.empty() && words[0] == ' ') words.remove_prefix(1);
+      if (!is_number || words.size() > kLineBytesMax) break;
+      bool resolved = service_->tickets()->Resolve(number, words);
+      Append(resolved ? Reply::kOk : Reply::kNotFound);
+      if (resolved) service_->WakeAll();
+      return next;
+    }
+    case Command::kDebugHold:
+      if (!is_number) break;
+      service_->commits()->Activate(number);
+      Append(Reply::kOk);
+      return next;
+    case Command::kDebugCommit:
+      if (first == "all") {
+        service_->commits()->Deactivate();
+      } else if (is_number) {
+        service_->commits()->AdvanceAll(number);
+      } else {
+        break;
+      }
+      Append(Reply::kOk);
+      service_->WakeAll();
+      return next;
+    default:
+      CHECK(false);
+  }
+  Append(Reply::kBadFormat);
+  return next;
+}
+
+}  // namespace cairn

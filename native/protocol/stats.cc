@@ -1,0 +1,294 @@
+#include "protocol/stats.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <initializer_list>
+#include <string>
+
+#include "base/os.h"
+#include "protocol/response.h"
+#include "protocol/text_compose.h"
+
+namespace cairn {
+
+namespace {
+
+struct NamedNumber {
+  std::string_view name;
+  uint64_t value;
+};
+struct NamedText {
+  std::string_view name;
+  std::string_view value;
+};
+
+void AppendAll(std::initializer_list<NamedNumber> stats, ByteBuffer* out) {
+  for (const NamedNumber& stat : stats) AppendStat(stat.name, stat.value, out);
+}
+void AppendAll(std::initializer_list<NamedText> stats, ByteBuffer* out) {
+  for (const NamedText& stat : stats) AppendStat(stat.name, stat.value, out);
+}
+void AppendZeros(std::initializer_list<std::string_view> names, ByteBuffer* out) {
+  for (std::string_view name : names) AppendStat(name, uint64_t{0}, out);
+}
+
+std::string Seconds(uint64_t us) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%llu.%06llu", static_cast<unsigned long long>(us / 1000000),
+                static_cast<unsigned long long>(us % 1000000));
+  return text;
+}
+
+uint64_t Log2(uint64_t number) {
+  uint64_t power = 0;
+  while (number >>= 1) power++;
+  return power;
+}
+
+uint64_t Difference(uint64_t all, uint64_t part) { return all > part ? all - part : 0; }
+
+void AppendGeneral(Service* service, const Now& now, ByteBuffer* out) {
+  const StoreStats store = service->store()->Stats();
+  const ServiceStats server = service->Stats();
+  const Service::Options& options = service->options();
+  uint64_t user_us = 0;
+  uint64_t system_us = 0;
+  OsCpuTimes(&user_us, &system_us);
+  uint64_t gat = server.gat_hits + server.gat_misses;
+
+  AppendAll({{"pid", options.process_id},
+             {"uptime", (now.boot_ms - service->started().boot_ms) / 1000},
+             {"time", static_cast<uint64_t>(now.wall_ms / 1000)}},
+            out);
+  AppendStat("version", options.version, out);
+  AppendStat("libevent", "none", out);
+  AppendStat("pointer_size", uint64_t{8 * sizeof(void*)}, out);
+  AppendStat("rusage_user", Seconds(user_us), out);
+  AppendStat("rusage_system", Seconds(system_us), out);
+  AppendAll({{"max_connections", options.connections_max},
+             {"curr_connections", server.connections},
+             {"total_connections", server.connections_total},
+             {"rejected_connections", server.connections_rejected},
+             {"connection_structures", server.connections}},
+            out);
+  AppendZeros({"response_obj_oom", "response_obj_count", "response_obj_bytes", "read_buf_count", "read_buf_bytes",
+               "read_buf_bytes_free", "read_buf_oom", "reserved_fds"},
+              out);
+  AppendAll({{"cmd_get", Difference(store.gets, gat)},
+             {"cmd_set", store.sets + server.not_stored},
+             {"cmd_flush", server.flushes},
+             {"cmd_touch", store.touches},
+             {"cmd_meta", 0},
+             {"get_hits", Difference(store.hits, server.gat_hits)},
+             {"get_misses", Difference(store.misses, server.gat_misses)},
+             {"get_expired", store.get_expired},
+             {"get_flushed", 0},
+             {"delete_misses", store.deletes - store.delete_hits},
+             {"delete_hits", store.delete_hits},
+             {"incr_misses", store.incr_misses},
+             {"incr_hits", store.incr_hits},
+             {"decr_misses", store.decr_misses},
+             {"decr_hits", store.decr_hits},
+             {"cas_misses", store.cas_misses},
+             {"cas_hits", store.cas_hits},
+             {"cas_badval", store.cas_exists},
+             {"touch_hits", store.touch_hits},
+             {"touch_misses", store.touches - store.touch_hits},
+             {"store_too_large", store.too_large + server.too_large},
+             {"store_no_memory", store.no_memory},
+             {"auth_cmds", 0},
+             {"auth_errors", 0}},
+            out);
+  if (options.idle_timeout_s != 0) AppendStat("idle_kicks", server.idle_kicks, out);
+  AppendAll({{"bytes_read", server.bytes_read},
+             {"bytes_written", server.bytes_written},
+             {"limit_maxbytes", store.memory_bytes},
+             {"accepting_conns", 1}},
+            out);
+  AppendZeros({"listen_disabled_num", "time_in_listen_disabled_us"}, out);
+  AppendAll({{"threads", options.thread_count},
+             {"conn_yields", server.yields},
+             {"hash_power_level", Log2(store.buckets)},
+             {"hash_bytes", store.index_bytes}},
+            out);
+  AppendZeros({"hash_is_expanding", "slab_reassign_rescues", "slab_reassign_chunk_rescues",
+               "slab_reassign_inline_reclaim", "slab_reassign_busy_items", "slab_reassign_busy_deletes",
+               "slab_reassign_busy_nomem"},
+              out);
+  AppendStat("slab_reassign_last_busy_status", "none", out);
+  AppendZeros({"slab_reassign_running", "slabs_moved", "lru_crawler_running", "lru_crawler_starts",
+               "lru_maintainer_juggles", "malloc_fails", "log_worker_dropped", "log_worker_written",
+               "log_watcher_skipped", "log_watcher_sent", "log_watchers", "unexpected_napi_ids",
+               "round_robin_fallback"},
+              out);
+  AppendAll({{"bytes", store.charged_bytes},
+             {"curr_items", store.entries},
+             {"total_items", store.sets},
+             {"slab_global_page_pool", store.pages_free},
+             {"expired_unfetched", store.expired_unfetched},
+             {"evicted_unfetched", store.evicted_unfetched},
+             {"evicted_active", 0},
+             {"evictions", store.evictions},
+             {"reclaimed", store.expirations}},
+            out);
+  AppendZeros({"crawler_reclaimed", "crawler_items_checked", "lrutail_reflocked", "moves_to_cold", "moves_to_warm",
+               "moves_within_lru", "direct_reclaims", "lru_bumps_dropped"},
+              out);
+}
+
+void AppendSettings(Service* service, ByteBuffer* out) {
+  const Service::Options& options = service->options();
+  AppendAll({{"maxbytes", service->store()->Stats().memory_bytes},
+             {"maxconns", options.connections_max},
+             {"tcpport", options.tcp_port},
+             {"udpport", 0}},
+            out);
+  AppendStat("inter", options.interfaces.empty() ? "NULL" : std::string_view(options.interfaces), out);
+  AppendStat("verbosity", service->verbosity(), out);
+  AppendStat("oldest", uint64_t{0}, out);
+  AppendStat("evictions", "on", out);
+  AppendStat("domain_socket", options.socket_path.empty() ? "NULL" : std::string_view(options.socket_path), out);
+  AppendAll({{"umask", "700"}, {"shutdown_command", "no"}, {"growth_factor", "1.09"}}, out);
+  AppendAll({{"chunk_size", kGranuleBytes}, {"num_threads", options.thread_count}, {"num_threads_per_udp", 0}}, out);
+  AppendAll({{"stat_key_prefix", ":"}, {"detail_enabled", "no"}}, out);
+  AppendStat("reqs_per_event", kGroupKeysMax, out);
+  AppendStat("cas_enabled", "yes", out);
+  AppendStat("tcp_backlog", options.backlog, out);
+  AppendAll({{"binding_protocol", "ascii"}, {"auth_enabled_sasl", "no"}, {"auth_enabled_ascii", "no"}}, out);
+  AppendStat("item_size_max", options.item_bytes_max, out);
+  AppendStat("maxconns_fast", "yes", out);
+  AppendStat("hashpower_init", uint64_t{0}, out);
+  AppendAll({{"slab_reassign", "no"},
+             {"slab_automove", "0"},
+             {"slab_automove_ratio", "0.00"},
+             {"slab_automove_window", "0"},
+             {"slab_chunk_max", "0"},
+             {"lru_crawler", "no"},
+             {"lru_crawler_sleep", "0"},
+             {"lru_crawler_tocrawl", "0"},
+             {"tail_repair_time", "0"},
+             {"flush_enabled", "yes"},
+             {"dump_enabled", "no"},
+             {"hash_algorithm", service->store()->options().hash == HashKind::kSipHash ? "siphash13" : "keyed"},
+             {"lru_maintainer_thread", "no"},
+             {"lru_segmented", "no"},
+             {"hot_lru_pct", "0"},
+             {"warm_lru_pct", "0"},
+             {"hot_max_factor", "0.00"},
+             {"warm_max_factor", "0.00"},
+             {"temp_lru", "no"},
+             {"temporary_ttl", "0"}},
+            out);
+  AppendStat("idle_timeout", options.idle_timeout_s, out);
+  AppendAll({{"watcher_logbuf_size", "0"},  {"worker_logbuf_size", "0"}, {"read_buf_mem_limit", "0"},
+             {"track_sizes", "no"},         {"inline_ascii_response", "no"}, {"ext_item_size", "0"},
+             {"ext_item_age", "0"},         {"ext_low_ttl", "0"},        {"ext_recache_rate", "0"},
+             {"ext_wbuf_size", "0"},        {"ext_compact_under", "0"},  {"ext_drop_under", "0"},
+             {"ext_max_sleep", "0"},        {"ext_max_frag", "0.00"},    {"slab_automove_freeratio", "0.000"},
+             {"ext_drop_unread", "no"},     {"ssl_enabled", "no"},       {"ssl_chain_cert", "NULL"},
+             {"ssl_key", "NULL"},           {"ssl_verify_mode", "0"},    {"ssl_keyformat", "0"},
+             {"ssl_ciphers", "NULL"},       {"ssl_ca_cert", "NULL"},     {"ssl_wbuf_size", "0"},
+             {"ssl_session_cache", "no"},   {"ssl_kernel_tls", "no"},    {"ssl_min_version", "NULL"},
+             {"num_napi_ids", "0"},         {"memory_file", "NULL"},     {"client_flags_size", "4"}},
+            out);
+}
+
+// There are no slab classes: everything is one class, with the figures of the whole.
+void AppendItems(Service* service, ByteBuffer* out) {
+  const StoreStats store = service->store()->Stats();
+  if (store.entries == 0) return;
+  AppendAll({{"items:1:number", store.entries},
+             {"items:1:number_hot", 0},
+             {"items:1:number_warm", 0},
+             {"items:1:number_cold", store.entries},
+             {"items:1:age_hot", 0},
+             {"items:1:age_warm", 0},
+             {"items:1:age", 0},
+             {"items:1:mem_requested", store.payload_bytes},
+             {"items:1:evicted", store.evictions},
+             {"items:1:evicted_nonzero", 0},
+             {"items:1:evicted_time", 0},
+             {"items:1:outofmemory", store.no_memory},
+             {"items:1:tailrepairs", 0},
+             {"items:1:reclaimed", store.expirations},
+             {"items:1:expired_unfetched", store.expired_unfetched},
+             {"items:1:evicted_unfetched", store.evicted_unfetched},
+             {"items:1:evicted_active", 0},
+             {"items:1:crawler_reclaimed", 0},
+             {"items:1:crawler_items_checked", 0},
+             {"items:1:lrutail_reflocked", 0},
+             {"items:1:moves_to_cold", 0},
+             {"items:1:moves_to_warm", 0},
+             {"items:1:moves_within_lru", 0},
+             {"items:1:direct_reclaims", 0},
+             {"items:1:hits_to_hot", 0},
+             {"items:1:hits_to_warm", 0},
+             {"items:1:hits_to_cold", store.hits},
+             {"items:1:hits_to_temp", 0}},
+            out);
+}
+
+void AppendSlabs(Service* service, ByteBuffer* out) {
+  const StoreStats store = service->store()->Stats();
+  const ServiceStats server = service->Stats();
+  if (store.entries != 0) {
+    uint64_t page_bytes = service->store()->page_bytes();
+    uint64_t chunks_per_page = page_bytes / kGranuleBytes;
+    uint64_t used_chunks = store.charged_bytes / kGranuleBytes;
+    uint64_t total_chunks = store.pages_used * chunks_per_page;
+    AppendAll({{"1:chunk_size", kGranuleBytes},
+               {"1:chunks_per_page", chunks_per_page},
+               {"1:total_pages", store.pages_used},
+               {"1:total_chunks", total_chunks},
+               {"1:used_chunks", used_chunks},
+               {"1:free_chunks", Difference(total_chunks, used_chunks)},
+               {"1:free_chunks_end", 0},
+               {"1:get_hits", Difference(store.hits, server.gat_hits)},
+               {"1:cmd_set", store.sets + server.not_stored},
+               {"1:delete_hits", store.delete_hits},
+               {"1:incr_hits", store.incr_hits},
+               {"1:decr_hits", store.decr_hits},
+               {"1:cas_hits", store.cas_hits},
+               {"1:cas_badval", store.cas_exists},
+               {"1:touch_hits", store.touch_hits}},
+              out);
+  }
+  AppendAll({{"active_slabs", store.entries != 0 ? uint64_t{1} : uint64_t{0}}, {"total_malloced", store.committed_bytes}},
+            out);
+}
+
+void AppendConnections(Service* service, const Now& now, ByteBuffer* out) {
+  for (const Service::Connection& connection : service->Connections(now)) {
+    std::string id = std::to_string(connection.id);
+    AppendStat(id + ":addr", connection.names->peer, out);
+    AppendStat(id + ":listen_addr", connection.names->listener, out);
+    AppendStat(id + ":state", "conn_read", out);
+    AppendStat(id + ":secs_since_last_cmd", connection.idle_ms / 1000, out);
+  }
+}
+
+}  // namespace
+
+void AppendStats(std::string_view topic, Service* service, const Now& now, ByteBuffer* out) {
+  if (topic.empty()) {
+    AppendGeneral(service, now, out);
+  } else if (topic == "settings") {
+    AppendSettings(service, out);
+  } else if (topic == "items") {
+    AppendItems(service, out);
+  } else if (topic == "slabs") {
+    AppendSlabs(service, out);
+  } else if (topic == "sizes") {
+    AppendStat("sizes_status", "disabled", out);
+  } else if (topic == "conns") {
+    AppendConnections(service, now, out);
+  } else if (topic == "reset") {
+    service->ResetStats();
+    return out->Append(TextOf(Reply::kReset));
+  } else {
+    return out->Append(TextOf(Reply::kError));
+  }
+  out->Append(TextOf(Reply::kEnd));
+}
+
+}  // namespace cairn

@@ -1,0 +1,16 @@
+// The replies to `stats`. Names are memcached's; docs/protocol.md says which mean the same here, and which are there for
+// the tools that look for them and say 0, no or NULL because they speak of machinery that does not exist here.
+#pragma once
+
+#include <string_view>
+
+#include "base/clock.h"
+#include "protocol/byte_buffer.h"
+#include "protocol/service.h"
+
+namespace cairn {
+
+// Appends the whole reply to `stats TOPIC`; an empty topic is the general one, an unknown one is an ERROR.
+void AppendStats(std::string_view topic, Service* service, const Now& now, ByteBuffer* out);
+
+}  // namespace cairn

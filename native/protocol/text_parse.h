@@ -1,0 +1,36 @@
+// Reads lines of the text protocol: bytes -> TextRequest. Functions over bytes; no store, no I/O, no allocation.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "protocol/request.h"
+
+namespace cairn {
+
+// Reads one line. `line` is without its end ("\r\n" or "\n"), `line_bytes` its length with it: memcached refuses lines
+// of less than four bytes before it looks at them.
+void ParseTextLine(std::string_view line, size_t line_bytes, TextRequest* request);
+
+// The same for a line whose command is not to be known.
+void ParseUnknownLine(std::string_view line, TextRequest* request);
+
+// Takes the next word off the front of `words`: blanks separate, nothing else does. Empty when there is none.
+std::string_view NextWord(std::string_view* words);
+// The last word, without taking it.
+std::string_view LastWord(std::string_view words);
+
+// Decimal digits and nothing else, up to 2^64 - 1.
+[[nodiscard]] bool ParseUint64(std::string_view word, uint64_t* number);
+// The same, up to 2^32 - 1.
+[[nodiscard]] bool ParseUint32(std::string_view word, uint32_t* number);
+// Decimal digits behind an optional sign, within 32 bits.
+[[nodiscard]] bool ParseInt32(std::string_view word, int32_t* number);
+
+// True if every word is short enough to be a key. REQUIRES: `words` is not empty.
+bool AreKeys(std::string_view words);
+
+// True if an unfinished line may be as long as kGetLineBytesMax.
+bool IsGetLine(std::string_view line);
+
+}  // namespace cairn

@@ -1,0 +1,232 @@
+/**
+ * One client of a server: its socket, and the native session that knows its place in the stream. Every chunk is one native
+ * call; the reply is written from where the session left it.
+ *
+ * | state   | is                                              | a chunk      | the client ends     | shutDown()    |
+ * |---------|-------------------------------------------------|--------------|---------------------|---------------|
+ * | open    | reading                                         | fed          | answered, then bye  | answered, bye |
+ * | stopped | waiting: replies to leave, a commit, a ticket   | one is kept  | answered later      | the same      |
+ * | ending  | the session is over, its last replies leave     | thrown away  | closed              | -             |
+ * | closed  |                                                 | -            | -                   | -             |
+ *
+ * Memory: replies that have not left are bounded by the session, which stops at 1 MiB. While it is stopped, the session
+ * keeps a chunk and the socket's own read buffer another.
+ *
+ * A client that ends its side may still read, so it is answered what it is owed, also later; one that resets the
+ * connection is gone.
+ */
+import type { Socket } from 'node:net';
+import {
+  FLAG_HOLDS_BODY,
+  FLAG_OVERFLOW,
+  FLAG_WAITS,
+  FLAGS_RANGE,
+  NEXT_MASK,
+  Next,
+  renewOutput,
+  sessions,
+} from './native-session.ts';
+
+/** What a connection asks of its server. */
+export interface ConnectionOwner {
+  /** Milliseconds that the server has been listening to its clients; moves a few times a second. */
+  readonly coarseNow: number;
+  /** The connection waits, or does no longer: it is continued when the thread is woken. */
+  setWaiting(connection: Connection, waits: boolean): void;
+  connectionClosed(connection: Connection): void;
+}
+
+/** Times that a connection may take before it is closed, in milliseconds. */
+export interface ConnectionTimeouts {
+  /** 0: for ever. */
+  readonly idleMs: number;
+  readonly stallMs: number;
+}
+
+/** Why a connection was closed for taking too long. */
+export type Overdue = 'idle' | 'stalled';
+
+const NOTHING: Buffer = Buffer.alloc(0);
+/** Turns through a full session in one go; then others get theirs. */
+const TURNS_MAX = 4;
+/** How long a client may take to close its side after we have closed ours. */
+const LINGER_MS = 2_000;
+
+export class Connection {
+  /** What `stats conns` calls the client. */
+  readonly peer: string;
+  /** Set when the connection is destroyed for taking too long. */
+  overdue: Overdue | undefined;
+
+  readonly #owner: ConnectionOwner;
+  readonly #socket: Socket;
+  #session: number;
+  #paused = false;
+  #waits = false;
+  /** Nothing is executed until something happens elsewhere. */
+  #sessionWaits = false;
+  #holdsBody = false;
+  /** The write that says when the output has left is under way. */
+  #flushing = false;
+  #shutDown = false;
+  #activeAt: number;
+  #stoppedAt = -1;
+  #endingAt = -1;
+  readonly #flushed = (): void => {
+    this.#flushing = false;
+    this.proceed();
+  };
+
+  constructor(owner: ConnectionOwner, socket: Socket, session: number, peer: string) {
+    this.peer = peer;
+    this.#owner = owner;
+    this.#socket = socket;
+    this.#session = session;
+    this.#activeAt = owner.coarseNow;
+    socket.on('data', (chunk: Buffer) => {
+      if (this.#session < 0) return; // It was told good-bye; reading on keeps the system from resetting the connection.
+      this.#activeAt = owner.coarseNow;
+      const waited = this.#sessionWaits;
+      this.#act(sessions.feedSession(this.#session, chunk, socket.writableLength), waited);
+    });
+    socket.on('end', () => this.shutDown());
+    // A broken connection is closed, which is all there is to say about it.
+    socket.on('error', () => socket.destroy());
+    socket.on('close', () => this.#close());
+  }
+
+  /** Lets the session go on with what it can. */
+  proceed(): void {
+    if (this.#session < 0 || this.#flushing) return;
+    this.#act(sessions.continueSession(this.#session, this.#socket.writableLength));
+  }
+
+  /** Answers what has been received whole, then closes. */
+  shutDown(): void {
+    if (this.#session < 0) return;
+    this.#shutDown = true;
+    this.#act(sessions.endSession(this.#session, this.#socket.writableLength));
+  }
+
+  /** Closes at once. */
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  /** Destroys the connection if it has taken too long; {@link overdue} says why. */
+  checkTimeouts(now: number, timeouts: ConnectionTimeouts): void {
+    if (this.overdue !== undefined) return;
+    const since = (then: number): number => now - then;
+    if (this.#endingAt >= 0) {
+      if (since(this.#endingAt) < (this.#socket.writableLength === 0 ? LINGER_MS : timeouts.stallMs)) return;
+      // Of a client that has its replies and does not close, nothing is to be said.
+      if (this.#socket.writableLength > 0) this.overdue = 'stalled';
+    } else if (this.#stoppedAt >= 0) {
+      if (since(this.#stoppedAt) < timeouts.stallMs) return;
+      this.overdue = 'stalled';
+    } else if (this.#holdsBody) {
+      if (since(this.#activeAt) < timeouts.stallMs) return;
+      this.overdue = 'stalled';
+    } else {
+      if (timeouts.idleMs === 0 || this.#paused || since(this.#activeAt) < timeouts.idleMs) return;
+      this.overdue = 'idle';
+    }
+    this.destroy();
+  }
+
+  // Does what a native call asks for.
+  #act(result: number, fedWhileWaiting = false): void {
+    this.#sessionWaits = false;
+    for (let turn = 1; ; turn++) {
+      const flags = result % FLAGS_RANGE;
+      if (result >= FLAGS_RANGE) this.#write((result - flags) / FLAGS_RANGE, (flags & FLAG_OVERFLOW) !== 0);
+      const waits = (flags & FLAG_WAITS) !== 0;
+      if (waits !== this.#waits) {
+        this.#waits = waits;
+        this.#owner.setWaiting(this, waits);
+      }
+      this.#holdsBody = (flags & FLAG_HOLDS_BODY) !== 0;
+      const next = flags & NEXT_MASK;
+      if (next === Next.read) {
+        this.#stoppedAt = -1;
+        this.#pause(false);
+        return;
+      }
+      if (next === Next.close) {
+        this.#finish();
+        return;
+      }
+      if (next === Next.wait) {
+        // One chunk more is taken, which the session keeps: a client that breaks off is noticed by reading only.
+        this.#pause(fedWhileWaiting || this.#paused);
+        this.#sessionWaits = true;
+        this.#stoppedAt = -1;
+        return;
+      }
+      this.#pause(true);
+      // Replies have to leave first. Those that the system took at once have.
+      if (this.#socket.writableLength > 0) {
+        if (this.#stoppedAt < 0) this.#stoppedAt = this.#owner.coarseNow;
+        if (!this.#flushing) {
+          this.#flushing = true;
+          this.#socket.write(NOTHING, this.#flushed);
+        }
+        return;
+      }
+      this.#stoppedAt = -1;
+      if (turn === TURNS_MAX) {
+        this.#flushing = true;
+        setImmediate(this.#flushed);
+        return;
+      }
+      result = sessions.continueSession(this.#session, 0);
+    }
+  }
+
+  // The bytes are good until the next native call, unless the socket still has them after write().
+  #write(bytes: number, overflow: boolean): void {
+    const socket = this.#socket;
+    if (overflow) {
+      const buffer = sessions.takeOutput();
+      if (buffer === undefined) socket.destroy();
+      else socket.write(buffer);
+    } else if (socket.writableLength > 0) {
+      socket.write(Buffer.from(sessions.output!.subarray(0, bytes)));
+    } else {
+      socket.write(sessions.output!.subarray(0, bytes));
+      if (socket.writableLength > 0) renewOutput();
+    }
+  }
+
+  #pause(yes: boolean): void {
+    if (this.#paused === yes) return;
+    this.#paused = yes;
+    if (yes) this.#socket.pause();
+    else this.#socket.resume();
+  }
+
+  // The session is over: its last replies leave, then our side is closed.
+  #finish(): void {
+    this.#releaseSession();
+    this.#endingAt = this.#owner.coarseNow;
+    this.#socket.end();
+    this.#paused = false;
+    this.#socket.resume();
+    // Whoever asked us to come to an end does not wait for the client to do so too, unless replies are still on their way:
+    // closing with bytes unread would take them back.
+    if (this.#shutDown && this.#socket.writableLength === 0) this.#socket.destroySoon();
+  }
+
+  #releaseSession(): void {
+    if (this.#session < 0) return;
+    sessions.closeSession(this.#session);
+    this.#session = -1;
+    if (this.#waits) this.#owner.setWaiting(this, false);
+    this.#waits = false;
+  }
+
+  #close(): void {
+    this.#releaseSession();
+    this.#owner.connectionClosed(this);
+  }
+}

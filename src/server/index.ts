@@ -1,0 +1,8 @@
+/** Servers that memcached clients talk to. */
+export {
+  type DisconnectReason,
+  MemcachedServer,
+  type MemcachedServerEvents,
+  type ServerAddress,
+} from './memcached-server.ts';
+export type { ServeOptions } from './settings.ts';

@@ -1,0 +1,333 @@
+/**
+ * A server that memcached clients talk to, over sockets of node:net. It works anywhere Node does; it has one thread, that
+ * of whoever started it.
+ *
+ * | state    | new connections      | open connections                      | close()          | destroy() |
+ * |----------|----------------------|---------------------------------------|------------------|-----------|
+ * | open     | served, up to a limit | served                                | closing          | closed    |
+ * | closing  | refused              | answered what they sent, then closed  | the same promise | closed    |
+ * | closed   | refused              | none                                  | resolves         | nothing   |
+ *
+ * A server holds its cache. When the cache is closed, the server destroys itself.
+ */
+import { EventEmitter } from 'node:events';
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { performance } from 'node:perf_hooks';
+import { CairnError } from '../errors.ts';
+import { type Looker, lookers } from '../native/wake.ts';
+import type { NativeHandle } from '../native.ts';
+import type { Duration } from '../options.ts';
+import { Connection, type ConnectionOwner } from './connection.ts';
+import { ensureOutput, sessions } from './native-session.ts';
+import {
+  checkTimeout,
+  type Listener,
+  resolveServeOptions,
+  type ServeOptions,
+  type ServerSettings,
+} from './settings.ts';
+import { version } from './version.ts';
+
+/** Where a server listens. */
+export type ServerAddress = { readonly host: string; readonly port: number } | { readonly path: string };
+
+/** What `version` answers is this, a dash, `cairn` and our own version: clients compare the beginning. */
+const MEMCACHED_VERSION = '1.6.45';
+const TOO_MANY = 'ERROR Too many open connections\r\n';
+/** How long close() lets clients take their replies. */
+const CLOSE_TIMEOUT_MS = 5_000;
+/** How often timeouts are looked at, at most. */
+const SWEEP_MS = 1_000;
+
+/**
+ * Why a connection was closed: by its client, at `quit`, or when the server closed; because it took no replies or did not
+ * go on with a large value; because it sent nothing; because there were too many.
+ */
+export type DisconnectReason = 'ended' | 'stalled' | 'idle' | 'rejected';
+
+export interface MemcachedServerEvents {
+  /** Listening sockets are closed, connections are gone, the cache is let go of. */
+  close: [];
+  /** A listening socket failed; the others go on. */
+  error: [error: Error];
+  /** A client has come; `peer` is what `stats conns` calls it. */
+  connect: [peer: string];
+  /** A connection is closed. */
+  disconnect: [peer: string, reason: DisconnectReason];
+}
+
+export class MemcachedServer extends EventEmitter<MemcachedServerEvents> implements ConnectionOwner, Looker {
+  /** Where it listens; the port is the one that was found where 0 was asked for. */
+  readonly addresses: readonly ServerAddress[] = [];
+  /** @internal Of the connections: see ConnectionOwner. */
+  coarseNow = 0;
+
+  readonly #settings: ServerSettings;
+  readonly #handle: NativeHandle;
+  #service = -1;
+  #servers: Server[] = [];
+  readonly #connections = new Set<Connection>();
+  readonly #waiting = new Set<Connection>();
+  #sweep: NodeJS.Timeout | undefined;
+  #sweepMs = SWEEP_MS;
+  #sweptAt = 0;
+  #closing: Promise<void> | undefined;
+  #closed = false;
+  #onConnectionsGone: (() => void) | undefined;
+
+  private constructor(handle: NativeHandle, settings: ServerSettings) {
+    super();
+    this.#handle = handle;
+    this.#settings = settings;
+  }
+
+  /**
+   * Serves the cache of this handle. Resolves once every address is listened on.
+   *
+   * Rejects with `ERR_INVALID_ARGUMENT` for a wrong option, `ERR_CLOSED` if the cache is closed, and `ERR_LISTEN`, with
+   * the system's error as `cause`, if an address cannot be listened on; nothing is left behind then.
+   */
+  static async start(handle: NativeHandle, options?: ServeOptions): Promise<MemcachedServer> {
+    const server = new MemcachedServer(handle, resolveServeOptions(options));
+    try {
+      for (const listener of server.#settings.listeners) await server.#listen(listener);
+      server.#begin();
+    } catch (error) {
+      server.destroy();
+      throw error;
+    }
+    return server;
+  }
+
+  /** Connections that are open now. */
+  get connectionCount(): number {
+    return this.#connections.size;
+  }
+
+  /**
+   * Stops listening, answers what clients have sent whole, and closes their connections. Those that do not take their
+   * replies within `timeout` (default 5 s) are destroyed. Idempotent.
+   */
+  close(options: { timeout?: Duration } = {}): Promise<void> {
+    this.#closing ??= this.#close(checkTimeout('timeout', options.timeout, 0, CLOSE_TIMEOUT_MS));
+    return this.#closing;
+  }
+
+  /** Stops at once: connections are destroyed, whatever they wait for. Idempotent. */
+  destroy(): void {
+    if (this.#closed) return;
+    for (const server of this.#servers) server.close();
+    for (const connection of this.#connections) connection.destroy();
+    // Sockets report their end later; what they belong to is taken apart when the last one has.
+    this.#whenConnectionsAreGone(() => this.#end());
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  // ---- of its connections ----
+
+  /** @internal */
+  setWaiting(connection: Connection, waits: boolean): void {
+    if (waits) this.#waiting.add(connection);
+    else this.#waiting.delete(connection);
+  }
+
+  /** @internal */
+  connectionClosed(connection: Connection): void {
+    this.#connections.delete(connection);
+    this.emit('disconnect', connection.peer, connection.overdue ?? 'ended');
+    if (this.#connections.size === 0) this.#onConnectionsGone?.();
+  }
+
+  /** @internal Somebody woke this thread: a commit, a ticket, or something that is none of ours. */
+  look(): void {
+    for (const connection of [...this.#waiting]) connection.proceed();
+  }
+
+  // ---- beginning ----
+
+  async #listen(listener: Listener): Promise<void> {
+    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket));
+    if ('path' in listener) await removeStaleSocket(listener.path);
+    try {
+      await listening(server, listener, this.#portFor(listener), this.#settings.backlog);
+    } catch (cause) {
+      const { code } = cause as NodeJS.ErrnoException;
+      if ('host' in listener && listener.optional && (code === 'EADDRNOTAVAIL' || code === 'EAFNOSUPPORT')) return;
+      throw listenError(listener, cause as NodeJS.ErrnoException);
+    }
+    this.#servers.push(server);
+    server.on('error', (error) => this.emit('error', error));
+    const addresses = this.addresses as ServerAddress[];
+    if ('path' in listener) {
+      // On Windows the path names a pipe, which has no such permissions.
+      if (process.platform !== 'win32') chmodSync(listener.path, this.#settings.pathMode);
+      addresses.push({ path: listener.path });
+    } else {
+      const { address, port } = server.address() as AddressInfo;
+      addresses.push({ host: address, port });
+    }
+  }
+
+  // Both loopback addresses get one port, also when any free one will do.
+  #portFor(listener: Listener): number {
+    if ('path' in listener) return 0;
+    if (listener.port !== 0 || !listener.optional) return listener.port;
+    const first = this.addresses[0];
+    return first !== undefined && 'port' in first ? first.port : 0;
+  }
+
+  #begin(): void {
+    const settings = this.#settings;
+    const tcp = this.addresses.filter((address) => 'port' in address);
+    const path = this.addresses.find((address) => 'path' in address);
+    const service = sessions.startService(this.#handle, {
+      version: `${MEMCACHED_VERSION}-cairn-${version}`,
+      itemBytesMax: settings.itemBytesMax,
+      testCommands: settings.testCommands ? 1 : 0,
+      processId: process.pid,
+      connectionsMax: settings.maxConnections,
+      tcpPort: tcp[0]?.port ?? 0,
+      threadCount: settings.threads,
+      backlog: settings.backlog,
+      idleTimeoutSeconds: Math.ceil(settings.idleTimeoutMs / 1000),
+      verbosity: settings.verbosity,
+      interfaces: tcp.map((address) => address.host).join(','),
+      socketPath: path?.path ?? '',
+    });
+    if (service === undefined) throw new CairnError('ERR_CLOSED', 'Expected an open cache to serve, got a closed one');
+    this.#service = service;
+    ensureOutput();
+    lookers.add(this);
+    const shortest = Math.min(settings.stallTimeoutMs, settings.idleTimeoutMs || SWEEP_MS);
+    this.#sweepMs = Math.max(20, Math.min(SWEEP_MS, shortest / 4));
+    this.#sweptAt = performance.now();
+    this.#sweep = setInterval(() => this.#checkTimeouts(), this.#sweepMs);
+    this.#sweep.unref();
+  }
+
+  #accept(socket: Socket): void {
+    // Connections that came while the last address was still being bound find no service yet.
+    if (this.#service < 0 || this.#closing !== undefined || this.#closed) {
+      socket.destroy();
+      return;
+    }
+    const [peer, listener] = endsOf(socket, this.addresses);
+    if (this.#connections.size >= this.#settings.maxConnections) {
+      sessions.countRejected(this.#service);
+      this.emit('disconnect', peer, 'rejected');
+      socket.on('error', () => socket.destroy());
+      socket.end(TOO_MANY, () => socket.destroySoon());
+      socket.resume();
+      return;
+    }
+    const session = sessions.openSession(this.#service, peer, listener);
+    this.#connections.add(new Connection(this, socket, session, peer));
+    this.emit('connect', peer);
+  }
+
+  // ---- while open ----
+
+  #checkTimeouts(): void {
+    // A thread that was busy elsewhere has not heard its clients: that time does not count against them.
+    const now = performance.now();
+    this.coarseNow += Math.min(now - this.#sweptAt, 2 * this.#sweepMs);
+    this.#sweptAt = now;
+    if (sessions.isServiceClosed(this.#service)) {
+      this.destroy();
+      return;
+    }
+    const timeouts = { idleMs: this.#settings.idleTimeoutMs, stallMs: this.#settings.stallTimeoutMs };
+    for (const connection of this.#connections) {
+      connection.checkTimeouts(this.coarseNow, timeouts);
+      if (connection.overdue === 'idle') sessions.countIdleKick(this.#service);
+    }
+  }
+
+  // ---- ending ----
+
+  async #close(timeoutMs: number): Promise<void> {
+    if (this.#closed) return;
+    for (const server of this.#servers) server.close();
+    for (const connection of [...this.#connections]) connection.shutDown();
+    const timer = setTimeout(() => {
+      for (const connection of this.#connections) connection.destroy();
+    }, timeoutMs);
+    await new Promise<void>((resolve) => this.#whenConnectionsAreGone(resolve));
+    clearTimeout(timer);
+    this.#end();
+  }
+
+  #whenConnectionsAreGone(then: () => void): void {
+    if (this.#connections.size === 0) {
+      then();
+      return;
+    }
+    const before = this.#onConnectionsGone;
+    this.#onConnectionsGone = () => {
+      before?.();
+      then();
+    };
+  }
+
+  #end(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#sweep);
+    lookers.delete(this);
+    if (this.#service >= 0) sessions.endService(this.#service);
+    this.#service = -1;
+    this.emit('close');
+  }
+}
+
+function listening(server: Server, listener: Listener, port: number, backlog: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    const where = 'path' in listener ? { path: listener.path } : { host: listener.host, port, ipv6Only: true };
+    server.listen({ ...where, backlog, exclusive: true }, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+function listenError(listener: Listener, cause: NodeJS.ErrnoException): CairnError {
+  const where = 'path' in listener ? listener.path : `${listener.host}:${listener.port}`;
+  const why: Record<string, string> = {
+    EADDRINUSE: 'it is in use',
+    EACCES: 'it is not permitted',
+    EADDRNOTAVAIL: 'this machine does not have that address',
+    ENOTFOUND: 'there is no such name',
+    ENOENT: 'its folder does not exist',
+  };
+  const reason = why[cause.code ?? ''] ?? cause.message;
+  return new CairnError('ERR_LISTEN', `Cannot listen on ${where}: ${reason}`, { cause });
+}
+
+// A socket file that nobody listens on is what an earlier process left. Anything else is not ours to remove.
+async function removeStaleSocket(path: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return;
+  const dead = await new Promise<boolean>((resolve) => {
+    const probe = connect({ path }, () => {
+      probe.destroy();
+      resolve(false);
+    });
+    probe.on('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'));
+  });
+  if (dead) unlinkSync(path);
+}
+
+// What `stats conns` calls both ends, in memcached's way.
+function endsOf(socket: Socket, addresses: readonly ServerAddress[]): [peer: string, listener: string] {
+  if (socket.remoteAddress === undefined) {
+    const unix = addresses.find((address) => 'path' in address);
+    return ['unix:', `unix:${unix?.path ?? ''}`];
+  }
+  const end = (address = '', port = 0) => `tcp${address.includes(':') ? `6:[${address}]` : `:${address}`}:${port}`;
+  return [end(socket.remoteAddress, socket.remotePort), end(socket.localAddress, socket.localPort)];
+}

@@ -1,0 +1,67 @@
+/**
+ * What native/addon/session_binding.h exports, typed; see there for what each call does. A result is one number:
+ * {@link FLAGS_RANGE} times the bytes of reply in `output`, plus flags.
+ */
+import { type NativeHandle, native } from '../native.ts';
+
+/** What a server is made with; the numbers and texts below `testCommands` are for `stats` only. */
+export interface NativeServiceOptions {
+  version: string;
+  itemBytesMax: number;
+  testCommands: number;
+  processId: number;
+  connectionsMax: number;
+  tcpPort: number;
+  threadCount: number;
+  backlog: number;
+  idleTimeoutSeconds: number;
+  verbosity: number;
+  interfaces: string;
+  socketPath: string;
+}
+
+/** The functions of the binding. */
+export interface NativeSessions {
+  startService(handle: NativeHandle, options: NativeServiceOptions): number | undefined;
+  endService(service: number): void;
+  isServiceClosed(service: number): boolean;
+  countRejected(service: number): void;
+  countIdleKick(service: number): void;
+  /** Where replies lie after a call, until the next one. */
+  output?: Buffer;
+  openSession(service: number, peer: string, listener: string): number;
+  closeSession(session: number): void;
+  setOutput(buffer: Uint8Array): void;
+  takeOutput(): Buffer | undefined;
+  feedSession(session: number, chunk: Uint8Array, backlogBytes: number): number;
+  continueSession(session: number, backlogBytes: number): number;
+  endSession(session: number, backlogBytes: number): number;
+}
+
+export const sessions: NativeSessions = native as unknown as NativeSessions;
+
+/** Results are multiples of this plus flags. */
+export const FLAGS_RANGE = 32;
+/** What is to happen next: the lowest two bits. */
+export const Next = { read: 0, flush: 1, wait: 2, close: 3 } as const;
+export const NEXT_MASK = 3;
+/** Continue it when this thread is woken. */
+export const FLAG_WAITS = 4;
+/** The replies did not fit the output buffer: take them. */
+export const FLAG_OVERFLOW = 8;
+/** A large value is arriving, for which the store holds memory. */
+export const FLAG_HOLDS_BODY = 16;
+
+/** Enough for what a chunk of 64 KiB usually asks for; more goes the longer way. */
+const OUTPUT_BYTES: number = 256 * 1024;
+
+/** Leaves the present output buffer to whoever still writes from it, and takes another. */
+export function renewOutput(): void {
+  sessions.output = Buffer.allocUnsafeSlow(OUTPUT_BYTES);
+  sessions.setOutput(sessions.output);
+}
+
+/** Takes an output buffer if this thread has none: there is one, as there is one addon, also where this module is twice. */
+export function ensureOutput(): void {
+  if (sessions.output === undefined) renewOutput();
+}

@@ -1,0 +1,141 @@
+// The same replies however the bytes arrive. Every recorded case is played against sessions without sockets: as it is,
+// then byte by byte, then once for every place where one of its sends can be cut in two. The bytes before the cut send are
+// fed whole; replies are matched with the recording, so that cas numbers and versions may differ from run to run.
+//
+// Left out: what depends on time or on when bytes come. That is cases that wait, and cuts inside a line of more than
+// 2,048 bytes, which closes the connection when it is cut and does not when it comes whole; so it is in memcached.
+
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Cache, type MemcachedServer, serve } from '../../src/index.ts';
+import { FLAG_OVERFLOW, FLAGS_RANGE, NEXT_MASK, Next, sessions } from '../../src/server/native-session.ts';
+import { transcripts } from './transcript-files.ts';
+import { type Case, expand, matchTemplate, type Step, show } from './transcripts/play.mjs';
+
+/** Longer sends are cut in so many places only. */
+const CUTS_MAX = 300;
+const BYTE_BY_BYTE_MAX = 5000;
+
+let cache: Cache;
+let server: MemcachedServer;
+let service = 0;
+
+// The service of a real server, driven without its sockets: what it is started with is seen on the way.
+beforeAll(async () => {
+  cache = new Cache({ maxMemory: '64mb' });
+  const { startService } = sessions;
+  sessions.startService = (handle, options) => {
+    const started = startService(handle, options);
+    service = started ?? 0;
+    return started;
+  };
+  server = await serve(cache as Cache<never>, { port: 0, host: '127.0.0.1' });
+  sessions.startService = startService;
+});
+
+afterAll(async () => {
+  await server.close();
+  cache.close();
+});
+
+/** A client without a socket. */
+class Client {
+  readonly session: number = sessions.openSession(service, 'test', 'test');
+  closed = false;
+
+  feed(bytes: string): string {
+    let replies = '';
+    let result = sessions.feedSession(this.session, Buffer.from(bytes, 'latin1'), 0);
+    for (;;) {
+      const flags = result % FLAGS_RANGE;
+      const count = (result - flags) / FLAGS_RANGE;
+      const buffer = (flags & FLAG_OVERFLOW) !== 0 ? sessions.takeOutput()! : sessions.output!.subarray(0, count);
+      replies += buffer.toString('latin1');
+      const next = flags & NEXT_MASK;
+      if (next === Next.close) this.closed = true;
+      if (next !== Next.flush) return replies;
+      result = sessions.continueSession(this.session, 0);
+    }
+  }
+}
+
+type Feed = (client: Client, bytes: string) => string;
+
+const whole: Feed = (client, bytes) => client.feed(bytes);
+const byteByByte: Feed = (client, bytes) => {
+  let replies = '';
+  for (let i = 0; i < bytes.length && !client.closed; i++) replies += client.feed(bytes[i]!);
+  return replies;
+};
+const cutAt =
+  (place: number): Feed =>
+  (client, bytes) => {
+    const first = client.feed(bytes.slice(0, place));
+    return client.closed ? first : first + client.feed(bytes.slice(place));
+  };
+
+/** Plays a case up to a step and says what was wrong; that step is fed in its own way. */
+function play(testCase: Case, last: number, feedLast: Feed, feedOthers: Feed): string | undefined {
+  const first = new Client();
+  const clients = new Map<number, Client>();
+  // Also ends a delayed flush of the case before.
+  first.feed('flush_all\r\n');
+  let names = new Map<string, bigint>();
+  try {
+    for (const [index, step] of testCase.steps.slice(0, last + 1).entries()) {
+      const number = step.conn ?? 1;
+      const client = clients.get(number) ?? new Client();
+      clients.set(number, client);
+      const bytes = expand([step.send ?? ''].flat().join(''), names);
+      const got = (index === last ? feedLast : feedOthers)(client, bytes);
+      const accepted = [step.expect ?? '', ...[step.orExpect ?? []].flat()];
+      const match = accepted.map((template) => matchTemplate(template, got, names)).find(({ ok }) => ok);
+      if (match === undefined)
+        return `step ${index + 1}: sent ${show(bytes)} expected ${show(step.expect ?? '')} got ${show(got)}`;
+      names = match.names;
+      if (client.closed !== (step.closes ?? false)) return `step ${index + 1}: closed is ${client.closed}`;
+    }
+  } finally {
+    for (const client of [first, ...clients.values()]) sessions.closeSession(client.session);
+  }
+  return undefined;
+}
+
+const bytesOf = (step: Step): string => expand([step.send ?? ''].flat().join(''), new Map());
+const hasLongLine = (bytes: string): boolean =>
+  bytes.length > 2048 && bytes.split('\n').some((line) => line.length > 2040 && !/^gets? /.test(line));
+
+for (const { name, transcript } of transcripts) {
+  describe(name, () => {
+    for (const testCase of transcript.cases) {
+      const sends = testCase.steps.map(bytesOf);
+      if (testCase.steps.some((step) => step.wait !== undefined)) continue;
+
+      test(`${testCase.name}, without a socket`, () => {
+        expect(play(testCase, testCase.steps.length - 1, whole, whole)).toBeUndefined();
+      });
+
+      if (sends.some(hasLongLine)) continue;
+
+      test(`${testCase.name}, byte by byte`, () => {
+        const feed: Feed = (client, bytes) => (bytes.length > BYTE_BY_BYTE_MAX ? whole : byteByByte)(client, bytes);
+        expect(play(testCase, testCase.steps.length - 1, feed, feed)).toBeUndefined();
+      });
+
+      test(`${testCase.name}, cut in two everywhere`, () => {
+        for (const [index, bytes] of sends.entries()) {
+          const stride = Math.max(1, Math.floor(bytes.length / CUTS_MAX));
+          // Large blocks take long to replay: a few cuts around their ends, where lines and blocks meet.
+          const places =
+            bytes.length > 50_000
+              ? [1, 10, bytes.length - 3, bytes.length - 2, bytes.length - 1]
+              : Array.from({ length: Math.ceil((bytes.length - 1) / stride) }, (_, i) => 1 + i * stride);
+          for (const place of places) {
+            if (place >= bytes.length) continue;
+            const problem = play(testCase, index, cutAt(place), whole);
+            expect(problem, `cut at ${place}`).toBeUndefined();
+          }
+        }
+      });
+    }
+  });
+}

@@ -1,0 +1,85 @@
+import { describe, expect, test } from 'vitest';
+import { resolveServeOptions } from '../../src/server/settings.ts';
+
+describe('where a server listens', () => {
+  const listeners = (options: object) => resolveServeOptions(options).listeners;
+  const tcp = (host: string, port = 11211) => ({ host, port, optional: false });
+
+  test('loopback only, in both families, unless told otherwise', () => {
+    expect(listeners({})).toEqual([tcp('127.0.0.1'), { host: '::1', port: 11211, optional: true }]);
+    expect(listeners({ port: 0 })).toEqual([tcp('127.0.0.1', 0), { host: '::1', port: 0, optional: true }]);
+  });
+
+  test('hosts may bring a port of their own', () => {
+    expect(listeners({ host: '10.0.0.5' })).toEqual([tcp('10.0.0.5')]);
+    expect(listeners({ host: ['10.0.0.5:11212', 'localhost'], port: 5 })).toEqual([
+      tcp('10.0.0.5', 11212),
+      tcp('localhost', 5),
+    ]);
+    expect(listeners({ host: ['[::1]:11213', '[::1]', '::1', 'fe80::1%eth0'] })).toEqual([
+      tcp('::1', 11213),
+      tcp('::1'),
+      tcp('::1'),
+      tcp('fe80::1%eth0'),
+    ]);
+  });
+
+  test('a path is a unix socket, and TCP is off beside it unless asked for', () => {
+    expect(listeners({ path: '/tmp/x' })).toEqual([{ path: '/tmp/x' }]);
+    expect(listeners({ path: '/tmp/x', port: 5, host: 'a' })).toEqual([{ path: '/tmp/x' }, tcp('a', 5)]);
+  });
+});
+
+describe('options that are wrong are refused by name', () => {
+  test.each([
+    [{ port: -1 }, 'Expected port to be an integer between 0 and 65535, got -1'],
+    [{ port: 65_536 }, 'Expected port to be an integer between 0 and 65535, got 65536'],
+    [{ port: '11211' }, 'Expected port to be an integer of at least 0, got "11211"'],
+    [{ host: [] }, 'Expected host to be at least one address, got []'],
+    [{ host: 7 }, 'Expected host to be a string or an array of strings, got 7'],
+    [{ host: 'a b' }, 'Expected host to be an address, a name, or one of them with a port, got "a b"'],
+    [{ host: 'a:99999' }, 'Expected the port of "a:99999" to be at most 65535, got 99999'],
+    [{ path: '' }, 'Expected path to be the path of a socket, got ""'],
+    [{ pathMode: 0o1000 }, 'Expected pathMode to be an integer between 0 and 511, got 512'],
+    [{ maxConnections: 0 }, 'Expected maxConnections to be an integer between 1 and 1000000, got 0'],
+    [{ maxItemSize: 1023 }, 'Expected maxItemSize to be between 1kb and 1gb, got 1023'],
+    [{ maxItemSize: '2gb' }, 'Expected maxItemSize to be between 1kb and 1gb, got "2gb"'],
+    [{ stallTimeout: 0 }, 'Expected stallTimeout to be between 1 ms and 2147483647 ms, got 0'],
+    [{ idleTimeout: '30 days' }, 'Expected idleTimeout to be'],
+    [{ testCommands: 1 }, 'Expected testCommands to be true or false, got 1'],
+    [{ maxConns: 1 }, 'Unknown option "maxConns"'],
+  ])('%j', (options, message) => {
+    expect(() => resolveServeOptions(options as never)).toThrow(message);
+    try {
+      resolveServeOptions(options as never);
+    } catch (error) {
+      expect((error as { code: string }).code).toBe('ERR_INVALID_ARGUMENT');
+    }
+  });
+
+  test('what may be given is kept', () => {
+    expect(
+      resolveServeOptions({
+        maxItemSize: '2mb',
+        maxConnections: 5,
+        idleTimeout: '1m',
+        stallTimeout: 500,
+        backlog: 10,
+        verbosity: 2,
+        threads: 3,
+        testCommands: true,
+        pathMode: 0o770,
+      }),
+    ).toMatchObject({
+      itemBytesMax: 2 * 2 ** 20,
+      maxConnections: 5,
+      idleTimeoutMs: 60_000,
+      stallTimeoutMs: 500,
+      backlog: 10,
+      verbosity: 2,
+      threads: 3,
+      testCommands: true,
+      pathMode: 0o770,
+    });
+  });
+});
