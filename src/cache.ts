@@ -1,0 +1,1160 @@
+/**
+ * Cache: checks what it is given, asks the store, and makes of the answer a value or an error. The one file that wires the
+ * stages together.
+ *
+ * A verb on the hot path is one native call and one comparison: the addon returns the value itself where that is text, a
+ * whole number or a miss, and `true` or `false` where there is more to do (native.ts says what). Everything that does not
+ * happen on every call is in the second half of the file.
+ */
+
+import { BLOCK_HEADER_BYTES, DumpReader, dumpHeader, malformed, sealBlock } from './dump.ts';
+import { CairnError, CairnRangeError, show, wrongType } from './errors.ts';
+import {
+  type FetchCache,
+  type FetchCounts,
+  Fetcher,
+  type FetchOptions,
+  type FlightHandle,
+  fetchCounts,
+  type Loader,
+} from './fetch.ts';
+import { DUMP_BLOCK_BYTES, UPDATE_TRIES_MAX } from './limits.ts';
+import {
+  CHUNK_KEYS_MAX,
+  Code,
+  lowWord,
+  MARK_DONE,
+  MARK_ELSEWHERE,
+  MARK_FAILED,
+  MARK_WORDS,
+  marks,
+  type NativeHandle,
+  type NativeWalk,
+  native,
+  numberWord,
+  PLACE_BUFFER,
+  scratch,
+  TTL_DEFAULT,
+  TTL_KEEP,
+  Word,
+  words,
+} from './native.ts';
+import {
+  type AttachOptions,
+  type CacheOptions,
+  checkChoice,
+  checkInteger,
+  checkName,
+  checkNames,
+  type Duration,
+  parseDuration,
+  parseSize,
+  type RawOption,
+  type ResolvedOptions,
+  type ResolvedPromiseOptions,
+  resolveOptions,
+  resolvePromiseOptions,
+  resolveRaw,
+  type SetOptions,
+  type Size,
+  type WalkOptions,
+} from './options.ts';
+import { CachePromises } from './promises.ts';
+import { type CacheEvents, type RemovalHandle, type RemovalOptions, Removals } from './removals.ts';
+import {
+  type ArithmeticOptions,
+  asArray,
+  type CasResult,
+  checkAmount,
+  checkCas,
+  checkPiece,
+  type EntryInfo,
+  iterable,
+  type Key,
+  keyBytes,
+  keyError,
+  type StoreResult,
+  type ValueWithCas,
+} from './request/arguments.ts';
+import { Verb } from './request/batch.ts';
+import { CODEC_NAMES, decode, type Encoded, encode, encodeDoubtfulText, TEXT_CODEC } from './request/codec.ts';
+import { PACKED_COLUMNS, PackedKeys, PackedValues } from './request/packed.ts';
+import { MemcachedServer, type ServeOptions } from './server/index.ts';
+
+/** Counters since the cache was opened (or `resetStats`), and sizes now. */
+export interface CacheStats extends FetchCounts {
+  /** Entries, including expired ones that nobody has met yet. */
+  entries: number;
+  /** Entries that `clear()` removed and whose memory is still being taken back. */
+  clearedEntries: number;
+  /** The limit on entries; 0: none. */
+  maxEntries: number;
+  /** What the entries are charged, in bytes; never above `limitBytes`. */
+  chargedBytes: number;
+  /** `memoryBytes` less index and reserves. */
+  limitBytes: number;
+  /** Bytes of keys and values. */
+  payloadBytes: number;
+  /** The cap: `maxMemory`. */
+  memoryBytes: number;
+  /** Bytes that have been used so far and not been given back to the system. */
+  committedBytes: number;
+  indexBytes: number;
+  pagesUsed: number;
+  pagesFree: number;
+  pinnedPages: number;
+  buckets: number;
+  /** Reads of all kinds but `peek` and `has`. */
+  gets: number;
+  hits: number;
+  misses: number;
+  /** Values stored, by whichever verb. */
+  sets: number;
+  touches: number;
+  touchHits: number;
+  deletes: number;
+  deleteHits: number;
+  incrHits: number;
+  incrMisses: number;
+  decrHits: number;
+  decrMisses: number;
+  casHits: number;
+  casMisses: number;
+  casExists: number;
+  /** Entries that left for want of room. */
+  evictions: number;
+  /** Of these, those that were never read. */
+  evictedUnfetched: number;
+  /** Entries that left because their time was over. */
+  expirations: number;
+  expiredUnfetched: number;
+  /** Reads that met an expired entry. */
+  getExpired: number;
+  tooLarge: number;
+  noMemory: number;
+  logFull: number;
+  clears: number;
+  relocations: number;
+  splits: number;
+  merges: number;
+  hashFloodEvictions: number;
+  reserveEvictions: number;
+  /** Slices with a lock each. */
+  shards: number;
+}
+
+/** What `load()` did. */
+export interface LoadResult {
+  /** Entries stored. */
+  loaded: number;
+  /** Entries left out: expired by now, or too large for this cache. */
+  skipped: number;
+}
+
+// What the constructor gets from open() and attach() instead of options.
+class Opened {
+  readonly handle: NativeHandle;
+  readonly raw: RawOption;
+  readonly promises: ResolvedPromiseOptions;
+  constructor(handle: NativeHandle, raw: RawOption, promises: ResolvedPromiseOptions) {
+    this.handle = handle;
+    this.raw = raw;
+    this.promises = promises;
+  }
+}
+
+/** The native handle behind a cache, for the other stages. */
+export let handleOf: (cache: Cache<never>) => NativeHandle;
+
+/**
+ * A cache outside the JavaScript heap, bounded in bytes, that all threads of the process can share.
+ *
+ * Values are copies: what `get` returns is never the object that was set. The verbs here run on the calling thread and
+ * return when they are done. Each throws `ERR_CLOSED` once the cache is closed, and `ERR_INVALID_ARGUMENT` for a key that
+ * is not a string, `Buffer` or `Uint8Array` of 1 to 65,536 bytes (text without lone surrogates).
+ *
+ * States: a handle is open from the start; `close()` closes it for good. The first cache of a name is made by
+ * `new Cache` or `Cache.open` and has this handle as its owner; `Cache.open` with equal options joins as one more owner;
+ * `Cache.attach` gets a handle that is no owner. When its last owner closes, a cache ends for everybody, with all it
+ * holds; it also ends when its last handle of any kind is gone (closed, collected, or with its thread).
+ */
+export class Cache<V = unknown> {
+  static {
+    handleOf = (cache) => (cache as unknown as Cache<unknown>).#handle;
+  }
+
+  readonly #handle: NativeHandle;
+  readonly #raw: RawOption;
+  readonly #promiseOptions: ResolvedPromiseOptions;
+  #options: ResolvedOptions | undefined;
+  #promises: CachePromises<V> | undefined;
+  #closing: Promise<void> | undefined;
+  #fetcher: Fetcher | undefined;
+  #removals: Removals | undefined;
+
+  // Fields, so that a call costs no look-up on the handle.
+  readonly #get: NativeHandle['get'];
+  readonly #peek: NativeHandle['peek'];
+  readonly #take: NativeHandle['take'];
+  readonly #set: NativeHandle['set'];
+  readonly #store: NativeHandle['store'];
+  readonly #has: NativeHandle['has'];
+  readonly #delete: NativeHandle['delete'];
+  readonly #touch: NativeHandle['touch'];
+  readonly #getChunk: NativeHandle['getChunk'];
+
+  /**
+   * Makes a cache, ready at once, with this handle as its owner.
+   *
+   * Throws `ERR_INVALID_ARGUMENT` for an option that does not exist or is out of range, `ERR_NAME_TAKEN` if the process
+   * has an open cache of that name, and `ERR_OUT_OF_MEMORY` if the system refuses the address space.
+   */
+  constructor(options?: CacheOptions) {
+    const opened = options instanceof Opened ? options : openNative(options, false);
+    const { handle } = opened;
+    this.#handle = handle;
+    this.#raw = opened.raw;
+    this.#promiseOptions = opened.promises;
+    if (opened.raw !== 'buffer') handle.rawAsBuffer(false);
+    this.#get = handle.get;
+    this.#peek = handle.peek;
+    this.#take = handle.take;
+    this.#set = handle.set;
+    this.#store = handle.store;
+    this.#has = handle.has;
+    this.#delete = handle.delete;
+    this.#touch = handle.touch;
+    this.#getChunk = handle.getChunk;
+  }
+
+  /**
+   * Makes a cache, or joins the open one of that name if it was made with equal options: both are owners then.
+   * Rejects as the constructor throws; `ERR_NAME_TAKEN` means that the options differ, `ERR_NOT_READY` that the other is
+   * still recovering.
+   */
+  static async open<V = unknown>(options?: CacheOptions): Promise<Cache<V>> {
+    return new Cache<V>(openNative(options, true) as CacheOptions);
+  }
+
+  /**
+   * A handle to the cache of that name, from any thread of the process. Never makes one: throws `ERR_NO_SUCH_CACHE` if
+   * there is none, and `ERR_NOT_READY` while it is recovering. Closing the handle detaches it and does no more.
+   */
+  static attach<V = unknown>(name: string, options?: AttachOptions): Cache<V> {
+    const checked = checkName(name);
+    const given = checkNames<AttachOptions>('options', options, ['raw', 'promises']);
+    const raw = resolveRaw(given.raw);
+    const promises = resolvePromiseOptions(given.promises, native.usableMemory);
+    const handle = native.attachCache(checked);
+    if (typeof handle === 'number') throw openingError(handle, checked);
+    return new Cache<V>(new Opened(handle, raw, promises) as CacheOptions);
+  }
+
+  /** The names of the caches that are open in this process. */
+  static get names(): string[] {
+    return native.cacheNames();
+  }
+
+  /** The name; `''` if it has none. */
+  get name(): string {
+    return this.#handle.name;
+  }
+
+  /** What the cache was made with, in bytes and milliseconds. */
+  get options(): ResolvedOptions {
+    this.#options ??= Object.freeze(JSON.parse(this.#handle.description)) as ResolvedOptions;
+    return this.#options;
+  }
+
+  /** The promised verbs: the same ones, executed by threads of their own in batches. docs/threads.md says when. */
+  get promises(): CachePromises<V> {
+    this.#promises ??= new CachePromises<V>(this.#handle, this.#raw, this.#promiseOptions);
+    return this.#promises;
+  }
+
+  /** True once this handle was closed, or the cache by its last owner. */
+  get closed(): boolean {
+    return this.#handle.isClosed();
+  }
+
+  // ---- reading ----
+
+  /** The value, which becomes the most recently used; `undefined` for a miss. */
+  get(key: Key): V | undefined {
+    const value = this.#get(key);
+    return typeof value === 'boolean' ? this.#finishRead(value, key, this.#get) : (value as V | undefined);
+  }
+
+  /** The value; neither its place in the order nor the counters change. `undefined` for a miss. */
+  peek(key: Key): V | undefined {
+    const value = this.#peek(key);
+    return typeof value === 'boolean' ? this.#finishRead(value, key, this.#peek) : (value as V | undefined);
+  }
+
+  /** The value, and removes the entry; `undefined` for a miss. Of several threads that take one entry, one gets it. */
+  take(key: Key): V | undefined {
+    const value = this.#take(key);
+    return typeof value === 'boolean' ? this.#finishRead(value, key, this.#take) : (value as V | undefined);
+  }
+
+  /** The value with its version, for `cas()`; `undefined` for a miss. */
+  getWithCas(key: Key): ValueWithCas<V> | undefined {
+    const { getWithCas } = this.#handle;
+    let value = getWithCas(key);
+    let cas = words[Word.version]!;
+    if (typeof value === 'boolean') {
+      value = this.#finishRead(value, key, (again) => {
+        const answer = getWithCas(again);
+        cas = words[Word.version]!;
+        return answer;
+      });
+    }
+    return value === undefined ? undefined : { value: value as V, cas };
+  }
+
+  /**
+   * Copies the bytes of the value into `target`, as the port would serve them, whatever kind it is; makes no garbage.
+   * Returns their number, or `undefined` for a miss. More than `target.length`: nothing was copied.
+   */
+  getInto(key: Key, target: Uint8Array): number | undefined {
+    const bytes = this.#handle.getInto(key, target);
+    if (bytes !== false) return bytes;
+    const code = lowWord(Word.code);
+    if (code === Code.keyMaybeIllFormed) return this.getInto(keyBytes(key), target);
+    if (code === Code.invalidValue) throw wrongType('target', 'a Buffer or Uint8Array', target);
+    throw this.#error(code, key);
+  }
+
+  /** True if there is an entry; neither its place in the order nor the counters change. */
+  has(key: Key): boolean {
+    const answer = this.#has(key);
+    if (typeof answer === 'boolean') return answer;
+    if (answer === Code.keyMaybeIllFormed) return this.has(keyBytes(key));
+    throw this.#error(answer, key);
+  }
+
+  /** What is known of an entry beside its value; `undefined` for a miss. Changes nothing. */
+  info(key: Key): EntryInfo | undefined {
+    if (!this.#findInfo(key)) return undefined;
+    return {
+      kind: CODEC_NAMES[lowWord(Word.codec)]!,
+      bytes: lowWord(Word.valueBytes),
+      ttl: numberWord(Word.expiresIn) || Number.POSITIVE_INFINITY,
+      cas: words[Word.version]!,
+      flags: lowWord(Word.clientFlags),
+      fetched: lowWord(Word.fetched) !== 0,
+      idleSeconds: lowWord(Word.idleSeconds),
+    };
+  }
+
+  /** Milliseconds until the entry expires: `Infinity` if it does not, 0 if there is none. */
+  getRemainingTTL(key: Key): number {
+    return this.#findInfo(key) ? numberWord(Word.expiresIn) || Number.POSITIVE_INFINITY : 0;
+  }
+
+  /**
+   * The values of many keys, in their order, `undefined` for each miss; one native call for up to 128 keys. Packed keys
+   * give packed values.
+   */
+  getMany(keys: Iterable<Key>): (V | undefined)[];
+  getMany(keys: PackedKeys): PackedValues;
+  getMany(keys: Iterable<Key> | PackedKeys): (V | undefined)[] | PackedValues {
+    if (keys instanceof PackedKeys) return this.#getPacked(keys);
+    const list = asArray('keys', keys);
+    if (list.length <= CHUNK_KEYS_MAX) return this.#readChunk(list, this.#getChunk);
+    const values: (V | undefined)[] = [];
+    for (let at = 0; at < list.length; at += CHUNK_KEYS_MAX) {
+      for (const value of this.#readChunk(list.slice(at, at + CHUNK_KEYS_MAX), this.#getChunk)) values.push(value);
+    }
+    return values;
+  }
+
+  // ---- storing ----
+
+  /**
+   * Stores a value, in any case. `'not-stored'`: there is no room now, because values that are being read or received
+   * hold it; an entry that was there is gone then.
+   *
+   * Throws `ERR_VALUE_NOT_STORABLE` for functions, symbols, promises and what holds them; `ERR_VALUE_TOO_LARGE` above
+   * `maxValueBytes` (the entry that was there is gone); `ERR_INVALID_ARGUMENT` for `undefined` or a wrong `ttl`;
+   * `ERR_LOG_FULL` if the cache has a log that does not keep up.
+   */
+  set(key: Key, value: V, options?: SetOptions): StoreResult {
+    if (typeof value === 'string' && options === undefined) {
+      const code = this.#set(key, value);
+      if (code === Code.stored) return 'stored';
+      if (code !== Code.keyMaybeIllFormed && code !== Code.valueMaybeIllFormed)
+        return this.#storeResult(code, key, value);
+    }
+    return this.#write(Verb.set, key, value, options);
+  }
+
+  /** Stores a value if there is no entry of that key, else `'not-stored'`. Throws as `set`. */
+  add(key: Key, value: V, options?: SetOptions): StoreResult {
+    return this.#write(Verb.add, key, value, options);
+  }
+
+  /** Stores a value if there is an entry of that key, else `'not-stored'`. Throws as `set`. */
+  replace(key: Key, value: V, options?: SetOptions): StoreResult {
+    return this.#write(Verb.replace, key, value, options);
+  }
+
+  /**
+   * Adds text or bytes behind the value, which keeps its time to live. `'not-stored'`: there is no entry, or its value is
+   * neither text nor bytes. Throws `ERR_VALUE_TOO_LARGE` if the result would be, having changed nothing.
+   */
+  append(key: Key, piece: string | Uint8Array): StoreResult {
+    return this.#write(Verb.append, key, checkPiece(piece), undefined);
+  }
+
+  /** The same in front of the value. */
+  prepend(key: Key, piece: string | Uint8Array): StoreResult {
+    return this.#write(Verb.prepend, key, checkPiece(piece), undefined);
+  }
+
+  /**
+   * Stores a value if the entry's version is still `cas`, as `getWithCas` or `info` gave it. `'exists'`: it has changed;
+   * `'not-found'`: it is gone. Throws as `set`.
+   */
+  cas(key: Key, value: V, cas: bigint, options?: SetOptions): CasResult {
+    const ttl = this.#ttl(options);
+    const payload = encodeValue(value);
+    return this.#send(Verb.cas, key, payload.payload, payload.codec, ttl, checkCas(cas), value) as CasResult;
+  }
+
+  /**
+   * Replaces the value by what `change` makes of it (of `undefined`, if there is none), and again if somebody else was
+   * faster; so `change` may run several times and should do nothing else. The entry keeps its time to live unless one is
+   * given. Returns the value that was stored. If `change` returns `undefined`, nothing is stored and the value that is
+   * there is returned.
+   *
+   * Throws as `set`, and `ERR_TIMEOUT` after 1000 tries: nothing was stored then.
+   */
+  update(key: Key, change: (value: V | undefined) => V | undefined, options?: SetOptions): V | undefined {
+    if (typeof change !== 'function') throw wrongType('change', 'a function', change);
+    const ttl = options?.ttl === undefined ? undefined : this.#ttl(options);
+    for (let tries = 0; tries < UPDATE_TRIES_MAX; tries++) {
+      const found = this.getWithCas(key);
+      const value = change(found?.value);
+      if (value === undefined) return found?.value;
+      const { payload, codec } = encodeValue(value);
+      const result =
+        found === undefined
+          ? this.#send(Verb.add, key, payload, codec, ttl, undefined, value)
+          : this.#send(Verb.cas, key, payload, codec, ttl ?? TTL_KEEP, found.cas, value);
+      if (result === 'stored') return value;
+    }
+    throw new CairnError(
+      'ERR_TIMEOUT',
+      `Gave up updating ${show(key)}: it was changed by others ${UPDATE_TRIES_MAX} times`,
+    );
+  }
+
+  /**
+   * Adds to a whole number, kept as a number, a bigint, or decimal text, and returns the new one: modulo 2^64, as memcached
+   * counts. `undefined`: there is no entry and no `initial`. `'not-stored'`: the value is not a non-negative whole number.
+   * With a bigint delta the answer is a bigint; with a number it is one, exact up to 2^53.
+   */
+  incr(key: Key, by?: number, options?: ArithmeticOptions): number | 'not-stored' | undefined;
+  incr(key: Key, by: bigint, options?: ArithmeticOptions): bigint | 'not-stored' | undefined;
+  incr(key: Key, by: number | bigint = 1, options?: ArithmeticOptions): number | bigint | 'not-stored' | undefined {
+    return this.#arithmetic(Verb.incr, key, by, options);
+  }
+
+  /** Subtracts from a whole number, down to 0 and not below. Otherwise as `incr`. */
+  decr(key: Key, by?: number, options?: ArithmeticOptions): number | 'not-stored' | undefined;
+  decr(key: Key, by: bigint, options?: ArithmeticOptions): bigint | 'not-stored' | undefined;
+  decr(key: Key, by: number | bigint = 1, options?: ArithmeticOptions): number | bigint | 'not-stored' | undefined {
+    return this.#arithmetic(Verb.decr, key, by, options);
+  }
+
+  /**
+   * Stores many entries: pairs of key and value (a `Map` is such), all with the same options; one native call for up to
+   * 128. Returns what each `set` would have returned, in order.
+   *
+   * Throws as `set` does for the first entry that cannot be stored; entries before it may have been.
+   */
+  setMany(entries: Iterable<readonly [Key, V]>, options?: SetOptions): StoreResult[] {
+    const ttl = this.#ttl(options);
+    if (ttl === TTL_KEEP) return Array.from(entries, ([key, value]) => this.set(key, value, options));
+    const results: StoreResult[] = [];
+    let chunk: unknown[] = [];
+    for (const entry of iterable('entries', entries)) {
+      if (!Array.isArray(entry) || entry.length !== 2) throw wrongType('each entry', '[key, value]', entry);
+      const { payload, codec } = encodeValue(entry[1]);
+      chunk.push(entry[0], payload, codec);
+      if (chunk.length === CHUNK_KEYS_MAX * 3) {
+        this.#writeChunk(chunk, ttl, results);
+        chunk = [];
+      }
+    }
+    if (chunk.length !== 0) this.#writeChunk(chunk, ttl, results);
+    return results;
+  }
+
+  // ---- removing ----
+
+  /** Removes an entry. False: there was none. */
+  delete(key: Key): boolean {
+    const answer = this.#delete(key);
+    if (typeof answer === 'boolean') return answer;
+    if (answer === Code.keyMaybeIllFormed) return this.delete(keyBytes(key));
+    throw this.#error(answer, key);
+  }
+
+  /**
+   * Removes an entry from memory as if room had been needed: where there is a database or a log behind the cache they keep
+   * it. False: there was none.
+   */
+  evict(key: Key): boolean {
+    const answer = this.#handle.evict(key);
+    if (typeof answer === 'boolean') return answer;
+    if (answer === Code.keyMaybeIllFormed) return this.evict(keyBytes(key));
+    throw this.#error(answer, key);
+  }
+
+  /** Removes many entries; one native call for up to 128. Returns what each `delete` would have returned, in order. */
+  deleteMany(keys: Iterable<Key>): boolean[] {
+    const list = asArray('keys', keys);
+    const results: boolean[] = [];
+    for (let at = 0; at < list.length; at += CHUNK_KEYS_MAX) {
+      const chunk = list.slice(at, at + CHUNK_KEYS_MAX);
+      visit(chunk, 1);
+      while (this.#handle.deleteChunk.apply(undefined, chunk) === false) this.#mendChunk(chunk);
+      for (let i = 0; i < chunk.length; i++) {
+        const code = marks[i * MARK_WORDS]!;
+        if (code !== Code.found && code !== Code.notFound) throw this.#error(code, chunk[i]!);
+        results.push(code === Code.found);
+      }
+    }
+    return results;
+  }
+
+  /** Removes everything at once, whatever the size; memory is given back in steps afterwards. */
+  clear(): void {
+    const code = this.#handle.clear();
+    if (code !== Code.stored) throw this.#error(code);
+  }
+
+  /**
+   * Gives an entry a new time to live from now (default: that of the cache; 0: it does not expire) and makes it the most
+   * recently used. False: there is none.
+   */
+  touch(key: Key, ttl?: Duration): boolean {
+    const answer = this.#touch(key, ttl === undefined ? undefined : parseDuration('ttl', ttl, 0));
+    if (typeof answer === 'boolean') return answer;
+    if (answer === Code.keyMaybeIllFormed) return this.touch(keyBytes(key), ttl);
+    throw this.#error(answer, key);
+  }
+
+  // ---- loading ----
+
+  /**
+   * The value, or what `loader` finds if there is none: it is stored, and everybody who asks for the key meanwhile, in any
+   * thread of the process, waits for it instead of loading too. If the thread that loads ends, the next one that waits
+   * loads. Each caller gets a copy of its own, as `get` would give it, the one whose loader ran too.
+   *
+   * - A `set`, `delete` or other change of the key, or a `clear`, while it is loaded: the value goes to those who asked
+   *   before, and is not stored. Whoever asks later starts a new load.
+   * - The loader finds `undefined`: callers get it, nothing is stored. (`null` is a value: store that something is not.)
+   * - It fails: all callers are rejected with its error; those in other threads with one of the same name, message and
+   *   code. Nothing is stored.
+   * - The value is larger than `maxValueBytes`, or there is no room now: callers get it, nothing is stored.
+   * - More than 65,536 loads are under way in the cache: this one is shared with nobody and stores nothing.
+   *
+   * Rejects with `ERR_VALUE_NOT_STORABLE` if the loader finds something that cannot be copied, such as a function; with
+   * `ERR_TIMEOUT` or the reason of `signal` if the caller gives up; with `ERR_CLOSED` if the cache is closed.
+   */
+  fetch<L extends V | undefined>(
+    key: Key,
+    loader: Loader<V, L>,
+    options?: FetchOptions<V>,
+  ): Promise<V | Extract<L, undefined>> {
+    this.#fetcher ??= new Fetcher(this.#fetchCache());
+    const value = this.#fetcher.fetch(key, loader as Loader<unknown>, options as FetchOptions);
+    return value as Promise<V | Extract<L, undefined>>;
+  }
+
+  // ---- events ----
+
+  /**
+   * Calls `listener` when entries leave, whichever thread or client removed them:
+   *
+   * - `'removal'`, with batches of `{ key, reason, value? }`; with options also which reasons, and whether with values.
+   *   Expired entries are told of when they are met or reclaimed, not at the millisecond.
+   * - `'cleared'`, with how many entries `clear()` removed; they are not told of one by one.
+   * - `'removals-lost'`, with how many events this thread did not get to before the ring (1 MiB) was full. Whoever causes
+   *   them never waits for those who listen.
+   *
+   * Listening does not keep the process alive; it keeps the handle until `off` or `close()`.
+   */
+  on(event: 'removal', listener: CacheEvents<V>['removal'], options?: RemovalOptions): this;
+  on(event: 'cleared' | 'removals-lost', listener: (count: number) => void): this;
+  on(event: keyof CacheEvents<V>, listener: CacheEvents<V>[keyof CacheEvents<V>], options?: RemovalOptions): this {
+    this.#listening().add(event, listener, options, false);
+    return this;
+  }
+
+  /** As `on`, for the first batch or event only. */
+  once(event: 'removal', listener: CacheEvents<V>['removal'], options?: RemovalOptions): this;
+  once(event: 'cleared' | 'removals-lost', listener: (count: number) => void): this;
+  once(event: keyof CacheEvents<V>, listener: CacheEvents<V>[keyof CacheEvents<V>], options?: RemovalOptions): this {
+    this.#listening().add(event, listener, options, true);
+    return this;
+  }
+
+  /** Ends what `on` or `once` began; of a listener that was added twice, the later one. */
+  off<E extends keyof CacheEvents<V>>(event: E, listener: CacheEvents<V>[E]): this {
+    this.#removals?.remove(event, listener);
+    return this;
+  }
+
+  // ---- the whole ----
+
+  /** How many entries there are, expired ones that nobody has met yet included. */
+  get size(): number {
+    const size = this.#handle.size();
+    if (size < 0) throw this.#error(Code.closed);
+    return size;
+  }
+
+  /** Counters and sizes. */
+  stats(): CacheStats {
+    const names = native.statNames;
+    const numbers = new Float64Array(names.length);
+    const code = this.#handle.stats(numbers);
+    if (code !== Code.stored) throw this.#error(code);
+    const stats: Record<string, number> = {};
+    for (const [index, name] of names.entries()) stats[name] = numbers[index]!;
+    stats['shards'] = this.#handle.shardCount;
+    Object.assign(stats, fetchCounts(this.#handle as FlightHandle));
+    return stats as unknown as CacheStats;
+  }
+
+  /** Sets the counters back to 0. */
+  resetStats(): void {
+    const code = this.#handle.resetStats();
+    if (code !== Code.stored) throw this.#error(code);
+  }
+
+  /**
+   * Changes the limits; what is left out stays. Growing takes effect at once. Shrinking evicts in steps with a turn of the
+   * event loop in between; the promise resolves when the cache is within the new limits.
+   *
+   * Rejects with `ERR_INVALID_ARGUMENT` above `maxMemoryCeiling` or below what the shards need, having changed nothing.
+   */
+  async resize(limits: { maxMemory?: Size; maxEntries?: number }): Promise<void> {
+    const given = checkNames<{ maxMemory?: Size; maxEntries?: number }>('limits', limits, ['maxMemory', 'maxEntries']);
+    const maxMemory = parseSize('maxMemory', given.maxMemory, 0, native.usableMemory);
+    const maxEntries = checkInteger('maxEntries', given.maxEntries, 1, Number.MAX_SAFE_INTEGER, 0);
+    if (maxMemory === 0 && maxEntries === 0)
+      throw wrongType('limits', 'an object with maxMemory or maxEntries', limits);
+    for (;;) {
+      const code = this.#handle.resize(maxMemory, maxEntries);
+      if (code === Code.stored) return;
+      if (code === Code.refused) throw new CairnRangeError('ERR_INVALID_ARGUMENT', native.takeMessage());
+      if (code !== Code.needsRoom) throw this.#error(code);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+
+  /**
+   * Walks over all keys, a few at a time, without stopping anybody. Every entry that is there from start to end is given
+   * at least once; one that is used or changed meanwhile may be given twice, one that comes or goes may be given or not.
+   * Keys that are not text are Buffers. Nothing is touched or counted.
+   */
+  *keys(options?: WalkOptions): Generator<string | Buffer, undefined, undefined> {
+    for (const step of this.#walk(false, options)) yield* step as (string | Buffer)[];
+  }
+
+  /** Walks over all values; as `keys()`. */
+  *values(options?: WalkOptions): Generator<V, undefined, undefined> {
+    for (const step of this.#walk(true, options)) {
+      for (let i = 1; i < step.length; i += 2) yield step[i] as V;
+    }
+  }
+
+  /** Walks over all entries; as `keys()`. */
+  *entries(options?: WalkOptions): Generator<[string | Buffer, V], undefined, undefined> {
+    for (const step of this.#walk(true, options)) {
+      for (let i = 0; i < step.length; i += 2) yield [step[i] as string | Buffer, step[i + 1] as V];
+    }
+  }
+
+  /** The same as `entries()`. */
+  [Symbol.iterator](): Generator<[string | Buffer, V], undefined, undefined> {
+    return this.entries();
+  }
+
+  /**
+   * Everything as bytes, for `load()`: keys, values of every kind, flags and expiry, oldest first. A walk as `keys()` is
+   * one, in pieces of about 256 KiB: `for (const piece of cache.dump()) file.write(piece)`.
+   */
+  *dump(): Generator<Buffer, undefined, undefined> {
+    yield dumpHeader();
+    const walk = this.#openWalk('oldest');
+    try {
+      let room = BLOCK_HEADER_BYTES + DUMP_BLOCK_BYTES;
+      for (;;) {
+        const block = Buffer.allocUnsafeSlow(room);
+        const bytes = this.#handle.dumpStep(walk, block.subarray(BLOCK_HEADER_BYTES));
+        if (bytes === false) throw this.#error(lowWord(Word.code));
+        if (bytes > 0) {
+          const used = block.subarray(0, BLOCK_HEADER_BYTES + bytes);
+          sealBlock(used);
+          yield used;
+          room = BLOCK_HEADER_BYTES + DUMP_BLOCK_BYTES;
+        } else {
+          const needed = numberWord(Word.number);
+          if (needed === 0) return undefined;
+          room = BLOCK_HEADER_BYTES + needed;
+        }
+      }
+    } finally {
+      this.#handle.closeWalk(walk);
+    }
+  }
+
+  /**
+   * Stores the entries of a dump, over those of the same key that are there. Takes the bytes as a whole or in pieces cut
+   * anywhere; a stream of them gives a promise. Throws `ERR_DUMP_MALFORMED` for bytes that are no dump or a damaged one:
+   * what came before the damage is loaded then.
+   *
+   * Load only what you trust as you trust a program: a dump decides how its values are decoded.
+   */
+  load(dump: Uint8Array | Iterable<Uint8Array>): LoadResult;
+  load(dump: AsyncIterable<Uint8Array>): Promise<LoadResult>;
+  load(dump: Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>): LoadResult | Promise<LoadResult> {
+    const reader = new DumpReader();
+    const result: LoadResult = { loaded: 0, skipped: 0 };
+    const push = (piece: unknown): void => {
+      if (!(piece instanceof Uint8Array)) throw wrongType('each piece of a dump', 'a Buffer or Uint8Array', piece);
+      for (const records of reader.push(piece)) this.#loadRecords(records, result);
+    };
+    if (typeof dump === 'object' && dump !== null && Symbol.asyncIterator in dump) {
+      return (async () => {
+        for await (const piece of dump) push(piece);
+        reader.end();
+        return result;
+      })();
+    }
+    for (const piece of dump instanceof Uint8Array ? [dump] : iterable('dump', dump)) push(piece);
+    reader.end();
+    return result;
+  }
+
+  // ---- the end ----
+
+  /**
+   * Closes this handle: promised calls that were accepted are finished and new ones refused, then the handle is given up
+   * (before close() returns, if promised verbs were not used). If it was the last owner's, the cache ends for everybody: its
+   * name is free, other handles throw `ERR_CLOSED`, its memory is given back in steps. What this handle fetches is
+   * rejected; loads that other threads wait for go on there. Removal events that happened before are delivered first.
+   * Closing again gives the same promise.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#finish();
+    return this.#closing;
+  }
+
+  /**
+   * Closes this handle without finishing anything: promised calls that were not sent reject with `ERR_CLOSED` and are
+   * not done, those that were with `ERR_WORKER_EXITED` and may be. Resolves when the threads of this handle have ended.
+   */
+  destroy(): Promise<void> {
+    const ended = this.#promises?.destroy() ?? Promise.resolve();
+    this.#close();
+    this.#closing ??= ended;
+    return ended;
+  }
+
+  /** `using cache = new Cache()` destroys it at the end of the block. */
+  [Symbol.dispose](): void {
+    void this.destroy();
+  }
+
+  /** `await using cache = await Cache.open(...)` closes it at the end of the block. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  // ---- what does not happen on every call ----
+
+  async #finish(): Promise<void> {
+    if (this.#promises !== undefined) await this.#promises.close();
+    this.#close();
+  }
+
+  #close(): void {
+    this.#removals?.close();
+    this.#fetcher?.close();
+    this.#handle.close();
+  }
+
+  #fetchCache(): FetchCache {
+    const options = this.closed ? undefined : this.options;
+    return {
+      handle: this.#handle as FlightHandle,
+      raw: this.#raw,
+      ttl: options?.ttl ?? 0,
+      get: (key) => this.get(key),
+      peek: (key) => this.peek(key),
+      read: (key, read) => {
+        const value = read(key);
+        return typeof value === 'boolean' ? this.#finishRead(value, key, read) : value;
+      },
+      keyBytes,
+      error: (code, key) => this.#error(code, key),
+    };
+  }
+
+  #listening(): Removals {
+    this.#removals ??= new Removals({
+      handle: this.#handle as RemovalHandle,
+      raw: this.#raw,
+      error: (code) => this.#error(code),
+    });
+    return this.#removals;
+  }
+
+  #finishRead(value: boolean, key: Key, read: (key: Key) => unknown): V | undefined {
+    if (value) return this.#decodeAnswer() as V;
+    const code = lowWord(Word.code);
+    if (code !== Code.keyMaybeIllFormed) throw this.#error(code, key);
+    const again = read(keyBytes(key));
+    if (again === true) return this.#decodeAnswer() as V;
+    if (again === false) throw this.#error(lowWord(Word.code), key);
+    return again as V | undefined;
+  }
+
+  // The value that the last read left in the words.
+  #decodeAnswer(): unknown {
+    const codec = lowWord(Word.codec);
+    const flags = lowWord(Word.clientFlags);
+    const bytes = lowWord(Word.valueBytes);
+    if (lowWord(Word.place) !== PLACE_BUFFER) return decode(codec, scratch, 0, bytes, this.#raw, flags);
+    return decode(codec, native.takeBuffer()!, 0, bytes, this.#raw, flags);
+  }
+
+  // Decodes those values of a chunk that the addon has marked. `stride` and `offset`: where values are in the array.
+  #decodeMarks(values: unknown[], stride: number, offset: number): void {
+    for (let i = 0, at = offset; at < values.length; i++, at += stride) {
+      const mark = i * MARK_WORDS;
+      const codec = marks[mark]!;
+      if (codec === MARK_DONE) continue;
+      if (codec === MARK_FAILED) throw this.#error(Code.outOfMemory);
+      const start = marks[mark + 1]!;
+      const bytes = marks[mark + 2]!;
+      const flags = marks[mark + 3]!;
+      values[at] =
+        start === MARK_ELSEWHERE
+          ? decode(codec, values[at] as Buffer, 0, bytes, this.#raw, flags)
+          : decode(codec, scratch, start, start + bytes, this.#raw, flags);
+    }
+  }
+
+  #readChunk(keys: readonly Key[], getChunk: NativeHandle['getChunk']): (V | undefined)[] {
+    visit(keys, 1);
+    let values = getChunk.apply(undefined, keys as Key[]);
+    if (values === false) {
+      const mended = keys.slice();
+      do {
+        this.#mendChunk(mended);
+        values = getChunk.apply(undefined, mended);
+      } while (values === false);
+    }
+    if (lowWord(Word.number) !== 0) this.#decodeMarks(values, 1, 0);
+    return values as (V | undefined)[];
+  }
+
+  // A chunk was refused: puts bytes in the place of the key that was in doubt, or throws.
+  #mendChunk(keys: Key[]): void {
+    const code = lowWord(Word.code);
+    const index = lowWord(Word.number);
+    if (code !== Code.keyMaybeIllFormed) throw this.#error(code, keys[index]);
+    keys[index] = keyBytes(keys[index]!);
+  }
+
+  // Stores a chunk of key, payload and codec by turns. One that is refused is mended and sent again as a whole: what came
+  // before the offending entry may be stored already, and is stored again.
+  #writeChunk(chunk: unknown[], ttl: number | undefined, results: StoreResult[]): void {
+    const expiresIn = ttl === undefined ? TTL_DEFAULT : BigInt(ttl);
+    visit(chunk, 3);
+    for (;;) {
+      words[Word.code] = BigInt(Verb.set);
+      words[Word.expiresIn] = expiresIn;
+      if (this.#handle.setChunk.apply(undefined, chunk) !== false) break;
+      const code = lowWord(Word.code);
+      const index = lowWord(Word.number) * 3;
+      const payload = chunk[index + 1] as string;
+      if (code === Code.keyMaybeIllFormed) {
+        chunk[index] = keyBytes(chunk[index] as Key);
+      } else if (code === Code.valueMaybeIllFormed || (code === Code.needsRoom && chunk[index + 2] === TEXT_CODEC)) {
+        encodeDoubtfulText(payload, encoded);
+        chunk[index + 1] = encoded.payload;
+        chunk[index + 2] = encoded.codec;
+      } else if (code === Code.needsRoom) {
+        chunk[index + 1] = Buffer.from(payload, 'utf8'); // longer than the scratch
+      } else {
+        throw this.#error(code, chunk[index] as Key, payload);
+      }
+    }
+    for (let i = 0; i * 3 < chunk.length; i++) {
+      const code = marks[i * MARK_WORDS]!;
+      results.push(code === Code.stored ? 'stored' : this.#storeResult(code, chunk[i * 3] as Key, chunk[i * 3 + 1]));
+    }
+  }
+
+  #getPacked(keys: PackedKeys): PackedValues {
+    const table = new Uint32Array(keys.count * PACKED_COLUMNS);
+    // Most values are small; what does not fit is asked for again, with the right amount of room.
+    let values = Buffer.allocUnsafeSlow(Math.max(1024, keys.count * 128));
+    let used = 0;
+    let missing = false;
+    while (keys.count !== 0) {
+      const answer = this.#handle.getPacked(keys.bytes, keys.ends, values, used, table, missing);
+      if (answer === false) throw this.#error(lowWord(Word.code), keys.bytes);
+      used = answer;
+      const bytes = numberWord(Word.number);
+      if (bytes === 0) break;
+      missing = true;
+      const larger = Buffer.allocUnsafeSlow(used + bytes + (bytes >> 2));
+      values.copy(larger, 0, 0, used);
+      values = larger;
+    }
+    return new PackedValues(values.subarray(0, used), table);
+  }
+
+  #write(verb: Verb, key: Key, value: unknown, options: SetOptions | undefined): StoreResult {
+    const ttl = this.#ttl(options);
+    const { payload, codec } = encodeValue(value);
+    return this.#send(verb, key, payload, codec, ttl, undefined, value) as StoreResult;
+  }
+
+  #send(
+    verb: Verb,
+    key: Key,
+    payload: string | Uint8Array,
+    codec: number,
+    ttl: number | undefined,
+    compare: bigint | undefined,
+    value: unknown,
+  ): CasResult {
+    if (compare !== undefined) words[Word.version] = compare;
+    const code = this.#store(verb, key, payload, codec, ttl, compare !== undefined);
+    if (code === Code.stored) return 'stored';
+    if (code === Code.exists) return 'exists';
+    if (code === Code.notFound) return 'not-found';
+    if (code === Code.keyMaybeIllFormed) return this.#send(verb, keyBytes(key), payload, codec, ttl, compare, value);
+    if (code === Code.valueMaybeIllFormed) {
+      encodeDoubtfulText(payload as string, encoded);
+      return this.#send(verb, key, encoded.payload, encoded.codec, ttl, compare, value);
+    }
+    return this.#storeResult(code, key, value);
+  }
+
+  #storeResult(code: number, key: Key, value: unknown): StoreResult {
+    if (code === Code.notStored || code === Code.noMemory) return 'not-stored';
+    if (code === Code.stored) return 'stored';
+    throw this.#error(code, key, value);
+  }
+
+  #arithmetic(
+    verb: Verb,
+    key: Key,
+    by: number | bigint,
+    options: ArithmeticOptions | undefined,
+  ): number | bigint | 'not-stored' | undefined {
+    const delta = checkAmount('by', by);
+    let initial: number | bigint | undefined;
+    let ttl: number | undefined;
+    if (options !== undefined) {
+      const given = checkNames<ArithmeticOptions>('options', options, ['initial', 'ttl']);
+      if (given.initial !== undefined) initial = checkAmount('initial', given.initial);
+      if (given.ttl !== undefined) ttl = parseDuration('ttl', given.ttl, 0);
+    }
+    if (typeof delta === 'bigint') words[Word.number] = delta;
+    if (typeof initial === 'bigint') words[Word.version] = initial;
+    const code = this.#handle.arithmetic(verb, key, typeof delta === 'bigint' ? undefined : delta, initial, ttl);
+    switch (code) {
+      case Code.found:
+      case Code.stored:
+        return typeof delta === 'bigint' ? words[Word.number]! : numberWord(Word.number);
+      case Code.notFound:
+        return undefined;
+      case Code.nonNumeric:
+      case Code.notStored:
+      case Code.noMemory:
+        return 'not-stored';
+      case Code.keyMaybeIllFormed:
+        return this.#arithmetic(verb, keyBytes(key), by, options);
+      default:
+        throw this.#error(code, key);
+    }
+  }
+
+  #findInfo(key: Key): boolean {
+    let code = this.#handle.info(key);
+    if (code === Code.keyMaybeIllFormed) code = this.#handle.info(keyBytes(key));
+    if (code === Code.found) return true;
+    if (code === Code.notFound) return false;
+    throw this.#error(code, key);
+  }
+
+  // Milliseconds, 0, TTL_KEEP, or undefined for the cache's own.
+  #ttl(options: SetOptions | undefined): number | undefined {
+    if (options === undefined) return undefined;
+    const { ttl } = checkNames<SetOptions>('options', options, ['ttl']);
+    if (ttl === undefined) return undefined;
+    return ttl === 'keep' ? TTL_KEEP : parseDuration('ttl', ttl, 0);
+  }
+
+  #openWalk(order: 'newest' | 'oldest'): NativeWalk {
+    const walk = this.#handle.openWalk(order === 'newest');
+    if (typeof walk === 'number') throw this.#error(walk);
+    return walk;
+  }
+
+  *#walk(withValues: boolean, options: WalkOptions | undefined): Generator<unknown[], undefined, undefined> {
+    const given = checkNames<WalkOptions>('options', options, ['order', 'limit']);
+    const order = checkChoice('order', given.order, ['newest', 'oldest'], 'newest');
+    let left =
+      given.limit === Number.POSITIVE_INFINITY
+        ? given.limit
+        : checkInteger('limit', given.limit, 0, Number.MAX_SAFE_INTEGER, Number.POSITIVE_INFINITY);
+    if (this.closed) throw this.#error(Code.closed);
+    if (left === 0) return undefined;
+    const walk = this.#openWalk(order);
+    try {
+      while (left > 0) {
+        const step = this.#handle.stepWalk(walk, withValues, left);
+        if (step === undefined) return undefined;
+        if (typeof step === 'number') throw this.#error(step);
+        // Before anybody else runs: the scratch is theirs then.
+        if (withValues && lowWord(Word.number) !== 0) this.#decodeMarks(step, 2, 1);
+        left -= withValues ? step.length / 2 : step.length;
+        yield step;
+      }
+    } finally {
+      this.#handle.closeWalk(walk);
+    }
+    return undefined;
+  }
+
+  #loadRecords(records: Buffer, result: LoadResult): void {
+    const taken = this.#handle.load(records);
+    if (taken === false) {
+      const code = lowWord(Word.code);
+      throw code === Code.invalidValue ? malformed('a record is damaged') : this.#error(code);
+    }
+    if (taken !== records.length) throw malformed('a block ends within a record');
+    result.loaded += numberWord(Word.number);
+    result.skipped += numberWord(Word.version);
+  }
+
+  // The error for an answer that is no outcome.
+  #error(code: number, key?: Key, value?: unknown): Error {
+    const which = this.name === '' ? 'The cache' : `The cache ${show(this.name)}`;
+    switch (code) {
+      case Code.closed:
+        return new CairnError('ERR_CLOSED', `${which} is closed`);
+      case Code.invalidKey:
+        return keyError(key);
+      case Code.tooLarge:
+        return new CairnRangeError(
+          'ERR_VALUE_TOO_LARGE',
+          `Expected the value of ${show(key)} to fit maxValueBytes and a shard of the cache, got ${show(value)}`,
+        );
+      case Code.logFull:
+        return new CairnError('ERR_LOG_FULL', `${which} cannot take writes now: its log does not keep up`);
+      case Code.outOfMemory:
+        return new CairnError(
+          'ERR_OUT_OF_MEMORY',
+          `No memory for the answer${key === undefined ? '' : ` to ${show(key)}`}`,
+        );
+      default:
+        return new CairnError('ERR_NATIVE_MISMATCH', `Unexpected answer ${code} of the native addon`);
+    }
+  }
+}
+
+let lengthsSeen = 0;
+
+// Looks at every key of a chunk before the addon reads them one by one: keys that were not used for a while are out of
+// the processor's caches, and here the waits for them overlap (a quarter of getMany's time). Keeps what it saw, so that
+// the compiler does not leave it out.
+function visit(chunk: readonly unknown[], stride: number): void {
+  let seen = 0;
+  for (let i = 0; i < chunk.length; i += stride) {
+    const key = chunk[i];
+    if (typeof key === 'string') seen ^= key.length;
+  }
+  lengthsSeen = seen;
+}
+
+// Filled by encodeValue() and used up before anything else runs.
+const encoded: Encoded = { payload: '', codec: 0 };
+
+function encodeValue(value: unknown): Encoded {
+  encode(value, encoded);
+  return encoded;
+}
+
+function openNative(given: CacheOptions | undefined, join: boolean): Opened {
+  const options = resolveOptions(given, native.usableMemory);
+  const raw = resolveRaw(given?.raw);
+  const promises = resolvePromiseOptions(given?.promises, native.usableMemory);
+  const handle = native.openCache({
+    name: options.name,
+    description: JSON.stringify(options),
+    join,
+    ready: true,
+    ttlMs: options.ttl,
+    memoryBytes: options.maxMemory,
+    memoryBytesCeiling: options.maxMemoryCeiling,
+    entriesMax: options.maxEntries,
+    shardCount: options.shards,
+    valueBytesMax: options.maxValueBytes,
+    trackAccess: options.trackAccess,
+    siphash: options.hash === 'siphash',
+  });
+  if (typeof handle === 'number') throw openingError(handle, options.name);
+  return new Opened(handle, raw, promises);
+}
+
+function openingError(code: number, name: string): Error {
+  switch (code) {
+    case Code.nameTaken:
+      return new CairnError(
+        'ERR_NAME_TAKEN',
+        `A cache named ${show(name)} is open in this process: use Cache.attach(${show(name)}), or Cache.open with the options it was made with`,
+      );
+    case Code.noSuchCache: {
+      const names = native.cacheNames();
+      const known = names.length === 0 ? 'none is open' : `open are ${names.slice(0, 10).map(show).join(', ')}`;
+      return new CairnError('ERR_NO_SUCH_CACHE', `There is no cache named ${show(name)} in this process: ${known}`);
+    }
+    case Code.notReady:
+      return new CairnError('ERR_NOT_READY', `The cache ${show(name)} is still recovering`);
+    case Code.refused: {
+      const message = native.takeMessage();
+      return /^Expected/.test(message)
+        ? new CairnRangeError('ERR_INVALID_ARGUMENT', message)
+        : new CairnError('ERR_OUT_OF_MEMORY', message);
+    }
+    default:
+      return new CairnError('ERR_NATIVE_MISMATCH', `Unexpected answer ${code} of the native addon`);
+  }
+}
+
+/**
+ * Serves a cache to memcached clients, over sockets of the thread that calls. Resolves once it listens: by default on
+ * loopback, port 11211. The server holds the cache; when the cache is closed, the server ends with it.
+ *
+ * Rejects with `ERR_INVALID_ARGUMENT` for a wrong option, `ERR_CLOSED` for a closed cache, and `ERR_LISTEN`, with the
+ * system's error as `cause`, for an address that cannot be listened on.
+ */
+export async function serve(cache: Cache<never>, options?: ServeOptions): Promise<MemcachedServer> {
+  if (!(cache instanceof Cache)) throw wrongType('cache', 'a Cache', cache);
+  return MemcachedServer.start(handleOf(cache), options);
+}

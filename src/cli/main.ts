@@ -1,0 +1,39 @@
+#!/usr/bin/env node
+/**
+ * The command `cairn`: one file per subcommand. What a subcommand needs is loaded when it runs, so that `build`, `help`
+ * and `--version` work where the addon is missing.
+ */
+import { readFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { serveCommand } from './serve.ts';
+
+function packageVersion(): string {
+  const file = new URL('../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+/** Makes the whole command line, ready to parse. */
+export function makeProgram(): Command {
+  const program = new Command('cairn')
+    .description('A byte-bounded cache outside the JavaScript heap that memcached clients can talk to')
+    .version(packageVersion(), '-V, --version', 'print the version and exit')
+    .helpOption('-h, --help', 'print this help and exit')
+    .showHelpAfterError('(cairn help shows what there is)')
+    .configureHelp({ showGlobalOptions: false })
+    .enablePositionalOptions();
+  program.addCommand(serveCommand());
+  program
+    .command('build')
+    .description('build the native addon where no prebuilt one fits this machine')
+    .option('--verbose', 'show everything that CMake and the compiler say')
+    .action(async (options: { verbose?: boolean }) => {
+      const { build } = await import('./build.ts');
+      process.exitCode = await build(options);
+    });
+  return program;
+}
+
+// A reader that went away (`cairn serve | head`) is no reason to stop.
+process.stdout.on('error', () => {});
+process.stderr.on('error', () => {});
+await makeProgram().parseAsync();

@@ -1,0 +1,154 @@
+/**
+ * Every error that Cairn raises. Match on `code`, which never changes; the text may.
+ *
+ * What a code tells the caller is its kind, and the kind decides what may be done:
+ *
+ * | kind      | the caller learns                                    | may                                          |
+ * |-----------|------------------------------------------------------|----------------------------------------------|
+ * | `misuse`  | the call is wrong and always will be                 | fix the program                              |
+ * | `refused` | nothing was done                                     | try again later, or do without               |
+ * | `unknown` | it may or may not have been done                     | look, or repeat if that does no harm         |
+ * | `damaged` | something that was promised or stored is late or lost | see the docs of the code: what still works  |
+ */
+import { inspect } from 'node:util';
+
+export type ErrorKind = 'misuse' | 'refused' | 'unknown' | 'damaged';
+
+/** The codes of all errors of Cairn; {@link ERROR_KINDS} says what each means. */
+export type ErrorCode =
+  | 'ERR_INVALID_ARGUMENT'
+  | 'ERR_VALUE_TOO_LARGE'
+  | 'ERR_VALUE_NOT_STORABLE'
+  | 'ERR_NAME_TAKEN'
+  | 'ERR_NO_SUCH_CACHE'
+  | 'ERR_NOT_READY'
+  | 'ERR_CLOSED'
+  | 'ERR_QUEUE_FULL'
+  | 'ERR_LOG_FULL'
+  | 'ERR_NOT_RESIDENT'
+  | 'ERR_NOT_PRIMARY'
+  | 'ERR_OUT_OF_MEMORY'
+  | 'ERR_LISTEN'
+  | 'ERR_TIMEOUT'
+  | 'ERR_CONNECTION_LOST'
+  | 'ERR_WORKER_EXITED'
+  | 'ERR_VALUE_MALFORMED'
+  | 'ERR_DUMP_MALFORMED'
+  | 'ERR_LOG_IO'
+  | 'ERR_LOG_CORRUPT'
+  | 'ERR_WRITE_BACK'
+  | 'ERR_NATIVE_MISSING'
+  | 'ERR_NATIVE_MISMATCH';
+
+/** Every code with its kind. */
+export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
+  /** An argument or option is of the wrong type or out of range. A `TypeError` or `RangeError`. */
+  ERR_INVALID_ARGUMENT: 'misuse',
+  /** The value is larger than `maxValueBytes`, or than a shard can hold. A `RangeError`. */
+  ERR_VALUE_TOO_LARGE: 'misuse',
+  /** The value cannot be stored: a function, a symbol, a promise, or something that holds one. A `TypeError`. */
+  ERR_VALUE_NOT_STORABLE: 'misuse',
+  /** A cache of that name exists, with other options or made by `new Cache`. */
+  ERR_NAME_TAKEN: 'misuse',
+  /** There is no cache of that name in this process. */
+  ERR_NO_SUCH_CACHE: 'refused',
+  /** The cache exists but is still recovering. */
+  ERR_NOT_READY: 'refused',
+  /** The handle was closed, or the cache was closed by its owner. */
+  ERR_CLOSED: 'refused',
+  /** The bounded queue of promised verbs is full: try again after `'drain'`. */
+  ERR_QUEUE_FULL: 'refused',
+  /** The change ring of the log is full: try again, or use the promised form, which waits. */
+  ERR_LOG_FULL: 'refused',
+  /** A conditional verb met a key that is in the database but not in memory: use the promised form. */
+  ERR_NOT_RESIDENT: 'refused',
+  /** This node does not own the key now. */
+  ERR_NOT_PRIMARY: 'refused',
+  /** The process has no memory for the answer or for the cache. */
+  ERR_OUT_OF_MEMORY: 'refused',
+  /** A server could not listen on an address: in use, not permitted, or not of this machine. */
+  ERR_LISTEN: 'refused',
+  /** No answer within the time asked for. */
+  ERR_TIMEOUT: 'unknown',
+  /** The connection ended before the answer came. */
+  ERR_CONNECTION_LOST: 'unknown',
+  /** The thread that ran the request ended before it answered. */
+  ERR_WORKER_EXITED: 'unknown',
+  /** The bytes of a value are not what its kind says: `raw: 'json'` met something else, or a dump was edited. */
+  ERR_VALUE_MALFORMED: 'damaged',
+  /** The bytes are no dump, or a damaged one. */
+  ERR_DUMP_MALFORMED: 'damaged',
+  /** The log could not be written: acknowledgements stop, reads go on. */
+  ERR_LOG_IO: 'damaged',
+  /** The log is damaged where it must not be. */
+  ERR_LOG_CORRUPT: 'damaged',
+  /** The database refuses what is to be written back. */
+  ERR_WRITE_BACK: 'damaged',
+  /** There is no addon for this platform, or it does not load: `npx cairn-cache build` makes one. */
+  ERR_NATIVE_MISSING: 'misuse',
+  /** The addon that was loaded belongs to another version of the package: rebuild or reinstall. */
+  ERR_NATIVE_MISMATCH: 'misuse',
+};
+
+/** An error with a code of ours. Misuse is raised as {@link CairnTypeError} or {@link CairnRangeError}, all else as this. */
+export class CairnError extends Error {
+  override name = 'CairnError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** Misuse: something of the wrong type. */
+export class CairnTypeError extends TypeError {
+  override name = 'TypeError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** Misuse: something of the right type and out of range. */
+export class CairnRangeError extends RangeError {
+  override name = 'RangeError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** The kind of an error of ours; undefined for any other value. */
+export function errorKind(error: unknown): ErrorKind | undefined {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' && Object.hasOwn(ERROR_KINDS, code) ? ERROR_KINDS[code as ErrorCode] : undefined;
+}
+
+/** A value as messages show it: short, on one line. */
+export function show(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
+  if (typeof value === 'function') return value.name === '' ? 'a function' : `the function ${value.name}`;
+  if (typeof value === 'bigint') return `${value}n`;
+  const text = inspect(value, {
+    depth: 0,
+    breakLength: Number.POSITIVE_INFINITY,
+    maxArrayLength: 3,
+    maxStringLength: 40,
+  });
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
+
+/** `Expected <name> to be <expected>, got <value>`: a `TypeError`. */
+export function wrongType(name: string, expected: string, value: unknown): CairnTypeError {
+  return new CairnTypeError('ERR_INVALID_ARGUMENT', `Expected ${name} to be ${expected}, got ${show(value)}`);
+}
+
+/** `Expected <name> to be <expected>, got <value>`: a `RangeError`. */
+export function outOfRange(name: string, expected: string, value: unknown): CairnRangeError {
+  return new CairnRangeError('ERR_INVALID_ARGUMENT', `Expected ${name} to be ${expected}, got ${show(value)}`);
+}

@@ -1,0 +1,42 @@
+/** The public API, whole. Nothing else is public. */
+export { Cache, type CacheStats, type LoadResult, serve } from './cache.ts';
+export {
+  CairnError,
+  CairnRangeError,
+  CairnTypeError,
+  type ErrorCode,
+  type ErrorKind,
+  errorKind,
+} from './errors.ts';
+export type { FetchOptions, LoadContext, Loader } from './fetch.ts';
+export type {
+  AckLevel,
+  AttachOptions,
+  CacheOptions,
+  CallOptions,
+  Duration,
+  PromiseOptions,
+  RawOption,
+  ResolvedOptions,
+  SetOptions,
+  Size,
+  WalkOptions,
+  WriteCallOptions,
+} from './options.ts';
+export type {
+  CachePromises,
+  PromisedArithmeticOptions,
+  PromisedSetOptions,
+  PromiseStats,
+} from './promises.ts';
+export type { CacheEvents, RemovalEvent, RemovalOptions, RemovalReason } from './removals.ts';
+export type { ArithmeticOptions, CasResult, EntryInfo, Key, StoreResult, ValueWithCas } from './request/arguments.ts';
+export type { ValueKind } from './request/codec.ts';
+export { PackedKeys, PackedValues } from './request/packed.ts';
+export {
+  type DisconnectReason,
+  MemcachedServer,
+  type MemcachedServerEvents,
+  type ServeOptions,
+  type ServerAddress,
+} from './server/index.ts';

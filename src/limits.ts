@@ -1,0 +1,52 @@
+/**
+ * The bounds that users meet, each with its reason. native/base/limits.h has the same numbers; native.ts compares them
+ * when it loads the addon.
+ */
+
+/** The longest key, in bytes of UTF-8. Keys above 250 bytes cannot be used through the memcached port. */
+export const KEY_BYTES_MAX: number = 64 * 1024;
+
+/** The largest value of any cache, in bytes: sizes are 32-bit, and one copy must not hold a thread for seconds. */
+export const VALUE_BYTES_MAX: number = 2 ** 30;
+
+/** The smallest memory limit of a cache, in bytes: below it index and reserves leave no room for values. */
+export const MEMORY_BYTES_MIN: number = 4 * 2 ** 20;
+
+/** The memory limit of a cache that was given none, in bytes. */
+export const MEMORY_BYTES_DEFAULT: number = 64 * 2 ** 20;
+
+/** The most shards that a cache can have. */
+export const SHARD_COUNT_MAX = 256;
+
+/** The longest time to live, in milliseconds: about 285,000 years, so that adding it to a clock stays exact. */
+export const TTL_MS_MAX: number = Number.MAX_SAFE_INTEGER;
+
+/** The longest name of a cache, in UTF-16 units. */
+export const NAME_LENGTH_MAX = 200;
+
+/** Tries of `update()` before it gives up because others keep changing the entry. */
+export const UPDATE_TRIES_MAX = 1000;
+
+/** Keys and values nested deeper than this are stored as structured clones, which allow cycles. */
+export const JSON_DEPTH_MAX = 100;
+
+/** Bytes of a block of a dump: it is built, checked and loaded as a whole. An entry that is larger gets its own. */
+export const DUMP_BLOCK_BYTES: number = 256 * 1024;
+
+/** Requests that one cache's `promises` of one thread accepts before earlier ones are answered: 100 bytes or so each. */
+export const QUEUE_REQUESTS_MAX = 65_536;
+
+/** Bytes of keys and values that one cache's `promises` of one thread holds for requests that are not answered. */
+export const QUEUE_BYTES_MAX: number = 64 * 2 ** 20;
+
+/** The most lanes, hence threads, of one cache's `promises` of one thread. */
+export const LANE_COUNT_MAX = 64;
+
+/** Blocks that a lane keeps for its next batches: one in flight, one that collects, and two for bursts. */
+export const LANE_BLOCKS_KEPT = 4;
+
+/** Starts of a lane's thread that may fail in a row before the calls that wait for it are refused. */
+export const LANE_STARTS_MAX = 3;
+
+/** Bytes of values in one answer of a lane; what is left comes with the next. A larger single value is an answer. */
+export const ANSWER_BYTES_MAX: number = 16 * 2 ** 20;

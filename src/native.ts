@@ -1,0 +1,219 @@
+/**
+ * The store's door: loads the addon, declares what it exports, and is the only importer of it. Nothing here checks what
+ * users pass: the addon answers with a {@link Code}, and whoever called makes an error of it.
+ *
+ * The addon is loaded once per thread. What a call leaves beside its result is in {@link words} and {@link scratch} until
+ * the next call of this thread.
+ */
+import { endianness } from 'node:os';
+import { CairnError } from './errors.ts';
+import { KEY_BYTES_MAX, MEMORY_BYTES_MIN, SHARD_COUNT_MAX, VALUE_BYTES_MAX } from './limits.ts';
+import { loadNative } from './native/load.ts';
+import { Codec } from './request/codec.ts';
+
+/** Answers of the addon: native/addon/convert.h has the same numbers. */
+export const Code = {
+  stored: 0,
+  notStored: 1,
+  exists: 2,
+  notFound: 3,
+  found: 4,
+  nonNumeric: 5,
+  tooLarge: 6,
+  noMemory: 7,
+  logFull: 8,
+  needsRoom: 9,
+  closed: 16,
+  invalidKey: 17,
+  keyMaybeIllFormed: 18,
+  valueMaybeIllFormed: 19,
+  invalidValue: 20,
+  outOfMemory: 21,
+  nameTaken: 22,
+  noSuchCache: 23,
+  notReady: 24,
+  refused: 25,
+} as const;
+export type Code = number;
+
+/** Places in {@link words}: native/addon/environment.h has the same numbers. */
+export const Word = {
+  code: 0,
+  codec: 1,
+  valueBytes: 2,
+  place: 3,
+  version: 4,
+  recordVersion: 5,
+  expiresIn: 6,
+  number: 7,
+  clientFlags: 8,
+  idleSeconds: 9,
+  fetched: 10,
+} as const;
+
+/** Where a value is that `get` left to be decoded. */
+export const PLACE_SCRATCH = 1;
+export const PLACE_BUFFER = 2;
+
+/** What is left to do about a value of a chunk: {@link marks} has four numbers for each. */
+export const MARK_WORDS = 4;
+export const MARK_DONE = 0xff;
+export const MARK_ABSENT = 0xfe;
+export const MARK_FAILED = 0xfd;
+export const MARK_ELSEWHERE = 0xffffffff;
+
+/** As a time to live: leave the expiry as it is. */
+export const TTL_KEEP = -1;
+/** In `words[Word.expiresIn]` before `setChunk`: the cache's own time to live. */
+export const TTL_DEFAULT: bigint = BigInt.asUintN(64, -1n);
+
+type NativeKey = string | Uint8Array;
+declare const walkBrand: unique symbol;
+/** A walk in progress; closed by `closeWalk` or when it is collected. */
+export interface NativeWalk {
+  readonly [walkBrand]: true;
+}
+
+/**
+ * A cache as one `Cache` object holds it. The functions are plain: they may be called without the object, and keep it
+ * alive. Reads answer with the value, `undefined` for a miss, `true` when the words say where the value is and how to
+ * decode it, or `false` when `words[Word.code]` says why there is none.
+ */
+export interface NativeHandle {
+  readonly name: string;
+  readonly description: string;
+  readonly cacheId: number;
+  readonly shardCount: number;
+  readonly isOwner: boolean;
+
+  get(key: NativeKey): unknown;
+  peek(key: NativeKey): unknown;
+  take(key: NativeKey): unknown;
+  getWithCas(key: NativeKey): unknown;
+  getInto(key: NativeKey, target: Uint8Array): number | undefined | false;
+  has(key: NativeKey): boolean | Code;
+  info(key: NativeKey): Code;
+  set(key: NativeKey, text: string): Code;
+  store(
+    verb: number,
+    key: NativeKey,
+    payload: string | Uint8Array,
+    codec: number,
+    ttl: number | undefined,
+    compare: boolean,
+  ): Code;
+  arithmetic(
+    verb: number,
+    key: NativeKey,
+    delta: number | undefined,
+    initial: number | bigint | undefined,
+    ttl: number | undefined,
+  ): Code;
+  delete(key: NativeKey, compare?: boolean): boolean | Code;
+  evict(key: NativeKey): boolean | Code;
+  touch(key: NativeKey, ttl: number | undefined): boolean | Code;
+  clear(): Code;
+  resize(memoryBytes: number, entriesMax: number): Code;
+  size(): number;
+  close(): void;
+  isClosed(): boolean;
+  rawAsBuffer(yes: boolean): void;
+
+  getChunk(...keys: NativeKey[]): unknown[] | false;
+  deleteChunk(...keys: NativeKey[]): number | false;
+  setChunk(...keysPayloadsCodecs: unknown[]): number | false;
+  getPacked(
+    keys: Uint8Array,
+    ends: Uint32Array,
+    values: Uint8Array,
+    used: number,
+    table: Uint32Array,
+    missing: boolean,
+  ): number | false;
+
+  openWalk(newest: boolean): NativeWalk | Code;
+  stepWalk(walk: NativeWalk, withValues: boolean, entriesMax: number): unknown[] | undefined | Code;
+  closeWalk(walk: NativeWalk): void;
+  dumpStep(walk: NativeWalk, target: Uint8Array): number | false;
+  load(records: Uint8Array): number | false;
+  stats(numbers: Float64Array): Code;
+  resetStats(): Code;
+}
+
+/** What a cache is opened with. */
+export interface NativeOptions {
+  name: string;
+  description: string;
+  join: boolean;
+  ready: boolean;
+  ttlMs: number;
+  memoryBytes: number;
+  memoryBytesCeiling: number;
+  entriesMax: number;
+  shardCount: number;
+  valueBytesMax: number;
+  trackAccess: boolean;
+  siphash: boolean;
+}
+
+/** What the addon exports; other stages declare what their own bindings add. */
+export interface Native {
+  readonly scratch: ArrayBuffer;
+  readonly words: ArrayBuffer;
+  readonly marks: ArrayBuffer;
+  readonly limits: Readonly<Record<string, number>>;
+  readonly statNames: readonly string[];
+  openCache(options: NativeOptions): NativeHandle | Code;
+  attachCache(name: string): NativeHandle | Code;
+  attachById(id: number): NativeHandle | Code;
+  cacheNames(): string[];
+  usableMemory(): number;
+  takeBuffer(): Buffer | undefined;
+  takeMessage(): string;
+  runtime(): { cacheCount: number; janitorRuns: boolean };
+}
+
+/** The addon of this thread. */
+export const native: Native = checked(loadNative() as Native);
+
+/** Where small values lie that the addon left to be decoded. */
+export const scratch: Buffer = Buffer.from(native.scratch);
+/** 64-bit words that calls leave beside their results; see {@link Word}. */
+export const words: BigUint64Array = new BigUint64Array(native.words);
+/** What is left to do about the values of a chunk; see {@link MARK_WORDS}. */
+export const marks: Uint32Array = new Uint32Array(native.marks);
+/** Keys that cross in one call. */
+export const CHUNK_KEYS_MAX: number = native.limits['chunkKeysMax']!;
+
+const halves = new Uint32Array(native.words);
+const LOW = endianness() === 'LE' ? 0 : 1;
+
+/** The low half of a word: codecs, sizes, codes. */
+export function lowWord(index: number): number {
+  return halves[index * 2 + LOW]!;
+}
+
+/** A word as a number: exact up to 2^53, the nearest beyond. */
+export function numberWord(index: number): number {
+  return halves[index * 2 + LOW]! + halves[index * 2 + 1 - LOW]! * 2 ** 32;
+}
+
+function checked(loaded: Native): Native {
+  const expected: Readonly<Record<string, number>> = {
+    keyBytesMax: KEY_BYTES_MAX,
+    valueBytesMax: VALUE_BYTES_MAX,
+    memoryBytesMin: MEMORY_BYTES_MIN,
+    shardCountMax: SHARD_COUNT_MAX,
+    codecCount: Object.keys(Codec).length,
+  };
+  for (const [name, value] of Object.entries(expected)) {
+    const found = loaded.limits?.[name];
+    if (found !== value) {
+      throw new CairnError(
+        'ERR_NATIVE_MISMATCH',
+        `The native addon belongs to another version of cairn-cache: its ${name} is ${found}, expected ${value}. Build it again: npx cairn-cache build`,
+      );
+    }
+  }
+  return loaded;
+}

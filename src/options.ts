@@ -1,0 +1,393 @@
+/** Options of a cache: what may be given, what is assumed otherwise, and the only checks on it. */
+import { CairnTypeError, outOfRange, show, wrongType } from './errors.ts';
+import {
+  LANE_COUNT_MAX,
+  MEMORY_BYTES_DEFAULT,
+  MEMORY_BYTES_MIN,
+  NAME_LENGTH_MAX,
+  QUEUE_BYTES_MAX,
+  QUEUE_REQUESTS_MAX,
+  SHARD_COUNT_MAX,
+  TTL_MS_MAX,
+  VALUE_BYTES_MAX,
+} from './limits.ts';
+
+/** A time span: whole milliseconds, or text such as `'500ms'`, `'60s'`, `'1.5h'`, `'7d'` (units ms, s, m, h, d). */
+export type Duration = number | string;
+
+/**
+ * A size: whole bytes, or text such as `'512mb'` (units b, kb, mb, gb, tb, each 1024 times the one before, as memcached
+ * counts) or `'25%'` of the memory that this process may use.
+ */
+export type Size = number | string;
+
+/**
+ * What reads give for values that are bytes, such as those that memcached clients stored: a `Buffer` (default), the text
+ * that they are in UTF-8, what `JSON.parse` makes of them, or what a function makes of them and their client flags.
+ */
+export type RawOption = 'buffer' | 'string' | 'json' | ((bytes: Buffer, flags: number) => unknown);
+
+/** What `new Cache` and `Cache.open` take. Everything may be left out. */
+export interface CacheOptions {
+  /** Other threads of the process attach by this name; without one they cannot. Up to 200 characters. */
+  name?: string;
+  /**
+   * All that the cache may hold, keys, values, index and bookkeeping together. Default 64 MiB, at least 4 MiB. Address
+   * space is set aside at once, memory is used as entries come.
+   */
+  maxMemory?: Size;
+  /** What `resize()` may raise `maxMemory` to; only address space is set aside for it. Default 4 times `maxMemory`. */
+  maxMemoryCeiling?: Size;
+  /** At most so many entries. Default: memory alone decides. */
+  maxEntries?: number;
+  /** Larger values are refused with `ERR_VALUE_TOO_LARGE`. Default 1/1024 of `maxMemory`, at least 1 MiB; at most 1 GiB. */
+  maxValueBytes?: Size;
+  /** Time to live of entries that are stored without one; 0 (default): they do not expire. */
+  ttl?: Duration;
+  /**
+   * Slices of the cache with a lock each: a power of two up to 256. Default: chosen from the processors and the size. With
+   * 1 the least recently used entry of the whole cache is the one that is evicted, exactly.
+   */
+  shards?: number;
+  /** `'siphash'` where keys are chosen by an adversary who can measure time; `'fast'` (default) is keyed too. */
+  hash?: 'fast' | 'siphash';
+  /** Keep when each entry was last read, for `info().idle`: 4 bytes an entry. Default false. */
+  trackAccess?: boolean;
+  /** What reads give for values that are bytes; see {@link RawOption}. Of this handle: another may read otherwise. */
+  raw?: RawOption;
+  /** How `cache.promises` of this handle works. */
+  promises?: PromiseOptions;
+}
+
+/** What `Cache.attach` takes. */
+export interface AttachOptions {
+  /** What reads give for values that are bytes; see {@link RawOption}. */
+  raw?: RawOption;
+  /** How `cache.promises` of this handle works. */
+  promises?: PromiseOptions;
+}
+
+/** What verbs that store take. */
+export interface SetOptions {
+  /**
+   * Time to live from now. 0 or `Infinity`: the entry does not expire. `'keep'`: that of the entry which is replaced.
+   * Default: the cache's `ttl`.
+   */
+  ttl?: Duration | 'keep';
+}
+
+/** What promised verbs take. */
+export interface CallOptions {
+  /** Rejects with `ERR_TIMEOUT` if there is no answer within this time. Default (and 0): waits as long as it takes. */
+  timeout?: Duration;
+  /** Rejects with the signal's reason when it is aborted. */
+  signal?: AbortSignal;
+}
+
+/** How far a write has to have come before its promise resolves. */
+export type AckLevel = 'memory' | 'logged' | 'stored' | 'replicated';
+
+/** What promised verbs that change something take. */
+export interface WriteCallOptions extends CallOptions {
+  /** Default `'memory'`. The other levels need a log behind the cache: without one they are refused. */
+  ack?: AckLevel;
+}
+
+/** How `cache.promises` of a handle works; made when it is first used. */
+export interface PromiseOptions {
+  /** Threads, each serving its share of the shards. Default: one for every 4 processors, from 1 to 4. */
+  lanes?: number;
+  /** Requests that may be unanswered at a time; each key of `getMany` and the like counts. Default 65,536. */
+  maxRequests?: number;
+  /** Bytes of keys and values that they may hold. Default 64 MiB. */
+  maxBytes?: Size;
+}
+
+/** Which entries a walk gives, and in which order. */
+export interface WalkOptions {
+  /** By last use; exact within a shard, and over all with `shards: 1`. Default `'newest'`. */
+  order?: 'newest' | 'oldest';
+  /** At most so many. Default: all. */
+  limit?: number;
+}
+
+/** PromiseOptions after checking. */
+export interface ResolvedPromiseOptions {
+  /** undefined: chosen. */
+  readonly lanes: number | undefined;
+  readonly maxRequests: number;
+  readonly maxBytes: number;
+}
+
+/** Options after checking, in the units of their names; what an attached thread reads again. */
+export interface ResolvedOptions {
+  readonly name: string;
+  readonly maxMemory: number;
+  /** 0: 4 times `maxMemory`. */
+  readonly maxMemoryCeiling: number;
+  /** 0: no limit. */
+  readonly maxEntries: number;
+  /** 0: the default. */
+  readonly maxValueBytes: number;
+  /** Milliseconds; 0: for ever. */
+  readonly ttl: number;
+  /** 0: chosen. */
+  readonly shards: number;
+  readonly hash: 'fast' | 'siphash';
+  readonly trackAccess: boolean;
+}
+
+const CACHE_OPTION_NAMES: readonly (keyof CacheOptions)[] = [
+  'name',
+  'maxMemory',
+  'maxMemoryCeiling',
+  'maxEntries',
+  'maxValueBytes',
+  'ttl',
+  'shards',
+  'hash',
+  'trackAccess',
+  'raw',
+  'promises',
+];
+
+// What other caches call the same thing.
+const FOREIGN_NAMES: Readonly<Record<string, string>> = {
+  max: 'maxEntries',
+  maxSize: 'maxMemory',
+  maxKeys: 'maxEntries',
+  lruSize: 'maxEntries',
+  capacity: 'maxEntries',
+  limit: 'maxEntries',
+  size: 'maxEntries',
+  maxBytes: 'maxMemory',
+  memory: 'maxMemory',
+  memoryLimit: 'maxMemory',
+  maxEntrySize: 'maxValueBytes',
+  maxValueSize: 'maxValueBytes',
+  maxItemSize: 'maxValueBytes',
+  ttlMs: 'ttl',
+  maxAge: 'ttl',
+  stdTTL: 'ttl',
+  expiresIn: 'ttl',
+  expiration: 'ttl',
+  expire: 'ttl',
+  shardCount: 'shards',
+  threads: 'shards',
+  namespace: 'name',
+};
+
+/** Options that lru-cache has and that are methods or events here. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  dispose: "on('removal', ...)",
+  disposeAfter: "on('removal', ...)",
+  onEvict: "on('removal', ...)",
+  onEviction: "on('removal', ...)",
+  fetchMethod: 'fetch(key, loader)',
+  sizeCalculation: 'nothing: sizes are exact without it',
+};
+
+/** Checks the options of a cache. `usableMemory` is asked for what `'25%'` is of. Throws `ERR_INVALID_ARGUMENT`. */
+export function resolveOptions(given: CacheOptions | undefined, usableMemory: () => number): ResolvedOptions {
+  const options = checkNames('options', given, CACHE_OPTION_NAMES);
+  const maxMemory = parseSize('maxMemory', options.maxMemory, MEMORY_BYTES_DEFAULT, usableMemory);
+  if (maxMemory < MEMORY_BYTES_MIN) throw outOfRange('maxMemory', 'at least 4mb', options.maxMemory);
+  const maxMemoryCeiling = parseSize('maxMemoryCeiling', options.maxMemoryCeiling, 0, usableMemory);
+  if (maxMemoryCeiling !== 0 && maxMemoryCeiling < maxMemory) {
+    throw outOfRange('maxMemoryCeiling', `at least maxMemory (${maxMemory} bytes)`, options.maxMemoryCeiling);
+  }
+  const maxValueBytes = parseSize('maxValueBytes', options.maxValueBytes, 0, usableMemory);
+  if (options.maxValueBytes !== undefined && (maxValueBytes < 1 || maxValueBytes > VALUE_BYTES_MAX)) {
+    throw outOfRange('maxValueBytes', 'between 1 byte and 1gb', options.maxValueBytes);
+  }
+  return {
+    name: checkName(options.name, ''),
+    maxMemory,
+    maxMemoryCeiling,
+    maxEntries: checkInteger('maxEntries', options.maxEntries, 1, Number.MAX_SAFE_INTEGER, 0),
+    maxValueBytes,
+    ttl: parseDuration('ttl', options.ttl, 0),
+    shards: checkShards(options.shards),
+    hash: checkChoice('hash', options.hash, ['fast', 'siphash'], 'fast'),
+    trackAccess: checkBoolean('trackAccess', options.trackAccess, false),
+  };
+}
+
+/** Checks the option `raw` of a handle. */
+export function resolveRaw(raw: unknown): RawOption {
+  if (raw === undefined) return 'buffer';
+  if (raw === 'buffer' || raw === 'string' || raw === 'json' || typeof raw === 'function') return raw as RawOption;
+  throw wrongType('raw', "'buffer', 'string', 'json' or a function", raw);
+}
+
+/** Checks the option `promises` of a handle. */
+export function resolvePromiseOptions(
+  given: PromiseOptions | undefined,
+  usableMemory: () => number,
+): ResolvedPromiseOptions {
+  const options = checkNames<PromiseOptions>('promises', given, ['lanes', 'maxRequests', 'maxBytes']);
+  const lanes = checkInteger('promises.lanes', options.lanes, 1, LANE_COUNT_MAX, 0);
+  return {
+    lanes: lanes === 0 ? undefined : lanes,
+    maxRequests: checkInteger(
+      'promises.maxRequests',
+      options.maxRequests,
+      1,
+      Number.MAX_SAFE_INTEGER,
+      QUEUE_REQUESTS_MAX,
+    ),
+    maxBytes: parseSize('promises.maxBytes', options.maxBytes, QUEUE_BYTES_MAX, usableMemory),
+  };
+}
+
+const ACK_LEVELS: readonly AckLevel[] = ['memory', 'logged', 'stored', 'replicated'];
+
+/** Checks the option `ack` of a call on a cache without a log. */
+export function checkAck(ack: unknown): void {
+  if (checkChoice('ack', ack, ACK_LEVELS, 'memory') === 'memory') return;
+  throw outOfRange('ack', "'memory', the only level of a cache without a log", ack);
+}
+
+/** Checks the option `signal` of a call. Throws its reason if it is aborted. */
+export function checkSignal(signal: unknown): AbortSignal | undefined {
+  if (signal === undefined) return undefined;
+  if (!(signal instanceof AbortSignal)) throw wrongType('signal', 'an AbortSignal', signal);
+  signal.throwIfAborted();
+  return signal;
+}
+
+/** The name of a cache. */
+export function checkName(name: unknown, otherwise?: string): string {
+  if (name === undefined && otherwise !== undefined) return otherwise;
+  if (typeof name !== 'string') throw wrongType('name', 'a string', name);
+  if (name === '' || name.length > NAME_LENGTH_MAX) {
+    throw outOfRange('name', `a string of 1 to ${NAME_LENGTH_MAX} characters`, name);
+  }
+  if (/[\p{Cc}\p{Surrogate}]/u.test(name)) throw outOfRange('name', 'text without control characters', name);
+  return name;
+}
+
+/** Refuses options that do not exist, and says which one was probably meant. */
+export function checkNames<T extends object>(what: string, given: T | undefined, names: readonly (keyof T)[]): T {
+  if (given === undefined) return {} as T;
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) throw wrongType(what, 'an object', given);
+  for (const key of Object.keys(given)) {
+    if ((names as readonly string[]).includes(key)) continue;
+    throw new CairnTypeError(
+      'ERR_INVALID_ARGUMENT',
+      `Unknown option ${show(key)} in ${what}${suggestion(key, names as readonly string[])}`,
+    );
+  }
+  return given;
+}
+
+function suggestion(key: string, names: readonly string[]): string {
+  const foreign = FOREIGN_NAMES[key];
+  if (foreign !== undefined && names.includes(foreign)) return `: did you mean ${foreign}?`;
+  const elsewhere = ELSEWHERE[key];
+  if (elsewhere !== undefined) return `: use ${elsewhere}`;
+  let nearest: string | undefined;
+  let nearestDistance = Math.max(2, Math.floor(key.length / 3)) + 1;
+  for (const name of names) {
+    const distance = editDistance(key.toLowerCase(), name.toLowerCase());
+    if (distance < nearestDistance) {
+      nearest = name;
+      nearestDistance = distance;
+    }
+  }
+  return nearest === undefined ? `: expected one of ${names.join(', ')}` : `: did you mean ${nearest}?`;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** A time span in milliseconds. */
+export function parseDuration(name: string, value: unknown, otherwise: number): number {
+  if (value === undefined) return otherwise;
+  if (typeof value === 'number') {
+    if (Number.isInteger(value) && value >= 0 && value <= TTL_MS_MAX) return value;
+    if (value === Number.POSITIVE_INFINITY) return 0;
+  }
+  if (typeof value === 'string') {
+    const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/i.exec(value.trim());
+    if (match !== null) {
+      const milliseconds = Number(match[1]) * DURATION_UNITS[match[2]!.toLowerCase()]!;
+      // "0.1s" is 100 whatever binary fractions make of it; "0.5ms" is nothing.
+      const whole = Math.round(milliseconds);
+      if (Math.abs(milliseconds - whole) < 1e-6 && whole <= TTL_MS_MAX) return whole;
+    }
+  }
+  const problem = typeof value === 'number' || typeof value === 'string' ? outOfRange : wrongType;
+  throw problem(name, 'a non-negative integer of milliseconds, or text such as "60s"', value);
+}
+
+const SIZE_UNITS: Readonly<Record<string, number>> = { '': 1, b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
+
+/** A size in bytes. */
+export function parseSize(name: string, value: unknown, otherwise: number, usableMemory: () => number): number {
+  if (value === undefined) return otherwise;
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value > 0) return value;
+  if (typeof value === 'string') {
+    const percent = /^(\d+(?:\.\d+)?)\s*%$/.exec(value.trim());
+    if (percent !== null) {
+      const share = Number(percent[1]) / 100;
+      if (share > 0 && share <= 1) return Math.floor(usableMemory() * share);
+    }
+    const match = /^(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?|b)?$/i.exec(value.trim());
+    if (match !== null) {
+      const bytes = Math.floor(Number(match[1]) * SIZE_UNITS[(match[2] ?? '').toLowerCase()]!);
+      if (bytes > 0 && Number.isSafeInteger(bytes)) return bytes;
+    }
+  }
+  const problem = typeof value === 'number' || typeof value === 'string' ? outOfRange : wrongType;
+  throw problem(name, 'a positive integer of bytes, or text such as "512mb" or "25%"', value);
+}
+
+/** A whole number within bounds. */
+export function checkInteger(name: string, value: unknown, min: number, max: number, otherwise: number): number {
+  if (value === undefined) return otherwise;
+  if (typeof value !== 'number') throw wrongType(name, `an integer of at least ${min}`, value);
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw outOfRange(
+      name,
+      max === Number.MAX_SAFE_INTEGER ? `an integer of at least ${min}` : `an integer between ${min} and ${max}`,
+      value,
+    );
+  }
+  return value;
+}
+
+function checkShards(value: unknown): number {
+  const shards = checkInteger('shards', value, 1, SHARD_COUNT_MAX, 0);
+  if ((shards & (shards - 1)) !== 0) throw outOfRange('shards', `a power of two up to ${SHARD_COUNT_MAX}`, value);
+  return shards;
+}
+
+/** One of a few words. */
+export function checkChoice<T extends string>(name: string, value: unknown, choices: readonly T[], otherwise: T): T {
+  if (value === undefined) return otherwise;
+  if ((choices as readonly unknown[]).includes(value)) return value as T;
+  throw (typeof value === 'string' ? outOfRange : wrongType)(
+    name,
+    choices.map((choice) => `'${choice}'`).join(' or '),
+    value,
+  );
+}
+
+/** true or false. */
+export function checkBoolean(name: string, value: unknown, otherwise: boolean): boolean {
+  if (value === undefined) return otherwise;
+  if (typeof value !== 'boolean') throw wrongType(name, 'true or false', value);
+  return value;
+}

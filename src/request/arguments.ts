@@ -1,0 +1,116 @@
+/**
+ * What verbs take and give, for both surfaces: the types of it, and the only checks on it. All of them throw
+ * `ERR_INVALID_ARGUMENT`.
+ */
+import { CairnRangeError, CairnTypeError, outOfRange, show, wrongType } from '../errors.ts';
+import { KEY_BYTES_MAX } from '../limits.ts';
+import type { Duration } from '../options.ts';
+import { isWellFormed, type ValueKind } from './codec.ts';
+
+/** A key: text, or bytes. `'a'` and `Buffer.from('a')` are one key. 1 to 65,536 bytes; 250 for use through the port. */
+export type Key = string | Uint8Array;
+
+/** What a verb that stores unconditionally or if absent/present answers. */
+export type StoreResult = 'stored' | 'not-stored';
+
+/** What a compare-and-swap answers. */
+export type CasResult = 'stored' | 'exists' | 'not-found' | 'not-stored';
+
+/** An entry's value with its version. */
+export interface ValueWithCas<V> {
+  value: V;
+  /** Changes with every change of the entry; never the same again. */
+  cas: bigint;
+}
+
+/** What `info()` knows of an entry. */
+export interface EntryInfo {
+  /** How the value is kept. */
+  kind: ValueKind;
+  /** Bytes of the value as it is kept. */
+  bytes: number;
+  /** Milliseconds until it expires; `Infinity`: it does not. */
+  ttl: number;
+  /** Its version, for `cas()`. */
+  cas: bigint;
+  /** The 32 bits that a memcached client stored beside it; 0 for what this API stored. */
+  flags: number;
+  /** It was read since it was stored. */
+  fetched: boolean;
+  /** Seconds since it was last read or stored; 0 unless the cache was made with `trackAccess`. */
+  idleSeconds: number;
+}
+
+/** Options of `incr` and `decr`. */
+export interface ArithmeticOptions {
+  /** What an absent entry becomes (the delta is not applied to it). Default: an absent entry stays absent. */
+  initial?: number | bigint;
+  /** Time to live of an entry that is made so. Default: the cache's `ttl`. An entry that is there keeps its own. */
+  ttl?: Duration;
+}
+
+/** The error for a key that the store does not take. */
+export function keyError(key: unknown): Error {
+  if (typeof key === 'string' || key instanceof Uint8Array) {
+    if (typeof key === 'string' && !isWellFormed(key)) return outOfRange('key', 'text without lone surrogates', key);
+    return outOfRange('key', `1 to ${KEY_BYTES_MAX} bytes long`, key);
+  }
+  if (typeof key === 'number' || typeof key === 'bigint') {
+    return new CairnTypeError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected key to be a string, Buffer or Uint8Array, got ${show(key)}: write String(${key}) if that is the key`,
+    );
+  }
+  return wrongType('key', 'a string, Buffer or Uint8Array', key);
+}
+
+/** The bytes of a key that holds U+FFFD; throws if that stands for a lone surrogate. */
+export function keyBytes(key: Key): Buffer {
+  if (typeof key === 'string' && isWellFormed(key)) return Buffer.from(key, 'utf8');
+  throw keyError(key);
+}
+
+/** What is appended or prepended. */
+export function checkPiece(piece: unknown): string | Uint8Array {
+  if (typeof piece === 'string' || piece instanceof Uint8Array) return piece;
+  throw wrongType('piece', 'a string, Buffer or Uint8Array', piece);
+}
+
+/** A version. */
+export function checkCas(cas: unknown): bigint {
+  if (typeof cas !== 'bigint') throw wrongType('cas', 'a bigint from getWithCas() or info()', cas);
+  if (cas < 0n || cas >= 2n ** 64n) throw outOfRange('cas', 'a bigint from getWithCas() or info()', cas);
+  return cas;
+}
+
+/** What is added or subtracted, or begun with. */
+export function checkAmount(name: string, value: unknown): number | bigint {
+  if (typeof value === 'number') {
+    if (Number.isSafeInteger(value) && value >= 0) return value;
+    const hint = value < 0 && name === 'by' ? ': decr() subtracts' : '';
+    throw new CairnRangeError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected ${name} to be a non-negative integer up to 2^53 - 1, or a bigint, got ${show(value)}${hint}`,
+    );
+  }
+  if (typeof value === 'bigint') {
+    if (value >= 0n && value < 2n ** 64n) return value;
+    throw outOfRange(name, 'a bigint from 0 to 2^64 - 1', value);
+  }
+  throw wrongType(name, 'a non-negative integer or bigint', value);
+}
+
+/** Anything that can be walked over. */
+export function iterable<T>(name: string, value: Iterable<T>): Iterable<T> {
+  if (value === null || value === undefined || typeof value[Symbol.iterator] !== 'function') {
+    throw wrongType(name, 'iterable', value);
+  }
+  return value;
+}
+
+/** Keys as an array; the one that was given, if it is one. */
+export function asArray(name: string, keys: Iterable<Key>): Key[] {
+  if (Array.isArray(keys)) return keys as Key[];
+  if (typeof keys === 'string') throw wrongType(name, 'an array or other iterable of keys', keys);
+  return Array.from(iterable(name, keys));
+}

@@ -1,0 +1,173 @@
+/**
+ * The record as TypeScript reads it: native/store/record.h draws it, C++ alone writes it, and this file decodes it for
+ * whoever reads a log, a snapshot or a dump. What is refused here is refused there, field for field.
+ *
+ * Nothing is copied: a key or a value is a view into the bytes that it was decoded from, and lives as long as they do.
+ */
+import { KEY_BYTES_MAX, VALUE_BYTES_MAX } from '../limits.ts';
+
+/** What a record says of its key. The numbers are on disk. */
+export const RecordKind = {
+  /** The key now has this value, client flags, expiry and version. */
+  set: 1,
+  /** The key is gone since this version. */
+  delete: 2,
+  /** The key has this expiry since this version; its value is the one that it had. */
+  touch: 3,
+  /** Every entry of an epoch below this version's is gone. No key. */
+  clear: 4,
+} as const;
+export type RecordKind = (typeof RecordKind)[keyof typeof RecordKind];
+
+/** Bytes before the key. */
+export const RECORD_HEADER_BYTES = 40;
+
+/** Bits of a version below its epoch. */
+const COUNTER_BITS = 44n;
+/** The highest epoch that a version can hold: 20 bits. */
+export const EPOCH_MAX: number = 2 ** 20 - 1;
+
+const CODEC_MASK = 0x0f;
+const HAS_CLIENT_FLAGS = 0x10;
+
+/** Bytes of the record of a key and a value of these sizes. */
+export function recordBytes(keyBytes: number, valueBytes: number): number {
+  return Math.ceil((RECORD_HEADER_BYTES + keyBytes + valueBytes) / 8) * 8;
+}
+
+/** The epoch that a version was given in. */
+export function epochOf(version: bigint): number {
+  return Number(version >> COUNTER_BITS);
+}
+
+export type DecodeStatus = 'ok' | 'needs-more' | 'malformed';
+
+/**
+ * Goes through records that lie one behind the other:
+ *
+ *     const reader = new RecordReader(bytes);
+ *     while (reader.next()) use(reader.key, reader.value);
+ *     if (reader.status !== 'ok') ...   // they do not end where a record ends
+ *
+ * One object for any number of records: what it says is of the record that `next()` found last, and is decoded when it is
+ * asked for.
+ */
+export class RecordReader {
+  readonly #bytes: Buffer;
+  #start = 0;
+  #end = 0;
+  #status: DecodeStatus = 'ok';
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  /** Goes to the next record. False: there is none, because the bytes end here, or for the reason that `status` says. */
+  next(): boolean {
+    if (this.#status !== 'ok') return false;
+    if (this.#end === this.#bytes.length) return false;
+    this.#status = check(this.#bytes, this.#end);
+    if (this.#status !== 'ok') return false;
+    this.#start = this.#end;
+    this.#end += this.#bytes.readUInt32LE(this.#start);
+    return true;
+  }
+
+  /** `ok`: what `next()` has looked at so far are well-formed records. */
+  get status(): DecodeStatus {
+    return this.#status;
+  }
+
+  /** Where the record that `next()` found last begins. */
+  get offset(): number {
+    return this.#start;
+  }
+
+  /** Where it ends, and the next one begins, or what is no record. */
+  get end(): number {
+    return this.#end;
+  }
+
+  get kind(): RecordKind {
+    return this.#bytes[this.#start + 4] as RecordKind;
+  }
+
+  /** How the value is encoded; request/codec.ts has the names. */
+  get codec(): number {
+    return this.#bytes[this.#start + 5]! & CODEC_MASK;
+  }
+
+  get version(): bigint {
+    return this.#bytes.readBigUInt64LE(this.#start + 8);
+  }
+
+  /** Unix milliseconds; 0n: it never expires. */
+  get expiresWallMs(): bigint {
+    return this.#bytes.readBigInt64LE(this.#start + 16);
+  }
+
+  get clientFlags(): number {
+    return this.#bytes.readUInt32LE(this.#start + 24);
+  }
+
+  /** A view of the key; empty for `clear`. */
+  get key(): Buffer {
+    const at = this.#start + RECORD_HEADER_BYTES;
+    return this.#bytes.subarray(at, at + this.#bytes.readUInt32LE(this.#start + 28));
+  }
+
+  /** A view of the value; empty but for `set`. */
+  get value(): Buffer {
+    const at = this.#start + RECORD_HEADER_BYTES + this.#bytes.readUInt32LE(this.#start + 28);
+    return this.#bytes.subarray(at, at + this.#bytes.readUInt32LE(this.#start + 32));
+  }
+
+  /** All of the record, padding included. */
+  get record(): Buffer {
+    return this.#bytes.subarray(this.#start, this.#end);
+  }
+}
+
+/**
+ * Says whether a whole record begins at `start`. It says nothing about a bit that flipped inside key or value: checksums
+ * are the business of what carries records.
+ */
+function check(bytes: Buffer, start: number): DecodeStatus {
+  const rest = bytes.length - start;
+  if (rest < 4) return 'needs-more';
+  const size = bytes.readUInt32LE(start);
+  if (rest < RECORD_HEADER_BYTES) {
+    // Refuse a size that no record has before a reader waits for so many bytes.
+    const possible =
+      size >= RECORD_HEADER_BYTES && size % 8 === 0 && size <= recordBytes(KEY_BYTES_MAX, VALUE_BYTES_MAX);
+    return possible ? 'needs-more' : 'malformed';
+  }
+  const kind = bytes[start + 4]!;
+  const codec = bytes[start + 5]!;
+  const keyBytes = bytes.readUInt32LE(start + 28);
+  const valueBytes = bytes.readUInt32LE(start + 32);
+  if (!partsFitKind(kind, keyBytes, valueBytes)) return 'malformed';
+  if ((codec & ~(CODEC_MASK | HAS_CLIENT_FLAGS)) !== 0) return 'malformed';
+  if ((codec & HAS_CLIENT_FLAGS) !== 0 && bytes.readUInt32LE(start + 24) === 0) return 'malformed';
+  if (bytes.readUInt16LE(start + 6) !== 0 || bytes.readUInt32LE(start + 36) !== 0) return 'malformed';
+  if (size !== recordBytes(keyBytes, valueBytes)) return 'malformed';
+  if (rest < size) return 'needs-more';
+  for (let i = start + RECORD_HEADER_BYTES + keyBytes + valueBytes; i < start + size; i++) {
+    if (bytes[i] !== 0) return 'malformed';
+  }
+  return 'ok';
+}
+
+function partsFitKind(kind: number, keyBytes: number, valueBytes: number): boolean {
+  switch (kind) {
+    case RecordKind.set:
+      return keyBytes >= 1 && keyBytes <= KEY_BYTES_MAX && valueBytes <= VALUE_BYTES_MAX;
+    case RecordKind.delete:
+    case RecordKind.touch:
+      return keyBytes >= 1 && keyBytes <= KEY_BYTES_MAX && valueBytes === 0;
+    case RecordKind.clear:
+      return keyBytes === 0 && valueBytes === 0;
+    default:
+      return false;
+  }
+}

@@ -1,0 +1,179 @@
+// Every option: what it takes, what it refuses, and that the refusal names the option, what was expected and what came.
+import { describe, expect, test } from 'vitest';
+import { Cache, type CacheOptions } from '../../src/index.ts';
+import { parseDuration, parseSize, resolveOptions } from '../../src/options.ts';
+import { withCode } from '../support/errors.ts';
+
+const make = (options: unknown): void => {
+  using _cache = new Cache(options as CacheOptions);
+};
+
+describe('an option that does not exist is refused with the one that was meant', () => {
+  test.each([
+    ['max', 'maxEntries'],
+    ['maxSize', 'maxMemory'],
+    ['maxEntrySize', 'maxValueBytes'],
+    ['ttlMs', 'ttl'],
+    ['maxAge', 'ttl'],
+    ['stdTTL', 'ttl'],
+    ['maxmemory', 'maxMemory'],
+    ['maxEntris', 'maxEntries'],
+    ['shard', 'shards'],
+    ['maxValueSize', 'maxValueBytes'],
+    ['nmae', 'name'],
+  ])('%s: did you mean %s?', (given, meant) => {
+    expect(() => make({ [given]: 5 })).toThrow(
+      withCode('ERR_INVALID_ARGUMENT', new RegExp(`"${given}".*did you mean ${meant}\\?`)),
+    );
+  });
+
+  test('dispose: points to the events', () => {
+    expect(() => make({ dispose() {} })).toThrow(withCode('ERR_INVALID_ARGUMENT', /on\('removal'/));
+  });
+
+  test('one that nothing is near to lists what there is', () => {
+    expect(() => make({ frobnicate: 1 })).toThrow(withCode('ERR_INVALID_ARGUMENT', /expected one of name, maxMemory/));
+  });
+
+  test('verbs refuse theirs too', () => {
+    using cache = new Cache();
+    expect(() => cache.set('k', 1, { tll: 5 } as never)).toThrow(withCode('ERR_INVALID_ARGUMENT', /did you mean ttl/));
+    expect(() => cache.set('k', 1, { maxAge: 5 } as never)).toThrow(
+      withCode('ERR_INVALID_ARGUMENT', /did you mean ttl/),
+    );
+    expect(() => [...cache.keys({ ordr: 'newest' } as never)]).toThrow(
+      withCode('ERR_INVALID_ARGUMENT', /did you mean order/),
+    );
+    expect(() => cache.incr('k', 1, { init: 5 } as never)).toThrow(withCode('ERR_INVALID_ARGUMENT', /"init"/));
+    expect(() => cache.set('k', 1, 60 as never)).toThrow(
+      withCode('ERR_INVALID_ARGUMENT', /options to be an object, got 60/),
+    );
+  });
+});
+
+describe('a wrong value is refused, naming option, expectation and value', () => {
+  test.each<[object, typeof TypeError | typeof RangeError, RegExp]>([
+    [{ name: 5 }, TypeError, /Expected name to be a string, got 5/],
+    [{ name: '' }, RangeError, /Expected name to be a string of 1 to 200 characters, got ""/],
+    [{ name: 'x'.repeat(201) }, RangeError, /name/],
+    [{ name: 'a\nb' }, RangeError, /name.*control characters/],
+    [{ name: '\ud800' }, RangeError, /name/],
+    [
+      { maxMemory: 0 },
+      RangeError,
+      /Expected maxMemory to be a positive integer of bytes, or text such as "512mb" or "25%", got 0/,
+    ],
+    [{ maxMemory: -1 }, RangeError, /maxMemory.*got -1/],
+    [{ maxMemory: 1.5 }, RangeError, /maxMemory/],
+    [{ maxMemory: Number.NaN }, RangeError, /maxMemory.*NaN/],
+    [{ maxMemory: '64' + 'xb' }, RangeError, /maxMemory.*"64xb"/],
+    [{ maxMemory: '0%' }, RangeError, /maxMemory/],
+    [{ maxMemory: '101%' }, RangeError, /maxMemory/],
+    [{ maxMemory: '' }, RangeError, /maxMemory/],
+    [{ maxMemory: null }, TypeError, /maxMemory.*null/],
+    [{ maxMemory: 10n }, TypeError, /maxMemory.*10n/],
+    [{ maxMemory: '1mb' }, RangeError, /Expected maxMemory to be at least 4mb, got "1mb"/],
+    [{ maxMemory: '64mb', maxMemoryCeiling: '32mb' }, RangeError, /maxMemoryCeiling/],
+    [{ maxEntries: 0 }, RangeError, /Expected maxEntries to be an integer of at least 1, got 0/],
+    [{ maxEntries: 1.5 }, RangeError, /maxEntries/],
+    [{ maxEntries: '100' }, TypeError, /maxEntries.*"100"/],
+    [{ maxValueBytes: '2gb' }, RangeError, /maxValueBytes/],
+    [{ maxValueBytes: 0 }, RangeError, /maxValueBytes/],
+    [
+      { ttl: -1 },
+      RangeError,
+      /Expected ttl to be a non-negative integer of milliseconds, or text such as "60s", got -1/,
+    ],
+    [{ ttl: 1.5 }, RangeError, /ttl.*1\.5/],
+    [{ ttl: '5' }, RangeError, /ttl.*"5"/],
+    [{ ttl: '5 parsecs' }, RangeError, /ttl/],
+    [{ ttl: null }, TypeError, /ttl/],
+    [{ shards: 3 }, RangeError, /Expected shards to be a power of two up to 256, got 3/],
+    [{ shards: 512 }, RangeError, /shards/],
+    [{ shards: 0 }, RangeError, /shards/],
+    [{ hash: 'md5' }, RangeError, /Expected hash to be 'fast' or 'siphash', got "md5"/],
+    [{ trackAccess: 1 }, TypeError, /trackAccess/],
+    [{ raw: 'text' }, TypeError, /Expected raw to be 'buffer', 'string', 'json' or a function, got "text"/],
+  ])('%o', (options, type, message) => {
+    expect(() => make(options)).toThrow(withCode('ERR_INVALID_ARGUMENT', message));
+    expect(() => make(options)).toThrow(type);
+  });
+
+  test('options that are no object', () => {
+    for (const options of [5, 'x', [], null])
+      expect(() => make(options)).toThrow(withCode('ERR_INVALID_ARGUMENT', /options/));
+  });
+
+  test('limits that do not fit each other are refused by the store, in the same words', () => {
+    expect(() => make({ maxMemory: '4mb', shards: 256 })).toThrow(withCode('ERR_INVALID_ARGUMENT'));
+    expect(() => make({ maxMemory: '8mb', maxValueBytes: '1gb' })).toThrow(withCode('ERR_INVALID_ARGUMENT'));
+  });
+});
+
+test.each([
+  [0, 0],
+  [1500, 1500],
+  ['500ms', 500],
+  ['60s', 60_000],
+  ['1.5h', 5_400_000],
+  ['0.1s', 100],
+  ['2 m', 120_000],
+  ['7D', 604_800_000],
+  [Number.POSITIVE_INFINITY, 0],
+])('the duration %o is %i ms', (given, expected) => {
+  expect(parseDuration('ttl', given, 7)).toBe(expected);
+});
+
+test.each([
+  [1000, 1000],
+  ['1000', 1000],
+  ['10b', 10],
+  ['4k', 4096],
+  ['4KB', 4096],
+  ['4KiB', 4096],
+  ['512mb', 512 * 2 ** 20],
+  ['1.5g', 1.5 * 2 ** 30],
+  ['2tb', 2 * 2 ** 40],
+  ['25%', 250],
+  ['12.5 %', 125],
+  ['100%', 1000],
+])('the size %o is %i bytes', (given, expected) => {
+  expect(parseSize('maxMemory', given, 7, () => 1000)).toBe(expected);
+});
+
+test('durations and sizes that were not given are the default', () => {
+  expect(parseDuration('ttl', undefined, 7)).toBe(7);
+  expect(parseSize('maxMemory', undefined, 7, () => 1000)).toBe(7);
+});
+
+test('a cache without options has 64 MiB and says so', () => {
+  using cache = new Cache();
+  expect(cache.options).toEqual(resolveOptions({}, () => 0));
+  expect(cache.options.maxMemory).toBe(64 * 2 ** 20);
+  expect(cache.stats().memoryBytes).toBe(64 * 2 ** 20);
+  expect(cache.name).toBe('');
+});
+
+test('options reach the store', () => {
+  using cache = new Cache({
+    maxMemory: '16mb',
+    maxEntries: 10,
+    maxValueBytes: '100kb',
+    shards: 1,
+    hash: 'siphash',
+    ttl: '1h',
+    trackAccess: true,
+  });
+  for (let i = 0; i < 50; i++) cache.set(`k${i}`, i);
+  expect(cache.size).toBe(10);
+  expect(cache.stats().shards).toBe(1);
+  expect(cache.getRemainingTTL('k49')).toBeGreaterThan(3_500_000);
+  expect(() => cache.set('large', Buffer.alloc(100 * 1024 + 1))).toThrow(withCode('ERR_VALUE_TOO_LARGE'));
+  expect(cache.set('fits', Buffer.alloc(100 * 1024))).toBe('stored');
+});
+
+test('a quarter of the memory that the process may use is a size', () => {
+  using cache = new Cache({ maxMemory: '25%' });
+  expect(cache.options.maxMemory).toBeGreaterThan(4 * 2 ** 20);
+  expect(cache.stats().memoryBytes).toBe(cache.options.maxMemory);
+});
