@@ -1,0 +1,902 @@
+/**
+ * CachePromises: the promised verbs (`cache.promises`). Checks what it is given, hands requests to the router, and makes
+ * of each answer a value or an error.
+ *
+ * A call is a promise and an object that knows how to read the answer; its request is encoded before the call returns,
+ * so that what was passed may be changed at once. Nothing is queued for a call that is refused: it rejects before.
+ *
+ * The router is made by the first call, its threads by the first batch. A CachePromises that is collected with its cache
+ * lets its router finish and end.
+ */
+import { EventEmitter } from 'node:events';
+import { CairnError, CairnRangeError, errorKind, show, wrongType } from './errors.ts';
+import { UPDATE_TRIES_MAX } from './limits.ts';
+import { Code, type NativeHandle } from './native.ts';
+import {
+  type CallOptions,
+  checkAck,
+  checkNames,
+  checkSignal,
+  type Duration,
+  parseDuration,
+  type RawOption,
+  type ResolvedPromiseOptions,
+  type WriteCallOptions,
+} from './options.ts';
+import {
+  type ArithmeticOptions,
+  asArray,
+  type CasResult,
+  checkAmount,
+  checkCas,
+  checkPiece,
+  type EntryInfo,
+  iterable,
+  type Key,
+  keyError,
+  type StoreResult,
+  type ValueWithCas,
+} from './request/arguments.ts';
+import { type Block, KEEP_EXPIRY, type RequestFields, Verb } from './request/batch.ts';
+import { CODEC_NAMES, Codec, decode, type Encoded, encode } from './request/codec.ts';
+import { type Batch, type Call, type Failure, Router } from './router/index.ts';
+
+/** What `cache.promises.stats()` knows. */
+export interface PromiseStats {
+  /** Requests that are accepted and not answered; each key of `getMany` and the like counts. */
+  requests: number;
+  /** Bytes that they hold. */
+  bytes: number;
+  /** The bounds of the queue. */
+  maxRequests: number;
+  maxBytes: number;
+  /** Threads that serve this handle once it is used. */
+  lanes: number;
+  /** Batches that were sent to them so far. */
+  batches: number;
+  /** Times that a thread had to be started in the place of one that died. */
+  restarts: number;
+}
+
+/** Options of the promised `set`, `add`, `replace`, `cas`, `setMany` and `update`. */
+export interface PromisedSetOptions extends WriteCallOptions {
+  /** As for the synchronous verbs. */
+  ttl?: Duration | 'keep';
+}
+
+/** Options of the promised `incr` and `decr`. */
+export interface PromisedArithmeticOptions extends ArithmeticOptions, WriteCallOptions {}
+
+const READ_NAMES: readonly (keyof CallOptions)[] = ['signal', 'timeout'];
+const WRITE_NAMES: readonly (keyof WriteCallOptions)[] = ['signal', 'timeout', 'ack'];
+const SET_NAMES: readonly (keyof PromisedSetOptions)[] = ['signal', 'timeout', 'ack', 'ttl'];
+const ARITHMETIC_NAMES: readonly (keyof PromisedArithmeticOptions)[] = ['signal', 'timeout', 'ack', 'initial', 'ttl'];
+
+/** When to give up on a call. */
+interface Patience {
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * The promised verbs of a cache: the same verbs as the cache's own with the same answers, executed by threads of their
+ * own (lanes) in batches. Which of the two to use when: docs/threads.md.
+ *
+ * Order: calls of one thread that name the same key take effect in the order in which they were made, `clear()` after
+ * everything that was called before it. Between different keys, and between promised and synchronous verbs, there is no
+ * order but what awaiting makes.
+ *
+ * Every call rejects, and has then done nothing, with `ERR_INVALID_ARGUMENT` for what the synchronous verb throws,
+ * `ERR_QUEUE_FULL` when too many calls are unanswered (try again after `'drain'`), and `ERR_CLOSED` once the cache is
+ * closed or closing. It rejects with `ERR_WORKER_EXITED` if the thread that had the request died: then nobody knows
+ * whether it was done. The message names the request. With the option `timeout` a call rejects with `ERR_TIMEOUT`, with
+ * `signal` with the signal's reason: a request that was not sent by then will not be done; of one that was, nobody knows.
+ *
+ * | the cache is | a call     | what was accepted                                                                  |
+ * |--------------|------------|-------------------------------------------------------------------------------------|
+ * | open         | accepted   | is done; of a batch whose thread dies: ERR_WORKER_EXITED, the rest by a new thread  |
+ * | closing      | ERR_CLOSED | is finished, then the threads end                                                   |
+ * | destroyed    | ERR_CLOSED | not sent: ERR_CLOSED, nothing done; sent: ERR_WORKER_EXITED, may be done            |
+ * | closed by    | ERR_CLOSED | ERR_CLOSED, nothing done                                                            |
+ * | another      | (at the latest when it is met) |                                                                 |
+ *
+ * Calls that wait keep the process alive; the threads do not. Emits `'drain'` when the queue has refused a call and has
+ * room again.
+ */
+export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
+  readonly #handle: NativeHandle;
+  readonly #raw: RawOption;
+  readonly #options: ResolvedPromiseOptions;
+  #router: Router | undefined;
+  #isClosed = false;
+
+  /** @internal */
+  constructor(handle: NativeHandle, raw: RawOption, options: ResolvedPromiseOptions) {
+    super();
+    this.#handle = handle;
+    this.#raw = raw;
+    this.#options = options;
+  }
+
+  // ---- reading ----
+
+  /** The value, which becomes the most recently used; `undefined` for a miss. */
+  get(key: Key, options?: CallOptions): Promise<V | undefined> {
+    return this.#ask('get', Verb.get, key, readValue, options, READ_NAMES) as Promise<V | undefined>;
+  }
+
+  /** The value; neither its place in the order nor the counters change. `undefined` for a miss. */
+  peek(key: Key, options?: CallOptions): Promise<V | undefined> {
+    return this.#ask('peek', Verb.peek, key, readValue, options, READ_NAMES) as Promise<V | undefined>;
+  }
+
+  /** The value, and removes the entry; `undefined` for a miss. Of several that take one entry, one gets it. */
+  take(key: Key, options?: WriteCallOptions): Promise<V | undefined> {
+    return this.#ask('take', Verb.take, key, readValue, options, WRITE_NAMES) as Promise<V | undefined>;
+  }
+
+  /** The value with its version, for `cas()`; `undefined` for a miss. */
+  getWithCas(key: Key, options?: CallOptions): Promise<ValueWithCas<V> | undefined> {
+    return this.#ask('getWithCas', Verb.get, key, readWithCas, options, READ_NAMES) as Promise<
+      ValueWithCas<V> | undefined
+    >;
+  }
+
+  /** True if there is an entry; neither its place in the order nor the counters change. */
+  has(key: Key, options?: CallOptions): Promise<boolean> {
+    return this.#ask('has', Verb.has, key, readFound, options, READ_NAMES) as Promise<boolean>;
+  }
+
+  /** What is known of an entry beside its value; `undefined` for a miss. Changes nothing. */
+  info(key: Key, options?: CallOptions): Promise<EntryInfo | undefined> {
+    return this.#ask('info', Verb.has, key, readInfo, options, READ_NAMES) as Promise<EntryInfo | undefined>;
+  }
+
+  /** Milliseconds until the entry expires: `Infinity` if it does not, 0 if there is none. */
+  getRemainingTTL(key: Key, options?: CallOptions): Promise<number> {
+    return this.#ask('getRemainingTTL', Verb.has, key, readRemaining, options, READ_NAMES) as Promise<number>;
+  }
+
+  /** The values of many keys, in their order, `undefined` for each miss. Not one moment: other calls may come between. */
+  getMany(keys: Iterable<Key>, options?: CallOptions): Promise<(V | undefined)[]> {
+    return this.#askMany('getMany', Verb.get, keys, readValue, options, READ_NAMES) as Promise<(V | undefined)[]>;
+  }
+
+  // ---- storing ----
+
+  /** Stores a value, in any case. Answers as the synchronous `set`, and rejects with what that throws. */
+  set(key: Key, value: V, options?: PromisedSetOptions): Promise<StoreResult> {
+    return this.#store('set', Verb.set, key, value, options, undefined) as Promise<StoreResult>;
+  }
+
+  /** Stores a value if there is no entry of that key, else `'not-stored'`. */
+  add(key: Key, value: V, options?: PromisedSetOptions): Promise<StoreResult> {
+    return this.#store('add', Verb.add, key, value, options, undefined) as Promise<StoreResult>;
+  }
+
+  /** Stores a value if there is an entry of that key, else `'not-stored'`. */
+  replace(key: Key, value: V, options?: PromisedSetOptions): Promise<StoreResult> {
+    return this.#store('replace', Verb.replace, key, value, options, undefined) as Promise<StoreResult>;
+  }
+
+  /** Adds text or bytes behind the value, which keeps its time to live. `'not-stored'`: as the synchronous `append`. */
+  append(key: Key, piece: string | Uint8Array, options?: WriteCallOptions): Promise<StoreResult> {
+    return this.#join('append', Verb.append, key, piece, options);
+  }
+
+  /** The same in front of the value. */
+  prepend(key: Key, piece: string | Uint8Array, options?: WriteCallOptions): Promise<StoreResult> {
+    return this.#join('prepend', Verb.prepend, key, piece, options);
+  }
+
+  /** Stores a value if the entry's version is still `cas`. `'exists'`: it has changed; `'not-found'`: it is gone. */
+  cas(key: Key, value: V, cas: bigint, options?: PromisedSetOptions): Promise<CasResult> {
+    return this.#store('cas', Verb.cas, key, value, options, cas) as Promise<CasResult>;
+  }
+
+  /**
+   * Replaces the value by what `change` makes of it (of `undefined`, if there is none) or promises to, and again if
+   * somebody else was faster; so `change` may run several times and should do nothing else. The entry keeps its time to
+   * live unless one is given. Returns the value that was stored. If `change` gives `undefined`, nothing is stored and the
+   * value that is there is returned.
+   *
+   * Rejects as `set`, with what `change` throws, and with `ERR_TIMEOUT` after 1000 tries: nothing was stored then.
+   * `timeout` is for each of its calls.
+   */
+  async update(
+    key: Key,
+    change: (value: V | undefined) => V | undefined | Promise<V | undefined>,
+    options?: PromisedSetOptions,
+  ): Promise<V | undefined> {
+    if (typeof change !== 'function') throw wrongType('change', 'a function', change);
+    const { ttl, ...write } = checkNames<PromisedSetOptions>('options', options, SET_NAMES);
+    const { ack: _, ...read } = write;
+    const withTtl = ttl === undefined ? write : { ...write, ttl };
+    for (let tries = 0; tries < UPDATE_TRIES_MAX; tries++) {
+      const found = await this.getWithCas(key, read);
+      const value = await change(found?.value);
+      if (value === undefined) return found?.value;
+      const result =
+        found === undefined
+          ? await this.add(key, value, withTtl)
+          : await this.cas(key, value, found.cas, { ttl: 'keep', ...withTtl });
+      if (result === 'stored') return value;
+    }
+    throw new CairnError(
+      'ERR_TIMEOUT',
+      `Gave up updating ${show(key)}: it was changed by others ${UPDATE_TRIES_MAX} times`,
+    );
+  }
+
+  /** Adds to a whole number and gives the new one; as the synchronous `incr`. */
+  incr(key: Key, by?: number, options?: PromisedArithmeticOptions): Promise<number | 'not-stored' | undefined>;
+  incr(key: Key, by: bigint, options?: PromisedArithmeticOptions): Promise<bigint | 'not-stored' | undefined>;
+  incr(
+    key: Key,
+    by: number | bigint = 1,
+    options?: PromisedArithmeticOptions,
+  ): Promise<number | bigint | 'not-stored' | undefined> {
+    return this.#count('incr', Verb.incr, key, by, options);
+  }
+
+  /** Subtracts from a whole number, down to 0 and not below. Otherwise as `incr`. */
+  decr(key: Key, by?: number, options?: PromisedArithmeticOptions): Promise<number | 'not-stored' | undefined>;
+  decr(key: Key, by: bigint, options?: PromisedArithmeticOptions): Promise<bigint | 'not-stored' | undefined>;
+  decr(
+    key: Key,
+    by: number | bigint = 1,
+    options?: PromisedArithmeticOptions,
+  ): Promise<number | bigint | 'not-stored' | undefined> {
+    return this.#count('decr', Verb.decr, key, by, options);
+  }
+
+  /**
+   * Stores many entries: pairs of key and value (a `Map` is such), all with the same options. Gives what each `set` would
+   * have given, in order. An argument that is wrong refuses all of them. If one of them fails later (its value is too
+   * large, say) the promise rejects with the first such error, and the others are stored.
+   */
+  setMany(entries: Iterable<readonly [Key, V]>, options?: PromisedSetOptions): Promise<StoreResult[]> {
+    return new Promise((resolve, reject) => {
+      const { patience, fields } = checkSet(options);
+      const keys: Key[] = [];
+      const payloads: Encoded[] = [];
+      for (const entry of iterable('entries', entries)) {
+        if (!Array.isArray(entry) || entry.length !== 2) throw wrongType('each entry', '[key, value]', entry);
+        const payload: Encoded = { payload: '', codec: 0 };
+        encode(entry[1], payload);
+        keys.push(entry[0] as Key);
+        payloads.push(payload);
+      }
+      this.#submitMany('setMany', Verb.set, keys, payloads, fields, readStored, patience, resolve as never, reject);
+    });
+  }
+
+  // ---- removing ----
+
+  /** Removes an entry. False: there was none. */
+  delete(key: Key, options?: WriteCallOptions): Promise<boolean> {
+    return this.#ask('delete', Verb.delete, key, readFound, options, WRITE_NAMES) as Promise<boolean>;
+  }
+
+  /** Removes an entry from memory as if room had been needed. False: there was none. */
+  evict(key: Key, options?: WriteCallOptions): Promise<boolean> {
+    return this.#ask('evict', Verb.evict, key, readFound, options, WRITE_NAMES) as Promise<boolean>;
+  }
+
+  /** Removes many entries. Gives what each `delete` would have given, in order. */
+  deleteMany(keys: Iterable<Key>, options?: WriteCallOptions): Promise<boolean[]> {
+    return this.#askMany('deleteMany', Verb.delete, keys, readFound, options, WRITE_NAMES) as Promise<boolean[]>;
+  }
+
+  /** Removes everything: what calls before this one stored, and nothing of what calls after it store. */
+  clear(options?: { ack?: WriteCallOptions['ack'] }): Promise<void> {
+    return new Promise((resolve, reject) => {
+      checkAck(checkNames<{ ack?: WriteCallOptions['ack'] }>('options', options, ['ack']).ack);
+      const router = this.#enter(1);
+      const { clear } = this.#handle;
+      const closed = this.#closedError.bind(this, 'clear');
+      router.barrier((failure) => {
+        if (failure !== undefined) reject(failureError(failure, 'clear'));
+        else if (clear() === Code.stored) resolve();
+        else reject(closed());
+      });
+    });
+  }
+
+  /**
+   * Gives an entry a new time to live from when it is done (default: that of the cache; 0: it does not expire) and makes it
+   * the most recently used. False: there is none.
+   */
+  touch(key: Key, ttl?: Duration, options?: WriteCallOptions): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      const patience = checkWrite(options, WRITE_NAMES);
+      const fields = ttl === undefined ? undefined : { ttl: parseDuration('ttl', ttl, 0) };
+      this.#submit('touch', Verb.touch, key, fields, readFound, patience, resolve as never, reject);
+    });
+  }
+
+  // ---- the queue ----
+
+  /**
+   * Resolves when the queue has room: at once, unless more than half of it is in use or it has refused a call. What is
+   * refused then is worth trying again: `await cache.promises.drained()`.
+   */
+  drained(): Promise<void> {
+    return this.#router === undefined ? Promise.resolve() : this.#router.drained();
+  }
+
+  /** The queue and the lanes, as they are now. */
+  stats(): PromiseStats {
+    const { maxRequests, maxBytes } = this.#options;
+    const counts = this.#router?.counts() ?? { requests: 0, bytes: 0, lanes: 0, batches: 0, restarts: 0 };
+    return { ...counts, maxRequests, maxBytes };
+  }
+
+  /**
+   * Finishes what was accepted, then ends the threads; calls from now on are refused. Part of `cache.close()`.
+   * @internal
+   */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#router?.close();
+  }
+
+  /**
+   * Ends the threads now; see the table. Part of `cache.destroy()`.
+   * @internal
+   */
+  async destroy(): Promise<void> {
+    this.#isClosed = true;
+    await this.#router?.destroy();
+  }
+
+  /**
+   * For tests.
+   * @internal
+   */
+  get router(): Router | undefined {
+    return this.#router;
+  }
+
+  // ---- calls ----
+
+  #ask(
+    name: string,
+    verb: Verb,
+    key: Key,
+    read: Read,
+    options: WriteCallOptions | undefined,
+    names: readonly string[],
+  ): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const patience = checkWrite(options, names);
+      this.#submit(name, verb, key, undefined, read, patience, resolve, reject);
+    });
+  }
+
+  #askMany(
+    name: string,
+    verb: Verb,
+    keys: Iterable<Key>,
+    read: Read,
+    options: WriteCallOptions | undefined,
+    names: readonly string[],
+  ): Promise<unknown[]> {
+    return new Promise((resolve, reject) => {
+      const patience = checkWrite(options, names);
+      this.#submitMany(name, verb, asArray('keys', keys), undefined, undefined, read, patience, resolve, reject);
+    });
+  }
+
+  #store(
+    name: string,
+    verb: Verb,
+    key: Key,
+    value: unknown,
+    options: PromisedSetOptions | undefined,
+    cas: bigint | undefined,
+  ): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      let patience: Patience | undefined;
+      let fields: RequestFields | undefined;
+      if (options !== undefined) ({ patience, fields } = checkSet(options));
+      if (verb === Verb.cas) fields = { ...fields, compare: checkCas(cas) };
+      encode(value, encoded);
+      this.#submitValue(name, verb, key, fields, readStored, patience, resolve, reject);
+    });
+  }
+
+  #join(
+    name: string,
+    verb: Verb,
+    key: Key,
+    piece: string | Uint8Array,
+    options: WriteCallOptions | undefined,
+  ): Promise<StoreResult> {
+    return new Promise((resolve, reject) => {
+      const patience = checkWrite(options, WRITE_NAMES);
+      encode(checkPiece(piece), encoded);
+      this.#submitValue(name, verb, key, undefined, readStored, patience, resolve as never, reject);
+    });
+  }
+
+  #count(
+    name: string,
+    verb: Verb,
+    key: Key,
+    by: number | bigint,
+    options: PromisedArithmeticOptions | undefined,
+  ): Promise<number | bigint | 'not-stored' | undefined> {
+    return new Promise((resolve, reject) => {
+      const delta = checkAmount('by', by);
+      const given = checkNames<PromisedArithmeticOptions>('options', options, ARITHMETIC_NAMES);
+      const patience = checkPatience(given);
+      const fields: RequestFields = {
+        delta: BigInt(delta),
+        initial: given.initial === undefined ? undefined : BigInt(checkAmount('initial', given.initial)),
+        ttl: given.ttl === undefined ? undefined : parseDuration('ttl', given.ttl, 0),
+      };
+      const read = typeof delta === 'bigint' ? readBigInt : readNumber;
+      this.#submit(name, verb, key, fields, read, patience, resolve as never, reject);
+    });
+  }
+
+  // From here on nothing of the user's runs, so that the key which the router has staged stays the one that it appends.
+
+  #submit(
+    name: string,
+    verb: Verb,
+    key: Key,
+    fields: RequestFields | undefined,
+    read: Read,
+    patience: Patience | undefined,
+    resolve: (value: unknown) => void,
+    reject: (error: unknown) => void,
+  ): void {
+    const router = this.#stage(name, key);
+    const call = new OneCall(name, key, read, this.#raw, resolve, reject);
+    if (patience !== undefined) call.batches = [];
+    try {
+      router.append(call, 0, verb, fields);
+    } catch (error) {
+      router.leave(1);
+      throw noMemory(name, error);
+    }
+    if (patience !== undefined) call.wait(patience, router);
+  }
+
+  // The same with what encode() left in `encoded`.
+  #submitValue(
+    name: string,
+    verb: Verb,
+    key: Key,
+    fields: RequestFields | undefined,
+    read: Read,
+    patience: Patience | undefined,
+    resolve: (value: unknown) => void,
+    reject: (error: unknown) => void,
+  ): void {
+    const router = this.#stage(name, key);
+    const call = new OneCall(name, key, read, this.#raw, resolve, reject);
+    if (patience !== undefined) call.batches = [];
+    try {
+      router.appendValue(call, 0, verb, encoded, fields);
+    } catch (error) {
+      router.leave(1);
+      throw noMemory(name, error);
+    }
+    if (patience !== undefined) call.wait(patience, router);
+  }
+
+  #submitMany(
+    name: string,
+    verb: Verb,
+    keys: readonly Key[],
+    payloads: readonly Encoded[] | undefined,
+    fields: RequestFields | undefined,
+    read: Read,
+    patience: Patience | undefined,
+    resolve: (values: unknown[]) => void,
+    reject: (error: unknown) => void,
+  ): void {
+    const { length } = keys;
+    const router = this.#enter(length, name);
+    if (length === 0) {
+      resolve([]);
+      return;
+    }
+    const call = new ManyCall(name, keys, read, this.#raw, resolve, reject);
+    let entered = 0;
+    try {
+      for (; entered < length; entered++) {
+        const key = keys[entered];
+        if (!router.stage(key)) throw keyError(key);
+        if (payloads === undefined) router.append(call, entered, verb, fields);
+        else router.appendValue(call, entered, verb, payloads[entered]!, fields);
+      }
+    } catch (error) {
+      // What was appended is in no batch that was sent.
+      router.withdraw(call);
+      router.leave(length - entered);
+      throw errorKind(error) === 'misuse' ? error : noMemory(name, error);
+    }
+    if (patience !== undefined) call.wait(patience, router);
+  }
+
+  #stage(name: string, key: Key): Router {
+    const router = this.#router ?? this.#open();
+    if (!router.stage(key)) throw keyError(key);
+    return this.#enter(1, name);
+  }
+
+  // The router, which has counted the requests of a call in.
+  #enter(requestCount: number, name = 'clear'): Router {
+    const router = this.#router ?? this.#open();
+    if (this.#isClosed || router.isClosing) throw this.#closedError(name);
+    if (!router.enter(requestCount)) {
+      throw new CairnError(
+        'ERR_QUEUE_FULL',
+        `Cannot ${name}: the queue has ${router.counts().requests} of ${this.#options.maxRequests} requests and ${router.counts().bytes} of ${this.#options.maxBytes} bytes; try again after 'drain'`,
+      );
+    }
+    return router;
+  }
+
+  #open(): Router {
+    // Not `this`: the router lives while its threads do, and must not keep the cache alive.
+    const weak = new WeakRef(this);
+    const router = new Router({
+      cacheId: this.#handle.cacheId,
+      shardCount: this.#handle.shardCount,
+      laneCount: this.#options.lanes,
+      bounds: { requestsMax: this.#options.maxRequests, bytesMax: this.#options.maxBytes },
+      // In a turn of its own: what a listener throws is not the router's affair.
+      onDrain: () => process.nextTick(() => weak.deref()?.emit('drain')),
+    });
+    if (this.#isClosed || this.#handle.isClosed()) void router.close();
+    this.#router = router;
+    abandoned.register(this, router);
+    return router;
+  }
+
+  #closedError(name: string): CairnError {
+    const which = this.#handle.name === '' ? 'the cache' : `the cache ${show(this.#handle.name)}`;
+    return new CairnError('ERR_CLOSED', `Cannot ${name}: ${which} is closed`);
+  }
+}
+
+// Nothing else can go wrong with a request whose arguments are right.
+function noMemory(name: string, cause: unknown): CairnError {
+  return new CairnError('ERR_OUT_OF_MEMORY', `Cannot ${name}: there is no memory for the request`, { cause });
+}
+
+const abandoned = new FinalizationRegistry<Router>((router) => void router.close());
+
+// Filled by encode() and used up before anything else runs.
+const encoded: Encoded = { payload: '', codec: 0 };
+
+// ---- options ----
+
+function checkWrite(options: WriteCallOptions | undefined, names: readonly string[]): Patience | undefined {
+  if (options === undefined) return undefined;
+  return checkPatience(checkNames<WriteCallOptions>('options', options, names as readonly (keyof WriteCallOptions)[]));
+}
+
+function checkSet(options: PromisedSetOptions | undefined): {
+  patience: Patience | undefined;
+  fields: RequestFields | undefined;
+} {
+  if (options === undefined) return { patience: undefined, fields: undefined };
+  const given = checkNames<PromisedSetOptions>('options', options, SET_NAMES);
+  const patience = checkPatience(given);
+  const { ttl } = given;
+  if (ttl === undefined) return { patience, fields: undefined };
+  return { patience, fields: { ttl: ttl === 'keep' ? KEEP_EXPIRY : parseDuration('ttl', ttl, 0) } };
+}
+
+function checkPatience(given: WriteCallOptions): Patience | undefined {
+  checkAck(given.ack);
+  const signal = checkSignal(given.signal);
+  const timeoutMs = parseDuration('timeout', given.timeout, 0);
+  return timeoutMs === 0 && signal === undefined ? undefined : { timeoutMs, signal };
+}
+
+// ---- a call ----
+
+/** Makes a value of an answer, or throws the error that it is. */
+type Read = (block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number) => unknown;
+
+/** What the two kinds of call have in common. */
+abstract class AnyCall implements Call {
+  batches: Batch[] | undefined;
+  readonly raw: RawOption;
+  protected readonly name: string;
+  protected readonly read: Read;
+  readonly #reject: (error: unknown) => void;
+  #stopWaiting: (() => void) | undefined;
+  protected isSettled = false;
+
+  constructor(name: string, read: Read, raw: RawOption, reject: (error: unknown) => void) {
+    this.name = name;
+    this.read = read;
+    this.raw = raw;
+    this.#reject = reject;
+  }
+
+  abstract answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void;
+
+  /** The request in words; of one position of many, if one is given. */
+  abstract describe(position?: number): string;
+
+  /** The key of that position. */
+  abstract key(position: number): Key;
+
+  fail(failure: Failure): void {
+    this.rejectWith(failureError(failure, this.describe()));
+  }
+
+  /** Gives up when the time is over or the signal says so. REQUIRES: `batches` was there when it was appended. */
+  wait({ timeoutMs, signal }: Patience, router: Router): void {
+    const giveUp = (error: (isNothingDone: boolean) => unknown): void => {
+      if (!this.isSettled) this.rejectWith(error(router.withdraw(this)));
+    };
+    const onAbort = (): void => giveUp(() => signal?.reason);
+    // Unref'd: the call itself keeps the process alive.
+    const timer =
+      timeoutMs === 0
+        ? undefined
+        : longTimeout(timeoutMs, () => giveUp((isNothingDone) => this.#late(timeoutMs, isNothingDone)));
+    signal?.addEventListener('abort', onAbort, { once: true });
+    this.#stopWaiting = () => {
+      timer?.stop();
+      signal?.removeEventListener('abort', onAbort);
+    };
+  }
+
+  protected rejectWith(error: unknown): void {
+    if (this.isSettled) return;
+    this.settled();
+    this.#reject(error);
+  }
+
+  protected settled(): void {
+    this.isSettled = true;
+    this.#stopWaiting?.();
+  }
+
+  #late(timeoutMs: number, isNothingDone: boolean): CairnError {
+    const outcome = isNothingDone ? 'it was not done: it was still in the queue' : 'it may or may not have been done';
+    return new CairnError('ERR_TIMEOUT', `No answer to ${this.describe()} within ${timeoutMs} ms: ${outcome}`);
+  }
+}
+
+class OneCall extends AnyCall {
+  readonly #key: Key;
+  readonly #resolve: (value: unknown) => void;
+
+  constructor(
+    name: string,
+    key: Key,
+    read: Read,
+    raw: RawOption,
+    resolve: (value: unknown) => void,
+    reject: (error: unknown) => void,
+  ) {
+    super(name, read, raw, reject);
+    this.#key = key;
+    this.#resolve = resolve;
+  }
+
+  answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void {
+    if (this.isSettled) return;
+    try {
+      const value = this.read(block, row, pieces, this, position);
+      this.settled();
+      this.#resolve(value);
+    } catch (error) {
+      this.rejectWith(error);
+    }
+  }
+
+  override describe(): string {
+    return `${this.name} ${show(this.#key)}`;
+  }
+
+  override key(): Key {
+    return this.#key;
+  }
+}
+
+class ManyCall extends AnyCall {
+  readonly #keys: readonly Key[];
+  readonly #values: unknown[];
+  readonly #resolve: (values: unknown[]) => void;
+  #missing: number;
+  #error: unknown;
+  #hasFailed = false;
+
+  constructor(
+    name: string,
+    keys: readonly Key[],
+    read: Read,
+    raw: RawOption,
+    resolve: (values: unknown[]) => void,
+    reject: (error: unknown) => void,
+  ) {
+    super(name, read, raw, reject);
+    // Where its requests are, because one of the keys may turn out to be none.
+    this.batches = [];
+    this.#keys = keys;
+    this.#values = new Array(keys.length);
+    this.#missing = keys.length;
+    this.#resolve = resolve;
+  }
+
+  answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void {
+    if (this.isSettled) return;
+    try {
+      this.#values[position] = this.read(block, row, pieces, this, position);
+    } catch (error) {
+      // The rest is going on: reject when it is over.
+      if (!this.#hasFailed) this.#error = error;
+      this.#hasFailed = true;
+    }
+    this.#missing--;
+    if (this.#missing > 0) return;
+    if (this.#hasFailed) {
+      this.rejectWith(this.#error);
+    } else {
+      this.settled();
+      this.#resolve(this.#values);
+    }
+  }
+
+  override describe(position?: number): string {
+    if (position !== undefined) return `${this.name} ${show(this.#keys[position])}`;
+    const more = this.#keys.length === 1 ? '' : ` and ${this.#keys.length - 1} more`;
+    return `${this.name} ${show(this.#keys[0])}${more}`;
+  }
+
+  override key(position: number): Key {
+    return this.#keys[position]!;
+  }
+}
+
+// setTimeout counts to 2^31 ms; longer times are waited for in turns.
+function longTimeout(ms: number, action: () => void): { stop(): void } {
+  const turnMs = 2 ** 31 - 1;
+  let left = ms;
+  let timer: NodeJS.Timeout;
+  const turn = (): void => {
+    const now = Math.min(left, turnMs);
+    left -= now;
+    timer = setTimeout(left > 0 ? turn : action, now).unref();
+  };
+  turn();
+  return { stop: () => clearTimeout(timer) };
+}
+
+// ---- answers ----
+
+function readValue(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): unknown {
+  const status = block.status(row);
+  if (status === Code.found) return decodeValue(block, row, pieces, call.raw);
+  if (status === Code.notFound) return undefined;
+  throw answerError(status, call, position);
+}
+
+function readWithCas(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): unknown {
+  const value = readValue(block, row, pieces, call, position);
+  return block.status(row) === Code.found ? { value, cas: block.version(row) } : undefined;
+}
+
+function readFound(block: Block, row: number, _pieces: readonly Buffer[], call: AnyCall, position: number): boolean {
+  const status = block.status(row);
+  if (status === Code.found) return true;
+  if (status === Code.notFound) return false;
+  throw answerError(status, call, position);
+}
+
+function readInfo(
+  block: Block,
+  row: number,
+  _pieces: readonly Buffer[],
+  call: AnyCall,
+  position: number,
+): EntryInfo | undefined {
+  if (!readFound(block, row, _pieces, call, position)) return undefined;
+  return {
+    kind: CODEC_NAMES[block.codec(row)]!,
+    bytes: block.valueBytes(row),
+    ttl: Number(block.number(row)) || Number.POSITIVE_INFINITY,
+    cas: block.version(row),
+    flags: block.clientFlags(row),
+    fetched: block.isFetched(row),
+    idleSeconds: block.idleSeconds(row),
+  };
+}
+
+function readRemaining(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): number {
+  if (!readFound(block, row, pieces, call, position)) return 0;
+  return Number(block.number(row)) || Number.POSITIVE_INFINITY;
+}
+
+function readStored(block: Block, row: number, _pieces: readonly Buffer[], call: AnyCall, position: number): CasResult {
+  const status = block.status(row);
+  switch (status) {
+    case Code.stored:
+      return 'stored';
+    case Code.notStored:
+    case Code.noMemory:
+      return 'not-stored';
+    case Code.exists:
+      return 'exists';
+    case Code.notFound:
+      return 'not-found';
+    default:
+      throw answerError(status, call, position);
+  }
+}
+
+function readBigInt(
+  block: Block,
+  row: number,
+  _pieces: readonly Buffer[],
+  call: AnyCall,
+  position: number,
+): bigint | 'not-stored' | undefined {
+  const status = block.status(row);
+  switch (status) {
+    case Code.found:
+    case Code.stored:
+      return block.number(row);
+    case Code.notFound:
+      return undefined;
+    case Code.nonNumeric:
+    case Code.notStored:
+    case Code.noMemory:
+      return 'not-stored';
+    default:
+      throw answerError(status, call, position);
+  }
+}
+
+function readNumber(
+  block: Block,
+  row: number,
+  pieces: readonly Buffer[],
+  call: AnyCall,
+  position: number,
+): number | 'not-stored' | undefined {
+  const number = readBigInt(block, row, pieces, call, position);
+  return typeof number === 'bigint' ? Number(number) : number;
+}
+
+function decodeValue(block: Block, row: number, pieces: readonly Buffer[], raw: RawOption): unknown {
+  const codec = block.codec(row);
+  const { bytes, start, end, isOwn } = block.value(row, pieces);
+  // Nobody else has these bytes: they are the Buffer.
+  if (isOwn && codec === Codec.raw && raw === 'buffer') return bytes;
+  return decode(codec, bytes, start, end, raw, block.clientFlags(row));
+}
+
+function answerError(status: number, call: AnyCall, position: number): Error {
+  switch (status) {
+    case Code.tooLarge:
+      return new CairnRangeError(
+        'ERR_VALUE_TOO_LARGE',
+        `Expected the value of ${show(call.key(position))} to fit maxValueBytes and a shard of the cache`,
+      );
+    case Code.logFull:
+      return new CairnError('ERR_LOG_FULL', `Cannot ${call.describe(position)}: the log does not keep up`);
+    default:
+      return new CairnError(
+        'ERR_NATIVE_MISMATCH',
+        `Unexpected answer ${status} of the native addon to ${call.describe(position)}`,
+      );
+  }
+}
+
+function failureError({ code, reason, cause }: Failure, request: string): CairnError {
+  return new CairnError(code, `The request ${request} ${reason}`, cause === undefined ? undefined : { cause });
+}

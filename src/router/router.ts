@@ -1,0 +1,246 @@
+/**
+ * The way of a promised request: key -> hash -> lane -> batch -> thread. A router belongs to one cache and one thread;
+ * it makes its lanes at once and their threads when they are needed.
+ *
+ * Order: requests for one key go to one lane, which executes them in the order in which they were appended. Between
+ * different keys there is no order, except around a barrier (clear), which all lanes pass together.
+ *
+ * Requests are admitted by their number and their bytes (queue/admission.ts); one that is refused has left no trace.
+ *
+ * | the router is | enter()     | close()                            | destroy()                       | its cache is closed |
+ * |---------------|-------------|------------------------------------|---------------------------------|---------------------|
+ * | open          | counts      | finishes what was accepted, then   | refuses what was not sent, ends | fails what it meets |
+ * |               |             | ends the threads                   | the threads; what was sent may  | with ERR_CLOSED,    |
+ * |               |             |                                    | be done (ERR_WORKER_EXITED)     | then as close()     |
+ * | draining      | refuses     | the same promise                   | the same                        | the same            |
+ * | closed        | refuses     | the same promise                   | the same promise                |                     |
+ *
+ * A thread that dies while draining is started again for what is left. Nothing here keeps the process alive but calls
+ * that are not answered.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { availableParallelism } from 'node:os';
+import type { Worker } from 'node:worker_threads';
+import { KEY_BYTES_MAX, LANE_COUNT_MAX } from '../limits.ts';
+import { Admission, type AdmissionBounds } from '../queue/index.ts';
+import { payloadRoom, type RequestFields, StagedKey, type Verb } from '../request/batch.ts';
+import type { Encoded } from '../request/codec.ts';
+import { routingHashOfBytes } from '../request/hash.ts';
+import { Barrier, type Batch, type Call, DESTROYED, type Failure, Lane, type LaneOwner } from './lane.ts';
+
+export interface RouterOptions {
+  /** The process-wide number of the cache, by which the lanes' threads find it. */
+  readonly cacheId: number;
+  readonly shardCount: number;
+  /** Not more than there are shards; undefined: as many as pay. */
+  readonly laneCount: number | undefined;
+  readonly bounds: AdmissionBounds;
+  /** The queue has refused a call and has room again. Must not throw. */
+  readonly onDrain: () => void;
+}
+
+/** What a router has done so far. */
+export interface RouterCounts {
+  /** Requests that are accepted and not answered. */
+  readonly requests: number;
+  /** Bytes that they hold. */
+  readonly bytes: number;
+  readonly lanes: number;
+  /** Batches that were sent. */
+  readonly batches: number;
+  /** Threads that were started to take the place of one that died. */
+  readonly restarts: number;
+}
+
+export class Router implements LaneOwner {
+  readonly cacheId: number;
+  readonly #lanes: readonly Lane[];
+  readonly #shardShift: number;
+  readonly #admission: Admission;
+  readonly #key = new StagedKey(KEY_BYTES_MAX);
+  readonly #barriers = new Set<(failure: Failure | undefined) => void>();
+  #due: Lane[] = [];
+  #isDraining = false;
+  #ending: Promise<void> | undefined;
+  #onIdle: (() => void) | undefined;
+
+  constructor(options: RouterOptions) {
+    this.cacheId = options.cacheId;
+    this.#admission = new Admission(options.bounds, options.onDrain);
+    const laneCount = Math.min(options.laneCount ?? defaultLaneCount(), options.shardCount, LANE_COUNT_MAX);
+    this.#shardShift = 32 - Math.log2(options.shardCount);
+    this.#lanes = Array.from({ length: laneCount }, (_, index) => new Lane(this, index));
+  }
+
+  /** Refuses everything: closed, or about to be. */
+  get isClosing(): boolean {
+    return this.#isDraining;
+  }
+
+  /** Counts so many requests of one call in; false: the queue is full, and the call must not be appended. */
+  enter(requestCount: number): boolean {
+    return this.#admission.enter(requestCount);
+  }
+
+  /** Resolves when the queue has room: see Admission. */
+  drained(): Promise<void> {
+    return this.#admission.drained();
+  }
+
+  /** Takes the key of the next append. False: it is none. */
+  stage(key: unknown): boolean {
+    return this.#key.take(key);
+  }
+
+  /** Appends a request without a value for the staged key. REQUIRES: it was entered. */
+  append(call: Call, position: number, verb: Verb, fields: RequestFields | undefined): void {
+    const batch = this.#lane().batchFor(this.#key.byteLength, 0);
+    const before = batch.block.requestBytes;
+    const row = batch.block.append(verb, this.#key, fields);
+    this.#note(batch, row, call, position, before);
+  }
+
+  /** Appends a request with a value for the staged key. REQUIRES: it was entered. */
+  appendValue(call: Call, position: number, verb: Verb, value: Encoded, fields: RequestFields | undefined): void {
+    const batch = this.#lane().batchFor(this.#key.byteLength, payloadRoom(value.payload));
+    const before = batch.block.requestBytes;
+    const row = batch.block.appendValue(verb, this.#key, value, fields);
+    this.#note(batch, row, call, position, before);
+  }
+
+  /**
+   * Takes back the requests of a call that were not sent. True: none was, so that nothing of it will be done. They keep
+   * their place in the queue until their batch is answered.
+   */
+  withdraw(call: Call): boolean {
+    let isNothingDone = true;
+    for (const batch of call.batches ?? []) {
+      if (!batch.withdraw(call)) isNothingDone = false;
+    }
+    return isNothingDone;
+  }
+
+  /** Gives back the places of requests that were entered and are not going to be appended. */
+  leave(requestCount: number): void {
+    this.left(requestCount, 0);
+  }
+
+  /**
+   * Runs `action` on this thread after everything that was appended before and before everything that is appended later;
+   * or with a failure, if that will not come. REQUIRES: one request was entered. `action` must not throw.
+   */
+  barrier(action: (failure: Failure | undefined) => void): void {
+    const pass = (failure: Failure | undefined): void => {
+      if (!this.#barriers.delete(pass)) return;
+      action(failure);
+      this.left(1, 0);
+    };
+    this.#barriers.add(pass);
+    new Barrier(this.#lanes, pass);
+  }
+
+  /** Finishes what was accepted, then ends the threads. */
+  close(): Promise<void> {
+    this.#isDraining = true;
+    this.#ending ??= this.#end();
+    return this.#ending;
+  }
+
+  /** Ends the threads now. What was not sent is refused; of what was sent nobody knows. */
+  destroy(): Promise<void> {
+    this.#isDraining = true;
+    for (const pass of [...this.#barriers]) pass(DESTROYED);
+    const ended = Promise.all(this.#lanes.map((lane) => lane.destroy())).then(() => {});
+    this.#ending ??= ended;
+    return ended;
+  }
+
+  counts(): RouterCounts {
+    let batches = 0;
+    let restarts = 0;
+    for (const lane of this.#lanes) {
+      batches += lane.batchCount;
+      restarts += Math.max(0, lane.startCount - 1);
+    }
+    return {
+      requests: this.#admission.requestCount,
+      bytes: this.#admission.bytes,
+      lanes: this.#lanes.length,
+      batches,
+      restarts,
+    };
+  }
+
+  /** The threads of the lanes, as they are now: for tests. */
+  threads(): Worker[][] {
+    return this.#lanes.map((lane) => lane.threads);
+  }
+
+  // ---- what lanes say ----
+
+  left(requestCount: number, bytes: number): void {
+    this.#admission.leave(requestCount, bytes);
+    if (this.#onIdle !== undefined && this.#admission.requestCount === 0) this.#onIdle();
+  }
+
+  due(lane: Lane): void {
+    if (lane.isDue) return;
+    lane.isDue = true;
+    this.#due.push(lane);
+    if (this.#due.length === 1) nextTurn(() => this.#pump());
+  }
+
+  closed(): void {
+    void this.close();
+  }
+
+  // ---- the rest ----
+
+  #lane(): Lane {
+    if (this.#lanes.length === 1) return this.#lanes[0]!;
+    const shard = routingHashOfBytes(this.#key.bytes, this.#key.byteLength) >>> this.#shardShift;
+    return this.#lanes[shard % this.#lanes.length]!;
+  }
+
+  #note(batch: Batch, row: number, call: Call, position: number, bytesBefore: number): void {
+    batch.calls[row] = call;
+    batch.positions[row] = position;
+    this.#admission.addBytes(batch.block.requestBytes - bytesBefore);
+    if (call.batches !== undefined && !call.batches.includes(batch)) call.batches.push(batch);
+  }
+
+  #pump(): void {
+    const due = this.#due;
+    this.#due = [];
+    for (const lane of due) {
+      lane.isDue = false;
+      lane.pump();
+    }
+  }
+
+  async #end(): Promise<void> {
+    if (this.#admission.requestCount > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onIdle = resolve;
+      });
+    }
+    await Promise.all(this.#lanes.map((lane) => lane.destroy()));
+  }
+}
+
+// One thread sends, and what it does for a request costs more than the store's part of it: beyond a few lanes the batches
+// only get smaller, and a batch costs the same whatever is in it (docs/threads.md has the numbers).
+function defaultLaneCount(): number {
+  return Math.max(1, Math.min(Math.floor(availableParallelism() / 4), 4));
+}
+
+// Taken here, before a test runner can put fakes in their place.
+const { nextTick } = process;
+const microtask = queueMicrotask;
+// Threads and batches belong to nobody's request: they must not keep the context of the call that happened to need them.
+const inNobodysContext = AsyncLocalStorage.snapshot();
+
+// After every promise that is settled by now has had its effects: calls that come of one answer share the next batch.
+function nextTurn(action: () => void): void {
+  microtask(() => nextTick(inNobodysContext, action));
+}
