@@ -1,0 +1,147 @@
+// `npm run bench -- core`: the library against the caches that a Node.js program would use instead, and against the
+// figures it has to reach (targets.mjs). README.md says how to read what is printed.
+
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { describeMachine, printMachine, versionOf } from '../lib/machine.mjs';
+import { number, printTable, withRange } from '../lib/table.mjs';
+import { section as many } from './many.mjs';
+import { section as memory } from './memory.mjs';
+import { section as micro } from './micro.mjs';
+import { section as promises } from './promises.mjs';
+import { section as reads } from './reads.mjs';
+import { section as stalls } from './stalls.mjs';
+import { judge, targets } from './targets.mjs';
+import { section as threads } from './threads.mjs';
+import { section as writes } from './writes.mjs';
+
+const sections = [reads, writes, many, promises, threads, memory, stalls, micro];
+
+export const summary = 'the library against lru-cache, mnemonist, tiny-lru, quick-lru, lmdb and its own targets';
+
+export const help = `npm run bench -- core [options]
+
+  --only NAME,...   of ${sections.map(({ name }) => name).join(', ')}
+  --quick           a few seconds: shows that it runs; nothing is judged
+  --rounds N        alternating rounds (default 9; memory and stalls: at most 3)
+  --ms N            milliseconds of a measurement (default 150)
+  --entries N       entries of a cache where not fixed (default 100000)
+  --json FILE       all figures as JSON
+  --strict          exit code 1 if a target is missed
+`;
+
+function settingsFrom(values) {
+  const count = (name, otherwise) => {
+    if (values[name] === undefined) return otherwise;
+    const given = Number(values[name]);
+    if (!Number.isInteger(given) || given < 1)
+      throw new RangeError(`Expected --${name} to be a whole number from 1, got "${values[name]}"`);
+    return given;
+  };
+  const quick = values.quick ?? false;
+  const names = values.only?.split(',') ?? sections.map(({ name }) => name);
+  for (const name of names) {
+    if (!sections.some((section) => section.name === name)) {
+      throw new RangeError(
+        `Expected --only to be of ${sections.map((section) => section.name).join(', ')}, got "${name}"`,
+      );
+    }
+  }
+  return {
+    quick,
+    names,
+    rounds: count('rounds', quick ? 1 : 9),
+    ms: count('ms', quick ? 10 : 150),
+    entries: count('entries', quick ? 2_000 : 100_000),
+  };
+}
+
+/** A table of alternating measurements: a row for each step, a column for each actor. */
+function comparison({ names, rival, results }) {
+  return {
+    title:
+      'nanoseconds of CPU time per operation: median [range over the rounds]; last: how often faster than the rival',
+    headings: ['', ...names, `cairn : ${rival}`, 'by wall clock'],
+    rows: results.map(({ step, actors, speed }) => [
+      step,
+      ...names.map((name) => withRange(actors[name]?.cpu)),
+      speed === undefined ? '' : withRange(speed.cpu, 'x'),
+      speed === undefined ? '' : `${number(speed.wall.median)}x`,
+    ]),
+  };
+}
+
+function printSection(section, found) {
+  console.log(`== ${section.name}: ${section.title}`);
+  console.log(`  ${found.note}\n`);
+  const tables = found.tables ?? [comparison(found)];
+  for (const { title, headings, rows } of tables) {
+    if (title !== undefined) console.log(`  ${title}`);
+    printTable(headings, rows);
+  }
+  if (found.ratios !== undefined) {
+    printTable(
+      ['per key, by CPU time', ''],
+      Object.entries(found.ratios).map(([name, value]) => [name, withRange(value, 'x')]),
+    );
+  }
+}
+
+function printVerdicts(verdicts) {
+  console.log('== targets');
+  const rows = verdicts.map(({ target, value, verdict }) => {
+    const wanted = `${target.atMost ? '<=' : '>='} ${target.levels.map((level) => number(level)).join(', then ')}${target.unit}`;
+    if (value === undefined) return [target.text, wanted, '', 'not measured'];
+    const next = verdict.next === undefined ? '' : ` of the first; ${number(verdict.next)}${target.unit} is next`;
+    return [target.text, wanted, withRange(value, target.unit), `${verdict.verdict} ${verdict.percent} %${next}`];
+  });
+  printTable(['', 'target', 'measured', ''], rows);
+}
+
+export async function run(args) {
+  const { values } = parseArgs({
+    args,
+    options: {
+      only: { type: 'string' },
+      quick: { type: 'boolean' },
+      rounds: { type: 'string' },
+      ms: { type: 'string' },
+      entries: { type: 'string' },
+      json: { type: 'string' },
+      strict: { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+  if (values.help) {
+    console.log(help);
+    return;
+  }
+  const settings = settingsFrom(values);
+  const machine = describeMachine();
+  printMachine(machine);
+  const found = {};
+  for (const section of sections.filter(({ name }) => settings.names.includes(name))) {
+    found[section.name] = await section.run(settings);
+    printSection(section, found[section.name]);
+  }
+  const measured = Object.assign({}, ...Object.values(found).map((section) => section.targets));
+  const verdicts = targets.map((target) => {
+    const value = measured[target.id];
+    return { target, value, verdict: value === undefined ? undefined : judge(target, value) };
+  });
+  if (!settings.quick) printVerdicts(verdicts);
+  if (values.json !== undefined) {
+    const packages = ['lru-cache', 'mnemonist', 'tiny-lru', 'quick-lru', 'lmdb', 'piscina', 'benchmark'];
+    const versions = Object.fromEntries(['cairn-cache', ...packages].map((name) => [name, versionOf(name)]));
+    const kept = Object.fromEntries(
+      Object.entries(found).map(([name, { note, results, ratios }]) => [name, { note, results, ratios }]),
+    );
+    const judged = settings.quick ? undefined : verdicts;
+    writeFileSync(
+      values.json,
+      `${JSON.stringify({ machine, versions, settings, sections: kept, targets: judged }, null, 1)}\n`,
+    );
+  }
+  const missed = verdicts.filter(({ verdict }) => verdict !== undefined && !verdict.met);
+  if (values.strict && !settings.quick && missed.length > 0) process.exitCode = 1;
+}

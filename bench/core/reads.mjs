@@ -1,0 +1,110 @@
+// get of a hit, against lru-cache: with a key string made for each request, as whoever serves requests has it, and with
+// key strings that were kept, which is what a JavaScript Map likes best.
+
+import { alternate, compare, withActors } from '../lib/actors.mjs';
+import { fill, makeCache, mustHold } from './caches.mjs';
+import { KEY_BYTES, keyOf, requestStream, uniformNumbers, VALUE_BYTES, valueOf, zipfNumbers } from './workload.mjs';
+
+const REQUESTS = 2 ** 17;
+const steps = [
+  'new keys, uniform',
+  'new keys, zipf',
+  'kept keys, uniform',
+  'kept keys, zipf',
+  'new keys, uniform, value read',
+  'new keys, zipf, value read',
+];
+
+/** `control` makes and looks at the same keys and asks nobody. */
+export async function actor(name, { entries }) {
+  const uniform = uniformNumbers(REQUESTS, entries);
+  const zipf = zipfNumbers(REQUESTS, entries);
+  const keys = Array.from({ length: entries }, (_, i) => keyOf(i));
+  let sink = 0;
+  if (name === 'control') {
+    const make = (numbers) => {
+      const stream = requestStream(numbers);
+      return () => {
+        for (let at = 0; at < stream.length; at += KEY_BYTES) sink += stream.latin1Slice(at, at + KEY_BYTES).length;
+        return REQUESTS;
+      };
+    };
+    const keep = (numbers) => {
+      const requests = Array.from(numbers, (number) => keys[number]);
+      return () => {
+        for (let i = 0; i < REQUESTS; i++) sink += requests[i].length;
+        return REQUESTS;
+      };
+    };
+    return { steps: passes(make, keep), calls: { sink: () => sink } };
+  }
+  const cache = await makeCache(name, { entries, entryBytes: KEY_BYTES + VALUE_BYTES });
+  fill(cache, 0, entries, (i) => keys[i], valueOf);
+  mustHold(cache.size === entries, 'not every entry is in the cache');
+  const make = (numbers) => {
+    const stream = requestStream(numbers);
+    return () => {
+      let hits = 0;
+      for (let at = 0; at < stream.length; at += KEY_BYTES) {
+        if (cache.get(stream.latin1Slice(at, at + KEY_BYTES)) !== undefined) hits++;
+      }
+      mustHold(hits === REQUESTS, 'a get missed');
+      return REQUESTS;
+    };
+  };
+  const keep = (numbers) => {
+    const requests = Array.from(numbers, (number) => keys[number]);
+    return () => {
+      let hits = 0;
+      for (let i = 0; i < REQUESTS; i++) {
+        if (cache.get(requests[i]) !== undefined) hits++;
+      }
+      mustHold(hits === REQUESTS, 'a get missed');
+      return REQUESTS;
+    };
+  };
+  // A string that a JavaScript cache returns has not been looked at yet; one that comes from outside the heap has.
+  const makeAndRead = (numbers) => {
+    const stream = requestStream(numbers);
+    return () => {
+      let sum = 0;
+      for (let at = 0; at < stream.length; at += KEY_BYTES) {
+        sum += cache.get(stream.latin1Slice(at, at + KEY_BYTES)).charCodeAt(VALUE_BYTES - 1);
+      }
+      mustHold(sum === REQUESTS * 'v'.charCodeAt(0), 'a get gave another value');
+      return REQUESTS;
+    };
+  };
+  return {
+    steps: { ...passes(make, keep), [steps[4]]: makeAndRead(uniform), [steps[5]]: makeAndRead(zipf) },
+  };
+
+  function passes(make, keep) {
+    return {
+      [steps[0]]: make(uniform),
+      [steps[1]]: make(zipf),
+      [steps[2]]: keep(uniform),
+      [steps[3]]: keep(zipf),
+    };
+  }
+}
+
+export const section = {
+  name: 'reads',
+  title: 'get of a hit',
+  async run({ entries, rounds, ms }) {
+    const names = ['control', 'cairn', 'lru-cache'];
+    const samples = await withActors(import.meta.url, names, { options: { entries } }, (actors) =>
+      alternate(actors, steps, { rounds, ms }),
+    );
+    const results = compare(samples, { rival: 'lru-cache' });
+    const ids = ['get-new-uniform', 'get-new-zipf', 'get-kept-uniform', 'get-kept-zipf'];
+    return {
+      note: `${entries.toLocaleString('en-US')} entries, keys of ${KEY_BYTES} and values of ${VALUE_BYTES} bytes, strings. The control makes and touches the keys only. "Value read": one character of the value is looked at.`,
+      names,
+      rival: 'lru-cache',
+      results,
+      targets: Object.fromEntries(ids.map((id, i) => [id, results[i].speed.cpu])),
+    };
+  },
+};

@@ -1,0 +1,112 @@
+// How long the event loop stands still at worst, while a large cache is filled, churned, cleared and closed.
+//
+// The work is done in turns of 100 operations, a turn of the event loop each. The length of a turn is what it took less
+// what the thread waited for a processor that others had; whatever else it waited for (a lock, a garbage collector) counts.
+// The control makes the same strings and stores nothing, so what is left over it is the cache's.
+
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { withActors } from '../lib/actors.mjs';
+import { queuedNs } from '../lib/clock.mjs';
+import { summary } from '../lib/statistics.mjs';
+import { withRange } from '../lib/table.mjs';
+import { makeCache, mustHold } from './caches.mjs';
+import { KEY_BYTES, keyOf, VALUE_BYTES, valueOf } from './workload.mjs';
+
+const TURN_OPERATIONS = 100;
+const phases = ['fill', 'churn', 'clear', 'after clear', 'close', 'after close'];
+
+export async function actor(name, { entries }) {
+  let sink = 0;
+  const nothing = { get: () => undefined, set: (key, value) => void (sink += key.length + value.length), clear() {} };
+  let cache =
+    name === 'control'
+      ? nothing
+      : await makeCache(name, { entries, entryBytes: KEY_BYTES + VALUE_BYTES, evicts: true });
+
+  /** The longest of `turns` turns, in milliseconds. */
+  async function longest(turns, body) {
+    let worst = 0;
+    await nextTurn();
+    let queued = queuedNs();
+    let start = performance.now();
+    for (let turn = 0; turn < turns; turn++) {
+      body(turn);
+      await nextTurn();
+      const queuedNow = queuedNs();
+      const now = performance.now();
+      worst = Math.max(worst, now - start - (queuedNow - queued) / 1e6);
+      queued = queuedNow;
+      start = now;
+    }
+    return worst;
+  }
+  const store = (first) => (turn) => {
+    const from = first + turn * TURN_OPERATIONS;
+    for (let i = from; i < from + TURN_OPERATIONS; i++) cache.set(keyOf(i), valueOf(i));
+  };
+  const read = (turn) => {
+    for (let i = 0; i < TURN_OPERATIONS; i++) cache.get(keyOf((turn * TURN_OPERATIONS + i) % entries));
+  };
+  return {
+    calls: {
+      async run() {
+        const turns = Math.ceil(entries / TURN_OPERATIONS);
+        const worst = {};
+        worst.fill = await longest(turns, store(0));
+        if (name !== 'control') mustHold(cache.size > entries * 0.95, `${name} holds ${cache.size} entries`);
+        worst.churn = await longest(Math.ceil(turns * 0.4), store(entries));
+        worst.clear = await longest(1, () => cache.clear());
+        // Whatever was put off until later happens now, while the cache is used again.
+        worst['after clear'] = await longest(Math.ceil(turns / 10), store(0));
+        await longest(Math.ceil(turns / 10), read);
+        worst.close = await longest(1, () => {
+          cache.close?.();
+          cache = nothing;
+        });
+        worst['after close'] = await longest(Math.ceil(turns / 10), store(0));
+        return { worst, sink };
+      },
+    },
+  };
+}
+
+export const section = {
+  name: 'stalls',
+  title: 'the longest stall of the event loop',
+  async run({ quick, rounds }) {
+    const entries = quick ? 50_000 : 5_000_000;
+    const names = ['control', 'cairn', 'lru-cache'];
+    const runs = Object.fromEntries(names.map((name) => [name, []]));
+    for (let round = 0; round < Math.min(rounds, 3); round++) {
+      for (const name of names) {
+        const execArgv = ['--expose-gc', '--max-old-space-size=8192'];
+        await withActors(import.meta.url, [name], { options: { entries }, execArgv }, async (actors) => {
+          runs[name].push((await actors.get(name).ask({ call: 'run' })).result.worst);
+        });
+      }
+    }
+    const worstOf = (name) => runs[name].map((run) => Math.max(...Object.values(run)));
+    const control = worstOf('control');
+    const results = names.map((name) => ({
+      name,
+      phases: Object.fromEntries(phases.map((phase) => [phase, summary(runs[name].map((run) => run[phase]))])),
+      worst: summary(worstOf(name)),
+      beyondControl: summary(worstOf(name).map((worst, i) => worst - control[i])),
+    }));
+    return {
+      note: `${entries.toLocaleString('en-US')} entries of ${KEY_BYTES} + ${VALUE_BYTES} bytes; milliseconds, the longest of all turns of ${TURN_OPERATIONS} operations. What a turn takes besides (some 0.1 ms) is in it.`,
+      tables: [
+        {
+          headings: ['', ...names],
+          rows: [
+            ...phases.map((phase) => [phase, ...results.map((row) => withRange(row.phases[phase]))]),
+            ['longest of all', ...results.map((row) => withRange(row.worst))],
+            ['less the control', '', ...results.slice(1).map((row) => withRange(row.beyondControl))],
+          ],
+        },
+      ],
+      results,
+      targets: { stall: results.find(({ name }) => name === 'cairn').beyondControl },
+    };
+  },
+};
