@@ -213,7 +213,8 @@ napi_value MakeSession(napi_env env, napi_callback_info info) {
   auto names = std::make_shared<const ConnectionNames>(
       ConnectionNames{StringOf(env, arguments.values[1]), StringOf(env, arguments.values[2])});
   server->session_count++;
-  return Uint32(env, arguments.part->sessions.Add(std::make_unique<OpenSession>(server, std::move(names), ReadClock())));
+  return Uint32(env,
+                arguments.part->sessions.Add(std::make_unique<OpenSession>(server, std::move(names), ReadClock())));
 }
 
 napi_value CloseSession(napi_env env, napi_callback_info info) {

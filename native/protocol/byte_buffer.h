@@ -34,7 +34,8 @@ class ByteBuffer {
 
   // Where the next `bytes` bytes may be written, to be counted with Advance(). Null if there is no memory.
   char* Room(size_t bytes) {
-    if (bytes <= capacity_ - size_) [[likely]] return data_ + size_;
+    if (bytes <= capacity_ - size_) [[likely]]
+      return data_ + size_;
     return Grow(bytes);
   }
   void Advance(size_t bytes) { size_ += bytes; }

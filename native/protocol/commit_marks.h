@@ -1,11 +1,11 @@
-// How far the log has come, as the doors see it: for each shard the version up to which every record is committed at the
-// level that replies wait for. A reply that tells of a version above it is held.
+// How far the log has come, as the doors see it: for each shard the version up to which every record is committed at
+// the level that replies wait for. A reply that tells of a version above it is held.
 //
 // Versions of a shard only rise, and the log commits them in order, so one number per shard says it all. At the level
 // `memory` the marks are inactive and cover everything: the cost is then one relaxed load per reply.
 //
-// Thread safety: Covers() and Advance() from any thread. A front reads a mark after it was woken; whoever advances marks
-// wakes the fronts afterwards (Service::WakeAll), so that no reply stays behind.
+// Thread safety: Covers() and Advance() from any thread. A front reads a mark after it was woken; whoever advances
+// marks wakes the fronts afterwards (Service::WakeAll), so that no reply stays behind.
 #pragma once
 
 #include <atomic>
@@ -37,7 +37,8 @@ class CommitMarks {
     for (uint32_t shard = 0; shard < shard_count_; shard++) Advance(shard, version);
   }
 
-  // From now on replies wait, from `version` on. Called before the first request of a served cache, and by test commands.
+  // From now on replies wait, from `version` on. Called before the first request of a served cache, and by test
+  // commands.
   void Activate(uint64_t version) {
     for (uint32_t shard = 0; shard < shard_count_; shard++) marks_[shard].store(version, std::memory_order_release);
     active_.store(true, std::memory_order_release);

@@ -57,7 +57,7 @@ Reply ReplyOf(Verb verb, Status status) {
       return verb == Verb::kAppend || verb == Verb::kPrepend ? Reply::kNotStored : Reply::kTooLarge;
     case Status::kNoMemory:
       return verb == Verb::kIncr || verb == Verb::kDecr || verb == Verb::kTouch ? Reply::kNoMemory
-                                                                                  : Reply::kNoMemoryToStore;
+                                                                                : Reply::kNoMemoryToStore;
     case Status::kLogFull:
     case Status::kNeedsRoom:
       break;

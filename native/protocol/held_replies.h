@@ -25,7 +25,8 @@ class HeldReplies {
   bool full() const { return marks_.size() - next_ >= kHeldMarksMax; }
   ByteBuffer* buffer() { return &bytes_; }
 
-  // What lies in the buffer from `begin` on waits for the version. REQUIRES: `begin` is not before that of an earlier mark.
+  // What lies in the buffer from `begin` on waits for the version. REQUIRES: `begin` is not before that of an earlier
+  // mark.
   void Hold(uint32_t shard, uint64_t version, size_t begin);
 
   // Moves to `out` what may leave. True if nothing is held any more.

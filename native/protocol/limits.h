@@ -10,8 +10,8 @@ namespace cairn {
 
 // A line may be so long before its end has come; memcached's bound. A longer one that comes whole is read all the same.
 inline constexpr size_t kLineBytesMax = 2048;
-// The line of `get` and `gets` may be longer, because it lists keys; memcached has no bound here. This one is 8,000 keys
-// of the greatest length.
+// The line of `get` and `gets` may be longer, because it lists keys; memcached has no bound here. This one is 8,000
+// keys of the greatest length.
 inline constexpr size_t kGetLineBytesMax = 2 * 1024 * 1024;
 // A value up to this size waits for its last byte in the connection's own buffer; a larger one goes straight into an
 // unlinked entry of the store. append and prepend have no such entry and are buffered up to the item size.
@@ -42,8 +42,9 @@ static_assert(kGroupScratchBytes >= kCopyUnderLockBytesMax);
 static_assert(kBodyBufferedBytesMax > kCopyUnderLockBytesMax);
 static_assert(kItemBytesMax <= kValueBytesMax);
 
-// What memcached counts for an item: its header of 48 bytes, a cas number, the key and a zero byte, client flags if they
-// are not 0, the value and its line end. The limit of -I is for this sum, so that the largest value depends on the key.
+// What memcached counts for an item: its header of 48 bytes, a cas number, the key and a zero byte, client flags if
+// they are not 0, the value and its line end. The limit of -I is for this sum, so that the largest value depends on the
+// key.
 inline constexpr uint64_t ItemBytes(size_t key_bytes, uint32_t client_flags, uint64_t value_bytes) {
   return 48 + 8 + key_bytes + 1 + (client_flags != 0 ? 4 : 0) + value_bytes + 2;
 }

@@ -18,9 +18,9 @@ enum class Reply : uint8_t {
   kReset,
   kEnd,
   kNoop,
-  kError,            // no such command
-  kBadFormat,        // a line that cannot be understood
-  kBadChunk,         // the data block does not end where its length says
+  kError,      // no such command
+  kBadFormat,  // a line that cannot be understood
+  kBadChunk,   // the data block does not end where its length says
   kBadExptime,
   kBadDelta,
   kNonNumeric,

@@ -1,13 +1,13 @@
 // A Service is what all sessions of one server share: the store behind them, what the server was told when it was
 // started, its counters, and the means by which a session that waits learns that it may go on.
 //
-// A Workbench is what the sessions of one thread share: room for a group of requests and its outcomes, and counters that
-// only this thread writes.
+// A Workbench is what the sessions of one thread share: room for a group of requests and its outcomes, and counters
+// that only this thread writes.
 //
 // Thread safety: a Service may be used from any thread; a Workbench and its sessions belong to one thread.
 // Ownership: the store outlives the service, the service its workbenches, a workbench its sessions.
-// Lock order: the service's lock is a leaf: under it pointers are linked and numbers read; nothing is called, allocated or
-// waited for.
+// Lock order: the service's lock is a leaf: under it pointers are linked and numbers read; nothing is called, allocated
+// or waited for.
 #pragma once
 
 #include <atomic>
@@ -47,14 +47,14 @@ struct ConnectionNames {
 struct ProtocolCounters {
   std::atomic<uint64_t> bytes_read{0};
   std::atomic<uint64_t> bytes_written{0};
-  std::atomic<uint64_t> flushes{0};     // flush_all
-  std::atomic<uint64_t> too_large{0};   // refused by the item size, before the store was asked
+  std::atomic<uint64_t> flushes{0};    // flush_all
+  std::atomic<uint64_t> too_large{0};  // refused by the item size, before the store was asked
   // memcached counts every storage command and keeps gat apart from get; the store counts what was stored, and both as
   // gets. These are the differences.
   std::atomic<uint64_t> not_stored{0};
   std::atomic<uint64_t> gat_hits{0};
   std::atomic<uint64_t> gat_misses{0};
-  std::atomic<uint64_t> yields{0};      // times a session stopped because its replies had not left
+  std::atomic<uint64_t> yields{0};  // times a session stopped because its replies had not left
 
   // One writer: no locked instruction is needed.
   static void Add(std::atomic<uint64_t>* counter, uint64_t count) {
@@ -72,7 +72,7 @@ struct ServiceStats {
   uint64_t gat_hits = 0;
   uint64_t gat_misses = 0;
   uint64_t yields = 0;
-  uint64_t connections = 0;        // now
+  uint64_t connections = 0;  // now
   uint64_t connections_total = 0;
   uint64_t connections_rejected = 0;
   uint64_t idle_kicks = 0;
@@ -114,7 +114,8 @@ class Service {
 
   // The front's time, moved by debugtime. The cost is one relaxed load when it never was.
   Now Time(const Now& now) const {
-    if (!time_moved_.load(std::memory_order_relaxed)) [[likely]] return now;
+    if (!time_moved_.load(std::memory_order_relaxed)) [[likely]]
+      return now;
     return MovedTime(now);
   }
   // debugtime: forward by so many milliseconds; stop at `time`, which is Time() already; go on.

@@ -284,7 +284,8 @@ const char* Session::FlushGroup(const char* done) {
   for (size_t i = 0; i < count; i++) {
     // The rest of a group is asked for again when the replies have left. Nothing else has come of it: reading twice is
     // reading, and a time that is set twice is the same time. Only a request by itself is ever pinned.
-    if (IsFull()) [[unlikely]] return StopGroup(i);
+    if (IsFull()) [[unlikely]]
+      return StopGroup(i);
     AppendEntry(requests[i], &outcomes[i], bench_->keys_[i].with_cas);
     if (bench_->keys_[i].is_last) Append(Reply::kEnd);
     if (requests[i].verb == Verb::kGetAndTouch) {
@@ -365,7 +366,8 @@ void Session::FetchIntoReply(const Request& request, Outcome* outcome, bool with
 }
 
 void Session::HoldFrom(size_t begin, const Request& request, const Outcome& outcome) {
-  if (!service_->commits()->active()) [[likely]] return;
+  if (!service_->commits()->active()) [[likely]]
+    return;
   uint64_t version = CommitVersionOf(outcome);
   if (version != 0) HoldFrom(begin, store_->ShardOf(request.key), version);
 }
@@ -495,8 +497,8 @@ const char* Session::RunBody(const char* at, const char* end) {
   return at;
 }
 
-// The reply comes when the block is over, not before: so it is in memcached, and a client that is still sending does not
-// read.
+// The reply comes when the block is over, not before: so it is in memcached, and a client that is still sending does
+// not read.
 const char* Session::Swallow(uint64_t bytes, Reply reply, bool no_reply, const char* next) {
   mode_ = Mode::kSwallow;
   swallow_bytes_ = bytes;

@@ -20,7 +20,8 @@
 //
 // Thread safety: none. It belongs to the thread of its workbench.
 // Bounds of one session's memory: the rest of a request (kLineBytesMax, kGetLineBytesMax, kBodyBufferedBytesMax, for
-// append and prepend the item size) and the bytes that were fed last; held replies up to kOutputBytesHigh and one value.
+// append and prepend the item size) and the bytes that were fed last; held replies up to kOutputBytesHigh and one
+// value.
 #pragma once
 
 #include <atomic>
@@ -53,8 +54,8 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Takes all of `bytes` and appends replies to `out`. `backlog_bytes`: replies of earlier calls that the front still has.
-  // Bytes that come after another answer than kRead are kept, not executed.
+  // Takes all of `bytes` and appends replies to `out`. `backlog_bytes`: replies of earlier calls that the front still
+  // has. Bytes that come after another answer than kRead are kept, not executed.
   Next Feed(std::string_view bytes, size_t backlog_bytes, const Now& now, ByteBuffer* out);
   // Goes on with what can: output has left, a mark was advanced, a ticket resolved. Harmless at any time.
   Next Continue(size_t backlog_bytes, const Now& now, ByteBuffer* out);
@@ -106,8 +107,8 @@ class Session {
     return at;
   }
 
-  // Looks the group up and appends its replies. Returns `done`, or, when there are too many to send at once, the key to go
-  // on with; the session is full then.
+  // Looks the group up and appends its replies. Returns `done`, or, when there are too many to send at once, the key to
+  // go on with; the session is full then.
   const char* FlushGroup(const char* done);
   const char* StopGroup(size_t index);
   void AppendEntry(const Request& request, Outcome* outcome, bool with_cas);

@@ -111,16 +111,16 @@ void AppendGeneral(Service* service, const Now& now, ByteBuffer* out) {
              {"hash_power_level", Log2(store.buckets)},
              {"hash_bytes", store.index_bytes}},
             out);
-  AppendZeros({"hash_is_expanding", "slab_reassign_rescues", "slab_reassign_chunk_rescues",
-               "slab_reassign_inline_reclaim", "slab_reassign_busy_items", "slab_reassign_busy_deletes",
-               "slab_reassign_busy_nomem"},
-              out);
+  AppendZeros(
+      {"hash_is_expanding", "slab_reassign_rescues", "slab_reassign_chunk_rescues", "slab_reassign_inline_reclaim",
+       "slab_reassign_busy_items", "slab_reassign_busy_deletes", "slab_reassign_busy_nomem"},
+      out);
   AppendStat("slab_reassign_last_busy_status", "none", out);
-  AppendZeros({"slab_reassign_running", "slabs_moved", "lru_crawler_running", "lru_crawler_starts",
-               "lru_maintainer_juggles", "malloc_fails", "log_worker_dropped", "log_worker_written",
-               "log_watcher_skipped", "log_watcher_sent", "log_watchers", "unexpected_napi_ids",
-               "round_robin_fallback"},
-              out);
+  AppendZeros(
+      {"slab_reassign_running", "slabs_moved", "lru_crawler_running", "lru_crawler_starts", "lru_maintainer_juggles",
+       "malloc_fails", "log_worker_dropped", "log_worker_written", "log_watcher_skipped", "log_watcher_sent",
+       "log_watchers", "unexpected_napi_ids", "round_robin_fallback"},
+      out);
   AppendAll({{"bytes", store.charged_bytes},
              {"curr_items", store.entries},
              {"total_items", store.sets},
@@ -180,16 +180,36 @@ void AppendSettings(Service* service, ByteBuffer* out) {
              {"temporary_ttl", "0"}},
             out);
   AppendStat("idle_timeout", options.idle_timeout_s, out);
-  AppendAll({{"watcher_logbuf_size", "0"},  {"worker_logbuf_size", "0"}, {"read_buf_mem_limit", "0"},
-             {"track_sizes", "no"},         {"inline_ascii_response", "no"}, {"ext_item_size", "0"},
-             {"ext_item_age", "0"},         {"ext_low_ttl", "0"},        {"ext_recache_rate", "0"},
-             {"ext_wbuf_size", "0"},        {"ext_compact_under", "0"},  {"ext_drop_under", "0"},
-             {"ext_max_sleep", "0"},        {"ext_max_frag", "0.00"},    {"slab_automove_freeratio", "0.000"},
-             {"ext_drop_unread", "no"},     {"ssl_enabled", "no"},       {"ssl_chain_cert", "NULL"},
-             {"ssl_key", "NULL"},           {"ssl_verify_mode", "0"},    {"ssl_keyformat", "0"},
-             {"ssl_ciphers", "NULL"},       {"ssl_ca_cert", "NULL"},     {"ssl_wbuf_size", "0"},
-             {"ssl_session_cache", "no"},   {"ssl_kernel_tls", "no"},    {"ssl_min_version", "NULL"},
-             {"num_napi_ids", "0"},         {"memory_file", "NULL"},     {"client_flags_size", "4"}},
+  AppendAll({{"watcher_logbuf_size", "0"},
+             {"worker_logbuf_size", "0"},
+             {"read_buf_mem_limit", "0"},
+             {"track_sizes", "no"},
+             {"inline_ascii_response", "no"},
+             {"ext_item_size", "0"},
+             {"ext_item_age", "0"},
+             {"ext_low_ttl", "0"},
+             {"ext_recache_rate", "0"},
+             {"ext_wbuf_size", "0"},
+             {"ext_compact_under", "0"},
+             {"ext_drop_under", "0"},
+             {"ext_max_sleep", "0"},
+             {"ext_max_frag", "0.00"},
+             {"slab_automove_freeratio", "0.000"},
+             {"ext_drop_unread", "no"},
+             {"ssl_enabled", "no"},
+             {"ssl_chain_cert", "NULL"},
+             {"ssl_key", "NULL"},
+             {"ssl_verify_mode", "0"},
+             {"ssl_keyformat", "0"},
+             {"ssl_ciphers", "NULL"},
+             {"ssl_ca_cert", "NULL"},
+             {"ssl_wbuf_size", "0"},
+             {"ssl_session_cache", "no"},
+             {"ssl_kernel_tls", "no"},
+             {"ssl_min_version", "NULL"},
+             {"num_napi_ids", "0"},
+             {"memory_file", "NULL"},
+             {"client_flags_size", "4"}},
             out);
 }
 
@@ -253,8 +273,9 @@ void AppendSlabs(Service* service, ByteBuffer* out) {
                {"1:touch_hits", store.touch_hits}},
               out);
   }
-  AppendAll({{"active_slabs", store.entries != 0 ? uint64_t{1} : uint64_t{0}}, {"total_malloced", store.committed_bytes}},
-            out);
+  AppendAll(
+      {{"active_slabs", store.entries != 0 ? uint64_t{1} : uint64_t{0}}, {"total_malloced", store.committed_bytes}},
+      out);
 }
 
 void AppendConnections(Service* service, const Now& now, ByteBuffer* out) {

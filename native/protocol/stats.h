@@ -1,5 +1,5 @@
-// The replies to `stats`. Names are memcached's; docs/protocol.md says which mean the same here, and which are there for
-// the tools that look for them and say 0, no or NULL because they speak of machinery that does not exist here.
+// The replies to `stats`. Names are memcached's; docs/protocol.md says which mean the same here, and which are there
+// for the tools that look for them and say 0, no or NULL because they speak of machinery that does not exist here.
 #pragma once
 
 #include <string_view>

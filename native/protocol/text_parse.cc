@@ -47,7 +47,8 @@ static_assert(kMultiplier != 0, "two commands of one slot: take more letters int
 // Index in kCommands plus 1; 0: none.
 constexpr std::array<uint8_t, kSlotCount> kSlots = [] {
   std::array<uint8_t, kSlotCount> slots{};
-  for (size_t i = 0; i < kCommandCount; i++) slots[SlotOf(kCommands[i].name, kMultiplier)] = static_cast<uint8_t>(i + 1);
+  for (size_t i = 0; i < kCommandCount; i++)
+    slots[SlotOf(kCommands[i].name, kMultiplier)] = static_cast<uint8_t>(i + 1);
   return slots;
 }();
 

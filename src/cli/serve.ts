@@ -168,7 +168,7 @@ async function run(flags: ServeFlags): Promise<number> {
     const { Cache, serve } = await import('../index.ts');
     const options = serveOptions(flags);
     cache = new Cache({ maxMemory: memorySize(flags.memoryLimit), ...largeValues(flags.maxItemSize) });
-    server = await serve(cache as never, options);
+    server = await serve(cache, options);
   } catch (error) {
     cache?.close();
     console.error(`cairn serve: ${explain(error)}`);

@@ -57,17 +57,32 @@ export interface MemcachedServerEvents {
   disconnect: [peer: string, reason: DisconnectReason];
 }
 
-export class MemcachedServer extends EventEmitter<MemcachedServerEvents> implements ConnectionOwner, Looker {
+export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   /** Where it listens; the port is the one that was found where 0 was asked for. */
   readonly addresses: readonly ServerAddress[] = [];
-  /** @internal Of the connections: see ConnectionOwner. */
-  coarseNow = 0;
-
   readonly #settings: ServerSettings;
   readonly #handle: NativeHandle;
   #service = -1;
   #servers: Server[] = [];
   readonly #connections = new Set<Connection>();
+  readonly #owner = {
+    coarseNow: 0,
+    setWaiting: (connection, waits) => {
+      if (waits) this.#waiting.add(connection);
+      else this.#waiting.delete(connection);
+    },
+    connectionClosed: (connection) => {
+      this.#connections.delete(connection);
+      this.emit('disconnect', connection.peer, connection.overdue ?? 'ended');
+      if (this.#connections.size === 0) this.#onConnectionsGone?.();
+    },
+  } satisfies ConnectionOwner;
+  // Somebody woke this thread: a commit, a ticket, or something that is none of ours.
+  readonly #looker: Looker = {
+    look: () => {
+      for (const connection of [...this.#waiting]) connection.proceed();
+    },
+  };
   readonly #waiting = new Set<Connection>();
   #sweep: NodeJS.Timeout | undefined;
   #sweepMs = SWEEP_MS;
@@ -127,26 +142,6 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> impleme
     return this.close();
   }
 
-  // ---- of its connections ----
-
-  /** @internal */
-  setWaiting(connection: Connection, waits: boolean): void {
-    if (waits) this.#waiting.add(connection);
-    else this.#waiting.delete(connection);
-  }
-
-  /** @internal */
-  connectionClosed(connection: Connection): void {
-    this.#connections.delete(connection);
-    this.emit('disconnect', connection.peer, connection.overdue ?? 'ended');
-    if (this.#connections.size === 0) this.#onConnectionsGone?.();
-  }
-
-  /** @internal Somebody woke this thread: a commit, a ticket, or something that is none of ours. */
-  look(): void {
-    for (const connection of [...this.#waiting]) connection.proceed();
-  }
-
   // ---- beginning ----
 
   async #listen(listener: Listener): Promise<void> {
@@ -201,7 +196,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> impleme
     if (service === undefined) throw new CairnError('ERR_CLOSED', 'Expected an open cache to serve, got a closed one');
     this.#service = service;
     ensureOutput();
-    lookers.add(this);
+    lookers.add(this.#looker);
     const shortest = Math.min(settings.stallTimeoutMs, settings.idleTimeoutMs || SWEEP_MS);
     this.#sweepMs = Math.max(20, Math.min(SWEEP_MS, shortest / 4));
     this.#sweptAt = performance.now();
@@ -225,7 +220,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> impleme
       return;
     }
     const session = sessions.openSession(this.#service, peer, listener);
-    this.#connections.add(new Connection(this, socket, session, peer));
+    this.#connections.add(new Connection(this.#owner, socket, session, peer));
     this.emit('connect', peer);
   }
 
@@ -234,7 +229,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> impleme
   #checkTimeouts(): void {
     // A thread that was busy elsewhere has not heard its clients: that time does not count against them.
     const now = performance.now();
-    this.coarseNow += Math.min(now - this.#sweptAt, 2 * this.#sweepMs);
+    this.#owner.coarseNow += Math.min(now - this.#sweptAt, 2 * this.#sweepMs);
     this.#sweptAt = now;
     if (sessions.isServiceClosed(this.#service)) {
       this.destroy();
@@ -242,7 +237,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> impleme
     }
     const timeouts = { idleMs: this.#settings.idleTimeoutMs, stallMs: this.#settings.stallTimeoutMs };
     for (const connection of this.#connections) {
-      connection.checkTimeouts(this.coarseNow, timeouts);
+      connection.checkTimeouts(this.#owner.coarseNow, timeouts);
       if (connection.overdue === 'idle') sessions.countIdleKick(this.#service);
     }
   }
@@ -277,7 +272,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> impleme
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#sweep);
-    lookers.delete(this);
+    lookers.delete(this.#looker);
     if (this.#service >= 0) sessions.endService(this.#service);
     this.#service = -1;
     this.emit('close');

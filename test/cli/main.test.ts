@@ -15,6 +15,9 @@ afterEach(async () => {
   for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
 });
 
+const posix = process.platform !== 'win32';
+const posixTest = skipUnless(posix, 'Windows has no unix sockets, signals or sh', 'platform');
+
 async function run(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const cli = startCli(args);
   const { code } = await cli.ended;
@@ -126,7 +129,7 @@ describe('cairn serve', () => {
     );
   });
 
-  test.runIf(process.platform !== 'win32')('-s listens on a unix socket alone, -a says who may use it', async () => {
+  posixTest('-s listens on a unix socket alone, -a says who may use it', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'cairn-cli-'));
     cleanUps.push(() => rmSync(folder, { recursive: true, force: true }));
     const path = join(folder, 'cairn.sock');
@@ -184,9 +187,8 @@ describe('cairn serve', () => {
     expect(server.stderr).toContain(`tcp:127.0.0.1:${localPort} opened`);
   });
 
-  test.runIf(process.platform !== 'win32').each(['SIGTERM', 'SIGINT'] as const)(
-    '%s ends it: clients get their replies, the exit code is 0',
-    async (signal) => {
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    posixTest(`${signal} ends it: clients get their replies, the exit code is 0`, async () => {
       const server = await serving();
       const client = await MemcachedSocket.open(server.port);
       cleanUps.push(() => client.destroy());
@@ -204,10 +206,10 @@ describe('cairn serve', () => {
       client.destroy();
       expect(await server.ended).toEqual({ code: 0, signal: null });
       expect(server.stderr).toBe('');
-    },
-  );
+    });
+  }
 
-  test.runIf(process.platform !== 'win32')('a second signal does not wait for clients', async () => {
+  posixTest('a second signal does not wait for clients', async () => {
     const server = await serving(['--test-commands']);
     const client = await MemcachedSocket.open(server.port);
     cleanUps.push(() => client.destroy());
@@ -254,7 +256,6 @@ describe('the commands that npm start suggests', () => {
       child.on('close', () => resolve(output));
     });
   const has = (program: string, ...args: string[]): boolean => spawnSync(program, args).status === 0;
-  const posix = process.platform !== 'win32';
 
   test('are printed for npm start only', async () => {
     expect((await serving()).stdout).not.toContain('Try');
@@ -269,7 +270,7 @@ describe('the commands that npm start suggests', () => {
     },
   );
 
-  test.runIf(posix)('node alone', async () => {
+  posixTest('node alone', async () => {
     const { lines } = await suggestions();
     expect(await shell(lines[1]!)).toMatch(/^STAT pid \d+\r\n(STAT .*\r\n)+END\r\n$/);
   });

@@ -206,6 +206,66 @@ TEST_F(FlightTableTest, ChangesOfTheKeyVoidTheFillAndNothingElseDoes) {
   }
 }
 
+// Large values come in through Reserve and Link, which are one more way to write and one more way to fill.
+TEST_F(FlightTableTest, LargeValuesFillAndVoidAsSmallOnesDo) {
+  const std::string large(100'000, 'x');
+  const auto put = [&](FillTicket* ticket) {
+    Request request = TestStore::Make(Verb::kSet, "k");
+    request.fill = ticket;
+    cairn::Body body;
+    const Status status = store->Reserve(request, static_cast<uint32_t>(large.size()), store.now(), &body);
+    if (status != Status::kStored) return status;
+    store->WriteBody(body, 0, large);
+    Outcome outcome;
+    store->Link(&body, request, store.now(), &outcome);
+    return outcome.status;
+  };
+  FlightJoin lead = a.Join("k", false);
+  EXPECT_EQ(put(a.seat->ticket(lead.id)), Status::kStored);
+  a.SettleValue(lead.id, "");
+  EXPECT_EQ(store.Get("k").value, large);
+  // More of them than fit into the store: what is refused must leave no room taken.
+  for (int i = 0; i < 200; ++i) {
+    lead = a.Join("k", false);
+    store.Set("k", "small");
+    ASSERT_EQ(put(a.seat->ticket(lead.id)), Status::kExists);
+    a.SettleValue(lead.id, "");
+    ASSERT_EQ(store.Get("k").value, "small");
+  }
+  lead = a.Join("k", false);
+  EXPECT_EQ(put(nullptr), Status::kStored);
+  EXPECT_TRUE(a.seat->ticket(lead.id)->voided());
+  EXPECT_EQ(a.Fill(lead.id, "k", "loaded"), Status::kExists);
+  a.SettleValue(lead.id, "loaded");
+  store->Verify();
+}
+
+// A set that fails has removed what was there, or tried to: the caller knows of a newer value than the load.
+TEST_F(FlightTableTest, ASetThatIsTooLargeVoidsTheFill) {
+  for (const bool present : {false, true}) {
+    if (present) store.Set("k", "old");
+    const FlightJoin lead = a.Join("k", false);
+    EXPECT_EQ(store.Set("k", std::string(store->value_bytes_max() + 1, 'x')).status, Status::kTooLarge);
+    EXPECT_EQ(a.Fill(lead.id, "k", "loaded"), Status::kExists);
+    EXPECT_FALSE(store.Has("k"));
+    a.SettleValue(lead.id, "loaded");
+  }
+}
+
+TEST_F(FlightTableTest, AReplicatedRecordVoidsTheFill) {
+  for (const RecordKind kind : {RecordKind::kSet, RecordKind::kDelete}) {
+    const FlightJoin lead = a.Join("k", false);
+    RecordView record;
+    record.kind = kind;
+    record.key = "k";
+    record.value = kind == RecordKind::kSet ? "replicated" : "";
+    record.version = uint64_t{1} << 60;
+    EXPECT_EQ(store->Apply(record, store.now(), false), Status::kStored);
+    EXPECT_EQ(a.Fill(lead.id, "k", "loaded"), Status::kExists);
+    a.SettleValue(lead.id, "loaded");
+  }
+}
+
 TEST_F(FlightTableTest, AClearVoidsEveryFill) {
   const FlightJoin one = a.Join("1");
   const FlightJoin two = b.Join("2");
@@ -214,6 +274,15 @@ TEST_F(FlightTableTest, AClearVoidsEveryFill) {
   EXPECT_EQ(b.Fill(two.id, "2", "x"), Status::kExists);
   a.SettleValue(one.id, "x");
   b.SettleValue(two.id, "x");
+}
+
+TEST_F(FlightTableTest, AScheduledClearVoidsTheFillsThatBeganBeforeItsTime) {
+  const FlightJoin lead = a.Join("k", false);
+  store->ScheduleClear(store.now_ms() + 10);
+  store.Advance(10);
+  static_cast<void>(store.Get("another"));
+  EXPECT_EQ(a.Fill(lead.id, "k", "x"), Status::kExists);
+  a.SettleValue(lead.id, "x");
 }
 
 TEST_F(FlightTableTest, WhoComesAfterAWriteDoesNotShareALoadFromBeforeIt) {

@@ -48,7 +48,8 @@ TEST(ProtocolParse, NumbersAreDigitsWithinTheirBounds) {
   EXPECT_EQ(number, UINT64_MAX);
   EXPECT_TRUE(ParseUint64("000000000000000000000000001", &number));
   EXPECT_EQ(number, 1);
-  for (std::string_view word : {"", "18446744073709551616", "99999999999999999999", "-1", "+1", "1x", "0x1", "1.5", " 1"}) {
+  for (std::string_view word :
+       {"", "18446744073709551616", "99999999999999999999", "-1", "+1", "1x", "0x1", "1.5", " 1"}) {
     EXPECT_FALSE(ParseUint64(word, &number)) << word;
   }
   uint32_t small = 0;
@@ -164,7 +165,8 @@ TEST(ProtocolCompose, TheLongestValueLineFitsItsBound) {
   std::string key(kKeyBytesInlineMax, 'k');
   char line[kValueLineBytesMax];
   EXPECT_EQ(WriteValueLine({key, UINT32_MAX, UINT32_MAX, UINT64_MAX}, line), kValueLineBytesMax);
-  EXPECT_EQ(std::string_view(line, kValueLineBytesMax), "VALUE " + key + " 4294967295 4294967295 18446744073709551615\r\n");
+  EXPECT_EQ(std::string_view(line, kValueLineBytesMax),
+            "VALUE " + key + " 4294967295 4294967295 18446744073709551615\r\n");
   EXPECT_EQ(std::string_view(line, WriteValueLine({"a", 0, 9, 0}, line)), "VALUE a 0 9\r\n");
   EXPECT_EQ(std::string_view(line, WriteValueLine({"a", 10, 0, 5}, line)), "VALUE a 10 0 5\r\n");
 }

@@ -1,5 +1,5 @@
-// Sessions: the order of replies, slots that are held or parked, back-pressure, and what hostile bytes come to. What each
-// command answers is the matter of test/protocol/, with memcached's own replies.
+// Sessions: the order of replies, slots that are held or parked, back-pressure, and what hostile bytes come to. What
+// each command answers is the matter of test/protocol/, with memcached's own replies.
 
 #include "protocol/session.h"
 
@@ -33,7 +33,8 @@ std::string Repeat(std::string_view text, size_t times) {
 const std::vector<std::string>& Pipelines() {
   static const std::vector<std::string> pipelines = {
       "set a 5 0 3\r\nabc\r\nget a\r\ngets a b\r\nget a a a\r\n",
-      "add a 0 0 1\r\n1\r\nreplace a 0 0 1\r\n2\r\nappend a 0 0 1\r\n3\r\nprepend a 0 0 1\r\n4\r\ncas a 0 0 1 0\r\n5\r\n"
+      "add a 0 0 1\r\n1\r\nreplace a 0 0 1\r\n2\r\nappend a 0 0 1\r\n3\r\nprepend a 0 0 1\r\n4\r\ncas a 0 0 1 "
+      "0\r\n5\r\n"
       "incr a 1\r\ndecr a 1\r\ntouch a 0\r\ngat 0 a\r\ngats 100 a b\r\ndelete a\r\nflush_all\r\nverbosity 0\r\n"
       "bogus\r\nget\r\nmn\r\nversion\r\n",
       "set a 0 0 1\r\nxyz\r\nget a\r\nset a 0 0 x\r\nversion\r\nset a x 0 9\r\nversion\r\n\r\n\r\n\r\n",
@@ -42,11 +43,13 @@ const std::vector<std::string>& Pipelines() {
       "set k 0 0 6\r\nget a\n\r\nget k\r\nset k 0 0 5\r\nabcdefget k\r\nget k\r\n",
       "get " + std::string(251, 'k') + "\r\nget a " + std::string(300, 'k') + " a\r\nset " + std::string(251, 'k') +
           " 0 0 2\r\nxx\r\nset ok 0 0 2\r\nyy\r\nget ok\r\n",
-      "get a b c d e f g h i j k l m n o p q r s t u v w x y z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 "
+      "get a b c d e f g h i j k l m n o p q r s t u v w x y z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 "
+      "22 "
       "23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50\r\nset 50 0 0 2\r\nhi\r\n"
       "get 48 49 50\r\n",
       "set n 0 0 2\r\n10\r\ndecr n 1\r\nget n\r\nincr n x\r\nincr n\r\nset n 0 0 1\r\nx\r\nincr n 1\r\nincr m 1\r\n",
-      "stats reset\r\nstats sizes\r\nstats bogus\r\nflush_all 0 noreply\r\nflush_all x\r\nflush_all 100\r\nflush_all\r\n",
+      "stats reset\r\nstats sizes\r\nstats bogus\r\nflush_all 0 noreply\r\nflush_all x\r\nflush_all "
+      "100\r\nflush_all\r\n",
   };
   return pipelines;
 }
@@ -81,8 +84,9 @@ TEST(ProtocolSession, APipelineAnswersTheSameWhereverItIsCut) {
 TEST(ProtocolSession, GetsOfOnePipelineSeeTheSetsBeforeThemAndNoneBehind) {
   ProtocolServer server;
   ProtocolClient client(&server);
-  EXPECT_EQ(client.Send("get a\r\nset a 0 0 1\r\n1\r\nget a b\r\nget a\r\nset a 0 0 1\r\n2\r\nget a\r\n"),
-            "END\r\nSTORED\r\nVALUE a 0 1\r\n1\r\nEND\r\nVALUE a 0 1\r\n1\r\nEND\r\nSTORED\r\nVALUE a 0 1\r\n2\r\nEND\r\n");
+  EXPECT_EQ(
+      client.Send("get a\r\nset a 0 0 1\r\n1\r\nget a b\r\nget a\r\nset a 0 0 1\r\n2\r\nget a\r\n"),
+      "END\r\nSTORED\r\nVALUE a 0 1\r\n1\r\nEND\r\nVALUE a 0 1\r\n1\r\nEND\r\nSTORED\r\nVALUE a 0 1\r\n2\r\nEND\r\n");
 }
 
 TEST(ProtocolSession, AGroupLargerThanItsRoomAnswersInOrder) {
@@ -182,7 +186,8 @@ TEST(ProtocolSession, AGetLineMayBeLongButNotWithoutBound) {
 TEST(ProtocolSession, QuitAnswersWhatCameBeforeAndNothingBehind) {
   ProtocolServer server;
   ProtocolClient client(&server);
-  EXPECT_EQ(client.Send("set a 0 0 1\r\n1\r\nget a\r\nquit\r\nset a 0 0 1\r\n2\r\n"), "STORED\r\nVALUE a 0 1\r\n1\r\nEND\r\n");
+  EXPECT_EQ(client.Send("set a 0 0 1\r\n1\r\nget a\r\nquit\r\nset a 0 0 1\r\n2\r\n"),
+            "STORED\r\nVALUE a 0 1\r\n1\r\nEND\r\n");
   EXPECT_EQ(client.next, Next::kClose);
   ProtocolClient other(&server);
   EXPECT_EQ(other.Send("get a\r\n"), "VALUE a 0 1\r\n1\r\nEND\r\n");
@@ -433,14 +438,12 @@ TEST(ProtocolSlots, WithoutRoomInTheLogARequestIsParkedAndExecutedOnce) {
   ProtocolServer server(ProtocolServer::DefaultOptions(), ProtocolServer::SmallStore(), sinks);
   std::string big(100000, 'b');
   const std::string requests[] = {
-      "set a 0 0 1\r\n1\r\n", Set("big", big),        "incr a 5\r\n", "append a 0 0 1\r\n0\r\n",
-      "touch a 100\r\n",     "set a 0 0 2000000\r\n" + std::string(2000000, 'x') + "\r\n",
-      "set a 0 0 1\r\n1\r\n", "delete a\r\n",         "flush_all\r\n"};
-  const char* replies[] = {"STORED\r\n",  "STORED\r\n",
-                           "6\r\n",       "STORED\r\n",
-                           "TOUCHED\r\n", "SERVER_ERROR object too large for cache\r\n",
-                           "STORED\r\n",  "DELETED\r\n",
-                           "OK\r\n"};
+      "set a 0 0 1\r\n1\r\n",    Set("big", big),   "incr a 5\r\n",
+      "append a 0 0 1\r\n0\r\n", "touch a 100\r\n", "set a 0 0 2000000\r\n" + std::string(2000000, 'x') + "\r\n",
+      "set a 0 0 1\r\n1\r\n",    "delete a\r\n",    "flush_all\r\n"};
+  const char* replies[] = {"STORED\r\n", "STORED\r\n",  "6\r\n",
+                           "STORED\r\n", "TOUCHED\r\n", "SERVER_ERROR object too large for cache\r\n",
+                           "STORED\r\n", "DELETED\r\n", "OK\r\n"};
   for (size_t piece : {size_t{1} << 30, size_t{7}}) {
     ProtocolClient client(&server);
     int records = sink.records;
@@ -474,7 +477,8 @@ TEST(ProtocolSlots, WithoutRoomInTheLogARequestIsParkedAndExecutedOnce) {
 TEST(ProtocolSession, DebugtimeMovesTheClock) {
   ProtocolServer server;
   ProtocolClient client(&server);
-  EXPECT_EQ(client.Send("set a 0 10 1\r\n1\r\ndebugtime 9\r\nget a\r\n"), "STORED\r\nOK\r\nVALUE a 0 1\r\n1\r\nEND\r\n");
+  EXPECT_EQ(client.Send("set a 0 10 1\r\n1\r\ndebugtime 9\r\nget a\r\n"),
+            "STORED\r\nOK\r\nVALUE a 0 1\r\n1\r\nEND\r\n");
   EXPECT_EQ(client.Send("debugtime 1\r\n"), "OK\r\n");
   EXPECT_EQ(client.Send("get a\r\n"), "END\r\n");
   EXPECT_EQ(client.Send("debugtime p\r\nset b 0 5 1\r\n1\r\n"), "OK\r\nSTORED\r\n");
@@ -515,15 +519,16 @@ TEST(ProtocolSession, StatsCountWhatMemcachedCounts) {
   ProtocolServer server;
   ProtocolClient client(&server);
   client.Send("get warm\r\nstats reset\r\n");
-  client.Send("set a 0 0 1\r\n1\r\nget a\r\nget none\r\nincr a 1\r\nincr none 1\r\ndecr a 1\r\ndecr none 1\r\n"
-              "delete none\r\ndelete a\r\ntouch none 0\r\ncas none 0 0 1 1\r\n1\r\nset a 0 0 1\r\n1\r\n"
-              "cas a 0 0 1 0\r\n1\r\ntouch a 0\r\ngat 0 a\r\ngat 0 none\r\nflush_all\r\n");
+  client.Send(
+      "set a 0 0 1\r\n1\r\nget a\r\nget none\r\nincr a 1\r\nincr none 1\r\ndecr a 1\r\ndecr none 1\r\n"
+      "delete none\r\ndelete a\r\ntouch none 0\r\ncas none 0 0 1 1\r\n1\r\nset a 0 0 1\r\n1\r\n"
+      "cas a 0 0 1 0\r\n1\r\ntouch a 0\r\ngat 0 a\r\ngat 0 none\r\nflush_all\r\n");
   std::string stats = client.Send("stats\r\n");
   for (std::string_view line :
-       {"cmd_get 2", "cmd_set 4", "cmd_flush 1", "cmd_touch 4", "get_hits 1", "get_misses 1", "delete_misses 1",
-        "delete_hits 1", "incr_misses 1", "incr_hits 1", "decr_misses 1", "decr_hits 1", "cas_misses 1", "cas_hits 0",
-        "cas_badval 1", "touch_hits 2", "touch_misses 2", "curr_connections 1", "total_connections 0",
-        "curr_items 0"}) {
+       {"cmd_get 2",     "cmd_set 4",       "cmd_flush 1",        "cmd_touch 4",         "get_hits 1",
+        "get_misses 1",  "delete_misses 1", "delete_hits 1",      "incr_misses 1",       "incr_hits 1",
+        "decr_misses 1", "decr_hits 1",     "cas_misses 1",       "cas_hits 0",          "cas_badval 1",
+        "touch_hits 2",  "touch_misses 2",  "curr_connections 1", "total_connections 0", "curr_items 0"}) {
     EXPECT_NE(stats.find("STAT " + std::string(line) + "\r\n"), std::string::npos) << line;
   }
 }
@@ -557,6 +562,24 @@ TEST(ProtocolHostile, TwoGibibytesThatAreAnnouncedAndNotSentTakeNoMemory) {
   EXPECT_EQ(server.store()->Stats().charged_bytes, before);
 }
 
+TEST(ProtocolHostile, EveryLengthThatIsNotThatOfTheBlockLeavesTheServerWell) {
+  ProtocolServer server;
+  const std::string block(600, 'v');
+  for (std::string_view verb : {"set", "append", "cas"}) {
+    std::vector<std::string> lengths = {"65534", "65536", "65537",      "70000",      "1048516",    "1048517",
+                                        "-1",    "",      "4294967295", "2147483647", "9999999999", "1e3"};
+    for (int length = 0; length < 700; length++) lengths.push_back(std::to_string(length));
+    for (const std::string& length : lengths) {
+      ProtocolClient client(&server);
+      client.Send(std::string(verb) + " a 0 0 " + length + " 1\r\n" + block + "\r\nmn\r\nget a\r\n");
+      client.SendInPieces(std::string(verb) + " a 0 0 " + length + " 1\r\n" + block + "\r\nmn\r\nget a\r\n", 100);
+    }
+  }
+  server.store()->Verify();
+  ProtocolClient client(&server);
+  EXPECT_EQ(client.Send("flush_all\r\nmn\r\n"), "OK\r\nMN\r\n");
+}
+
 TEST(ProtocolHostile, EveryPrefixOfEveryPipelineLeavesTheServerWell) {
   ProtocolServer server;
   for (const std::string& pipeline : Pipelines()) {
@@ -576,7 +599,8 @@ TEST(ProtocolHostile, PipelinesWithFlippedBytesLeaveTheServerWell) {
   for (int round = 0; round < 3000; round++) {
     std::string bytes = Pipelines()[random.Below(Pipelines().size())];
     for (uint64_t flips = random.Between(1, 6); flips > 0; flips--) {
-      bytes[random.Below(bytes.size())] = static_cast<char>(random.OneIn(2) ? random.Next() : "0123456789 \r\n"[random.Below(13)]);
+      bytes[random.Below(bytes.size())] =
+          static_cast<char>(random.OneIn(2) ? random.Next() : "0123456789 \r\n"[random.Below(13)]);
     }
     ProtocolClient client(&server);
     client.SendInPieces(bytes, random.Between(1, bytes.size()));
@@ -617,7 +641,8 @@ TEST(ProtocolService, WakersAreCalledUntilTheyAreRemoved) {
 }
 
 // Every thread has a workbench and sessions of its own, as event loops have; they share the service. Two of them write
-// and read replies that are held, while the others advance marks, resolve tickets, wake, and look at what there is to see.
+// and read replies that are held, while the others advance marks, resolve tickets, wake, and look at what there is to
+// see.
 TEST(ProtocolService, ThreadsShareAService) {
   struct FlagWaker : FrontWaker {
     void Wake() override { woken.store(true); }
@@ -660,7 +685,8 @@ TEST(ProtocolService, ThreadsShareAService) {
   std::thread looker([&] {
     while (running.load() > 0) {
       service->Stats();
-      for (const Service::Connection& connection : service->Connections(now)) EXPECT_EQ(connection.names->listener, "here");
+      for (const Service::Connection& connection : service->Connections(now))
+        EXPECT_EQ(connection.names->listener, "here");
       std::this_thread::yield();
     }
   });

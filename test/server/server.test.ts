@@ -10,6 +10,7 @@ import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Cache, type MemcachedServer, type ServeOptions, serve } from '../../src/index.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
+import { skipUnless } from '../support/skip.ts';
 
 const cleanUps: (() => unknown)[] = [];
 afterEach(async () => {
@@ -24,7 +25,7 @@ interface Served {
 }
 
 async function start(options: ServeOptions = {}, cache = new Cache({ maxMemory: '64mb' })): Promise<Served> {
-  const server = await serve(cache as Cache<never>, { port: 0, host: '127.0.0.1', ...options });
+  const server = await serve(cache, { port: 0, host: '127.0.0.1', ...options });
   cleanUps.push(async () => {
     server.destroy();
     await server.close();
@@ -160,7 +161,7 @@ describe('listening', () => {
     const { port } = await start();
     const cache = new Cache({ maxMemory: '4mb' });
     cleanUps.push(() => cache.close());
-    const failing = serve(cache as Cache<never>, { host: ['127.0.0.1:0', `127.0.0.1:${port}`] });
+    const failing = serve(cache, { host: ['127.0.0.1:0', `127.0.0.1:${port}`] });
     await expect(failing).rejects.toMatchObject({
       code: 'ERR_LISTEN',
       message: `Cannot listen on 127.0.0.1:${port}: it is in use`,
@@ -170,71 +171,74 @@ describe('listening', () => {
 
   test('a wrong option and a closed cache are refused', async () => {
     const cache = new Cache({ maxMemory: '4mb' });
-    await expect(serve(cache as Cache<never>, { port: 70_000 })).rejects.toMatchObject({
+    await expect(serve(cache, { port: 70_000 })).rejects.toMatchObject({
       code: 'ERR_INVALID_ARGUMENT',
     });
     await expect(serve({} as never)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
     cache.close();
-    await expect(serve(cache as Cache<never>, { port: 0 })).rejects.toMatchObject({ code: 'ERR_CLOSED' });
+    await expect(serve(cache, { port: 0 })).rejects.toMatchObject({ code: 'ERR_CLOSED' });
   });
 
-  describe.runIf(process.platform !== 'win32')('on a unix socket', () => {
-    const folder = (): string => {
-      const path = mkdtempSync(join(tmpdir(), 'cairn-socket-'));
-      cleanUps.push(() => rmSync(path, { recursive: true, force: true }));
-      return path;
-    };
-    const startOn = (path: string, more: ServeOptions = {}): Promise<Served> =>
-      start({ path, port: undefined as never, host: undefined as never, ...more });
+  skipUnless(process.platform !== 'win32', 'a path names a pipe on Windows', 'platform').describe(
+    'on a unix socket',
+    () => {
+      const folder = (): string => {
+        const path = mkdtempSync(join(tmpdir(), 'cairn-socket-'));
+        cleanUps.push(() => rmSync(path, { recursive: true, force: true }));
+        return path;
+      };
+      const startOn = (path: string, more: ServeOptions = {}): Promise<Served> =>
+        start({ path, port: undefined as never, host: undefined as never, ...more });
 
-    test('serves there and nowhere else, for its owner only', async () => {
-      const path = join(folder(), 'cairn.sock');
-      const { server } = await startOn(path);
-      expect(server.addresses).toEqual([{ path }]);
-      expect(statSync(path).mode & 0o777).toBe(0o700);
-      const client = await MemcachedSocket.open(path);
-      expect(await client.ask(set('a', 'b'))).toBe('STORED\r\n');
-      expect(await client.ask('stats conns\r\n', 'END\r\n')).toContain(`STAT 1:listen_addr unix:${path}\r\n`);
-      client.destroy();
-    });
+      test('serves there and nowhere else, for its owner only', async () => {
+        const path = join(folder(), 'cairn.sock');
+        const { server } = await startOn(path);
+        expect(server.addresses).toEqual([{ path }]);
+        expect(statSync(path).mode & 0o777).toBe(0o700);
+        const client = await MemcachedSocket.open(path);
+        expect(await client.ask(set('a', 'b'))).toBe('STORED\r\n');
+        expect(await client.ask('stats conns\r\n', 'END\r\n')).toContain(`STAT 1:listen_addr unix:${path}\r\n`);
+        client.destroy();
+      });
 
-    test('takes the permissions it is given, and removes the file at the end', async () => {
-      const path = join(folder(), 'cairn.sock');
-      const { server } = await startOn(path, { pathMode: 0o770 });
-      expect(statSync(path).mode & 0o777).toBe(0o770);
-      await server.close();
-      expect(existsSync(path)).toBe(false);
-    });
+      test('takes the permissions it is given, and removes the file at the end', async () => {
+        const path = join(folder(), 'cairn.sock');
+        const { server } = await startOn(path, { pathMode: 0o770 });
+        expect(statSync(path).mode & 0o777).toBe(0o770);
+        await server.close();
+        expect(existsSync(path)).toBe(false);
+      });
 
-    test('takes over a socket that nobody listens on, but nothing else', async () => {
-      const path = join(folder(), 'cairn.sock');
-      // A process that is killed leaves its socket behind.
-      const worker = new Worker(
-        `require('node:net').createServer().listen(${JSON.stringify(path)}, () => process.exit())`,
-        {
-          eval: true,
-        },
-      );
-      await once(worker, 'exit');
-      if (!existsSync(path)) {
-        // Node has cleaned up after the worker: make one by hand.
-        const left = createServer().listen(path);
-        await once(left, 'listening');
-        chmodSync(path, 0o600);
-        const { renameSync } = await import('node:fs');
-        renameSync(path, `${path}.left`);
-        left.close();
-        await once(left, 'close');
-        renameSync(`${path}.left`, path);
-      }
-      const { server } = await startOn(path);
-      await expect(startOn(path)).rejects.toMatchObject({ code: 'ERR_LISTEN', cause: { code: 'EADDRINUSE' } });
-      await server.close();
-      writeFileSync(path, 'a file of somebody');
-      await expect(startOn(path)).rejects.toMatchObject({ code: 'ERR_LISTEN' });
-      expect(existsSync(path)).toBe(true);
-    });
-  });
+      test('takes over a socket that nobody listens on, but nothing else', async () => {
+        const path = join(folder(), 'cairn.sock');
+        // A process that is killed leaves its socket behind.
+        const worker = new Worker(
+          `require('node:net').createServer().listen(${JSON.stringify(path)}, () => process.exit())`,
+          {
+            eval: true,
+          },
+        );
+        await once(worker, 'exit');
+        if (!existsSync(path)) {
+          // Node has cleaned up after the worker: make one by hand.
+          const left = createServer().listen(path);
+          await once(left, 'listening');
+          chmodSync(path, 0o600);
+          const { renameSync } = await import('node:fs');
+          renameSync(path, `${path}.left`);
+          left.close();
+          await once(left, 'close');
+          renameSync(`${path}.left`, path);
+        }
+        const { server } = await startOn(path);
+        await expect(startOn(path)).rejects.toMatchObject({ code: 'ERR_LISTEN', cause: { code: 'EADDRINUSE' } });
+        await server.close();
+        writeFileSync(path, 'a file of somebody');
+        await expect(startOn(path)).rejects.toMatchObject({ code: 'ERR_LISTEN' });
+        expect(existsSync(path)).toBe(true);
+      });
+    },
+  );
 });
 
 describe('limits', () => {
@@ -456,7 +460,7 @@ describe('ending', () => {
 
   test('await using closes it', async () => {
     const cache = new Cache({ maxMemory: '4mb' });
-    const server = await serve(cache as Cache<never>, { port: 0, host: '127.0.0.1' });
+    const server = await serve(cache, { port: 0, host: '127.0.0.1' });
     await server[Symbol.asyncDispose]();
     expect(server.connectionCount).toBe(0);
     cache.close();

@@ -1,6 +1,7 @@
-// Bytes of clients -> sessions over a tiny real store. The input is cut into pieces that two connections are fed in turn,
-// with test commands on, so that parking, holding and the moving of the clock happen too. What is looked for: crashes,
-// CHECKs, reads outside a chunk (each is a heap block of its own), memory over the bounds, a store that does not Verify().
+// Bytes of clients -> sessions over a tiny real store. The input is cut into pieces that two connections are fed in
+// turn, with test commands on, so that parking, holding and the moving of the clock happen too. What is looked for:
+// crashes, CHECKs, reads outside a chunk (each is a heap block of its own), memory over the bounds, a store that does
+// not Verify().
 
 #include <cstddef>
 #include <cstdint>

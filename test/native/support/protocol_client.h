@@ -64,7 +64,8 @@ class ProtocolClient {
   explicit ProtocolClient(ProtocolServer* server)
       : server_(server),
         session_(std::make_unique<Session>(
-            server->bench(), std::make_shared<ConnectionNames>(ConnectionNames{"tcp:test", "tcp:here"}), server->now)) {}
+            server->bench(), std::make_shared<ConnectionNames>(ConnectionNames{"tcp:test", "tcp:here"}), server->now)) {
+  }
 
   // Feeds the bytes and returns the reply, as a front with nothing in the way does: what is full goes on at once.
   std::string Send(std::string_view bytes) {

@@ -5,6 +5,7 @@ export interface Step {
   everyByte?: boolean;
   expect?: string;
   orExpect?: string | string[];
+  expectStats?: Record<string, 'int' | 'float' | 'yesno' | 'text'>;
   closes?: boolean;
   conn?: number;
   wait?: number;
