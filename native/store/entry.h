@@ -105,6 +105,9 @@ inline constexpr size_t kLongKeyMark = 255;
 inline constexpr int kVersionCounterBits = 44;
 inline constexpr uint64_t kVersionCounterMask = (uint64_t{1} << kVersionCounterBits) - 1;
 
+// The last epoch that a version can have.
+inline constexpr uint32_t kEpochMax = (uint32_t{1} << (64 - kVersionCounterBits)) - 1;
+
 inline uint32_t EpochOf(uint64_t version) { return static_cast<uint32_t>(version >> kVersionCounterBits); }
 
 inline ChunkKind KindOf(uint16_t flags) { return static_cast<ChunkKind>((flags & kEntryKindMask) >> kEntryKindShift); }

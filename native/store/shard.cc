@@ -273,14 +273,53 @@ uint64_t Shard::EmitKey(RecordKind kind, std::string_view key, const Now&) {
 uint64_t Shard::Clear(uint32_t epoch, bool leave_record, const Now& now, uint64_t* entries) {
   SettleTouches();
   if (leave_record && !ReserveRecord(0, 0)) return 0;
-  state_->epoch = epoch;
-  state_->cleared_epoch = epoch;
+  if (epoch > state_->epoch) {
+    state_->epoch = epoch;
+    state_->cleared_version = uint64_t{epoch} << kVersionCounterBits;
+  } else {
+    state_->cleared_version = NextVersion();
+  }
   *entries = state_->live_entries;
   state_->dead_entries += state_->live_entries;
   state_->live_entries = 0;
   state_->counters.clears++;
   fills_.VoidAll();
   return leave_record ? EmitKey(RecordKind::kClear, {}, now) : NextVersion();
+}
+
+uint64_t Shard::ApplyClear(uint64_t version) {
+  SettleTouches();
+  const uint32_t epoch = EpochOf(version);
+  const uint64_t barrier = uint64_t{epoch} << kVersionCounterBits;
+  if (barrier <= state_->cleared_version) return 0;
+  fills_.VoidAll();
+  state_->counters.clears++;
+  uint64_t entries = 0;
+  if (state_->newest_epoch < epoch) {
+    entries = state_->live_entries;
+    state_->dead_entries += entries;
+    state_->live_entries = 0;
+  } else {
+    // A snapshot that was taken while it was being written to holds newer entries than this barrier, in any order.
+    // Only recovery comes here, before anything is served.
+    // A walk's position survives that entries are removed and moved.
+    bool ready;
+    const int slot = OpenWalk(Cursor::Order::kOldestFirst, &ready);
+    WalkState* walk = &state_->walks[slot];
+    while (walk->next != 0) {
+      const EntryHeader* entry = At(walk->next);
+      if (entry->version >= barrier) {
+        walk->next = entry->lru_prev;
+        continue;
+      }
+      if (!IsDead(entry)) entries++;
+      RemoveEntry(walk->next, Reason::kCleared, HashOfEntry(walk->next), false);
+    }
+    CloseWalk(slot, walk->generation);
+  }
+  state_->cleared_version = barrier;
+  state_->epoch = std::max(state_->epoch, epoch);
+  return entries;
 }
 
 bool Shard::MaintainStep(const Now& now) {

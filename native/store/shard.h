@@ -10,7 +10,7 @@
 //   (2) charged_bytes is the sum of the charges of linked entries, of unlinked ones that are still pinned, and of
 //   bodies;
 //       it never exceeds limit_bytes while unlocked, but for the moment between a shrinking and its last step;
-//   (3) entries of an epoch before cleared_epoch are dead: no request meets them; they form the cold end of the list;
+//   (3) entries of a version below cleared_version are dead: no request meets them; they form the cold end of the list;
 //   (4) versions rise by one per mutation;
 //   (5) the arena's and the wheel's own.
 #pragma once
@@ -58,11 +58,12 @@ struct WalkState {
 // Everything of a shard that lies in the mapping, but for the page descriptors, the directory and the pages behind it.
 struct ShardState {
   alignas(64) OsLock lock;
-  uint32_t epoch;          // of the versions given from now on
-  uint32_t cleared_epoch;  // entries of an epoch below are dead
+  uint32_t epoch;         // of the versions given from now on
+  uint32_t newest_epoch;  // of the versions in the shard
   TableState table;
   LruState lru;
   alignas(64) uint64_t version_counter;
+  uint64_t cleared_version;  // entries of a lower version are dead
   uint64_t charged_bytes;
   uint64_t limit_bytes;  // follows limit_target_bytes down in steps
   uint64_t limit_target_bytes;
@@ -142,7 +143,10 @@ class Shard final : private ChunkMover, private EntryHasher {
   void EndFill(FillTicket* ticket) { fills_.End(ticket); }
 
   // Makes all entries dead. With a sink and `leave_record`, leaves the barrier record; 0 if the log had no room.
+  // `epoch` is that of the versions from now on: the present one if there is no higher one left.
   uint64_t Clear(uint32_t epoch, bool leave_record, const Now& now, uint64_t* entries);
+  // The effect of a barrier record that is read back: entries of an epoch below its version's are gone. Count of them.
+  uint64_t ApplyClear(uint64_t version);
   // At most kStepEntriesMax entries; true: there is more to do.
   bool MaintainStep(const Now& now);
   void SetValueBytesMax(uint64_t bytes) { state_->value_bytes_max = bytes; }
@@ -179,6 +183,7 @@ class Shard final : private ChunkMover, private EntryHasher {
   void SetRecordSink(RecordSink* sink) { records_ = sink; }
   void SetRemovalSink(RemovalSink* sink) { removals_ = sink; }
   RemovalSink* removal_sink() const { return removals_; }
+  bool has_record_sink() const { return records_ != nullptr; }
   // What the entries may be charged with this memory; 0 if it does not even hold the reserves.
   uint64_t LimitFor(uint64_t memory_bytes) const;
   uint32_t PagesFor(uint64_t memory_bytes) const;
@@ -203,7 +208,7 @@ class Shard final : private ChunkMover, private EntryHasher {
   };
   EntryHeader* At(Ref ref) const { return reinterpret_cast<EntryHeader*>(arena_.At(ref)); }
   ChunkHeader* ChunkAt(Ref ref) const { return reinterpret_cast<ChunkHeader*>(arena_.At(ref)); }
-  bool IsDead(const EntryHeader* entry) const { return EpochOf(entry->version) < state_->cleared_epoch; }
+  bool IsDead(const EntryHeader* entry) const { return entry->version < state_->cleared_version; }
   static bool IsExpired(const EntryHeader* entry, const Now& now) {
     return (entry->flags & kEntryHasExpiry) && ExpiryOf(entry)->expires_ms <= now.boot_ms;
   }

@@ -275,6 +275,7 @@ Status Shard::Refuse(Status status, Verb verb, std::string_view key, uint64_t ha
 
 void Shard::FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome) {
   EntryHeader* entry = At(ref);
+  state_->newest_epoch = std::max(state_->newest_epoch, EpochOf(entry->version));
   EmitEntry(kind, entry, version, now);
   outcome->version = entry->version;
   outcome->record_version = version;
@@ -765,7 +766,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
     old = 0;
   }
   if (keep_version) {
-    if (EpochOf(record.version) < state_->cleared_epoch) return Status::kNotStored;
+    if (record.version < state_->cleared_version) return Status::kNotStored;
     if (old != 0 && At(old)->version >= record.version) return Status::kNotStored;
   }
   Status status = Status::kNotFound;

@@ -19,6 +19,8 @@ constexpr uint64_t kHugePagesFromQuotaBytes = 4 * kHugePageBytes;
 // A batch is put in order by shard in windows of so many requests, on the stack.
 constexpr size_t kWindowRequests = 256;
 constexpr int kReturnPagesMax = 16;
+// Of the mapping, given back at a time by the destructor.
+constexpr uint64_t kReleaseStepBytes = uint64_t{32} << 20;
 
 std::string Expected(const char* what, const char* expected, uint64_t came) {
   return std::string("Expected ") + what + " to be " + expected + ", got " + std::to_string(came);
@@ -69,7 +71,7 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
     *error = Expected("page_bytes", "a power of two from 4096 to 262144", options.page_bytes);
     return nullptr;
   }
-  if (options.epoch == 0 || options.epoch >= 1u << 20) {
+  if (options.epoch == 0 || options.epoch > kEpochMax) {
     *error = Expected("epoch", "from 1 to 1048575", options.epoch);
     return nullptr;
   }
@@ -171,7 +173,12 @@ Store::~Store() {
   if (shards_ != nullptr) {
     for (uint32_t i = 0; i < shard_count_; i++) ShardAt(i)->~Shard();
   }
-  if (mapping_ != nullptr) OsRelease(mapping_, mapping_bytes_);
+  if (mapping_ == nullptr) return;
+  // In steps, because giving back gigabytes in one call holds up every other thread that maps memory meanwhile.
+  for (uint64_t at = 0; at < mapping_bytes_; at += kReleaseStepBytes) {
+    OsDecommit(static_cast<char*>(mapping_) + at, std::min(kReleaseStepBytes, mapping_bytes_ - at));
+  }
+  OsRelease(mapping_, mapping_bytes_);
 }
 
 uint32_t Store::ShardOf(std::string_view key) const { return shard_count_ == 1 ? 0 : RoutingHash(key) >> shard_shift_; }
@@ -326,9 +333,14 @@ uint64_t Store::ClearTo(uint32_t epoch, bool leave_record, const Now& now) {
 
 uint64_t Store::Clear(const Now& now) {
   OsLockGuard guard(&clear_lock_);
-  const uint64_t version = ClearTo(epoch_.load(std::memory_order_relaxed) + 1, true, now);
+  const uint32_t present = epoch_.load(std::memory_order_relaxed);
+  // After a million clears the epochs are used up. The shards then clear by their own counters, which do not run out;
+  // but a barrier that says so for all shards in one record needs an epoch, so a log has no room for it.
+  if (present == kEpochMax && ShardAt(0)->has_record_sink()) return 0;
+  const uint32_t epoch = std::min(present + 1, kEpochMax);
+  const uint64_t version = ClearTo(epoch, true, now);
   if (version != 0) {
-    epoch_.fetch_add(1, std::memory_order_relaxed);
+    epoch_.store(epoch, std::memory_order_relaxed);
     clears_.fetch_add(1, std::memory_order_relaxed);
   }
   return version;
@@ -509,12 +521,21 @@ Status Store::Apply(const RecordView& record, const Now& now, bool keep_version)
   if (record.kind == RecordKind::kClear) {
     OsLockGuard guard(&clear_lock_);
     const uint32_t present = epoch_.load(std::memory_order_relaxed);
-    uint32_t epoch = present + 1;
+    uint32_t epoch;
     if (keep_version) {
-      epoch = EpochOf(record.version);
-      if (epoch < present) return Status::kNotStored;
+      epoch = std::max(present, EpochOf(record.version));
+      uint64_t entries = 0;
+      for (uint32_t i = 0; i < shard_count_; i++) {
+        OsLockGuard shard_guard(ShardAt(i)->lock());
+        entries += ShardAt(i)->ApplyClear(record.version);
+      }
+      RemovalSink* sink = ShardAt(0)->removal_sink();
+      if (sink != nullptr && entries > 0 && sink->wanted(Reason::kCleared)) sink->OnCleared(entries);
+      Unlocked(sink);
+    } else {
+      epoch = std::min(present + 1, kEpochMax);
+      if (ClearTo(epoch, true, now) == 0) return Status::kLogFull;
     }
-    if (ClearTo(epoch, !keep_version, now) == 0) return Status::kLogFull;
     epoch_.store(epoch, std::memory_order_relaxed);
     clears_.fetch_add(1, std::memory_order_relaxed);
     return Status::kStored;

@@ -152,8 +152,9 @@ class Store {
 
   // Storing a large value in two steps, so that it is copied without a lock and need not be buffered elsewhere: Reserve
   // makes room for it (evicting as the verb would), WriteBody fills it, Link executes the request with that value.
-  // `request` must be the same in both calls but for `value`, which is ignored; verbs kSet, kAdd, kReplace, kCas.
-  // Reserve answers kStored (go on), kTooLarge, kNoMemory or kLogFull.
+  // `request` must be the same in both calls but for `value`, which is ignored; verbs kSet, kAdd, kReplace, kCas; its
+  // expiry is not kKeepExpiry. Reserve answers kStored (go on), kTooLarge, kNoMemory or kLogFull. After a Link that
+  // answers kLogFull the body is still there, to be linked again or abandoned; after any other it is gone.
   [[nodiscard]] Status Reserve(const Request& request, uint32_t value_bytes, const Now& now, Body* body);
   void WriteBody(const Body& body, size_t offset, std::string_view bytes);
   void Link(Body* body, const Request& request, const Now& now, Outcome* outcome);
