@@ -1078,7 +1078,7 @@ export class Cache<V = unknown> {
   }
 }
 
-let lengthsSeen = 0;
+let _lengthsSeen = 0;
 
 // Looks at every key of a chunk before the addon reads them one by one: keys that were not used for a while are out of
 // the processor's caches, and here the waits for them overlap (a quarter of getMany's time). Keeps what it saw, so that
@@ -1089,7 +1089,7 @@ function visit(chunk: readonly unknown[], stride: number): void {
     const key = chunk[i];
     if (typeof key === 'string') seen ^= key.length;
   }
-  lengthsSeen = seen;
+  _lengthsSeen = seen;
 }
 
 // Filled by encodeValue() and used up before anything else runs.
@@ -1154,7 +1154,7 @@ function openingError(code: number, name: string): Error {
  * Rejects with `ERR_INVALID_ARGUMENT` for a wrong option, `ERR_CLOSED` for a closed cache, and `ERR_LISTEN`, with the
  * system's error as `cause`, for an address that cannot be listened on.
  */
-export async function serve(cache: Cache<never>, options?: ServeOptions): Promise<MemcachedServer> {
+export async function serve<V>(cache: Cache<V>, options?: ServeOptions): Promise<MemcachedServer> {
   if (!(cache instanceof Cache)) throw wrongType('cache', 'a Cache', cache);
-  return MemcachedServer.start(handleOf(cache), options);
+  return MemcachedServer.start(handleOf(cache as Cache<never>), options);
 }

@@ -36,6 +36,8 @@ export type ErrorCode =
   | 'ERR_DUMP_MALFORMED'
   | 'ERR_LOG_IO'
   | 'ERR_LOG_CORRUPT'
+  | 'ERR_LOG_VERSION'
+  | 'ERR_LOG_LOCKED'
   | 'ERR_WRITE_BACK'
   | 'ERR_NATIVE_MISSING'
   | 'ERR_NATIVE_MISMATCH';
@@ -66,6 +68,10 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_NOT_PRIMARY: 'refused',
   /** The process has no memory for the answer or for the cache. */
   ERR_OUT_OF_MEMORY: 'refused',
+  /** Another process has the log's directory. */
+  ERR_LOG_LOCKED: 'refused',
+  /** The log's files have a format newer than this version reads. */
+  ERR_LOG_VERSION: 'refused',
   /** A server could not listen on an address: in use, not permitted, or not of this machine. */
   ERR_LISTEN: 'refused',
   /** No answer within the time asked for. */

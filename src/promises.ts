@@ -92,13 +92,12 @@ interface Patience {
  * whether it was done. The message names the request. With the option `timeout` a call rejects with `ERR_TIMEOUT`, with
  * `signal` with the signal's reason: a request that was not sent by then will not be done; of one that was, nobody knows.
  *
- * | the cache is | a call     | what was accepted                                                                  |
- * |--------------|------------|-------------------------------------------------------------------------------------|
- * | open         | accepted   | is done; of a batch whose thread dies: ERR_WORKER_EXITED, the rest by a new thread  |
- * | closing      | ERR_CLOSED | is finished, then the threads end                                                   |
- * | destroyed    | ERR_CLOSED | not sent: ERR_CLOSED, nothing done; sent: ERR_WORKER_EXITED, may be done            |
- * | closed by    | ERR_CLOSED | ERR_CLOSED, nothing done                                                            |
- * | another      | (at the latest when it is met) |                                                                 |
+ * | the cache is     | a call     | what was accepted                                                                 |
+ * |------------------|------------|-----------------------------------------------------------------------------------|
+ * | open             | accepted   | is done; of a batch whose thread dies: ERR_WORKER_EXITED, the rest by a new thread |
+ * | closing          | ERR_CLOSED | is finished, then the threads end                                                 |
+ * | destroyed        | ERR_CLOSED | not sent: ERR_CLOSED, nothing done; sent: ERR_WORKER_EXITED, may be done          |
+ * | closed elsewhere | ERR_CLOSED | ERR_CLOSED, nothing done                                                          |
  *
  * Calls that wait keep the process alive; the threads do not. Emits `'drain'` when the queue has refused a call and has
  * room again.

@@ -67,8 +67,7 @@ napi_value DirectValue(napi_env env, Codec codec, const char* data, size_t bytes
       if (napi_create_string_latin1(env, data, bytes, &value) != napi_ok) return nullptr;
       return value;
     case Codec::kUtf8:
-      if (napi_create_string_utf8(env, data, bytes, &value) != napi_ok) return nullptr;
-      return value;
+      return Utf8Text(env, data, bytes);
     case Codec::kNumber:
       return WholeNumber(env, data, bytes);
     default:
@@ -128,7 +127,8 @@ napi_value Answer(napi_env env, const CacheHandle* handle, const Request& reques
   if (outcome->status == Status::kFound && outcome->pin.ref == 0) [[likely]] {
     const char* data = scratch.data + outcome->value_offset;
     napi_value value = DirectValue(env, outcome->codec, data, outcome->value_bytes);
-    if (value != nullptr) [[likely]] return value;
+    if (value != nullptr) [[likely]]
+      return value;
     DCHECK(outcome->value_offset == 0);
     return Elsewhere(env, handle, *outcome, ValuePlace::kScratch);
   }

@@ -16,8 +16,8 @@ namespace cairn {
 // The value itself where it is text or a whole number; null where TypeScript has to decode it (or V8 has no room).
 napi_value DirectValue(napi_env env, Codec codec, const char* data, size_t bytes);
 
-// A value that Execute() left pinned or that did not fit the scratch, brought out of the store: a JavaScript value if it
-// is text, a new Buffer otherwise; null if there is no memory for it. Does not touch the scratch. Unpins.
+// A value that Execute() left pinned or that did not fit the scratch, brought out of the store: a JavaScript value if
+// it is text, a new Buffer otherwise; null if there is no memory for it. Does not touch the scratch. Unpins.
 napi_value LargeValue(napi_env env, const CacheHandle* handle, const Outcome& outcome, const char* copied);
 
 // Executes a reading request for which the scratch was too small: the value is in `*copied` (or pinned) afterwards.

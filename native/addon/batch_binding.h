@@ -46,20 +46,20 @@ struct BatchHeader {
   uint32_t magic;
   uint32_t request_count;
   uint32_t requests_end;  // offset behind the last request
-  uint32_t rows_done;  // written by the addon
+  uint32_t rows_done;     // written by the addon
 };
 
 // Beside the verbs of the store: a request whose caller gave up before it was sent.
 inline constexpr uint8_t kVerbNothing = 255;
 
 enum RequestFlag : uint16_t {
-  kFlagTtl = 1,           // u64: milliseconds from now, 0: never expires. Otherwise the cache's own time to live
-  kFlagCompare = 2,       // u64: cas token
-  kFlagDelta = 4,         // u64
-  kFlagInitial = 8,       // u64
-  kFlagPiece = 16,        // u64: the value is pieces[index]
-  kFlagKeepExpiry = 32,   // leave the entry's expiry as it is
-  kFlagNoValue = 64,      // only the metadata is wanted
+  kFlagTtl = 1,          // u64: milliseconds from now, 0: never expires. Otherwise the cache's own time to live
+  kFlagCompare = 2,      // u64: cas token
+  kFlagDelta = 4,        // u64
+  kFlagInitial = 8,      // u64
+  kFlagPiece = 16,       // u64: the value is pieces[index]
+  kFlagKeepExpiry = 32,  // leave the entry's expiry as it is
+  kFlagNoValue = 64,     // only the metadata is wanted
 };
 
 struct RequestHeader {

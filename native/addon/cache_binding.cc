@@ -157,7 +157,7 @@ napi_value StoreAny(napi_env env, napi_callback_info info) {
   if (code != Code::kFound) return CodeValue(env, code);
   // Before the payload is read: that overwrites nothing but the scratch, yet the words must not depend on it.
   request.has_compare = BooleanOr(env, call[5], false);
-  if (request.has_compare) request.compare = handle->environment->words[static_cast<size_t>(Word::kVersion)];
+  if (request.has_compare) request.compare = handle->environment->Get(Word::kVersion);
   Payload payload;
   code = payload.Read(env, handle->environment, call[2]);
   if (code != Code::kFound) return CodeValue(env, code);
@@ -178,8 +178,8 @@ napi_value StoreAny(napi_env env, napi_callback_info info) {
   return CodeValue(env, CodeOf(outcome.status));
 }
 
-// arithmetic(verb, key, delta, initial, ttl): a code; the words have the number. `initial` undefined: an absent key stays
-// absent. `delta` undefined: it is in the words as the number; `initial` a BigInt: it is in the words as the version.
+// arithmetic(verb, key, delta, initial, ttl): a code; the words have the number. `initial` undefined: an absent key
+// stays absent. `delta` undefined: it is in the words as the number; `initial` a BigInt: in the words as the version.
 napi_value Arithmetic(napi_env env, napi_callback_info info) {
   HandleCall<5> call(env, info);
   CacheHandle* handle = call.handle;
@@ -192,12 +192,12 @@ napi_value Arithmetic(napi_env env, napi_callback_info info) {
   request.verb = static_cast<Verb>(NumberOr(env, call[0], 0));
   request.key = key.view();
   request.codec = Codec::kNumber;
-  request.delta = NumberOr(env, call[2], environment->words[static_cast<size_t>(Word::kNumber)]);
+  request.delta = NumberOr(env, call[2], environment->Get(Word::kNumber));
   napi_valuetype type;
   if (napi_typeof(env, call[3], &type) == napi_ok && type != napi_undefined) {
     request.has_initial = true;
     if (type == napi_bigint) request.codec = Codec::kBigInt;
-    request.initial = NumberOr(env, call[3], environment->words[static_cast<size_t>(Word::kVersion)]);
+    request.initial = NumberOr(env, call[3], environment->Get(Word::kVersion));
   }
   const Expiry expiry = Expiry::Read(env, handle, call[4]);
   const Now now = handle->instance->ReadNow(expiry.timed());
@@ -212,8 +212,8 @@ napi_value Arithmetic(napi_env env, napi_callback_info info) {
 
 // ---- the rest ----
 
-// delete(key), evict(key): true, false, or a code. With a second argument of true, delete only the version in the words:
-// then always a code.
+// delete(key), evict(key): true, false, or a code. With a second argument of true only the version in the words is
+// removed, and the answer is always a code.
 template <Verb kVerb>
 napi_value Remove(napi_env env, napi_callback_info info) {
   HandleCall<2> call(env, info);
@@ -225,7 +225,7 @@ napi_value Remove(napi_env env, napi_callback_info info) {
   request.verb = kVerb;
   request.key = key.view();
   request.has_compare = BooleanOr(env, call[1], false);
-  if (request.has_compare) request.compare = call.handle->environment->words[static_cast<size_t>(Word::kVersion)];
+  if (request.has_compare) request.compare = call.handle->environment->Get(Word::kVersion);
   Scratch scratch;
   Outcome outcome;
   call.handle->store->Execute(request, call.handle->instance->ReadNow(false), &scratch, &outcome);
@@ -417,9 +417,7 @@ napi_value CacheNames(napi_env env, napi_callback_info) {
 }
 
 // usableMemory(): bytes that this process may use.
-napi_value UsableMemory(napi_env env, napi_callback_info) {
-  return Double(env, static_cast<double>(OsMemoryBytes()));
-}
+napi_value UsableMemory(napi_env env, napi_callback_info) { return Double(env, static_cast<double>(OsMemoryBytes())); }
 
 // runtime(): what tests look at: caches that are open in this process, and whether the janitor's thread exists.
 napi_value Runtime(napi_env env, napi_callback_info) {

@@ -8,8 +8,8 @@
 #include <memory>
 #include <string_view>
 
-#include "addon/environment.h"
 #include "addon/convert.h"
+#include "addon/environment.h"
 
 namespace cairn {
 
@@ -55,7 +55,7 @@ struct Payload {
   [[nodiscard]] Code Read(napi_env env, Environment* environment, napi_value value);
 };
 
-// Executes a storing request: values above kCopyUnderLockBytesMax are brought in without a lock where the verb allows it.
+// Executes a storing request: values above kCopyUnderLockBytesMax are brought in without a lock where the verb allows.
 void ExecuteStore(Store* store, const Request& request, const Now& now, Outcome* outcome);
 
 // The codec of a text as V8 wrote it: kAscii or kUtf8. False: it holds U+FFFD, which may stand for a lone surrogate.

@@ -41,12 +41,61 @@ bool HasReplacement(const char* data, size_t bytes) {
   }
 }
 
+napi_value Utf8Text(napi_env env, const char* data, size_t bytes) {
+  constexpr size_t kUnitsMax = 4096;
+  napi_value value = nullptr;
+  if (bytes > kUnitsMax) {
+    napi_create_string_utf8(env, data, bytes, &value);
+    return value;
+  }
+  char16_t units[kUnitsMax];
+  size_t count = 0;
+  unsigned seen = 0;  // of all units, to know whether one byte each is enough
+  const auto* at = reinterpret_cast<const unsigned char*>(data);
+  const unsigned char* const end = at + bytes;
+  while (at < end) {
+    const unsigned lead = *at;
+    unsigned point;
+    if (lead < 0x80) {
+      point = lead;
+      at += 1;
+    } else if (lead < 0xE0 && end - at >= 2) {
+      point = (lead & 0x1F) << 6 | (at[1] & 0x3F);
+      at += 2;
+    } else if (lead < 0xF0 && end - at >= 3) {
+      point = (lead & 0x0F) << 12 | (at[1] & 0x3Fu) << 6 | (at[2] & 0x3F);
+      at += 3;
+    } else if (end - at >= 4) {
+      point = (lead & 0x07) << 18 | (at[1] & 0x3Fu) << 12 | (at[2] & 0x3Fu) << 6 | (at[3] & 0x3F);
+      at += 4;
+      point -= 0x10000;
+      units[count++] = static_cast<char16_t>(0xD800 | point >> 10);
+      point = 0xDC00 | (point & 0x3FF);
+    } else {
+      // Not well-formed after all: V8 says what it is.
+      napi_create_string_utf8(env, data, bytes, &value);
+      return value;
+    }
+    units[count++] = static_cast<char16_t>(point);
+    seen |= point;
+  }
+  if (seen > 0xFF) {
+    napi_create_string_utf16(env, units, count, &value);
+    return value;
+  }
+  char narrow[kUnitsMax];
+  for (size_t i = 0; i < count; i++) narrow[i] = static_cast<char>(units[i]);
+  napi_create_string_latin1(env, narrow, count, &value);
+  return value;
+}
+
 Code KeyArgument::Read(napi_env env, napi_value value) {
   size_t bytes;
   const napi_status status = napi_get_value_string_utf8(env, value, stack_, sizeof(stack_), &bytes);
   if (status == napi_ok && bytes < sizeof(stack_) - kCutBytes) [[likely]] {
     view_ = std::string_view(stack_, bytes);
-    if (HasHighBit(stack_, bytes) && HasReplacement(stack_, bytes)) [[unlikely]] return Code::kKeyMaybeIllFormed;
+    if (HasHighBit(stack_, bytes) && HasReplacement(stack_, bytes)) [[unlikely]]
+      return Code::kKeyMaybeIllFormed;
     return bytes != 0 ? Code::kFound : Code::kInvalidKey;
   }
   return ReadSlow(env, value, status == napi_ok);

@@ -124,8 +124,7 @@ CacheHandle* HandleOf(napi_env env, napi_value object) {
   return static_cast<CacheHandle*>(data);
 }
 
-void AddHandleFunction(napi_env env, CacheHandle* handle, napi_value object, const char* name,
-                       napi_callback callback) {
+void AddHandleFunction(napi_env env, CacheHandle* handle, napi_value object, const char* name, napi_callback callback) {
   napi_value function;
   if (napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, handle, &function) != napi_ok) return;
   // Whoever holds the function holds the handle.

@@ -12,9 +12,9 @@
 //                        every part is told, last first. No JavaScript runs after it.
 //   finalizers           free the structs
 //
-// worker.terminate() may come at any moment: from then on whatever Node-API call could run JavaScript fails (napi_set_*,
-// napi_call_function, napi_create_function, ...), and no JavaScript will see the result. So their failure is no bug of
-// ours and is not CHECKed: the function returns what it has.
+// worker.terminate() may come at any moment: from then on whatever Node-API call could run JavaScript fails
+// (napi_set_*, napi_call_function, napi_create_function, ...), and no JavaScript will see the result. So their failure
+// is no bug of ours and is not CHECKed: the function returns what it has.
 // process.exit() and uncaught exceptions on the main thread run neither hooks nor finalizers: nothing may depend on
 // them but memory that dies with the process.
 #pragma once
@@ -60,11 +60,11 @@ inline constexpr uint32_t kTextCodec = 0xFC;
 // What a call leaves in the words beside its result; src/native.ts has the same table. Words are 64 bits; the 32-bit
 // view has them at twice the index (little-endian low half).
 enum class Word : uint32_t {
-  kCode = 0,       // Code of the last call that answered "look here"
-  kCodec = 1,      // Codec of the value
+  kCode = 0,        // Code of the last call that answered "look here"
+  kCodec = 1,       // Codec of the value
   kValueBytes = 2,  // its size
-  kPlace = 3,      // ValuePlace
-  kVersion = 4,    // cas token
+  kPlace = 3,       // ValuePlace
+  kVersion = 4,     // cas token
   kRecordVersion = 5,
   kExpiresIn = 6,  // milliseconds until expiry; 0: never
   kNumber = 7,     // the result of incr and decr
@@ -116,7 +116,8 @@ struct CacheHandle {
 
   // True if calls may use `store`. A cache that its owner has closed is let go of here, at the first call that sees it.
   bool Usable() {
-    if (instance != nullptr && !instance->closed()) [[likely]] return true;
+    if (instance != nullptr && !instance->closed()) [[likely]]
+      return true;
     Release(ReleaseKind::kLost);
     return false;
   }
@@ -131,9 +132,9 @@ struct Environment {
   napi_env env = nullptr;
   // Process-unique, never reused: names the environment to other threads.
   uint64_t id = 0;
-  char* scratch = nullptr;     // kScratchBytes, seen by JavaScript
-  uint64_t* words = nullptr;   // kWordCount, seen by JavaScript
-  Mark* marks = nullptr;       // kChunkKeysMax, seen by JavaScript
+  char* scratch = nullptr;    // kScratchBytes, seen by JavaScript
+  uint64_t* words = nullptr;  // kWordCount, seen by JavaScript
+  Mark* marks = nullptr;      // kChunkKeysMax, seen by JavaScript
   bool cleaned_up = false;
 
   // Values larger than the scratch, between a call and takeBuffer().
@@ -146,6 +147,7 @@ struct Environment {
   std::unique_ptr<EnvironmentPart> parts[static_cast<size_t>(PartId::kPartCount)];
 
   void Set(Word word, uint64_t value) { words[static_cast<size_t>(word)] = value; }
+  uint64_t Get(Word word) const { return words[static_cast<size_t>(word)]; }
 
   // Of this environment. CHECKs that there is one: every export of the addon is called in one.
   static Environment* Of(napi_env env);

@@ -93,7 +93,8 @@ napi_value RefuseAt(napi_env env, const CacheHandle* handle, Code code, size_t i
 napi_value MakeArray(napi_env env, ManyPart* part, const napi_value* values, size_t count) {
   napi_value array_of = nullptr;
   napi_value array = nullptr;
-  if (part->array_of == nullptr || napi_get_reference_value(env, part->array_of, &array_of) != napi_ok || array_of == nullptr) return nullptr;
+  if (part->array_of == nullptr) return nullptr;
+  if (napi_get_reference_value(env, part->array_of, &array_of) != napi_ok || array_of == nullptr) return nullptr;
   // Fails only where JavaScript no longer runs.
   napi_call_function(env, Undefined(env), array_of, count, values, &array);
   return array;
@@ -222,17 +223,17 @@ napi_value DeleteChunk(napi_env env, napi_callback_info info) {
   return Uint32(env, static_cast<uint32_t>(found));
 }
 
-// setChunk(verb and ttl in the words; ...key, payload, codec): the number of entries that were not stored; the marks have
-// a code each. The codec kTextCodec is text whose kind is found here. False: as getChunk, but what came before the index
-// may have been executed.
+// setChunk(verb and ttl in the words; ...key, payload, codec): the number of entries that were not stored; the marks
+// have a code each. The codec kTextCodec is text whose kind is found here. False: as getChunk, but what came before the
+// index may have been executed.
 napi_value SetChunk(napi_env env, napi_callback_info info) {
   ManyCall call(env, info, kChunkKeysMax * kSetArguments);
   CacheHandle* handle = call.handle;
   if (!handle->Usable()) return RefuseAt(env, handle, Code::kClosed, 0);
   Environment* environment = handle->environment;
   ManyPart* part = call.part;
-  const double ttl = static_cast<double>(static_cast<int64_t>(environment->words[static_cast<size_t>(Word::kExpiresIn)]));
-  const Verb verb = static_cast<Verb>(environment->words[static_cast<size_t>(Word::kCode)]);
+  const auto ttl = static_cast<int64_t>(environment->Get(Word::kExpiresIn));
+  const auto verb = static_cast<Verb>(environment->Get(Word::kCode));
   Expiry expiry = Expiry::Default(handle);
   if (ttl == 0) expiry = {Expiry::Kind::kNever, 0};
   if (ttl > 0) expiry = {Expiry::Kind::kIn, static_cast<uint64_t>(ttl)};
@@ -320,8 +321,9 @@ napi_value SetChunk(napi_env env, napi_callback_info info) {
 
 // getPacked(keys, ends, values, used, table, missing): reads the keys that lie one behind the other in `keys`, the i-th
 // ending at ends[i]; puts the values behind `used` bytes of `values` and, for each key, {codec or kMarkAbsent, offset,
-// bytes} into `table`. Where the values ran out of room the row is {kMarkFailed, 0, bytes}; with `missing`, only those rows
-// are read again. Returns the new `used`, the words the sum of the bytes that found no room. False: see the code.
+// bytes} into `table`. Where the values ran out of room the row is {kMarkFailed, 0, bytes}; with `missing`, only those
+// rows are read again. Returns the new `used`; the words have the sum of the bytes that found no room. False: see the
+// code.
 napi_value GetPacked(napi_env env, napi_callback_info info) {
   HandleCall<6> call(env, info);
   CacheHandle* handle = call.handle;

@@ -60,8 +60,8 @@ struct StepRoom {
       if (heap == nullptr) return false;
       scratch = Scratch{heap.get(), bytes_needed, 0};
       // One entry: the others would only make the values wait in memory of their own.
-      count = walk->cache->store()->StepCursor(&walk->cursor, now, with_values, entries, 1, &scratch, &done,
-                                               &bytes_needed);
+      count =
+          walk->cache->store()->StepCursor(&walk->cursor, now, with_values, entries, 1, &scratch, &done, &bytes_needed);
     }
     return true;
   }
@@ -147,8 +147,8 @@ napi_value CloseWalk(napi_env env, napi_callback_info info) {
   return Undefined(env);
 }
 
-// stepWalk(walk, withValues, entriesMax): an array of keys, or of keys and values by turns; the words have the number of
-// values that TypeScript has to decode. Undefined: the walk is over. A number: a code.
+// stepWalk(walk, withValues, entriesMax): an array of keys, or of keys and values by turns; the words have the number
+// of values that TypeScript has to decode. Undefined: the walk is over. A number: a code.
 napi_value StepWalk(napi_env env, napi_callback_info info) {
   HandleCall<3> call(env, info);
   CacheHandle* handle = call.handle;
@@ -221,8 +221,8 @@ size_t EncodeEntry(const WalkedEntry& entry, const Scratch& scratch, const Now& 
   return header.record_bytes;
 }
 
-// dumpStep(walk, target): bytes of records written to target. 0: the words have the size that the next entry needs, or 0
-// when the walk is over. false: see the code.
+// dumpStep(walk, target): bytes of records written to target. 0: the words have the size that the next entry needs, or
+// 0 when the walk is over. false: see the code.
 napi_value DumpStep(napi_env env, napi_callback_info info) {
   HandleCall<2> call(env, info);
   CacheHandle* handle = call.handle;
@@ -241,8 +241,8 @@ napi_value DumpStep(napi_env env, napi_callback_info info) {
     bool done = false;
     size_t bytes_needed = 0;
     std::unique_ptr<char[]> heap;
-    size_t count = handle->store->StepCursor(&walk->cursor, now, true, entries, kWalkEntriesMax, &scratch, &done,
-                                             &bytes_needed);
+    size_t count =
+        handle->store->StepCursor(&walk->cursor, now, true, entries, kWalkEntriesMax, &scratch, &done, &bytes_needed);
     if (count == 0 && !done) {
       // The next entry is larger than the scratch, or than what is left of the target.
       if (bytes_needed > room_bytes) {
@@ -262,9 +262,9 @@ napi_value DumpStep(napi_env env, napi_callback_info info) {
   return Double(env, static_cast<double>(target.used));
 }
 
-// load(bytes): applies the records that lie in them, one behind the other, and returns how many bytes it took; less than
-// all if the last record is cut off. The words have the number applied, and as version the number of those that were
-// not (expired by now, too large for this cache). false: see the code; kInvalidValue: they are no records.
+// load(bytes): applies the records that lie in them, one behind the other, and returns how many bytes it took; less
+// than all if the last record is cut off. The words have the number applied, and as version the number of those that
+// were not (expired by now, too large for this cache). false: see the code; kInvalidValue: they are no records.
 napi_value Load(napi_env env, napi_callback_info info) {
   HandleCall<1> call(env, info);
   CacheHandle* handle = call.handle;
@@ -306,7 +306,7 @@ napi_value Load(napi_env env, napi_callback_info info) {
 
 struct StatField {
   const char* name;
-  uint64_t StoreStats::* member;
+  uint64_t StoreStats::*member;
 };
 constexpr StatField kStatFields[] = {
     {"entries", &StoreStats::entries},

@@ -102,37 +102,14 @@ void Janitor::Loop() {
     }
     // Outside the lock: where this was the last reference the cache comes back through Bury().
     caches.clear();
-    size_t unfinished = 0;
-    for (CacheInstance* cache : buried) {
-      if (TakeApart(cache)) {
-        delete cache;
-      } else {
-        buried[unfinished++] = cache;
-        more = true;
-      }
-    }
-    buried.resize(unfinished);
+    // The store gives its memory back in steps.
+    for (CacheInstance* cache : buried) delete cache;
+    buried.clear();
     if (!more) {
       OsWaitOnWord(&wake_, 0, timed ? kTimedSleepMs : kIdleSleepMs);
       lingered = idle && wake_.load(std::memory_order_acquire) == 0;
     }
   }
-}
-
-bool Janitor::TakeApart(CacheInstance* cache) {
-  // With a log the clear would be a record; such a store is unmapped as it is.
-  if (cache->records_wall_time()) return true;
-  Store* store = cache->store();
-  const Now now = ReadClock();
-  if (!cache->emptied_) {
-    cache->emptied_ = true;
-    store->Clear(now);
-  }
-  for (int step = 0; step < kStepsPerTurn; step++) {
-    if (!store->Maintain(now)) return true;
-    if (stopped_.load(std::memory_order_relaxed)) return false;
-  }
-  return false;
 }
 
 void Janitor::Stop() {

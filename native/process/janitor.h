@@ -1,5 +1,5 @@
 // The one native thread of a process that does upkeep: turns timer wheels, reclaims cleared entries, gives free memory
-// back, and takes ended caches apart in steps. It never touches Node-API and never holds a lock for long: all it does
+// back, and deletes ended caches. It never touches Node-API and never holds a lock for long: all it does
 // to a live cache is Store::Maintain().
 //
 // The thread starts with the first cache and ends by itself some time after the last one is gone. It sleeps for a
@@ -27,8 +27,8 @@ class Janitor {
 
   // Looks after the cache from now on; keeps it alive only while it works on it. Starts the thread.
   void Add(const std::shared_ptr<CacheInstance>& cache);
-  // Takes an instance that nobody refers to any more: empties its store in steps, then deletes it. The deleter of
-  // every CachePointer. After Stop() it only keeps it: the process is ending.
+  // Deletes an instance that nobody refers to any more: unmapping takes its time. The deleter of every CachePointer.
+  // After Stop() it only keeps it: the process is ending.
   void Bury(CacheInstance* cache);
   // There is something to do now: after a clear, a resize, the first entry with an expiry.
   void Wake();
@@ -42,14 +42,12 @@ class Janitor {
   Janitor() = default;
   static void Run(void* self);
   void Loop();
-  // A few steps towards an empty store; true when it can be deleted without a pause.
-  bool TakeApart(CacheInstance* cache);
   void StartLocked() REQUIRES_LOCK(lock_);
 
   OsLock lock_;
   std::vector<std::weak_ptr<CacheInstance>> caches_ GUARDED_BY(lock_);
   std::vector<CacheInstance*> buried_ GUARDED_BY(lock_);
-  OsThread thread_ GUARDED_BY(lock_) = 0;  // 0: never started, or joined
+  OsThread thread_ GUARDED_BY(lock_) = 0;   // 0: never started, or joined
   bool running_ GUARDED_BY(lock_) = false;  // false once Loop() has decided to return
   bool exit_handler_ GUARDED_BY(lock_) = false;
   std::atomic<bool> stopped_{false};

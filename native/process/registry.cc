@@ -98,10 +98,11 @@ void Registry::Release(CachePointer* cache, bool owner, ReleaseKind kind) {
   CachePointer released = std::move(*cache);
   cache->reset();
   bool ended = false;
+  bool others;
   {
     OsLockGuard guard(&lock_);
     CHECK(released->handle_count_ > 0);
-    released->handle_count_--;
+    others = --released->handle_count_ > 0;
     bool last_owner = false;
     if (owner) {
       CHECK(released->owner_count_ > 0);
@@ -109,7 +110,7 @@ void Registry::Release(CachePointer* cache, bool owner, ReleaseKind kind) {
       // by every owner, or the end of all handles, ends the cache.
       if (kind == ReleaseKind::kClosed) last_owner = --released->owner_count_ == 0;
     }
-    if (!released->closed() && (last_owner || released->handle_count_ == 0)) {
+    if (!released->closed() && (last_owner || !others)) {
       released->state_.store(CacheInstance::State::kClosed, std::memory_order_release);
       std::erase_if(caches_, [&](const std::weak_ptr<CacheInstance>& weak) {
         CachePointer other = weak.lock();
@@ -123,7 +124,7 @@ void Registry::Release(CachePointer* cache, bool owner, ReleaseKind kind) {
   released->flights_->Close();
   // Memory comes back from here on, though handles that have not noticed yet keep the mapping. A store with a log keeps
   // its entries until the mapping goes: a clear would be one more record.
-  if (!released->records_wall_time()) {
+  if (others && !released->records_wall_time()) {
     released->store_->Clear(ReadClock());
     Janitor::Get().Wake();
   }
@@ -148,10 +149,11 @@ std::vector<std::string> Registry::Names() {
 
 size_t Registry::cache_count() {
   OsLockGuard guard(&lock_);
-  return static_cast<size_t>(std::count_if(caches_.begin(), caches_.end(), [](const std::weak_ptr<CacheInstance>& weak) {
-    CachePointer cache = weak.lock();
-    return cache != nullptr && !cache->closed();
-  }));
+  return static_cast<size_t>(
+      std::count_if(caches_.begin(), caches_.end(), [](const std::weak_ptr<CacheInstance>& weak) {
+        CachePointer cache = weak.lock();
+        return cache != nullptr && !cache->closed();
+      }));
 }
 
 }  // namespace cairn

@@ -13,9 +13,10 @@
 //   a handle is lost (collected, environment ended)  the handle is gone; a lost owner does not end the cache
 //   the last handle of any kind is gone              the cache ends
 //
-// Ending never waits and never frees under somebody's feet: it marks the instance closed and empties the store (an
-// O(shards) clear; the janitor gives the memory back in steps). The object itself lives until the last shared_ptr is
-// gone, and is then taken apart by the janitor, so that dropping the last reference is cheap on any thread.
+// Ending never waits and never frees under somebody's feet: it marks the instance closed and, where other handles keep
+// the mapping, empties the store (an O(shards) clear; the janitor gives the memory back in steps). The object itself
+// lives until the last shared_ptr is gone, and is then deleted by the janitor, so that dropping the last reference is
+// cheap on any thread.
 //
 // Thread safety: everything here may be called from any thread. Nothing here calls JavaScript or waits for it.
 // Lock order: Registry's lock, then the store's own. Never taken inside a shard's lock.
@@ -97,7 +98,6 @@ class CacheInstance {
   std::atomic<State> state_;
   std::atomic<bool> records_wall_time_{false};
   const uint64_t id_;
-  bool emptied_ = false;  // of the janitor: it has cleared the store of a buried instance
   // Guarded by the registry's lock.
   uint32_t owner_count_ = 0;
   uint32_t handle_count_ = 0;  // owners included

@@ -1,7 +1,6 @@
 // Every option: what it takes, what it refuses, and that the refusal names the option, what was expected and what came.
 import { describe, expect, test } from 'vitest';
 import { Cache, type CacheOptions } from '../../src/index.ts';
-import { parseDuration, parseSize, resolveOptions } from '../../src/options.ts';
 import { withCode } from '../support/errors.ts';
 
 const make = (options: unknown): void => {
@@ -110,48 +109,22 @@ describe('a wrong value is refused, naming option, expectation and value', () =>
   });
 });
 
-test.each([
-  [0, 0],
-  [1500, 1500],
-  ['500ms', 500],
-  ['60s', 60_000],
-  ['1.5h', 5_400_000],
-  ['0.1s', 100],
-  ['2 m', 120_000],
-  ['7D', 604_800_000],
-  [Number.POSITIVE_INFINITY, 0],
-])('the duration %o is %i ms', (given, expected) => {
-  expect(parseDuration('ttl', given, 7)).toBe(expected);
-});
-
-test.each([
-  [1000, 1000],
-  ['1000', 1000],
-  ['10b', 10],
-  ['4k', 4096],
-  ['4KB', 4096],
-  ['4KiB', 4096],
-  ['512mb', 512 * 2 ** 20],
-  ['1.5g', 1.5 * 2 ** 30],
-  ['2tb', 2 * 2 ** 40],
-  ['25%', 250],
-  ['12.5 %', 125],
-  ['100%', 1000],
-])('the size %o is %i bytes', (given, expected) => {
-  expect(parseSize('maxMemory', given, 7, () => 1000)).toBe(expected);
-});
-
-test('durations and sizes that were not given are the default', () => {
-  expect(parseDuration('ttl', undefined, 7)).toBe(7);
-  expect(parseSize('maxMemory', undefined, 7, () => 1000)).toBe(7);
-});
-
 test('a cache without options has 64 MiB and says so', () => {
   using cache = new Cache();
-  expect(cache.options).toEqual(resolveOptions({}, () => 0));
   expect(cache.options.maxMemory).toBe(64 * 2 ** 20);
   expect(cache.stats().memoryBytes).toBe(64 * 2 ** 20);
   expect(cache.name).toBe('');
+});
+
+test('durations and sizes are kept in milliseconds and bytes', () => {
+  using cache = new Cache({ ttl: '1.5h', maxMemory: '16mb', maxMemoryCeiling: '0.5g', maxValueBytes: '2k' });
+  expect(cache.options).toEqual({
+    ...cache.options,
+    ttl: 5_400_000,
+    maxMemory: 16 * 2 ** 20,
+    maxMemoryCeiling: 2 ** 29,
+    maxValueBytes: 2048,
+  });
 });
 
 test('options reach the store', () => {

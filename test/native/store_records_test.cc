@@ -301,16 +301,27 @@ TEST(StoreApply, ALoadedDumpGetsVersionsAndRecordsOfThisStore) {
   EXPECT_EQ(records[0].version, store.Get("key").outcome.version);
 }
 
-TEST(StoreApply, AClearAppliesToOlderEpochs) {
+TEST(StoreApply, AClearOfANewerEpochClearsAndRaisesTheEpoch) {
+  TestStore store;
+  const uint64_t version = store.Set("old", "v").outcome.version;
+  const uint64_t barrier = ((version >> 44) + 5) << 44 | 1;
+  EXPECT_EQ(store->Apply(View(RecordKind::kClear, "", "", barrier), store.now(), true), Status::kStored);
+  EXPECT_FALSE(store.Has("old"));
+  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "late", "v", barrier - (uint64_t{1} << 44)), store.now(), true),
+            Status::kNotStored)
+      << "what was written before the barrier stays cleared, however late it comes";
+  EXPECT_GT(store.Set("new", "v").outcome.version, barrier);
+  store->Verify();
+}
+
+TEST(StoreApply, ASetThatIsTooLargeForThisStoreRemovesTheOlderValue) {
   StoreOptions options = TestStore::Tiny();
   options.epoch = 9;
+  options.value_bytes_max = 100;
   TestStore store(options);
-  static_cast<void>(store->Apply(View(RecordKind::kSet, "old", "v", (uint64_t{3} << 44) | 5), store.now(), true));
-  static_cast<void>(store->Apply(View(RecordKind::kSet, "new", "v", (uint64_t{4} << 44) | 9), store.now(), true));
-  static_cast<void>(store->Apply(View(RecordKind::kClear, "", "", (uint64_t{4} << 44) | 1), store.now(), true));
-  EXPECT_FALSE(store.Has("old"));
-  EXPECT_TRUE(store.Has("new"));
-  store->Verify();
+  static_cast<void>(store->Apply(View(RecordKind::kSet, "key", "old", 1), store.now(), true));
+  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "key", std::string(101, 'x'), 2), store.now(), true), Status::kTooLarge);
+  EXPECT_FALSE(store.Has("key")) << "a stale value is worse than none";
 }
 
 }  // namespace

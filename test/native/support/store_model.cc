@@ -195,8 +195,8 @@ Life DrawLife(const std::string& arena, uint64_t seed) {
     if (random.OneIn(2)) life.hold = 30;
   } else if (arena == "drift") {
     // Full of entries whose sizes drift: pages change hands between the classes, and what survives is moved together.
-    life.key_count = static_cast<uint32_t>(random.Between(1000, 15'000));
-    life.size_mode = random.OneIn(2) ? 5 : 6;
+    life.size_mode = random.OneIn(4) ? 6 : 5;
+    life.key_count = static_cast<uint32_t>(life.size_mode == 6 ? random.Between(500, 5000) : random.Between(8000, 30'000));
     life.long_keys = 0;
     life.quiet = 200;
     life.ttl_share = 30;
@@ -206,7 +206,7 @@ Life DrawLife(const std::string& arena, uint64_t seed) {
     life.colliding_keys = true;
     options.hash = HashKind::kFast;
     options.secrets = FixedSecrets(seed % 3);
-    life.key_count = static_cast<uint32_t>(random.Between(100, 400));
+    life.key_count = static_cast<uint32_t>(random.Between(200, 800));
     life.long_keys = 0;
     life.size_mode = static_cast<int>(random.Between(1, 3));
   }
@@ -1446,6 +1446,7 @@ bool Harness::DoReserve(const Op& op) {
   const std::string& key = KeyName(op.key);
   std::string value = ValueOf(one);
   Request request = MakeRequest(one, key, {});
+  if (request.expires_ms == kKeepExpiry) request.expires_ms = kNeverExpires;  // not for bodies
   const bool timed = request.expires_ms != kNeverExpires && request.expires_ms != kKeepExpiry;
   Body body;
   BeforeCall();
@@ -1454,8 +1455,7 @@ bool Harness::DoReserve(const Op& op) {
   RunScheduledClear();
   uint32_t shard_index;
   ModelShard& shard = ShardFor(key, &shard_index);
-  const uint64_t expires_ms = request.expires_ms == kKeepExpiry ? kNeverExpires : request.expires_ms;
-  const Layout layout = LayoutOf(key.size(), value.size(), expires_ms, request.client_flags);
+  const Layout layout = LayoutOf(key.size(), value.size(), request.expires_ms, request.client_flags);
   Status expected = Status::kStored;
   if (value.size() > store_->value_bytes_max() || layout.charge > shard.limit) {
     expected = Status::kTooLarge;
@@ -1485,7 +1485,7 @@ bool Harness::DoReserve(const Op& op) {
     ++shard.bodies;
     shard.body_charge += layout.charge;
     request.key = {};
-    bodies_.push_back({body, request, op.key, std::move(value), layout.charge, layout, expires_ms});
+    bodies_.push_back({body, request, op.key, std::move(value), layout.charge, layout});
   }
   return AfterCall("reserve");
 }
@@ -1546,7 +1546,7 @@ bool Harness::DoLink(const Op& op, bool abandon) {
     from.value = handle.value;
     from.codec = request.codec;
     from.client_flags = request.client_flags;
-    from.expires_ms = handle.expires_ms;
+    from.expires_ms = request.expires_ms;
     from.charge = handle.charge;
     from.size_class = handle.layout.size_class;
     from.chunked = handle.layout.chunked;
@@ -1851,6 +1851,23 @@ bool Harness::DoApply(const Op& op) {
         lost_.erase(key);
       }
       if (expected == Status::kNoMemory && keep_version) fold_.erase(key);
+      if (expected == Status::kTooLarge) {
+        // As after a set: what the record says is newer than what is here.
+        ++shard.counters.too_large;
+        VoidFills(key);
+        if (present) {
+          if (!keep_version && !ReserveRecord(shard_index)) {
+            expected = Status::kLogFull;
+            return;
+          }
+          if (keep_version) {
+            fold_.erase(key);
+          } else {
+            ExpectRecord(shard_index, RecordKind::kDelete, *old);
+          }
+          Unlink(shard, old, Reason::kReplaced, true);
+        }
+      }
     } else if (!present) {
       return;
     } else if (record.kind == RecordKind::kTouch) {

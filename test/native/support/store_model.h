@@ -217,7 +217,6 @@ class Harness {
     std::string value;
     uint64_t charge;
     Layout layout;
-    uint64_t expires_ms;
     size_t written = 0;
   };
   struct CursorHandle {

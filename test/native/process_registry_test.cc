@@ -1,0 +1,224 @@
+// Who holds a cache and when it ends; see the table in process/registry.h. The registry and the janitor are those of
+// the process: each test uses names of its own and leaves no cache behind.
+#include "process/registry.h"
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "process/flight_table.h"
+#include "process/janitor.h"
+#include "process/removal_ring.h"
+#include "test.h"
+
+namespace cairn {
+namespace {
+
+CacheOptions Named(const std::string& name, const std::string& description = "") {
+  CacheOptions options;
+  options.name = name;
+  options.description = description;
+  options.store.memory_bytes = kMemoryBytesMin;
+  options.store.shard_count = 1;
+  return options;
+}
+
+CachePointer Make(const std::string& name) {
+  CachePointer cache;
+  std::string error;
+  EXPECT_TRUE(Registry::Get().Open(Named(name), false, &cache, &error) == OpenStatus::kCreated) << error;
+  return cache;
+}
+
+void Close(CachePointer* cache, bool owner) { Registry::Get().Release(cache, owner, ReleaseKind::kClosed); }
+void Lose(CachePointer* cache, bool owner) { Registry::Get().Release(cache, owner, ReleaseKind::kLost); }
+
+bool IsOpen(const std::string& name) {
+  for (const std::string& each : Registry::Get().Names()) {
+    if (each == name) return true;
+  }
+  return false;
+}
+
+Status Set(Store* store, std::string_view key, std::string_view value) {
+  Request request;
+  request.verb = Verb::kSet;
+  request.key = key;
+  request.value = value;
+  Scratch scratch;
+  Outcome outcome;
+  store->Execute(request, Now{}, &scratch, &outcome);
+  return outcome.status;
+}
+
+TEST(Registry, ATakenNameIsRefused) {
+  CachePointer cache = Make("taken");
+  CachePointer other;
+  std::string error;
+  EXPECT_TRUE(Registry::Get().Open(Named("taken"), false, &other, &error) == OpenStatus::kNameTaken);
+  EXPECT_TRUE(Registry::Get().Open(Named("taken", "other options"), true, &other, &error) == OpenStatus::kNameTaken);
+  EXPECT_TRUE(other == nullptr);
+  Close(&cache, true);
+  EXPECT_TRUE(cache == nullptr);
+}
+
+TEST(Registry, OptionsThatTheStoreRefusesLeaveNothingBehind) {
+  CacheOptions options = Named("refused");
+  options.store.memory_bytes = 1;
+  CachePointer cache;
+  std::string error;
+  EXPECT_TRUE(Registry::Get().Open(options, false, &cache, &error) == OpenStatus::kRefused);
+  EXPECT_FALSE(error.empty());
+  EXPECT_FALSE(IsOpen("refused"));
+}
+
+TEST(Registry, AJoinedCacheEndsWithItsLastOwner) {
+  CachePointer one = Make("joined");
+  CachePointer two;
+  std::string error;
+  ASSERT_TRUE(Registry::Get().Open(Named("joined"), true, &two, &error) == OpenStatus::kJoined);
+  EXPECT_TRUE(one == two);
+  Close(&one, true);
+  EXPECT_FALSE(two->closed());
+  EXPECT_TRUE(IsOpen("joined"));
+  Close(&two, true);
+  EXPECT_FALSE(IsOpen("joined"));
+}
+
+TEST(Registry, TheOwnersCloseEndsTheCacheForThoseWhoAttached) {
+  CachePointer owner = Make("owned");
+  CachePointer attached;
+  ASSERT_TRUE(Registry::Get().Attach("owned", &attached) == AttachStatus::kAttached);
+  ASSERT_TRUE(Set(attached->store(), "a", "x") == Status::kStored);
+  Close(&owner, true);
+  EXPECT_TRUE(attached->closed());
+  EXPECT_EQ(attached->store()->entries(), 0u) << "its memory is given back though a handle is left";
+  // A call that had looked before the close still works on the store.
+  EXPECT_TRUE(Set(attached->store(), "a", "x") == Status::kStored);
+  CachePointer late;
+  EXPECT_TRUE(Registry::Get().Attach("owned", &late) == AttachStatus::kNoSuchCache);
+  EXPECT_FALSE(Registry::Get().AddHandle(attached));
+  Lose(&attached, false);
+}
+
+TEST(Registry, ALostOwnerLeavesTheCacheToTheOthers) {
+  CachePointer owner = Make("orphan");
+  CachePointer attached;
+  ASSERT_TRUE(Registry::Get().Attach("orphan", &attached) == AttachStatus::kAttached);
+  Lose(&owner, true);
+  EXPECT_FALSE(attached->closed());
+  CachePointer another;
+  ASSERT_TRUE(Registry::Get().Attach("orphan", &another) == AttachStatus::kAttached);
+  Close(&attached, false);
+  EXPECT_TRUE(IsOpen("orphan"));
+  Close(&another, false);
+  EXPECT_FALSE(IsOpen("orphan"));
+}
+
+TEST(Registry, CachesWithoutANameDoNotMeet) {
+  CachePointer one = Make("");
+  CachePointer two = Make("");
+  EXPECT_TRUE(one != two);
+  EXPECT_NE(one->id(), two->id());
+  CachePointer attached;
+  EXPECT_TRUE(Registry::Get().Attach("", &attached) == AttachStatus::kNoSuchCache);
+  ASSERT_TRUE(Registry::Get().AttachById(two->id(), &attached) == AttachStatus::kAttached);
+  EXPECT_TRUE(attached == two);
+  Close(&attached, false);
+  Close(&one, true);
+  Close(&two, true);
+}
+
+TEST(Registry, ACacheThatRecoversCannotBeAttachedTo) {
+  CacheOptions options = Named("recovering");
+  options.ready = false;
+  CachePointer owner;
+  std::string error;
+  ASSERT_TRUE(Registry::Get().Open(options, false, &owner, &error) == OpenStatus::kCreated);
+  CachePointer other;
+  EXPECT_TRUE(Registry::Get().Attach("recovering", &other) == AttachStatus::kNotReady);
+  EXPECT_TRUE(Registry::Get().Open(options, true, &other, &error) == OpenStatus::kNotReady);
+  Registry::Get().MarkReady(owner);
+  ASSERT_TRUE(Registry::Get().Attach("recovering", &other) == AttachStatus::kAttached);
+  Close(&other, false);
+  Close(&owner, true);
+}
+
+TEST(Registry, AClosedCacheDoesNotBecomeReady) {
+  CacheOptions options = Named("too late");
+  options.ready = false;
+  CachePointer owner;
+  std::string error;
+  ASSERT_TRUE(Registry::Get().Open(options, false, &owner, &error) == OpenStatus::kCreated);
+  CachePointer kept = owner;
+  Close(&owner, true);
+  Registry::Get().MarkReady(kept);
+  EXPECT_TRUE(kept->closed());
+}
+
+TEST(Registry, TheClockIsReadOnlyWhereItIsNeeded) {
+  CachePointer cache = Make("clock");
+  EXPECT_EQ(cache->ReadNow(false).boot_ms, 0u);
+  EXPECT_GT(cache->ReadNow(true).boot_ms, 0u);
+  EXPECT_EQ(cache->ReadNow(true).wall_ms, 0);
+  cache->RecordWallTime();
+  EXPECT_GT(cache->ReadNow(true).wall_ms, 0);
+  Close(&cache, true);
+}
+
+TEST(Registry, ThreadsOpenJoinAndCloseOneNameAtOnce) {
+  std::atomic<int> created{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; t++) {
+    threads.emplace_back([&created] {
+      for (int i = 0; i < 300; i++) {
+        CachePointer cache;
+        std::string error;
+        const OpenStatus status = Registry::Get().Open(Named("contested"), true, &cache, &error);
+        ASSERT_TRUE(status == OpenStatus::kCreated || status == OpenStatus::kJoined);
+        if (status == OpenStatus::kCreated) created.fetch_add(1);
+        // Whoever shares it may not have it closed under them while they own it.
+        EXPECT_FALSE(cache->closed());
+        EXPECT_TRUE(Set(cache->store(), "a", "x") == Status::kStored);
+        CachePointer attached;
+        EXPECT_TRUE(Registry::Get().Attach("contested", &attached) == AttachStatus::kAttached);
+        if (attached != nullptr) Close(&attached, false);
+        Close(&cache, true);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_GE(created.load(), 1);
+  EXPECT_FALSE(IsOpen("contested"));
+}
+
+TEST(Janitor, ExpiredEntriesLeaveThoughNobodyAsks) {
+  CachePointer cache = Make("janitor");
+  EXPECT_TRUE(Janitor::Get().running());
+  Request request;
+  request.verb = Verb::kSet;
+  request.key = "a";
+  request.value = "x";
+  const Now now = cache->ReadNow(true);
+  request.expires_ms = now.boot_ms + 1;
+  Scratch scratch;
+  Outcome outcome;
+  cache->store()->Execute(request, now, &scratch, &outcome);
+  Janitor::Get().Wake();
+  while (cache->store()->Stats().expirations == 0) std::this_thread::yield();
+  EXPECT_EQ(cache->store()->entries(), 0u);
+  Close(&cache, true);
+}
+
+TEST(Janitor, ClearedEntriesAreReclaimed) {
+  CachePointer cache = Make("cleared");
+  for (int i = 0; i < 5000; i++) ASSERT_TRUE(Set(cache->store(), std::to_string(i), "x") == Status::kStored);
+  cache->store()->Clear(Now{});
+  Janitor::Get().Wake();
+  while (cache->store()->Stats().cleared_entries != 0) std::this_thread::yield();
+  Close(&cache, true);
+}
+
+}  // namespace
+}  // namespace cairn
