@@ -54,8 +54,12 @@ class CAPABILITY("lock") OsLock {
     uint32_t unlocked = 0;
     return state_.compare_exchange_strong(unlocked, 1, std::memory_order_acquire, std::memory_order_relaxed);
   }
-  void Unlock() RELEASE() {
-    if (state_.exchange(0, std::memory_order_release) == 2) OsWakeWord(&state_, false);
+  void Unlock() RELEASE() { UnlockAndTell(); }
+  // True if somebody may have been asleep waiting for it. Whoever takes the lock again and again lets them go first.
+  bool UnlockAndTell() RELEASE() {
+    if (state_.exchange(0, std::memory_order_release) != 2) return false;
+    OsWakeWord(&state_, false);
+    return true;
   }
 
  private:
@@ -76,6 +80,9 @@ class SCOPED_CAPABILITY OsLockGuard {
 };
 
 // ---- threads ----
+
+// Sleeps for about so many microseconds, or longer.
+void OsSleepUs(uint32_t microseconds);
 
 // Starts a detached-by-handle thread named `name` (<= 15 characters) with all signals blocked. 0 on failure.
 using OsThread = uintptr_t;

@@ -1,6 +1,9 @@
 // What is the same on every system.
 #include "base/os.h"
 
+#include <chrono>
+#include <thread>
+
 #if defined(_MSC_VER) && !defined(__clang__)
 #include <intrin.h>
 #endif
@@ -27,6 +30,8 @@ inline void Pause() {
 }
 
 }  // namespace
+
+void OsSleepUs(uint32_t microseconds) { std::this_thread::sleep_for(std::chrono::microseconds(microseconds)); }
 
 void OsLock::LockSlow() {
   // With one processor the holder cannot let go while we spin.

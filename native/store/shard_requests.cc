@@ -133,7 +133,9 @@ void Shard::Describe(const EntryHeader* entry, const Now& now, Outcome* outcome)
   outcome->version = entry->version;
   outcome->expires_ms = ExpiresMsOf(entry);
   if (entry->flags & kEntryHasAccess) {
-    outcome->idle_s = static_cast<uint32_t>(now.boot_ms / 1000) - LoadU32(BytesOf(entry) + OffsetsOf(entry).access);
+    // Another thread, whose clock was read a little later, may have been here first.
+    const auto now_s = static_cast<uint32_t>(now.boot_ms / 1000);
+    outcome->idle_s = now_s - std::min(now_s, LoadU32(BytesOf(entry) + OffsetsOf(entry).access));
   }
 }
 
@@ -564,6 +566,8 @@ Status Shard::SetExpiry(Ref* ref, std::string_view key, uint64_t expires_ms, uin
   // A touch is no access, whether or not it needs another layout.
   const uint32_t access_s = (entry->flags & kEntryHasAccess) ? LoadU32(BytesOf(entry) + OffsetsOf(entry).access) : 0;
   const Status status = Rebuild(ref, from, {}, {}, hash, now, false);
+  // The entry is as it was, but what was tried may have moved it: *ref says nothing now.
+  if (status != Status::kStored) return status;
   entry = At(*ref);
   if (entry->flags & kEntryHasAccess) StoreU32(BytesOf(entry) + OffsetsOf(entry).access, access_s);
   return status;
@@ -679,14 +683,21 @@ Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_byte
   from.expires_ms = request.expires_ms;
   const Layout layout = LayoutOf(from);
   Outcome unused;
+  // A set that would not be made (another version, a load that was overtaken) takes nothing away when it is refused.
+  const auto refuse = [&](Status status) {
+    Ref old = Find(request.key, hash);
+    if (old != 0 && (IsDead(At(old)) || IsExpired(At(old), now))) old = 0;
+    const Verb verb = Condition(request, old) == Status::kStored ? request.verb : Verb::kAdd;
+    return Refuse(status, verb, request.key, hash, now, &unused);
+  };
   if (value_bytes > state_->value_bytes_max || layout.charge > state_->limit_bytes) {
-    return Refuse(Status::kTooLarge, request.verb, request.key, hash, now, &unused);
+    return refuse(Status::kTooLarge);
   }
   int free_slot = 1;
   while (free_slot < kBodiesMax && state_->bodies[free_slot] != 0) free_slot++;
   if (free_slot == kBodiesMax || state_->body_bytes + layout.charge > state_->limit_bytes / 2 ||
       !MakeRoom(layout.charge, false, false) || !AllocateEntry(from, layout, free_slot)) {
-    return Refuse(Status::kNoMemory, request.verb, request.key, hash, now, &unused);
+    return refuse(Status::kNoMemory);
   }
   EntryHeader* entry = At(state_->bodies[free_slot]);
   WriteStream(entry, 0, request.key.data(), request.key.size());

@@ -19,6 +19,8 @@ constexpr uint64_t kHugePagesFromQuotaBytes = 4 * kHugePageBytes;
 // A batch is put in order by shard in windows of so many requests, on the stack.
 constexpr size_t kWindowRequests = 256;
 constexpr int kReturnPagesMax = 16;
+// What upkeep waits after somebody had to sleep for the lock: longer than it takes to wake them.
+constexpr uint32_t kUpkeepPauseUs = 100;
 // Of the mapping, given back at a time by the destructor.
 constexpr uint64_t kReleaseStepBytes = uint64_t{32} << 20;
 
@@ -88,7 +90,8 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
       shards /= 2;
     }
   }
-  if (options.memory_bytes_ceiling / shards > kShardBytesMax - kPageBytesMax * 2) {
+  // What lies before the pages takes up to 1/128 as much again, and has to be within reach of a reference too.
+  if (options.memory_bytes_ceiling / shards > kShardBytesMax - kShardBytesMax / 64) {
     while (given.shard_count == 0 && shards < kShardCountMax &&
            options.memory_bytes_ceiling / shards > kShardBytesMax / 2) {
       shards *= 2;
@@ -424,10 +427,10 @@ bool Store::Maintain(const Now& now) {
   bool more = false;
   for (uint32_t i = 0; i < shard_count_; i++) {
     Shard* shard = ShardAt(i);
-    {
-      OsLockGuard guard(shard->lock());
-      if (shard->MaintainStep(now)) more = true;
-    }
+    shard->lock()->Lock();
+    if (shard->MaintainStep(now)) more = true;
+    // Upkeep takes the lock again and again; a caller who is being woken would find it taken each time.
+    if (shard->lock()->UnlockAndTell()) OsSleepUs(kUpkeepPauseUs);
     if (ReturnPages(shard, false)) more = true;
   }
   Unlocked(ShardAt(0)->removal_sink());
