@@ -6,6 +6,7 @@ export const title = 'native tests under TSan';
 
 export function check() {
   if (process.platform === 'win32') return 'sanitizers are run on Linux and macOS only';
-  runSanitized('build-tsan', 'thread', { TSAN_OPTIONS: 'halt_on_error=1:second_deadlock_stack=1' });
+  const env = { TSAN_OPTIONS: 'halt_on_error=1:second_deadlock_stack=1' };
+  runSanitized('build-tsan', 'thread', env, [['native_tests']]);
   return undefined;
 }

@@ -29,19 +29,14 @@ export function fuzzCorpus(name) {
 }
 
 /**
- * Builds the native tests in native/`folder` with `sanitize`, warnings being errors, and runs them with `env`; with `all`
- * also the model runs and, for a moment, the fuzz targets. All programs run, also after one has failed.
+ * Builds `programs`, each with its arguments, in native/`folder` with `sanitize`, warnings being errors, and runs them with
+ * `env`: all of them, also after one has failed.
  */
-export function runSanitized(folder, sanitize, env, { all = false } = {}) {
+export function runSanitized(folder, sanitize, env, programs) {
   const options = [`-DSANITIZE=${sanitize}`, '-DWERROR=ON'];
-  const out = buildNativeTests(folder, options, { targets: all ? [] : ['native_tests'] });
-  const runs = [
-    ['native_tests'],
-    ...(all ? modelPrograms().map((program) => [program]) : []),
-    ...(all ? fuzzPrograms().map(([program, name]) => [program, '-runs=1000', ...fuzzCorpus(name)]) : []),
-  ];
+  const out = buildNativeTests(folder, options, { targets: programs.map(([program]) => program) });
   const failed = [];
-  for (const [program, ...args] of runs) {
+  for (const [program, ...args] of programs) {
     const start = performance.now();
     try {
       run(join(out, program), args, { cwd: out, env: { ...process.env, ...env }, timeout: 600_000 });
@@ -52,3 +47,9 @@ export function runSanitized(folder, sanitize, env, { all = false } = {}) {
   }
   if (failed.length > 0) throw new BuildError(failed.join('\n'));
 }
+
+/** What AddressSanitizer and UndefinedBehaviorSanitizer are told: to report everything, and to stop at it. */
+export const asanEnvironment = {
+  ASAN_OPTIONS: 'detect_stack_use_after_return=1:strict_string_checks=1',
+  UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1',
+};
