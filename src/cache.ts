@@ -69,6 +69,7 @@ import {
   checkCas,
   checkPiece,
   type EntryInfo,
+  entriesOf,
   iterable,
   type Key,
   keyBytes,
@@ -77,7 +78,7 @@ import {
   type ValueWithCas,
 } from './request/arguments.ts';
 import { Verb } from './request/batch.ts';
-import { CODEC_NAMES, decode, type Encoded, encode, encodeDoubtfulText, TEXT_CODEC } from './request/codec.ts';
+import { CODEC_NAMES, Codec, decode, type Encoded, encode, encodeDoubtfulText } from './request/codec.ts';
 import { PACKED_COLUMNS, PackedKeys, PackedValues } from './request/packed.ts';
 import { MemcachedServer, type ServeOptions } from './server/index.ts';
 
@@ -432,7 +433,7 @@ export class Cache<V = unknown> {
    */
   update(key: Key, change: (value: V | undefined) => V | undefined, options?: SetOptions): V | undefined {
     if (typeof change !== 'function') throw wrongType('change', 'a function', change);
-    const ttl = options?.ttl === undefined ? undefined : this.#ttl(options);
+    const ttl = this.#ttl(options);
     for (let tries = 0; tries < UPDATE_TRIES_MAX; tries++) {
       const found = this.getWithCas(key);
       const value = change(found?.value);
@@ -476,17 +477,21 @@ export class Cache<V = unknown> {
    */
   setMany(entries: Iterable<readonly [Key, V]>, options?: SetOptions): StoreResult[] {
     const ttl = this.#ttl(options);
-    if (ttl === TTL_KEEP) return Array.from(entries, ([key, value]) => this.set(key, value, options));
     const results: StoreResult[] = [];
     let chunk: unknown[] = [];
-    for (const entry of iterable('entries', entries)) {
-      if (!Array.isArray(entry) || entry.length !== 2) throw wrongType('each entry', '[key, value]', entry);
-      const { payload, codec } = encodeValue(entry[1]);
-      chunk.push(entry[0], payload, codec);
-      if (chunk.length === CHUNK_KEYS_MAX * 3) {
+    for (const [key, value] of entriesOf<V>(entries)) {
+      if (ttl === TTL_KEEP) {
+        results.push(this.set(key, value, options));
+        continue;
+      }
+      const { payload, codec } = encodeValue(value);
+      const long = typeof payload === 'string' && payload.length > CHUNK_TEXT_MAX;
+      if (!long) chunk.push(key, payload, codec);
+      if (chunk.length === CHUNK_KEYS_MAX * 3 || (long && chunk.length !== 0)) {
         this.#writeChunk(chunk, ttl, results);
         chunk = [];
       }
+      if (long) results.push(this.#send(Verb.set, key, payload, codec, ttl, undefined, value) as StoreResult);
     }
     if (chunk.length !== 0) this.#writeChunk(chunk, ttl, results);
     return results;
@@ -652,7 +657,7 @@ export class Cache<V = unknown> {
     for (;;) {
       const code = this.#handle.resize(maxMemory, maxEntries);
       if (code === Code.stored) return;
-      if (code === Code.refused) throw new CairnRangeError('ERR_INVALID_ARGUMENT', native.takeMessage());
+      if (code === Code.refused) throw new CairnRangeError('ERR_INVALID_ARGUMENT', inOurWords(native.takeMessage()));
       if (code !== Code.needsRoom) throw this.#error(code);
       await new Promise((resolve) => setImmediate(resolve));
     }
@@ -836,8 +841,11 @@ export class Cache<V = unknown> {
     return decode(codec, native.takeBuffer()!, 0, bytes, this.#raw, flags);
   }
 
-  // Decodes those values of a chunk that the addon has marked. `stride` and `offset`: where values are in the array.
+  // Decodes those values of a chunk that the addon has marked. `stride` and `offset`: where values are in the array. A
+  // function of the user's comes last: it may use the cache, and with it the marks and the scratch.
   #decodeMarks(values: unknown[], stride: number, offset: number): void {
+    const later: [at: number, bytes: Buffer, flags: number][] = [];
+    const raw = typeof this.#raw === 'function' ? 'buffer' : this.#raw;
     for (let i = 0, at = offset; at < values.length; i++, at += stride) {
       const mark = i * MARK_WORDS;
       const codec = marks[mark]!;
@@ -848,9 +856,11 @@ export class Cache<V = unknown> {
       const flags = marks[mark + 3]!;
       values[at] =
         start === MARK_ELSEWHERE
-          ? decode(codec, values[at] as Buffer, 0, bytes, this.#raw, flags)
-          : decode(codec, scratch, start, start + bytes, this.#raw, flags);
+          ? decode(codec, values[at] as Buffer, 0, bytes, raw, flags)
+          : decode(codec, scratch, start, start + bytes, raw, flags);
+      if (codec === Codec.raw && raw !== this.#raw) later.push([at, values[at] as Buffer, flags]);
     }
+    for (const [at, bytes, flags] of later) values[at] = decode(Codec.raw, bytes, 0, bytes.length, this.#raw, flags);
   }
 
   #readChunk(keys: readonly Key[], getChunk: NativeHandle['getChunk']): (V | undefined)[] {
@@ -889,12 +899,10 @@ export class Cache<V = unknown> {
       const payload = chunk[index + 1] as string;
       if (code === Code.keyMaybeIllFormed) {
         chunk[index] = keyBytes(chunk[index] as Key);
-      } else if (code === Code.valueMaybeIllFormed || (code === Code.needsRoom && chunk[index + 2] === TEXT_CODEC)) {
+      } else if (code === Code.valueMaybeIllFormed) {
         encodeDoubtfulText(payload, encoded);
         chunk[index + 1] = encoded.payload;
         chunk[index + 2] = encoded.codec;
-      } else if (code === Code.needsRoom) {
-        chunk[index + 1] = Buffer.from(payload, 'utf8'); // longer than the scratch
       } else {
         throw this.#error(code, chunk[index] as Key, payload);
       }
@@ -1063,7 +1071,7 @@ export class Cache<V = unknown> {
       case Code.tooLarge:
         return new CairnRangeError(
           'ERR_VALUE_TOO_LARGE',
-          `Expected the value of ${show(key)} to fit maxValueBytes and a shard of the cache, got ${show(value)}`,
+          `Expected the value of ${show(key)} to be at most ${this.#handle.valueBytesMax} bytes (maxValueBytes)${sizeOf(value)}`,
         );
       case Code.logFull:
         return new CairnError('ERR_LOG_FULL', `${which} cannot take writes now: its log does not keep up`);
@@ -1091,6 +1099,9 @@ function visit(chunk: readonly unknown[], stride: number): void {
   }
   _lengthsSeen = seen;
 }
+
+// Text of more units may not fit the scratch, whose bytes all texts of a chunk share.
+const CHUNK_TEXT_MAX = Math.floor(scratch.length / 3) - 4;
 
 // Filled by encodeValue() and used up before anything else runs.
 const encoded: Encoded = { payload: '', codec: 0 };
@@ -1139,12 +1150,30 @@ function openingError(code: number, name: string): Error {
     case Code.refused: {
       const message = native.takeMessage();
       return /^Expected/.test(message)
-        ? new CairnRangeError('ERR_INVALID_ARGUMENT', message)
+        ? new CairnRangeError('ERR_INVALID_ARGUMENT', inOurWords(message))
         : new CairnError('ERR_OUT_OF_MEMORY', message);
     }
     default:
       return new CairnError('ERR_NATIVE_MISMATCH', `Unexpected answer ${code} of the native addon`);
   }
+}
+
+// The store names its own options; users know them by ours.
+const OPTION_WORDS: readonly (readonly [string, string])[] = [
+  ['memory_bytes_ceiling', 'maxMemoryCeiling'],
+  ['memory_bytes', 'maxMemory'],
+  ['value_bytes_max', 'maxValueBytes'],
+  ['shard_count', 'shards'],
+];
+
+function inOurWords(message: string): string {
+  return OPTION_WORDS.reduce((text, [theirs, ours]) => text.replaceAll(theirs, ours), message);
+}
+
+// What came, for the error about a value that is too large; nothing where only encoding it again would tell.
+function sizeOf(value: unknown): string {
+  if (typeof value === 'string') return `, got ${Buffer.byteLength(value)}`;
+  return value instanceof Uint8Array ? `, got ${value.byteLength}` : '';
 }
 
 /**

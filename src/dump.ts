@@ -13,11 +13,15 @@
  */
 import { crc32 } from 'node:zlib';
 import { CairnError } from './errors.ts';
+import { DUMP_BLOCK_BYTES, KEY_BYTES_MAX, VALUE_BYTES_MAX } from './limits.ts';
 
 const MAGIC = Buffer.from('CAIRNDMP', 'latin1');
 const VERSION = 1;
 const HEADER_BYTES = 16;
 export const BLOCK_HEADER_BYTES = 8;
+// One entry of the largest size or a block's worth of small ones. What says that it is larger is damaged, and would
+// otherwise be collected up to 4 GiB before its checksum tells.
+const BLOCK_BYTES_MAX = DUMP_BLOCK_BYTES + KEY_BYTES_MAX + VALUE_BYTES_MAX;
 
 /** What a dump begins with. */
 export function dumpHeader(): Buffer {
@@ -54,6 +58,7 @@ export class DumpReader {
     }
     while (this.#bytes >= BLOCK_HEADER_BYTES) {
       const bytes = this.#peek(BLOCK_HEADER_BYTES).readUInt32LE(0);
+      if (bytes > BLOCK_BYTES_MAX) throw malformed(`a block says that it has ${bytes} bytes`);
       if (this.#bytes < BLOCK_HEADER_BYTES + bytes) return;
       const block = this.#take(BLOCK_HEADER_BYTES + bytes);
       const records = block.subarray(BLOCK_HEADER_BYTES);

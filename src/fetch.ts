@@ -624,9 +624,7 @@ class Context implements LoadContext<unknown> {
 function checkOptions(given: FetchOptions): Wants {
   checkNames<FetchOptions>('options', given, OPTION_NAMES);
   const { ttl, signal } = given;
-  if (signal !== undefined && (typeof signal !== 'object' || signal === null || typeof signal.aborted !== 'boolean')) {
-    throw wrongType('signal', 'an AbortSignal', signal);
-  }
+  if (signal !== undefined && !isAbortSignal(signal)) throw wrongType('signal', 'an AbortSignal', signal);
   // What a number or text stands for is found out when there is a value; that it stands for something, now.
   if (typeof ttl !== 'function') parseDuration('ttl', ttl, 0);
   return {
@@ -637,6 +635,15 @@ function checkOptions(given: FetchOptions): Wants {
     revalidateMs: parseDuration('staleWhileRevalidate', given.staleWhileRevalidate, 0),
     errorMs: parseDuration('staleIfError', given.staleIfError, 0),
   };
+}
+
+// By what is used of it: those of other realms (vm contexts, test runners) count too.
+function isAbortSignal(signal: unknown): signal is AbortSignal {
+  if (typeof signal !== 'object' || signal === null) return false;
+  const { aborted, addEventListener, removeEventListener } = signal as Partial<AbortSignal>;
+  return (
+    typeof aborted === 'boolean' && typeof addEventListener === 'function' && typeof removeEventListener === 'function'
+  );
 }
 
 // ---- errors between threads: name, message and code travel, the rest stays where it happened ----

@@ -84,6 +84,8 @@ export interface NativeHandle {
   readonly description: string;
   readonly cacheId: number;
   readonly shardCount: number;
+  /** Larger values are refused. */
+  readonly valueBytesMax: number;
   readonly isOwner: boolean;
 
   get(key: NativeKey): unknown;

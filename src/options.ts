@@ -51,7 +51,7 @@ export interface CacheOptions {
   shards?: number;
   /** `'siphash'` where keys are chosen by an adversary who can measure time; `'fast'` (default) is keyed too. */
   hash?: 'fast' | 'siphash';
-  /** Keep when each entry was last read, for `info().idle`: 4 bytes an entry. Default false. */
+  /** Keep when each entry was last read, for `info().idleSeconds`: 4 bytes an entry. Default false. */
   trackAccess?: boolean;
   /** What reads give for values that are bytes; see {@link RawOption}. Of this handle: another may read otherwise. */
   raw?: RawOption;
@@ -282,9 +282,9 @@ export function checkNames<T extends object>(what: string, given: T | undefined,
 }
 
 function suggestion(key: string, names: readonly string[]): string {
-  const foreign = FOREIGN_NAMES[key];
+  const foreign = Object.hasOwn(FOREIGN_NAMES, key) ? FOREIGN_NAMES[key] : undefined;
   if (foreign !== undefined && names.includes(foreign)) return `: did you mean ${foreign}?`;
-  const elsewhere = ELSEWHERE[key];
+  const elsewhere = Object.hasOwn(ELSEWHERE, key) ? ELSEWHERE[key] : undefined;
   if (elsewhere !== undefined) return `: use ${elsewhere}`;
   let nearest: string | undefined;
   let nearestDistance = Math.max(2, Math.floor(key.length / 3)) + 1;

@@ -31,7 +31,7 @@ import {
   checkCas,
   checkPiece,
   type EntryInfo,
-  iterable,
+  entriesOf,
   type Key,
   keyError,
   type StoreResult,
@@ -208,7 +208,8 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     options?: PromisedSetOptions,
   ): Promise<V | undefined> {
     if (typeof change !== 'function') throw wrongType('change', 'a function', change);
-    const { ttl, ...write } = checkNames<PromisedSetOptions>('options', options, SET_NAMES);
+    checkSet(options); // What is wrong is found before `change` runs.
+    const { ttl, ...write } = options ?? {};
     const { ack: _, ...read } = write;
     const withTtl = ttl === undefined ? write : { ...write, ttl };
     for (let tries = 0; tries < UPDATE_TRIES_MAX; tries++) {
@@ -259,11 +260,10 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
       const { patience, fields } = checkSet(options);
       const keys: Key[] = [];
       const payloads: Encoded[] = [];
-      for (const entry of iterable('entries', entries)) {
-        if (!Array.isArray(entry) || entry.length !== 2) throw wrongType('each entry', '[key, value]', entry);
+      for (const [key, value] of entriesOf(entries)) {
         const payload: Encoded = { payload: '', codec: 0 };
-        encode(entry[1], payload);
-        keys.push(entry[0] as Key);
+        encode(value, payload);
+        keys.push(key);
         payloads.push(payload);
       }
       this.#submitMany('setMany', Verb.set, keys, payloads, fields, readStored, patience, resolve as never, reject);
@@ -433,6 +433,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
       const fields: RequestFields = {
         delta: BigInt(delta),
         initial: given.initial === undefined ? undefined : BigInt(checkAmount('initial', given.initial)),
+        initialIsBigInt: typeof given.initial === 'bigint',
         ttl: given.ttl === undefined ? undefined : parseDuration('ttl', given.ttl, 0),
       };
       const read = typeof delta === 'bigint' ? readBigInt : readNumber;
@@ -630,6 +631,11 @@ abstract class AnyCall implements Call {
   /** The key of that position. */
   abstract key(position: number): Key;
 
+  /** Some of its requests are answered, and some are not. */
+  protected get isPartlyDone(): boolean {
+    return false;
+  }
+
   fail(failure: Failure): void {
     this.rejectWith(failureError(failure, this.describe()));
   }
@@ -637,7 +643,7 @@ abstract class AnyCall implements Call {
   /** Gives up when the time is over or the signal says so. REQUIRES: `batches` was there when it was appended. */
   wait({ timeoutMs, signal }: Patience, router: Router): void {
     const giveUp = (error: (isNothingDone: boolean) => unknown): void => {
-      if (!this.isSettled) this.rejectWith(error(router.withdraw(this)));
+      if (!this.isSettled) this.rejectWith(error(router.withdraw(this) && !this.isPartlyDone));
     };
     const onAbort = (): void => giveUp(() => signal?.reason);
     // Unref'd: the call itself keeps the process alive.
@@ -758,6 +764,10 @@ class ManyCall extends AnyCall {
 
   override key(position: number): Key {
     return this.#keys[position]!;
+  }
+
+  protected override get isPartlyDone(): boolean {
+    return this.#missing < this.#keys.length;
   }
 }
 

@@ -123,7 +123,11 @@ describe('src/', () => {
     cli: ['index'],
   };
   // What one file of a stage may import beside.
-  const exceptions: Record<string, string[]> = { 'src/log/scribe.ts': ['native'] };
+  const exceptions: Record<string, string[]> = {
+    'src/log/scribe.ts': ['native'],
+    // It works on files where the addon, and with it index.ts, may not load.
+    'src/cli/log.ts': ['log'],
+  };
   const sources = files('src', '.ts');
   const stageOf = (path: string): string => (path.split('/')[1] ?? '').replace(/\.ts$/, '');
   const specifier = /(?:^|[\s;}])(?:from|import)\s*\(?\s*'([^']+)'/;

@@ -26,7 +26,7 @@ constexpr uint32_t kWindowRequests = 256;
 // A begun batch that is not continued is forgotten by the next beginBatch.
 class BatchRun final : public HandlePart {
  public:
-  explicit BatchRun(CacheHandle* handle) : handle_(handle) {}
+  explicit BatchRun(CacheHandle* handle) : handle_(handle), store_(handle->store) {}
   ~BatchRun() override { Forget(); }
 
   void Begin(char* block, std::vector<std::string_view> pieces) {
@@ -243,14 +243,16 @@ class BatchRun final : public HandlePart {
   }
 
   void Forget() {
-    // Not handle_->store: a handle that is given up has forgotten it already.
-    for (const Held& held : held_) handle_->pointer->store()->Unpin(held.outcome.pin);
+    // Not through the handle: one that is given up has let go of the cache already, and keeps it only until its parts
+    // are gone.
+    for (const Held& held : held_) store_->Unpin(held.outcome.pin);
     held_.clear();
     pieces_.clear();
     block_ = nullptr;
   }
 
   CacheHandle* const handle_;
+  Store* const store_;
   char* block_ = nullptr;  // null: no batch is begun
   BatchHeader* header_ = nullptr;
   AnswerRow* rows_ = nullptr;

@@ -467,8 +467,9 @@ Expiry Expiry::Read(napi_env env, const CacheHandle* handle, napi_value ttl) {
 }
 
 void ExecuteStore(Store* store, const Request& request, const Now& now, Outcome* outcome) {
-  // A body cannot keep the expiry of an entry that it is yet to replace.
-  if (request.value.size() > kCopyUnderLockBytesMax && request.expires_ms != kKeepExpiry) [[unlikely]] {
+  // A body cannot keep the expiry of an entry that it is yet to replace; and its size has 32 bits.
+  if (request.value.size() > kCopyUnderLockBytesMax && request.value.size() <= kValueBytesMax &&
+      request.expires_ms != kKeepExpiry) [[unlikely]] {
     switch (request.verb) {
       case Verb::kSet:
       case Verb::kAdd:

@@ -70,7 +70,8 @@ napi_value TakeMessage(napi_env env, napi_callback_info info) {
 void* Share(napi_env env, napi_value exports, const char* name, size_t bytes) {
   void* data = nullptr;
   napi_value buffer;
-  CHECK(napi_create_arraybuffer(env, bytes, &data, &buffer) == napi_ok);
+  // Fails where the thread is being terminated while it loads the addon: no JavaScript will call anything then.
+  if (napi_create_arraybuffer(env, bytes, &data, &buffer) != napi_ok) return nullptr;
   napi_ref kept;
   CHECK(napi_create_reference(env, buffer, 1, &kept) == napi_ok);
   napi_set_named_property(env, exports, name, buffer);
@@ -164,6 +165,7 @@ napi_value MakeHandle(napi_env env, CachePointer cache, bool owner) {
   SetProperty(env, object, "description", Text(env, options.description));
   SetProperty(env, object, "cacheId", Double(env, static_cast<double>(made->instance->id())));
   SetProperty(env, object, "shardCount", Uint32(env, made->store->shard_count()));
+  SetProperty(env, object, "valueBytesMax", Uint32(env, static_cast<uint32_t>(made->store->value_bytes_max())));
   SetProperty(env, object, "isOwner", Boolean(env, owner));
   for (HandleExtender extend : environment->extenders) extend(env, made, object);
   return object;

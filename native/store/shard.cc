@@ -337,6 +337,7 @@ bool Shard::MaintainStep(const Now& now) {
     reclaimed++;
   }
   if (reclaimed == kStepEntriesMax) more = true;
+  if (state_->open_walks != 0 && !CleanAbandonedWalks()) more = true;
   // A shrinking that bodies and pins hold up goes on in a later turn: there is nothing to do now.
   const uint64_t limit_bytes = state_->limit_bytes;
   const uint64_t entries_limit = state_->entries_limit;
@@ -377,7 +378,7 @@ bool Shard::ShrinkStep() {
     if (!over || !EvictTail()) break;
   }
   SetLimits(state_->memory_bytes, state_->entries_limit_target);
-  for (int i = 0; i < 4 && state_->arena.pages_used > state_->arena.pages_total; i++) {
+  for (int i = 0; i < kEvacuationsPerStep && state_->arena.pages_used > state_->arena.pages_total; i++) {
     if (!arena_.EvacuateOne()) break;
   }
   return state_->limit_bytes == state_->limit_target_bytes && state_->entries_limit == state_->entries_limit_target &&

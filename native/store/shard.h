@@ -38,6 +38,8 @@ namespace cairn {
 
 // What an entry counts for its place in the table: a bucket of 64 bytes holds 9.6 or so, and overflow comes on top.
 inline constexpr uint64_t kIndexShareBytes = 8;
+// Pages that a step of making room empties under one hold of the lock.
+inline constexpr int kEvacuationsPerStep = 4;
 // Bodies that are being received at the same time, per shard. Slot 0 is the shard's own, for an insert in progress.
 inline constexpr int kBodiesMax = 64;
 
@@ -76,7 +78,7 @@ struct ShardState {
   uint64_t pinned_bytes;  // charged for entries with pins, linked or not
   uint64_t memory_bytes;
   uint64_t value_bytes_max;
-  uint8_t open_walks;   // bit per slot
+  uint8_t open_walks;   // bit per slot: open, or given up half-way and not yet cleaned
   uint8_t mark_parity;  // bit per slot: the mark that says "emitted"
   uint64_t walk_steps;
   WalkState walks[kCursorsPerShard];
@@ -134,6 +136,9 @@ class Shard final : private ChunkMover, private EntryHasher {
   void PrefetchEntry(uint64_t hash) const;
   void PrefetchValue(uint64_t hash) const;
 
+  // One step of making room for a Reserve() to come, so that no hold of the lock evicts or moves more than a little.
+  // True: there is more to do.
+  bool MakeRoomStep(const Request& request, uint32_t value_bytes);
   Status Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot);
   void WriteBody(int slot, size_t offset, std::string_view bytes);
   void Link(int slot, const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
@@ -170,6 +175,8 @@ class Shard final : private ChunkMover, private EntryHasher {
   size_t StepWalk(int slot, const Now& now, bool with_values, WalkedEntry* entries, size_t count, Scratch* scratch,
                   bool* done, size_t* bytes_needed);
   void CloseWalk(int slot, uint32_t generation);
+  // One step of going the rest of the way of walks that were given up; true when there are none.
+  bool CleanAbandonedWalks();
 
   Status Apply(const RecordView& record, uint64_t hash, const Now& now, bool keep_version);
 
@@ -239,6 +246,10 @@ class Shard final : private ChunkMover, private EntryHasher {
   bool EvictTail();
   bool EvictMoreForPage();
 
+  NewEntry BodyEntryOf(const Request& request, uint32_t value_bytes) const;
+  // A free slot for a body of that charge; 0 if there are too many already.
+  int FreeBodySlot(uint64_t charge) const;
+
   // Puts the entry of body slot `slot` into the table, the list and the wheel. False: no room in the table.
   bool LinkEntry(int slot, uint64_t hash, uint8_t marks);
   // Takes it out of all three and frees it (or leaves it unlinked while pinned).
@@ -252,6 +263,7 @@ class Shard final : private ChunkMover, private EntryHasher {
   }
   void SettleTouchesNow();
   void StepOverForWalks(Ref ref);
+  void EndWalk(int slot);
 
   // Stores an entry in place of `old` (0: none). `version` 0: the next one.
   Status Put(const NewEntry& entry, std::string_view value, uint64_t hash, Ref old, uint64_t version, const Now& now,

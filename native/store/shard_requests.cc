@@ -672,15 +672,45 @@ bool Shard::BeginFill(std::string_view key, uint64_t hash, bool if_absent, const
 
 // ---- bodies ----
 
+Shard::NewEntry Shard::BodyEntryOf(const Request& request, uint32_t value_bytes) const {
+  NewEntry entry;
+  entry.key = request.key;
+  entry.value_bytes = value_bytes;
+  entry.codec = request.codec;
+  entry.client_flags = request.client_flags;
+  DCHECK(request.expires_ms != kKeepExpiry);
+  entry.expires_ms = request.expires_ms;
+  return entry;
+}
+
+int Shard::FreeBodySlot(uint64_t charge) const {
+  if (state_->body_bytes + charge > state_->limit_bytes / 2) return 0;
+  for (int slot = 1; slot < kBodiesMax; slot++) {
+    if (state_->bodies[slot] == 0) return slot;
+  }
+  return 0;
+}
+
+bool Shard::MakeRoomStep(const Request& request, uint32_t value_bytes) {
+  SettleTouches();
+  const Layout layout = LayoutOf(BodyEntryOf(request, value_bytes));
+  if (value_bytes > state_->value_bytes_max || FreeBodySlot(layout.charge) == 0) return false;
+  for (int i = 0; i < kStepEntriesMax && state_->charged_bytes + layout.charge > state_->limit_bytes; i++) {
+    if (!EvictTail()) return false;
+  }
+  if (state_->charged_bytes + layout.charge > state_->limit_bytes) return true;
+  const uint64_t page_bytes = config_.classes->page_bytes();
+  const uint64_t wholes = layout.chunk_stream / (page_bytes - sizeof(ChunkHeader));
+  for (int i = 0; i < kEvacuationsPerStep; i++) {
+    const ArenaState& arena = state_->arena;
+    if (arena.pages_used + wholes <= arena.pages_total || !arena_.EvacuateOne()) return false;
+  }
+  return true;
+}
+
 Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot) {
   SettleTouches();
-  NewEntry from;
-  from.key = request.key;
-  from.value_bytes = value_bytes;
-  from.codec = request.codec;
-  from.client_flags = request.client_flags;
-  DCHECK(request.expires_ms != kKeepExpiry);
-  from.expires_ms = request.expires_ms;
+  const NewEntry from = BodyEntryOf(request, value_bytes);
   const Layout layout = LayoutOf(from);
   Outcome unused;
   // A set that would not be made (another version, a load that was overtaken) takes nothing away when it is refused.
@@ -693,10 +723,8 @@ Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_byte
   if (value_bytes > state_->value_bytes_max || layout.charge > state_->limit_bytes) {
     return refuse(Status::kTooLarge);
   }
-  int free_slot = 1;
-  while (free_slot < kBodiesMax && state_->bodies[free_slot] != 0) free_slot++;
-  if (free_slot == kBodiesMax || state_->body_bytes + layout.charge > state_->limit_bytes / 2 ||
-      !MakeRoom(layout.charge, false, false) || !AllocateEntry(from, layout, free_slot)) {
+  const int free_slot = FreeBodySlot(layout.charge);
+  if (free_slot == 0 || !MakeRoom(layout.charge, false, false) || !AllocateEntry(from, layout, free_slot)) {
     return refuse(Status::kNoMemory);
   }
   EntryHeader* entry = At(state_->bodies[free_slot]);

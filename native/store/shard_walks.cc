@@ -57,6 +57,20 @@ uint32_t Shard::StartWalk(int slot, Cursor::Order order) {
   return walk->generation;
 }
 
+void Shard::EndWalk(int slot) {
+  state_->walks[slot].next = 0;
+  state_->open_walks &= static_cast<uint8_t>(~(1 << slot));
+}
+
+bool Shard::CleanAbandonedWalks() {
+  for (int slot = 0; slot < kCursorsPerShard; slot++) {
+    if (!(state_->open_walks >> slot & 1) || state_->walks[slot].open) continue;
+    if (!CleanWalk(slot)) return false;
+    EndWalk(slot);
+  }
+  return true;
+}
+
 bool Shard::CleanWalk(int slot) {
   WalkState* walk = &state_->walks[slot];
   bool done = walk->unemitted == 0;
@@ -120,8 +134,8 @@ void Shard::CloseWalk(int slot, uint32_t generation) {
   WalkState* walk = &state_->walks[slot];
   if (walk->generation != generation || !walk->open) return;
   walk->open = false;
-  walk->next = 0;
-  state_->open_walks &= static_cast<uint8_t>(~(1 << slot));
+  // One that was given up half-way keeps its place until upkeep has gone the rest of the way.
+  if (walk->unemitted == 0) EndWalk(slot);
 }
 
 }  // namespace cairn

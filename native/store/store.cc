@@ -19,6 +19,9 @@ constexpr uint64_t kHugePagesFromQuotaBytes = 4 * kHugePageBytes;
 // A batch is put in order by shard in windows of so many requests, on the stack.
 constexpr size_t kWindowRequests = 256;
 constexpr int kReturnPagesMax = 16;
+// Steps of making room for a large value, at least; more for the bytes of it. Only a bound for when others take the
+// room.
+constexpr uint32_t kRoomStepsMin = 64;
 // What upkeep waits after somebody had to sleep for the lock: longer than it takes to wake them.
 constexpr uint32_t kUpkeepPauseUs = 100;
 // Of the mapping, given back at a time by the destructor.
@@ -271,6 +274,12 @@ Status Store::Reserve(const Request& request, uint32_t value_bytes, const Now& n
   const uint64_t hash = shard->HashOf(request.key);
   int slot = 0;
   Status status;
+  // Room in steps, so that nobody waits while thousands of small entries leave for one large value. Others may take it
+  // meanwhile; what is missing in the end is made in one go.
+  for (uint32_t steps = kRoomStepsMin + value_bytes / 512; steps > 0; steps--) {
+    OsLockGuard guard(shard->lock());
+    if (!shard->MakeRoomStep(request, value_bytes)) break;
+  }
   {
     OsLockGuard guard(shard->lock());
     status = shard->Reserve(request, hash, value_bytes, now, &slot);
@@ -330,12 +339,18 @@ uint64_t Store::ClearTo(uint32_t epoch, bool leave_record, const Now& now) {
   }
   RemovalSink* sink = ShardAt(0)->removal_sink();
   if (sink != nullptr && entries > 0 && sink->wanted(Reason::kCleared)) sink->OnCleared(entries);
-  Unlocked(sink);
   return version;
 }
 
 uint64_t Store::Clear(const Now& now) {
-  OsLockGuard guard(&clear_lock_);
+  clear_lock_.Lock();
+  const uint64_t version = ClearLocked(now);
+  clear_lock_.Unlock();
+  Unlocked(ShardAt(0)->removal_sink());
+  return version;
+}
+
+uint64_t Store::ClearLocked(const Now& now) {
   const uint32_t present = epoch_.load(std::memory_order_relaxed);
   // After a million clears the epochs are used up. The shards then clear by their own counters, which do not run out;
   // but a barrier that says so for all shards in one record needs an epoch, so a log has no room for it.
@@ -358,7 +373,9 @@ void Store::RunScheduledClear(const Now& now) {
   uint64_t at = clear_at_ms_.load(std::memory_order_relaxed);
   if (now.boot_ms < at || !clear_at_ms_.compare_exchange_strong(at, ~uint64_t{0})) return;
   // Without room in the log it stays due, for the next caller.
-  if (Clear(now) == 0) clear_at_ms_.store(at, std::memory_order_relaxed);
+  if (Clear(now) != 0) return;
+  uint64_t none = ~uint64_t{0};
+  clear_at_ms_.compare_exchange_strong(none, at);  // unless another time has been set meanwhile
 }
 
 bool Store::CheckResize(uint64_t memory_bytes, std::string* error) const {
@@ -382,26 +399,38 @@ bool Store::CheckResize(uint64_t memory_bytes, std::string* error) const {
 }
 
 bool Store::Resize(uint64_t memory_bytes, uint64_t entries_max, const Now&) {
-  OsLockGuard guard(&clear_lock_);
-  if (memory_bytes != 0) memory_bytes_.store(memory_bytes, std::memory_order_relaxed);
-  if (entries_max != 0) entries_max_.store(entries_max, std::memory_order_relaxed);
-  const uint64_t quota = memory_bytes_.load(std::memory_order_relaxed) / shard_count_;
-  const uint64_t entries_all = entries_max_.load(std::memory_order_relaxed);
-  const uint64_t entries_limit = entries_all == 0 ? 0 : std::max(entries_all / shard_count_, uint64_t{1});
+  // Address space before limits: no lock is held across a system call.
+  const uint64_t wanted = memory_bytes != 0 ? memory_bytes / shard_count_ : 0;
+  for (uint32_t i = 0; wanted != 0 && i < shard_count_; i++) {
+    const uint64_t header_bytes = ShardAt(i)->header_bytes();
+    char* pages = base_ + uint64_t{i} * shard_stride_bytes_ + header_bytes;
+    if (!OsCommit(pages, std::min(wanted, shard_stride_bytes_ - header_bytes))) return false;
+  }
+  SetLimits(memory_bytes, entries_max);
   bool done = true;
   for (uint32_t i = 0; i < shard_count_; i++) {
     Shard* shard = ShardAt(i);
-    char* pages = base_ + uint64_t{i} * shard_stride_bytes_ + shard->header_bytes();
-    if (!OsCommit(pages, std::min(quota, shard_stride_bytes_ - shard->header_bytes()))) return false;
     {
       OsLockGuard shard_guard(shard->lock());
-      shard->SetLimits(quota, entries_limit);
       if (!shard->ShrinkStep()) done = false;
     }
     if (ReturnPages(shard, true)) done = false;
   }
   Unlocked(ShardAt(0)->removal_sink());
   return done;
+}
+
+void Store::SetLimits(uint64_t memory_bytes, uint64_t entries_max) {
+  OsLockGuard guard(&clear_lock_);
+  if (memory_bytes != 0) memory_bytes_.store(memory_bytes, std::memory_order_relaxed);
+  if (entries_max != 0) entries_max_.store(entries_max, std::memory_order_relaxed);
+  const uint64_t quota = memory_bytes_.load(std::memory_order_relaxed) / shard_count_;
+  const uint64_t entries_all = entries_max_.load(std::memory_order_relaxed);
+  const uint64_t entries_limit = entries_all == 0 ? 0 : std::max(entries_all / shard_count_, uint64_t{1});
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    OsLockGuard shard_guard(ShardAt(i)->lock());
+    ShardAt(i)->SetLimits(quota, entries_limit);
+  }
 }
 
 bool Store::ReturnPages(Shard* shard, bool shrinking) {
@@ -522,26 +551,11 @@ void Store::CloseCursor(Cursor* cursor) {
 
 Status Store::Apply(const RecordView& record, const Now& now, bool keep_version) {
   if (record.kind == RecordKind::kClear) {
-    OsLockGuard guard(&clear_lock_);
-    const uint32_t present = epoch_.load(std::memory_order_relaxed);
-    uint32_t epoch;
-    if (keep_version) {
-      epoch = std::max(present, EpochOf(record.version));
-      uint64_t entries = 0;
-      for (uint32_t i = 0; i < shard_count_; i++) {
-        OsLockGuard shard_guard(ShardAt(i)->lock());
-        entries += ShardAt(i)->ApplyClear(record.version);
-      }
-      RemovalSink* sink = ShardAt(0)->removal_sink();
-      if (sink != nullptr && entries > 0 && sink->wanted(Reason::kCleared)) sink->OnCleared(entries);
-      Unlocked(sink);
-    } else {
-      epoch = std::min(present + 1, kEpochMax);
-      if (ClearTo(epoch, true, now) == 0) return Status::kLogFull;
-    }
-    epoch_.store(epoch, std::memory_order_relaxed);
-    clears_.fetch_add(1, std::memory_order_relaxed);
-    return Status::kStored;
+    clear_lock_.Lock();
+    const Status status = ApplyClearLocked(record, now, keep_version);
+    clear_lock_.Unlock();
+    Unlocked(ShardAt(0)->removal_sink());
+    return status;
   }
   if (record.expires_wall_ms != 0) uses_time_.store(true, std::memory_order_relaxed);
   Shard* shard = ShardAt(ShardOf(record.key));
@@ -553,6 +567,27 @@ Status Store::Apply(const RecordView& record, const Now& now, bool keep_version)
   }
   Unlocked(shard->removal_sink());
   return status;
+}
+
+Status Store::ApplyClearLocked(const RecordView& record, const Now& now, bool keep_version) {
+  const uint32_t present = epoch_.load(std::memory_order_relaxed);
+  uint32_t epoch;
+  if (keep_version) {
+    epoch = std::max(present, EpochOf(record.version));
+    uint64_t entries = 0;
+    for (uint32_t i = 0; i < shard_count_; i++) {
+      OsLockGuard shard_guard(ShardAt(i)->lock());
+      entries += ShardAt(i)->ApplyClear(record.version);
+    }
+    RemovalSink* sink = ShardAt(0)->removal_sink();
+    if (sink != nullptr && entries > 0 && sink->wanted(Reason::kCleared)) sink->OnCleared(entries);
+  } else {
+    epoch = std::min(present + 1, kEpochMax);
+    if (ClearTo(epoch, true, now) == 0) return Status::kLogFull;
+  }
+  epoch_.store(epoch, std::memory_order_relaxed);
+  clears_.fetch_add(1, std::memory_order_relaxed);
+  return Status::kStored;
 }
 
 bool Store::BeginFill(std::string_view key, bool if_absent, const Now& now, FillTicket* ticket) {

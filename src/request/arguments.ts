@@ -72,7 +72,9 @@ export function keyBytes(key: Key): Buffer {
 
 /** What is appended or prepended. */
 export function checkPiece(piece: unknown): string | Uint8Array {
-  if (typeof piece === 'string' || piece instanceof Uint8Array) return piece;
+  if (typeof piece === 'string') return piece;
+  // As a Buffer, because a value of a class of the user's own is no plain bytes.
+  if (piece instanceof Uint8Array) return Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
   throw wrongType('piece', 'a string, Buffer or Uint8Array', piece);
 }
 
@@ -112,5 +114,25 @@ export function iterable<T>(name: string, value: Iterable<T>): Iterable<T> {
 export function asArray(name: string, keys: Iterable<Key>): Key[] {
   if (Array.isArray(keys)) return keys as Key[];
   if (typeof keys === 'string') throw wrongType(name, 'an array or other iterable of keys', keys);
-  return Array.from(iterable(name, keys));
+  return Array.from(iterable(name, keys), copyOfBytes);
+}
+
+/**
+ * Pairs of key and value, each checked to be one. What walks over them may use a buffer again for the next pair (a
+ * generator that reads a file, say), and many are taken before the first is stored: bytes are copied then.
+ */
+export function* entriesOf<V>(
+  entries: Iterable<readonly [Key, V]>,
+): Generator<readonly [Key, V], undefined, undefined> {
+  const holdsAll = Array.isArray(entries) || entries instanceof Map;
+  for (const entry of iterable('entries', entries)) {
+    if (!Array.isArray(entry) || entry.length !== 2) throw wrongType('each entry', '[key, value]', entry);
+    if (holdsAll) yield entry as unknown as readonly [Key, V];
+    else yield [copyOfBytes(entry[0] as Key), copyOfBytes(entry[1] as V)];
+  }
+  return undefined;
+}
+
+function copyOfBytes<T>(value: T): T {
+  return value instanceof Uint8Array ? (Buffer.from(value) as T & Buffer) : value;
 }

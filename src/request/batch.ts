@@ -87,6 +87,8 @@ export interface RequestFields {
   readonly compare?: bigint | undefined;
   readonly delta?: bigint | undefined;
   readonly initial?: bigint | undefined;
+  /** An absent entry becomes a bigint instead of a number. */
+  readonly initialIsBigInt?: boolean | undefined;
   /** Only the metadata is wanted. */
   readonly noValue?: boolean | undefined;
 }
@@ -154,7 +156,9 @@ export class Block {
     const start = this.#end;
     const at = this.#putKey(start, verb, key, fields, undefined);
     // As which `initial` is stored.
-    if (verb === Verb.incr || verb === Verb.decr) this.#bytes[start + 1] = Codec.number;
+    if (verb === Verb.incr || verb === Verb.decr) {
+      this.#bytes[start + 1] = fields?.initialIsBigInt === true ? Codec.bigint : Codec.number;
+    }
     return this.#finish(start, at, at);
   }
 

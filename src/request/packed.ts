@@ -5,6 +5,7 @@
 import { types } from 'node:util';
 import { outOfRange, wrongType } from '../errors.ts';
 import { KEY_BYTES_MAX } from '../limits.ts';
+import { asArray } from './arguments.ts';
 import { Codec, decode, isWellFormed } from './codec.ts';
 
 /** Columns of a row of the table that the addon fills: codec or mark, offset, bytes. */
@@ -30,7 +31,7 @@ export class PackedKeys {
 
   /** Packs keys. Throws `ERR_INVALID_ARGUMENT` as the verbs do. */
   static from(keys: Iterable<string | Uint8Array>): PackedKeys {
-    const list = Array.isArray(keys) ? (keys as (string | Uint8Array)[]) : [...keys];
+    const list = asArray('keys', keys);
     let room = 0;
     for (const key of list) {
       if (typeof key === 'string') room += key.length * 3;

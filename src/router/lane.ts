@@ -94,13 +94,17 @@ export class Barrier {
   readonly #lanes: readonly Lane[];
   readonly #action: (failure: undefined) => void;
   #missing: number;
+  /** Batches that it cut short: each holds a block, however few its requests are. */
+  readonly cutCount: number;
 
   /** `action` runs when all lanes are there. It must not throw. */
   constructor(lanes: readonly Lane[], action: (failure: undefined) => void) {
     this.#lanes = lanes;
     this.#action = action;
     this.#missing = lanes.length;
-    for (const lane of lanes) lane.append(this);
+    let cutCount = 0;
+    for (const lane of lanes) if (lane.append(this)) cutCount++;
+    this.cutCount = cutCount;
   }
 
   arrive(): void {
@@ -167,14 +171,19 @@ export class Lane {
     return batch;
   }
 
-  /** Everything before the barrier happens before it, everything after it afterwards. */
-  append(barrier: Barrier): void {
+  /**
+   * Everything before the barrier happens before it, everything after it afterwards. True if a batch that was collecting
+   * has to be sent as it is.
+   */
+  append(barrier: Barrier): boolean {
+    const cuts = this.#collecting !== undefined;
     if (this.#collecting !== undefined) {
       this.#waiting.push(this.#collecting);
       this.#collecting = undefined;
     }
     this.#waiting.push(barrier);
     if (!this.#isBusy()) this.#owner.due(this);
+    return cuts;
   }
 
   /** The barrier that this lane waits at has been reached by all. */

@@ -23,7 +23,7 @@ import { availableParallelism } from 'node:os';
 import type { Worker } from 'node:worker_threads';
 import { KEY_BYTES_MAX, LANE_COUNT_MAX } from '../limits.ts';
 import { Admission, type AdmissionBounds } from '../queue/index.ts';
-import { payloadRoom, type RequestFields, StagedKey, type Verb } from '../request/batch.ts';
+import { BATCH_BLOCK_BYTES, payloadRoom, type RequestFields, StagedKey, type Verb } from '../request/batch.ts';
 import type { Encoded } from '../request/codec.ts';
 import { routingHashOfBytes } from '../request/hash.ts';
 import { Barrier, type Batch, type Call, DESTROYED, type Failure, Lane, type LaneOwner } from './lane.ts';
@@ -130,13 +130,18 @@ export class Router implements LaneOwner {
    * or with a failure, if that will not come. REQUIRES: one request was entered. `action` must not throw.
    */
   barrier(action: (failure: Failure | undefined) => void): void {
+    let bytes = 0;
     const pass = (failure: Failure | undefined): void => {
       if (!this.#barriers.delete(pass)) return;
       action(failure);
-      this.left(1, 0);
+      this.left(1, bytes);
     };
     this.#barriers.add(pass);
-    new Barrier(this.#lanes, pass);
+    // No lane comes to it before the next turn.
+    const { cutCount } = new Barrier(this.#lanes, pass);
+    // Counted, because otherwise what is cut short over and over holds more than the queue may.
+    bytes = cutCount * BATCH_BLOCK_BYTES;
+    this.#admission.addBytes(bytes);
   }
 
   /** Finishes what was accepted, then ends the threads. */

@@ -125,7 +125,14 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
    * replies within `timeout` (default 5 s) are destroyed. Idempotent.
    */
   close(options: { timeout?: Duration } = {}): Promise<void> {
-    this.#closing ??= this.#close(checkTimeout('timeout', options.timeout, 0, CLOSE_TIMEOUT_MS));
+    if (this.#closing !== undefined) return this.#closing;
+    let timeoutMs: number;
+    try {
+      timeoutMs = checkTimeout('timeout', options.timeout, 0, CLOSE_TIMEOUT_MS);
+    } catch (error) {
+      return Promise.reject(error); // And nothing is closed.
+    }
+    this.#closing = this.#close(timeoutMs);
     return this.#closing;
   }
 

@@ -264,6 +264,34 @@ describe('attach', () => {
   });
 });
 
+test('a function that reads bytes may use the cache itself', () => {
+  using cache: Cache = new Cache({
+    raw: (bytes) => {
+      const depth = bytes[0]!;
+      if (depth > 0) cache.getMany(['other', 'json', 'more']);
+      return depth === 0 ? 'end' : [depth, ...[...cache.values({ limit: 2 })].map(() => 'seen'), cache.get('end')];
+    },
+  });
+  cache.setMany([
+    ['json', { a: 1 }],
+    ['end', Buffer.from([0])],
+    ['other', Buffer.from([0, 0])],
+    ['more', new Map([[1, 2]])],
+    ['k1', Buffer.from([1])],
+    ['k2', Buffer.from([2])],
+  ]);
+  cache.touch('json');
+  cache.touch('more');
+  const read = (depth: number) => [depth, 'seen', 'seen', 'end'];
+  expect(cache.getMany(['k1', 'json', 'k2', 'more', 'end'])).toEqual([
+    read(1),
+    { a: 1 },
+    read(2),
+    new Map([[1, 2]]),
+    'end',
+  ]);
+});
+
 describe('a cache that nobody closes', () => {
   // Collecting needs --expose-gc, which a running process can switch on.
   const collect = async () => {

@@ -152,7 +152,7 @@ Life DrawLife(const std::string& arena, uint64_t seed) {
   options.shard_count = 1;
   options.page_bytes = kPageBytesMin;
   options.secrets = FixedSecrets(Mix(seed, 2));
-  options.epoch = static_cast<uint32_t>(random.Between(1, 40));
+  options.epoch = static_cast<uint32_t>(random.OneIn(12) ? kEpochMax - random.Below(4) : random.Between(1, 40));
   options.track_access = random.OneIn(4);
   options.hash = random.OneIn(4) ? HashKind::kSipHash : HashKind::kFast;
   life.records = !random.OneIn(3);
@@ -341,7 +341,7 @@ void Coverage::Add(const Coverage& other) {
 
 #define CAIRN_MODEL_COVERAGE(X)                                                                                      \
   X(evictions) X(expirations) X(wheel_expirations) X(relocations) X(splits) X(merges) X(pins) X(zombies)             \
-  X(copies_of_large) X(bodies_linked) X(bodies_refused) X(clears) X(scheduled_clears) X(resizes_up) X(resizes_down)  \
+  X(copies_of_large) X(bodies_linked) X(bodies_refused) X(clears) X(scheduled_clears) X(barriers_applied) X(resizes_up) X(resizes_down)  \
   X(resize_evictions) X(walks_finished) X(walked) X(walks_restarted) X(log_full) X(too_large) X(no_memory)           \
   X(needs_room) X(applied) X(fills_voided) X(fills_stored) X(in_place) X(rebuilt) X(records)
 
@@ -1048,33 +1048,50 @@ void Harness::Execute(const Request& request, const std::string& key, bool may_p
   }
 }
 
+uint64_t Harness::ClearShard(ModelShard& shard, uint64_t below) {
+  const uint32_t shard_index = static_cast<uint32_t>(&shard - shards_.data());
+  uint64_t count = 0;
+  for (List::iterator entry = shard.lru.begin(); entry != shard.lru.end();) {
+    if (entry->version >= below) {
+      ++entry;
+      continue;
+    }
+    ++count;
+    if (entry->pins() > 0) entry->held->cleared = true;
+    ++shard.dead;
+    shard.dead_charge_max += entry->charge;
+    shard.live_charge -= entry->charge;
+    shard.payload -= entry->key.size() + entry->value.size();
+    for (CursorHandle& handle : cursors_) handle.must[shard_index].erase(entry->key);
+    shard.index.erase(entry->key);
+    entry = shard.lru.erase(entry);
+  }
+  for (Ticket& ticket : tickets_) {
+    if (store_->ShardOf(KeyName(ticket.key)) == shard_index) ticket.voided = true;
+  }
+  return count;
+}
+
+// No epoch is left for a clear. Each shard then clears by its own counter; but a barrier for all shards needs an epoch, so
+// with records there is no clear any more.
+bool Harness::EpochsUsedUp() const { return epoch_ == kEpochMax; }
+
 void Harness::ClearModel() {
-  ++epoch_;
+  const bool used_up = EpochsUsedUp();
+  if (!used_up) ++epoch_;
   uint64_t count = 0;
   for (ModelShard& shard : shards_) {
-    count += shard.lru.size();
-    for (Entry& entry : shard.lru) {
-      if (entry.pins() > 0) entry.held->cleared = true;
-    }
-    shard.dead += shard.lru.size();
-    shard.dead_charge_max += shard.live_charge;
-    shard.live_charge = 0;
-    shard.payload = 0;
-    shard.lru.clear();
-    shard.index.clear();
-    shard.last_version = uint64_t{epoch_} << kVersionCounterBits;
-    shard.cleared_epoch = epoch_;
+    count += ClearShard(shard);
+    if (!used_up) shard.last_version = uint64_t{epoch_} << kVersionCounterBits;
+    shard.cleared_version = shard.last_version + (used_up ? 1 : 0);
   }
   if (count > 0) expected_cleared_.push_back(count);
-  for (Ticket& ticket : tickets_) ticket.voided = true;
-  for (CursorHandle& handle : cursors_) {
-    for (auto& must : handle.must) must.clear();
-  }
   ++coverage_.clears;
 }
 
 void Harness::RunScheduledClear() {
   if (scheduled_clear_ms_ == 0 || now_.boot_ms < scheduled_clear_ms_) return;
+  if (life_.records && EpochsUsedUp()) return;
   if (!ReserveRecord(0)) return;  // it stays due
   scheduled_clear_ms_ = 0;
   ++coverage_.scheduled_clears;
@@ -1466,9 +1483,11 @@ bool Harness::DoReserve(const Op& op) {
   if (expected != Status::kStored) {
     ++coverage_.bodies_refused;
     ++(expected == Status::kTooLarge ? shard.counters.too_large : shard.counters.no_memory);
-    if (request.verb == Verb::kSet) {
+    const List::iterator old = Find(shard, key);
+    const bool other_version = request.has_compare && old != shard.lru.end() && !IsExpired(*old) &&
+                               old->version != request.compare;
+    if (request.verb == Verb::kSet && !other_version) {
       VoidFills(key);
-      const List::iterator old = Find(shard, key);
       if (old != shard.lru.end()) {
         if (ReserveRecord(shard_index)) {
           if (life_.records) ExpectRecord(shard_index, RecordKind::kDelete, *old);
@@ -1595,7 +1614,7 @@ bool Harness::DoReadPin(const Op& op, bool release) {
 bool Harness::DoClear() {
   BeforeCall();
   const uint64_t version = store_->Clear(store_->uses_time() ? now_ : Now{});
-  if (!ReserveRecord(0)) {
+  if ((life_.records && EpochsUsedUp()) || !ReserveRecord(0)) {
     if (version != 0) Fail("cleared without room in the log");
     return AfterCall("clear");
   }
@@ -1787,6 +1806,7 @@ bool Harness::DoApply(const Op& op) {
   ModelShard& shard = ShardFor(key, &shard_index);
   const bool keep_version = op.number % 4 != 0;
   RecordView record;
+  if (op.number % 61 == 0) return DoApplyClear(op, keep_version);
   const RecordKind kinds[] = {RecordKind::kSet, RecordKind::kSet, RecordKind::kSet, RecordKind::kTouch, RecordKind::kDelete};
   record.kind = kinds[(op.number >> 3) % 5];
   record.key = key;
@@ -1801,8 +1821,12 @@ bool Harness::DoApply(const Op& op) {
   if (old != shard.lru.end() && op.number % 3 != 0) {
     record.version = old->version + (op.number >> 6) % 4 - 1;
   } else {
-    record.version = uint64_t{1 + (op.number >> 6) % epoch_} << kVersionCounterBits | (op.number >> 12);
+    // Of this epoch or one of the last before it.
+    const uint32_t back = (op.number >> 6) % std::min(epoch_, 6u);
+    record.version = uint64_t{epoch_ - back} << kVersionCounterBits | (op.number >> 12);
   }
+  // Where the epochs are used up, the version from which on a shard is cleared is not known here.
+  if (EpochsUsedUp() && keep_version && !life_.records) record.version &= ~(uint64_t{1} << kVersionCounterBits);
   BeforeCall();
   // Records carry their expiry by the wall clock, so whoever applies them has read it.
   const Status actual = store_->Apply(record, now_, keep_version);
@@ -1817,7 +1841,7 @@ bool Harness::DoApply(const Op& op) {
   Status expected = Status::kNotFound;
   Expected outcome;
   const auto follow = [&] {
-    if (keep_version && ((record.version >> kVersionCounterBits) < shard.cleared_epoch || (present && old->version >= record.version))) {
+    if (keep_version && (record.version < shard.cleared_version || (present && old->version >= record.version))) {
       expected = Status::kNotStored;
       return;
     }
@@ -1919,6 +1943,44 @@ bool Harness::DoApply(const Op& op) {
     }
   }
   return AfterCall("apply");
+}
+
+// A barrier that is read back: what is of an older epoch is gone, what is newer stays.
+bool Harness::DoApplyClear(const Op& op, bool keep_version) {
+  RecordView record;
+  record.kind = RecordKind::kClear;
+  const uint32_t low = epoch_ > 5 ? epoch_ - 5 : 1;
+  const uint32_t epoch = std::min<uint32_t>(low + (op.number >> 6) % 7, kEpochMax);
+  record.version = uint64_t{epoch} << kVersionCounterBits | (op.number >> 12);
+  BeforeCall();
+  const Status actual = store_->Apply(record, now_, keep_version);
+  Status expected = Status::kStored;
+  if (keep_version) {
+    const uint64_t barrier = uint64_t{epoch} << kVersionCounterBits;
+    uint64_t count = 0;
+    for (ModelShard& shard : shards_) {
+      if (barrier <= shard.cleared_version) continue;
+      count += ClearShard(shard, barrier);
+      shard.cleared_version = barrier;
+      shard.last_version = std::max(shard.last_version, barrier);
+    }
+    if (count > 0) expected_cleared_.push_back(count);
+    epoch_ = std::max(epoch_, epoch);
+    std::erase_if(fold_, [&](const auto& item) { return item.second.version < barrier; });
+    ++coverage_.barriers_applied;
+  } else if (!ReserveRecord(0)) {
+    expected = Status::kLogFull;
+  } else {
+    ClearModel();
+    if (life_.records) {
+      ExpectedRecord expected_record;
+      expected_record.kind = RecordKind::kClear;
+      expected_record.version = 0;
+      expected_records_[0].push_back(expected_record);
+    }
+  }
+  if (actual != expected) Fail(std::string("expected ") + NameOf(expected) + ", got " + NameOf(actual));
+  return AfterCall("applyClear");
 }
 
 bool Harness::DoFill(const Op& op) {

@@ -31,6 +31,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "store/entry.h"
 #include "store/fill_watch.h"
 #include "store/store.h"
 #include "support/store_fixture.h"
@@ -136,7 +137,7 @@ struct Coverage {
   uint64_t steps = 0, lives = 0;
   uint64_t evictions = 0, expirations = 0, wheel_expirations = 0, relocations = 0, splits = 0, merges = 0;
   uint64_t pins = 0, zombies = 0, copies_of_large = 0, bodies_linked = 0, bodies_refused = 0;
-  uint64_t clears = 0, scheduled_clears = 0, resizes_up = 0, resizes_down = 0, resize_evictions = 0;
+  uint64_t clears = 0, scheduled_clears = 0, barriers_applied = 0, resizes_up = 0, resizes_down = 0, resize_evictions = 0;
   uint64_t walks_finished = 0, walked = 0, walks_restarted = 0;
   uint64_t log_full = 0, too_large = 0, no_memory = 0, needs_room = 0, applied = 0, fills_voided = 0, fills_stored = 0;
   uint64_t flood_evictions = 0, in_place = 0, rebuilt = 0, records = 0;
@@ -195,7 +196,7 @@ class Harness {
     uint64_t dead_charge_max = 0;  // what they may still be charged with, pinned ones included
     uint64_t limit = 0, entries_limit = 0;  // as of the last look
     uint64_t last_version = 0;
-    uint32_t cleared_epoch = 0;
+    uint64_t cleared_version = 0;  // what is below it is not applied any more
     int bodies = 0;
     StoreStats counters;  // the counters only
   };
@@ -289,7 +290,10 @@ class Harness {
                  Expected* expected);
   void DescribeEntry(const Entry& entry, Expected* expected) const;
   Status Condition(const Request& request, ModelShard& shard, List::iterator entry) const;
+  // Makes the entries below this version dead; all of them by default. Says how many.
+  uint64_t ClearShard(ModelShard& shard, uint64_t below = ~uint64_t{0});
   void ClearModel();
+  bool EpochsUsedUp() const;
 
   // ---- running and comparing ----
   void BeforeCall();
@@ -312,6 +316,7 @@ class Harness {
   bool DoCursor(const Op& op);
   bool DoMaintain(bool until_done);
   bool DoApply(const Op& op);
+  bool DoApplyClear(const Op& op, bool keep_version);
   bool DoFill(const Op& op);
   void RunScheduledClear();
   Request MakeRequest(const Op& op, const std::string& key, const std::string& value);

@@ -1,0 +1,65 @@
+// What a refusal leaves as it was: a set that would not have been made takes nothing away because it is too large.
+#include <string>
+
+#include "store/fill_watch.h"
+#include "support/store_fixture.h"
+#include "test.h"
+
+namespace cairn {
+namespace {
+
+Request SetOf(const char* key) {
+  Request request;
+  request.verb = Verb::kSet;
+  request.key = key;
+  return request;
+}
+
+TEST(ReviewRefusals, AnOvertakenFillThatIsTooLargeLeavesWhatWasSetMeanwhile) {
+  TestStore store;
+  const auto too_large = static_cast<uint32_t>(store->value_bytes_max() + 1);
+  FillTicket ticket;
+  EXPECT_TRUE(store->BeginFill("key", true, store.now(), &ticket));
+  store.Set("key", "newer");
+  Request request = SetOf("key");
+  request.fill = &ticket;
+  Body body;
+  EXPECT_EQ(store->Reserve(request, too_large, store.now(), &body), Status::kTooLarge);
+  EXPECT_TRUE(store.Has("key"));
+  store->EndFill("key", &ticket);
+  // One that was not overtaken replaces what is there, so that its refusal takes it away, as a set's does.
+  EXPECT_TRUE(store->BeginFill("key", false, store.now(), &ticket));
+  EXPECT_EQ(store->Reserve(request, too_large, store.now(), &body), Status::kTooLarge);
+  EXPECT_FALSE(store.Has("key"));
+  store->EndFill("key", &ticket);
+  store->Verify();
+}
+
+TEST(ReviewRefusals, ASetOfAnotherVersionThatIsTooLargeTakesNothingAway) {
+  TestStore store;
+  const uint64_t version = store.Set("key", "value").outcome.version;
+  Request request = SetOf("key");
+  request.has_compare = true;
+  request.compare = version + 1;
+  Body body;
+  const auto too_large = static_cast<uint32_t>(store->value_bytes_max() + 1);
+  EXPECT_EQ(store->Reserve(request, too_large, store.now(), &body), Status::kTooLarge);
+  EXPECT_TRUE(store.Has("key"));
+  request.compare = version;
+  EXPECT_EQ(store->Reserve(request, too_large, store.now(), &body), Status::kTooLarge);
+  EXPECT_FALSE(store.Has("key"));
+  store->Verify();
+}
+
+TEST(ReviewRefusals, AShardNeverReachesBeyondItsReferences) {
+  StoreOptions options;
+  options.shard_count = 1;
+  // With the descriptors before the pages this would be more than the 32 GiB that a reference spans.
+  options.memory_bytes_ceiling = kShardBytesMax - (uint64_t{1} << 20);
+  std::string error;
+  EXPECT_TRUE(Store::Open(options, &error) == nullptr);
+  EXPECT_TRUE(error.find("16 GiB") != std::string::npos);
+}
+
+}  // namespace
+}  // namespace cairn
