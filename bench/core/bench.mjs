@@ -4,7 +4,7 @@
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { describeMachine, printMachine, versionOf } from '../lib/machine.mjs';
-import { number, printTable, withRange } from '../lib/table.mjs';
+import { comparison, number, printTable, withRange } from '../lib/table.mjs';
 import { section as many } from './many.mjs';
 import { section as memory } from './memory.mjs';
 import { section as micro } from './micro.mjs';
@@ -53,21 +53,6 @@ function settingsFrom(values) {
     rounds: count('rounds', quick ? 1 : 9),
     ms: count('ms', quick ? 10 : 150),
     entries: count('entries', quick ? 2_000 : 100_000),
-  };
-}
-
-/** A table of alternating measurements: a row for each step, a column for each actor. */
-function comparison({ names, rival, results }) {
-  return {
-    title:
-      'nanoseconds of CPU time per operation: median [range over the rounds]; last: how often faster than the rival',
-    headings: ['', ...names, `cairn : ${rival}`, 'by wall clock'],
-    rows: results.map(({ step, actors, speed }) => [
-      step,
-      ...names.map((name) => withRange(actors[name]?.cpu)),
-      speed === undefined ? '' : withRange(speed.cpu, 'x'),
-      speed === undefined ? '' : `${number(speed.wall.median)}x`,
-    ]),
   };
 }
 

@@ -9,6 +9,8 @@ export const targets = [
   { id: 'get-new-zipf', text: 'get of a hit, new key strings, Zipf 0.99, x lru-cache', levels: [1, 1.2], unit: 'x' },
   { id: 'get-kept-uniform', text: 'get of a hit, kept key strings, uniform, x lru-cache', levels: [0.45], unit: 'x' },
   { id: 'get-kept-zipf', text: 'get of a hit, kept key strings, Zipf 0.99, x lru-cache', levels: [0.45], unit: 'x' },
+  { id: 'get-read-uniform', text: 'the first, the value looked at', levels: [1, 1.2], unit: 'x' },
+  { id: 'get-read-zipf', text: 'the second, the value looked at', levels: [1, 1.2], unit: 'x' },
   { id: 'insert-new', text: 'set of a new key that evicts, new strings, x lru-cache', levels: [1.3], unit: 'x' },
   { id: 'insert-kept', text: 'set of a new key that evicts, kept strings, x lru-cache', levels: [1.3], unit: 'x' },
   { id: 'overwrite-new', text: 'set of a present key, new strings, x lru-cache', levels: [0.6], unit: 'x' },

@@ -2,7 +2,7 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { Cache } from 'cairn-cache';
-import { queuedNs, threadCpuNs } from '../lib/clock.mjs';
+import { moment, threadCpuNs } from '../lib/clock.mjs';
 import { mustHold } from './caches.mjs';
 import { KEY_BYTES, requestStream, uniformNumbers } from './workload.mjs';
 
@@ -44,12 +44,11 @@ parentPort.on('message', ({ mode, gate, threads }) => {
   Atomics.add(gate, 0, 1);
   while (Atomics.load(gate, 0) < threads);
   const cpuStart = threadCpuNs();
-  const queuedStart = queuedNs();
-  const start = performance.now();
+  const start = moment();
   const done = go(cache, stream, gate);
-  const wall = (performance.now() - start) * 1e6;
-  const queued = queuedNs() - queuedStart;
+  const end = moment();
   const cpu = threadCpuNs() - cpuStart;
-  parentPort.postMessage({ busy: (wall - queued) / done, cpu: cpu / done, done });
+  const busy = (end.ms - start.ms - (end.queuedMs - start.queuedMs)) * 1e6;
+  parentPort.postMessage({ busy: busy / done, cpu: cpu / done, done });
 });
 parentPort.postMessage('ready');

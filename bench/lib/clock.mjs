@@ -44,6 +44,20 @@ export function queuedNs() {
   return cpuSource === 'scheduler' ? readSchedstat().queuedNs : 0;
 }
 
+/**
+ * A moment, in milliseconds, with the time on the run queue up to it. Read together: a thread loses its processor most
+ * easily at the end of a system call, such as the reading of the one before the reading of the other.
+ */
+export function moment() {
+  let queued = queuedNs();
+  for (;;) {
+    const ms = performance.now();
+    const again = queuedNs();
+    if (again === queued) return { ms, queuedMs: queued / 1e6 };
+    queued = again;
+  }
+}
+
 /** Nanoseconds of CPU time of the whole process: garbage collector and other helpers included. */
 export function processCpuNs() {
   const { user, system } = process.cpuUsage();

@@ -26,3 +26,19 @@ export function withRange(summary, unit = '') {
   if (summary === undefined) return '-';
   return `${number(summary.median)}${unit} [${number(summary.min)}-${number(summary.max)}]`;
 }
+
+/**
+ * The table of what actors.mjs's compare() returns: a row for each step, a column for each actor, and how many times as
+ * fast the subject is as its rival.
+ */
+export function comparison({ names, rival, results, subject = 'cairn' }) {
+  return {
+    headings: ['CPU ns per operation: median [range]', ...names, `${subject} : ${rival}`, 'by wall clock'],
+    rows: results.map(({ step, actors, speed }) => [
+      step,
+      ...names.map((name) => withRange(actors[name]?.cpu)),
+      speed === undefined ? '' : withRange(speed.cpu, 'x'),
+      speed === undefined ? '' : `${number(speed.wall.median)}x`,
+    ]),
+  };
+}

@@ -3,6 +3,7 @@
 #include <map>
 #include <set>
 
+#include "store/shard.h"
 #include "store/store.h"
 #include "support/store_fixture.h"
 #include "test.h"
@@ -23,7 +24,8 @@ std::vector<Walked> Step(TestStore& store, Cursor* cursor, size_t count, bool wi
   std::vector<WalkedEntry> entries(count);
   Scratch scratch{bytes.data(), bytes.size(), 0};
   size_t needed = 0;
-  const size_t emitted = store->StepCursor(cursor, store.now(), with_values, entries.data(), count, &scratch, done, &needed);
+  const size_t emitted =
+      store->StepCursor(cursor, store.now(), with_values, entries.data(), count, &scratch, done, &needed);
   std::vector<Walked> walked;
   for (size_t i = 0; i < emitted; ++i) {
     const WalkedEntry& entry = entries[i];
@@ -268,6 +270,33 @@ TEST(StoreCursor, ClosingGivesThePlaceToTheNextWalk) {
     store->Verify();
   }
   EXPECT_EQ(WalkAll(store, Cursor::Order::kOldestFirst).size(), 50);
+}
+
+TEST(StoreCursor, UpkeepFinishesWalksThatWereGivenUp) {
+  TestStore store;
+  for (int i = 0; i < 3000; ++i) store.Set(Key(i), "value");
+  for (int walk = 0; walk < kCursorsPerShard; ++walk) {
+    Cursor cursor;
+    bool done = false;
+    store->OpenCursor(walk % 2 == 0 ? Cursor::Order::kOldestFirst : Cursor::Order::kNewestFirst, &cursor);
+    Step(store, &cursor, 10, false, &done);
+    store->CloseCursor(&cursor);
+  }
+  store->Verify();
+  // Entries come, go and move meanwhile.
+  for (int i = 0; i < 500; ++i) {
+    store->Maintain(store.now());
+    store.Get(Key(i * 5));
+    store.Delete(Key(i * 3));
+    store.Set(Key(10'000 + i), "value");
+  }
+  while (store->Maintain(store.now())) {
+  }
+  store->Verify();
+  OsLockGuard guard(store->shard(0)->lock());
+  bool ready = false;
+  store->shard(0)->OpenWalk(Cursor::Order::kOldestFirst, &ready);
+  EXPECT_TRUE(ready) << "a new walk has nothing to clean up";
 }
 
 }  // namespace
