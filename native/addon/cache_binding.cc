@@ -477,6 +477,8 @@ void ExecuteStore(Store* store, const Request& request, const Now& now, Outcome*
       case Verb::kCas: {
         Body body;
         outcome->status = store->Reserve(request, static_cast<uint32_t>(request.value.size()), now, &body);
+        // Too many bodies are on their way: then it is copied under the lock.
+        if (outcome->status == Status::kNoMemory) break;
         if (outcome->status != Status::kStored) return;
         store->WriteBody(body, 0, request.value);
         store->Link(&body, request, now, outcome);

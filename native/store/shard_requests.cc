@@ -695,6 +695,8 @@ bool Shard::MakeRoomStep(const Request& request, uint32_t value_bytes) {
   SettleTouches();
   const Layout layout = LayoutOf(BodyEntryOf(request, value_bytes));
   if (value_bytes > state_->value_bytes_max || FreeBodySlot(layout.charge) == 0) return false;
+  // As MakeRoom(), which will refuse it: nothing is evicted in vain.
+  if (state_->body_bytes + state_->pinned_bytes + layout.charge > state_->limit_bytes) return false;
   for (int i = 0; i < kStepEntriesMax && state_->charged_bytes + layout.charge > state_->limit_bytes; i++) {
     if (!EvictTail()) return false;
   }
@@ -806,6 +808,11 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
   }
   if (keep_version) {
     if (record.version < state_->cleared_version) return Status::kNotStored;
+    // Versions given here later must be higher than any that came in.
+    if (EpochOf(record.version) >= state_->epoch) {
+      state_->epoch = EpochOf(record.version);
+      state_->version_counter = std::max(state_->version_counter, record.version & kVersionCounterMask);
+    }
     if (old != 0 && At(old)->version >= record.version) return Status::kNotStored;
   }
   Status status = Status::kNotFound;

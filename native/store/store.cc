@@ -558,6 +558,7 @@ Status Store::Apply(const RecordView& record, const Now& now, bool keep_version)
     return status;
   }
   if (record.expires_wall_ms != 0) uses_time_.store(true, std::memory_order_relaxed);
+  if (keep_version) RaiseEpoch(EpochOf(record.version));
   Shard* shard = ShardAt(ShardOf(record.key));
   const uint64_t hash = shard->HashOf(record.key);
   Status status;
@@ -567,6 +568,12 @@ Status Store::Apply(const RecordView& record, const Now& now, bool keep_version)
   }
   Unlocked(shard->removal_sink());
   return status;
+}
+
+void Store::RaiseEpoch(uint32_t epoch) {
+  uint32_t present = epoch_.load(std::memory_order_relaxed);
+  while (present < epoch && !epoch_.compare_exchange_weak(present, epoch, std::memory_order_relaxed)) {
+  }
 }
 
 Status Store::ApplyClearLocked(const RecordView& record, const Now& now, bool keep_version) {
@@ -582,6 +589,7 @@ Status Store::ApplyClearLocked(const RecordView& record, const Now& now, bool ke
     RemovalSink* sink = ShardAt(0)->removal_sink();
     if (sink != nullptr && entries > 0 && sink->wanted(Reason::kCleared)) sink->OnCleared(entries);
   } else {
+    if (present == kEpochMax && ShardAt(0)->has_record_sink()) return Status::kLogFull;  // as ClearLocked()
     epoch = std::min(present + 1, kEpochMax);
     if (ClearTo(epoch, true, now) == 0) return Status::kLogFull;
   }

@@ -221,6 +221,7 @@ class Store {
   uint64_t ClearLocked(const Now& now) REQUIRES_LOCK(clear_lock_);
   Status ApplyClearLocked(const RecordView& record, const Now& now, bool keep_version) REQUIRES_LOCK(clear_lock_);
   void SetLimits(uint64_t memory_bytes, uint64_t entries_max);
+  void RaiseEpoch(uint32_t epoch);
   void StartWalk(uint32_t index, Cursor::Order order, Cursor::PerShard* walk);
   // Gives the memory of some free pages back, outside the lock. True if there were any.
   bool ReturnPages(Shard* shard, bool shrinking);

@@ -62,6 +62,18 @@ TEST(StoreEpoch, ABarrierReadBackTakesWhatIsOlderAndLeavesWhatIsNewer) {
   store->Verify();
 }
 
+TEST(StoreEpoch, VersionsRiseAboveThoseThatAreReadBack) {
+  TestStore store;
+  RecordView ahead = Stored("key", 700);
+  ahead.version += 1000;
+  EXPECT_EQ(store->Apply(ahead, store.now(), true), Status::kStored);
+  store->Verify();
+  EXPECT_GT(store.Set("key", "newer").outcome.version, ahead.version);
+  EXPECT_NE(store->Clear(store.now()), 0u);
+  EXPECT_FALSE(store.Has("key"));
+  store->Verify();
+}
+
 TEST(StoreEpoch, ABarrierNewerThanEverythingClearsAtOnce) {
   StoreOptions options = TestStore::Tiny();
   options.epoch = 9;

@@ -43,7 +43,7 @@ TEST(StoreModel, TheRunsComeToEveryInterestingState) {
   // The same lives every time, so that what they come to does not depend on luck.
   Coverage coverage;
   for (const char* arena : kArenaNames) {
-    coverage.Add(RunFamily(arena, 1, IsSlow(arena) ? 2 : 6, IsSlow(arena) ? 12'000 : 2500));
+    coverage.Add(RunFamily(arena, 1, IsSlow(arena) ? 2 : 12, IsSlow(arena) ? 12'000 : 2000));
     if (test::CurrentState().failure_count != 0) return;
   }
   EXPECT_EQ(coverage.Missing(true), "") << coverage.Text();

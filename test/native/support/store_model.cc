@@ -156,8 +156,8 @@ Life DrawLife(const std::string& arena, uint64_t seed) {
   options.track_access = random.OneIn(4);
   options.hash = random.OneIn(4) ? HashKind::kSipHash : HashKind::kFast;
   life.records = !random.OneIn(3);
-  static constexpr uint32_t kQuiet[] = {1, 10, 200};
-  life.quiet = kQuiet[random.Below(3)];
+  static constexpr uint32_t kQuiet[] = {1, 1, 10, 200};
+  life.quiet = kQuiet[random.Below(4)];
   static constexpr uint32_t kTtlShares[] = {2, 2, 30, 1000};
   life.ttl_share = kTtlShares[random.Below(4)];
   life.hold = random.OneIn(3) ? 8 : 1;
@@ -283,6 +283,7 @@ Op Generator::Next() {
     burst_left_ = static_cast<uint32_t>(random_.Below(life_.key_count * 2));
     burst_verb_ = random_.OneIn(2) ? Verb::kSet : random_.OneIn(2) ? Verb::kDelete : kVerbs[random_.Below(std::size(kVerbs))];
   }
+  if (op.kind == OpKind::kMany && life_.many > 1 && !random_.OneIn(3)) op.verb = random_.OneIn(4) ? Verb::kGet : Verb::kSet;
   op.key = static_cast<uint16_t>(random_.OneIn(3) ? random_.Below(life_.key_count / 8 + 1) : random_.Below(life_.key_count));
   op.bytes = DrawBytes();
   op.number = static_cast<uint32_t>(random_.Next());
@@ -1968,7 +1969,7 @@ bool Harness::DoApplyClear(const Op& op, bool keep_version) {
     epoch_ = std::max(epoch_, epoch);
     std::erase_if(fold_, [&](const auto& item) { return item.second.version < barrier; });
     ++coverage_.barriers_applied;
-  } else if (!ReserveRecord(0)) {
+  } else if ((life_.records && EpochsUsedUp()) || !ReserveRecord(0)) {
     expected = Status::kLogFull;
   } else {
     ClearModel();
