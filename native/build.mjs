@@ -201,8 +201,10 @@ export function buildEnvironment(log = console.error) {
     ...process.env,
     CMAKE_BUILD_PARALLEL_LEVEL: process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? String(availableParallelism()),
   };
+  // On Windows it is called Path, and unlike process.env a copy of it minds the case.
+  const path = Object.keys(env).find((name) => name.toUpperCase() === 'PATH') ?? 'PATH';
   const add = (folder) => {
-    env.PATH = folder + delimiter + (env.PATH ?? '');
+    env[path] = folder + delimiter + (env[path] ?? '');
   };
   const glibc = process.platform === 'linux' && !isMusl();
   if (cmakeVersion(findProgram('cmake')) < 3019) {

@@ -34,7 +34,11 @@ export function fuzzCorpus(name) {
  */
 export function runSanitized(folder, sanitize, env, programs) {
   const options = [`-DSANITIZE=${sanitize}`, '-DWERROR=ON'];
-  const out = buildNativeTests(folder, options, { targets: programs.map(([program]) => program) });
+  const out = buildNativeTests(
+    folder,
+    options,
+    programs.map(([program]) => program),
+  );
   const failed = [];
   for (const [program, ...args] of programs) {
     const start = performance.now();

@@ -12,7 +12,7 @@ import {
   nativeRoot,
 } from '../../native/build.mjs';
 import { unlessDone } from './inputs.mjs';
-import { bin, checkNode, npm, root, run } from './project.mjs';
+import { bin, checkNode, findProgram, npm, root, run } from './project.mjs';
 
 const say = (line) => console.error(`> ${line}`);
 const machine = [process.platform, process.arch, isMusl() ? 'musl' : '', process.env.CXX ?? ''];
@@ -56,19 +56,18 @@ export function ensureAddon() {
 }
 
 /**
- * Configures and builds the core with its tests in native/`folder` and returns that folder. `options` are CMake's.
+ * Configures native/`folder` with `options` of CMake's, builds `targets` there (default: the core with all its test
+ * programs) and returns that folder.
  */
-export function buildNativeTests(folder, options = [], { targets = [], env = {}, quiet = true } = {}) {
+export function buildNativeTests(folder, options = [], targets = []) {
   const out = join(nativeRoot, folder);
-  const all = { ...buildEnvironment(say), ...env };
+  const env = buildEnvironment(say);
   dropForeignBuild(out);
-  const generator = existsSync(join(out, 'CMakeCache.txt')) || !hasNinja(all.PATH) ? [] : ['-G', 'Ninja'];
-  run('cmake', ['-S', nativeRoot, '-B', out, ...generator, '-DCAIRN_TESTS_ONLY=ON', ...options], { env: all, quiet });
-  run('cmake', ['--build', out, ...targets.flatMap((target) => ['--target', target])], { env: all, quiet });
+  const generator = existsSync(join(out, 'CMakeCache.txt')) || !findProgram('ninja', env.PATH) ? [] : ['-G', 'Ninja'];
+  run('cmake', ['-S', nativeRoot, '-B', out, ...generator, '-DCAIRN_TESTS_ONLY=ON', ...options], { env, quiet: true });
+  run('cmake', ['--build', out, ...targets.flatMap((target) => ['--target', target])], { env, quiet: true });
   return out;
 }
-
-const hasNinja = (path) => path.split(':').some((folder) => existsSync(join(folder, 'ninja')));
 
 /** native/build-test/native_tests; returns its path, or undefined on Windows, where only the addon is built. */
 export function ensureNativeTests() {
@@ -83,7 +82,7 @@ export function ensureNativeTests() {
   unlessDone(job, () => {
     checkCompiler();
     say('Building the native tests');
-    buildNativeTests('build-test', [], { targets: ['native_tests'] });
+    buildNativeTests('build-test', [], ['native_tests']);
   });
   return join(root, program);
 }
