@@ -64,7 +64,8 @@ TEST(StoreEpoch, ABarrierReadBackTakesWhatIsOlderAndLeavesWhatIsNewer) {
 
 TEST(StoreEpoch, VersionsRiseAboveThoseThatAreReadBack) {
   TestStore store;
-  RecordView ahead = Stored("key", 700);
+  const std::string key = "key";
+  RecordView ahead = Stored(key, 700);
   ahead.version += 1000;
   EXPECT_EQ(store->Apply(ahead, store.now(), true), Status::kStored);
   store->Verify();
