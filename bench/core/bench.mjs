@@ -23,7 +23,7 @@ export const help = `npm run bench -- core [options]
 
   --only NAME,...   of ${sections.map(({ name }) => name).join(', ')}
   --quick           a few seconds: shows that it runs; nothing is judged
-  --rounds N        alternating rounds (default 9; memory and stalls: at most 3)
+  --rounds N        alternating rounds (default 9; memory at most 3, stalls at most 5)
   --ms N            milliseconds of a measurement (default 150)
   --entries N       entries of a cache where not fixed (default 100000)
   --json FILE       all figures as JSON

@@ -9,18 +9,18 @@ namespace cairn {
 
 }  // namespace cairn
 
-#define CHECK(condition)                                         \
-  do {                                                           \
-    if (__builtin_expect(!(condition), 0)) {                     \
-      ::cairn::CheckFailed(#condition, __FILE__, __LINE__);      \
-    }                                                            \
+#define CHECK(condition)                                    \
+  do {                                                      \
+    if (__builtin_expect(!(condition), 0)) {                \
+      ::cairn::CheckFailed(#condition, __FILE__, __LINE__); \
+    }                                                       \
   } while (false)
 
 #if defined(CAIRN_DCHECK)
 #define DCHECK(condition) CHECK(condition)
 #else
-#define DCHECK(condition)                 \
-  do {                                    \
+#define DCHECK(condition)                    \
+  do {                                       \
     if (false) static_cast<void>(condition); \
   } while (false)
 #endif

@@ -1,4 +1,5 @@
-// ExecuteMany: the same as Execute one by one, as far as one key can tell, whatever the shards and the sizes of batches.
+// ExecuteMany: the same as Execute one by one, as far as one key can tell, whatever the shards and the sizes of
+// batches.
 
 #include <map>
 

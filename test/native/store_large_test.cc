@@ -291,7 +291,8 @@ TEST(StoreLarge, ABodyIsChargedWhileItIsReceivedAndDoesNotMove) {
   ASSERT_EQ(store->Reserve(On(Verb::kSet, "key"), 70'000, store.now(), &body), Status::kStored);
   EXPECT_GE(store->Stats().charged_bytes, 70'000);
   store->WriteBody(body, 0, std::string_view(value).substr(0, 40'000));
-  for (int i = 0; i < 6000; ++i) store.Set("filler" + std::to_string(i), std::string(static_cast<size_t>(i) % 3000, 'f'));
+  for (int i = 0; i < 6000; ++i)
+    store.Set("filler" + std::to_string(i), std::string(static_cast<size_t>(i) % 3000, 'f'));
   store->WriteBody(body, 40'000, std::string_view(value).substr(40'000));
   Outcome outcome;
   store->Link(&body, On(Verb::kSet, "key"), store.now(), &outcome);
@@ -347,8 +348,9 @@ TEST(StoreLarge, ABodyThatCanNeverFitIsRefusedBeforeItIsSent) {
   TestStore store;
   store.Set("key", "old");
   Body body;
-  EXPECT_EQ(store->Reserve(On(Verb::kSet, "key"), static_cast<uint32_t>(store->value_bytes_max() + 1), store.now(), &body),
-            Status::kTooLarge);
+  EXPECT_EQ(
+      store->Reserve(On(Verb::kSet, "key"), static_cast<uint32_t>(store->value_bytes_max() + 1), store.now(), &body),
+      Status::kTooLarge);
   EXPECT_FALSE(static_cast<bool>(body));
   EXPECT_FALSE(store.Has("key")) << "as a set of that size would";
 }

@@ -21,8 +21,8 @@ Coverage RunFamily(const char* arena, uint64_t first_seed, int lives, uint64_t s
     for (; good && step < steps; ++step) good = harness.Step(generator.Next());
     if (good) good = harness.Finish();
     if (!good) {
-      ADD_FAILURE() << harness.failure() << "; repeat with: store_model --arena " << arena << " --life " << seed << " --steps "
-                    << step;
+      ADD_FAILURE() << harness.failure() << "; repeat with: store_model --arena " << arena << " --life " << seed
+                    << " --steps " << step;
       return coverage;
     }
     coverage.Add(harness.coverage());
@@ -34,7 +34,8 @@ bool IsSlow(std::string_view arena) { return arena == "small" || arena == "drift
 
 TEST(StoreModel, TheStoreDoesWhatTheModelSays) {
   for (const char* arena : kArenaNames) {
-    RunFamily(arena, test::Seed() * 1000 + static_cast<uint64_t>(arena[0]), IsSlow(arena) ? 1 : 6, IsSlow(arena) ? 12'000 : 2000);
+    RunFamily(arena, test::Seed() * 1000 + static_cast<uint64_t>(arena[0]), IsSlow(arena) ? 1 : 6,
+              IsSlow(arena) ? 12'000 : 2000);
     if (test::CurrentState().failure_count != 0) return;
   }
 }

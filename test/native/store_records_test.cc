@@ -280,7 +280,8 @@ TEST(StoreApply, WhatHasExpiredByTheWallClockDoesNotComeBack) {
   options.epoch = 9;
   TestStore store(options);
   const uint64_t version = (uint64_t{3} << 44) | 5;
-  static_cast<void>(store->Apply(View(RecordKind::kSet, "key", "value", version, store.now().wall_ms - 1), store.now(), true));
+  static_cast<void>(
+      store->Apply(View(RecordKind::kSet, "key", "value", version, store.now().wall_ms - 1), store.now(), true));
   EXPECT_FALSE(store.Has("key"));
   static_cast<void>(store->Apply(View(RecordKind::kSet, "past", "value", version, 1), store.now(), true));
   EXPECT_FALSE(store.Has("past"));
@@ -320,7 +321,8 @@ TEST(StoreApply, ASetThatIsTooLargeForThisStoreRemovesTheOlderValue) {
   options.value_bytes_max = 100;
   TestStore store(options);
   static_cast<void>(store->Apply(View(RecordKind::kSet, "key", "old", 1), store.now(), true));
-  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "key", std::string(101, 'x'), 2), store.now(), true), Status::kTooLarge);
+  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "key", std::string(101, 'x'), 2), store.now(), true),
+            Status::kTooLarge);
   EXPECT_FALSE(store.Has("key")) << "a stale value is worse than none";
 }
 

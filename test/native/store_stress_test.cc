@@ -40,7 +40,8 @@ struct Stamp {
 };
 
 uint64_t Checksum(const Stamp& stamp, std::string_view rest) {
-  uint64_t sum = 0xcbf29ce484222325u ^ stamp.key ^ (uint64_t{stamp.writer} << 32) ^ (stamp.sequence * 0x9e3779b97f4a7c15u);
+  uint64_t sum =
+      0xcbf29ce484222325u ^ stamp.key ^ (uint64_t{stamp.writer} << 32) ^ (stamp.sequence * 0x9e3779b97f4a7c15u);
   for (unsigned char byte : rest) sum = (sum ^ byte) * 0x100000001b3u;
   return sum;
 }
@@ -128,7 +129,8 @@ class Hammer {
         if (outcome.status != Status::kFound) return;
         ++hits;
         if (outcome.pin.ref == 0) {
-          return CheckValue(key, std::string_view(bytes_.data() + outcome.value_offset, outcome.value_bytes), outcome.version);
+          return CheckValue(key, std::string_view(bytes_.data() + outcome.value_offset, outcome.value_bytes),
+                            outcome.version);
         }
         ++pins;
         held_.push_back({key, outcome});
@@ -211,7 +213,8 @@ class Hammer {
           const size_t count = store_->StepCursor(&cursor, now_, true, entries, 32, &scratch, &done, &needed);
           for (size_t i = 0; i < count; ++i) {
             const std::string_view walked_key(bytes_.data() + entries[i].key_offset, entries[i].key_bytes);
-            const uint32_t k = static_cast<uint32_t>(std::strtoul(std::string(walked_key.substr(3, 8)).c_str(), nullptr, 10));
+            const uint32_t k =
+                static_cast<uint32_t>(std::strtoul(std::string(walked_key.substr(3, 8)).c_str(), nullptr, 10));
             if (walked_key != KeyName(k)) Fail("a walked key that nobody wrote", k);
             CheckValue(k, std::string_view(bytes_.data() + entries[i].value_offset, entries[i].value_bytes), 0);
             ++walked;
@@ -335,7 +338,8 @@ TEST(StoreStress, CountersLoseNoIncrement) {
         Request store_request = TestStore::Make(Verb::kAdd, key);
         uint64_t number = 1;
         if (outcome.status == Status::kFound) {
-          number = std::strtoull(std::string(bytes + outcome.value_offset, outcome.value_bytes).c_str(), nullptr, 10) + 1;
+          number =
+              std::strtoull(std::string(bytes + outcome.value_offset, outcome.value_bytes).c_str(), nullptr, 10) + 1;
           store_request.verb = Verb::kCas;
           store_request.compare = outcome.version;
         }
@@ -380,7 +384,10 @@ TEST(StoreStress, RecordsOfAShardComeInTheOrderOfTheirVersionsAndFoldToTheConten
     for (int i = 0; i < kOperationsPerThread / 4; ++i) {
       const std::string key = "key" + std::to_string(random.Below(50));
       const std::string value = std::to_string(thread) + "-" + std::to_string(i);
-      Request request = TestStore::Make(random.OneIn(4) ? Verb::kDelete : random.OneIn(3) ? Verb::kAdd : Verb::kSet, key, value);
+      Request request = TestStore::Make(random.OneIn(4)   ? Verb::kDelete
+                                        : random.OneIn(3) ? Verb::kAdd
+                                                          : Verb::kSet,
+                                        key, value);
       Outcome outcome;
       Scratch scratch;
       store->Execute(request, Now{}, &scratch, &outcome);

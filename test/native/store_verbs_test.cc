@@ -413,7 +413,8 @@ TEST(StoreVerbs, VersionsOfAShardRiseStrictly) {
   uint64_t last = 0;
   for (int i = 0; i < 100; ++i) {
     const std::string key = "key" + std::to_string(i % 7);
-    const uint64_t version = i % 3 == 2 ? store.Delete(key).outcome.record_version : store.Set(key, "v").outcome.version;
+    const uint64_t version =
+        i % 3 == 2 ? store.Delete(key).outcome.record_version : store.Set(key, "v").outcome.version;
     if (version == 0) continue;  // deleted nothing
     EXPECT_GT(version, last);
     last = version;

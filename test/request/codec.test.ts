@@ -54,7 +54,7 @@ function randomData(random: Random, depth: number): unknown {
   const length = random.below(4);
   const list = () => Array.from({ length }, inner);
   const record = () => Object.fromEntries(Array.from({ length }, () => [randomText(random), inner()]));
-  const leaves = [
+  const leaves: readonly (() => unknown)[] = [
     () => randomText(random),
     () => randomNumber(random),
     () => random.pick([true, false, null]),
@@ -65,7 +65,7 @@ function randomData(random: Random, depth: number): unknown {
     () => new Error(randomText(random)),
     () => /a+b/giu,
   ];
-  const nodes = [
+  const nodes: readonly (() => unknown)[] = [
     list,
     record,
     () => new Map(list().map((each) => [inner(), each])),

@@ -114,7 +114,8 @@ bool Fails(const Life& life, const std::vector<Op>& ops, const std::vector<uint6
 
 // Leaves out parts, smaller and smaller, as long as the rest fails ("delta debugging": A. Zeller and R. Hildebrandt,
 // "Simplifying and Isolating Failure-Inducing Input", IEEE TSE 2002).
-std::vector<uint64_t> Shrink(const Life& life, const std::vector<Op>& ops, std::vector<uint64_t> which, double seconds) {
+std::vector<uint64_t> Shrink(const Life& life, const std::vector<Op>& ops, std::vector<uint64_t> which,
+                             double seconds) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
   for (size_t part = which.size() / 2; part >= 1;) {
     bool shorter = false;
@@ -155,15 +156,13 @@ void Report(const Progress& at, const std::string& failure, const Arguments& arg
 #else
   static_cast<void>(arguments);
 #endif
-  std::fprintf(stderr, "repeat with: store_model --arena %s --life %" PRIu64 " --steps %" PRIu64 "%s\n", at.arena, at.life,
-               steps, keep.c_str());
+  std::fprintf(stderr, "repeat with: store_model --arena %s --life %" PRIu64 " --steps %" PRIu64 "%s\n", at.arena,
+               at.life, steps, keep.c_str());
 }
 
 int RunLives(const Arguments& arguments) {
   const auto start = std::chrono::steady_clock::now();
-  const auto elapsed = [&] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  };
+  const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
   Coverage coverage;
   test::Random random(arguments.seed);
   for (uint64_t number = 0;; ++number) {
@@ -171,8 +170,10 @@ int RunLives(const Arguments& arguments) {
     if (arguments.seconds != 0 && elapsed() >= arguments.seconds) break;
     const std::string arena = !arguments.arena.empty() ? arguments.arena : kArenaNames[number % std::size(kArenaNames)];
     const uint64_t life_seed = random.Next() >> 16;
-    const uint64_t life_steps =
-        arguments.life_steps != 0 ? arguments.life_steps : random.Between(200, arena == "small" ? 100'000 : arena == "drift" ? 20'000 : 8000);
+    const uint64_t life_steps = arguments.life_steps != 0 ? arguments.life_steps
+                                                          : random.Between(200, arena == "small"   ? 100'000
+                                                                                : arena == "drift" ? 20'000
+                                                                                                   : 8000);
     std::snprintf(progress->arena, sizeof progress->arena, "%s", arena.c_str());
     progress->life = life_seed;
     progress->life_steps = life_steps;

@@ -78,7 +78,8 @@ std::optional<Counts> Replay(uint64_t entries_max, uint32_t shard_count, const N
   store->Verify();
   const StoreStats stats = store->Stats();
   if (stats.hits != counts.hits || stats.misses != counts.misses) {
-    std::fprintf(stderr, "the store counted %" PRIu64 " hits and %" PRIu64 " misses, the caller %" PRIu64 " and %" PRIu64 "\n",
+    std::fprintf(stderr,
+                 "the store counted %" PRIu64 " hits and %" PRIu64 " misses, the caller %" PRIu64 " and %" PRIu64 "\n",
                  stats.hits, stats.misses, counts.hits, counts.misses);
     return std::nullopt;
   }
@@ -118,7 +119,8 @@ NextKey MadeTrace(uint64_t seed, uint64_t requests) {
     if (random.OneIn(4)) {
       number = 1'000'000 + left % 7000;
     } else {
-      const double uniform = static_cast<double>(random.Below(uint64_t{1} << 53)) / static_cast<double>(uint64_t{1} << 53);
+      const double uniform =
+          static_cast<double>(random.Below(uint64_t{1} << 53)) / static_cast<double>(uint64_t{1} << 53);
       number = static_cast<uint64_t>(std::pow(20'000.0, uniform)) + left / 50'000 * 100;
     }
     *key = std::to_string(number);

@@ -20,15 +20,15 @@ std::string Format(const char* format, ...) {
   return text;
 }
 
-const char* const kVerbNames[] = {"get",  "peek", "has",   "set",           "add",    "replace", "append", "prepend",
-                                  "cas",  "incr", "decr",  "touch",         "getAndTouch", "delete", "take", "evict"};
-const char* const kStatusNames[] = {"stored",    "not-stored", "exists",  "not-found", "found",
-                                    "non-numeric", "too-large", "no-memory", "log-full",  "needs-room"};
+const char* const kVerbNames[] = {"get", "peek", "has",  "set",   "add",         "replace", "append", "prepend",
+                                  "cas", "incr", "decr", "touch", "getAndTouch", "delete",  "take",   "evict"};
+const char* const kStatusNames[] = {"stored",      "not-stored", "exists",    "not-found", "found",
+                                    "non-numeric", "too-large",  "no-memory", "log-full",  "needs-room"};
 const char* const kReasonNames[] = {"evicted", "expired", "deleted", "replaced", "cleared"};
-const char* const kOpNames[] = {"request",   "many",       "reserve",    "writeBody",  "link",       "abandon",
-                                "readPin",   "unpin",      "clear",      "scheduleClear", "resize",  "resizeStep",
-                                "openCursor", "stepCursor", "closeCursor", "maintain",  "time",       "wallJump",
-                                "apply",     "refuse",     "beginFill",  "endFill",    "resetStats"};
+const char* const kOpNames[] = {"request",    "many",       "reserve",     "writeBody",     "link",      "abandon",
+                                "readPin",    "unpin",      "clear",       "scheduleClear", "resize",    "resizeStep",
+                                "openCursor", "stepCursor", "closeCursor", "maintain",      "time",      "wallJump",
+                                "apply",      "refuse",     "beginFill",   "endFill",       "resetStats"};
 static_assert(std::size(kOpNames) == kOpKindCount);
 
 const char* NameOf(Status status) { return kStatusNames[static_cast<int>(status)]; }
@@ -130,10 +130,11 @@ uint64_t Mix(uint64_t a, uint64_t b) { return test::Random(a * 0x9e3779b97f4a7c1
 
 std::string Describe(const Op& op) {
   std::string text = kOpNames[static_cast<int>(op.kind)];
-  if (op.kind == OpKind::kRequest || op.kind == OpKind::kReserve) text += std::string(" ") + kVerbNames[static_cast<int>(op.verb)];
+  if (op.kind == OpKind::kRequest || op.kind == OpKind::kReserve)
+    text += std::string(" ") + kVerbNames[static_cast<int>(op.verb)];
   text += Format(" key=%u bytes=%u number=%u ttl=%u codec=%u", op.key, op.bytes, op.number, op.ttl, op.codec);
-  const char* const names[] = {"compare", "compareWrong", "noBump", "noValue", "initial",  "pad",
-                               "decimal", "flags",        "small",  "none",    "fill",     "text"};
+  const char* const names[] = {"compare", "compareWrong", "noBump", "noValue", "initial", "pad",
+                               "decimal", "flags",        "small",  "none",    "fill",    "text"};
   for (size_t bit = 0; bit < std::size(names); ++bit) {
     if (op.options >> bit & 1) text += std::string(" ") + names[bit];
   }
@@ -196,7 +197,8 @@ Life DrawLife(const std::string& arena, uint64_t seed) {
   } else if (arena == "drift") {
     // Full of entries whose sizes drift: pages change hands between the classes, and what survives is moved together.
     life.size_mode = random.OneIn(4) ? 6 : 5;
-    life.key_count = static_cast<uint32_t>(life.size_mode == 6 ? random.Between(500, 5000) : random.Between(8000, 30'000));
+    life.key_count =
+        static_cast<uint32_t>(life.size_mode == 6 ? random.Between(500, 5000) : random.Between(8000, 30'000));
     life.long_keys = 0;
     life.quiet = 200;
     life.ttl_share = 30;
@@ -226,13 +228,15 @@ uint32_t Generator::DrawBytes() {
       // Around the edges of classes, chunks and pages.
       return static_cast<uint32_t>((random_.Below(40) * uint64_t{1} << random_.Below(11)) + random_.Below(64));
     case 3:
-      return static_cast<uint32_t>(random_.OneIn(200) ? random_.Below(20'000) : random_.Below(uint64_t{1} << random_.Between(1, 9)));
+      return static_cast<uint32_t>(random_.OneIn(200) ? random_.Below(20'000)
+                                                      : random_.Below(uint64_t{1} << random_.Between(1, 9)));
     case 4:
       return static_cast<uint32_t>(random_.Below(uint64_t{1} << random_.Between(10, 21)));
     default:
       // Sizes that drift, so that classes have to give pages to one another; up to 500 bytes, or up to 32 KiB.
       if (random_.OneIn(1500)) {
-        band_low_ = static_cast<uint32_t>(random_.Below(uint64_t{1} << random_.Between(2, life_.size_mode == 5 ? 9 : 15)));
+        band_low_ =
+            static_cast<uint32_t>(random_.Below(uint64_t{1} << random_.Between(2, life_.size_mode == 5 ? 9 : 15)));
         band_high_ = band_low_ + static_cast<uint32_t>(random_.Between(1, band_low_ / 4 + 8));
       }
       return static_cast<uint32_t>(random_.OneIn(50) ? random_.Below(4000) : random_.Between(band_low_, band_high_));
@@ -244,19 +248,19 @@ Op Generator::Next() {
     OpKind kind;
     int weight;
   } kWeights[] = {
-      {OpKind::kRequest, 720},   {OpKind::kMany, 30},        {OpKind::kReserve, 25},    {OpKind::kWriteBody, 15},
-      {OpKind::kLink, 20},       {OpKind::kAbandon, 4},      {OpKind::kReadPin, 8},     {OpKind::kUnpin, 40},
-      {OpKind::kClear, 1},       {OpKind::kScheduleClear, 1}, {OpKind::kResize, 2},     {OpKind::kResizeStep, 10},
-      {OpKind::kOpenCursor, 5},  {OpKind::kStepCursor, 40},  {OpKind::kCloseCursor, 2}, {OpKind::kMaintain, 25},
-      {OpKind::kTime, 40},       {OpKind::kWallJump, 1},     {OpKind::kApply, 15},      {OpKind::kRefuse, 6},
-      {OpKind::kBeginFill, 8},   {OpKind::kEndFill, 8},      {OpKind::kResetStats, 1},
+      {OpKind::kRequest, 720},  {OpKind::kMany, 30},         {OpKind::kReserve, 25},    {OpKind::kWriteBody, 15},
+      {OpKind::kLink, 20},      {OpKind::kAbandon, 4},       {OpKind::kReadPin, 8},     {OpKind::kUnpin, 40},
+      {OpKind::kClear, 1},      {OpKind::kScheduleClear, 1}, {OpKind::kResize, 2},      {OpKind::kResizeStep, 10},
+      {OpKind::kOpenCursor, 5}, {OpKind::kStepCursor, 40},   {OpKind::kCloseCursor, 2}, {OpKind::kMaintain, 25},
+      {OpKind::kTime, 40},      {OpKind::kWallJump, 1},      {OpKind::kApply, 15},      {OpKind::kRefuse, 6},
+      {OpKind::kBeginFill, 8},  {OpKind::kEndFill, 8},       {OpKind::kResetStats, 1},
   };
   static constexpr Verb kVerbs[] = {
-      Verb::kGet,    Verb::kGet,     Verb::kGet,    Verb::kGet,  Verb::kGet,         Verb::kPeek,   Verb::kHas,
-      Verb::kSet,    Verb::kSet,     Verb::kSet,    Verb::kSet,  Verb::kSet,         Verb::kSet,    Verb::kAdd,
-      Verb::kAdd,    Verb::kReplace, Verb::kAppend, Verb::kAppend, Verb::kPrepend,   Verb::kCas,    Verb::kIncr,
-      Verb::kDecr,   Verb::kTouch,   Verb::kTouch,  Verb::kGetAndTouch, Verb::kGetAndTouch, Verb::kDelete, Verb::kTake,
-      Verb::kEvict,
+      Verb::kGet,         Verb::kGet,         Verb::kGet,    Verb::kGet,     Verb::kGet,    Verb::kPeek,
+      Verb::kHas,         Verb::kSet,         Verb::kSet,    Verb::kSet,     Verb::kSet,    Verb::kSet,
+      Verb::kSet,         Verb::kAdd,         Verb::kAdd,    Verb::kReplace, Verb::kAppend, Verb::kAppend,
+      Verb::kPrepend,     Verb::kCas,         Verb::kIncr,   Verb::kDecr,    Verb::kTouch,  Verb::kTouch,
+      Verb::kGetAndTouch, Verb::kGetAndTouch, Verb::kDelete, Verb::kTake,    Verb::kEvict,
   };
   int total = 0;
   for (const auto& weight : kWeights) total += weight.weight;
@@ -281,10 +285,14 @@ Op Generator::Next() {
     if (op.kind == OpKind::kRequest) op.verb = burst_verb_;
   } else if (random_.OneIn(400)) {
     burst_left_ = static_cast<uint32_t>(random_.Below(life_.key_count * 2));
-    burst_verb_ = random_.OneIn(2) ? Verb::kSet : random_.OneIn(2) ? Verb::kDelete : kVerbs[random_.Below(std::size(kVerbs))];
+    burst_verb_ = random_.OneIn(2)   ? Verb::kSet
+                  : random_.OneIn(2) ? Verb::kDelete
+                                     : kVerbs[random_.Below(std::size(kVerbs))];
   }
-  if (op.kind == OpKind::kMany && life_.many > 1 && !random_.OneIn(3)) op.verb = random_.OneIn(4) ? Verb::kGet : Verb::kSet;
-  op.key = static_cast<uint16_t>(random_.OneIn(3) ? random_.Below(life_.key_count / 8 + 1) : random_.Below(life_.key_count));
+  if (op.kind == OpKind::kMany && life_.many > 1 && !random_.OneIn(3))
+    op.verb = random_.OneIn(4) ? Verb::kGet : Verb::kSet;
+  op.key =
+      static_cast<uint16_t>(random_.OneIn(3) ? random_.Below(life_.key_count / 8 + 1) : random_.Below(life_.key_count));
   op.bytes = DrawBytes();
   op.number = static_cast<uint32_t>(random_.Next());
   op.ttl = static_cast<uint8_t>(op.kind == OpKind::kTime || random_.OneIn(life_.ttl_share) ? random_.Below(256) : 0);
@@ -340,11 +348,12 @@ void Coverage::Add(const Coverage& other) {
   for (size_t i = 0; i < sizeof(Coverage) / sizeof(uint64_t); ++i) to[i] += from[i];
 }
 
-#define CAIRN_MODEL_COVERAGE(X)                                                                                      \
-  X(evictions) X(expirations) X(wheel_expirations) X(relocations) X(splits) X(merges) X(pins) X(zombies)             \
-  X(copies_of_large) X(bodies_linked) X(bodies_refused) X(clears) X(scheduled_clears) X(barriers_applied) X(resizes_up) X(resizes_down)  \
-  X(resize_evictions) X(walks_finished) X(walked) X(walks_restarted) X(log_full) X(too_large) X(no_memory)           \
-  X(needs_room) X(applied) X(fills_voided) X(fills_stored) X(in_place) X(rebuilt) X(records)
+#define CAIRN_MODEL_COVERAGE(X)                                                                                       \
+  X(evictions)                                                                                                        \
+  X(expirations) X(wheel_expirations) X(relocations) X(splits) X(merges) X(pins) X(zombies) X(copies_of_large)        \
+      X(bodies_linked) X(bodies_refused) X(clears) X(scheduled_clears) X(barriers_applied) X(resizes_up)              \
+          X(resizes_down) X(resize_evictions) X(walks_finished) X(walked) X(walks_restarted) X(log_full) X(too_large) \
+              X(no_memory) X(needs_room) X(applied) X(fills_voided) X(fills_stored) X(in_place) X(rebuilt) X(records)
 
 std::string Coverage::Missing(bool with_collisions) const {
   std::string missing;
@@ -444,7 +453,8 @@ const std::string& Harness::KeyName(uint32_t key) {
     static std::map<uint64_t, std::vector<std::string>> found;
     std::lock_guard<std::mutex> guard(mutex);
     std::vector<std::string>& keys = found[life_.options.secrets.words[0]];
-    for (uint64_t i = keys.empty() ? 0 : std::strtoull(keys.back().c_str() + 1, nullptr, 10) + 1; keys.size() <= key; ++i) {
+    for (uint64_t i = keys.empty() ? 0 : std::strtoull(keys.back().c_str() + 1, nullptr, 10) + 1; keys.size() <= key;
+         ++i) {
       std::string candidate = "c" + std::to_string(i);
       const uint64_t hash = TableHash(life_.options.hash, candidate, life_.options.secrets);
       if ((hash & 4095) % 1400 == 5) keys.push_back(std::move(candidate));
@@ -493,7 +503,8 @@ uint64_t Harness::ExpiryOf(uint8_t selector) const {
 
 int Harness::ClassOf(uint64_t bytes) const { return class_of_[(bytes + 7) / 8]; }
 
-Harness::Layout Harness::LayoutOf(size_t key_bytes, uint64_t value_bytes, uint64_t expires_ms, uint32_t client_flags) const {
+Harness::Layout Harness::LayoutOf(size_t key_bytes, uint64_t value_bytes, uint64_t expires_ms,
+                                  uint32_t client_flags) const {
   uint64_t fields = 24;
   if (expires_ms != kNeverExpires) fields += 16;
   if (life_.options.track_access) fields += 4;
@@ -653,7 +664,8 @@ Status Harness::Put(ModelShard& shard, Entry from, List::iterator old, bool log,
   from.nonwhole_chunks = layout.nonwhole_chunks;
   from.access_s = static_cast<uint32_t>(now_.boot_ms / 1000);
   from.filed_ms = now_.boot_ms;
-  const bool in_place = replaces && !old->chunked && !layout.chunked && old->pins() == 0 && old->size_class == layout.size_class;
+  const bool in_place =
+      replaces && !old->chunked && !layout.chunked && old->pins() == 0 && old->size_class == layout.size_class;
   if (replaces) Unlink(shard, old, Reason::kReplaced, true, true);
   if (!in_place && !MakeRoom(shard, layout.charge, true, false)) {
     ++shard.counters.no_memory;
@@ -769,7 +781,9 @@ void Harness::ExecuteGet(ModelShard& shard, const Request& request, const std::s
   if (request.verb != Verb::kGet) {
     const List::iterator entry = Find(shard, key);
     if (entry == shard.lru.end() || IsExpired(*entry)) return;
-    if (request.verb == Verb::kPeek && !request.no_value && !GiveValue(shard, entry, may_pin, actual, scratch, expected)) return;
+    if (request.verb == Verb::kPeek && !request.no_value &&
+        !GiveValue(shard, entry, may_pin, actual, scratch, expected))
+      return;
     DescribeEntry(*entry, expected);
     expected->status = Status::kFound;
     return;
@@ -808,8 +822,8 @@ Status Harness::Condition(const Request& request, ModelShard& shard, List::itera
   return Status::kStored;
 }
 
-void Harness::Execute(const Request& request, const std::string& key, bool may_pin, const Outcome* actual, Scratch* scratch,
-                      Expected* expected) {
+void Harness::Execute(const Request& request, const std::string& key, bool may_pin, const Outcome* actual,
+                      Scratch* scratch, Expected* expected) {
   uint32_t shard_index;
   ModelShard& shard = ShardFor(key, &shard_index);
   StoreStats& counters = shard.counters;
@@ -1030,7 +1044,9 @@ void Harness::Execute(const Request& request, const std::string& key, bool may_p
         expected->status = Status::kLogFull;
         return;
       }
-      if (request.verb == Verb::kTake && !request.no_value && !GiveValue(shard, entry, may_pin, &oracle, scratch, expected)) return;
+      if (request.verb == Verb::kTake && !request.no_value &&
+          !GiveValue(shard, entry, may_pin, &oracle, scratch, expected))
+        return;
       DescribeEntry(*entry, expected);
       expected->version = 0;
       expected->status = Status::kFound;
@@ -1073,8 +1089,8 @@ uint64_t Harness::ClearShard(ModelShard& shard, uint64_t below) {
   return count;
 }
 
-// No epoch is left for a clear. Each shard then clears by its own counter; but a barrier for all shards needs an epoch, so
-// with records there is no clear any more.
+// No epoch is left for a clear. Each shard then clears by its own counter; but a barrier for all shards needs an epoch,
+// so with records there is no clear any more.
 bool Harness::EpochsUsedUp() const { return epoch_ == kEpochMax; }
 
 void Harness::ClearModel() {
@@ -1119,16 +1135,18 @@ void Harness::BeforeCall() {
   }
 }
 
-bool Harness::CompareOutcome(const Request& request, const std::string& key, const Outcome& actual, const Expected& expected,
-                             const char* scratch) {
-  const std::string what = std::string(kVerbNames[static_cast<int>(request.verb)]) + " " + test::Show(key.substr(0, 40));
+bool Harness::CompareOutcome(const Request& request, const std::string& key, const Outcome& actual,
+                             const Expected& expected, const char* scratch) {
+  const std::string what =
+      std::string(kVerbNames[static_cast<int>(request.verb)]) + " " + test::Show(key.substr(0, 40));
   if (actual.status != expected.status) {
     return Fail(what + ": expected " + NameOf(expected.status) + ", got " + NameOf(actual.status));
   }
   uint32_t shard_index;
   ModelShard& shard = ShardFor(key, &shard_index);
   if (expected.status == Status::kNeedsRoom) {
-    if (actual.value_bytes != expected.value_bytes || actual.has_value) return Fail(what + ": needs room for something else");
+    if (actual.value_bytes != expected.value_bytes || actual.has_value)
+      return Fail(what + ": needs room for something else");
     return true;
   }
   if (actual.has_value != expected.has_value) return Fail(what + (actual.has_value ? ": a value" : ": no value"));
@@ -1137,7 +1155,8 @@ bool Harness::CompareOutcome(const Request& request, const std::string& key, con
   }
   if (expected.mutates) {
     if (actual.record_version <= shard.last_version) {
-      return Fail(what + Format(": version %llx does not rise above %llx", static_cast<unsigned long long>(actual.record_version),
+      return Fail(what + Format(": version %llx does not rise above %llx",
+                                static_cast<unsigned long long>(actual.record_version),
                                 static_cast<unsigned long long>(shard.last_version)));
     }
     if ((actual.record_version >> kVersionCounterBits) != epoch_) return Fail(what + ": a version of another epoch");
@@ -1153,7 +1172,9 @@ bool Harness::CompareOutcome(const Request& request, const std::string& key, con
     if (entry != shard.lru.end()) entry->version = version;
   }
   if (expected.check_entry) {
-    if (actual.codec != expected.codec) return Fail(what + Format(": codec %d, expected %d", static_cast<int>(actual.codec), static_cast<int>(expected.codec)));
+    if (actual.codec != expected.codec)
+      return Fail(what +
+                  Format(": codec %d, expected %d", static_cast<int>(actual.codec), static_cast<int>(expected.codec)));
     if (actual.client_flags != expected.client_flags) return Fail(what + ": client flags differ");
     if (actual.version != version) {
       return Fail(what + Format(": version %llx, expected %llx", static_cast<unsigned long long>(actual.version),
@@ -1163,10 +1184,13 @@ bool Harness::CompareOutcome(const Request& request, const std::string& key, con
       return Fail(what + Format(": expires at %llu, expected %llu", static_cast<unsigned long long>(actual.expires_ms),
                                 static_cast<unsigned long long>(expected.expires_ms)));
     }
-    if (actual.value_bytes != expected.value_bytes) return Fail(what + Format(": %u value bytes, expected %u", actual.value_bytes, expected.value_bytes));
+    if (actual.value_bytes != expected.value_bytes)
+      return Fail(what + Format(": %u value bytes, expected %u", actual.value_bytes, expected.value_bytes));
     if (!IsStoring(request.verb)) {
-      if (actual.fetched != expected.fetched) return Fail(what + Format(": fetched %d, expected %d", actual.fetched, expected.fetched));
-      if (actual.idle_s != expected.idle_s) return Fail(what + Format(": idle %u s, expected %u s", actual.idle_s, expected.idle_s));
+      if (actual.fetched != expected.fetched)
+        return Fail(what + Format(": fetched %d, expected %d", actual.fetched, expected.fetched));
+      if (actual.idle_s != expected.idle_s)
+        return Fail(what + Format(": idle %u s, expected %u s", actual.idle_s, expected.idle_s));
     }
   }
   if (expected.check_number && actual.number != expected.number) return Fail(what + ": another number");
@@ -1203,7 +1227,8 @@ bool Harness::CompareRemovals() {
       for (size_t i = 0; i < extra; ++i) {
         const Removal removal = actual[flood_slot_];
         const List::iterator entry = Find(shard, removal.key);
-        if (removal.reason != Reason::kEvicted || entry == shard.lru.end()) return Fail("a flood victim that was not there");
+        if (removal.reason != Reason::kEvicted || entry == shard.lru.end())
+          return Fail("a flood victim that was not there");
         const Removal expected{Reason::kEvicted, entry->key, entry->value, entry->codec, entry->client_flags};
         if (!(removal == expected)) return Fail("a flood victim that differs");
         Unlink(shard, entry, Reason::kEvicted, false);
@@ -1214,13 +1239,13 @@ bool Harness::CompareRemovals() {
   }
   const auto show = [](const std::vector<Removal>& removals, size_t i) {
     if (i >= removals.size()) return std::string("nothing");
-    return std::string(kReasonNames[static_cast<int>(removals[i].reason)]) + " " + test::Show(removals[i].key.substr(0, 30)) +
-           Format(" (%zu bytes)", removals[i].value.size());
+    return std::string(kReasonNames[static_cast<int>(removals[i].reason)]) + " " +
+           test::Show(removals[i].key.substr(0, 30)) + Format(" (%zu bytes)", removals[i].value.size());
   };
   for (size_t i = 0; i < std::max(actual.size(), expected_removals_.size()); ++i) {
     if (i < actual.size() && i < expected_removals_.size() && actual[i] == expected_removals_[i]) continue;
-    return Fail(Format("removal %zu of %zu (expected %zu) is ", i, actual.size(), expected_removals_.size()) + show(actual, i) +
-                ", expected " + show(expected_removals_, i));
+    return Fail(Format("removal %zu of %zu (expected %zu) is ", i, actual.size(), expected_removals_.size()) +
+                show(actual, i) + ", expected " + show(expected_removals_, i));
   }
   if (removals_.TakeCleared() != expected_cleared_) return Fail("cleared counts differ");
   return true;
@@ -1231,15 +1256,16 @@ bool Harness::CompareRecords() {
   for (uint32_t i = 0; i < shards_.size(); ++i) {
     const std::vector<StoredRecord> actual = recorders_[i]->Take();
     const std::vector<ExpectedRecord>& expected = expected_records_[i];
-    if (actual.size() != expected.size()) return Fail(Format("%zu records, expected %zu", actual.size(), expected.size()));
+    if (actual.size() != expected.size())
+      return Fail(Format("%zu records, expected %zu", actual.size(), expected.size()));
     for (size_t k = 0; k < actual.size(); ++k) {
       const StoredRecord& a = actual[k];
       const ExpectedRecord& e = expected[k];
       ++coverage_.records;
       if (a.kind != e.kind || a.key != e.key || a.value != e.value || a.client_flags != e.client_flags ||
           a.expires_wall_ms != e.expires_wall_ms || (a.kind != RecordKind::kDelete && a.codec != e.codec)) {
-        return Fail(Format("record %zu of kind %d differs: codec %d/%d, flags %u/%u, expires %lld/%lld, value %zu/%zu", k,
-                           static_cast<int>(a.kind), a.codec, e.codec, a.client_flags, e.client_flags,
+        return Fail(Format("record %zu of kind %d differs: codec %d/%d, flags %u/%u, expires %lld/%lld, value %zu/%zu",
+                           k, static_cast<int>(a.kind), a.codec, e.codec, a.client_flags, e.client_flags,
                            static_cast<long long>(a.expires_wall_ms), static_cast<long long>(e.expires_wall_ms),
                            a.value.size(), e.value.size()));
       }
@@ -1297,7 +1323,8 @@ bool Harness::CompareFold() {
   for (const auto& [key, record] : fold_) {
     if (Find(ShardFor(key), key) != ShardFor(key).lru.end()) continue;
     ++missing;
-    if (!lost_.contains(key)) return Fail("the records have " + test::Show(key.substr(0, 40)) + ", which left without a trace");
+    if (!lost_.contains(key))
+      return Fail("the records have " + test::Show(key.substr(0, 40)) + ", which left without a trace");
   }
   if (live + missing != fold_.size()) return Fail("the fold has another size");
   return true;
@@ -1317,28 +1344,36 @@ bool Harness::CompareShards() {
     uint64_t dead_pinned = 0;
     std::set<const Held*> counted;
     for (const PinHandle& handle : pins_) {
-      if (handle.shard == i && handle.held->cleared && counted.insert(handle.held.get()).second) dead_pinned += handle.held->charge;
+      if (handle.shard == i && handle.held->cleared && counted.insert(handle.held.get()).second)
+        dead_pinned += handle.held->charge;
     }
     const uint64_t known = shard.live_charge + shard.zombie_charge + shard.body_charge;
-    if (actual.charged_bytes < known + dead_pinned) return differ("charged_bytes", actual.charged_bytes, known + dead_pinned);
+    if (actual.charged_bytes < known + dead_pinned)
+      return differ("charged_bytes", actual.charged_bytes, known + dead_pinned);
     const uint64_t pool = actual.charged_bytes - known;
-    if (shard.dead == 0 && pool != dead_pinned) return differ("charged_bytes", actual.charged_bytes, known + dead_pinned);
-    if (pool > shard.dead_charge_max) return differ("charged_bytes", actual.charged_bytes, known + shard.dead_charge_max);
+    if (shard.dead == 0 && pool != dead_pinned)
+      return differ("charged_bytes", actual.charged_bytes, known + dead_pinned);
+    if (pool > shard.dead_charge_max)
+      return differ("charged_bytes", actual.charged_bytes, known + shard.dead_charge_max);
     shard.dead_charge_max = pool;
-    if (actual.charged_bytes > actual.limit_bytes) return differ("charged_bytes above limit_bytes", actual.charged_bytes, actual.limit_bytes);
-    if (shard.dead == 0 && actual.payload_bytes != shard.payload) return differ("payload_bytes", actual.payload_bytes, shard.payload);
+    if (actual.charged_bytes > actual.limit_bytes)
+      return differ("charged_bytes above limit_bytes", actual.charged_bytes, actual.limit_bytes);
+    if (shard.dead == 0 && actual.payload_bytes != shard.payload)
+      return differ("payload_bytes", actual.payload_bytes, shard.payload);
     if (actual.reserve_evictions != 0) return differ("reserve_evictions", actual.reserve_evictions, 0);
-#define CAIRN_MODEL_COUNTERS(X)                                                                                          \
-  X(gets) X(hits) X(misses) X(sets) X(touches) X(touch_hits) X(deletes) X(delete_hits) X(incr_hits) X(incr_misses)       \
-  X(decr_hits) X(decr_misses) X(cas_hits) X(cas_misses) X(cas_exists) X(evictions) X(evicted_unfetched) X(expirations)   \
-  X(expired_unfetched) X(get_expired) X(too_large) X(no_memory) X(log_full)
+#define CAIRN_MODEL_COUNTERS(X)                                                                             \
+  X(gets)                                                                                                   \
+  X(hits) X(misses) X(sets) X(touches) X(touch_hits) X(deletes) X(delete_hits) X(incr_hits) X(incr_misses)  \
+      X(decr_hits) X(decr_misses) X(cas_hits) X(cas_misses) X(cas_exists) X(evictions) X(evicted_unfetched) \
+          X(expirations) X(expired_unfetched) X(get_expired) X(too_large) X(no_memory) X(log_full)
 #define X(name) \
   if (actual.name != shard.counters.name) return differ(#name, actual.name, shard.counters.name);
     CAIRN_MODEL_COUNTERS(X)
 #undef X
   }
   for (const Ticket& ticket : tickets_) {
-    if (ticket.ticket->voided() != ticket.voided) return Fail(ticket.voided ? "a ticket was not voided" : "a ticket was voided");
+    if (ticket.ticket->voided() != ticket.voided)
+      return Fail(ticket.voided ? "a ticket was not voided" : "a ticket was voided");
   }
   return true;
 }
@@ -1485,8 +1520,8 @@ bool Harness::DoReserve(const Op& op) {
     ++coverage_.bodies_refused;
     ++(expected == Status::kTooLarge ? shard.counters.too_large : shard.counters.no_memory);
     const List::iterator old = Find(shard, key);
-    const bool other_version = request.has_compare && old != shard.lru.end() && !IsExpired(*old) &&
-                               old->version != request.compare;
+    const bool other_version =
+        request.has_compare && old != shard.lru.end() && !IsExpired(*old) && old->version != request.compare;
     if (request.verb == Verb::kSet && !other_version) {
       VoidFills(key);
       if (old != shard.lru.end()) {
@@ -1638,7 +1673,8 @@ bool Harness::FollowUpkeep(bool shrinking_only) {
     uint32_t shard_index;
     ModelShard& shard = ShardFor(removal.key, &shard_index);
     const List::iterator entry = Find(shard, removal.key);
-    if (entry == shard.lru.end()) return Fail("upkeep removed what was not there: " + test::Show(removal.key.substr(0, 40)));
+    if (entry == shard.lru.end())
+      return Fail("upkeep removed what was not there: " + test::Show(removal.key.substr(0, 40)));
     if (!(removal == Removal{removal.reason, entry->key, entry->value, entry->codec, entry->client_flags})) {
       return Fail("upkeep told another entry than the one that left");
     }
@@ -1663,7 +1699,8 @@ bool Harness::FollowUpkeep(bool shrinking_only) {
   for (uint32_t i = 0; i < count; ++i) {
     const uint64_t entries_target = resize_entries_ == 0 ? 0 : std::max<uint64_t>(resize_entries_ / count, 1);
     const StoreStats stats = store_->ShardStats(i);
-    shards_[i].entries_limit = entries_target == 0 ? 0 : std::max(entries_target, stats.entries + stats.cleared_entries);
+    shards_[i].entries_limit =
+        entries_target == 0 ? 0 : std::max(entries_target, stats.entries + stats.cleared_entries);
   }
   return true;
 }
@@ -1696,7 +1733,8 @@ bool Harness::DoResize(const Op& op, bool step) {
     resizing_ = false;
     for (uint32_t i = 0; i < shards_.size(); ++i) {
       const StoreStats stats = store_->ShardStats(i);
-      if (stats.limit_bytes != store_->shard(i)->LimitFor(resize_memory_ / shards_.size())) Fail("resized to another limit");
+      if (stats.limit_bytes != store_->shard(i)->LimitFor(resize_memory_ / shards_.size()))
+        Fail("resized to another limit");
       if (stats.committed_bytes > resize_memory_ / shards_.size()) Fail("resized, but more memory is held");
     }
   }
@@ -1733,8 +1771,8 @@ bool Harness::DoCursor(const Op& op) {
   std::vector<WalkedEntry> entries(count);
   bool done = false;
   size_t needed = 0;
-  const size_t emitted = store_->StepCursor(&handle.cursor, store_->uses_time() ? now_ : Now{}, with_values, entries.data(),
-                                            count, &scratch, &done, &needed);
+  const size_t emitted = store_->StepCursor(&handle.cursor, store_->uses_time() ? now_ : Now{}, with_values,
+                                            entries.data(), count, &scratch, &done, &needed);
   RunScheduledClear();
   if (emitted > count) return Fail("stepCursor: more than was asked for");
   if (done && emitted != 0) Fail("stepCursor: done, and entries");
@@ -1749,8 +1787,9 @@ bool Harness::DoCursor(const Op& op) {
       Fail("stepCursor: an entry that is not there");
       break;
     }
-    if (walked.value_bytes != entry->value.size() || walked.codec != entry->codec || walked.client_flags != entry->client_flags ||
-        walked.version != entry->version || walked.expires_ms != entry->expires_ms || walked.has_value != with_values ||
+    if (walked.value_bytes != entry->value.size() || walked.codec != entry->codec ||
+        walked.client_flags != entry->client_flags || walked.version != entry->version ||
+        walked.expires_ms != entry->expires_ms || walked.has_value != with_values ||
         (with_values && entry->value != std::string_view(scratch_.data() + walked.value_offset, walked.value_bytes))) {
       Fail("stepCursor: an entry that differs");
     }
@@ -1761,7 +1800,8 @@ bool Harness::DoCursor(const Op& op) {
     for (uint32_t i = 0; i < shards_.size(); ++i) {
       for (const std::string& key : handle.must[i]) {
         const List::iterator entry = Find(shards_[i], key);
-        if (entry != shards_[i].lru.end() && !IsExpired(*entry)) Fail("the walk left out " + test::Show(key.substr(0, 40)));
+        if (entry != shards_[i].lru.end() && !IsExpired(*entry))
+          Fail("the walk left out " + test::Show(key.substr(0, 40)));
       }
     }
     ++coverage_.walks_finished;
@@ -1788,7 +1828,8 @@ bool Harness::DoMaintain(bool until_done) {
         }
       }
       for (uint32_t i = 0; i < shards_.size(); ++i) {
-        if (store_->ShardStats(i).cleared_entries != 0) Fail("upkeep has nothing left to do, but cleared entries are there");
+        if (store_->ShardStats(i).cleared_entries != 0)
+          Fail("upkeep has nothing left to do, but cleared entries are there");
       }
     }
     if (!AfterCall("maintain")) return false;
@@ -1808,7 +1849,8 @@ bool Harness::DoApply(const Op& op) {
   const bool keep_version = op.number % 4 != 0;
   RecordView record;
   if (op.number % 61 == 0) return DoApplyClear(op, keep_version);
-  const RecordKind kinds[] = {RecordKind::kSet, RecordKind::kSet, RecordKind::kSet, RecordKind::kTouch, RecordKind::kDelete};
+  const RecordKind kinds[] = {RecordKind::kSet, RecordKind::kSet, RecordKind::kSet, RecordKind::kTouch,
+                              RecordKind::kDelete};
   record.kind = kinds[(op.number >> 3) % 5];
   record.key = key;
   if (record.kind == RecordKind::kSet) record.value = value;
@@ -1871,7 +1913,8 @@ bool Harness::DoApply(const Op& op) {
       expected = Put(shard, std::move(from), old, !keep_version, &outcome);
       if (expected == Status::kStored && keep_version) {
         Find(shard, key)->version = record.version;
-        StoredRecord stored{RecordKind::kSet, record.codec, record.version, record.expires_wall_ms, record.client_flags, key, value};
+        StoredRecord stored{RecordKind::kSet,    record.codec, record.version, record.expires_wall_ms,
+                            record.client_flags, key,          value};
         fold_[key] = stored;
         lost_.erase(key);
       }
@@ -1934,7 +1977,8 @@ bool Harness::DoApply(const Op& op) {
     peek.verb = Verb::kPeek;
     peek.no_value = true;
     peek.key = key;
-    store_->Execute(peek, Now{now_.boot_ms < scheduled_clear_ms_ || scheduled_clear_ms_ == 0 ? now_ : Now{}}, &none, &peeked);
+    store_->Execute(peek, Now{now_.boot_ms < scheduled_clear_ms_ || scheduled_clear_ms_ == 0 ? now_ : Now{}}, &none,
+                    &peeked);
     const List::iterator entry = Find(shard, key);
     entry->version = peeked.version;
     if (peeked.status == Status::kFound) {
@@ -1989,7 +2033,8 @@ bool Harness::DoFill(const Op& op) {
     if (tickets_.empty()) return true;
     const size_t which = op.number % tickets_.size();
     store_->EndFill(KeyName(tickets_[which].key), tickets_[which].ticket.get());
-    if (tickets_[which].ticket->voided() != tickets_[which].voided) return Fail("endFill: the ticket forgot whether it is void");
+    if (tickets_[which].ticket->voided() != tickets_[which].voided)
+      return Fail("endFill: the ticket forgot whether it is void");
     tickets_.erase(tickets_.begin() + static_cast<ptrdiff_t>(which));
     return true;
   }
@@ -2148,7 +2193,8 @@ bool Harness::Finish() {
       WalkedEntry walked[16];
       Scratch scratch{scratch_.data(), scratch_.size(), 0};
       size_t needed = 0;
-      const size_t count = store_->StepCursor(&cursor, store_->uses_time() ? now_ : Now{}, false, walked, 16, &scratch, &done, &needed);
+      const size_t count =
+          store_->StepCursor(&cursor, store_->uses_time() ? now_ : Now{}, false, walked, 16, &scratch, &done, &needed);
       for (size_t i = 0; i < count; ++i) {
         while (expected != shards_[0].lru.rend() && IsExpired(*expected)) ++expected;
         if (expected == shards_[0].lru.rend() ||

@@ -3,7 +3,8 @@
 // compares everything that can be seen:
 //
 //   - the outcome: status, value bytes, codec, client flags, expiry, fetched, idle time, and that versions rise;
-//   - the removals, in order, with reason, key, value, codec and flags: the sequence of victims is a pure function of the
+//   - the removals, in order, with reason, key, value, codec and flags: the sequence of victims is a pure function of
+//   the
 //     operations, the sizes and the limit, and the model computes it;
 //   - the accounted bytes, entry counts, payload and the counters of every shard;
 //   - the records: each is the effect of the operation that left it, and their fold equals the contents of the store;
@@ -73,23 +74,23 @@ inline constexpr uint16_t kOptNoBump = 1 << 2;
 inline constexpr uint16_t kOptNoValue = 1 << 3;
 inline constexpr uint16_t kOptInitial = 1 << 4;
 inline constexpr uint16_t kOptPad = 1 << 5;
-inline constexpr uint16_t kOptDecimal = 1 << 6;      // the value is a number in decimal
+inline constexpr uint16_t kOptDecimal = 1 << 6;  // the value is a number in decimal
 inline constexpr uint16_t kOptClientFlags = 1 << 7;
 inline constexpr uint16_t kOptSmallScratch = 1 << 8;
 inline constexpr uint16_t kOptNoScratch = 1 << 9;
 inline constexpr uint16_t kOptFill = 1 << 10;
-inline constexpr uint16_t kOptText = 1 << 11;        // the value is ASCII text
+inline constexpr uint16_t kOptText = 1 << 11;  // the value is ASCII text
 
 // One operation. Every field means something for every kind, whatever its number: fuzz input need not be checked.
 struct Op {
   OpKind kind = OpKind::kRequest;
   Verb verb = Verb::kGet;
   uint8_t codec = 0;
-  uint8_t ttl = 0;       // selects an expiry
+  uint8_t ttl = 0;  // selects an expiry
   uint16_t options = 0;
   uint16_t key = 0;
-  uint32_t bytes = 0;    // of a value; or how many, how long
-  uint32_t number = 0;   // seeds contents; selects
+  uint32_t bytes = 0;   // of a value; or how many, how long
+  uint32_t number = 0;  // seeds contents; selects
 };
 
 std::string Describe(const Op& op);
@@ -101,17 +102,18 @@ struct Life {
   bool records = false;
   bool colliding_keys = false;  // all keys fall into few hash chains
   uint32_t key_count = 100;
-  int size_mode = 0;            // see Generator
-  uint32_t long_keys = 20;      // one key in so many is long; 0: none
-  uint32_t quiet = 1;           // time, upkeep and clears are so many times rarer
-  uint32_t ttl_share = 2;       // one write in so many gets an expiry
-  uint32_t hold = 1;            // pins and bodies are given up so many times less often
-  uint32_t many = 1;            // batches are so many times more frequent
+  int size_mode = 0;        // see Generator
+  uint32_t long_keys = 20;  // one key in so many is long; 0: none
+  uint32_t quiet = 1;       // time, upkeep and clears are so many times rarer
+  uint32_t ttl_share = 2;   // one write in so many gets an expiry
+  uint32_t hold = 1;        // pins and bodies are given up so many times less often
+  uint32_t many = 1;        // batches are so many times more frequent
   uint32_t verify_every = 1;
 };
 
 // The families that --arena names. A Life of one is drawn from the seed.
-inline constexpr const char* kArenaNames[] = {"tiny", "small", "counted", "sharded", "long", "large", "drift", "collide"};
+inline constexpr const char* kArenaNames[] = {"tiny", "small", "counted", "sharded",
+                                              "long", "large", "drift",   "collide"};
 Life DrawLife(const std::string& arena, uint64_t seed);
 
 // Draws operations for a life.
@@ -137,7 +139,8 @@ struct Coverage {
   uint64_t steps = 0, lives = 0;
   uint64_t evictions = 0, expirations = 0, wheel_expirations = 0, relocations = 0, splits = 0, merges = 0;
   uint64_t pins = 0, zombies = 0, copies_of_large = 0, bodies_linked = 0, bodies_refused = 0;
-  uint64_t clears = 0, scheduled_clears = 0, barriers_applied = 0, resizes_up = 0, resizes_down = 0, resize_evictions = 0;
+  uint64_t clears = 0, scheduled_clears = 0, barriers_applied = 0, resizes_up = 0, resizes_down = 0,
+           resize_evictions = 0;
   uint64_t walks_finished = 0, walked = 0, walks_restarted = 0;
   uint64_t log_full = 0, too_large = 0, no_memory = 0, needs_room = 0, applied = 0, fills_voided = 0, fills_stored = 0;
   uint64_t flood_evictions = 0, in_place = 0, rebuilt = 0, records = 0;
@@ -168,7 +171,7 @@ class Harness {
     uint64_t charge = 0;
     uint32_t nonwhole_chunks = 0;
     int pins = 0;
-    bool left = false;   // no longer reachable: its charge is the zombies'
+    bool left = false;     // no longer reachable: its charge is the zombies'
     bool cleared = false;  // was dead when last seen: may be reachable or not
   };
   struct Entry {
@@ -192,8 +195,8 @@ class Harness {
     List lru;
     std::unordered_map<std::string, List::iterator> index;
     uint64_t live_charge = 0, zombie_charge = 0, body_charge = 0, payload = 0;
-    uint64_t dead = 0;            // cleared, not yet reclaimed
-    uint64_t dead_charge_max = 0;  // what they may still be charged with, pinned ones included
+    uint64_t dead = 0;                      // cleared, not yet reclaimed
+    uint64_t dead_charge_max = 0;           // what they may still be charged with, pinned ones included
     uint64_t limit = 0, entries_limit = 0;  // as of the last look
     uint64_t last_version = 0;
     uint64_t cleared_version = 0;  // what is below it is not applied any more
@@ -250,7 +253,7 @@ class Harness {
     uint64_t version = 0;
     uint64_t expires_ms = 0;
     uint32_t value_bytes = 0;
-    bool mutates = false;  // record_version is a new one
+    bool mutates = false;      // record_version is a new one
     bool new_version = false;  // version is the record's
     uint64_t number = 0;
     bool check_number = false;
@@ -269,7 +272,9 @@ class Harness {
   // ---- the model's moves; each notes the removals it causes ----
   ModelShard& ShardFor(const std::string& key, uint32_t* index = nullptr);
   List::iterator Find(ModelShard& shard, const std::string& key);
-  bool IsExpired(const Entry& entry) const { return entry.expires_ms != kNeverExpires && entry.expires_ms <= now_.boot_ms; }
+  bool IsExpired(const Entry& entry) const {
+    return entry.expires_ms != kNeverExpires && entry.expires_ms <= now_.boot_ms;
+  }
   List::iterator Lookup(ModelShard& shard, const std::string& key, bool is_get);
   // Takes an entry out. `reason` null-like kCleared: no event.
   void Unlink(ModelShard& shard, List::iterator entry, Reason reason, bool announce, bool keep_walks = false);
@@ -284,8 +289,8 @@ class Harness {
   void ForgetInWalks(const std::string& key);
   void Execute(const Request& request, const std::string& key, bool may_pin, const Outcome* actual, Scratch* scratch,
                Expected* expected);
-  void ExecuteGet(ModelShard& shard, const Request& request, const std::string& key, const Outcome* actual, Scratch* scratch,
-                  Expected* expected);
+  void ExecuteGet(ModelShard& shard, const Request& request, const std::string& key, const Outcome* actual,
+                  Scratch* scratch, Expected* expected);
   bool GiveValue(ModelShard& shard, List::iterator entry, bool may_pin, const Outcome* actual, Scratch* scratch,
                  Expected* expected);
   void DescribeEntry(const Entry& entry, Expected* expected) const;
