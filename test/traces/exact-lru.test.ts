@@ -37,7 +37,10 @@ interface Counts {
 const root = join(import.meta.dirname, '..', '..');
 const folder = process.env['CAIRN_TRACES'] ?? join(root, '..', 'shared', 'traces');
 const found = existsSync(join(folder, 'reference.json'));
-const traceTest = skipUnless(found, `no traces in ${process.env['CAIRN_TRACES'] ?? '../shared/traces'} (set CAIRN_TRACES)`);
+const traceTest = skipUnless(
+  found,
+  `no traces in ${process.env['CAIRN_TRACES'] ?? '../shared/traces'} (set CAIRN_TRACES)`,
+);
 const reference: Reference = found ? JSON.parse(readFileSync(join(folder, 'reference.json'), 'utf8')) : { traces: {} };
 const program = join(root, 'native', 'build-test', 'trace_replay');
 
