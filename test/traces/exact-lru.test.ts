@@ -64,7 +64,7 @@ function replay(keys: Buffer, entriesMax: string, shards: number): Counts {
 if (found) {
   beforeAll(() => {
     const steps = JSON.stringify(join(root, 'scripts', 'lib', 'steps.mjs'));
-    const script = `(await import(${steps})).buildNativeTests('build-test', [], { targets: ['trace_replay'] })`;
+    const script = `(await import(${steps})).buildNativeTests('build-test', [], ['trace_replay'])`;
     const { stderr, status } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
     if (status !== 0) throw new Error(`trace_replay does not build: ${stderr}`);
   }, 600_000);
