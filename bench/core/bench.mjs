@@ -22,7 +22,7 @@ export const summary = 'the library against lru-cache, mnemonist, tiny-lru, quic
 export const help = `npm run bench -- core [options]
 
   --only NAME,...   of ${sections.map(({ name }) => name).join(', ')}
-  --quick           a few seconds: shows that it runs; nothing is judged
+  --quick           some 15 seconds: shows that it runs; nothing is judged
   --rounds N        alternating rounds (default 9; memory at most 3, stalls at most 5)
   --ms N            milliseconds of a measurement (default 150)
   --entries N       entries of a cache where not fixed (default 100000)
@@ -114,7 +114,9 @@ export async function run(args) {
     const value = measured[target.id];
     return { target, value, verdict: value === undefined ? undefined : judge(target, value) };
   });
-  if (!settings.quick) printVerdicts(verdicts);
+  // Of a part of the run, only what it measured.
+  const whole = settings.names.length === sections.length;
+  if (!settings.quick) printVerdicts(verdicts.filter(({ value }) => whole || value !== undefined));
   if (values.json !== undefined) {
     const packages = ['lru-cache', 'mnemonist', 'tiny-lru', 'quick-lru', 'lmdb', 'piscina', 'benchmark'];
     const versions = Object.fromEntries(['cairn-cache', ...packages].map((name) => [name, versionOf(name)]));

@@ -194,6 +194,15 @@ Life DrawLife(const std::string& arena, uint64_t seed) {
     life.key_count = static_cast<uint32_t>(random.Between(4, 100));
     life.size_mode = 4;
     if (random.OneIn(2)) life.hold = 30;
+  } else if (arena == "pages") {
+    // Pages so large that values above the copy limit lie in one piece, beside others: pins hold pages of many entries.
+    options.page_bytes = 64 * 1024;
+    options.memory_bytes = random.Between(8, 12) << 20;
+    options.memory_bytes_ceiling = 4 * options.memory_bytes;
+    life.key_count = static_cast<uint32_t>(random.Between(50, 2000));
+    life.size_mode = 7;
+    if (random.OneIn(2)) life.hold = 8;
+    life.verify_every = 8;
   } else if (arena == "drift") {
     // Full of entries whose sizes drift: pages change hands between the classes, and what survives is moved together.
     life.size_mode = random.OneIn(4) ? 6 : 5;
@@ -232,6 +241,8 @@ uint32_t Generator::DrawBytes() {
                                                       : random_.Below(uint64_t{1} << random_.Between(1, 9)));
     case 4:
       return static_cast<uint32_t>(random_.Below(uint64_t{1} << random_.Between(10, 21)));
+    case 7:
+      return static_cast<uint32_t>(random_.OneIn(8) ? random_.Below(40'000) : random_.Between(3500, 9000));
     default:
       // Sizes that drift, so that classes have to give pages to one another; up to 500 bytes, or up to 32 KiB.
       if (random_.OneIn(1500)) {
