@@ -18,7 +18,7 @@ void Shard::WriteStream(EntryHeader* entry, size_t offset, const char* data, siz
   });
 }
 
-void Shard::ReadPinned(const class Pin& pin, size_t offset, char* data, size_t bytes) const {
+void Shard::ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const {
   if (pin.first_chunk == 0) {
     std::memcpy(data, arena_.At(pin.ref) + pin.skip_bytes + offset, bytes);
     return;

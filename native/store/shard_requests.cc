@@ -139,7 +139,7 @@ void Shard::Describe(const EntryHeader* entry, const Now& now, Outcome* outcome)
   }
 }
 
-bool Shard::PinEntry(Ref ref, class Pin* pin) {
+bool Shard::PinEntry(Ref ref, Pin* pin) {
   EntryHeader* entry = At(ref);
   if (PinsOf(entry) >= kPinsPerEntryMax) return false;
   const EntryOffsets at = OffsetsOf(entry);
