@@ -8,7 +8,21 @@
 import { BuildError, main } from './lib/project.mjs';
 import { ensureBuilt } from './lib/steps.mjs';
 
-const steps = ['lint', 'types', 'tests', 'services', 'asan', 'addon', 'tsan', 'fuzz', 'mingw', 'gyp', 'glibc', 'pack'];
+const steps = [
+  'lint',
+  'types',
+  'tests',
+  'model',
+  'services',
+  'asan',
+  'addon',
+  'tsan',
+  'fuzz',
+  'mingw',
+  'gyp',
+  'glibc',
+  'pack',
+];
 
 function chosenSteps(args) {
   const without = args.includes('--without') ? args[args.indexOf('--without') + 1].split(',') : [];
