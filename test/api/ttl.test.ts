@@ -62,6 +62,14 @@ describe('a time to live', () => {
     expect(cache.getRemainingTTL('b')).toBeGreaterThan(HOUR - 60_000);
   });
 
+  test.each([0, 10, 4096, 4097, 100_000])('is kept on request by a new value of %i bytes', (bytes) => {
+    cache.set('a', 'v', { ttl: HOUR });
+    cache.set('a', Buffer.alloc(bytes, 'x'), { ttl: 'keep' });
+    expect(cache.get('a')).toHaveLength(bytes);
+    expect(cache.getRemainingTTL('a')).toBeLessThanOrEqual(HOUR);
+    expect(cache.getRemainingTTL('a')).toBeGreaterThan(HOUR - 60_000);
+  });
+
   test('is taken by every verb that stores', () => {
     cache.add('add', 1, { ttl: HOUR });
     cache.set('replace', 1);

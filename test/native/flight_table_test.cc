@@ -627,7 +627,8 @@ TEST(FlightTableThreads, NoFetchAnswersWithLessThanAnAcknowledgedInvalidation) {
     fetchers.emplace_back([&, t] {
       test::Random random(seed + t);
       auto fetcher = std::make_unique<Fetcher>(&table, &store.store());
-      for (int i = 0; i < 20000; ++i) {
+      // Also until two have met, which takes luck where all threads share a processor.
+      for (int i = 0; i < 20000 || (table.joined_count() == 0 && i < 10'000'000); ++i) {
         const size_t key = random.Below(kKeys);
         if (random.OneIn(100)) {
           // Dies while it leads or waits.

@@ -272,6 +272,45 @@ TEST(StoreEviction, WhereReadersAndBodiesHoldTheMemoryASetIsRefused) {
   store->Verify();
 }
 
+TEST(StoreEviction, AnAppendThatIsRefusedTellsNobodyThatTheEntryLeft) {
+  TestStore store;
+  std::vector<Body> bodies(17);
+  for (Body& body : bodies) {
+    ASSERT_EQ(store->Reserve(On(Verb::kSet, "body"), 112'000, store.now(), &body), Status::kStored);
+  }
+  store.Set("key", std::string(1'020'000, 'x'));
+  store.removals().Take();
+  EXPECT_EQ(store.Do(On(Verb::kAppend, "key", "y")).status, Status::kNoMemory) << "old and new do not fit beside it";
+  EXPECT_EQ(store.removals().Take().size(), 0);
+  EXPECT_EQ(store.Get("key").value.size(), 1'020'000);
+  for (Body& body : bodies) store->Abandon(&body);
+  EXPECT_EQ(store.Do(On(Verb::kAppend, "key", "y")).status, Status::kStored);
+  const std::vector<Removal> removals = store.removals().Take();
+  ASSERT_EQ(removals.size(), 1);
+  EXPECT_EQ(removals[0].reason, Reason::kReplaced);
+  store->Verify();
+}
+
+TEST(StoreEviction, UpkeepHasNothingToDoWhileBodiesHoldUpAShrinking) {
+  StoreOptions options = TestStore::Tiny();
+  options.memory_bytes = 16 << 20;
+  TestStore store(options);
+  std::vector<Body> bodies(6);
+  for (Body& body : bodies) {
+    ASSERT_EQ(store->Reserve(On(Verb::kSet, "body"), 1'000'000, store.now(), &body), Status::kStored);
+  }
+  EXPECT_FALSE(store->Resize(4 << 20, 0, store.now()));
+  int turns = 0;
+  while (store->Maintain(store.now())) ASSERT_LT(++turns, 1000) << "it must not go round in circles";
+  EXPECT_GT(store->Stats().charged_bytes, 4 << 20);
+  for (Body& body : bodies) store->Abandon(&body);
+  while (store->Maintain(store.now())) {
+  }
+  EXPECT_LE(store->Stats().limit_bytes, 4 << 20) << "then it is done without being asked for again";
+  EXPECT_TRUE(store->Resize(4 << 20, 0, store.now()));
+  store->Verify();
+}
+
 TEST(StoreEviction, CollidingKeysEvictOneAnotherBeforeTheirChainGrowsPastItsBound) {
   // All secrets equal to 0 but one make the fast hash weak; instead of relying on how, keys are searched that fall into
   // one bucket: with at most ~10^4 entries the table has less than 2^11 buckets.

@@ -151,6 +151,27 @@ TEST(StoreRecords, ABodyLeavesItsRecordWhenItIsLinked) {
   EXPECT_EQ(records[0].version, outcome.record_version);
 }
 
+TEST(StoreRecords, ABodyThatFindsNoRoomInTheLogIsThereToBeLinkedAgain) {
+  TestStore store;
+  store.RecordAll();
+  store.Set("key", "old");
+  Body body;
+  const Request request = On(Verb::kSet, "key");
+  ASSERT_EQ(store->Reserve(request, 5000, store.now(), &body), Status::kStored);
+  store->WriteBody(body, 0, std::string(5000, 'b'));
+  store.records().RefuseNext(1);
+  Outcome outcome;
+  store->Link(&body, request, store.now(), &outcome);
+  EXPECT_EQ(outcome.status, Status::kLogFull);
+  EXPECT_TRUE(static_cast<bool>(body));
+  EXPECT_EQ(store.Get("key").value, "old");
+  store->Link(&body, request, store.now(), &outcome);
+  EXPECT_EQ(outcome.status, Status::kStored);
+  EXPECT_FALSE(static_cast<bool>(body));
+  EXPECT_EQ(store.Get("key").value, std::string(5000, 'b'));
+  store->Verify();
+}
+
 TEST(StoreRecords, WithoutRoomInTheLogNothingChanges) {
   TestStore store;
   store.RecordAll();

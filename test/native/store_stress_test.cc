@@ -26,9 +26,9 @@ namespace cairn {
 namespace {
 
 #if defined(CAIRN_UNDER_TSAN)
-constexpr int kOperationsPerThread = 8000;
+constexpr int kOperationsPerThread = 30'000;
 #else
-constexpr int kOperationsPerThread = 40'000;
+constexpr int kOperationsPerThread = 60'000;
 #endif
 
 // A value that says who wrote it under what key, and whether it is whole.
@@ -185,19 +185,26 @@ class Hammer {
         return;
       }
       case 8: {
-        std::vector<std::string> names;
+        // Values first: a request holds views of keys and values, which must not move any more.
+        std::vector<std::string> names, values;
         std::vector<uint32_t> keys;
         std::vector<Request> requests;
-        for (int i = 0; i < 40; ++i) keys.push_back(static_cast<uint32_t>(random_.Below(key_count_)));
-        for (uint32_t k : keys) names.push_back(KeyName(k));
-        for (const std::string& n : names) requests.push_back(TestStore::Make(Verb::kGet, n));
+        for (int i = 0; i < 40; ++i) {
+          keys.push_back(static_cast<uint32_t>(random_.Below(key_count_)));
+          names.push_back(KeyName(keys.back()));
+          values.push_back(StampedValue(keys.back(), writer_, ++sequence_, random_.Below(200)));
+        }
+        for (size_t i = 0; i < names.size(); ++i) {
+          const Verb verbs[] = {Verb::kGet, Verb::kGet, Verb::kGet, Verb::kSet, Verb::kDelete};
+          requests.push_back(TestStore::Make(verbs[random_.Below(5)], names[i], values[i]));
+        }
         std::vector<Outcome> outcomes(requests.size());
         store_->ExecuteMany(requests.data(), requests.size(), now_, &scratch, outcomes.data());
         for (size_t i = 0; i < outcomes.size(); ++i) {
-          if (outcomes[i].status != Status::kFound) continue;
+          if (requests[i].verb != Verb::kGet || outcomes[i].status != Status::kFound) continue;
           ++hits;
-          CheckValue(keys[i], std::string_view(bytes_.data() + outcomes[i].value_offset, outcomes[i].value_bytes),
-                     outcomes[i].version);
+          const std::string_view value(bytes_.data() + outcomes[i].value_offset, outcomes[i].value_bytes);
+          CheckValue(keys[i], value, outcomes[i].version);
         }
         return;
       }

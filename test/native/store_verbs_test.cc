@@ -358,6 +358,18 @@ TEST(StoreVerbs, GetAndTouchDoesBoth) {
   EXPECT_EQ(store.Do(With(Verb::kGetAndTouch, "absent")).status, Status::kNotFound);
 }
 
+TEST(StoreVerbs, AGetAndTouchThatDoesNotBumpDoesNotCountAsAFetch) {
+  TestStore store;
+  store.Set("key", "value");
+  Request request = With(Verb::kGetAndTouch, "key");
+  request.no_bump = true;
+  request.expires_ms = store.now_ms() + 50;
+  EXPECT_EQ(store.Do(request).value, "value");
+  const Answer get = store.Get("key");
+  EXPECT_FALSE(get.outcome.fetched);
+  EXPECT_EQ(get.outcome.expires_ms, store.now_ms() + 50);
+}
+
 TEST(StoreVerbs, DeleteRemoves) {
   TestStore store;
   EXPECT_EQ(store.Delete("key").status, Status::kNotFound);
@@ -440,6 +452,21 @@ TEST(StoreVerbs, IdleTimeIsToldWhereAccessIsTracked) {
   store.Advance(3000);
   EXPECT_EQ(store.Peek("key").outcome.idle_s, 3);
   EXPECT_EQ(store.Peek("key").outcome.idle_s, 3) << "a peek is no access";
+}
+
+TEST(StoreVerbs, ATouchIsNoAccess) {
+  StoreOptions options = TestStore::Tiny();
+  options.track_access = true;
+  TestStore store(options);
+  store.Set("key", "value");
+  store.Advance(5000);
+  // Giving an expiry, moving it, taking it away: the first and the last need another layout of the entry.
+  for (uint64_t expires_ms : {store.now_ms() + 1'000'000, store.now_ms() + 2'000'000, kNeverExpires}) {
+    Request touch = With(Verb::kTouch, "key");
+    touch.expires_ms = expires_ms;
+    EXPECT_EQ(store.Do(touch).status, Status::kFound);
+    EXPECT_EQ(store.Peek("key").outcome.idle_s, 5) << expires_ms;
+  }
 }
 
 TEST(StoreVerbs, TimeIsNeededOnlyOnceSomethingCanExpire) {

@@ -4,8 +4,8 @@
 //                                                       {"requests":N,"hits":N,"misses":N,"evictions":N,"entries":N}
 //   trace_replay                                        replays a trace of its own and compares with an exact LRU
 //
-// test/traces/ feeds it published traces and compares with published counts. With one shard the store is an exact LRU:
-// the counts are equal, to the last miss.
+// With one shard the store is an exact LRU: the counts are equal, to the last miss. test/traces/ has the same through
+// the API, with published traces and counts.
 
 #include <cinttypes>
 #include <cmath>

@@ -359,13 +359,15 @@ void Coverage::Add(const Coverage& other) {
   for (size_t i = 0; i < sizeof(Coverage) / sizeof(uint64_t); ++i) to[i] += from[i];
 }
 
-#define CAIRN_MODEL_COVERAGE(X)                                                                                    \
-  X(evictions)                                                                                                     \
-  X(expirations)                                                                                                   \
-  X(wheel_expirations) X(relocations) X(splits) X(merges) X(pins) X(zombies) X(copies_of_large) X(bodies_linked)   \
-      X(bodies_refused) X(clears) X(scheduled_clears) X(barriers_applied) X(resizes_up) X(resizes_down)            \
-          X(resize_evictions) X(walks_finished) X(walked) X(walks_restarted) X(log_full) X(too_large) X(no_memory) \
-              X(needs_room) X(applied) X(fills_voided) X(fills_stored) X(in_place) X(rebuilt) X(records)
+#define CAIRN_MODEL_COVERAGE(X)                                                                                       \
+  X(evictions)                                                                                                        \
+  X(expirations)                                                                                                      \
+  X(wheel_expirations)                                                                                                \
+  X(relocations)                                                                                                      \
+  X(splits) X(merges) X(pins) X(zombies) X(copies_of_large) X(bodies_linked) X(bodies_refused) X(clears)              \
+      X(scheduled_clears) X(barriers_applied) X(resizes_up) X(resizes_down) X(resize_evictions) X(walks_finished)     \
+          X(walked) X(walks_restarted) X(log_full) X(too_large) X(no_memory) X(needs_room) X(applied) X(fills_voided) \
+              X(fills_stored) X(in_place) X(rebuilt) X(records)
 
 std::string Coverage::Missing(bool with_collisions) const {
   std::string missing;
@@ -408,6 +410,7 @@ Harness::Harness(const Life& life) : life_(life) {
     store_->SetRecordSinks(sinks_.data());
   }
   epoch_ = life.options.epoch;
+  for (ModelShard& shard : shards_) shard.epoch = epoch_;
   uses_time_ = life.options.track_access;
   now_.boot_ms = 1'000'000 + life.seed % 100'000;
   now_.wall_ms = 1'700'000'000'000;
@@ -1106,13 +1109,16 @@ uint64_t Harness::ClearShard(ModelShard& shard, uint64_t below) {
 bool Harness::EpochsUsedUp() const { return epoch_ == kEpochMax; }
 
 void Harness::ClearModel() {
-  const bool used_up = EpochsUsedUp();
-  if (!used_up) ++epoch_;
+  if (!EpochsUsedUp()) ++epoch_;
   uint64_t count = 0;
   for (ModelShard& shard : shards_) {
     count += ClearShard(shard);
-    if (!used_up) shard.last_version = uint64_t{epoch_} << kVersionCounterBits;
-    shard.cleared_version = shard.last_version + (used_up ? 1 : 0);
+    if (shard.epoch < epoch_) {
+      shard.epoch = epoch_;
+      shard.last_version = shard.cleared_version = uint64_t{epoch_} << kVersionCounterBits;
+    } else {
+      shard.cleared_version = shard.last_version + 1;
+    }
   }
   if (count > 0) expected_cleared_.push_back(count);
   ++coverage_.clears;
@@ -1149,29 +1155,30 @@ void Harness::BeforeCall() {
 
 bool Harness::CompareOutcome(const Request& request, const std::string& key, const Outcome& actual,
                              const Expected& expected, const char* scratch) {
-  const std::string what =
-      std::string(kVerbNames[static_cast<int>(request.verb)]) + " " + test::Show(key.substr(0, 40));
+  const auto what = [&] {
+    return std::string(kVerbNames[static_cast<int>(request.verb)]) + " " + test::Show(key.substr(0, 40));
+  };
   if (actual.status != expected.status) {
-    return Fail(what + ": expected " + NameOf(expected.status) + ", got " + NameOf(actual.status));
+    return Fail(what() + ": expected " + NameOf(expected.status) + ", got " + NameOf(actual.status));
   }
   uint32_t shard_index;
   ModelShard& shard = ShardFor(key, &shard_index);
   if (expected.status == Status::kNeedsRoom) {
     if (actual.value_bytes != expected.value_bytes || actual.has_value)
-      return Fail(what + ": needs room for something else");
+      return Fail(what() + ": needs room for something else");
     return true;
   }
-  if (actual.has_value != expected.has_value) return Fail(what + (actual.has_value ? ": a value" : ": no value"));
+  if (actual.has_value != expected.has_value) return Fail(what() + (actual.has_value ? ": a value" : ": no value"));
   if (expected.mutates != (actual.record_version != 0)) {
-    return Fail(what + (expected.mutates ? ": no record version" : ": a record version though nothing was changed"));
+    return Fail(what() + (expected.mutates ? ": no record version" : ": a record version though nothing was changed"));
   }
   if (expected.mutates) {
     if (actual.record_version <= shard.last_version) {
-      return Fail(what + Format(": version %llx does not rise above %llx",
-                                static_cast<unsigned long long>(actual.record_version),
-                                static_cast<unsigned long long>(shard.last_version)));
+      return Fail(what() + Format(": version %llx does not rise above %llx",
+                                  static_cast<unsigned long long>(actual.record_version),
+                                  static_cast<unsigned long long>(shard.last_version)));
     }
-    if ((actual.record_version >> kVersionCounterBits) != epoch_) return Fail(what + ": a version of another epoch");
+    if (EpochOf(actual.record_version) != shard.epoch) return Fail(what() + ": a version of another epoch");
     shard.last_version = actual.record_version;
     for (ExpectedRecord& record : expected_records_[shard_index]) {
       if (record.key == key && record.version == 0) record.version = actual.record_version;
@@ -1185,39 +1192,40 @@ bool Harness::CompareOutcome(const Request& request, const std::string& key, con
   }
   if (expected.check_entry) {
     if (actual.codec != expected.codec)
-      return Fail(what +
+      return Fail(what() +
                   Format(": codec %d, expected %d", static_cast<int>(actual.codec), static_cast<int>(expected.codec)));
-    if (actual.client_flags != expected.client_flags) return Fail(what + ": client flags differ");
+    if (actual.client_flags != expected.client_flags) return Fail(what() + ": client flags differ");
     if (actual.version != version) {
-      return Fail(what + Format(": version %llx, expected %llx", static_cast<unsigned long long>(actual.version),
-                                static_cast<unsigned long long>(version)));
+      return Fail(what() + Format(": version %llx, expected %llx", static_cast<unsigned long long>(actual.version),
+                                  static_cast<unsigned long long>(version)));
     }
     if (actual.expires_ms != expected.expires_ms) {
-      return Fail(what + Format(": expires at %llu, expected %llu", static_cast<unsigned long long>(actual.expires_ms),
-                                static_cast<unsigned long long>(expected.expires_ms)));
+      return Fail(what() + Format(": expires at %llu, expected %llu",
+                                  static_cast<unsigned long long>(actual.expires_ms),
+                                  static_cast<unsigned long long>(expected.expires_ms)));
     }
     if (actual.value_bytes != expected.value_bytes)
-      return Fail(what + Format(": %u value bytes, expected %u", actual.value_bytes, expected.value_bytes));
+      return Fail(what() + Format(": %u value bytes, expected %u", actual.value_bytes, expected.value_bytes));
     if (!IsStoring(request.verb)) {
       if (actual.fetched != expected.fetched)
-        return Fail(what + Format(": fetched %d, expected %d", actual.fetched, expected.fetched));
+        return Fail(what() + Format(": fetched %d, expected %d", actual.fetched, expected.fetched));
       if (actual.idle_s != expected.idle_s)
-        return Fail(what + Format(": idle %u s, expected %u s", actual.idle_s, expected.idle_s));
+        return Fail(what() + Format(": idle %u s, expected %u s", actual.idle_s, expected.idle_s));
     }
   }
-  if (expected.check_number && actual.number != expected.number) return Fail(what + ": another number");
+  if (expected.check_number && actual.number != expected.number) return Fail(what() + ": another number");
   if (expected.has_value) {
     std::string value(actual.value_bytes, '\0');
     if (actual.pin.ref != 0) {
-      if (expected.pinned == nullptr) return Fail(what + ": pinned beyond the bounds");
+      if (expected.pinned == nullptr) return Fail(what() + ": pinned beyond the bounds");
       store_->ReadPinned(actual.pin, 0, value.data(), value.size());
     } else {
-      if (expected.pinned != nullptr) return Fail(what + ": copied though it could be pinned");
+      if (expected.pinned != nullptr) return Fail(what() + ": copied though it could be pinned");
       std::memcpy(value.data(), scratch + actual.value_offset, value.size());
     }
-    if (value != expected.value) return Fail(what + ": another value");
+    if (value != expected.value) return Fail(what() + ": another value");
   } else if (actual.pin.ref != 0) {
-    return Fail(what + ": a pin without a value");
+    return Fail(what() + ": a pin without a value");
   }
   if (actual.pin.ref != 0) {
     ++expected.pinned->pins;
@@ -1373,12 +1381,14 @@ bool Harness::CompareShards() {
     if (shard.dead == 0 && actual.payload_bytes != shard.payload)
       return differ("payload_bytes", actual.payload_bytes, shard.payload);
     if (actual.reserve_evictions != 0) return differ("reserve_evictions", actual.reserve_evictions, 0);
-#define CAIRN_MODEL_COUNTERS(X)                                                                                 \
-  X(gets)                                                                                                       \
-  X(hits)                                                                                                       \
-  X(misses) X(sets) X(touches) X(touch_hits) X(deletes) X(delete_hits) X(incr_hits) X(incr_misses) X(decr_hits) \
-      X(decr_misses) X(cas_hits) X(cas_misses) X(cas_exists) X(evictions) X(evicted_unfetched) X(expirations)   \
-          X(expired_unfetched) X(get_expired) X(too_large) X(no_memory) X(log_full)
+#define CAIRN_MODEL_COUNTERS(X)                                                                                     \
+  X(gets)                                                                                                           \
+  X(hits)                                                                                                           \
+  X(misses)                                                                                                         \
+  X(sets)                                                                                                           \
+  X(touches) X(touch_hits) X(deletes) X(delete_hits) X(incr_hits) X(incr_misses) X(decr_hits) X(decr_misses)        \
+      X(cas_hits) X(cas_misses) X(cas_exists) X(evictions) X(evicted_unfetched) X(expirations) X(expired_unfetched) \
+          X(get_expired) X(too_large) X(no_memory) X(log_full)
 #define X(name) \
   if (actual.name != shard.counters.name) return differ(#name, actual.name, shard.counters.name);
     CAIRN_MODEL_COUNTERS(X)
@@ -1877,9 +1887,10 @@ bool Harness::DoApply(const Op& op) {
   if (old != shard.lru.end() && op.number % 3 != 0) {
     record.version = old->version + (op.number >> 6) % 4 - 1;
   } else {
-    // Of this epoch or one of the last before it.
-    const uint32_t back = (op.number >> 6) % std::min(epoch_, 6u);
-    record.version = uint64_t{epoch_ - back} << kVersionCounterBits | (op.number >> 12);
+    // Of this epoch, one of the last before it, or the next.
+    const uint32_t back = (op.number >> 6) % std::min(epoch_ + 1, 24u);
+    const uint32_t epoch = back == 0 ? std::min(epoch_ + 1, kEpochMax - 3) : epoch_ - (back - 1) % 6;
+    record.version = uint64_t{std::max(epoch, 1u)} << kVersionCounterBits | (op.number >> 12);
   }
   // Where the epochs are used up, the version from which on a shard is cleared is not known here.
   if (EpochsUsedUp() && keep_version && !life_.records) record.version &= ~(uint64_t{1} << kVersionCounterBits);
@@ -1896,10 +1907,16 @@ bool Harness::DoApply(const Op& op) {
   const bool present = old != shard.lru.end();
   Status expected = Status::kNotFound;
   Expected outcome;
+  if (keep_version) epoch_ = std::max(epoch_, EpochOf(record.version));
   const auto follow = [&] {
-    if (keep_version && (record.version < shard.cleared_version || (present && old->version >= record.version))) {
+    if (keep_version) {
       expected = Status::kNotStored;
-      return;
+      if (record.version < shard.cleared_version) return;
+      // Versions given from now on are higher than any that came in.
+      shard.epoch = std::max(shard.epoch, EpochOf(record.version));
+      if (EpochOf(record.version) == shard.epoch) shard.last_version = std::max(shard.last_version, record.version);
+      if (present && old->version >= record.version) return;
+      expected = Status::kNotFound;
     }
     if (record.kind == RecordKind::kSet && expired) {
       expected = Status::kNotStored;
@@ -2021,6 +2038,7 @@ bool Harness::DoApplyClear(const Op& op, bool keep_version) {
       count += ClearShard(shard, barrier);
       shard.cleared_version = barrier;
       shard.last_version = std::max(shard.last_version, barrier);
+      shard.epoch = std::max(shard.epoch, epoch);
     }
     if (count > 0) expected_cleared_.push_back(count);
     epoch_ = std::max(epoch_, epoch);

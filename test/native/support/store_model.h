@@ -198,7 +198,8 @@ class Harness {
     uint64_t dead = 0;                      // cleared, not yet reclaimed
     uint64_t dead_charge_max = 0;           // what they may still be charged with, pinned ones included
     uint64_t limit = 0, entries_limit = 0;  // as of the last look
-    uint64_t last_version = 0;
+    uint64_t last_version = 0;  // the highest that was given or read back
+    uint32_t epoch = 0;         // of the versions given from now on
     uint64_t cleared_version = 0;  // what is below it is not applied any more
     int bodies = 0;
     StoreStats counters;  // the counters only
