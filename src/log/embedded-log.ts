@@ -1,0 +1,873 @@
+/**
+ * The request log of one process: segment files in a directory, one stream for all shards. docs/log-format.md draws the
+ * files; request-log.ts says what is promised.
+ *
+ * Thread safety: one thread, the scribe's, has the log and makes all calls; all of them are synchronous. Others read with a
+ * LogReader made from `progress`.
+ *
+ * How it keeps its promises:
+ * - **A segment is written by one process, front to back, once.** Opening a log begins a new segment, so that no byte of a
+ *   file is ever written twice with something else, and what a crash left behind the end can never be taken for a batch.
+ * - **A failed sync ends the segment.** Linux forgets which pages it could not write, so that a second sync of the same file
+ *   says nothing. What was not known to be durable is written again, to a new segment, whose header says where the old
+ *   one ends. The same is done when a log is opened: what the last process may not have synced is written again.
+ * - **A new segment gets its name when it is synced.** So whatever has the name of a segment has a sound header.
+ * - **Room is taken before it is needed** where every batch is synced, in steps of zeros ahead of the writing, so that a
+ *   full disk is met between batches, and a sync has no new size to write.
+ *
+ * States:
+ *
+ * |                | append                    | sync, close               | read                  |
+ * |----------------|---------------------------|---------------------------|-----------------------|
+ * | open           | as it says                | as they say               | up to `committed`     |
+ * | without room   | `full` until there is     | make durable what is there | up to `committed`    |
+ * | without segment (after an error, or opened on a full disk) | begins one first | begin one first, if anything is not durable | up to `committed` |
+ * | closed         | throws `ERR_CLOSED`       | sync throws, close: nothing | ends at `committed` |
+ */
+import { randomBytes } from 'node:crypto';
+import { dirname, join } from 'node:path';
+import { crc32 } from 'node:zlib';
+import { CairnError, outOfRange, wrongType } from '../errors.ts';
+import { EPOCH_MAX, RECORD_HEADER_BYTES } from '../request/record.ts';
+import { ioError, type Link, type Problem, readChain, refused } from './chain.ts';
+import { claimProblems, cursorProblems } from './checks.ts';
+import { Cursors, type CursorsOptions, readCursors } from './cursors.ts';
+import { type DirectoryLock, type LockDirectory, lockByFile } from './directory-lock.ts';
+import { FENCE_START, Fence, type FenceState } from './fence.ts';
+import { type Files, isNoSpace, nodeFiles, type OpenFile, systemCode } from './files.ts';
+import {
+  BATCH_BYTES_MAX,
+  BATCH_HEADER_BYTES,
+  type BatchKind,
+  encodeBatchHeader,
+  FILE_HEADER_BYTES,
+  type SegmentHeader,
+  segmentName,
+} from './format.ts';
+import { checkSizes, type EmbeddedLogOptions, type LogClock, type LogNotice, systemClock } from './log-options.ts';
+import { LogReader } from './reader.ts';
+import {
+  type AppendResult,
+  earlier,
+  type LogBatch,
+  type LogCursor,
+  type LogEntry,
+  type LogLevel,
+  type LogUsage,
+  later,
+  type Position,
+  type ReadLevel,
+  type ReadOptions,
+  type RequestLog,
+} from './request-log.ts';
+import { fenceAt, type SegmentScan, scanSegment } from './segment.ts';
+import { type Active, type Segment, SegmentFiles, SegmentNotMade } from './segment-files.ts';
+import { Snapshots } from './snapshot.ts';
+import { syncDelayMs } from './sync-policy.ts';
+import { Watermark } from './watermark.ts';
+
+/**
+ * Room is taken ahead where every batch is synced, because a sync is then rid of the file's size, and by batches that are
+ * small, because the room costs as much as they do: `npm run bench -- log`. So much at once, to keep the one sync short
+ * that takes it along.
+ */
+const AHEAD_BYTES: number = 4 * 2 ** 20;
+const AHEAD_BATCH_BYTES_MAX: number = 256 * 1024;
+/** From which share of the limit on a log is `high`, and `critical`. */
+const LEVEL_HIGH = 0.7;
+const LEVEL_CRITICAL = 0.85;
+const LEVEL_SLACK = 0.05;
+
+/** What has to be done before anything can be appended: the last segment is no longer written. */
+interface Break {
+  /** In the last segment everything before `durable` is; [durable, end) is to be written again. */
+  readonly durable: Position;
+  readonly durableFence: FenceState;
+  readonly end: Position;
+  readonly endFence: FenceState;
+  /** Where to go on: beyond all positions that readers may have seen. */
+  readonly resume: Position;
+  readonly isTakeover: boolean;
+}
+
+class NoRoom extends Error {
+  readonly reason: 'limit' | 'disk';
+
+  constructor(reason: 'limit' | 'disk') {
+    super(reason === 'limit' ? 'The log has reached its limit' : 'The disk is full');
+    this.reason = reason;
+  }
+}
+
+export class EmbeddedLog implements RequestLog {
+  readonly directory: string;
+  readonly #files: Files;
+  readonly #clock: LogClock;
+  readonly #random: () => bigint;
+  readonly #notify: (notice: LogNotice) => void;
+  readonly #syncDelayMs: number;
+  readonly #segmentBytes: number;
+  readonly #limitBytes: number;
+  readonly #watermark = new Watermark();
+  readonly #reader: LogReader;
+  readonly #batchHeader = Buffer.alloc(BATCH_HEADER_BYTES);
+  #lock: DirectoryLock | undefined;
+  #snapshots: Snapshots | undefined;
+  #logId = 0n;
+  #writer = 0n;
+  #epoch = 0;
+  #segments: SegmentFiles;
+  #active: Active | undefined;
+  #break: Break | undefined;
+  #end: Position = 0n;
+  #committed: Position = 0n;
+  #durable: Position = 0n;
+  #fence = new Fence();
+  #durableFence: FenceState = FENCE_START;
+  #unsyncedSinceMs = 0;
+  #lastTimeMs = 0;
+  #level: LogLevel = 'ok';
+  #isRefusing = false;
+  #isReclaiming = false;
+  #cursors: Cursors;
+
+  /**
+   * Takes the log in a directory over, or makes one. Throws `ERR_LOG_LOCKED` (another process has it), `ERR_LOG_CORRUPT`
+   * and `ERR_LOG_VERSION` (nothing was changed), `ERR_LOG_IO`. A full disk is no reason to throw: what is there can be
+   * read, and appends are answered with `full`.
+   */
+  static open(options: EmbeddedLogOptions): EmbeddedLog {
+    const log = new EmbeddedLog(options);
+    try {
+      log.#open(options.lockDirectory ?? lockByFile);
+      return log;
+    } catch (error) {
+      log.#giveUp();
+      if (systemCode(error) !== undefined) throw ioError(`open the log in ${log.directory}`, error);
+      throw error;
+    }
+  }
+
+  private constructor(options: EmbeddedLogOptions) {
+    const { directory, files = nodeFiles } = options;
+    if (typeof directory !== 'string' || directory === '') throw wrongType('directory', 'a path', directory);
+    const { segmentBytes, limitBytes } = checkSizes(options);
+    this.directory = directory;
+    this.#files = files;
+    this.#clock = options.clock ?? systemClock;
+    this.#random = options.random ?? (() => randomBytes(8).readBigUInt64LE(0));
+    this.#notify = options.onNotice ?? (() => {});
+    this.#syncDelayMs = syncDelayMs(options.sync ?? 'always');
+    this.#segmentBytes = segmentBytes;
+    this.#limitBytes = limitBytes;
+    this.#segments = new SegmentFiles(files, directory, []);
+    this.#cursors = new Cursors(this.#cursorsOptions(), new Map());
+    this.#reader = new LogReader({ directory, progress: this.#watermark.shared, files });
+  }
+
+  // ---- what is where ----
+
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  get end(): Position {
+    return this.#break === undefined ? this.#end : this.#resumeEnd(this.#break);
+  }
+
+  get committed(): Position {
+    return this.#committed;
+  }
+
+  get durable(): Position {
+    return this.#durable;
+  }
+
+  /** Records in the log before `committed`, since it was made. */
+  get recordsBefore(): bigint {
+    return this.#fence.state.recordsBefore;
+  }
+
+  /** Reading may begin here and later: what was before is given up. */
+  get oldestReadable(): Position {
+    return this.#segments.first?.header.predecessorEnd ?? 0n;
+  }
+
+  /** The wall time of the last entry: time, for whoever recovers, is not before it. */
+  get lastTimeMs(): number {
+    return this.#lastTimeMs;
+  }
+
+  /** For a LogReader in another thread. */
+  get progress(): SharedArrayBuffer {
+    return this.#watermark.shared;
+  }
+
+  get snapshots(): Snapshots {
+    return this.#snapshots!;
+  }
+
+  usage(): LogUsage {
+    return {
+      bytes: this.#segments.bytes,
+      limitBytes: this.#limitBytes,
+      level: this.#level,
+      oldest: this.#segments.first?.header.base ?? 0n,
+      end: this.end,
+    };
+  }
+
+  // ---- reading ----
+
+  read(from: Position, options?: ReadOptions): AsyncIterable<LogEntry> {
+    return this.#reader.read(from, options);
+  }
+
+  /** The entries from a position on that are there now. */
+  entries(from: Position, level?: ReadLevel): Generator<LogEntry, undefined> {
+    return this.#reader.entries(from, level);
+  }
+
+  /** The entry that begins at a position, if one does. */
+  entryAt(position: Position): LogEntry | undefined {
+    return this.#reader.entryAt(position);
+  }
+
+  // ---- appending ----
+
+  append(batch: LogBatch): AppendResult {
+    this.#mustBeOpen();
+    const bytes = BATCH_HEADER_BYTES + this.#checkBatch(batch);
+    if (batch.expectPosition !== this.end) return this.#settle(batch);
+    let cause: unknown;
+    // Twice: the segment that was written may fail, and the batch then goes to the next one.
+    for (let attempt = 0; attempt < 2; attempt++) {
+      try {
+        this.#write(this.#makeRoom(bytes), batch);
+        this.#setRefusing(false);
+        this.syncIfDue();
+        return { kind: 'committed', position: batch.expectPosition, end: batch.expectPosition + BigInt(bytes) };
+      } catch (error) {
+        if (error instanceof NoRoom) {
+          this.#setRefusing(true);
+          // A segment that failed may have the batch, and has the last word as long as there is no new one.
+          const isDoubtful = this.#break !== undefined && !this.#break.isTakeover;
+          if (!isDoubtful) return { kind: 'full', reason: error.reason };
+          cause = error;
+          break;
+        }
+        if (systemCode(error) === undefined) throw error;
+        cause = error;
+        if (this.#active !== undefined) break;
+      }
+    }
+    return { kind: 'unknown', cause: ioError(`write the log in ${this.directory}`, cause) };
+  }
+
+  // A batch that is not expected to begin at the end: one that was committed before, or one of a caller that is mistaken.
+  // Records have versions, which are never given out twice, so that equal bytes are the same batch.
+  #settle(batch: LogBatch): AppendResult {
+    const entry = batch.expectPosition < this.#committed ? this.#reader.entryAt(batch.expectPosition) : undefined;
+    const isSame =
+      entry?.kind === 'records' &&
+      entry.recordCount === batch.recordCount &&
+      entry.epoch === batch.epoch &&
+      Buffer.concat(batch.records).equals(entry.records);
+    return isSame
+      ? { kind: 'committed', position: entry.position, end: entry.end }
+      : { kind: 'conflict', end: this.end };
+  }
+
+  /** The payload's bytes. */
+  #checkBatch({ records, recordCount, epoch, expectPosition }: LogBatch): number {
+    let bytes = 0;
+    for (const piece of records) bytes += piece.length;
+    if (bytes === 0 || bytes % 8 !== 0 || bytes > BATCH_BYTES_MAX) {
+      throw outOfRange('records', `whole records of at most ${BATCH_BYTES_MAX} bytes together`, `${bytes} bytes`);
+    }
+    if (!Number.isInteger(recordCount) || recordCount < 1 || recordCount * RECORD_HEADER_BYTES > bytes) {
+      throw outOfRange('recordCount', `how many records the ${bytes} bytes are`, recordCount);
+    }
+    if (!Number.isInteger(epoch) || epoch < this.#epoch || epoch > EPOCH_MAX) {
+      throw outOfRange('epoch', `a whole number from ${this.#epoch}, that of the log, to ${EPOCH_MAX}`, epoch);
+    }
+    if (typeof expectPosition !== 'bigint') throw wrongType('expectPosition', 'a bigint', expectPosition);
+    return bytes;
+  }
+
+  /** A segment with room for so many bytes at its end. Throws NoRoom, or what the system says. */
+  #makeRoom(bytes: number): Active {
+    let active = this.#active ?? this.#resume(bytes);
+    if (active.offset + bytes > batchesEnd(active)) active = this.#rotate(active, bytes);
+    // With room for the mark at the segment's end.
+    const wanted = active.offset + bytes + BATCH_HEADER_BYTES;
+    if (wanted <= active.segment.fileBytes) return active;
+    if (this.#takesRoomAhead(bytes)) this.#allocate(active, wanted);
+    else if (!this.#isWithinLimit(wanted - active.segment.fileBytes)) throw new NoRoom('limit');
+    return active;
+  }
+
+  #takesRoomAhead(bytes: number): boolean {
+    return this.#syncDelayMs === 0 && bytes <= AHEAD_BATCH_BYTES_MAX;
+  }
+
+  #allocate(active: Active, wanted: number): void {
+    const { fileBytes } = active.segment;
+    const ahead = Math.max(wanted, Math.min(batchesEnd(active) + BATCH_HEADER_BYTES, fileBytes + AHEAD_BYTES));
+    let reason: NoRoom['reason'] = 'limit';
+    for (const upTo of ahead === wanted ? [wanted] : [ahead, wanted]) {
+      if (!this.#isWithinLimit(upTo - fileBytes)) continue;
+      try {
+        this.#segments.allocate(active, upTo);
+        this.#updateLevel();
+        return;
+      } catch (error) {
+        if (!isNoSpace(error)) {
+          this.#fail(active, error);
+          throw error;
+        }
+        reason = 'disk';
+      }
+    }
+    throw new NoRoom(reason);
+  }
+
+  #write(active: Active, batch: LogBatch): void {
+    const isSynced = this.#syncDelayMs === 0;
+    const header = this.#batchHeaderOf('records', this.#end, batch);
+    try {
+      active.file.write([header, ...batch.records], active.offset);
+    } catch (error) {
+      if (isNoSpace(error) && takeBack(active)) throw new NoRoom('disk');
+      this.#fail(active, error);
+      throw error;
+    }
+    if (isSynced) this.#syncFile(active);
+    const bytes = header.readUInt32LE(4) + BATCH_HEADER_BYTES;
+    if (this.#durable === this.#end) this.#unsyncedSinceMs = this.#clock.steadyMs();
+    active.offset += bytes;
+    if (active.offset > active.segment.fileBytes) this.#segments.resize(active.segment, active.offset);
+    this.#epoch = batch.epoch;
+    this.#fence.admit({
+      kind: 'records',
+      epoch: batch.epoch,
+      writer: this.#writer,
+      recordsBefore: this.#fence.state.recordsBefore,
+      recordCount: batch.recordCount,
+    });
+    this.#end += BigInt(bytes);
+    this.#committed = this.#end;
+    if (isSynced) this.#setDurable();
+    this.#publish();
+  }
+
+  /** The header of a batch or mark that this writer writes now. */
+  #batchHeaderOf(kind: BatchKind, position: Position, batch?: LogBatch, writer: bigint = this.#writer): Buffer {
+    let payloadBytes = 0;
+    let payloadCrc = 0;
+    for (const piece of batch?.records ?? []) {
+      payloadBytes += piece.length;
+      payloadCrc = crc32(piece, payloadCrc);
+    }
+    this.#lastTimeMs = Math.max(this.#lastTimeMs, this.#clock.wallMs());
+    return encodeBatchHeader(
+      {
+        kind,
+        payloadBytes,
+        position,
+        durableEnd: kind === 'records' ? this.#durable : position,
+        recordsBefore: this.#fence.state.recordsBefore,
+        writer,
+        timeMs: this.#lastTimeMs,
+        recordCount: batch?.recordCount ?? 0,
+        epoch: batch?.epoch ?? this.#epoch,
+        payloadCrc,
+      },
+      this.#batchHeader,
+    );
+  }
+
+  // ---- segments ----
+
+  // Ends the segment that is written and begins the next. Under every policy what is left behind is synced.
+  #rotate(active: Active, bytes: number): Active {
+    this.#syncActive(active);
+    const next = this.#create({
+      base: this.#end,
+      predecessorEnd: this.#end,
+      bornEnd: this.#end,
+      before: this.#fence.state,
+      recordsLost: 0n,
+      capacity: this.#capacityFor(bytes),
+    });
+    this.#active = next;
+    this.#publish();
+    this.#finish(active.segment, this.#end, active.file);
+    this.reclaim();
+    return next;
+  }
+
+  // Begins a segment where the last one was given up, with what may not be durable in that one.
+  #resume(bytes: number): Active {
+    const { durable, durableFence, end, endFence, resume, isTakeover } = this.#break!;
+    let reached = durable;
+    let fence = durableFence;
+    const { last } = this.#segments;
+    if (durable < end) {
+      const tail = this.#segments.tail(last!, durable, durableFence, end);
+      ({ reached, fence } = tail);
+      const isWhole = reached === end;
+      // At opening all of it was read a moment ago, so that it is not given up for lost.
+      if (isTakeover && !isWhole) throw tail.cause ?? unreadable(last!);
+      const copied = {
+        base: durable,
+        predecessorEnd: durable,
+        bornEnd: reached,
+        before: durableFence,
+        recordsLost: 0n,
+      };
+      const fill = (file: OpenFile): number => this.#segments.copy(last!, durable, reached, file);
+      if (isWhole && !isTakeover) {
+        const capacity = this.#capacityFor(Number(end - durable) + bytes);
+        const active = this.#create({ ...copied, capacity }, fill);
+        this.#resumed(active, last!, durable);
+        return active;
+      }
+      if (reached > durable) {
+        // Nothing is appended to it. Its capacity says up to where positions may have been given out before.
+        this.#create({ ...copied, capacity: Number(resume - durable) }, fill).file.close();
+        this.#break = { ...this.#break!, durable: reached, durableFence: fence };
+        this.#finish(last!, durable);
+      }
+    }
+    const predecessor = this.#segments.last;
+    const recordsLost = endFence.recordsBefore - fence.recordsBefore;
+    const active = this.#create(
+      {
+        base: resume,
+        predecessorEnd: reached,
+        bornEnd: this.#resumeEnd(this.#break!),
+        before: endFence,
+        recordsLost,
+        capacity: this.#capacityFor(bytes + BATCH_HEADER_BYTES),
+      },
+      isTakeover ? (file) => this.#writeTakeover(file, resume) : undefined,
+    );
+    if (recordsLost > 0n) {
+      this.#notify({ kind: 'lost', position: reached, end: resume, recordCount: Number(recordsLost) });
+    }
+    this.#resumed(active, predecessor, reached);
+    return active;
+  }
+
+  #resumeEnd({ resume, isTakeover }: Break): Position {
+    return isTakeover ? resume + BigInt(BATCH_HEADER_BYTES) : resume;
+  }
+
+  // A new segment is there in the place of one that was given up, and everything in it is synced.
+  #resumed(active: Active, predecessor: Segment | undefined, predecessorEnd: Position): void {
+    const { isTakeover } = this.#break!;
+    this.#end = this.#resumeEnd(this.#break!);
+    this.#committed = this.#end;
+    if (isTakeover) {
+      const { recordsBefore } = this.#fence.state;
+      this.#fence.admit({ kind: 'takeover', epoch: this.#epoch, writer: this.#writer, recordsBefore, recordCount: 0 });
+    }
+    this.#setDurable();
+    this.#break = undefined;
+    this.#active = active;
+    this.#publish();
+    if (predecessor !== undefined) this.#finish(predecessor, predecessorEnd);
+  }
+
+  #writeTakeover(file: OpenFile, position: Position): number {
+    file.write([this.#batchHeaderOf('takeover', position)], FILE_HEADER_BYTES);
+    return BATCH_HEADER_BYTES;
+  }
+
+  #capacityFor(bytes: number): number {
+    return Math.max(this.#segmentBytes - FILE_HEADER_BYTES - BATCH_HEADER_BYTES, bytes);
+  }
+
+  /** Makes the next segment, of this writer. It is durable when this returns, but not yet the one that is written. */
+  #create(
+    place: Pick<SegmentHeader, 'base' | 'predecessorEnd' | 'bornEnd' | 'before' | 'recordsLost' | 'capacity'>,
+    fill?: (file: OpenFile) => number,
+  ): Active {
+    const header: SegmentHeader = {
+      ...place,
+      logId: this.#logId,
+      number: this.#segments.nextNumber,
+      createdMs: Math.max(this.#lastTimeMs, this.#clock.wallMs()),
+      writer: this.#writer,
+      epoch: this.#epoch,
+    };
+    // The first segment of an opening does without, so that a full log can be opened.
+    const whole = FILE_HEADER_BYTES + place.capacity + BATCH_HEADER_BYTES;
+    const takesAhead = this.#break === undefined && this.#takesRoomAhead(0);
+    const ahead = takesAhead ? Math.min(whole, AHEAD_BYTES) : 0;
+    if (!this.#isWithinLimit(ahead)) throw new NoRoom('limit');
+    try {
+      const made = this.#segments.create(header, ahead, fill);
+      this.#publish();
+      this.#updateLevel();
+      return made;
+    } catch (error) {
+      if (!(error instanceof SegmentNotMade)) throw error;
+      if (error.mayBeThere && this.#active !== undefined) this.#fail(this.#active, error.cause);
+      throw isNoSpace(error.cause) ? new NoRoom('disk') : error.cause;
+    }
+  }
+
+  // Ends the file of a segment that has a successor.
+  #finish(segment: Segment, end: Position, file?: OpenFile): void {
+    const mark = this.#batchHeaderOf('sealed', end, undefined, segment.header.writer);
+    this.#cleanUp(segmentName(segment.number), () => this.#segments.finish(segment, end, mark, file));
+    this.#updateLevel();
+  }
+
+  // Does something that may as well fail. Whether it did not.
+  #cleanUp(file: string, action: () => void): boolean {
+    try {
+      action();
+      return true;
+    } catch (error) {
+      if (systemCode(error) === undefined) throw error;
+      this.#notify({ kind: 'cleanup-failed', file, cause: error });
+      return false;
+    }
+  }
+
+  // The segment that is written cannot be trusted any more beyond what is durable in it.
+  #fail(active: Active, cause: unknown): void {
+    this.#active = undefined;
+    this.#break = {
+      durable: this.#durable,
+      durableFence: this.#durableFence,
+      end: this.#end,
+      endFence: this.#fence.state,
+      resume: this.#end,
+      isTakeover: false,
+    };
+    const file = segmentName(active.segment.number);
+    this.#notify({ kind: 'segment-failed', file, cause });
+    this.#cleanUp(file, () => active.file.close());
+  }
+
+  // ---- durability ----
+
+  sync(): void {
+    this.#mustBeOpen();
+    let cause: unknown;
+    for (let attempt = 0; attempt < 2 && !this.#isDurable(); attempt++) {
+      try {
+        if (this.#active === undefined) this.#resume(0);
+        else this.#syncActive(this.#active);
+      } catch (error) {
+        if (!(error instanceof NoRoom) && systemCode(error) === undefined) throw error;
+        cause = error;
+        if (this.#active !== undefined) break;
+      }
+    }
+    if (!this.#isDurable()) throw ioError(`sync the log in ${this.directory}`, cause);
+  }
+
+  // A new log without any segment, on a full disk, is nothing that cursors and snapshots may speak of.
+  #isDurable(): boolean {
+    return this.#durable === this.#committed && this.#segments.last !== undefined;
+  }
+
+  /** With an interval as policy: syncs if it is time. To be called at `syncDueInMs()`; append() looks as well. */
+  syncIfDue(): void {
+    if (this.syncDueInMs() > 0) return;
+    try {
+      this.sync();
+    } catch (error) {
+      if (!(error instanceof CairnError)) throw error;
+      this.#unsyncedSinceMs = this.#clock.steadyMs();
+      this.#notify({ kind: 'sync-failed', cause: error });
+    }
+  }
+
+  /** Milliseconds until syncIfDue() has something to do; Infinity: not before there is another append. */
+  syncDueInMs(): number {
+    if (this.#durable === this.#committed) return Number.POSITIVE_INFINITY;
+    return Math.max(0, this.#unsyncedSinceMs + this.#syncDelayMs - this.#clock.steadyMs());
+  }
+
+  #syncActive(active: Active): void {
+    if (this.#durable === this.#end) return;
+    this.#syncFile(active);
+    this.#setDurable();
+    this.#publish();
+  }
+
+  #syncFile(active: Active): void {
+    try {
+      active.file.sync();
+    } catch (error) {
+      this.#fail(active, error);
+      throw error;
+    }
+  }
+
+  #setDurable(): void {
+    this.#durable = this.#end;
+    this.#durableFence = this.#fence.state;
+  }
+
+  #publish(): void {
+    this.#watermark.publish({
+      committed: this.#committed,
+      durable: this.#durable,
+      end: this.end,
+      segment: this.#segments.last?.number ?? 0,
+    });
+  }
+
+  // ---- keeping and giving up ----
+
+  cursor(name: string): LogCursor {
+    return this.#cursors.cursor(name);
+  }
+
+  cursors(): ReadonlyMap<string, Position> {
+    return this.#cursors.table;
+  }
+
+  /**
+   * Gives up the segments that neither a cursor nor recovery needs. Recovery needs what begins with the newest snapshot
+   * that was verified; as long as the log is not `high`, what begins with the one before it is kept too, in case the newest
+   * cannot be read one day. Done by itself at rotation, after a cursor has moved, and when the limit is met; call it after
+   * a snapshot.
+   */
+  reclaim(): void {
+    const newest = this.snapshots.newestVerified;
+    if (newest === undefined) return;
+    const oldest = this.oldestReadable;
+    const needed = this.snapshots.sound.filter(
+      ({ number, position }) => number <= newest.number && position >= oldest && this.#share() < LEVEL_HIGH,
+    );
+    this.truncate(needed.reduce((least, { position }) => earlier(least, position), newest.position));
+  }
+
+  truncate(before: Position): Position {
+    this.#mustBeOpen();
+    if (before > this.#committed) throw outOfRange('before', `at most ${this.#committed}, what is committed`, before);
+    let floor = before;
+    for (const position of this.#cursors.table.values()) floor = earlier(floor, position);
+    const { first } = this.#segments;
+    while (this.#segments.firstEnd !== undefined && this.#segments.firstEnd <= floor) {
+      const name = segmentName(this.#segments.first!.number);
+      if (!this.#cleanUp(name, () => this.#segments.removeFirst())) break;
+    }
+    if (first !== this.#segments.first) this.#updateLevel();
+    return this.#segments.first?.header.base ?? 0n;
+  }
+
+  #share(): number {
+    return this.#segments.bytes / this.#limitBytes;
+  }
+
+  #isWithinLimit(more: number): boolean {
+    if (more === 0 || this.#segments.bytes + more <= this.#limitBytes) return true;
+    if (this.#snapshots?.newestVerified === undefined || this.#isReclaiming) return false;
+    this.#isReclaiming = true;
+    try {
+      this.reclaim();
+    } finally {
+      this.#isReclaiming = false;
+    }
+    return this.#segments.bytes + more <= this.#limitBytes;
+  }
+
+  #setRefusing(yes: boolean): void {
+    if (this.#isRefusing === yes) return;
+    this.#isRefusing = yes;
+    this.#updateLevel();
+  }
+
+  #updateLevel(): void {
+    const share = this.#share();
+    // Once announced, a level is kept until the log is clearly below it.
+    const isAbove = (least: number, isNow: boolean): boolean => share >= (isNow ? least - LEVEL_SLACK : least);
+    const isHigh = isAbove(LEVEL_HIGH, this.#level !== 'ok');
+    const isCritical = isAbove(LEVEL_CRITICAL, this.#level === 'critical' || this.#level === 'full');
+    const level = this.#isRefusing ? 'full' : isCritical ? 'critical' : isHigh ? 'high' : 'ok';
+    if (level === this.#level) return;
+    this.#level = level;
+    this.#notify({ kind: 'level', level, usage: this.usage() });
+  }
+
+  #cursorsOptions(): CursorsOptions {
+    return {
+      files: this.#files,
+      directory: this.directory,
+      logId: this.#logId,
+      committed: () => {
+        this.#mustBeOpen();
+        return this.#committed;
+      },
+      makeDurable: (position) => {
+        if (position > this.#durable || !this.#isDurable()) this.sync();
+      },
+      moved: () => this.reclaim(),
+    };
+  }
+
+  // ---- opening and closing ----
+
+  #open(lockDirectory: LockDirectory): void {
+    const { directory } = this;
+    const files = this.#files;
+    files.makeDirectory(directory);
+    this.#lock = lockDirectory(directory);
+    const { links, problems } = readChain(files, directory);
+    const found = readCursors(files, directory);
+    this.#refuse([...problems, ...cursorProblems(found)]);
+    const last = links.at(-1);
+    if (last === undefined) files.syncDirectory(dirname(directory));
+    this.#logId = last?.header.logId ?? this.#random();
+    this.#snapshots = new Snapshots({
+      files,
+      directory,
+      logId: this.#logId,
+      wallMs: () => Math.max(this.#lastTimeMs, this.#clock.wallMs()),
+      random: this.#random,
+      prepare: () => this.sync(),
+    });
+    this.#segments = new SegmentFiles(files, directory, links);
+    this.#cursors = new Cursors(this.#cursorsOptions(), found.cursors);
+
+    const tail = last === undefined ? undefined : this.#scanLast(last);
+    const end = tail?.end ?? 0n;
+    const stream = last && { logId: this.#logId, end };
+    this.#refuse(claimProblems(stream, found, this.snapshots.found));
+    if (found.isOld && found.fault !== undefined) this.#notify({ kind: 'cursors-old', why: found.fault.why });
+    if (tail?.isTorn) this.#notify({ kind: 'torn', file: segmentName(last!.number), position: end });
+    for (const name of files.list(directory)) if (name.endsWith('.tmp')) files.remove(join(directory, name));
+    // What the last process has named and removed may not be durable yet: what comes now must not be so before it.
+    files.syncDirectory(directory);
+
+    const endFence = tail?.fence ?? FENCE_START;
+    const snapshots = this.snapshots.sound;
+    this.#epoch = Math.max(endFence.epoch, ...snapshots.map(({ epochMax }) => epochMax)) + 1;
+    if (this.#epoch > EPOCH_MAX) throw epochsUsedUp(directory);
+    this.#lastTimeMs = Math.max(tail?.timeMs ?? 0, ...snapshots.map(({ finishedMs }) => finishedMs));
+    this.#writer = this.#random();
+    this.#end = end;
+    this.#committed = end;
+    this.#durable = tail?.durable.position ?? 0n;
+    this.#fence = new Fence(endFence);
+    this.#durableFence = tail?.durable.fence ?? FENCE_START;
+    this.#break = {
+      durable: this.#durable,
+      durableFence: this.#durableFence,
+      end,
+      endFence,
+      // Without a mark, readers may have seen what a power cut has taken: their positions are not used again.
+      resume: last === undefined || tail?.mark !== undefined ? end : planned(last.header, end),
+      isTakeover: true,
+    };
+    try {
+      this.#resume(0);
+    } catch (error) {
+      if (!(error instanceof NoRoom)) throw error;
+      this.#publish();
+      this.#setRefusing(true);
+    }
+  }
+
+  #scanLast({ number, header }: Link): SegmentScan & { durable: { position: Position; fence: FenceState } } {
+    const name = segmentName(number);
+    const file = this.#files.open(join(this.directory, name), 'read');
+    try {
+      const scan = scanSegment(file, header, undefined);
+      if (scan.damage === undefined) return { ...scan, durable: fenceAt(file, header, scan.durableEnd) };
+      const { why: text, position, offset } = scan.damage;
+      throw refused(this.directory, { kind: 'damage', file: name, position, offset, text });
+    } finally {
+      file.close();
+    }
+  }
+
+  #refuse(problems: readonly Problem[]): void {
+    // What a newer version wrote may look damaged to this one.
+    const problem = problems.find(({ kind }) => kind === 'newer') ?? problems.find(({ kind }) => kind === 'damage');
+    if (problem !== undefined) throw refused(this.directory, problem);
+  }
+
+  close(): void {
+    if (this.#lock === undefined) return;
+    try {
+      if (this.#durable < this.#committed) this.sync();
+      this.#markClosed();
+    } finally {
+      this.#giveUp();
+    }
+  }
+
+  // Says that everything before is durable, so that a bad batch before the mark is known to be damage, not a torn end.
+  #markClosed(): void {
+    const active = this.#active;
+    if (active === undefined) return;
+    const mark = this.#batchHeaderOf('closed', this.#end);
+    // Everything is durable without the mark.
+    this.#cleanUp(segmentName(active.segment.number), () => {
+      this.#segments.finish(active.segment, this.#end, mark, active.file);
+    });
+  }
+
+  #giveUp(): void {
+    this.#watermark.close();
+    try {
+      this.#active?.file.close();
+    } catch (error) {
+      if (systemCode(error) === undefined) throw error;
+    }
+    this.#active = undefined;
+    const lock = this.#lock;
+    this.#lock = undefined;
+    lock?.release();
+  }
+
+  #mustBeOpen(): void {
+    if (this.#lock === undefined) throw new CairnError('ERR_CLOSED', `The log in ${this.directory} is closed`);
+  }
+}
+
+/** Where the batches of a segment end at most, as an offset of its file. */
+function batchesEnd({ segment }: Active): number {
+  return FILE_HEADER_BYTES + segment.header.capacity;
+}
+
+// After a write for which there was no room. False: it cannot be told that nothing of the batch will ever be read.
+function takeBack({ file, segment, offset }: Active): boolean {
+  try {
+    if (offset === segment.fileBytes) file.truncate(offset);
+    // In room that was taken: some file systems write elsewhere what is written over.
+    else file.write([Buffer.alloc(BATCH_HEADER_BYTES)], offset);
+    // What is missing of the batch may be nothing but zeros, and those may come with the next one.
+    file.sync();
+    return true;
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+    return false;
+  }
+}
+
+function unreadable(segment: Segment): Error {
+  return Object.assign(new Error(`${segmentName(segment.number)} is not what it was`), { code: 'EIO' });
+}
+
+/** Beyond every position that was ever given out in a segment. */
+function planned(header: SegmentHeader, end: Position): Position {
+  return later(header.base + BigInt(header.capacity), end);
+}
+
+function epochsUsedUp(directory: string): CairnError {
+  return new CairnError(
+    'ERR_LOG_FULL',
+    `The log in ${directory} was opened, and its cache cleared, ${EPOCH_MAX} times, which is as far as versions can count. Dump the cache and load it with a new directory`,
+  );
+}

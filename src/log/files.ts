@@ -1,0 +1,147 @@
+/**
+ * The file calls that a log makes, and no others: all of them synchronous, because the log lives in a thread of its own
+ * and must not share libuv's pool. Tests have a disk of their own behind the same interface (test/support/faulty-files.ts).
+ *
+ * Every method throws what the system says, with its `code`.
+ */
+import {
+  closeSync,
+  fdatasyncSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  renameSync,
+  unlinkSync,
+  writevSync,
+} from 'node:fs';
+
+export interface Files {
+  /** Makes a directory with its parents, for this user only, if it is not there. */
+  makeDirectory(path: string): void;
+  /** The names in a directory, in any order. */
+  list(directory: string): string[];
+  /** `create`: a new and empty file, in the place of one that is there. The others: `ENOENT` if there is none. */
+  open(path: string, mode: 'create' | 'update' | 'read'): OpenFile;
+  rename(from: string, to: string): void;
+  remove(path: string): void;
+  /** Makes durable what names a directory has. */
+  syncDirectory(path: string): void;
+}
+
+export interface OpenFile {
+  size(): number;
+  /** Reads into `target` from an offset of the file on. Less than fits only at the file's end. */
+  read(target: Uint8Array, offset: number): number;
+  /** Writes all pieces one behind the other. When it throws, any part may have been written. */
+  write(pieces: readonly Uint8Array[], offset: number): void;
+  /** Makes [offset, offset + bytes) zeros that take room on the disk, so that writing there does not meet a full one. */
+  allocate(offset: number, bytes: number): void;
+  truncate(bytes: number): void;
+  /** Makes durable what was written, and the size. After a failure nothing is known of any byte written since the last. */
+  sync(): void;
+  /** May be called twice. */
+  close(): void;
+}
+
+/** What error of the system it is: `ENOSPC`, `EIO`, ...; undefined for anything that is none. */
+export function systemCode(error: unknown): string | undefined {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
+}
+
+/** The disk is full, or this user's share of it. */
+export function isNoSpace(error: unknown): boolean {
+  const code = systemCode(error);
+  return code === 'ENOSPC' || code === 'EDQUOT';
+}
+
+/** Zeros are written in pieces of this size. */
+const ZEROS = Buffer.alloc(256 * 1024);
+
+class NodeFile implements OpenFile {
+  readonly #descriptor: number;
+  #isOpen = true;
+
+  constructor(descriptor: number) {
+    this.#descriptor = descriptor;
+  }
+
+  size(): number {
+    return fstatSync(this.#descriptor).size;
+  }
+
+  read(target: Uint8Array, offset: number): number {
+    let done = 0;
+    while (done < target.length) {
+      const count = readSync(this.#descriptor, target, done, target.length - done, offset + done);
+      if (count === 0) break;
+      done += count;
+    }
+    return done;
+  }
+
+  write(pieces: readonly Uint8Array[], offset: number): void {
+    let total = 0;
+    for (const piece of pieces) total += piece.length;
+    let done = writevSync(this.#descriptor, pieces, offset);
+    while (done < total) done += writevSync(this.#descriptor, rest(pieces, done), offset + done);
+  }
+
+  allocate(offset: number, bytes: number): void {
+    for (let done = 0; done < bytes; done += ZEROS.length) {
+      this.write([ZEROS.subarray(0, Math.min(ZEROS.length, bytes - done))], offset + done);
+    }
+  }
+
+  truncate(bytes: number): void {
+    ftruncateSync(this.#descriptor, bytes);
+  }
+
+  sync(): void {
+    fdatasyncSync(this.#descriptor);
+  }
+
+  close(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    closeSync(this.#descriptor);
+  }
+}
+
+/** What is left of some pieces behind their first bytes. */
+function rest(pieces: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  const left: Uint8Array[] = [];
+  let skip = bytes;
+  for (const piece of pieces) {
+    if (skip < piece.length) left.push(piece.subarray(skip));
+    skip = Math.max(0, skip - piece.length);
+  }
+  return left;
+}
+
+const FLAGS = { create: 'w+', update: 'r+', read: 'r' } as const;
+
+/** The files of this machine. */
+export const nodeFiles: Files = {
+  makeDirectory(path) {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  },
+  list: (directory) => readdirSync(directory),
+  open: (path, mode) => new NodeFile(openSync(path, FLAGS[mode], 0o600)),
+  rename: renameSync,
+  remove: unlinkSync,
+  syncDirectory(path) {
+    // Windows has no such call: there the file system's own journal orders names.
+    if (process.platform === 'win32') return;
+    const descriptor = openSync(path, 'r');
+    try {
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+  },
+};

@@ -1,0 +1,78 @@
+/** What an embedded log is opened with, its bounds and defaults, and what it has to say between answers. */
+import { outOfRange, wrongType } from '../errors.ts';
+import type { LockDirectory } from './directory-lock.ts';
+import type { Files } from './files.ts';
+import type { LogLevel, LogUsage, Position } from './request-log.ts';
+import type { SyncPolicy } from './sync-policy.ts';
+
+/** A segment ends when the next batch would make it larger than this. */
+export const SEGMENT_BYTES_DEFAULT: number = 64 * 2 ** 20;
+export const SEGMENT_BYTES_MIN = 4096;
+export const SEGMENT_BYTES_MAX: number = 2 ** 30;
+/** What a log may take on the disk if nobody says otherwise: a database may be down for an hour at 2,000 writes a second. */
+export const LIMIT_BYTES_DEFAULT: number = 4 * 2 ** 30;
+/** The least is so many segments: one is written, one is being given up, and there is room between the levels. */
+const LIMIT_SEGMENTS_MIN = 4;
+
+/** Time, from outside: the log has no clock of its own. */
+export interface LogClock {
+  /** Unix milliseconds. */
+  wallMs(): number;
+  /** Milliseconds of a clock that is never set. */
+  steadyMs(): number;
+}
+
+export const systemClock: LogClock = { wallMs: () => Date.now(), steadyMs: () => performance.now() };
+
+/** What the log has to say between answers. */
+export type LogNotice =
+  /** The log has become so full, or is no longer. */
+  | { readonly kind: 'level'; readonly level: LogLevel; readonly usage: LogUsage }
+  /** At opening: a crash left this behind the last whole batch. It was never acknowledged as durable. */
+  | { readonly kind: 'torn'; readonly file: string; readonly position: Position }
+  /** A file could not be written or synced. The log goes on in a new segment. */
+  | { readonly kind: 'segment-failed'; readonly file: string; readonly cause: unknown }
+  /** Committed, not durable yet, and could not be read back after such a failure. */
+  | { readonly kind: 'lost'; readonly position: Position; readonly end: Position; readonly recordCount: number }
+  /** What should be durable by now is not. It will be tried again. */
+  | { readonly kind: 'sync-failed'; readonly cause: unknown }
+  /** At opening: the cursors' file was damaged; its predecessor is used. */
+  | { readonly kind: 'cursors-old'; readonly why: string }
+  /** A file that is not needed any more could not be removed, or not be ended properly. It does no harm. */
+  | { readonly kind: 'cleanup-failed'; readonly file: string; readonly cause: unknown };
+
+export interface EmbeddedLogOptions {
+  /** Where the files are. Made, for this user only, if it is not there. */
+  readonly directory: string;
+  /** Default `always`. */
+  readonly sync?: SyncPolicy;
+  /** Default 64 MiB. */
+  readonly segmentBytes?: number;
+  /** What all segments together may take on the disk, at least four times `segmentBytes`. Default 4 GiB. */
+  readonly limitBytes?: number;
+  readonly onNotice?: (notice: LogNotice) => void;
+  readonly files?: Files;
+  readonly lockDirectory?: LockDirectory;
+  readonly clock?: LogClock;
+  /** 64 random bits. */
+  readonly random?: () => bigint;
+}
+
+/** The sizes of a log. Throws `ERR_INVALID_ARGUMENT`. */
+export function checkSizes({ segmentBytes = SEGMENT_BYTES_DEFAULT, limitBytes }: EmbeddedLogOptions): {
+  segmentBytes: number;
+  limitBytes: number;
+} {
+  checkSize('segmentBytes', segmentBytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+  const least = LIMIT_SEGMENTS_MIN * segmentBytes;
+  const limit = limitBytes ?? Math.max(LIMIT_BYTES_DEFAULT, least);
+  checkSize('limitBytes', limit, least, Number.MAX_SAFE_INTEGER);
+  return { segmentBytes: Math.ceil(segmentBytes / 8) * 8, limitBytes: limit };
+}
+
+function checkSize(name: string, value: unknown, min: number, max: number): void {
+  if (typeof value !== 'number') throw wrongType(name, 'a number of bytes', value);
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw outOfRange(name, `a whole number of bytes from ${min} to ${max}`, value);
+  }
+}

@@ -1,0 +1,222 @@
+/**
+ * The files of a log's segments: made, ended, removed, and copied from. What is in them, and when, is the log's business
+ * (embedded-log.ts).
+ *
+ * A segment is made under another name, filled, synced, and then named: whatever has the name of a segment is whole.
+ */
+import { join } from 'node:path';
+import type { Link } from './chain.ts';
+import { Fence, type FenceState } from './fence.ts';
+import { type Files, type OpenFile, systemCode } from './files.ts';
+import {
+  BATCH_HEADER_BYTES,
+  batchEnd,
+  encodeBatchHeader,
+  encodeSegmentHeader,
+  FILE_HEADER_BYTES,
+  isEntry,
+  offsetOf,
+  type SegmentHeader,
+  segmentName,
+} from './format.ts';
+import type { Position } from './request-log.ts';
+import { type Batch, SegmentReader } from './segment.ts';
+
+export interface Segment {
+  readonly number: number;
+  readonly header: SegmentHeader;
+  /** What its file takes, room ahead included. */
+  fileBytes: number;
+}
+
+/** The segment that is written. */
+export interface Active {
+  readonly file: OpenFile;
+  readonly segment: Segment;
+  /** Where in the file the next batch goes. */
+  offset: number;
+}
+
+/** A segment could not be made. */
+export class SegmentNotMade extends Error {
+  /** It may have its name nevertheless, and then says where the one before it ends: that must not be written any more. */
+  readonly mayBeThere: boolean;
+
+  constructor(mayBeThere: boolean, cause: unknown) {
+    super('A segment could not be made', { cause });
+    this.mayBeThere = mayBeThere;
+  }
+}
+
+export class SegmentFiles {
+  readonly #files: Files;
+  readonly #directory: string;
+  readonly #segments: Segment[] = [];
+  #bytes = 0;
+
+  constructor(files: Files, directory: string, links: readonly Link[]) {
+    this.#files = files;
+    this.#directory = directory;
+    for (const { number, header, fileBytes } of links) this.#push({ number, header, fileBytes });
+  }
+
+  get first(): Segment | undefined {
+    return this.#segments[0];
+  }
+
+  get last(): Segment | undefined {
+    return this.#segments.at(-1);
+  }
+
+  /** Where the oldest segment ends; undefined: it is the only one. */
+  get firstEnd(): Position | undefined {
+    return this.#segments[1]?.header.predecessorEnd;
+  }
+
+  /** What all of them take. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get nextNumber(): number {
+    return (this.last?.number ?? 0) + 1;
+  }
+
+  /**
+   * Makes the next segment, with what `fill` writes behind the header and room up to `ahead` bytes of file. It is named and
+   * durable when this returns. Throws SegmentNotMade; to try again is safe.
+   */
+  create(header: SegmentHeader, ahead: number, fill: (file: OpenFile) => number = () => 0): Active {
+    const path = this.#path(header.number);
+    const temporary = `${path}.tmp`;
+    let file: OpenFile | undefined;
+    let isNamed = false;
+    try {
+      file = this.#files.open(temporary, 'create');
+      const offset = FILE_HEADER_BYTES + fill(file);
+      if (ahead > offset) file.allocate(offset, ahead - offset);
+      file.write([encodeSegmentHeader(header)], 0);
+      file.sync();
+      isNamed = true;
+      this.#files.rename(temporary, path);
+      this.#files.syncDirectory(this.#directory);
+      const segment = { number: header.number, header, fileBytes: Math.max(offset, ahead) };
+      this.#push(segment);
+      return { file, segment, offset };
+    } catch (error) {
+      if (systemCode(error) === undefined) throw error;
+      this.#discard(file, temporary);
+      throw new SegmentNotMade(isNamed, error);
+    }
+  }
+
+  /** Takes room for a segment up to an offset of its file. Throws what the system says. */
+  allocate({ file, segment }: Active, upTo: number): void {
+    file.allocate(segment.fileBytes, upTo - segment.fileBytes);
+    this.resize(segment, upTo);
+  }
+
+  /** The file of a segment takes so much now. */
+  resize(segment: Segment, fileBytes: number): void {
+    this.#bytes += fileBytes - segment.fileBytes;
+    segment.fileBytes = fileBytes;
+  }
+
+  /**
+   * Ends the file of a segment that is not written any more: with a mark where its batches end, and without the room
+   * behind it. Throws what the system says; the segment is as good without it.
+   */
+  finish(segment: Segment, end: Position, mark: Buffer, file?: OpenFile): void {
+    let open = file;
+    try {
+      open ??= this.#files.open(this.#path(segment.number), 'update');
+      const offset = offsetOf(segment.header, end);
+      open.write([mark], offset);
+      open.truncate(offset + BATCH_HEADER_BYTES);
+      open.sync();
+      this.resize(segment, offset + BATCH_HEADER_BYTES);
+    } finally {
+      open?.close();
+    }
+  }
+
+  /** Removes the oldest segment. One after the other, each durably: a crash must not leave a gap. */
+  removeFirst(): void {
+    const [first] = this.#segments;
+    if (first === undefined) return;
+    try {
+      this.#files.remove(this.#path(first.number));
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT') throw error;
+    }
+    this.#files.syncDirectory(this.#directory);
+    this.#segments.shift();
+    this.#bytes -= first.fileBytes;
+  }
+
+  /** How far batches can be read from a position of a segment on, and where a reader that came with `before` is then. */
+  tail(
+    segment: Segment,
+    from: Position,
+    before: FenceState,
+    end: Position,
+  ): { reached: Position; fence: FenceState; cause: unknown } {
+    const fence = new Fence(before);
+    let reached = from;
+    try {
+      for (const { header } of this.#batches(segment, from, end)) {
+        if (!isEntry(header.kind) || !fence.admit({ ...header, kind: header.kind })) break;
+        reached = batchEnd(header);
+      }
+    } catch (error) {
+      if (systemCode(error) === undefined) throw error;
+      return { reached, fence: fence.state, cause: error };
+    }
+    return { reached, fence: fence.state, cause: undefined };
+  }
+
+  /** Writes the batches of [from, end) in a segment to a new file, behind its header. Returns their bytes. */
+  copy(segment: Segment, from: Position, end: Position, target: OpenFile): number {
+    let bytes = 0;
+    for (const { header, payload } of this.#batches(segment, from, end)) {
+      target.write([encodeBatchHeader(header), payload], FILE_HEADER_BYTES + bytes);
+      bytes += BATCH_HEADER_BYTES + payload.length;
+    }
+    return bytes;
+  }
+
+  *#batches({ number, header }: Segment, from: Position, end: Position): Generator<Batch, undefined> {
+    const file = this.#files.open(this.#path(number), 'read');
+    try {
+      const reader = new SegmentReader(file, header);
+      reader.seek(from);
+      while (reader.position < end) {
+        const next = reader.next(end);
+        if (next.kind !== 'batch') return;
+        yield next;
+      }
+    } finally {
+      file.close();
+    }
+  }
+
+  #push(segment: Segment): void {
+    this.#segments.push(segment);
+    this.#bytes += segment.fileBytes;
+  }
+
+  #path(number: number): string {
+    return join(this.#directory, segmentName(number));
+  }
+
+  #discard(file: OpenFile | undefined, path: string): void {
+    if (file === undefined) return;
+    try {
+      file.close();
+      this.#files.remove(path);
+    } catch (error) {
+      // Removed when the log is opened next, if it is there at all.
+      if (systemCode(error) === undefined) throw error;
+    }
+  }
+}

@@ -1,0 +1,165 @@
+/**
+ * Looks through a log's directory without changing anything: what is there, and everything that is wrong with it, where
+ * opening stops at the first. A quick survey reads headers; a deep one reads and checks every byte, every record included.
+ */
+import { join } from 'node:path';
+import { EPOCH_MAX, epochOf, RecordReader } from '../request/record.ts';
+import { type Problem, readChain } from './chain.ts';
+import { claimProblems, cursorProblems } from './checks.ts';
+import { type CursorTable, readCursors } from './cursors.ts';
+import { FENCE_START, type FenceState } from './fence.ts';
+import { type Files, nodeFiles } from './files.ts';
+import { type SegmentHeader, segmentName } from './format.ts';
+import type { Position } from './request-log.ts';
+import { type Batch, type SegmentScan, scanSegment } from './segment.ts';
+import { type FoundSnapshot, listSnapshots, readSnapshotFile, SnapshotDamaged } from './snapshot.ts';
+
+/** Behind every position. */
+const END_UNKNOWN: bigint = 2n ** 64n;
+
+export interface SegmentSurvey {
+  readonly name: string;
+  readonly header: SegmentHeader;
+  readonly fileBytes: number;
+  readonly scan: SegmentScan;
+}
+
+export interface Survey {
+  readonly directory: string;
+  readonly logId: bigint | undefined;
+  /** Those with a sound header. */
+  readonly segments: readonly SegmentSurvey[];
+  readonly snapshots: readonly FoundSnapshot[];
+  readonly cursors: CursorTable;
+  /** Where the first entry begins, and the last one ends. */
+  readonly oldest: Position;
+  readonly end: Position;
+  /** Where a reader is at the end. */
+  readonly fence: FenceState;
+  readonly problems: readonly Problem[];
+}
+
+export interface SurveyOptions {
+  readonly files?: Files;
+  /** Read everything. */
+  readonly isDeep: boolean;
+}
+
+export function survey(directory: string, { files = nodeFiles, isDeep }: SurveyOptions): Survey {
+  const { links, problems: chainProblems } = readChain(files, directory);
+  const found = readCursors(files, directory);
+  const problems: Problem[] = [...chainProblems, ...cursorProblems(found)];
+  if (found.isOld && found.fault !== undefined) {
+    problems.push({ kind: 'note', file: 'cursors', text: `the header ${found.fault.why}; cursors.old is used` });
+  }
+  const segments: SegmentSurvey[] = [];
+  links.forEach((link, i) => {
+    const name = segmentName(link.number);
+    const next = links[i + 1];
+    const isLast = next === undefined;
+    const end = next?.number === link.number + 1 ? next.header.predecessorEnd : undefined;
+    const file = files.open(join(directory, name), 'read');
+    try {
+      const visit = isDeep ? (batch: Batch): void => checkRecords(batch, name, problems) : undefined;
+      const scan = scanSegment(file, link.header, end, { withPayload: isDeep || isLast, visit });
+      segments.push({ name, header: link.header, fileBytes: link.fileBytes, scan });
+      report(scan, name, isLast, problems);
+    } finally {
+      file.close();
+    }
+  });
+  segments.forEach(({ header, name }, i) => {
+    const previous = segments[i - 1];
+    if (previous === undefined || previous.scan.damage !== undefined) return;
+    if (previous.header.number === header.number - 1) checkSeam(previous.scan.fence, header, name, problems);
+  });
+
+  const snapshots = listSnapshots(files, directory);
+  const last = segments.at(-1);
+  const logId = last?.header.logId;
+  const end = last?.scan.end ?? 0n;
+  // Where a damaged last segment ends is not known.
+  const endMost = last?.scan.damage === undefined ? end : END_UNKNOWN;
+  problems.push(...claimProblems(logId === undefined ? undefined : { logId, end: endMost }, found, snapshots));
+  for (const snapshot of snapshots) problems.push(...snapshotProblems(files, directory, snapshot, isDeep));
+  return {
+    directory,
+    logId,
+    segments,
+    snapshots,
+    cursors: found.cursors,
+    oldest: segments[0]?.header.base ?? 0n,
+    end,
+    fence: last?.scan.fence ?? FENCE_START,
+    problems: [...problems, ...startProblems(segments[0]?.header, snapshots)],
+  };
+}
+
+function report({ damage, isTorn, end, mark }: SegmentScan, file: string, isLast: boolean, problems: Problem[]): void {
+  if (damage !== undefined) {
+    const { why: text, position, offset } = damage;
+    problems.push({ kind: 'damage', file, position, offset, text });
+  } else if (isLast && isTorn) {
+    const text = 'what follows was not synced when the log was last written, and will be cut off';
+    problems.push({ kind: 'note', file, position: end, text });
+  } else if (isLast && mark === undefined) {
+    problems.push({ kind: 'note', file, position: end, text: 'the log is in use, or was not closed' });
+  }
+}
+
+// A reader that comes from one segment has to find in the next what it has been told.
+function checkSeam(fence: FenceState, { before, recordsLost }: SegmentHeader, file: string, problems: Problem[]): void {
+  const isContinued =
+    fence.recordsBefore + recordsLost === before.recordsBefore &&
+    (recordsLost > 0n || (fence.epoch === before.epoch && fence.writer === before.writer));
+  if (!isContinued) problems.push({ kind: 'damage', file, text: 'it does not continue the segment before it' });
+  if (recordsLost > 0n) problems.push({ kind: 'note', file, text: `${recordsLost} records before it are lost` });
+}
+
+// Records are encoded by the store and never looked at by the log: what is wrong here was wrong before it was written.
+function checkRecords({ header, payload, offset }: Batch, file: string, problems: Problem[]): void {
+  const place = { file, position: header.position, offset };
+  if (header.kind === 'lost') {
+    problems.push({ kind: 'note', ...place, text: `${header.recordCount} records are lost here` });
+  }
+  if (header.kind !== 'records') return;
+  const fault = recordFault(payload, header.recordCount, header.epoch);
+  if (fault !== undefined) problems.push({ kind: 'damage', ...place, text: fault });
+}
+
+/** What is wrong with the records of a batch or chunk; undefined: nothing. */
+function recordFault(records: Buffer, recordCount: number, epochMax: number): string | undefined {
+  const reader = new RecordReader(records);
+  let count = 0;
+  while (reader.next()) {
+    count++;
+    if (epochOf(reader.version) > epochMax) return `record ${count} is of a later epoch than what it is in`;
+  }
+  if (reader.status !== 'ok') return `record ${count + 1} is not well-formed`;
+  return count === recordCount ? undefined : `it should have ${recordCount} records and has ${count}`;
+}
+
+function snapshotProblems(files: Files, directory: string, found: FoundSnapshot, isDeep: boolean): Problem[] {
+  const damage = (text: string): Problem[] => [{ kind: 'damage', file: found.name, text }];
+  if ('fault' in found) return found.fault.newerVersion === undefined ? damage(found.fault.why) : [];
+  if (!isDeep) return [];
+  try {
+    for (const { records, recordCount } of readSnapshotFile(files, directory, found.info)) {
+      const fault = recordFault(records, recordCount, Math.min(found.info.epochMax, EPOCH_MAX));
+      if (fault !== undefined) return damage(fault);
+    }
+    return [];
+  } catch (error) {
+    if (error instanceof SnapshotDamaged) return damage(error.why);
+    throw error;
+  }
+}
+
+// Recovery needs the log from its first position on, or a snapshot from whose beginning it is there.
+function startProblems(first: SegmentHeader | undefined, snapshots: readonly FoundSnapshot[]): Problem[] {
+  if (first === undefined || first.predecessorEnd === 0n) return [];
+  const isCovered = snapshots.some((found) => 'info' in found && found.info.position >= first.predecessorEnd);
+  if (isCovered) return [];
+  const text = `the log begins at position ${first.base}, and there is no snapshot of what was before`;
+  return [{ kind: 'damage', file: segmentName(first.number), text }];
+}

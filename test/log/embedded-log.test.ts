@@ -1,0 +1,740 @@
+// What is particular about the embedded log: its files, when they are synced, what it does about errors of the disk, how
+// it gives up room. What every log does is in conformance.test.ts, what crashes leave in crash.test.ts.
+
+import { crc32 } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
+import { decodeSegmentHeader, Fault, type SegmentHeader } from '../../src/log/format.ts';
+import type { LogNotice } from '../../src/log/index.ts';
+import { withCode } from '../support/errors.ts';
+import { type Fate, FaultyDisk, type FileCall } from '../support/faulty-files.ts';
+import { append, appendNow, batchFor, keysIn, keysOf, LogDisk, take } from '../support/logs.ts';
+import { Random } from '../support/random.ts';
+
+function headerOf(disk: LogDisk, name: string): SegmentHeader {
+  const header = decodeSegmentHeader(disk.disk.bytesOf(disk.path(name)));
+  if (header instanceof Fault) throw new Error(`${name}: the header ${header.why}`);
+  return header;
+}
+
+const segmentsOf = (disk: LogDisk): string[] => disk.names().filter((name) => name.endsWith('.log'));
+
+/** Counts calls of one kind. */
+function counting(disk: LogDisk, kind: FileCall['kind']): { count: number } {
+  const counter = { count: 0 };
+  disk.disk.fate = (call) => {
+    if (call.kind === kind) counter.count++;
+    return 'ok';
+  };
+  return counter;
+}
+
+/** Makes the next calls of a kind fail, once the disk is told to. */
+function failing(disk: LogDisk, fate: Fate, times: number, ...kinds: FileCall['kind'][]): void {
+  let left = times;
+  disk.disk.fate = (call) => (kinds.includes(call.kind) && left-- > 0 ? fate : 'ok');
+}
+
+const kindsOf = (notices: readonly LogNotice[]): string[] => notices.map(({ kind }) => kind);
+
+describe('segments', () => {
+  test('an empty directory becomes a log of one segment, durable before anything is appended', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    expect(segmentsOf(disk)).toEqual(['000000000001.log']);
+    expect(log.epoch).toBe(1);
+    disk.disk.restart();
+    expect(segmentsOf(disk)).toEqual(['000000000001.log']);
+    expect(disk.open().epoch).toBe(2);
+  });
+
+  test('a segment ends before it would be too large, and the next one says where', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    const ends: bigint[] = [];
+    for (let i = 0; segmentsOf(disk).length < 4; i++) ends.push(appendNow(log, `${i}`, { valueBytes: 500 }).end);
+    for (const [i, name] of segmentsOf(disk).entries()) {
+      const header = headerOf(disk, name);
+      expect(header.number).toBe(i + 1);
+      expect(disk.disk.bytesOf(disk.path(name)).length).toBeLessThanOrEqual(8192);
+      if (i === 0) continue;
+      expect(header.base).toBe(header.predecessorEnd);
+      expect(ends).toContain(header.predecessorEnd);
+    }
+    expect(keysIn(log)).toEqual(ends.map((_, i) => `${i}.1`));
+  });
+
+  test('room is taken ahead of the writing, and given back at the end', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ segmentBytes: 16 * 2 ** 20 });
+    appendNow(log, 'a');
+    const file = disk.path('000000000001.log');
+    expect(disk.disk.bytesOf(file).length).toBeGreaterThanOrEqual(4 * 2 ** 20);
+    expect(log.usage().bytes).toBe(disk.disk.bytesOf(file).length);
+    log.close();
+    expect(disk.disk.bytesOf(file).length).toBeLessThan(1024);
+  });
+
+  test('a batch that is larger than a segment gets one of its own', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    appendNow(log, 'small');
+    appendNow(log, 'large', { valueBytes: 100_000 });
+    appendNow(log, 'last');
+    expect(segmentsOf(disk)).toHaveLength(3);
+    expect(headerOf(disk, '000000000002.log').capacity).toBeGreaterThan(100_000);
+    log.close();
+    expect(keysIn(disk.open())).toEqual(['small.1', 'large.1', 'last.1']);
+  });
+
+  test('small, medium and large batches are read back as they were', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ segmentBytes: 2 ** 20 });
+    const sizes = [1, 0, 50_000, 100_000, 300_000, 8, 900_000, 262_144 - 64, 7];
+    for (const [i, valueBytes] of sizes.entries()) appendNow(log, `${i}`, { valueBytes, count: i % 3 === 0 ? 3 : 1 });
+    const entries = [...log.entries(0n)].filter(({ kind }) => kind === 'records');
+    expect(entries.map(({ records }) => records.length)).toEqual(
+      sizes.map((valueBytes, i) => (i % 3 === 0 ? 3 : 1) * Math.ceil((40 + 3 + valueBytes) / 8) * 8),
+    );
+    expect(entries.flatMap(keysOf)).toHaveLength(sizes.length + 6);
+  });
+
+  test('thousands of batches over many segments keep their order', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ segmentBytes: 65_536 });
+    const names = Array.from({ length: 5000 }, (_, i) => `${i}`);
+    for (const name of names) appendNow(log, name);
+    expect(keysIn(log)).toEqual(names.map((name) => `${name}.1`));
+    log.close();
+    expect(keysIn(disk.open())).toHaveLength(5000);
+  });
+
+  test('an entry can be read alone by its position', () => {
+    const log = new LogDisk().open();
+    const places = ['a', 'b', 'c'].map((name) => appendNow(log, name, { valueBytes: 3000 }));
+    expect(keysOf(log.entryAt(places[1]!.position)!)).toEqual(['b.1']);
+    expect(log.entryAt(places[1]!.position + 8n)).toBeUndefined();
+    expect(log.entryAt(log.end)).toBeUndefined();
+  });
+
+  test('reading may begin where no entry does, with the first behind it', () => {
+    const log = new LogDisk().open();
+    const places = Array.from({ length: 30 }, (_, i) => appendNow(log, `${i}`, { valueBytes: 900 }));
+    for (const [i, { position, end }] of places.entries()) {
+      for (const from of [position - 1n, position - 8n, position + 1n, end - 1n]) {
+        const expected = from <= position ? i : i + 1;
+        const [first] = [...log.entries(from)].flatMap(keysOf);
+        expect(first).toBe(expected < places.length ? `${expected}.1` : undefined);
+      }
+    }
+  });
+});
+
+describe('syncing', () => {
+  test('`always` syncs before each answer, once', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ segmentBytes: 2 ** 20 });
+    const syncs = counting(disk, 'sync');
+    for (let i = 1; i <= 5; i++) {
+      appendNow(log, `${i}`);
+      expect(syncs.count).toBe(i);
+      expect(log.durable).toBe(log.committed);
+    }
+    expect(log.syncDueInMs()).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  test('an interval syncs what was appended when it is due, and not before', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ sync: '20ms', segmentBytes: 2 ** 20 });
+    const syncs = counting(disk, 'sync');
+    const { position } = appendNow(log, 'a');
+    expect(log.syncDueInMs()).toBe(20);
+    disk.nowMs += 19;
+    appendNow(log, 'b');
+    log.syncIfDue();
+    expect([syncs.count, log.durable]).toEqual([0, position]);
+    expect(log.syncDueInMs()).toBe(1);
+    disk.nowMs += 1;
+    log.syncIfDue();
+    expect([syncs.count, log.durable]).toEqual([1, log.committed]);
+    // The next interval begins with the next append; one that comes late takes the sync along.
+    disk.nowMs += 500;
+    appendNow(log, 'c');
+    expect(syncs.count).toBe(1);
+    disk.nowMs += 20;
+    appendNow(log, 'd');
+    expect([syncs.count, log.durable]).toEqual([2, log.committed]);
+  });
+
+  test('`none` syncs when a segment ends, and when it is asked to', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ sync: 'none' });
+    const syncs = counting(disk, 'sync');
+    const before = log.durable;
+    appendNow(log, 'a');
+    disk.nowMs += 1e9;
+    log.syncIfDue();
+    expect([syncs.count, log.durable]).toEqual([0, before]);
+    log.sync();
+    expect([syncs.count, log.durable]).toEqual([1, log.committed]);
+    const { end } = appendNow(log, 'b');
+    while (segmentsOf(disk).length < 2) appendNow(log, 'c', { valueBytes: 1000 });
+    expect(log.durable).toBeGreaterThan(end);
+    expect(log.durable).toBe(headerOf(disk, '000000000002.log').predecessorEnd);
+  });
+
+  test('a reader of what is durable does not see more', async () => {
+    const disk = new LogDisk();
+    const log = disk.open({ sync: 'none' });
+    appendNow(log, 'a');
+    expect([...log.entries(0n, 'durable')].flatMap(keysOf)).toEqual([]);
+    expect([...log.entries(0n)].flatMap(keysOf)).toEqual(['a.1']);
+    const reading = take(log.read(0n, { level: 'durable' }), 1);
+    log.sync();
+    expect((await reading).flatMap(keysOf)).toEqual(['a.1']);
+  });
+
+  test.each(['', 'sometimes', '0ms', '10', '-5ms', '1.5ms', '99999999ms', 7, true])('%j is no policy', (sync) => {
+    const disk = new LogDisk();
+    expect(() => disk.open({ sync: sync as 'always' })).toThrow(withCode('ERR_INVALID_ARGUMENT', /always/));
+    expect(disk.names()).toEqual([]);
+  });
+});
+
+describe('a disk with errors', () => {
+  test('a failed sync ends the segment, and the same batch is committed in the next one', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    appendNow(log, 'a');
+    failing(disk, 'EIO', 1, 'sync');
+    appendNow(log, 'b');
+    expect(kindsOf(disk.notices)).toEqual(['segment-failed']);
+    expect(segmentsOf(disk)).toHaveLength(2);
+    expect(keysIn(log)).toEqual(['a.1', 'b.1']);
+    appendNow(log, 'c');
+    disk.disk.restart();
+    expect(keysIn(disk.open())).toEqual(['a.1', 'b.1', 'c.1']);
+  });
+
+  test('a sync is never tried again on a file whose sync has failed', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ sync: 'none' });
+    appendNow(log, 'a');
+    const synced: string[] = [];
+    let failed: string | undefined;
+    disk.disk.fate = ({ kind, path }) => {
+      if (kind !== 'sync') return 'ok';
+      if (failed === undefined) {
+        failed = path;
+        return 'EIO';
+      }
+      synced.push(path);
+      return 'ok';
+    };
+    log.sync();
+    // The data is in the new segment first. What is synced of the old file then is the mark at its end.
+    expect(failed).toContain('000000000001.log');
+    expect(synced[0]).toContain('000000000002.log');
+    expect(log.durable).toBe(log.committed);
+    disk.disk.restart();
+    expect(keysIn(disk.open())).toEqual(['a.1']);
+  });
+
+  test('what was committed and not synced when a sync fails is written again, at its positions', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ sync: '10ms' });
+    const places = ['a', 'b', 'c'].map((name) => appendNow(log, name));
+    failing(disk, 'EIO', 1, 'sync');
+    disk.nowMs += 10;
+    log.syncIfDue();
+    expect(log.durable).toBe(log.committed);
+    for (const [i, { position }] of places.entries()) {
+      expect(keysOf(log.entryAt(position)!)).toEqual([`${'abc'[i]}.1`]);
+    }
+    disk.disk.restart();
+    expect(keysIn(disk.open())).toEqual(['a.1', 'b.1', 'c.1']);
+  });
+
+  test('a reader that is at a segment which fails goes on in the one that follows', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ sync: 'none' });
+    appendNow(log, 'a');
+    appendNow(log, 'b');
+    const entries = log.entries(0n);
+    const next = () => entries.next().value;
+    expect(next()?.kind).toBe('takeover');
+    expect(keysOf(next()!)).toEqual(['a.1']);
+    failing(disk, 'EIO', 1, 'sync');
+    log.sync();
+    appendNow(log, 'c');
+    expect(keysOf(next()!)).toEqual(['b.1']);
+    expect(keysOf(next()!)).toEqual(['c.1']);
+    expect(next()).toBeUndefined();
+  });
+
+  test('as long as no segment can be made, appends are unknown and nothing is durable; then all goes on', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    appendNow(log, 'a');
+    disk.disk.fate = ({ kind }) => (kind === 'sync' ? 'EIO' : 'ok');
+    const batch = batchFor(log, 'b');
+    for (let i = 0; i < 3; i++) {
+      expect(log.append(batch)).toMatchObject({ kind: 'unknown', cause: { code: 'ERR_LOG_IO' } });
+    }
+    expect(keysIn(log)).toEqual(['a.1']);
+    disk.disk.fate = () => 'ok';
+    expect(log.append(batch).kind).toBe('committed');
+    expect(keysIn(log)).toEqual(['a.1', 'b.1']);
+  });
+
+  test('a batch of which nothing is known may be replaced by another one', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    disk.disk.fate = ({ kind }) => (kind === 'sync' ? 'EIO' : 'ok');
+    expect(log.append(batchFor(log, 'a')).kind).toBe('unknown');
+    disk.disk.fate = () => 'ok';
+    appendNow(log, 'b');
+    expect(keysIn(log)).toEqual(['b.1']);
+    log.close();
+    expect(keysIn(disk.open())).toEqual(['b.1']);
+  });
+
+  test('a failed write ends the segment too', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    appendNow(log, 'a');
+    failing(disk, 'EIO', 1, 'write');
+    appendNow(log, 'b');
+    expect(kindsOf(disk.notices)).toEqual(['segment-failed']);
+    expect(keysIn(log)).toEqual(['a.1', 'b.1']);
+  });
+
+  test('a directory that cannot be synced does not leave two segments with the same batches', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    const names: string[] = [];
+    const next = (): void => {
+      const name = `${names.length}`;
+      const result = log.append(batchFor(log, name, { valueBytes: 1000 }));
+      if (result.kind === 'committed') names.push(name);
+    };
+    while (segmentsOf(disk).length < 2) {
+      failing(disk, 'EIO', 1, 'sync-directory');
+      next();
+    }
+    disk.disk.fate = () => 'ok';
+    for (let i = 0; i < 20; i++) next();
+    expect(keysIn(log)).toEqual(names.map((name) => `${name}.1`));
+    disk.disk.restart();
+    expect(keysIn(disk.open())).toEqual(names.map((name) => `${name}.1`));
+  });
+
+  test('what cannot be read back after a failed sync is reported as lost, and the log goes on behind it', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ sync: 'none' });
+    appendNow(log, 'a');
+    log.sync();
+    const b = appendNow(log, 'b', { count: 3 });
+    appendNow(log, 'c', { count: 2 });
+    let reads = 0;
+    disk.disk.fate = ({ kind }) => {
+      if (kind === 'sync' && reads === 0) return 'EIO';
+      return kind === 'read' && reads++ === 0 ? 'EIO' : 'ok';
+    };
+    log.sync();
+    disk.disk.fate = () => 'ok';
+    expect(disk.notices).toContainEqual({ kind: 'lost', position: b.position, end: log.end, recordCount: 5 });
+    appendNow(log, 'd');
+    const entries = [...log.entries(0n)];
+    expect(entries.map(({ kind, recordCount }) => [kind, recordCount])).toEqual([
+      ['takeover', 0],
+      ['records', 1],
+      ['lost', 5],
+      ['records', 1],
+    ]);
+    expect(entries.flatMap(keysOf)).toEqual(['a.1', 'd.1']);
+    log.close();
+    expect(keysIn(disk.open())).toEqual(['a.1', 'd.1']);
+  });
+
+  test('an interval that cannot sync says so and tries again at the next', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ sync: '10ms' });
+    appendNow(log, 'a');
+    disk.disk.fate = ({ kind }) => (kind === 'sync' ? 'EIO' : 'ok');
+    disk.nowMs += 10;
+    log.syncIfDue();
+    expect(kindsOf(disk.notices)).toEqual(['segment-failed', 'sync-failed']);
+    expect(log.syncDueInMs()).toBe(10);
+    expect(() => log.sync()).toThrow(withCode('ERR_LOG_IO'));
+    disk.disk.fate = () => 'ok';
+    disk.nowMs += 10;
+    log.syncIfDue();
+    expect(log.durable).toBe(log.committed);
+    expect(keysIn(log)).toEqual(['a.1']);
+  });
+
+  test('a disk that fails while the log is opened leaves the log as it was', () => {
+    const made = new LogDisk();
+    appendNow(made.open(), 'a');
+    const image = made.disk.image();
+    // Each call of an opening fails in turn.
+    for (let failing = 0, isOver = false; !isOver; failing++) {
+      const disk = new LogDisk(FaultyDisk.of(image, new Random(failing)));
+      disk.disk.fate = ({ index }) => (index === failing ? 'EIO' : 'ok');
+      try {
+        disk.open().close();
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'ERR_LOG_IO' });
+      }
+      isOver = disk.disk.callCount <= failing;
+      disk.disk.kill();
+      disk.disk.fate = () => 'ok';
+      expect(keysIn(disk.open())).toEqual(['a.1']);
+    }
+  });
+});
+
+describe('a full disk', () => {
+  test('an append is answered with `full`, nothing of it is ever read, and it succeeds once there is room', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    const names: string[] = [];
+    disk.disk.capacityBytes = disk.disk.bytes + 20_000;
+    for (;;) {
+      const batch = batchFor(log, `${names.length}`, { valueBytes: 1500 });
+      const result = log.append(batch);
+      if (result.kind === 'full') {
+        expect(result.reason).toBe('disk');
+        expect(log.append(batch).kind).toBe('full');
+        break;
+      }
+      names.push(`${names.length}`);
+    }
+    expect(names.length).toBeGreaterThan(5);
+    expect(log.usage().level).toBe('full');
+    const keys = names.map((name) => `${name}.1`);
+    expect(keysIn(log)).toEqual(keys);
+    // After the end of the process too.
+    disk.disk.kill();
+    disk.disk.capacityBytes = Number.POSITIVE_INFINITY;
+    const again = disk.open();
+    expect(keysIn(again)).toEqual(keys);
+    disk.disk.capacityBytes = disk.disk.bytes;
+    while (again.append(batchFor(again, 'x', { valueBytes: 100 })).kind === 'committed') keys.push('x.1');
+    disk.disk.capacityBytes = Number.POSITIVE_INFINITY;
+    appendNow(again, 'last');
+    expect(again.usage().level).toBe('ok');
+    expect(keysIn(again)).toEqual([...keys, 'last.1']);
+  });
+
+  test('a write that is short of nothing but zeros is no batch either', () => {
+    // The end of the record is padding: what the room ahead is filled with.
+    const disk = new LogDisk();
+    const log = disk.open({ sync: 'none' });
+    const batch = batchFor(log, 'b', { valueBytes: 1 });
+    for (let missing = 1; missing <= 4; missing++) {
+      let isFull = true;
+      disk.disk.writtenOfFailed = (bytes) => bytes - missing;
+      disk.disk.fate = ({ kind }) => {
+        if (kind !== 'write' || !isFull) return 'ok';
+        isFull = false;
+        return 'ENOSPC';
+      };
+      expect(log.append(batch)).toEqual({ kind: 'full', reason: 'disk' });
+    }
+    disk.disk.fate = () => 'ok';
+    disk.disk.kill();
+    expect(keysIn(disk.open())).toEqual([]);
+  });
+
+  test('a batch that a failed segment may have is not refused, as long as there is no room for another segment', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    appendNow(log, 'a');
+    disk.disk.fate = ({ kind, path }) => {
+      if (kind === 'sync') return 'EIO';
+      return kind === 'open' && path.endsWith('.tmp') ? 'ENOSPC' : 'ok';
+    };
+    const batch = batchFor(log, 'b');
+    for (let i = 0; i < 3; i++) expect(log.append(batch).kind).toBe('unknown');
+    // Which is as well, for it is there.
+    disk.disk.fate = () => 'ok';
+    disk.disk.kill();
+    expect(keysIn(disk.open())).toEqual(['a.1', 'b.1']);
+  });
+
+  test('a log opens on a full disk, can be read, and takes batches once there is room', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    appendNow(log, 'a');
+    const epoch = log.epoch;
+    disk.disk.kill();
+    disk.disk.capacityBytes = disk.disk.bytes;
+    const full = disk.open();
+    expect(keysIn(full)).toEqual(['a.1']);
+    const batch = batchFor(full, 'b');
+    expect(full.append(batch)).toEqual({ kind: 'full', reason: 'disk' });
+    expect(full.usage().level).toBe('full');
+    expect(() => full.sync()).toThrow(withCode('ERR_LOG_IO'));
+    disk.disk.capacityBytes = Number.POSITIVE_INFINITY;
+    expect(full.epoch).toBe(epoch + 1);
+    // The position that was to be expected has stayed the same.
+    expect(full.append(batch).kind).toBe('committed');
+    expect(keysIn(full)).toEqual(['a.1', 'b.1']);
+    full.close();
+    expect(keysIn(disk.open())).toEqual(['a.1', 'b.1']);
+  });
+
+  test('a new log on a full disk has no cursors and snapshots before it has a segment', () => {
+    const disk = new LogDisk();
+    disk.disk.fate = ({ kind, path }) => (kind === 'open' && path.endsWith('.log.tmp') ? 'ENOSPC' : 'ok');
+    const log = disk.open();
+    expect(() => log.cursor('x').advance(log.committed)).toThrow(withCode('ERR_LOG_IO'));
+    expect(() => log.snapshots.begin({ position: 0n, recordsBefore: 0n, epoch: 1 })).toThrow(withCode('ERR_LOG_IO'));
+    expect(disk.names()).toEqual([]);
+    log.close();
+    disk.disk.fate = () => 'ok';
+    const again = disk.open();
+    appendNow(again, 'a');
+    expect(keysIn(again)).toEqual(['a.1']);
+  });
+});
+
+describe('the limit', () => {
+  test('an append beyond it is refused, and 70 and 85 percent are announced on the way', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ limitBytes: 80_000 });
+    let result = log.append(batchFor(log, 'x', { valueBytes: 2000 }));
+    while (result.kind === 'committed') result = log.append(batchFor(log, 'x', { valueBytes: 2000 }));
+    expect(result).toEqual({ kind: 'full', reason: 'limit' });
+    const usage = log.usage();
+    expect(usage.bytes).toBeLessThanOrEqual(80_000);
+    expect(usage.bytes).toBeGreaterThan(70_000);
+    const levels = disk.notices.flatMap((notice) =>
+      notice.kind === 'level' ? [[notice.level, Math.floor((100 * notice.usage.bytes) / 80_000) >= 70]] : [],
+    );
+    expect(levels).toEqual([
+      ['high', true],
+      ['critical', true],
+      ['full', true],
+    ]);
+  });
+
+  test('what recovery and cursors do not need is given up for it', async () => {
+    const disk = new LogDisk();
+    const log = disk.open({ limitBytes: 80_000 });
+    const snapshot = (): void => {
+      const start = { position: log.committed, recordsBefore: log.recordsBefore, epoch: log.epoch };
+      const steps = log.snapshots.begin(start).finish(log.durable, log.epoch);
+      while (!steps.next().done);
+    };
+    for (let i = 0; i < 200; i++) {
+      if (i % 10 === 9) snapshot();
+      await append(log, `${i}`, { valueBytes: 2000 });
+    }
+    expect(log.usage().bytes).toBeLessThan(80_000);
+    expect(log.usage().oldest).toBeGreaterThan(0n);
+    // A cursor that stands still stops it.
+    log.cursor('slow').advance(log.committed);
+    let result = log.append(batchFor(log, 'x', { valueBytes: 2000 }));
+    for (let i = 0; result.kind === 'committed' && i < 200; i++) {
+      if (i % 10 === 9) snapshot();
+      result = log.append(batchFor(log, 'x', { valueBytes: 2000 }));
+    }
+    expect(result).toEqual({ kind: 'full', reason: 'limit' });
+    log.cursor('slow').advance(log.committed);
+    await append(log, 'y', { valueBytes: 2000 });
+    expect(log.usage().level).not.toBe('full');
+  });
+
+  test('nothing is given up without a snapshot, whatever cursors say', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    for (let i = 0; i < 30; i++) appendNow(log, `${i}`, { valueBytes: 1000 });
+    log.cursor('a').advance(log.committed);
+    log.reclaim();
+    expect(log.oldestReadable).toBe(0n);
+    expect(keysIn(log)).toHaveLength(30);
+  });
+
+  test('the segments that the older snapshot needs are kept as long as there is plenty of room', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ limitBytes: 1_000_000 });
+    const positions: bigint[] = [];
+    for (let i = 0; i < 3; i++) {
+      for (let k = 0; k < 10; k++) appendNow(log, `${i}.${k}`, { valueBytes: 2000 });
+      positions.push(log.committed);
+      const start = { position: log.committed, recordsBefore: log.recordsBefore, epoch: log.epoch };
+      const steps = log.snapshots.begin(start).finish(log.durable, log.epoch);
+      while (!steps.next().done);
+      log.reclaim();
+    }
+    expect(log.snapshots.sound.map(({ position }) => position)).toEqual([positions[2], positions[1]]);
+    expect(log.oldestReadable).toBeLessThanOrEqual(positions[1]!);
+    expect(log.oldestReadable).toBeGreaterThan(0n);
+  });
+
+  test.each([
+    [{ segmentBytes: 100 }, /segmentBytes/],
+    [{ segmentBytes: 2 ** 31 }, /segmentBytes/],
+    [{ segmentBytes: 8192.5 }, /segmentBytes/],
+    [{ limitBytes: 8192 }, /limitBytes/],
+    [{ limitBytes: 'a lot' as unknown as number }, /limitBytes/],
+    [{ directory: '' }, /directory/],
+  ])('%o is refused', (options, message) => {
+    expect(() => new LogDisk().open(options)).toThrow(withCode('ERR_INVALID_ARGUMENT', message));
+  });
+});
+
+describe('opening', () => {
+  test('what a crash has left behind the last whole batch is cut off and reported', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    const { end } = appendNow(log, 'a');
+    disk.disk.kill();
+    const file = disk.path('000000000001.log');
+    const bytes = disk.disk.bytesOf(file);
+    bytes.write('half a batch', 128 + Number(end));
+    disk.disk.put(file, bytes);
+    const again = disk.open();
+    expect(disk.notices).toEqual([{ kind: 'torn', file: '000000000001.log', position: end }]);
+    expect(keysIn(again)).toEqual(['a.1']);
+  });
+
+  test('positions that readers may have seen before a power cut are not given out again', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ sync: 'none' });
+    appendNow(log, 'a');
+    log.sync();
+    const seen = appendNow(log, 'b').end;
+    // The worst: nothing of it is there.
+    disk.disk.kill();
+    const file = disk.path('000000000001.log');
+    const bytes = disk.disk.bytesOf(file);
+    disk.disk.put(file, bytes.fill(0, 128 + Number(log.durable)));
+    const again = disk.open();
+    expect(again.end).toBeGreaterThan(seen);
+    appendNow(again, 'c');
+    expect(keysIn(again)).toEqual(['a.1', 'c.1']);
+    // A reader that was there goes on with what comes now.
+    expect([...again.entries(seen)].flatMap(keysOf)).toEqual(['c.1']);
+  });
+
+  test('after a clean end the log goes on without a gap', () => {
+    const disk = new LogDisk();
+    const first = disk.open();
+    const { end } = appendNow(first, 'a');
+    first.close();
+    disk.open();
+    const { base, predecessorEnd } = headerOf(disk, '000000000002.log');
+    expect([base, predecessorEnd]).toEqual([end, end]);
+  });
+
+  test('the last batch of a log that was not closed is written again, since nobody knows whether it was synced', () => {
+    const disk = new LogDisk();
+    const first = disk.open();
+    const { position, end } = appendNow(first, 'a');
+    disk.disk.kill();
+    disk.open();
+    const again = headerOf(disk, '000000000002.log');
+    expect([again.base, again.predecessorEnd, again.bornEnd]).toEqual([position, position, end]);
+  });
+
+  test('time in the log does not go back, whatever the clock does', () => {
+    const disk = new LogDisk();
+    const first = disk.open();
+    appendNow(first, 'a');
+    const { lastTimeMs } = first;
+    first.close();
+    disk.nowMs -= 1_000_000;
+    const second = disk.open();
+    expect(second.lastTimeMs).toBe(lastTimeMs);
+    appendNow(second, 'b');
+    const times = [...second.entries(0n)].map(({ timeMs }) => timeMs);
+    expect(times).toEqual([...times].sort((a, b) => a - b));
+  });
+
+  test('cursors are taken from the file before, if the last one is damaged', () => {
+    const disk = new LogDisk();
+    const first = disk.open();
+    const a = appendNow(first, 'a').end;
+    first.cursor('x').advance(a);
+    first.cursor('x').advance(appendNow(first, 'b').end);
+    first.close();
+    const bytes = disk.disk.bytesOf(disk.path('cursors'));
+    bytes[140]! ^= 1;
+    disk.disk.put(disk.path('cursors'), bytes);
+    const second = disk.open();
+    expect(second.cursors().get('x')).toBe(a);
+    expect(kindsOf(disk.notices)).toEqual(['cursors-old']);
+    second.close();
+    disk.disk.put(disk.path('cursors.old'), bytes);
+    expect(() => disk.open()).toThrow(withCode('ERR_LOG_CORRUPT', /cursors: .*cairn log repair/));
+  });
+
+  test.each(['000000000001.log', '000000000001.snapshot', 'cursors'])(
+    'a newer %s is refused by its version',
+    (name) => {
+      const disk = new LogDisk();
+      const first = disk.open();
+      first.cursor('x').advance(appendNow(first, 'a').end);
+      const start = { position: first.committed, recordsBefore: 1n, epoch: 1 };
+      const steps = first.snapshots.begin(start).finish(first.durable, first.epoch);
+      while (!steps.next().done);
+      first.close();
+      const bytes = disk.disk.bytesOf(disk.path(name));
+      disk.disk.put(disk.path(name), asVersion2(bytes));
+      const before = disk.disk.image();
+      expect(() => disk.open()).toThrow(withCode('ERR_LOG_VERSION', new RegExp(`newer.*${name}.*format version 2`)));
+      expect(disk.disk.image()).toEqual(before);
+    },
+  );
+
+  test('a log of which only cursors are left is refused', () => {
+    const disk = new LogDisk();
+    const first = disk.open();
+    first.cursor('x').advance(appendNow(first, 'a').end);
+    first.close();
+    disk.disk.delete(disk.path('000000000001.log'));
+    expect(() => disk.open()).toThrow(withCode('ERR_LOG_CORRUPT', /no segments/));
+  });
+
+  test('a log that is shorter than a cursor knows is refused', () => {
+    const disk = new LogDisk();
+    const first = disk.open();
+    first.close();
+    const image = disk.disk.bytesOf(disk.path('000000000001.log'));
+    const second = disk.open();
+    second.cursor('x').advance(appendNow(second, 'a').end);
+    second.close();
+    disk.disk.put(disk.path('000000000001.log'), image);
+    disk.disk.delete(disk.path('000000000002.log'));
+    expect(() => disk.open()).toThrow(withCode('ERR_LOG_CORRUPT', /cursor "x" is at/));
+  });
+
+  test('epochs end where versions cannot hold them', () => {
+    const disk = new LogDisk();
+    const first = disk.open();
+    expect(first.append({ ...batchFor(first, 'a'), epoch: 2 ** 20 - 1 }).kind).toBe('committed');
+    expect(() => first.append({ ...batchFor(first, 'a'), epoch: 2 ** 20 })).toThrow(withCode('ERR_INVALID_ARGUMENT'));
+    first.close();
+    expect(() => disk.open()).toThrow(withCode('ERR_LOG_FULL', /Dump the cache/));
+  });
+
+  test('leftovers of what was not finished are removed', () => {
+    const disk = new LogDisk();
+    disk.open().close();
+    for (const name of ['000000000002.log.tmp', 'cursors.tmp', '000000000009.snapshot.tmp']) {
+      disk.disk.put(disk.path(name), Buffer.from('half'));
+    }
+    disk.open().close();
+    expect(disk.names().filter((name) => name.endsWith('.tmp'))).toEqual([]);
+  });
+});
+
+/** The same file, as a version to come might begin it. */
+function asVersion2(bytes: Buffer): Buffer {
+  bytes.writeUInt32LE(2, 8);
+  bytes.writeUInt32LE(crc32(bytes.subarray(0, 124)), 124);
+  return bytes;
+}

@@ -1,0 +1,143 @@
+// Logs that earlier versions have written, kept for ever: each has to be opened, recovered and continued by every version to
+// come. fixtures/v1 was written by makeV1() below. As long as 1 is the version that is written, makeV1() has to give the
+// same bytes again, so that the format does not change by accident. A new version gets a folder and a function of its own,
+// written once with CAIRN_WRITE_FIXTURES=1; those that are there are not touched.
+
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { FORMAT_VERSION } from '../../src/log/format.ts';
+import { recover, survey } from '../../src/log/index.ts';
+import { RecordReader } from '../../src/request/record.ts';
+import { FaultyDisk } from '../support/faulty-files.ts';
+import { appendNow, DIRECTORY, keysIn, keysOf, LogDisk } from '../support/logs.ts';
+import { Random } from '../support/random.ts';
+import { makeRecord } from '../support/records.ts';
+
+const folder = fileURLToPath(new URL('./fixtures', import.meta.url));
+
+/** Segments that were filled, left by a crash, given up by an error, and closed; two snapshots; cursors. */
+function makeV1(): Map<string, Buffer> {
+  const disk = new LogDisk();
+  let log = disk.open({ segmentBytes: 4096 });
+  // Keeps everything.
+  log.cursor('archive').advance(0n);
+  for (let i = 0; i < 8; i++) {
+    disk.nowMs += 1000;
+    appendNow(log, `filled ${i}`, { count: 2, valueBytes: 300 });
+  }
+  const snapshot = (...keys: string[]): void => {
+    const writer = log.snapshots.begin({
+      position: log.committed,
+      recordsBefore: log.recordsBefore,
+      epoch: log.epoch,
+    });
+    for (const key of keys) writer.add(makeRecord({ kind: 'set', key, value: 'snapshot', epoch: 1 }), 1);
+    const steps = writer.finish(log.durable, log.epoch);
+    while (!steps.next().done);
+    log.reclaim();
+  };
+  snapshot('s1', 's2');
+  // A crash.
+  disk.disk.kill();
+  disk.nowMs += 60_000;
+  log = disk.open({ segmentBytes: 4096, sync: 'none' });
+  log.cursor('write-back').advance(appendNow(log, 'second life').end);
+  // An error of the disk.
+  let isFailing = true;
+  disk.disk.fate = ({ kind }) => {
+    if (kind !== 'sync' || !isFailing) return 'ok';
+    isFailing = false;
+    return 'EIO';
+  };
+  appendNow(log, 'written twice');
+  log.sync();
+  snapshot('s1', 's2', 's3');
+  const batch = [
+    makeRecord({ kind: 'set', key: 'a', value: 'value', epoch: 2, clientFlags: 5, codec: 1, expiresWallMs: 9e15 }),
+    makeRecord({ kind: 'delete', key: 'b', epoch: 2, counter: 2 }),
+    makeRecord({ kind: 'touch', key: 'c', epoch: 2, counter: 3, expiresWallMs: 1 }),
+    makeRecord({ kind: 'clear', epoch: 3, counter: 1 }),
+  ];
+  log.append({ records: batch, recordCount: 4, epoch: 3, expectPosition: log.end });
+  log.cursor('change feed').advance(log.committed);
+  log.close();
+  return disk.disk.image();
+}
+
+/** The files of a version's folder, as a disk has them. */
+function kept(version: number): Map<string, Buffer> {
+  const path = join(folder, `v${version}`);
+  return new Map(readdirSync(path).map((name) => [`${DIRECTORY}/${name}`, readFileSync(join(path, name))]));
+}
+
+if (process.env['CAIRN_WRITE_FIXTURES'] === '1' && !existsSync(join(folder, 'v1'))) {
+  mkdirSync(join(folder, 'v1'), { recursive: true });
+  for (const [path, bytes] of makeV1()) writeFileSync(join(folder, 'v1', path.slice(DIRECTORY.length + 1)), bytes);
+}
+
+describe('a log that version 1 has written', () => {
+  const open = (): LogDisk => new LogDisk(FaultyDisk.of(kept(1), new Random(1)));
+
+  test('is sound', () => {
+    const found = survey(DIRECTORY, { files: open().disk.files(), isDeep: true });
+    expect(found.problems).toEqual([]);
+    expect(found.segments.map(({ name }) => name)).toEqual([
+      '000000000001.log',
+      '000000000002.log',
+      '000000000003.log',
+      '000000000004.log',
+      '000000000005.log',
+    ]);
+  });
+
+  test('is opened and read', () => {
+    const disk = open();
+    const log = disk.open();
+    expect(keysIn(log)).toEqual([
+      ...Array.from({ length: 8 }, (_, i) => [`filled ${i}.1`, `filled ${i}.2`]).flat(),
+      'second life.1',
+      'written twice.1',
+      'a',
+      'b',
+      'c',
+      '',
+    ]);
+    expect(log.epoch).toBe(4);
+    expect(disk.notices).toEqual([]);
+    const feed = log.cursors().get('write-back')!;
+    expect([...log.entries(feed)].flatMap(keysOf)).toEqual(['written twice.1', 'a', 'b', 'c', '']);
+    expect(log.cursors().get('change feed')).toBeGreaterThan(feed);
+  });
+
+  test('is recovered from its newest snapshot', () => {
+    const keys: string[] = [];
+    const { snapshot } = recover({
+      log: open().open(),
+      apply(records, { source }) {
+        const reader = new RecordReader(records);
+        while (reader.next()) keys.push(`${source} ${reader.key}`);
+      },
+    });
+    expect(snapshot?.number).toBe(2);
+    expect(keys).toEqual(['snapshot s1', 'snapshot s2', 'snapshot s3', 'log a', 'log b', 'log c', 'log ']);
+  });
+
+  test('is continued', () => {
+    const disk = open();
+    const log = disk.open();
+    appendNow(log, 'new');
+    log.cursor('write-back').advance(log.committed);
+    log.close();
+    expect(keysIn(disk.open()).at(-1)).toBe('new.1');
+  });
+
+  test('has the bytes that this version writes, as long as it writes version 1', () => {
+    if (FORMAT_VERSION !== 1) return;
+    const now = makeV1();
+    const then = kept(1);
+    expect([...now.keys()].sort()).toEqual([...then.keys()].sort());
+    for (const [path, bytes] of now) expect(bytes.equals(then.get(path)!), path).toBe(true);
+  });
+});

@@ -1,0 +1,33 @@
+// Records made by hand, after the drawing in native/store/record.h: what the addon would have put into the log.
+
+export interface RecordParts {
+  kind: 'set' | 'delete' | 'touch' | 'clear';
+  key?: string | Buffer;
+  value?: string | Buffer;
+  epoch?: number;
+  counter?: number;
+  expiresWallMs?: number;
+  clientFlags?: number;
+  codec?: number;
+}
+
+const KINDS = { set: 1, delete: 2, touch: 3, clear: 4 };
+
+export function makeRecord(parts: RecordParts): Buffer {
+  const { kind, epoch = 1, counter = 1, expiresWallMs = 0, clientFlags = 0, codec = 0 } = parts;
+  const key = Buffer.from(parts.key ?? '');
+  const value = Buffer.from(parts.value ?? '');
+  const used = 40 + key.length + value.length;
+  const record = Buffer.alloc(used + ((8 - (used % 8)) % 8));
+  record.writeUInt32LE(record.length, 0);
+  record[4] = KINDS[kind];
+  record[5] = codec + (clientFlags === 0 ? 0 : 16);
+  record.writeBigUInt64LE((BigInt(epoch) << 44n) + BigInt(counter), 8);
+  record.writeBigInt64LE(BigInt(expiresWallMs), 16);
+  record.writeUInt32LE(clientFlags, 24);
+  record.writeUInt32LE(key.length, 28);
+  record.writeUInt32LE(value.length, 32);
+  key.copy(record, 40);
+  value.copy(record, 40 + key.length);
+  return record;
+}
