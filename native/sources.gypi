@@ -9,6 +9,7 @@
       "native/base/os_linux.cc",
       "native/base/os_windows.cc",
       "native/store/arena.cc",
+      "native/store/change_ring.cc",
       "native/store/hash_table.cc",
       "native/store/record.cc",
       "native/store/shard.cc",

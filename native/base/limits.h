@@ -40,6 +40,16 @@ inline constexpr size_t kDecimalBytesMax = 128;
 inline constexpr int kPinsPerEntryMax = 15;
 // Pages with pins that a shard can afford to leave where they are; part of its reserve.
 inline constexpr uint32_t kPinnedPagesMax = 24;
+// The change ring of one shard, at least: a ring must have room for any record wherever it stands, twice the largest
+// key with the largest value that is copied in.
+inline constexpr uint64_t kRingBytesMin = 256 * 1024;
+// All rings together take at most this share of the memory.
+inline constexpr uint64_t kRingShareMax = 4;
+// Larger values stay where they are, pinned, until the log has them.
+inline constexpr size_t kRingInlineValueBytesMax = 16 * 1024;
+// The largest value of a cache with rings: what is drained holds a whole record.
+inline constexpr uint64_t kLoggedValueBytesMax = uint64_t{64} << 20;
+
 // Walks over one shard that are registered at the same time.
 inline constexpr int kCursorsPerShard = 4;
 // Entries that a step of a walk, of the timer wheel or of the reclaiming of cleared entries visits under one hold.

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "protocol/byte_buffer.h"
-#include "protocol/commit_marks.h"
 #include "protocol/limits.h"
+#include "store/commit_marks.h"
 
 namespace cairn {
 

@@ -18,9 +18,9 @@
 
 #include "base/clock.h"
 #include "base/os.h"
-#include "protocol/commit_marks.h"
 #include "protocol/limits.h"
 #include "protocol/tickets.h"
+#include "store/commit_marks.h"
 #include "store/store.h"
 
 namespace cairn {

@@ -115,6 +115,10 @@ struct Outcome {
   // Of the record that this request left (a touch and a delete have one too, though they give no entry a new cas
   // token): what an acknowledgement at a level above memory waits for. 0: nothing was changed.
   uint64_t record_version = 0;
+  // Where records are kept: the version that has to be committed before this outcome is told to anybody who relies on a
+  // level above memory. Of the record that the request left; else of the entry that the outcome tells of; else, where
+  // it tells that there is none, of the last change of the shard that may be why. 0 in a store without records.
+  uint64_t commit_version = 0;
   uint64_t expires_ms = 0;  // of the entry after the request
   uint64_t number = 0;      // kIncr/kDecr: the new value
 };

@@ -22,7 +22,8 @@ uint64_t Shard::HeaderBytes(uint32_t pages, uint64_t page_bytes) {
   return RoundUp(bytes, page_bytes);
 }
 
-uint32_t Shard::ReservePages(const SizeClasses& classes) {
+uint32_t Shard::ReservePages(const SizeClasses& classes, bool has_ring) {
+  (void)has_ring;
   // A partial page for each class, overflow buckets included; the table's last page and one for its growth.
   return static_cast<uint32_t>(classes.count()) + 1 + kPinnedPagesMax + 2;
 }
@@ -39,6 +40,8 @@ Shard::Shard(char* base, const Config& config)
              this),
       lru_(&arena_, &state_->lru),
       wheel_(&arena_, &state_->wheel),
+      ring_(&state_->ring, base + config.header_bytes - config.ring_bytes, config.ring_bytes),
+      records_(config.ring_bytes != 0 ? &ring_ : nullptr),
       key_buffer_(new char[kKeyBytesMax]) {}
 
 uint32_t Shard::PagesFor(uint64_t memory_bytes) const {
@@ -46,13 +49,13 @@ uint32_t Shard::PagesFor(uint64_t memory_bytes) const {
   // The header of the pages that this memory holds, or held before it was shrunk; what the ceiling reserves beyond is
   // never touched.
   const uint32_t pages = std::max(static_cast<uint32_t>(memory_bytes / page_bytes), state_->arena.pages_touched);
-  const uint64_t header = HeaderBytes(pages, page_bytes);
+  const uint64_t header = HeaderBytes(pages, page_bytes) + config_.ring_bytes;
   return memory_bytes <= header ? 0 : static_cast<uint32_t>((memory_bytes - header) / page_bytes);
 }
 
 uint64_t Shard::LimitFor(uint64_t memory_bytes) const {
   const uint32_t pages = PagesFor(memory_bytes);
-  const uint32_t reserve = ReservePages(*config_.classes);
+  const uint32_t reserve = ReservePages(*config_.classes, has_ring());
   return pages <= reserve ? 0 : uint64_t{pages - reserve} * config_.classes->page_bytes();
 }
 
@@ -170,6 +173,7 @@ void Shard::RemoveEntry(Ref ref, Reason reason, uint64_t hash, bool announce) {
       if (!fetched) state_->counters.expired_unfetched++;
     }
     if (announce) Announce(reason, entry);
+    if (reason == Reason::kEvicted || reason == Reason::kExpired) NoteGone(entry->version);
   }
   if (state_->open_walks != 0) [[unlikely]]
     StepOverForWalks(ref);
@@ -234,8 +238,14 @@ bool Shard::ReserveRecord(size_t key_bytes, uint64_t value_bytes) {
   return false;
 }
 
-void Shard::EmitEntry(RecordKind kind, const EntryHeader* entry, uint64_t version, const Now& now) {
-  if (records_ == nullptr) return;
+bool Shard::ReserveBarrier() {
+  if (records_ == nullptr) return true;
+  if (records_ == &ring_ ? ring_.ReserveBarrier() : records_->Reserve(RecordBytes(0, 0))) return true;
+  state_->counters.log_full++;
+  return false;
+}
+
+void Shard::LeaveRecord(RecordKind kind, const EntryHeader* entry, uint64_t version, const Now& now) {
   const size_t key_bytes = KeyBytesOf(entry);
   const uint32_t value_bytes = kind == RecordKind::kSet ? entry->value_bytes : 0;
   const uint64_t expires_ms = ExpiresMsOf(entry);
@@ -256,6 +266,7 @@ void Shard::EmitEntry(RecordKind kind, const EntryHeader* entry, uint64_t versio
 
 uint64_t Shard::EmitKey(RecordKind kind, std::string_view key, const Now&) {
   const uint64_t version = NextVersion();
+  NoteGone(version);
   if (records_ == nullptr) return version;
   RecordHeader header{};
   header.record_bytes = static_cast<uint32_t>(RecordBytes(key.size(), 0));
@@ -272,7 +283,7 @@ uint64_t Shard::EmitKey(RecordKind kind, std::string_view key, const Now&) {
 
 uint64_t Shard::Clear(uint32_t epoch, bool leave_record, const Now& now, uint64_t* entries) {
   SettleTouches();
-  if (leave_record && !ReserveRecord(0, 0)) return 0;
+  if (leave_record && !ReserveBarrier()) return 0;
   if (epoch > state_->epoch) {
     state_->epoch = epoch;
     state_->cleared_version = uint64_t{epoch} << kVersionCounterBits;
@@ -284,7 +295,10 @@ uint64_t Shard::Clear(uint32_t epoch, bool leave_record, const Now& now, uint64_
   state_->live_entries = 0;
   state_->counters.clears++;
   fills_.VoidAll();
-  return leave_record ? EmitKey(RecordKind::kClear, {}, now) : NextVersion();
+  if (leave_record) return EmitKey(RecordKind::kClear, {}, now);
+  const uint64_t version = NextVersion();
+  NoteGone(version);
+  return version;
 }
 
 uint64_t Shard::ApplyClear(uint64_t version) {
@@ -319,7 +333,12 @@ uint64_t Shard::ApplyClear(uint64_t version) {
   }
   state_->cleared_version = barrier;
   state_->epoch = std::max(state_->epoch, epoch);
+  NoteGone(barrier);
   return entries;
+}
+
+bool Shard::CommitRingStep() {
+  return !ring_.Free(kStepEntriesMax, [this](const Pin& pin) { Unpin(pin.ref); });
 }
 
 bool Shard::MaintainStep(const Now& now) {
@@ -358,7 +377,7 @@ void Shard::SetLimits(uint64_t memory_bytes, uint64_t entries_limit) {
   state_->entries_limit = entries_limit == 0 ? 0 : std::max(entries_limit, entries);
   const uint32_t needed =
       static_cast<uint32_t>((state_->limit_bytes + config_.classes->page_bytes() - 1) / config_.classes->page_bytes()) +
-      ReservePages(*config_.classes);
+      ReservePages(*config_.classes, has_ring());
   state_->arena.pages_total = std::min(std::max(PagesFor(memory_bytes), needed), config_.pages_ceiling);
 }
 
@@ -410,6 +429,7 @@ StoreStats Shard::Stats() const {
   const uint64_t page_bytes = config_.classes->page_bytes();
   stats.committed_bytes =
       uint64_t{arena_.committed_pages()} * page_bytes + HeaderBytes(state_->arena.pages_touched, 64);
+  if (has_ring()) stats.committed_bytes += ring_.touched_bytes();
   stats.index_bytes = table_.index_bytes();
   stats.pages_used = state_->arena.pages_used;
   stats.pages_free = state_->arena.pages_total - std::min(state_->arena.pages_used, state_->arena.pages_total);

@@ -15,6 +15,7 @@
 //   (5) the arena's and the wheel's own.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -24,6 +25,7 @@
 #include "base/hash.h"
 #include "base/os.h"
 #include "store/arena.h"
+#include "store/change_ring.h"
 #include "store/entry.h"
 #include "store/fill_watch.h"
 #include "store/hash_table.h"
@@ -89,6 +91,10 @@ struct ShardState {
   WheelState wheel;
   ArenaState arena;
   StoreStats counters;  // only the counters since opening
+  // What a request that finds nothing may be told because of: the version of the last delete, clear, or touch that gave
+  // an expiry, and of the newest entry that was evicted or expired. Only kept where there are records.
+  alignas(64) uint64_t gone_version;
+  RingState ring;
 };
 
 class Shard final : private ChunkMover, private EntryHasher {
@@ -98,14 +104,15 @@ class Shard final : private ChunkMover, private EntryHasher {
     HashSecrets secrets;
     bool track_access;
     const SizeClasses* classes;
-    uint64_t header_bytes;  // of the region before the first page
+    uint64_t header_bytes;  // of the region before the first page, the ring included, which is its end
+    uint64_t ring_bytes;
     uint32_t pages_ceiling;
   };
 
   // Bytes of state, descriptors and directory for so many pages, rounded up to whole pages.
   static uint64_t HeaderBytes(uint32_t pages, uint64_t page_bytes);
   // Pages that no charge may use: one for each class, those for pins, and the table's last.
-  static uint32_t ReservePages(const SizeClasses& classes);
+  static uint32_t ReservePages(const SizeClasses& classes, bool has_ring);
 
   Shard(char* base, const Config& config);
   Shard(const Shard&) = delete;
@@ -180,6 +187,17 @@ class Shard final : private ChunkMover, private EntryHasher {
 
   Status Apply(const RecordView& record, uint64_t hash, const Now& now, bool keep_version);
 
+  // What Outcome::commit_version says of it. REQUIRES: in the same hold of the lock as the request.
+  uint64_t CommitVersionOf(const Outcome& outcome) const {
+    if (outcome.record_version != 0) return outcome.record_version;
+    return outcome.version != 0 ? outcome.version : state_->gone_version;
+  }
+  uint64_t last_version() const { return (uint64_t{state_->epoch} << kVersionCounterBits) | state_->version_counter; }
+  void StartEpoch(uint32_t epoch) { state_->epoch = std::max(state_->epoch, epoch); }
+  ChangeRing* ring() { return &ring_; }
+  // True: there is more of what was drained to be freed.
+  bool CommitRingStep();
+
   StoreStats Stats() const;
   void ResetStats();
   void Verify();
@@ -188,6 +206,7 @@ class Shard final : private ChunkMover, private EntryHasher {
 
   void ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const;
   void SetRecordSink(RecordSink* sink) { records_ = sink; }
+  bool has_ring() const { return config_.ring_bytes != 0; }
   void SetRemovalSink(RemovalSink* sink) { removals_ = sink; }
   RemovalSink* removal_sink() const { return removals_; }
   bool has_record_sink() const { return records_ != nullptr; }
@@ -291,8 +310,18 @@ class Shard final : private ChunkMover, private EntryHasher {
 
   // The one place of every mutation: room for its record, then the next version, then the record.
   bool ReserveRecord(size_t key_bytes, uint64_t value_bytes);
+  bool ReserveBarrier();
   uint64_t NextVersion() { return (uint64_t{state_->epoch} << kVersionCounterBits) | ++state_->version_counter; }
-  void EmitEntry(RecordKind kind, const EntryHeader* entry, uint64_t version, const Now& now);
+  void EmitEntry(RecordKind kind, const EntryHeader* entry, uint64_t version, const Now& now) {
+    if (records_ != nullptr) [[unlikely]]
+      LeaveRecord(kind, entry, version, now);
+  }
+  void LeaveRecord(RecordKind kind, const EntryHeader* entry, uint64_t version, const Now& now);
+  // An absence that is told from now on may be because of this change.
+  void NoteGone(uint64_t version) {
+    if (records_ != nullptr) [[unlikely]]
+      state_->gone_version = std::max(state_->gone_version, version);
+  }
   uint64_t EmitKey(RecordKind kind, std::string_view key, const Now& now);
 
   void MovedChunk(Ref from, Ref to) override;
@@ -308,7 +337,8 @@ class Shard final : private ChunkMover, private EntryHasher {
   HashTable table_;
   LruList lru_;
   TimerWheel wheel_;
-  RecordSink* records_ = nullptr;
+  ChangeRing ring_;                // of no bytes, and never used, where there is none
+  RecordSink* records_ = nullptr;  // the ring, another sink, or null: no records are kept
   RemovalSink* removals_ = nullptr;
   FillWatch fills_;
   std::unique_ptr<char[]> key_buffer_;  // kKeyBytesMax; a long key in one piece. Guarded by the lock

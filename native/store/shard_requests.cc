@@ -205,6 +205,7 @@ void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* 
   if (request.verb != Verb::kGet) {
     const Ref ref = Find(request.key, hash);
     if (ref == 0 || IsDead(At(ref)) || IsExpired(At(ref), now)) {
+      if (ref != 0 && !IsDead(At(ref))) NoteGone(At(ref)->version);
       outcome->status = Status::kNotFound;
       return;
     }
@@ -513,6 +514,7 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
     numeric = ParseDecimal(digits, entry->value_bytes, &number);
   }
   if (!numeric) {
+    outcome->version = entry->version;
     outcome->status = Status::kNonNumeric;
     return;
   }
@@ -623,6 +625,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   if (!request.no_bump) Bump(ref);
   outcome->record_version = NextVersion();
   EmitEntry(RecordKind::kTouch, entry, outcome->record_version, now);
+  if (entry->flags & kEntryHasExpiry) NoteGone(outcome->record_version);
   outcome->expires_ms = ExpiresMsOf(entry);
   outcome->status = Status::kFound;
   table_.Adjust();

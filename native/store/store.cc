@@ -76,13 +76,22 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
     *error = Expected("page_bytes", "a power of two from 4096 to 262144", options.page_bytes);
     return nullptr;
   }
+  if (options.ring_bytes > options.memory_bytes / kRingShareMax) {
+    *error = Expected("ring_bytes", "at most a quarter of memory_bytes", options.ring_bytes);
+    return nullptr;
+  }
+  const uint64_t value_bytes_max = options.ring_bytes == 0 ? kValueBytesMax : kLoggedValueBytesMax;
+  if (options.ring_bytes != 0 && options.value_bytes_max > value_bytes_max) {
+    *error = Expected("value_bytes_max", "at most 67108864 where there are change rings", options.value_bytes_max);
+    return nullptr;
+  }
   if (options.epoch == 0 || options.epoch > kEpochMax) {
     *error = Expected("epoch", "from 1 to 1048575", options.epoch);
     return nullptr;
   }
   const bool value_max_given = options.value_bytes_max != 0;
   if (!value_max_given) {
-    options.value_bytes_max = std::clamp(options.memory_bytes / 1024, uint64_t{1} << 20, kValueBytesMax);
+    options.value_bytes_max = std::clamp(options.memory_bytes / 1024, uint64_t{1} << 20, value_bytes_max);
   }
   uint32_t shards = options.shard_count;
   if (shards == 0) {
@@ -94,7 +103,8 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
     }
   }
   // What lies before the pages takes up to 1/128 as much again, and has to be within reach of a reference too.
-  if (options.memory_bytes_ceiling / shards > kShardBytesMax - kShardBytesMax / 64) {
+  const uint64_t mapped_bytes = options.memory_bytes_ceiling + options.ring_bytes;
+  if (mapped_bytes / shards > kShardBytesMax - kShardBytesMax / 64) {
     while (given.shard_count == 0 && shards < kShardCountMax &&
            options.memory_bytes_ceiling / shards > kShardBytesMax / 2) {
       shards *= 2;
@@ -126,8 +136,12 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
   store->value_bytes_max_.store(options.value_bytes_max);
   store->uses_time_.store(options.track_access);
   store->epoch_.store(options.epoch);
+  if (options.ring_bytes != 0) {
+    store->ring_bytes_ = std::max(options.ring_bytes / shards & ~(page_bytes - 1), kRingBytesMin);
+    store->KeepRecords();
+  }
 
-  const uint64_t header_bytes = Shard::HeaderBytes(pages_ceiling, page_bytes);
+  const uint64_t header_bytes = Shard::HeaderBytes(pages_ceiling, page_bytes) + store->ring_bytes_;
   store->shard_stride_bytes_ =
       (header_bytes + uint64_t{pages_ceiling} * page_bytes + kHugePageBytes - 1) & ~(kHugePageBytes - 1);
   store->mapping_bytes_ = store->shard_stride_bytes_ * shards + kHugePageBytes;
@@ -149,8 +163,8 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
     }
     // Only what lies within the quota as a whole: rounding up must not take memory beyond the limit.
     if (quota >= kHugePagesFromQuotaBytes) OsAdviseHugePages(base, quota & ~(kHugePageBytes - 1));
-    const Shard::Config config{options.hash,          options.secrets, options.track_access,
-                               store->classes_.get(), header_bytes,    pages_ceiling};
+    const Shard::Config config{options.hash, options.secrets,    options.track_access, store->classes_.get(),
+                               header_bytes, store->ring_bytes_, pages_ceiling};
     auto* shard = new (store->ShardAt(i)) Shard(base, config);
     const bool fits = shard->Init(
         quota, options.entries_max == 0 ? 0 : std::max(options.entries_max / shards, uint64_t{1}), options.epoch);
@@ -189,26 +203,41 @@ Store::~Store() {
 
 uint32_t Store::ShardOf(std::string_view key) const { return shard_count_ == 1 ? 0 : RoutingHash(key) >> shard_shift_; }
 
-void Store::Execute(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
-  CheckClock(now);
+template <bool kLogged>
+inline void Store::ExecuteOne(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
   if (IsTimed(request.expires_ms) && !uses_time()) uses_time_.store(true, std::memory_order_relaxed);
   *outcome = Outcome{};
   const uint32_t index = ShardOf(request.key);
   Shard* shard = ShardAt(index);
   const uint64_t hash = shard->HashOf(request.key);
   shard->HintBucket(hash);
+  ChangeRing::Note note = ChangeRing::Note::kNone;
   {
     OsLockGuard guard(shard->lock());
     shard->Execute(request, hash, now, scratch, true, outcome);
+    if constexpr (kLogged) {
+      outcome->commit_version = shard->CommitVersionOf(*outcome);
+      note = shard->ring()->TakeNote();
+    }
   }
   outcome->pin.shard = index;
   Unlocked(shard->removal_sink());
+  if constexpr (kLogged) Tell(note);
+}
+
+void Store::Execute(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
+  if (now.boot_ms >= attention_at_ms_.load(std::memory_order_relaxed)) [[unlikely]] {
+    RunScheduledClear(now);
+    if (logged_) return ExecuteOne<true>(request, now, scratch, outcome);
+  }
+  ExecuteOne<false>(request, now, scratch, outcome);
 }
 
 void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, Scratch* scratch, Outcome* outcomes) {
   CheckClock(now);
   RemovalSink* sink = ShardAt(0)->removal_sink();
   std::bitset<kShardCountMax> out_of_room;
+  auto note = ChangeRing::Note::kNone;
   for (size_t start = 0; start < count; start += kWindowRequests) {
     const size_t window = std::min(count - start, kWindowRequests);
     uint64_t hashes[kWindowRequests];
@@ -250,9 +279,17 @@ void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, S
           if (outcomes[start + i].status == Status::kNeedsRoom) [[unlikely]]
             out_of_room[s] = true;
         }
+        if (logged_) [[unlikely]] {
+          for (size_t k = group; k < end; k++) {
+            Outcome* outcome = &outcomes[start + order[k]];
+            outcome->commit_version = shard->CommitVersionOf(*outcome);
+          }
+          note = std::max(note, shard->ring()->TakeNote());
+        }
       }
     }
     Unlocked(sink);
+    Tell(note);
   }
 }
 
@@ -280,12 +317,15 @@ Status Store::Reserve(const Request& request, uint32_t value_bytes, const Now& n
     OsLockGuard guard(shard->lock());
     if (!shard->MakeRoomStep(request, value_bytes)) break;
   }
+  ChangeRing::Note note;
   {
     OsLockGuard guard(shard->lock());
     status = shard->Reserve(request, hash, value_bytes, now, &slot);
+    note = shard->ring()->TakeNote();
   }
   if (status == Status::kStored) *body = Body{index, static_cast<uint32_t>(slot), value_bytes};
   Unlocked(shard->removal_sink());
+  Tell(note);
   return status;
 }
 
@@ -307,12 +347,16 @@ void Store::Link(Body* body, const Request& request, const Now& now, Outcome* ou
   *outcome = Outcome{};
   Shard* shard = ShardAt(body->shard);
   const uint64_t hash = shard->HashOf(request.key);
+  ChangeRing::Note note;
   {
     OsLockGuard guard(shard->lock());
     shard->Link(static_cast<int>(body->ref), request, hash, now, outcome);
+    if (logged_) outcome->commit_version = shard->CommitVersionOf(*outcome);
+    note = shard->ring()->TakeNote();
   }
   if (outcome->status != Status::kLogFull) *body = Body{};
   Unlocked(shard->removal_sink());
+  Tell(note);
 }
 
 void Store::Abandon(Body* body) {
@@ -326,6 +370,7 @@ void Store::Abandon(Body* body) {
 
 uint64_t Store::ClearTo(uint32_t epoch, bool leave_record, const Now& now) {
   uint64_t version = 0;
+  ChangeRing::Note note = ChangeRing::Note::kNone;
   uint64_t entries = 0;
   for (uint32_t i = 0; i < shard_count_; i++) {
     OsLockGuard guard(ShardAt(i)->lock());
@@ -334,11 +379,16 @@ uint64_t Store::ClearTo(uint32_t epoch, bool leave_record, const Now& now) {
     if (i == 0) {
       if (shard_version == 0) return 0;
       version = shard_version;
+      note = ShardAt(i)->ring()->TakeNote();
+      // Before any other shard gives a version that is later than this barrier; see DrainRing().
+      if (leave_record) barrier_epoch_.store(epoch, std::memory_order_release);
     }
     entries += shard_entries;
   }
   RemovalSink* sink = ShardAt(0)->removal_sink();
   if (sink != nullptr && entries > 0 && sink->wanted(Reason::kCleared)) sink->OnCleared(entries);
+  // When all shards have their new versions, so that a reader that sleeps otherwise meets all of them.
+  Tell(note);
   return version;
 }
 
@@ -366,16 +416,17 @@ uint64_t Store::ClearLocked(const Now& now) {
 
 void Store::ScheduleClear(uint64_t at_ms) {
   if (at_ms != 0) uses_time_.store(true, std::memory_order_relaxed);
-  clear_at_ms_.store(at_ms == 0 ? ~uint64_t{0} : at_ms, std::memory_order_relaxed);
+  clear_at_ms()->store(at_ms == 0 ? ~uint64_t{0} : at_ms, std::memory_order_relaxed);
 }
 
 void Store::RunScheduledClear(const Now& now) {
-  uint64_t at = clear_at_ms_.load(std::memory_order_relaxed);
-  if (now.boot_ms < at || !clear_at_ms_.compare_exchange_strong(at, ~uint64_t{0})) return;
+  std::atomic<uint64_t>* due_ms = clear_at_ms();
+  uint64_t at = due_ms->load(std::memory_order_relaxed);
+  if (now.boot_ms < at || !due_ms->compare_exchange_strong(at, ~uint64_t{0})) return;
   // Without room in the log it stays due, for the next caller.
   if (Clear(now) != 0) return;
   uint64_t none = ~uint64_t{0};
-  clear_at_ms_.compare_exchange_strong(none, at);  // unless another time has been set meanwhile
+  due_ms->compare_exchange_strong(none, at);  // unless another time has been set meanwhile
 }
 
 bool Store::CheckResize(uint64_t memory_bytes, std::string* error) const {
@@ -561,12 +612,15 @@ Status Store::Apply(const RecordView& record, const Now& now, bool keep_version)
   if (keep_version) RaiseEpoch(EpochOf(record.version));
   Shard* shard = ShardAt(ShardOf(record.key));
   const uint64_t hash = shard->HashOf(record.key);
+  ChangeRing::Note note;
   Status status;
   {
     OsLockGuard guard(shard->lock());
     status = shard->Apply(record, hash, now, keep_version);
+    note = shard->ring()->TakeNote();
   }
   Unlocked(shard->removal_sink());
+  Tell(note);
   return status;
 }
 
@@ -617,6 +671,91 @@ void Store::EndFill(std::string_view key, FillTicket* ticket) {
   shard->EndFill(ticket);
 }
 
+// ---- change rings ----
+
+RingDrain Store::DrainRing(uint32_t index, char* out, size_t capacity) {
+  Shard* shard = ShardAt(index);
+  ChangeRing* ring = shard->ring();
+  ChangeRing::View view;
+  uint64_t last_version;
+  {
+    OsLockGuard guard(shard->lock());
+    view = ring->view();
+    last_version = shard->last_version();
+  }
+  RingDrain drain;
+  drain.version = last_version;
+  if (view.from != view.to) {
+    const ChangeRing::Collected collected =
+        ring->Collect(&view, out, capacity,
+                      [shard](const Pin& pin, char* data, size_t bytes) { shard->ReadPinned(pin, 0, data, bytes); });
+    drain.bytes = collected.bytes;
+    drain.record_count = collected.count;
+    drain.bytes_needed = collected.bytes_needed;
+    if (view.from != view.to) drain.version = collected.version;
+    if (collected.barrier_epoch != 0) barrier_epoch_drained_ = collected.barrier_epoch;
+    if (collected.bytes != 0) {
+      OsLockGuard guard(shard->lock());
+      ring->Advance(view.from);
+    }
+  }
+  // A clear leaves one record for all shards, in shard 0's ring. Until that has been drained, what it changed here has
+  // not; and no version before it has an epoch as high as its own.
+  const uint32_t drained = barrier_epoch_drained_;
+  if (index != 0 && EpochOf(drain.version) > drained && barrier_epoch_.load(std::memory_order_acquire) > drained) {
+    drain.version = (uint64_t{drained} << kVersionCounterBits) | kVersionCounterMask;
+  }
+  return drain;
+}
+
+void Store::CommitRing(uint32_t index) {
+  if (index == 0) barrier_epoch_committed_ = barrier_epoch_drained_;
+  Shard* shard = ShardAt(index);
+  for (bool more = true; more;) {
+    OsLockGuard guard(shard->lock());
+    more = shard->CommitRingStep();
+  }
+}
+
+void Store::RewindRing(uint32_t index) {
+  if (index == 0) barrier_epoch_drained_ = barrier_epoch_committed_;
+  Shard* shard = ShardAt(index);
+  OsLockGuard guard(shard->lock());
+  shard->ring()->Rewind();
+}
+
+RingStats Store::RingStatsOf(uint32_t index) const {
+  if (!has_rings()) return {};
+  Shard* shard = ShardAt(index);
+  OsLockGuard guard(shard->lock());
+  const ChangeRing* ring = shard->ring();
+  return {ring->fill_bytes(), ring->capacity(), ring->records()};
+}
+
+uint64_t Store::LastVersion(uint32_t index) const {
+  Shard* shard = ShardAt(index);
+  OsLockGuard guard(shard->lock());
+  return shard->last_version();
+}
+
+void Store::StartEpoch(uint32_t epoch) {
+  CHECK(epoch <= kEpochMax);
+  OsLockGuard guard(&clear_lock_);
+  RaiseEpoch(epoch);
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    OsLockGuard shard_guard(ShardAt(i)->lock());
+    ShardAt(i)->StartEpoch(epoch);
+  }
+}
+
+void Store::Tell(ChangeRing::Note note) {
+  if (note == ChangeRing::Note::kNone) [[likely]]
+    return;
+  ChangeBell* bell = bell_.load(std::memory_order_acquire);
+  if (bell == nullptr) return;
+  if (note == ChangeRing::Note::kFull || bell->wanted.load(std::memory_order_seq_cst) != 0) bell->Ring();
+}
+
 StoreStats Store::ShardStats(uint32_t index) const {
   Shard* shard = ShardAt(index);
   OsLockGuard guard(shard->lock());
@@ -652,6 +791,13 @@ uint64_t Store::entries() const {
 
 void Store::SetRecordSinks(RecordSink* const* records) {
   for (uint32_t i = 0; i < shard_count_; i++) ShardAt(i)->SetRecordSink(records[i]);
+  KeepRecords();
+}
+
+void Store::KeepRecords() {
+  if (logged_) return;
+  logged_clear_at_ms_.store(attention_at_ms_.exchange(0, std::memory_order_relaxed), std::memory_order_relaxed);
+  logged_ = true;
 }
 
 void Store::SetRemovalSink(RemovalSink* sink) {

@@ -18,6 +18,8 @@
 #include "base/hash.h"
 #include "base/limits.h"
 #include "base/os.h"
+#include "store/change_bell.h"
+#include "store/change_ring.h"
 #include "store/record.h"
 #include "store/removal.h"
 #include "store/request.h"
@@ -47,6 +49,10 @@ struct StoreOptions {
   HashSecrets secrets = {};
   // Epoch to open with (the version's high 20 bits). Greater than every epoch this data has had before.
   uint32_t epoch = 1;
+  // Change rings for a log, all shards together; part of memory_bytes and at most a quarter of it. A shard's ring has
+  // at least kRingBytesMin, whatever this says. Values are then at most kLoggedValueBytesMax. 0: none, nothing is
+  // recorded.
+  uint64_t ring_bytes = 0;
   // Page size for tests of tiny arenas; 0: derived from the quota of a shard. A power of two.
   uint64_t page_bytes = 0;
 };
@@ -121,6 +127,22 @@ struct Body {
   explicit operator bool() const { return ref != 0; }
 };
 
+// What one DrainRing() gave.
+struct RingDrain {
+  size_t bytes = 0;
+  uint32_t record_count = 0;
+  // Every change of the shard up to this version is in what was drained so far, or left no record. 0: as last time.
+  uint64_t version = 0;
+  // What the next record takes, if it did not fit any more.
+  size_t bytes_needed = 0;
+};
+
+struct RingStats {
+  uint64_t fill_bytes = 0;  // written and not committed
+  uint64_t capacity_bytes = 0;
+  uint64_t records = 0;  // since opening
+};
+
 class Store {
  public:
   // Maps the memory and makes the shards. Null with a sentence in `error` that names the option, what was expected and
@@ -161,9 +183,10 @@ class Store {
   void Abandon(Body* body);
 
   // Makes every entry dead at once, in O(shards); their memory is reclaimed in steps afterwards. Raises the epoch.
-  // Returns the version of the barrier record.
+  // Returns the version of the barrier record, which is shard 0's. 0: the log has no room for it, nothing was changed.
   uint64_t Clear(const Now& now);
-  // Clear() at that time of the boot clock, done by whoever comes first then. Replaces a pending one; 0 cancels.
+  // Clear() at that time of the boot clock, done by whoever comes first then. Replaces a pending one; 0 cancels. If the
+  // log has no room for it then, it stays due and every later call tries again.
   void ScheduleClear(uint64_t at_ms);
 
   // Changes the memory limit and/or the entry limit (0: leave as it is). Growing takes effect at once; shrinking
@@ -193,11 +216,35 @@ class Store {
   [[nodiscard]] bool BeginFill(std::string_view key, bool if_absent, const Now& now, FillTicket* ticket);
   void EndFill(std::string_view key, FillTicket* ticket);
 
+  // ---- change rings ----
+  //
+  // One reader at a time, from any thread, for DrainRing, CommitRing and RewindRing; every shard in turn, shard 0
+  // first: a clear leaves its record there, and the versions that it gave the other shards wait for it.
+
+  bool has_rings() const { return ring_bytes_ != 0; }
+  // Copies whole records that were not drained yet to out[0, capacity). Values are copied without the lock.
+  RingDrain DrainRing(uint32_t shard, char* out, size_t capacity);
+  // The log has what was drained so far: frees its space, and the values that it kept in place.
+  void CommitRing(uint32_t shard);
+  // What was drained and not committed is drained again.
+  void RewindRing(uint32_t shard);
+  RingStats RingStatsOf(uint32_t shard) const;
+  // The last version that the shard has given, or that came in with a record; whether it left a record or not.
+  uint64_t LastVersion(uint32_t shard) const;
+  // Every version given from now on has at least this epoch. Before the first request of a cache that has a log: with
+  // an epoch that no record of the log has, every version is higher than all that are recovered, before or after this
+  // call. REQUIRES: epoch <= kEpochMax.
+  void StartEpoch(uint32_t epoch);
+  // Told of records that were left; null: nobody. It outlives the store, or the calls that are in progress when it is
+  // taken away.
+  void SetChangeBell(ChangeBell* bell) { bell_.store(bell, std::memory_order_release); }
+
   StoreStats Stats() const;
   StoreStats ShardStats(uint32_t shard) const;
   void ResetStats();
 
-  // Optional observers, set before the first request or never. Sinks outlive the store. `records[i]` is shard i's.
+  // Optional observers, set before the first request or never. Sinks outlive the store. `records[i]` is shard i's, and
+  // takes the place of its ring.
   void SetRecordSinks(RecordSink* const* records);
   void SetRemovalSink(RemovalSink* sink);
 
@@ -225,12 +272,16 @@ class Store {
   void StartWalk(uint32_t index, Cursor::Order order, Cursor::PerShard* walk);
   // Gives the memory of some free pages back, outside the lock. True if there were any.
   bool ReturnPages(Shard* shard, bool shrinking);
+  template <bool kLogged>
+  void ExecuteOne(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome);
+  // After the lock of a shard was given up: tells the reader of its ring what ChangeRing::Note says.
+  void Tell(ChangeRing::Note note);
   static void Unlocked(RemovalSink* sink) {
     if (sink != nullptr && sink->pending()) [[unlikely]]
       sink->OnUnlocked();
   }
   void CheckClock(const Now& now) {
-    if (now.boot_ms >= clear_at_ms_.load(std::memory_order_relaxed)) [[unlikely]]
+    if (now.boot_ms >= attention_at_ms_.load(std::memory_order_relaxed)) [[unlikely]]
       RunScheduledClear(now);
   }
 
@@ -244,12 +295,25 @@ class Store {
   int shard_shift_ = 0;
   std::atomic<uint64_t> value_bytes_max_{0};
   std::atomic<bool> uses_time_{false};
-  std::atomic<uint64_t> clear_at_ms_{~uint64_t{0}};
+  // From when on requests take a longer way: when the scheduled clear is due; always, where records are kept. In one
+  // word so that a cache without a log pays nothing for what only one with a log needs.
+  std::atomic<uint64_t> attention_at_ms_{~uint64_t{0}};
+  // When the scheduled clear is due, where records are kept.
+  std::atomic<uint64_t> logged_clear_at_ms_{~uint64_t{0}};
+  bool logged_ = false;
+  std::atomic<uint64_t>* clear_at_ms() { return logged_ ? &logged_clear_at_ms_ : &attention_at_ms_; }
+  void KeepRecords();
   std::atomic<uint64_t> memory_bytes_{0};
   std::atomic<uint64_t> entries_max_{0};
   std::atomic<uint64_t> clears_{0};
   std::atomic<uint32_t> epoch_{1};
-  OsLock clear_lock_;  // one Clear or Resize at a time; taken before any shard's lock
+  OsLock clear_lock_;        // one Clear or Resize at a time; taken before any shard's lock
+  uint64_t ring_bytes_ = 0;  // of one shard
+  std::atomic<ChangeBell*> bell_{nullptr};
+  // The epoch of the last barrier that went into shard 0's ring; of the last one that was drained; and committed.
+  std::atomic<uint32_t> barrier_epoch_{0};
+  uint32_t barrier_epoch_drained_ = 0;    // the reader's
+  uint32_t barrier_epoch_committed_ = 0;  // the reader's
   std::unique_ptr<SizeClasses> classes_;
   // Shards, in raw memory because they can neither be copied nor moved.
   std::unique_ptr<char[]> shards_;

@@ -176,6 +176,32 @@ class RecordRecorder final : public RecordSink {
   std::vector<StoredRecord> records_;
 };
 
+// Everything that the ring has to give now, record by record; `version` is what the last call told, if any did.
+// REQUIRES: the caller is the ring's reader. CHECKs that the bytes are whole records.
+inline std::vector<StoredRecord> DrainAll(Store* store, uint32_t shard, uint64_t* version = nullptr,
+                                          size_t capacity = size_t{1} << 20) {
+  std::vector<StoredRecord> records;
+  std::string bytes(capacity, '\0');
+  for (;;) {
+    const RingDrain drain = store->DrainRing(shard, bytes.data(), bytes.size());
+    if (version != nullptr && drain.version != 0) *version = drain.version;
+    std::string_view rest(bytes.data(), drain.bytes);
+    for (uint32_t i = 0; i < drain.record_count; ++i) {
+      RecordView view;
+      CHECK(DecodeRecord(rest, &view) == DecodeStatus::kOk);
+      rest.remove_prefix(view.record_bytes);
+      records.push_back({view.kind, view.codec, view.version, view.expires_wall_ms, view.client_flags,
+                         std::string(view.key), std::string(view.value)});
+    }
+    CHECK(rest.empty());
+    if (drain.bytes == 0) {
+      if (drain.bytes_needed == 0) return records;
+      CHECK(drain.bytes_needed > bytes.size());
+      bytes.resize(drain.bytes_needed);
+    }
+  }
+}
+
 // What a request came to, with the value as a string of its own.
 struct Answer {
   Status status = Status::kNotFound;

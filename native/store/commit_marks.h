@@ -4,13 +4,17 @@
 // Versions of a shard only rise, and the log commits them in order, so one number per shard says it all. At the level
 // `memory` the marks are inactive and cover everything: the cost is then one relaxed load per reply.
 //
-// Thread safety: Covers() and Advance() from any thread. A front reads a mark after it was woken; whoever advances
-// marks wakes the fronts afterwards (Service::WakeAll), so that no reply stays behind.
+// Whoever is about to wait for a mark may ring the bell, so that what is in the rings is written at once.
+//
+// Thread safety: Covers(), Advance() and RingBell() from any thread. A front reads a mark after it was woken; whoever
+// advances marks wakes the fronts afterwards, so that no reply stays behind.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <memory>
+
+#include "store/change_bell.h"
 
 namespace cairn {
 
@@ -45,9 +49,17 @@ class CommitMarks {
   }
   void Deactivate() { active_.store(false, std::memory_order_release); }
 
+  // The bell outlives its last RingBell(). Null: there is none.
+  void SetBell(ChangeBell* bell) { bell_.store(bell, std::memory_order_release); }
+  void RingBell() {
+    ChangeBell* bell = bell_.load(std::memory_order_acquire);
+    if (bell != nullptr) bell->Ring();
+  }
+
  private:
   const uint32_t shard_count_;
   std::atomic<bool> active_{false};
+  std::atomic<ChangeBell*> bell_{nullptr};
   std::unique_ptr<std::atomic<uint64_t>[]> marks_;
 };
 

@@ -1,0 +1,31 @@
+#include "store/change_ring.h"
+
+namespace cairn {
+
+void ChangeRing::BeginPinned(RecordHeader header) {
+  const uint64_t bytes = PinnedBytes(header.key_bytes);
+  at_ = Place(bytes);
+  end_ = at_ + bytes;
+  header.reserved0 = kPinnedMark;
+  Payload(reinterpret_cast<const char*>(&header), sizeof header);
+}
+
+void ChangeRing::CommitPinned(const Pin& pin, uint64_t charge) {
+  char* tail_at = end_ - sizeof(PinnedTail);
+  std::memset(at_, 0, static_cast<size_t>(tail_at - at_));
+  const PinnedTail tail{pin, charge, 0};
+  std::memcpy(tail_at, &tail, sizeof tail);
+  const uint64_t link = state_->written + 1;
+  if (state_->last_pinned == 0) {
+    state_->first_pinned = link;
+  } else {
+    const uint64_t last = state_->last_pinned - 1;
+    std::memcpy(At(last) + TailOffset(HeaderAt(last)) + offsetof(PinnedTail, next), &link, sizeof link);
+  }
+  state_->last_pinned = link;
+  state_->pinned_count++;
+  state_->pinned_bytes += charge;
+  Added(static_cast<uint64_t>(end_ - bytes_));
+}
+
+}  // namespace cairn

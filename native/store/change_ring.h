@@ -1,0 +1,306 @@
+// The records of one shard that the log has still to take: a ring of bytes, filled under the shard's lock, emptied by
+// one reader, the scribe.
+//
+//        freed              drained                   written        positions in bytes; they only grow, and lie in the
+//   -------+------------------+-------------------------+-------     ring modulo its capacity
+//          |  on their way to  |  not yet read           |
+//          |  the log          |                         |
+//
+// Reading is a peek: Collect() copies records out and Advance() moves `drained`; their space is free only once the log
+// has them (Free), so that a scribe that took over, or a new segment, gets the same records again (Rewind). What lies
+// between `freed` and `written` does not change, so it is copied without the lock.
+//
+// A record lies here as record.h draws it, so that a run of them is copied as a whole. None wraps: what is left at the
+// ring's end is skipped, marked by a record_bytes of 0. A large value is not copied in: its entry is pinned until the
+// log has it, and Collect() copies it from there. Of such a record there are the header (reserved0 is 1), the key,
+// padding to a multiple of 8, and a PinnedTail.
+//
+// Thread safety: everything under the shard's lock, but Collect(): that one without it, by one reader at a time, who is
+// also the only one to call Advance(), Free() and Rewind().
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+#include "base/check.h"
+#include "base/limits.h"
+#include "store/entry.h"
+#include "store/record.h"
+#include "store/request.h"
+
+namespace cairn {
+
+// In the mapping, zeroed at first.
+struct RingState {
+  uint64_t written;
+  uint64_t drained;
+  uint64_t freed;
+  uint64_t records;  // written since the start
+  // Records between `freed` and `written` whose value is pinned: a list from the oldest on. Position + 1; 0: none.
+  uint64_t first_pinned;
+  uint64_t last_pinned;
+  uint64_t pinned_count;
+  uint64_t pinned_bytes;  // what their entries are charged
+};
+
+class ChangeRing final : public RecordSink {
+ public:
+  // `state` and the `capacity` bytes at `bytes` lie in the mapping. REQUIRES: capacity is a multiple of 8, at least
+  // kRingBytesMin.
+  ChangeRing(RingState* state, char* bytes, uint64_t capacity) : state_(state), bytes_(bytes), capacity_(capacity) {}
+
+  // ---- writing ----
+
+  // Room for a record with its value. A little is left for a barrier, so that a clear is refused only if one is already
+  // waiting to be read.
+  [[nodiscard]] bool Reserve(size_t record_bytes) override { return HasRoom(record_bytes, kBarrierRoomBytes); }
+  [[nodiscard]] bool ReserveBarrier() { return HasRoom(kRecordHeaderBytes, 0); }
+  [[nodiscard]] bool ReservePinned(size_t key_bytes) { return HasRoom(PinnedBytes(key_bytes), kBarrierRoomBytes); }
+
+  void Begin(const RecordHeader& header) override {
+    at_ = Place(header.record_bytes);
+    end_ = at_ + header.record_bytes;
+    Payload(reinterpret_cast<const char*>(&header), sizeof header);
+  }
+  void Payload(const char* data, size_t bytes) override {
+    DCHECK(bytes <= static_cast<size_t>(end_ - at_));
+    std::memcpy(at_, data, bytes);
+    at_ += bytes;
+  }
+  void Commit() override {
+    std::memset(at_, 0, static_cast<size_t>(end_ - at_));
+    Added(static_cast<uint64_t>(end_ - bytes_));
+  }
+  // The same for a record whose value stays where it is: Begin, the key as payload, Commit with the entry's pin and its
+  // charge.
+  void BeginPinned(RecordHeader header);
+  void CommitPinned(const Pin& pin, uint64_t charge);
+
+  // What a writer has to tell the reader once it has given up the lock; asking takes it back.
+  enum class Note : uint8_t {
+    kNone,    // no record was left
+    kRecord,  // one was
+    kFull,    // and with it the ring began to fill up
+  };
+  void NoteFull() { note_ = Note::kFull; }
+  Note TakeNote() {
+    const Note note = note_;
+    note_ = Note::kNone;
+    return note;
+  }
+
+  // ---- reading ----
+
+  struct View {
+    uint64_t from;
+    uint64_t to;
+  };
+  View view() const { return {state_->drained, state_->written}; }
+  uint64_t fill_bytes() const { return state_->written - state_->freed; }
+  uint64_t capacity() const { return capacity_; }
+  uint64_t records() const { return state_->records; }
+  uint64_t pinned_bytes() const { return state_->pinned_bytes; }
+  // Bytes of the ring that were ever written to.
+  uint64_t touched_bytes() const { return std::min(state_->written, capacity_); }
+
+  struct Collected {
+    size_t bytes = 0;
+    uint32_t count = 0;
+    uint64_t version = 0;        // of the last record
+    uint32_t barrier_epoch = 0;  // of the last barrier among them
+    size_t bytes_needed = 0;     // of the next record, if it did not fit any more
+  };
+  // Copies whole records from position view->from up to view->to, as many as fit into out[0, capacity), and moves
+  // view->from behind them. `read(pin, data, bytes)` copies a pinned value.
+  template <class Read>
+  Collected Collect(View* view, char* out, size_t capacity, Read read) const;
+
+  // The reader has taken everything before `position`.
+  void Advance(uint64_t position) { state_->drained = position; }
+  // The log has what was taken: its space is free. Calls `unpin(pin)` for up to `count` pinned values; false: that was
+  // not all, call again.
+  template <class Unpin>
+  bool Free(int count, Unpin unpin);
+  // What was taken and is not free is taken again.
+  void Rewind() { state_->drained = state_->freed; }
+
+  // Walks everything and CHECKs it; `check(pin)` for each pinned value.
+  template <class Check>
+  void Verify(Check check) const;
+
+ private:
+  // Of a pinned value, in place of the value.
+  struct PinnedTail {
+    Pin pin;
+    uint64_t charge;
+    uint64_t next;  // position + 1 of the next record with a pinned value
+  };
+  static_assert(sizeof(PinnedTail) == 32);
+  static constexpr uint16_t kPinnedMark = 1;
+  // A barrier, and what may have to be skipped before it.
+  static constexpr uint64_t kBarrierRoomBytes = 2 * kRecordHeaderBytes;
+
+  static constexpr uint64_t PinnedBytes(size_t key_bytes) { return RecordBytes(key_bytes, 0) + sizeof(PinnedTail); }
+  static_assert(2 * RecordBytes(kKeyBytesMax, kRingInlineValueBytesMax) + kBarrierRoomBytes <= kRingBytesMin,
+                "an empty ring has room for any record, wherever it stands");
+
+  bool HasRoom(uint64_t bytes, uint64_t spare) const {
+    const uint64_t to_end = capacity_ - state_->written % capacity_;
+    return fill_bytes() + (bytes <= to_end ? bytes : to_end + bytes) + spare <= capacity_;
+  }
+  // Where the next record of so many bytes begins; skips what is left at the end if it does not fit there.
+  char* Place(uint64_t bytes) {
+    const uint64_t offset = state_->written % capacity_;
+    if (bytes <= capacity_ - offset) [[likely]]
+      return bytes_ + offset;
+    std::memset(bytes_ + offset, 0, sizeof(uint64_t));
+    state_->written += capacity_ - offset;
+    return bytes_;
+  }
+  // The record that ends at this offset is whole.
+  void Added(uint64_t end_offset) {
+    const uint64_t before = fill_bytes();
+    state_->written += end_offset - state_->written % capacity_;
+    state_->records++;
+    if (note_ == Note::kNone) note_ = Note::kRecord;
+    if (before < capacity_ / 4 && fill_bytes() >= capacity_ / 4) note_ = Note::kFull;
+  }
+  const char* At(uint64_t position) const { return bytes_ + position % capacity_; }
+  char* At(uint64_t position) { return bytes_ + position % capacity_; }
+  // The header of a record, whose key is right behind it.
+  RecordHeader HeaderAt(uint64_t position) const {
+    RecordHeader header;
+    std::memcpy(&header, At(position), sizeof header);
+    return header;
+  }
+  static uint64_t TailOffset(const RecordHeader& header) { return RecordBytes(header.key_bytes, 0); }
+
+  RingState* state_;
+  char* bytes_;
+  uint64_t capacity_;
+  // Of the record that is being written.
+  char* at_ = nullptr;
+  char* end_ = nullptr;
+  Note note_ = Note::kNone;
+};
+
+template <class Read>
+ChangeRing::Collected ChangeRing::Collect(View* view, char* out, size_t capacity, Read read) const {
+  Collected collected;
+  uint64_t at = view->from;
+  uint64_t run = at;  // of records that are copied as they are
+  size_t run_out = 0;
+  const auto copy_run = [&] {
+    if (at != run) std::memcpy(out + run_out, At(run), at - run);
+    run_out = collected.bytes;
+  };
+  while (at < view->to) {
+    const char* from = At(at);
+    uint32_t record_bytes;
+    std::memcpy(&record_bytes, from, sizeof record_bytes);
+    if (record_bytes == 0) {
+      copy_run();
+      at += capacity_ - at % capacity_;
+      run = at;
+      continue;
+    }
+    if (record_bytes > capacity - collected.bytes) {
+      collected.bytes_needed = record_bytes;
+      break;
+    }
+    const RecordHeader header = HeaderAt(at);
+    collected.count++;
+    collected.version = header.version;
+    if (header.kind == RecordKind::kClear) collected.barrier_epoch = EpochOf(header.version);
+    if (header.reserved0 == 0) [[likely]] {
+      at += record_bytes;
+      collected.bytes += record_bytes;
+      continue;
+    }
+    copy_run();
+    char* to = out + collected.bytes;
+    RecordHeader clean = header;
+    clean.reserved0 = 0;
+    std::memcpy(to, &clean, sizeof clean);
+    std::memcpy(to + sizeof clean, from + sizeof clean, header.key_bytes);
+    to += sizeof clean + header.key_bytes;
+    PinnedTail tail;
+    std::memcpy(&tail, from + TailOffset(header), sizeof tail);
+    read(tail.pin, to, size_t{header.value_bytes});
+    to += header.value_bytes;
+    std::memset(to, 0, static_cast<size_t>(out + collected.bytes + record_bytes - to));
+    collected.bytes += record_bytes;
+    at += PinnedBytes(header.key_bytes);
+    run = at;
+    run_out = collected.bytes;
+  }
+  copy_run();
+  view->from = at;
+  return collected;
+}
+
+template <class Unpin>
+bool ChangeRing::Free(int count, Unpin unpin) {
+  while (state_->first_pinned != 0 && state_->first_pinned - 1 < state_->drained) {
+    if (count-- == 0) return false;
+    const uint64_t position = state_->first_pinned - 1;
+    const RecordHeader header = HeaderAt(position);
+    PinnedTail tail;
+    std::memcpy(&tail, At(position) + TailOffset(header), sizeof tail);
+    state_->first_pinned = tail.next;
+    if (tail.next == 0) state_->last_pinned = 0;
+    state_->pinned_count--;
+    state_->pinned_bytes -= tail.charge;
+    state_->freed = position + PinnedBytes(header.key_bytes);
+    unpin(tail.pin);
+  }
+  state_->freed = state_->drained;
+  return true;
+}
+
+template <class Check>
+void ChangeRing::Verify(Check check) const {
+  CHECK(state_->freed <= state_->drained && state_->drained <= state_->written);
+  CHECK(state_->written - state_->freed <= capacity_);
+  uint64_t pinned = state_->first_pinned;
+  uint64_t last_pinned = 0;
+  uint64_t pinned_count = 0;
+  uint64_t pinned_bytes = 0;
+  uint64_t version = 0;
+  bool met_drained = false;
+  for (uint64_t at = state_->freed; at < state_->written;) {
+    if (at == state_->drained) met_drained = true;
+    uint64_t mark;
+    std::memcpy(&mark, At(at), sizeof mark);
+    if (static_cast<uint32_t>(mark) == 0) {
+      at += capacity_ - at % capacity_;
+      continue;
+    }
+    const RecordHeader header = HeaderAt(at);
+    CHECK(header.version > version);
+    version = header.version;
+    if (header.reserved0 == 0) {
+      RecordView view;
+      CHECK(DecodeRecord({At(at), capacity_ - at % capacity_}, &view) == DecodeStatus::kOk);
+      at += header.record_bytes;
+      continue;
+    }
+    CHECK(header.reserved0 == kPinnedMark && header.kind == RecordKind::kSet && pinned == at + 1);
+    PinnedTail tail;
+    std::memcpy(&tail, At(at) + TailOffset(header), sizeof tail);
+    check(tail.pin);
+    last_pinned = pinned;
+    pinned = tail.next;
+    pinned_count++;
+    pinned_bytes += tail.charge;
+    at += PinnedBytes(header.key_bytes);
+  }
+  CHECK(met_drained || state_->drained == state_->written);
+  CHECK(pinned == 0 && last_pinned == state_->last_pinned);
+  CHECK(pinned_count == state_->pinned_count && pinned_bytes == state_->pinned_bytes);
+}
+
+}  // namespace cairn
