@@ -269,7 +269,12 @@ export class Cache<V = unknown> {
 
   /** The promised verbs: the same ones, executed by threads of their own in batches. docs/threads.md says when. */
   get promises(): CachePromises<V> {
-    this.#promises ??= new CachePromises<V>(this.#handle, this.#raw, this.#promiseOptions);
+    this.#promises ??= new CachePromises<V>(
+      this.#handle,
+      this.#raw,
+      this.#promiseOptions,
+      this.closed ? 'memory' : this.options.ack,
+    );
     return this.#promises;
   }
 
@@ -1128,6 +1133,7 @@ function openNative(given: CacheOptions | undefined, join: boolean): Opened {
     valueBytesMax: options.maxValueBytes,
     trackAccess: options.trackAccess,
     siphash: options.hash === 'siphash',
+    ringBytes: 0,
   });
   if (typeof handle === 'number') throw openingError(handle, options.name);
   return new Opened(handle, raw, promises);

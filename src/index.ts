@@ -21,7 +21,6 @@ export type {
   SetOptions,
   Size,
   WalkOptions,
-  WriteCallOptions,
 } from './options.ts';
 export type {
   CachePromises,

@@ -142,6 +142,52 @@ export interface NativeHandle {
   resetStats(): Code;
 }
 
+/** What a handle has beside, if its cache has a log: native/addon/feed_binding.h says what each does. */
+export interface FeedHandle extends NativeHandle {
+  startFeed(epoch: number, wallFloorMs: number): void;
+  applyRecords(records: Uint8Array): number;
+  finishRecovery(): void;
+  drain(target: Uint8Array, timeoutMs: number): number;
+  commitDrained(): void;
+  rewindDrained(): void;
+  setFeedState(state: FeedState): void;
+  setLogMetrics(numbers: Float64Array): void;
+  poke(): void;
+  ringBell(): void;
+  feedStats(numbers: Float64Array): number;
+  logMetrics(numbers: Float64Array): void;
+  readTargets(versions: BigUint64Array): void;
+  covered(versions: BigUint64Array): boolean;
+  waitCommitted(versions: BigUint64Array, timeoutMs: number): boolean;
+  watchCommits(): void;
+  commitMark(shard: number): bigint;
+  feedState(): FeedState;
+  epoch(): number;
+}
+
+/** How a cache's log is: native/process/change_feed.h draws the states. */
+export const FeedState = { opening: 0, running: 1, full: 2, failed: 3, closed: 4 } as const;
+export type FeedState = (typeof FeedState)[keyof typeof FeedState];
+
+/** Places in what `feedStats` fills in: native/addon/feed_binding.h has the same table. */
+export const FeedStat = {
+  state: 0,
+  ringBytes: 1,
+  ringCapacityBytes: 2,
+  ringFillWorst: 3,
+  records: 4,
+  recordsCommitted: 5,
+  lagMs: 6,
+} as const;
+export const FEED_STAT_COUNT = 7;
+/** As many numbers fit `setLogMetrics`. */
+export const LOG_METRICS_MAX = 64;
+
+/** The handle of a cache that has a log; undefined for others. */
+export function feedOf(handle: NativeHandle): FeedHandle | undefined {
+  return 'drain' in handle ? (handle as FeedHandle) : undefined;
+}
+
 /** What a cache is opened with. */
 export interface NativeOptions {
   name: string;
@@ -156,6 +202,8 @@ export interface NativeOptions {
   valueBytesMax: number;
   trackAccess: boolean;
   siphash: boolean;
+  /** For the rings of a cache with a log, all shards together; 0: it has none. */
+  ringBytes: number;
 }
 
 /** What the addon exports; other stages declare what their own bindings add. */
@@ -168,6 +216,8 @@ export interface Native {
   openCache(options: NativeOptions): NativeHandle | Code;
   attachCache(name: string): NativeHandle | Code;
   attachById(id: number): NativeHandle | Code;
+  /** As attachById, for a cache that may not be ready yet. */
+  attachForScribe(id: number): NativeHandle | Code;
   cacheNames(): string[];
   usableMemory(): number;
   takeBuffer(): Buffer | undefined;

@@ -78,20 +78,20 @@ export interface SetOptions {
 
 /** What promised verbs take. */
 export interface CallOptions {
+  /**
+   * How far what the answer tells of has to have come. `'memory'`: nothing is waited for. `'logged'`: it is in the log, so
+   * that a crash does not take it back; a read waits too, for what it has read. Default: that of the cache, which is
+   * `'logged'` with a log and otherwise `'memory'`, the only level there.
+   */
+  ack?: AckLevel;
   /** Rejects with `ERR_TIMEOUT` if there is no answer within this time. Default (and 0): waits as long as it takes. */
   timeout?: Duration;
   /** Rejects with the signal's reason when it is aborted. */
   signal?: AbortSignal;
 }
 
-/** How far a write has to have come before its promise resolves. */
+/** How far a write has to have come before its promise resolves. `stored` and `replicated` are yet to come. */
 export type AckLevel = 'memory' | 'logged' | 'stored' | 'replicated';
-
-/** What promised verbs that change something take. */
-export interface WriteCallOptions extends CallOptions {
-  /** Default `'memory'`. The other levels need a log behind the cache: without one they are refused. */
-  ack?: AckLevel;
-}
 
 /** How `cache.promises` of a handle works; made when it is first used. */
 export interface PromiseOptions {
@@ -135,6 +135,8 @@ export interface ResolvedOptions {
   readonly shards: number;
   readonly hash: 'fast' | 'siphash';
   readonly trackAccess: boolean;
+  /** What promised verbs and listeners wait for unless they are told otherwise. */
+  readonly ack: AckLevel;
 }
 
 const CACHE_OPTION_NAMES: readonly (keyof CacheOptions)[] = [
@@ -210,6 +212,7 @@ export function resolveOptions(given: CacheOptions | undefined, usableMemory: ()
     shards: checkShards(options.shards),
     hash: checkChoice('hash', options.hash, ['fast', 'siphash'], 'fast'),
     trackAccess: checkBoolean('trackAccess', options.trackAccess, false),
+    ack: 'memory',
   };
 }
 
@@ -242,10 +245,14 @@ export function resolvePromiseOptions(
 
 const ACK_LEVELS: readonly AckLevel[] = ['memory', 'logged', 'stored', 'replicated'];
 
-/** Checks the option `ack` of a call on a cache without a log. */
-export function checkAck(ack: unknown): void {
-  if (checkChoice('ack', ack, ACK_LEVELS, 'memory') === 'memory') return;
-  throw outOfRange('ack', "'memory', the only level of a cache without a log", ack);
+/** Checks an acknowledgement level. `hasLog`: whether the cache has a log, without which `memory` is the only level. */
+export function checkAck(ack: unknown, hasLog: boolean, otherwise: AckLevel): AckLevel {
+  const level = checkChoice('ack', ack, ACK_LEVELS, otherwise);
+  if (level === 'memory' || (level === 'logged' && hasLog)) return level;
+  const levels = hasLog
+    ? "'memory' or 'logged', the levels of a cache without a database"
+    : "'memory', the only level of a cache without a log";
+  throw outOfRange('ack', levels, ack);
 }
 
 /** Checks the option `signal` of a call. Throws its reason if it is aborted. */

@@ -9,10 +9,12 @@
  * lets its router finish and end.
  */
 import { EventEmitter } from 'node:events';
+import { Commits, type Waiter } from './commits.ts';
 import { CairnError, CairnRangeError, errorKind, show, wrongType } from './errors.ts';
 import { UPDATE_TRIES_MAX } from './limits.ts';
-import { Code, type NativeHandle } from './native.ts';
+import { Code, type FeedHandle, feedOf, type NativeHandle } from './native.ts';
 import {
+  type AckLevel,
   type CallOptions,
   checkAck,
   checkNames,
@@ -21,7 +23,6 @@ import {
   parseDuration,
   type RawOption,
   type ResolvedPromiseOptions,
-  type WriteCallOptions,
 } from './options.ts';
 import {
   type ArithmeticOptions,
@@ -59,16 +60,15 @@ export interface PromiseStats {
 }
 
 /** Options of the promised `set`, `add`, `replace`, `cas`, `setMany` and `update`. */
-export interface PromisedSetOptions extends WriteCallOptions {
+export interface PromisedSetOptions extends CallOptions {
   /** As for the synchronous verbs. */
   ttl?: Duration | 'keep';
 }
 
 /** Options of the promised `incr` and `decr`. */
-export interface PromisedArithmeticOptions extends ArithmeticOptions, WriteCallOptions {}
+export interface PromisedArithmeticOptions extends ArithmeticOptions, CallOptions {}
 
-const READ_NAMES: readonly (keyof CallOptions)[] = ['signal', 'timeout'];
-const WRITE_NAMES: readonly (keyof WriteCallOptions)[] = ['signal', 'timeout', 'ack'];
+const CALL_NAMES: readonly (keyof CallOptions)[] = ['signal', 'timeout', 'ack'];
 const SET_NAMES: readonly (keyof PromisedSetOptions)[] = ['signal', 'timeout', 'ack', 'ttl'];
 const ARITHMETIC_NAMES: readonly (keyof PromisedArithmeticOptions)[] = ['signal', 'timeout', 'ack', 'initial', 'ttl'];
 
@@ -76,6 +76,13 @@ const ARITHMETIC_NAMES: readonly (keyof PromisedArithmeticOptions)[] = ['signal'
 interface Patience {
   readonly timeoutMs: number;
   readonly signal: AbortSignal | undefined;
+}
+
+/** What a call is asked with beside its arguments. */
+interface Terms {
+  readonly patience: Patience | undefined;
+  /** The answer waits until what it tells of is in the log. */
+  readonly hold: boolean;
 }
 
 /**
@@ -106,59 +113,63 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   readonly #handle: NativeHandle;
   readonly #raw: RawOption;
   readonly #options: ResolvedPromiseOptions;
+  readonly #feed: FeedHandle | undefined;
+  readonly #usual: Terms;
   #router: Router | undefined;
+  #commits: Commits | undefined;
+  #hold: Hold | undefined;
   #isClosed = false;
 
   /** @internal */
-  constructor(handle: NativeHandle, raw: RawOption, options: ResolvedPromiseOptions) {
+  constructor(handle: NativeHandle, raw: RawOption, options: ResolvedPromiseOptions, ack: AckLevel = 'memory') {
     super();
     this.#handle = handle;
     this.#raw = raw;
     this.#options = options;
+    this.#feed = feedOf(handle);
+    this.#usual = { patience: undefined, hold: ack !== 'memory' && this.#feed !== undefined };
   }
 
   // ---- reading ----
 
   /** The value, which becomes the most recently used; `undefined` for a miss. */
   get(key: Key, options?: CallOptions): Promise<V | undefined> {
-    return this.#ask('get', Verb.get, key, readValue, options, READ_NAMES) as Promise<V | undefined>;
+    return this.#ask('get', Verb.get, key, readValue, options) as Promise<V | undefined>;
   }
 
   /** The value; neither its place in the order nor the counters change. `undefined` for a miss. */
   peek(key: Key, options?: CallOptions): Promise<V | undefined> {
-    return this.#ask('peek', Verb.peek, key, readValue, options, READ_NAMES) as Promise<V | undefined>;
+    return this.#ask('peek', Verb.peek, key, readValue, options) as Promise<V | undefined>;
   }
 
   /** The value, and removes the entry; `undefined` for a miss. Of several that take one entry, one gets it. */
-  take(key: Key, options?: WriteCallOptions): Promise<V | undefined> {
-    return this.#ask('take', Verb.take, key, readValue, options, WRITE_NAMES) as Promise<V | undefined>;
+  take(key: Key, options?: CallOptions): Promise<V | undefined> {
+    return this.#ask('take', Verb.take, key, readValue, options) as Promise<V | undefined>;
   }
 
   /** The value with its version, for `cas()`; `undefined` for a miss. */
   getWithCas(key: Key, options?: CallOptions): Promise<ValueWithCas<V> | undefined> {
-    return this.#ask('getWithCas', Verb.get, key, readWithCas, options, READ_NAMES) as Promise<
-      ValueWithCas<V> | undefined
-    >;
+    return this.#ask('getWithCas', Verb.get, key, readWithCas, options) as Promise<ValueWithCas<V> | undefined>;
   }
 
   /** True if there is an entry; neither its place in the order nor the counters change. */
   has(key: Key, options?: CallOptions): Promise<boolean> {
-    return this.#ask('has', Verb.has, key, readFound, options, READ_NAMES) as Promise<boolean>;
+    return this.#ask('has', Verb.has, key, readFound, options) as Promise<boolean>;
   }
 
   /** What is known of an entry beside its value; `undefined` for a miss. Changes nothing. */
   info(key: Key, options?: CallOptions): Promise<EntryInfo | undefined> {
-    return this.#ask('info', Verb.has, key, readInfo, options, READ_NAMES) as Promise<EntryInfo | undefined>;
+    return this.#ask('info', Verb.has, key, readInfo, options) as Promise<EntryInfo | undefined>;
   }
 
   /** Milliseconds until the entry expires: `Infinity` if it does not, 0 if there is none. */
   getRemainingTTL(key: Key, options?: CallOptions): Promise<number> {
-    return this.#ask('getRemainingTTL', Verb.has, key, readRemaining, options, READ_NAMES) as Promise<number>;
+    return this.#ask('getRemainingTTL', Verb.has, key, readRemaining, options) as Promise<number>;
   }
 
   /** The values of many keys, in their order, `undefined` for each miss. Not one moment: other calls may come between. */
   getMany(keys: Iterable<Key>, options?: CallOptions): Promise<(V | undefined)[]> {
-    return this.#askMany('getMany', Verb.get, keys, readValue, options, READ_NAMES) as Promise<(V | undefined)[]>;
+    return this.#askMany('getMany', Verb.get, keys, readValue, options) as Promise<(V | undefined)[]>;
   }
 
   // ---- storing ----
@@ -179,12 +190,12 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   }
 
   /** Adds text or bytes behind the value, which keeps its time to live. `'not-stored'`: as the synchronous `append`. */
-  append(key: Key, piece: string | Uint8Array, options?: WriteCallOptions): Promise<StoreResult> {
+  append(key: Key, piece: string | Uint8Array, options?: CallOptions): Promise<StoreResult> {
     return this.#join('append', Verb.append, key, piece, options);
   }
 
   /** The same in front of the value. */
-  prepend(key: Key, piece: string | Uint8Array, options?: WriteCallOptions): Promise<StoreResult> {
+  prepend(key: Key, piece: string | Uint8Array, options?: CallOptions): Promise<StoreResult> {
     return this.#join('prepend', Verb.prepend, key, piece, options);
   }
 
@@ -208,12 +219,11 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     options?: PromisedSetOptions,
   ): Promise<V | undefined> {
     if (typeof change !== 'function') throw wrongType('change', 'a function', change);
-    checkSet(options); // What is wrong is found before `change` runs.
-    const { ttl, ...write } = options ?? {};
-    const { ack: _, ...read } = write;
-    const withTtl = ttl === undefined ? write : { ...write, ttl };
+    this.#setTerms(options); // What is wrong is found before `change` runs.
+    const { ttl, ...call } = options ?? {};
+    const withTtl = ttl === undefined ? call : { ...call, ttl };
     for (let tries = 0; tries < UPDATE_TRIES_MAX; tries++) {
-      const found = await this.getWithCas(key, read);
+      const found = await this.getWithCas(key, call);
       const value = await change(found?.value);
       if (value === undefined) return found?.value;
       const result =
@@ -257,7 +267,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
    */
   setMany(entries: Iterable<readonly [Key, V]>, options?: PromisedSetOptions): Promise<StoreResult[]> {
     return new Promise((resolve, reject) => {
-      const { patience, fields } = checkSet(options);
+      const { terms, fields } = this.#setTerms(options);
       const keys: Key[] = [];
       const payloads: Encoded[] = [];
       for (const [key, value] of entriesOf(entries)) {
@@ -266,38 +276,44 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
         keys.push(key);
         payloads.push(payload);
       }
-      this.#submitMany('setMany', Verb.set, keys, payloads, fields, readStored, patience, resolve as never, reject);
+      this.#submitMany('setMany', Verb.set, keys, payloads, fields, readStored, terms, resolve as never, reject);
     });
   }
 
   // ---- removing ----
 
   /** Removes an entry. False: there was none. */
-  delete(key: Key, options?: WriteCallOptions): Promise<boolean> {
-    return this.#ask('delete', Verb.delete, key, readFound, options, WRITE_NAMES) as Promise<boolean>;
+  delete(key: Key, options?: CallOptions): Promise<boolean> {
+    return this.#ask('delete', Verb.delete, key, readFound, options) as Promise<boolean>;
   }
 
   /** Removes an entry from memory as if room had been needed. False: there was none. */
-  evict(key: Key, options?: WriteCallOptions): Promise<boolean> {
-    return this.#ask('evict', Verb.evict, key, readFound, options, WRITE_NAMES) as Promise<boolean>;
+  evict(key: Key, options?: CallOptions): Promise<boolean> {
+    return this.#ask('evict', Verb.evict, key, readFound, options) as Promise<boolean>;
   }
 
   /** Removes many entries. Gives what each `delete` would have given, in order. */
-  deleteMany(keys: Iterable<Key>, options?: WriteCallOptions): Promise<boolean[]> {
-    return this.#askMany('deleteMany', Verb.delete, keys, readFound, options, WRITE_NAMES) as Promise<boolean[]>;
+  deleteMany(keys: Iterable<Key>, options?: CallOptions): Promise<boolean[]> {
+    return this.#askMany('deleteMany', Verb.delete, keys, readFound, options) as Promise<boolean[]>;
   }
 
   /** Removes everything: what calls before this one stored, and nothing of what calls after it store. */
-  clear(options?: { ack?: WriteCallOptions['ack'] }): Promise<void> {
+  clear(options?: { ack?: AckLevel }): Promise<void> {
     return new Promise((resolve, reject) => {
-      checkAck(checkNames<{ ack?: WriteCallOptions['ack'] }>('options', options, ['ack']).ack);
+      const isHeld = this.#isHeld(checkNames<{ ack?: AckLevel }>('options', options, ['ack']).ack);
       const router = this.#enter(1);
       const { clear } = this.#handle;
       const closed = this.#closedError.bind(this, 'clear');
       router.barrier((failure) => {
-        if (failure !== undefined) reject(failureError(failure, 'clear'));
-        else if (clear() === Code.stored) resolve();
-        else reject(closed());
+        if (failure !== undefined) {
+          reject(failureError(failure, 'clear'));
+          return;
+        }
+        const code = clear();
+        if (code === Code.logFull) reject(new CairnError('ERR_LOG_FULL', 'Cannot clear: the log does not keep up'));
+        else if (code !== Code.stored) reject(closed());
+        else if (isHeld) this.#holdOf(router).commits.all().then(resolve, reject);
+        else resolve();
       });
     });
   }
@@ -306,11 +322,11 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
    * Gives an entry a new time to live from when it is done (default: that of the cache; 0: it does not expire) and makes it
    * the most recently used. False: there is none.
    */
-  touch(key: Key, ttl?: Duration, options?: WriteCallOptions): Promise<boolean> {
+  touch(key: Key, ttl?: Duration, options?: CallOptions): Promise<boolean> {
     return new Promise((resolve, reject) => {
-      const patience = checkWrite(options, WRITE_NAMES);
+      const terms = this.#terms(options);
       const fields = ttl === undefined ? undefined : { ttl: parseDuration('ttl', ttl, 0) };
-      this.#submit('touch', Verb.touch, key, fields, readFound, patience, resolve as never, reject);
+      this.#submit('touch', Verb.touch, key, fields, readFound, terms, resolve as never, reject);
     });
   }
 
@@ -359,17 +375,10 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
 
   // ---- calls ----
 
-  #ask(
-    name: string,
-    verb: Verb,
-    key: Key,
-    read: Read,
-    options: WriteCallOptions | undefined,
-    names: readonly string[],
-  ): Promise<unknown> {
+  #ask(name: string, verb: Verb, key: Key, read: Read, options: CallOptions | undefined): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      const patience = checkWrite(options, names);
-      this.#submit(name, verb, key, undefined, read, patience, resolve, reject);
+      const terms = this.#terms(options);
+      this.#submit(name, verb, key, undefined, read, terms, resolve, reject);
     });
   }
 
@@ -378,12 +387,11 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     verb: Verb,
     keys: Iterable<Key>,
     read: Read,
-    options: WriteCallOptions | undefined,
-    names: readonly string[],
+    options: CallOptions | undefined,
   ): Promise<unknown[]> {
     return new Promise((resolve, reject) => {
-      const patience = checkWrite(options, names);
-      this.#submitMany(name, verb, asArray('keys', keys), undefined, undefined, read, patience, resolve, reject);
+      const terms = this.#terms(options);
+      this.#submitMany(name, verb, asArray('keys', keys), undefined, undefined, read, terms, resolve, reject);
     });
   }
 
@@ -396,12 +404,12 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     cas: bigint | undefined,
   ): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      let patience: Patience | undefined;
+      let terms = this.#usual;
       let fields: RequestFields | undefined;
-      if (options !== undefined) ({ patience, fields } = checkSet(options));
+      if (options !== undefined) ({ terms, fields } = this.#setTerms(options));
       if (verb === Verb.cas) fields = { ...fields, compare: checkCas(cas) };
       encode(value, encoded);
-      this.#submitValue(name, verb, key, fields, readStored, patience, resolve, reject);
+      this.#submitValue(name, verb, key, fields, readStored, terms, resolve, reject);
     });
   }
 
@@ -410,13 +418,41 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     verb: Verb,
     key: Key,
     piece: string | Uint8Array,
-    options: WriteCallOptions | undefined,
+    options: CallOptions | undefined,
   ): Promise<StoreResult> {
     return new Promise((resolve, reject) => {
-      const patience = checkWrite(options, WRITE_NAMES);
+      const terms = this.#terms(options);
       encode(checkPiece(piece), encoded);
-      this.#submitValue(name, verb, key, undefined, readStored, patience, resolve as never, reject);
+      this.#submitValue(name, verb, key, undefined, readStored, terms, resolve as never, reject);
     });
+  }
+
+  #terms(options: CallOptions | undefined): Terms {
+    if (options === undefined) return this.#usual;
+    return this.#termsOf(checkNames<CallOptions>('options', options, CALL_NAMES));
+  }
+
+  #termsOf(given: CallOptions): Terms {
+    return { patience: checkPatience(given), hold: this.#isHeld(given.ack) };
+  }
+
+  #setTerms(options: PromisedSetOptions | undefined): { terms: Terms; fields: RequestFields | undefined } {
+    if (options === undefined) return { terms: this.#usual, fields: undefined };
+    const given = checkNames<PromisedSetOptions>('options', options, SET_NAMES);
+    const terms = this.#termsOf(given);
+    const { ttl } = given;
+    if (ttl === undefined) return { terms, fields: undefined };
+    return { terms, fields: { ttl: ttl === 'keep' ? KEEP_EXPIRY : parseDuration('ttl', ttl, 0) } };
+  }
+
+  #isHeld(ack: unknown): boolean {
+    return checkAck(ack, this.#feed !== undefined, this.#usual.hold ? 'logged' : 'memory') !== 'memory';
+  }
+
+  #holdOf(router: Router): Hold {
+    this.#commits ??= new Commits(this.#feed!);
+    if (this.#hold?.router !== router) this.#hold = { commits: this.#commits, router };
+    return this.#hold;
   }
 
   #count(
@@ -429,7 +465,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     return new Promise((resolve, reject) => {
       const delta = checkAmount('by', by);
       const given = checkNames<PromisedArithmeticOptions>('options', options, ARITHMETIC_NAMES);
-      const patience = checkPatience(given);
+      const terms = this.#termsOf(given);
       const fields: RequestFields = {
         delta: BigInt(delta),
         initial: given.initial === undefined ? undefined : BigInt(checkAmount('initial', given.initial)),
@@ -437,7 +473,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
         ttl: given.ttl === undefined ? undefined : parseDuration('ttl', given.ttl, 0),
       };
       const read = typeof delta === 'bigint' ? readBigInt : readNumber;
-      this.#submit(name, verb, key, fields, read, patience, resolve as never, reject);
+      this.#submit(name, verb, key, fields, read, terms, resolve as never, reject);
     });
   }
 
@@ -449,20 +485,21 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     key: Key,
     fields: RequestFields | undefined,
     read: Read,
-    patience: Patience | undefined,
+    terms: Terms,
     resolve: (value: unknown) => void,
     reject: (error: unknown) => void,
   ): void {
     const router = this.#stage(name, key);
     const call = new OneCall(name, key, read, this.#raw, resolve, reject);
-    if (patience !== undefined) call.batches = [];
+    if (terms.patience !== undefined) call.batches = [];
+    if (terms.hold) call.hold = this.#holdOf(router);
     try {
-      router.append(call, 0, verb, fields);
+      router.append(call, 0, verb, terms.hold ? held(fields) : fields);
     } catch (error) {
       router.leave(1);
       throw noMemory(name, error);
     }
-    if (patience !== undefined) call.wait(patience, router);
+    if (terms.patience !== undefined) call.wait(terms.patience, router);
   }
 
   // The same with what encode() left in `encoded`.
@@ -472,20 +509,21 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     key: Key,
     fields: RequestFields | undefined,
     read: Read,
-    patience: Patience | undefined,
+    terms: Terms,
     resolve: (value: unknown) => void,
     reject: (error: unknown) => void,
   ): void {
     const router = this.#stage(name, key);
     const call = new OneCall(name, key, read, this.#raw, resolve, reject);
-    if (patience !== undefined) call.batches = [];
+    if (terms.patience !== undefined) call.batches = [];
+    if (terms.hold) call.hold = this.#holdOf(router);
     try {
-      router.appendValue(call, 0, verb, encoded, fields);
+      router.appendValue(call, 0, verb, encoded, terms.hold ? held(fields) : fields);
     } catch (error) {
       router.leave(1);
       throw noMemory(name, error);
     }
-    if (patience !== undefined) call.wait(patience, router);
+    if (terms.patience !== undefined) call.wait(terms.patience, router);
   }
 
   #submitMany(
@@ -495,7 +533,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     payloads: readonly Encoded[] | undefined,
     fields: RequestFields | undefined,
     read: Read,
-    patience: Patience | undefined,
+    terms: Terms,
     resolve: (values: unknown[]) => void,
     reject: (error: unknown) => void,
   ): void {
@@ -506,13 +544,15 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
       return;
     }
     const call = new ManyCall(name, keys, read, this.#raw, resolve, reject);
+    if (terms.hold) call.hold = this.#holdOf(router);
+    const all = terms.hold ? held(fields) : fields;
     let entered = 0;
     try {
       for (; entered < length; entered++) {
         const key = keys[entered];
         if (!router.stage(key)) throw keyError(key);
-        if (payloads === undefined) router.append(call, entered, verb, fields);
-        else router.appendValue(call, entered, verb, payloads[entered]!, fields);
+        if (payloads === undefined) router.append(call, entered, verb, all);
+        else router.appendValue(call, entered, verb, payloads[entered]!, all);
       }
     } catch (error) {
       // What was appended is in no batch that was sent.
@@ -520,7 +560,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
       router.leave(length - entered);
       throw errorKind(error) === 'misuse' ? error : noMemory(name, error);
     }
-    if (patience !== undefined) call.wait(patience, router);
+    if (terms.patience !== undefined) call.wait(terms.patience, router);
   }
 
   #stage(name: string, key: Key): Router {
@@ -577,28 +617,17 @@ const encoded: Encoded = { payload: '', codec: 0 };
 
 // ---- options ----
 
-function checkWrite(options: WriteCallOptions | undefined, names: readonly string[]): Patience | undefined {
-  if (options === undefined) return undefined;
-  return checkPatience(checkNames<WriteCallOptions>('options', options, names as readonly (keyof WriteCallOptions)[]));
-}
-
-function checkSet(options: PromisedSetOptions | undefined): {
-  patience: Patience | undefined;
-  fields: RequestFields | undefined;
-} {
-  if (options === undefined) return { patience: undefined, fields: undefined };
-  const given = checkNames<PromisedSetOptions>('options', options, SET_NAMES);
-  const patience = checkPatience(given);
-  const { ttl } = given;
-  if (ttl === undefined) return { patience, fields: undefined };
-  return { patience, fields: { ttl: ttl === 'keep' ? KEEP_EXPIRY : parseDuration('ttl', ttl, 0) } };
-}
-
-function checkPatience(given: WriteCallOptions): Patience | undefined {
-  checkAck(given.ack);
+function checkPatience(given: CallOptions): Patience | undefined {
   const signal = checkSignal(given.signal);
   const timeoutMs = parseDuration('timeout', given.timeout, 0);
   return timeoutMs === 0 && signal === undefined ? undefined : { timeoutMs, signal };
+}
+
+const HELD: RequestFields = { hold: true };
+
+// The fields of a request whose answer is to be held.
+function held(fields: RequestFields | undefined): RequestFields {
+  return fields === undefined ? HELD : { ...fields, hold: true };
 }
 
 // ---- a call ----
@@ -606,9 +635,19 @@ function checkPatience(given: WriteCallOptions): Patience | undefined {
 /** Makes a value of an answer, or throws the error that it is. */
 type Read = (block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number) => unknown;
 
+/** What holds answers back until what they tell of is in the log. */
+interface Hold {
+  readonly commits: Commits;
+  readonly router: Router;
+}
+
 /** What the two kinds of call have in common. */
-abstract class AnyCall implements Call {
+abstract class AnyCall implements Call, Waiter {
   batches: Batch[] | undefined;
+  /** Answers wait for the log. */
+  hold: Hold | undefined;
+  #heldCount = 0;
+  #heldBytes = 0;
   readonly raw: RawOption;
   protected readonly name: string;
   protected readonly read: Read;
@@ -634,6 +673,45 @@ abstract class AnyCall implements Call {
   /** Some of its requests are answered, and some are not. */
   protected get isPartlyDone(): boolean {
     return false;
+  }
+
+  /** Waits for what that answer tells of. */
+  protected waitFor(block: Block, row: number): void {
+    if (this.hold === undefined) return;
+    const version = block.commitVersion(row);
+    if (version === 0n) return;
+    const bytes = block.valueBytes(row);
+    this.#heldCount++;
+    this.#heldBytes += bytes;
+    this.hold.router.stay(bytes);
+    this.hold.commits.hold(block.shard(row), version, this);
+  }
+
+  /** Some of what it has to tell is not in the log yet. */
+  protected get isHeld(): boolean {
+    return this.#heldCount > 0;
+  }
+
+  /** All answers are there, and nothing is held any more. */
+  protected abstract finish(): void;
+
+  committed(): void {
+    this.#heldCount--;
+    if (this.#heldCount === 0) this.finish();
+    this.#release();
+  }
+
+  uncommitted(why: CairnError): void {
+    this.#heldCount--;
+    this.rejectWith(new CairnError(why.code, `The request ${this.describe()} may be lost: ${why.message}`));
+    this.#release();
+  }
+
+  // The bytes go with the last one: a call counts as a whole.
+  #release(): void {
+    const bytes = this.#heldCount === 0 ? this.#heldBytes : 0;
+    this.#heldBytes -= bytes;
+    this.hold!.router.left(1, bytes);
   }
 
   fail(failure: Failure): void {
@@ -678,6 +756,7 @@ abstract class AnyCall implements Call {
 class OneCall extends AnyCall {
   readonly #key: Key;
   readonly #resolve: (value: unknown) => void;
+  #value: unknown;
 
   constructor(
     name: string,
@@ -695,12 +774,19 @@ class OneCall extends AnyCall {
   answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void {
     if (this.isSettled) return;
     try {
-      const value = this.read(block, row, pieces, this, position);
-      this.settled();
-      this.#resolve(value);
+      this.#value = this.read(block, row, pieces, this, position);
     } catch (error) {
       this.rejectWith(error);
+      return;
     }
+    this.waitFor(block, row);
+    if (!this.isHeld) this.finish();
+  }
+
+  protected override finish(): void {
+    if (this.isSettled) return;
+    this.settled();
+    this.#resolve(this.#value);
   }
 
   override describe(): string {
@@ -747,7 +833,12 @@ class ManyCall extends AnyCall {
       this.#hasFailed = true;
     }
     this.#missing--;
-    if (this.#missing > 0) return;
+    this.waitFor(block, row);
+    if (!this.isHeld) this.finish();
+  }
+
+  protected override finish(): void {
+    if (this.#missing > 0 || this.isSettled) return;
     if (this.#hasFailed) {
       this.rejectWith(this.#error);
     } else {

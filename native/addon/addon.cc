@@ -12,6 +12,7 @@
 #define CAIRN_SESSION_BINDING 1
 #endif
 #if __has_include("addon/flight_binding.h")
+#include "addon/feed_binding.h"
 #include "addon/flight_binding.h"
 #define CAIRN_FLIGHT_BINDING 1
 #endif
@@ -30,6 +31,7 @@ napi_value Init(napi_env env, napi_value exports) {
   cairn::InitEnvironment(env, exports);   // scratch, words, marks, takeBuffer, takeMessage
   cairn::InitCacheBinding(env, exports);  // openCache, attachCache, attachById, limits; handles: the direct verbs
   cairn::InitManyBinding(env, exports);   // handles: getChunk, setChunk, deleteChunk, getPacked
+  cairn::InitFeedBinding(env, exports);   // attachForScribe; handles with a log: drain and its kin
   cairn::InitWalkBinding(env, exports);   // statNames; handles: walks, dump, load, stats
 #if defined(CAIRN_SESSION_BINDING)
   cairn::InitSessionBinding(env, exports);

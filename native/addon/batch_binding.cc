@@ -12,6 +12,7 @@
 #include "addon/environment.h"
 #include "base/check.h"
 #include "base/limits.h"
+#include "process/change_feed.h"
 #include "store/request.h"
 #include "store/store.h"
 
@@ -21,6 +22,11 @@ namespace {
 // Requests that are decoded, executed and answered together: few enough to stay in the caches of a core, several times
 // what the store stages at once.
 constexpr uint32_t kWindowRequests = 256;
+
+// A request that finds the log full waits so often for so long without that anything is committed: longer than a disk
+// takes for what it has been given, shorter than a process that exits may be kept by a thread of it.
+constexpr uint32_t kLogStallMs = 50;
+constexpr uint32_t kLogStallsMax = 100;
 
 // The batch that a handle executes, between beginBatch and the last continueBatch. Belongs to the handle's thread.
 // A begun batch that is not continued is forgotten by the next beginBatch.
@@ -38,6 +44,7 @@ class BatchRun final : public HandlePart {
     CHECK(header_->magic == kBatchMagic && header_->request_count <= kBatchRowsMax);
     CHECK(header_->requests_end >= kBatchHeaderBytes && header_->requests_end <= kBatchRequestsEnd);
     header_->rows_done = 0;
+    log_stalls_ = 0;
     offset_ = kBatchHeaderBytes;
     window_base_ = window_count_ = segment_begin_ = segment_end_ = 0;
     const size_t values = kBatchRequestsEnd + header_->request_count * sizeof(AnswerRow);
@@ -86,7 +93,7 @@ class BatchRun final : public HandlePart {
       bool* const out = &out_of_room[store->ShardOf(requests_[i].key)];
       if (*out) continue;
       Outcome outcome;
-      if (!TakeHeld(i, &outcome)) store->Execute(requests_[i], now_, &scratch, &outcome);
+      if (!TakeHeld(i, &outcome)) ExecutePatiently(i, &scratch, &outcome);
       if (outcome.status == Status::kNeedsRoom) {
         row->value_bytes = outcome.value_bytes;
         *out = true;
@@ -153,6 +160,7 @@ class BatchRun final : public HandlePart {
       request->initial = next_word();
     }
     kinds_[index] = Kind::kOrdinary;
+    holds_[index] = (head.flags & kFlagHold) != 0;
     if ((head.flags & kFlagPiece) != 0) {
       const uint64_t piece = next_word();
       CHECK(piece < pieces_.size() && head.value_bytes == 0);
@@ -197,9 +205,16 @@ class BatchRun final : public HandlePart {
       while (i < window_count_ && kinds_[i] == Kind::kOrdinary) i++;
       if (i > begin) {
         store->ExecuteMany(&requests_[begin], i - begin, now_, &scratch_, &outcomes_[begin]);
+        // What found no room in the log was not done, nor was what came behind it in its shard.
+        for (uint32_t row = begin; row < i; row++) {
+          if (outcomes_[row].status == Status::kLogFull) [[unlikely]] {
+            ExecuteRefused(row, i);
+            break;
+          }
+        }
       } else {
         outcomes_[i] = Outcome{};
-        if (kinds_[i] == Kind::kLarge) ExecuteStore(store, requests_[i], now_, &outcomes_[i]);
+        if (kinds_[i] == Kind::kLarge) ExecutePatiently(i, nullptr, &outcomes_[i]);
         i++;
       }
       for (uint32_t row = begin; row < i; row++) {
@@ -211,9 +226,54 @@ class BatchRun final : public HandlePart {
     header_->rows_done = window_base_ + segment_end_;
   }
 
+  // Executes those requests in [begin, end) again that found no room in the log. One whose value then finds none in the
+  // block holds up what is behind it in its shard.
+  void ExecuteRefused(uint32_t begin, uint32_t end) {
+    std::array<uint32_t, kShardCountMax> bytes_needed{};
+    for (uint32_t i = begin; i < end; i++) {
+      if (outcomes_[i].status != Status::kLogFull) continue;
+      uint32_t* const needed = &bytes_needed[store_->ShardOf(requests_[i].key)];
+      if (*needed == 0) {
+        ExecutePatiently(i, &scratch_, &outcomes_[i]);
+        if (outcomes_[i].status == Status::kNeedsRoom) *needed = outcomes_[i].value_bytes;
+      } else {
+        outcomes_[i].status = Status::kNeedsRoom;
+        outcomes_[i].value_bytes = *needed;
+      }
+    }
+  }
+
+  // Executes one request; if the log has no room for its record, again when it has.
+  void ExecutePatiently(uint32_t index, Scratch* scratch, Outcome* outcome) {
+    ChangeFeed* const feed = handle_->instance->feed();
+    while (true) {
+      const uint32_t ticket = feed == nullptr ? 0 : feed->room_ticket();
+      *outcome = Outcome{};
+      if (kinds_[index] == Kind::kLarge) {
+        ExecuteStore(store_, requests_[index], now_, outcome);
+      } else {
+        store_->Execute(requests_[index], now_, scratch, outcome);
+      }
+      if (outcome->status != Status::kLogFull || feed == nullptr) return;
+      if (feed->state() != ChangeFeed::State::kRunning || log_stalls_ == kLogStallsMax) return;
+      feed->Ring();
+      feed->WaitForRoom(ticket, kLogStallMs);
+      log_stalls_ = feed->room_ticket() == ticket ? log_stalls_ + 1 : 0;
+    }
+  }
+
   void WriteRow(uint32_t index, const Outcome& outcome, uint32_t piece, size_t base) {
     AnswerRow* row = &rows_[window_base_ + index];
     row->status = static_cast<uint8_t>(outcome.status);
+    row->commit_version = 0;
+    if (holds_[index] && outcome.commit_version != 0) {
+      ChangeFeed* const feed = handle_->instance->feed();
+      const uint32_t shard = store_->ShardOf(requests_[index].key);
+      if (feed != nullptr && !feed->marks()->Covers(shard, outcome.commit_version)) {
+        row->commit_version = outcome.commit_version;
+        row->shard = shard;
+      }
+    }
     row->codec = static_cast<uint8_t>(outcome.codec);
     row->has_value = outcome.has_value;
     row->fetched = outcome.fetched;
@@ -265,8 +325,10 @@ class BatchRun final : public HandlePart {
   Scratch scratch_;            // the block's room for values
   size_t scratch_offset_ = 0;  // of scratch_.data in the block
   Now now_;
+  uint32_t log_stalls_ = 0;  // of this batch, one after the other
   std::vector<Held> held_;
   std::array<Kind, kWindowRequests> kinds_{};
+  std::array<bool, kWindowRequests> holds_{};
   std::array<Request, kWindowRequests> requests_{};
   std::array<Outcome, kWindowRequests> outcomes_{};
 };

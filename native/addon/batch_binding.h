@@ -25,6 +25,9 @@
 // handle or the cache is closed. BatchHeader::rows_done says how many rows may be read; those of them that say
 // kNeedsRoom wait.
 //
+// A request that finds no room in the log waits for it here, as long as the log is running and gets on; then it answers
+// kLogFull.
+//
 // Order: requests of one key are executed in their order in the batch, those that had to wait for room included.
 #pragma once
 
@@ -40,7 +43,7 @@ inline constexpr size_t kBatchBlockBytes = 256 * 1024;
 inline constexpr size_t kBatchRequestsEnd = 96 * 1024;
 inline constexpr uint32_t kBatchRowsMax = 2048;
 // Says which layout this is: whoever changes it changes this.
-inline constexpr uint32_t kBatchMagic = 0x43420001;
+inline constexpr uint32_t kBatchMagic = 0x43420002;
 
 struct BatchHeader {
   uint32_t magic;
@@ -60,6 +63,7 @@ enum RequestFlag : uint16_t {
   kFlagPiece = 16,       // u64: the value is pieces[index]
   kFlagKeepExpiry = 32,  // leave the entry's expiry as it is
   kFlagNoValue = 64,     // only the metadata is wanted
+  kFlagHold = 128,       // the answer says which version has to be in the log before it may be told
 };
 
 struct RequestHeader {
@@ -85,8 +89,12 @@ struct AnswerRow {
   uint64_t version;
   // Of incr and decr the result; of others milliseconds until the entry expires, 0: never.
   uint64_t number;
+  // With kFlagHold: the answer tells of this version of that shard, and it is not committed yet. Otherwise 0.
+  uint64_t commit_version;
+  uint32_t shard;
+  uint32_t reserved;
 };
-static_assert(sizeof(AnswerRow) == 40 && offsetof(AnswerRow, version) == 24);
+static_assert(sizeof(AnswerRow) == 56 && offsetof(AnswerRow, version) == 24);
 static_assert(kBatchRequestsEnd + kBatchRowsMax * sizeof(AnswerRow) < kBatchBlockBytes);
 
 void InitBatchBinding(napi_env env, napi_value exports);

@@ -257,11 +257,11 @@ napi_value Touch(napi_env env, napi_callback_info info) {
   return CodeValue(env, CodeOf(outcome.status));
 }
 
-// clear(): kStored or kClosed.
+// clear(): kStored, kLogFull (nothing was done) or kClosed.
 napi_value Clear(napi_env env, napi_callback_info info) {
   HandleCall<1> call(env, info);
   if (!call.handle->Usable()) return CodeValue(env, Code::kClosed);
-  call.handle->store->Clear(ReadClock());
+  if (call.handle->store->Clear(call.handle->instance->ReadBothClocks()) == 0) return CodeValue(env, Code::kLogFull);
   Janitor::Get().Wake();
   return CodeValue(env, Code::kStored);
 }
@@ -277,7 +277,7 @@ napi_value Resize(napi_env env, napi_callback_info info) {
   if (memory_bytes != 0 && !handle->store->CheckResize(memory_bytes, &handle->environment->message)) {
     return CodeValue(env, Code::kRefused);
   }
-  const bool done = handle->store->Resize(memory_bytes, entries_max, ReadClock());
+  const bool done = handle->store->Resize(memory_bytes, entries_max, handle->instance->ReadBothClocks());
   if (done) Janitor::Get().Wake();
   return CodeValue(env, done ? Code::kStored : Code::kNeedsRoom);
 }
@@ -358,6 +358,7 @@ napi_value OpenCache(napi_env env, napi_callback_info info) {
   options.store.track_access = BooleanOr(env, Named(env, given, "trackAccess"), false);
   options.store.hash = BooleanOr(env, Named(env, given, "siphash"), false) ? HashKind::kSipHash : HashKind::kFast;
   options.store.epoch = static_cast<uint32_t>(NumberOr(env, Named(env, given, "epoch"), 1));
+  options.store.ring_bytes = NumberOr(env, Named(env, given, "ringBytes"), 0);
   const bool join = BooleanOr(env, Named(env, given, "join"), false);
   CachePointer cache;
   switch (Registry::Get().Open(std::move(options), join, &cache, &environment->message)) {

@@ -173,7 +173,8 @@ napi_value StartService(napi_env env, napi_callback_info info) {
 
   std::shared_ptr<ThreadWaker> waker = ThreadWaker::Of(arguments.environment);
   CHECK(waker != nullptr);
-  server->service = std::make_unique<Service>(server->cache->store(), std::move(options), ReadClock());
+  server->service =
+      std::make_unique<Service>(server->cache->store(), std::move(options), server->cache->ReadBothClocks());
   server->bench = std::make_unique<Workbench>(server->service.get());
   server->front = std::make_shared<EnvironmentFront>(std::move(waker));
   server->service->AddWaker(server->front);
@@ -214,8 +215,8 @@ napi_value MakeSession(napi_env env, napi_callback_info info) {
   auto names = std::make_shared<const ConnectionNames>(
       ConnectionNames{StringOf(env, arguments.values[1]), StringOf(env, arguments.values[2])});
   server->session_count++;
-  return Uint32(env,
-                arguments.part->sessions.Add(std::make_unique<OpenSession>(server, std::move(names), ReadClock())));
+  return Uint32(env, arguments.part->sessions.Add(
+                         std::make_unique<OpenSession>(server, std::move(names), server->cache->ReadBothClocks())));
 }
 
 napi_value CloseSession(napi_env env, napi_callback_info info) {
@@ -255,7 +256,7 @@ napi_value Drive(napi_env env, napi_callback_info info) {
   // A cache that its owner has closed answers nobody.
   if (open->server->cache->closed()) return Uint32(env, static_cast<uint32_t>(Session::Next::kClose));
   // Both clocks: seconds in the protocol may be Unix time.
-  const Now now = ReadClock();
+  const Now now = open->server->cache->ReadBothClocks();
   ByteBuffer out(part->output, part->output_bytes);
   Session* session = &open->session;
   Session::Next next;

@@ -232,7 +232,7 @@ napi_value DumpStep(napi_env env, napi_callback_info info) {
   if (!BytesOf(env, call[1], &target.data, &target.capacity)) return Refusal(env, handle, Code::kInvalidValue);
   Environment* environment = handle->environment;
   environment->Set(Word::kNumber, 0);
-  const Now now = ReadClock();
+  const Now now = handle->instance->ReadBothClocks();
   while (walk->open && target.capacity > target.used + kRecordRoomBytes) {
     const size_t room_bytes = target.capacity - target.used - kRecordRoomBytes;
     const size_t capacity = room_bytes < kScratchBytes ? room_bytes : kScratchBytes;
@@ -272,7 +272,7 @@ napi_value Load(napi_env env, napi_callback_info info) {
   char* data;
   size_t bytes;
   if (!BytesOf(env, call[0], &data, &bytes)) return Refusal(env, handle, Code::kInvalidValue);
-  const Now now = ReadClock();
+  const Now now = handle->instance->ReadBothClocks();
   uint64_t applied = 0;
   uint64_t skipped = 0;
   size_t at = 0;

@@ -90,7 +90,7 @@ void Janitor::Loop() {
     for (const std::shared_ptr<CacheInstance>& cache : caches) {
       Store* store = cache->store();
       timed = timed || store->uses_time();
-      const Now now = ReadClock();
+      const Now now = cache->ReadBothClocks();
       int steps = 0;
       while (store->Maintain(now)) {
         if (stopped_.load(std::memory_order_relaxed)) return;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "process/change_feed.h"
 #include "process/flight_table.h"
 #include "process/janitor.h"
 #include "process/removal_ring.h"
@@ -18,9 +19,28 @@ CacheInstance::CacheInstance(CacheOptions options, std::unique_ptr<Store> store,
       state_(options_.ready ? State::kOpen : State::kOpening),
       id_(id) {
   store_->SetRemovalSink(removals_.get());
+  if (store_->has_rings()) feed_ = std::make_unique<ChangeFeed>(store_.get());
 }
 
 CacheInstance::~CacheInstance() = default;
+
+Now CacheInstance::ReadBothClocks() const {
+  Now now = ReadClock();
+  if (feed_ == nullptr) return now;
+  const int64_t offset_ms = now.WallOffset();
+  int64_t most_ms = wall_offset_ms_.load(std::memory_order_relaxed);
+  while (offset_ms > most_ms && !wall_offset_ms_.compare_exchange_weak(most_ms, offset_ms, std::memory_order_relaxed)) {
+  }
+  now.wall_ms = static_cast<int64_t>(now.boot_ms) + std::max(most_ms, offset_ms);
+  return now;
+}
+
+void CacheInstance::RaiseWallClock(int64_t wall_ms) {
+  const int64_t offset_ms = wall_ms - static_cast<int64_t>(ReadBootMs());
+  int64_t most_ms = wall_offset_ms_.load(std::memory_order_relaxed);
+  while (offset_ms > most_ms && !wall_offset_ms_.compare_exchange_weak(most_ms, offset_ms, std::memory_order_relaxed)) {
+  }
+}
 
 Registry& Registry::Get() {
   static Registry* const registry = new Registry;
@@ -66,12 +86,12 @@ OpenStatus Registry::Open(CacheOptions options, bool join, CachePointer* cache, 
 }
 
 template <typename Predicate>
-AttachStatus Registry::AttachWhere(Predicate wanted, CachePointer* cache) {
+AttachStatus Registry::AttachWhere(Predicate wanted, bool unready, CachePointer* cache) {
   OsLockGuard guard(&lock_);
   for (const std::weak_ptr<CacheInstance>& weak : caches_) {
     CachePointer found = weak.lock();
     if (found == nullptr || found->closed() || !wanted(*found)) continue;
-    if (found->state() != CacheInstance::State::kOpen) return AttachStatus::kNotReady;
+    if (!unready && found->state() != CacheInstance::State::kOpen) return AttachStatus::kNotReady;
     found->handle_count_++;
     *cache = std::move(found);
     return AttachStatus::kAttached;
@@ -80,11 +100,15 @@ AttachStatus Registry::AttachWhere(Predicate wanted, CachePointer* cache) {
 }
 
 AttachStatus Registry::Attach(std::string_view name, CachePointer* cache) {
-  return AttachWhere([&](const CacheInstance& each) { return !name.empty() && each.name() == name; }, cache);
+  return AttachWhere([&](const CacheInstance& each) { return !name.empty() && each.name() == name; }, false, cache);
 }
 
 AttachStatus Registry::AttachById(uint64_t id, CachePointer* cache) {
-  return AttachWhere([&](const CacheInstance& each) { return each.id() == id; }, cache);
+  return AttachWhere([&](const CacheInstance& each) { return each.id() == id; }, false, cache);
+}
+
+AttachStatus Registry::AttachUnready(uint64_t id, CachePointer* cache) {
+  return AttachWhere([&](const CacheInstance& each) { return each.id() == id; }, true, cache);
 }
 
 bool Registry::AddHandle(const CachePointer& cache) {
@@ -122,9 +146,10 @@ void Registry::Release(CachePointer* cache, bool owner, ReleaseKind kind) {
   if (!ended) return;
   released->removals_->Close();
   released->flights_->Close();
+  if (released->feed_ != nullptr) released->feed_->SetState(ChangeFeed::State::kClosed);
   // Memory comes back from here on, though handles that have not noticed yet keep the mapping. A store with a log keeps
   // its entries until the mapping goes: a clear would be one more record.
-  if (others && !released->records_wall_time()) {
+  if (others && released->feed_ == nullptr) {
     released->store_->Clear(ReadClock());
     Janitor::Get().Wake();
   }

@@ -24,6 +24,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -35,6 +36,7 @@
 
 namespace cairn {
 
+class ChangeFeed;
 class FlightTable;
 class RemovalRing;
 
@@ -65,6 +67,8 @@ class CacheInstance {
   // Never null. Both are made with the cache and outlive every call on the store. Closed when the cache ends.
   RemovalRing* removals() const { return removals_.get(); }
   FlightTable* flights() const { return flights_.get(); }
+  // Null: the cache has no log.
+  ChangeFeed* feed() const { return feed_.get(); }
 
   State state() const { return state_.load(std::memory_order_acquire); }
   bool closed() const { return state() == State::kClosed; }
@@ -74,14 +78,16 @@ class CacheInstance {
   Now ReadNow(bool timed) const {
     Now now;
     if (timed || store_->uses_time()) [[unlikely]] {
-      if (records_wall_time_.load(std::memory_order_relaxed)) return ReadClock();
+      if (feed_ != nullptr) return ReadBothClocks();
       now.boot_ms = ReadBootMs();
     }
     return now;
   }
-  // From now on requests carry the wall clock too, and always: set before record sinks are attached to the store.
-  void RecordWallTime() { records_wall_time_.store(true, std::memory_order_relaxed); }
-  bool records_wall_time() const { return records_wall_time_.load(std::memory_order_relaxed); }
+  // Both clocks. With a log the wall clock never goes back, not even when the machine's is set back: what was written
+  // with an expiry is read again after the next start, and must have lived as long as it was told to.
+  Now ReadBothClocks() const;
+  // From now on the wall clock is at least that. Unix milliseconds.
+  void RaiseWallClock(int64_t wall_ms);
 
   // Increases with every instance of the process, never reused.
   uint64_t id() const { return id_; }
@@ -93,10 +99,12 @@ class CacheInstance {
 
   CacheOptions options_;
   std::unique_ptr<RemovalRing> removals_;  // destroyed after the store, which calls it
+  std::unique_ptr<ChangeFeed> feed_;       // the same
   std::unique_ptr<Store> store_;
   std::unique_ptr<FlightTable> flights_;
   std::atomic<State> state_;
-  std::atomic<bool> records_wall_time_{false};
+  // The most that the wall clock was ahead of the boot clock.
+  mutable std::atomic<int64_t> wall_offset_ms_{std::numeric_limits<int64_t>::min()};
   const uint64_t id_;
   // Guarded by the registry's lock.
   uint32_t owner_count_ = 0;
@@ -131,6 +139,8 @@ class Registry {
   [[nodiscard]] AttachStatus Attach(std::string_view name, CachePointer* cache);
   // The same by CacheInstance::id(), for threads of ours that serve a cache that need not have a name.
   [[nodiscard]] AttachStatus AttachById(uint64_t id, CachePointer* cache);
+  // The same for the scribe, which makes the cache ready.
+  [[nodiscard]] AttachStatus AttachUnready(uint64_t id, CachePointer* cache);
   // One more handle to a cache that the caller already has; false once it is closed. For servers.
   [[nodiscard]] bool AddHandle(const CachePointer& cache);
   // Gives up a handle and the reference. Every successful call above is followed by exactly one of these.
@@ -145,7 +155,7 @@ class Registry {
  private:
   Registry() = default;
   template <typename Predicate>
-  AttachStatus AttachWhere(Predicate wanted, CachePointer* cache);
+  AttachStatus AttachWhere(Predicate wanted, bool unready, CachePointer* cache);
   OsLock lock_;
   // Every open cache. Linear searches: a process has a handful, and opening one maps memory.
   std::vector<std::weak_ptr<CacheInstance>> caches_ GUARDED_BY(lock_);

@@ -30,6 +30,8 @@ class CommitMarks {
     return !active() || version <= marks_[shard].load(std::memory_order_acquire);
   }
 
+  uint64_t Mark(uint32_t shard) const { return marks_[shard].load(std::memory_order_acquire); }
+
   // Never goes back.
   void Advance(uint32_t shard, uint64_t version) {
     std::atomic<uint64_t>& mark = marks_[shard];

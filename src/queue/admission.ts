@@ -59,6 +59,12 @@ export class Admission {
     this.#bytes += bytes;
   }
 
+  /** Counts requests that are about to leave once more: they are answered, and the answer waits. */
+  stay(requestCount: number, bytes: number): void {
+    this.#requestCount += requestCount;
+    this.#bytes += bytes;
+  }
+
   leave(requestCount: number, bytes: number): void {
     this.#requestCount -= requestCount;
     this.#bytes -= bytes;

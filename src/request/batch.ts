@@ -30,8 +30,8 @@ export const VALUE_BYTES_INLINE_MAX: number = 16 * 1024;
 
 const HEADER_BYTES = 64;
 const REQUESTS_END = 96 * 1024;
-const ROW_BYTES = 40;
-const MAGIC = 0x43420001;
+const ROW_BYTES = 56;
+const MAGIC = 0x43420002;
 
 // Words of the header.
 const WORD_MAGIC = 0;
@@ -69,6 +69,7 @@ const FLAG_INITIAL = 8;
 const FLAG_PIECE = 16;
 const FLAG_KEEP_EXPIRY = 32;
 const FLAG_NO_VALUE = 64;
+const FLAG_HOLD = 128;
 
 const REQUEST_HEADER_BYTES = 16;
 // The header, five 64-bit fields, and what aligns the next request.
@@ -91,6 +92,8 @@ export interface RequestFields {
   readonly initialIsBigInt?: boolean | undefined;
   /** Only the metadata is wanted. */
   readonly noValue?: boolean | undefined;
+  /** The answer is to say what has to be in the log before it may be told. */
+  readonly hold?: boolean | undefined;
 }
 
 /** The bytes of a value that come back from a lane: `bytes[start, end)`. */
@@ -282,6 +285,15 @@ export class Block {
     return this.#words64[(REQUESTS_END + row * ROW_BYTES) / 8 + 4]!;
   }
 
+  /** The version that the answer tells of and that is not in the log yet, of shard(row); 0: there is none. */
+  commitVersion(row: number): bigint {
+    return this.#words64[(REQUESTS_END + row * ROW_BYTES) / 8 + 5]!;
+  }
+
+  shard(row: number): number {
+    return this.#words[this.#row(row) + 12]!;
+  }
+
   #row(row: number): number {
     return (REQUESTS_END + row * ROW_BYTES) / 4;
   }
@@ -319,6 +331,7 @@ export class Block {
         word = this.#putBigInt(word, initial);
       }
       if (fields.noValue === true) flags |= FLAG_NO_VALUE;
+      if (fields.hold === true) flags |= FLAG_HOLD;
     }
     if (piece !== undefined) {
       flags |= FLAG_PIECE;

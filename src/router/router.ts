@@ -120,6 +120,11 @@ export class Router implements LaneOwner {
     return isNothingDone;
   }
 
+  /** Keeps the place of a request whose answer, of so many bytes, is held back. To be followed by `left()`. */
+  stay(bytes: number): void {
+    this.#admission.stay(1, bytes);
+  }
+
   /** Gives back the places of requests that were entered and are not going to be appended. */
   leave(requestCount: number): void {
     this.left(requestCount, 0);

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "process/change_feed.h"
 #include "process/flight_table.h"
 #include "process/janitor.h"
 #include "process/removal_ring.h"
@@ -162,9 +163,42 @@ TEST(Registry, TheClockIsReadOnlyWhereItIsNeeded) {
   EXPECT_EQ(cache->ReadNow(false).boot_ms, 0u);
   EXPECT_GT(cache->ReadNow(true).boot_ms, 0u);
   EXPECT_EQ(cache->ReadNow(true).wall_ms, 0);
-  cache->RecordWallTime();
-  EXPECT_GT(cache->ReadNow(true).wall_ms, 0);
   Close(&cache, true);
+}
+
+CacheOptions Logged(const std::string& name) {
+  CacheOptions options = Named(name);
+  options.store.memory_bytes = 16 << 20;
+  options.store.ring_bytes = 1 << 20;
+  options.ready = false;
+  return options;
+}
+
+TEST(Registry, TheWallClockOfALoggedCacheNeverGoesBack) {
+  CachePointer cache;
+  std::string error;
+  ASSERT_TRUE(Registry::Get().Open(Logged("wall"), false, &cache, &error) == OpenStatus::kCreated) << error;
+  const int64_t wall_ms = cache->ReadNow(true).wall_ms;
+  EXPECT_GT(wall_ms, 0);
+  cache->RaiseWallClock(wall_ms - 3'600'000);
+  EXPECT_GE(cache->ReadNow(true).wall_ms, wall_ms) << "the log's last time lies behind";
+  cache->RaiseWallClock(wall_ms + 3'600'000);
+  EXPECT_GE(cache->ReadNow(true).wall_ms, wall_ms + 3'600'000) << "and here the machine's clock does";
+  Close(&cache, true);
+}
+
+TEST(Registry, OnlyTheScribeMayAttachBeforeTheCacheIsReady) {
+  CachePointer cache;
+  std::string error;
+  ASSERT_TRUE(Registry::Get().Open(Logged("unready"), false, &cache, &error) == OpenStatus::kCreated) << error;
+  CachePointer other;
+  EXPECT_TRUE(Registry::Get().AttachById(cache->id(), &other) == AttachStatus::kNotReady);
+  ASSERT_TRUE(Registry::Get().AttachUnready(cache->id(), &other) == AttachStatus::kAttached);
+  ASSERT_TRUE(other->feed() != nullptr);
+  EXPECT_TRUE(other->feed()->state() == ChangeFeed::State::kOpening);
+  Close(&cache, true);
+  EXPECT_TRUE(other->feed()->state() == ChangeFeed::State::kClosed) << "the scribe hears of the end";
+  Close(&other, false);
 }
 
 TEST(Registry, ThreadsOpenJoinAndCloseOneNameAtOnce) {

@@ -1,0 +1,261 @@
+#include "process/change_feed.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "store/entry.h"
+
+namespace cairn {
+namespace {
+
+// While there is traffic the scribe looks so often by itself.
+constexpr int kNapMs = 1;
+// And for so long after the last record that it found.
+constexpr uint64_t kTrafficMs = 20;
+
+}  // namespace
+
+ChangeFeed::ChangeFeed(Store* store)
+    : store_(store),
+      shard_count_(store->shard_count()),
+      marks_(store->shard_count()),
+      drained_versions_(std::make_unique<uint64_t[]>(store->shard_count())),
+      watches_(std::make_shared<const WatchList>()) {
+  CHECK(store->has_rings());
+  marks_.SetBell(this);
+  store->SetChangeBell(this);
+}
+
+ChangeFeed::~ChangeFeed() = default;
+
+void ChangeFeed::SetState(State state) {
+  State seen = state_.load(std::memory_order_acquire);
+  do {
+    if (seen == State::kClosed || seen == state) return;
+  } while (!state_.compare_exchange_weak(seen, state, std::memory_order_acq_rel));
+  Ring();
+  WakeWaiters(true);
+}
+
+void ChangeFeed::Activate() {
+  Target target;
+  ReadTarget(&target);
+  // Each shard begins where it stands; Activate() takes one number for all.
+  marks_.Activate(0);
+  for (uint32_t shard = 0; shard < shard_count_; shard++) {
+    drained_versions_[shard] = target[shard];
+    marks_.Advance(shard, target[shard]);
+  }
+}
+
+// ---- the scribe ----
+
+ChangeFeed::Turn ChangeFeed::Drain(char* out, size_t capacity, uint32_t timeout_ms) {
+  const uint64_t begun_ms = ReadBootMs();
+  uint64_t now_ms = begun_ms;
+  Turn turn;
+  for (;;) {
+    const uint32_t seen = bell_word_.load(std::memory_order_seq_cst);
+    drained_at_ms_ = now_ms;
+    if (Collect(out, capacity, &turn)) {
+      traffic_at_ms_ = now_ms;
+      break;
+    }
+    if (poked_.exchange(false, std::memory_order_seq_cst) || state() == State::kClosed) break;
+    const uint64_t waited_ms = now_ms - begun_ms;
+    if (waited_ms >= timeout_ms) break;
+    auto wait_ms = static_cast<int>(std::min<uint64_t>(timeout_ms - waited_ms, 60'000));
+    if (now_ms - traffic_at_ms_ < kTrafficMs) {
+      wait_ms = std::min(kNapMs, wait_ms);
+    } else if (wanted.load(std::memory_order_relaxed) == 0) {
+      // A record may have come before its writer could see that it is waited for: look once more.
+      wanted.store(1, std::memory_order_seq_cst);
+      continue;
+    }
+    scribe_waits_.store(true, std::memory_order_seq_cst);
+    OsWaitOnWord(&bell_word_, seen, wait_ms);
+    scribe_waits_.store(false, std::memory_order_relaxed);
+    now_ms = ReadBootMs();
+  }
+  wanted.store(0, std::memory_order_relaxed);
+  return turn;
+}
+
+// True if there is something for the log. Versions without a record (fills) are committed at once where nothing before
+// them waits. Shard 0 comes first where all fit, because of what DrainRing() says about clears; a turn that is cut
+// short is followed by one that begins where it ended.
+bool ChangeFeed::Collect(char* out, size_t capacity, Turn* turn) {
+  const uint32_t first = first_shard_;
+  first_shard_ = 0;
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    const uint32_t shard = (first + i) % shard_count_;
+    if (CollectShard(shard, out, capacity, turn)) continue;
+    first_shard_ = shard;
+    break;
+  }
+  if (turn->bytes > 0) {
+    turn->bytes_needed = 0;
+    has_drained_ = true;
+    drained_records_ += turn->record_count;
+    return true;
+  }
+  if (turn->bytes_needed != 0) return true;
+  for (uint32_t shard = 0; shard < shard_count_ && !has_drained_; shard++) {
+    if (marks_.Covers(shard, drained_versions_[shard])) continue;
+    Commit();
+    break;
+  }
+  if (!has_drained_) committed_up_to_ms_.store(drained_at_ms_, std::memory_order_relaxed);
+  return false;
+}
+
+// False: there is more than the turn has room for.
+bool ChangeFeed::CollectShard(uint32_t shard, char* out, size_t capacity, Turn* turn) {
+  const RingDrain drain = store_->DrainRing(shard, out + turn->bytes, capacity - turn->bytes);
+  turn->bytes += drain.bytes;
+  turn->record_count += drain.record_count;
+  if (drain.record_count > 0) turn->epoch = std::max(turn->epoch, EpochOf(drain.version));
+  drained_versions_[shard] = std::max(drained_versions_[shard], drain.version);
+  turn->bytes_needed = drain.bytes_needed;
+  return drain.bytes_needed == 0;
+}
+
+void ChangeFeed::Commit() {
+  for (uint32_t shard = 0; shard < shard_count_; shard++) {
+    store_->CommitRing(shard);
+    marks_.Advance(shard, drained_versions_[shard]);
+  }
+  has_drained_ = false;
+  records_committed_.fetch_add(drained_records_, std::memory_order_relaxed);
+  drained_records_ = 0;
+  committed_up_to_ms_.store(drained_at_ms_, std::memory_order_relaxed);
+  WakeWaiters(false);
+}
+
+void ChangeFeed::Rewind() {
+  for (uint32_t shard = 0; shard < shard_count_; shard++) {
+    store_->RewindRing(shard);
+    drained_versions_[shard] = marks_.Mark(shard);
+  }
+  has_drained_ = false;
+  drained_records_ = 0;
+  traffic_at_ms_ = ReadBootMs();
+}
+
+void ChangeFeed::Poke() {
+  poked_.store(true, std::memory_order_seq_cst);
+  Ring();
+}
+
+void ChangeFeed::Ring() {
+  bell_word_.fetch_add(1, std::memory_order_seq_cst);
+  if (scribe_waits_.load(std::memory_order_seq_cst)) OsWakeWord(&bell_word_, true);
+}
+
+// ---- those who wait ----
+
+void ChangeFeed::ReadTarget(Target* target) const {
+  for (uint32_t shard = 0; shard < shard_count_; shard++) (*target)[shard] = store_->LastVersion(shard);
+}
+
+bool ChangeFeed::Covers(const Target& target) const {
+  for (uint32_t shard = 0; shard < shard_count_; shard++) {
+    if (!marks_.Covers(shard, target[shard])) return false;
+  }
+  return true;
+}
+
+bool ChangeFeed::WaitCommitted(const Target& target, uint32_t timeout_ms) {
+  const uint64_t begun_ms = ReadBootMs();
+  for (;;) {
+    const uint32_t ticket = room_ticket();
+    if (Covers(target)) return true;
+    const State now = state();
+    if (now == State::kFailed || now == State::kClosed) return false;
+    const uint64_t waited_ms = ReadBootMs() - begun_ms;
+    if (waited_ms >= timeout_ms) return false;
+    Ring();
+    WaitForRoom(ticket, static_cast<uint32_t>(timeout_ms - waited_ms));
+  }
+}
+
+void ChangeFeed::WaitForRoom(uint32_t ticket, uint32_t timeout_ms) {
+  commit_waiters_.fetch_add(1, std::memory_order_seq_cst);
+  OsWaitOnWord(&commit_word_, ticket, static_cast<int>(std::min<uint32_t>(timeout_ms, 60'000)));
+  commit_waiters_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+template <class Edit>
+void ChangeFeed::EditWatches(Edit edit) {
+  std::shared_ptr<const WatchList> before;
+  for (;;) {
+    {
+      OsLockGuard guard(&lock_);
+      before = watches_;
+    }
+    auto after = std::make_shared<WatchList>(*before);
+    edit(after.get());
+    std::shared_ptr<const WatchList> edited = std::move(after);
+    OsLockGuard guard(&lock_);
+    if (watches_ != before) continue;
+    watches_.swap(edited);
+    return;
+  }
+}
+
+std::shared_ptr<CommitWatch> ChangeFeed::Watch(std::shared_ptr<Waker> waker) {
+  auto watch = std::make_shared<CommitWatch>(std::move(waker));
+  EditWatches([&](WatchList* list) { list->push_back(watch); });
+  return watch;
+}
+
+void ChangeFeed::Unwatch(const CommitWatch* watch) {
+  EditWatches([&](WatchList* list) {
+    std::erase_if(*list, [&](const std::shared_ptr<CommitWatch>& each) { return each.get() == watch; });
+  });
+}
+
+void ChangeFeed::WakeWaiters(bool everybody) {
+  commit_word_.fetch_add(1, std::memory_order_seq_cst);
+  if (commit_waiters_.load(std::memory_order_seq_cst) > 0) OsWakeWord(&commit_word_, true);
+  std::shared_ptr<const WatchList> watches;
+  {
+    OsLockGuard guard(&lock_);
+    watches = watches_;
+  }
+  for (const std::shared_ptr<CommitWatch>& watch : *watches) {
+    if (watch->armed_.exchange(false, std::memory_order_seq_cst) || everybody) watch->waker_->Wake();
+  }
+}
+
+// ---- numbers ----
+
+ChangeFeed::Numbers ChangeFeed::ReadNumbers() const {
+  Numbers numbers{};
+  numbers.state = state();
+  // Committed first: a record that is committed in between must not count as more than there are.
+  numbers.records_committed = records_committed_.load(std::memory_order_relaxed);
+  for (uint32_t shard = 0; shard < shard_count_; shard++) {
+    const RingStats ring = store_->RingStatsOf(shard);
+    numbers.ring_bytes += ring.fill_bytes;
+    numbers.ring_capacity_bytes += ring.capacity_bytes;
+    numbers.records += ring.records;
+    numbers.ring_fill_worst = std::max(numbers.ring_fill_worst,
+                                       static_cast<double>(ring.fill_bytes) / static_cast<double>(ring.capacity_bytes));
+  }
+  const uint64_t up_to_ms = committed_up_to_ms_.load(std::memory_order_relaxed);
+  if (numbers.records > numbers.records_committed && up_to_ms != 0) numbers.lag_ms = ReadBootMs() - up_to_ms;
+  return numbers;
+}
+
+void ChangeFeed::SetMetrics(const double* numbers, size_t count) {
+  for (size_t i = 0; i < std::min(count, kLogMetricsMax); i++) metrics_[i].store(numbers[i], std::memory_order_relaxed);
+}
+
+void ChangeFeed::ReadMetrics(double* numbers, size_t count) const {
+  for (size_t i = 0; i < std::min(count, kLogMetricsMax); i++) numbers[i] = metrics_[i].load(std::memory_order_relaxed);
+}
+
+}  // namespace cairn

@@ -1,0 +1,111 @@
+/**
+ * Answers that wait for the log: what a promised verb at the level `logged` has done, or seen, is told when a crash cannot
+ * take it back any more.
+ *
+ * A lane answers at once, with the version that the answer tells of where that is not in the log yet. The call is then held
+ * here, by shard, until the shard's mark has passed that version. Versions of a shard are committed in their order, so the
+ * first of each shard is the only one to look at.
+ */
+import { CairnError } from './errors.ts';
+import { holdAwake, type Looker, lookers } from './native/wake.ts';
+import { type FeedHandle, FeedState } from './native.ts';
+import { Fifo } from './queue/index.ts';
+
+/** Who waits. Neither of its methods may throw. */
+export interface Waiter {
+  /** One of the versions that it waits for is committed. */
+  committed(): void;
+  /** It never will be, as far as anybody can tell. */
+  uncommitted(why: CairnError): void;
+}
+
+interface Held {
+  readonly version: bigint;
+  readonly waiter: Waiter;
+}
+
+export class Commits implements Looker {
+  readonly #handle: FeedHandle;
+  readonly #held: Fifo<Held>[];
+  readonly #targets: BigUint64Array;
+  #count = 0;
+  #isRinging = false;
+
+  constructor(handle: FeedHandle) {
+    this.#handle = handle;
+    this.#held = Array.from({ length: handle.shardCount }, () => new Fifo<Held>());
+    this.#targets = new BigUint64Array(handle.shardCount);
+  }
+
+  /** Holds a waiter until a version of a shard is committed. */
+  hold(shard: number, version: bigint, waiter: Waiter): void {
+    this.#held[shard]!.push({ version, waiter });
+    this.#count++;
+    if (this.#count === 1) {
+      lookers.add(this);
+      holdAwake(true);
+      this.#handle.watchCommits();
+    }
+    if (this.#isRinging) return;
+    this.#isRinging = true;
+    // Once for all the answers of a batch. What was committed before anybody watched is seen here.
+    queueMicrotask(() => {
+      this.#isRinging = false;
+      this.look();
+      if (this.#count > 0) this.#handle.ringBell();
+    });
+  }
+
+  /** Resolves when everything that was done before is committed. Rejects with `ERR_LOG_IO` or `ERR_CLOSED`. */
+  all(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#handle.readTargets(this.#targets);
+      let missing = this.#targets.length;
+      const waiter: Waiter = {
+        committed: () => {
+          missing--;
+          if (missing === 0) resolve();
+        },
+        uncommitted: reject,
+      };
+      for (const [shard, version] of this.#targets.entries()) this.hold(shard, version, waiter);
+    });
+  }
+
+  /** Lets those go whose versions are committed, or all if the log is lost. */
+  look(): void {
+    if (this.#count === 0) return;
+    // Before the marks are read: what is committed from here on wakes again.
+    this.#handle.watchCommits();
+    const state = this.#handle.feedState();
+    const before = this.#count;
+    for (const [shard, held] of this.#held.entries()) {
+      let next = held.peek();
+      if (next === undefined) continue;
+      const mark = this.#handle.commitMark(shard);
+      for (; next !== undefined && next.version <= mark; next = held.peek()) {
+        held.shift();
+        this.#count--;
+        next.waiter.committed();
+      }
+    }
+    if (state === FeedState.failed || state === FeedState.closed) this.#giveUp(state);
+    if (this.#count === 0 && before > 0) {
+      lookers.delete(this);
+      holdAwake(false);
+    }
+  }
+
+  #giveUp(state: FeedState): void {
+    const why =
+      state === FeedState.closed
+        ? new CairnError('ERR_CLOSED', 'The cache was closed before the log had it: it may or may not be there again')
+        : new CairnError('ERR_LOG_IO', 'The log cannot be written: what was done may or may not survive the process');
+    for (const held of this.#held) {
+      for (let next = held.shift(); next !== undefined; next = held.shift()) {
+        this.#count--;
+        next.waiter.uncommitted(why);
+      }
+    }
+  }
+}

@@ -1,0 +1,351 @@
+// The way of records from the rings to the log and of the marks back: see process/change_feed.h.
+#include "process/change_feed.h"
+
+#include <atomic>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "store/fill_watch.h"
+#include "store/record.h"
+#include "support/store_fixture.h"
+#include "test.h"
+
+namespace cairn {
+namespace {
+
+constexpr Now kNow{1000, 1'700'000'000'000};
+
+struct Log {
+  std::vector<StoredRecord> records;
+
+  // Decodes what a turn gave. Each record is whole, and they are as many as it says.
+  void Take(const std::string& bytes, const ChangeFeed::Turn& turn) {
+    size_t at = 0;
+    uint32_t count = 0;
+    while (at < turn.bytes) {
+      RecordView view;
+      ASSERT_TRUE(DecodeRecord(std::string_view(bytes).substr(at, turn.bytes - at), &view) == DecodeStatus::kOk);
+      records.push_back({view.kind, view.codec, view.version, view.expires_wall_ms, view.client_flags,
+                         std::string(view.key), std::string(view.value)});
+      at += view.record_bytes;
+      count++;
+    }
+    EXPECT_EQ(count, turn.record_count);
+  }
+  std::vector<std::string> Keys() const {
+    std::vector<std::string> keys;
+    for (const StoredRecord& record : records) keys.push_back(record.key);
+    return keys;
+  }
+};
+
+struct Fed {
+  std::unique_ptr<Store> store;
+  std::unique_ptr<ChangeFeed> feed;
+  std::string buffer = std::string(1 << 20, '\0');
+
+  explicit Fed(uint32_t shards = 1) {
+    StoreOptions options;
+    options.memory_bytes = 64 << 20;
+    options.shard_count = shards;
+    options.ring_bytes = shards * (1 << 20);
+    options.secrets = FixedSecrets(1);
+    std::string error;
+    store = Store::Open(options, &error);
+    CHECK(store != nullptr);
+    feed = std::make_unique<ChangeFeed>(store.get());
+    feed->Activate();
+    feed->SetState(ChangeFeed::State::kRunning);
+  }
+
+  Outcome Do(Verb verb, std::string_view key, std::string_view value = "") {
+    Request request;
+    request.verb = verb;
+    request.key = key;
+    request.value = value;
+    Outcome outcome;
+    store->Execute(request, kNow, nullptr, &outcome);
+    return outcome;
+  }
+  Outcome Set(std::string_view key, std::string_view value = "v") { return Do(Verb::kSet, key, value); }
+
+  ChangeFeed::Turn Drain(Log* log, size_t capacity = 1 << 20, uint32_t timeout_ms = 0) {
+    const ChangeFeed::Turn turn = feed->Drain(buffer.data(), capacity, timeout_ms);
+    if (log != nullptr) log->Take(buffer, turn);
+    return turn;
+  }
+  bool Covers(std::string_view key, uint64_t version) { return feed->marks()->Covers(store->ShardOf(key), version); }
+
+  // A key of that shard.
+  std::string KeyIn(uint32_t shard, int number) const {
+    for (int i = 0;; i++) {
+      std::string key = "key" + std::to_string(number) + "." + std::to_string(i);
+      if (store->ShardOf(key) == shard) return key;
+    }
+  }
+};
+
+struct CountingWaker final : Waker {
+  std::atomic<int> count{0};
+  void Wake() override { count++; }
+};
+
+TEST(ChangeFeed, WhatIsDrainedIsCommittedAsAWhole) {
+  Fed fed;
+  const uint64_t first = fed.Set("a").record_version;
+  const uint64_t second = fed.Set("b").record_version;
+  Log log;
+  const ChangeFeed::Turn turn = fed.Drain(&log);
+  EXPECT_EQ(turn.record_count, 2u);
+  EXPECT_EQ(turn.epoch, EpochOf(first));
+  EXPECT_TRUE(log.Keys() == (std::vector<std::string>{"a", "b"}));
+  EXPECT_FALSE(fed.Covers("a", first)) << "it is drained, not committed";
+  const uint64_t third = fed.Set("c").record_version;
+  fed.feed->Commit();
+  EXPECT_TRUE(fed.Covers("a", first));
+  EXPECT_TRUE(fed.Covers("b", second));
+  EXPECT_FALSE(fed.Covers("c", third));
+  EXPECT_EQ(fed.Drain(&log).record_count, 1u);
+  fed.feed->Commit();
+  EXPECT_TRUE(fed.Covers("c", third));
+  EXPECT_EQ(fed.Drain(&log).bytes, 0u);
+}
+
+TEST(ChangeFeed, WhatWasNotCommittedIsDrainedAgain) {
+  Fed fed(4);
+  std::vector<std::string> keys;
+  for (int i = 0; i < 40; i++) {
+    keys.push_back("key" + std::to_string(i));
+    fed.Set(keys.back());
+  }
+  Log half;
+  fed.Drain(&half);
+  fed.Set("later");
+  fed.feed->Rewind();
+  Log log;
+  fed.Drain(&log);
+  EXPECT_EQ(log.records.size(), 41u);
+  fed.feed->Commit();
+  ChangeFeed::Target target;
+  fed.feed->ReadTarget(&target);
+  EXPECT_TRUE(fed.feed->Covers(target));
+  EXPECT_EQ(fed.feed->ReadNumbers().records, 41u);
+  EXPECT_EQ(fed.feed->ReadNumbers().records_committed, 41u);
+  EXPECT_EQ(fed.feed->ReadNumbers().ring_bytes, 0u);
+}
+
+TEST(ChangeFeed, ARecordThatIsTooLargeForTheTurnSaysSo) {
+  Fed fed;
+  fed.Set("small", std::string(100, 'x'));
+  fed.Set("large", std::string(300'000, 'x'));
+  Log log;
+  ChangeFeed::Turn turn = fed.Drain(&log, 4096);
+  EXPECT_EQ(turn.record_count, 1u);
+  fed.feed->Commit();
+  turn = fed.Drain(&log, 4096);
+  EXPECT_EQ(turn.bytes, 0u);
+  ASSERT_GE(turn.bytes_needed, 300'000u);
+  turn = fed.Drain(&log, turn.bytes_needed);
+  EXPECT_EQ(turn.record_count, 1u);
+  EXPECT_EQ(log.records[1].value.size(), 300'000u);
+  fed.feed->Commit();
+}
+
+TEST(ChangeFeed, AFillIsCommittedWithoutARecord) {
+  Fed fed;
+  FillTicket ticket;
+  ASSERT_TRUE(fed.store->BeginFill("key", true, kNow, &ticket));
+  Request request;
+  request.verb = Verb::kSet;
+  request.key = "key";
+  request.value = "filled";
+  request.fill = &ticket;
+  Outcome outcome;
+  fed.store->Execute(request, kNow, nullptr, &outcome);
+  fed.store->EndFill("key", &ticket);
+  ASSERT_TRUE(outcome.status == Status::kStored);
+  Log log;
+  fed.Drain(&log);
+  if (log.records.empty()) {
+    EXPECT_TRUE(fed.Covers("key", outcome.version)) << "or who reads it would wait for ever";
+  } else {
+    fed.feed->Commit();
+    EXPECT_TRUE(fed.Covers("key", outcome.version));
+  }
+}
+
+// A clear leaves its record in shard 0 only. Whoever reads an absence in another shard because of it must not be told
+// before that record is in the log.
+TEST(ChangeFeed, NoMarkPassesAClearThatIsNotInTheLog) {
+  Fed fed(2);
+  const std::string other = fed.KeyIn(1, 0);
+  fed.Set(other);
+  fed.Drain(nullptr);
+  fed.feed->Commit();
+  // Shard 0 has more than a turn takes before the record of the clear, shard 1 nothing but what comes after it.
+  for (int i = 0; i < 20; i++) fed.Set(fed.KeyIn(0, i), std::string(1000, 'x'));
+  fed.store->Clear(kNow);
+  const Outcome miss = fed.Do(Verb::kHas, other);
+  ASSERT_TRUE(miss.status == Status::kNotFound);
+  ASSERT_NE(miss.commit_version, 0u);
+  const uint64_t after = fed.Set(other).record_version;
+  Log log;
+  int turns = 0;
+  bool is_cleared = false;
+  while (!is_cleared) {
+    ASSERT_LT(turns++, 100);
+    fed.Drain(&log, 4096);
+    fed.feed->Commit();
+    for (const StoredRecord& record : log.records) is_cleared = is_cleared || record.kind == RecordKind::kClear;
+    if (!is_cleared) {
+      EXPECT_FALSE(fed.Covers(other, miss.commit_version));
+      EXPECT_FALSE(fed.Covers(other, after));
+    }
+  }
+  while (fed.Drain(&log, 4096).bytes > 0) fed.feed->Commit();
+  EXPECT_TRUE(fed.Covers(other, miss.commit_version));
+  EXPECT_TRUE(fed.Covers(other, after));
+  EXPECT_GT(turns, 1) << "or nothing was cut short";
+}
+
+TEST(ChangeFeed, ARecordWakesAScribeThatSleeps) {
+  Fed fed;
+  for (int round = 0; round < 20; round++) {
+    std::atomic<uint32_t> drained{0};
+    std::thread scribe([&] {
+      std::string buffer(65536, '\0');
+      // The time is longer than any test may take: without a wake-up it fails by its deadline.
+      const ChangeFeed::Turn turn = fed.feed->Drain(buffer.data(), buffer.size(), 600'000);
+      drained = turn.record_count;
+      fed.feed->Commit();
+    });
+    // It sleeps deeply only after it had nothing to do for a while.
+    while (fed.feed->wanted.load() == 0) std::this_thread::yield();
+    fed.Set("key");
+    scribe.join();
+    EXPECT_EQ(drained.load(), 1u);
+  }
+}
+
+TEST(ChangeFeed, APokeEndsADrain) {
+  Fed fed;
+  fed.feed->Poke();
+  EXPECT_EQ(fed.Drain(nullptr, 1 << 20, 600'000).bytes, 0u) << "a poke before it counts too";
+  std::thread scribe([&] { fed.feed->Drain(fed.buffer.data(), fed.buffer.size(), 600'000); });
+  fed.feed->Poke();
+  scribe.join();
+  std::thread last([&] { fed.feed->Drain(fed.buffer.data(), fed.buffer.size(), 600'000); });
+  fed.feed->SetState(ChangeFeed::State::kClosed);
+  last.join();
+  fed.feed->SetState(ChangeFeed::State::kRunning);
+  EXPECT_TRUE(fed.feed->state() == ChangeFeed::State::kClosed) << "closed is for ever";
+}
+
+TEST(ChangeFeed, WhoWaitsIsToldOrHearsThatItIsPointless) {
+  Fed fed;
+  ChangeFeed::Target target;
+  fed.feed->ReadTarget(&target);
+  EXPECT_TRUE(fed.feed->WaitCommitted(target, 600'000)) << "nothing to wait for";
+  fed.Set("key");
+  fed.feed->ReadTarget(&target);
+  EXPECT_FALSE(fed.feed->WaitCommitted(target, 1)) << "there is no scribe";
+  std::thread waiter([&] { EXPECT_TRUE(fed.feed->WaitCommitted(target, 600'000)); });
+  fed.Drain(nullptr);
+  fed.feed->Commit();
+  waiter.join();
+  fed.Set("key");
+  fed.feed->ReadTarget(&target);
+  std::thread hopeless([&] { EXPECT_FALSE(fed.feed->WaitCommitted(target, 600'000)); });
+  fed.feed->SetState(ChangeFeed::State::kFailed);
+  hopeless.join();
+}
+
+TEST(ChangeFeed, AWatchHearsOfTheNextCommitAndOfEveryState) {
+  Fed fed;
+  auto waker = std::make_shared<CountingWaker>();
+  const std::shared_ptr<CommitWatch> watch = fed.feed->Watch(waker);
+  fed.feed->Commit();
+  EXPECT_EQ(waker->count.load(), 0) << "not armed";
+  watch->Arm();
+  fed.feed->Commit();
+  fed.feed->Commit();
+  EXPECT_EQ(waker->count.load(), 1) << "once";
+  fed.feed->SetState(ChangeFeed::State::kFull);
+  EXPECT_EQ(waker->count.load(), 2);
+  fed.feed->Unwatch(watch.get());
+  watch->Arm();
+  fed.feed->SetState(ChangeFeed::State::kRunning);
+  EXPECT_EQ(waker->count.load(), 2);
+}
+
+// Writers raise counters under keys of their own and wait now and then until what they did is committed; the scribe
+// appends to a log, and at times dies with what it drained. Proves: what was acknowledged is in the log at that moment,
+// and per key the log never goes back but by writing again what was not committed.
+TEST(ChangeFeedThreads, WhatIsAcknowledgedIsInTheLog) {
+  constexpr int kWriters = 3;
+  constexpr int kKeys = 16;
+  const uint64_t seed = test::Seed();
+  Fed fed(4);
+  std::mutex mutex;  // of the log
+  std::map<std::string, uint64_t> newest;
+  std::atomic<bool> stop{false};
+  std::atomic<uint64_t> refused{0};
+  std::thread scribe([&] {
+    test::Random random(seed);
+    std::string buffer(64 << 10, '\0');
+    while (true) {
+      const ChangeFeed::Turn turn = fed.feed->Drain(buffer.data(), buffer.size(), 5);
+      if (turn.bytes == 0 && stop.load()) break;
+      if (random.OneIn(10)) {
+        fed.feed->Rewind();
+        continue;
+      }
+      Log log;
+      log.Take(buffer, turn);
+      {
+        std::lock_guard<std::mutex> guard(mutex);
+        for (const StoredRecord& record : log.records) newest[record.key] = std::stoull(record.value);
+      }
+      fed.feed->Commit();
+    }
+  });
+  std::vector<std::thread> writers;
+  for (int w = 0; w < kWriters; w++) {
+    writers.emplace_back([&, w] {
+      test::Random random(seed + 1 + static_cast<uint64_t>(w));
+      std::vector<uint64_t> counters(kKeys);
+      for (int i = 0; i < 4000; i++) {
+        const size_t k = random.Below(kKeys);
+        const std::string key = "w" + std::to_string(w) + "k" + std::to_string(k);
+        const Outcome outcome = fed.Set(key, std::to_string(++counters[k]));
+        if (outcome.status == Status::kLogFull) {
+          refused++;
+          --counters[k];
+          fed.feed->WaitForRoom(fed.feed->room_ticket(), 1);
+          continue;
+        }
+        if (!random.OneIn(50)) continue;
+        ChangeFeed::Target target{};
+        target[fed.store->ShardOf(key)] = outcome.record_version;
+        ASSERT_TRUE(fed.feed->WaitCommitted(target, 600'000));
+        std::lock_guard<std::mutex> guard(mutex);
+        ASSERT_GE(newest[key], counters[k]) << key;
+      }
+    });
+  }
+  for (std::thread& thread : writers) thread.join();
+  stop = true;
+  scribe.join();
+  ChangeFeed::Target target;
+  fed.feed->ReadTarget(&target);
+  EXPECT_TRUE(fed.feed->Covers(target));
+  fed.store->Verify();
+}
+
+}  // namespace
+}  // namespace cairn
