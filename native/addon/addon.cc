@@ -4,6 +4,7 @@
 
 #include "addon/cache_binding.h"
 #include "addon/environment.h"
+#include "addon/lock_binding.h"
 #include "addon/many_binding.h"
 #include "addon/walk_binding.h"
 
@@ -33,6 +34,7 @@ napi_value Init(napi_env env, napi_value exports) {
   cairn::InitManyBinding(env, exports);   // handles: getChunk, setChunk, deleteChunk, getPacked
   cairn::InitFeedBinding(env, exports);   // attachForScribe; handles with a log: drain and its kin
   cairn::InitWalkBinding(env, exports);   // statNames; handles: walks, dump, load, stats
+  cairn::InitLockBinding(env, exports);   // lockFile, unlockFile
 #if defined(CAIRN_SESSION_BINDING)
   cairn::InitSessionBinding(env, exports);
 #endif

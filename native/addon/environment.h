@@ -88,7 +88,7 @@ class EnvironmentPart {
   virtual void OnEnvironmentCleanup() = 0;
 };
 
-enum class PartId : uint32_t { kCache, kSession, kFlight, kRemovals, kBatch, kServer, kLog, kMany, kPartCount };
+enum class PartId : uint32_t { kCache, kSession, kFlight, kRemovals, kBatch, kServer, kLog, kMany, kLock, kPartCount };
 
 // State that a *_binding.cc keeps per handle. Destroyed by the handle's thread when the handle is released, while the
 // instance still exists; also when the environment ends.

@@ -1,0 +1,16 @@
+// Lock files (base/os_lock_file.h) for TypeScript: src/native/directory-lock.ts is the other side.
+//
+//   lockFile(path) -> number        from 1: the lock's number. 0: another has it, whose process id is in
+//                                   words[Word.number] (0: not known). -1: takeMessage() says why it cannot be locked
+//   unlockFile(number)              of a lock that this thread has
+//
+// A lock belongs to the thread that took it, and is given up when that ends.
+#pragma once
+
+#include <node_api.h>
+
+namespace cairn {
+
+void InitLockBinding(napi_env env, napi_value exports);
+
+}  // namespace cairn

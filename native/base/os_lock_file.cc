@@ -1,0 +1,214 @@
+#include "base/os_lock_file.h"
+
+#if defined(_WIN32)
+#if !defined(NOMINMAX)
+#define NOMINMAX
+#endif
+#if !defined(WIN32_LEAN_AND_MEAN)
+#define WIN32_LEAN_AND_MEAN
+#endif
+#include <windows.h>
+#else
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <unistd.h>
+#endif
+
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <cstring>
+#include <iterator>
+#include <string>
+#include <system_error>
+
+#include "base/check.h"
+#include "base/os.h"
+
+// ---- what differs ----
+
+namespace cairn {
+namespace {
+
+// Enough for an id and a line feed. Always written in full, over what is there: that needs no room on a full disk.
+constexpr size_t kTextBytes = 24;
+
+enum class Taking : uint8_t { kLocked, kTaken, kFailed };
+
+#if defined(_WIN32)
+
+using File = HANDLE;
+const File kNotOpened = INVALID_HANDLE_VALUE;
+
+// The range that is locked: nobody may read it, so it lies where no text is.
+constexpr DWORD kRangeOffsetHigh = 0x7FFFFFFF;
+
+intptr_t ToWord(File file) { return std::bit_cast<intptr_t>(file); }
+File ToFile(intptr_t word) { return std::bit_cast<File>(word); }
+
+int LastError() { return static_cast<int>(GetLastError()); }
+std::string MessageOf(int error) { return "Windows error " + std::to_string(error); }
+bool IsForbidden(int error) { return error == ERROR_ACCESS_DENIED || error == ERROR_WRITE_PROTECT; }
+
+File OpenFile(const std::string& path, bool writable) {
+  const int length = MultiByteToWideChar(CP_UTF8, 0, path.data(), static_cast<int>(path.size()), nullptr, 0);
+  std::wstring wide(static_cast<size_t>(length), L'\0');
+  MultiByteToWideChar(CP_UTF8, 0, path.data(), static_cast<int>(path.size()), wide.data(), length);
+  return CreateFileW(wide.c_str(), writable ? GENERIC_READ | GENERIC_WRITE : GENERIC_READ,
+                     FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, nullptr,
+                     writable ? OPEN_ALWAYS : OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, nullptr);
+}
+
+void CloseFile(File file) { CloseHandle(file); }
+
+Taking TryLock(File file) {
+  OVERLAPPED range = {};
+  range.OffsetHigh = kRangeOffsetHigh;
+  if (LockFileEx(file, LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &range)) return Taking::kLocked;
+  const DWORD error = GetLastError();
+  return error == ERROR_LOCK_VIOLATION || error == ERROR_IO_PENDING ? Taking::kTaken : Taking::kFailed;
+}
+
+size_t ReadText(File file, char* text) {
+  OVERLAPPED start = {};
+  DWORD count = 0;
+  return ReadFile(file, text, static_cast<DWORD>(kTextBytes), &count, &start) ? count : 0;
+}
+
+void WriteText(File file, const char* text) {
+  OVERLAPPED start = {};
+  DWORD count;
+  WriteFile(file, text, static_cast<DWORD>(kTextBytes), &count, &start);
+}
+
+uint64_t OwnPid() { return GetCurrentProcessId(); }
+
+bool IsAlive(uint64_t pid) {
+  HANDLE process = OpenProcess(SYNCHRONIZE, FALSE, static_cast<DWORD>(pid));
+  if (process == nullptr) return GetLastError() == ERROR_ACCESS_DENIED;
+  const bool runs = WaitForSingleObject(process, 0) == WAIT_TIMEOUT;
+  CloseHandle(process);
+  return runs;
+}
+
+#else
+
+using File = int;
+constexpr File kNotOpened = -1;
+
+intptr_t ToWord(File file) { return file; }
+File ToFile(intptr_t word) { return static_cast<File>(word); }
+
+int LastError() { return errno; }
+std::string MessageOf(int error) { return std::strerror(error); }
+bool IsForbidden(int error) { return error == EACCES || error == EPERM || error == EROFS; }
+
+File OpenFile(const std::string& path, bool writable) {
+  // No symbolic link: it would be a way to have a file elsewhere written over.
+  const int flags = (writable ? O_RDWR | O_CREAT : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW;
+  int file;
+  do {
+    file = open(path.c_str(), flags, 0600);
+  } while (file < 0 && errno == EINTR);
+  return file;
+}
+
+// Not repeated after EINTR, which leaves the descriptor closed on Linux, and perhaps another thread's by then.
+void CloseFile(File file) { close(file); }
+
+// Of the opened file, not of the process: threads of one process lock one another out, and closing another descriptor
+// of the file does not give the lock up, as it would with fcntl().
+Taking TryLock(File file) {
+  int failed;
+  do {
+    failed = flock(file, LOCK_EX | LOCK_NB);
+  } while (failed != 0 && errno == EINTR);
+  return failed == 0 ? Taking::kLocked : errno == EWOULDBLOCK ? Taking::kTaken : Taking::kFailed;
+}
+
+size_t ReadText(File file, char* text) {
+  const ssize_t count = pread(file, text, kTextBytes, 0);
+  return count > 0 ? static_cast<size_t>(count) : 0;
+}
+
+// A full disk is no reason to refuse the lock: then the file names nobody.
+void WriteText(File file, const char* text) {
+  [[maybe_unused]] const ssize_t count = pwrite(file, text, kTextBytes, 0);
+}
+
+uint64_t OwnPid() { return static_cast<uint64_t>(getpid()); }
+
+bool IsAlive(uint64_t pid) { return kill(static_cast<pid_t>(pid), 0) == 0 || errno == EPERM; }
+
+#endif
+
+// ---- what is the same ----
+
+// How long a new owner is waited for that has not written its id yet.
+constexpr int kTurns = 50;
+constexpr uint32_t kTurnUs = 2000;
+
+void WritePid(File file, uint64_t pid) {
+  char text[kTextBytes];
+  std::fill(std::begin(text), std::end(text), ' ');
+  if (pid != 0) std::to_chars(std::begin(text), std::end(text), pid);
+  text[kTextBytes - 1] = '\n';
+  WriteText(file, text);
+}
+
+// 0: none.
+uint64_t ReadPid(File file) {
+  char text[kTextBytes];
+  const size_t bytes = ReadText(file, text);
+  uint64_t pid = 0;
+  const auto [end, error] = std::from_chars(text, text + bytes, pid);
+  // No system gives out larger ones, and kill() takes some of those for groups.
+  return error == std::errc() && pid <= INT32_MAX ? pid : 0;
+}
+
+}  // namespace
+
+OsLockFile::Answer OsLockFile::Acquire(const std::string& path) {
+  CHECK(!held());
+  bool writable = true;
+  File file = OpenFile(path, writable);
+  if (file == kNotOpened) {
+    const int error = LastError();
+    writable = false;
+    if (IsForbidden(error)) file = OpenFile(path, writable);
+    if (file == kNotOpened) return {Result::kFailed, 0, MessageOf(error)};
+  }
+  uint64_t owner_pid = 0;
+  for (int turn = 0; turn < kTurns; ++turn) {
+    const Taking taking = TryLock(file);
+    if (taking == Taking::kLocked) {
+      if (writable) WritePid(file, OwnPid());
+      file_ = ToWord(file);
+      writable_ = writable;
+      return {Result::kLocked, 0, {}};
+    }
+    if (taking == Taking::kFailed) {
+      const int error = LastError();
+      CloseFile(file);
+      return {Result::kFailed, 0, MessageOf(error)};
+    }
+    // A process that is gone has left its id, or nobody is named: the new owner is about to write its own.
+    owner_pid = ReadPid(file);
+    if (owner_pid != 0 && IsAlive(owner_pid)) break;
+    OsSleepUs(kTurnUs);
+  }
+  CloseFile(file);
+  return {Result::kTaken, owner_pid, {}};
+}
+
+void OsLockFile::Release() {
+  if (!held()) return;
+  const File file = ToFile(file_);
+  if (writable_) WritePid(file, 0);
+  CloseFile(file);
+  file_ = kNoFile;
+}
+
+}  // namespace cairn

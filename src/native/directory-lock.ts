@@ -1,0 +1,46 @@
+/**
+ * One process at a time in a log's directory, and one thread of it: the system's lock on the file `lock` in it, which no
+ * crash leaves behind. The thread that took it has it until it releases it or ends; other threads of the process are told
+ * apart from it like other processes, so that whoever restarts a log's thread takes the lock outside of it.
+ */
+import { join, resolve } from 'node:path';
+import { pid } from 'node:process';
+import { CairnError } from '../errors.ts';
+import { native, numberWord, Word } from '../native.ts';
+
+interface LockExports {
+  /** From 1: the lock's number. 0: another has it, whose id `words[Word.number]` has. -1: `takeMessage()` says why not. */
+  lockFile(path: string): number;
+  unlockFile(lock: number): void;
+}
+
+const { lockFile, unlockFile } = native as unknown as LockExports;
+
+/**
+ * Takes a directory, which has to be there. Throws `ERR_LOG_LOCKED` with the pid of who has it, and `ERR_LOG_IO` where the
+ * lock's file cannot be made or locked. `release` may be called twice.
+ */
+export function lockByAddon(directory: string): { release(): void } {
+  // By its whole path: the process may go to another directory while it has the lock.
+  const lock = lockFile(join(resolve(directory), 'lock'));
+  if (lock === 0) throw locked(directory, numberWord(Word.number));
+  if (lock < 0) throw new CairnError('ERR_LOG_IO', `Cannot lock ${join(directory, 'lock')}: ${native.takeMessage()}`);
+  let isHeld = true;
+  return {
+    release() {
+      if (!isHeld) return;
+      isHeld = false;
+      unlockFile(lock);
+    },
+  };
+}
+
+function locked(directory: string, owner: number): CairnError {
+  const who =
+    owner === 0
+      ? 'a process that its lock file does not name'
+      : owner === pid
+        ? `this process, ${pid}`
+        : `process ${owner}`;
+  return new CairnError('ERR_LOG_LOCKED', `The log in ${directory} is in use by ${who}`);
+}
