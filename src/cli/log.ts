@@ -1,18 +1,12 @@
 /**
- * `cairn log inspect | verify | repair`: looks at a request log, checks it, and makes a damaged one usable again. Works on
- * the files alone, without the native addon; only `repair` needs that nobody has the log open.
+ * `cairn log inspect | verify | repair`: looks at a request log, checks it, and makes a damaged one usable again.
+ *
+ * `inspect` only reads, also while a process has the log open, and without the native addon. `verify` and `repair` keep
+ * everybody else out of the directory meanwhile, and are refused while somebody has it.
  */
 import { randomBytes } from 'node:crypto';
 import { Command, InvalidArgumentError } from 'commander';
-import {
-  describeBatches,
-  describeProblems,
-  describeRepair,
-  describeSurvey,
-  repair,
-  type Survey,
-  survey,
-} from '../log/index.ts';
+import type { LockDirectory, Survey } from '../log/index.ts';
 
 /** Where a command's lines go, and its exit code. */
 export interface LogCommandOutput {
@@ -29,36 +23,54 @@ const console_: LogCommandOutput = {
   },
 };
 
+const SOUND = 0;
+const DAMAGED = 1;
+const FAILED = 2;
+
 interface InspectFlags {
   batches?: boolean;
   records?: boolean;
   from?: bigint;
 }
 
-/** Makes the subcommand. Exit codes: 0, sound; 1, damaged, or it failed. */
+/** Makes the subcommand. */
 export function logCommand(output: LogCommandOutput = console_): Command {
   const printAll = (lines: Iterable<string>): void => {
     for (const line of lines) output.print(line);
   };
-  const action = (name: string, run: () => number): void => {
+  const action = async (name: string, directory: string, run: () => Promise<number>): Promise<void> => {
     try {
-      output.setExitCode(run());
+      // Before the lock is taken, which leaves a file in the directory.
+      const { hasLog } = await import('../log/index.ts');
+      if (hasLog(directory)) output.setExitCode(await run());
+      else throw Object.assign(new Error(`There is no log in ${directory}`), { code: 'ENOENT' });
     } catch (error) {
       if (!(error instanceof Error) || !('code' in error)) throw error;
       output.printError(`cairn log ${name}: ${error.message}`);
-      output.setExitCode(1);
+      output.setExitCode(FAILED);
     }
   };
-  const command = new Command('log').description('look at a request log, check it, repair it');
-  command
-    .command('inspect')
-    .description('say what is in a log; values are never printed')
-    .argument('<directory>', 'the directory with the segments')
+  const command = new Command('log')
+    .description('look at a request log, check it, repair it')
+    .helpOption('-h, --help', 'print this help and exit')
+    .addHelpText(
+      'after',
+      '\nExit codes: 0, what should be there is sound; 1, it is damaged; 2, that cannot be told: there is no log, a process\nhas it open, a newer version wrote it, or a file cannot be read.',
+    );
+  const subcommand = (name: string, description: string): Command =>
+    command
+      .command(name)
+      .description(description)
+      .helpOption('-h, --help', 'print this help and exit')
+      .argument('<directory>', 'the directory with the segments');
+
+  subcommand('inspect', 'say what is in a log; values are never printed')
     .option('--batches', 'every batch too')
     .option('--records', 'every batch and every record too')
     .option('--from <position>', 'only what ends behind this position', parsePosition)
-    .action((directory: string, { batches, records, from = 0n }: InspectFlags) => {
-      action('inspect', () => {
+    .action((directory: string, { batches, records, from = 0n }: InspectFlags) =>
+      action('inspect', directory, async () => {
+        const { describeBatches, describeProblems, describeSurvey, survey } = await import('../log/index.ts');
         const found = survey(directory, { isDeep: false });
         printAll(describeSurvey(found));
         if (batches || records) {
@@ -68,39 +80,59 @@ export function logCommand(output: LogCommandOutput = console_): Command {
         output.print('');
         printAll(describeProblems(found));
         return exitCode(found);
-      });
-    });
-  command
-    .command('verify')
-    .description('read every byte of a log and of its snapshots, and say what is damaged')
-    .argument('<directory>', 'the directory with the segments')
-    .action((directory: string) => {
-      action('verify', () => {
-        const found = survey(directory, { isDeep: true });
+      }),
+    );
+  subcommand('verify', 'read every byte of a log and of its snapshots, and say what is damaged').action(
+    (directory: string) =>
+      action('verify', directory, async () => {
+        const { describeProblems, describeSurvey, survey } = await import('../log/index.ts');
+        const found = await alone(directory, output, () => survey(directory, { isDeep: true }));
         printAll(describeSurvey(found));
         output.print('');
         printAll(describeProblems(found));
         return exitCode(found);
-      });
-    });
-  command
-    .command('repair')
-    .description('make a damaged log usable again: keeps everything that is sound, and the old files in a folder')
-    .argument('<directory>', 'the directory with the segments')
+      }),
+  );
+  subcommand('repair', 'make a damaged log usable again: keeps everything that is sound, and the old files in a folder')
     .option('--dry-run', 'only say what would be done')
-    .action((directory: string, { dryRun = false }: { dryRun?: boolean }) => {
-      action('repair', () => {
+    .action((directory: string, { dryRun = false }: { dryRun?: boolean }) =>
+      action('repair', directory, async () => {
+        const { describeRepair, repair } = await import('../log/index.ts');
+        const lockDirectory = await theLock();
         const random = (): bigint => randomBytes(8).readBigUInt64LE(0);
-        const repaired = repair(directory, { isDryRun: dryRun, random });
+        const repaired = repair(directory, { lockDirectory, isDryRun: dryRun, random });
         printAll(describeRepair(repaired));
-        return dryRun ? exitCode(repaired.before) : exitCode(repaired.after);
-      });
-    });
+        return exitCode(dryRun ? repaired.before : repaired.after);
+      }),
+    );
   return command;
 }
 
+async function theLock(): Promise<LockDirectory> {
+  const { lockByAddon } = await import('../native/directory-lock.ts');
+  return lockByAddon;
+}
+
+// Does something while nobody else has the directory. One that this user may not write to is looked at all the same.
+async function alone<T>(directory: string, output: LogCommandOutput, run: () => T): Promise<T> {
+  const lockDirectory = await theLock();
+  let lock: ReturnType<LockDirectory> | undefined;
+  try {
+    lock = lockDirectory(directory);
+  } catch (error) {
+    if (!(error instanceof Error) || !('code' in error) || error.code !== 'ERR_LOG_IO') throw error;
+    output.printError(`cairn log: ${error.message}. What a process writes meanwhile may look damaged`);
+  }
+  try {
+    return run();
+  } finally {
+    lock?.release();
+  }
+}
+
 function exitCode({ problems }: Survey): number {
-  return problems.some(({ kind }) => kind !== 'note') ? 1 : 0;
+  if (problems.some(({ kind }) => kind === 'newer')) return FAILED;
+  return problems.some(({ kind }) => kind === 'damage') ? DAMAGED : SOUND;
 }
 
 function parsePosition(text: string): bigint {

@@ -5,6 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { logCommand } from './log.ts';
 import { serveCommand } from './serve.ts';
 
 function packageVersion(): string {
@@ -22,6 +23,7 @@ export function makeProgram(): Command {
     .configureHelp({ showGlobalOptions: false })
     .enablePositionalOptions();
   program.addCommand(serveCommand());
+  program.addCommand(logCommand());
   program
     .command('build')
     .description('build the native addon where no prebuilt one fits this machine')

@@ -4,8 +4,7 @@
  */
 import { join } from 'node:path';
 import { CairnError } from '../errors.ts';
-import type { Files } from './files.ts';
-import { systemCode } from './files.ts';
+import { type Files, systemCode } from './files.ts';
 import { Fault, offsetOf, type SegmentHeader, segmentName, segmentNumbers } from './format.ts';
 import type { Position } from './request-log.ts';
 import { readSegmentHeader } from './segment.ts';
@@ -70,9 +69,8 @@ export function readChain(files: Files, directory: string): Chain {
 }
 
 /** Why a segment cannot be the one behind another. */
-function disagreements(previous: Link, header: SegmentHeader): string[] {
-  const { header: before, fileBytes } = previous;
-  const name = segmentName(previous.number);
+function disagreements({ header: before, number, fileBytes }: Link, header: SegmentHeader): string[] {
+  const name = segmentName(number);
   const end = header.predecessorEnd;
   if (before.logId !== header.logId) return ['it belongs to another log'];
   if (end < before.base || end > before.base + BigInt(before.capacity) || end > header.base) {

@@ -13,7 +13,7 @@ import { crc32 } from 'node:zlib';
 import { outOfRange, wrongType } from '../errors.ts';
 import { isWellFormed } from '../request/codec.ts';
 import { ioError } from './chain.ts';
-import { type Files, systemCode } from './files.ts';
+import { type Files, openIfThere, systemCode } from './files.ts';
 import { CURSORS_MAGIC, checkFileHeader, Fault, FILE_HEADER_BYTES, sealFileHeader, startFileHeader } from './format.ts';
 import type { LogCursor, Position } from './request-log.ts';
 
@@ -93,13 +93,8 @@ export function readCursors(files: Files, directory: string): FoundCursors {
 }
 
 function readOne(files: Files, path: string): ReturnType<typeof decodeCursors> | undefined {
-  let file: ReturnType<Files['open']>;
-  try {
-    file = files.open(path, 'read');
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error;
-  }
+  const file = openIfThere(files, path);
+  if (file === undefined) return undefined;
   try {
     const size = file.size();
     if (size > FILE_BYTES_MAX) return new Fault(`is that of a file of ${size} bytes`);

@@ -1,7 +1,7 @@
 /** What `cairn log` prints: a survey, the entries and records of a log, and what a repair did, as lines of text. */
 import { join } from 'node:path';
 import { epochOf, RecordKind, RecordReader } from '../request/record.ts';
-import { type Files, nodeFiles } from './files.ts';
+import { type Files, nodeFiles, openIfThere } from './files.ts';
 import { FORMAT_VERSION } from './format.ts';
 import type { Repaired } from './repair.ts';
 import type { Position } from './request-log.ts';
@@ -11,8 +11,8 @@ import type { SegmentSurvey, Survey } from './survey.ts';
 /** Everything at a glance. */
 export function* describeSurvey(survey: Survey): Generator<string> {
   const { directory, segments, snapshots, cursors, logId, oldest, end } = survey;
-  if (segments.length === 0 && snapshots.length === 0 && cursors.size === 0) {
-    yield `There is no log in ${directory}.`;
+  if (segments.length === 0) {
+    yield `There are no segments that can be read in ${directory}`;
     return;
   }
   const bytes = segments.reduce((sum, { fileBytes }) => sum + fileBytes, 0);
@@ -106,7 +106,11 @@ export function* describeBatches(
     if (header.predecessorEnd !== header.base) {
       yield `  positions from ${header.predecessorEnd} on are left out, with ${count(Number(header.recordsLost), 'record')} lost`;
     }
-    const file = files.open(join(directory, name), 'read');
+    const file = openIfThere(files, join(directory, name));
+    if (file === undefined) {
+      yield '  was given up meanwhile';
+      continue;
+    }
     try {
       const reader = new SegmentReader(file, header);
       while (reader.position < scan.end) {

@@ -32,7 +32,6 @@ import { EPOCH_MAX, RECORD_HEADER_BYTES } from '../request/record.ts';
 import { ioError, type Link, type Problem, readChain, refused } from './chain.ts';
 import { claimProblems, cursorProblems } from './checks.ts';
 import { Cursors, type CursorsOptions, readCursors } from './cursors.ts';
-import { type DirectoryLock, type LockDirectory, lockByFile } from './directory-lock.ts';
 import { FENCE_START, Fence, type FenceState } from './fence.ts';
 import { type Files, isNoSpace, nodeFiles, type OpenFile, systemCode } from './files.ts';
 import {
@@ -44,7 +43,15 @@ import {
   type SegmentHeader,
   segmentName,
 } from './format.ts';
-import { checkSizes, type EmbeddedLogOptions, type LogClock, type LogNotice, systemClock } from './log-options.ts';
+import {
+  checkSizes,
+  type DirectoryLock,
+  type EmbeddedLogOptions,
+  type LockDirectory,
+  type LogClock,
+  type LogNotice,
+  systemClock,
+} from './log-options.ts';
 import { LogReader } from './reader.ts';
 import {
   type AppendResult,
@@ -139,7 +146,7 @@ export class EmbeddedLog implements RequestLog {
   static open(options: EmbeddedLogOptions): EmbeddedLog {
     const log = new EmbeddedLog(options);
     try {
-      log.#open(options.lockDirectory ?? lockByFile);
+      log.#open(options.lockDirectory);
       return log;
     } catch (error) {
       log.#giveUp();

@@ -59,6 +59,16 @@ export function isNoSpace(error: unknown): boolean {
   return code === 'ENOSPC' || code === 'EDQUOT';
 }
 
+/** Opens a file for reading. Undefined: there is none. */
+export function openIfThere(files: Files, path: string): OpenFile | undefined {
+  try {
+    return files.open(path, 'read');
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
 /** Zeros are written in pieces of this size. */
 const ZEROS = Buffer.alloc(256 * 1024);
 

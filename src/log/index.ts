@@ -1,15 +1,16 @@
 /** The log's face: what other stages use. Those that only read use LogReader and the types. */
 export { describeBatches, describeProblems, describeRepair, describeSurvey } from './describe.ts';
-export type { DirectoryLock, LockDirectory } from './directory-lock.ts';
-export { lockByFile } from './directory-lock.ts';
 export { EmbeddedLog } from './embedded-log.ts';
 export { FENCE_START, Fence, type Fenced, type FenceState } from './fence.ts';
 export { type Files, nodeFiles, type OpenFile } from './files.ts';
 export {
+  type DirectoryLock,
   type EmbeddedLogOptions,
   LIMIT_BYTES_DEFAULT,
+  type LockDirectory,
   type LogClock,
   type LogNotice,
+  lockedByCaller,
   SEGMENT_BYTES_DEFAULT,
 } from './log-options.ts';
 export { LogReader, type LogReaderOptions } from './reader.ts';
@@ -29,5 +30,5 @@ export type {
   RequestLog,
 } from './request-log.ts';
 export type { SnapshotInfo, SnapshotStart, Snapshots, SnapshotWriter } from './snapshot.ts';
-export { type Survey, type SurveyOptions, survey } from './survey.ts';
+export { hasLog, type Survey, type SurveyOptions, survey } from './survey.ts';
 export type { SyncPolicy } from './sync-policy.ts';

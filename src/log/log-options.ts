@@ -1,6 +1,5 @@
 /** What an embedded log is opened with, its bounds and defaults, and what it has to say between answers. */
 import { outOfRange, wrongType } from '../errors.ts';
-import type { LockDirectory } from './directory-lock.ts';
 import type { Files } from './files.ts';
 import type { LogLevel, LogUsage, Position } from './request-log.ts';
 import type { SyncPolicy } from './sync-policy.ts';
@@ -13,6 +12,18 @@ export const SEGMENT_BYTES_MAX: number = 2 ** 30;
 export const LIMIT_BYTES_DEFAULT: number = 4 * 2 ** 30;
 /** The least is so many segments: one is written, one is being given up, and there is room between the levels. */
 const LIMIT_SEGMENTS_MIN = 4;
+
+/** A directory that nobody else has. */
+export interface DirectoryLock {
+  /** Gives the directory up. May be called twice. */
+  release(): void;
+}
+
+/** Takes a directory, or throws `ERR_LOG_LOCKED` with the pid of who has it. src/native/directory-lock.ts does so. */
+export type LockDirectory = (directory: string) => DirectoryLock;
+
+/** For whoever has the lock already, outside of the thread that opens the log: that thread may end and be replaced. */
+export const lockedByCaller: LockDirectory = () => ({ release() {} });
 
 /** Time, from outside: the log has no clock of its own. */
 export interface LogClock {
@@ -50,9 +61,10 @@ export interface EmbeddedLogOptions {
   readonly segmentBytes?: number;
   /** What all segments together may take on the disk, at least four times `segmentBytes`. Default 4 GiB. */
   readonly limitBytes?: number;
+  /** Keeps everybody else out of the directory. */
+  readonly lockDirectory: LockDirectory;
   readonly onNotice?: (notice: LogNotice) => void;
   readonly files?: Files;
-  readonly lockDirectory?: LockDirectory;
   readonly clock?: LogClock;
   /** 64 random bits. */
   readonly random?: () => bigint;

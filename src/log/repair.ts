@@ -17,7 +17,6 @@ import { crc32 } from 'node:zlib';
 import { EPOCH_MAX, epochOf, RecordReader } from '../request/record.ts';
 import { ioError, refused } from './chain.ts';
 import { CURSORS_FILE, CURSORS_FILE_OLD, readCursors } from './cursors.ts';
-import { type LockDirectory, lockByFile } from './directory-lock.ts';
 import { FENCE_START, type FenceState } from './fence.ts';
 import { type Files, nodeFiles, type OpenFile, systemCode } from './files.ts';
 import {
@@ -35,6 +34,7 @@ import {
   segmentName,
   segmentNumbers,
 } from './format.ts';
+import type { LockDirectory } from './log-options.ts';
 import { earlier, later, type Position } from './request-log.ts';
 import { findHeaders, SegmentReader, scanSegment } from './segment.ts';
 import {
@@ -57,8 +57,8 @@ const UNKNOWN_BYTES: bigint = 2n ** 40n;
 const UNKNOWN_EPOCHS = 1000;
 
 export interface RepairOptions {
+  readonly lockDirectory: LockDirectory;
   readonly files?: Files;
-  readonly lockDirectory?: LockDirectory;
   /** Only say what would be done. */
   readonly isDryRun?: boolean;
   readonly wallMs?: () => number;
@@ -88,7 +88,7 @@ export interface Repaired {
  * `ERR_LOG_IO`.
  */
 export function repair(directory: string, options: RepairOptions): Repaired {
-  const { files = nodeFiles, lockDirectory = lockByFile, isDryRun = false } = options;
+  const { files = nodeFiles, lockDirectory, isDryRun = false } = options;
   const lock = lockDirectory(directory);
   try {
     const before = survey(directory, { files, isDeep: true });

@@ -164,16 +164,23 @@ export interface SegmentScan {
   readonly damage: { readonly why: string; readonly position: Position; readonly offset: number } | undefined;
 }
 
+export interface ScanOptions {
+  /** False: only headers are read and checked. */
+  readonly withPayload?: boolean;
+  readonly visit?: ((batch: Batch) => void) | undefined;
+  /** Whether there is a segment behind the last one by now: a process that is writing may have begun it. */
+  readonly isFollowed?: () => boolean;
+}
+
 /**
  * Walks through a segment. `end`: where its successor says that it ends; what lies behind is void. Undefined for the last
- * segment of a log, whose end is where sound batches end, unless there is proof that there was more. Without payloads only
- * headers are read and checked.
+ * segment of a log, whose end is where sound batches end, unless there is proof that there was more.
  */
 export function scanSegment(
   file: OpenFile,
   header: SegmentHeader,
   end: Position | undefined,
-  { withPayload = true, visit }: { withPayload?: boolean; visit?: ((batch: Batch) => void) | undefined } = {},
+  { withPayload = true, visit, isFollowed = () => false }: ScanOptions = {},
 ): SegmentScan {
   const reader = new SegmentReader(file, header, { withPayload });
   const fence = new Fence(header.before);
@@ -184,6 +191,7 @@ export function scanSegment(
   let mark: BatchHeader | undefined;
   let isTorn = false;
   let damage: SegmentScan['damage'];
+  let readAgain: Position | undefined;
   const damaged = (why: string, offset: number): void => {
     damage = { why, position: positionAt(header, offset), offset };
   };
@@ -211,11 +219,17 @@ export function scanSegment(
       damaged(`the batch ${why}, and the next segment says that this one ends at ${end}`, next.offset);
     } else if (next.kind === 'mark') {
       mark = next.header;
-      if (mark.kind === 'sealed') damaged('the segment behind this one is missing', next.offset);
+      if (mark.kind === 'sealed' && !isFollowed()) damaged('the segment behind this one is missing', next.offset);
       else durableEnd = next.header.position;
     } else {
       const why = next.fault?.why ?? 'is missing';
       const { proof, isAnything } = lookBehind(file, header, next);
+      if (isAnything && readAgain !== next.position) {
+        // A process that is writing may have put it there since, and what proves that it is missing behind it.
+        readAgain = next.position;
+        reader.forget();
+        continue;
+      }
       if (next.position < header.bornEnd) damaged(`the batch ${why}, and was synced with its segment`, next.offset);
       else if (proof !== undefined) {
         damaged(`the batch ${why}, and one at position ${proof} proves that it was on the disk`, next.offset);

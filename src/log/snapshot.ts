@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { outOfRange } from '../errors.ts';
 import { ioError } from './chain.ts';
-import { type Files, type OpenFile, systemCode } from './files.ts';
+import { type Files, type OpenFile, openIfThere, systemCode } from './files.ts';
 import {
   BATCH_BYTES_MAX,
   checkFileHeader,
@@ -346,12 +346,14 @@ export class SnapshotWriter {
 export function listSnapshots(files: Files, directory: string): FoundSnapshot[] {
   return snapshotNumbers(files.list(directory))
     .reverse()
-    .map((number) => {
+    .flatMap((number) => {
       const name = snapshotName(number);
-      const file = files.open(join(directory, name), 'read');
+      const file = openIfThere(files, join(directory, name));
+      // Replaced by a newer one since the directory was listed.
+      if (file === undefined) return [];
       try {
         const info = readInfo(file, number);
-        return info instanceof Fault ? { name, number, fault: info } : { name, number, info };
+        return [info instanceof Fault ? { name, number, fault: info } : { name, number, info }];
       } finally {
         file.close();
       }

@@ -1,15 +1,19 @@
 /**
  * Looks through a log's directory without changing anything: what is there, and everything that is wrong with it, where
  * opening stops at the first. A quick survey reads headers; a deep one reads and checks every byte, every record included.
+ *
+ * A process may have the log open and go on meanwhile, so the order of reading matters: what says how far the log is
+ * (snapshots, cursors) comes before the log, and headers from front to back. Segments that are begun in between
+ * are left out; with one that is given up it begins anew.
  */
 import { join } from 'node:path';
 import { EPOCH_MAX, epochOf, RecordReader } from '../request/record.ts';
 import { type Problem, readChain } from './chain.ts';
 import { claimProblems, cursorProblems } from './checks.ts';
-import { type CursorTable, readCursors } from './cursors.ts';
+import { CURSORS_FILE, CURSORS_FILE_OLD, type CursorTable, readCursors } from './cursors.ts';
 import { FENCE_START, type FenceState } from './fence.ts';
-import { type Files, nodeFiles } from './files.ts';
-import { type SegmentHeader, segmentName } from './format.ts';
+import { type Files, nodeFiles, systemCode } from './files.ts';
+import { type SegmentHeader, segmentName, segmentNumbers, snapshotNumbers } from './format.ts';
 import type { Position } from './request-log.ts';
 import { type Batch, type SegmentScan, scanSegment } from './segment.ts';
 import { type FoundSnapshot, listSnapshots, readSnapshotFile, SnapshotDamaged } from './snapshot.ts';
@@ -45,9 +49,30 @@ export interface SurveyOptions {
   readonly isDeep: boolean;
 }
 
+/** Whether any file of a log is in a directory. */
+export function hasLog(directory: string, files: Files = nodeFiles): boolean {
+  const names = files.list(directory);
+  const numbered = segmentNumbers(names).length + snapshotNumbers(names).length;
+  return numbered > 0 || names.includes(CURSORS_FILE) || names.includes(CURSORS_FILE_OLD);
+}
+
+/** How often a survey begins anew because all that it knew of was given up in the meantime. */
+const TURNS_MAX = 16;
+
 export function survey(directory: string, { files = nodeFiles, isDeep }: SurveyOptions): Survey {
-  const { links, problems: chainProblems } = readChain(files, directory);
+  for (let turn = 1; ; turn++) {
+    try {
+      return surveyOnce(directory, files, isDeep);
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT' || turn === TURNS_MAX) throw error;
+    }
+  }
+}
+
+function surveyOnce(directory: string, files: Files, isDeep: boolean): Survey {
+  const snapshots = listSnapshots(files, directory);
   const found = readCursors(files, directory);
+  const { links, problems: chainProblems } = readChain(files, directory);
   const problems: Problem[] = [...chainProblems, ...cursorProblems(found)];
   if (found.isOld && found.fault !== undefined) {
     problems.push({ kind: 'note', file: 'cursors', text: `the header ${found.fault.why}; cursors.old is used` });
@@ -61,7 +86,9 @@ export function survey(directory: string, { files = nodeFiles, isDeep }: SurveyO
     const file = files.open(join(directory, name), 'read');
     try {
       const visit = isDeep ? (batch: Batch): void => checkRecords(batch, name, problems) : undefined;
-      const scan = scanSegment(file, link.header, end, { withPayload: isDeep || isLast, visit });
+      const isFollowed = (): boolean => segmentNumbers(files.list(directory)).some((number) => number > link.number);
+      const options = { withPayload: isDeep || isLast, visit, ...(isLast ? { isFollowed } : {}) };
+      const scan = scanSegment(file, link.header, end, options);
       segments.push({ name, header: link.header, fileBytes: link.fileBytes, scan });
       report(scan, name, isLast, problems);
     } finally {
@@ -74,7 +101,6 @@ export function survey(directory: string, { files = nodeFiles, isDeep }: SurveyO
     if (previous.header.number === header.number - 1) checkSeam(previous.scan.fence, header, name, problems);
   });
 
-  const snapshots = listSnapshots(files, directory);
   const last = segments.at(-1);
   const logId = last?.header.logId;
   const end = last?.scan.end ?? 0n;
@@ -91,7 +117,8 @@ export function survey(directory: string, { files = nodeFiles, isDeep }: SurveyO
     oldest: segments[0]?.header.base ?? 0n,
     end,
     fence: last?.scan.fence ?? FENCE_START,
-    problems: [...problems, ...startProblems(segments[0]?.header, snapshots)],
+    // Snapshots that are new since the first look have let go of segments that were there then.
+    problems: [...problems, ...startProblems(segments[0]?.header, [...snapshots, ...listSnapshots(files, directory)])],
   };
 }
 
@@ -102,7 +129,7 @@ function report({ damage, isTorn, end, mark }: SegmentScan, file: string, isLast
   } else if (isLast && isTorn) {
     const text = 'what follows was not synced when the log was last written, and will be cut off';
     problems.push({ kind: 'note', file, position: end, text });
-  } else if (isLast && mark === undefined) {
+  } else if (isLast && mark?.kind !== 'closed') {
     problems.push({ kind: 'note', file, position: end, text: 'the log is in use, or was not closed' });
   }
 }

@@ -1,19 +1,25 @@
 // `cairn log` as users meet it: what it prints, and how it ends.
 
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { logCommand } from '../../src/cli/log.ts';
 import { EmbeddedLog } from '../../src/log/index.ts';
+import { lockByAddon } from '../../src/native/directory-lock.ts';
 import { makeRecord } from '../support/records.ts';
+import { startCli } from '../support/serve-process.ts';
 
+const built = (path: string): string => new URL(`../../dist/${path}`, import.meta.url).href;
 const root = mkdtempSync(join(tmpdir(), 'cairn-cli-log-'));
 afterAll(() => rmSync(root, { recursive: true }));
 
 const made = join(root, 'made');
 {
-  const log = EmbeddedLog.open({ directory: made });
+  const log = EmbeddedLog.open({ directory: made, lockDirectory: lockByAddon });
   log.append({
     records: [
       makeRecord({ kind: 'set', key: 'user:1', value: 'secret', clientFlags: 7, expiresWallMs: 1_767_225_600_000 }),
@@ -115,19 +121,143 @@ describe('cairn log', () => {
     expect((await run('repair', directory)).lines).toContain('there is nothing to repair');
   });
 
-  test('a directory that is not there, or has no log, is said to be so', async () => {
-    const { code, errors } = await run('inspect', join(directory, 'nowhere'));
-    expect(code).toBe(1);
-    expect(errors).toMatch(/^cairn log inspect: .*nowhere/);
+  test('a directory that is not there, or has no log, is said to be so, and stays as it is', async () => {
     const empty = mkdtempSync(join(root, 'empty-'));
-    expect(await run('verify', empty)).toMatchObject({ lines: expect.stringContaining('There is no log in') });
+    mkdirSync(join(empty, 'photos'));
+    for (const name of ['inspect', 'verify', 'repair']) {
+      const { code, errors } = await run(name, join(directory, 'nowhere'));
+      expect(code).toBe(2);
+      expect(errors).toMatch(new RegExp(`^cairn log ${name}: .*nowhere`));
+      expect(await run(name, empty)).toEqual({
+        code: 2,
+        lines: '',
+        errors: `cairn log ${name}: There is no log in ${empty}`,
+      });
+    }
+    expect(readdirSync(empty)).toEqual(['photos']);
   });
 
-  test('a log that is in use is not repaired', async () => {
-    const log = EmbeddedLog.open({ directory });
-    const { code, errors } = await run('repair', directory);
-    expect(code).toBe(1);
-    expect(errors).toContain(`in use by process ${process.pid}`);
+  test('a log that is in use is neither verified nor repaired', async () => {
+    const log = EmbeddedLog.open({ directory, lockDirectory: lockByAddon });
+    for (const name of ['verify', 'repair']) {
+      const { code, errors } = await run(name, directory);
+      expect(code).toBe(2);
+      expect(errors).toContain(`in use by this process, ${process.pid}`);
+    }
     log.close();
+    expect((await run('verify', directory)).code).toBe(0);
+  });
+
+  test('a log is not changed by inspect and verify', async () => {
+    const names = readdirSync(directory);
+    const before = names.map((name) => readFileSync(join(directory, name)));
+    for (const name of ['inspect', 'verify']) await run(name, directory);
+    expect(readdirSync(directory)).toEqual(names);
+    const after = names.map((name) => readFileSync(join(directory, name)));
+    expect(after).toEqual(before);
+  });
+
+  test('a log of a newer format is refused by its version', async () => {
+    const path = join(directory, 'cursors');
+    const bytes = readFileSync(path);
+    bytes.writeUInt32LE(2, 8);
+    bytes.writeUInt32LE(crc32(bytes.subarray(0, 124)), 124);
+    writeFileSync(path, bytes);
+    const verified = await run('verify', directory);
+    expect(verified.code).toBe(2);
+    expect(verified.lines).toContain('A newer version of cairn-cache wrote this');
+    const repaired = await run('repair', directory);
+    expect(repaired).toMatchObject({ code: 2, errors: expect.stringMatching(/newer version of cairn-cache/) });
+  });
+
+  test('inspect finds nothing wrong with a log that a process writes', async () => {
+    const busy = mkdtempSync(join(root, 'busy-'));
+    const program = `
+      const [library, locks, directory] = process.argv.slice(1);
+      const { EmbeddedLog } = await import(library);
+      const { lockByAddon: lockDirectory } = await import(locks);
+      const log = EmbeddedLog.open({ directory, lockDirectory, sync: 'none', segmentBytes: 262144 });
+      const record = Buffer.alloc(40 + 1024);
+      record.writeUInt32LE(record.length, 0);
+      record[4] = 1;
+      record.writeBigUInt64LE((BigInt(log.epoch) << 44n) + 1n, 8);
+      record.writeUInt32LE(8, 28);
+      record.writeUInt32LE(1016, 32);
+      process.stdout.write('ready');
+      for (let i = 0; ; i++) {
+        log.append({ records: [record], recordCount: 1, epoch: log.epoch, expectPosition: log.end });
+        if (i % 1000 === 999) {
+          const start = { position: log.committed, recordsBefore: log.recordsBefore, epoch: log.epoch };
+          const steps = log.snapshots.begin(start).finish((log.sync(), log.durable), log.epoch);
+          while (!steps.next().done);
+          log.cursor('reader').advance(log.committed);
+        }
+      }
+    `;
+    const child = spawn(
+      process.execPath,
+      ['--input-type=module', '-e', program, built('log/index.js'), built('native/directory-lock.js'), busy],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    try {
+      await once(child.stdout, 'data');
+      let last = '';
+      for (let i = 0; i < 40; i++) {
+        const { code, lines } = await run('inspect', busy, '--batches');
+        expect(code, lines.slice(-500)).toBe(0);
+        last = lines;
+      }
+      expect(last).toContain('the log is in use, or was not closed');
+      expect(last).toMatch(/^0*[2-9]\d*\.log/m);
+    } finally {
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    }
+    // What it left is sound.
+    expect((await run('verify', busy)).code).toBe(0);
+  });
+});
+
+describe('the command `cairn`', () => {
+  const cli = async (...args: string[]) => {
+    const process = startCli(args);
+    const { code } = await process.ended;
+    return { code, stdout: process.stdout, stderr: process.stderr };
+  };
+
+  test('has `log` with its three commands', async () => {
+    expect((await cli('help')).stdout).toMatch(/log .*request log/);
+    const { stdout } = await cli('log', '-h');
+    for (const name of ['inspect', 'verify', 'repair']) expect(stdout).toContain(name);
+    expect(stdout).toContain('Exit codes: 0,');
+  });
+
+  test('inspects, verifies and repairs, and says by its exit code what it found', async () => {
+    expect(await cli('log', 'inspect', directory)).toMatchObject({ code: 0, stderr: '' });
+    expect(await cli('log', 'verify', directory)).toMatchObject({ code: 0, stderr: '' });
+    damage(128 + 64 + 64 + 45);
+    const verified = await cli('log', 'verify', directory);
+    expect(verified.code).toBe(1);
+    expect(verified.stdout).toContain('DAMAGE: 000000000001.log at position 64');
+    expect((await cli('log', 'repair', directory)).code).toBe(0);
+    expect((await cli('log', 'verify', directory)).code).toBe(0);
+    expect((await cli('log', 'verify', join(directory, 'nowhere'))).code).toBe(2);
+  });
+
+  test('refuses what is no position, and a command without a directory', async () => {
+    expect(await cli('log', 'inspect', directory, '--from', 'x')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('Expected a position'),
+    });
+    expect(await cli('log', 'verify')).toMatchObject({ code: 1, stderr: expect.stringContaining('directory') });
+  });
+
+  test('inspects where the addon does not load, and says so where it is needed', async () => {
+    const env = { CAIRN_NATIVE_PATH: join(root, 'none.node') };
+    const inspected = startCli(['log', 'inspect', directory], env);
+    expect((await inspected.ended).code).toBe(0);
+    const verified = startCli(['log', 'verify', directory], env);
+    expect((await verified.ended).code).toBe(2);
+    expect(verified.stderr).toContain('No native addon');
   });
 });

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { EmbeddedLog, type RequestLog, type SyncPolicy } from '../../src/log/index.ts';
+import { lockByAddon } from '../../src/native/directory-lock.ts';
 import { describeRequestLog, type LogHarness } from '../conformance/request-log.ts';
 import { LogDisk } from '../support/logs.ts';
 import { MemoryLog, MemoryStream } from '../support/memory-log.ts';
@@ -13,7 +14,12 @@ function onFiles(sync: SyncPolicy): LogHarness {
   const logs: RequestLog[] = [];
   return {
     open() {
-      const log = EmbeddedLog.open({ directory: join(folder, 'log'), sync, segmentBytes: 8192 });
+      const log = EmbeddedLog.open({
+        directory: join(folder, 'log'),
+        lockDirectory: lockByAddon,
+        sync,
+        segmentBytes: 8192,
+      });
       logs.push(log);
       return log;
     },

@@ -8,18 +8,21 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { EmbeddedLog } from '../../src/log/index.ts';
+import { lockByAddon } from '../../src/native/directory-lock.ts';
 import { keysIn } from '../support/logs.ts';
 import { skipUnless } from '../support/skip.ts';
 
 const library = new URL('../../dist/log/index.js', import.meta.url).href;
+const locks = new URL('../../dist/native/directory-lock.js', import.meta.url).href;
 const root = mkdtempSync(join(tmpdir(), 'cairn-log-process-'));
 afterAll(() => rmSync(root, { recursive: true }));
 
 /** Appends batches until it is killed, and says after each how many were committed. */
 const program = `
-  const [library, directory, sync, first] = process.argv.slice(1);
+  const [library, locks, directory, sync, first] = process.argv.slice(1);
   const { EmbeddedLog } = await import(library);
-  const log = EmbeddedLog.open({ directory, sync, segmentBytes: 16384 });
+  const { lockByAddon: lockDirectory } = await import(locks);
+  const log = EmbeddedLog.open({ directory, lockDirectory, sync, segmentBytes: 16384 });
   const record = (key) => {
     const bytes = Buffer.alloc(40 + 16);
     bytes.writeUInt32LE(bytes.length, 0);
@@ -40,7 +43,7 @@ const program = `
 async function writeUntilKilled(directory: string, sync: string, first: number, batches: number): Promise<number> {
   const child = spawn(
     process.execPath,
-    ['--input-type=module', '-e', program, library, directory, sync, String(first)],
+    ['--input-type=module', '-e', program, library, locks, directory, sync, String(first)],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   let text = '';
@@ -61,7 +64,7 @@ describe('a process that is killed while it writes', () => {
     for (let life = 0; life < 3; life++) {
       const acknowledged = await writeUntilKilled(directory, sync, next, 300);
       expect(acknowledged).toBeGreaterThan(next + 200);
-      const log = EmbeddedLog.open({ directory });
+      const log = EmbeddedLog.open({ directory, lockDirectory: lockByAddon });
       const keys = keysIn(log).map(Number);
       expect(keys).toEqual(keys.map((_, i) => i));
       expect(keys.length).toBeGreaterThan(acknowledged);
@@ -77,7 +80,7 @@ skipUnless(
   'platform',
 )('directory and files are for their owner only', () => {
   const directory = join(root, 'private', 'log');
-  const log = EmbeddedLog.open({ directory });
+  const log = EmbeddedLog.open({ directory, lockDirectory: lockByAddon });
   log.cursor('x').advance(log.committed);
   expect(statSync(directory).mode & 0o777).toBe(0o700);
   for (const name of readdirSync(directory)) expect(statSync(join(directory, name)).mode & 0o077, name).toBe(0);

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, test } from 'vitest';
 import { EmbeddedLog } from '../../src/log/index.ts';
+import { lockByAddon } from '../../src/native/directory-lock.ts';
 import { appendNow } from '../support/logs.ts';
 
 const library = new URL('../../dist/log/index.js', import.meta.url).href;
@@ -39,7 +40,7 @@ const program = `
 describe('readers in other threads', () => {
   test('see every batch once and in order while it is written, over segments that fill, and end with the log', async () => {
     const directory = join(root, 'log');
-    const log = EmbeddedLog.open({ directory, sync: 'none', segmentBytes: 65_536 });
+    const log = EmbeddedLog.open({ directory, lockDirectory: lockByAddon, sync: 'none', segmentBytes: 65_536 });
     const url = new URL(`data:text/javascript,${encodeURIComponent(program)}`);
     const workers = [1, 2].map(
       () => new Worker(url, { workerData: { directory, progress: log.progress, library, records } }),
