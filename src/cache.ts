@@ -7,6 +7,7 @@
  * happen on every call is in the second half of the file.
  */
 
+import { logRefusal } from './commits.ts';
 import { BLOCK_HEADER_BYTES, DumpReader, dumpHeader, malformed, sealBlock } from './dump.ts';
 import { CairnError, CairnRangeError, show, wrongType } from './errors.ts';
 import {
@@ -1079,7 +1080,7 @@ export class Cache<V = unknown> {
           `Expected the value of ${show(key)} to be at most ${this.#handle.valueBytesMax} bytes (maxValueBytes)${sizeOf(value)}`,
         );
       case Code.logFull:
-        return new CairnError('ERR_LOG_FULL', `${which} cannot take writes now: its log does not keep up`);
+        return logRefusal(this.#handle, `${which} cannot take writes now`);
       case Code.outOfMemory:
         return new CairnError(
           'ERR_OUT_OF_MEMORY',

@@ -8,7 +8,7 @@
  */
 import { CairnError } from './errors.ts';
 import { holdAwake, type Looker, lookers } from './native/wake.ts';
-import { type FeedHandle, FeedState } from './native.ts';
+import { type FeedHandle, FeedState, feedOf, type NativeHandle } from './native.ts';
 import { Fifo } from './queue/index.ts';
 
 /** Who waits. Neither of its methods may throw. */
@@ -22,6 +22,18 @@ export interface Waiter {
 interface Held {
   readonly version: bigint;
   readonly waiter: Waiter;
+}
+
+/** The error of a mutation that found no room on its way to the log. `what` cannot be done; nothing was changed. */
+export function logRefusal(handle: NativeHandle, what: string): CairnError {
+  switch (feedOf(handle)?.feedState()) {
+    case FeedState.failed:
+      return new CairnError('ERR_LOG_IO', `${what}: the log cannot be written`);
+    case FeedState.full:
+      return new CairnError('ERR_LOG_FULL', `${what}: the log has no room on the disk, or has reached logLimit`);
+    default:
+      return new CairnError('ERR_LOG_FULL', `${what}: the log does not keep up; try again after sync()`);
+  }
 }
 
 export class Commits implements Looker {

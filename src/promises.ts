@@ -9,7 +9,7 @@
  * lets its router finish and end.
  */
 import { EventEmitter } from 'node:events';
-import { Commits, type Waiter } from './commits.ts';
+import { Commits, logRefusal, type Waiter } from './commits.ts';
 import { CairnError, CairnRangeError, errorKind, show, wrongType } from './errors.ts';
 import { UPDATE_TRIES_MAX } from './limits.ts';
 import { Code, type FeedHandle, feedOf, type NativeHandle } from './native.ts';
@@ -310,7 +310,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
           return;
         }
         const code = clear();
-        if (code === Code.logFull) reject(new CairnError('ERR_LOG_FULL', 'Cannot clear: the log does not keep up'));
+        if (code === Code.logFull) reject(logRefusal(this.#handle, 'Cannot clear the cache'));
         else if (code !== Code.stored) reject(closed());
         else if (isHeld) this.#holdOf(router).commits.all().then(resolve, reject);
         else resolve();
@@ -490,7 +490,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     reject: (error: unknown) => void,
   ): void {
     const router = this.#stage(name, key);
-    const call = new OneCall(name, key, read, this.#raw, resolve, reject);
+    const call = new OneCall(name, key, read, this.#handle, this.#raw, resolve, reject);
     if (terms.patience !== undefined) call.batches = [];
     if (terms.hold) call.hold = this.#holdOf(router);
     try {
@@ -514,7 +514,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     reject: (error: unknown) => void,
   ): void {
     const router = this.#stage(name, key);
-    const call = new OneCall(name, key, read, this.#raw, resolve, reject);
+    const call = new OneCall(name, key, read, this.#handle, this.#raw, resolve, reject);
     if (terms.patience !== undefined) call.batches = [];
     if (terms.hold) call.hold = this.#holdOf(router);
     try {
@@ -543,7 +543,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
       resolve([]);
       return;
     }
-    const call = new ManyCall(name, keys, read, this.#raw, resolve, reject);
+    const call = new ManyCall(name, keys, read, this.#handle, this.#raw, resolve, reject);
     if (terms.hold) call.hold = this.#holdOf(router);
     const all = terms.hold ? held(fields) : fields;
     let entered = 0;
@@ -648,6 +648,7 @@ abstract class AnyCall implements Call, Waiter {
   hold: Hold | undefined;
   #heldCount = 0;
   #heldBytes = 0;
+  readonly handle: NativeHandle;
   readonly raw: RawOption;
   protected readonly name: string;
   protected readonly read: Read;
@@ -655,7 +656,8 @@ abstract class AnyCall implements Call, Waiter {
   #stopWaiting: (() => void) | undefined;
   protected isSettled = false;
 
-  constructor(name: string, read: Read, raw: RawOption, reject: (error: unknown) => void) {
+  constructor(name: string, read: Read, handle: NativeHandle, raw: RawOption, reject: (error: unknown) => void) {
+    this.handle = handle;
     this.name = name;
     this.read = read;
     this.raw = raw;
@@ -762,11 +764,12 @@ class OneCall extends AnyCall {
     name: string,
     key: Key,
     read: Read,
+    handle: NativeHandle,
     raw: RawOption,
     resolve: (value: unknown) => void,
     reject: (error: unknown) => void,
   ) {
-    super(name, read, raw, reject);
+    super(name, read, handle, raw, reject);
     this.#key = key;
     this.#resolve = resolve;
   }
@@ -810,11 +813,12 @@ class ManyCall extends AnyCall {
     name: string,
     keys: readonly Key[],
     read: Read,
+    handle: NativeHandle,
     raw: RawOption,
     resolve: (values: unknown[]) => void,
     reject: (error: unknown) => void,
   ) {
-    super(name, read, raw, reject);
+    super(name, read, handle, raw, reject);
     // Where its requests are, because one of the keys may turn out to be none.
     this.batches = [];
     this.#keys = keys;
@@ -988,7 +992,7 @@ function answerError(status: number, call: AnyCall, position: number): Error {
         `Expected the value of ${show(call.key(position))} to fit maxValueBytes and a shard of the cache`,
       );
     case Code.logFull:
-      return new CairnError('ERR_LOG_FULL', `Cannot ${call.describe(position)}: the log does not keep up`);
+      return logRefusal(call.handle, `Cannot ${call.describe(position)}`);
     default:
       return new CairnError(
         'ERR_NATIVE_MISMATCH',
