@@ -7,9 +7,10 @@
  * happen on every call is in the second half of the file.
  */
 
+import { isMainThread } from 'node:worker_threads';
 import { logRefusal } from './commits.ts';
 import { BLOCK_HEADER_BYTES, DumpReader, dumpHeader, malformed, sealBlock } from './dump.ts';
-import { CairnError, CairnRangeError, show, wrongType } from './errors.ts';
+import { CairnError, CairnRangeError, CairnTypeError, outOfRange, show, wrongType } from './errors.ts';
 import {
   type FetchCache,
   type FetchCounts,
@@ -23,6 +24,7 @@ import { DUMP_BLOCK_BYTES, UPDATE_TRIES_MAX } from './limits.ts';
 import {
   CHUNK_KEYS_MAX,
   Code,
+  feedOf,
   lowWord,
   MARK_DONE,
   MARK_ELSEWHERE,
@@ -51,8 +53,10 @@ import {
   parseDuration,
   parseSize,
   type RawOption,
+  type ResolvedLogOptions,
   type ResolvedOptions,
   type ResolvedPromiseOptions,
+  resolveOnRecovery,
   resolveOptions,
   resolvePromiseOptions,
   resolveRaw,
@@ -81,6 +85,15 @@ import {
 import { Verb } from './request/batch.ts';
 import { CODEC_NAMES, Codec, decode, type Encoded, encode, encodeDoubtfulText } from './request/codec.ts';
 import { PACKED_COLUMNS, PackedKeys, PackedValues } from './request/packed.ts';
+import {
+  type KeeperOptions,
+  LogKeeper,
+  type LogStats,
+  type NoticeListener,
+  type RecoverySummary,
+  readLogStats,
+  type SnapshotSummary,
+} from './scribe/index.ts';
 import { MemcachedServer, type ServeOptions } from './server/index.ts';
 
 /** Counters since the cache was opened (or `resetStats`), and sizes now. */
@@ -143,6 +156,8 @@ export interface CacheStats extends FetchCounts {
   reserveEvictions: number;
   /** Slices with a lock each. */
   shards: number;
+  /** Of a cache with a log. */
+  log?: LogStats;
 }
 
 /** What `load()` did. */
@@ -158,10 +173,13 @@ class Opened {
   readonly handle: NativeHandle;
   readonly raw: RawOption;
   readonly promises: ResolvedPromiseOptions;
-  constructor(handle: NativeHandle, raw: RawOption, promises: ResolvedPromiseOptions) {
+  /** Of a handle that owns a cache with a log. */
+  readonly keeper: LogKeeper | undefined;
+  constructor(handle: NativeHandle, raw: RawOption, promises: ResolvedPromiseOptions, keeper?: LogKeeper) {
     this.handle = handle;
     this.raw = raw;
     this.promises = promises;
+    this.keeper = keeper;
   }
 }
 
@@ -193,6 +211,8 @@ export class Cache<V = unknown> {
   #closing: Promise<void> | undefined;
   #fetcher: Fetcher | undefined;
   #removals: Removals | undefined;
+  readonly #keeper: LogKeeper | undefined;
+  #logListeners: { listener: NoticeListener; heard: NoticeListener }[] = [];
 
   // Fields, so that a call costs no look-up on the handle.
   readonly #get: NativeHandle['get'];
@@ -212,9 +232,10 @@ export class Cache<V = unknown> {
    * has an open cache of that name, and `ERR_OUT_OF_MEMORY` if the system refuses the address space.
    */
   constructor(options?: CacheOptions) {
-    const opened = options instanceof Opened ? options : openNative(options, false);
+    const opened = options instanceof Opened ? options : make(options);
     const { handle } = opened;
     this.#handle = handle;
+    this.#keeper = opened.keeper;
     this.#raw = opened.raw;
     this.#promiseOptions = opened.promises;
     if (opened.raw !== 'buffer') handle.rawAsBuffer(false);
@@ -233,9 +254,17 @@ export class Cache<V = unknown> {
    * Makes a cache, or joins the open one of that name if it was made with equal options: both are owners then.
    * Rejects as the constructor throws; `ERR_NAME_TAKEN` means that the options differ, `ERR_NOT_READY` that the other is
    * still recovering.
+   *
+   * With `data`, what its directory has is in the cache when this resolves, and what is written goes there
+   * (docs/durability.md). Rejects with `ERR_LOG_LOCKED` if somebody has the directory, with `ERR_LOG_CORRUPT`,
+   * `ERR_LOG_VERSION` or `ERR_LOG_IO` if it cannot be read, all without having changed anything in it; and on any other
+   * thread than the main one with `ERR_INVALID_ARGUMENT`: there, `Cache.attach`.
    */
   static async open<V = unknown>(options?: CacheOptions): Promise<Cache<V>> {
-    return new Cache<V>(openNative(options, true) as CacheOptions);
+    const resolved = resolveOptions(options, native.usableMemory);
+    const opened =
+      resolved.log === undefined ? openNative(options, resolved, true) : await openLogged(options, resolved);
+    return new Cache<V>(opened as CacheOptions);
   }
 
   /**
@@ -266,6 +295,11 @@ export class Cache<V = unknown> {
   get options(): ResolvedOptions {
     this.#options ??= Object.freeze(JSON.parse(this.#handle.description)) as ResolvedOptions;
     return this.#options;
+  }
+
+  /** What `Cache.open` has read of `data`; undefined without, and for handles that were attached. */
+  get recovery(): RecoverySummary | undefined {
+    return this.#keeper?.recovery;
   }
 
   /** The promised verbs: the same ones, executed by threads of their own in batches. docs/threads.md says when. */
@@ -597,26 +631,36 @@ export class Cache<V = unknown> {
    * - `'removals-lost'`, with how many events this thread did not get to before the ring (1 MiB) was full. Whoever causes
    *   them never waits for those who listen.
    *
+   * - `'log'`, with what the log of the cache has to say, each told apart by its `kind` (docs/durability.md lists them): on
+   *   handles of the thread that has opened the cache.
+   *
    * Listening does not keep the process alive; it keeps the handle until `off` or `close()`.
    */
   on(event: 'removal', listener: CacheEvents<V>['removal'], options?: RemovalOptions): this;
   on(event: 'cleared' | 'removals-lost', listener: (count: number) => void): this;
-  on(event: keyof CacheEvents<V>, listener: CacheEvents<V>[keyof CacheEvents<V>], options?: RemovalOptions): this {
-    this.#listening().add(event, listener, options, false);
+  on(event: 'log', listener: NoticeListener): this;
+  on(event: keyof CacheEvents<V> | 'log', listener: AnyListener<V>, options?: RemovalOptions): this {
+    if (event === 'log') this.#listenToLog(listener as NoticeListener, false);
+    else this.#listening().add(event, listener as CacheEvents<V>[typeof event], options, false);
     return this;
   }
 
   /** As `on`, for the first batch or event only. */
   once(event: 'removal', listener: CacheEvents<V>['removal'], options?: RemovalOptions): this;
   once(event: 'cleared' | 'removals-lost', listener: (count: number) => void): this;
-  once(event: keyof CacheEvents<V>, listener: CacheEvents<V>[keyof CacheEvents<V>], options?: RemovalOptions): this {
-    this.#listening().add(event, listener, options, true);
+  once(event: 'log', listener: NoticeListener): this;
+  once(event: keyof CacheEvents<V> | 'log', listener: AnyListener<V>, options?: RemovalOptions): this {
+    if (event === 'log') this.#listenToLog(listener as NoticeListener, true);
+    else this.#listening().add(event, listener as CacheEvents<V>[typeof event], options, true);
     return this;
   }
 
   /** Ends what `on` or `once` began; of a listener that was added twice, the later one. */
-  off<E extends keyof CacheEvents<V>>(event: E, listener: CacheEvents<V>[E]): this {
-    this.#removals?.remove(event, listener);
+  off<E extends keyof CacheEvents<V>>(event: E, listener: CacheEvents<V>[E]): this;
+  off(event: 'log', listener: NoticeListener): this;
+  off(event: keyof CacheEvents<V> | 'log', listener: AnyListener<V>): this {
+    if (event === 'log') this.#unlistenToLog(listener as NoticeListener);
+    else this.#removals?.remove(event, listener as CacheEvents<V>[typeof event]);
     return this;
   }
 
@@ -639,6 +683,8 @@ export class Cache<V = unknown> {
     for (const [index, name] of names.entries()) stats[name] = numbers[index]!;
     stats['shards'] = this.#handle.shardCount;
     Object.assign(stats, fetchCounts(this.#handle as FlightHandle));
+    const feed = feedOf(this.#handle);
+    if (feed !== undefined) Object.assign(stats, { log: readLogStats(feed, Date.now()) });
     return stats as unknown as CacheStats;
   }
 
@@ -754,6 +800,32 @@ export class Cache<V = unknown> {
     return result;
   }
 
+  // ---- the log ----
+
+  /**
+   * Resolves when everything that was written so far, by whichever thread or client, is on the disk: safe from a power
+   * cut, under every `sync`. Without `data` there is nothing to wait for.
+   *
+   * Rejects with `ERR_LOG_FULL` if the log has no room, with `ERR_LOG_IO` if it cannot be written: the cache has it, the disk
+   * may not; and with `ERR_CLOSED`. On the thread that has opened the cache.
+   */
+  async sync(): Promise<void> {
+    if (this.closed) throw this.#error(Code.closed);
+    await this.#logKeeper()?.sync();
+  }
+
+  /**
+   * Takes a snapshot of everything that is there now, without stopping anybody, and resolves when it is on the disk and was
+   * read back. They are taken on schedule too (option `snapshot`). Rejects with `ERR_LOG_IO` if it cannot be written: the one
+   * before it is still there; with `ERR_INVALID_ARGUMENT` without `data`. On the thread that has opened the cache.
+   */
+  async snapshot(): Promise<SnapshotSummary> {
+    if (this.closed) throw this.#error(Code.closed);
+    const keeper = this.#logKeeper();
+    if (keeper === undefined) throw new CairnTypeError('ERR_INVALID_ARGUMENT', 'A cache without data has no snapshots');
+    return keeper.snapshot();
+  }
+
   // ---- the end ----
 
   /**
@@ -762,21 +834,33 @@ export class Cache<V = unknown> {
    * name is free, other handles throw `ERR_CLOSED`, its memory is given back in steps. What this handle fetches is
    * rejected; loads that other threads wait for go on there. Removal events that happened before are delivered first.
    * Closing again gives the same promise.
+   *
+   * With `data`, the last owner also writes what the log has still to take, has a snapshot taken and closes the log, within
+   * `timeout` (default 10 s; 0: as long as it takes): the snapshot is left out if the time does not allow it, and if even
+   * the log did not get everything, this rejects, with `ERR_LOG_FULL`, `ERR_LOG_IO` or `ERR_TIMEOUT`. The cache is closed then
+   * too.
    */
-  close(): Promise<void> {
-    this.#closing ??= this.#finish();
+  close(options?: CloseOptions): Promise<void> {
+    if (this.#closing === undefined) {
+      const given = checkNames<CloseOptions>('options', options, ['timeout']);
+      this.#closing = this.#finish(parseDuration('timeout', given.timeout, CLOSE_TIMEOUT_MS));
+    }
     return this.#closing;
   }
 
   /**
    * Closes this handle without finishing anything: promised calls that were not sent reject with `ERR_CLOSED` and are
-   * not done, those that were with `ERR_WORKER_EXITED` and may be. Resolves when the threads of this handle have ended.
+   * not done, those that were with `ERR_WORKER_EXITED` and may be. Resolves when the threads of this handle have ended. What
+   * was written goes to the log nevertheless, if there is one, as with `close()`; there is no snapshot.
    */
   destroy(): Promise<void> {
     const ended = this.#promises?.destroy() ?? Promise.resolve();
     this.#close();
-    this.#closing ??= ended;
-    return ended;
+    if (this.#closing === undefined) {
+      const logged = this.#keeper?.release(CLOSE_TIMEOUT_MS, false);
+      this.#closing = logged === undefined ? ended : Promise.all([ended, logged]).then(() => {});
+    }
+    return this.#closing;
   }
 
   /** `using cache = new Cache()` destroys it at the end of the block. */
@@ -791,15 +875,44 @@ export class Cache<V = unknown> {
 
   // ---- what does not happen on every call ----
 
-  async #finish(): Promise<void> {
+  async #finish(timeoutMs: number): Promise<void> {
     if (this.#promises !== undefined) await this.#promises.close();
     this.#close();
+    await this.#keeper?.release(timeoutMs, true);
   }
 
   #close(): void {
+    for (const { listener } of [...this.#logListeners]) this.#unlistenToLog(listener);
     this.#removals?.close();
     this.#fetcher?.close();
     this.#handle.close();
+  }
+
+  // Undefined: the cache has no log. A handle that was attached on the main thread has the keeper's services too.
+  #logKeeper(): LogKeeper | undefined {
+    if (this.#keeper !== undefined) return this.#keeper;
+    if (this.options.log === undefined) return undefined;
+    const keeper = LogKeeper.of(this.#handle.cacheId);
+    if (keeper !== undefined) return keeper;
+    throw new CairnTypeError('ERR_INVALID_ARGUMENT', 'Expected this to be called on the thread that opened the cache');
+  }
+
+  #listenToLog(listener: NoticeListener, once: boolean): void {
+    if (typeof listener !== 'function') throw wrongType('listener', 'a function', listener);
+    const keeper = this.#keeper ?? LogKeeper.of(this.#handle.cacheId);
+    if (keeper === undefined) return;
+    const heard: NoticeListener = (notice) => {
+      if (once) this.#unlistenToLog(listener);
+      listener(notice);
+    };
+    this.#logListeners.push({ listener, heard });
+    keeper.listen(heard);
+  }
+
+  #unlistenToLog(listener: NoticeListener): void {
+    const place = this.#logListeners.findLastIndex((each) => each.listener === listener);
+    const [found] = place === -1 ? [] : this.#logListeners.splice(place, 1);
+    if (found !== undefined) (this.#keeper ?? LogKeeper.of(this.#handle.cacheId))?.unlisten(found.heard);
   }
 
   #fetchCache(): FetchCache {
@@ -1117,15 +1230,67 @@ function encodeValue(value: unknown): Encoded {
   return encoded;
 }
 
-function openNative(given: CacheOptions | undefined, join: boolean): Opened {
+type AnyListener<V> = CacheEvents<V>[keyof CacheEvents<V>] | NoticeListener;
+
+/** How long close() takes at most for what the log has still to take. */
+const CLOSE_TIMEOUT_MS = 10_000;
+
+/** What `close` takes. */
+export interface CloseOptions {
+  /** Default 10 s; 0: as long as it takes. */
+  timeout?: Duration;
+}
+
+function make(given: CacheOptions | undefined): Opened {
   const options = resolveOptions(given, native.usableMemory);
+  if (options.log === undefined) return openNative(given, options, false);
+  throw outOfRange('data', 'given to Cache.open, which has recovered when it resolves', options.log.data);
+}
+
+// A cache with a log. Its keeper has the owner's handle, so that the cache lives until the log has everything.
+async function openLogged(given: CacheOptions | undefined, options: ResolvedOptions): Promise<Opened> {
+  const log = options.log!;
+  if (!isMainThread) {
+    throw outOfRange('data', 'given on the main thread; other threads use Cache.attach(name)', log.data);
+  }
+  const onRecovery = resolveOnRecovery(given?.onRecovery);
+  const closing = options.name === '' ? undefined : LogKeeper.closingOf(options.name);
+  await closing?.catch(() => {
+    // Whoever closed it has been told.
+  });
+  const first = openNative(given, options, true);
+  const joined = LogKeeper.of(first.handle.cacheId);
+  if (joined !== undefined) {
+    joined.ownerCount++;
+    return new Opened(first.handle, first.raw, first.promises, joined);
+  }
+  const keeper = await LogKeeper.open(feedOf(first.handle)!, keeperOptions(log), onRecovery);
+  const handle = native.attachById(first.handle.cacheId);
+  if (typeof handle === 'number') throw openingError(handle, options.name);
+  return new Opened(handle, first.raw, first.promises, keeper);
+}
+
+function keeperOptions(log: ResolvedLogOptions): KeeperOptions {
+  const { data, sync, recover, logLimit, segmentSize, snapshot } = log;
+  return {
+    directory: data,
+    sync,
+    start: recover,
+    segmentBytes: segmentSize,
+    limitBytes: logLimit === 0 ? undefined : logLimit,
+    snapshots: { everyMs: snapshot.every, logBytes: snapshot.logBytes, isTakenAtClose: snapshot.atClose },
+  };
+}
+
+function openNative(given: CacheOptions | undefined, options: ResolvedOptions, join: boolean): Opened {
   const raw = resolveRaw(given?.raw);
   const promises = resolvePromiseOptions(given?.promises, native.usableMemory);
   const handle = native.openCache({
     name: options.name,
     description: JSON.stringify(options),
     join,
-    ready: true,
+    ready: options.log === undefined,
+    ringBytes: options.log?.ringSize ?? 0,
     ttlMs: options.ttl,
     memoryBytes: options.maxMemory,
     memoryBytesCeiling: options.maxMemoryCeiling,
@@ -1134,7 +1299,6 @@ function openNative(given: CacheOptions | undefined, join: boolean): Opened {
     valueBytesMax: options.maxValueBytes,
     trackAccess: options.trackAccess,
     siphash: options.hash === 'siphash',
-    ringBytes: 0,
   });
   if (typeof handle === 'number') throw openingError(handle, options.name);
   return new Opened(handle, raw, promises);
@@ -1168,6 +1332,7 @@ function openingError(code: number, name: string): Error {
 // The store names its own options; users know them by ours.
 const OPTION_WORDS: readonly (readonly [string, string])[] = [
   ['memory_bytes_ceiling', 'maxMemoryCeiling'],
+  ['ring_bytes', 'ringSize'],
   ['memory_bytes', 'maxMemory'],
   ['value_bytes_max', 'maxValueBytes'],
   ['shard_count', 'shards'],

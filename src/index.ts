@@ -1,5 +1,5 @@
 /** The public API, whole. Nothing else is public. */
-export { Cache, type CacheStats, type LoadResult, serve } from './cache.ts';
+export { Cache, type CacheStats, type CloseOptions, type LoadResult, serve } from './cache.ts';
 export {
   CairnError,
   CairnRangeError,
@@ -17,9 +17,13 @@ export type {
   Duration,
   PromiseOptions,
   RawOption,
+  RecoveryProgress,
+  ResolvedLogOptions,
   ResolvedOptions,
   SetOptions,
   Size,
+  SnapshotOptions,
+  SyncOption,
   WalkOptions,
 } from './options.ts';
 export type {
@@ -32,6 +36,7 @@ export type { CacheEvents, RemovalEvent, RemovalOptions, RemovalReason } from '.
 export type { ArithmeticOptions, CasResult, EntryInfo, Key, StoreResult, ValueWithCas } from './request/arguments.ts';
 export type { ValueKind } from './request/codec.ts';
 export { PackedKeys, PackedValues } from './request/packed.ts';
+export type { LogStats, RecoverySummary, ScribeNotice as LogNotice, SnapshotSummary } from './scribe/index.ts';
 export {
   type DisconnectReason,
   MemcachedServer,

@@ -50,3 +50,20 @@ export const LANE_STARTS_MAX = 3;
 
 /** Bytes of values in one answer of a lane; what is left comes with the next. A larger single value is an answer. */
 export const ANSWER_BYTES_MAX: number = 16 * 2 ** 20;
+
+/** The largest value of a cache with a log: what is drained to it holds whole records. */
+export const LOGGED_VALUE_BYTES_MAX: number = 64 * 2 ** 20;
+
+/** Memory for what the log has still to take: of the whole, at most and unless told otherwise, and the most by default. */
+export const RING_SHARE_MAX = 4;
+export const RING_SHARE_DEFAULT = 16;
+export const RING_BYTES_DEFAULT_MAX: number = 16 * 2 ** 20;
+
+/** A file of the log. */
+export const LOG_SEGMENT_BYTES_DEFAULT: number = 64 * 2 ** 20;
+export const LOG_SEGMENT_BYTES_MIN = 4096;
+export const LOG_SEGMENT_BYTES_MAX: number = 2 ** 30;
+/** A log may be at least so many: one is written, one is being given up, and there is room between the levels. */
+export const LOG_SEGMENTS_MIN = 4;
+/** The longest interval between two syncs of a log, in milliseconds. */
+export const LOG_SYNC_MS_MAX = 3_600_000;

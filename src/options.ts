@@ -1,12 +1,22 @@
 /** Options of a cache: what may be given, what is assumed otherwise, and the only checks on it. */
+import { resolve } from 'node:path';
 import { CairnTypeError, outOfRange, show, wrongType } from './errors.ts';
 import {
   LANE_COUNT_MAX,
+  LOG_SEGMENT_BYTES_DEFAULT,
+  LOG_SEGMENT_BYTES_MAX,
+  LOG_SEGMENT_BYTES_MIN,
+  LOG_SEGMENTS_MIN,
+  LOG_SYNC_MS_MAX,
+  LOGGED_VALUE_BYTES_MAX,
   MEMORY_BYTES_DEFAULT,
   MEMORY_BYTES_MIN,
   NAME_LENGTH_MAX,
   QUEUE_BYTES_MAX,
   QUEUE_REQUESTS_MAX,
+  RING_BYTES_DEFAULT_MAX,
+  RING_SHARE_DEFAULT,
+  RING_SHARE_MAX,
   SHARD_COUNT_MAX,
   TTL_MS_MAX,
   VALUE_BYTES_MAX,
@@ -57,6 +67,57 @@ export interface CacheOptions {
   raw?: RawOption;
   /** How `cache.promises` of this handle works. */
   promises?: PromiseOptions;
+
+  /**
+   * A directory of this cache's own: what is written goes to a log there too, and is back when the cache is opened again
+   * (docs/durability.md). For `Cache.open` on the main thread. What follows is for a cache with a log only.
+   */
+  data?: string;
+  /**
+   * When what is written becomes safe from a power cut: `'always'` (default): before it is acknowledged at the level
+   * `logged`; an interval such as `'10ms'`: at most so long after; `'none'`: when the system gets to it.
+   */
+  sync?: SyncOption;
+  /** What promised verbs and listeners wait for unless they are told otherwise. Default `'logged'`. */
+  ack?: 'memory' | 'logged';
+  /** `'log'` (default): the cache begins with what the directory has. `'none'`: that is given up. */
+  recover?: 'log' | 'none';
+  /** What the log's files may take on the disk. Default 4 GiB. Beyond it writes are refused with `ERR_LOG_FULL`. */
+  logLimit?: Size;
+  /** The log is cut into files of this size. Default 64 MiB, and not more than 1/16 of `logLimit`. */
+  segmentSize?: Size;
+  /** Memory for what the log has still to take; part of `maxMemory`, at most a quarter. Default 1/16, at most 16 MiB. */
+  ringSize?: Size;
+  /** When snapshots are taken. */
+  snapshot?: SnapshotOptions;
+  /** Is told how recovery gets on, a few times a second. */
+  onRecovery?: (progress: RecoveryProgress) => void;
+}
+
+/** When what was logged is synced to the disk. */
+export type SyncOption = 'always' | 'none' | `${number}ms`;
+
+/** When snapshots of a cache with a log are taken. They make opening it faster, and the log shorter. */
+export interface SnapshotOptions {
+  /** So long after the last one, if anything was written since. Default `'1h'`; 0: never for the time alone. */
+  every?: Duration;
+  /** When the log behind the last one has grown to this. Default twice the last snapshot, at least 64 MiB. */
+  logBytes?: Size;
+  /** When the cache is closed, as far as the time allows. Default true. */
+  atClose?: boolean;
+}
+
+/** How recovery gets on. */
+export interface RecoveryProgress {
+  /** What is being read. */
+  readonly source: 'snapshot' | 'log';
+  /** Bytes that were read, and that there are altogether. */
+  readonly bytes: number;
+  readonly bytesTotal: number;
+  readonly records: number;
+  readonly elapsedMs: number;
+  readonly bytesPerSecond: number;
+  readonly recordsPerSecond: number;
 }
 
 /** What `Cache.attach` takes. */
@@ -137,7 +198,38 @@ export interface ResolvedOptions {
   readonly trackAccess: boolean;
   /** What promised verbs and listeners wait for unless they are told otherwise. */
   readonly ack: AckLevel;
+  /** Of a cache with a log. */
+  readonly log?: ResolvedLogOptions;
 }
+
+/** Options of a cache's log after checking. */
+export interface ResolvedLogOptions {
+  /** The whole path. */
+  readonly data: string;
+  readonly sync: SyncOption;
+  readonly recover: 'log' | 'none';
+  /** 0: the default. */
+  readonly logLimit: number;
+  readonly segmentSize: number;
+  readonly ringSize: number;
+  readonly snapshot: {
+    /** 0: never. */
+    readonly every: number;
+    /** 0: chosen. */
+    readonly logBytes: number;
+    readonly atClose: boolean;
+  };
+}
+
+const LOG_OPTION_NAMES = [
+  'sync',
+  'recover',
+  'logLimit',
+  'segmentSize',
+  'ringSize',
+  'snapshot',
+  'onRecovery',
+] as const satisfies readonly (keyof CacheOptions)[];
 
 const CACHE_OPTION_NAMES: readonly (keyof CacheOptions)[] = [
   'name',
@@ -151,6 +243,9 @@ const CACHE_OPTION_NAMES: readonly (keyof CacheOptions)[] = [
   'trackAccess',
   'raw',
   'promises',
+  'data',
+  'ack',
+  ...LOG_OPTION_NAMES,
 ];
 
 // What other caches call the same thing.
@@ -177,6 +272,11 @@ const FOREIGN_NAMES: Readonly<Record<string, string>> = {
   shardCount: 'shards',
   threads: 'shards',
   namespace: 'name',
+  directory: 'data',
+  dataDir: 'data',
+  path: 'data',
+  fsync: 'sync',
+  appendfsync: 'sync',
 };
 
 /** Options that lru-cache has and that are methods or events here. */
@@ -202,7 +302,9 @@ export function resolveOptions(given: CacheOptions | undefined, usableMemory: ()
   if (options.maxValueBytes !== undefined && (maxValueBytes < 1 || maxValueBytes > VALUE_BYTES_MAX)) {
     throw outOfRange('maxValueBytes', 'between 1 byte and 1gb', options.maxValueBytes);
   }
+  const log = resolveLogOptions(options, maxMemory, maxValueBytes);
   return {
+    ...(log === undefined ? {} : { log }),
     name: checkName(options.name, ''),
     maxMemory,
     maxMemoryCeiling,
@@ -212,8 +314,85 @@ export function resolveOptions(given: CacheOptions | undefined, usableMemory: ()
     shards: checkShards(options.shards),
     hash: checkChoice('hash', options.hash, ['fast', 'siphash'], 'fast'),
     trackAccess: checkBoolean('trackAccess', options.trackAccess, false),
-    ack: 'memory',
+    ack: checkAck(options.ack, log !== undefined, log === undefined ? 'memory' : 'logged'),
   };
+}
+
+function resolveLogOptions(
+  options: CacheOptions,
+  maxMemory: number,
+  maxValueBytes: number,
+): ResolvedLogOptions | undefined {
+  if (options.data === undefined) {
+    const name = LOG_OPTION_NAMES.find((each) => options[each] !== undefined);
+    if (name === undefined) return undefined;
+    throw outOfRange(name, 'left out where there is no data, the directory of a log', options[name]);
+  }
+  if (typeof options.data !== 'string' || options.data === '') throw wrongType('data', 'a directory', options.data);
+  if (maxValueBytes > LOGGED_VALUE_BYTES_MAX) {
+    throw outOfRange('maxValueBytes', 'at most 64mb where there is a log', options.maxValueBytes);
+  }
+  const logLimit = fileSize('logLimit', options.logLimit, 0);
+  const segmentSize = fileSize('segmentSize', options.segmentSize, defaultSegment(logLimit));
+  if (segmentSize < LOG_SEGMENT_BYTES_MIN || segmentSize > LOG_SEGMENT_BYTES_MAX) {
+    throw outOfRange('segmentSize', 'between 4kb and 1gb', options.segmentSize);
+  }
+  if (logLimit !== 0 && logLimit < LOG_SEGMENTS_MIN * segmentSize) {
+    throw outOfRange('logLimit', `at least ${LOG_SEGMENTS_MIN} times segmentSize (${segmentSize})`, options.logLimit);
+  }
+  const ringDefault = Math.min(RING_BYTES_DEFAULT_MAX, Math.floor(maxMemory / RING_SHARE_DEFAULT));
+  const ringSize = fileSize('ringSize', options.ringSize, ringDefault);
+  if (ringSize > maxMemory / RING_SHARE_MAX) {
+    throw outOfRange('ringSize', `at most a quarter of maxMemory (${maxMemory})`, options.ringSize);
+  }
+  const snapshot = checkNames<SnapshotOptions>('snapshot', options.snapshot, ['every', 'logBytes', 'atClose']);
+  return {
+    data: resolve(options.data),
+    sync: checkSync(options.sync),
+    recover: checkChoice('recover', options.recover, ['log', 'none'], 'log'),
+    logLimit,
+    segmentSize,
+    ringSize,
+    snapshot: {
+      every: parseDuration('snapshot.every', snapshot.every, SNAPSHOT_EVERY_MS),
+      logBytes: fileSize('snapshot.logBytes', snapshot.logBytes, 0),
+      atClose: checkBoolean('snapshot.atClose', snapshot.atClose, true),
+    },
+  };
+}
+
+const SNAPSHOT_EVERY_MS = 3_600_000;
+
+function defaultSegment(logLimit: number): number {
+  if (logLimit === 0) return LOG_SEGMENT_BYTES_DEFAULT;
+  return Math.max(LOG_SEGMENT_BYTES_MIN, Math.min(LOG_SEGMENT_BYTES_DEFAULT, Math.floor(logLimit / 16)));
+}
+
+// A share of the memory says nothing about a file.
+function fileSize(name: string, value: unknown, otherwise: number): number {
+  if (typeof value === 'string' && value.includes('%')) {
+    throw outOfRange(name, 'a positive integer of bytes, or text such as "512mb"', value);
+  }
+  return parseSize(name, value, otherwise, () => 0);
+}
+
+function checkSync(value: unknown): SyncOption {
+  if (value === undefined) return 'always';
+  if (value === 'always' || value === 'none') return value;
+  const [, digits = '0'] = typeof value === 'string' ? (/^(\d{1,9})ms$/.exec(value) ?? []) : [];
+  if (Number(digits) >= 1 && Number(digits) <= LOG_SYNC_MS_MAX) return value as SyncOption;
+  throw (typeof value === 'string' ? outOfRange : wrongType)(
+    'sync',
+    "'always', 'none' or an interval such as '10ms', up to an hour",
+    value,
+  );
+}
+
+/** Checks the option `onRecovery` of an open. */
+export function resolveOnRecovery(given: unknown): (progress: RecoveryProgress) => void {
+  if (given === undefined) return () => {};
+  if (typeof given !== 'function') throw wrongType('onRecovery', 'a function', given);
+  return given as (progress: RecoveryProgress) => void;
 }
 
 /** Checks the option `raw` of a handle. */

@@ -134,6 +134,7 @@ export class EmbeddedLog implements RequestLog {
   #unsyncedSinceMs = 0;
   #lastTimeMs = 0;
   #level: LogLevel = 'ok';
+  #mayExceedLimit = false;
   #isRefusing = false;
   #isReclaiming = false;
   #cursors: Cursors;
@@ -212,6 +213,10 @@ export class EmbeddedLog implements RequestLog {
 
   get snapshots(): Snapshots {
     return this.#snapshots!;
+  }
+
+  get segmentCount(): number {
+    return this.#segments.count;
   }
 
   usage(): LogUsage {
@@ -646,30 +651,50 @@ export class EmbeddedLog implements RequestLog {
    * Gives up the segments that neither a cursor nor recovery needs. Recovery needs what begins with the newest snapshot
    * that was verified; as long as the log is not `high`, what begins with the one before it is kept too, in case the newest
    * cannot be read one day. Done by itself at rotation, after a cursor has moved, and when the limit is met; call it after
-   * a snapshot.
+   * a snapshot. At most so many segments at a time; true: there are more.
    */
-  reclaim(): void {
+  reclaim(segmentCountMax: number = Number.POSITIVE_INFINITY): boolean {
     const newest = this.snapshots.newestVerified;
-    if (newest === undefined) return;
+    if (newest === undefined) return false;
     const oldest = this.oldestReadable;
     const needed = this.snapshots.sound.filter(
       ({ number, position }) => number <= newest.number && position >= oldest && this.#share() < LEVEL_HIGH,
     );
-    this.truncate(needed.reduce((least, { position }) => earlier(least, position), newest.position));
+    return this.#cut(
+      needed.reduce((least, { position }) => earlier(least, position), newest.position),
+      segmentCountMax,
+    );
   }
 
   truncate(before: Position): Position {
     this.#mustBeOpen();
     if (before > this.#committed) throw outOfRange('before', `at most ${this.#committed}, what is committed`, before);
+    this.#cut(before, Number.POSITIVE_INFINITY);
+    return this.#segments.first?.header.base ?? 0n;
+  }
+
+  // True: there is more to be removed.
+  #cut(before: Position, segmentCountMax: number): boolean {
+    this.#mustBeOpen();
     let floor = before;
     for (const position of this.#cursors.table.values()) floor = earlier(floor, position);
     const { first } = this.#segments;
-    while (this.#segments.firstEnd !== undefined && this.#segments.firstEnd <= floor) {
+    const hasMore = (): boolean => this.#segments.firstEnd !== undefined && this.#segments.firstEnd <= floor;
+    let isFailing = false;
+    for (let count = 0; count < segmentCountMax && hasMore() && !isFailing; count++) {
       const name = segmentName(this.#segments.first!.number);
-      if (!this.#cleanUp(name, () => this.#segments.removeFirst())) break;
+      isFailing = !this.#cleanUp(name, () => this.#segments.removeFirst());
     }
     if (first !== this.#segments.first) this.#updateLevel();
-    return this.#segments.first?.header.base ?? 0n;
+    return hasMore() && !isFailing;
+  }
+
+  /**
+   * Lets the log outgrow its limit, or no longer. For records that a snapshot waits for, which then gives more room than
+   * they take.
+   */
+  exceedLimit(yes: boolean): void {
+    this.#mayExceedLimit = yes;
   }
 
   #share(): number {
@@ -677,7 +702,7 @@ export class EmbeddedLog implements RequestLog {
   }
 
   #isWithinLimit(more: number): boolean {
-    if (more === 0 || this.#segments.bytes + more <= this.#limitBytes) return true;
+    if (more === 0 || this.#mayExceedLimit || this.#segments.bytes + more <= this.#limitBytes) return true;
     if (this.#snapshots?.newestVerified === undefined || this.#isReclaiming) return false;
     this.#isReclaiming = true;
     try {

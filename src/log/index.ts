@@ -11,7 +11,6 @@ export {
   type LogClock,
   type LogNotice,
   lockedByCaller,
-  SEGMENT_BYTES_DEFAULT,
 } from './log-options.ts';
 export { LogReader, type LogReaderOptions } from './reader.ts';
 export { type RecordsFrom, type RecoverOptions, type Recovery, type RecoveryProgress, recover } from './recover.ts';

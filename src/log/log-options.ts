@@ -1,17 +1,17 @@
 /** What an embedded log is opened with, its bounds and defaults, and what it has to say between answers. */
 import { outOfRange, wrongType } from '../errors.ts';
+import {
+  LOG_SEGMENT_BYTES_DEFAULT,
+  LOG_SEGMENT_BYTES_MAX,
+  LOG_SEGMENT_BYTES_MIN,
+  LOG_SEGMENTS_MIN,
+} from '../limits.ts';
 import type { Files } from './files.ts';
 import type { LogLevel, LogUsage, Position } from './request-log.ts';
 import type { SyncPolicy } from './sync-policy.ts';
 
-/** A segment ends when the next batch would make it larger than this. */
-export const SEGMENT_BYTES_DEFAULT: number = 64 * 2 ** 20;
-export const SEGMENT_BYTES_MIN = 4096;
-export const SEGMENT_BYTES_MAX: number = 2 ** 30;
 /** What a log may take on the disk if nobody says otherwise: a database may be down for an hour at 2,000 writes a second. */
 export const LIMIT_BYTES_DEFAULT: number = 4 * 2 ** 30;
-/** The least is so many segments: one is written, one is being given up, and there is room between the levels. */
-const LIMIT_SEGMENTS_MIN = 4;
 
 /** A directory that nobody else has. */
 export interface DirectoryLock {
@@ -71,12 +71,12 @@ export interface EmbeddedLogOptions {
 }
 
 /** The sizes of a log. Throws `ERR_INVALID_ARGUMENT`. */
-export function checkSizes({ segmentBytes = SEGMENT_BYTES_DEFAULT, limitBytes }: EmbeddedLogOptions): {
+export function checkSizes({ segmentBytes = LOG_SEGMENT_BYTES_DEFAULT, limitBytes }: EmbeddedLogOptions): {
   segmentBytes: number;
   limitBytes: number;
 } {
-  checkSize('segmentBytes', segmentBytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
-  const least = LIMIT_SEGMENTS_MIN * segmentBytes;
+  checkSize('segmentBytes', segmentBytes, LOG_SEGMENT_BYTES_MIN, LOG_SEGMENT_BYTES_MAX);
+  const least = LOG_SEGMENTS_MIN * segmentBytes;
   const limit = limitBytes ?? Math.max(LIMIT_BYTES_DEFAULT, least);
   checkSize('limitBytes', limit, least, Number.MAX_SAFE_INTEGER);
   return { segmentBytes: Math.ceil(segmentBytes / 8) * 8, limitBytes: limit };

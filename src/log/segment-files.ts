@@ -73,6 +73,10 @@ export class SegmentFiles {
     return this.#segments[1]?.header.predecessorEnd;
   }
 
+  get count(): number {
+    return this.#segments.length;
+  }
+
   /** What all of them take. */
   get bytes(): number {
     return this.#bytes;

@@ -29,8 +29,8 @@ import type { Position } from './request-log.ts';
 
 /** Snapshots that are kept: one, and one for the case that it cannot be read. */
 export const SNAPSHOTS_KEPT = 2;
-/** Bytes between two syncs of a snapshot that is written, so that none of them takes long. */
-const SYNC_STEP_BYTES: number = 16 * 2 ** 20;
+/** Bytes between two syncs of a snapshot that is written: none of them takes much longer than that of a batch. */
+const SYNC_STEP_BYTES: number = 2 ** 20;
 
 const CHUNK_HEADER_BYTES = 32;
 const FOOTER_BYTES = 48;

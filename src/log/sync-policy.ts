@@ -1,5 +1,6 @@
 /** When what was appended becomes durable. */
 import { wrongType } from '../errors.ts';
+import { LOG_SYNC_MS_MAX } from '../limits.ts';
 
 /**
  * - `always`: before an append is answered.
@@ -10,17 +11,14 @@ import { wrongType } from '../errors.ts';
  */
 export type SyncPolicy = 'always' | 'none' | `${number}ms`;
 
-/** The longest interval: an hour. */
-const INTERVAL_MS_MAX = 3_600_000;
-
 /** After how many milliseconds: 0 for `always`, Infinity for `none`. Throws `ERR_INVALID_ARGUMENT`. */
 export function syncDelayMs(policy: unknown): number {
   if (policy === 'always') return 0;
   if (policy === 'none') return Number.POSITIVE_INFINITY;
   const [, digits] = typeof policy === 'string' ? (/^(\d{1,7})ms$/.exec(policy) ?? []) : [];
   const delay = Number(digits ?? 0);
-  if (delay < 1 || delay > INTERVAL_MS_MAX) {
-    throw wrongType('sync', `'always', 'none' or an interval such as '10ms' of up to ${INTERVAL_MS_MAX} ms`, policy);
+  if (delay < 1 || delay > LOG_SYNC_MS_MAX) {
+    throw wrongType('sync', `'always', 'none' or an interval such as '10ms' of up to ${LOG_SYNC_MS_MAX} ms`, policy);
   }
   return delay;
 }

@@ -59,6 +59,8 @@ const OTHERS = new Set([
   'close',
   'destroy',
   'sync',
+  'snapshot',
+  'recovery',
   'drain',
   'closed',
   'name',

@@ -255,6 +255,8 @@ describe('the same as the synchronous verbs', () => {
       'name',
       'options',
       'sync',
+      'snapshot',
+      'recovery',
       'drain',
       'on',
       'once',

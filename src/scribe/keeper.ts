@@ -1,0 +1,378 @@
+/**
+ * The main thread's side of a log: takes the directory, starts the scribe's thread and another one if that dies, and stands
+ * between them and the cache.
+ *
+ * A cache with a log has one keeper, however many `Cache` objects own it. The keeper has a handle of its own, so that the
+ * cache lives until the log has everything.
+ *
+ * | the keeper is | the scribe's thread      | sync(), snapshot()       | close()                   | the thread dies        |
+ * |---------------|--------------------------|--------------------------|---------------------------|------------------------|
+ * | opening       | recovers                 |                          |                           | opening fails          |
+ * | running       | works                    | are asked of it          | asks it to end            | another one is started |
+ * | running again | works                    | the same, also what the  | the same                  | failed                 |
+ * |               |                          | first had not answered   |                           |                        |
+ * | failed        | none                     | reject with `ERR_LOG_IO` | rejects, if anything is   |                        |
+ * |               |                          |                          | not in the log            |                        |
+ * | closing       | writes what is there     | reject with `ERR_CLOSED` | the same promise          | closed; rejects        |
+ * | closed        | none                     | the same                 | the same promise          |                        |
+ *
+ * The thread does not keep the process alive, but for somebody who awaits one of these promises. When the process exits,
+ * this thread waits, for a bounded time, until what is in the rings is in the log: see {@link atExit}.
+ */
+import { SHARE_ENV, Worker } from 'node:worker_threads';
+import { CairnError, show } from '../errors.ts';
+import { type DirectoryLock, nodeFiles, type RecoveryProgress } from '../log/index.ts';
+import { lockByAddon } from '../native/directory-lock.ts';
+import { type FeedHandle, FeedState, native } from '../native.ts';
+import {
+  CONTROL_WORDS,
+  type Command,
+  Control,
+  errorFrom,
+  noticeFrom,
+  type RecoverySummary,
+  type Report,
+  type ScribeData,
+  type ScribeNotice,
+  type SnapshotSummary,
+} from './message.ts';
+
+/** How long the exit of the process waits for the log. */
+const EXIT_WAIT_MS = 10_000;
+/** It looks so often whether there is still hope. */
+const EXIT_LOOK_MS = 50;
+/** What close() allows the thread beyond its time, before it does without an answer. */
+const CLOSE_GRACE_MS = 2000;
+
+/** What a keeper is made with; the rest is in the files. */
+export type KeeperOptions = Omit<ScribeData, 'cacheId' | 'control'>;
+
+/** Who is told what the log has to say. */
+export type NoticeListener = (notice: ScribeNotice) => void;
+
+interface Pending {
+  readonly command: Command;
+  resolve(result: unknown): void;
+  reject(error: Error): void;
+}
+
+/** Of all caches of this thread that have a log. It hangs on the addon's exports: this module may be loaded twice. */
+const shared = native as unknown as { keepers?: Map<number, LogKeeper> };
+shared.keepers ??= new Map();
+const { keepers } = shared;
+
+export class LogKeeper {
+  readonly #handle: FeedHandle;
+  readonly #options: KeeperOptions;
+  readonly #lock: DirectoryLock;
+  readonly #control = new Int32Array(new SharedArrayBuffer(4 * CONTROL_WORDS));
+  readonly #pending = new Map<number, Pending>();
+  readonly #listeners = new Set<NoticeListener>();
+  #worker: Worker | undefined;
+  #awaited = 0;
+  #ids = 0;
+  #startCount = 0;
+  #isOpening = true;
+  #gone: Promise<unknown> = Promise.resolve();
+  #failure: Error | undefined;
+  #threadError: unknown;
+  #recovery: RecoverySummary | undefined;
+  #onReady: { resolve(): void; reject(error: Error): void } | undefined;
+  #onProgress: (progress: RecoveryProgress) => void;
+  #closing: Promise<void> | undefined;
+  /** `Cache` objects that own the cache. */
+  ownerCount = 1;
+
+  /** The keeper of a cache, if this thread has it. */
+  static of(cacheId: number): LogKeeper | undefined {
+    return keepers.get(cacheId);
+  }
+
+  /** The promise of the close of a cache of that name, if it is being closed. */
+  static closingOf(name: string): Promise<void> | undefined {
+    for (const keeper of keepers.values()) if (keeper.#handle.name === name) return keeper.#closing;
+    return undefined;
+  }
+
+  /**
+   * Opens the log of a cache that is not ready, and makes it ready. `owner` is the keeper's from then on; if this rejects,
+   * it is closed. Rejects with what the log's directory is refused for, `ERR_LOG_LOCKED`, `ERR_LOG_CORRUPT`,
+   * `ERR_LOG_VERSION`, `ERR_LOG_IO`.
+   */
+  static async open(
+    owner: FeedHandle,
+    options: KeeperOptions,
+    onProgress: (progress: RecoveryProgress) => void,
+  ): Promise<LogKeeper> {
+    let keeper: LogKeeper;
+    try {
+      keeper = new LogKeeper(owner, options, onProgress);
+    } catch (error) {
+      owner.close();
+      throw error;
+    }
+    await keeper.#start(options.start);
+    return keeper;
+  }
+
+  private constructor(owner: FeedHandle, options: KeeperOptions, onProgress: (progress: RecoveryProgress) => void) {
+    this.#handle = owner;
+    this.#options = options;
+    this.#onProgress = onProgress;
+    nodeFiles.makeDirectory(options.directory);
+    this.#lock = lockByAddon(options.directory);
+    keepers.set(owner.cacheId, this);
+    if (keepers.size === 1) process.on('exit', atExit);
+  }
+
+  /** What opening has read. */
+  get recovery(): RecoverySummary | undefined {
+    return this.#recovery;
+  }
+
+  get isClosing(): boolean {
+    return this.#closing !== undefined;
+  }
+
+  listen(listener: NoticeListener): void {
+    this.#listeners.add(listener);
+  }
+
+  unlisten(listener: NoticeListener): void {
+    this.#listeners.delete(listener);
+  }
+
+  /** Resolves when everything that was done so far is durable. */
+  async sync(): Promise<void> {
+    const targets = new BigUint64Array(this.#handle.shardCount);
+    this.#handle.readTargets(targets);
+    await this.#ask({ kind: 'sync', id: ++this.#ids, targets });
+  }
+
+  /** Takes a snapshot of what is there now. */
+  async snapshot(): Promise<SnapshotSummary> {
+    return (await this.#ask({ kind: 'snapshot', id: ++this.#ids })) as SnapshotSummary;
+  }
+
+  /**
+   * One owner less; the last one ends the cache: what is in the rings is written, a snapshot taken if the schedule says so,
+   * the log closed, within the time (0: as long as it takes). Rejects, having closed, if anything did not get into the log.
+   */
+  release(timeoutMs: number, takesSnapshot: boolean): Promise<void> {
+    if (--this.ownerCount > 0) return Promise.resolve();
+    this.#closing ??= this.#close(timeoutMs, takesSnapshot);
+    return this.#closing;
+  }
+
+  async #close(timeoutMs: number, takesSnapshot: boolean): Promise<void> {
+    try {
+      if (this.#failure !== undefined) throw this.#failure;
+      const ended = this.#ask({ kind: 'close', id: ++this.#ids, timeoutMs, takesSnapshot }).finally(() => this.#gone);
+      if (timeoutMs === 0) await this.#await(ended);
+      else await this.#within(timeoutMs + CLOSE_GRACE_MS, this.#await(ended));
+    } finally {
+      this.#forget();
+    }
+  }
+
+  // A thread that hangs in a file call cannot be ended, and does not keep us from closing.
+  async #within(timeoutMs: number, ended: Promise<unknown>): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(tooLate(this.#options.directory)), timeoutMs);
+    });
+    try {
+      await Promise.race([ended, late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #forget(): void {
+    if (!keepers.delete(this.#handle.cacheId)) return;
+    if (keepers.size === 0) process.off('exit', atExit);
+    // The thread, if there still is one, finds that the cache has ended, and the directory is its until it is gone.
+    this.#handle.close();
+    if (this.#worker === undefined) this.#lock.release();
+    this.#listeners.clear();
+  }
+
+  // ---- the thread ----
+
+  #start(start: ScribeData['start']): Promise<void> {
+    this.#startCount++;
+    this.#threadError = undefined;
+    const ready = new Promise<void>((resolve, reject) => {
+      this.#onReady = { resolve, reject };
+    });
+    const data: ScribeData = {
+      ...this.#options,
+      start,
+      cacheId: this.#handle.cacheId,
+      control: this.#control.buffer as SharedArrayBuffer,
+    };
+    try {
+      // Not the program's options: its loaders and instrumentation have nothing to do there.
+      const worker = new Worker(WORKER_FILE, { workerData: data, env: SHARE_ENV, execArgv: [], name: 'cairn scribe' });
+      this.#worker = worker;
+      this.#gone = new Promise((resolve) => worker.once('exit', resolve));
+      if (this.#awaited === 0) worker.unref();
+      worker.on('message', (report: Report) => this.#onReport(report));
+      worker.on('error', (error) => {
+        this.#threadError = error;
+      });
+      worker.on('exit', (code) => this.#onExit(code));
+      for (const { command } of this.#pending.values()) worker.postMessage(command);
+    } catch (cause) {
+      this.#fail(new CairnError('ERR_LOG_IO', 'The thread that writes the log cannot be started', { cause }));
+    }
+    return this.#await(ready);
+  }
+
+  #onReport(report: Report): void {
+    switch (report.kind) {
+      case 'progress':
+        this.#onProgress(report.progress);
+        break;
+      case 'ready':
+        this.#isOpening = false;
+        this.#recovery ??= report.recovery;
+        this.#onReady?.resolve();
+        this.#onReady = undefined;
+        break;
+      case 'notice':
+        this.#notify(noticeFrom(report.notice));
+        break;
+      case 'done': {
+        const pending = this.#pending.get(report.id);
+        this.#pending.delete(report.id);
+        if (report.error === undefined) pending?.resolve(report.result);
+        else pending?.reject(errorFrom(report.error));
+        break;
+      }
+      case 'failed':
+        this.#fail(errorFrom(report.error));
+        break;
+    }
+  }
+
+  #onExit(code: number): void {
+    this.#worker = undefined;
+    if (!keepers.has(this.#handle.cacheId)) {
+      this.#lock.release();
+      return;
+    }
+    if (this.#failure !== undefined) {
+      this.#settleOpening(this.#failure);
+      return;
+    }
+    const cause = this.#threadError ?? new Error(`The thread has ended with code ${code}`);
+    // One that was asked to close has answered before it ends.
+    if (this.#isOpening || this.#startCount > 1 || (this.isClosing && this.#pending.size > 0)) {
+      this.#fail(new CairnError('ERR_LOG_IO', 'The thread that writes the log has ended', { cause }));
+    } else if (!this.isClosing) {
+      this.#notify({ kind: 'restarted', cause });
+      this.#start('resume').catch(() => {
+        // It has failed, and everybody has been told.
+      });
+    }
+  }
+
+  // For good.
+  #fail(error: Error): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = error;
+    this.#handle.setFeedState(FeedState.failed);
+    for (const pending of this.#pending.values()) pending.reject(error);
+    this.#pending.clear();
+    if (this.#isOpening) this.#settleOpening(error);
+    else {
+      this.#onReady?.reject(error);
+      this.#onReady = undefined;
+      if (!this.isClosing) this.#onFailure(error);
+    }
+  }
+
+  // Whoever hears that opening has failed may open the directory again: after the thread.
+  #settleOpening(error: Error): void {
+    if (!this.#isOpening || this.#worker !== undefined) return;
+    this.#isOpening = false;
+    this.#forget();
+    this.#onReady?.reject(error);
+    this.#onReady = undefined;
+  }
+
+  #onFailure(error: Error): void {
+    if (this.#listeners.size > 0) {
+      this.#notify({ kind: 'failed', cause: error });
+      return;
+    }
+    const { name } = this.#handle;
+    const which = name === '' ? 'a cache' : `the cache ${show(name)}`;
+    process.emitWarning(`The log of ${which} is not written any more: ${error.message}`, { code: 'ERR_LOG_IO' });
+  }
+
+  #notify(notice: ScribeNotice): void {
+    for (const listener of [...this.#listeners]) listener(notice);
+  }
+
+  #ask(command: Command): Promise<unknown> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    const isTooLate = command.kind !== 'close' && this.isClosing;
+    if (isTooLate) return Promise.reject(new CairnError('ERR_CLOSED', 'The cache is closed'));
+    const answer = new Promise<unknown>((resolve, reject) => {
+      this.#pending.set(command.id, { command, resolve, reject });
+    });
+    this.#worker?.postMessage(command);
+    this.#handle.poke();
+    return this.#await(answer);
+  }
+
+  // The thread keeps the process alive meanwhile.
+  async #await<T>(promise: Promise<T>): Promise<T> {
+    if (++this.#awaited === 1) this.#worker?.ref();
+    try {
+      return await promise;
+    } finally {
+      if (--this.#awaited === 0) this.#worker?.unref();
+    }
+  }
+
+  // ---- the process exits ----
+
+  prepareExit(): void {
+    Atomics.store(this.#control, Control.exiting, 1);
+    this.#handle.poke();
+  }
+
+  /** Blocks until what is in the rings is in the log, or cannot be, or the time is over. */
+  waitForLog(deadlineMs: number): void {
+    const targets = new BigUint64Array(this.#handle.shardCount);
+    this.#handle.readTargets(targets);
+    while (performance.now() < deadlineMs) {
+      if (this.#handle.waitCommitted(targets, EXIT_LOOK_MS)) return;
+      if (this.#worker === undefined || this.#handle.feedState() !== FeedState.running) return;
+    }
+  }
+}
+
+/**
+ * What the end of the process meets, however it comes: records in the rings, and a thread that writes them. Handlers of
+ * the program that run later may write to the cache too: the thread no longer sleeps, so that it gets to that as well,
+ * but nobody waits for it.
+ */
+function atExit(): void {
+  const deadlineMs = performance.now() + EXIT_WAIT_MS;
+  for (const keeper of keepers.values()) keeper.prepareExit();
+  for (const keeper of keepers.values()) keeper.waitForLog(deadlineMs);
+}
+
+function tooLate(directory: string): CairnError {
+  return new CairnError('ERR_TIMEOUT', `The thread that writes the log in ${directory} does not answer`);
+}
+
+// Node 20 does not run TypeScript: from sources (in tests), the thread is the built one.
+const WORKER_FILE: URL = new URL(
+  import.meta.url.endsWith('.ts') ? '../../dist/scribe/worker.js' : './worker.js',
+  import.meta.url,
+);

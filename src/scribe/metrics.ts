@@ -1,0 +1,154 @@
+/**
+ * Numbers about a log, from the scribe to whoever asks for statistics in any thread: an array in the addon, in the order of
+ * this table.
+ */
+import { FEED_STAT_COUNT, type FeedHandle, FeedStat } from '../native.ts';
+
+/** States of the log's way, by their number. */
+const FEED_STATES = ['opening', 'running', 'full', 'failed', 'closed'] as const;
+export type FeedStateName = (typeof FEED_STATES)[number];
+
+/** What the scribe reports. Times are in milliseconds; points in time are Unix milliseconds, 0 for never. */
+export const LOG_METRICS = [
+  'logBytes',
+  'logLimitBytes',
+  'segments',
+  /** 0 ok, 1 high, 2 critical, 3 full. */
+  'level',
+  'commits',
+  'records',
+  'recordBytes',
+  'syncs',
+  'syncLastMs',
+  'syncMeanMs',
+  'syncMaxMs',
+  'turnMaxMs',
+  'snapshots',
+  'snapshotsFailed',
+  'snapshotAtMs',
+  'snapshotMs',
+  'snapshotBytes',
+  'snapshotEntries',
+  'snapshotRunning',
+  'recoveryMs',
+  'recoveryRecords',
+  'recoveryBytes',
+  'starts',
+] as const;
+export type LogMetric = (typeof LOG_METRICS)[number];
+
+export const LOG_LEVELS = ['ok', 'high', 'critical', 'full'] as const;
+
+const PLACES = Object.fromEntries(LOG_METRICS.map((name, place) => [name, place])) as Record<LogMetric, number>;
+
+/** The numbers as the scribe keeps them. */
+export class Metrics {
+  readonly numbers: Float64Array = new Float64Array(LOG_METRICS.length);
+
+  get(name: LogMetric): number {
+    return this.numbers[PLACES[name]]!;
+  }
+
+  set(name: LogMetric, value: number): void {
+    this.numbers[PLACES[name]] = value;
+  }
+
+  add(name: LogMetric, value: number): void {
+    this.numbers[PLACES[name]]! += value;
+  }
+
+  max(name: LogMetric, value: number): void {
+    if (value > this.get(name)) this.set(name, value);
+  }
+}
+
+/** Of a cache's log, in `cache.stats().log`. Counters are since the cache was opened. */
+export interface LogStats {
+  /** `running`; `full`: there is no room, and writes are refused once the rings are full; `failed`: what is not in the log is lost. */
+  state: FeedStateName;
+  /** Bytes of records that the log has still to take, of all shards, and what the rings can hold. */
+  ringBytes: number;
+  ringCapacityBytes: number;
+  /** How full the fullest ring is, from 0 to 1. */
+  ringFillWorst: number;
+  /** Records that the log has still to take, and how old the oldest is, at most. */
+  recordsWaiting: number;
+  oldestWaitingMs: number;
+  /** Bytes of the log's files, and what they may be. */
+  logBytes: number;
+  logLimitBytes: number;
+  segments: number;
+  /** `high` from 70 % of the limit, `critical` from 85 %, `full` when something was refused. */
+  level: (typeof LOG_LEVELS)[number];
+  /** Group commits, and the records and bytes of records in them. */
+  commits: number;
+  records: number;
+  recordBytes: number;
+  /** Syncs of the log's files, and how long they take: the last, the mean, the longest. */
+  syncs: number;
+  syncLastMs: number;
+  syncMeanMs: number;
+  syncMaxMs: number;
+  /** The longest that one turn of the scribe took, waiting left out. */
+  turnMaxMs: number;
+  snapshots: number;
+  snapshotsFailed: number;
+  /** When the last snapshot was complete, in Unix milliseconds; 0: there is none. */
+  snapshotAtMs: number;
+  /** Its age now; 0: there is none. */
+  snapshotAgeMs: number;
+  /** How long it took, how large it is, how many entries it has. */
+  snapshotMs: number;
+  snapshotBytes: number;
+  snapshotEntries: number;
+  /** Whether one is being taken. */
+  snapshotRunning: boolean;
+  /** What opening the cache has read. */
+  recoveryMs: number;
+  recoveryRecords: number;
+  recoveryBytes: number;
+  /** Threads that were started to write the log: more than 1 after one has died. */
+  starts: number;
+}
+
+/** The statistics of a log, from any thread. */
+export function readLogStats(handle: FeedHandle, wallMs: number): LogStats {
+  const feed = new Float64Array(FEED_STAT_COUNT);
+  handle.feedStats(feed);
+  const metrics = new Metrics();
+  handle.logMetrics(metrics.numbers);
+  const of = (name: LogMetric): number => metrics.get(name);
+  const snapshotAtMs = of('snapshotAtMs');
+  return {
+    state: FEED_STATES[feed[FeedStat.state]!]!,
+    ringBytes: feed[FeedStat.ringBytes]!,
+    ringCapacityBytes: feed[FeedStat.ringCapacityBytes]!,
+    ringFillWorst: feed[FeedStat.ringFillWorst]!,
+    recordsWaiting: feed[FeedStat.records]! - feed[FeedStat.recordsCommitted]!,
+    oldestWaitingMs: feed[FeedStat.lagMs]!,
+    logBytes: of('logBytes'),
+    logLimitBytes: of('logLimitBytes'),
+    segments: of('segments'),
+    level: LOG_LEVELS[of('level')]!,
+    commits: of('commits'),
+    records: of('records'),
+    recordBytes: of('recordBytes'),
+    syncs: of('syncs'),
+    syncLastMs: of('syncLastMs'),
+    syncMeanMs: of('syncMeanMs'),
+    syncMaxMs: of('syncMaxMs'),
+    turnMaxMs: of('turnMaxMs'),
+    snapshots: of('snapshots'),
+    snapshotsFailed: of('snapshotsFailed'),
+    snapshotAtMs,
+    snapshotAgeMs: snapshotAtMs === 0 ? 0 : Math.max(0, wallMs - snapshotAtMs),
+    snapshotMs: of('snapshotMs'),
+    snapshotBytes: of('snapshotBytes'),
+    snapshotEntries: of('snapshotEntries'),
+    snapshotRunning: of('snapshotRunning') !== 0,
+    recoveryMs: of('recoveryMs'),
+    recoveryRecords: of('recoveryRecords'),
+    recoveryBytes: of('recoveryBytes'),
+    starts: of('starts'),
+  };
+}

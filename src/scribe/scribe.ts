@@ -1,0 +1,556 @@
+/**
+ * The scribe: takes the records of all shards out of the rings and appends them to the log, group by group, for as long as
+ * the cache lives. What is appended is committed to the rings, and with that to everybody who waits for it; what is not
+ * stays in the rings, so that another scribe finds it there.
+ *
+ *     drain -> append (write, sync) -> commit -> one step of a snapshot -> answers -> drain ...
+ *
+ * It never waits but in `drain`, which the next record ends, and in file calls; all of them are synchronous, and it has its
+ * thread to itself. A group is what came while the one before it was written: the busier, the larger.
+ *
+ * What append() answers, and what follows:
+ *
+ * | answer             | the group                             | doors                                                       |
+ * |--------------------|---------------------------------------|-------------------------------------------------------------|
+ * | committed          | is done                               | hear of it                                                  |
+ * | full               | is held; tried again, less and less   | wait while there is ring; refused after PATIENCE_MS (`full`) |
+ * |                    | often, up to every RETRY_MS_MAX       |                                                             |
+ * | unknown            | the same: appending it again settles it | the same; but nothing is known of their writes (`failed`)   |
+ * | conflict, fenced   | is in the rings, for ever             | `failed`: somebody else writes the log                      |
+ *
+ * With an interval as policy a group is committed when it is written; syncs come by the clock.
+ */
+import { CairnError } from '../errors.ts';
+import type { AppendResult, EmbeddedLog, LogClock, Position, SnapshotInfo } from '../log/index.ts';
+import { FEED_STAT_COUNT, type FeedHandle, FeedStat, FeedState, native, numberWord, Word } from '../native.ts';
+import {
+  type Command,
+  Control,
+  plainError,
+  plainNotice,
+  type Report,
+  type ScribeNotice,
+  type SnapshotSchedule,
+  type SnapshotSummary,
+} from './message.ts';
+import { LOG_LEVELS, type Metrics } from './metrics.ts';
+import { SnapshotPlan } from './snapshot-plan.ts';
+import { SnapshotTask, STEP_BYTES } from './snapshot-task.ts';
+
+/** What a turn drains at most, unless a single record is larger. */
+export const BUFFER_BYTES: number = 2 ** 20;
+/** Turns that a buffer which a large record needed is kept for the next one. */
+const LARGE_BUFFER_TURNS = 64;
+/** The longest wait: a thread that is to be ended is not held up for longer. */
+const WAIT_MS_MAX = 500;
+/** The same while somebody waits for what the records are needed for, or the process is about to exit. */
+const SHORT_WAIT_MS = 1;
+/** How often the numbers for `stats` are given out, while there is news. */
+const METRICS_MS = 200;
+/** Between two tries to append what was refused. */
+const RETRY_MS_MIN = 5;
+const RETRY_MS_MAX = 100;
+/** For so long the doors wait for a log that takes nothing. Then they refuse. */
+const PATIENCE_MS = 1000;
+/** What one turn takes of a snapshot at most, as long as the log has room. */
+const SNAPSHOT_TURN_BYTES: number = 4 * STEP_BYTES;
+/** Segments that one turn removes. */
+const RECLAIM_SEGMENTS = 1;
+
+export interface ScribeOptions {
+  readonly handle: FeedHandle;
+  readonly log: EmbeddedLog;
+  readonly clock: LogClock;
+  readonly metrics: Metrics;
+  readonly snapshots: SnapshotSchedule;
+  /** Bytes of log behind the last snapshot. */
+  readonly logBytes: number;
+  /** The keeper's words; see Control. */
+  readonly control: Int32Array;
+  /** The next command, if there is one. */
+  readonly hear: () => Command | undefined;
+  readonly say: (report: Report) => void;
+  /** Stops this thread for so long. */
+  readonly sleep: (ms: number) => void;
+}
+
+/** What was drained and is not in the log. */
+interface Group {
+  readonly records: Buffer;
+  readonly recordCount: number;
+  readonly epoch: number;
+  readonly position: Position;
+}
+
+/** Why a group is held, and since when. */
+interface Trouble {
+  readonly sinceMs: number;
+  delayMs: number;
+  againMs: number;
+}
+
+/** Somebody waits until everything up to these versions is durable. */
+interface Sync {
+  readonly id: number;
+  readonly targets: BigUint64Array;
+}
+
+interface Closing {
+  readonly id: number;
+  readonly deadlineMs: number;
+  readonly takesSnapshot: boolean;
+  readonly targets: BigUint64Array;
+  phase: 'draining' | 'snapshot' | 'last';
+}
+
+export class Scribe {
+  readonly #handle: FeedHandle;
+  readonly #log: EmbeddedLog;
+  readonly #clock: LogClock;
+  readonly #metrics: Metrics;
+  readonly #control: Int32Array;
+  readonly #hear: () => Command | undefined;
+  readonly #say: (report: Report) => void;
+  readonly #sleep: (ms: number) => void;
+  readonly #plan: SnapshotPlan;
+  readonly #takesSnapshotAtClose: boolean;
+  readonly #feedNumbers = new Float64Array(FEED_STAT_COUNT);
+
+  #buffer: Buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  #turnsSinceLarge = 0;
+  #group: Group | undefined;
+  #trouble: Trouble | undefined;
+  #state: FeedState = FeedState.running;
+  /** Of the group that was appended last in this turn. */
+  #appendedBytes = 0;
+
+  #syncs: Sync[] = [];
+  #snapshot: SnapshotTask | undefined;
+  #snapshotBegunMs = 0;
+  /** Hits when the present snapshot and the last one were begun. */
+  #readsBegun = 0;
+  #readsBefore = 0;
+  #snapshotFor: number[] = [];
+  #snapshotNext: number[] = [];
+  #isReclaiming = false;
+  #closing: Closing | undefined;
+  #outcome: 'closed' | 'ended' | CairnError | undefined;
+
+  #isMetricsDue = true;
+  #metricsMs = 0;
+
+  constructor(options: ScribeOptions) {
+    const { handle, log, clock, metrics, snapshots, logBytes, control, hear, say, sleep } = options;
+    this.#handle = handle;
+    this.#log = log;
+    this.#clock = clock;
+    this.#metrics = metrics;
+    this.#control = control;
+    this.#hear = hear;
+    this.#say = say;
+    this.#sleep = sleep;
+    this.#plan = new SnapshotPlan(snapshots, log, clock, logBytes);
+    this.#takesSnapshotAtClose = snapshots.isTakenAtClose;
+  }
+
+  /**
+   * Works until it was closed, or the cache has ended; or an error says why nothing more can be written. The log is closed
+   * then.
+   */
+  run(): 'closed' | 'ended' | CairnError {
+    this.#handle.setFeedState(FeedState.running);
+    for (;;) {
+      this.turn();
+      if (this.#outcome === undefined) continue;
+      this.#snapshot?.abort();
+      this.#publishMetrics(this.#clock.steadyMs());
+      return this.#outcome;
+    }
+  }
+
+  /** One turn: waits for records, or for whatever else there is to do. */
+  turn(): void {
+    for (let command = this.#hear(); command !== undefined; command = this.#hear()) this.#begin(command);
+    if (this.#group === undefined) this.#drain(this.#waitMs());
+    else this.#pause();
+    const begunMs = this.#clock.steadyMs();
+    this.#appendedBytes = 0;
+    if (this.#outcome === undefined) {
+      if (this.#group !== undefined) this.#append(this.#group, begunMs);
+      this.#log.syncIfDue();
+      this.#stepSnapshot();
+      this.#answerSyncs();
+      this.#goOnClosing();
+    }
+    const endMs = this.#clock.steadyMs();
+    this.#metrics.max('turnMaxMs', endMs - begunMs);
+    if (this.#isMetricsDue && endMs - this.#metricsMs >= METRICS_MS) this.#publishMetrics(endMs);
+  }
+
+  // ---- records ----
+
+  #drain(timeoutMs: number): void {
+    const bytes = this.#handle.drain(this.#buffer, timeoutMs);
+    if (bytes > 0) {
+      this.#group = {
+        records: this.#buffer.subarray(0, bytes),
+        recordCount: numberWord(Word.number),
+        // Not that of the log: opening it anew has raised that, and the records in the rings are older.
+        epoch: Math.max(numberWord(Word.version), this.#log.epoch),
+        position: this.#log.end,
+      };
+      this.#fitBuffer(bytes);
+      return;
+    }
+    if (bytes < 0) {
+      this.#end('ended');
+      return;
+    }
+    const needed = numberWord(Word.valueBytes);
+    if (needed <= this.#buffer.length) return;
+    this.#buffer = Buffer.allocUnsafeSlow(needed);
+    this.#turnsSinceLarge = 0;
+  }
+
+  #fitBuffer(bytes: number): void {
+    if (this.#buffer.length === BUFFER_BYTES) return;
+    this.#turnsSinceLarge = bytes > BUFFER_BYTES ? 0 : this.#turnsSinceLarge + 1;
+    // The group still has the old one.
+    if (this.#turnsSinceLarge >= LARGE_BUFFER_TURNS) this.#buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  }
+
+  #append(group: Group, nowMs: number): void {
+    if (this.#trouble !== undefined && nowMs < this.#trouble.againMs) return;
+    const { records, recordCount, epoch, position } = group;
+    // A snapshot that only waits for these records gives more room than they take.
+    this.#log.exceedLimit(this.#snapshot?.isWaitingForLog ?? false);
+    const result = this.#log.append({ records: [records], recordCount, epoch, expectPosition: position });
+    this.#isMetricsDue = true;
+    if (result.kind === 'committed') {
+      this.#handle.commitDrained();
+      this.#group = undefined;
+      this.#appendedBytes = records.length;
+      this.#plan.add(records.length);
+      this.#metrics.add('commits', 1);
+      this.#metrics.add('records', recordCount);
+      this.#metrics.add('recordBytes', records.length);
+      if (this.#trouble === undefined) return;
+      this.#trouble = undefined;
+      this.#setState(FeedState.running);
+    } else this.#onRefused(result);
+  }
+
+  #onRefused(result: Exclude<AppendResult, { kind: 'committed' }>): void {
+    if (result.kind === 'conflict' || result.kind === 'fenced') {
+      this.#end(lostLog(this.#log, result));
+      return;
+    }
+    const nowMs = this.#clock.steadyMs();
+    const trouble = this.#trouble ?? { sinceMs: nowMs, delayMs: RETRY_MS_MIN / 2, againMs: nowMs };
+    trouble.delayMs = Math.min(trouble.delayMs * 2, RETRY_MS_MAX);
+    trouble.againMs = nowMs + trouble.delayMs;
+    this.#trouble = trouble;
+    if (result.kind === 'full') this.#makeRoom(result.reason);
+    if (nowMs - trouble.sinceMs < PATIENCE_MS) return;
+    this.#setState(result.kind === 'full' ? FeedState.full : FeedState.failed);
+  }
+
+  // The log keeps what its older snapshot needs for as long as it is not high. A disk that is full for other reasons does
+  // not know that.
+  #makeRoom(reason: 'limit' | 'disk'): void {
+    const { newestVerified } = this.#log.snapshots;
+    if (reason === 'disk' && newestVerified !== undefined) this.#log.truncate(newestVerified.position);
+    else this.#isReclaiming = true;
+  }
+
+  #setState(state: FeedState): void {
+    if (this.#state === state) return;
+    this.#state = state;
+    this.#handle.setFeedState(state);
+  }
+
+  // ---- waiting ----
+
+  #waitMs(): number {
+    if (this.#isReclaiming || (this.#snapshot !== undefined && !this.#snapshot.isWaitingForLog)) return 0;
+    if (this.#snapshot !== undefined || this.#closing !== undefined || this.#syncs.length > 0) return SHORT_WAIT_MS;
+    if (this.#isExiting()) return SHORT_WAIT_MS;
+    const nowMs = this.#clock.steadyMs();
+    let waitMs = Math.min(WAIT_MS_MAX, this.#log.syncDueInMs(), this.#plan.dueInMs(nowMs));
+    if (this.#isMetricsDue) waitMs = Math.min(waitMs, this.#metricsMs + METRICS_MS - nowMs);
+    return Math.max(0, Math.ceil(waitMs));
+  }
+
+  // With a group that the log has refused nothing more is drained.
+  #pause(): void {
+    if (this.#trouble === undefined) return;
+    if (this.#snapshot !== undefined && !this.#snapshot.isWaitingForLog) return;
+    const waitMs = Math.min(this.#trouble.againMs - this.#clock.steadyMs(), this.#log.syncDueInMs());
+    if (waitMs > 0) this.#sleep(waitMs);
+  }
+
+  #isExiting(): boolean {
+    return Atomics.load(this.#control, Control.exiting) !== 0;
+  }
+
+  // ---- commands ----
+
+  #begin(command: Command): void {
+    if (command.kind === 'sync') this.#syncs.push(command);
+    else if (command.kind === 'snapshot') this.#snapshotNext.push(command.id);
+    else if (this.#closing === undefined) {
+      const { id, timeoutMs, takesSnapshot } = command;
+      const deadlineMs = timeoutMs === 0 ? Number.POSITIVE_INFINITY : this.#clock.steadyMs() + timeoutMs;
+      this.#closing = { id, deadlineMs, takesSnapshot, targets: this.#targets(), phase: 'draining' };
+    }
+  }
+
+  #targets(): BigUint64Array {
+    const targets = new BigUint64Array(this.#handle.shardCount);
+    this.#handle.readTargets(targets);
+    return targets;
+  }
+
+  // With the numbers that whoever asked may look at next.
+  #done(id: number, result?: unknown): void {
+    this.#publishMetrics(this.#clock.steadyMs());
+    this.#say({ kind: 'done', id, result, error: undefined });
+  }
+
+  #refuse(id: number, error: unknown): void {
+    this.#say({ kind: 'done', id, result: undefined, error: plainError(error) });
+  }
+
+  #answerSyncs(): void {
+    if (this.#syncs.length === 0) return;
+    const left: Sync[] = [];
+    let cause: unknown;
+    if (this.#state === FeedState.full) cause = fullLog(this.#log);
+    if (this.#state === FeedState.failed) cause = brokenLog(this.#log);
+    for (const sync of this.#syncs) {
+      if (cause === undefined && !this.#handle.covered(sync.targets)) {
+        left.push(sync);
+        continue;
+      }
+      cause ??= this.#syncLog();
+      if (cause === undefined) this.#done(sync.id);
+      else this.#refuse(sync.id, cause);
+    }
+    this.#syncs = left;
+  }
+
+  #syncLog(): unknown {
+    try {
+      this.#log.sync();
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof CairnError)) throw error;
+      return error;
+    }
+  }
+
+  // ---- snapshots ----
+
+  #stepSnapshot(): void {
+    if (this.#isReclaiming) this.#isReclaiming = this.#log.reclaim(RECLAIM_SEGMENTS);
+    if (this.#isExiting()) return;
+    if (this.#snapshot === undefined && !this.#beginSnapshot()) return;
+    try {
+      const info = this.#snapshot?.step(this.#snapshotBytes());
+      if (info !== undefined) this.#onSnapshot(info);
+    } catch (error) {
+      this.#onSnapshotFailed(error);
+    }
+  }
+
+  // As fast as the log grows, so that the log does not outgrow the cache before the snapshot is done; and at once, when
+  // nobody waits for the log.
+  #snapshotBytes(): number {
+    const { level } = this.#log.usage();
+    const bytes = Math.max(STEP_BYTES, this.#appendedBytes);
+    return level === 'ok' ? Math.min(bytes, SNAPSHOT_TURN_BYTES) : bytes * 2;
+  }
+
+  #beginSnapshot(): boolean {
+    const isAsked = this.#snapshotNext.length > 0 || this.#closing?.phase === 'snapshot';
+    if (!isAsked && (this.#closing !== undefined || this.#plan.dueInMs(this.#clock.steadyMs()) > 0)) return false;
+    this.#snapshotFor = this.#snapshotNext;
+    this.#snapshotNext = [];
+    this.#snapshotBegunMs = this.#clock.steadyMs();
+    this.#readsBegun = this.#readCount();
+    this.#plan.begin();
+    try {
+      this.#snapshot = new SnapshotTask({ handle: this.#handle, log: this.#log });
+    } catch (error) {
+      this.#onSnapshotFailed(error);
+      return false;
+    }
+    this.#metrics.set('snapshotRunning', 1);
+    this.#isMetricsDue = true;
+    return true;
+  }
+
+  #onSnapshot(info: SnapshotInfo): void {
+    const elapsedMs = this.#clock.steadyMs() - this.#snapshotBegunMs;
+    this.#endSnapshot();
+    this.#plan.done(info);
+    this.#readsBefore = this.#readsBegun;
+    this.#isReclaiming = true;
+    this.#metrics.add('snapshots', 1);
+    this.#metrics.set('snapshotAtMs', info.finishedMs);
+    this.#metrics.set('snapshotMs', elapsedMs);
+    this.#metrics.set('snapshotBytes', info.fileBytes);
+    this.#metrics.set('snapshotEntries', info.recordCount);
+    const snapshot = summaryOf(info);
+    for (const id of this.#snapshotFor.splice(0)) this.#done(id, snapshot);
+    this.#notify({ kind: 'snapshot', snapshot });
+  }
+
+  #onSnapshotFailed(error: unknown): void {
+    if (!(error instanceof CairnError)) throw error;
+    this.#endSnapshot();
+    if (error.code === 'ERR_CLOSED') {
+      this.#end('ended');
+      return;
+    }
+    this.#plan.failed();
+    this.#metrics.add('snapshotsFailed', 1);
+    for (const id of this.#snapshotFor.splice(0)) this.#refuse(id, error);
+    this.#notify({ kind: 'snapshot-failed', cause: error });
+  }
+
+  #endSnapshot(): void {
+    this.#snapshot = undefined;
+    this.#log.exceedLimit(false);
+    this.#metrics.set('snapshotRunning', 0);
+    this.#isMetricsDue = true;
+    if (this.#closing?.phase === 'snapshot') this.#closeLast(this.#closing);
+  }
+
+  // ---- the end ----
+
+  #goOnClosing(): void {
+    const closing = this.#closing;
+    if (closing === undefined || this.#outcome !== undefined) return;
+    const isOver = this.#clock.steadyMs() >= closing.deadlineMs;
+    const isWritten = this.#group === undefined && this.#handle.covered(closing.targets);
+    if (isOver || (isWritten && closing.phase === 'last')) {
+      this.#close(closing, isWritten);
+    } else if (isWritten && closing.phase === 'draining') {
+      if (closing.takesSnapshot && this.#takesSnapshotAtClose && this.#isSnapshotOld()) {
+        // One that is under way is old by now.
+        this.#giveUpSnapshot();
+        closing.phase = 'snapshot';
+      } else this.#closeLast(closing);
+    }
+  }
+
+  // Reads count too: they change what is evicted first.
+  #isSnapshotOld(): boolean {
+    return this.#plan.hasNews || this.#readCount() !== this.#readsBefore;
+  }
+
+  #readCount(): number {
+    const names = native.statNames;
+    const numbers = new Float64Array(names.length);
+    this.#handle.stats(numbers);
+    return numbers[names.indexOf('hits')]! + numbers[names.indexOf('touchHits')]!;
+  }
+
+  #closeLast(closing: Closing): void {
+    closing.phase = 'last';
+    this.#handle.readTargets(closing.targets);
+  }
+
+  #giveUpSnapshot(): void {
+    if (this.#snapshot === undefined) return;
+    this.#snapshot.abort();
+    this.#snapshotNext.push(...this.#snapshotFor.splice(0));
+    this.#endSnapshot();
+  }
+
+  #close(closing: Closing, isWritten: boolean): void {
+    this.#giveUpSnapshot();
+    let cause: unknown;
+    try {
+      this.#log.close();
+    } catch (error) {
+      if (!(error instanceof CairnError)) throw error;
+      cause = error;
+    }
+    if (!isWritten) cause = notWritten(this.#log, this.#recordsWaiting(), this.#state);
+    const closed = new CairnError('ERR_CLOSED', `The log in ${this.#log.directory} is closed`);
+    for (const { id } of this.#syncs.splice(0)) this.#refuse(id, cause ?? closed);
+    for (const id of this.#snapshotNext.splice(0)) this.#refuse(id, cause ?? closed);
+    if (cause === undefined) this.#done(closing.id);
+    else this.#refuse(closing.id, cause);
+    this.#outcome = 'closed';
+  }
+
+  #recordsWaiting(): number {
+    this.#handle.feedStats(this.#feedNumbers);
+    return this.#feedNumbers[FeedStat.records]! - this.#feedNumbers[FeedStat.recordsCommitted]!;
+  }
+
+  // Without having been asked to.
+  #end(outcome: 'ended' | CairnError): void {
+    if (this.#outcome !== undefined) return;
+    this.#outcome = outcome;
+    if (outcome !== 'ended') this.#setState(FeedState.failed);
+    this.#snapshot?.abort();
+    this.#snapshot = undefined;
+    try {
+      this.#log.close();
+    } catch (error) {
+      if (!(error instanceof CairnError)) throw error;
+      this.#notify({ kind: 'sync-failed', cause: error });
+    }
+  }
+
+  // ---- what is told ----
+
+  #notify(notice: ScribeNotice): void {
+    this.#say({ kind: 'notice', notice: plainNotice(notice) });
+  }
+
+  #publishMetrics(nowMs: number): void {
+    const { bytes, limitBytes, level } = this.#log.usage();
+    this.#metrics.set('logBytes', bytes);
+    this.#metrics.set('logLimitBytes', limitBytes);
+    this.#metrics.set('segments', this.#log.segmentCount);
+    this.#metrics.set('level', LOG_LEVELS.indexOf(level));
+    this.#handle.setLogMetrics(this.#metrics.numbers);
+    this.#metricsMs = nowMs;
+    this.#isMetricsDue = false;
+  }
+}
+
+export function summaryOf(info: SnapshotInfo): SnapshotSummary {
+  const { name, position, recordCount, fileBytes, startedMs, finishedMs } = info;
+  return { name, position, entries: recordCount, bytes: fileBytes, startedMs, finishedMs };
+}
+
+function lostLog(
+  { directory }: EmbeddedLog,
+  result: Extract<AppendResult, { kind: 'conflict' | 'fenced' }>,
+): CairnError {
+  const why = result.kind === 'fenced' ? `in epoch ${result.epoch}` : `which ends at position ${result.end}`;
+  return new CairnError(
+    'ERR_LOG_IO',
+    `Somebody else writes the log in ${directory}, ${why}: nothing more is written to it`,
+  );
+}
+
+function fullLog({ directory }: EmbeddedLog): CairnError {
+  return new CairnError('ERR_LOG_FULL', `The log in ${directory} has no room`);
+}
+
+function brokenLog({ directory }: EmbeddedLog): CairnError {
+  return new CairnError('ERR_LOG_IO', `The log in ${directory} cannot be written. It is tried again`);
+}
+
+function notWritten({ directory }: EmbeddedLog, records: number, state: FeedState): CairnError {
+  const code = state === FeedState.full ? 'ERR_LOG_FULL' : state === FeedState.failed ? 'ERR_LOG_IO' : 'ERR_TIMEOUT';
+  const why = { ERR_LOG_FULL: 'it has no room', ERR_LOG_IO: 'it cannot be written', ERR_TIMEOUT: 'the time was over' };
+  return new CairnError(code, `${records} records did not get into the log in ${directory}: ${why[code]}`);
+}

@@ -1,0 +1,121 @@
+/**
+ * A snapshot of the running cache, taken in small steps between the turns of the scribe, so that nobody waits for it: a
+ * walk over all entries, oldest first, whose records go to a file as they come.
+ *
+ *     walking      an entry may be walked over before its record is in the log
+ *     covering     so the walk is over, and the log gets everything that was done up to its end: a snapshot must not know
+ *                  more than the log, because whoever reads the log would never hear of it
+ *     finishing    footer, read back, named
+ *     done
+ *
+ * Recency is the order of the file: recovery puts one entry after the other in front.
+ */
+import { CairnError } from '../errors.ts';
+import type { EmbeddedLog, SnapshotInfo, SnapshotWriter } from '../log/index.ts';
+import { type FeedHandle, lowWord, type NativeWalk, numberWord, Word } from '../native.ts';
+
+/** What one step takes of the walk, or reads back: about a millisecond's work. */
+export const STEP_BYTES: number = 256 * 1024;
+
+export interface SnapshotTaskOptions {
+  readonly handle: FeedHandle;
+  readonly log: EmbeddedLog;
+}
+
+export class SnapshotTask {
+  readonly #handle: FeedHandle;
+  readonly #log: EmbeddedLog;
+  readonly #writer: SnapshotWriter;
+  readonly #walk: NativeWalk;
+  readonly #targets: BigUint64Array;
+  #buffer = Buffer.allocUnsafeSlow(STEP_BYTES);
+  #phase: 'walking' | 'covering' | 'finishing' | 'done' = 'walking';
+  #finish: Generator<void, SnapshotInfo> | undefined;
+
+  /** Begins one. Throws `ERR_LOG_IO`; and `ERR_CLOSED`, if the cache has ended. */
+  constructor({ handle, log }: SnapshotTaskOptions) {
+    this.#handle = handle;
+    this.#log = log;
+    this.#targets = new BigUint64Array(handle.shardCount);
+    // The log first, as it stands before the walk.
+    this.#writer = log.snapshots.begin({
+      position: log.committed,
+      recordsBefore: log.recordsBefore,
+      epoch: log.epoch,
+    });
+    const walk = handle.openWalk(false);
+    if (typeof walk === 'number') {
+      this.#writer.abort();
+      throw cacheEnded();
+    }
+    this.#walk = walk;
+  }
+
+  /** The walk is over, and only the log keeps it from being finished. */
+  get isWaitingForLog(): boolean {
+    return this.#phase === 'covering' && !this.#handle.covered(this.#targets);
+  }
+
+  /** Does about so many bytes more. The snapshot, once it is complete. Throws as the constructor, and is given up then. */
+  step(bytes: number): SnapshotInfo | undefined {
+    try {
+      for (let done = 0; done < bytes && this.#phase !== 'done'; done += STEP_BYTES) {
+        if (this.#phase === 'walking') this.#walkOn();
+        else if (this.#phase === 'finishing') {
+          const { done: isDone, value } = this.#finish!.next();
+          if (isDone) {
+            this.#phase = 'done';
+            return value as SnapshotInfo;
+          }
+        } else {
+          if (this.isWaitingForLog) return undefined;
+          this.#log.sync();
+          this.#finish = this.#writer.finish(this.#log.committed, Math.max(this.#log.epoch, this.#handle.epoch()));
+          this.#phase = 'finishing';
+        }
+      }
+      return undefined;
+    } catch (error) {
+      this.abort();
+      throw error;
+    }
+  }
+
+  /** Gives it up. Again, or when it is done: nothing happens. */
+  abort(): void {
+    if (this.#phase === 'done') return;
+    this.#phase = 'done';
+    this.#handle.closeWalk(this.#walk);
+    this.#writer.abort();
+  }
+
+  #walkOn(): void {
+    const bytes = this.#handle.dumpStep(this.#walk, this.#buffer);
+    if (bytes === false) throw cacheEnded(lowWord(Word.code));
+    if (bytes > 0) {
+      const records = this.#buffer.subarray(0, bytes);
+      this.#writer.add(records, countRecords(records));
+      // What a large entry needed, no other one does.
+      if (this.#buffer.length > STEP_BYTES) this.#buffer = Buffer.allocUnsafeSlow(STEP_BYTES);
+      return;
+    }
+    const needed = numberWord(Word.number);
+    if (needed > 0) {
+      this.#buffer = Buffer.allocUnsafeSlow(needed);
+      return;
+    }
+    this.#handle.closeWalk(this.#walk);
+    this.#handle.readTargets(this.#targets);
+    this.#phase = 'covering';
+  }
+}
+
+function countRecords(records: Buffer): number {
+  let count = 0;
+  for (let at = 0; at < records.length; at += records.readUInt32LE(at)) count++;
+  return count;
+}
+
+function cacheEnded(code?: number): CairnError {
+  return new CairnError('ERR_CLOSED', `The cache has ended${code === undefined ? '' : ` (${code})`}`);
+}

@@ -1,0 +1,219 @@
+/**
+ * From a directory to a log that is written: opens the log, brings what it holds into the cache, and makes the scribe.
+ *
+ * `start` says what becomes of the directory's content:
+ *
+ * - `log`: it is the cache's. Snapshot and log are applied, then the cache is ready.
+ * - `none`: it is given up. A record that clears everything goes into the log, so that readers of the log hear of it, and
+ *   an empty snapshot is taken, so that the disk is free of what was before; then the cache is ready. Whatever happens
+ *   from then on, nothing of it comes back. If it fails half way, the directory is as it was, or is empty.
+ * - `resume`: it is in the cache. The thread that wrote it has died: what it had drained and not committed is drained
+ *   again, and may be in the log twice; versions tell.
+ */
+import { CairnError } from '../errors.ts';
+import {
+  EmbeddedLog,
+  type EmbeddedLogOptions,
+  type Files,
+  type LogClock,
+  lockedByCaller,
+  type Recovery,
+  recover,
+} from '../log/index.ts';
+import { type FeedHandle, feedOf, native, numberWord, Word } from '../native.ts';
+import { timedFiles } from './files.ts';
+import { type Command, plainNotice, type RecoverySummary, type Report, type ScribeData } from './message.ts';
+import { Metrics } from './metrics.ts';
+import { BUFFER_BYTES, Scribe, summaryOf } from './scribe.ts';
+import { SnapshotTask, STEP_BYTES } from './snapshot-task.ts';
+
+export interface StartOptions {
+  readonly data: ScribeData;
+  readonly files: Files;
+  readonly clock: LogClock;
+  readonly hear: () => Command | undefined;
+  readonly say: (report: Report) => void;
+}
+
+/** Opens the log, recovers, says `ready`. Throws what keeps the log from being opened. */
+export function startScribe({ data, files, clock, hear, say }: StartOptions): Scribe {
+  const attached = native.attachForScribe(data.cacheId);
+  const handle = typeof attached === 'number' ? undefined : feedOf(attached);
+  if (handle === undefined) throw new CairnError('ERR_CLOSED', 'The cache has ended');
+  const metrics = new Metrics();
+  if (data.start === 'resume') handle.logMetrics(metrics.numbers);
+  metrics.add('starts', 1);
+  const log = EmbeddedLog.open({
+    ...logOptions(data),
+    clock,
+    files: timedFiles(files, clock, (ms) => {
+      const mean = metrics.get('syncMeanMs');
+      metrics.add('syncs', 1);
+      metrics.set('syncLastMs', ms);
+      metrics.add('syncMeanMs', (ms - mean) / metrics.get('syncs'));
+      metrics.max('syncMaxMs', ms);
+    }),
+    onNotice: (notice) => say({ kind: 'notice', notice: plainNotice(notice) }),
+  });
+  try {
+    if (data.start !== 'resume') handle.startFeed(log.epoch, log.lastTimeMs);
+    const run: Run = { handle, log, clock, metrics, say };
+    const recovery = data.start === 'log' ? bringBack(run) : data.start === 'none' ? giveUp(run) : undefined;
+    if (recovery === undefined) handle.rewindDrained();
+    else handle.finishRecovery();
+    const [snapshot] = log.snapshots.sound;
+    metrics.set('snapshotAtMs', snapshot?.finishedMs ?? 0);
+    metrics.set('snapshotBytes', snapshot?.fileBytes ?? 0);
+    metrics.set('snapshotEntries', snapshot?.recordCount ?? 0);
+    handle.setLogMetrics(metrics.numbers);
+    const control = new Int32Array(data.control);
+    const logBytes = recovery?.logBytes ?? Number(log.end - (snapshot?.position ?? log.oldestReadable));
+    const scribe = new Scribe({
+      handle,
+      log,
+      clock,
+      metrics,
+      snapshots: data.snapshots,
+      logBytes,
+      control,
+      hear,
+      say,
+      sleep,
+    });
+    say({ kind: 'ready', recovery: recovery?.summary });
+    return scribe;
+  } catch (error) {
+    log.close();
+    throw error;
+  }
+}
+
+const never = new Int32Array(new SharedArrayBuffer(4));
+
+function sleep(ms: number): void {
+  Atomics.wait(never, 0, 0, ms);
+}
+
+function logOptions({ directory, sync, segmentBytes, limitBytes }: ScribeData): EmbeddedLogOptions {
+  return {
+    directory,
+    sync,
+    lockDirectory: lockedByCaller,
+    ...(segmentBytes === undefined ? {} : { segmentBytes }),
+    ...(limitBytes === undefined ? {} : { limitBytes }),
+  };
+}
+
+interface Run {
+  readonly handle: FeedHandle;
+  readonly log: EmbeddedLog;
+  readonly clock: LogClock;
+  readonly metrics: Metrics;
+  readonly say: (report: Report) => void;
+}
+
+interface Recovered {
+  readonly summary: RecoverySummary;
+  /** Bytes of the log behind the snapshot. */
+  readonly logBytes: number;
+}
+
+function bringBack({ handle, log, clock, metrics, say }: Run): Recovered {
+  let applied = 0;
+  let bytes = 0;
+  let logBytes = 0;
+  const recovery: Recovery = recover({
+    log,
+    clock,
+    apply(records, from) {
+      const count = handle.applyRecords(records);
+      if (count === -2) throw new CairnError('ERR_CLOSED', 'The cache has ended');
+      if (count < 0) throw malformed(log, from.source, from.position);
+      applied += count;
+      bytes += records.length;
+      if (from.source === 'log') logBytes += records.length;
+    },
+    onProgress: (progress) => say({ kind: 'progress', progress }),
+  });
+  const { snapshot, unusable, records, lost, elapsedMs } = recovery;
+  metrics.set('recoveryMs', elapsedMs);
+  metrics.set('recoveryRecords', records);
+  metrics.set('recoveryBytes', bytes);
+  const summary: RecoverySummary = {
+    from: 'log',
+    snapshot: snapshot === undefined ? undefined : summaryOf(snapshot),
+    unusable,
+    records,
+    applied,
+    bytes,
+    lost,
+    elapsedMs,
+  };
+  return { summary, logBytes };
+}
+
+function giveUp({ handle, log, clock }: Run): Recovered {
+  const begunMs = clock.steadyMs();
+  // A directory without records needs none of it.
+  if (log.recordsBefore > 0n || log.snapshots.sound.length > 0) {
+    let isLogged = appendClear(handle, log);
+    takeWhole(handle, log);
+    log.reclaim();
+    // It was full of what is gone now.
+    if (!isLogged) isLogged = appendGroup(handle, log);
+    if (!isLogged) throw new CairnError('ERR_LOG_FULL', `The log in ${log.directory} has no room to be given up`);
+  }
+  const elapsedMs = clock.steadyMs() - begunMs;
+  const summary: RecoverySummary = {
+    from: 'none',
+    snapshot: undefined,
+    unusable: [],
+    records: 0,
+    applied: 0,
+    bytes: 0,
+    lost: 0,
+    elapsedMs,
+  };
+  return { summary, logBytes: 0 };
+}
+
+function appendClear(handle: FeedHandle, log: EmbeddedLog): boolean {
+  handle.clear();
+  return appendGroup(handle, log);
+}
+
+// What is in the rings: the record of the clear. False: there is no room for it, and it is there still.
+function appendGroup(handle: FeedHandle, log: EmbeddedLog): boolean {
+  const buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  const bytes = handle.drain(buffer, 0);
+  if (bytes <= 0) throw new Error('Clearing the cache has left no record');
+  const batch = {
+    records: [buffer.subarray(0, bytes)],
+    recordCount: numberWord(Word.number),
+    epoch: Math.max(numberWord(Word.version), log.epoch),
+    expectPosition: log.end,
+  };
+  for (let attempt = 0; ; attempt++) {
+    const result = log.append(batch);
+    if (result.kind === 'committed') {
+      handle.commitDrained();
+      return true;
+    }
+    if (result.kind === 'unknown' && attempt < 3) continue;
+    handle.rewindDrained();
+    if (result.kind === 'full') return false;
+    throw result.kind === 'unknown' ? result.cause : new Error(`The log answers ${result.kind}`);
+  }
+}
+
+function takeWhole(handle: FeedHandle, log: EmbeddedLog): void {
+  const task = new SnapshotTask({ handle, log });
+  while (task.step(STEP_BYTES) === undefined);
+}
+
+function malformed({ directory }: EmbeddedLog, source: string, position: bigint): CairnError {
+  return new CairnError(
+    'ERR_LOG_CORRUPT',
+    `The log in ${directory} has records that are none, in the ${source} at position ${position}. To see all of it: cairn log verify ${directory}`,
+  );
+}

@@ -1,0 +1,437 @@
+// The scribe's loop over a log on a disk in memory that fails when told to. The cache is a stand-in: what threads and real
+// files do is in the other files of this folder.
+
+import { describe, expect, test } from 'vitest';
+import { type EmbeddedLog, type EmbeddedLogOptions, recover } from '../../src/log/index.ts';
+import { FeedState } from '../../src/native.ts';
+import { CONTROL_WORDS, type Command, type Report, type SnapshotSchedule } from '../../src/scribe/message.ts';
+import { type LogMetric, Metrics } from '../../src/scribe/metrics.ts';
+import { BUFFER_BYTES, Scribe } from '../../src/scribe/scribe.ts';
+import { withCode } from '../support/errors.ts';
+import { LogDisk } from '../support/logs.ts';
+import { MemoryFeed, replay } from '../support/memory-feed.ts';
+
+const NO_SNAPSHOTS: SnapshotSchedule = { everyMs: 0, logBytes: 2 ** 40, isTakenAtClose: false };
+
+class Desk {
+  readonly disk = new LogDisk();
+  readonly feed: MemoryFeed;
+  readonly log: EmbeddedLog;
+  readonly scribe: Scribe;
+  readonly metrics = new Metrics();
+  readonly reports: Report[] = [];
+  readonly commands: Command[] = [];
+  readonly control = new Int32Array(CONTROL_WORDS);
+
+  constructor(options: Partial<EmbeddedLogOptions> = {}, snapshots: SnapshotSchedule = NO_SNAPSHOTS) {
+    this.log = this.disk.open({ segmentBytes: 2 ** 20, ...options });
+    this.feed = new MemoryFeed(this.log.epoch);
+    // Time passes while the scribe waits.
+    this.feed.onWait = (ms) => {
+      this.disk.nowMs += ms;
+    };
+    this.scribe = new Scribe({
+      handle: this.feed.handle,
+      log: this.log,
+      clock: this.disk.options().clock!,
+      metrics: this.metrics,
+      snapshots,
+      logBytes: 0,
+      control: this.control,
+      hear: () => this.commands.shift(),
+      say: (report) => void this.reports.push(report),
+      sleep: (ms) => {
+        this.disk.nowMs += ms;
+      },
+    });
+  }
+
+  get(name: LogMetric): number {
+    return this.metrics.get(name);
+  }
+
+  turns(count: number): void {
+    for (let i = 0; i < count; i++) this.scribe.turn();
+  }
+
+  turnUntil(condition: () => boolean): void {
+    for (let i = 0; !condition(); i++) {
+      if (i === 10_000) throw new Error('It did not come to that in 10,000 turns');
+      this.scribe.turn();
+    }
+  }
+
+  targets(): BigUint64Array {
+    const targets = new BigUint64Array(1);
+    this.feed.readTargets(targets);
+    return targets;
+  }
+
+  answerTo(id: number): Extract<Report, { kind: 'done' }> | undefined {
+    return this.reports.find((report) => report.kind === 'done' && report.id === id) as never;
+  }
+
+  notices(): string[] {
+    return this.reports.flatMap((report) => (report.kind === 'notice' ? [report.notice.kind] : []));
+  }
+
+  /** What another process would find, in the order in which it would be applied. */
+  found(): Map<string, string> {
+    const log = this.disk.open({ segmentBytes: 2 ** 20 });
+    const values = new Map<string, string>();
+    recover({ log, apply: (records) => replay(values, records) });
+    log.close();
+    return values;
+  }
+}
+
+describe('records', () => {
+  test('that come together are one group, committed when it is in the log', () => {
+    const desk = new Desk();
+    for (let i = 0; i < 100; i++) desk.feed.set(`k${i}`, 'v');
+    desk.turns(1);
+    expect(desk.feed.events.filter(({ kind }) => kind === 'commit')).toEqual([{ kind: 'commit', count: 100 }]);
+    expect(desk.get('commits')).toBe(1);
+    expect(desk.get('records')).toBe(100);
+    expect(desk.log.durable).toBe(desk.log.end);
+    expect(desk.found().size).toBe(100);
+  });
+
+  test('beyond a buffer are the next group', () => {
+    const desk = new Desk();
+    for (let i = 0; i < 25; i++) desk.feed.set(`k${i}`, Buffer.alloc(BUFFER_BYTES / 10));
+    desk.turns(3);
+    expect(desk.get('commits')).toBe(3);
+    expect(desk.feed.uncommitted).toBe(0);
+  });
+
+  test('larger than the buffer get one that is large enough, which is given up again', () => {
+    const desk = new Desk();
+    desk.feed.set('large', Buffer.alloc(5 * BUFFER_BYTES, 'x'));
+    desk.feed.set('small', 'v');
+    desk.turns(4);
+    expect(desk.feed.uncommitted).toBe(0);
+    for (let i = 0; i < 70; i++) {
+      desk.feed.set(`k${i}`, 'v');
+      desk.turns(1);
+    }
+    // With a small buffer again, these are three groups.
+    const before = desk.get('commits');
+    for (let i = 0; i < 25; i++) desk.feed.set(`m${i}`, Buffer.alloc(BUFFER_BYTES / 10));
+    desk.turns(3);
+    expect(desk.get('commits') - before).toBe(3);
+    expect(desk.found().get('large')).toHaveLength(5 * BUFFER_BYTES);
+  });
+
+  test('under an interval are committed when written, and synced by the clock while nothing else comes', () => {
+    const desk = new Desk({ sync: '50ms' });
+    desk.feed.set('a', '1');
+    desk.turns(1);
+    expect(desk.feed.uncommitted).toBe(0);
+    expect(desk.log.durable).toBeLessThan(desk.log.end);
+    desk.turnUntil(() => desk.log.durable === desk.log.end);
+    const waits = desk.feed.events.flatMap((event) => (event.kind === 'wait' ? [event.ms] : []));
+    expect(Math.max(...waits)).toBeLessThanOrEqual(50);
+  });
+
+  test("of an older epoch than that of the log are appended in the log's", () => {
+    const disk = new LogDisk();
+    disk.open().close();
+    const desk = new Desk();
+    const log = desk.log;
+    const old = new MemoryFeed(log.epoch - 1);
+    Object.assign(desk, { feed: old });
+    old.set('a', '1');
+    const scribe = new Scribe({
+      handle: old.handle,
+      log,
+      clock: desk.disk.options().clock!,
+      metrics: desk.metrics,
+      snapshots: NO_SNAPSHOTS,
+      logBytes: 0,
+      control: desk.control,
+      hear: () => undefined,
+      say: () => {},
+      sleep: () => {},
+    });
+    scribe.turn();
+    expect(old.uncommitted).toBe(0);
+    expect(desk.found().get('a')).toBe('1');
+  });
+
+  test('are waited for, but not for ever, and not at all once the process exits', () => {
+    const desk = new Desk();
+    desk.turns(5);
+    const waits = (): number[] => desk.feed.events.flatMap((event) => (event.kind === 'wait' ? [event.ms] : []));
+    expect(Math.max(...waits())).toBe(500);
+    desk.control[0] = 1;
+    desk.turns(1);
+    expect(waits().at(-1)).toBe(1);
+  });
+});
+
+describe('a log without room', () => {
+  test('holds the group, lets the doors wait for a second, then refuse; and goes on when there is room', () => {
+    const desk = new Desk();
+    desk.disk.disk.capacityBytes = desk.disk.disk.bytes;
+    desk.feed.set('a', '1');
+    const begunMs = desk.disk.nowMs;
+    desk.turns(1);
+    expect(desk.feed.uncommitted).toBe(1);
+    expect(desk.feed.state).toBe(FeedState.opening);
+    // Nothing is drained meanwhile that could not be appended either.
+    desk.feed.set('b', '2');
+    desk.turnUntil(() => desk.feed.state === FeedState.full);
+    expect(desk.disk.nowMs - begunMs).toBeGreaterThanOrEqual(1000);
+    expect(desk.disk.nowMs - begunMs).toBeLessThan(1200);
+    expect(desk.feed.uncommitted).toBe(2);
+    expect(desk.notices()).toEqual([]);
+
+    desk.disk.disk.capacityBytes = Number.POSITIVE_INFINITY;
+    desk.turnUntil(() => desk.feed.uncommitted === 0);
+    expect(desk.feed.state).toBe(FeedState.running);
+    expect(desk.feed.uncommitted).toBe(0);
+    expect(desk.found()).toEqual(
+      new Map([
+        ['a', '1'],
+        ['b', '2'],
+      ]),
+    );
+  });
+
+  test('refuses a sync once it is known to be full', () => {
+    const desk = new Desk();
+    desk.disk.disk.capacityBytes = desk.disk.disk.bytes;
+    desk.feed.set('a', '1');
+    desk.commands.push({ kind: 'sync', id: 7, targets: desk.targets() });
+    desk.turns(1);
+    expect(desk.answerTo(7)).toBeUndefined();
+    desk.turnUntil(() => desk.answerTo(7) !== undefined);
+    expect(desk.answerTo(7)?.error).toMatchObject({ code: 'ERR_LOG_FULL' });
+  });
+
+  test('because of its limit is freed by a snapshot, for which it outgrows the limit', () => {
+    // The walk sees a record that the log has no room for, and must not be finished without it.
+    const desk = new Desk(
+      { segmentBytes: 4096, limitBytes: 16_384 },
+      { everyMs: 0, logBytes: 2 ** 40, isTakenAtClose: false },
+    );
+    for (let i = 0; i < 400; i++) {
+      desk.feed.set(`k${i % 10}`, Buffer.alloc(500, String(i % 10)));
+      desk.turnUntil(() => desk.feed.uncommitted === 0);
+      expect(desk.feed.state).not.toBe(FeedState.full);
+    }
+    expect(desk.get('snapshots')).toBeGreaterThan(3);
+    expect(desk.found().size).toBe(10);
+    expect(desk.log.usage().bytes).toBeLessThan(2 * 16_384);
+  });
+});
+
+describe('a disk that fails', () => {
+  test('for a moment: the group is appended once', () => {
+    const desk = new Desk();
+    let failures = 3;
+    desk.disk.disk.fate = ({ kind }) => (kind === 'sync' && failures-- > 0 ? 'EIO' : 'ok');
+    desk.feed.set('a', '1');
+    desk.turnUntil(() => desk.feed.uncommitted === 0);
+    expect(desk.feed.state).not.toBe(FeedState.failed);
+    expect(desk.found()).toEqual(new Map([['a', '1']]));
+    expect(desk.log.recordsBefore).toBe(1n);
+  });
+
+  test('for long: what waits is told, and the log goes on when the disk does', () => {
+    const desk = new Desk();
+    desk.disk.disk.fate = ({ kind }) => (kind === 'write' || kind === 'sync' ? 'EIO' : 'ok');
+    desk.feed.set('a', '1');
+    desk.commands.push({ kind: 'sync', id: 1, targets: desk.targets() });
+    desk.turnUntil(() => desk.answerTo(1) !== undefined);
+    expect(desk.answerTo(1)?.error).toMatchObject({ code: 'ERR_LOG_IO' });
+    expect(desk.feed.state).toBe(FeedState.failed);
+    desk.disk.disk.fate = () => 'ok';
+    desk.turnUntil(() => desk.feed.uncommitted === 0);
+    expect(desk.feed.state).toBe(FeedState.running);
+    expect(desk.found()).toEqual(new Map([['a', '1']]));
+  });
+});
+
+test('somebody else who writes the log ends it: the doors are told, the records stay', () => {
+  const desk = new Desk();
+  desk.feed.set('a', '1');
+  // As if the log had gone on without the scribe.
+  const { append } = desk.log;
+  desk.log.append = () => ({ kind: 'conflict', end: 4711n });
+  const outcome = desk.scribe.run();
+  desk.log.append = append;
+  expect(outcome).toEqual(withCode('ERR_LOG_IO', /Somebody else writes.*4711/));
+  expect(desk.feed.state).toBe(FeedState.failed);
+  expect(desk.feed.uncommitted).toBe(1);
+});
+
+test('a cache that ends, ends it', () => {
+  const desk = new Desk();
+  desk.feed.isEnded = true;
+  expect(desk.scribe.run()).toBe('ended');
+});
+
+describe('snapshots', () => {
+  const small: SnapshotSchedule = { everyMs: 0, logBytes: 10_000, isTakenAtClose: true };
+
+  test('are taken when the log has grown, and the log is cut', () => {
+    const desk = new Desk({ segmentBytes: 4096 }, small);
+    for (let i = 0; i < 100; i++) {
+      desk.feed.set(`k${i % 7}`, Buffer.alloc(500, String(i % 7)));
+      desk.turns(3);
+    }
+    expect(desk.get('snapshots')).toBeGreaterThan(2);
+    expect(desk.log.oldestReadable).toBeGreaterThan(0n);
+    expect(desk.notices().filter((kind) => kind === 'snapshot')).toHaveLength(desk.get('snapshots'));
+    expect(desk.feed.openWalks).toBe(0);
+    expect([...desk.found().keys()].sort()).toEqual(['k0', 'k1', 'k2', 'k3', 'k4', 'k5', 'k6']);
+  });
+
+  test('are taken by the clock, if anything was written', () => {
+    const desk = new Desk({}, { everyMs: 60_000, logBytes: 0, isTakenAtClose: false });
+    desk.disk.nowMs += 100_000;
+    desk.turns(3);
+    expect(desk.get('snapshots')).toBe(0);
+    desk.feed.set('a', '1');
+    desk.turnUntil(() => desk.get('snapshots') === 1);
+    const atMs = desk.disk.nowMs;
+    desk.turns(100);
+    expect(desk.get('snapshots')).toBe(1);
+    desk.feed.set('a', '2');
+    desk.turnUntil(() => desk.get('snapshots') === 2);
+    expect(desk.disk.nowMs - atMs).toBeGreaterThanOrEqual(60_000);
+  });
+
+  test('wait until the log has everything that the walk may have seen', () => {
+    const desk = new Desk();
+    for (let i = 0; i < 10; i++) desk.feed.set(`k${i}`, 'v');
+    desk.turns(1);
+    desk.commands.push({ kind: 'snapshot', id: 1 });
+    // Written while it walks, and the disk takes no more.
+    desk.turns(1);
+    desk.feed.set('late', 'v');
+    const { fate } = desk.disk.disk;
+    desk.disk.disk.fate = ({ kind, path }) => (kind === 'write' && path.includes('.log') ? 'ENOSPC' : 'ok');
+    desk.turns(50);
+    expect(desk.answerTo(1)).toBeUndefined();
+    desk.disk.disk.fate = fate;
+    desk.turnUntil(() => desk.answerTo(1) !== undefined);
+    const { info } = desk.log.snapshots.found[0] as { info: { end: bigint } };
+    expect(info.end).toBe(desk.log.durable);
+  });
+
+  test('that are asked for while one is taken are another one', () => {
+    const desk = new Desk();
+    desk.feed.set('a', '1');
+    desk.turns(1);
+    desk.commands.push({ kind: 'snapshot', id: 1 });
+    desk.turns(1);
+    desk.commands.push({ kind: 'snapshot', id: 2 }, { kind: 'snapshot', id: 3 });
+    desk.turnUntil(() => desk.answerTo(3) !== undefined);
+    expect(desk.get('snapshots')).toBe(2);
+    expect(desk.answerTo(1)?.result).toMatchObject({ entries: 1 });
+    expect(desk.answerTo(2)?.result).toEqual(desk.answerTo(3)?.result);
+  });
+
+  test('hold up no group: between two steps the rings are looked at', () => {
+    const desk = new Desk();
+    for (let i = 0; i < 40; i++) desk.feed.set(`k${i}`, Buffer.alloc(100_000));
+    desk.turnUntil(() => desk.feed.uncommitted === 0);
+    desk.commands.push({ kind: 'snapshot', id: 1 });
+    let turns = 0;
+    while (desk.answerTo(1) === undefined) {
+      desk.feed.set('a', String(turns++));
+      desk.turns(1);
+      expect(desk.feed.uncommitted).toBe(0);
+    }
+    expect(turns).toBeGreaterThan(30);
+  });
+
+  test('that fail leave the one before, and are tried again later and later', () => {
+    const desk = new Desk({}, small);
+    desk.feed.set('a', Buffer.alloc(20_000));
+    desk.turnUntil(() => desk.get('snapshots') === 1);
+    desk.disk.disk.fate = ({ kind, path }) => (kind === 'write' && path.includes('.snapshot') ? 'EIO' : 'ok');
+    desk.feed.set('a', Buffer.alloc(20_000));
+    const failedAt: number[] = [];
+    desk.turnUntil(() => {
+      if (desk.get('snapshotsFailed') > failedAt.length) failedAt.push(desk.disk.nowMs);
+      return failedAt.length === 4;
+    });
+    const [first, second, third, fourth] = failedAt as [number, number, number, number];
+    expect(second - first).toBeGreaterThanOrEqual(1000);
+    expect(third - second).toBeGreaterThanOrEqual(2000);
+    expect(fourth - third).toBeGreaterThanOrEqual(4000);
+    expect(desk.notices()).toContain('snapshot-failed');
+    expect(desk.log.snapshots.sound).toHaveLength(1);
+    desk.disk.disk.fate = () => 'ok';
+    desk.turnUntil(() => desk.get('snapshots') === 2);
+  });
+
+  test('that are asked for and fail reject', () => {
+    const desk = new Desk();
+    desk.disk.disk.fate = ({ path }) => (path.includes('.snapshot') ? 'EIO' : 'ok');
+    desk.commands.push({ kind: 'snapshot', id: 1 });
+    desk.turns(2);
+    expect(desk.answerTo(1)?.error).toMatchObject({ code: 'ERR_LOG_IO' });
+  });
+});
+
+describe('closing', () => {
+  const atClose: SnapshotSchedule = { everyMs: 0, logBytes: 2 ** 40, isTakenAtClose: true };
+  const close = (desk: Desk, timeoutMs = 10_000): void => {
+    desk.commands.push({ kind: 'close', id: 99, timeoutMs, takesSnapshot: true });
+  };
+
+  test('writes what is there, takes a snapshot, closes the log', () => {
+    const desk = new Desk({}, atClose);
+    for (let i = 0; i < 100; i++) desk.feed.set(`k${i}`, 'v');
+    close(desk);
+    expect(desk.scribe.run()).toBe('closed');
+    expect(desk.answerTo(99)?.error).toBeUndefined();
+    expect(desk.get('snapshots')).toBe(1);
+    const log = desk.disk.open();
+    expect(log.snapshots.sound[0]?.recordCount).toBe(100);
+    log.close();
+  });
+
+  test('leaves the snapshot out if nothing has happened since the last', () => {
+    for (const writesMore of [true, false]) {
+      const desk = new Desk({}, atClose);
+      desk.feed.set('a', '1');
+      desk.commands.push({ kind: 'snapshot', id: 1 });
+      desk.turnUntil(() => desk.answerTo(1) !== undefined);
+      if (writesMore) desk.feed.set('a', '2');
+      close(desk);
+      desk.scribe.run();
+      expect(desk.get('snapshots')).toBe(writesMore ? 2 : 1);
+    }
+  });
+
+  test('gives up when the time is over, and says how much did not get into the log', () => {
+    const desk = new Desk({}, atClose);
+    desk.disk.disk.fate = ({ kind }) => (kind === 'write' || kind === 'allocate' ? 'ENOSPC' : 'ok');
+    desk.feed.set('a', '1');
+    desk.feed.set('b', '1');
+    desk.turns(1);
+    close(desk, 200);
+    expect(desk.scribe.run()).toBe('closed');
+    expect(desk.answerTo(99)?.error).toMatchObject({
+      code: 'ERR_TIMEOUT',
+      message: expect.stringMatching(/^2 records/),
+    });
+  });
+
+  test('answers everybody who still waits', () => {
+    const desk = new Desk();
+    desk.feed.set('a', '1');
+    desk.commands.push({ kind: 'sync', id: 1, targets: desk.targets() });
+    close(desk);
+    desk.commands.push({ kind: 'snapshot', id: 2 });
+    desk.scribe.run();
+    expect(desk.answerTo(1)?.error).toBeUndefined();
+    expect(desk.answerTo(2)).toBeDefined();
+  });
+});
