@@ -87,6 +87,7 @@ import { CODEC_NAMES, Codec, decode, type Encoded, encode, encodeDoubtfulText } 
 import { PACKED_COLUMNS, PackedKeys, PackedValues } from './request/packed.ts';
 import {
   type KeeperOptions,
+  LOG_METRICS,
   LogKeeper,
   type LogStats,
   type NoticeListener,
@@ -1357,5 +1358,7 @@ function sizeOf(value: unknown): string {
  */
 export async function serve<V>(cache: Cache<V>, options?: ServeOptions): Promise<MemcachedServer> {
   if (!(cache instanceof Cache)) throw wrongType('cache', 'a Cache', cache);
-  return MemcachedServer.start(handleOf(cache as Cache<never>), options);
+  const handle = handleOf(cache as Cache<never>);
+  const ack = feedOf(handle) === undefined ? undefined : cache.options.ack;
+  return MemcachedServer.start(handle, options, { ack, logMetrics: LOG_METRICS });
 }

@@ -1,7 +1,9 @@
 #include "addon/session_binding.h"
 
+#include <algorithm>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -9,8 +11,10 @@
 #include "addon/environment.h"
 #include "addon/thread_waker.h"
 #include "base/check.h"
+#include "process/change_feed.h"
 #include "process/registry.h"
 #include "protocol/service.h"
+#include "protocol/service_log.h"
 #include "protocol/session.h"
 
 namespace cairn {
@@ -28,9 +32,50 @@ class EnvironmentFront final : public FrontWaker {
   const std::shared_ptr<ThreadWaker> waker_;
 };
 
+// The log of a cache, as the sessions of one server see it. Its news wake the server's thread, and nobody else.
+class FeedLog final : public ServiceLog {
+ public:
+  FeedLog(ChangeFeed* feed, std::shared_ptr<ThreadWaker> waker) : feed_(feed), watch_(feed->Watch(std::move(waker))) {}
+  ~FeedLog() override { feed_->Unwatch(watch_.get()); }
+
+  State state() const override {
+    switch (feed_->state()) {
+      case ChangeFeed::State::kOpening:
+      case ChangeFeed::State::kRunning:
+        return State::kRunning;
+      case ChangeFeed::State::kFull:
+        return State::kFull;
+      case ChangeFeed::State::kFailed:
+      case ChangeFeed::State::kClosed:
+        break;
+    }
+    return State::kFailed;
+  }
+  CommitMarks* marks() override { return feed_->marks(); }
+  uint32_t progress() const override { return feed_->room_ticket(); }
+  void ArmWaker() override { watch_->Arm(); }
+  Numbers ReadNumbers() const override {
+    const ChangeFeed::Numbers from = feed_->ReadNumbers();
+    Numbers numbers;
+    numbers.ring_bytes = from.ring_bytes;
+    numbers.ring_capacity_bytes = from.ring_capacity_bytes;
+    numbers.ring_fill_worst = from.ring_fill_worst;
+    numbers.records = from.records;
+    numbers.records_committed = from.records_committed;
+    numbers.lag_ms = from.lag_ms;
+    return numbers;
+  }
+  void ReadMetrics(double* numbers, size_t count) const override { feed_->ReadMetrics(numbers, count); }
+
+ private:
+  ChangeFeed* const feed_;
+  const std::shared_ptr<CommitWatch> watch_;
+};
+
 // A server of this environment.
 struct Server {
   CachePointer cache;
+  std::unique_ptr<FeedLog> log;  // outlives the service
   std::unique_ptr<Service> service;
   std::unique_ptr<Workbench> bench;
   std::shared_ptr<EnvironmentFront> front;
@@ -100,6 +145,7 @@ class SessionPart final : public EnvironmentPart {
     server->service->RemoveWaker(server->front.get());
     server->bench.reset();
     server->service.reset();
+    server->log.reset();
     Registry::Get().Release(&server->cache, /*owner=*/false, kind);
   }
 
@@ -147,6 +193,17 @@ std::string TextField(napi_env env, napi_value object, const char* name) {
   return StringOf(env, value);
 }
 
+// Of "one,two,three".
+std::vector<std::string> WordsOf(std::string_view text) {
+  std::vector<std::string> words;
+  while (!text.empty()) {
+    const size_t comma = std::min(text.find(','), text.size());
+    words.emplace_back(text.substr(0, comma));
+    text.remove_prefix(std::min(comma + 1, text.size()));
+  }
+  return words;
+}
+
 // startService(handle, options) -> number, or undefined if the cache is closed.
 napi_value StartService(napi_env env, napi_callback_info info) {
   Arguments arguments = Read(env, info);
@@ -173,6 +230,13 @@ napi_value StartService(napi_env env, napi_callback_info info) {
 
   std::shared_ptr<ThreadWaker> waker = ThreadWaker::Of(arguments.environment);
   CHECK(waker != nullptr);
+  if (ChangeFeed* feed = server->cache->feed()) {
+    server->log = std::make_unique<FeedLog>(feed, waker);
+    options.log = server->log.get();
+    options.waits_for_log = NumberField(env, given, "waitsForLog") != 0;
+    options.log_metrics = WordsOf(TextField(env, given, "logMetrics"));
+    CHECK(options.log_metrics.size() <= kLogMetricsMax);
+  }
   server->service =
       std::make_unique<Service>(server->cache->store(), std::move(options), server->cache->ReadBothClocks());
   server->bench = std::make_unique<Workbench>(server->service.get());

@@ -15,9 +15,4 @@ Request StoreRequestOf(const TextRequest& line, const Now& now);
 // decr, kFound (whose reply is a number).
 Reply ReplyOf(Verb verb, Status status);
 
-// The version whose commit makes the reply to this outcome true for ever; 0 if it tells of nothing that could be lost.
-inline uint64_t CommitVersionOf(const Outcome& outcome) {
-  return outcome.record_version != 0 ? outcome.record_version : outcome.version;
-}
-
 }  // namespace cairn

@@ -9,6 +9,12 @@ void HeldReplies::Hold(uint32_t shard, uint64_t version, size_t begin) {
   marks_.push_back({begin, version, shard});
 }
 
+void HeldReplies::Drop() {
+  marks_.clear();
+  next_ = 0;
+  bytes_.Release();
+}
+
 bool HeldReplies::Release(const CommitMarks& marks, ByteBuffer* out) {
   while (next_ != marks_.size() && marks.Covers(marks_[next_].shard, marks_[next_].version)) next_++;
   size_t leaving = empty() ? bytes_.size() : marks_[next_].begin;

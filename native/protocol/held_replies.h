@@ -29,6 +29,9 @@ class HeldReplies {
   // mark.
   void Hold(uint32_t shard, uint64_t version, size_t begin);
 
+  // Forgets all of it: none of it will ever be true.
+  void Drop();
+
   // Moves to `out` what may leave. True if nothing is held any more.
   bool Release(const CommitMarks& marks, ByteBuffer* out);
 

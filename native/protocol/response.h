@@ -27,11 +27,15 @@ enum class Reply : uint8_t {
   kTooLarge,
   kNoMemoryToStore,
   kNoMemory,
+  kLogFull,
+  kLogFailed,
   kNoTickets,
   kTicketTaken,
+  kHoldsForLog,
 };
 
-// In the order of Reply. memcached 1.6.45's words, but for the last two, which only test commands meet.
+// In the order of Reply. memcached 1.6.45's words, but for the last five: two of a log that takes nothing, which
+// memcached does not have, and three that only test commands meet.
 inline constexpr std::string_view kReplyText[] = {
     "STORED\r\n",
     "NOT_STORED\r\n",
@@ -52,10 +56,13 @@ inline constexpr std::string_view kReplyText[] = {
     "SERVER_ERROR object too large for cache\r\n",
     "SERVER_ERROR out of memory storing object\r\n",
     "SERVER_ERROR out of memory\r\n",
+    "SERVER_ERROR the log is full\r\n",
+    "SERVER_ERROR the log cannot be written\r\n",
     "SERVER_ERROR too many requests are parked\r\n",
     "SERVER_ERROR that ticket is taken\r\n",
+    "SERVER_ERROR this listener waits for the log\r\n",
 };
-static_assert(sizeof(kReplyText) / sizeof(kReplyText[0]) == static_cast<size_t>(Reply::kTicketTaken) + 1);
+static_assert(sizeof(kReplyText) / sizeof(kReplyText[0]) == static_cast<size_t>(Reply::kHoldsForLog) + 1);
 
 inline constexpr std::string_view TextOf(Reply reply) { return kReplyText[static_cast<size_t>(reply)]; }
 

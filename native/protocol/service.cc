@@ -19,12 +19,19 @@ void AddCounters(const ProtocolCounters& counters, ServiceStats* stats) {
   stats->gat_hits += counters.gat_hits.load(std::memory_order_relaxed);
   stats->gat_misses += counters.gat_misses.load(std::memory_order_relaxed);
   stats->yields += counters.yields.load(std::memory_order_relaxed);
+  stats->held += counters.held.load(std::memory_order_relaxed);
+  stats->parked += counters.parked.load(std::memory_order_relaxed);
+  stats->refused += counters.refused.load(std::memory_order_relaxed);
 }
 
 }  // namespace
 
 Service::Service(Store* store, Options options, const Now& started)
-    : store_(store), options_(std::move(options)), started_(started), commits_(store->shard_count()) {
+    : store_(store),
+      options_(std::move(options)),
+      started_(started),
+      own_commits_(store->shard_count()),
+      commits_(options_.waits_for_log ? options_.log->marks() : &own_commits_) {
   SetVerbosity(options_.verbosity);
 }
 
@@ -115,6 +122,9 @@ ServiceStats Service::Stats() {
   stats.gat_hits -= baseline_.gat_hits;
   stats.gat_misses -= baseline_.gat_misses;
   stats.yields -= baseline_.yields;
+  stats.held -= baseline_.held;
+  stats.parked -= baseline_.parked;
+  stats.refused -= baseline_.refused;
   stats.connections_total -= baseline_.connections_total;
   stats.connections_rejected -= baseline_.connections_rejected;
   stats.idle_kicks -= baseline_.idle_kicks;

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/os.h"
 #include "protocol/limits.h"
+#include "protocol/service_log.h"
 #include "protocol/tickets.h"
 #include "store/commit_marks.h"
 #include "store/store.h"
@@ -55,6 +56,10 @@ struct ProtocolCounters {
   std::atomic<uint64_t> gat_hits{0};
   std::atomic<uint64_t> gat_misses{0};
   std::atomic<uint64_t> yields{0};  // times a session stopped because its replies had not left
+  // What the log did to requests.
+  std::atomic<uint64_t> held{0};     // replies, or values in them, that waited for a commit
+  std::atomic<uint64_t> parked{0};   // requests that waited for room
+  std::atomic<uint64_t> refused{0};  // requests that were not executed, or not told of
 
   // One writer: no locked instruction is needed.
   static void Add(std::atomic<uint64_t>* counter, uint64_t count) {
@@ -72,6 +77,9 @@ struct ServiceStats {
   uint64_t gat_hits = 0;
   uint64_t gat_misses = 0;
   uint64_t yields = 0;
+  uint64_t held = 0;
+  uint64_t parked = 0;
+  uint64_t refused = 0;
   uint64_t connections = 0;  // now
   uint64_t connections_total = 0;
   uint64_t connections_rejected = 0;
@@ -88,6 +96,13 @@ class Service {
     // debugtime, debugpark, debugresume, debughold, debugcommit are commands. For tests only: they stop connections and
     // move the clock.
     bool test_commands = false;
+    // The log behind the store; null: there is none. It outlives the service.
+    ServiceLog* log = nullptr;
+    // Replies wait until what they tell of is in the log. REQUIRES: there is one.
+    bool waits_for_log = false;
+    // What the log's own numbers are called in `stats cairn`, in their order. One that ends in _at_ms is a point in
+    // time, Unix milliseconds or 0 for never; it is shown as an age.
+    std::vector<std::string> log_metrics;
 
     // For `stats` and `stats settings` only: what the server was told.
     uint64_t process_id = 0;
@@ -109,7 +124,12 @@ class Service {
 
   Store* store() const { return store_; }
   const Options& options() const { return options_; }
-  CommitMarks* commits() { return &commits_; }
+  // What replies wait for: the log's marks, or the service's own, which hold nothing back but for debughold.
+  CommitMarks* commits() const { return commits_; }
+  ServiceLog* log() const { return options_.log; }
+  ServiceLog::State LogState() const {
+    return options_.log == nullptr ? ServiceLog::State::kRunning : options_.log->state();
+  }
   TicketTable* tickets() { return &tickets_; }
 
   // The front's time, moved by debugtime. The cost is one relaxed load when it never was.
@@ -158,7 +178,8 @@ class Service {
   Store* const store_;
   const Options options_;
   const Now started_;
-  CommitMarks commits_;
+  CommitMarks own_commits_;
+  CommitMarks* const commits_;
   TicketTable tickets_;
 
   std::atomic<bool> time_moved_{false};

@@ -44,6 +44,7 @@ const char* LineEnd(const char* at, const char* newline) {
 Session::Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names, const Now& now)
     : service_(bench->service()),
       store_(service_->store()),
+      commits_(service_->commits()),
       bench_(bench),
       names_(std::move(names)),
       last_command_ms_(service_->Time(now).boot_ms) {
@@ -71,8 +72,18 @@ void Session::Begin(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
   out_ = out;
   out_bytes_before_ = out->size();
   backlog_bytes_ = backlog_bytes;
+  rest_bytes_before_ = rest_.size();
+  was_parked_for_room_ = is_parked_for_room_;
+  has_new_holds_ = false;
   now_ = service_->Time(now);
-  if (!held_.empty()) held_.Release(*service_->commits(), out_);
+  if (service_->log() != nullptr) {
+    log_progress_ = service_->log()->progress();
+    log_state_ = service_->log()->state();
+  }
+  if (!held_.empty() && !held_.Release(*commits_, out_) && log_state_ == ServiceLog::State::kFailed) {
+    held_.Drop();
+    state_ = State::kClosing;
+  }
   if (state_ == State::kFull && !IsFull()) state_ = State::kOpen;
 }
 
@@ -82,6 +93,7 @@ Session::Next Session::Finish() {
   bool failed = out_->failed() || rest_.failed() || held_.buffer()->failed();
   if (rest_.empty() && rest_.capacity() > kIdleBufferBytesMax) rest_.Release();
   if (ended_ && state_ == State::kOpen) state_ = State::kClosing;
+  if (service_->log() != nullptr && (is_parked_for_room_ || !held_.empty())) WaitForLog();
   bool backlog = backlog_bytes_ != 0 || !out_->empty();
   out_ = nullptr;
   if (failed) {
@@ -103,6 +115,17 @@ Session::Next Session::Finish() {
   return Next::kClose;
 }
 
+// Sees to it that the log is asked to hurry, and that the front hears of what it does.
+void Session::WaitForLog() {
+  ServiceLog* log = service_->log();
+  log->ArmWaker();
+  if (log->progress() != log_progress_) service_->WakeAll();
+  // Behind the first that cannot be executed nothing new comes to pass by looking again.
+  const bool is_newly_parked = is_parked_for_room_ && (!was_parked_for_room_ || rest_.size() < rest_bytes_before_);
+  if (is_newly_parked) ProtocolCounters::Add(&bench_->counters()->parked, 1);
+  if (is_newly_parked || has_new_holds_) log->marks()->RingBell();
+}
+
 Session::Next Session::Feed(std::string_view bytes, size_t backlog_bytes, const Now& now, ByteBuffer* out) {
   Begin(backlog_bytes, now, out);
   ProtocolCounters::Add(&bench_->counters()->bytes_read, bytes.size());
@@ -117,7 +140,10 @@ Session::Next Session::Feed(std::string_view bytes, size_t backlog_bytes, const 
 
 Session::Next Session::Continue(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
   Begin(backlog_bytes, now, out);
-  if (state_ == State::kParked) state_ = State::kOpen;
+  if (state_ == State::kParked) {
+    state_ = State::kOpen;
+    is_parked_for_room_ = false;
+  }
   if (state_ == State::kOpen && !rest_.empty()) RunRest();
   return Finish();
 }
@@ -247,6 +273,17 @@ const char* Session::RunLine(const char* at, const char* end) {
 // Puts the keys from `at` on into the group. A line in the middle of which the replies became too many is gone on with
 // here, in mode kKeys.
 const char* Session::RunKeys(const char* at, const char* line_end, const char* next) {
+  if (keys_verb_ == Verb::kGetAndTouch && Refuses()) [[unlikely]] {
+    if (bench_->group_count_ != 0) {
+      const char* done = FlushGroup(at);
+      if (state_ != State::kOpen) return done;
+    }
+    // Keys of the line that were told of before have theirs; the error line stands where the rest would be.
+    if (!keys_refused_) Append(Refusal());
+    keys_refused_ = false;
+    mode_ = Mode::kLine;
+    return next;
+  }
   while (at != line_end && *at == ' ') at++;
   while (at != line_end) {
     const char* blank = static_cast<const char*>(std::memchr(at, ' ', static_cast<size_t>(line_end - at)));
@@ -273,7 +310,7 @@ const char* Session::FlushGroup(const char* done) {
   size_t count = bench_->group_count_;
   bench_->group_count_ = 0;
   const Request* requests = bench_->requests_;
-  if (IsFull()) return StopGroup(0);
+  if (IsFull()) return StopGroup(0, State::kFull);
   Outcome* outcomes = bench_->outcomes_;
   Scratch scratch{bench_->scratch_.get(), kGroupScratchBytes, 0};
   if (count == 1) {
@@ -285,9 +322,24 @@ const char* Session::FlushGroup(const char* done) {
     // The rest of a group is asked for again when the replies have left. Nothing else has come of it: reading twice is
     // reading, and a time that is set twice is the same time. Only a request by itself is ever pinned.
     if (IsFull()) [[unlikely]]
-      return StopGroup(i);
-    AppendEntry(requests[i], &outcomes[i], bench_->keys_[i].with_cas);
-    if (bench_->keys_[i].is_last) Append(Reply::kEnd);
+      return StopGroup(i, State::kFull);
+    const GroupKey key = bench_->keys_[i];
+    if (!keys_refused_) [[likely]] {
+      Told told = AppendEntry(requests[i], &outcomes[i], key.with_cas);
+      if (told == Told::kNoRoom) [[unlikely]] {
+        if (ParkForRoom()) return StopGroup(i, State::kParked);
+        Append(Refusal());
+        told = Told::kRefused;
+      }
+      if (told == Told::kRefused) [[unlikely]] {
+        keys_refused_ = true;
+      } else if (key.is_last) {
+        Append(Reply::kEnd);
+      }
+    } else if (outcomes[i].pin.ref != 0) {
+      store_->Unpin(outcomes[i].pin);
+    }
+    if (key.is_last) keys_refused_ = false;
     if (requests[i].verb == Verb::kGetAndTouch) {
       ProtocolCounters* counters = bench_->counters();
       ProtocolCounters::Add(outcomes[i].status == Status::kFound ? &counters->gat_hits : &counters->gat_misses, 1);
@@ -297,9 +349,9 @@ const char* Session::FlushGroup(const char* done) {
 }
 
 // Leaves the group from `index` on for later: the stream goes on at that key, in mode kKeys.
-const char* Session::StopGroup(size_t index) {
+const char* Session::StopGroup(size_t index, State state) {
   const Request& request = bench_->requests_[index];
-  state_ = State::kFull;
+  state_ = state;
   mode_ = Mode::kKeys;
   keys_verb_ = request.verb;
   keys_expires_ms_ = request.expires_ms;
@@ -307,10 +359,16 @@ const char* Session::StopGroup(size_t index) {
   return request.key.data();
 }
 
-// The VALUE line and the value of a hit; nothing of a miss.
-void Session::AppendEntry(const Request& request, Outcome* outcome, bool with_cas) {
+// The VALUE line and the value of a hit; nothing of a miss, but that may have to be held too.
+Session::Told Session::AppendEntry(const Request& request, Outcome* outcome, bool with_cas) {
   if (outcome->status == Status::kNeedsRoom) return FetchIntoReply(request, outcome, with_cas);
-  if (outcome->status != Status::kFound) return;
+  if (outcome->status == Status::kLogFull) [[unlikely]] {
+    // A read stands only behind a touch of its shard that found no room.
+    return request.verb == Verb::kGet ? FetchIntoReply(request, outcome, with_cas) : Told::kNoRoom;
+  }
+  if (outcome->status != Status::kFound) {
+    return HoldFrom(sink()->size(), request, *outcome) ? Told::kYes : Told::kRefused;
+  }
   ByteBuffer* to = sink();
   size_t begin = to->size();
   size_t value_bytes = outcome->value_bytes;
@@ -331,19 +389,19 @@ void Session::AppendEntry(const Request& request, Outcome* outcome, bool with_ca
     store_->Unpin(outcome->pin);
     outcome->pin = Pin();
   }
-  HoldFrom(begin, request, *outcome);
+  return HoldFrom(begin, request, *outcome) ? Told::kYes : Told::kRefused;
 }
 
 // A request that found no room with its group, or whose value is large and may not be pinned: copied straight to where
 // it leaves from. The outcome may say nothing yet: behind the first that finds no room a store does not look.
-void Session::FetchIntoReply(const Request& request, Outcome* outcome, bool with_cas) {
+Session::Told Session::FetchIntoReply(const Request& request, Outcome* outcome, bool with_cas) {
   for (;;) {
     // What is larger than this is pinned, or says how large it is.
     size_t value_bytes = outcome->value_bytes < kCopyUnderLockBytesMax ? kCopyUnderLockBytesMax : outcome->value_bytes;
     ByteBuffer* to = sink();
     size_t begin = to->size();
     char* room = to->Room(kValueLineBytesMax + value_bytes + kLineEnd.size());
-    if (room == nullptr) return;
+    if (room == nullptr) return Told::kYes;  // the connection ends for it
     // Where the value will begin if it is still the one that was seen; it is moved if it is not.
     size_t guess = WriteValueLine(
         {request.key, outcome->client_flags, outcome->value_bytes, with_cas ? outcome->version : 0}, room);
@@ -351,8 +409,8 @@ void Session::FetchIntoReply(const Request& request, Outcome* outcome, bool with
     *outcome = Outcome();
     store_->Execute(request, now_, &scratch, outcome);
     if (outcome->status == Status::kNeedsRoom) continue;
-    if (outcome->status != Status::kFound) return;
-    if (outcome->pin.ref != 0) return AppendEntry(request, outcome, with_cas);
+    if (outcome->status == Status::kLogFull) return Told::kNoRoom;
+    if (outcome->status != Status::kFound || outcome->pin.ref != 0) return AppendEntry(request, outcome, with_cas);
     ValueLine line{request.key, outcome->client_flags, outcome->value_bytes, with_cas ? outcome->version : 0};
     char written[kValueLineBytesMax];
     size_t line_bytes = WriteValueLine(line, written);
@@ -360,27 +418,53 @@ void Session::FetchIntoReply(const Request& request, Outcome* outcome, bool with
     std::memcpy(room, written, line_bytes);
     std::memcpy(room + line_bytes + outcome->value_bytes, kLineEnd.data(), kLineEnd.size());
     to->Advance(line_bytes + outcome->value_bytes + kLineEnd.size());
-    HoldFrom(begin, request, *outcome);
-    return;
+    return HoldFrom(begin, request, *outcome) ? Told::kYes : Told::kRefused;
   }
 }
 
-void Session::HoldFrom(size_t begin, const Request& request, const Outcome& outcome) {
-  if (!service_->commits()->active()) [[likely]]
-    return;
-  uint64_t version = CommitVersionOf(outcome);
-  if (version != 0) HoldFrom(begin, store_->ShardOf(request.key), version);
+bool Session::HoldFrom(size_t begin, const Request& request, const Outcome& outcome) {
+  if (!commits_->active()) [[likely]]
+    return true;
+  uint64_t version = outcome.commit_version;
+  // A store without records knows of none. What debughold counts there are the versions themselves.
+  if (version == 0) version = outcome.record_version != 0 ? outcome.record_version : outcome.version;
+  if (version == 0) return true;
+  // What only looked may be denied an answer. What did something waits for it.
+  return HoldFrom(begin, store_->ShardOf(request.key), version, outcome.record_version == 0);
 }
 
-void Session::HoldFrom(size_t begin, uint32_t shard, uint64_t version) {
-  if (service_->commits()->Covers(shard, version)) return;
+bool Session::HoldFrom(size_t begin, uint32_t shard, uint64_t version, bool may_refuse) {
+  if (commits_->Covers(shard, version)) return true;
+  if (may_refuse && Refuses()) {
+    sink()->Truncate(begin);
+    Append(Refusal());
+    return false;
+  }
+  has_new_holds_ = true;
+  ProtocolCounters::Add(&bench_->counters()->held, 1);
   if (!held_.empty()) {
     held_.Hold(shard, version, begin);
-    return;
+    return true;
   }
   held_.Hold(shard, version, 0);
   held_.buffer()->Append(out_->view().substr(begin));
   out_->Truncate(begin);
+  return true;
+}
+
+// ---- without room in the log ----
+
+bool Session::ParkForRoom() {
+  log_state_ = service_->LogState();
+  if (log_state_ != ServiceLog::State::kRunning) return false;
+  state_ = State::kParked;
+  is_parked_for_room_ = true;
+  return true;
+}
+
+Reply Session::Refusal() {
+  ProtocolCounters::Add(&bench_->counters()->refused, 1);
+  return log_state_ == ServiceLog::State::kFull ? Reply::kLogFull : Reply::kLogFailed;
 }
 
 // ---- commands with a data block ----
@@ -392,6 +476,8 @@ const char* Session::RunStorage(const TextRequest& line, const char* at, const c
     Append(line.error, line.no_reply);
     return block;
   }
+  if (Refuses()) [[unlikely]]
+    return SwallowRefused(line, block_bytes, block);
   Request request = StoreRequestOf(line, now_);
   if (ItemBytes(line.key.size(), line.client_flags, line.body_bytes) > service_->options().item_bytes_max) {
     if (line.info->command == Command::kSet) {
@@ -401,7 +487,11 @@ const char* Session::RunStorage(const TextRequest& line, const char* at, const c
       remove.key = line.key;
       Outcome outcome;
       store_->Execute(remove, now_, nullptr, &outcome);
-      if (outcome.status == Status::kLogFull) return Park(at);
+      if (outcome.status == Status::kLogFull) {
+        return ParkForRoom() ? at : SwallowRefused(line, block_bytes, block);
+      }
+      swallow_shard_ = store_->ShardOf(line.key);
+      swallow_version_ = outcome.commit_version;
     }
     ProtocolCounters::Add(&bench_->counters()->too_large, 1);
     return Swallow(block_bytes, Reply::kTooLarge, line.no_reply, block);
@@ -413,18 +503,18 @@ const char* Session::RunStorage(const TextRequest& line, const char* at, const c
     request.key = {large->key, line.key.size()};
     large->request = request;
     large->no_reply = line.no_reply;
-    switch (store_->Reserve(request, line.body_bytes, now_, &large->body)) {
-      case Status::kStored:
-        large_ = std::move(large);
-        mode_ = Mode::kBody;
-        return block;
-      case Status::kLogFull:
-        return Park(at);
-      case Status::kNoMemory:
-        return Swallow(block_bytes, Reply::kNoMemoryToStore, line.no_reply, block);
-      default:
-        return Swallow(block_bytes, Reply::kTooLarge, line.no_reply, block);
+    const Status status = store_->Reserve(request, line.body_bytes, now_, &large->body);
+    if (status == Status::kStored) {
+      large_ = std::move(large);
+      mode_ = Mode::kBody;
+      return block;
     }
+    if (status == Status::kLogFull) return ParkForRoom() ? at : SwallowRefused(line, block_bytes, block);
+    // The old value is gone, which is told too; its record is the last of its shard at the latest.
+    swallow_shard_ = store_->ShardOf(line.key);
+    swallow_version_ = commits_->active() ? store_->LastVersion(swallow_shard_) : 0;
+    return Swallow(block_bytes, status == Status::kNoMemory ? Reply::kNoMemoryToStore : Reply::kTooLarge, line.no_reply,
+                   block);
   }
   if (static_cast<uint64_t>(end - block) < block_bytes) {
     rest_wanted_ = static_cast<size_t>(block - at) + block_bytes;
@@ -436,14 +526,19 @@ const char* Session::RunStorage(const TextRequest& line, const char* at, const c
     return after;
   }
   request.value = {block, line.body_bytes};
-  if (is_concat && !FitsItem(request, line.body_bytes)) {
-    ProtocolCounters::Add(&bench_->counters()->not_stored, 1);
-    Append(Reply::kNotStored, line.no_reply);
+  Outcome outcome;
+  if (is_concat && !FitsItem(request, line.body_bytes, &outcome)) {
+    // What it tells of is the value that is there.
+    outcome.status = Status::kNotStored;
+  } else {
+    outcome = Outcome();
+    store_->Execute(request, now_, nullptr, &outcome);
+  }
+  if (outcome.status == Status::kLogFull) {
+    if (ParkForRoom()) return at;
+    Append(Refusal(), line.no_reply);
     return after;
   }
-  Outcome outcome;
-  store_->Execute(request, now_, nullptr, &outcome);
-  if (outcome.status == Status::kLogFull) return Park(at);
   CountStorage(outcome);
   AppendOutcome(request, outcome, line.no_reply);
   return after;
@@ -451,16 +546,15 @@ const char* Session::RunStorage(const TextRequest& line, const char* at, const c
 
 // Whether the entry is within the item size when so many bytes are added to its value. Between this look and the append
 // another client may append too; the store's own limit holds in any case.
-bool Session::FitsItem(const Request& request, size_t more_bytes) {
+bool Session::FitsItem(const Request& request, size_t more_bytes, Outcome* present) {
   Request look;
   look.verb = Verb::kPeek;
   look.no_value = true;
   look.key = request.key;
-  Outcome outcome;
   Scratch scratch;
-  store_->Execute(look, now_, &scratch, &outcome);
-  if (outcome.status != Status::kFound) return true;
-  return ItemBytes(request.key.size(), outcome.client_flags, uint64_t{outcome.value_bytes} + more_bytes) <=
+  store_->Execute(look, now_, &scratch, present);
+  if (present->status != Status::kFound) return true;
+  return ItemBytes(request.key.size(), present->client_flags, uint64_t{present->value_bytes} + more_bytes) <=
          service_->options().item_bytes_max;
 }
 
@@ -478,19 +572,26 @@ const char* Session::RunBody(const char* at, const char* end) {
     large->line_end[large->received++ - value_bytes] = *at++;
   }
   if (large->received < value_bytes + kLineEnd.size()) return at;
-  if (std::memcmp(large->line_end, kLineEnd.data(), kLineEnd.size()) == 0) {
-    Outcome outcome;
-    store_->Link(&large->body, large->request, now_, &outcome);
-    if (outcome.status == Status::kLogFull) {
-      // The last byte is given back, so that there is something to go on with.
-      large->received--;
-      return Park(at - 1);
-    }
-    CountStorage(outcome);
-    AppendOutcome(large->request, outcome, large->no_reply);
-  } else {
+  if (std::memcmp(large->line_end, kLineEnd.data(), kLineEnd.size()) != 0) {
     store_->Abandon(&large->body);
     Append(Reply::kBadChunk, large->no_reply);
+  } else if (Refuses()) {
+    store_->Abandon(&large->body);
+    Append(Refusal(), large->no_reply);
+  } else {
+    Outcome outcome;
+    store_->Link(&large->body, large->request, now_, &outcome);
+    if (outcome.status != Status::kLogFull) {
+      CountStorage(outcome);
+      AppendOutcome(large->request, outcome, large->no_reply);
+    } else if (ParkForRoom()) {
+      // The last byte is given back, so that there is something to go on with.
+      large->received--;
+      return at - 1;
+    } else {
+      store_->Abandon(&large->body);
+      Append(Refusal(), large->no_reply);
+    }
   }
   large_.reset();
   mode_ = Mode::kLine;
@@ -507,13 +608,22 @@ const char* Session::Swallow(uint64_t bytes, Reply reply, bool no_reply, const c
   return next;
 }
 
+const char* Session::SwallowRefused(const TextRequest& line, uint64_t bytes, const char* next) {
+  return Swallow(bytes, Refusal(), line.no_reply, next);
+}
+
 const char* Session::RunSwallow(const char* at, const char* end) {
   uint64_t there = static_cast<uint64_t>(end - at);
   uint64_t taken = there < swallow_bytes_ ? there : swallow_bytes_;
   swallow_bytes_ -= taken;
   if (swallow_bytes_ == 0) {
     mode_ = Mode::kLine;
-    Append(swallow_reply_, swallow_no_reply_);
+    const uint64_t version = std::exchange(swallow_version_, 0);
+    if (!swallow_no_reply_) {
+      const size_t begin = sink()->size();
+      Append(swallow_reply_);
+      if (version != 0 && commits_->active()) HoldFrom(begin, swallow_shard_, version, /*may_refuse=*/false);
+    }
   }
   return at + taken;
 }
@@ -541,10 +651,19 @@ const char* Session::RunCommand(const TextRequest& line, const char* at, const c
     case Shape::kKey:
     case Shape::kKeyNumber:
     case Shape::kKeySeconds: {
+      // All of them change something.
+      if (Refuses()) [[unlikely]] {
+        Append(Refusal(), line.no_reply);
+        return next;
+      }
       Request request = StoreRequestOf(line, now_);
       Outcome outcome;
       store_->Execute(request, now_, nullptr, &outcome);
-      if (outcome.status == Status::kLogFull) return Park(at);
+      if (outcome.status == Status::kLogFull) [[unlikely]] {
+        if (ParkForRoom()) return at;
+        Append(Refusal(), line.no_reply);
+        return next;
+      }
       AppendOutcome(request, outcome, line.no_reply);
       return next;
     }
@@ -599,19 +718,27 @@ const char* Session::RunFlushAll(const TextRequest& line, const char* at, const 
   ByteBuffer* to = sink();
   size_t begin = to->size();
   uint64_t version = 0;
+  if (Refuses()) [[unlikely]] {
+    Append(Refusal(), no_reply);
+    return next;
+  }
   if (seconds > 0) {
     // A Unix time that has passed clears what is older than it, which is nothing.
     uint64_t at_ms = ExpiryOfSeconds(seconds, now_);
     store_->ScheduleClear(at_ms == kAlreadyExpired ? 0 : at_ms);
   } else {
     version = store_->Clear(now_);
-    if (version == 0) return Park(at);  // the log has no room
+    if (version == 0) {
+      if (ParkForRoom()) return at;
+      Append(Refusal(), no_reply);
+      return next;
+    }
     store_->ScheduleClear(0);
   }
   ProtocolCounters::Add(&bench_->counters()->flushes, 1);
   Append(Reply::kOk, no_reply);
   // The record of a clear is the first shard's.
-  if (version != 0 && !no_reply && service_->commits()->active()) HoldFrom(begin, 0, version);
+  if (version != 0 && !no_reply && commits_->active()) HoldFrom(begin, 0, version, /*may_refuse=*/false);
   return next;
 }
 
@@ -674,10 +801,18 @@ const char* Session::RunDebug(const TextRequest& line, const char* at, const cha
     }
     case Command::kDebugHold:
       if (!is_number) break;
+      if (service_->options().waits_for_log) {
+        Append(Reply::kHoldsForLog);
+        return next;
+      }
       service_->commits()->Activate(number);
       Append(Reply::kOk);
       return next;
     case Command::kDebugCommit:
+      if (service_->options().waits_for_log) {
+        Append(Reply::kHoldsForLog);
+        return next;
+      }
       if (first == "all") {
         service_->commits()->Deactivate();
       } else if (is_number) {

@@ -12,6 +12,12 @@
 //   parked   the request has no answer yet (a ticket, room in the log); nothing behind it is executed
 // and a session stops executing while kOutputBytesHigh of replies have not left.
 //
+// Where the log is full or has failed (ServiceLog::State), nothing that it would have to take is executed at a level
+// that waits for it, and nothing is told that it has not taken: such requests are refused with an error line. A request
+// that finds no room is parked while the log runs and refused when it does not. Replies that are held when the log
+// fails can neither be sent nor denied, because what they tell of was done and may or may not outlive the process: the
+// connection is closed, which clients take for what it is, an outcome that they do not know.
+//
 //   What a front does                      kRead      kFlush     kWait      kClose
 //   bytes come                             Feed       do not read            nothing
 //   its output has left (to the low mark)  -          Continue   -          close the connection
@@ -62,7 +68,7 @@ class Session {
   // The client sends no more: kClose once everything it sent whole has been answered.
   Next End(size_t backlog_bytes, const Now& now, ByteBuffer* out);
 
-  // Continue() it when the service wakes its fronts.
+  // Continue() it when the service wakes its fronts: a ticket, a commit, room in the log.
   bool waits() const { return state_ == State::kParked || !held_.empty(); }
   // It holds memory of the store for a value that is still arriving: close it if nothing comes for long.
   bool holds_body() const { return large_ != nullptr; }
@@ -102,18 +108,33 @@ class Session {
   const char* CompleteRest(const char* at, const char* end);
   const char* WantLine(const char* at, const char* end);
   const char* Swallow(uint64_t bytes, Reply reply, bool no_reply, const char* next);
+  const char* SwallowRefused(const TextRequest& line, uint64_t bytes, const char* next);
   const char* Park(const char* at) {
     state_ = State::kParked;
     return at;
   }
+  // The log has no room for what a request would leave; nothing has come of it. True: the session is parked until there
+  // is. False: refuse the request.
+  bool ParkForRoom();
+  // The log takes nothing, and replies would have to wait for it.
+  bool Refuses() const { return service_->options().waits_for_log && log_state_ != ServiceLog::State::kRunning; }
+  // What a refused request is told.
+  Reply Refusal();
 
-  // Looks the group up and appends its replies. Returns `done`, or, when there are too many to send at once, the key to
-  // go on with; the session is full then.
+  // How an entry was told of.
+  enum class Told : uint8_t {
+    kYes,      // or held, or it is a miss
+    kRefused,  // an error line stands in its place
+    kNoRoom,   // not at all: the log has no room for the touch
+  };
+
+  // Looks the group up and appends its replies. Returns `done`, or, when that cannot be done at once, the key to go on
+  // with; the session is full or parked then.
   const char* FlushGroup(const char* done);
-  const char* StopGroup(size_t index);
-  void AppendEntry(const Request& request, Outcome* outcome, bool with_cas);
-  void FetchIntoReply(const Request& request, Outcome* outcome, bool with_cas);
-  bool FitsItem(const Request& request, size_t more_bytes);
+  const char* StopGroup(size_t index, State state);
+  Told AppendEntry(const Request& request, Outcome* outcome, bool with_cas);
+  Told FetchIntoReply(const Request& request, Outcome* outcome, bool with_cas);
+  bool FitsItem(const Request& request, size_t more_bytes, Outcome* present);
   void CountStorage(const Outcome& outcome);
   void AppendOutcome(const Request& request, const Outcome& outcome, bool no_reply);
 
@@ -124,15 +145,18 @@ class Session {
   ByteBuffer* sink() { return held_.empty() ? out_ : held_.buffer(); }
   size_t OutputBytes() const { return backlog_bytes_ + out_->size() + held_.bytes(); }
   bool IsFull() const { return OutputBytes() >= kOutputBytesHigh || held_.full(); }
-  // Holds what was appended to the sink from `begin` on, if it tells of a version that is not committed.
-  void HoldFrom(size_t begin, const Request& request, const Outcome& outcome);
-  void HoldFrom(size_t begin, uint32_t shard, uint64_t version);
+  // Holds what was appended to the sink from `begin` on, if it tells of a version that is not committed. False: it was
+  // replaced by a refusal.
+  bool HoldFrom(size_t begin, const Request& request, const Outcome& outcome);
+  bool HoldFrom(size_t begin, uint32_t shard, uint64_t version, bool may_refuse);
 
   void Begin(size_t backlog_bytes, const Now& now, ByteBuffer* out);
   Next Finish();
+  void WaitForLog();
 
   Service* const service_;
   Store* const store_;
+  CommitMarks* const commits_;
   Workbench* const bench_;
   const std::shared_ptr<const ConnectionNames> names_;
   uint64_t id_ = 0;
@@ -144,12 +168,20 @@ class Session {
   ByteBuffer* out_ = nullptr;
   size_t backlog_bytes_ = 0;
   size_t out_bytes_before_ = 0;
+  size_t rest_bytes_before_ = 0;
+  bool was_parked_for_room_ = false;
+  bool has_new_holds_ = false;
+  ServiceLog::State log_state_ = ServiceLog::State::kRunning;
+  uint32_t log_progress_ = 0;
   Now now_;
 
   State state_ = State::kOpen;
   Mode mode_ = Mode::kLine;
   bool ended_ = false;
   bool has_ticket_ = false;
+  bool is_parked_for_room_ = false;
+  // The command whose keys are being looked at was refused: the rest of them gets no reply.
+  bool keys_refused_ = false;
   // kKeys: what the keys that are left are asked with.
   bool keys_with_cas_ = false;
   Verb keys_verb_ = Verb::kGet;
@@ -158,6 +190,9 @@ class Session {
   bool swallow_no_reply_ = false;
   Reply swallow_reply_ = Reply::kOk;
   uint64_t swallow_bytes_ = 0;
+  // What the reply behind the block tells of; version 0: nothing.
+  uint32_t swallow_shard_ = 0;
+  uint64_t swallow_version_ = 0;
 
   uint64_t ticket_ = 0;
   // An unfinished request, or all that came while nothing could be executed.

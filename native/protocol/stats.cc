@@ -1,9 +1,12 @@
 #include "protocol/stats.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <initializer_list>
 #include <string>
+#include <vector>
 
 #include "base/os.h"
 #include "protocol/response.h"
@@ -36,6 +39,14 @@ std::string Seconds(uint64_t us) {
   char text[32];
   std::snprintf(text, sizeof(text), "%llu.%06llu", static_cast<unsigned long long>(us / 1000000),
                 static_cast<unsigned long long>(us % 1000000));
+  return text;
+}
+
+// A whole number as such, another with three decimals.
+std::string Decimal(double number) {
+  char text[32];
+  const bool is_whole = std::fabs(number) < 9007199254740992.0 && number == std::floor(number);
+  std::snprintf(text, sizeof(text), is_whole ? "%.0f" : "%.3f", number);
   return text;
 }
 
@@ -278,6 +289,51 @@ void AppendSlabs(Service* service, ByteBuffer* out) {
       out);
 }
 
+std::string_view NameOf(ServiceLog::State state) {
+  switch (state) {
+    case ServiceLog::State::kRunning:
+      return "running";
+    case ServiceLog::State::kFull:
+      return "full";
+    case ServiceLog::State::kFailed:
+      return "failed";
+  }
+  return "";
+}
+
+// What memcached has nothing of.
+void AppendCairn(Service* service, const Now& now, ByteBuffer* out) {
+  const Service::Options& options = service->options();
+  AppendStat("ack", options.waits_for_log ? "logged" : "memory", out);
+  const ServiceLog* log = service->log();
+  if (log == nullptr) return AppendStat("log", "none", out);
+  const ServiceLog::Numbers numbers = log->ReadNumbers();
+  const ServiceStats server = service->Stats();
+  AppendStat("log", NameOf(log->state()), out);
+  AppendAll({{"ring_bytes", numbers.ring_bytes}, {"ring_capacity_bytes", numbers.ring_capacity_bytes}}, out);
+  AppendStat("ring_fill_worst", Decimal(numbers.ring_fill_worst), out);
+  AppendAll({{"ring_full", service->store()->Stats().log_full},
+             {"records_waiting", Difference(numbers.records, numbers.records_committed)},
+             {"oldest_waiting_ms", numbers.lag_ms},
+             {"replies_held", server.held},
+             {"requests_parked", server.parked},
+             {"requests_refused", server.refused}},
+            out);
+  std::vector<double> metrics(options.log_metrics.size());
+  log->ReadMetrics(metrics.data(), metrics.size());
+  for (size_t i = 0; i < metrics.size(); i++) {
+    constexpr std::string_view kPointInTime = "_at_ms";
+    std::string_view name = options.log_metrics[i];
+    if (!name.ends_with(kPointInTime)) {
+      AppendStat(name, Decimal(metrics[i]), out);
+    } else if (metrics[i] > 0) {
+      const double age_ms = std::max(0.0, static_cast<double>(now.wall_ms) - metrics[i]);
+      name.remove_suffix(kPointInTime.size());
+      AppendStat(std::string(name) + "_age_ms", Decimal(age_ms), out);
+    }
+  }
+}
+
 void AppendConnections(Service* service, const Now& now, ByteBuffer* out) {
   for (const Service::Connection& connection : service->Connections(now)) {
     std::string id = std::to_string(connection.id);
@@ -303,6 +359,8 @@ void AppendStats(std::string_view topic, Service* service, const Now& now, ByteB
     AppendStat("sizes_status", "disabled", out);
   } else if (topic == "conns") {
     AppendConnections(service, now, out);
+  } else if (topic == "cairn") {
+    AppendCairn(service, now, out);
   } else if (topic == "reset") {
     service->ResetStats();
     return out->Append(TextOf(Reply::kReset));

@@ -1,5 +1,6 @@
 // The replies to `stats`. Names are memcached's; docs/protocol.md says which mean the same here, and which are there
 // for the tools that look for them and say 0, no or NULL because they speak of machinery that does not exist here.
+// `stats cairn` is a group of our own, for what memcached has no names for: the log.
 #pragma once
 
 #include <string_view>

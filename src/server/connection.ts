@@ -128,7 +128,8 @@ export class Connection {
       if (since(this.#activeAt) < timeouts.stallMs) return;
       this.overdue = 'stalled';
     } else {
-      if (timeouts.idleMs === 0 || this.#paused || since(this.#activeAt) < timeouts.idleMs) return;
+      // A client whose replies wait for something here is not idle.
+      if (timeouts.idleMs === 0 || this.#paused || this.#waits || since(this.#activeAt) < timeouts.idleMs) return;
       this.overdue = 'idle';
     }
     this.destroy();

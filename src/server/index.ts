@@ -5,4 +5,4 @@ export {
   type MemcachedServerEvents,
   type ServerAddress,
 } from './memcached-server.ts';
-export type { ServeOptions } from './settings.ts';
+export type { ServedCache, ServeOptions } from './settings.ts';

@@ -17,13 +17,15 @@ import { performance } from 'node:perf_hooks';
 import { CairnError } from '../errors.ts';
 import { type Looker, lookers } from '../native/wake.ts';
 import type { NativeHandle } from '../native.ts';
-import type { Duration } from '../options.ts';
+import type { AckLevel, Duration } from '../options.ts';
 import { Connection, type ConnectionOwner } from './connection.ts';
 import { ensureOutput, sessions } from './native-session.ts';
 import {
   checkTimeout,
   type Listener,
+  MEMORY_ONLY,
   resolveServeOptions,
+  type ServedCache,
   type ServeOptions,
   type ServerSettings,
 } from './settings.ts';
@@ -61,6 +63,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   /** Where it listens; the port is the one that was found where 0 was asked for. */
   readonly addresses: readonly ServerAddress[] = [];
   readonly #settings: ServerSettings;
+  readonly #logMetrics: readonly string[];
   readonly #handle: NativeHandle;
   #service = -1;
   #servers: Server[] = [];
@@ -91,10 +94,11 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   #closed = false;
   #onConnectionsGone: (() => void) | undefined;
 
-  private constructor(handle: NativeHandle, settings: ServerSettings) {
+  private constructor(handle: NativeHandle, settings: ServerSettings, logMetrics: readonly string[]) {
     super();
     this.#handle = handle;
     this.#settings = settings;
+    this.#logMetrics = logMetrics;
   }
 
   /**
@@ -103,8 +107,12 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
    * Rejects with `ERR_INVALID_ARGUMENT` for a wrong option, `ERR_CLOSED` if the cache is closed, and `ERR_LISTEN`, with
    * the system's error as `cause`, if an address cannot be listened on; nothing is left behind then.
    */
-  static async start(handle: NativeHandle, options?: ServeOptions): Promise<MemcachedServer> {
-    const server = new MemcachedServer(handle, resolveServeOptions(options));
+  static async start(
+    handle: NativeHandle,
+    options?: ServeOptions,
+    cache: ServedCache = MEMORY_ONLY,
+  ): Promise<MemcachedServer> {
+    const server = new MemcachedServer(handle, resolveServeOptions(options, cache), cache.logMetrics);
     try {
       for (const listener of server.#settings.listeners) await server.#listen(listener);
       server.#begin();
@@ -113,6 +121,11 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       throw error;
     }
     return server;
+  }
+
+  /** What its replies wait for. */
+  get ack(): AckLevel {
+    return this.#settings.ack;
   }
 
   /** Connections that are open now. */
@@ -190,6 +203,8 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       version: `${MEMCACHED_VERSION}-cairn-${version}`,
       itemBytesMax: settings.itemBytesMax,
       testCommands: settings.testCommands ? 1 : 0,
+      waitsForLog: settings.ack === 'logged' ? 1 : 0,
+      logMetrics: this.#logMetrics.map(wordsOf).join(','),
       processId: process.pid,
       connectionsMax: settings.maxConnections,
       tcpPort: tcp[0]?.port ?? 0,
@@ -284,6 +299,11 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     this.#service = -1;
     this.emit('close');
   }
+}
+
+/** `syncLastMs` is `sync_last_ms` in `stats`. */
+function wordsOf(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 function listening(server: Server, listener: Listener, port: number, backlog: number): Promise<void> {

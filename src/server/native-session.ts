@@ -4,11 +4,15 @@
  */
 import { type NativeHandle, native } from '../native.ts';
 
-/** What a server is made with; the numbers and texts below `testCommands` are for `stats` only. */
+/** What a server is made with; the numbers and texts below `waitsForLog` are for `stats` only. */
 export interface NativeServiceOptions {
   version: string;
   itemBytesMax: number;
   testCommands: number;
+  /** 1: replies wait until the log has what they tell of. */
+  waitsForLog: number;
+  /** What the log's numbers are called, with commas between them. */
+  logMetrics: string;
   processId: number;
   connectionsMax: number;
   tcpPort: number;

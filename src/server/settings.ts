@@ -1,6 +1,8 @@
 /** Options of a server: what may be given, what is assumed otherwise, and the only checks on it. */
 import { outOfRange, show, wrongType } from '../errors.ts';
 import {
+  type AckLevel,
+  checkAck,
   checkBoolean,
   checkInteger,
   checkNames,
@@ -36,6 +38,12 @@ export interface ServeOptions {
   stallTimeout?: Duration;
   /** Connections that the system may queue before they are accepted. Default 1024. */
   backlog?: number;
+  /**
+   * What a reply waits for. `'memory'`: nothing. `'logged'`: that what it tells of is in the cache's log; reads wait too, so
+   * that no client sees what a crash could take back. Default: the cache's own `ack`; without a log there is only
+   * `'memory'`. A cache may have several servers, each with its level.
+   */
+  ack?: AckLevel;
   /** Answer debugtime, debugpark and their like. For tests only. Default false. */
   testCommands?: boolean;
   /** What `stats settings` says at first; changed by the command `verbosity`. Default 0. */
@@ -43,6 +51,17 @@ export interface ServeOptions {
   /** What `stats` says of threads. Default 1. */
   threads?: number;
 }
+
+/** What a server has to know of its cache. */
+export interface ServedCache {
+  /** Its own level; undefined: it has no log. */
+  readonly ack: AckLevel | undefined;
+  /** What the numbers that its log reports are called, in their order. */
+  readonly logMetrics: readonly string[];
+}
+
+/** A cache that is in memory only. */
+export const MEMORY_ONLY: ServedCache = { ack: undefined, logMetrics: [] };
 
 /** One address to listen on. */
 export type Listener =
@@ -58,6 +77,7 @@ export interface ServerSettings {
   readonly idleTimeoutMs: number;
   readonly stallTimeoutMs: number;
   readonly backlog: number;
+  readonly ack: AckLevel;
   readonly testCommands: boolean;
   readonly verbosity: number;
   readonly threads: number;
@@ -84,13 +104,14 @@ const OPTION_NAMES: readonly (keyof ServeOptions)[] = [
   'idleTimeout',
   'stallTimeout',
   'backlog',
+  'ack',
   'testCommands',
   'verbosity',
   'threads',
 ];
 
-/** Checks the options of a server. Throws `ERR_INVALID_ARGUMENT`. */
-export function resolveServeOptions(given: ServeOptions | undefined): ServerSettings {
+/** Checks the options of a server of that cache. Throws `ERR_INVALID_ARGUMENT`. */
+export function resolveServeOptions(given: ServeOptions | undefined, cache: ServedCache = MEMORY_ONLY): ServerSettings {
   const options = checkNames('options', given, OPTION_NAMES);
   const itemBytesMax = parseSize('maxItemSize', options.maxItemSize, ITEM_BYTES_DEFAULT, () => 0);
   if (itemBytesMax < ITEM_BYTES_MIN || itemBytesMax > ITEM_BYTES_MAX) {
@@ -104,6 +125,7 @@ export function resolveServeOptions(given: ServeOptions | undefined): ServerSett
     idleTimeoutMs: checkTimeout('idleTimeout', options.idleTimeout, 0, 0),
     stallTimeoutMs: checkTimeout('stallTimeout', options.stallTimeout, 1, STALL_TIMEOUT_MS),
     backlog: checkInteger('backlog', options.backlog, 1, 65_535, 1024),
+    ack: checkAck(options.ack, cache.ack !== undefined, cache.ack ?? 'memory'),
     testCommands: checkBoolean('testCommands', options.testCommands, false),
     verbosity: checkInteger('verbosity', options.verbosity, 0, 2 ** 32 - 1, 0),
     threads: checkInteger('threads', options.threads, 1, 1024, 1),

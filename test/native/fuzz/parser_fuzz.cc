@@ -1,7 +1,8 @@
 // Bytes of clients -> sessions over a tiny real store. The input is cut into pieces that two connections are fed in
-// turn, with test commands on, so that parking, holding and the moving of the clock happen too. What is looked for:
-// crashes, CHECKs, reads outside a chunk (each is a heap block of its own), memory over the bounds, a store that does
-// not Verify().
+// turn, with test commands on, so that parking, holding and the moving of the clock happen too; or with a log, which
+// commits now and then, is full at times, and may fail. What is looked for: crashes, CHECKs, reads outside a chunk
+// (each is a heap block of its own), memory over the bounds, a store that does not Verify(), and replies that stay
+// behind when everything is committed.
 
 #include <cstddef>
 #include <cstdint>
@@ -17,12 +18,23 @@ namespace {
 using cairn::Session;
 using cairn::test::ProtocolClient;
 using cairn::test::ProtocolServer;
+using cairn::test::TestLog;
 
-cairn::StoreOptions TinyStore() {
+cairn::StoreOptions TinyStore(bool has_log) {
   cairn::StoreOptions options = ProtocolServer::SmallStore();
   options.memory_bytes = cairn::kMemoryBytesMin;
   options.value_bytes_max = 128 * 1024;
+  if (has_log) options.ring_bytes = options.shard_count * cairn::kRingBytesMin;
   return options;
+}
+
+// What happens to the log between two pieces.
+void Move(TestLog* log, ProtocolServer* server, unsigned what) {
+  if (log->state() == TestLog::State::kFailed) return;
+  if (what % 4 == 0) log->Commit(server->store());
+  if (what % 16 == 5) log->SetState(TestLog::State::kFull);
+  if (what % 16 == 6) log->SetState(TestLog::State::kRunning);
+  if (what == 77) log->SetState(TestLog::State::kFailed);
 }
 
 // Feeds a piece as a front would, with output that leaves at once.
@@ -36,7 +48,12 @@ void Drive(ProtocolServer* server, std::unique_ptr<ProtocolClient>* client, std:
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  ProtocolServer server(ProtocolServer::DefaultOptions(), TinyStore());
+  TestLog log(ProtocolServer::SmallStore().shard_count);
+  const unsigned kind = size == 0 ? 0 : data[0] % 4;
+  cairn::Service::Options options = ProtocolServer::DefaultOptions();
+  if (kind != 0) options.log = &log;
+  options.waits_for_log = kind >= 2;
+  ProtocolServer server(options, TinyStore(kind != 0));
   std::unique_ptr<ProtocolClient> clients[2] = {std::make_unique<ProtocolClient>(&server),
                                                 std::make_unique<ProtocolClient>(&server)};
   std::string_view bytes(reinterpret_cast<const char*>(data), size);
@@ -50,6 +67,19 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Drive(&server, &clients[turn], piece);
     turn = 1 - turn;
     server.Pass(10);
+    if (kind != 0) Move(&log, &server, static_cast<unsigned>(length));
+  }
+  if (kind >= 2 && log.state() != TestLog::State::kFailed) {
+    log.SetState(TestLog::State::kRunning);
+    // What is parked for room finds it, fills it, and waits for the next commit, a few times over.
+    for (int i = 0; i < 64 && (clients[0]->session()->waits() || clients[1]->session()->waits()); i++) {
+      log.Commit(server.store());
+      for (auto& client : clients) {
+        do client->ContinueOnce();
+        while (client->next == Session::Next::kFlush);
+      }
+    }
+    for (auto& client : clients) CHECK(!client->session()->waits() || server.service()->tickets()->size() > 0);
   }
   for (auto& client : clients) client.reset();
   server.store()->Verify();

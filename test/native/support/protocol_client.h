@@ -1,14 +1,19 @@
 // A client of a session without a socket between them: for tests of the protocol. Its clock is moved by hand.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "protocol/service.h"
+#include "protocol/service_log.h"
 #include "protocol/session.h"
+#include "store/change_bell.h"
+#include "store/commit_marks.h"
 #include "store/store.h"
 
 namespace cairn::test {
@@ -57,6 +62,60 @@ class ProtocolServer {
   std::unique_ptr<Store> store_;
   std::unique_ptr<Service> service_;
   std::unique_ptr<Workbench> bench_;
+};
+
+// A log that takes what is in the rings of a store when it is told to, and is in the state that it is told to be in.
+class TestLog final : public ServiceLog, public ChangeBell {
+ public:
+  explicit TestLog(uint32_t shard_count) : marks_(shard_count), shard_count_(shard_count) {
+    marks_.SetBell(this);
+    marks_.Activate(0);
+  }
+
+  State state() const override { return state_; }
+  CommitMarks* marks() override { return &marks_; }
+  uint32_t progress() const override { return progress_; }
+  void ArmWaker() override {
+    arms++;
+    if (on_arm != nullptr) on_arm();
+  }
+  Numbers ReadNumbers() const override { return numbers; }
+  void ReadMetrics(double* out, size_t count) const override {
+    CHECK(count == metrics.size());
+    std::copy(metrics.begin(), metrics.end(), out);
+  }
+  void Ring() override { rings++; }
+
+  // Everything that was recorded so far is committed.
+  void Commit(Store* store) {
+    std::vector<char> bytes(size_t{4} << 20);
+    for (uint32_t shard = 0; shard < shard_count_; shard++) {
+      RingDrain drain;
+      do {
+        drain = store->DrainRing(shard, bytes.data(), bytes.size());
+        CHECK(drain.bytes_needed == 0 || drain.bytes != 0);
+      } while (drain.bytes_needed != 0);
+      store->CommitRing(shard);
+      marks_.Advance(shard, drain.version);
+    }
+    progress_++;
+  }
+  void SetState(State state) {
+    state_ = state;
+    progress_++;
+  }
+
+  int arms = 0;
+  int rings = 0;
+  void (*on_arm)() = nullptr;
+  Numbers numbers;
+  std::vector<double> metrics;
+
+ private:
+  CommitMarks marks_;
+  const uint32_t shard_count_;
+  State state_ = State::kRunning;
+  uint32_t progress_ = 0;
 };
 
 class ProtocolClient {
