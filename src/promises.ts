@@ -672,9 +672,9 @@ abstract class AnyCall implements Call, Waiter {
   /** The key of that position. */
   abstract key(position: number): Key;
 
-  /** Some of its requests are answered, and some are not. */
+  /** Some of its requests are answered, and it is not: others are not, or the log has not what they tell of. */
   protected get isPartlyDone(): boolean {
-    return false;
+    return this.isHeld;
   }
 
   /** Waits for what that answer tells of. */

@@ -9,15 +9,17 @@ import { measure } from '../lib/clock.mjs';
 import { describeMachine, printMachine } from '../lib/machine.mjs';
 import { ratio, summary as summarize } from '../lib/statistics.mjs';
 import { number, printTable, withRange } from '../lib/table.mjs';
+import { measureService } from './service.mjs';
 
-export const summary = 'the request log against appending to a file by hand';
+export const summary = 'the request log against appending to a file by hand, and behind a cache';
 
 export const help = `npm run bench -- log [options]
 
   --dir PATH        where to write (default: the folder for temporary files, which should be on the disk that matters)
   --quick           a few seconds: shows that it runs
   --rounds N        alternating rounds (default 9)
-  --ms N            milliseconds of a measurement (default 400)
+  --ms N            milliseconds of a measurement (default 400; behind a cache: 1000)
+  --part NAME       log (alone) or cache (with a cache in front of it); default: both
 `;
 
 const KEY_BYTES = 20;
@@ -66,8 +68,8 @@ function byHand(folder, bytes, isSynced) {
   };
 }
 
-function withLog(EmbeddedLog, folder, bytes, recordCount, sync) {
-  const log = EmbeddedLog.open({ directory: folder, sync, limitBytes: 2 ** 40 });
+function withLog(openLog, folder, bytes, recordCount, sync) {
+  const log = openLog({ directory: folder, sync, limitBytes: 2 ** 40 });
   return {
     log,
     append() {
@@ -79,11 +81,11 @@ function withLog(EmbeddedLog, folder, bytes, recordCount, sync) {
   };
 }
 
-async function compare(root, { rounds, ms }, EmbeddedLog, recordCount, sync) {
+async function compare(root, { rounds, ms }, openLog, recordCount, sync) {
   const bytes = recordsOf(recordCount);
   const subjects = {
     'by hand': (folder) => byHand(folder, bytes, sync === 'always'),
-    log: (folder) => withLog(EmbeddedLog, folder, bytes, recordCount, sync),
+    log: (folder) => withLog(openLog, folder, bytes, recordCount, sync),
   };
   const samples = Object.fromEntries(Object.keys(subjects).map((name) => [name, { wall: [], cpu: [] }]));
   for (let round = 0; round < rounds; round++) {
@@ -107,9 +109,9 @@ async function compare(root, { rounds, ms }, EmbeddedLog, recordCount, sync) {
   return samples;
 }
 
-async function measureReading(root, { rounds, ms }, EmbeddedLog, recover) {
+async function measureReading(root, { rounds, ms }, openLog, recover) {
   const folder = join(root, 'reading');
-  const { log, append, close } = withLog(EmbeddedLog, folder, recordsOf(512), 512, 'none');
+  const { log, append, close } = withLog(openLog, folder, recordsOf(512), 512, 'none');
   for (let i = 0; i < 2000; i++) append();
   const samples = [];
   let bytes = 0;
@@ -136,6 +138,7 @@ export async function run(args) {
       quick: { type: 'boolean' },
       rounds: { type: 'string' },
       ms: { type: 'string' },
+      part: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
   });
@@ -148,46 +151,61 @@ export async function run(args) {
   for (const [name, value] of Object.entries(settings)) {
     if (!Number.isInteger(value) || value < 1) throw new RangeError(`Expected --${name} to be a whole number from 1`);
   }
-  const { EmbeddedLog, recover } = await import(new URL('../../dist/log/index.js', import.meta.url).href);
+  const part = values.part ?? 'both';
+  if (!['log', 'cache', 'both'].includes(part))
+    throw new RangeError(`Expected --part to be log or cache, got "${part}"`);
   printMachine(describeMachine());
   const root = mkdtempSync(join(values.dir ?? tmpdir(), 'cairn-bench-log-'));
   try {
-    console.log(
-      `== log: records of ${KEY_BYTES} + ${VALUE_BYTES} bytes (${RECORD_BYTES} with their header), in ${root}`,
-    );
-    console.log('  records per second: median [range over the rounds]; log : by hand, compared round by round\n');
-    let reached;
-    for (const sync of ['always', 'none']) {
-      const rows = [];
-      for (const group of GROUPS) {
-        const samples = await compare(root, settings, EmbeddedLog, group, sync);
-        const [hand, ours] = [samples['by hand'], samples.log];
-        const speed = ratio(hand.wall, ours.wall);
-        if (sync === 'always' && group === TARGET.group) reached = speed.median;
-        rows.push([
-          `${number(group)} in a batch`,
-          perSecond(hand.wall),
-          perSecond(ours.wall),
-          withRange(speed, 'x'),
-          number(summarize(ours.cpu).median - summarize(hand.cpu).median),
-        ]);
-      }
-      const title = sync === 'always' ? 'each batch synced' : 'not synced';
-      printTable([title, 'by hand', 'log', 'log : by hand', 'more CPU, ns a record'], rows);
-    }
-    const reading = await measureReading(root, settings, EmbeddedLog, recover);
-    const rate = summarize(reading.perSecond);
-    printTable(
-      ['read again', 'records per second', 'MiB per second'],
-      [[`${number(reading.megabytes)} MiB`, withRange(rate), number((rate.median * RECORD_BYTES) / 2 ** 20)]],
-    );
-    if (!quick) {
-      const verdict = reached >= TARGET.least ? 'reached' : 'missed';
-      console.log(
-        `target: ${TARGET.least}x by hand with ${TARGET.group} in a batch, synced: ${verdict} (${number(reached)}x)`,
-      );
+    if (part !== 'cache') await measureLog(root, settings, quick);
+    if (part !== 'log') {
+      const { Cache } = await import(new URL('../../dist/index.js', import.meta.url).href);
+      const rounds = Number(values.rounds ?? (quick ? 1 : 5));
+      const ms = Number(values.ms ?? (quick ? 100 : 1000));
+      await measureService(root, { rounds, ms, entries: quick ? 20_000 : 1_000_000 }, Cache);
     }
   } finally {
     rmSync(root, { recursive: true, force: true });
+  }
+}
+
+async function measureLog(root, settings, quick) {
+  const { EmbeddedLog, lockedByCaller, recover } = await import(
+    new URL('../../dist/log/index.js', import.meta.url).href
+  );
+  // Its folder is nobody else's.
+  const openLog = (options) => EmbeddedLog.open({ ...options, lockDirectory: lockedByCaller });
+  console.log(`== log: records of ${KEY_BYTES} + ${VALUE_BYTES} bytes (${RECORD_BYTES} with their header), in ${root}`);
+  console.log('  records per second: median [range over the rounds]; log : by hand, compared round by round\n');
+  let reached;
+  for (const sync of ['always', 'none']) {
+    const rows = [];
+    for (const group of GROUPS) {
+      const samples = await compare(root, settings, openLog, group, sync);
+      const [hand, ours] = [samples['by hand'], samples.log];
+      const speed = ratio(hand.wall, ours.wall);
+      if (sync === 'always' && group === TARGET.group) reached = speed.median;
+      rows.push([
+        `${number(group)} in a batch`,
+        perSecond(hand.wall),
+        perSecond(ours.wall),
+        withRange(speed, 'x'),
+        number(summarize(ours.cpu).median - summarize(hand.cpu).median),
+      ]);
+    }
+    const title = sync === 'always' ? 'each batch synced' : 'not synced';
+    printTable([title, 'by hand', 'log', 'log : by hand', 'more CPU, ns a record'], rows);
+  }
+  const reading = await measureReading(root, settings, openLog, recover);
+  const rate = summarize(reading.perSecond);
+  printTable(
+    ['read again', 'records per second', 'MiB per second'],
+    [[`${number(reading.megabytes)} MiB`, withRange(rate), number((rate.median * RECORD_BYTES) / 2 ** 20)]],
+  );
+  if (!quick) {
+    const verdict = reached >= TARGET.least ? 'reached' : 'missed';
+    console.log(
+      `target: ${TARGET.least}x by hand with ${TARGET.group} in a batch, synced: ${verdict} (${number(reached)}x)`,
+    );
   }
 }
