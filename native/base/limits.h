@@ -47,6 +47,13 @@ inline constexpr uint64_t kRingBytesMin = 256 * 1024;
 inline constexpr uint64_t kRingShareMax = 4;
 // Larger values stay where they are, pinned, until the log has them.
 inline constexpr size_t kRingInlineValueBytesMax = 16 * 1024;
+// Values up to here are copied in all the same where no more can be pinned: tens of microseconds under the lock.
+inline constexpr size_t kRingCopiedValueBytesMax = 128 * 1024;
+// Pages with pins for readers and the ring together; what goes beyond those for readers is part of the reserve of a
+// shard with a ring. A value takes at most ten: its head, up to eight large chunks, the rest.
+inline constexpr uint32_t kRingPinnedPagesMax = kPinnedPagesMax + 32;
+// What the ring may pin of a shard's limit, in all; a single value may be larger.
+inline constexpr uint64_t kRingPinnedShareMax = 4;
 // The largest value of a cache with rings: what is drained holds a whole record.
 inline constexpr uint64_t kLoggedValueBytesMax = uint64_t{64} << 20;
 

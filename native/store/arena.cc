@@ -54,14 +54,14 @@ void Arena::ListPage(uint32_t page_index) {
   PageDesc* desc = &descs_[page_index];
   ArenaState::ClassState* state = &state_->classes[desc->size_class];
   const uint32_t capacity = classes_->capacity(desc->size_class);
-  DCHECK(desc->list == 0 && desc->live < capacity && desc->pinned == 0);
-  const int list = ListOf(desc->live, capacity);
+  DCHECK(desc->list == 0 && desc->live < capacity);
+  const int list = desc->pinned != 0 ? kPinnedList : ListOf(desc->live, capacity);
   desc->list = static_cast<uint8_t>(list + 1);
   desc->prev = 0;
   desc->next = state->lists[list];
   if (desc->next != 0) descs_[desc->next - 1].prev = page_index + 1;
   state->lists[list] = page_index + 1;
-  state->free_chunks += capacity - desc->live;
+  if (list != kPinnedList) state->free_chunks += capacity - desc->live;
 }
 
 void Arena::UnlistPage(uint32_t page_index) {
@@ -74,8 +74,8 @@ void Arena::UnlistPage(uint32_t page_index) {
     state->lists[desc->list - 1] = desc->next;
   }
   if (desc->next != 0) descs_[desc->next - 1].prev = desc->prev;
+  if (desc->list - 1 != kPinnedList) state->free_chunks -= classes_->capacity(desc->size_class) - desc->live;
   desc->list = 0;
-  state->free_chunks -= classes_->capacity(desc->size_class) - desc->live;
 }
 
 uint32_t Arena::TakePage() {
@@ -128,6 +128,10 @@ Ref Arena::TakeSlot(uint32_t page_index, int size_class) {
     std::memset(address, 0, kChunkBytesMin);
   }
   desc->live++;
+  if (desc->list - 1 == kPinnedList) [[unlikely]] {
+    if (desc->live == capacity) UnlistPage(page_index);
+    return RefOf(address);
+  }
   ArenaState::ClassState* state = &state_->classes[size_class];
   state->free_chunks--;
   if (desc->live == capacity || ListOf(desc->live, capacity) != desc->list - 1) {
@@ -155,6 +159,8 @@ Ref Arena::Allocate(int size_class) {
     return RefOf(address);
   }
   ArenaState::ClassState* state = &state_->classes[size_class];
+  if (state->lists[kPinnedList] != 0) [[unlikely]]
+    return TakeSlot(state->lists[kPinnedList] - 1, size_class);
   for (int list = kOccupancyLists - 1; list >= 0; list--) {
     if (state->lists[list] != 0) return TakeSlot(state->lists[list] - 1, size_class);
   }
@@ -195,13 +201,15 @@ void Arena::Free(Ref ref) {
     return;
   }
   const int list_before = desc->list - 1;
-  if (listed && ListOf(desc->live - 1u, capacity) == list_before) {
+  if (listed && desc->pinned != 0) {
+    desc->live--;
+  } else if (listed && ListOf(desc->live - 1u, capacity) == list_before) {
     desc->live--;
     state_->classes[size_class].free_chunks++;
   } else {
     if (listed) UnlistPage(page_index);
     desc->live--;
-    if (desc->pinned == 0) ListPage(page_index);
+    ListPage(page_index);
   }
   desc->free_slot = slot + 1;
 }
@@ -223,7 +231,10 @@ void Arena::PinPage(Ref ref) {
   if (desc->kind == PageKind::kWhole) return;
   if (desc->pinned++ == 0) {
     state_->pinned_pages++;
-    if (desc->list != 0) UnlistPage(page_index);
+    if (desc->list != 0) {
+      UnlistPage(page_index);
+      ListPage(page_index);
+    }
   }
 }
 
@@ -234,6 +245,7 @@ void Arena::UnpinPage(Ref ref) {
   DCHECK(desc->pinned > 0);
   if (--desc->pinned == 0) {
     state_->pinned_pages--;
+    if (desc->list != 0) UnlistPage(page_index);
     if (desc->live == 0) {
       state_->classes[desc->size_class].pages--;
       FreePage(page_index);
@@ -352,9 +364,10 @@ void Arena::CheckPages() const {
       CHECK(++free_slots <= capacity);
     }
     CHECK(free_slots + live == desc.carved);
-    const bool should_list = desc.live < capacity && desc.pinned == 0;
-    CHECK(should_list == (desc.list != 0));
-    if (should_list) {
+    CHECK((desc.live < capacity) == (desc.list != 0));
+    if (desc.list != 0 && desc.pinned != 0) {
+      CHECK(desc.list - 1 == kPinnedList);
+    } else if (desc.list != 0) {
       CHECK(desc.list == ListOf(desc.live, capacity) + 1);
       free_chunks[c] += capacity - desc.live;
     }
@@ -369,7 +382,7 @@ void Arena::CheckPages() const {
     CHECK(state_->classes[c].free_chunks == free_chunks[c]);
     CHECK(state_->classes[c].pages == pages[c]);
     uint32_t listed = 0;
-    for (int list = 0; list < kOccupancyLists; list++) {
+    for (int list = 0; list <= kPinnedList; list++) {
       uint32_t prev = 0;
       for (uint32_t page = state_->classes[c].lists[list]; page != 0; page = descs_[page - 1].next) {
         CHECK(descs_[page - 1].prev == prev && descs_[page - 1].list == list + 1 && descs_[page - 1].size_class == c);

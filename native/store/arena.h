@@ -3,12 +3,12 @@
 // Thread safety: none; the shard's lock guards it.
 // Invariants (CheckPages()):
 //   (1) every page is exactly one of: never used, free, returned, of a class, whole, table;
-//   (2) a page of a class that is neither full nor pinned is on exactly one list of its class, by its occupancy;
-//   (3) live + free chunks of a page = its capacity.
+//   (2) a page of a class that is not full is on exactly one list of its class: by its occupancy, or that of pinned
+//   pages; (3) live + free chunks of a page = its capacity.
 //
 // Why an allocation within the shard's limit cannot fail: a class charges P / capacity for a chunk, rounded up, so that
 // charged bytes / P is at least the number of full pages that the chunks would fill. The limit leaves one page for each
-// class, and kPinnedPagesMax for pages that cannot be emptied. So, when there is no free page, some class has at least
+// class, and those for pins, which cannot be emptied. So, when there is no free page, some class has at least
 // a page's worth of free chunks, and one of its partial pages can be emptied into the others (Evacuate).
 #pragma once
 
@@ -62,7 +62,7 @@ enum class PageKind : uint8_t { kUnused = 0, kFree, kReturning, kReturned, kChun
 struct PageDesc {
   PageKind kind;
   uint8_t size_class;
-  uint8_t list;  // occupancy list + 1, 0 = on none
+  uint8_t list;  // its list + 1, 0 = on none
   uint8_t unused;
   uint16_t live;
   uint16_t carved;      // slots handed out at least once
@@ -73,6 +73,8 @@ struct PageDesc {
 static_assert(sizeof(PageDesc) == 24);
 
 inline constexpr int kOccupancyLists = 4;
+// Pages with pins and with room. They are filled first: values that are pinned one after another then share pages.
+inline constexpr int kPinnedList = kOccupancyLists;
 
 // The arena's state in the mapping.
 struct ArenaState {
@@ -86,8 +88,8 @@ struct ArenaState {
   uint32_t pinned_pages;
   uint64_t relocations;
   struct ClassState {
-    uint32_t lists[kOccupancyLists];  // page index + 1
-    uint32_t free_chunks;             // in pages on the lists
+    uint32_t lists[kOccupancyLists + 1];  // page index + 1
+    uint32_t free_chunks;                 // in pages on the lists, but for pinned ones
     uint32_t pages;
   } classes[SizeClasses::kClassesMax + 2];
 };

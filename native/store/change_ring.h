@@ -198,6 +198,11 @@ ChangeRing::Collected ChangeRing::Collect(View* view, char* out, size_t capacity
     run_out = collected.bytes;
   };
   while (at < view->to) {
+    // The record before may have ended with the ring.
+    if (at % capacity_ == 0) {
+      copy_run();
+      run = at;
+    }
     const char* from = At(at);
     uint32_t record_bytes;
     std::memcpy(&record_bytes, from, sizeof record_bytes);

@@ -23,9 +23,8 @@ uint64_t Shard::HeaderBytes(uint32_t pages, uint64_t page_bytes) {
 }
 
 uint32_t Shard::ReservePages(const SizeClasses& classes, bool has_ring) {
-  (void)has_ring;
   // A partial page for each class, overflow buckets included; the table's last page and one for its growth.
-  return static_cast<uint32_t>(classes.count()) + 1 + kPinnedPagesMax + 2;
+  return static_cast<uint32_t>(classes.count()) + 1 + (has_ring ? kRingPinnedPagesMax : kPinnedPagesMax) + 2;
 }
 
 Shard::Shard(char* base, const Config& config)
@@ -231,11 +230,36 @@ void Shard::MovedChunk(Ref from, Ref to) {
 
 // ---- records ----
 
-bool Shard::ReserveRecord(size_t key_bytes, uint64_t value_bytes) {
-  if (records_ == nullptr) return true;
-  if (records_->Reserve(RecordBytes(key_bytes, value_bytes))) return true;
+bool Shard::ReserveRecord(size_t key_bytes) {
+  if (records_ == nullptr || records_->Reserve(RecordBytes(key_bytes, 0))) return true;
   state_->counters.log_full++;
   return false;
+}
+
+bool Shard::ReserveEntryRecord(const NewEntry& entry, bool in_body) {
+  const size_t key_bytes = entry.key.size();
+  value_reserved_pinned_ = false;
+  bool reserved;
+  if (records_ != &ring_ || (entry.value_bytes <= kRingInlineValueBytesMax && ring_.pinned_bytes() == 0)) {
+    reserved = records_->Reserve(RecordBytes(key_bytes, entry.value_bytes));
+  } else {
+    const Layout layout = LayoutOf(entry);
+    if (!in_body && RingHoldsRoom(layout.charge)) {
+      reserved = false;
+    } else if (entry.value_bytes <= kRingInlineValueBytesMax) {
+      reserved = ring_.Reserve(RecordBytes(key_bytes, entry.value_bytes));
+    } else {
+      const bool may_pin = state_->arena.pinned_pages + PinnedPagesOf(layout) <= kRingPinnedPagesMax &&
+                           (ring_.pinned_bytes() == 0 ||
+                            ring_.pinned_bytes() + layout.charge <= state_->limit_bytes / kRingPinnedShareMax);
+      value_reserved_pinned_ = reserved = may_pin && ring_.ReservePinned(key_bytes);
+      if (!reserved && entry.value_bytes <= kRingCopiedValueBytesMax) {
+        reserved = ring_.Reserve(RecordBytes(key_bytes, entry.value_bytes));
+      }
+    }
+  }
+  if (!reserved) state_->counters.log_full++;
+  return reserved;
 }
 
 bool Shard::ReserveBarrier() {
@@ -245,7 +269,8 @@ bool Shard::ReserveBarrier() {
   return false;
 }
 
-void Shard::LeaveRecord(RecordKind kind, const EntryHeader* entry, uint64_t version, const Now& now) {
+void Shard::LeaveRecord(RecordKind kind, Ref ref, uint64_t version, const Now& now) {
+  const EntryHeader* entry = At(ref);
   const size_t key_bytes = KeyBytesOf(entry);
   const uint32_t value_bytes = kind == RecordKind::kSet ? entry->value_bytes : 0;
   const uint64_t expires_ms = ExpiresMsOf(entry);
@@ -258,10 +283,34 @@ void Shard::LeaveRecord(RecordKind kind, const EntryHeader* entry, uint64_t vers
   header.client_flags = ClientFlagsOf(entry);
   header.key_bytes = static_cast<uint32_t>(key_bytes);
   header.value_bytes = value_bytes;
-  records_->Begin(header);
-  VisitStream(entry, 0, key_bytes + value_bytes,
-              [this](const char* piece, size_t bytes) { records_->Payload(piece, bytes); });
-  records_->Commit();
+  if (records_ == &ring_) {
+    LeaveInRing(header, ref);
+  } else {
+    records_->Begin(header);
+    VisitStream(entry, 0, key_bytes + value_bytes,
+                [this](const char* piece, size_t bytes) { records_->Payload(piece, bytes); });
+    records_->Commit();
+  }
+}
+
+void Shard::LeaveInRing(const RecordHeader& header, Ref ref) {
+  const EntryHeader* entry = At(ref);
+  const auto payload = [this](const char* piece, size_t bytes) { ring_.Payload(piece, bytes); };
+  if (header.value_bytes <= kRingInlineValueBytesMax || !value_reserved_pinned_) [[likely]] {
+    ring_.Begin(header);
+    VisitStream(entry, 0, size_t{header.key_bytes} + header.value_bytes, payload);
+    ring_.Commit();
+    return;
+  }
+  Pin pin;
+  CHECK(PinEntry(ref, kRingPinnedPagesMax, &pin));
+  ring_.BeginPinned(header);
+  VisitStream(entry, 0, header.key_bytes, payload);
+  // As with bytes: the reader is told when it begins to be much.
+  const uint64_t much = state_->limit_bytes / kRingPinnedShareMax / 4;
+  const uint64_t before = ring_.pinned_bytes();
+  ring_.CommitPinned(pin, ChargeOf(entry, ref));
+  if (before < much && ring_.pinned_bytes() >= much) ring_.NoteFull();
 }
 
 uint64_t Shard::EmitKey(RecordKind kind, std::string_view key, const Now&) {
@@ -344,7 +393,7 @@ bool Shard::CommitRingStep() {
 bool Shard::MaintainStep(const Now& now) {
   SettleTouches();
   int budget = kStepEntriesMax;
-  for (;;) {
+  while (!state_->recovering) {
     const Ref ref = wheel_.Advance(now.boot_ms, &budget);
     if (ref == 0) break;
     RemoveEntry(ref, Reason::kExpired);

@@ -94,6 +94,7 @@ struct ShardState {
   // What a request that finds nothing may be told because of: the version of the last delete, clear, or touch that gave
   // an expiry, and of the newest entry that was evicted or expired. Only kept where there are records.
   alignas(64) uint64_t gone_version;
+  bool recovering;  // see Store::SetRecovering
   RingState ring;
 };
 
@@ -186,6 +187,7 @@ class Shard final : private ChunkMover, private EntryHasher {
   bool CleanAbandonedWalks();
 
   Status Apply(const RecordView& record, uint64_t hash, const Now& now, bool keep_version);
+  void SetRecovering(bool recovering) { state_->recovering = recovering; }
 
   // What Outcome::commit_version says of it. REQUIRES: in the same hold of the lock as the request.
   uint64_t CommitVersionOf(const Outcome& outcome) const {
@@ -253,7 +255,9 @@ class Shard final : private ChunkMover, private EntryHasher {
   std::string_view KeyOf(const EntryHeader* entry) const;  // may use key_buffer_
 
   Layout LayoutOf(const NewEntry& entry) const;
-  uint64_t ChunksCharge(uint64_t stream_bytes, uint32_t* chunk_count) const;
+  uint64_t ChunksCharge(uint64_t stream_bytes) const;
+  // Pages that an entry of this layout has a part of at most, and that a pin therefore may hold; whole ones need none.
+  uint32_t PinnedPagesOf(const Layout& layout) const;
   uint64_t ChargeOf(const EntryHeader* entry, Ref ref) const;
   // Allocates an unlinked entry in body slot `slot`, header and fields written, stream not. False: no memory.
   bool AllocateEntry(const NewEntry& entry, const Layout& layout, int slot);
@@ -301,22 +305,46 @@ class Shard final : private ChunkMover, private EntryHasher {
   void Remove(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
   bool GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome);
   void Describe(const EntryHeader* entry, const Now& now, Outcome* outcome) const;
-  bool PinEntry(Ref ref, Pin* pin);
+  // False, and not pinned, if so many pages would then have pins.
+  bool PinEntry(Ref ref, uint32_t pages_max, Pin* pin);
   Status SetExpiry(Ref* ref, std::string_view key, uint64_t expires_ms, uint64_t hash, const Now& now);
+  // Before a record is applied while recovering: takes out expired entries, as far as its own needs the room.
+  void MakeRoomFromExpired(const RecordView& record, const Now& now);
+  void RemoveAbsent(const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
   // Whether the verb's condition on the present entry holds: kStored, or the answer.
   Status Condition(const Request& request, Ref old) const;
   // What a storing verb does when there is no room: kSet removes the old entry, as memcached does.
   Status Refuse(Status status, Verb verb, std::string_view key, uint64_t hash, const Now& now, Outcome* outcome);
 
   // The one place of every mutation: room for its record, then the next version, then the record.
-  bool ReserveRecord(size_t key_bytes, uint64_t value_bytes);
-  bool ReserveBarrier();
-  uint64_t NextVersion() { return (uint64_t{state_->epoch} << kVersionCounterBits) | ++state_->version_counter; }
-  void EmitEntry(RecordKind kind, const EntryHeader* entry, uint64_t version, const Now& now) {
-    if (records_ != nullptr) [[unlikely]]
-      LeaveRecord(kind, entry, version, now);
+  // For a record without a value.
+  bool ReserveRecord(size_t key_bytes);
+  // For that of an entry which is about to be stored; `in_body`: its memory has been allocated already. Decides whether
+  // its value will be pinned. With a ring, no room also means that only what the ring has pinned is in the entry's way.
+  bool ReserveRecord(const NewEntry& entry, bool in_body = false) {
+    if (records_ == nullptr) [[likely]]
+      return true;
+    return ReserveEntryRecord(entry, in_body);
   }
-  void LeaveRecord(RecordKind kind, const EntryHeader* entry, uint64_t version, const Now& now);
+  bool ReserveEntryRecord(const NewEntry& entry, bool in_body);
+  bool ReserveBarrier();
+  // Whether an entry of this charge would find room if the log had what the ring keeps in place for it.
+  bool RingHoldsRoom(uint64_t charge) const {
+    return state_->ring.pinned_bytes != 0 && state_->body_bytes + state_->pinned_bytes + charge > state_->limit_bytes;
+  }
+  // Counts a request that finds no memory, and says so; or that it has to wait for the log, which holds some.
+  Status NoMemory() {
+    const bool wait = state_->ring.pinned_bytes != 0;
+    (wait ? state_->counters.log_full : state_->counters.no_memory)++;
+    return wait ? Status::kLogFull : Status::kNoMemory;
+  }
+  uint64_t NextVersion() { return (uint64_t{state_->epoch} << kVersionCounterBits) | ++state_->version_counter; }
+  void EmitEntry(RecordKind kind, Ref ref, uint64_t version, const Now& now) {
+    if (records_ != nullptr) [[unlikely]]
+      LeaveRecord(kind, ref, version, now);
+  }
+  void LeaveRecord(RecordKind kind, Ref ref, uint64_t version, const Now& now);
+  void LeaveInRing(const RecordHeader& header, Ref ref);
   // An absence that is told from now on may be because of this change.
   void NoteGone(uint64_t version) {
     if (records_ != nullptr) [[unlikely]]
@@ -337,8 +365,9 @@ class Shard final : private ChunkMover, private EntryHasher {
   HashTable table_;
   LruList lru_;
   TimerWheel wheel_;
-  ChangeRing ring_;                // of no bytes, and never used, where there is none
-  RecordSink* records_ = nullptr;  // the ring, another sink, or null: no records are kept
+  ChangeRing ring_;                     // of no bytes, and never used, where there is none
+  bool value_reserved_pinned_ = false;  // of the record that ReserveRecord made room for last
+  RecordSink* records_ = nullptr;       // the ring, another sink, or null: no records are kept
   RemovalSink* removals_ = nullptr;
   FillWatch fills_;
   std::unique_ptr<char[]> key_buffer_;  // kKeyBytesMax; a long key in one piece. Guarded by the lock

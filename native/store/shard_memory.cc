@@ -50,23 +50,23 @@ std::string_view Shard::KeyOf(const EntryHeader* entry) const {
 
 // ---- layout and memory ----
 
-uint64_t Shard::ChunksCharge(uint64_t stream_bytes, uint32_t* chunk_count) const {
+uint64_t Shard::ChunksCharge(uint64_t stream_bytes) const {
   const SizeClasses& classes = *config_.classes;
   const uint64_t whole_data = classes.page_bytes() - sizeof(ChunkHeader);
   const uint64_t large_data = classes.chunk_bytes_max() - sizeof(ChunkHeader);
-  const uint64_t wholes = stream_bytes / whole_data;
   uint64_t rest = stream_bytes % whole_data;
-  uint64_t charge = wholes * classes.charge(classes.whole_class());
-  const uint64_t larges = rest / large_data;
+  uint64_t charge = stream_bytes / whole_data * classes.charge(classes.whole_class());
+  charge += rest / large_data * classes.charge(classes.count() - 1);
   rest %= large_data;
-  charge += larges * classes.charge(classes.count() - 1);
-  uint64_t count = wholes + larges;
-  if (rest > 0) {
-    charge += classes.charge(classes.ClassOf(rest + sizeof(ChunkHeader)));
-    count++;
-  }
-  *chunk_count = static_cast<uint32_t>(count);
+  if (rest > 0) charge += classes.charge(classes.ClassOf(rest + sizeof(ChunkHeader)));
   return charge;
+}
+
+uint32_t Shard::PinnedPagesOf(const Layout& layout) const {
+  const SizeClasses& classes = *config_.classes;
+  const uint64_t rest = layout.chunk_stream % (classes.page_bytes() - sizeof(ChunkHeader));
+  const uint64_t large_data = classes.chunk_bytes_max() - sizeof(ChunkHeader);
+  return static_cast<uint32_t>(1 + (rest + large_data - 1) / large_data);
 }
 
 Shard::Layout Shard::LayoutOf(const NewEntry& entry) const {
@@ -86,8 +86,7 @@ Shard::Layout Shard::LayoutOf(const NewEntry& entry) const {
     const size_t in_head = std::min(entry.key.size(), kKeyBytesInlineMax);
     bytes = StreamOffsetOf(layout.flags, layout.long_key) + in_head;
     layout.chunk_stream = stream - in_head;
-    uint32_t chunk_count;
-    layout.charge += ChunksCharge(layout.chunk_stream, &chunk_count);
+    layout.charge += ChunksCharge(layout.chunk_stream);
   }
   layout.size_class = classes.ClassOf(bytes);
   layout.charge += classes.charge(layout.size_class);

@@ -139,7 +139,7 @@ void Shard::Describe(const EntryHeader* entry, const Now& now, Outcome* outcome)
   }
 }
 
-bool Shard::PinEntry(Ref ref, Pin* pin) {
+bool Shard::PinEntry(Ref ref, uint32_t pages_max, Pin* pin) {
   EntryHeader* entry = At(ref);
   if (PinsOf(entry) >= kPinsPerEntryMax) return false;
   const EntryOffsets at = OffsetsOf(entry);
@@ -148,7 +148,7 @@ bool Shard::PinEntry(Ref ref, Pin* pin) {
   for (Ref chunk = first; chunk != 0; chunk = ChunkAt(chunk)->next) {
     if (!arena_.IsWhole(chunk) && !arena_.IsPinned(chunk)) pages++;
   }
-  if (state_->arena.pinned_pages + pages > kPinnedPagesMax) return false;
+  if (state_->arena.pinned_pages + pages > pages_max) return false;
   if (PinsOf(entry) == 0) state_->pinned_bytes += ChargeOf(entry, ref);
   entry->pins_marks++;
   arena_.PinPage(ref);
@@ -179,7 +179,7 @@ bool Shard::GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome)
   const EntryHeader* entry = At(ref);
   const uint32_t bytes = entry->value_bytes;
   outcome->value_bytes = bytes;
-  if (bytes > kCopyUnderLockBytesMax && may_pin && PinEntry(ref, &outcome->pin)) {
+  if (bytes > kCopyUnderLockBytesMax && may_pin && PinEntry(ref, kPinnedPagesMax, &outcome->pin)) {
     outcome->has_value = true;
     return true;
   }
@@ -268,9 +268,12 @@ Status Shard::Refuse(Status status, Verb verb, std::string_view key, uint64_t ha
   if (!fills_.empty()) [[unlikely]]
     fills_.Void(hash);
   const Ref old = Find(key, hash);
-  if (old == 0 || IsDead(At(old))) return status;
-  if (!ReserveRecord(key.size(), 0)) return Status::kLogFull;
+  const bool present = old != 0 && !IsDead(At(old));
+  // Of an entry that was evicted the log may still have the value.
+  if (!present && records_ == nullptr) return status;
+  if (!ReserveRecord(key.size())) return Status::kLogFull;
   outcome->record_version = EmitKey(RecordKind::kDelete, key, now);
+  if (!present) return status;
   SettleTouches();
   RemoveEntry(old, Reason::kReplaced, hash);
   return status;
@@ -279,7 +282,7 @@ Status Shard::Refuse(Status status, Verb verb, std::string_view key, uint64_t ha
 void Shard::FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome) {
   EntryHeader* entry = At(ref);
   state_->newest_epoch = std::max(state_->newest_epoch, EpochOf(entry->version));
-  EmitEntry(kind, entry, version, now);
+  EmitEntry(kind, ref, version, now);
   outcome->version = entry->version;
   outcome->record_version = version;
   outcome->expires_ms = ExpiresMsOf(entry);
@@ -292,7 +295,7 @@ Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, R
                   const Now& now, Outcome* outcome) {
   const Layout layout = LayoutOf(from);
   if (from.value_bytes > state_->value_bytes_max || layout.charge > state_->limit_bytes) return Status::kTooLarge;
-  if (!ReserveRecord(from.key.size(), from.value_bytes)) return Status::kLogFull;
+  if (!ReserveRecord(from)) return Status::kLogFull;
   EntryHeader* entry = old == 0 ? nullptr : At(old);
   if (entry != nullptr && !((entry->flags | layout.flags) & kEntryChunked) && PinsOf(entry) == 0 &&
       arena_.ClassAt(old) == layout.size_class) {
@@ -371,8 +374,12 @@ void Shard::StoreValue(const Request& request, uint64_t hash, const Now& now, Ou
       fills_.Void(hash);
   } else if (status == Status::kTooLarge) {
     status = Refuse(status, request.verb, request.key, hash, now, outcome);
-  } else if (status == Status::kNoMemory && !fills_.empty()) {
-    fills_.Void(hash);
+  } else if (status == Status::kNoMemory) {
+    if (!fills_.empty()) fills_.Void(hash);
+    // As Refuse(): of an entry that was evicted the log may still have the value. Room was reserved for more than this.
+    if (request.verb == Verb::kSet && records_ != nullptr && outcome->record_version == 0) {
+      outcome->record_version = EmitKey(RecordKind::kDelete, request.key, now);
+    }
   }
   outcome->status = status;
 }
@@ -449,12 +456,14 @@ void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcom
   from.client_flags = ClientFlagsOf(entry);
   from.expires_ms = ExpiresMsOf(entry);
   from.extra_flags = entry->flags & kEntryFetched;
+  const uint64_t version = entry->version;
   if (from.value_bytes > state_->value_bytes_max) {
     state_->counters.too_large++;
+    outcome->version = version;
     outcome->status = Status::kTooLarge;
     return;
   }
-  if (!ReserveRecord(from.key.size(), from.value_bytes)) {
+  if (!ReserveRecord(from)) {
     outcome->status = Status::kLogFull;
     return;
   }
@@ -468,8 +477,12 @@ void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcom
     if (!fills_.empty()) [[unlikely]]
       fills_.Void(hash);
     table_.Adjust();
+  } else if (status == Status::kTooLarge) {
+    state_->counters.too_large++;
+    outcome->version = version;
   } else {
-    (status == Status::kTooLarge ? state_->counters.too_large : state_->counters.no_memory)++;
+    status = NoMemory();
+    outcome->version = version;
   }
   outcome->status = status;
 }
@@ -594,7 +607,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
     outcome->status = Status::kExists;
     return;
   }
-  if (!ReserveRecord(request.key.size(), 0)) {
+  if (!ReserveRecord(request.key.size())) {
     outcome->status = Status::kLogFull;
     return;
   }
@@ -605,8 +618,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
     if (outcome->pin.ref != 0) Unpin(outcome->pin.ref);
     outcome->pin = {};
     outcome->has_value = false;
-    counters->no_memory++;
-    outcome->status = status;
+    outcome->status = NoMemory();
     return;
   }
   counters->touches++;
@@ -624,7 +636,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   }
   if (!request.no_bump) Bump(ref);
   outcome->record_version = NextVersion();
-  EmitEntry(RecordKind::kTouch, entry, outcome->record_version, now);
+  EmitEntry(RecordKind::kTouch, ref, outcome->record_version, now);
   if (entry->flags & kEntryHasExpiry) NoteGone(outcome->record_version);
   outcome->expires_ms = ExpiresMsOf(entry);
   outcome->status = Status::kFound;
@@ -636,20 +648,13 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
   StoreStats* counters = &state_->counters;
   const bool evict = request.verb == Verb::kEvict;
   const Ref ref = Lookup(request.key, hash, now, false);
-  if (ref == 0) {
-    if (!evict) counters->deletes++;
-    // The delete of an absent key still says that what a load brings back may be old.
-    if (!fills_.empty()) [[unlikely]]
-      fills_.Void(hash);
-    outcome->status = Status::kNotFound;
-    return;
-  }
+  if (ref == 0) return RemoveAbsent(request, hash, now, outcome);
   if (request.has_compare && At(ref)->version != request.compare) {
     Describe(At(ref), now, outcome);
     outcome->status = Status::kExists;
     return;
   }
-  if (!evict && !ReserveRecord(request.key.size(), 0)) {
+  if (!evict && !ReserveRecord(request.key.size())) {
     outcome->status = Status::kLogFull;
     return;
   }
@@ -665,6 +670,24 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
     fills_.Void(hash);
   RemoveEntry(ref, evict ? Reason::kEvicted : Reason::kDeleted, hash);
   outcome->status = Status::kFound;
+}
+
+void Shard::RemoveAbsent(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+  outcome->status = Status::kNotFound;
+  // The entry may have been evicted, and the log still have its value: that has to go too. Who takes, or deletes a
+  // certain version, learns that there is none, and leaves it at that.
+  const bool leaves_record = request.verb == Verb::kDelete && !request.has_compare && records_ != nullptr;
+  if (leaves_record) {
+    if (!ReserveRecord(request.key.size())) {
+      outcome->status = Status::kLogFull;
+      return;
+    }
+    outcome->record_version = EmitKey(RecordKind::kDelete, request.key, now);
+  }
+  if (request.verb != Verb::kEvict) state_->counters.deletes++;
+  // The delete of an absent key still says that what a load brings back may be old.
+  if (!fills_.empty()) [[unlikely]]
+    fills_.Void(hash);
 }
 
 bool Shard::BeginFill(std::string_view key, uint64_t hash, bool if_absent, const Now& now, FillTicket* ticket) {
@@ -728,6 +751,10 @@ Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_byte
   if (value_bytes > state_->value_bytes_max || layout.charge > state_->limit_bytes) {
     return refuse(Status::kTooLarge);
   }
+  if (RingHoldsRoom(layout.charge)) {
+    state_->counters.log_full++;
+    return Status::kLogFull;
+  }
   const int free_slot = FreeBodySlot(layout.charge);
   if (free_slot == 0 || !MakeRoom(layout.charge, false, false) || !AllocateEntry(from, layout, free_slot)) {
     return refuse(Status::kNoMemory);
@@ -768,7 +795,7 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
     outcome->status = condition;
     return;
   }
-  if (!ReserveRecord(request.key.size(), At(state_->bodies[slot])->value_bytes)) {
+  if (!ReserveRecord(BodyEntryOf(request, At(state_->bodies[slot])->value_bytes), true)) {
     outcome->status = Status::kLogFull;
     return;
   }
@@ -796,16 +823,39 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
 
 // ---- records coming in ----
 
+void Shard::MakeRoomFromExpired(const RecordView& record, const Now& now) {
+  if (record.kind != RecordKind::kSet || wheel_.empty()) return;
+  NewEntry entry;
+  entry.key = record.key;
+  entry.value_bytes = record.value.size();
+  entry.client_flags = record.client_flags;
+  entry.expires_ms = record.expires_wall_ms == 0 ? kNeverExpires : kAlreadyExpired;
+  const uint64_t charge = LayoutOf(entry).charge;
+  while (state_->charged_bytes + charge > state_->limit_bytes ||
+         (state_->entries_limit != 0 && state_->live_entries + state_->dead_entries >= state_->entries_limit)) {
+    int budget = kStepEntriesMax;
+    const Ref ref = wheel_.Advance(now.boot_ms, &budget);
+    if (ref != 0) {
+      RemoveEntry(ref, Reason::kExpired);
+    } else if (budget >= 0) {
+      return;
+    }
+  }
+}
+
 Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, bool keep_version) {
   SettleTouches();
   Outcome outcome;
+  // While a log is read back, what has expired stays until memory is needed: a touch further on may say that it lives.
+  const bool recovering = keep_version && state_->recovering;
+  if (recovering) MakeRoomFromExpired(record, now);
   const bool expires = record.expires_wall_ms != 0;
-  const bool expired = expires && record.expires_wall_ms <= now.wall_ms;
+  const bool expired = expires && record.expires_wall_ms <= now.wall_ms && !recovering;
   const uint64_t expires_ms =
       !expires ? kNeverExpires
                : static_cast<uint64_t>(std::max<int64_t>(record.expires_wall_ms - now.WallOffset(), kAlreadyExpired));
   Ref old = Find(record.key, hash);
-  if (old != 0 && (IsDead(At(old)) || IsExpired(At(old), now))) {
+  if (old != 0 && (IsDead(At(old)) || (IsExpired(At(old), now) && !recovering))) {
     RemoveEntry(old, IsDead(At(old)) ? Reason::kCleared : Reason::kExpired, hash);
     old = 0;
   }
@@ -823,11 +873,12 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
     case RecordKind::kSet: {
       if (expired) {
         // It has expired since: what it replaced is gone all the same.
-        if (old == 0) return Status::kNotStored;
-        if (!keep_version) {
-          if (!ReserveRecord(record.key.size(), 0)) return Status::kLogFull;
+        if (!keep_version && (old != 0 || records_ != nullptr)) {
+          if (!ReserveRecord(record.key.size())) return Status::kLogFull;
           EmitKey(RecordKind::kDelete, record.key, now);
         }
+        if (old == 0) return Status::kNotStored;
+        if (keep_version) NoteGone(record.version);
         RemoveEntry(old, Reason::kReplaced, hash);
         return Status::kNotStored;
       }
@@ -847,19 +898,28 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
     }
     case RecordKind::kTouch: {
       if (old == 0) return Status::kNotFound;
-      if (!keep_version && !ReserveRecord(record.key.size(), 0)) return Status::kLogFull;
+      if (!keep_version && !ReserveRecord(record.key.size())) return Status::kLogFull;
       status = SetExpiry(&old, record.key, expires_ms, hash, now);
-      if (status != Status::kStored) return status;
-      if (!keep_version) EmitEntry(RecordKind::kTouch, At(old), NextVersion(), now);
+      if (status != Status::kStored && !keep_version) return NoMemory();
+      if (status != Status::kStored) {
+        // Better gone than there for longer than it should be.
+        state_->counters.no_memory++;
+        RemoveEntry(Find(record.key, hash), Reason::kEvicted, hash);
+        return status;
+      }
+      const uint64_t version = keep_version ? record.version : NextVersion();
+      if (!keep_version) EmitEntry(RecordKind::kTouch, old, version, now);
+      if (expires) NoteGone(version);
       table_.Adjust();
       break;
     }
     case RecordKind::kDelete: {
-      if (old == 0) return Status::kNotFound;
-      if (!keep_version) {
-        if (!ReserveRecord(record.key.size(), 0)) return Status::kLogFull;
+      if (!keep_version && (old != 0 || records_ != nullptr)) {
+        if (!ReserveRecord(record.key.size())) return Status::kLogFull;
         EmitKey(RecordKind::kDelete, record.key, now);
       }
+      if (keep_version) NoteGone(record.version);
+      if (old == 0) return Status::kNotFound;
       RemoveEntry(old, Reason::kDeleted, hash);
       status = Status::kStored;
       break;

@@ -74,7 +74,16 @@ void Shard::Verify() {
   CHECK(charged + bodies + (state_->pinned_bytes - pinned) == state_->charged_bytes);
   CHECK(state_->charged_bytes <= state_->limit_bytes);
   CHECK(state_->entries_limit == 0 || entries <= state_->entries_limit);
-  CHECK(state_->arena.pinned_pages <= kPinnedPagesMax);
+  CHECK(state_->arena.pinned_pages <= (has_ring() ? kRingPinnedPagesMax : kPinnedPagesMax));
+  if (has_ring()) {
+    ring_.Verify([this](const Pin& pin) {
+      const EntryHeader* entry = At(pin.ref);
+      CHECK(KindOf(entry->flags) == ChunkKind::kEntry || KindOf(entry->flags) == ChunkKind::kUnlinked);
+      CHECK(PinsOf(entry) > 0 && entry->value_bytes > kRingInlineValueBytesMax);
+    });
+    CHECK(ring_.pinned_bytes() <= state_->pinned_bytes);
+    CHECK(state_->gone_version <= last_version());
+  }
   CHECK(state_->arena.pages_used <= state_->arena.pages_total ||
         state_->arena.pages_total > PagesFor(state_->memory_bytes) ||
         state_->limit_bytes != state_->limit_target_bytes || state_->arena.pages_used <= state_->arena.pages_ceiling);

@@ -18,6 +18,8 @@ constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
 constexpr uint64_t kHugePagesFromQuotaBytes = 4 * kHugePageBytes;
 // A batch is put in order by shard in windows of so many requests, on the stack.
 constexpr size_t kWindowRequests = 256;
+// Keys of refused mutations, of a whole batch, by hash; a read that shares a bit with one is refused in vain.
+constexpr size_t kRefusedKeysBits = 512;
 constexpr int kReturnPagesMax = 16;
 // Steps of making room for a large value, at least; more for the bytes of it. Only a bound for when others take the
 // room.
@@ -34,6 +36,10 @@ std::string Expected(const char* what, const char* expected, uint64_t came) {
 uint64_t ChoosePageBytes(uint64_t quota_bytes) {
   return std::clamp(std::bit_floor(quota_bytes / kPagesPerShard), kPageBytesMin, kPageBytesMax);
 }
+
+bool IsRead(Verb verb) { return verb == Verb::kGet || verb == Verb::kPeek || verb == Verb::kHas; }
+static_assert(Status::kLogFull < Status::kNeedsRoom && static_cast<int>(Status::kNeedsRoom) == 9,
+              "the two that say that nothing was done are the last");
 
 bool IsTimed(uint64_t expires_ms) { return expires_ms != kNeverExpires && expires_ms != kKeepExpiry; }
 
@@ -137,6 +143,7 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
   store->uses_time_.store(options.track_access);
   store->epoch_.store(options.epoch);
   if (options.ring_bytes != 0) {
+    store->barrier_epoch_drained_ = store->barrier_epoch_committed_ = options.epoch;
     store->ring_bytes_ = std::max(options.ring_bytes / shards & ~(page_bytes - 1), kRingBytesMin);
     store->KeepRecords();
   }
@@ -236,7 +243,10 @@ void Store::Execute(const Request& request, const Now& now, Scratch* scratch, Ou
 void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, Scratch* scratch, Outcome* outcomes) {
   CheckClock(now);
   RemovalSink* sink = ShardAt(0)->removal_sink();
+  // Shards in which a request could not be done, and why; keys of mutations that were refused, by hash.
+  std::bitset<kShardCountMax> stuck;
   std::bitset<kShardCountMax> out_of_room;
+  std::bitset<kRefusedKeysBits> refused_keys;
   auto note = ChangeRing::Note::kNone;
   for (size_t start = 0; start < count; start += kWindowRequests) {
     const size_t window = std::min(count - start, kWindowRequests);
@@ -271,13 +281,27 @@ void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, S
         for (size_t k = group; k < end; k++) {
           const size_t i = order[k];
           outcomes[start + i] = Outcome{};
-          if (out_of_room[s]) [[unlikely]] {
-            outcomes[start + i].status = Status::kNeedsRoom;
-            continue;
+          const size_t key_bit = hashes[i] % kRefusedKeysBits;
+          if (stuck[s]) [[unlikely]] {
+            if (out_of_room[s]) {
+              outcomes[start + i].status = Status::kNeedsRoom;
+              continue;
+            }
+            if (!IsRead(requests[start + i].verb)) refused_keys[key_bit] = true;
+            if (refused_keys[key_bit]) {
+              outcomes[start + i].status = Status::kLogFull;
+              continue;
+            }
           }
           shard->Execute(requests[start + i], hashes[i], now, scratch, false, &outcomes[start + i]);
-          if (outcomes[start + i].status == Status::kNeedsRoom) [[unlikely]]
-            out_of_room[s] = true;
+          if (outcomes[start + i].status >= Status::kLogFull) [[unlikely]] {
+            stuck[s] = true;
+            if (outcomes[start + i].status == Status::kLogFull) {
+              refused_keys[key_bit] = true;
+            } else {
+              out_of_room[s] = true;
+            }
+          }
         }
         if (logged_) [[unlikely]] {
           for (size_t k = group; k < end; k++) {
@@ -624,6 +648,13 @@ Status Store::Apply(const RecordView& record, const Now& now, bool keep_version)
   return status;
 }
 
+void Store::SetRecovering(bool recovering) {
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    OsLockGuard guard(ShardAt(i)->lock());
+    ShardAt(i)->SetRecovering(recovering);
+  }
+}
+
 void Store::RaiseEpoch(uint32_t epoch) {
   uint32_t present = epoch_.load(std::memory_order_relaxed);
   while (present < epoch && !epoch_.compare_exchange_weak(present, epoch, std::memory_order_relaxed)) {
@@ -742,6 +773,9 @@ void Store::StartEpoch(uint32_t epoch) {
   CHECK(epoch <= kEpochMax);
   OsLockGuard guard(&clear_lock_);
   RaiseEpoch(epoch);
+  // No barrier of an epoch up to here will come.
+  barrier_epoch_drained_ = std::max(barrier_epoch_drained_, epoch);
+  barrier_epoch_committed_ = std::max(barrier_epoch_committed_, epoch);
   for (uint32_t i = 0; i < shard_count_; i++) {
     OsLockGuard shard_guard(ShardAt(i)->lock());
     ShardAt(i)->StartEpoch(epoch);

@@ -165,7 +165,9 @@ class Store {
   // Executes many: grouped by shard, one lock per group of up to kGroupRequests, with the cache misses of a group
   // overlapped. Requests for one key keep their order; requests for different keys may be reordered. Values come as
   // with Execute() but are never pinned. Where scratch runs out, that request and every later one of its shard answer
-  // kNeedsRoom, having done nothing: asking again for those, in order, keeps the order per key.
+  // kNeedsRoom, having done nothing: asking again for those, in order, keeps the order per key. Where the log has no
+  // room, the same goes for that request, every later mutation of its shard, and reads of keys that those would change;
+  // they answer kLogFull.
   void ExecuteMany(const Request* requests, size_t count, const Now& now, Scratch* scratch, Outcome* outcomes);
 
   // Copies value bytes [offset, offset + bytes) of a pinned entry. No lock: a pinned entry does not move or change.
@@ -209,6 +211,10 @@ class Store {
   // Applies a record read from a log, a dump or a primary: only if its version is higher than what the key has.
   // `keep_version` false gives it a new version (a dump loaded into a running cache). Leaves a record itself only then.
   [[nodiscard]] Status Apply(const RecordView& record, const Now& now, bool keep_version);
+  // While a log is read back, between true and false: what Apply() with keep_version brings is kept though it has
+  // expired, since a touch further on in the log may have given it a longer life. Where memory is needed, expired
+  // entries go first. Nothing that has expired is ever answered with. REQUIRES: no requests in between.
+  void SetRecovering(bool recovering);
 
   // Watches a key for a load that will fill it: any requested change of the key from now on (a delete of the absent key
   // included; capacity, expiry and touches are not) voids the ticket. False, and nothing is watched, if `if_absent` and
@@ -233,7 +239,7 @@ class Store {
   uint64_t LastVersion(uint32_t shard) const;
   // Every version given from now on has at least this epoch. Before the first request of a cache that has a log: with
   // an epoch that no record of the log has, every version is higher than all that are recovered, before or after this
-  // call. REQUIRES: epoch <= kEpochMax.
+  // call. REQUIRES: epoch <= kEpochMax; nobody drains.
   void StartEpoch(uint32_t epoch);
   // Told of records that were left; null: nobody. It outlives the store, or the calls that are in progress when it is
   // taken away.

@@ -90,11 +90,32 @@ TEST(StoreRecords, WhatChangesNothingLeavesNoRecord) {
   for (Verb verb : {Verb::kGet, Verb::kPeek, Verb::kHas, Verb::kAdd, Verb::kCas, Verb::kIncr}) {
     EXPECT_EQ(store.Do(On(verb, "key", "v")).outcome.record_version, 0) << static_cast<int>(verb);
   }
-  for (Verb verb : {Verb::kGet, Verb::kReplace, Verb::kAppend, Verb::kIncr, Verb::kTouch, Verb::kDelete, Verb::kTake,
-                    Verb::kEvict}) {
+  for (Verb verb : {Verb::kGet, Verb::kReplace, Verb::kAppend, Verb::kIncr, Verb::kTouch, Verb::kTake, Verb::kEvict}) {
     EXPECT_EQ(store.Do(On(verb, "absent", "v")).outcome.record_version, 0) << static_cast<int>(verb);
   }
+  Request of_a_version = On(Verb::kDelete, "absent");
+  of_a_version.has_compare = true;
+  EXPECT_EQ(store.Do(of_a_version).outcome.record_version, 0);
   EXPECT_EQ(store.records().records().size(), 0);
+}
+
+// What is absent may have been evicted, and the log may still have it.
+TEST(StoreRecords, TheDeleteOfAnAbsentKeyLeavesARecordAllTheSame) {
+  TestStore store;
+  store.RecordAll();
+  const Answer answer = store.Delete("absent");
+  EXPECT_EQ(answer.status, Status::kNotFound);
+  const std::vector<StoredRecord> records = store.records().Take();
+  ASSERT_EQ(records.size(), 1);
+  EXPECT_EQ(records[0].kind, RecordKind::kDelete);
+  EXPECT_EQ(records[0].key, "absent");
+  EXPECT_EQ(records[0].version, answer.outcome.record_version);
+  store.records().RefuseNext(1);
+  EXPECT_EQ(store.Delete("absent").status, Status::kLogFull);
+  EXPECT_EQ(store->Stats().deletes, 1) << "what was refused was not done";
+
+  TestStore unlogged;
+  EXPECT_EQ(unlogged.Delete("absent").outcome.record_version, 0);
 }
 
 TEST(StoreRecords, EvictionAndExpiryLeaveNoRecord) {
@@ -217,11 +238,11 @@ TEST(StoreRecords, WhatLeavesNoRecordNeedsNoRoom) {
   EXPECT_EQ(store.Do(On(Verb::kReplace, "absent", "w")).status, Status::kNotStored);
   EXPECT_EQ(store.Do(On(Verb::kCas, "key", "w")).status, Status::kExists);
   EXPECT_EQ(store.Do(On(Verb::kIncr, "key")).status, Status::kNonNumeric);
-  EXPECT_EQ(store.Delete("absent").status, Status::kNotFound);
+  EXPECT_EQ(store.Do(On(Verb::kTake, "absent")).status, Status::kNotFound);
   EXPECT_EQ(store.Do(On(Verb::kEvict, "key")).status, Status::kFound);
 }
 
-TEST(StoreRecords, ASetThatIsTooLargeLeavesTheDeleteOfWhatItRemoved) {
+TEST(StoreRecords, ASetThatIsTooLargeLeavesADelete) {
   StoreOptions options = TestStore::Tiny();
   options.value_bytes_max = 100;
   TestStore store(options);
@@ -232,8 +253,12 @@ TEST(StoreRecords, ASetThatIsTooLargeLeavesTheDeleteOfWhatItRemoved) {
   const std::vector<StoredRecord> records = store.records().Take();
   ASSERT_EQ(records.size(), 1);
   EXPECT_EQ(records[0].kind, RecordKind::kDelete);
+  // What it would have replaced may have been evicted, and the log may still have it.
   EXPECT_EQ(store.Set("absent", std::string(101, 'x')).status, Status::kTooLarge);
-  EXPECT_EQ(store.records().records().size(), 0);
+  ASSERT_EQ(store.records().records().size(), 1);
+  EXPECT_EQ(store.records().Take()[0].key, "absent");
+  EXPECT_EQ(store.Do(On(Verb::kAdd, "absent", std::string(101, 'x'))).status, Status::kTooLarge);
+  EXPECT_EQ(store.records().records().size(), 0) << "an add would have replaced nothing";
 }
 
 RecordView View(RecordKind kind, std::string_view key, std::string_view value, uint64_t version,

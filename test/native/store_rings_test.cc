@@ -1,6 +1,11 @@
 // The change rings as their reader and the writers see them: what is drained, when space is free again, what is kept in
 // place meanwhile, who is told.
 
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "store/shard.h"
 #include "store/store.h"
 #include "support/store_fixture.h"
 #include "test.h"
@@ -58,6 +63,796 @@ TEST(StoreRings, SpaceIsFreeAtCommitAndNotBefore) {
   EXPECT_EQ(store.Set("key", value).status, Status::kStored);
   store->RewindRing(0);
   EXPECT_EQ(DrainAll(&store.store(), 0).size(), 1);
+  store->Verify();
+}
+
+// Records of all sizes go round a ring of the smallest size many times: read in pieces, committed now and then, given
+// up and read again. What comes out is what went in.
+TEST(StoreRings, RecordsOfAllSizesGoRound) {
+  test::Random random(test::Seed());
+  TestStore store(WithRing());
+  std::deque<StoredRecord> written;  // and not committed
+  size_t drained = 0;
+  std::string bytes(100'000, '\0');
+  uint64_t refused = 0;
+  for (int step = 0; step < 20'000; ++step) {
+    if (!random.OneIn(3)) {
+      const std::string key = "key" + PatternBytes(random.OneIn(20) ? random.Below(kKeyBytesMax - 3) : 5, step);
+      const std::string value = PatternBytes(random.Below(uint64_t{1} << random.Below(15)), step);
+      const Answer answer = store.Set(key, value);
+      if (answer.status == Status::kLogFull) {
+        ++refused;
+        continue;
+      }
+      ASSERT_EQ(answer.status, Status::kStored);
+      written.push_back({RecordKind::kSet, 0, answer.outcome.record_version, 0, 0, key, value});
+    } else if (random.OneIn(10)) {
+      store->RewindRing(0);
+      drained = 0;
+    } else if (random.OneIn(4)) {
+      store->CommitRing(0);
+      written.erase(written.begin(), written.begin() + static_cast<ptrdiff_t>(drained));
+      drained = 0;
+    } else {
+      const size_t capacity = random.Below(bytes.size());
+      const RingDrain drain = store->DrainRing(0, bytes.data(), capacity);
+      ASSERT_LE(drain.bytes, capacity);
+      std::string_view rest(bytes.data(), drain.bytes);
+      for (uint32_t i = 0; i < drain.record_count; ++i) {
+        RecordView view;
+        ASSERT_TRUE(DecodeRecord(rest, &view) == DecodeStatus::kOk);
+        ASSERT_LT(drained, written.size());
+        ASSERT_EQ(view.version, written[drained].version);
+        ASSERT_TRUE(view.key == written[drained].key && view.value == written[drained].value);
+        rest.remove_prefix(view.record_bytes);
+        ++drained;
+      }
+      ASSERT_TRUE(rest.empty());
+      if (drained == written.size()) {
+        ASSERT_EQ(drain.bytes_needed, 0);
+        ASSERT_EQ(drain.version, store->LastVersion(0));
+      } else {
+        ASSERT_EQ(drain.bytes_needed, RecordBytes(written[drained].key.size(), written[drained].value.size()));
+        ASSERT_GT(drain.bytes + drain.bytes_needed, capacity);
+        ASSERT_EQ(drain.version, drain.record_count == 0 ? 0 : written[drained - 1].version);
+      }
+    }
+    if (step % 64 == 0) store->Verify();
+  }
+  EXPECT_GT(refused, 0);
+  EXPECT_GT(store->RingStatsOf(0).records, 10'000);
+}
+
+// A record that ends where the ring ends leaves nothing to skip.
+TEST(StoreRings, ARecordMayEndWithTheRing) {
+  TestStore store(WithRing());
+  const std::string value(1024 - kRecordHeaderBytes - 3, 'v');
+  static_assert(kRingBytesMin % 1024 == 0);
+  for (uint64_t i = 0; i < kRingBytesMin / 1024 * 3; ++i) {
+    ASSERT_EQ(store.Set("key", value).status, Status::kStored);
+    if (i % 100 != 99) continue;
+    const std::vector<StoredRecord> records = DrainAll(&store.store(), 0);
+    ASSERT_EQ(records.size(), 100);
+    for (const StoredRecord& record : records) ASSERT_EQ(record.value, value);
+    store->CommitRing(0);
+    store->Verify();
+  }
+}
+
+// ---- large values ----
+
+StoreOptions Roomy() {
+  StoreOptions options = WithRing(1 << 20);
+  options.memory_bytes = 256 << 20;
+  options.page_bytes = 0;
+  options.value_bytes_max = kLoggedValueBytesMax;
+  return options;
+}
+
+std::string Bytes(size_t megabytes, uint64_t seed) { return PatternBytes(megabytes << 20, seed); }
+
+TEST(StoreRings, AValueOfSixtyFourMegabytesPassesThroughARingOfOne) {
+  TestStore store(Roomy());
+  const std::string value = PatternBytes(kLoggedValueBytesMax, 1);
+  ASSERT_EQ(store.Set("large", value, kNeverExpires, 9).status, Status::kStored);
+  EXPECT_LT(store->RingStatsOf(0).fill_bytes, 200);
+  store->Verify();
+  char small[1000];
+  RingDrain drain = store->DrainRing(0, small, sizeof small);
+  EXPECT_EQ(drain.bytes, 0);
+  EXPECT_EQ(drain.version, 0);
+  EXPECT_EQ(drain.bytes_needed, RecordBytes(5, value.size()));
+  const std::vector<StoredRecord> records = DrainAll(&store.store(), 0);
+  ASSERT_EQ(records.size(), 1);
+  EXPECT_EQ(records[0].client_flags, 9);
+  EXPECT_TRUE(records[0].value == value);
+  store->CommitRing(0);
+  EXPECT_EQ(store->Stats().pinned_pages, 0);
+  store->Verify();
+
+  // The same as a body that came in pieces.
+  Request request = TestStore::Make(Verb::kSet, "body");
+  Body body;
+  ASSERT_EQ(store->Reserve(request, static_cast<uint32_t>(value.size()), store.now(), &body), Status::kStored);
+  store->WriteBody(body, 0, value);
+  Outcome outcome;
+  store->Link(&body, request, store.now(), &outcome);
+  ASSERT_EQ(outcome.status, Status::kStored);
+  EXPECT_EQ(outcome.commit_version, outcome.record_version);
+  EXPECT_TRUE(DrainAll(&store.store(), 0).at(0).value == value);
+  store->CommitRing(0);
+  store->Verify();
+}
+
+// What a record holds in place is the value that it was written with, whatever becomes of the entry meanwhile; and it
+// costs its memory until the log has it.
+TEST(StoreRings, WhatIsPinnedOutlivesItsEntry) {
+  const char* const ways[] = {"replaced", "deleted", "evicted", "cleared", "touched", "appended", "kept"};
+  for (const char* way : ways) {
+    TestStore store(Roomy());
+    const std::string value = Bytes(8, 3);
+    ASSERT_EQ(store.Set("key", value).status, Status::kStored);
+    const uint64_t charged = store->Stats().charged_bytes;
+    const std::string_view name = way;
+    if (name == "replaced") store.Set("key", "small");
+    if (name == "deleted") store.Delete("key");
+    if (name == "evicted") store.Do(TestStore::Make(Verb::kEvict, "key"));
+    if (name == "cleared") {
+      EXPECT_NE(store->Clear(store.now()), 0);
+      store.MaintainAll();
+    }
+    if (name == "touched") {
+      Request touch = TestStore::Make(Verb::kTouch, "key");
+      touch.expires_ms = store.now_ms() + 1000;
+      EXPECT_EQ(store.Do(touch).status, Status::kFound);
+    }
+    if (name == "appended") EXPECT_EQ(store.Do(TestStore::Make(Verb::kAppend, "key", "more")).status, Status::kStored);
+    store->Verify();
+    EXPECT_GE(store->Stats().charged_bytes, charged) << way;
+    std::vector<StoredRecord> records = DrainAll(&store.store(), 0);
+    EXPECT_TRUE(records.at(0).value == value) << way;
+    if (name == "appended") EXPECT_TRUE(records.at(1).value == value + "more");
+    store->RewindRing(0);
+    records = DrainAll(&store.store(), 0);
+    EXPECT_TRUE(records.at(0).value == value) << way;
+    store->CommitRing(0);
+    store->Verify();
+    EXPECT_EQ(store->Stats().pinned_pages, 0) << way;
+    const bool stays = name == "kept" || name == "touched" || name == "appended";
+    EXPECT_EQ(store->Stats().charged_bytes > (4 << 20), stays) << way;
+    if (name == "kept" || name == "touched") EXPECT_TRUE(store.Get("key").value == value);
+  }
+}
+
+TEST(StoreRings, WhatTheRingPinsIsBoundedAndRefusedBeforeAnythingChanges) {
+  TestStore store(Roomy());
+  const uint64_t limit = store->Stats().limit_bytes;
+  // Larger than the share that may be pinned in all: one at a time.
+  ASSERT_EQ(store.Set("a", PatternBytes(kLoggedValueBytesMax, 1)).status, Status::kStored);
+  store->CommitRing(0);
+  DrainAll(&store.store(), 0);
+  store->CommitRing(0);
+  uint64_t pinned = 0;
+  while (store.Set("b", Bytes(6, pinned)).status == Status::kStored) ++pinned;
+  EXPECT_EQ(pinned, limit / kRingPinnedShareMax / (6 << 20));
+  EXPECT_EQ(store.Peek("b").value.size(), 6 << 20);
+  EXPECT_TRUE(store.Peek("b").value == Bytes(6, pinned - 1));
+  EXPECT_EQ(store->Stats().log_full, 1);
+  EXPECT_EQ(store.Do(TestStore::Make(Verb::kAppend, "b", "x")).status, Status::kLogFull);
+  EXPECT_EQ(store.Set("c", "small").status, Status::kStored) << "what is copied in needs nothing pinned";
+  EXPECT_EQ(store.Get("a").status, Status::kFound) << "and reads go on";
+  store->Verify();
+  EXPECT_EQ(DrainAll(&store.store(), 0).size(), pinned + 1);
+  EXPECT_EQ(store.Set("b", Bytes(6, 99)).status, Status::kLogFull) << "drained is not committed";
+  store->CommitRing(0);
+  EXPECT_EQ(store.Set("b", Bytes(6, 99)).status, Status::kStored);
+  store->Verify();
+}
+
+TEST(StoreRings, WhereNoMorePagesCanBePinnedSmallerValuesAreCopied) {
+  StoreOptions options = WithRing(2 << 20);
+  options.memory_bytes = 32 << 20;
+  TestStore store(options);
+  size_t stored = 0;
+  while (store.Set("k" + std::to_string(stored), PatternBytes(20'000 + stored * 37 % 9000, stored)).status ==
+         Status::kStored) {
+    ++stored;
+  }
+  EXPECT_LE(store->Stats().pinned_pages, kRingPinnedPagesMax);
+  EXPECT_GT(store->Stats().pinned_pages, 8) << "some were pinned";
+  EXPECT_GT(store->RingStatsOf(0).fill_bytes, (2 << 20) - 100'000) << "the others filled the ring";
+  store->Verify();
+  const std::vector<StoredRecord> records = DrainAll(&store.store(), 0);
+  ASSERT_EQ(records.size(), stored);
+  for (size_t i = 0; i < stored; ++i) {
+    EXPECT_TRUE(records[i].value == PatternBytes(20'000 + i * 37 % 9000, i)) << i;
+  }
+  store->CommitRing(0);
+  EXPECT_EQ(store->Stats().pinned_pages, 0);
+  store->Verify();
+}
+
+// Memory that only the ring holds comes back by itself: that is a reason to wait, not to fail.
+TEST(StoreRings, MemoryThatTheRingHoldsIsWaitedFor) {
+  StoreOptions options = WithRing();
+  options.value_bytes_max = 3 << 20;
+  TestStore store(options);
+  const std::string value = Bytes(3, 1);
+  ASSERT_EQ(store.Set("a", value).status, Status::kStored);
+  ASSERT_EQ(store.Set("b", "1").status, Status::kStored);
+  // Beside the pinned value there is room for a second one, but not for the rest that an append needs.
+  ASSERT_EQ(store.Do(TestStore::Make(Verb::kReplace, "a", "now small")).status, Status::kStored);
+  Body body;
+  ASSERT_EQ(store->Reserve(TestStore::Make(Verb::kSet, "body"), 3 << 20, store.now(), &body), Status::kStored);
+  Body other;
+  EXPECT_EQ(store->Reserve(TestStore::Make(Verb::kSet, "b"), 2 << 20, store.now(), &other), Status::kLogFull);
+  EXPECT_EQ(store.Set("b", Bytes(2, 2)).status, Status::kLogFull);
+  EXPECT_EQ(store.Get("b").value, "1") << "a refused set takes nothing away";
+  EXPECT_EQ(store->Stats().no_memory, 0);
+  EXPECT_EQ(store->Stats().log_full, 2);
+  DrainAll(&store.store(), 0);
+  store->CommitRing(0);
+  EXPECT_EQ(store.Set("b", Bytes(2, 2)).status, Status::kStored);
+  store->Abandon(&body);
+  store->Verify();
+}
+
+// ---- who is told ----
+
+class CountingBell final : public ChangeBell {
+ public:
+  explicit CountingBell(Store* store) : store_(store) {}
+  void Ring() override {
+    ++rings;
+    // No lock of the store is held.
+    for (uint32_t i = 0; i < store_->shard_count(); ++i) {
+      CHECK(store_->shard(i)->lock()->TryLock());
+      store_->shard(i)->lock()->Unlock();
+    }
+  }
+  int Take() { return std::exchange(rings, 0); }
+  int rings = 0;
+
+ private:
+  Store* store_;
+};
+
+TEST(StoreRings, TheBellRingsWhenItIsWantedAndARecordWasLeft) {
+  StoreOptions options = WithRing();
+  options.shard_count = 2;
+  options.value_bytes_max = 100'000;
+  options.memory_bytes = 32 << 20;
+  TestStore store(options);
+  CountingBell bell(&store.store());
+  store->SetChangeBell(&bell);
+  store.Set("key", "1");
+  EXPECT_EQ(bell.Take(), 0) << "nobody waits";
+  bell.wanted.store(1);
+  store.Get("key");
+  store.Get("absent");
+  store.Do(TestStore::Make(Verb::kAdd, "key", "x"));
+  store.Do(TestStore::Make(Verb::kEvict, "absent"));
+  EXPECT_EQ(bell.Take(), 0) << "no record";
+  store.Set("key", "1");
+  EXPECT_EQ(bell.Take(), 1);
+  store.Incr("key", 1);
+  EXPECT_EQ(bell.Take(), 1);
+  store.Delete("absent");
+  EXPECT_EQ(bell.Take(), 1);
+  Request requests[3] = {TestStore::Make(Verb::kSet, "a", "1"), TestStore::Make(Verb::kSet, "b", "1"),
+                         TestStore::Make(Verb::kGet, "a")};
+  Outcome outcomes[3];
+  char room[100];
+  Scratch scratch{room, sizeof room, 0};
+  store->ExecuteMany(requests, 3, store.now(), &scratch, outcomes);
+  EXPECT_EQ(bell.Take(), 1) << "once for a batch";
+  Body body;
+  ASSERT_EQ(store->Reserve(requests[0], 50'000, store.now(), &body), Status::kStored);
+  EXPECT_EQ(bell.Take(), 0);
+  Outcome outcome;
+  store->Link(&body, requests[0], store.now(), &outcome);
+  EXPECT_EQ(bell.Take(), 1);
+  EXPECT_EQ(store->Reserve(requests[1], 200'000, store.now(), &body), Status::kTooLarge);
+  EXPECT_EQ(bell.Take(), 1) << "a body that is too large removed what was there";
+  RecordView record;
+  record.key = "applied";
+  record.value = "v";
+  record.version = 1;
+  EXPECT_EQ(store->Apply(record, store.now(), false), Status::kStored);
+  EXPECT_EQ(bell.Take(), 1);
+  record.version = store->LastVersion(0) + store->LastVersion(1);
+  EXPECT_EQ(store->Apply(record, store.now(), true), Status::kStored);
+  EXPECT_EQ(bell.Take(), 0) << "what was read from the log does not go back there";
+  store->Clear(store.now());
+  EXPECT_EQ(bell.Take(), 1);
+  store->SetChangeBell(nullptr);
+  store.Set("key", "1");
+  EXPECT_EQ(bell.Take(), 0);
+}
+
+TEST(StoreRings, TheBellRingsUnaskedWhenTheRingBeginsToFill) {
+  TestStore store(Roomy());
+  CountingBell bell(&store.store());
+  store->SetChangeBell(&bell);
+  const uint64_t capacity = store->RingStatsOf(0).capacity_bytes;
+  for (int round = 0; round < 3; ++round) {
+    while (store->RingStatsOf(0).fill_bytes + 1100 < capacity / 4) store.Set("key", PatternBytes(1000, 1));
+    EXPECT_EQ(bell.Take(), 0);
+    while (store.Set("key", PatternBytes(1000, 1)).status == Status::kStored) {
+    }
+    EXPECT_EQ(bell.Take(), 1) << "once, on crossing";
+    DrainAll(&store.store(), 0);
+    store->CommitRing(0);
+  }
+  // And when much is pinned.
+  while (store.Set("key", Bytes(4, 1)).status == Status::kStored) {
+  }
+  EXPECT_EQ(bell.Take(), 1);
+}
+
+// ---- clears ----
+
+void Fill(TestStore* store) {
+  while (store->Set("filler", PatternBytes(100, 1)).status == Status::kStored) {
+  }
+  while (store->Delete("x").status != Status::kLogFull) {
+  }
+}
+
+TEST(StoreRings, AFullRingHasRoomForOneBarrier) {
+  TestStore store(WithRing());
+  store.Set("key", "1");
+  Fill(&store);
+  const uint64_t version = store->Clear(store.now());
+  EXPECT_NE(version, 0);
+  EXPECT_EQ(version, store->LastVersion(0));
+  EXPECT_EQ(store->entries(), 0);
+  // Perhaps for a second one, depending on where the ring stands; not for a third.
+  uint64_t last = version;
+  int clears = 1;
+  while (const uint64_t next = store->Clear(store.now())) {
+    last = next;
+    ++clears;
+  }
+  EXPECT_LE(clears, 2);
+  EXPECT_EQ(store->LastVersion(0), last) << "what found no room gave no version";
+  EXPECT_EQ(store->Stats().clears, clears);
+  EXPECT_EQ(DrainAll(&store.store(), 0).back().kind, RecordKind::kClear);
+  store->CommitRing(0);
+  EXPECT_NE(store->Clear(store.now()), 0);
+  store->Verify();
+}
+
+TEST(StoreRings, AScheduledClearThatFindsNoRoomStaysDue) {
+  TestStore store(WithRing());
+  Fill(&store);
+  while (store->Clear(store.now()) != 0) {
+  }
+  const uint64_t clears = store->Stats().clears;
+  RecordView barrier;
+  barrier.kind = RecordKind::kClear;
+  barrier.version = 1;
+  EXPECT_EQ(store->Apply(barrier, store.now(), false), Status::kLogFull);
+  store->ScheduleClear(store.now_ms() + 10);
+  store.Advance(10);
+  EXPECT_FALSE(store.Has("key"));
+  EXPECT_EQ(store->Stats().clears, clears);
+  DrainAll(&store.store(), 0);
+  store->CommitRing(0);
+  const uint64_t before = store->LastVersion(0);
+  EXPECT_FALSE(store.Has("key"));
+  EXPECT_EQ(store->Stats().clears, clears + 1);
+  const std::vector<StoredRecord> records = DrainAll(&store.store(), 0);
+  ASSERT_EQ(records.size(), 1);
+  EXPECT_EQ(records[0].kind, RecordKind::kClear);
+  EXPECT_GT(records[0].version, before);
+  store->ScheduleClear(store.now_ms() + 10);
+  store->ScheduleClear(0);
+  store.Advance(10);
+  store.Get("key");
+  EXPECT_EQ(store->Stats().clears, clears + 1) << "taken back";
+}
+
+// The barrier lies in shard 0's ring alone. What it did to the others is in the log when it is.
+TEST(StoreRings, TheOtherShardsWaitForTheBarrier) {
+  StoreOptions options = WithRing();
+  options.shard_count = 2;
+  options.memory_bytes = 16 << 20;
+  options.epoch = 5;
+  TestStore store(options);
+  std::string key = "a";
+  while (store->ShardOf(key) != 1) key += "a";
+  const uint64_t set = store.Set(key, "1").outcome.record_version;
+  store->Clear(store.now());
+  const uint64_t miss = store.Get(key).outcome.commit_version;
+  EXPECT_GT(miss, set);
+  uint64_t version = 0;
+  EXPECT_EQ(DrainAll(&store.store(), 1, &version).size(), 1);
+  EXPECT_GE(version, set);
+  EXPECT_LT(version, miss);
+  DrainAll(&store.store(), 1, &version);
+  EXPECT_LT(version, miss) << "shard 0 has not been drained";
+  EXPECT_EQ(DrainAll(&store.store(), 0).size(), 1);
+  DrainAll(&store.store(), 1, &version);
+  EXPECT_GE(version, miss);
+  // Given up and read again: it waits again.
+  store->RewindRing(0);
+  store->RewindRing(1);
+  version = 0;
+  DrainAll(&store.store(), 1, &version);
+  EXPECT_LT(version, miss);
+  DrainAll(&store.store(), 0);
+  DrainAll(&store.store(), 1, &version);
+  EXPECT_GE(version, miss);
+  store->CommitRing(0);
+  store->CommitRing(1);
+  store->RewindRing(0);
+  DrainAll(&store.store(), 1, &version);
+  EXPECT_EQ(version, store->LastVersion(1)) << "and what is committed stays so";
+  EXPECT_GT(store.Set(key, "2").outcome.record_version, version);
+}
+
+// ---- versions ----
+
+TEST(StoreRings, OutcomesSayWhichVersionTheyRelyOn) {
+  TestStore store(WithRing());
+  const auto commit = [&](Verb verb, std::string_view key, std::string_view value = {}) {
+    return store.Do(TestStore::Make(verb, key, value)).outcome.commit_version;
+  };
+  EXPECT_EQ(commit(Verb::kGet, "key"), 0) << "nothing has happened that could be taken back";
+  const Outcome set = store.Set("key", "abc").outcome;
+  EXPECT_EQ(set.commit_version, set.record_version);
+  const Outcome other = store.Set("other", "1").outcome;
+  for (Verb verb : {Verb::kGet, Verb::kPeek, Verb::kHas, Verb::kAdd, Verb::kIncr}) {
+    EXPECT_EQ(commit(verb, "key", "x"), set.version) << "of the entry: " << static_cast<int>(verb);
+  }
+  Request cas = TestStore::Make(Verb::kCas, "key", "x");
+  EXPECT_EQ(store.Do(cas).status, Status::kExists);
+  EXPECT_EQ(store.Do(cas).outcome.commit_version, set.version);
+  Request versioned = TestStore::Make(Verb::kDelete, "key");
+  versioned.has_compare = true;
+  EXPECT_EQ(store.Do(versioned).outcome.commit_version, set.version);
+  EXPECT_EQ(commit(Verb::kGet, "absent"), 0);
+
+  const Outcome gone = store.Delete("other").outcome;
+  EXPECT_EQ(gone.commit_version, gone.record_version);
+  EXPECT_GT(gone.commit_version, other.version);
+  for (Verb verb : {Verb::kGet, Verb::kPeek, Verb::kHas, Verb::kReplace, Verb::kAppend, Verb::kCas, Verb::kIncr,
+                    Verb::kTouch, Verb::kGetAndTouch, Verb::kTake, Verb::kEvict}) {
+    EXPECT_EQ(commit(verb, "other", "x"), gone.record_version) << "the absence: " << static_cast<int>(verb);
+  }
+  EXPECT_EQ(commit(Verb::kGet, "key"), set.version) << "an entry is older than what has gone since";
+
+  // A touch gives the entry no version, but the absence may be its doing.
+  Request touch = TestStore::Make(Verb::kTouch, "key");
+  touch.expires_ms = store.now_ms() + 10;
+  const Outcome touched = store.Do(touch).outcome;
+  EXPECT_EQ(touched.commit_version, touched.record_version);
+  EXPECT_EQ(commit(Verb::kGet, "key"), set.version);
+  store.Advance(10);
+  EXPECT_EQ(commit(Verb::kPeek, "key"), touched.record_version);
+  EXPECT_EQ(commit(Verb::kGet, "key"), touched.record_version);
+
+  // So may be an entry that was set and has expired, met or not, or was evicted.
+  const Outcome brief = store.Set("brief", "v", store.now_ms() + 10).outcome;
+  store.Advance(1000);
+  EXPECT_EQ(commit(Verb::kHas, "brief"), brief.record_version);
+  const Outcome briefer = store.Set("brief", "v", store.now_ms() + 10).outcome;
+  store.Advance(1000);
+  store.MaintainAll();
+  EXPECT_EQ(commit(Verb::kGet, "brief"), briefer.record_version);
+  const Outcome evicted = store.Set("evicted", "v").outcome;
+  EXPECT_EQ(commit(Verb::kEvict, "evicted"), evicted.version);
+  EXPECT_EQ(commit(Verb::kGet, "evicted"), evicted.version);
+
+  const uint64_t cleared = store->Clear(store.now());
+  EXPECT_EQ(commit(Verb::kGet, "key"), cleared);
+
+  // A batch says the same.
+  store.Set("one", "1");
+  const Outcome two = store.Set("two", "2").outcome;
+  Request requests[] = {TestStore::Make(Verb::kGet, "two"), TestStore::Make(Verb::kGet, "absent"),
+                        TestStore::Make(Verb::kSet, "one", "3")};
+  Outcome outcomes[3];
+  char room[10];
+  Scratch scratch{room, sizeof room, 0};
+  store->ExecuteMany(requests, 3, store.now(), &scratch, outcomes);
+  EXPECT_EQ(outcomes[0].commit_version, two.version);
+  EXPECT_EQ(outcomes[1].commit_version, cleared);
+  EXPECT_EQ(outcomes[2].commit_version, outcomes[2].record_version);
+}
+
+TEST(StoreRings, WithoutRecordsThereIsNothingToWaitFor) {
+  TestStore store;
+  EXPECT_FALSE(store->has_rings());
+  EXPECT_NE(store.Set("key", "v").outcome.record_version, 0);
+  EXPECT_EQ(store.Set("key", "v").outcome.commit_version, 0);
+  EXPECT_EQ(store.Get("key").outcome.commit_version, 0);
+  store.Delete("key");
+  EXPECT_EQ(store.Get("key").outcome.commit_version, 0);
+}
+
+TEST(StoreRings, AnEpochThatIsStartedIsAboveWhatIsRecovered) {
+  for (const bool before : {true, false}) {
+    TestStore store(WithRing());
+    if (before) store->StartEpoch(40);
+    const uint64_t highest = uint64_t{39} << kVersionCounterBits | 123'456;
+    RecordView record;
+    record.key = "key";
+    record.value = "v";
+    record.version = highest;
+    EXPECT_EQ(store->Apply(record, store.now(), true), Status::kStored);
+    record.kind = RecordKind::kClear;
+    record.key = record.value = {};
+    record.version = uint64_t{12} << kVersionCounterBits | 7;
+    EXPECT_EQ(store->Apply(record, store.now(), true), Status::kStored);
+    if (!before) store->StartEpoch(40);
+    EXPECT_GT(store->LastVersion(0), highest);
+    const Outcome outcome = store.Set("key", "w").outcome;
+    EXPECT_EQ(EpochOf(outcome.version), 40);
+    EXPECT_GT(outcome.version, highest);
+    EXPECT_EQ(DrainAll(&store.store(), 0).size(), 1) << "what was recovered leaves no record";
+    store->StartEpoch(7);
+    EXPECT_EQ(EpochOf(store.Set("key", "w").outcome.version), 40) << "never back";
+    store->Clear(store.now());
+    EXPECT_EQ(EpochOf(store.Set("key", "w").outcome.version), 41);
+  }
+}
+
+// ---- a batch that meets a full log ----
+
+TEST(StoreRings, BehindARefusedMutationOfABatchNothingOfItsKeysIsDone) {
+  TestStore store(WithRing());
+  store.Set("read", "1");
+  store.Set("key", "1");
+  Fill(&store);
+  const std::string large = PatternBytes(10'000, 1);
+  Request requests[] = {
+      TestStore::Make(Verb::kGet, "key"),           TestStore::Make(Verb::kSet, "key", large),
+      TestStore::Make(Verb::kGet, "key"),           TestStore::Make(Verb::kGet, "read"),
+      TestStore::Make(Verb::kReplace, "read", "2"), TestStore::Make(Verb::kGet, "read"),
+      TestStore::Make(Verb::kEvict, "filler"),
+  };
+  Outcome outcomes[7];
+  char room[100];
+  Scratch scratch{room, sizeof room, 0};
+  store->ExecuteMany(requests, 7, store.now(), &scratch, outcomes);
+  const Status expected[] = {Status::kFound,   Status::kLogFull, Status::kLogFull, Status::kFound,
+                             Status::kLogFull, Status::kLogFull, Status::kLogFull};
+  for (int i = 0; i < 7; ++i) EXPECT_EQ(outcomes[i].status, expected[i]) << i;
+  DrainAll(&store.store(), 0);
+  store->CommitRing(0);
+  // Those that were refused, asked again in order.
+  std::vector<Request> again;
+  for (int i = 0; i < 7; ++i) {
+    if (outcomes[i].status == Status::kLogFull) again.push_back(requests[i]);
+  }
+  std::string more(30'000, '\0');
+  scratch = {more.data(), more.size(), 0};
+  store->ExecuteMany(again.data(), again.size(), store.now(), &scratch, outcomes);
+  EXPECT_EQ(outcomes[0].status, Status::kStored);
+  EXPECT_EQ(outcomes[1].value_bytes, large.size());
+  EXPECT_EQ(outcomes[3].version, outcomes[2].version);
+}
+
+// ---- memory ----
+
+TEST(StoreRings, TheRingIsInsideTheCap) {
+  StoreOptions options = WithRing(2 << 20);
+  TestStore with(options);
+  options.ring_bytes = 0;
+  TestStore without(options);
+  const uint64_t reserve = uint64_t{kRingPinnedPagesMax - kPinnedPagesMax} * kPageBytesMin;
+  const uint64_t difference = without->Stats().limit_bytes - with->Stats().limit_bytes;
+  EXPECT_GE(difference, (2 << 20) + reserve);
+  EXPECT_LE(difference, (2 << 20) + reserve + kPageBytesMin);
+  EXPECT_EQ(with->Stats().memory_bytes, without->Stats().memory_bytes);
+  const uint64_t committed = with->Stats().committed_bytes;
+  EXPECT_LT(committed, 1 << 20) << "a ring that was not written to takes nothing";
+  while (with.Set("key", PatternBytes(1000, 1)).status == Status::kStored) {
+  }
+  EXPECT_GT(with->Stats().committed_bytes, committed + (2 << 20) - 2000);
+  EXPECT_LE(with->Stats().committed_bytes, options.memory_bytes);
+}
+
+TEST(StoreRings, AResizeLeavesTheRingsAlone) {
+  StoreOptions options = WithRing(1 << 20);
+  options.memory_bytes = 16 << 20;
+  TestStore store(options);
+  std::vector<std::string> values;
+  for (uint64_t i = 0; i < 40; ++i) {
+    values.push_back(PatternBytes(i % 4 == 0 ? 100'000 : 500, i));
+    ASSERT_EQ(store.Set("k" + std::to_string(i), values.back()).status, Status::kStored);
+  }
+  for (uint64_t memory : {uint64_t{5} << 20, uint64_t{30} << 20, uint64_t{8} << 20}) {
+    store.ResizeAll(memory, 0);
+    store->Verify();
+    EXPECT_EQ(store->RingStatsOf(0).capacity_bytes, 1 << 20);
+  }
+  const std::vector<StoredRecord> records = DrainAll(&store.store(), 0);
+  ASSERT_EQ(records.size(), values.size());
+  for (size_t i = 0; i < values.size(); ++i) EXPECT_TRUE(records[i].value == values[i]) << i;
+  store->CommitRing(0);
+  EXPECT_EQ(store->Stats().pinned_pages, 0);
+  store->Verify();
+}
+
+TEST(StoreRings, CapacityAndTimeLeaveNoRecord) {
+  TestStore store(WithRing());
+  for (int i = 0; i < 20'000; ++i) {
+    store.Set("k" + std::to_string(i), PatternBytes(500, 1), store.now_ms() + 1000);
+    DrainAll(&store.store(), 0, nullptr, 4096);
+    store->CommitRing(0);
+  }
+  EXPECT_GT(store->Stats().evictions, 0);
+  store.Advance(10'000);
+  store.MaintainAll();
+  EXPECT_EQ(store->entries(), 0);
+  store.Do(TestStore::Make(Verb::kEvict, "k"));
+  EXPECT_EQ(DrainAll(&store.store(), 0).size(), 0);
+}
+
+TEST(StoreRings, OptionsThatCannotBeAreRefusedByName) {
+  const auto error = [](StoreOptions options) {
+    std::string text;
+    EXPECT_TRUE(Store::Open(options, &text) == nullptr);
+    return text;
+  };
+  StoreOptions options = WithRing();
+  options.ring_bytes = options.memory_bytes / 4 + 1;
+  EXPECT_EQ(error(options), "Expected ring_bytes to be at most a quarter of memory_bytes, got 2097153");
+  options = WithRing();
+  options.memory_bytes = uint64_t{1} << 30;
+  options.value_bytes_max = kLoggedValueBytesMax + 1;
+  EXPECT_EQ(error(options),
+            "Expected value_bytes_max to be at most 67108864 where there are change rings, got 67108865");
+  // Less than the smallest ring is the smallest ring.
+  TestStore store(WithRing(1));
+  EXPECT_TRUE(store->has_rings());
+  EXPECT_EQ(store->RingStatsOf(0).capacity_bytes, kRingBytesMin);
+}
+
+// ---- recovery ----
+
+// What was drained, read back into a store of another shape.
+TEST(StoreRings, DrainedRecordsMakeTheSameContentsElsewhere) {
+  test::Random random(test::Seed());
+  StoreOptions options = WithRing();
+  options.shard_count = 4;
+  options.memory_bytes = 64 << 20;
+  options.value_bytes_max = 200'000;
+  options.epoch = 3;
+  TestStore store(options);
+  std::vector<std::string> log;
+  std::string bytes(1 << 20, '\0');
+  const auto drain = [&] {
+    for (uint32_t shard = 0; shard < 4; ++shard) {
+      for (;;) {
+        const RingDrain drained = store->DrainRing(shard, bytes.data(), bytes.size());
+        if (drained.bytes == 0) break;
+        log.emplace_back(bytes.data(), drained.bytes);
+      }
+      store->CommitRing(shard);
+    }
+  };
+  const auto key_of = [](uint64_t i) { return "key" + std::to_string(i); };
+  for (int step = 0; step < 6000; ++step) {
+    const std::string key = key_of(random.Below(300));
+    const uint64_t choice = random.Below(20);
+    Request request = TestStore::Make(Verb::kSet, key);
+    const std::string value = PatternBytes(random.Below(uint64_t{1} << random.Below(18)), step);
+    request.value = value;
+    if (random.OneIn(3)) request.expires_ms = store.now_ms() + 1 + random.Below(400'000);
+    if (choice < 3) request.verb = Verb::kDelete;
+    if (choice == 3 || choice == 4) request.verb = Verb::kTouch;
+    if (choice == 5) request.verb = Verb::kAppend;
+    if (choice == 6) request.verb = Verb::kAdd;
+    if (choice == 7) request.verb = Verb::kTake;
+    if (store.Do(request).status == Status::kLogFull) {
+      drain();
+      store.Do(request);
+    }
+    if (step < 5000 && random.OneIn(1000)) store->Clear(store.now());
+    store.Advance(random.Below(200));
+    if (random.OneIn(50)) drain();
+    if (random.OneIn(100)) store->Maintain(store.now());
+  }
+  drain();
+  ASSERT_EQ(store->Stats().evictions, 0);
+
+  for (const uint32_t shards : {1u, 8u}) {
+    StoreOptions other = options;
+    other.shard_count = shards;
+    other.memory_bytes = 128 << 20;
+    other.secrets = FixedSecrets(99);
+    TestStore recovered(other);
+    recovered->SetRecovering(true);
+    recovered->StartEpoch(1000);
+    recovered.Advance(store.now_ms() - recovered.now_ms());
+    for (const std::string& batch : log) {
+      for (std::string_view rest = batch; !rest.empty();) {
+        RecordView view;
+        ASSERT_TRUE(DecodeRecord(rest, &view) == DecodeStatus::kOk);
+        (void)recovered->Apply(view, recovered.now(), true);
+        rest.remove_prefix(view.record_bytes);
+      }
+    }
+    recovered->SetRecovering(false);
+    recovered->Verify();
+    size_t present = 0;
+    for (uint64_t i = 0; i < 300; ++i) {
+      const Answer was = store.Peek(key_of(i));
+      const Answer is = recovered.Peek(key_of(i));
+      ASSERT_EQ(is.status, was.status) << key_of(i);
+      if (was.status != Status::kFound) continue;
+      ++present;
+      EXPECT_TRUE(is.value == was.value) << key_of(i);
+      EXPECT_EQ(is.outcome.version, was.outcome.version) << key_of(i);
+      EXPECT_EQ(is.outcome.expires_ms, was.outcome.expires_ms) << key_of(i);
+    }
+    EXPECT_GT(present, 50);
+    for (uint32_t shard = 0; shard < shards; ++shard) EXPECT_EQ(DrainAll(&recovered.store(), shard).size(), 0);
+    recovered.MaintainAll();
+    EXPECT_EQ(recovered->entries(), present);
+  }
+}
+
+// The log says: it expires at ten; no, at a thousand. Read back at a hundred, the first record must not take it away.
+TEST(StoreRings, AnEntryThatWasTouchedInTimeIsRecoveredThoughItsFirstExpiryHasPassed) {
+  TestStore store(WithRing());
+  store.Set("key", "v", store.now_ms() + 10);
+  store.Set("other", "v", store.now_ms() + 10);
+  store.Advance(5);
+  Request touch = TestStore::Make(Verb::kTouch, "key");
+  touch.expires_ms = store.now_ms() + 1000;
+  store.Do(touch);
+  const std::vector<StoredRecord> records = DrainAll(&store.store(), 0);
+  store.Advance(100);
+  ASSERT_TRUE(store.Has("key"));
+
+  TestStore recovered(WithRing());
+  recovered.Advance(105);
+  recovered->SetRecovering(true);
+  for (const StoredRecord& record : records) {
+    (void)recovered->Apply({.kind = record.kind,
+                            .version = record.version,
+                            .expires_wall_ms = record.expires_wall_ms,
+                            .key = record.key,
+                            .value = record.value},
+                           recovered.now(), true);
+    EXPECT_FALSE(recovered->Maintain(recovered.now()));
+    EXPECT_FALSE(recovered.Do(TestStore::Make(Verb::kPeek, "other")).status == Status::kFound) << "never served";
+  }
+  recovered->SetRecovering(false);
+  EXPECT_EQ(recovered.Get("key").value, "v");
+  EXPECT_EQ(recovered.Get("key").outcome.expires_ms, store.Get("key").outcome.expires_ms);
+  recovered.MaintainAll();
+  EXPECT_EQ(recovered->entries(), 1);
+  recovered->Verify();
+}
+
+// What has expired is kept only as long as nothing else needs the room.
+TEST(StoreRings, WhileRecoveringExpiredEntriesGoBeforeLiveOnes) {
+  TestStore store(WithRing());
+  store->SetRecovering(true);
+  store.Advance(10'000'000);
+  uint64_t version = 1;
+  const auto apply = [&](const std::string& key, int64_t expires_wall_ms) {
+    const std::string value = PatternBytes(1000, 1);
+    return store->Apply({.version = ++version, .expires_wall_ms = expires_wall_ms, .key = key, .value = value},
+                        store.now(), true);
+  };
+  const int live = 500;
+  for (int i = 0; i < live; ++i) ASSERT_EQ(apply("live" + std::to_string(i), 0), Status::kStored);
+  for (int i = 0; i < 30'000; ++i) {
+    ASSERT_EQ(apply("dead" + std::to_string(i), store.now().wall_ms - 1 - i % 9'000'000), Status::kStored);
+  }
+  EXPECT_EQ(store->Stats().evictions, 0);
+  EXPECT_GT(store->Stats().expirations, 20'000);
+  store->SetRecovering(false);
+  store.Advance(1000);
+  store.MaintainAll();
+  EXPECT_EQ(store->entries(), live);
   store->Verify();
 }
 

@@ -359,14 +359,16 @@ void Coverage::Add(const Coverage& other) {
   for (size_t i = 0; i < sizeof(Coverage) / sizeof(uint64_t); ++i) to[i] += from[i];
 }
 
-#define CAIRN_MODEL_COVERAGE(X)                                                                                       \
-  X(evictions)                                                                                                        \
-  X(expirations)                                                                                                      \
-  X(wheel_expirations)                                                                                                \
-  X(relocations)                                                                                                      \
-  X(splits) X(merges) X(pins) X(zombies) X(copies_of_large) X(bodies_linked) X(bodies_refused) X(clears)              \
-      X(scheduled_clears) X(barriers_applied) X(resizes_up) X(resizes_down) X(resize_evictions) X(walks_finished)     \
-          X(walked) X(walks_restarted) X(log_full) X(too_large) X(no_memory) X(needs_room) X(applied) X(fills_voided) \
+#define CAIRN_MODEL_COVERAGE(X)                                                                             \
+  X(evictions)                                                                                              \
+  X(expirations)                                                                                            \
+  X(wheel_expirations)                                                                                      \
+  X(relocations)                                                                                            \
+  X(splits)                                                                                                 \
+  X(merges)                                                                                                 \
+  X(pins) X(zombies) X(copies_of_large) X(bodies_linked) X(bodies_refused) X(clears) X(scheduled_clears)    \
+      X(barriers_applied) X(resizes_up) X(resizes_down) X(resize_evictions) X(walks_finished) X(walked)     \
+          X(walks_restarted) X(log_full) X(too_large) X(no_memory) X(needs_room) X(applied) X(fills_voided) \
               X(fills_stored) X(in_place) X(rebuilt) X(records)
 
 std::string Coverage::Missing(bool with_collisions) const {
@@ -660,6 +662,13 @@ void Harness::ExpectRecord(uint32_t shard_index, RecordKind kind, const Entry& e
   expected_records_[shard_index].push_back(std::move(record));
 }
 
+void Harness::ExpectDelete(uint32_t shard_index, const std::string& key, Expected* expected) {
+  Entry gone;
+  gone.key = key;
+  ExpectRecord(shard_index, RecordKind::kDelete, gone);
+  if (expected != nullptr) expected->mutates = true;
+}
+
 void Harness::VoidFills(const std::string& key) {
   for (Ticket& ticket : tickets_) {
     if (KeyName(ticket.key) == key) ticket.voided = true;
@@ -881,19 +890,20 @@ void Harness::Execute(const Request& request, const std::string& key, bool may_p
       } else if (expected->status == Status::kNoMemory) {
         ++coverage_.no_memory;
         VoidFills(key);
+        // What was evicted may still be in the log.
+        if (request.verb == Verb::kSet && !present && life_.records) ExpectDelete(shard_index, key, expected);
       } else if (expected->status == Status::kTooLarge) {
         ++coverage_.too_large;
         ++counters.too_large;
         if (request.verb != Verb::kSet) return;
         VoidFills(key);
-        if (!present) return;
+        if (!present && !life_.records) return;
         if (!ReserveRecord(shard_index)) {
           expected->status = Status::kLogFull;
           return;
         }
-        ExpectRecord(shard_index, RecordKind::kDelete, *old);
-        expected->mutates = true;
-        Unlink(shard, old, Reason::kReplaced, true);
+        ExpectDelete(shard_index, key, expected);
+        if (present) Unlink(shard, old, Reason::kReplaced, true);
       }
       return;
     }
@@ -1046,6 +1056,13 @@ void Harness::Execute(const Request& request, const std::string& key, bool may_p
       const bool evict = request.verb == Verb::kEvict;
       const List::iterator entry = Lookup(shard, key, false);
       if (entry == shard.lru.end()) {
+        if (request.verb == Verb::kDelete && !request.has_compare && life_.records) {
+          if (!ReserveRecord(shard_index)) {
+            expected->status = Status::kLogFull;
+            return;
+          }
+          ExpectDelete(shard_index, key, expected);
+        }
         if (!evict) ++counters.deletes;
         VoidFills(key);
         return;
@@ -1381,14 +1398,16 @@ bool Harness::CompareShards() {
     if (shard.dead == 0 && actual.payload_bytes != shard.payload)
       return differ("payload_bytes", actual.payload_bytes, shard.payload);
     if (actual.reserve_evictions != 0) return differ("reserve_evictions", actual.reserve_evictions, 0);
-#define CAIRN_MODEL_COUNTERS(X)                                                                                     \
-  X(gets)                                                                                                           \
-  X(hits)                                                                                                           \
-  X(misses)                                                                                                         \
-  X(sets)                                                                                                           \
-  X(touches) X(touch_hits) X(deletes) X(delete_hits) X(incr_hits) X(incr_misses) X(decr_hits) X(decr_misses)        \
-      X(cas_hits) X(cas_misses) X(cas_exists) X(evictions) X(evicted_unfetched) X(expirations) X(expired_unfetched) \
-          X(get_expired) X(too_large) X(no_memory) X(log_full)
+#define CAIRN_MODEL_COUNTERS(X)                                                                                       \
+  X(gets)                                                                                                             \
+  X(hits)                                                                                                             \
+  X(misses)                                                                                                           \
+  X(sets)                                                                                                             \
+  X(touches)                                                                                                          \
+  X(touch_hits)                                                                                                       \
+  X(deletes) X(delete_hits) X(incr_hits) X(incr_misses) X(decr_hits) X(decr_misses) X(cas_hits) X(cas_misses)         \
+      X(cas_exists) X(evictions) X(evicted_unfetched) X(expirations) X(expired_unfetched) X(get_expired) X(too_large) \
+          X(no_memory) X(log_full)
 #define X(name) \
   if (actual.name != shard.counters.name) return differ(#name, actual.name, shard.counters.name);
     CAIRN_MODEL_COUNTERS(X)
@@ -1496,8 +1515,16 @@ bool Harness::DoMany(const Op& op) {
   BeforeCall();
   store_->ExecuteMany(requests.data(), count, store_->uses_time() || timed ? now_ : Now{}, &scratch, outcomes.data());
   RunScheduledClear();
+  // Keys that must not be read any more, because a mutation of theirs was refused; others may share a bit with one.
+  std::set<std::string> refused;
+  std::set<uint64_t> refused_bits;
+  const auto refuse = [&](const std::string& key) {
+    refused.insert(key);
+    refused_bits.insert(TableHash(life_.options.hash, key, life_.options.secrets) % 512);
+  };
   for (uint32_t shard = 0; shard < shards_.size(); ++shard) {
     bool out_of_room = false;
+    bool log_full = false;
     for (size_t i = 0; i < count; ++i) {
       if (store_->ShardOf(*keys[i]) != shard) continue;
       if (out_of_room) {
@@ -1505,7 +1532,23 @@ bool Harness::DoMany(const Op& op) {
         if (outcomes[i].status != Status::kNeedsRoom) Fail("done behind a request of its shard that found no room");
         continue;
       }
+      if (log_full) {
+        const Verb verb = requests[i].verb;
+        const bool read = verb == Verb::kGet || verb == Verb::kPeek || verb == Verb::kHas;
+        const bool was_refused = outcomes[i].status == Status::kLogFull;
+        if (!was_refused && (!read || refused.contains(*keys[i]))) Fail("done behind a request that found no room");
+        if (was_refused && read &&
+            !refused_bits.contains(TableHash(life_.options.hash, *keys[i], life_.options.secrets) % 512)) {
+          Fail("a read was refused for nothing");
+        }
+        if (!read) refuse(*keys[i]);
+        if (was_refused) continue;
+      }
       out_of_room = outcomes[i].status == Status::kNeedsRoom;
+      if (outcomes[i].status == Status::kLogFull) {
+        log_full = true;
+        refuse(*keys[i]);
+      }
       Expected expected;
       Execute(requests[i], *keys[i], false, &outcomes[i], &model_scratch, &expected);
       if (!CompareOutcome(requests[i], *keys[i], outcomes[i], expected, scratch_.data())) return AfterCall("many");
@@ -1547,10 +1590,10 @@ bool Harness::DoReserve(const Op& op) {
         request.has_compare && old != shard.lru.end() && !IsExpired(*old) && old->version != request.compare;
     if (request.verb == Verb::kSet && !other_version) {
       VoidFills(key);
-      if (old != shard.lru.end()) {
+      if (old != shard.lru.end() || life_.records) {
         if (ReserveRecord(shard_index)) {
-          if (life_.records) ExpectRecord(shard_index, RecordKind::kDelete, *old);
-          Unlink(shard, old, Reason::kReplaced, true);
+          if (life_.records) ExpectDelete(shard_index, key, nullptr);
+          if (old != shard.lru.end()) Unlink(shard, old, Reason::kReplaced, true);
         } else {
           expected = Status::kLogFull;
         }
@@ -1920,16 +1963,15 @@ bool Harness::DoApply(const Op& op) {
     }
     if (record.kind == RecordKind::kSet && expired) {
       expected = Status::kNotStored;
-      if (!present) return;
-      if (!keep_version) {
+      if (!keep_version && (present || life_.records)) {
         if (!ReserveRecord(shard_index)) {
           expected = Status::kLogFull;
           return;
         }
-        ExpectRecord(shard_index, RecordKind::kDelete, *old);
-      } else {
-        fold_.erase(key);
+        ExpectDelete(shard_index, key, nullptr);
       }
+      if (!present) return;
+      if (keep_version) fold_.erase(key);
       Unlink(shard, old, Reason::kReplaced, true);
       return;
     }
@@ -1953,19 +1995,23 @@ bool Harness::DoApply(const Op& op) {
         // As after a set: what the record says is newer than what is here.
         ++shard.counters.too_large;
         VoidFills(key);
-        if (present) {
-          if (!keep_version && !ReserveRecord(shard_index)) {
+        if (!keep_version && (present || life_.records)) {
+          if (!ReserveRecord(shard_index)) {
             expected = Status::kLogFull;
             return;
           }
-          if (keep_version) {
-            fold_.erase(key);
-          } else {
-            ExpectRecord(shard_index, RecordKind::kDelete, *old);
-          }
-          Unlink(shard, old, Reason::kReplaced, true);
+          ExpectDelete(shard_index, key, nullptr);
         }
+        if (keep_version && present) fold_.erase(key);
+        if (present) Unlink(shard, old, Reason::kReplaced, true);
       }
+    } else if (record.kind == RecordKind::kDelete && !present && !keep_version && life_.records) {
+      if (ReserveRecord(shard_index)) {
+        ExpectDelete(shard_index, key, nullptr);
+      } else {
+        expected = Status::kLogFull;
+      }
+      return;
     } else if (!present) {
       return;
     } else if (record.kind == RecordKind::kTouch) {
@@ -1974,7 +2020,12 @@ bool Harness::DoApply(const Op& op) {
         return;
       }
       expected = SetExpiry(shard, &old, expires_ms);
-      if (expected != Status::kStored) return;
+      if (expected != Status::kStored) {
+        ++shard.counters.no_memory;
+        // Better gone than there for longer than it should be.
+        if (keep_version) Unlink(shard, Find(shard, key), Reason::kEvicted, true);
+        return;
+      }
       if (!keep_version) {
         ExpectRecord(shard_index, RecordKind::kTouch, *old);
       } else if (const auto found = fold_.find(key); found != fold_.end()) {

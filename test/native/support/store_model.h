@@ -198,9 +198,9 @@ class Harness {
     uint64_t dead = 0;                      // cleared, not yet reclaimed
     uint64_t dead_charge_max = 0;           // what they may still be charged with, pinned ones included
     uint64_t limit = 0, entries_limit = 0;  // as of the last look
-    uint64_t last_version = 0;  // the highest that was given or read back
-    uint32_t epoch = 0;         // of the versions given from now on
-    uint64_t cleared_version = 0;  // what is below it is not applied any more
+    uint64_t last_version = 0;              // the highest that was given or read back
+    uint32_t epoch = 0;                     // of the versions given from now on
+    uint64_t cleared_version = 0;           // what is below it is not applied any more
     int bodies = 0;
     StoreStats counters;  // the counters only
   };
@@ -286,6 +286,8 @@ class Harness {
   Status SetExpiry(ModelShard& shard, List::iterator* entry, uint64_t expires_ms);
   bool ReserveRecord(uint32_t shard_index);
   void ExpectRecord(uint32_t shard_index, RecordKind kind, const Entry& entry);
+  // That of a key which may be absent. `expected` may be null.
+  void ExpectDelete(uint32_t shard_index, const std::string& key, Expected* expected);
   void VoidFills(const std::string& key);
   void ForgetInWalks(const std::string& key);
   void Execute(const Request& request, const std::string& key, bool may_pin, const Outcome* actual, Scratch* scratch,
