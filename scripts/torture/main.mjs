@@ -1,0 +1,20 @@
+// `npm run torture -- kill|history ...`: the long forms of what test/fire/ tests. They are written in TypeScript beside
+// those tests and compiled to build/torture first, because the processes that they start are plain Node.
+
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { unlessDone } from '../lib/inputs.mjs';
+import { bin, main, root } from '../lib/project.mjs';
+import { ensureBuilt } from '../lib/steps.mjs';
+
+const entry = 'build/torture/test/fire/harness/main.js';
+
+await main(async () => {
+  ensureBuilt();
+  const inputs = ['src', 'test/fire/harness', 'test/support', 'scripts/torture', 'tsconfig.json', 'package-lock.json'];
+  unlessDone({ stamp: 'build/torture/.inputs', inputs, outputs: [entry] }, () => {
+    bin('typescript', 'bin/tsc', ['-p', 'scripts/torture/tsconfig.json']);
+  });
+  const torture = await import(pathToFileURL(join(root, entry)).href);
+  process.exitCode = await torture.main(process.argv.slice(2));
+});

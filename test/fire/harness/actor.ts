@@ -1,0 +1,139 @@
+// A program under fire: it opens a cache through the API, serves it, and writes and reads it by promised and synchronous
+// verbs, in its own thread and in others, until it is killed or told to end. Its history is in files of its own.
+//
+//   node actor.js '{"library": "file:///.../dist/index.js", "open": {...}, ...}'
+//
+// It prints `ready PORT` and begins when a line comes in; the line `stop` ends it gracefully.
+
+import { openSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import type * as Cairn from '../../../src/index.ts';
+import { Random } from '../../support/random.ts';
+import { askNow, askPromised } from './api-doors.ts';
+import { HistoryWriter } from './history-file.ts';
+import { Workload, type WorkloadOptions } from './workload.ts';
+
+/** What a cache with a log has. */
+type Cache = Cairn.Cache<unknown> & { sync(): Promise<void>; snapshot(): Promise<unknown> };
+
+export interface ActorOptions {
+  /** Where the package is. */
+  library: string;
+  /** Of `Cache.open`. */
+  open: Record<string, unknown>;
+  /** Of `serve`. */
+  serve: Record<string, unknown>;
+  workload: WorkloadOptions;
+  /** Sessions in each thread, and how many requests each has unanswered. */
+  promised: number;
+  synchronous: number;
+  depth: number;
+  /** Threads beside the first. */
+  threads: number;
+  seed: number;
+  life: number;
+  /** The first session's number. */
+  session: number;
+  /** Files are this, a dot and the thread's number. */
+  history: string;
+  /** Ask for a snapshot whenever the last one is done. */
+  snapshots: boolean;
+}
+
+const NAME = 'under-fire';
+
+/** Loads a cache by all the sessions of one thread until the process ends. `sync`: resolves when all that was done is durable. */
+async function load(cache: Cache, sync: () => Promise<void>, options: ActorOptions, thread: number): Promise<void> {
+  const { promised, synchronous, depth, seed, life, history, workload } = options;
+  const writer = new HistoryWriter(openSync(`${history}.${thread}`, 'w', 0o600), life);
+  const first = options.session + thread * (promised + synchronous);
+  const sessions = Array.from({ length: promised + synchronous }, async (_, i) => {
+    const session = first + i;
+    const random = new Random(seed + session);
+    const work = new Workload(random, `l${life}s${session}n`, workload);
+    while (!isEnding) {
+      const questions = Array.from({ length: 1 + random.below(depth) }, () => work.next());
+      const asked = writer.ask(session, questions);
+      if (i < promised) {
+        const answers = asked.map(async ({ operation, number }) => {
+          const answer = await askPromised(cache, operation);
+          writer.answer([{ number, answer }]);
+          work.learn({ ...operation, answer });
+        });
+        for (const result of await Promise.allSettled(answers)) {
+          if (result.status === 'rejected' && !isEnding) throw result.reason;
+        }
+      } else {
+        const answers = asked.map(({ operation, number }) => ({ operation, number, answer: askNow(cache, operation) }));
+        await sync();
+        writer.answer(answers);
+        for (const { operation, answer } of answers) work.learn({ ...operation, answer });
+        // Verbs return at once: others want their turn.
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    }
+  });
+  await Promise.all(sessions);
+}
+
+let isEnding = false;
+
+async function main(): Promise<void> {
+  const options = JSON.parse(process.argv[2]!) as ActorOptions;
+  const { Cache, serve } = (await import(options.library)) as typeof Cairn;
+  const cache = (await Cache.open({ ...options.open, name: NAME, raw: 'string' } as object)) as Cache;
+  const server = await serve(cache, { host: '127.0.0.1', port: 0, ...options.serve });
+  const [address] = server.addresses;
+  const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+  console.log(`ready ${address !== undefined && 'port' in address ? address.port : 0}`);
+  await lines.next();
+  const threads = Array.from({ length: options.threads }, (_, i) => {
+    return new Worker(new URL(import.meta.url), { workerData: { options, thread: i + 1 } });
+  });
+  for (const thread of threads) {
+    thread.once('error', fail);
+    thread.on('message', () => cache.sync().then(() => thread.postMessage('synced'), fail));
+  }
+  load(cache, () => cache.sync(), options, 0).catch(fail);
+  if (options.snapshots) takeSnapshots(cache).catch(fail);
+  await lines.next();
+  isEnding = true;
+  for (const thread of threads) thread.postMessage('stop');
+  await server.close({ timeout: '1s' });
+  await cache.close();
+  // Threads that wait for something end with the process.
+  process.exit(0);
+}
+
+async function takeSnapshots(cache: Cache): Promise<void> {
+  while (!isEnding) {
+    await cache.snapshot();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** Ends the process with an error that the harness reports, unless the process is being ended anyway. */
+function fail(error: unknown): void {
+  if (isEnding) return;
+  console.error(error);
+  process.exit(3);
+}
+
+if (isMainThread) await main();
+else {
+  const { options, thread } = workerData as { options: ActorOptions; thread: number };
+  const { Cache } = (await import(options.library)) as typeof Cairn;
+  const waiting: (() => void)[] = [];
+  parentPort!.on('message', (message) => {
+    if (message === 'stop') isEnding = true;
+    else waiting.shift()?.();
+  });
+  // Only the thread that has opened the cache can wait for its log.
+  const sync = (): Promise<void> =>
+    new Promise((resolve) => {
+      waiting.push(resolve);
+      parentPort!.postMessage('sync');
+    });
+  await load(Cache.attach(NAME, { raw: 'string' }) as Cache, sync, options, thread);
+}

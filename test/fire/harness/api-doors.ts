@@ -1,0 +1,99 @@
+// Histories through the API of the package: promised verbs, and synchronous ones that count once sync() has resolved.
+// The package is passed in, because these files run where it was built.
+
+import type * as Cairn from '../../../src/index.ts';
+import type { Answer, Operation } from '../../support/history.ts';
+import { spell, unspell } from './workload.ts';
+
+type Cache = Cairn.Cache<unknown>;
+
+/** Asks by the promised form of its verb. Rejects where nobody knows what became of it. */
+export async function askPromised({ promises }: Cache, operation: Operation): Promise<Answer> {
+  const { verb, key, value, delta = 1n, token, ttlMs = 0 } = operation;
+  const options = { ttl: ttlMs };
+  try {
+    switch (verb) {
+      case 'get':
+        return hit(await promises.getWithCas(key));
+      case 'take':
+        return taken(await promises.take(key));
+      case 'set':
+      case 'add':
+      case 'replace':
+        return await promises[verb](key, spell(value!), options);
+      case 'append':
+      case 'prepend':
+        return await promises[verb](key, value!);
+      case 'cas':
+        return await promises.cas(key, spell(value!), token!, options);
+      case 'incr':
+      case 'decr':
+        return counted(await promises[verb](key, delta));
+      case 'delete':
+        return (await promises.delete(key)) ? 'found' : 'not-found';
+      case 'touch':
+        return (await promises.touch(key, ttlMs)) ? 'found' : 'not-found';
+      case 'clear':
+        await promises.clear();
+        return 'done';
+    }
+  } catch (error) {
+    if (isRefused(error)) return 'refused';
+    throw error;
+  }
+}
+
+/** Asks by the verb itself. What it returns is in memory only. */
+export function askNow(cache: Cache, operation: Operation): Answer {
+  const { verb, key, value, delta = 1n, token, ttlMs = 0 } = operation;
+  const options = { ttl: ttlMs };
+  try {
+    switch (verb) {
+      case 'get':
+        return hit(cache.getWithCas(key));
+      case 'take':
+        return taken(cache.take(key));
+      case 'set':
+      case 'add':
+      case 'replace':
+        return cache[verb](key, spell(value!), options);
+      case 'append':
+      case 'prepend':
+        return cache[verb](key, value!);
+      case 'cas':
+        return cache.cas(key, spell(value!), token!, options);
+      case 'incr':
+      case 'decr':
+        return counted(cache[verb](key, delta));
+      case 'delete':
+        return cache.delete(key) ? 'found' : 'not-found';
+      case 'touch':
+        return cache.touch(key, ttlMs) ? 'found' : 'not-found';
+      case 'clear':
+        cache.clear();
+        return 'done';
+    }
+  } catch (error) {
+    if (isRefused(error)) return 'refused';
+    throw error;
+  }
+}
+
+const REFUSALS: ReadonlySet<unknown> = new Set(['ERR_LOG_FULL', 'ERR_QUEUE_FULL']);
+
+function isRefused(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && REFUSALS.has(error.code);
+}
+
+function hit(found: { value: unknown; cas: bigint } | undefined): Answer {
+  return found === undefined ? 'miss' : { value: unspell(String(found.value)), version: found.cas };
+}
+
+function taken(value: unknown): Answer {
+  return value === undefined ? 'miss' : { value: unspell(String(value)) };
+}
+
+function counted(number: bigint | number | 'not-stored' | undefined): Answer {
+  if (number === undefined) return 'not-found';
+  return number === 'not-stored' ? number : { value: String(number) };
+}

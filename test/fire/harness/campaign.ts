@@ -1,0 +1,328 @@
+// One directory under fire. Life after life a cache is opened on it, in other sizes and with other settings, checked,
+// loaded by many sessions through every door, and killed at a random moment: in the middle of its load, of its recovery,
+// of a snapshot, of its own end. The history of all that is judged as one (support/history-check.ts).
+//
+// What is drawn comes from the seed; when exactly a kill meets the process does not, so that a seed repeats the shape of
+// a campaign and not each of its moments.
+
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Operation, Recorder } from '../../support/history.ts';
+import { type CheckOptions, checkHistory, type Verdict } from '../../support/history-check.ts';
+import { Random } from '../../support/random.ts';
+import type { ActorOptions } from './actor.ts';
+import { readHistory } from './history-file.ts';
+import { libraryUrl, PATIENCE_MS, Target } from './target.ts';
+import { TcpSession } from './tcp-session.ts';
+import { Workload, type WorkloadOptions } from './workload.ts';
+
+export interface CampaignOptions {
+  readonly seed: number;
+  /** Kills. */
+  readonly rounds: number;
+  /** An empty folder; a history that is wrong is left in it. */
+  readonly folder: string;
+  /** `none`: the cache is in memory only, and everything is lost. */
+  readonly log: 'on' | 'none';
+  /** Entries do not fit into memory and are evicted. */
+  readonly evicts: boolean;
+  /** Answers in one life, at most. */
+  readonly answersMax: number;
+  /** Connections that load the cache over TCP, default 6. Without any, the program itself is all the load there is. */
+  readonly connections?: number;
+  /** Which processes: default both. */
+  readonly targets?: readonly ('serve' | 'api')[];
+  readonly onRound?: (line: string) => void;
+}
+
+export interface CampaignResult extends Verdict {
+  readonly rounds: number;
+  readonly kills: number;
+  readonly stops: number;
+  /** Operations that change something, whether known to have happened or not. */
+  readonly writes: number;
+  readonly acknowledged: number;
+  readonly unknown: number;
+  readonly refused: number;
+  /** Where the history was kept, if something is wrong with it. */
+  readonly kept: string | undefined;
+}
+
+/** What is drawn for one life. */
+interface Life {
+  readonly kind: 'serve' | 'api';
+  readonly end: 'kill' | 'kill-in-recovery' | 'stop' | 'kill-in-stop';
+  readonly settings: string;
+  start(): Target;
+}
+
+const CONNECTIONS = 6;
+/** How long a life without connections is loaded, at most. */
+const LOAD_MS_MAX = 500;
+const DEPTH = 4;
+/** Sessions of other processes are numbered from here on. */
+const ACTOR_SESSIONS = 1000;
+
+export class Campaign {
+  readonly #options: CampaignOptions;
+  readonly #random: Random;
+  readonly #recorder = new Recorder();
+  readonly #workload: WorkloadOptions;
+  readonly #data: string;
+  #session = 0;
+  #answers = 0;
+  #kills = 0;
+  #stops = 0;
+  #startMs = 200;
+
+  constructor(options: CampaignOptions) {
+    this.#options = options;
+    this.#random = new Random(options.seed);
+    this.#data = join(options.folder, 'data');
+    mkdirSync(options.folder, { recursive: true });
+    this.#workload = options.evicts
+      ? { registers: 4000, valueBytesMax: 20_000, clearEvery: 4000, expires: false }
+      : { registers: 80, valueBytesMax: 200_000, clearEvery: 4000, expires: this.#random.below(2) === 0 };
+  }
+
+  async run(): Promise<CampaignResult> {
+    const { rounds } = this.#options;
+    for (let round = 0; round < rounds; ) {
+      const life = this.#draw();
+      await this.#live(life);
+      if (life.end !== 'stop') round++;
+    }
+    await this.#live({ ...this.#draw(), end: 'stop' });
+    await this.#live({ ...this.#draw(), end: 'kill' });
+    return this.#judge();
+  }
+
+  // ---- one life ----
+
+  async #live(life: Life): Promise<void> {
+    const number = this.#recorder.startLife();
+    const start = performance.now();
+    const target = life.start();
+    let answers = 0;
+    try {
+      if (life.end === 'kill-in-recovery') {
+        await Promise.race([target.ready(), sleep(this.#random.below(this.#startMs * 1.2))]);
+        await this.#kill(target);
+      } else {
+        const port = await target.ready();
+        this.#startMs = performance.now() - start;
+        const load = await this.#load(target, port);
+        answers = load.answers;
+        await this.#end(life, target);
+        await load.end();
+      }
+    } catch (error) {
+      await target.kill();
+      const told = `life ${number} (${life.settings}): ${(error as Error).message}\n${target.output}`;
+      throw new Error(`${told}\nfolder: ${this.#options.folder}, seed: ${this.#options.seed}`, { cause: error });
+    }
+    this.#recorder.endLife(life.end);
+    this.#collect(number);
+    const ms = Math.round(performance.now() - start);
+    this.#options.onRound?.(`life ${number}: ${life.end} after ${answers} answers, ${ms} ms, ${life.settings}`);
+  }
+
+  // Reads everything, then loads until enough is answered. The load goes on until the process ends: what is unanswered then
+  // is cut off by that and by nothing before.
+  async #load(target: Target, port: number): Promise<{ answers: number; end(): Promise<void> }> {
+    this.#answers = 0;
+    const onAnswer = (operation: Operation, answer: Operation['answer']): void => {
+      this.#recorder.answer(operation, answer!);
+      this.#answers++;
+    };
+    const reader = await TcpSession.open(port, onAnswer);
+    await this.#ask(
+      target,
+      reader,
+      this.#session++,
+      Workload.keys(this.#workload).map((key) => ({ verb: 'get', key })),
+    );
+    reader.close();
+    if (reader.failure !== undefined) throw reader.failure;
+    target.say('go');
+
+    const { answersMax, connections = CONNECTIONS } = this.#options;
+    const enough = connections === 0 ? 0 : 1 + this.#random.below(answersMax);
+    if (connections === 0) await sleep(this.#random.below(LOAD_MS_MAX));
+    const before = this.#answers;
+    const sessions = await Promise.all(Array.from({ length: connections }, () => TcpSession.open(port, onAnswer)));
+    let isOver = false;
+    const loads = sessions.map(async (session) => {
+      const number = this.#session++;
+      const random = new Random(this.#random.bits());
+      const work = new Workload(random, `t${number}n`, this.#workload);
+      while (!isOver && session.isOpen) {
+        const questions = Array.from({ length: 1 + random.below(DEPTH) }, () => {
+          const question = work.next();
+          return question.verb === 'take' ? { ...question, verb: 'delete' as const } : question;
+        });
+        const asked = questions.map((question) => this.#recorder.ask(number, question));
+        await session.ask(asked);
+        for (const operation of asked) work.learn(operation);
+      }
+    });
+    let seen = this.#answers;
+    let seenAt = performance.now();
+    while (this.#answers - before < enough) {
+      await sleep(1);
+      if (target.hasEnded) throw new Error('It died by itself');
+      const failed = sessions.find(({ failure }) => failure !== undefined);
+      if (failed !== undefined) throw failed.failure;
+      if (this.#answers !== seen) {
+        seen = this.#answers;
+        seenAt = performance.now();
+      } else if (performance.now() - seenAt > PATIENCE_MS) throw new Error('It answers no more');
+    }
+    return {
+      answers: this.#answers - before,
+      end: async () => {
+        isOver = true;
+        for (const session of sessions) session.close();
+        await Promise.all(loads);
+        const failed = sessions.find(({ failure }) => failure !== undefined);
+        if (failed !== undefined) throw failed.failure;
+      },
+    };
+  }
+
+  async #ask(target: Target, session: TcpSession, number: number, questions: readonly { verb: 'get'; key: string }[]) {
+    // In parts, so that replies of many large values need not all wait for one another.
+    for (let i = 0; i < questions.length; i += 200) {
+      const asked = questions.slice(i, i + 200).map((question) => this.#recorder.ask(number, question));
+      const limit = setTimeout(() => session.close(), PATIENCE_MS);
+      const isAnswered = await session.ask(asked);
+      clearTimeout(limit);
+      if (!isAnswered && session.failure === undefined) {
+        throw new Error(`Reads were not answered${target.hasEnded ? ': it died by itself' : ''}`);
+      }
+    }
+  }
+
+  async #end({ end, kind }: Life, target: Target): Promise<void> {
+    const how = kind === 'serve' ? 'signal' : 'line';
+    if (end === 'stop') {
+      this.#stops++;
+      const code = await target.stop(how);
+      if (code !== 0) throw new Error(`Expected it to end with 0, got ${code}`);
+    } else {
+      if (end === 'kill-in-stop') {
+        target.askToStop(how);
+        await sleep(this.#random.below(60));
+      }
+      await this.#kill(target);
+    }
+  }
+
+  async #kill(target: Target): Promise<void> {
+    this.#kills++;
+    const hadDied = target.hasEnded && target.diedByItself;
+    await target.kill();
+    if (hadDied) throw new Error('It died by itself');
+  }
+
+  #historyFile(life: number): string {
+    return join(this.#options.folder, `history-${life}`);
+  }
+
+  #collect(life: number): void {
+    for (let thread = 0; existsSync(`${this.#historyFile(life)}.${thread}`); thread++) {
+      const file = `${this.#historyFile(life)}.${thread}`;
+      for (const operation of readHistory(file)) this.#recorder.operations.push(operation);
+      rmSync(file);
+    }
+  }
+
+  // ---- what is drawn ----
+
+  #draw(): Life {
+    const random = this.#random;
+    const { log, evicts, targets = ['serve', 'api'] } = this.#options;
+    const kind = random.pick(targets);
+    const end = random.pick([
+      ...(['kill', 'kill', 'kill', 'kill', 'kill', 'kill'] as const),
+      ...(['kill-in-recovery', 'kill-in-recovery', 'stop', 'kill-in-stop'] as const),
+    ]);
+    const memory = evicts ? random.pick(['8mb', '12mb', '16mb']) : random.pick(['64mb', '100mb', '256mb']);
+    const sync = random.pick(['always', 'always', '5ms', '50ms', 'none']);
+    const ring = random.pick([undefined, undefined, '1mb', evicts ? '2mb' : '4mb']);
+    const every = random.pick(['0ms', '0ms', '1h', '50ms']);
+    const life = this.#recorder.lives.length;
+    if (kind === 'serve') {
+      const args = ['-m', memory];
+      if (log === 'on') {
+        args.push('--data', this.#data, '--sync', sync, '--snapshot-every', every);
+        if (ring !== undefined) args.push('--ring', ring);
+      }
+      return { kind, end, settings: `serve ${args.join(' ')}`, start: () => Target.serve(args) };
+    }
+    const open: Record<string, unknown> = { maxMemory: memory };
+    const shards = random.pick([undefined, 1, 2, 4]);
+    if (shards !== undefined) open['shards'] = shards;
+    if (log === 'on') {
+      const segmentSize = random.pick([undefined, '64kb', '256kb', '1mb']);
+      const logBytes = random.pick([undefined, '64kb', '1mb']);
+      Object.assign(open, { data: this.#data, sync, ack: 'logged' });
+      if (ring !== undefined) open['ringSize'] = ring;
+      if (segmentSize !== undefined) open['segmentSize'] = segmentSize;
+      open['snapshot'] = { every, atClose: random.below(2) === 0, ...(logBytes === undefined ? {} : { logBytes }) };
+    }
+    const options: ActorOptions = {
+      library: libraryUrl,
+      open,
+      serve: {},
+      workload: this.#workload,
+      promised: random.below(3),
+      // Without a log there is nothing that sync() would wait for.
+      synchronous: log === 'on' ? random.below(3) : 0,
+      depth: DEPTH,
+      threads: random.below(2),
+      seed: random.bits(),
+      life,
+      session: ACTOR_SESSIONS * (life + 1),
+      history: this.#historyFile(life),
+      snapshots: log === 'on' && random.below(3) === 0,
+    };
+    const { promised, synchronous, threads, snapshots } = options;
+    const settings = `api ${JSON.stringify({ ...open, promised, synchronous, threads, snapshots })}`;
+    return { kind, end, settings, start: () => Target.act(options) };
+  }
+
+  // ---- what came of it ----
+
+  #judge(): CampaignResult {
+    const { folder, evicts, seed } = this.#options;
+    const recorder = this.#recorder;
+    const check: CheckOptions = { misses: evicts ? 'allowed' : 'explained', clockSlackMs: 1500 };
+    const verdict = checkHistory(recorder, check);
+    let kept: string | undefined;
+    if (verdict.violations.length > 0 || verdict.undecided.length > 0) {
+      kept = join(folder, `history-of-${seed}.json`);
+      const text = JSON.stringify(
+        { seed, check, lives: recorder.lives, operations: recorder.operations },
+        (_, value) => (typeof value === 'bigint' ? String(value) : value),
+      );
+      writeFileSync(kept, text);
+    }
+    const changes = recorder.operations.filter(({ verb }) => verb !== 'get');
+    return {
+      ...verdict,
+      rounds: this.#options.rounds,
+      kills: this.#kills,
+      stops: this.#stops,
+      writes: changes.length,
+      acknowledged: changes.filter(({ answer }) => answer !== undefined && answer !== 'refused').length,
+      unknown: changes.filter(({ answer }) => answer === undefined).length,
+      refused: changes.filter(({ answer }) => answer === 'refused').length,
+      kept,
+    };
+  }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

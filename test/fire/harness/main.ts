@@ -1,0 +1,148 @@
+// `npm run torture -- kill [--rounds N] [--seed S] ...`: the long forms of the tests in test/fire/.
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { checkHistory } from '../../support/history-check.ts';
+import { HistoryWorld } from '../../support/history-random.ts';
+import { Random } from '../../support/random.ts';
+import { Campaign, type CampaignResult } from './campaign.ts';
+
+const USAGE = `npm run torture -- kill [options]      kill -9 under load, over and over, and judge what clients saw
+    --rounds N      kills (default 200)
+    --campaign N    kills on one directory before the next one begins (default 15)
+    --seed S        of what is drawn (default: drawn)
+    --answers N     answers in one life, at most (default 3000)
+    --target T      serve: the command; api: a program that uses the API; both (default)
+    --connections N connections over TCP (default 6)
+    --evict         entries do not fit into memory, in every other campaign (default: one in four)
+    --no-log        in memory only: shows that losses are found
+    --keep          keep the folders of campaigns in which nothing was wrong
+    --verbose       a line for each life
+npm run torture -- history [options]   random histories, right and wrong, for the checker itself
+    --rounds N      histories of each kind (default 500)
+    --seed S`;
+
+export async function main(args: readonly string[]): Promise<number> {
+  const [what, ...rest] = args;
+  if (what === 'kill') return kill(rest);
+  if (what === 'history') return histories(rest);
+  console.log(USAGE);
+  return what === undefined || what === 'help' || what === '--help' ? 0 : 2;
+}
+
+async function kill(args: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      rounds: { type: 'string', default: '200' },
+      campaign: { type: 'string', default: '15' },
+      seed: { type: 'string' },
+      answers: { type: 'string', default: '3000' },
+      target: { type: 'string', default: 'both' },
+      connections: { type: 'string', default: '6' },
+      evict: { type: 'boolean', default: false },
+      'no-log': { type: 'boolean', default: false },
+      keep: { type: 'boolean', default: false },
+      verbose: { type: 'boolean', default: false },
+    },
+  });
+  const rounds = wholeNumber('rounds', values.rounds);
+  const perCampaign = wholeNumber('campaign', values.campaign);
+  const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 32) : wholeNumber('seed', values.seed);
+  if (!['serve', 'api', 'both'].includes(values.target)) throw new Error(`Expected --target serve, api or both`);
+  const targets = values.target === 'both' ? (['serve', 'api'] as const) : [values.target as 'serve' | 'api'];
+  const random = new Random(seed);
+  console.log(`seed ${seed}`);
+  const total = { rounds: 0, kills: 0, stops: 0, operations: 0, writes: 0, acknowledged: 0, unknown: 0, refused: 0 };
+  const found = new Map<string, number>();
+  let failures = 0;
+  let begun = 0;
+  for (let campaign = 0; begun < rounds; campaign++) {
+    const own = random.bits();
+    const folder = mkdtempSync(join(tmpdir(), 'cairn-torture-'));
+    const count = Math.min(perCampaign, rounds - begun);
+    begun += count;
+    try {
+      const result = await new Campaign({
+        seed: own,
+        rounds: count,
+        folder,
+        log: values['no-log'] ? 'none' : 'on',
+        evicts: campaign % (values.evict ? 2 : 4) === 3 % (values.evict ? 2 : 4),
+        answersMax: wholeNumber('answers', values.answers),
+        connections: wholeNumber('connections', values.connections),
+        targets,
+        onRound: (line) => void (values.verbose && console.log(line)),
+      }).run();
+      for (const name of Object.keys(total) as (keyof typeof total)[]) total[name] += result[name];
+      for (const { kind } of result.violations) found.set(kind, (found.get(kind) ?? 0) + 1);
+      if (result.undecided.length > 0) found.set('undecided', (found.get('undecided') ?? 0) + result.undecided.length);
+      report(campaign, own, result);
+      if (result.kept === undefined && !values.keep) rmSync(folder, { recursive: true });
+    } catch (error) {
+      // A process that died by itself, or does not answer: the others may still tell more.
+      failures++;
+      console.log(`campaign ${campaign}, seed ${own}, FAILED: ${(error as Error).message}`);
+    }
+  }
+  const wrong = ['lost', 'stale'].map((kind) => `${found.get(kind) ?? 0} ${kind}`);
+  const others = [...found].filter(([kind]) => kind !== 'lost' && kind !== 'stale');
+  const figures = Object.entries(total).map(([name, value]) => `${value.toLocaleString('en')} ${name}`);
+  console.log([...figures, ...wrong, ...others.map(([kind, n]) => `${n} ${kind}`), `${failures} failed`].join(', '));
+  return found.size === 0 && failures === 0 ? 0 : 1;
+}
+
+function report(campaign: number, seed: number, result: CampaignResult): void {
+  const { rounds, operations, acknowledged, unknown, refused, violations, undecided, kept } = result;
+  const wrong = violations.length === 0 && undecided.length === 0 ? 'nothing wrong' : `${violations.length} WRONG`;
+  console.log(
+    `campaign ${campaign}, seed ${seed}: ${rounds} kills, ${operations} operations, ${acknowledged} acknowledged, ` +
+      `${unknown} unknown, ${refused} refused: ${wrong}`,
+  );
+  for (const { kind, message } of violations.slice(0, 5)) console.log(`${kind}: ${message}`);
+  for (const each of undecided.slice(0, 2)) console.log(`undecided: ${each}`);
+  if (kept !== undefined) console.log(`kept: ${kept}`);
+}
+
+function histories(args: readonly string[]): number {
+  const { values } = parseArgs({
+    args: [...args],
+    options: { rounds: { type: 'string', default: '500' }, seed: { type: 'string' } },
+  });
+  const rounds = wholeNumber('rounds', values.rounds);
+  const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 32) : wholeNumber('seed', values.seed);
+  console.log(`seed ${seed}`);
+  const random = new Random(seed);
+  let wrong = 0;
+  let operations = 0;
+  const start = performance.now();
+  for (let i = 0; i < rounds; i++) {
+    const shape = {
+      operations: 200 + random.below(3000),
+      keys: 1 + random.below(30),
+      sessions: 2 + random.below(8),
+      depth: 1 + random.below(4),
+      crashEvery: random.pick([0, 100, 1000]),
+      evicts: random.below(3) === 0,
+    };
+    const check = { misses: shape.evicts ? 'allowed' : 'explained' } as const;
+    const right = checkHistory(new HistoryWorld(random, shape).run(), check);
+    operations += right.operations;
+    if (right.violations.length + right.undecided.length > 0) wrong++;
+    for (const mistake of ['lost', 'stale', 'taken-back', 'resurrected', 'version-repeated', 'version-back'] as const) {
+      const world = new HistoryWorld(random, { ...shape, operations: 500, keys: 10, mistake });
+      const made = world.run();
+      if (world.isPlanted && checkHistory(made, check).violations.length === 0) wrong++;
+    }
+  }
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  console.log(`${rounds * 7} histories, ${operations} operations in the right ones, ${seconds} s, ${wrong} misjudged`);
+  return wrong === 0 ? 0 : 1;
+}
+
+function wholeNumber(name: string, text: string): number {
+  if (!/^\d{1,10}$/.test(text)) throw new Error(`Expected --${name} to be a whole number, got "${text}"`);
+  return Number(text);
+}

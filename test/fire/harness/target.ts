@@ -1,0 +1,128 @@
+// A process under fire: `cairn serve`, or a program that uses the API (actor.ts). It is started on a directory, killed,
+// or asked to end; what it prints is kept, because nobody else would say why it died.
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import type { ActorOptions } from './actor.ts';
+
+/** The project's folder: this file may run from where it was compiled to. */
+export const projectRoot: string = (() => {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
+  return folder;
+})();
+
+export const libraryUrl: string = pathToFileURL(join(projectRoot, 'dist/index.js')).href;
+
+/** It takes so long without a sign of life before somebody looks why. */
+export const PATIENCE_MS = 60_000;
+
+export class Target {
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<void>;
+  #output = '';
+  #isKilled = false;
+  #isStopped = false;
+  #hasEnded = false;
+  #port: number | undefined;
+  #look: (() => void) | undefined;
+
+  private constructor(args: readonly string[], portPattern: RegExp) {
+    this.#child = spawn(process.execPath, args, {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: { ...process.env, npm_lifecycle_event: '' },
+    });
+    const take = (chunk: Buffer): void => {
+      this.#output = (this.#output + chunk).slice(-20_000);
+      if (this.#port === undefined) {
+        const [, port] = portPattern.exec(this.#output) ?? [];
+        if (port !== undefined) this.#port = Number(port);
+      }
+      this.#look?.();
+    };
+    this.#child.stdout!.on('data', take);
+    this.#child.stderr!.on('data', take);
+    // Of one that is killed.
+    this.#child.stdin!.on('error', () => {});
+    this.#ended = once(this.#child, 'close').then(() => {
+      this.#hasEnded = true;
+      this.#look?.();
+    });
+  }
+
+  /** `cairn serve` with these options. */
+  static serve(options: readonly string[]): Target {
+    const args = [join(projectRoot, 'dist/cli/main.js'), 'serve', '-l', '127.0.0.1', '-p', '-1', ...options];
+    return new Target(args, /Listening on 127\.0\.0\.1:(\d+)/);
+  }
+
+  static act(options: ActorOptions): Target {
+    const file = fileURLToPath(new URL('./actor.js', import.meta.url));
+    return new Target([file, JSON.stringify(options)], /^ready (\d+)/m);
+  }
+
+  /** Everything it has printed, its end at least. */
+  get output(): string {
+    return this.#output;
+  }
+
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
+  /** Resolves to the port once it listens. Rejects if it ends instead, or says nothing for too long. */
+  async ready(): Promise<number> {
+    const limit = setTimeout(() => this.#look?.(), PATIENCE_MS);
+    const start = performance.now();
+    try {
+      while (this.#port === undefined) {
+        if (this.#hasEnded) throw new Error(`It ended before it listened:\n${this.#output}`);
+        if (performance.now() - start >= PATIENCE_MS) throw new Error(`It does not come to listen:\n${this.#output}`);
+        await new Promise<void>((resolve) => {
+          this.#look = resolve;
+        });
+      }
+    } finally {
+      clearTimeout(limit);
+    }
+    return this.#port;
+  }
+
+  /** A line on its standard input. */
+  say(line: string): void {
+    this.#child.stdin!.write(`${line}\n`);
+  }
+
+  /** SIGTERM, or the actor's line; resolves to its exit code. */
+  async stop(how: 'signal' | 'line'): Promise<number | null> {
+    this.askToStop(how);
+    const limit = setTimeout(() => this.#child.kill('SIGKILL'), PATIENCE_MS);
+    await this.#ended;
+    clearTimeout(limit);
+    return this.#child.exitCode;
+  }
+
+  askToStop(how: 'signal' | 'line'): void {
+    this.#isStopped = true;
+    if (how === 'signal') this.#child.kill('SIGTERM');
+    else this.say('stop');
+  }
+
+  /** kill -9; resolves when nothing of it runs. */
+  async kill(): Promise<void> {
+    this.#isKilled = true;
+    this.#child.kill('SIGKILL');
+    await this.#ended;
+  }
+
+  /** It has ended, and not because it was told to. */
+  get diedByItself(): boolean {
+    if (!this.#hasEnded) return false;
+    const { exitCode, signalCode } = this.#child;
+    if (this.#isKilled && signalCode === 'SIGKILL') return false;
+    return !(this.#isStopped && exitCode === 0);
+  }
+}

@@ -1,0 +1,52 @@
+// kill -9 under load, the short form of `npm run torture -- kill`: what the processes do, and how their histories are
+// judged, is in harness/campaign.ts.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { root } from '../../scripts/lib/project.mjs';
+import { Random } from '../support/random.ts';
+
+/** Its exit code, and all that it has printed. */
+async function torture(...args: string[]): Promise<{ code: number | null; output: string }> {
+  const seed = String(new Random().seed);
+  const child = spawn(process.execPath, [join(root, 'scripts/torture/main.mjs'), ...args, '--seed', seed], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk) => {
+      output += chunk;
+    });
+  }
+  const [code] = await once(child, 'close');
+  return { code, output };
+}
+
+describe('kill -9 at a random moment', () => {
+  test('takes nothing that was acknowledged, and no value or version goes back', { timeout: 180_000 }, async () => {
+    const { code, output } = await torture(
+      'kill',
+      '--target',
+      'api',
+      '--rounds',
+      '8',
+      '--campaign',
+      '4',
+      '--answers',
+      '1500',
+    );
+    expect(output).toMatch(/ 0 lost, 0 stale, 0 failed$/m);
+    expect(code, output).toBe(0);
+    const [, acknowledged = ''] = / ([\d,]+) acknowledged, [\d,]+ unknown, [\d,]+ refused, 0 lost/.exec(output) ?? [];
+    expect(Number(acknowledged.replaceAll(',', ''))).toBeGreaterThan(500);
+  });
+
+  test('takes everything from a cache without a log, which is noticed', { timeout: 180_000 }, async () => {
+    const args = ['--rounds', '3', '--campaign', '3', '--answers', '300', '--no-log'];
+    const { code, output } = await torture('kill', ...args);
+    expect(output).toMatch(/ [1-9]\d* lost/);
+    expect(code).toBe(1);
+  });
+});
