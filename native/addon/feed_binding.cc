@@ -66,6 +66,7 @@ napi_value StartFeed(napi_env env, napi_callback_info info) {
   FeedCall<2> call(env, info);
   if (call.feed == nullptr) return Undefined(env);
   call.handle->store->StartEpoch(static_cast<uint32_t>(NumberOr(env, call[0], 0)));
+  call.handle->store->SetRecovering(true);
   call.handle->instance->RaiseWallClock(static_cast<int64_t>(NumberOr(env, call[1], 0)));
   return Undefined(env);
 }
@@ -94,6 +95,7 @@ napi_value ApplyRecords(napi_env env, napi_callback_info info) {
 napi_value FinishRecovery(napi_env env, napi_callback_info info) {
   FeedCall<1> call(env, info);
   if (call.feed == nullptr) return Undefined(env);
+  call.handle->store->SetRecovering(false);
   call.feed->Activate();
   call.feed->SetState(ChangeFeed::State::kRunning);
   Registry::Get().MarkReady(call.handle->pointer);

@@ -122,6 +122,15 @@ describe('at the level logged', () => {
     await promises.close();
   });
 
+  test('the delete of an absent key leaves a record: the log may still have its value', async () => {
+    const promises = promisesOf('logged');
+    const gone = promises.delete('absent');
+    expect(await isPending(gone, promises)).toBe(true);
+    expect(drain()).toBe(1);
+    expect(await gone).toBe(false);
+    await promises.close();
+  });
+
   test('setMany resolves when all of it is in the log', async () => {
     const promises = promisesOf('logged');
     const set = promises.setMany(Array.from({ length: 100 }, (_, i) => [`key${i}`, i]));
