@@ -1256,9 +1256,11 @@ async function openLogged(given: CacheOptions | undefined, options: ResolvedOpti
   }
   const onRecovery = resolveOnRecovery(given?.onRecovery);
   const closing = options.name === '' ? undefined : LogKeeper.closingOf(options.name);
-  await closing?.catch(() => {
-    // Whoever closed it has been told.
-  });
+  if (closing !== undefined) {
+    await closing.catch(() => {
+      // Whoever closed it has been told.
+    });
+  }
   const first = openNative(given, options, true);
   const joined = LogKeeper.of(first.handle.cacheId);
   if (joined !== undefined) {

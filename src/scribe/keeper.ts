@@ -119,8 +119,7 @@ export class LogKeeper {
     this.#handle = owner;
     this.#options = options;
     this.#onProgress = onProgress;
-    nodeFiles.makeDirectory(options.directory);
-    this.#lock = lockByAddon(options.directory);
+    this.#lock = takeDirectory(options.directory);
     keepers.set(owner.cacheId, this);
     if (keepers.size === 1) process.on('exit', atExit);
   }
@@ -132,6 +131,11 @@ export class LogKeeper {
 
   get isClosing(): boolean {
     return this.#closing !== undefined;
+  }
+
+  /** The thread that writes the log, if there is one: for tests. */
+  get thread(): Worker | undefined {
+    return this.#worker;
   }
 
   listen(listener: NoticeListener): void {
@@ -365,6 +369,15 @@ function atExit(): void {
   const deadlineMs = performance.now() + EXIT_WAIT_MS;
   for (const keeper of keepers.values()) keeper.prepareExit();
   for (const keeper of keepers.values()) keeper.waitForLog(deadlineMs);
+}
+
+function takeDirectory(directory: string): DirectoryLock {
+  try {
+    nodeFiles.makeDirectory(directory);
+  } catch (cause) {
+    throw new CairnError('ERR_LOG_IO', `Cannot make the directory ${directory}`, { cause });
+  }
+  return lockByAddon(directory);
 }
 
 function tooLate(directory: string): CairnError {

@@ -136,7 +136,7 @@ export class Scribe {
   #closing: Closing | undefined;
   #outcome: 'closed' | 'ended' | CairnError | undefined;
 
-  #isMetricsDue = true;
+  #isMetricsDue = false;
   #metricsMs = 0;
 
   constructor(options: ScribeOptions) {
@@ -151,6 +151,7 @@ export class Scribe {
     this.#sleep = sleep;
     this.#plan = new SnapshotPlan(snapshots, log, clock, logBytes);
     this.#takesSnapshotAtClose = snapshots.isTakenAtClose;
+    this.#publishMetrics(clock.steadyMs());
   }
 
   /**

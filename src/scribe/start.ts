@@ -21,6 +21,7 @@ import {
   recover,
 } from '../log/index.ts';
 import { type FeedHandle, feedOf, native, numberWord, Word } from '../native.ts';
+import type { ScribeClock } from './clock.ts';
 import { timedFiles } from './files.ts';
 import { type Command, plainNotice, type RecoverySummary, type Report, type ScribeData } from './message.ts';
 import { Metrics } from './metrics.ts';
@@ -30,7 +31,7 @@ import { SnapshotTask, STEP_BYTES } from './snapshot-task.ts';
 export interface StartOptions {
   readonly data: ScribeData;
   readonly files: Files;
-  readonly clock: LogClock;
+  readonly clock: ScribeClock;
   readonly hear: () => Command | undefined;
   readonly say: (report: Report) => void;
 }
@@ -56,6 +57,7 @@ export function startScribe({ data, files, clock, hear, say }: StartOptions): Sc
     onNotice: (notice) => say({ kind: 'notice', notice: plainNotice(notice) }),
   });
   try {
+    clock.raise(log.lastTimeMs);
     if (data.start !== 'resume') handle.startFeed(log.epoch, log.lastTimeMs);
     const run: Run = { handle, log, clock, metrics, say };
     const recovery = data.start === 'log' ? bringBack(run) : data.start === 'none' ? giveUp(run) : undefined;
@@ -65,7 +67,6 @@ export function startScribe({ data, files, clock, hear, say }: StartOptions): Sc
     metrics.set('snapshotAtMs', snapshot?.finishedMs ?? 0);
     metrics.set('snapshotBytes', snapshot?.fileBytes ?? 0);
     metrics.set('snapshotEntries', snapshot?.recordCount ?? 0);
-    handle.setLogMetrics(metrics.numbers);
     const control = new Int32Array(data.control);
     const logBytes = recovery?.logBytes ?? Number(log.end - (snapshot?.position ?? log.oldestReadable));
     const scribe = new Scribe({

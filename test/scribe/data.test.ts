@@ -1,0 +1,520 @@
+// A cache with a log, on real files: what was written is there again, whatever the cache is opened with then.
+
+import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { Cache, type RecoveryProgress } from '../../src/index.ts';
+import { EmbeddedLog, lockedByCaller } from '../../src/log/index.ts';
+import { lockByAddon } from '../../src/native/directory-lock.ts';
+import { DataDirectories, patiently } from '../support/data-directories.ts';
+import { withCode } from '../support/errors.ts';
+import { Random } from '../support/random.ts';
+import { makeRecord, type RecordParts } from '../support/records.ts';
+import { startThread } from '../support/threads.ts';
+
+const data = new DataDirectories('data');
+
+/** Writes a log without a cache, at any time. */
+function writeLog(directory: string, wallMs: number, records: Omit<RecordParts, 'epoch' | 'counter'>[]): void {
+  const clock = { wallMs: () => wallMs, steadyMs: () => performance.now() };
+  const log = EmbeddedLog.open({ directory, clock, lockDirectory: lockedByCaller });
+  const { epoch } = log;
+  const batch = records.map((record, i) => makeRecord({ ...record, epoch, counter: i + 1 }));
+  log.append({ records: batch, recordCount: batch.length, epoch, expectPosition: log.end });
+  log.close();
+}
+
+describe('what was written', () => {
+  test('is there when the cache is opened again: every kind of value, and what became of them', async () => {
+    const directory = data.fresh();
+    const values: [string, unknown][] = [
+      ['text', 'Grüße'],
+      ['number', 42],
+      ['bigint', 2n ** 63n],
+      ['bytes', Buffer.from([0, 255, 10])],
+      ['json', { a: [1, null, 'x'] }],
+      ['clone', new Map([['a', new Date(0)]])],
+      ['null', null],
+      ['empty', ''],
+      ['large', 'x'.repeat(300_000)],
+    ];
+    const first = await data.open(directory);
+    for (const [key, value] of values) first.set(key, value);
+    first.set('deleted', 1);
+    first.delete('deleted');
+    first.set('counter', 5);
+    first.incr('counter', 37);
+    first.set('appended', 'a');
+    first.append('appended', 'b');
+    first.set('taken', 1);
+    first.take('taken');
+    first.set('kept', 'x', { ttl: '1h' });
+    first.set('touched', 'x');
+    first.touch('touched', '2h');
+    first.set(Buffer.from([1, 2, 0xff]), 'binary key');
+    const cas = first.getWithCas('text')!.cas;
+    await first.close();
+
+    const second = await data.open(directory);
+    for (const [key, value] of values) expect(second.get(key), key).toEqual(value);
+    expect(second.has('deleted')).toBe(false);
+    expect(second.get('counter')).toBe(42);
+    expect(second.get('appended')).toBe('ab');
+    expect(second.has('taken')).toBe(false);
+    expect(second.getRemainingTTL('kept')).toBeGreaterThan(3_590_000);
+    expect(second.getRemainingTTL('kept')).toBeLessThanOrEqual(3_600_000);
+    expect(second.getRemainingTTL('touched')).toBeGreaterThan(7_190_000);
+    expect(second.get(Buffer.from([1, 2, 0xff]))).toBe('binary key');
+    expect(second.getWithCas('text')!.cas).toBe(cas);
+    expect(second.size).toBe(values.length + 5);
+    // Versions go on above all that were ever given.
+    second.set('new', 1);
+    expect(second.getWithCas('new')!.cas).toBeGreaterThan(cas);
+    await second.close();
+  });
+
+  test('before a clear is not, and after it is', async () => {
+    const directory = data.fresh();
+    const first = await data.open(directory);
+    for (let i = 0; i < 1000; i++) first.set(`old${i}`, i);
+    first.clear();
+    for (let i = 0; i < 10; i++) first.set(`new${i}`, i);
+    await first.close();
+    const second = await data.open(directory);
+    expect([...second.keys()].sort()).toEqual(Array.from({ length: 10 }, (_, i) => `new${i}`));
+    await second.close();
+  });
+
+  test.each(['always', '20ms', 'none'] as const)('and never closed is there too (%s)', async (sync) => {
+    const directory = data.fresh();
+    const first = await data.open(directory, { sync });
+    for (let i = 0; i < 5000; i++) first.set(`k${i}`, i);
+    await first.sync();
+    await data.crash(first);
+    const second = await data.open(directory, { sync });
+    expect(second.recovery?.snapshot).toBeUndefined();
+    expect(second.size).toBe(5000);
+    expect(second.get('k4999')).toBe(4999);
+    await second.close();
+  });
+
+  test('over many lives is the sum of them', async () => {
+    const directory = data.fresh();
+    const random = new Random();
+    const model = new Map<string, number>();
+    for (let life = 0; life < 8; life++) {
+      const cache = await data.open<number>(directory, {
+        shards: random.pick([1, 2, 8]),
+        segmentSize: 65_536,
+        snapshot: { atClose: random.below(2) === 0, logBytes: random.pick(['100kb', '10mb']) },
+      });
+      expect(Object.fromEntries(cache), `CAIRN_TEST_SEED=${random.seed}, life ${life}`).toEqual(
+        Object.fromEntries(model),
+      );
+      for (let i = 0; i < 3000; i++) {
+        const key = `k${random.below(500)}`;
+        const act = random.below(100);
+        if (act === 0) {
+          cache.clear();
+          model.clear();
+        } else if (act < 20) {
+          cache.delete(key);
+          model.delete(key);
+        } else {
+          cache.set(key, life * 10_000 + i);
+          model.set(key, life * 10_000 + i);
+        }
+      }
+      if (random.below(2) === 0) await cache.close();
+      else {
+        await cache.sync();
+        await data.crash(cache as Cache);
+      }
+    }
+  });
+
+  test('is recovered with another number of shards and less memory: the most recent entries stay', async () => {
+    const directory = data.fresh();
+    const first = await data.open(directory, { maxMemory: '32mb', shards: 4 });
+    const value = 'x'.repeat(1000);
+    for (let i = 0; i < 20_000; i++) await patiently(first, () => first.set(`k${i}`, value));
+    // These are the oldest no more.
+    for (let i = 0; i < 1000; i++) first.get(`k${i}`);
+    await first.close();
+
+    const second = await data.open(directory, { maxMemory: '8mb', shards: 1 });
+    expect(second.recovery?.records).toBe(20_000);
+    expect(second.size).toBeLessThan(8000);
+    expect(second.size).toBeGreaterThan(3000);
+    for (let i = 0; i < 1000; i++) expect(second.has(`k${i}`), `k${i}`).toBe(true);
+    expect(second.has('k19999')).toBe(true);
+    expect(second.has('k1000')).toBe(false);
+    await second.close();
+
+    const third = await data.open(directory, { maxMemory: '64mb', shards: 8 });
+    expect(third.has('k0')).toBe(true);
+    expect(third.has('k19999')).toBe(true);
+    await third.close();
+  });
+
+  test('in order of use is evicted in that order afterwards', async () => {
+    const directory = data.fresh();
+    const first = await data.open(directory, { shards: 1 });
+    for (let i = 0; i < 100; i++) first.set(`k${i}`, i);
+    for (let i = 0; i < 100; i += 7) first.get(`k${i}`);
+    const order = [...first.keys({ order: 'oldest' })];
+    await first.close();
+    const second = await data.open(directory, { shards: 1 });
+    expect([...second.keys({ order: 'oldest' })]).toEqual(order);
+    await second.close();
+  });
+
+  test('by another thread, and its clears, are there', async () => {
+    const directory = data.fresh();
+    const first = await data.open(directory, { name: 'data threads' });
+    const thread = startThread(({ cairn, data: name }) => {
+      const cache = cairn.Cache.attach(name);
+      for (let i = 0; i < 10_000; i++) cache.set(`t${i}`, i);
+      cache.delete('t5');
+    }, 'data threads');
+    for (let i = 0; i < 10_000; i++) first.set(`m${i}`, i);
+    await thread.exit;
+    await first.close();
+    const second = await data.open(directory);
+    expect(second.size).toBe(19_999);
+    await second.close();
+  });
+
+  test('as values of 64 MiB goes through a ring of 1 MiB', async () => {
+    const directory = data.fresh();
+    const options = { maxMemory: '512mb', maxValueBytes: '64mb', ringSize: '1mb', shards: 1 };
+    const first = await data.open<Buffer>(directory, options);
+    const largest = 64 * 2 ** 20;
+    for (let i = 0; i < 3; i++) {
+      expect(await first.promises.set(`large${i}`, Buffer.alloc(largest, i + 1))).toBe('stored');
+      first.set(`small${i}`, Buffer.from([i]));
+    }
+    await first.close();
+    const second = await data.open<Buffer>(directory, options);
+    for (let i = 0; i < 3; i++) {
+      const value = second.get(`large${i}`)!;
+      expect(value.length).toBe(largest);
+      expect(value.equals(Buffer.alloc(largest, i + 1))).toBe(true);
+      expect(second.get(`small${i}`)).toEqual(Buffer.from([i]));
+    }
+    await second.close();
+  }, 60_000);
+});
+
+describe('time', () => {
+  test('goes on while the cache is closed: what has expired is not there', async () => {
+    const directory = data.fresh();
+    const now = Date.now();
+    writeLog(directory, now - 7_200_000, [
+      { kind: 'set', key: 'gone', value: 'x', expiresWallMs: now - 3_600_000 },
+      { kind: 'set', key: 'there', value: 'x', expiresWallMs: now + 3_600_000 },
+      { kind: 'set', key: 'for ever', value: 'x' },
+      { kind: 'touch', key: 'for ever', expiresWallMs: now - 1 },
+    ]);
+    const cache = await data.open(directory);
+    expect([...cache.keys()]).toEqual(['there']);
+    expect(cache.getRemainingTTL('there')).toBeGreaterThan(3_500_000);
+    await cache.close();
+  });
+
+  test('does not go back when the clock is set back: what had expired stays away', async () => {
+    const directory = data.fresh();
+    const now = Date.now();
+    // The machine's clock was an hour ahead when this was written.
+    writeLog(directory, now + 3_600_000, [
+      { kind: 'set', key: 'gone', value: 'x', expiresWallMs: now + 1_800_000 },
+      { kind: 'set', key: 'there', value: 'x', expiresWallMs: now + 5_400_000 },
+    ]);
+    const first = await data.open(directory);
+    expect([...first.keys()]).toEqual(['there']);
+    expect(first.getRemainingTTL('there')).toBeLessThanOrEqual(1_800_000);
+    first.set('new', 'x', { ttl: '10m' });
+    expect(first.getRemainingTTL('new')).toBeLessThanOrEqual(600_000);
+    await first.close();
+    const second = await data.open(directory);
+    expect(second.getRemainingTTL('new')).toBeLessThanOrEqual(600_000);
+    expect(second.getRemainingTTL('new')).toBeGreaterThan(500_000);
+    await second.close();
+  });
+
+  test('that jumps ahead takes what has expired by it', async () => {
+    const directory = data.fresh();
+    const now = Date.now();
+    // The machine's clock was an hour behind: an entry for ten minutes is long over.
+    writeLog(directory, now - 3_600_000, [
+      { kind: 'set', key: 'ten minutes', value: 'x', expiresWallMs: now - 3_000_000 },
+    ]);
+    const cache = await data.open(directory);
+    expect(cache.size).toBe(0);
+    await cache.close();
+  });
+});
+
+describe("recover: 'none'", () => {
+  test('begins empty, and nothing of what was before comes back', async () => {
+    const directory = data.fresh();
+    const first = await data.open(directory, { segmentSize: 65_536 });
+    for (let i = 0; i < 5000; i++) {
+      first.set(`old${i}`, 'x'.repeat(100));
+      if (i % 300 === 0) await first.sync();
+    }
+    await first.close();
+    const before = segmentsOf(directory);
+
+    const second = await data.open(directory, { recover: 'none' });
+    expect(second.size).toBe(0);
+    expect(second.recovery).toMatchObject({ from: 'none', records: 0 });
+    second.set('new', 1);
+    await second.sync();
+    // Not closed: what is there then is the log, and the empty snapshot.
+    await data.crash(second);
+    expect(before.length).toBeGreaterThan(5);
+    expect(segmentsOf(directory).filter((name) => before.includes(name))).toEqual([]);
+
+    const third = await data.open(directory);
+    expect([...third.keys()]).toEqual(['new']);
+    await third.close();
+  });
+
+  test('not even if the snapshot that says so is lost', async () => {
+    const directory = data.fresh();
+    const first = await data.open(directory, { snapshot: { atClose: false } });
+    for (let i = 0; i < 100; i++) first.set(`old${i}`, 'x');
+    await first.snapshot();
+    first.set('old too', 'x');
+    await first.close();
+    const second = await data.open(directory, { recover: 'none', snapshot: { atClose: false } });
+    second.set('new', 1);
+    await second.close();
+    const newest = readdirSync(directory)
+      .filter((name) => name.endsWith('.snapshot'))
+      .sort()
+      .at(-1)!;
+    truncateSync(join(directory, newest), 200);
+    const third = await data.open(directory);
+    expect(third.recovery?.unusable).toMatchObject([{ name: newest }]);
+    expect([...third.keys()]).toEqual(['new']);
+    await third.close();
+  });
+
+  test('is a clear to whoever reads the log', async () => {
+    const directory = data.fresh();
+    const first = await data.open(directory, { snapshot: { atClose: false } });
+    first.set('a', 1);
+    await first.close();
+    const second = await data.open(directory, { recover: 'none', snapshot: { atClose: false } });
+    await second.close();
+    const log = EmbeddedLog.open({ directory, lockDirectory: lockedByCaller });
+    const kinds = [...log.entries(log.oldestReadable)].flatMap(({ records }) =>
+      records.length > 0 ? [records[4]] : [],
+    );
+    expect(kinds.at(-1)).toBe(4);
+    log.close();
+  });
+
+  test('of a new directory is nothing special', async () => {
+    const cache = await data.open(data.fresh(), { recover: 'none' });
+    cache.set('a', 1);
+    await cache.close();
+  });
+});
+
+function segmentsOf(directory: string): string[] {
+  return readdirSync(directory).filter((name) => name.endsWith('.log'));
+}
+
+describe('opening', () => {
+  test('tells how it gets on, and what it has read', async () => {
+    const directory = data.fresh();
+    const first = await data.open(directory, { snapshot: { atClose: false } });
+    for (let i = 0; i < 1000; i++) first.set(`k${i}`, 'v');
+    await first.snapshot();
+    first.set('late', 'v');
+    await first.close();
+    const seen: RecoveryProgress[] = [];
+    const second = await data.open(directory, { onRecovery: (progress) => seen.push(progress) });
+    expect(seen.at(-1)).toMatchObject({ source: 'log', records: 1001 });
+    expect(seen.at(-1)!.bytes).toBe(seen.at(-1)!.bytesTotal);
+    expect(second.recovery).toMatchObject({
+      from: 'log',
+      records: 1001,
+      applied: 1001,
+      lost: 0,
+      unusable: [],
+      snapshot: { entries: 1000 },
+    });
+    expect(second.stats().log).toMatchObject({ state: 'running', recoveryRecords: 1001, starts: 1 });
+    await second.close();
+  });
+
+  test('is refused while another has the directory, who is named; and is possible when it is free', async () => {
+    const directory = data.fresh();
+    const first = await data.open(directory);
+    await expect(data.open(directory)).rejects.toThrow(withCode('ERR_LOG_LOCKED', new RegExp(`${process.pid}`)));
+    await first.close();
+    const second = await data.open(directory);
+    await second.close();
+  });
+
+  test('of a damaged log is refused with the command that repairs it; the directory is free then, and the name', async () => {
+    const directory = data.fresh();
+    const first = await data.open(directory, { snapshot: { atClose: false } });
+    for (let i = 0; i < 100; i++) {
+      first.set(`k${i}`, 'x'.repeat(100));
+      if (i % 10 === 0) await first.sync();
+    }
+    await first.close();
+    const file = join(directory, '000000000001.log');
+    const bytes = readFileSync(file);
+    const whole = Buffer.from(bytes);
+    bytes[300]! ^= 1;
+    writeFileSync(file, bytes);
+    for (let i = 0; i < 2; i++) {
+      await expect(data.open(directory, { name: 'damaged' })).rejects.toThrow(
+        withCode('ERR_LOG_CORRUPT', /cairn log verify .*cairn log repair/s),
+      );
+    }
+    expect(Cache.names).not.toContain('damaged');
+    lockByAddon(directory).release();
+    writeFileSync(file, whole);
+    const second = await data.open(directory, { name: 'damaged' });
+    expect(second.size).toBe(100);
+    await second.close();
+  });
+
+  test('of a directory that cannot be made is refused', async () => {
+    const file = join(data.root, 'a file');
+    writeFileSync(file, '');
+    await expect(data.open(join(file, 'log'))).rejects.toThrow(withCode('ERR_LOG_IO'));
+  });
+
+  test('joins a cache of that name with equal options; the last of them closes the log', async () => {
+    const directory = data.fresh();
+    const options = { name: 'joined' };
+    const first = await data.open(directory, options);
+    const second = await data.open(directory, options);
+    first.set('a', 1);
+    await first.close();
+    expect(first.closed).toBe(true);
+    expect(second.get('a')).toBe(1);
+    second.set('b', 2);
+    await second.sync();
+    await second.close();
+    const third = await data.open(directory, options);
+    expect(third.size).toBe(2);
+    await third.close();
+  });
+
+  test('while the one of that name is being closed waits for that', async () => {
+    const directory = data.fresh();
+    const first = await data.open(directory, { name: 'again' });
+    first.set('a', 1);
+    void first.close();
+    const second = await data.open(directory, { name: 'again' });
+    expect(second.get('a')).toBe(1);
+    await second.close();
+  });
+
+  test('is not ready for others before it is done', async () => {
+    const directory = data.fresh();
+    const opening = data.open(directory, { name: 'not yet' });
+    expect(() => Cache.attach('not yet')).toThrow(withCode('ERR_NOT_READY'));
+    const cache = await opening;
+    using attached = Cache.attach('not yet');
+    attached.set('a', 1);
+    await attached.sync();
+    await cache.close();
+    expect(attached.closed).toBe(true);
+  });
+});
+
+describe('options', () => {
+  const refused = async (options: object): Promise<Error> =>
+    Cache.open({ data: '/nowhere', ...options } as never).then(
+      () => new Error('It was not refused'),
+      (error) => error,
+    );
+
+  test.each<[object, RegExp]>([
+    [{ data: '' }, /data to be a directory, got ""/],
+    [{ data: 5 }, /data to be a directory, got 5/],
+    [{ sync: 'sometimes' }, /sync to be 'always', 'none' or an interval.*"sometimes"/],
+    [{ sync: '0ms' }, /sync/],
+    [{ sync: '4000000ms' }, /sync/],
+    [{ sync: 10 }, /sync.*got 10/],
+    [{ ack: 'stored' }, /ack/],
+    [{ recover: 'all' }, /recover to be 'log' or 'none'/],
+    [{ logLimit: '10%' }, /logLimit.*"10%"/],
+    [{ logLimit: 10_000 }, /logLimit to be at least 4 times segmentSize \(4096\), got 10000/],
+    [{ logLimit: '100mb', segmentSize: '50mb' }, /logLimit to be at least 4 times segmentSize/],
+    [{ segmentSize: 100 }, /segmentSize to be between 4kb and 1gb/],
+    [{ segmentSize: '2gb' }, /segmentSize/],
+    [{ ringSize: '32mb' }, /ringSize to be at most a quarter of maxMemory \(67108864\), got "32mb"/],
+    [{ maxValueBytes: '65mb', maxMemory: '1gb' }, /maxValueBytes to be at most 64mb where there is a log/],
+    [{ snapshot: 5 }, /snapshot to be an object/],
+    [{ snapshot: { ever: '1h' } }, /did you mean every/],
+    [{ snapshot: { every: 'x' } }, /snapshot.every/],
+    [{ snapshot: { logBytes: 0 } }, /snapshot.logBytes/],
+    [{ snapshot: { atClose: 1 } }, /snapshot.atClose/],
+    [{ onRecovery: 5 }, /onRecovery to be a function/],
+  ])('%o is refused', async (options, message) => {
+    expect(await refused(options)).toEqual(withCode('ERR_INVALID_ARGUMENT', message));
+  });
+
+  test.each(['sync', 'recover', 'logLimit', 'segmentSize', 'ringSize', 'snapshot', 'onRecovery'])(
+    '%s without data is refused',
+    (name) => {
+      const given = { sync: 'none', recover: 'none', snapshot: {}, onRecovery: () => {} }[name] ?? '1mb';
+      expect(() => new Cache({ [name]: given } as never)).toThrow(
+        withCode('ERR_INVALID_ARGUMENT', new RegExp(`${name} to be left out where there is no data`)),
+      );
+    },
+  );
+
+  test('data is for Cache.open', () => {
+    expect(() => new Cache({ data: '/nowhere' })).toThrow(withCode('ERR_INVALID_ARGUMENT', /Cache\.open/));
+  });
+
+  test('data is for the main thread; others attach', async () => {
+    const thread = startThread(async ({ cairn, say }) => {
+      const error = await cairn.Cache.open({ data: '/nowhere' }).catch((reason) => reason);
+      say([error.code, error.message]);
+    }, undefined);
+    expect(await thread.next()).toEqual(['ERR_INVALID_ARGUMENT', expect.stringMatching(/main thread.*Cache\.attach/)]);
+    await thread.exit;
+  });
+
+  test('are shown as they were taken, on every handle', async () => {
+    const directory = data.fresh();
+    const cache = await data.open(directory, { name: 'shown', sync: '5ms', logLimit: '64mb', ack: 'memory' });
+    using attached = Cache.attach('shown');
+    expect(attached.options).toMatchObject({
+      ack: 'memory',
+      log: {
+        data: directory,
+        sync: '5ms',
+        recover: 'log',
+        logLimit: 64 * 2 ** 20,
+        segmentSize: 4 * 2 ** 20,
+        ringSize: 4 * 2 ** 20,
+        snapshot: { every: 3_600_000, logBytes: 0, atClose: true },
+      },
+    });
+    await cache.close();
+  });
+
+  test('a cache without data has none of it', async () => {
+    using cache = new Cache();
+    expect(cache.options).not.toHaveProperty('log');
+    expect(cache.stats()).not.toHaveProperty('log');
+    expect(cache.recovery).toBeUndefined();
+    await cache.sync();
+    await expect(cache.snapshot()).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT'));
+    cache.on('log', () => {}).off('log', () => {});
+  });
+});
