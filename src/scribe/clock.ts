@@ -5,27 +5,25 @@
 import type { LogClock } from '../log/index.ts';
 
 export class ScribeClock implements LogClock {
-  readonly #wall: () => number;
-  readonly #steady: () => number;
+  readonly #machine: LogClock;
   /** The most that the wall clock was ahead of the steady one. */
   #aheadMs = Number.NEGATIVE_INFINITY;
 
-  constructor(wall: () => number = Date.now, steady: () => number = () => performance.now()) {
-    this.#wall = wall;
-    this.#steady = steady;
+  constructor(machine: LogClock) {
+    this.#machine = machine;
   }
 
   wallMs(): number {
-    this.raise(this.#wall());
-    return Math.floor(this.#steady() + this.#aheadMs);
+    this.raise(this.#machine.wallMs());
+    return Math.floor(this.steadyMs() + this.#aheadMs);
   }
 
   steadyMs(): number {
-    return this.#steady();
+    return this.#machine.steadyMs();
   }
 
   /** It is not before that. */
   raise(wallMs: number): void {
-    this.#aheadMs = Math.max(this.#aheadMs, wallMs - this.#steady());
+    this.#aheadMs = Math.max(this.#aheadMs, wallMs - this.steadyMs());
   }
 }

@@ -21,7 +21,7 @@ import {
   recover,
 } from '../log/index.ts';
 import { type FeedHandle, feedOf, native, numberWord, Word } from '../native.ts';
-import type { ScribeClock } from './clock.ts';
+import { ScribeClock } from './clock.ts';
 import { timedFiles } from './files.ts';
 import { type Command, plainNotice, type RecoverySummary, type Report, type ScribeData } from './message.ts';
 import { Metrics } from './metrics.ts';
@@ -31,13 +31,15 @@ import { SnapshotTask, STEP_BYTES } from './snapshot-task.ts';
 export interface StartOptions {
   readonly data: ScribeData;
   readonly files: Files;
-  readonly clock: ScribeClock;
+  /** The machine's. */
+  readonly clock: LogClock;
   readonly hear: () => Command | undefined;
   readonly say: (report: Report) => void;
 }
 
 /** Opens the log, recovers, says `ready`. Throws what keeps the log from being opened. */
-export function startScribe({ data, files, clock, hear, say }: StartOptions): Scribe {
+export function startScribe({ data, files, clock: machine, hear, say }: StartOptions): Scribe {
+  const clock = new ScribeClock(machine);
   const attached = native.attachForScribe(data.cacheId);
   const handle = typeof attached === 'number' ? undefined : feedOf(attached);
   if (handle === undefined) throw new CairnError('ERR_CLOSED', 'The cache has ended');
