@@ -62,8 +62,7 @@ export class HistoryWorld {
   #clock = 0;
   #version = 0n;
   #counter = 0;
-  /** Whether the mistake was made. */
-  isPlanted = false;
+  #isPlanted = false;
 
   constructor(random: Random, options: WorldOptions) {
     this.#random = random;
@@ -85,7 +84,7 @@ export class HistoryWorld {
     const { operations, crashEvery, mistake } = this.#options;
     this.#recorder.startLife();
     let asked = 0;
-    while (asked < operations) {
+    while (asked < operations || (mistake !== undefined && !this.#isPlanted)) {
       this.#clock += this.#random.below(3);
       if (crashEvery > 0 && this.#random.below(crashEvery) === 0) this.#crash();
       const session = this.#random.below(this.#sessions.length);
@@ -100,7 +99,7 @@ export class HistoryWorld {
         const { operation, answer } = queue.shift()!;
         this.#recorder.answer(operation, answer!);
       }
-      if (mistake !== undefined && !this.isPlanted && asked > operations / 2) this.#plant(mistake);
+      if (mistake !== undefined && !this.#isPlanted && asked > operations / 2) this.#plant(mistake);
     }
     return this.#recorder;
   }
@@ -142,6 +141,8 @@ export class HistoryWorld {
     const told = answer ?? this.#execute(operation);
     this.#clock++;
     this.#recorder.answer(operation, told);
+    // What comes next is not asked at the same moment, where it might explain the answer.
+    this.#clock++;
     return told;
   }
 
@@ -208,7 +209,7 @@ export class HistoryWorld {
     const session = this.#sessions.length;
     if (this.#sessions.some((queue) => queue.some(({ operation }) => operation.key === key || operation.key === '')))
       return;
-    this.isPlanted = true;
+    this.#isPlanted = true;
     const old = this.#value();
     const read: Question = { verb: 'get', key };
     this.#now(session, { verb: 'set', key, value: old });

@@ -133,8 +133,7 @@ function histories(args: readonly string[]): number {
     if (right.violations.length + right.undecided.length > 0) wrong++;
     for (const mistake of ['lost', 'stale', 'taken-back', 'resurrected', 'version-repeated', 'version-back'] as const) {
       const world = new HistoryWorld(random, { ...shape, operations: 500, keys: 10, mistake });
-      const made = world.run();
-      if (world.isPlanted && checkHistory(made, check).violations.length === 0) wrong++;
+      if (checkHistory(world.run(), check).violations.length === 0) wrong++;
     }
   }
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
