@@ -64,7 +64,10 @@ export function startScribe({ data, files, clock: machine, hear, say }: StartOpt
     const run: Run = { handle, log, clock, metrics, say };
     const recovery = data.start === 'log' ? bringBack(run) : data.start === 'none' ? giveUp(run) : undefined;
     if (recovery === undefined) handle.rewindDrained();
-    else handle.finishRecovery();
+    else {
+      if (data.sync === 'always') makeSafe(log);
+      handle.finishRecovery();
+    }
     const [snapshot] = log.snapshots.sound;
     metrics.set('snapshotAtMs', snapshot?.finishedMs ?? 0);
     metrics.set('snapshotBytes', snapshot?.fileBytes ?? 0);
@@ -86,8 +89,17 @@ export function startScribe({ data, files, clock: machine, hear, say }: StartOpt
     say({ kind: 'ready', recovery: recovery?.summary });
     return scribe;
   } catch (error) {
-    log.close();
+    giveBack(log);
     throw error;
+  }
+}
+
+// After an error that says more than that of closing would.
+function giveBack(log: EmbeddedLog): void {
+  try {
+    log.close();
+  } catch (error) {
+    if (!(error instanceof CairnError)) throw error;
   }
 }
 
@@ -105,6 +117,21 @@ function logOptions({ directory, sync, segmentBytes, limitBytes }: ScribeData): 
     ...(segmentBytes === undefined ? {} : { segmentBytes }),
     ...(limitBytes === undefined ? {} : { limitBytes }),
   };
+}
+
+// What was read may be what the last process has written and not synced. From here on everybody may see it, and must not be
+// shown what a power cut could still take. On a full disk there is no way: reads would be promises.
+function makeSafe(log: EmbeddedLog): void {
+  try {
+    log.sync();
+  } catch (error) {
+    if (log.usage().level !== 'full') throw error;
+    throw new CairnError(
+      'ERR_LOG_FULL',
+      `The log in ${log.directory} cannot be opened: the disk is full, and what was not synced when it was last written has to be written again`,
+      { cause: error },
+    );
+  }
 }
 
 interface Run {

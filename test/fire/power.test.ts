@@ -271,7 +271,7 @@ class Process {
 }
 
 function isOfDisk(error: unknown): boolean {
-  return error instanceof PowerCut || (error instanceof CairnError && error.code === 'ERR_LOG_IO');
+  return error instanceof PowerCut || (error instanceof CairnError && /^ERR_LOG_(IO|FULL)$/.test(error.code));
 }
 
 function isSame(a: Contents, b: Contents): boolean {

@@ -1,0 +1,233 @@
+// Opening a log over a real cache, on a disk in memory that fails when told to: what may be shown, and when it is refused.
+
+import { afterEach, describe, expect, test } from 'vitest';
+import { Cache } from '../../src/index.ts';
+import { type FeedHandle, feedOf, native } from '../../src/native.ts';
+import { CONTROL_WORDS, type Command, type Report, type ScribeData } from '../../src/scribe/message.ts';
+import type { Scribe } from '../../src/scribe/scribe.ts';
+import { startScribe } from '../../src/scribe/start.ts';
+import { withCode } from '../support/errors.ts';
+import { FaultyDisk } from '../support/faulty-files.ts';
+import { Random } from '../support/random.ts';
+
+const NAME = 'start';
+const ends: (() => void)[] = [];
+afterEach(() => {
+  for (const end of ends.splice(0)) end();
+});
+
+/** A process on a disk: a cache with its log, all in this thread. */
+class Life {
+  readonly feed: FeedHandle;
+  readonly cache: Cache<string>;
+  readonly scribe: Scribe;
+  readonly reports: Report[] = [];
+  readonly #commands: Command[] = [];
+  #id = 0;
+
+  constructor(disk: FaultyDisk, data: Partial<ScribeData> = {}, nowMs = 1_800_000_000_000) {
+    const owner = native.openCache({
+      ...{ name: NAME, description: '', join: false, ready: false, ttlMs: 0, trackAccess: false, siphash: false },
+      ...{ memoryBytes: 2 ** 25, memoryBytesCeiling: 2 ** 25, entriesMax: 0, shardCount: 1 },
+      ...{ valueBytesMax: 2 ** 20, ringBytes: 2 ** 20 },
+    });
+    if (typeof owner === 'number') throw new Error(`The cache cannot be opened: ${owner}`);
+    ends.push(() => owner.close());
+    this.feed = feedOf(owner)!;
+    this.scribe = startScribe({
+      data: {
+        cacheId: owner.cacheId,
+        directory: '/data',
+        sync: 'always',
+        segmentBytes: 4096,
+        limitBytes: 2 ** 30,
+        snapshots: { everyMs: 0, logBytes: 2 ** 40, isTakenAtClose: false },
+        start: 'log',
+        control: new SharedArrayBuffer(4 * CONTROL_WORDS),
+        ...data,
+      },
+      files: disk.files(),
+      clock: { wallMs: () => nowMs, steadyMs: () => performance.now() },
+      hear: () => this.#commands.shift(),
+      say: (report) => void this.reports.push(report),
+    });
+    this.cache = Cache.attach<string>(NAME);
+  }
+
+  /** Everything that was done is in the log; returns how a command was answered. */
+  ask(kind: 'sync' | 'snapshot' | 'close'): Extract<Report, { kind: 'done' }> {
+    const id = ++this.#id;
+    const targets = new BigUint64Array(this.feed.shardCount);
+    this.feed.readTargets(targets);
+    if (kind === 'sync') this.#commands.push({ kind, id, targets });
+    else if (kind === 'snapshot') this.#commands.push({ kind, id });
+    else this.#commands.push({ kind, id, timeoutMs: 1000, takesSnapshot: false });
+    for (;;) {
+      this.feed.poke();
+      this.scribe.turn();
+      const answer = this.reports.find((report) => report.kind === 'done' && report.id === id);
+      if (answer?.kind === 'done') return answer;
+    }
+  }
+
+  crash(disk: FaultyDisk): void {
+    disk.kill();
+    this.feed.close();
+  }
+
+  get recovered(): Record<string, string> {
+    return Object.fromEntries(this.cache) as Record<string, string>;
+  }
+}
+
+const newDisk = (): FaultyDisk => new FaultyDisk(new Random(7));
+
+describe('what the last process had not synced', () => {
+  const spoiled = (): FaultyDisk => {
+    const disk = newDisk();
+    const life = new Life(disk, { sync: 'none' });
+    life.cache.set('a', '1');
+    life.feed.poke();
+    life.scribe.turn();
+    expect(life.feed.covered(new BigUint64Array([life.feed.commitMark(0)]))).toBe(true);
+    life.crash(disk);
+    return disk;
+  };
+
+  test('is synced before anybody sees it', () => {
+    const disk = spoiled();
+    const life = new Life(disk);
+    expect(life.recovered).toEqual({ a: '1' });
+    life.feed.close();
+    disk.restart();
+    expect(new Life(disk).recovered).toEqual({ a: '1' });
+  });
+
+  test('is not shown on a full disk, where a power cut could still take it', () => {
+    const disk = spoiled();
+    disk.capacityBytes = disk.bytes;
+    expect(() => new Life(disk)).toThrow(withCode('ERR_LOG_FULL', /the disk is full/));
+    ends.pop()!();
+    // Where nobody is promised that, it is.
+    const life = new Life(disk, { sync: 'none' });
+    expect(life.recovered).toEqual({ a: '1' });
+    life.crash(disk);
+    disk.capacityBytes = Number.POSITIVE_INFINITY;
+    expect(new Life(disk).recovered).toEqual({ a: '1' });
+  });
+
+  test('is not needed after a close: a full disk can be opened and read', () => {
+    const disk = newDisk();
+    const first = new Life(disk);
+    first.cache.set('a', '1');
+    expect(first.ask('close').error).toBeUndefined();
+    first.feed.close();
+    disk.capacityBytes = disk.bytes;
+    const second = new Life(disk);
+    expect(second.recovered).toEqual({ a: '1' });
+  });
+});
+
+describe("start: 'none'", () => {
+  const full = { limitBytes: 4 * 4096 };
+
+  function filled(): FaultyDisk {
+    const disk = newDisk();
+    const life = new Life(disk, full);
+    for (let i = 0; ; i++) {
+      life.cache.set(`old${i}`, 'x'.repeat(300));
+      life.feed.poke();
+      life.scribe.turn();
+      if (life.reports.some((report) => report.kind === 'notice' && report.notice.kind === 'level')) break;
+    }
+    life.crash(disk);
+    return disk;
+  }
+
+  test('gives up a log that is at its limit, too', () => {
+    const disk = filled();
+    const life = new Life(disk, { ...full, start: 'none' });
+    expect(life.recovered).toEqual({});
+    life.cache.set('new', '1');
+    expect(life.ask('sync').error).toBeUndefined();
+    life.crash(disk);
+    expect(new Life(disk, full).recovered).toEqual({ new: '1' });
+  });
+
+  test('that fails leaves everything, or nothing', () => {
+    const before = filled();
+    const image = before.image();
+    const all = Object.keys(new Life(FaultyDisk.of(image, new Random(1))).recovered).length;
+    ends.pop()!();
+    expect(all).toBeGreaterThan(10);
+    let isGone = 0;
+    let isThere = 0;
+    // The power goes at every file call in turn.
+    for (let calls = 0; ; calls++) {
+      const disk = FaultyDisk.of(image, new Random(calls));
+      const cutAt = disk.callCount + calls;
+      disk.fate = ({ index }) => (index === cutAt ? 'cut' : 'ok');
+      let isDone = false;
+      try {
+        const life = new Life(disk, { start: 'none' });
+        isDone = true;
+        life.feed.close();
+        ends.pop();
+      } catch {
+        ends.pop()!();
+      }
+      disk.fate = () => 'ok';
+      disk.restart();
+      const left = Object.keys(new Life(disk).recovered).length;
+      ends.pop()!();
+      expect([0, all], `the power goes at call ${calls}`).toContain(left);
+      if (left === 0) isGone++;
+      else isThere++;
+      if (isDone) {
+        expect(left).toBe(0);
+        break;
+      }
+    }
+    expect(isGone).toBeGreaterThan(3);
+    expect(isThere).toBeGreaterThan(3);
+  });
+});
+
+test('what a dead thread had appended and not committed is appended again, and applied once', () => {
+  const disk = newDisk();
+  const life = new Life(disk);
+  life.cache.set('a', '1');
+  // It dies between the append and the commit.
+  disk.fate = ({ kind, path }) => (kind === 'sync' && /\.log(\.tmp)?$/.test(path) ? 'cut' : 'ok');
+  life.feed.poke();
+  expect(() => life.scribe.turn()).toThrow();
+  disk.fate = () => 'ok';
+  disk.kill();
+  const scribe = startScribe({
+    data: {
+      cacheId: life.feed.cacheId,
+      directory: '/data',
+      sync: 'always',
+      segmentBytes: 4096,
+      limitBytes: 2 ** 30,
+      snapshots: { everyMs: 0, logBytes: 2 ** 40, isTakenAtClose: false },
+      start: 'resume',
+      control: new SharedArrayBuffer(4 * CONTROL_WORDS),
+    },
+    files: disk.files(),
+    clock: { wallMs: () => 1_800_000_000_000, steadyMs: () => performance.now() },
+    hear: () => undefined,
+    say: () => {},
+  });
+  life.cache.set('b', '2');
+  const targets = new BigUint64Array(1);
+  life.feed.readTargets(targets);
+  while (!life.feed.covered(targets)) {
+    life.feed.poke();
+    scribe.turn();
+  }
+  life.feed.close();
+  disk.restart();
+  const again = new Life(disk);
+  expect(again.recovered).toEqual({ a: '1', b: '2' });
+});
