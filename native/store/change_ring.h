@@ -48,9 +48,11 @@ struct RingState {
 
 class ChangeRing final : public RecordSink {
  public:
-  // `state` and the `capacity` bytes at `bytes` lie in the mapping. REQUIRES: capacity is a multiple of 8, at least
-  // kRingBytesMin.
-  ChangeRing(RingState* state, char* bytes, uint64_t capacity) : state_(state), bytes_(bytes), capacity_(capacity) {}
+  // `state` and the `capacity` bytes at `bytes` lie in the mapping. REQUIRES: capacity is a power of two, at least
+  // kRingBytesMin (or 0, and then nothing is called).
+  ChangeRing(RingState* state, char* bytes, uint64_t capacity) : state_(state), bytes_(bytes), capacity_(capacity) {
+    CHECK((capacity & (capacity - 1)) == 0);
+  }
 
   // ---- writing ----
 
@@ -148,12 +150,12 @@ class ChangeRing final : public RecordSink {
                 "an empty ring has room for any record, wherever it stands");
 
   bool HasRoom(uint64_t bytes, uint64_t spare) const {
-    const uint64_t to_end = capacity_ - state_->written % capacity_;
+    const uint64_t to_end = capacity_ - Offset(state_->written);
     return fill_bytes() + (bytes <= to_end ? bytes : to_end + bytes) + spare <= capacity_;
   }
   // Where the next record of so many bytes begins; skips what is left at the end if it does not fit there.
   char* Place(uint64_t bytes) {
-    const uint64_t offset = state_->written % capacity_;
+    const uint64_t offset = Offset(state_->written);
     if (bytes <= capacity_ - offset) [[likely]]
       return bytes_ + offset;
     std::memset(bytes_ + offset, 0, sizeof(uint64_t));
@@ -163,13 +165,18 @@ class ChangeRing final : public RecordSink {
   // The record that ends at this offset is whole.
   void Added(uint64_t end_offset) {
     const uint64_t before = fill_bytes();
-    state_->written += end_offset - state_->written % capacity_;
+    state_->written += end_offset - Offset(state_->written);
     state_->records++;
+    // The lines of the next record were last read by the scribe: let them come while something else is done.
+    const char* next = At(state_->written);
+    for (int line = 1; line <= 4; line++) __builtin_prefetch(next + line * 64, 1);
     if (note_ == Note::kNone) note_ = Note::kRecord;
     if (before < capacity_ / 4 && fill_bytes() >= capacity_ / 4) note_ = Note::kFull;
   }
-  const char* At(uint64_t position) const { return bytes_ + position % capacity_; }
-  char* At(uint64_t position) { return bytes_ + position % capacity_; }
+  // Where a position lies in the ring: its capacity is a power of two.
+  uint64_t Offset(uint64_t position) const { return position & (capacity_ - 1); }
+  const char* At(uint64_t position) const { return bytes_ + Offset(position); }
+  char* At(uint64_t position) { return bytes_ + Offset(position); }
   // The header of a record, whose key is right behind it.
   RecordHeader HeaderAt(uint64_t position) const {
     RecordHeader header;
@@ -199,7 +206,7 @@ ChangeRing::Collected ChangeRing::Collect(View* view, char* out, size_t capacity
   };
   while (at < view->to) {
     // The record before may have ended with the ring.
-    if (at % capacity_ == 0) {
+    if (Offset(at) == 0) {
       copy_run();
       run = at;
     }
@@ -208,7 +215,7 @@ ChangeRing::Collected ChangeRing::Collect(View* view, char* out, size_t capacity
     std::memcpy(&record_bytes, from, sizeof record_bytes);
     if (record_bytes == 0) {
       copy_run();
-      at += capacity_ - at % capacity_;
+      at += capacity_ - Offset(at);
       run = at;
       continue;
     }
@@ -281,7 +288,7 @@ void ChangeRing::Verify(Check check) const {
     uint64_t mark;
     std::memcpy(&mark, At(at), sizeof mark);
     if (static_cast<uint32_t>(mark) == 0) {
-      at += capacity_ - at % capacity_;
+      at += capacity_ - Offset(at);
       continue;
     }
     const RecordHeader header = HeaderAt(at);
@@ -289,7 +296,7 @@ void ChangeRing::Verify(Check check) const {
     version = header.version;
     if (header.reserved0 == 0) {
       RecordView view;
-      CHECK(DecodeRecord({At(at), capacity_ - at % capacity_}, &view) == DecodeStatus::kOk);
+      CHECK(DecodeRecord({At(at), capacity_ - Offset(at)}, &view) == DecodeStatus::kOk);
       at += header.record_bytes;
       continue;
     }

@@ -144,7 +144,7 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
   store->epoch_.store(options.epoch);
   if (options.ring_bytes != 0) {
     store->barrier_epoch_drained_ = store->barrier_epoch_committed_ = options.epoch;
-    store->ring_bytes_ = std::max(options.ring_bytes / shards & ~(page_bytes - 1), kRingBytesMin);
+    store->ring_bytes_ = std::max(std::bit_floor(options.ring_bytes / shards), kRingBytesMin);
     store->KeepRecords();
   }
 
