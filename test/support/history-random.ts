@@ -138,7 +138,7 @@ export class HistoryWorld {
   #now(session: number, question: Question, answer?: Answer): Answer {
     this.#clock++;
     const operation = this.#recorder.ask(session, question);
-    const told = answer ?? this.#execute(operation);
+    const told = answer ?? this.#execute(operation, false);
     this.#clock++;
     this.#recorder.answer(operation, told);
     // What comes next is not asked at the same moment, where it might explain the answer.
@@ -146,8 +146,8 @@ export class HistoryWorld {
     return told;
   }
 
-  #execute({ verb, key, value, delta, token }: Operation): Answer {
-    if (this.#options.evicts && this.#random.below(10) === 0 && (verb === 'get' || verb === 'touch')) {
+  #execute({ verb, key, value, delta, token }: Operation, mayEvict = this.#options.evicts): Answer {
+    if (mayEvict && this.#random.below(10) === 0 && (verb === 'get' || verb === 'touch')) {
       return verb === 'get' ? 'miss' : 'not-found';
     }
     const entry = this.#entries.get(key);
