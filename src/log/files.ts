@@ -18,6 +18,7 @@ import {
   unlinkSync,
   writevSync,
 } from 'node:fs';
+import { dirname } from 'node:path';
 
 export interface Files {
   /** Makes a directory with its parents, for this user only, if it is not there. */
@@ -137,9 +138,7 @@ const FLAGS = { create: 'w+', update: 'r+', read: 'r' } as const;
 
 /** The files of this machine. */
 export const nodeFiles: Files = {
-  makeDirectory(path) {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
-  },
+  makeDirectory: (path) => makeDirectory(path),
   list: (directory) => readdirSync(directory),
   open: (path, mode) => new NodeFile(openSync(path, FLAGS[mode], 0o600)),
   rename: renameSync,
@@ -155,3 +154,20 @@ export const nodeFiles: Files = {
     }
   },
 };
+
+// With the folders above it. Not Node's `recursive`, which never returns where a folder can neither be made nor be there,
+// as in /proc.
+function makeDirectory(path: string, isSecondTry = false): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === 'EEXIST' || code === 'EISDIR') {
+      readdirSync(path); // It may be a file.
+      return;
+    }
+    if (code !== 'ENOENT' || isSecondTry || dirname(path) === path) throw error;
+    makeDirectory(dirname(path));
+    makeDirectory(path, true);
+  }
+}
