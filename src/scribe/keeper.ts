@@ -375,7 +375,8 @@ function takeDirectory(directory: string): DirectoryLock {
   try {
     nodeFiles.makeDirectory(directory);
   } catch (cause) {
-    throw new CairnError('ERR_LOG_IO', `Cannot make the directory ${directory}`, { cause });
+    const why = cause instanceof Error && 'code' in cause ? `: ${cause.code}` : '';
+    throw new CairnError('ERR_LOG_IO', `Cannot make the directory ${directory}${why}`, { cause });
   }
   return lockByAddon(directory);
 }
