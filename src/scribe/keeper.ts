@@ -236,7 +236,7 @@ export class LogKeeper {
   #onReport(report: Report): void {
     switch (report.kind) {
       case 'progress':
-        this.#onProgress(report.progress);
+        queueMicrotask(() => this.#onProgress(report.progress));
         break;
       case 'ready':
         this.#isOpening = false;
@@ -316,8 +316,9 @@ export class LogKeeper {
     process.emitWarning(`The log of ${which} is not written any more: ${error.message}`, { code: 'ERR_LOG_IO' });
   }
 
+  // What a listener throws is an uncaught error of the program, and not ours to be stopped by.
   #notify(notice: ScribeNotice): void {
-    for (const listener of [...this.#listeners]) listener(notice);
+    for (const listener of [...this.#listeners]) queueMicrotask(() => listener(notice));
   }
 
   #ask(command: Command): Promise<unknown> {

@@ -52,8 +52,9 @@ const RETRY_MS_MIN = 5;
 const RETRY_MS_MAX = 100;
 /** For so long the doors wait for a log that takes nothing. Then they refuse. */
 const PATIENCE_MS = 1000;
-/** What one turn takes of a snapshot at most, as long as the log has room. */
-const SNAPSHOT_TURN_BYTES: number = 4 * STEP_BYTES;
+/** What one turn takes of a snapshot if it had nothing to append; and at most, as long as the log has room. */
+const SNAPSHOT_BYTES_IDLE: number = 8 * STEP_BYTES;
+const SNAPSHOT_BYTES_MAX: number = 16 * STEP_BYTES;
 /** Segments that one turn removes. */
 const RECLAIM_SEGMENTS = 1;
 
@@ -364,12 +365,13 @@ export class Scribe {
     }
   }
 
-  // As fast as the log grows, so that the log does not outgrow the cache before the snapshot is done; and at once, when
-  // nobody waits for the log.
+  // Little at a time while somebody may wait for the log, but as fast as the log grows, so that it does not outgrow the
+  // cache before the snapshot is done; faster where it has little room left.
   #snapshotBytes(): number {
+    if (this.#appendedBytes === 0) return SNAPSHOT_BYTES_IDLE;
     const { level } = this.#log.usage();
     const bytes = Math.max(STEP_BYTES, this.#appendedBytes);
-    return level === 'ok' ? Math.min(bytes, SNAPSHOT_TURN_BYTES) : bytes * 2;
+    return level === 'ok' ? Math.min(bytes, SNAPSHOT_BYTES_MAX) : Math.max(SNAPSHOT_BYTES_IDLE, bytes * 2);
   }
 
   #beginSnapshot(): boolean {

@@ -14,8 +14,8 @@ import { CairnError } from '../errors.ts';
 import type { EmbeddedLog, SnapshotInfo, SnapshotWriter } from '../log/index.ts';
 import { type FeedHandle, lowWord, type NativeWalk, numberWord, Word } from '../native.ts';
 
-/** What one step takes of the walk, or reads back: about a millisecond's work. */
-export const STEP_BYTES: number = 256 * 1024;
+/** What one step takes of the walk, or reads back: a fraction of a millisecond's work. */
+export const STEP_BYTES: number = 64 * 1024;
 
 export interface SnapshotTaskOptions {
   readonly handle: FeedHandle;

@@ -306,7 +306,7 @@ describe('snapshots', () => {
 
   test('wait until the log has everything that the walk may have seen', () => {
     const desk = new Desk();
-    for (let i = 0; i < 10; i++) desk.feed.set(`k${i}`, 'v');
+    for (let i = 0; i < 10; i++) desk.feed.set(`k${i}`, Buffer.alloc(100_000));
     desk.turns(1);
     desk.commands.push({ kind: 'snapshot', id: 1 });
     // Written while it walks, and the disk takes no more.
