@@ -36,7 +36,8 @@ function formatNative() {
 const tasks = {
   async start() {
     ensureBuilt();
-    await become('dist/cli/main.js', ['serve', ...args]);
+    // What is said behind `--` wins: the last --data, or --no-data, counts.
+    await become('dist/cli/main.js', ['serve', '--data', './cairn-data', ...args]);
   },
   async test() {
     ensureBuilt();

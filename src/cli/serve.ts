@@ -1,9 +1,10 @@
 /**
  * `cairn serve`: a cache of its own behind memcached's port. Options have memcached's short and long names and mean the
- * same; what differs is said in their descriptions.
+ * same; what differs is said in their descriptions. With `--data` the cache has a log, and outlives the process.
  */
-import { Command, InvalidArgumentError } from 'commander';
-import type { Cache, MemcachedServer, ServeOptions, ServerAddress } from '../index.ts';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import type { Cache, CacheOptions, LogNotice, MemcachedServer, ServeOptions, ServerAddress } from '../index.ts';
+import { describeEnd, describeLoss, describeNotice, describeRecovery, RecoveryDisplay } from './serve-data.ts';
 
 interface ServeFlags {
   port?: number;
@@ -16,17 +17,37 @@ interface ServeFlags {
   maxItemSize: string;
   listenBacklog: number;
   extended?: ServeOptions;
+  /** false: `--no-data`. */
+  data?: string | false;
+  sync?: string;
+  ack?: 'memory' | 'logged';
+  recover?: 'log' | 'none';
+  logLimit?: string;
+  segmentSize?: string;
+  ring?: string;
+  snapshotEvery?: string;
+  snapshotLogBytes?: string;
+  allowOpen?: boolean;
   verbose: number;
   testCommands?: boolean;
 }
 
 /** How long clients may take to get their last replies when the server is asked to end. */
 const DRAIN = '5s';
+/** And the log to take what is left, with a last snapshot, ... */
+const CLOSE = '10s';
+/** ... or without much patience, at a second signal. */
+const CLOSE_SOON = '1s';
+
+/** Where `npm start` keeps its data; scripts/task.mjs has the same. */
+const START_DIRECTORY = './cairn-data';
 
 /** Makes the subcommand. */
 export function serveCommand(): Command {
   return new Command('serve')
-    .description('serve a cache to memcached clients (memory only, as memcached does)')
+    .description(
+      'serve a cache to memcached clients: in memory only, as memcached does, or kept in a directory (--data)',
+    )
     .helpOption('-h, --help', 'print this help and exit')
     .option('-p, --port <num>', 'TCP port to listen on; -1: any free one, 0: none (default: 11211)', portNumber)
     .option(
@@ -51,6 +72,29 @@ export function serveCommand(): Command {
     .option('-I, --max-item-size <num>', 'max item size, key and header included (min: 1k, max: 1024m)', '1m')
     .option('-b, --listen-backlog <num>', 'connections that the system queues', wholeNumber(1, 65_535), 1024)
     .option('-o, --extended <list>', 'extended options, comma separated: idle_timeout=<seconds>', extended)
+    .option('--data <dir>', 'keep the data in this directory: a log of every write, and snapshots')
+    .option('--no-data', 'memory only, also where a script gives --data (default)')
+    .option(
+      '--sync <policy>',
+      'when the log goes to the disk: always, an interval such as 10ms, or none (default: always)',
+    )
+    .addOption(
+      new Option('--ack <level>', 'what replies wait for: logged (the log, the default with --data) or memory').choices(
+        ['memory', 'logged'],
+      ),
+    )
+    .addOption(
+      new Option('--recover <source>', 'what to begin with: log, or none, which leaves out what is there').choices([
+        'log',
+        'none',
+      ]),
+    )
+    .option('--log-limit <size>', 'what the log may take on the disk (default: 4gb)')
+    .option('--segment-size <size>', 'size of a file of the log (default: 64mb)')
+    .option('--ring <size>', 'memory for writes on their way to the log, of -m (default: chosen from -m)')
+    .option('--snapshot-every <time>', 'a snapshot so often; 0: never for the time alone (default: 1h)')
+    .option('--snapshot-log-bytes <size>', 'and when so much log has come (default: twice the last one, at least 64mb)')
+    .option('--allow-open', 'with --data: listen also where others can reach it, though nobody is asked for a password')
     .option(
       '-v, --verbose',
       'say which connections are refused or dropped; -vv: which come and go',
@@ -83,6 +127,69 @@ function addresses(text: string, before: string[] = []): string[] {
   const hosts = text.split(',').map((host) => host.trim());
   if (hosts.includes('')) throw new InvalidArgumentError('Expected addresses with commas between them.');
   return [...before, ...hosts];
+}
+
+const LOG_FLAGS = {
+  sync: '--sync',
+  ack: '--ack',
+  recover: '--recover',
+  logLimit: '--log-limit',
+  segmentSize: '--segment-size',
+  ring: '--ring',
+  snapshotEvery: '--snapshot-every',
+  snapshotLogBytes: '--snapshot-log-bytes',
+} as const satisfies Partial<Record<keyof ServeFlags, string>>;
+
+/** What is wrong with these flags together; undefined: nothing. */
+function contradiction(flags: ServeFlags): string | undefined {
+  if (flags.port === 0 && flags.unixSocket === undefined) {
+    return 'Expected -p to be a port where no -s is given, got 0, which listens nowhere';
+  }
+  if (flags.data === '') return 'Expected --data to be a directory, got ""';
+  if (directoryOf(flags) === undefined) {
+    if (flags.ack === 'memory') return undefined; // Which is how it is.
+    const stray = (Object.keys(LOG_FLAGS) as (keyof typeof LOG_FLAGS)[]).find((flag) => flags[flag] !== undefined);
+    return stray === undefined
+      ? undefined
+      : `Expected --data DIR beside ${LOG_FLAGS[stray]}: without it there is no log`;
+  }
+  const open = flags.port === 0 ? undefined : flags.listen?.find((listener) => !isLoopback(hostOf(listener)));
+  if (open === undefined || flags.allowOpen) return undefined;
+  return `${open} may be reached from elsewhere, and no client is asked for a password: data that is kept is served there only with --allow-open`;
+}
+
+function directoryOf(flags: ServeFlags): string | undefined {
+  return flags.data === false ? undefined : flags.data;
+}
+
+/** Of `host`, `host:port`, `[v6]:port` or a v6 address. */
+function hostOf(listener: string): string {
+  const [, bracketed, plain] = /^(?:\[([^\]]*)\]|([^:]*))(?::\d+)?$/.exec(listener) ?? [];
+  return bracketed ?? plain ?? listener;
+}
+
+function cacheOptions(flags: ServeFlags, onRecovery: NonNullable<CacheOptions['onRecovery']>): CacheOptions {
+  const options: CacheOptions = { maxMemory: memorySize(flags.memoryLimit), ...largeValues(flags.maxItemSize) };
+  const directory = directoryOf(flags);
+  if (directory === undefined) return options;
+  options.data = directory;
+  options.onRecovery = onRecovery;
+  if (flags.sync !== undefined) options.sync = flags.sync as NonNullable<CacheOptions['sync']>;
+  if (flags.ack !== undefined) options.ack = flags.ack;
+  if (flags.recover !== undefined) options.recover = flags.recover;
+  if (flags.logLimit !== undefined) options.logLimit = flags.logLimit;
+  if (flags.segmentSize !== undefined) options.segmentSize = flags.segmentSize;
+  if (flags.ring !== undefined) options.ringSize = flags.ring;
+  options.snapshot = {
+    ...(flags.snapshotEvery === undefined ? {} : { every: durationOf(flags.snapshotEvery) }),
+    ...(flags.snapshotLogBytes === undefined ? {} : { logBytes: flags.snapshotLogBytes }),
+  };
+  return options;
+}
+
+/** "0" is never; other times have a unit. */
+function durationOf(text: string): number | string {
+  return text === '0' ? 0 : text;
 }
 
 function octal(text: string): number {
@@ -143,41 +250,58 @@ const FLAG_NAMES: Readonly<Record<string, string>> = {
   maxValueBytes: '-I',
   threads: '-t',
   backlog: '-b',
+  data: '--data',
+  sync: '--sync',
+  ack: '--ack',
+  recover: '--recover',
+  logLimit: '--log-limit',
+  segmentSize: '--segment-size',
+  ringSize: '--ring',
+  'snapshot.every': '--snapshot-every',
+  'snapshot.logBytes': '--snapshot-log-bytes',
 };
 
 function explain(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const message = error.message.replace(/^Expected (\w+)/, (all, name: string) =>
+  const message = error.message.replace(/^Expected ([\w.]+)/, (all, name: string) =>
     FLAG_NAMES[name] === undefined ? all : `Expected ${FLAG_NAMES[name]}`,
   );
   const cause = error.cause as NodeJS.ErrnoException | undefined;
   if (cause?.code === 'EADDRINUSE') return `${message}. Is another server running there? -p PORT takes another port`;
+  if ('code' in error && error.code === 'ERR_LOG_LOCKED') return `${message}. --data DIR takes another directory`;
   return message;
 }
 
 /** Serves until a signal comes. Resolves to the exit code. */
 async function run(flags: ServeFlags): Promise<number> {
-  if (flags.port === 0 && flags.unixSocket === undefined) {
-    console.error('cairn serve: Expected -p to be a port where no -s is given, got 0, which listens nowhere');
+  const wrong = contradiction(flags);
+  if (wrong !== undefined) {
+    console.error(`cairn serve: ${wrong}`);
     return 1;
   }
   let server: MemcachedServer;
   let cache: Cache | undefined;
+  const display = new RecoveryDisplay({
+    isTerminal: process.stderr.isTTY === true,
+    write: (text) => process.stderr.write(text),
+  });
   try {
     // Here, because it is what fails where the addon is missing.
     const { Cache, serve } = await import('../index.ts');
     const options = serveOptions(flags);
-    cache = new Cache({ maxMemory: memorySize(flags.memoryLimit), ...largeValues(flags.maxItemSize) });
+    cache = await Cache.open(cacheOptions(flags, (progress) => display.show(progress)));
+    display.end();
+    announceData(cache, flags);
     server = await serve(cache, options);
   } catch (error) {
-    cache?.close();
+    display.end();
     console.error(`cairn serve: ${explain(error)}`);
+    await cache?.close();
     return 1;
   }
   announce(server, flags);
-  await signalled(server);
-  cache.close();
-  return 0;
+  const ending = new Ending(server, cache);
+  return ending.exitCode;
 }
 
 /** Values up to 1 MiB fit any cache; larger ones have to be allowed for. */
@@ -185,25 +309,70 @@ function largeValues(itemSize: string): { maxValueBytes?: number | string } {
   return /^1m(i?b)?$/i.test(itemSize) ? {} : { maxValueBytes: itemBytes(itemSize) };
 }
 
-/** Resolves when a signal has come and the server is closed. A second signal does not wait for clients. */
-function signalled(server: MemcachedServer): Promise<void> {
-  return new Promise((resolve) => {
-    server.once('close', resolve);
-    let signals = 0;
-    const end = (): void => {
-      if (signals++ === 0) void server.close({ timeout: DRAIN });
-      else server.destroy();
-    };
-    process.on('SIGINT', end);
-    process.on('SIGTERM', end);
-    server.once('close', () => {
-      process.off('SIGINT', end);
-      process.off('SIGTERM', end);
-    });
-  });
+/**
+ * Ends at a signal: clients get their last replies, the log what is left, and a last snapshot is taken. A second signal does
+ * not wait for clients, or, when they are gone, for the snapshot. Nothing that was answered depends on an orderly end.
+ */
+class Ending {
+  /** Resolves when all is over. */
+  readonly exitCode: Promise<number>;
+  readonly #server: MemcachedServer;
+  readonly #cache: Cache;
+  #signals = 0;
+  #clientsAreGone = false;
+  readonly #onSignal = (): void => {
+    if (this.#signals++ === 0) void this.#server.close({ timeout: DRAIN });
+    else if (!this.#clientsAreGone) this.#server.destroy();
+    else process.exit(0); // Which still waits for what is on its way to the log.
+  };
+
+  constructor(server: MemcachedServer, cache: Cache) {
+    this.#server = server;
+    this.#cache = cache;
+    process.on('SIGINT', this.#onSignal);
+    process.on('SIGTERM', this.#onSignal);
+    this.exitCode = new Promise((resolve) => server.once('close', () => resolve(this.#end())));
+  }
+
+  async #end(): Promise<number> {
+    this.#clientsAreGone = true;
+    const { log } = this.#cache.options;
+    const entries = this.#cache.size;
+    try {
+      await this.#cache.close({ timeout: this.#signals > 1 ? CLOSE_SOON : CLOSE });
+    } catch (error) {
+      console.error(`cairn serve: ${explain(error)}`);
+      return 1;
+    } finally {
+      process.off('SIGINT', this.#onSignal);
+      process.off('SIGTERM', this.#onSignal);
+    }
+    if (log !== undefined) console.log(describeEnd(log.data, entries));
+    return 0;
+  }
 }
 
 // ---- what is printed ----
+
+function announceData(cache: Cache, flags: ServeFlags): void {
+  const { ack, log } = cache.options;
+  if (log === undefined) return;
+  if (cache.recovery !== undefined) {
+    const { line, warnings } = describeRecovery(log.data, cache.recovery, cache.size);
+    console.log(line);
+    for (const warning of warnings) console.error(`Warning: ${warning}`);
+  }
+  const stats = cache.stats().log;
+  const syncMs = stats === undefined || stats.syncs === 0 ? undefined : stats.syncMeanMs;
+  console.log(describeLoss({ directory: log.data, ack, sync: log.sync, syncMs }));
+  cache.on('log', (notice) => {
+    if (!isRoutine(notice) || flags.verbose > 0) console.error(describeNotice(notice));
+  });
+}
+
+function isRoutine({ kind }: LogNotice): boolean {
+  return kind === 'snapshot' || kind === 'cleanup-failed';
+}
 
 function announce(server: MemcachedServer, flags: ServeFlags): void {
   server.on('error', (error) => console.error(`cairn serve: ${error.message}`));
@@ -227,7 +396,7 @@ function announce(server: MemcachedServer, flags: ServeFlags): void {
   if (flags.testCommands) console.error('Warning: test commands are on; any client can stop others and move the clock');
   if (flags.threads > 1)
     console.error(`Warning: -t ${flags.threads}: connections are served by one thread in this version`);
-  if (process.env['npm_lifecycle_event'] === 'start') suggest(server.addresses);
+  if (process.env['npm_lifecycle_event'] === 'start') suggest(server.addresses, directoryOf(flags));
 }
 
 function textOf(address: ServerAddress): string {
@@ -236,10 +405,10 @@ function textOf(address: ServerAddress): string {
 }
 
 function isLoopback(host: string): boolean {
-  return /^127\.|^::1$|^::ffff:127\./.test(host);
+  return /^127\.\d+\.\d+\.\d+$|^::1$|^::ffff:127\.|^localhost$/.test(host);
 }
 
-function suggest(addresses: readonly ServerAddress[]): void {
+function suggest(addresses: readonly ServerAddress[], directory: string | undefined): void {
   const tcp = addresses.find((address) => 'port' in address);
   if (tcp === undefined) return;
   const host = tcp.host === '0.0.0.0' || tcp.host === '::' ? '127.0.0.1' : tcp.host;
@@ -248,7 +417,21 @@ function suggest(addresses: readonly ServerAddress[]): void {
 Try, in another terminal:
   printf 'set greeting 0 0 5\\r\\nhello\\r\\nget greeting\\r\\nquit\\r\\n' | nc ${host} ${port}
   node -e "require('net').connect(${port}, '${host}').on('connect', function () { this.write('stats\\r\\nquit\\r\\n') }).pipe(process.stdout)"
-  python3 -c "from pymemcache.client.base import Client; c = Client(('${host}', ${port})); c.set('k', 'v'); print(c.get('k'))"
-
+  python3 -c "from pymemcache.client.base import Client; c = Client(('${host}', ${port})); c.set('k', 'v'); print(c.get('k'))"`);
+  if (directory !== undefined) {
+    console.log(`
+A crash takes nothing of it back:
+  kill -9 ${process.pid}
+  ${startCommand()}
+  printf 'get greeting\\r\\nquit\\r\\n' | nc ${host} ${port}`);
+  }
+  console.log(`
 Ctrl-C ends it.`);
+}
+
+/** `npm start` with the arguments that it was given: behind those that scripts/task.mjs puts in front. */
+function startCommand(): string {
+  const given = process.argv.slice(process.argv.indexOf('serve') + 1);
+  const own = given[0] === '--data' && given[1] === START_DIRECTORY ? given.slice(2) : given;
+  return own.length === 0 ? 'npm start' : `npm start -- ${own.join(' ')}`;
 }

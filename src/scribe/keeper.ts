@@ -77,6 +77,7 @@ export class LogKeeper {
   #failure: Error | undefined;
   #threadError: unknown;
   #recovery: RecoverySummary | undefined;
+  readonly #openingNotices: ScribeNotice[] = [];
   #onReady: { resolve(): void; reject(error: Error): void } | undefined;
   #onProgress: (progress: RecoveryProgress) => void;
   #closing: Promise<void> | undefined;
@@ -240,13 +241,16 @@ export class LogKeeper {
         break;
       case 'ready':
         this.#isOpening = false;
-        this.#recovery ??= report.recovery;
+        if (report.recovery !== undefined) this.#recovery ??= { ...report.recovery, notices: this.#openingNotices };
         this.#onReady?.resolve();
         this.#onReady = undefined;
         break;
-      case 'notice':
-        this.#notify(noticeFrom(report.notice));
+      case 'notice': {
+        const notice = noticeFrom(report.notice);
+        if (this.#isOpening) this.#openingNotices.push(notice);
+        this.#notify(notice);
         break;
+      }
       case 'done': {
         const pending = this.#pending.get(report.id);
         this.#pending.delete(report.id);

@@ -44,7 +44,7 @@ export type Command =
 export type Report =
   | { readonly kind: 'progress'; readonly progress: RecoveryProgress }
   /** The cache is ready. */
-  | { readonly kind: 'ready'; readonly recovery: RecoverySummary | undefined }
+  | { readonly kind: 'ready'; readonly recovery: RecoveredByThread | undefined }
   | { readonly kind: 'notice'; readonly notice: ScribeNotice }
   | { readonly kind: 'done'; readonly id: number; readonly result: unknown; readonly error: PlainError | undefined }
   /** It ends, and another thread would do no better. */
@@ -65,7 +65,12 @@ export interface RecoverySummary {
   /** Records that the log says are lost. */
   readonly lost: number;
   readonly elapsedMs: number;
+  /** What the log had to say meanwhile, when nobody could listen: an end that a crash has torn, say. */
+  readonly notices: readonly ScribeNotice[];
 }
+
+/** What of it the scribe's thread tells; the notices have gone before. */
+export type RecoveredByThread = Omit<RecoverySummary, 'notices'>;
 
 /** One snapshot. */
 export interface SnapshotSummary {

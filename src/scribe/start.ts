@@ -23,7 +23,7 @@ import {
 import { type FeedHandle, feedOf, native, numberWord, Word } from '../native.ts';
 import { ScribeClock } from './clock.ts';
 import { timedFiles } from './files.ts';
-import { type Command, plainNotice, type RecoverySummary, type Report, type ScribeData } from './message.ts';
+import { type Command, plainNotice, type RecoveredByThread, type Report, type ScribeData } from './message.ts';
 import { Metrics } from './metrics.ts';
 import { BUFFER_BYTES, Scribe, summaryOf } from './scribe.ts';
 import { SnapshotTask, STEP_BYTES } from './snapshot-task.ts';
@@ -143,7 +143,7 @@ interface Run {
 }
 
 interface Recovered {
-  readonly summary: RecoverySummary;
+  readonly summary: RecoveredByThread;
   /** Bytes of the log behind the snapshot. */
   readonly logBytes: number;
 }
@@ -169,7 +169,7 @@ function bringBack({ handle, log, clock, metrics, say }: Run): Recovered {
   metrics.set('recoveryMs', elapsedMs);
   metrics.set('recoveryRecords', records);
   metrics.set('recoveryBytes', bytes);
-  const summary: RecoverySummary = {
+  const summary: RecoveredByThread = {
     from: 'log',
     snapshot: snapshot === undefined ? undefined : summaryOf(snapshot),
     unusable,
@@ -194,7 +194,7 @@ function giveUp({ handle, log, clock }: Run): Recovered {
     if (!isLogged) throw new CairnError('ERR_LOG_FULL', `The log in ${log.directory} has no room to be given up`);
   }
   const elapsedMs = clock.steadyMs() - begunMs;
-  const summary: RecoverySummary = {
+  const summary: RecoveredByThread = {
     from: 'none',
     snapshot: undefined,
     unusable: [],

@@ -60,6 +60,14 @@ describe('cairn', () => {
       '-b, --listen-backlog <num>',
       '-v, --verbose',
       '--test-commands',
+      '--data <dir>',
+      '--sync <policy>',
+      '--ack <level>',
+      '--recover <source>',
+      '--log-limit <size>',
+      '--ring <size>',
+      '--snapshot-every <time>',
+      '--allow-open',
     ]) {
       expect(stdout).toContain(names);
     }
