@@ -92,6 +92,7 @@ import {
   type LogStats,
   type NoticeListener,
   type RecoverySummary,
+  RemoteScribe,
   readLogStats,
   type SnapshotSummary,
 } from './scribe/index.ts';
@@ -213,6 +214,7 @@ export class Cache<V = unknown> {
   #fetcher: Fetcher | undefined;
   #removals: Removals | undefined;
   readonly #keeper: LogKeeper | undefined;
+  #remote: RemoteScribe | undefined;
   #logListeners: { listener: NoticeListener; heard: NoticeListener }[] = [];
 
   // Fields, so that a call costs no look-up on the handle.
@@ -808,23 +810,23 @@ export class Cache<V = unknown> {
    * cut, under every `sync`. Without `data` there is nothing to wait for.
    *
    * Rejects with `ERR_LOG_FULL` if the log has no room, with `ERR_LOG_IO` if it cannot be written: the cache has it, the disk
-   * may not; and with `ERR_CLOSED`. On the thread that has opened the cache.
+   * may not; and with `ERR_CLOSED`.
    */
   async sync(): Promise<void> {
     if (this.closed) throw this.#error(Code.closed);
-    await this.#logKeeper()?.sync();
+    await this.#log()?.sync();
   }
 
   /**
    * Takes a snapshot of everything that is there now, without stopping anybody, and resolves when it is on the disk and was
    * read back. They are taken on schedule too (option `snapshot`). Rejects with `ERR_LOG_IO` if it cannot be written: the one
-   * before it is still there; with `ERR_INVALID_ARGUMENT` without `data`. On the thread that has opened the cache.
+   * before it is still there; with `ERR_INVALID_ARGUMENT` without `data`.
    */
   async snapshot(): Promise<SnapshotSummary> {
     if (this.closed) throw this.#error(Code.closed);
-    const keeper = this.#logKeeper();
-    if (keeper === undefined) throw new CairnTypeError('ERR_INVALID_ARGUMENT', 'A cache without data has no snapshots');
-    return keeper.snapshot();
+    const log = this.#log();
+    if (log === undefined) throw new CairnTypeError('ERR_INVALID_ARGUMENT', 'A cache without data has no snapshots');
+    return log.snapshot();
   }
 
   // ---- the end ----
@@ -884,18 +886,21 @@ export class Cache<V = unknown> {
 
   #close(): void {
     for (const { listener } of [...this.#logListeners]) this.#unlistenToLog(listener);
+    this.#remote?.close();
     this.#removals?.close();
     this.#fetcher?.close();
     this.#handle.close();
   }
 
-  // Undefined: the cache has no log. A handle that was attached on the main thread has the keeper's services too.
-  #logKeeper(): LogKeeper | undefined {
+  // Undefined: the cache has no log.
+  #log(): LogKeeper | RemoteScribe | undefined {
     if (this.#keeper !== undefined) return this.#keeper;
-    if (this.options.log === undefined) return undefined;
-    const keeper = LogKeeper.of(this.#handle.cacheId);
+    const feed = feedOf(this.#handle);
+    if (feed === undefined) return undefined;
+    const keeper = LogKeeper.of(feed.cacheId);
     if (keeper !== undefined) return keeper;
-    throw new CairnTypeError('ERR_INVALID_ARGUMENT', 'Expected this to be called on the thread that opened the cache');
+    this.#remote ??= new RemoteScribe(feed);
+    return this.#remote;
   }
 
   #listenToLog(listener: NoticeListener, once: boolean): void {

@@ -2,3 +2,4 @@
 export { type KeeperOptions, LogKeeper, type NoticeListener } from './keeper.ts';
 export type { RecoverySummary, ScribeNotice, SnapshotSchedule, SnapshotSummary } from './message.ts';
 export { LOG_METRICS, type LogStats, readLogStats } from './metrics.ts';
+export { RemoteScribe } from './remote.ts';

@@ -19,7 +19,7 @@
  * The thread does not keep the process alive, but for somebody who awaits one of these promises. When the process exits,
  * this thread waits, for a bounded time, until what is in the rings is in the log: see {@link atExit}.
  */
-import { SHARE_ENV, Worker } from 'node:worker_threads';
+import { BroadcastChannel, SHARE_ENV, Worker } from 'node:worker_threads';
 import { CairnError, show } from '../errors.ts';
 import { type DirectoryLock, nodeFiles, type RecoveryProgress } from '../log/index.ts';
 import { lockByAddon } from '../native/directory-lock.ts';
@@ -30,12 +30,14 @@ import {
   Control,
   errorFrom,
   noticeFrom,
+  plainError,
   type RecoverySummary,
   type Report,
   type ScribeData,
   type ScribeNotice,
   type SnapshotSummary,
 } from './message.ts';
+import { type ChannelMessage, channelName, messageOf } from './remote.ts';
 
 /** How long the exit of the process waits for the log. */
 const EXIT_WAIT_MS = 10_000;
@@ -75,6 +77,7 @@ export class LogKeeper {
   #isOpening = true;
   #gone: Promise<unknown> = Promise.resolve();
   #failure: Error | undefined;
+  #channel: BroadcastChannel | undefined;
   #threadError: unknown;
   #recovery: RecoverySummary | undefined;
   readonly #openingNotices: ScribeNotice[] = [];
@@ -198,6 +201,7 @@ export class LogKeeper {
     if (keepers.size === 0) process.off('exit', atExit);
     // The thread, if there still is one, finds that the cache has ended, and the directory is its until it is gone.
     this.#handle.close();
+    this.#channel?.close();
     if (this.#worker === undefined) this.#lock.release();
     this.#listeners.clear();
   }
@@ -291,6 +295,7 @@ export class LogKeeper {
     if (this.#failure !== undefined) return;
     this.#failure = error;
     this.#handle.setFeedState(FeedState.failed);
+    this.#answerOthers(error);
     for (const pending of this.#pending.values()) pending.reject(error);
     this.#pending.clear();
     if (this.#isOpening) this.#settleOpening(error);
@@ -308,6 +313,18 @@ export class LogKeeper {
     this.#forget();
     this.#onReady?.reject(error);
     this.#onReady = undefined;
+  }
+
+  // Threads that have attached: there is no scribe to answer them.
+  #answerOthers(error: Error): void {
+    const channel = new BroadcastChannel(channelName(this.#handle.cacheId));
+    const failed: ChannelMessage = { kind: 'failed', error: plainError(error) };
+    channel.onmessage = (event) => {
+      if (messageOf(event).kind === 'ask') channel.postMessage(failed);
+    };
+    channel.postMessage(failed);
+    channel.unref();
+    this.#channel = channel;
   }
 
   #onFailure(error: Error): void {

@@ -104,6 +104,86 @@ describe('a thread that dies', () => {
   });
 });
 
+describe('a thread that has attached', () => {
+  /** Does what it is told, and says how that went. */
+  const attach = (name: string) =>
+    startThread(async ({ cairn, data: name, say, hear }) => {
+      const cache = cairn.Cache.attach(name);
+      const verbs: Record<string, () => Promise<unknown>> = {
+        sync: () => cache.sync(),
+        snapshot: () => cache.snapshot(),
+        'sync until it fails': async () => {
+          say('syncing');
+          for (;;) await cache.sync();
+        },
+        'sync and close': () => Promise.all([cache.sync(), cache.close()]),
+      };
+      say('ready');
+      for (let verb = await hear(); verb !== 'end'; verb = await hear()) {
+        cache.set(`by ${verb}`, 1);
+        say(
+          await verbs[verb as string]!().then(
+            () => 'done',
+            (error) => error.code,
+          ),
+        );
+      }
+    }, name);
+
+  test('may ask for a sync and a snapshot, also of a thread that dies meanwhile', async () => {
+    const directory = data.fresh();
+    const cache = await data.open(directory, { name: 'asked', sync: 'none' });
+    const thread = attach('asked');
+    await thread.next();
+    for (const verb of ['sync', 'snapshot']) {
+      thread.tell(verb);
+      expect(await thread.next()).toBe('done');
+    }
+    expect(cache.stats().log?.snapshots).toBe(1);
+    const died = endThread(keeperOf(cache));
+    thread.tell('sync');
+    expect(await thread.next()).toBe('done');
+    await died;
+    thread.tell('end');
+    await thread.exit;
+    await cache.close();
+  });
+
+  test('is told when there is no log any more', async () => {
+    const cache = await data.open(data.fresh(), { name: 'told' });
+    cache.on('log', () => {});
+    const thread = attach('told');
+    await thread.next();
+    const keeper = keeperOf(cache);
+    for (let deaths = 0; deaths < 2; deaths++) await endThread(keeper);
+    for (const verb of ['sync', 'snapshot']) {
+      thread.tell(verb);
+      expect(await thread.next()).toBe('ERR_LOG_IO');
+    }
+    thread.tell('end');
+    await thread.exit;
+    await cache.destroy().catch(() => {});
+  });
+
+  test.each(['sync until it fails', 'sync and close'])(
+    'is told when the cache, or its handle, is closed: %s',
+    async (verb) => {
+      const cache = await data.open(data.fresh(), { name: verb });
+      const thread = attach(verb);
+      await thread.next();
+      thread.tell(verb);
+      if (verb === 'sync until it fails') {
+        await thread.next();
+        await cache.close();
+      }
+      expect(await thread.next()).toBe('ERR_CLOSED');
+      thread.tell('end');
+      await thread.exit;
+      await cache.close();
+    },
+  );
+});
+
 describe('a snapshot', () => {
   test('under load, with hits reordering everything, has every entry; writes of the meantime come from the log', async () => {
     const directory = data.fresh();

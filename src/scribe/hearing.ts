@@ -1,0 +1,58 @@
+/**
+ * Where the scribe hears commands: from its keeper over the port of its thread, and over the channel from threads that have
+ * attached to the cache (remote.ts). Each gets its answers where it has asked.
+ */
+import { BroadcastChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import type { Command, Report } from './message.ts';
+import { type ChannelMessage, channelName } from './remote.ts';
+
+export class Hearing {
+  readonly #port: MessagePort;
+  readonly #channel: BroadcastChannel;
+  /** Who has asked over the channel. The scribe knows these commands by numbers of ours, which are negative. */
+  readonly #asked = new Map<number, { from: string; id: number }>();
+  #count = 0;
+
+  constructor(port: MessagePort, cacheId: number) {
+    this.#port = port;
+    this.#channel = new BroadcastChannel(channelName(cacheId));
+  }
+
+  /** Tells those who have asked another scribe that there is a new one. */
+  hello(): void {
+    this.#post({ kind: 'hello' });
+  }
+
+  /** The next command, if there is one. */
+  hear(): Command | undefined {
+    const own = receiveMessageOnPort(this.#port);
+    if (own !== undefined) return own.message as Command;
+    for (;;) {
+      const other = receiveMessageOnPort(this.#channel as unknown as MessagePort);
+      if (other === undefined) return undefined;
+      const message = other.message as ChannelMessage;
+      if (message.kind !== 'ask') continue;
+      const id = -++this.#count;
+      this.#asked.set(id, { from: message.from, id: message.command.id });
+      return { ...message.command, id };
+    }
+  }
+
+  say(report: Report): void {
+    const asked = report.kind === 'done' ? this.#asked.get(report.id) : undefined;
+    if (asked === undefined || report.kind !== 'done') {
+      this.#port.postMessage(report);
+      return;
+    }
+    this.#asked.delete(report.id);
+    this.#post({ kind: 'answer', to: asked.from, report: { ...report, id: asked.id } });
+  }
+
+  close(): void {
+    this.#channel.close();
+  }
+
+  #post(message: ChannelMessage): void {
+    this.#channel.postMessage(message);
+  }
+}

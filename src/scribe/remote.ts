@@ -1,0 +1,129 @@
+/**
+ * The scribe's services in a thread that has only attached to the cache: what is asked goes to the scribe's thread over a
+ * channel that all threads of the process share, and so does the answer.
+ *
+ * Nobody tells this thread that the scribe has died, or that the cache has been closed: who comes anew says hello, and is
+ * asked again; the end of the cache is seen by the wake-up that every change of state is.
+ */
+import { BroadcastChannel, threadId } from 'node:worker_threads';
+import { CairnError } from '../errors.ts';
+import { type Looker, lookers } from '../native/wake.ts';
+import { type FeedHandle, FeedState } from '../native.ts';
+import { type Command, errorFrom, type PlainError, type Report, type SnapshotSummary } from './message.ts';
+
+/** What goes over the channel. */
+export type ChannelMessage =
+  | { readonly kind: 'ask'; readonly from: string; readonly command: Command }
+  | { readonly kind: 'answer'; readonly to: string; readonly report: Extract<Report, { kind: 'done' }> }
+  /** A scribe begins: what was asked before is to be asked again. */
+  | { readonly kind: 'hello' }
+  /** There will be none any more. */
+  | { readonly kind: 'failed'; readonly error: PlainError };
+
+export function channelName(cacheId: number): string {
+  return `cairn log ${cacheId}`;
+}
+
+export function messageOf(event: unknown): ChannelMessage {
+  return (event as { data: ChannelMessage }).data;
+}
+
+interface Pending {
+  readonly command: Command;
+  resolve(result: unknown): void;
+  reject(error: Error): void;
+}
+
+let requesters = 0;
+
+/** Of one handle. */
+export class RemoteScribe implements Looker {
+  readonly #handle: FeedHandle;
+  readonly #from = `${threadId}.${++requesters}`;
+  readonly #pending = new Map<number, Pending>();
+  #channel: BroadcastChannel | undefined;
+  #ids = 0;
+
+  constructor(handle: FeedHandle) {
+    this.#handle = handle;
+  }
+
+  /** As the keeper's. */
+  async sync(): Promise<void> {
+    const targets = new BigUint64Array(this.#handle.shardCount);
+    this.#handle.readTargets(targets);
+    await this.#ask({ kind: 'sync', id: ++this.#ids, targets });
+  }
+
+  async snapshot(): Promise<SnapshotSummary> {
+    return (await this.#ask({ kind: 'snapshot', id: ++this.#ids })) as SnapshotSummary;
+  }
+
+  #ask(command: Command): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      if (this.#pending.size === 0) this.#open();
+      this.#pending.set(command.id, { command, resolve, reject });
+      this.#send(command);
+      // It may have ended before we watched.
+      this.look();
+    });
+  }
+
+  #open(): void {
+    const channel = new BroadcastChannel(channelName(this.#handle.cacheId));
+    channel.onmessage = (event) => this.#onMessage(messageOf(event));
+    this.#channel = channel;
+    lookers.add(this);
+    this.#handle.watchCommits();
+  }
+
+  #send(command: Command): void {
+    this.#channel?.postMessage({ kind: 'ask', from: this.#from, command } satisfies ChannelMessage);
+    this.#handle.poke();
+  }
+
+  #onMessage(message: ChannelMessage): void {
+    if (message.kind === 'hello') {
+      for (const { command } of this.#pending.values()) this.#send(command);
+    } else if (message.kind === 'failed') {
+      this.#rejectAll(errorFrom(message.error));
+    } else if (message.kind === 'answer' && message.to === this.#from) {
+      const { id, result, error } = message.report;
+      const pending = this.#pending.get(id);
+      this.#pending.delete(id);
+      if (error === undefined) pending?.resolve(result);
+      else pending?.reject(errorFrom(error));
+      this.#closeIfIdle();
+    }
+  }
+
+  /** The handle is given up. */
+  close(): void {
+    this.#rejectAll(closed());
+  }
+
+  look(): void {
+    if (this.#pending.size === 0) return;
+    this.#handle.watchCommits();
+    if (this.#handle.feedState() !== FeedState.closed) return;
+    this.#rejectAll(closed());
+  }
+
+  #rejectAll(error: Error): void {
+    for (const { reject } of this.#pending.values()) reject(error);
+    this.#pending.clear();
+    this.#closeIfIdle();
+  }
+
+  // The channel keeps the thread alive while somebody waits.
+  #closeIfIdle(): void {
+    if (this.#pending.size > 0) return;
+    lookers.delete(this);
+    this.#channel?.close();
+    this.#channel = undefined;
+  }
+}
+
+function closed(): CairnError {
+  return new CairnError('ERR_CLOSED', 'The cache was closed');
+}
