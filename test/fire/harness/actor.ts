@@ -3,19 +3,21 @@
 //
 //   node actor.js '{"library": "file:///.../dist/index.js", "open": {...}, ...}'
 //
-// It prints `ready PORT` and begins when a line comes in; the line `stop` ends it gracefully.
+// It prints `ready PORT` and begins when a line comes in; then the line `stop` ends it gracefully, and `exit` by
+// process.exit() with everything in flight.
 
 import { openSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import type * as CacheModule from '../../../src/cache.ts';
 import type * as Cairn from '../../../src/index.ts';
+import type * as ScribeModule from '../../../src/scribe/index.ts';
 import { Random } from '../../support/random.ts';
 import { askNow, askPromised } from './api-doors.ts';
 import { HistoryWriter } from './history-file.ts';
 import { Workload, type WorkloadOptions } from './workload.ts';
 
-/** What a cache with a log has. */
-type Cache = Cairn.Cache<unknown> & { sync(): Promise<void>; snapshot(): Promise<unknown> };
+type Cache = Cairn.Cache<unknown>;
 
 export interface ActorOptions {
   /** Where the package is. */
@@ -39,6 +41,8 @@ export interface ActorOptions {
   history: string;
   /** Ask for a snapshot whenever the last one is done. */
   snapshots: boolean;
+  /** End the thread that writes the log so long after the load has begun; another one takes over. */
+  scribeEndsAfterMs: number | undefined;
 }
 
 const NAME = 'under-fire';
@@ -97,13 +101,23 @@ async function main(): Promise<void> {
   }
   load(cache, () => cache.sync(), options, 0).catch(fail);
   if (options.snapshots) takeSnapshots(cache).catch(fail);
-  await lines.next();
+  if (options.scribeEndsAfterMs !== undefined) await endScribe(cache, options.library, options.scribeEndsAfterMs);
+  const { value } = await lines.next();
   isEnding = true;
+  if (value === 'exit') process.exit(0);
   for (const thread of threads) thread.postMessage('stop');
   await server.close({ timeout: '1s' });
   await cache.close();
   // Threads that wait for something end with the process.
   process.exit(0);
+}
+
+// By the package's inner doors: nobody else can.
+async function endScribe(cache: Cache, library: string, afterMs: number): Promise<void> {
+  const { handleOf } = (await import(library.replace('index.js', 'cache.js'))) as typeof CacheModule;
+  const { LogKeeper } = (await import(library.replace('index.js', 'scribe/index.js'))) as typeof ScribeModule;
+  const keeper = LogKeeper.of(handleOf(cache as Cairn.Cache<never>).cacheId);
+  setTimeout(() => void keeper?.thread?.terminate(), afterMs);
 }
 
 async function takeSnapshots(cache: Cache): Promise<void> {

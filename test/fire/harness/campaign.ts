@@ -5,6 +5,7 @@
 // What is drawn comes from the seed; when exactly a kill meets the process does not, so that a seed repeats the shape of
 // a campaign and not each of its moments.
 
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Operation, Recorder } from '../../support/history.ts';
@@ -14,6 +15,7 @@ import type { ActorOptions } from './actor.ts';
 import { readHistory } from './history-file.ts';
 import { libraryUrl, PATIENCE_MS, Target } from './target.ts';
 import { TcpSession } from './tcp-session.ts';
+import { WallClock } from './wall-clock.ts';
 import { Workload, type WorkloadOptions } from './workload.ts';
 
 export interface CampaignOptions {
@@ -26,6 +28,8 @@ export interface CampaignOptions {
   readonly log: 'on' | 'none';
   /** Entries do not fit into memory and are evicted. */
   readonly evicts: boolean;
+  /** The machine's clock jumps by an hour now and then. */
+  readonly clockJumps?: boolean;
   /** Answers in one life, at most. */
   readonly answersMax: number;
   /** Connections that load the cache over TCP, default 6. Without any, the program itself is all the load there is. */
@@ -51,7 +55,7 @@ export interface CampaignResult extends Verdict {
 /** What is drawn for one life. */
 interface Life {
   readonly kind: 'serve' | 'api';
-  readonly end: 'kill' | 'kill-in-recovery' | 'stop' | 'kill-in-stop';
+  readonly end: 'kill' | 'kill-in-recovery' | 'stop' | 'exit' | 'kill-in-stop';
   readonly settings: string;
   start(): Target;
 }
@@ -60,8 +64,12 @@ const CONNECTIONS = 6;
 /** How long a life without connections is loaded, at most. */
 const LOAD_MS_MAX = 500;
 const DEPTH = 4;
+const HOUR_MS = 3_600_000;
 /** Sessions of other processes are numbered from here on. */
 const ACTOR_SESSIONS = 1000;
+
+/** Whether a process can be held to one processor here. */
+const CAN_PIN = process.platform === 'linux' && spawnSync('taskset', ['-c', '0', 'true']).status === 0;
 
 export class Campaign {
   readonly #options: CampaignOptions;
@@ -69,6 +77,7 @@ export class Campaign {
   readonly #recorder = new Recorder();
   readonly #workload: WorkloadOptions;
   readonly #data: string;
+  readonly #clock: WallClock | undefined;
   #session = 0;
   #answers = 0;
   #kills = 0;
@@ -80,9 +89,12 @@ export class Campaign {
     this.#random = new Random(options.seed);
     this.#data = join(options.folder, 'data');
     mkdirSync(options.folder, { recursive: true });
+    // Where the clock jumps, nobody can say when an entry expires.
+    if (options.clockJumps) this.#clock = new WallClock(options.folder);
+    const expires = !options.clockJumps && this.#random.below(2) === 0;
     this.#workload = options.evicts
       ? { registers: 4000, valueBytesMax: 20_000, clearEvery: 4000, expires: false }
-      : { registers: 80, valueBytesMax: 200_000, clearEvery: 4000, expires: this.#random.below(2) === 0 };
+      : { registers: 80, valueBytesMax: 200_000, clearEvery: 4000, expires };
   }
 
   async run(): Promise<CampaignResult> {
@@ -90,7 +102,7 @@ export class Campaign {
     for (let round = 0; round < rounds; ) {
       const life = this.#draw();
       await this.#live(life);
-      if (life.end !== 'stop') round++;
+      if (life.end !== 'stop' && life.end !== 'exit') round++;
     }
     await this.#live({ ...this.#draw(), end: 'stop' });
     await this.#live({ ...this.#draw(), end: 'kill' });
@@ -100,6 +112,7 @@ export class Campaign {
   // ---- one life ----
 
   async #live(life: Life): Promise<void> {
+    this.#jump();
     const number = this.#recorder.startLife();
     const start = performance.now();
     const target = life.start();
@@ -170,6 +183,7 @@ export class Campaign {
     let seenAt = performance.now();
     while (this.#answers - before < enough) {
       await sleep(1);
+      if (this.#random.below(50) === 0) this.#jump();
       if (target.hasEnded) throw new Error('It died by itself');
       const failed = sessions.find(({ failure }) => failure !== undefined);
       if (failed !== undefined) throw failed.failure;
@@ -190,6 +204,10 @@ export class Campaign {
     };
   }
 
+  #jump(): void {
+    this.#clock?.set(this.#random.pick([-HOUR_MS, 0, 0, HOUR_MS]));
+  }
+
   async #ask(target: Target, session: TcpSession, number: number, questions: readonly { verb: 'get'; key: string }[]) {
     // In parts, so that replies of many large values need not all wait for one another.
     for (let i = 0; i < questions.length; i += 200) {
@@ -204,10 +222,10 @@ export class Campaign {
   }
 
   async #end({ end, kind }: Life, target: Target): Promise<void> {
-    const how = kind === 'serve' ? 'signal' : 'line';
-    if (end === 'stop') {
+    const how = kind === 'serve' ? 'signal' : 'stop';
+    if (end === 'stop' || end === 'exit') {
       this.#stops++;
-      const code = await target.stop(how);
+      const code = await target.stop(end === 'exit' ? 'exit' : how);
       if (code !== 0) throw new Error(`Expected it to end with 0, got ${code}`);
     } else {
       if (end === 'kill-in-stop') {
@@ -243,10 +261,15 @@ export class Campaign {
     const random = this.#random;
     const { log, evicts, targets = ['serve', 'api'] } = this.#options;
     const kind = random.pick(targets);
-    const end = random.pick([
-      ...(['kill', 'kill', 'kill', 'kill', 'kill', 'kill'] as const),
-      ...(['kill-in-recovery', 'kill-in-recovery', 'stop', 'kill-in-stop'] as const),
+    const drawn = random.pick([
+      ...(['kill', 'kill', 'kill', 'kill', 'kill', 'kill', 'kill', 'kill'] as const),
+      ...(['kill-in-recovery', 'kill-in-recovery', 'stop', 'exit', 'kill-in-stop'] as const),
     ]);
+    // A server knows no other end than a signal.
+    const end = drawn === 'exit' && kind === 'serve' ? 'stop' : drawn;
+    const cores = CAN_PIN ? random.pick([undefined, undefined, '0']) : undefined;
+    const surroundings = { cores, environment: this.#clock?.environment };
+    const where = cores === undefined ? '' : ', one processor';
     const memory = evicts ? random.pick(['8mb', '12mb', '16mb']) : random.pick(['64mb', '100mb', '256mb']);
     const sync = random.pick(['always', 'always', '5ms', '50ms', 'none']);
     const ring = random.pick([undefined, undefined, '1mb', evicts ? '2mb' : '4mb']);
@@ -258,7 +281,8 @@ export class Campaign {
         args.push('--data', this.#data, '--sync', sync, '--snapshot-every', every);
         if (ring !== undefined) args.push('--ring', ring);
       }
-      return { kind, end, settings: `serve ${args.join(' ')}`, start: () => Target.serve(args) };
+      const settings = `serve ${args.join(' ')}${where}`;
+      return { kind, end, settings, start: () => Target.serve(args, surroundings) };
     }
     const open: Record<string, unknown> = { maxMemory: memory };
     const shards = random.pick([undefined, 1, 2, 4]);
@@ -286,10 +310,16 @@ export class Campaign {
       session: ACTOR_SESSIONS * (life + 1),
       history: this.#historyFile(life),
       snapshots: log === 'on' && random.below(3) === 0,
+      scribeEndsAfterMs: log === 'on' && random.below(5) === 0 ? random.below(200) : undefined,
     };
-    const { promised, synchronous, threads, snapshots } = options;
-    const settings = `api ${JSON.stringify({ ...open, promised, synchronous, threads, snapshots })}`;
-    return { kind, end, settings, start: () => Target.act(options) };
+    const { promised, synchronous, threads, snapshots, scribeEndsAfterMs } = options;
+    const shown = { ...open, promised, synchronous, threads, snapshots, scribeEndsAfterMs };
+    return {
+      kind,
+      end,
+      settings: `api ${JSON.stringify(shown)}${where}`,
+      start: () => Target.act(options, surroundings),
+    };
   }
 
   // ---- what came of it ----

@@ -20,6 +20,13 @@ export const libraryUrl: string = pathToFileURL(join(projectRoot, 'dist/index.js
 /** It takes so long without a sign of life before somebody looks why. */
 export const PATIENCE_MS = 60_000;
 
+/** What a process meets beside its options. */
+export interface Surroundings {
+  /** The processors that it may use, as taskset takes them. */
+  readonly cores?: string | undefined;
+  readonly environment?: Record<string, string> | undefined;
+}
+
 export class Target {
   readonly #child: ChildProcess;
   readonly #ended: Promise<void>;
@@ -30,10 +37,11 @@ export class Target {
   #port: number | undefined;
   #look: (() => void) | undefined;
 
-  private constructor(args: readonly string[], portPattern: RegExp) {
-    this.#child = spawn(process.execPath, args, {
+  private constructor(args: readonly string[], { cores, environment }: Surroundings, portPattern: RegExp) {
+    const command = cores === undefined ? [process.execPath] : ['taskset', '-c', cores, process.execPath];
+    this.#child = spawn(command[0]!, [...command.slice(1), ...args], {
       stdio: ['pipe', 'pipe', 'pipe'],
-      env: { ...process.env, npm_lifecycle_event: '' },
+      env: { ...process.env, npm_lifecycle_event: '', ...environment },
     });
     const take = (chunk: Buffer): void => {
       this.#output = (this.#output + chunk).slice(-20_000);
@@ -54,14 +62,14 @@ export class Target {
   }
 
   /** `cairn serve` with these options. */
-  static serve(options: readonly string[]): Target {
+  static serve(options: readonly string[], surroundings: Surroundings = {}): Target {
     const args = [join(projectRoot, 'dist/cli/main.js'), 'serve', '-l', '127.0.0.1', '-p', '-1', ...options];
-    return new Target(args, /Listening on 127\.0\.0\.1:(\d+)/);
+    return new Target(args, surroundings, /Listening on 127\.0\.0\.1:(\d+)/);
   }
 
-  static act(options: ActorOptions): Target {
+  static act(options: ActorOptions, surroundings: Surroundings = {}): Target {
     const file = fileURLToPath(new URL('./actor.js', import.meta.url));
-    return new Target([file, JSON.stringify(options)], /^ready (\d+)/m);
+    return new Target([file, JSON.stringify(options)], surroundings, /^ready (\d+)/m);
   }
 
   /** Everything it has printed, its end at least. */
@@ -96,8 +104,8 @@ export class Target {
     this.#child.stdin!.write(`${line}\n`);
   }
 
-  /** SIGTERM, or the actor's line; resolves to its exit code. */
-  async stop(how: 'signal' | 'line'): Promise<number | null> {
+  /** SIGTERM, or a line for the actor; resolves to its exit code. */
+  async stop(how: 'signal' | 'stop' | 'exit'): Promise<number | null> {
     this.askToStop(how);
     const limit = setTimeout(() => this.#child.kill('SIGKILL'), PATIENCE_MS);
     await this.#ended;
@@ -105,10 +113,10 @@ export class Target {
     return this.#child.exitCode;
   }
 
-  askToStop(how: 'signal' | 'line'): void {
+  askToStop(how: 'signal' | 'stop' | 'exit'): void {
     this.#isStopped = true;
     if (how === 'signal') this.#child.kill('SIGTERM');
-    else this.say('stop');
+    else this.say(how);
   }
 
   /** kill -9; resolves when nothing of it runs. */
