@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { nodeFiles } from '../../src/log/index.ts';
+import { skipUnless } from '../support/skip.ts';
 
 let root: string;
 beforeAll(() => {
@@ -28,8 +29,10 @@ test('a file in the way is an error', () => {
   expect(() => nodeFiles.makeDirectory(join(root, 'file', 'below'))).toThrow(/ENOTDIR/);
 });
 
+const linuxTest = skipUnless(process.platform === 'linux', 'needs /proc', 'platform');
+
 // Node's own `recursive` never comes back from there.
-test.runIf(process.platform === 'linux')('where no directory can be made it is an error', () => {
+linuxTest('where no directory can be made it is an error', () => {
   expect(() => nodeFiles.makeDirectory('/proc/cairn')).toThrow(/ENOENT/);
   expect(() => nodeFiles.makeDirectory('/proc/cairn/below')).toThrow(/ENOENT/);
 });
