@@ -264,6 +264,22 @@ TEST(ProtocolLog, QuitAndTheEndOfAClientWaitForTheCommit) {
   EXPECT_EQ(ending.next, Next::kClose);
 }
 
+TEST(ProtocolLog, AValueThatTheStoreHasNoRoomForIsRefusedWhenTheOldOneIsGoneForGood) {
+  TestLog log(1);
+  Service::Options options = LoggedServer::OptionsFor(&log, /*waits_for_log=*/true);
+  options.item_bytes_max = uint64_t{8} << 20;  // above what the store takes
+  ProtocolServer server(options, LoggedServer::StoreFor(1));
+  ProtocolClient client(&server);
+  client.Send(Set("n", "old"));
+  log.Commit(server.store());
+  EXPECT_EQ(client.ContinueOnce(), "STORED\r\n");
+  EXPECT_EQ(client.Send(Set("n", std::string(2'000'000, 'b')) + "mn\r\n"), "");
+  EXPECT_TRUE(client.session()->waits());
+  log.Commit(server.store());
+  EXPECT_EQ(client.ContinueOnce(), "SERVER_ERROR object too large for cache\r\nMN\r\n");
+  EXPECT_EQ(client.Send("get n\r\n"), "END\r\n");
+}
+
 // ---- no room: parked ----
 
 TEST(ProtocolLog, WithoutRoomARequestIsParkedUntilACommit) {
