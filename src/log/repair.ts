@@ -13,7 +13,6 @@
  * that a repair which is interrupted can be done again.
  */
 import { join } from 'node:path';
-import { crc32 } from 'node:zlib';
 import { EPOCH_MAX, epochOf, RecordReader } from '../request/record.ts';
 import { ioError, refused } from './chain.ts';
 import { CURSORS_FILE, CURSORS_FILE_OLD, readCursors } from './cursors.ts';
@@ -22,8 +21,6 @@ import { type Files, nodeFiles, type OpenFile, systemCode } from './files.ts';
 import {
   BATCH_HEADER_BYTES,
   batchEnd,
-  decodeBatchHeader,
-  decodeSegmentHeader,
   encodeBatchHeader,
   encodeSegmentHeader,
   Fault,
@@ -35,8 +32,9 @@ import {
   segmentNumbers,
 } from './format.ts';
 import type { LockDirectory } from './log-options.ts';
+import { PatchedFile } from './patched-file.ts';
 import { earlier, later, type Position } from './request-log.ts';
-import { findHeaders, SegmentReader, scanSegment } from './segment.ts';
+import { fenceAt, findAnyHeaders, findHeaders, readSegmentHeader, SegmentReader, scanSegment } from './segment.ts';
 import {
   type FoundSnapshot,
   readSnapshotFile,
@@ -117,11 +115,11 @@ export function repair(directory: string, options: RepairOptions): Repaired {
   }
 }
 
-/** A segment in memory, on its way to be sound. */
+/** A segment on its way to be sound. */
 interface Draft {
   readonly number: number;
   header: SegmentHeader;
-  bytes: Buffer;
+  readonly file: PatchedFile;
   /** Its header was damaged: what it says of the segment before it is a guess. */
   readonly isGuessed: boolean;
   /** What was done to it; empty: it is as it was. */
@@ -218,9 +216,14 @@ class Repair {
       const isKnown = next?.number === draft.number + 1 && !next.isGuessed;
       ({ end, fence, isCutOff } = this.#mend(draft, isKnown ? next?.header : undefined));
       this.#replaceIfChanged(draft);
-      // Without its header a copy of another segment is told by where it begins.
       while (next?.isGuessed && next.header.base < end) {
-        this.#remove(segmentName(next.number), 'what is in it was there before');
+        const place = fenceAt(draft.file, draft.header, next.header.base);
+        if (next.header.base > draft.header.base && place.position === next.header.base) {
+          // What this one has from there on was written again.
+          ({ position: end, fence } = place);
+          break;
+        }
+        this.#removeCopy(next);
         drafts.splice(i + 1, 1);
         next = drafts[i + 1];
       }
@@ -255,28 +258,41 @@ class Repair {
     const drafts: Draft[] = [];
     for (const number of segmentNumbers(this.#files.list(this.#directory))) {
       const name = segmentName(number);
-      const bytes = this.#read(name);
-      const header = decodeSegmentHeader(bytes);
+      const file = new PatchedFile(this.#files, join(this.#directory, name));
+      const header = readSegmentHeader(file);
       if (header instanceof Fault) {
-        const made = headerFromBatches(bytes, number, logId, drafts.at(-1)?.header);
+        const made = headerFromBatches(file, number, logId, drafts.at(-1)?.header);
         if (made === undefined) this.#remove(name, 'nothing in it can be used');
         else {
           const changes = ['it gets a header made from its batches'];
-          drafts.push({ number, header: made, bytes, isGuessed: true, changes });
+          drafts.push({ number, header: made, file, isGuessed: true, changes });
         }
       } else if (header.number === number && header.logId === logId) {
-        drafts.push({ number, header, bytes, isGuessed: false, changes: [] });
+        drafts.push({ number, header, file, isGuessed: false, changes: [] });
       } else this.#remove(name, 'it is not what its name says');
     }
-    return drafts;
+    // Without its header a copy of another segment is told by where it begins: here one of a later segment.
+    return drafts.filter((draft, i) => {
+      const next = drafts.find(({ isGuessed }, k) => k > i && !isGuessed);
+      const isCopy = draft.isGuessed && next !== undefined && draft.header.base >= next.header.base;
+      if (isCopy) this.#removeCopy(draft);
+      return !isCopy;
+    });
+  }
+
+  #removeCopy({ number }: Draft): void {
+    this.#remove(segmentName(number), 'what is in it is in another segment');
   }
 
   // Makes a segment's header say of the one before it what is so.
   #join(draft: Draft, end: Position, fence: FenceState): void {
     const { header } = draft;
-    const lost = header.before.recordsBefore - fence.recordsBefore;
+    // Where the beginning of a segment is damaged like its header, what was there is missing in it and not before it.
+    const isBeforeKnown = !draft.isGuessed || new SegmentReader(draft.file, header).next().kind === 'batch';
+    const lost = isBeforeKnown ? header.before.recordsBefore - fence.recordsBefore : 0n;
     const isSame = fence.epoch === header.before.epoch && fence.writer === header.before.writer;
-    if (header.predecessorEnd === end && lost === header.recordsLost && (lost > 0n || isSame)) return;
+    const isJoined = header.predecessorEnd === end && lost === header.recordsLost && (lost > 0n || isSame);
+    if (isJoined && isBeforeKnown) return;
     draft.header = {
       ...header,
       predecessorEnd: earlier(end, header.base),
@@ -293,7 +309,7 @@ class Repair {
   // one behind it that is not known.
   #mend(draft: Draft, next: SegmentHeader | undefined): { end: Position; fence: FenceState; isCutOff: boolean } {
     for (;;) {
-      const scan = scanSegment(new MemoryFile(draft.bytes), draft.header, next?.predecessorEnd);
+      const scan = scanSegment(draft.file, draft.header, next?.predecessorEnd);
       const isCutOff = next === undefined && scan.mark?.kind === 'sealed';
       if (scan.damage === undefined || isCutOff) return { end: scan.end, fence: scan.fence, isCutOff };
       const { end, fence } = scan;
@@ -310,9 +326,9 @@ class Repair {
     const capacity = Math.max(header.capacity, end - FILE_HEADER_BYTES);
     draft.header = { ...header, capacity };
     // What was cut off is zeros now: the batch has to be there in full.
-    draft.bytes = Buffer.concat([draft.bytes, Buffer.alloc(Math.max(0, end - draft.bytes.length))]);
+    draft.file.grow(end);
     const recordCount = Number(gap.recordsBefore - recordsBefore);
-    encodeBatchHeader({
+    const batch = encodeBatchHeader({
       kind: 'lost',
       payloadBytes: end - start - BATCH_HEADER_BYTES,
       position,
@@ -322,23 +338,24 @@ class Repair {
       timeMs: draft.header.createdMs,
       recordCount,
       epoch: gap.epoch,
-      payloadCrc: crc32(draft.bytes.subarray(start + BATCH_HEADER_BYTES, end)),
-    }).copy(draft.bytes, start);
+      payloadCrc: draft.file.crc(start + BATCH_HEADER_BYTES, end),
+    });
+    draft.file.write([batch], start);
     draft.changes.push(`${recordCount} records at position ${position} (${end - start} bytes) are lost`);
     this.lostRecords += recordCount;
   }
 
-  #replaceIfChanged({ number, header, bytes, changes }: Draft): void {
+  #replaceIfChanged({ number, header, file, changes }: Draft): void {
     if (changes.length === 0) return;
-    const content = Buffer.concat([encodeSegmentHeader(header), bytes.subarray(FILE_HEADER_BYTES)]);
-    this.#put(segmentName(number), content, changes.join('; '));
+    file.write([encodeSegmentHeader(header)], 0);
+    this.#put(segmentName(number), (target) => file.copyTo(target), changes.join('; '));
   }
 
   // A segment without batches, which stands for what is missing.
   #putEmpty(header: Omit<SegmentHeader, 'bornEnd' | 'capacity'>, what: string): void {
     const createdMs = Math.max(header.createdMs, this.#wallMs());
     const empty: SegmentHeader = { ...header, createdMs, bornEnd: header.base, capacity: 0 };
-    this.#put(segmentName(header.number), encodeSegmentHeader(empty), what);
+    this.#put(segmentName(header.number), (target) => target.write([encodeSegmentHeader(empty)], 0), what);
   }
 
   // ---- snapshots ----
@@ -385,23 +402,16 @@ class Repair {
 
   // ---- files ----
 
-  #read(name: string): Buffer {
-    const file = this.#files.open(join(this.#directory, name), 'read');
-    try {
-      const bytes = Buffer.alloc(file.size());
-      return bytes.subarray(0, file.read(bytes, 0));
-    } finally {
-      file.close();
-    }
-  }
-
   // Plans to put a file there, in the place of one that is kept in the backup.
-  #put(name: string, content: Buffer, what: string): void {
+  #put(name: string, fill: (target: OpenFile) => void, what: string): void {
     this.actions.push({ file: name, what });
     this.#steps.push((backup) => {
-      if (this.#files.list(this.#directory).includes(name)) this.#write(join(backup, name), this.#read(name));
       const path = join(this.#directory, name);
-      this.#write(`${path}.tmp`, content);
+      if (this.#files.list(this.#directory).includes(name)) {
+        const original = new PatchedFile(this.#files, path);
+        this.#write(join(backup, name), (target) => original.copyTo(target));
+      }
+      this.#write(`${path}.tmp`, fill);
       this.#files.syncDirectory(backup);
       this.#files.rename(`${path}.tmp`, path);
       this.#files.syncDirectory(this.#directory);
@@ -417,10 +427,10 @@ class Repair {
     });
   }
 
-  #write(path: string, content: Buffer): void {
+  #write(path: string, fill: (target: OpenFile) => void): void {
     const file = this.#files.open(path, 'create');
     try {
-      file.write([content], 0);
+      fill(file);
       file.sync();
     } finally {
       file.close();
@@ -430,12 +440,11 @@ class Repair {
 
 /** The first sound batch, or mark, behind what is damaged in a segment. */
 function soundBehind(
-  { bytes, header }: Draft,
+  { file, header }: Draft,
   position: Position,
   fence: FenceState,
   end: Position | undefined,
 ): GapEnd | undefined {
-  const file = new MemoryFile(bytes);
   // The batch that stands for the gap has a header too.
   for (const found of findHeaders(file, header, offsetOf(header, position) + BATCH_HEADER_BYTES)) {
     if (end !== undefined && found.position >= end) return undefined;
@@ -455,7 +464,7 @@ function soundBehind(
 
 /** Where a gap ends behind which there is nothing sound in its segment. */
 function gapToEnd(
-  { bytes, header }: Draft,
+  { file, header }: Draft,
   position: Position,
   fence: FenceState,
   next: SegmentHeader | undefined,
@@ -467,7 +476,7 @@ function gapToEnd(
   }
   // The last segment: as far as headers tell of batches that cannot be read, and what was synced with the segment.
   let gap: GapEnd = { ...fence, end: later(header.bornEnd, position + BigInt(BATCH_HEADER_BYTES)) };
-  for (const found of findHeaders(new MemoryFile(bytes), header, offsetOf(header, position))) {
+  for (const found of findHeaders(file, header, offsetOf(header, position))) {
     const isBatch = isEntry(found.kind);
     const recordsBefore = found.recordsBefore + BigInt(isBatch ? found.recordCount : 0);
     if (recordsBefore < gap.recordsBefore || found.epoch < gap.epoch) continue;
@@ -479,16 +488,16 @@ function gapToEnd(
 
 /** A header for a segment whose own is damaged, from the first batch in it that is sound. Undefined: there is none. */
 function headerFromBatches(
-  bytes: Buffer,
+  file: PatchedFile,
   number: number,
   logId: bigint,
   previous: SegmentHeader | undefined,
 ): SegmentHeader | undefined {
-  for (let offset = FILE_HEADER_BYTES; offset + BATCH_HEADER_BYTES <= bytes.length; offset += 8) {
-    const batch = decodeBatchHeader(bytes, offset);
-    if (batch instanceof Fault || !isEntry(batch.kind)) continue;
+  for (const { header: batch, offset } of findAnyHeaders(file, FILE_HEADER_BYTES)) {
+    if (!isEntry(batch.kind)) continue;
     const start = offset + BATCH_HEADER_BYTES;
-    if (crc32(bytes.subarray(start, start + batch.payloadBytes)) !== batch.payloadCrc) continue;
+    const end = start + batch.payloadBytes;
+    if (end > file.size() || file.crc(start, end) !== batch.payloadCrc) continue;
     const base = batch.position - BigInt(offset - FILE_HEADER_BYTES);
     if (base < 0n || base < (previous?.base ?? 0n)) continue;
     const { epoch, writer, recordsBefore } = batch;
@@ -499,7 +508,7 @@ function headerFromBatches(
       base,
       predecessorEnd: base,
       bornEnd: base,
-      capacity: Math.max(bytes.length, previous?.capacity ?? 0),
+      capacity: Math.max(file.size(), previous?.capacity ?? 0),
       createdMs: batch.timeMs,
       writer,
       epoch,
@@ -518,41 +527,4 @@ function isWhole(files: Files, directory: string, info: SnapshotInfo): boolean {
     if (error instanceof SnapshotDamaged) return false;
     throw error;
   }
-}
-
-/** A file's bytes, for what reads files. */
-class MemoryFile implements OpenFile {
-  readonly #bytes: Buffer;
-
-  constructor(bytes: Buffer) {
-    this.#bytes = bytes;
-  }
-
-  size(): number {
-    return this.#bytes.length;
-  }
-
-  read(target: Uint8Array, offset: number): number {
-    const there = this.#bytes.subarray(offset, offset + target.length);
-    target.set(there);
-    return there.length;
-  }
-
-  write(): void {
-    throw new Error('A file in memory is only read');
-  }
-
-  allocate(): void {
-    this.write();
-  }
-
-  truncate(): void {
-    this.write();
-  }
-
-  sync(): void {
-    this.write();
-  }
-
-  close(): void {}
 }

@@ -291,6 +291,17 @@ const BATCH_MAGIC: Buffer = Buffer.from('CB', 'latin1');
 
 /** Headers of this segment's batches and marks at or behind an offset, wherever they begin. */
 export function* findHeaders(file: OpenFile, header: SegmentHeader, offset: number): Generator<BatchHeader> {
+  for (const { header: found, offset: at } of findAnyHeaders(file, offset)) {
+    const isOurs = found.writer === header.writer || found.writer === header.before.writer;
+    if (isOurs && found.position === positionAt(header, at)) yield found;
+  }
+}
+
+/** Whatever looks like the header of a batch or mark, at or behind an offset. */
+export function* findAnyHeaders(
+  file: OpenFile,
+  offset: number,
+): Generator<{ readonly header: BatchHeader; readonly offset: number }> {
   const window = Buffer.allocUnsafeSlow(WINDOW_BYTES);
   let start = offset;
   for (;;) {
@@ -302,10 +313,7 @@ export function* findHeaders(file: OpenFile, header: SegmentHeader, offset: numb
       if (at === -1 || at + BATCH_HEADER_BYTES > bytes.length) break;
       // Batches begin at multiples of eight, as the file's header and every record end there.
       const found = (start + at) % 8 === 0 ? decodeBatchHeader(bytes, at) : undefined;
-      if (found !== undefined && !(found instanceof Fault)) {
-        const isOurs = found.writer === header.writer || found.writer === header.before.writer;
-        if (isOurs && found.position === positionAt(header, start + at)) yield found;
-      }
+      if (found !== undefined && !(found instanceof Fault)) yield { header: found, offset: start + at };
       at++;
     }
     // The last bytes may be the beginning of a header.

@@ -34,6 +34,38 @@ function snapshotOf(log: EmbeddedLog, ...chunks: string[]): void {
   log.reclaim();
 }
 
+/** A log that has seen crashes and errors of the disk as well. */
+function eventfulLog(random: Random): LogDisk {
+  const disk = new LogDisk();
+  let log = disk.open();
+  const end = (): void => {
+    if (random.below(2) === 0) log.close();
+    else disk.disk.kill();
+  };
+  for (let i = 0, count = 5 + random.below(40); i < count; i++) {
+    appendNow(log, `${i}`, { count: 2, valueBytes: 500 });
+    const event = random.below(60);
+    if (event < 4) snapshotOf(log, `s${i}`, `t${i}`);
+    else if (event < 10) log.cursor('x').advance(log.committed);
+    else if (event < 15) {
+      end();
+      log = disk.open({ sync: random.pick(['always', 'none']) });
+    } else if (event < 20) {
+      // Twice: the log is synced by being written again.
+      let failing = 1 + random.below(2);
+      disk.disk.fate = ({ kind }) => (kind === 'sync' && failing-- > 0 ? 'EIO' : 'ok');
+      try {
+        log.sync();
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'ERR_LOG_IO' });
+      }
+      disk.disk.fate = () => 'ok';
+    }
+  }
+  end();
+  return disk;
+}
+
 function repaired(disk: LogDisk, isDryRun = false) {
   return repair(DIRECTORY, {
     files: disk.disk.files(),
@@ -205,6 +237,53 @@ describe('repair', () => {
     expect(contentsOf(disk)).toEqual({ snapshot: [], batches: numbers(30), lost: 0 });
   });
 
+  test('takes away a copy of a later segment that has lost its header as well', () => {
+    const disk = makeLog(60);
+    change(disk, segment(2), () => disk.disk.bytesOf(disk.path(segment(5))).fill(0, 0, 128));
+    const { lostRecords } = repaired(disk);
+    const { batches, lost } = contentsOf(disk);
+    expect(lost).toBe(lostRecords);
+    expect(lost).toBeGreaterThan(0);
+    expect(batches.length + lost / 2).toBe(60);
+  });
+
+  test('says what is lost of a segment whose beginning is damaged with its header', () => {
+    const disk = makeLog();
+    const { name, offset } = placeOf(disk, 8);
+    expect(name).toBe(segment(2));
+    change(disk, name, (bytes) => bytes.fill(1, 40, offset));
+    const { lostRecords, before } = repaired(disk);
+    expect(before.problems.map(({ text }) => text)).toContain('the header has the wrong checksum');
+    const { batches, lost } = contentsOf(disk);
+    expect(lost).toBe(lostRecords);
+    expect(lost).toBeGreaterThan(0);
+    expect(batches.length + lost / 2).toBe(30);
+    expect(batches).toContain(8);
+  });
+
+  test('does not read twice what was written again, where the header that says so is damaged', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ sync: 'none' });
+    for (const name of ['0', '1']) appendNow(log, name, { count: 2 });
+    log.sync();
+    for (const name of ['2', '3']) appendNow(log, name, { count: 2 });
+    // The sync fails, and the old segment can be neither marked nor cut: 2 and 3 are in both.
+    disk.disk.writtenOfFailed = () => 0;
+    let syncs = 0;
+    disk.disk.fate = ({ kind, path }) => {
+      const isOld = path === disk.path(segment(1));
+      return (kind === 'sync' && syncs++ === 0) || (isOld && kind === 'write') ? 'EIO' : 'ok';
+    };
+    log.sync();
+    disk.disk.fate = () => 'ok';
+    appendNow(log, '4', { count: 2 });
+    log.close();
+    for (const number of [1, 2]) expect(disk.disk.bytesOf(disk.path(segment(number))).includes('3.1')).toBe(true);
+    flip(disk, segment(2), 40);
+    expect(repaired(disk).lostRecords).toBe(0);
+    expect(contentsOf(disk)).toEqual({ snapshot: [], batches: numbers(5), lost: 0 });
+  });
+
   test('takes damaged cursors away', () => {
     const disk = makeLog(5, (log) => log.cursor('x').advance(log.committed));
     for (const name of ['cursors', 'cursors.old']) flip(disk, name, 130);
@@ -273,6 +352,45 @@ describe('repair', () => {
     expect(disk.disk.bytesOf(`${backup}/${segment(1)}`)).toEqual(damaged);
   });
 
+  test('does not take memory for the log', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ segmentBytes: 4 * 2 ** 20 });
+    for (let i = 0; i < 90; i++) appendNow(log, `${i}`, { count: 2, valueBytes: 50_000 });
+    log.close();
+    flip(disk, segment(1), 40);
+    flip(disk, segment(2), 200);
+    let largest = 0;
+    const files = disk.disk.files();
+    const { after } = repair(DIRECTORY, {
+      lockDirectory: () => ({ release() {} }),
+      random: () => disk.random(),
+      files: {
+        ...files,
+        open(path, mode) {
+          const file = files.open(path, mode);
+          const count = (bytes: number): void => {
+            largest = Math.max(largest, bytes);
+          };
+          return {
+            ...file,
+            read(target, offset) {
+              count(target.length);
+              return file.read(target, offset);
+            },
+            write(pieces, offset) {
+              for (const { length } of pieces) count(length);
+              file.write(pieces, offset);
+            },
+          };
+        },
+      },
+    });
+    expect(after.problems.filter(({ kind }) => kind === 'damage')).toEqual([]);
+    const { batches, lost } = contentsOf(disk);
+    expect([batches.length, lost]).toEqual([89, 2]);
+    expect(largest).toBeLessThanOrEqual(2 ** 20);
+  });
+
   test('is refused while the log is open, and for a newer format', () => {
     const disk = makeLog();
     const lockDirectory = () => {
@@ -311,10 +429,7 @@ describe('repair', () => {
   test('makes any damage one that opens, invents nothing and keeps the order', { timeout: 600_000 }, () => {
     const random = new Random();
     for (let round = 0; round < ROUNDS; round++) {
-      const disk = makeLog(5 + random.below(40), (log, i) => {
-        if (random.below(15) === 0) snapshotOf(log, `s${i}`, `t${i}`);
-        if (random.below(10) === 0) log.cursor('x').advance(log.committed);
-      });
+      const disk = eventfulLog(random);
       for (let hits = 1 + random.below(4); hits > 0; hits--) {
         if (disk.names().length === 0) break;
         const name = random.pick(disk.names());
