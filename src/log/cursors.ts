@@ -100,6 +100,10 @@ function readOne(files: Files, path: string): ReturnType<typeof decodeCursors> |
     if (size > FILE_BYTES_MAX) return new Fault(`is that of a file of ${size} bytes`);
     const bytes = Buffer.alloc(size);
     return decodeCursors(bytes.subarray(0, file.read(bytes, 0)));
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === undefined) throw error;
+    return new Fault(`cannot be read: ${code}`);
   } finally {
     file.close();
   }
@@ -111,6 +115,8 @@ export interface CursorsOptions {
   readonly logId: bigint;
   /** How far the log is; throws if it is closed. */
   committed(): Position;
+  /** Where the log begins. */
+  oldest(): Position;
   /** Makes the log durable up to a position. */
   makeDurable(position: Position): void;
   /** A cursor does not need any more what it did. */
@@ -149,8 +155,9 @@ export class Cursors {
     const current = this.#table.get(name);
     if (current === position) return;
     if (typeof position !== 'bigint') throw wrongType('position', 'a bigint', position);
-    if (position < (current ?? 0n) || position > committed) {
-      throw outOfRange('position', `from ${current ?? 0n} to ${committed}, what is committed`, position);
+    const least = current ?? this.#options.oldest();
+    if (position < least || position > committed) {
+      throw outOfRange('position', `from ${least} to ${committed}, what is committed`, position);
     }
     if (current === undefined && this.#table.size >= CURSOR_COUNT_MAX) {
       throw outOfRange('the number of cursors', `at most ${CURSOR_COUNT_MAX}`, this.#table.size + 1);

@@ -79,7 +79,11 @@ export function* describeProblems({ problems, directory }: Survey): Generator<st
   const damage = problems.filter(({ kind }) => kind !== 'note');
   for (const { kind, file, position, offset, text } of problems) {
     const place =
-      position === undefined ? '' : ` at position ${position}${offset === undefined ? '' : ` (offset ${offset})`}`;
+      position !== undefined
+        ? ` at position ${position}${offset === undefined ? '' : ` (offset ${offset})`}`
+        : offset !== undefined
+          ? ` at offset ${offset}`
+          : '';
     yield `${kind === 'note' ? 'note' : 'DAMAGE'}: ${file}${place}: ${text}`;
   }
   if (damage.length === 0) yield 'Everything that should be there is sound.';

@@ -25,7 +25,7 @@
  * | closed         | throws `ERR_CLOSED`       | sync throws, close: nothing | ends at `committed` |
  */
 import { randomBytes } from 'node:crypto';
-import { dirname, join } from 'node:path';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { CairnError, outOfRange, wrongType } from '../errors.ts';
 import { EPOCH_MAX, RECORD_HEADER_BYTES } from '../request/record.ts';
@@ -68,7 +68,7 @@ import {
   type RequestLog,
 } from './request-log.ts';
 import { fenceAt, type SegmentScan, scanSegment } from './segment.ts';
-import { type Active, type Segment, SegmentFiles, SegmentNotMade } from './segment-files.ts';
+import { type Active, type Segment, SegmentFiles, SegmentNotMade, unreadable } from './segment-files.ts';
 import { Snapshots } from './snapshot.ts';
 import { syncDelayMs } from './sync-policy.ts';
 import { Watermark } from './watermark.ts';
@@ -131,6 +131,8 @@ export class EmbeddedLog implements RequestLog {
   #durable: Position = 0n;
   #fence = new Fence();
   #durableFence: FenceState = FENCE_START;
+  /** Behind what was committed and could not be read back after a sync had failed. */
+  #lostEnd: Position = 0n;
   #unsyncedSinceMs = 0;
   #lastTimeMs = 0;
   #level: LogLevel = 'ok';
@@ -160,7 +162,8 @@ export class EmbeddedLog implements RequestLog {
     const { directory, files = nodeFiles } = options;
     if (typeof directory !== 'string' || directory === '') throw wrongType('directory', 'a path', directory);
     const { segmentBytes, limitBytes } = checkSizes(options);
-    this.directory = directory;
+    // The process may go to another directory while the log is open.
+    this.directory = isAbsolute(directory) ? directory : resolve(directory);
     this.#files = files;
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? (() => randomBytes(8).readBigUInt64LE(0));
@@ -168,9 +171,9 @@ export class EmbeddedLog implements RequestLog {
     this.#syncDelayMs = syncDelayMs(options.sync ?? 'always');
     this.#segmentBytes = segmentBytes;
     this.#limitBytes = limitBytes;
-    this.#segments = new SegmentFiles(files, directory, []);
+    this.#segments = new SegmentFiles(files, this.directory, []);
     this.#cursors = new Cursors(this.#cursorsOptions(), new Map());
-    this.#reader = new LogReader({ directory, progress: this.#watermark.shared, files });
+    this.#reader = new LogReader({ directory: this.directory, progress: this.#watermark.shared, files });
   }
 
   // ---- what is where ----
@@ -252,15 +255,23 @@ export class EmbeddedLog implements RequestLog {
     const bytes = BATCH_HEADER_BYTES + this.#checkBatch(batch);
     if (batch.expectPosition !== this.end) return this.#settle(batch);
     let cause: unknown;
+    let hasReclaimed = false;
     // Twice: the segment that was written may fail, and the batch then goes to the next one.
     for (let attempt = 0; attempt < 2; attempt++) {
       try {
         this.#write(this.#makeRoom(bytes), batch);
         this.#setRefusing(false);
         this.syncIfDue();
+        // That sync may have failed, and the batch be lost with all that was not synced before it.
+        if (this.#lostEnd > batch.expectPosition) return { kind: 'conflict', end: this.end };
         return { kind: 'committed', position: batch.expectPosition, end: batch.expectPosition + BigInt(bytes) };
       } catch (error) {
         if (error instanceof NoRoom) {
+          if (!hasReclaimed && this.#giveUpAllNotNeeded()) {
+            hasReclaimed = true;
+            attempt--;
+            continue;
+          }
           this.#setRefusing(true);
           // A segment that failed may have the batch, and has the last word as long as there is no new one.
           const isDoubtful = this.#break !== undefined && !this.#break.isTakeover;
@@ -279,7 +290,8 @@ export class EmbeddedLog implements RequestLog {
   // A batch that is not expected to begin at the end: one that was committed before, or one of a caller that is mistaken.
   // Records have versions, which are never given out twice, so that equal bytes are the same batch.
   #settle(batch: LogBatch): AppendResult {
-    const entry = batch.expectPosition < this.#committed ? this.#reader.entryAt(batch.expectPosition) : undefined;
+    const entry = this.#committedAt(batch.expectPosition);
+    if (entry instanceof Error) return { kind: 'unknown', cause: entry };
     const isSame =
       entry?.kind === 'records' &&
       entry.recordCount === batch.recordCount &&
@@ -288,6 +300,17 @@ export class EmbeddedLog implements RequestLog {
     return isSame
       ? { kind: 'committed', position: entry.position, end: entry.end }
       : { kind: 'conflict', end: this.end };
+  }
+
+  #committedAt(position: Position): LogEntry | Error | undefined {
+    if (position >= this.#committed) return undefined;
+    try {
+      return this.#reader.entryAt(position);
+    } catch (error) {
+      // A position that is given up, or never was one, has no entry.
+      if (!(error instanceof Error) || !('code' in error)) throw error;
+      return error.code === 'ERR_LOG_IO' ? error : undefined;
+    }
   }
 
   /** The payload's bytes. */
@@ -358,7 +381,10 @@ export class EmbeddedLog implements RequestLog {
     const bytes = header.readUInt32LE(4) + BATCH_HEADER_BYTES;
     if (this.#durable === this.#end) this.#unsyncedSinceMs = this.#clock.steadyMs();
     active.offset += bytes;
-    if (active.offset > active.segment.fileBytes) this.#segments.resize(active.segment, active.offset);
+    if (active.offset > active.segment.fileBytes) {
+      this.#segments.resize(active.segment, active.offset);
+      this.#updateLevel();
+    }
     this.#epoch = batch.epoch;
     this.#fence.admit({
       kind: 'records',
@@ -466,6 +492,7 @@ export class EmbeddedLog implements RequestLog {
       isTakeover ? (file) => this.#writeTakeover(file, resume) : undefined,
     );
     if (recordsLost > 0n) {
+      this.#lostEnd = resume;
       this.#notify({ kind: 'lost', position: reached, end: resume, recordCount: Number(recordsLost) });
     }
     this.#resumed(active, predecessor, reached);
@@ -649,21 +676,33 @@ export class EmbeddedLog implements RequestLog {
 
   /**
    * Gives up the segments that neither a cursor nor recovery needs. Recovery needs what begins with the newest snapshot
-   * that was verified; as long as the log is not `high`, what begins with the one before it is kept too, in case the newest
-   * cannot be read one day. Done by itself at rotation, after a cursor has moved, and when the limit is met; call it after
-   * a snapshot. At most so many segments at a time; true: there are more.
+   * that was verified; as long as there is room, what begins with the one before it is kept too, in case the newest cannot
+   * be read one day: up to the level `high`, and until the disk is full. Done by itself at rotation, after a cursor has
+   * moved, and when there is no room; call it after a snapshot. At most so many segments at a time; true: there are more.
    */
   reclaim(segmentCountMax: number = Number.POSITIVE_INFINITY): boolean {
+    return this.#reclaim(this.#share() < LEVEL_HIGH, segmentCountMax);
+  }
+
+  #reclaim(isRoomy: boolean, segmentCountMax: number): boolean {
     const newest = this.snapshots.newestVerified;
     if (newest === undefined) return false;
     const oldest = this.oldestReadable;
     const needed = this.snapshots.sound.filter(
-      ({ number, position }) => number <= newest.number && position >= oldest && this.#share() < LEVEL_HIGH,
+      ({ number, position }) => isRoomy && number <= newest.number && position >= oldest,
     );
     return this.#cut(
       needed.reduce((least, { position }) => earlier(least, position), newest.position),
       segmentCountMax,
     );
+  }
+
+  /** Whether there was anything. */
+  #giveUpAllNotNeeded(): boolean {
+    if (this.#snapshots === undefined) return false;
+    const { first } = this.#segments;
+    this.#reclaim(false, Number.POSITIVE_INFINITY);
+    return first !== this.#segments.first;
   }
 
   truncate(before: Position): Position {
@@ -740,6 +779,7 @@ export class EmbeddedLog implements RequestLog {
         this.#mustBeOpen();
         return this.#committed;
       },
+      oldest: () => this.oldestReadable,
       makeDurable: (position) => {
         if (position > this.#durable || !this.#isDurable()) this.sync();
       },
@@ -767,6 +807,7 @@ export class EmbeddedLog implements RequestLog {
       wallMs: () => Math.max(this.#lastTimeMs, this.#clock.wallMs()),
       random: this.#random,
       prepare: () => this.sync(),
+      durable: () => this.#durable,
     });
     this.#segments = new SegmentFiles(files, directory, links);
     this.#cursors = new Cursors(this.#cursorsOptions(), found.cursors);
@@ -777,7 +818,7 @@ export class EmbeddedLog implements RequestLog {
     this.#refuse(claimProblems(stream, found, this.snapshots.found));
     if (found.isOld && found.fault !== undefined) this.#notify({ kind: 'cursors-old', why: found.fault.why });
     if (tail?.isTorn) this.#notify({ kind: 'torn', file: segmentName(last!.number), position: end });
-    for (const name of files.list(directory)) if (name.endsWith('.tmp')) files.remove(join(directory, name));
+    for (const name of files.list(directory)) if (isLeftover(name)) files.remove(join(directory, name));
     // What the last process has named and removed may not be durable yet: what comes now must not be so before it.
     files.syncDirectory(directory);
 
@@ -888,8 +929,9 @@ function takeBack({ file, segment, offset }: Active): boolean {
   }
 }
 
-function unreadable(segment: Segment): Error {
-  return Object.assign(new Error(`${segmentName(segment.number)} is not what it was`), { code: 'EIO' });
+/** Whether a file is one of ours that was not finished. */
+function isLeftover(name: string): boolean {
+  return /^(\d{12}\.(log|snapshot)|cursors)\.tmp$/.test(name);
 }
 
 /** Beyond every position that was ever given out in a segment. */

@@ -21,7 +21,7 @@ import {
 import { dirname } from 'node:path';
 
 export interface Files {
-  /** Makes a directory with its parents, for this user only, if it is not there. */
+  /** Makes a directory with its parents, for this user only, if it is not there; durably. */
   makeDirectory(path: string): void;
   /** The names in a directory, in any order. */
   list(directory: string): string[];
@@ -143,16 +143,7 @@ export const nodeFiles: Files = {
   open: (path, mode) => new NodeFile(openSync(path, FLAGS[mode], 0o600)),
   rename: renameSync,
   remove: unlinkSync,
-  syncDirectory(path) {
-    // Windows has no such call: there the file system's own journal orders names.
-    if (process.platform === 'win32') return;
-    const descriptor = openSync(path, 'r');
-    try {
-      fsyncSync(descriptor);
-    } finally {
-      closeSync(descriptor);
-    }
-  },
+  syncDirectory,
 };
 
 // With the folders above it. Not Node's `recursive`, which never returns where a folder can neither be made nor be there,
@@ -169,5 +160,18 @@ function makeDirectory(path: string, isSecondTry = false): void {
     if (code !== 'ENOENT' || isSecondTry || dirname(path) === path) throw error;
     makeDirectory(dirname(path));
     makeDirectory(path, true);
+    return;
+  }
+  syncDirectory(dirname(path));
+}
+
+function syncDirectory(path: string): void {
+  // Windows has no such call: there the file system's own journal orders names.
+  if (process.platform === 'win32') return;
+  const descriptor = openSync(path, 'r');
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
   }
 }

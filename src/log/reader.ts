@@ -7,7 +7,7 @@
  */
 import { join } from 'node:path';
 import { outOfRange } from '../errors.ts';
-import { type Link, refused } from './chain.ts';
+import { ioError, type Link, refused } from './chain.ts';
 import { Fence, type FenceState } from './fence.ts';
 import { type Files, nodeFiles, type OpenFile, systemCode } from './files.ts';
 import { Fault, positionAt, type SegmentHeader, segmentName, segmentNumbers } from './format.ts';
@@ -96,6 +96,8 @@ export class LogReader {
         position = entry.end;
         yield entry;
       }
+    } catch (error) {
+      throw this.#readError(error);
     } finally {
       place?.file.close();
     }
@@ -103,6 +105,14 @@ export class LogReader {
 
   /** The entry that begins at a position. Undefined: none does, or it cannot be read yet. */
   entryAt(position: Position, level: ReadLevel = 'committed'): LogEntry | undefined {
+    try {
+      return this.#entryAt(position, level);
+    } catch (error) {
+      throw this.#readError(error);
+    }
+  }
+
+  #entryAt(position: Position, level: ReadLevel): LogEntry | undefined {
     const limit = this.#watermark.at(level);
     if (position >= limit) return undefined;
     const { segment, end } = this.#find(position);
@@ -201,6 +211,10 @@ export class LogReader {
     } finally {
       file.close();
     }
+  }
+
+  #readError(error: unknown): unknown {
+    return systemCode(error) === undefined ? error : ioError(`read the log in ${this.#directory}`, error);
   }
 
   #damage({ segment }: Place, text: string, { offset }: { offset: number }): Error {

@@ -12,7 +12,7 @@
  * Every file that is changed or removed is copied to a folder `before-repair-<n>` first. A file is replaced by renaming, so
  * that a repair which is interrupted can be done again.
  */
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { EPOCH_MAX, epochOf, RecordReader } from '../request/record.ts';
 import { ioError, refused } from './chain.ts';
 import { CURSORS_FILE, CURSORS_FILE_OLD, readCursors } from './cursors.ts';
@@ -46,6 +46,7 @@ import {
   salvageSnapshot,
 } from './snapshot.ts';
 import { type Survey, survey } from './survey.ts';
+import { readableFiles } from './unreadable-files.ts';
 
 /**
  * Beyond all positions and epochs that a log may have given out behind the last that is known: a tebibyte, and a thousand
@@ -137,12 +138,14 @@ class Repair {
   readonly #wallMs: () => number;
   readonly #random: () => bigint;
   readonly #steps: ((backup: string) => void)[] = [];
+  /** Files of which something cannot be read. */
+  readonly #unreadable = new Set<string>();
   readonly actions: RepairAction[] = [];
   lostRecords = 0;
 
   constructor(directory: string, files: Files, { wallMs = () => Date.now(), random }: RepairOptions) {
     this.#directory = directory;
-    this.#files = files;
+    this.#files = readableFiles(files, ({ path }) => void this.#unreadable.add(basename(path)));
     this.#wallMs = wallMs;
     this.#random = random;
   }
@@ -187,7 +190,10 @@ class Repair {
   #planCursors(logId: bigint): ReadonlyMap<string, Position> {
     const found = readCursors(this.#files, this.#directory);
     const isOurs = found.logId === undefined || found.logId === logId;
-    if (isOurs && (found.fault === undefined || found.isOld)) return found.cursors;
+    if (isOurs && (found.fault === undefined || found.isOld)) {
+      if (this.#unreadable.has(CURSORS_FILE)) this.#remove(CURSORS_FILE, `${CURSORS_FILE_OLD} is used`);
+      return found.cursors;
+    }
     const names = this.#files.list(this.#directory);
     for (const name of [CURSORS_FILE, CURSORS_FILE_OLD]) {
       if (names.includes(name)) this.#remove(name, 'the cursors are lost: their readers begin with what the log has');
@@ -346,6 +352,9 @@ class Repair {
   }
 
   #replaceIfChanged({ number, header, file, changes }: Draft): void {
+    if (changes.length === 0 && this.#unreadable.has(segmentName(number))) {
+      changes.push('what cannot be read of it is behind its end');
+    }
     if (changes.length === 0) return;
     file.write([encodeSegmentHeader(header)], 0);
     this.#put(segmentName(number), (target) => file.copyTo(target), changes.join('; '));

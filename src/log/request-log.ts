@@ -46,7 +46,10 @@ export interface LogBatch {
 export type AppendResult =
   /** It is in the log, at this place. Also for a batch that was committed before at the position that was expected. */
   | { readonly kind: 'committed'; readonly position: Position; readonly end: Position }
-  /** The log ends elsewhere, and what begins at the expected position is not this batch. Nothing was appended. */
+  /**
+   * The log ends elsewhere, and what begins at the expected position is not this batch. Nothing was appended; at `end` the
+   * batch may be tried again.
+   */
   | { readonly kind: 'conflict'; readonly end: Position }
   /** Another writer has taken over, in this epoch. This handle appends nothing any more. */
   | { readonly kind: 'fenced'; readonly epoch: number }
@@ -93,7 +96,7 @@ export interface LogCursor {
   position(): Awaitable<Position | undefined>;
   /**
    * Makes the cursor, or moves it ahead; it is durable, and so is the log up to there, when this is done. Refuses to go
-   * back or beyond what is committed.
+   * back, to begin where the log has given up what was there, and to go beyond what is committed.
    */
   advance(position: Position): Awaitable<void>;
   /** Forgets it. */
@@ -130,7 +133,8 @@ export interface RequestLog {
   /**
    * The entries from a position on, and then each as it comes, until the log is closed or the signal says so. `from` need
    * not be where an entry begins: the first that begins there or behind it is the first that is read. Throws
-   * `ERR_INVALID_ARGUMENT` for a position that the log has given up or never had.
+   * `ERR_INVALID_ARGUMENT` for a position that the log has given up or never had, `ERR_LOG_IO` where it cannot be read, and
+   * `ERR_LOG_CORRUPT` where it is not what was written.
    */
   read(from: Position, options?: ReadOptions): AsyncIterable<LogEntry>;
   cursor(name: string): LogCursor;

@@ -48,6 +48,11 @@ export class SegmentNotMade extends Error {
   }
 }
 
+/** What was read of a segment a moment ago cannot be read any more. Counts as an error of the system. */
+export function unreadable(segment: Segment): Error {
+  return Object.assign(new Error(`${segmentName(segment.number)} is not what it was`), { code: 'EIO' });
+}
+
 export class SegmentFiles {
   readonly #files: Files;
   readonly #directory: string;
@@ -179,13 +184,17 @@ export class SegmentFiles {
     return { reached, fence: fence.state, cause: undefined };
   }
 
-  /** Writes the batches of [from, end) in a segment to a new file, behind its header. Returns their bytes. */
+  /**
+   * Writes the batches of [from, end) in a segment to a new file, behind its header. Returns their bytes. Throws if one is
+   * not there any more: what tail() has read may have come from memory that the system has let go of since.
+   */
   copy(segment: Segment, from: Position, end: Position, target: OpenFile): number {
     let bytes = 0;
     for (const { header, payload } of this.#batches(segment, from, end)) {
       target.write([encodeBatchHeader(header), payload], FILE_HEADER_BYTES + bytes);
       bytes += BATCH_HEADER_BYTES + payload.length;
     }
+    if (bytes !== Number(end - from)) throw unreadable(segment);
     return bytes;
   }
 

@@ -79,6 +79,8 @@ export interface SnapshotOptions {
   readonly random: () => bigint;
   /** Called before one is begun; throws if there can be none now. */
   readonly prepare?: () => void;
+  /** How far the log is synced. */
+  readonly durable?: () => Position;
   /** Leave all that are there, when there is a new one. */
   readonly isKeepingAll?: boolean;
 }
@@ -247,6 +249,11 @@ export class SnapshotWriter {
    */
   *finish(end: Position, epochMax: number): Generator<void, SnapshotInfo> {
     const { files, directory, logId } = this.#options;
+    const durable = this.#options.durable?.() ?? end;
+    if (end < this.#start.position || end > durable) {
+      // Recovery would take a log that a power cut has cut for a damaged one.
+      throw outOfRange('end', `from ${this.#start.position} to ${durable}, what is synced`, end);
+    }
     const finishedMs = this.#options.wallMs();
     const footer = Buffer.alloc(FOOTER_BYTES);
     footer.writeBigUInt64LE(BigInt(this.#chunkCount), 0);
@@ -352,12 +359,23 @@ export function listSnapshots(files: Files, directory: string): FoundSnapshot[] 
       // Replaced by a newer one since the directory was listed.
       if (file === undefined) return [];
       try {
-        const info = readInfo(file, number);
+        const info = readInfoOrFault(file, number);
         return [info instanceof Fault ? { name, number, fault: info } : { name, number, info }];
       } finally {
         file.close();
       }
     });
+}
+
+// One that cannot be read is as good as damaged: there may be another, and all of the log.
+function readInfoOrFault(file: OpenFile, number: number): SnapshotInfo | Fault {
+  try {
+    return readInfo(file, number);
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === undefined) throw error;
+    return new Fault(`it cannot be read: ${code}`);
+  }
 }
 
 function readInfo(file: OpenFile, number: number): SnapshotInfo | Fault {
@@ -397,11 +415,15 @@ export function* readSnapshotFile(
   directory: string,
   info: SnapshotInfo,
 ): Generator<SnapshotChunk, undefined> {
-  const file = files.open(join(directory, info.name), 'read');
+  let file: OpenFile | undefined;
   try {
+    file = files.open(join(directory, info.name), 'read');
     yield* readChunks(file, info);
+  } catch (error) {
+    const code = systemCode(error);
+    throw code === undefined ? error : new SnapshotDamaged(info.name, `it cannot be read: ${code}`);
   } finally {
-    file.close();
+    file?.close();
   }
 }
 

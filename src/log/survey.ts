@@ -6,7 +6,7 @@
  * (snapshots, cursors) comes before the log, and headers from front to back. Segments that are begun in between
  * are left out; with one that is given up it begins anew.
  */
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { EPOCH_MAX, epochOf, RecordReader } from '../request/record.ts';
 import { type Problem, readChain } from './chain.ts';
 import { claimProblems, cursorProblems } from './checks.ts';
@@ -17,6 +17,7 @@ import { type SegmentHeader, segmentName, segmentNumbers, snapshotNumbers } from
 import type { Position } from './request-log.ts';
 import { type Batch, type SegmentScan, scanSegment } from './segment.ts';
 import { type FoundSnapshot, listSnapshots, readSnapshotFile, SnapshotDamaged } from './snapshot.ts';
+import { readableFiles } from './unreadable-files.ts';
 
 /** Behind every position. */
 const END_UNKNOWN: bigint = 2n ** 64n;
@@ -69,7 +70,12 @@ export function survey(directory: string, { files = nodeFiles, isDeep }: SurveyO
   }
 }
 
-function surveyOnce(directory: string, files: Files, isDeep: boolean): Survey {
+function surveyOnce(directory: string, allFiles: Files, isDeep: boolean): Survey {
+  const unreadable = new Map<string, Problem>();
+  const files = readableFiles(allFiles, ({ path, offset, bytes }) => {
+    const place = { file: basename(path), offset };
+    unreadable.set(`${path} ${offset}`, { kind: 'damage', ...place, text: `${bytes} bytes cannot be read` });
+  });
   const snapshots = listSnapshots(files, directory);
   const found = readCursors(files, directory);
   const { links, problems: chainProblems } = readChain(files, directory);
@@ -118,7 +124,11 @@ function surveyOnce(directory: string, files: Files, isDeep: boolean): Survey {
     end,
     fence: last?.scan.fence ?? FENCE_START,
     // Snapshots that are new since the first look have let go of segments that were there then.
-    problems: [...problems, ...startProblems(segments[0]?.header, [...snapshots, ...listSnapshots(files, directory)])],
+    problems: [
+      ...problems,
+      ...startProblems(segments[0]?.header, [...snapshots, ...listSnapshots(files, directory)]),
+      ...unreadable.values(),
+    ],
   };
 }
 

@@ -278,6 +278,17 @@ export function describeRequestLog(name: string, makeHarness: () => LogHarness |
       expect((await log.usage()).oldest).toBeLessThanOrEqual(places[29]!.end);
     });
 
+    test('a cursor cannot begin where the log has given up what was there', async () => {
+      const log = await open();
+      const places: { position: Position; end: Position }[] = [];
+      for (let i = 0; i < 40; i++) places.push(await append(log, `${i}`, { valueBytes: 900 }));
+      const oldest = await log.truncate(places[29]!.end);
+      await expect(async () => log.cursor('late').advance(0n)).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT'));
+      expect([...(await log.cursors()).keys()]).toEqual([]);
+      await log.cursor('late').advance(oldest);
+      expect((await log.cursors()).get('late')).toBe(oldest);
+    });
+
     test('after closing nothing is appended, and closing again does nothing', async () => {
       const log = await open();
       await append(log, 'a');

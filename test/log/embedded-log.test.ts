@@ -356,6 +356,89 @@ describe('a disk with errors', () => {
     expect(keysIn(disk.open())).toEqual(['a.1', 'd.1']);
   });
 
+  test('a batch that is lost with the sync that was due behind it is not answered as committed', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ sync: '10ms' });
+    appendNow(log, 'a');
+    log.sync();
+    appendNow(log, 'b');
+    disk.nowMs += 10;
+    let reads = 0;
+    disk.disk.fate = ({ kind }) => {
+      if (kind === 'sync' && reads === 0) return 'EIO';
+      return kind === 'read' && reads++ === 0 ? 'EIO' : 'ok';
+    };
+    const batch = batchFor(log, 'c');
+    expect(log.append(batch)).toEqual({ kind: 'conflict', end: log.end });
+    expect(kindsOf(disk.notices)).toEqual(['segment-failed', 'lost']);
+    expect(log.append({ ...batch, expectPosition: log.end }).kind).toBe('committed');
+    expect(keysIn(log)).toEqual(['a.1', 'c.1']);
+  });
+
+  test('what can be read once and then no more is not copied by halves', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ sync: 'none' });
+    appendNow(log, 'a');
+    log.sync();
+    const { position } = appendNow(log, 'b');
+    appendNow(log, 'c');
+    const old = disk.path('000000000001.log');
+    let opened = 0;
+    let failed = false;
+    disk.disk.fate = ({ kind, path }) => {
+      if (kind === 'sync' && !failed) {
+        failed = true;
+        return 'EIO';
+      }
+      // Read to see what is there, and read again to copy it: by then the system has let go of what it had in memory.
+      if (failed && kind === 'open' && path === old && ++opened === 2) {
+        const bytes = disk.disk.bytesOf(old);
+        disk.disk.overwrite(old, bytes.fill(0, 128 + Number(position)));
+      }
+      return 'ok';
+    };
+    expect(() => log.sync()).toThrow(withCode('ERR_LOG_IO', /EIO/));
+    disk.disk.fate = () => 'ok';
+    log.sync();
+    expect(disk.notices).toContainEqual({ kind: 'lost', position, end: log.end, recordCount: 2 });
+    appendNow(log, 'd');
+    expect(keysIn(log)).toEqual(['a.1', 'd.1']);
+    log.close();
+    expect(keysIn(disk.open())).toEqual(['a.1', 'd.1']);
+  });
+
+  test('a read that fails is an error to whoever reads, and neither damage nor a wrong answer', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    const batch = batchFor(log, 'a');
+    expect(log.append(batch).kind).toBe('committed');
+    disk.disk.fate = ({ kind }) => (kind === 'read' ? 'EIO' : 'ok');
+    expect(() => keysIn(log)).toThrow(withCode('ERR_LOG_IO', /EIO/));
+    expect(() => log.entryAt(batch.expectPosition)).toThrow(withCode('ERR_LOG_IO', /EIO/));
+    // Whether it is the same batch cannot be told now.
+    expect(log.append(batch)).toMatchObject({ kind: 'unknown', cause: { code: 'ERR_LOG_IO' } });
+    appendNow(log, 'b');
+    disk.disk.fate = () => 'ok';
+    expect(log.append(batch).kind).toBe('committed');
+    expect(keysIn(log)).toEqual(['a.1', 'b.1']);
+  });
+
+  test('a slow disk makes nothing due before its time', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ sync: '10ms', segmentBytes: 2 ** 20 });
+    disk.disk.fate = ({ kind }) => {
+      if (kind === 'sync') disk.nowMs += 700;
+      return 'ok';
+    };
+    appendNow(log, 'a');
+    disk.nowMs += 10;
+    log.syncIfDue();
+    expect(log.syncDueInMs()).toBe(Number.POSITIVE_INFINITY);
+    const { position } = appendNow(log, 'b');
+    expect(log.durable).toBe(position);
+    expect(log.syncDueInMs()).toBe(10);
+  });
+
   test('an interval that cannot sync says so and tries again at the next', () => {
     const disk = new LogDisk();
     const log = disk.open({ sync: '10ms' });
@@ -425,6 +508,32 @@ describe('a full disk', () => {
     appendNow(again, 'last');
     expect(again.usage().level).toBe('ok');
     expect(keysIn(again)).toEqual([...keys, 'last.1']);
+  });
+
+  test('what only the older of two snapshots needs is given up before anything is refused', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    const snapshot = (): void => {
+      const start = { position: log.committed, recordsBefore: log.recordsBefore, epoch: log.epoch };
+      const steps = log.snapshots.begin(start).finish(log.durable, log.epoch);
+      while (!steps.next().done);
+      log.reclaim();
+    };
+    snapshot();
+    for (let i = 0; i < 30; i++) appendNow(log, `${i}`, { valueBytes: 2000 });
+    snapshot();
+    const needed = log.committed;
+    expect(log.oldestReadable).toBe(0n);
+    disk.disk.capacityBytes = disk.disk.bytes;
+    for (let i = 0; i < 20; i++) appendNow(log, `x${i}`, { valueBytes: 2000 });
+    expect(log.oldestReadable).toBeGreaterThan(0n);
+    expect(log.oldestReadable).toBeLessThanOrEqual(needed);
+    expect(kindsOf(disk.notices)).not.toContain('level');
+    // What the newest needs is not.
+    let result = log.append(batchFor(log, 'y', { valueBytes: 2000 }));
+    while (result.kind === 'committed') result = log.append(batchFor(log, 'y', { valueBytes: 2000 }));
+    expect(result).toEqual({ kind: 'full', reason: 'disk' });
+    expect(log.oldestReadable).toBeLessThanOrEqual(needed);
   });
 
   test('a write that is short of nothing but zeros is no batch either', () => {
@@ -501,9 +610,9 @@ describe('a full disk', () => {
 });
 
 describe('the limit', () => {
-  test('an append beyond it is refused, and 70 and 85 percent are announced on the way', () => {
+  test.each(['always', 'none'] as const)('an append beyond it is refused, 70 and 85 %% are announced (%s)', (sync) => {
     const disk = new LogDisk();
-    const log = disk.open({ limitBytes: 80_000 });
+    const log = disk.open({ sync, limitBytes: 80_000 });
     let result = log.append(batchFor(log, 'x', { valueBytes: 2000 }));
     while (result.kind === 'committed') result = log.append(batchFor(log, 'x', { valueBytes: 2000 }));
     expect(result).toEqual({ kind: 'full', reason: 'limit' });
@@ -654,6 +763,46 @@ describe('opening', () => {
     expect(times).toEqual([...times].sort((a, b) => a - b));
   });
 
+  test('an hour forth and back makes nothing due, and no entry older than the one before', () => {
+    const disk = new LogDisk();
+    let wallMs = disk.nowMs;
+    const clock = { wallMs: () => wallMs, steadyMs: () => disk.nowMs };
+    const log = disk.open({ clock, sync: '10ms' });
+    const times: number[] = [];
+    for (const jump of [0, 3_600_000, -7_200_000, 3_600_000]) {
+      wallMs += jump;
+      const { position } = appendNow(log, 'a');
+      expect(log.syncDueInMs()).toBe(10);
+      times.push(log.entryAt(position)!.timeMs);
+      log.sync();
+      const start = { position: log.committed, recordsBefore: log.recordsBefore, epoch: log.epoch };
+      const steps = log.snapshots.begin(start).finish(log.durable, log.epoch);
+      while (!steps.next().done);
+    }
+    const [first = 0] = times;
+    expect(times).toEqual([first, first + 3_600_000, first + 3_600_000, first + 3_600_000]);
+    expect(log.lastTimeMs).toBe(first + 3_600_000);
+    log.close();
+    // Whoever recovers sets no clock before that.
+    wallMs = first;
+    const again = disk.open({ clock });
+    expect(again.lastTimeMs).toBe(first + 3_600_000);
+    expect(again.snapshots.sound[0]!.finishedMs).toBe(first + 3_600_000);
+  });
+
+  test('cursors are taken from the file before, if the last one cannot be read', () => {
+    const disk = new LogDisk();
+    const first = disk.open();
+    const a = appendNow(first, 'a').end;
+    first.cursor('x').advance(a);
+    first.cursor('x').advance(appendNow(first, 'b').end);
+    first.close();
+    disk.disk.spoil(disk.path('cursors'), 0);
+    const second = disk.open();
+    expect(second.cursors().get('x')).toBe(a);
+    expect(disk.notices).toEqual([{ kind: 'cursors-old', why: 'cannot be read: EIO' }]);
+  });
+
   test('cursors are taken from the file before, if the last one is damaged', () => {
     const disk = new LogDisk();
     const first = disk.open();
@@ -724,11 +873,12 @@ describe('opening', () => {
   test('leftovers of what was not finished are removed', () => {
     const disk = new LogDisk();
     disk.open().close();
-    for (const name of ['000000000002.log.tmp', 'cursors.tmp', '000000000009.snapshot.tmp']) {
+    for (const name of ['000000000002.log.tmp', 'cursors.tmp', '000000000009.snapshot.tmp', 'photo.tmp']) {
       disk.disk.put(disk.path(name), Buffer.from('half'));
     }
     disk.open().close();
-    expect(disk.names().filter((name) => name.endsWith('.tmp'))).toEqual([]);
+    // And nobody else's.
+    expect(disk.names().filter((name) => name.endsWith('.tmp'))).toEqual(['photo.tmp']);
   });
 });
 

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { EmbeddedLog } from '../../src/log/index.ts';
 import { lockByAddon } from '../../src/native/directory-lock.ts';
-import { keysIn } from '../support/logs.ts';
+import { appendNow, keysIn } from '../support/logs.ts';
 import { skipUnless } from '../support/skip.ts';
 
 const library = new URL('../../dist/log/index.js', import.meta.url).href;
@@ -72,6 +72,25 @@ describe('a process that is killed while it writes', () => {
       log.close();
     }
   });
+});
+
+test('a log stays where it was opened when the process goes to another directory', () => {
+  const before = process.cwd();
+  try {
+    process.chdir(root);
+    const log = EmbeddedLog.open({ directory: 'relative', lockDirectory: lockByAddon, segmentBytes: 4096 });
+    expect(log.directory).toBe(join(process.cwd(), 'relative'));
+    process.chdir(before);
+    for (let i = 0; i < 10; i++) appendNow(log, `${i}`, { valueBytes: 1000 });
+    log.cursor('x').advance(log.committed);
+    expect(keysIn(log)).toHaveLength(10);
+    log.close();
+  } finally {
+    process.chdir(before);
+  }
+  const names = readdirSync(join(root, 'relative'));
+  expect(names.filter((name) => name.endsWith('.log')).length).toBeGreaterThan(2);
+  expect(names).toContain('cursors');
 });
 
 skipUnless(

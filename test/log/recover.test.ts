@@ -93,6 +93,41 @@ describe('recovery', () => {
     expect(again.snapshots.newestVerified?.number).toBe(1);
   });
 
+  test('a snapshot that cannot be read costs the same', () => {
+    for (const [offset, found] of [
+      [0, ['snapshot old', 'log between.1', 'log after.1']],
+      [4096, ['snapshot k1', 'snapshot old', 'log between.1', 'log after.1']],
+    ] as const) {
+      const disk = new LogDisk();
+      const log = disk.open();
+      snapshotOf(log, 'old');
+      appendNow(log, 'between');
+      const start = { position: log.committed, recordsBefore: log.recordsBefore, epoch: log.epoch };
+      const writer = log.snapshots.begin(start);
+      for (const key of ['k1', 'k2']) writer.add(makeRecord({ kind: 'set', key, value: 'v'.repeat(3000) }), 1);
+      const steps = writer.finish(log.durable, log.epoch);
+      while (!steps.next().done);
+      appendNow(log, 'after');
+      log.close();
+      disk.disk.spoil(disk.path('000000000002.snapshot'), offset);
+      const { applied, result } = recovered(disk.open());
+      expect(applied).toEqual(found);
+      expect(result.unusable).toEqual([
+        { name: '000000000002.snapshot', why: expect.stringMatching(/cannot be read: EIO/) },
+      ]);
+    }
+  });
+
+  test('a log that cannot be read ends it with the error of the disk', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    for (let i = 0; i < 20; i++) appendNow(log, `${i}`, { valueBytes: 1000 });
+    log.close();
+    disk.disk.spoil(disk.path('000000000001.log'), 4096);
+    const again = disk.open();
+    expect(() => recovered(again)).toThrow(withCode('ERR_LOG_IO', /^Cannot read the log in .*: EIO$/));
+  });
+
   test('without any usable snapshot applies all of a log that still has its beginning', () => {
     const disk = new LogDisk();
     const log = disk.open();

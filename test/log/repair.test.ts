@@ -391,6 +391,44 @@ describe('repair', () => {
     expect(largest).toBeLessThanOrEqual(2 ** 20);
   });
 
+  test('takes what cannot be read for damage, and puts it where it can be read', () => {
+    const { name, offset, bytes } = placeOf(makeLog(), 3);
+    // In a batch, in a header, in the snapshot, in the cursors, and in the room ahead of a log that was not closed.
+    const places: [string, number, number][] = [
+      [name, offset + 600, 1],
+      [name, offset - 100, 2],
+      [segment(2), 0, 1],
+      ['000000000001.snapshot', 0, 0],
+      ['cursors', 0, 0],
+      [segment(5), 2048, 0],
+    ];
+    expect(bytes).toBeGreaterThan(1024);
+    for (const [file, at, batchesAtMost] of places) {
+      const disk = makeLog(20, (log, i) => {
+        if (i === 0) log.cursor('archive').advance(0n);
+        log.cursor('x').advance(log.committed);
+      });
+      const log = disk.open({ segmentBytes: 65_536 });
+      log.cursor('x').advance(log.committed);
+      snapshotOf(log, 'a');
+      appendNow(log, '20', { count: 2, valueBytes: 500 });
+      disk.disk.kill();
+      disk.disk.spoil(disk.path(file), at);
+      const found = survey(DIRECTORY, { files: disk.disk.files(), isDeep: true });
+      const unreadable = {
+        kind: 'damage',
+        file,
+        offset: expect.any(Number),
+        text: expect.stringMatching(/cannot be read/),
+      };
+      expect(found.problems).toContainEqual(unreadable);
+      const { after, lostRecords } = repaired(disk);
+      expect(after.problems.filter(({ kind }) => kind === 'damage')).toEqual([]);
+      expect(lostRecords).toBeLessThanOrEqual(2 * 4 * batchesAtMost);
+      contentsOf(disk);
+    }
+  });
+
   test('is refused while the log is open, and for a newer format', () => {
     const disk = makeLog();
     const lockDirectory = () => {

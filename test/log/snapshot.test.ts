@@ -169,6 +169,21 @@ describe('a snapshot', () => {
     }
   });
 
+  test('cannot end where the log is not synced, nor before it begins', () => {
+    const log = new LogDisk().open({ sync: 'none' });
+    log.sync();
+    const begun = log.committed;
+    const writer = log.snapshots.begin({ position: begun, recordsBefore: 0n, epoch: 1 });
+    appendNow(log, 'a');
+    for (const end of [log.committed, begun - 1n]) {
+      expect(() => writer.finish(end, 1).next()).toThrow(withCode('ERR_INVALID_ARGUMENT', /synced/));
+    }
+    log.sync();
+    const steps = writer.finish(log.committed, 1);
+    while (!steps.next().done);
+    expect(log.snapshots.newestVerified?.end).toBe(log.committed);
+  });
+
   test('refuses what are no records', () => {
     const log = new LogDisk().open();
     const writer = log.snapshots.begin({ position: 0n, recordsBefore: 0n, epoch: 1 });

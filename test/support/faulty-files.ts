@@ -4,7 +4,8 @@
 // durable at the next sync of its directory. A power cut keeps, of what was not synced, whatever a real one might: each
 // sector of 512 bytes on its own, in any of the versions that it has had since the last sync, each file's size likewise,
 // and any part of the changes of names, in order or not. A failed sync leaves an unknown part on the disk and forgets what
-// is missing, as Linux does: the bytes are still read, later syncs succeed, and the next power cut takes them.
+// is missing, as Linux does: later syncs succeed, and the next power cut takes them. Until then the bytes are still read, or
+// not (`forgetsAtOnce`): file systems differ.
 
 import { dirname, posix } from 'node:path';
 import type { Files, OpenFile } from '../../src/log/index.ts';
@@ -49,6 +50,8 @@ interface Inode {
   dirty: Map<number, Buffer[]>;
   /** Sizes since the last sync. */
   sizes: number[];
+  /** Offsets of sectors that cannot be read. */
+  bad: number[];
 }
 
 /** A change of names that is not durable yet. */
@@ -72,6 +75,8 @@ export class FaultyDisk {
   fate: (call: FileCall) => Fate = () => 'ok';
   /** How many bytes are written by a write that fails: by default any number. */
   writtenOfFailed: (bytes: number) => number = (bytes) => this.#random.below(bytes);
+  /** After a failed sync a file is seen as it is on the disk. */
+  forgetsAtOnce = false;
   /** Bytes that all files together may have. */
   capacityBytes = Number.POSITIVE_INFINITY;
 
@@ -135,6 +140,11 @@ export class FaultyDisk {
     const inode = this.#inode(path);
     inode.content = Buffer.from(bytes);
     inode.durable = Buffer.from(bytes);
+  }
+
+  /** Makes the sector at an offset one that cannot be read. */
+  spoil(path: string, offset: number): void {
+    this.#inode(path).bad.push(Math.floor(offset / SECTOR_BYTES) * SECTOR_BYTES);
   }
 
   /** Removes a file durably. */
@@ -229,7 +239,8 @@ export class FaultyDisk {
       read: (target, offset) => {
         const fate = begin('read', path);
         if (fate === 'cut') throw new PowerCut();
-        if (fate !== 'ok') throw systemError('EIO', 'read', path);
+        const isBad = inode.bad.some((bad) => bad < offset + target.length && offset < bad + SECTOR_BYTES);
+        if (fate !== 'ok' || isBad) throw systemError('EIO', 'read', path);
         const there = inode.content.subarray(offset, offset + target.length);
         target.set(there);
         return there.length;
@@ -255,6 +266,7 @@ export class FaultyDisk {
           return;
         }
         this.#settle(inode);
+        if (this.forgetsAtOnce) inode.content = Buffer.from(inode.durable);
         if (fate === 'cut') throw new PowerCut();
         throw systemError(fate, 'sync', path);
       },
@@ -315,7 +327,7 @@ export class FaultyDisk {
 }
 
 function newInode(): Inode {
-  return { content: Buffer.alloc(0), durable: Buffer.alloc(0), dirty: new Map(), sizes: [] };
+  return { content: Buffer.alloc(0), durable: Buffer.alloc(0), dirty: new Map(), sizes: [], bad: [] };
 }
 
 function applyChange(names: Map<string, Inode>, { from, to, inode }: NameChange): void {

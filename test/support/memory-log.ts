@@ -154,7 +154,8 @@ export class MemoryLog implements RequestLog {
       name,
       position: () => cursors.get(name),
       advance: (position) => {
-        if (position < (cursors.get(name) ?? 0n) || position > this.#end) throw outOfRange('position', '', position);
+        const least = cursors.get(name) ?? this.#stream.oldest;
+        if (position < least || position > this.#end) throw outOfRange('position', '', position);
         cursors.set(name, position);
       },
       drop: () => void cursors.delete(name),
