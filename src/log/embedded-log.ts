@@ -259,12 +259,14 @@ export class EmbeddedLog implements RequestLog {
     // Twice: the segment that was written may fail, and the batch then goes to the next one.
     for (let attempt = 0; attempt < 2; attempt++) {
       try {
-        this.#write(this.#makeRoom(bytes), batch);
+        const active = this.#makeRoom(bytes);
+        const position = this.#end;
+        this.#write(active, batch);
         this.#setRefusing(false);
         this.syncIfDue();
-        // That sync may have failed, and the batch be lost with all that was not synced before it.
-        if (this.#lostEnd > batch.expectPosition) return { kind: 'conflict', end: this.end };
-        return { kind: 'committed', position: batch.expectPosition, end: batch.expectPosition + BigInt(bytes) };
+        if (this.#lostEnd <= position) return { kind: 'committed', position, end: position + BigInt(bytes) };
+        // That sync has failed, and the batch is lost with all that was not synced before it. It is written behind the gap.
+        cause = new Error('The batch could not be read back after a sync had failed');
       } catch (error) {
         if (error instanceof NoRoom) {
           if (!hasReclaimed && this.#giveUpAllNotNeeded()) {
@@ -284,6 +286,7 @@ export class EmbeddedLog implements RequestLog {
         if (this.#active !== undefined) break;
       }
     }
+    if (this.#lostEnd > batch.expectPosition) return { kind: 'conflict', end: this.end };
     return { kind: 'unknown', cause: ioError(`write the log in ${this.directory}`, cause) };
   }
 

@@ -44,12 +44,12 @@ export interface LogBatch {
 }
 
 export type AppendResult =
-  /** It is in the log, at this place. Also for a batch that was committed before at the position that was expected. */
-  | { readonly kind: 'committed'; readonly position: Position; readonly end: Position }
   /**
-   * The log ends elsewhere, and what begins at the expected position is not this batch. Nothing was appended; at `end` the
-   * batch may be tried again.
+   * It is in the log, at this place: the one that was expected, or behind records that the log has just reported as lost.
+   * Also for a batch that was committed before at the position that was expected.
    */
+  | { readonly kind: 'committed'; readonly position: Position; readonly end: Position }
+  /** The log ends elsewhere, and what begins at the expected position is not this batch. Nothing was appended. */
   | { readonly kind: 'conflict'; readonly end: Position }
   /** Another writer has taken over, in this epoch. This handle appends nothing any more. */
   | { readonly kind: 'fenced'; readonly epoch: number }

@@ -81,7 +81,8 @@ describe('files', () => {
     expect(system.synced).toEqual([]);
     nodeFiles.makeDirectory(join(root, 'a', 'b', 'd'));
     expect(system.synced).toEqual([join(root, 'a', 'b')]);
-  
+  });
+
   test('a directory is made for this user only', () => {
     const path = join(root, 'p', 'q');
     nodeFiles.makeDirectory(path);
