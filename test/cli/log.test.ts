@@ -148,6 +148,17 @@ describe('cairn log', () => {
     expect((await run('verify', directory)).code).toBe(0);
   });
 
+  test('a log that cannot be locked is verified all the same, with a remark, and not repaired', async () => {
+    rmSync(join(directory, 'lock'));
+    mkdirSync(join(directory, 'lock'));
+    const verified = await run('verify', directory);
+    expect(verified).toMatchObject({
+      code: 0,
+      errors: expect.stringMatching(/^cairn log: Cannot lock .* may look damaged$/),
+    });
+    expect(await run('repair', directory)).toMatchObject({ code: 2, errors: expect.stringMatching(/Cannot lock/) });
+  });
+
   test('a log is not changed by inspect and verify', async () => {
     const names = readdirSync(directory);
     const before = names.map((name) => readFileSync(join(directory, name)));
