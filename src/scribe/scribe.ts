@@ -133,7 +133,8 @@ export class Scribe {
   #readsBefore = 0;
   #snapshotFor: number[] = [];
   #snapshotNext: number[] = [];
-  #isReclaiming = false;
+  /** The log may have segments that nobody needs. What recovery has read is a verified snapshot, too. */
+  #isReclaiming = true;
   #closing: Closing | undefined;
   #outcome: 'closed' | 'ended' | CairnError | undefined;
 
@@ -209,9 +210,10 @@ export class Scribe {
       return;
     }
     const needed = numberWord(Word.valueBytes);
-    if (needed <= this.#buffer.length) return;
-    this.#buffer = Buffer.allocUnsafeSlow(needed);
-    this.#turnsSinceLarge = 0;
+    if (needed > this.#buffer.length) {
+      this.#buffer = Buffer.allocUnsafeSlow(needed);
+      this.#turnsSinceLarge = 0;
+    } else this.#fitBuffer(0);
   }
 
   #fitBuffer(bytes: number): void {
@@ -437,7 +439,7 @@ export class Scribe {
     if (closing === undefined || this.#outcome !== undefined) return;
     const isOver = this.#clock.steadyMs() >= closing.deadlineMs;
     const isWritten = this.#group === undefined && this.#handle.covered(closing.targets);
-    if (isOver || (isWritten && closing.phase === 'last')) {
+    if (isOver || (isWritten && closing.phase === 'last' && !this.#isReclaiming)) {
       this.#close(closing, isWritten);
     } else if (isWritten && closing.phase === 'draining') {
       if (closing.takesSnapshot && this.#takesSnapshotAtClose && this.#isSnapshotOld()) {

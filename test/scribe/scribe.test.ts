@@ -14,7 +14,7 @@ import { MemoryFeed, replay } from '../support/memory-feed.ts';
 const NO_SNAPSHOTS: SnapshotSchedule = { everyMs: 0, logBytes: 2 ** 40, isTakenAtClose: false };
 
 class Desk {
-  readonly disk = new LogDisk();
+  readonly disk: LogDisk;
   readonly feed: MemoryFeed;
   readonly log: EmbeddedLog;
   readonly scribe: Scribe;
@@ -23,7 +23,12 @@ class Desk {
   readonly commands: Command[] = [];
   readonly control = new Int32Array(CONTROL_WORDS);
 
-  constructor(options: Partial<EmbeddedLogOptions> = {}, snapshots: SnapshotSchedule = NO_SNAPSHOTS) {
+  constructor(
+    options: Partial<EmbeddedLogOptions> = {},
+    snapshots: SnapshotSchedule = NO_SNAPSHOTS,
+    disk: LogDisk = new LogDisk(),
+  ) {
+    this.disk = disk;
     this.log = this.disk.open({ segmentBytes: 2 ** 20, ...options });
     this.feed = new MemoryFeed(this.log.epoch);
     // Time passes while the scribe waits.
@@ -395,6 +400,21 @@ describe('closing', () => {
     const log = desk.disk.open();
     expect(log.snapshots.sound[0]?.recordCount).toBe(100);
     log.close();
+  });
+
+  test('and opening remove the segments that the snapshot has made superfluous', () => {
+    const disk = new LogDisk();
+    for (let life = 0; life < 6; life++) {
+      const desk = new Desk({ segmentBytes: 4096 }, atClose, disk);
+      for (let i = 0; i < 100; i++) {
+        desk.feed.set(`k${i}`, Buffer.alloc(500));
+        desk.turns(1);
+      }
+      close(desk);
+      expect(desk.scribe.run()).toBe('closed');
+      // Those that the snapshot before needs are kept.
+      expect(disk.names().filter((name) => name.endsWith('.log')).length).toBeLessThan(40);
+    }
   });
 
   test('leaves the snapshot out if nothing has happened since the last', () => {
