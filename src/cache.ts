@@ -841,7 +841,7 @@ export class Cache<V = unknown> {
    * With `data`, the last owner also writes what the log has still to take, has a snapshot taken and closes the log, within
    * `timeout` (default 10 s; 0: as long as it takes): the snapshot is left out if the time does not allow it, and if even
    * the log did not get everything, this rejects, with `ERR_LOG_FULL`, `ERR_LOG_IO` or `ERR_TIMEOUT`. The cache is closed then
-   * too.
+   * too. Promised calls that still wait for the log when the time is over are given up as by `destroy()`.
    */
   close(options?: CloseOptions): Promise<void> {
     if (this.#closing === undefined) {
@@ -853,8 +853,9 @@ export class Cache<V = unknown> {
 
   /**
    * Closes this handle without finishing anything: promised calls that were not sent reject with `ERR_CLOSED` and are
-   * not done, those that were with `ERR_WORKER_EXITED` and may be. Resolves when the threads of this handle have ended. What
-   * was written goes to the log nevertheless, if there is one, as with `close()`; there is no snapshot.
+   * not done, those that were with `ERR_WORKER_EXITED` and may be; those that were done and wait for the log reject with
+   * `ERR_CLOSED`, and say that they may be lost. Resolves when the threads of this handle have ended. What was written goes
+   * to the log nevertheless, if there is one, as with `close()`; there is no snapshot.
    */
   destroy(): Promise<void> {
     const ended = this.#promises?.destroy() ?? Promise.resolve();
@@ -879,9 +880,27 @@ export class Cache<V = unknown> {
   // ---- what does not happen on every call ----
 
   async #finish(timeoutMs: number): Promise<void> {
-    if (this.#promises !== undefined) await this.#promises.close();
+    const begunMs = performance.now();
+    if (this.#promises !== undefined) await this.#finishPromises(this.#promises, timeoutMs);
     this.#close();
-    await this.#keeper?.release(timeoutMs, true);
+    const leftMs = timeoutMs === 0 ? 0 : Math.max(1, timeoutMs - (performance.now() - begunMs));
+    await this.#keeper?.release(leftMs, true);
+  }
+
+  // What waits for a log that takes nothing would wait for ever.
+  async #finishPromises(promises: CachePromises<V>, timeoutMs: number): Promise<void> {
+    const finished = promises.close().then(() => true);
+    if (timeoutMs === 0 || feedOf(this.#handle) === undefined) {
+      await finished;
+      return;
+    }
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<boolean>((resolve) => {
+      timer = setTimeout(() => resolve(false), Math.min(timeoutMs, TIMER_MS_MAX));
+    });
+    const isFinished = await Promise.race([finished, late]);
+    clearTimeout(timer);
+    if (!isFinished) await promises.destroy();
   }
 
   #close(): void {
@@ -890,6 +909,7 @@ export class Cache<V = unknown> {
     this.#removals?.close();
     this.#fetcher?.close();
     this.#handle.close();
+    this.#promises?.handleClosed();
   }
 
   // Undefined: the cache has no log.
@@ -1240,6 +1260,8 @@ type AnyListener<V> = CacheEvents<V>[keyof CacheEvents<V>] | NoticeListener;
 
 /** How long close() takes at most for what the log has still to take. */
 const CLOSE_TIMEOUT_MS = 10_000;
+/** setTimeout does not count further. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
 
 /** What `close` takes. */
 export interface CloseOptions {

@@ -366,6 +366,14 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   }
 
   /**
+   * The handle was closed: answers that wait for the log will not be told.
+   * @internal
+   */
+  handleClosed(): void {
+    this.#commits?.look();
+  }
+
+  /**
    * For tests.
    * @internal
    */

@@ -45,6 +45,8 @@ const EXIT_WAIT_MS = 10_000;
 const EXIT_LOOK_MS = 50;
 /** What close() allows the thread beyond its time, before it does without an answer. */
 const CLOSE_GRACE_MS = 2000;
+/** setTimeout does not count further. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
 
 /** What a keeper is made with; the rest is in the files. */
 export type KeeperOptions = Omit<ScribeData, 'cacheId' | 'control'>;
@@ -187,7 +189,7 @@ export class LogKeeper {
   async #within(timeoutMs: number, ended: Promise<unknown>): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(tooLate(this.#options.directory)), timeoutMs);
+      timer = setTimeout(() => reject(tooLate(this.#options.directory)), Math.min(timeoutMs, TIMER_MS_MAX));
     });
     try {
       await Promise.race([ended, late]);

@@ -288,6 +288,29 @@ afterAll(() => {
   if (isMounted) execFileSync('umount', [mountPoint]);
 });
 
+// Leaves no room on the small disk but what the log has taken ahead, and writes until the cache says so; how many entries.
+async function fillUp(cache: Cache<string>, filler: string): Promise<number> {
+  try {
+    writeFileSync(filler, Buffer.alloc(16 * 2 ** 20));
+  } catch (error) {
+    expect(error).toMatchObject({ code: 'ENOSPC' });
+  }
+  let written = 0;
+  const write = (): string | undefined => {
+    for (let i = 0; i < 100_000; i++) {
+      try {
+        cache.set(`k${written}`, 'x'.repeat(1000));
+        written++;
+      } catch (error) {
+        return (error as Error).message;
+      }
+    }
+    return undefined;
+  };
+  while (!/no room on the disk/.test(write() ?? '')) await new Promise((resolve) => setImmediate(resolve));
+  return written;
+}
+
 skipUnless(isMounted, 'needs a small tmpfs, which only root can mount', 'platform').describe('a full disk', () => {
   test('refuses writes, clearly; reads go on; and takes them again when there is room', async () => {
     const filler = join(mountPoint, 'filler');
@@ -296,25 +319,7 @@ skipUnless(isMounted, 'needs a small tmpfs, which only root can mount', 'platfor
     const heard = hear(cache as Cache);
     cache.set('first', 'value');
     await cache.sync();
-    // What is left, but for what the log has taken ahead.
-    try {
-      writeFileSync(filler, Buffer.alloc(16 * 2 ** 20));
-    } catch (error) {
-      expect(error).toMatchObject({ code: 'ENOSPC' });
-    }
-    let written = 0;
-    const write = (): string | undefined => {
-      for (let i = 0; i < 100_000; i++) {
-        try {
-          cache.set(`k${written}`, 'x'.repeat(1000));
-          written++;
-        } catch (error) {
-          return (error as Error).message;
-        }
-      }
-      return undefined;
-    };
-    while (!/no room on the disk/.test(write() ?? '')) await new Promise((resolve) => setImmediate(resolve));
+    const written = await fillUp(cache, filler);
     expect(cache.stats().log).toMatchObject({ state: 'full', level: 'full' });
     await expect(cache.sync()).rejects.toThrow(withCode('ERR_LOG_FULL'));
     await expect(cache.promises.set('x', 'y'.repeat(5000))).rejects.toThrow(withCode('ERR_LOG_FULL'));
@@ -330,5 +335,33 @@ skipUnless(isMounted, 'needs a small tmpfs, which only root can mount', 'platfor
     expect(again.size).toBe(written + 2);
     expect(again.get('after')).toBe('value');
     await again.close();
+    rmSync(directory, { recursive: true });
   });
+
+  test.each(['close', 'destroy'] as const)(
+    'does not keep %s(): what waits for the log is told that it may be lost',
+    async (how) => {
+      const filler = join(mountPoint, 'filler');
+      const directory = join(mountPoint, 'log');
+      const cache = await data.open<string>(directory, { ringSize: '1mb', shards: 1, snapshot: { atClose: false } });
+      cache.set('first', 'value');
+      await cache.sync();
+      const written = await fillUp(cache, filler);
+      // What the last write has stored is not in the log, and will not be: whoever reads it waits.
+      const waits = cache.promises.get(`k${written - 1}`).catch((error) => error);
+      // Answered behind it, and nothing to wait for.
+      expect(await cache.promises.get('first')).toBe('value');
+      if (how === 'close') {
+        await expect(cache.close({ timeout: 100 })).rejects.toThrow(withCode('ERR_LOG_FULL'));
+        expect(await waits).toEqual(withCode('ERR_CLOSED', /may be lost/));
+      } else {
+        const destroyed = cache.destroy().catch((error) => error);
+        expect(await waits).toEqual(withCode('ERR_CLOSED', /may be lost/));
+        rmSync(filler);
+        await destroyed;
+      }
+      rmSync(filler, { force: true });
+      rmSync(directory, { recursive: true });
+    },
+  );
 });
