@@ -113,12 +113,17 @@ export class Snapshots {
   }
 
   /**
-   * The records of a snapshot, chunk by chunk; each is checked before it is given out. Throws {@link SnapshotDamaged}. To
-   * have read it to the end makes it a verified one.
+   * The records of a snapshot, chunk by chunk; each is checked before it is given out. Throws {@link SnapshotDamaged}, and
+   * the snapshot is none of the sound ones any more. To have read it to the end makes it a verified one.
    */
   *read(info: SnapshotInfo): Generator<SnapshotChunk, undefined> {
     const { files, directory } = this.#options;
-    yield* readSnapshotFile(files, directory, info);
+    try {
+      yield* readSnapshotFile(files, directory, info);
+    } catch (error) {
+      if (error instanceof SnapshotDamaged) this.#disown(info, new Fault(error.why));
+      throw error;
+    }
     this.#verify(info);
   }
 
@@ -154,6 +159,12 @@ export class Snapshots {
       }
       this.#found = this.#found.filter((found) => found.number !== number);
     }
+  }
+
+  // What is kept for the case that the newest cannot be read must not be one that cannot be read.
+  #disown({ name, number }: SnapshotInfo, fault: Fault): void {
+    this.#found = this.#found.map((found) => (found.number === number ? { name, number, fault } : found));
+    this.#verified = this.#verified.filter((verified) => verified.number !== number);
   }
 
   #verify(info: SnapshotInfo): void {

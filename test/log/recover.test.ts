@@ -91,6 +91,13 @@ describe('recovery', () => {
     expect(result.unusable).toEqual([{ name: '000000000002.snapshot', why: expect.stringContaining('chunk') }]);
     // What was not read to its end does not let the log be cut.
     expect(again.snapshots.newestVerified?.number).toBe(1);
+    // Nor is it the one that is kept for the case that the next one cannot be read either.
+    snapshotOf(again, 'new');
+    appendNow(again, 'last');
+    again.close();
+    spoil(disk, '000000000003.snapshot', 100);
+    const { applied: third } = recovered(disk.open());
+    expect(third).toEqual(['snapshot k1', 'snapshot old', 'log between.1', 'log after.1', 'log last.1']);
   });
 
   test('a snapshot that cannot be read costs the same', () => {
