@@ -99,7 +99,7 @@ class ChangeFeed final : public ChangeBell {
   // Blocks until everything up to the target is committed. False: the time is over, or it will never be.
   [[nodiscard]] bool WaitCommitted(const Target& target, uint32_t timeout_ms);
   // Blocks until something was committed since `ticket` was read, or the state has changed, or the time is over.
-  uint32_t room_ticket() const { return commit_word_.load(std::memory_order_acquire); }
+  uint32_t room_ticket() const { return commit_word_.load(std::memory_order_seq_cst); }
   void WaitForRoom(uint32_t ticket, uint32_t timeout_ms);
   std::shared_ptr<CommitWatch> Watch(std::shared_ptr<Waker> waker);
   void Unwatch(const CommitWatch* watch);

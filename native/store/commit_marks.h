@@ -26,17 +26,16 @@ class CommitMarks {
   bool active() const { return active_.load(std::memory_order_relaxed); }
 
   // REQUIRES: shard < the number of shards.
-  bool Covers(uint32_t shard, uint64_t version) const {
-    return !active() || version <= marks_[shard].load(std::memory_order_acquire);
-  }
+  bool Covers(uint32_t shard, uint64_t version) const { return !active() || version <= Mark(shard); }
 
-  uint64_t Mark(uint32_t shard) const { return marks_[shard].load(std::memory_order_acquire); }
+  // In one order with Advance() and with how a front says that it waits: either it sees the mark, or it is woken.
+  uint64_t Mark(uint32_t shard) const { return marks_[shard].load(std::memory_order_seq_cst); }
 
   // Never goes back.
   void Advance(uint32_t shard, uint64_t version) {
     std::atomic<uint64_t>& mark = marks_[shard];
     uint64_t seen = mark.load(std::memory_order_relaxed);
-    while (seen < version && !mark.compare_exchange_weak(seen, version, std::memory_order_release)) {
+    while (seen < version && !mark.compare_exchange_weak(seen, version, std::memory_order_seq_cst)) {
     }
   }
   void AdvanceAll(uint64_t version) {
