@@ -258,6 +258,8 @@ class BatchRun final : public HandlePart {
       if (feed->state() != ChangeFeed::State::kRunning || log_stalls_ == kLogStallsMax) return;
       feed->Ring();
       feed->WaitForRoom(ticket, kLogStallMs);
+      // What has expired meanwhile is not to be met.
+      now_ = handle_->instance->ReadNow(now_.boot_ms != 0);
       log_stalls_ = feed->room_ticket() == ticket ? log_stalls_ + 1 : 0;
     }
   }
