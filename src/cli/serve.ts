@@ -2,6 +2,7 @@
  * `cairn serve`: a cache of its own behind memcached's port. Options have memcached's short and long names and mean the
  * same; what differs is said in their descriptions. With `--data` the cache has a log, and outlives the process.
  */
+import { performance } from 'node:perf_hooks';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { Cache, CacheOptions, LogNotice, MemcachedServer, ServeOptions, ServerAddress } from '../index.ts';
 import { describeEnd, describeLoss, describeNotice, describeRecovery, RecoveryDisplay } from './serve-data.ts';
@@ -38,6 +39,8 @@ const DRAIN = '5s';
 const CLOSE = '10s';
 /** ... or without much patience, at a second signal. */
 const CLOSE_SOON = '1s';
+/** One Ctrl-C comes twice where the terminal and npm, or timeout(1), both send it. */
+const SAME_SIGNAL_MS = 250;
 
 /** Where `npm start` keeps its data; scripts/task.mjs has the same. */
 const START_DIRECTORY = './cairn-data';
@@ -319,11 +322,15 @@ class Ending {
   readonly #server: MemcachedServer;
   readonly #cache: Cache;
   #signals = 0;
+  #signalledAt = 0;
   #clientsAreGone = false;
   readonly #onSignal = (): void => {
+    const now = performance.now();
+    if (this.#signals > 0 && now - this.#signalledAt < SAME_SIGNAL_MS) return;
+    this.#signalledAt = now;
     if (this.#signals++ === 0) void this.#server.close({ timeout: DRAIN });
     else if (!this.#clientsAreGone) this.#server.destroy();
-    else process.exit(0); // Which still waits for what is on its way to the log.
+    else process.exit(); // Which still waits for what is on its way to the log.
   };
 
   constructor(server: MemcachedServer, cache: Cache) {
@@ -343,9 +350,6 @@ class Ending {
     } catch (error) {
       console.error(`cairn serve: ${explain(error)}`);
       return 1;
-    } finally {
-      process.off('SIGINT', this.#onSignal);
-      process.off('SIGTERM', this.#onSignal);
     }
     if (log !== undefined) console.log(describeEnd(log.data, entries));
     return 0;

@@ -227,7 +227,7 @@ describe('cairn serve', () => {
     server.child.kill('SIGTERM');
     // It has begun to end: idle connections are closed, the parked one is not.
     await idle.ending();
-    server.child.kill('SIGTERM');
+    await server.insist();
     expect(await server.ended).toEqual({ code: 0, signal: null });
   });
 

@@ -213,6 +213,16 @@ describe('ending', () => {
     expect(found).toBe(stored);
   });
 
+  posixTest('a signal that comes twice at once is one', async () => {
+    const folder = newFolder();
+    const server = await serving(folder);
+    await (await open(server)).ask(set('a', 'b'));
+    for (let i = 0; i < 3; i++) server.child.kill('SIGINT');
+    expect(await server.ended).toEqual({ code: 0, signal: null });
+    expect(server.stdout).toContain(`Stopped: 1 entry is kept in ${folder}\n`);
+    expect(readdirSync(folder).some((name) => name.includes('snapshot'))).toBe(true);
+  });
+
   posixTest('a second signal does not wait for clients', async () => {
     const server = await serving(newFolder(), '--test-commands');
     const parked = await open(server);
@@ -221,7 +231,7 @@ describe('ending', () => {
     await idle.ask(set('a', 'b'));
     server.child.kill('SIGTERM');
     await idle.ending();
-    server.child.kill('SIGTERM');
+    await server.insist();
     expect(await server.ended).toEqual({ code: 0, signal: null });
   });
 });

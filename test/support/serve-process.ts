@@ -2,10 +2,14 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 /** The built command line; `npm test` builds it first. */
 export const cliFile: string = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+
+/** Signals that come so soon after one another count as one; src/cli/serve.ts has the same. */
+const SAME_SIGNAL_MS = 250;
 
 /** A running process and what it has printed. */
 export interface CliProcess {
@@ -18,6 +22,8 @@ export interface CliProcess {
   readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   /** Ends it with SIGTERM if it still runs, and waits for that. */
   stop(): Promise<void>;
+  /** Sends another SIGTERM, when it is taken for another one and not for the same that has come twice. */
+  insist(): Promise<void>;
 }
 
 /** Starts the command line with these arguments. */
@@ -77,6 +83,10 @@ export function startCli(args: readonly string[], env: NodeJS.ProcessEnv = {}): 
     stop: async () => {
       if (!gone) child.kill('SIGTERM');
       await ended;
+    },
+    insist: async () => {
+      await setTimeout(SAME_SIGNAL_MS + 50);
+      child.kill('SIGTERM');
     },
   };
 }
