@@ -258,7 +258,7 @@ describe('time', () => {
 describe("recover: 'none'", () => {
   test('begins empty, and nothing of what was before comes back', async () => {
     const directory = data.fresh();
-    const first = await data.open(directory, { segmentSize: 65_536 });
+    const first = await data.open(directory, { segmentSize: 65_536, snapshot: { atClose: false } });
     for (let i = 0; i < 5000; i++) {
       first.set(`old${i}`, 'x'.repeat(100));
       if (i % 300 === 0) await first.sync();
