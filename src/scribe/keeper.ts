@@ -282,9 +282,10 @@ export class LogKeeper {
     }
     const cause = this.#threadError ?? new Error(`The thread has ended with code ${code}`);
     // One that was asked to close has answered before it ends.
-    if (this.#isOpening || this.#startCount > 1 || (this.isClosing && this.#pending.size > 0)) {
+    if (this.isClosing && this.#pending.size === 0) return;
+    if (this.#isOpening || this.#startCount > 1 || this.isClosing) {
       this.#fail(new CairnError('ERR_LOG_IO', 'The thread that writes the log has ended', { cause }));
-    } else if (!this.isClosing) {
+    } else {
       this.#notify({ kind: 'restarted', cause });
       this.#start('resume').catch(() => {
         // It has failed, and everybody has been told.
