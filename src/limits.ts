@@ -65,5 +65,7 @@ export const LOG_SEGMENT_BYTES_MIN = 4096;
 export const LOG_SEGMENT_BYTES_MAX: number = 2 ** 30;
 /** A log may be at least so many: one is written, one is being given up, and there is room between the levels. */
 export const LOG_SEGMENTS_MIN = 4;
+/** As many values of the largest size fit a log's limit: one that does not fit could never be written. */
+export const LOG_VALUES_MIN = 4;
 /** The longest interval between two syncs of a log, in milliseconds. */
 export const LOG_SYNC_MS_MAX = 3_600_000;

@@ -8,6 +8,7 @@ import {
   LOG_SEGMENT_BYTES_MIN,
   LOG_SEGMENTS_MIN,
   LOG_SYNC_MS_MAX,
+  LOG_VALUES_MIN,
   LOGGED_VALUE_BYTES_MAX,
   MEMORY_BYTES_DEFAULT,
   MEMORY_BYTES_MIN,
@@ -303,19 +304,26 @@ export function resolveOptions(given: CacheOptions | undefined, usableMemory: ()
     throw outOfRange('maxValueBytes', 'between 1 byte and 1gb', options.maxValueBytes);
   }
   const log = resolveLogOptions(options, maxMemory, maxValueBytes);
+  const logged = log === undefined || log.logLimit === 0 ? 0 : Math.floor(log.logLimit / LOG_VALUES_MIN);
   return {
     ...(log === undefined ? {} : { log }),
     name: checkName(options.name, ''),
     maxMemory,
     maxMemoryCeiling,
     maxEntries: checkInteger('maxEntries', options.maxEntries, 1, Number.MAX_SAFE_INTEGER, 0),
-    maxValueBytes,
+    // What the log could never take is refused from the start. A larger default stays the store's to choose.
+    maxValueBytes: maxValueBytes === 0 && logged < defaultValueBytes(maxMemory) ? logged : maxValueBytes,
     ttl: parseDuration('ttl', options.ttl, 0),
     shards: checkShards(options.shards),
     hash: checkChoice('hash', options.hash, ['fast', 'siphash'], 'fast'),
     trackAccess: checkBoolean('trackAccess', options.trackAccess, false),
     ack: checkAck(options.ack, log !== undefined, log === undefined ? 'memory' : 'logged'),
   };
+}
+
+// The store's own: native/store/store.h.
+function defaultValueBytes(maxMemory: number): number {
+  return Math.max(2 ** 20, Math.floor(maxMemory / 1024));
 }
 
 function resolveLogOptions(
@@ -339,6 +347,9 @@ function resolveLogOptions(
   }
   if (logLimit !== 0 && logLimit < LOG_SEGMENTS_MIN * segmentSize) {
     throw outOfRange('logLimit', `at least ${LOG_SEGMENTS_MIN} times segmentSize (${segmentSize})`, options.logLimit);
+  }
+  if (logLimit !== 0 && maxValueBytes > logLimit / LOG_VALUES_MIN) {
+    throw outOfRange('maxValueBytes', `at most a quarter of logLimit (${logLimit})`, options.maxValueBytes);
   }
   const ringDefault = Math.min(RING_BYTES_DEFAULT_MAX, Math.floor(maxMemory / RING_SHARE_DEFAULT));
   const ringSize = fileSize('ringSize', options.ringSize, ringDefault);

@@ -451,6 +451,10 @@ describe('options', () => {
     [{ recover: 'all' }, /recover to be 'log' or 'none'/],
     [{ logLimit: '10%' }, /logLimit.*"10%"/],
     [{ logLimit: 10_000 }, /logLimit to be at least 4 times segmentSize \(4096\), got 10000/],
+    [
+      { logLimit: '8mb', maxValueBytes: '3mb' },
+      /maxValueBytes to be at most a quarter of logLimit \(8388608\), got "3mb"/,
+    ],
     [{ logLimit: '100mb', segmentSize: '50mb' }, /logLimit to be at least 4 times segmentSize/],
     [{ segmentSize: 100 }, /segmentSize to be between 4kb and 1gb/],
     [{ segmentSize: '2gb' }, /segmentSize/],
@@ -464,6 +468,13 @@ describe('options', () => {
     [{ onRecovery: 5 }, /onRecovery to be a function/],
   ])('%o is refused', async (options, message) => {
     expect(await refused(options)).toEqual(withCode('ERR_INVALID_ARGUMENT', message));
+  });
+
+  test('a value that the log could never take is too large from the start', async () => {
+    const cache = await data.open(data.fresh(), { logLimit: '256kb', segmentSize: '64kb' });
+    expect(() => cache.set('a', 'x'.repeat(65_537))).toThrow(withCode('ERR_VALUE_TOO_LARGE', /at most 65536 bytes/));
+    expect(await cache.promises.set('a', 'x'.repeat(65_536))).toBe('stored');
+    await cache.close();
   });
 
   test.each(['sync', 'recover', 'logLimit', 'segmentSize', 'ringSize', 'snapshot', 'onRecovery'])(
