@@ -73,7 +73,7 @@ export function checkHistory(history: History, options: CheckOptions = {}): Verd
   let operations = 0;
   for (const [key, ofKey] of byKey) {
     operations += ofKey.length;
-    violations.push(...checkVersions(key, ofKey, history));
+    violations.push(...checkSwaps(key, ofKey), ...checkVersions(key, ofKey, history));
     const search = new Search(ofKey, history, options);
     const isLegal = search.run();
     if (isLegal === undefined) undecided.push(search.place());
@@ -81,6 +81,19 @@ export function checkHistory(history: History, options: CheckOptions = {}): Verd
     configurations += search.configurations;
   }
   return { violations, undecided, keys: byKey.size, operations, configurations };
+}
+
+/** Of what may be lost: only that no version was told of two values. */
+export function checkTokens(history: History): Verdict {
+  const byKey = groupByKey(history);
+  const violations = [...byKey].flatMap(([key, operations]) => checkVersions(key, operations, history));
+  return {
+    violations: violations.filter(({ kind }) => kind === 'version-repeated'),
+    undecided: [],
+    keys: byKey.size,
+    operations: history.operations.length,
+    configurations: 0,
+  };
 }
 
 /** Throws what is wrong, if anything is, or not known to be right. */
@@ -523,20 +536,27 @@ function kindOf(step: Step, states: readonly string[], steps: readonly Step[]): 
 
 // ---- versions ----
 
-function checkVersions(key: string, operations: readonly Operation[], history: History): Violation[] {
+function checkSwaps(key: string, operations: readonly Operation[]): Violation[] {
   const violations: Violation[] = [];
-  const told: { operation: Operation; version: bigint; value: string; until: number }[] = [];
   const swaps = new Map<bigint, Operation>();
   for (const operation of operations) {
     const { verb, token, answer } = operation;
-    if (verb === 'cas' && answer === 'stored' && token !== undefined) {
-      const other = swaps.get(token);
-      if (other !== undefined) {
-        const message = `two swaps with one token\n  ${describeOperation(other)}\n  ${describeOperation(operation)}`;
-        violations.push({ kind: 'version-repeated', key, message });
-      }
-      swaps.set(token, operation);
+    if (verb !== 'cas' || answer !== 'stored' || token === undefined) continue;
+    const other = swaps.get(token);
+    if (other !== undefined) {
+      const message = `two swaps with one token\n  ${describeOperation(other)}\n  ${describeOperation(operation)}`;
+      violations.push({ kind: 'version-repeated', key, message });
     }
+    swaps.set(token, operation);
+  }
+  return violations;
+}
+
+function checkVersions(key: string, operations: readonly Operation[], history: History): Violation[] {
+  const violations: Violation[] = [];
+  const told: { operation: Operation; version: bigint; value: string; until: number }[] = [];
+  for (const operation of operations) {
+    const { answer } = operation;
     if (!isHit(answer) || answer.version === undefined) continue;
     const until = untilOf(operation, history);
     told.push({ operation, version: answer.version, value: normalValue(answer.value), until });

@@ -47,8 +47,8 @@ export interface ActorOptions {
 
 const NAME = 'under-fire';
 
-/** Loads a cache by all the sessions of one thread until the process ends. `sync`: resolves when all that was done is durable. */
-async function load(cache: Cache, sync: () => Promise<void>, options: ActorOptions, thread: number): Promise<void> {
+/** Loads a cache by all the sessions of one thread until the process ends. */
+async function load(cache: Cache, options: ActorOptions, thread: number): Promise<void> {
   const { promised, synchronous, depth, seed, life, history, workload } = options;
   const writer = new HistoryWriter(openSync(`${history}.${thread}`, 'w', 0o600), life);
   const first = options.session + thread * (promised + synchronous);
@@ -70,7 +70,7 @@ async function load(cache: Cache, sync: () => Promise<void>, options: ActorOptio
         }
       } else {
         const answers = asked.map(({ operation, number }) => ({ operation, number, answer: askNow(cache, operation) }));
-        await sync();
+        await cache.sync();
         writer.answer(answers);
         for (const { operation, answer } of answers) work.learn({ ...operation, answer });
         // Verbs return at once: others want their turn.
@@ -95,11 +95,8 @@ async function main(): Promise<void> {
   const threads = Array.from({ length: options.threads }, (_, i) => {
     return new Worker(new URL(import.meta.url), { workerData: { options, thread: i + 1 } });
   });
-  for (const thread of threads) {
-    thread.once('error', fail);
-    thread.on('message', () => cache.sync().then(() => thread.postMessage('synced'), fail));
-  }
-  load(cache, () => cache.sync(), options, 0).catch(fail);
+  for (const thread of threads) thread.once('error', fail);
+  load(cache, options, 0).catch(fail);
   if (options.snapshots) takeSnapshots(cache).catch(fail);
   if (options.scribeEndsAfterMs !== undefined) await endScribe(cache, options.library, options.scribeEndsAfterMs);
   const { value } = await lines.next();
@@ -138,16 +135,8 @@ if (isMainThread) await main();
 else {
   const { options, thread } = workerData as { options: ActorOptions; thread: number };
   const { Cache } = (await import(options.library)) as typeof Cairn;
-  const waiting: (() => void)[] = [];
-  parentPort!.on('message', (message) => {
-    if (message === 'stop') isEnding = true;
-    else waiting.shift()?.();
+  parentPort!.once('message', () => {
+    isEnding = true;
   });
-  // Only the thread that has opened the cache can wait for its log.
-  const sync = (): Promise<void> =>
-    new Promise((resolve) => {
-      waiting.push(resolve);
-      parentPort!.postMessage('sync');
-    });
-  await load(Cache.attach(NAME, { raw: 'string' }) as Cache, sync, options, thread);
+  await load(Cache.attach(NAME, { raw: 'string' }) as Cache, options, thread);
 }

@@ -17,6 +17,7 @@ const USAGE = `npm run torture -- kill [options]      kill -9 under load, over a
     --target T      serve: the command; api: a program that uses the API; both (default)
     --connections N connections over TCP (default 6)
     --evict         entries do not fit into memory, in every other campaign (default: one in four)
+    --ack LEVEL     what answers wait for: logged (default), or memory: then only versions are judged
     --clock         the machine's clock jumps by an hour, in every campaign (Linux, with a C compiler)
     --no-log        in memory only: shows that losses are found
     --keep          keep the folders of campaigns in which nothing was wrong
@@ -44,6 +45,7 @@ async function kill(args: readonly string[]): Promise<number> {
       target: { type: 'string', default: 'both' },
       connections: { type: 'string', default: '6' },
       evict: { type: 'boolean', default: false },
+      ack: { type: 'string', default: 'logged' },
       clock: { type: 'boolean', default: false },
       'no-log': { type: 'boolean', default: false },
       keep: { type: 'boolean', default: false },
@@ -73,6 +75,7 @@ async function kill(args: readonly string[]): Promise<number> {
         folder,
         log: values['no-log'] ? 'none' : 'on',
         evicts: campaign % (values.evict ? 2 : 4) === 3 % (values.evict ? 2 : 4),
+        ack: values.ack === 'memory' ? 'memory' : 'logged',
         clockJumps: values.clock,
         answersMax: wholeNumber('answers', values.answers),
         connections: wholeNumber('connections', values.connections),
