@@ -3,6 +3,7 @@
 // else is refused with the place and the command that repairs. Only behind what was proved to be synced, at the very end
 // of a log that was not closed, bytes may be missing: a crash could have left the same.
 
+import { crc32 } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { type EmbeddedLog, recover } from '../../src/log/index.ts';
 import { withCode } from '../support/errors.ts';
@@ -121,6 +122,38 @@ describe('a log that was closed', () => {
     without.delete(segments[0]!);
     const log = new LogDisk(FaultyDisk.of(without, new Random(1))).open();
     expect(() => recover({ log, apply() {} })).toThrow(withCode('ERR_LOG_CORRUPT', /begins at position/));
+  });
+
+  test('without its last segment is refused, even where nothing else knows of it', () => {
+    const without = new Map(image);
+    for (const path of [segments[2]!, '/data/log/cursors', '/data/log/000000000001.snapshot']) without.delete(path);
+    expect(outcomeOf(without)).toMatchObject({
+      code: 'ERR_LOG_CORRUPT',
+      message: /segment behind this one is missing/,
+    });
+  });
+
+  test('with a batch that says what cannot be is refused, sound as its checksum may be', () => {
+    // Its durable end lies within it.
+    const offset = 128 + 64;
+    const spoilt = changed(image, segments[2]!, (bytes) => {
+      bytes.writeBigUInt64LE(bytes.readBigUInt64LE(offset + 8) + 8n, offset + 16);
+      bytes.writeUInt32LE(crc32(bytes.subarray(offset, offset + 60)), offset + 60);
+      return bytes;
+    });
+    expect(outcomeOf(spoilt)).toMatchObject({ code: 'ERR_LOG_CORRUPT', message: /what cannot be of where it lies/ });
+  });
+
+  test('with a segment that says what cannot be of the one before it is refused', () => {
+    const [before, base] = [segments[1]!, segments[2]!].map((path) => image.get(path)!.readBigUInt64LE(32));
+    for (const end of [before! - 8n, base! + 8n, base! + 2n ** 40n]) {
+      const spoilt = changed(image, segments[2]!, (bytes) => {
+        bytes.writeBigUInt64LE(end, 40);
+        bytes.writeUInt32LE(crc32(bytes.subarray(0, 124)), 124);
+        return bytes;
+      });
+      expect(outcomeOf(spoilt), `${end}`).toMatchObject({ code: 'ERR_LOG_CORRUPT', message: /which cannot be/ });
+    }
   });
 
   test('with one of its segments doubled under another number is refused', () => {

@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { decodeSegmentHeader, Fault, type SegmentHeader } from '../../src/log/format.ts';
 import type { LogNotice } from '../../src/log/index.ts';
 import { withCode } from '../support/errors.ts';
-import { type Fate, FaultyDisk, type FileCall } from '../support/faulty-files.ts';
+import { type Fate, FaultyDisk, type FileCall, PowerCut } from '../support/faulty-files.ts';
 import { append, appendNow, batchFor, keysIn, keysOf, LogDisk, take } from '../support/logs.ts';
 import { Random } from '../support/random.ts';
 
@@ -741,6 +741,56 @@ describe('opening', () => {
     const again = disk.open();
     expect(disk.notices).toEqual([{ kind: 'torn', file: '000000000001.log', position: end }]);
     expect(keysIn(again)).toEqual(['a.1']);
+  });
+
+  test('what was written again is ended in its old file, and gives back the room ahead there', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    appendNow(log, 'a');
+    disk.disk.kill();
+    const file = disk.path('000000000001.log');
+    expect(disk.disk.bytesOf(file).length).toBe(8192);
+    disk.open();
+    expect(disk.disk.bytesOf(file).length).toBeLessThan(1024);
+  });
+
+  test('a segment that the last process has named is durable before the next one is', () => {
+    for (let seed = 1; seed <= 60; seed++) {
+      const disk = new LogDisk(new FaultyDisk(new Random(seed)));
+      const log = disk.open({ segmentBytes: 4096 });
+      appendNow(log, 'a', { valueBytes: 3000 });
+      // The process ends between the naming and the syncing of the second one.
+      disk.disk.fate = ({ kind }) => (kind === 'sync-directory' ? 'cut' : 'ok');
+      expect(() => appendNow(log, 'b', { valueBytes: 3000 })).toThrow(PowerCut);
+      disk.disk.kill();
+      // And in the next, the power goes when the third one has its name.
+      let isNamed = false;
+      disk.disk.fate = ({ kind }) => {
+        if (isNamed) return 'cut';
+        isNamed = kind === 'rename';
+        return 'ok';
+      };
+      expect(() => disk.open()).toThrow(PowerCut);
+      disk.disk.restart();
+      disk.disk.fate = () => 'ok';
+      expect(keysIn(disk.open()), `seed ${seed}`).toEqual(['a.1']);
+    }
+  });
+
+  test('epoch and time go on from where a snapshot knows that they were', () => {
+    const disk = new LogDisk();
+    const first = disk.open();
+    appendNow(first, 'a');
+    disk.nowMs += 3_600_000;
+    const start = { position: first.committed, recordsBefore: first.recordsBefore, epoch: 1 };
+    const steps = first.snapshots.begin(start).finish(first.durable, 9);
+    while (!steps.next().done);
+    const { finishedMs } = first.snapshots.sound[0]!;
+    disk.disk.kill();
+    disk.nowMs -= 3_600_000;
+    const second = disk.open();
+    expect(second.epoch).toBe(10);
+    expect(second.lastTimeMs).toBe(finishedMs);
   });
 
   test('positions that readers may have seen before a power cut are not given out again', () => {
