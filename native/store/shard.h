@@ -332,11 +332,12 @@ class Shard final : private ChunkMover, private EntryHasher {
   bool RingHoldsRoom(uint64_t charge) const {
     return state_->ring.pinned_bytes != 0 && state_->body_bytes + state_->pinned_bytes + charge > state_->limit_bytes;
   }
-  // Counts a request that finds no memory, and says so; or that it has to wait for the log, which holds some.
-  Status NoMemory() {
-    const bool wait = state_->ring.pinned_bytes != 0;
+  // Counts a request that found no memory for an entry beside the one that is there. What to answer: `status`, or that
+  // it has to wait for the log, for which the ring keeps some.
+  Status NoMemory(Status status) {
+    const bool wait = status == Status::kNoMemory && state_->ring.pinned_bytes != 0;
     (wait ? state_->counters.log_full : state_->counters.no_memory)++;
-    return wait ? Status::kLogFull : Status::kNoMemory;
+    return wait ? Status::kLogFull : status;
   }
   uint64_t NextVersion() { return (uint64_t{state_->epoch} << kVersionCounterBits) | ++state_->version_counter; }
   void EmitEntry(RecordKind kind, Ref ref, uint64_t version, const Now& now) {

@@ -481,7 +481,7 @@ void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcom
     state_->counters.too_large++;
     outcome->version = version;
   } else {
-    status = NoMemory();
+    status = NoMemory(status);
     outcome->version = version;
   }
   outcome->status = status;
@@ -618,7 +618,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
     if (outcome->pin.ref != 0) Unpin(outcome->pin.ref);
     outcome->pin = {};
     outcome->has_value = false;
-    outcome->status = NoMemory();
+    outcome->status = NoMemory(status);
     return;
   }
   counters->touches++;
@@ -900,7 +900,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
       if (old == 0) return Status::kNotFound;
       if (!keep_version && !ReserveRecord(record.key.size())) return Status::kLogFull;
       status = SetExpiry(&old, record.key, expires_ms, hash, now);
-      if (status != Status::kStored && !keep_version) return NoMemory();
+      if (status != Status::kStored && !keep_version) return NoMemory(status);
       if (status != Status::kStored) {
         // Better gone than there for longer than it should be.
         state_->counters.no_memory++;

@@ -50,8 +50,8 @@ struct StoreOptions {
   // Epoch to open with (the version's high 20 bits). Greater than every epoch this data has had before.
   uint32_t epoch = 1;
   // Change rings for a log, all shards together; part of memory_bytes and at most a quarter of it. A shard's ring has
-  // at least kRingBytesMin, whatever this says. Values are then at most kLoggedValueBytesMax. 0: none, nothing is
-  // recorded.
+  // a power of two of bytes, and at least kRingBytesMin, whatever this says. Values are then at most
+  // kLoggedValueBytesMax. 0: none, nothing is recorded.
   uint64_t ring_bytes = 0;
   // Page size for tests of tiny arenas; 0: derived from the quota of a shard. A power of two.
   uint64_t page_bytes = 0;

@@ -8,6 +8,9 @@
 //     operations, the sizes and the limit, and the model computes it;
 //   - the accounted bytes, entry counts, payload and the counters of every shard;
 //   - the records: each is the effect of the operation that left it, and their fold equals the contents of the store;
+//     where they go through change rings, which are drained, committed and given up again at random: what is drained,
+//     to the byte of the room that it takes, what the ring keeps in place, when it is full, and that the drained
+//     records, applied to a store of another shape, make the same contents;
 //   - what a walk emits: only what is there, and all that was there throughout;
 //   - pinned values: unchanged until they are released, charged until then;
 //   - Store::Verify().
@@ -64,8 +67,11 @@ enum class OpKind : uint8_t {
   kBeginFill,
   kEndFill,
   kResetStats,
+  kDrain,
+  kCommit,
+  kRewind,
 };
-inline constexpr int kOpKindCount = static_cast<int>(OpKind::kResetStats) + 1;
+inline constexpr int kOpKindCount = static_cast<int>(OpKind::kRewind) + 1;
 
 // Bits of Op::options.
 inline constexpr uint16_t kOptCompareRight = 1 << 0;
@@ -99,7 +105,7 @@ std::string Describe(const Op& op);
 struct Life {
   StoreOptions options;
   uint64_t seed = 0;
-  bool records = false;
+  bool records = false;         // they are kept; in rings if options.ring_bytes says so
   bool colliding_keys = false;  // all keys fall into few hash chains
   uint32_t key_count = 100;
   int size_mode = 0;        // see Generator
@@ -112,8 +118,8 @@ struct Life {
 };
 
 // The families that --arena names. A Life of one is drawn from the seed.
-inline constexpr const char* kArenaNames[] = {"tiny", "small", "counted", "sharded",
-                                              "long", "large", "drift",   "collide"};
+inline constexpr const char* kArenaNames[] = {"tiny",  "small", "counted", "sharded", "long",
+                                              "large", "pages", "drift",   "collide"};
 Life DrawLife(const std::string& arena, uint64_t seed);
 
 // Draws operations for a life.
@@ -144,6 +150,8 @@ struct Coverage {
   uint64_t walks_finished = 0, walked = 0, walks_restarted = 0;
   uint64_t log_full = 0, too_large = 0, no_memory = 0, needs_room = 0, applied = 0, fills_voided = 0, fills_stored = 0;
   uint64_t flood_evictions = 0, in_place = 0, rebuilt = 0, records = 0;
+  uint64_t ring_full = 0, ring_pinned = 0, ring_copied_large = 0, ring_zombies = 0, ring_drained = 0, ring_rewound = 0,
+           ring_wrapped = 0, ring_waits_for_memory = 0, ring_waits_for_barrier = 0, ring_replayed = 0;
   void Add(const Coverage& other);
   // The names of what never happened.
   std::string Missing(bool with_collisions) const;
@@ -201,6 +209,8 @@ class Harness {
     uint64_t last_version = 0;              // the highest that was given or read back
     uint32_t epoch = 0;                     // of the versions given from now on
     uint64_t cleared_version = 0;           // what is below it is not applied any more
+    uint64_t gone_version = 0;              // what an absence may be told because of, at least
+    bool gone_known = true;                 // and exactly
     int bodies = 0;
     StoreStats counters;  // the counters only
   };
@@ -240,6 +250,23 @@ class Harness {
     uint8_t codec = 0;
     uint32_t client_flags = 0;
     int64_t expires_wall_ms = 0;
+    uint32_t epoch = 0;  // of a barrier
+    // Where it lies in a ring, and what it keeps in place there.
+    uint64_t ring_begin = 0, ring_end = 0;
+    std::shared_ptr<Held> pinned;
+  };
+  // A change ring, as change_ring.h draws it.
+  struct Ring {
+    uint64_t capacity = 0;
+    uint64_t written = 0, freed = 0;
+    uint64_t count = 0;
+    std::vector<ExpectedRecord> records;  // what is not committed
+    size_t drained = 0;                   // of them
+    uint64_t drained_at = 0;              // the position behind those
+    size_t seen = 0;                      // of them, drained at least once
+    uint64_t pinned_charge = 0;
+    uint32_t barrier = 0, barrier_committed = 0;  // epoch of the last barrier that was drained, committed
+    bool reserved_pinned = false;
   };
   // What one request comes to, by the model.
   struct Expected {
@@ -284,8 +311,22 @@ class Harness {
   Status Put(ModelShard& shard, Entry from, List::iterator old, bool log, Expected* expected);
   Status Rebuild(ModelShard& shard, List::iterator* entry, Entry changed, bool announce_replaced);
   Status SetExpiry(ModelShard& shard, List::iterator* entry, uint64_t expires_ms);
-  bool ReserveRecord(uint32_t shard_index);
+  bool has_rings() const { return !rings_.empty(); }
+  // For a record of a key alone.
+  bool ReserveRecord(uint32_t shard_index, size_t key_bytes);
+  // For that of an entry that is about to be stored, or was received as a body.
+  bool ReserveEntry(uint32_t shard_index, const Entry& entry, bool in_body);
+  bool ReserveBarrier();
+  bool Refused(uint32_t shard_index);
+  bool RingHasRoom(const Ring& ring, uint64_t bytes, uint64_t spare) const;
+  bool RingHoldsRoom(const ModelShard& shard, uint64_t charge) const;
+  // If that is what was decided: the entry stays in place for its record.
+  void PinForRing(uint32_t shard_index, Entry* entry);
+  // What is held in place, by readers and by the ring; and how much of it is dead.
+  uint64_t PinnedCharge(const ModelShard& shard, std::set<const Held*>* counted, uint64_t* cleared) const;
+  Status NoMemory(ModelShard& shard, Status status);
   void ExpectRecord(uint32_t shard_index, RecordKind kind, const Entry& entry);
+  void ExpectBarrier(uint64_t version);
   // That of a key which may be absent. `expected` may be null.
   void ExpectDelete(uint32_t shard_index, const std::string& key, Expected* expected);
   void VoidFills(const std::string& key);
@@ -306,12 +347,16 @@ class Harness {
   // ---- running and comparing ----
   void BeforeCall();
   bool CompareOutcome(const Request& request, const std::string& key, const Outcome& actual, const Expected& expected,
-                      const char* scratch);
+                      const char* scratch, bool batch = false);
   bool AfterCall(const char* what);
   bool CompareRemovals();
   bool CompareRecords();
+  bool CompareRecord(const StoredRecord& actual, const ExpectedRecord& expected);
+  bool CompareRing(uint32_t shard_index);
+  bool CompareCommitVersion(const Outcome& actual, ModelShard& shard, uint32_t shard_index, bool batch);
   bool CompareShards();
   bool CompareFold();
+  void Fold(const StoredRecord& record);
 
   bool DoRequest(const Op& op);
   bool DoMany(const Op& op);
@@ -326,6 +371,11 @@ class Harness {
   bool DoApply(const Op& op);
   bool DoApplyClear(const Op& op, bool keep_version);
   bool DoFill(const Op& op);
+  bool DoDrain(uint32_t shard_index, size_t capacity);
+  bool DoCommit(uint32_t shard_index);
+  bool DoRewind(uint32_t shard_index);
+  bool DrainEverything();
+  bool Replay();
   void RunScheduledClear();
   Request MakeRequest(const Op& op, const std::string& key, const std::string& value);
   // Removals that upkeep and resizing may cause; checks that each is allowed.
@@ -360,6 +410,11 @@ class Harness {
   uint32_t flood_shard_ = 0;
   uint64_t resize_memory_ = 0, resize_entries_ = 0;
   bool resizing_ = false;
+  std::vector<Ring> rings_;
+  std::string drain_bytes_;
+  std::string replay_;  // the drained records, as they came
+  bool replay_whole_ = true;
+  uint64_t fold_barrier_ = 0;  // what is below it has been cleared
   std::map<std::string, StoredRecord> fold_;
   std::unordered_set<std::string> lost_;  // in the fold, but evicted or expired
   uint64_t step_ = 0;
