@@ -21,6 +21,8 @@ export interface Waiter {
 
 interface Held {
   readonly version: bigint;
+  /** It changed nothing, so that it may be told that there is no answer. */
+  readonly isRead: boolean;
   readonly waiter: Waiter;
 }
 
@@ -49,9 +51,12 @@ export class Commits implements Looker {
     this.#targets = new BigUint64Array(handle.shardCount);
   }
 
-  /** Holds a waiter until a version of a shard is committed. */
-  hold(shard: number, version: bigint, waiter: Waiter): void {
-    this.#held[shard]!.push({ version, waiter });
+  /**
+   * Holds a waiter until a version of a shard is committed. While the log is full, a read is refused: what it has read may
+   * take for ever to get into the log, and reads must not wait for that.
+   */
+  hold(shard: number, version: bigint, waiter: Waiter, isRead: boolean): void {
+    this.#held[shard]!.push({ version, isRead, waiter });
     this.#count++;
     if (this.#count === 1) {
       lookers.add(this);
@@ -80,11 +85,11 @@ export class Commits implements Looker {
         },
         uncommitted: reject,
       };
-      for (const [shard, version] of this.#targets.entries()) this.hold(shard, version, waiter);
+      for (const [shard, version] of this.#targets.entries()) this.hold(shard, version, waiter, false);
     });
   }
 
-  /** Lets those go whose versions are committed, or all if the log is lost. */
+  /** Lets those go whose versions are committed; or all if the log is lost, those that read if it is full. */
   look(): void {
     if (this.#count === 0) return;
     // Before the marks are read: what is committed from here on wakes again.
@@ -101,23 +106,44 @@ export class Commits implements Looker {
         next.waiter.committed();
       }
     }
-    if (state === FeedState.failed || state === FeedState.closed) this.#giveUp(state);
+    if (state === FeedState.failed) this.#giveUp(unwritten(), () => true);
+    else if (state === FeedState.closed) this.#giveUp(closedBefore(), () => true);
+    else if (state === FeedState.full) this.#giveUp(fullLog(), ({ isRead }) => isRead);
     if (this.#count === 0 && before > 0) {
       lookers.delete(this);
       holdAwake(false);
     }
   }
 
-  #giveUp(state: FeedState): void {
-    const why =
-      state === FeedState.closed
-        ? new CairnError('ERR_CLOSED', 'The cache was closed before the log had it: it may or may not be there again')
-        : new CairnError('ERR_LOG_IO', 'The log cannot be written: what was done may or may not survive the process');
+  #giveUp(why: CairnError, isHopeless: (held: Held) => boolean): void {
     for (const held of this.#held) {
-      for (let next = held.shift(); next !== undefined; next = held.shift()) {
+      for (let left = held.length; left > 0; left--) {
+        const next = held.shift()!;
+        if (!isHopeless(next)) {
+          held.push(next);
+          continue;
+        }
         this.#count--;
         next.waiter.uncommitted(why);
       }
     }
   }
+}
+
+function unwritten(): CairnError {
+  return new CairnError(
+    'ERR_LOG_IO',
+    'the log cannot be written, and what was done may or may not survive the process',
+  );
+}
+
+function closedBefore(): CairnError {
+  return new CairnError(
+    'ERR_CLOSED',
+    'the cache was closed before the log had it, and it may or may not be there again',
+  );
+}
+
+function fullLog(): CairnError {
+  return new CairnError('ERR_LOG_FULL', 'what it tells of is not in the log, which is full');
 }

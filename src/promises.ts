@@ -694,7 +694,7 @@ abstract class AnyCall implements Call, Waiter {
     this.#heldCount++;
     this.#heldBytes += bytes;
     this.hold.router.stay(bytes);
-    this.hold.commits.hold(block.shard(row), version, this);
+    this.hold.commits.hold(block.shard(row), version, this, !block.hasChanged(row));
   }
 
   /** Some of what it has to tell is not in the log yet. */
@@ -713,7 +713,8 @@ abstract class AnyCall implements Call, Waiter {
 
   uncommitted(why: CairnError): void {
     this.#heldCount--;
-    this.rejectWith(new CairnError(why.code, `The request ${this.describe()} may be lost: ${why.message}`));
+    const what = why.code === 'ERR_LOG_FULL' ? 'cannot be answered' : 'may be lost';
+    this.rejectWith(new CairnError(why.code, `The request ${this.describe()} ${what}: ${why.message}`));
     this.#release();
   }
 
@@ -767,6 +768,8 @@ class OneCall extends AnyCall {
   readonly #key: Key;
   readonly #resolve: (value: unknown) => void;
   #value: unknown;
+  #error: unknown;
+  #hasFailed = false;
 
   constructor(
     name: string,
@@ -787,8 +790,9 @@ class OneCall extends AnyCall {
     try {
       this.#value = this.read(block, row, pieces, this, position);
     } catch (error) {
-      this.rejectWith(error);
-      return;
+      // It may have done something all the same: a value that is too large removes the one that was there.
+      this.#error = error;
+      this.#hasFailed = true;
     }
     this.waitFor(block, row);
     if (!this.isHeld) this.finish();
@@ -796,8 +800,12 @@ class OneCall extends AnyCall {
 
   protected override finish(): void {
     if (this.isSettled) return;
-    this.settled();
-    this.#resolve(this.#value);
+    if (this.#hasFailed) {
+      this.rejectWith(this.#error);
+    } else {
+      this.settled();
+      this.#resolve(this.#value);
+    }
   }
 
   override describe(): string {

@@ -274,6 +274,7 @@ class BatchRun final : public HandlePart {
       if (feed != nullptr && !feed->marks()->Covers(shard, outcome.commit_version)) {
         row->commit_version = outcome.commit_version;
         row->shard = shard;
+        row->changed = outcome.record_version != 0;
       }
     }
     row->codec = static_cast<uint8_t>(outcome.codec);

@@ -43,7 +43,7 @@ inline constexpr size_t kBatchBlockBytes = 256 * 1024;
 inline constexpr size_t kBatchRequestsEnd = 96 * 1024;
 inline constexpr uint32_t kBatchRowsMax = 2048;
 // Says which layout this is: whoever changes it changes this.
-inline constexpr uint32_t kBatchMagic = 0x43420002;
+inline constexpr uint32_t kBatchMagic = 0x43420003;
 
 struct BatchHeader {
   uint32_t magic;
@@ -92,7 +92,7 @@ struct AnswerRow {
   // With kFlagHold: the answer tells of this version of that shard, and it is not committed yet. Otherwise 0.
   uint64_t commit_version;
   uint32_t shard;
-  uint32_t reserved;
+  uint32_t changed;  // not 0: the request has left a record; otherwise it only looked
 };
 static_assert(sizeof(AnswerRow) == 56 && offsetof(AnswerRow, version) == 24);
 static_assert(kBatchRequestsEnd + kBatchRowsMax * sizeof(AnswerRow) < kBatchBlockBytes);

@@ -31,7 +31,7 @@ export const VALUE_BYTES_INLINE_MAX: number = 16 * 1024;
 const HEADER_BYTES = 64;
 const REQUESTS_END = 96 * 1024;
 const ROW_BYTES = 56;
-const MAGIC = 0x43420002;
+const MAGIC = 0x43420003;
 
 // Words of the header.
 const WORD_MAGIC = 0;
@@ -292,6 +292,11 @@ export class Block {
 
   shard(row: number): number {
     return this.#words[this.#row(row) + 12]!;
+  }
+
+  /** Where there is a commitVersion: the request has changed something; otherwise it only looked. */
+  hasChanged(row: number): boolean {
+    return this.#words[this.#row(row) + 13] !== 0;
   }
 
   #row(row: number): number {

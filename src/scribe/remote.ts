@@ -5,7 +5,8 @@
  * Nobody tells this thread that the scribe has died, or that the cache has been closed: who comes anew says hello, and is
  * asked again; the end of the cache is seen by the wake-up that every change of state is.
  */
-import { BroadcastChannel, threadId } from 'node:worker_threads';
+import { randomUUID } from 'node:crypto';
+import { BroadcastChannel } from 'node:worker_threads';
 import { CairnError } from '../errors.ts';
 import { type Looker, lookers } from '../native/wake.ts';
 import { type FeedHandle, FeedState } from '../native.ts';
@@ -34,12 +35,10 @@ interface Pending {
   reject(error: Error): void;
 }
 
-let requesters = 0;
-
 /** Of one handle. */
 export class RemoteScribe implements Looker {
   readonly #handle: FeedHandle;
-  readonly #from = `${threadId}.${++requesters}`;
+  readonly #from = randomUUID();
   readonly #pending = new Map<number, Pending>();
   #channel: BroadcastChannel | undefined;
   #ids = 0;

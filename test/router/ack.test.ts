@@ -141,6 +141,19 @@ describe('at the level logged', () => {
     await promises.close();
   });
 
+  test('a value that is too large is refused when the log knows that the old one is gone', async () => {
+    const promises = promisesOf('logged');
+    await promises.set('a', 'old', { ack: 'memory' });
+    drain();
+    const set = promises.set('a', 'x'.repeat(2 ** 21));
+    expect(await isPending(set, promises)).toBe(true);
+    const refused = expect(set).rejects.toThrow(withCode('ERR_VALUE_TOO_LARGE'));
+    expect(drain()).toBe(1);
+    await refused;
+    expect(await promises.get('a')).toBeUndefined();
+    await promises.close();
+  });
+
   test('clear resolves when its barrier is in the log', async () => {
     const promises = promisesOf('logged');
     await promises.set('a', 'old', { ack: 'memory' });
@@ -230,6 +243,25 @@ describe('at the level logged', () => {
 
 describe('a log without room', () => {
   const LARGE = 'x'.repeat(10_000);
+
+  test('refuses to tell of what it has not, and lets those wait who have changed something', async () => {
+    const promises = promisesOf('logged');
+    const set = promises.set('a', 1);
+    expect(await isPending(set, promises)).toBe(true);
+    const held = promises.get('a');
+    expect(await isPending(held, promises)).toBe(true);
+    const refused = expect(held).rejects.toThrow(withCode('ERR_LOG_FULL', /^The request get "a" cannot be answered: /));
+    handle.setFeedState(FeedState.full);
+    await refused;
+    await expect(promises.getMany(['b', 'a'])).rejects.toThrow(withCode('ERR_LOG_FULL'));
+    expect(await promises.get('b')).toBeUndefined();
+    expect(await isPending(set, promises)).toBe(true);
+    handle.setFeedState(FeedState.running);
+    drain();
+    expect(await set).toBe('stored');
+    expect(await promises.get('a')).toBe(1);
+    await promises.close();
+  });
 
   test('lets calls wait, and keeps their order', async () => {
     const promises = promisesOf('memory');
