@@ -8,7 +8,7 @@
  */
 
 import { isMainThread } from 'node:worker_threads';
-import { logRefusal } from './commits.ts';
+import { clearsUsedUp, logRefusal } from './commits.ts';
 import { BLOCK_HEADER_BYTES, DumpReader, dumpHeader, malformed, sealBlock } from './dump.ts';
 import { CairnError, CairnRangeError, CairnTypeError, outOfRange, show, wrongType } from './errors.ts';
 import {
@@ -581,6 +581,7 @@ export class Cache<V = unknown> {
   /** Removes everything at once, whatever the size; memory is given back in steps afterwards. */
   clear(): void {
     const code = this.#handle.clear();
+    if (code === Code.refused) throw clearsUsedUp('The cache cannot be cleared');
     if (code !== Code.stored) throw this.#error(code);
   }
 

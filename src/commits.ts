@@ -38,6 +38,14 @@ export function logRefusal(handle: NativeHandle, what: string): CairnError {
   }
 }
 
+/** The error of a clear that the log cannot count any more. */
+export function clearsUsedUp(what: string): CairnError {
+  return new CairnError(
+    'ERR_LOG_FULL',
+    `${what}: its log has counted all the clears that it can; dump() it and load() that into a cache with a new directory`,
+  );
+}
+
 export class Commits implements Looker {
   readonly #handle: FeedHandle;
   readonly #held: Fifo<Held>[];

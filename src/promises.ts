@@ -9,7 +9,7 @@
  * lets its router finish and end.
  */
 import { EventEmitter } from 'node:events';
-import { Commits, logRefusal, type Waiter } from './commits.ts';
+import { Commits, clearsUsedUp, logRefusal, type Waiter } from './commits.ts';
 import { CairnError, CairnRangeError, errorKind, show, wrongType } from './errors.ts';
 import { UPDATE_TRIES_MAX } from './limits.ts';
 import { Code, type FeedHandle, feedOf, type NativeHandle } from './native.ts';
@@ -310,7 +310,8 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
           return;
         }
         const code = clear();
-        if (code === Code.logFull) reject(logRefusal(this.#handle, 'Cannot clear the cache'));
+        if (code === Code.refused) reject(clearsUsedUp('Cannot clear the cache'));
+        else if (code === Code.logFull) reject(logRefusal(this.#handle, 'Cannot clear the cache'));
         else if (code !== Code.stored) reject(closed());
         else if (isHeld) this.#holdOf(router).commits.all().then(resolve, reject);
         else resolve();

@@ -257,11 +257,14 @@ napi_value Touch(napi_env env, napi_callback_info info) {
   return CodeValue(env, CodeOf(outcome.status));
 }
 
-// clear(): kStored, kLogFull (nothing was done) or kClosed.
+// clear(): kStored, kClosed, or, having done nothing, kLogFull or kRefused (no epochs are left for clears).
 napi_value Clear(napi_env env, napi_callback_info info) {
   HandleCall<1> call(env, info);
   if (!call.handle->Usable()) return CodeValue(env, Code::kClosed);
-  if (call.handle->store->Clear(call.handle->instance->ReadBothClocks()) == 0) return CodeValue(env, Code::kLogFull);
+  Store* store = call.handle->store;
+  if (store->Clear(call.handle->instance->ReadBothClocks()) == 0) {
+    return CodeValue(env, store->ClearsAreUsedUp() ? Code::kRefused : Code::kLogFull);
+  }
   Janitor::Get().Wake();
   return CodeValue(env, Code::kStored);
 }

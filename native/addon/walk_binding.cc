@@ -221,10 +221,10 @@ size_t EncodeEntry(const WalkedEntry& entry, const Scratch& scratch, const Now& 
   return header.record_bytes;
 }
 
-// dumpStep(walk, target): bytes of records written to target. 0: the words have the size that the next entry needs, or
-// 0 when the walk is over. false: see the code.
+// dumpStep(walk, target, withExpired): bytes of records written to target. 0: the words have the size that the next
+// entry needs, or 0 when the walk is over. false: see the code.
 napi_value DumpStep(napi_env env, napi_callback_info info) {
-  HandleCall<2> call(env, info);
+  HandleCall<3> call(env, info);
   CacheHandle* handle = call.handle;
   Walk* walk = WalkOf(env, call[0]);
   if (!handle->Usable() || walk == nullptr) return Refusal(env, handle, Code::kClosed);
@@ -233,6 +233,8 @@ napi_value DumpStep(napi_env env, napi_callback_info info) {
   Environment* environment = handle->environment;
   environment->Set(Word::kNumber, 0);
   const Now now = handle->instance->ReadBothClocks();
+  // A snapshot has them too: somebody whose clock was read a moment before may still touch one.
+  const Now walk_now = BooleanOr(env, call[2], false) ? Now{} : now;
   while (walk->open && target.capacity > target.used + kRecordRoomBytes) {
     const size_t room_bytes = target.capacity - target.used - kRecordRoomBytes;
     const size_t capacity = room_bytes < kScratchBytes ? room_bytes : kScratchBytes;
@@ -241,8 +243,8 @@ napi_value DumpStep(napi_env env, napi_callback_info info) {
     bool done = false;
     size_t bytes_needed = 0;
     std::unique_ptr<char[]> heap;
-    size_t count =
-        handle->store->StepCursor(&walk->cursor, now, true, entries, kWalkEntriesMax, &scratch, &done, &bytes_needed);
+    size_t count = handle->store->StepCursor(&walk->cursor, walk_now, true, entries, kWalkEntriesMax, &scratch, &done,
+                                             &bytes_needed);
     if (count == 0 && !done) {
       // The next entry is larger than the scratch, or than what is left of the target.
       if (bytes_needed > room_bytes) {
@@ -252,7 +254,7 @@ napi_value DumpStep(napi_env env, napi_callback_info info) {
       heap.reset(new (std::nothrow) char[bytes_needed]);
       if (heap == nullptr) return Refusal(env, handle, Code::kOutOfMemory);
       scratch = Scratch{heap.get(), bytes_needed, 0};
-      count = handle->store->StepCursor(&walk->cursor, now, true, entries, 1, &scratch, &done, &bytes_needed);
+      count = handle->store->StepCursor(&walk->cursor, walk_now, true, entries, 1, &scratch, &done, &bytes_needed);
     }
     for (size_t i = 0; i < count; i++) {
       target.used += EncodeEntry(entries[i], scratch, now, target.data + target.used);

@@ -29,12 +29,13 @@ enum class Reply : uint8_t {
   kNoMemory,
   kLogFull,
   kLogFailed,
+  kClearsUsedUp,
   kNoTickets,
   kTicketTaken,
   kHoldsForLog,
 };
 
-// In the order of Reply. memcached 1.6.45's words, but for the last five: two of a log that takes nothing, which
+// In the order of Reply. memcached 1.6.45's words, but for the last six: three of a log that takes nothing, which
 // memcached does not have, and three that only test commands meet.
 inline constexpr std::string_view kReplyText[] = {
     "STORED\r\n",
@@ -58,6 +59,7 @@ inline constexpr std::string_view kReplyText[] = {
     "SERVER_ERROR out of memory\r\n",
     "SERVER_ERROR the log is full\r\n",
     "SERVER_ERROR the log cannot be written\r\n",
+    "SERVER_ERROR the log has counted all the clears that it can\r\n",
     "SERVER_ERROR too many requests are parked\r\n",
     "SERVER_ERROR that ticket is taken\r\n",
     "SERVER_ERROR this listener waits for the log\r\n",

@@ -729,6 +729,10 @@ const char* Session::RunFlushAll(const TextRequest& line, const char* at, const 
   } else {
     version = store_->Clear(now_);
     if (version == 0) {
+      if (store_->ClearsAreUsedUp()) {
+        Append(Reply::kClearsUsedUp, no_reply);
+        return next;
+      }
       if (ParkForRoom()) return at;
       Append(Refusal(), no_reply);
       return next;

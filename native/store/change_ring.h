@@ -155,6 +155,7 @@ class ChangeRing final : public RecordSink {
   }
   // Where the next record of so many bytes begins; skips what is left at the end if it does not fit there.
   char* Place(uint64_t bytes) {
+    fill_before_ = fill_bytes();
     const uint64_t offset = Offset(state_->written);
     if (bytes <= capacity_ - offset) [[likely]]
       return bytes_ + offset;
@@ -164,14 +165,13 @@ class ChangeRing final : public RecordSink {
   }
   // The record that ends at this offset is whole.
   void Added(uint64_t end_offset) {
-    const uint64_t before = fill_bytes();
     state_->written += end_offset - Offset(state_->written);
     state_->records++;
     // The lines of the next record were last read by the scribe: let them come while something else is done.
     const char* next = At(state_->written);
     for (int line = 1; line <= 4; line++) __builtin_prefetch(next + line * 64, 1);
     if (note_ == Note::kNone) note_ = Note::kRecord;
-    if (before < capacity_ / 4 && fill_bytes() >= capacity_ / 4) note_ = Note::kFull;
+    if (fill_before_ < capacity_ / 4 && fill_bytes() >= capacity_ / 4) note_ = Note::kFull;
   }
   // Where a position lies in the ring: its capacity is a power of two.
   uint64_t Offset(uint64_t position) const { return position & (capacity_ - 1); }
@@ -191,6 +191,7 @@ class ChangeRing final : public RecordSink {
   // Of the record that is being written.
   char* at_ = nullptr;
   char* end_ = nullptr;
+  uint64_t fill_before_ = 0;
   Note note_ = Note::kNone;
 };
 

@@ -279,7 +279,12 @@ void Shard::LeaveRecord(RecordKind kind, Ref ref, uint64_t version, const Now& n
   header.kind = kind;
   header.codec = static_cast<uint8_t>(CodecOf(entry));
   header.version = version;
-  header.expires_wall_ms = expires_ms == kNeverExpires ? 0 : static_cast<int64_t>(expires_ms) + now.WallOffset();
+  if (expires_ms != kNeverExpires) {
+    // Whoever came before anything could expire has read no clock; the entry was given its time since. Once in the life
+    // of a store, if ever.
+    const Now& clock = now.boot_ms != 0 ? now : ReadClock();
+    header.expires_wall_ms = static_cast<int64_t>(expires_ms) + clock.WallOffset();
+  }
   header.client_flags = ClientFlagsOf(entry);
   header.key_bytes = static_cast<uint32_t>(key_bytes);
   header.value_bytes = value_bytes;
@@ -344,9 +349,9 @@ uint64_t Shard::Clear(uint32_t epoch, bool leave_record, const Now& now, uint64_
   state_->live_entries = 0;
   state_->counters.clears++;
   fills_.VoidAll();
-  if (leave_record) return EmitKey(RecordKind::kClear, {}, now);
-  const uint64_t version = NextVersion();
+  const uint64_t version = leave_record ? EmitKey(RecordKind::kClear, {}, now) : NextVersion();
   NoteGone(version);
+  cleared_at_ = last_version();
   return version;
 }
 

@@ -195,7 +195,13 @@ class Shard final : private ChunkMover, private EntryHasher {
     return outcome.version != 0 ? outcome.version : state_->gone_version;
   }
   uint64_t last_version() const { return (uint64_t{state_->epoch} << kVersionCounterBits) | state_->version_counter; }
-  void StartEpoch(uint32_t epoch) { state_->epoch = std::max(state_->epoch, epoch); }
+  // From now on versions are of this epoch at least, and count from there at least.
+  void StartEpoch(uint32_t epoch, uint64_t counter) {
+    state_->epoch = std::max(state_->epoch, epoch);
+    state_->version_counter = std::max(state_->version_counter, counter);
+  }
+  // No version was given since the last clear.
+  bool is_as_cleared() const { return cleared_at_ == last_version(); }
   ChangeRing* ring() { return &ring_; }
   // True: there is more of what was drained to be freed.
   bool CommitRingStep();
@@ -368,6 +374,7 @@ class Shard final : private ChunkMover, private EntryHasher {
   TimerWheel wheel_;
   ChangeRing ring_;                     // of no bytes, and never used, where there is none
   bool value_reserved_pinned_ = false;  // of the record that ReserveRecord made room for last
+  uint64_t cleared_at_ = 0;             // last_version() at the end of the last clear
   RecordSink* records_ = nullptr;       // the ring, another sink, or null: no records are kept
   RemovalSink* removals_ = nullptr;
   FillWatch fills_;

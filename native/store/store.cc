@@ -425,6 +425,11 @@ uint64_t Store::Clear(const Now& now) {
 }
 
 uint64_t Store::ClearLocked(const Now& now) {
+  if (is_thrifty_.load(std::memory_order_relaxed) && last_clear_version_ != 0 && IsAsCleared()) {
+    clears_.fetch_add(1, std::memory_order_relaxed);
+    return last_clear_version_;
+  }
+  if (ClearsAreUsedUp()) return 0;
   const uint32_t present = epoch_.load(std::memory_order_relaxed);
   // After a million clears the epochs are used up. The shards then clear by their own counters, which do not run out;
   // but a barrier that says so for all shards in one record needs an epoch, so a log has no room for it.
@@ -434,8 +439,19 @@ uint64_t Store::ClearLocked(const Now& now) {
   if (version != 0) {
     epoch_.store(epoch, std::memory_order_relaxed);
     clears_.fetch_add(1, std::memory_order_relaxed);
+    last_clear_version_ = version;
   }
   return version;
+}
+
+// Whether nothing was done since the last clear. What is done meanwhile in a shard that was looked at already comes at
+// the same time as the clear that asks.
+bool Store::IsAsCleared() {
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    OsLockGuard guard(ShardAt(i)->lock());
+    if (!ShardAt(i)->is_as_cleared()) return false;
+  }
+  return true;
 }
 
 void Store::ScheduleClear(uint64_t at_ms) {
@@ -448,7 +464,7 @@ void Store::RunScheduledClear(const Now& now) {
   uint64_t at = due_ms->load(std::memory_order_relaxed);
   if (now.boot_ms < at || !due_ms->compare_exchange_strong(at, ~uint64_t{0})) return;
   // Without room in the log it stays due, for the next caller.
-  if (Clear(now) != 0) return;
+  if (Clear(now) != 0 || ClearsAreUsedUp()) return;
   uint64_t none = ~uint64_t{0};
   due_ms->compare_exchange_strong(none, at);  // unless another time has been set meanwhile
 }
@@ -771,6 +787,8 @@ uint64_t Store::LastVersion(uint32_t index) const {
 
 void Store::StartEpoch(uint32_t epoch) {
   CHECK(epoch <= kEpochMax);
+  uint64_t counters[kShardCountMax];
+  OsRandom(counters, shard_count_ * sizeof counters[0]);
   OsLockGuard guard(&clear_lock_);
   RaiseEpoch(epoch);
   // No barrier of an epoch up to here will come.
@@ -778,8 +796,10 @@ void Store::StartEpoch(uint32_t epoch) {
   barrier_epoch_committed_ = std::max(barrier_epoch_committed_, epoch);
   for (uint32_t i = 0; i < shard_count_; i++) {
     OsLockGuard shard_guard(ShardAt(i)->lock());
-    ShardAt(i)->StartEpoch(epoch);
+    // The lower half: as many are left as were skipped.
+    ShardAt(i)->StartEpoch(epoch, counters[i] & (kVersionCounterMask >> 1));
   }
+  is_thrifty_.store(true, std::memory_order_relaxed);
 }
 
 void Store::Tell(ChangeRing::Note note) {

@@ -240,7 +240,16 @@ class Store {
   // Every version given from now on has at least this epoch. Before the first request of a cache that has a log: with
   // an epoch that no record of the log has, every version is higher than all that are recovered, before or after this
   // call. REQUIRES: epoch <= kEpochMax; nobody drains.
+  //
+  // Counters begin at random: what a crash took away may have had this epoch too, and a version that somebody still
+  // holds must not come again. And clears become thrifty with epochs, of which a log has but 2^20 in all its lives: one
+  // that follows another with nothing in between is that other one, and the last kEpochsForOpenings are not for clears.
   void StartEpoch(uint32_t epoch);
+  // Clear() answers 0 for ever: not for want of room.
+  bool ClearsAreUsedUp() const {
+    return is_thrifty_.load(std::memory_order_relaxed) &&
+           epoch_.load(std::memory_order_relaxed) >= kEpochMax - kEpochsForOpenings;
+  }
   // Told of records that were left; null: nobody. It outlives the store, or the calls that are in progress when it is
   // taken away.
   void SetChangeBell(ChangeBell* bell) { bell_.store(bell, std::memory_order_release); }
@@ -272,6 +281,7 @@ class Store {
   void RunScheduledClear(const Now& now);
   uint64_t ClearTo(uint32_t epoch, bool leave_record, const Now& now) REQUIRES_LOCK(clear_lock_);
   uint64_t ClearLocked(const Now& now) REQUIRES_LOCK(clear_lock_);
+  bool IsAsCleared();
   Status ApplyClearLocked(const RecordView& record, const Now& now, bool keep_version) REQUIRES_LOCK(clear_lock_);
   void SetLimits(uint64_t memory_bytes, uint64_t entries_max);
   void RaiseEpoch(uint32_t epoch);
@@ -313,6 +323,8 @@ class Store {
   std::atomic<uint64_t> entries_max_{0};
   std::atomic<uint64_t> clears_{0};
   std::atomic<uint32_t> epoch_{1};
+  std::atomic<bool> is_thrifty_{false};  // StartEpoch() was called
+  uint64_t last_clear_version_ GUARDED_BY(clear_lock_) = 0;
   OsLock clear_lock_;        // one Clear or Resize at a time; taken before any shard's lock
   uint64_t ring_bytes_ = 0;  // of one shard
   std::atomic<ChangeBell*> bell_{nullptr};

@@ -90,7 +90,7 @@ export class SnapshotTask {
   }
 
   #walkOn(): void {
-    const bytes = this.#handle.dumpStep(this.#walk, this.#buffer);
+    const bytes = this.#handle.dumpStep(this.#walk, this.#buffer, true);
     if (bytes === false) throw cacheEnded(lowWord(Word.code));
     if (bytes > 0) {
       const records = this.#buffer.subarray(0, bytes);

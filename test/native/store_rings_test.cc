@@ -1,6 +1,7 @@
 // The change rings as their reader and the writers see them: what is drained, when space is free again, what is kept in
 // place meanwhile, who is told.
 
+#include <algorithm>
 #include <deque>
 #include <string>
 #include <vector>
@@ -854,6 +855,51 @@ TEST(StoreRings, WhileRecoveringExpiredEntriesGoBeforeLiveOnes) {
   store.MaintainAll();
   EXPECT_EQ(store->entries(), live);
   store->Verify();
+}
+
+// A log counts epochs in 20 bits, over all its lives.
+TEST(StoreRings, AClearOfWhatIsClearedTakesNoEpoch) {
+  TestStore store(WithRing());
+  store->StartEpoch(5);
+  store.Set("key", "value");
+  const uint64_t first = store->Clear(store.now());
+  EXPECT_EQ(EpochOf(first), 6u);
+  for (int i = 0; i < 1000; i++) EXPECT_EQ(store->Clear(store.now()), first);
+  store.Delete("absent");
+  EXPECT_EQ(EpochOf(store->Clear(store.now())), 7u) << "the log may still have had it";
+  store.Set("key", "value");
+  EXPECT_EQ(EpochOf(store->Clear(store.now())), 8u);
+  EXPECT_FALSE(store->ClearsAreUsedUp());
+}
+
+TEST(StoreRings, ClearsLeaveEpochsForOpenings) {
+  TestStore store(WithRing());
+  const uint32_t last = kEpochMax - kEpochsForOpenings;
+  store->StartEpoch(last - 1);
+  store.Set("key", "value");
+  const uint64_t version = store->Clear(store.now());
+  EXPECT_EQ(EpochOf(version), last);
+  EXPECT_TRUE(store->ClearsAreUsedUp());
+  EXPECT_EQ(store->Clear(store.now()), version) << "nothing was done since";
+  store.Set("key", "value");
+  EXPECT_EQ(store->Clear(store.now()), 0u);
+  EXPECT_EQ(store.Get("key").value, "value");
+  store->ScheduleClear(store.now_ms() + 10);
+  store.Advance(20);
+  EXPECT_EQ(store.Get("key").value, "value") << "and it does not try again and again";
+  store->Verify();
+}
+
+TEST(StoreRings, NoLifeBeginsToCountWhereAnotherHasBegun) {
+  std::vector<uint64_t> versions;
+  for (int life = 0; life < 4; life++) {
+    TestStore store(WithRing());
+    store->StartEpoch(5);
+    versions.push_back(store.Set("key", "value").outcome.version);
+    EXPECT_EQ(EpochOf(versions.back()), 5u);
+  }
+  std::sort(versions.begin(), versions.end());
+  EXPECT_TRUE(std::adjacent_find(versions.begin(), versions.end()) == versions.end());
 }
 
 }  // namespace
