@@ -479,6 +479,8 @@ void ExecuteStore(Store* store, const Request& request, const Now& now, Outcome*
       case Verb::kAdd:
       case Verb::kReplace:
       case Verb::kCas: {
+        // It will be refused, and Execute() says what came of that.
+        if (request.value.size() > store->value_bytes_max()) break;
         Body body;
         outcome->status = store->Reserve(request, static_cast<uint32_t>(request.value.size()), now, &body);
         // Too many bodies are on their way: then it is copied under the lock.

@@ -289,12 +289,16 @@ afterAll(() => {
 });
 
 // Leaves no room on the small disk but what the log has taken ahead, and writes until the cache says so; how many entries.
-async function fillUp(cache: Cache<string>, filler: string): Promise<number> {
+function fill(filler: string): void {
   try {
     writeFileSync(filler, Buffer.alloc(16 * 2 ** 20));
   } catch (error) {
     expect(error).toMatchObject({ code: 'ENOSPC' });
   }
+}
+
+async function fillUp(cache: Cache<string>, filler: string): Promise<number> {
+  fill(filler);
   let written = 0;
   const write = (): string | undefined => {
     for (let i = 0; i < 100_000; i++) {
@@ -346,9 +350,14 @@ skipUnless(isMounted, 'needs a small tmpfs, which only root can mount', 'platfor
       const cache = await data.open<string>(directory, { ringSize: '1mb', shards: 1, snapshot: { atClose: false } });
       cache.set('first', 'value');
       await cache.sync();
-      const written = await fillUp(cache, filler);
-      // What the last write has stored is not in the log, and will not be: whoever reads it waits.
-      const waits = cache.promises.get(`k${written - 1}`).catch((error) => error);
+      fill(filler);
+      const full = until(() => cache.stats().log?.state === 'full').then(() => 'full');
+      // The first that the log does not take is in the rings, and waits.
+      let waits: Promise<unknown>;
+      for (let i = 0; ; i++) {
+        waits = cache.promises.set(`k${i}`, 'x'.repeat(1000)).catch((error) => error);
+        if ((await Promise.race([waits, full])) === 'full') break;
+      }
       // Answered behind it, and nothing to wait for.
       expect(await cache.promises.get('first')).toBe('value');
       if (how === 'close') {
