@@ -186,13 +186,7 @@ class Process {
   #ask(cache: Cache, feed: FeedHandle, work: Workload): void {
     const { recorder, moments, random, seen } = this.#world;
     const operation = recorder.ask(random.below(3), work.next());
-    let answer: Answer = 'refused';
-    try {
-      answer = askNow(cache, operation);
-    } catch (error) {
-      // The log is broken: nothing was done.
-      if (!(error instanceof CairnError && error.code === 'ERR_LOG_IO')) throw error;
-    }
+    const answer = askNow(cache, operation);
     if (answer === 'refused') {
       recorder.answer(operation, answer);
       return;

@@ -13,7 +13,7 @@ import type * as CacheModule from '../../../src/cache.ts';
 import type * as Cairn from '../../../src/index.ts';
 import type * as ScribeModule from '../../../src/scribe/index.ts';
 import { Random } from '../../support/random.ts';
-import { askNow, askPromised } from './api-doors.ts';
+import { askNow, askPromised, hasCode } from './api-doors.ts';
 import { HistoryWriter } from './history-file.ts';
 import { Workload, type WorkloadOptions } from './workload.ts';
 
@@ -66,13 +66,17 @@ async function load(cache: Cache, options: ActorOptions, thread: number): Promis
           work.learn({ ...operation, answer });
         });
         for (const result of await Promise.allSettled(answers)) {
-          if (result.status === 'rejected' && !isEnding) throw result.reason;
+          if (result.status === 'rejected') tolerate(result.reason);
         }
       } else {
         const answers = asked.map(({ operation, number }) => ({ operation, number, answer: askNow(cache, operation) }));
-        await cache.sync();
-        writer.answer(answers);
-        for (const { operation, answer } of answers) work.learn({ ...operation, answer });
+        try {
+          await cache.sync();
+          writer.answer(answers);
+          for (const { operation, answer } of answers) work.learn({ ...operation, answer });
+        } catch (error) {
+          tolerate(error);
+        }
         // Verbs return at once: others want their turn.
         await new Promise((resolve) => setImmediate(resolve));
       }
@@ -119,9 +123,14 @@ async function endScribe(cache: Cache, library: string, afterMs: number): Promis
 
 async function takeSnapshots(cache: Cache): Promise<void> {
   while (!isEnding) {
-    await cache.snapshot();
+    await cache.snapshot().catch(tolerate);
     await new Promise((resolve) => setImmediate(resolve));
   }
+}
+
+/** Of a log without room, or on a sick disk, nobody knows what became of what was to be in it. */
+function tolerate(error: unknown): void {
+  if (!isEnding && !hasCode(error, ['ERR_LOG_FULL', 'ERR_LOG_IO'])) throw error;
 }
 
 /** Ends the process with an error that the harness reports, unless the process is being ended anyway. */

@@ -38,7 +38,7 @@ export async function askPromised({ promises }: Cache, operation: Operation): Pr
         return 'done';
     }
   } catch (error) {
-    if (isRefused(error)) return 'refused';
+    if (hasCode(error, REFUSALS)) return 'refused';
     throw error;
   }
 }
@@ -74,15 +74,18 @@ export function askNow(cache: Cache, operation: Operation): Answer {
         return 'done';
     }
   } catch (error) {
-    if (isRefused(error)) return 'refused';
+    if (hasCode(error, REFUSALS_NOW)) return 'refused';
     throw error;
   }
 }
 
-const REFUSALS: ReadonlySet<unknown> = new Set(['ERR_LOG_FULL', 'ERR_QUEUE_FULL']);
+const REFUSALS: readonly string[] = ['ERR_LOG_FULL', 'ERR_QUEUE_FULL'];
+/** What a verb that runs at once says of a log that is not written any more: it has done nothing. A promise may have. */
+const REFUSALS_NOW: readonly string[] = [...REFUSALS, 'ERR_LOG_IO'];
 
-function isRefused(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && REFUSALS.has(error.code);
+/** Whether it is an error with one of the codes. */
+export function hasCode(error: unknown, codes: readonly string[]): boolean {
+  return error instanceof Error && 'code' in error && codes.includes(error.code as string);
 }
 
 function hit(found: { value: unknown; cas: bigint } | undefined): Answer {

@@ -19,6 +19,7 @@ const USAGE = `npm run torture -- kill [options]      kill -9 under load, over a
     --evict         entries do not fit into memory, in every other campaign (default: one in four)
     --ack LEVEL     what answers wait for: logged (default), or memory: then only versions are judged
     --clock         the machine's clock jumps by an hour, in every campaign (Linux, with a C compiler)
+    --small-disk    the directory is on a small tmpfs, often full (for root)
     --no-log        in memory only: shows that losses are found
     --keep          keep the folders of campaigns in which nothing was wrong
     --verbose       a line for each life
@@ -46,6 +47,7 @@ async function kill(args: readonly string[]): Promise<number> {
       connections: { type: 'string', default: '6' },
       evict: { type: 'boolean', default: false },
       ack: { type: 'string', default: 'logged' },
+      'small-disk': { type: 'boolean', default: false },
       clock: { type: 'boolean', default: false },
       'no-log': { type: 'boolean', default: false },
       keep: { type: 'boolean', default: false },
@@ -76,6 +78,7 @@ async function kill(args: readonly string[]): Promise<number> {
         log: values['no-log'] ? 'none' : 'on',
         evicts: campaign % (values.evict ? 2 : 4) === 3 % (values.evict ? 2 : 4),
         ack: values.ack === 'memory' ? 'memory' : 'logged',
+        smallDisk: values['small-disk'],
         clockJumps: values.clock,
         answersMax: wholeNumber('answers', values.answers),
         connections: wholeNumber('connections', values.connections),
