@@ -83,7 +83,7 @@ export interface CacheOptions {
   ack?: 'memory' | 'logged';
   /** `'log'` (default): the cache begins with what the directory has. `'none'`: that is given up. */
   recover?: 'log' | 'none';
-  /** What the log's files may take on the disk. Default 4 GiB. Beyond it writes are refused with `ERR_LOG_FULL`. */
+  /** What the log's segments may take on the disk, snapshots not counted. Default 4 GiB. Beyond it writes are refused with `ERR_LOG_FULL`. */
   logLimit?: Size;
   /** The log is cut into files of this size. Default 64 MiB, and not more than 1/16 of `logLimit`. */
   segmentSize?: Size;
@@ -433,16 +433,12 @@ export function resolvePromiseOptions(
   };
 }
 
-const ACK_LEVELS: readonly AckLevel[] = ['memory', 'logged', 'stored', 'replicated'];
-
 /** Checks an acknowledgement level. `hasLog`: whether the cache has a log, without which `memory` is the only level. */
 export function checkAck(ack: unknown, hasLog: boolean, otherwise: AckLevel): AckLevel {
-  const level = checkChoice('ack', ack, ACK_LEVELS, otherwise);
+  const level = ack === undefined ? otherwise : ack;
   if (level === 'memory' || (level === 'logged' && hasLog)) return level;
-  const levels = hasLog
-    ? "'memory' or 'logged', the levels of a cache without a database"
-    : "'memory', the only level of a cache without a log";
-  throw outOfRange('ack', levels, ack);
+  const levels = hasLog ? "'memory' or 'logged'" : "'memory', the only level of a cache without a log";
+  throw (typeof ack === 'string' ? outOfRange : wrongType)('ack', levels, ack);
 }
 
 /** Checks the option `signal` of a call. Throws its reason if it is aborted. */

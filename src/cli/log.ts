@@ -79,6 +79,7 @@ export function logCommand(output: LogCommandOutput = console_): Command {
         }
         output.print('');
         printAll(describeProblems(found));
+        if (exitCode(found) === SOUND) output.print('Not every byte was read: cairn log verify does that.');
         return exitCode(found);
       }),
     );

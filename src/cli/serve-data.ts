@@ -74,7 +74,7 @@ export function describeRecovery(
 
 function recoveredText(directory: string, recovery: RecoverySummary, entries: number): string {
   const { from, snapshot, records, bytes, elapsedMs, notices } = recovery;
-  if (from === 'none') return `Began empty: what ${directory} holds was left out`;
+  if (from === 'none') return `Began empty: what ${directory} held is given up`;
   const torn = notices.find(({ kind }) => kind === 'torn');
   const cut = torn === undefined ? '' : '; the last write was cut short by a crash, and is left out';
   if (records === 0) return `Nothing to recover in ${directory}${cut}`;
@@ -124,8 +124,9 @@ export function describeNotice(notice: LogNotice): string {
     case 'level': {
       const { bytes, limitBytes } = notice.usage;
       const taken = `${sizeText(bytes)} of ${sizeText(limitBytes)}`;
-      if (notice.level === 'ok') return `The log has room again: it takes ${taken}`;
-      return notice.level === 'full' ? `The log has no room: it takes ${taken}` : `The log takes ${taken}`;
+      if (notice.level === 'ok') return `The log has room: it takes ${taken}`;
+      if (notice.level !== 'full') return `The log is filling up: it takes ${taken}`;
+      return `The log has no room, on the disk or within its limit: it takes ${taken}`;
     }
     case 'torn':
       return `A crash has cut the last write short: what is behind position ${notice.position} in ${notice.file} is left out`;

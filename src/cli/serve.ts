@@ -87,12 +87,12 @@ export function serveCommand(): Command {
       ),
     )
     .addOption(
-      new Option('--recover <source>', 'what to begin with: log, or none, which leaves out what is there').choices([
-        'log',
-        'none',
-      ]),
+      new Option(
+        '--recover <source>',
+        'what to begin with: log, or none, which gives up what is there, for good',
+      ).choices(['log', 'none']),
     )
-    .option('--log-limit <size>', 'what the log may take on the disk (default: 4gb)')
+    .option('--log-limit <size>', 'what the log may take on the disk, its snapshots not counted (default: 4gb)')
     .option('--segment-size <size>', 'size of a file of the log (default: 64mb)')
     .option('--ring <size>', 'memory for writes on their way to the log, of -m (default: chosen from -m)')
     .option('--snapshot-every <time>', 'a snapshot so often; 0: never for the time alone (default: 1h)')
@@ -149,6 +149,9 @@ function contradiction(flags: ServeFlags): string | undefined {
     return 'Expected -p to be a port where no -s is given, got 0, which listens nowhere';
   }
   if (flags.data === '') return 'Expected --data to be a directory, got ""';
+  if (/^0*[1-9]\d*$/.test(flags.snapshotEvery ?? '')) {
+    return `Expected --snapshot-every to be 0 or a time with its unit, such as "60s", got "${flags.snapshotEvery}"`;
+  }
   if (directoryOf(flags) === undefined) {
     if (flags.ack === 'memory') return undefined; // Which is how it is.
     const stray = (Object.keys(LOG_FLAGS) as (keyof typeof LOG_FLAGS)[]).find((flag) => flags[flag] !== undefined);

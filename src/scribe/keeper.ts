@@ -401,7 +401,7 @@ function takeDirectory(directory: string): DirectoryLock {
     nodeFiles.makeDirectory(directory);
   } catch (cause) {
     const why = cause instanceof Error && 'code' in cause ? `: ${cause.code}` : '';
-    throw new CairnError('ERR_LOG_IO', `Cannot make the directory ${directory}${why}`, { cause });
+    throw new CairnError('ERR_LOG_IO', `Cannot make or read the directory ${directory}${why}`, { cause });
   }
   return lockByAddon(directory);
 }

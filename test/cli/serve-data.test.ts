@@ -94,9 +94,7 @@ describe('what was recovered', () => {
       'Recovered 1 entry from ./d: snapshot and log, 1 record, 3.0 MiB, in 1.23 s',
     );
     expect(describeRecovery('./d', recovery({ records: 0 }), 0).line).toBe('Nothing to recover in ./d');
-    expect(describeRecovery('./d', recovery({ from: 'none' }), 0).line).toBe(
-      'Began empty: what ./d holds was left out',
-    );
+    expect(describeRecovery('./d', recovery({ from: 'none' }), 0).line).toBe('Began empty: what ./d held is given up');
   });
 
   test('a torn end is told', () => {
@@ -154,11 +152,14 @@ test('every notice of a log is a sentence', () => {
   const cause = new Error('EIO: i/o error');
   const snapshot = { name: 's', position: 0n, entries: 2, bytes: 2048, startedMs: 1000, finishedMs: 1500 };
   const notices: [LogNotice, string][] = [
-    [{ kind: 'level', level: 'ok', usage: { ...usage, level: 'ok' } }, 'has room again: it takes 3.0 MiB of 4.0 MiB'],
-    [{ kind: 'level', level: 'high', usage: { ...usage, level: 'high' } }, 'The log takes 3.0 MiB of 4.0 MiB'],
+    [{ kind: 'level', level: 'ok', usage: { ...usage, level: 'ok' } }, 'The log has room: it takes 3.0 MiB of 4.0 MiB'],
+    [
+      { kind: 'level', level: 'high', usage: { ...usage, level: 'high' } },
+      'is filling up: it takes 3.0 MiB of 4.0 MiB',
+    ],
     [
       { kind: 'level', level: 'full', usage: { ...usage, level: 'full' } },
-      'The log has no room: it takes 3.0 MiB of 4.0 MiB',
+      'The log has no room, on the disk or within its limit: it takes 3.0 MiB of 4.0 MiB',
     ],
     [{ kind: 'torn', file: 'f', position: 7n }, 'behind position 7 in f'],
     [{ kind: 'segment-failed', file: 'f', cause }, 'f cannot be written, and the log goes on in a new file: EIO'],

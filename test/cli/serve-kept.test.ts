@@ -146,14 +146,14 @@ describe('what is kept', () => {
     },
   );
 
-  posixTest('is left out with --recover none, for good', async () => {
+  posixTest('is given up with --recover none, for good', async () => {
     const folder = newFolder();
     const first = await serving(folder);
     await (await open(first)).ask(set('a', 'old'));
     first.child.kill('SIGKILL');
     await first.ended;
     const second = await serving(folder, '--recover', 'none');
-    expect(second.stdout).toContain(`Began empty: what ${folder} holds was left out\n`);
+    expect(second.stdout).toContain(`Began empty: what ${folder} held is given up\n`);
     const client = await open(second);
     expect(await client.ask('get a\r\n')).toBe('END\r\n');
     await client.ask(set('b', 'new'));
