@@ -1006,7 +1006,7 @@ function answerError(status: number, call: AnyCall, position: number): Error {
     case Code.tooLarge:
       return new CairnRangeError(
         'ERR_VALUE_TOO_LARGE',
-        `Expected the value of ${show(call.key(position))} to fit maxValueBytes and a shard of the cache`,
+        `Expected the value of ${show(call.key(position))} to be at most ${call.handle.valueBytesMax} bytes (maxValueBytes)`,
       );
     case Code.logFull:
       return logRefusal(call.handle, `Cannot ${call.describe(position)}`);

@@ -246,7 +246,11 @@ ChangeFeed::Numbers ChangeFeed::ReadNumbers() const {
                                        static_cast<double>(ring.fill_bytes) / static_cast<double>(ring.capacity_bytes));
   }
   const uint64_t up_to_ms = committed_up_to_ms_.load(std::memory_order_relaxed);
-  if (numbers.records > numbers.records_committed && up_to_ms != 0) numbers.lag_ms = ReadBootMs() - up_to_ms;
+  // A scribe that is wanted has slept since it found nothing, and the first record wakes it.
+  const bool is_asleep = wanted.load(std::memory_order_relaxed) != 0;
+  if (numbers.records > numbers.records_committed && up_to_ms != 0 && !is_asleep) {
+    numbers.lag_ms = ReadBootMs() - up_to_ms;
+  }
   return numbers;
 }
 

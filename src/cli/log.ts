@@ -5,6 +5,7 @@
  * everybody else out of the directory meanwhile, and are refused while somebody has it.
  */
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
 import type { LockDirectory, Survey } from '../log/index.ts';
 
@@ -42,7 +43,7 @@ export function logCommand(output: LogCommandOutput = console_): Command {
     try {
       // Before the lock is taken, which leaves a file in the directory.
       const { hasLog } = await import('../log/index.ts');
-      if (hasLog(directory)) output.setExitCode(await run());
+      if (existsSync(directory) && hasLog(directory)) output.setExitCode(await run());
       else throw Object.assign(new Error(`There is no log in ${directory}`), { code: 'ENOENT' });
     } catch (error) {
       if (!(error instanceof Error) || !('code' in error)) throw error;
@@ -53,6 +54,8 @@ export function logCommand(output: LogCommandOutput = console_): Command {
   const command = new Command('log')
     .description('look at a request log, check it, repair it')
     .helpOption('-h, --help', 'print this help and exit')
+    // A command that cannot be understood has not found damage.
+    .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : FAILED))
     .addHelpText(
       'after',
       '\nExit codes: 0, what should be there is sound; 1, it is damaged; 2, that cannot be told: there is no log, a process\nhas it open, a newer version wrote it, or a file cannot be read.',

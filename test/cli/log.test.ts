@@ -252,15 +252,16 @@ describe('the command `cairn`', () => {
     expect(verified.stdout).toContain('DAMAGE: 000000000001.log at position 64');
     expect((await cli('log', 'repair', directory)).code).toBe(0);
     expect((await cli('log', 'verify', directory)).code).toBe(0);
-    expect((await cli('log', 'verify', join(directory, 'nowhere'))).code).toBe(2);
+    const nowhere = await cli('log', 'verify', join(directory, 'nowhere'));
+    expect(nowhere).toMatchObject({ code: 2, stderr: expect.stringContaining('There is no log in') });
   });
 
   test('refuses what is no position, and a command without a directory', async () => {
     expect(await cli('log', 'inspect', directory, '--from', 'x')).toMatchObject({
-      code: 1,
+      code: 2,
       stderr: expect.stringContaining('Expected a position'),
     });
-    expect(await cli('log', 'verify')).toMatchObject({ code: 1, stderr: expect.stringContaining('directory') });
+    expect(await cli('log', 'verify')).toMatchObject({ code: 2, stderr: expect.stringContaining('directory') });
   });
 
   test('inspects where the addon does not load, and says so where it is needed', async () => {
