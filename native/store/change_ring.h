@@ -62,6 +62,10 @@ class ChangeRing final : public RecordSink {
   [[nodiscard]] bool ReserveBarrier() { return HasRoom(kRecordHeaderBytes, 0); }
   [[nodiscard]] bool ReservePinned(size_t key_bytes) { return HasRoom(PinnedBytes(key_bytes), kBarrierRoomBytes); }
 
+  // The bytes of a whole record, for who writes them in one go: room was made for them. Close() when they are there.
+  char* Open(uint64_t record_bytes) { return Place(record_bytes); }
+  void Close(char* record, uint64_t record_bytes) { Added(static_cast<uint64_t>(record + record_bytes - bytes_)); }
+
   void Begin(const RecordHeader& header) override {
     at_ = Place(header.record_bytes);
     end_ = at_ + header.record_bytes;

@@ -167,12 +167,13 @@ void Shard::RemoveEntry(Ref ref, Reason reason, uint64_t hash, bool announce) {
     if (reason == Reason::kEvicted) {
       state_->counters.evictions++;
       if (!fetched) state_->counters.evicted_unfetched++;
+      NoteGone(entry->version);
     } else if (reason == Reason::kExpired) {
       state_->counters.expirations++;
       if (!fetched) state_->counters.expired_unfetched++;
+      NoteGone(entry->version);
     }
     if (announce) Announce(reason, entry);
-    if (reason == Reason::kEvicted || reason == Reason::kExpired) NoteGone(entry->version);
   }
   if (state_->open_walks != 0) [[unlikely]]
     StepOverForWalks(ref);
@@ -230,8 +231,9 @@ void Shard::MovedChunk(Ref from, Ref to) {
 
 // ---- records ----
 
-bool Shard::ReserveRecord(size_t key_bytes) {
-  if (records_ == nullptr || records_->Reserve(RecordBytes(key_bytes, 0))) return true;
+bool Shard::ReserveKeyRecord(size_t key_bytes) {
+  const size_t bytes = RecordBytes(key_bytes, 0);
+  if (records_ == &ring_ ? ring_.Reserve(bytes) : records_->Reserve(bytes)) return true;
   state_->counters.log_full++;
   return false;
 }
@@ -240,8 +242,10 @@ bool Shard::ReserveEntryRecord(const NewEntry& entry, bool in_body) {
   const size_t key_bytes = entry.key.size();
   value_reserved_pinned_ = false;
   bool reserved;
-  if (records_ != &ring_ || (entry.value_bytes <= kRingInlineValueBytesMax && ring_.pinned_bytes() == 0)) {
+  if (records_ != &ring_) {
     reserved = records_->Reserve(RecordBytes(key_bytes, entry.value_bytes));
+  } else if (entry.value_bytes <= kRingInlineValueBytesMax && ring_.pinned_bytes() == 0) {
+    reserved = ring_.Reserve(RecordBytes(key_bytes, entry.value_bytes));
   } else {
     const Layout layout = LayoutOf(entry);
     if (!in_body && RingHoldsRoom(layout.charge)) {
@@ -288,29 +292,29 @@ void Shard::LeaveRecord(RecordKind kind, Ref ref, uint64_t version, const Now& n
   header.client_flags = ClientFlagsOf(entry);
   header.key_bytes = static_cast<uint32_t>(key_bytes);
   header.value_bytes = value_bytes;
-  if (records_ == &ring_) {
-    LeaveInRing(header, ref);
-  } else {
-    records_->Begin(header);
-    VisitStream(entry, 0, key_bytes + value_bytes,
-                [this](const char* piece, size_t bytes) { records_->Payload(piece, bytes); });
-    records_->Commit();
+  if (records_ == &ring_ && !(entry->flags & kEntryChunked) && !(value_reserved_pinned_ && value_bytes != 0)) {
+    // The common case, in one go: key and value lie in one piece.
+    char* record = ring_.Open(header.record_bytes);
+    std::memcpy(record, &header, sizeof header);
+    const uint64_t padding = 0;
+    std::memcpy(record + header.record_bytes - sizeof padding, &padding, sizeof padding);
+    const char* stream = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry));
+    std::memcpy(record + sizeof header, stream, key_bytes + value_bytes);
+    ring_.Close(record, header.record_bytes);
+    return;
   }
-}
-
-void Shard::LeaveInRing(const RecordHeader& header, Ref ref) {
-  const EntryHeader* entry = At(ref);
-  const auto payload = [this](const char* piece, size_t bytes) { ring_.Payload(piece, bytes); };
-  if (header.value_bytes <= kRingInlineValueBytesMax || !value_reserved_pinned_) [[likely]] {
-    ring_.Begin(header);
-    VisitStream(entry, 0, size_t{header.key_bytes} + header.value_bytes, payload);
-    ring_.Commit();
+  RecordSink* sink = records_;
+  const auto payload = [sink](const char* piece, size_t bytes) { sink->Payload(piece, bytes); };
+  if (sink != &ring_ || value_bytes == 0 || !value_reserved_pinned_) {
+    sink->Begin(header);
+    VisitStream(entry, 0, key_bytes + value_bytes, payload);
+    sink->Commit();
     return;
   }
   Pin pin;
   CHECK(PinEntry(ref, kRingPinnedPagesMax, &pin));
   ring_.BeginPinned(header);
-  VisitStream(entry, 0, header.key_bytes, payload);
+  VisitStream(entry, 0, key_bytes, payload);
   // As with bytes: the reader is told when it begins to be much.
   const uint64_t much = state_->limit_bytes / kRingPinnedShareMax / 4;
   const uint64_t before = ring_.pinned_bytes();
@@ -320,8 +324,9 @@ void Shard::LeaveInRing(const RecordHeader& header, Ref ref) {
 
 uint64_t Shard::EmitKey(RecordKind kind, std::string_view key, const Now&) {
   const uint64_t version = NextVersion();
-  NoteGone(version);
-  if (records_ == nullptr) return version;
+  if (records_ == nullptr) [[likely]]
+    return version;
+  state_->gone_version = version;
   RecordHeader header{};
   header.record_bytes = static_cast<uint32_t>(RecordBytes(key.size(), 0));
   header.kind = kind;

@@ -324,7 +324,12 @@ class Shard final : private ChunkMover, private EntryHasher {
 
   // The one place of every mutation: room for its record, then the next version, then the record.
   // For a record without a value.
-  bool ReserveRecord(size_t key_bytes);
+  bool ReserveRecord(size_t key_bytes) {
+    if (records_ == nullptr) [[likely]]
+      return true;
+    return ReserveKeyRecord(key_bytes);
+  }
+  bool ReserveKeyRecord(size_t key_bytes);
   // For that of an entry which is about to be stored; `in_body`: its memory has been allocated already. Decides whether
   // its value will be pinned. With a ring, no room also means that only what the ring has pinned is in the entry's way.
   bool ReserveRecord(const NewEntry& entry, bool in_body = false) {
@@ -351,7 +356,6 @@ class Shard final : private ChunkMover, private EntryHasher {
       LeaveRecord(kind, ref, version, now);
   }
   void LeaveRecord(RecordKind kind, Ref ref, uint64_t version, const Now& now);
-  void LeaveInRing(const RecordHeader& header, Ref ref);
   // An absence that is told from now on may be because of this change.
   void NoteGone(uint64_t version) {
     if (records_ != nullptr) [[unlikely]]

@@ -233,11 +233,18 @@ inline void Store::ExecuteOne(const Request& request, const Now& now, Scratch* s
 }
 
 void Store::Execute(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
-  if (now.boot_ms >= attention_at_ms_.load(std::memory_order_relaxed)) [[unlikely]] {
-    RunScheduledClear(now);
-    if (logged_) return ExecuteOne<true>(request, now, scratch, outcome);
-  }
+  if (now.boot_ms >= attention_at_ms_.load(std::memory_order_relaxed)) [[unlikely]]
+    return ExecuteAttentively(request, now, scratch, outcome);
   ExecuteOne<false>(request, now, scratch, outcome);
+}
+
+void Store::ExecuteAttentively(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
+  if (now.boot_ms >= clear_at_ms()->load(std::memory_order_relaxed)) RunScheduledClear(now);
+  if (logged_) {
+    ExecuteOne<true>(request, now, scratch, outcome);
+  } else {
+    ExecuteOne<false>(request, now, scratch, outcome);
+  }
 }
 
 void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, Scratch* scratch, Outcome* outcomes) {
@@ -278,26 +285,28 @@ void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, S
           for (size_t k = group; k < end; k++) shard->PrefetchEntry(hashes[order[k]]);
           for (size_t k = group; k < end; k++) shard->PrefetchValue(hashes[order[k]]);
         }
+        bool is_stuck = stuck[s];
         for (size_t k = group; k < end; k++) {
           const size_t i = order[k];
-          outcomes[start + i] = Outcome{};
-          const size_t key_bit = hashes[i] % kRefusedKeysBits;
-          if (stuck[s]) [[unlikely]] {
+          Outcome* outcome = &outcomes[start + i];
+          *outcome = Outcome{};
+          if (is_stuck) [[unlikely]] {
             if (out_of_room[s]) {
-              outcomes[start + i].status = Status::kNeedsRoom;
+              outcome->status = Status::kNeedsRoom;
               continue;
             }
+            const size_t key_bit = hashes[i] % kRefusedKeysBits;
             if (!IsRead(requests[start + i].verb)) refused_keys[key_bit] = true;
             if (refused_keys[key_bit]) {
-              outcomes[start + i].status = Status::kLogFull;
+              outcome->status = Status::kLogFull;
               continue;
             }
           }
-          shard->Execute(requests[start + i], hashes[i], now, scratch, false, &outcomes[start + i]);
-          if (outcomes[start + i].status >= Status::kLogFull) [[unlikely]] {
-            stuck[s] = true;
-            if (outcomes[start + i].status == Status::kLogFull) {
-              refused_keys[key_bit] = true;
+          shard->Execute(requests[start + i], hashes[i], now, scratch, false, outcome);
+          if (outcome->status >= Status::kLogFull) [[unlikely]] {
+            stuck[s] = is_stuck = true;
+            if (outcome->status == Status::kLogFull) {
+              refused_keys[hashes[i] % kRefusedKeysBits] = true;
             } else {
               out_of_room[s] = true;
             }

@@ -290,6 +290,8 @@ class Store {
   bool ReturnPages(Shard* shard, bool shrinking);
   template <bool kLogged>
   void ExecuteOne(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome);
+  // Not inlined, so that nothing of it weighs on requests of a cache without a log.
+  [[gnu::noinline]] void ExecuteAttentively(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome);
   // After the lock of a shard was given up: tells the reader of its ring what ChangeRing::Note says.
   void Tell(ChangeRing::Note note);
   static void Unlocked(RemovalSink* sink) {
