@@ -700,6 +700,14 @@ export class EmbeddedLog implements RequestLog {
     );
   }
 
+  /** Whether a snapshot that is begun now would, once it is complete, let go of a segment that nothing else holds. */
+  get holdsForSnapshot(): boolean {
+    let floor = this.#committed;
+    for (const position of this.#cursors.table.values()) floor = earlier(floor, position);
+    const { firstEnd } = this.#segments;
+    return firstEnd !== undefined && firstEnd <= floor;
+  }
+
   /** Whether there was anything. */
   #giveUpAllNotNeeded(): boolean {
     if (this.#snapshots === undefined) return false;

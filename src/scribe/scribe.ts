@@ -265,6 +265,9 @@ export class Scribe {
     const { newestVerified } = this.#log.snapshots;
     if (reason === 'disk' && newestVerified !== undefined) this.#log.truncate(newestVerified.position);
     else this.#isReclaiming = true;
+    // A log can be at its limit with little behind the last snapshot: that lies in the middle of a large segment, or the
+    // limit was higher. Nothing but another one makes room then.
+    if (reason === 'limit' && this.#snapshot === undefined && this.#log.holdsForSnapshot) this.#plan.demand();
   }
 
   #setState(state: FeedState): void {
@@ -378,7 +381,8 @@ export class Scribe {
 
   #beginSnapshot(): boolean {
     const isAsked = this.#snapshotNext.length > 0 || this.#closing?.phase === 'snapshot';
-    if (!isAsked && (this.#closing !== undefined || this.#plan.dueInMs(this.#clock.steadyMs()) > 0)) return false;
+    if (!isAsked && this.#closing !== undefined && !this.#plan.isDemanded) return false;
+    if (!isAsked && this.#plan.dueInMs(this.#clock.steadyMs()) > 0) return false;
     this.#snapshotFor = this.#snapshotNext;
     this.#snapshotNext = [];
     this.#snapshotBegunMs = this.#clock.steadyMs();

@@ -1,6 +1,7 @@
 /**
  * When the next snapshot is due: some time after the last one if anything was written since, or when the log behind it has
- * become long, because that is what recovery reads and what the disk holds.
+ * become long, because that is what recovery reads and what the disk holds; or at once, when the log is at its limit
+ * and a snapshot is what keeps it there.
  */
 import type { EmbeddedLog, LogClock, SnapshotInfo } from '../log/index.ts';
 import type { SnapshotSchedule } from './message.ts';
@@ -29,6 +30,7 @@ export class SnapshotPlan {
   #logBytesBefore = 0;
   #retryMs = 0;
   #notBeforeMs = 0;
+  #isDemanded = false;
 
   /** `logBytes`: of the log behind the last one. */
   constructor(schedule: SnapshotSchedule, log: EmbeddedLog, clock: LogClock, logBytes: number) {
@@ -44,11 +46,21 @@ export class SnapshotPlan {
 
   /** Milliseconds until one is to be begun, as far as the clock decides; 0: now. */
   dueInMs(nowMs: number): number {
-    if (!this.hasNews) return Number.POSITIVE_INFINITY;
     const waitMs = Math.max(0, this.#notBeforeMs - nowMs);
+    if (this.#isDemanded) return waitMs;
+    if (!this.hasNews) return Number.POSITIVE_INFINITY;
     if (this.#logBytes >= this.#logBytesMax()) return waitMs;
     const { everyMs } = this.#schedule;
     return everyMs === 0 ? Number.POSITIVE_INFINITY : Math.max(waitMs, this.#doneMs + everyMs - nowMs);
+  }
+
+  /** One is needed, however little there is behind the last one. */
+  demand(): void {
+    this.#isDemanded = true;
+  }
+
+  get isDemanded(): boolean {
+    return this.#isDemanded;
   }
 
   /** Something was written since the last one was begun. */
@@ -63,6 +75,7 @@ export class SnapshotPlan {
 
   /** One is begun. */
   begin(): void {
+    this.#isDemanded = false;
     this.#logBytesBefore = this.#logBytes;
   }
 

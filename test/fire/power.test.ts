@@ -185,14 +185,15 @@ class Process {
 
   #ask(cache: Cache, feed: FeedHandle, work: Workload): void {
     const { recorder, moments, random, seen } = this.#world;
-    const operation = recorder.ask(random.below(3), work.next());
+    const question = work.next();
+    const { verb, key } = question;
+    const operation = recorder.ask(random.below(3), verb === 'gat' ? { verb: 'get', key } : question);
     const answer = askNow(cache, operation);
     if (answer === 'refused') {
       recorder.answer(operation, answer);
       return;
     }
     work.learn({ ...operation, answer });
-    const { verb, key } = operation;
     const contents = new Map(verb === 'clear' ? [] : moments.at(-1)!.contents);
     const value = verb === 'clear' ? undefined : cache.peek(key);
     if (value === undefined) contents.delete(key);

@@ -193,6 +193,27 @@ describe("start: 'none'", () => {
   });
 });
 
+test('a log above its limit, with the last snapshot in the middle of a large segment, is freed by another one', () => {
+  const disk = newDisk();
+  const first = new Life(disk, { segmentBytes: 2 ** 17 });
+  for (let i = 0; i < 100; i++) {
+    first.cache.set(`k${i % 10}`, 'x'.repeat(400));
+    if (i >= 98) first.ask('snapshot');
+    else first.ask('sync');
+  }
+  // Hardly anything is behind the last snapshot, so that none is due for that.
+  first.cache.set('last', '1');
+  first.ask('sync');
+  first.crash(disk);
+  const second = new Life(disk, { limitBytes: 4 * 4096 });
+  second.cache.set('new', '1');
+  expect(second.ask('sync').error).toBeUndefined();
+  expect(second.ask('close').error).toBeUndefined();
+  second.crash(disk);
+  expect(disk.bytes).toBeLessThan(8 * 4096);
+  expect(Object.keys(new Life(disk).recovered)).toHaveLength(12);
+});
+
 test('what a dead thread had appended and not committed is appended again, and applied once', () => {
   const disk = newDisk();
   const life = new Life(disk);

@@ -484,7 +484,7 @@ class SeenValues {
       if (value !== undefined) this.#writers.set(value, (this.#writers.get(value) ?? 0) + 1);
       if (!isHit(answer)) continue;
       const told = normalValue(answer.value);
-      if (verb === 'get' || verb === 'take') {
+      if (verb === 'get' || verb === 'gat' || verb === 'take') {
         if (answer.version !== undefined) this.#versions.set(answer.version, told);
       }
       if ((this.#readAt.get(told) ?? Number.POSITIVE_INFINITY) > answeredAt!) this.#readAt.set(told, answeredAt!);

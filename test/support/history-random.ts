@@ -48,7 +48,7 @@ const VERBS: readonly Verb[] = [
     'prepend',
     'cas',
   ] as const),
-  ...(['cas', 'incr', 'decr', 'take', 'touch'] as const),
+  ...(['cas', 'incr', 'decr', 'take', 'touch', 'gat'] as const),
 ];
 
 export class HistoryWorld {
@@ -157,6 +157,7 @@ export class HistoryWorld {
     };
     switch (verb) {
       case 'get':
+      case 'gat':
         if (entry === undefined) return 'miss';
         this.#tokens.set(key, entry.version);
         return { ...entry };

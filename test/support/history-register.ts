@@ -87,6 +87,10 @@ export class Register {
       case 'get':
         if (isUnknown) return IMPOSSIBLE;
         return isHit(answer) ? (found === answer.value ? state : IMPOSSIBLE) : isThere ? IMPOSSIBLE : stillGone;
+      case 'gat':
+        if (answer === 'miss') return isThere ? IMPOSSIBLE : stillGone;
+        if (found === undefined || (isHit(answer) && found !== answer.value)) return IMPOSSIBLE;
+        return this.#stored(found, step);
       case 'take':
         if (isUnknown) return isThere ? ABSENT : IMPOSSIBLE;
         return isHit(answer) ? (found === answer.value ? ABSENT : IMPOSSIBLE) : isThere ? IMPOSSIBLE : stillGone;

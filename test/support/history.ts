@@ -1,9 +1,10 @@
 // A history: what clients asked of a cache and what they were told, with the times of both, over several lives of the
 // cache. history-check.ts says whether a correct cache can have given it.
 
-/** What is asked. `clear` concerns every key. */
+/** What is asked. `gat` is a `get` that gives a new expiry too; `clear` concerns every key. */
 export type Verb =
   | 'get'
+  | 'gat'
   | 'take'
   | 'set'
   | 'add'
@@ -54,8 +55,10 @@ export interface Operation {
   readonly delta?: bigint;
   /** What `cas` compares with. */
   readonly token?: bigint;
-  /** From its execution on; for writes and `touch`. None: no expiry. */
+  /** From its execution on; for writes, `touch` and `gat`. None: no expiry. */
   readonly ttlMs?: number;
+  /** No answer is wanted, so that it stays unknown. */
+  readonly isQuiet?: boolean;
   readonly askedAt: number;
   answeredAt?: number;
   answer?: Answer;
@@ -119,13 +122,14 @@ export class Recorder implements History {
 
 /** One line for a message. */
 export function describeOperation(operation: Operation): string {
-  const { session, life, verb, key, value, delta, token, ttlMs, askedAt, answeredAt, answer } = operation;
+  const { session, life, verb, key, value, delta, token, ttlMs, isQuiet, askedAt, answeredAt, answer } = operation;
   const details = [
     key,
     value === undefined ? '' : shorten(value),
     delta === undefined ? '' : `by ${delta}`,
     token === undefined ? '' : `token ${token}`,
     ttlMs === undefined ? '' : `ttl ${ttlMs} ms`,
+    isQuiet ? 'noreply' : '',
   ];
   const from = `${askedAt.toFixed(3)} ${answeredAt === undefined ? '...' : answeredAt.toFixed(3)}`;
   return `${from} life ${life} session ${session}: ${verb} ${details.filter(Boolean).join(' ')} -> ${describeAnswer(answer)}`;

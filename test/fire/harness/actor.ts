@@ -12,8 +12,9 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import type * as CacheModule from '../../../src/cache.ts';
 import type * as Cairn from '../../../src/index.ts';
 import type * as ScribeModule from '../../../src/scribe/index.ts';
+import type { Answer, Question } from '../../support/history.ts';
 import { Random } from '../../support/random.ts';
-import { askNow, askPromised, hasCode } from './api-doors.ts';
+import { askManyNow, askManyPromised, askNow, askPromised, hasCode } from './api-doors.ts';
 import { HistoryWriter } from './history-file.ts';
 import { Workload, type WorkloadOptions } from './workload.ts';
 
@@ -57,32 +58,51 @@ async function load(cache: Cache, options: ActorOptions, thread: number): Promis
     const random = new Random(seed + session);
     const work = new Workload(random, `l${life}s${session}n`, workload);
     while (!isEnding) {
-      const questions = Array.from({ length: 1 + random.below(depth) }, () => work.next());
-      const asked = writer.ask(session, questions);
-      if (i < promised) {
-        const answers = asked.map(async ({ operation, number }) => {
-          const answer = await askPromised(cache, operation);
-          writer.answer([{ number, answer }]);
-          work.learn({ ...operation, answer });
-        });
-        for (const result of await Promise.allSettled(answers)) {
-          if (result.status === 'rejected') tolerate(result.reason);
+      const isMany = random.below(4) === 0;
+      const count = 1 + random.below(depth);
+      const asked = writer.ask(
+        session,
+        isMany ? work.many(count) : Array.from({ length: count }, () => wordable(work)),
+      );
+      const operations = asked.map(({ operation }) => operation);
+      const tell = (answers: readonly (Answer | undefined)[]): void => {
+        const told = answers.flatMap((answer, i) =>
+          answer === undefined ? [] : [{ number: asked[i]!.number, answer }],
+        );
+        writer.answer(told);
+        for (const [i, answer] of answers.entries()) {
+          if (answer !== undefined) work.learn({ ...operations[i]!, answer });
         }
-      } else {
-        const answers = asked.map(({ operation, number }) => ({ operation, number, answer: askNow(cache, operation) }));
-        try {
+      };
+      try {
+        if (i >= promised) {
+          const answers = isMany ? askManyNow(cache, operations) : operations.map((each) => askNow(cache, each));
           await cache.sync();
-          writer.answer(answers);
-          for (const { operation, answer } of answers) work.learn({ ...operation, answer });
-        } catch (error) {
-          tolerate(error);
-        }
-        // Verbs return at once: others want their turn.
-        await new Promise((resolve) => setImmediate(resolve));
+          tell(answers);
+        } else if (isMany) tell(await askManyPromised(cache, operations));
+        else
+          await Promise.all(
+            operations.map((each, j) => askPromised(cache, each).then((answer) => tell(at(j, answer)))),
+          );
+      } catch (error) {
+        tolerate(error);
       }
+      // Verbs return at once: others want their turn.
+      await new Promise((resolve) => setImmediate(resolve));
     }
   });
   await Promise.all(sessions);
+}
+
+/** A list with one element, at its place. */
+function at<T>(place: number, element: T): (T | undefined)[] {
+  return [...Array.from<undefined>({ length: place }), element];
+}
+
+/** Something that the API has a verb for. */
+function wordable(work: Workload): Question {
+  const question = work.next();
+  return question.verb === 'gat' ? { verb: 'get', key: question.key } : question;
 }
 
 let isEnding = false;

@@ -15,6 +15,8 @@ export async function askPromised({ promises }: Cache, operation: Operation): Pr
     switch (verb) {
       case 'get':
         return hit(await promises.getWithCas(key));
+      case 'gat':
+        throw new Error('The API has no gat');
       case 'take':
         return taken(await promises.take(key));
       case 'set':
@@ -30,7 +32,7 @@ export async function askPromised({ promises }: Cache, operation: Operation): Pr
       case 'decr':
         return counted(await promises[verb](key, delta));
       case 'delete':
-        return (await promises.delete(key)) ? 'found' : 'not-found';
+        return deleted(await promises.delete(key));
       case 'touch':
         return (await promises.touch(key, ttlMs)) ? 'found' : 'not-found';
       case 'clear':
@@ -51,6 +53,8 @@ export function askNow(cache: Cache, operation: Operation): Answer {
     switch (verb) {
       case 'get':
         return hit(cache.getWithCas(key));
+      case 'gat':
+        throw new Error('The API has no gat');
       case 'take':
         return taken(cache.take(key));
       case 'set':
@@ -66,7 +70,7 @@ export function askNow(cache: Cache, operation: Operation): Answer {
       case 'decr':
         return counted(cache[verb](key, delta));
       case 'delete':
-        return cache.delete(key) ? 'found' : 'not-found';
+        return deleted(cache.delete(key));
       case 'touch':
         return cache.touch(key, ttlMs) ? 'found' : 'not-found';
       case 'clear':
@@ -77,6 +81,39 @@ export function askNow(cache: Cache, operation: Operation): Answer {
     if (hasCode(error, REFUSALS_NOW)) return 'refused';
     throw error;
   }
+}
+
+/** Asks all at once by `getMany`, `setMany` or `deleteMany`: operations of one verb, for keys that differ. */
+export async function askManyPromised({ promises }: Cache, operations: readonly Operation[]): Promise<Answer[]> {
+  const keys = operations.map(({ key }) => key);
+  switch (operations[0]?.verb) {
+    case 'get':
+      return (await promises.getMany(keys)).map(taken);
+    case 'set':
+      return promises.setMany(entriesOf(operations));
+    case 'delete':
+      return (await promises.deleteMany(keys)).map(deleted);
+    default:
+      throw new Error('Expected operations of one verb that has a form for many');
+  }
+}
+
+export function askManyNow(cache: Cache, operations: readonly Operation[]): Answer[] {
+  const keys = operations.map(({ key }) => key);
+  switch (operations[0]?.verb) {
+    case 'get':
+      return cache.getMany(keys).map(taken);
+    case 'set':
+      return cache.setMany(entriesOf(operations));
+    case 'delete':
+      return cache.deleteMany(keys).map(deleted);
+    default:
+      throw new Error('Expected operations of one verb that has a form for many');
+  }
+}
+
+function entriesOf(operations: readonly Operation[]): [string, string][] {
+  return operations.map(({ key, value }) => [key, spell(value!)]);
 }
 
 const REFUSALS: readonly string[] = ['ERR_LOG_FULL', 'ERR_QUEUE_FULL'];
@@ -94,6 +131,10 @@ function hit(found: { value: unknown; cas: bigint } | undefined): Answer {
 
 function taken(value: unknown): Answer {
   return value === undefined ? 'miss' : { value: unspell(String(value)) };
+}
+
+function deleted(wasThere: boolean): Answer {
+  return wasThere ? 'found' : 'not-found';
 }
 
 function counted(number: bigint | number | 'not-stored' | undefined): Answer {

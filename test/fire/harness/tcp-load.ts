@@ -1,7 +1,7 @@
 // Clients of the port that ask as fast as they are answered, each a few things at a time. One that waits too long goes
 // away, as clients do, and another comes in its place: nobody knows then what became of what it had asked.
 
-import type { Recorder } from '../../support/history.ts';
+import type { Question, Recorder } from '../../support/history.ts';
 import { Random } from '../../support/random.ts';
 import { TcpSession } from './tcp-session.ts';
 import { Workload, type WorkloadOptions } from './workload.ts';
@@ -77,14 +77,19 @@ export class TcpLoad {
     const random = new Random(this.#random.bits());
     const work = new Workload(random, `t${number}n`, workload);
     while (!this.#isOver && session.isOpen) {
-      const asked = Array.from({ length: 1 + random.below(depth) }, () => {
-        const question = work.next();
-        return recorder.ask(number, question.verb === 'take' ? { ...question, verb: 'delete' } : question);
-      });
+      const asked = Array.from({ length: 1 + random.below(depth) }, () => recorder.ask(number, wordable(work, random)));
       const impatience = setTimeout(() => session.close(), PATIENCE_MS);
       await session.ask(asked);
       clearTimeout(impatience);
       for (const operation of asked) work.learn(operation);
     }
   }
+}
+
+/** Something that the text protocol has words for; now and then without wanting an answer. */
+function wordable(work: Workload, random: Random): Question {
+  const question = work.next();
+  if (question.verb === 'take') return { ...question, verb: 'delete' };
+  if (question.verb === 'get' || question.verb === 'gat' || random.below(30) > 0) return question;
+  return { ...question, isQuiet: true };
 }

@@ -61,7 +61,7 @@ export class TcpSession {
   /** Sends all in one piece; resolves when each has its answer or the connection is gone: then false. */
   async ask(operations: readonly Operation[]): Promise<boolean> {
     if (this.#isClosed) return false;
-    for (const operation of operations) this.#waiting.push({ operation });
+    for (const operation of operations) if (!operation.isQuiet) this.#waiting.push({ operation });
     this.#socket.write(operations.map(command).join(''), 'latin1');
     while (this.#waiting.length > 0 && !this.#isClosed) {
       await new Promise<void>((resolve) => {
@@ -99,12 +99,16 @@ export class TcpSession {
   }
 }
 
-function command({ verb, key, value, delta, token, ttlMs }: Operation): string {
+function command({ verb, key, value, delta, token, ttlMs, isQuiet }: Operation): string {
   const seconds = Math.round((ttlMs ?? 0) / 1000);
-  const data = (text: string, more = ''): string => `${verb} ${key} 0 ${seconds} ${text.length}${more}\r\n${text}\r\n`;
+  const quietly = isQuiet ? ' noreply' : '';
+  const data = (text: string, more = ''): string =>
+    `${verb} ${key} 0 ${seconds} ${text.length}${more}${quietly}\r\n${text}\r\n`;
   switch (verb) {
     case 'get':
       return `gets ${key}\r\n`;
+    case 'gat':
+      return `gats ${seconds} ${key}\r\n`;
     case 'set':
     case 'add':
     case 'replace':
@@ -115,13 +119,13 @@ function command({ verb, key, value, delta, token, ttlMs }: Operation): string {
       return data(spell(value!), ` ${token}`);
     case 'incr':
     case 'decr':
-      return `${verb} ${key} ${delta}\r\n`;
+      return `${verb} ${key} ${delta}${quietly}\r\n`;
     case 'delete':
-      return `delete ${key}\r\n`;
+      return `delete ${key}${quietly}\r\n`;
     case 'touch':
-      return `touch ${key} ${seconds}\r\n`;
+      return `touch ${key} ${seconds}${quietly}\r\n`;
     case 'clear':
-      return 'flush_all\r\n';
+      return `flush_all${quietly}\r\n`;
     case 'take':
       throw new Error('The text protocol has no take');
   }

@@ -59,9 +59,16 @@ export class Workload {
     return this.#register(`register:${this.#place(registers)}`);
   }
 
+  /** Several of one verb, for keys that differ. */
+  many(count: number): Question[] {
+    const verb = this.#random.pick(['get', 'set', 'delete'] as const);
+    const keys = new Set(Array.from({ length: count }, () => `register:${this.#place(this.#options.registers)}`));
+    return [...keys].map((key) => (verb === 'set' ? { verb, key, value: this.#value() } : { verb, key }));
+  }
+
   /** Learns from an answer what can be asked next. */
   learn({ verb, key, answer }: Operation): void {
-    if (verb !== 'get' || typeof answer !== 'object') return;
+    if ((verb !== 'get' && verb !== 'gat') || typeof answer !== 'object') return;
     if (answer.version !== undefined) this.#tokens.set(key, answer.version);
     if (key.startsWith('text:')) this.#textBytes.set(key, answer.value.length);
   }
@@ -74,7 +81,7 @@ export class Workload {
   #register(key: string): Question {
     const verb = this.#random.pick([
       ...(['get', 'get', 'get', 'get', 'get', 'get', 'set', 'set', 'set', 'set', 'set'] as const),
-      ...(['cas', 'cas', 'add', 'add', 'replace', 'delete', 'delete', 'take', 'touch'] as const),
+      ...(['cas', 'cas', 'add', 'add', 'replace', 'delete', 'delete', 'take', 'touch', 'gat'] as const),
     ]);
     switch (verb) {
       case 'set':
@@ -107,10 +114,10 @@ export class Workload {
   }
 
   #expiring(key: string): Question {
-    const verb = this.#random.pick(['get', 'get', 'get', 'set', 'add', 'touch'] as const);
+    const verb = this.#random.pick(['get', 'get', 'get', 'set', 'add', 'touch', 'gat'] as const);
     const ttlMs = 1000 * (1 + this.#random.below(3));
     if (verb === 'get') return { verb, key };
-    return verb === 'touch' ? { verb, key, ttlMs } : { verb, key, ttlMs, value: this.#value() };
+    return verb === 'set' || verb === 'add' ? { verb, key, ttlMs, value: this.#value() } : { verb, key, ttlMs };
   }
 
   #value(): string {
