@@ -39,6 +39,9 @@ import { SnapshotTask, STEP_BYTES } from './snapshot-task.ts';
 
 /** What a turn drains at most, unless a single record is larger. */
 export const BUFFER_BYTES: number = 2 ** 20;
+/** With a small limit of the log it is less: so many have to fit, but for one that is small already. */
+const LIMIT_GROUPS_MIN = 8;
+const GROUP_BYTES_MIN = 4096;
 /** Turns that a buffer which a large record needed is kept for the next one. */
 const LARGE_BUFFER_TURNS = 64;
 /** The longest wait: a thread that is to be ended is not held up for longer. */
@@ -104,6 +107,11 @@ interface Closing {
   phase: 'draining' | 'snapshot' | 'last';
 }
 
+/** What a group takes of a log at most: a log with a small limit has to have room for several. */
+export function groupBytes(log: EmbeddedLog): number {
+  return Math.min(BUFFER_BYTES, Math.max(GROUP_BYTES_MIN, Math.floor(log.usage().limitBytes / LIMIT_GROUPS_MIN)));
+}
+
 export class Scribe {
   readonly #handle: FeedHandle;
   readonly #log: EmbeddedLog;
@@ -117,7 +125,8 @@ export class Scribe {
   readonly #takesSnapshotAtClose: boolean;
   readonly #feedNumbers = new Float64Array(FEED_STAT_COUNT);
 
-  #buffer: Buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  readonly #bufferBytes: number;
+  #buffer: Buffer;
   #turnsSinceLarge = 0;
   #group: Group | undefined;
   #trouble: Trouble | undefined;
@@ -145,6 +154,8 @@ export class Scribe {
     const { handle, log, clock, metrics, snapshots, logBytes, control, hear, say, sleep } = options;
     this.#handle = handle;
     this.#log = log;
+    this.#bufferBytes = groupBytes(log);
+    this.#buffer = Buffer.allocUnsafeSlow(this.#bufferBytes);
     this.#clock = clock;
     this.#metrics = metrics;
     this.#control = control;
@@ -217,10 +228,10 @@ export class Scribe {
   }
 
   #fitBuffer(bytes: number): void {
-    if (this.#buffer.length === BUFFER_BYTES) return;
-    this.#turnsSinceLarge = bytes > BUFFER_BYTES ? 0 : this.#turnsSinceLarge + 1;
+    if (this.#buffer.length === this.#bufferBytes) return;
+    this.#turnsSinceLarge = bytes > this.#bufferBytes ? 0 : this.#turnsSinceLarge + 1;
     // The group still has the old one.
-    if (this.#turnsSinceLarge >= LARGE_BUFFER_TURNS) this.#buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+    if (this.#turnsSinceLarge >= LARGE_BUFFER_TURNS) this.#buffer = Buffer.allocUnsafeSlow(this.#bufferBytes);
   }
 
   #append(group: Group, nowMs: number): void {

@@ -34,7 +34,7 @@ const CALLS: Record<string, (promises: CachePromises) => Promise<unknown>> = {
   touch: (promises) => promises.touch('a', 5),
 };
 /** What is no call to a lane. */
-const OTHERS = ['constructor', 'drained', 'stats', 'close', 'destroy', 'router'];
+const OTHERS = ['constructor', 'drained', 'stats', 'close', 'destroy', 'handleClosed', 'router'];
 
 /** Made on the calling thread, or answered by it: no thread of a lane has them. */
 const WITHOUT_LANE = new Set(['clear', 'getMany of none']);
