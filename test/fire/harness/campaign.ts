@@ -6,7 +6,7 @@
 // a campaign and not each of its moments.
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Recorder } from '../../support/history.ts';
 import { type CheckOptions, checkHistory, checkTokens, type Verdict } from '../../support/history-check.ts';
@@ -89,6 +89,8 @@ export class Campaign {
   readonly #workload: WorkloadOptions;
   readonly #data: string;
   readonly #clock: WallClock | undefined;
+  readonly #isLimited: boolean;
+  readonly #damaged = new Set<string>();
   #diskMb = 0;
   #session = 0;
   #kills = 0;
@@ -104,9 +106,16 @@ export class Campaign {
     // Where the clock jumps, nobody can say when an entry expires.
     if (options.clockJumps) this.#clock = new WallClock(options.folder);
     const expires = !options.clockJumps && this.#random.below(2) === 0;
+    // Where the log has hardly room, only what the newest snapshot needs is kept, and large values are refused.
+    this.#isLimited = options.smallDisk === true || this.#random.below(2) === 0;
     this.#workload = options.evicts
       ? { registers: 4000, valueBytesMax: 20_000, clearEvery: 4000, expires: false }
-      : { registers: 80, valueBytesMax: 200_000, clearEvery: 4000, expires };
+      : {
+          registers: 80,
+          valueBytesMax: this.#isLimited ? 100_000 : this.#random.pick([20_000, 200_000, 900_000]),
+          clearEvery: 4000,
+          expires,
+        };
   }
 
   async run(): Promise<CampaignResult> {
@@ -134,6 +143,7 @@ export class Campaign {
   async #live(life: Life): Promise<void> {
     this.#jump();
     this.#resizeDisk();
+    this.#damageSnapshot();
     const number = this.#recorder.startLife();
     const start = performance.now();
     const target = life.start();
@@ -247,6 +257,21 @@ export class Campaign {
     reader.close();
   }
 
+  // The disk has spoilt the newest snapshot: the one before it, and more of the log, does.
+  #damageSnapshot(): void {
+    if (this.#isLimited || !existsSync(this.#data) || this.#random.below(5) > 0) return;
+    const names = readdirSync(this.#data)
+      .filter((name) => name.endsWith('.snapshot'))
+      .sort();
+    const newest = names.at(-1);
+    if (newest === undefined || names.filter((name) => !this.#damaged.has(name)).length < 2) return;
+    this.#damaged.add(newest);
+    const path = join(this.#data, newest);
+    const bytes = readFileSync(path);
+    bytes[this.#random.below(bytes.length)]! ^= 1 << this.#random.below(8);
+    writeFileSync(path, bytes);
+  }
+
   #jump(): void {
     this.#clock?.set(this.#random.pick([-HOUR_MS, 0, 0, HOUR_MS]));
   }
@@ -295,7 +320,7 @@ export class Campaign {
     const segmentSize = random.pick([undefined, '64kb', '256kb', '1mb']);
     const logBytes = random.pick([undefined, '64kb', '1mb']);
     // Hardly more than what is there: the log must be cut all the time, and takes nothing now and then.
-    const logLimit = segmentSize === '256kb' ? random.pick([undefined, '1mb', '8mb']) : undefined;
+    const logLimit = this.#isLimited && segmentSize === '256kb' ? random.pick([undefined, '1mb', '8mb']) : undefined;
     const drawn = random.pick([
       ...(['kill', 'kill', 'kill', 'kill', 'kill', 'kill', 'kill', 'kill'] as const),
       ...(['kill-in-recovery', 'kill-in-recovery', 'stop', 'exit', 'kill-in-stop'] as const),
