@@ -178,7 +178,7 @@ export class Campaign {
       return await target.ready();
     } catch (error) {
       if (!this.#options.smallDisk || this.#diskMb === LARGE_DISK_MB || !target.hasEnded) throw error;
-      if (!/ERR_LOG_FULL|ERR_LOG_IO|no room|cannot be written/.test(target.output)) throw error;
+      if (!/ERR_LOG_FULL|ERR_LOG_IO|no room|disk is full|cannot be written/.test(target.output)) throw error;
       this.#recorder.endLife('not opened');
       this.#mount(LARGE_DISK_MB);
       this.#options.onRound?.('not opened: the disk is full');
