@@ -2,10 +2,15 @@
 //
 //   node scripts/check.mjs [STEP...] [--without STEP,STEP]
 //
+// Each step is a process of its own, whose output passes through here: what a failed one printed last is printed once
+// more at the end, where whoever reads only that finds it.
+//
 // A step is a file in check/ that exports `title` and `check()`. It throws when it fails and returns a sentence when it
 // could not be done here; with CAIRN_REQUIRE_SERVICES=1, as in CI, that is a failure too.
 
-import { BuildError, main } from './lib/project.mjs';
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { BuildError, main, root } from './lib/project.mjs';
 import { ensureBuilt } from './lib/steps.mjs';
 
 const steps = [
@@ -33,34 +38,61 @@ function chosenSteps(args) {
   return (named.length > 0 ? named : steps).filter((name) => !without.includes(name));
 }
 
+/** As much of what a failed step printed as is shown again, in characters. */
+const TAIL = 6000;
+
+/** In the step's own process: exits with 0, 1 (failed) or SKIPPED, and says why. */
+const SKIPPED = 3;
+async function runHere(name) {
+  const { check } = await import(`./check/${name}.mjs`);
+  const reason = await check();
+  if (typeof reason !== 'string') return;
+  console.log(reason);
+  process.exitCode = SKIPPED;
+}
+
+/** The exit code of a step's process, and the end of what it printed. */
+function runApart(name) {
+  const child = spawn(process.execPath, [fileURLToPath(import.meta.url), '--here', name], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let tail = '';
+  for (const stream of ['stdout', 'stderr']) {
+    child[stream].setEncoding('utf8').on('data', (text) => {
+      process[stream].write(text);
+      tail = (tail + text).slice(-TAIL);
+    });
+  }
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code, signal) => resolve({ code, signal, tail }));
+  });
+}
+
 async function runStep(name) {
-  const { title, check } = await import(`./check/${name}.mjs`);
+  const { title } = await import(`./check/${name}.mjs`);
   console.log(`\n== ${title} (npm run check:${name})`);
   const start = performance.now();
+  const { code, signal, tail } = await runApart(name);
   let result = 'passed';
-  let note = '';
-  try {
-    const reason = await check();
-    if (typeof reason === 'string') {
-      result = process.env.CAIRN_REQUIRE_SERVICES === '1' ? 'FAILED' : 'skipped';
-      note = reason;
-    }
-  } catch (error) {
-    result = 'FAILED';
-    console.error(error instanceof BuildError ? error.message : error);
-  }
-  return { name, title, result, note, seconds: (performance.now() - start) / 1000 };
+  if (code === SKIPPED) result = process.env.CAIRN_REQUIRE_SERVICES === '1' ? 'FAILED' : 'skipped';
+  else if (code !== 0) result = 'FAILED';
+  const note = code === SKIPPED ? tail.trim().split('\n').at(-1) : signal === null ? '' : `ended by ${signal}`;
+  return { name, title, result, note, tail, seconds: (performance.now() - start) / 1000 };
 }
 
 await main(async () => {
+  if (process.argv[2] === '--here') return runHere(process.argv[3]);
   const chosen = chosenSteps(process.argv.slice(2));
   ensureBuilt();
   const rows = [];
   for (const name of chosen) rows.push(await runStep(name));
+  const failed = rows.filter(({ result }) => result === 'FAILED');
+  for (const { title, tail } of failed) console.log(`\n== the end of: ${title}\n${tail}`);
   console.log('\nstep       result    seconds');
   for (const { name, result, note, seconds } of rows) {
     console.log(`${name.padEnd(10)} ${result.padEnd(9)} ${seconds.toFixed(1).padStart(7)}  ${note}`.trimEnd());
   }
-  const failed = rows.filter(({ result }) => result === 'FAILED');
   if (failed.length > 0) throw new BuildError(`Failed: ${failed.map(({ name }) => name).join(', ')}`);
 });

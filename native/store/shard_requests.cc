@@ -611,11 +611,13 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
     outcome->status = Status::kLogFull;
     return;
   }
+  const size_t scratch_used = scratch == nullptr ? 0 : scratch->used;
   if (get && !request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
   Describe(At(ref), now, outcome);
   const Status status = SetExpiry(&ref, request.key, request.expires_ms, hash, now);
   if (status != Status::kStored) {
     if (outcome->pin.ref != 0) Unpin(outcome->pin.ref);
+    if (scratch != nullptr) scratch->used = scratch_used;
     outcome->pin = {};
     outcome->has_value = false;
     outcome->status = NoMemory(status);
