@@ -185,7 +185,10 @@ class Opened {
   }
 }
 
-/** The native handle behind a cache, for the other stages. */
+/**
+ * The native handle behind a cache, for the other stages.
+ * @internal
+ */
 export let handleOf: (cache: Cache<never>) => NativeHandle;
 
 /**

@@ -25,12 +25,9 @@ export type ErrorCode =
   | 'ERR_CLOSED'
   | 'ERR_QUEUE_FULL'
   | 'ERR_LOG_FULL'
-  | 'ERR_NOT_RESIDENT'
-  | 'ERR_NOT_PRIMARY'
   | 'ERR_OUT_OF_MEMORY'
   | 'ERR_LISTEN'
   | 'ERR_TIMEOUT'
-  | 'ERR_CONNECTION_LOST'
   | 'ERR_WORKER_EXITED'
   | 'ERR_VALUE_MALFORMED'
   | 'ERR_DUMP_MALFORMED'
@@ -38,7 +35,6 @@ export type ErrorCode =
   | 'ERR_LOG_CORRUPT'
   | 'ERR_LOG_VERSION'
   | 'ERR_LOG_LOCKED'
-  | 'ERR_WRITE_BACK'
   | 'ERR_NATIVE_MISSING'
   | 'ERR_NATIVE_MISMATCH';
 
@@ -62,10 +58,6 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_QUEUE_FULL: 'refused',
   /** The change ring of the log is full: try again, or use the promised form, which waits. */
   ERR_LOG_FULL: 'refused',
-  /** A conditional verb met a key that is in the database but not in memory: use the promised form. */
-  ERR_NOT_RESIDENT: 'refused',
-  /** This node does not own the key now. */
-  ERR_NOT_PRIMARY: 'refused',
   /** The process has no memory for the answer or for the cache. */
   ERR_OUT_OF_MEMORY: 'refused',
   /** Another process has the log's directory. */
@@ -76,8 +68,6 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_LISTEN: 'refused',
   /** No answer within the time asked for. */
   ERR_TIMEOUT: 'unknown',
-  /** The connection ended before the answer came. */
-  ERR_CONNECTION_LOST: 'unknown',
   /** The thread that ran the request ended before it answered. */
   ERR_WORKER_EXITED: 'unknown',
   /** The bytes of a value are not what its kind says: `raw: 'json'` met something else, or a dump was edited. */
@@ -88,8 +78,6 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_LOG_IO: 'damaged',
   /** The log is damaged where it must not be. */
   ERR_LOG_CORRUPT: 'damaged',
-  /** The database refuses what is to be written back. */
-  ERR_WRITE_BACK: 'damaged',
   /** There is no addon for this platform, or it does not load: `npx cairn-cache build` makes one. */
   ERR_NATIVE_MISSING: 'misuse',
   /** The addon that was loaded belongs to another version of the package: rebuild or reinstall. */

@@ -80,7 +80,7 @@ export interface CacheOptions {
    */
   sync?: SyncOption;
   /** What promised verbs and listeners wait for unless they are told otherwise. Default `'logged'`. */
-  ack?: 'memory' | 'logged';
+  ack?: AckLevel;
   /** `'log'` (default): the cache begins with what the directory has. `'none'`: that is given up. */
   recover?: 'log' | 'none';
   /** What the log's segments may take on the disk, snapshots not counted. Default 4 GiB. Beyond it writes are refused with `ERR_LOG_FULL`. */
@@ -152,8 +152,8 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
-/** How far a write has to have come before its promise resolves. `stored` and `replicated` are yet to come. */
-export type AckLevel = 'memory' | 'logged' | 'stored' | 'replicated';
+/** How far what an answer tells of has to have come: nothing is waited for, or the log has it. */
+export type AckLevel = 'memory' | 'logged';
 
 /** How `cache.promises` of a handle works; made when it is first used. */
 export interface PromiseOptions {

@@ -7,7 +7,7 @@ import { outOfRange, wrongType } from './errors.ts';
 import { type Looker, lookAgain, lookers } from './native/wake.ts';
 import { Code, type NativeHandle, numberWord, Word } from './native.ts';
 import { checkBoolean, checkNames, type RawOption } from './options.ts';
-import { decode } from './request/codec.ts';
+import { decode, type FastBuffer } from './request/codec.ts';
 
 /**
  * Why an entry has left: for want of room; because its time was over; by `delete` or `take`; because something else was
@@ -242,7 +242,7 @@ function bitsOf(reasons: Iterable<RemovalReason>): number {
 }
 
 function keyOf(buffer: Buffer, start: number, end: number): string | Buffer {
-  const text = buffer.utf8Slice(start, end);
+  const text = (buffer as FastBuffer).utf8Slice(start, end);
   if (!text.includes('\ufffd') || isUtf8(buffer.subarray(start, end))) return text;
   return Buffer.from(buffer.subarray(start, end));
 }

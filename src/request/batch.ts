@@ -10,15 +10,7 @@
  */
 import { endianness } from 'node:os';
 import { isUint8Array } from 'node:util/types';
-import { Codec, type Encoded, encodeDoubtfulText, isWellFormed, TEXT_CODEC } from './codec.ts';
-
-// There since Node 0.x, but not in the typings.
-declare global {
-  interface Buffer {
-    /** @internal */
-    utf8Write(text: string, offset?: number, length?: number): number;
-  }
-}
+import { Codec, type Encoded, encodeDoubtfulText, type FastBuffer, isWellFormed, TEXT_CODEC } from './codec.ts';
 
 export const BATCH_BLOCK_BYTES: number = 256 * 1024;
 export const BATCH_ROWS_MAX: number = 2048;
@@ -113,7 +105,7 @@ interface Piece {
 
 export class Block {
   readonly memory: SharedArrayBuffer = new SharedArrayBuffer(BATCH_BLOCK_BYTES);
-  readonly #bytes: Buffer = Buffer.from(this.memory);
+  readonly #bytes: FastBuffer = Buffer.from(this.memory) as unknown as FastBuffer;
   readonly #words: Uint32Array = new Uint32Array(this.memory);
   readonly #words64: BigUint64Array = new BigUint64Array(this.memory);
   #end = HEADER_BYTES;
@@ -413,7 +405,7 @@ function textRoom(text: string): number {
 
 function textPiece(text: string, codec: number): Piece {
   const bytes = new Uint8Array(Buffer.byteLength(text));
-  Buffer.from(bytes.buffer).utf8Write(text);
+  (Buffer.from(bytes.buffer) as unknown as FastBuffer).utf8Write(text);
   if (codec !== TEXT_CODEC) return { bytes, codec };
   if (bytes.byteLength === text.length) return { bytes, codec: Codec.ascii };
   return isWellFormed(text) ? { bytes, codec: Codec.utf8 } : doubtful(text);

@@ -106,6 +106,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
    *
    * Rejects with `ERR_INVALID_ARGUMENT` for a wrong option, `ERR_CLOSED` if the cache is closed, and `ERR_LISTEN`, with
    * the system's error as `cause`, if an address cannot be listened on; nothing is left behind then.
+   * @internal
    */
   static async start(
     handle: NativeHandle,

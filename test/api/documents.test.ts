@@ -1,5 +1,5 @@
 // docs/api.md is complete: every export, method, option and error code of the package is in it, and nothing else is.
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import * as cairn from '../../src/index.ts';
 
@@ -51,6 +51,16 @@ describe('docs/api.md', () => {
     const source = readFileSync(new URL('../../src/errors.ts', import.meta.url), 'utf8');
     expect(rows.map(([name]) => name).sort()).toEqual([...new Set(source.match(/ERR_[A-Z_]+/g))].sort());
   });
+});
+
+test('every error code is one that something raises', () => {
+  const folder = new URL('../../src/', import.meta.url);
+  const sources = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.ts') && file !== 'errors.ts')
+    .map((file) => readFileSync(new URL(file, folder), 'utf8'))
+    .join('\n');
+  const codes = readFileSync(new URL('errors.ts', folder), 'utf8').match(/ERR_[A-Z_]+/g)!;
+  expect([...new Set(codes)].filter((name) => !sources.includes(`'${name}'`))).toEqual([]);
 });
 
 test('errorKind knows our errors from others', () => {

@@ -106,7 +106,24 @@ describe('installed without scripts', () => {
   });
 
   test('has types that a strict consumer can check, the declarations included', () => {
-    write('use.ts', `import { Cache } from 'cairn-cache';\nconst cache = new Cache<string>({ maxMemory: '16mb' });\n`);
+    write(
+      'use.ts',
+      `import { type AckLevel, Cache, MemcachedServer, serve } from 'cairn-cache';
+      const levels: AckLevel[] = ['memory', 'logged'];
+      const cache = new Cache<string>({ maxMemory: '16mb' });
+      const found: string | undefined = cache.get('key');
+      cache.promises.set('key', found ?? 'value', { ack: levels[0] ?? 'memory', timeout: '1s' });
+      serve(cache, { host: ['127.0.0.1'], port: 0 }).then((server: MemcachedServer) => server.close());
+      // What does not work yet cannot be asked for,
+      // @ts-expect-error
+      levels.push('replicated');
+      // what the package does for itself is not the user's,
+      // @ts-expect-error
+      MemcachedServer.start;
+      // and the types of Node are as they were.
+      // @ts-expect-error
+      Buffer.alloc(1).latin1Slice(0, 1);\n`,
+    );
     const compiler = join(root, 'node_modules/typescript/bin/tsc');
     const types = [
       '--typeRoots',
@@ -116,7 +133,17 @@ describe('installed without scripts', () => {
       '--lib',
       'es2023,esnext.disposable',
     ];
-    const options = ['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2023', '--skipLibCheck', 'false'];
+    const options = [
+      '--noEmit',
+      '--strict',
+      '--exactOptionalPropertyTypes',
+      '--module',
+      'nodenext',
+      '--target',
+      'es2023',
+      '--skipLibCheck',
+      'false',
+    ];
     expect(node([compiler, ...options, ...types, 'use.ts'])).toMatchObject({ status: 0, stdout: '' });
   });
 

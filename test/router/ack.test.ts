@@ -179,7 +179,7 @@ describe('at the level logged', () => {
     expect(await isPending(set, lazy)).toBe(true);
     drain();
     expect(await set).toBe('stored');
-    await expect(lazy.set('b', 2, { ack: 'stored' })).rejects.toThrow(
+    await expect(lazy.set('b', 2, { ack: 'stored' as never })).rejects.toThrow(
       withCode('ERR_INVALID_ARGUMENT', /Expected ack to be 'memory' or 'logged'/),
     );
     await lazy.close();
