@@ -123,8 +123,8 @@ class NumberedList {
 };
 
 struct OpenSession {
-  OpenSession(Server* its_server, std::shared_ptr<const ConnectionNames> names, const Now& now)
-      : server(its_server), session(its_server->bench.get(), std::move(names), now) {}
+  OpenSession(Server* its_server, std::shared_ptr<const ConnectionNames> names, const Now& now, bool waits_for_log)
+      : server(its_server), session(its_server->bench.get(), std::move(names), now, waits_for_log) {}
   Server* const server;
   Session session;
 };
@@ -162,12 +162,12 @@ class SessionPart final : public EnvironmentPart {
 struct Arguments {
   Environment* environment = nullptr;
   SessionPart* part = nullptr;
-  napi_value values[3] = {};
+  napi_value values[4] = {};
 };
 
 Arguments Read(napi_env env, napi_callback_info info) {
   Arguments arguments;
-  size_t count = 3;
+  size_t count = 4;
   void* data = nullptr;
   CHECK(napi_get_cb_info(env, info, &count, arguments.values, nullptr, &data) == napi_ok);
   arguments.environment = static_cast<Environment*>(data);
@@ -233,7 +233,6 @@ napi_value StartService(napi_env env, napi_callback_info info) {
   if (ChangeFeed* feed = server->cache->feed()) {
     server->log = std::make_unique<FeedLog>(feed, waker);
     options.log = server->log.get();
-    options.waits_for_log = NumberField(env, given, "waitsForLog") != 0;
     options.log_metrics = WordsOf(TextField(env, given, "logMetrics"));
     CHECK(options.log_metrics.size() <= kLogMetricsMax);
   }
@@ -272,15 +271,17 @@ napi_value CountIdleKick(napi_env env, napi_callback_info info) {
   return Undefined(env);
 }
 
-// openSession(service, peer, listener) -> number.
+// openSession(service, peer, listener, waits) -> number.
 napi_value MakeSession(napi_env env, napi_callback_info info) {
   Arguments arguments = Read(env, info);
   Server* server = arguments.part->servers.At(NumberOf(env, arguments.values[0]));
   auto names = std::make_shared<const ConnectionNames>(
       ConnectionNames{StringOf(env, arguments.values[1]), StringOf(env, arguments.values[2])});
+  const bool waits_for_log = BooleanOr(env, arguments.values[3], false);
+  CHECK(!waits_for_log || server->log != nullptr);
   server->session_count++;
-  return Uint32(env, arguments.part->sessions.Add(
-                         std::make_unique<OpenSession>(server, std::move(names), server->cache->ReadBothClocks())));
+  return Uint32(env, arguments.part->sessions.Add(std::make_unique<OpenSession>(
+                         server, std::move(names), server->cache->ReadBothClocks(), waits_for_log)));
 }
 
 napi_value CloseSession(napi_env env, napi_callback_info info) {

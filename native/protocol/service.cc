@@ -27,11 +27,7 @@ void AddCounters(const ProtocolCounters& counters, ServiceStats* stats) {
 }  // namespace
 
 Service::Service(Store* store, Options options, const Now& started)
-    : store_(store),
-      options_(std::move(options)),
-      started_(started),
-      own_commits_(store->shard_count()),
-      commits_(options_.waits_for_log ? options_.log->marks() : &own_commits_) {
+    : store_(store), options_(std::move(options)), started_(started), own_commits_(store->shard_count()) {
   SetVerbosity(options_.verbosity);
 }
 

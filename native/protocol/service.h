@@ -98,7 +98,8 @@ class Service {
     bool test_commands = false;
     // The log behind the store; null: there is none. It outlives the service.
     ServiceLog* log = nullptr;
-    // Replies wait until what they tell of is in the log. REQUIRES: there is one.
+    // The level of sessions that are told none: replies wait until what they tell of is in the log. REQUIRES: there is
+    // one.
     bool waits_for_log = false;
     // What the log's own numbers are called in `stats cairn`, in their order. One that ends in _at_ms is a point in
     // time, Unix milliseconds or 0 for never; it is shown as an age.
@@ -124,8 +125,9 @@ class Service {
 
   Store* store() const { return store_; }
   const Options& options() const { return options_; }
-  // What replies wait for: the log's marks, or the service's own, which hold nothing back but for debughold.
-  CommitMarks* commits() const { return commits_; }
+  // What replies of a session wait for: the log's marks, or the service's own, which hold nothing back but for
+  // debughold.
+  CommitMarks* commits(bool waits_for_log = false) { return waits_for_log ? options_.log->marks() : &own_commits_; }
   ServiceLog* log() const { return options_.log; }
   ServiceLog::State LogState() const {
     return options_.log == nullptr ? ServiceLog::State::kRunning : options_.log->state();
@@ -179,7 +181,6 @@ class Service {
   const Options options_;
   const Now started_;
   CommitMarks own_commits_;
-  CommitMarks* const commits_;
   TicketTable tickets_;
 
   std::atomic<bool> time_moved_{false};

@@ -41,10 +41,11 @@ const char* LineEnd(const char* at, const char* newline) {
 
 }  // namespace
 
-Session::Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names, const Now& now)
+Session::Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names, const Now& now, bool waits_for_log)
     : service_(bench->service()),
       store_(service_->store()),
-      commits_(service_->commits()),
+      waits_for_log_(waits_for_log),
+      commits_(service_->commits(waits_for_log)),
       bench_(bench),
       names_(std::move(names)),
       last_command_ms_(service_->Time(now).boot_ms) {
@@ -697,7 +698,7 @@ const char* Session::RunCommand(const TextRequest& line, const char* at, const c
     case Command::kFlushAll:
       return RunFlushAll(line, at, next);
     case Command::kStats:
-      AppendStats(NextWord(&words), service_, now_, sink());
+      AppendStats(NextWord(&words), service_, waits_for_log_, now_, sink());
       return next;
     default:
       return RunDebug(line, at, next);
@@ -805,22 +806,22 @@ const char* Session::RunDebug(const TextRequest& line, const char* at, const cha
     }
     case Command::kDebugHold:
       if (!is_number) break;
-      if (service_->options().waits_for_log) {
+      if (waits_for_log_) {
         Append(Reply::kHoldsForLog);
         return next;
       }
-      service_->commits()->Activate(number);
+      commits_->Activate(number);
       Append(Reply::kOk);
       return next;
     case Command::kDebugCommit:
-      if (service_->options().waits_for_log) {
+      if (waits_for_log_) {
         Append(Reply::kHoldsForLog);
         return next;
       }
       if (first == "all") {
-        service_->commits()->Deactivate();
+        commits_->Deactivate();
       } else if (is_number) {
-        service_->commits()->AdvanceAll(number);
+        commits_->AdvanceAll(number);
       } else {
         break;
       }

@@ -54,7 +54,11 @@ class Session {
     kClose,  // send what is in `out`, then close
   };
 
-  Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names, const Now& now);
+  // `waits_for_log`: the level of the listener that the client came by; see Service::Options. REQUIRES: there is a log.
+  Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names, const Now& now, bool waits_for_log);
+  // At the service's own level.
+  Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names, const Now& now)
+      : Session(bench, std::move(names), now, bench->service()->options().waits_for_log) {}
   // Drops what is unfinished: held replies, an open ticket, a value that was not complete.
   ~Session();
   Session(const Session&) = delete;
@@ -117,7 +121,7 @@ class Session {
   // is. False: refuse the request.
   bool ParkForRoom();
   // The log takes nothing, and replies would have to wait for it.
-  bool Refuses() const { return service_->options().waits_for_log && log_state_ != ServiceLog::State::kRunning; }
+  bool Refuses() const { return waits_for_log_ && log_state_ != ServiceLog::State::kRunning; }
   // What a refused request is told.
   Reply Refusal();
 
@@ -156,6 +160,7 @@ class Session {
 
   Service* const service_;
   Store* const store_;
+  const bool waits_for_log_;
   CommitMarks* const commits_;
   Workbench* const bench_;
   const std::shared_ptr<const ConnectionNames> names_;

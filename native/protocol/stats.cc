@@ -302,9 +302,9 @@ std::string_view NameOf(ServiceLog::State state) {
 }
 
 // What memcached has nothing of.
-void AppendCairn(Service* service, const Now& now, ByteBuffer* out) {
+void AppendCairn(Service* service, bool waits_for_log, const Now& now, ByteBuffer* out) {
   const Service::Options& options = service->options();
-  AppendStat("ack", options.waits_for_log ? "logged" : "memory", out);
+  AppendStat("ack", waits_for_log ? "logged" : "memory", out);
   const ServiceLog* log = service->log();
   if (log == nullptr) return AppendStat("log", "none", out);
   const ServiceLog::Numbers numbers = log->ReadNumbers();
@@ -346,7 +346,7 @@ void AppendConnections(Service* service, const Now& now, ByteBuffer* out) {
 
 }  // namespace
 
-void AppendStats(std::string_view topic, Service* service, const Now& now, ByteBuffer* out) {
+void AppendStats(std::string_view topic, Service* service, bool waits_for_log, const Now& now, ByteBuffer* out) {
   if (topic.empty()) {
     AppendGeneral(service, now, out);
   } else if (topic == "settings") {
@@ -360,7 +360,7 @@ void AppendStats(std::string_view topic, Service* service, const Now& now, ByteB
   } else if (topic == "conns") {
     AppendConnections(service, now, out);
   } else if (topic == "cairn") {
-    AppendCairn(service, now, out);
+    AppendCairn(service, waits_for_log, now, out);
   } else if (topic == "reset") {
     service->ResetStats();
     return out->Append(TextOf(Reply::kReset));

@@ -11,7 +11,8 @@
 
 namespace cairn {
 
-// Appends the whole reply to `stats TOPIC`; an empty topic is the general one, an unknown one is an ERROR.
-void AppendStats(std::string_view topic, Service* service, const Now& now, ByteBuffer* out);
+// Appends the whole reply to `stats TOPIC`; an empty topic is the general one, an unknown one is an ERROR. It is told
+// to a session of that level.
+void AppendStats(std::string_view topic, Service* service, bool waits_for_log, const Now& now, ByteBuffer* out);
 
 }  // namespace cairn

@@ -55,7 +55,7 @@ export function serveCommand(): Command {
     .option('-p, --port <num>', 'TCP port to listen on; -1: any free one, 0: none (default: 11211)', portNumber)
     .option(
       '-l, --listen <addr>',
-      'interface to listen on, also several and with ports: 10.0.0.5,[::1]:11212 (default: loopback only; memcached: all)',
+      'interface to listen on, also several, with ports, and with levels (see --ack): 10.0.0.5,[::1]:11212,memory:127.0.0.1:11213 (default: loopback only; memcached: all)',
       addresses,
     )
     .option('-s, --unix-socket <file>', 'unix socket to listen on (disables TCP unless -p or -l is given)')
@@ -82,9 +82,10 @@ export function serveCommand(): Command {
       'when the log goes to the disk: always, an interval such as 10ms, or none (default: always)',
     )
     .addOption(
-      new Option('--ack <level>', 'what replies wait for: logged (the log, the default with --data) or memory').choices(
-        ['memory', 'logged'],
-      ),
+      new Option(
+        '--ack <level>',
+        'what replies wait for, but where -l says otherwise: logged (the log, the default with --data) or memory',
+      ).choices(['memory', 'logged']),
     )
     .addOption(
       new Option(
@@ -153,6 +154,8 @@ function contradiction(flags: ServeFlags): string | undefined {
     return `Expected --snapshot-every to be 0 or a time with its unit, such as "60s", got "${flags.snapshotEvery}"`;
   }
   if (directoryOf(flags) === undefined) {
+    const logged = flags.listen?.find((listener) => listener.startsWith('logged:') && hostOf(listener) !== 'logged');
+    if (logged !== undefined) return `Expected --data DIR beside -l ${logged}: without it there is no log`;
     if (flags.ack === 'memory') return undefined; // Which is how it is.
     const stray = (Object.keys(LOG_FLAGS) as (keyof typeof LOG_FLAGS)[]).find((flag) => flags[flag] !== undefined);
     return stray === undefined
@@ -168,10 +171,11 @@ function directoryOf(flags: ServeFlags): string | undefined {
   return flags.data === false ? undefined : flags.data;
 }
 
-/** Of `host`, `host:port`, `[v6]:port` or a v6 address. */
+/** Of `host`, `host:port`, `[v6]:port` or a v6 address, with or without a level in front. */
 function hostOf(listener: string): string {
-  const [, bracketed, plain] = /^(?:\[([^\]]*)\]|([^:]*))(?::\d+)?$/.exec(listener) ?? [];
-  return bracketed ?? plain ?? listener;
+  const address = listener.replace(/^(memory|logged):(?!\d{1,5}$)/, '');
+  const [, bracketed, plain] = /^(?:\[([^\]]*)\]|([^:]*))(?::\d+)?$/.exec(address) ?? [];
+  return bracketed ?? plain ?? address;
 }
 
 function cacheOptions(flags: ServeFlags, onRecovery: NonNullable<CacheOptions['onRecovery']>): CacheOptions {
@@ -293,8 +297,10 @@ async function run(flags: ServeFlags): Promise<number> {
   });
   try {
     // Here, because it is what fails where the addon is missing.
-    const { Cache, serve } = await import('../index.ts');
+    const { Cache, MemcachedServer, serve } = await import('../index.ts');
     const options = serveOptions(flags);
+    // Before a log is read, which may take long, and before anything is written to its directory.
+    if (directoryOf(flags) !== undefined) await MemcachedServer.probe(options);
     cache = await Cache.open(cacheOptions(flags, (progress) => display.show(progress)));
     display.end();
     announceData(cache, flags);
@@ -390,7 +396,7 @@ function announce(server: MemcachedServer, flags: ServeFlags): void {
   }
   if (flags.verbose >= 2) server.on('connect', (peer) => console.error(`${peer} opened`));
 
-  const where = server.addresses.map(textOf).join(' and ');
+  const where = server.addresses.map((address) => textOf(address) + levelText(address, server)).join(' and ');
   const away = server.addresses.filter((address) => 'host' in address && !isLoopback(address.host));
   const loopbackOnly = flags.listen === undefined && server.addresses.some((address) => 'host' in address);
   const note = loopbackOnly ? ' (this machine only; -l ADDRESS listens elsewhere)' : '';
@@ -409,6 +415,11 @@ function announce(server: MemcachedServer, flags: ServeFlags): void {
 function textOf(address: ServerAddress): string {
   if ('path' in address) return address.path;
   return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
+}
+
+function levelText({ ack }: ServerAddress, server: MemcachedServer): string {
+  if (ack === server.ack) return '';
+  return ack === 'memory' ? ' (its replies do not wait)' : ' (its replies wait for the log)';
 }
 
 function isLoopback(host: string): boolean {

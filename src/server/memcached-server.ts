@@ -14,6 +14,7 @@ import { EventEmitter } from 'node:events';
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
+import { isMainThread } from 'node:worker_threads';
 import { CairnError } from '../errors.ts';
 import { type Looker, lookers } from '../native/wake.ts';
 import type { NativeHandle } from '../native.ts';
@@ -31,11 +32,15 @@ import {
 } from './settings.ts';
 import { version } from './version.ts';
 
-/** Where a server listens. */
-export type ServerAddress = { readonly host: string; readonly port: number } | { readonly path: string };
+/** Where a server listens, and what replies wait for there. */
+export type ServerAddress =
+  | { readonly host: string; readonly port: number; readonly ack: AckLevel }
+  | { readonly path: string; readonly ack: AckLevel };
 
 /** What `version` answers is this, a dash, `cairn` and our own version: clients compare the beginning. */
 const MEMCACHED_VERSION = '1.6.45';
+/** Its level does not matter to whoever only looks at addresses. */
+const ANY_CACHE: ServedCache = { ack: 'logged', logMetrics: [] };
 const TOO_MANY = 'ERROR Too many open connections\r\n';
 /** How long close() lets clients take their replies. */
 const CLOSE_TIMEOUT_MS = 5_000;
@@ -124,7 +129,25 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     return server;
   }
 
-  /** What its replies wait for. */
+  /**
+   * Resolves if `serve` could listen now where these options say, and rejects as it would, with `ERR_LISTEN`. For whoever has
+   * something long to do first, such as opening a cache with a large log: an address that is taken is known before. Each
+   * address is listened on for a moment; whoever connects then is turned away.
+   */
+  static async probe(options?: ServeOptions): Promise<void> {
+    const settings = resolveServeOptions(options, ANY_CACHE);
+    const servers: Server[] = [];
+    try {
+      for (const listener of settings.listeners) {
+        const server = createServer((socket) => socket.destroy());
+        if (await listening(server, listener, 'path' in listener ? 0 : listener.port, settings)) servers.push(server);
+      }
+    } finally {
+      await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+    }
+  }
+
+  /** What its replies wait for, but at addresses that have a level of their own. */
   get ack(): AckLevel {
     return this.#settings.ack;
   }
@@ -166,25 +189,17 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   // ---- beginning ----
 
   async #listen(listener: Listener): Promise<void> {
-    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket));
-    if ('path' in listener) await removeStaleSocket(listener.path);
-    try {
-      await listening(server, listener, this.#portFor(listener), this.#settings.backlog);
-    } catch (cause) {
-      const { code } = cause as NodeJS.ErrnoException;
-      if ('host' in listener && listener.optional && (code === 'EADDRNOTAVAIL' || code === 'EAFNOSUPPORT')) return;
-      throw listenError(listener, cause as NodeJS.ErrnoException);
-    }
+    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket, listener.ack));
+    if (!(await listening(server, listener, this.#portFor(listener), this.#settings))) return;
     this.#servers.push(server);
     server.on('error', (error) => this.emit('error', error));
     const addresses = this.addresses as ServerAddress[];
+    const { ack } = listener;
     if ('path' in listener) {
-      // On Windows the path names a pipe, which has no such permissions.
-      if (process.platform !== 'win32') chmodSync(listener.path, this.#settings.pathMode);
-      addresses.push({ path: listener.path });
+      addresses.push({ path: listener.path, ack });
     } else {
       const { address, port } = server.address() as AddressInfo;
-      addresses.push({ host: address, port });
+      addresses.push({ host: address, port, ack });
     }
   }
 
@@ -204,7 +219,6 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       version: `${MEMCACHED_VERSION}-cairn-${version}`,
       itemBytesMax: settings.itemBytesMax,
       testCommands: settings.testCommands ? 1 : 0,
-      waitsForLog: settings.ack === 'logged' ? 1 : 0,
       logMetrics: this.#logMetrics.map(wordsOf).join(','),
       processId: process.pid,
       connectionsMax: settings.maxConnections,
@@ -227,7 +241,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     this.#sweep.unref();
   }
 
-  #accept(socket: Socket): void {
+  #accept(socket: Socket, ack: AckLevel): void {
     // Connections that came while the last address was still being bound find no service yet.
     if (this.#service < 0 || this.#closing !== undefined || this.#closed) {
       socket.destroy();
@@ -242,7 +256,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       socket.resume();
       return;
     }
-    const session = sessions.openSession(this.#service, peer, listener);
+    const session = sessions.openSession(this.#service, peer, listener, ack === 'logged');
     this.#connections.add(new Connection(this.#owner, socket, session, peer));
     this.emit('connect', peer);
   }
@@ -307,15 +321,39 @@ function wordsOf(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
-function listening(server: Server, listener: Listener, port: number, backlog: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    const where = 'path' in listener ? { path: listener.path } : { host: listener.host, port, ipv6Only: true };
-    server.listen({ ...where, backlog, exclusive: true }, () => {
-      server.off('error', reject);
-      resolve();
+// False: the machine does not have that address, and need not. Rejects with `ERR_LISTEN`.
+async function listening(server: Server, listener: Listener, port: number, settings: ServerSettings): Promise<boolean> {
+  if ('path' in listener) await removeStaleSocket(listener.path);
+  // On Windows the path names a pipe, which has no such permissions.
+  const hasMode = 'path' in listener && process.platform !== 'win32';
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      const where = 'path' in listener ? { path: listener.path } : { host: listener.host, port, ipv6Only: true };
+      const listen = () => server.listen({ ...where, backlog: settings.backlog, exclusive: true }, resolve);
+      if (hasMode && isMainThread) withMode(settings.pathMode, listen);
+      else listen();
     });
-  });
+    server.removeAllListeners('error');
+    if (hasMode && !isMainThread) chmodSync(listener.path, settings.pathMode);
+    return true;
+  } catch (cause) {
+    server.close();
+    const { code } = cause as NodeJS.ErrnoException;
+    if ('host' in listener && listener.optional && (code === 'EADDRNOTAVAIL' || code === 'EAFNOSUPPORT')) return false;
+    throw listenError(listener, cause as NodeJS.ErrnoException);
+  }
+}
+
+// The socket file, which is made while listen() runs, has its mode from the start: between listening and a chmod, others
+// could connect. The mask is the process's, and other threads than the main one may not set it: they are left the chmod.
+function withMode(mode: number, listen: () => void): void {
+  const before = process.umask(~mode & 0o777);
+  try {
+    listen();
+  } finally {
+    process.umask(before);
+  }
 }
 
 function listenError(listener: Listener, cause: NodeJS.ErrnoException): CairnError {

@@ -4,13 +4,11 @@
  */
 import { type NativeHandle, native } from '../native.ts';
 
-/** What a server is made with; the numbers and texts below `waitsForLog` are for `stats` only. */
+/** What a server is made with; the numbers and texts below `testCommands` are for `stats` only. */
 export interface NativeServiceOptions {
   version: string;
   itemBytesMax: number;
   testCommands: number;
-  /** 1: replies wait until the log has what they tell of. */
-  waitsForLog: number;
   /** What the log's numbers are called, with commas between them. */
   logMetrics: string;
   processId: number;
@@ -33,7 +31,8 @@ export interface NativeSessions {
   countIdleKick(service: number): void;
   /** Where replies lie after a call, until the next one. */
   output?: Buffer;
-  openSession(service: number, peer: string, listener: string): number;
+  /** `waits`: its replies wait until the log has what they tell of. */
+  openSession(service: number, peer: string, listener: string, waits?: boolean): number;
   closeSession(session: number): void;
   setOutput(buffer: Uint8Array): void;
   takeOutput(): Buffer | undefined;

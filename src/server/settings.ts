@@ -18,7 +18,8 @@ export interface ServeOptions {
   port?: number;
   /**
    * Interfaces to listen on: addresses or names, each with a port of its own if it brings one (`'10.0.0.5:11212'`,
-   * `'[::1]:11212'`). Default: loopback only, `127.0.0.1` and, where the machine has it, `::1`.
+   * `'[::1]:11212'`) and a level of its own (see `ack`) if that stands in front (`'memory:127.0.0.1:11212'`). Default:
+   * loopback only, `127.0.0.1` and, where the machine has it, `::1`.
    */
   host?: string | readonly string[];
   /** Path of a unix socket to listen on. TCP is then off unless `port` or `host` is given too. */
@@ -41,7 +42,7 @@ export interface ServeOptions {
   /**
    * What a reply waits for. `'memory'`: nothing. `'logged'`: that what it tells of is in the cache's log; reads wait too, so
    * that no client sees what a crash could take back. Default: the cache's own `ack`; without a log there is only
-   * `'memory'`. A cache may have several servers, each with its level.
+   * `'memory'`. Of an address in `host` that names its level, that counts. A cache may also have several servers.
    */
   ack?: AckLevel;
   /** Answer debugtime, debugpark and their like. For tests only. Default false. */
@@ -65,8 +66,8 @@ export const MEMORY_ONLY: ServedCache = { ack: undefined, logMetrics: [] };
 
 /** One address to listen on. */
 export type Listener =
-  | { readonly host: string; readonly port: number; readonly optional: boolean }
-  | { readonly path: string };
+  | { readonly host: string; readonly port: number; readonly optional: boolean; readonly ack: AckLevel }
+  | { readonly path: string; readonly ack: AckLevel };
 
 /** Options after checking. */
 export interface ServerSettings {
@@ -117,15 +118,16 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
   if (itemBytesMax < ITEM_BYTES_MIN || itemBytesMax > ITEM_BYTES_MAX) {
     throw outOfRange('maxItemSize', 'between 1kb and 1gb', options.maxItemSize);
   }
+  const ack = checkAck(options.ack, cache.ack !== undefined, cache.ack ?? 'memory');
   return {
-    listeners: listenersOf(options),
+    listeners: listenersOf(options, ack, cache.ack !== undefined),
     pathMode: checkInteger('pathMode', options.pathMode, 0, 0o777, 0o700),
     maxConnections: checkInteger('maxConnections', options.maxConnections, 1, CONNECTIONS_MAX, 1024),
     itemBytesMax,
     idleTimeoutMs: checkTimeout('idleTimeout', options.idleTimeout, 0, 0),
     stallTimeoutMs: checkTimeout('stallTimeout', options.stallTimeout, 1, STALL_TIMEOUT_MS),
     backlog: checkInteger('backlog', options.backlog, 1, 65_535, 1024),
-    ack: checkAck(options.ack, cache.ack !== undefined, cache.ack ?? 'memory'),
+    ack,
     testCommands: checkBoolean('testCommands', options.testCommands, false),
     verbosity: checkInteger('verbosity', options.verbosity, 0, 2 ** 32 - 1, 0),
     threads: checkInteger('threads', options.threads, 1, 1024, 1),
@@ -141,38 +143,50 @@ export function checkTimeout(name: string, value: unknown, min: number, otherwis
   return ms;
 }
 
-function listenersOf(options: ServeOptions): Listener[] {
+function listenersOf(options: ServeOptions, ack: AckLevel, hasLog: boolean): Listener[] {
   const port = checkInteger('port', options.port, 0, 65_535, PORT_DEFAULT);
   const listeners: Listener[] = [];
   if (options.path !== undefined) {
     if (typeof options.path !== 'string') throw wrongType('path', 'a string', options.path);
     if (options.path === '' || options.path.includes('\0'))
       throw outOfRange('path', 'the path of a socket', options.path);
-    listeners.push({ path: options.path });
+    listeners.push({ path: options.path, ack });
     if (options.port === undefined && options.host === undefined) return listeners;
   }
   if (options.host === undefined) {
-    listeners.push({ host: '127.0.0.1', port, optional: false }, { host: '::1', port, optional: true });
+    listeners.push({ host: '127.0.0.1', port, optional: false, ack }, { host: '::1', port, optional: true, ack });
     return listeners;
   }
   const hosts = typeof options.host === 'string' ? [options.host] : options.host;
   if (!Array.isArray(hosts)) throw wrongType('host', 'a string or an array of strings', options.host);
   if (hosts.length === 0) throw outOfRange('host', 'at least one address', options.host);
-  for (const host of hosts) listeners.push(listenerOf(host, port));
+  for (const host of hosts) {
+    if (typeof host !== 'string') throw wrongType('host', 'a string', host);
+    const [level, address] = levelOf(host);
+    if (level === 'logged' && !hasLog) {
+      throw outOfRange('host', "at the level 'memory', the only one of a cache without a log", host);
+    }
+    listeners.push({ ...addressOf(address, port), optional: false, ack: level ?? ack });
+  }
   return listeners;
 }
 
+/** The level in front of an address, if there is one. `memory:11211` is a machine of that name. */
+function levelOf(text: string): [AckLevel | undefined, string] {
+  const [, level, address] = /^(memory|logged):(?!\d{1,5}$)(.+)$/.exec(text) ?? [];
+  return [level as AckLevel | undefined, address ?? text];
+}
+
 /** `host`, `host:port` or `[v6 address]:port`; a v6 address without a port may stand without its brackets. */
-function listenerOf(text: unknown, otherwise: number): Listener {
-  if (typeof text !== 'string') throw wrongType('host', 'a string', text);
+function addressOf(text: string, otherwise: number): { host: string; port: number } {
   const match = /^(?:\[([^[\]]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/.exec(text);
   if (match === null) {
     if (/^[0-9a-fA-F:.]*:[0-9a-fA-F:.%\w]*$/.test(text) && text.split(':').length > 2) {
-      return { host: text, port: otherwise, optional: false };
+      return { host: text, port: otherwise };
     }
     throw outOfRange('host', 'an address, a name, or one of them with a port', text);
   }
   const port = match[3] === undefined ? otherwise : Number(match[3]);
   if (port > 65_535) throw outOfRange(`the port of ${show(text)}`, 'at most 65535', port);
-  return { host: match[1] ?? match[2] ?? '', port, optional: false };
+  return { host: match[1] ?? match[2] ?? '', port };
 }

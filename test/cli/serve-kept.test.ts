@@ -2,6 +2,7 @@
 // crashes, and faults of the disk, are the matter of test/fire.
 
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
@@ -12,6 +13,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -171,6 +173,23 @@ describe('what is kept', () => {
     expect(await client.ask('stats cairn\r\n', 'END\r\n')).toMatch(/^STAT ack memory\r\nSTAT log running\r\n/);
   });
 
+  posixTest('-l may give an address a level of its own', async () => {
+    const server = startCli(['serve', '--data', newFolder(), '-p', '-1', '-l', '127.0.0.1,memory:127.0.0.1']);
+    cleanUps.push(() => server.stop());
+    const listening = /^Listening on 127\.0\.0\.1:(\d+) and 127\.0\.0\.1:(\d+) \(its replies do not wait\)$/m;
+    await server.printed(listening);
+    expect(server.stdout).toContain('replies wait until it is on the disk');
+    const [, logged, memory] = listening.exec(server.stdout) ?? [];
+    for (const [port, level] of [
+      [logged, 'logged'],
+      [memory, 'memory'],
+    ]) {
+      const client = await MemcachedSocket.open(Number(port));
+      cleanUps.push(() => client.destroy());
+      expect(await client.ask('stats cairn\r\n', 'END\r\n')).toMatch(new RegExp(`^STAT ack ${level}\r\n`));
+    }
+  });
+
   posixTest('stats cairn says how the log is doing', async () => {
     const folder = newFolder();
     const server = await serving(folder, '--log-limit', '64mb', '--segment-size', '1mb', '--ring', '2mb');
@@ -296,6 +315,9 @@ describe('what is refused', () => {
   test('options of a log without one, and the other way round', async () => {
     expect(await refused('--sync', 'none')).toContain('Expected --data DIR beside --sync: without it there is no log');
     expect(await refused('--ack', 'logged')).toContain('Expected --data DIR beside --ack');
+    expect(await refused('-l', '127.0.0.1,logged:127.0.0.1:0')).toContain(
+      'Expected --data DIR beside -l logged:127.0.0.1:0: without it there is no log',
+    );
     expect(await refused('--data', newFolder(), '--no-data', '--ring', '1mb')).toContain('--data DIR beside --ring');
     expect(await refused('--data', '')).toContain('Expected --data to be a directory, got ""');
     const folder = newFolder();
@@ -313,6 +335,21 @@ describe('what is refused', () => {
     const errors = await Promise.all(wrong.map(([options]) => refused('--data', folder, ...options)));
     for (const [i, error] of errors.entries()) expect(error).toContain(wrong[i]?.[1]);
     expect(existsSync(join(folder, 'log'))).toBe(false);
+  });
+
+  test('a port that is taken, before the directory is touched', async () => {
+    const busy = createServer().listen(0, '127.0.0.1');
+    await once(busy, 'listening');
+    cleanUps.push(() => busy.close());
+    const { port } = busy.address() as AddressInfo;
+    const folder = join(newFolder(), 'data');
+    const cli = startCli(['serve', '--data', folder, '-l', '127.0.0.1', '-p', String(port)]);
+    expect((await cli.ended).code).toBe(1);
+    expect(cli.stdout).toBe('');
+    expect(cli.stderr).toBe(
+      `cairn serve: Cannot listen on 127.0.0.1:${port}: it is in use. Is another server running there? -p PORT takes another port\n`,
+    );
+    expect(existsSync(folder)).toBe(false);
   });
 
   test('a directory that somebody has, by the pid of who it is', async () => {
@@ -346,7 +383,15 @@ describe('what is refused', () => {
 
   test('listening beyond loopback with data, unless --allow-open', async () => {
     const folder = newFolder();
-    for (const listener of ['0.0.0.0', '0.0.0.0:11999', '10.1.2.3', '[::]:11999', '::', 'some.host', 'some.host:5']) {
+    for (const listener of [
+      '0.0.0.0',
+      '0.0.0.0:11999',
+      '10.1.2.3',
+      '[::]:11999',
+      '::',
+      'some.host:5',
+      'memory:0.0.0.0',
+    ]) {
       expect(await refused('--data', folder, '-l', `127.0.0.1,${listener}`)).toContain(
         `${listener} may be reached from elsewhere, and no client is asked for a password`,
       );

@@ -214,6 +214,33 @@ TEST(ProtocolLog, NothingIsHeldAtTheLevelMemoryAndNothingForNoreply) {
   EXPECT_EQ(waiting.log.arms, 0);
 }
 
+// Listeners of one server may differ in their level.
+TEST(ProtocolLog, SessionsOfOneServiceHaveEachTheirLevel) {
+  for (const bool waits_for_log : {false, true}) {
+    LoggedServer logged(waits_for_log);  // what a session is told counts, whatever the service's own level is
+    const auto names = std::make_shared<ConnectionNames>(ConnectionNames{"tcp:test", "tcp:here"});
+    Session patient(logged.server.bench(), names, logged.server.now, /*waits_for_log=*/true);
+    Session quick(logged.server.bench(), names, logged.server.now, /*waits_for_log=*/false);
+    const auto feed = [&logged](Session* session, const std::string& bytes) {
+      ByteBuffer out;
+      session->Feed(bytes, 0, logged.server.now, &out);
+      return std::string(out.view());
+    };
+    EXPECT_EQ(feed(&quick, Set("a", "1") + "get a\r\n"), "STORED\r\n" + Hit("a", "1") + "END\r\n");
+    EXPECT_EQ(feed(&patient, "get a\r\n"), "");
+    EXPECT_EQ(feed(&quick, "stats cairn\r\n").rfind("STAT ack memory\r\n", 0), 0u);
+    logged.Commit();
+    ByteBuffer out;
+    patient.Continue(0, logged.server.now, &out);
+    EXPECT_EQ(out.view(), Hit("a", "1") + "END\r\n");
+    EXPECT_EQ(feed(&patient, "stats cairn\r\n").rfind("STAT ack logged\r\n", 0), 0u);
+    // One that does not wait goes on where the log takes nothing, as long as there is room on the way to it.
+    logged.log.SetState(State::kFull);
+    EXPECT_EQ(feed(&patient, Set("b", "1")), "SERVER_ERROR the log is full\r\n");
+    EXPECT_EQ(feed(&quick, Set("b", "1")), "STORED\r\n");
+  }
+}
+
 TEST(ProtocolLog, TheBellIsRungOnceForAllThatACallLeavesHeld) {
   LoggedServer logged;
   ProtocolClient client(&logged.server);

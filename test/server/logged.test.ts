@@ -132,6 +132,24 @@ describe('a listener that waits for the log', () => {
     expect(await patient.ask('', 'END\r\n')).toBe('VALUE a 0 1\r\n1\r\nEND\r\n');
   });
 
+  test('is one of several of one server, which counts their clients together', async () => {
+    const feed = openLogged();
+    const { server, open } = await start(feed, { host: ['127.0.0.1', 'memory:127.0.0.1'], maxConnections: 3 });
+    expect([server.ack, ...server.addresses.map(({ ack }) => ack)]).toEqual(['logged', 'logged', 'memory']);
+    const [, address] = server.addresses;
+    const quick = await MemcachedSocket.open(address !== undefined && 'port' in address ? address.port : 0);
+    cleanUps.push(() => quick.destroy());
+    expect(await quick.ask(`${set('a', '1')}get a\r\n`, 'END\r\n')).toBe('STORED\r\nVALUE a 0 1\r\n1\r\nEND\r\n');
+    const [patient, other] = [await open(), await open()];
+    patient.send('get a\r\n');
+    await untilStat(quick, 'replies_held', '1');
+    expect([await statCairn(quick, 'ack'), await statCairn(other, 'ack')]).toEqual(['memory', 'logged']);
+    expect(patient.take()).toBe('');
+    commit(feed);
+    expect(await patient.ask('', 'END\r\n')).toBe('VALUE a 0 1\r\n1\r\nEND\r\n');
+    expect(await (await open()).ending()).toBe('ERROR Too many open connections\r\n');
+  });
+
   test('answers what is committed while it closes, and does not wait for ever for the rest', async () => {
     const feed = openLogged();
     const { server, open } = await start(feed);

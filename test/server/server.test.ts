@@ -3,14 +3,15 @@
 
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test } from 'vitest';
-import { Cache, type MemcachedServer, type ServeOptions, serve } from '../../src/index.ts';
+import { Cache, MemcachedServer, type ServeOptions, serve } from '../../src/index.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { skipUnless } from '../support/skip.ts';
+import { startThread } from '../support/threads.ts';
 
 const cleanUps: (() => unknown)[] = [];
 afterEach(async () => {
@@ -42,6 +43,15 @@ async function start(options: ServeOptions = {}, cache = new Cache({ maxMemory: 
 }
 
 const set = (key: string, value: string): string => `set ${key} 0 0 ${value.length}\r\n${value}\r\n`;
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
 
 /** Asks for a statistic until it is as it should be. */
 async function untilStat(client: MemcachedSocket, name: string, holds: (value: number) => boolean): Promise<number> {
@@ -169,6 +179,22 @@ describe('listening', () => {
     });
   });
 
+  test('probing says beforehand what listening would, and takes nothing', async () => {
+    const { port } = await start();
+    await expect(MemcachedServer.probe({ host: ['127.0.0.1:0', `memory:127.0.0.1:${port}`] })).rejects.toMatchObject({
+      code: 'ERR_LISTEN',
+      message: `Cannot listen on 127.0.0.1:${port}: it is in use`,
+      cause: { code: 'EADDRINUSE' },
+    });
+    await expect(MemcachedServer.probe({ port: 70_000 })).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+    // Documentation's own network: no machine has it.
+    await expect(MemcachedServer.probe({ host: '192.0.2.1', port: 0 })).rejects.toMatchObject({ code: 'ERR_LISTEN' });
+    const free = await freePort();
+    await MemcachedServer.probe({ host: '127.0.0.1', port: free });
+    const { server } = await start({ port: free });
+    expect(server.addresses).toEqual([{ host: '127.0.0.1', port: free, ack: 'memory' }]);
+  });
+
   test('a wrong option and a closed cache are refused', async () => {
     const cache = new Cache({ maxMemory: '4mb' });
     await expect(serve(cache, { port: 70_000 })).rejects.toMatchObject({
@@ -193,7 +219,7 @@ describe('listening', () => {
       test('serves there and nowhere else, for its owner only', async () => {
         const path = join(folder(), 'cairn.sock');
         const { server } = await startOn(path);
-        expect(server.addresses).toEqual([{ path }]);
+        expect(server.addresses).toEqual([{ path, ack: 'memory' }]);
         expect(statSync(path).mode & 0o777).toBe(0o700);
         const client = await MemcachedSocket.open(path);
         expect(await client.ask(set('a', 'b'))).toBe('STORED\r\n');
@@ -207,6 +233,49 @@ describe('listening', () => {
         expect(statSync(path).mode & 0o777).toBe(0o770);
         await server.close();
         expect(existsSync(path)).toBe(false);
+      });
+
+      test('has its permissions from the first moment: nobody gets in before they are set', async () => {
+        const path = join(folder(), 'cairn.sock');
+        const umask = process.umask(0);
+        try {
+          const starting = startOn(path, { pathMode: 0o600 });
+          // It is made in this thread: what is seen at the end of that turn is how it was made.
+          while (!existsSync(path)) await Promise.resolve();
+          expect(statSync(path).mode & 0o777).toBe(0o600);
+          expect(process.umask()).toBe(0);
+          await starting;
+          expect(statSync(path).mode & 0o777).toBe(0o600);
+        } finally {
+          process.umask(umask);
+        }
+      });
+
+      test('has them in another thread too', async () => {
+        const path = join(folder(), 'cairn.sock');
+        using _cache = new Cache({ name: 'socket-of-a-thread' });
+        const thread = startThread(async ({ cairn, data, say, hear }) => {
+          const server = await cairn.serve(cairn.Cache.attach('socket-of-a-thread'), { path: data, pathMode: 0o620 });
+          say('listening');
+          await hear();
+          await server.close();
+        }, path);
+        expect(await thread.next()).toBe('listening');
+        expect(statSync(path).mode & 0o777).toBe(0o620);
+        thread.tell('end');
+        await thread.exit;
+      });
+
+      test('can be probed, which leaves nothing behind', async () => {
+        const path = join(folder(), 'cairn.sock');
+        await MemcachedServer.probe({ path });
+        expect(existsSync(path)).toBe(false);
+        await startOn(path);
+        await expect(MemcachedServer.probe({ path })).rejects.toMatchObject({
+          code: 'ERR_LISTEN',
+          cause: { code: 'EADDRINUSE' },
+        });
+        expect(existsSync(path)).toBe(true);
       });
 
       test('takes over a socket that nobody listens on, but nothing else', async () => {

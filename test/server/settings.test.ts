@@ -3,11 +3,11 @@ import { resolveServeOptions } from '../../src/server/settings.ts';
 
 describe('where a server listens', () => {
   const listeners = (options: object) => resolveServeOptions(options).listeners;
-  const tcp = (host: string, port = 11211) => ({ host, port, optional: false });
+  const tcp = (host: string, port = 11211, ack = 'memory') => ({ host, port, optional: false, ack });
 
   test('loopback only, in both families, unless told otherwise', () => {
-    expect(listeners({})).toEqual([tcp('127.0.0.1'), { host: '::1', port: 11211, optional: true }]);
-    expect(listeners({ port: 0 })).toEqual([tcp('127.0.0.1', 0), { host: '::1', port: 0, optional: true }]);
+    expect(listeners({})).toEqual([tcp('127.0.0.1'), { ...tcp('::1'), optional: true }]);
+    expect(listeners({ port: 0 })).toEqual([tcp('127.0.0.1', 0), { ...tcp('::1', 0), optional: true }]);
   });
 
   test('hosts may bring a port of their own', () => {
@@ -25,8 +25,31 @@ describe('where a server listens', () => {
   });
 
   test('a path is a unix socket, and TCP is off beside it unless asked for', () => {
-    expect(listeners({ path: '/tmp/x' })).toEqual([{ path: '/tmp/x' }]);
-    expect(listeners({ path: '/tmp/x', port: 5, host: 'a' })).toEqual([{ path: '/tmp/x' }, tcp('a', 5)]);
+    expect(listeners({ path: '/tmp/x' })).toEqual([{ path: '/tmp/x', ack: 'memory' }]);
+    expect(listeners({ path: '/tmp/x', port: 5, host: 'a' })).toEqual([{ path: '/tmp/x', ack: 'memory' }, tcp('a', 5)]);
+  });
+
+  test('each may have a level of its own; others have that of the server', () => {
+    const logged = { ack: 'logged', logMetrics: [] } as const;
+    const of = (options: object) => resolveServeOptions(options, logged).listeners;
+    expect(of({ host: ['127.0.0.1', 'memory:127.0.0.1:11212', 'logged:::1', 'memory:[::1]:5', 'memory:box'] })).toEqual(
+      [
+        tcp('127.0.0.1', 11211, 'logged'),
+        tcp('127.0.0.1', 11212, 'memory'),
+        tcp('::1', 11211, 'logged'),
+        tcp('::1', 5, 'memory'),
+        tcp('box', 11211, 'memory'),
+      ],
+    );
+    expect(of({ host: ['127.0.0.1', 'logged:10.0.0.5'], path: '/tmp/x', ack: 'memory' })).toEqual([
+      { path: '/tmp/x', ack: 'memory' },
+      tcp('127.0.0.1', 11211, 'memory'),
+      tcp('10.0.0.5', 11211, 'logged'),
+    ]);
+    // A machine may be called that.
+    expect(of({ host: 'memory:5' })).toEqual([tcp('memory', 5, 'logged')]);
+    expect(of({ host: 'logged' })).toEqual([tcp('logged', 11211, 'logged')]);
+    expect(listeners({ host: 'memory:10.0.0.5' })).toEqual([tcp('10.0.0.5')]);
   });
 });
 
@@ -39,6 +62,11 @@ describe('options that are wrong are refused by name', () => {
     [{ host: 7 }, 'Expected host to be a string or an array of strings, got 7'],
     [{ host: 'a b' }, 'Expected host to be an address, a name, or one of them with a port, got "a b"'],
     [{ host: 'a:99999' }, 'Expected the port of "a:99999" to be at most 65535, got 99999'],
+    [
+      { host: 'logged:10.0.0.5' },
+      `Expected host to be at the level 'memory', the only one of a cache without a log, got "logged:10.0.0.5"`,
+    ],
+    [{ host: 'memory:a b' }, 'Expected host to be an address, a name, or one of them with a port, got "a b"'],
     [{ path: '' }, 'Expected path to be the path of a socket, got ""'],
     [{ pathMode: 0o1000 }, 'Expected pathMode to be an integer between 0 and 511, got 512'],
     [{ maxConnections: 0 }, 'Expected maxConnections to be an integer between 1 and 1000000, got 0'],
