@@ -7,7 +7,7 @@ import { buildAddon, checkCompiler, nativeRoot } from '../../native/build.mjs';
 import { asanEnvironment } from '../lib/native-run.mjs';
 import { bin } from '../lib/project.mjs';
 
-const folders = ['test/api', 'test/protocol', 'test/router', 'test/server'];
+const folders = ['test/api', 'test/protocol', 'test/router', 'test/scribe', 'test/server'];
 
 export const title = 'addon under ASan and UBSan';
 
