@@ -128,12 +128,12 @@ napi_value SetText(napi_env env, napi_callback_info info) {
   Payload payload;
   code = payload.Read(env, handle->environment, call[1]);
   if (code != Code::kFound) return CodeValue(env, code);
-  if (!payload.is_text) return CodeValue(env, Code::kInvalidValue);
+  if (payload.text == TextKind::kNoText) return CodeValue(env, Code::kInvalidValue);
   Request request;
   request.verb = Verb::kSet;
   request.key = key.view();
   request.value = payload.view;
-  if (!CodecOfText(payload.view.data(), payload.view.size(), &request.codec)) {
+  if (!payload.CodecOf(&request.codec)) {
     return CodeValue(env, Code::kValueMaybeIllFormed);
   }
   const Expiry expiry = Expiry::Default(handle);
@@ -166,7 +166,7 @@ napi_value StoreAny(napi_env env, napi_callback_info info) {
   const uint64_t codec = NumberOr(env, call[3], kTextCodec);
   if (codec < kCodecCount) {
     request.codec = static_cast<Codec>(codec);
-  } else if (!CodecOfText(payload.view.data(), payload.view.size(), &request.codec)) {
+  } else if (!payload.CodecOf(&request.codec)) {
     return CodeValue(env, Code::kValueMaybeIllFormed);
   }
   const Expiry expiry = Expiry::Read(env, handle, call[4]);
@@ -439,14 +439,14 @@ void AddLimit(napi_env env, napi_value limits, const char* name, uint64_t value)
 }  // namespace
 
 Code Payload::Read(napi_env env, Environment* environment, napi_value value) {
-  size_t bytes;
-  if (napi_get_value_string_utf8(env, value, environment->scratch, kScratchBytes, &bytes) == napi_ok) {
-    is_text = true;
-    if (bytes < kScratchBytes - 4) [[likely]] {
-      view = std::string_view(environment->scratch, bytes);
-      return Code::kFound;
-    }
-    // It may have been cut off: ask for its size.
+  size_t bytes = 0;
+  text = ReadText(env, value, environment->text_is_long, environment->scratch, kScratchBytes, &bytes);
+  if (text < TextKind::kTooLong) [[likely]] {
+    environment->text_is_long = bytes > kTextUnitsMax;
+    view = std::string_view(environment->scratch, bytes);
+    return Code::kFound;
+  }
+  if (text == TextKind::kTooLong) {
     if (napi_get_value_string_utf8(env, value, nullptr, 0, &bytes) != napi_ok) return Code::kInvalidValue;
     if (bytes > kValueBytesMax) return Code::kTooLarge;
     heap.reset(new (std::nothrow) char[bytes + 1]);
@@ -499,14 +499,13 @@ void ExecuteStore(Store* store, const Request& request, const Now& now, Outcome*
   store->Execute(request, now, &scratch, outcome);
 }
 
-bool CodecOfText(const char* data, size_t bytes, Codec* codec) {
-  if (!HasHighBit(data, bytes)) [[likely]] {
-    *codec = Codec::kAscii;
-    return true;
-  }
-  *codec = Codec::kUtf8;
-  return !HasReplacement(data, bytes);
+bool CodecOfText(TextKind kind, const char* data, size_t bytes, Codec* codec) {
+  if (kind >= TextKind::kUnseen) kind = KindOfUtf8(data, bytes);
+  *codec = kind == TextKind::kAscii ? Codec::kAscii : Codec::kUtf8;
+  return kind != TextKind::kIllFormed;
 }
+
+bool Payload::CodecOf(Codec* codec) const { return CodecOfText(text, view.data(), view.size(), codec); }
 
 void InitCacheBinding(napi_env env, napi_value exports) {
   Environment::Of(env)->extenders.push_back(ExtendHandle);

@@ -48,17 +48,19 @@ struct Expiry {
 // The bytes of a payload that TypeScript passes: a string, or bytes. Strings of usual size go into the scratch.
 struct Payload {
   std::string_view view;
-  bool is_text = false;
+  TextKind text = TextKind::kNoText;
   std::unique_ptr<char[]> heap;
 
   // kFound, kInvalidValue, kTooLarge or kOutOfMemory.
   [[nodiscard]] Code Read(napi_env env, Environment* environment, napi_value value);
+  // Of text: kAscii or kUtf8. False: it holds U+FFFD, which may stand for a lone surrogate.
+  [[nodiscard]] bool CodecOf(Codec* codec) const;
 };
 
 // Executes a storing request: values above kCopyUnderLockBytesMax are brought in without a lock where the verb allows.
 void ExecuteStore(Store* store, const Request& request, const Now& now, Outcome* outcome);
 
-// The codec of a text as V8 wrote it: kAscii or kUtf8. False: it holds U+FFFD, which may stand for a lone surrogate.
-[[nodiscard]] bool CodecOfText(const char* data, size_t bytes, Codec* codec);
+// The same of text that ReadText() has read.
+[[nodiscard]] bool CodecOfText(TextKind kind, const char* data, size_t bytes, Codec* codec);
 
 }  // namespace cairn

@@ -4,11 +4,95 @@
 #include <cstring>
 #include <new>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 namespace cairn {
 namespace {
 
 // Beyond this many bytes a string may have been cut off by the end of the buffer: V8 writes whole characters only.
 constexpr size_t kCutBytes = 4;
+
+// True if the bytes hold EF BF BD, which is what a lone surrogate becomes when V8 writes UTF-8.
+bool HasReplacement(const char* data, size_t bytes) {
+  const char* const end = data + bytes;
+  while (true) {
+    const char* found = static_cast<const char*>(std::memchr(data, 0xEF, static_cast<size_t>(end - data)));
+    if (found == nullptr || end - found < 3) return false;
+    if (static_cast<uint8_t>(found[1]) == 0xBF && static_cast<uint8_t>(found[2]) == 0xBD) return true;
+    data = found + 1;
+  }
+}
+
+// The low bytes of the units; false if one of them is not ASCII.
+inline bool Narrow(const char16_t* units, size_t count, char* bytes) {
+  unsigned seen = 0;
+  size_t i = 0;
+#if defined(__SSE2__)
+  if (count >= 8) [[likely]] {
+    const auto load = [units](size_t at) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(units + at)); };
+    __m128i all = _mm_setzero_si128();
+    const auto narrow = [&](size_t at) {
+      const __m128i eight = load(at);
+      all = _mm_or_si128(all, eight);
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(bytes + at), _mm_packus_epi16(eight, eight));
+    };
+    for (; i + 16 <= count; i += 16) {
+      const __m128i first = load(i);
+      const __m128i second = load(i + 8);
+      all = _mm_or_si128(all, _mm_or_si128(first, second));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes + i), _mm_packus_epi16(first, second));
+    }
+    if (count - i > 8) narrow(i);
+    if (i != count) narrow(count - 8);
+    const __m128i beyond = _mm_and_si128(all, _mm_set1_epi16(static_cast<int16_t>(0xff80)));
+    return _mm_movemask_epi8(_mm_cmpeq_epi16(beyond, _mm_setzero_si128())) == 0xffff;
+  }
+#endif
+  for (; i < count; i++) {
+    seen |= units[i];
+    bytes[i] = static_cast<char>(units[i]);
+  }
+  return seen < 0x80;
+}
+
+// As UTF-8, U+FFFD for lone surrogates. `bytes` has room for three times as many bytes and one more: characters are
+// written as words, of which the next one overwrites what is too much.
+TextKind Utf8Of(const char16_t* units, size_t count, char* bytes, size_t* size) {
+  TextKind kind = TextKind::kUtf8;
+  char* to = bytes;
+  for (size_t i = 0; i < count; i++) {
+    const uint32_t unit = units[i];
+    if (unit < 0x80) {
+      *to++ = static_cast<char>(unit);
+    } else if (unit < 0x800) {
+      const auto word = static_cast<uint16_t>(0x80C0 | unit >> 6 | (unit & 0x3F) << 8);
+      std::memcpy(to, &word, sizeof(word));
+      to += 2;
+    } else if ((unit & 0xFC00) == 0xD800 && i + 1 < count && (units[i + 1] & 0xFC00) == 0xDC00) {
+      const uint32_t point = 0x10000 + ((unit & 0x3FF) << 10 | (units[++i] & 0x3FF));
+      const uint32_t word =
+          0x808080F0 | point >> 18 | (point >> 12 & 0x3F) << 8 | (point >> 6 & 0x3F) << 16 | (point & 0x3F) << 24;
+      std::memcpy(to, &word, sizeof(word));
+      to += 4;
+    } else {
+      const bool is_lone = (unit & 0xF800) == 0xD800;
+      if (is_lone) kind = TextKind::kIllFormed;
+      const uint32_t point = is_lone ? 0xFFFD : unit;
+      const uint32_t word = 0x8080E0 | point >> 12 | (point >> 6 & 0x3F) << 8 | (point & 0x3F) << 16;
+      std::memcpy(to, &word, sizeof(word));
+      to += 3;
+    }
+  }
+  *size = static_cast<size_t>(to - bytes);
+  return kind;
+}
+
+TextKind ReadLongText(napi_env env, napi_value value, char* room, size_t capacity, size_t* bytes) {
+  if (napi_get_value_string_utf8(env, value, room, capacity, bytes) != napi_ok) return TextKind::kNoText;
+  return *bytes >= capacity - kCutBytes ? TextKind::kTooLong : TextKind::kUnseen;
+}
 
 }  // namespace
 
@@ -31,14 +115,24 @@ bool HasHighBit(const char* data, size_t bytes) {
   return (seen & kHighBits) != 0;
 }
 
-bool HasReplacement(const char* data, size_t bytes) {
-  const char* const end = data + bytes;
-  while (true) {
-    const char* found = static_cast<const char*>(std::memchr(data, 0xEF, static_cast<size_t>(end - data)));
-    if (found == nullptr || end - found < 3) return false;
-    if (static_cast<uint8_t>(found[1]) == 0xBF && static_cast<uint8_t>(found[2]) == 0xBD) return true;
-    data = found + 1;
-  }
+TextKind KindOfUtf8(const char* data, size_t bytes) {
+  if (!HasHighBit(data, bytes)) return TextKind::kAscii;
+  return HasReplacement(data, bytes) ? TextKind::kIllFormed : TextKind::kUtf8;
+}
+
+TextKind ReadText(napi_env env, napi_value value, bool is_long, char* room, size_t capacity, size_t* bytes) {
+  DCHECK(capacity > kTextRoomMin);
+  if (is_long) [[unlikely]]
+    return ReadLongText(env, value, room, capacity, bytes);
+  char16_t units[kTextUnitsMax + 2];  // one more, to see that there are no more, and V8's zero
+  size_t count;
+  if (napi_get_value_string_utf16(env, value, units, kTextUnitsMax + 2, &count) != napi_ok) return TextKind::kNoText;
+  if (count > kTextUnitsMax) [[unlikely]]
+    return ReadLongText(env, value, room, capacity, bytes);
+  if (!Narrow(units, count, room)) [[unlikely]]
+    return Utf8Of(units, count, room, bytes);
+  *bytes = count;
+  return TextKind::kAscii;
 }
 
 napi_value Utf8Text(napi_env env, const char* data, size_t bytes) {
@@ -89,29 +183,28 @@ napi_value Utf8Text(napi_env env, const char* data, size_t bytes) {
   return value;
 }
 
-Code KeyArgument::Read(napi_env env, napi_value value) {
+Code KeyArgument::ReadSlow(napi_env env, napi_value value, TextKind kind, size_t read_bytes) {
   size_t bytes;
-  const napi_status status = napi_get_value_string_utf8(env, value, stack_, sizeof(stack_), &bytes);
-  if (status == napi_ok && bytes < sizeof(stack_) - kCutBytes) [[likely]] {
-    view_ = std::string_view(stack_, bytes);
-    if (HasHighBit(stack_, bytes) && HasReplacement(stack_, bytes)) [[unlikely]]
+  switch (kind) {
+    case TextKind::kAscii:
+    case TextKind::kUtf8:
+      return Code::kInvalidKey;  // empty
+    case TextKind::kIllFormed:
       return Code::kKeyMaybeIllFormed;
-    return bytes != 0 ? Code::kFound : Code::kInvalidKey;
-  }
-  return ReadSlow(env, value, status == napi_ok);
-}
-
-Code KeyArgument::ReadSlow(napi_env env, napi_value value, bool is_string) {
-  size_t bytes;
-  if (is_string) {
-    if (napi_get_value_string_utf8(env, value, nullptr, 0, &bytes) != napi_ok || bytes > kKeyBytesMax) {
-      return Code::kInvalidKey;
-    }
-    heap_.reset(new (std::nothrow) char[bytes + 1]);
-    if (heap_ == nullptr) return Code::kOutOfMemory;
-    if (napi_get_value_string_utf8(env, value, heap_.get(), bytes + 1, &bytes) != napi_ok) return Code::kInvalidKey;
-    view_ = std::string_view(heap_.get(), bytes);
-    return HasReplacement(heap_.get(), bytes) ? Code::kKeyMaybeIllFormed : Code::kFound;
+    case TextKind::kUnseen:
+      view_ = std::string_view(stack_, read_bytes);
+      return KindOfUtf8(stack_, read_bytes) == TextKind::kIllFormed ? Code::kKeyMaybeIllFormed : Code::kFound;
+    case TextKind::kTooLong:
+      if (napi_get_value_string_utf8(env, value, nullptr, 0, &bytes) != napi_ok || bytes > kKeyBytesMax) {
+        return Code::kInvalidKey;
+      }
+      heap_.reset(new (std::nothrow) char[bytes + 1]);
+      if (heap_ == nullptr) return Code::kOutOfMemory;
+      if (napi_get_value_string_utf8(env, value, heap_.get(), bytes + 1, &bytes) != napi_ok) return Code::kInvalidKey;
+      view_ = std::string_view(heap_.get(), bytes);
+      return KindOfUtf8(heap_.get(), bytes) == TextKind::kIllFormed ? Code::kKeyMaybeIllFormed : Code::kFound;
+    case TextKind::kNoText:
+      break;
   }
   char* data;
   if (!BytesOf(env, value, &data, &bytes) || bytes == 0 || bytes > kKeyBytesMax) return Code::kInvalidKey;

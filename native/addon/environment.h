@@ -136,6 +136,8 @@ struct Environment {
   uint64_t* words = nullptr;  // kWordCount, seen by JavaScript
   Mark* marks = nullptr;      // kChunkKeysMax, seen by JavaScript
   bool cleaned_up = false;
+  // The text that was stored last was long; see ReadText().
+  bool text_is_long = false;
 
   // Values larger than the scratch, between a call and takeBuffer().
   napi_ref pending_buffer = nullptr;

@@ -84,7 +84,7 @@ napi_value FillFlight(napi_env env, napi_callback_info info) {
   const uint64_t codec = NumberOr(env, call[2], kCodecCount);
   if (codec < kCodecCount) {
     request.codec = static_cast<Codec>(codec);
-  } else if (!CodecOfText(payload.view.data(), payload.view.size(), &request.codec)) {
+  } else if (!payload.CodecOf(&request.codec)) {
     return CodeValue(env, Code::kValueMaybeIllFormed);
   }
   Outcome outcome;

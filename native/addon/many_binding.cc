@@ -46,11 +46,14 @@ class KeyReader {
   Code Read(napi_env env, napi_value value, std::string_view* key) {
     char* const start = part_->keys + used_;
     const size_t room = sizeof(part_->keys) - used_;
-    size_t bytes;
-    if (napi_get_value_string_utf8(env, value, start, room, &bytes) == napi_ok) [[likely]] {
-      if (bytes + 4 >= room) return used_ == 0 ? Code::kInvalidKey : Code::kNeedsRoom;
+    if (room <= kTextRoomMin) return Code::kNeedsRoom;
+    size_t bytes = 0;
+    TextKind kind = ReadText(env, value, false, start, room, &bytes);
+    if (kind != TextKind::kNoText) [[likely]] {
+      if (kind == TextKind::kTooLong) return used_ == 0 ? Code::kInvalidKey : Code::kNeedsRoom;
       if (bytes == 0 || bytes > kKeyBytesMax) return Code::kInvalidKey;
-      if (HasHighBit(start, bytes) && HasReplacement(start, bytes)) return Code::kKeyMaybeIllFormed;
+      if (kind == TextKind::kUnseen) kind = KindOfUtf8(start, bytes);
+      if (kind == TextKind::kIllFormed) return Code::kKeyMaybeIllFormed;
     } else {
       char* data;
       if (!BytesOf(env, value, &data, &bytes) || bytes == 0 || bytes > kKeyBytesMax) return Code::kInvalidKey;
@@ -275,9 +278,14 @@ napi_value SetChunk(napi_env env, napi_callback_info info) {
     napi_get_value_uint32(env, entry[2], &codec);
     char* const start = environment->scratch + used;
     const size_t room = kScratchBytes - used;
+    if (room <= kTextRoomMin) {
+      execute();
+      continue;
+    }
     size_t bytes = 0;
-    if (napi_get_value_string_utf8(env, entry[1], start, room, &bytes) == napi_ok) {
-      if (bytes + 4 >= room) {
+    const TextKind kind = ReadText(env, entry[1], environment->text_is_long, start, room, &bytes);
+    if (kind != TextKind::kNoText) {
+      if (kind == TextKind::kTooLong) {
         if (staged != 0) {
           execute();
           continue;
@@ -285,9 +293,10 @@ napi_value SetChunk(napi_env env, napi_callback_info info) {
         // Longer than the whole scratch: TypeScript stores it by itself.
         return RefuseAt(env, handle, Code::kNeedsRoom, index);
       }
+      environment->text_is_long = bytes > kTextUnitsMax;
       request.value = std::string_view(start, bytes);
       if (codec == kTextCodec) {
-        if (!CodecOfText(start, bytes, &request.codec)) {
+        if (!CodecOfText(kind, start, bytes, &request.codec)) {
           return RefuseAt(env, handle, Code::kValueMaybeIllFormed, index);
         }
       } else {
