@@ -24,6 +24,7 @@ import { DUMP_BLOCK_BYTES, UPDATE_TRIES_MAX } from './limits.ts';
 import {
   CHUNK_KEYS_MAX,
   Code,
+  type FeedHandle,
   feedOf,
   lowWord,
   MARK_DONE,
@@ -46,10 +47,12 @@ import {
   type AttachOptions,
   type CacheOptions,
   checkChoice,
+  checkEntries,
   checkInteger,
   checkName,
   checkNames,
   type Duration,
+  type EffectiveOptions,
   parseDuration,
   parseSize,
   type RawOption,
@@ -85,6 +88,7 @@ import {
 import { Verb } from './request/batch.ts';
 import { CODEC_NAMES, Codec, decode, type Encoded, encode, encodeDoubtfulText } from './request/codec.ts';
 import { PACKED_COLUMNS, PackedKeys, PackedValues } from './request/packed.ts';
+import { laneCountOf } from './router/index.ts';
 import {
   type KeeperOptions,
   LOG_METRICS,
@@ -94,6 +98,7 @@ import {
   type RecoverySummary,
   RemoteScribe,
   readLogStats,
+  ringBytesOf,
   type SnapshotSummary,
 } from './scribe/index.ts';
 import { MemcachedServer, type ServeOptions } from './server/index.ts';
@@ -211,7 +216,8 @@ export class Cache<V = unknown> {
   readonly #handle: NativeHandle;
   readonly #raw: RawOption;
   readonly #promiseOptions: ResolvedPromiseOptions;
-  #options: ResolvedOptions | undefined;
+  #resolved: ResolvedOptions | undefined;
+  #options: EffectiveOptions | undefined;
   #promises: CachePromises<V> | undefined;
   #closing: Promise<void> | undefined;
   #fetcher: Fetcher | undefined;
@@ -297,9 +303,14 @@ export class Cache<V = unknown> {
     return this.#handle.name;
   }
 
-  /** What the cache was made with, in bytes and milliseconds. */
-  get options(): ResolvedOptions {
-    this.#options ??= Object.freeze(JSON.parse(this.#handle.description)) as ResolvedOptions;
+  /**
+   * What the cache was made with, in bytes and milliseconds, with what was chosen where an option was left out; `raw` and
+   * `promises` are those of this handle. `Cache.open` takes it again. What `resize` has changed is in `stats()`.
+   */
+  get options(): EffectiveOptions {
+    this.#options ??= Object.freeze(
+      effectiveOptions(this.#handle, this.#resolvedOptions(), this.#raw, this.#promiseOptions),
+    );
     return this.#options;
   }
 
@@ -314,7 +325,7 @@ export class Cache<V = unknown> {
       this.#handle,
       this.#raw,
       this.#promiseOptions,
-      this.closed ? 'memory' : this.options.ack,
+      this.closed ? 'memory' : this.#resolvedOptions().ack,
     );
     return this.#promises;
   }
@@ -702,7 +713,7 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Changes the limits; what is left out stays. Growing takes effect at once. Shrinking evicts in steps with a turn of the
+   * Changes the limits; what is left out stays, and `maxEntries: Infinity` is no limit. Growing takes effect at once. Shrinking evicts in steps with a turn of the
    * event loop in between; the promise resolves when the cache is within the new limits.
    *
    * Rejects with `ERR_INVALID_ARGUMENT` above `maxMemoryCeiling` or below what the shards need, having changed nothing.
@@ -710,7 +721,9 @@ export class Cache<V = unknown> {
   async resize(limits: { maxMemory?: Size; maxEntries?: number }): Promise<void> {
     const given = checkNames<{ maxMemory?: Size; maxEntries?: number }>('limits', limits, ['maxMemory', 'maxEntries']);
     const maxMemory = parseSize('maxMemory', given.maxMemory, 0, native.usableMemory);
-    const maxEntries = checkInteger('maxEntries', given.maxEntries, 1, Number.MAX_SAFE_INTEGER, 0);
+    // 0 leaves a limit as it is; a limit that nothing reaches is none.
+    const maxEntries =
+      given.maxEntries === Number.POSITIVE_INFINITY ? ENTRIES_UNLIMITED : checkEntries(given.maxEntries);
     if (maxMemory === 0 && maxEntries === 0)
       throw wrongType('limits', 'an object with maxMemory or maxEntries', limits);
     for (;;) {
@@ -946,11 +959,10 @@ export class Cache<V = unknown> {
   }
 
   #fetchCache(): FetchCache {
-    const options = this.closed ? undefined : this.options;
     return {
       handle: this.#handle as FlightHandle,
       raw: this.#raw,
-      ttl: options?.ttl ?? 0,
+      ttl: this.closed ? 0 : this.#resolvedOptions().ttl,
       get: (key) => this.get(key),
       peek: (key) => this.peek(key),
       read: (key, read) => {
@@ -960,6 +972,11 @@ export class Cache<V = unknown> {
       keyBytes,
       error: (code, key) => this.#error(code, key),
     };
+  }
+
+  #resolvedOptions(): ResolvedOptions {
+    this.#resolved ??= JSON.parse(this.#handle.description) as ResolvedOptions;
+    return this.#resolved;
   }
 
   #listening(): Removals {
@@ -1264,6 +1281,8 @@ type AnyListener<V> = CacheEvents<V>[keyof CacheEvents<V>] | NoticeListener;
 
 /** How long close() takes at most for what the log has still to take. */
 const CLOSE_TIMEOUT_MS = 10_000;
+/** As a limit on entries for `resize`: there is none any more. native/base/limits.h has the same. */
+const ENTRIES_UNLIMITED: number = Number.MAX_SAFE_INTEGER;
 /** setTimeout does not count further. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
 
@@ -1311,7 +1330,7 @@ function keeperOptions(log: ResolvedLogOptions): KeeperOptions {
     sync,
     start: recover,
     segmentBytes: segmentSize,
-    limitBytes: logLimit === 0 ? undefined : logLimit,
+    limitBytes: logLimit,
     snapshots: { everyMs: snapshot.every, logBytes: snapshot.logBytes, isTakenAtClose: snapshot.atClose },
   };
 }
@@ -1336,6 +1355,37 @@ function openNative(given: CacheOptions | undefined, options: ResolvedOptions, j
   });
   if (typeof handle === 'number') throw openingError(handle, options.name);
   return new Opened(handle, raw, promises);
+}
+
+// What was resolved, with what the store has made of it.
+function effectiveOptions(
+  handle: NativeHandle,
+  resolved: ResolvedOptions,
+  raw: RawOption,
+  promises: ResolvedPromiseOptions,
+): EffectiveOptions {
+  const { log, name, maxEntries, ...rest } = resolved;
+  const feed = feedOf(handle);
+  return {
+    ...(name === '' ? {} : { name }),
+    ...rest,
+    ...(maxEntries === 0 ? {} : { maxEntries }),
+    maxMemoryCeiling: handle.memoryBytesCeiling,
+    maxValueBytes: handle.valueBytesMax,
+    shards: handle.shardCount,
+    raw,
+    promises: { ...promises, lanes: laneCountOf(promises.lanes, handle.shardCount) },
+    ...(log === undefined || feed === undefined ? {} : effectiveLogOptions(log, feed)),
+  };
+}
+
+function effectiveLogOptions(log: ResolvedLogOptions, feed: FeedHandle): Partial<EffectiveOptions> {
+  const { every, logBytes, atClose } = log.snapshot;
+  return {
+    ...log,
+    ringSize: feed.isClosed() ? log.ringSize : ringBytesOf(feed),
+    snapshot: logBytes === 0 ? { every, atClose } : { every, logBytes, atClose },
+  };
 }
 
 function openingError(code: number, name: string): Error {

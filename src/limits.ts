@@ -59,6 +59,9 @@ export const RING_SHARE_MAX = 4;
 export const RING_SHARE_DEFAULT = 16;
 export const RING_BYTES_DEFAULT_MAX: number = 16 * 2 ** 20;
 
+/** What a log may take on the disk if nobody says otherwise: a database may be down for an hour at 2,000 writes a second. */
+export const LOG_LIMIT_BYTES_DEFAULT: number = 4 * 2 ** 30;
+
 /** A file of the log. */
 export const LOG_SEGMENT_BYTES_DEFAULT: number = 64 * 2 ** 20;
 export const LOG_SEGMENT_BYTES_MIN = 4096;

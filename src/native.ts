@@ -86,6 +86,8 @@ export interface NativeHandle {
   readonly shardCount: number;
   /** Larger values are refused. */
   readonly valueBytesMax: number;
+  /** What `resize` may go up to. */
+  readonly memoryBytesCeiling: number;
   readonly isOwner: boolean;
 
   get(key: NativeKey): unknown;

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { CairnTypeError, outOfRange, show, wrongType } from './errors.ts';
 import {
   LANE_COUNT_MAX,
+  LOG_LIMIT_BYTES_DEFAULT,
   LOG_SEGMENT_BYTES_DEFAULT,
   LOG_SEGMENT_BYTES_MAX,
   LOG_SEGMENT_BYTES_MIN,
@@ -49,7 +50,7 @@ export interface CacheOptions {
   maxMemory?: Size;
   /** What `resize()` may raise `maxMemory` to; only address space is set aside for it. Default 4 times `maxMemory`. */
   maxMemoryCeiling?: Size;
-  /** At most so many entries. Default: memory alone decides. */
+  /** At most so many entries. Default (and `Infinity`): memory alone decides. */
   maxEntries?: number;
   /** Larger values are refused with `ERR_VALUE_TOO_LARGE`. Default 1/1024 of `maxMemory`, at least 1 MiB; at most 1 GiB. */
   maxValueBytes?: Size;
@@ -181,6 +182,43 @@ export interface ResolvedPromiseOptions {
   readonly maxBytes: number;
 }
 
+/**
+ * What a cache is made with, as `cache.options` gives it: bytes, milliseconds, and numbers that were chosen in the place of
+ * options that were left out. `Cache.open` takes it again. What is left out here does not exist: a name, a limit on entries,
+ * a log.
+ */
+export interface EffectiveOptions {
+  readonly name?: string;
+  readonly maxMemory: number;
+  readonly maxMemoryCeiling: number;
+  readonly maxEntries?: number;
+  readonly maxValueBytes: number;
+  /** 0: entries do not expire unless they are stored with a time to live. */
+  readonly ttl: number;
+  readonly shards: number;
+  readonly hash: 'fast' | 'siphash';
+  readonly trackAccess: boolean;
+  /** Of this handle, as `promises` is. */
+  readonly raw: RawOption;
+  readonly promises: { readonly lanes: number; readonly maxRequests: number; readonly maxBytes: number };
+  readonly ack: AckLevel;
+  /** The whole path. This and what follows: of a cache with a log. */
+  readonly data?: string;
+  readonly sync?: SyncOption;
+  readonly recover?: 'log' | 'none';
+  readonly logLimit?: number;
+  readonly segmentSize?: number;
+  /** Of all shards together. */
+  readonly ringSize?: number;
+  readonly snapshot?: {
+    /** 0: never for the time alone. */
+    readonly every: number;
+    /** Left out: twice the last snapshot, and at least 64 MiB. */
+    readonly logBytes?: number;
+    readonly atClose: boolean;
+  };
+}
+
 /** Options after checking, in the units of their names; what an attached thread reads again. */
 export interface ResolvedOptions {
   readonly name: string;
@@ -209,7 +247,6 @@ export interface ResolvedLogOptions {
   readonly data: string;
   readonly sync: SyncOption;
   readonly recover: 'log' | 'none';
-  /** 0: the default. */
   readonly logLimit: number;
   readonly segmentSize: number;
   readonly ringSize: number;
@@ -304,15 +341,13 @@ export function resolveOptions(given: CacheOptions | undefined, usableMemory: ()
     throw outOfRange('maxValueBytes', 'between 1 byte and 1gb', options.maxValueBytes);
   }
   const log = resolveLogOptions(options, maxMemory, maxValueBytes);
-  const logged = log === undefined || log.logLimit === 0 ? 0 : Math.floor(log.logLimit / LOG_VALUES_MIN);
   return {
     ...(log === undefined ? {} : { log }),
     name: checkName(options.name, ''),
     maxMemory,
     maxMemoryCeiling,
-    maxEntries: checkInteger('maxEntries', options.maxEntries, 1, Number.MAX_SAFE_INTEGER, 0),
-    // What the log could never take is refused from the start. A larger default stays the store's to choose.
-    maxValueBytes: maxValueBytes === 0 && logged < defaultValueBytes(maxMemory) ? logged : maxValueBytes,
+    maxEntries: checkEntries(options.maxEntries),
+    maxValueBytes: maxValueBytes === 0 && log !== undefined ? loggedValueBytes(log.logLimit, maxMemory) : maxValueBytes,
     ttl: parseDuration('ttl', options.ttl, 0),
     shards: checkShards(options.shards),
     hash: checkChoice('hash', options.hash, ['fast', 'siphash'], 'fast'),
@@ -321,9 +356,10 @@ export function resolveOptions(given: CacheOptions | undefined, usableMemory: ()
   };
 }
 
-// The store's own: native/store/store.h.
-function defaultValueBytes(maxMemory: number): number {
-  return Math.max(2 ** 20, Math.floor(maxMemory / 1024));
+// What the log could never take is refused from the start. 0: a larger default is the store's to choose, native/store/store.h.
+function loggedValueBytes(logLimit: number, maxMemory: number): number {
+  const most = Math.floor(logLimit / LOG_VALUES_MIN);
+  return most < Math.max(2 ** 20, Math.floor(maxMemory / 1024)) && most < LOGGED_VALUE_BYTES_MAX ? most : 0;
 }
 
 function resolveLogOptions(
@@ -340,15 +376,21 @@ function resolveLogOptions(
   if (maxValueBytes > LOGGED_VALUE_BYTES_MAX) {
     throw outOfRange('maxValueBytes', 'at most 64mb where there is a log', options.maxValueBytes);
   }
-  const logLimit = fileSize('logLimit', options.logLimit, 0);
-  const segmentSize = fileSize('segmentSize', options.segmentSize, defaultSegment(logLimit));
+  const limitGiven = fileSize('logLimit', options.logLimit, 0);
+  const segmentSize = fileSize('segmentSize', options.segmentSize, defaultSegment(limitGiven));
   if (segmentSize < LOG_SEGMENT_BYTES_MIN || segmentSize > LOG_SEGMENT_BYTES_MAX) {
     throw outOfRange('segmentSize', 'between 4kb and 1gb', options.segmentSize);
   }
-  if (logLimit !== 0 && logLimit < LOG_SEGMENTS_MIN * segmentSize) {
-    throw outOfRange('logLimit', `at least ${LOG_SEGMENTS_MIN} times segmentSize (${segmentSize})`, options.logLimit);
+  const leastLimit = LOG_SEGMENTS_MIN * segmentSize;
+  if (limitGiven !== 0 && limitGiven < leastLimit) {
+    const least =
+      options.segmentSize === undefined
+        ? `${leastLimit} bytes`
+        : `${LOG_SEGMENTS_MIN} times segmentSize (${leastLimit} bytes)`;
+    throw outOfRange('logLimit', `at least ${least}`, options.logLimit);
   }
-  if (logLimit !== 0 && maxValueBytes > logLimit / LOG_VALUES_MIN) {
+  const logLimit = limitGiven === 0 ? Math.max(LOG_LIMIT_BYTES_DEFAULT, leastLimit) : limitGiven;
+  if (maxValueBytes > logLimit / LOG_VALUES_MIN) {
     throw outOfRange('maxValueBytes', `at most a quarter of logLimit (${logLimit})`, options.maxValueBytes);
   }
   const ringDefault = Math.min(RING_BYTES_DEFAULT_MAX, Math.floor(maxMemory / RING_SHARE_DEFAULT));
@@ -404,6 +446,12 @@ export function resolveOnRecovery(given: unknown): (progress: RecoveryProgress) 
   if (given === undefined) return () => {};
   if (typeof given !== 'function') throw wrongType('onRecovery', 'a function', given);
   return given as (progress: RecoveryProgress) => void;
+}
+
+/** A limit on entries; 0: there is none, for `Infinity` too. */
+export function checkEntries(given: unknown): number {
+  if (given === Number.POSITIVE_INFINITY) return 0;
+  return checkInteger('maxEntries', given, 1, Number.MAX_SAFE_INTEGER, 0);
 }
 
 /** Checks the option `raw` of a handle. */

@@ -40,7 +40,7 @@ import {
 } from './request/arguments.ts';
 import { type Block, KEEP_EXPIRY, type RequestFields, Verb } from './request/batch.ts';
 import { CODEC_NAMES, Codec, decode, type Encoded, encode } from './request/codec.ts';
-import { type Batch, type Call, type Failure, Router } from './router/index.ts';
+import { type Batch, type Call, type Failure, laneCountOf, Router } from './router/index.ts';
 
 /** What `cache.promises.stats()` knows. */
 export interface PromiseStats {
@@ -344,8 +344,8 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   /** The queue and the lanes, as they are now. */
   stats(): PromiseStats {
     const { maxRequests, maxBytes } = this.#options;
-    const counts = this.#router?.counts() ?? { requests: 0, bytes: 0, lanes: 0, batches: 0, restarts: 0 };
-    return { ...counts, maxRequests, maxBytes };
+    const counts = this.#router?.counts() ?? { requests: 0, bytes: 0, batches: 0, restarts: 0 };
+    return { lanes: laneCountOf(this.#options.lanes, this.#handle.shardCount), ...counts, maxRequests, maxBytes };
   }
 
   /**

@@ -21,6 +21,8 @@ inline constexpr uint64_t kGranuleBytes = 8;
 inline constexpr uint32_t kShardCountMax = 256;
 // A shard below this quota cannot hold a useful mix of sizes; see StoreOptions.
 inline constexpr uint64_t kShardQuotaBytesMin = uint64_t{4} << 20;
+// As a limit on entries: none. As many as JavaScript can count.
+inline constexpr uint64_t kEntriesUnlimited = (uint64_t{1} << 53) - 1;
 // With fewer entries per shard than this, cutting one LRU order into shards costs visible misses.
 inline constexpr uint64_t kShardEntriesMin = 16384;
 

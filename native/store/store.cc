@@ -523,7 +523,9 @@ bool Store::Resize(uint64_t memory_bytes, uint64_t entries_max, const Now&) {
 void Store::SetLimits(uint64_t memory_bytes, uint64_t entries_max) {
   OsLockGuard guard(&clear_lock_);
   if (memory_bytes != 0) memory_bytes_.store(memory_bytes, std::memory_order_relaxed);
-  if (entries_max != 0) entries_max_.store(entries_max, std::memory_order_relaxed);
+  if (entries_max != 0) {
+    entries_max_.store(entries_max >= kEntriesUnlimited ? 0 : entries_max, std::memory_order_relaxed);
+  }
   const uint64_t quota = memory_bytes_.load(std::memory_order_relaxed) / shard_count_;
   const uint64_t entries_all = entries_max_.load(std::memory_order_relaxed);
   const uint64_t entries_limit = entries_all == 0 ? 0 : std::max(entries_all / shard_count_, uint64_t{1});

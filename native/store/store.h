@@ -191,9 +191,9 @@ class Store {
   // log has no room for it then, it stays due and every later call tries again.
   void ScheduleClear(uint64_t at_ms);
 
-  // Changes the memory limit and/or the entry limit (0: leave as it is). Growing takes effect at once; shrinking
-  // evicts in steps: false means call again (from the same or another thread) until true. Refuses above the ceiling or
-  // below what one shard needs, with a sentence in `error`.
+  // Changes the memory limit and/or the entry limit (0: leave as it is; kEntriesUnlimited: none). Growing takes effect
+  // at once; shrinking evicts in steps: false means call again (from the same or another thread) until true. Refuses
+  // above the ceiling or below what one shard needs, with a sentence in `error`.
   [[nodiscard]] bool CheckResize(uint64_t memory_bytes, std::string* error) const;
   bool Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now);
 

@@ -352,7 +352,7 @@ class Ending {
 
   async #end(): Promise<number> {
     this.#clientsAreGone = true;
-    const { log } = this.#cache.options;
+    const { data } = this.#cache.options;
     const entries = this.#cache.size;
     try {
       await this.#cache.close({ timeout: this.#signals > 1 ? CLOSE_SOON : CLOSE });
@@ -360,7 +360,7 @@ class Ending {
       console.error(`cairn serve: ${explain(error)}`);
       return 1;
     }
-    if (log !== undefined) console.log(describeEnd(log.data, entries));
+    if (data !== undefined) console.log(describeEnd(data, entries));
     return 0;
   }
 }
@@ -368,16 +368,16 @@ class Ending {
 // ---- what is printed ----
 
 function announceData(cache: Cache, flags: ServeFlags): void {
-  const { ack, log } = cache.options;
-  if (log === undefined) return;
+  const { ack, data, sync } = cache.options;
+  if (data === undefined || sync === undefined) return;
   if (cache.recovery !== undefined) {
-    const { line, warnings } = describeRecovery(log.data, cache.recovery, cache.size);
+    const { line, warnings } = describeRecovery(data, cache.recovery, cache.size);
     console.log(line);
     for (const warning of warnings) console.error(`Warning: ${warning}`);
   }
   const stats = cache.stats().log;
   const syncMs = stats === undefined || stats.syncs === 0 ? undefined : stats.syncMeanMs;
-  console.log(describeLoss({ directory: log.data, ack, sync: log.sync, syncMs }));
+  console.log(describeLoss({ directory: data, ack, sync, syncMs }));
   cache.on('log', (notice) => {
     if (!isRoutine(notice) || flags.verbose > 0) console.error(describeNotice(notice));
   });

@@ -6,7 +6,6 @@ export { type Files, nodeFiles, type OpenFile } from './files.ts';
 export {
   type DirectoryLock,
   type EmbeddedLogOptions,
-  LIMIT_BYTES_DEFAULT,
   type LockDirectory,
   type LogClock,
   type LogNotice,

@@ -1,6 +1,7 @@
 /** What an embedded log is opened with, its bounds and defaults, and what it has to say between answers. */
 import { outOfRange, wrongType } from '../errors.ts';
 import {
+  LOG_LIMIT_BYTES_DEFAULT,
   LOG_SEGMENT_BYTES_DEFAULT,
   LOG_SEGMENT_BYTES_MAX,
   LOG_SEGMENT_BYTES_MIN,
@@ -9,9 +10,6 @@ import {
 import type { Files } from './files.ts';
 import type { LogLevel, LogUsage, Position } from './request-log.ts';
 import type { SyncPolicy } from './sync-policy.ts';
-
-/** What a log may take on the disk if nobody says otherwise: a database may be down for an hour at 2,000 writes a second. */
-export const LIMIT_BYTES_DEFAULT: number = 4 * 2 ** 30;
 
 /** A directory that nobody else has. */
 export interface DirectoryLock {
@@ -77,7 +75,7 @@ export function checkSizes({ segmentBytes = LOG_SEGMENT_BYTES_DEFAULT, limitByte
 } {
   checkSize('segmentBytes', segmentBytes, LOG_SEGMENT_BYTES_MIN, LOG_SEGMENT_BYTES_MAX);
   const least = LOG_SEGMENTS_MIN * segmentBytes;
-  const limit = limitBytes ?? Math.max(LIMIT_BYTES_DEFAULT, least);
+  const limit = limitBytes ?? Math.max(LOG_LIMIT_BYTES_DEFAULT, least);
   checkSize('limitBytes', limit, least, Number.MAX_SAFE_INTEGER);
   return { segmentBytes: Math.ceil(segmentBytes / 8) * 8, limitBytes: limit };
 }

@@ -67,7 +67,7 @@ export class Router implements LaneOwner {
   constructor(options: RouterOptions) {
     this.cacheId = options.cacheId;
     this.#admission = new Admission(options.bounds, options.onDrain);
-    const laneCount = Math.min(options.laneCount ?? defaultLaneCount(), options.shardCount, LANE_COUNT_MAX);
+    const laneCount = laneCountOf(options.laneCount, options.shardCount);
     this.#shardShift = 32 - Math.log2(options.shardCount);
     this.#lanes = Array.from({ length: laneCount }, (_, index) => new Lane(this, index));
   }
@@ -240,8 +240,10 @@ export class Router implements LaneOwner {
 
 // One thread sends, and what it does for a request costs more than the store's part of it: beyond a few lanes the batches
 // only get smaller, and a batch costs the same whatever is in it (docs/threads.md has the numbers).
-function defaultLaneCount(): number {
-  return Math.max(1, Math.min(Math.floor(availableParallelism() / 4), 4));
+/** As many lanes serve a cache of so many shards, if so many are asked for. */
+export function laneCountOf(wanted: number | undefined, shardCount: number): number {
+  const lanes = wanted ?? Math.max(1, Math.min(Math.floor(availableParallelism() / 4), 4));
+  return Math.min(lanes, shardCount, LANE_COUNT_MAX);
 }
 
 // Taken here, before a test runner can put fakes in their place.

@@ -111,6 +111,13 @@ export interface LogStats {
   starts: number;
 }
 
+/** What the rings of a cache can hold. */
+export function ringBytesOf(handle: FeedHandle): number {
+  const feed = new Float64Array(FEED_STAT_COUNT);
+  handle.feedStats(feed);
+  return feed[FeedStat.ringCapacityBytes]!;
+}
+
 /** The statistics of a log, from any thread. */
 export function readLogStats(handle: FeedHandle, wallMs: number): LogStats {
   const feed = new Float64Array(FEED_STAT_COUNT);

@@ -127,6 +127,51 @@ test('durations and sizes are kept in milliseconds and bytes', () => {
   });
 });
 
+test('what was chosen where an option was left out is shown, and can be given again', () => {
+  using cache = new Cache();
+  const { options } = cache;
+  expect(options).toEqual({
+    maxMemory: 64 * 2 ** 20,
+    maxMemoryCeiling: 256 * 2 ** 20,
+    maxValueBytes: 2 ** 20,
+    ttl: 0,
+    shards: cache.stats().shards,
+    hash: 'fast',
+    trackAccess: false,
+    raw: 'buffer',
+    promises: { lanes: cache.promises.stats().lanes, maxRequests: 65_536, maxBytes: 64 * 2 ** 20 },
+    ack: 'memory',
+  });
+  expect(options.promises.lanes).toBeGreaterThanOrEqual(1);
+  using same = new Cache(options);
+  expect(same.options).toEqual(options);
+  expect(Object.isFrozen(options)).toBe(true);
+});
+
+test('raw and promises are those of the handle', () => {
+  using cache = new Cache({ name: 'of-a-handle', maxEntries: 10 });
+  using attached = Cache.attach('of-a-handle', { raw: 'json', promises: { lanes: 1, maxRequests: 5 } });
+  expect(attached.options).toEqual({
+    ...cache.options,
+    raw: 'json',
+    promises: { lanes: 1, maxRequests: 5, maxBytes: 64 * 2 ** 20 },
+  });
+  expect(cache.options).toMatchObject({ name: 'of-a-handle', maxEntries: 10, raw: 'buffer' });
+});
+
+test('no limit on entries may be said', async () => {
+  using cache = new Cache({ maxEntries: Number.POSITIVE_INFINITY });
+  expect(cache.options).not.toHaveProperty('maxEntries');
+  expect(cache.stats().maxEntries).toBe(0);
+  await cache.resize({ maxEntries: 5 });
+  for (let i = 0; i < 50; i++) cache.set(`k${i}`, i);
+  expect([cache.stats().maxEntries, cache.size <= 5 + cache.stats().shards]).toEqual([5, true]);
+  await cache.resize({ maxEntries: Number.POSITIVE_INFINITY });
+  expect(cache.stats().maxEntries).toBe(0);
+  for (let i = 0; i < 1000; i++) cache.set(`k${i}`, i);
+  expect(cache.size).toBe(1000);
+});
+
 test('options reach the store', () => {
   using cache = new Cache({
     maxMemory: '16mb',

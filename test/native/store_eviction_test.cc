@@ -202,6 +202,10 @@ TEST(StoreEviction, TheEntryLimitCanBeChanged) {
   store.ResizeAll(0, 20);
   for (int i = 0; i < 50; ++i) store.Set(Key(i), "v");
   EXPECT_EQ(store->entries(), 20);
+  store.ResizeAll(0, kEntriesUnlimited);
+  EXPECT_EQ(store->Stats().entries_max, 0);
+  for (int i = 0; i < 500; ++i) store.Set(Key(i), "v");
+  EXPECT_EQ(store->entries(), 500);
 }
 
 TEST(StoreEviction, ResizeIsRefusedBelowAShardAndAboveTheCeiling) {

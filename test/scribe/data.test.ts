@@ -450,12 +450,15 @@ describe('options', () => {
     [{ ack: 'stored' }, /ack/],
     [{ recover: 'all' }, /recover to be 'log' or 'none'/],
     [{ logLimit: '10%' }, /logLimit.*"10%"/],
-    [{ logLimit: 10_000 }, /logLimit to be at least 4 times segmentSize \(4096\), got 10000/],
+    [{ logLimit: 10_000 }, /logLimit to be at least 16384 bytes, got 10000/],
     [
       { logLimit: '8mb', maxValueBytes: '3mb' },
       /maxValueBytes to be at most a quarter of logLimit \(8388608\), got "3mb"/,
     ],
-    [{ logLimit: '100mb', segmentSize: '50mb' }, /logLimit to be at least 4 times segmentSize/],
+    [
+      { logLimit: '100mb', segmentSize: '50mb' },
+      /logLimit to be at least 4 times segmentSize \(209715200 bytes\), got "100mb"/,
+    ],
     [{ segmentSize: 100 }, /segmentSize to be between 4kb and 1gb/],
     [{ segmentSize: '2gb' }, /segmentSize/],
     [{ ringSize: '32mb' }, /ringSize to be at most a quarter of maxMemory \(67108864\), got "32mb"/],
@@ -523,22 +526,41 @@ describe('options', () => {
     using attached = Cache.attach('shown');
     expect(attached.options).toMatchObject({
       ack: 'memory',
-      log: {
-        data: directory,
-        sync: '5ms',
-        recover: 'log',
-        logLimit: 64 * 2 ** 20,
-        segmentSize: 4 * 2 ** 20,
-        ringSize: 4 * 2 ** 20,
-        snapshot: { every: 3_600_000, logBytes: 0, atClose: true },
-      },
+      data: directory,
+      sync: '5ms',
+      recover: 'log',
+      logLimit: 64 * 2 ** 20,
+      segmentSize: 4 * 2 ** 20,
+      ringSize: 4 * 2 ** 20,
+      maxValueBytes: 2 ** 20,
+    });
+    expect(attached.options.snapshot).toEqual({ every: 3_600_000, atClose: true });
+    expect(attached.options.ringSize).toBe(cache.stats().log?.ringCapacityBytes);
+    await cache.close();
+  });
+
+  test('are shown with what was chosen, and taken again', async () => {
+    const directory = data.fresh();
+    const cache = await data.open(directory, { maxMemory: '64mb', maxEntries: 1e6, snapshot: { every: 0 } });
+    const { options } = cache;
+    expect(options).toMatchObject({
+      logLimit: 4 * 2 ** 30,
+      segmentSize: 64 * 2 ** 20,
+      ringSize: cache.stats().log?.ringCapacityBytes,
+      maxMemoryCeiling: 256 * 2 ** 20,
+      snapshot: { every: 0, atClose: true },
     });
     await cache.close();
+    const again = await Cache.open(options);
+    expect(again.options).toEqual(options);
+    await again.close();
   });
 
   test('a cache without data has none of it', async () => {
     using cache = new Cache();
-    expect(cache.options).not.toHaveProperty('log');
+    for (const name of ['data', 'sync', 'recover', 'logLimit', 'segmentSize', 'ringSize', 'snapshot']) {
+      expect(cache.options).not.toHaveProperty(name);
+    }
     expect(cache.stats()).not.toHaveProperty('log');
     expect(cache.recovery).toBeUndefined();
     await cache.sync();

@@ -107,7 +107,7 @@ describe('clients of a cache with a log', () => {
     client.send(Array.from({ length: 500 }, (_, i) => `set k${i} 0 0 1\r\nx\r\n`).join(''));
     await client.until('a reply', () => client.receivedBytes > 0);
     const closed = once(server, 'close');
-    const { data } = cache.options.log!;
+    const data = cache.options.data!;
     await cache.close();
     const stored = (await client.ending()).split('STORED\r\n').length - 1;
     await closed;
