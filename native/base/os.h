@@ -20,8 +20,13 @@ void* OsReserve(size_t bytes);
 // Gives the memory back; the contents are lost. The range must be committed again before use.
 void OsDecommit(void* address, size_t bytes);
 void OsRelease(void* address, size_t bytes);
+// Gives the memory back as OsDecommit does, but the range stays usable; what it holds is lost. Cannot fail.
+void OsDiscard(void* address, size_t bytes);
 // Asks for large pages where the system has them on request.
 void OsAdviseHugePages(void* address, size_t bytes);
+// Has memory put behind the range now, so that nobody waits for it at the first touch. Changes no byte of it, whoever
+// writes there meanwhile. Only a wish, and none where there are no large pages to wait for.
+void OsPopulate(void* address, size_t bytes);
 size_t OsPageBytes();
 unsigned OsCpuCount();
 // Memory that this process may use: the smaller of physical memory and the container's limit, bytes.

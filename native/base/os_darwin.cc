@@ -42,9 +42,13 @@ bool OsCommit(void*, size_t) { return true; }
 // mapping in the same place gives them back at once.
 void OsDecommit(void* address, size_t bytes) { CHECK(Map(address, bytes, MAP_FIXED) == address); }
 
+void OsDiscard(void* address, size_t bytes) { OsDecommit(address, bytes); }
+
 void OsRelease(void* address, size_t bytes) { CHECK(munmap(address, bytes) == 0); }
 
 void OsAdviseHugePages(void*, size_t) {}
+
+void OsPopulate(void*, size_t) {}
 
 size_t OsPageBytes() {
   static const size_t page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));

@@ -42,9 +42,22 @@ bool OsCommit(void*, size_t) { return true; }
 // Fails for locked memory (mlockall) only: then the range keeps its memory, which harms nobody but the statistics.
 void OsDecommit(void* address, size_t bytes) { madvise(address, bytes, MADV_DONTNEED); }
 
+void OsDiscard(void* address, size_t bytes) { OsDecommit(address, bytes); }
+
 void OsRelease(void* address, size_t bytes) { CHECK(munmap(address, bytes) == 0); }
 
 void OsAdviseHugePages(void* address, size_t bytes) { madvise(address, bytes, MADV_HUGEPAGE); }
+
+// By touching it. MADV_POPULATE_WRITE would do it too, but holds the lock of the whole address space meanwhile, which
+// every other thread needs that maps memory; a fault takes that of the one mapping.
+NO_SANITIZE_THREAD void OsPopulate(void* address, size_t bytes) {
+  char* const begin = static_cast<char*>(address);
+  // Nothing is added to each byte, in one step, so that no write of somebody else is undone. The compiler must not know
+  // that it is nothing: it would leave it at reading.
+  char nothing = 0;
+  asm volatile("" : "+r"(nothing));
+  for (size_t at = 0; at < bytes; at += OsPageBytes()) __atomic_fetch_add(begin + at, nothing, __ATOMIC_RELAXED);
+}
 
 size_t OsPageBytes() {
   static const size_t page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));

@@ -32,10 +32,18 @@ bool OsCommit(void* address, size_t bytes) {
 
 void OsDecommit(void* address, size_t bytes) { CHECK(VirtualFree(address, bytes, MEM_DECOMMIT)); }
 
+// The range stays committed, so that using it again cannot fail; the pages lose their contents, and by unlocking what is
+// not locked they leave the working set.
+void OsDiscard(void* address, size_t bytes) {
+  if (VirtualAlloc(address, bytes, MEM_RESET, PAGE_READWRITE) != nullptr) VirtualUnlock(address, bytes);
+}
+
 void OsRelease(void* address, size_t) { CHECK(VirtualFree(address, 0, MEM_RELEASE)); }
 
 // Large pages would have to be locked in memory and need a privilege.
 void OsAdviseHugePages(void*, size_t) {}
+
+void OsPopulate(void*, size_t) {}
 
 size_t OsPageBytes() {
   static const size_t page_bytes = [] {

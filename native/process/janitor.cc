@@ -12,6 +12,8 @@ namespace {
 
 // While entries can expire: how late an expired entry that nobody asks for may leave.
 constexpr int kTimedSleepMs = 100;
+// While memory is ready for a cache that may have stopped growing.
+constexpr int kAheadSleepMs = 50;
 // Otherwise: how late free pages go back to the system, and how long the thread outlives the last cache.
 constexpr int kIdleSleepMs = 1000;
 // Steps of Store::Maintain for one cache before the others get their turn.
@@ -87,6 +89,7 @@ void Janitor::Loop() {
     }
     bool more = false;
     bool timed = false;
+    bool ahead = false;
     for (const std::shared_ptr<CacheInstance>& cache : caches) {
       Store* store = cache->store();
       timed = timed || store->uses_time();
@@ -99,6 +102,7 @@ void Janitor::Loop() {
           break;
         }
       }
+      ahead = ahead || store->is_ahead();
     }
     // Outside the lock: where this was the last reference the cache comes back through Bury().
     caches.clear();
@@ -106,7 +110,7 @@ void Janitor::Loop() {
     for (CacheInstance* cache : buried) delete cache;
     buried.clear();
     if (!more) {
-      OsWaitOnWord(&wake_, 0, timed ? kTimedSleepMs : kIdleSleepMs);
+      OsWaitOnWord(&wake_, 0, ahead ? kAheadSleepMs : timed ? kTimedSleepMs : kIdleSleepMs);
       lingered = idle && wake_.load(std::memory_order_acquire) == 0;
     }
   }

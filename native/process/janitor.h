@@ -3,8 +3,8 @@
 // to a live cache is Store::Maintain().
 //
 // The thread starts with the first cache and ends by itself some time after the last one is gone. It sleeps for a
-// second at a time while no cache has anything to do, a tenth of one while entries can expire. An atexit handler stops
-// it, so that nothing of ours runs while the process is being torn down.
+// second at a time while no cache has anything to do, a tenth of one while entries can expire, and less while a cache
+// grows. An atexit handler stops it, so that nothing of ours runs while the process is being torn down.
 //
 // Thread safety: any thread may call any method. Wake() costs one atomic exchange when the janitor is awake.
 #pragma once

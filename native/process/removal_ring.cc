@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "process/janitor.h"
 
 namespace cairn {
 namespace {
@@ -91,8 +92,14 @@ void RemovalRing::OnCleared(uint64_t entry_count) {
   if (AppendLocked(header) != nullptr) AppendedLocked(Reason::kCleared);
 }
 
+void RemovalRing::OnGrowing() {
+  growing_.store(true, std::memory_order_relaxed);
+  pending_.store(true, std::memory_order_relaxed);
+}
+
 void RemovalRing::OnUnlocked() {
   if (!pending_.exchange(false, std::memory_order_relaxed)) return;
+  if (growing_.exchange(false, std::memory_order_relaxed)) Janitor::Get().Wake();
   constexpr int kWakesPerHold = 16;
   for (bool more = true; more;) {
     std::shared_ptr<Waker> wakers[kWakesPerHold];

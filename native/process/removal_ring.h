@@ -76,6 +76,7 @@ class RemovalRing final : public RemovalSink {
   void OnRemoved(Reason reason, const RemovedEntry& entry) override;
   void OnCleared(uint64_t entry_count) override;
   // Wakes those who have something to read and were not woken since they last read everything.
+  void OnGrowing() override;
   void OnUnlocked() override;
 
   // The cache has ended: nothing is wanted any more. Listeners can still take what is there.
@@ -110,6 +111,7 @@ class RemovalRing final : public RemovalSink {
   // Reasons whose values somebody wants.
   uint32_t values_wanted_ GUARDED_BY(lock_) = 0;
   bool closed_ GUARDED_BY(lock_) = false;
+  std::atomic<bool> growing_{false};  // the janitor is to be woken
 };
 
 class RemovalListener {

@@ -89,12 +89,26 @@ uint32_t Arena::TakePage() {
     state_->returned_head = descs_[page - 1].next;
     state_->returned_count--;
   } else if (state_->pages_touched < state_->pages_ceiling) {
-    page = ++state_->pages_touched;
+    page = TakeFreshPage();
   } else {
     return 0;
   }
   descs_[page - 1] = PageDesc{};
   state_->pages_used++;
+  return page;
+}
+
+uint32_t Arena::TakeFreshPage() {
+  if (state_->pages_touched == state_->closed_from && state_->closed_to != 0) [[unlikely]] {
+    for (uint32_t i = state_->closed_from; i < state_->closed_to; i++) {
+      descs_[i] = PageDesc{};
+      descs_[i].kind = PageKind::kReturning;
+    }
+    state_->returning_count += state_->closed_to - state_->closed_from;
+    state_->pages_touched = state_->closed_to;
+  }
+  const uint32_t page = ++state_->pages_touched;
+  mover_->TookFreshPage();
   return page;
 }
 
@@ -335,6 +349,21 @@ void Arena::EndReturn(const uint32_t* pages_plus_1, int count) {
     state_->returned_count++;
     state_->returning_count--;
   }
+}
+
+void Arena::CloseUnused(uint32_t from, uint32_t to) {
+  CHECK(state_->pages_touched <= from && from < to && to < state_->pages_ceiling && state_->closed_to == 0);
+  state_->closed_from = from;
+  state_->closed_to = to;
+}
+
+void Arena::OpenUnused() {
+  const uint32_t from = state_->closed_from;
+  const uint32_t to = state_->closed_to;
+  state_->closed_from = state_->closed_to = 0;
+  if (state_->pages_touched <= from) return;
+  // They were passed over.
+  for (uint32_t page = to; page > from; page--) EndReturn(&page, 1);
 }
 
 void Arena::CheckPages() const {

@@ -81,7 +81,8 @@ struct ArenaState {
   uint32_t pages_total;    // budget: used pages never exceed it (but while shrinking)
   uint32_t pages_ceiling;  // of the address space
   uint32_t pages_used;
-  uint32_t pages_touched;                  // pages [0, pages_touched) were used at least once
+  uint32_t pages_touched;                  // pages [0, pages_touched) were used at least once, or closed
+  uint32_t closed_from, closed_to;         // pages that nobody may take now; see CloseUnused(). Both 0: none
   uint32_t free_head, free_count;          // page index + 1; memory is there
   uint32_t returned_head, returned_count;  // page index + 1; memory was given back
   uint32_t returning_count;
@@ -99,6 +100,8 @@ class ChunkMover {
  public:
   virtual void MovedChunk(Ref from, Ref to) = 0;
   virtual void MovedOverflowBucket(Ref from, Ref to) = 0;
+  // A page was taken that had never been used.
+  virtual void TookFreshPage() = 0;
 
  protected:
   ~ChunkMover() = default;
@@ -142,6 +145,12 @@ class Arena {
   int BeginReturn(uint32_t* pages_plus_1, int count);
   void EndReturn(const uint32_t* pages_plus_1, int count);
 
+  // Pages [from, to) have never been used, and are not to be until OpenUnused(), so that their memory can be given back
+  // without a lock. Whoever needs a fresh page meanwhile takes the one behind them; they count as returned then.
+  // REQUIRES: pages_touched <= from < to < pages_ceiling; none are closed.
+  void CloseUnused(uint32_t from, uint32_t to);
+  void OpenUnused();
+
   void CheckPages() const;
 
   const ArenaState& state() const { return *state_; }
@@ -159,6 +168,7 @@ class Arena {
   }
   uint32_t AllocatePage();  // index + 1, 0 if none
   uint32_t TakePage();
+  uint32_t TakeFreshPage();
   void FreePage(uint32_t page_index);
   void ListPage(uint32_t page_index);
   void UnlistPage(uint32_t page_index);

@@ -39,6 +39,9 @@ class RemovalSink {
   // count.
   virtual void OnRemoved(Reason reason, const RemovedEntry& entry) = 0;
   virtual void OnCleared(uint64_t entry_count) = 0;
+  // Called under a shard's lock, as rarely as once in a mebibyte: whoever does the upkeep (Store::Maintain) should come
+  // soon, for the cache grows into memory that could be made ready for it.
+  virtual void OnGrowing() {}
   // Called once the lock has been given up, by the thread that made such calls, if pending(). May make system calls.
   virtual void OnUnlocked() {}
 

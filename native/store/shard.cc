@@ -427,6 +427,54 @@ bool Shard::MaintainStep(const Now& now) {
   return more;
 }
 
+bool Shard::WantsAhead() const {
+  const ArenaState& arena = state_->arena;
+  const uint64_t end = LargePageEnd();
+  if (state_->ahead_end > end || end + kLargePageBytes > config_.large_bytes || arena.closed_to != 0) return false;
+  if (!IsAtLargePageEnd() && (state_->ahead_given_back || end - TouchedEnd() > kAheadLeadBytes)) return false;
+  // Not beyond what the shard may use, and not while there are pages that go first.
+  return config_.header_bytes + uint64_t{arena.pages_total} * config_.classes->page_bytes() >= end + kLargePageBytes &&
+         arena.free_count == 0 && arena.returned_count == 0;
+}
+
+void Shard::TookFreshPage() {
+  if (config_.large_bytes == 0) return;
+  const uint64_t end = LargePageEnd();
+  if (end > state_->ahead_end) state_->ahead_end = end;
+  const uint64_t page_bytes = config_.classes->page_bytes();
+  if (TouchedEnd() - page_bytes == end - kLargePageBytes) state_->ahead_given_back = false;
+  if (removals_ != nullptr && WantsAhead()) removals_->OnGrowing();
+}
+
+Shard::AheadStep Shard::BeginAhead(const Now& now, bool shrinking) {
+  AheadStep step;
+  if (config_.large_bytes == 0) return step;
+  const ArenaState& arena = state_->arena;
+  const uint64_t end = LargePageEnd();
+  const bool grew = arena.pages_touched != state_->ahead_pages_seen && !shrinking;
+  if (grew) {
+    state_->ahead_pages_seen = arena.pages_touched;
+    state_->ahead_grew_ms = now.boot_ms;
+  }
+  if (grew && WantsAhead()) {
+    state_->ahead_end = end + kLargePageBytes;
+    return {AheadStep::What::kPopulate, base_ + end, kLargePageBytes};
+  }
+  if (state_->ahead_end <= end || arena.closed_to != 0) return step;
+  const uint64_t page_bytes = config_.classes->page_bytes();
+  const bool idle = !grew && !shrinking && !IsAtLargePageEnd() && now.boot_ms >= state_->ahead_grew_ms + kAheadIdleMs;
+  const bool too_much = config_.header_bytes + uint64_t{arena.pages_total} * page_bytes < state_->ahead_end;
+  if (!idle && !too_much) return step;
+  const auto from = static_cast<uint32_t>((end - config_.header_bytes) / page_bytes);
+  const auto to = static_cast<uint32_t>((state_->ahead_end - config_.header_bytes) / page_bytes);
+  if (to >= arena.pages_ceiling) return step;
+  arena_.CloseUnused(from, to);
+  step = {AheadStep::What::kGiveBack, base_ + end, state_->ahead_end - end};
+  state_->ahead_end = end;
+  state_->ahead_given_back = true;
+  return step;
+}
+
 void Shard::SetLimits(uint64_t memory_bytes, uint64_t entries_limit) {
   state_->memory_bytes = memory_bytes;
   state_->limit_target_bytes = LimitFor(memory_bytes);
@@ -488,6 +536,7 @@ StoreStats Shard::Stats() const {
   const uint64_t page_bytes = config_.classes->page_bytes();
   stats.committed_bytes =
       uint64_t{arena_.committed_pages()} * page_bytes + HeaderBytes(state_->arena.pages_touched, 64);
+  stats.committed_bytes += AheadBytes();
   if (has_ring()) stats.committed_bytes += ring_.touched_bytes();
   stats.index_bytes = table_.index_bytes();
   stats.pages_used = state_->arena.pages_used;

@@ -42,6 +42,13 @@ namespace cairn {
 inline constexpr uint64_t kIndexShareBytes = 8;
 // Pages that a step of making room empties under one hold of the lock.
 inline constexpr int kEvacuationsPerStep = 4;
+// What large pages have.
+inline constexpr uint64_t kLargePageBytes = uint64_t{2} << 20;
+// Before this much is left of the large page that a shard grows into, the next one is made ready...
+inline constexpr uint64_t kAheadLeadBytes = kLargePageBytes / 4 * 3;
+// ... and given back when the shard has not grown for so long, unless a page or so is left.
+inline constexpr uint64_t kAheadIdleMs = 40;
+inline constexpr uint64_t kAheadKeptBytes = kLargePageBytes / 64;
 // Bodies that are being received at the same time, per shard. Slot 0 is the shard's own, for an insert in progress.
 inline constexpr int kBodiesMax = 64;
 
@@ -94,7 +101,12 @@ struct ShardState {
   // What a request that finds nothing may be told because of: the version of the last delete, clear, or touch that gave
   // an expiry, and of the newest entry that was evicted or expired. Only kept where there are records.
   alignas(64) uint64_t gone_version;
-  bool recovering;  // see Store::SetRecovering
+  // Memory that was made ready ahead of growth; see BeginAhead(). Of the shard's region, up to where memory is there.
+  uint64_t ahead_end;
+  uint64_t ahead_grew_ms;
+  uint32_t ahead_pages_seen;  // ArenaState::pages_touched
+  bool ahead_given_back;      // of the present large page
+  bool recovering;            // see Store::SetRecovering
   RingState ring;
 };
 
@@ -108,6 +120,7 @@ class Shard final : private ChunkMover, private EntryHasher {
     uint64_t header_bytes;  // of the region before the first page, the ring included, which is its end
     uint64_t ring_bytes;
     uint32_t pages_ceiling;
+    uint64_t large_bytes;  // of the region, what has large pages; 0: nothing
   };
 
   // Bytes of state, descriptors and directory for so many pages, rounded up to whole pages.
@@ -170,6 +183,20 @@ class Shard final : private ChunkMover, private EntryHasher {
   int BeginReturn(uint32_t* pages, int count, bool shrinking);
   void EndReturn(const uint32_t* pages, int count) { arena_.EndReturn(pages, count); }
   char* PageAddress(uint32_t page_plus_1) const { return arena_.PageAddress(page_plus_1); }
+
+  // The first touch of a large page takes long: all of it is cleared, and a virtual machine may have to get it from its
+  // host first. So upkeep touches the next one while the shard grows into the present one, one at most, and gives it
+  // back when the shard grows no further. `what` is to be done with the memory at `address` without the lock;
+  // EndAhead() comes after kGiveBack. `shrinking`: gives back what is beyond the limit, and nothing else.
+  struct AheadStep {
+    enum class What : uint8_t { kNothing, kPopulate, kGiveBack } what = What::kNothing;
+    char* address = nullptr;
+    size_t bytes = 0;
+  };
+  AheadStep BeginAhead(const Now& now, bool shrinking);
+  void EndAhead() { arena_.OpenUnused(); }
+  // Something is ready that will have to be given back if the shard does not grow.
+  bool MayGiveAheadBack() const { return AheadBytes() != 0 && !IsAtLargePageEnd(); }
 
   // Slot for a walk; the least recently used one if all are taken. *ready false: the slot must be cleaned first, by
   // calling CleanWalk until it returns true.
@@ -363,6 +390,18 @@ class Shard final : private ChunkMover, private EntryHasher {
   }
   uint64_t EmitKey(RecordKind kind, std::string_view key, const Now& now);
 
+  // Of the region, where the large page ends that the shard grows into, and what is left of that.
+  uint64_t TouchedEnd() const {
+    return config_.header_bytes + uint64_t{state_->arena.pages_touched} * config_.classes->page_bytes();
+  }
+  uint64_t LargePageEnd() const { return (TouchedEnd() + kLargePageBytes - 1) & ~(kLargePageBytes - 1); }
+  bool IsAtLargePageEnd() const {
+    return LargePageEnd() - TouchedEnd() <= std::max(kAheadKeptBytes, config_.classes->page_bytes());
+  }
+  uint64_t AheadBytes() const { return state_->ahead_end - std::min(state_->ahead_end, LargePageEnd()); }
+  bool WantsAhead() const;
+
+  void TookFreshPage() override;
   void MovedChunk(Ref from, Ref to) override;
   void MovedOverflowBucket(Ref from, Ref to) override { table_.MovedOverflowBucket(from, to); }
   uint64_t HashOfEntry(Ref ref) override { return HashOf(KeyOf(At(ref))); }

@@ -12,7 +12,7 @@ namespace cairn {
 
 namespace {
 
-constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
+constexpr uint64_t kHugePageBytes = kLargePageBytes;
 // Large pages pay off for a shard that fills several of them; for a small one the last, half-filled one weighs too
 // much.
 constexpr uint64_t kHugePagesFromQuotaBytes = 4 * kHugePageBytes;
@@ -24,8 +24,11 @@ constexpr int kReturnPagesMax = 16;
 // Steps of making room for a large value, at least; more for the bytes of it. Only a bound for when others take the
 // room.
 constexpr uint32_t kRoomStepsMin = 64;
-// What upkeep waits after somebody had to sleep for the lock: longer than it takes to wake them.
+// What upkeep waits after somebody had to sleep for the lock: longer than it takes to wake them. And after so many
+// holds more: where there is one such caller there are others to come, and upkeep that does little else than hold locks
+// would be holding one when its processor is taken away.
 constexpr uint32_t kUpkeepPauseUs = 100;
+constexpr uint32_t kUpkeepPauses = 64;
 // Of the mapping, given back at a time by the destructor.
 constexpr uint64_t kReleaseStepBytes = uint64_t{32} << 20;
 
@@ -35,6 +38,15 @@ std::string Expected(const char* what, const char* expected, uint64_t came) {
 
 uint64_t ChoosePageBytes(uint64_t quota_bytes) {
   return std::clamp(std::bit_floor(quota_bytes / kPagesPerShard), kPageBytesMin, kPageBytesMax);
+}
+
+// What a step of making memory ready, or of giving it back, does without the lock.
+void DoAhead(Shard* shard, const Shard::AheadStep& step) {
+  if (step.what == Shard::AheadStep::What::kPopulate) OsPopulate(step.address, step.bytes);
+  if (step.what != Shard::AheadStep::What::kGiveBack) return;
+  OsDiscard(step.address, step.bytes);
+  OsLockGuard guard(shard->lock());
+  shard->EndAhead();
 }
 
 bool IsRead(Verb verb) { return verb == Verb::kGet || verb == Verb::kPeek || verb == Verb::kHas; }
@@ -169,9 +181,10 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
       return nullptr;
     }
     // Only what lies within the quota as a whole: rounding up must not take memory beyond the limit.
-    if (quota >= kHugePagesFromQuotaBytes) OsAdviseHugePages(base, quota & ~(kHugePageBytes - 1));
+    const uint64_t large_bytes = quota >= kHugePagesFromQuotaBytes ? quota & ~(kHugePageBytes - 1) : 0;
+    if (large_bytes != 0) OsAdviseHugePages(base, large_bytes);
     const Shard::Config config{options.hash, options.secrets,    options.track_access, store->classes_.get(),
-                               header_bytes, store->ring_bytes_, pages_ceiling};
+                               header_bytes, store->ring_bytes_, pages_ceiling,        large_bytes};
     auto* shard = new (store->ShardAt(i)) Shard(base, config);
     const bool fits = shard->Init(
         quota, options.entries_max == 0 ? 0 : std::max(options.entries_max / shards, uint64_t{1}), options.epoch);
@@ -498,7 +511,7 @@ bool Store::CheckResize(uint64_t memory_bytes, std::string* error) const {
   return true;
 }
 
-bool Store::Resize(uint64_t memory_bytes, uint64_t entries_max, const Now&) {
+bool Store::Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now) {
   // Address space before limits: no lock is held across a system call.
   const uint64_t wanted = memory_bytes != 0 ? memory_bytes / shard_count_ : 0;
   for (uint32_t i = 0; wanted != 0 && i < shard_count_; i++) {
@@ -510,10 +523,13 @@ bool Store::Resize(uint64_t memory_bytes, uint64_t entries_max, const Now&) {
   bool done = true;
   for (uint32_t i = 0; i < shard_count_; i++) {
     Shard* shard = ShardAt(i);
+    Shard::AheadStep ahead;
     {
       OsLockGuard shard_guard(shard->lock());
       if (!shard->ShrinkStep()) done = false;
+      ahead = shard->BeginAhead(now, true);
     }
+    DoAhead(shard, ahead);
     if (ReturnPages(shard, true)) done = false;
   }
   Unlocked(ShardAt(0)->removal_sink());
@@ -556,14 +572,24 @@ bool Store::ReturnPages(Shard* shard, bool shrinking) {
 bool Store::Maintain(const Now& now) {
   CheckClock(now);
   bool more = false;
+  bool ahead = false;
   for (uint32_t i = 0; i < shard_count_; i++) {
     Shard* shard = ShardAt(i);
     shard->lock()->Lock();
     if (shard->MaintainStep(now)) more = true;
+    const Shard::AheadStep step = shard->BeginAhead(now, false);
+    if (shard->MayGiveAheadBack()) ahead = true;
     // Upkeep takes the lock again and again; a caller who is being woken would find it taken each time.
-    if (shard->lock()->UnlockAndTell()) OsSleepUs(kUpkeepPauseUs);
+    const bool somebody_waits = shard->lock()->UnlockAndTell();
+    const uint32_t pauses = somebody_waits ? kUpkeepPauses : upkeep_pauses_.load(std::memory_order_relaxed);
+    if (pauses != 0) {
+      upkeep_pauses_.store(pauses - 1, std::memory_order_relaxed);
+      OsSleepUs(kUpkeepPauseUs);
+    }
+    DoAhead(shard, step);
     if (ReturnPages(shard, false)) more = true;
   }
+  is_ahead_.store(ahead, std::memory_order_relaxed);
   Unlocked(ShardAt(0)->removal_sink());
   return more;
 }

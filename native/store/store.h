@@ -198,8 +198,12 @@ class Store {
   bool Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now);
 
   // One turn of the upkeep that otherwise waits for callers: turns the wheels, reclaims cleared entries, gives back
-  // free pages. Each hold of a lock visits at most kStepEntriesMax entries. True: there is more to do now.
+  // free pages, touches memory that a growing cache is about to need. Each hold of a lock visits at most
+  // kStepEntriesMax entries. True: there is more to do now.
   bool Maintain(const Now& now);
+  // The last turn left memory that was made ready for growth and has to go again if none comes: look soon, in
+  // kAheadIdleMs.
+  bool is_ahead() const { return is_ahead_.load(std::memory_order_relaxed); }
 
   void OpenCursor(Cursor::Order order, Cursor* cursor);
   // Emits up to `count` entries that fit into scratch (with their values if asked). 0 with *done: the walk is over.
@@ -324,6 +328,8 @@ class Store {
   std::atomic<uint64_t> memory_bytes_{0};
   std::atomic<uint64_t> entries_max_{0};
   std::atomic<uint64_t> clears_{0};
+  std::atomic<bool> is_ahead_{false};
+  std::atomic<uint32_t> upkeep_pauses_{0};  // still to be made, a hold each
   std::atomic<uint32_t> epoch_{1};
   std::atomic<bool> is_thrifty_{false};  // StartEpoch() was called
   uint64_t last_clear_version_ GUARDED_BY(clear_lock_) = 0;
