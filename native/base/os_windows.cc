@@ -32,8 +32,8 @@ bool OsCommit(void* address, size_t bytes) {
 
 void OsDecommit(void* address, size_t bytes) { CHECK(VirtualFree(address, bytes, MEM_DECOMMIT)); }
 
-// The range stays committed, so that using it again cannot fail; the pages lose their contents, and by unlocking what is
-// not locked they leave the working set.
+// The range stays committed, so that using it again cannot fail; the pages lose their contents, and by unlocking what
+// is not locked they leave the working set.
 void OsDiscard(void* address, size_t bytes) {
   if (VirtualAlloc(address, bytes, MEM_RESET, PAGE_READWRITE) != nullptr) VirtualUnlock(address, bytes);
 }
