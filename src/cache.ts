@@ -10,7 +10,16 @@
 import { isMainThread } from 'node:worker_threads';
 import { clearsUsedUp, logRefusal } from './commits.ts';
 import { BLOCK_HEADER_BYTES, DumpReader, dumpHeader, malformed, sealBlock } from './dump.ts';
-import { CairnError, CairnRangeError, CairnTypeError, outOfRange, show, wrongType } from './errors.ts';
+import {
+  CairnError,
+  CairnRangeError,
+  CairnTypeError,
+  isMalformed,
+  malformedValues,
+  outOfRange,
+  show,
+  wrongType,
+} from './errors.ts';
 import {
   type FetchCache,
   type FetchCounts,
@@ -82,11 +91,13 @@ import {
   type Key,
   keyBytes,
   keyError,
+  noRoomToUpdate,
   type StoreResult,
+  tooLargeError,
   type ValueWithCas,
 } from './request/arguments.ts';
 import { Verb } from './request/batch.ts';
-import { CODEC_NAMES, Codec, decode, type Encoded, encode, encodeDoubtfulText } from './request/codec.ts';
+import { bytesOf, CODEC_NAMES, Codec, decode, type Encoded, encode, encodeDoubtfulText } from './request/codec.ts';
 import { PACKED_COLUMNS, PackedKeys, PackedValues } from './request/packed.ts';
 import { laneCountOf } from './router/index.ts';
 import {
@@ -413,6 +424,8 @@ export class Cache<V = unknown> {
   /**
    * The values of many keys, in their order, `undefined` for each miss; one native call for up to 128 keys. Packed keys
    * give packed values.
+   *
+   * Throws `ERR_VALUE_MALFORMED` if some cannot be decoded, with their keys as `error.keys`; the others can.
    */
   getMany(keys: Iterable<Key>): (V | undefined)[];
   getMany(keys: PackedKeys): PackedValues;
@@ -421,9 +434,11 @@ export class Cache<V = unknown> {
     const list = asArray('keys', keys);
     if (list.length <= CHUNK_KEYS_MAX) return this.#readChunk(list, this.#getChunk);
     const values: (V | undefined)[] = [];
+    const bad: MalformedKeys = { keys: [], error: undefined };
     for (let at = 0; at < list.length; at += CHUNK_KEYS_MAX) {
-      for (const value of this.#readChunk(list.slice(at, at + CHUNK_KEYS_MAX), this.#getChunk)) values.push(value);
+      for (const value of this.#readChunk(list.slice(at, at + CHUNK_KEYS_MAX), this.#getChunk, bad)) values.push(value);
     }
+    if (bad.error !== undefined) throw malformedValues(bad.keys, bad.error);
     return values;
   }
 
@@ -461,12 +476,14 @@ export class Cache<V = unknown> {
    * Adds text or bytes behind the value, which keeps its time to live. `'not-stored'`: there is no entry, or its value is
    * neither text nor bytes. Throws `ERR_VALUE_TOO_LARGE` if the result would be, having changed nothing.
    */
-  append(key: Key, piece: string | Uint8Array): StoreResult {
+  append(key: Key, piece: string | Uint8Array, ...none: []): StoreResult {
+    checkNone('append', none);
     return this.#write(Verb.append, key, checkPiece(piece), undefined);
   }
 
   /** The same in front of the value. */
-  prepend(key: Key, piece: string | Uint8Array): StoreResult {
+  prepend(key: Key, piece: string | Uint8Array, ...none: []): StoreResult {
+    checkNone('prepend', none);
     return this.#write(Verb.prepend, key, checkPiece(piece), undefined);
   }
 
@@ -477,7 +494,7 @@ export class Cache<V = unknown> {
   cas(key: Key, value: V, cas: bigint, options?: SetOptions): CasResult {
     const ttl = this.#ttl(options);
     const payload = encodeValue(value);
-    return this.#send(Verb.cas, key, payload.payload, payload.codec, ttl, checkCas(cas), value) as CasResult;
+    return this.#send(Verb.cas, key, payload.payload, payload.codec, ttl, checkCas(cas)) as CasResult;
   }
 
   /**
@@ -486,7 +503,8 @@ export class Cache<V = unknown> {
    * given. Returns the value that was stored. If `change` returns `undefined`, nothing is stored and the value that is
    * there is returned.
    *
-   * Throws as `set`, and `ERR_TIMEOUT` after 1000 tries: nothing was stored then.
+   * Throws as `set`, `ERR_OUT_OF_MEMORY` where that gives `'not-stored'`, and `ERR_TIMEOUT` after 1000 tries: nothing was
+   * stored then.
    */
   update(key: Key, change: (value: V | undefined) => V | undefined, options?: SetOptions): V | undefined {
     if (typeof change !== 'function') throw wrongType('change', 'a function', change);
@@ -496,11 +514,14 @@ export class Cache<V = unknown> {
       const value = change(found?.value);
       if (value === undefined) return found?.value;
       const { payload, codec } = encodeValue(value);
-      const result =
+      const code =
         found === undefined
-          ? this.#send(Verb.add, key, payload, codec, ttl, undefined, value)
-          : this.#send(Verb.cas, key, payload, codec, ttl ?? TTL_KEEP, found.cas, value);
-      if (result === 'stored') return value;
+          ? this.#sendForCode(Verb.add, key, payload, codec, ttl, undefined)
+          : this.#sendForCode(Verb.cas, key, payload, codec, ttl ?? TTL_KEEP, found.cas);
+      if (code === Code.stored) return value;
+      if (code === Code.noMemory) throw noRoomToUpdate(key);
+      if (code !== Code.exists && code !== Code.notFound && code !== Code.notStored)
+        throw this.#error(code, key, payload);
     }
     throw new CairnError(
       'ERR_TIMEOUT',
@@ -548,7 +569,7 @@ export class Cache<V = unknown> {
         this.#writeChunk(chunk, ttl, results);
         chunk = [];
       }
-      if (long) results.push(this.#send(Verb.set, key, payload, codec, ttl, undefined, value) as StoreResult);
+      if (long) results.push(this.#send(Verb.set, key, payload, codec, ttl, undefined) as StoreResult);
     }
     if (chunk.length !== 0) this.#writeChunk(chunk, ttl, results);
     return results;
@@ -739,6 +760,9 @@ export class Cache<V = unknown> {
    * Walks over all keys, a few at a time, without stopping anybody. Every entry that is there from start to end is given
    * at least once; one that is used or changed meanwhile may be given twice, one that comes or goes may be given or not.
    * Keys that are not text are Buffers. Nothing is touched or counted.
+   *
+   * `values()` and `entries()` throw `ERR_VALUE_MALFORMED` when they come to a value that cannot be decoded, with its key in
+   * `error.keys`; `keys()` goes past it.
    */
   *keys(options?: WalkOptions): Generator<string | Buffer, undefined, undefined> {
     for (const step of this.#walk(false, options)) yield* step as (string | Buffer)[];
@@ -989,28 +1013,34 @@ export class Cache<V = unknown> {
   }
 
   #finishRead(value: boolean, key: Key, read: (key: Key) => unknown): V | undefined {
-    if (value) return this.#decodeAnswer() as V;
+    if (value) return this.#decodeAnswer(key) as V;
     const code = lowWord(Word.code);
     if (code !== Code.keyMaybeIllFormed) throw this.#error(code, key);
     const again = read(keyBytes(key));
-    if (again === true) return this.#decodeAnswer() as V;
+    if (again === true) return this.#decodeAnswer(key) as V;
     if (again === false) throw this.#error(lowWord(Word.code), key);
     return again as V | undefined;
   }
 
   // The value that the last read left in the words.
-  #decodeAnswer(): unknown {
+  #decodeAnswer(key: Key): unknown {
     const codec = lowWord(Word.codec);
     const flags = lowWord(Word.clientFlags);
     const bytes = lowWord(Word.valueBytes);
-    if (lowWord(Word.place) !== PLACE_BUFFER) return decode(codec, scratch, 0, bytes, this.#raw, flags);
-    return decode(codec, native.takeBuffer()!, 0, bytes, this.#raw, flags);
+    const isInScratch = lowWord(Word.place) !== PLACE_BUFFER;
+    try {
+      return decode(codec, isInScratch ? scratch : native.takeBuffer()!, 0, bytes, this.#raw, flags);
+    } catch (error) {
+      throw isMalformed(error) ? malformedValues([key], error) : error;
+    }
   }
 
   // Decodes those values of a chunk that the addon has marked. `stride` and `offset`: where values are in the array. A
-  // function of the user's comes last: it may use the cache, and with it the marks and the scratch.
-  #decodeMarks(values: unknown[], stride: number, offset: number): void {
+  // function of the user's comes last: it may use the cache, and with it the marks and the scratch. Gives the places of those
+  // that are malformed, with why the first is; undefined: none.
+  #decodeMarks(values: unknown[], stride: number, offset: number): Malformed | undefined {
     const later: [at: number, bytes: Buffer, flags: number][] = [];
+    let malformed: Malformed | undefined;
     const raw = typeof this.#raw === 'function' ? 'buffer' : this.#raw;
     for (let i = 0, at = offset; at < values.length; i++, at += stride) {
       const mark = i * MARK_WORDS;
@@ -1020,16 +1050,25 @@ export class Cache<V = unknown> {
       const start = marks[mark + 1]!;
       const bytes = marks[mark + 2]!;
       const flags = marks[mark + 3]!;
-      values[at] =
-        start === MARK_ELSEWHERE
-          ? decode(codec, values[at] as Buffer, 0, bytes, raw, flags)
-          : decode(codec, scratch, start, start + bytes, raw, flags);
+      try {
+        values[at] =
+          start === MARK_ELSEWHERE
+            ? decode(codec, values[at] as Buffer, 0, bytes, raw, flags)
+            : decode(codec, scratch, start, start + bytes, raw, flags);
+      } catch (error) {
+        if (!isMalformed(error)) throw error;
+        malformed ??= { places: [], error };
+        malformed.places.push(i);
+        continue;
+      }
       if (codec === Codec.raw && raw !== this.#raw) later.push([at, values[at] as Buffer, flags]);
     }
     for (const [at, bytes, flags] of later) values[at] = decode(Codec.raw, bytes, 0, bytes.length, this.#raw, flags);
+    return malformed;
   }
 
-  #readChunk(keys: readonly Key[], getChunk: NativeHandle['getChunk']): (V | undefined)[] {
+  // What is malformed goes to `bad`, if that is given.
+  #readChunk(keys: readonly Key[], getChunk: NativeHandle['getChunk'], bad?: MalformedKeys): (V | undefined)[] {
     visit(keys, 1);
     let values = getChunk.apply(undefined, keys as Key[]);
     if (values === false) {
@@ -1039,7 +1078,13 @@ export class Cache<V = unknown> {
         values = getChunk.apply(undefined, mended);
       } while (values === false);
     }
-    if (lowWord(Word.number) !== 0) this.#decodeMarks(values, 1, 0);
+    const malformed = lowWord(Word.number) === 0 ? undefined : this.#decodeMarks(values, 1, 0);
+    if (malformed !== undefined) {
+      const found = malformed.places.map((place) => keys[place]!);
+      if (bad === undefined) throw malformedValues(found, malformed.error);
+      bad.keys.push(...found);
+      bad.error ??= malformed.error;
+    }
     return values as (V | undefined)[];
   }
 
@@ -1102,7 +1147,7 @@ export class Cache<V = unknown> {
   #write(verb: Verb, key: Key, value: unknown, options: SetOptions | undefined): StoreResult {
     const ttl = this.#ttl(options);
     const { payload, codec } = encodeValue(value);
-    return this.#send(verb, key, payload, codec, ttl, undefined, value) as StoreResult;
+    return this.#send(verb, key, payload, codec, ttl, undefined) as StoreResult;
   }
 
   #send(
@@ -1112,25 +1157,40 @@ export class Cache<V = unknown> {
     codec: number,
     ttl: number | undefined,
     compare: bigint | undefined,
-    value: unknown,
   ): CasResult {
-    if (compare !== undefined) words[Word.version] = compare;
-    const code = this.#store(verb, key, payload, codec, ttl, compare !== undefined);
+    const code = this.#sendForCode(verb, key, payload, codec, ttl, compare);
     if (code === Code.stored) return 'stored';
     if (code === Code.exists) return 'exists';
     if (code === Code.notFound) return 'not-found';
-    if (code === Code.keyMaybeIllFormed) return this.#send(verb, keyBytes(key), payload, codec, ttl, compare, value);
-    if (code === Code.valueMaybeIllFormed) {
-      encodeDoubtfulText(payload as string, encoded);
-      return this.#send(verb, key, encoded.payload, encoded.codec, ttl, compare, value);
+    if (code === Code.tooLarge && (verb === Verb.append || verb === Verb.prepend)) {
+      const bytes = this.#findInfo(key) ? lowWord(Word.valueBytes) : 0;
+      throw tooLargeError(key, this.#handle.valueBytesMax, `${bytes} and ${bytesOf(payload)} more`);
     }
-    return this.#storeResult(code, key, value);
+    return this.#storeResult(code, key, payload);
   }
 
-  #storeResult(code: number, key: Key, value: unknown): StoreResult {
+  #sendForCode(
+    verb: Verb,
+    key: Key,
+    payload: string | Uint8Array,
+    codec: number,
+    ttl: number | undefined,
+    compare: bigint | undefined,
+  ): Code {
+    if (compare !== undefined) words[Word.version] = compare;
+    const code = this.#store(verb, key, payload, codec, ttl, compare !== undefined);
+    if (code === Code.keyMaybeIllFormed) return this.#sendForCode(verb, keyBytes(key), payload, codec, ttl, compare);
+    if (code === Code.valueMaybeIllFormed) {
+      encodeDoubtfulText(payload as string, encoded);
+      return this.#sendForCode(verb, key, encoded.payload, encoded.codec, ttl, compare);
+    }
+    return code;
+  }
+
+  #storeResult(code: number, key: Key, payload: unknown): StoreResult {
     if (code === Code.notStored || code === Code.noMemory) return 'not-stored';
     if (code === Code.stored) return 'stored';
-    throw this.#error(code, key, value);
+    throw this.#error(code, key, payload);
   }
 
   #arithmetic(
@@ -1205,7 +1265,12 @@ export class Cache<V = unknown> {
         if (step === undefined) return undefined;
         if (typeof step === 'number') throw this.#error(step);
         // Before anybody else runs: the scratch is theirs then.
-        if (withValues && lowWord(Word.number) !== 0) this.#decodeMarks(step, 2, 1);
+        const malformed = withValues && lowWord(Word.number) !== 0 ? this.#decodeMarks(step, 2, 1) : undefined;
+        if (malformed !== undefined) {
+          const [first] = malformed.places as [number];
+          yield step.slice(0, first * 2);
+          throw malformedValues([step[first * 2] as string | Buffer], malformed.error);
+        }
         left -= withValues ? step.length / 2 : step.length;
         yield step;
       }
@@ -1226,8 +1291,8 @@ export class Cache<V = unknown> {
     result.skipped += numberWord(Word.version);
   }
 
-  // The error for an answer that is no outcome.
-  #error(code: number, key?: Key, value?: unknown): Error {
+  // The error for an answer that is no outcome. `payload`: what was to be stored, as it was encoded.
+  #error(code: number, key?: Key, payload?: unknown): Error {
     const which = this.name === '' ? 'The cache' : `The cache ${show(this.name)}`;
     switch (code) {
       case Code.closed:
@@ -1235,10 +1300,7 @@ export class Cache<V = unknown> {
       case Code.invalidKey:
         return keyError(key);
       case Code.tooLarge:
-        return new CairnRangeError(
-          'ERR_VALUE_TOO_LARGE',
-          `Expected the value of ${show(key)} to be at most ${this.#handle.valueBytesMax} bytes (maxValueBytes)${sizeOf(value)}`,
-        );
+        return tooLargeError(key!, this.#handle.valueBytesMax, payload === undefined ? undefined : bytesOf(payload));
       case Code.logFull:
         return logRefusal(this.#handle, `${which} cannot take writes now`);
       case Code.outOfMemory:
@@ -1269,12 +1331,30 @@ function visit(chunk: readonly unknown[], stride: number): void {
 // Text of more units may not fit the scratch, whose bytes all texts of a chunk share.
 const CHUNK_TEXT_MAX = Math.floor(scratch.length / 3) - 4;
 
+/** Values of a chunk that cannot be decoded, and why the first cannot. */
+interface Malformed {
+  readonly places: number[];
+  readonly error: CairnError;
+}
+
+/** The same of several chunks. */
+interface MalformedKeys {
+  readonly keys: Key[];
+  error: CairnError | undefined;
+}
+
 // Filled by encodeValue() and used up before anything else runs.
 const encoded: Encoded = { payload: '', codec: 0 };
 
 function encodeValue(value: unknown): Encoded {
   encode(value, encoded);
   return encoded;
+}
+
+// Whoever gives a time to live here would believe that it counts.
+function checkNone(verb: string, none: readonly unknown[]): void {
+  if (none.length === 0 || none[0] === undefined) return;
+  throw wrongType(`options of ${verb}`, 'left out, because the value keeps its time to live', none[0]);
 }
 
 type AnyListener<V> = CacheEvents<V>[keyof CacheEvents<V>] | NoticeListener;
@@ -1424,12 +1504,6 @@ const OPTION_WORDS: readonly (readonly [string, string])[] = [
 
 function inOurWords(message: string): string {
   return OPTION_WORDS.reduce((text, [theirs, ours]) => text.replaceAll(theirs, ours), message);
-}
-
-// What came, for the error about a value that is too large; nothing where only encoding it again would tell.
-function sizeOf(value: unknown): string {
-  if (typeof value === 'string') return `, got ${Buffer.byteLength(value)}`;
-  return value instanceof Uint8Array ? `, got ${value.byteLength}` : '';
 }
 
 /**

@@ -70,7 +70,7 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_TIMEOUT: 'unknown',
   /** The thread that ran the request ended before it answered. */
   ERR_WORKER_EXITED: 'unknown',
-  /** The bytes of a value are not what its kind says: `raw: 'json'` met something else, or a dump was edited. */
+  /** The bytes of a value are not what its kind says: `raw: 'json'` met something else, or a dump was edited. See `keys`. */
   ERR_VALUE_MALFORMED: 'damaged',
   /** The bytes are no dump, or a damaged one. */
   ERR_DUMP_MALFORMED: 'damaged',
@@ -88,6 +88,8 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
 export class CairnError extends Error {
   override name = 'CairnError';
   readonly code: ErrorCode;
+  /** Of `ERR_VALUE_MALFORMED`: the keys whose values cannot be decoded. */
+  declare readonly keys?: readonly (string | Uint8Array)[];
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
@@ -135,6 +137,21 @@ export function show(value: unknown): string {
     maxStringLength: 40,
   });
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
+
+/** Some values cannot be decoded, and why the first of them cannot. Others of the same call may be sound. */
+export function malformedValues(keys: readonly (string | Uint8Array)[], error: CairnError): CairnError {
+  const more = keys.length === 1 ? '' : `, and ${keys.length - 1} more`;
+  const cause = error.cause === undefined ? undefined : { cause: error.cause };
+  return Object.assign(
+    new CairnError('ERR_VALUE_MALFORMED', `The value of ${show(keys[0])} is malformed${more}: ${error.message}`, cause),
+    { keys },
+  );
+}
+
+/** Whether it is what decoding a value throws, and not an error of a function of the user's. */
+export function isMalformed(error: unknown): error is CairnError {
+  return error instanceof CairnError && error.code === 'ERR_VALUE_MALFORMED' && error.keys === undefined;
 }
 
 /** `Expected <name> to be <expected>, got <value>`: a `TypeError`. */

@@ -17,7 +17,17 @@
  * does not depend on who was first.
  */
 import { inspect } from 'node:util';
-import { CairnError, CairnRangeError, CairnTypeError, ERROR_KINDS, type ErrorCode, show, wrongType } from './errors.ts';
+import {
+  CairnError,
+  CairnRangeError,
+  CairnTypeError,
+  ERROR_KINDS,
+  type ErrorCode,
+  isMalformed,
+  malformedValues,
+  show,
+  wrongType,
+} from './errors.ts';
 import { holdAwake, type Looker, lookAgain, lookers } from './native/wake.ts';
 import { Code, type NativeHandle, numberWord, Word } from './native.ts';
 import { checkBoolean, checkNames, type Duration, parseDuration, type RawOption } from './options.ts';
@@ -157,6 +167,8 @@ export class Fetcher implements Looker {
   readonly #cache: FetchCache;
   readonly #handle: FlightHandle;
   readonly #flights = new Map<number, Flight>();
+  /** Those that are shared with nobody, and have no number. */
+  readonly #alone = new Set<Flight>();
 
   constructor(cache: FetchCache) {
     this.#cache = cache;
@@ -185,7 +197,7 @@ export class Fetcher implements Looker {
   /** The handle is about to be closed, or has been: all calls are rejected, all loads aborted or left to others. */
   close(): void {
     const error = this.#cache.error(Code.closed);
-    for (const flight of [...this.#flights.values()]) {
+    for (const flight of [...this.#flights.values(), ...this.#alone]) {
       this.#end(flight);
       flight.abort(error);
       for (const call of flight.calls) call.reject(error);
@@ -234,7 +246,7 @@ export class Fetcher implements Looker {
   #start(call: Call): Promise<unknown> {
     const promise = call.promise();
     this.#enter(call);
-    if (call.flight !== undefined) this.#watch(call);
+    if (call.flight !== undefined && !call.isSettled) this.#watch(call);
     return promise;
   }
 
@@ -242,7 +254,7 @@ export class Fetcher implements Looker {
   #revalidate(call: Call): void {
     call.background = true;
     this.#enter(call);
-    if (call.flight !== undefined) this.#watch(call);
+    if (call.flight !== undefined && !call.isSettled) this.#watch(call);
   }
 
   // Gives the call a flight, or answers it.
@@ -271,7 +283,9 @@ export class Fetcher implements Looker {
     } else if (role === ROLE_WAIT) {
       this.#wait(id, call);
     } else if (role === ROLE_ALONE) {
-      this.#load(new Flight(0), call);
+      const flight = new Flight(0);
+      this.#alone.add(flight);
+      this.#load(flight, call);
     } else {
       call.reject(this.#cache.error(Code.closed));
     }
@@ -471,7 +485,7 @@ export class Fetcher implements Looker {
       try {
         call.resolve(this.#decode(payload, codec));
       } catch (error) {
-        call.fail(error);
+        call.fail(isMalformed(error) ? malformedValues([call.key], error) : error);
       }
     }
   }
@@ -500,7 +514,8 @@ export class Fetcher implements Looker {
   #end(flight: Flight): void {
     this.#release(flight);
     flight.ended = true;
-    this.#flights.delete(flight.id);
+    if (flight.id === 0) this.#alone.delete(flight);
+    else this.#flights.delete(flight.id);
     if (this.#flights.size === 0) lookers.delete(this);
   }
 
@@ -536,6 +551,8 @@ class Call {
   flight: Flight | undefined;
   timer: NodeJS.Timeout | undefined;
   onAbort: (() => void) | undefined;
+  /** Answered, perhaps by its own loader, which may close the cache at once. */
+  isSettled = false;
   #resolve: ((value: unknown) => void) | undefined;
   #reject: ((error: unknown) => void) | undefined;
 
@@ -566,6 +583,7 @@ class Call {
     else this.reject(error);
   }
   #forget(): void {
+    this.isSettled = true;
     clearTimeout(this.timer);
     if (this.onAbort !== undefined) this.wants.signal?.removeEventListener('abort', this.onAbort);
   }

@@ -162,7 +162,7 @@ export interface PromiseOptions {
   lanes?: number;
   /** Requests that may be unanswered at a time; each key of `getMany` and the like counts. Default 65,536. */
   maxRequests?: number;
-  /** Bytes of keys and values that they may hold. Default 64 MiB. */
+  /** Bytes of keys and values that they may hold; a batch that `clear()` has cut short counts as 256 KiB. Default 64 MiB. */
   maxBytes?: Size;
 }
 

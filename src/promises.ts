@@ -10,7 +10,7 @@
  */
 import { EventEmitter } from 'node:events';
 import { Commits, clearsUsedUp, logRefusal, type Waiter } from './commits.ts';
-import { CairnError, CairnRangeError, errorKind, show, wrongType } from './errors.ts';
+import { CairnError, errorKind, isMalformed, malformedValues, show, wrongType } from './errors.ts';
 import { UPDATE_TRIES_MAX } from './limits.ts';
 import { Code, type FeedHandle, feedOf, type NativeHandle } from './native.ts';
 import {
@@ -35,11 +35,13 @@ import {
   entriesOf,
   type Key,
   keyError,
+  noRoomToUpdate,
   type StoreResult,
+  tooLargeError,
   type ValueWithCas,
 } from './request/arguments.ts';
 import { type Block, KEEP_EXPIRY, type RequestFields, Verb } from './request/batch.ts';
-import { CODEC_NAMES, Codec, decode, type Encoded, encode } from './request/codec.ts';
+import { bytesOf, CODEC_NAMES, Codec, decode, type Encoded, encode } from './request/codec.ts';
 import { type Batch, type Call, type Failure, laneCountOf, Router } from './router/index.ts';
 
 /** What `cache.promises.stats()` knows. */
@@ -210,8 +212,8 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
    * live unless one is given. Returns the value that was stored. If `change` gives `undefined`, nothing is stored and the
    * value that is there is returned.
    *
-   * Rejects as `set`, with what `change` throws, and with `ERR_TIMEOUT` after 1000 tries: nothing was stored then.
-   * `timeout` is for each of its calls.
+   * Rejects as `set`, with what `change` throws, with `ERR_OUT_OF_MEMORY` where `set` gives `'not-stored'`, and with
+   * `ERR_TIMEOUT` after 1000 tries: nothing was stored then. `timeout` is for each of its calls.
    */
   async update(
     key: Key,
@@ -228,8 +230,8 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
       if (value === undefined) return found?.value;
       const result =
         found === undefined
-          ? await this.add(key, value, withTtl)
-          : await this.cas(key, value, found.cas, { ttl: 'keep', ...withTtl });
+          ? await this.#store('update', Verb.add, key, value, withTtl, undefined, readUpdated)
+          : await this.#store('update', Verb.cas, key, value, { ttl: 'keep', ...withTtl }, found.cas, readUpdated);
       if (result === 'stored') return value;
     }
     throw new CairnError(
@@ -411,6 +413,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     value: unknown,
     options: PromisedSetOptions | undefined,
     cas: bigint | undefined,
+    read: Read = readStored,
   ): Promise<unknown> {
     return new Promise((resolve, reject) => {
       let terms = this.#usual;
@@ -418,7 +421,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
       if (options !== undefined) ({ terms, fields } = this.#setTerms(options));
       if (verb === Verb.cas) fields = { ...fields, compare: checkCas(cas) };
       encode(value, encoded);
-      this.#submitValue(name, verb, key, fields, readStored, terms, resolve, reject);
+      this.#submitValue(name, verb, key, fields, read, terms, resolve, reject);
     });
   }
 
@@ -524,6 +527,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   ): void {
     const router = this.#stage(name, key);
     const call = new OneCall(name, key, read, this.#handle, this.#raw, resolve, reject);
+    call.noteSize(0, encoded.payload);
     if (terms.patience !== undefined) call.batches = [];
     if (terms.hold) call.hold = this.#holdOf(router);
     try {
@@ -561,7 +565,11 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
         const key = keys[entered];
         if (!router.stage(key)) throw keyError(key);
         if (payloads === undefined) router.append(call, entered, verb, all);
-        else router.appendValue(call, entered, verb, payloads[entered]!, all);
+        else {
+          const payload = payloads[entered]!;
+          call.noteSize(entered, payload.payload);
+          router.appendValue(call, entered, verb, payload, all);
+        }
       }
     } catch (error) {
       // What was appended is in no batch that was sent.
@@ -657,6 +665,7 @@ abstract class AnyCall implements Call, Waiter {
   hold: Hold | undefined;
   #heldCount = 0;
   #heldBytes = 0;
+  #sizes: Map<number, number> | undefined;
   readonly handle: NativeHandle;
   readonly raw: RawOption;
   protected readonly name: string;
@@ -671,6 +680,19 @@ abstract class AnyCall implements Call, Waiter {
     this.read = read;
     this.raw = raw;
     this.#reject = reject;
+  }
+
+  /** Keeps the size of what is to be stored, if it will be refused for it: nothing else will need it. */
+  noteSize(position: number, payload: string | Uint8Array): void {
+    const most = payload.length * (typeof payload === 'string' ? 3 : 1);
+    if (most <= this.handle.valueBytesMax) return;
+    this.#sizes ??= new Map();
+    this.#sizes.set(position, bytesOf(payload));
+  }
+
+  /** Of what was to be stored, where that is large. */
+  sizeOf(position: number): number | undefined {
+    return this.#sizes?.get(position);
   }
 
   abstract answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void;
@@ -792,7 +814,7 @@ class OneCall extends AnyCall {
       this.#value = this.read(block, row, pieces, this, position);
     } catch (error) {
       // It may have done something all the same: a value that is too large removes the one that was there.
-      this.#error = error;
+      this.#error = isMalformed(error) ? malformedValues([this.#key], error) : error;
       this.#hasFailed = true;
     }
     this.waitFor(block, row);
@@ -823,6 +845,7 @@ class ManyCall extends AnyCall {
   readonly #values: unknown[];
   readonly #resolve: (values: unknown[]) => void;
   #missing: number;
+  #malformed: Key[] | undefined;
   #error: unknown;
   #hasFailed = false;
 
@@ -851,6 +874,7 @@ class ManyCall extends AnyCall {
     } catch (error) {
       // The rest is going on: reject when it is over.
       if (!this.#hasFailed) this.#error = error;
+      if (isMalformed(error)) (this.#malformed ??= []).push(this.#keys[position]!);
       this.#hasFailed = true;
     }
     this.#missing--;
@@ -861,7 +885,7 @@ class ManyCall extends AnyCall {
   protected override finish(): void {
     if (this.#missing > 0 || this.isSettled) return;
     if (this.#hasFailed) {
-      this.rejectWith(this.#error);
+      this.rejectWith(isMalformed(this.#error) ? malformedValues(this.#malformed!, this.#error) : this.#error);
     } else {
       this.settled();
       this.#resolve(this.#values);
@@ -959,6 +983,12 @@ function readStored(block: Block, row: number, _pieces: readonly Buffer[], call:
   }
 }
 
+// Of update(): there is no room, which is not for others having been faster.
+function readUpdated(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): CasResult {
+  if (block.status(row) === Code.noMemory) throw noRoomToUpdate(call.key(position));
+  return readStored(block, row, pieces, call, position);
+}
+
 function readBigInt(
   block: Block,
   row: number,
@@ -1004,10 +1034,7 @@ function decodeValue(block: Block, row: number, pieces: readonly Buffer[], raw: 
 function answerError(status: number, call: AnyCall, position: number): Error {
   switch (status) {
     case Code.tooLarge:
-      return new CairnRangeError(
-        'ERR_VALUE_TOO_LARGE',
-        `Expected the value of ${show(call.key(position))} to be at most ${call.handle.valueBytesMax} bytes (maxValueBytes)`,
-      );
+      return tooLargeError(call.key(position), call.handle.valueBytesMax, call.sizeOf(position));
     case Code.logFull:
       return logRefusal(call.handle, `Cannot ${call.describe(position)}`);
     default:

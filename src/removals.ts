@@ -3,7 +3,7 @@
  * (native/process/removal_ring.h, which draws how an event lies in the bytes) and wakes this thread once there are some.
  */
 import { isUtf8 } from 'node:buffer';
-import { outOfRange, wrongType } from './errors.ts';
+import { isMalformed, outOfRange, wrongType } from './errors.ts';
 import { type Looker, lookAgain, lookers } from './native/wake.ts';
 import { Code, type NativeHandle, numberWord, Word } from './native.ts';
 import { checkBoolean, checkNames, type RawOption } from './options.ts';
@@ -20,7 +20,7 @@ export interface RemovalEvent<V = unknown> {
   /** Its key; a Buffer if that is not text. */
   key: string | Buffer;
   reason: RemovalReason;
-  /** Its value, if the listener asked for values and it had at most 4096 bytes. */
+  /** Its value, if the listener asked for values, it had at most 4096 bytes, and can be decoded. */
   value?: V;
 }
 
@@ -90,7 +90,8 @@ export class Removals implements Looker {
   /** Cache.on and Cache.once, which have the documentation. */
   add(event: unknown, call: unknown, options: RemovalOptions | undefined, once: boolean): void {
     if (!(EVENT_NAMES as readonly unknown[]).includes(event)) {
-      throw wrongType('event', EVENT_NAMES.map((name) => `'${name}'`).join(' or '), event);
+      const known = [...EVENT_NAMES, 'log'].map((name) => `'${name}'`).join(' or ');
+      throw (typeof event === 'string' ? outOfRange : wrongType)('event', known, event);
     }
     if (typeof call !== 'function') throw wrongType('listener', 'a function', call);
     let bits = 0;
@@ -187,7 +188,8 @@ export class Removals implements Looker {
       try {
         event.value = decode(codec, buffer, keyEnd, valueEnd, this.#cache.raw, buffer.readUInt32LE(at + 16));
       } catch (error) {
-        raise(error); // By the user's own function for raw values: the event is as good without the value.
+        // The event is as good without the value. What the user's own function for raw values throws is an error of theirs.
+        if (!isMalformed(error)) raise(error);
       }
     }
     return event;

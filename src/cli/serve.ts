@@ -42,6 +42,9 @@ const CLOSE_SOON = '1s';
 /** One Ctrl-C comes twice where the terminal and npm, or timeout(1), both send it. */
 const SAME_SIGNAL_MS = 250;
 
+/** The least that a cache takes. */
+const MEGABYTES_MIN = 4;
+
 /** Where `npm start` keeps its data; scripts/task.mjs has the same. */
 const START_DIRECTORY = './cairn-data';
 
@@ -63,7 +66,8 @@ export function serveCommand(): Command {
     .option(
       '-m, --memory-limit <num>',
       'memory in megabytes, all included; or a size such as 2gb, or 25% of the memory here',
-      '64',
+      memorySize,
+      '64mb',
     )
     .option('-c, --conn-limit <num>', 'max simultaneous connections', wholeNumber(1, 1_000_000), 1024)
     .option(
@@ -179,7 +183,7 @@ function hostOf(listener: string): string {
 }
 
 function cacheOptions(flags: ServeFlags, onRecovery: NonNullable<CacheOptions['onRecovery']>): CacheOptions {
-  const options: CacheOptions = { maxMemory: memorySize(flags.memoryLimit), ...largeValues(flags.maxItemSize) };
+  const options: CacheOptions = { maxMemory: flags.memoryLimit, ...largeValues(flags.maxItemSize) };
   const directory = directoryOf(flags);
   if (directory === undefined) return options;
   options.data = directory;
@@ -203,7 +207,7 @@ function durationOf(text: string): number | string {
 }
 
 function octal(text: string): number {
-  if (!/^[0-7]{1,4}$/.test(text)) throw new InvalidArgumentError('Expected an octal number such as 700.');
+  if (!/^0?[0-7]{1,3}$/.test(text)) throw new InvalidArgumentError('Expected an octal number up to 777.');
   return Number.parseInt(text, 8);
 }
 
@@ -220,7 +224,9 @@ function extended(text: string, before: ServeOptions = {}): ServeOptions {
 
 /** memcached's sizes are whole megabytes; ours may have a unit. */
 function memorySize(text: string): string {
-  return /^\d+$/.test(text) ? `${text}mb` : text;
+  if (!/^\d+$/.test(text)) return text;
+  if (Number(text) < MEGABYTES_MIN) throw new InvalidArgumentError(`Expected at least ${MEGABYTES_MIN} megabytes.`);
+  return `${text}mb`;
 }
 
 /** memcached's item sizes are bytes, or have a unit. */
@@ -273,9 +279,12 @@ const FLAG_NAMES: Readonly<Record<string, string>> = {
 
 function explain(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const message = error.message.replace(/^Expected ([\w.]+)/, (all, name: string) =>
-    FLAG_NAMES[name] === undefined ? all : `Expected ${FLAG_NAMES[name]}`,
-  );
+  const message = error.message
+    .replace(/^Expected ([\w.]+)/, (all, name: string) =>
+      FLAG_NAMES[name] === undefined ? all : `Expected ${FLAG_NAMES[name]}`,
+    )
+    // Others that it speaks of; what is one word may be just that.
+    .replace(/\b[a-z]+(?:[A-Z][a-z]+)+\b/g, (name) => FLAG_NAMES[name] ?? name);
   const cause = error.cause as NodeJS.ErrnoException | undefined;
   if (cause?.code === 'EADDRINUSE') return `${message}. Is another server running there? -p PORT takes another port`;
   if ('code' in error && error.code === 'ERR_LOG_LOCKED') return `${message}. --data DIR takes another directory`;

@@ -2,7 +2,7 @@
  * What verbs take and give, for both surfaces: the types of it, and the only checks on it. All of them throw
  * `ERR_INVALID_ARGUMENT`.
  */
-import { CairnRangeError, CairnTypeError, outOfRange, show, wrongType } from '../errors.ts';
+import { CairnError, CairnRangeError, CairnTypeError, outOfRange, show, wrongType } from '../errors.ts';
 import { KEY_BYTES_MAX } from '../limits.ts';
 import type { Duration } from '../options.ts';
 import { isWellFormed, type ValueKind } from './codec.ts';
@@ -62,6 +62,22 @@ export function keyError(key: unknown): Error {
     );
   }
   return wrongType('key', 'a string, Buffer or Uint8Array', key);
+}
+
+/** The error for a value that is larger than the cache takes; `got`: what came, where that is known. */
+export function tooLargeError(key: Key, bytesMax: number, got: number | string | undefined): CairnRangeError {
+  return new CairnRangeError(
+    'ERR_VALUE_TOO_LARGE',
+    `Expected the value of ${show(key)} to be at most ${bytesMax} bytes (maxValueBytes)${got === undefined ? '' : `, got ${got}`}`,
+  );
+}
+
+/** The error of an update whose value would be `'not-stored'`, which is not because of others: trying at once is no use. */
+export function noRoomToUpdate(key: Key): CairnError {
+  return new CairnError(
+    'ERR_OUT_OF_MEMORY',
+    `Cannot update ${show(key)}: there is no room for its value now, because values that are being read or received hold it`,
+  );
 }
 
 /** The bytes of a key that holds U+FFFD; throws if that stands for a lone surrogate. */

@@ -105,6 +105,11 @@ export function encodeDoubtfulText(text: string, into: Encoded): void {
   }
 }
 
+/** Bytes of what encode() has made. */
+export function bytesOf(payload: unknown): number {
+  return typeof payload === 'string' ? Buffer.byteLength(payload) : (payload as Uint8Array).byteLength;
+}
+
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
 /** True if the string has no lone surrogates, that is if it is text in any encoding. */

@@ -592,6 +592,35 @@ describe('misuse is refused before anything is loaded', () => {
   });
 });
 
+test('a call that its own loader has ended leaves no timer behind', async () => {
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
+  const before = timers();
+  const other = new Cache({ maxMemory: '4mb' });
+  const call = other.fetch(
+    'k',
+    () => {
+      void other.close();
+      return 'v';
+    },
+    { timeout: '1h' },
+  );
+  expect(timers()).toBe(before);
+  await expect(call).rejects.toMatchObject({ code: 'ERR_CLOSED' });
+});
+
+test('loads beyond the bound end with the handle too', async () => {
+  const { load, loads } = handLoader<string>();
+  const other = new Cache({ maxMemory: '16mb' });
+  const calls = Array.from({ length: 258 }, (_, i) => other.fetch(String(i).padStart(65_536, 'k'), load));
+  expect(other.stats().fetchFlights).toBe(256);
+  void other.close();
+  const outcomes = await Promise.allSettled(calls);
+  expect(new Set(outcomes.map((each) => each.status === 'rejected' && each.reason.code))).toEqual(
+    new Set(['ERR_CLOSED']),
+  );
+  expect(loads.every(({ signal }) => signal.aborted)).toBe(true);
+});
+
 test('beyond the bound on loads under way a fetch loads for itself and stores nothing', async () => {
   const { load, loads } = handLoader<string>();
   // The table holds 16 MiB of keys; these are as long as keys may be.

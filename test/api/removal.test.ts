@@ -249,7 +249,7 @@ describe('on, once and off', () => {
     [
       'an event',
       () => cache.on('evicted' as never, () => {}),
-      /^Expected event to be 'removal' or 'cleared' or 'removals-lost', got "evicted"$/,
+      /^Expected event to be 'removal' or 'cleared' or 'removals-lost' or 'log', got "evicted"$/,
     ],
     ['a listener', () => cache.on('removal', null as never), /^Expected listener to be a function, got null$/],
     [

@@ -88,12 +88,16 @@ describe('cairn', () => {
       [['-p', '70000'], "'-p, --port <num>' argument '70000' is invalid. Expected a whole number from 0 to 65535"],
       [['-p', '0'], 'Expected -p to be a port where no -s is given, got 0'],
       [['-c', '0'], "'-c, --conn-limit <num>' argument '0' is invalid"],
-      [['-m', '3'], 'Expected -m to be at least 4mb, got "3mb"'],
+      [['-m', '3'], "'-m, --memory-limit <num>' argument '3' is invalid. Expected at least 4 megabytes"],
+      [['-m', '0'], "'-m, --memory-limit <num>' argument '0' is invalid. Expected at least 4 megabytes"],
+      [['-m', '3mb'], 'Expected -m to be at least 4mb, got "3mb"'],
       [['-m', 'lots'], 'Expected -m to be a positive integer of bytes, or text such as "512mb" or "25%", got "lots"'],
       [['-I', '500'], 'Expected -I to be between 1kb and 1gb, got 500'],
       [['-I', '2g'], 'Expected -I to be between 1 byte and 1gb, got "2g"'],
       [['-l', 'a b'], 'Expected -l to be an address'],
-      [['-a', '999'], "'-a, --unix-mask <mask>' argument '999' is invalid"],
+      [['-a', '999'], "'-a, --unix-mask <mask>' argument '999' is invalid. Expected an octal number up to 777"],
+      [['-a', '7777'], "'-a, --unix-mask <mask>' argument '7777' is invalid. Expected an octal number up to 777"],
+      [['-I', '100m', '-m', '64'], 'Expected -I to be at most 32915456, half of what one of the shards'],
       [['-o', 'modern'], 'Expected idle_timeout=<seconds>, got "modern"'],
     ];
     const runs = await Promise.all(wrong.map(([options]) => run('serve', '-p', '-1', ...options)));
