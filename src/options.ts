@@ -111,7 +111,7 @@ export interface SnapshotOptions {
 
 /** How recovery gets on. */
 export interface RecoveryProgress {
-  /** What is being read. */
+  /** The kind of file that is being read now: a snapshot comes first, if there is one. */
   readonly source: 'snapshot' | 'log';
   /** Bytes that were read, and that there are altogether. */
   readonly bytes: number;

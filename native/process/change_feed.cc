@@ -59,8 +59,12 @@ ChangeFeed::Turn ChangeFeed::Drain(char* out, size_t capacity, uint32_t timeout_
   for (;;) {
     const uint32_t seen = bell_word_.load(std::memory_order_seq_cst);
     drained_at_ms_ = now_ms;
+    const bool had_drained = has_drained_;
+    const uint64_t rung_at_ms = rung_at_ms_.exchange(0, std::memory_order_relaxed);
     if (Collect(out, capacity, &turn)) {
       traffic_at_ms_ = now_ms;
+      // The first record since the last look is as old as its ring, and not as that look.
+      if (rung_at_ms != 0 && !had_drained) committed_up_to_ms_.store(rung_at_ms, std::memory_order_relaxed);
       break;
     }
     if (poked_.exchange(false, std::memory_order_seq_cst) || state() == State::kClosed) break;
@@ -70,6 +74,7 @@ ChangeFeed::Turn ChangeFeed::Drain(char* out, size_t capacity, uint32_t timeout_
     if (now_ms - traffic_at_ms_ < kTrafficMs) {
       wait_ms = std::min(kNapMs, wait_ms);
     } else if (wanted.load(std::memory_order_relaxed) == 0) {
+      rung_at_ms_.store(0, std::memory_order_relaxed);
       // A record may have come before its writer could see that it is waited for: look once more.
       wanted.store(1, std::memory_order_seq_cst);
       continue;
@@ -79,7 +84,7 @@ ChangeFeed::Turn ChangeFeed::Drain(char* out, size_t capacity, uint32_t timeout_
     scribe_waits_.store(false, std::memory_order_relaxed);
     now_ms = ReadBootMs();
   }
-  wanted.store(0, std::memory_order_relaxed);
+  wanted.store(0, std::memory_order_release);
   return turn;
 }
 
@@ -150,6 +155,10 @@ void ChangeFeed::Poke() {
 }
 
 void ChangeFeed::Ring() {
+  uint64_t never = 0;
+  if (wanted.load(std::memory_order_relaxed) != 0 && rung_at_ms_.load(std::memory_order_relaxed) == 0) {
+    rung_at_ms_.compare_exchange_strong(never, ReadBootMs(), std::memory_order_relaxed);
+  }
   bell_word_.fetch_add(1, std::memory_order_seq_cst);
   if (scribe_waits_.load(std::memory_order_seq_cst)) OsWakeWord(&bell_word_, true);
 }
@@ -245,12 +254,10 @@ ChangeFeed::Numbers ChangeFeed::ReadNumbers() const {
     numbers.ring_fill_worst = std::max(numbers.ring_fill_worst,
                                        static_cast<double>(ring.fill_bytes) / static_cast<double>(ring.capacity_bytes));
   }
-  const uint64_t up_to_ms = committed_up_to_ms_.load(std::memory_order_relaxed);
   // A scribe that is wanted has slept since it found nothing, and the first record wakes it.
-  const bool is_asleep = wanted.load(std::memory_order_relaxed) != 0;
-  if (numbers.records > numbers.records_committed && up_to_ms != 0 && !is_asleep) {
-    numbers.lag_ms = ReadBootMs() - up_to_ms;
-  }
+  const bool is_asleep = wanted.load(std::memory_order_acquire) != 0;
+  const uint64_t since_ms = (is_asleep ? rung_at_ms_ : committed_up_to_ms_).load(std::memory_order_relaxed);
+  if (numbers.records > numbers.records_committed && since_ms != 0) numbers.lag_ms = ReadBootMs() - since_ms;
   return numbers;
 }
 

@@ -113,7 +113,7 @@ class ChangeFeed final : public ChangeBell {
     double ring_fill_worst;      // 0 to 1: of the fullest shard
     uint64_t records;            // since the start
     uint64_t records_committed;  // of them
-    uint64_t lag_ms;             // the oldest record that is not committed is at most so old
+    uint64_t lag_ms;             // age of the oldest record that is not committed; up to a commit less
   };
   Numbers ReadNumbers() const;
   void SetMetrics(const double* numbers, size_t count);
@@ -149,6 +149,7 @@ class ChangeFeed final : public ChangeBell {
   std::atomic<uint32_t> commit_waiters_{0};
   std::atomic<uint64_t> records_committed_{0};
   std::atomic<uint64_t> committed_up_to_ms_{0};  // boot clock: everything older is committed
+  std::atomic<uint64_t> rung_at_ms_{0};  // boot clock: when the scribe was first woken from its sleep; 0: not yet
   std::array<std::atomic<double>, kLogMetricsMax> metrics_{};
 
   using WatchList = std::vector<std::shared_ptr<CommitWatch>>;

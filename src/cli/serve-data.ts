@@ -125,7 +125,8 @@ export function describeNotice(notice: LogNotice): string {
       const { bytes, limitBytes } = notice.usage;
       const taken = `${sizeText(bytes)} of ${sizeText(limitBytes)}`;
       if (notice.level === 'ok') return `The log has room: it takes ${taken}`;
-      if (notice.level !== 'full') return `The log is filling up: it takes ${taken}`;
+      if (notice.level === 'high') return `The log takes ${taken}`;
+      if (notice.level === 'critical') return `The log is nearly full: it takes ${taken}`;
       return `The log has no room, on the disk or within its limit: it takes ${taken}`;
     }
     case 'torn':
@@ -151,6 +152,21 @@ export function describeNotice(notice: LogNotice): string {
       return `The thread that writes the log has died, and another one goes on: ${reasonOf(notice.cause)}`;
     case 'failed':
       return `The log is not written any more. What was not answered by now may be lost; reads go on: ${reasonOf(notice.cause)}`;
+  }
+}
+
+/**
+ * Which notices are said without -v. A log passes its first level in every round of its snapshots; that it becomes nearly
+ * full is worth a line, and that it no longer is.
+ */
+export class NoticeFilter {
+  #isAlarmed = false;
+
+  isWorthSaying(notice: LogNotice): boolean {
+    if (notice.kind !== 'level') return notice.kind !== 'snapshot' && notice.kind !== 'cleanup-failed';
+    const wasAlarmed = this.#isAlarmed;
+    this.#isAlarmed = notice.level === 'critical' || notice.level === 'full';
+    return this.#isAlarmed || wasAlarmed;
   }
 }
 

@@ -4,8 +4,15 @@
  */
 import { performance } from 'node:perf_hooks';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import type { Cache, CacheOptions, LogNotice, MemcachedServer, ServeOptions, ServerAddress } from '../index.ts';
-import { describeEnd, describeLoss, describeNotice, describeRecovery, RecoveryDisplay } from './serve-data.ts';
+import type { Cache, CacheOptions, MemcachedServer, ServeOptions, ServerAddress } from '../index.ts';
+import {
+  describeEnd,
+  describeLoss,
+  describeNotice,
+  describeRecovery,
+  NoticeFilter,
+  RecoveryDisplay,
+} from './serve-data.ts';
 
 interface ServeFlags {
   port?: number;
@@ -79,8 +86,11 @@ export function serveCommand(): Command {
     .option('-I, --max-item-size <num>', 'max item size, key and header included (min: 1k, max: 1024m)', '1m')
     .option('-b, --listen-backlog <num>', 'connections that the system queues', wholeNumber(1, 65_535), 1024)
     .option('-o, --extended <list>', 'extended options, comma separated: idle_timeout=<seconds>', extended)
-    .option('--data <dir>', 'keep the data in this directory: a log of every write, and snapshots')
-    .option('--no-data', 'memory only, also where a script gives --data (default)')
+    .option(
+      '--data <dir>',
+      `keep the data in this directory: a log of every write, and snapshots (npm start: ${START_DIRECTORY})`,
+    )
+    .option('--no-data', 'memory only, also where a script gives --data (default, but for npm start)')
     .option(
       '--sync <policy>',
       'when the log goes to the disk: always, an interval such as 10ms, or none (default: always)',
@@ -105,7 +115,7 @@ export function serveCommand(): Command {
     .option('--allow-open', 'with --data: listen also where others can reach it, though nobody is asked for a password')
     .option(
       '-v, --verbose',
-      'say which connections are refused or dropped; -vv: which come and go',
+      'say which connections are refused or dropped, and what the log does; -vv: also which come and go',
       (_, count: number) => count + 1,
       0,
     )
@@ -387,13 +397,10 @@ function announceData(cache: Cache, flags: ServeFlags): void {
   const stats = cache.stats().log;
   const syncMs = stats === undefined || stats.syncs === 0 ? undefined : stats.syncMeanMs;
   console.log(describeLoss({ directory: data, ack, sync, syncMs }));
+  const filter = new NoticeFilter();
   cache.on('log', (notice) => {
-    if (!isRoutine(notice) || flags.verbose > 0) console.error(describeNotice(notice));
+    if (filter.isWorthSaying(notice) || flags.verbose > 0) console.error(describeNotice(notice));
   });
-}
-
-function isRoutine({ kind }: LogNotice): boolean {
-  return kind === 'snapshot' || kind === 'cleanup-failed';
 }
 
 function announce(server: MemcachedServer, flags: ServeFlags): void {

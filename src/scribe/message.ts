@@ -52,7 +52,7 @@ export type Report =
 
 /** What opening a cache has read. */
 export interface RecoverySummary {
-  /** `none`: it was told to give up what the directory had. */
+  /** What it began with, as the option `recover` says: `none` gives up what the directory had. */
   readonly from: 'log' | 'none';
   /** The snapshot that it began with, if there was one. */
   readonly snapshot: SnapshotSummary | undefined;

@@ -71,7 +71,7 @@ export interface LogStats {
   ringCapacityBytes: number;
   /** How full the fullest ring is, from 0 to 1. */
   ringFillWorst: number;
-  /** Records that the log has still to take, and how old the oldest is, at most. */
+  /** Records that the log has still to take, and how old the oldest is, up to one group commit less. */
   recordsWaiting: number;
   oldestWaitingMs: number;
   /** Bytes of the log's files, and what they may be. */

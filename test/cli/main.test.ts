@@ -73,6 +73,12 @@ describe('cairn', () => {
     }
   });
 
+  test('serve -h is right for npm start too, which passes --data before it', async () => {
+    const { stdout } = await run('serve', '--data', './cairn-data', '-h');
+    expect(stdout.replace(/\s+/g, ' ')).toContain('(npm start: ./cairn-data)');
+    expect(stdout.replace(/\s+/g, ' ')).toContain('(default, but for npm start)');
+  });
+
   test('what does not exist is refused with a hint', async () => {
     const command = await run('servex');
     expect(command.code).toBe(1);

@@ -8,6 +8,7 @@ import {
   describeNotice,
   describeRecovery,
   durationText,
+  NoticeFilter,
   progressBar,
   RecoveryDisplay,
   secondsText,
@@ -153,9 +154,10 @@ test('every notice of a log is a sentence', () => {
   const snapshot = { name: 's', position: 0n, entries: 2, bytes: 2048, startedMs: 1000, finishedMs: 1500 };
   const notices: [LogNotice, string][] = [
     [{ kind: 'level', level: 'ok', usage: { ...usage, level: 'ok' } }, 'The log has room: it takes 3.0 MiB of 4.0 MiB'],
+    [{ kind: 'level', level: 'high', usage: { ...usage, level: 'high' } }, 'The log takes 3.0 MiB of 4.0 MiB'],
     [
-      { kind: 'level', level: 'high', usage: { ...usage, level: 'high' } },
-      'is filling up: it takes 3.0 MiB of 4.0 MiB',
+      { kind: 'level', level: 'critical', usage: { ...usage, level: 'critical' } },
+      'The log is nearly full: it takes 3.0 MiB of 4.0 MiB',
     ],
     [
       { kind: 'level', level: 'full', usage: { ...usage, level: 'full' } },
@@ -173,6 +175,20 @@ test('every notice of a log is a sentence', () => {
     [{ kind: 'failed', cause }, 'The log is not written any more.'],
   ];
   for (const [notice, text] of notices) expect(describeNotice(notice)).toContain(text);
+});
+
+test('of its levels only the last two are said, and their end', () => {
+  const usage = { bytes: 3 * 2 ** 20, limitBytes: 4 * 2 ** 20, oldest: 0n, end: 0n };
+  const said = (...levels: ('ok' | 'high' | 'critical' | 'full')[]): string[] => {
+    const filter = new NoticeFilter();
+    return levels.filter((level) => filter.isWorthSaying({ kind: 'level', level, usage: { ...usage, level } }));
+  };
+  expect(said('high', 'ok', 'high', 'ok')).toEqual([]);
+  expect(said('high', 'critical', 'ok', 'high', 'ok')).toEqual(['critical', 'ok']);
+  expect(said('full', 'critical', 'high', 'ok', 'full', 'ok')).toEqual(['full', 'critical', 'high', 'full', 'ok']);
+  const filter = new NoticeFilter();
+  expect(filter.isWorthSaying({ kind: 'cleanup-failed', file: 'f', cause: 'busy' })).toBe(false);
+  expect(filter.isWorthSaying({ kind: 'sync-failed', cause: 'EIO' })).toBe(true);
 });
 
 test('numbers with their units', () => {

@@ -2,6 +2,7 @@
 #include "process/change_feed.h"
 
 #include <atomic>
+#include <chrono>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -137,6 +138,34 @@ TEST(ChangeFeed, WhatWasNotCommittedIsDrainedAgain) {
   EXPECT_EQ(fed.feed->ReadNumbers().records, 41u);
   EXPECT_EQ(fed.feed->ReadNumbers().records_committed, 41u);
   EXPECT_EQ(fed.feed->ReadNumbers().ring_bytes, 0u);
+}
+
+// However long the scribe has slept before.
+TEST(ChangeFeed, ARecordThatWakesTheScribeIsAsOldAsItIs) {
+  Fed fed;
+  fed.Set("before");
+  Log log;
+  fed.Drain(&log);
+  fed.feed->Commit();
+  std::string buffer(4096, '\0');
+  ChangeFeed::Turn turn;
+  std::thread scribe([&] { turn = fed.feed->Drain(buffer.data(), buffer.size(), 600'000); });
+  while (fed.feed->wanted.load() == 0) std::this_thread::yield();
+  const uint64_t slept_from_ms = ReadBootMs();
+  while (ReadBootMs() - slept_from_ms < 300) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_EQ(fed.feed->ReadNumbers().lag_ms, 0u) << "nothing waits";
+  const uint64_t written_ms = ReadBootMs();
+  fed.Set("woken");
+  const uint64_t lag_at_once_ms = fed.feed->ReadNumbers().lag_ms;
+  EXPECT_LE(lag_at_once_ms, ReadBootMs() - written_ms);
+  scribe.join();
+  ASSERT_EQ(turn.record_count, 1u);
+  while (ReadBootMs() - written_ms < 20) std::this_thread::yield();
+  const ChangeFeed::Numbers numbers = fed.feed->ReadNumbers();
+  EXPECT_LE(numbers.lag_ms, ReadBootMs() - written_ms) << "not as old as the scribe's last look";
+  EXPECT_GT(numbers.lag_ms, 0u) << "it is not committed yet";
+  fed.feed->Commit();
+  EXPECT_EQ(fed.feed->ReadNumbers().lag_ms, 0u);
 }
 
 TEST(ChangeFeed, ARecordThatIsTooLargeForTheTurnSaysSo) {
