@@ -65,9 +65,9 @@ export function logCommand(output: LogCommandOutput = console_): Command {
       .command(name)
       .description(description)
       .helpOption('-h, --help', 'print this help and exit')
-      .argument('<directory>', 'the directory with the segments');
+      .argument('<directory>', 'the directory of the log: what --data, or the option data, was');
 
-  subcommand('inspect', 'say what is in a log; values are never printed')
+  subcommand('inspect', 'say what is in a log, also while it is in use; values are never printed')
     .option('--batches', 'every batch too')
     .option('--records', 'every batch and every record too')
     .option('--from <position>', 'only what ends behind this position', parsePosition)

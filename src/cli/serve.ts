@@ -52,6 +52,14 @@ const SAME_SIGNAL_MS = 250;
 /** The least that a cache takes. */
 const MEGABYTES_MIN = 4;
 
+const EXAMPLES = `
+Examples:
+  cairn serve -m 512                      in memory only, on 127.0.0.1:11211
+  cairn serve --data ./data               kept: no crash takes back what was answered
+  cairn serve --data ./data --sync 10ms   faster; a power cut takes the last 10 ms, a crash of the process nothing
+  cairn serve --data ./data -l 127.0.0.1,memory:127.0.0.1:11212
+                                          a second port, whose replies do not wait for the log`;
+
 /** Where `npm start` keeps its data; scripts/task.mjs has the same. */
 const START_DIRECTORY = './cairn-data';
 
@@ -107,8 +115,11 @@ export function serveCommand(): Command {
         'what to begin with: log, or none, which gives up what is there, for good',
       ).choices(['log', 'none']),
     )
-    .option('--log-limit <size>', 'what the log may take on the disk, its snapshots not counted (default: 4gb)')
-    .option('--segment-size <size>', 'size of a file of the log (default: 64mb)')
+    .option(
+      '--log-limit <size>',
+      'what the log may take on the disk, its snapshots not counted: at that, writes are refused (default: 4gb)',
+    )
+    .option('--segment-size <size>', 'size of a file of the log (default: 64mb, and at most 1/16 of --log-limit)')
     .option('--ring <size>', 'memory for writes on their way to the log, of -m (default: chosen from -m)')
     .option('--snapshot-every <time>', 'a snapshot so often; 0: never for the time alone (default: 1h)')
     .option('--snapshot-log-bytes <size>', 'and when so much log has come (default: twice the last one, at least 64mb)')
@@ -119,6 +130,7 @@ export function serveCommand(): Command {
       (_, count: number) => count + 1,
       0,
     )
+    .addHelpText('after', EXAMPLES)
     .option('--test-commands', 'answer debugtime, debugpark and their like; never where clients are not tests')
     .action(async (flags: ServeFlags) => {
       process.exitCode = await run(flags);

@@ -41,6 +41,34 @@ describe('docs/api.md', () => {
     expect(firstCells('Option').sort()).toEqual(listed.split(', ').sort());
   });
 
+  test('has every option of serve, as it refuses all others', async () => {
+    using cache = new cairn.Cache({ maxMemory: '4mb' });
+    const error = await cairn.serve(cache, { zzzzzzzzzzzz: 1 } as never).catch((reason: Error) => reason);
+    const [, listed = ''] = /expected one of (.*)$/.exec((error as Error).message) ?? [];
+    const names = firstCells('Option of serve').flatMap((cell) => cell.split(', '));
+    expect(names.sort()).toEqual(listed.split(', ').sort());
+  });
+
+  test('has what a server and cache.promises have', () => {
+    using cache = new cairn.Cache({ maxMemory: '4mb' });
+    const internal = [
+      'constructor',
+      'start',
+      'close',
+      'destroy',
+      'handleClosed',
+      'router',
+      'length',
+      'name',
+      'prototype',
+    ];
+    const names = [cairn.MemcachedServer, cairn.MemcachedServer.prototype, Object.getPrototypeOf(cache.promises)]
+      .flatMap((each) => Object.getOwnPropertyNames(each))
+      .filter((name) => !internal.includes(name));
+    expect(names).toContain('connectionCount');
+    expect(names.filter((name) => !new RegExp(`\\b${name}\\b`).test(code))).toEqual([]);
+  });
+
   test('has every error code with its kind', () => {
     const rows = firstCells('Code').map((name) => {
       const kind = new RegExp(`\\| \`${name}\` \\| (\\w+) \\|`).exec(document)![1];
