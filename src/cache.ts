@@ -1495,6 +1495,7 @@ function openingError(code: number, name: string): Error {
 
 // The store names its own options; users know them by ours.
 const OPTION_WORDS: readonly (readonly [string, string])[] = [
+  ['the ceiling of', 'maxMemoryCeiling,'],
   ['memory_bytes_ceiling', 'maxMemoryCeiling'],
   ['ring_bytes', 'ringSize'],
   ['memory_bytes', 'maxMemory'],

@@ -96,8 +96,8 @@ export interface CacheOptions {
   onRecovery?: (progress: RecoveryProgress) => void;
 }
 
-/** When what was logged is synced to the disk. */
-export type SyncOption = 'always' | 'none' | `${number}ms`;
+/** When what was logged is synced to the disk; an interval is from 1 ms to an hour. */
+export type SyncOption = 'always' | 'none' | `${number}ms` | `${number}s` | `${number}m`;
 
 /** When snapshots of a cache with a log are taken. They make opening it faster, and the log shorter. */
 export interface SnapshotOptions {
@@ -204,7 +204,7 @@ export interface EffectiveOptions {
   readonly ack: AckLevel;
   /** The whole path. This and what follows: of a cache with a log. */
   readonly data?: string;
-  readonly sync?: SyncOption;
+  readonly sync?: 'always' | 'none' | `${number}ms`;
   readonly recover?: 'log' | 'none';
   readonly logLimit?: number;
   readonly segmentSize?: number;
@@ -241,11 +241,14 @@ export interface ResolvedOptions {
   readonly log?: ResolvedLogOptions;
 }
 
+/** An interval is in milliseconds. */
+type SyncPolicy = 'always' | 'none' | `${number}ms`;
+
 /** Options of a cache's log after checking. */
 export interface ResolvedLogOptions {
   /** The whole path. */
   readonly data: string;
-  readonly sync: SyncOption;
+  readonly sync: SyncPolicy;
   readonly recover: 'log' | 'none';
   readonly logLimit: number;
   readonly segmentSize: number;
@@ -429,14 +432,16 @@ function fileSize(name: string, value: unknown, otherwise: number): number {
   return parseSize(name, value, otherwise, () => 0);
 }
 
-function checkSync(value: unknown): SyncOption {
+function checkSync(value: unknown): SyncPolicy {
   if (value === undefined) return 'always';
   if (value === 'always' || value === 'none') return value;
-  const [, digits = '0'] = typeof value === 'string' ? (/^(\d{1,9})ms$/.exec(value) ?? []) : [];
-  if (Number(digits) >= 1 && Number(digits) <= LOG_SYNC_MS_MAX) return value as SyncOption;
+  if (typeof value === 'string' && /^\d+(\.\d+)?(ms|s|m|h)$/.test(value)) {
+    const ms = Number.parseFloat(value) * DURATION_UNITS[value.replace(/^[\d.]+/, '')]!;
+    if (Number.isInteger(ms) && ms >= 1 && ms <= LOG_SYNC_MS_MAX) return `${ms}ms`;
+  }
   throw (typeof value === 'string' ? outOfRange : wrongType)(
     'sync',
-    "'always', 'none' or an interval such as '10ms', up to an hour",
+    "'always', 'none' or an interval such as '10ms', from 1 ms to an hour",
     value,
   );
 }

@@ -446,6 +446,8 @@ describe('options', () => {
     [{ sync: 'sometimes' }, /sync to be 'always', 'none' or an interval.*"sometimes"/],
     [{ sync: '0ms' }, /sync/],
     [{ sync: '4000000ms' }, /sync/],
+    [{ sync: '2h' }, /sync.*from 1 ms to an hour, got "2h"/],
+    [{ sync: '0.5ms' }, /sync/],
     [{ sync: 10 }, /sync.*got 10/],
     [{ ack: 'stored' }, /ack/],
     [{ recover: 'all' }, /recover to be 'log' or 'none'/],
@@ -537,6 +539,18 @@ describe('options', () => {
     expect(attached.options.snapshot).toEqual({ every: 3_600_000, atClose: true });
     expect(attached.options.ringSize).toBe(cache.stats().log?.ringCapacityBytes);
     await cache.close();
+  });
+
+  test('an interval of syncs may be in any unit', async () => {
+    for (const [given, shown] of [
+      ['1.5s', '1500ms'],
+      ['1h', '3600000ms'],
+      ['20ms', '20ms'],
+    ] as const) {
+      const cache = await data.open(data.fresh(), { sync: given as '20ms' });
+      expect(cache.options.sync).toBe(shown);
+      await cache.close();
+    }
   });
 
   test('are shown with what was chosen, and taken again', async () => {
