@@ -5,7 +5,7 @@
 import { CairnError, CairnRangeError, CairnTypeError, outOfRange, show, wrongType } from '../errors.ts';
 import { KEY_BYTES_MAX } from '../limits.ts';
 import type { Duration } from '../options.ts';
-import { isWellFormed, type ValueKind } from './codec.ts';
+import { bytesOf, isWellFormed, type ValueKind } from './codec.ts';
 
 /** A key: text, or bytes. `'a'` and `Buffer.from('a')` are one key. 1 to 65,536 bytes; 250 for use through the port. */
 export type Key = string | Uint8Array;
@@ -53,7 +53,12 @@ export interface ArithmeticOptions {
 export function keyError(key: unknown): Error {
   if (typeof key === 'string' || key instanceof Uint8Array) {
     if (typeof key === 'string' && !isWellFormed(key)) return outOfRange('key', 'text without lone surrogates', key);
-    return outOfRange('key', `1 to ${KEY_BYTES_MAX} bytes long`, key);
+    const bytes = bytesOf(key);
+    if (bytes <= KEY_BYTES_MAX) return outOfRange('key', `1 to ${KEY_BYTES_MAX} bytes long`, key);
+    return new CairnRangeError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected key to be 1 to ${KEY_BYTES_MAX} bytes long, got ${bytes}: ${show(key)}`,
+    );
   }
   if (typeof key === 'number' || typeof key === 'bigint') {
     return new CairnTypeError(

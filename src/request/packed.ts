@@ -5,7 +5,7 @@
 import { types } from 'node:util';
 import { outOfRange, wrongType } from '../errors.ts';
 import { KEY_BYTES_MAX } from '../limits.ts';
-import { asArray } from './arguments.ts';
+import { asArray, keyError } from './arguments.ts';
 import { Codec, decode, isWellFormed } from './codec.ts';
 
 /** Columns of a row of the table that the addon fills: codec or mark, offset, bytes. */
@@ -54,7 +54,7 @@ export class PackedKeys {
         end += key.length;
       }
       if (end === start || end - start > KEY_BYTES_MAX) {
-        throw outOfRange('key', `1 to ${KEY_BYTES_MAX} bytes long`, key);
+        throw keyError(key);
       }
       ends[index] = end;
     }

@@ -46,9 +46,9 @@ describe.each(Object.entries(CALLS))('%s', (_name, call) => {
   test.each<[string, unknown, RegExp]>([
     ['empty text', '', /Expected key to be 1 to 65536 bytes long, got ""/],
     ['no bytes', Buffer.alloc(0), /1 to 65536 bytes long/],
-    ['65,537 bytes of text', 'x'.repeat(65_537), /1 to 65536 bytes long/],
-    ['65,538 bytes of wide text', 'ü'.repeat(32_769), /1 to 65536 bytes long/],
-    ['65,537 bytes', Buffer.alloc(65_537, 1), /1 to 65536 bytes long/],
+    ['65,537 bytes of text', 'x'.repeat(65_537), /1 to 65536 bytes long, got 65537: "xxx/],
+    ['65,538 bytes of wide text', 'ü'.repeat(32_769), /1 to 65536 bytes long, got 65538: /],
+    ['65,537 bytes', Buffer.alloc(65_537, 1), /1 to 65536 bytes long, got 65537: /],
     ['a lone surrogate', '\ud800', /text without lone surrogates, got "\\ud800"/],
     ['a lone surrogate at the end', `${'x'.repeat(30)}\udfff`, /lone surrogates/],
     ['a lone surrogate in a long key', `${'ü'.repeat(2000)}\ud800`, /lone surrogates/],

@@ -114,6 +114,7 @@ describe('installed without scripts', () => {
       const found: string | undefined = cache.get('key');
       cache.promises.set('key', found ?? 'value', { ack: levels[0] ?? 'memory', timeout: '1s' });
       serve(cache, { host: ['127.0.0.1'], port: 0 }).then((server: MemcachedServer) => server.close());
+      Cache.open<string>({ ...cache.options, name: 'again', raw: 'string' });
       // What does not work yet cannot be asked for,
       // @ts-expect-error
       levels.push('replicated');
