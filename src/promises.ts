@@ -874,7 +874,10 @@ class ManyCall extends AnyCall {
     } catch (error) {
       // The rest is going on: reject when it is over.
       if (!this.#hasFailed) this.#error = error;
-      if (isMalformed(error)) (this.#malformed ??= []).push(this.#keys[position]!);
+      if (isMalformed(error)) {
+        this.#malformed ??= [];
+        this.#malformed.push(this.#keys[position]!);
+      }
       this.#hasFailed = true;
     }
     this.#missing--;
