@@ -2,6 +2,8 @@
  * `cairn serve`: a cache of its own behind memcached's port. Options have memcached's short and long names and mean the
  * same; what differs is said in their descriptions. With `--data` the cache has a log, and outlives the process.
  */
+import { existsSync } from 'node:fs';
+import { dirname, relative } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { Cache, CacheOptions, MemcachedServer, ServeOptions, ServerAddress } from '../index.ts';
@@ -274,6 +276,15 @@ function serveOptions(flags: ServeFlags): ServeOptions {
   return options;
 }
 
+/** Where to look beforehand: not at a socket in a directory that the log will make. */
+function probedOptions({ path, ...rest }: ServeOptions, directory: string): ServeOptions {
+  if (path === undefined) return rest;
+  const isWithin = !relative(directory, dirname(path)).startsWith('..');
+  if (!isWithin || existsSync(dirname(path))) return { ...rest, path };
+  // Without a path there is TCP, and here there is none unless it was asked for.
+  return rest.port === undefined && rest.host === undefined ? { ...rest, port: 0 } : rest;
+}
+
 // ---- running ----
 
 // What an option of the API is called on the command line.
@@ -331,7 +342,8 @@ async function run(flags: ServeFlags): Promise<number> {
     const { Cache, MemcachedServer, serve } = await import('../index.ts');
     const options = serveOptions(flags);
     // Before a log is read, which may take long, and before anything is written to its directory.
-    if (directoryOf(flags) !== undefined) await MemcachedServer.probe(options);
+    const directory = directoryOf(flags);
+    if (directory !== undefined) await MemcachedServer.probe(probedOptions(options, directory));
     cache = await Cache.open(cacheOptions(flags, (progress) => display.show(progress)));
     display.end();
     announceData(cache, flags);

@@ -11,8 +11,9 @@
  * A server holds its cache. When the cache is closed, the server destroys itself.
  */
 import { EventEmitter } from 'node:events';
-import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { chmodSync, existsSync, lstatSync, unlinkSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { isMainThread } from 'node:worker_threads';
 import { CairnError } from '../errors.ts';
@@ -365,7 +366,9 @@ function listenError(listener: Listener, cause: NodeJS.ErrnoException): CairnErr
     ENOTFOUND: 'there is no such name',
     ENOENT: 'its folder does not exist',
   };
-  const reason = why[cause.code ?? ''] ?? cause.message;
+  // Of a folder that is not there, libuv says EACCES.
+  const isAstray = 'path' in listener && process.platform !== 'win32' && !existsSync(dirname(listener.path));
+  const reason = (isAstray ? why['ENOENT'] : why[cause.code ?? '']) ?? cause.message;
   return new CairnError('ERR_LISTEN', `Cannot listen on ${where}: ${reason}`, { cause });
 }
 

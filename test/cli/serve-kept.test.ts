@@ -173,6 +173,25 @@ describe('what is kept', () => {
     expect(await client.ask('stats cairn\r\n', 'END\r\n')).toMatch(/^STAT ack memory\r\nSTAT log running\r\n/);
   });
 
+  posixTest('a unix socket may be in the directory, which is made with it', async () => {
+    const folder = join(newFolder(), 'data');
+    const server = startCli(['serve', '--data', folder, '-s', join(folder, 'cairn.sock')]);
+    cleanUps.push(() => server.stop());
+    await server.printed('Listening on');
+    const client = await MemcachedSocket.open(join(folder, 'cairn.sock'));
+    cleanUps.push(() => client.destroy());
+    expect(await client.ask(set('a', '1'))).toBe('STORED\r\n');
+    // Elsewhere it is looked for before.
+    const path = join(newFolder(), 'none', 'cairn.sock');
+    const cli = startCli(['serve', '--data', join(folder, 'other'), '-s', path]);
+    expect((await cli.ended).code).toBe(1);
+    expect([cli.stdout, cli.stderr]).toEqual([
+      '',
+      `cairn serve: Cannot listen on ${path}: its folder does not exist\n`,
+    ]);
+    expect(existsSync(join(folder, 'other'))).toBe(false);
+  });
+
   posixTest('-l may give an address a level of its own', async () => {
     const server = startCli(['serve', '--data', newFolder(), '-p', '-1', '-l', '127.0.0.1,memory:127.0.0.1']);
     cleanUps.push(() => server.stop());

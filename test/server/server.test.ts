@@ -266,6 +266,14 @@ describe('listening', () => {
         await thread.exit;
       });
 
+      test('in a folder that is not there says so', async () => {
+        const path = join(folder(), 'none', 'cairn.sock');
+        await expect(startOn(path)).rejects.toMatchObject({
+          code: 'ERR_LISTEN',
+          message: `Cannot listen on ${path}: its folder does not exist`,
+        });
+      });
+
       test('can be probed, which leaves nothing behind', async () => {
         const path = join(folder(), 'cairn.sock');
         await MemcachedServer.probe({ path });
