@@ -149,6 +149,7 @@ export interface FeedHandle extends NativeHandle {
   startFeed(epoch: number, wallFloorMs: number): void;
   applyRecords(records: Uint8Array): number;
   finishRecovery(): void;
+  dumpPendingClear(target: Uint8Array): number;
   drain(target: Uint8Array, timeoutMs: number): number;
   commitDrained(): void;
   rewindDrained(): void;

@@ -95,11 +95,27 @@ napi_value ApplyRecords(napi_env env, napi_callback_info info) {
 napi_value FinishRecovery(napi_env env, napi_callback_info info) {
   FeedCall<1> call(env, info);
   if (call.feed == nullptr) return Undefined(env);
-  call.handle->store->SetRecovering(false);
   call.feed->Activate();
+  call.handle->store->SetRecovering(false);
+  // Before anybody looks: a clear whose time came while there was no process. Behind Activate(), so that what it leaves
+  // is waited for.
+  call.handle->store->Maintain(call.handle->instance->ReadBothClocks());
   call.feed->SetState(ChangeFeed::State::kRunning);
   Registry::Get().MarkReady(call.handle->pointer);
   return Undefined(env);
+}
+
+// dumpPendingClear(target): bytes of the record of the clear that is to come; 0: none is, or there is no room.
+napi_value DumpPendingClear(napi_env env, napi_callback_info info) {
+  FeedCall<1> call(env, info);
+  char* data;
+  size_t bytes;
+  RecordView record;
+  if (call.feed == nullptr || !BytesOf(env, call[0], &data, &bytes) || bytes < kRecordHeaderBytes ||
+      !call.handle->store->PendingClear(call.handle->instance->ReadBothClocks(), &record)) {
+    return Double(env, 0);
+  }
+  return Double(env, static_cast<double>(EncodeRecord(record, data)));
 }
 
 napi_value Drain(napi_env env, napi_callback_info info) {
@@ -253,6 +269,7 @@ void ExtendHandle(napi_env env, CacheHandle* handle, napi_value object) {
   AddHandleFunction(env, handle, object, "startFeed", StartFeed);
   AddHandleFunction(env, handle, object, "applyRecords", ApplyRecords);
   AddHandleFunction(env, handle, object, "finishRecovery", FinishRecovery);
+  AddHandleFunction(env, handle, object, "dumpPendingClear", DumpPendingClear);
   AddHandleFunction(env, handle, object, "drain", Drain);
   AddHandleFunction(env, handle, object, "commitDrained", CommitDrained);
   AddHandleFunction(env, handle, object, "rewindDrained", RewindDrained);

@@ -705,7 +705,7 @@ const char* Session::RunCommand(const TextRequest& line, const char* at, const c
   }
 }
 
-// flush_all [delay] [noreply]. A later one replaces a delayed one that is still to come.
+// flush_all [delay] [noreply]. A later clear, delayed or not, takes the place of a delayed one that is still to come.
 const char* Session::RunFlushAll(const TextRequest& line, const char* at, const char* next) {
   std::string_view words = line.words;
   std::string_view delay = NextWord(&words);
@@ -723,26 +723,27 @@ const char* Session::RunFlushAll(const TextRequest& line, const char* at, const 
     Append(Refusal(), no_reply);
     return next;
   }
+  bool is_done;
   if (seconds > 0) {
     // A Unix time that has passed clears what is older than it, which is nothing.
     uint64_t at_ms = ExpiryOfSeconds(seconds, now_);
-    store_->ScheduleClear(at_ms == kAlreadyExpired ? 0 : at_ms);
+    is_done = store_->ScheduleClear(at_ms == kAlreadyExpired ? 0 : at_ms, now_, &version);
   } else {
     version = store_->Clear(now_);
-    if (version == 0) {
-      if (store_->ClearsAreUsedUp()) {
-        Append(Reply::kClearsUsedUp, no_reply);
-        return next;
-      }
-      if (ParkForRoom()) return at;
-      Append(Refusal(), no_reply);
+    is_done = version != 0;
+  }
+  if (!is_done) {
+    if (store_->ClearsAreUsedUp()) {
+      Append(Reply::kClearsUsedUp, no_reply);
       return next;
     }
-    store_->ScheduleClear(0);
+    if (ParkForRoom()) return at;
+    Append(Refusal(), no_reply);
+    return next;
   }
   ProtocolCounters::Add(&bench_->counters()->flushes, 1);
   Append(Reply::kOk, no_reply);
-  // The record of a clear is the first shard's.
+  // The record of a clear, and of one to come, is the first shard's.
   if (version != 0 && !no_reply && commits_->active()) HoldFrom(begin, 0, version, /*may_refuse=*/false);
   return next;
 }

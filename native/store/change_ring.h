@@ -56,11 +56,12 @@ class ChangeRing final : public RecordSink {
 
   // ---- writing ----
 
-  // Room for a record with its value. A little is left for a barrier, so that a clear is refused only if one is already
-  // waiting to be read.
-  [[nodiscard]] bool Reserve(size_t record_bytes) override { return HasRoom(record_bytes, kBarrierRoomBytes); }
-  [[nodiscard]] bool ReserveBarrier() { return HasRoom(kRecordHeaderBytes, 0); }
-  [[nodiscard]] bool ReservePinned(size_t key_bytes) { return HasRoom(PinnedBytes(key_bytes), kBarrierRoomBytes); }
+  // Room for a record with its value. A little is left for what concerns all shards: so that a clear is refused only if
+  // one is already waiting to be read, and one whose time has come never is.
+  [[nodiscard]] bool Reserve(size_t record_bytes) override { return HasRoom(record_bytes, 2 * kBarrierRoomBytes); }
+  [[nodiscard]] bool ReservePinned(size_t key_bytes) { return HasRoom(PinnedBytes(key_bytes), 2 * kBarrierRoomBytes); }
+  // For a clear, or one that is to come; `is_due`: it was one to come, and its time has.
+  [[nodiscard]] bool ReserveBarrier(bool is_due) { return HasRoom(kRecordHeaderBytes, is_due ? 0 : kBarrierRoomBytes); }
 
   // The bytes of a whole record, for who writes them in one go: room was made for them. Close() when they are there.
   char* Open(uint64_t record_bytes) { return Place(record_bytes); }
@@ -150,7 +151,7 @@ class ChangeRing final : public RecordSink {
   static constexpr uint64_t kBarrierRoomBytes = 2 * kRecordHeaderBytes;
 
   static constexpr uint64_t PinnedBytes(size_t key_bytes) { return RecordBytes(key_bytes, 0) + sizeof(PinnedTail); }
-  static_assert(2 * RecordBytes(kKeyBytesMax, kRingInlineValueBytesMax) + kBarrierRoomBytes <= kRingBytesMin,
+  static_assert(2 * RecordBytes(kKeyBytesMax, kRingInlineValueBytesMax) + 2 * kBarrierRoomBytes <= kRingBytesMin,
                 "an empty ring has room for any record, wherever it stands");
 
   bool HasRoom(uint64_t bytes, uint64_t spare) const {

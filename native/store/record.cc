@@ -25,6 +25,7 @@ bool PartsFitKind(RecordKind kind, uint64_t key_bytes, uint64_t value_bytes) {
     case RecordKind::kTouch:
       return key_bytes >= 1 && key_bytes <= kKeyBytesMax && value_bytes == 0;
     case RecordKind::kClear:
+    case RecordKind::kClearAt:
       return key_bytes == 0 && value_bytes == 0;
   }
   return false;

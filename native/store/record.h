@@ -7,7 +7,7 @@
 //     5     1  codec          low nibble; bit 4: client flags are not 0 (informative; such a record may leave it out)
 //     6     2  reserved       0
 //     8     8  version        epoch (20 bits) | counter (44 bits)
-//    16     8  expires_wall   Unix milliseconds, 0 = never
+//    16     8  expires_wall   Unix milliseconds, 0 = never; of kClearAt: when
 //    24     4  client_flags
 //    28     4  key_bytes
 //    32     4  value_bytes
@@ -27,6 +27,9 @@ enum class RecordKind : uint8_t {
   kDelete = 2,  // the key is gone since this version
   kTouch = 3,   // the key has this expiry since this version; the value is the one it had
   kClear = 4,   // every entry of an epoch below this version's is gone; no key
+  // A clear is to come at expires_wall; 0: none is. No key. What holds is the last of these and of kClear, which says
+  // that none is to come any more.
+  kClearAt = 5,
 };
 
 inline constexpr size_t kRecordHeaderBytes = 40;
@@ -76,9 +79,10 @@ enum class DecodeStatus : uint8_t { kOk, kNeedsMore, kMalformed };
 // Decodes the record at the start of `bytes`. kNeedsMore: they end within it. kMalformed: they cannot be a record.
 // The view is only written with kOk. Never reads outside `bytes`.
 //
-// A record is well-formed if its kind is known, a key of 1 to kKeyBytesMax bytes is there (kClear: none), a value is
-// there for kSet only, of up to kValueBytesMax bytes, record_bytes fits both, and reserved bits and padding are 0. It
-// says nothing about a bit that flipped inside key or value: checksums are the business of what carries records.
+// A record is well-formed if its kind is known, a key of 1 to kKeyBytesMax bytes is there (kClear, kClearAt: none), a
+// value is there for kSet only, of up to kValueBytesMax bytes, record_bytes fits both, and reserved bits and padding
+// are 0. It says nothing about a bit that flipped inside key or value: checksums are the business of what carries
+// records.
 [[nodiscard]] DecodeStatus DecodeRecord(std::string_view bytes, RecordView* view);
 
 // Takes the records of one shard in the order of their versions. The change ring is the one behind a log; tests have

@@ -266,9 +266,9 @@ bool Shard::ReserveEntryRecord(const NewEntry& entry, bool in_body) {
   return reserved;
 }
 
-bool Shard::ReserveBarrier() {
+bool Shard::ReserveBarrier(bool is_due) {
   if (records_ == nullptr) return true;
-  if (records_ == &ring_ ? ring_.ReserveBarrier() : records_->Reserve(RecordBytes(0, 0))) return true;
+  if (records_ == &ring_ ? ring_.ReserveBarrier(is_due) : records_->Reserve(RecordBytes(0, 0))) return true;
   state_->counters.log_full++;
   return false;
 }
@@ -340,9 +340,9 @@ uint64_t Shard::EmitKey(RecordKind kind, std::string_view key, const Now&) {
 
 // ---- the whole ----
 
-uint64_t Shard::Clear(uint32_t epoch, bool leave_record, const Now& now, uint64_t* entries) {
+uint64_t Shard::Clear(uint32_t epoch, bool leave_record, bool is_due, const Now& now, uint64_t* entries) {
   SettleTouches();
-  if (leave_record && !ReserveBarrier()) return 0;
+  if (leave_record && !ReserveBarrier(is_due)) return 0;
   if (epoch > state_->epoch) {
     state_->epoch = epoch;
     state_->cleared_version = uint64_t{epoch} << kVersionCounterBits;
@@ -358,6 +358,18 @@ uint64_t Shard::Clear(uint32_t epoch, bool leave_record, const Now& now, uint64_
   NoteGone(version);
   cleared_at_ = last_version();
   return version;
+}
+
+uint64_t Shard::LeaveClearAt(int64_t wall_ms) {
+  if (!ReserveBarrier(false)) return 0;
+  RecordHeader header{};
+  header.record_bytes = kRecordHeaderBytes;
+  header.kind = RecordKind::kClearAt;
+  header.version = NextVersion();
+  header.expires_wall_ms = wall_ms;
+  records_->Begin(header);
+  records_->Commit();
+  return header.version;
 }
 
 uint64_t Shard::ApplyClear(uint64_t version) {

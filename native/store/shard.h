@@ -170,7 +170,10 @@ class Shard final : private ChunkMover, private EntryHasher {
 
   // Makes all entries dead. With a sink and `leave_record`, leaves the barrier record; 0 if the log had no room.
   // `epoch` is that of the versions from now on: the present one if there is no higher one left.
-  uint64_t Clear(uint32_t epoch, bool leave_record, const Now& now, uint64_t* entries);
+  uint64_t Clear(uint32_t epoch, bool leave_record, bool is_due, const Now& now, uint64_t* entries);
+  // Leaves the record of a clear that is to come at this time, or, with 0, of that none is. Its version; 0: no room.
+  // REQUIRES: there is a sink.
+  uint64_t LeaveClearAt(int64_t wall_ms);
   // The effect of a barrier record that is read back: entries of an epoch below its version's are gone. Count of them.
   uint64_t ApplyClear(uint64_t version);
   // At most kStepEntriesMax entries; true: there is more to do.
@@ -222,6 +225,12 @@ class Shard final : private ChunkMover, private EntryHasher {
     return outcome.version != 0 ? outcome.version : state_->gone_version;
   }
   uint64_t last_version() const { return (uint64_t{state_->epoch} << kVersionCounterBits) | state_->version_counter; }
+  // A version came in with a record: later ones are higher.
+  void NoteVersion(uint64_t version) {
+    if (EpochOf(version) < state_->epoch) return;
+    state_->epoch = EpochOf(version);
+    state_->version_counter = std::max(state_->version_counter, version & kVersionCounterMask);
+  }
   // From now on versions are of this epoch at least, and count from there at least.
   void StartEpoch(uint32_t epoch, uint64_t counter) {
     state_->epoch = std::max(state_->epoch, epoch);
@@ -365,7 +374,7 @@ class Shard final : private ChunkMover, private EntryHasher {
     return ReserveEntryRecord(entry, in_body);
   }
   bool ReserveEntryRecord(const NewEntry& entry, bool in_body);
-  bool ReserveBarrier();
+  bool ReserveBarrier(bool is_due);
   // Whether an entry of this charge would find room if the log had what the ring keeps in place for it.
   bool RingHoldsRoom(uint64_t charge) const {
     return state_->ring.pinned_bytes != 0 && state_->body_bytes + state_->pinned_bytes + charge > state_->limit_bytes;

@@ -863,11 +863,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
   }
   if (keep_version) {
     if (record.version < state_->cleared_version) return Status::kNotStored;
-    // Versions given here later must be higher than any that came in.
-    if (EpochOf(record.version) >= state_->epoch) {
-      state_->epoch = EpochOf(record.version);
-      state_->version_counter = std::max(state_->version_counter, record.version & kVersionCounterMask);
-    }
+    NoteVersion(record.version);
     if (old != 0 && At(old)->version >= record.version) return Status::kNotStored;
   }
   Status status = Status::kNotFound;
@@ -927,6 +923,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
       break;
     }
     case RecordKind::kClear:
+    case RecordKind::kClearAt:
       CHECK(false);  // the store's
   }
   if (!fills_.empty()) [[unlikely]]

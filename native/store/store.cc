@@ -414,25 +414,28 @@ void Store::Abandon(Body* body) {
   *body = Body{};
 }
 
-uint64_t Store::ClearTo(uint32_t epoch, bool leave_record, const Now& now) {
+uint64_t Store::ClearTo(uint32_t epoch, bool is_due, const Now& now) {
   uint64_t version = 0;
   ChangeRing::Note note = ChangeRing::Note::kNone;
   uint64_t entries = 0;
   for (uint32_t i = 0; i < shard_count_; i++) {
     OsLockGuard guard(ShardAt(i)->lock());
     uint64_t shard_entries = 0;
-    const uint64_t shard_version = ShardAt(i)->Clear(epoch, leave_record && i == 0, now, &shard_entries);
+    const uint64_t shard_version = ShardAt(i)->Clear(epoch, i == 0, is_due, now, &shard_entries);
     if (i == 0) {
       if (shard_version == 0) return 0;
       version = shard_version;
       note = ShardAt(i)->ring()->TakeNote();
       // Before any other shard gives a version that is later than this barrier; see DrainRing().
-      if (leave_record) barrier_epoch_.store(epoch, std::memory_order_release);
+      barrier_epoch_.store(epoch, std::memory_order_release);
     }
     entries += shard_entries;
   }
   RemovalSink* sink = ShardAt(0)->removal_sink();
   if (sink != nullptr && entries > 0 && sink->wanted(Reason::kCleared)) sink->OnCleared(entries);
+  epoch_.store(epoch, std::memory_order_relaxed);
+  clears_.fetch_add(1, std::memory_order_relaxed);
+  SetClearAt(0, version);
   // When all shards have their new versions, so that a reader that sleeps otherwise meets all of them.
   Tell(note);
   return version;
@@ -440,29 +443,25 @@ uint64_t Store::ClearTo(uint32_t epoch, bool leave_record, const Now& now) {
 
 uint64_t Store::Clear(const Now& now) {
   clear_lock_.Lock();
-  const uint64_t version = ClearLocked(now);
+  const uint64_t version = ClearLocked(false, now);
   clear_lock_.Unlock();
   Unlocked(ShardAt(0)->removal_sink());
   return version;
 }
 
-uint64_t Store::ClearLocked(const Now& now) {
+uint64_t Store::ClearLocked(bool is_due, const Now& now) {
   if (is_thrifty_.load(std::memory_order_relaxed) && last_clear_version_ != 0 && IsAsCleared()) {
     clears_.fetch_add(1, std::memory_order_relaxed);
     return last_clear_version_;
   }
-  if (ClearsAreUsedUp()) return 0;
+  // One that was scheduled was promised while there were some.
+  if (!is_due && ClearsAreUsedUp()) return 0;
   const uint32_t present = epoch_.load(std::memory_order_relaxed);
   // After a million clears the epochs are used up. The shards then clear by their own counters, which do not run out;
   // but a barrier that says so for all shards in one record needs an epoch, so a log has no room for it.
   if (present == kEpochMax && ShardAt(0)->has_record_sink()) return 0;
-  const uint32_t epoch = std::min(present + 1, kEpochMax);
-  const uint64_t version = ClearTo(epoch, true, now);
-  if (version != 0) {
-    epoch_.store(epoch, std::memory_order_relaxed);
-    clears_.fetch_add(1, std::memory_order_relaxed);
-    last_clear_version_ = version;
-  }
+  const uint64_t version = ClearTo(std::min(present + 1, kEpochMax), is_due, now);
+  if (version != 0) last_clear_version_ = version;
   return version;
 }
 
@@ -476,19 +475,59 @@ bool Store::IsAsCleared() {
   return true;
 }
 
-void Store::ScheduleClear(uint64_t at_ms) {
+bool Store::ScheduleClear(uint64_t at_ms, const Now& now, uint64_t* version) {
+  // One whose time has come is not replaced any more.
+  CheckClock(now);
+  OsLockGuard guard(&clear_lock_);
+  if (!ScheduleLocked(at_ms, now)) return false;
+  *version = clear_at_version_;
+  return true;
+}
+
+bool Store::ScheduleLocked(uint64_t at_ms, const Now& now) {
+  if (at_ms != 0 && ClearsAreUsedUp()) return false;
+  uint64_t version = clear_at_version_;
+  const bool is_none = clear_at_ms()->load(std::memory_order_relaxed) == ~uint64_t{0};
+  if (logged_ && !(at_ms == 0 && is_none)) {
+    const int64_t wall_ms = at_ms == 0 ? 0 : static_cast<int64_t>(at_ms) + now.WallOffset();
+    Shard* shard = ShardAt(0);
+    ChangeRing::Note note;
+    {
+      OsLockGuard guard(shard->lock());
+      version = shard->LeaveClearAt(wall_ms);
+      note = shard->ring()->TakeNote();
+    }
+    Tell(note);
+    if (version == 0) return false;
+  }
+  SetClearAt(at_ms, version);
+  return true;
+}
+
+void Store::SetClearAt(uint64_t at_ms, uint64_t version) {
   if (at_ms != 0) uses_time_.store(true, std::memory_order_relaxed);
+  clear_at_version_ = version;
   clear_at_ms()->store(at_ms == 0 ? ~uint64_t{0} : at_ms, std::memory_order_relaxed);
 }
 
+bool Store::PendingClear(const Now& now, RecordView* record) {
+  OsLockGuard guard(&clear_lock_);
+  const uint64_t at_ms = clear_at_ms()->load(std::memory_order_relaxed);
+  if (at_ms == ~uint64_t{0}) return false;
+  *record = RecordView{};
+  record->kind = RecordKind::kClearAt;
+  record->version = clear_at_version_;
+  record->expires_wall_ms = static_cast<int64_t>(at_ms) + now.WallOffset();
+  return true;
+}
+
 void Store::RunScheduledClear(const Now& now) {
-  std::atomic<uint64_t>* due_ms = clear_at_ms();
-  uint64_t at = due_ms->load(std::memory_order_relaxed);
-  if (now.boot_ms < at || !due_ms->compare_exchange_strong(at, ~uint64_t{0})) return;
-  // Without room in the log it stays due, for the next caller.
-  if (Clear(now) != 0 || ClearsAreUsedUp()) return;
-  uint64_t none = ~uint64_t{0};
-  due_ms->compare_exchange_strong(none, at);  // unless another time has been set meanwhile
+  if (is_recovering_.load(std::memory_order_relaxed)) return;
+  clear_lock_.Lock();
+  // Where no epoch is left for the record it stays due.
+  if (now.boot_ms >= clear_at_ms()->load(std::memory_order_relaxed)) ClearLocked(true, now);
+  clear_lock_.Unlock();
+  Unlocked(ShardAt(0)->removal_sink());
 }
 
 bool Store::CheckResize(uint64_t memory_bytes, std::string* error) const {
@@ -685,6 +724,10 @@ Status Store::Apply(const RecordView& record, const Now& now, bool keep_version)
     Unlocked(ShardAt(0)->removal_sink());
     return status;
   }
+  if (record.kind == RecordKind::kClearAt) {
+    OsLockGuard guard(&clear_lock_);
+    return ApplyClearAtLocked(record, now, keep_version);
+  }
   if (record.expires_wall_ms != 0) uses_time_.store(true, std::memory_order_relaxed);
   if (keep_version) RaiseEpoch(EpochOf(record.version));
   Shard* shard = ShardAt(ShardOf(record.key));
@@ -702,6 +745,7 @@ Status Store::Apply(const RecordView& record, const Now& now, bool keep_version)
 }
 
 void Store::SetRecovering(bool recovering) {
+  is_recovering_.store(recovering, std::memory_order_relaxed);
   for (uint32_t i = 0; i < shard_count_; i++) {
     OsLockGuard guard(ShardAt(i)->lock());
     ShardAt(i)->SetRecovering(recovering);
@@ -716,9 +760,7 @@ void Store::RaiseEpoch(uint32_t epoch) {
 
 Status Store::ApplyClearLocked(const RecordView& record, const Now& now, bool keep_version) {
   const uint32_t present = epoch_.load(std::memory_order_relaxed);
-  uint32_t epoch;
   if (keep_version) {
-    epoch = std::max(present, EpochOf(record.version));
     uint64_t entries = 0;
     for (uint32_t i = 0; i < shard_count_; i++) {
       OsLockGuard shard_guard(ShardAt(i)->lock());
@@ -726,13 +768,27 @@ Status Store::ApplyClearLocked(const RecordView& record, const Now& now, bool ke
     }
     RemovalSink* sink = ShardAt(0)->removal_sink();
     if (sink != nullptr && entries > 0 && sink->wanted(Reason::kCleared)) sink->OnCleared(entries);
-  } else {
-    if (present == kEpochMax && ShardAt(0)->has_record_sink()) return Status::kLogFull;  // as ClearLocked()
-    epoch = std::min(present + 1, kEpochMax);
-    if (ClearTo(epoch, true, now) == 0) return Status::kLogFull;
+    if (record.version > clear_at_version_) SetClearAt(0, record.version);
+    RaiseEpoch(EpochOf(record.version));
+    clears_.fetch_add(1, std::memory_order_relaxed);
+    return Status::kStored;
   }
-  epoch_.store(epoch, std::memory_order_relaxed);
-  clears_.fetch_add(1, std::memory_order_relaxed);
+  if (present == kEpochMax && ShardAt(0)->has_record_sink()) return Status::kLogFull;  // as ClearLocked()
+  return ClearTo(std::min(present + 1, kEpochMax), false, now) == 0 ? Status::kLogFull : Status::kStored;
+}
+
+Status Store::ApplyClearAtLocked(const RecordView& record, const Now& now, bool keep_version) {
+  const int64_t wall_ms = record.expires_wall_ms;
+  const uint64_t at_ms =
+      wall_ms == 0 ? 0 : static_cast<uint64_t>(std::max<int64_t>(wall_ms - now.WallOffset(), kAlreadyExpired));
+  if (!keep_version) return ScheduleLocked(at_ms, now) ? Status::kStored : Status::kLogFull;
+  if (record.version <= clear_at_version_) return Status::kNotStored;
+  RaiseEpoch(EpochOf(record.version));
+  {
+    OsLockGuard guard(ShardAt(0)->lock());
+    ShardAt(0)->NoteVersion(record.version);
+  }
+  SetClearAt(at_ms, record.version);
   return Status::kStored;
 }
 

@@ -184,12 +184,17 @@ class Store {
   void Link(Body* body, const Request& request, const Now& now, Outcome* outcome);
   void Abandon(Body* body);
 
-  // Makes every entry dead at once, in O(shards); their memory is reclaimed in steps afterwards. Raises the epoch.
-  // Returns the version of the barrier record, which is shard 0's. 0: the log has no room for it, nothing was changed.
+  // Makes every entry dead at once, in O(shards); their memory is reclaimed in steps afterwards. Raises the epoch, and
+  // takes the place of a clear that is still to come. Returns the version of the barrier record, which is shard 0's.
+  // 0: the log has no room for it, nothing was changed.
   uint64_t Clear(const Now& now);
-  // Clear() at that time of the boot clock, done by whoever comes first then. Replaces a pending one; 0 cancels. If the
-  // log has no room for it then, it stays due and every later call tries again.
-  void ScheduleClear(uint64_t at_ms);
+  // Clear() at that time of the boot clock, done by whoever comes first then; 0: none is to come. Takes the place of
+  // one that is still to come. Where records are kept it leaves one, so that the clear comes though the process ends
+  // before; `version` is that of the record which says what holds now, shard 0's; 0: there is none. False: the log has
+  // no room for it, or clears are used up; nothing was changed.
+  [[nodiscard]] bool ScheduleClear(uint64_t at_ms, const Now& now, uint64_t* version);
+  // The record of the clear that is to come, for a snapshot. False: none is.
+  [[nodiscard]] bool PendingClear(const Now& now, RecordView* record);
 
   // Changes the memory limit and/or the entry limit (0: leave as it is; kEntriesUnlimited: none). Growing takes effect
   // at once; shrinking evicts in steps: false means call again (from the same or another thread) until true. Refuses
@@ -217,7 +222,8 @@ class Store {
   [[nodiscard]] Status Apply(const RecordView& record, const Now& now, bool keep_version);
   // While a log is read back, between true and false: what Apply() with keep_version brings is kept though it has
   // expired, since a touch further on in the log may have given it a longer life. Where memory is needed, expired
-  // entries go first. Nothing that has expired is ever answered with. REQUIRES: no requests in between.
+  // entries go first. Nothing that has expired is ever answered with. Nor is a clear done whose time has come: the log
+  // may say further on that it was. The first call behind it does what is left to do. REQUIRES: no requests in between.
   void SetRecovering(bool recovering);
 
   // Watches a key for a load that will fill it: any requested change of the key from now on (a delete of the absent key
@@ -283,10 +289,13 @@ class Store {
   explicit Store(const StoreOptions& options);
   Shard* ShardAt(uint32_t index) const;
   void RunScheduledClear(const Now& now);
-  uint64_t ClearTo(uint32_t epoch, bool leave_record, const Now& now) REQUIRES_LOCK(clear_lock_);
-  uint64_t ClearLocked(const Now& now) REQUIRES_LOCK(clear_lock_);
+  uint64_t ClearTo(uint32_t epoch, bool is_due, const Now& now) REQUIRES_LOCK(clear_lock_);
+  uint64_t ClearLocked(bool is_due, const Now& now) REQUIRES_LOCK(clear_lock_);
+  bool ScheduleLocked(uint64_t at_ms, const Now& now) REQUIRES_LOCK(clear_lock_);
+  void SetClearAt(uint64_t at_ms, uint64_t version) REQUIRES_LOCK(clear_lock_);
   bool IsAsCleared();
   Status ApplyClearLocked(const RecordView& record, const Now& now, bool keep_version) REQUIRES_LOCK(clear_lock_);
+  Status ApplyClearAtLocked(const RecordView& record, const Now& now, bool keep_version) REQUIRES_LOCK(clear_lock_);
   void SetLimits(uint64_t memory_bytes, uint64_t entries_max);
   void RaiseEpoch(uint32_t epoch);
   void StartWalk(uint32_t index, Cursor::Order order, Cursor::PerShard* walk);
@@ -333,8 +342,11 @@ class Store {
   std::atomic<uint32_t> epoch_{1};
   std::atomic<bool> is_thrifty_{false};  // StartEpoch() was called
   uint64_t last_clear_version_ GUARDED_BY(clear_lock_) = 0;
-  OsLock clear_lock_;        // one Clear or Resize at a time; taken before any shard's lock
-  uint64_t ring_bytes_ = 0;  // of one shard
+  // Of the record that says whether a clear is to come, and when; 0: there was none yet.
+  uint64_t clear_at_version_ GUARDED_BY(clear_lock_) = 0;
+  std::atomic<bool> is_recovering_{false};  // written by SetRecovering()
+  OsLock clear_lock_;                       // one Clear or Resize at a time; taken before any shard's lock
+  uint64_t ring_bytes_ = 0;                 // of one shard
   std::atomic<ChangeBell*> bell_{nullptr};
   // The epoch of the last barrier that went into shard 0's ring; of the last one that was drained; and committed.
   std::atomic<uint32_t> barrier_epoch_{0};

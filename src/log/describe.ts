@@ -141,7 +141,10 @@ function batchLine({ header, offset }: Batch): string {
   return `${position}  ${what}  (offset ${offset}, epoch ${epoch}, writer ${hex(writer)}, ${synced}, ${time(timeMs)})`;
 }
 
-const KIND_NAMES = new Map<number, string>(Object.entries(RecordKind).map(([name, number]) => [number, name]));
+const KIND_NAMES = new Map<number, string>([
+  ...Object.entries(RecordKind).map(([name, number]): [number, string] => [number, name]),
+  [RecordKind.clearAt, 'clear to come'],
+]);
 
 /** One line for each record: everything but the value itself. */
 function* recordLines(records: Buffer): Generator<string> {
@@ -150,15 +153,20 @@ function* recordLines(records: Buffer): Generator<string> {
     const { kind, key, value, codec, clientFlags, version, expiresWallMs } = reader;
     const parts = [
       KIND_NAMES.get(kind) ?? String(kind),
-      ...(kind === RecordKind.clear ? [] : [keyText(key)]),
+      ...(key.length === 0 ? [] : [keyText(key)]),
       ...(kind === RecordKind.set ? [`${value.length} bytes`, `codec ${codec}`] : []),
       ...(clientFlags === 0 ? [] : [`flags ${clientFlags}`]),
       `version ${epochOf(version)}.${version & (2n ** 44n - 1n)}`,
-      ...(expiresWallMs === 0n ? [] : [`expires ${time(Number(expiresWallMs))}`]),
+      ...(kind === RecordKind.clearAt ? [clearAtText(expiresWallMs)] : []),
+      ...(kind === RecordKind.clearAt || expiresWallMs === 0n ? [] : [`expires ${time(Number(expiresWallMs))}`]),
     ];
     yield parts.join('  ');
   }
   if (reader.status !== 'ok') yield `DAMAGE: what follows at ${reader.end} is not a record`;
+}
+
+function clearAtText(wallMs: bigint): string {
+  return wallMs === 0n ? 'none' : `at ${time(Number(wallMs))}`;
 }
 
 function keyText(key: Buffer): string {

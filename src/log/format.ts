@@ -9,8 +9,11 @@ import { crc32 } from 'node:zlib';
 import type { FenceState } from './fence.ts';
 import type { Position } from './request-log.ts';
 
-/** The version that is written. All from the oldest on are read. */
-export const FORMAT_VERSION = 1;
+/**
+ * The version that is written. All from the oldest on are read. Version 1 is the same without records of clears that are to
+ * come, which a program of that time would take for damage.
+ */
+export const FORMAT_VERSION = 2;
 export const FORMAT_VERSION_OLDEST = 1;
 
 export const FILE_HEADER_BYTES = 128;

@@ -16,6 +16,11 @@ export const RecordKind = {
   touch: 3,
   /** Every entry of an epoch below this version's is gone. No key. */
   clear: 4,
+  /**
+   * A clear is to come at the time that stands for the expiry; 0n: none is. No key. What holds is the last of these and of
+   * `clear`, which says that none is to come any more.
+   */
+  clearAt: 5,
 } as const;
 export type RecordKind = (typeof RecordKind)[keyof typeof RecordKind];
 
@@ -101,7 +106,7 @@ export class RecordReader {
     return this.#bytes.readBigUInt64LE(this.#start + 8);
   }
 
-  /** Unix milliseconds; 0n: it never expires. */
+  /** Unix milliseconds; 0n: it never expires. Of `clearAt`: when. */
   get expiresWallMs(): bigint {
     return this.#bytes.readBigInt64LE(this.#start + 16);
   }
@@ -110,7 +115,7 @@ export class RecordReader {
     return this.#bytes.readUInt32LE(this.#start + 24);
   }
 
-  /** A view of the key; empty for `clear`. */
+  /** A view of the key; empty for `clear` and `clearAt`. */
   get key(): Buffer {
     const at = this.#start + RECORD_HEADER_BYTES;
     return this.#bytes.subarray(at, at + this.#bytes.readUInt32LE(this.#start + 28));
@@ -166,6 +171,7 @@ function partsFitKind(kind: number, keyBytes: number, valueBytes: number): boole
     case RecordKind.touch:
       return keyBytes >= 1 && keyBytes <= KEY_BYTES_MAX && valueBytes === 0;
     case RecordKind.clear:
+    case RecordKind.clearAt:
       return keyBytes === 0 && valueBytes === 0;
     default:
       return false;

@@ -77,6 +77,7 @@ export interface SnapshotSummary {
   readonly name: string;
   /** Where the log stood when it was begun. */
   readonly position: bigint;
+  /** And one more, if a clear is to come: it is kept with them. */
   readonly entries: number;
   /** Bytes of its file. */
   readonly bytes: number;

@@ -105,6 +105,9 @@ export class SnapshotTask {
       return;
     }
     this.#handle.closeWalk(this.#walk);
+    // It is no entry, and was perhaps recorded before the log that belongs to this snapshot.
+    const clearBytes = this.#handle.dumpPendingClear(this.#buffer);
+    if (clearBytes > 0) this.#writer.add(this.#buffer.subarray(0, clearBytes), 1);
     this.#handle.readTargets(this.#targets);
     this.#phase = 'covering';
   }

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { logCommand } from '../../src/cli/log.ts';
+import { FORMAT_VERSION } from '../../src/log/format.ts';
 import { EmbeddedLog } from '../../src/log/index.ts';
 import { lockByAddon } from '../../src/native/directory-lock.ts';
 import { makeRecord } from '../support/records.ts';
@@ -29,9 +30,18 @@ const made = join(root, 'made');
     epoch: log.epoch,
     expectPosition: log.end,
   });
-  log.append({ records: [makeRecord({ kind: 'clear', epoch: 2 })], recordCount: 1, epoch: 2, expectPosition: log.end });
+  log.append({
+    records: [
+      makeRecord({ kind: 'clear', epoch: 2 }),
+      makeRecord({ kind: 'clearAt', epoch: 2, counter: 2, expiresWallMs: 1_767_225_600_000 }),
+      makeRecord({ kind: 'clearAt', epoch: 2, counter: 3 }),
+    ],
+    recordCount: 3,
+    epoch: 2,
+    expectPosition: log.end,
+  });
   log.cursor('write-back').advance(log.committed);
-  const steps = log.snapshots.begin({ position: log.committed, recordsBefore: 3n, epoch: 2 }).finish(log.durable, 2);
+  const steps = log.snapshots.begin({ position: log.committed, recordsBefore: 5n, epoch: 2 }).finish(log.durable, 2);
   while (!steps.next().done);
   log.close();
 }
@@ -68,9 +78,9 @@ describe('cairn log', () => {
   test('inspect says what is there', async () => {
     const { code, lines } = await run('inspect', directory);
     expect(code).toBe(0);
-    expect(lines).toMatch(/^Log [0-9a-f]{16} in .*, format 1$/m);
-    expect(lines).toMatch(/positions 0 to \d+, 3 records, \d+ B in 1 segment/);
-    expect(lines).toMatch(/^000000000001\.log +0 +\d+ +3 +3 .* 2 .*Z +closed$/m);
+    expect(lines).toMatch(/^Log [0-9a-f]{16} in .*, format 2$/m);
+    expect(lines).toMatch(/positions 0 to \d+, 5 records, \d+ B in 1 segment/);
+    expect(lines).toMatch(/^000000000001\.log +0 +\d+ +3 +5 .* 2 .*Z +closed$/m);
     expect(lines).toMatch(/^000000000001\.snapshot +\d+ +\d+ +0 +0 /m);
     expect(lines).toMatch(/^"write-back" +\d+ +0 B$/m);
     expect(lines).toContain('Everything that should be there is sound.');
@@ -83,6 +93,8 @@ describe('cairn log', () => {
     expect(lines).toContain('set  "user:1"  6 bytes  codec 0  flags 7  version 1.1  expires 2026-01-01T00:00:00.000Z');
     expect(lines).toContain('delete  0xff00  version 1.1');
     expect(lines).toContain('clear  version 2.1');
+    expect(lines).toContain('clear to come  version 2.2  at 2026-01-01T00:00:00.000Z');
+    expect(lines).toContain('clear to come  version 2.3  none');
     expect(lines).toMatch(/^ {2}\d+ {2}closed$/m);
     expect(lines).not.toContain('secret');
   });
@@ -92,7 +104,7 @@ describe('cairn log', () => {
     const end = /positions 0 to (\d+)/.exec(all)?.[1] ?? '';
     expect(all).toContain('  records 2,');
     const { lines } = await run('inspect', directory, '--batches', '--from', String(Number(end) - 8));
-    expect(lines).toContain('  records 1,');
+    expect(lines).toContain('  records 3,');
     expect(lines).not.toContain('  records 2,');
   });
 
@@ -171,7 +183,7 @@ describe('cairn log', () => {
   test('a log of a newer format is refused by its version', async () => {
     const path = join(directory, 'cursors');
     const bytes = readFileSync(path);
-    bytes.writeUInt32LE(2, 8);
+    bytes.writeUInt32LE(FORMAT_VERSION + 1, 8);
     bytes.writeUInt32LE(crc32(bytes.subarray(0, 124)), 124);
     writeFileSync(path, bytes);
     const verified = await run('verify', directory);

@@ -16,7 +16,7 @@ import {
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { Random } from '../support/random.ts';
 import { type ServeProcess, startCli, startServe } from '../support/serve-process.ts';
@@ -59,6 +59,38 @@ const set = (key: string, value: string): string => `set ${key} 0 0 ${value.leng
 const hit = (key: string, value: string): string => `VALUE ${key} 0 ${value.length}\r\n${value}\r\nEND\r\n`;
 
 describe('what is kept', () => {
+  posixTest('is the clear to come that a client was promised, if the process is killed before', async () => {
+    const folder = newFolder();
+    let server = await serving(folder);
+    let client = await open(server);
+    expect(await client.ask(set('a', '1'), 'STORED\r\n')).toBe('STORED\r\n');
+    const notBefore = Date.now() + 2000;
+    expect(await client.ask('flush_all 2\r\n', '\r\n')).toBe('OK\r\n');
+    const notAfter = Date.now() + 2000;
+    let gone = 'a';
+    for (let kills = 0; kills < 2; kills++) {
+      server.child.kill('SIGKILL');
+      await server.ended;
+      server = await serving(folder);
+      client = await open(server);
+      await client.ask(set(`life${kills}`, '1'), 'STORED\r\n');
+      if (Date.now() < notBefore) gone += ` life${kills}`;
+    }
+    // Here, or in the time without a process, it comes.
+    server.child.kill('SIGKILL');
+    await server.ended;
+    await vi.waitUntil(() => Date.now() > notAfter, { timeout: 60_000 });
+    server = await serving(folder);
+    client = await open(server);
+    expect(await client.ask(`get ${gone}\r\n`, 'END\r\n')).toBe('END\r\n');
+    expect(await client.ask(set('b', '1'), 'STORED\r\n')).toBe('STORED\r\n');
+    server.child.kill('SIGKILL');
+    await server.ended;
+    server = await serving(folder);
+    client = await open(server);
+    expect(await client.ask(`get ${gone} b\r\n`, 'END\r\n')).toBe(hit('b', '1'));
+  });
+
   posixTest('outlives an orderly end, which takes a snapshot', async () => {
     const folder = join(newFolder(), 'made', 'for-it');
     const first = await serving(folder);

@@ -11,7 +11,9 @@ import { type FeedHandle, feedOf, native } from '../../src/native.ts';
 import { CONTROL_WORDS, type Command, type Report } from '../../src/scribe/message.ts';
 import type { Scribe } from '../../src/scribe/scribe.ts';
 import { startScribe } from '../../src/scribe/start.ts';
+import { MemcachedServer } from '../../src/server/index.ts';
 import { FaultyDisk } from '../support/faulty-files.ts';
+import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { Random } from '../support/random.ts';
 
 /** As bad as it can be: a power cut takes all that was not synced. */
@@ -25,12 +27,14 @@ type Crash = 'process' | 'machine';
 
 const NAME = 'loss';
 const INTERVAL_MS = 50;
+const START_MS = 1_800_000_000_000;
+const HOUR_MS = 3_600_000;
 const POLICIES: readonly SyncPolicy[] = ['always', `${INTERVAL_MS}ms`, 'none'];
 const CRASHES: readonly Crash[] = ['process', 'machine'];
 
-const ends: (() => void)[] = [];
-afterEach(() => {
-  for (const end of ends.splice(0).reverse()) end();
+const ends: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end();
 });
 
 /** A process with a cache on a disk. */
@@ -43,9 +47,10 @@ class Process {
   readonly #commands: Command[] = [];
   readonly #reports: Report[] = [];
   #id = 0;
-  #clockMs = 1_800_000_000_000;
+  #clockMs: number;
 
-  constructor(disk: FaultyDisk, sync: SyncPolicy) {
+  constructor(disk: FaultyDisk, sync: SyncPolicy, clockMs = START_MS) {
+    this.#clockMs = clockMs;
     this.#disk = disk;
     const owner = native.openCache({
       ...{ name: NAME, description: JSON.stringify({ ack: 'logged' }), join: false, ready: false, ttlMs: 0 },
@@ -97,6 +102,23 @@ class Process {
       await new Promise((resolve) => setImmediate(resolve));
     }
     return promise;
+  }
+
+  /** Asks the port for something, and turns until it has answered. */
+  async told(line: string): Promise<string> {
+    const server = await MemcachedServer.start(
+      this.#feed,
+      { port: 0, host: '127.0.0.1' },
+      { ack: 'logged', logMetrics: [] },
+    );
+    ends.push(async () => {
+      server.destroy();
+      await server.close();
+    });
+    const [address] = server.addresses;
+    const client = await MemcachedSocket.open(address !== undefined && 'port' in address ? address.port : 0);
+    ends.push(() => client.destroy());
+    return this.acknowledged(client.ask(line, '\r\n'));
   }
 
   /** What `cache.sync()` asks of the log. */
@@ -173,6 +195,33 @@ describe.each(CRASHES)('a crash of the %s', (crash) => {
         process.sync();
       });
       expect(found).toEqual(KEPT);
+    });
+  });
+});
+
+describe.each(CRASHES)('a crash of the %s', (crash) => {
+  describe.each(POLICIES)('under %s', (sync) => {
+    const isKept = crash === 'process' || sync === 'always';
+    test(`${isKept ? 'leaves' : 'takes'} a clear to come that was just acknowledged at \`logged\``, async () => {
+      const disk = new FaultyDisk(new Misfortune(0));
+      const first = new Process(disk, sync);
+      first.cache.set('before', 'kept');
+      first.sync();
+      expect(await first.told('flush_all 3600\r\n')).toBe('OK\r\n');
+      expect(first.cache.get('before')).toBe('kept');
+      first.crash(crash);
+      // It is there again as it was, and its time comes while there is no process.
+      const second = new Process(disk, sync, START_MS + HOUR_MS / 2);
+      expect(second.cache.get('before')).toBe('kept');
+      second.crash('process');
+      const third = new Process(disk, sync, START_MS + 2 * HOUR_MS);
+      expect(third.cache.get('before')).toBe(isKept ? undefined : 'kept');
+      // Once and for all.
+      third.cache.set('after', 'kept');
+      third.turn();
+      third.crash('process');
+      const fourth = new Process(disk, sync, START_MS + 3 * HOUR_MS);
+      expect(Object.fromEntries(fourth.cache)).toEqual(isKept ? { after: 'kept' } : { before: 'kept', after: 'kept' });
     });
   });
 });

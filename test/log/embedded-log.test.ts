@@ -3,7 +3,7 @@
 
 import { crc32 } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
-import { decodeSegmentHeader, Fault, type SegmentHeader } from '../../src/log/format.ts';
+import { decodeSegmentHeader, Fault, FORMAT_VERSION, type SegmentHeader } from '../../src/log/format.ts';
 import type { LogNotice } from '../../src/log/index.ts';
 import { withCode } from '../support/errors.ts';
 import { type Fate, FaultyDisk, type FileCall, PowerCut } from '../support/faulty-files.ts';
@@ -915,9 +915,11 @@ describe('opening', () => {
       while (!steps.next().done);
       first.close();
       const bytes = disk.disk.bytesOf(disk.path(name));
-      disk.disk.put(disk.path(name), asVersion2(bytes));
+      disk.disk.put(disk.path(name), asNextVersion(bytes));
       const before = disk.disk.image();
-      expect(() => disk.open()).toThrow(withCode('ERR_LOG_VERSION', new RegExp(`newer.*${name}.*format version 2`)));
+      expect(() => disk.open()).toThrow(
+        withCode('ERR_LOG_VERSION', new RegExp(`newer.*${name}.*format version ${FORMAT_VERSION + 1}`)),
+      );
       expect(disk.disk.image()).toEqual(before);
     },
   );
@@ -966,8 +968,8 @@ describe('opening', () => {
 });
 
 /** The same file, as a version to come might begin it. */
-function asVersion2(bytes: Buffer): Buffer {
-  bytes.writeUInt32LE(2, 8);
+function asNextVersion(bytes: Buffer): Buffer {
+  bytes.writeUInt32LE(FORMAT_VERSION + 1, 8);
   bytes.writeUInt32LE(crc32(bytes.subarray(0, 124)), 124);
   return bytes;
 }

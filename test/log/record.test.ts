@@ -24,6 +24,8 @@ const examples: RecordParts[] = [
   { kind: 'touch', key: 'touched', expiresWallMs: 1_767_225_600_000 },
   { kind: 'touch', key: 'for ever', expiresWallMs: 0 },
   { kind: 'clear', epoch: 3, counter: 0 },
+  { kind: 'clearAt', epoch: 3, counter: 1, expiresWallMs: 1_767_225_600_000 },
+  { kind: 'clearAt', epoch: 3, counter: 2 },
 ];
 
 function read(bytes: Uint8Array): { parts: RecordParts[]; status: string; end: number } {
@@ -100,7 +102,7 @@ describe('a record', () => {
 
   test.each<[string, (bytes: Buffer) => void]>([
     ['kind 0', (bytes) => bytes.writeUInt8(0, 4)],
-    ['kind 5', (bytes) => bytes.writeUInt8(5, 4)],
+    ['kind 6', (bytes) => bytes.writeUInt8(6, 4)],
     ['a codec above its nibble', (bytes) => bytes.writeUInt8(0x20, 5)],
     ['the bit for client flags without any', (bytes) => bytes.writeUInt8(0x10, 5)],
     ['reserved bits', (bytes) => bytes.writeUInt16LE(1, 6)],
@@ -111,6 +113,7 @@ describe('a record', () => {
     ['a size that does not fit', (bytes) => bytes.writeUInt32LE(64, 0)],
     ['a value where the kind has none', (bytes) => bytes.writeUInt8(RecordKind.delete, 4)],
     ['a key where the kind has none', (bytes) => bytes.writeUInt8(RecordKind.clear, 4)],
+    ['a key where a clear to come has none', (bytes) => bytes.writeUInt8(RecordKind.clearAt, 4)],
     ['padding that is not 0', (bytes) => bytes.writeUInt8(1, bytes.length - 1)],
   ])('is malformed with %s', (_, spoil) => {
     const bytes = makeRecord({ kind: 'set', key: 'key', value: 'val' });

@@ -278,7 +278,7 @@ TEST_F(FlightTableTest, AClearVoidsEveryFill) {
 
 TEST_F(FlightTableTest, AScheduledClearVoidsTheFillsThatBeganBeforeItsTime) {
   const FlightJoin lead = a.Join("k", false);
-  store->ScheduleClear(store.now_ms() + 10);
+  store.ClearIn(10);
   store.Advance(10);
   static_cast<void>(store.Get("another"));
   EXPECT_EQ(a.Fill(lead.id, "k", "x"), Status::kExists);

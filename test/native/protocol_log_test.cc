@@ -105,6 +105,7 @@ TEST(ProtocolLog, EveryReplyThatTellsOfAChangeWaitsForIt) {
       {"gat 100 n\r\n", "VALUE n 0 1\r\n7\r\nEND\r\n"},
       {"delete n\r\n", "DELETED\r\n"},
       {"flush_all\r\n", "OK\r\n"},
+      {"flush_all 100\r\n", "OK\r\n"},
       {Set("big", std::string(100'000, 'b')), "STORED\r\n"},
       {Set("n", std::string(2'000'000, 'b')), "SERVER_ERROR object too large for cache\r\n"},
   };

@@ -54,8 +54,8 @@ const RecordView kExample = {.kind = RecordKind::kSet,
 // A record of any kind whose parts fit it.
 RecordView RandomRecord(Random* random, std::string* key, std::string* value) {
   RecordView record;
-  record.kind = static_cast<RecordKind>(random->Between(1, 4));
-  *key = random->Bytes(record.kind == RecordKind::kClear ? 0 : random->Between(1, random->OneIn(20) ? 5000 : 60));
+  record.kind = static_cast<RecordKind>(random->Between(1, 5));
+  *key = random->Bytes(record.kind >= RecordKind::kClear ? 0 : random->Between(1, random->OneIn(20) ? 5000 : 60));
   *value = random->Bytes(record.kind == RecordKind::kSet ? random->Below(random->OneIn(20) ? 50000 : 100) : 0);
   record.codec = static_cast<uint8_t>(random->Below(16));
   record.version = random->Next();
@@ -271,9 +271,11 @@ TEST(Record, PartsThatDoNotFitTheKindAreRefused) {
     EXPECT_EQ(status(kind, 1, 1), kBad);
     EXPECT_EQ(status(kind, kKeyBytesMax + 1, 0), kBad);
   }
-  EXPECT_EQ(status(RecordKind::kClear, 0, 0), DecodeStatus::kOk);
-  EXPECT_EQ(status(RecordKind::kClear, 1, 0), kBad);
-  EXPECT_EQ(status(RecordKind::kClear, 0, 1), kBad);
+  for (RecordKind kind : {RecordKind::kClear, RecordKind::kClearAt}) {
+    EXPECT_EQ(status(kind, 0, 0), DecodeStatus::kOk);
+    EXPECT_EQ(status(kind, 1, 0), kBad);
+    EXPECT_EQ(status(kind, 0, 1), kBad);
+  }
 }
 
 TEST(Record, AnImpossibleSizeIsRefusedBeforeTheHeaderIsThere) {

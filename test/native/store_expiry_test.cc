@@ -222,7 +222,7 @@ TEST(StoreClear, ClearedEntriesAreTheColdEnd) {
 TEST(StoreClear, ADelayedClearHappensAtItsTime) {
   TestStore store;
   store.Set("key", "v");
-  store->ScheduleClear(store.now_ms() + 1000);
+  store.ClearIn(1000);
   EXPECT_TRUE(store->uses_time());
   store.Advance(999);
   EXPECT_TRUE(store.Has("key"));
@@ -236,13 +236,32 @@ TEST(StoreClear, ADelayedClearHappensAtItsTime) {
 TEST(StoreClear, ADelayedClearCanBeReplacedAndCancelled) {
   TestStore store;
   store.Set("key", "v");
-  store->ScheduleClear(store.now_ms() + 10);
-  store->ScheduleClear(store.now_ms() + 100);
+  store.ClearIn(10);
+  store.ClearIn(100);
   store.Advance(50);
   EXPECT_TRUE(store.Has("key"));
-  store->ScheduleClear(0);
+  store.ClearIn(0);
   store.Advance(500);
   EXPECT_TRUE(store.Has("key"));
+}
+
+TEST(StoreClear, AClearTakesThePlaceOfADelayedOne) {
+  TestStore store;
+  store.ClearIn(10);
+  store->Clear(store.now());
+  store.Set("key", "v");
+  store.Advance(50);
+  EXPECT_TRUE(store.Has("key"));
+}
+
+TEST(StoreClear, ADelayedClearWhoseTimeHasComeIsNotReplaced) {
+  TestStore store;
+  store.Set("key", "v");
+  store.ClearIn(10);
+  store.Advance(10);
+  store.ClearIn(1000);
+  EXPECT_EQ(store->entries(), 0u);
+  EXPECT_EQ(store->Stats().clears, 1u);
 }
 
 TEST(StoreClear, TheEpochRisesWithEveryClear) {

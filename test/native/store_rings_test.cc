@@ -408,14 +408,14 @@ TEST(StoreRings, AFullRingHasRoomForOneBarrier) {
   EXPECT_NE(version, 0);
   EXPECT_EQ(version, store->LastVersion(0));
   EXPECT_EQ(store->entries(), 0);
-  // Perhaps for a second one, depending on where the ring stands; not for a third.
+  // Perhaps for two more, depending on where the ring stands; not for a fourth.
   uint64_t last = version;
   int clears = 1;
   while (const uint64_t next = store->Clear(store.now())) {
     last = next;
     ++clears;
   }
-  EXPECT_LE(clears, 2);
+  EXPECT_LE(clears, 3);
   EXPECT_EQ(store->LastVersion(0), last) << "what found no room gave no version";
   EXPECT_EQ(store->Stats().clears, clears);
   EXPECT_EQ(DrainAll(&store.store(), 0).back().kind, RecordKind::kClear);
@@ -424,34 +424,130 @@ TEST(StoreRings, AFullRingHasRoomForOneBarrier) {
   store->Verify();
 }
 
-TEST(StoreRings, AScheduledClearThatFindsNoRoomStaysDue) {
+TEST(StoreRings, AClearThatIsToComeLeavesARecord) {
   TestStore store(WithRing());
-  Fill(&store);
-  while (store->Clear(store.now()) != 0) {
-  }
-  const uint64_t clears = store->Stats().clears;
-  RecordView barrier;
-  barrier.kind = RecordKind::kClear;
-  barrier.version = 1;
-  EXPECT_EQ(store->Apply(barrier, store.now(), false), Status::kLogFull);
-  store->ScheduleClear(store.now_ms() + 10);
-  store.Advance(10);
-  EXPECT_FALSE(store.Has("key"));
-  EXPECT_EQ(store->Stats().clears, clears);
-  DrainAll(&store.store(), 0);
-  store->CommitRing(0);
-  const uint64_t before = store->LastVersion(0);
-  EXPECT_FALSE(store.Has("key"));
-  EXPECT_EQ(store->Stats().clears, clears + 1);
+  store.Set("key", "1");
+  const int64_t wall_ms = store.now().wall_ms;
+  const uint64_t first = store.ClearIn(1000);
+  EXPECT_EQ(first, store->LastVersion(0)) << "its reply waits for this version";
+  const uint64_t second = store.ClearIn(500);
+  EXPECT_GT(second, first);
+  const uint64_t none = store.ClearIn(0);
+  EXPECT_GT(none, second);
+  EXPECT_EQ(store.ClearIn(0), none) << "that none is to come is said already";
   const std::vector<StoredRecord> records = DrainAll(&store.store(), 0);
-  ASSERT_EQ(records.size(), 1);
-  EXPECT_EQ(records[0].kind, RecordKind::kClear);
-  EXPECT_GT(records[0].version, before);
-  store->ScheduleClear(store.now_ms() + 10);
-  store->ScheduleClear(0);
-  store.Advance(10);
-  store.Get("key");
-  EXPECT_EQ(store->Stats().clears, clears + 1) << "taken back";
+  ASSERT_EQ(records.size(), 4);
+  for (size_t i = 1; i < 4; i++) {
+    EXPECT_EQ(records[i].kind, RecordKind::kClearAt);
+    EXPECT_EQ(records[i].key + records[i].value, "");
+  }
+  EXPECT_EQ(records[1].version, first);
+  EXPECT_EQ(records[1].expires_wall_ms, wall_ms + 1000);
+  EXPECT_EQ(records[2].expires_wall_ms, wall_ms + 500);
+  EXPECT_EQ(records[3].version, none);
+  EXPECT_EQ(records[3].expires_wall_ms, 0);
+  EXPECT_EQ(store.Get("absent").outcome.commit_version, 0) << "a miss tells nothing of it";
+  store->Verify();
+}
+
+TEST(StoreRings, AClearThatIsToComeIsForSnapshotsUntilItHasCome) {
+  TestStore store(WithRing());
+  RecordView record;
+  EXPECT_FALSE(store->PendingClear(store.now(), &record));
+  const uint64_t version = store.ClearIn(1000);
+  store.Advance(300);
+  ASSERT_TRUE(store->PendingClear(store.now(), &record));
+  EXPECT_EQ(record.kind, RecordKind::kClearAt);
+  EXPECT_EQ(record.version, version);
+  EXPECT_EQ(record.expires_wall_ms, store.now().wall_ms + 700);
+  store.Advance(700);
+  EXPECT_FALSE(store.Has("key"));
+  EXPECT_FALSE(store->PendingClear(store.now(), &record));
+  store.ClearIn(1000);
+  store->Clear(store.now());
+  EXPECT_FALSE(store->PendingClear(store.now(), &record));
+}
+
+TEST(StoreRings, AClearWhoseTimeHasComeAlwaysFindsRoom) {
+  // Wherever the ring stands.
+  for (int shift = 0; shift < 40; shift++) {
+    TestStore store(WithRing());
+    for (int i = 0; i < shift; i++) store.Set("k", std::string(static_cast<size_t>(i) * 7, 'x'));
+    DrainAll(&store.store(), 0);
+    store->CommitRing(0);
+    EXPECT_NE(store.ClearIn(10), ~uint64_t{0});
+    Fill(&store);
+    while (store.ClearIn(10) != ~uint64_t{0}) {
+    }
+    EXPECT_EQ(store->Clear(store.now()), 0u);
+    const uint64_t version = store->LastVersion(0);
+    const uint64_t clears = store->Stats().clears;
+    store.Advance(10);
+    EXPECT_FALSE(store.Has("filler"));
+    EXPECT_EQ(store->Stats().clears, clears + 1);
+    EXPECT_EQ(store.ClearIn(10), ~uint64_t{0}) << "which is not to take the room of the next";
+    const std::vector<StoredRecord> records = DrainAll(&store.store(), 0);
+    EXPECT_EQ(records.back().kind, RecordKind::kClear);
+    EXPECT_GT(records.back().version, version);
+    store->CommitRing(0);
+    store->Verify();
+  }
+}
+
+// As it is in a log, in a snapshot, or in both; in whatever order they are read.
+TEST(StoreRings, TheNewestRecordSaysWhetherAClearIsToCome) {
+  const auto record = [](RecordKind kind, uint64_t counter, int64_t wall_ms) {
+    RecordView view;
+    view.kind = kind;
+    view.version = uint64_t{3} << kVersionCounterBits | counter;
+    view.expires_wall_ms = wall_ms;
+    return view;
+  };
+  TestStore store(WithRing());
+  RecordView pending;
+  const int64_t wall_ms = store.now().wall_ms;
+  EXPECT_EQ(store->Apply(record(RecordKind::kClearAt, 20, wall_ms + 20), store.now(), true), Status::kStored);
+  EXPECT_TRUE(store->uses_time());
+  EXPECT_EQ(store->Apply(record(RecordKind::kClearAt, 10, wall_ms + 10), store.now(), true), Status::kNotStored);
+  EXPECT_EQ(store->Apply(record(RecordKind::kClear, 15, 0), store.now(), true), Status::kStored);
+  ASSERT_TRUE(store->PendingClear(store.now(), &pending));
+  EXPECT_EQ(pending.expires_wall_ms, wall_ms + 20);
+  EXPECT_EQ(store->Apply(record(RecordKind::kClear, 30, 0), store.now(), true), Status::kStored);
+  EXPECT_FALSE(store->PendingClear(store.now(), &pending));
+  EXPECT_EQ(store->Apply(record(RecordKind::kClearAt, 20, wall_ms + 20), store.now(), true), Status::kNotStored);
+  EXPECT_EQ(store->Apply(record(RecordKind::kClearAt, 40, wall_ms + 40), store.now(), true), Status::kStored);
+  EXPECT_EQ(store->Apply(record(RecordKind::kClearAt, 50, 0), store.now(), true), Status::kStored);
+  EXPECT_FALSE(store->PendingClear(store.now(), &pending));
+  EXPECT_GT(store.ClearIn(100), uint64_t{3} << kVersionCounterBits | 50) << "versions go on behind it";
+}
+
+TEST(StoreRings, AClearThatWasDueIsDoneWhenRecoveryIsOver) {
+  for (const bool is_past : {true, false}) {
+    TestStore store(WithRing());
+    store->StartEpoch(9);
+    store->SetRecovering(true);
+    RecordView record;
+    record.kind = RecordKind::kClearAt;
+    record.version = uint64_t{3} << kVersionCounterBits | 20;
+    record.expires_wall_ms = is_past ? 5 : store.now().wall_ms + 50;
+    EXPECT_EQ(store->Apply(record, store.now(), true), Status::kStored);
+    record.kind = RecordKind::kSet;
+    record.version++;
+    record.expires_wall_ms = 0;
+    record.key = "key";
+    EXPECT_EQ(store->Apply(record, store.now(), true), Status::kStored);
+    store->Maintain(store.now());
+    EXPECT_EQ(store->entries(), 1u) << "a clear further on in the log may be newer than what is here";
+    store->SetRecovering(false);
+    EXPECT_EQ(store.Has("key"), !is_past);
+    const std::vector<StoredRecord> records = DrainAll(&store.store(), 0);
+    EXPECT_EQ(records.size(), is_past ? 1u : 0u);
+    if (is_past) EXPECT_EQ(records[0].kind, RecordKind::kClear);
+    store.Advance(50);
+    EXPECT_FALSE(store.Has("key"));
+    EXPECT_EQ(store->Stats().clears, 1u);
+    store->Verify();
+  }
 }
 
 // The barrier lies in shard 0's ring alone. What it did to the others is in the log when it is.
@@ -884,9 +980,29 @@ TEST(StoreRings, ClearsLeaveEpochsForOpenings) {
   store.Set("key", "value");
   EXPECT_EQ(store->Clear(store.now()), 0u);
   EXPECT_EQ(store.Get("key").value, "value");
-  store->ScheduleClear(store.now_ms() + 10);
-  store.Advance(20);
-  EXPECT_EQ(store.Get("key").value, "value") << "and it does not try again and again";
+  EXPECT_EQ(store.ClearIn(10), ~uint64_t{0});
+  EXPECT_NE(store.ClearIn(0), ~uint64_t{0});
+  store->Verify();
+}
+
+TEST(StoreRings, AClearThatWasPromisedTakesAnEpochOfThoseForOpenings) {
+  TestStore store(WithRing());
+  store->StartEpoch(kEpochMax - kEpochsForOpenings - 1);
+  store.Set("key", "value");
+  store.ClearIn(10);
+  while (!store->ClearsAreUsedUp()) {
+    store->Clear(store.now());
+    if (!store->ClearsAreUsedUp()) store.Set("key", "value");
+  }
+  EXPECT_EQ(store.ClearIn(10), ~uint64_t{0});
+  RecordView record;
+  record.kind = RecordKind::kClearAt;
+  record.version = store->LastVersion(0) + 1;
+  record.expires_wall_ms = store.now().wall_ms + 10;
+  EXPECT_EQ(store->Apply(record, store.now(), true), Status::kStored);
+  store.Set("key", "value");
+  store.Advance(10);
+  EXPECT_FALSE(store.Has("key"));
   store->Verify();
 }
 

@@ -149,6 +149,10 @@ export class MemoryFeed {
     return bytes;
   }
 
+  dumpPendingClear(): number {
+    return 0;
+  }
+
   closeWalk(walk: { left: Buffer[] }): void {
     this.#walks.delete(walk);
   }

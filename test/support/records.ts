@@ -1,7 +1,7 @@
 // Records made by hand, after the drawing in native/store/record.h: what the addon would have put into the log.
 
 export interface RecordParts {
-  kind: 'set' | 'delete' | 'touch' | 'clear';
+  kind: 'set' | 'delete' | 'touch' | 'clear' | 'clearAt';
   key?: string | Buffer;
   value?: string | Buffer;
   epoch?: number;
@@ -11,7 +11,7 @@ export interface RecordParts {
   codec?: number;
 }
 
-const KINDS = { set: 1, delete: 2, touch: 3, clear: 4 };
+const KINDS = { set: 1, delete: 2, touch: 3, clear: 4, clearAt: 5 };
 
 export function makeRecord(parts: RecordParts): Buffer {
   const { kind, epoch = 1, counter = 1, expiresWallMs = 0, clientFlags = 0, codec = 0 } = parts;

@@ -66,13 +66,13 @@ std::string MakeRecord(std::string_view input) {
     return number;
   };
   RecordView view;
-  view.kind = static_cast<RecordKind>(take(1) % 4 + 1);
+  view.kind = static_cast<RecordKind>(take(1) % 5 + 1);
   view.codec = take(1) % 16;
   view.version = take(8);
   view.expires_wall_ms = static_cast<int64_t>(take(8));
   view.client_flags = static_cast<uint32_t>(take(4));
   const size_t key_bytes = take(2);
-  if (view.kind != RecordKind::kClear) {
+  if (view.kind != RecordKind::kClear && view.kind != RecordKind::kClearAt) {
     view.key = input.substr(0, key_bytes);
     if (view.key.empty()) view.key = "k";
     if (view.kind == RecordKind::kSet && key_bytes < input.size()) view.value = input.substr(key_bytes);

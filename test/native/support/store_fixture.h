@@ -301,6 +301,11 @@ class TestStore {
     request.delta = delta;
     return Do(request);
   }
+  // Schedules a clear in so many milliseconds, 0: none. The version that says so, or ~0 if it was refused.
+  uint64_t ClearIn(uint64_t ms) {
+    uint64_t version = 0;
+    return store_->ScheduleClear(ms == 0 ? 0 : now_.boot_ms + ms, now_, &version) ? version : ~uint64_t{0};
+  }
   // Calls Maintain until it says that there is no more to do.
   void MaintainAll() {
     while (store_->Maintain(now_)) {

@@ -383,7 +383,8 @@ void Coverage::Add(const Coverage& other) {
   X(merges)                                                                                                         \
   X(pins)                                                                                                           \
   X(zombies)                                                                                                        \
-  X(copies_of_large) X(bodies_linked) X(bodies_refused) X(clears) X(scheduled_clears) X(barriers_applied)           \
+  X(copies_of_large)                                                                                                \
+  X(bodies_linked) X(bodies_refused) X(clears) X(scheduled_clears) X(schedules_applied) X(barriers_applied)         \
       X(resizes_up) X(resizes_down) X(resize_evictions) X(walks_finished) X(walked) X(walks_restarted) X(log_full)  \
           X(too_large) X(no_memory) X(needs_room) X(applied) X(fills_voided) X(fills_stored) X(in_place) X(rebuilt) \
               X(records) X(ring_full) X(ring_pinned) X(ring_copied_large) X(ring_zombies) X(ring_drained)           \
@@ -696,7 +697,8 @@ bool Harness::RingHoldsRoom(const ModelShard& shard, uint64_t charge) const {
 }
 
 // A little is left for a barrier: one, and what it may have to skip.
-static constexpr uint64_t kSpareBytes = 80;
+static constexpr uint64_t kBarrierBytes = 80;
+static constexpr uint64_t kSpareBytes = 2 * kBarrierBytes;
 // Behind the key, in place of a value that is pinned.
 static constexpr uint64_t kTailBytes = 32;
 
@@ -709,8 +711,8 @@ bool Harness::ReserveRecord(uint32_t shard_index, size_t key_bytes) {
   return Refused(shard_index);
 }
 
-bool Harness::ReserveBarrier() {
-  if (has_rings()) return RingHasRoom(rings_[0], RecordBytes(0, 0), 0) || Refused(0);
+bool Harness::ReserveBarrier(bool is_due) {
+  if (has_rings()) return RingHasRoom(rings_[0], RecordBytes(0, 0), is_due ? 0 : kBarrierBytes) || Refused(0);
   return ReserveRecord(0, 0);
 }
 
@@ -1298,17 +1300,36 @@ void Harness::ClearModel() {
     shard.gone_known = false;
   }
   if (count > 0) expected_cleared_.push_back(count);
+  scheduled_clear_ms_ = 0;
+  scheduled_wall_ms_ = 0;
+  scheduled_known_ = false;
   ++coverage_.clears;
 }
 
 void Harness::RunScheduledClear() {
   if (scheduled_clear_ms_ == 0 || now_.boot_ms < scheduled_clear_ms_) return;
   if (life_.records && EpochsUsedUp()) return;
-  if (!ReserveBarrier()) return;  // it stays due
-  scheduled_clear_ms_ = 0;
+  if (!ReserveBarrier(true)) {
+    // A ring always has the room.
+    if (has_rings()) Fail("a clear whose time has come finds no room");
+    return;
+  }
   ++coverage_.scheduled_clears;
   ClearModel();
   ExpectBarrier(0);
+}
+
+bool Harness::Schedule(uint64_t at_ms) {
+  const int64_t wall_ms = at_ms == 0 ? 0 : static_cast<int64_t>(at_ms) + now_.WallOffset();
+  if (life_.records && (at_ms != 0 || scheduled_clear_ms_ != 0)) {
+    if (!ReserveBarrier(false)) return false;
+    Entry to_come;
+    to_come.expires_ms = at_ms;
+    ExpectRecord(0, RecordKind::kClearAt, to_come);
+  }
+  scheduled_clear_ms_ = at_ms;
+  scheduled_wall_ms_ = wall_ms;
+  return true;
 }
 
 // ---- running and comparing ----
@@ -1488,6 +1509,10 @@ void Harness::Fold(const StoredRecord& record) {
     case RecordKind::kClear:
       fold_barrier_ = uint64_t{EpochOf(record.version)} << kVersionCounterBits;
       std::erase_if(fold_, [&](const auto& item) { return item.second.version < fold_barrier_; });
+      fold_clear_at_ = 0;
+      break;
+    case RecordKind::kClearAt:
+      fold_clear_at_ = record.expires_wall_ms;
       break;
   }
 }
@@ -1696,6 +1721,9 @@ bool Harness::Replay() {
     rest.remove_prefix(record.record_bytes);
     ++coverage_.ring_replayed;
   }
+  RecordView to_come;
+  if (other->PendingClear(now_, &to_come) != (fold_clear_at_ != 0)) return Fail("replay: another clear is to come");
+  const bool is_over = fold_clear_at_ != 0 && fold_clear_at_ <= now_.wall_ms;
   other->SetRecovering(false);
   other->Verify();
   const StoreStats stats = other->Stats();
@@ -1706,7 +1734,7 @@ bool Harness::Replay() {
   for (const std::string& key : names) {
     if (key.empty()) continue;
     const auto expected = fold_.find(key);
-    const bool is_there = expected != fold_.end() &&
+    const bool is_there = !is_over && expected != fold_.end() &&
                           (expected->second.expires_wall_ms == 0 || expected->second.expires_wall_ms > now_.wall_ms);
     Request request;
     request.verb = Verb::kPeek;
@@ -1736,7 +1764,7 @@ bool Harness::Replay() {
     }
   }
   const auto is_live = [&](const auto& item) {
-    return item.second.expires_wall_ms == 0 || item.second.expires_wall_ms > now_.wall_ms;
+    return !is_over && (item.second.expires_wall_ms == 0 || item.second.expires_wall_ms > now_.wall_ms);
   };
   if (all_fit && found != static_cast<size_t>(std::count_if(fold_.begin(), fold_.end(), is_live))) {
     return Fail("replay: another number of entries");
@@ -1769,6 +1797,13 @@ bool Harness::CompareFold() {
       return Fail("the records have " + test::Show(key.substr(0, 40)) + ", which left without a trace");
   }
   if (live + missing != fold_.size()) return Fail("the fold has another size");
+  if (fold_clear_at_ != scheduled_wall_ms_) return Fail("the records say otherwise when a clear is to come");
+  RecordView to_come;
+  if (store_->PendingClear(now_, &to_come) != (scheduled_clear_ms_ != 0) ||
+      to_come.expires_wall_ms !=
+          (scheduled_clear_ms_ == 0 ? 0 : static_cast<int64_t>(scheduled_clear_ms_) + now_.WallOffset())) {
+    return Fail("another clear is to come");
+  }
   return true;
 }
 
@@ -1800,17 +1835,18 @@ bool Harness::CompareShards() {
     if (shard.dead == 0 && actual.payload_bytes != shard.payload)
       return differ("payload_bytes", actual.payload_bytes, shard.payload);
     if (actual.reserve_evictions != 0) return differ("reserve_evictions", actual.reserve_evictions, 0);
-#define CAIRN_MODEL_COUNTERS(X)                                                                                \
-  X(gets)                                                                                                      \
-  X(hits)                                                                                                      \
-  X(misses)                                                                                                    \
-  X(sets)                                                                                                      \
-  X(touches)                                                                                                   \
-  X(touch_hits)                                                                                                \
-  X(deletes)                                                                                                   \
-  X(delete_hits)                                                                                               \
-  X(incr_hits) X(incr_misses) X(decr_hits) X(decr_misses) X(cas_hits) X(cas_misses) X(cas_exists) X(evictions) \
-      X(evicted_unfetched) X(expirations) X(expired_unfetched) X(get_expired) X(too_large) X(no_memory) X(log_full)
+#define CAIRN_MODEL_COUNTERS(X)                                                                                        \
+  X(gets)                                                                                                              \
+  X(hits)                                                                                                              \
+  X(misses)                                                                                                            \
+  X(sets)                                                                                                              \
+  X(touches)                                                                                                           \
+  X(touch_hits)                                                                                                        \
+  X(deletes)                                                                                                           \
+  X(delete_hits)                                                                                                       \
+  X(incr_hits)                                                                                                         \
+  X(incr_misses) X(decr_hits) X(decr_misses) X(cas_hits) X(cas_misses) X(cas_exists) X(evictions) X(evicted_unfetched) \
+      X(expirations) X(expired_unfetched) X(get_expired) X(too_large) X(no_memory) X(log_full)
 #define X(name) \
   if (actual.name != shard.counters.name) return differ(#name, actual.name, shard.counters.name);
     CAIRN_MODEL_COUNTERS(X)
@@ -2129,14 +2165,33 @@ bool Harness::DoReadPin(const Op& op, bool release) {
 bool Harness::DoClear() {
   BeforeCall();
   const uint64_t version = store_->Clear(store_->uses_time() ? now_ : Now{});
-  if ((life_.records && EpochsUsedUp()) || !ReserveBarrier()) {
+  if ((life_.records && EpochsUsedUp()) || !ReserveBarrier(false)) {
     if (version != 0) Fail("cleared without room in the log");
     return AfterCall("clear");
   }
   ClearModel();
+  scheduled_version_ = version;
+  scheduled_known_ = true;
   if ((version >> kVersionCounterBits) != epoch_) Fail("the barrier has another epoch");
   ExpectBarrier(version);
   return AfterCall("clear");
+}
+
+bool Harness::DoScheduleClear(const Op& op) {
+  const uint64_t at_ms = op.number % 4 == 0 ? 0 : now_.boot_ms + op.number % 2000;
+  BeforeCall();
+  uint64_t version = ~uint64_t{0};
+  const bool is_done = store_->ScheduleClear(at_ms, now_, &version);
+  RunScheduledClear();
+  const bool is_expected = Schedule(at_ms);
+  if (is_done != is_expected) Fail(is_done ? "scheduled without room in the log" : "not scheduled");
+  if (is_done) {
+    std::vector<ExpectedRecord>& records = expected_records_[0];
+    if (!records.empty() && records.back().kind == RecordKind::kClearAt) records.back().version = version;
+    scheduled_version_ = version;
+    scheduled_known_ = true;
+  }
+  return AfterCall("scheduleClear");
 }
 
 bool Harness::FollowUpkeep(bool shrinking_only) {
@@ -2324,6 +2379,7 @@ bool Harness::DoApply(const Op& op) {
   const bool keep_version = op.number % 4 != 0 && !has_rings();
   RecordView record;
   if (op.number % 61 == 0) return DoApplyClear(op, keep_version);
+  if (op.number % 67 == 0) return DoApplyClearAt(op, keep_version);
   const RecordKind kinds[] = {RecordKind::kSet, RecordKind::kSet, RecordKind::kSet, RecordKind::kTouch,
                               RecordKind::kDelete};
   record.kind = kinds[(op.number >> 3) % 5];
@@ -2503,8 +2559,14 @@ bool Harness::DoApplyClear(const Op& op, bool keep_version) {
     if (count > 0) expected_cleared_.push_back(count);
     epoch_ = std::max(epoch_, epoch);
     std::erase_if(fold_, [&](const auto& item) { return item.second.version < barrier; });
+    // Where a clear is to come, the version of what says so is known.
+    if (scheduled_known_ && record.version > scheduled_version_) {
+      scheduled_version_ = record.version;
+      scheduled_clear_ms_ = 0;
+      fold_clear_at_ = scheduled_wall_ms_ = 0;
+    }
     ++coverage_.barriers_applied;
-  } else if ((life_.records && EpochsUsedUp()) || !ReserveBarrier()) {
+  } else if ((life_.records && EpochsUsedUp()) || !ReserveBarrier(false)) {
     expected = Status::kLogFull;
   } else {
     ClearModel();
@@ -2512,6 +2574,47 @@ bool Harness::DoApplyClear(const Op& op, bool keep_version) {
   }
   if (actual != expected) Fail(std::string("expected ") + NameOf(expected) + ", got " + NameOf(actual));
   return AfterCall("applyClear");
+}
+
+// A clear to come that is read back: the newest record decides whether there is one.
+bool Harness::DoApplyClearAt(const Op& op, bool keep_version) {
+  RecordView record;
+  record.kind = RecordKind::kClearAt;
+  const uint64_t at_ms = op.number % 3 == 0 ? 0 : now_.boot_ms + (op.number >> 4) % 2000;
+  if (at_ms != 0) record.expires_wall_ms = static_cast<int64_t>(at_ms) + now_.WallOffset();
+  record.version = std::max(scheduled_version_, uint64_t{1}) + (op.number >> 6) % 4 - 1;
+  if (op.number % 5 == 0) record.version = uint64_t{std::min(epoch_, kEpochMax - 3)} << kVersionCounterBits | op.number;
+  BeforeCall();
+  const Status actual = store_->Apply(record, now_, keep_version);
+  Status expected = Status::kStored;
+  if (!keep_version) {
+    const bool was_to_come = scheduled_clear_ms_ != 0;
+    if (!Schedule(at_ms)) expected = Status::kLogFull;
+    RecordView to_come;
+    if (actual == Status::kStored && at_ms != 0 && store_->PendingClear(now_, &to_come)) {
+      scheduled_version_ = to_come.version;
+      scheduled_known_ = true;
+    } else if (actual == Status::kStored && was_to_come && life_.records) {
+      scheduled_known_ = false;
+    }
+  } else if (!scheduled_known_) {
+    expected = actual;
+  } else if (record.version <= scheduled_version_) {
+    expected = Status::kNotStored;
+  }
+  if (actual != expected) Fail(std::string("expected ") + NameOf(expected) + ", got " + NameOf(actual));
+  if (keep_version && actual == Status::kStored) {
+    ModelShard& shard = shards_[0];
+    epoch_ = std::max(epoch_, EpochOf(record.version));
+    shard.epoch = std::max(shard.epoch, EpochOf(record.version));
+    if (EpochOf(record.version) == shard.epoch) shard.last_version = std::max(shard.last_version, record.version);
+    scheduled_clear_ms_ = at_ms;
+    fold_clear_at_ = scheduled_wall_ms_ = record.expires_wall_ms;
+    scheduled_version_ = record.version;
+    scheduled_known_ = true;
+    ++coverage_.schedules_applied;
+  }
+  return AfterCall("applyClearAt");
 }
 
 bool Harness::DoFill(const Op& op) {
@@ -2571,8 +2674,7 @@ bool Harness::Step(const Op& op) {
       good = DoClear();
       break;
     case OpKind::kScheduleClear:
-      scheduled_clear_ms_ = op.number % 4 == 0 ? 0 : now_.boot_ms + op.number % 2000;
-      store_->ScheduleClear(scheduled_clear_ms_);
+      good = DoScheduleClear(op);
       break;
     case OpKind::kResize:
       good = DoResize(op, false);

@@ -145,8 +145,8 @@ struct Coverage {
   uint64_t steps = 0, lives = 0;
   uint64_t evictions = 0, expirations = 0, wheel_expirations = 0, relocations = 0, splits = 0, merges = 0;
   uint64_t pins = 0, zombies = 0, copies_of_large = 0, bodies_linked = 0, bodies_refused = 0;
-  uint64_t clears = 0, scheduled_clears = 0, barriers_applied = 0, resizes_up = 0, resizes_down = 0,
-           resize_evictions = 0;
+  uint64_t clears = 0, scheduled_clears = 0, schedules_applied = 0, barriers_applied = 0, resizes_up = 0,
+           resizes_down = 0, resize_evictions = 0;
   uint64_t walks_finished = 0, walked = 0, walks_restarted = 0;
   uint64_t log_full = 0, too_large = 0, no_memory = 0, needs_room = 0, applied = 0, fills_voided = 0, fills_stored = 0;
   uint64_t flood_evictions = 0, in_place = 0, rebuilt = 0, records = 0;
@@ -316,7 +316,7 @@ class Harness {
   bool ReserveRecord(uint32_t shard_index, size_t key_bytes);
   // For that of an entry that is about to be stored, or was received as a body.
   bool ReserveEntry(uint32_t shard_index, const Entry& entry, bool in_body);
-  bool ReserveBarrier();
+  bool ReserveBarrier(bool is_due);
   bool Refused(uint32_t shard_index);
   bool RingHasRoom(const Ring& ring, uint64_t bytes, uint64_t spare) const;
   bool RingHoldsRoom(const ModelShard& shard, uint64_t charge) const;
@@ -365,11 +365,13 @@ class Harness {
   bool DoLink(const Op& op, bool abandon);
   bool DoReadPin(const Op& op, bool release);
   bool DoClear();
+  bool DoScheduleClear(const Op& op);
   bool DoResize(const Op& op, bool step);
   bool DoCursor(const Op& op);
   bool DoMaintain(bool until_done);
   bool DoApply(const Op& op);
   bool DoApplyClear(const Op& op, bool keep_version);
+  bool DoApplyClearAt(const Op& op, bool keep_version);
   bool DoFill(const Op& op);
   bool DoDrain(uint32_t shard_index, size_t capacity);
   bool DoCommit(uint32_t shard_index);
@@ -377,6 +379,8 @@ class Harness {
   bool DrainEverything();
   bool Replay();
   void RunScheduledClear();
+  // Leaves the record of a clear to come, 0: of none. False: no room.
+  bool Schedule(uint64_t at_ms);
   Request MakeRequest(const Op& op, const std::string& key, const std::string& value);
   // Removals that upkeep and resizing may cause; checks that each is allowed.
   bool FollowUpkeep(bool shrinking_only);
@@ -398,6 +402,9 @@ class Harness {
   std::vector<int> refuse_;         // reservations still to be refused, by shard
   uint32_t epoch_ = 0;
   uint64_t scheduled_clear_ms_ = 0;
+  int64_t scheduled_wall_ms_ = 0;   // the same as its record has it
+  uint64_t scheduled_version_ = 0;  // of the record that says so; not known after a clear that came by itself
+  bool scheduled_known_ = true;
   bool uses_time_ = false;
   std::vector<PinHandle> pins_;
   std::vector<BodyHandle> bodies_;
@@ -415,6 +422,7 @@ class Harness {
   std::string replay_;  // the drained records, as they came
   bool replay_whole_ = true;
   uint64_t fold_barrier_ = 0;  // what is below it has been cleared
+  int64_t fold_clear_at_ = 0;  // wall time of the clear that is to come
   std::map<std::string, StoredRecord> fold_;
   std::unordered_set<std::string> lost_;  // in the fold, but evicted or expired
   uint64_t step_ = 0;
