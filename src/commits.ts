@@ -42,7 +42,7 @@ export function logRefusal(handle: NativeHandle, what: string): CairnError {
 export function clearsUsedUp(what: string): CairnError {
   return new CairnError(
     'ERR_LOG_FULL',
-    `${what}: its log has counted all the clears that it can; dump() it and load() that into a cache with a new directory`,
+    `${what}: its log has counted all the clears that it can; when it is opened again, they are counted from the beginning`,
   );
 }
 

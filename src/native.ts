@@ -148,6 +148,7 @@ export interface NativeHandle {
 export interface FeedHandle extends NativeHandle {
   startFeed(epoch: number, wallFloorMs: number): void;
   applyRecords(records: Uint8Array): number;
+  renumber(epoch: number): void;
   finishRecovery(): void;
   dumpPendingClear(target: Uint8Array): number;
   drain(target: Uint8Array, timeoutMs: number): number;

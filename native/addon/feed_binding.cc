@@ -71,6 +71,15 @@ napi_value StartFeed(napi_env env, napi_callback_info info) {
   return Undefined(env);
 }
 
+// renumber(epoch): records of another generation come, or none any more; and what startFeed says of the epoch.
+napi_value Renumber(napi_env env, napi_callback_info info) {
+  FeedCall<1> call(env, info);
+  if (call.feed == nullptr) return Undefined(env);
+  call.handle->store->Renumber();
+  call.handle->store->StartEpoch(static_cast<uint32_t>(NumberOr(env, call[0], 0)));
+  return Undefined(env);
+}
+
 napi_value ApplyRecords(napi_env env, napi_callback_info info) {
   FeedCall<1> call(env, info);
   if (call.feed == nullptr) return Double(env, -2);
@@ -268,6 +277,7 @@ void ExtendHandle(napi_env env, CacheHandle* handle, napi_value object) {
   if (handle->instance->feed() == nullptr) return;
   AddHandleFunction(env, handle, object, "startFeed", StartFeed);
   AddHandleFunction(env, handle, object, "applyRecords", ApplyRecords);
+  AddHandleFunction(env, handle, object, "renumber", Renumber);
   AddHandleFunction(env, handle, object, "finishRecovery", FinishRecovery);
   AddHandleFunction(env, handle, object, "dumpPendingClear", DumpPendingClear);
   AddHandleFunction(env, handle, object, "drain", Drain);

@@ -408,6 +408,22 @@ uint64_t Shard::ApplyClear(uint64_t version) {
   return entries;
 }
 
+void Shard::Renumber(uint64_t counter) {
+  SettleTouches();
+  // What is dead is known by its version, and lies at the cold end.
+  while (state_->dead_entries > 0) {
+    CHECK(IsDead(At(lru_.tail())));
+    RemoveEntry(lru_.tail(), Reason::kCleared);
+  }
+  for (Ref ref = lru_.tail(); ref != 0; ref = At(ref)->lru_prev) At(ref)->version = ++counter;
+  state_->epoch = 0;
+  state_->newest_epoch = 0;
+  state_->version_counter = counter;
+  state_->cleared_version = 0;
+  state_->gone_version = 0;
+  cleared_at_ = 0;
+}
+
 bool Shard::CommitRingStep() {
   return !ring_.Free(kStepEntriesMax, [this](const Pin& pin) { Unpin(pin.ref); });
 }

@@ -225,6 +225,8 @@ class Shard final : private ChunkMover, private EntryHasher {
     return outcome.version != 0 ? outcome.version : state_->gone_version;
   }
   uint64_t last_version() const { return (uint64_t{state_->epoch} << kVersionCounterBits) | state_->version_counter; }
+  // Gives every entry a version of epoch 0, from this counter on.
+  void Renumber(uint64_t counter);
   // A version came in with a record: later ones are higher.
   void NoteVersion(uint64_t version) {
     if (EpochOf(version) < state_->epoch) return;

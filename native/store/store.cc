@@ -752,6 +752,21 @@ void Store::SetRecovering(bool recovering) {
   }
 }
 
+void Store::Renumber() {
+  uint64_t counters[kShardCountMax];
+  OsRandom(counters, shard_count_ * sizeof counters[0]);
+  OsLockGuard guard(&clear_lock_);
+  epoch_.store(0, std::memory_order_relaxed);
+  barrier_epoch_.store(0, std::memory_order_relaxed);
+  barrier_epoch_drained_ = barrier_epoch_committed_ = 0;
+  last_clear_version_ = 0;
+  clear_at_version_ = 1;  // a snapshot may say so again
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    OsLockGuard shard_guard(ShardAt(i)->lock());
+    ShardAt(i)->Renumber(counters[i] & (kVersionCounterMask >> 1));
+  }
+}
+
 void Store::RaiseEpoch(uint32_t epoch) {
   uint32_t present = epoch_.load(std::memory_order_relaxed);
   while (present < epoch && !epoch_.compare_exchange_weak(present, epoch, std::memory_order_relaxed)) {

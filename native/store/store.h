@@ -225,6 +225,10 @@ class Store {
   // entries go first. Nothing that has expired is ever answered with. Nor is a clear done whose time has come: the log
   // may say further on that it was. The first call behind it does what is left to do. REQUIRES: no requests in between.
   void SetRecovering(bool recovering);
+  // While a log is read back: whatever it says from here on is newer than all that is here, for its epochs have begun
+  // anew. Every entry gets a version of epoch 0, which no record has; counted from a random number, as the version that
+  // somebody still holds of an entry must not be that of another one. StartEpoch() is to be called again.
+  void Renumber();
 
   // Watches a key for a load that will fill it: any requested change of the key from now on (a delete of the absent key
   // included; capacity, expiry and touches are not) voids the ticket. False, and nothing is watched, if `if_absent` and

@@ -1,6 +1,7 @@
 /** What `cairn log` prints: a survey, the entries and records of a log, and what a repair did, as lines of text. */
 import { join } from 'node:path';
 import { epochOf, RecordKind, RecordReader } from '../request/record.ts';
+import { epochText } from './epoch.ts';
 import { type Files, nodeFiles, openIfThere } from './files.ts';
 import { FORMAT_VERSION } from './format.ts';
 import type { Repaired } from './repair.ts';
@@ -37,7 +38,7 @@ export function* describeSurvey(survey: Survey): Generator<string> {
               String(found.info.chunkCount),
               String(found.info.recordCount),
               size(found.info.fileBytes),
-              String(found.info.epochMax),
+              epochText(found.info.epochMax),
               time(found.info.finishedMs),
               '',
             ]
@@ -68,7 +69,7 @@ function segmentRow({ name, header, fileBytes, scan }: SegmentSurvey, isLast: bo
     String(scan.batchCount),
     String(scan.recordCount),
     size(fileBytes),
-    String(scan.fence.epoch),
+    epochText(scan.fence.epoch),
     time(header.createdMs),
     state,
   ];
@@ -106,7 +107,7 @@ export function* describeBatches(
 ): Generator<string> {
   for (const { name, header, scan } of segments) {
     if (scan.end <= from && scan.mark === undefined) continue;
-    yield `${name}: base ${header.base}, made ${time(header.createdMs)} by writer ${hex(header.writer)} in epoch ${header.epoch}`;
+    yield `${name}: base ${header.base}, made ${time(header.createdMs)} by writer ${hex(header.writer)} in epoch ${epochText(header.epoch)}`;
     if (header.predecessorEnd !== header.base) {
       yield `  positions from ${header.predecessorEnd} on are left out, with ${count(Number(header.recordsLost), 'record')} lost`;
     }
@@ -138,7 +139,7 @@ function batchLine({ header, offset }: Batch): string {
   const { kind, position, recordCount, payloadBytes, epoch, writer, durableEnd, timeMs } = header;
   const what = kind === 'takeover' ? 'takeover' : `${kind} ${recordCount}, ${payloadBytes} bytes`;
   const synced = durableEnd === position ? 'all before it synced' : `synced to ${durableEnd}`;
-  return `${position}  ${what}  (offset ${offset}, epoch ${epoch}, writer ${hex(writer)}, ${synced}, ${time(timeMs)})`;
+  return `${position}  ${what}  (offset ${offset}, epoch ${epochText(epoch)}, writer ${hex(writer)}, ${synced}, ${time(timeMs)})`;
 }
 
 const KIND_NAMES = new Map<number, string>([

@@ -28,10 +28,11 @@ import { randomBytes } from 'node:crypto';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { CairnError, outOfRange, wrongType } from '../errors.ts';
-import { EPOCH_MAX, RECORD_HEADER_BYTES } from '../request/record.ts';
+import { RECORD_HEADER_BYTES } from '../request/record.ts';
 import { ioError, type Link, type Problem, readChain, refused } from './chain.ts';
 import { claimProblems, cursorProblems } from './checks.ts';
 import { Cursors, type CursorsOptions, readCursors } from './cursors.ts';
+import { epochAfter, LOG_EPOCH_MAX } from './epoch.ts';
 import { FENCE_START, Fence, type FenceState } from './fence.ts';
 import { type Files, isNoSpace, nodeFiles, type OpenFile, systemCode } from './files.ts';
 import {
@@ -115,6 +116,7 @@ export class EmbeddedLog implements RequestLog {
   readonly #syncDelayMs: number;
   readonly #segmentBytes: number;
   readonly #limitBytes: number;
+  readonly #renumbers: boolean;
   readonly #watermark = new Watermark();
   readonly #reader: LogReader;
   readonly #batchHeader = Buffer.alloc(BATCH_HEADER_BYTES);
@@ -171,6 +173,7 @@ export class EmbeddedLog implements RequestLog {
     this.#syncDelayMs = syncDelayMs(options.sync ?? 'always');
     this.#segmentBytes = segmentBytes;
     this.#limitBytes = limitBytes;
+    this.#renumbers = options.renumbers ?? true;
     this.#segments = new SegmentFiles(files, this.directory, []);
     this.#cursors = new Cursors(this.#cursorsOptions(), new Map());
     this.#reader = new LogReader({ directory: this.directory, progress: this.#watermark.shared, files });
@@ -326,8 +329,8 @@ export class EmbeddedLog implements RequestLog {
     if (!Number.isInteger(recordCount) || recordCount < 1 || recordCount * RECORD_HEADER_BYTES > bytes) {
       throw outOfRange('recordCount', `how many records the ${bytes} bytes are`, recordCount);
     }
-    if (!Number.isInteger(epoch) || epoch < this.#epoch || epoch > EPOCH_MAX) {
-      throw outOfRange('epoch', `a whole number from ${this.#epoch}, that of the log, to ${EPOCH_MAX}`, epoch);
+    if (!Number.isInteger(epoch) || epoch < this.#epoch || epoch > LOG_EPOCH_MAX) {
+      throw outOfRange('epoch', `a whole number from ${this.#epoch}, that of the log, to ${LOG_EPOCH_MAX}`, epoch);
     }
     if (typeof expectPosition !== 'bigint') throw wrongType('expectPosition', 'a bigint', expectPosition);
     return bytes;
@@ -835,8 +838,10 @@ export class EmbeddedLog implements RequestLog {
 
     const endFence = tail?.fence ?? FENCE_START;
     const snapshots = this.snapshots.sound;
-    this.#epoch = Math.max(endFence.epoch, ...snapshots.map(({ epochMax }) => epochMax)) + 1;
-    if (this.#epoch > EPOCH_MAX) throw epochsUsedUp(directory);
+    const present = Math.max(endFence.epoch, ...snapshots.map(({ epochMax }) => epochMax));
+    const epoch = epochAfter(present, this.#renumbers);
+    if (epoch === undefined) throw epochsUsedUp(directory);
+    this.#epoch = epoch;
     this.#lastTimeMs = Math.max(tail?.timeMs ?? 0, ...snapshots.map(({ finishedMs }) => finishedMs));
     this.#writer = this.#random();
     this.#end = end;
@@ -953,6 +958,6 @@ function planned(header: SegmentHeader, end: Position): Position {
 function epochsUsedUp(directory: string): CairnError {
   return new CairnError(
     'ERR_LOG_FULL',
-    `The log in ${directory} was opened, and its cache cleared, ${EPOCH_MAX} times, which is as far as versions can count. Dump the cache and load it with a new directory`,
+    `The log in ${directory} was opened, and its cache cleared, as often as versions can count. Dump the cache and load it with a new directory`,
   );
 }

@@ -16,6 +16,7 @@ import { basename, join } from 'node:path';
 import { EPOCH_MAX, epochOf, RecordReader } from '../request/record.ts';
 import { ioError, refused } from './chain.ts';
 import { CURSORS_FILE, CURSORS_FILE_OLD, readCursors } from './cursors.ts';
+import { logEpochOf } from './epoch.ts';
 import { FENCE_START, type FenceState } from './fence.ts';
 import { type Files, nodeFiles, type OpenFile, systemCode } from './files.ts';
 import {
@@ -241,7 +242,7 @@ class Repair {
     }
     if (!isCutOff && claimed <= end) return start;
     const number = (drafts.at(-1)?.number ?? 0) + 1;
-    const epoch = Math.min(fence.epoch + UNKNOWN_EPOCHS, EPOCH_MAX - 1);
+    const epoch = Math.min(fence.epoch + UNKNOWN_EPOCHS, logEpochOf(EPOCH_MAX - 1, fence.epoch));
     this.#putEmpty(
       {
         ...(drafts.at(-1)?.header ?? { writer: this.#random(), createdMs: 0 }),
@@ -402,7 +403,7 @@ class Repair {
     let epochMax = start.epoch;
     for (const { records, recordCount } of chunks) {
       const reader = new RecordReader(records);
-      while (reader.next()) epochMax = Math.max(epochMax, epochOf(reader.version));
+      while (reader.next()) epochMax = Math.max(epochMax, logEpochOf(epochOf(reader.version), start.epoch));
       writer.add(records, recordCount);
     }
     const steps = writer.finish(start.position, epochMax);

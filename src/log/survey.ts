@@ -7,10 +7,11 @@
  * are left out; with one that is given up it begins anew.
  */
 import { basename, join } from 'node:path';
-import { EPOCH_MAX, epochOf, RecordReader } from '../request/record.ts';
+import { epochOf, RecordReader } from '../request/record.ts';
 import { type Problem, readChain } from './chain.ts';
 import { claimProblems, cursorProblems } from './checks.ts';
 import { CURSORS_FILE, CURSORS_FILE_OLD, type CursorTable, readCursors } from './cursors.ts';
+import { storeEpochOf } from './epoch.ts';
 import { FENCE_START, type FenceState } from './fence.ts';
 import { type Files, nodeFiles, systemCode } from './files.ts';
 import { type SegmentHeader, segmentName, segmentNumbers, snapshotNumbers } from './format.ts';
@@ -170,7 +171,8 @@ function recordFault(records: Buffer, recordCount: number, epochMax: number): st
   let count = 0;
   while (reader.next()) {
     count++;
-    if (epochOf(reader.version) > epochMax) return `record ${count} is of a later epoch than what it is in`;
+    if (epochOf(reader.version) > storeEpochOf(epochMax))
+      return `record ${count} is of a later epoch than what it is in`;
   }
   if (reader.status !== 'ok') return `record ${count + 1} is not well-formed`;
   return count === recordCount ? undefined : `it should have ${recordCount} records and has ${count}`;
@@ -182,7 +184,7 @@ function snapshotProblems(files: Files, directory: string, found: FoundSnapshot,
   if (!isDeep) return [];
   try {
     for (const { records, recordCount } of readSnapshotFile(files, directory, found.info)) {
-      const fault = recordFault(records, recordCount, Math.min(found.info.epochMax, EPOCH_MAX));
+      const fault = recordFault(records, recordCount, found.info.epochMax);
       if (fault !== undefined) return damage(fault);
     }
     return [];

@@ -21,7 +21,14 @@
  * With an interval as policy a group is committed when it is written; syncs come by the clock.
  */
 import { CairnError } from '../errors.ts';
-import type { AppendResult, EmbeddedLog, LogClock, Position, SnapshotInfo } from '../log/index.ts';
+import {
+  type AppendResult,
+  type EmbeddedLog,
+  type LogClock,
+  logEpochOf,
+  type Position,
+  type SnapshotInfo,
+} from '../log/index.ts';
 import { FEED_STAT_COUNT, type FeedHandle, FeedStat, FeedState, native, numberWord, Word } from '../native.ts';
 import {
   type Command,
@@ -210,7 +217,7 @@ export class Scribe {
         records: this.#buffer.subarray(0, bytes),
         recordCount: numberWord(Word.number),
         // Not that of the log: opening it anew has raised that, and the records in the rings are older.
-        epoch: Math.max(numberWord(Word.version), this.#log.epoch),
+        epoch: Math.max(logEpochOf(numberWord(Word.version), this.#log.epoch), this.#log.epoch),
         position: this.#log.end,
       };
       this.#fitBuffer(bytes);

@@ -15,10 +15,13 @@ import {
   EmbeddedLog,
   type EmbeddedLogOptions,
   type Files,
+  generationOf,
   type LogClock,
   lockedByCaller,
+  logEpochOf,
   type Recovery,
   recover,
+  storeEpochOf,
 } from '../log/index.ts';
 import { type FeedHandle, feedOf, native, numberWord, Word } from '../native.ts';
 import { ScribeClock } from './clock.ts';
@@ -60,7 +63,7 @@ export function startScribe({ data, files, clock: machine, hear, say }: StartOpt
   });
   try {
     clock.raise(log.lastTimeMs);
-    if (data.start !== 'resume') handle.startFeed(log.epoch, log.lastTimeMs);
+    if (data.start !== 'resume') handle.startFeed(storeEpochOf(log.epoch), log.lastTimeMs);
     const run: Run = { handle, log, clock, metrics, say };
     const recovery = data.start === 'log' ? bringBack(run) : data.start === 'none' ? giveUp(run) : undefined;
     if (recovery === undefined) handle.rewindDrained();
@@ -109,11 +112,12 @@ function sleep(ms: number): void {
   Atomics.wait(never, 0, 0, ms);
 }
 
-function logOptions({ directory, sync, segmentBytes, limitBytes }: ScribeData): EmbeddedLogOptions {
+function logOptions({ directory, sync, segmentBytes, limitBytes, start }: ScribeData): EmbeddedLogOptions {
   return {
     directory,
     sync,
     lockDirectory: lockedByCaller,
+    renumbers: start !== 'resume',
     ...(segmentBytes === undefined ? {} : { segmentBytes }),
     ...(limitBytes === undefined ? {} : { limitBytes }),
   };
@@ -152,10 +156,19 @@ function bringBack({ handle, log, clock, metrics, say }: Run): Recovered {
   let applied = 0;
   let bytes = 0;
   let logBytes = 0;
+  let generation: number | undefined;
+  // What the cache has by then is older than what comes; also than records of an older generation, which come again if it
+  // is half of a snapshot that turned out to be damaged.
+  const turnTo = (epoch: number): void => {
+    const next = generationOf(epoch);
+    if (generation !== undefined && generation !== next) handle.renumber(storeEpochOf(log.epoch));
+    generation = next;
+  };
   const recovery: Recovery = recover({
     log,
     clock,
     apply(records, from) {
+      turnTo(from.epoch);
       const count = handle.applyRecords(records);
       if (count === -2) throw new CairnError('ERR_CLOSED', 'The cache has ended');
       if (count < 0) throw malformed(log, from.source, from.position);
@@ -165,6 +178,7 @@ function bringBack({ handle, log, clock, metrics, say }: Run): Recovered {
     },
     onProgress: (progress) => say({ kind: 'progress', progress }),
   });
+  turnTo(log.epoch);
   const { snapshot, unusable, records, lost, elapsedMs } = recovery;
   metrics.set('recoveryMs', elapsedMs);
   metrics.set('recoveryRecords', records);
@@ -220,7 +234,7 @@ function appendGroup(handle: FeedHandle, log: EmbeddedLog): boolean {
   const batch = {
     records: [buffer.subarray(0, bytes)],
     recordCount: numberWord(Word.number),
-    epoch: Math.max(numberWord(Word.version), log.epoch),
+    epoch: Math.max(logEpochOf(numberWord(Word.version), log.epoch), log.epoch),
     expectPosition: log.end,
   };
   for (let attempt = 0; ; attempt++) {

@@ -1,4 +1,5 @@
 // Clears and their epochs: the barrier that recovery reads back, and what happens when the epochs are used up.
+#include <set>
 #include <string>
 
 #include "store/entry.h"
@@ -86,6 +87,74 @@ TEST(StoreEpoch, ABarrierNewerThanEverythingClearsAtOnce) {
   store->Verify();
   EXPECT_EQ(store->Stats().entries, 0u);
   EXPECT_EQ(store->Stats().cleared_entries, 200u);
+}
+
+TEST(StoreEpoch, WhatIsRenumberedIsOlderThanEverythingThatComes) {
+  StoreOptions options = TestStore::Tiny();
+  options.memory_bytes = 16 << 20;
+  options.shard_count = 2;
+  options.ring_bytes = 1 << 20;
+  TestStore store(options);
+  store->SetRecovering(true);
+  store->StartEpoch(2);
+  for (int i = 0; i < 100; i++) {
+    // Of some only the body is left, which a clear has killed.
+    if (i == 40) EXPECT_EQ(store->Apply(Barrier(kEpochMax - 1), store.now(), true), Status::kStored);
+    const std::string key = "key" + std::to_string(i);
+    EXPECT_EQ(store->Apply(Stored(key, i < 40 ? 700 : kEpochMax), store.now(), true), Status::kStored);
+  }
+  RecordView to_come;
+  to_come.kind = RecordKind::kClearAt;
+  to_come.version = uint64_t{kEpochMax} << kVersionCounterBits | 9;
+  to_come.expires_wall_ms = store.now().wall_ms + 1000;
+  EXPECT_EQ(store->Apply(to_come, store.now(), true), Status::kStored);
+  store->Renumber();
+  store->StartEpoch(4);
+  store->Verify();
+  EXPECT_EQ(store->entries(), 60u);
+  EXPECT_EQ(EpochOf(store->LastVersion(0)), 4u);
+  std::set<uint64_t> versions;
+  std::set<uint32_t> shards;
+  for (int i = 40; i < 100; i++) {
+    const std::string key = "key" + std::to_string(i);
+    const uint64_t version = store.Peek(key).outcome.version;
+    EXPECT_EQ(EpochOf(version), 0u);
+    EXPECT_NE(version, 0u);
+    if (store->ShardOf(key) == 0) EXPECT_TRUE(versions.insert(version).second);
+    shards.insert(store->ShardOf(key));
+  }
+  EXPECT_EQ(shards.size(), 2u);
+  // The records of the new generation count from the beginning.
+  RecordView newer = Stored("key50", 1);
+  newer.value = "newer";
+  EXPECT_EQ(store->Apply(newer, store.now(), true), Status::kStored);
+  EXPECT_EQ(store.Get("key50").value, "newer");
+  EXPECT_TRUE(store->PendingClear(store.now(), &to_come));
+  EXPECT_GT(to_come.version, 0u) << "or a snapshot could not bring it back";
+  EXPECT_EQ(store->Apply(Barrier(1), store.now(), true), Status::kStored);
+  EXPECT_FALSE(store->PendingClear(store.now(), &to_come));
+  EXPECT_EQ(store->entries(), 1u);
+  EXPECT_EQ(store->Apply(Stored("late", 700), store.now(), true), Status::kStored) << "no trace of what was before";
+  store->Renumber();
+  store->StartEpoch(4);
+  store->SetRecovering(false);
+  EXPECT_EQ(EpochOf(store.Set("key", "value").outcome.version), 4u);
+  EXPECT_EQ(EpochOf(store->Clear(store.now())), 5u);
+  EXPECT_FALSE(store.Has("late"));
+  EXPECT_EQ(store.Get("absent").outcome.commit_version, store->LastVersion(store->ShardOf("absent")));
+  store->Verify();
+}
+
+TEST(StoreEpoch, RenumberingDrawsItsNumbers) {
+  std::set<uint64_t> versions;
+  for (int life = 0; life < 8; life++) {
+    TestStore store;
+    store->SetRecovering(true);
+    EXPECT_EQ(store->Apply(Stored("key", 700), store.now(), true), Status::kStored);
+    store->Renumber();
+    versions.insert(store.Peek("key").outcome.version);
+  }
+  EXPECT_EQ(versions.size(), 8u);
 }
 
 }  // namespace

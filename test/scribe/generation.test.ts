@@ -1,0 +1,217 @@
+// When the epochs of a log are half used up, the next opening begins a new generation, in which versions count from the
+// beginning again. What is in the cache must not change by that, wherever the opening is cut off, and whatever recovery has
+// to begin with; and no version that somebody holds from before means anything any more.
+
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { Cache } from '../../src/index.ts';
+import { EmbeddedLog, type Files, lockedByCaller, survey } from '../../src/log/index.ts';
+import { feedOf, native } from '../../src/native.ts';
+import { epochOf } from '../../src/request/record.ts';
+import { CONTROL_WORDS, type Report } from '../../src/scribe/message.ts';
+import type { Scribe } from '../../src/scribe/scribe.ts';
+import { startScribe } from '../../src/scribe/start.ts';
+import { DataDirectories, endThread, keeperOf } from '../support/data-directories.ts';
+import { FaultyDisk, PowerCut } from '../support/faulty-files.ts';
+import { Random } from '../support/random.ts';
+import { makeRecord, type RecordParts } from '../support/records.ts';
+
+const data = new DataDirectories('generation');
+const HALF = 2 ** 19;
+const COUNTER = 77;
+
+/** Raises the epochs of a log as so many clears would, each with an entry behind it; the last of them is left. */
+function raise(directory: string, epoch: number, records: RecordParts[] = [], files?: Files): void {
+  const log = EmbeddedLog.open({ directory, lockDirectory: lockedByCaller, ...(files && { files }) });
+  const batch = [{ kind: 'clear', epoch } as const, ...records].map((record, i) =>
+    makeRecord({ counter: COUNTER + i, codec: record.kind === 'clear' ? 0 : 1, epoch, ...record }),
+  );
+  log.append({ records: batch, recordCount: batch.length, epoch, expectPosition: log.end });
+  log.close();
+}
+
+const set = (key: string, value: string): RecordParts => ({ kind: 'set', key, value });
+
+describe('a cache whose epochs are half used up', () => {
+  test('has everything, and counts from the beginning', async () => {
+    const directory = data.fresh();
+    raise(directory, HALF, [
+      set('a', 'first'),
+      set('b', 'second'),
+      { kind: 'clearAt', expiresWallMs: Date.now() + 9e8 },
+    ]);
+    const cache = await data.open(directory);
+    expect(Object.fromEntries(cache)).toEqual({ a: 'first', b: 'second' });
+    const held = (BigInt(HALF) << 44n) + BigInt(COUNTER + 1);
+    expect(cache.cas('a', 'mistaken', held)).toBe('exists');
+    const { cas } = cache.getWithCas('a')!;
+    expect(epochOf(cas)).toBe(0);
+    expect(cache.cas('a', 'changed', cas)).toBe('stored');
+    expect(epochOf(cache.getWithCas('a')!.cas)).toBe(1);
+    await cache.sync();
+    await data.crash(cache);
+    // The log has both generations now; with each opening it is read the same way.
+    for (let life = 2; life < 5; life++) {
+      const again = await data.open(directory, { snapshot: { atClose: life === 3 } });
+      expect(Object.fromEntries(again)).toEqual({ a: 'changed', b: 'second' });
+      again.set('c', life);
+      expect(epochOf(again.getWithCas('c')!.cas)).toBe(life);
+      again.delete('c');
+      await again.close();
+    }
+    const log = EmbeddedLog.open({ directory, lockDirectory: lockedByCaller });
+    expect(log.epoch).toBe(2 ** 20 + 5);
+    log.close();
+    expect(survey(directory, { isDeep: true }).problems.filter(({ kind }) => kind === 'damage')).toEqual([]);
+  });
+
+  test.each([
+    ['all that are for clears are used', 2 ** 20 - 2 ** 16],
+    ['all are used', 2 ** 20 - 1],
+  ])('can be cleared again, where %s', async (_, epoch) => {
+    const directory = data.fresh();
+    raise(directory, epoch, [set('a', 'first')]);
+    const cache = await data.open(directory);
+    expect(cache.get('a')).toBe('first');
+    cache.clear();
+    cache.set('b', 1);
+    expect(epochOf(cache.getWithCas('b')!.cas)).toBe(2);
+    await cache.close();
+    const last = await data.open(directory);
+    expect(Object.fromEntries(last)).toEqual({ b: 1 });
+    await last.close();
+  });
+
+  test('goes on in its generation when another thread takes the log over', async () => {
+    const directory = data.fresh();
+    raise(directory, HALF - 1, [set('a', 'first')]);
+    const cache = await data.open(directory, { snapshot: { atClose: false } });
+    cache.on('log', () => {});
+    cache.clear();
+    cache.set('b', 1);
+    expect(epochOf(cache.getWithCas('b')!.cas)).toBe(HALF + 1);
+    await endThread(keeperOf(cache));
+    cache.set('c', 1);
+    await cache.sync();
+    await cache.close();
+    const again = await data.open(directory);
+    expect(Object.fromEntries(again)).toEqual({ b: 1, c: 1 });
+    expect(epochOf(again.getWithCas('b')!.cas)).toBe(0);
+    await again.close();
+  });
+
+  test('is recovered from an old snapshot and the log of both generations, if the new one is damaged', async () => {
+    const directory = data.fresh();
+    raise(directory, 5, [set('a', 'old'), set('deleted', 'old'), set('cleared', 'old'), set('kept', 'old')]);
+    let cache = await data.open(directory);
+    await cache.close();
+    raise(directory, HALF, [set('a', 'half'), set('deleted', 'half'), set('cleared', 'half'), set('kept', 'half')]);
+    cache = await data.open(directory, { snapshot: { atClose: false } });
+    cache.set('a', 'new');
+    cache.delete('deleted');
+    await cache.snapshot();
+    cache.clear();
+    cache.set('kept', 'new');
+    await cache.close();
+    // Half of it can be read.
+    const newest = readdirSync(directory)
+      .filter((name) => name.endsWith('.snapshot'))
+      .sort()
+      .at(-1)!;
+    const bytes = readFileSync(join(directory, newest));
+    bytes[bytes.length - 60]! ^= 1;
+    writeFileSync(join(directory, newest), bytes);
+    const again = await data.open(directory);
+    expect(again.recovery?.unusable).toHaveLength(1);
+    expect(again.recovery?.snapshot).toBeDefined();
+    expect(Object.fromEntries(again)).toEqual({ kept: 'new' });
+    await again.close();
+  });
+});
+
+/** A process on a disk in memory. Its end is the disk's. */
+class Life {
+  readonly #owner;
+  readonly cache: Cache<string>;
+  readonly scribe: Scribe;
+
+  constructor(disk: FaultyDisk) {
+    const owner = native.openCache({
+      ...{ name: 'generation', description: JSON.stringify({ ack: 'logged' }), join: false, ready: false, ttlMs: 0 },
+      ...{ memoryBytes: 2 ** 25, memoryBytesCeiling: 2 ** 25, entriesMax: 0, shardCount: 2 },
+      ...{ valueBytesMax: 2 ** 20, ringBytes: 2 ** 20, trackAccess: false, siphash: false },
+    });
+    if (typeof owner === 'number') throw new Error(`The cache cannot be opened: ${owner}`);
+    this.#owner = owner;
+    ends.push(() => owner.close());
+    const reports: Report[] = [];
+    this.scribe = startScribe({
+      data: {
+        cacheId: owner.cacheId,
+        directory: '/data',
+        sync: 'always',
+        segmentBytes: 2 ** 16,
+        limitBytes: 2 ** 30,
+        snapshots: { everyMs: 0, logBytes: 2 ** 40, isTakenAtClose: false },
+        start: 'log',
+        control: new SharedArrayBuffer(4 * CONTROL_WORDS),
+      },
+      files: disk.files(),
+      clock: { wallMs: () => Date.now(), steadyMs: () => performance.now() },
+      hear: () => undefined,
+      say: (report) => void reports.push(report),
+    });
+    this.cache = Cache.attach<string>('generation');
+  }
+
+  turn(): void {
+    feedOf(this.#owner)!.poke();
+    this.scribe.turn();
+  }
+
+  end(): void {
+    void this.cache.close();
+    this.#owner.close();
+  }
+}
+
+const ends: (() => void)[] = [];
+afterEach(() => {
+  for (const end of ends.splice(0)) end();
+});
+
+test('an opening that is cut off anywhere has begun a generation or has not', () => {
+  const random = new Random();
+  const before = new FaultyDisk(random);
+  raise('/data', HALF, [set('a', 'first'), set('b', 'second')], before.files());
+  const image = before.image();
+  let cuts = 0;
+  for (let isOver = false; !isOver; cuts++) {
+    const disk = FaultyDisk.of(image, new Random(cuts));
+    disk.fate = ({ index }) => (index === cuts ? 'cut' : 'ok');
+    try {
+      const life = new Life(disk);
+      life.end();
+      isOver = true;
+    } catch (error) {
+      if (!(error instanceof PowerCut)) throw error;
+      for (const end of ends.splice(0)) end();
+    }
+    disk.restart();
+    disk.fate = () => 'ok';
+    // Then it works, and what is written goes on from there.
+    const second = new Life(disk);
+    expect(Object.fromEntries(second.cache), `cut at ${cuts}`).toEqual({ a: 'first', b: 'second' });
+    second.cache.set('b', 'third');
+    second.cache.delete('a');
+    expect(epochOf(second.cache.getWithCas('b')!.cas)).toBeLessThan(3);
+    second.turn();
+    second.end();
+    disk.kill();
+    const third = new Life(disk);
+    expect(Object.fromEntries(third.cache), `cut at ${cuts}`).toEqual({ b: 'third' });
+    third.end();
+  }
+  expect(cuts).toBeGreaterThan(8);
+});
