@@ -8,7 +8,7 @@
  */
 import { CairnError } from './errors.ts';
 import { holdAwake, type Looker, lookers } from './native/wake.ts';
-import { type FeedHandle, FeedState, feedOf, type NativeHandle } from './native.ts';
+import { type FeedHandle, FeedState, feedOf, LOG_METRICS_MAX, LogMetricPlace, type NativeHandle } from './native.ts';
 import { Fifo } from './queue/index.ts';
 
 /** Who waits. Neither of its methods may throw. */
@@ -28,14 +28,26 @@ interface Held {
 
 /** The error of a mutation that found no room on its way to the log. `what` cannot be done; nothing was changed. */
 export function logRefusal(handle: NativeHandle, what: string): CairnError {
-  switch (feedOf(handle)?.feedState()) {
+  const feed = feedOf(handle);
+  switch (feed?.feedState()) {
     case FeedState.failed:
       return new CairnError('ERR_LOG_IO', `${what}: the log cannot be written`);
     case FeedState.full:
-      return new CairnError('ERR_LOG_FULL', `${what}: the log has no room on the disk, or has reached logLimit`);
+      return new CairnError(
+        'ERR_LOG_FULL',
+        `${what}: the log has no room on the disk, or has reached logLimit${takenOf(feed!)}`,
+      );
     default:
       return new CairnError('ERR_LOG_FULL', `${what}: the log does not keep up; try again after sync()`);
   }
+}
+
+// As of a moment ago, which is when the scribe has said so.
+function takenOf(feed: FeedHandle): string {
+  const numbers = new Float64Array(LOG_METRICS_MAX);
+  feed.logMetrics(numbers);
+  const limitBytes = numbers[LogMetricPlace.logLimitBytes]!;
+  return limitBytes === 0 ? '' : `: it takes ${numbers[LogMetricPlace.logBytes]!} of ${limitBytes} bytes`;
 }
 
 /** The error of a clear that the log cannot count any more. */

@@ -184,6 +184,8 @@ export const FeedStat = {
   lagMs: 6,
 } as const;
 export const FEED_STAT_COUNT = 7;
+/** Places of what `logMetrics` fills in that others read than those who know them all: the first in src/scribe/metrics.ts. */
+export const LogMetricPlace = { logBytes: 0, logLimitBytes: 1 } as const;
 /** As many numbers fit `setLogMetrics`. */
 export const LOG_METRICS_MAX = 64;
 

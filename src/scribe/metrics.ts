@@ -8,7 +8,7 @@ import { FEED_STAT_COUNT, type FeedHandle, FeedStat } from '../native.ts';
 const FEED_STATES = ['opening', 'running', 'full', 'failed', 'closed'] as const;
 export type FeedStateName = (typeof FEED_STATES)[number];
 
-/** What the scribe reports. Times are in milliseconds; points in time are Unix milliseconds, 0 for never. */
+/** What the scribe reports; the first two are in src/native.ts too. Times are in milliseconds; points in time are Unix milliseconds, 0 for never. */
 export const LOG_METRICS = [
   'logBytes',
   'logLimitBytes',

@@ -568,8 +568,12 @@ function lostLog(
   );
 }
 
-function fullLog({ directory }: EmbeddedLog): CairnError {
-  return new CairnError('ERR_LOG_FULL', `The log in ${directory} has no room`);
+function fullLog(log: EmbeddedLog): CairnError {
+  const { bytes, limitBytes } = log.usage();
+  return new CairnError(
+    'ERR_LOG_FULL',
+    `The log in ${log.directory} has no room, on the disk or within logLimit: it takes ${bytes} of ${limitBytes} bytes`,
+  );
 }
 
 function brokenLog({ directory }: EmbeddedLog): CairnError {

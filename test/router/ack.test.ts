@@ -1,8 +1,9 @@
 // Promised verbs of a cache with a log. The test is the scribe: what is committed, and when, is in its hands.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type FeedHandle, FeedState, native } from '../../src/native.ts';
+import { type FeedHandle, FeedState, LogMetricPlace, native } from '../../src/native.ts';
 import type { AckLevel } from '../../src/options.ts';
 import { CachePromises } from '../../src/promises.ts';
+import { LOG_METRICS } from '../../src/scribe/metrics.ts';
 import { withCode } from '../support/errors.ts';
 
 let handle: FeedHandle;
@@ -280,10 +281,17 @@ describe('a log without room', () => {
   });
 
   test.each([
-    [FeedState.full, 'ERR_LOG_FULL', /no room on the disk/],
+    [FeedState.full, 'ERR_LOG_FULL', /no room on the disk, or has reached logLimit: it takes 600 of 1000 bytes$/],
     [FeedState.failed, 'ERR_LOG_IO', /cannot be written/],
   ] as const)('refuses them when waiting is pointless (%i), and reads go on', async (state, code, message) => {
     const promises = promisesOf('memory');
+    const { logBytes, logLimitBytes } = LogMetricPlace;
+    const numbers = new Float64Array(LOG_METRICS.length);
+    // As the scribe calls them.
+    numbers[LOG_METRICS.indexOf('logBytes')] = 600;
+    numbers[LOG_METRICS.indexOf('logLimitBytes')] = 1000;
+    expect([numbers[logBytes], numbers[logLimitBytes]]).toEqual([600, 1000]);
+    handle.setLogMetrics(numbers);
     handle.setFeedState(state);
     const results = await Promise.allSettled(Array.from({ length: 300 }, (_, i) => promises.set(`key${i}`, LARGE)));
     const refused = results.filter((result) => result.status === 'rejected');
