@@ -455,7 +455,7 @@ export class Cache<V = unknown> {
   set(key: Key, value: V, options?: SetOptions): StoreResult {
     if (typeof value === 'string' && options === undefined) {
       const code = this.#set(key, value);
-      if (code === Code.stored) return 'stored';
+      if (code === undefined || code === Code.stored) return 'stored';
       if (code !== Code.keyMaybeIllFormed && code !== Code.valueMaybeIllFormed)
         return this.#storeResult(code, key, value);
     }

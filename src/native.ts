@@ -97,7 +97,8 @@ export interface NativeHandle {
   getInto(key: NativeKey, target: Uint8Array): number | undefined | false;
   has(key: NativeKey): boolean | Code;
   info(key: NativeKey): Code;
-  set(key: NativeKey, text: string): Code;
+  /** `undefined`: stored. */
+  set(key: NativeKey, text: string): Code | undefined;
   store(
     verb: number,
     key: NativeKey,

@@ -26,16 +26,6 @@ napi_value WholeNumber(napi_env env, const char* data, size_t bytes) {
   return Double(env, static_cast<double>(negative ? -number : number));
 }
 
-// Says where TypeScript finds the bytes.
-napi_value Elsewhere(napi_env env, const CacheHandle* handle, const Outcome& outcome, ValuePlace place) {
-  Environment* environment = handle->environment;
-  environment->Set(Word::kCodec, static_cast<uint64_t>(outcome.codec));
-  environment->Set(Word::kValueBytes, outcome.value_bytes);
-  environment->Set(Word::kPlace, static_cast<uint64_t>(place));
-  environment->Set(Word::kClientFlags, outcome.client_flags);
-  return Boolean(env, true);
-}
-
 napi_value AnswerLarge(napi_env env, const CacheHandle* handle, const Outcome& outcome, const char* copied) {
   napi_value value = LargeValue(env, handle, outcome, copied);
   if (value == nullptr) return Refusal(env, handle, Code::kOutOfMemory);
@@ -55,10 +45,20 @@ napi_value AnswerLarge(napi_env env, const CacheHandle* handle, const Outcome& o
   if (napi_create_reference(env, value, 1, &environment->pending_buffer) != napi_ok) {
     return Refusal(env, handle, Code::kOutOfMemory);
   }
-  return Elsewhere(env, handle, outcome, ValuePlace::kBuffer);
+  return Elsewhere(env, handle, outcome.codec, outcome.value_bytes, outcome.client_flags, ValuePlace::kBuffer);
 }
 
 }  // namespace
+
+napi_value Elsewhere(napi_env env, const CacheHandle* handle, Codec codec, uint32_t bytes, uint32_t client_flags,
+                     ValuePlace place) {
+  Environment* environment = handle->environment;
+  environment->Set(Word::kCodec, static_cast<uint64_t>(codec));
+  environment->Set(Word::kValueBytes, bytes);
+  environment->Set(Word::kPlace, static_cast<uint64_t>(place));
+  environment->Set(Word::kClientFlags, client_flags);
+  return Boolean(env, true);
+}
 
 napi_value DirectValue(napi_env env, Codec codec, const char* data, size_t bytes) {
   napi_value value = nullptr;
@@ -130,7 +130,7 @@ napi_value Answer(napi_env env, const CacheHandle* handle, const Request& reques
     if (value != nullptr) [[likely]]
       return value;
     DCHECK(outcome->value_offset == 0);
-    return Elsewhere(env, handle, *outcome, ValuePlace::kScratch);
+    return Elsewhere(env, handle, outcome->codec, outcome->value_bytes, outcome->client_flags, ValuePlace::kScratch);
   }
   if (outcome->status == Status::kNotFound) return Undefined(env);
   std::unique_ptr<char[]> copied;

@@ -25,6 +25,10 @@ napi_value LargeValue(napi_env env, const CacheHandle* handle, const Outcome& ou
 [[nodiscard]] bool ExecuteWithRoom(const CacheHandle* handle, const Request& request, const Now& now, Outcome* outcome,
                                    std::unique_ptr<char[]>* copied);
 
+// What src/native.ts wants to know of a value whose bytes are elsewhere: the answer that says so.
+napi_value Elsewhere(napi_env env, const CacheHandle* handle, Codec codec, uint32_t bytes, uint32_t client_flags,
+                     ValuePlace place);
+
 // Executes a reading request and returns its answer as native.ts describes it for `get`: the value, undefined for a
 // miss, true for "decode it: see the words", false for "see the code".
 napi_value Answer(napi_env env, const CacheHandle* handle, const Request& request, const Now& now, Outcome* outcome);

@@ -123,6 +123,14 @@ struct Outcome {
   uint64_t number = 0;      // kIncr/kDecr: the new value
 };
 
+// What came of a Store::GetPlain(): no more than its caller needs, so that it comes in registers.
+struct PlainValue {
+  Status status;  // kFound, kNotFound, or kNeedsRoom
+  Codec codec;
+  uint32_t value_bytes;
+  uint32_t client_flags;
+};
+
 // Where a store copies the values of hits: memory of the caller, filled from `used` on. Never grown under a lock.
 struct Scratch {
   char* data = nullptr;

@@ -152,6 +152,11 @@ class Shard final : private ChunkMover, private EntryHasher {
 
   void Execute(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
 
+  // See Store::GetPlain and SetPlain. In line: shard_inl.h.
+  PlainValue GetPlain(std::string_view key, uint64_t hash, const Now& now, char* room, size_t capacity);
+  Status SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms, uint64_t hash,
+                  const Now& now);
+
   // Stages of prefetching for a group of requests; see Store::ExecuteMany.
   void PrefetchBucket(uint64_t hash) const { __builtin_prefetch(table_.BucketOf(hash)); }
   void PrefetchEntry(uint64_t hash) const;
@@ -324,6 +329,22 @@ class Shard final : private ChunkMover, private EntryHasher {
   void RemoveEntry(Ref ref, Reason reason) { RemoveEntry(ref, reason, HashOfEntry(ref)); }
   void Announce(Reason reason, const EntryHeader* entry);
   void Bump(Ref ref);
+  void CountMiss() {
+    state_->counters.gets++;
+    state_->counters.misses++;
+  }
+  void CountHit() {
+    state_->counters.gets++;
+    state_->counters.hits++;
+  }
+  // An entry was read: what that leaves in it, and its place in the order.
+  void Use(Ref ref, EntryHeader* entry, const Now& now) {
+    entry->flags |= kEntryFetched;
+    if (entry->flags & kEntryHasAccess) {
+      StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
+    }
+    BumpLater(ref);
+  }
   void BumpLater(Ref ref) {
     state_->touches[state_->touch_count] = ref;
     if (++state_->touch_count == kTouchesMax) SettleTouches();
@@ -339,10 +360,25 @@ class Shard final : private ChunkMover, private EntryHasher {
   // *ref. kNoMemory, and nothing changed, if there is no room beside the old one.
   Status Rebuild(Ref* ref, const NewEntry& entry, std::string_view before, std::string_view behind, uint64_t hash,
                  const Now& now, bool announce);
+  bool FitsAtAll(const NewEntry& entry, const Layout& layout) const {
+    return entry.value_bytes <= state_->value_bytes_max && layout.charge <= state_->limit_bytes;
+  }
+  // Stores it where `old` is, if that has room for exactly such an entry. False: nothing was changed.
+  bool PutInPlace(const NewEntry& entry, const Layout& layout, std::string_view value, Ref old, uint64_t version,
+                  const Now& now);
   void WriteFields(EntryHeader* entry, const NewEntry& from, const Layout& layout, const Now& now);
   void FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome);
   void Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
-  void StoreValue(const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
+  void StoreValue(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+    StoreOver(Lookup(request.key, hash, now, false), request, hash, now, outcome);
+  }
+  // `old`: what Lookup() found under the key.
+  void StoreOver(Ref old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
+  [[gnu::noinline]] Status SetOver(Ref old, const Request& request, uint64_t hash, const Now& now) {
+    Outcome outcome;
+    StoreOver(old, request, hash, now, &outcome);
+    return outcome.status;
+  }
   void Concat(const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
   void Count(const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
   void Touch(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);

@@ -106,4 +106,103 @@ inline Ref Shard::Lookup(std::string_view key, uint64_t hash, const Now& now, bo
   return ref;
 }
 
+inline Shard::Layout Shard::LayoutOf(const NewEntry& entry) const {
+  const SizeClasses& classes = *config_.classes;
+  Layout layout;
+  layout.long_key = entry.key.size() > kKeyBytesInlineMax;
+  layout.flags = static_cast<uint16_t>(static_cast<uint16_t>(entry.codec) | entry.extra_flags);
+  if (entry.expires_ms != kNeverExpires) layout.flags |= kEntryHasExpiry;
+  if (entry.client_flags != 0) layout.flags |= kEntryHasClientFlags;
+  if (config_.track_access) layout.flags |= kEntryHasAccess;
+  const uint64_t stream = entry.key.size() + entry.value_bytes;
+  uint64_t bytes = StreamOffsetOf(layout.flags, layout.long_key) + stream;
+  layout.chunk_stream = 0;
+  layout.charge = kIndexShareBytes;
+  if (bytes > classes.chunk_bytes_max()) {
+    layout.flags |= kEntryChunked;
+    const size_t in_head = std::min(entry.key.size(), kKeyBytesInlineMax);
+    bytes = StreamOffsetOf(layout.flags, layout.long_key) + in_head;
+    layout.chunk_stream = stream - in_head;
+    layout.charge += ChunksCharge(layout.chunk_stream);
+  }
+  layout.size_class = classes.ClassOf(bytes);
+  layout.charge += classes.charge(layout.size_class);
+  return layout;
+}
+
+inline void Shard::WriteFields(EntryHeader* entry, const NewEntry& from, const Layout& layout, const Now& now) {
+  char* bytes = BytesOf(entry);
+  const EntryOffsets at = OffsetsOf(layout.flags, layout.long_key);
+  entry->value_bytes = static_cast<uint32_t>(from.value_bytes);
+  entry->key_bytes = static_cast<uint8_t>(layout.long_key ? kLongKeyMark : from.key.size());
+  entry->flags = WithKind(layout.flags, KindOf(entry->flags));
+  if (layout.flags & kEntryHasExpiry) *ExpiryOf(entry) = ExpiryBlock{from.expires_ms, 0, 0};
+  if (layout.flags & kEntryHasAccess) StoreU32(bytes + at.access, static_cast<uint32_t>(now.boot_ms / 1000));
+  if (layout.flags & kEntryHasClientFlags) StoreU32(bytes + at.client_flags, from.client_flags);
+  if (layout.long_key) StoreU32(bytes + at.key_length, static_cast<uint32_t>(from.key.size()));
+}
+
+inline bool Shard::PutInPlace(const NewEntry& from, const Layout& layout, std::string_view value, Ref old,
+                              uint64_t version, const Now& now) {
+  EntryHeader* entry = At(old);
+  if (((entry->flags | layout.flags) & kEntryChunked) || PinsOf(entry) != 0 ||
+      arena_.ClassAt(old) != layout.size_class) {
+    return false;
+  }
+  Announce(Reason::kReplaced, entry);
+  if (entry->flags & kEntryHasExpiry) wheel_.Remove(old);
+  state_->payload_bytes += from.value_bytes;
+  state_->payload_bytes -= entry->value_bytes;
+  WriteFields(entry, from, layout, now);
+  char* stream = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry));
+  std::memcpy(stream, from.key.data(), from.key.size());
+  if (!value.empty()) std::memcpy(stream + from.key.size(), value.data(), value.size());
+  entry->version = version != 0 ? version : NextVersion();
+  if (entry->flags & kEntryHasExpiry) wheel_.Add(old);
+  BumpLater(old);
+  return true;
+}
+
+inline PlainValue Shard::GetPlain(std::string_view key, uint64_t hash, const Now& now, char* room, size_t capacity) {
+  const Ref ref = Lookup(key, hash, now, true);
+  if (ref == 0) {
+    CountMiss();
+    return {Status::kNotFound, Codec::kRaw, 0, 0};
+  }
+  EntryHeader* entry = At(ref);
+  const uint32_t bytes = entry->value_bytes;
+  if (bytes > capacity || (entry->flags & kEntryChunked) || IsLongKey(entry)) [[unlikely]] {
+    return {Status::kNeedsRoom, Codec::kRaw, 0, 0};
+  }
+  std::memcpy(room, BytesOf(entry) + StreamOffsetOf(entry->flags, false) + entry->key_bytes, bytes);
+  CountHit();
+  Use(ref, entry, now);
+  return {Status::kFound, CodecOf(entry), bytes, ClientFlagsOf(entry)};
+}
+
+inline Request PlainSet(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms) {
+  Request request;
+  request.verb = Verb::kSet;
+  request.codec = codec;
+  request.key = key;
+  request.value = value;
+  request.expires_ms = expires_ms;
+  return request;
+}
+
+inline Status Shard::SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms,
+                              uint64_t hash, const Now& now) {
+  const Ref old = Lookup(key, hash, now, false);
+  if (old != 0 && records_ == nullptr && fills_.empty()) [[likely]] {
+    const NewEntry from{key, value.size(), codec, 0, expires_ms, 0};
+    const Layout layout = LayoutOf(from);
+    if (FitsAtAll(from, layout) && PutInPlace(from, layout, value, old, 0, now)) [[likely]] {
+      state_->newest_epoch = std::max(state_->newest_epoch, state_->epoch);
+      state_->counters.sets++;
+      return Status::kStored;
+    }
+  }
+  return SetOver(old, PlainSet(key, value, codec, expires_ms), hash, now);
+}
+
 }  // namespace cairn

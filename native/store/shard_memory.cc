@@ -69,30 +69,6 @@ uint32_t Shard::PinnedPagesOf(const Layout& layout) const {
   return static_cast<uint32_t>(1 + (rest + large_data - 1) / large_data);
 }
 
-Shard::Layout Shard::LayoutOf(const NewEntry& entry) const {
-  const SizeClasses& classes = *config_.classes;
-  Layout layout;
-  layout.long_key = entry.key.size() > kKeyBytesInlineMax;
-  layout.flags = static_cast<uint16_t>(static_cast<uint16_t>(entry.codec) | entry.extra_flags);
-  if (entry.expires_ms != kNeverExpires) layout.flags |= kEntryHasExpiry;
-  if (entry.client_flags != 0) layout.flags |= kEntryHasClientFlags;
-  if (config_.track_access) layout.flags |= kEntryHasAccess;
-  const uint64_t stream = entry.key.size() + entry.value_bytes;
-  uint64_t bytes = StreamOffsetOf(layout.flags, layout.long_key) + stream;
-  layout.chunk_stream = 0;
-  layout.charge = kIndexShareBytes;
-  if (bytes > classes.chunk_bytes_max()) {
-    layout.flags |= kEntryChunked;
-    const size_t in_head = std::min(entry.key.size(), kKeyBytesInlineMax);
-    bytes = StreamOffsetOf(layout.flags, layout.long_key) + in_head;
-    layout.chunk_stream = stream - in_head;
-    layout.charge += ChunksCharge(layout.chunk_stream);
-  }
-  layout.size_class = classes.ClassOf(bytes);
-  layout.charge += classes.charge(layout.size_class);
-  return layout;
-}
-
 uint64_t Shard::ChargeOf(const EntryHeader* entry, Ref ref) const {
   const SizeClasses& classes = *config_.classes;
   uint64_t charge = kIndexShareBytes + classes.charge(arena_.ClassAt(ref));
@@ -102,18 +78,6 @@ uint64_t Shard::ChargeOf(const EntryHeader* entry, Ref ref) const {
     }
   }
   return charge;
-}
-
-void Shard::WriteFields(EntryHeader* entry, const NewEntry& from, const Layout& layout, const Now& now) {
-  char* bytes = BytesOf(entry);
-  const EntryOffsets at = OffsetsOf(layout.flags, layout.long_key);
-  entry->value_bytes = static_cast<uint32_t>(from.value_bytes);
-  entry->key_bytes = static_cast<uint8_t>(layout.long_key ? kLongKeyMark : from.key.size());
-  entry->flags = WithKind(layout.flags, KindOf(entry->flags));
-  if (layout.flags & kEntryHasExpiry) *ExpiryOf(entry) = ExpiryBlock{from.expires_ms, 0, 0};
-  if (layout.flags & kEntryHasAccess) StoreU32(bytes + at.access, static_cast<uint32_t>(now.boot_ms / 1000));
-  if (layout.flags & kEntryHasClientFlags) StoreU32(bytes + at.client_flags, from.client_flags);
-  if (layout.long_key) StoreU32(bytes + at.key_length, static_cast<uint32_t>(from.key.size()));
 }
 
 bool Shard::AllocateEntry(const NewEntry& from, const Layout& layout, int slot) {

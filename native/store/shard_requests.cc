@@ -201,7 +201,6 @@ bool Shard::GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome)
 
 void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin,
                 Outcome* outcome) {
-  StoreStats* counters = &state_->counters;
   if (request.verb != Verb::kGet) {
     const Ref ref = Find(request.key, hash);
     if (ref == 0 || IsDead(At(ref)) || IsExpired(At(ref), now)) {
@@ -216,8 +215,7 @@ void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* 
   }
   const Ref ref = Lookup(request.key, hash, now, true);
   if (ref == 0) {
-    counters->gets++;
-    counters->misses++;
+    CountMiss();
     outcome->status = Status::kNotFound;
     return;
   }
@@ -225,14 +223,8 @@ void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* 
   if (!request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
   Describe(entry, now, outcome);
   outcome->status = Status::kFound;
-  counters->gets++;
-  counters->hits++;
-  if (request.no_bump) return;
-  entry->flags |= kEntryFetched;
-  if (entry->flags & kEntryHasAccess) {
-    StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
-  }
-  BumpLater(ref);
+  CountHit();
+  if (!request.no_bump) Use(ref, entry, now);
 }
 
 Status Shard::Condition(const Request& request, Ref old) const {
@@ -294,30 +286,17 @@ void Shard::FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& n
 Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, Ref old, uint64_t version,
                   const Now& now, Outcome* outcome) {
   const Layout layout = LayoutOf(from);
-  if (from.value_bytes > state_->value_bytes_max || layout.charge > state_->limit_bytes) return Status::kTooLarge;
+  if (!FitsAtAll(from, layout)) return Status::kTooLarge;
   if (!ReserveRecord(from)) return Status::kLogFull;
-  EntryHeader* entry = old == 0 ? nullptr : At(old);
-  if (entry != nullptr && !((entry->flags | layout.flags) & kEntryChunked) && PinsOf(entry) == 0 &&
-      arena_.ClassAt(old) == layout.size_class) {
-    Announce(Reason::kReplaced, entry);
-    if (entry->flags & kEntryHasExpiry) wheel_.Remove(old);
-    state_->payload_bytes += from.value_bytes;
-    state_->payload_bytes -= entry->value_bytes;
-    WriteFields(entry, from, layout, now);
-    char* stream = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry));
-    std::memcpy(stream, from.key.data(), from.key.size());
-    if (!value.empty()) std::memcpy(stream + from.key.size(), value.data(), value.size());
-    entry->version = version != 0 ? version : NextVersion();
-    if (entry->flags & kEntryHasExpiry) wheel_.Add(old);
-    BumpLater(old);
-    FinishStore(old, RecordKind::kSet, entry->version, now, outcome);
+  if (old != 0 && PutInPlace(from, layout, value, old, version, now)) {
+    FinishStore(old, RecordKind::kSet, At(old)->version, now, outcome);
     return Status::kStored;
   }
   SettleTouches();
   uint8_t marks = state_->mark_parity;
   const bool replaced = old != 0;
   if (replaced) {
-    marks = MarksOf(entry);
+    marks = MarksOf(At(old));
     RemoveEntry(old, Reason::kReplaced, hash);
   }
   if (!MakeRoom(layout.charge, true, false) || !AllocateEntry(from, layout, 0)) {
@@ -326,7 +305,7 @@ Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, R
     if (replaced) outcome->record_version = EmitKey(RecordKind::kDelete, from.key, now);
     return Status::kNoMemory;
   }
-  entry = At(state_->bodies[0]);
+  EntryHeader* entry = At(state_->bodies[0]);
   if (entry->flags & kEntryHasAccess) {
     StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
   }
@@ -346,9 +325,8 @@ Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, R
   return Status::kStored;
 }
 
-void Shard::StoreValue(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+void Shard::StoreOver(Ref old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
   StoreStats* counters = &state_->counters;
-  const Ref old = Lookup(request.key, hash, now, false);
   const Status condition = Condition(request, old);
   if (request.verb == Verb::kCas) {
     if (condition == Status::kNotFound) counters->cas_misses++;

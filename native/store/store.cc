@@ -6,7 +6,8 @@
 #include <cstring>
 #include <new>
 
-#include "store/shard.h"
+#include "base/hash_inl.h"
+#include "store/shard_inl.h"
 
 namespace cairn {
 
@@ -223,14 +224,21 @@ Store::~Store() {
 
 uint32_t Store::ShardOf(std::string_view key) const { return shard_count_ == 1 ? 0 : RoutingHash(key) >> shard_shift_; }
 
+inline Shard* Store::Route(std::string_view key, uint32_t* index, uint64_t* hash) const {
+  *hash = inlined::TableHash(options_.hash, key, options_.secrets);
+  *index = shard_count_ == 1 ? 0 : inlined::RoutingHash(key) >> shard_shift_;
+  Shard* shard = ShardAt(*index);
+  shard->HintBucket(*hash);
+  return shard;
+}
+
 template <bool kLogged>
 inline void Store::ExecuteOne(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
   if (IsTimed(request.expires_ms) && !uses_time()) uses_time_.store(true, std::memory_order_relaxed);
   *outcome = Outcome{};
-  const uint32_t index = ShardOf(request.key);
-  Shard* shard = ShardAt(index);
-  const uint64_t hash = shard->HashOf(request.key);
-  shard->HintBucket(hash);
+  uint32_t index;
+  uint64_t hash;
+  Shard* shard = Route(request.key, &index, &hash);
   ChangeRing::Note note = ChangeRing::Note::kNone;
   {
     OsLockGuard guard(shard->lock());
@@ -258,6 +266,45 @@ void Store::ExecuteAttentively(const Request& request, const Now& now, Scratch* 
   } else {
     ExecuteOne<false>(request, now, scratch, outcome);
   }
+}
+
+PlainValue Store::GetPlain(std::string_view key, const Now& now, char* room, size_t capacity) {
+  // A read leaves no record: with a log, too, all that may need attention is a clear that is due.
+  if (now.boot_ms >= attention_at_ms_.load(std::memory_order_relaxed) &&
+      (!logged_ || now.boot_ms >= logged_clear_at_ms_.load(std::memory_order_relaxed))) [[unlikely]] {
+    return {Status::kNeedsRoom, Codec::kRaw, 0, 0};
+  }
+  uint32_t index;
+  uint64_t hash;
+  Shard* shard = Route(key, &index, &hash);
+  PlainValue value;
+  {
+    OsLockGuard guard(shard->lock());
+    value = shard->GetPlain(key, hash, now, room, capacity);
+  }
+  Unlocked(shard->removal_sink());
+  return value;
+}
+
+Status Store::SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms, const Now& now) {
+  DCHECK(expires_ms != kKeepExpiry);
+  if (now.boot_ms >= attention_at_ms_.load(std::memory_order_relaxed)) [[unlikely]] {
+    Scratch scratch;
+    Outcome outcome;
+    ExecuteAttentively(PlainSet(key, value, codec, expires_ms), now, &scratch, &outcome);
+    return outcome.status;
+  }
+  if (IsTimed(expires_ms) && !uses_time()) uses_time_.store(true, std::memory_order_relaxed);
+  uint32_t index;
+  uint64_t hash;
+  Shard* shard = Route(key, &index, &hash);
+  Status status;
+  {
+    OsLockGuard guard(shard->lock());
+    status = shard->SetPlain(key, value, codec, expires_ms, hash, now);
+  }
+  Unlocked(shard->removal_sink());
+  return status;
 }
 
 void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, Scratch* scratch, Outcome* outcomes) {

@@ -374,21 +374,23 @@ void Coverage::Add(const Coverage& other) {
   for (size_t i = 0; i < sizeof(Coverage) / sizeof(uint64_t); ++i) to[i] += from[i];
 }
 
-#define CAIRN_MODEL_COVERAGE(X)                                                                                     \
-  X(evictions)                                                                                                      \
-  X(expirations)                                                                                                    \
-  X(wheel_expirations)                                                                                              \
-  X(relocations)                                                                                                    \
-  X(splits)                                                                                                         \
-  X(merges)                                                                                                         \
-  X(pins)                                                                                                           \
-  X(zombies)                                                                                                        \
-  X(copies_of_large)                                                                                                \
-  X(bodies_linked) X(bodies_refused) X(clears) X(scheduled_clears) X(schedules_applied) X(barriers_applied)         \
-      X(resizes_up) X(resizes_down) X(resize_evictions) X(walks_finished) X(walked) X(walks_restarted) X(log_full)  \
-          X(too_large) X(no_memory) X(needs_room) X(applied) X(fills_voided) X(fills_stored) X(in_place) X(rebuilt) \
-              X(records) X(ring_full) X(ring_pinned) X(ring_copied_large) X(ring_zombies) X(ring_drained)           \
-                  X(ring_rewound) X(ring_wrapped) X(ring_waits_for_memory) X(ring_waits_for_barrier) X(ring_replayed)
+#define CAIRN_MODEL_COVERAGE(X)                                                                                      \
+  X(evictions)                                                                                                       \
+  X(expirations)                                                                                                     \
+  X(wheel_expirations)                                                                                               \
+  X(relocations)                                                                                                     \
+  X(splits)                                                                                                          \
+  X(merges)                                                                                                          \
+  X(pins)                                                                                                            \
+  X(zombies)                                                                                                         \
+  X(copies_of_large)                                                                                                 \
+  X(bodies_linked)                                                                                                   \
+  X(bodies_refused) X(clears) X(scheduled_clears) X(schedules_applied) X(barriers_applied) X(resizes_up)             \
+      X(resizes_down) X(resize_evictions) X(walks_finished) X(walked) X(walks_restarted) X(log_full) X(too_large)    \
+          X(no_memory) X(needs_room) X(applied) X(fills_voided) X(fills_stored) X(in_place) X(rebuilt) X(plain_gets) \
+              X(plain_sets) X(records) X(ring_full) X(ring_pinned) X(ring_copied_large) X(ring_zombies)              \
+                  X(ring_drained) X(ring_rewound) X(ring_wrapped) X(ring_waits_for_memory) X(ring_waits_for_barrier) \
+                      X(ring_replayed)
 
 std::string Coverage::Missing(bool with_collisions) const {
   std::string missing;
@@ -1845,8 +1847,9 @@ bool Harness::CompareShards() {
   X(deletes)                                                                                                           \
   X(delete_hits)                                                                                                       \
   X(incr_hits)                                                                                                         \
-  X(incr_misses) X(decr_hits) X(decr_misses) X(cas_hits) X(cas_misses) X(cas_exists) X(evictions) X(evicted_unfetched) \
-      X(expirations) X(expired_unfetched) X(get_expired) X(too_large) X(no_memory) X(log_full)
+  X(incr_misses)                                                                                                       \
+  X(decr_hits) X(decr_misses) X(cas_hits) X(cas_misses) X(cas_exists) X(evictions) X(evicted_unfetched) X(expirations) \
+      X(expired_unfetched) X(get_expired) X(too_large) X(no_memory) X(log_full)
 #define X(name) \
   if (actual.name != shard.counters.name) return differ(#name, actual.name, shard.counters.name);
     CAIRN_MODEL_COUNTERS(X)
@@ -1906,15 +1909,66 @@ bool Harness::DoRequest(const Op& op) {
   Scratch model_scratch = scratch;
   BeforeCall();
   Outcome actual;
-  store_->Execute(request, now, &scratch, &actual);
+  const bool plainly = op.number % 2 == 0 && AskPlainly(request, now, &scratch, &actual);
+  if (!plainly) store_->Execute(request, now, &scratch, &actual);
   RunScheduledClear();
   Expected expected;
   Execute(request, key, true, &actual, &model_scratch, &expected);
+  if (plainly) {
+    // How it was before the request cannot be looked at any more.
+    actual.fetched = expected.fetched;
+    actual.idle_s = expected.idle_s;
+  }
   if (!CompareOutcome(request, key, actual, expected, scratch_.data())) return AfterCall("");
   if (actual.pin.ref == 0 && scratch.used != model_scratch.used) {
     Fail("scratch.used differs");
   }
   return AfterCall(kVerbNames[static_cast<int>(request.verb)]);
+}
+
+Outcome Harness::LookAt(std::string_view key) {
+  Request look;
+  look.verb = Verb::kHas;
+  look.key = key;
+  Scratch none;
+  Outcome outcome;
+  store_->Execute(look, Now{}, &none, &outcome);
+  return outcome;
+}
+
+bool Harness::AskPlainly(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
+  uint32_t shard_index;
+  ShardFor(std::string(request.key), &shard_index);
+  if (request.verb == Verb::kGet && !request.no_bump && !request.no_value) {
+    const PlainValue value =
+        store_->GetPlain(request.key, now, scratch->data, std::min(scratch->capacity, kCopyUnderLockBytesMax));
+    if (value.status == Status::kNeedsRoom) return false;
+    *outcome = LookAt(request.key);
+    outcome->status = value.status;
+    if (value.status == Status::kFound) {
+      outcome->codec = value.codec;
+      outcome->value_bytes = value.value_bytes;
+      outcome->client_flags = value.client_flags;
+      outcome->has_value = true;
+      scratch->used = value.value_bytes;
+    }
+    ++coverage_.plain_gets;
+    return true;
+  }
+  const bool clear_is_due = scheduled_clear_ms_ != 0 && now.boot_ms >= scheduled_clear_ms_;
+  if (request.verb == Verb::kSet && !request.has_compare && request.fill == nullptr && request.client_flags == 0 &&
+      request.expires_ms != kKeepExpiry && request.value.size() <= kCopyUnderLockBytesMax && !clear_is_due) {
+    const uint64_t last_version = store_->LastVersion(shard_index);
+    const Status status = store_->SetPlain(request.key, request.value, request.codec, request.expires_ms, now);
+    const uint64_t version = store_->LastVersion(shard_index);
+    *outcome = LookAt(request.key);
+    outcome->status = status;
+    if (version != last_version) outcome->record_version = version;
+    if (version != last_version && life_.records) outcome->commit_version = version;
+    ++coverage_.plain_sets;
+    return true;
+  }
+  return false;
 }
 
 bool Harness::DoMany(const Op& op) {

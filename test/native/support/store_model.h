@@ -149,7 +149,7 @@ struct Coverage {
            resizes_down = 0, resize_evictions = 0;
   uint64_t walks_finished = 0, walked = 0, walks_restarted = 0;
   uint64_t log_full = 0, too_large = 0, no_memory = 0, needs_room = 0, applied = 0, fills_voided = 0, fills_stored = 0;
-  uint64_t flood_evictions = 0, in_place = 0, rebuilt = 0, records = 0;
+  uint64_t flood_evictions = 0, in_place = 0, rebuilt = 0, records = 0, plain_gets = 0, plain_sets = 0;
   uint64_t ring_full = 0, ring_pinned = 0, ring_copied_large = 0, ring_zombies = 0, ring_drained = 0, ring_rewound = 0,
            ring_wrapped = 0, ring_waits_for_memory = 0, ring_waits_for_barrier = 0, ring_replayed = 0;
   void Add(const Coverage& other);
@@ -359,6 +359,11 @@ class Harness {
   void Fold(const StoredRecord& record);
 
   bool DoRequest(const Op& op);
+  // What there is under the key, expired or not. Changes nothing.
+  Outcome LookAt(std::string_view key);
+  // Asks by Store::GetPlain or SetPlain, and makes the outcome whole by looking. False: it is no such request, or
+  // GetPlain has left it to Execute.
+  bool AskPlainly(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome);
   bool DoMany(const Op& op);
   bool DoReserve(const Op& op);
   bool DoWriteBody(const Op& op);
