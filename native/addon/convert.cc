@@ -25,34 +25,36 @@ bool HasReplacement(const char* data, size_t bytes) {
   }
 }
 
-// The low bytes of the units; false if one of them is not ASCII.
+// The low bytes of the units; false if one of them is not ASCII. `bytes` has room for a word more than that.
+//
+// V8 has written the units sixteen at a time, and the rest of them singly. A load gets what was written just before
+// without waiting only from one store, so they are read as they were written. Into `bytes` they go as words, because
+// that is how a hash reads them.
 inline bool Narrow(const char16_t* units, size_t count, char* bytes) {
-  unsigned seen = 0;
   size_t i = 0;
+  uint64_t seen = 0;
 #if defined(__SSE2__)
-  if (count >= 8) [[likely]] {
-    const auto load = [units](size_t at) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(units + at)); };
+  if (count >= 16) {
     __m128i all = _mm_setzero_si128();
-    const auto narrow = [&](size_t at) {
-      const __m128i eight = load(at);
-      all = _mm_or_si128(all, eight);
-      _mm_storel_epi64(reinterpret_cast<__m128i*>(bytes + at), _mm_packus_epi16(eight, eight));
-    };
     for (; i + 16 <= count; i += 16) {
-      const __m128i first = load(i);
-      const __m128i second = load(i + 8);
+      const __m128i first = _mm_loadu_si128(reinterpret_cast<const __m128i*>(units + i));
+      const __m128i second = _mm_loadu_si128(reinterpret_cast<const __m128i*>(units + i + 8));
       all = _mm_or_si128(all, _mm_or_si128(first, second));
       _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes + i), _mm_packus_epi16(first, second));
     }
-    if (count - i > 8) narrow(i);
-    if (i != count) narrow(count - 8);
     const __m128i beyond = _mm_and_si128(all, _mm_set1_epi16(static_cast<int16_t>(0xff80)));
-    return _mm_movemask_epi8(_mm_cmpeq_epi16(beyond, _mm_setzero_si128())) == 0xffff;
+    if (_mm_movemask_epi8(_mm_cmpeq_epi16(beyond, _mm_setzero_si128())) != 0xffff) return false;
   }
 #endif
-  for (; i < count; i++) {
-    seen |= units[i];
-    bytes[i] = static_cast<char>(units[i]);
+  for (; i < count; i += 8) {
+    uint64_t word = 0;
+    const size_t rest = count - i < 8 ? count - i : 8;
+    for (size_t k = 0; k < rest; k++) {
+      const uint64_t unit = units[i + k];
+      seen |= unit;
+      word |= unit << (8 * k);
+    }
+    std::memcpy(bytes + i, &word, sizeof(word));
   }
   return seen < 0x80;
 }
