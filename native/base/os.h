@@ -47,13 +47,31 @@ int64_t OsWallMs();
 void OsWaitOnWord(const std::atomic<uint32_t>* word, uint32_t expected, int timeout_ms);
 void OsWakeWord(std::atomic<uint32_t>* word, bool all);
 
-// A mutual exclusion lock of four bytes that may live in memory shared by processes: spins shortly, then sleeps.
-// Zero-initialised memory is an unlocked lock. Not recursive.
+// Makes every later OsLock::Unlock() of this process a plain store, if the system can interrupt the other processors
+// for whoever goes to sleep. May take some 20 ms, once: for a thread that nobody waits for.
+void OsLightenUnlock();
+
+namespace os_internal {
+
+inline std::atomic<bool> unlock_is_light{false};
+// Whatever a processor that has such unlocks was doing, with all its memory accesses in order, lies before or after it.
+void InterruptAll();
+
+}  // namespace os_internal
+
+// A mutual exclusion lock of eight bytes that may live in memory shared by processes: spins shortly, then sleeps.
+// Zero-initialised memory is an unlocked lock. Not recursive. Unlock() looks at the lock once more after it has let go:
+// its memory stays until every Unlock() has returned.
+//
+// Taking it is one locked instruction. Letting go of it is none, once OsLightenUnlock() was called: a store to one word
+// and then a look at the other, whether somebody sleeps. A processor may do these two in the other order, so that the
+// sleeper, who writes to the other word and then looks at the first, would not be seen. So it is the sleeper who pays
+// for the order: between its two it makes every other processor finish what it has begun (membarrier(2); D. Goldblatt,
+// "Asymmetric fences", P1202R5).
 class CAPABILITY("lock") OsLock {
  public:
   void Lock() ACQUIRE() {
-    uint32_t unlocked = 0;
-    if (!state_.compare_exchange_strong(unlocked, 1, std::memory_order_acquire, std::memory_order_relaxed)) LockSlow();
+    if (!TryLock()) LockSlow();
   }
   bool TryLock() TRY_ACQUIRE(true) {
     uint32_t unlocked = 0;
@@ -62,15 +80,29 @@ class CAPABILITY("lock") OsLock {
   void Unlock() RELEASE() { UnlockAndTell(); }
   // True if somebody may have been asleep waiting for it. Whoever takes the lock again and again lets them go first.
   bool UnlockAndTell() RELEASE() {
-    if (state_.exchange(0, std::memory_order_release) != 2) return false;
-    OsWakeWord(&state_, false);
+    uint32_t asleep;
+    if (os_internal::unlock_is_light.load(std::memory_order_acquire)) [[likely]] {
+      state_.store(0, std::memory_order_release);
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+      asleep = asleep_.load(std::memory_order_relaxed);
+    } else {
+      state_.store(0, std::memory_order_seq_cst);
+      asleep = asleep_.load(std::memory_order_seq_cst);
+    }
+    if (asleep == 0) [[likely]]
+      return false;
+    WakeOne();
     return true;
   }
 
  private:
   void LockSlow();
-  // 0 unlocked, 1 locked, 2 locked and somebody may sleep on it ("mutex2" of Drepper, "Futexes are tricky", 2011).
+  void WakeOne();
+  // 1: somebody holds it.
   std::atomic<uint32_t> state_{0};
+  // 1: somebody sleeps, or is about to. Whoever takes it down wakes one sleeper, who sets it up again: there may be
+  // others.
+  std::atomic<uint32_t> asleep_{0};
 };
 
 class SCOPED_CAPABILITY OsLockGuard {

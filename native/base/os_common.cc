@@ -37,17 +37,26 @@ void OsLock::LockSlow() {
   // With one processor the holder cannot let go while we spin.
   static const int spin_pauses = OsCpuCount() > 1 ? kSpinPauses : 0;
   for (int i = 0; i < spin_pauses; ++i) {
-    // Only read while it is taken, so that the holder keeps the cache line. If somebody sleeps already, the holder is
-    // slow or not running: go to sleep too.
-    uint32_t state = state_.load(std::memory_order_relaxed);
-    if (state == 2) break;
-    if (state == 0 && state_.compare_exchange_strong(state, 1, std::memory_order_acquire, std::memory_order_relaxed)) {
-      return;
-    }
+    // If somebody sleeps already, the holder is slow or not running: go to sleep too.
+    if (asleep_.load(std::memory_order_relaxed) != 0) break;
+    // Only read while it is taken, so that the holder keeps the cache line.
+    if (state_.load(std::memory_order_relaxed) == 0 && TryLock()) return;
     Pause();
   }
-  // From here on we take the lock as 2: there may be other sleepers, and only we could tell the next holder.
-  while (state_.exchange(2, std::memory_order_acquire) != 0) OsWaitOnWord(&state_, 2, -1);
+  for (;;) {
+    asleep_.store(1, std::memory_order_seq_cst);
+    // An Unlock() that has not seen this has let go of the lock by now, for us to see.
+    os_internal::InterruptAll();
+    uint32_t unlocked = 0;
+    // We leave asleep_ up: there may be other sleepers, and only we could tell.
+    if (state_.compare_exchange_strong(unlocked, 1, std::memory_order_seq_cst)) return;
+    OsWaitOnWord(&asleep_, 1, -1);
+  }
+}
+
+void OsLock::WakeOne() {
+  asleep_.store(0, std::memory_order_seq_cst);
+  OsWakeWord(&asleep_, false);
 }
 
 }  // namespace cairn

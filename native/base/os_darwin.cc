@@ -135,6 +135,12 @@ void OsWakeWord(std::atomic<uint32_t>* word, bool) {
   CHECK(pthread_mutex_unlock(&parking.mutex) == 0);
 }
 
+// ---- what a lock needs ----
+
+void OsLightenUnlock() {}
+
+void os_internal::InterruptAll() {}
+
 // ---- threads ----
 
 namespace {

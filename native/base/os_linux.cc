@@ -265,6 +265,34 @@ void OsWakeWord(std::atomic<uint32_t>* word, bool all) {
   syscall(SYS_futex, word, FUTEX_WAKE, all ? INT_MAX : 1, nullptr, nullptr, 0);
 }
 
+// ---- what a lock needs ----
+
+namespace {
+
+// Of linux/membarrier.h, which may be older than the kernel. Since 4.16; a sandbox may have none of it.
+constexpr int kGlobalExpedited = 1 << 1;
+constexpr int kRegisterGlobalExpedited = 1 << 2;
+
+bool Membarrier(int command) {
+#if defined(SYS_membarrier)
+  return syscall(SYS_membarrier, command, 0, 0) == 0;
+#else
+  (void)command;
+  return false;
+#endif
+}
+
+}  // namespace
+
+// Registering waits until every processor has passed through the scheduler. The others, of processes that have
+// registered, are interrupted from then on, also by processes that have not.
+void OsLightenUnlock() {
+  if (Membarrier(kRegisterGlobalExpedited) && Membarrier(kGlobalExpedited)) os_internal::unlock_is_light.store(true);
+}
+
+// It can fail only where OsLightenUnlock() fails too.
+void os_internal::InterruptAll() { Membarrier(kGlobalExpedited); }
+
 // ---- threads ----
 
 namespace {

@@ -167,6 +167,12 @@ void OsWakeWord(std::atomic<uint32_t>* word, bool all) {
   }
 }
 
+// ---- what a lock needs ----
+
+void OsLightenUnlock() {}
+
+void os_internal::InterruptAll() {}
+
 // ---- threads ----
 
 namespace {

@@ -1,5 +1,6 @@
 #include "process/janitor.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <utility>
 
@@ -14,6 +15,8 @@ namespace {
 constexpr int kTimedSleepMs = 100;
 // While memory is ready for a cache that may have stopped growing.
 constexpr int kAheadSleepMs = 50;
+// When OsLightenUnlock() is called: not so early that a process which ends at once has to wait for it.
+constexpr int kLightenAfterMs = 100;
 // Otherwise: how late free pages go back to the system, and how long the thread outlives the last cache.
 constexpr int kIdleSleepMs = 1000;
 // Steps of Store::Maintain for one cache before the others get their turn.
@@ -67,6 +70,7 @@ void Janitor::Loop() {
   std::vector<std::shared_ptr<CacheInstance>> caches;
   std::vector<CacheInstance*> buried;
   bool lingered = false;
+  const uint64_t started_ms = ReadBootMs();
   while (!stopped_.load(std::memory_order_acquire)) {
     // Taken down before looking, so that a wake-up during the turn is not lost.
     wake_.store(0, std::memory_order_seq_cst);
@@ -110,8 +114,13 @@ void Janitor::Loop() {
     for (CacheInstance* cache : buried) delete cache;
     buried.clear();
     if (!more) {
-      OsWaitOnWord(&wake_, 0, ahead ? kAheadSleepMs : timed ? kTimedSleepMs : kIdleSleepMs);
+      const int sleep_ms = ahead ? kAheadSleepMs : timed ? kTimedSleepMs : kIdleSleepMs;
+      OsWaitOnWord(&wake_, 0, lightened_ ? sleep_ms : std::min(sleep_ms, kLightenAfterMs));
       lingered = idle && wake_.load(std::memory_order_acquire) == 0;
+      if (!lightened_ && ReadBootMs() - started_ms >= kLightenAfterMs) {
+        OsLightenUnlock();
+        lightened_ = true;
+      }
     }
   }
 }

@@ -44,6 +44,7 @@ class Janitor {
   void Loop();
   void StartLocked() REQUIRES_LOCK(lock_);
 
+  bool lightened_ = false;  // the thread's: OsLightenUnlock() was called
   OsLock lock_;
   std::vector<std::weak_ptr<CacheInstance>> caches_ GUARDED_BY(lock_);
   std::vector<CacheInstance*> buried_ GUARDED_BY(lock_);
