@@ -33,6 +33,7 @@ export function logRefusal(handle: NativeHandle, what: string): CairnError {
     case FeedState.failed:
       return new CairnError('ERR_LOG_IO', `${what}: the log cannot be written`);
     case FeedState.full:
+    case FeedState.stuck:
       return new CairnError(
         'ERR_LOG_FULL',
         `${what}: the log has no room on the disk, or has reached logLimit${takenOf(feed!)}`,
@@ -109,7 +110,7 @@ export class Commits implements Looker {
     });
   }
 
-  /** Lets those go whose versions are committed; or all if the log is lost, those that read if it is full. */
+  /** Lets those go whose versions are committed; or all if the log is lost or full for long, those that read if it is full. */
   look(): void {
     if (this.#count === 0) return;
     // Before the marks are read: what is committed from here on wakes again.
@@ -127,6 +128,7 @@ export class Commits implements Looker {
       }
     }
     if (state === FeedState.failed) this.#giveUp(unwritten(), () => true);
+    else if (state === FeedState.stuck) this.#giveUp(stuckLog(), () => true);
     else if (state === FeedState.closed) this.#giveUp(closedBefore(), () => true);
     else if (state === FeedState.full) this.#giveUp(fullLog(), ({ isRead }) => isRead);
     if (this.#count === 0 && before > 0) {
@@ -161,6 +163,13 @@ function closedBefore(): CairnError {
   return new CairnError(
     'ERR_CLOSED',
     'the cache was closed before the log had it, and it may or may not be there again',
+  );
+}
+
+function stuckLog(): CairnError {
+  return new CairnError(
+    'ERR_LOG_FULL',
+    'the log has been full for long, and what was done survives the process only if the log gets room before',
   );
 }
 

@@ -171,7 +171,7 @@ export interface FeedHandle extends NativeHandle {
 }
 
 /** How a cache's log is: native/process/change_feed.h draws the states. */
-export const FeedState = { opening: 0, running: 1, full: 2, failed: 3, closed: 4 } as const;
+export const FeedState = { opening: 0, running: 1, full: 2, failed: 3, closed: 4, stuck: 5 } as const;
 export type FeedState = (typeof FeedState)[keyof typeof FeedState];
 
 /** Places in what `feedStats` fills in: native/addon/feed_binding.h has the same table. */

@@ -123,10 +123,15 @@ class BatchRun final : public HandlePart {
     Outcome outcome;
   };
 
-  enum class Kind : uint8_t { kOrdinary, kLarge, kNothing };
+  // kRefused: the log takes nothing, and the caller would wait for it.
+  enum class Kind : uint8_t { kOrdinary, kLarge, kNothing, kRefused };
 
   void DecodeWindow() {
     const uint32_t count = std::min(header_->request_count - window_base_, kWindowRequests);
+    const ChangeFeed* const feed = handle_->instance->feed();
+    const ChangeFeed::State state = feed == nullptr ? ChangeFeed::State::kRunning : feed->state();
+    refuses_ =
+        state == ChangeFeed::State::kFull || state == ChangeFeed::State::kStuck || state == ChangeFeed::State::kFailed;
     for (uint32_t i = 0; i < count; i++) DecodeRequest(i);
     window_count_ = count;
     segment_begin_ = segment_end_ = 0;
@@ -182,6 +187,10 @@ class BatchRun final : public HandlePart {
     CHECK(head.verb <= static_cast<uint8_t>(Verb::kEvict) && head.codec < kCodecCount);
     CHECK(head.key_bytes != 0 && head.key_bytes <= kKeyBytesMax);
     request->verb = static_cast<Verb>(head.verb);
+    if (refuses_ && holds_[index] && LeavesRecord(request->verb)) [[unlikely]] {
+      kinds_[index] = Kind::kRefused;
+      return;
+    }
     request->codec = static_cast<Codec>(head.codec);
     request->client_flags = head.client_flags;
     request->no_value = (head.flags & kFlagNoValue) != 0;
@@ -192,6 +201,10 @@ class BatchRun final : public HandlePart {
       // Saturates below kKeepExpiry: some hundred million years from now.
       request->expires_ms = ttl_ms < kKeepExpiry - 1 - now_.boot_ms ? now_.boot_ms + ttl_ms : kKeepExpiry - 1;
     }
+  }
+
+  static bool LeavesRecord(Verb verb) {
+    return verb != Verb::kGet && verb != Verb::kPeek && verb != Verb::kHas && verb != Verb::kEvict;
   }
 
   // Executes the window from segment_begin_ on: to its end, or to where a value found no room. Beyond that, only
@@ -215,6 +228,7 @@ class BatchRun final : public HandlePart {
       } else {
         outcomes_[i] = Outcome{};
         if (kinds_[i] == Kind::kLarge) ExecutePatiently(i, nullptr, &outcomes_[i]);
+        if (kinds_[i] == Kind::kRefused) outcomes_[i].status = Status::kLogFull;
         i++;
       }
       for (uint32_t row = begin; row < i; row++) {
@@ -332,6 +346,7 @@ class BatchRun final : public HandlePart {
   std::vector<Held> held_;
   std::array<Kind, kWindowRequests> kinds_{};
   std::array<bool, kWindowRequests> holds_{};
+  bool refuses_ = false;  // what leaves a record and would wait for the log
   std::array<Request, kWindowRequests> requests_{};
   std::array<Outcome, kWindowRequests> outcomes_{};
 };

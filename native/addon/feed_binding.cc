@@ -156,7 +156,7 @@ napi_value RewindDrained(napi_env env, napi_callback_info info) {
 napi_value SetFeedState(napi_env env, napi_callback_info info) {
   FeedCall<1> call(env, info);
   const uint64_t state = NumberOr(env, call[0], 0);
-  CHECK(state <= static_cast<uint64_t>(ChangeFeed::State::kClosed));
+  CHECK(state <= static_cast<uint64_t>(ChangeFeed::State::kStuck));
   if (call.feed != nullptr) call.feed->SetState(static_cast<ChangeFeed::State>(state));
   return Undefined(env);
 }

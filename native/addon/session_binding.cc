@@ -45,6 +45,8 @@ class FeedLog final : public ServiceLog {
         return State::kRunning;
       case ChangeFeed::State::kFull:
         return State::kFull;
+      case ChangeFeed::State::kStuck:
+        return State::kStuck;
       case ChangeFeed::State::kFailed:
       case ChangeFeed::State::kClosed:
         break;

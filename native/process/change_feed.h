@@ -16,6 +16,7 @@
 //   kRunning   what is recorded reaches the log
 //   kFull      the log has had no room for so long that waiting is pointless: mutations are refused once the rings are
 //              full, reads go on; back to kRunning when there is room
+//   kStuck     kFull for so long that whoever waits for what was done gives up: it may be in the log later, or never
 //   kFailed    there is no scribe any more: what is not committed never will be; reads go on
 //   kClosed    the cache has ended
 //
@@ -58,7 +59,7 @@ class CommitWatch {
 
 class ChangeFeed final : public ChangeBell {
  public:
-  enum class State : uint32_t { kOpening = 0, kRunning = 1, kFull = 2, kFailed = 3, kClosed = 4 };
+  enum class State : uint32_t { kOpening = 0, kRunning = 1, kFull = 2, kFailed = 3, kClosed = 4, kStuck = 5 };
 
   // REQUIRES: the store has rings, and outlives every call but that of the destructor.
   explicit ChangeFeed(Store* store);

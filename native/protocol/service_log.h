@@ -16,6 +16,7 @@ class ServiceLog {
   enum class State : uint8_t {
     kRunning,  // what is recorded will be committed soon
     kFull,     // there is no room: not before somebody makes some
+    kStuck,    // kFull, and so long that nobody is to wait any more
     kFailed,   // it may never be
   };
   // For `stats cairn`.

@@ -81,7 +81,9 @@ void Session::Begin(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
     log_progress_ = service_->log()->progress();
     log_state_ = service_->log()->state();
   }
-  if (!held_.empty() && !held_.Release(*commits_, out_) && log_state_ == ServiceLog::State::kFailed) {
+  // What is held was done, and can neither be told nor denied: that is what the end of a connection says.
+  const bool is_hopeless = log_state_ == ServiceLog::State::kFailed || log_state_ == ServiceLog::State::kStuck;
+  if (!held_.empty() && !held_.Release(*commits_, out_) && is_hopeless) {
     held_.Drop();
     state_ = State::kClosing;
   }
@@ -465,7 +467,7 @@ bool Session::ParkForRoom() {
 
 Reply Session::Refusal() {
   ProtocolCounters::Add(&bench_->counters()->refused, 1);
-  return log_state_ == ServiceLog::State::kFull ? Reply::kLogFull : Reply::kLogFailed;
+  return log_state_ == ServiceLog::State::kFailed ? Reply::kLogFailed : Reply::kLogFull;
 }
 
 // ---- commands with a data block ----

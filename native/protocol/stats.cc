@@ -294,6 +294,7 @@ std::string_view NameOf(ServiceLog::State state) {
     case ServiceLog::State::kRunning:
       return "running";
     case ServiceLog::State::kFull:
+    case ServiceLog::State::kStuck:
       return "full";
     case ServiceLog::State::kFailed:
       return "failed";

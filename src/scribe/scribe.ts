@@ -14,7 +14,7 @@
  * |--------------------|---------------------------------------|-------------------------------------------------------------|
  * | committed          | is done                               | hear of it                                                  |
  * | full               | is held; tried again, less and less   | wait while there is ring; refused after PATIENCE_MS (`full`) |
- * |                    | often, up to every RETRY_MS_MAX       |                                                             |
+ * |                    | often, up to every RETRY_MS_MAX       | and who waits gives up after STUCK_MS (`stuck`)             |
  * | unknown            | the same: appending it again settles it | the same; but nothing is known of their writes (`failed`)   |
  * | conflict, fenced   | is in the rings, for ever             | `failed`: somebody else writes the log                      |
  *
@@ -62,6 +62,8 @@ const RETRY_MS_MIN = 5;
 const RETRY_MS_MAX = 100;
 /** For so long the doors wait for a log that takes nothing. Then they refuse. */
 const PATIENCE_MS = 1000;
+/** And for so long whoever waits for what was done before. */
+const STUCK_MS = 10_000;
 /** What one turn takes of a snapshot if it had nothing to append; and at most, as long as the log has room. */
 const SNAPSHOT_BYTES_IDLE: number = 8 * STEP_BYTES;
 const SNAPSHOT_BYTES_MAX: number = 16 * STEP_BYTES;
@@ -274,7 +276,8 @@ export class Scribe {
     this.#trouble = trouble;
     if (result.kind === 'full') this.#makeRoom(result.reason);
     if (nowMs - trouble.sinceMs < PATIENCE_MS) return;
-    this.#setState(result.kind === 'full' ? FeedState.full : FeedState.failed);
+    if (result.kind !== 'full') this.#setState(FeedState.failed);
+    else this.#setState(nowMs - trouble.sinceMs < STUCK_MS ? FeedState.full : FeedState.stuck);
   }
 
   // The log keeps what its older snapshot needs for as long as it is not high. A disk that is full for other reasons does
@@ -350,7 +353,7 @@ export class Scribe {
     if (this.#syncs.length === 0) return;
     const left: Sync[] = [];
     let cause: unknown;
-    if (this.#state === FeedState.full) cause = fullLog(this.#log);
+    if (isFull(this.#state)) cause = fullLog(this.#log);
     if (this.#state === FeedState.failed) cause = brokenLog(this.#log);
     for (const sync of this.#syncs) {
       if (cause === undefined && !this.#handle.covered(sync.targets)) {
@@ -552,6 +555,10 @@ export class Scribe {
   }
 }
 
+function isFull(state: FeedState): boolean {
+  return state === FeedState.full || state === FeedState.stuck;
+}
+
 export function summaryOf(info: SnapshotInfo): SnapshotSummary {
   const { name, position, recordCount, fileBytes, startedMs, finishedMs } = info;
   return { name, position, entries: recordCount, bytes: fileBytes, startedMs, finishedMs };
@@ -581,7 +588,7 @@ function brokenLog({ directory }: EmbeddedLog): CairnError {
 }
 
 function notWritten({ directory }: EmbeddedLog, records: number, state: FeedState): CairnError {
-  const code = state === FeedState.full ? 'ERR_LOG_FULL' : state === FeedState.failed ? 'ERR_LOG_IO' : 'ERR_TIMEOUT';
+  const code = isFull(state) ? 'ERR_LOG_FULL' : state === FeedState.failed ? 'ERR_LOG_IO' : 'ERR_TIMEOUT';
   const why = { ERR_LOG_FULL: 'it has no room', ERR_LOG_IO: 'it cannot be written', ERR_TIMEOUT: 'the time was over' };
   return new CairnError(code, `${records} records did not get into the log in ${directory}: ${why[code]}`);
 }

@@ -403,8 +403,8 @@ const std::vector<std::string>& Mutations() {
 }
 
 TEST(ProtocolLog, WhileTheLogTakesNothingMutationsAreRefusedAndDoNothing) {
-  for (const State state : {State::kFull, State::kFailed}) {
-    const std::string_view refusal = state == State::kFull ? kFull : kFailed;
+  for (const State state : {State::kFull, State::kStuck, State::kFailed}) {
+    const std::string_view refusal = state == State::kFailed ? kFailed : kFull;
     for (const std::string& request : Mutations()) {
       for (const size_t piece : {size_t{1} << 30, size_t{50'001}}) {
         LoggedServer logged;
@@ -421,7 +421,7 @@ TEST(ProtocolLog, WhileTheLogTakesNothingMutationsAreRefusedAndDoNothing) {
         EXPECT_FALSE(client.session()->waits());
         EXPECT_EQ(logged.store()->RingStatsOf(0).records, records) << request.substr(0, 30);
         EXPECT_EQ(logged.Stat("requests_refused"), "1");
-        EXPECT_EQ(logged.Stat("log"), state == State::kFull ? "full" : "failed");
+        EXPECT_EQ(logged.Stat("log"), state == State::kFailed ? "failed" : "full");
         // And goes on where there is room again.
         if (state == State::kFailed) continue;
         logged.log.SetState(State::kRunning);
@@ -550,6 +550,28 @@ TEST(ProtocolLog, RepliesThatAreHeldWaitOnWhileTheLogIsFull) {
   logged.Commit();
   EXPECT_EQ(client.ContinueOnce(), "STORED\r\n" + std::string(kFull));
   EXPECT_EQ(client.Send("get a\r\n"), "VALUE a 0 1\r\n1\r\nEND\r\n");
+}
+
+TEST(ProtocolLog, RepliesThatAreHeldWhenTheLogHasBeenFullForLongAreGivenUp) {
+  LoggedServer logged;
+  ProtocolClient client(&logged.server);
+  ProtocolClient other(&logged.server);
+  EXPECT_EQ(client.Send(Set("a", "1") + "get a\r\n"), "");
+  logged.log.SetState(State::kFull);
+  EXPECT_EQ(client.ContinueOnce(), "");
+  EXPECT_EQ(client.next, Next::kRead);
+  logged.log.SetState(State::kStuck);
+  EXPECT_EQ(client.ContinueOnce(), "");
+  EXPECT_EQ(client.next, Next::kClose) << "it was done, and may be kept or not: nothing can be said";
+  EXPECT_FALSE(client.session()->waits());
+  // As when it is full for everybody else.
+  EXPECT_EQ(other.Send(Set("b", "1")), kFull);
+  EXPECT_EQ(other.Send("get a\r\n"), kFull);
+  EXPECT_EQ(other.Send("get none\r\n"), "END\r\n");
+  EXPECT_EQ(other.next, Next::kRead);
+  logged.log.SetState(State::kRunning);
+  logged.Commit();
+  EXPECT_EQ(other.Send("get a\r\n"), "VALUE a 0 1\r\n1\r\nEND\r\n") << "here it was kept";
 }
 
 TEST(ProtocolLog, RepliesThatAreHeldWhenTheLogFailsAreNeverSent) {

@@ -264,6 +264,40 @@ describe('a log without room', () => {
     await promises.close();
   });
 
+  test.each([
+    [FeedState.full, 'ERR_LOG_FULL', /no room on the disk/],
+    [FeedState.stuck, 'ERR_LOG_FULL', /no room on the disk/],
+    [FeedState.failed, 'ERR_LOG_IO', /cannot be written/],
+  ] as const)('refuses, having done nothing, what would have to wait for it (%i)', async (state, code, message) => {
+    const promises = promisesOf('logged');
+    handle.setFeedState(state);
+    await expect(promises.set('a', 1)).rejects.toThrow(withCode(code, message));
+    await expect(promises.delete('a')).rejects.toThrow(withCode(code, message));
+    await expect(promises.set('large', 'x'.repeat(300_000))).rejects.toThrow(withCode(code, message));
+    expect(await promises.get('a')).toBeUndefined();
+    // Who does not wait is not refused, as long as there is room on the way.
+    expect(await promises.set('b', 1, { ack: 'memory' })).toBe('stored');
+    handle.setFeedState(FeedState.running);
+    drain();
+    expect(await promises.get('b')).toBe(1);
+    await promises.close();
+  });
+
+  test('for long gives up who waits: the outcome is not known until there is room', async () => {
+    const promises = promisesOf('logged');
+    const set = promises.set('a', 1);
+    expect(await isPending(set, promises)).toBe(true);
+    handle.setFeedState(FeedState.full);
+    expect(await isPending(set, promises)).toBe(true);
+    const given = expect(set).rejects.toThrow(withCode('ERR_LOG_FULL', /survives the process only if/));
+    handle.setFeedState(FeedState.stuck);
+    await given;
+    handle.setFeedState(FeedState.running);
+    drain();
+    expect(await promises.get('a')).toBe(1);
+    await promises.close();
+  });
+
   test('lets calls wait, and keeps their order', async () => {
     const promises = promisesOf('memory');
     const sets = Array.from({ length: 300 }, (_, i) => promises.set('key', `${i}${LARGE}`));

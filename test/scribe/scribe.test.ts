@@ -176,7 +176,7 @@ describe('records', () => {
 });
 
 describe('a log without room', () => {
-  test('holds the group, lets the doors wait for a second, then refuse; and goes on when there is room', () => {
+  test('holds the group, lets the doors wait, then refuse, then give up; and goes on when there is room', () => {
     const desk = new Desk();
     desk.disk.disk.capacityBytes = desk.disk.disk.bytes;
     desk.feed.set('a', '1');
@@ -191,6 +191,15 @@ describe('a log without room', () => {
     expect(desk.disk.nowMs - begunMs).toBeLessThan(1200);
     expect(desk.feed.uncommitted).toBe(2);
     expect(desk.notices()).toEqual([]);
+
+    // And after ten whoever waits is to wait no more.
+    desk.commands.push({ kind: 'sync', id: 7, targets: desk.targets() });
+    desk.turnUntil(() => desk.feed.state === FeedState.stuck);
+    expect(desk.disk.nowMs - begunMs).toBeGreaterThanOrEqual(10_000);
+    expect(desk.disk.nowMs - begunMs).toBeLessThan(10_200);
+    desk.commands.push({ kind: 'sync', id: 8, targets: desk.targets() });
+    desk.turns(2);
+    for (const id of [7, 8]) expect(desk.answerTo(id)?.error).toMatchObject({ code: 'ERR_LOG_FULL' });
 
     desk.disk.disk.capacityBytes = Number.POSITIVE_INFINITY;
     desk.turnUntil(() => desk.feed.uncommitted === 0);

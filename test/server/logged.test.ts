@@ -229,6 +229,24 @@ describe('a log without room', () => {
     expect(await other.ask('')).toBe('STORED\r\n');
   });
 
+  test('closes the connections whose replies it held when it has been full for long', async () => {
+    const feed = openLogged();
+    const { open } = await start(feed);
+    const [writer, reader, other] = [await open(), await open(), await open()];
+    writer.send(set('a', '1'));
+    await untilStat(other, 'records_waiting', '1');
+    feed.setFeedState(FeedState.full);
+    expect(await reader.ask('get a\r\n')).toBe('SERVER_ERROR the log is full\r\n');
+    expect(writer.take()).toBe('');
+    feed.setFeedState(FeedState.stuck);
+    expect(await writer.ending()).toBe('');
+    expect(await statCairn(other, 'log')).toBe('full');
+    expect(await reader.ask(set('b', '1'))).toBe('SERVER_ERROR the log is full\r\n');
+    feed.setFeedState(FeedState.running);
+    commit(feed);
+    expect(await reader.ask('get a\r\n', 'END\r\n')).toBe('VALUE a 0 1\r\n1\r\nEND\r\n');
+  });
+
   test('closes the connections whose replies it held when it fails, and refuses from then on', async () => {
     const feed = openLogged();
     const { open } = await start(feed);
