@@ -4,7 +4,7 @@
  * `start` says what becomes of the directory's content:
  *
  * - `log`: it is the cache's. Snapshot and log are applied, then the cache is ready.
- * - `none`: it is given up. A record that clears everything goes into the log, so that readers of the log hear of it, and
+ * - `none`: it is given up, if it is sound: what `log` would refuse is refused, as it may be worth a repair. A record that clears everything goes into the log, so that readers of the log hear of it, and
  *   an empty snapshot is taken, so that the disk is free of what was before; then the cache is ready. Whatever happens
  *   from then on, nothing of it comes back. If it fails half way, the directory is as it was, or is empty.
  * - `resume`: it is in the cache. The thread that wrote it has died: what it had drained and not committed is drained
@@ -41,7 +41,22 @@ export interface StartOptions {
 }
 
 /** Opens the log, recovers, says `ready`. Throws what keeps the log from being opened. */
-export function startScribe({ data, files, clock: machine, hear, say }: StartOptions): Scribe {
+export function startScribe(options: StartOptions): Scribe {
+  try {
+    return start(options);
+  } catch (error) {
+    if (options.data.start !== 'none' || !(error instanceof CairnError) || error.code !== 'ERR_LOG_CORRUPT')
+      throw error;
+    const { directory } = options.data;
+    throw new CairnError(
+      'ERR_LOG_CORRUPT',
+      `${error.message}. Only what is sound can be given up with recover: 'none'; to give this up as it is, remove ${directory}`,
+      { cause: error.cause },
+    );
+  }
+}
+
+function start({ data, files, clock: machine, hear, say }: StartOptions): Scribe {
   const clock = new ScribeClock(machine);
   const attached = native.attachForScribe(data.cacheId);
   const handle = typeof attached === 'number' ? undefined : feedOf(attached);
@@ -196,10 +211,11 @@ function bringBack({ handle, log, clock, metrics, say }: Run): Recovered {
   return { summary, logBytes };
 }
 
-function giveUp({ handle, log, clock }: Run): Recovered {
+function giveUp({ handle, log, clock, say }: Run): Recovered {
   const begunMs = clock.steadyMs();
   // A directory without records needs none of it.
-  if (log.recordsBefore > 0n || log.snapshots.sound.length > 0) {
+  if (log.recordsBefore > 0n || log.snapshots.found.length > 0) {
+    recover({ log, clock, apply() {}, onProgress: (progress) => say({ kind: 'progress', progress }) });
     let isLogged = appendClear(handle, log);
     takeWhole(handle, log);
     log.reclaim();

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Cache, type RecoveryProgress } from '../../src/index.ts';
-import { EmbeddedLog, lockedByCaller } from '../../src/log/index.ts';
+import { EmbeddedLog, lockedByCaller, repair } from '../../src/log/index.ts';
 import { lockByAddon } from '../../src/native/directory-lock.ts';
 import { DataDirectories, patiently } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
@@ -315,6 +315,59 @@ describe("recover: 'none'", () => {
     );
     expect(kinds.at(-1)).toBe(4);
     log.close();
+  });
+
+  test.each([
+    ['the first', (names: readonly string[]) => names[0]!],
+    ['one in the middle', (names: readonly string[]) => names[2]!],
+    ['the last', (names: readonly string[]) => names.at(-1)!],
+  ])(
+    'refuses a log that is damaged in %s of its segments, as it does with log, and changes none of them',
+    async (_, pick) => {
+      const directory = data.fresh();
+      const first = await data.open(directory, {
+        segmentSize: 65_536,
+        sync: 'none',
+        snapshot: { every: 0, atClose: false },
+      });
+      for (let i = 0; i < 3000; i++) {
+        first.set(`old${i}`, 'x'.repeat(100));
+        if (i % 300 === 0) await first.sync();
+      }
+      await first.close();
+      const names = segmentsOf(directory);
+      expect(names.length).toBeGreaterThan(4);
+      const path = join(directory, pick(names));
+      const bytes = readFileSync(path);
+      bytes[300]! ^= 1;
+      writeFileSync(path, bytes);
+      const before = names.map((name) => readFileSync(join(directory, name)));
+      for (const recover of ['log', 'none'] as const) {
+        const refused = await data.open(directory, { recover }).catch((error) => error);
+        expect(refused).toEqual(withCode('ERR_LOG_CORRUPT', /cairn log repair/));
+        if (recover === 'none') expect(refused.message).toContain(`remove ${directory}`);
+      }
+      for (const [i, name] of names.slice(0, -1).entries()) {
+        expect(readFileSync(join(directory, name)).equals(before[i]!), name).toBe(true);
+      }
+      repair(directory, { lockDirectory: lockedByCaller, random: () => 5n });
+      const given = await data.open(directory, { recover: 'none' });
+      expect(given.size).toBe(0);
+      await given.close();
+    },
+  );
+
+  test('begins empty where only the newest snapshot is damaged, as log goes on then', async () => {
+    const directory = data.fresh();
+    const first = await data.open(directory, { snapshot: { atClose: false } });
+    first.set('old', 1);
+    await first.snapshot();
+    await first.close();
+    const [name] = readdirSync(directory).filter((each) => each.endsWith('.snapshot'));
+    truncateSync(join(directory, name!), 200);
+    const second = await data.open(directory, { recover: 'none' });
+    expect(second.size).toBe(0);
+    await second.close();
   });
 
   test('of a new directory is nothing special', async () => {
