@@ -104,11 +104,6 @@ void Shard::Bump(Ref ref) {
 
 void Shard::SettleTouchesNow() {
   const uint32_t count = state_->touch_count;
-  for (uint32_t i = 0; i < count; i++) {
-    const EntryHeader* entry = At(state_->touches[i]);
-    if (entry->lru_prev != 0) __builtin_prefetch(At(entry->lru_prev), 1);
-    if (entry->lru_next != 0) __builtin_prefetch(At(entry->lru_next), 1);
-  }
   state_->touch_count = 0;
   for (uint32_t i = 0; i < count; i++) Bump(state_->touches[i]);
 }

@@ -53,8 +53,9 @@ inline constexpr uint64_t kAheadKeptBytes = kLargePageBytes / 64;
 inline constexpr int kBodiesMax = 64;
 
 // Hits that a shard collects before it moves their entries to the front. The moves need two or three cache lines each
-// that nothing else needs; done one by one, every hit waits for them (an unlock cannot pass a store that misses), done
-// together they overlap. The order is still exact: the moves are done, in their order, before anything looks at it.
+// that nothing else needs; done one by one, every hit waits for them (an unlock cannot pass a store that misses). So a
+// hit only asks for these lines, and by the time that its entry is moved they are there. The order is still exact: the
+// moves are done, in their order, before anything looks at it.
 inline constexpr uint32_t kTouchesMax = 31;
 
 struct WalkState {
@@ -346,6 +347,10 @@ class Shard final : private ChunkMover, private EntryHasher {
     BumpLater(ref);
   }
   void BumpLater(Ref ref) {
+    // Its neighbours now are most probably those that will be written to when it is moved.
+    const EntryHeader* entry = At(ref);
+    __builtin_prefetch(At(entry->lru_prev), 1);
+    __builtin_prefetch(At(entry->lru_next), 1);
     state_->touches[state_->touch_count] = ref;
     if (++state_->touch_count == kTouchesMax) SettleTouches();
   }
