@@ -24,14 +24,15 @@ napi_value Get(napi_env env, napi_callback_info info) {
   if (code != Code::kFound) return Refusal(env, handle, code);
   const Now now = handle->instance->ReadNow(false);
   char* room = handle->environment->scratch;
-  const PlainValue found = handle->store->GetPlain(key.view(), now, room, kCopyUnderLockBytesMax);
-  if (found.status == Status::kFound) [[likely]] {
+  PlainValue found;
+  const Status status = handle->store->GetPlain(key.view(), now, room, kCopyUnderLockBytesMax, &found);
+  if (status == Status::kFound) [[likely]] {
     napi_value value = DirectValue(env, found.codec, room, found.value_bytes);
     if (value != nullptr) [[likely]]
       return value;
     return Elsewhere(env, handle, found.codec, found.value_bytes, found.client_flags, ValuePlace::kScratch);
   }
-  if (found.status == Status::kNotFound) return nullptr;  // which is undefined
+  if (status == Status::kNotFound) return nullptr;  // which is undefined
   Request request;
   request.key = key.view();
   Outcome outcome;

@@ -123,9 +123,8 @@ struct Outcome {
   uint64_t number = 0;      // kIncr/kDecr: the new value
 };
 
-// What came of a Store::GetPlain(): no more than its caller needs, so that it comes in registers.
+// The value that a Store::GetPlain() found: no more of it than its caller needs.
 struct PlainValue {
-  Status status;  // kFound, kNotFound, or kNeedsRoom
   Codec codec;
   uint32_t value_bytes;
   uint32_t client_flags;

@@ -154,7 +154,7 @@ class Shard final : private ChunkMover, private EntryHasher {
   void Execute(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
 
   // See Store::GetPlain and SetPlain. In line: shard_inl.h.
-  PlainValue GetPlain(std::string_view key, uint64_t hash, const Now& now, char* room, size_t capacity);
+  Status GetPlain(std::string_view key, uint64_t hash, const Now& now, char* room, size_t capacity, PlainValue* value);
   Status SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms, uint64_t hash,
                   const Now& now);
 

@@ -163,21 +163,25 @@ inline bool Shard::PutInPlace(const NewEntry& from, const Layout& layout, std::s
   return true;
 }
 
-inline PlainValue Shard::GetPlain(std::string_view key, uint64_t hash, const Now& now, char* room, size_t capacity) {
+inline Status Shard::GetPlain(std::string_view key, uint64_t hash, const Now& now, char* room, size_t capacity,
+                              PlainValue* value) {
   const Ref ref = Lookup(key, hash, now, true);
   if (ref == 0) {
     CountMiss();
-    return {Status::kNotFound, Codec::kRaw, 0, 0};
+    return Status::kNotFound;
   }
   EntryHeader* entry = At(ref);
   const uint32_t bytes = entry->value_bytes;
   if (bytes > capacity || (entry->flags & kEntryChunked) || IsLongKey(entry)) [[unlikely]] {
-    return {Status::kNeedsRoom, Codec::kRaw, 0, 0};
+    return Status::kNeedsRoom;
   }
   std::memcpy(room, BytesOf(entry) + StreamOffsetOf(entry->flags, false) + entry->key_bytes, bytes);
   CountHit();
   Use(ref, entry, now);
-  return {Status::kFound, CodecOf(entry), bytes, ClientFlagsOf(entry)};
+  value->codec = CodecOf(entry);
+  value->value_bytes = bytes;
+  value->client_flags = ClientFlagsOf(entry);
+  return Status::kFound;
 }
 
 inline Request PlainSet(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms) {

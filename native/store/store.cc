@@ -268,22 +268,22 @@ void Store::ExecuteAttentively(const Request& request, const Now& now, Scratch* 
   }
 }
 
-PlainValue Store::GetPlain(std::string_view key, const Now& now, char* room, size_t capacity) {
+Status Store::GetPlain(std::string_view key, const Now& now, char* room, size_t capacity, PlainValue* value) {
   // A read leaves no record: with a log, too, all that may need attention is a clear that is due.
   if (now.boot_ms >= attention_at_ms_.load(std::memory_order_relaxed) &&
       (!logged_ || now.boot_ms >= logged_clear_at_ms_.load(std::memory_order_relaxed))) [[unlikely]] {
-    return {Status::kNeedsRoom, Codec::kRaw, 0, 0};
+    return Status::kNeedsRoom;
   }
   uint32_t index;
   uint64_t hash;
   Shard* shard = Route(key, &index, &hash);
-  PlainValue value;
+  Status status;
   {
     OsLockGuard guard(shard->lock());
-    value = shard->GetPlain(key, hash, now, room, capacity);
+    status = shard->GetPlain(key, hash, now, room, capacity, value);
   }
   Unlocked(shard->removal_sink());
-  return value;
+  return status;
 }
 
 Status Store::SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms, const Now& now) {

@@ -164,9 +164,9 @@ class Store {
 
   // The two requests that are made most, at half the price, with the same effects as Execute().
   //
-  // kGet. kFound: the value is at room[0, value_bytes). kNeedsRoom: it does not fit, or something is unusual; nothing
-  // has happened, ask Execute().
-  PlainValue GetPlain(std::string_view key, const Now& now, char* room, size_t capacity);
+  // kGet. kFound: the value is at room[0, value->value_bytes). kNotFound. kNeedsRoom: it does not fit, or something is
+  // unusual; nothing has happened, ask Execute().
+  Status GetPlain(std::string_view key, const Now& now, char* room, size_t capacity, PlainValue* value);
   // kSet, for values up to kCopyUnderLockBytesMax. REQUIRES: expires_ms is not kKeepExpiry.
   Status SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms, const Now& now);
 
