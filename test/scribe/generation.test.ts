@@ -95,6 +95,9 @@ describe('a cache whose epochs are half used up', () => {
     cache.set('c', 1);
     await cache.sync();
     await cache.close();
+    const { segments } = survey(directory, { isDeep: true });
+    expect(segments.length).toBeGreaterThan(0);
+    for (const { header } of segments) expect(header.epoch).toBeLessThan(2 ** 20);
     const again = await data.open(directory);
     expect(Object.fromEntries(again)).toEqual({ b: 1, c: 1 });
     expect(epochOf(again.getWithCas('b')!.cas)).toBe(0);
