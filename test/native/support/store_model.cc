@@ -374,23 +374,24 @@ void Coverage::Add(const Coverage& other) {
   for (size_t i = 0; i < sizeof(Coverage) / sizeof(uint64_t); ++i) to[i] += from[i];
 }
 
-#define CAIRN_MODEL_COVERAGE(X)                                                                                       \
-  X(evictions)                                                                                                        \
-  X(expirations)                                                                                                      \
-  X(wheel_expirations)                                                                                                \
-  X(relocations)                                                                                                      \
-  X(splits)                                                                                                           \
-  X(merges)                                                                                                           \
-  X(pins)                                                                                                             \
-  X(zombies)                                                                                                          \
-  X(copies_of_large)                                                                                                  \
-  X(bodies_linked)                                                                                                    \
-  X(bodies_refused)                                                                                                   \
-  X(clears) X(scheduled_clears) X(schedules_applied) X(barriers_applied) X(resizes_up) X(resizes_down)                \
-      X(resize_evictions) X(walks_finished) X(walked) X(walks_restarted) X(log_full) X(too_large) X(no_memory)        \
-          X(needs_room) X(applied) X(fills_voided) X(fills_stored) X(in_place) X(rebuilt) X(plain_gets) X(plain_sets) \
-              X(records) X(ring_full) X(ring_pinned) X(ring_copied_large) X(ring_zombies) X(ring_drained)             \
-                  X(ring_rewound) X(ring_wrapped) X(ring_waits_for_memory) X(ring_waits_for_barrier) X(ring_replayed)
+#define CAIRN_MODEL_COVERAGE(X)                                                                                      \
+  X(evictions)                                                                                                       \
+  X(expirations)                                                                                                     \
+  X(wheel_expirations)                                                                                               \
+  X(relocations)                                                                                                     \
+  X(splits)                                                                                                          \
+  X(merges)                                                                                                          \
+  X(pins)                                                                                                            \
+  X(zombies)                                                                                                         \
+  X(copies_of_large)                                                                                                 \
+  X(bodies_linked)                                                                                                   \
+  X(bodies_refused)                                                                                                  \
+  X(clears)                                                                                                          \
+  X(scheduled_clears) X(schedules_applied) X(barriers_applied) X(resizes_up) X(resizes_down) X(resize_evictions)     \
+      X(walks_finished) X(walked) X(walks_restarted) X(log_full) X(too_large) X(no_memory) X(needs_room) X(applied)  \
+          X(fills_voided) X(fills_stored) X(in_place) X(rebuilt) X(plain_gets) X(plain_sets) X(records) X(ring_full) \
+              X(ring_pinned) X(ring_copied_large) X(ring_zombies) X(ring_drained) X(ring_rewound) X(ring_wrapped)    \
+                  X(ring_waits_for_memory) X(ring_waits_for_barrier) X(ring_replayed)
 
 std::string Coverage::Missing(bool with_collisions) const {
   std::string missing;
@@ -1837,20 +1838,21 @@ bool Harness::CompareShards() {
     if (shard.dead == 0 && actual.payload_bytes != shard.payload)
       return differ("payload_bytes", actual.payload_bytes, shard.payload);
     if (actual.reserve_evictions != 0) return differ("reserve_evictions", actual.reserve_evictions, 0);
-#define CAIRN_MODEL_COUNTERS(X)                                                                           \
-  X(gets)                                                                                                 \
-  X(hits)                                                                                                 \
-  X(misses)                                                                                               \
-  X(sets)                                                                                                 \
-  X(touches)                                                                                              \
-  X(touch_hits)                                                                                           \
-  X(deletes)                                                                                              \
-  X(delete_hits)                                                                                          \
-  X(incr_hits)                                                                                            \
-  X(incr_misses)                                                                                          \
-  X(decr_hits)                                                                                            \
-  X(decr_misses) X(cas_hits) X(cas_misses) X(cas_exists) X(evictions) X(evicted_unfetched) X(expirations) \
-      X(expired_unfetched) X(get_expired) X(too_large) X(no_memory) X(log_full)
+#define CAIRN_MODEL_COUNTERS(X)                                                                                 \
+  X(gets)                                                                                                       \
+  X(hits)                                                                                                       \
+  X(misses)                                                                                                     \
+  X(sets)                                                                                                       \
+  X(touches)                                                                                                    \
+  X(touch_hits)                                                                                                 \
+  X(deletes)                                                                                                    \
+  X(delete_hits)                                                                                                \
+  X(incr_hits)                                                                                                  \
+  X(incr_misses)                                                                                                \
+  X(decr_hits)                                                                                                  \
+  X(decr_misses)                                                                                                \
+  X(cas_hits) X(cas_misses) X(cas_exists) X(evictions) X(evicted_unfetched) X(expirations) X(expired_unfetched) \
+      X(get_expired) X(too_large) X(no_memory) X(log_full)
 #define X(name) \
   if (actual.name != shard.counters.name) return differ(#name, actual.name, shard.counters.name);
     CAIRN_MODEL_COUNTERS(X)
