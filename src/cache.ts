@@ -751,8 +751,11 @@ export class Cache<V = unknown> {
       const code = this.#handle.resize(maxMemory, maxEntries);
       if (code === Code.stored) return;
       if (code === Code.refused) throw new CairnRangeError('ERR_INVALID_ARGUMENT', inOurWords(native.takeMessage()));
-      if (code !== Code.needsRoom) throw this.#error(code);
-      await new Promise((resolve) => setImmediate(resolve));
+      if (code !== Code.needsRoom && code !== Code.notReady) throw this.#error(code);
+      // A value that is being read or received may hold it up for long.
+      await new Promise((resolve) =>
+        code === Code.notReady ? setTimeout(resolve, RESIZE_PAUSE_MS) : setImmediate(resolve),
+      );
     }
   }
 
@@ -1330,6 +1333,9 @@ function visit(chunk: readonly unknown[], stride: number): void {
 
 // Text of more units may not fit the scratch, whose bytes all texts of a chunk share.
 const CHUNK_TEXT_MAX = Math.floor(scratch.length / 3) - 4;
+
+/** Between two looks of `resize()` at a cache in which somebody still reads or sends a value. */
+const RESIZE_PAUSE_MS = 10;
 
 /** Values of a chunk that cannot be decoded, and why the first cannot. */
 interface Malformed {

@@ -123,8 +123,9 @@ class BatchRun final : public HandlePart {
     Outcome outcome;
   };
 
-  // kRefused: the log takes nothing, and the caller would wait for it.
-  enum class Kind : uint8_t { kOrdinary, kLarge, kNothing, kRefused };
+  // kAlone: may take several holds of the lock, so it is not executed in one with others. kRefused: the log takes
+  // nothing, and the caller would wait for it.
+  enum class Kind : uint8_t { kOrdinary, kLarge, kAlone, kNothing, kRefused };
 
   void DecodeWindow() {
     const uint32_t count = std::min(header_->request_count - window_base_, kWindowRequests);
@@ -191,6 +192,8 @@ class BatchRun final : public HandlePart {
       kinds_[index] = Kind::kRefused;
       return;
     }
+    const bool is_concat = request->verb == Verb::kAppend || request->verb == Verb::kPrepend;
+    if (is_concat && kinds_[index] == Kind::kOrdinary) kinds_[index] = Kind::kAlone;
     request->codec = static_cast<Codec>(head.codec);
     request->client_flags = head.client_flags;
     request->no_value = (head.flags & kFlagNoValue) != 0;
@@ -227,7 +230,7 @@ class BatchRun final : public HandlePart {
         }
       } else {
         outcomes_[i] = Outcome{};
-        if (kinds_[i] == Kind::kLarge) ExecutePatiently(i, nullptr, &outcomes_[i]);
+        if (kinds_[i] == Kind::kLarge || kinds_[i] == Kind::kAlone) ExecutePatiently(i, nullptr, &outcomes_[i]);
         if (kinds_[i] == Kind::kRefused) outcomes_[i].status = Status::kLogFull;
         i++;
       }

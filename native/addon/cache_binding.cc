@@ -50,8 +50,12 @@ napi_value Read(napi_env env, napi_callback_info info) {
   Request request;
   request.verb = kVerb;
   request.key = key.view();
-  Outcome outcome;
-  return Answer(env, call.handle, request, call.handle->instance->ReadNow(false), &outcome);
+  if constexpr (kVerb == Verb::kTake) {
+    return TakeAnswer(env, call.handle, request, call.handle->instance->ReadNow(false));
+  } else {
+    Outcome outcome;
+    return Answer(env, call.handle, request, call.handle->instance->ReadNow(false), &outcome);
+  }
 }
 
 // getWithCas(key): as get; the words have the cas token.
@@ -304,8 +308,9 @@ napi_value Clear(napi_env env, napi_callback_info info) {
   return CodeValue(env, Code::kStored);
 }
 
-// resize(memoryBytes, entriesMax): one step; kStored when it is done, kNeedsRoom when it wants another call, kRefused
-// with a sentence, kClosed. 0 leaves a limit as it is.
+// resize(memoryBytes, entriesMax): one step; kStored when it is done, kNeedsRoom when it wants another call, kNotReady
+// when it does but not at once (a value that is being read or received holds it up), kRefused with a sentence, kClosed.
+// 0 leaves a limit as it is.
 napi_value Resize(napi_env env, napi_callback_info info) {
   HandleCall<2> call(env, info);
   CacheHandle* handle = call.handle;
@@ -315,9 +320,10 @@ napi_value Resize(napi_env env, napi_callback_info info) {
   if (memory_bytes != 0 && !handle->store->CheckResize(memory_bytes, &handle->environment->message)) {
     return CodeValue(env, Code::kRefused);
   }
-  const bool done = handle->store->Resize(memory_bytes, entries_max, handle->instance->ReadBothClocks());
+  bool held_up = false;
+  const bool done = handle->store->Resize(memory_bytes, entries_max, handle->instance->ReadBothClocks(), &held_up);
   if (done) Janitor::Get().Wake();
-  return CodeValue(env, done ? Code::kStored : Code::kNeedsRoom);
+  return CodeValue(env, done ? Code::kStored : held_up ? Code::kNotReady : Code::kNeedsRoom);
 }
 
 // size(): entries, or -1 once closed.
@@ -506,9 +512,9 @@ Expiry Expiry::Read(napi_env env, const CacheHandle* handle, napi_value ttl) {
 }
 
 void ExecuteStore(Store* store, const Request& request, const Now& now, Outcome* outcome) {
-  // A body cannot keep the expiry of an entry that it is yet to replace; and its size has 32 bits.
+  // Its size has 32 bits.
   if (request.value.size() > kCopyUnderLockBytesMax && request.value.size() <= kValueBytesMax &&
-      request.expires_ms != kKeepExpiry) [[unlikely]] {
+      (request.expires_ms != kKeepExpiry || request.value.size() > kBodyKeepsExpiryBytesMin)) [[unlikely]] {
     switch (request.verb) {
       case Verb::kSet:
       case Verb::kAdd:
@@ -521,8 +527,9 @@ void ExecuteStore(Store* store, const Request& request, const Now& now, Outcome*
         // Too many bodies are on their way: then it is copied under the lock.
         if (outcome->status == Status::kNoMemory) break;
         if (outcome->status != Status::kStored) return;
-        store->WriteBody(body, 0, request.value);
+        if (!store->WriteBody(body, 0, request.value)) break;
         store->Link(&body, request, now, outcome);
+        if (outcome->status == Status::kNoMemory) break;  // this thread has slept so long that others took the place
         if (outcome->status == Status::kLogFull) store->Abandon(&body);  // Link keeps it then
         return;
       }

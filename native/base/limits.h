@@ -38,6 +38,13 @@ inline constexpr uint32_t kEpochsForOpenings = 1 << 16;
 inline constexpr int kChainBucketsMax = 8;
 // Values up to this size are copied under the lock; larger ones are pinned and copied outside it.
 inline constexpr size_t kCopyUnderLockBytesMax = 4 * 1024;
+// An append or prepend copies so much under one hold of the lock at most, and what does not fill a page; otherwise it
+// goes in steps.
+inline constexpr size_t kConcatCopiedBytesMax = 128 * 1024;
+// Values above this are chunked whatever the pages are, and can be received before it is known when they expire.
+inline constexpr size_t kBodyKeepsExpiryBytesMin = kPageBytesMax / 8;
+// A value that is being received, and of which nothing has come for so long, gives way where others cannot begin.
+inline constexpr uint64_t kBodyStalledMs = 1000;
 // incr and decr take no longer value for a number. Twenty digits are enough for 64 bits; memcached reads any number of
 // zeros before them and of blanks behind them, which padding leaves.
 inline constexpr size_t kDecimalBytesMax = 128;

@@ -567,7 +567,13 @@ const char* Session::RunBody(const char* at, const char* end) {
   if (large->received < value_bytes) {
     uint64_t there = static_cast<uint64_t>(end - at);
     uint64_t taken = there < value_bytes - large->received ? there : value_bytes - large->received;
-    store_->WriteBody(large->body, large->received, {at, static_cast<size_t>(taken)});
+    if (!store_->WriteBody(large->body, large->received, {at, static_cast<size_t>(taken)}, now_)) {
+      // It came so slowly that others have got the place.
+      const uint64_t rest_bytes = value_bytes + kLineEnd.size() - large->received;
+      const bool no_reply = large->no_reply;
+      large_.reset();
+      return RunSwallow(Swallow(rest_bytes, Reply::kNoMemoryToStore, no_reply, at), end);
+    }
     large->received += taken;
     at += taken;
   }

@@ -12,7 +12,9 @@
 //    14     2  flags         kEntry* below
 //    16     8  version       epoch (20 bits) | counter (44 bits): the cas token, and the order of writes to this key
 //    24        optional fields, each there if its flag is set, in this order:
-//              16  expiry       u64 boot-clock ms | u32 wheel_prev | u32 wheel_next
+//              16  expiry       u64 boot-clock ms | u32 wheel_prev | u32 wheel_next. A chunked entry always has it,
+//              with
+//                               kNeverExpires in it if need be, so that its expiry can change where it is
 //               8  explicit cas  a cas token chosen by a client
 //               4  access       boot-clock seconds of the last access
 //               4  client flags
@@ -181,6 +183,8 @@ inline const ExpiryBlock* ExpiryOf(const EntryHeader* entry) {
 inline uint64_t ExpiresMsOf(const EntryHeader* entry) {
   return (entry->flags & kEntryHasExpiry) ? ExpiryOf(entry)->expires_ms : kNeverExpires;
 }
+// Whether it expires some time, and so is in the wheel.
+inline bool IsTimed(const EntryHeader* entry) { return ExpiresMsOf(entry) != kNeverExpires; }
 inline uint32_t ClientFlagsOf(const EntryHeader* entry) {
   return (entry->flags & kEntryHasClientFlags) ? LoadU32(BytesOf(entry) + OffsetsOf(entry).client_flags) : 0;
 }

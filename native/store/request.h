@@ -75,6 +75,8 @@ struct Request {
   bool no_bump = false;
   // kGet/kGetAndTouch/kTake: leave the value where it is; only the metadata is wanted.
   bool no_value = false;
+  // kTake: a value that has no room in scratch answers kNeedsRoom, and is not held in place as one that has left.
+  bool no_pin = false;
   // kIncr/kDecr: fill a result that got shorter with blanks to the old length, as memcached does.
   bool pad_decimal = false;
   uint32_t client_flags = 0;

@@ -117,6 +117,7 @@ bool Shard::LinkEntry(int slot, uint64_t hash, uint8_t marks) {
   }
   const Ref ref = state_->bodies[slot];
   state_->bodies[slot] = 0;
+  state_->body_generations[slot]++;
   EntryHeader* entry = At(ref);
   entry->flags = WithKind(entry->flags, ChunkKind::kEntry);
   SetMarks(entry, marks);
@@ -124,7 +125,7 @@ bool Shard::LinkEntry(int slot, uint64_t hash, uint8_t marks) {
     state_->walks[__builtin_ctz(bits)].unemitted++;
   }
   lru_.PushFront(ref);
-  if (entry->flags & kEntryHasExpiry) wheel_.Add(ref);
+  if (IsTimed(entry)) wheel_.Add(ref);
   state_->live_entries++;
   state_->payload_bytes += KeyBytesOf(entry) + entry->value_bytes;
   return true;
@@ -154,8 +155,10 @@ void Shard::Announce(Reason reason, const EntryHeader* entry) {
 
 void Shard::RemoveEntry(Ref ref, Reason reason, uint64_t hash, bool announce) {
   EntryHeader* entry = At(ref);
-  if (IsDead(entry)) {
+  const bool dead = IsDead(entry);
+  if (dead) {
     state_->dead_entries--;
+    if (state_->newest_dead == ref) state_->newest_dead = entry->lru_next;
   } else {
     state_->live_entries--;
     const bool fetched = (entry->flags & kEntryFetched) != 0;
@@ -172,14 +175,14 @@ void Shard::RemoveEntry(Ref ref, Reason reason, uint64_t hash, bool announce) {
   }
   if (state_->open_walks != 0) [[unlikely]]
     StepOverForWalks(ref);
-  for (uint8_t bits = MarksOf(entry) ^ state_->mark_parity; bits != 0; bits &= bits - 1) {
+  for (uint8_t bits = dead ? 0 : MarksOf(entry) ^ state_->mark_parity; bits != 0; bits &= bits - 1) {
     state_->walks[__builtin_ctz(bits)].unemitted--;
   }
   const HashTable::Slot slot = table_.FindRef(hash, ref);
   CHECK(slot.bucket != nullptr);
   table_.Remove(hash, slot);
   lru_.Unlink(ref);
-  if (entry->flags & kEntryHasExpiry) wheel_.Remove(ref);
+  if (IsTimed(entry)) wheel_.Remove(ref);
   state_->payload_bytes -= KeyBytesOf(entry) + entry->value_bytes;
   if (PinsOf(entry) != 0) {
     entry->flags = WithKind(entry->flags, ChunkKind::kUnlinked);
@@ -218,7 +221,8 @@ void Shard::MovedChunk(Ref from, Ref to) {
   CHECK(slot.bucket != nullptr);
   slot.bucket->refs[slot.index] = to;
   lru_.Moved(to);
-  if (entry->flags & kEntryHasExpiry) wheel_.Moved(to);
+  if (IsTimed(entry)) wheel_.Moved(to);
+  if (state_->newest_dead == from) state_->newest_dead = to;
   for (WalkState& walk : state_->walks) {
     if (walk.next == from) walk.next = to;
   }
@@ -335,6 +339,14 @@ uint64_t Shard::EmitKey(RecordKind kind, std::string_view key, const Now&) {
 
 // ---- the whole ----
 
+void Shard::BuryAll() {
+  if (state_->live_entries != 0) state_->newest_dead = lru_.head();
+  state_->dead_entries += state_->live_entries;
+  state_->live_entries = 0;
+  // Walks have nothing left to emit, and what their marks say of the dead is of no interest.
+  for (WalkState& walk : state_->walks) walk.unemitted = 0;
+}
+
 uint64_t Shard::Clear(uint32_t epoch, bool leave_record, bool is_due, const Now& now, uint64_t* entries) {
   SettleTouches();
   if (leave_record && !ReserveBarrier(is_due)) return 0;
@@ -345,8 +357,7 @@ uint64_t Shard::Clear(uint32_t epoch, bool leave_record, bool is_due, const Now&
     state_->cleared_version = NextVersion();
   }
   *entries = state_->live_entries;
-  state_->dead_entries += state_->live_entries;
-  state_->live_entries = 0;
+  BuryAll();
   state_->counters.clears++;
   fills_.VoidAll();
   const uint64_t version = leave_record ? EmitKey(RecordKind::kClear, {}, now) : NextVersion();
@@ -377,8 +388,7 @@ uint64_t Shard::ApplyClear(uint64_t version) {
   uint64_t entries = 0;
   if (state_->newest_epoch < epoch) {
     entries = state_->live_entries;
-    state_->dead_entries += entries;
-    state_->live_entries = 0;
+    BuryAll();
   } else {
     // A snapshot that was taken while it was being written to holds newer entries than this barrier, in any order.
     // Only recovery comes here, before anything is served.
@@ -440,13 +450,8 @@ bool Shard::MaintainStep(const Now& now) {
   if (reclaimed == kStepEntriesMax) more = true;
   if (state_->open_walks != 0 && !CleanAbandonedWalks()) more = true;
   // A shrinking that bodies and pins hold up goes on in a later turn: there is nothing to do now.
-  const uint64_t limit_bytes = state_->limit_bytes;
-  const uint64_t entries_limit = state_->entries_limit;
-  const uint32_t pages_used = state_->arena.pages_used;
-  if (!ShrinkStep()) {
-    more = more || state_->limit_bytes != limit_bytes || state_->entries_limit != entries_limit ||
-           state_->arena.pages_used != pages_used;
-  }
+  bool moved = false;
+  if (!ShrinkStep(&moved) && moved) more = true;
   return more;
 }
 
@@ -511,27 +516,32 @@ void Shard::SetLimits(uint64_t memory_bytes, uint64_t entries_limit) {
   state_->arena.pages_total = std::min(std::max(PagesFor(memory_bytes), needed), config_.pages_ceiling);
 }
 
-bool Shard::ShrinkStep() {
+bool Shard::ShrinkStep(bool* moved) {
   SettleTouches();
-  const uint64_t entries = state_->live_entries + state_->dead_entries;
-  if (state_->limit_bytes == state_->limit_target_bytes && state_->entries_limit == state_->entries_limit_target &&
-      state_->arena.pages_total <= PagesFor(state_->memory_bytes) &&
-      state_->arena.pages_used <= state_->arena.pages_total) {
-    return true;
-  }
-  (void)entries;
+  const auto done = [this] {
+    return state_->limit_bytes == state_->limit_target_bytes && state_->entries_limit == state_->entries_limit_target &&
+           state_->arena.pages_used <= state_->arena.pages_total;
+  };
+  if (done() && state_->arena.pages_total <= PagesFor(state_->memory_bytes)) return true;
+  const uint64_t limit_bytes = state_->limit_bytes;
+  const uint64_t entries_limit = state_->entries_limit;
+  const uint32_t pages_used = state_->arena.pages_used;
   for (int i = 0; i < kStepEntriesMax; i++) {
     const bool over = state_->charged_bytes > state_->limit_target_bytes ||
                       (state_->entries_limit_target != 0 &&
                        state_->live_entries + state_->dead_entries > state_->entries_limit_target);
     if (!over || !EvictTail()) break;
+    *moved = true;
   }
   SetLimits(state_->memory_bytes, state_->entries_limit_target);
   for (int i = 0; i < kEvacuationsPerStep && state_->arena.pages_used > state_->arena.pages_total; i++) {
     if (!arena_.EvacuateOne()) break;
   }
-  return state_->limit_bytes == state_->limit_target_bytes && state_->entries_limit == state_->entries_limit_target &&
-         state_->arena.pages_used <= state_->arena.pages_total;
+  if (state_->limit_bytes != limit_bytes || state_->entries_limit != entries_limit ||
+      state_->arena.pages_used != pages_used) {
+    *moved = true;
+  }
+  return done();
 }
 
 int Shard::BeginReturn(uint32_t* pages, int count, bool shrinking) {

@@ -63,7 +63,7 @@ struct WalkState {
   uint8_t order;        // Cursor::Order
   uint32_t generation;  // raised when the slot is given to another walk
   Ref next;             // the entry to visit next; 0: at the end
-  uint64_t unemitted;   // entries that were there at the start, still are, and have not been emitted
+  uint64_t unemitted;   // live entries that were there at the start, still are, and have not been emitted
   uint64_t last_step;   // of ShardState::walk_steps
 };
 
@@ -83,6 +83,7 @@ struct ShardState {
   uint64_t entries_limit_target;
   uint64_t live_entries;
   uint64_t dead_entries;
+  Ref newest_dead;  // dead entries are the cold end of the list; 0: there are none
   uint64_t payload_bytes;
   uint64_t body_bytes;    // charged for bodies
   uint64_t pinned_bytes;  // charged for entries with pins, linked or not
@@ -93,6 +94,8 @@ struct ShardState {
   uint64_t walk_steps;
   WalkState walks[kCursorsPerShard];
   Ref bodies[kBodiesMax];
+  uint32_t body_generations[kBodiesMax];  // raised when the slot's body is gone
+  uint64_t body_written_ms[kBodiesMax];   // when it was begun or written to last; 0: by somebody who is never slow
   // Hits whose move to the front of the list is still to be done, in order; see kTouchesMax.
   alignas(64) uint32_t touch_count;
   Ref touches[kTouchesMax];
@@ -163,11 +166,26 @@ class Shard final : private ChunkMover, private EntryHasher {
   void PrefetchEntry(uint64_t hash) const;
   void PrefetchValue(uint64_t hash) const;
 
+  // An append or prepend that would copy more than kConcatCopiedBytesMax under one hold of the lock is done in steps:
+  // Concat() with `steps`, which then has a slot; CopyConcat() for the old value, WriteBody() for what is added;
+  // EndConcat(). False from one of the latter two: the entry is another one now, Abandon() the slot and begin again.
+  struct ConcatSteps {
+    int slot = 0;              // 0: it is done, *outcome says how; unless
+    bool wants_room = false;   // another call is to go on making room
+    bool room_in_one = false;  // given: no, this one makes all of it
+    uint64_t version = 0;
+    uint32_t old_bytes = 0;
+  };
+  void Concat(const Request& request, uint64_t hash, const Now& now, Outcome* outcome, ConcatSteps* steps);
+  bool CopyConcat(const ConcatSteps& steps, std::string_view key, uint64_t hash, size_t from, size_t to, size_t bytes);
+  bool EndConcat(const ConcatSteps& steps, const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
+
   // One step of making room for a Reserve() to come, so that no hold of the lock evicts or moves more than a little.
   // True: there is more to do.
-  bool MakeRoomStep(const Request& request, uint32_t value_bytes);
+  bool MakeRoomStep(const Request& request, uint32_t value_bytes, const Now& now);
   Status Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot);
-  void WriteBody(int slot, size_t offset, std::string_view bytes);
+  void WriteBody(int slot, size_t offset, std::string_view bytes, const Now& now);
+  uint32_t BodyGeneration(int slot) const { return state_->body_generations[slot]; }
   void Link(int slot, const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
   void Abandon(int slot);
   void Unpin(Ref ref);
@@ -187,8 +205,9 @@ class Shard final : private ChunkMover, private EntryHasher {
   void SetValueBytesMax(uint64_t bytes) { state_->value_bytes_max = bytes; }
   uint64_t live_entries() const { return state_->live_entries; }
   void SetLimits(uint64_t memory_bytes, uint64_t entries_limit);
-  // One step towards the limits; true when they are reached.
-  bool ShrinkStep();
+  // One step towards the limits; true when they are reached. *moved is set if it came nearer: otherwise bodies and pins
+  // hold it up.
+  bool ShrinkStep(bool* moved);
   int BeginReturn(uint32_t* pages, int count, bool shrinking);
   void EndReturn(const uint32_t* pages, int count) { arena_.EndReturn(pages, count); }
   char* PageAddress(uint32_t page_plus_1) const { return arena_.PageAddress(page_plus_1); }
@@ -288,7 +307,8 @@ class Shard final : private ChunkMover, private EntryHasher {
   ChunkHeader* ChunkAt(Ref ref) const { return reinterpret_cast<ChunkHeader*>(arena_.At(ref)); }
   bool IsDead(const EntryHeader* entry) const { return entry->version < state_->cleared_version; }
   static bool IsExpired(const EntryHeader* entry, const Now& now) {
-    return (entry->flags & kEntryHasExpiry) && ExpiryOf(entry)->expires_ms <= now.boot_ms;
+    static_assert(kNeverExpires == 0);  // so that it is the latest of all below
+    return (entry->flags & kEntryHasExpiry) && ExpiryOf(entry)->expires_ms - 1 < now.boot_ms;
   }
 
   bool KeyEquals(const EntryHeader* entry, std::string_view key) const;
@@ -305,7 +325,24 @@ class Shard final : private ChunkMover, private EntryHasher {
   std::string_view KeyOf(const EntryHeader* entry) const;  // may use key_buffer_
 
   Layout LayoutOf(const NewEntry& entry) const;
-  uint64_t ChunksCharge(uint64_t stream_bytes) const;
+  // The chunks of a stream, in their order: whole pages, large chunks (fewer than fill a page), one for the rest.
+  struct Chunks {
+    uint64_t wholes;
+    uint64_t larges;
+    uint64_t rest_bytes;  // 0: no chunk
+  };
+  Chunks ChunksOf(uint64_t stream_bytes) const;
+  int ClassOfRest(const Chunks& chunks) const;
+  uint64_t ChargeOf(const Chunks& chunks) const;
+  // Takes the last one off: its size class and how many bytes of the stream it holds.
+  int TakeLast(Chunks* chunks, uint64_t* data_bytes) const;
+  // A charged piece of memory; 0: none. May move what is not pinned.
+  Ref AllocateChunk(int size_class);
+  void FreeChunk(Ref ref);
+  char* FirstChunkLink(Ref owner) const { return BytesOf(At(owner)) + OffsetsOf(At(owner)).first_chunk; }
+  // Puts a chunk before those of a chunked entry; takes the first one off again.
+  void PushChunk(Ref owner, Ref added, uint64_t data_bytes);
+  Ref PopChunk(Ref owner);
   // Pages that an entry of this layout has a part of at most, and that a pin therefore may hold; whole ones need none.
   uint32_t PinnedPagesOf(const Layout& layout) const;
   uint64_t ChargeOf(const EntryHeader* entry, Ref ref) const;
@@ -316,12 +353,17 @@ class Shard final : private ChunkMover, private EntryHasher {
   // Evicts from the cold end until the charge fits, and one more entry if `new_entry`. `keep_newest`: the newest entry
   // is not evicted. False, and nothing evicted: it does not fit beside what cannot be evicted.
   bool MakeRoom(uint64_t charge, bool new_entry, bool keep_newest);
+  bool HasRoomFor(uint64_t charge, bool keep_newest) const;
   bool EvictTail();
   bool EvictMoreForPage();
 
+  // Some of the evictions and moves that the allocation of an entry needs; true: there are more.
+  bool RoomStep(const Layout& layout, bool keep_newest);
   NewEntry BodyEntryOf(const Request& request, uint32_t value_bytes) const;
   // A free slot for a body of that charge; 0 if there are too many already.
   int FreeBodySlot(uint64_t charge) const;
+  // If there is none: takes those of the slowest senders away, if that helps.
+  void TakeStalledBodies(uint64_t charge, const Now& now);
 
   // Puts the entry of body slot `slot` into the table, the list and the wheel. False: no room in the table.
   bool LinkEntry(int slot, uint64_t hash, uint8_t marks);
@@ -355,8 +397,11 @@ class Shard final : private ChunkMover, private EntryHasher {
     if (++state_->touch_count == kTouchesMax) SettleTouches();
   }
   void SettleTouchesNow();
+  // Makes every live entry dead.
+  void BuryAll();
   void StepOverForWalks(Ref ref);
   void EndWalk(int slot);
+  Ref WalkStart(bool oldest_first) const;
 
   // Stores an entry in place of `old` (0: none). `version` 0: the next one.
   Status Put(const NewEntry& entry, std::string_view value, uint64_t hash, Ref old, uint64_t version, const Now& now,
@@ -371,6 +416,9 @@ class Shard final : private ChunkMover, private EntryHasher {
   // Stores it where `old` is, if that has room for exactly such an entry. False: nothing was changed.
   bool PutInPlace(const NewEntry& entry, const Layout& layout, std::string_view value, Ref old, uint64_t version,
                   const Now& now);
+  // A chunked entry that is not pinned, with `added` behind its value: only chunks that change their size are replaced.
+  // Otherwise as Rebuild().
+  Status Extend(Ref* ref, const NewEntry& entry, std::string_view added, const Now& now);
   void WriteFields(EntryHeader* entry, const NewEntry& from, const Layout& layout, const Now& now);
   void FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome);
   void Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
@@ -384,7 +432,8 @@ class Shard final : private ChunkMover, private EntryHasher {
     StoreOver(old, request, hash, now, &outcome);
     return outcome.status;
   }
-  void Concat(const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
+  bool BeginConcat(const NewEntry& from, Ref old, ConcatSteps* steps, Status* status);
+  void FinishConcat(Ref ref, uint64_t hash, const Now& now, Outcome* outcome);
   void Count(const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
   void Touch(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
   void Remove(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);

@@ -119,11 +119,11 @@ inline Shard::Layout Shard::LayoutOf(const NewEntry& entry) const {
   layout.chunk_stream = 0;
   layout.charge = kIndexShareBytes;
   if (bytes > classes.chunk_bytes_max()) {
-    layout.flags |= kEntryChunked;
+    layout.flags |= kEntryChunked | kEntryHasExpiry;
     const size_t in_head = std::min(entry.key.size(), kKeyBytesInlineMax);
     bytes = StreamOffsetOf(layout.flags, layout.long_key) + in_head;
     layout.chunk_stream = stream - in_head;
-    layout.charge += ChunksCharge(layout.chunk_stream);
+    layout.charge += ChargeOf(ChunksOf(layout.chunk_stream));
   }
   layout.size_class = classes.ClassOf(bytes);
   layout.charge += classes.charge(layout.size_class);
@@ -150,7 +150,7 @@ inline bool Shard::PutInPlace(const NewEntry& from, const Layout& layout, std::s
     return false;
   }
   Announce(Reason::kReplaced, entry);
-  if (entry->flags & kEntryHasExpiry) wheel_.Remove(old);
+  if (IsTimed(entry)) wheel_.Remove(old);
   state_->payload_bytes += from.value_bytes;
   state_->payload_bytes -= entry->value_bytes;
   WriteFields(entry, from, layout, now);
@@ -158,7 +158,7 @@ inline bool Shard::PutInPlace(const NewEntry& from, const Layout& layout, std::s
   std::memcpy(stream, from.key.data(), from.key.size());
   if (!value.empty()) std::memcpy(stream + from.key.size(), value.data(), value.size());
   entry->version = version != 0 ? version : NextVersion();
-  if (entry->flags & kEntryHasExpiry) wheel_.Add(old);
+  if (IsTimed(entry)) wheel_.Add(old);
   BumpLater(old);
   return true;
 }

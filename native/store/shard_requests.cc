@@ -109,7 +109,7 @@ void Shard::Execute(const Request& request, uint64_t hash, const Now& now, Scrat
     case Verb::kAppend:
     case Verb::kPrepend:
       SettleTouches();
-      return Concat(request, hash, now, outcome);
+      return Concat(request, hash, now, outcome, nullptr);
     case Verb::kIncr:
     case Verb::kDecr:
       return Count(request, hash, now, outcome);
@@ -372,7 +372,7 @@ Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, s
   if (!((entry->flags | layout.flags) & kEntryChunked) && PinsOf(entry) == 0 &&
       arena_.ClassAt(*ref) == layout.size_class) {
     if (announce) Announce(Reason::kReplaced, entry);
-    if (entry->flags & kEntryHasExpiry) wheel_.Remove(*ref);
+    if (IsTimed(entry)) wheel_.Remove(*ref);
     const char* old_value = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry)) + key_bytes;
     char* stream = BytesOf(entry) + StreamOffsetOf(layout.flags, layout.long_key);
     std::memmove(stream + key_bytes + before.size(), old_value, old_value_bytes);
@@ -383,7 +383,7 @@ Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, s
     WriteFields(entry, from, layout, now);
     state_->payload_bytes += from.value_bytes;
     state_->payload_bytes -= old_value_bytes;
-    if (entry->flags & kEntryHasExpiry) wheel_.Add(*ref);
+    if (IsTimed(entry)) wheel_.Add(*ref);
     Bump(*ref);
     return Status::kStored;
   }
@@ -414,7 +414,7 @@ Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, s
   return Status::kStored;
 }
 
-void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcome* outcome, ConcatSteps* steps) {
   Ref ref = Lookup(request.key, hash, now, false);
   Status status = Condition(request, ref);
   Codec codec;
@@ -446,23 +446,112 @@ void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcom
     return;
   }
   const bool append = request.verb == Verb::kAppend;
-  status = Rebuild(&ref, from, append ? std::string_view{} : request.value, append ? request.value : std::string_view{},
-                   hash, now, true);
+  const bool little = request.value.size() <= kConcatCopiedBytesMax;
+  if (append && little && (entry->flags & kEntryChunked) && PinsOf(entry) == 0) {
+    status = Extend(&ref, from, request.value, now);
+  } else if (steps != nullptr && from.value_bytes > kConcatCopiedBytesMax && BeginConcat(from, ref, steps, &status)) {
+    return;
+  } else if (status == Status::kStored) {
+    status = Rebuild(&ref, from, append ? std::string_view{} : request.value,
+                     append ? request.value : std::string_view{}, hash, now, true);
+  }
   if (status == Status::kStored) {
-    At(ref)->version = NextVersion();
-    FinishStore(ref, RecordKind::kSet, At(ref)->version, now, outcome);
-    state_->counters.sets++;
-    if (!fills_.empty()) [[unlikely]]
-      fills_.Void(hash);
-    table_.Adjust();
-  } else if (status == Status::kTooLarge) {
+    FinishConcat(ref, hash, now, outcome);
+    return;
+  }
+  outcome->version = version;
+  if (status == Status::kTooLarge) {
     state_->counters.too_large++;
-    outcome->version = version;
   } else {
     status = NoMemory(status);
-    outcome->version = version;
   }
   outcome->status = status;
+}
+
+void Shard::FinishConcat(Ref ref, uint64_t hash, const Now& now, Outcome* outcome) {
+  At(ref)->version = NextVersion();
+  FinishStore(ref, RecordKind::kSet, At(ref)->version, now, outcome);
+  state_->counters.sets++;
+  if (!fills_.empty()) [[unlikely]]
+    fills_.Void(hash);
+  table_.Adjust();
+  outcome->status = Status::kStored;
+}
+
+// What remains of it is done under later holds of the lock. False: there is no place for another body, or *status says
+// why it cannot be.
+bool Shard::BeginConcat(const NewEntry& from, Ref old, ConcatSteps* steps, Status* status) {
+  const Layout layout = LayoutOf(from);
+  if (layout.charge > state_->limit_bytes) {
+    *status = Status::kTooLarge;
+    return false;
+  }
+  int slot = kBodiesMax - 1;
+  while (slot > 0 && state_->bodies[slot] != 0) slot--;
+  if (slot == 0) return false;
+  // Both exist for a while; the old one, now the newest, is not evicted for the new one.
+  Bump(old);
+  if (!steps->room_in_one && RoomStep(layout, true)) {
+    steps->wants_room = true;
+    return true;
+  }
+  if (!MakeRoom(layout.charge, false, true) || !AllocateEntry(from, layout, slot)) {
+    *status = Status::kNoMemory;
+    return false;
+  }
+  old = lru_.head();
+  EntryHeader* entry = At(state_->bodies[slot]);
+  WriteStream(entry, 0, from.key.data(), from.key.size());
+  state_->body_bytes += layout.charge;
+  state_->body_written_ms[slot] = 0;
+  steps->slot = slot;
+  steps->version = At(old)->version;
+  steps->old_bytes = At(old)->value_bytes;
+  return true;
+}
+
+bool Shard::CopyConcat(const ConcatSteps& steps, std::string_view key, uint64_t hash, size_t from, size_t to,
+                       size_t bytes) {
+  const Ref old = Find(key, hash);
+  if (old == 0 || IsDead(At(old)) || At(old)->version != steps.version) return false;
+  EntryHeader* entry = At(state_->bodies[steps.slot]);
+  size_t offset = KeyBytesOf(entry) + to;
+  VisitStream(At(old), KeyBytesOf(At(old)) + from, bytes, [&](const char* piece, size_t piece_bytes) {
+    WriteStream(entry, offset, piece, piece_bytes);
+    offset += piece_bytes;
+  });
+  return true;
+}
+
+bool Shard::EndConcat(const ConcatSteps& steps, const Request& request, uint64_t hash, const Now& now,
+                      Outcome* outcome) {
+  SettleTouches();
+  const Ref old = Lookup(request.key, hash, now, false);
+  if (old == 0 || At(old)->version != steps.version || Condition(request, old) != Status::kStored) return false;
+  EntryHeader* entry = At(state_->bodies[steps.slot]);
+  NewEntry from;
+  from.key = request.key;
+  from.value_bytes = entry->value_bytes;
+  from.client_flags = ClientFlagsOf(entry);
+  if (!ReserveRecord(from, true)) {
+    Abandon(steps.slot);
+    outcome->status = Status::kLogFull;
+    return true;
+  }
+  ExpiryOf(entry)->expires_ms = ExpiresMsOf(At(old));
+  entry->flags |= At(old)->flags & kEntryFetched;
+  if (entry->flags & kEntryHasAccess) {
+    StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
+  }
+  const uint8_t marks = MarksOf(At(old));
+  RemoveEntry(old, Reason::kReplaced, hash);
+  entry = At(state_->bodies[steps.slot]);
+  state_->body_bytes -= ChargeOf(entry, state_->bodies[steps.slot]);
+  // As a rebuilt entry has it until it gets its own.
+  entry->version = steps.version;
+  CHECK(LinkEntry(steps.slot, hash, marks));
+  FinishConcat(lru_.head(), hash, now, outcome);
+  return true;
 }
 
 void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
@@ -540,15 +629,8 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
 
 Status Shard::SetExpiry(Ref* ref, std::string_view key, uint64_t expires_ms, uint64_t hash, const Now& now) {
   EntryHeader* entry = At(*ref);
-  if (expires_ms == kKeepExpiry || (expires_ms == kNeverExpires && !(entry->flags & kEntryHasExpiry))) {
-    return Status::kStored;
-  }
-  if (expires_ms != kNeverExpires && (entry->flags & kEntryHasExpiry)) {
-    wheel_.Remove(*ref);
-    ExpiryOf(entry)->expires_ms = expires_ms;
-    wheel_.Add(*ref);
-    return Status::kStored;
-  }
+  const bool timed = IsTimed(entry);
+  if (expires_ms == kKeepExpiry || (expires_ms == kNeverExpires && !timed)) return Status::kStored;
   NewEntry from;
   from.key = key;
   from.value_bytes = entry->value_bytes;
@@ -556,6 +638,16 @@ Status Shard::SetExpiry(Ref* ref, std::string_view key, uint64_t expires_ms, uin
   from.client_flags = ClientFlagsOf(entry);
   from.expires_ms = expires_ms;
   from.extra_flags = entry->flags & (kEntryFetched | kEntryStale | kEntryWon);
+  // A chunked entry changes its head, which a reader behind a pin never looks at; unless it is one that fits into a
+  // single chunk without an expiry.
+  const bool stays_chunked =
+      (entry->flags & kEntryChunked) && (expires_ms != kNeverExpires || (LayoutOf(from).flags & kEntryChunked));
+  if (stays_chunked || (expires_ms != kNeverExpires && timed)) {
+    if (timed) wheel_.Remove(*ref);
+    ExpiryOf(entry)->expires_ms = expires_ms;
+    if (expires_ms != kNeverExpires) wheel_.Add(*ref);
+    return Status::kStored;
+  }
   // A touch is no access, whether or not it needs another layout.
   const uint32_t access_s = (entry->flags & kEntryHasAccess) ? LoadU32(BytesOf(entry) + OffsetsOf(entry).access) : 0;
   const Status status = Rebuild(ref, from, {}, {}, hash, now, false);
@@ -617,7 +709,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   if (!request.no_bump) Bump(ref);
   outcome->record_version = NextVersion();
   EmitEntry(RecordKind::kTouch, ref, outcome->record_version, now);
-  if (entry->flags & kEntryHasExpiry) NoteGone(outcome->record_version);
+  if (IsTimed(entry)) NoteGone(outcome->record_version);
   outcome->expires_ms = ExpiresMsOf(entry);
   outcome->status = Status::kFound;
   table_.Adjust();
@@ -638,7 +730,10 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
     outcome->status = Status::kLogFull;
     return;
   }
-  if (request.verb == Verb::kTake && !request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
+  if (request.verb == Verb::kTake && !request.no_value &&
+      !GiveValue(ref, scratch, may_pin && !request.no_pin, outcome)) {
+    return;
+  }
   Describe(At(ref), now, outcome);
   outcome->version = 0;
   if (!evict) {
@@ -684,8 +779,8 @@ Shard::NewEntry Shard::BodyEntryOf(const Request& request, uint32_t value_bytes)
   entry.value_bytes = value_bytes;
   entry.codec = request.codec;
   entry.client_flags = request.client_flags;
-  DCHECK(request.expires_ms != kKeepExpiry);
-  entry.expires_ms = request.expires_ms;
+  // That of the entry which it is to replace is known when it does: a chunked entry has room for it.
+  entry.expires_ms = request.expires_ms == kKeepExpiry ? kNeverExpires : request.expires_ms;
   return entry;
 }
 
@@ -697,23 +792,37 @@ int Shard::FreeBodySlot(uint64_t charge) const {
   return 0;
 }
 
-bool Shard::MakeRoomStep(const Request& request, uint32_t value_bytes) {
+void Shard::TakeStalledBodies(uint64_t charge, const Now& now) {
+  const auto stalled = [this, &now](int slot) {
+    return state_->bodies[slot] != 0 && state_->body_written_ms[slot] != 0 &&
+           state_->body_written_ms[slot] + kBodyStalledMs <= now.boot_ms;
+  };
+  uint64_t bytes = 0;
+  for (int slot = 1; slot < kBodiesMax; slot++) {
+    if (stalled(slot)) bytes += ChargeOf(At(state_->bodies[slot]), state_->bodies[slot]);
+  }
+  // Nobody loses one for nothing.
+  if (bytes == 0 || state_->body_bytes - bytes + charge > state_->limit_bytes / 2) return;
+  while (FreeBodySlot(charge) == 0) {
+    int oldest = 0;
+    for (int slot = 1; slot < kBodiesMax; slot++) {
+      if (!stalled(slot)) continue;
+      if (oldest == 0 || state_->body_written_ms[slot] < state_->body_written_ms[oldest]) oldest = slot;
+    }
+    if (oldest == 0) return;
+    Abandon(oldest);
+  }
+}
+
+bool Shard::MakeRoomStep(const Request& request, uint32_t value_bytes, const Now& now) {
   SettleTouches();
   const Layout layout = LayoutOf(BodyEntryOf(request, value_bytes));
-  if (value_bytes > state_->value_bytes_max || FreeBodySlot(layout.charge) == 0) return false;
-  // As MakeRoom(), which will refuse it: nothing is evicted in vain.
-  if (state_->body_bytes + state_->pinned_bytes + layout.charge > state_->limit_bytes) return false;
-  for (int i = 0; i < kStepEntriesMax && state_->charged_bytes + layout.charge > state_->limit_bytes; i++) {
-    if (!EvictTail()) return false;
+  if (value_bytes > state_->value_bytes_max || layout.charge > state_->limit_bytes || RingHoldsRoom(layout.charge)) {
+    return false;
   }
-  if (state_->charged_bytes + layout.charge > state_->limit_bytes) return true;
-  const uint64_t page_bytes = config_.classes->page_bytes();
-  const uint64_t wholes = layout.chunk_stream / (page_bytes - sizeof(ChunkHeader));
-  for (int i = 0; i < kEvacuationsPerStep; i++) {
-    const ArenaState& arena = state_->arena;
-    if (arena.pages_used + wholes <= arena.pages_total || !arena_.EvacuateOne()) return false;
-  }
-  return true;
+  TakeStalledBodies(layout.charge, now);
+  if (FreeBodySlot(layout.charge) == 0) return false;
+  return RoomStep(layout, false);
 }
 
 Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot) {
@@ -735,19 +844,28 @@ Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_byte
     state_->counters.log_full++;
     return Status::kLogFull;
   }
+  DCHECK(request.expires_ms != kKeepExpiry || (layout.flags & kEntryChunked));
+  TakeStalledBodies(layout.charge, now);
   const int free_slot = FreeBodySlot(layout.charge);
-  if (free_slot == 0 || !MakeRoom(layout.charge, false, false) || !AllocateEntry(from, layout, free_slot)) {
+  if (free_slot == 0) {
+    // That others are being received is no reason to lose what is there.
+    state_->counters.no_memory++;
+    return Status::kNoMemory;
+  }
+  if (!MakeRoom(layout.charge, false, false) || !AllocateEntry(from, layout, free_slot)) {
     return refuse(Status::kNoMemory);
   }
   EntryHeader* entry = At(state_->bodies[free_slot]);
   WriteStream(entry, 0, request.key.data(), request.key.size());
   state_->body_bytes += layout.charge;
+  state_->body_written_ms[free_slot] = now.boot_ms;
   *slot = free_slot;
   return Status::kStored;
 }
 
-void Shard::WriteBody(int slot, size_t offset, std::string_view bytes) {
+void Shard::WriteBody(int slot, size_t offset, std::string_view bytes, const Now& now) {
   EntryHeader* entry = At(state_->bodies[slot]);
+  if (now.boot_ms != 0) state_->body_written_ms[slot] = now.boot_ms;
   CHECK(offset + bytes.size() <= entry->value_bytes);
   WriteStream(entry, KeyBytesOf(entry) + offset, bytes.data(), bytes.size());
 }
@@ -757,6 +875,7 @@ void Shard::Abandon(int slot) {
   CHECK(slot > 0 && slot < kBodiesMax && ref != 0);
   state_->body_bytes -= ChargeOf(At(ref), ref);
   state_->bodies[slot] = 0;
+  state_->body_generations[slot]++;
   FreeEntry(ref);
 }
 
@@ -780,6 +899,9 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
     return;
   }
   uint8_t marks = state_->mark_parity;
+  if (request.expires_ms == kKeepExpiry && old != 0) {
+    ExpiryOf(At(state_->bodies[slot]))->expires_ms = ExpiresMsOf(At(old));
+  }
   if (old != 0) {
     marks = MarksOf(At(old));
     RemoveEntry(old, Reason::kReplaced, hash);
@@ -853,6 +975,8 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
           if (!ReserveRecord(record.key.size())) return Status::kLogFull;
           EmitKey(RecordKind::kDelete, record.key, now);
         }
+        // What a load began to fetch before it may be older.
+        if (!fills_.empty()) fills_.Void(hash);
         if (old == 0) return Status::kNotStored;
         if (keep_version) NoteGone(record.version);
         RemoveEntry(old, Reason::kReplaced, hash);

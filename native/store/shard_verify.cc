@@ -26,6 +26,7 @@ void Shard::Verify() {
     prev = ref;
     entries++;
     if (IsDead(entry)) {
+      if (!seen_dead) CHECK(state_->newest_dead == ref);
       seen_dead = true;
     } else {
       CHECK(!seen_dead);
@@ -35,9 +36,9 @@ void Shard::Verify() {
     payload += KeyBytesOf(entry) + entry->value_bytes;
     charged += ChargeOf(entry, ref);
     if (PinsOf(entry) != 0) pinned += ChargeOf(entry, ref);
-    if (entry->flags & kEntryHasExpiry) expiring++;
+    if (IsTimed(entry)) expiring++;
     CHECK(table_.FindRef(HashOfEntry(ref), ref).bucket != nullptr);
-    for (int slot = 0; slot < kCursorsPerShard; slot++) {
+    for (int slot = 0; slot < kCursorsPerShard && !seen_dead; slot++) {
       if ((MarksOf(entry) ^ state_->mark_parity) >> slot & 1) unemitted[slot]++;
     }
     uint64_t stream = 0;
@@ -56,6 +57,7 @@ void Shard::Verify() {
     }
   }
   CHECK(lru_.tail() == prev);
+  CHECK(seen_dead || state_->newest_dead == 0);
   CHECK(live == state_->live_entries && entries - live == state_->dead_entries);
   CHECK(payload == state_->payload_bytes);
   CHECK(expiring == state_->wheel.entries);

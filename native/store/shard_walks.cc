@@ -41,10 +41,15 @@ int Shard::OpenWalk(Cursor::Order order, bool* ready) {
   walk->generation++;
   walk->last_step = ++state_->walk_steps;
   walk->order = static_cast<uint8_t>(order);
-  walk->next = order == Cursor::Order::kOldestFirst ? lru_.tail() : lru_.head();
+  walk->next = WalkStart(order == Cursor::Order::kOldestFirst);
   state_->open_walks |= static_cast<uint8_t>(1 << best);
   *ready = walk->unemitted == 0;
   return best;
+}
+
+Ref Shard::WalkStart(bool oldest_first) const {
+  if (!oldest_first) return lru_.head();
+  return state_->newest_dead == 0 ? lru_.tail() : At(state_->newest_dead)->lru_prev;
 }
 
 uint32_t Shard::StartWalk(int slot, Cursor::Order order) {
@@ -52,8 +57,8 @@ uint32_t Shard::StartWalk(int slot, Cursor::Order order) {
   WalkState* walk = &state_->walks[slot];
   CHECK(walk->unemitted == 0);
   state_->mark_parity ^= static_cast<uint8_t>(1 << slot);
-  walk->unemitted = state_->live_entries + state_->dead_entries;
-  walk->next = order == Cursor::Order::kOldestFirst ? lru_.tail() : lru_.head();
+  walk->unemitted = state_->live_entries;
+  walk->next = WalkStart(order == Cursor::Order::kOldestFirst);
   return walk->generation;
 }
 
@@ -92,15 +97,15 @@ size_t Shard::StepWalk(int slot, const Now& now, bool with_values, WalkedEntry* 
   *bytes_needed = 0;
   walk->last_step = ++state_->walk_steps;
   for (int visits = 0; visits < kStepEntriesMax && walk->unemitted > 0; visits++) {
-    if (walk->next == 0) {
+    if (walk->next == 0 || IsDead(At(walk->next))) {
       // Entries that were hit went to the front, behind a walk from there; what is left of them is found in another
-      // pass, which skips those that have been emitted.
-      walk->next = oldest_first ? lru_.tail() : lru_.head();
+      // pass, which skips those that have been emitted. Dead entries have no part in it, however many there are.
+      walk->next = WalkStart(oldest_first);
     }
     EntryHeader* entry = At(walk->next);
     const Ref next = oldest_first ? entry->lru_prev : entry->lru_next;
     if (((MarksOf(entry) ^ state_->mark_parity) & bit) != 0) {
-      if (!cleaning && !IsDead(entry) && !IsExpired(entry, now)) {
+      if (!cleaning && !IsExpired(entry, now)) {
         const size_t key_bytes = KeyBytesOf(entry);
         const size_t value_bytes = with_values ? entry->value_bytes : 0;
         if (emitted == count) break;

@@ -30,6 +30,10 @@ constexpr uint32_t kRoomStepsMin = 64;
 // would be holding one when its processor is taken away.
 constexpr uint32_t kUpkeepPauseUs = 100;
 constexpr uint32_t kUpkeepPauses = 64;
+// What is copied to or from a large value under one hold of a lock.
+constexpr size_t kPieceBytes = 64 * 1024;
+// An append or prepend in steps begins again when the value changes meanwhile; after so many times it is done in one.
+constexpr int kConcatTries = 4;
 // Of the mapping, given back at a time by the destructor.
 constexpr uint64_t kReleaseStepBytes = uint64_t{32} << 20;
 
@@ -53,6 +57,8 @@ void DoAhead(Shard* shard, const Shard::AheadStep& step) {
 bool IsRead(Verb verb) { return verb == Verb::kGet || verb == Verb::kPeek || verb == Verb::kHas; }
 static_assert(Status::kLogFull < Status::kNeedsRoom && static_cast<int>(Status::kNeedsRoom) == 9,
               "the two that say that nothing was done are the last");
+
+bool IsConcat(Verb verb) { return verb == Verb::kAppend || verb == Verb::kPrepend; }
 
 bool IsTimed(uint64_t expires_ms) { return expires_ms != kNeverExpires && expires_ms != kKeepExpiry; }
 
@@ -256,12 +262,16 @@ inline void Store::ExecuteOne(const Request& request, const Now& now, Scratch* s
 void Store::Execute(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
   if (now.boot_ms >= attention_at_ms_.load(std::memory_order_relaxed)) [[unlikely]]
     return ExecuteAttentively(request, now, scratch, outcome);
+  if (IsConcat(request.verb)) [[unlikely]]
+    return ExecuteConcat(request, now, outcome);
   ExecuteOne<false>(request, now, scratch, outcome);
 }
 
 void Store::ExecuteAttentively(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
   if (now.boot_ms >= clear_at_ms()->load(std::memory_order_relaxed)) RunScheduledClear(now);
-  if (logged_) {
+  if (IsConcat(request.verb)) {
+    ExecuteConcat(request, now, outcome);
+  } else if (logged_) {
     ExecuteOne<true>(request, now, scratch, outcome);
   } else {
     ExecuteOne<false>(request, now, scratch, outcome);
@@ -305,6 +315,63 @@ Status Store::SetPlain(std::string_view key, std::string_view value, Codec codec
   }
   Unlocked(shard->removal_sink());
   return status;
+}
+
+namespace {
+
+// The later holds of the lock of an append or prepend in steps. False: the value has changed meanwhile.
+template <class Finish>
+bool CopyConcat(Shard* shard, const Shard::ConcatSteps& steps, const Request& request, uint64_t hash, const Now& now,
+                Outcome* outcome, Finish finish) {
+  const bool append = request.verb == Verb::kAppend;
+  const size_t old_at = append ? 0 : request.value.size();
+  for (size_t at = 0; at < steps.old_bytes; at += kPieceBytes) {
+    const size_t piece = std::min<size_t>(kPieceBytes, steps.old_bytes - at);
+    OsLockGuard guard(shard->lock());
+    if (!shard->CopyConcat(steps, request.key, hash, at, old_at + at, piece)) return false;
+  }
+  const size_t added_at = append ? steps.old_bytes : 0;
+  for (size_t at = 0; at < request.value.size(); at += kPieceBytes) {
+    OsLockGuard guard(shard->lock());
+    shard->WriteBody(steps.slot, added_at + at, request.value.substr(at, kPieceBytes), Now{});
+  }
+  OsLockGuard guard(shard->lock());
+  const bool done = shard->EndConcat(steps, request, hash, now, outcome);
+  if (done) finish();
+  return done;
+}
+
+}  // namespace
+
+void Store::ExecuteConcat(const Request& request, const Now& now, Outcome* outcome) {
+  const uint32_t index = ShardOf(request.key);
+  Shard* shard = ShardAt(index);
+  const uint64_t hash = shard->HashOf(request.key);
+  auto note = ChangeRing::Note::kNone;
+  const auto finish = [&] {
+    if (!logged_) return;
+    outcome->commit_version = shard->CommitVersionOf(*outcome);
+    note = std::max(note, shard->ring()->TakeNote());
+  };
+  uint32_t room_steps = kRoomStepsMin + static_cast<uint32_t>(value_bytes_max() / 512);
+  for (int tries = kConcatTries; tries >= 0; tries--) {
+    Shard::ConcatSteps steps;
+    do {
+      steps = Shard::ConcatSteps{};
+      steps.room_in_one = room_steps == 0 || --room_steps == 0;
+      *outcome = Outcome{};
+      outcome->pin.shard = index;
+      OsLockGuard guard(shard->lock());
+      shard->SettleTouches();
+      shard->Concat(request, hash, now, outcome, tries > 0 ? &steps : nullptr);
+      if (steps.slot == 0 && !steps.wants_room) finish();
+    } while (steps.wants_room);
+    if (steps.slot == 0 || CopyConcat(shard, steps, request, hash, now, outcome, finish)) break;
+    OsLockGuard guard(shard->lock());
+    shard->Abandon(steps.slot);
+  }
+  Unlocked(shard->removal_sink());
+  Tell(note);
 }
 
 void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, Scratch* scratch, Outcome* outcomes) {
@@ -408,31 +475,35 @@ Status Store::Reserve(const Request& request, uint32_t value_bytes, const Now& n
   // meanwhile; what is missing in the end is made in one go.
   for (uint32_t steps = kRoomStepsMin + value_bytes / 512; steps > 0; steps--) {
     OsLockGuard guard(shard->lock());
-    if (!shard->MakeRoomStep(request, value_bytes)) break;
+    if (!shard->MakeRoomStep(request, value_bytes, now)) break;
   }
   ChangeRing::Note note;
+  uint32_t generation = 0;
   {
     OsLockGuard guard(shard->lock());
     status = shard->Reserve(request, hash, value_bytes, now, &slot);
+    generation = shard->BodyGeneration(slot);
     note = shard->ring()->TakeNote();
   }
-  if (status == Status::kStored) *body = Body{index, static_cast<uint32_t>(slot), value_bytes};
+  if (status == Status::kStored) *body = Body{index, static_cast<uint32_t>(slot), value_bytes, generation};
   Unlocked(shard->removal_sink());
   Tell(note);
   return status;
 }
 
-void Store::WriteBody(const Body& body, size_t offset, std::string_view bytes) {
+bool Store::WriteBody(const Body& body, size_t offset, std::string_view bytes, const Now& now) {
   // Under the lock because a body may move, in pieces so that nobody waits long for it.
-  constexpr size_t kPieceBytes = 64 * 1024;
   Shard* shard = ShardAt(body.shard);
+  const int slot = static_cast<int>(body.ref);
   while (!bytes.empty()) {
     const size_t piece = std::min(bytes.size(), kPieceBytes);
     OsLockGuard guard(shard->lock());
-    shard->WriteBody(static_cast<int>(body.ref), offset, bytes.substr(0, piece));
+    if (shard->BodyGeneration(slot) != body.generation) return false;
+    shard->WriteBody(slot, offset, bytes.substr(0, piece), now);
     offset += piece;
     bytes.remove_prefix(piece);
   }
+  return true;
 }
 
 void Store::Link(Body* body, const Request& request, const Now& now, Outcome* outcome) {
@@ -443,7 +514,11 @@ void Store::Link(Body* body, const Request& request, const Now& now, Outcome* ou
   ChangeRing::Note note;
   {
     OsLockGuard guard(shard->lock());
-    shard->Link(static_cast<int>(body->ref), request, hash, now, outcome);
+    if (shard->BodyGeneration(static_cast<int>(body->ref)) == body->generation) {
+      shard->Link(static_cast<int>(body->ref), request, hash, now, outcome);
+    } else {
+      outcome->status = Status::kNoMemory;
+    }
     if (logged_) outcome->commit_version = shard->CommitVersionOf(*outcome);
     note = shard->ring()->TakeNote();
   }
@@ -456,7 +531,9 @@ void Store::Abandon(Body* body) {
   Shard* shard = ShardAt(body->shard);
   {
     OsLockGuard guard(shard->lock());
-    shard->Abandon(static_cast<int>(body->ref));
+    if (shard->BodyGeneration(static_cast<int>(body->ref)) == body->generation) {
+      shard->Abandon(static_cast<int>(body->ref));
+    }
   }
   *body = Body{};
 }
@@ -585,7 +662,11 @@ bool Store::CheckResize(uint64_t memory_bytes, std::string* error) const {
                       memory_bytes);
     return false;
   }
-  const uint64_t limit = ShardAt(0)->LimitFor(memory_bytes / shard_count_);
+  uint64_t limit = ~uint64_t{0};
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    OsLockGuard guard(ShardAt(i)->lock());
+    limit = std::min(limit, ShardAt(i)->LimitFor(memory_bytes / shard_count_));
+  }
   if (value_bytes_max() > limit / 2) {
     *error = Expected("memory_bytes",
                       ("enough for values of " + std::to_string(value_bytes_max()) + " bytes in each of " +
@@ -594,31 +675,46 @@ bool Store::CheckResize(uint64_t memory_bytes, std::string* error) const {
                       memory_bytes);
     return false;
   }
+  if (!CommitFor(memory_bytes)) {
+    *error = "Cannot commit " + std::to_string(memory_bytes) + " bytes of memory";
+    return false;
+  }
   return true;
 }
 
-bool Store::Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now) {
-  // Address space before limits: no lock is held across a system call.
-  const uint64_t wanted = memory_bytes != 0 ? memory_bytes / shard_count_ : 0;
+bool Store::CommitFor(uint64_t memory_bytes) const {
+  const uint64_t wanted = memory_bytes / shard_count_;
   for (uint32_t i = 0; wanted != 0 && i < shard_count_; i++) {
     const uint64_t header_bytes = ShardAt(i)->header_bytes();
     char* pages = base_ + uint64_t{i} * shard_stride_bytes_ + header_bytes;
     if (!OsCommit(pages, std::min(wanted, shard_stride_bytes_ - header_bytes))) return false;
   }
+  return true;
+}
+
+bool Store::Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now, bool* held_up) {
+  // Address space before limits: no lock is held across a system call. Where the system refuses there is nothing to
+  // call again for; CheckResize() says so.
+  if (!CommitFor(memory_bytes)) return true;
   SetLimits(memory_bytes, entries_max);
   bool done = true;
+  bool moved = false;
   for (uint32_t i = 0; i < shard_count_; i++) {
     Shard* shard = ShardAt(i);
     Shard::AheadStep ahead;
     {
       OsLockGuard shard_guard(shard->lock());
-      if (!shard->ShrinkStep()) done = false;
+      if (!shard->ShrinkStep(&moved)) done = false;
       ahead = shard->BeginAhead(now, true);
     }
     DoAhead(shard, ahead);
-    if (ReturnPages(shard, true)) done = false;
+    if (ReturnPages(shard, true)) {
+      done = false;
+      moved = true;
+    }
   }
   Unlocked(ShardAt(0)->removal_sink());
+  if (held_up != nullptr) *held_up = !done && !moved;
   return done;
 }
 
@@ -645,11 +741,7 @@ bool Store::ReturnPages(Shard* shard, bool shrinking) {
     count = shard->BeginReturn(pages, kReturnPagesMax, shrinking);
   }
   if (count == 0) return false;
-  for (int i = 0; i < count; i++) {
-    OsDecommit(shard->PageAddress(pages[i]), page_bytes_);
-    // Address space that may be used again must be usable; where memory is committed on touch this does nothing.
-    if (!OsCommit(shard->PageAddress(pages[i]), page_bytes_)) CHECK(false);
-  }
+  for (int i = 0; i < count; i++) OsDiscard(shard->PageAddress(pages[i]), page_bytes_);
   OsLockGuard guard(shard->lock());
   shard->EndReturn(pages, count);
   return true;

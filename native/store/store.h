@@ -124,6 +124,7 @@ struct Body {
   uint32_t shard = 0;
   uint32_t ref = 0;
   uint32_t value_bytes = 0;
+  uint32_t generation = 0;
   explicit operator bool() const { return ref != 0; }
 };
 
@@ -185,10 +186,13 @@ class Store {
   // Storing a large value in two steps, so that it is copied without a lock and need not be buffered elsewhere: Reserve
   // makes room for it (evicting as the verb would), WriteBody fills it, Link executes the request with that value.
   // `request` must be the same in both calls but for `value`, which is ignored; verbs kSet, kAdd, kReplace, kCas; its
-  // expiry is not kKeepExpiry. Reserve answers kStored (go on), kTooLarge, kNoMemory or kLogFull. After a Link that
-  // answers kLogFull the body is still there, to be linked again or abandoned; after any other it is gone.
+  // expiry is kKeepExpiry only if the value has more than kBodyKeepsExpiryBytesMin. Reserve answers kStored (go on),
+  // kTooLarge, kNoMemory or kLogFull. It refuses with kNoMemory where too many bodies are on their way, and takes
+  // nothing away then; a sender of whom nothing has come for kBodyStalledMs (by the `now` of his calls, if they have
+  // one) loses his before that: WriteBody is false from then on, Link answers kNoMemory. After a Link that answers
+  // kLogFull the body is still there, to be linked again or abandoned; after any other it is gone.
   [[nodiscard]] Status Reserve(const Request& request, uint32_t value_bytes, const Now& now, Body* body);
-  void WriteBody(const Body& body, size_t offset, std::string_view bytes);
+  bool WriteBody(const Body& body, size_t offset, std::string_view bytes, const Now& now = {});
   void Link(Body* body, const Request& request, const Now& now, Outcome* outcome);
   void Abandon(Body* body);
 
@@ -204,11 +208,12 @@ class Store {
   // The record of the clear that is to come, for a snapshot. False: none is.
   [[nodiscard]] bool PendingClear(const Now& now, RecordView* record);
 
-  // Changes the memory limit and/or the entry limit (0: leave as it is; kEntriesUnlimited: none). Growing takes effect
-  // at once; shrinking evicts in steps: false means call again (from the same or another thread) until true. Refuses
-  // above the ceiling or below what one shard needs, with a sentence in `error`.
+  // Changes the memory limit and/or the entry limit (0: leave as it is). Growing takes effect at once; shrinking evicts
+  // in steps: false means call again (from the same or another thread) until true; `held_up`, where given: not at once,
+  // nothing goes on until a pin or a body is given up. CheckResize() refuses above the ceiling, below what one shard
+  // needs, and where the system has no memory, with a sentence in `error`; Resize() then changes nothing.
   [[nodiscard]] bool CheckResize(uint64_t memory_bytes, std::string* error) const;
-  bool Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now);
+  bool Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now, bool* held_up = nullptr);
 
   // One turn of the upkeep that otherwise waits for callers: turns the wheels, reclaims cleared entries, gives back
   // free pages, touches memory that a growing cache is about to need. Each hold of a lock visits at most
@@ -309,6 +314,8 @@ class Store {
   Status ApplyClearLocked(const RecordView& record, const Now& now, bool keep_version) REQUIRES_LOCK(clear_lock_);
   Status ApplyClearAtLocked(const RecordView& record, const Now& now, bool keep_version) REQUIRES_LOCK(clear_lock_);
   void SetLimits(uint64_t memory_bytes, uint64_t entries_max);
+  // Makes the pages of a larger limit usable. False: the system has no memory for them.
+  bool CommitFor(uint64_t memory_bytes) const;
   void RaiseEpoch(uint32_t epoch);
   void StartWalk(uint32_t index, Cursor::Order order, Cursor::PerShard* walk);
   // Gives the memory of some free pages back, outside the lock. True if there were any.
@@ -319,6 +326,7 @@ class Store {
   Shard* Route(std::string_view key, uint32_t* index, uint64_t* hash) const;
   // Not inlined, so that nothing of it weighs on requests of a cache without a log.
   [[gnu::noinline]] void ExecuteAttentively(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome);
+  [[gnu::noinline]] void ExecuteConcat(const Request& request, const Now& now, Outcome* outcome);
   // After the lock of a shard was given up: tells the reader of its ring what ChangeRing::Note says.
   void Tell(ChangeRing::Note note);
   static void Unlocked(RemovalSink* sink) {

@@ -104,7 +104,7 @@ void TimerWheel::Check() const {
     uint32_t prev = static_cast<uint32_t>(slot + 1);
     for (Ref ref = state_->slots[slot]; ref != 0; ref = ExpiryOf(At(ref))->wheel_next) {
       const EntryHeader* entry = At(ref);
-      CHECK((entry->flags & kEntryHasExpiry) && KindOf(entry->flags) == ChunkKind::kEntry);
+      CHECK(IsTimed(entry) && KindOf(entry->flags) == ChunkKind::kEntry);
       const ExpiryBlock* block = ExpiryOf(entry);
       CHECK(block->wheel_prev == prev);
       prev = ref;

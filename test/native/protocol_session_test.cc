@@ -134,6 +134,36 @@ TEST(ProtocolSession, ALargeValueThatIsNotCompletedIsAbandoned) {
   server.store()->Verify();
 }
 
+TEST(ProtocolSession, SlowSendersDoNotKeepOthersOut) {
+  ProtocolServer server;
+  // More of them than can be received at a time.
+  std::vector<std::unique_ptr<ProtocolClient>> slow;
+  const std::string most(100'000, 'x');
+  for (int i = 0; i < 200; i++) {
+    slow.push_back(std::make_unique<ProtocolClient>(&server));
+    slow.back()->Send("set slow" + std::to_string(i) + " 0 0 100001\r\n" + most);
+  }
+  ProtocolClient client(&server);
+  const std::string refused = "SERVER_ERROR out of memory storing object\r\n";
+  const std::string set = "set big 0 0 500000\r\n" + std::string(500'000, 'y') + "\r\n";
+  client.Send(Set("big", "old"));
+  EXPECT_EQ(client.Send(set), refused);
+  EXPECT_EQ(client.Send("get big\r\n"), "VALUE big 0 3\r\nold\r\nEND\r\n") << "it was only early";
+  server.Pass(kBodyStalledMs);
+  EXPECT_EQ(client.Send(set), "STORED\r\n");
+  int stored = 0;
+  int lost = 0;
+  for (const auto& each : slow) {
+    const std::string reply = each->Send("x\r\n");
+    reply == "STORED\r\n" ? stored++ : lost++;
+    if (reply != "STORED\r\n") EXPECT_EQ(reply, refused);
+    EXPECT_EQ(each->Send("get none\r\n"), "END\r\n") << "it goes on with the next command";
+  }
+  EXPECT_GT(stored, 0);
+  EXPECT_GT(lost, 0);
+  server.store()->Verify();
+}
+
 TEST(ProtocolSession, ABadEndOfALargeValueKeepsTheOldOne) {
   ProtocolServer server;
   ProtocolClient client(&server);

@@ -51,6 +51,23 @@ TEST(ReviewRefusals, ASetOfAnotherVersionThatIsTooLargeTakesNothingAway) {
   store->Verify();
 }
 
+TEST(ReviewRefusals, ARecordThatHasExpiredVoidsTheLoadsThatBeganBeforeIt) {
+  for (const bool present : {false, true}) {
+    TestStore store;
+    if (present) store.Set("key", "value");
+    FillTicket ticket;
+    ASSERT_TRUE(store->BeginFill("key", false, store.now(), &ticket));
+    RecordView record;
+    record.kind = RecordKind::kSet;
+    record.key = "key";
+    record.value = "newer";
+    record.expires_wall_ms = store.now().wall_ms - 1;
+    EXPECT_EQ(store->Apply(record, store.now(), false), Status::kNotStored);
+    EXPECT_TRUE(ticket.voided());
+    store->EndFill("key", &ticket);
+  }
+}
+
 TEST(ReviewRefusals, AShardNeverReachesBeyondItsReferences) {
   StoreOptions options;
   options.shard_count = 1;

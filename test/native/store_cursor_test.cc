@@ -299,5 +299,56 @@ TEST(StoreCursor, UpkeepFinishesWalksThatWereGivenUp) {
   EXPECT_TRUE(ready) << "a new walk has nothing to clean up";
 }
 
+TEST(StoreCursor, ClearedEntriesAreNotSteppedOver) {
+  for (const Cursor::Order order : {Cursor::Order::kOldestFirst, Cursor::Order::kNewestFirst}) {
+    TestStore store;
+    for (int i = 0; i < 5000; ++i) store.Set(Key(i), "v");
+    // Walks that are given up half-way, one in every place: upkeep would have to go the rest of their way.
+    for (int i = 0; i < kCursorsPerShard; ++i) {
+      Cursor cursor;
+      bool done;
+      store->OpenCursor(order, &cursor);
+      Step(store, &cursor, 10, false, &done);
+      store->CloseCursor(&cursor);
+    }
+    store->Clear(store.now());
+    store->Verify();
+    store.Set("live", "v");
+    store->Verify();
+    Shard* shard = store->shard(0);
+    OsLockGuard guard(shard->lock());
+    bool ready = false;
+    const int slot = shard->OpenWalk(order, &ready);
+    ASSERT_TRUE(ready) << "nothing is left to be cleaned";
+    shard->StartWalk(slot, order);
+    char bytes[100];
+    Scratch scratch{bytes, sizeof bytes, 0};
+    WalkedEntry entries[2];
+    bool done = false;
+    size_t needed;
+    // One hold of the lock visits 64 entries.
+    EXPECT_EQ(shard->StepWalk(slot, store.now(), false, entries, 2, &scratch, &done, &needed), 1);
+    EXPECT_TRUE(done);
+  }
+}
+
+TEST(StoreCursor, AWalkThatAClearMeetsIsOver) {
+  TestStore store;
+  for (int i = 0; i < 1000; ++i) store.Set(Key(i), "v");
+  Cursor cursor;
+  store->OpenCursor(Cursor::Order::kOldestFirst, &cursor);
+  bool done = false;
+  EXPECT_EQ(Step(store, &cursor, 10, false, &done).size(), 10);
+  store->Clear(store.now());
+  store.Set("later", "v");
+  EXPECT_EQ(Step(store, &cursor, 10, false, &done).size(), 0);
+  EXPECT_TRUE(done);
+  store->CloseCursor(&cursor);
+  EXPECT_EQ(KeysOf(WalkAll(store, Cursor::Order::kOldestFirst)), (std::vector<std::string>{"later"}));
+  store.MaintainAll();
+  EXPECT_EQ(KeysOf(WalkAll(store, Cursor::Order::kOldestFirst)), (std::vector<std::string>{"later"}));
+  store->Verify();
+}
+
 }  // namespace
 }  // namespace cairn

@@ -1,6 +1,7 @@
 // What is larger than a chunk: long keys, chunked values, values of many mebibytes; the two ways in (copied, or
 // received as a body) and the two ways out (copied, or read behind a pin).
 
+#include "store/shard.h"
 #include "store/store.h"
 #include "support/store_fixture.h"
 #include "test.h"
@@ -369,6 +370,257 @@ TEST(StoreLarge, ABodyReservedBeforeAClearIsStoredAfterIt) {
   EXPECT_EQ(store.Get("key").value, std::string(10'000, 'b'));
   store.MaintainAll();
   EXPECT_TRUE(store.Has("key"));
+  store->Verify();
+}
+
+TEST(StoreLarge, ATakeThatMayNotPinLeavesWhatHasNoRoomWhereItIs) {
+  TestStore store;
+  const std::string value = PatternBytes(30'000, 1);
+  store.Set("key", value);
+  Request take = On(Verb::kTake, "key");
+  take.no_pin = true;
+  Scratch none;
+  Outcome outcome;
+  store->Execute(take, store.now(), &none, &outcome);
+  EXPECT_EQ(outcome.status, Status::kNeedsRoom);
+  EXPECT_EQ(outcome.pin.ref, 0);
+  EXPECT_TRUE(store.Get("key").value == value);
+  EXPECT_TRUE(store.Do(take).value == value);
+  EXPECT_FALSE(store.Has("key"));
+  store->Verify();
+}
+
+// A store in which nothing can be evicted: `key` with a value of more than a third of it, and bodies.
+class FullStore {
+ public:
+  FullStore() : value_(PatternBytes(1'020'000, 1)) {
+    for (Body& body : bodies_) {
+      CHECK(store_->Reserve(On(Verb::kSet, "body"), 112'000, store_.now(), &body) == Status::kStored);
+    }
+    CHECK(store_.Set("key", value_).status == Status::kStored);
+  }
+  ~FullStore() {
+    for (Body& body : bodies_) store_->Abandon(&body);
+  }
+  TestStore& operator*() { return store_; }
+  const std::string& value() const { return value_; }
+
+ private:
+  TestStore store_;
+  std::vector<Body> bodies_{17};
+  std::string value_;
+};
+
+TEST(StoreLarge, ATouchOfALargeValueNeedsNoMemory) {
+  FullStore full;
+  TestStore& store = *full;
+  const uint64_t charged = store->Stats().charged_bytes;
+  Request touch = On(Verb::kTouch, "key");
+  touch.expires_ms = store.now_ms() + 1000;
+  EXPECT_EQ(store.Do(touch).status, Status::kFound);
+  EXPECT_EQ(store.Peek("key").outcome.expires_ms, store.now_ms() + 1000);
+  store->Verify();
+  touch.expires_ms = kNeverExpires;
+  EXPECT_EQ(store.Do(touch).status, Status::kFound);
+  store->Verify();
+  store.Advance(10'000);
+  store.MaintainAll();
+  EXPECT_TRUE(store.Get("key").value == full.value());
+  EXPECT_EQ(store->Stats().charged_bytes, charged);
+  touch.expires_ms = store.now_ms() + 1000;
+  EXPECT_EQ(store.Do(touch).status, Status::kFound);
+  store.Advance(10'000);
+  store.MaintainAll();
+  EXPECT_EQ(store->entries(), 0);
+}
+
+TEST(StoreLarge, ATouchChangesTheExpiryOfALargeValueUnderItsReaders) {
+  TestStore store;
+  const std::string value = PatternBytes(300'000, 1);
+  store.Set("key", value);
+  const uint64_t charged = store->Stats().charged_bytes;
+  const Outcome outcome = GetPinned(store, "key");
+  ASSERT_NE(outcome.pin.ref, 0);
+  Request touch = On(Verb::kTouch, "key");
+  touch.expires_ms = store.now_ms() + 1000;
+  EXPECT_EQ(store.Do(touch).status, Status::kFound);
+  EXPECT_EQ(store->Stats().charged_bytes, charged) << "there is still one of it";
+  EXPECT_TRUE(ReadAll(store, outcome) == value);
+  store->Unpin(outcome.pin);
+  store->Verify();
+}
+
+TEST(StoreLarge, AnAppendToALargeValueNeedsOnlyWhatItAdds) {
+  FullStore full;
+  TestStore& store = *full;
+  std::string expected = full.value();
+  test::Random random(3);
+  const uint64_t value_max = store->value_bytes_max();
+  for (int i = 0; expected.size() < value_max - 3000; ++i) {
+    const std::string piece = PatternBytes(random.Between(0, 2000), random.Next());
+    ASSERT_EQ(store.Do(On(Verb::kAppend, "key", piece)).status, Status::kStored) << i;
+    expected += piece;
+    if (i % 16 == 0) store->Verify();
+  }
+  EXPECT_TRUE(store.Get("key").value == expected);
+  EXPECT_EQ(store.Do(On(Verb::kPrepend, "key", "y")).status, Status::kNoMemory) << "that needs it twice";
+  EXPECT_TRUE(store.Get("key").value == expected);
+  store->Verify();
+}
+
+TEST(StoreLarge, AppendsOfEverySizeLeaveTheChunksThatTheValueWouldHave) {
+  TestStore store;
+  test::Random random(4);
+  for (size_t start : {600u, 4000u, 4080u, 8160u, 20'000u}) {
+    std::string expected = PatternBytes(start, 1);
+    store.Set("key", expected, store.now_ms() + 100'000, 7);
+    for (int i = 0; i < 60; ++i) {
+      const std::string piece = PatternBytes(random.Below(uint64_t{1} << random.Below(15)), random.Next());
+      ASSERT_EQ(store.Do(On(Verb::kAppend, "key", piece)).status, Status::kStored);
+      expected += piece;
+      const Answer got = store.Get("key");
+      ASSERT_TRUE(got.value == expected);
+      EXPECT_EQ(got.outcome.expires_ms, store.now_ms() + 100'000);
+      EXPECT_EQ(got.outcome.client_flags, 7);
+      store.Set("other", expected, store.now_ms() + 100'000, 7);
+      const uint64_t both = store->Stats().charged_bytes;
+      store.Delete("other");
+      ASSERT_EQ(both, 2 * store->Stats().charged_bytes) << expected.size();
+      store->Verify();
+    }
+    store.Delete("key");
+  }
+}
+
+TEST(StoreLarge, APrependToALargeValueGoesInSteps) {
+  StoreOptions options = TestStore::Tiny();
+  options.memory_bytes = 16 << 20;
+  TestStore store(options);
+  Shard* shard = store->shard(0);
+  const std::string value = PatternBytes(500'000, 1);
+  store.Set("key", value);
+  const Request request = On(Verb::kPrepend, "key", "more");
+  const uint64_t hash = shard->HashOf("key");
+  Shard::ConcatSteps steps;
+  Outcome outcome;
+  {
+    OsLockGuard guard(shard->lock());
+    shard->Concat(request, hash, store.now(), &outcome, &steps);
+  }
+  ASSERT_NE(steps.slot, 0);
+  EXPECT_EQ(steps.old_bytes, 500'000);
+  // Others see what was there, and may change it: then it begins again.
+  EXPECT_TRUE(store.Get("key").value == value);
+  {
+    OsLockGuard guard(shard->lock());
+    EXPECT_TRUE(shard->CopyConcat(steps, "key", hash, 0, 4, 64 * 1024));
+  }
+  store->Verify();
+  EXPECT_EQ(store.Do(On(Verb::kAppend, "key", "!")).status, Status::kStored);
+  {
+    OsLockGuard guard(shard->lock());
+    EXPECT_FALSE(shard->CopyConcat(steps, "key", hash, 0, 4, 64 * 1024));
+    EXPECT_FALSE(shard->EndConcat(steps, request, hash, store.now(), &outcome));
+    shard->Abandon(steps.slot);
+  }
+  EXPECT_EQ(store.Do(request).status, Status::kStored);
+  EXPECT_TRUE(store.Get("key").value == "more" + value + "!");
+  store->Verify();
+}
+
+TEST(StoreLarge, APrependMakesItsRoomInSteps) {
+  StoreOptions options = TestStore::Tiny();
+  options.memory_bytes = 16 << 20;
+  TestStore store(options);
+  Shard* shard = store->shard(0);
+  for (int i = 0; store->Stats().evictions == 0; ++i) store.Set("filler" + std::to_string(i), std::string(100, 'f'));
+  store.Set("key", PatternBytes(500'000, 1));
+  Shard::ConcatSteps steps;
+  Outcome outcome;
+  const uint64_t before = store->Stats().evictions;
+  {
+    OsLockGuard guard(shard->lock());
+    shard->Concat(On(Verb::kPrepend, "key", "more"), shard->HashOf("key"), store.now(), &outcome, &steps);
+  }
+  EXPECT_TRUE(steps.wants_room);
+  EXPECT_EQ(steps.slot, 0);
+  EXPECT_LE(store->Stats().evictions - before, kStepEntriesMax);
+  EXPECT_EQ(store.Do(On(Verb::kPrepend, "key", "more")).status, Status::kStored);
+  EXPECT_TRUE(store.Get("key").value == "more" + PatternBytes(500'000, 1));
+  store->Verify();
+}
+
+TEST(StoreLarge, ABodyCanKeepTheExpiryThatItFinds) {
+  TestStore store;
+  const std::string value = PatternBytes(kBodyKeepsExpiryBytesMin + 1, 1);
+  Request request = On(Verb::kSet, "key");
+  request.expires_ms = kKeepExpiry;
+  const auto store_body = [&] {
+    Body body;
+    ASSERT_EQ(store->Reserve(request, static_cast<uint32_t>(value.size()), store.now(), &body), Status::kStored);
+    EXPECT_TRUE(store->WriteBody(body, 0, value));
+    Outcome outcome;
+    store->Link(&body, request, store.now(), &outcome);
+    EXPECT_EQ(outcome.status, Status::kStored);
+    store->Verify();
+  };
+  store_body();
+  EXPECT_EQ(store.Get("key").outcome.expires_ms, kNeverExpires);
+  store.Set("key", "small", store.now_ms() + 500);
+  store_body();
+  EXPECT_EQ(store.Get("key").outcome.expires_ms, store.now_ms() + 500);
+  EXPECT_TRUE(store.Get("key").value == value);
+}
+
+TEST(StoreLarge, SlowSendersGiveWayToOthersWhoCannotBegin) {
+  TestStore store;
+  const auto bytes = static_cast<uint32_t>(20'000);
+  std::vector<Body> bodies(kBodiesMax - 1);
+  for (Body& body : bodies) {
+    ASSERT_EQ(store->Reserve(On(Verb::kSet, "slow"), bytes, store.now(), &body), Status::kStored);
+    store.Advance(1);
+  }
+  store.Set("key", "old");
+  store.removals().Take();
+  // While something comes of all of them nobody else gets a place; but that takes nothing away.
+  Body more;
+  EXPECT_EQ(store->Reserve(On(Verb::kSet, "key"), bytes, store.now(), &more), Status::kNoMemory);
+  EXPECT_EQ(store.Get("key").value, "old");
+  EXPECT_EQ(store.removals().Take().size(), 0);
+  store.Advance(kBodyStalledMs - 100);
+  EXPECT_TRUE(store->WriteBody(bodies[0], 0, "x", store.now()));
+  store.Advance(100);
+  // Now the second has been silent the longest, and long enough.
+  ASSERT_EQ(store->Reserve(On(Verb::kSet, "key"), bytes, store.now(), &more), Status::kStored);
+  EXPECT_TRUE(store->WriteBody(bodies[0], 0, "x", store.now()));
+  EXPECT_FALSE(store->WriteBody(bodies[1], 0, "x", store.now()));
+  EXPECT_TRUE(store->WriteBody(bodies[2], 0, "x", store.now()));
+  EXPECT_TRUE(store->WriteBody(more, 0, std::string(bytes, 'm'), store.now()));
+  store->Verify();
+  Outcome outcome;
+  store->Link(&bodies[1], On(Verb::kSet, "slow"), store.now(), &outcome);
+  EXPECT_EQ(outcome.status, Status::kNoMemory);
+  EXPECT_FALSE(static_cast<bool>(bodies[1]));
+  store->Link(&more, On(Verb::kSet, "key"), store.now(), &outcome);
+  EXPECT_EQ(outcome.status, Status::kStored);
+  EXPECT_EQ(store.Get("key").value, std::string(bytes, 'm'));
+  bodies.erase(bodies.begin() + 1);
+  for (Body& body : bodies) store->Abandon(&body);
+  store->Verify();
+}
+
+TEST(StoreLarge, NobodyLosesAPlaceForNothing) {
+  TestStore store;
+  Body slow;
+  Body quick;
+  ASSERT_EQ(store->Reserve(On(Verb::kSet, "slow"), 20'000, store.now(), &slow), Status::kStored);
+  store.Advance(2 * kBodyStalledMs);
+  ASSERT_EQ(store->Reserve(On(Verb::kSet, "quick"), 1'000'000, store.now(), &quick), Status::kStored);
+  Body more;
+  EXPECT_EQ(store->Reserve(On(Verb::kSet, "key"), 1'040'000, store.now(), &more), Status::kNoMemory);
+  EXPECT_TRUE(store->WriteBody(slow, 0, "x", store.now()));
+  store->Abandon(&slow);
+  store->Abandon(&quick);
   store->Verify();
 }
 

@@ -374,24 +374,26 @@ void Coverage::Add(const Coverage& other) {
   for (size_t i = 0; i < sizeof(Coverage) / sizeof(uint64_t); ++i) to[i] += from[i];
 }
 
-#define CAIRN_MODEL_COVERAGE(X)                                                                                      \
-  X(evictions)                                                                                                       \
-  X(expirations)                                                                                                     \
-  X(wheel_expirations)                                                                                               \
-  X(relocations)                                                                                                     \
-  X(splits)                                                                                                          \
-  X(merges)                                                                                                          \
-  X(pins)                                                                                                            \
-  X(zombies)                                                                                                         \
-  X(copies_of_large)                                                                                                 \
-  X(bodies_linked)                                                                                                   \
-  X(bodies_refused)                                                                                                  \
-  X(clears)                                                                                                          \
-  X(scheduled_clears) X(schedules_applied) X(barriers_applied) X(resizes_up) X(resizes_down) X(resize_evictions)     \
-      X(walks_finished) X(walked) X(walks_restarted) X(log_full) X(too_large) X(no_memory) X(needs_room) X(applied)  \
-          X(fills_voided) X(fills_stored) X(in_place) X(rebuilt) X(plain_gets) X(plain_sets) X(records) X(ring_full) \
-              X(ring_pinned) X(ring_copied_large) X(ring_zombies) X(ring_drained) X(ring_rewound) X(ring_wrapped)    \
-                  X(ring_waits_for_memory) X(ring_waits_for_barrier) X(ring_replayed)
+#define CAIRN_MODEL_COVERAGE(X)                                                                                       \
+  X(evictions)                                                                                                        \
+  X(expirations)                                                                                                      \
+  X(wheel_expirations)                                                                                                \
+  X(relocations)                                                                                                      \
+  X(splits)                                                                                                           \
+  X(merges)                                                                                                           \
+  X(pins)                                                                                                             \
+  X(zombies)                                                                                                          \
+  X(copies_of_large)                                                                                                  \
+  X(bodies_linked)                                                                                                    \
+  X(bodies_refused)                                                                                                   \
+  X(clears)                                                                                                           \
+  X(scheduled_clears)                                                                                                 \
+  X(schedules_applied) X(barriers_applied) X(resizes_up) X(resizes_down) X(resize_evictions) X(walks_finished)        \
+      X(walked) X(walks_restarted) X(log_full) X(too_large) X(no_memory) X(needs_room) X(applied) X(fills_voided)     \
+          X(fills_stored) X(in_place) X(rebuilt) X(plain_gets) X(plain_sets) X(records) X(ring_full) X(ring_pinned)   \
+              X(ring_copied_large) X(ring_zombies) X(ring_drained) X(ring_rewound) X(ring_wrapped)                    \
+                  X(ring_waits_for_memory) X(ring_waits_for_barrier) X(ring_replayed) X(extended) X(concats_in_steps) \
+                      X(bodies_lost)
 
 std::string Coverage::Missing(bool with_collisions) const {
   std::string missing;
@@ -563,6 +565,7 @@ Harness::Layout Harness::LayoutOf(size_t key_bytes, uint64_t value_bytes, uint64
     return layout;
   }
   layout.chunked = true;
+  if (expires_ms == kNeverExpires) fields += 16;  // such an entry has room for an expiry in any case
   const uint64_t key_in_head = std::min<uint64_t>(key_bytes, 250);
   layout.size_class = ClassOf(fields + 4 + key_in_head);
   layout.charge += class_charges_[static_cast<size_t>(layout.size_class)];
@@ -888,10 +891,52 @@ Status Harness::Rebuild(ModelShard& shard, List::iterator* entry, Entry changed,
   return Status::kStored;
 }
 
+// A chunked entry with more behind its value: what has to be there beside it for a moment is what the new chunks take
+// that replace those of another size, or come behind them.
+Status Harness::Extend(ModelShard& shard, List::iterator* entry, Entry changed) {
+  const Layout layout = LayoutOf(changed.key.size(), changed.value.size(), changed.expires_ms, changed.client_flags);
+  if (layout.charge > shard.limit) return Status::kTooLarge;
+  shard.lru.splice(shard.lru.begin(), shard.lru, *entry);
+  const auto chunks = [&](uint64_t value_bytes) {
+    std::vector<uint64_t> sizes;
+    uint64_t rest = changed.key.size() + value_bytes - std::min<uint64_t>(changed.key.size(), 250);
+    const uint64_t in_page = page_bytes_ - 16, in_largest = class_sizes_.back() - 16;
+    for (; rest >= in_page; rest -= in_page) sizes.push_back(page_bytes_);
+    for (; rest >= in_largest; rest -= in_largest) sizes.push_back(class_charges_.back());
+    if (rest > 0) sizes.push_back(class_charges_[static_cast<size_t>(ClassOf(rest + 16))]);
+    return sizes;
+  };
+  std::vector<uint64_t> before = chunks((*entry)->value.size()), after = chunks(changed.value.size());
+  const uint64_t old_rest =
+      (changed.key.size() + (*entry)->value.size() - std::min<uint64_t>(changed.key.size(), 250)) % (page_bytes_ - 16) %
+      (class_sizes_.back() - 16);
+  // The chunk for the rest stays if it is of the same class, and nothing comes behind it.
+  size_t same = 0;
+  while (same < before.size() && same < after.size() && before[same] == after[same]) ++same;
+  const bool last_is_rest = old_rest != 0;
+  if (last_is_rest && same == before.size() && after.size() > before.size()) --same;
+  uint64_t added = 0;
+  for (size_t i = same; i < after.size(); ++i) added += after[i];
+  if (!MakeRoom(shard, added, false, true)) return Status::kNoMemory;
+  ++coverage_.extended;
+  changed.version = (*entry)->version;
+  changed.charge = layout.charge;
+  changed.nonwhole_chunks = layout.nonwhole_chunks;
+  changed.held = nullptr;
+  Unlink(shard, *entry, Reason::kReplaced, true, true);
+  *entry = LinkFront(shard, std::move(changed));
+  flood_slot_ = ~uint64_t{0};
+  return Status::kStored;
+}
+
 Status Harness::SetExpiry(ModelShard& shard, List::iterator* entry, uint64_t expires_ms) {
   const bool has = (*entry)->expires_ms != kNeverExpires;
   if (expires_ms == kKeepExpiry || (expires_ms == kNeverExpires && !has)) return Status::kStored;
-  if (expires_ms != kNeverExpires && has) {
+  // A chunked entry is given another expiry as it is, unless it need not be chunked without one.
+  const Entry& old = **entry;
+  const bool stays_chunked =
+      old.chunked && LayoutOf(old.key.size(), old.value.size(), expires_ms, old.client_flags).chunked;
+  if ((expires_ms != kNeverExpires && has) || stays_chunked) {
     (*entry)->expires_ms = expires_ms;
     (*entry)->filed_ms = now_.boot_ms;
     return Status::kStored;
@@ -1091,7 +1136,11 @@ void Harness::Execute(const Request& request, const std::string& key, bool may_p
         expected->status = Status::kLogFull;
         return;
       }
-      expected->status = Rebuild(shard, &entry, std::move(changed), true);
+      const bool extends = request.verb == Verb::kAppend && entry->chunked && entry->pins() == 0 &&
+                           added.size() <= kConcatCopiedBytesMax;
+      if (!extends && may_pin && changed.value.size() > kConcatCopiedBytesMax) ++coverage_.concats_in_steps;
+      expected->status =
+          extends ? Extend(shard, &entry, std::move(changed)) : Rebuild(shard, &entry, std::move(changed), true);
       if (expected->status != Status::kStored) {
         if (expected->status == Status::kTooLarge) {
           ++counters.too_large;
@@ -1838,21 +1887,22 @@ bool Harness::CompareShards() {
     if (shard.dead == 0 && actual.payload_bytes != shard.payload)
       return differ("payload_bytes", actual.payload_bytes, shard.payload);
     if (actual.reserve_evictions != 0) return differ("reserve_evictions", actual.reserve_evictions, 0);
-#define CAIRN_MODEL_COUNTERS(X)                                                                                 \
-  X(gets)                                                                                                       \
-  X(hits)                                                                                                       \
-  X(misses)                                                                                                     \
-  X(sets)                                                                                                       \
-  X(touches)                                                                                                    \
-  X(touch_hits)                                                                                                 \
-  X(deletes)                                                                                                    \
-  X(delete_hits)                                                                                                \
-  X(incr_hits)                                                                                                  \
-  X(incr_misses)                                                                                                \
-  X(decr_hits)                                                                                                  \
-  X(decr_misses)                                                                                                \
-  X(cas_hits) X(cas_misses) X(cas_exists) X(evictions) X(evicted_unfetched) X(expirations) X(expired_unfetched) \
-      X(get_expired) X(too_large) X(no_memory) X(log_full)
+#define CAIRN_MODEL_COUNTERS(X)                                                                                    \
+  X(gets)                                                                                                          \
+  X(hits)                                                                                                          \
+  X(misses)                                                                                                        \
+  X(sets)                                                                                                          \
+  X(touches)                                                                                                       \
+  X(touch_hits)                                                                                                    \
+  X(deletes)                                                                                                       \
+  X(delete_hits)                                                                                                   \
+  X(incr_hits)                                                                                                     \
+  X(incr_misses)                                                                                                   \
+  X(decr_hits)                                                                                                     \
+  X(decr_misses)                                                                                                   \
+  X(cas_hits)                                                                                                      \
+  X(cas_misses) X(cas_exists) X(evictions) X(evicted_unfetched) X(expirations) X(expired_unfetched) X(get_expired) \
+      X(too_large) X(no_memory) X(log_full)
 #define X(name) \
   if (actual.name != shard.counters.name) return differ(#name, actual.name, shard.counters.name);
     CAIRN_MODEL_COUNTERS(X)
@@ -2060,6 +2110,35 @@ bool Harness::DoMany(const Op& op) {
   return AfterCall("many");
 }
 
+// Whether another body may begin; takes those away that have stalled, the one that was written to first before others,
+// if that is what it takes.
+bool Harness::HasBodyPlace(uint32_t shard_index, uint64_t charge, const Now& now) {
+  ModelShard& shard = shards_[shard_index];
+  const auto fits = [&](uint64_t charge_less, int count_less) {
+    return shard.bodies - count_less < kBodiesMax - 1 && shard.body_charge - charge_less + charge <= shard.limit / 2;
+  };
+  std::vector<BodyHandle*> stalled;
+  uint64_t stalled_charge = 0;
+  for (BodyHandle& handle : bodies_) {
+    const bool slow = handle.written_ms != 0 && handle.written_ms + kBodyStalledMs <= now.boot_ms;
+    if (handle.lost || handle.body.shard != shard_index || !slow) continue;
+    stalled.push_back(&handle);
+    stalled_charge += handle.charge;
+  }
+  if (stalled.empty() || !fits(stalled_charge, static_cast<int>(stalled.size()))) return fits(0, 0);
+  std::sort(stalled.begin(), stalled.end(), [](const BodyHandle* a, const BodyHandle* b) {
+    return std::pair(a->written_ms, a->body.ref) < std::pair(b->written_ms, b->body.ref);
+  });
+  for (BodyHandle* handle : stalled) {
+    if (fits(0, 0)) break;
+    handle->lost = true;
+    shard.body_charge -= handle->charge;
+    --shard.bodies;
+    ++coverage_.bodies_lost;
+  }
+  return fits(0, 0);
+}
+
 bool Harness::DoReserve(const Op& op) {
   static constexpr Verb kBodyVerbs[] = {Verb::kSet, Verb::kSet, Verb::kAdd, Verb::kReplace, Verb::kCas};
   if (bodies_.size() > 70) return true;
@@ -2068,12 +2147,13 @@ bool Harness::DoReserve(const Op& op) {
   const std::string& key = KeyName(op.key);
   std::string value = ValueOf(one);
   Request request = MakeRequest(one, key, {});
-  if (request.expires_ms == kKeepExpiry) request.expires_ms = kNeverExpires;  // not for bodies
+  // Not for bodies that may be small.
+  if (request.expires_ms == kKeepExpiry && value.size() <= kBodyKeepsExpiryBytesMin) request.expires_ms = kNeverExpires;
   const bool timed = request.expires_ms != kNeverExpires && request.expires_ms != kKeepExpiry;
   Body body;
   BeforeCall();
-  const Status actual =
-      store_->Reserve(request, static_cast<uint32_t>(value.size()), store_->uses_time() || timed ? now_ : Now{}, &body);
+  const Now now = store_->uses_time() || timed ? now_ : Now{};
+  const Status actual = store_->Reserve(request, static_cast<uint32_t>(value.size()), now, &body);
   RunScheduledClear();
   uint32_t shard_index;
   ModelShard& shard = ShardFor(key, &shard_index);
@@ -2084,8 +2164,12 @@ bool Harness::DoReserve(const Op& op) {
   } else if (RingHoldsRoom(shard, layout.charge)) {
     Refused(shard_index);
     expected = Status::kLogFull;
-  } else if (shard.bodies == kBodiesMax - 1 || shard.body_charge + layout.charge > shard.limit / 2 ||
-             !MakeRoom(shard, layout.charge, false, false)) {
+  } else if (!HasBodyPlace(shard_index, layout.charge, now)) {
+    ++shard.counters.no_memory;
+    ++coverage_.bodies_refused;
+    if (actual != Status::kNoMemory) Fail(std::string("expected no-memory, got ") + NameOf(actual));
+    return AfterCall("reserve");
+  } else if (!MakeRoom(shard, layout.charge, false, false)) {
     expected = Status::kNoMemory;
   }
   if (expected == Status::kTooLarge || expected == Status::kNoMemory) {
@@ -2112,7 +2196,7 @@ bool Harness::DoReserve(const Op& op) {
     ++shard.bodies;
     shard.body_charge += layout.charge;
     request.key = {};
-    bodies_.push_back({body, request, op.key, std::move(value), layout.charge, layout});
+    bodies_.push_back({body, request, op.key, std::move(value), layout.charge, layout, 0, now.boot_ms, false});
   }
   return AfterCall("reserve");
 }
@@ -2122,7 +2206,11 @@ bool Harness::DoWriteBody(const Op& op) {
   BodyHandle& handle = bodies_[op.number % bodies_.size()];
   const size_t bytes = std::min<size_t>(handle.value.size() - handle.written, op.bytes);
   BeforeCall();
-  store_->WriteBody(handle.body, handle.written, std::string_view(handle.value).substr(handle.written, bytes));
+  const Now now = store_->uses_time() ? now_ : Now{};
+  const bool written =
+      store_->WriteBody(handle.body, handle.written, std::string_view(handle.value).substr(handle.written, bytes), now);
+  if (bytes > 0 && written == handle.lost) Fail(written ? "a lost body was written to" : "a body was lost");
+  if (bytes > 0 && now.boot_ms != 0) handle.written_ms = now.boot_ms;
   handle.written += bytes;
   return AfterCall("writeBody");
 }
@@ -2135,6 +2223,21 @@ bool Harness::DoLink(const Op& op, bool abandon) {
   uint32_t shard_index;
   ModelShard& shard = ShardFor(key, &shard_index);
   BeforeCall();
+  if (handle.lost) {
+    Request request = handle.request;
+    request.key = key;
+    Outcome actual;
+    if (abandon) {
+      store_->Abandon(&handle.body);
+    } else {
+      store_->Link(&handle.body, request, store_->uses_time() ? now_ : Now{}, &actual);
+      RunScheduledClear();
+      if (actual.status != Status::kNoMemory) Fail(std::string("expected no-memory, got ") + NameOf(actual.status));
+    }
+    if (handle.body) Fail("a lost body was not taken");
+    bodies_.erase(bodies_.begin() + static_cast<ptrdiff_t>(which));
+    return AfterCall("lost");
+  }
   if (abandon) {
     store_->Abandon(&handle.body);
     shard.body_charge -= handle.charge;
@@ -2143,7 +2246,7 @@ bool Harness::DoLink(const Op& op, bool abandon) {
     return AfterCall("abandon");
   }
   if (handle.written < handle.value.size()) {
-    store_->WriteBody(handle.body, handle.written, std::string_view(handle.value).substr(handle.written));
+    (void)store_->WriteBody(handle.body, handle.written, std::string_view(handle.value).substr(handle.written));
     handle.written = handle.value.size();
   }
   Request request = handle.request;
@@ -2166,6 +2269,7 @@ bool Harness::DoLink(const Op& op, bool abandon) {
   from.codec = request.codec;
   from.client_flags = request.client_flags;
   from.expires_ms = request.expires_ms;
+  if (from.expires_ms == kKeepExpiry) from.expires_ms = present ? old->expires_ms : kNeverExpires;
   if (expected.status != Status::kStored) {
     if (present) DescribeEntry(*old, &expected);
     shard.body_charge -= handle.charge;
@@ -2493,6 +2597,7 @@ bool Harness::DoApply(const Op& op) {
         }
         ExpectDelete(shard_index, key, nullptr);
       }
+      VoidFills(key);
       if (!present) return;
       if (keep_version) fold_.erase(key);
       Unlink(shard, old, Reason::kReplaced, true);

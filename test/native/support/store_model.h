@@ -152,6 +152,7 @@ struct Coverage {
   uint64_t flood_evictions = 0, in_place = 0, rebuilt = 0, records = 0, plain_gets = 0, plain_sets = 0;
   uint64_t ring_full = 0, ring_pinned = 0, ring_copied_large = 0, ring_zombies = 0, ring_drained = 0, ring_rewound = 0,
            ring_wrapped = 0, ring_waits_for_memory = 0, ring_waits_for_barrier = 0, ring_replayed = 0;
+  uint64_t extended = 0, concats_in_steps = 0, bodies_lost = 0;
   void Add(const Coverage& other);
   // The names of what never happened.
   std::string Missing(bool with_collisions) const;
@@ -233,6 +234,8 @@ class Harness {
     uint64_t charge;
     Layout layout;
     size_t written = 0;
+    uint64_t written_ms = 0;  // 0: its sender is never slow
+    bool lost = false;
   };
   struct CursorHandle {
     Cursor cursor;
@@ -310,6 +313,7 @@ class Harness {
   List::iterator LinkFront(ModelShard& shard, Entry entry);
   Status Put(ModelShard& shard, Entry from, List::iterator old, bool log, Expected* expected);
   Status Rebuild(ModelShard& shard, List::iterator* entry, Entry changed, bool announce_replaced);
+  Status Extend(ModelShard& shard, List::iterator* entry, Entry changed);
   Status SetExpiry(ModelShard& shard, List::iterator* entry, uint64_t expires_ms);
   bool has_rings() const { return !rings_.empty(); }
   // For a record of a key alone.
@@ -365,6 +369,7 @@ class Harness {
   // GetPlain has left it to Execute.
   bool AskPlainly(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome);
   bool DoMany(const Op& op);
+  bool HasBodyPlace(uint32_t shard_index, uint64_t charge, const Now& now);
   bool DoReserve(const Op& op);
   bool DoWriteBody(const Op& op);
   bool DoLink(const Op& op, bool abandon);
