@@ -55,7 +55,9 @@ namespace os_internal {
 
 inline std::atomic<bool> unlock_is_light{false};
 // Whatever a processor that has such unlocks was doing, with all its memory accesses in order, lies before or after it.
-void InterruptAll();
+// False: the system refuses it by now, so that the order of an unlock may be unknown. There are no light ones from then
+// on, and whoever sleeps has to look again by itself.
+bool InterruptAll();
 
 }  // namespace os_internal
 

@@ -33,6 +33,9 @@ inline void Pause() {
 
 void OsSleepUs(uint32_t microseconds) { std::this_thread::sleep_for(std::chrono::microseconds(microseconds)); }
 
+// How long a sleeper trusts that it was seen, where that cannot be made sure of.
+constexpr int kUnorderedWaitMs = 10;
+
 void OsLock::LockSlow() {
   // With one processor the holder cannot let go while we spin.
   static const int spin_pauses = OsCpuCount() > 1 ? kSpinPauses : 0;
@@ -46,11 +49,11 @@ void OsLock::LockSlow() {
   for (;;) {
     asleep_.store(1, std::memory_order_seq_cst);
     // An Unlock() that has not seen this has let go of the lock by now, for us to see.
-    os_internal::InterruptAll();
+    const bool is_ordered = os_internal::InterruptAll();
     uint32_t unlocked = 0;
     // We leave asleep_ up: there may be other sleepers, and only we could tell.
     if (state_.compare_exchange_strong(unlocked, 1, std::memory_order_seq_cst)) return;
-    OsWaitOnWord(&asleep_, 1, -1);
+    OsWaitOnWord(&asleep_, 1, is_ordered ? -1 : kUnorderedWaitMs);
   }
 }
 

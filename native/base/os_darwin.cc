@@ -139,7 +139,7 @@ void OsWakeWord(std::atomic<uint32_t>* word, bool) {
 
 void OsLightenUnlock() {}
 
-void os_internal::InterruptAll() {}
+bool os_internal::InterruptAll() { return true; }
 
 // ---- threads ----
 

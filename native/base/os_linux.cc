@@ -290,8 +290,14 @@ void OsLightenUnlock() {
   if (Membarrier(kRegisterGlobalExpedited) && Membarrier(kGlobalExpedited)) os_internal::unlock_is_light.store(true);
 }
 
-// It can fail only where OsLightenUnlock() fails too.
-void os_internal::InterruptAll() { Membarrier(kGlobalExpedited); }
+// Where it always fails, OsLightenUnlock() has failed too. It may begin to, in a process that puts itself into a
+// sandbox, or for want of memory.
+bool os_internal::InterruptAll() {
+  static std::atomic<bool> refused{false};
+  if (Membarrier(kGlobalExpedited)) return true;
+  if (unlock_is_light.exchange(false)) refused.store(true);
+  return !refused.load();
+}
 
 // ---- threads ----
 

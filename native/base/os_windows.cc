@@ -171,7 +171,7 @@ void OsWakeWord(std::atomic<uint32_t>* word, bool all) {
 
 void OsLightenUnlock() {}
 
-void os_internal::InterruptAll() {}
+bool os_internal::InterruptAll() { return true; }
 
 // ---- threads ----
 

@@ -20,6 +20,15 @@
 #include <sys/mman.h>
 #endif
 #if defined(__linux__)
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cstdio>
 #endif
 
@@ -255,6 +264,44 @@ TEST(OsLock, NoSleeperIsForgotten) {
     EXPECT_EQ(shared.count, kThreads * kTurns);
   }
 }
+
+#if defined(__linux__)
+// In a process of its own, as there is no way back from a filter.
+TEST(OsLock, ASandboxThatRefusesTheInterruptEndsLightUnlocks) NO_THREAD_SAFETY_ANALYSIS {
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    // Ends a test that would hang.
+    alarm(60);
+    OsLightenUnlock();
+    sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog program{sizeof(filter) / sizeof(filter[0]), filter};
+    // Where there is no membarrier, or no filter, there is nothing to be seen.
+    if (!os_internal::unlock_is_light.load() || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0) {
+      _exit(0);
+    }
+    OsLock lock;
+    lock.Lock();
+    std::thread sleeper([&lock]() NO_THREAD_SAFETY_ANALYSIS {
+      lock.Lock();
+      lock.Unlock();
+    });
+    while (os_internal::unlock_is_light.load()) std::this_thread::yield();
+    lock.Unlock();
+    sleeper.join();
+    _exit(0);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+#endif
 
 TEST(OsLock, TryLockDoesNotWait) NO_THREAD_SAFETY_ANALYSIS {
   OsLock lock;
