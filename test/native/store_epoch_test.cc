@@ -125,7 +125,8 @@ TEST(StoreEpoch, WhatIsRenumberedIsOlderThanEverythingThatComes) {
   }
   EXPECT_EQ(shards.size(), 2u);
   // The records of the new generation count from the beginning.
-  RecordView newer = Stored("key50", 1);
+  const std::string present = "key50";
+  RecordView newer = Stored(present, 1);
   newer.value = "newer";
   EXPECT_EQ(store->Apply(newer, store.now(), true), Status::kStored);
   EXPECT_EQ(store.Get("key50").value, "newer");
