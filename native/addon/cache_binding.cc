@@ -1,5 +1,6 @@
 #include "addon/cache_binding.h"
 
+#include <cstring>
 #include <memory>
 #include <new>
 #include <string>
@@ -156,7 +157,7 @@ napi_value SetText(napi_env env, napi_callback_info info) {
   Code code = key.Read(env, call[0]);
   if (code != Code::kFound) return CodeValue(env, code);
   Payload payload;
-  code = payload.Read(env, handle->environment, call[1]);
+  code = payload.Read(env, handle, call[1]);
   if (code != Code::kFound) return CodeValue(env, code);
   if (payload.text == TextKind::kNoText) return CodeValue(env, Code::kInvalidValue);
   Codec codec;
@@ -198,10 +199,11 @@ napi_value StoreAny(napi_env env, napi_callback_info info) {
   request.has_compare = BooleanOr(env, call[5], false);
   if (request.has_compare) request.compare = handle->environment->Get(Word::kVersion);
   Payload payload;
-  code = payload.Read(env, handle->environment, call[2]);
+  code = payload.Read(env, handle, call[2]);
   if (code != Code::kFound) return CodeValue(env, code);
   request.key = key.view();
   request.value = payload.view;
+  request.value_may_change = payload.may_change;
   const uint64_t codec = NumberOr(env, call[3], kTextCodec);
   if (codec < kCodecCount) {
     request.codec = static_cast<Codec>(codec);
@@ -479,7 +481,8 @@ void AddLimit(napi_env env, napi_value limits, const char* name, uint64_t value)
 
 }  // namespace
 
-Code Payload::Read(napi_env env, Environment* environment, napi_value value) {
+Code Payload::Read(napi_env env, const CacheHandle* handle, napi_value value) {
+  Environment* environment = handle->environment;
   size_t bytes = 0;
   text = ReadText(env, value, environment->text_is_long, environment->scratch, kScratchBytes, &bytes);
   if (text < TextKind::kTooLong) [[likely]] {
@@ -500,6 +503,12 @@ Code Payload::Read(napi_env env, Environment* environment, napi_value value) {
   if (!BytesOf(env, value, &data, &bytes)) return Code::kInvalidValue;
   if (bytes > kValueBytesMax) return Code::kTooLarge;
   view = std::string_view(data, bytes);
+  may_change = true;
+  if (bytes <= kCopyUnderLockBytesMax && handle->store->has_rings()) {
+    std::memcpy(environment->scratch, data, bytes);
+    view = std::string_view(environment->scratch, bytes);
+    may_change = false;
+  }
   return Code::kFound;
 }
 

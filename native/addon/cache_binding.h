@@ -45,14 +45,16 @@ struct Expiry {
   }
 };
 
-// The bytes of a payload that TypeScript passes: a string, or bytes. Strings of usual size go into the scratch.
+// The bytes of a payload that TypeScript passes: a string, or bytes. Strings of usual size go into the scratch, and so
+// do bytes where there is a log: see Request::value_may_change.
 struct Payload {
   std::string_view view;
   TextKind text = TextKind::kNoText;
+  bool may_change = false;  // bytes of JavaScript's, which another thread may see
   std::unique_ptr<char[]> heap;
 
   // kFound, kInvalidValue, kTooLarge or kOutOfMemory.
-  [[nodiscard]] Code Read(napi_env env, Environment* environment, napi_value value);
+  [[nodiscard]] Code Read(napi_env env, const CacheHandle* handle, napi_value value);
   // Of text: kAscii or kUtf8. False: it holds U+FFFD, which may stand for a lone surrogate.
   [[nodiscard]] bool CodecOf(Codec* codec) const;
 };

@@ -72,7 +72,7 @@ napi_value FillFlight(napi_env env, napi_callback_info info) {
   if (seat == nullptr) return CodeValue(env, Code::kClosed);
   const uint64_t id = NumberOr(env, call[0], 0);
   Payload payload;
-  const Code code = payload.Read(env, handle->environment, call[1]);
+  const Code code = payload.Read(env, handle, call[1]);
   if (code != Code::kFound) {
     // It cannot even be read: whoever waits tries for itself.
     seat->SettleAgain(id);
@@ -81,6 +81,7 @@ napi_value FillFlight(napi_env env, napi_callback_info info) {
   Request request;
   request.verb = Verb::kSet;
   request.value = payload.view;
+  request.value_may_change = payload.may_change;
   const uint64_t codec = NumberOr(env, call[2], kCodecCount);
   if (codec < kCodecCount) {
     request.codec = static_cast<Codec>(codec);

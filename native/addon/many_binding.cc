@@ -1,5 +1,6 @@
 #include "addon/many_binding.h"
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -310,6 +311,13 @@ napi_value SetChunk(napi_env env, napi_callback_info info) {
       }
       if (bytes > kValueBytesMax) return RefuseAt(env, handle, Code::kTooLarge, index);
       request.value = std::string_view(data, bytes);
+      request.value_may_change = true;
+      if (bytes <= std::min(room, kCopyUnderLockBytesMax) && handle->store->has_rings()) {
+        std::memcpy(start, data, bytes);
+        request.value = std::string_view(start, bytes);
+        request.value_may_change = false;
+        used += bytes;
+      }
       request.codec = static_cast<Codec>(codec);
     }
     if (bytes > kCopyUnderLockBytesMax) {

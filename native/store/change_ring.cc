@@ -25,7 +25,7 @@ void ChangeRing::CommitPinned(const Pin& pin, uint64_t charge) {
   state_->last_pinned = link;
   state_->pinned_count++;
   state_->pinned_bytes += charge;
-  Added(static_cast<uint64_t>(end_ - bytes_));
+  Added(static_cast<uint64_t>(end_ - At(state_->written)));
 }
 
 }  // namespace cairn

@@ -27,14 +27,15 @@
 
 #include "base/check.h"
 #include "base/limits.h"
+#include "base/prefetch.h"
 #include "store/entry.h"
 #include "store/record.h"
 #include "store/request.h"
 
 namespace cairn {
 
-// In the mapping, zeroed at first.
-struct RingState {
+// In the mapping, zeroed at first. One cache line: a writer looks at most of it.
+struct alignas(64) RingState {
   uint64_t written;
   uint64_t drained;
   uint64_t freed;
@@ -42,9 +43,11 @@ struct RingState {
   // Records between `freed` and `written` whose value is pinned: a list from the oldest on. Position + 1; 0: none.
   uint64_t first_pinned;
   uint64_t last_pinned;
-  uint64_t pinned_count;
   uint64_t pinned_bytes;  // what their entries are charged
+  uint32_t pinned_count;
+  uint8_t note;  // ChangeRing::Note
 };
+static_assert(sizeof(RingState) == 64);
 
 class ChangeRing final : public RecordSink {
  public:
@@ -58,15 +61,27 @@ class ChangeRing final : public RecordSink {
 
   // Room for a record with its value. A little is left for what concerns all shards: so that a clear is refused only if
   // one is already waiting to be read, and one whose time has come never is.
-  [[nodiscard]] bool Reserve(size_t record_bytes) override { return HasRoom(record_bytes, 2 * kBarrierRoomBytes); }
+  [[nodiscard]] bool Reserve(size_t record_bytes) override {
+    // Less than its size is skipped where it does not fit before the end.
+    return fill_bytes() + 2 * (record_bytes + kBarrierRoomBytes) <= capacity_ ||
+           HasRoom(record_bytes, 2 * kBarrierRoomBytes);
+  }
   [[nodiscard]] bool ReservePinned(size_t key_bytes) { return HasRoom(PinnedBytes(key_bytes), 2 * kBarrierRoomBytes); }
   // For a clear, or one that is to come; `is_due`: it was one to come, and its time has.
   [[nodiscard]] bool ReserveBarrier(bool is_due) { return HasRoom(kRecordHeaderBytes, is_due ? 0 : kBarrierRoomBytes); }
 
-  // The bytes of a whole record, for who writes them in one go: room was made for them. Close() when they are there.
-  char* Open(uint64_t record_bytes) { return Place(record_bytes); }
-  void Close(char* record, uint64_t record_bytes) { Added(static_cast<uint64_t>(record + record_bytes - bytes_)); }
-
+  // A whole record in one go, from its key and value; room was made for it.
+  void Append(const RecordHeader& header, const char* key, const char* value) {
+    char* record = Place(header.record_bytes);
+    WriteRecordHeader(header, record);
+    // Before the payload: where there is no padding, that ends here.
+    const uint64_t padding = 0;
+    std::memcpy(record + header.record_bytes - sizeof padding, &padding, sizeof padding);
+    record += sizeof header;
+    std::memcpy(record, key, header.key_bytes);
+    if (header.value_bytes != 0) std::memcpy(record + header.key_bytes, value, header.value_bytes);
+    Added(header.record_bytes);
+  }
   void Begin(const RecordHeader& header) override {
     at_ = Place(header.record_bytes);
     end_ = at_ + header.record_bytes;
@@ -79,7 +94,7 @@ class ChangeRing final : public RecordSink {
   }
   void Commit() override {
     std::memset(at_, 0, static_cast<size_t>(end_ - at_));
-    Added(static_cast<uint64_t>(end_ - bytes_));
+    Added(static_cast<uint64_t>(end_ - At(state_->written)));
   }
   // The same for a record whose value stays where it is: Begin, the key as payload, Commit with the entry's pin and its
   // charge.
@@ -88,14 +103,14 @@ class ChangeRing final : public RecordSink {
 
   // What a writer has to tell the reader once it has given up the lock; asking takes it back.
   enum class Note : uint8_t {
-    kNone,    // no record was left
-    kRecord,  // one was
-    kFull,    // and with it the ring began to fill up
+    kNone = 0,    // no record was left
+    kRecord = 1,  // one was
+    kFull = 3,    // and with it the ring began to fill up
   };
-  void NoteFull() { note_ = Note::kFull; }
+  void NoteFull() { state_->note = static_cast<uint8_t>(Note::kFull); }
   Note TakeNote() {
-    const Note note = note_;
-    note_ = Note::kNone;
+    const auto note = static_cast<Note>(state_->note);
+    if (note != Note::kNone) state_->note = 0;
     return note;
   }
 
@@ -160,23 +175,28 @@ class ChangeRing final : public RecordSink {
   }
   // Where the next record of so many bytes begins; skips what is left at the end if it does not fit there.
   char* Place(uint64_t bytes) {
-    fill_before_ = fill_bytes();
     const uint64_t offset = Offset(state_->written);
-    if (bytes <= capacity_ - offset) [[likely]]
-      return bytes_ + offset;
-    std::memset(bytes_ + offset, 0, sizeof(uint64_t));
-    state_->written += capacity_ - offset;
-    return bytes_;
+    if (bytes > capacity_ - offset) [[unlikely]] {
+      std::memset(bytes_ + offset, 0, sizeof(uint64_t));
+      Fill(capacity_ - offset);
+      return bytes_;
+    }
+    return bytes_ + offset;
   }
-  // The record that ends at this offset is whole.
-  void Added(uint64_t end_offset) {
-    state_->written += end_offset - Offset(state_->written);
+  // The record of so many bytes at `written` is whole.
+  void Added(uint64_t bytes) {
     state_->records++;
+    state_->note |= static_cast<uint8_t>(Note::kRecord);
+    Fill(bytes);
     // The lines of the next record were last read by the scribe: let them come while something else is done.
     const char* next = At(state_->written);
-    for (int line = 1; line <= 4; line++) __builtin_prefetch(next + line * 64, 1);
-    if (note_ == Note::kNone) note_ = Note::kRecord;
-    if (fill_before_ < capacity_ / 4 && fill_bytes() >= capacity_ / 4) note_ = Note::kFull;
+    for (int line = 1; line <= 4; line++) PrefetchForWrite(next + line * 64);
+  }
+  // The reader is told once on the way up that a quarter is full: when there were less, and with this there are not.
+  void Fill(uint64_t bytes) {
+    state_->written += bytes;
+    if (fill_bytes() - capacity_ / 4 < bytes) [[unlikely]]
+      NoteFull();
   }
   // Where a position lies in the ring: its capacity is a power of two.
   uint64_t Offset(uint64_t position) const { return position & (capacity_ - 1); }
@@ -196,8 +216,6 @@ class ChangeRing final : public RecordSink {
   // Of the record that is being written.
   char* at_ = nullptr;
   char* end_ = nullptr;
-  uint64_t fill_before_ = 0;
-  Note note_ = Note::kNone;
 };
 
 template <class Read>

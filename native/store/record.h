@@ -48,6 +48,19 @@ struct RecordHeader {
 };
 static_assert(sizeof(RecordHeader) == kRecordHeaderBytes && offsetof(RecordHeader, version) == 8);
 
+// Writes a header to where its record lies, at a multiple of 8. Word by word from registers, which `volatile` makes
+// sure of: a compiler would rather put pairs of words together in memory, and what is read back from there in larger
+// pieces than it was written in is waited for until everything written before has reached the cache, a cold entry too.
+inline void WriteRecordHeader(const RecordHeader& header, char* out) {
+  auto* words = reinterpret_cast<volatile uint64_t*>(out);
+  words[0] = header.record_bytes | uint64_t{static_cast<uint8_t>(header.kind)} << 32 | uint64_t{header.codec} << 40 |
+             uint64_t{header.reserved0} << 48;
+  words[1] = header.version;
+  words[2] = static_cast<uint64_t>(header.expires_wall_ms);
+  words[3] = header.client_flags | uint64_t{header.key_bytes} << 32;
+  words[4] = header.value_bytes | uint64_t{header.reserved1} << 32;
+}
+
 // Bytes of the record of a key and a value of these sizes.
 inline constexpr size_t RecordBytes(size_t key_bytes, size_t value_bytes) {
   return (kRecordHeaderBytes + key_bytes + value_bytes + 7) & ~size_t{7};

@@ -79,6 +79,8 @@ struct Request {
   bool no_pin = false;
   // kIncr/kDecr: fill a result that got shorter with blanks to the old length, as memcached does.
   bool pad_decimal = false;
+  // The bytes of `value` may be changed by others during the call. Entry and record are the same bytes all the same.
+  bool value_may_change = false;
   uint32_t client_flags = 0;
   std::string_view key;    // 1..kKeyBytesMax bytes
   std::string_view value;  // up to the store's value_bytes_max, else kTooLarge

@@ -238,31 +238,32 @@ bool Shard::ReserveKeyRecord(size_t key_bytes) {
 }
 
 bool Shard::ReserveEntryRecord(const NewEntry& entry, bool in_body) {
-  const size_t key_bytes = entry.key.size();
   value_reserved_pinned_ = false;
   bool reserved;
-  if (records_ != &ring_) {
-    reserved = records_->Reserve(RecordBytes(key_bytes, entry.value_bytes));
-  } else if (entry.value_bytes <= kRingInlineValueBytesMax && ring_.pinned_bytes() == 0) {
-    reserved = ring_.Reserve(RecordBytes(key_bytes, entry.value_bytes));
+  if (records_ == &ring_ && entry.value_bytes <= kRingInlineValueBytesMax && ring_.pinned_bytes() == 0) [[likely]] {
+    reserved = ring_.Reserve(RecordBytes(entry.key.size(), entry.value_bytes));
+  } else if (records_ != &ring_) {
+    reserved = records_->Reserve(RecordBytes(entry.key.size(), entry.value_bytes));
   } else {
-    const Layout layout = LayoutOf(entry);
-    if (!in_body && RingHoldsRoom(layout.charge)) {
-      reserved = false;
-    } else if (entry.value_bytes <= kRingInlineValueBytesMax) {
-      reserved = ring_.Reserve(RecordBytes(key_bytes, entry.value_bytes));
-    } else {
-      const bool may_pin = state_->arena.pinned_pages + PinnedPagesOf(layout) <= kRingPinnedPagesMax &&
-                           (ring_.pinned_bytes() == 0 ||
-                            ring_.pinned_bytes() + layout.charge <= state_->limit_bytes / kRingPinnedShareMax);
-      value_reserved_pinned_ = reserved = may_pin && ring_.ReservePinned(key_bytes);
-      if (!reserved && entry.value_bytes <= kRingCopiedValueBytesMax) {
-        reserved = ring_.Reserve(RecordBytes(key_bytes, entry.value_bytes));
-      }
-    }
+    reserved = ReserveBesidePinned(entry, in_body);
   }
   if (!reserved) state_->counters.log_full++;
   return reserved;
+}
+
+bool Shard::ReserveBesidePinned(const NewEntry& entry, bool in_body) {
+  const uint64_t charge = LayoutOf(entry).charge;
+  const size_t key_bytes = entry.key.size();
+  if (!in_body && RingHoldsRoom(charge)) return false;
+  if (entry.value_bytes > kRingInlineValueBytesMax) {
+    const bool may_pin =
+        state_->arena.pinned_pages + PinnedPagesOf(LayoutOf(entry)) <= kRingPinnedPagesMax &&
+        (ring_.pinned_bytes() == 0 || ring_.pinned_bytes() + charge <= state_->limit_bytes / kRingPinnedShareMax);
+    value_reserved_pinned_ = may_pin && ring_.ReservePinned(key_bytes);
+    if (value_reserved_pinned_) return true;
+    if (entry.value_bytes > kRingCopiedValueBytesMax) return false;
+  }
+  return ring_.Reserve(RecordBytes(key_bytes, entry.value_bytes));
 }
 
 bool Shard::ReserveBarrier(bool is_due) {
@@ -272,35 +273,45 @@ bool Shard::ReserveBarrier(bool is_due) {
   return false;
 }
 
+int64_t Shard::ExpiresWallMsByClock(uint64_t expires_ms, const Now& now) {
+  // Whoever came before anything could expire has read no clock; the entry was given its time since. Once in the life
+  // of a store, if ever.
+  const Now& clock = now.boot_ms != 0 ? now : ReadClock();
+  return static_cast<int64_t>(expires_ms) + clock.WallOffset();
+}
+
+void Shard::LeaveSetRecord(const NewEntry& from, const char* value, Ref ref, uint64_t version, const Now& now) {
+  if (records_ != &ring_ || value_reserved_pinned_ || from.value_may_change)
+    return LeaveRecord(RecordKind::kSet, ref, version, now);
+  ring_.Append({.record_bytes = static_cast<uint32_t>(RecordBytes(from.key.size(), from.value_bytes)),
+                .kind = RecordKind::kSet,
+                .codec = static_cast<uint8_t>(from.codec),
+                .reserved0 = 0,
+                .version = version,
+                .expires_wall_ms = ExpiresWallMs(from.expires_ms, now),
+                .client_flags = from.client_flags,
+                .key_bytes = static_cast<uint32_t>(from.key.size()),
+                .value_bytes = static_cast<uint32_t>(from.value_bytes),
+                .reserved1 = 0},
+               from.key.data(), value);
+}
+
 void Shard::LeaveRecord(RecordKind kind, Ref ref, uint64_t version, const Now& now) {
   const EntryHeader* entry = At(ref);
   const size_t key_bytes = KeyBytesOf(entry);
   const uint32_t value_bytes = kind == RecordKind::kSet ? entry->value_bytes : 0;
-  const uint64_t expires_ms = ExpiresMsOf(entry);
   RecordHeader header{};
   header.record_bytes = static_cast<uint32_t>(RecordBytes(key_bytes, value_bytes));
   header.kind = kind;
   header.codec = static_cast<uint8_t>(CodecOf(entry));
   header.version = version;
-  if (expires_ms != kNeverExpires) {
-    // Whoever came before anything could expire has read no clock; the entry was given its time since. Once in the life
-    // of a store, if ever.
-    const Now& clock = now.boot_ms != 0 ? now : ReadClock();
-    header.expires_wall_ms = static_cast<int64_t>(expires_ms) + clock.WallOffset();
-  }
+  header.expires_wall_ms = ExpiresWallMs(ExpiresMsOf(entry), now);
   header.client_flags = ClientFlagsOf(entry);
   header.key_bytes = static_cast<uint32_t>(key_bytes);
   header.value_bytes = value_bytes;
   if (records_ == &ring_ && !(entry->flags & kEntryChunked) && !(value_reserved_pinned_ && value_bytes != 0)) {
-    // The common case, in one go: key and value lie in one piece.
-    char* record = ring_.Open(header.record_bytes);
-    std::memcpy(record, &header, sizeof header);
-    const uint64_t padding = 0;
-    std::memcpy(record + header.record_bytes - sizeof padding, &padding, sizeof padding);
     const char* stream = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry));
-    std::memcpy(record + sizeof header, stream, key_bytes + value_bytes);
-    ring_.Close(record, header.record_bytes);
-    return;
+    return ring_.Append(header, stream, stream + key_bytes);
   }
   RecordSink* sink = records_;
   const auto payload = [sink](const char* piece, size_t bytes) { sink->Payload(piece, bytes); };
@@ -331,6 +342,10 @@ uint64_t Shard::EmitKey(RecordKind kind, std::string_view key, const Now&) {
   header.kind = kind;
   header.version = version;
   header.key_bytes = static_cast<uint32_t>(key.size());
+  if (records_ == &ring_ && !key.empty()) [[likely]] {
+    ring_.Append(header, key.data(), key.data());
+    return version;
+  }
   records_->Begin(header);
   if (!key.empty()) records_->Payload(key.data(), key.size());
   records_->Commit();

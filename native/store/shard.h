@@ -294,6 +294,7 @@ class Shard final : private ChunkMover, private EntryHasher {
     uint32_t client_flags = 0;
     uint64_t expires_ms = kNeverExpires;
     uint16_t extra_flags = 0;  // kEntryFetched
+    bool value_may_change = false;
   };
   struct Layout {
     uint16_t flags;
@@ -421,6 +422,8 @@ class Shard final : private ChunkMover, private EntryHasher {
   Status Extend(Ref* ref, const NewEntry& entry, std::string_view added, const Now& now);
   void WriteFields(EntryHeader* entry, const NewEntry& from, const Layout& layout, const Now& now);
   void FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome);
+  void FinishPut(const NewEntry& from, std::string_view value, Ref ref, uint64_t version, const Now& now,
+                 Outcome* outcome);
   void Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
   void StoreValue(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
     StoreOver(Lookup(request.key, hash, now, false), request, hash, now, outcome);
@@ -466,6 +469,8 @@ class Shard final : private ChunkMover, private EntryHasher {
     return ReserveEntryRecord(entry, in_body);
   }
   bool ReserveEntryRecord(const NewEntry& entry, bool in_body);
+  // The same for a value that may have to be pinned, or beside some that are.
+  [[gnu::noinline]] bool ReserveBesidePinned(const NewEntry& entry, bool in_body);
   bool ReserveBarrier(bool is_due);
   // Whether an entry of this charge would find room if the log had what the ring keeps in place for it.
   bool RingHoldsRoom(uint64_t charge) const {
@@ -484,6 +489,13 @@ class Shard final : private ChunkMover, private EntryHasher {
       LeaveRecord(kind, ref, version, now);
   }
   void LeaveRecord(RecordKind kind, Ref ref, uint64_t version, const Now& now);
+  // For an entry that was stored just now, from what it was made of: to read what was just written would be to wait
+  // until the cache has it.
+  void LeaveSetRecord(const NewEntry& from, const char* value, Ref ref, uint64_t version, const Now& now);
+  static int64_t ExpiresWallMs(uint64_t expires_ms, const Now& now) {
+    return expires_ms == kNeverExpires ? 0 : ExpiresWallMsByClock(expires_ms, now);
+  }
+  static int64_t ExpiresWallMsByClock(uint64_t expires_ms, const Now& now);
   // An absence that is told from now on may be because of this change.
   void NoteGone(uint64_t version) {
     if (records_ != nullptr) [[unlikely]]

@@ -283,13 +283,26 @@ void Shard::FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& n
   outcome->value_bytes = entry->value_bytes;
 }
 
+void Shard::FinishPut(const NewEntry& from, std::string_view value, Ref ref, uint64_t version, const Now& now,
+                      Outcome* outcome) {
+  state_->newest_epoch = std::max(state_->newest_epoch, EpochOf(version));
+  if (records_ != nullptr) [[unlikely]]
+    LeaveSetRecord(from, value.data(), ref, version, now);
+  outcome->version = version;
+  outcome->record_version = version;
+  outcome->expires_ms = from.expires_ms;
+  outcome->codec = from.codec;
+  outcome->client_flags = from.client_flags;
+  outcome->value_bytes = static_cast<uint32_t>(value.size());
+}
+
 Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, Ref old, uint64_t version,
                   const Now& now, Outcome* outcome) {
   const Layout layout = LayoutOf(from);
   if (!FitsAtAll(from, layout)) return Status::kTooLarge;
   if (!ReserveRecord(from)) return Status::kLogFull;
   if (old != 0 && PutInPlace(from, layout, value, old, version, now)) {
-    FinishStore(old, RecordKind::kSet, At(old)->version, now, outcome);
+    FinishPut(from, value, old, At(old)->version, now, outcome);
     return Status::kStored;
   }
   SettleTouches();
@@ -317,10 +330,10 @@ Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, R
     std::memcpy(stream, from.key.data(), from.key.size());
     if (!value.empty()) std::memcpy(stream + from.key.size(), value.data(), value.size());
   }
-  entry->version = version != 0 ? version : NextVersion();
+  if (version == 0) version = NextVersion();
+  entry->version = version;
   CHECK(LinkEntry(0, hash, marks));
-  const Ref ref = lru_.head();
-  FinishStore(ref, RecordKind::kSet, At(ref)->version, now, outcome);
+  FinishPut(from, value, lru_.head(), version, now, outcome);
   table_.Adjust();
   return Status::kStored;
 }
@@ -342,6 +355,7 @@ void Shard::StoreOver(Ref old, const Request& request, uint64_t hash, const Now&
   from.value_bytes = request.value.size();
   from.codec = request.codec;
   from.client_flags = request.client_flags;
+  from.value_may_change = request.value_may_change;
   from.expires_ms = request.expires_ms;
   if (from.expires_ms == kKeepExpiry) from.expires_ms = old == 0 ? kNeverExpires : ExpiresMsOf(At(old));
   Status status = Put(from, request.value, hash, old, 0, now, outcome);

@@ -1,7 +1,9 @@
 // A cache with a log, on real files: what was written is there again, whatever the cache is opened with then.
 
+import { once } from 'node:events';
 import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { describe, expect, test } from 'vitest';
 import { Cache, type RecoveryProgress } from '../../src/index.ts';
 import { EmbeddedLog, lockedByCaller, repair } from '../../src/log/index.ts';
@@ -182,6 +184,37 @@ describe('what was written', () => {
     await first.close();
     const second = await data.open(directory);
     expect(second.size).toBe(19_999);
+    await second.close();
+  });
+
+  test('from memory that another thread writes to meanwhile is the value that was in memory', async () => {
+    const directory = data.fresh();
+    const options = { maxMemory: '64mb', snapshot: { every: 0, atClose: false } } as const;
+    const first = await data.open<Uint8Array>(directory, options);
+    const shared = new SharedArrayBuffer(8192);
+    const program = `
+      const { workerData, parentPort } = require('node:worker_threads');
+      const bytes = new Uint8Array(workerData);
+      parentPort.postMessage('writing');
+      for (let i = 0; ; i++) bytes.fill(i);
+    `;
+    const writing = new Worker(program, { eval: true, workerData: shared });
+    await once(writing, 'message');
+    // Copied with the key, copied by the store, brought in piece by piece, and with an expiry that is to be kept.
+    const sizes = [100, 1000, 4096, 5000, 8192];
+    const seen = new Map<string, Buffer>();
+    for (let i = 0; i < 6000; i++) {
+      const key = `key${i}`;
+      const value = new Uint8Array(shared, 0, sizes[i % sizes.length]!);
+      if (i % 7 === 0) first.setMany([[key, value]]);
+      else first.set(key, value, i % 2 === 0 ? { ttl: 'keep' } : {});
+      seen.set(key, Buffer.from(first.get(key)!));
+      if (i % 200 === 0) await first.sync();
+    }
+    await writing.terminate();
+    await first.close();
+    const second = await data.open<Uint8Array>(directory, options);
+    for (const [key, bytes] of seen) expect(bytes.equals(second.get(key)!), key).toBe(true);
     await second.close();
   });
 
