@@ -158,6 +158,7 @@ class Shard final : private ChunkMover, private EntryHasher {
 
   // See Store::GetPlain and SetPlain. In line: shard_inl.h.
   Status GetPlain(std::string_view key, uint64_t hash, const Now& now, char* room, size_t capacity, PlainValue* value);
+  template <bool kLogged>
   Status SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms, uint64_t hash,
                   const Now& now);
 

@@ -194,16 +194,28 @@ inline Request PlainSet(std::string_view key, std::string_view value, Codec code
   return request;
 }
 
+template <bool kLogged>
 inline Status Shard::SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms,
                               uint64_t hash, const Now& now) {
   const Ref old = Lookup(key, hash, now, false);
-  if (old != 0 && records_ == nullptr && fills_.empty()) [[likely]] {
-    const NewEntry from{key, value.size(), codec, 0, expires_ms, 0};
+  DCHECK(kLogged || records_ == nullptr);
+  if (old != 0 && fills_.empty()) [[likely]] {
+    NewEntry from;
+    from.key = key;
+    from.value_bytes = value.size();
+    from.codec = codec;
+    from.expires_ms = expires_ms;
     const Layout layout = LayoutOf(from);
-    if (FitsAtAll(from, layout) && PutInPlace(from, layout, value, old, 0, now)) [[likely]] {
-      state_->newest_epoch = std::max(state_->newest_epoch, state_->epoch);
-      state_->counters.sets++;
-      return Status::kStored;
+    if (FitsAtAll(from, layout)) [[likely]] {
+      if constexpr (kLogged) {
+        if (!ReserveRecord(from)) return Status::kLogFull;
+      }
+      if (PutInPlace(from, layout, value, old, 0, now)) [[likely]] {
+        state_->newest_epoch = std::max(state_->newest_epoch, state_->epoch);
+        state_->counters.sets++;
+        if constexpr (kLogged) LeaveSetRecord(from, value.data(), old, At(old)->version, now);
+        return Status::kStored;
+      }
     }
   }
   return SetOver(old, PlainSet(key, value, codec, expires_ms), hash, now);

@@ -239,7 +239,7 @@ inline Shard* Store::Route(std::string_view key, uint32_t* index, uint64_t* hash
 }
 
 template <bool kLogged>
-inline void Store::ExecuteOne(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
+void Store::ExecuteOne(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
   if (IsTimed(request.expires_ms) && !uses_time()) uses_time_.store(true, std::memory_order_relaxed);
   *outcome = Outcome{};
   uint32_t index;
@@ -259,12 +259,14 @@ inline void Store::ExecuteOne(const Request& request, const Now& now, Scratch* s
   if constexpr (kLogged) Tell(note);
 }
 
+// Nothing but jumps, so that no way pays for what only another one has to keep.
 void Store::Execute(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
-  if (now.boot_ms >= attention_at_ms_.load(std::memory_order_relaxed)) [[unlikely]]
-    return ExecuteAttentively(request, now, scratch, outcome);
-  if (IsConcat(request.verb)) [[unlikely]]
-    return ExecuteConcat(request, now, outcome);
-  ExecuteOne<false>(request, now, scratch, outcome);
+  const bool is_concat = IsConcat(request.verb);
+  if (now.boot_ms < attention_at_ms_.load(std::memory_order_relaxed) && !is_concat) [[likely]]
+    return ExecuteOne<false>(request, now, scratch, outcome);
+  if (logged_ && now.boot_ms < logged_clear_at_ms_.load(std::memory_order_relaxed) && !is_concat) [[likely]]
+    return ExecuteOne<true>(request, now, scratch, outcome);
+  ExecuteAttentively(request, now, scratch, outcome);
 }
 
 void Store::ExecuteAttentively(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
@@ -296,25 +298,35 @@ Status Store::GetPlain(std::string_view key, const Now& now, char* room, size_t 
   return status;
 }
 
-Status Store::SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms, const Now& now) {
-  DCHECK(expires_ms != kKeepExpiry);
-  if (now.boot_ms >= attention_at_ms_.load(std::memory_order_relaxed)) [[unlikely]] {
-    Scratch scratch;
-    Outcome outcome;
-    ExecuteAttentively(PlainSet(key, value, codec, expires_ms), now, &scratch, &outcome);
-    return outcome.status;
-  }
+template <bool kLogged>
+Status Store::SetPlainOne(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms,
+                          const Now& now) {
   if (IsTimed(expires_ms) && !uses_time()) uses_time_.store(true, std::memory_order_relaxed);
   uint32_t index;
   uint64_t hash;
   Shard* shard = Route(key, &index, &hash);
   Status status;
+  ChangeRing::Note note = ChangeRing::Note::kNone;
   {
     OsLockGuard guard(shard->lock());
-    status = shard->SetPlain(key, value, codec, expires_ms, hash, now);
+    status = shard->SetPlain<kLogged>(key, value, codec, expires_ms, hash, now);
+    if constexpr (kLogged) note = shard->ring()->TakeNote();
   }
   Unlocked(shard->removal_sink());
+  if constexpr (kLogged) Tell(note);
   return status;
+}
+
+Status Store::SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms, const Now& now) {
+  DCHECK(expires_ms != kKeepExpiry);
+  if (now.boot_ms < attention_at_ms_.load(std::memory_order_relaxed)) [[likely]]
+    return SetPlainOne<false>(key, value, codec, expires_ms, now);
+  if (logged_ && now.boot_ms < logged_clear_at_ms_.load(std::memory_order_relaxed)) [[likely]]
+    return SetPlainOne<true>(key, value, codec, expires_ms, now);
+  Scratch scratch;
+  Outcome outcome;
+  ExecuteAttentively(PlainSet(key, value, codec, expires_ms), now, &scratch, &outcome);
+  return outcome.status;
 }
 
 namespace {

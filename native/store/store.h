@@ -321,10 +321,13 @@ class Store {
   // Gives the memory of some free pages back, outside the lock. True if there were any.
   bool ReturnPages(Shard* shard, bool shrinking);
   template <bool kLogged>
-  void ExecuteOne(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome);
+  [[gnu::noinline]] void ExecuteOne(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome);
+  template <bool kLogged>
+  [[gnu::noinline]] Status SetPlainOne(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms,
+                                       const Now& now);
   // The shard of a key and its hash in it, whose bucket is on its way into the cache.
   Shard* Route(std::string_view key, uint32_t* index, uint64_t* hash) const;
-  // Not inlined, so that nothing of it weighs on requests of a cache without a log.
+  // Not inlined, so that nothing of it weighs on other requests: what is due, and what takes several steps.
   [[gnu::noinline]] void ExecuteAttentively(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome);
   [[gnu::noinline]] void ExecuteConcat(const Request& request, const Now& now, Outcome* outcome);
   // After the lock of a shard was given up: tells the reader of its ring what ChangeRing::Note says.
