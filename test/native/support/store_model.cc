@@ -1346,7 +1346,8 @@ void Harness::ClearModel() {
       shard.epoch = epoch_;
       shard.last_version = shard.cleared_version = uint64_t{epoch_} << kVersionCounterBits;
     } else {
-      shard.cleared_version = shard.last_version + 1;
+      // The shard may have given none yet.
+      shard.cleared_version = std::max(shard.last_version, uint64_t{epoch_} << kVersionCounterBits) + 1;
     }
     shard.gone_version = std::max(shard.gone_version, shard.last_version);
     shard.gone_known = false;
