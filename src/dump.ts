@@ -46,7 +46,8 @@ export class DumpReader {
 
   /** Takes the next piece and gives the records of each block that is complete with it. */
   *push(piece: Uint8Array): Generator<Buffer> {
-    this.#pieces.push(piece);
+    // Another thread may write to shared memory: what has the right checksum must still be that when it is loaded.
+    this.#pieces.push(piece.buffer instanceof SharedArrayBuffer ? Buffer.from(piece) : piece);
     this.#bytes += piece.length;
     if (!this.#headerSeen) {
       if (this.#bytes < HEADER_BYTES) return;

@@ -122,6 +122,21 @@ describe('load takes what dump gave', () => {
     expect(to.getRemainingTTL('never')).toBe(Number.POSITIVE_INFINITY);
   });
 
+  test('from shared memory, as it was when it was handed over', () => {
+    from.set('a', 'first');
+    const dump = whole();
+    const shared = new Uint8Array(new SharedArrayBuffer(dump.length));
+    shared.set(dump);
+    const cut = dump.length - 4;
+    function* pieces() {
+      yield shared.subarray(0, cut);
+      shared.fill(0, 0, cut);
+      yield shared.subarray(cut);
+    }
+    expect(to.load(pieces())).toEqual({ loaded: 1, skipped: 0 });
+    expect(to.get('a')).toBe('first');
+  });
+
   test('without what is too large for this cache', () => {
     fill();
     using small = new Cache({ maxValueBytes: 1000 });
