@@ -897,16 +897,17 @@ Status Harness::Extend(ModelShard& shard, List::iterator* entry, Entry changed) 
   const Layout layout = LayoutOf(changed.key.size(), changed.value.size(), changed.expires_ms, changed.client_flags);
   if (layout.charge > shard.limit) return Status::kTooLarge;
   shard.lru.splice(shard.lru.begin(), shard.lru, *entry);
+  // Size class and charge of each: two classes may be charged alike.
   const auto chunks = [&](uint64_t value_bytes) {
-    std::vector<uint64_t> sizes;
+    std::vector<std::pair<int, uint64_t>> sizes;
     uint64_t rest = changed.key.size() + value_bytes - std::min<uint64_t>(changed.key.size(), 250);
     const uint64_t in_page = page_bytes_ - 16, in_largest = class_sizes_.back() - 16;
-    for (; rest >= in_page; rest -= in_page) sizes.push_back(page_bytes_);
-    for (; rest >= in_largest; rest -= in_largest) sizes.push_back(class_charges_.back());
-    if (rest > 0) sizes.push_back(class_charges_[static_cast<size_t>(ClassOf(rest + 16))]);
+    for (; rest >= in_page; rest -= in_page) sizes.emplace_back(-1, page_bytes_);
+    for (; rest >= in_largest; rest -= in_largest) sizes.emplace_back(ClassOf(in_largest + 16), class_charges_.back());
+    if (rest > 0) sizes.emplace_back(ClassOf(rest + 16), class_charges_[static_cast<size_t>(ClassOf(rest + 16))]);
     return sizes;
   };
-  std::vector<uint64_t> before = chunks((*entry)->value.size()), after = chunks(changed.value.size());
+  const auto before = chunks((*entry)->value.size()), after = chunks(changed.value.size());
   const uint64_t old_rest =
       (changed.key.size() + (*entry)->value.size() - std::min<uint64_t>(changed.key.size(), 250)) % (page_bytes_ - 16) %
       (class_sizes_.back() - 16);
@@ -916,7 +917,7 @@ Status Harness::Extend(ModelShard& shard, List::iterator* entry, Entry changed) 
   const bool last_is_rest = old_rest != 0;
   if (last_is_rest && same == before.size() && after.size() > before.size()) --same;
   uint64_t added = 0;
-  for (size_t i = same; i < after.size(); ++i) added += after[i];
+  for (size_t i = same; i < after.size(); ++i) added += after[i].second;
   if (!MakeRoom(shard, added, false, true)) return Status::kNoMemory;
   ++coverage_.extended;
   changed.version = (*entry)->version;
