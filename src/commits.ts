@@ -168,7 +168,7 @@ function closedBefore(): CairnError {
 
 function stuckLog(): CairnError {
   return new CairnError(
-    'ERR_LOG_FULL',
+    'ERR_TIMEOUT',
     'the log has been full for long, and what was done survives the process only if the log gets room before',
   );
 }

@@ -66,7 +66,7 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_LOG_VERSION: 'refused',
   /** A server could not listen on an address: in use, not permitted, or not of this machine. */
   ERR_LISTEN: 'refused',
-  /** No answer within the time asked for. */
+  /** No answer within the time asked for, or, of a call that waits for a log that is full, for ten seconds. */
   ERR_TIMEOUT: 'unknown',
   /** The thread that ran the request ended before it answered. */
   ERR_WORKER_EXITED: 'unknown',

@@ -289,7 +289,7 @@ describe('a log without room', () => {
     expect(await isPending(set, promises)).toBe(true);
     handle.setFeedState(FeedState.full);
     expect(await isPending(set, promises)).toBe(true);
-    const given = expect(set).rejects.toThrow(withCode('ERR_LOG_FULL', /survives the process only if/));
+    const given = expect(set).rejects.toThrow(withCode('ERR_TIMEOUT', /survives the process only if/));
     handle.setFeedState(FeedState.stuck);
     await given;
     handle.setFeedState(FeedState.running);
