@@ -95,7 +95,8 @@ struct ShardState {
   WalkState walks[kCursorsPerShard];
   Ref bodies[kBodiesMax];
   uint32_t body_generations[kBodiesMax];  // raised when the slot's body is gone
-  uint64_t body_written_ms[kBodiesMax];   // when it was begun or written to last; 0: by somebody who is never slow
+  // When it was begun or written to last. 0: by somebody who is never slow, or it is whole and waits for the log.
+  uint64_t body_written_ms[kBodiesMax];
   // Hits whose move to the front of the list is still to be done, in order; see kTouchesMax.
   alignas(64) uint32_t touch_count;
   Ref touches[kTouchesMax];

@@ -909,6 +909,7 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
     return;
   }
   if (!ReserveRecord(BodyEntryOf(request, At(state_->bodies[slot])->value_bytes), true)) {
+    state_->body_written_ms[slot] = 0;  // it is whole: what it waits for is not its sender
     outcome->status = Status::kLogFull;
     return;
   }

@@ -190,7 +190,7 @@ class Store {
   // kTooLarge, kNoMemory or kLogFull. It refuses with kNoMemory where too many bodies are on their way, and takes
   // nothing away then; a sender of whom nothing has come for kBodyStalledMs (by the `now` of his calls, if they have
   // one) loses his before that: WriteBody is false from then on, Link answers kNoMemory. After a Link that answers
-  // kLogFull the body is still there, to be linked again or abandoned; after any other it is gone.
+  // kLogFull the body is still there, to be linked again or abandoned, and nobody takes it; after any other it is gone.
   [[nodiscard]] Status Reserve(const Request& request, uint32_t value_bytes, const Now& now, Body* body);
   bool WriteBody(const Body& body, size_t offset, std::string_view bytes, const Now& now = {});
   void Link(Body* body, const Request& request, const Now& now, Outcome* outcome);

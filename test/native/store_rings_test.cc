@@ -185,6 +185,38 @@ TEST(StoreRings, AValueOfSixtyFourMegabytesPassesThroughARingOfOne) {
   store->Verify();
 }
 
+// A body that is whole and waits for the log is nobody's who is slow: others who cannot begin do not get its place.
+TEST(StoreRings, AWholeBodyThatWaitsForRoomKeepsItsPlace) {
+  TestStore store(WithRing());
+  const std::string value(1000, 'v');
+  const auto bytes = static_cast<uint32_t>(value.size());
+  const Request request = TestStore::Make(Verb::kSet, "whole");
+  std::vector<Body> bodies(kBodiesMax - 1);
+  for (Body& body : bodies) ASSERT_EQ(store->Reserve(request, bytes, store.now(), &body), Status::kStored);
+  Body& whole = bodies[0];
+  EXPECT_TRUE(store->WriteBody(whole, 0, value, store.now()));
+  while (store.Set("key", value).status == Status::kStored) {
+  }
+  Outcome outcome;
+  store->Link(&whole, request, store.now(), &outcome);
+  ASSERT_EQ(outcome.status, Status::kLogFull);
+  store.Advance(kBodyStalledMs);
+  for (size_t i = 1; i < bodies.size(); i++) EXPECT_TRUE(store->WriteBody(bodies[i], 0, "x", store.now()));
+  Body more;
+  EXPECT_EQ(store->Reserve(request, bytes, store.now(), &more), Status::kNoMemory);
+  // Those of whom something is still to come may lose theirs.
+  store.Advance(kBodyStalledMs);
+  EXPECT_EQ(store->Reserve(request, bytes, store.now(), &more), Status::kStored);
+  store->Abandon(&more);
+  DrainAll(&store.store(), 0);
+  store->CommitRing(0);
+  store->Link(&whole, request, store.now(), &outcome);
+  EXPECT_EQ(outcome.status, Status::kStored);
+  EXPECT_EQ(store.Get("whole").value, value);
+  for (size_t i = 1; i < bodies.size(); i++) store->Abandon(&bodies[i]);
+  store->Verify();
+}
+
 // What a record holds in place is the value that it was written with, whatever becomes of the entry meanwhile; and it
 // costs its memory until the log has it.
 TEST(StoreRings, WhatIsPinnedOutlivesItsEntry) {
