@@ -17,16 +17,13 @@ namespace {
 
 // get(key): see Answer(). A miss, and a value that V8 makes a string of, take the shortest way there is.
 napi_value Get(napi_env env, napi_callback_info info) {
-  HandleCall<1> call(env, info);
+  KeyCall<1> call(env, info);
   CacheHandle* handle = call.handle;
-  if (!handle->Usable()) return Refusal(env, handle, Code::kClosed);
-  KeyArgument key;
-  const Code code = key.Read(env, call[0]);
-  if (code != Code::kFound) return Refusal(env, handle, code);
+  if (call.code != Code::kFound) return Refusal(env, handle, call.code);
   const Now now = handle->instance->ReadNow(false);
   char* room = handle->environment->scratch;
   PlainValue found;
-  const Status status = handle->store->GetPlain(key.view(), now, room, kCopyUnderLockBytesMax, &found);
+  const Status status = handle->store->GetPlain(call.key.view(), now, room, kCopyUnderLockBytesMax, &found);
   if (status == Status::kFound) [[likely]] {
     napi_value value = DirectValue(env, found.codec, room, found.value_bytes);
     if (value != nullptr) [[likely]]
@@ -35,7 +32,7 @@ napi_value Get(napi_env env, napi_callback_info info) {
   }
   if (status == Status::kNotFound) return nullptr;  // which is undefined
   Request request;
-  request.key = key.view();
+  request.key = call.key.view();
   Outcome outcome;
   return Answer(env, handle, request, now, &outcome);
 }
@@ -43,14 +40,11 @@ napi_value Get(napi_env env, napi_callback_info info) {
 // peek(key), take(key): the same.
 template <Verb kVerb>
 napi_value Read(napi_env env, napi_callback_info info) {
-  HandleCall<1> call(env, info);
-  if (!call.handle->Usable()) return Refusal(env, call.handle, Code::kClosed);
-  KeyArgument key;
-  const Code code = key.Read(env, call[0]);
-  if (code != Code::kFound) return Refusal(env, call.handle, code);
+  KeyCall<1> call(env, info);
+  if (call.code != Code::kFound) return Refusal(env, call.handle, call.code);
   Request request;
   request.verb = kVerb;
-  request.key = key.view();
+  request.key = call.key.view();
   if constexpr (kVerb == Verb::kTake) {
     return TakeAnswer(env, call.handle, request, call.handle->instance->ReadNow(false));
   } else {
@@ -61,13 +55,10 @@ napi_value Read(napi_env env, napi_callback_info info) {
 
 // getWithCas(key): as get; the words have the cas token.
 napi_value GetWithCas(napi_env env, napi_callback_info info) {
-  HandleCall<1> call(env, info);
-  if (!call.handle->Usable()) return Refusal(env, call.handle, Code::kClosed);
-  KeyArgument key;
-  const Code code = key.Read(env, call[0]);
-  if (code != Code::kFound) return Refusal(env, call.handle, code);
+  KeyCall<1> call(env, info);
+  if (call.code != Code::kFound) return Refusal(env, call.handle, call.code);
   Request request;
-  request.key = key.view();
+  request.key = call.key.view();
   Outcome outcome;
   napi_value value = Answer(env, call.handle, request, call.handle->instance->ReadNow(false), &outcome);
   call.handle->environment->Set(Word::kVersion, outcome.version);
@@ -76,16 +67,13 @@ napi_value GetWithCas(napi_env env, napi_callback_info info) {
 
 // getInto(key, bytes): the size of the value, which was copied if it fits; undefined; false: see the code.
 napi_value GetInto(napi_env env, napi_callback_info info) {
-  HandleCall<2> call(env, info);
+  KeyCall<2> call(env, info);
   CacheHandle* handle = call.handle;
-  if (!handle->Usable()) return Refusal(env, handle, Code::kClosed);
-  KeyArgument key;
-  const Code code = key.Read(env, call[0]);
-  if (code != Code::kFound) return Refusal(env, handle, code);
+  if (call.code != Code::kFound) return Refusal(env, handle, call.code);
   Scratch target;
   if (!BytesOf(env, call[1], &target.data, &target.capacity)) return Refusal(env, handle, Code::kInvalidValue);
   Request request;
-  request.key = key.view();
+  request.key = call.key.view();
   Outcome outcome;
   handle->store->Execute(request, handle->instance->ReadNow(false), &target, &outcome);
   if (outcome.status == Status::kNotFound) return Undefined(env);
@@ -103,14 +91,11 @@ napi_value GetInto(napi_env env, napi_callback_info info) {
 
 // has(key): true, false, or a code.
 napi_value Has(napi_env env, napi_callback_info info) {
-  HandleCall<1> call(env, info);
-  if (!call.handle->Usable()) return CodeValue(env, Code::kClosed);
-  KeyArgument key;
-  const Code code = key.Read(env, call[0]);
-  if (code != Code::kFound) return CodeValue(env, code);
+  KeyCall<1> call(env, info);
+  if (call.code != Code::kFound) return CodeValue(env, call.code);
   Request request;
   request.verb = Verb::kHas;
-  request.key = key.view();
+  request.key = call.key.view();
   Scratch scratch;
   Outcome outcome;
   call.handle->store->Execute(request, call.handle->instance->ReadNow(false), &scratch, &outcome);
@@ -119,15 +104,12 @@ napi_value Has(napi_env env, napi_callback_info info) {
 
 // info(key): kFound with everything in the words, or another code.
 napi_value Info(napi_env env, napi_callback_info info) {
-  HandleCall<1> call(env, info);
+  KeyCall<1> call(env, info);
   CacheHandle* handle = call.handle;
-  if (!handle->Usable()) return CodeValue(env, Code::kClosed);
-  KeyArgument key;
-  const Code code = key.Read(env, call[0]);
-  if (code != Code::kFound) return CodeValue(env, code);
+  if (call.code != Code::kFound) return CodeValue(env, call.code);
   Request request;
   request.verb = Verb::kHas;
-  request.key = key.view();
+  request.key = call.key.view();
   Scratch scratch;
   Outcome outcome;
   const Now now = handle->instance->ReadNow(false);
@@ -150,14 +132,11 @@ napi_value Info(napi_env env, napi_callback_info info) {
 // set(key, text): undefined where it was stored, or a code. Text with the cache's time to live; everything else is
 // store()'s.
 napi_value SetText(napi_env env, napi_callback_info info) {
-  HandleCall<2> call(env, info);
+  KeyCall<2> call(env, info);
   CacheHandle* handle = call.handle;
-  if (!handle->Usable()) return CodeValue(env, Code::kClosed);
-  KeyArgument key;
-  Code code = key.Read(env, call[0]);
-  if (code != Code::kFound) return CodeValue(env, code);
+  if (call.code != Code::kFound) return CodeValue(env, call.code);
   Payload payload;
-  code = payload.Read(env, handle, call[1]);
+  const Code code = payload.Read(env, handle, call[1]);
   if (code != Code::kFound) return CodeValue(env, code);
   if (payload.text == TextKind::kNoText) return CodeValue(env, Code::kInvalidValue);
   Codec codec;
@@ -167,13 +146,13 @@ napi_value SetText(napi_env env, napi_callback_info info) {
   const uint64_t expires_ms = expiry.At(now);
   Status status;
   if (payload.view.size() <= kCopyUnderLockBytesMax) [[likely]] {
-    status = handle->store->SetPlain(key.view(), payload.view, codec, expires_ms, now);
+    status = handle->store->SetPlain(call.key.view(), payload.view, codec, expires_ms, now);
     if (status == Status::kStored) [[likely]]
       return nullptr;
   } else {
     Request request;
     request.verb = Verb::kSet;
-    request.key = key.view();
+    request.key = call.key.view();
     request.value = payload.view;
     request.codec = codec;
     request.expires_ms = expires_ms;
@@ -187,29 +166,18 @@ napi_value SetText(napi_env env, napi_callback_info info) {
 // store(verb, key, payload, codec, ttl, compare): a code; the words have the version. `codec` kTextCodec: text whose
 // kind is found here. `compare` true: only if the version is the one in the words.
 napi_value StoreAny(napi_env env, napi_callback_info info) {
-  HandleCall<6> call(env, info);
+  KeyCall<6, 1> call(env, info);
   CacheHandle* handle = call.handle;
-  if (!handle->Usable()) return CodeValue(env, Code::kClosed);
+  if (call.code != Code::kFound) return CodeValue(env, call.code);
   Request request;
   request.verb = static_cast<Verb>(NumberOr(env, call[0], 0));
-  KeyArgument key;
-  Code code = key.Read(env, call[1]);
-  if (code != Code::kFound) return CodeValue(env, code);
   // Before the payload is read: that overwrites nothing but the scratch, yet the words must not depend on it.
   request.has_compare = BooleanOr(env, call[5], false);
   if (request.has_compare) request.compare = handle->environment->Get(Word::kVersion);
   Payload payload;
-  code = payload.Read(env, handle, call[2]);
+  const Code code = payload.ReadInto(env, handle, call[2], call[3], &request);
   if (code != Code::kFound) return CodeValue(env, code);
-  request.key = key.view();
-  request.value = payload.view;
-  request.value_may_change = payload.may_change;
-  const uint64_t codec = NumberOr(env, call[3], kTextCodec);
-  if (codec < kCodecCount) {
-    request.codec = static_cast<Codec>(codec);
-  } else if (!payload.CodecOf(&request.codec)) {
-    return CodeValue(env, Code::kValueMaybeIllFormed);
-  }
+  request.key = call.key.view();
   const Expiry expiry = Expiry::Read(env, handle, call[4]);
   const Now now = handle->instance->ReadNow(expiry.timed());
   request.expires_ms = expiry.At(now);
@@ -222,16 +190,13 @@ napi_value StoreAny(napi_env env, napi_callback_info info) {
 // arithmetic(verb, key, delta, initial, ttl): a code; the words have the number. `initial` undefined: an absent key
 // stays absent. `delta` undefined: it is in the words as the number; `initial` a BigInt: in the words as the version.
 napi_value Arithmetic(napi_env env, napi_callback_info info) {
-  HandleCall<5> call(env, info);
+  KeyCall<5, 1> call(env, info);
   CacheHandle* handle = call.handle;
-  if (!handle->Usable()) return CodeValue(env, Code::kClosed);
-  KeyArgument key;
-  const Code code = key.Read(env, call[1]);
-  if (code != Code::kFound) return CodeValue(env, code);
+  if (call.code != Code::kFound) return CodeValue(env, call.code);
   Environment* environment = handle->environment;
   Request request;
   request.verb = static_cast<Verb>(NumberOr(env, call[0], 0));
-  request.key = key.view();
+  request.key = call.key.view();
   request.codec = Codec::kNumber;
   request.delta = NumberOr(env, call[2], environment->Get(Word::kNumber));
   napi_valuetype type;
@@ -257,14 +222,11 @@ napi_value Arithmetic(napi_env env, napi_callback_info info) {
 // removed, and the answer is always a code.
 template <Verb kVerb>
 napi_value Remove(napi_env env, napi_callback_info info) {
-  HandleCall<2> call(env, info);
-  if (!call.handle->Usable()) return CodeValue(env, Code::kClosed);
-  KeyArgument key;
-  const Code code = key.Read(env, call[0]);
-  if (code != Code::kFound) return CodeValue(env, code);
+  KeyCall<2> call(env, info);
+  if (call.code != Code::kFound) return CodeValue(env, call.code);
   Request request;
   request.verb = kVerb;
-  request.key = key.view();
+  request.key = call.key.view();
   request.has_compare = BooleanOr(env, call[1], false);
   if (request.has_compare) request.compare = call.handle->environment->Get(Word::kVersion);
   Scratch scratch;
@@ -278,15 +240,12 @@ napi_value Remove(napi_env env, napi_callback_info info) {
 
 // touch(key, ttl): true, false, or a code.
 napi_value Touch(napi_env env, napi_callback_info info) {
-  HandleCall<2> call(env, info);
+  KeyCall<2> call(env, info);
   CacheHandle* handle = call.handle;
-  if (!handle->Usable()) return CodeValue(env, Code::kClosed);
-  KeyArgument key;
-  const Code code = key.Read(env, call[0]);
-  if (code != Code::kFound) return CodeValue(env, code);
+  if (call.code != Code::kFound) return CodeValue(env, call.code);
   Request request;
   request.verb = Verb::kTouch;
-  request.key = key.view();
+  request.key = call.key.view();
   const Expiry expiry = Expiry::Read(env, handle, call[1]);
   const Now now = handle->instance->ReadNow(expiry.timed());
   request.expires_ms = expiry.At(now);
@@ -554,6 +513,19 @@ bool CodecOfText(TextKind kind, const char* data, size_t bytes, Codec* codec) {
   if (kind >= TextKind::kUnseen) kind = KindOfUtf8(data, bytes);
   *codec = kind == TextKind::kAscii ? Codec::kAscii : Codec::kUtf8;
   return kind != TextKind::kIllFormed;
+}
+
+Code Payload::ReadInto(napi_env env, const CacheHandle* handle, napi_value value, napi_value codec, Request* request) {
+  const Code code = Read(env, handle, value);
+  if (code != Code::kFound) return code;
+  request->value = view;
+  request->value_may_change = may_change;
+  const uint64_t number = NumberOr(env, codec, kTextCodec);
+  if (number < kCodecCount) {
+    request->codec = static_cast<Codec>(number);
+    return Code::kFound;
+  }
+  return CodecOf(&request->codec) ? Code::kFound : Code::kValueMaybeIllFormed;
 }
 
 bool Payload::CodecOf(Codec* codec) const { return CodecOfText(text, view.data(), view.size(), codec); }

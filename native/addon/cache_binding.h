@@ -30,6 +30,17 @@ struct HandleCall {
   napi_value operator[](size_t index) const { return arguments[index]; }
 };
 
+// A call on a handle with a key among its arguments. `code` is kFound if the handle is usable and the key was read.
+template <size_t kCount, size_t kKeyIndex = 0>
+struct KeyCall : HandleCall<kCount> {
+  KeyArgument key;
+  Code code;
+
+  KeyCall(napi_env env, napi_callback_info info) : HandleCall<kCount>(env, info) {
+    code = this->handle->Usable() ? key.Read(env, this->arguments[kKeyIndex]) : Code::kClosed;
+  }
+};
+
 // The expiry that a verb stores: `ttl` is undefined (the cache's default), 0 (never), -1 (as it is), or milliseconds.
 struct Expiry {
   enum class Kind : uint8_t { kNever, kKeep, kIn } kind = Kind::kNever;
@@ -55,6 +66,10 @@ struct Payload {
 
   // kFound, kInvalidValue, kTooLarge or kOutOfMemory.
   [[nodiscard]] Code Read(napi_env env, const CacheHandle* handle, napi_value value);
+  // Read() into a request, with the codec: kTextCodec or undefined is that of the text, and then it may be
+  // kValueMaybeIllFormed. Any other code is that of Read().
+  [[nodiscard]] Code ReadInto(napi_env env, const CacheHandle* handle, napi_value value, napi_value codec,
+                              Request* request);
   // Of text: kAscii or kUtf8. False: it holds U+FFFD, which may stand for a lone surrogate.
   [[nodiscard]] bool CodecOf(Codec* codec) const;
 };

@@ -43,12 +43,9 @@ napi_value Text(napi_env env, std::string_view text) {
 
 // joinFlight(key, ifAbsent): id and role, or a negative code.
 napi_value JoinFlight(napi_env env, napi_callback_info info) {
-  HandleCall<2> call(env, info);
+  KeyCall<2> call(env, info);
   CacheHandle* handle = call.handle;
-  if (!handle->Usable()) return Double(env, -static_cast<double>(Code::kClosed));
-  KeyArgument key;
-  const Code code = key.Read(env, call[0]);
-  if (code != Code::kFound) return Double(env, -static_cast<double>(code));
+  if (call.code != Code::kFound) return Double(env, -static_cast<double>(call.code));
   FlightSeat* seat = SeatOf(handle);
   if (seat == nullptr) {
     std::shared_ptr<ThreadWaker> waker = ThreadWaker::Of(handle->environment);
@@ -56,7 +53,7 @@ napi_value JoinFlight(napi_env env, napi_callback_info info) {
     PartOf(handle) = std::make_unique<SeatPart>(handle->instance, std::move(waker));
     seat = SeatOf(handle);
   }
-  const FlightJoin join = seat->Join(key.view(), BooleanOr(env, call[1], true), handle->instance->ReadNow(false));
+  const FlightJoin join = seat->Join(call.key.view(), BooleanOr(env, call[1], true), handle->instance->ReadNow(false));
   return Double(env, static_cast<double>(join.id * kRoles + static_cast<uint64_t>(join.role)));
 }
 
@@ -72,21 +69,13 @@ napi_value FillFlight(napi_env env, napi_callback_info info) {
   if (seat == nullptr) return CodeValue(env, Code::kClosed);
   const uint64_t id = NumberOr(env, call[0], 0);
   Payload payload;
-  const Code code = payload.Read(env, handle, call[1]);
-  if (code != Code::kFound) {
-    // It cannot even be read: whoever waits tries for itself.
-    seat->SettleAgain(id);
-    return CodeValue(env, code);
-  }
   Request request;
   request.verb = Verb::kSet;
-  request.value = payload.view;
-  request.value_may_change = payload.may_change;
-  const uint64_t codec = NumberOr(env, call[2], kCodecCount);
-  if (codec < kCodecCount) {
-    request.codec = static_cast<Codec>(codec);
-  } else if (!payload.CodecOf(&request.codec)) {
-    return CodeValue(env, Code::kValueMaybeIllFormed);
+  const Code code = payload.ReadInto(env, handle, call[1], call[2], &request);
+  if (code != Code::kFound) {
+    // It cannot even be read: whoever waits tries for itself.
+    if (code != Code::kValueMaybeIllFormed) seat->SettleAgain(id);
+    return CodeValue(env, code);
   }
   Outcome outcome;
   outcome.status = Status::kNotStored;
@@ -187,14 +176,11 @@ napi_value FlightCounts(napi_env env, napi_callback_info info) {
 
 // getWithExpiry(key): as get; the words have the milliseconds until expiry, 0 if there is none.
 napi_value GetWithExpiry(napi_env env, napi_callback_info info) {
-  HandleCall<1> call(env, info);
+  KeyCall<1> call(env, info);
   CacheHandle* handle = call.handle;
-  if (!handle->Usable()) return Refusal(env, handle, Code::kClosed);
-  KeyArgument key;
-  const Code code = key.Read(env, call[0]);
-  if (code != Code::kFound) return Refusal(env, handle, code);
+  if (call.code != Code::kFound) return Refusal(env, handle, call.code);
   Request request;
-  request.key = key.view();
+  request.key = call.key.view();
   Outcome outcome;
   const Now now = handle->instance->ReadNow(false);
   napi_value value = Answer(env, handle, request, now, &outcome);
