@@ -75,8 +75,9 @@ class RemovalRing final : public RemovalSink {
 
   void OnRemoved(Reason reason, const RemovedEntry& entry) override;
   void OnCleared(uint64_t entry_count) override;
-  // Wakes those who have something to read and were not woken since they last read everything.
   void OnGrowing() override;
+  // Wakes those who have something to read and were not woken since they last read everything; and the janitor, where
+  // the cache is growing.
   void OnUnlocked() override;
 
   // The cache has ended: nothing is wanted any more. Listeners can still take what is there.
