@@ -734,8 +734,9 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Changes the limits; what is left out stays, and `maxEntries: Infinity` is no limit. Growing takes effect at once. Shrinking evicts in steps with a turn of the
-   * event loop in between; the promise resolves when the cache is within the new limits.
+   * Changes the limits; what is left out stays, and `maxEntries: Infinity` is no limit. Growing takes effect at once.
+   * Shrinking evicts in steps with a turn of the event loop in between; the promise resolves when the cache is within the new
+   * limits.
    *
    * Rejects with `ERR_INVALID_ARGUMENT` above `maxMemoryCeiling` or below what the shards need, having changed nothing.
    */
@@ -897,9 +898,9 @@ export class Cache<V = unknown> {
 
   /**
    * Closes this handle without finishing anything: promised calls that were not sent reject with `ERR_CLOSED` and are
-   * not done, those that were with `ERR_WORKER_EXITED` and may be; those that were done and wait for the log reject with
-   * `ERR_CLOSED`, and say that they may be lost. Resolves when the threads of this handle have ended. What was written goes
-   * to the log nevertheless, if there is one, as with `close()`; there is no snapshot.
+   * not done, those that were with `ERR_WORKER_EXITED` and may be; so do those that were done and wait for the log,
+   * and say that they may be lost. Resolves when the threads of this handle have ended. What was written goes to the log
+   * nevertheless, if there is one, as with `close()`; there is no snapshot.
    */
   destroy(): Promise<void> {
     const ended = this.#promises?.destroy() ?? Promise.resolve();

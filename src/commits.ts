@@ -94,8 +94,8 @@ export class Commits implements Looker {
     });
   }
 
-  /** Resolves when everything that was done before is committed. Rejects with `ERR_LOG_IO` or `ERR_CLOSED`. */
-  all(): Promise<void> {
+  /** Resolves when everything that was done before is committed. Rejects with why that is not known, which `inWords` says. */
+  all(inWords: (why: CairnError) => CairnError): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#handle.readTargets(this.#targets);
       let missing = this.#targets.length;
@@ -104,7 +104,7 @@ export class Commits implements Looker {
           missing--;
           if (missing === 0) resolve();
         },
-        uncommitted: reject,
+        uncommitted: (why) => reject(inWords(why)),
       };
       for (const [shard, version] of this.#targets.entries()) this.hold(shard, version, waiter, false);
     });
@@ -161,7 +161,7 @@ function unwritten(): CairnError {
 
 function closedBefore(): CairnError {
   return new CairnError(
-    'ERR_CLOSED',
+    'ERR_WORKER_EXITED',
     'the cache was closed before the log had it, and it may or may not be there again',
   );
 }

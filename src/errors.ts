@@ -68,7 +68,7 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_LISTEN: 'refused',
   /** No answer within the time asked for, or, of a call that waits for a log that is full, for ten seconds. */
   ERR_TIMEOUT: 'unknown',
-  /** The thread that ran the request ended before it answered. */
+  /** The thread that ran the request ended before it answered, or the cache was closed before the log had what it did. */
   ERR_WORKER_EXITED: 'unknown',
   /** The bytes of a value are not what its kind says: `raw: 'json'` met something else, or a dump was edited. See `keys`. */
   ERR_VALUE_MALFORMED: 'damaged',

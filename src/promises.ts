@@ -315,7 +315,10 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
         if (code === Code.refused) reject(clearsUsedUp('Cannot clear the cache'));
         else if (code === Code.logFull) reject(logRefusal(this.#handle, 'Cannot clear the cache'));
         else if (code !== Code.stored) reject(closed());
-        else if (isHeld) this.#holdOf(router).commits.all().then(resolve, reject);
+        else if (isHeld)
+          this.#holdOf(router)
+            .commits.all((why) => maybeLost('clear', why))
+            .then(resolve, reject);
         else resolve();
       });
     });
@@ -736,8 +739,7 @@ abstract class AnyCall implements Call, Waiter {
 
   uncommitted(why: CairnError): void {
     this.#heldCount--;
-    const what = why.code === 'ERR_LOG_FULL' ? 'cannot be answered' : 'may be lost';
-    this.rejectWith(new CairnError(why.code, `The request ${this.describe()} ${what}: ${why.message}`));
+    this.rejectWith(maybeLost(this.describe(), why));
     this.#release();
   }
 
@@ -984,6 +986,12 @@ function readStored(block: Block, row: number, _pieces: readonly Buffer[], call:
     default:
       throw answerError(status, call, position);
   }
+}
+
+// Of a request that has been done, and that the log has not, for now or for ever. Only what changed nothing is refused.
+function maybeLost(request: string, why: CairnError): CairnError {
+  const what = why.code === 'ERR_LOG_FULL' ? 'cannot be answered' : 'may be lost';
+  return new CairnError(why.code, `The request ${request} ${what}: ${why.message}`);
 }
 
 // Of update(): there is no room, which is not for others having been faster.

@@ -1,5 +1,6 @@
 // Promised verbs of a cache with a log. The test is the scribe: what is committed, and when, is in its hands.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { errorKind } from '../../src/errors.ts';
 import { type FeedHandle, FeedState, LogMetricPlace, native } from '../../src/native.ts';
 import type { AckLevel } from '../../src/options.ts';
 import { CachePromises } from '../../src/promises.ts';
@@ -238,6 +239,27 @@ describe('at the level logged', () => {
     expect(await promises.get('kept')).toBe(1);
     await expect(promises.get('a')).rejects.toThrow(withCode('ERR_LOG_IO'));
     expect(await promises.get('a', { ack: 'memory' })).toBe(1);
+    await promises.close();
+  });
+});
+
+describe('a clear that waits for the log', () => {
+  test.each([
+    [FeedState.failed, 'ERR_LOG_IO', 'damaged'],
+    [FeedState.stuck, 'ERR_TIMEOUT', 'unknown'],
+    [FeedState.closed, 'ERR_WORKER_EXITED', 'unknown'],
+  ] as const)('is told that it may be lost, as other calls are, when the log ends (%i)', async (state, code, kind) => {
+    const promises = promisesOf('logged');
+    const set = promises.set('a', 1);
+    const clear = promises.clear();
+    expect(await isPending(set, promises)).toBe(true);
+    expect(await isPending(clear, promises)).toBe(true);
+    const results = Promise.allSettled([set, clear]);
+    handle.setFeedState(state);
+    const reasons = (await results).map((result) => result.status === 'rejected' && result.reason);
+    expect(reasons[0]).toEqual(withCode(code, /^The request set "a" may be lost: the /));
+    expect(reasons[1]).toEqual(withCode(code, /^The request clear may be lost: the /));
+    expect(reasons.map(errorKind)).toEqual([kind, kind]);
     await promises.close();
   });
 });

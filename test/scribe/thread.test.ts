@@ -362,10 +362,10 @@ skipUnless(isMounted, 'needs a small tmpfs, which only root can mount', 'platfor
       expect(await cache.promises.get('first')).toBe('value');
       if (how === 'close') {
         await expect(cache.close({ timeout: 100 })).rejects.toThrow(withCode('ERR_LOG_FULL'));
-        expect(await waits).toEqual(withCode('ERR_CLOSED', /may be lost/));
+        expect(await waits).toEqual(withCode('ERR_WORKER_EXITED', /may be lost/));
       } else {
         const destroyed = cache.destroy().catch((error) => error);
-        expect(await waits).toEqual(withCode('ERR_CLOSED', /may be lost/));
+        expect(await waits).toEqual(withCode('ERR_WORKER_EXITED', /may be lost/));
         rmSync(filler);
         await destroyed;
       }
