@@ -435,10 +435,8 @@ function fileSize(name: string, value: unknown, otherwise: number): number {
 function checkSync(value: unknown): SyncPolicy {
   if (value === undefined) return 'always';
   if (value === 'always' || value === 'none') return value;
-  if (typeof value === 'string' && /^\d+(\.\d+)?(ms|s|m|h)$/.test(value)) {
-    const ms = Number.parseFloat(value) * DURATION_UNITS[value.replace(/^[\d.]+/, '')]!;
-    if (Number.isInteger(ms) && ms >= 1 && ms <= LOG_SYNC_MS_MAX) return `${ms}ms`;
-  }
+  const ms = typeof value === 'string' ? durationOf(value) : undefined;
+  if (ms !== undefined && ms >= 1 && ms <= LOG_SYNC_MS_MAX) return `${ms}ms`;
   throw (typeof value === 'string' ? outOfRange : wrongType)(
     'sync',
     "'always', 'none' or an interval such as '10ms', from 1 ms to an hour",
@@ -566,16 +564,21 @@ export function parseDuration(name: string, value: unknown, otherwise: number): 
     if (value === Number.POSITIVE_INFINITY) return 0;
   }
   if (typeof value === 'string') {
-    const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/i.exec(value.trim());
-    if (match !== null) {
-      const milliseconds = Number(match[1]) * DURATION_UNITS[match[2]!.toLowerCase()]!;
-      // "0.1s" is 100 whatever binary fractions make of it; "0.5ms" is nothing.
-      const whole = Math.round(milliseconds);
-      if (Math.abs(milliseconds - whole) < 1e-6 && whole <= TTL_MS_MAX) return whole;
-    }
+    const milliseconds = durationOf(value);
+    if (milliseconds !== undefined && milliseconds <= TTL_MS_MAX) return milliseconds;
   }
   const problem = typeof value === 'number' || typeof value === 'string' ? outOfRange : wrongType;
   throw problem(name, 'a non-negative integer of milliseconds, or text such as "60s"', value);
+}
+
+// Whole milliseconds; undefined: it is no such text.
+function durationOf(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/i.exec(text.trim());
+  if (match === null) return undefined;
+  const milliseconds = Number(match[1]) * DURATION_UNITS[match[2]!.toLowerCase()]!;
+  // "0.1s" is 100 whatever binary fractions make of it; "0.5ms" is nothing.
+  const whole = Math.round(milliseconds);
+  return Math.abs(milliseconds - whole) < 1e-6 ? whole : undefined;
 }
 
 const SIZE_UNITS: Readonly<Record<string, number>> = { '': 1, b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };

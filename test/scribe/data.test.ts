@@ -632,6 +632,7 @@ describe('options', () => {
       ['1.5s', '1500ms'],
       ['1h', '3600000ms'],
       ['20ms', '20ms'],
+      ['0.07s', '70ms'],
     ] as const) {
       const cache = await data.open(data.fresh(), { sync: given as '20ms' });
       expect(cache.options.sync).toBe(shown);
