@@ -705,10 +705,7 @@ export class EmbeddedLog implements RequestLog {
 
   /** Whether a snapshot that is begun now would, once it is complete, let go of a segment that nothing else holds. */
   get holdsForSnapshot(): boolean {
-    let floor = this.#committed;
-    for (const position of this.#cursors.table.values()) floor = earlier(floor, position);
-    const { firstEnd } = this.#segments;
-    return firstEnd !== undefined && firstEnd <= floor;
+    return this.#isFirstBefore(this.#floorOf(this.#committed));
   }
 
   /** Whether there was anything. */
@@ -726,13 +723,24 @@ export class EmbeddedLog implements RequestLog {
     return this.#segments.first?.header.base ?? 0n;
   }
 
+  // What the cursors let go of, up to a position.
+  #floorOf(before: Position): Position {
+    let floor = before;
+    for (const position of this.#cursors.table.values()) floor = earlier(floor, position);
+    return floor;
+  }
+
+  #isFirstBefore(floor: Position): boolean {
+    const { firstEnd } = this.#segments;
+    return firstEnd !== undefined && firstEnd <= floor;
+  }
+
   // True: there is more to be removed.
   #cut(before: Position, segmentCountMax: number): boolean {
     this.#mustBeOpen();
-    let floor = before;
-    for (const position of this.#cursors.table.values()) floor = earlier(floor, position);
+    const floor = this.#floorOf(before);
     const { first } = this.#segments;
-    const hasMore = (): boolean => this.#segments.firstEnd !== undefined && this.#segments.firstEnd <= floor;
+    const hasMore = (): boolean => this.#isFirstBefore(floor);
     let isFailing = false;
     for (let count = 0; count < segmentCountMax && hasMore() && !isFailing; count++) {
       const name = segmentName(this.#segments.first!.number);

@@ -27,6 +27,11 @@ export function logEpochOf(storeEpoch: number, sameGeneration: number): number {
   return generationOf(sameGeneration) * GENERATION_SIZE + storeEpoch;
 }
 
+/** The same, and never less than that epoch of the log: opening it anew has raised that, and what is in the store is older. */
+export function raisedEpoch(storeEpoch: number, logEpoch: number): number {
+  return Math.max(logEpochOf(storeEpoch, logEpoch), logEpoch);
+}
+
 /** How an epoch is shown: that of the store, and behind it the generation, unless it is the first. */
 export function epochText(logEpoch: number): string {
   const generation = generationOf(logEpoch);

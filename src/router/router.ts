@@ -238,9 +238,11 @@ export class Router implements LaneOwner {
   }
 }
 
-// One thread sends, and what it does for a request costs more than the store's part of it: beyond a few lanes the batches
-// only get smaller, and a batch costs the same whatever is in it (docs/threads.md has the numbers).
-/** As many lanes serve a cache of so many shards, if so many are asked for. */
+/**
+ * As many lanes serve a cache of so many shards, if so many are asked for. By default they are few: one thread sends, and
+ * what it does for a request costs more than the store's part of it. With more lanes the batches only get smaller, and a
+ * batch costs the same whatever is in it (docs/threads.md has the numbers).
+ */
 export function laneCountOf(wanted: number | undefined, shardCount: number): number {
   const lanes = wanted ?? Math.max(1, Math.min(Math.floor(availableParallelism() / 4), 4));
   return Math.min(lanes, shardCount, LANE_COUNT_MAX);

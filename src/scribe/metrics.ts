@@ -4,12 +4,14 @@
  */
 import { FEED_STAT_COUNT, type FeedHandle, FeedStat } from '../native.ts';
 
-/** States of the log's way, by their number. */
-// By their numbers. That nobody waits any more is no matter of its own.
+/** States of the log's way, by their number. That nobody waits any more is no matter of its own. */
 const FEED_STATES = ['opening', 'running', 'full', 'failed', 'closed', 'full'] as const;
 export type FeedStateName = (typeof FEED_STATES)[number];
 
-/** What the scribe reports; the first two are in src/native.ts too. Times are in milliseconds; points in time are Unix milliseconds, 0 for never. */
+/**
+ * What the scribe reports; the first two are in src/native.ts too. Times are in milliseconds; points in time are Unix
+ * milliseconds, 0 for never.
+ */
 export const LOG_METRICS = [
   'logBytes',
   'logLimitBytes',

@@ -25,8 +25,8 @@ import {
   type AppendResult,
   type EmbeddedLog,
   type LogClock,
-  logEpochOf,
   type Position,
+  raisedEpoch,
   type SnapshotInfo,
 } from '../log/index.ts';
 import { FEED_STAT_COUNT, type FeedHandle, FeedStat, FeedState, native, numberWord, Word } from '../native.ts';
@@ -218,8 +218,7 @@ export class Scribe {
       this.#group = {
         records: this.#buffer.subarray(0, bytes),
         recordCount: numberWord(Word.number),
-        // Not that of the log: opening it anew has raised that, and the records in the rings are older.
-        epoch: Math.max(logEpochOf(numberWord(Word.version), this.#log.epoch), this.#log.epoch),
+        epoch: raisedEpoch(numberWord(Word.version), this.#log.epoch),
         position: this.#log.end,
       };
       this.#fitBuffer(bytes);

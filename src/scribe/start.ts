@@ -4,9 +4,10 @@
  * `start` says what becomes of the directory's content:
  *
  * - `log`: it is the cache's. Snapshot and log are applied, then the cache is ready.
- * - `none`: it is given up, if it is sound: what `log` would refuse is refused, as it may be worth a repair. A record that clears everything goes into the log, so that readers of the log hear of it, and
- *   an empty snapshot is taken, so that the disk is free of what was before; then the cache is ready. Whatever happens
- *   from then on, nothing of it comes back. If it fails half way, the directory is as it was, or is empty.
+ * - `none`: it is given up, if it is sound: what `log` would refuse is refused, as it may be worth a repair. A record that
+ *   clears everything goes into the log, so that readers of the log hear of it, and an empty snapshot is taken, so that the
+ *   disk is free of what was before; then the cache is ready. Whatever happens from then on, nothing of it comes back. If it
+ *   fails half way, the directory is as it was, or is empty.
  * - `resume`: it is in the cache. The thread that wrote it has died: what it had drained and not committed is drained
  *   again, and may be in the log twice; versions tell.
  */
@@ -18,8 +19,8 @@ import {
   generationOf,
   type LogClock,
   lockedByCaller,
-  logEpochOf,
   type Recovery,
+  raisedEpoch,
   recover,
   storeEpochOf,
 } from '../log/index.ts';
@@ -250,7 +251,7 @@ function appendGroup(handle: FeedHandle, log: EmbeddedLog): boolean {
   const batch = {
     records: [buffer.subarray(0, bytes)],
     recordCount: numberWord(Word.number),
-    epoch: Math.max(logEpochOf(numberWord(Word.version), log.epoch), log.epoch),
+    epoch: raisedEpoch(numberWord(Word.version), log.epoch),
     expectPosition: log.end,
   };
   for (let attempt = 0; ; attempt++) {
