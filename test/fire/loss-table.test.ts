@@ -5,15 +5,12 @@
 
 import { readFileSync } from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';
-import { Cache } from '../../src/index.ts';
 import type { SyncPolicy } from '../../src/log/index.ts';
-import { type FeedHandle, feedOf, native } from '../../src/native.ts';
-import { CONTROL_WORDS, type Command, type Report } from '../../src/scribe/message.ts';
-import type { Scribe } from '../../src/scribe/scribe.ts';
-import { startScribe } from '../../src/scribe/start.ts';
+import type { Report } from '../../src/scribe/message.ts';
 import { MemcachedServer } from '../../src/server/index.ts';
 import { FaultyDisk } from '../support/faulty-files.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
+import { ProcessOnDisk } from '../support/process-on-disk.ts';
 import { Random } from '../support/random.ts';
 
 /** As bad as it can be: a power cut takes all that was not synced. */
@@ -25,7 +22,6 @@ class Misfortune extends Random {
 
 type Crash = 'process' | 'machine';
 
-const NAME = 'loss';
 const INTERVAL_MS = 50;
 const START_MS = 1_800_000_000_000;
 const HOUR_MS = 3_600_000;
@@ -37,57 +33,22 @@ afterEach(async () => {
   for (const end of ends.splice(0).reverse()) await end();
 });
 
-/** A process with a cache on a disk. */
-class Process {
-  readonly cache: Cache<string>;
+/** A process whose clock stands still, with all that these tests ask of one. */
+class Process extends ProcessOnDisk {
   readonly #disk: FaultyDisk;
-  readonly #owner: { close(): void };
-  readonly #feed: FeedHandle;
-  readonly #scribe: Scribe;
-  readonly #commands: Command[] = [];
-  readonly #reports: Report[] = [];
+  readonly #clock: { nowMs: number };
   #id = 0;
-  #clockMs: number;
 
-  constructor(disk: FaultyDisk, sync: SyncPolicy, clockMs = START_MS) {
-    this.#clockMs = clockMs;
+  constructor(disk: FaultyDisk, sync: SyncPolicy, nowMs = START_MS) {
+    const clock = { nowMs };
+    super(disk, { sync, clock: { wallMs: () => clock.nowMs, steadyMs: () => clock.nowMs } });
     this.#disk = disk;
-    const owner = native.openCache({
-      ...{ name: NAME, description: JSON.stringify({ ack: 'logged' }), join: false, ready: false, ttlMs: 0 },
-      ...{ memoryBytes: 2 ** 25, memoryBytesCeiling: 2 ** 25, entriesMax: 0, shardCount: 2 },
-      ...{ valueBytesMax: 2 ** 20, ringBytes: 2 ** 20, trackAccess: false, siphash: false },
-    });
-    if (typeof owner === 'number') throw new Error(`The cache cannot be opened: ${owner}`);
-    this.#owner = owner;
-    ends.push(() => owner.close());
-    this.#feed = feedOf(owner)!;
-    this.#scribe = startScribe({
-      data: {
-        cacheId: owner.cacheId,
-        directory: '/data',
-        sync,
-        segmentBytes: 2 ** 20,
-        limitBytes: 2 ** 30,
-        snapshots: { everyMs: 0, logBytes: 2 ** 40, isTakenAtClose: false },
-        start: 'log',
-        control: new SharedArrayBuffer(4 * CONTROL_WORDS),
-      },
-      files: disk.files(),
-      clock: { wallMs: () => this.#clockMs, steadyMs: () => this.#clockMs },
-      hear: () => this.#commands.shift(),
-      say: (report) => void this.#reports.push(report),
-    });
-    this.cache = Cache.attach<string>(NAME);
-  }
-
-  /** The log takes what the rings have, as it would by itself a moment later. */
-  turn(): void {
-    this.#feed.poke();
-    this.#scribe.turn();
+    this.#clock = clock;
+    ends.push(() => this.end());
   }
 
   pass(ms: number): void {
-    this.#clockMs += ms;
+    this.#clock.nowMs += ms;
   }
 
   /** Turns until something is settled; each time the promise has its chance to be. */
@@ -107,7 +68,7 @@ class Process {
   /** Asks the port for something, and turns until it has answered. */
   async told(line: string): Promise<string> {
     const server = await MemcachedServer.start(
-      this.#feed,
+      this.feed,
       { port: 0, host: '127.0.0.1' },
       { ack: 'logged', logMetrics: [] },
     );
@@ -123,20 +84,19 @@ class Process {
 
   /** What `cache.sync()` asks of the log. */
   sync(): void {
-    const targets = new BigUint64Array(this.#feed.shardCount);
-    this.#feed.readTargets(targets);
+    const targets = new BigUint64Array(this.feed.shardCount);
+    this.feed.readTargets(targets);
     const id = ++this.#id;
-    this.#commands.push({ kind: 'sync', id, targets });
+    this.commands.push({ kind: 'sync', id, targets });
     const isDone = (report: Report): boolean =>
       report.kind === 'done' && report.id === id && report.error === undefined;
-    while (!this.#reports.some(isDone)) this.turn();
+    while (!this.reports.some(isDone)) this.turn();
   }
 
   crash(crash: Crash): void {
     if (crash === 'machine') this.#disk.restart();
     else this.#disk.kill();
-    void this.cache.close();
-    this.#owner.close();
+    this.end();
   }
 }
 

@@ -5,15 +5,11 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { Cache } from '../../src/index.ts';
 import { EmbeddedLog, type Files, lockedByCaller, survey } from '../../src/log/index.ts';
-import { feedOf, native } from '../../src/native.ts';
 import { epochOf } from '../../src/request/record.ts';
-import { CONTROL_WORDS, type Report } from '../../src/scribe/message.ts';
-import type { Scribe } from '../../src/scribe/scribe.ts';
-import { startScribe } from '../../src/scribe/start.ts';
 import { DataDirectories, endThread, keeperOf } from '../support/data-directories.ts';
 import { FaultyDisk, PowerCut } from '../support/faulty-files.ts';
+import { ProcessOnDisk } from '../support/process-on-disk.ts';
 import { Random } from '../support/random.ts';
 import { makeRecord, type RecordParts } from '../support/records.ts';
 
@@ -133,56 +129,16 @@ describe('a cache whose epochs are half used up', () => {
   });
 });
 
-/** A process on a disk in memory. Its end is the disk's. */
-class Life {
-  readonly #owner;
-  readonly cache: Cache<string>;
-  readonly scribe: Scribe;
-
-  constructor(disk: FaultyDisk) {
-    const owner = native.openCache({
-      ...{ name: 'generation', description: JSON.stringify({ ack: 'logged' }), join: false, ready: false, ttlMs: 0 },
-      ...{ memoryBytes: 2 ** 25, memoryBytesCeiling: 2 ** 25, entriesMax: 0, shardCount: 2 },
-      ...{ valueBytesMax: 2 ** 20, ringBytes: 2 ** 20, trackAccess: false, siphash: false },
-    });
-    if (typeof owner === 'number') throw new Error(`The cache cannot be opened: ${owner}`);
-    this.#owner = owner;
-    ends.push(() => owner.close());
-    const reports: Report[] = [];
-    this.scribe = startScribe({
-      data: {
-        cacheId: owner.cacheId,
-        directory: '/data',
-        sync: 'always',
-        segmentBytes: 2 ** 16,
-        limitBytes: 2 ** 30,
-        snapshots: { everyMs: 0, logBytes: 2 ** 40, isTakenAtClose: false },
-        start: 'log',
-        control: new SharedArrayBuffer(4 * CONTROL_WORDS),
-      },
-      files: disk.files(),
-      clock: { wallMs: () => Date.now(), steadyMs: () => performance.now() },
-      hear: () => undefined,
-      say: (report) => void reports.push(report),
-    });
-    this.cache = Cache.attach<string>('generation');
-  }
-
-  turn(): void {
-    feedOf(this.#owner)!.poke();
-    this.scribe.turn();
-  }
-
-  end(): void {
-    void this.cache.close();
-    this.#owner.close();
-  }
-}
-
 const ends: (() => void)[] = [];
 afterEach(() => {
   for (const end of ends.splice(0)) end();
 });
+
+function lifeOn(disk: FaultyDisk): ProcessOnDisk {
+  const life = new ProcessOnDisk(disk, { segmentBytes: 2 ** 16 });
+  ends.push(() => life.end());
+  return life;
+}
 
 test('an opening that is cut off anywhere has begun a generation or has not', () => {
   const random = new Random();
@@ -194,17 +150,16 @@ test('an opening that is cut off anywhere has begun a generation or has not', ()
     const disk = FaultyDisk.of(image, new Random(cuts));
     disk.fate = ({ index }) => (index === cuts ? 'cut' : 'ok');
     try {
-      const life = new Life(disk);
+      const life = lifeOn(disk);
       life.end();
       isOver = true;
     } catch (error) {
       if (!(error instanceof PowerCut)) throw error;
-      for (const end of ends.splice(0)) end();
     }
     disk.restart();
     disk.fate = () => 'ok';
     // Then it works, and what is written goes on from there.
-    const second = new Life(disk);
+    const second = lifeOn(disk);
     expect(Object.fromEntries(second.cache), `cut at ${cuts}`).toEqual({ a: 'first', b: 'second' });
     second.cache.set('b', 'third');
     second.cache.delete('a');
@@ -212,7 +167,7 @@ test('an opening that is cut off anywhere has begun a generation or has not', ()
     second.turn();
     second.end();
     disk.kill();
-    const third = new Life(disk);
+    const third = lifeOn(disk);
     expect(Object.fromEntries(third.cache), `cut at ${cuts}`).toEqual({ b: 'third' });
     third.end();
   }
