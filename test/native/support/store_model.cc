@@ -2279,6 +2279,7 @@ bool Harness::DoLink(const Op& op, bool abandon) {
   } else if (!ReserveEntry(shard_index, from, true)) {
     expected.status = Status::kLogFull;
     keeps_body = true;
+    handle.written_ms = 0;
   } else {
     from.charge = handle.charge;
     from.size_class = handle.layout.size_class;
