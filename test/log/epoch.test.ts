@@ -1,7 +1,15 @@
 // The epochs of a log: how they go on from one opening to the next, and when a new generation begins.
 
 import { describe, expect, test } from 'vitest';
-import { epochAfter, epochText, generationOf, LOG_EPOCH_MAX, logEpochOf, storeEpochOf } from '../../src/log/epoch.ts';
+import {
+  epochAfter,
+  epochText,
+  generationOf,
+  LOG_EPOCH_MAX,
+  logEpochOf,
+  raisedEpoch,
+  storeEpochOf,
+} from '../../src/log/epoch.ts';
 import { EPOCH_MAX } from '../../src/request/record.ts';
 import { appendNow, LogDisk } from '../support/logs.ts';
 import { makeRecord } from '../support/records.ts';
@@ -41,6 +49,14 @@ test('an epoch of the log is a generation and an epoch of the store', () => {
   }
   expect(LOG_EPOCH_MAX).toBe(logEpochOf(EPOCH_MAX, 4095 * 2 ** 20));
   expect([epochText(5), epochText(2 ** 20 + 5)]).toEqual(['5', '5 (generation 1)']);
+});
+
+test('the epoch of a group is that of its records in the generation of the log, and never behind the log', () => {
+  const second = 2 ** 20;
+  expect(raisedEpoch(7, 5)).toBe(7);
+  expect(raisedEpoch(3, 5)).toBe(5);
+  expect(raisedEpoch(7, second + 5)).toBe(second + 7);
+  expect(raisedEpoch(3, second + 5)).toBe(second + 5);
 });
 
 describe('a log', () => {
