@@ -70,6 +70,20 @@ describe.each(Object.entries(ALPHABETS))('text %s', (name, alphabet) => {
   });
 });
 
+test('one character that is not ASCII is seen wherever it stands', () => {
+  for (const length of [...Array.from({ length: 50 }, (_, i) => i + 1), 511, 512]) {
+    for (let at = 0; at < length; at++) {
+      for (const letter of ['\x80', 'ÿ', '漢']) {
+        const text = `${'a'.repeat(at)}${letter}${'a'.repeat(length - at - 1)}`;
+        cache.set('value', text);
+        if (cache.get('value') !== text) expect.fail(`a value of ${length} with ${letter} at ${at}`);
+        cache.set(text, 'found');
+        if (cache.take(Buffer.from(text)) !== 'found') expect.fail(`a key of ${length} with ${letter} at ${at}`);
+      }
+    }
+  }
+});
+
 test('a key of text is never cut off', () => {
   for (const length of [500, 511, 512, 1000, 1530, 1531, 1532, 1533, 1534, 1535, 1536, 3000]) {
     for (const letter of ['k', 'é', '漢']) {
