@@ -11,6 +11,7 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { BuildError, main, root } from './lib/project.mjs';
+import { seedTests } from './lib/seed.mjs';
 import { ensureBuilt } from './lib/steps.mjs';
 
 const steps = [
@@ -87,6 +88,7 @@ await main(async () => {
   if (process.argv[2] === '--here') return runHere(process.argv[3]);
   const chosen = chosenSteps(process.argv.slice(2));
   ensureBuilt();
+  seedTests();
   const rows = [];
   for (const name of chosen) rows.push(await runStep(name));
   const failed = rows.filter(({ result }) => result === 'FAILED');

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { filesUnder } from './lib/inputs.mjs';
 import { BuildError, bin, findProgram, main, root, run } from './lib/project.mjs';
+import { seedTests } from './lib/seed.mjs';
 import { ensureBuilt, ensurePackages } from './lib/steps.mjs';
 
 const [task, ...args] = process.argv.slice(2);
@@ -42,6 +43,7 @@ const tasks = {
   async test() {
     ensureBuilt();
     const { runTests } = await import('./lib/tests.mjs');
+    seedTests();
     process.exitCode = runTests(args) ? 0 : 1;
   },
   build: () => ensureBuilt(),

@@ -1,11 +1,10 @@
-// The store beside its model, unsanitized and therefore for many more steps than the other runs: a process for each
-// processor, CAIRN_MODEL_SECONDS each (default 60), every one with a seed of its own. A failure prints what repeats it.
+// The store beside its model, unsanitized and therefore for many more steps than the other runs: two processes of
+// CAIRN_MODEL_STEPS each (default 4 million), every one with a seed of its own. A failure prints what repeats it.
 
 import { spawn } from 'node:child_process';
-import { randomInt } from 'node:crypto';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { BuildError } from '../lib/project.mjs';
+import { seedTests } from '../lib/seed.mjs';
 import { buildNativeTests } from '../lib/steps.mjs';
 
 export const title = 'the store beside its model';
@@ -13,10 +12,12 @@ export const title = 'the store beside its model';
 export async function check() {
   if (process.platform === 'win32') return 'run on Linux and macOS only';
   const program = join(buildNativeTests('build-test', [], ['store_model']), 'store_model');
-  const seconds = process.env.CAIRN_MODEL_SECONDS ?? '60';
-  const runs = Array.from({ length: Math.min(availableParallelism(), 4) }, () => {
-    const args = ['--seconds', seconds, '--seed', String(randomInt(2 ** 32))];
-    const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+  const steps = process.env.CAIRN_MODEL_STEPS ?? '4000000';
+  const seed = seedTests();
+  const runs = [seed, seed + 1].map((each) => {
+    const child = spawn(program, ['--steps', steps, '--seed', String(each)], {
+      stdio: ['ignore', 'inherit', 'inherit'],
+    });
     return new Promise((resolve, reject) => child.once('error', reject).once('exit', (code) => resolve(code === 0)));
   });
   if (!(await Promise.all(runs)).every(Boolean)) throw new BuildError('The store differs from its model');

@@ -229,7 +229,7 @@ describe('the same as the synchronous verbs', () => {
       const { gets, hits, sets, deletes, deleteHits, touches, incrHits } = twin.stats();
       expect(cache.stats()).toMatchObject({ gets, hits, sets, deletes, deleteHits, touches, incrHits });
     } catch (error) {
-      throw new Error(`Failed with CAIRN_TEST_SEED=${random.seed}`, { cause: error });
+      throw new Error(`Failed with CAIRN_SEED=${random.seed}`, { cause: error });
     }
   });
 

@@ -285,7 +285,7 @@ describe('a cache over power cuts', () => {
         for (let life = 0; life < LIVES_PER_DISK; life++) new Process(world).live();
         expectLegal(world.recorder);
       } catch (error) {
-        throw new Error(`Failed on disk ${i} with CAIRN_TEST_SEED=${random.seed}`, { cause: error });
+        throw new Error(`Failed on disk ${i} with CAIRN_SEED=${random.seed}`, { cause: error });
       }
       for (const [name, count] of Object.entries(world.seen)) total[name] = (total[name] ?? 0) + count;
     }

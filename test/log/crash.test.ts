@@ -334,7 +334,7 @@ describe('the log after crashes', () => {
       try {
         live(world);
       } catch (error) {
-        throw new Error(`Failed in life ${i} with CAIRN_TEST_SEED=${random.seed}`, { cause: error });
+        throw new Error(`Failed in life ${i} with CAIRN_SEED=${random.seed}`, { cause: error });
       }
     }
   });

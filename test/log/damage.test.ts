@@ -314,7 +314,7 @@ describe('a log that was not closed', () => {
     for (let i = 0; i < 200; i++) {
       const junk = random.bytes(random.below(300));
       const outcome = outcomeOf(changed(image, last, (bytes) => Buffer.concat([bytes.subarray(0, end), junk])));
-      expect(outcome, `CAIRN_TEST_SEED=${random.seed}`).toEqual(entries);
+      expect(outcome, `CAIRN_SEED=${random.seed}`).toEqual(entries);
     }
   });
 

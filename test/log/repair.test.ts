@@ -485,7 +485,7 @@ describe('repair', () => {
           disk.disk.put(path, bytes);
         }
       }
-      const context = `round ${round}, CAIRN_TEST_SEED=${random.seed}`;
+      const context = `round ${round}, CAIRN_SEED=${random.seed}`;
       try {
         const { after } = repaired(disk);
         expect(after.problems.filter(({ kind }) => kind !== 'note')).toEqual([]);

@@ -155,7 +155,7 @@ test.each([1, 2, 5])('calls of one thread keep their order per key, with %i lane
     }
     await model.settle();
   } catch (error) {
-    throw new Error(`Failed with CAIRN_TEST_SEED=${random.seed}`, { cause: error });
+    throw new Error(`Failed with CAIRN_SEED=${random.seed}`, { cause: error });
   }
   expect(promises.stats()).toMatchObject({ requests: 0, bytes: 0, lanes, restarts: 0 });
   expect(promises.stats().batches).toBeLessThan(model.calls);

@@ -1,5 +1,5 @@
 // Seeded random numbers for tests. Each random test draws its seed here, so that a failure prints it and the environment
-// variable CAIRN_TEST_SEED repeats it.
+// variable CAIRN_SEED repeats it.
 
 /** Mulberry32 (Tommy Ettinger): 32 bits of state are plenty for a test. */
 export class Random {
@@ -34,8 +34,9 @@ export class Random {
   }
 }
 
+// `npm test` gives one made of the sources (scripts/lib/seed.mjs).
 function seedOfRun(): number {
-  const given = process.env['CAIRN_TEST_SEED'];
+  const given = process.env['CAIRN_SEED'];
   return given === undefined ? Math.floor(Math.random() * 2 ** 32) : Number(given);
 }
 
@@ -45,6 +46,6 @@ export function withRandom(body: (random: Random) => void): void {
   try {
     body(random);
   } catch (error) {
-    throw new Error(`Failed with CAIRN_TEST_SEED=${random.seed}`, { cause: error });
+    throw new Error(`Failed with CAIRN_SEED=${random.seed}`, { cause: error });
   }
 }
