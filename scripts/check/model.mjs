@@ -1,9 +1,10 @@
 // The store beside its model, unsanitized and therefore for many more steps than the other runs: two processes of
-// CAIRN_MODEL_STEPS each (default 4 million), every one with a seed of its own. A failure prints what repeats it.
+// CAIRN_MODEL_STEPS each (default 4 million), every one with a seed of its own. A failure prints what repeats it. Then one
+// with more entries than anything else has: CAIRN_MODEL_ENTRIES (default 20 million).
 
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { BuildError } from '../lib/project.mjs';
+import { BuildError, run } from '../lib/project.mjs';
 import { seedTests } from '../lib/seed.mjs';
 import { buildNativeTests } from '../lib/steps.mjs';
 
@@ -11,7 +12,8 @@ export const title = 'the store beside its model';
 
 export async function check() {
   if (process.platform === 'win32') return 'run on Linux and macOS only';
-  const program = join(buildNativeTests('build-test', [], ['store_model']), 'store_model');
+  const out = buildNativeTests('build-test', [], ['store_model', 'many_entries']);
+  const program = join(out, 'store_model');
   const steps = process.env.CAIRN_MODEL_STEPS ?? '4000000';
   const seed = seedTests();
   const runs = [seed, seed + 1].map((each) => {
@@ -21,5 +23,6 @@ export async function check() {
     return new Promise((resolve, reject) => child.once('error', reject).once('exit', (code) => resolve(code === 0)));
   });
   if (!(await Promise.all(runs)).every(Boolean)) throw new BuildError('The store differs from its model');
+  run(join(out, 'many_entries'), ['--entries', process.env.CAIRN_MODEL_ENTRIES ?? '20000000']);
   return undefined;
 }
