@@ -106,58 +106,97 @@ describe('a process', () => {
 });
 
 describe('two copies of the module in one thread', () => {
-  test('share their caches if they share the addon', () => {
-    const result = runProgram(`
-      const other = await import(${JSON.stringify(new URL('../../dist/index.js?again', import.meta.url).href)});
-      const cache = new Cache({ name: 'x' });
-      cache.set('a', { deep: 1 });
-      console.log(other.Cache === Cache, other.Cache.attach('x').get('a').deep);
-      for (let i = 0; i < 1000; i++) { cache.set('k' + i, { i }); other.Cache.attach('x').get('k' + i); }
-      console.log(cache.get('k5').i, other.Cache.names);
-    `);
-    // The query makes another instance of index.js alone; its imports are the same modules.
-    expect(result.stdout, result.stderr).toContain("1\n5 [ 'x' ]\n");
-    expect(result.status).toBe(0);
-  });
+  const dist = fileURLToPath(new URL('../../dist', import.meta.url));
+  const addon =
+    process.env['CAIRN_NATIVE_PATH'] ??
+    fileURLToPath(new URL('../../native/build/Release/cairn.node', import.meta.url));
 
-  test('two packages with an addon each do not disturb one another', () => {
+  /** Runs a program that finds two copies of the package as `one` and `two`; `between` comes before the second is loaded. */
+  function runWithCopies(code: string, { ownAddons, between = '' }: { ownAddons: boolean; between?: string }) {
     const folder = mkdtempSync(join(tmpdir(), 'cairn-copies-'));
     try {
-      const dist = fileURLToPath(new URL('../../dist', import.meta.url));
-      const addon =
-        process.env['CAIRN_NATIVE_PATH'] ??
-        fileURLToPath(new URL('../../native/build/Release/cairn.node', import.meta.url));
       for (const copy of ['one', 'two']) {
         cpSync(dist, join(folder, copy, 'dist'), { recursive: true });
-        cpSync(addon, join(folder, copy, 'native/build/Release/cairn.node'));
+        if (ownAddons) cpSync(addon, join(folder, copy, 'native/build/Release/cairn.node'));
         cpSync(fileURLToPath(new URL('../../package.json', import.meta.url)), join(folder, copy, 'package.json'));
         symlinkSync(fileURLToPath(new URL('../../node_modules', import.meta.url)), join(folder, copy, 'node_modules'));
       }
       const { CAIRN_NATIVE_PATH: _unset, ...env } = process.env;
-      const result = spawnSync(
+      return spawnSync(
         process.execPath,
         [
           '--input-type=module',
           '--eval',
           `const one = await import(${JSON.stringify(`file://${folder}/one/dist/index.js`)});
+           ${between}
            const two = await import(${JSON.stringify(`file://${folder}/two/dist/index.js`)});
-           const a = new one.Cache({ name: 'x' });
-           const b = new two.Cache({ name: 'x' });
-           for (let i = 0; i < 5000; i++) { a.set('k' + i, { i }); b.set('k' + i, 'x' + i, { ttl: 5 }); a.get('k' + i); b.get('k' + i); }
-           console.log(a.size, one.Cache.names, two.Cache.names);`,
+           ${code}`,
         ],
         {
           encoding: 'utf8',
           timeout: 20_000,
           killSignal: 'SIGKILL',
-          env,
+          env: ownAddons ? env : { ...env, CAIRN_NATIVE_PATH: addon },
           cwd: fileURLToPath(new URL('../..', import.meta.url)),
         },
       );
-      expect(result.stdout, result.stderr).toBe("5000 [ 'x' ] [ 'x' ]\n");
-      expect(result.status).toBe(0);
     } finally {
       rmSync(folder, { recursive: true });
     }
+  }
+
+  test.each([
+    ['as Node keeps it', ''],
+    // As test runners do that give each file modules of its own.
+    [
+      'initialised anew',
+      `const { createRequire } = await import('node:module');
+       const modules = createRequire(import.meta.url).cache;
+       for (const file of Object.keys(modules)) delete modules[file];`,
+    ],
+  ])('share their caches if they share the addon, %s', (_name, between) => {
+    const result = runWithCopies(
+      `const cache = new one.Cache({ name: 'x' });
+       const other = two.Cache.attach('x');
+       console.log(one.Cache === two.Cache, other instanceof one.Cache, two.Cache.names);
+       for (let i = 0; i < 5000; i++) {
+         cache.set('k' + i, { i });
+         if (other.get('k' + i).i !== i) throw new Error('k' + i);
+         other.set('t' + i, 'text'.repeat(i % 3000));
+         if (cache.get('t' + i) !== 'text'.repeat(i % 3000)) throw new Error('t' + i);
+       }
+       const keys = Array.from({ length: 300 }, (_, i) => 'k' + i);
+       console.log(other.getMany(keys).every(({ i }, at) => i === at), cache.getMany(keys).length);
+       let loads = 0;
+       const load = async () => (await new Promise((resolve) => setImmediate(resolve)), ++loads);
+       console.log(await Promise.all([cache.fetch('once', load), other.fetch('once', load)]), loads);
+       await Promise.all(keys.flatMap((key) => [cache.promises.get(key), other.promises.delete(key)]));
+       let heard; // Which keeps nothing alive by itself.
+       other.on('removal', (batch) => { heard = batch; });
+       cache.delete('t1');
+       while (heard === undefined) await new Promise((resolve) => setImmediate(resolve));
+       console.log(heard.map(({ key }) => key));
+       await other.close();
+       console.log(cache.get('t2'), two.Cache.names);
+       await cache.close();
+       console.log(two.Cache.names);`,
+      { ownAddons: false, between },
+    );
+    expect(result.stdout, result.stderr).toBe(
+      "false false [ 'x' ]\ntrue 300\n[ 1, 1 ] 1\n[ 't1' ]\ntexttext [ 'x' ]\n[]\n",
+    );
+    expect(result.status).toBe(0);
+  });
+
+  test('two packages with an addon each do not disturb one another', () => {
+    const result = runWithCopies(
+      `const a = new one.Cache({ name: 'x' });
+       const b = new two.Cache({ name: 'x' });
+       for (let i = 0; i < 5000; i++) { a.set('k' + i, { i }); b.set('k' + i, 'x' + i, { ttl: 5 }); a.get('k' + i); b.get('k' + i); }
+       console.log(a.size, one.Cache.names, two.Cache.names);`,
+      { ownAddons: true },
+    );
+    expect(result.stdout, result.stderr).toBe("5000 [ 'x' ] [ 'x' ]\n");
+    expect(result.status).toBe(0);
   });
 });
