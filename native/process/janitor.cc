@@ -30,18 +30,20 @@ Janitor& Janitor::Get() {
 }
 
 void Janitor::Add(const std::shared_ptr<CacheInstance>& cache) {
+  std::list<std::weak_ptr<CacheInstance>> added = {cache};
   {
     OsLockGuard guard(&lock_);
-    caches_.push_back(cache);
+    caches_.splice(caches_.end(), added);
     StartLocked();
   }
   Wake();
 }
 
 void Janitor::Bury(CacheInstance* cache) {
+  std::list<CacheInstance*> added = {cache};
   {
     OsLockGuard guard(&lock_);
-    buried_.push_back(cache);
+    buried_.splice(buried_.end(), added);
     StartLocked();
   }
   Wake();
@@ -68,28 +70,30 @@ void Janitor::Run(void* self) { static_cast<Janitor*>(self)->Loop(); }
 
 void Janitor::Loop() {
   std::vector<std::shared_ptr<CacheInstance>> caches;
-  std::vector<CacheInstance*> buried;
+  std::list<CacheInstance*> buried;
   bool lingered = false;
   const uint64_t started_ms = ReadBootMs();
   while (!stopped_.load(std::memory_order_acquire)) {
     // Taken down before looking, so that a wake-up during the turn is not lost.
     wake_.store(0, std::memory_order_seq_cst);
     bool idle;
-    {
+    for (size_t count = 8;; count *= 2) {
+      caches.reserve(count);
       OsLockGuard guard(&lock_);
+      if (caches_.size() > caches.capacity()) continue;
       std::erase_if(caches_, [&caches](const std::weak_ptr<CacheInstance>& weak) {
         std::shared_ptr<CacheInstance> cache = weak.lock();
         if (cache == nullptr) return true;
         caches.push_back(std::move(cache));
         return false;
       });
-      buried.insert(buried.end(), buried_.begin(), buried_.end());
-      buried_.clear();
+      buried.splice(buried.end(), buried_);
       idle = caches.empty() && buried.empty();
       if (idle && lingered) {
         running_ = false;
         return;
       }
+      break;
     }
     bool more = false;
     bool timed = false;

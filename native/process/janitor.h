@@ -11,8 +11,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <list>
 #include <memory>
-#include <vector>
 
 #include "base/os.h"
 
@@ -45,9 +45,9 @@ class Janitor {
   void StartLocked() REQUIRES_LOCK(lock_);
 
   bool lightened_ = false;  // the thread's: OsLightenUnlock() was called
-  OsLock lock_;
-  std::vector<std::weak_ptr<CacheInstance>> caches_ GUARDED_BY(lock_);
-  std::vector<CacheInstance*> buried_ GUARDED_BY(lock_);
+  OsLock lock_;             // the thread is started under it, and nothing allocated by us
+  std::list<std::weak_ptr<CacheInstance>> caches_ GUARDED_BY(lock_);
+  std::list<CacheInstance*> buried_ GUARDED_BY(lock_);
   OsThread thread_ GUARDED_BY(lock_) = 0;   // 0: never started, or joined
   bool running_ GUARDED_BY(lock_) = false;  // false once Loop() has decided to return
   bool exit_handler_ GUARDED_BY(lock_) = false;

@@ -48,11 +48,12 @@ Registry& Registry::Get() {
 }
 
 OpenStatus Registry::Open(CacheOptions options, bool join, CachePointer* cache, std::string* error) {
-  // Mapping memory is a system call, so it happens outside the lock; a name that is taken in between costs a mapping
-  // that was never touched.
-  std::unique_ptr<Store> store;
-  CachePointer opened;
+  // Mapping memory is a system call, so it happens outside the lock, as all of making the cache does; a name that is
+  // taken in between costs a mapping that was never touched.
+  CachePointer made;
+  std::list<std::weak_ptr<CacheInstance>> place;
   while (true) {
+    bool is_opened = false;
     {
       OsLockGuard guard(&lock_);
       if (!options.name.empty()) {
@@ -67,21 +68,23 @@ OpenStatus Registry::Open(CacheOptions options, bool join, CachePointer* cache, 
           return OpenStatus::kJoined;
         }
       }
-      if (store != nullptr) {
-        opened = CachePointer(new CacheInstance(std::move(options), std::move(store), next_id_++),
-                              [](CacheInstance* instance) { Janitor::Get().Bury(instance); });
-        opened->owner_count_ = 1;
-        opened->handle_count_ = 1;
-        caches_.push_back(opened);
+      if (made != nullptr) {
+        made->owner_count_ = 1;
+        made->handle_count_ = 1;
+        caches_.splice(caches_.end(), place);
+        is_opened = true;
       }
     }
-    if (opened != nullptr) {
-      Janitor::Get().Add(opened);
-      *cache = std::move(opened);
+    if (is_opened) {
+      Janitor::Get().Add(made);
+      *cache = std::move(made);
       return OpenStatus::kCreated;
     }
-    store = Store::Open(options.store, error);
+    std::unique_ptr<Store> store = Store::Open(options.store, error);
     if (store == nullptr) return OpenStatus::kRefused;
+    made = CachePointer(new CacheInstance(options, std::move(store), next_id_.fetch_add(1, std::memory_order_relaxed)),
+                        [](CacheInstance* instance) { Janitor::Get().Bury(instance); });
+    place.push_back(made);
   }
 }
 
@@ -163,11 +166,19 @@ void Registry::MarkReady(const CachePointer& cache) {
 }
 
 std::vector<std::string> Registry::Names() {
+  std::vector<CachePointer> caches;
+  for (size_t count = cache_count() + 1;; count *= 2) {
+    caches.reserve(count);
+    OsLockGuard guard(&lock_);
+    if (caches_.size() > caches.capacity()) continue;  // more have been opened meanwhile
+    for (const std::weak_ptr<CacheInstance>& weak : caches_) {
+      if (CachePointer cache = weak.lock(); cache != nullptr) caches.push_back(std::move(cache));
+    }
+    break;
+  }
   std::vector<std::string> names;
-  OsLockGuard guard(&lock_);
-  for (const std::weak_ptr<CacheInstance>& weak : caches_) {
-    CachePointer cache = weak.lock();
-    if (cache != nullptr && !cache->closed() && !cache->name().empty()) names.push_back(cache->name());
+  for (const CachePointer& cache : caches) {
+    if (!cache->closed() && !cache->name().empty()) names.push_back(cache->name());
   }
   return names;
 }

@@ -25,6 +25,7 @@
 #include <atomic>
 #include <cstdint>
 #include <limits>
+#include <list>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -156,10 +157,11 @@ class Registry {
   Registry() = default;
   template <typename Predicate>
   AttachStatus AttachWhere(Predicate wanted, bool unready, CachePointer* cache);
-  OsLock lock_;
-  // Every open cache. Linear searches: a process has a handful, and opening one maps memory.
-  std::vector<std::weak_ptr<CacheInstance>> caches_ GUARDED_BY(lock_);
-  uint64_t next_id_ GUARDED_BY(lock_) = 1;
+  OsLock lock_;  // nothing is allocated under it
+  // Every open cache. Linear searches: a process has a handful, and opening one maps memory. Each has a handle, which
+  // nobody gives up without the lock: so no look at it here is the last.
+  std::list<std::weak_ptr<CacheInstance>> caches_ GUARDED_BY(lock_);
+  std::atomic<uint64_t> next_id_{1};
 };
 
 }  // namespace cairn
