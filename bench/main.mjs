@@ -1,4 +1,5 @@
-// `npm run bench`: runs one of the benches. Each is a folder with a bench.mjs that exports `summary`, `help` and `run(args)`.
+// `npm run bench`: runs one of the benches. Each is a folder with a bench.mjs that exports `summary`, `help` and
+// `run(args)`.
 
 import { existsSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';

@@ -23,8 +23,8 @@ export class BuildError extends Error {
 }
 
 /**
- * Runs a command, its output going where ours goes; throws a BuildError if it fails. With `quiet` the output is shown only
- * then; with `timeout`, in milliseconds, a command that hangs is ended.
+ * Runs a command, its output going where ours goes; throws a BuildError if it fails. With `quiet` the output is shown
+ * only then; with `timeout`, in milliseconds, a command that hangs is ended.
  */
 export function run(command, args, { cwd = nativeRoot, env = process.env, quiet = false, timeout = 0 } = {}) {
   const result = spawnSync(command, args, {

@@ -1,6 +1,6 @@
 // `npm run prebuilds [-- TARGET...]`: builds prebuilds/<platform>-<arch>.node as they go into the package: for this
-// machine, and for the others whose cross compiler is installed (lib/targets.mjs). (It is not called "prebuild", which npm
-// would run by itself before "build".)
+// machine, and for the others whose cross compiler is installed (lib/targets.mjs). (It is not called "prebuild", which
+// npm would run by itself before "build".)
 //
 // On Linux with glibc the addon is linked against the libraries of glibc 2.17, with libstdc++ inside, so that one file
 // loads wherever Node's own builds do (glibc 2.28) and on musl; `checkPortable` is the guard. The old libraries come

@@ -1,10 +1,10 @@
 /**
- * Cache: checks what it is given, asks the store, and makes of the answer a value or an error. The one file that wires the
- * stages together.
+ * Cache: checks what it is given, asks the store, and makes of the answer a value or an error. The one file that wires
+ * the stages together.
  *
- * A verb on the hot path is one native call and one comparison: the addon returns the value itself where that is text, a
- * whole number or a miss, and `true` or `false` where there is more to do (native.ts says what). Everything that does not
- * happen on every call is in the second half of the file.
+ * A verb on the hot path is one native call and one comparison: the addon returns the value itself where that is text,
+ * a whole number or a miss, and `true` or `false` where there is more to do (native.ts says what). Everything that does
+ * not happen on every call is in the second half of the file.
  */
 
 import { isMainThread } from 'node:worker_threads';
@@ -211,13 +211,13 @@ export let handleOf: (cache: Cache<never>) => NativeHandle;
  * A cache outside the JavaScript heap, bounded in bytes, that all threads of the process can share.
  *
  * Values are copies: what `get` returns is never the object that was set. The verbs here run on the calling thread and
- * return when they are done. Each throws `ERR_CLOSED` once the cache is closed, and `ERR_INVALID_ARGUMENT` for a key that
- * is not a string, `Buffer` or `Uint8Array` of 1 to 65,536 bytes (text without lone surrogates).
+ * return when they are done. Each throws `ERR_CLOSED` once the cache is closed, and `ERR_INVALID_ARGUMENT` for a key
+ * that is not a string, `Buffer` or `Uint8Array` of 1 to 65,536 bytes (text without lone surrogates).
  *
  * States: a handle is open from the start; `close()` closes it for good. The first cache of a name is made by
- * `new Cache` or `Cache.open` and has this handle as its owner; `Cache.open` with equal options joins as one more owner;
- * `Cache.attach` gets a handle that is no owner. When its last owner closes, a cache ends for everybody, with all it
- * holds; it also ends when its last handle of any kind is gone (closed, collected, or with its thread).
+ * `new Cache` or `Cache.open` and has this handle as its owner; `Cache.open` with equal options joins as one more
+ * owner; `Cache.attach` gets a handle that is no owner. When its last owner closes, a cache ends for everybody, with
+ * all it holds; it also ends when its last handle of any kind is gone (closed, collected, or with its thread).
  */
 export class Cache<V = unknown> {
   static {
@@ -275,8 +275,8 @@ export class Cache<V = unknown> {
 
   /**
    * Makes a cache, or joins the open one of that name if it was made with equal options: both are owners then.
-   * Rejects as the constructor throws; `ERR_NAME_TAKEN` means that the options differ, `ERR_NOT_READY` that the other is
-   * still recovering.
+   * Rejects as the constructor throws; `ERR_NAME_TAKEN` means that the options differ, `ERR_NOT_READY` that the other
+   * is still recovering.
    *
    * With `data`, what its directory has is in the cache when this resolves, and what is written goes there
    * (docs/durability.md). Rejects with `ERR_LOG_LOCKED` if somebody has the directory, with `ERR_LOG_CORRUPT`,
@@ -315,8 +315,8 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * What the cache was made with, in bytes and milliseconds, with what was chosen where an option was left out; `raw` and
-   * `promises` are those of this handle. `Cache.open` takes it again. What `resize` has changed is in `stats()`.
+   * What the cache was made with, in bytes and milliseconds, with what was chosen where an option was left out; `raw`
+   * and `promises` are those of this handle. `Cache.open` takes it again. What `resize` has changed is in `stats()`.
    */
   get options(): EffectiveOptions {
     this.#options ??= Object.freeze(
@@ -473,8 +473,8 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Adds text or bytes behind the value, which keeps its time to live. `'not-stored'`: there is no entry, or its value is
-   * neither text nor bytes. Throws `ERR_VALUE_TOO_LARGE` if the result would be, having changed nothing.
+   * Adds text or bytes behind the value, which keeps its time to live. `'not-stored'`: there is no entry, or its value
+   * is neither text nor bytes. Throws `ERR_VALUE_TOO_LARGE` if the result would be, having changed nothing.
    */
   append(key: Key, piece: string | Uint8Array, ...none: []): StoreResult {
     checkNone('append', none);
@@ -488,8 +488,8 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Stores a value if the entry's version is still `cas`, as `getWithCas` or `info` gave it. `'exists'`: it has changed;
-   * `'not-found'`: it is gone. Throws as `set`.
+   * Stores a value if the entry's version is still `cas`, as `getWithCas` or `info` gave it. `'exists'`: it has
+   * changed; `'not-found'`: it is gone. Throws as `set`.
    */
   cas(key: Key, value: V, cas: bigint, options?: SetOptions): CasResult {
     const ttl = this.#ttl(options);
@@ -499,12 +499,12 @@ export class Cache<V = unknown> {
 
   /**
    * Replaces the value by what `change` makes of it (of `undefined`, if there is none), and again if somebody else was
-   * faster; so `change` may run several times and should do nothing else. The entry keeps its time to live unless one is
-   * given. Returns the value that was stored. If `change` returns `undefined`, nothing is stored and the value that is
-   * there is returned.
+   * faster; so `change` may run several times and should do nothing else. The entry keeps its time to live unless one
+   * is given. Returns the value that was stored. If `change` returns `undefined`, nothing is stored and the value that
+   * is there is returned.
    *
-   * Throws as `set`, `ERR_OUT_OF_MEMORY` where that gives `'not-stored'`, and `ERR_TIMEOUT` after 1000 tries: nothing was
-   * stored then.
+   * Throws as `set`, `ERR_OUT_OF_MEMORY` where that gives `'not-stored'`, and `ERR_TIMEOUT` after 1000 tries: nothing
+   * was stored then.
    */
   update(key: Key, change: (value: V | undefined) => V | undefined, options?: SetOptions): V | undefined {
     if (typeof change !== 'function') throw wrongType('change', 'a function', change);
@@ -530,9 +530,9 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Adds to a whole number, kept as a number, a bigint, or decimal text, and returns the new one: modulo 2^64, as memcached
-   * counts. `undefined`: there is no entry and no `initial`. `'not-stored'`: the value is not a non-negative whole number.
-   * With a bigint delta the answer is a bigint; with a number it is one, exact up to 2^53.
+   * Adds to a whole number, kept as a number, a bigint, or decimal text, and returns the new one: modulo 2^64, as
+   * memcached counts. `undefined`: there is no entry and no `initial`. `'not-stored'`: the value is not a non-negative
+   * whole number. With a bigint delta the answer is a bigint; with a number it is one, exact up to 2^53.
    */
   incr(key: Key, by?: number, options?: ArithmeticOptions): number | 'not-stored' | undefined;
   incr(key: Key, by: bigint, options?: ArithmeticOptions): bigint | 'not-stored' | undefined;
@@ -586,8 +586,8 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Removes an entry from memory as if room had been needed: where there is a database or a log behind the cache they keep
-   * it. False: there was none.
+   * Removes an entry from memory as if room had been needed: where there is a database or a log behind the cache they
+   * keep it. False: there was none.
    */
   evict(key: Key): boolean {
     const answer = this.#handle.evict(key);
@@ -621,8 +621,8 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Gives an entry a new time to live from now (default: that of the cache; 0: it does not expire) and makes it the most
-   * recently used. False: there is none.
+   * Gives an entry a new time to live from now (default: that of the cache; 0: it does not expire) and makes it the
+   * most recently used. False: there is none.
    */
   touch(key: Key, ttl?: Duration): boolean {
     const answer = this.#touch(key, ttl === undefined ? undefined : parseDuration('ttl', ttl, 0));
@@ -634,13 +634,14 @@ export class Cache<V = unknown> {
   // ---- loading ----
 
   /**
-   * The value, or what `loader` finds if there is none: it is stored, and everybody who asks for the key meanwhile, in any
-   * thread of the process, waits for it instead of loading too. If the thread that loads ends, the next one that waits
-   * loads. Each caller gets a copy of its own, as `get` would give it, the one whose loader ran too.
+   * The value, or what `loader` finds if there is none: it is stored, and everybody who asks for the key meanwhile, in
+   * any thread of the process, waits for it instead of loading too. If the thread that loads ends, the next one that
+   * waits loads. Each caller gets a copy of its own, as `get` would give it, the one whose loader ran too.
    *
    * - A `set`, `delete` or other change of the key, or a `clear`, while it is loaded: the value goes to those who asked
    *   before, and is not stored. Whoever asks later starts a new load.
-   * - The loader finds `undefined`: callers get it, nothing is stored. (`null` is a value: store that something is not.)
+   * - The loader finds `undefined`: callers get it, nothing is stored. (`null` is a value: store that something is
+   *   not.)
    * - It fails: all callers are rejected with its error; those in other threads with one of the same name, message and
    *   code. Nothing is stored.
    * - The value is larger than `maxValueBytes`, or there is no room now: callers get it, nothing is stored.
@@ -667,11 +668,11 @@ export class Cache<V = unknown> {
    * - `'removal'`, with batches of `{ key, reason, value? }`; with options also which reasons, and whether with values.
    *   Expired entries are told of when they are met or reclaimed, not at the millisecond.
    * - `'cleared'`, with how many entries `clear()` removed; they are not told of one by one.
-   * - `'removals-lost'`, with how many events this thread did not get to before the ring (1 MiB) was full. Whoever causes
-   *   them never waits for those who listen.
+   * - `'removals-lost'`, with how many events this thread did not get to before the ring (1 MiB) was full. Whoever
+   *   causes them never waits for those who listen.
    *
-   * - `'log'`, with what the log of the cache has to say, each told apart by its `kind` (docs/durability.md lists them): on
-   *   handles of the thread that has opened the cache.
+   * - `'log'`, with what the log of the cache has to say, each told apart by its `kind` (docs/durability.md lists
+   *   them): on handles of the thread that has opened the cache.
    *
    * Listening does not keep the process alive; it keeps the handle until `off` or `close()`.
    */
@@ -735,8 +736,8 @@ export class Cache<V = unknown> {
 
   /**
    * Changes the limits; what is left out stays, and `maxEntries: Infinity` is no limit. Growing takes effect at once.
-   * Shrinking evicts in steps with a turn of the event loop in between; the promise resolves when the cache is within the new
-   * limits.
+   * Shrinking evicts in steps with a turn of the event loop in between; the promise resolves when the cache is within
+   * the new limits.
    *
    * Rejects with `ERR_INVALID_ARGUMENT` above `maxMemoryCeiling` or below what the shards need, having changed nothing.
    */
@@ -761,12 +762,12 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Walks over all keys, a few at a time, without stopping anybody. Every entry that is there from start to end is given
-   * at least once; one that is used or changed meanwhile may be given twice, one that comes or goes may be given or not.
-   * Keys that are not text are Buffers. Nothing is touched or counted.
+   * Walks over all keys, a few at a time, without stopping anybody. Every entry that is there from start to end is
+   * given at least once; one that is used or changed meanwhile may be given twice, one that comes or goes may be given
+   * or not. Keys that are not text are Buffers. Nothing is touched or counted.
    *
-   * `values()` and `entries()` throw `ERR_VALUE_MALFORMED` when they come to a value that cannot be decoded, with its key in
-   * `error.keys`; `keys()` goes past it.
+   * `values()` and `entries()` throw `ERR_VALUE_MALFORMED` when they come to a value that cannot be decoded, with its
+   * key in `error.keys`; `keys()` goes past it.
    */
   *keys(options?: WalkOptions): Generator<string | Buffer, undefined, undefined> {
     for (const step of this.#walk(false, options)) yield* step as (string | Buffer)[];
@@ -792,8 +793,8 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Everything as bytes, for `load()`: keys, values of every kind, flags and expiry, oldest first. A walk as `keys()` is
-   * one, in pieces of about 256 KiB: `for (const piece of cache.dump()) file.write(piece)`.
+   * Everything as bytes, for `load()`: keys, values of every kind, flags and expiry, oldest first. A walk as `keys()`
+   * is one, in pieces of about 256 KiB: `for (const piece of cache.dump()) file.write(piece)`.
    */
   *dump(): Generator<Buffer, undefined, undefined> {
     yield dumpHeader();
@@ -821,9 +822,9 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Stores the entries of a dump, over those of the same key that are there. Takes the bytes as a whole or in pieces cut
-   * anywhere; a stream of them gives a promise. Throws `ERR_DUMP_MALFORMED` for bytes that are no dump or a damaged one:
-   * what came before the damage is loaded then.
+   * Stores the entries of a dump, over those of the same key that are there. Takes the bytes as a whole or in pieces
+   * cut anywhere; a stream of them gives a promise. Throws `ERR_DUMP_MALFORMED` for bytes that are no dump or a damaged
+   * one: what came before the damage is loaded then.
    *
    * Load only what you trust as you trust a program: a dump decides how its values are decoded.
    */
@@ -854,8 +855,8 @@ export class Cache<V = unknown> {
    * Resolves when everything that was written so far, by whichever thread or client, is on the disk: safe from a power
    * cut, under every `sync`. Without `data` there is nothing to wait for.
    *
-   * Rejects with `ERR_LOG_FULL` if the log has no room, with `ERR_LOG_IO` if it cannot be written: the cache has it, the disk
-   * may not; and with `ERR_CLOSED`.
+   * Rejects with `ERR_LOG_FULL` if the log has no room, with `ERR_LOG_IO` if it cannot be written: the cache has it,
+   * the disk may not; and with `ERR_CLOSED`.
    */
   async sync(): Promise<void> {
     if (this.closed) throw this.#error(Code.closed);
@@ -863,9 +864,9 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Takes a snapshot of everything that is there now, without stopping anybody, and resolves when it is on the disk and was
-   * read back. They are taken on schedule too (option `snapshot`). Rejects with `ERR_LOG_IO` if it cannot be written: the one
-   * before it is still there; with `ERR_INVALID_ARGUMENT` without `data`.
+   * Takes a snapshot of everything that is there now, without stopping anybody, and resolves when it is on the disk and
+   * was read back. They are taken on schedule too (option `snapshot`). Rejects with `ERR_LOG_IO` if it cannot be
+   * written: the one before it is still there; with `ERR_INVALID_ARGUMENT` without `data`.
    */
   async snapshot(): Promise<SnapshotSummary> {
     if (this.closed) throw this.#error(Code.closed);
@@ -877,16 +878,17 @@ export class Cache<V = unknown> {
   // ---- the end ----
 
   /**
-   * Closes this handle: promised calls that were accepted are finished and new ones refused, then the handle is given up
-   * (before close() returns, if promised verbs were not used). If it was the last owner's, the cache ends for everybody: its
-   * name is free, other handles throw `ERR_CLOSED`, its memory is given back in steps. What this handle fetches is
-   * rejected; loads that other threads wait for go on there. Removal events that happened before are delivered first.
-   * Closing again gives the same promise.
+   * Closes this handle: promised calls that were accepted are finished and new ones refused, then the handle is given
+   * up (before close() returns, if promised verbs were not used). If it was the last owner's, the cache ends for
+   * everybody: its name is free, other handles throw `ERR_CLOSED`, its memory is given back in steps. What this handle
+   * fetches is rejected; loads that other threads wait for go on there. Removal events that happened before are
+   * delivered first. Closing again gives the same promise.
    *
-   * With `data`, the last owner also writes what the log has still to take, has a snapshot taken and closes the log, within
-   * `timeout` (default 10 s; 0: as long as it takes): the snapshot is left out if the time does not allow it, and if even
-   * the log did not get everything, this rejects, with `ERR_LOG_FULL`, `ERR_LOG_IO` or `ERR_TIMEOUT`. The cache is closed then
-   * too. Promised calls that still wait for the log when the time is over are given up as by `destroy()`.
+   * With `data`, the last owner also writes what the log has still to take, has a snapshot taken and closes the log,
+   * within `timeout` (default 10 s; 0: as long as it takes): the snapshot is left out if the time does not allow it,
+   * and if even the log did not get everything, this rejects, with `ERR_LOG_FULL`, `ERR_LOG_IO` or `ERR_TIMEOUT`. The
+   * cache is closed then too. Promised calls that still wait for the log when the time is over are given up as by
+   * `destroy()`.
    */
   close(options?: CloseOptions): Promise<void> {
     if (this.#closing === undefined) {
@@ -899,8 +901,8 @@ export class Cache<V = unknown> {
   /**
    * Closes this handle without finishing anything: promised calls that were not sent reject with `ERR_CLOSED` and are
    * not done, those that were with `ERR_WORKER_EXITED` and may be; so do those that were done and wait for the log,
-   * and say that they may be lost. Resolves when the threads of this handle have ended. What was written goes to the log
-   * nevertheless, if there is one, as with `close()`; there is no snapshot.
+   * and say that they may be lost. Resolves when the threads of this handle have ended. What was written goes to the
+   * log nevertheless, if there is one, as with `close()`; there is no snapshot.
    */
   destroy(): Promise<void> {
     const ended = this.#promises?.destroy() ?? Promise.resolve();
@@ -1040,8 +1042,8 @@ export class Cache<V = unknown> {
   }
 
   // Decodes those values of a chunk that the addon has marked. `stride` and `offset`: where values are in the array. A
-  // function of the user's comes last: it may use the cache, and with it the marks and the scratch. Gives the places of those
-  // that are malformed, with why the first is; undefined: none.
+  // function of the user's comes last: it may use the cache, and with it the marks and the scratch. Gives the places of
+  // those that are malformed, with why the first is; undefined: none.
   #decodeMarks(values: unknown[], stride: number, offset: number): Malformed | undefined {
     const later: [at: number, bytes: Buffer, flags: number][] = [];
     let malformed: Malformed | undefined;
@@ -1100,8 +1102,8 @@ export class Cache<V = unknown> {
     keys[index] = keyBytes(keys[index]!);
   }
 
-  // Stores a chunk of key, payload and codec by turns. One that is refused is mended and sent again as a whole: what came
-  // before the offending entry may be stored already, and is stored again.
+  // Stores a chunk of key, payload and codec by turns. One that is refused is mended and sent again as a whole: what
+  // came before the offending entry may be stored already, and is stored again.
   #writeChunk(chunk: unknown[], ttl: number | undefined, results: StoreResult[]): void {
     const expiresIn = ttl === undefined ? TTL_DEFAULT : BigInt(ttl);
     visit(chunk, 3);

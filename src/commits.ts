@@ -1,10 +1,10 @@
 /**
- * Answers that wait for the log: what a promised verb at the level `logged` has done, or seen, is told when a crash cannot
- * take it back any more.
+ * Answers that wait for the log: what a promised verb at the level `logged` has done, or seen, is told when a crash
+ * cannot take it back any more.
  *
- * A lane answers at once, with the version that the answer tells of where that is not in the log yet. The call is then held
- * here, by shard, until the shard's mark has passed that version. Versions of a shard are committed in their order, so the
- * first of each shard is the only one to look at.
+ * A lane answers at once, with the version that the answer tells of where that is not in the log yet. The call is then
+ * held here, by shard, until the shard's mark has passed that version. Versions of a shard are committed in their
+ * order, so the first of each shard is the only one to look at.
  */
 import { CairnError } from './errors.ts';
 import { holdAwake, type Looker, lookers } from './native/wake.ts';
@@ -73,8 +73,8 @@ export class Commits implements Looker {
   }
 
   /**
-   * Holds a waiter until a version of a shard is committed. While the log is full, a read is refused: what it has read may
-   * take for ever to get into the log, and reads must not wait for that.
+   * Holds a waiter until a version of a shard is committed. While the log is full, a read is refused: what it has read
+   * may take for ever to get into the log, and reads must not wait for that.
    */
   hold(shard: number, version: bigint, waiter: Waiter, isRead: boolean): void {
     this.#held[shard]!.push({ version, isRead, waiter });
@@ -94,7 +94,10 @@ export class Commits implements Looker {
     });
   }
 
-  /** Resolves when everything that was done before is committed. Rejects with why that is not known, which `inWords` says. */
+  /**
+   * Resolves when everything that was done before is committed. Rejects with why that is not known, which `inWords`
+   * says.
+   */
   all(inWords: (why: CairnError) => CairnError): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#handle.readTargets(this.#targets);
@@ -110,7 +113,10 @@ export class Commits implements Looker {
     });
   }
 
-  /** Lets those go whose versions are committed; or all if the log is lost or full for long, those that read if it is full. */
+  /**
+   * Lets those go whose versions are committed; or all if the log is lost or full for long, those that read if it is
+   * full.
+   */
   look(): void {
     if (this.#count === 0) return;
     // Before the marks are read: what is committed from here on wakes again.

@@ -1,6 +1,6 @@
 /**
- * The dump format: what `dump()` gives and `load()` takes. A header, then blocks of whole records; each block carries its
- * size and a checksum, so that a damaged dump is refused before anything of the damaged block is loaded.
+ * The dump format: what `dump()` gives and `load()` takes. A header, then blocks of whole records; each block carries
+ * its size and a checksum, so that a damaged dump is refused before anything of the damaged block is loaded.
  *
  *     header   0  8  "CAIRNDMP"
  *              8  4  version, 1

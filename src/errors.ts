@@ -68,9 +68,14 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_LISTEN: 'refused',
   /** No answer within the time asked for, or, of a call that waits for a log that is full, for ten seconds. */
   ERR_TIMEOUT: 'unknown',
-  /** The thread that ran the request ended before it answered, or the cache was closed before the log had what it did. */
+  /**
+   * The thread that ran the request ended before it answered, or the cache was closed before the log had what it did.
+   */
   ERR_WORKER_EXITED: 'unknown',
-  /** The bytes of a value are not what its kind says: `raw: 'json'` met something else, or a dump was edited. See `keys`. */
+  /**
+   * The bytes of a value are not what its kind says: `raw: 'json'` met something else, or a dump was edited. See
+   * `keys`.
+   */
   ERR_VALUE_MALFORMED: 'damaged',
   /** The bytes are no dump, or a damaged one. */
   ERR_DUMP_MALFORMED: 'damaged',
@@ -84,7 +89,10 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_NATIVE_MISMATCH: 'misuse',
 };
 
-/** An error with a code of ours. Misuse is raised as {@link CairnTypeError} or {@link CairnRangeError}, all else as this. */
+/**
+ * An error with a code of ours. Misuse is raised as {@link CairnTypeError} or {@link CairnRangeError}, all else as
+ * this.
+ */
 export class CairnError extends Error {
   override name = 'CairnError';
   readonly code: ErrorCode;

@@ -13,8 +13,8 @@
  *                  -> the table is full: run the loader, share nothing, store nothing
  * ```
  *
- * Every caller gets its own copy of the value, as a later `get` would give it, the one that loaded it too: what comes back
- * does not depend on who was first.
+ * Every caller gets its own copy of the value, as a later `get` would give it, the one that loaded it too: what comes
+ * back does not depend on who was first.
  */
 import { inspect } from 'node:util';
 import {
@@ -63,14 +63,14 @@ export interface FetchOptions<V = unknown> {
   /** Load even if there is a value. A load of that key that is under way counts. Default false. */
   forceRefresh?: boolean;
   /**
-   * Keep the value so much longer than its `ttl`, and answer with it at once in that time while one load, of one thread,
-   * brings a new one. `get` sees it all that time. Pass the same to every `fetch` of a key: how old a value is follows
-   * from when it leaves. Default 0.
+   * Keep the value so much longer than its `ttl`, and answer with it at once in that time while one load, of one
+   * thread, brings a new one. `get` sees it all that time. Pass the same to every `fetch` of a key: how old a value is
+   * follows from when it leaves. Default 0.
    */
   staleWhileRevalidate?: Duration;
   /**
-   * Keep the value so much longer than its `ttl`, and answer with it in that time if the loader fails. As for the rest see
-   * `staleWhileRevalidate`. Default 0.
+   * Keep the value so much longer than its `ttl`, and answer with it in that time if the loader fails. As for the rest
+   * see `staleWhileRevalidate`. Default 0.
    */
   staleIfError?: Duration;
 }
@@ -250,7 +250,8 @@ export class Fetcher implements Looker {
     return promise;
   }
 
-  // A call that nobody waits for: it counts as waiting, so that the load is not aborted, but it does not wait for others.
+  // A call that nobody waits for: it counts as waiting, so that the load is not aborted, but it does not wait for
+  // others.
   #revalidate(call: Call): void {
     call.background = true;
     this.#enter(call);

@@ -33,7 +33,9 @@ export const JSON_DEPTH_MAX = 100;
 /** Bytes of a block of a dump: it is built, checked and loaded as a whole. An entry that is larger gets its own. */
 export const DUMP_BLOCK_BYTES: number = 256 * 1024;
 
-/** Requests that one cache's `promises` of one thread accepts before earlier ones are answered: 100 bytes or so each. */
+/**
+ * Requests that one cache's `promises` of one thread accepts before earlier ones are answered: 100 bytes or so each.
+ */
 export const QUEUE_REQUESTS_MAX = 65_536;
 
 /** Bytes of keys and values that one cache's `promises` of one thread holds for requests that are not answered. */
@@ -54,12 +56,17 @@ export const ANSWER_BYTES_MAX: number = 16 * 2 ** 20;
 /** The largest value of a cache with a log: what is drained to it holds whole records. */
 export const LOGGED_VALUE_BYTES_MAX: number = 64 * 2 ** 20;
 
-/** Memory for what the log has still to take: of the whole, at most and unless told otherwise, and the most by default. */
+/**
+ * Memory for what the log has still to take: of the whole, at most and unless told otherwise, and the most by default.
+ */
 export const RING_SHARE_MAX = 4;
 export const RING_SHARE_DEFAULT = 16;
 export const RING_BYTES_DEFAULT_MAX: number = 16 * 2 ** 20;
 
-/** What a log may take on the disk if nobody says otherwise: a database may be down for an hour at 2,000 writes a second. */
+/**
+ * What a log may take on the disk if nobody says otherwise: a database may be down for an hour at 2,000 writes a
+ * second.
+ */
 export const LOG_LIMIT_BYTES_DEFAULT: number = 4 * 2 ** 30;
 
 /** A file of the log. */

@@ -2,8 +2,8 @@
  * The store's door: loads the addon, declares what it exports, and is the only importer of it. Nothing here checks what
  * users pass: the addon answers with a {@link Code}, and whoever called makes an error of it.
  *
- * The addon is loaded once per thread. What a call leaves beside its result is in {@link words} and {@link scratch} until
- * the next call of this thread.
+ * The addon is loaded once per thread. What a call leaves beside its result is in {@link words} and {@link scratch}
+ * until the next call of this thread.
  */
 import { endianness } from 'node:os';
 import { CairnError } from './errors.ts';
@@ -185,7 +185,10 @@ export const FeedStat = {
   lagMs: 6,
 } as const;
 export const FEED_STAT_COUNT = 7;
-/** Places of what `logMetrics` fills in that others read than those who know them all: the first in src/scribe/metrics.ts. */
+/**
+ * Places of what `logMetrics` fills in that others read than those who know them all: the first in
+ * src/scribe/metrics.ts.
+ */
 export const LogMetricPlace = { logBytes: 0, logLimitBytes: 1 } as const;
 /** As many numbers fit `setLogMetrics`. */
 export const LOG_METRICS_MAX = 64;

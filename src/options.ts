@@ -34,8 +34,9 @@ export type Duration = number | string;
 export type Size = number | string;
 
 /**
- * What reads give for values that are bytes, such as those that memcached clients stored: a `Buffer` (default), the text
- * that they are in UTF-8, what `JSON.parse` makes of them, or what a function makes of them and their client flags.
+ * What reads give for values that are bytes, such as those that memcached clients stored: a `Buffer` (default), the
+ * text that they are in UTF-8, what `JSON.parse` makes of them, or what a function makes of them and their client
+ * flags.
  */
 export type RawOption = 'buffer' | 'string' | 'json' | ((bytes: Buffer, flags: number) => unknown);
 
@@ -52,13 +53,15 @@ export interface CacheOptions {
   maxMemoryCeiling?: Size;
   /** At most so many entries. Default (and `Infinity`): memory alone decides. */
   maxEntries?: number;
-  /** Larger values are refused with `ERR_VALUE_TOO_LARGE`. Default 1/1024 of `maxMemory`, at least 1 MiB; at most 1 GiB. */
+  /**
+   * Larger values are refused with `ERR_VALUE_TOO_LARGE`. Default 1/1024 of `maxMemory`, at least 1 MiB; at most 1 GiB.
+   */
   maxValueBytes?: Size;
   /** Time to live of entries that are stored without one; 0 (default): they do not expire. */
   ttl?: Duration;
   /**
-   * Slices of the cache with a lock each: a power of two up to 256. Default: chosen from the processors and the size. With
-   * 1 the least recently used entry of the whole cache is the one that is evicted, exactly.
+   * Slices of the cache with a lock each: a power of two up to 256. Default: chosen from the processors and the size.
+   * With 1 the least recently used entry of the whole cache is the one that is evicted, exactly.
    */
   shards?: number;
   /** `'siphash'` where keys are chosen by an adversary who can measure time; `'fast'` (default) is keyed too. */
@@ -71,8 +74,8 @@ export interface CacheOptions {
   promises?: PromiseOptions;
 
   /**
-   * A directory of this cache's own: what is written goes to a log there too, and is back when the cache is opened again
-   * (docs/durability.md). For `Cache.open` on the main thread. What follows is for a cache with a log only.
+   * A directory of this cache's own: what is written goes to a log there too, and is back when the cache is opened
+   * again (docs/durability.md). For `Cache.open` on the main thread. What follows is for a cache with a log only.
    */
   data?: string;
   /**
@@ -84,11 +87,16 @@ export interface CacheOptions {
   ack?: AckLevel;
   /** `'log'` (default): the cache begins with what the directory has. `'none'`: that is given up. */
   recover?: 'log' | 'none';
-  /** What the log's segments may take on the disk, snapshots not counted. Default 4 GiB. Beyond it writes are refused with `ERR_LOG_FULL`. */
+  /**
+   * What the log's segments may take on the disk, snapshots not counted. Default 4 GiB. Beyond it writes are refused
+   * with `ERR_LOG_FULL`.
+   */
   logLimit?: Size;
   /** The log is cut into files of this size. Default 64 MiB, and not more than 1/16 of `logLimit`. */
   segmentSize?: Size;
-  /** Memory for what the log has still to take; part of `maxMemory`, at most a quarter. Default 1/16, at most 16 MiB. */
+  /**
+   * Memory for what the log has still to take; part of `maxMemory`, at most a quarter. Default 1/16, at most 16 MiB.
+   */
   ringSize?: Size;
   /** When snapshots are taken. */
   snapshot?: SnapshotOptions;
@@ -142,8 +150,8 @@ export interface SetOptions {
 /** What promised verbs take. */
 export interface CallOptions {
   /**
-   * How far what the answer tells of has to have come. `'memory'`: nothing is waited for. `'logged'`: it is in the log, so
-   * that a crash does not take it back; a read waits too, for what it has read. Default: that of the cache, which is
+   * How far what the answer tells of has to have come. `'memory'`: nothing is waited for. `'logged'`: it is in the log,
+   * so that a crash does not take it back; a read waits too, for what it has read. Default: that of the cache, which is
    * `'logged'` with a log and otherwise `'memory'`, the only level there.
    */
   ack?: AckLevel;
@@ -162,7 +170,10 @@ export interface PromiseOptions {
   lanes?: number;
   /** Requests that may be unanswered at a time; each key of `getMany` and the like counts. Default 65,536. */
   maxRequests?: number;
-  /** Bytes of keys and values that they may hold; a batch that `clear()` has cut short counts as 256 KiB. Default 64 MiB. */
+  /**
+   * Bytes of keys and values that they may hold; a batch that `clear()` has cut short counts as 256 KiB. Default 64
+   * MiB.
+   */
   maxBytes?: Size;
 }
 
@@ -183,9 +194,9 @@ export interface ResolvedPromiseOptions {
 }
 
 /**
- * What a cache is made with, as `cache.options` gives it: bytes, milliseconds, and numbers that were chosen in the place of
- * options that were left out. `Cache.open` takes it again. What is left out here does not exist: a name, a limit on entries,
- * a log.
+ * What a cache is made with, as `cache.options` gives it: bytes, milliseconds, and numbers that were chosen in the
+ * place of options that were left out. `Cache.open` takes it again. What is left out here does not exist: a name, a
+ * limit on entries, a log.
  */
 export interface EffectiveOptions {
   readonly name?: string;
@@ -359,7 +370,8 @@ export function resolveOptions(given: CacheOptions | undefined, usableMemory: ()
   };
 }
 
-// What the log could never take is refused from the start. 0: a larger default is the store's to choose, native/store/store.h.
+// What the log could never take is refused from the start. 0: a larger default is the store's to choose,
+// native/store/store.h.
 function loggedValueBytes(logLimit: number, maxMemory: number): number {
   const most = Math.floor(logLimit / LOG_VALUES_MIN);
   return most < Math.max(2 ** 20, Math.floor(maxMemory / 1024)) && most < LOGGED_VALUE_BYTES_MAX ? most : 0;

@@ -1,12 +1,12 @@
 /**
- * CachePromises: the promised verbs (`cache.promises`). Checks what it is given, hands requests to the router, and makes
- * of each answer a value or an error.
+ * CachePromises: the promised verbs (`cache.promises`). Checks what it is given, hands requests to the router, and
+ * makes of each answer a value or an error.
  *
  * A call is a promise and an object that knows how to read the answer; its request is encoded before the call returns,
  * so that what was passed may be changed at once. Nothing is queued for a call that is refused: it rejects before.
  *
- * The router is made by the first call, its threads by the first batch. A CachePromises that is collected with its cache
- * lets its router finish and end.
+ * The router is made by the first call, its threads by the first batch. A CachePromises that is collected with its
+ * cache lets its router finish and end.
  */
 import { EventEmitter } from 'node:events';
 import { Commits, clearsUsedUp, logRefusal, type Waiter } from './commits.ts';
@@ -99,14 +99,15 @@ interface Terms {
  * `ERR_QUEUE_FULL` when too many calls are unanswered (try again after `'drain'`), and `ERR_CLOSED` once the cache is
  * closed or closing. It rejects with `ERR_WORKER_EXITED` if the thread that had the request died: then nobody knows
  * whether it was done. The message names the request. With the option `timeout` a call rejects with `ERR_TIMEOUT`, with
- * `signal` with the signal's reason: a request that was not sent by then will not be done; of one that was, nobody knows.
+ * `signal` with the signal's reason: a request that was not sent by then will not be done; of one that was, nobody
+ * knows.
  *
- * | the cache is     | a call     | what was accepted                                                                 |
- * |------------------|------------|-----------------------------------------------------------------------------------|
- * | open             | accepted   | is done; of a batch whose thread dies: ERR_WORKER_EXITED, the rest by a new thread |
- * | closing          | ERR_CLOSED | is finished, then the threads end                                                 |
- * | destroyed        | ERR_CLOSED | not sent: ERR_CLOSED, nothing done; sent: ERR_WORKER_EXITED, may be done          |
- * | closed elsewhere | ERR_CLOSED | ERR_CLOSED, nothing done                                                          |
+ * | the cache is     | a call     | what was accepted                                                               |
+ * |------------------|------------|---------------------------------------------------------------------------------|
+ * | open             | accepted   | is done; if a thread dies, its batch fails: ERR_WORKER_EXITED, the rest is done |
+ * | closing          | ERR_CLOSED | is finished, then the threads end                                               |
+ * | destroyed        | ERR_CLOSED | not sent: ERR_CLOSED, nothing done; sent: ERR_WORKER_EXITED, may be done        |
+ * | closed elsewhere | ERR_CLOSED | ERR_CLOSED, nothing done                                                        |
  *
  * Calls that wait keep the process alive; the threads do not. Emits `'drain'` when the queue has refused a call and has
  * room again.
@@ -169,7 +170,9 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     return this.#ask('getRemainingTTL', Verb.has, key, readRemaining, options) as Promise<number>;
   }
 
-  /** The values of many keys, in their order, `undefined` for each miss. Not one moment: other calls may come between. */
+  /**
+   * The values of many keys, in their order, `undefined` for each miss. Not one moment: other calls may come between.
+   */
   getMany(keys: Iterable<Key>, options?: CallOptions): Promise<(V | undefined)[]> {
     return this.#askMany('getMany', Verb.get, keys, readValue, options) as Promise<(V | undefined)[]>;
   }
@@ -209,8 +212,8 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   /**
    * Replaces the value by what `change` makes of it (of `undefined`, if there is none) or promises to, and again if
    * somebody else was faster; so `change` may run several times and should do nothing else. The entry keeps its time to
-   * live unless one is given. Returns the value that was stored. If `change` gives `undefined`, nothing is stored and the
-   * value that is there is returned.
+   * live unless one is given. Returns the value that was stored. If `change` gives `undefined`, nothing is stored and
+   * the value that is there is returned.
    *
    * Rejects as `set`, with what `change` throws, with `ERR_OUT_OF_MEMORY` where `set` gives `'not-stored'`, and with
    * `ERR_TIMEOUT` after 1000 tries: nothing was stored then. `timeout` is for each of its calls.
@@ -263,9 +266,9 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   }
 
   /**
-   * Stores many entries: pairs of key and value (a `Map` is such), all with the same options. Gives what each `set` would
-   * have given, in order. An argument that is wrong refuses all of them. If one of them fails later (its value is too
-   * large, say) the promise rejects with the first such error, and the others are stored.
+   * Stores many entries: pairs of key and value (a `Map` is such), all with the same options. Gives what each `set`
+   * would have given, in order. An argument that is wrong refuses all of them. If one of them fails later (its value is
+   * too large, say) the promise rejects with the first such error, and the others are stored.
    */
   setMany(entries: Iterable<readonly [Key, V]>, options?: PromisedSetOptions): Promise<StoreResult[]> {
     return new Promise((resolve, reject) => {
@@ -325,8 +328,8 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   }
 
   /**
-   * Gives an entry a new time to live from when it is done (default: that of the cache; 0: it does not expire) and makes it
-   * the most recently used. False: there is none.
+   * Gives an entry a new time to live from when it is done (default: that of the cache; 0: it does not expire) and
+   * makes it the most recently used. False: there is none.
    */
   touch(key: Key, ttl?: Duration, options?: CallOptions): Promise<boolean> {
     return new Promise((resolve, reject) => {

@@ -1,6 +1,7 @@
 /**
  * Removal events: which entries have left, and why, in batches. The addon keeps them in a bounded ring
- * (native/process/removal_ring.h, which draws how an event lies in the bytes) and wakes this thread once there are some.
+ * (native/process/removal_ring.h, which draws how an event lies in the bytes) and wakes this thread once there are
+ * some.
  */
 import { isUtf8 } from 'node:buffer';
 import { isMalformed, outOfRange, wrongType } from './errors.ts';
@@ -188,7 +189,8 @@ export class Removals implements Looker {
       try {
         event.value = decode(codec, buffer, keyEnd, valueEnd, this.#cache.raw, buffer.readUInt32LE(at + 16));
       } catch (error) {
-        // The event is as good without the value. What the user's own function for raw values throws is an error of theirs.
+        // The event is as good without the value. What the user's own function for raw values throws is an error of
+        // theirs.
         if (!isMalformed(error)) raise(error);
       }
     }

@@ -1,5 +1,5 @@
-// Every snippet of the README that a reader may paste does what it says: the library's from a module and by require, and
-// pymemcache's against a server.
+// Every snippet of the README that a reader may paste does what it says: the library's from a module and by require,
+// and pymemcache's against a server.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

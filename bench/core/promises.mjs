@@ -1,5 +1,5 @@
-// The promised verbs: batches of 64 keys, and single calls with 64 in flight, against what people do by hand: one task of
-// a piscina thread for each call.
+// The promised verbs: batches of 64 keys, and single calls with 64 in flight, against what people do by hand: one task
+// of a piscina thread for each call.
 
 import { fileURLToPath } from 'node:url';
 import { alternate, compare, withActors } from '../lib/actors.mjs';

@@ -1,8 +1,8 @@
 // How long the event loop stands still at worst, while a large cache is filled, churned, cleared and closed.
 //
 // The work is done in turns of 100 operations, a turn of the event loop each. The length of a turn is what it took less
-// what the thread waited for a processor that others had; whatever else it waited for (a lock, a garbage collector) counts.
-// The control makes the same strings and stores nothing, so what is left over it is the cache's.
+// what the thread waited for a processor that others had; whatever else it waited for (a lock, a garbage collector)
+// counts. The control makes the same strings and stores nothing, so what is left over it is the cache's.
 
 import { freemem } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';

@@ -1,8 +1,9 @@
 // Two threads that read at once: from one cache, and from a cache each.
 //
-// A shared cache may lose to two separate ones by its locks and by lines of memory that wander between processors. So the
-// separate caches hold half of the entries each, and each thread asks for its own half: the same memory in use, the same
-// number of requests, nothing shared. (That a copy of everything in each thread needs twice the memory is another row.)
+// A shared cache may lose to two separate ones by its locks and by lines of memory that wander between processors. So
+// the separate caches hold half of the entries each, and each thread asks for its own half: the same memory in use, the
+// same number of requests, nothing shared. (That a copy of everything in each thread needs twice the memory is another
+// row.)
 
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
@@ -58,8 +59,8 @@ export const section = {
   name: 'threads',
   title: 'two threads',
   async run({ entries, rounds, ms }) {
-    // Operations per nanosecond of all threads together. `busy` leaves out the time on the run queue, but not that spent
-    // waiting for a lock, as CPU time would.
+    // Operations per nanosecond of all threads together. `busy` leaves out the time on the run queue, but not that
+    // spent waiting for a lock, as CPU time would.
     const rate = Object.fromEntries(modes.map((mode) => [mode, { busy: [], cpu: [] }]));
     await withActors(import.meta.url, ['cairn'], { options: { entries } }, async (actors) => {
       for (let round = -1; round < rounds; round++) {

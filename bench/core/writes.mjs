@@ -8,8 +8,8 @@ const REQUESTS = 2 ** 16;
 const steps = ['insert, new strings', 'insert, kept strings', 'overwrite, new strings', 'overwrite, kept strings'];
 
 /**
- * "New strings": key and value are made for the request, as from a network or a database. "Kept strings": both were there
- * before, two disjoint halves of 2 x `entries` keys taking turns; the cache has only to remember where they are.
+ * "New strings": key and value are made for the request, as from a network or a database. "Kept strings": both were
+ * there before, two disjoint halves of 2 x `entries` keys taking turns; the cache has only to remember where they are.
  */
 export async function actor(name, { entries }) {
   const keys = Array.from({ length: 2 * entries }, (_, i) => keyOf(i));

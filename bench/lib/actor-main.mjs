@@ -16,8 +16,8 @@ async function answer(message) {
     await measure(pass, message.ms);
     warm.add(message.measure);
   }
-  // Each measurement begins with an empty nursery, because it matters whose garbage it is, and with the processor's caches
-  // as the pass leaves them, because another actor has just had them.
+  // Each measurement begins with an empty nursery, because it matters whose garbage it is, and with the processor's
+  // caches as the pass leaves them, because another actor has just had them.
   globalThis.gc?.({ type: 'minor' });
   await pass();
   return measure(pass, message.ms);

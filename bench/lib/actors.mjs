@@ -1,8 +1,8 @@
 // Rivals in processes of their own, measured in turns.
 //
-// An actor is a child process in which one cache (or the control) is set up once and then measured whenever it is asked:
-// its heap, its compiled code and its garbage are its own. The parent asks all actors in turn, round after round, so that
-// a change of the machine meets all of them; the actors that are not asked sleep.
+// An actor is a child process in which one cache (or the control) is set up once and then measured whenever it is
+// asked: its heap, its compiled code and its garbage are its own. The parent asks all actors in turn, round after
+// round, so that a change of the machine meets all of them; the actors that are not asked sleep.
 //
 // A module that has actors exports `actor(name, options)`; it returns { steps: { name: pass } } with passes as
 // clock.mjs's measure() wants them, and whatever else call() is to reach in `calls`.
@@ -70,8 +70,8 @@ export async function withActors(moduleUrl, names, { options = {}, execArgv = ['
 }
 
 /**
- * Measures steps on actors in alternating rounds. Returns samples[step][actor] = { cpu: [], all: [], wall: [] }, a number
- * for each round. An actor that lacks a step is left out of it.
+ * Measures steps on actors in alternating rounds. Returns samples[step][actor] = { cpu: [], all: [], wall: [] }, a
+ * number for each round. An actor that lacks a step is left out of it.
  */
 export async function alternate(actors, steps, { rounds, ms }) {
   const samples = {};
@@ -92,7 +92,9 @@ export async function alternate(actors, steps, { rounds, ms }) {
   return samples;
 }
 
-/** What alternate() found, ready to be printed and kept: medians, ranges, and how often `ours` is faster than `rival`. */
+/**
+ * What alternate() found, ready to be printed and kept: medians, ranges, and how often `ours` is faster than `rival`.
+ */
 export function compare(samples, { ours = 'cairn', rival }) {
   return Object.entries(samples).map(([step, byActor]) => ({
     step,

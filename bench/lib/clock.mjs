@@ -1,8 +1,9 @@
-// What a thread costs: the time that it was on a processor, and the time that it was not there although it wanted to be.
-// Other work on the machine lengthens the latter, not the former, so figures of a busy machine can still be compared.
+// What a thread costs: the time that it was on a processor, and the time that it was not there although it wanted to
+// be. Other work on the machine lengthens the latter, not the former, so figures of a busy machine can still be
+// compared.
 //
-// Linux only: from the scheduler's own counters. Elsewhere CPU time is what Node can say, the whole process's in the worst
-// case, and the time on the run queue counts as zero; `cpuSource` says which it is.
+// Linux only: from the scheduler's own counters. Elsewhere CPU time is what Node can say, the whole process's in the
+// worst case, and the time on the run queue counts as zero; `cpuSource` says which it is.
 
 import { readFileSync } from 'node:fs';
 

@@ -1,7 +1,7 @@
 // The log alone: what it costs to append to it, beside the least that any log has to do, and how fast it is read again.
 //
-// "By hand" is a loop that appends the same bytes to files of the same size with writev, and calls fdatasync where the log
-// has to: after each batch, or when the interval is over. No header, no checksum, no end that a crash may tear.
+// "By hand" is a loop that appends the same bytes to files of the same size with writev, and calls fdatasync where the
+// log has to: after each batch, or when the interval is over. No header, no checksum, no end that a crash may tear.
 
 import { closeSync, fdatasyncSync, mkdirSync, openSync, rmSync, writevSync } from 'node:fs';
 import { join } from 'node:path';
@@ -77,7 +77,9 @@ function withLog({ EmbeddedLog, lockedByCaller }, folder, bytes, recordCount, sy
   };
 }
 
-/** Appends for so long. What a record costs, and how long a batch takes, which is what each of its writers waits for. */
+/**
+ * Appends for so long. What a record costs, and how long a batch takes, which is what each of its writers waits for.
+ */
 function time(subject, recordCount, ms) {
   for (let i = 0; i < 8; i++) subject.append();
   const latencies = [];

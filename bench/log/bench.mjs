@@ -1,5 +1,5 @@
-// `npm run bench -- log`: the request log against the least that a log can do, which is to append the same bytes to a file
-// and wait for the disk, and how fast it is read again.
+// `npm run bench -- log`: the request log against the least that a log can do, which is to append the same bytes to a
+// file and wait for the disk, and how fast it is read again.
 
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

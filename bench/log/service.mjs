@@ -1,5 +1,5 @@
-// The log behind a cache: what waiting for it costs whoever waits, what it costs whoever does not, how fast a cache comes
-// back, and what a snapshot does to the others.
+// The log behind a cache: what waiting for it costs whoever waits, what it costs whoever does not, how fast a cache
+// comes back, and what a snapshot does to the others.
 
 import { closeSync, fdatasyncSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,7 +17,9 @@ const RING_MIB = 16;
 
 const keyOf = (writer, i) => `key:${String(writer).padStart(5, '0')}:${String(i).padStart(10, '0')}`;
 
-/** So many writers, each with one call in the air, until the time is over. Latencies in milliseconds, one call in eight. */
+/**
+ * So many writers, each with one call in the air, until the time is over. Latencies in milliseconds, one call in eight.
+ */
 async function write(promises, writers, ms, keysEach) {
   const latencies = [];
   const end = performance.now() + ms;
@@ -105,9 +107,9 @@ async function acknowledged(root, { rounds, ms }, Cache) {
 }
 
 /**
- * CPU of the writing thread for a set that nobody waits for, with a log and without; beside it that of all threads with a
- * log, the scribe's included. Both caches have the same memory for entries: what differs otherwise is how many of them
- * the processor's caches hold.
+ * CPU of the writing thread for a set that nobody waits for, with a log and without; beside it that of all threads with
+ * a log, the scribe's included. Both caches have the same memory for entries: what differs otherwise is how many of
+ * them the processor's caches hold.
  */
 async function unacknowledged(root, { rounds }, Cache) {
   const count = 100_000;

@@ -1,5 +1,6 @@
-// The TypeScript tests that work the addon, under AddressSanitizer and UndefinedBehaviorSanitizer: what the native tests do not
-// reach is the border, where JavaScript values become bytes. Leaks are left to the native tests; Node has its own.
+// The TypeScript tests that work the addon, under AddressSanitizer and UndefinedBehaviorSanitizer: what the native
+// tests do not reach is the border, where JavaScript values become bytes. Leaks are left to the native tests; Node has
+// its own.
 
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';

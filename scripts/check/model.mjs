@@ -1,6 +1,6 @@
 // The store beside its model, unsanitized and therefore for many more steps than the other runs: two processes of
-// CAIRN_MODEL_STEPS each (default 4 million), every one with a seed of its own. A failure prints what repeats it. Then one
-// with more entries than anything else has: CAIRN_MODEL_ENTRIES (default 20 million).
+// CAIRN_MODEL_STEPS each (default 4 million), every one with a seed of its own. A failure prints what repeats it. Then
+// one with more entries than anything else has: CAIRN_MODEL_ENTRIES (default 20 million).
 
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';

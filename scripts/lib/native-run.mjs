@@ -29,8 +29,8 @@ export function fuzzCorpus(name) {
 }
 
 /**
- * Builds `programs`, each with its arguments, in native/`folder` with `sanitize`, warnings being errors, and runs them with
- * `env`: all of them, also after one has failed.
+ * Builds `programs`, each with its arguments, in native/`folder` with `sanitize`, warnings being errors, and runs them
+ * with `env`: all of them, also after one has failed.
  */
 export function runSanitized(folder, sanitize, env, programs) {
   const options = [`-DSANITIZE=${sanitize}`, '-DWERROR=ON'];

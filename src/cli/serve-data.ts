@@ -1,6 +1,6 @@
 /**
- * What `cairn serve` prints of a cache that keeps its data: how recovery goes on, what it has brought, and what a crash can
- * take. Texts of what it is given; nothing is asked or written here.
+ * What `cairn serve` prints of a cache that keeps its data: how recovery goes on, what it has brought, and what a crash
+ * can take. Texts of what it is given; nothing is asked or written here.
  */
 import type { AckLevel, LogNotice, RecoveryProgress, RecoverySummary } from '../index.ts';
 
@@ -156,8 +156,8 @@ export function describeNotice(notice: LogNotice): string {
 }
 
 /**
- * Which notices are said without -v. A log passes its first level in every round of its snapshots; that it becomes nearly
- * full is worth a line, and that it no longer is.
+ * Which notices are said without -v. A log passes its first level in every round of its snapshots; that it becomes
+ * nearly full is worth a line, and that it no longer is.
  */
 export class NoticeFilter {
   #isAlarmed = false;

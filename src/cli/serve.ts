@@ -365,8 +365,9 @@ function largeValues(itemSize: string): { maxValueBytes?: number | string } {
 }
 
 /**
- * Ends at a signal: clients get their last replies, the log what is left, and a last snapshot is taken. A second signal does
- * not wait for clients, or, when they are gone, for the snapshot. Nothing that was answered depends on an orderly end.
+ * Ends at a signal: clients get their last replies, the log what is left, and a last snapshot is taken. A second signal
+ * does not wait for clients, or, when they are gone, for the snapshot. Nothing that was answered depends on an orderly
+ * end.
  */
 class Ending {
   /** Resolves when all is over. */

@@ -1,6 +1,6 @@
 /**
- * The segments of a directory as one stream: their headers, and whether they continue one another. A segment's own batches
- * are not looked at here.
+ * The segments of a directory as one stream: their headers, and whether they continue one another. A segment's own
+ * batches are not looked at here.
  */
 import { join } from 'node:path';
 import { CairnError } from '../errors.ts';
@@ -18,7 +18,10 @@ export interface Link {
 
 /** Something that is not as it should be in a log's directory. */
 export interface Problem {
-  /** `damage`: the log is refused. `newer`: by this version of the program. `note`: it is dealt with at the next opening. */
+  /**
+   * `damage`: the log is refused. `newer`: by this version of the program. `note`: it is dealt with at the next
+   * opening.
+   */
   readonly kind: 'damage' | 'newer' | 'note';
   readonly file: string;
   readonly position?: Position | undefined;

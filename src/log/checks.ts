@@ -1,4 +1,6 @@
-/** What the files of a log's directory say of one another: claims of cursors and snapshots on the stream of segments. */
+/**
+ * What the files of a log's directory say of one another: claims of cursors and snapshots on the stream of segments.
+ */
 
 import type { Problem } from './chain.ts';
 import { CURSORS_FILE, type FoundCursors } from './cursors.ts';

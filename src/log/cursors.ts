@@ -1,7 +1,7 @@
 /**
- * The cursors' file: every named cursor with its position, written anew with each change, synced and renamed over the last
- * one. The one before is kept as `cursors.old`: cursors only go ahead, so that old ones are safe if the file is damaged;
- * readers see some entries again.
+ * The cursors' file: every named cursor with its position, written anew with each change, synced and renamed over the
+ * last one. The one before is kept as `cursors.old`: cursors only go ahead, so that old ones are safe if the file is
+ * damaged; readers see some entries again.
  *
  *     header    0  128  see docs/log-format.md: magic "CAIRNCUR", log id, count, bytes and checksum of what follows
  *     cursor    0    8  position

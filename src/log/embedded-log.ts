@@ -2,27 +2,30 @@
  * The request log of one process: segment files in a directory, one stream for all shards. docs/log-format.md draws the
  * files; request-log.ts says what is promised.
  *
- * Thread safety: one thread, the scribe's, has the log and makes all calls; all of them are synchronous. Others read with a
- * LogReader made from `progress`.
+ * Thread safety: one thread, the scribe's, has the log and makes all calls; all of them are synchronous. Others read
+ * with a LogReader made from `progress`.
  *
  * How it keeps its promises:
- * - **A segment is written by one process, front to back, once.** Opening a log begins a new segment, so that no byte of a
- *   file is ever written twice with something else, and what a crash left behind the end can never be taken for a batch.
- * - **A failed sync ends the segment.** Linux forgets which pages it could not write, so that a second sync of the same file
- *   says nothing. What was not known to be durable is written again, to a new segment, whose header says where the old
- *   one ends. The same is done when a log is opened: what the last process may not have synced is written again.
+ * - **A segment is written by one process, front to back, once.** Opening a log begins a new segment, so that no byte
+ *   of a file is ever written twice with something else, and what a crash left behind the end can never be taken for a
+ *   batch.
+ * - **A failed sync ends the segment.** Linux forgets which pages it could not write, so that a second sync of the same
+ *   file says nothing. What was not known to be durable is written again, to a new segment, whose header says where the
+ *   old one ends. The same is done when a log is opened: what the last process may not have synced is written again.
  * - **A new segment gets its name when it is synced.** So whatever has the name of a segment has a sound header.
- * - **Room is taken before it is needed** where every batch is synced, in steps of zeros ahead of the writing, so that a
- *   full disk is met between batches, and a sync has no new size to write.
+ * - **Room is taken before it is needed** where every batch is synced, in steps of zeros ahead of the writing, so that
+ *   a full disk is met between batches, and a sync has no new size to write.
  *
  * States:
  *
- * |                | append                    | sync, close               | read                  |
- * |----------------|---------------------------|---------------------------|-----------------------|
- * | open           | as it says                | as they say               | up to `committed`     |
- * | without room   | `full` until there is     | make durable what is there | up to `committed`    |
- * | without segment (after an error, or opened on a full disk) | begins one first | begin one first, if anything is not durable | up to `committed` |
- * | closed         | throws `ERR_CLOSED`       | sync throws, close: nothing | ends at `committed` |
+ * | the log is      | append                | sync, close                                 | read                |
+ * |-----------------|-----------------------|---------------------------------------------|---------------------|
+ * | open            | as it says            | as they say                                 | up to `committed`   |
+ * | without room    | `full` until there is | make durable what is there                  | up to `committed`   |
+ * | without segment | begins one first      | begin one first, if anything is not durable | up to `committed`   |
+ * | closed          | throws `ERR_CLOSED`   | sync throws, close: nothing                 | ends at `committed` |
+ *
+ * It is without a segment after an error, or when it was opened on a full disk.
  */
 import { randomBytes } from 'node:crypto';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
@@ -75,9 +78,9 @@ import { syncDelayMs } from './sync-policy.ts';
 import { Watermark } from './watermark.ts';
 
 /**
- * Room is taken ahead where every batch is synced, because a sync is then rid of the file's size, and by batches that are
- * small, because the room costs as much as they do: `npm run bench -- log`. So much at once, to keep the one sync short
- * that takes it along.
+ * Room is taken ahead where every batch is synced, because a sync is then rid of the file's size, and by batches that
+ * are small, because the room costs as much as they do: `npm run bench -- log`. So much at once, to keep the one sync
+ * short that takes it along.
  */
 const AHEAD_BYTES: number = 4 * 2 ** 20;
 const AHEAD_BATCH_BYTES_MAX: number = 256 * 1024;
@@ -144,9 +147,9 @@ export class EmbeddedLog implements RequestLog {
   #cursors: Cursors;
 
   /**
-   * Takes the log in a directory over, or makes one. Throws `ERR_LOG_LOCKED` (another process has it), `ERR_LOG_CORRUPT`
-   * and `ERR_LOG_VERSION` (nothing was changed), `ERR_LOG_IO`. A full disk is no reason to throw: what is there can be
-   * read, and appends are answered with `full`.
+   * Takes the log in a directory over, or makes one. Throws `ERR_LOG_LOCKED` (another process has it),
+   * `ERR_LOG_CORRUPT` and `ERR_LOG_VERSION` (nothing was changed), `ERR_LOG_IO`. A full disk is no reason to throw:
+   * what is there can be read, and appends are answered with `full`.
    */
   static open(options: EmbeddedLogOptions): EmbeddedLog {
     const log = new EmbeddedLog(options);
@@ -268,7 +271,8 @@ export class EmbeddedLog implements RequestLog {
         this.#setRefusing(false);
         this.syncIfDue();
         if (this.#lostEnd <= position) return { kind: 'committed', position, end: position + BigInt(bytes) };
-        // That sync has failed, and the batch is lost with all that was not synced before it. It is written behind the gap.
+        // That sync has failed, and the batch is lost with all that was not synced before it. It is written behind the
+        // gap.
         cause = new Error('The batch could not be read back after a sync had failed');
       } catch (error) {
         if (error instanceof NoRoom) {
@@ -293,8 +297,8 @@ export class EmbeddedLog implements RequestLog {
     return { kind: 'unknown', cause: ioError(`write the log in ${this.directory}`, cause) };
   }
 
-  // A batch that is not expected to begin at the end: one that was committed before, or one of a caller that is mistaken.
-  // Records have versions, which are never given out twice, so that equal bytes are the same batch.
+  // A batch that is not expected to begin at the end: one that was committed before, or one of a caller that is
+  // mistaken. Records have versions, which are never given out twice, so that equal bytes are the same batch.
   #settle(batch: LogBatch): AppendResult {
     const entry = this.#committedAt(batch.expectPosition);
     if (entry instanceof Error) return { kind: 'unknown', cause: entry };
@@ -682,9 +686,10 @@ export class EmbeddedLog implements RequestLog {
 
   /**
    * Gives up the segments that neither a cursor nor recovery needs. Recovery needs what begins with the newest snapshot
-   * that was verified; as long as there is room, what begins with the one before it is kept too, in case the newest cannot
-   * be read one day: up to the level `high`, and until the disk is full. Done by itself at rotation, after a cursor has
-   * moved, and when there is no room; call it after a snapshot. At most so many segments at a time; true: there are more.
+   * that was verified; as long as there is room, what begins with the one before it is kept too, in case the newest
+   * cannot be read one day: up to the level `high`, and until the disk is full. Done by itself at rotation, after a
+   * cursor has moved, and when there is no room; call it after a snapshot. At most so many segments at a time; true:
+   * there are more.
    */
   reclaim(segmentCountMax: number = Number.POSITIVE_INFINITY): boolean {
     return this.#reclaim(this.#share() < LEVEL_HIGH, segmentCountMax);
@@ -751,8 +756,8 @@ export class EmbeddedLog implements RequestLog {
   }
 
   /**
-   * Lets the log outgrow its limit, or no longer. For records that a snapshot waits for, which then gives more room than
-   * they take.
+   * Lets the log outgrow its limit, or no longer. For records that a snapshot waits for, which then gives more room
+   * than they take.
    */
   exceedLimit(yes: boolean): void {
     this.#mayExceedLimit = yes;

@@ -1,15 +1,17 @@
 /**
- * The log's epochs: a number of 32 bits that never goes back. The lower 20 are the epoch of the store's versions, which every
- * opening and every clear raises; the upper 12 are the generation. When the store's epochs are half used up, the next opening
- * begins a new generation, in which they count from 1 again: what the log and the snapshots have from before is older than
- * all that comes, whatever the versions say. Whoever reads across that place gives what it has by then epoch 0, which no
- * record that is written has (Store::Renumber).
+ * The log's epochs: a number of 32 bits that never goes back. The lower 20 are the epoch of the store's versions, which
+ * every opening and every clear raises; the upper 12 are the generation. When the store's epochs are half used up, the
+ * next opening begins a new generation, in which they count from 1 again: what the log and the snapshots have from
+ * before is older than all that comes, whatever the versions say. Whoever reads across that place gives what it has by
+ * then epoch 0, which no record that is written has (Store::Renumber).
  */
 import { EPOCH_MAX } from '../request/record.ts';
 
 /** The highest epoch of a log. */
 export const LOG_EPOCH_MAX: number = 2 ** 32 - 1;
-/** An opening begins a new generation from this epoch of the store on. As many clears are left to each life at least. */
+/**
+ * An opening begins a new generation from this epoch of the store on. As many clears are left to each life at least.
+ */
 const RENUMBER_FROM: number = 2 ** 19;
 const GENERATION_SIZE: number = EPOCH_MAX + 1;
 
@@ -27,7 +29,10 @@ export function logEpochOf(storeEpoch: number, sameGeneration: number): number {
   return generationOf(sameGeneration) * GENERATION_SIZE + storeEpoch;
 }
 
-/** The same, and never less than that epoch of the log: opening it anew has raised that, and what is in the store is older. */
+/**
+ * The same, and never less than that epoch of the log: opening it anew has raised that, and what is in the store is
+ * older.
+ */
 export function raisedEpoch(storeEpoch: number, logEpoch: number): number {
   return Math.max(logEpochOf(storeEpoch, logEpoch), logEpoch);
 }

@@ -1,20 +1,20 @@
 /**
- * Who may append, decided by readers. A log may have entries of a writer that lost its place without knowing it, twice the
- * same batch after a time-out, or a gap; each reader drops them by the same rule from nothing but the log itself, so that
- * all of them see the same stream. A log that refuses such appends itself (the embedded one holds a lock) needs the rule as
- * a check only.
+ * Who may append, decided by readers. A log may have entries of a writer that lost its place without knowing it, twice
+ * the same batch after a time-out, or a gap; each reader drops them by the same rule from nothing but the log itself,
+ * so that all of them see the same stream. A log that refuses such appends itself (the embedded one holds a lock) needs
+ * the rule as a check only.
  *
  * A reader keeps (epoch, writer, records before). What it reads next is valid if it continues that:
  *
- * | entry    | valid if                                                     | then                                       |
- * |----------|--------------------------------------------------------------|--------------------------------------------|
- * | takeover | the same records before, a higher epoch                      | its epoch and writer are the current ones  |
- * | records  | the same records before, the current writer, no lower epoch  | its epoch; as many more records before     |
- * | lost     | the same records before                                      | what it says of the end of the gap         |
+ * | entry    | valid if                                                    | then                                   |
+ * |----------|-------------------------------------------------------------|----------------------------------------|
+ * | takeover | the same records before, a higher epoch                     | its epoch and writer are the current   |
+ * | records  | the same records before, the current writer, no lower epoch | its epoch; as many more records before |
+ * | lost     | the same records before                                     | what it says of the end of the gap     |
  *
  * Anything else is void. The epoch alone would not do: a clear raises it too, so that a writer that was replaced could
- * reach the epoch of the one that replaced it. Hence the writer's random number. A take-over that was written in ignorance
- * of a batch is void like anything that does not continue the stream: its writer reads on and tries again.
+ * reach the epoch of the one that replaced it. Hence the writer's random number. A take-over that was written in
+ * ignorance of a batch is void like anything that does not continue the stream: its writer reads on and tries again.
  */
 
 /** Where a reader is. */

@@ -1,6 +1,7 @@
 /**
  * The file calls that a log makes, and no others: all of them synchronous, because the log lives in a thread of its own
- * and must not share libuv's pool. Tests have a disk of their own behind the same interface (test/support/faulty-files.ts).
+ * and must not share libuv's pool. Tests have a disk of their own behind the same interface
+ * (test/support/faulty-files.ts).
  *
  * Every method throws what the system says, with its `code`.
  */
@@ -39,10 +40,14 @@ export interface OpenFile {
   read(target: Uint8Array, offset: number): number;
   /** Writes all pieces one behind the other. When it throws, any part may have been written. */
   write(pieces: readonly Uint8Array[], offset: number): void;
-  /** Makes [offset, offset + bytes) zeros that take room on the disk, so that writing there does not meet a full one. */
+  /**
+   * Makes [offset, offset + bytes) zeros that take room on the disk, so that writing there does not meet a full one.
+   */
   allocate(offset: number, bytes: number): void;
   truncate(bytes: number): void;
-  /** Makes durable what was written, and the size. After a failure nothing is known of any byte written since the last. */
+  /**
+   * Makes durable what was written, and the size. After a failure nothing is known of any byte written since the last.
+   */
   sync(): void;
   /** May be called twice. */
   close(): void;
@@ -146,8 +151,8 @@ export const nodeFiles: Files = {
   syncDirectory,
 };
 
-// With the folders above it. Not Node's `recursive`, which never returns where a folder can neither be made nor be there,
-// as in /proc.
+// With the folders above it. Not Node's `recursive`, which never returns where a folder can neither be made nor be
+// there, as in /proc.
 function makeDirectory(path: string, isSecondTry = false): void {
   try {
     mkdirSync(path, { mode: 0o700 });

@@ -1,17 +1,18 @@
 /**
- * The bytes of the log's files: docs/log-format.md draws them. This file encodes and decodes headers and knows nothing of
- * files. Numbers are little-endian; checksums are CRC-32 as zlib has it.
+ * The bytes of the log's files: docs/log-format.md draws them. This file encodes and decodes headers and knows nothing
+ * of files. Numbers are little-endian; checksums are CRC-32 as zlib has it.
  *
- * All files begin with a header of 128 bytes whose first 16 and last 4 mean the same in every version of the format: magic,
- * version, size of the header; checksum of all before it. So a file of a newer version is told from a damaged one.
+ * All files begin with a header of 128 bytes whose first 16 and last 4 mean the same in every version of the format:
+ * magic, version, size of the header; checksum of all before it. So a file of a newer version is told from a damaged
+ * one.
  */
 import { crc32 } from 'node:zlib';
 import type { FenceState } from './fence.ts';
 import type { Position } from './request-log.ts';
 
 /**
- * The version that is written. All from the oldest on are read. Version 1 is the same without records of clears that are to
- * come, which a program of that time would take for damage.
+ * The version that is written. All from the oldest on are read. Version 1 is the same without records of clears that
+ * are to come, which a program of that time would take for damage.
  */
 export const FORMAT_VERSION = 2;
 export const FORMAT_VERSION_OLDEST = 1;
@@ -75,7 +76,9 @@ export interface SegmentHeader {
   readonly number: number;
   /** The position of the first batch. */
   readonly base: Position;
-  /** Where the segment before this one ends: what it has beyond that is void. Below `base` if positions were left out. */
+  /**
+   * Where the segment before this one ends: what it has beyond that is void. Below `base` if positions were left out.
+   */
   readonly predecessorEnd: Position;
   /** Batches before this position were synced before the file got its name. */
   readonly bornEnd: Position;

@@ -1,9 +1,9 @@
 /**
- * Reads an embedded log by its files, in the thread that writes it or in any other: the thread that has the log shares how
- * far it is (watermark.ts), and no byte behind that is looked at.
+ * Reads an embedded log by its files, in the thread that writes it or in any other: the thread that has the log shares
+ * how far it is (watermark.ts), and no byte behind that is looked at.
  *
- * A reader keeps the headers of the segments that it knows, and each read its own open file. It holds nobody up: what the
- * log has given up meanwhile ends a read with an error.
+ * A reader keeps the headers of the segments that it knows, and each read its own open file. It holds nobody up: what
+ * the log has given up meanwhile ends a read with an error.
  */
 import { join } from 'node:path';
 import { outOfRange } from '../errors.ts';
@@ -126,8 +126,8 @@ export class LogReader {
     }
   }
 
-  // The batch at a position below the limit; or the position of the next one, if none begins there; or undefined, if the
-  // log goes on in another segment meanwhile.
+  // The batch at a position below the limit; or the position of the next one, if none begins there; or undefined, if
+  // the log goes on in another segment meanwhile.
   #next(place: Place, position: Position, limit: Position): Batch | Position | undefined {
     if (place.reader.position !== position) place.reader.seek(position);
     const next = place.reader.next(limit);

@@ -1,9 +1,9 @@
 /**
- * What a cache does when it is opened: the newest snapshot that can be read, then the log from where that snapshot begins.
- * Records are handed to the store as they lie in the files, a chunk or a batch at a time, so that memory does not grow with
- * the log. The store applies a record if its version is higher than what it has; that is why a snapshot may be taken while
- * the cache goes on, and why one that turns out to be damaged half way does no harm: the one before it, and more of the
- * log, is applied over it.
+ * What a cache does when it is opened: the newest snapshot that can be read, then the log from where that snapshot
+ * begins. Records are handed to the store as they lie in the files, a chunk or a batch at a time, so that memory does
+ * not grow with the log. The store applies a record if its version is higher than what it has; that is why a snapshot
+ * may be taken while the cache goes on, and why one that turns out to be damaged half way does no harm: the one before
+ * it, and more of the log, is applied over it.
  */
 import { CairnError } from '../errors.ts';
 import type { EmbeddedLog } from './embedded-log.ts';
@@ -34,7 +34,10 @@ export interface RecoveryProgress {
 
 export interface RecoverOptions {
   readonly log: EmbeddedLog;
-  /** Applies whole records. They are not looked at again: the store may keep the buffer, and what it throws ends recovery. */
+  /**
+   * Applies whole records. They are not looked at again: the store may keep the buffer, and what it throws ends
+   * recovery.
+   */
   readonly apply: (records: Buffer, from: RecordsFrom) => void;
   /** Called about every `progressMs` (default 250), and at the end. */
   readonly onProgress?: (progress: RecoveryProgress) => void;
@@ -57,8 +60,9 @@ export interface Recovery {
 }
 
 /**
- * Applies what a log and its snapshots hold. The log was just opened; `log.lastTimeMs` is the time before which no clock
- * may be set, for what has expired must not come back. Throws `ERR_LOG_CORRUPT` if there is no way to a whole state.
+ * Applies what a log and its snapshots hold. The log was just opened; `log.lastTimeMs` is the time before which no
+ * clock may be set, for what has expired must not come back. Throws `ERR_LOG_CORRUPT` if there is no way to a whole
+ * state.
  */
 export function recover({
   log,

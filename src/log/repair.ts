@@ -1,16 +1,18 @@
 /**
  * Makes a damaged log one that opens, and keeps everything that is sound.
  *
- * - Bytes that are no sound batch, with sound ones behind them, get a header of kind `lost` in front: readers are told how
- *   many records were there, and go on.
- * - A segment that is missing, or of which nothing can be used, is replaced by an empty one; the next says what is lost.
+ * - Bytes that are no sound batch, with sound ones behind them, get a header of kind `lost` in front: readers are told
+ *   how many records were there, and go on.
+ * - A segment that is missing, or of which nothing can be used, is replaced by an empty one; the next says what is
+ *   lost.
  * - A segment whose header is damaged gets a new one, made from its batches and its neighbours.
  * - The sound chunks of a damaged snapshot become a new one.
- * - Where the beginning of the log has no snapshot any more, an empty one says so; recovery then begins with what is left.
+ * - Where the beginning of the log has no snapshot any more, an empty one says so; recovery then begins with what is
+ *   left.
  * - Where the end of the log is missing, which cursors and snapshots prove, a new segment goes on far behind.
  *
- * Every file that is changed or removed is copied to a folder `before-repair-<n>` first. A file is replaced by renaming, so
- * that a repair which is interrupted can be done again.
+ * Every file that is changed or removed is copied to a folder `before-repair-<n>` first. A file is replaced by
+ * renaming, so that a repair which is interrupted can be done again.
  */
 import { basename, join } from 'node:path';
 import { EPOCH_MAX, epochOf, RecordReader } from '../request/record.ts';
@@ -50,8 +52,8 @@ import { type Survey, survey } from './survey.ts';
 import { readableFiles } from './unreadable-files.ts';
 
 /**
- * Beyond all positions and epochs that a log may have given out behind the last that is known: a tebibyte, and a thousand
- * openings.
+ * Beyond all positions and epochs that a log may have given out behind the last that is known: a tebibyte, and a
+ * thousand openings.
  */
 const UNKNOWN_BYTES: bigint = 2n ** 40n;
 const UNKNOWN_EPOCHS = 1000;
@@ -312,8 +314,8 @@ class Repair {
     } else draft.changes.push('its header is joined to the segment before it');
   }
 
-  // Puts a batch of kind `lost` over everything that is damaged. Says where the segment ends then, and whether there was
-  // one behind it that is not known.
+  // Puts a batch of kind `lost` over everything that is damaged. Says where the segment ends then, and whether there
+  // was one behind it that is not known.
   #mend(draft: Draft, next: SegmentHeader | undefined): { end: Position; fence: FenceState; isCutOff: boolean } {
     for (;;) {
       const scan = scanSegment(draft.file, draft.header, next?.predecessorEnd);
@@ -370,8 +372,8 @@ class Repair {
 
   // ---- snapshots ----
 
-  // `start`: where a reader is at the beginning of the log; recovery needs a snapshot from there or later, unless the log
-  // has everything.
+  // `start`: where a reader is at the beginning of the log; recovery needs a snapshot from there or later, unless the
+  // log has everything.
   #planSnapshots({ snapshots }: Survey, logId: bigint, start: { position: Position; fence: FenceState }): void {
     const files = this.#files;
     const directory = this.#directory;

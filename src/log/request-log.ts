@@ -1,18 +1,19 @@
 /**
- * The request log: one ordered stream of batches of records, appended to by one writer, read from any place by any number
- * of readers. Recovery, write-back, replicas and change feeds are such readers. The embedded log (embedded-log.ts) is files
- * in a directory; a log of a cluster is held to the same words, by test/conformance/request-log.ts.
+ * The request log: one ordered stream of batches of records, appended to by one writer, read from any place by any
+ * number of readers. Recovery, write-back, replicas and change feeds are such readers. The embedded log
+ * (embedded-log.ts) is files in a directory; a log of a cluster is held to the same words, by
+ * test/conformance/request-log.ts.
  *
  * What every log promises:
- * - **Order.** A batch has one position, batches are read in the order of their positions, and none is read twice from one
- *   `read()`. Positions grow along the log and are never used again, not even for what a crash took away.
+ * - **Order.** A batch has one position, batches are read in the order of their positions, and none is read twice from
+ *   one `read()`. Positions grow along the log and are never used again, not even for what a crash took away.
  * - **All or nothing.** A batch is read with exactly the bytes that were appended, or not at all.
  * - **Commitment.** What was answered `committed` stays, as far as the log's level says: after a power cut with synced
- *   commits, after the end of the process otherwise. What was answered `conflict`, `fenced` or `full` is never read. What
- *   was answered `unknown` may be read or not; appending the same batch at the same position again settles it, and never
- *   stores it twice.
- * - **One writer.** Opening a log for writing takes it over: from then on all batches of earlier writers are void for every
- *   reader (fence.ts).
+ *   commits, after the end of the process otherwise. What was answered `conflict`, `fenced` or `full` is never read.
+ *   What was answered `unknown` may be read or not; appending the same batch at the same position again settles it, and
+ *   never stores it twice.
+ * - **One writer.** Opening a log for writing takes it over: from then on all batches of earlier writers are void for
+ *   every reader (fence.ts).
  */
 
 /** A place in the log. What its numbers mean beyond their order is the log's business. */
@@ -33,7 +34,9 @@ export type Awaitable<T> = T | Promise<T>;
 
 /** What is appended together, committed together and read together. */
 export interface LogBatch {
-  /** Encoded records, whole, one behind the other, in as many pieces as the caller has them in. Not kept, not changed. */
+  /**
+   * Encoded records, whole, one behind the other, in as many pieces as the caller has them in. Not kept, not changed.
+   */
   readonly records: readonly Uint8Array[];
   /** How many records that is. */
   readonly recordCount: number;
@@ -45,15 +48,18 @@ export interface LogBatch {
 
 export type AppendResult =
   /**
-   * It is in the log, at this place: the one that was expected, or behind records that the log has just reported as lost.
-   * Also for a batch that was committed before at the position that was expected.
+   * It is in the log, at this place: the one that was expected, or behind records that the log has just reported as
+   * lost. Also for a batch that was committed before at the position that was expected.
    */
   | { readonly kind: 'committed'; readonly position: Position; readonly end: Position }
   /** The log ends elsewhere, and what begins at the expected position is not this batch. Nothing was appended. */
   | { readonly kind: 'conflict'; readonly end: Position }
   /** Another writer has taken over, in this epoch. This handle appends nothing any more. */
   | { readonly kind: 'fenced'; readonly epoch: number }
-  /** No room: the log's own limit is reached, or the disk is full. Nothing was appended; the same batch may be tried again. */
+  /**
+   * No room: the log's own limit is reached, or the disk is full. Nothing was appended; the same batch may be tried
+   * again.
+   */
   | { readonly kind: 'full'; readonly reason: 'limit' | 'disk' }
   /** It may or may not have been committed. Append the same batch again to find out. */
   | { readonly kind: 'unknown'; readonly cause: Error };
@@ -61,8 +67,8 @@ export type AppendResult =
 /** What a reader gets. */
 export interface LogEntry {
   /**
-   * `records`: a batch. `takeover`: a writer opened the log; it has no records. `lost`: that many records were here and a
-   * repair, or an I/O error that was reported at the time, took them; a reader that must not miss any starts anew.
+   * `records`: a batch. `takeover`: a writer opened the log; it has no records. `lost`: that many records were here and
+   * a repair, or an I/O error that was reported at the time, took them; a reader that must not miss any starts anew.
    */
   readonly kind: 'records' | 'takeover' | 'lost';
   readonly position: Position;
@@ -131,17 +137,17 @@ export interface RequestLog {
   /** Makes all that is committed durable. Throws `ERR_LOG_IO` if that fails; it may be tried again. */
   sync(): Awaitable<void>;
   /**
-   * The entries from a position on, and then each as it comes, until the log is closed or the signal says so. `from` need
-   * not be where an entry begins: the first that begins there or behind it is the first that is read. Throws
-   * `ERR_INVALID_ARGUMENT` for a position that the log has given up or never had, `ERR_LOG_IO` where it cannot be read, and
-   * `ERR_LOG_CORRUPT` where it is not what was written.
+   * The entries from a position on, and then each as it comes, until the log is closed or the signal says so. `from`
+   * need not be where an entry begins: the first that begins there or behind it is the first that is read. Throws
+   * `ERR_INVALID_ARGUMENT` for a position that the log has given up or never had, `ERR_LOG_IO` where it cannot be read,
+   * and `ERR_LOG_CORRUPT` where it is not what was written.
    */
   read(from: Position, options?: ReadOptions): AsyncIterable<LogEntry>;
   cursor(name: string): LogCursor;
   cursors(): Awaitable<ReadonlyMap<string, Position>>;
   /**
-   * Gives up what lies before a position, as far as no cursor needs it and the log can part with it. The caller says by it
-   * that recovery does not need it either. Returns the new oldest position.
+   * Gives up what lies before a position, as far as no cursor needs it and the log can part with it. The caller says by
+   * it that recovery does not need it either. Returns the new oldest position.
    */
   truncate(before: Position): Awaitable<Position>;
   usage(): Awaitable<LogUsage>;

@@ -1,6 +1,6 @@
 /**
- * The files of a log's segments: made, ended, removed, and copied from. What is in them, and when, is the log's business
- * (embedded-log.ts).
+ * The files of a log's segments: made, ended, removed, and copied from. What is in them, and when, is the log's
+ * business (embedded-log.ts).
  *
  * A segment is made under another name, filled, synced, and then named: whatever has the name of a segment is whole.
  */
@@ -39,7 +39,9 @@ export interface Active {
 
 /** A segment could not be made. */
 export class SegmentNotMade extends Error {
-  /** It may have its name nevertheless, and then says where the one before it ends: that must not be written any more. */
+  /**
+   * It may have its name nevertheless, and then says where the one before it ends: that must not be written any more.
+   */
   readonly mayBeThere: boolean;
 
   constructor(mayBeThere: boolean, cause: unknown) {
@@ -92,8 +94,8 @@ export class SegmentFiles {
   }
 
   /**
-   * Makes the next segment, with what `fill` writes behind the header and room up to `ahead` bytes of file. It is named and
-   * durable when this returns. Throws SegmentNotMade; to try again is safe.
+   * Makes the next segment, with what `fill` writes behind the header and room up to `ahead` bytes of file. It is named
+   * and durable when this returns. Throws SegmentNotMade; to try again is safe.
    */
   create(header: SegmentHeader, ahead: number, fill: (file: OpenFile) => number = () => 0): Active {
     const path = this.#path(header.number);
@@ -163,7 +165,9 @@ export class SegmentFiles {
     this.#bytes -= first.fileBytes;
   }
 
-  /** How far batches can be read from a position of a segment on, and where a reader that came with `before` is then. */
+  /**
+   * How far batches can be read from a position of a segment on, and where a reader that came with `before` is then.
+   */
   tail(
     segment: Segment,
     from: Position,
@@ -185,8 +189,8 @@ export class SegmentFiles {
   }
 
   /**
-   * Writes the batches of [from, end) in a segment to a new file, behind its header. Returns their bytes. Throws if one is
-   * not there any more: what tail() has read may have come from memory that the system has let go of since.
+   * Writes the batches of [from, end) in a segment to a new file, behind its header. Returns their bytes. Throws if one
+   * is not there any more: what tail() has read may have come from memory that the system has let go of since.
    */
   copy(segment: Segment, from: Position, end: Position, target: OpenFile): number {
     let bytes = 0;

@@ -1,6 +1,6 @@
 /**
- * Reading one segment: its batches in order, up to the first bytes that are none; and whether those bytes are merely torn,
- * which is what a crash leaves at the end of a log, or damaged, which it cannot leave.
+ * Reading one segment: its batches in order, up to the first bytes that are none; and whether those bytes are merely
+ * torn, which is what a crash leaves at the end of a log, or damaged, which it cannot leave.
  */
 import { crc32 } from 'node:zlib';
 import { Fence, type FenceState } from './fence.ts';
@@ -84,8 +84,8 @@ export class SegmentReader {
   }
 
   /**
-   * The next batch, and goes behind it; or a mark or a stop, and stays. Reads no byte at or behind `limit`, where another
-   * thread may be writing.
+   * The next batch, and goes behind it; or a mark or a stop, and stays. Reads no byte at or behind `limit`, where
+   * another thread may be writing.
    */
   next(limit?: Position): Batch | Mark | Stop {
     const limitOffset = limit === undefined ? Number.POSITIVE_INFINITY : offsetOf(this.header, limit);
@@ -173,8 +173,8 @@ export interface ScanOptions {
 }
 
 /**
- * Walks through a segment. `end`: where its successor says that it ends; what lies behind is void. Undefined for the last
- * segment of a log, whose end is where sound batches end, unless there is proof that there was more.
+ * Walks through a segment. `end`: where its successor says that it ends; what lies behind is void. Undefined for the
+ * last segment of a log, whose end is where sound batches end, unless there is proof that there was more.
  */
 export function scanSegment(
   file: OpenFile,

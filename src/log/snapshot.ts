@@ -1,8 +1,8 @@
 /**
  * Snapshot files: all entries of a cache as records, taken by a walk while the cache goes on. A snapshot says at which
- * position of the log it begins, which is where the log stood before the walk, and where it ends, which is where the log
- * stood when everything that the walk may have seen was in it. Recovery applies the records and then the log from the
- * begin on; records that the snapshot has already are told by their versions.
+ * position of the log it begins, which is where the log stood before the walk, and where it ends, which is where the
+ * log stood when everything that the walk may have seen was in it. Recovery applies the records and then the log from
+ * the begin on; records that the snapshot has already are told by their versions.
  *
  * A file is written under another name, synced, read back and compared with its checksums, and only then gets its name:
  * what has the name of a snapshot was whole once. Two are kept. No shard, shard count or hash is in it.
@@ -113,8 +113,8 @@ export class Snapshots {
   }
 
   /**
-   * The records of a snapshot, chunk by chunk; each is checked before it is given out. Throws {@link SnapshotDamaged}, and
-   * the snapshot is none of the sound ones any more. To have read it to the end makes it a verified one.
+   * The records of a snapshot, chunk by chunk; each is checked before it is given out. Throws {@link SnapshotDamaged},
+   * and the snapshot is none of the sound ones any more. To have read it to the end makes it a verified one.
    */
   *read(info: SnapshotInfo): Generator<SnapshotChunk, undefined> {
     const { files, directory } = this.#options;
@@ -254,9 +254,9 @@ export class SnapshotWriter {
   }
 
   /**
-   * Ends the snapshot and gives it its name, in steps: call next() until it is done. `end`: where the log is now synced up
-   * to, with everything in it that the walk may have seen. `epochMax`: the highest epoch of the store up to now. Throws
-   * `ERR_LOG_IO`, and the snapshot is given up; those before it are still there.
+   * Ends the snapshot and gives it its name, in steps: call next() until it is done. `end`: where the log is now synced
+   * up to, with everything in it that the walk may have seen. `epochMax`: the highest epoch of the store up to now.
+   * Throws `ERR_LOG_IO`, and the snapshot is given up; those before it are still there.
    */
   *finish(end: Position, epochMax: number): Generator<void, SnapshotInfo> {
     const { files, directory, logId } = this.#options;

@@ -1,6 +1,7 @@
 /**
  * Looks through a log's directory without changing anything: what is there, and everything that is wrong with it, where
- * opening stops at the first. A quick survey reads headers; a deep one reads and checks every byte, every record included.
+ * opening stops at the first. A quick survey reads headers; a deep one reads and checks every byte, every record
+ * included.
  *
  * A process may have the log open and go on meanwhile, so the order of reading matters: what says how far the log is
  * (snapshots, cursors) comes before the log, and headers from front to back. Segments that are begun in between

@@ -1,7 +1,7 @@
 /**
- * One process at a time in a log's directory, and one thread of it: the system's lock on the file `lock` in it, which no
- * crash leaves behind. The thread that took it has it until it releases it or ends; other threads of the process are told
- * apart from it like other processes, so that whoever restarts a log's thread takes the lock outside of it.
+ * One process at a time in a log's directory, and one thread of it: the system's lock on the file `lock` in it, which
+ * no crash leaves behind. The thread that took it has it until it releases it or ends; other threads of the process are
+ * told apart from it like other processes, so that whoever restarts a log's thread takes the lock outside of it.
  */
 import { join, resolve } from 'node:path';
 import { pid } from 'node:process';
@@ -9,7 +9,9 @@ import { CairnError } from '../errors.ts';
 import { native, numberWord, Word } from '../native.ts';
 
 interface LockExports {
-  /** From 1: the lock's number. 0: another has it, whose id `words[Word.number]` has. -1: `takeMessage()` says why not. */
+  /**
+   * From 1: the lock's number. 0: another has it, whose id `words[Word.number]` has. -1: `takeMessage()` says why not.
+   */
   lockFile(path: string): number;
   unlockFile(lock: number): void;
 }
@@ -17,8 +19,8 @@ interface LockExports {
 const { lockFile, unlockFile } = native as unknown as LockExports;
 
 /**
- * Takes a directory, which has to be there. Throws `ERR_LOG_LOCKED` with the pid of who has it, and `ERR_LOG_IO` where the
- * lock's file cannot be made or locked. `release` may be called twice.
+ * Takes a directory, which has to be there. Throws `ERR_LOG_LOCKED` with the pid of who has it, and `ERR_LOG_IO` where
+ * the lock's file cannot be made or locked. `release` may be called twice.
  */
 export function lockByAddon(directory: string): { release(): void } {
   // By its whole path: the process may go to another directory while it has the lock.

@@ -4,7 +4,8 @@
  * 1. the file that `CAIRN_NATIVE_PATH` names; when it is set nothing else is tried;
  * 2. `native/build/Release/cairn.node`, which a build on this machine leaves;
  * 3. `prebuilds/<platform>-<arch>-musl.node`, where the C library is musl;
- * 4. `prebuilds/<platform>-<arch>.node`, which the package brings. The Linux ones are linked so that they load on musl too.
+ * 4. `prebuilds/<platform>-<arch>.node`, which the package brings. The Linux ones are linked so that they load on musl
+ *    too.
  *
  * A file that is there but does not load (one built for another C library, say) does not end the search.
  */

@@ -1,9 +1,9 @@
 /**
- * How this thread hears of other threads: the addon calls one function of ours, and whoever registered here looks for news
- * of its own. It does not keep the thread alive but for those who {@link holdAwake}.
+ * How this thread hears of other threads: the addon calls one function of ours, and whoever registered here looks for
+ * news of its own. It does not keep the thread alive but for those who {@link holdAwake}.
  *
- * What is shared hangs on the addon's exports, of which a thread has one, and not on this module, of which it may have two
- * copies.
+ * What is shared hangs on the addon's exports, of which a thread has one, and not on this module, of which it may have
+ * two copies.
  */
 import { native } from '../native.ts';
 

@@ -6,9 +6,9 @@
  * `bytesMax` has been reached. Two exceptions keep every call possible: into an empty queue a call of any size may
  * enter, and the bytes of the call that passes `bytesMax` are let in. So the bounds are those two and one call more.
  *
- * After a refusal the queue drains: `onDrain` is called once, as soon as at most half of both bounds is in use and every
- * call that was refused would be let in by itself. Half, because a queue that others keep busy may never be empty, and
- * one that has just one place is full again before the refused can try.
+ * After a refusal the queue drains: `onDrain` is called once, as soon as at most half of both bounds is in use and
+ * every call that was refused would be let in by itself. Half, because a queue that others keep busy may never be
+ * empty, and one that has just one place is full again before the refused can try.
  */
 export interface AdmissionBounds {
   readonly requestsMax: number;

@@ -77,7 +77,9 @@ export function tooLargeError(key: Key, bytesMax: number, got: number | string |
   );
 }
 
-/** The error of an update whose value would be `'not-stored'`, which is not because of others: trying at once is no use. */
+/**
+ * The error of an update whose value would be `'not-stored'`, which is not because of others: trying at once is no use.
+ */
 export function noRoomToUpdate(key: Key): CairnError {
   return new CairnError(
     'ERR_OUT_OF_MEMORY',

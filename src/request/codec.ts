@@ -1,6 +1,6 @@
 /**
- * The value codec: what kind of bytes a JavaScript value becomes, and back. Every kind round-trips exactly; docs/values.md
- * has the table.
+ * The value codec: what kind of bytes a JavaScript value becomes, and back. Every kind round-trips exactly;
+ * docs/values.md has the table.
  *
  * | value                                   | codec              | bytes                          |
  * |-----------------------------------------|--------------------|--------------------------------|
@@ -147,9 +147,9 @@ function encodeObject(value: object | null, into: Encoded): void {
 }
 
 /**
- * True if `JSON.parse(JSON.stringify(value))` is the value again: plain objects and arrays of strings, finite numbers but
- * -0, booleans and null; no holes, no undefined, nothing twice. (JSON writes lone surrogates as escapes: they survive.)
- * What JSON and structured clone lose alike, such as symbol keys or a prototype, is no reason against JSON.
+ * True if `JSON.parse(JSON.stringify(value))` is the value again: plain objects and arrays of strings, finite numbers
+ * but -0, booleans and null; no holes, no undefined, nothing twice. (JSON writes lone surrogates as escapes: they
+ * survive.) What JSON and structured clone lose alike, such as symbol keys or a prototype, is no reason against JSON.
  */
 function isExactJson(value: object, depth: number, seen: Set<object> | undefined): boolean {
   if (depth > JSON_DEPTH_MAX) return false;
@@ -292,8 +292,8 @@ function notStorable(message: string, cause?: unknown): CairnTypeError {
 // ---- decoding ----
 
 /**
- * What every Buffer has since Node 0.x, and the typings have not: faster than `toString(encoding, start, end)` and `write`.
- * An interface of its own, because one that is added to Buffer would be added in the programs of users too.
+ * What every Buffer has since Node 0.x, and the typings have not: faster than `toString(encoding, start, end)` and
+ * `write`. An interface of its own, because one that is added to Buffer would be added in the programs of users too.
  */
 export interface FastBuffer extends Buffer {
   latin1Slice(start: number, end: number): string;

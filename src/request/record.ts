@@ -17,8 +17,8 @@ export const RecordKind = {
   /** Every entry of an epoch below this version's is gone. No key. */
   clear: 4,
   /**
-   * A clear is to come at the time that stands for the expiry; 0n: none is. No key. What holds is the last of these and of
-   * `clear`, which says that none is to come any more.
+   * A clear is to come at the time that stands for the expiry; 0n: none is. No key. What holds is the last of these and
+   * of `clear`, which says that none is to come any more.
    */
   clearAt: 5,
 } as const;
@@ -54,8 +54,8 @@ export type DecodeStatus = 'ok' | 'needs-more' | 'malformed';
  *     while (reader.next()) use(reader.key, reader.value);
  *     if (reader.status !== 'ok') ...   // they do not end where a record ends
  *
- * One object for any number of records: what it says is of the record that `next()` found last, and is decoded when it is
- * asked for.
+ * One object for any number of records: what it says is of the record that `next()` found last, and is decoded when it
+ * is asked for.
  */
 export class RecordReader {
   readonly #bytes: Buffer;
@@ -67,7 +67,9 @@ export class RecordReader {
     this.#bytes = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  /** Goes to the next record. False: there is none, because the bytes end here, or for the reason that `status` says. */
+  /**
+   * Goes to the next record. False: there is none, because the bytes end here, or for the reason that `status` says.
+   */
   next(): boolean {
     if (this.#status !== 'ok') return false;
     if (this.#end === this.#bytes.length) return false;
@@ -134,8 +136,8 @@ export class RecordReader {
 }
 
 /**
- * Says whether a whole record begins at `start`. It says nothing about a bit that flipped inside key or value: checksums
- * are the business of what carries records.
+ * Says whether a whole record begins at `start`. It says nothing about a bit that flipped inside key or value:
+ * checksums are the business of what carries records.
  */
 function check(bytes: Buffer, start: number): DecodeStatus {
   const rest = bytes.length - start;

@@ -1,23 +1,23 @@
 /**
- * A lane: one thread (a Piscina of one) and the batches that wait for it. One batch is in flight while the next collects,
- * so that calls which come close together share one; batches are executed in the order in which they began to
+ * A lane: one thread (a Piscina of one) and the batches that wait for it. One batch is in flight while the next
+ * collects, so that calls which come close together share one; batches are executed in the order in which they began to
  * collect, and requests in the order in which they came. That is what keeps the order per key.
  *
  * The thread is started when the first batch is due, and again after its death, by the next batch that is due.
  *
- * | the lane is | thread      | a batch that is due        | the thread dies                                       |
- * |-------------|-------------|----------------------------|-------------------------------------------------------|
- * | idle        | none        | starts one, waits          |                                                       |
- * | starting    | no answer   | waits                      | started again, LANE_STARTS_MAX times; then all that   |
- * |             | to HELLO    |                            | waits is refused, and the lane is idle                |
- * | ready       | waits       | is sent                    | idle                                                  |
- * | busy        | has a batch | waits                      | the calls of that batch fail, ERR_WORKER_EXITED: what |
- * |             |             |                            | they asked may be done; idle, so that the next starts one |
- * | destroyed   | ending      | there is none any more     | expected                                              |
+ * | the lane is | thread      | a batch that is due    | the thread dies                                       |
+ * |-------------|-------------|------------------------|-------------------------------------------------------|
+ * | idle        | none        | starts one, waits      |                                                       |
+ * | starting    | no answer   | waits                  | started again, LANE_STARTS_MAX times; then all that   |
+ * |             | to HELLO    |                        | waits is refused, and the lane is idle                |
+ * | ready       | waits       | is sent                | idle                                                  |
+ * | busy        | has a batch | waits                  | the calls of that batch fail, ERR_WORKER_EXITED: what |
+ * |             |             |                        | they asked may be done; the lane is idle              |
+ * | destroyed   | ending      | there is none any more | expected                                              |
  *
- * Why a Piscina of one and not one pool: a pool has one queue, and a shard that is busy would hold up the others; and so a
- * death touches one lane. Piscina's `atomics: 'sync'` is its fastest: an idle thread sleeps in Atomics.wait and runs
- * nothing else, and a lane's thread has nothing else to run.
+ * Why a Piscina of one and not one pool: a pool has one queue, and a shard that is busy would hold up the others; and
+ * so a death touches one lane. Piscina's `atomics: 'sync'` is its fastest: an idle thread sleeps in Atomics.wait and
+ * runs nothing else, and a lane's thread has nothing else to run.
  */
 import { SHARE_ENV, type Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
@@ -172,8 +172,8 @@ export class Lane {
   }
 
   /**
-   * Everything before the barrier happens before it, everything after it afterwards. True if a batch that was collecting
-   * has to be sent as it is.
+   * Everything before the barrier happens before it, everything after it afterwards. True if a batch that was
+   * collecting has to be sent as it is.
    */
   append(barrier: Barrier): boolean {
     const cuts = this.#collecting !== undefined;

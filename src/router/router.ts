@@ -7,13 +7,13 @@
  *
  * Requests are admitted by their number and their bytes (queue/admission.ts); one that is refused has left no trace.
  *
- * | the router is | enter()     | close()                            | destroy()                       | its cache is closed |
- * |---------------|-------------|------------------------------------|---------------------------------|---------------------|
- * | open          | counts      | finishes what was accepted, then   | refuses what was not sent, ends | fails what it meets |
- * |               |             | ends the threads                   | the threads; what was sent may  | with ERR_CLOSED,    |
- * |               |             |                                    | be done (ERR_WORKER_EXITED)     | then as close()     |
- * | draining      | refuses     | the same promise                   | the same                        | the same            |
- * | closed        | refuses     | the same promise                   | the same promise                |                     |
+ * | the router is | enter() | close()                     | destroy()                       | its cache is closed |
+ * |---------------|---------|-----------------------------|---------------------------------|---------------------|
+ * | open          | counts  | finishes what was accepted, | refuses what was not sent, ends | fails what it meets |
+ * |               |         | then ends the threads       | the threads; what was sent may  | with ERR_CLOSED,    |
+ * |               |         |                             | be done (ERR_WORKER_EXITED)     | then as close()     |
+ * | draining      | refuses | the same promise            | the same                        | the same            |
+ * | closed        | refuses | the same promise            | the same promise                |                     |
  *
  * A thread that dies while draining is started again for what is left. Nothing here keeps the process alive but calls
  * that are not answered.
@@ -131,8 +131,8 @@ export class Router implements LaneOwner {
   }
 
   /**
-   * Runs `action` on this thread after everything that was appended before and before everything that is appended later;
-   * or with a failure, if that will not come. REQUIRES: one request was entered. `action` must not throw.
+   * Runs `action` on this thread after everything that was appended before and before everything that is appended
+   * later; or with a failure, if that will not come. REQUIRES: one request was entered. `action` must not throw.
    */
   barrier(action: (failure: Failure | undefined) => void): void {
     let bytes = 0;
@@ -239,9 +239,9 @@ export class Router implements LaneOwner {
 }
 
 /**
- * As many lanes serve a cache of so many shards, if so many are asked for. By default they are few: one thread sends, and
- * what it does for a request costs more than the store's part of it. With more lanes the batches only get smaller, and a
- * batch costs the same whatever is in it (docs/threads.md has the numbers).
+ * As many lanes serve a cache of so many shards, if so many are asked for. By default they are few: one thread sends,
+ * and what it does for a request costs more than the store's part of it. With more lanes the batches only get smaller,
+ * and a batch costs the same whatever is in it (docs/threads.md has the numbers).
  */
 export function laneCountOf(wanted: number | undefined, shardCount: number): number {
   const lanes = wanted ?? Math.max(1, Math.min(Math.floor(availableParallelism() / 4), 4));
@@ -251,7 +251,8 @@ export function laneCountOf(wanted: number | undefined, shardCount: number): num
 // Taken here, before a test runner can put fakes in their place.
 const { nextTick } = process;
 const microtask = queueMicrotask;
-// Threads and batches belong to nobody's request: they must not keep the context of the call that happened to need them.
+// Threads and batches belong to nobody's request: they must not keep the context of the call that happened to need
+// them.
 const inNobodysContext = AsyncLocalStorage.snapshot();
 
 // After every promise that is settled by now has had its effects: calls that come of one answer share the next batch.

@@ -1,7 +1,7 @@
 /**
  * A lane's thread: holds a handle of the cache and executes batches, each in one native call; more only for values that
- * have no room in the block. It never throws: what goes wrong is an outcome, because an error would lose its code on the
- * way.
+ * have no room in the block. It never throws: what goes wrong is an outcome, because an error would lose its code on
+ * the way.
  */
 import { workerData } from 'node:worker_threads';
 import { ANSWER_BYTES_MAX } from '../limits.ts';
@@ -25,8 +25,8 @@ interface BatchHandle extends NativeHandle {
   continueBatch(target: Uint8Array, pieceNumber: number): number;
 }
 
-// Values without room are brought out in pieces of this size; one that is larger than fits a block gets its own, so that
-// it can be handed to the caller as it is.
+// Values without room are brought out in pieces of this size; one that is larger than fits a block gets its own, so
+// that it can be handed to the caller as it is.
 const PIECE_BYTES = 256 * 1024;
 
 const attached = native.attachById((workerData as LaneData).cacheId);

@@ -1,6 +1,6 @@
 /**
- * Time as the log has it. The wall clock never goes back, as that of a cache with a log does not: it is the machine's, but
- * goes on from where it was when that is set back. So what expires is gone for good, in this process and the next.
+ * Time as the log has it. The wall clock never goes back, as that of a cache with a log does not: it is the machine's,
+ * but goes on from where it was when that is set back. So what expires is gone for good, in this process and the next.
  */
 import type { LogClock } from '../log/index.ts';
 

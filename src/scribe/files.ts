@@ -1,4 +1,6 @@
-/** The log's files with a stop-watch: how long the disk takes to sync is what decides how fast acknowledged writes are. */
+/**
+ * The log's files with a stop-watch: how long the disk takes to sync is what decides how fast acknowledged writes are.
+ */
 import type { Files, LogClock } from '../log/index.ts';
 
 /** Files that say how long each sync of a segment took. */

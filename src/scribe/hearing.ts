@@ -1,6 +1,6 @@
 /**
- * Where the scribe hears commands: from its keeper over the port of its thread, and over the channel from threads that have
- * attached to the cache (remote.ts). Each gets its answers where it has asked.
+ * Where the scribe hears commands: from its keeper over the port of its thread, and over the channel from threads that
+ * have attached to the cache (remote.ts). Each gets its answers where it has asked.
  */
 import { BroadcastChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import type { Command, Report } from './message.ts';

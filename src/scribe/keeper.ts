@@ -1,23 +1,23 @@
 /**
- * The main thread's side of a log: takes the directory, starts the scribe's thread and another one if that dies, and stands
- * between them and the cache.
+ * The main thread's side of a log: takes the directory, starts the scribe's thread and another one if that dies, and
+ * stands between them and the cache.
  *
- * A cache with a log has one keeper, however many `Cache` objects own it. The keeper has a handle of its own, so that the
- * cache lives until the log has everything.
+ * A cache with a log has one keeper, however many `Cache` objects own it. The keeper has a handle of its own, so that
+ * the cache lives until the log has everything.
  *
- * | the keeper is | the scribe's thread      | sync(), snapshot()       | close()                   | the thread dies        |
- * |---------------|--------------------------|--------------------------|---------------------------|------------------------|
- * | opening       | recovers                 |                          |                           | opening fails          |
- * | running       | works                    | are asked of it          | asks it to end            | another one is started |
- * | running again | works                    | the same, also what the  | the same                  | failed                 |
- * |               |                          | first had not answered   |                           |                        |
- * | failed        | none                     | reject with `ERR_LOG_IO` | rejects, if anything is   |                        |
- * |               |                          |                          | not in the log            |                        |
- * | closing       | writes what is there     | reject with `ERR_CLOSED` | the same promise          | closed; rejects        |
- * | closed        | none                     | the same                 | the same promise          |                        |
+ * | the keeper is | the thread is    | sync(), snapshot()       | close()                 | the thread dies        |
+ * |---------------|------------------|--------------------------|-------------------------|------------------------|
+ * | opening       | recovering       |                          |                         | opening fails          |
+ * | running       | at work          | are asked of it          | asks it to end          | another one is started |
+ * | running again | at work          | the same, also what the  | the same                | failed                 |
+ * |               |                  | first had not answered   |                         |                        |
+ * | failed        | not there        | reject with `ERR_LOG_IO` | rejects, if anything is |                        |
+ * |               |                  |                          | not in the log          |                        |
+ * | closing       | writing the rest | reject with `ERR_CLOSED` | the same promise        | closed; rejects        |
+ * | closed        | not there        | the same                 | the same promise        |                        |
  *
- * The thread does not keep the process alive, but for somebody who awaits one of these promises. When the process exits,
- * this thread waits, for a bounded time, until what is in the rings is in the log: see {@link atExit}.
+ * The thread does not keep the process alive, but for somebody who awaits one of these promises. When the process
+ * exits, this thread waits, for a bounded time, until what is in the rings is in the log: see {@link atExit}.
  */
 import { BroadcastChannel, SHARE_ENV, Worker } from 'node:worker_threads';
 import { CairnError, show } from '../errors.ts';
@@ -101,8 +101,8 @@ export class LogKeeper {
   }
 
   /**
-   * Opens the log of a cache that is not ready, and makes it ready. `owner` is the keeper's from then on; if this rejects,
-   * it is closed. Rejects with what the log's directory is refused for, `ERR_LOG_LOCKED`, `ERR_LOG_CORRUPT`,
+   * Opens the log of a cache that is not ready, and makes it ready. `owner` is the keeper's from then on; if this
+   * rejects, it is closed. Rejects with what the log's directory is refused for, `ERR_LOG_LOCKED`, `ERR_LOG_CORRUPT`,
    * `ERR_LOG_VERSION`, `ERR_LOG_IO`.
    */
   static async open(
@@ -165,8 +165,9 @@ export class LogKeeper {
   }
 
   /**
-   * One owner less; the last one ends the cache: what is in the rings is written, a snapshot taken if the schedule says so,
-   * the log closed, within the time (0: as long as it takes). Rejects, having closed, if anything did not get into the log.
+   * One owner less; the last one ends the cache: what is in the rings is written, a snapshot taken if the schedule says
+   * so, the log closed, within the time (0: as long as it takes). Rejects, having closed, if anything did not get into
+   * the log.
    */
   release(timeoutMs: number, takesSnapshot: boolean): Promise<void> {
     if (--this.ownerCount > 0) return Promise.resolve();

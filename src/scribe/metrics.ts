@@ -1,6 +1,6 @@
 /**
- * Numbers about a log, from the scribe to whoever asks for statistics in any thread: an array in the addon, in the order of
- * this table.
+ * Numbers about a log, from the scribe to whoever asks for statistics in any thread: an array in the addon, in the
+ * order of this table.
  */
 import { FEED_STAT_COUNT, type FeedHandle, FeedStat } from '../native.ts';
 
@@ -67,7 +67,10 @@ export class Metrics {
 
 /** Of a cache's log, in `cache.stats().log`. Counters are since the cache was opened. */
 export interface LogStats {
-  /** `running`; `full`: there is no room, and writes are refused once the rings are full; `failed`: what is not in the log is lost. */
+  /**
+   * `running`; `full`: there is no room, and writes are refused once the rings are full; `failed`: what is not in the
+   * log is lost.
+   */
   state: FeedStateName;
   /** Bytes of records that the log has still to take, of all shards, and what the rings can hold. */
   ringBytes: number;

@@ -1,9 +1,9 @@
 /**
- * The scribe's services in a thread that has only attached to the cache: what is asked goes to the scribe's thread over a
- * channel that all threads of the process share, and so does the answer.
+ * The scribe's services in a thread that has only attached to the cache: what is asked goes to the scribe's thread over
+ * a channel that all threads of the process share, and so does the answer.
  *
- * Nobody tells this thread that the scribe has died, or that the cache has been closed: who comes anew says hello, and is
- * asked again; the end of the cache is seen by the wake-up that every change of state is.
+ * Nobody tells this thread that the scribe has died, or that the cache has been closed: who comes anew says hello, and
+ * is asked again; the end of the cache is seen by the wake-up that every change of state is.
  */
 import { randomUUID } from 'node:crypto';
 import { BroadcastChannel } from 'node:worker_threads';

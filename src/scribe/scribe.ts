@@ -1,22 +1,23 @@
 /**
- * The scribe: takes the records of all shards out of the rings and appends them to the log, group by group, for as long as
- * the cache lives. What is appended is committed to the rings, and with that to everybody who waits for it; what is not
- * stays in the rings, so that another scribe finds it there.
+ * The scribe: takes the records of all shards out of the rings and appends them to the log, group by group, for as long
+ * as the cache lives. What is appended is committed to the rings, and with that to everybody who waits for it; what is
+ * not stays in the rings, so that another scribe finds it there.
  *
  *     drain -> append (write, sync) -> commit -> one step of a snapshot -> answers -> drain ...
  *
- * It never waits but in `drain`, which the next record ends, and in file calls; all of them are synchronous, and it has its
- * thread to itself. A group is what came while the one before it was written: the busier, the larger.
+ * It never waits but in `drain`, which the next record ends, and in file calls; all of them are synchronous, and it has
+ * its thread to itself. A group is what came while the one before it was written: the busier, the larger.
  *
  * What append() answers, and what follows:
  *
- * | answer             | the group                             | doors                                                       |
- * |--------------------|---------------------------------------|-------------------------------------------------------------|
- * | committed          | is done                               | hear of it                                                  |
- * | full               | is held; tried again, less and less   | wait while there is ring; refused after PATIENCE_MS (`full`) |
- * |                    | often, up to every RETRY_MS_MAX       | and who waits gives up after STUCK_MS (`stuck`)             |
- * | unknown            | the same: appending it again settles it | the same; but nothing is known of their writes (`failed`)   |
- * | conflict, fenced   | is in the rings, for ever             | `failed`: somebody else writes the log                      |
+ * | answer           | the group                           | doors                                                 |
+ * |------------------|-------------------------------------|-------------------------------------------------------|
+ * | committed        | is done                             | hear of it                                            |
+ * | full             | is held; tried again, less and less | wait while there is ring; refused after               |
+ * |                  | often, up to every RETRY_MS_MAX     | PATIENCE_MS (`full`); who waits gives up after        |
+ * |                  |                                     | STUCK_MS (`stuck`)                                    |
+ * | unknown          | the same; another try settles it    | the same (`failed`): nothing is known of their writes |
+ * | conflict, fenced | is in the rings, for ever           | `failed`: somebody else writes the log                |
  *
  * With an interval as policy a group is committed when it is written; syncs come by the clock.
  */
@@ -177,8 +178,8 @@ export class Scribe {
   }
 
   /**
-   * Works until it was closed, or the cache has ended; or an error says why nothing more can be written. The log is closed
-   * then.
+   * Works until it was closed, or the cache has ended; or an error says why nothing more can be written. The log is
+   * closed then.
    */
   run(): 'closed' | 'ended' | CairnError {
     this.#handle.setFeedState(FeedState.running);
@@ -279,14 +280,14 @@ export class Scribe {
     else this.#setState(nowMs - trouble.sinceMs < STUCK_MS ? FeedState.full : FeedState.stuck);
   }
 
-  // The log keeps what its older snapshot needs for as long as it is not high. A disk that is full for other reasons does
-  // not know that.
+  // The log keeps what its older snapshot needs for as long as it is not high. A disk that is full for other reasons
+  // does not know that.
   #makeRoom(reason: 'limit' | 'disk'): void {
     const { newestVerified } = this.#log.snapshots;
     if (reason === 'disk' && newestVerified !== undefined) this.#log.truncate(newestVerified.position);
     else this.#isReclaiming = true;
-    // A log can be at its limit with little behind the last snapshot: that lies in the middle of a large segment, or the
-    // limit was higher. Nothing but another one makes room then.
+    // A log can be at its limit with little behind the last snapshot: that lies in the middle of a large segment, or
+    // the limit was higher. Nothing but another one makes room then.
     if (reason === 'limit' && this.#snapshot === undefined && this.#log.holdsForSnapshot) this.#plan.demand();
   }
 

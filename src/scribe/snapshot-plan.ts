@@ -1,7 +1,7 @@
 /**
- * When the next snapshot is due: some time after the last one if anything was written since, or when the log behind it has
- * become long, because that is what recovery reads and what the disk holds; or at once, when the log is at its limit
- * and a snapshot is what keeps it there.
+ * When the next snapshot is due: some time after the last one if anything was written since, or when the log behind it
+ * has become long, because that is what recovery reads and what the disk holds; or at once, when the log is at its
+ * limit and a snapshot is what keeps it there.
  */
 import type { EmbeddedLog, LogClock, SnapshotInfo } from '../log/index.ts';
 import type { SnapshotSchedule } from './message.ts';

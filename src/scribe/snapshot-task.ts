@@ -3,8 +3,8 @@
  * walk over all entries, oldest first, whose records go to a file as they come.
  *
  *     walking      an entry may be walked over before its record is in the log
- *     covering     so the walk is over, and the log gets everything that was done up to its end: a snapshot must not know
- *                  more than the log, because whoever reads the log would never hear of it
+ *     covering     so the walk is over, and the log gets everything that was done up to its end: a snapshot must not
+ *                  know more than the log, because whoever reads the log would never hear of it
  *     finishing    footer, read back, named
  *     done
  *
@@ -56,7 +56,9 @@ export class SnapshotTask {
     return this.#phase === 'covering' && !this.#handle.covered(this.#targets);
   }
 
-  /** Does about so many bytes more. The snapshot, once it is complete. Throws as the constructor, and is given up then. */
+  /**
+   * Does about so many bytes more. The snapshot, once it is complete. Throws as the constructor, and is given up then.
+   */
   step(bytes: number): SnapshotInfo | undefined {
     try {
       for (let done = 0; done < bytes && this.#phase !== 'done'; done += STEP_BYTES) {

@@ -4,10 +4,10 @@
  * `start` says what becomes of the directory's content:
  *
  * - `log`: it is the cache's. Snapshot and log are applied, then the cache is ready.
- * - `none`: it is given up, if it is sound: what `log` would refuse is refused, as it may be worth a repair. A record that
- *   clears everything goes into the log, so that readers of the log hear of it, and an empty snapshot is taken, so that the
- *   disk is free of what was before; then the cache is ready. Whatever happens from then on, nothing of it comes back. If it
- *   fails half way, the directory is as it was, or is empty.
+ * - `none`: it is given up, if it is sound: what `log` would refuse is refused, as it may be worth a repair. A record
+ *   that clears everything goes into the log, so that readers of the log hear of it, and an empty snapshot is taken, so
+ *   that the disk is free of what was before; then the cache is ready. Whatever happens from then on, nothing of it
+ *   comes back. If it fails half way, the directory is as it was, or is empty.
  * - `resume`: it is in the cache. The thread that wrote it has died: what it had drained and not committed is drained
  *   again, and may be in the log twice; versions tell.
  */
@@ -139,8 +139,8 @@ function logOptions({ directory, sync, segmentBytes, limitBytes, start }: Scribe
   };
 }
 
-// What was read may be what the last process has written and not synced. From here on everybody may see it, and must not be
-// shown what a power cut could still take. On a full disk there is no way: reads would be promises.
+// What was read may be what the last process has written and not synced. From here on everybody may see it, and must
+// not be shown what a power cut could still take. On a full disk there is no way: reads would be promises.
 function makeSafe(log: EmbeddedLog): void {
   try {
     log.sync();
@@ -173,8 +173,8 @@ function bringBack({ handle, log, clock, metrics, say }: Run): Recovered {
   let bytes = 0;
   let logBytes = 0;
   let generation: number | undefined;
-  // What the cache has by then is older than what comes; also than records of an older generation, which come again if it
-  // is half of a snapshot that turned out to be damaged.
+  // What the cache has by then is older than what comes; also than records of an older generation, which come again if
+  // it is half of a snapshot that turned out to be damaged.
   const turnTo = (epoch: number): void => {
     const next = generationOf(epoch);
     if (generation !== undefined && generation !== next) handle.renumber(storeEpochOf(log.epoch));

@@ -1,4 +1,6 @@
-/** The scribe's thread. It runs no event loop: it works until the log is closed, and hears commands between its turns. */
+/**
+ * The scribe's thread. It runs no event loop: it works until the log is closed, and hears commands between its turns.
+ */
 import { parentPort, workerData } from 'node:worker_threads';
 import { nodeFiles } from '../log/index.ts';
 import { Hearing } from './hearing.ts';

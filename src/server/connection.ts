@@ -1,6 +1,6 @@
 /**
- * One client of a server: its socket, and the native session that knows its place in the stream. Every chunk is one native
- * call; the reply is written from where the session left it.
+ * One client of a server: its socket, and the native session that knows its place in the stream. Every chunk is one
+ * native call; the reply is written from where the session left it.
  *
  * | state   | is                                              | a chunk      | the client ends     | shutDown()    |
  * |---------|-------------------------------------------------|--------------|---------------------|---------------|
@@ -213,8 +213,8 @@ export class Connection {
     this.#socket.end();
     this.#paused = false;
     this.#socket.resume();
-    // Whoever asked us to come to an end does not wait for the client to do so too, unless replies are still on their way:
-    // closing with bytes unread would take them back.
+    // Whoever asked us to come to an end does not wait for the client to do so too, unless replies are still on their
+    // way: closing with bytes unread would take them back.
     if (this.#shutDown && this.#socket.writableLength === 0) this.#socket.destroySoon();
   }
 

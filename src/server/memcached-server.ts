@@ -1,6 +1,6 @@
 /**
- * A server that memcached clients talk to, over sockets of node:net. It works anywhere Node does; it has one thread, that
- * of whoever started it.
+ * A server that memcached clients talk to, over sockets of node:net. It works anywhere Node does; it has one thread,
+ * that of whoever started it.
  *
  * | state    | new connections      | open connections                      | close()          | destroy() |
  * |----------|----------------------|---------------------------------------|------------------|-----------|
@@ -49,8 +49,8 @@ const CLOSE_TIMEOUT_MS = 5_000;
 const SWEEP_MS = 1_000;
 
 /**
- * Why a connection was closed: by its client, at `quit`, or when the server closed; because it took no replies or did not
- * go on with a large value; because it sent nothing; because there were too many.
+ * Why a connection was closed: by its client, at `quit`, or when the server closed; because it took no replies or did
+ * not go on with a large value; because it sent nothing; because there were too many.
  */
 export type DisconnectReason = 'ended' | 'stalled' | 'idle' | 'rejected';
 
@@ -131,9 +131,9 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   }
 
   /**
-   * Resolves if `serve` could listen now where these options say, and rejects as it would, with `ERR_LISTEN`. For whoever has
-   * something long to do first, such as opening a cache with a large log: an address that is taken is known before. Each
-   * address is listened on for a moment; whoever connects then is turned away.
+   * Resolves if `serve` could listen now where these options say, and rejects as it would, with `ERR_LISTEN`. For
+   * whoever has something long to do first, such as opening a cache with a large log: an address that is taken is known
+   * before. Each address is listened on for a moment; whoever connects then is turned away.
    */
   static async probe(options?: ServeOptions): Promise<void> {
     const settings = resolveServeOptions(options, ANY_CACHE);
@@ -346,8 +346,9 @@ async function listening(server: Server, listener: Listener, port: number, setti
   }
 }
 
-// The socket file, which is made while listen() runs, has its mode from the start: between listening and a chmod, others
-// could connect. The mask is the process's, and other threads than the main one may not set it: they are left the chmod.
+// The socket file, which is made while listen() runs, has its mode from the start: between listening and a chmod,
+// others could connect. The mask is the process's, and other threads than the main one may not set it: they are left
+// the chmod.
 function withMode(mode: number, listen: () => void): void {
   const before = process.umask(~mode & 0o777);
   try {

@@ -64,7 +64,9 @@ export function renewOutput(): void {
   sessions.setOutput(sessions.output);
 }
 
-/** Takes an output buffer if this thread has none: there is one, as there is one addon, also where this module is twice. */
+/**
+ * Takes an output buffer if this thread has none: there is one, as there is one addon, also where this module is twice.
+ */
 export function ensureOutput(): void {
   if (sessions.output === undefined) renewOutput();
 }

@@ -40,9 +40,9 @@ export interface ServeOptions {
   /** Connections that the system may queue before they are accepted. Default 1024. */
   backlog?: number;
   /**
-   * What a reply waits for. `'memory'`: nothing. `'logged'`: that what it tells of is in the cache's log; reads wait too, so
-   * that no client sees what a crash could take back. Default: the cache's own `ack`; without a log there is only
-   * `'memory'`. Of an address in `host` that names its level, that counts. A cache may also have several servers.
+   * What a reply waits for. `'memory'`: nothing. `'logged'`: that what it tells of is in the cache's log; reads wait
+   * too, so that no client sees what a crash could take back. Default: the cache's own `ack`; without a log there is
+   * only `'memory'`. Of an address in `host` that names its level, that counts. A cache may also have several servers.
    */
   ack?: AckLevel;
   /** Answer debugtime, debugpark and their like. For tests only. Default false. */

@@ -111,7 +111,10 @@ describe('two copies of the module in one thread', () => {
     process.env['CAIRN_NATIVE_PATH'] ??
     fileURLToPath(new URL('../../native/build/Release/cairn.node', import.meta.url));
 
-  /** Runs a program that finds two copies of the package as `one` and `two`; `between` comes before the second is loaded. */
+  /**
+   * Runs a program that finds two copies of the package as `one` and `two`; `between` comes before the second is
+   * loaded.
+   */
   function runWithCopies(code: string, { ownAddons, between = '' }: { ownAddons: boolean; between?: string }) {
     const folder = mkdtempSync(join(tmpdir(), 'cairn-copies-'));
     try {

@@ -1,5 +1,5 @@
-// fetch() across threads: one load for all of them, whoever dies, gives up or writes meanwhile. The threads run the built
-// package, the test itself the sources; both share the addon and with it the flights.
+// fetch() across threads: one load for all of them, whoever dies, gives up or writes meanwhile. The threads run the
+// built package, the test itself the sources; both share the addon and with it the flights.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -359,8 +359,9 @@ test('when the cache is closed by its owner, loads of other threads are aborted'
 });
 
 test('threads come, fetch, write and are terminated at any moment, and every fetch is answered', async () => {
-  // Each thread fetches a few keys over and over, now and then writing one or giving up, until it is terminated; this one
-  // does the same and must get an answer to every call. Whatever is left of a thread must be taken over or taken away.
+  // Each thread fetches a few keys over and over, now and then writing one or giving up, until it is terminated; this
+  // one does the same and must get an answer to every call. Whatever is left of a thread must be taken over or taken
+  // away.
   const program = async ({ cairn, data, say }: ThreadTools<{ name: string; seed: number }>) => {
     const attached = cairn.Cache.attach(data.name);
     let state = data.seed;

@@ -1,5 +1,5 @@
-// The promised verbs, held against the synchronous ones: the same calls on two caches, one through `promises`, must give
-// the same answers, errors included, and leave the same entries. What only the promised form has follows.
+// The promised verbs, held against the synchronous ones: the same calls on two caches, one through `promises`, must
+// give the same answers, errors included, and leave the same entries. What only the promised form has follows.
 import { isDeepStrictEqual } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Cache, CairnError, CairnRangeError, CairnTypeError } from '../../src/index.ts';
@@ -234,7 +234,8 @@ describe('the same as the synchronous verbs', () => {
   });
 
   test('every verb that reads or changes entries has a promised form', () => {
-    // What a promise has no use for: walks and whole-cache matters, and a buffer of the caller's that is filled meanwhile.
+    // What a promise has no use for: walks and whole-cache matters, and a buffer of the caller's that is filled
+    // meanwhile.
     const others = [
       'constructor',
       'getInto',

@@ -1,5 +1,5 @@
-// Removal events: which entries are told of, with what, in which order, and what happens to those who do not listen fast
-// enough.
+// Removal events: which entries are told of, with what, in which order, and what happens to those who do not listen
+// fast enough.
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Cache, type RemovalEvent, type RemovalOptions } from '../../src/index.ts';

@@ -126,8 +126,8 @@ test('a promised count that begins with a bigint is a bigint, as the synchronous
   for (const key of ['sync', 'promised', 'down']) expect(cache.get(key)).toBe(initial);
 });
 
-// One lane has a thread and the other has to start one, so that a short timeout mostly finds a call that is done in part.
-// Whichever it finds, the message must not say otherwise.
+// One lane has a thread and the other has to start one, so that a short timeout mostly finds a call that is done in
+// part. Whichever it finds, the message must not say otherwise.
 test('a timeout never says that nothing was done when part of it was', async () => {
   const entries = Array.from({ length: 16 }, (_, index): [string, number] => [`k${index}`, index]);
   await cache.promises.get('k0');

@@ -1,5 +1,5 @@
-// docs/values.md, cell by cell: each row of its tables is looked up here by its first cell, stored, and read through both
-// doors; the cells are compared with what happens.
+// docs/values.md, cell by cell: each row of its tables is looked up here by its first cell, stored, and read through
+// both doors; the cells are compared with what happens.
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cache, type MemcachedServer, type RawOption, serve } from '../../src/index.ts';

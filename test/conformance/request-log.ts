@@ -1,5 +1,6 @@
-// What every log has to do, whatever it is made of: the words of src/log/request-log.ts as tests. A log is held to them by
-// a harness that opens it, reopens it, and, where that is possible, opens it a second time while the first is in use.
+// What every log has to do, whatever it is made of: the words of src/log/request-log.ts as tests. A log is held to them
+// by a harness that opens it, reopens it, and, where that is possible, opens it a second time while the first is in
+// use.
 
 import { afterEach, describe, expect, test } from 'vitest';
 import type { LogEntry, Position, RequestLog } from '../../src/log/index.ts';

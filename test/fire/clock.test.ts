@@ -1,5 +1,5 @@
-// The machine's clock is set by an hour, forwards and back, under a cache with a log: while it runs, and from one of its
-// lives to the next. Processes of their own have a clock that can be set (harness/wall-clock.ts).
+// The machine's clock is set by an hour, forwards and back, under a cache with a log: while it runs, and from one of
+// its lives to the next. Processes of their own have a clock that can be set (harness/wall-clock.ts).
 
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -107,8 +107,8 @@ withClock(
     await second.ask(write('ahead'));
     await second.kill();
 
-    // Whether what was written before the jump is over now, is a matter of whether a snapshot was taken behind it. It does
-    // not live longer for it, and what has no expiry or was written later is there.
+    // Whether what was written before the jump is over now, is a matter of whether a snapshot was taken behind it. It
+    // does not live longer for it, and what has no expiry or was written later is there.
     const third = await start(directory, clock);
     const there = (await third.ask(keys)) as string[];
     expect(there).toEqual(expect.arrayContaining(['ahead', 'busy', 'for ever']));

@@ -1,6 +1,7 @@
-// The checker of histories: it lets pass what a correct cache gives, and finds each kind of mistake. Shown with histories
-// made by hand, with random ones of a small world (support/history-random.ts) that is correct by construction, with the
-// same world making one mistake, and against a search that tries every order of small histories one after the other.
+// The checker of histories: it lets pass what a correct cache gives, and finds each kind of mistake. Shown with
+// histories made by hand, with random ones of a small world (support/history-random.ts) that is correct by
+// construction, with the same world making one mistake, and against a search that tries every order of small histories
+// one after the other.
 
 import { describe, expect, test } from 'vitest';
 import type { Answer, History, Life, Operation, Question } from '../support/history.ts';
@@ -507,8 +508,8 @@ function smallHistory(random: Random): History {
   return history(lines, random.below(2) === 0 ? [6] : []);
 }
 
-// Tries every order that the times and the sessions allow, unknown operations in and out. `strictly`: those too are done in
-// the order of their sessions.
+// Tries every order that the times and the sessions allow, unknown operations in and out. `strictly`: those too are
+// done in the order of their sessions.
 function isExplainedBySomeOrder(made: History, strictly: boolean): boolean {
   const register = new Register({ missesAllowed: false, clockSlackMs: 0, isSeen: () => true });
   const steps = made.operations.map((operation): Step & { isOptional: boolean } => {

@@ -1,7 +1,7 @@
-// docs/durability.md has a table of what a crash can take back: level x policy x what crashes. Here each of its cells is
-// brought about, what is lost as well as what is kept: a real cache with its rings and the scribe's own loop write to a
-// disk in memory that forgets, when the power goes, all that was not synced. The loop is turned by hand, so that a crash
-// comes exactly when it should.
+// docs/durability.md has a table of what a crash can take back: level x policy x what crashes. Here each of its cells
+// is brought about, what is lost as well as what is kept: a real cache with its rings and the scribe's own loop write
+// to a disk in memory that forgets, when the power goes, all that was not synced. The loop is turned by hand, so that a
+// crash comes exactly when it should.
 
 import { readFileSync } from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';

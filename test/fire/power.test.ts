@@ -1,11 +1,11 @@
-// The whole way from a verb to the disk and back, over power cuts: a real cache with its rings, the scribe's own loop, and
-// the log on a disk in memory (support/faulty-files.ts) that forgets, reorders and tears what was not synced, and fails now
-// and then. All of it runs in this thread, turn by turn, so that a cut meets every file call of an append, a rotation, a
-// snapshot, a recovery and a close. What the log alone does is in test/log/crash.test.ts; here it is
-//   - that what was acknowledged is there: an answer counts once it is committed, or, where commits are not synced, once a
-//     sync was answered;
-//   - that what is there was there at one moment: all writes up to some version of a shard, and none behind it. After the
-//     end of a process that is at least what was committed, after a power cut what was acknowledged;
+// The whole way from a verb to the disk and back, over power cuts: a real cache with its rings, the scribe's own loop,
+// and the log on a disk in memory (support/faulty-files.ts) that forgets, reorders and tears what was not synced, and
+// fails now and then. All of it runs in this thread, turn by turn, so that a cut meets every file call of an append, a
+// rotation, a snapshot, a recovery and a close. What the log alone does is in test/log/crash.test.ts; here it is
+//   - that what was acknowledged is there: an answer counts once it is committed, or, where commits are not synced,
+//     once a sync was answered;
+//   - that what is there was there at one moment: all writes up to some version of a shard, and none behind it. After
+//     the end of a process that is at least what was committed, after a power cut what was acknowledged;
 //   - that values and versions do not go back, over all the lives of a disk (support/history-check.ts).
 
 import { describe, expect, test } from 'vitest';

@@ -1,4 +1,5 @@
-// The embedded log, on this machine's files and on a disk in memory, and a log without files or locks, held to one suite.
+// The embedded log, on this machine's files and on a disk in memory, and a log without files or locks, held to one
+// suite.
 
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,11 +1,11 @@
 // What survives which crash, proved by trying: a log is written over a disk that fails (support/faulty-files.ts), with
-// random batches, rotations, cursors, snapshots, full disks, failed writes and syncs, and each life of it ends with a close,
-// the end of the process, or a power cut in the middle of some file call. Then it is opened again and compared with what the
-// test has kept of all answers:
-//   - a batch that was answered as durable is there, whatever happened; one that was answered as committed is there unless
-//     the power went;
-//   - what is there was appended, is whole, and is in the order and at the place in which it was appended; a committed batch
-//     that is missing is followed by nothing older than the crash;
+// random batches, rotations, cursors, snapshots, full disks, failed writes and syncs, and each life of it ends with a
+// close, the end of the process, or a power cut in the middle of some file call. Then it is opened again and compared
+// with what the test has kept of all answers:
+//   - a batch that was answered as durable is there, whatever happened; one that was answered as committed is there
+//     unless the power went;
+//   - what is there was appended, is whole, and is in the order and at the place in which it was appended; a committed
+//     batch that is missing is followed by nothing older than the crash;
 //   - what was refused is not there; what was not there after a crash never comes back; no position is given out twice;
 //   - cursors and snapshots that were acknowledged are there, and never a damaged log;
 //   - what is given up as lost was never durable, and only where the disk forgets at once what it could not sync.

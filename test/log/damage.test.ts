@@ -1,7 +1,7 @@
-// Files that are not what was written. A small log is made once; then every bit of it is flipped, each file is cut at every
-// byte, segments are taken away and doubled. What opens afterwards has exactly the entries that were there; everything
-// else is refused with the place and the command that repairs. Only behind what was proved to be synced, at the very end
-// of a log that was not closed, bytes may be missing: a crash could have left the same.
+// Files that are not what was written. A small log is made once; then every bit of it is flipped, each file is cut at
+// every byte, segments are taken away and doubled. What opens afterwards has exactly the entries that were there;
+// everything else is refused with the place and the command that repairs. Only behind what was proved to be synced, at
+// the very end of a log that was not closed, bytes may be missing: a crash could have left the same.
 
 import { crc32 } from 'node:zlib';
 import { describe, expect, test } from 'vitest';

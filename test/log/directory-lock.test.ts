@@ -1,6 +1,7 @@
 // One process at a time in a log's directory, and one thread of it. What the system's lock does is in
-// test/native/base_os_lock_file_test.cc; here it is met from TypeScript: other processes and threads (from dist, because
-// Node cannot run TypeScript), an open log, and a log's thread that is replaced while the main thread has the lock.
+// test/native/base_os_lock_file_test.cc; here it is met from TypeScript: other processes and threads (from dist,
+// because Node cannot run TypeScript), an open log, and a log's thread that is replaced while the main thread has the
+// lock.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';

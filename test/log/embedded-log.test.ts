@@ -1,5 +1,5 @@
-// What is particular about the embedded log: its files, when they are synced, what it does about errors of the disk, how
-// it gives up room. What every log does is in conformance.test.ts, what crashes leave in crash.test.ts.
+// What is particular about the embedded log: its files, when they are synced, what it does about errors of the disk,
+// how it gives up room. What every log does is in conformance.test.ts, what crashes leave in crash.test.ts.
 
 import { crc32 } from 'node:zlib';
 import { describe, expect, test } from 'vitest';

@@ -1,4 +1,5 @@
-// The file calls on this machine, with a system in between that writes less than it was asked to and tells what was synced.
+// The file calls on this machine, with a system in between that writes less than it was asked to and tells what was
+// synced.
 
 import type * as realFs from 'node:fs';
 import { mkdtempSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';

@@ -1,8 +1,8 @@
-// Logs that earlier versions have written, kept for ever: each has to be opened, recovered and continued by every version to
-// come. fixtures/v1 was written by version 1, as makeLog() has it but for what that did not know; fixtures/v2 by makeLog().
-// As long as 2 is the version that is written, makeLog() has to give the same bytes again, so that the format does not
-// change by accident. A new version gets a folder of its own, written once with CAIRN_WRITE_FIXTURES=1; those that are there
-// are not touched.
+// Logs that earlier versions have written, kept for ever: each has to be opened, recovered and continued by every
+// version to come. fixtures/v1 was written by version 1, as makeLog() has it but for what that did not know;
+// fixtures/v2 by makeLog(). As long as 2 is the version that is written, makeLog() has to give the same bytes again, so
+// that the format does not change by accident. A new version gets a folder of its own, written once with
+// CAIRN_WRITE_FIXTURES=1; those that are there are not touched.
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

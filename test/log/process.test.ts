@@ -1,5 +1,6 @@
-// The embedded log on this machine's files, in processes that are killed while they write: what they had acknowledged is
-// there, and the next process gets the directory. The processes use the built package, because Node cannot run TypeScript.
+// The embedded log on this machine's files, in processes that are killed while they write: what they had acknowledged
+// is there, and the next process gets the directory. The processes use the built package, because Node cannot run
+// TypeScript.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,5 +1,5 @@
-// What `cairn log repair` makes of damaged logs: they open, everything that is sound is still there, what is lost is said,
-// and the files as they were are kept. Random damage of every kind is put on random logs as well.
+// What `cairn log repair` makes of damaged logs: they open, everything that is sound is still there, what is lost is
+// said, and the files as they were are kept. Random damage of every kind is put on random logs as well.
 
 import { describe, expect, test } from 'vitest';
 import { type EmbeddedLog, recover, repair, survey } from '../../src/log/index.ts';

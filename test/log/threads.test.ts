@@ -1,5 +1,5 @@
-// Readers in other threads: each has its own LogReader over the files, and hears of more through shared memory. They use
-// the built package, because Node cannot run TypeScript.
+// Readers in other threads: each has its own LogReader over the files, and hears of more through shared memory. They
+// use the built package, because Node cannot run TypeScript.
 
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -16,7 +16,9 @@ const records = new URL('../../dist/request/record.js', import.meta.url).href;
 const root = mkdtempSync(join(tmpdir(), 'cairn-log-threads-'));
 afterAll(() => rmSync(root, { recursive: true }));
 
-/** A thread that reads a log until it is closed, and says how many records it has had and whether they were in order. */
+/**
+ * A thread that reads a log until it is closed, and says how many records it has had and whether they were in order.
+ */
 const program = `
   import { parentPort, workerData } from 'node:worker_threads';
   const { LogReader } = await import(workerData.library);

@@ -45,7 +45,9 @@ function keyOf(lane: number): string {
 
 const threads = (promises: CachePromises): Worker[] => promises.router!.threads().flat();
 
-/** Resolves when the calls that were just made have been sent, if their lanes were free; nothing has been heard since. */
+/**
+ * Resolves when the calls that were just made have been sent, if their lanes were free; nothing has been heard since.
+ */
 const sent = (): Promise<void> => new Promise((resolve) => queueMicrotask(() => process.nextTick(resolve)));
 
 /** The error that a promise rejects with; taken at once, so that nobody says that it was not looked at. */

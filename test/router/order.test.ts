@@ -1,7 +1,7 @@
-// Promised calls are made at random, many at a time and without awaiting them, and each is compared with what a Map says
-// at the moment of the call. The answers can only be right if requests for one key are executed in the order in which they
-// were called, if clear() stands between what was called before and after it, and if nothing is lost, doubled or
-// mixed up between batches and lanes. Values of all sizes make batches that run out of room.
+// Promised calls are made at random, many at a time and without awaiting them, and each is compared with what a Map
+// says at the moment of the call. The answers can only be right if requests for one key are executed in the order in
+// which they were called, if clear() stands between what was called before and after it, and if nothing is lost,
+// doubled or mixed up between batches and lanes. Values of all sizes make batches that run out of room.
 import { isDeepStrictEqual } from 'node:util';
 import { expect, test } from 'vitest';
 import { Cache, handleOf } from '../../src/cache.ts';

@@ -1,5 +1,5 @@
-// Every promised method in every state of a cache: never used, open, draining, closed, destroyed, closed by its owner, and
-// after the death of a lane's thread.
+// Every promised method in every state of a cache: never used, open, draining, closed, destroyed, closed by its owner,
+// and after the death of a lane's thread.
 import { describe, expect, test } from 'vitest';
 import { Cache, handleOf } from '../../src/cache.ts';
 import { CachePromises } from '../../src/promises.ts';

@@ -1,5 +1,5 @@
-// A clear that is to come (`flush_all 10`) and the end of the process: the log has it, snapshots have it, and a time that
-// passes while nobody is there has passed.
+// A clear that is to come (`flush_all 10`) and the end of the process: the log has it, snapshots have it, and a time
+// that passes while nobody is there has passed.
 
 import { describe, expect, test, vi } from 'vitest';
 import { type Cache, serve } from '../../src/index.ts';

@@ -110,9 +110,7 @@ describe('what was written', () => {
         segmentSize: 65_536,
         snapshot: { atClose: random.below(2) === 0, logBytes: random.pick(['100kb', '10mb']) },
       });
-      expect(Object.fromEntries(cache), `CAIRN_SEED=${random.seed}, life ${life}`).toEqual(
-        Object.fromEntries(model),
-      );
+      expect(Object.fromEntries(cache), `CAIRN_SEED=${random.seed}, life ${life}`).toEqual(Object.fromEntries(model));
       for (let i = 0; i < 3000; i++) {
         const key = `k${random.below(500)}`;
         const act = random.below(100);

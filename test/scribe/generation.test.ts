@@ -1,6 +1,6 @@
 // When the epochs of a log are half used up, the next opening begins a new generation, in which versions count from the
-// beginning again. What is in the cache must not change by that, wherever the opening is cut off, and whatever recovery has
-// to begin with; and no version that somebody holds from before means anything any more.
+// beginning again. What is in the cache must not change by that, wherever the opening is cut off, and whatever recovery
+// has to begin with; and no version that somebody holds from before means anything any more.
 
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// The scribe's loop over a log on a disk in memory that fails when told to. The cache is a stand-in: what threads and real
-// files do is in the other files of this folder.
+// The scribe's loop over a log on a disk in memory that fails when told to. The cache is a stand-in: what threads and
+// real files do is in the other files of this folder.
 
 import { describe, expect, test } from 'vitest';
 import { type EmbeddedLog, type EmbeddedLogOptions, recover } from '../../src/log/index.ts';

@@ -1,4 +1,5 @@
-// Opening a log over a real cache, on a disk in memory that fails when told to: what may be shown, and when it is refused.
+// Opening a log over a real cache, on a disk in memory that fails when told to: what may be shown, and when it is
+// refused.
 
 import { afterEach, describe, expect, test } from 'vitest';
 import { Cache } from '../../src/index.ts';

@@ -1,4 +1,5 @@
-// The thread that writes the log: what becomes of a cache if it dies, if the disk is full, and while it takes a snapshot.
+// The thread that writes the log: what becomes of a cache if it dies, if the disk is full, and while it takes a
+// snapshot.
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -288,7 +289,8 @@ afterAll(() => {
   if (isMounted) execFileSync('umount', [mountPoint]);
 });
 
-// Leaves no room on the small disk but what the log has taken ahead, and writes until the cache says so; how many entries.
+// Leaves no room on the small disk but what the log has taken ahead, and writes until the cache says so; how many
+// entries.
 function fill(filler: string): void {
   try {
     writeFileSync(filler, Buffer.alloc(16 * 2 ** 20));

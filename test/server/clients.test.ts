@@ -26,8 +26,8 @@ const python = ['/usr/bin/python3', 'python3'].find(
 
 const memccapable = skipUnless(has('memccapable', '-V'), 'memccapable is missing (apt-get install libmemcached-tools)');
 
-// What it looks for. With `delete` it wants an error for a bad third word, which memcached 1.6.45 takes, as we do: two of
-// its tests fail on both.
+// What it looks for. With `delete` it wants an error for a bad third word, which memcached 1.6.45 takes, as we do: two
+// of its tests fail on both.
 const TAKEN_BY_MEMCACHED = ['delete', 'delete noreply'];
 const COMMANDS = ['set', 'flush', 'add', 'replace', 'cas', 'incr', 'decr', 'append', 'prepend'].flatMap((name) => [
   name,

@@ -1,5 +1,5 @@
-// Serving a cache that Cache.open has opened with data: levels by default and by option, in whichever thread, and that what
-// the program itself does is waited for like what clients do. The command line is in test/cli/serve-kept.test.ts.
+// Serving a cache that Cache.open has opened with data: levels by default and by option, in whichever thread, and that
+// what the program itself does is waited for like what clients do. The command line is in test/cli/serve-kept.test.ts.
 
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';

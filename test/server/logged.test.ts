@@ -1,6 +1,6 @@
-// A served cache with a log, whose scribe is the test: what is drained, and when it is committed, is said by hand. So it can
-// be shown who waits for which commit, through sockets and the wake-up of the server's thread. The real log, and crashes, are
-// the matter of logged-process.test.ts.
+// A served cache with a log, whose scribe is the test: what is drained, and when it is committed, is said by hand. So
+// it can be shown who waits for which commit, through sockets and the wake-up of the server's thread. The real log, and
+// crashes, are the matter of logged-process.test.ts.
 
 import { once } from 'node:events';
 import { afterEach, describe, expect, test } from 'vitest';

@@ -1,5 +1,5 @@
-// The server over node:net: its sockets, its limits, how connections and the server itself come to an end. What commands
-// answer is in test/protocol/.
+// The server over node:net: its sockets, its limits, how connections and the server itself come to an end. What
+// commands answer is in test/protocol/.
 
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';

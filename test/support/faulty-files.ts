@@ -2,10 +2,10 @@
 //
 // What is written is seen at once and durable at the next sync of its file; a name that is made, changed or removed is
 // durable at the next sync of its directory. A power cut keeps, of what was not synced, whatever a real one might: each
-// sector of 512 bytes on its own, in any of the versions that it has had since the last sync, each file's size likewise,
-// and any part of the changes of names, in order or not. A failed sync leaves an unknown part on the disk and forgets what
-// is missing, as Linux does: later syncs succeed, and the next power cut takes them. Until then the bytes are still read, or
-// not (`forgetsAtOnce`): file systems differ.
+// sector of 512 bytes on its own, in any of the versions that it has had since the last sync, each file's size
+// likewise, and any part of the changes of names, in order or not. A failed sync leaves an unknown part on the disk and
+// forgets what is missing, as Linux does: later syncs succeed, and the next power cut takes them. Until then the bytes
+// are still read, or not (`forgetsAtOnce`): file systems differ.
 
 import { dirname, posix } from 'node:path';
 import type { Files, OpenFile } from '../../src/log/index.ts';

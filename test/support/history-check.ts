@@ -1,19 +1,19 @@
 // Says whether a correct cache can have given a history: whether for each key there is an order of all operations, each
 // taking effect once between its question and its answer, in which every answer is the one that a single register would
-// have given (linearizability), over crashes as well: what was acknowledged has an effect in every later life of the cache,
-// what was not has one until the life that it was sent to ends, or never (durable linearizability: Izraelevitz, Mendes,
-// Scott, "Linearizability of Persistent Memory Objects under a Full-System-Crash Failure Model", DISC 2016).
+// have given (linearizability), over crashes as well: what was acknowledged has an effect in every later life of the
+// cache, what was not has one until the life that it was sent to ends, or never (durable linearizability: Izraelevitz,
+// Mendes, Scott, "Linearizability of Persistent Memory Objects under a Full-System-Crash Failure Model", DISC 2016).
 //
 // The search is that of Wing and Gong ("Testing and Verifying Concurrent Objects", 1993) with Lowe's memory of
 // configurations that were met before ("Testing for linearizability", 2017), key by key, which is enough because
-// linearizability is local (Herlihy and Wing, 1990). A configuration is what has been put in order and the state that it
-// leads to; since everything before the first answer that is still to be explained is in it but for a few, those few, that
-// answer and the state name it exactly.
+// linearizability is local (Herlihy and Wing, 1990). A configuration is what has been put in order and the state that
+// it leads to; since everything before the first answer that is still to be explained is in it but for a few, those
+// few, that answer and the state name it exactly.
 //
 // What keeps it fast where much is unknown: an operation that only reads is put in order as
 // soon as it can be; a value that nobody
-// ever reads is one with all others of that kind; of unknown operations that do the same only the first one is tried; an
-// unknown write whose value was read has happened.
+// ever reads is one with all others of that kind; of unknown operations that do the same only the first one is tried;
+// an unknown write whose value was read has happened.
 //
 // Versions (cas tokens) are checked beside: one that was told of two values, one that is lower than another that was
 // told before the question, and two swaps with one token are violations each.
@@ -35,8 +35,8 @@ export interface CheckOptions {
 
 /**
  * `lost`: an acknowledged write has no effect. `stale`: a read gives what an acknowledged write of the same life has
- * replaced. `taken-back`: what was read is gone with a crash. `resurrected`: what was deleted is back. `invented`: a value
- * that nobody wrote. `version-repeated`, `version-back`: see above. `impossible`: anything else.
+ * replaced. `taken-back`: what was read is gone with a crash. `resurrected`: what was deleted is back. `invented`: a
+ * value that nobody wrote. `version-repeated`, `version-back`: see above. `impossible`: anything else.
  */
 export type ViolationKind =
   | 'lost'
@@ -298,8 +298,8 @@ class Search {
   }
 
   // The next thing to put in order, from a given one of the ways on. Ways are numbered so that the first is 0 and each
-  // move says the one behind it: first operations that must happen, in the order of their questions, each as things are and
-  // as if its key was absent; then leaving out the one whose time is over; then those that may happen.
+  // move says the one behind it: first operations that must happen, in the order of their questions, each as things are
+  // and as if its key was absent; then leaving out the one whose time is over; then those that may happen.
   #move(from: number): { i: number; state: State | undefined; next: number } | undefined {
     const next = this.#next;
     const first = next[0]!;
@@ -362,8 +362,8 @@ class Search {
     return state === IMPOSSIBLE ? undefined : state;
   }
 
-  // Whether its session allows it now: what was asked before has happened, or may be left out, and nothing that was asked
-  // later has happened. `strictly`: nothing at all of what was asked before is left.
+  // Whether its session allows it now: what was asked before has happened, or may be left out, and nothing that was
+  // asked later has happened. `strictly`: nothing at all of what was asked before is left.
   #isFree(i: number, strictly: boolean): boolean {
     for (let j = this.#before[i]!; j >= 0; j = this.#before[j]!) {
       if (this.#isLifted[j]) {

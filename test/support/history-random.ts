@@ -1,6 +1,6 @@
-// Histories as a correct cache gives them, and as one with a planted mistake does: a small world in which sessions ask, a
-// register per key does what is asked at some moment, answers come later, and the whole dies now and then. Every value
-// that is stored is one of its own. A mistake is planted once, where it can be seen for certain.
+// Histories as a correct cache gives them, and as one with a planted mistake does: a small world in which sessions ask,
+// a register per key does what is asked at some moment, answers come later, and the whole dies now and then. Every
+// value that is stored is one of its own. A mistake is planted once, where it can be seen for certain.
 
 import { type Answer, type History, type Operation, type Question, Recorder, type Verb } from './history.ts';
 import type { Random } from './random.ts';

@@ -72,8 +72,9 @@ export class Register {
   }
 
   /**
-   * The state after an operation; IMPOSSIBLE if it cannot happen in this one with its answer, or, of an operation without
-   * an answer, if it would have no effect. `seenAs`: what the operation finds, `absent` only where `mayBeGone()`.
+   * The state after an operation; IMPOSSIBLE if it cannot happen in this one with its answer, or, of an operation
+   * without an answer, if it would have no effect. `seenAs`: what the operation finds, `absent` only where
+   * `mayBeGone()`.
    */
   next(state: State, step: Step, seenAs: 'as-is' | 'absent'): State {
     const { verb, answer, value } = step;

@@ -26,8 +26,8 @@ export interface Hit {
 
 /**
  * What was told. `found` and `not-found` answer `delete` and `touch`; `not-found` is also `cas`, `incr` and `decr` of a
- * key that is not there; `not-stored` is also `incr` of what is no number; `dropped`: the value did not fit, and the entry
- * that was there is gone; `refused`: nothing was done.
+ * key that is not there; `not-stored` is also `incr` of what is no number; `dropped`: the value did not fit, and the
+ * entry that was there is gone; `refused`: nothing was done.
  */
 export type Answer =
   | Hit
@@ -41,7 +41,9 @@ export type Answer =
   | 'dropped'
   | 'refused';
 
-/** One request. Without an answer nobody knows what became of it: it has an effect once, until its life ends, or never. */
+/**
+ * One request. Without an answer nobody knows what became of it: it has an effect once, until its life ends, or never.
+ */
 export interface Operation {
   /** Who asked: what one session asks of one key is done in the order in which it was asked. */
   readonly session: number;

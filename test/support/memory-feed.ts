@@ -1,5 +1,5 @@
-// A cache's side of the log without the cache: records that a test writes, drained and committed as the addon does it, and
-// a walk over what they say. Only what the scribe uses is there.
+// A cache's side of the log without the cache: records that a test writes, drained and committed as the addon does it,
+// and a walk over what they say. Only what the scribe uses is there.
 
 import { Code, type FeedHandle, FeedStat, FeedState, Word, words } from '../../src/native.ts';
 import { RecordKind, RecordReader } from '../../src/request/record.ts';

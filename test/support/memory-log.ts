@@ -1,7 +1,7 @@
 // A second log that is held to the words of request-log.ts: one stream in memory that several handles append to without
-// asking, as a stream of messages on the network is one. Nothing is refused at the door; which entries count is decided by
-// the fence alone, when they are read. What a handle has appended is looked for behind its expected position, so that
-// appending again is safe.
+// asking, as a stream of messages on the network is one. Nothing is refused at the door; which entries count is decided
+// by the fence alone, when they are read. What a handle has appended is looked for behind its expected position, so
+// that appending again is safe.
 
 import { CairnError, outOfRange } from '../../src/errors.ts';
 import {

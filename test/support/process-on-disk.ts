@@ -1,5 +1,5 @@
-// A process with a cache whose log lies on a disk in memory. The scribe is in this thread and moves when it is turned, so
-// that a crash comes exactly when a test wants it.
+// A process with a cache whose log lies on a disk in memory. The scribe is in this thread and moves when it is turned,
+// so that a crash comes exactly when a test wants it.
 
 import { Cache } from '../../src/index.ts';
 import type { LogClock, SyncPolicy } from '../../src/log/index.ts';

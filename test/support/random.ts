@@ -1,5 +1,5 @@
-// Seeded random numbers for tests. Each random test draws its seed here, so that a failure prints it and the environment
-// variable CAIRN_SEED repeats it.
+// Seeded random numbers for tests. Each random test draws its seed here, so that a failure prints it and the
+// environment variable CAIRN_SEED repeats it.
 
 /** Mulberry32 (Tommy Ettinger): 32 bits of state are plenty for a test. */
 export class Random {

@@ -1,6 +1,6 @@
 // Published traces with published counts. Two independent implementations agree on the misses of an exact LRU for each
-// trace and capacity; with one shard a cache must come to the same integers, because its order is that of an exact LRU and
-// its entry limit is exact. With many shards it may differ a little: the bound is stated below.
+// trace and capacity; with one shard a cache must come to the same integers, because its order is that of an exact LRU
+// and its entry limit is exact. With many shards it may differ a little: the bound is stated below.
 //
 // The traces are not part of the project: they are looked for in CAIRN_TRACES, or in ../shared/traces beside it.
 

@@ -117,7 +117,9 @@ function entriesOf(operations: readonly Operation[]): [string, string][] {
 }
 
 const REFUSALS: readonly string[] = ['ERR_LOG_FULL', 'ERR_QUEUE_FULL'];
-/** What a verb that runs at once says of a log that is not written any more: it has done nothing. A promise may have. */
+/**
+ * What a verb that runs at once says of a log that is not written any more: it has done nothing. A promise may have.
+ */
 const REFUSALS_NOW: readonly string[] = [...REFUSALS, 'ERR_LOG_IO'];
 
 /** Whether it is an error with one of the codes. */

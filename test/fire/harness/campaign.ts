@@ -1,9 +1,9 @@
 // One directory under fire. Life after life a cache is opened on it, in other sizes and with other settings, checked,
-// loaded by many sessions through every door, and killed at a random moment: in the middle of its load, of its recovery,
-// of a snapshot, of its own end. The history of all that is judged as one (support/history-check.ts).
+// loaded by many sessions through every door, and killed at a random moment: in the middle of its load, of its
+// recovery, of a snapshot, of its own end. The history of all that is judged as one (support/history-check.ts).
 //
-// What is drawn comes from the seed; when exactly a kill meets the process does not, so that a seed repeats the shape of
-// a campaign and not each of its moments.
+// What is drawn comes from the seed; when exactly a kill meets the process does not, so that a seed repeats the shape
+// of a campaign and not each of its moments.
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
@@ -32,8 +32,8 @@ export interface CampaignOptions {
   /** The directory is on a disk of its own that is too small now and then. For root. */
   readonly smallDisk?: boolean;
   /**
-   * What answers wait for, default `logged`. At `memory` a crash may take what was told, but no version that was told may
-   * ever belong to something else.
+   * What answers wait for, default `logged`. At `memory` a crash may take what was told, but no version that was told
+   * may ever belong to something else.
    */
   readonly ack?: 'memory' | 'logged';
   /** The machine's clock jumps by an hour now and then. */
@@ -172,7 +172,8 @@ export class Campaign {
     this.#options.onRound?.(`life ${number}: ${life.end} after ${answers} answers, ${ms} ms, ${life.settings}`);
   }
 
-  // A disk that is full may keep a log from being opened; with a larger one it must not. Nothing was asked of that life.
+  // A disk that is full may keep a log from being opened; with a larger one it must not. Nothing was asked of that
+  // life.
   async #ready(target: Target): Promise<number | undefined> {
     try {
       return await target.ready();
@@ -205,8 +206,8 @@ export class Campaign {
     }
   }
 
-  // Reads everything, then loads until enough is answered. The load goes on until the process ends: what is unanswered then
-  // is cut off by that and by nothing before.
+  // Reads everything, then loads until enough is answered. The load goes on until the process ends: what is unanswered
+  // then is cut off by that and by nothing before.
   async #load(target: Target, port: number): Promise<TcpLoad> {
     await this.#readAll(target, port);
     target.say('go');

@@ -1,5 +1,5 @@
-// A history that outlives the process that writes it: lines in a file, written before an operation is done and after its
-// answer, by synchronous calls, so that the end of the process takes none of them.
+// A history that outlives the process that writes it: lines in a file, written before an operation is done and after
+// its answer, by synchronous calls, so that the end of the process takes none of them.
 
 import { readFileSync, writeSync } from 'node:fs';
 import { type Answer, type Operation, type Question, timeNow } from '../../support/history.ts';

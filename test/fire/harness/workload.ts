@@ -1,6 +1,6 @@
-// What clients under fire ask: every verb, on keys of their own for registers, counters and texts, a few of them hot, with
-// values of every size. A value tells in its first bytes which one it is and how long, and the rest follows from that, so
-// that one which is mixed, torn or cut is recognised; histories hold only those first bytes.
+// What clients under fire ask: every verb, on keys of their own for registers, counters and texts, a few of them hot,
+// with values of every size. A value tells in its first bytes which one it is and how long, and the rest follows from
+// that, so that one which is mixed, torn or cut is recognised; histories hold only those first bytes.
 
 import type { Operation, Question } from '../../support/history.ts';
 import type { Random } from '../../support/random.ts';
