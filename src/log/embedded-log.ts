@@ -210,6 +210,11 @@ export class EmbeddedLog implements RequestLog {
     return this.#segments.first?.header.predecessorEnd ?? 0n;
   }
 
+  /** How much there is to read from a position on. */
+  bytesFrom(position: Position): number {
+    return this.#segments.batchBytes(position, this.#committed);
+  }
+
   /** The wall time of the last entry: time, for whoever recovers, is not before it. */
   get lastTimeMs(): number {
     return this.#lastTimeMs;

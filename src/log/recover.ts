@@ -77,7 +77,7 @@ export function recover({
   const snapshot = applySnapshot(log, apply, meter, unusable);
   const from = snapshot?.position ?? 0n;
   let lost = 0;
-  meter.begin('log', Number(end - from));
+  meter.begin('log', log.bytesFrom(from));
   for (const entry of log.entries(from)) {
     if (entry.kind === 'records') {
       const { recordCount, position, epoch } = entry;
@@ -110,7 +110,7 @@ function applySnapshot(
       continue;
     }
     try {
-      meter.begin('snapshot', info.fileBytes + Number(log.committed - info.position));
+      meter.begin('snapshot', info.fileBytes + log.bytesFrom(info.position));
       for (const { records, recordCount } of log.snapshots.read(info)) {
         apply(records, { source: 'snapshot', recordCount, position: info.position, epoch: info.epochMax });
         meter.add(records.length, recordCount);

@@ -89,6 +89,17 @@ export class SegmentFiles {
     return this.#bytes;
   }
 
+  /** Of batches in [from, end). Less than lies between these positions where a crash has left some out. */
+  batchBytes(from: Position, end: Position): number {
+    let bytes = 0n;
+    for (const [i, { header }] of this.#segments.entries()) {
+      const begin = header.base > from ? header.base : from;
+      const until = this.#segments[i + 1]?.header.predecessorEnd ?? end;
+      if (until > begin) bytes += until - begin;
+    }
+    return Number(bytes);
+  }
+
   get nextNumber(): number {
     return (this.last?.number ?? 0) + 1;
   }

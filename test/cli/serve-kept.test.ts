@@ -1,7 +1,7 @@
 // `cairn serve --data`: what it keeps through ends of every kind, what it says of it, and what it refuses. Long runs of
 // crashes, and faults of the disk, are the matter of test/fire.
 
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   existsSync,
@@ -19,7 +19,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { Random } from '../support/random.ts';
-import { type ServeProcess, startCli, startServe } from '../support/serve-process.ts';
+import { cliFile, type ServeProcess, startCli, startServe } from '../support/serve-process.ts';
 import { skipUnless } from '../support/skip.ts';
 
 const cleanUps: (() => unknown)[] = [];
@@ -258,6 +258,41 @@ describe('what is kept', () => {
     expect(await statOf('log_bytes')).toBeGreaterThan(0);
     // memcached's own are as they were.
     expect(await client.ask('stats\r\n', 'END\r\n')).not.toContain('log_bytes');
+  });
+});
+
+describe('recovery', () => {
+  // script(1) runs a command in a terminal of its own, and prints what is drawn there.
+  const hasTerminal = process.platform === 'linux' && spawnSync('script', ['--version']).status === 0;
+  skipUnless(
+    hasTerminal,
+    'needs script(1) of util-linux',
+    'platform',
+  )('is a bar on a terminal', async () => {
+    const folder = newFolder();
+    const first = await serving(folder);
+    const client = await open(first);
+    await client.ask(Array.from({ length: 100 }, (_, i) => set(`k${i}`, 'value')).join(''), 'STORED\r\n'.repeat(100));
+    first.child.kill('SIGKILL');
+    await first.ended;
+    const command = [process.execPath, cliFile, 'serve', '-p', '-1', '--data', folder].map((word) => `'${word}'`);
+    const terminal = spawn('script', ['-qefc', command.join(' '), '/dev/null'], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...process.env, npm_lifecycle_event: '' },
+    });
+    let drawn = '';
+    terminal.stdout.on('data', (chunk) => {
+      drawn += chunk;
+    });
+    const ended = once(terminal, 'close');
+    cleanUps.push(() => ended);
+    cleanUps.push(() => terminal.stdin.write('\u0003')); // Ctrl-C
+    await vi.waitUntil(() => drawn.includes('Listening on') || terminal.exitCode !== null, { timeout: 20_000 });
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: what erases the rest of a line
+    const bar = /\rRecovering \[#{24}\] 100 % of the log: [\d.]+ \w+ of [\d.]+ \w+, 100 records, .*?\/s\x1b\[K/;
+    expect(drawn).toMatch(bar);
+    // It is taken away, and then the rest is printed.
+    expect(drawn.split(bar).at(-1)).toMatch(/^\r.\[KRecovered 100 entries from /);
   });
 });
 
