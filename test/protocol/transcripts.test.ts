@@ -20,7 +20,10 @@ beforeAll(async () => {
         const result = previous.then(async () => {
           const problems: string[] = [];
           let steps = 0;
-          await playCase('127.0.0.1', server.port, transcript, testCase, undefined, (number, step, problem) => {
+          const { start } = testCase;
+          const own = start === undefined ? server : await startServe(start);
+          if (own !== server) servers.push(own);
+          await playCase('127.0.0.1', own.port, transcript, testCase, undefined, (number, step, problem) => {
             steps++;
             if (problem === null) return;
             const sent = [step.send ?? ''].flat().join('');
