@@ -1,10 +1,10 @@
 // The same replies however the bytes arrive. Every recorded case is played against sessions without sockets: as it is,
-// then byte by byte, then once for every place where one of its sends can be cut in two. The bytes before the cut send are
-// fed whole; replies are matched with the recording, so that cas numbers and versions may differ from run to run.
+// then byte by byte, then once for every place where one of its sends can be cut in two. The bytes before the cut send
+// are fed whole; replies are matched with the recording, so that cas numbers and versions may differ from run to run.
 //
-// Left out: what depends on time, on the process or on when bytes come. That is cases that wait, statistics, cases with a
-// server of their own, and cuts inside a line of more than 2,048 bytes, which closes the connection when it is cut and does
-// not when it comes whole; so it is in memcached.
+// Left out: what depends on time, on the process or on when bytes come. That is cases that wait, statistics, cases with
+// a server of their own, and cuts inside a line of more than 2,048 bytes, which closes the connection when it is cut
+// and does not when it comes whole; so it is in memcached.
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cache, type MemcachedServer, serve } from '../../src/index.ts';
