@@ -29,7 +29,7 @@ import {
   fetchCounts,
   type Loader,
 } from './fetch.ts';
-import { DUMP_BLOCK_BYTES, UPDATE_TRIES_MAX } from './limits.ts';
+import { DUMP_BLOCK_BYTES, TIMER_MS_MAX, UPDATE_TRIES_MAX } from './limits.ts';
 import {
   CHUNK_KEYS_MAX,
   Code,
@@ -1372,8 +1372,6 @@ type AnyListener<V> = CacheEvents<V>[keyof CacheEvents<V>] | NoticeListener;
 const CLOSE_TIMEOUT_MS = 10_000;
 /** As a limit on entries for `resize`: there is none any more. native/base/limits.h has the same. */
 const ENTRIES_UNLIMITED: number = Number.MAX_SAFE_INTEGER;
-/** setTimeout does not count further. */
-const TIMER_MS_MAX = 2 ** 31 - 1;
 
 /** What `close` takes. */
 export interface CloseOptions {

@@ -28,6 +28,7 @@ import {
   show,
   wrongType,
 } from './errors.ts';
+import { TIMER_MS_MAX } from './limits.ts';
 import { holdAwake, type Looker, lookAgain, lookers } from './native/wake.ts';
 import { Code, type NativeHandle, numberWord, Word } from './native.ts';
 import { checkBoolean, checkNames, type Duration, parseDuration, type RawOption } from './options.ts';
@@ -129,8 +130,6 @@ const LEAVE_GOES_ON = 2;
 
 /** Rows of news that are dealt with in one turn of the event loop: 64 at a time. */
 const NEWS_CALLS_PER_TURN = 16;
-/** What a timer takes. */
-const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 /** Of an error's message, as other threads see it. */
 const MESSAGE_LENGTH_MAX = 8 * 1024;
 
@@ -338,7 +337,7 @@ export class Fetcher implements Looker {
         const message = `No value for ${show(call.key)} within ${timeoutMs} ms`;
         this.#leave(call, new CairnError('ERR_TIMEOUT', message));
       };
-      call.timer = setTimeout(giveUp, Math.min(timeoutMs, TIMEOUT_MS_MAX));
+      call.timer = setTimeout(giveUp, Math.min(timeoutMs, TIMER_MS_MAX));
     }
     if (signal === undefined || call.background) return;
     call.onAbort = () => this.#leave(call, signal.reason);

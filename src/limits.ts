@@ -79,3 +79,6 @@ export const LOG_SEGMENTS_MIN = 4;
 export const LOG_VALUES_MIN = 4;
 /** The longest interval between two syncs of a log, in milliseconds. */
 export const LOG_SYNC_MS_MAX = 3_600_000;
+
+/** The longest time that setTimeout counts, in milliseconds. */
+export const TIMER_MS_MAX: number = 2 ** 31 - 1;

@@ -11,7 +11,7 @@
 import { EventEmitter } from 'node:events';
 import { Commits, clearsUsedUp, logRefusal, type Waiter } from './commits.ts';
 import { CairnError, errorKind, isMalformed, malformedValues, show, wrongType } from './errors.ts';
-import { UPDATE_TRIES_MAX } from './limits.ts';
+import { TIMER_MS_MAX, UPDATE_TRIES_MAX } from './limits.ts';
 import { Code, type FeedHandle, feedOf, type NativeHandle } from './native.ts';
 import {
   type AckLevel,
@@ -915,13 +915,12 @@ class ManyCall extends AnyCall {
   }
 }
 
-// setTimeout counts to 2^31 ms; longer times are waited for in turns.
+// Times that are longer than a timer counts are waited for in turns.
 function longTimeout(ms: number, action: () => void): { stop(): void } {
-  const turnMs = 2 ** 31 - 1;
   let left = ms;
   let timer: NodeJS.Timeout;
   const turn = (): void => {
-    const now = Math.min(left, turnMs);
+    const now = Math.min(left, TIMER_MS_MAX);
     left -= now;
     timer = setTimeout(left > 0 ? turn : action, now).unref();
   };

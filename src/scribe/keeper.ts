@@ -21,6 +21,7 @@
  */
 import { BroadcastChannel, SHARE_ENV, Worker } from 'node:worker_threads';
 import { CairnError, show } from '../errors.ts';
+import { TIMER_MS_MAX } from '../limits.ts';
 import { type DirectoryLock, nodeFiles, type RecoveryProgress } from '../log/index.ts';
 import { lockByAddon } from '../native/directory-lock.ts';
 import { type FeedHandle, FeedState, native } from '../native.ts';
@@ -45,8 +46,6 @@ const EXIT_WAIT_MS = 10_000;
 const EXIT_LOOK_MS = 50;
 /** What close() allows the thread beyond its time, before it does without an answer. */
 const CLOSE_GRACE_MS = 2000;
-/** setTimeout does not count further. */
-const TIMER_MS_MAX = 2 ** 31 - 1;
 
 /** What a keeper is made with; the rest is in the files. */
 export type KeeperOptions = Omit<ScribeData, 'cacheId' | 'control'>;

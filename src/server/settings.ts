@@ -1,5 +1,6 @@
 /** Options of a server: what may be given, what is assumed otherwise, and the only checks on it. */
 import { outOfRange, show, wrongType } from '../errors.ts';
+import { TIMER_MS_MAX } from '../limits.ts';
 import {
   type AckLevel,
   checkAck,
@@ -92,8 +93,6 @@ export const ITEM_BYTES_MIN = 1024;
 export const ITEM_BYTES_MAX: number = 2 ** 30;
 const ITEM_BYTES_DEFAULT: number = 2 ** 20;
 const STALL_TIMEOUT_MS = 30_000;
-/** The longest time that fits a timer. */
-const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 
 const OPTION_NAMES: readonly (keyof ServeOptions)[] = [
   'port',
@@ -137,8 +136,8 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
 /** Milliseconds that a timer can wait for. */
 export function checkTimeout(name: string, value: unknown, min: number, otherwise: number): number {
   const ms = parseDuration(name, value, otherwise);
-  if (ms < min || ms > TIMEOUT_MS_MAX) {
-    throw outOfRange(name, `between ${min} ms and ${TIMEOUT_MS_MAX} ms`, value);
+  if (ms < min || ms > TIMER_MS_MAX) {
+    throw outOfRange(name, `between ${min} ms and ${TIMER_MS_MAX} ms`, value);
   }
   return ms;
 }
