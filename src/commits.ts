@@ -8,7 +8,15 @@
  */
 import { CairnError } from './errors.ts';
 import { holdAwake, type Looker, lookers } from './native/wake.ts';
-import { type FeedHandle, FeedState, feedOf, LOG_METRICS_MAX, LogMetricPlace, type NativeHandle } from './native.ts';
+import {
+  type FeedHandle,
+  FeedState,
+  feedOf,
+  LOG_METRICS_MAX,
+  LogMetricPlace,
+  type NativeHandle,
+  targetsOf,
+} from './native.ts';
 import { Fifo } from './queue/index.ts';
 
 /** Who waits. Neither of its methods may throw. */
@@ -62,14 +70,12 @@ export function clearsUsedUp(what: string): CairnError {
 export class Commits implements Looker {
   readonly #handle: FeedHandle;
   readonly #held: Fifo<Held>[];
-  readonly #targets: BigUint64Array;
   #count = 0;
   #isRinging = false;
 
   constructor(handle: FeedHandle) {
     this.#handle = handle;
     this.#held = Array.from({ length: handle.shardCount }, () => new Fifo<Held>());
-    this.#targets = new BigUint64Array(handle.shardCount);
   }
 
   /**
@@ -100,8 +106,8 @@ export class Commits implements Looker {
    */
   all(inWords: (why: CairnError) => CairnError): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#handle.readTargets(this.#targets);
-      let missing = this.#targets.length;
+      const targets = targetsOf(this.#handle);
+      let missing = targets.length;
       const waiter: Waiter = {
         committed: () => {
           missing--;
@@ -109,7 +115,7 @@ export class Commits implements Looker {
         },
         uncommitted: (why) => reject(inWords(why)),
       };
-      for (const [shard, version] of this.#targets.entries()) this.hold(shard, version, waiter, false);
+      for (const [shard, version] of targets.entries()) this.hold(shard, version, waiter, false);
     });
   }
 

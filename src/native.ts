@@ -198,6 +198,13 @@ export function feedOf(handle: NativeHandle): FeedHandle | undefined {
   return 'drain' in handle ? (handle as FeedHandle) : undefined;
 }
 
+/** The versions up to which everything was done by now, of all shards. */
+export function targetsOf(handle: FeedHandle): BigUint64Array {
+  const targets = new BigUint64Array(handle.shardCount);
+  handle.readTargets(targets);
+  return targets;
+}
+
 /** What a cache is opened with. */
 export interface NativeOptions {
   name: string;

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { outOfRange } from '../errors.ts';
 import { ioError, type Link, refused } from './chain.ts';
 import { Fence, type FenceState } from './fence.ts';
-import { type Files, nodeFiles, type OpenFile, systemCode } from './files.ts';
+import { type Files, nodeFiles, type OpenFile, openIfThere, systemCode } from './files.ts';
 import { Fault, positionAt, type SegmentHeader, segmentName, segmentNumbers } from './format.ts';
 import type { LogEntry, Position, ReadLevel, ReadOptions } from './request-log.ts';
 import { type Batch, entryOf, readSegmentHeader, SegmentReader } from './segment.ts';
@@ -147,14 +147,8 @@ export class LogReader {
   }
 
   #open(segment: KnownSegment, position: Position, fence: Fence | undefined): Place {
-    const path = join(this.#directory, segmentName(segment.number));
-    let file: OpenFile;
-    try {
-      file = this.#files.open(path, 'read');
-    } catch (error) {
-      if (systemCode(error) !== 'ENOENT') throw error;
-      throw givenUp(position);
-    }
+    const file = openIfThere(this.#files, join(this.#directory, segmentName(segment.number)));
+    if (file === undefined) throw givenUp(position);
     const reader = new SegmentReader(file, segment.header);
     if (position > segment.header.base) reader.seek(position);
     return { segment, file, reader, fence };
@@ -196,14 +190,9 @@ export class LogReader {
 
   #readHeader(number: number): KnownSegment | undefined {
     const name = segmentName(number);
-    let file: OpenFile;
-    try {
-      file = this.#files.open(join(this.#directory, name), 'read');
-    } catch (error) {
-      // Given up since the directory was listed.
-      if (systemCode(error) === 'ENOENT') return undefined;
-      throw error;
-    }
+    const file = openIfThere(this.#files, join(this.#directory, name));
+    // Given up since the directory was listed.
+    if (file === undefined) return undefined;
     try {
       const header = readSegmentHeader(file);
       if (!(header instanceof Fault)) return { number, header };

@@ -24,7 +24,7 @@ import { CairnError, show } from '../errors.ts';
 import { TIMER_MS_MAX } from '../limits.ts';
 import { type DirectoryLock, nodeFiles, type RecoveryProgress } from '../log/index.ts';
 import { lockByAddon } from '../native/directory-lock.ts';
-import { type FeedHandle, FeedState, native } from '../native.ts';
+import { type FeedHandle, FeedState, native, targetsOf } from '../native.ts';
 import {
   CONTROL_WORDS,
   type Command,
@@ -153,9 +153,7 @@ export class LogKeeper {
 
   /** Resolves when everything that was done so far is durable. */
   async sync(): Promise<void> {
-    const targets = new BigUint64Array(this.#handle.shardCount);
-    this.#handle.readTargets(targets);
-    await this.#ask({ kind: 'sync', id: ++this.#ids, targets });
+    await this.#ask({ kind: 'sync', id: ++this.#ids, targets: targetsOf(this.#handle) });
   }
 
   /** Takes a snapshot of what is there now. */
@@ -376,8 +374,7 @@ export class LogKeeper {
 
   /** Blocks until what is in the rings is in the log, or cannot be, or the time is over. */
   waitForLog(deadlineMs: number): void {
-    const targets = new BigUint64Array(this.#handle.shardCount);
-    this.#handle.readTargets(targets);
+    const targets = targetsOf(this.#handle);
     while (performance.now() < deadlineMs) {
       if (this.#handle.waitCommitted(targets, EXIT_LOOK_MS)) return;
       if (this.#worker === undefined || this.#handle.feedState() !== FeedState.running) return;

@@ -9,7 +9,7 @@ import { randomUUID } from 'node:crypto';
 import { BroadcastChannel } from 'node:worker_threads';
 import { CairnError } from '../errors.ts';
 import { type Looker, lookers } from '../native/wake.ts';
-import { type FeedHandle, FeedState } from '../native.ts';
+import { type FeedHandle, FeedState, targetsOf } from '../native.ts';
 import { type Command, errorFrom, type PlainError, type Report, type SnapshotSummary } from './message.ts';
 
 /** What goes over the channel. */
@@ -49,9 +49,7 @@ export class RemoteScribe implements Looker {
 
   /** As the keeper's. */
   async sync(): Promise<void> {
-    const targets = new BigUint64Array(this.#handle.shardCount);
-    this.#handle.readTargets(targets);
-    await this.#ask({ kind: 'sync', id: ++this.#ids, targets });
+    await this.#ask({ kind: 'sync', id: ++this.#ids, targets: targetsOf(this.#handle) });
   }
 
   async snapshot(): Promise<SnapshotSummary> {

@@ -30,7 +30,16 @@ import {
   raisedEpoch,
   type SnapshotInfo,
 } from '../log/index.ts';
-import { FEED_STAT_COUNT, type FeedHandle, FeedStat, FeedState, native, numberWord, Word } from '../native.ts';
+import {
+  FEED_STAT_COUNT,
+  type FeedHandle,
+  FeedStat,
+  FeedState,
+  native,
+  numberWord,
+  targetsOf,
+  Word,
+} from '../native.ts';
 import {
   type Command,
   Control,
@@ -329,14 +338,8 @@ export class Scribe {
     else if (this.#closing === undefined) {
       const { id, timeoutMs, takesSnapshot } = command;
       const deadlineMs = timeoutMs === 0 ? Number.POSITIVE_INFINITY : this.#clock.steadyMs() + timeoutMs;
-      this.#closing = { id, deadlineMs, takesSnapshot, targets: this.#targets(), phase: 'draining' };
+      this.#closing = { id, deadlineMs, takesSnapshot, targets: targetsOf(this.#handle), phase: 'draining' };
     }
-  }
-
-  #targets(): BigUint64Array {
-    const targets = new BigUint64Array(this.#handle.shardCount);
-    this.#handle.readTargets(targets);
-    return targets;
   }
 
   // With the numbers that whoever asked may look at next.
