@@ -432,11 +432,11 @@ export class Cache<V = unknown> {
   getMany(keys: Iterable<Key> | PackedKeys): (V | undefined)[] | PackedValues {
     if (keys instanceof PackedKeys) return this.#getPacked(keys);
     const list = asArray('keys', keys);
-    if (list.length <= CHUNK_KEYS_MAX) return this.#readChunk(list, this.#getChunk);
+    if (list.length <= CHUNK_KEYS_MAX) return this.#readChunk(list);
     const values: (V | undefined)[] = [];
     const bad: MalformedKeys = { keys: [], error: undefined };
     for (let at = 0; at < list.length; at += CHUNK_KEYS_MAX) {
-      for (const value of this.#readChunk(list.slice(at, at + CHUNK_KEYS_MAX), this.#getChunk, bad)) values.push(value);
+      for (const value of this.#readChunk(list.slice(at, at + CHUNK_KEYS_MAX), bad)) values.push(value);
     }
     if (bad.error !== undefined) throw malformedValues(bad.keys, bad.error);
     return values;
@@ -1074,14 +1074,14 @@ export class Cache<V = unknown> {
   }
 
   // What is malformed goes to `bad`, if that is given.
-  #readChunk(keys: readonly Key[], getChunk: NativeHandle['getChunk'], bad?: MalformedKeys): (V | undefined)[] {
+  #readChunk(keys: readonly Key[], bad?: MalformedKeys): (V | undefined)[] {
     visit(keys, 1);
-    let values = getChunk.apply(undefined, keys as Key[]);
+    let values = this.#getChunk.apply(undefined, keys as Key[]);
     if (values === false) {
       const mended = keys.slice();
       do {
         this.#mendChunk(mended);
-        values = getChunk.apply(undefined, mended);
+        values = this.#getChunk.apply(undefined, mended);
       } while (values === false);
     }
     const malformed = lowWord(Word.number) === 0 ? undefined : this.#decodeMarks(values, 1, 0);

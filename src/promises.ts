@@ -335,7 +335,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     return new Promise((resolve, reject) => {
       const terms = this.#terms(options);
       const fields = ttl === undefined ? undefined : { ttl: parseDuration('ttl', ttl, 0) };
-      this.#submit('touch', Verb.touch, key, fields, readFound, terms, resolve as never, reject);
+      this.#submit('touch', Verb.touch, key, undefined, fields, readFound, terms, resolve as never, reject);
     });
   }
 
@@ -395,7 +395,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   #ask(name: string, verb: Verb, key: Key, read: Read, options: CallOptions | undefined): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const terms = this.#terms(options);
-      this.#submit(name, verb, key, undefined, read, terms, resolve, reject);
+      this.#submit(name, verb, key, undefined, undefined, read, terms, resolve, reject);
     });
   }
 
@@ -427,7 +427,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
       if (options !== undefined) ({ terms, fields } = this.#setTerms(options));
       if (verb === Verb.cas) fields = { ...fields, compare: checkCas(cas) };
       encode(value, encoded);
-      this.#submitValue(name, verb, key, fields, read, terms, resolve, reject);
+      this.#submit(name, verb, key, encoded, fields, read, terms, resolve, reject);
     });
   }
 
@@ -441,7 +441,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     return new Promise((resolve, reject) => {
       const terms = this.#terms(options);
       encode(checkPiece(piece), encoded);
-      this.#submitValue(name, verb, key, undefined, readStored, terms, resolve as never, reject);
+      this.#submit(name, verb, key, encoded, undefined, readStored, terms, resolve as never, reject);
     });
   }
 
@@ -491,16 +491,18 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
         ttl: given.ttl === undefined ? undefined : parseDuration('ttl', given.ttl, 0),
       };
       const read = typeof delta === 'bigint' ? readBigInt : readNumber;
-      this.#submit(name, verb, key, fields, read, terms, resolve as never, reject);
+      this.#submit(name, verb, key, undefined, fields, read, terms, resolve as never, reject);
     });
   }
 
   // From here on nothing of the user's runs, so that the key which the router has staged stays the one that it appends.
 
+  // `value`: what encode() has made, of a verb that has one.
   #submit(
     name: string,
     verb: Verb,
     key: Key,
+    value: Encoded | undefined,
     fields: RequestFields | undefined,
     read: Read,
     terms: Terms,
@@ -509,35 +511,13 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   ): void {
     const router = this.#stage(name, key);
     const call = new OneCall(name, key, read, this.#handle, this.#raw, resolve, reject);
+    if (value !== undefined) call.noteSize(0, value.payload);
     if (terms.patience !== undefined) call.batches = [];
     if (terms.hold) call.hold = this.#holdOf(router);
+    const all = terms.hold ? held(fields) : fields;
     try {
-      router.append(call, 0, verb, terms.hold ? held(fields) : fields);
-    } catch (error) {
-      router.leave(1);
-      throw noMemory(name, error);
-    }
-    if (terms.patience !== undefined) call.wait(terms.patience, router);
-  }
-
-  // The same with what encode() left in `encoded`.
-  #submitValue(
-    name: string,
-    verb: Verb,
-    key: Key,
-    fields: RequestFields | undefined,
-    read: Read,
-    terms: Terms,
-    resolve: (value: unknown) => void,
-    reject: (error: unknown) => void,
-  ): void {
-    const router = this.#stage(name, key);
-    const call = new OneCall(name, key, read, this.#handle, this.#raw, resolve, reject);
-    call.noteSize(0, encoded.payload);
-    if (terms.patience !== undefined) call.batches = [];
-    if (terms.hold) call.hold = this.#holdOf(router);
-    try {
-      router.appendValue(call, 0, verb, encoded, terms.hold ? held(fields) : fields);
+      if (value === undefined) router.append(call, 0, verb, all);
+      else router.appendValue(call, 0, verb, value, all);
     } catch (error) {
       router.leave(1);
       throw noMemory(name, error);
