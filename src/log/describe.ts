@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { epochOf, RecordKind, RecordReader } from '../request/record.ts';
 import { epochText } from './epoch.ts';
 import { type Files, nodeFiles, openIfThere } from './files.ts';
-import { FORMAT_VERSION } from './format.ts';
 import type { Repaired } from './repair.ts';
 import type { Position } from './request-log.ts';
 import { type Batch, SegmentReader } from './segment.ts';
@@ -18,7 +17,9 @@ export function* describeSurvey(survey: Survey): Generator<string> {
   }
   const bytes = segments.reduce((sum, { fileBytes }) => sum + fileBytes, 0);
   const records = segments.reduce((sum, { scan }) => sum + scan.recordCount, 0);
-  yield `Log ${hex(logId)} in ${directory}, format ${FORMAT_VERSION}`;
+  // A log that a newer program goes on with is of several until the older segments are given up.
+  const formats = [...new Set(segments.map(({ formatVersion }) => formatVersion))].sort((a, b) => a - b);
+  yield `Log ${hex(logId)} in ${directory}, format ${formats.join(' and ')}`;
   yield `  positions ${oldest} to ${end}, ${count(records, 'record')}, ${size(bytes)} in ${count(segments.length, 'segment')}`;
   yield '';
   yield* table(

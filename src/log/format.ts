@@ -61,12 +61,17 @@ export function checkFileHeader(bytes: Buffer, magic: string): Fault | undefined
   if (crc32(bytes.subarray(0, FILE_HEADER_BYTES - 4)) !== bytes.readUInt32LE(FILE_HEADER_BYTES - 4)) {
     return new Fault('has the wrong checksum');
   }
-  const version = bytes.readUInt32LE(8);
+  const version = formatVersionOf(bytes);
   if (version > FORMAT_VERSION) return new Fault(`has format version ${version}`, version);
   if (version < FORMAT_VERSION_OLDEST || bytes.readUInt32LE(12) !== FILE_HEADER_BYTES) {
     return new Fault(`has format version ${version} and says it is ${bytes.readUInt32LE(12)} bytes long`);
   }
   return undefined;
+}
+
+/** The version that a sound header is of. */
+export function formatVersionOf(header: Buffer): number {
+  return header.readUInt32LE(8);
 }
 
 /** What a segment's header says. */

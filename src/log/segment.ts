@@ -13,6 +13,7 @@ import {
   decodeSegmentHeader,
   Fault,
   FILE_HEADER_BYTES,
+  formatVersionOf,
   isEntry,
   offsetOf,
   positionAt,
@@ -29,6 +30,13 @@ const NOTHING: Buffer = Buffer.alloc(0);
 export function readSegmentHeader(file: OpenFile): SegmentHeader | Fault {
   const bytes = Buffer.alloc(FILE_HEADER_BYTES);
   return decodeSegmentHeader(bytes.subarray(0, file.read(bytes, 0)));
+}
+
+/** The version of the format that a segment was written in. REQUIRES: its header is sound. */
+export function readFormatVersion(file: OpenFile): number {
+  const bytes = Buffer.alloc(FILE_HEADER_BYTES);
+  file.read(bytes, 0);
+  return formatVersionOf(bytes);
 }
 
 /** Where batches end, and why. */

@@ -17,7 +17,7 @@ import { FENCE_START, type FenceState } from './fence.ts';
 import { type Files, nodeFiles, systemCode } from './files.ts';
 import { type SegmentHeader, segmentName, segmentNumbers, snapshotNumbers } from './format.ts';
 import type { Position } from './request-log.ts';
-import { type Batch, type SegmentScan, scanSegment } from './segment.ts';
+import { type Batch, readFormatVersion, type SegmentScan, scanSegment } from './segment.ts';
 import { type FoundSnapshot, listSnapshots, readSnapshotFile, SnapshotDamaged } from './snapshot.ts';
 import { readableFiles } from './unreadable-files.ts';
 
@@ -28,6 +28,7 @@ export interface SegmentSurvey {
   readonly name: string;
   readonly header: SegmentHeader;
   readonly fileBytes: number;
+  readonly formatVersion: number;
   readonly scan: SegmentScan;
 }
 
@@ -97,7 +98,8 @@ function surveyOnce(directory: string, allFiles: Files, isDeep: boolean): Survey
       const isFollowed = (): boolean => segmentNumbers(files.list(directory)).some((number) => number > link.number);
       const options = { withPayload: isDeep || isLast, visit, ...(isLast ? { isFollowed } : {}) };
       const scan = scanSegment(file, link.header, end, options);
-      segments.push({ name, header: link.header, fileBytes: link.fileBytes, scan });
+      const formatVersion = readFormatVersion(file);
+      segments.push({ name, header: link.header, fileBytes: link.fileBytes, formatVersion, scan });
       report(scan, name, isLast, problems);
     } finally {
       file.close();

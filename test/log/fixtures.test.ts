@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { FORMAT_VERSION } from '../../src/log/format.ts';
-import { recover, survey } from '../../src/log/index.ts';
+import { describeSurvey, recover, survey } from '../../src/log/index.ts';
 import { RecordReader } from '../../src/request/record.ts';
 import { FaultyDisk } from '../support/faulty-files.ts';
 import { appendNow, DIRECTORY, keysIn, keysOf, LogDisk } from '../support/logs.ts';
@@ -133,6 +133,14 @@ describe.each([1, 2])('a log that version %i has written', (version) => {
     log.cursor('write-back').advance(log.committed);
     log.close();
     expect(keysIn(disk.open()).at(-1)).toBe('new.1');
+  });
+
+  test('says of what version it is, and of which if a newer one goes on with it', () => {
+    const disk = open();
+    const title = (): string => [...describeSurvey(survey(DIRECTORY, { files: disk.disk.files(), isDeep: false }))][0]!;
+    expect(title()).toMatch(new RegExp(`^Log [0-9a-f]{16} in .*, format ${version}$`));
+    disk.open();
+    expect(title()).toMatch(version === 1 ? /, format 1 and 2$/ : /, format 2$/);
   });
 
   test('has the bytes that are written now, if that is the version', () => {
