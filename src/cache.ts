@@ -132,25 +132,38 @@ export interface CacheStats extends FetchCounts {
   memoryBytes: number;
   /** Bytes that have been used so far and not been given back to the system. */
   committedBytes: number;
+  /** Bytes of buckets of the index. */
   indexBytes: number;
+  /** Pages of memory in use, index included; docs/memory.md has their size. */
   pagesUsed: number;
+  /** Pages that nothing lies in. */
   pagesFree: number;
+  /** Pages that stay as they are while values in them are being read. */
   pinnedPages: number;
+  /** Buckets of the index, of twelve places each. */
   buckets: number;
-  /** Reads of all kinds but `peek` and `has`. */
+  /** Reads; `peek`, `has`, `info` and `take` do not count. */
   gets: number;
+  /** Of these, those that found an entry. */
   hits: number;
+  /** Of these, those that found none. */
   misses: number;
   /** Values stored, by whichever verb. */
   sets: number;
+  /** Calls of `touch`, and of the port's `gat`. */
   touches: number;
+  /** Of these, those that found an entry. */
   touchHits: number;
+  /** Deletions that were asked for, those by `take` included. */
   deletes: number;
+  /** Of these, those that found an entry. */
   deleteHits: number;
+  /** Counters that were there, and that were not. */
   incrHits: number;
   incrMisses: number;
   decrHits: number;
   decrMisses: number;
+  /** `cas` that stored, found no entry, found another version. */
   casHits: number;
   casMisses: number;
   casExists: number;
@@ -160,17 +173,26 @@ export interface CacheStats extends FetchCounts {
   evictedUnfetched: number;
   /** Entries that left because their time was over. */
   expirations: number;
+  /** Of these, those that were never read. */
   expiredUnfetched: number;
   /** Reads that met an expired entry. */
   getExpired: number;
+  /** Writes that were refused because the value is larger than may be. */
   tooLarge: number;
+  /** Writes that were refused because values being read or received hold all the room. */
   noMemory: number;
+  /** Writes that found no room on their way to the log. */
   logFull: number;
+  /** `clear()` and `flush_all`. */
   clears: number;
+  /** Pieces of memory that were moved so that a page could be emptied. */
   relocations: number;
+  /** Buckets that the index has grown by, and shrunk by. */
   splits: number;
   merges: number;
+  /** Entries that left because too many keys have the same hash: somebody means it. */
   hashFloodEvictions: number;
+  /** Entries that left below the limit, for want of a page. Stays 0. */
   reserveEvictions: number;
   /** Slices with a lock each. */
   shards: number;

@@ -12,6 +12,7 @@
  */
 import { inspect } from 'node:util';
 
+/** What an error means to its caller; {@link errorKind} tells it of any error. */
 export type ErrorKind = 'misuse' | 'refused' | 'unknown' | 'damaged';
 
 /** The codes of all errors of Cairn; {@link ERROR_KINDS} says what each means. */

@@ -124,8 +124,11 @@ export interface RecoveryProgress {
   /** Bytes that were read, and that there are altogether. */
   readonly bytes: number;
   readonly bytesTotal: number;
+  /** Records that were read. */
   readonly records: number;
+  /** Milliseconds since it began. */
   readonly elapsedMs: number;
+  /** Both on the average since it began. */
   readonly bytesPerSecond: number;
   readonly recordsPerSecond: number;
 }

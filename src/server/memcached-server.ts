@@ -54,6 +54,7 @@ const SWEEP_MS = 1_000;
  */
 export type DisconnectReason = 'ended' | 'stalled' | 'idle' | 'rejected';
 
+/** What a server emits, with what it tells of it. */
 export interface MemcachedServerEvents {
   /** Listening sockets are closed, connections are gone, the cache is let go of. */
   close: [];
@@ -65,6 +66,7 @@ export interface MemcachedServerEvents {
   disconnect: [peer: string, reason: DisconnectReason];
 }
 
+/** A server of a cache: made by `serve`, and listening when that resolves. */
 export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   /** Where it listens; the port is the one that was found where 0 was asked for. */
   readonly addresses: readonly ServerAddress[] = [];
