@@ -382,7 +382,10 @@ export class Cache<V = unknown> {
     return typeof value === 'boolean' ? this.#finishRead(value, key, this.#peek) : (value as V | undefined);
   }
 
-  /** The value, and removes the entry; `undefined` for a miss. Of several threads that take one entry, one gets it. */
+  /**
+   * The value, and removes the entry; `undefined` for a miss. Of several threads that take one entry, one gets it. What
+   * the handle's `raw` cannot decode is gone all the same.
+   */
   take(key: Key): V | undefined {
     const value = this.#take(key);
     return typeof value === 'boolean' ? this.#finishRead(value, key, this.#take) : (value as V | undefined);
