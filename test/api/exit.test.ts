@@ -69,7 +69,7 @@ describe('a process', () => {
          }
          console.log('ended');`,
       ],
-      { encoding: 'utf8', timeout: 20_000, killSignal: 'SIGKILL' },
+      { encoding: 'utf8', timeout: 60_000, killSignal: 'SIGKILL' },
     );
     expect(result.stdout, result.stderr).toBe('ended\n');
     expect(result.status).toBe(0);
@@ -137,7 +137,7 @@ describe('two copies of the module in one thread', () => {
         ],
         {
           encoding: 'utf8',
-          timeout: 20_000,
+          timeout: 60_000,
           killSignal: 'SIGKILL',
           env: ownAddons ? env : { ...env, CAIRN_NATIVE_PATH: addon },
           cwd: fileURLToPath(new URL('../..', import.meta.url)),

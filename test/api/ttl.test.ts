@@ -139,7 +139,6 @@ describe('the time to live of the cache', () => {
 
 test('entries that expire leave by themselves', async () => {
   for (let i = 0; i < 1000; i++) cache.set(`k${i}`, 'x'.repeat(100), { ttl: 30 });
-  expect(cache.size).toBe(1000);
   await until(() => cache.size === 0);
   expect(cache.stats().expirations).toBe(1000);
 });

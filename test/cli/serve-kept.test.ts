@@ -287,7 +287,7 @@ describe('recovery', () => {
     const ended = once(terminal, 'close');
     cleanUps.push(() => ended);
     cleanUps.push(() => terminal.stdin.write('\u0003')); // Ctrl-C
-    await vi.waitUntil(() => drawn.includes('Listening on') || terminal.exitCode !== null, { timeout: 20_000 });
+    await vi.waitUntil(() => drawn.includes('Listening on') || terminal.exitCode !== null, { timeout: 60_000 });
     // biome-ignore lint/suspicious/noControlCharactersInRegex: what erases the rest of a line
     const bar = /\rRecovering \[#{24}\] 100 % of the log: [\d.]+ \w+ of [\d.]+ \w+, 100 records, .*?\/s\x1b\[K/;
     expect(drawn).toMatch(bar);

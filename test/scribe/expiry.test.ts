@@ -21,12 +21,15 @@ test.each([false, true])(
   'an entry that was touched lives, though its first time is over (snapshot: %s)',
   async (snap) => {
     let cache = await open();
-    cache.set('gone', 1, { ttl: 2000 });
-    cache.set('touched', 1, { ttl: 2000 });
-    cache.set('shortened', 1, { ttl: 3_600_000 });
-    const overAt = Date.now() + 2010;
-    if (snap) await cache.snapshot();
-    expect(cache.touch('touched', 3_600_000)).toBe(true);
+    let overAt: number;
+    // On a busy machine its first time may be over before it is touched.
+    do {
+      cache.set('gone', 1, { ttl: 2000 });
+      cache.set('touched', 1, { ttl: 2000 });
+      cache.set('shortened', 1, { ttl: 3_600_000 });
+      overAt = Date.now() + 2010;
+      if (snap) await cache.snapshot();
+    } while (!cache.touch('touched', 3_600_000));
     expect(cache.touch('shortened', 10)).toBe(true);
     await cache.close();
     await vi.waitUntil(() => Date.now() > overAt, { timeout: 60_000 });

@@ -242,7 +242,7 @@ describe('a snapshot', () => {
     expect(again.size).toBe(50_000);
     for (const [key, value] of model) expect(again.get(key), key).toBe(value);
     await again.close();
-  }, 60_000);
+  });
 
   test('is told of, counted, and shortens the log', async () => {
     const directory = data.fresh();

@@ -91,7 +91,7 @@ export function runProgram(code: string): SpawnSyncReturns<string> {
     ${code}`;
   const result = spawnSync(process.execPath, ['--input-type=module', '--eval', program], {
     encoding: 'utf8',
-    timeout: 20_000,
+    timeout: 60_000,
     killSignal: 'SIGKILL',
   });
   if (result.signal !== null)
