@@ -146,8 +146,9 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   }
 
   /**
-   * The value, and removes the entry; `undefined` for a miss. Of several that take one entry, one gets it. One that cannot
-   * be decoded is gone all the same, also text that is too long for JavaScript, which the synchronous `take` leaves.
+   * The value, and removes the entry; `undefined` for a miss. Of several that take one entry, one gets it. One that
+   * cannot be decoded is gone all the same, also text that is too long for JavaScript, which the synchronous `take`
+   * leaves.
    */
   take(key: Key, options?: CallOptions): Promise<V | undefined> {
     return this.#ask('take', Verb.take, key, readValue, options) as Promise<V | undefined>;
