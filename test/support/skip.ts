@@ -1,8 +1,8 @@
 // Tests that need something this machine may lack. They are not left out in silence: the reporter lists each reason at
 // the end of the run, and CI, which installs what they need, lets none of them be skipped.
 //
-//   skipUnless(hasMemccapable, 'memccapable is missing (apt-get install libmemcached-tools)')('name', async () =>
-//   {...}); skipUnless(process.platform === 'linux', 'needs epoll', 'platform').describe('group', () => {...});
+//   skipUnless(hasIt, 'memccapable is missing (apt-get install libmemcached-tools)')('name', async () => {...});
+//   skipUnless(process.platform === 'linux', 'needs epoll', 'platform').describe('group', () => {...});
 
 import { describe, type TestFunction, TestRunner, test } from 'vitest';
 
