@@ -100,6 +100,30 @@ describe('what was written', () => {
     await second.close();
   });
 
+  test('by way of fetch, update, load and resize too', async () => {
+    const directory = data.fresh();
+    const first = await data.open<string>(directory, { snapshot: { atClose: false } });
+    await first.fetch('fetched', async () => 'loaded');
+    first.set('updated', 'old');
+    first.update('updated', () => 'new');
+    using other = new Cache<string>();
+    other.set('dumped', 'value');
+    first.load(other.dump());
+    first.set('swapped', 'a');
+    first.cas('swapped', 'b', first.getWithCas('swapped')!.cas);
+    await first.resize({ maxMemory: '32mb' });
+    await first.sync();
+    await data.crash(first as Cache);
+    const second = await data.open<string>(directory);
+    expect(Object.fromEntries(second)).toEqual({
+      fetched: 'loaded',
+      updated: 'new',
+      dumped: 'value',
+      swapped: 'b',
+    });
+    await second.close();
+  });
+
   test('over many lives is the sum of them', async () => {
     const directory = data.fresh();
     const random = new Random();
