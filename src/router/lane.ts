@@ -259,7 +259,16 @@ export class Lane {
     pool.on('error', (error) => {
       startError = error;
     });
-    pool.run(HELLO).then(
+    let hello: Promise<number>;
+    try {
+      hello = pool.run(HELLO);
+    } catch (error) {
+      // There is no thread to be had. The pool keeps a task whose promise nobody has: destroy() would reject it unseen.
+      this.#pool = undefined;
+      this.#onNoThread(error);
+      return;
+    }
+    hello.then(
       (outcome: number) => {
         this.#isStarting = false;
         this.#failedStarts = 0;
@@ -271,15 +280,19 @@ export class Lane {
   }
 
   #onStartFailed(pool: Piscina, error: unknown): void {
-    this.#isStarting = false;
     this.#forget(pool);
+    this.#onNoThread(error);
+  }
+
+  #onNoThread(error: unknown): void {
+    this.#isStarting = false;
     if (this.#isDestroyed) return;
     this.#failedStarts++;
     if (this.#failedStarts >= LANE_STARTS_MAX) {
       this.#failedStarts = 0;
       this.#refuseWaiting({
         code: 'ERR_WORKER_EXITED',
-        reason: `was not done: the thread of lane ${this.#index} did not start`,
+        reason: `was not done: the thread of lane ${this.#index} did not start: ${firstLine(error)}`,
         cause: error,
       });
     }
@@ -403,6 +416,10 @@ export class Lane {
       this.#release(batch, true);
     }
   }
+}
+
+function firstLine(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).split('\n')[0]!;
 }
 
 /** What becomes of requests that were not sent when the lanes were destroyed. */

@@ -2,6 +2,7 @@
 // dies. A thread is killed as anybody could kill it, with terminate(): just before a batch is sent to it, so that the
 // batch is lost for certain, and at any moment under load.
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { createRequire } from 'node:module';
 import type { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { Cache, handleOf } from '../../src/cache.ts';
@@ -314,6 +315,30 @@ describe('a thread that dies', () => {
     } finally {
       if (path === undefined) delete process.env['CAIRN_NATIVE_PATH'];
       else process.env['CAIRN_NATIVE_PATH'] = path;
+    }
+    expect(promises.stats()).toMatchObject({ requests: 0, bytes: 0 });
+    expect(await promises.set('a', 1)).toBe('stored');
+  });
+
+  // As `new Worker` does where the system has no more threads, and where `--permission` comes without `--allow-worker`.
+  test('and of which there is none to be had refuses what waits, and is tried again by the next call', async () => {
+    const { promises } = setup({ lanes: 2 });
+    const noThread = vi.spyOn(createRequire(import.meta.url)('node:worker_threads'), 'Worker');
+    noThread.mockImplementation(
+      class {
+        constructor() {
+          throw new Error('no thread for you');
+        }
+      },
+    );
+    try {
+      const error = await errorOf(promises.set('a', 1));
+      expect(error).toEqual(withCode('ERR_WORKER_EXITED', /set "a" was not done: .* did not start: no thread for you/));
+      expect(error).toMatchObject({ cause: expect.objectContaining({ message: 'no thread for you' }) });
+      expect(noThread).toHaveBeenCalled();
+      await promises.clear(); // Which the calling thread does.
+    } finally {
+      noThread.mockRestore();
     }
     expect(promises.stats()).toMatchObject({ requests: 0, bytes: 0 });
     expect(await promises.set('a', 1)).toBe('stored');
