@@ -1450,9 +1450,16 @@ function keeperOptions(log: ResolvedLogOptions): KeeperOptions {
 function openNative(given: CacheOptions | undefined, options: ResolvedOptions, join: boolean): Opened {
   const raw = resolveRaw(given?.raw);
   const promises = resolvePromiseOptions(given?.promises, native.usableMemory);
+  const handle = openOrJoin(options, JSON.stringify(options), join);
+  if (typeof handle === 'number') throw openingError(handle, options.name);
+  return new Opened(handle, raw, promises);
+}
+
+// With `join`, what `cache.options` shows is as good as what that cache was given.
+function openOrJoin(options: ResolvedOptions, description: string, join: boolean): NativeHandle | number {
   const handle = native.openCache({
     name: options.name,
-    description: JSON.stringify(options),
+    description,
     join,
     ready: options.log === undefined,
     ringBytes: options.log?.ringSize ?? 0,
@@ -1465,8 +1472,15 @@ function openNative(given: CacheOptions | undefined, options: ResolvedOptions, j
     trackAccess: options.trackAccess,
     siphash: options.hash === 'siphash',
   });
-  if (typeof handle === 'number') throw openingError(handle, options.name);
-  return new Opened(handle, raw, promises);
+  if (handle !== Code.nameTaken || !join) return handle;
+  const other = native.attachCache(options.name);
+  if (typeof other === 'number') return handle;
+  try {
+    const given = other.description;
+    return given !== description && shownOptions(other) === description ? openOrJoin(options, given, true) : handle;
+  } finally {
+    other.close();
+  }
 }
 
 // What was resolved, with what the store has made of it.
@@ -1489,6 +1503,13 @@ function effectiveOptions(
     promises: { ...promises, lanes: laneCountOf(promises.lanes, handle.shardCount) },
     ...(log === undefined || feed === undefined ? {} : effectiveLogOptions(log, feed)),
   };
+}
+
+// The description of a cache that is made with what this one shows as its options.
+function shownOptions(handle: NativeHandle): string {
+  const resolved = JSON.parse(handle.description) as ResolvedOptions;
+  const promises = resolvePromiseOptions(undefined, native.usableMemory);
+  return JSON.stringify(resolveOptions(effectiveOptions(handle, resolved, 'buffer', promises), native.usableMemory));
 }
 
 function effectiveLogOptions(log: ResolvedLogOptions, feed: FeedHandle): Partial<EffectiveOptions> {

@@ -224,6 +224,22 @@ describe('Cache.open', () => {
     expect(Cache.names).not.toContain(options.name);
   });
 
+  test('joins with the options that the cache shows, and with none that differ from them', async () => {
+    const one = await Cache.open({ name: freshName(), maxMemory: '32mb', maxEntries: 1000 });
+    const two = await Cache.open(one.options);
+    const three = await Cache.open(two.options);
+    expect(three.options).toEqual(one.options);
+    one.set('a', 1);
+    await one.close();
+    expect(three.get('a')).toBe(1);
+    await expect(Cache.open({ ...three.options, maxEntries: 1001 })).rejects.toThrow(withCode('ERR_NAME_TAKEN'));
+    await expect(Cache.open({ ...three.options, shards: 4 })).rejects.toThrow(withCode('ERR_NAME_TAKEN'));
+    expect(() => new Cache(three.options)).toThrow(withCode('ERR_NAME_TAKEN'));
+    await two.close();
+    await three.close();
+    expect(Cache.names).not.toContain(one.name);
+  });
+
   test('refuses other options', async () => {
     const name = freshName();
     using _cache = new Cache({ name, maxMemory: '16mb' });

@@ -518,6 +518,18 @@ describe('opening', () => {
     await third.close();
   });
 
+  test('joins with the options that the cache shows', async () => {
+    const directory = data.fresh();
+    const first = await data.open(directory, { name: 'shown again', sync: '10ms', snapshot: { every: 0 } });
+    const second = await Cache.open(first.options);
+    first.set('a', 1);
+    await first.close();
+    expect(second.get('a')).toBe(1);
+    await expect(Cache.open({ ...second.options, sync: '20ms' })).rejects.toThrow(withCode('ERR_NAME_TAKEN'));
+    await second.close();
+    expect(Cache.names).not.toContain('shown again');
+  });
+
   test('while the one of that name is being closed waits for that', async () => {
     const directory = data.fresh();
     const first = await data.open(directory, { name: 'again' });
