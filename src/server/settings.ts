@@ -93,6 +93,8 @@ export const ITEM_BYTES_MIN = 1024;
 export const ITEM_BYTES_MAX: number = 2 ** 30;
 const ITEM_BYTES_DEFAULT: number = 2 ** 20;
 const STALL_TIMEOUT_MS = 30_000;
+/** What `sockaddr_un` has room for, less the zero at the end: 108 bytes on Linux, 104 elsewhere. */
+const SOCKET_PATH_BYTES_MAX = process.platform === 'linux' ? 107 : 103;
 
 const OPTION_NAMES: readonly (keyof ServeOptions)[] = [
   'port',
@@ -149,6 +151,7 @@ function listenersOf(options: ServeOptions, ack: AckLevel, hasLog: boolean): Lis
     if (typeof options.path !== 'string') throw wrongType('path', 'a string', options.path);
     if (options.path === '' || options.path.includes('\0'))
       throw outOfRange('path', 'the path of a socket', options.path);
+    checkSocketPath(options.path);
     listeners.push({ path: options.path, ack });
     if (options.port === undefined && options.host === undefined) return listeners;
   }
@@ -168,6 +171,13 @@ function listenersOf(options: ServeOptions, ack: AckLevel, hasLog: boolean): Lis
     listeners.push({ ...addressOf(address, port), optional: false, ack: level ?? ack });
   }
   return listeners;
+}
+
+// What is longer is cut by Node without a word, and listened on there.
+function checkSocketPath(path: string): void {
+  const bytes = Buffer.byteLength(path);
+  if (process.platform === 'win32' || bytes <= SOCKET_PATH_BYTES_MAX) return;
+  throw outOfRange('path', `at most ${SOCKET_PATH_BYTES_MAX} bytes long, the most that the system takes`, bytes);
 }
 
 /** The level in front of an address, if there is one. `memory:11211` is a machine of that name. */

@@ -2,13 +2,14 @@
 // commands answer is in test/protocol/.
 
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Cache, MemcachedServer, type ServeOptions, serve } from '../../src/index.ts';
+import { withCode } from '../support/errors.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { skipUnless } from '../support/skip.ts';
 import { startThread } from '../support/threads.ts';
@@ -233,6 +234,18 @@ describe('listening', () => {
         expect(statSync(path).mode & 0o777).toBe(0o770);
         await server.close();
         expect(existsSync(path)).toBe(false);
+      });
+
+      test('is refused if its path is longer than the system takes, and would be cut', async () => {
+        const directory = folder();
+        const longest = join(directory, 'x'.repeat((process.platform === 'linux' ? 107 : 103) - directory.length - 1));
+        const { server } = await startOn(longest);
+        expect(existsSync(longest)).toBe(true);
+        await server.close();
+        await expect(startOn(`${longest}x`)).rejects.toThrow(
+          withCode('ERR_INVALID_ARGUMENT', /^Expected path to be at most 10[37] bytes long, .*, got 10[48]$/),
+        );
+        expect(readdirSync(directory)).toEqual([]);
       });
 
       test('has its permissions from the first moment: nobody gets in before they are set', async () => {
