@@ -1,8 +1,10 @@
 // How the addon is found. Each test sets the one variable that steers it; nothing is loaded twice in one process.
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, sep } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { CairnError } from '../src/errors.ts';
 import { loadNative } from '../src/native/load.ts';
@@ -26,6 +28,12 @@ function failure(): CairnError {
     throw error;
   }
   throw new Error('Expected loadNative() to throw');
+}
+
+/** The message of `loadNative()` of that module, in a process of its own. */
+function saidBy(module: URL, ...nodeOptions: string[]): string {
+  const program = `import(${JSON.stringify(module.href)}).then((it) => it.loadNative()).catch((e) => console.log(e.message))`;
+  return execFileSync(process.execPath, [...nodeOptions, '-e', program], { encoding: 'utf8' });
 }
 
 describe('loadNative', () => {
@@ -53,6 +61,25 @@ describe('loadNative', () => {
     expect(code).toBe('ERR_NATIVE_MISSING');
     expect(message).toContain(`${file}: found, but did not load: `);
     expect(cause).toBeInstanceOf(Error);
+  });
+
+  test('says so where the process loads no addons', () => {
+    const said = saidBy(new URL('../dist/native/load.js', import.meta.url), '--no-addons');
+    expect(said).toMatch(
+      /did not load: .*disabled.*\n[^]*\nThis process was started with --no-addons, or with --permission/,
+    );
+    expect(said).not.toContain('cairn-cache build');
+  });
+
+  test('says so where a bundler has taken it out of its package', () => {
+    mkdirSync(join(folder, 'app/out/chunks'), { recursive: true });
+    writeFileSync(join(folder, 'app/package.json'), '{"name": "app", "type": "module"}');
+    const built = fileURLToPath(new URL('../dist/', import.meta.url));
+    copyFileSync(join(built, 'errors.js'), join(folder, 'app/out/errors.js'));
+    copyFileSync(join(built, 'native/load.js'), join(folder, 'app/out/chunks/load.js'));
+    const said = saidBy(pathToFileURL(join(folder, 'app/out/chunks/load.js')));
+    expect(said).toContain(`${join(folder, 'app')}${sep} is not the package: a bundler must leave cairn-cache out`);
+    expect(said).not.toContain('cairn-cache build');
   });
 
   test('names the platform and what the package holds for others', () => {

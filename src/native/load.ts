@@ -22,8 +22,8 @@ const packageRoot: string = fileURLToPath(new URL('../..', import.meta.url));
 
 /**
  * Loads the addon into this thread's environment and returns what it exports; native.ts knows the type.
- * Throws `ERR_NATIVE_MISSING` with all that was tried and the command that builds one. Safe to call again: Node keeps
- * one instance per environment.
+ * Throws `ERR_NATIVE_MISSING` with all that was tried and what helps: most often the command that builds one. Safe to
+ * call again: Node keeps one instance per environment.
  */
 export function loadNative(): unknown {
   const tried: string[] = [];
@@ -79,7 +79,26 @@ function nativeMissing(tried: string[], cause: unknown): CairnError {
     `No native addon for ${nativeTarget()}${isMusl() ? ' (musl)' : ''} on Node ${process.versions.node}. Looked for:`,
     ...tried,
     `Prebuilt addons in this package: ${present.length > 0 ? present.join(', ') : 'none'}.`,
-    named ? 'CAIRN_NATIVE_PATH is set, so nothing else was tried.' : 'To build one here: npx cairn-cache build',
+    named ? 'CAIRN_NATIVE_PATH is set, so nothing else was tried.' : remedy(cause),
   ];
   return new CairnError('ERR_NATIVE_MISSING', lines.join('\n'), cause === undefined ? undefined : { cause });
+}
+
+function remedy(cause: unknown): string {
+  if ((cause as NodeJS.ErrnoException | undefined)?.code === 'ERR_DLOPEN_DISABLED') {
+    return 'This process was started with --no-addons, or with --permission and without --allow-addons.';
+  }
+  if (!isInPackage()) {
+    return `${packageRoot} is not the package: a bundler must leave cairn-cache out (esbuild: --external:cairn-cache).`;
+  }
+  return 'To build one here: npx cairn-cache build';
+}
+
+// A bundler takes this file into one of the program's, which has no addon beside it.
+function isInPackage(): boolean {
+  try {
+    return JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')).name === 'cairn-cache';
+  } catch {
+    return false;
+  }
 }
