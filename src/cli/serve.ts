@@ -2,7 +2,7 @@
  * `cairn serve`: a cache of its own behind memcached's port. Options have memcached's short and long names and mean the
  * same; what differs is said in their descriptions. With `--data` the cache has a log, and outlives the process.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, relative } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { Command, InvalidArgumentError, Option } from 'commander';
@@ -141,18 +141,18 @@ export function serveCommand(): Command {
 
 // ---- options ----
 
-function wholeNumber(min: number, max: number): (text: string) => number {
+function wholeNumber(min: number, max: number, expected?: string): (text: string) => number {
   return (text) => {
     const number = Number(text);
     if (!/^\d+$/.test(text) || number < min || number > max) {
-      throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
+      throw new InvalidArgumentError(`Expected ${expected ?? `a whole number from ${min} to ${max}`}.`);
     }
     return number;
   };
 }
 
 function portNumber(text: string): number {
-  return text === '-1' ? -1 : wholeNumber(0, 65_535)(text);
+  return text === '-1' ? -1 : wholeNumber(0, 65_535, 'a port from 0 to 65535, or -1 for any that is free')(text);
 }
 
 function addresses(text: string, before: string[] = []): string[] {
@@ -428,6 +428,25 @@ function announceData(cache: Cache, flags: ServeFlags): void {
   });
 }
 
+/** Files that are open beside connections: Node's own, listening sockets, the log with its threads. */
+const FILES_BESIDE = 32;
+
+// Where no file may be opened any more, connections are accepted and closed by libuv, and nobody is told.
+function warnOfFileLimit(connections: number): void {
+  const files = openFilesMax();
+  if (files === undefined || files >= connections + FILES_BESIDE) return;
+  console.error(
+    `Warning: this process may open ${files} files (ulimit -n), too few for ${connections} connections (-c): those beyond are closed without a word`,
+  );
+}
+
+/** undefined: there is none, or the system does not say. */
+function openFilesMax(): number | undefined {
+  if (!existsSync('/proc/self/limits')) return undefined;
+  const [, files] = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1')) ?? [];
+  return files === undefined ? undefined : Number(files);
+}
+
 function announce(server: MemcachedServer, flags: ServeFlags): void {
   server.on('error', (error) => console.error(`cairn serve: ${error.message}`));
   if (flags.verbose >= 1) {
@@ -437,6 +456,7 @@ function announce(server: MemcachedServer, flags: ServeFlags): void {
   }
   if (flags.verbose >= 2) server.on('connect', (peer) => console.error(`${peer} opened`));
 
+  warnOfFileLimit(flags.connLimit);
   const where = server.addresses.map((address) => textOf(address) + levelText(address, server)).join(' and ');
   const away = server.addresses.filter((address) => 'host' in address && !isLoopback(address.host));
   const loopbackOnly = flags.listen === undefined && server.addresses.some((address) => 'host' in address);

@@ -91,7 +91,7 @@ describe('cairn', () => {
 
   test('what is wrong is refused by the name of its option', async () => {
     const wrong: [string[], string][] = [
-      [['-p', '70000'], "'-p, --port <num>' argument '70000' is invalid. Expected a whole number from 0 to 65535"],
+      [['-p', '70000'], "'-p, --port <num>' argument '70000' is invalid. Expected a port from 0 to 65535, or -1"],
       [['-p', '0'], 'Expected -p to be a port where no -s is given, got 0'],
       [['-c', '0'], "'-c, --conn-limit <num>' argument '0' is invalid"],
       [['-m', '3'], "'-m, --memory-limit <num>' argument '3' is invalid. Expected at least 4 megabytes"],
@@ -133,6 +133,22 @@ describe('cairn serve', () => {
     );
     expect(server.stderr).toContain('Warning: test commands are on');
     expect(server.stderr).toContain('Warning: -t 4');
+  });
+
+  skipUnless(
+    process.platform === 'linux',
+    'others do not say how many files may be open',
+    'platform',
+  )('warns where the system gives fewer files than there may be connections', async () => {
+    const stderrOf = async (connections: string): Promise<string> => {
+      const cli = startCli(['serve', '-p', '-1', '-c', connections], {}, 'ulimit -n 100');
+      cleanUps.push(() => cli.stop());
+      await cli.printed('Listening');
+      await cli.stop();
+      return cli.stderr;
+    };
+    expect(await stderrOf('69')).toMatch(/^Warning: this process may open 100 files .* for 69 connections .*\n$/);
+    expect(await stderrOf('68')).toBe('');
   });
 
   test('a busy port is an error that names -p', async () => {

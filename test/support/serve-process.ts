@@ -26,10 +26,12 @@ export interface CliProcess {
   insist(): Promise<void>;
 }
 
-/** Starts the command line with these arguments. */
-export function startCli(args: readonly string[], env: NodeJS.ProcessEnv = {}): CliProcess {
+/** Starts the command line with these arguments, in a shell that has run `before` if that is given. */
+export function startCli(args: readonly string[], env: NodeJS.ProcessEnv = {}, before?: string): CliProcess {
   if (!existsSync(cliFile)) throw new Error(`${cliFile} is missing: npm run build`);
-  const child = spawn(process.execPath, [cliFile, ...args], {
+  const shell = before === undefined ? [] : ['sh', '-c', `${before}; exec "$@"`, 'sh'];
+  const [program = '', ...words] = [...shell, process.execPath, cliFile, ...args];
+  const child = spawn(program, words, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, npm_lifecycle_event: '', ...env },
   });
