@@ -5,7 +5,7 @@
  * everybody else out of the directory meanwhile, and are refused while somebody has it.
  */
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
 import type { LockDirectory, Survey } from '../log/index.ts';
 
@@ -43,7 +43,11 @@ export function logCommand(output: LogCommandOutput = console_): Command {
     try {
       // Before the lock is taken, which leaves a file in the directory.
       const { hasLog } = await import('../log/index.ts');
-      if (existsSync(directory) && hasLog(directory)) output.setExitCode(await run());
+      const found = statSync(directory, { throwIfNoEntry: false });
+      if (found?.isDirectory() === false) {
+        throw Object.assign(new Error(`${directory} is a file: expected the directory of a log`), { code: 'ENOTDIR' });
+      }
+      if (found !== undefined && hasLog(directory)) output.setExitCode(await run());
       else throw Object.assign(new Error(`There is no log in ${directory}`), { code: 'ENOENT' });
     } catch (error) {
       if (!(error instanceof Error) || !('code' in error)) throw error;

@@ -19,6 +19,7 @@
  * The thread does not keep the process alive, but for somebody who awaits one of these promises. When the process
  * exits, this thread waits, for a bounded time, until what is in the rings is in the log: see {@link atExit}.
  */
+import { getSystemErrorMap } from 'node:util';
 import { BroadcastChannel, SHARE_ENV, Worker } from 'node:worker_threads';
 import { CairnError, show } from '../errors.ts';
 import { TIMER_MS_MAX } from '../limits.ts';
@@ -393,12 +394,18 @@ function atExit(): void {
   for (const keeper of keepers.values()) keeper.waitForLog(deadlineMs);
 }
 
+// The system's words: "permission denied".
+function reasonOf(cause: unknown): string {
+  const { code, errno, message } = cause as NodeJS.ErrnoException;
+  const words = errno === undefined ? undefined : getSystemErrorMap().get(errno)?.[1];
+  return words === undefined ? message : `${words} (${code})`;
+}
+
 function takeDirectory(directory: string): DirectoryLock {
   try {
     nodeFiles.makeDirectory(directory);
   } catch (cause) {
-    const why = cause instanceof Error && 'code' in cause ? `: ${cause.code}` : '';
-    throw new CairnError('ERR_LOG_IO', `Cannot make or read the directory ${directory}${why}`, { cause });
+    throw new CairnError('ERR_LOG_IO', `Cannot make or read the directory ${directory}: ${reasonOf(cause)}`, { cause });
   }
   return lockByAddon(directory);
 }

@@ -593,5 +593,6 @@ function brokenLog({ directory }: EmbeddedLog): CairnError {
 function notWritten({ directory }: EmbeddedLog, records: number, state: FeedState): CairnError {
   const code = isFull(state) ? 'ERR_LOG_FULL' : state === FeedState.failed ? 'ERR_LOG_IO' : 'ERR_TIMEOUT';
   const why = { ERR_LOG_FULL: 'it has no room', ERR_LOG_IO: 'it cannot be written', ERR_TIMEOUT: 'the time was over' };
-  return new CairnError(code, `${records} records did not get into the log in ${directory}: ${why[code]}`);
+  const count = records === 1 ? '1 record' : `${records} records`;
+  return new CairnError(code, `${count} did not get into the log in ${directory}: ${why[code]}`);
 }

@@ -266,6 +266,8 @@ describe('the command `cairn`', () => {
     expect((await cli('log', 'verify', directory)).code).toBe(0);
     const nowhere = await cli('log', 'verify', join(directory, 'nowhere'));
     expect(nowhere).toMatchObject({ code: 2, stderr: expect.stringContaining('There is no log in') });
+    const file = await cli('log', 'repair', join(directory, '000000000001.log'));
+    expect(file).toMatchObject({ code: 2, stderr: expect.stringMatching(/01\.log is a file: expected the directory/) });
   });
 
   test('refuses what is no position, and a command without a directory', async () => {
