@@ -66,7 +66,7 @@ describe('loadNative', () => {
   test('says so where the process loads no addons', () => {
     const said = saidBy(new URL('../dist/native/load.js', import.meta.url), '--no-addons');
     expect(said).toMatch(
-      /did not load: .*disabled.*\n[^]*\nThis process was started with --no-addons, or with --permission/,
+      /did not load: .*disabled.*\nThis process was started with --no-addons, or with --permission/s,
     );
     expect(said).not.toContain('cairn-cache build');
   });
