@@ -30,6 +30,7 @@
 // value.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -39,6 +40,7 @@
 #include "base/clock.h"
 #include "protocol/byte_buffer.h"
 #include "protocol/held_replies.h"
+#include "protocol/limits.h"
 #include "protocol/request.h"
 #include "protocol/service.h"
 #include "store/store.h"
@@ -74,8 +76,12 @@ class Session {
 
   // Continue() it when the service wakes its fronts: a ticket, a commit, room in the log.
   bool waits() const { return state_ == State::kParked || !held_.empty(); }
-  // It holds memory of the store for a value that is still arriving: close it if nothing comes for long.
-  bool holds_body() const { return large_ != nullptr; }
+  // The client is in the middle of a large value, which takes memory of the store or of the session, or is thrown away:
+  // close the connection if nothing comes for long.
+  bool is_in_large_value() const {
+    return large_ != nullptr ||
+           (state_ == State::kOpen && std::max<uint64_t>(swallow_bytes_, rest_wanted_) > kBodyBufferedBytesMax);
+  }
 
  private:
   friend class Service;

@@ -392,6 +392,23 @@ describe('limits', () => {
     await untilStat(other, 'bytes', (bytes) => bytes === before);
   });
 
+  test.each([
+    ['to append', `append a 0 0 900000\r\n${'v'.repeat(100)}`],
+    ['that is refused', 'set a 0 0 2147483645\r\n'],
+    ['that is refused, and has begun', `set a 0 0 2147483645\r\n${'v'.repeat(100_000)}`],
+  ])('nor may others stop in the middle of a large value %s', async (_what, sent) => {
+    const { server, open } = await start({ stallTimeout: 100 });
+    const slow = await open();
+    const other = await open();
+    const dropped = once(server, 'disconnect');
+    slow.send(sent);
+    other.send('set b 0 0 100\r\nv');
+    expect(await slow.ending()).toBe('');
+    expect((await dropped)[1]).toBe('stalled');
+    other.send(`${'v'.repeat(99)}\r\n`);
+    expect(await other.ask('get b\r\n', 'END\r\n')).toContain('STORED');
+  });
+
   test('a client that sends nothing for too long is dropped, one that does is not', async () => {
     const { server, open } = await start({ idleTimeout: 150 });
     const reasons: string[] = [];
