@@ -1,10 +1,12 @@
 // Processes that end, one way or another: what the next one finds. They use the built package, because Node cannot run
 // TypeScript.
 
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { availableParallelism } from 'node:os';
 import { describe, expect, test } from 'vitest';
 import { DataDirectories } from '../support/data-directories.ts';
+import { skipUnless } from '../support/skip.ts';
 import { runProgram } from '../support/threads.ts';
 
 const data = new DataDirectories('process');
@@ -128,4 +130,39 @@ describe('a process that ends with writes in flight', () => {
     expect(result.stdout).toBe('done\n');
     expect(result.status, result.stderr).toBe(0);
   });
+});
+
+// Fewer processors, and so fewer shards; more of them the next time.
+const canPin = process.platform === 'linux' && spawnSync('taskset', ['-c', '0', 'true']).status === 0;
+skipUnless(
+  canPin && availableParallelism() > 1,
+  'needs two processors, and taskset to take one away',
+  'platform',
+)('a directory is read with another number of processors than it was written with', () => {
+  const directory = data.fresh();
+  const live = (command: string[]): { shards: number; before: number; after: number; wrong: number } => {
+    const code = `
+        const { Cache } = await import(${JSON.stringify(library)});
+        const cache = await Cache.open({ data: ${JSON.stringify(directory)}, maxMemory: '512mb', sync: 'none' });
+        const before = cache.size;
+        let wrong = 0;
+        for (let i = 0; i < before; i++) if (cache.get('k' + i) !== i) wrong++;
+        for (let i = before; i < before + 5000; i++) cache.set('k' + i, i);
+        await cache.sync();
+        console.log(JSON.stringify({ shards: cache.options.shards, before, after: cache.size, wrong }));
+        process.kill(process.pid, 'SIGKILL');`;
+    const [program = '', ...args] = [...command, process.execPath, '--input-type=module', '-e', code];
+    const { stdout, stderr } = spawnSync(program, args, { encoding: 'utf8', timeout: 60_000, killSignal: 'SIGKILL' });
+    if (stdout === '') throw new Error(stderr);
+    return JSON.parse(stdout);
+  };
+  const one = ['taskset', '-c', '0'];
+  const lives = [live([]), live(one), live([])];
+  expect(lives.map(({ before, after, wrong }) => [before, after, wrong])).toEqual([
+    [0, 5000, 0],
+    [5000, 10_000, 0],
+    [10_000, 15_000, 0],
+  ]);
+  expect(lives[1]!.shards).toBeLessThan(lives[0]!.shards);
+  expect(lives[2]!.shards).toBe(lives[0]!.shards);
 });
