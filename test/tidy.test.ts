@@ -276,6 +276,14 @@ describe('documents', () => {
     expect(wanted.filter((path) => !existsSync(join(root, path)))).toEqual([]);
   });
 
+  test('what the README links to is in the package, but for what only a clone has', () => {
+    const { files: packed } = JSON.parse(read('package.json')) as { files: string[] };
+    const links = [...read('README.md').matchAll(/\]\(([^)\s#:]+)\)/g)].map(([, target]) => target!);
+    expect(links).toContain('SECURITY.md');
+    const missing = links.filter((link) => !packed.some((entry) => link === entry || link.startsWith(`${entry}/`)));
+    expect(missing).toEqual(['bench/README.md']);
+  });
+
   test('their links to files lead somewhere', () => {
     const wrong = faults(pages, (line, path) => {
       for (const [, target = ''] of line.matchAll(/\]\(([^)\s]+)\)/g)) {

@@ -104,7 +104,7 @@ describe('the tarball', () => {
 
   test('holds nothing else', () => {
     const expected =
-      /^(dist|docs|native|prebuilds)\/|^(package\.json|README\.md|ARCHITECTURE\.md|CHANGELOG\.md|LICENSE)$/;
+      /^(dist|docs|native|prebuilds)\/|^(package\.json|(README|ARCHITECTURE|CHANGELOG|SECURITY)\.md|LICENSE)$/;
     expect(packed.filter((path) => !expected.test(path))).toEqual([]);
     const build = /^native\/(build|build-[^/]*|node_modules|\.tools)\/|\.tsbuildinfo$|\.inputs$|\.o$|_test\.cc$/;
     expect(packed.filter((path) => build.test(path))).toEqual([]);
