@@ -285,8 +285,14 @@ export class Scribe {
     this.#trouble = trouble;
     if (result.kind === 'full') this.#makeRoom(result.reason);
     if (nowMs - trouble.sinceMs < PATIENCE_MS) return;
-    if (result.kind !== 'full') this.#setState(FeedState.failed);
+    if (result.kind !== 'full') this.#fail(result.cause);
     else this.#setState(nowMs - trouble.sinceMs < STUCK_MS ? FeedState.full : FeedState.stuck);
+  }
+
+  // From now on others are refused: whoever looks after this process is told why, once.
+  #fail(cause: Error): void {
+    if (this.#state !== FeedState.failed) this.#notify({ kind: 'sync-failed', cause });
+    this.#setState(FeedState.failed);
   }
 
   // The log keeps what its older snapshot needs for as long as it is not high. A disk that is full for other reasons

@@ -264,6 +264,10 @@ describe('a disk that fails', () => {
     desk.turnUntil(() => desk.answerTo(1) !== undefined);
     expect(desk.answerTo(1)?.error).toMatchObject({ code: 'ERR_LOG_IO' });
     expect(desk.feed.state).toBe(FeedState.failed);
+    const told = (): number => desk.notices().filter((kind) => kind === 'sync-failed').length;
+    expect(told()).toBe(1);
+    desk.turns(20);
+    expect(told()).toBe(1); // However often it is tried.
     desk.disk.disk.fate = () => 'ok';
     desk.turnUntil(() => desk.feed.uncommitted === 0);
     expect(desk.feed.state).toBe(FeedState.running);
