@@ -49,6 +49,14 @@ describe('docs/api.md', () => {
     expect(names.sort()).toEqual(listed.split(', ').sort());
   });
 
+  test('has every option of fetch, as it refuses all others', async () => {
+    using cache = new cairn.Cache({ maxMemory: '4mb' });
+    const error = await cache.fetch('a', () => 1, { zzzzzzzzzzzz: 1 } as never).catch((reason: Error) => reason);
+    const [, listed = ''] = /expected one of (.*)$/.exec((error as Error).message) ?? [];
+    const names = firstCells('Option of fetch').flatMap((cell) => cell.split(', '));
+    expect(names.sort()).toEqual(listed.split(', ').sort());
+  });
+
   test('has what a server and cache.promises have', () => {
     using cache = new cairn.Cache({ maxMemory: '4mb' });
     const internal = [
