@@ -339,7 +339,7 @@ napi_value Drive(napi_env env, napi_callback_info info) {
   }
   uint32_t flags = static_cast<uint32_t>(next);
   if (session->waits()) flags |= kSessionWaits;
-  if (session->is_in_large_value()) flags |= kSessionInLargeValue;
+  if (session->is_in_large_request()) flags |= kSessionInLargeRequest;
   size_t bytes = out.size();
   if (out.owned()) {
     flags |= kSessionOverflow;

@@ -25,9 +25,9 @@ namespace cairn {
 
 enum SessionFlag : uint32_t {
   kSessionNextMask = 3,
-  kSessionWaits = 4,          // continueSession() it when the thread is woken
-  kSessionOverflow = 8,       // the replies are not in the output buffer: takeOutput()
-  kSessionInLargeValue = 16,  // the client is in the middle of a large value
+  kSessionWaits = 4,            // continueSession() it when the thread is woken
+  kSessionOverflow = 8,         // the replies are not in the output buffer: takeOutput()
+  kSessionInLargeRequest = 16,  // the client is in the middle of a large value or line
 };
 inline constexpr uint32_t kSessionFlagsRange = 32;
 

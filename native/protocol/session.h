@@ -76,11 +76,11 @@ class Session {
 
   // Continue() it when the service wakes its fronts: a ticket, a commit, room in the log.
   bool waits() const { return state_ == State::kParked || !held_.empty(); }
-  // The client is in the middle of a large value, which takes memory of the store or of the session, or is thrown away:
-  // close the connection if nothing comes for long.
-  bool is_in_large_value() const {
-    return large_ != nullptr ||
-           (state_ == State::kOpen && std::max<uint64_t>(swallow_bytes_, rest_wanted_) > kBodyBufferedBytesMax);
+  // The client is in the middle of a large value or line, which takes memory of the store or of the session, or is
+  // thrown away: close the connection if nothing comes for long.
+  bool is_in_large_request() const {
+    return large_ != nullptr || (state_ == State::kOpen && std::max<uint64_t>({swallow_bytes_, rest_wanted_,
+                                                                               rest_.size()}) > kBodyBufferedBytesMax);
   }
 
  private:

@@ -17,7 +17,7 @@
  */
 import type { Socket } from 'node:net';
 import {
-  FLAG_IN_LARGE_VALUE,
+  FLAG_IN_LARGE_REQUEST,
   FLAG_OVERFLOW,
   FLAG_WAITS,
   FLAGS_RANGE,
@@ -65,7 +65,7 @@ export class Connection {
   #waits = false;
   /** Nothing is executed until something happens elsewhere. */
   #sessionWaits = false;
-  #isInLargeValue = false;
+  #isInLargeRequest = false;
   /** The write that says when the output has left is under way. */
   #flushing = false;
   #shutDown = false;
@@ -124,7 +124,7 @@ export class Connection {
     } else if (this.#stoppedAt >= 0) {
       if (since(this.#stoppedAt) < timeouts.stallMs) return;
       this.overdue = 'stalled';
-    } else if (this.#isInLargeValue) {
+    } else if (this.#isInLargeRequest) {
       if (since(this.#activeAt) < timeouts.stallMs) return;
       this.overdue = 'stalled';
     } else {
@@ -146,7 +146,7 @@ export class Connection {
         this.#waits = waits;
         this.#owner.setWaiting(this, waits);
       }
-      this.#isInLargeValue = (flags & FLAG_IN_LARGE_VALUE) !== 0;
+      this.#isInLargeRequest = (flags & FLAG_IN_LARGE_REQUEST) !== 0;
       const next = flags & NEXT_MASK;
       if (next === Next.read) {
         this.#stoppedAt = -1;

@@ -52,8 +52,8 @@ export const NEXT_MASK = 3;
 export const FLAG_WAITS = 4;
 /** The replies did not fit the output buffer: take them. */
 export const FLAG_OVERFLOW = 8;
-/** The client is in the middle of a large value. */
-export const FLAG_IN_LARGE_VALUE = 16;
+/** The client is in the middle of a large value, or line. */
+export const FLAG_IN_LARGE_REQUEST = 16;
 
 /** Enough for what a chunk of 64 KiB usually asks for; more goes the longer way. */
 const OUTPUT_BYTES: number = 256 * 1024;

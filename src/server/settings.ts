@@ -34,7 +34,8 @@ export interface ServeOptions {
   /** A connection that sends nothing for so long is closed. Default 0: never. */
   idleTimeout?: Duration;
   /**
-   * A connection that has not taken its replies for so long, or has not gone on sending a large value, is closed.
+   * A connection that has not taken its replies for so long, or has not gone on sending a large value or line, is
+   * closed.
    * Default 30 s.
    */
   stallTimeout?: Duration;

@@ -449,10 +449,10 @@ TEST(ProtocolLog, WhatStopsTheLogInTheMiddleOfALargeValueRefusesItAndFreesItsMem
   const uint64_t charged = logged.store()->Stats().charged_bytes;
   const std::string request = Set("big", std::string(100'000, 'b'));
   EXPECT_EQ(client.Send(std::string_view(request).substr(0, 50'000)), "");
-  EXPECT_TRUE(client.session()->is_in_large_value());
+  EXPECT_TRUE(client.session()->is_in_large_request());
   logged.log.SetState(State::kFull);
   EXPECT_EQ(client.Send(std::string_view(request).substr(50'000)), kFull);
-  EXPECT_FALSE(client.session()->is_in_large_value());
+  EXPECT_FALSE(client.session()->is_in_large_request());
   EXPECT_EQ(logged.store()->Stats().charged_bytes, charged);
   logged.store()->Verify();
 }

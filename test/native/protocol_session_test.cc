@@ -118,7 +118,7 @@ TEST(ProtocolSession, ALargeValueIsStoredHoweverItArrives) {
     ProtocolClient client(&server);
     std::string bytes = Set("big", value) + "get big\r\n";
     EXPECT_EQ(client.SendInPieces(bytes, piece), "STORED\r\nVALUE big 0 300000\r\n" + value + "\r\nEND\r\n") << piece;
-    EXPECT_FALSE(client.session()->is_in_large_value());
+    EXPECT_FALSE(client.session()->is_in_large_request());
   }
 }
 
@@ -128,7 +128,7 @@ TEST(ProtocolSession, ALargeValueThatIsNotCompletedIsAbandoned) {
   for (int i = 0; i < 200; i++) {
     ProtocolClient client(&server);
     EXPECT_EQ(client.Send("set big 0 0 500000\r\n" + std::string(1000, 'x')), "");
-    EXPECT_TRUE(client.session()->is_in_large_value());
+    EXPECT_TRUE(client.session()->is_in_large_request());
   }
   EXPECT_EQ(server.store()->Stats().charged_bytes, before);
   server.store()->Verify();
@@ -588,7 +588,7 @@ TEST(ProtocolHostile, TwoGibibytesThatAreAnnouncedAndNotSentTakeNoMemory) {
     EXPECT_EQ(client.Send(std::string(verb) + " a 0 0 2147483645 1\r\n"), "");
     EXPECT_EQ(client.Send(std::string(60000, 'x')), "");
     EXPECT_EQ(client.next, Next::kRead);
-    EXPECT_TRUE(client.session()->is_in_large_value()) << "or it may stay like that for ever";
+    EXPECT_TRUE(client.session()->is_in_large_request()) << "or it may stay like that for ever";
   }
   EXPECT_EQ(server.store()->Stats().charged_bytes, before);
 }
@@ -598,23 +598,29 @@ TEST(ProtocolHostile, WhoStopsInTheMiddleOfALargeValueIsKnown) {
   for (std::string_view verb : {"set", "append", "prepend", "cas"}) {
     for (std::string_view length : {"100000", "2000000", "100000 1 1 1"}) {
       ProtocolClient client(&server);
-      EXPECT_FALSE(client.session()->is_in_large_value());
+      EXPECT_FALSE(client.session()->is_in_large_request());
       client.Send(std::string(verb) + " a 0 0 " + std::string(length) + (verb == "cas" ? " 1" : "") + "\r\n");
       client.Send("x");
-      EXPECT_TRUE(client.session()->is_in_large_value()) << verb << " " << length;
+      EXPECT_TRUE(client.session()->is_in_large_request()) << verb << " " << length;
     }
   }
   for (std::string_view sent :
        {"get a", "set a 0 0 100\r\nx", "set a 0 0 100 1 1\r\nx", "append a 0 0 100\r\n", "mn\r\n"}) {
     ProtocolClient client(&server);
     client.Send(sent);
-    EXPECT_FALSE(client.session()->is_in_large_value()) << sent;
+    EXPECT_FALSE(client.session()->is_in_large_request()) << sent;
   }
   ProtocolClient client(&server);
+  std::string line = "get";
+  while (line.size() < 100'000) line += " key";
+  client.Send(line);
+  EXPECT_TRUE(client.session()->is_in_large_request()) << "of keys";
+  client.Send("\r\n");
+  EXPECT_FALSE(client.session()->is_in_large_request());
   client.Send("append a 0 0 100000\r\n" + std::string(100'000, 'x') + "\r\n");
-  EXPECT_FALSE(client.session()->is_in_large_value());
+  EXPECT_FALSE(client.session()->is_in_large_request());
   client.Send("set a 0 0 3000000\r\n" + std::string(3'000'000, 'x') + "\r\n");
-  EXPECT_FALSE(client.session()->is_in_large_value());
+  EXPECT_FALSE(client.session()->is_in_large_request());
 }
 
 TEST(ProtocolHostile, EveryLengthThatIsNotThatOfTheBlockLeavesTheServerWell) {

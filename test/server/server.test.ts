@@ -393,6 +393,7 @@ describe('limits', () => {
   });
 
   test.each([
+    ['(a line of keys)', `get${' key'.repeat(50_000)}`],
     ['to append', `append a 0 0 900000\r\n${'v'.repeat(100)}`],
     ['that is refused', 'set a 0 0 2147483645\r\n'],
     ['that is refused, and has begun', `set a 0 0 2147483645\r\n${'v'.repeat(100_000)}`],
