@@ -459,6 +459,21 @@ describe('stale values', () => {
     await until(() => cache.get('k') === 'new');
   });
 
+  test('whose refresh another handle is at do not keep that from being aborted', async () => {
+    const options = { ttl: 1, staleWhileRevalidate: hour };
+    using named = new Cache({ name: 'stale values' });
+    using other = Cache.attach('stale values');
+    await named.fetch('k', () => 'old', options);
+    await until(() => named.getRemainingTTL('k') < hour);
+    const controller = new AbortController();
+    const { load, loads } = handLoader<string>();
+    const call = named.fetch('k', load, { forceRefresh: true, signal: controller.signal });
+    expect(await other.fetch('k', () => expect.fail('loaded'), options)).toBe('old');
+    controller.abort('enough');
+    await expect(call).rejects.toBe('enough');
+    expect(loads[0]!.signal.aborted).toBe(true);
+  });
+
   test('stay when the refresh fails, which the next call tries again', async () => {
     const options = { ttl: 1, staleWhileRevalidate: hour };
     await cache.fetch('k', () => 'old', options);

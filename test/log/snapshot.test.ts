@@ -184,6 +184,33 @@ describe('a snapshot', () => {
     expect(log.snapshots.newestVerified?.end).toBe(log.committed);
   });
 
+  test('that cannot be read any more is not what the log is cut by', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    const infos = [1, 2].map((life) => {
+      appendNow(log, `life ${life}`);
+      return take(log, 'k1 k2');
+    });
+    const [first, second] = infos as [SnapshotInfo, SnapshotInfo];
+    expect(log.snapshots.newestVerified).toEqual(second);
+    const bytes = disk.disk.bytesOf(disk.path(second.name));
+    bytes[200]! ^= 1;
+    disk.disk.put(disk.path(second.name), bytes);
+    expect(() => [...log.snapshots.read(second)]).toThrow('the chunk at offset 128');
+    expect(log.snapshots.newestVerified).toEqual(first);
+    expect(log.snapshots.sound).toEqual([first]);
+  });
+
+  test('with a chunk of another one is damaged', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    const [first, second] = [take(log, 'k1 k2'), take(log, 'k3 k4')] as const;
+    const bytes = disk.disk.bytesOf(disk.path(second.name));
+    disk.disk.bytesOf(disk.path(first.name)).copy(bytes, 128, 128, 128 + 32 + first.payloadBytes);
+    disk.disk.put(disk.path(second.name), bytes);
+    expect(() => [...log.snapshots.read(second)]).toThrow('belongs to another snapshot');
+  });
+
   test('refuses what are no records', () => {
     const log = new LogDisk().open();
     const writer = log.snapshots.begin({ position: 0n, recordsBefore: 0n, epoch: 1 });

@@ -97,6 +97,20 @@ test('drains when it is empty, if a call larger than the queue was refused', () 
   expect(queue.enter(9)).toBe(true);
 });
 
+test('a large call that was refused does not make later ones wait for longer', () => {
+  const { queue, drains } = admission(10);
+  queue.enter(1);
+  queue.enter(10);
+  queue.leave(1, 0);
+  expect(drains()).toBe(1);
+  queue.enter(10);
+  queue.enter(1);
+  queue.leave(4, 0);
+  expect(drains()).toBe(1);
+  queue.leave(1, 0);
+  expect(drains()).toBe(2);
+});
+
 test('drained() resolves at once while there is room, else with the drain, for all who wait', async () => {
   const { queue } = admission(4);
   expect(await isSettled(queue.drained())).toBe(true);

@@ -1,7 +1,7 @@
 // Promised verbs of a cache with a log. The test is the scribe: what is committed, and when, is in its hands.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { errorKind } from '../../src/errors.ts';
-import { type FeedHandle, FeedState, LogMetricPlace, native } from '../../src/native.ts';
+import { type FeedHandle, FeedState, LogMetricPlace, native, targetsOf } from '../../src/native.ts';
 import type { AckLevel } from '../../src/options.ts';
 import { CachePromises } from '../../src/promises.ts';
 import { LOG_METRICS } from '../../src/scribe/metrics.ts';
@@ -200,6 +200,24 @@ describe('at the level logged', () => {
     }
     expect(await Promise.all(sets)).toHaveLength(10);
     expect(await promises.get('key3')).toBe(3);
+    await promises.close();
+  });
+
+  test('a clear waits for what was done in every shard', async () => {
+    const promises = promisesOf('logged');
+    for (let i = 0; i < 20; i++) await promises.set(`k${i}`, 'x'.repeat(100), { ack: 'memory' });
+    const clear = promises.clear();
+    await promises.has('k0', { ack: 'memory' });
+    const targets = targetsOf(handle);
+    let halves = 0;
+    while (!handle.covered(targets)) {
+      expect(await isPending(clear, promises)).toBe(true);
+      if (targets.some((target, shard) => handle.commitMark(shard) >= target)) halves++;
+      expect(handle.drain(buffer.subarray(0, 256), 0)).toBeGreaterThan(0);
+      handle.commitDrained();
+    }
+    expect(halves).toBeGreaterThan(0);
+    await clear;
     await promises.close();
   });
 

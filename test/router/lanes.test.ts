@@ -312,6 +312,12 @@ describe('a thread that dies', () => {
       await expect(promises.set('a', 1)).rejects.toMatchObject({
         cause: expect.objectContaining({ message: expect.stringContaining('/nowhere') }),
       });
+      // What stands between two requests is done by this thread.
+      const before = errorOf(promises.set('a', 1));
+      const clear = promises.clear();
+      const after = errorOf(promises.set('b', 1));
+      for (const error of [before, after]) expect(await error).toMatchObject({ code: 'ERR_WORKER_EXITED' });
+      await clear;
     } finally {
       if (path === undefined) delete process.env['CAIRN_NATIVE_PATH'];
       else process.env['CAIRN_NATIVE_PATH'] = path;

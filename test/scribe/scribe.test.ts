@@ -10,6 +10,7 @@ import { BUFFER_BYTES, Scribe } from '../../src/scribe/scribe.ts';
 import { withCode } from '../support/errors.ts';
 import { LogDisk } from '../support/logs.ts';
 import { MemoryFeed, replay } from '../support/memory-feed.ts';
+import { makeRecord } from '../support/records.ts';
 
 const NO_SNAPSHOTS: SnapshotSchedule = { everyMs: 0, logBytes: 2 ** 40, isTakenAtClose: false };
 
@@ -368,6 +369,31 @@ describe('snapshots', () => {
       expect(desk.feed.uncommitted).toBe(0);
     }
     expect(turns).toBeGreaterThan(30);
+  });
+
+  test('are taken a step a turn while the log grows, and faster where it has little room left', () => {
+    const turnsOf = (share: number): number => {
+      const limitBytes = 4 * 2 ** 20;
+      const desk = new Desk({ segmentBytes: 2 ** 18, limitBytes });
+      // Nothing is given up.
+      desk.log.cursor('holds').advance(0n);
+      for (let written = 0; written < share * limitBytes; written += 60_000) {
+        desk.feed.set(`k${written}`, Buffer.alloc(60_000));
+        desk.turnUntil(() => desk.feed.uncommitted === 0);
+      }
+      desk.turnUntil(() => desk.get('snapshotRunning') === 0);
+      for (let i = 0; i < 200; i++) {
+        desk.feed.entries.set(`old${i}`, makeRecord({ kind: 'set', key: `old${i}`, value: Buffer.alloc(60_000) }));
+      }
+      desk.commands.push({ kind: 'snapshot', id: 1 });
+      for (let turns = 1; ; turns++) {
+        desk.feed.set('busy', 'v');
+        desk.turns(1);
+        if (desk.answerTo(1) !== undefined) return turns;
+      }
+    };
+    expect(turnsOf(0.3)).toBeGreaterThan(200);
+    expect(turnsOf(0.75)).toBeLessThan(100);
   });
 
   test('that fail leave the one before, and are tried again later and later', () => {

@@ -368,6 +368,39 @@ describe('limits', () => {
     await slow.until('all replies', () => slow.receivedBytes === bytes);
   });
 
+  test('small replies behind a large one that is still leaving are what they were', async () => {
+    const { open } = await start();
+    const slow = await open();
+    const other = await open();
+    const large = 'v'.repeat(700_000);
+    await other.ask(set('large', large));
+    slow.socket.pause();
+    let expected = '';
+    let gets = 0;
+    // One request after the other until the connection stops: before that, a large reply has left in part only.
+    for (let stops = false; !stops; ) {
+      const small = `value ${gets}`;
+      await other.ask(set('small', small));
+      for (const [key, value] of [
+        ['large', large],
+        ['small', small],
+      ] as const) {
+        slow.send(`get ${key}\r\n`);
+        gets++;
+        expected += `VALUE ${key} 0 ${value.length}\r\n${value}\r\nEND\r\n`;
+        while (!stops) {
+          // Whose reply is put where that of the slow one was.
+          const stats = await other.ask('stats\r\n', 'END\r\n');
+          if (stats.includes(`STAT cmd_get ${gets}\r\n`)) break;
+          stops = !stats.includes('STAT conn_yields 0\r\n');
+        }
+      }
+    }
+    slow.socket.resume();
+    await slow.until('all replies', () => slow.receivedBytes === expected.length);
+    expect(slow.take() === expected).toBe(true);
+  });
+
   test('a reader that takes nothing for too long is dropped', async () => {
     const { server, open } = await start({ stallTimeout: 200 });
     const reasons: string[] = [];
@@ -379,6 +412,28 @@ describe('limits', () => {
     slow.send('get a\r\n'.repeat(200));
     await untilStat(other, 'curr_connections', (count) => count === 1);
     expect(reasons).toEqual(['stalled']);
+  });
+
+  test('a reader that was slow, and then waits for something here, is not dropped', async () => {
+    const { server, open } = await start({ testCommands: true, stallTimeout: 1000 });
+    const slow = await open();
+    const other = await open();
+    const value = 'v'.repeat(1_000_000);
+    const reply = `VALUE a 0 1000000\r\n${value}\r\nEND\r\n`;
+    await other.ask(set('a', value));
+    slow.socket.pause();
+    slow.send(`${'get a\r\n'.repeat(30)}mn\r\ndebugpark 1\r\n`);
+    await untilStat(other, 'conn_yields', (yields) => yields > 0);
+    slow.socket.resume();
+    await slow.until('all replies', () => slow.receivedBytes === 30 * reply.length + 'MN\r\n'.length);
+    slow.take();
+    // So long as another takes to be dropped.
+    const [stalled, stall] = [await open(), once(server, 'disconnect')];
+    stalled.send(`set b 0 0 900000\r\n${'v'.repeat(100_000)}`);
+    expect((await stall)[1]).toBe('stalled');
+    await stalled.ending();
+    expect(await other.ask('debugresume 1 here\r\n')).toBe('OK\r\n');
+    expect(await slow.ask('')).toBe('here\r\n');
   });
 
   test('a large value that stops arriving is dropped, and its memory is free again', async () => {
@@ -431,6 +486,18 @@ describe('limits', () => {
     const client = await open();
     expect(await client.ask(set('a', 'v'.repeat(70_000)))).toBe('SERVER_ERROR object too large for cache\r\n');
     expect(await client.ask(set('a', 'v'.repeat(60_000)))).toBe('STORED\r\n');
+  });
+});
+
+describe('a client that does not close its side', () => {
+  test('after it has said good-bye is closed in the end, as any other', async () => {
+    const { server, open } = await start();
+    const client = await open();
+    const ended = once(server, 'disconnect');
+    client.send('mn\r\nquit\r\n');
+    expect(await client.ending()).toBe('MN\r\n');
+    expect((await ended)[1]).toBe('ended');
+    expect(server.connectionCount).toBe(0);
   });
 });
 
