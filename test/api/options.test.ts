@@ -44,6 +44,10 @@ describe('an option that does not exist is refused with the one that was meant',
       withCode('ERR_INVALID_ARGUMENT', /did you mean order/),
     );
     expect(() => cache.incr('k', 1, { init: 5 } as never)).toThrow(withCode('ERR_INVALID_ARGUMENT', /"init"/));
+    // What others call that is another option's name, which is none here.
+    expect(() => cache.set('k', 1, { size: 5 } as never)).toThrow(
+      withCode('ERR_INVALID_ARGUMENT', /"size" in options: expected one of ttl$/),
+    );
     expect(() => cache.set('k', 1, 60 as never)).toThrow(
       withCode('ERR_INVALID_ARGUMENT', /options to be an object, got 60/),
     );
