@@ -228,6 +228,19 @@ describe('a log without room', () => {
     });
   });
 
+  test('is synced in time all the same', () => {
+    const desk = new Desk({ sync: '50ms' });
+    desk.feed.set('a', '1');
+    desk.turns(1);
+    const dueMs = desk.disk.nowMs + 50;
+    expect(desk.log.durable).toBeLessThan(desk.log.end);
+    desk.disk.disk.fate = ({ kind }) => (kind === 'write' ? 'ENOSPC' : 'ok');
+    desk.feed.set('b', '2');
+    desk.turnUntil(() => desk.log.durable === desk.log.committed);
+    expect(desk.disk.nowMs).toBe(dueMs);
+    expect(desk.feed.uncommitted).toBe(1);
+  });
+
   test('because of its limit is freed by a snapshot, for which it outgrows the limit', () => {
     // The walk sees a record that the log has no room for, and must not be finished without it.
     const desk = new Desk(

@@ -3,6 +3,7 @@
 
 import { afterEach, describe, expect, test } from 'vitest';
 import { Cache } from '../../src/index.ts';
+import { EmbeddedLog, lockedByCaller, survey } from '../../src/log/index.ts';
 import { type FeedHandle, feedOf, native } from '../../src/native.ts';
 import { CONTROL_WORDS, type Command, type Report, type ScribeData } from '../../src/scribe/message.ts';
 import type { Scribe } from '../../src/scribe/scribe.ts';
@@ -216,6 +217,17 @@ test('a log above its limit, with the last snapshot in the middle of a large seg
   second.crash(disk);
   expect(disk.bytes).toBeLessThan(8 * 4096);
   expect(Object.keys(new Life(disk).recovered)).toHaveLength(13);
+});
+
+test('a log that has what is no record is refused, and closed again', () => {
+  const disk = newDisk();
+  const options = { directory: '/data', files: disk.files(), lockDirectory: lockedByCaller };
+  const log = EmbeddedLog.open(options);
+  log.append({ records: [Buffer.alloc(48)], recordCount: 1, epoch: log.epoch, expectPosition: log.end });
+  log.close();
+  expect(() => new Life(disk)).toThrow(withCode('ERR_LOG_CORRUPT', /records that are none, in the log at position 64/));
+  const { segments } = survey('/data', { files: disk.files(), isDeep: false });
+  expect(segments.at(-1)?.scan.mark?.kind).toBe('closed');
 });
 
 test('what a dead thread had appended and not committed is appended again, and applied once', () => {
