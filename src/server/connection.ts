@@ -74,6 +74,8 @@ export class Connection {
   #endingAt = -1;
   readonly #flushed = (): void => {
     this.#flushing = false;
+    // The client takes what it is sent, however slowly.
+    this.#stoppedAt = -1;
     this.proceed();
   };
 

@@ -1,0 +1,86 @@
+// A connection over a socket that takes bytes when it is told to, by a clock that is moved by hand.
+
+import { EventEmitter } from 'node:events';
+import type { Socket } from 'node:net';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { handleOf } from '../../src/cache.ts';
+import { Cache } from '../../src/index.ts';
+import { Connection, type ConnectionOwner } from '../../src/server/connection.ts';
+import { ensureOutput, sessions } from '../../src/server/native-session.ts';
+
+/** Keeps what is written until `leave()`. */
+class SlowSocket extends EventEmitter {
+  writableLength = 0;
+  #written: (() => void)[] = [];
+
+  write(bytes: Buffer, written?: () => void): boolean {
+    this.writableLength += bytes.length;
+    if (written !== undefined) this.#written.push(written);
+    return false;
+  }
+
+  leave(): void {
+    this.writableLength = 0;
+    for (const written of this.#written.splice(0)) written();
+  }
+
+  pause(): void {}
+  resume(): void {}
+  destroy(): void {
+    this.emit('close');
+  }
+}
+
+let cache: Cache;
+let service: number;
+beforeEach(() => {
+  cache = new Cache({ maxMemory: '16mb' });
+  service = sessions.startService(handleOf(cache as Cache<never>), {
+    version: '1',
+    itemBytesMax: 2 ** 20,
+    testCommands: 0,
+    logMetrics: '',
+    processId: 1,
+    connectionsMax: 1,
+    tcpPort: 1,
+    threadCount: 1,
+    backlog: 1,
+    idleTimeoutSeconds: 0,
+    verbosity: 0,
+    interfaces: '',
+    socketPath: '',
+  })!;
+  ensureOutput();
+});
+afterEach(async () => {
+  sessions.endService(service);
+  await cache.close();
+});
+
+test('a client has so long to take anything, not to take all of it', () => {
+  const closed: Connection[] = [];
+  const owner = {
+    coarseNow: 0,
+    setWaiting() {},
+    connectionClosed: (connection: Connection) => closed.push(connection),
+  };
+  const socket = new SlowSocket();
+  const session = sessions.openSession(service, 'peer', 'listener');
+  const connection = new Connection(owner satisfies ConnectionOwner, socket as unknown as Socket, session, 'peer');
+  const pass = (ms: number): void => {
+    owner.coarseNow += ms;
+    connection.checkTimeouts(owner.coarseNow, { idleMs: 0, stallMs: 300 });
+  };
+  cache.set('a', Buffer.alloc(900_000));
+  socket.emit('data', Buffer.from('get a\r\n'.repeat(50)));
+  for (let replies = 0; replies < 10; replies++) {
+    expect(socket.writableLength).toBeGreaterThan(900_000);
+    pass(200);
+    expect(connection.overdue).toBeUndefined();
+    socket.leave();
+  }
+  pass(299);
+  expect([connection.overdue, closed]).toEqual([undefined, []]);
+  pass(1);
+  expect([connection.overdue, closed]).toEqual(['stalled', [connection]]);
+});
