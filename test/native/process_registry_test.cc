@@ -103,6 +103,33 @@ TEST(Registry, TheOwnersCloseEndsTheCacheForThoseWhoAttached) {
   Lose(&attached, false);
 }
 
+// Who waits is told, and who listens is not told of entries that only went with the cache.
+TEST(Registry, WhatTheEndOfACacheMeansForThoseWhoWaitAndListen) {
+  class Bell final : public Waker {
+   public:
+    void Wake() override {}
+  };
+  CachePointer owner = Make("heard");
+  CachePointer attached;
+  ASSERT_TRUE(Registry::Get().Attach("heard", &attached) == AttachStatus::kAttached);
+  ASSERT_TRUE(Set(attached->store(), "a", "x") == Status::kStored);
+  {
+    RemovalListener listener(attached->removals(), std::make_shared<Bell>());
+    listener.SetInterest({(1u << kReasonCount) - 1, false});
+    FlightSeat seat(attached->flights(), attached->store(), std::make_shared<Bell>());
+    ASSERT_TRUE(seat.Join("key", true, Now{}).role == FlightRole::kLead);
+    Close(&owner, true);
+    FlightNews news;
+    ASSERT_EQ(seat.TakeNews(&news, 1), 1u);
+    EXPECT_TRUE(news.kind == FlightNews::Kind::kClosed);
+    EXPECT_TRUE(seat.Join("other", true, Now{}).role == FlightRole::kClosed);
+    std::vector<char> events(kRemovalRingBytes);
+    uint64_t lost;
+    EXPECT_EQ(listener.Take(events.data(), events.size(), &lost), 0u);
+  }
+  Lose(&attached, false);
+}
+
 TEST(Registry, ALostOwnerLeavesTheCacheToTheOthers) {
   CachePointer owner = Make("orphan");
   CachePointer attached;
