@@ -44,6 +44,8 @@ import {
   type NativeHandle,
   type NativeWalk,
   native,
+  nativeGet,
+  nativeSet,
   numberWord,
   PLACE_BUFFER,
   scratch,
@@ -260,10 +262,9 @@ export class Cache<V = unknown> {
   #logListeners: { listener: NoticeListener; heard: NoticeListener }[] = [];
 
   // Fields, so that a call costs no look-up on the handle.
-  readonly #get: NativeHandle['get'];
+  readonly #number: number;
   readonly #peek: NativeHandle['peek'];
   readonly #take: NativeHandle['take'];
-  readonly #set: NativeHandle['set'];
   readonly #store: NativeHandle['store'];
   readonly #has: NativeHandle['has'];
   readonly #delete: NativeHandle['delete'];
@@ -284,10 +285,9 @@ export class Cache<V = unknown> {
     this.#raw = opened.raw;
     this.#promiseOptions = opened.promises;
     if (opened.raw !== 'buffer') handle.rawAsBuffer(false);
-    this.#get = handle.get;
+    this.#number = handle.number;
     this.#peek = handle.peek;
     this.#take = handle.take;
-    this.#set = handle.set;
     this.#store = handle.store;
     this.#has = handle.has;
     this.#delete = handle.delete;
@@ -372,8 +372,9 @@ export class Cache<V = unknown> {
 
   /** The value, which becomes the most recently used; `undefined` for a miss. */
   get(key: Key): V | undefined {
-    const value = this.#get(key);
-    return typeof value === 'boolean' ? this.#finishRead(value, key, this.#get) : (value as V | undefined);
+    const value = nativeGet(this.#number, key);
+    if (typeof value !== 'boolean') return value as V | undefined;
+    return this.#finishRead(value, key, (again) => nativeGet(this.#number, again));
   }
 
   /** The value; neither its place in the order nor the counters change. `undefined` for a miss. */
@@ -479,7 +480,7 @@ export class Cache<V = unknown> {
    */
   set(key: Key, value: V, options?: SetOptions): StoreResult {
     if (typeof value === 'string' && options === undefined) {
-      const code = this.#set(key, value);
+      const code = nativeSet(this.#number, key, value);
       if (code === undefined || code === Code.stored) return 'stored';
       if (code !== Code.keyMaybeIllFormed && code !== Code.valueMaybeIllFormed)
         return this.#storeResult(code, key, value);

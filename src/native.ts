@@ -49,6 +49,7 @@ export const Word = {
   clientFlags: 8,
   idleSeconds: 9,
   fetched: 10,
+  cache: 11,
 } as const;
 
 /** Where a value is that `get` left to be decoded. */
@@ -82,6 +83,8 @@ export interface NativeWalk {
 export interface NativeHandle {
   readonly name: string;
   readonly description: string;
+  /** Names it to {@link nativeGet} and {@link nativeSet}, for as long as it is held. */
+  readonly number: number;
   readonly cacheId: number;
   readonly shardCount: number;
   /** Larger values are refused. */
@@ -90,15 +93,12 @@ export interface NativeHandle {
   readonly memoryBytesCeiling: number;
   readonly isOwner: boolean;
 
-  get(key: NativeKey): unknown;
   peek(key: NativeKey): unknown;
   take(key: NativeKey): unknown;
   getWithCas(key: NativeKey): unknown;
   getInto(key: NativeKey, target: Uint8Array): number | undefined | false;
   has(key: NativeKey): boolean | Code;
   info(key: NativeKey): Code;
-  /** `undefined`: stored. */
-  set(key: NativeKey, text: string): Code | undefined;
   store(
     verb: number,
     key: NativeKey,
@@ -230,6 +230,8 @@ export interface Native {
   readonly marks: ArrayBuffer;
   readonly limits: Readonly<Record<string, number>>;
   readonly statNames: readonly string[];
+  get(key: NativeKey): unknown;
+  set(key: NativeKey, text: string): Code | undefined;
   openCache(options: NativeOptions): NativeHandle | Code;
   attachCache(name: string): NativeHandle | Code;
   attachById(id: number): NativeHandle | Code;
@@ -260,6 +262,24 @@ const LOW = endianness() === 'LE' ? 0 : 1;
 /** The low half of a word: codecs, sizes, codes. */
 export function lowWord(index: number): number {
   return halves[index * 2 + LOW]!;
+}
+
+const { get, set } = native;
+const callee = new Uint32Array(native.words, (Word.cache * 2 + LOW) * 4, 1);
+
+/**
+ * The verbs that are called most are functions for all caches of the thread, and are told the cache by its number: V8
+ * calls a native function directly only where it has seen no other, as it would with a second cache.
+ */
+export function nativeGet(number: number, key: NativeKey): unknown {
+  callee[0] = number;
+  return get(key);
+}
+
+/** `undefined`: stored. */
+export function nativeSet(number: number, key: NativeKey, text: string): Code | undefined {
+  callee[0] = number;
+  return set(key, text);
 }
 
 /** A word as a number: exact up to 2^53, the nearest beyond. */

@@ -15,9 +15,10 @@ namespace {
 
 // ---- reading ----
 
-// get(key): see Answer(). A miss, and a value that V8 makes a string of, take the shortest way there is.
+// get(key), of the cache that the words name: see Answer(). A miss, and a value that V8 makes a string of, take the
+// shortest way there is.
 napi_value Get(napi_env env, napi_callback_info info) {
-  KeyCall<1> call(env, info);
+  KeyCall<1, 0, HandleBy::kNumber> call(env, info);
   CacheHandle* handle = call.handle;
   if (call.code != Code::kFound) return Refusal(env, handle, call.code);
   const Now now = handle->instance->ReadNow(false);
@@ -129,10 +130,10 @@ napi_value Info(napi_env env, napi_callback_info info) {
 
 // ---- storing ----
 
-// set(key, text): undefined where it was stored, or a code. Text with the cache's time to live; everything else is
-// store()'s.
+// set(key, text), of the cache that the words name: undefined where it was stored, or a code. Text with the cache's
+// time to live; everything else is store()'s.
 napi_value SetText(napi_env env, napi_callback_info info) {
-  KeyCall<2> call(env, info);
+  KeyCall<2, 0, HandleBy::kNumber> call(env, info);
   CacheHandle* handle = call.handle;
   if (call.code != Code::kFound) return CodeValue(env, call.code);
   Payload payload;
@@ -315,14 +316,12 @@ napi_value RawAsBuffer(napi_env env, napi_callback_info info) {
 }
 
 void ExtendHandle(napi_env env, CacheHandle* handle, napi_value object) {
-  AddHandleFunction(env, handle, object, "get", Get);
   AddHandleFunction(env, handle, object, "peek", Read<Verb::kPeek>);
   AddHandleFunction(env, handle, object, "take", Read<Verb::kTake>);
   AddHandleFunction(env, handle, object, "getWithCas", GetWithCas);
   AddHandleFunction(env, handle, object, "getInto", GetInto);
   AddHandleFunction(env, handle, object, "has", Has);
   AddHandleFunction(env, handle, object, "info", Info);
-  AddHandleFunction(env, handle, object, "set", SetText);
   AddHandleFunction(env, handle, object, "store", StoreAny);
   AddHandleFunction(env, handle, object, "arithmetic", Arithmetic);
   AddHandleFunction(env, handle, object, "delete", Remove<Verb::kDelete>);
@@ -532,6 +531,8 @@ bool Payload::CodecOf(Codec* codec) const { return CodecOfText(text, view.data()
 
 void InitCacheBinding(napi_env env, napi_value exports) {
   Environment::Of(env)->extenders.push_back(ExtendHandle);
+  AddFunction(env, exports, "get", Get);
+  AddFunction(env, exports, "set", SetText);
   AddFunction(env, exports, "openCache", OpenCache);
   AddFunction(env, exports, "attachCache", AttachCache);
   AddFunction(env, exports, "attachById", AttachById);

@@ -1,5 +1,6 @@
 #include "addon/environment.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "addon/convert.h"
@@ -17,6 +18,24 @@ void Unlink(CacheHandle* handle) {
   if (handle->next != nullptr) handle->next->link = handle->link;
   handle->link = nullptr;
   handle->next = nullptr;
+  handle->environment->numbered[handle->number] = nullptr;
+}
+
+// Takes the first number that is free: of few, and only when a handle is made.
+void Link(CacheHandle* handle, Environment* environment) {
+  handle->environment = environment;
+  handle->next = environment->handles;
+  handle->link = &environment->handles;
+  if (handle->next != nullptr) handle->next->link = &handle->next;
+  environment->handles = handle;
+  auto& numbered = environment->numbered;
+  const auto free = std::find(numbered.begin(), numbered.end(), nullptr);
+  handle->number = static_cast<uint32_t>(free - numbered.begin());
+  if (free == numbered.end()) {
+    numbered.push_back(handle);
+  } else {
+    *free = handle;
+  }
 }
 
 void FinalizeHandle(napi_env, void* data, void*) {
@@ -151,18 +170,15 @@ napi_value MakeHandle(napi_env env, CachePointer cache, bool owner) {
   Environment* environment = Environment::Of(env);
   made->instance = cache.get();
   made->store = cache->store();
-  made->environment = environment;
   made->ttl_ms = cache->options().ttl_ms;
   made->owner = owner;
   made->pointer = std::move(cache);
-  made->next = environment->handles;
-  made->link = &environment->handles;
-  if (made->next != nullptr) made->next->link = &made->next;
-  environment->handles = made;
+  Link(made, environment);
 
   const CacheOptions& options = made->instance->options();
   SetProperty(env, object, "name", Text(env, options.name));
   SetProperty(env, object, "description", Text(env, options.description));
+  SetProperty(env, object, "number", Uint32(env, made->number));
   SetProperty(env, object, "cacheId", Double(env, static_cast<double>(made->instance->id())));
   SetProperty(env, object, "shardCount", Uint32(env, made->store->shard_count()));
   SetProperty(env, object, "valueBytesMax", Uint32(env, static_cast<uint32_t>(made->store->value_bytes_max())));

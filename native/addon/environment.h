@@ -71,6 +71,7 @@ enum class Word : uint32_t {
   kClientFlags = 8,
   kIdleSeconds = 9,
   kFetched = 10,
+  kCache = 11,  // given: the number of the cache that the call is for; see AddFunction()
 };
 
 // Where a value is that was not returned as a JavaScript value.
@@ -110,6 +111,7 @@ struct CacheHandle {
   // Values of codec kRaw are returned as Buffers; false: TypeScript decodes them (option `raw`).
   bool raw_as_buffer = true;
   std::unique_ptr<HandlePart> parts[static_cast<size_t>(PartId::kPartCount)];
+  uint32_t number = 0;  // its place in Environment::numbered
   // Linked list of the environment's handles.
   CacheHandle* next = nullptr;
   CacheHandle** link = nullptr;
@@ -145,11 +147,19 @@ struct Environment {
   std::string message;
 
   CacheHandle* handles = nullptr;
+  // The same by their numbers, which are given again once a handle is gone; null where one is free.
+  std::vector<CacheHandle*> numbered;
   std::vector<HandleExtender> extenders;
   std::unique_ptr<EnvironmentPart> parts[static_cast<size_t>(PartId::kPartCount)];
 
   void Set(Word word, uint64_t value) { words[static_cast<size_t>(word)] = value; }
   uint64_t Get(Word word) const { return words[static_cast<size_t>(word)]; }
+  // The handle that the words name. REQUIRES: JavaScript has it, and so has set its number.
+  CacheHandle* Named() const {
+    const uint64_t number = Get(Word::kCache);
+    CHECK(number < numbered.size());
+    return numbered[number];
+  }
 
   // Of this environment. CHECKs that there is one: every export of the addon is called in one.
   static Environment* Of(napi_env env);
@@ -166,6 +176,10 @@ CacheHandle* HandleOf(napi_env env, napi_value object);
 // Adds a plain function to a handle object. Its data pointer is the handle, and it keeps the handle alive.
 void AddHandleFunction(napi_env env, CacheHandle* handle, napi_value object, const char* name, napi_callback callback);
 // Adds a plain function to the exports. Its data pointer is the Environment.
+//
+// A verb of the hottest is such a function too, one for all caches of the environment, and gets its cache by its number
+// (Environment::Named). V8 calls a native function directly from compiled code if that code has seen no other there:
+// with a function for each cache, a second cache in the thread made every call of both by a fifth dearer.
 void AddFunction(napi_env env, napi_value exports, const char* name, napi_callback callback);
 
 // Makes the handle object of a cache: what openCache() and attachCache() return. Takes over the registry's handle.

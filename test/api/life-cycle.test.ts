@@ -333,6 +333,35 @@ describe('a cache that nobody closes', () => {
     expect(() => Cache.attach(name)).toThrow(withCode('ERR_NO_SUCH_CACHE'));
   });
 
+  test('leaves the calls of those that stay, and of new ones, to whom they are meant for', async () => {
+    const name = freshName();
+    const before = new Cache();
+    (() => {
+      new Cache({ name }).set('k', 'collected');
+    })();
+    const behind = new Cache();
+    before.set('k', 'before');
+    behind.set('k', 'behind');
+    for (let i = 0; Cache.names.includes(name); i++) {
+      if (i === 100) throw new Error('It was not collected');
+      await collect();
+    }
+    const later = [new Cache(), new Cache()];
+    expect(later.map((cache) => cache.get('k'))).toEqual([undefined, undefined]);
+    for (const [i, cache] of later.entries()) cache.set('k', `later ${i}`);
+    expect([before, behind, ...later].map((cache) => cache.get('k'))).toEqual([
+      'before',
+      'behind',
+      'later 0',
+      'later 1',
+    ]);
+    await behind.close();
+    expect(() => behind.get('k')).toThrow(withCode('ERR_CLOSED'));
+    expect(() => behind.set('k', 'v')).toThrow(withCode('ERR_CLOSED'));
+    expect([before, ...later].map((cache) => cache.get('k'))).toEqual(['before', 'later 0', 'later 1']);
+    for (const cache of [before, ...later]) cache.destroy();
+  });
+
   test('lives while an attached handle does, though its owner is collected', async () => {
     const name = freshName();
     (() => {

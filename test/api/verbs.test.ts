@@ -36,6 +36,32 @@ describe('get', () => {
     expect(order()).toEqual(['b', 'c', 'a']);
     expect(cache.stats()).toMatchObject({ gets: 2, hits: 1, misses: 1 });
   });
+
+  test('and set are for the cache that they are called on, when several take turns', () => {
+    using other = new Cache();
+    // V8 cannot tell U+FFFD from a lone surrogate, so the addon is asked for such a key twice.
+    const keys = ['k', '\uFFFD', 'long'.repeat(1000)];
+    for (const key of keys) {
+      cache.set(key, `cache ${key}`);
+      other.set(key, `other ${key}`);
+    }
+    for (const key of keys) {
+      expect([cache.get(key), other.get(key), cache.get(key)]).toEqual([
+        `cache ${key}`,
+        `other ${key}`,
+        `cache ${key}`,
+      ]);
+    }
+    expect([cache.size, other.size]).toEqual([keys.length, keys.length]);
+    // One in the middle of the other.
+    using outer = new Cache({ raw: (bytes) => `${bytes} and ${other.get('k')}` });
+    outer.set('k', Buffer.from('outer'));
+    expect([outer.get('k'), outer.get('k'), cache.get('k')]).toEqual([
+      'outer and other k',
+      'outer and other k',
+      'cache k',
+    ]);
+  });
 });
 
 describe('peek and has', () => {
