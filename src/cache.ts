@@ -1540,7 +1540,7 @@ function openingError(code: number, name: string): Error {
       const message = native.takeMessage();
       return /^Expected/.test(message)
         ? new CairnRangeError('ERR_INVALID_ARGUMENT', inOurWords(message))
-        : new CairnError('ERR_OUT_OF_MEMORY', message);
+        : new CairnError('ERR_OUT_OF_MEMORY', `${message}, for as much as maxMemoryCeiling (4 x maxMemory) may be`);
     }
     default:
       return new CairnError('ERR_NATIVE_MISMATCH', `Unexpected answer ${code} of the native addon`);

@@ -234,7 +234,8 @@ export class LogKeeper {
       worker.on('exit', (code) => this.#onExit(code));
       for (const { command } of this.#pending.values()) worker.postMessage(command);
     } catch (cause) {
-      this.#fail(new CairnError('ERR_LOG_IO', 'The thread that writes the log cannot be started', { cause }));
+      const message = `The thread that writes the log cannot be started: ${reasonOf(cause)}`;
+      this.#fail(new CairnError('ERR_LOG_IO', message, { cause }));
     }
     return this.#await(ready);
   }
