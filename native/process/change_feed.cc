@@ -88,16 +88,18 @@ ChangeFeed::Turn ChangeFeed::Drain(char* out, size_t capacity, uint32_t timeout_
   return turn;
 }
 
-// True if there is something for the log. Versions without a record (fills) are committed at once where nothing before
-// them waits. Shard 0 comes first where all fit, because of what DrainRing() says about clears; a turn that is cut
-// short is followed by one that begins where it ended.
+// True if there is something for the log. Versions without a record are committed at once where nothing before them
+// waits. Shard 0 comes first where all fit, because of what DrainRing() says about clears. A turn that is cut short is
+// followed by one that begins behind the shard which had its part, so that a shard that always has more than a turn
+// takes does not keep the others from the log; or with the shard whose next record found no room.
 bool ChangeFeed::Collect(char* out, size_t capacity, Turn* turn) {
   const uint32_t first = first_shard_;
   first_shard_ = 0;
   for (uint32_t i = 0; i < shard_count_; i++) {
     const uint32_t shard = (first + i) % shard_count_;
+    const size_t bytes_before = turn->bytes;
     if (CollectShard(shard, out, capacity, turn)) continue;
-    first_shard_ = shard;
+    first_shard_ = turn->bytes > bytes_before ? (shard + 1) % shard_count_ : shard;
     break;
   }
   if (turn->bytes > 0) {

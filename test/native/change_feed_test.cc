@@ -140,6 +140,60 @@ TEST(ChangeFeed, WhatWasNotCommittedIsDrainedAgain) {
   EXPECT_EQ(fed.feed->ReadNumbers().ring_bytes, 0u);
 }
 
+// Who takes over may have less room in a turn.
+TEST(ChangeFeed, WhatWasRewoundIsNotCommittedBeforeItIsDrainedAgain) {
+  Fed fed;
+  const std::string value(1000, 'x');
+  const uint64_t first = fed.Set("a", value).record_version;
+  const uint64_t second = fed.Set("b", value).record_version;
+  Log log;
+  EXPECT_EQ(fed.Drain(&log).record_count, 2u);
+  fed.feed->Rewind();
+  EXPECT_EQ(fed.Drain(&log, 1500).record_count, 1u);
+  fed.feed->Commit();
+  EXPECT_TRUE(fed.Covers("a", first));
+  EXPECT_FALSE(fed.Covers("b", second)) << "it is not in the log";
+  EXPECT_EQ(fed.Drain(&log, 1500).record_count, 1u);
+  fed.feed->Commit();
+  EXPECT_TRUE(fed.Covers("b", second));
+}
+
+TEST(ChangeFeed, AShardThatHasMoreThanATurnTakesDoesNotKeepTheOthersFromTheLog) {
+  constexpr uint32_t kShards = 4;
+  for (uint32_t busy = 0; busy < kShards; busy++) {
+    Fed fed(kShards);
+    const std::string busy_key = fed.KeyIn(busy, 0);
+    const std::string value(1000, 'x');
+    for (int i = 0; i < 20; i++) fed.Set(busy_key, value);
+    uint64_t versions[kShards] = {};
+    for (uint32_t shard = 0; shard < kShards; shard++) {
+      if (shard != busy) versions[shard] = fed.Set(fed.KeyIn(shard, 1)).record_version;
+    }
+    Log log;
+    for (uint32_t turn = 0; turn < 3; turn++) {
+      for (int i = 0; i < 20; i++) fed.Set(busy_key, value);
+      fed.Drain(&log, 5000);
+      fed.feed->Commit();
+    }
+    for (uint32_t shard = 0; shard < kShards; shard++) {
+      EXPECT_TRUE(fed.Covers(fed.KeyIn(shard, 1), versions[shard])) << busy << " is busy, " << shard << " waits";
+    }
+  }
+}
+
+TEST(ChangeFeed, ARecordThatFindsLittleRoomLeftIsFirstInTheNextTurn) {
+  Fed fed(2);
+  const std::string small = fed.KeyIn(0, 0), large = fed.KeyIn(1, 0);
+  const uint64_t version = fed.Set(large, std::string(4000, 'x')).record_version;
+  Log log;
+  for (uint32_t turn = 0; turn < 2; turn++) {
+    for (int i = 0; i < 2; i++) fed.Set(small, std::string(500, 'x'));
+    fed.Drain(&log, 4500);
+    fed.feed->Commit();
+  }
+  EXPECT_TRUE(fed.Covers(large, version));
+}
+
 // However long the scribe has slept before.
 TEST(ChangeFeed, ARecordThatWakesTheScribeIsAsOldAsItIs) {
   Fed fed;
