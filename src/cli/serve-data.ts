@@ -64,7 +64,8 @@ export function describeRecovery(
 ): { line: string; warnings: string[] } {
   const warnings = recovery.unusable.map(({ name, why }) => `Snapshot ${name} could not be used: ${why}`);
   if (recovery.lost > 0) {
-    warnings.push(`${countText(recovery.lost, 'record')} of the log in ${directory} are known to be lost`);
+    const records = countText(recovery.lost, 'record');
+    warnings.push(`${records} of the log in ${directory} ${recovery.lost === 1 ? 'is' : 'are'} known to be lost`);
   }
   for (const notice of recovery.notices) {
     if (notice.kind !== 'torn') warnings.push(describeNotice(notice));

@@ -156,7 +156,9 @@ function* recordLines(records: Buffer): Generator<string> {
     const parts = [
       KIND_NAMES.get(kind) ?? String(kind),
       ...(key.length === 0 ? [] : [keyText(key)]),
-      ...(kind === RecordKind.set ? [`${value.length} bytes`, `codec ${codec}`] : []),
+      ...(kind === RecordKind.set
+        ? [`${value.length} ${value.length === 1 ? 'byte' : 'bytes'}`, `codec ${codec}`]
+        : []),
       ...(clientFlags === 0 ? [] : [`flags ${clientFlags}`]),
       `version ${epochOf(version)}.${version & (2n ** 44n - 1n)}`,
       ...(kind === RecordKind.clearAt ? [clearAtText(expiresWallMs)] : []),

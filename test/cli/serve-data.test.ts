@@ -115,6 +115,9 @@ describe('what was recovered', () => {
       '3 records of the log in ./d are known to be lost',
       'The file of cursors was damaged, and the one before it is used: its checksum is wrong',
     ]);
+    expect(describeRecovery('./d', recovery({ lost: 1 }), 5).warnings).toEqual([
+      '1 record of the log in ./d is known to be lost',
+    ]);
   });
 });
 
