@@ -158,6 +158,18 @@ TEST(ChangeFeed, WhatWasRewoundIsNotCommittedBeforeItIsDrainedAgain) {
   EXPECT_TRUE(fed.Covers("b", second));
 }
 
+TEST(ChangeFeed, ALookThatFindsNothingDoesNotCommitWhatWasDrainedBefore) {
+  Fed fed;
+  const uint64_t version = fed.Set("a").record_version;
+  Log log;
+  EXPECT_EQ(fed.Drain(&log).record_count, 1u);
+  EXPECT_EQ(fed.Drain(&log).bytes, 0u);
+  EXPECT_FALSE(fed.Covers("a", version)) << "the log does not have it";
+  EXPECT_GT(fed.feed->ReadNumbers().ring_bytes, 0u);
+  fed.feed->Commit();
+  EXPECT_TRUE(fed.Covers("a", version));
+}
+
 TEST(ChangeFeed, AShardThatHasMoreThanATurnTakesDoesNotKeepTheOthersFromTheLog) {
   constexpr uint32_t kShards = 4;
   for (uint32_t busy = 0; busy < kShards; busy++) {

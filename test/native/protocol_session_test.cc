@@ -418,6 +418,17 @@ TEST(ProtocolSlots, AParkedRequestStopsItsOwnConnectionOnly) {
   EXPECT_EQ(server.service()->tickets()->size(), 0);
 }
 
+TEST(ProtocolSlots, TheFirstAnswerToATicketCounts) {
+  TicketTable tickets;
+  ASSERT_TRUE(tickets.Open(7) == TicketTable::OpenStatus::kOpened);
+  EXPECT_TRUE(tickets.Resolve(7, "first"));
+  EXPECT_FALSE(tickets.Resolve(7, "second"));
+  std::string answer;
+  EXPECT_TRUE(tickets.Take(7, &answer) == TicketTable::TakeStatus::kTaken);
+  EXPECT_EQ(answer, "first");
+  EXPECT_FALSE(tickets.Resolve(7, "third")) << "nobody waits for it any more";
+}
+
 TEST(ProtocolSlots, ATicketIsOpenOnceAndGoneWithItsConnection) {
   ProtocolServer server;
   ProtocolClient other(&server);

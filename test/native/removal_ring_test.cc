@@ -130,6 +130,22 @@ TEST(RemovalRing, AnEventThatComesWhileTheLastListenerLeavesIsHarmless) {
   EXPECT_EQ(TakeAll(&ear.listener).events.size(), 0u);
 }
 
+TEST(RemovalRing, WhatWasBeforeTheFirstListenerIsNotLostToHim) {
+  RemovalRing ring(kSmallRingBytes);
+  const auto remove = [&ring](int count) {
+    for (int i = 0; i < count; ++i) Remove(&ring, Reason::kEvicted, std::to_string(i), "v");
+  };
+  {
+    Ear before(&ring);
+    remove(15000);
+  }
+  Ear ear(&ring);
+  remove(20000);
+  const Taken all = TakeAll(&ear.listener);
+  EXPECT_GT(all.lost, 0u);
+  EXPECT_EQ(all.lost + all.events.size(), 20000u);
+}
+
 TEST(RemovalRing, EventsComeInOrderWithKeyReasonAndCount) {
   RemovalRing ring;
   Ear ear(&ring);
