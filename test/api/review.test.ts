@@ -1,6 +1,6 @@
 // Both surfaces at their edges: buffers that are used again, functions that read a cache while it is read, options that
 // nobody has, calls that are done in part.
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Cache, CairnError, PackedKeys, serve } from '../../src/index.ts';
 import { withCode } from '../support/errors.ts';
 
@@ -134,6 +134,27 @@ test('a timeout never says that nothing was done when part of it was', async () 
   const error = await cache.promises.setMany(entries, { timeout: 12 }).catch((reason: unknown) => reason);
   if (error instanceof CairnError && /it was not done/.test(error.message)) {
     expect(entries.filter(([key]) => cache.has(key))).toEqual([]);
+  }
+});
+
+test('a timeout says that nobody knows when one lane has done its part and the other has not', async () => {
+  const entries = Array.from({ length: 16 }, (_, index): [string, number] => [`k${index}`, index]);
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  try {
+    for (let isPartlyDone = false; !isPartlyDone; ) {
+      const other = new Cache({ maxMemory: '32mb', shards: 4, promises: { lanes: 2 } });
+      const { promises } = other;
+      // The thread of the other lane has to start first.
+      await promises.get('k0');
+      const error = promises.setMany(entries, { timeout: 1000 }).catch((reason: unknown) => reason);
+      while (promises.stats().requests === entries.length) await new Promise((resolve) => setImmediate(resolve));
+      isPartlyDone = promises.stats().requests > 0;
+      vi.advanceTimersByTime(1000);
+      if (isPartlyDone) expect(await error).toEqual(withCode('ERR_TIMEOUT', /it may or may not have been done$/));
+      await other.close();
+    }
+  } finally {
+    vi.useRealTimers();
   }
 });
 

@@ -873,6 +873,25 @@ describe('opening', () => {
     expect(again.snapshots.sound[0]!.finishedMs).toBe(first + 3_600_000);
   });
 
+  test('time is not before the last segment was made, though what was copied to it is older', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ sync: 'none' });
+    appendNow(log, 'a');
+    disk.nowMs += 60_000;
+    const madeMs = disk.nowMs;
+    let isFailing = true;
+    disk.disk.fate = ({ kind }) => {
+      if (kind !== 'sync' || !isFailing) return 'ok';
+      isFailing = false;
+      return 'EIO';
+    };
+    log.sync();
+    expect(segmentsOf(disk)).toHaveLength(2);
+    disk.disk.kill();
+    disk.nowMs -= 3_600_000;
+    expect(disk.open().lastTimeMs).toBe(madeMs);
+  });
+
   test('cursors are taken from the file before, if the last one cannot be read', () => {
     const disk = new LogDisk();
     const first = disk.open();

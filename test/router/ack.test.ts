@@ -1,5 +1,5 @@
 // Promised verbs of a cache with a log. The test is the scribe: what is committed, and when, is in its hands.
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { errorKind } from '../../src/errors.ts';
 import { type FeedHandle, FeedState, LogMetricPlace, native, targetsOf } from '../../src/native.ts';
 import type { AckLevel } from '../../src/options.ts';
@@ -242,6 +242,26 @@ describe('at the level logged', () => {
     );
     drain();
     expect(await promises.get('a')).toBe(1);
+    await promises.close();
+  });
+
+  test('a time that is longer than a timer counts is waited for to its end', async () => {
+    const promises = promisesOf('logged');
+    await promises.has('a');
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const timerMax = 2 ** 31 - 1;
+      const set = promises.set('a', 1, { timeout: 2 * timerMax + 500 });
+      const caught = expect(set).rejects.toThrow(withCode('ERR_TIMEOUT', /within 4294967794 ms/));
+      expect(await isPending(set, promises)).toBe(true);
+      for (const ms of [timerMax, timerMax, 499]) vi.advanceTimersByTime(ms);
+      expect(await isPending(set, promises)).toBe(true);
+      vi.advanceTimersByTime(1);
+      await caught;
+    } finally {
+      vi.useRealTimers();
+    }
+    drain();
     await promises.close();
   });
 

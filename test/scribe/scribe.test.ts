@@ -439,6 +439,19 @@ describe('snapshots', () => {
   });
 });
 
+test('while the process exits no snapshot is begun, and none goes on', () => {
+  const desk = new Desk();
+  for (let i = 0; i < 40; i++) desk.feed.set(`k${i}`, Buffer.alloc(100_000));
+  desk.turnUntil(() => desk.feed.uncommitted === 0);
+  desk.commands.push({ kind: 'snapshot', id: 1 });
+  desk.turns(1);
+  desk.control[0] = 1;
+  desk.feed.set('last', 'v');
+  desk.turns(100);
+  expect(desk.feed.uncommitted).toBe(0);
+  expect([desk.get('snapshotRunning'), desk.get('snapshots')]).toEqual([1, 0]);
+});
+
 describe('closing', () => {
   const atClose: SnapshotSchedule = { everyMs: 0, logBytes: 2 ** 40, isTakenAtClose: true };
   const close = (desk: Desk, timeoutMs = 10_000): void => {

@@ -6,6 +6,8 @@ import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { Cache, LogNotice } from '../../src/index.ts';
+import { type FeedHandle, FeedState } from '../../src/native.ts';
+import { RemoteScribe } from '../../src/scribe/index.ts';
 import { DataDirectories, endThread, keeperOf, patiently } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
 import { skipUnless } from '../support/skip.ts';
@@ -18,6 +20,30 @@ function hear(cache: Cache): LogNotice[] {
   cache.on('log', (notice) => heard.push(notice));
   return heard;
 }
+
+test('caches that come and go leave nothing behind for the end of the process', async () => {
+  const listeners = process.listenerCount('exit');
+  for (let i = 0; i < 3; i++) {
+    const cache = await data.open(data.fresh(), { snapshot: { atClose: false } });
+    expect(process.listenerCount('exit')).toBe(listeners + 1);
+    await cache.close();
+  }
+  expect(process.listenerCount('exit')).toBe(listeners);
+});
+
+test('a thread that asks when the cache has just ended is told so', async () => {
+  const handle = {
+    cacheId: 4711,
+    shardCount: 1,
+    feedState: () => FeedState.closed,
+    readTargets() {},
+    watchCommits() {},
+    poke() {},
+  };
+  const remote = new RemoteScribe(handle as unknown as FeedHandle);
+  await expect(remote.sync()).rejects.toThrow(withCode('ERR_CLOSED'));
+  await expect(remote.snapshot()).rejects.toThrow(withCode('ERR_CLOSED'));
+});
 
 describe('a thread that dies', () => {
   test('is followed by another: nothing is lost, what waits is answered', async () => {
