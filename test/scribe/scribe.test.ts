@@ -386,8 +386,8 @@ describe('snapshots', () => {
 
   test('are taken a step a turn while the log grows, and faster where it has little room left', () => {
     const turnsOf = (share: number): number => {
-      const limitBytes = 4 * 2 ** 20;
-      const desk = new Desk({ segmentBytes: 2 ** 18, limitBytes });
+      const limitBytes = 2 ** 20;
+      const desk = new Desk({ segmentBytes: 2 ** 17, limitBytes });
       // Nothing is given up.
       desk.log.cursor('holds').advance(0n);
       for (let written = 0; written < share * limitBytes; written += 60_000) {
@@ -395,7 +395,7 @@ describe('snapshots', () => {
         desk.turnUntil(() => desk.feed.uncommitted === 0);
       }
       desk.turnUntil(() => desk.get('snapshotRunning') === 0);
-      for (let i = 0; i < 200; i++) {
+      for (let i = 0; i < 60; i++) {
         desk.feed.entries.set(`old${i}`, makeRecord({ kind: 'set', key: `old${i}`, value: Buffer.alloc(60_000) }));
       }
       desk.commands.push({ kind: 'snapshot', id: 1 });
@@ -405,8 +405,8 @@ describe('snapshots', () => {
         if (desk.answerTo(1) !== undefined) return turns;
       }
     };
-    expect(turnsOf(0.3)).toBeGreaterThan(200);
-    expect(turnsOf(0.75)).toBeLessThan(100);
+    expect(turnsOf(0.3)).toBeGreaterThan(60);
+    expect(turnsOf(0.75)).toBeLessThan(40);
   });
 
   test('that fail leave the one before, and are tried again later and later', () => {
@@ -496,6 +496,16 @@ describe('closing', () => {
       desk.scribe.run();
       expect(desk.get('snapshots')).toBe(writesMore ? 2 : 1);
     }
+  });
+
+  test('without a snapshot takes none, though one is due', () => {
+    const desk = new Desk({}, { everyMs: 0, logBytes: 10_000, isTakenAtClose: true });
+    desk.feed.set('a', Buffer.alloc(20_000));
+    desk.commands.push({ kind: 'close', id: 99, timeoutMs: 10_000, takesSnapshot: false });
+    expect(desk.scribe.run()).toBe('closed');
+    expect(desk.answerTo(99)?.error).toBeUndefined();
+    expect(desk.get('snapshots')).toBe(0);
+    expect(desk.found().size).toBe(1);
   });
 
   test('gives up when the time is over, and says how much did not get into the log', () => {
