@@ -164,6 +164,24 @@ TEST(ProtocolSession, SlowSendersDoNotKeepOthersOut) {
   server.store()->Verify();
 }
 
+TEST(ProtocolSession, WhoGoesOnSendingKeepsHisPlace) {
+  ProtocolServer server;
+  std::vector<std::unique_ptr<ProtocolClient>> slow;
+  for (int i = 0; i < 200; i++) {
+    slow.push_back(std::make_unique<ProtocolClient>(&server));
+    slow.back()->Send("set slow" + std::to_string(i) + " 0 0 100010\r\n" + std::string(100'000, 'x'));
+  }
+  for (int step = 0; step < 6; step++) {
+    server.Pass(kBodyStalledMs / 2);
+    for (const auto& each : slow) each->Send("x");
+  }
+  ProtocolClient client(&server);
+  const std::string set = "set big 0 0 500000\r\n" + std::string(500'000, 'y') + "\r\n";
+  EXPECT_EQ(client.Send(set), "SERVER_ERROR out of memory storing object\r\n") << "nobody has given up his place";
+  server.Pass(kBodyStalledMs);
+  EXPECT_EQ(client.Send(set), "STORED\r\n");
+}
+
 TEST(ProtocolSession, ABadEndOfALargeValueKeepsTheOldOne) {
   ProtocolServer server;
   ProtocolClient client(&server);
@@ -560,10 +578,11 @@ TEST(ProtocolSession, StatsCountWhatMemcachedCounts) {
   ProtocolServer server;
   ProtocolClient client(&server);
   client.Send("get warm\r\nstats reset\r\n");
-  client.Send(
+  const std::string sent =
       "set a 0 0 1\r\n1\r\nget a\r\nget none\r\nincr a 1\r\nincr none 1\r\ndecr a 1\r\ndecr none 1\r\n"
       "delete none\r\ndelete a\r\ntouch none 0\r\ncas none 0 0 1 1\r\n1\r\nset a 0 0 1\r\n1\r\n"
-      "cas a 0 0 1 0\r\n1\r\ntouch a 0\r\ngat 0 a\r\ngat 0 none\r\nflush_all\r\n");
+      "cas a 0 0 1 0\r\n1\r\ntouch a 0\r\ngat 0 a\r\ngat 0 none\r\nflush_all\r\n";
+  client.Send(sent);
   std::string stats = client.Send("stats\r\n");
   for (std::string_view line :
        {"cmd_get 2",     "cmd_set 4",       "cmd_flush 1",        "cmd_touch 4",         "get_hits 1",
@@ -572,6 +591,9 @@ TEST(ProtocolSession, StatsCountWhatMemcachedCounts) {
         "touch_hits 2",  "touch_misses 2",  "curr_connections 1", "total_connections 0", "curr_items 0"}) {
     EXPECT_NE(stats.find("STAT " + std::string(line) + "\r\n"), std::string::npos) << line;
   }
+  const std::string bytes_read =
+      "STAT bytes_read " + std::to_string(sent.size() + std::string_view("stats\r\n").size()) + "\r\n";
+  EXPECT_NE(stats.find(bytes_read), std::string::npos) << stats;
 }
 
 TEST(ProtocolSession, StatsConnsNamesTheConnections) {
