@@ -17,7 +17,8 @@ namespace cairn {
 void* OsReserve(size_t bytes);
 // Makes [address, address + bytes) usable. May be repeated. False: the system has no memory. Linux, macOS: no-op.
 [[nodiscard]] bool OsCommit(void* address, size_t bytes);
-// Gives the memory back; the contents are lost. The range must be committed again before use.
+// Gives the memory back; the contents are lost. The range must be committed again before use. It is of whole pages,
+// here and below: systems round up to those, so that what lies behind would be lost too.
 void OsDecommit(void* address, size_t bytes);
 void OsRelease(void* address, size_t bytes);
 // Gives the memory back as OsDecommit does, but the range stays usable; what it holds is lost. Cannot fail.

@@ -154,6 +154,8 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
   std::unique_ptr<Store> store(new Store(options));
   store->classes_ = std::make_unique<SizeClasses>(page_bytes);
   store->page_bytes_ = page_bytes;
+  const uint64_t system_page_bytes = options.system_page_bytes != 0 ? options.system_page_bytes : OsPageBytes();
+  store->returns_pages_ = page_bytes >= system_page_bytes;
   store->shard_count_ = shards;
   store->shard_shift_ = 32 - std::countr_zero(shards);
   store->memory_bytes_.store(options.memory_bytes);
@@ -746,6 +748,7 @@ void Store::SetLimits(uint64_t memory_bytes, uint64_t entries_max) {
 }
 
 bool Store::ReturnPages(Shard* shard, bool shrinking) {
+  if (!returns_pages_) return false;
   uint32_t pages[kReturnPagesMax];
   int count;
   {

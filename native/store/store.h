@@ -55,6 +55,8 @@ struct StoreOptions {
   uint64_t ring_bytes = 0;
   // Page size for tests of tiny arenas; 0: derived from the quota of a shard. A power of two.
   uint64_t page_bytes = 0;
+  // The system's page size, for tests of those that are larger than this machine's; 0: OsPageBytes().
+  uint64_t system_page_bytes = 0;
 };
 
 // Counters since opening, and sizes now. Of one shard, or summed over all.
@@ -347,6 +349,8 @@ class Store {
   uint64_t mapping_bytes_ = 0;
   uint64_t shard_stride_bytes_ = 0;
   uint64_t page_bytes_ = 0;
+  // False where a page of the system is larger than one of ours: giving back one of ours would take its neighbours too.
+  bool returns_pages_ = true;
   uint32_t shard_count_ = 0;
   int shard_shift_ = 0;
   std::atomic<uint64_t> value_bytes_max_{0};

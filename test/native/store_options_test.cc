@@ -127,6 +127,30 @@ TEST(StoreOptions, EveryPageSizeServes) {
   }
 }
 
+// Where the system's pages are larger (16 KiB on Apple's processors, 64 KiB on some of ARM's), the neighbours of a free
+// page would lose what they hold.
+TEST(StoreOptions, PagesThatAreSmallerThanTheSystemsKeepTheirMemory) {
+  for (uint64_t system_page_bytes : {4096, 16384, 65536}) {
+    StoreOptions options = TestStore::Tiny();
+    options.memory_bytes = 4 * kMemoryBytesMin;
+    options.shard_count = 1;
+    options.page_bytes = 16384;
+    options.system_page_bytes = system_page_bytes;
+    TestStore store(options);
+    for (int i = 0; i < 10'000; ++i) store.Set("key" + std::to_string(i), PatternBytes(1000, i));
+    for (int i = 1000; i < 10'000; ++i) store.Delete("key" + std::to_string(i));
+    const uint64_t before = store->Stats().committed_bytes;
+    store.MaintainAll();
+    const bool returned = store->Stats().committed_bytes < before / 2;
+    EXPECT_EQ(returned, system_page_bytes <= options.page_bytes) << system_page_bytes;
+    for (int i = 0; i < 1000; ++i) ASSERT_TRUE(store.Get("key" + std::to_string(i)).value == PatternBytes(1000, i));
+    store.ResizeAll(kMemoryBytesMin, 0);
+    for (int i = 0; i < 10'000; ++i) store.Set("more" + std::to_string(i), PatternBytes(1000, i));
+    EXPECT_LE(store->Stats().charged_bytes, store->Stats().limit_bytes);
+    store->Verify();
+  }
+}
+
 TEST(StoreOptions, TheCapHoldsWhateverIsStored) {
   // Of the smallest memory: index, headers, slack and reserves are inside it.
   TestStore store;
