@@ -7,6 +7,7 @@
 #include "addon/lock_binding.h"
 #include "addon/many_binding.h"
 #include "addon/walk_binding.h"
+#include "base/os.h"
 
 #if __has_include("addon/session_binding.h")
 #include "addon/session_binding.h"
@@ -28,7 +29,11 @@
 
 namespace {
 
+void Here() {}
+
 napi_value Init(napi_env env, napi_value exports) {
+  // Node lets go of the addon with the last worker that loaded it; the janitor may be at work then.
+  cairn::OsKeepLoaded(&Here);
   cairn::InitEnvironment(env, exports);   // scratch, words, marks, takeBuffer, takeMessage
   cairn::InitCacheBinding(env, exports);  // openCache, attachCache, attachById, limits; handles: the direct verbs
   cairn::InitManyBinding(env, exports);   // handles: getChunk, setChunk, deleteChunk, getPacked

@@ -131,6 +131,10 @@ void OsJoinThread(OsThread thread);
 
 // ---- process ----
 
+// Keeps the library that `code` is of loaded for as long as the process lives, whoever lets go of it: threads of ours
+// may be running in it. Linux: a no-op, as the addon is linked so. May be repeated.
+void OsKeepLoaded(void (*code)());
+
 // Processor time that all threads of this process have used so far, in microseconds.
 void OsCpuTimes(uint64_t* user_us, uint64_t* system_us);
 

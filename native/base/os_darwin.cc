@@ -1,5 +1,6 @@
 #if defined(__APPLE__)
 
+#include <dlfcn.h>
 #include <mach/mach_time.h>
 #include <pthread.h>
 #include <signal.h>
@@ -191,6 +192,13 @@ OsThread OsStartThread(const char* name, void (*run)(void*), void* argument) {
 void OsJoinThread(OsThread thread) { CHECK(pthread_join(reinterpret_cast<pthread_t>(thread), nullptr) == 0); }
 
 // ---- process ----
+
+// A handle that is never closed would do; the flag says why it is not.
+void OsKeepLoaded(void (*code)()) {
+  Dl_info library;
+  if (dladdr(reinterpret_cast<const void*>(code), &library) == 0) return;
+  dlopen(library.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+}
 
 void OsCpuTimes(uint64_t* user_us, uint64_t* system_us) {
   rusage usage;

@@ -350,6 +350,8 @@ void OsJoinThread(OsThread thread) { CHECK(pthread_join(std::bit_cast<pthread_t>
 
 // ---- process ----
 
+void OsKeepLoaded(void (*)()) {}
+
 void OsCpuTimes(uint64_t* user_us, uint64_t* system_us) {
   rusage usage;
   CHECK(getrusage(RUSAGE_SELF, &usage) == 0);

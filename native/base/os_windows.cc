@@ -218,6 +218,12 @@ void OsJoinThread(OsThread thread) {
 
 // ---- process ----
 
+void OsKeepLoaded(void (*code)()) {
+  constexpr DWORD kPin = GET_MODULE_HANDLE_EX_FLAG_PIN | GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS;
+  HMODULE library;
+  GetModuleHandleExW(kPin, reinterpret_cast<LPCWSTR>(code), &library);
+}
+
 void OsCpuTimes(uint64_t* user_us, uint64_t* system_us) {
   FILETIME created, ended, kernel, user;
   CHECK(GetProcessTimes(GetCurrentProcess(), &created, &ended, &kernel, &user));

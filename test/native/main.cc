@@ -9,7 +9,7 @@
 
 #include "test.h"
 
-#if defined(__GNUC__) && !defined(_WIN32)
+#if defined(__linux__)
 // Present when a sanitizer is linked in: says which test was running when it ended the process.
 extern "C" void __sanitizer_set_death_callback(void (*callback)()) __attribute__((weak));
 #endif
@@ -99,7 +99,7 @@ int Main(int argc, char** argv) {
   Options options;
   if (!Parse(argc, argv, &options)) return 2;
   std::signal(SIGABRT, OnAbort);
-#if defined(__GNUC__) && !defined(_WIN32)
+#if defined(__linux__)
   if (__sanitizer_set_death_callback != nullptr) __sanitizer_set_death_callback(PrintRunning);
 #endif
 

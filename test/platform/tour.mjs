@@ -18,7 +18,9 @@ import { isMainThread, Worker, workerData } from 'node:worker_threads';
 const self = fileURLToPath(import.meta.url);
 const given = isMainThread ? process.argv.slice(2) : workerData.args;
 const [index, folder, runner = JSON.stringify([process.execPath])] = given;
-const { Cache, serve } = await import(pathToFileURL(resolve(index)).href);
+// The thread that is to do without the package does not load it either.
+const isHost = isMainThread && given[3] === '--host';
+const { Cache, serve } = isHost ? {} : await import(pathToFileURL(resolve(index)).href);
 
 const parts = {
   async values() {
@@ -97,6 +99,12 @@ const parts = {
     await cache.close();
   },
 
+  // Workers alone load the addon, so that Node lets go of it with each of them, while its own thread goes on.
+  async unloading() {
+    const [code] = await once(start(['--host']), 'exit');
+    assert.equal(code, 0);
+  },
+
   async promises() {
     const cache = new Cache({ maxMemory: '16mb' });
     await Promise.all(Array.from({ length: 2000 }, (_, n) => cache.promises.set(`k${n}`, n)));
@@ -163,9 +171,23 @@ async function runSecond(data) {
   await assert.rejects(Cache.open({ data, maxMemory: '16mb' }), { code: 'ERR_LOG_LOCKED' });
 }
 
-if (!isMainThread) {
+async function runHost() {
+  for (let n = 0; n < 3; n++) {
+    const worker = new Worker(self, { workerData: { args: given, isAlone: true } });
+    const [code] = await once(worker, 'exit');
+    assert.equal(code, 0);
+  }
+}
+
+if (!isMainThread && workerData.isAlone) {
+  const cache = new Cache({ maxMemory: '16mb' });
+  cache.set('key', 'value', { ttl: '1h' });
+  assert.equal(cache.get('key'), 'value');
+} else if (!isMainThread) {
   const cache = Cache.attach('tour');
   for (let n = 0; n < 10_000; n++) cache.incr('sum', 1, { initial: 1 });
+} else if (isHost) {
+  await runHost();
 } else if (given[3] === '--writer') {
   await runWriter(given[4]);
 } else if (given[3] === '--locked') {
