@@ -3,7 +3,7 @@
  * no crash leaves behind. The thread that took it has it until it releases it or ends; other threads of the process are
  * told apart from it like other processes, so that whoever restarts a log's thread takes the lock outside of it.
  */
-import { join, resolve } from 'node:path';
+import { join, resolve, toNamespacedPath } from 'node:path';
 import { pid } from 'node:process';
 import { CairnError } from '../errors.ts';
 import { native, numberWord, Word } from '../native.ts';
@@ -23,8 +23,9 @@ const { lockFile, unlockFile } = native as unknown as LockExports;
  * the lock's file cannot be made or locked. `release` may be called twice.
  */
 export function lockByAddon(directory: string): { release(): void } {
-  // By its whole path: the process may go to another directory while it has the lock.
-  const lock = lockFile(join(resolve(directory), 'lock'));
+  // By its whole path: the process may go to another directory while it has the lock. Windows takes paths of more than
+  // 260 characters in one form only, in which Node gives them for its own calls.
+  const lock = lockFile(toNamespacedPath(join(resolve(directory), 'lock')));
   if (lock === 0) throw locked(directory, numberWord(Word.number));
   if (lock < 0) throw new CairnError('ERR_LOG_IO', `Cannot lock ${join(directory, 'lock')}: ${native.takeMessage()}`);
   let isHeld = true;

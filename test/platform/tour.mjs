@@ -134,7 +134,8 @@ const parts = {
 
   // A process is killed in the middle of its writes; all that it was told is kept is there afterwards.
   async kill() {
-    const data = join(folder, 'killed');
+    // In a path that is longer than what Windows takes without more ado.
+    const data = join(folder, 'long'.repeat(30), 'path'.repeat(30), 'killed');
     const child = start(['--writer', data]);
     let told = -1;
     let rest = '';
