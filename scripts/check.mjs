@@ -26,6 +26,7 @@ const steps = [
   'fuzz',
   'windows',
   'arm64',
+  'macos',
   'gyp',
   'glibc',
   'pack',
