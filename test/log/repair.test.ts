@@ -161,6 +161,19 @@ describe('repair', () => {
     }
   });
 
+  test('keeps what an earlier process wrote behind a damaged batch, where it was copied', () => {
+    const disk = new LogDisk();
+    const first = disk.open({ sync: 'none' });
+    for (let i = 0; i < 3; i++) appendNow(first, `${i}`, { count: 2, valueBytes: 500 });
+    disk.disk.kill();
+    disk.open().close();
+    const bytes = disk.disk.bytesOf(disk.path(segment(2)));
+    bytes[300]! ^= 1;
+    disk.disk.put(disk.path(segment(2)), bytes);
+    expect(repaired(disk).lostRecords).toBe(2);
+    expect(contentsOf(disk)).toEqual({ snapshot: [], batches: [1, 2], lost: 2 });
+  });
+
   test('puts one gap over damaged batches that follow one another', () => {
     const disk = makeLog();
     const { name, offset, bytes } = placeOf(disk, 3);
