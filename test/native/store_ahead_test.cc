@@ -116,6 +116,9 @@ TEST(StoreAhead, WhatIsReadyIsGivenBackWhenNothingGrowsAndOnlyOnceForALargePage)
   const uint64_t kept = store->Stats().committed_bytes;
   store.MaintainAll();
   EXPECT_EQ(store->Stats().committed_bytes, kept);
+  GrowUntilAsked(store, &growth, &i);
+  store.MaintainAll();
+  EXPECT_TRUE(store->is_ahead()) << "the one after it again long before its time";
   // And what was given back is used as if it had never been there.
   while (store->Stats().evictions == 0) store.Set("key" + std::to_string(i++), std::string(1000, 'v'));
   store->Verify();
@@ -159,11 +162,13 @@ TEST(StoreAhead, GrowthGoesOnWhileMemoryIsGivenBack) {
   for (; i < first + 4000; ++i) store.Set("key" + std::to_string(i), PatternBytes(1000, static_cast<uint64_t>(i)));
   OsDiscard(step.address, step.bytes);
   store->Verify();
+  const uint64_t closed = store->Stats().committed_bytes;
   {
     OsLockGuard guard(shard->lock());
     shard->EndAhead();
   }
   store->Verify();
+  EXPECT_EQ(store->Stats().committed_bytes + step.bytes, closed) << "what was passed over is there to be taken";
   for (int k = first; k < i; ++k) {
     ASSERT_TRUE(store.Get("key" + std::to_string(k)).value == PatternBytes(1000, static_cast<uint64_t>(k))) << k;
   }

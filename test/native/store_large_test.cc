@@ -609,6 +609,21 @@ TEST(StoreLarge, SlowSendersGiveWayToOthersWhoCannotBegin) {
   store->Verify();
 }
 
+TEST(StoreLarge, WhatASlowSenderHoldsGoesToOthersToo) {
+  TestStore store;
+  Body slow;
+  ASSERT_EQ(store->Reserve(On(Verb::kSet, "slow"), 1'040'000, store.now(), &slow), Status::kStored);
+  Body more;
+  EXPECT_EQ(store->Reserve(On(Verb::kSet, "key"), 1'040'000, store.now(), &more), Status::kNoMemory);
+  store.Advance(kBodyStalledMs);
+  ASSERT_EQ(store->Reserve(On(Verb::kSet, "key"), 1'040'000, store.now(), &more), Status::kStored)
+      << "a place is free, but not so much memory";
+  EXPECT_FALSE(store->WriteBody(slow, 0, "x", store.now()));
+  store->Abandon(&slow);
+  store->Abandon(&more);
+  store->Verify();
+}
+
 TEST(StoreLarge, NobodyLosesAPlaceForNothing) {
   TestStore store;
   Body slow;
