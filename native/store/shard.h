@@ -193,6 +193,7 @@ class Shard final : private ChunkMover, private EntryHasher {
   void Unpin(Ref ref);
   bool BeginFill(std::string_view key, uint64_t hash, bool if_absent, const Now& now, FillTicket* ticket);
   void EndFill(FillTicket* ticket) { fills_.End(ticket); }
+  void VoidFills() { fills_.VoidAll(); }
 
   // Makes all entries dead. With a sink and `leave_record`, leaves the barrier record; 0 if the log had no room.
   // `epoch` is that of the versions from now on: the present one if there is no higher one left.

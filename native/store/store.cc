@@ -589,6 +589,11 @@ uint64_t Store::Clear(const Now& now) {
 
 uint64_t Store::ClearLocked(bool is_due, const Now& now) {
   if (is_thrifty_.load(std::memory_order_relaxed) && last_clear_version_ != 0 && IsAsCleared()) {
+    // What a load has begun to fetch since may be older than this one.
+    for (uint32_t i = 0; i < shard_count_; i++) {
+      OsLockGuard guard(ShardAt(i)->lock());
+      ShardAt(i)->VoidFills();
+    }
     clears_.fetch_add(1, std::memory_order_relaxed);
     return last_clear_version_;
   }

@@ -1000,6 +1000,26 @@ TEST(StoreRings, AClearOfWhatIsClearedTakesNoEpoch) {
   EXPECT_FALSE(store->ClearsAreUsedUp());
 }
 
+// A load reads elsewhere what may change between two clears, and then stores it.
+TEST(StoreRings, AClearOfWhatIsClearedVoidsLoads) {
+  StoreOptions options = WithRing();
+  options.shard_count = 2;
+  options.memory_bytes *= 2;
+  TestStore store(options);
+  store->StartEpoch(5);
+  const uint64_t first = store->Clear(store.now());
+  for (const std::string key : {"a", "b", "c", "d", "e", "f"}) {
+    FillTicket ticket;
+    ASSERT_TRUE(store->BeginFill(key, true, store.now(), &ticket));
+    EXPECT_EQ(store->Clear(store.now()), first);
+    EXPECT_TRUE(ticket.voided()) << key;
+    Request request = TestStore::Make(Verb::kSet, key, "value");
+    request.fill = &ticket;
+    EXPECT_EQ(store.Do(request).status, Status::kExists) << key;
+    store->EndFill(key, &ticket);
+  }
+}
+
 TEST(StoreRings, ClearsLeaveEpochsForOpenings) {
   TestStore store(WithRing());
   const uint32_t last = kEpochMax - kEpochsForOpenings;
