@@ -15,7 +15,6 @@
 //              16  expiry       u64 boot-clock ms | u32 wheel_prev | u32 wheel_next. A chunked entry always has it,
 //              with
 //                               kNeverExpires in it if need be, so that its expiry can change where it is
-//               8  explicit cas  a cas token chosen by a client
 //               4  access       boot-clock seconds of the last access
 //               4  client flags
 //               4  key length   of a long key
@@ -50,11 +49,8 @@ inline constexpr uint16_t kEntryCodecMask = 0x000f;
 inline constexpr uint16_t kEntryHasExpiry = 1 << 4;
 inline constexpr uint16_t kEntryHasClientFlags = 1 << 5;
 inline constexpr uint16_t kEntryHasAccess = 1 << 6;
-inline constexpr uint16_t kEntryHasExplicitCas = 1 << 7;
-inline constexpr uint16_t kEntryChunked = 1 << 8;
-inline constexpr uint16_t kEntryFetched = 1 << 9;
-inline constexpr uint16_t kEntryStale = 1 << 10;  // kept for the meta protocol's invalidation
-inline constexpr uint16_t kEntryWon = 1 << 11;    // a client was told to recache it
+inline constexpr uint16_t kEntryChunked = 1 << 7;
+inline constexpr uint16_t kEntryFetched = 1 << 8;
 inline constexpr int kEntryKindShift = 12;
 inline constexpr uint16_t kEntryKindMask = 3 << kEntryKindShift;
 
@@ -119,15 +115,13 @@ inline uint16_t WithKind(uint16_t flags, ChunkKind kind) {
 
 // Where the optional fields of an entry with these flags and this key lie, from the start of the header.
 struct EntryOffsets {
-  uint16_t explicit_cas, access, client_flags, key_length, first_chunk, stream;
+  uint16_t access, client_flags, key_length, first_chunk, stream;
 };
 
 inline constexpr EntryOffsets OffsetsOf(uint16_t flags, bool long_key) {
   EntryOffsets at{};
   uint16_t offset = sizeof(EntryHeader);
   if (flags & kEntryHasExpiry) offset += sizeof(ExpiryBlock);
-  at.explicit_cas = offset;
-  if (flags & kEntryHasExplicitCas) offset += 8;
   at.access = offset;
   if (flags & kEntryHasAccess) offset += 4;
   at.client_flags = offset;
@@ -140,23 +134,20 @@ inline constexpr EntryOffsets OffsetsOf(uint16_t flags, bool long_key) {
   return at;
 }
 
-// Offset of the stream by the flags that say which optional fields there are (bits 4 to 8) and whether the key is long:
+// Offset of the stream by the flags that say which optional fields there are (bits 4 to 7) and whether the key is long:
 // what every look-up needs.
 struct StreamOffsets {
-  uint8_t at[64];
+  uint8_t at[32];
 };
 inline constexpr StreamOffsets kStreamOffsets = [] {
   StreamOffsets offsets{};
-  for (int i = 0; i < 64; i++)
-    offsets.at[i] = static_cast<uint8_t>(OffsetsOf(static_cast<uint16_t>((i & 31) << 4), i >= 32).stream);
+  for (int i = 0; i < 32; i++)
+    offsets.at[i] = static_cast<uint8_t>(OffsetsOf(static_cast<uint16_t>((i & 15) << 4), i >= 16).stream);
   return offsets;
 }();
 inline size_t StreamOffsetOf(uint16_t flags, bool long_key) {
-  return kStreamOffsets.at[((flags >> 4) & 31) | (long_key ? 32 : 0)];
+  return kStreamOffsets.at[((flags >> 4) & 15) | (long_key ? 16 : 0)];
 }
-
-// The most that precedes the stream: every optional field.
-inline constexpr size_t kEntryFieldsBytesMax = sizeof(EntryHeader) + sizeof(ExpiryBlock) + 8 + 4 + 4 + 4 + 4;
 
 inline uint32_t LoadU32(const void* from) {
   uint32_t value;

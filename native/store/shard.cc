@@ -117,7 +117,6 @@ bool Shard::LinkEntry(int slot, uint64_t hash, uint8_t marks) {
   }
   const Ref ref = state_->bodies[slot];
   state_->bodies[slot] = 0;
-  state_->body_generations[slot]++;
   EntryHeader* entry = At(ref);
   entry->flags = WithKind(entry->flags, ChunkKind::kEntry);
   SetMarks(entry, marks);
@@ -355,7 +354,7 @@ uint64_t Shard::EmitKey(RecordKind kind, std::string_view key, const Now&) {
 // ---- the whole ----
 
 void Shard::BuryAll() {
-  if (state_->live_entries != 0) state_->newest_dead = lru_.head();
+  state_->newest_dead = lru_.head();
   state_->dead_entries += state_->live_entries;
   state_->live_entries = 0;
   // Walks have nothing left to emit, and what their marks say of the dead is of no interest.
@@ -424,7 +423,6 @@ uint64_t Shard::ApplyClear(uint64_t version) {
   }
   state_->cleared_version = barrier;
   state_->epoch = std::max(state_->epoch, epoch);
-  NoteGone(barrier);
   return entries;
 }
 
@@ -441,7 +439,6 @@ void Shard::Renumber(uint64_t counter) {
   state_->version_counter = counter;
   state_->cleared_version = 0;
   state_->gone_version = 0;
-  cleared_at_ = 0;
 }
 
 bool Shard::CommitRingStep() {

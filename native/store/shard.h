@@ -94,7 +94,7 @@ struct ShardState {
   uint64_t walk_steps;
   WalkState walks[kCursorsPerShard];
   Ref bodies[kBodiesMax];
-  uint32_t body_generations[kBodiesMax];  // raised when the slot's body is gone
+  uint32_t body_generations[kBodiesMax];  // raised when the slot's body was given up, or taken away
   // When it was begun or written to last. 0: by somebody who is never slow, or it is whole and waits for the log.
   uint64_t body_written_ms[kBodiesMax];
   // Hits whose move to the front of the list is still to be done, in order; see kTouchesMax.
@@ -104,7 +104,8 @@ struct ShardState {
   ArenaState arena;
   StoreStats counters;  // only the counters since opening
   // What a request that finds nothing may be told because of: the version of the last delete, clear, or touch that gave
-  // an expiry, and of the newest entry that was evicted or expired. Only kept where there are records.
+  // an expiry, and of the newest entry that was evicted or expired. Only kept where there are records; those that are
+  // read back need not count, as the log has them.
   alignas(64) uint64_t gone_version;
   // Memory that was made ready ahead of growth; see BeginAhead(). Of the shard's region, up to where memory is there.
   uint64_t ahead_end;

@@ -272,7 +272,7 @@ Status Shard::Extend(Ref* ref, const NewEntry& from, std::string_view added, con
     }
   }
   entry->value_bytes = static_cast<uint32_t>(from.value_bytes);
-  entry->flags &= static_cast<uint16_t>(~(kEntryCodecMask | kEntryStale | kEntryWon));
+  entry->flags &= static_cast<uint16_t>(~kEntryCodecMask);
   entry->flags |= static_cast<uint16_t>(from.codec);
   if (entry->flags & kEntryHasAccess) {
     StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));

@@ -651,7 +651,7 @@ Status Shard::SetExpiry(Ref* ref, std::string_view key, uint64_t expires_ms, uin
   from.codec = CodecOf(entry);
   from.client_flags = ClientFlagsOf(entry);
   from.expires_ms = expires_ms;
-  from.extra_flags = entry->flags & (kEntryFetched | kEntryStale | kEntryWon);
+  from.extra_flags = entry->flags & kEntryFetched;
   // A chunked entry changes its head, which a reader behind a pin never looks at; unless it is one that fits into a
   // single chunk without an expiry.
   const bool stays_chunked =
@@ -993,7 +993,6 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
         // What a load began to fetch before it may be older.
         if (!fills_.empty()) fills_.Void(hash);
         if (old == 0) return Status::kNotStored;
-        if (keep_version) NoteGone(record.version);
         RemoveEntry(old, Reason::kReplaced, hash);
         return Status::kNotStored;
       }
@@ -1022,9 +1021,11 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
         RemoveEntry(Find(record.key, hash), Reason::kEvicted, hash);
         return status;
       }
-      const uint64_t version = keep_version ? record.version : NextVersion();
-      if (!keep_version) EmitEntry(RecordKind::kTouch, old, version, now);
-      if (expires) NoteGone(version);
+      if (!keep_version) {
+        const uint64_t version = NextVersion();
+        EmitEntry(RecordKind::kTouch, old, version, now);
+        if (expires) NoteGone(version);
+      }
       table_.Adjust();
       break;
     }
@@ -1033,7 +1034,6 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
         if (!ReserveRecord(record.key.size())) return Status::kLogFull;
         EmitKey(RecordKind::kDelete, record.key, now);
       }
-      if (keep_version) NoteGone(record.version);
       if (old == 0) return Status::kNotFound;
       RemoveEntry(old, Reason::kDeleted, hash);
       status = Status::kStored;
