@@ -18,6 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   life.key_count = 64;
   life.long_keys = 4;
   life.records = (options & 1) != 0;
+  life.recovers = life.records && (options & 32) != 0;
   life.options.memory_bytes = kMemoryBytesMin;
   life.options.memory_bytes_ceiling = 2 * kMemoryBytesMin;
   life.options.page_bytes = kPageBytesMin;

@@ -82,6 +82,11 @@ class RemovalRecorder final : public RemovalSink {
     std::lock_guard<std::mutex> guard(mutex_);
     return std::exchange(removals_, {});
   }
+  // What Take() would give.
+  std::vector<Removal> Seen() {
+    std::lock_guard<std::mutex> guard(mutex_);
+    return removals_;
+  }
   std::vector<uint64_t> TakeCleared() {
     std::lock_guard<std::mutex> guard(mutex_);
     return std::exchange(cleared_, {});

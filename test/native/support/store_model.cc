@@ -27,10 +27,11 @@ const char* const kVerbNames[] = {"get", "peek", "has",  "set",   "add",        
 const char* const kStatusNames[] = {"stored",      "not-stored", "exists",    "not-found", "found",
                                     "non-numeric", "too-large",  "no-memory", "log-full",  "needs-room"};
 const char* const kReasonNames[] = {"evicted", "expired", "deleted", "replaced", "cleared"};
-const char* const kOpNames[] = {
-    "request",       "many",   "reserve",    "writeBody",  "link",       "abandon",     "readPin",  "unpin", "clear",
-    "scheduleClear", "resize", "resizeStep", "openCursor", "stepCursor", "closeCursor", "maintain", "time",  "wallJump",
-    "apply",         "refuse", "beginFill",  "endFill",    "resetStats", "drain",       "commit",   "rewind"};
+const char* const kOpNames[] = {"request",    "many",       "reserve",     "writeBody",     "link",       "abandon",
+                                "readPin",    "unpin",      "clear",       "scheduleClear", "resize",     "resizeStep",
+                                "openCursor", "stepCursor", "closeCursor", "maintain",      "time",       "wallJump",
+                                "apply",      "refuse",     "beginFill",   "endFill",       "resetStats", "drain",
+                                "commit",     "rewind",     "renumber",    "serve"};
 static_assert(std::size(kOpNames) == kOpKindCount);
 
 const char* NameOf(Status status) { return kStatusNames[static_cast<int>(status)]; }
@@ -160,6 +161,7 @@ Life DrawLife(const std::string& arena, uint64_t seed) {
   options.hash = random.OneIn(4) ? HashKind::kSipHash : HashKind::kFast;
   life.records = !random.OneIn(3);
   const bool rings = life.records && !random.OneIn(3);
+  life.recovers = life.records && random.OneIn(2);
   static constexpr uint32_t kQuiet[] = {1, 1, 10, 200};
   life.quiet = kQuiet[random.Below(4)];
   static constexpr uint32_t kTtlShares[] = {2, 2, 30, 1000};
@@ -277,7 +279,7 @@ Op Generator::Next() {
       {OpKind::kOpenCursor, 5}, {OpKind::kStepCursor, 40},   {OpKind::kCloseCursor, 2}, {OpKind::kMaintain, 25},
       {OpKind::kTime, 40},      {OpKind::kWallJump, 1},      {OpKind::kApply, 15},      {OpKind::kRefuse, 6},
       {OpKind::kBeginFill, 8},  {OpKind::kEndFill, 8},       {OpKind::kResetStats, 1},  {OpKind::kDrain, 60},
-      {OpKind::kCommit, 30},    {OpKind::kRewind, 4},
+      {OpKind::kCommit, 30},    {OpKind::kRewind, 4},        {OpKind::kRenumber, 8},    {OpKind::kServe, 3},
   };
   static constexpr Verb kVerbs[] = {
       Verb::kGet,         Verb::kGet,         Verb::kGet,    Verb::kGet,     Verb::kGet,    Verb::kPeek,
@@ -298,8 +300,13 @@ Op Generator::Next() {
   const bool upkeep = op.kind == OpKind::kMaintain || op.kind == OpKind::kTime || op.kind == OpKind::kClear ||
                       op.kind == OpKind::kScheduleClear || op.kind == OpKind::kResize;
   if (upkeep && !random_.OneIn(life_.quiet)) op.kind = OpKind::kRequest;
+  // A clear of what is cleared is a case of its own.
+  if (last_kind_ == OpKind::kClear && random_.OneIn(2)) op.kind = OpKind::kClear;
+  last_kind_ = op.kind;
   const bool of_rings = op.kind == OpKind::kDrain || op.kind == OpKind::kCommit || op.kind == OpKind::kRewind;
   if (of_rings && life_.options.ring_bytes == 0) op.kind = OpKind::kRequest;
+  const bool of_recovery = op.kind == OpKind::kRenumber || op.kind == OpKind::kServe;
+  if (of_recovery && !life_.recovers) op.kind = OpKind::kRequest;
   if (op.kind == OpKind::kOpenCursor && !random_.OneIn(life_.key_count / 2000 + 1)) op.kind = OpKind::kRequest;
   if (op.kind == OpKind::kRequest && life_.many > 1 && random_.OneIn(3)) op.kind = OpKind::kMany;
   const bool gives_up = op.kind == OpKind::kUnpin || op.kind == OpKind::kLink || op.kind == OpKind::kAbandon;
@@ -374,26 +381,32 @@ void Coverage::Add(const Coverage& other) {
   for (size_t i = 0; i < sizeof(Coverage) / sizeof(uint64_t); ++i) to[i] += from[i];
 }
 
-#define CAIRN_MODEL_COVERAGE(X)                                                                                       \
-  X(evictions)                                                                                                        \
-  X(expirations)                                                                                                      \
-  X(wheel_expirations)                                                                                                \
-  X(relocations)                                                                                                      \
-  X(splits)                                                                                                           \
-  X(merges)                                                                                                           \
-  X(pins)                                                                                                             \
-  X(zombies)                                                                                                          \
-  X(copies_of_large)                                                                                                  \
-  X(bodies_linked)                                                                                                    \
-  X(bodies_refused)                                                                                                   \
-  X(clears)                                                                                                           \
-  X(scheduled_clears)                                                                                                 \
-  X(schedules_applied) X(barriers_applied) X(resizes_up) X(resizes_down) X(resize_evictions) X(walks_finished)        \
-      X(walked) X(walks_restarted) X(log_full) X(too_large) X(no_memory) X(needs_room) X(applied) X(fills_voided)     \
-          X(fills_stored) X(in_place) X(rebuilt) X(plain_gets) X(plain_sets) X(records) X(ring_full) X(ring_pinned)   \
-              X(ring_copied_large) X(ring_zombies) X(ring_drained) X(ring_rewound) X(ring_wrapped)                    \
-                  X(ring_waits_for_memory) X(ring_waits_for_barrier) X(ring_replayed) X(extended) X(concats_in_steps) \
-                      X(bodies_lost)
+#define CAIRN_MODEL_COVERAGE(X)                                                                                   \
+  X(evictions)                                                                                                    \
+  X(expirations)                                                                                                  \
+  X(wheel_expirations)                                                                                            \
+  X(relocations)                                                                                                  \
+  X(splits)                                                                                                       \
+  X(merges)                                                                                                       \
+  X(pins)                                                                                                         \
+  X(zombies)                                                                                                      \
+  X(copies_of_large)                                                                                              \
+  X(bodies_linked)                                                                                                \
+  X(bodies_refused)                                                                                               \
+  X(clears)                                                                                                       \
+  X(scheduled_clears)                                                                                             \
+  X(schedules_applied)                                                                                            \
+  X(barriers_applied)                                                                                             \
+  X(resizes_up)                                                                                                   \
+  X(resizes_down)                                                                                                 \
+  X(resize_evictions)                                                                                             \
+  X(walks_finished)                                                                                               \
+  X(walked) X(walks_restarted) X(log_full) X(too_large) X(no_memory) X(needs_room) X(applied) X(fills_voided)     \
+      X(fills_stored) X(in_place) X(rebuilt) X(plain_gets) X(plain_sets) X(records) X(ring_full) X(ring_pinned)   \
+          X(ring_copied_large) X(ring_zombies) X(ring_drained) X(ring_rewound) X(ring_wrapped)                    \
+              X(ring_waits_for_memory) X(ring_waits_for_barrier) X(ring_replayed) X(extended) X(concats_in_steps) \
+                  X(bodies_lost) X(renumbered) X(renumbered_dead) X(recovered) X(recovery_expirations)            \
+                      X(thrifty_clears)
 
 std::string Coverage::Missing(bool with_collisions) const {
   std::string missing;
@@ -451,6 +464,11 @@ Harness::Harness(const Life& life) : life_(life) {
   resize_entries_ = life.options.entries_max;
   for (uint32_t i = 0; i < count; ++i) {
     shards_[i].entries_limit = resize_entries_ == 0 ? 0 : std::max<uint64_t>(resize_entries_ / count, 1);
+  }
+  if (life.recovers) {
+    StartEpoch(life.options.epoch);
+    store_->SetRecovering(true);
+    recovering_ = true;
   }
 
   // The size classes, as native/store/arena.h promises them: 8-byte steps to 128, 16-byte steps to 256, then 8 per
@@ -1338,6 +1356,9 @@ uint64_t Harness::ClearShard(ModelShard& shard, uint64_t below) {
 // so with records there is no clear any more.
 bool Harness::EpochsUsedUp() const { return epoch_ == kEpochMax; }
 
+// Those that are left are for other openings of the log; a clear that was promised takes one of them all the same.
+bool Harness::ClearsUsedUp() const { return thrifty_ && epoch_ >= kEpochMax - kEpochsForOpenings; }
+
 void Harness::ClearModel() {
   if (!EpochsUsedUp()) ++epoch_;
   uint64_t count = 0;
@@ -1357,11 +1378,13 @@ void Harness::ClearModel() {
   scheduled_clear_ms_ = 0;
   scheduled_wall_ms_ = 0;
   scheduled_known_ = false;
+  cleared_at_.clear();
+  last_clear_version_ = 0;
   ++coverage_.clears;
 }
 
 void Harness::RunScheduledClear() {
-  if (scheduled_clear_ms_ == 0 || now_.boot_ms < scheduled_clear_ms_) return;
+  if (recovering_ || scheduled_clear_ms_ == 0 || now_.boot_ms < scheduled_clear_ms_) return;
   if (life_.records && EpochsUsedUp()) return;
   if (!ReserveBarrier(true)) {
     // A ring always has the room.
@@ -1375,6 +1398,7 @@ void Harness::RunScheduledClear() {
 
 bool Harness::Schedule(uint64_t at_ms) {
   const int64_t wall_ms = at_ms == 0 ? 0 : static_cast<int64_t>(at_ms) + now_.WallOffset();
+  if (at_ms != 0 && ClearsUsedUp()) return false;
   if (life_.records && (at_ms != 0 || scheduled_clear_ms_ != 0)) {
     if (!ReserveBarrier(false)) return false;
     Entry to_come;
@@ -1889,22 +1913,24 @@ bool Harness::CompareShards() {
     if (shard.dead == 0 && actual.payload_bytes != shard.payload)
       return differ("payload_bytes", actual.payload_bytes, shard.payload);
     if (actual.reserve_evictions != 0) return differ("reserve_evictions", actual.reserve_evictions, 0);
-#define CAIRN_MODEL_COUNTERS(X)                                                                                    \
-  X(gets)                                                                                                          \
-  X(hits)                                                                                                          \
-  X(misses)                                                                                                        \
-  X(sets)                                                                                                          \
-  X(touches)                                                                                                       \
-  X(touch_hits)                                                                                                    \
-  X(deletes)                                                                                                       \
-  X(delete_hits)                                                                                                   \
-  X(incr_hits)                                                                                                     \
-  X(incr_misses)                                                                                                   \
-  X(decr_hits)                                                                                                     \
-  X(decr_misses)                                                                                                   \
-  X(cas_hits)                                                                                                      \
-  X(cas_misses) X(cas_exists) X(evictions) X(evicted_unfetched) X(expirations) X(expired_unfetched) X(get_expired) \
-      X(too_large) X(no_memory) X(log_full)
+#define CAIRN_MODEL_COUNTERS(X) \
+  X(gets)                       \
+  X(hits)                       \
+  X(misses)                     \
+  X(sets)                       \
+  X(touches)                    \
+  X(touch_hits)                 \
+  X(deletes)                    \
+  X(delete_hits)                \
+  X(incr_hits)                  \
+  X(incr_misses)                \
+  X(decr_hits)                  \
+  X(decr_misses)                \
+  X(cas_hits)                   \
+  X(cas_misses)                 \
+  X(cas_exists)                 \
+  X(evictions)                  \
+  X(evicted_unfetched) X(expirations) X(expired_unfetched) X(get_expired) X(too_large) X(no_memory) X(log_full)
 #define X(name) \
   if (actual.name != shard.counters.name) return differ(#name, actual.name, shard.counters.name);
     CAIRN_MODEL_COUNTERS(X)
@@ -2327,14 +2353,36 @@ bool Harness::DoReadPin(const Op& op, bool release) {
   return AfterCall("unpin");
 }
 
+std::vector<uint64_t> Harness::LastVersions() const {
+  std::vector<uint64_t> versions;
+  for (uint32_t i = 0; i < store_->shard_count(); ++i) versions.push_back(store_->LastVersion(i));
+  return versions;
+}
+
 bool Harness::DoClear() {
   BeforeCall();
+  const std::vector<uint64_t> before = LastVersions();
   const uint64_t version = store_->Clear(store_->uses_time() ? now_ : Now{});
-  if ((life_.records && EpochsUsedUp()) || !ReserveBarrier(false)) {
+  if (version != 0 && LastVersions() == before) {
+    // It is the one before it, and all that it does is to void what loads have begun since.
+    const bool is_clear = scheduled_clear_ms_ == 0 && std::all_of(shards_.begin(), shards_.end(),
+                                                                  [](const ModelShard& s) { return s.lru.empty(); });
+    if (!thrifty_ || !is_clear || (!cleared_at_.empty() && cleared_at_ != before)) Fail("not cleared");
+    if (EpochOf(version) != epoch_ || (last_clear_version_ != 0 && version != last_clear_version_)) {
+      Fail("a clear of what is cleared is not the one before it");
+    }
+    for (Ticket& ticket : tickets_) ticket.voided = true;
+    ++coverage_.thrifty_clears;
+    return AfterCall("clear");
+  }
+  if (thrifty_ && cleared_at_ == before) Fail("a clear of what is cleared takes an epoch");
+  if ((life_.records && EpochsUsedUp()) || ClearsUsedUp() || !ReserveBarrier(false)) {
     if (version != 0) Fail("cleared without room in the log");
     return AfterCall("clear");
   }
   ClearModel();
+  cleared_at_ = LastVersions();
+  last_clear_version_ = version;
   scheduled_version_ = version;
   scheduled_known_ = true;
   if ((version >> kVersionCounterBits) != epoch_) Fail("the barrier has another epoch");
@@ -2373,6 +2421,7 @@ bool Harness::FollowUpkeep(bool shrinking_only) {
       return Fail("upkeep told another entry than the one that left");
     }
     if (removal.reason == Reason::kExpired && !shrinking_only) {
+      if (recovering_) return Fail("upkeep removed what a touch further on in the log may keep");
       if (!IsExpired(*entry)) return Fail("upkeep removed an entry before it expired");
       Unlink(shard, entry, Reason::kExpired, false);
       ++coverage_.wheel_expirations;
@@ -2516,7 +2565,7 @@ bool Harness::DoMaintain(bool until_done) {
         for (const Entry& entry : shard.lru) {
           // An entry stored after it expired waits for the end of the tick in which it was stored.
           const uint64_t due_ms = std::max(entry.expires_ms, entry.filed_ms);
-          if (entry.expires_ms != kNeverExpires && (due_ms >> 7) < (now_.boot_ms >> 7)) {
+          if (entry.expires_ms != kNeverExpires && (due_ms >> 7) < (now_.boot_ms >> 7) && !recovering_) {
             Fail("upkeep has nothing left to do, but an entry expired a tick ago");
           }
         }
@@ -2541,9 +2590,10 @@ bool Harness::DoApply(const Op& op) {
   uint32_t shard_index;
   ModelShard& shard = ShardFor(key, &shard_index);
   // What is read back leaves no record, so the records would not say all.
-  const bool keep_version = op.number % 4 != 0 && !has_rings();
+  const bool keep_version = recovering_ || (op.number % 4 != 0 && !has_rings());
   RecordView record;
-  if (op.number % 61 == 0) return DoApplyClear(op, keep_version);
+  // While a log is read back the store has to fill in between.
+  if (op.number % (recovering_ ? 244 : 61) == 0) return DoApplyClear(op, keep_version);
   if (op.number % 67 == 0) return DoApplyClearAt(op, keep_version);
   const RecordKind kinds[] = {RecordKind::kSet, RecordKind::kSet, RecordKind::kSet, RecordKind::kTouch,
                               RecordKind::kDelete};
@@ -2555,6 +2605,9 @@ bool Harness::DoApply(const Op& op) {
   const uint64_t expires_boot = ExpiryOf(op.ttl);
   if (expires_boot != kNeverExpires && expires_boot != kKeepExpiry) {
     record.expires_wall_ms = std::max<int64_t>(static_cast<int64_t>(expires_boot) + now_.WallOffset(), 1);
+    // What a log says was said some time ago.
+    if (recovering_)
+      record.expires_wall_ms = std::max<int64_t>(record.expires_wall_ms - int64_t{op.number >> 9} * 100, 1);
   }
   List::iterator old = Find(shard, key);
   if (old != shard.lru.end() && op.number % 3 != 0) {
@@ -2572,11 +2625,17 @@ bool Harness::DoApply(const Op& op) {
   const Status actual = store_->Apply(record, now_, keep_version);
 
   const bool expires = record.expires_wall_ms != 0;
-  const bool expired = expires && record.expires_wall_ms <= now_.wall_ms;
+  // While a log is read back, what has expired stays until its memory is needed.
+  const bool expired = expires && record.expires_wall_ms <= now_.wall_ms && !recovering_;
   const uint64_t expires_ms =
       !expires ? kNeverExpires
                : static_cast<uint64_t>(std::max<int64_t>(record.expires_wall_ms - now_.WallOffset(), kAlreadyExpired));
-  old = Lookup(shard, key, false);
+  if (recovering_ && record.kind == RecordKind::kSet) {
+    const Layout layout =
+        LayoutOf(key.size(), value.size(), expires ? kAlreadyExpired : kNeverExpires, record.client_flags);
+    if (!FollowRecovery(shard, layout.charge)) return AfterCall("apply");
+  }
+  old = recovering_ ? Find(shard, key) : Lookup(shard, key, false);
   const bool present = old != shard.lru.end();
   Status expected = Status::kNotFound;
   Expected outcome;
@@ -2783,6 +2842,119 @@ bool Harness::DoApplyClearAt(const Op& op, bool keep_version) {
   return AfterCall("applyClearAt");
 }
 
+bool Harness::FollowRecovery(ModelShard& shard, uint64_t charge) {
+  const StoreStats& before = before_[static_cast<size_t>(&shard - shards_.data())];
+  uint64_t charged = before.charged_bytes;
+  uint64_t entries = before.entries + before.cleared_entries;
+  bool evicted = false;
+  for (const Removal& removal : removals_.Seen()) {
+    evicted = evicted || removal.reason == Reason::kEvicted;
+    if (removal.reason != Reason::kExpired) continue;
+    const List::iterator entry = Find(shard, removal.key);
+    if (entry == shard.lru.end() || !IsExpired(*entry)) return Fail("what has not expired was taken for its room");
+    if (evicted) return Fail("an entry was evicted before one that had expired");
+    if (charged + charge <= shard.limit && (shard.entries_limit == 0 || entries < shard.entries_limit)) {
+      return Fail("what had expired was taken though there is room");
+    }
+    charged -= entry->charge;
+    --entries;
+    Unlink(shard, entry, Reason::kExpired, true);
+    ++coverage_.recovery_expirations;
+  }
+  if (!evicted || life_.colliding_keys) return true;
+  for (const Entry& entry : shard.lru) {
+    const uint64_t due_ms = std::max(entry.expires_ms, entry.filed_ms);
+    if (entry.expires_ms != kNeverExpires && (due_ms >> 7) < (now_.boot_ms >> 7)) {
+      return Fail("an entry was evicted, though another one expired a tick ago");
+    }
+  }
+  return true;
+}
+
+void Harness::StartEpoch(uint32_t epoch) {
+  const std::vector<uint64_t> before = LastVersions();
+  store_->StartEpoch(epoch);
+  thrifty_ = true;
+  epoch_ = std::max(epoch_, epoch);
+  for (uint32_t i = 0; i < shards_.size(); ++i) {
+    ModelShard& shard = shards_[i];
+    shard.epoch = std::max(shard.epoch, epoch);
+    shard.last_version = store_->LastVersion(i);
+    if (EpochOf(shard.last_version) != shard.epoch || shard.last_version < before[i]) Fail("the epoch did not start");
+  }
+  for (Ring& ring : rings_) ring.barrier = ring.barrier_committed = std::max(ring.barrier, epoch);
+}
+
+// Records of another generation come: what is here is older than all of them, in the order in which it is here.
+bool Harness::DoRenumber(const Op& op) {
+  if (op.number % 2 == 0 && !DoApplyClear(op, true)) return false;
+  BeforeCall();
+  store_->Renumber();
+  std::map<std::string, StoredRecord> fold;
+  for (uint32_t i = 0; i < shards_.size() && failure_.empty(); ++i) {
+    ModelShard& shard = shards_[i];
+    if (shard.dead != 0) ++coverage_.renumbered_dead;
+    if (!shard.lru.empty()) ++coverage_.renumbered;
+    if (store_->ShardStats(i).cleared_entries != 0) Fail("cleared entries are there");
+    uint64_t last = 0;
+    for (auto entry = shard.lru.rbegin(); entry != shard.lru.rend(); ++entry) {
+      const Outcome outcome = LookAt(entry->key);
+      if (outcome.status != Status::kFound || EpochOf(outcome.version) != 0 || outcome.version <= last) {
+        Fail(test::Show(entry->key.substr(0, 40)) + " has no number of its own in the order of the list");
+      }
+      last = entry->version = outcome.version;
+      StoredRecord& record = fold[entry->key] = fold_[entry->key];
+      record.version = last;
+    }
+    if (EpochOf(store_->LastVersion(i)) != 0 || store_->LastVersion(i) < last) Fail("a version to come is older");
+    shard.epoch = 0;
+    shard.cleared_version = shard.gone_version = 0;
+    shard.gone_known = true;
+  }
+  // What was evicted is as good as forgotten: the log has it again, or it is gone.
+  fold_ = std::move(fold);
+  lost_.clear();
+  fold_barrier_ = 0;
+  for (Ring& ring : rings_) ring.barrier = ring.barrier_committed = 0;
+  epoch_ = 0;
+  scheduled_version_ = 1;
+  scheduled_known_ = true;
+  StartEpoch(1 + op.ttl % 40u);
+  return AfterCall("renumber");
+}
+
+bool Harness::DoServe() {
+  store_->SetRecovering(false);
+  recovering_ = false;
+  ++coverage_.recovered;
+  // What is read back may count for an absence or not: the log has it.
+  for (ModelShard& shard : shards_) {
+    shard.gone_version = 0;
+    shard.gone_known = false;
+  }
+  // The records that come are about what is here now.
+  const auto keep = [this](const RecordView& record) {
+    std::string bytes(RecordBytes(record.key.size(), record.value.size()), '\0');
+    (void)EncodeRecord(record, bytes.data());
+    replay_ += bytes;
+  };
+  for (const auto& [key, record] : fold_) {
+    keep({.kind = RecordKind::kSet,
+          .codec = record.codec,
+          .version = record.version,
+          .expires_wall_ms = record.expires_wall_ms,
+          .client_flags = record.client_flags,
+          .key = key,
+          .value = record.value});
+  }
+  RecordView to_come;
+  if (store_->PendingClear(now_, &to_come)) {
+    to_come.expires_wall_ms = fold_clear_at_;
+    keep(to_come);
+  }
+  return DoMaintain(false);
+}
+
 bool Harness::DoFill(const Op& op) {
   if (op.kind == OpKind::kEndFill) {
     if (tickets_.empty()) return true;
@@ -2811,7 +2983,12 @@ bool Harness::Step(const Op& op) {
   ++step_;
   ++coverage_.steps;
   bool good = true;
-  switch (op.kind) {
+  OpKind kind = op.kind;
+  const bool of_recovery = kind == OpKind::kRenumber || kind == OpKind::kServe;
+  const bool at_any_time = kind == OpKind::kTime || kind == OpKind::kWallJump || kind == OpKind::kMaintain;
+  if (recovering_ && !of_recovery && !at_any_time) kind = OpKind::kApply;
+  if (!recovering_ && of_recovery) kind = OpKind::kRequest;
+  switch (kind) {
     case OpKind::kRequest:
       good = DoRequest(op);
       break;
@@ -2903,6 +3080,12 @@ bool Harness::Step(const Op& op) {
     case OpKind::kRewind:
       if (!rings_.empty()) good = DoRewind(op.number % rings_.size());
       break;
+    case OpKind::kRenumber:
+      good = DoRenumber(op);
+      break;
+    case OpKind::kServe:
+      good = DoServe();
+      break;
   }
   if (good && step_ % life_.verify_every == 0) store_->Verify();
   if (good && step_ % (512 + life_.key_count) == 0) good = CompareFold();
@@ -2910,6 +3093,7 @@ bool Harness::Step(const Op& op) {
 }
 
 bool Harness::Finish() {
+  if (recovering_ && !DoServe()) return false;
   Op op;
   op.number = 0;
   while (!pins_.empty()) {

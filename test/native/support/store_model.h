@@ -13,6 +13,7 @@
 //     records, applied to a store of another shape, make the same contents;
 //   - what a walk emits: only what is there, and all that was there throughout;
 //   - pinned values: unchanged until they are released, charged until then;
+//   - what lives that begin by reading a log back make of its records, generations of epochs included: see `recovers`;
 //   - Store::Verify().
 //
 // What the model does not compute but accepts within bounds: when the timer wheel meets an expired entry (never before
@@ -70,8 +71,10 @@ enum class OpKind : uint8_t {
   kDrain,
   kCommit,
   kRewind,
+  kRenumber,
+  kServe,
 };
-inline constexpr int kOpKindCount = static_cast<int>(OpKind::kRewind) + 1;
+inline constexpr int kOpKindCount = static_cast<int>(OpKind::kServe) + 1;
 
 // Bits of Op::options.
 inline constexpr uint16_t kOptCompareRight = 1 << 0;
@@ -105,7 +108,10 @@ std::string Describe(const Op& op);
 struct Life {
   StoreOptions options;
   uint64_t seed = 0;
-  bool records = false;         // they are kept; in rings if options.ring_bytes says so
+  bool records = false;  // they are kept; in rings if options.ring_bytes says so
+  // It begins as a cache with a log does: records are applied, of one generation of epochs after another, with nothing
+  // but time and upkeep in between, until the first kServe. REQUIRES: records.
+  bool recovers = false;
   bool colliding_keys = false;  // all keys fall into few hash chains
   uint32_t key_count = 100;
   int size_mode = 0;        // see Generator
@@ -132,6 +138,7 @@ class Generator {
   uint32_t DrawBytes();
   const Life life_;
   test::Random random_;
+  OpKind last_kind_ = OpKind::kRequest;
   uint32_t burst_left_ = 0;
   Verb burst_verb_ = Verb::kSet;
   uint32_t band_low_ = 0, band_high_ = 100;  // sizes of the present; they drift
@@ -153,6 +160,7 @@ struct Coverage {
   uint64_t ring_full = 0, ring_pinned = 0, ring_copied_large = 0, ring_zombies = 0, ring_drained = 0, ring_rewound = 0,
            ring_wrapped = 0, ring_waits_for_memory = 0, ring_waits_for_barrier = 0, ring_replayed = 0;
   uint64_t extended = 0, concats_in_steps = 0, bodies_lost = 0;
+  uint64_t renumbered = 0, renumbered_dead = 0, recovered = 0, recovery_expirations = 0, thrifty_clears = 0;
   void Add(const Coverage& other);
   // The names of what never happened.
   std::string Missing(bool with_collisions) const;
@@ -347,6 +355,7 @@ class Harness {
   uint64_t ClearShard(ModelShard& shard, uint64_t below = ~uint64_t{0});
   void ClearModel();
   bool EpochsUsedUp() const;
+  bool ClearsUsedUp() const;
 
   // ---- running and comparing ----
   void BeforeCall();
@@ -382,6 +391,12 @@ class Harness {
   bool DoApply(const Op& op);
   bool DoApplyClear(const Op& op, bool keep_version);
   bool DoApplyClearAt(const Op& op, bool keep_version);
+  // Removals of expired entries, for which a record that is read back needs the room.
+  bool FollowRecovery(ModelShard& shard, uint64_t charge);
+  void StartEpoch(uint32_t epoch);
+  bool DoRenumber(const Op& op);
+  bool DoServe();
+  std::vector<uint64_t> LastVersions() const;
   bool DoFill(const Op& op);
   bool DoDrain(uint32_t shard_index, size_t capacity);
   bool DoCommit(uint32_t shard_index);
@@ -416,6 +431,10 @@ class Harness {
   uint64_t scheduled_version_ = 0;  // of the record that says so; not known after a clear that came by itself
   bool scheduled_known_ = true;
   bool uses_time_ = false;
+  bool recovering_ = false;
+  bool thrifty_ = false;              // with epochs: StartEpoch() was called
+  std::vector<uint64_t> cleared_at_;  // the last versions of the shards behind the last clear; empty: not known
+  uint64_t last_clear_version_ = 0;   // 0: not known
   std::vector<PinHandle> pins_;
   std::vector<BodyHandle> bodies_;
   std::vector<CursorHandle> cursors_;
