@@ -63,6 +63,25 @@ TEST(StoreEpoch, ABarrierReadBackTakesWhatIsOlderAndLeavesWhatIsNewer) {
   store->Verify();
 }
 
+TEST(StoreEpoch, ABarrierReadBackLeavesWhatWasStoredInPlaceSince) {
+  StoreOptions options = TestStore::Tiny();
+  options.epoch = 9;
+  for (bool plainly : {true, false}) {
+    TestStore store(options);
+    EXPECT_EQ(store->Apply(Stored("key", 3), store.now(), true), Status::kStored);
+    EXPECT_EQ(store->Apply(Stored("other", 3), store.now(), true), Status::kStored);
+    if (plainly) {
+      EXPECT_EQ(store->SetPlain("key", "newer", Codec::kRaw, kNeverExpires, store.now()), Status::kStored);
+    } else {
+      store.Set("key", "newer");
+    }
+    EXPECT_EQ(store->Apply(Barrier(4), store.now(), true), Status::kStored);
+    store->Verify();
+    EXPECT_EQ(store.Get("key").value, "newer");
+    EXPECT_FALSE(store.Has("other"));
+  }
+}
+
 TEST(StoreEpoch, VersionsRiseAboveThoseThatAreReadBack) {
   TestStore store;
   const std::string key = "key";

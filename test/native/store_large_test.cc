@@ -528,6 +528,45 @@ TEST(StoreLarge, APrependToALargeValueGoesInSteps) {
   store->Verify();
 }
 
+// Neither gives a new version, so the steps go on.
+TEST(StoreLarge, WhatIsReadAndTouchedDuringAPrependStaysSo) {
+  StoreOptions options = TestStore::Tiny();
+  options.memory_bytes = 16 << 20;
+  for (bool read : {true, false}) {
+    TestStore store(options);
+    Shard* shard = store->shard(0);
+    const std::string value = PatternBytes(500'000, 1);
+    store.Set("key", value, store.now_ms() + 1000);
+    const Request request = On(Verb::kPrepend, "key", "more");
+    const uint64_t hash = shard->HashOf("key");
+    Shard::ConcatSteps steps;
+    Outcome outcome;
+    {
+      OsLockGuard guard(shard->lock());
+      shard->Concat(request, hash, store.now(), &outcome, &steps);
+    }
+    ASSERT_NE(steps.slot, 0);
+    if (read) EXPECT_TRUE(store.Get("key").value == value);
+    Request touch = On(Verb::kTouch, "key");
+    touch.expires_ms = store.now_ms() + 5000;
+    EXPECT_EQ(store.Do(touch).status, Status::kFound);
+    {
+      OsLockGuard guard(shard->lock());
+      EXPECT_TRUE(shard->CopyConcat(steps, "key", hash, 0, 4, value.size()));
+      shard->WriteBody(steps.slot, 0, "more", Now{});
+      EXPECT_TRUE(shard->EndConcat(steps, request, hash, store.now(), &outcome));
+    }
+    EXPECT_EQ(outcome.status, Status::kStored);
+    const Answer answer = store.Peek("key");
+    EXPECT_TRUE(answer.value == "more" + value);
+    EXPECT_EQ(answer.outcome.expires_ms, store.now_ms() + 5000);
+    EXPECT_EQ(answer.outcome.fetched, read);
+    store->Verify();
+    store.Advance(5001);
+    EXPECT_FALSE(store.Has("key"));
+  }
+}
+
 TEST(StoreLarge, APrependMakesItsRoomInSteps) {
   StoreOptions options = TestStore::Tiny();
   options.memory_bytes = 16 << 20;

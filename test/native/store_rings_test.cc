@@ -2,6 +2,7 @@
 // place meanwhile, who is told.
 
 #include <algorithm>
+#include <cstdlib>
 #include <deque>
 #include <string>
 #include <vector>
@@ -1068,6 +1069,71 @@ TEST(StoreRings, NoLifeBeginsToCountWhereAnotherHasBegun) {
   }
   std::sort(versions.begin(), versions.end());
   EXPECT_TRUE(std::adjacent_find(versions.begin(), versions.end()) == versions.end());
+}
+
+// Whoever came before anything could expire has read no clock; the entry was given its time meanwhile.
+TEST(StoreRings, ARequestWithoutAClockLogsTheTimeThatItFinds) {
+  TestStore store(WithRing());
+  store.Set("key", "value", store.now_ms() + 1'000'000);
+  DrainAll(&store.store(), 0);
+  Request request = TestStore::Make(Verb::kAppend, "key", "!");
+  Scratch none;
+  Outcome outcome;
+  store->Execute(request, Now{}, &none, &outcome);
+  ASSERT_EQ(outcome.status, Status::kStored);
+  const std::vector<StoredRecord> records = DrainAll(&store.store(), 0);
+  ASSERT_EQ(records.size(), 1u);
+  const int64_t expected = static_cast<int64_t>(outcome.expires_ms) + ReadClock().WallOffset();
+  EXPECT_LT(std::abs(records[0].expires_wall_ms - expected), 1'000'000) << "by the real clock";
+}
+
+TEST(StoreRings, APlainSetComesBehindAClearThatIsDue) {
+  for (bool logged : {true, false}) {
+    TestStore store(logged ? WithRing() : TestStore::Tiny());
+    store.Set("old", "value");
+    store.Set("key", "value");
+    ASSERT_NE(store.ClearIn(10), ~uint64_t{0});
+    store.Advance(10);
+    EXPECT_EQ(store->SetPlain("key", "newer", Codec::kRaw, kNeverExpires, store.now()), Status::kStored);
+    EXPECT_FALSE(store.Has("old"));
+    EXPECT_EQ(store.Get("key").value, "newer");
+    store->Verify();
+  }
+}
+
+// Changes a value that is being stored when another entry leaves for it.
+class Meddler final : public RemovalSink {
+ public:
+  explicit Meddler(std::string* value) : value_(value) {}
+  void OnRemoved(Reason, const RemovedEntry&) override { std::fill(value_->begin(), value_->end(), '?'); }
+  void OnCleared(uint64_t) override {}
+
+ private:
+  std::string* const value_;
+};
+
+TEST(StoreRings, WhatIsLoggedIsWhatIsStoredThoughTheValueMayChange) {
+  const StoreOptions options = WithRing();
+  TestStore store(options);
+  std::string value;
+  Meddler meddler(&value);
+  store->SetRemovalSink(&meddler);
+  // Keys of one bucket, so that one of them gives way when another one has been written.
+  int stored = 0;
+  for (uint64_t i = 0; store->Stats().hash_flood_evictions == 0; ++i) {
+    const std::string key = "k" + std::to_string(i);
+    if (TableHash(options.hash, key, options.secrets) % 4096 != 17) continue;
+    ASSERT_LT(++stored, 1000);
+    value = "value " + key;
+    Request request = TestStore::Make(Verb::kSet, key, value);
+    request.value_may_change = true;
+    ASSERT_EQ(store.Do(request).status, Status::kStored);
+    const std::vector<StoredRecord> records = DrainAll(&store.store(), 0);
+    ASSERT_EQ(records.size(), 1u);
+    EXPECT_EQ(records[0].value, "value " + key);
+    EXPECT_EQ(store.Get(key).value, records[0].value);
+    store->CommitRing(0);
+  }
 }
 
 }  // namespace

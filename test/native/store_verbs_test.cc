@@ -499,5 +499,67 @@ TEST(StoreVerbs, AnAppendBeyondTheOptionIsTooLargeAndChangesNothing) {
   EXPECT_EQ(store.Do(With(Verb::kAppend, "key", std::string(40, 'y'))).status, Status::kStored);
 }
 
+TEST(StoreVerbs, APlainSetBeyondTheOptionIsTooLargeThoughItWouldFitInPlace) {
+  StoreOptions options = TestStore::Tiny();
+  options.value_bytes_max = 70;
+  TestStore store(options);
+  const std::string fits(70, 'x'), beyond(71, 'x');
+  ASSERT_EQ(store->SetPlain("key", fits, Codec::kRaw, kNeverExpires, store.now()), Status::kStored);
+  EXPECT_EQ(store->SetPlain("key", beyond, Codec::kRaw, kNeverExpires, store.now()), Status::kTooLarge);
+  EXPECT_FALSE(store.Has("key")) << "as after any set that is refused";
+  EXPECT_EQ(store->Stats().too_large, 1);
+}
+
+// Memory is nearly all held in place, so that an entry fits, but not a second one of its size.
+TEST(StoreVerbs, AGetAndTouchThatFindsNoMemoryGivesBackTheRoomOfItsValue) {
+  StoreOptions options = TestStore::Tiny();
+  options.memory_bytes = 16 << 20;
+  options.page_bytes = 64 * 1024;
+  TestStore store(options);
+  const auto charge_of = [&](const std::string& value, uint64_t expires_ms) {
+    store.Set("key", value, expires_ms);
+    const uint64_t charge = store->Stats().charged_bytes;
+    store.Delete("key");
+    return charge;
+  };
+  // One that needs another size class for an expiry, and less than is pinned.
+  std::string value(3000, 'v');
+  const auto timed = [&] { return charge_of(value, store.now_ms() + 1000); };
+  while (charge_of(value, kNeverExpires) == timed()) value += 'v';
+  ASSERT_LE(value.size(), kCopyUnderLockBytesMax);
+  const uint64_t needed = charge_of(value, kNeverExpires) + timed();
+  std::vector<Pin> pins;
+  const auto room = [&] { return store->Stats().limit_bytes - store->Stats().charged_bytes; };
+  const uint64_t step = timed();
+  for (size_t bytes : {size_t{1} << 20, size_t{1} << 17, size_t{1} << 14, kCopyUnderLockBytesMax + 1}) {
+    while (room() >= std::max(2 * bytes, needed)) {
+      const std::string key = "held" + std::to_string(pins.size());
+      ASSERT_EQ(store.Set(key, std::string(bytes, 'h')).status, Status::kStored);
+      Scratch none;
+      Outcome outcome;
+      store->Execute(With(Verb::kGet, key), store.now(), &none, &outcome);
+      ASSERT_NE(outcome.pin.ref, 0u);
+      pins.push_back(outcome.pin);
+    }
+  }
+  ASSERT_LT(room(), needed);
+  ASSERT_GE(room(), step);
+  ASSERT_EQ(store.Set("key", value).status, Status::kStored);
+  Request request = With(Verb::kGetAndTouch, "key");
+  request.expires_ms = store.now_ms() + 1000;
+  std::string bytes(10'000, '\0');
+  Scratch scratch{bytes.data(), bytes.size(), 5};
+  Outcome outcome;
+  store->Execute(request, store.now(), &scratch, &outcome);
+  EXPECT_EQ(outcome.status, Status::kNoMemory);
+  EXPECT_FALSE(outcome.has_value);
+  EXPECT_EQ(scratch.used, 5);
+  for (const Pin& pin : pins) store->Unpin(pin);
+  store->Execute(request, store.now(), &scratch, &outcome);
+  EXPECT_EQ(outcome.status, Status::kFound);
+  EXPECT_EQ(scratch.used, 5 + value.size());
+  store->Verify();
+}
+
 }  // namespace
 }  // namespace cairn
