@@ -207,7 +207,8 @@ describe('cairn log', () => {
       record.writeUInt32LE(8, 28);
       record.writeUInt32LE(1016, 32);
       process.stdout.write('ready');
-      for (let i = 0; ; i++) {
+      const parent = process.ppid;
+      for (let i = 0; process.ppid === parent; i++) {
         log.append({ records: [record], recordCount: 1, epoch: log.epoch, expectPosition: log.end });
         if (i % 1000 === 999) {
           const start = { position: log.committed, recordsBefore: log.recordsBefore, epoch: log.epoch };
