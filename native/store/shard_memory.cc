@@ -189,10 +189,14 @@ Status Shard::Extend(Ref* ref, const NewEntry& from, std::string_view added, con
   Bump(*ref);
   const Chunks before = ChunksOf(layout.chunk_stream - added.size());
   const Chunks after = ChunksOf(layout.chunk_stream);
-  // What is of another size now is replaced: the rest, and what was smaller than a page if it has become one.
-  const bool grows_in_place =
-      after.wholes == before.wholes && after.larges == before.larges &&
+  // What is of another size now is replaced: the rest, and what was smaller than a page if it has become one. A rest of
+  // the largest size that is now full is a large chunk where it is.
+  const bool fills_rest = after.larges == before.larges + 1 && after.rest_bytes == 0 && before.rest_bytes != 0 &&
+                          ClassOfRest(before) == config_.classes->count() - 1;
+  const bool keeps_rest =
+      after.larges == before.larges &&
       (before.rest_bytes == after.rest_bytes || (before.rest_bytes != 0 && ClassOfRest(before) == ClassOfRest(after)));
+  const bool grows_in_place = after.wholes == before.wholes && (keeps_rest || fills_rest);
   const uint64_t kept = before.wholes + (after.wholes == before.wholes ? before.larges : 0);
   Chunks wanted{after.wholes - before.wholes, after.larges, after.rest_bytes};
   if (wanted.wholes == 0) wanted.larges -= before.larges;
@@ -231,7 +235,7 @@ Status Shard::Extend(Ref* ref, const NewEntry& from, std::string_view added, con
   if (grows_in_place) {
     if (!added.empty()) {
       std::memcpy(data_of(tail) + before.rest_bytes, added.data(), added.size());
-      ChunkAt(tail)->data_bytes = static_cast<uint32_t>(after.rest_bytes);
+      ChunkAt(tail)->data_bytes += static_cast<uint32_t>(added.size());
     }
   } else {
     // From here on nothing is allocated, so nothing moves.

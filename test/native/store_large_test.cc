@@ -492,6 +492,33 @@ TEST(StoreLarge, AppendsOfEverySizeLeaveTheChunksThatTheValueWouldHave) {
   }
 }
 
+TEST(StoreLarge, AnAppendThatJustFillsTheLastChunkTakesNoOther) {
+  TestStore store;
+  const size_t in_page = store->page_bytes() - sizeof(ChunkHeader);
+  const size_t in_largest = store->page_bytes() / 8 - sizeof(ChunkHeader);
+  for (size_t in_front : {3 * in_largest, in_page, in_page + 3 * in_largest}) {
+    const std::string value = PatternBytes(in_front + in_largest, 1);
+    store.Set("key", value.substr(0, value.size() - 9));
+    const uint64_t evictions = store->Stats().evictions;
+    for (int i = 0; store->Stats().evictions == evictions; ++i) {
+      store.Set("small" + std::to_string(i) + "beside" + std::to_string(in_front), "v");
+      store.Get("key");
+    }
+    const StoreStats before = store->Stats();
+    ASSERT_EQ(store.Do(On(Verb::kAppend, "key", value.substr(value.size() - 9))).status, Status::kStored);
+    EXPECT_EQ(store->Stats().evictions, before.evictions) << in_front;
+    EXPECT_EQ(store->Stats().charged_bytes, before.charged_bytes);
+    store->Verify();
+    EXPECT_TRUE(store.Get("key").value == value);
+    // And what comes behind it finds a chunk that is full.
+    const std::string more = PatternBytes(in_largest / 2, 2);
+    ASSERT_EQ(store.Do(On(Verb::kAppend, "key", more)).status, Status::kStored);
+    EXPECT_GT(store->Stats().evictions, before.evictions);
+    store->Verify();
+    EXPECT_TRUE(store.Get("key").value == value + more);
+  }
+}
+
 TEST(StoreLarge, APrependToALargeValueGoesInSteps) {
   StoreOptions options = TestStore::Tiny();
   options.memory_bytes = 16 << 20;
