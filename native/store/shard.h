@@ -258,6 +258,7 @@ class Shard final : private ChunkMover, private EntryHasher {
   void Renumber(uint64_t counter);
   // A version came in with a record: later ones are higher.
   void NoteVersion(uint64_t version) {
+    cleared_at_ = 0;  // what comes with it need not be younger than the last version that was given
     if (EpochOf(version) < state_->epoch) return;
     state_->epoch = EpochOf(version);
     state_->version_counter = std::max(state_->version_counter, version & kVersionCounterMask);
@@ -267,7 +268,7 @@ class Shard final : private ChunkMover, private EntryHasher {
     state_->epoch = std::max(state_->epoch, epoch);
     state_->version_counter = std::max(state_->version_counter, counter);
   }
-  // No version was given since the last clear.
+  // No version was given since the last clear, and none came in.
   bool is_as_cleared() const { return cleared_at_ == last_version(); }
   ChangeRing* ring() { return &ring_; }
   // True: there is more of what was drained to be freed.
@@ -534,7 +535,7 @@ class Shard final : private ChunkMover, private EntryHasher {
   TimerWheel wheel_;
   ChangeRing ring_;                     // of no bytes, and never used, where there is none
   bool value_reserved_pinned_ = false;  // of the record that ReserveRecord made room for last
-  uint64_t cleared_at_ = 0;             // last_version() at the end of the last clear
+  uint64_t cleared_at_ = 0;             // last_version() at the end of the last clear; 0: see NoteVersion()
   RecordSink* records_ = nullptr;       // the ring, another sink, or null: no records are kept
   RemovalSink* removals_ = nullptr;
   FillWatch fills_;

@@ -1021,6 +1021,23 @@ TEST(StoreRings, AClearOfWhatIsClearedVoidsLoads) {
   }
 }
 
+// Their versions are not ours, and may be older than the last one that we gave.
+TEST(StoreRings, AClearTakesWhatCameInSinceTheOneBefore) {
+  TestStore store(WithRing());
+  store->StartEpoch(5);
+  const uint64_t first = store->Clear(store.now());
+  RecordView record;
+  record.kind = RecordKind::kSet;
+  record.key = "key";
+  record.value = "value";
+  record.version = uint64_t{EpochOf(first)} << kVersionCounterBits | 1;
+  ASSERT_EQ(store->Apply(record, store.now(), true), Status::kStored);
+  ASSERT_TRUE(store.Has("key"));
+  EXPECT_EQ(EpochOf(store->Clear(store.now())), EpochOf(first) + 1);
+  EXPECT_FALSE(store.Has("key"));
+  store->Verify();
+}
+
 TEST(StoreRings, ClearsLeaveEpochsForOpenings) {
   TestStore store(WithRing());
   const uint32_t last = kEpochMax - kEpochsForOpenings;

@@ -2644,6 +2644,7 @@ bool Harness::DoApply(const Op& op) {
     if (keep_version) {
       expected = Status::kNotStored;
       if (record.version < shard.cleared_version) return;
+      cleared_at_.clear();
       // Versions given from now on are higher than any that came in.
       shard.epoch = std::max(shard.epoch, EpochOf(record.version));
       if (EpochOf(record.version) == shard.epoch) shard.last_version = std::max(shard.last_version, record.version);
@@ -2830,6 +2831,7 @@ bool Harness::DoApplyClearAt(const Op& op, bool keep_version) {
   if (actual != expected) Fail(std::string("expected ") + NameOf(expected) + ", got " + NameOf(actual));
   if (keep_version && actual == Status::kStored) {
     ModelShard& shard = shards_[0];
+    cleared_at_.clear();
     epoch_ = std::max(epoch_, EpochOf(record.version));
     shard.epoch = std::max(shard.epoch, EpochOf(record.version));
     if (EpochOf(record.version) == shard.epoch) shard.last_version = std::max(shard.last_version, record.version);
