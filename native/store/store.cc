@@ -574,6 +574,7 @@ uint64_t Store::ClearTo(uint32_t epoch, bool is_due, const Now& now) {
   epoch_.store(epoch, std::memory_order_relaxed);
   clears_.fetch_add(1, std::memory_order_relaxed);
   SetClearAt(0, version);
+  last_clear_version_ = version;
   // When all shards have their new versions, so that a reader that sleeps otherwise meets all of them.
   Tell(note);
   return version;
@@ -603,9 +604,7 @@ uint64_t Store::ClearLocked(bool is_due, const Now& now) {
   // After a million clears the epochs are used up. The shards then clear by their own counters, which do not run out;
   // but a barrier that says so for all shards in one record needs an epoch, so a log has no room for it.
   if (present == kEpochMax && ShardAt(0)->has_record_sink()) return 0;
-  const uint64_t version = ClearTo(std::min(present + 1, kEpochMax), is_due, now);
-  if (version != 0) last_clear_version_ = version;
-  return version;
+  return ClearTo(std::min(present + 1, kEpochMax), is_due, now);
 }
 
 // Whether nothing was done since the last clear. What is done meanwhile in a shard that was looked at already comes at

@@ -1035,6 +1035,11 @@ TEST(StoreRings, AClearTakesWhatCameInSinceTheOneBefore) {
   ASSERT_TRUE(store.Has("key"));
   EXPECT_EQ(EpochOf(store->Clear(store.now())), EpochOf(first) + 1);
   EXPECT_FALSE(store.Has("key"));
+  // A clear that comes in is as good as one that is called for.
+  record.kind = RecordKind::kClear;
+  store.Set("key", "value");
+  ASSERT_EQ(store->Apply(record, store.now(), false), Status::kStored);
+  EXPECT_EQ(EpochOf(store->Clear(store.now())), EpochOf(first) + 2);
   store->Verify();
 }
 
