@@ -532,7 +532,7 @@ TEST(StoreVerbs, AGetAndTouchThatFindsNoMemoryGivesBackTheRoomOfItsValue) {
   const auto room = [&] { return store->Stats().limit_bytes - store->Stats().charged_bytes; };
   const uint64_t step = timed();
   for (size_t bytes : {size_t{1} << 20, size_t{1} << 17, size_t{1} << 14, kCopyUnderLockBytesMax + 1}) {
-    while (room() >= std::max(2 * bytes, needed)) {
+    while (room() >= std::max<uint64_t>(2 * bytes, needed)) {
       const std::string key = "held" + std::to_string(pins.size());
       ASSERT_EQ(store.Set(key, std::string(bytes, 'h')).status, Status::kStored);
       Scratch none;
