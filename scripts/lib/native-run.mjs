@@ -43,7 +43,7 @@ export function runSanitized(folder, sanitize, env, programs) {
   for (const [program, ...args] of programs) {
     const start = performance.now();
     try {
-      run(join(out, program), args, { cwd: out, env: { ...process.env, ...env }, timeout: 600_000 });
+      run(join(out, program), args, { cwd: out, env: { ...process.env, ...env }, timeout: 1_800_000 });
     } catch (error) {
       failed.push(error.message);
     }
