@@ -1,6 +1,7 @@
-// `npm run torture -- kill|history ...`: the long forms of what test/fire/ tests. They are written in TypeScript beside
-// those tests and compiled to build/torture first, because the processes that they start are plain Node.
+// `npm run torture -- kill|crash|history ...`: the long forms of what test/fire/ tests. They are written in TypeScript
+// beside those tests and compiled to build/torture first, because the processes that they start are plain Node.
 
+import { copyFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { unlessDone } from '../lib/inputs.mjs';
@@ -14,7 +15,11 @@ await main(async () => {
   const inputs = ['src', 'test/fire/harness', 'test/support', 'scripts/torture', 'tsconfig.json', 'package-lock.json'];
   unlessDone({ stamp: 'build/torture/.inputs', inputs, outputs: [entry] }, () => {
     bin('typescript', 'bin/tsc', ['-p', 'scripts/torture/tsconfig.json']);
+    // The product's sources are compiled along, and one of them reads its version there.
+    copyFileSync(join(root, 'package.json'), join(root, 'build/torture/package.json'));
   });
+  // What is compiled into build/ does not lie where the addon is looked for.
+  process.env.CAIRN_NATIVE_PATH ??= join(root, 'native/build/Release/cairn.node');
   const torture = await import(pathToFileURL(join(root, entry)).href);
   process.exitCode = await torture.main(process.argv.slice(2));
 });

@@ -1,17 +1,25 @@
-// A process with a cache whose log lies on a disk in memory. The scribe is in this thread and moves when it is turned,
-// so that a crash comes exactly when a test wants it.
+// A process with a cache whose log lies on a disk of the test's choice, most often one in memory. The scribe is in this
+// thread and moves when it is turned, so that a crash comes exactly when a test wants it.
 
 import { Cache } from '../../src/index.ts';
-import type { LogClock, SyncPolicy } from '../../src/log/index.ts';
+import type { Files, LogClock, SyncPolicy } from '../../src/log/index.ts';
 import { type FeedHandle, feedOf, native } from '../../src/native.ts';
 import { CONTROL_WORDS, type Command, type Report } from '../../src/scribe/message.ts';
 import type { Scribe } from '../../src/scribe/scribe.ts';
 import { startScribe } from '../../src/scribe/start.ts';
-import type { FaultyDisk } from './faulty-files.ts';
 
 const NAME = 'on-disk';
 
+/** A disk, as one process sees it. */
+export interface Disk {
+  files(): Files;
+}
+
 export interface ProcessOptions {
+  /** Default /data. */
+  readonly directory?: string;
+  /** Default 2. */
+  readonly shards?: number;
   readonly sync?: SyncPolicy;
   readonly segmentBytes?: number;
   readonly clock?: LogClock;
@@ -26,11 +34,12 @@ export class ProcessOnDisk {
   readonly #scribe: Scribe;
   readonly #owner: { close(): void };
 
-  /** Opens the log in /data, which recovers. Throws what opening throws, and nothing is left open then. */
-  constructor(disk: FaultyDisk, { sync = 'always', segmentBytes = 2 ** 20, clock }: ProcessOptions = {}) {
+  /** Opens the log, which recovers. Throws what opening throws, and nothing is left open then. */
+  constructor(disk: Disk, options: ProcessOptions = {}) {
+    const { directory = '/data', shards: shardCount = 2, sync = 'always', segmentBytes = 2 ** 20, clock } = options;
     const owner = native.openCache({
       ...{ name: NAME, description: JSON.stringify({ ack: 'logged' }), join: false, ready: false, ttlMs: 0 },
-      ...{ memoryBytes: 2 ** 25, memoryBytesCeiling: 2 ** 25, entriesMax: 0, shardCount: 2 },
+      ...{ memoryBytes: 2 ** 25, memoryBytesCeiling: 2 ** 25, entriesMax: 0, shardCount },
       ...{ valueBytesMax: 2 ** 20, ringBytes: 2 ** 20, trackAccess: false, siphash: false },
     });
     if (typeof owner === 'number') throw new Error(`The cache cannot be opened: ${owner}`);
@@ -40,7 +49,7 @@ export class ProcessOnDisk {
       this.#scribe = startScribe({
         data: {
           cacheId: owner.cacheId,
-          directory: '/data',
+          directory,
           sync,
           segmentBytes,
           limitBytes: 2 ** 30,

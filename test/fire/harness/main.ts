@@ -8,6 +8,7 @@ import { checkHistory } from '../../support/history-check.ts';
 import { HistoryWorld } from '../../support/history-random.ts';
 import { Random } from '../../support/random.ts';
 import { Campaign, type CampaignResult } from './campaign.ts';
+import { CrashCampaign } from './crash/crash-campaign.ts';
 
 const USAGE = `npm run torture -- kill [options]      kill -9 under load, over and over, and judge what clients saw
     --rounds N      kills (default 200)
@@ -23,6 +24,12 @@ const USAGE = `npm run torture -- kill [options]      kill -9 under load, over a
     --no-log        in memory only: shows that losses are found
     --keep          keep the folders of campaigns in which nothing was wrong
     --verbose       a line for each life
+npm run torture -- crash [options]     every disk that a power cut may leave at each file call of a process is opened
+    --seconds N     how long (default 60)
+    --per-moment N  disks tried at one moment (default 4096: all subsets of up to 12 unsynced steps)
+    --seed S
+    --leave-out S   file-sync or directory-sync: shows that its absence is found
+    --verbose       a line for each trace
 npm run torture -- history [options]   random histories, right and wrong, for the checker itself
     --rounds N      histories of each kind (default 500)
     --seed S`;
@@ -30,6 +37,7 @@ npm run torture -- history [options]   random histories, right and wrong, for th
 export async function main(args: readonly string[]): Promise<number> {
   const [what, ...rest] = args;
   if (what === 'kill') return kill(rest);
+  if (what === 'crash') return crash(rest);
   if (what === 'history') return histories(rest);
   console.log(USAGE);
   return what === undefined || what === 'help' || what === '--help' ? 0 : 2;
@@ -101,6 +109,41 @@ async function kill(args: readonly string[]): Promise<number> {
   const figures = Object.entries(total).map(([name, value]) => `${value.toLocaleString('en')} ${name}`);
   console.log([...figures, ...wrong, ...others.map(([kind, n]) => `${n} ${kind}`), `${failures} failed`].join(', '));
   return found.size === 0 && failures === 0 ? 0 : 1;
+}
+
+function crash(args: readonly string[]): number {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      seconds: { type: 'string', default: '60' },
+      'per-moment': { type: 'string', default: '4096' },
+      seed: { type: 'string' },
+      'leave-out': { type: 'string' },
+      verbose: { type: 'boolean', default: false },
+    },
+  });
+  const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 32) : wholeNumber('seed', values.seed);
+  const leavesOut = values['leave-out'];
+  if (leavesOut !== undefined && leavesOut !== 'file-sync' && leavesOut !== 'directory-sync') {
+    throw new Error(`Expected --leave-out to be file-sync or directory-sync, got "${leavesOut}"`);
+  }
+  console.log(`seed ${seed}`);
+  const folder = mkdtempSync(join(tmpdir(), 'cairn-crash-'));
+  const { traces, moments, states, distinct, exhausted, wrong } = new CrashCampaign({
+    seed,
+    budgetMs: 1000 * wholeNumber('seconds', values.seconds),
+    statesPerMoment: wholeNumber('per-moment', values['per-moment']),
+    folder,
+    leavesOut,
+    onTrace: (line) => void (values.verbose && console.log(line)),
+  }).run();
+  for (const what of wrong) console.log(`WRONG: ${what}`);
+  const figures = { traces, moments, 'moments with all subsets': exhausted, states, 'different states': distinct };
+  const words = Object.entries(figures).map(([name, count]) => `${count.toLocaleString('en')} ${name}`);
+  console.log([...words, `${wrong.length} wrong`].join(', '));
+  if (wrong.length === 0) rmSync(folder, { recursive: true });
+  else console.log(`kept: ${folder}`);
+  return wrong.length === 0 ? 0 : 1;
 }
 
 function report(campaign: number, seed: number, result: CampaignResult): void {

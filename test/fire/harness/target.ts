@@ -11,7 +11,7 @@ import type { ActorOptions } from './actor.ts';
 /** The project's folder: this file may run from where it was compiled to. */
 export const projectRoot: string = (() => {
   let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
+  while (!existsSync(join(folder, 'package-lock.json'))) folder = dirname(folder);
   return folder;
 })();
 
