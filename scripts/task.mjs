@@ -4,8 +4,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { filesUnder } from './lib/inputs.mjs';
-import { BuildError, bin, findProgram, main, root, run } from './lib/project.mjs';
+import { format, lint } from './lib/format.mjs';
+import { BuildError, bin, main, root } from './lib/project.mjs';
 import { seedTests } from './lib/seed.mjs';
 import { ensureBuilt, ensurePackages } from './lib/steps.mjs';
 
@@ -17,21 +17,6 @@ async function become(script, scriptArgs) {
   if (!existsSync(file)) throw new BuildError(`${script} is missing`);
   process.argv.splice(1, Number.POSITIVE_INFINITY, file, ...scriptArgs);
   await import(pathToFileURL(file).href);
-}
-
-const biome = (command, more) =>
-  bin('@biomejs/biome', 'bin/biome', [command, ...more, ...(args.length > 0 ? args : ['.'])]);
-
-/** Formats the C++ files where clang-format is installed; it is not needed for anything else. */
-function formatNative() {
-  if (findProgram('clang-format') === undefined) {
-    console.log('clang-format is missing: the C++ files are left as they are');
-    return;
-  }
-  const sources = ['native', 'test/native', 'bench/native']
-    .flatMap(filesUnder)
-    .filter((file) => /\.(h|cc|c)$/.test(file));
-  run('clang-format', ['-i', ...sources]);
 }
 
 const tasks = {
@@ -53,12 +38,11 @@ const tasks = {
   },
   lint() {
     ensurePackages();
-    biome('check', ['--error-on-warnings']);
+    lint(args);
   },
   format() {
     ensurePackages();
-    biome('check', ['--write']);
-    if (args.length === 0) formatNative();
+    format(args);
   },
   typecheck() {
     ensurePackages();

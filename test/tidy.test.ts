@@ -106,6 +106,23 @@ test('no comment is wider than the formatter lets code be, which leaves comments
   expect(faults(scripts, (line) => (/^\s*(\/\/|\/?\*)/.test(line) ? tooWide(line) : undefined))).toEqual([]);
 });
 
+test('no comment has a line of one or two words between longer ones, as a formatter that broke a picture leaves it', () => {
+  const sources = ['native', 'src', 'test', 'bench', 'scripts'].flatMap((folder) =>
+    files(folder, '.h', '.cc', '.ts', '.mjs'),
+  );
+  const textOf = (line = ''): string => /^\s*(?:\/\/|\*) +(.*)/.exec(line)?.[1] ?? '';
+  // The end of a sentence, a name with its arguments and a row of a picture may be short.
+  const torn = /^[\w'-]+[,;]?( [\w'-]+[,;]?)?$/;
+  const wrong = sources.flatMap((path) => {
+    const lines = read(path).split('\n').map(textOf);
+    return lines.flatMap((text, i) => {
+      const longer = (other = ''): boolean => other.length > text.length;
+      return torn.test(text) && longer(lines[i - 1]) && longer(lines[i + 1]) ? [`${path}:${i + 1}: ${text}`] : [];
+    });
+  });
+  expect(wrong).toEqual([]);
+});
+
 describe('src/', () => {
   const first = ['errors', 'limits', 'options', 'request', 'queue'];
   const shared = ['errors', 'limits', 'options'];

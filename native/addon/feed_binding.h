@@ -3,25 +3,31 @@
 //
 // The scribe (src/scribe), from opening to end:
 //
-//   startFeed(epoch, wallFloorMs)      the epoch of all versions that are given from now on; the least time of the
-//   clock applyRecords(records) -> number    what is recovered: how many were applied; -1: malformed; -2: closed
-//   finishRecovery()                   the cache is ready, marks count
-//   drain(target, timeoutMs) -> bytes  -1: closed. The words: kNumber records, kVersion their highest epoch,
-//                                      kValueBytes what a record needs that is too large for the target
-//   commitDrained(), rewindDrained()   what was drained is in the log; is to be drained again
-//   setFeedState(state), setLogMetrics(Float64Array)
+//   startFeed(epoch, wallFloorMs)         all versions get this epoch from now on; the clock is not below this time
+//   renumber(epoch)                       the log changes to another generation of epochs, and startFeed's epoch
+//   applyRecords(records) -> number       the records of the log: how many were applied; -1: malformed; -2: closed
+//   finishRecovery()                      the cache is ready, and commit marks count
+//   dumpPendingClear(target) -> bytes     the record of a clear that is due later; 0: there is none
+//   drain(target, timeoutMs) -> bytes     -1: closed. The words: kNumber the count of records, kVersion their highest
+//                                         epoch, kValueBytes the bytes of a record that is larger than the target
+//   commitDrained(), rewindDrained()      the drained records are in the log; are to be drained once more
+//   setFeedState(state)                   what all threads see of the log: ChangeFeed::State
+//   setLogMetrics(Float64Array)           what logMetrics() returns from now on
 //
-// Everybody:
+// Any thread:
 //
-//   poke()                             the scribe's drain() returns
-//   feedStats(Float64Array) -> number of values     see FeedStat
-//   logMetrics(Float64Array)
-//   readTargets(BigUint64Array)        a version per shard: everything that was done so far
-//   covered(BigUint64Array) -> boolean
-//   waitCommitted(BigUint64Array, timeoutMs) -> boolean   blocks this thread
-//   watchCommits()                     the next commit, or change of state, calls this thread's function
-//   (thread_waker.h) commitMark(shard) -> bigint        what is committed of a shard ringBell() somebody waits for a
-//   commit feedState() -> number, epoch() -> number
+//   poke()                                makes the scribe's drain() return
+//   ringBell()                            tells the scribe that a thread waits for a commit
+//   feedStats(Float64Array) -> number     fills in the values that FeedStat names; their count
+//   logMetrics(Float64Array)              fills in what setLogMetrics() was given
+//   readTargets(BigUint64Array)           one version per shard, which covers all that was done so far
+//   covered(BigUint64Array) -> boolean    whether all of it is committed
+//   waitCommitted(BigUint64Array, timeoutMs) -> boolean
+//                                         the same, and blocks this thread until then
+//   watchCommits()                        the next commit or change of state wakes this thread (thread_waker.h)
+//   commitMark(shard) -> bigint           the version up to which a shard is committed
+//   feedState() -> number                 ChangeFeed::State
+//   epoch() -> number                     the epoch of the newest version
 #pragma once
 
 #include <node_api.h>

@@ -308,7 +308,7 @@ napi_value Load(napi_env env, napi_callback_info info) {
 
 struct StatField {
   const char* name;
-  uint64_t StoreStats::*member;
+  uint64_t StoreStats::* member;
 };
 constexpr StatField kStatFields[] = {
     {"entries", &StoreStats::entries},

@@ -3,8 +3,9 @@
 // Thread safety: none; the shard's lock guards it.
 // Invariants (CheckPages()):
 //   (1) every page is exactly one of: never used, free, returned, of a class, whole, table;
-//   (2) a page of a class that is not full is on exactly one list of its class: by its occupancy, or that of pinned
-//   pages; (3) live + free chunks of a page = its capacity.
+//   (2) a page of a class that is not full is on exactly one list of its class: the one of its occupancy, or the one
+//       of pinned pages;
+//   (3) live + free chunks of a page = its capacity.
 //
 // Why an allocation within the shard's limit cannot fail: a class charges P / capacity for a chunk, rounded up, so that
 // charged bytes / P is at least the number of full pages that the chunks would fill. The limit leaves one page for each

@@ -12,9 +12,8 @@
 //    14     2  flags         kEntry* below
 //    16     8  version       epoch (20 bits) | counter (44 bits): the cas token, and the order of writes to this key
 //    24        optional fields, each there if its flag is set, in this order:
-//              16  expiry       u64 boot-clock ms | u32 wheel_prev | u32 wheel_next. A chunked entry always has it,
-//              with
-//                               kNeverExpires in it if need be, so that its expiry can change where it is
+//              16  expiry       u64 boot-clock ms | u32 wheel_prev | u32 wheel_next. A chunked entry always has it
+//                               (kNeverExpires, if it has no expiry), so that its expiry can change where it is
 //               4  access       boot-clock seconds of the last access
 //               4  client flags
 //               4  key length   of a long key

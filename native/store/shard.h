@@ -8,8 +8,7 @@
 // Invariants (Verify()):
 //   (1) an entry is in the table if and only if it is in the list; in the wheel if and only if it has an expiry;
 //   (2) charged_bytes is the sum of the charges of linked entries, of unlinked ones that are still pinned, and of
-//   bodies;
-//       it never exceeds limit_bytes while unlocked, but for the moment between a shrinking and its last step;
+//       bodies; it never exceeds limit_bytes while unlocked, except between a shrinking and its last step;
 //   (3) entries of a version below cleared_version are dead: no request meets them; they form the cold end of the list;
 //   (4) versions rise by one per mutation;
 //   (5) the arena's and the wheel's own.

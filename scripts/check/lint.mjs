@@ -1,9 +1,7 @@
-// Format, import order and lint rules.
+// Format, import order and lint rules of everything, C++ too.
 
-import { bin } from '../lib/project.mjs';
+import { lint } from '../lib/format.mjs';
 
 export const title = 'lint';
 
-export function check() {
-  bin('@biomejs/biome', 'bin/biome', ['check', '--error-on-warnings', '.']);
-}
+export const check = () => lint();

@@ -122,7 +122,9 @@ TEST(RemovalRing, NothingIsWantedUntilSomebodyListensNorAfter) {
 
 TEST(RemovalRing, AnEventThatComesWhileTheLastListenerLeavesIsHarmless) {
   RemovalRing ring;
-  { Ear ear(&ring); }
+  {
+    Ear ear(&ring);
+  }
   ring.OnRemoved(Reason::kEvicted, TestEntry("k", "v"));  // the shard had asked wanted() before
   ring.OnCleared(3);
   ring.OnUnlocked();

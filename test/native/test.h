@@ -151,7 +151,7 @@ std::string Show(const T& value) {
     return "enum " + std::to_string(static_cast<long long>(value));
   } else if constexpr (std::integral<Bare> && sizeof(Bare) == 1) {
     return std::to_string(static_cast<int>(value));
-  } else if constexpr (requires(std::ostringstream & stream) { stream << value; }) {
+  } else if constexpr (requires(std::ostringstream& stream) { stream << value; }) {
     std::ostringstream stream;
     stream << value;
     return stream.str();
@@ -275,7 +275,7 @@ Outcome DiesWith(const char* statement_text, std::string_view text, Statement st
 // A loop of at most one turn, and no `if`: an `else` behind the macro then binds to the caller's own.
 #define CAIRN_TEST_CHECK_(outcome_expression, on_failure)                                                         \
   for (::cairn::test::Outcome cairn_outcome = outcome_expression; !cairn_outcome.held; cairn_outcome.held = true) \
-  on_failure ::cairn::test::Reporter{__FILE__, __LINE__, cairn_outcome.text} = ::cairn::test::Message()
+  on_failure::cairn::test::Reporter{__FILE__, __LINE__, cairn_outcome.text} = ::cairn::test::Message()
 
 #define EXPECT_EQ(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareEq(#a, #b, a, b), )
 #define EXPECT_NE(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareNe(#a, #b, a, b), )
@@ -285,15 +285,15 @@ Outcome DiesWith(const char* statement_text, std::string_view text, Statement st
 #define EXPECT_GE(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareGe(#a, #b, a, b), )
 #define EXPECT_TRUE(a) CAIRN_TEST_CHECK_(::cairn::test::CompareTruth(#a, a, true), )
 #define EXPECT_FALSE(a) CAIRN_TEST_CHECK_(::cairn::test::CompareTruth(#a, a, false), )
-#define ASSERT_EQ(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareEq(#a, #b, a, b), return )
-#define ASSERT_NE(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareNe(#a, #b, a, b), return )
-#define ASSERT_LT(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareLt(#a, #b, a, b), return )
-#define ASSERT_LE(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareLe(#a, #b, a, b), return )
-#define ASSERT_GT(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareGt(#a, #b, a, b), return )
-#define ASSERT_GE(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareGe(#a, #b, a, b), return )
-#define ASSERT_TRUE(a) CAIRN_TEST_CHECK_(::cairn::test::CompareTruth(#a, a, true), return )
-#define ASSERT_FALSE(a) CAIRN_TEST_CHECK_(::cairn::test::CompareTruth(#a, a, false), return )
-#define FAIL() CAIRN_TEST_CHECK_((::cairn::test::Outcome{false, "failed"}), return )
+#define ASSERT_EQ(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareEq(#a, #b, a, b), return)
+#define ASSERT_NE(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareNe(#a, #b, a, b), return)
+#define ASSERT_LT(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareLt(#a, #b, a, b), return)
+#define ASSERT_LE(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareLe(#a, #b, a, b), return)
+#define ASSERT_GT(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareGt(#a, #b, a, b), return)
+#define ASSERT_GE(a, b) CAIRN_TEST_CHECK_(::cairn::test::CompareGe(#a, #b, a, b), return)
+#define ASSERT_TRUE(a) CAIRN_TEST_CHECK_(::cairn::test::CompareTruth(#a, a, true), return)
+#define ASSERT_FALSE(a) CAIRN_TEST_CHECK_(::cairn::test::CompareTruth(#a, a, false), return)
+#define FAIL() CAIRN_TEST_CHECK_((::cairn::test::Outcome{false, "failed"}), return)
 #define ADD_FAILURE() CAIRN_TEST_CHECK_((::cairn::test::Outcome{false, "failed"}), )
 
 #if defined(CAIRN_TEST_HAS_FORK_)

@@ -1,8 +1,11 @@
 // Replays a trace of keys against the store, read-through: a miss stores the key.
 //
-//   trace_replay --entries-max N [--shards N] < keys    reads a key per line, prints what came of it as a line of JSON:
-//                                                       {"requests":N,"hits":N,"misses":N,"evictions":N,"entries":N}
-//   trace_replay                                        replays a trace of its own and compares with an exact LRU
+//   trace_replay --entries-max N [--shards N] < keys
+//       reads a key per line and prints the counts as a line of JSON:
+//       {"requests":N,"hits":N,"misses":N,"evictions":N,"entries":N}
+//
+//   trace_replay
+//       replays a trace of its own and compares the counts with those of an exact LRU
 //
 // With one shard the store is an exact LRU: the counts are equal, to the last miss. test/traces/ has the same through
 // the API, with published traces and counts.

@@ -4,8 +4,7 @@
 //
 //   - the outcome: status, value bytes, codec, client flags, expiry, fetched, idle time, and that versions rise;
 //   - the removals, in order, with reason, key, value, codec and flags: the sequence of victims is a pure function of
-//   the
-//     operations, the sizes and the limit, and the model computes it;
+//     the operations, the sizes and the limit, and the model computes it;
 //   - the accounted bytes, entry counts, payload and the counters of every shard;
 //   - the records: each is the effect of the operation that left it, and their fold equals the contents of the store;
 //     where they go through change rings, which are drained, committed and given up again at random: what is drained,
