@@ -47,8 +47,7 @@ struct Vector {
 
 // Reads the rows of routing-hash.json: flat objects with "hex", perhaps "repeat", and "hash".
 std::vector<Vector> ReadVectors() {
-  const std::string here = __FILE__;
-  std::ifstream file(here.substr(0, here.find_last_of("/\\")) + "/../vectors/routing-hash.json", std::ios::binary);
+  std::ifstream file(CAIRN_TEST_ROOT "/../vectors/routing-hash.json", std::ios::binary);
   const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   // What follows `"name":` in the row [from, to), without quotes; empty if the row has no such name.
   auto field = [&text](size_t from, size_t to, const std::string& name) -> std::string {
