@@ -12,8 +12,8 @@ export const title = 'the store beside its model';
 
 export async function check() {
   if (process.platform === 'win32') return 'run on Linux and macOS only';
-  const out = buildNativeTests('build-test', [], ['store_model', 'many_entries']);
-  const program = join(out, 'store_model');
+  const out = buildNativeTests('build-test', [], ['run_model', 'many_entries']);
+  const program = join(out, 'run_model');
   const steps = process.env.CAIRN_MODEL_STEPS ?? '4000000';
   const seed = seedTests();
   const runs = [seed, seed + 1].map((each) => {

@@ -14,7 +14,7 @@ const stems = (folder) =>
     : [];
 
 /** The names of the model runs: programs with a main() of their own, a file each. */
-export const modelPrograms = () => stems('test/native/model');
+export const modelPrograms = () => stems('test/native/programs');
 
 /** The fuzz targets as [program, name]: record_fuzz.cc and fuzz_record.cc both make fuzz_record. */
 export const fuzzPrograms = () =>

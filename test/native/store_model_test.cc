@@ -1,7 +1,7 @@
-// The short form of the model run (model/store_model.cc): enough lives of every family to come to every interesting
-// state, which is asserted. support/store_model.h says what is compared.
+// The short form of the model run (programs/run_model.cc): enough lives of every family to come to every interesting
+// state, which is asserted. model/harness.h says what is compared.
 
-#include "support/store_model.h"
+#include "model/harness.h"
 #include "test.h"
 
 namespace cairn::model {
@@ -21,7 +21,7 @@ Coverage RunFamily(const char* arena, uint64_t first_seed, int lives, uint64_t s
     for (; good && step < steps; ++step) good = harness.Step(generator.Next());
     if (good) good = harness.Finish();
     if (!good) {
-      ADD_FAILURE() << harness.failure() << "; repeat with: store_model --arena " << arena << " --life " << seed
+      ADD_FAILURE() << harness.failure() << "; repeat with: run_model --arena " << arena << " --life " << seed
                     << " --steps " << step;
       return coverage;
     }

@@ -1,12 +1,12 @@
 // Bytes become operations on a tiny store, and the store is compared with its model after each: a difference, a broken
-// invariant or a crash ends the process. See support/store_model.h.
+// invariant or a crash ends the process. See model/harness.h.
 
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 
-#include "support/store_model.h"
+#include "model/harness.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace cairn;

@@ -1,7 +1,7 @@
-// Runs the store beside its model (support/store_model.h) for as long as asked.
+// Runs the store beside its model (model/harness.h) for as long as asked.
 //
-//   store_model [--seed N] [--seconds N] [--steps N] [--life-steps N] [--arena NAME] [--no-shrink]
-//   store_model --arena NAME --life N --steps N [--keep LIST] [--print]      one life again
+//   run_model [--seed N] [--seconds N] [--steps N] [--life-steps N] [--arena NAME] [--no-shrink]
+//   run_model --arena NAME --life N --steps N [--keep LIST] [--print]      one life again
 //
 // A life is a store opened with drawn options, some thousand operations, and the store's end. Lives follow one another
 // until the steps or the seconds are used up (with neither: 20 seconds, which is what `npm run check` runs under each
@@ -25,7 +25,7 @@
 #define CAIRN_MODEL_HAS_FORK 1
 #endif
 
-#include "support/store_model.h"
+#include "model/harness.h"
 
 namespace {
 
@@ -139,7 +139,7 @@ std::vector<uint64_t> Shrink(const Life& life, const std::vector<Op>& ops, std::
 #endif
 
 void Report(const Progress& at, const std::string& failure, const Arguments& arguments) {
-  std::fprintf(stderr, "store_model failed in arena %s, life %" PRIu64 "\n  %s\n", at.arena, at.life, failure.c_str());
+  std::fprintf(stderr, "run_model failed in arena %s, life %" PRIu64 "\n  %s\n", at.arena, at.life, failure.c_str());
   uint64_t steps = at.step == ~uint64_t{0} ? at.life_steps : std::min(at.step + 1, at.life_steps);
   std::string keep;
 #if defined(CAIRN_MODEL_HAS_FORK)
@@ -156,7 +156,7 @@ void Report(const Progress& at, const std::string& failure, const Arguments& arg
 #else
   static_cast<void>(arguments);
 #endif
-  std::fprintf(stderr, "repeat with: store_model --arena %s --life %" PRIu64 " --steps %" PRIu64 "%s\n", at.arena,
+  std::fprintf(stderr, "repeat with: run_model --arena %s --life %" PRIu64 " --steps %" PRIu64 "%s\n", at.arena,
                at.life, steps, keep.c_str());
 }
 
@@ -187,7 +187,7 @@ int RunLives(const Arguments& arguments) {
     Report(*progress, failure, arguments);
     return 1;
   }
-  std::printf("store_model: seed %" PRIu64 ", %.1f s\n%s\n", arguments.seed, elapsed(), coverage.Text().c_str());
+  std::printf("run_model: seed %" PRIu64 ", %.1f s\n%s\n", arguments.seed, elapsed(), coverage.Text().c_str());
   if (arguments.arena.empty() && coverage.steps >= 200'000) {
     const std::string missing = coverage.Missing(true);
     if (!missing.empty()) {
@@ -243,7 +243,7 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
 int main(int argc, char** argv) {
   Arguments arguments;
   if (!Parse(argc, argv, &arguments)) {
-    std::fprintf(stderr, "See the top of store_model.cc for the arguments\n");
+    std::fprintf(stderr, "See the top of run_model.cc for the arguments\n");
     return 2;
   }
   if (arguments.one_life) {

@@ -35,6 +35,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include "model/coverage.h"
+#include "model/ops.h"
 #include "store/entry.h"
 #include "store/fill_watch.h"
 #include "store/store.h"
@@ -42,129 +44,6 @@
 #include "test.h"
 
 namespace cairn::model {
-
-enum class OpKind : uint8_t {
-  kRequest,
-  kMany,
-  kReserve,
-  kWriteBody,
-  kLink,
-  kAbandon,
-  kReadPin,
-  kUnpin,
-  kClear,
-  kScheduleClear,
-  kResize,
-  kResizeStep,
-  kOpenCursor,
-  kStepCursor,
-  kCloseCursor,
-  kMaintain,
-  kTime,
-  kWallJump,
-  kApply,
-  kRefuse,
-  kBeginFill,
-  kEndFill,
-  kResetStats,
-  kDrain,
-  kCommit,
-  kRewind,
-  kRenumber,
-  kServe,
-};
-inline constexpr int kOpKindCount = static_cast<int>(OpKind::kServe) + 1;
-
-// Bits of Op::options.
-inline constexpr uint16_t kOptCompareRight = 1 << 0;
-inline constexpr uint16_t kOptCompareWrong = 1 << 1;
-inline constexpr uint16_t kOptNoBump = 1 << 2;
-inline constexpr uint16_t kOptNoValue = 1 << 3;
-inline constexpr uint16_t kOptInitial = 1 << 4;
-inline constexpr uint16_t kOptPad = 1 << 5;
-inline constexpr uint16_t kOptDecimal = 1 << 6;  // the value is a number in decimal
-inline constexpr uint16_t kOptClientFlags = 1 << 7;
-inline constexpr uint16_t kOptSmallScratch = 1 << 8;
-inline constexpr uint16_t kOptNoScratch = 1 << 9;
-inline constexpr uint16_t kOptFill = 1 << 10;
-inline constexpr uint16_t kOptText = 1 << 11;  // the value is ASCII text
-
-// One operation. Every field means something for every kind, whatever its number: fuzz input need not be checked.
-struct Op {
-  OpKind kind = OpKind::kRequest;
-  Verb verb = Verb::kGet;
-  uint8_t codec = 0;
-  uint8_t ttl = 0;  // selects an expiry
-  uint16_t options = 0;
-  uint16_t key = 0;
-  uint32_t bytes = 0;   // of a value; or how many, how long
-  uint32_t number = 0;  // seeds contents; selects
-};
-
-std::string Describe(const Op& op);
-
-// How a store is opened and what is done to it.
-struct Life {
-  StoreOptions options;
-  uint64_t seed = 0;
-  bool records = false;  // they are kept; in rings if options.ring_bytes says so
-  // It begins as a cache with a log does: records are applied, of one generation of epochs after another, with nothing
-  // but time and upkeep in between, until the first kServe. REQUIRES: records.
-  bool recovers = false;
-  bool colliding_keys = false;  // all keys fall into few hash chains
-  uint32_t key_count = 100;
-  int size_mode = 0;        // see Generator
-  uint32_t long_keys = 20;  // one key in so many is long; 0: none
-  uint32_t quiet = 1;       // time, upkeep and clears are so many times rarer
-  uint32_t ttl_share = 2;   // one write in so many gets an expiry
-  uint32_t hold = 1;        // pins and bodies are given up so many times less often
-  uint32_t many = 1;        // batches are so many times more frequent
-  uint32_t verify_every = 1;
-};
-
-// The families that --arena names. A Life of one is drawn from the seed.
-inline constexpr const char* kArenaNames[] = {"tiny",  "small", "counted", "sharded", "long",
-                                              "large", "pages", "drift",   "collide"};
-Life DrawLife(const std::string& arena, uint64_t seed);
-
-// Draws operations for a life.
-class Generator {
- public:
-  Generator(const Life& life, uint64_t seed);
-  Op Next();
-
- private:
-  uint32_t DrawBytes();
-  const Life life_;
-  test::Random random_;
-  OpKind last_kind_ = OpKind::kRequest;
-  uint32_t burst_left_ = 0;
-  Verb burst_verb_ = Verb::kSet;
-  uint32_t band_low_ = 0, band_high_ = 100;  // sizes of the present; they drift
-};
-
-// The next operation from the front of fuzz input; false when it is used up.
-bool TakeOp(const uint8_t** data, size_t* size, Op* op);
-
-// What happened in the runs so far, to see that they reach the interesting states.
-struct Coverage {
-  uint64_t steps = 0, lives = 0;
-  uint64_t evictions = 0, expirations = 0, wheel_expirations = 0, relocations = 0, splits = 0, merges = 0;
-  uint64_t pins = 0, zombies = 0, copies_of_large = 0, bodies_linked = 0, bodies_refused = 0;
-  uint64_t clears = 0, scheduled_clears = 0, schedules_applied = 0, barriers_applied = 0, resizes_up = 0,
-           resizes_down = 0, resize_evictions = 0;
-  uint64_t walks_finished = 0, walked = 0, walks_restarted = 0;
-  uint64_t log_full = 0, too_large = 0, no_memory = 0, needs_room = 0, applied = 0, fills_voided = 0, fills_stored = 0;
-  uint64_t flood_evictions = 0, in_place = 0, rebuilt = 0, records = 0, plain_gets = 0, plain_sets = 0;
-  uint64_t ring_full = 0, ring_pinned = 0, ring_copied_large = 0, ring_zombies = 0, ring_drained = 0, ring_rewound = 0,
-           ring_wrapped = 0, ring_waits_for_memory = 0, ring_waits_for_barrier = 0, ring_replayed = 0;
-  uint64_t extended = 0, concats_in_steps = 0, bodies_lost = 0;
-  uint64_t renumbered = 0, renumbered_dead = 0, recovered = 0, recovery_expirations = 0, thrifty_clears = 0;
-  void Add(const Coverage& other);
-  // The names of what never happened.
-  std::string Missing(bool with_collisions) const;
-  std::string Text() const;
-};
 
 class Harness {
  public:

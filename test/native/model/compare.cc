@@ -1,0 +1,383 @@
+#include <algorithm>
+#include <cstdio>
+#include <iterator>
+#include <utility>
+
+#include "model/harness.h"
+#include "model/values.h"
+#include "model/words.h"
+#include "store/shard.h"
+
+namespace cairn::model {
+
+namespace {
+
+bool IsStoring(Verb verb) {
+  switch (verb) {
+    case Verb::kSet:
+    case Verb::kAdd:
+    case Verb::kReplace:
+    case Verb::kAppend:
+    case Verb::kPrepend:
+    case Verb::kCas:
+    case Verb::kIncr:
+    case Verb::kDecr:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+void Harness::BeforeCall() {
+  expected_removals_.clear();
+  expected_cleared_.clear();
+  for (auto& records : expected_records_) records.clear();
+  flood_slot_ = ~uint64_t{0};
+  before_.resize(shards_.size());
+  for (uint32_t i = 0; i < shards_.size(); ++i) {
+    before_[i] = store_->ShardStats(i);
+    shards_[i].limit = before_[i].limit_bytes;
+  }
+}
+
+bool Harness::CompareOutcome(const Request& request, const std::string& key, const Outcome& actual,
+                             const Expected& expected, const char* scratch, bool batch) {
+  const auto what = [&] { return std::string(NameOf(request.verb)) + " " + test::Show(key.substr(0, 40)); };
+  if (actual.status != expected.status) {
+    return Fail(what() + ": expected " + NameOf(expected.status) + ", got " + NameOf(actual.status));
+  }
+  uint32_t shard_index;
+  ModelShard& shard = ShardFor(key, &shard_index);
+  if (expected.status == Status::kNeedsRoom) {
+    if (actual.value_bytes != expected.value_bytes || actual.has_value)
+      return Fail(what() + ": needs room for something else");
+    return true;
+  }
+  if (actual.has_value != expected.has_value) return Fail(what() + (actual.has_value ? ": a value" : ": no value"));
+  if (expected.mutates != (actual.record_version != 0)) {
+    return Fail(what() + (expected.mutates ? ": no record version" : ": a record version though nothing was changed"));
+  }
+  if (expected.mutates) {
+    if (actual.record_version <= shard.last_version) {
+      return Fail(what() + Format(": version %llx does not rise above %llx",
+                                  static_cast<unsigned long long>(actual.record_version),
+                                  static_cast<unsigned long long>(shard.last_version)));
+    }
+    if (EpochOf(actual.record_version) != shard.epoch) return Fail(what() + ": a version of another epoch");
+    shard.last_version = actual.record_version;
+    for (ExpectedRecord& record : expected_records_[shard_index]) {
+      if (record.key == key && record.version == 0) record.version = actual.record_version;
+    }
+  }
+  uint64_t version = expected.version;
+  if (expected.new_version) {
+    version = actual.record_version;
+    const List::iterator entry = Find(shard, key);
+    if (entry != shard.lru.end()) entry->version = version;
+  }
+  if (expected.check_entry) {
+    if (actual.codec != expected.codec)
+      return Fail(what() +
+                  Format(": codec %d, expected %d", static_cast<int>(actual.codec), static_cast<int>(expected.codec)));
+    if (actual.client_flags != expected.client_flags) return Fail(what() + ": client flags differ");
+    if (actual.version != version) {
+      return Fail(what() + Format(": version %llx, expected %llx", static_cast<unsigned long long>(actual.version),
+                                  static_cast<unsigned long long>(version)));
+    }
+    if (actual.expires_ms != expected.expires_ms) {
+      return Fail(what() + Format(": expires at %llu, expected %llu",
+                                  static_cast<unsigned long long>(actual.expires_ms),
+                                  static_cast<unsigned long long>(expected.expires_ms)));
+    }
+    if (actual.value_bytes != expected.value_bytes)
+      return Fail(what() + Format(": %u value bytes, expected %u", actual.value_bytes, expected.value_bytes));
+    if (!IsStoring(request.verb)) {
+      if (actual.fetched != expected.fetched)
+        return Fail(what() + Format(": fetched %d, expected %d", actual.fetched, expected.fetched));
+      if (actual.idle_s != expected.idle_s)
+        return Fail(what() + Format(": idle %u s, expected %u s", actual.idle_s, expected.idle_s));
+    }
+  }
+  if (expected.check_number && actual.number != expected.number) return Fail(what() + ": another number");
+  if (expected.status != Status::kLogFull && !CompareCommitVersion(actual, shard, shard_index, batch)) {
+    return Fail(what() + ": " + std::exchange(failure_, {}));
+  }
+  if (expected.has_value) {
+    std::string value(actual.value_bytes, '\0');
+    if (actual.pin.ref != 0) {
+      if (expected.pinned == nullptr) return Fail(what() + ": pinned beyond the bounds");
+      store_->ReadPinned(actual.pin, 0, value.data(), value.size());
+    } else {
+      if (expected.pinned != nullptr) return Fail(what() + ": copied though it could be pinned");
+      std::memcpy(value.data(), scratch + actual.value_offset, value.size());
+    }
+    if (value != expected.value) return Fail(what() + ": another value");
+  } else if (actual.pin.ref != 0) {
+    return Fail(what() + ": a pin without a value");
+  }
+  if (actual.pin.ref != 0) {
+    ++expected.pinned->pins;
+    ++coverage_.pins;
+    pins_.push_back({shard_index, actual.pin, expected.pinned});
+  }
+  return true;
+}
+
+bool Harness::CompareCommitVersion(const Outcome& actual, ModelShard& shard, uint32_t shard_index, bool batch) {
+  const auto hex = [](uint64_t number) { return static_cast<unsigned long long>(number); };
+  if (!life_.records) return actual.commit_version == 0 || Fail("a commit version without records");
+  const uint64_t told = actual.record_version != 0 ? actual.record_version : actual.version;
+  if (told != 0) {
+    return actual.commit_version == told ||
+           Fail(Format("commit version %llx, expected %llx", hex(actual.commit_version), hex(told)));
+  }
+  // Records that are read back are no absence of this cache's own making.
+  if (!has_rings()) return true;
+  // In a batch, others of the shard may have gone since.
+  const bool exact = shard.gone_known && !batch;
+  if (actual.commit_version < shard.gone_version || actual.commit_version > store_->LastVersion(shard_index) ||
+      (exact && actual.commit_version != shard.gone_version)) {
+    return Fail(Format("commit version %llx of an absence, expected %s %llx", hex(actual.commit_version),
+                       exact ? "exactly" : "at least", hex(shard.gone_version)));
+  }
+  return true;
+}
+
+bool Harness::CompareRemovals() {
+  std::vector<Removal> actual = removals_.Take();
+  // In a batch the shards work one after another, and so does the model.
+  if (flood_slot_ != ~uint64_t{0} && actual.size() > expected_removals_.size()) {
+    const StoreStats now = store_->ShardStats(flood_shard_);
+    const uint64_t floods = now.hash_flood_evictions - before_[flood_shard_].hash_flood_evictions;
+    const size_t extra = actual.size() - expected_removals_.size();
+    if (extra <= floods) {
+      ModelShard& shard = shards_[flood_shard_];
+      for (size_t i = 0; i < extra; ++i) {
+        const Removal removal = actual[flood_slot_];
+        const List::iterator entry = Find(shard, removal.key);
+        if (removal.reason != Reason::kEvicted || entry == shard.lru.end())
+          return Fail("a flood victim that was not there");
+        const Removal expected{Reason::kEvicted, entry->key, entry->value, entry->codec, entry->client_flags};
+        if (!(removal == expected)) return Fail("a flood victim that differs");
+        Unlink(shard, entry, Reason::kEvicted, false);
+        ++coverage_.flood_evictions;
+        actual.erase(actual.begin() + static_cast<ptrdiff_t>(flood_slot_));
+      }
+    }
+  }
+  const auto show = [](const std::vector<Removal>& removals, size_t i) {
+    if (i >= removals.size()) return std::string("nothing");
+    return std::string(NameOf(removals[i].reason)) + " " + test::Show(removals[i].key.substr(0, 30)) +
+           Format(" (%zu bytes)", removals[i].value.size());
+  };
+  for (size_t i = 0; i < std::max(actual.size(), expected_removals_.size()); ++i) {
+    if (i < actual.size() && i < expected_removals_.size() && actual[i] == expected_removals_[i]) continue;
+    return Fail(Format("removal %zu of %zu (expected %zu) is ", i, actual.size(), expected_removals_.size()) +
+                show(actual, i) + ", expected " + show(expected_removals_, i));
+  }
+  if (removals_.TakeCleared() != expected_cleared_) return Fail("cleared counts differ");
+  return true;
+}
+
+void Harness::Fold(const StoredRecord& record) {
+  // The barrier may come before what the other shards had to say by then.
+  if (record.version < fold_barrier_) return;
+  switch (record.kind) {
+    case RecordKind::kSet:
+      fold_[record.key] = record;
+      break;
+    case RecordKind::kDelete:
+      fold_.erase(record.key);
+      break;
+    case RecordKind::kTouch: {
+      const auto found = fold_.find(record.key);
+      if (found == fold_.end()) {
+        Fail("a touch of what the records do not have");
+        return;
+      }
+      found->second.expires_wall_ms = record.expires_wall_ms;
+      break;
+    }
+    case RecordKind::kClear:
+      fold_barrier_ = uint64_t{EpochOf(record.version)} << kVersionCounterBits;
+      std::erase_if(fold_, [&](const auto& item) { return item.second.version < fold_barrier_; });
+      fold_clear_at_ = 0;
+      break;
+    case RecordKind::kClearAt:
+      fold_clear_at_ = record.expires_wall_ms;
+      break;
+  }
+}
+
+bool Harness::CompareRecord(const StoredRecord& a, const ExpectedRecord& e) {
+  ++coverage_.records;
+  if (a.kind != e.kind || a.key != e.key || a.value != e.value || a.client_flags != e.client_flags ||
+      a.expires_wall_ms != e.expires_wall_ms || (a.kind != RecordKind::kDelete && a.codec != e.codec)) {
+    return Fail(
+        Format("a record of kind %d (expected %d) differs: codec %d/%d, flags %u/%u, expires %lld/%lld, value "
+               "%zu/%zu, key %zu/%zu",
+               static_cast<int>(a.kind), static_cast<int>(e.kind), a.codec, e.codec, a.client_flags, e.client_flags,
+               static_cast<long long>(a.expires_wall_ms), static_cast<long long>(e.expires_wall_ms), a.value.size(),
+               e.value.size(), a.key.size(), e.key.size()));
+  }
+  if (e.version != 0 && a.version != e.version) {
+    return Fail(Format("record version %llx, expected %llx", static_cast<unsigned long long>(a.version),
+                       static_cast<unsigned long long>(e.version)));
+  }
+  return true;
+}
+
+bool Harness::CompareRecords() {
+  if (!life_.records) return true;
+  for (uint32_t i = 0; i < shards_.size(); ++i) {
+    std::vector<ExpectedRecord>& expected = expected_records_[i];
+    ModelShard& shard = shards_[i];
+    for (const ExpectedRecord& record : expected) {
+      const bool goes = record.kind == RecordKind::kDelete || record.kind == RecordKind::kClear ||
+                        (record.kind == RecordKind::kTouch && record.expires_wall_ms != 0);
+      if (!goes) continue;
+      if (record.version == 0) shard.gone_known = false;
+      if (record.version > shard.gone_version) {
+        shard.gone_version = record.version;
+        shard.gone_known = true;
+      }
+    }
+    if (has_rings()) {
+      std::move(expected.begin(), expected.end(), std::back_inserter(rings_[i].records));
+      expected.clear();
+      if (!CompareRing(i)) return false;
+      continue;
+    }
+    const std::vector<StoredRecord> actual = recorders_[i]->Take();
+    if (actual.size() != expected.size())
+      return Fail(Format("%zu records, expected %zu", actual.size(), expected.size()));
+    for (size_t k = 0; k < actual.size(); ++k) {
+      const StoredRecord& a = actual[k];
+      const ExpectedRecord& e = expected[k];
+      if (!CompareRecord(a, e)) return false;
+      if (e.version == 0 && a.kind != RecordKind::kClear && a.version <= shard.last_version) {
+        return Fail("the version of a record does not rise");
+      }
+      shard.last_version = std::max(shard.last_version, a.version);
+      Fold(a);
+      if (!failure_.empty()) return false;
+    }
+    if (recorders_[i]->refuse_left() != refuse_[i]) {
+      return Fail(Format("%d refusals left, expected %d", recorders_[i]->refuse_left(), refuse_[i]));
+    }
+  }
+  return true;
+}
+
+bool Harness::CompareRing(uint32_t shard_index) {
+  const Ring& ring = rings_[shard_index];
+  const RingStats actual = store_->RingStatsOf(shard_index);
+  if (actual.fill_bytes == ring.written - ring.freed && actual.records == ring.count) return true;
+  return Fail(
+      Format("ring %u holds %llu bytes, %llu records so far; expected %llu and %llu", shard_index,
+             static_cast<unsigned long long>(actual.fill_bytes), static_cast<unsigned long long>(actual.records),
+             static_cast<unsigned long long>(ring.written - ring.freed), static_cast<unsigned long long>(ring.count)));
+}
+
+bool Harness::CompareFold() {
+  if (!life_.records) return true;
+  if (!DrainEverything()) return false;
+  size_t live = 0;
+  for (ModelShard& shard : shards_) {
+    for (const Entry& entry : shard.lru) {
+      ++live;
+      const auto found = fold_.find(entry.key);
+      if (found == fold_.end()) return Fail("the records do not have " + test::Show(entry.key.substr(0, 40)));
+      const StoredRecord& record = found->second;
+      if (record.version != entry.version || record.value != entry.value || record.client_flags != entry.client_flags ||
+          record.codec != static_cast<uint8_t>(entry.codec) ||
+          (record.expires_wall_ms == 0) != (entry.expires_ms == kNeverExpires)) {
+        return Fail("the records have " + test::Show(entry.key.substr(0, 40)) + " otherwise");
+      }
+    }
+  }
+  size_t missing = 0;
+  for (const auto& [key, record] : fold_) {
+    if (Find(ShardFor(key), key) != ShardFor(key).lru.end()) continue;
+    ++missing;
+    if (!lost_.contains(key))
+      return Fail("the records have " + test::Show(key.substr(0, 40)) + ", which left without a trace");
+  }
+  if (live + missing != fold_.size()) return Fail("the fold has another size");
+  if (fold_clear_at_ != scheduled_wall_ms_) return Fail("the records say otherwise when a clear is to come");
+  RecordView to_come;
+  if (store_->PendingClear(now_, &to_come) != (scheduled_clear_ms_ != 0) ||
+      to_come.expires_wall_ms !=
+          (scheduled_clear_ms_ == 0 ? 0 : static_cast<int64_t>(scheduled_clear_ms_) + now_.WallOffset())) {
+    return Fail("another clear is to come");
+  }
+  return true;
+}
+
+bool Harness::CompareShards() {
+  for (uint32_t i = 0; i < shards_.size(); ++i) {
+    ModelShard& shard = shards_[i];
+    const StoreStats actual = store_->ShardStats(i);
+    const auto differ = [&](const char* name, uint64_t a, uint64_t e) {
+      return Fail(Format("shard %u: %s is %llu, expected %llu", i, name, static_cast<unsigned long long>(a),
+                         static_cast<unsigned long long>(e)));
+    };
+    if (actual.entries != shard.lru.size()) return differ("entries", actual.entries, shard.lru.size());
+    if (actual.cleared_entries > shard.dead) return differ("cleared_entries", actual.cleared_entries, shard.dead);
+    shard.dead = actual.cleared_entries;
+    uint64_t dead_pinned = 0;
+    std::set<const Held*> counted;
+    (void)PinnedCharge(shard, &counted, &dead_pinned);
+    const uint64_t known = shard.live_charge + shard.zombie_charge + shard.body_charge;
+    if (actual.charged_bytes < known + dead_pinned)
+      return differ("charged_bytes", actual.charged_bytes, known + dead_pinned);
+    const uint64_t pool = actual.charged_bytes - known;
+    if (shard.dead == 0 && pool != dead_pinned)
+      return differ("charged_bytes", actual.charged_bytes, known + dead_pinned);
+    if (pool > shard.dead_charge_max)
+      return differ("charged_bytes", actual.charged_bytes, known + shard.dead_charge_max);
+    shard.dead_charge_max = pool;
+    if (actual.charged_bytes > actual.limit_bytes)
+      return differ("charged_bytes above limit_bytes", actual.charged_bytes, actual.limit_bytes);
+    if (shard.dead == 0 && actual.payload_bytes != shard.payload)
+      return differ("payload_bytes", actual.payload_bytes, shard.payload);
+    if (actual.reserve_evictions != 0) return differ("reserve_evictions", actual.reserve_evictions, 0);
+#define CAIRN_MODEL_COUNTERS(X) \
+  X(gets)                       \
+  X(hits)                       \
+  X(misses)                     \
+  X(sets)                       \
+  X(touches)                    \
+  X(touch_hits)                 \
+  X(deletes)                    \
+  X(delete_hits)                \
+  X(incr_hits)                  \
+  X(incr_misses)                \
+  X(decr_hits)                  \
+  X(decr_misses)                \
+  X(cas_hits)                   \
+  X(cas_misses)                 \
+  X(cas_exists)                 \
+  X(evictions)                  \
+  X(evicted_unfetched) X(expirations) X(expired_unfetched) X(get_expired) X(too_large) X(no_memory) X(log_full)
+#define X(name) \
+  if (actual.name != shard.counters.name) return differ(#name, actual.name, shard.counters.name);
+    CAIRN_MODEL_COUNTERS(X)
+#undef X
+  }
+  for (const Ticket& ticket : tickets_) {
+    if (ticket.ticket->voided() != ticket.voided)
+      return Fail(ticket.voided ? "a ticket was not voided" : "a ticket was voided");
+  }
+  return true;
+}
+
+bool Harness::AfterCall(const char* what) {
+  const bool good = failure_.empty() && CompareRemovals() && CompareRecords() && CompareShards();
+  if (!good) failure_ = std::string(what) + ": " + failure_;
+  return good;
+}
+
+}  // namespace cairn::model
