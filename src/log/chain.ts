@@ -102,6 +102,6 @@ export function refused(directory: string, problem: Problem): CairnError {
 
 /** The error for a file call that failed. */
 export function ioError(what: string, cause: unknown): CairnError {
-  const code = systemCode(cause);
+  const code = systemCode(cause) ?? systemCode((cause as Error | undefined)?.cause);
   return new CairnError('ERR_LOG_IO', `Cannot ${what}${code === undefined ? '' : `: ${code}`}`, { cause });
 }

@@ -13,7 +13,7 @@ import { crc32 } from 'node:zlib';
 import { outOfRange, wrongType } from '../errors.ts';
 import { isWellFormed } from '../request/codec.ts';
 import { ioError } from './chain.ts';
-import { type Files, openIfThere, systemCode } from './files.ts';
+import { type Files, isUnreadable, openIfThere, systemCode } from './files.ts';
 import { CURSORS_MAGIC, checkFileHeader, Fault, FILE_HEADER_BYTES, sealFileHeader, startFileHeader } from './format.ts';
 import type { LogCursor, Position } from './request-log.ts';
 
@@ -101,9 +101,8 @@ function readOne(files: Files, path: string): ReturnType<typeof decodeCursors> |
     const bytes = Buffer.alloc(size);
     return decodeCursors(bytes.subarray(0, file.read(bytes, 0)));
   } catch (error) {
-    const code = systemCode(error);
-    if (code === undefined) throw error;
-    return new Fault(`cannot be read: ${code}`);
+    if (!isUnreadable(error)) throw error;
+    return new Fault(`cannot be read: ${systemCode(error)}`);
   } finally {
     file.close();
   }

@@ -88,6 +88,8 @@ const AHEAD_BATCH_BYTES_MAX: number = 256 * 1024;
 const LEVEL_HIGH = 0.7;
 const LEVEL_CRITICAL = 0.85;
 const LEVEL_SLACK = 0.05;
+/** How often what a failed sync has left is read before it is given up for lost. */
+const READ_BACK_TRIES = 3;
 
 /** What has to be done before anything can be appended: the last segment is no longer written. */
 interface Break {
@@ -99,13 +101,15 @@ interface Break {
   /** Where to go on: beyond all positions that readers may have seen. */
   readonly resume: Position;
   readonly isTakeover: boolean;
+  /** The last segment's, if it was being written: what it has is read back through it, whatever becomes of its name. */
+  readonly file: OpenFile | undefined;
 }
 
 class NoRoom extends Error {
   readonly reason: 'limit' | 'disk';
 
-  constructor(reason: 'limit' | 'disk') {
-    super(reason === 'limit' ? 'The log has reached its limit' : 'The disk is full');
+  constructor(reason: 'limit' | 'disk', cause?: unknown) {
+    super(reason === 'limit' ? 'The log has reached its limit' : 'The disk is full', { cause });
     this.reason = reason;
   }
 }
@@ -138,6 +142,7 @@ export class EmbeddedLog implements RequestLog {
   #durableFence: FenceState = FENCE_START;
   /** Behind what was committed and could not be read back after a sync had failed. */
   #lostEnd: Position = 0n;
+  #lostRecords = 0;
   #unsyncedSinceMs = 0;
   #lastTimeMs = 0;
   #level: LogLevel = 'ok';
@@ -203,6 +208,14 @@ export class EmbeddedLog implements RequestLog {
   /** Records in the log before `committed`, since it was made. */
   get recordsBefore(): bigint {
     return this.#fence.state.recordsBefore;
+  }
+
+  /**
+   * Records that were committed and not durable, and could not be read back after a sync had failed, since the log was
+   * opened; and the position behind the last of them.
+   */
+  get lost(): { readonly recordCount: number; readonly end: Position } {
+    return { recordCount: this.#lostRecords, end: this.#lostEnd };
   }
 
   /** Reading may begin here and later: what was before is given up. */
@@ -388,7 +401,7 @@ export class EmbeddedLog implements RequestLog {
     try {
       active.file.write([header, ...batch.records], active.offset);
     } catch (error) {
-      if (isNoSpace(error) && takeBack(active)) throw new NoRoom('disk');
+      if (isNoSpace(error) && takeBack(active)) throw new NoRoom('disk', error);
       this.#fail(active, error);
       throw error;
     }
@@ -462,12 +475,13 @@ export class EmbeddedLog implements RequestLog {
 
   // Begins a segment where the last one was given up, with what may not be durable in that one.
   #resume(bytes: number): Active {
-    const { durable, durableFence, end, endFence, resume, isTakeover } = this.#break!;
+    const { durable, durableFence, end, endFence, resume, isTakeover, file } = this.#break!;
+    let source = file;
     let reached = durable;
     let fence = durableFence;
     const { last } = this.#segments;
     if (durable < end) {
-      const tail = this.#segments.tail(last!, durable, durableFence, end);
+      const tail = this.#readBack(last!, this.#break!);
       ({ reached, fence } = tail);
       const isWhole = reached === end;
       // At opening all of it was read a moment ago, so that it is not given up for lost.
@@ -479,18 +493,19 @@ export class EmbeddedLog implements RequestLog {
         before: durableFence,
         recordsLost: 0n,
       };
-      const fill = (file: OpenFile): number => this.#segments.copy(last!, durable, reached, file);
+      const fill = (target: OpenFile): number => this.#segments.copy(last!, durable, reached, target, source);
       if (isWhole && !isTakeover) {
         const capacity = this.#capacityFor(Number(end - durable) + bytes);
         const active = this.#create({ ...copied, capacity }, fill);
-        this.#resumed(active, last!, durable);
+        this.#resumed(active, last!, durable, source);
         return active;
       }
       if (reached > durable) {
         // Nothing is appended to it. Its capacity says up to where positions may have been given out before.
         this.#create({ ...copied, capacity: Number(resume - durable) }, fill).file.close();
-        this.#break = { ...this.#break!, durable: reached, durableFence: fence };
-        this.#finish(last!, durable);
+        this.#break = { ...this.#break!, durable: reached, durableFence: fence, file: undefined };
+        this.#finish(last!, durable, source);
+        source = undefined;
       }
     }
     const predecessor = this.#segments.last;
@@ -508,10 +523,19 @@ export class EmbeddedLog implements RequestLog {
     );
     if (recordsLost > 0n) {
       this.#lostEnd = resume;
+      this.#lostRecords += Number(recordsLost);
       this.#notify({ kind: 'lost', position: reached, end: resume, recordCount: Number(recordsLost) });
     }
-    this.#resumed(active, predecessor, reached);
+    this.#resumed(active, predecessor, reached, source);
     return active;
+  }
+
+  // What the last segment has that may not be durable. It is only taken for lost if the disk says so again and again.
+  #readBack(last: Segment, { durable, durableFence, end, file }: Break): ReturnType<SegmentFiles['tail']> {
+    for (let attempt = 1; ; attempt++) {
+      const tail = this.#segments.tail(last, durable, durableFence, end, file);
+      if (tail.reached === end || attempt === READ_BACK_TRIES) return tail;
+    }
   }
 
   #resumeEnd({ resume, isTakeover }: Break): Position {
@@ -519,7 +543,7 @@ export class EmbeddedLog implements RequestLog {
   }
 
   // A new segment is there in the place of one that was given up, and everything in it is synced.
-  #resumed(active: Active, predecessor: Segment | undefined, predecessorEnd: Position): void {
+  #resumed(active: Active, predecessor: Segment | undefined, predecessorEnd: Position, file?: OpenFile): void {
     const { isTakeover } = this.#break!;
     this.#end = this.#resumeEnd(this.#break!);
     this.#committed = this.#end;
@@ -531,7 +555,7 @@ export class EmbeddedLog implements RequestLog {
     this.#break = undefined;
     this.#active = active;
     this.#publish();
-    if (predecessor !== undefined) this.#finish(predecessor, predecessorEnd);
+    if (predecessor !== undefined) this.#finish(predecessor, predecessorEnd, file);
   }
 
   #writeTakeover(file: OpenFile, position: Position): number {
@@ -569,7 +593,7 @@ export class EmbeddedLog implements RequestLog {
     } catch (error) {
       if (!(error instanceof SegmentNotMade)) throw error;
       if (error.mayBeThere && this.#active !== undefined) this.#fail(this.#active, error.cause);
-      throw isNoSpace(error.cause) ? new NoRoom('disk') : error.cause;
+      throw isNoSpace(error.cause) ? new NoRoom('disk', error.cause) : error.cause;
     }
   }
 
@@ -602,15 +626,25 @@ export class EmbeddedLog implements RequestLog {
       endFence: this.#fence.state,
       resume: this.#end,
       isTakeover: false,
+      file: active.file,
     };
-    const file = segmentName(active.segment.number);
-    this.#notify({ kind: 'segment-failed', file, cause });
-    this.#cleanUp(file, () => active.file.close());
+    this.#notify({ kind: 'segment-failed', file: segmentName(active.segment.number), cause });
   }
 
   // ---- durability ----
 
+  /**
+   * As `RequestLog.sync`. Throws, too, if what should be made durable turns out to be lost: once for each loss, for
+   * there is nothing left to be made durable then.
+   */
   sync(): void {
+    const lostBefore = this.#lostRecords;
+    this.#makeDurable();
+    const lost = this.#lostRecords - lostBefore;
+    if (lost > 0) throw recordsLost(this.directory, lost);
+  }
+
+  #makeDurable(): void {
     this.#mustBeOpen();
     let cause: unknown;
     for (let attempt = 0; attempt < 2 && !this.#isDurable(); attempt++) {
@@ -635,7 +669,8 @@ export class EmbeddedLog implements RequestLog {
   syncIfDue(): void {
     if (this.syncDueInMs() > 0) return;
     try {
-      this.sync();
+      // Of what is lost there is a notice.
+      this.#makeDurable();
     } catch (error) {
       if (!(error instanceof CairnError)) throw error;
       this.#unsyncedSinceMs = this.#clock.steadyMs();
@@ -875,6 +910,7 @@ export class EmbeddedLog implements RequestLog {
       // Without a mark, readers may have seen what a power cut has taken: their positions are not used again.
       resume: last === undefined || tail?.mark !== undefined ? end : planned(last.header, end),
       isTakeover: true,
+      file: undefined,
     };
     try {
       this.#resume(0);
@@ -928,6 +964,7 @@ export class EmbeddedLog implements RequestLog {
   #giveUp(): void {
     this.#watermark.close();
     try {
+      this.#break?.file?.close();
       this.#active?.file.close();
     } catch (error) {
       if (systemCode(error) === undefined) throw error;
@@ -941,6 +978,15 @@ export class EmbeddedLog implements RequestLog {
   #mustBeOpen(): void {
     if (this.#lock === undefined) throw new CairnError('ERR_CLOSED', `The log in ${this.directory} is closed`);
   }
+}
+
+/** The error for records that were in the log, not on the disk, and cannot be read back. */
+export function recordsLost(directory: string, count: number): CairnError {
+  const records = count === 1 ? '1 record' : `${count} records`;
+  return new CairnError(
+    'ERR_LOG_IO',
+    `${records} of the log in ${directory} are lost: they were not synced yet, and could not be read back after a sync had failed`,
+  );
 }
 
 /** Where the batches of a segment end at most, as an offset of its file. */

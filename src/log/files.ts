@@ -3,7 +3,7 @@
  * and must not share libuv's pool. Tests have a disk of their own behind the same interface
  * (test/support/faulty-files.ts).
  *
- * Every method throws what the system says, with its `code`.
+ * Every method throws what the system says; systemCode() names it.
  */
 import {
   closeSync,
@@ -19,6 +19,7 @@ import {
   unlinkSync,
   writevSync,
 } from 'node:fs';
+import { constants } from 'node:os';
 import { dirname } from 'node:path';
 
 export interface Files {
@@ -53,10 +54,29 @@ export interface OpenFile {
   close(): void;
 }
 
-/** What error of the system it is: `ENOSPC`, `EIO`, ...; undefined for anything that is none. */
+/** The names of this system's error numbers. Node has no name for some: for those, `code` is a sentence. */
+const ERROR_NAMES: ReadonlyMap<number, string> = new Map([
+  // Not in `os.constants`: Linux, in <errno.h>.
+  ...(process.platform === 'linux'
+    ? ([
+        [117, 'EUCLEAN'],
+        [121, 'EREMOTEIO'],
+      ] as const)
+    : []),
+  ...Object.entries(constants.errno).map(([name, number]): [number, string] => [number, name]),
+]);
+
+/**
+ * What error of the system it is: `ENOSPC`, `EIO`, ...; `E` and its number for one without a name. Undefined for
+ * anything that is no error of the system. The number decides: libuv knows not all that a file system may answer, and
+ * names the rest `Unknown system error -122`.
+ */
 export function systemCode(error: unknown): string | undefined {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
+  if (!(error instanceof Error)) return undefined;
+  const { code, errno } = error as NodeJS.ErrnoException;
+  if (typeof code === 'string' && /^E[A-Z0-9]+$/.test(code)) return code;
+  if (typeof errno !== 'number' || !(errno < 0)) return undefined;
+  return ERROR_NAMES.get(-errno) ?? `E${-errno}`;
 }
 
 /** The disk is full, or this user's share of it. */
@@ -64,6 +84,17 @@ export function isNoSpace(error: unknown): boolean {
   const code = systemCode(error);
   return code === 'ENOSPC' || code === 'EDQUOT';
 }
+
+/**
+ * What the disk has there cannot be read, and will not be by trying again: its own words (EIO), or those of a file
+ * system that has checked its sums. Any other error says nothing about the bytes.
+ */
+export function isUnreadable(error: unknown): boolean {
+  const code = systemCode(error);
+  return code !== undefined && UNREADABLE.has(code);
+}
+
+const UNREADABLE: ReadonlySet<string> = new Set(['EIO', 'EBADMSG', 'EUCLEAN', 'EREMOTEIO', 'ENODATA']);
 
 /** Opens a file for reading. Undefined: there is none. */
 export function openIfThere(files: Files, path: string): OpenFile | undefined {

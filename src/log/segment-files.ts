@@ -7,7 +7,7 @@
 import { join } from 'node:path';
 import type { Link } from './chain.ts';
 import { Fence, type FenceState } from './fence.ts';
-import { type Files, type OpenFile, systemCode } from './files.ts';
+import { type Files, isUnreadable, type OpenFile, systemCode } from './files.ts';
 import {
   BATCH_HEADER_BYTES,
   batchEnd,
@@ -178,22 +178,25 @@ export class SegmentFiles {
 
   /**
    * How far batches can be read from a position of a segment on, and where a reader that came with `before` is then.
+   * `file`: the segment's, if it is open still. What the disk cannot read is not there; any other error, such as that
+   * there are no descriptors left, says nothing about what is there, and is thrown.
    */
   tail(
     segment: Segment,
     from: Position,
     before: FenceState,
     end: Position,
+    file?: OpenFile,
   ): { reached: Position; fence: FenceState; cause: unknown } {
     const fence = new Fence(before);
     let reached = from;
     try {
-      for (const { header } of this.#batches(segment, from, end)) {
+      for (const { header } of this.#batches(segment, from, end, file)) {
         if (!isEntry(header.kind) || !fence.admit({ ...header, kind: header.kind })) break;
         reached = batchEnd(header);
       }
     } catch (error) {
-      if (systemCode(error) === undefined) throw error;
+      if (!isUnreadable(error)) throw error;
       return { reached, fence: fence.state, cause: error };
     }
     return { reached, fence: fence.state, cause: undefined };
@@ -203,9 +206,9 @@ export class SegmentFiles {
    * Writes the batches of [from, end) in a segment to a new file, behind its header. Returns their bytes. Throws if one
    * is not there any more: what tail() has read may have come from memory that the system has let go of since.
    */
-  copy(segment: Segment, from: Position, end: Position, target: OpenFile): number {
+  copy(segment: Segment, from: Position, end: Position, target: OpenFile, source?: OpenFile): number {
     let bytes = 0;
-    for (const { header, payload } of this.#batches(segment, from, end)) {
+    for (const { header, payload } of this.#batches(segment, from, end, source)) {
       target.write([encodeBatchHeader(header), payload], FILE_HEADER_BYTES + bytes);
       bytes += BATCH_HEADER_BYTES + payload.length;
     }
@@ -213,8 +216,8 @@ export class SegmentFiles {
     return bytes;
   }
 
-  *#batches({ number, header }: Segment, from: Position, end: Position): Generator<Batch, undefined> {
-    const file = this.#files.open(this.#path(number), 'read');
+  *#batches({ number, header }: Segment, from: Position, end: Position, open?: OpenFile): Generator<Batch, undefined> {
+    const file = open ?? this.#files.open(this.#path(number), 'read');
     try {
       const reader = new SegmentReader(file, header);
       reader.seek(from);
@@ -224,7 +227,7 @@ export class SegmentFiles {
         yield next;
       }
     } finally {
-      file.close();
+      if (file !== open) file.close();
     }
   }
 

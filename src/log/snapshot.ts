@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { outOfRange } from '../errors.ts';
 import { ioError } from './chain.ts';
-import { type Files, type OpenFile, openIfThere, systemCode } from './files.ts';
+import { type Files, isUnreadable, type OpenFile, openIfThere, systemCode } from './files.ts';
 import {
   BATCH_BYTES_MAX,
   checkFileHeader,
@@ -114,7 +114,8 @@ export class Snapshots {
 
   /**
    * The records of a snapshot, chunk by chunk; each is checked before it is given out. Throws {@link SnapshotDamaged},
-   * and the snapshot is none of the sound ones any more. To have read it to the end makes it a verified one.
+   * and the snapshot is none of the sound ones any more; and `ERR_LOG_IO`, if the system cannot open or read it for
+   * another reason than damage. To have read it to the end makes it a verified one.
    */
   *read(info: SnapshotInfo): Generator<SnapshotChunk, undefined> {
     const { files, directory } = this.#options;
@@ -122,7 +123,7 @@ export class Snapshots {
       yield* readSnapshotFile(files, directory, info);
     } catch (error) {
       if (error instanceof SnapshotDamaged) this.#disown(info, new Fault(error.why));
-      throw error;
+      throw systemCode(error) === undefined ? error : ioError(`read the snapshot ${join(directory, info.name)}`, error);
     }
     this.#verify(info);
   }
@@ -383,9 +384,8 @@ function readInfoOrFault(file: OpenFile, number: number): SnapshotInfo | Fault {
   try {
     return readInfo(file, number);
   } catch (error) {
-    const code = systemCode(error);
-    if (code === undefined) throw error;
-    return new Fault(`it cannot be read: ${code}`);
+    if (!isUnreadable(error)) throw error;
+    return new Fault(`it cannot be read: ${systemCode(error)}`);
   }
 }
 
@@ -431,8 +431,7 @@ export function* readSnapshotFile(
     file = files.open(join(directory, info.name), 'read');
     yield* readChunks(file, info);
   } catch (error) {
-    const code = systemCode(error);
-    throw code === undefined ? error : new SnapshotDamaged(info.name, `it cannot be read: ${code}`);
+    throw isUnreadable(error) ? new SnapshotDamaged(info.name, `it cannot be read: ${systemCode(error)}`) : error;
   } finally {
     file?.close();
   }

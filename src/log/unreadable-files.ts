@@ -2,7 +2,7 @@
  * Files as they can be read from a disk with bad sectors: what cannot be read is zeros, and somebody is told of it. For
  * looking through a log and for repairing it. Whatever opens a log for use meets the error instead.
  */
-import { type Files, type OpenFile, systemCode } from './files.ts';
+import { type Files, isUnreadable, type OpenFile } from './files.ts';
 
 /** What a disk or a system's page cache fails to read is at least as large, or a part of one. */
 const BLOCK_BYTES = 4096;
@@ -32,7 +32,7 @@ function readableFile(file: OpenFile, path: string, onUnreadable: (place: Unread
       try {
         return file.read(target, offset);
       } catch (error) {
-        if (systemCode(error) !== 'EIO') throw error;
+        if (!isUnreadable(error)) throw error;
       }
       const end = Math.min(offset + target.length, file.size());
       for (let start = offset; start < end; ) {
@@ -41,7 +41,7 @@ function readableFile(file: OpenFile, path: string, onUnreadable: (place: Unread
         try {
           file.read(block, start);
         } catch (error) {
-          if (systemCode(error) !== 'EIO') throw error;
+          if (!isUnreadable(error)) throw error;
           block.fill(0);
           onUnreadable({ path, offset: start, bytes: block.length });
         }

@@ -37,6 +37,7 @@ export const LOG_METRICS = [
   'recoveryRecords',
   'recoveryBytes',
   'starts',
+  'recordsLost',
 ] as const;
 export type LogMetric = (typeof LOG_METRICS)[number];
 
@@ -115,6 +116,11 @@ export interface LogStats {
   recoveryBytes: number;
   /** Threads that were started to write the log: more than 1 after one has died. */
   starts: number;
+  /**
+   * Records that were in the log, not synced, and could not be read back after a sync had failed, and that no snapshot
+   * has replaced yet: `sync()` rejects as long as it is not 0.
+   */
+  recordsLost: number;
 }
 
 /** What the rings of a cache can hold. */
@@ -163,5 +169,6 @@ export function readLogStats(handle: FeedHandle, wallMs: number): LogStats {
     recoveryRecords: of('recoveryRecords'),
     recoveryBytes: of('recoveryBytes'),
     starts: of('starts'),
+    recordsLost: of('recordsLost'),
   };
 }

@@ -28,6 +28,7 @@ import {
   type LogClock,
   type Position,
   raisedEpoch,
+  recordsLost,
   type SnapshotInfo,
 } from '../log/index.ts';
 import {
@@ -163,6 +164,9 @@ export class Scribe {
   #snapshotNext: number[] = [];
   /** The log may have segments that nobody needs. What recovery has read is a verified snapshot, too. */
   #isReclaiming = true;
+  /** Committed records that the log has lost and that are counted in the metrics; and what those said at the begin. */
+  #lostCounted = 0;
+  #lostAtBegin = 0;
   #closing: Closing | undefined;
   #outcome: 'closed' | 'ended' | CairnError | undefined;
 
@@ -274,7 +278,10 @@ export class Scribe {
   }
 
   #onRefused(result: Exclude<AppendResult, { kind: 'committed' }>): void {
-    if (result.kind === 'conflict' || result.kind === 'fenced') {
+    if (result.kind === 'conflict' && this.#group !== undefined && this.#group.position < this.#log.lost.end) {
+      // The log ends elsewhere because what was before the group is lost, and the group with it: it goes behind.
+      this.#group = { ...this.#group, position: this.#log.end };
+    } else if (result.kind === 'conflict' || result.kind === 'fenced') {
       this.#end(lostLog(this.#log, result));
       return;
     }
@@ -285,7 +292,8 @@ export class Scribe {
     this.#trouble = trouble;
     if (result.kind === 'full') this.#makeRoom(result.reason);
     if (nowMs - trouble.sinceMs < PATIENCE_MS) return;
-    if (result.kind !== 'full') this.#fail(result.cause);
+    if (result.kind === 'unknown') this.#fail(result.cause);
+    else if (result.kind === 'conflict') this.#fail(recordsLost(this.#log.directory, this.#log.lost.recordCount));
     else this.#setState(nowMs - trouble.sinceMs < STUCK_MS ? FeedState.full : FeedState.stuck);
   }
 
@@ -364,6 +372,7 @@ export class Scribe {
     let cause: unknown;
     if (isFull(this.#state)) cause = fullLog(this.#log);
     if (this.#state === FeedState.failed) cause = brokenLog(this.#log);
+    cause ??= this.#loss();
     for (const sync of this.#syncs) {
       if (cause === undefined && !this.#handle.covered(sync.targets)) {
         left.push(sync);
@@ -376,13 +385,26 @@ export class Scribe {
     this.#syncs = left;
   }
 
+  // What the log has lost is in the cache still. Until a snapshot has it, nobody is told that it is safe; the number is
+  // with the metrics, where a thread that comes after this one finds it.
+  #loss(): CairnError | undefined {
+    const { recordCount } = this.#log.lost;
+    if (recordCount > this.#lostCounted) {
+      this.#metrics.add('recordsLost', recordCount - this.#lostCounted);
+      this.#lostCounted = recordCount;
+      this.#publishMetrics(this.#clock.steadyMs());
+    }
+    const lost = this.#metrics.get('recordsLost');
+    return lost === 0 ? undefined : recordsLost(this.#log.directory, lost);
+  }
+
   #syncLog(): unknown {
     try {
       this.#log.sync();
       return undefined;
     } catch (error) {
       if (!(error instanceof CairnError)) throw error;
-      return error;
+      return this.#loss() ?? error;
     }
   }
 
@@ -391,6 +413,7 @@ export class Scribe {
   #stepSnapshot(): void {
     if (this.#isReclaiming) this.#isReclaiming = this.#log.reclaim(RECLAIM_SEGMENTS);
     if (this.#isExiting()) return;
+    if (this.#loss() !== undefined) this.#plan.demand();
     if (this.#snapshot === undefined && !this.#beginSnapshot()) return;
     try {
       const info = this.#snapshot?.step(this.#snapshotBytes());
@@ -417,6 +440,7 @@ export class Scribe {
     this.#snapshotNext = [];
     this.#snapshotBegunMs = this.#clock.steadyMs();
     this.#readsBegun = this.#readCount();
+    this.#lostAtBegin = this.#metrics.get('recordsLost');
     this.#plan.begin();
     try {
       this.#snapshot = new SnapshotTask({ handle: this.#handle, log: this.#log });
@@ -434,6 +458,7 @@ export class Scribe {
     this.#endSnapshot();
     this.#plan.done(info);
     this.#readsBefore = this.#readsBegun;
+    this.#metrics.add('recordsLost', -this.#lostAtBegin);
     this.#isReclaiming = true;
     this.#metrics.add('snapshots', 1);
     this.#metrics.set('snapshotAtMs', info.finishedMs);
@@ -517,6 +542,7 @@ export class Scribe {
       if (!(error instanceof CairnError)) throw error;
       cause = error;
     }
+    cause ??= this.#loss();
     if (!isWritten) cause = notWritten(this.#log, this.#recordsWaiting(), this.#state);
     const closed = new CairnError('ERR_CLOSED', `The log in ${this.#log.directory} is closed`);
     for (const { id } of this.#syncs.splice(0)) this.#refuse(id, cause ?? closed);

@@ -34,6 +34,18 @@ function failing(disk: LogDisk, fate: Fate, times: number, ...kinds: FileCall['k
   disk.disk.fate = (call) => (kinds.includes(call.kind) && left-- > 0 ? fate : 'ok');
 }
 
+/** Makes a sync fail, and then everything that reads the file back. */
+function failingToReadBack(disk: LogDisk, error: Exclude<Fate, 'ok' | 'cut'>): void {
+  let failed: string | undefined;
+  disk.disk.fate = ({ kind, path }) => {
+    if (kind === 'sync' && failed === undefined) {
+      failed = path;
+      return 'EIO';
+    }
+    return kind === 'read' && path === failed ? error : 'ok';
+  };
+}
+
 const kindsOf = (notices: readonly LogNotice[]): string[] => notices.map(({ kind }) => kind);
 
 describe('segments', () => {
@@ -335,13 +347,11 @@ describe('a disk with errors', () => {
     log.sync();
     const b = appendNow(log, 'b', { count: 3 });
     appendNow(log, 'c', { count: 2 });
-    let reads = 0;
-    disk.disk.fate = ({ kind }) => {
-      if (kind === 'sync' && reads === 0) return 'EIO';
-      return kind === 'read' && reads++ === 0 ? 'EIO' : 'ok';
-    };
-    log.sync();
+    failingToReadBack(disk, 'EIO');
+    expect(() => log.sync()).toThrow(withCode('ERR_LOG_IO', /5 records of the log .* are lost/));
     disk.disk.fate = () => 'ok';
+    log.sync();
+    expect(log.lost).toEqual({ recordCount: 5, end: log.end });
     expect(disk.notices).toContainEqual({ kind: 'lost', position: b.position, end: log.end, recordCount: 5 });
     appendNow(log, 'd');
     const entries = [...log.entries(0n)];
@@ -356,6 +366,60 @@ describe('a disk with errors', () => {
     expect(keysIn(disk.open())).toEqual(['a.1', 'd.1']);
   });
 
+  test('a file that cannot be opened any more is not one that cannot be read: nothing is lost', () => {
+    for (const error of ['EMFILE', 'EIO', 'ESTALE'] as const) {
+      const disk = new LogDisk();
+      const log = disk.open({ sync: 'none' });
+      for (const name of ['a', 'b', 'c']) appendNow(log, name);
+      let isFailing = true;
+      disk.disk.fate = ({ kind, path }) => {
+        if (kind === 'sync' && /\.log/.test(path) && isFailing) {
+          isFailing = false;
+          return 'EIO';
+        }
+        return kind === 'open' && path.endsWith('.log') ? error : 'ok';
+      };
+      log.sync();
+      expect(log.durable).toBe(log.committed);
+      expect(kindsOf(disk.notices)).toContain('segment-failed');
+      expect(log.lost.recordCount).toBe(0);
+      disk.disk.fate = () => 'ok';
+      disk.disk.restart();
+      expect(keysIn(disk.open())).toEqual(['a.1', 'b.1', 'c.1']);
+    }
+  });
+
+  test('without a descriptor for a new file nothing is lost, and the next sync makes it durable', () => {
+    const disk = new LogDisk();
+    const log = disk.open({ sync: 'none' });
+    for (const name of ['a', 'b', 'c']) appendNow(log, name);
+    disk.disk.fate = ({ kind }) => (kind === 'sync' ? 'EIO' : kind === 'open' ? 'EMFILE' : 'ok');
+    expect(() => log.sync()).toThrow(withCode('ERR_LOG_IO', /EMFILE/));
+    disk.disk.fate = () => 'ok';
+    log.sync();
+    expect(log.lost.recordCount).toBe(0);
+    disk.disk.restart();
+    expect(keysIn(disk.open())).toEqual(['a.1', 'b.1', 'c.1']);
+  });
+
+  test('only what cannot be read again and again is taken for lost', () => {
+    for (const error of ['EIO', 'EMFILE', 'ESTALE'] as const) {
+      const disk = new LogDisk();
+      const log = disk.open({ sync: 'none' });
+      appendNow(log, 'a');
+      let reads = 0;
+      disk.disk.fate = ({ kind }) => {
+        if (kind === 'sync' && reads === 0) return 'EIO';
+        return kind === 'read' && ++reads === 1 ? error : 'ok';
+      };
+      // An error that says nothing of the bytes fails the sync, and the next one begins anew.
+      if (error !== 'EIO') expect(() => log.sync()).toThrow(withCode('ERR_LOG_IO', new RegExp(error)));
+      log.sync();
+      expect(keysIn(log)).toEqual(['a.1']);
+      expect(log.lost.recordCount).toBe(0);
+    }
+  });
+
   test('a batch that is lost with the sync that was due behind it is written behind the gap', () => {
     const disk = new LogDisk();
     const log = disk.open({ sync: '10ms' });
@@ -363,11 +427,7 @@ describe('a disk with errors', () => {
     log.sync();
     appendNow(log, 'b');
     disk.nowMs += 10;
-    let reads = 0;
-    disk.disk.fate = ({ kind }) => {
-      if (kind === 'sync' && reads === 0) return 'EIO';
-      return kind === 'read' && reads++ === 0 ? 'EIO' : 'ok';
-    };
+    failingToReadBack(disk, 'EIO');
     const batch = batchFor(log, 'c');
     const result = log.append(batch);
     expect(kindsOf(disk.notices)).toEqual(['segment-failed', 'lost']);
@@ -388,7 +448,7 @@ describe('a disk with errors', () => {
     const { position } = appendNow(log, 'b');
     appendNow(log, 'c');
     const old = disk.path('000000000001.log');
-    let opened = 0;
+    let reads = 0;
     let failed = false;
     disk.disk.fate = ({ kind, path }) => {
       if (kind === 'sync' && !failed) {
@@ -396,7 +456,7 @@ describe('a disk with errors', () => {
         return 'EIO';
       }
       // Read to see what is there, and read again to copy it: by then the system has let go of what it had in memory.
-      if (failed && kind === 'open' && path === old && ++opened === 2) {
+      if (failed && kind === 'read' && path.startsWith(old) && ++reads === 2) {
         const bytes = disk.disk.bytesOf(old);
         disk.disk.overwrite(old, bytes.fill(0, 128 + Number(position)));
       }
@@ -404,6 +464,7 @@ describe('a disk with errors', () => {
     };
     expect(() => log.sync()).toThrow(withCode('ERR_LOG_IO', /EIO/));
     disk.disk.fate = () => 'ok';
+    expect(() => log.sync()).toThrow(withCode('ERR_LOG_IO', /2 records of the log .* are lost/));
     log.sync();
     expect(disk.notices).toContainEqual({ kind: 'lost', position, end: log.end, recordCount: 2 });
     appendNow(log, 'd');
@@ -992,3 +1053,63 @@ function asNextVersion(bytes: Buffer): Buffer {
   bytes.writeUInt32LE(crc32(bytes.subarray(0, 124)), 124);
   return bytes;
 }
+
+describe('errors of the system', () => {
+  test.each(['EDQUOT', 'ENOSPC'] as const)('%s on a write is a disk without room', (error) => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    appendNow(log, 'a');
+    disk.disk.fate = ({ kind }) => (kind === 'write' || kind === 'allocate' ? error : 'ok');
+    const batch = batchFor(log, 'b', { valueBytes: 9000 });
+    expect(log.append(batch)).toEqual({ kind: 'full', reason: 'disk' });
+    disk.disk.fate = () => 'ok';
+    expect(log.append(batch)).toMatchObject({ kind: 'committed' });
+    expect(keysIn(log)).toEqual(['a.1', 'b.1']);
+  });
+
+  test.each(['EIO', 'ESTALE', 'EUCLEAN', 'EBADMSG', 'EMFILE', 'EDQUOT'] as const)(
+    '%s on any call of an open log is an answer or an error of ours, and the log goes on after it',
+    (error) => {
+      for (const kind of ['open', 'write', 'allocate', 'truncate', 'sync', 'rename', 'sync-directory'] as const) {
+        const disk = new LogDisk();
+        const log = disk.open();
+        disk.disk.fate = (call) => (call.kind === kind ? error : 'ok');
+        const names = Array.from({ length: 6 }, (_, i) => `${i}`);
+        const batches = names.map((name) => {
+          const batch = batchFor(log, name, { valueBytes: 3000 });
+          const result = log.append(batch);
+          if (result.kind === 'unknown') expect(result.cause).toEqual(withCode('ERR_LOG_IO', new RegExp(error)));
+          else expect(['committed', 'full']).toContain(result.kind);
+          return { batch, result };
+        });
+        for (const action of [() => log.sync(), () => log.cursor('c').advance(log.committed)]) {
+          try {
+            action();
+          } catch (thrown) {
+            expect(thrown).toEqual(withCode('ERR_LOG_IO', new RegExp(error)));
+          }
+        }
+        disk.disk.fate = () => 'ok';
+        appendNow(log, 'last');
+        const found = keysIn(log);
+        expect(found.at(-1)).toBe('last.1');
+        for (const [i, { result }] of batches.entries()) {
+          if (result.kind === 'committed') expect(found).toContain(`${i}.1`);
+          if (result.kind === 'full') expect(found).not.toContain(`${i}.1`);
+        }
+        log.close();
+        expect(keysIn(disk.open())).toEqual(found);
+      }
+    },
+  );
+
+  test.each(['EIO', 'ESTALE', 'EUCLEAN', 'EBADMSG', 'EMFILE'] as const)('%s on opening is ERR_LOG_IO', (error) => {
+    for (const kind of ['open', 'read', 'list', 'sync-directory'] as const) {
+      const disk = new LogDisk();
+      appendNow(disk.open(), 'a');
+      disk.disk.kill();
+      disk.disk.fate = (call) => (call.kind === kind ? error : 'ok');
+      expect(() => disk.open()).toThrow(withCode('ERR_LOG_IO', new RegExp(error)));
+    }
+  });
+});

@@ -2,7 +2,7 @@
 // real files do is in the other files of this folder.
 
 import { describe, expect, test } from 'vitest';
-import { type EmbeddedLog, type EmbeddedLogOptions, recover } from '../../src/log/index.ts';
+import { type EmbeddedLog, type EmbeddedLogOptions, recover, type SyncPolicy } from '../../src/log/index.ts';
 import { FeedState } from '../../src/native.ts';
 import { CONTROL_WORDS, type Command, type Report, type SnapshotSchedule } from '../../src/scribe/message.ts';
 import { type LogMetric, Metrics } from '../../src/scribe/metrics.ts';
@@ -286,6 +286,102 @@ describe('a disk that fails', () => {
     desk.turnUntil(() => desk.feed.uncommitted === 0);
     expect(desk.feed.state).toBe(FeedState.running);
     expect(desk.found()).toEqual(new Map([['a', '1']]));
+  });
+});
+
+describe('an error that Node has no name for', () => {
+  test('of a quota is a full disk', () => {
+    const desk = new Desk();
+    desk.disk.disk.fate = ({ kind }) => (kind === 'write' || kind === 'allocate' ? 'EDQUOT' : 'ok');
+    desk.feed.set('a', 'v'.repeat(5_000_000));
+    desk.turnUntil(() => desk.feed.state === FeedState.full);
+    desk.disk.disk.fate = () => 'ok';
+    desk.turnUntil(() => desk.feed.uncommitted === 0);
+    expect(desk.feed.state).toBe(FeedState.running);
+  });
+
+  test.each(['ESTALE', 'EUCLEAN', 'EBADMSG', 'EDQUOT'] as const)('%s never ends the log', (error) => {
+    for (const suffix of ['.log', '.snapshot.tmp', '.log.tmp']) {
+      const desk = new Desk();
+      desk.disk.disk.fate = ({ kind, path }) =>
+        (kind === 'write' || kind === 'sync') && path.endsWith(suffix) ? error : 'ok';
+      desk.feed.set('a', '1');
+      desk.commands.push({ kind: 'snapshot', id: 1 });
+      desk.turns(50);
+      if (suffix === '.snapshot.tmp') expect(desk.answerTo(1)?.error).toMatchObject({ code: 'ERR_LOG_IO' });
+      desk.disk.disk.fate = () => 'ok';
+      desk.turnUntil(() => desk.feed.uncommitted === 0);
+      desk.commands.push({ kind: 'snapshot', id: 2 });
+      desk.turnUntil(() => desk.answerTo(2) !== undefined);
+      expect(desk.answerTo(2)?.error).toBeUndefined();
+      expect(desk.found()).toEqual(new Map([['a', '1']]));
+    }
+  });
+});
+
+describe('records that could not be read back after a failed sync', () => {
+  /** A log that has lost three records, in a cache that has them. */
+  function lossy(sync: SyncPolicy = 'none'): Desk {
+    const desk = new Desk({ sync });
+    for (const key of ['a', 'b', 'c']) desk.feed.set(key, '1');
+    desk.turns(1);
+    let failed: string | undefined;
+    desk.disk.disk.fate = ({ kind, path }) => {
+      if (kind === 'sync' && failed === undefined) {
+        failed = path;
+        return 'EIO';
+      }
+      return kind === 'read' && path === failed ? 'EIO' : 'ok';
+    };
+    return desk;
+  }
+
+  test('are told to who waits for a sync, and saved by a snapshot; until then no sync resolves', () => {
+    const desk = lossy();
+    desk.commands.push({ kind: 'sync', id: 1, targets: desk.targets() });
+    desk.turnUntil(() => desk.answerTo(1) !== undefined);
+    expect(desk.answerTo(1)?.error).toMatchObject({ code: 'ERR_LOG_IO', message: expect.stringMatching(/3 records/) });
+    expect(desk.get('recordsLost')).toBe(3);
+    desk.disk.disk.fate = ({ path }) => (path.endsWith('.snapshot.tmp') ? 'EIO' : 'ok');
+    desk.commands.push({ kind: 'sync', id: 2, targets: desk.targets() });
+    desk.turnUntil(() => desk.answerTo(2) !== undefined);
+    expect(desk.answerTo(2)?.error).toMatchObject({ code: 'ERR_LOG_IO', message: expect.stringMatching(/3 records/) });
+    desk.disk.disk.fate = () => 'ok';
+    desk.turnUntil(() => desk.notices().includes('snapshot'));
+    desk.commands.push({ kind: 'sync', id: 3, targets: desk.targets() });
+    desk.turnUntil(() => desk.answerTo(3) !== undefined);
+    expect(desk.answerTo(3)?.error).toBeUndefined();
+    expect(desk.get('recordsLost')).toBe(0);
+    desk.disk.disk.restart();
+    expect([...desk.found().keys()].sort()).toEqual(['a', 'b', 'c']);
+  });
+
+  test('are told by a close that takes no snapshot', () => {
+    const desk = lossy();
+    desk.commands.push({ kind: 'close', id: 1, timeoutMs: 0, takesSnapshot: false });
+    expect(desk.scribe.run()).toBe('closed');
+    expect(desk.answerTo(1)?.error).toMatchObject({ code: 'ERR_LOG_IO', message: expect.stringMatching(/3 records/) });
+  });
+
+  test('take no group with them that could not be appended behind them at once: it is appended later', () => {
+    const desk = lossy('10ms');
+    const { fate } = desk.disk.disk;
+    let hasFailed = false;
+    desk.disk.disk.fate = (call) => {
+      // The first write behind the gap.
+      if (!hasFailed && call.kind === 'write' && desk.disk.names().includes('000000000002.log')) {
+        hasFailed = true;
+        return 'EIO';
+      }
+      return fate(call);
+    };
+    desk.disk.nowMs += 10;
+    desk.feed.set('d', '1');
+    desk.turnUntil(() => desk.feed.uncommitted === 0);
+    expect(hasFailed).toBe(true);
+    desk.disk.disk.fate = () => 'ok';
+    desk.turnUntil(() => desk.notices().includes('snapshot'));
+    expect([...desk.found().keys()].sort()).toEqual(['a', 'b', 'c', 'd']);
   });
 });
 

@@ -7,7 +7,9 @@
 // forgets what is missing, as Linux does: later syncs succeed, and the next power cut takes them. Until then the bytes
 // are still read, or not (`forgetsAtOnce`): file systems differ.
 
+import { constants } from 'node:os';
 import { dirname, posix } from 'node:path';
+import { getSystemErrorName } from 'node:util';
 import type { Files, OpenFile } from '../../src/log/index.ts';
 import type { Random } from './random.ts';
 
@@ -31,8 +33,22 @@ export interface FileCall {
   readonly index: number;
 }
 
+/** Errors that a file call may end with, by name; the disk throws each as Node does, which has no name for some. */
+export const ERRNO = {
+  EIO: constants.errno.EIO,
+  ENOSPC: constants.errno.ENOSPC,
+  ENOENT: constants.errno.ENOENT,
+  EMFILE: constants.errno.EMFILE,
+  EDQUOT: constants.errno.EDQUOT,
+  ESTALE: constants.errno.ESTALE,
+  EBADMSG: constants.errno.EBADMSG,
+  /** Of a file system that has found its own structures damaged. Linux; Node has not even the number. */
+  EUCLEAN: 117,
+} as const;
+export type Errno = keyof typeof ERRNO;
+
 /** What becomes of it. `cut`: the power goes during it, and no file call works until `restart()`. */
-export type Fate = 'ok' | 'EIO' | 'ENOSPC' | 'cut';
+export type Fate = 'ok' | 'cut' | Exclude<Errno, 'ENOENT'>;
 
 /** Thrown by the call that the power cut meets, and all after it. No error of the system: nobody may handle it. */
 export class PowerCut extends Error {
@@ -186,7 +202,7 @@ export class FaultyDisk {
     };
     const simple = (kind: FileCall['kind'], path: string, action: () => void): void => {
       const fate = begin(kind, path);
-      if (fate === 'EIO' || fate === 'ENOSPC') throw systemError(fate, kind, path);
+      if (isError(fate)) throw systemError(fate, kind, path);
       if (fate === 'ok' || this.#random.below(2) === 0) action();
       if (fate === 'cut') throw new PowerCut();
     };
@@ -226,13 +242,14 @@ export class FaultyDisk {
     const write = (kind: 'write' | 'allocate', bytes: Buffer, offset: number): void => {
       const fate = begin(kind, path);
       const growth = Math.max(0, offset + bytes.length - inode.content.length);
-      const isFull = fate === 'ENOSPC' || this.bytes + growth > this.capacityBytes;
+      const isFull = fate === 'ok' && this.bytes + growth > this.capacityBytes;
+      const hasNoRoom = isFull || fate === 'ENOSPC' || fate === 'EDQUOT';
       // Of a write that fails any part may be done, but not all of it for want of room.
-      const done = fate === 'ok' && !isFull ? bytes.length : this.writtenOfFailed(bytes.length + (isFull ? 0 : 1));
+      const done = fate === 'ok' && !isFull ? bytes.length : this.writtenOfFailed(bytes.length + (hasNoRoom ? 0 : 1));
       this.#write(inode, bytes.subarray(0, done), offset);
       if (fate === 'cut') throw new PowerCut();
       if (isFull) throw systemError('ENOSPC', kind, path);
-      if (fate === 'EIO') throw systemError('EIO', kind, path);
+      if (isError(fate)) throw systemError(fate, kind, path);
     };
     return {
       size: () => inode.content.length,
@@ -240,7 +257,8 @@ export class FaultyDisk {
         const fate = begin('read', path);
         if (fate === 'cut') throw new PowerCut();
         const isBad = inode.bad.some((bad) => bad < offset + target.length && offset < bad + SECTOR_BYTES);
-        if (fate !== 'ok' || isBad) throw systemError('EIO', 'read', path);
+        if (isError(fate)) throw systemError(fate, 'read', path);
+        if (isBad) throw systemError('EIO', 'read', path);
         const there = inode.content.subarray(offset, offset + target.length);
         target.set(there);
         return there.length;
@@ -249,7 +267,7 @@ export class FaultyDisk {
       allocate: (offset, bytes) => write('allocate', Buffer.alloc(bytes), offset),
       truncate: (bytes) => {
         const fate = begin('truncate', path);
-        if (fate === 'EIO' || fate === 'ENOSPC') throw systemError(fate, 'truncate', path);
+        if (isError(fate)) throw systemError(fate, 'truncate', path);
         if (fate === 'ok' || this.#random.below(2) === 0) this.#resize(inode, bytes);
         if (fate === 'cut') throw new PowerCut();
       },
@@ -335,6 +353,13 @@ function applyChange(names: Map<string, Inode>, { from, to, inode }: NameChange)
   if (to !== undefined) names.set(to, inode);
 }
 
-function systemError(code: string, call: string, path: string): Error {
-  return Object.assign(new Error(`${code}: ${call} '${path}'`), { code, syscall: call, path });
+function isError(fate: Fate): fate is Exclude<Fate, 'ok' | 'cut'> {
+  return fate !== 'ok' && fate !== 'cut';
+}
+
+// As libuv makes it: without a name of its own where libuv has none.
+function systemError(name: Errno, call: string, path: string): Error {
+  const errno = -ERRNO[name];
+  const code = getSystemErrorName(errno);
+  return Object.assign(new Error(`${code}: ${call} '${path}'`), { code, errno, syscall: call, path });
 }
