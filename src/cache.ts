@@ -7,6 +7,7 @@
  * not happen on every call is in the second half of the file.
  */
 
+import { types } from 'node:util';
 import { isMainThread } from 'node:worker_threads';
 import { clearsUsedUp, logRefusal } from './commits.ts';
 import { BLOCK_HEADER_BYTES, DumpReader, dumpHeader, malformed, sealBlock } from './dump.ts';
@@ -28,8 +29,8 @@ import {
   type FlightHandle,
   fetchCounts,
   type Loader,
-} from './fetch.ts';
-import { DUMP_BLOCK_BYTES, TIMER_MS_MAX, UPDATE_TRIES_MAX } from './limits.ts';
+} from './fetch/index.ts';
+import { DUMP_BLOCK_BYTES, UPDATE_TRIES_MAX } from './limits.ts';
 import {
   CHUNK_KEYS_MAX,
   Code,
@@ -78,6 +79,7 @@ import {
   type Size,
   type WalkOptions,
 } from './options.ts';
+import { longTimeout } from './patience.ts';
 import { CachePromises } from './promises.ts';
 import { type CacheEvents, type RemovalHandle, type RemovalOptions, Removals } from './removals.ts';
 import {
@@ -99,6 +101,7 @@ import {
   type ValueWithCas,
 } from './request/arguments.ts';
 import { Verb } from './request/batch.ts';
+import { isReadable } from './request/bytes.ts';
 import { bytesOf, CODEC_NAMES, Codec, decode, type Encoded, encode, encodeDoubtfulText } from './request/codec.ts';
 import { PACKED_COLUMNS, PackedKeys, PackedValues } from './request/packed.ts';
 import { laneCountOf } from './router/index.ts';
@@ -264,7 +267,6 @@ export class Cache<V = unknown> {
   // Fields, so that a call costs no look-up on the handle.
   readonly #number: number;
   readonly #peek: NativeHandle['peek'];
-  readonly #take: NativeHandle['take'];
   readonly #store: NativeHandle['store'];
   readonly #has: NativeHandle['has'];
   readonly #delete: NativeHandle['delete'];
@@ -287,7 +289,6 @@ export class Cache<V = unknown> {
     if (opened.raw !== 'buffer') handle.rawAsBuffer(false);
     this.#number = handle.number;
     this.#peek = handle.peek;
-    this.#take = handle.take;
     this.#store = handle.store;
     this.#has = handle.has;
     this.#delete = handle.delete;
@@ -384,12 +385,22 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * The value, and removes the entry; `undefined` for a miss. Of several threads that take one entry, one gets it. What
-   * the handle's `raw` cannot decode is gone all the same.
+   * The value, and removes the entry; `undefined` for a miss. Of several threads that take one entry, one gets it.
+   * Throws `ERR_VALUE_MALFORMED`, or what the handle's `raw` function throws, for a value that cannot be decoded: the
+   * entry stays.
    */
   take(key: Key): V | undefined {
-    const value = this.#take(key);
-    return typeof value === 'boolean' ? this.#finishRead(value, key, this.#take) : (value as V | undefined);
+    for (;;) {
+      // A miss is counted as a take, and not as a look.
+      const found = this.#peekWithCas(key);
+      if (found === undefined) {
+        if (this.#removeVersion(key, 0n) === Code.notFound) return undefined;
+        continue;
+      }
+      const code = this.#removeVersion(key, found.cas);
+      if (code === Code.found) return found.value;
+      if (code !== Code.exists && code !== Code.notFound) throw this.#error(code, key);
+    }
   }
 
   /** The value with its version, for `cas()`; `undefined` for a miss. */
@@ -860,7 +871,8 @@ export class Cache<V = unknown> {
     const reader = new DumpReader();
     const result: LoadResult = { loaded: 0, skipped: 0 };
     const push = (piece: unknown): void => {
-      if (!(piece instanceof Uint8Array)) throw wrongType('each piece of a dump', 'a Buffer or Uint8Array', piece);
+      if (!types.isUint8Array(piece)) throw wrongType('each piece of a dump', 'a Buffer or Uint8Array', piece);
+      if (!isReadable(piece)) throw outOfRange('each piece of a dump', 'bytes that can be read', piece);
       for (const records of reader.push(piece)) this.#loadRecords(records, result);
     };
     if (typeof dump === 'object' && dump !== null && Symbol.asyncIterator in dump) {
@@ -870,7 +882,7 @@ export class Cache<V = unknown> {
         return result;
       })();
     }
-    for (const piece of dump instanceof Uint8Array ? [dump] : iterable('dump', dump)) push(piece);
+    for (const piece of types.isUint8Array(dump) ? [dump] : iterable('dump', dump)) push(piece);
     reader.end();
     return result;
   }
@@ -967,12 +979,12 @@ export class Cache<V = unknown> {
       await finished;
       return;
     }
-    let timer: NodeJS.Timeout | undefined;
+    let timer: { stop(): void } | undefined;
     const late = new Promise<boolean>((resolve) => {
-      timer = setTimeout(() => resolve(false), Math.min(timeoutMs, TIMER_MS_MAX));
+      timer = longTimeout(timeoutMs, 'timer', () => resolve(false));
     });
     const isFinished = await Promise.race([finished, late]);
-    clearTimeout(timer);
+    timer?.stop();
     if (!isFinished) await promises.destroy();
   }
 
@@ -1042,6 +1054,27 @@ export class Cache<V = unknown> {
       error: (code) => this.#error(code),
     });
     return this.#removals;
+  }
+
+  // The words have the version of what `peek` has found.
+  #peekWithCas(key: Key): ValueWithCas<V> | undefined {
+    let value = this.#peek(key);
+    let cas = words[Word.version]!;
+    if (typeof value === 'boolean') {
+      value = this.#finishRead(value, key, (again) => {
+        const answer = this.#peek(again);
+        cas = words[Word.version]!;
+        return answer;
+      });
+    }
+    return value === undefined ? undefined : { value: value as V, cas };
+  }
+
+  // Removes the entry of that version. Code.exists: it has another.
+  #removeVersion(key: Key, cas: bigint): Code {
+    words[Word.version] = cas;
+    const code = this.#delete(key, true) as Code;
+    return code === Code.keyMaybeIllFormed ? this.#removeVersion(keyBytes(key), cas) : code;
   }
 
   #finishRead(value: boolean, key: Key, read: (key: Key) => unknown): V | undefined {

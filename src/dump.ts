@@ -11,6 +11,7 @@
  *
  * Numbers are little-endian. Expiry is kept as wall-clock time: what has expired in the meantime is not loaded.
  */
+import { types } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { CairnError } from './errors.ts';
 import { DUMP_BLOCK_BYTES, KEY_BYTES_MAX, VALUE_BYTES_MAX } from './limits.ts';
@@ -47,7 +48,7 @@ export class DumpReader {
   /** Takes the next piece and gives the records of each block that is complete with it. */
   *push(piece: Uint8Array): Generator<Buffer> {
     // Another thread may write to shared memory: what has the right checksum must still be that when it is loaded.
-    this.#pieces.push(piece.buffer instanceof SharedArrayBuffer ? Buffer.from(piece) : piece);
+    this.#pieces.push(types.isSharedArrayBuffer(piece.buffer) ? Buffer.from(piece) : piece);
     this.#bytes += piece.length;
     if (!this.#headerSeen) {
       if (this.#bytes < HEADER_BYTES) return;

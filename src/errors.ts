@@ -21,6 +21,7 @@ export type ErrorCode =
   | 'ERR_VALUE_TOO_LARGE'
   | 'ERR_VALUE_NOT_STORABLE'
   | 'ERR_NAME_TAKEN'
+  | 'ERR_FETCH_CIRCLE'
   | 'ERR_NO_SUCH_CACHE'
   | 'ERR_NOT_READY'
   | 'ERR_CLOSED'
@@ -45,10 +46,15 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_INVALID_ARGUMENT: 'misuse',
   /** The value is larger than `maxValueBytes`, or than a shard can hold. A `RangeError`. */
   ERR_VALUE_TOO_LARGE: 'misuse',
-  /** The value cannot be stored: a function, a symbol, a promise, or something that holds one. A `TypeError`. */
+  /**
+   * The value cannot be stored: a function, a symbol, a promise, something that holds one or is nested too deep, bytes
+   * that were transferred away. A `TypeError`.
+   */
   ERR_VALUE_NOT_STORABLE: 'misuse',
   /** A cache of that name exists, with other options or made by `new Cache`. */
   ERR_NAME_TAKEN: 'misuse',
+  /** A loader fetches its own key, or one whose loader waits for it: no value would ever come. */
+  ERR_FETCH_CIRCLE: 'misuse',
   /** There is no cache of that name in this process. */
   ERR_NO_SUCH_CACHE: 'refused',
   /** The cache exists but is still recovering. */

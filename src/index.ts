@@ -8,7 +8,7 @@ export {
   type ErrorKind,
   errorKind,
 } from './errors.ts';
-export type { FetchOptions, LoadContext, Loader } from './fetch.ts';
+export type { FetchOptions, LoadContext, Loader } from './fetch/index.ts';
 export type {
   AckLevel,
   AttachOptions,

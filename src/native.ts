@@ -94,7 +94,6 @@ export interface NativeHandle {
   readonly isOwner: boolean;
 
   peek(key: NativeKey): unknown;
-  take(key: NativeKey): unknown;
   getWithCas(key: NativeKey): unknown;
   getInto(key: NativeKey, target: Uint8Array): number | undefined | false;
   has(key: NativeKey): boolean | Code;
@@ -106,6 +105,7 @@ export interface NativeHandle {
     codec: number,
     ttl: number | undefined,
     compare: boolean,
+    clientFlags?: number,
   ): Code;
   arithmetic(
     verb: number,

@@ -507,14 +507,6 @@ export function checkAck(ack: unknown, hasLog: boolean, otherwise: AckLevel): Ac
   throw (typeof ack === 'string' ? outOfRange : wrongType)('ack', levels, ack);
 }
 
-/** Checks the option `signal` of a call. Throws its reason if it is aborted. */
-export function checkSignal(signal: unknown): AbortSignal | undefined {
-  if (signal === undefined) return undefined;
-  if (!(signal instanceof AbortSignal)) throw wrongType('signal', 'an AbortSignal', signal);
-  signal.throwIfAborted();
-  return signal;
-}
-
 /** The name of a cache. */
 export function checkName(name: unknown, otherwise?: string): string {
   if (name === undefined && otherwise !== undefined) return otherwise;

@@ -11,19 +11,19 @@
 import { EventEmitter } from 'node:events';
 import { Commits, clearsUsedUp, logRefusal, type Waiter } from './commits.ts';
 import { CairnError, errorKind, isMalformed, malformedValues, show, wrongType } from './errors.ts';
-import { TIMER_MS_MAX, UPDATE_TRIES_MAX } from './limits.ts';
+import { UPDATE_TRIES_MAX } from './limits.ts';
 import { Code, type FeedHandle, feedOf, type NativeHandle } from './native.ts';
 import {
   type AckLevel,
   type CallOptions,
   checkAck,
   checkNames,
-  checkSignal,
   type Duration,
   parseDuration,
   type RawOption,
   type ResolvedPromiseOptions,
 } from './options.ts';
+import { checkPatience, type Patience, wait } from './patience.ts';
 import {
   type ArithmeticOptions,
   asArray,
@@ -41,6 +41,7 @@ import {
   type ValueWithCas,
 } from './request/arguments.ts';
 import { type Block, KEEP_EXPIRY, type RequestFields, Verb } from './request/batch.ts';
+import { copyOfBytes } from './request/bytes.ts';
 import { bytesOf, CODEC_NAMES, Codec, decode, type Encoded, encode } from './request/codec.ts';
 import { type Batch, type Call, type Failure, laneCountOf, Router } from './router/index.ts';
 
@@ -73,12 +74,6 @@ export interface PromisedArithmeticOptions extends ArithmeticOptions, CallOption
 const CALL_NAMES: readonly (keyof CallOptions)[] = ['signal', 'timeout', 'ack'];
 const SET_NAMES: readonly (keyof PromisedSetOptions)[] = ['signal', 'timeout', 'ack', 'ttl'];
 const ARITHMETIC_NAMES: readonly (keyof PromisedArithmeticOptions)[] = ['signal', 'timeout', 'ack', 'initial', 'ttl'];
-
-/** When to give up on a call. */
-interface Patience {
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal | undefined;
-}
 
 /** What a call is asked with beside its arguments. */
 interface Terms {
@@ -146,12 +141,13 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   }
 
   /**
-   * The value, and removes the entry; `undefined` for a miss. Of several that take one entry, one gets it. One that
-   * cannot be decoded is gone all the same, also text that is too long for JavaScript, which the synchronous `take`
-   * leaves.
+   * The value, and removes the entry; `undefined` for a miss. Of several that take one entry, one gets it. An entry
+   * whose value cannot be decoded is put back before the promise rejects, unless the key has a new entry by then; it
+   * has a new version, and is the most recently used.
    */
   take(key: Key, options?: CallOptions): Promise<V | undefined> {
-    return this.#ask('take', Verb.take, key, readValue, options) as Promise<V | undefined>;
+    // What is put back goes under the key as it was when the call was made.
+    return this.#ask('take', Verb.take, copyOfBytes(key), readTaken, options) as Promise<V | undefined>;
   }
 
   /** The value with its version, for `cas()`; `undefined` for a miss. */
@@ -624,12 +620,6 @@ const encoded: Encoded = { payload: '', codec: 0 };
 
 // ---- options ----
 
-function checkPatience(given: CallOptions): Patience | undefined {
-  const signal = checkSignal(given.signal);
-  const timeoutMs = parseDuration('timeout', given.timeout, 0);
-  return timeoutMs === 0 && signal === undefined ? undefined : { timeoutMs, signal };
-}
-
 const HELD: RequestFields = { hold: true };
 
 // The fields of a request whose answer is to be held.
@@ -742,21 +732,15 @@ abstract class AnyCall implements Call, Waiter {
   }
 
   /** Gives up when the time is over or the signal says so. REQUIRES: `batches` was there when it was appended. */
-  wait({ timeoutMs, signal }: Patience, router: Router): void {
+  wait(patience: Patience, router: Router): void {
     const giveUp = (error: (isNothingDone: boolean) => unknown): void => {
       if (!this.isSettled) this.rejectWith(error(router.withdraw(this) && !this.isPartlyDone));
     };
-    const onAbort = (): void => giveUp(() => signal?.reason);
-    // Unref'd: the call itself keeps the process alive.
-    const timer =
-      timeoutMs === 0
-        ? undefined
-        : longTimeout(timeoutMs, () => giveUp((isNothingDone) => this.#late(timeoutMs, isNothingDone)));
-    signal?.addEventListener('abort', onAbort, { once: true });
-    this.#stopWaiting = () => {
-      timer?.stop();
-      signal?.removeEventListener('abort', onAbort);
-    };
+    this.#stopWaiting = wait(patience, 'caller', {
+      late: (timeoutMs) => giveUp((isNothingDone) => this.#late(timeoutMs, isNothingDone)),
+      aborted: (reason) => giveUp(() => reason),
+    });
+    if (this.isSettled) this.#stopWaiting();
   }
 
   protected rejectWith(error: unknown): void {
@@ -899,19 +883,6 @@ class ManyCall extends AnyCall {
   }
 }
 
-// Times that are longer than a timer counts are waited for in turns.
-function longTimeout(ms: number, action: () => void): { stop(): void } {
-  let left = ms;
-  let timer: NodeJS.Timeout;
-  const turn = (): void => {
-    const now = Math.min(left, TIMER_MS_MAX);
-    left -= now;
-    timer = setTimeout(left > 0 ? turn : action, now).unref();
-  };
-  turn();
-  return { stop: () => clearTimeout(timer) };
-}
-
 // ---- answers ----
 
 function readValue(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): unknown {
@@ -919,6 +890,31 @@ function readValue(block: Block, row: number, pieces: readonly Buffer[], call: A
   if (status === Code.found) return decodeValue(block, row, pieces, call.raw);
   if (status === Code.notFound) return undefined;
   throw answerError(status, call, position);
+}
+
+// The lane has removed the entry before its bytes are decoded here.
+function readTaken(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): unknown {
+  try {
+    return readValue(block, row, pieces, call, position);
+  } catch (error) {
+    if (block.status(row) === Code.found) putBack(block, row, pieces, call, position);
+    throw error;
+  }
+}
+
+function putBack(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): void {
+  const { bytes, start, end } = block.value(row, pieces);
+  const key = call.key(position);
+  const ttl = Number(block.number(row));
+  call.handle.store(
+    Verb.add,
+    typeof key === 'string' ? Buffer.from(key, 'utf8') : key,
+    bytes.subarray(start, end),
+    block.codec(row),
+    ttl,
+    false,
+    block.clientFlags(row),
+  );
 }
 
 function readWithCas(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): unknown {

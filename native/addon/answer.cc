@@ -53,33 +53,6 @@ napi_value AnswerLarge(napi_env env, const CacheHandle* handle, const Outcome& o
   return GiveLarge(env, handle, outcome, value);
 }
 
-// A large value is removed when it has been made, since it may be one that V8 cannot make: it is there still then.
-napi_value TakeLarge(napi_env env, const CacheHandle* handle, const Request& request, const Now& now) {
-  for (;;) {
-    Request look;
-    look.verb = Verb::kPeek;
-    look.key = request.key;
-    Outcome outcome;
-    Scratch none;
-    handle->store->Execute(look, now, &none, &outcome);
-    std::unique_ptr<char[]> copied;
-    if (!ExecuteWithRoom(handle, look, now, &outcome, &copied)) return Refusal(env, handle, Code::kOutOfMemory);
-    if (outcome.status == Status::kNotFound) return Undefined(env);
-    napi_value value = LargeValue(env, handle, outcome, copied.get() + outcome.value_offset);
-    if (value == nullptr) return Refusal(env, handle, Code::kOutOfMemory);
-    Request remove = request;
-    remove.no_value = true;
-    remove.has_compare = true;
-    remove.compare = outcome.version;
-    Outcome removed;
-    handle->store->Execute(remove, now, &none, &removed);
-    if (removed.status == Status::kFound) return GiveLarge(env, handle, outcome, value);
-    if (removed.status == Status::kNotFound) return Undefined(env);
-    // Somebody has changed it meanwhile.
-    if (removed.status != Status::kExists) return Refusal(env, handle, CodeOf(removed.status));
-  }
-}
-
 }  // namespace
 
 napi_value Elsewhere(napi_env env, const CacheHandle* handle, Codec codec, uint32_t bytes, uint32_t client_flags,
@@ -170,22 +143,6 @@ napi_value Answer(napi_env env, const CacheHandle* handle, const Request& reques
   if (outcome->status == Status::kNotFound) return Undefined(env);
   if (outcome->status != Status::kFound) return Refusal(env, handle, CodeOf(outcome->status));
   return AnswerLarge(env, handle, *outcome, copied.get() + outcome->value_offset);
-}
-
-napi_value TakeAnswer(napi_env env, const CacheHandle* handle, const Request& given, const Now& now) {
-  Request request = given;
-  request.no_pin = true;
-  Scratch scratch{handle->environment->scratch, kCopyUnderLockBytesMax, 0};
-  Outcome outcome;
-  handle->store->Execute(request, now, &scratch, &outcome);
-  if (outcome.status == Status::kFound) {
-    napi_value value = DirectValue(env, outcome.codec, scratch.data + outcome.value_offset, outcome.value_bytes);
-    if (value != nullptr) return value;
-    return Elsewhere(env, handle, outcome.codec, outcome.value_bytes, outcome.client_flags, ValuePlace::kScratch);
-  }
-  if (outcome.status == Status::kNotFound) return Undefined(env);
-  if (outcome.status == Status::kNeedsRoom) return TakeLarge(env, handle, given, now);
-  return Refusal(env, handle, CodeOf(outcome.status));
 }
 
 napi_value Refusal(napi_env env, const CacheHandle* handle, Code code) {

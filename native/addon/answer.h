@@ -33,9 +33,6 @@ napi_value Elsewhere(napi_env env, const CacheHandle* handle, Codec codec, uint3
 // miss, true for "decode it: see the words", false for "see the code".
 napi_value Answer(napi_env env, const CacheHandle* handle, const Request& request, const Now& now, Outcome* outcome);
 
-// The same for a take: the entry goes when its value has been made, or could be.
-napi_value TakeAnswer(napi_env env, const CacheHandle* handle, const Request& request, const Now& now);
-
 // false, with the code in the words.
 napi_value Refusal(napi_env env, const CacheHandle* handle, Code code);
 

@@ -38,27 +38,13 @@ napi_value Get(napi_env env, napi_callback_info info) {
   return Answer(env, handle, request, now, &outcome);
 }
 
-// peek(key), take(key): the same.
+// peek(key), getWithCas(key), which is kGet: the same; the words have the cas token.
 template <Verb kVerb>
 napi_value Read(napi_env env, napi_callback_info info) {
   KeyCall<1> call(env, info);
   if (call.code != Code::kFound) return Refusal(env, call.handle, call.code);
   Request request;
   request.verb = kVerb;
-  request.key = call.key.view();
-  if constexpr (kVerb == Verb::kTake) {
-    return TakeAnswer(env, call.handle, request, call.handle->instance->ReadNow(false));
-  } else {
-    Outcome outcome;
-    return Answer(env, call.handle, request, call.handle->instance->ReadNow(false), &outcome);
-  }
-}
-
-// getWithCas(key): as get; the words have the cas token.
-napi_value GetWithCas(napi_env env, napi_callback_info info) {
-  KeyCall<1> call(env, info);
-  if (call.code != Code::kFound) return Refusal(env, call.handle, call.code);
-  Request request;
   request.key = call.key.view();
   Outcome outcome;
   napi_value value = Answer(env, call.handle, request, call.handle->instance->ReadNow(false), &outcome);
@@ -164,10 +150,11 @@ napi_value SetText(napi_env env, napi_callback_info info) {
   return CodeValue(env, CodeOf(status));
 }
 
-// store(verb, key, payload, codec, ttl, compare): a code; the words have the version. `codec` kTextCodec: text whose
-// kind is found here. `compare` true: only if the version is the one in the words.
+// store(verb, key, payload, codec, ttl, compare, flags): a code; the words have the version. `codec` kTextCodec: text
+// whose kind is found here. `compare` true: only if the version is the one in the words. `flags`: the client flags, 0
+// if left out.
 napi_value StoreAny(napi_env env, napi_callback_info info) {
-  KeyCall<6, 1> call(env, info);
+  KeyCall<7, 1> call(env, info);
   CacheHandle* handle = call.handle;
   if (call.code != Code::kFound) return CodeValue(env, call.code);
   Request request;
@@ -179,6 +166,7 @@ napi_value StoreAny(napi_env env, napi_callback_info info) {
   const Code code = payload.ReadInto(env, handle, call[2], call[3], &request);
   if (code != Code::kFound) return CodeValue(env, code);
   request.key = call.key.view();
+  request.client_flags = static_cast<uint32_t>(NumberOr(env, call[6], 0));
   const Expiry expiry = Expiry::Read(env, handle, call[4]);
   const Now now = handle->instance->ReadNow(expiry.timed());
   request.expires_ms = expiry.At(now);
@@ -317,8 +305,7 @@ napi_value RawAsBuffer(napi_env env, napi_callback_info info) {
 
 void ExtendHandle(napi_env env, CacheHandle* handle, napi_value object) {
   AddHandleFunction(env, handle, object, "peek", Read<Verb::kPeek>);
-  AddHandleFunction(env, handle, object, "take", Read<Verb::kTake>);
-  AddHandleFunction(env, handle, object, "getWithCas", GetWithCas);
+  AddHandleFunction(env, handle, object, "getWithCas", Read<Verb::kGet>);
   AddHandleFunction(env, handle, object, "getInto", GetInto);
   AddHandleFunction(env, handle, object, "has", Has);
   AddHandleFunction(env, handle, object, "info", Info);

@@ -2,9 +2,11 @@
  * What verbs take and give, for both surfaces: the types of it, and the only checks on it. All of them throw
  * `ERR_INVALID_ARGUMENT`.
  */
+import { types } from 'node:util';
 import { CairnError, CairnRangeError, CairnTypeError, outOfRange, show, wrongType } from '../errors.ts';
 import { KEY_BYTES_MAX } from '../limits.ts';
 import type { Duration } from '../options.ts';
+import { copyOfBytes, isReadable, unreadable } from './bytes.ts';
 import { bytesOf, isWellFormed, type ValueKind } from './codec.ts';
 
 /** A key: text, or bytes. `'a'` and `Buffer.from('a')` are one key. 1 to 65,536 bytes; 250 for use through the port. */
@@ -51,7 +53,10 @@ export interface ArithmeticOptions {
 
 /** The error for a key that the store does not take. */
 export function keyError(key: unknown): Error {
-  if (typeof key === 'string' || key instanceof Uint8Array) {
+  if (typeof key === 'string' || types.isUint8Array(key)) {
+    if (typeof key !== 'string' && !isReadable(key)) {
+      return wrongType('key', 'bytes whose memory was not transferred to another thread', key);
+    }
     if (typeof key === 'string' && !isWellFormed(key)) return outOfRange('key', 'text without lone surrogates', key);
     const bytes = bytesOf(key);
     if (bytes <= KEY_BYTES_MAX) return outOfRange('key', `1 to ${KEY_BYTES_MAX} bytes long`, key);
@@ -97,7 +102,10 @@ export function keyBytes(key: Key): Buffer {
 export function checkPiece(piece: unknown): string | Uint8Array {
   if (typeof piece === 'string') return piece;
   // As a Buffer, because a value of a class of the user's own is no plain bytes.
-  if (piece instanceof Uint8Array) return Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
+  if (types.isUint8Array(piece)) {
+    if (!isReadable(piece)) throw unreadable('piece');
+    return Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
+  }
   throw wrongType('piece', 'a string, Buffer or Uint8Array', piece);
 }
 
@@ -147,15 +155,11 @@ export function asArray(name: string, keys: Iterable<Key>): Key[] {
 export function* entriesOf<V>(
   entries: Iterable<readonly [Key, V]>,
 ): Generator<readonly [Key, V], undefined, undefined> {
-  const holdsAll = Array.isArray(entries) || entries instanceof Map;
+  const holdsAll = Array.isArray(entries) || types.isMap(entries);
   for (const entry of iterable('entries', entries)) {
     if (!Array.isArray(entry) || entry.length !== 2) throw wrongType('each entry', '[key, value]', entry);
     if (holdsAll) yield entry as unknown as readonly [Key, V];
     else yield [copyOfBytes(entry[0] as Key), copyOfBytes(entry[1] as V)];
   }
   return undefined;
-}
-
-function copyOfBytes<T>(value: T): T {
-  return value instanceof Uint8Array ? (Buffer.from(value) as T & Buffer) : value;
 }

@@ -14,10 +14,12 @@
  * Bytes that came in through a port are raw, whatever they look like: nothing a client sends selects a decoder.
  */
 import { types } from 'node:util';
-import { deserialize, serialize } from 'node:v8';
-import { CairnError, CairnTypeError, show } from '../errors.ts';
+import { CairnError, CairnTypeError } from '../errors.ts';
 import { JSON_DEPTH_MAX } from '../limits.ts';
 import type { RawOption } from '../options.ts';
+import { isReadable, unreadable } from './bytes.ts';
+import { deserializeClone, serializeClone } from './clone.ts';
+import { describe, notStorable } from './not-storable.ts';
 
 /** The kinds of bytes; native/store/request.h has the same numbers, and every record has them too. */
 export const Codec = {
@@ -123,10 +125,8 @@ function encodeObject(value: object | null, into: Encoded): void {
     into.codec = Codec.json;
     return;
   }
-  if (
-    value instanceof Uint8Array &&
-    (Buffer.isBuffer(value) || Object.getPrototypeOf(value) === Uint8Array.prototype)
-  ) {
+  if (types.isUint8Array(value) && isPlainBytes(value)) {
+    if (!isReadable(value)) throw unreadable('value');
     into.payload = value;
     into.codec = Codec.raw;
     return;
@@ -136,14 +136,19 @@ function encodeObject(value: object | null, into: Encoded): void {
     into.codec = Codec.json;
     return;
   }
-  checkStructured(value);
-  try {
-    into.payload = serialize(value);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw notStorable(`Expected value to be data that structuredClone takes: ${why}`, error);
-  }
+  into.payload = serializeClone(value);
   into.codec = Codec.structured;
+}
+
+// Buffers, and instances of Uint8Array itself. Only the prototype that a realm made has the constant: one of a subclass
+// has not.
+function isPlainBytes(value: Uint8Array): boolean {
+  if (Buffer.isBuffer(value)) return true;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return (
+    prototype === Uint8Array.prototype ||
+    (typeof prototype === 'object' && prototype !== null && Object.hasOwn(prototype, 'BYTES_PER_ELEMENT'))
+  );
 }
 
 /**
@@ -154,7 +159,7 @@ function encodeObject(value: object | null, into: Encoded): void {
 function isExactJson(value: object, depth: number, seen: Set<object> | undefined): boolean {
   if (depth > JSON_DEPTH_MAX) return false;
   if (Array.isArray(value)) {
-    if (Object.getPrototypeOf(value) !== Array.prototype) return false;
+    if (!isArrayPrototype(Object.getPrototypeOf(value)) || hasToJson(value)) return false;
     let held = seen;
     for (let i = 0; i < value.length; i++) {
       const element: unknown = value[i];
@@ -169,8 +174,10 @@ function isExactJson(value: object, depth: number, seen: Set<object> | undefined
     return Object.keys(value).length === value.length;
   }
   const prototype = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null && !isDataInstance(value)) return false;
-  if (types.isProxy(value)) return false;
+  if (prototype !== Object.prototype && prototype !== null && !isPlainPrototype(prototype) && !isDataInstance(value)) {
+    return false;
+  }
+  if (types.isProxy(value) || hasToJson(value)) return false;
   let held = seen;
   // Three times faster than Object.keys. It gives inherited properties too, which decide for structured clone at worst.
   for (const key in value) {
@@ -183,6 +190,21 @@ function isExactJson(value: object, depth: number, seen: Set<object> | undefined
     }
   }
   return true;
+}
+
+// Those of other realms (vm contexts, test runners) count too. Array.prototype is an array, that of a subclass is not.
+function isArrayPrototype(prototype: unknown): boolean {
+  return prototype === Array.prototype || Array.isArray(prototype);
+}
+
+// The Object.prototype of another realm.
+function isPlainPrototype(prototype: object): boolean {
+  return Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, 'hasOwnProperty');
+}
+
+// JSON.stringify would call it, wherever it comes from: also from a prototype that somebody has extended.
+function hasToJson(value: object): boolean {
+  return typeof (value as { toJSON?: unknown }).toJSON === 'function';
 }
 
 // An instance of a class that has nothing but properties, such as the row of a database client. Structured clone would
@@ -211,82 +233,6 @@ function isExactPrimitive(value: unknown): boolean {
     default:
       return false;
   }
-}
-
-/**
- * Refuses what structured clone would refuse or lose, with the place where it is. Class instances are kept as plain
- * objects with their own properties, as structuredClone has it; one without any has its data where nobody can see it
- * (URL, for one), so that nothing of it would be left.
- */
-function checkStructured(root: object): void {
-  const seen = new Set<object>();
-  const open: [object, string][] = [[root, 'value']];
-  const visit = (value: unknown, path: string): void => {
-    if (typeof value === 'function' || typeof value === 'symbol') {
-      throw notStorable(`Expected ${path} to be data, got ${describe(value)}`);
-    }
-    if (typeof value === 'object' && value !== null && !seen.has(value)) {
-      seen.add(value);
-      open.push([value, path]);
-    }
-  };
-  for (let next = open.pop(); next !== undefined; next = open.pop()) {
-    const [value, path] = next;
-    if (types.isPromise(value)) {
-      throw notStorable(`Expected ${path} to be data, got a promise: await it first, or use fetch(key, loader)`);
-    }
-    if (ArrayBuffer.isView(value) || isBuiltIn(value)) continue;
-    if (types.isMap(value)) {
-      let index = 0;
-      for (const [key, member] of value) {
-        visit(key, `${path}'s key number ${index++}`);
-        visit(member, typeof key === 'string' ? `${path}.get(${show(key)})` : `${path}'s value number ${index}`);
-      }
-      continue;
-    }
-    if (types.isSet(value)) {
-      let index = 0;
-      for (const member of value) visit(member, `${path}'s element number ${index++}`);
-      continue;
-    }
-    let count = 0;
-    const isArray = Array.isArray(value);
-    for (const key of Object.keys(value)) {
-      count++;
-      const place = isArray
-        ? `${path}[${key}]`
-        : /^[\p{L}_$][\w$]*$/u.test(key)
-          ? `${path}.${key}`
-          : `${path}[${show(key)}]`;
-      visit((value as Record<string, unknown>)[key], place);
-    }
-    if (count === 0 && !isArray) {
-      const prototype = Object.getPrototypeOf(value);
-      if (prototype !== null && Object.getPrototypeOf(prototype) !== null) {
-        throw notStorable(
-          `Expected ${path} to be data, got ${describe(value)}, which has no properties of its own: store what it stands for, such as its text`,
-        );
-      }
-    }
-  }
-}
-
-const BUILT_IN = new Set(['Date', 'RegExp', 'Error', 'ArrayBuffer', 'Boolean', 'Number', 'String', 'BigInt']);
-
-// By tag, so that objects of other realms (vm contexts, test runners) count too.
-function isBuiltIn(value: object): boolean {
-  return BUILT_IN.has(Object.prototype.toString.call(value).slice(8, -1));
-}
-
-function describe(value: unknown): string {
-  if (typeof value === 'function') return value.name === '' ? 'a function' : `a function (${value.name})`;
-  if (typeof value === 'symbol') return `a symbol (${String(value)})`;
-  const name = Object.getPrototypeOf(value)?.constructor?.name;
-  return typeof name === 'string' && name !== '' ? `an instance of ${name}` : show(value);
-}
-
-function notStorable(message: string, cause?: unknown): CairnTypeError {
-  return new CairnTypeError('ERR_VALUE_NOT_STORABLE', message, cause === undefined ? undefined : { cause });
 }
 
 // ---- decoding ----
@@ -330,12 +276,13 @@ export function decode(
         return JSON.parse(bytes.utf8Slice(start, end));
       case Codec.structured:
         // V8 makes typed arrays over the memory that it reads from, so that has to be memory of their own.
-        return deserialize(copyOf(bytes, start, end));
+        return deserializeClone(copyOf(bytes, start, end));
       case Codec.raw:
         return decodeRaw(bytes, start, end, raw, flags);
     }
   } catch (error) {
     if (codec === Codec.raw && typeof raw === 'function') throw error; // The user's own.
+    if (isStackOverflow(error)) throw error; // The value is sound: the caller has too little stack left to read it.
     const what = codec === Codec.raw ? 'raw bytes' : `a value of kind ${CODEC_NAMES[codec]}`;
     const why = error instanceof Error ? error.message : String(error);
     throw new CairnError('ERR_VALUE_MALFORMED', `Cannot decode ${what} of ${end - start} bytes: ${why}`, {
@@ -343,6 +290,10 @@ export function decode(
     });
   }
   throw new CairnError('ERR_VALUE_MALFORMED', `Cannot decode a value of codec ${codec}`);
+}
+
+function isStackOverflow(error: unknown): boolean {
+  return error instanceof RangeError && /call stack/.test(error.message);
 }
 
 function decodeRaw(bytes: FastBuffer, start: number, end: number, raw: RawOption, flags: number): unknown {

@@ -1,7 +1,9 @@
 // fetch() in one thread: what is loaded, what is stored, who gets what, and how one gives up.
 
+import vm from 'node:vm';
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test } from 'vitest';
 import { Cache, CairnError } from '../../src/index.ts';
+import { withCode } from '../support/errors.ts';
 import { type Deferred, deferred, until } from '../support/threads.ts';
 
 let cache: Cache;
@@ -654,4 +656,107 @@ test('beyond the bound on loads under way a fetch loads for itself and stores no
   expect(cache.has('one')).toBe(false);
   expect(await cache.fetch('one', () => 'v')).toBe('v');
   expect(cache.get('one')).toBe('v');
+});
+
+describe('a loader that would wait for itself', () => {
+  test('is refused when it asks for its own key, and the key is free again', async () => {
+    const user = (id: number): Promise<unknown> =>
+      cache.fetch(`user:${id}`, async () => ({ ...((await user(id)) as object) }));
+    await expect(user(7)).rejects.toThrow(withCode('ERR_FETCH_CIRCLE', /The loader of "user:7" asks for the same key/));
+    expect(cache.stats().fetchFlights).toBe(0);
+    expect(await cache.fetch('user:7', () => 'fine')).toBe('fine');
+  });
+
+  test('is refused over other keys, as bytes, and through another handle', async () => {
+    const named = new Cache({ name: 'circle' });
+    const other = Cache.attach('circle');
+    const a = (): Promise<unknown> => named.fetch('a', () => b());
+    const b = (): Promise<unknown> => other.fetch(Buffer.from('b'), async () => c());
+    const c = (): Promise<unknown> => named.fetch('c', () => other.fetch(Buffer.from('a'), () => 'never'));
+    await expect(a()).rejects.toThrow(withCode('ERR_FETCH_CIRCLE', /loader of "c" asks for "a", whose loader asks/));
+    expect(named.stats().fetchFlights).toBe(0);
+    await named.close();
+  });
+
+  test('is refused when two loads that began apart come to wait for each other', async () => {
+    const { promise: begun, resolve: bothHaveBegun } = deferred<void>();
+    const load = (key: string, next: string) =>
+      cache.fetch(key, async () => {
+        await begun;
+        return cache.fetch(next, () => 'never');
+      });
+    const both = [load('a', 'b'), load('b', 'a')];
+    bothHaveBegun();
+    const outcomes = await Promise.allSettled(both);
+    expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+    for (const outcome of outcomes) expect((outcome as PromiseRejectedResult).reason.code).toBe('ERR_FETCH_CIRCLE');
+  });
+
+  test('is not one that asks for what is there, for other keys, or after it has given its value', async () => {
+    cache.set('there', 1);
+    let later: Promise<unknown> | undefined;
+    const value = await cache.fetch('k', async () => {
+      expect(await cache.fetch('there', () => 2)).toBe(1);
+      expect(await cache.fetch('other', () => cache.fetch('third', () => 3))).toBe(3);
+      later = new Promise((resolve) => setImmediate(resolve)).then(() => {
+        cache.delete('k');
+        return cache.fetch('k', () => 'again');
+      });
+      return 'first';
+    });
+    expect(value).toBe('first');
+    expect(await later).toBe('again');
+  });
+
+  test('gives up by its timeout where the circle is not of this thread', async () => {
+    await expect(cache.fetch('slow', () => new Promise(() => {}), { timeout: 20 })).rejects.toThrow(
+      withCode('ERR_TIMEOUT'),
+    );
+  });
+});
+
+describe('patience', () => {
+  test('of a signal from another context is that of one from here, at every door', async () => {
+    const other = vm.createContext({ AbortController });
+    // Something like an AbortSignal that is no instance of this realm's class.
+    const { signal, abort } = vm.runInContext(
+      `(() => {
+        const listeners = new Set();
+        const signal = {
+          aborted: false, reason: undefined,
+          addEventListener: (_, listener) => listeners.add(listener),
+          removeEventListener: (_, listener) => listeners.delete(listener),
+        };
+        return { signal, abort(reason) { signal.aborted = true; signal.reason = reason; for (const each of listeners) each(); } };
+      })()`,
+      other,
+    ) as { signal: AbortSignal; abort(reason: unknown): void };
+    const fetched = cache.fetch('k', () => new Promise(() => {}), { signal });
+    expect(await cache.promises.set('a', 1, { signal })).toBe('stored');
+    abort(new Error('enough'));
+    await expect(fetched).rejects.toThrow('enough');
+    await expect(cache.promises.get('a', { signal })).rejects.toThrow('enough');
+    await expect(cache.fetch('k', () => 1, { signal })).rejects.toThrow('enough');
+  });
+
+  test.each(['30d', Number.POSITIVE_INFINITY, 0])('of %s waits longer than one timer counts', async (timeout) => {
+    const { promise, resolve } = deferred<string>();
+    const fetched = cache.fetch('k', () => promise, { timeout });
+    setTimeout(resolve, 20, 'value');
+    expect(await fetched).toBe('value');
+    expect(await cache.promises.set('a', 1, { timeout })).toBe('stored');
+  });
+});
+
+test('a value that is too large to be kept is told of once', async () => {
+  const warnings: Error[] = [];
+  const listen = (warning: Error) => warnings.push(warning);
+  process.on('warning', listen);
+  const small = new Cache({ maxMemory: '8mb', maxValueBytes: 1000 });
+  for (let i = 0; i < 3; i++) expect(await small.fetch('big', () => 'x'.repeat(2000))).toHaveLength(2000);
+  await new Promise((resolve) => setImmediate(resolve));
+  process.off('warning', listen);
+  expect(warnings.map((warning) => (warning as Error & { code?: string }).code)).toEqual(['CAIRN_VALUE_NOT_KEPT']);
+  expect(warnings[0]!.message).toMatch(/"big".*2000 bytes.*maxValueBytes \(1000\)/);
+  await small.close();
 });

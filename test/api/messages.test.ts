@@ -67,7 +67,8 @@ describe('values that cannot be decoded', () => {
       () => parsed.getWithCas('k7'),
       () => parsed.peek('k7'),
       () => parsed.promises.get('k7'),
-      () => parsed.fetch('k7', () => 'loaded'),
+      () => parsed.take('k7'),
+      () => parsed.promises.take('k7'),
     ]) {
       const error = await caught(call);
       expect(error).toMatchObject({ code: 'ERR_VALUE_MALFORMED', keys: ['k7'] });

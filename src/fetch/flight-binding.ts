@@ -1,0 +1,63 @@
+/** The door to flight_binding.cc, and what fetching needs of a cache beside it. */
+import type { Code, NativeHandle } from '../native.ts';
+import type { RawOption } from '../options.ts';
+
+export type Key = string | Uint8Array;
+
+/** Counts of fetching, over all threads. */
+export interface FetchCounts {
+  /** Loads that were started. */
+  fetchLoads: number;
+  /** Calls that shared a load instead of starting one. */
+  fetchJoins: number;
+  /** Loads under way now. */
+  fetchFlights: number;
+}
+
+/** What flight_binding.cc adds to a handle. */
+export interface FlightHandle extends NativeHandle {
+  joinFlight(key: Key, ifAbsent: boolean): number;
+  fillFlight(id: number, payload: string | Uint8Array, codec: number, ttl: number | undefined, keep: boolean): Code;
+  settleFlight(id: number, kind: number, message?: string, name?: string, code?: string): void;
+  leaveFlight(id: number): number;
+  takeFlightNews(): unknown[] | undefined;
+  flightCounts(): [number, number, number] | undefined;
+  getWithExpiry(key: Key): unknown;
+}
+
+/** What fetching needs of a cache. */
+export interface FetchCache {
+  readonly handle: FlightHandle;
+  readonly raw: RawOption;
+  /** Milliseconds; 0: for ever. */
+  readonly ttl: number;
+  get(key: Key): unknown;
+  peek(key: Key): unknown;
+  /** As `get`, by another function of the handle. */
+  read(key: Key, read: (key: Key) => unknown): unknown;
+  /** A key that holds U+FFFD, as bytes. */
+  keyBytes(key: Key): Uint8Array;
+  error(code: number, key?: Key): Error;
+}
+
+// The numbers of flight_binding.cc and flight_table.h.
+export const ROLES = 8;
+export const ROLE_LEAD = 1;
+export const ROLE_WAIT = 2;
+export const ROLE_PRESENT = 3;
+export const ROLE_ALONE = 4;
+export const NEWS_ANSWER = 1;
+export const NEWS_AGAIN = 2;
+export const NEWS_LEAD = 3;
+export const NEWS_ABORT = 4;
+export const NEWS_FIELDS = 6;
+export const ANSWER_NOTHING = 1;
+export const ANSWER_ERROR = 2;
+export const SETTLE_AGAIN = 0;
+export const LEAVE_GOES_ON = 2;
+
+/** Counts of fetching of a cache. */
+export function fetchCounts(handle: FlightHandle): FetchCounts {
+  const [fetchLoads, fetchJoins, fetchFlights] = handle.flightCounts() ?? [0, 0, 0];
+  return { fetchLoads, fetchJoins, fetchFlights };
+}

@@ -1,0 +1,3 @@
+export type { FetchOptions, LoadContext, Loader } from './fetch-options.ts';
+export { Fetcher } from './fetcher.ts';
+export { type FetchCache, type FetchCounts, type FlightHandle, fetchCounts } from './flight-binding.ts';

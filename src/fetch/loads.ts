@@ -1,0 +1,88 @@
+/**
+ * Which loads wait for which, so that a loader that would wait for itself gets an error instead of waiting forever.
+ *
+ * Each loader runs in an async context of its own: a `fetch` within it is known to be part of that load. A load and the
+ * fetches that it waits for are an edge each; a fetch that would close a circle is refused. Only loads of this thread
+ * are known: a circle over several threads is ended by the option `timeout` alone.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { isUtf8 } from 'node:buffer';
+import { CairnError, show } from '../errors.ts';
+import type { Key } from './flight-binding.ts';
+
+const running = new AsyncLocalStorage<Load>();
+/** Loads whose loaders run in this thread, by cache and key. */
+const loads = new Map<string, Load>();
+
+/** A load whose loader runs in this thread. */
+export class Load {
+  readonly key: Key;
+  readonly #id: string;
+  readonly #waitsFor = new Map<string, number>();
+  #hasEnded = false;
+
+  constructor(cacheId: number, key: Key) {
+    this.key = key;
+    this.#id = idOf(cacheId, key);
+    loads.set(this.#id, this);
+  }
+
+  /** Runs the loader within this load. */
+  run<T>(loader: () => T): T {
+    return running.run(this, loader);
+  }
+
+  /** The loader has given its value, or nothing waits for it any more. */
+  end(): void {
+    this.#hasEnded = true;
+    if (loads.get(this.#id) === this) loads.delete(this.#id);
+  }
+
+  /** The load waits for another key from here on, until the function is called that this returns. */
+  waitFor(cacheId: number, key: Key): () => void {
+    const id = idOf(cacheId, key);
+    this.#waitsFor.set(id, (this.#waitsFor.get(id) ?? 0) + 1);
+    return () => {
+      const count = this.#waitsFor.get(id)! - 1;
+      if (count === 0) this.#waitsFor.delete(id);
+      else this.#waitsFor.set(id, count);
+    };
+  }
+
+  /** The error for a fetch of this load that would wait for the load itself; undefined: it would not. */
+  circleWith(cacheId: number, key: Key): CairnError | undefined {
+    const circle = this.#circle(idOf(cacheId, key), new Set());
+    if (circle === undefined) return undefined;
+    const others = circle.slice(0, -1).map((load) => `${show(load.key)}, whose loader asks for `);
+    return new CairnError(
+      'ERR_FETCH_CIRCLE',
+      `The loader of ${show(this.key)} asks for ${others.join('')}${others.length === 0 ? 'the same key' : show(this.key)}: no value would ever come`,
+    );
+  }
+
+  /** The load within which the caller runs; undefined: none, or one that has ended. */
+  static get current(): Load | undefined {
+    const load = running.getStore();
+    return load === undefined || load.#hasEnded ? undefined : load;
+  }
+
+  // The loads from that one to this one.
+  #circle(id: string, seen: Set<string>): Load[] | undefined {
+    const load = loads.get(id);
+    if (load === undefined || seen.has(id)) return undefined;
+    if (load === this) return [this];
+    seen.add(id);
+    for (const next of load.#waitsFor.keys()) {
+      const rest = this.#circle(next, seen);
+      if (rest !== undefined) return [load, ...rest];
+    }
+    return undefined;
+  }
+}
+
+// Text and its bytes are one key.
+function idOf(cacheId: number, key: Key): string {
+  if (typeof key === 'string') return `${cacheId}:text:${key}`;
+  const bytes = Buffer.from(key.buffer, key.byteOffset, key.byteLength);
+  return isUtf8(bytes) ? `${cacheId}:text:${bytes.toString('utf8')}` : `${cacheId}:bytes:${bytes.toString('latin1')}`;
+}
