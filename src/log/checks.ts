@@ -22,7 +22,8 @@ export function cursorProblems({ fault, isOld }: FoundCursors): Problem[] {
 
 /**
  * Cursors and snapshots that know of more log than there is, or of another one. Both are only written when the log is
- * synced up to what they say, so that this is proof of a loss.
+ * synced up to what they say, so that this is proof of a loss. So is a snapshot that cannot be read where there are no
+ * segments; where there are, it claims nothing, and recovery does without it.
  */
 export function claimProblems(
   stream: StreamEnd | undefined,
@@ -42,12 +43,16 @@ export function claimProblems(
     if (text !== undefined) problems.push({ kind: 'damage', file, text });
   };
   if (cursorsLogId !== undefined) {
-    for (const [name, position] of cursors) claim(CURSORS_FILE, cursorsLogId, position, `cursor "${name}" is at`);
+    // A table that is empty is one of a log, too.
+    if (stream === undefined) claim(CURSORS_FILE, cursorsLogId, 0n, '');
+    else for (const [name, position] of cursors) claim(CURSORS_FILE, cursorsLogId, position, `cursor "${name}" is at`);
   }
   for (const found of snapshots) {
     if ('info' in found) claim(found.name, found.info.logId, found.info.end, 'the log was synced up to');
     else if (found.fault.newerVersion !== undefined) {
       problems.push({ kind: 'newer', file: found.name, text: found.fault.why });
+    } else if (stream === undefined) {
+      problems.push({ kind: 'damage', file: found.name, text: `${found.fault.why}, and there are no segments` });
     }
   }
   return problems;

@@ -23,9 +23,12 @@
  * | open            | as it says            | as they say                                 | up to `committed`   |
  * | without room    | `full` until there is | make durable what is there                  | up to `committed`   |
  * | without segment | begins one first      | begin one first, if anything is not durable | up to `committed`   |
+ * | looked at       | is a mistake          | sync is a mistake, close: nothing           | up to `committed`   |
  * | closed          | throws `ERR_CLOSED`   | sync throws, close: nothing                 | ends at `committed` |
  *
- * It is without a segment after an error, or when it was opened on a full disk.
+ * It is without a segment after an error, or when it was taken over on a full disk. It is looked at between look() and
+ * takeOver(): until then no byte of it is changed, so that whoever finds that it cannot be recovered leaves it as it
+ * was.
  */
 import { randomBytes } from 'node:crypto';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
@@ -73,7 +76,7 @@ import {
 } from './request-log.ts';
 import { fenceAt, type SegmentScan, scanSegment } from './segment.ts';
 import { type Active, type Segment, SegmentFiles, SegmentNotMade, unreadable } from './segment-files.ts';
-import { Snapshots } from './snapshot.ts';
+import { type SnapshotInfo, Snapshots } from './snapshot.ts';
 import { syncDelayMs } from './sync-policy.ts';
 import { Watermark } from './watermark.ts';
 
@@ -143,6 +146,7 @@ export class EmbeddedLog implements RequestLog {
   /** Behind what was committed and could not be read back after a sync had failed. */
   #lostEnd: Position = 0n;
   #lostRecords = 0;
+  #isTakenOver = false;
   #unsyncedSinceMs = 0;
   #lastTimeMs = 0;
   #level: LogLevel = 'ok';
@@ -157,14 +161,31 @@ export class EmbeddedLog implements RequestLog {
    * what is there can be read, and appends are answered with `full`.
    */
   static open(options: EmbeddedLogOptions): EmbeddedLog {
+    const log = EmbeddedLog.look(options);
+    log.takeOver();
+    return log;
+  }
+
+  /** The same without changing anything: what is there can be read, and nothing written before takeOver(). */
+  static look(options: EmbeddedLogOptions): EmbeddedLog {
     const log = new EmbeddedLog(options);
     try {
-      log.#open(options.lockDirectory);
+      log.#look(options.lockDirectory);
       return log;
     } catch (error) {
       log.#giveUp();
       if (systemCode(error) !== undefined) throw ioError(`open the log in ${log.directory}`, error);
       throw error;
+    }
+  }
+
+  /** Makes a log that was looked at one that is written. Throws `ERR_LOG_IO`, and is closed then. */
+  takeOver(): void {
+    try {
+      this.#takeOver();
+    } catch (error) {
+      this.#giveUp();
+      throw systemCode(error) === undefined ? error : ioError(`open the log in ${this.directory}`, error);
     }
   }
 
@@ -275,7 +296,7 @@ export class EmbeddedLog implements RequestLog {
   // ---- appending ----
 
   append(batch: LogBatch): AppendResult {
-    this.#mustBeOpen();
+    this.#mustBeTakenOver();
     const bytes = BATCH_HEADER_BYTES + this.#checkBatch(batch);
     if (batch.expectPosition !== this.end) return this.#settle(batch);
     let cause: unknown;
@@ -645,7 +666,7 @@ export class EmbeddedLog implements RequestLog {
   }
 
   #makeDurable(): void {
-    this.#mustBeOpen();
+    this.#mustBeTakenOver();
     let cause: unknown;
     for (let attempt = 0; attempt < 2 && !this.#isDurable(); attempt++) {
       try {
@@ -726,8 +747,9 @@ export class EmbeddedLog implements RequestLog {
 
   /**
    * Gives up the segments that neither a cursor nor recovery needs. Recovery needs what begins with the newest snapshot
-   * that was verified; as long as there is room, what begins with the one before it is kept too, in case the newest
-   * cannot be read one day: up to the level `high`, and until the disk is full. Done by itself at rotation, after a
+   * that was verified. As long as there is room (up to the level `high`, and until the disk is full), a second way to
+   * all entries is kept in case that one cannot be read one day: what begins with the snapshot before it, or, where
+   * there is none, a log that is whole from its first position on. Done by itself at rotation, after a
    * cursor has moved, and when there is no room; call it after a snapshot. At most so many segments at a time; true:
    * there are more.
    */
@@ -738,14 +760,17 @@ export class EmbeddedLog implements RequestLog {
   #reclaim(isRoomy: boolean, segmentCountMax: number): boolean {
     const newest = this.snapshots.newestVerified;
     if (newest === undefined) return false;
+    return this.#cut(isRoomy ? this.#secondWay(newest) : newest.position, segmentCountMax);
+  }
+
+  // From where the log is needed so that all entries can be had without the newest snapshot, if they can.
+  #secondWay(newest: SnapshotInfo): Position {
     const oldest = this.oldestReadable;
-    const needed = this.snapshots.sound.filter(
-      ({ number, position }) => isRoomy && number <= newest.number && position >= oldest,
-    );
-    return this.#cut(
-      needed.reduce((least, { position }) => earlier(least, position), newest.position),
-      segmentCountMax,
-    );
+    const [, before] = this.snapshots.sound.filter(({ number, position }) => {
+      return number <= newest.number && position >= oldest;
+    });
+    if (before === undefined && oldest === 0n) return 0n;
+    return earlier(newest.position, before?.position ?? newest.position);
   }
 
   /** Whether a snapshot that is begun now would, once it is complete, let go of a segment that nothing else holds. */
@@ -782,7 +807,7 @@ export class EmbeddedLog implements RequestLog {
 
   // True: there is more to be removed.
   #cut(before: Position, segmentCountMax: number): boolean {
-    this.#mustBeOpen();
+    this.#mustBeTakenOver();
     const floor = this.#floorOf(before);
     const { first } = this.#segments;
     const hasMore = (): boolean => this.#isFirstBefore(floor);
@@ -843,7 +868,7 @@ export class EmbeddedLog implements RequestLog {
       directory: this.directory,
       logId: this.#logId,
       committed: () => {
-        this.#mustBeOpen();
+        this.#mustBeTakenOver();
         return this.#committed;
       },
       oldest: () => this.oldestReadable,
@@ -856,7 +881,7 @@ export class EmbeddedLog implements RequestLog {
 
   // ---- opening and closing ----
 
-  #open(lockDirectory: LockDirectory): void {
+  #look(lockDirectory: LockDirectory): void {
     const { directory } = this;
     const files = this.#files;
     files.makeDirectory(directory);
@@ -865,7 +890,6 @@ export class EmbeddedLog implements RequestLog {
     const found = readCursors(files, directory);
     this.#refuse([...problems, ...cursorProblems(found)]);
     const last = links.at(-1);
-    if (last === undefined) files.syncDirectory(dirname(directory));
     this.#logId = last?.header.logId ?? this.#random();
     this.#snapshots = new Snapshots({
       files,
@@ -885,9 +909,6 @@ export class EmbeddedLog implements RequestLog {
     this.#refuse(claimProblems(stream, found, this.snapshots.found));
     if (found.isOld && found.fault !== undefined) this.#notify({ kind: 'cursors-old', why: found.fault.why });
     if (tail?.isTorn) this.#notify({ kind: 'torn', file: segmentName(last!.number), position: end });
-    for (const name of files.list(directory)) if (isLeftover(name)) files.remove(join(directory, name));
-    // What the last process has named and removed may not be durable yet: what comes now must not be so before it.
-    files.syncDirectory(directory);
 
     const endFence = tail?.fence ?? FENCE_START;
     const snapshots = this.snapshots.sound;
@@ -912,6 +933,17 @@ export class EmbeddedLog implements RequestLog {
       isTakeover: true,
       file: undefined,
     };
+    this.#publish();
+  }
+
+  #takeOver(): void {
+    const files = this.#files;
+    const { directory } = this;
+    this.#isTakenOver = true;
+    if (this.#segments.last === undefined) files.syncDirectory(dirname(directory));
+    for (const name of files.list(directory)) if (isLeftover(name)) files.remove(join(directory, name));
+    // What the last process has named and removed may not be durable yet: what comes now must not be so before it.
+    files.syncDirectory(directory);
     try {
       this.#resume(0);
     } catch (error) {
@@ -943,7 +975,7 @@ export class EmbeddedLog implements RequestLog {
   close(): void {
     if (this.#lock === undefined) return;
     try {
-      if (this.#durable < this.#committed) this.sync();
+      if (this.#isTakenOver && this.#durable < this.#committed) this.sync();
       this.#markClosed();
     } finally {
       this.#giveUp();
@@ -973,6 +1005,11 @@ export class EmbeddedLog implements RequestLog {
     const lock = this.#lock;
     this.#lock = undefined;
     lock?.release();
+  }
+
+  #mustBeTakenOver(): void {
+    this.#mustBeOpen();
+    if (!this.#isTakenOver) throw new Error('The log was looked at only, and is to be changed');
   }
 
   #mustBeOpen(): void {

@@ -117,7 +117,10 @@ function surveyOnce(directory: string, allFiles: Files, isDeep: boolean): Survey
   // Where a damaged last segment ends is not known.
   const endMost = last?.scan.damage === undefined ? end : END_UNKNOWN;
   problems.push(...claimProblems(logId === undefined ? undefined : { logId, end: endMost }, found, snapshots));
-  for (const snapshot of snapshots) problems.push(...snapshotProblems(files, directory, snapshot, isDeep));
+  for (const snapshot of snapshots) {
+    const isReported = logId === undefined && 'fault' in snapshot;
+    if (!isReported) problems.push(...snapshotProblems(files, directory, snapshot, isDeep));
+  }
   return {
     directory,
     logId,

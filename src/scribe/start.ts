@@ -41,7 +41,10 @@ export interface StartOptions {
   readonly say: (report: Report) => void;
 }
 
-/** Opens the log, recovers, says `ready`. Throws what keeps the log from being opened. */
+/**
+ * Opens the log, recovers, says `ready`. Throws what keeps the log from being opened; what cannot be recovered is left
+ * as it was, every byte of it.
+ */
 export function startScribe(options: StartOptions): Scribe {
   try {
     return start(options);
@@ -65,7 +68,7 @@ function start({ data, files, clock: machine, hear, say }: StartOptions): Scribe
   const metrics = new Metrics();
   if (data.start === 'resume') handle.logMetrics(metrics.numbers);
   metrics.add('starts', 1);
-  const log = EmbeddedLog.open({
+  const log = EmbeddedLog.look({
     ...logOptions(data),
     clock,
     files: timedFiles(files, clock, (ms) => {
@@ -82,8 +85,10 @@ function start({ data, files, clock: machine, hear, say }: StartOptions): Scribe
     if (data.start !== 'resume') handle.startFeed(storeEpochOf(log.epoch), log.lastTimeMs);
     const run: Run = { handle, log, clock, metrics, say };
     const recovery = data.start === 'log' ? bringBack(run) : data.start === 'none' ? giveUp(run) : undefined;
-    if (recovery === undefined) handle.rewindDrained();
-    else {
+    if (recovery === undefined) {
+      log.takeOver();
+      handle.rewindDrained();
+    } else {
       if (data.sync === 'always') makeSafe(log);
       handle.finishRecovery();
     }
@@ -195,6 +200,8 @@ function bringBack({ handle, log, clock, metrics, say }: Run): Recovered {
     onProgress: (progress) => say({ kind: 'progress', progress }),
   });
   turnTo(log.epoch);
+  // Not before all of it was read: what is refused is left as it was.
+  log.takeOver();
   const { snapshot, unusable, records, lost, elapsedMs } = recovery;
   metrics.set('recoveryMs', elapsedMs);
   metrics.set('recoveryRecords', records);
@@ -215,11 +222,15 @@ function bringBack({ handle, log, clock, metrics, say }: Run): Recovered {
 function giveUp({ handle, log, clock, say }: Run): Recovered {
   const begunMs = clock.steadyMs();
   // A directory without records needs none of it.
-  if (log.recordsBefore > 0n || log.snapshots.found.length > 0) {
-    recover({ log, clock, apply() {}, onProgress: (progress) => say({ kind: 'progress', progress }) });
+  const hasContent = log.recordsBefore > 0n || log.snapshots.found.length > 0;
+  if (hasContent) recover({ log, clock, apply() {}, onProgress: (progress) => say({ kind: 'progress', progress }) });
+  log.takeOver();
+  if (hasContent) {
     let isLogged = appendClear(handle, log);
     takeWhole(handle, log);
-    log.reclaim();
+    // Without a snapshot before the empty one nothing of what was before is kept for the case that it is lost.
+    if (log.snapshots.sound.length > 1) log.reclaim();
+    else log.truncate(log.snapshots.newestVerified!.position);
     // It was full of what is gone now.
     if (!isLogged) isLogged = appendGroup(handle, log);
     if (!isLogged) throw new CairnError('ERR_LOG_FULL', `The log in ${log.directory} has no room to be given up`);

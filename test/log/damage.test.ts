@@ -127,6 +127,31 @@ describe('a log that was closed', () => {
     expect(() => recover({ log, apply() {} })).toThrow(withCode('ERR_LOG_CORRUPT', /begins at position/));
   });
 
+  test('without any segment is refused, whatever is left of a snapshot, or if only a table of cursors is', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    appendNow(log, 'a');
+    const writer = log.snapshots.begin({ position: log.committed, recordsBefore: 1n, epoch: log.epoch });
+    for (const steps = writer.finish(log.durable, log.epoch); !steps.next().done; );
+    log.close();
+    const snapshot = disk.path('000000000001.snapshot');
+    const only = new Map([[snapshot, disk.disk.bytesOf(snapshot)]]);
+    for (let offset = 0; offset < only.get(snapshot)!.length; offset++) {
+      const outcome = outcomeOf(changed(only, snapshot, (bytes) => bytes.fill(bytes[offset]! ^ 1, offset, offset + 1)));
+      // What seems to be of a newer version is refused as such.
+      expect(outcome, `byte ${offset}`).toMatchObject({ code: expect.stringMatching(/ERR_LOG_(CORRUPT|VERSION)/) });
+    }
+    const again = new LogDisk();
+    const empty = again.open();
+    empty.cursor('x').advance(empty.committed);
+    empty.cursor('x').drop();
+    const cursors = new Map([[again.path('cursors'), again.disk.bytesOf(again.path('cursors'))]]);
+    expect(outcomeOf(cursors)).toMatchObject({
+      code: 'ERR_LOG_CORRUPT',
+      message: expect.stringMatching(/no segments/),
+    });
+  });
+
   test('without its last segment is refused, even where nothing else knows of it', () => {
     const without = new Map(image);
     for (const path of [segments[2]!, '/data/log/cursors', '/data/log/000000000001.snapshot']) without.delete(path);

@@ -21,6 +21,11 @@ function snapshotOf(log: EmbeddedLog, ...keys: string[]): void {
   log.reclaim();
 }
 
+/** As a log does that has little room left. */
+function keepNoMoreThanNeeded(log: EmbeddedLog): void {
+  log.truncate(log.snapshots.newestVerified!.position);
+}
+
 function recovered(log: EmbeddedLog): { applied: string[]; result: Recovery } {
   const applied: string[] = [];
   const result = recover({
@@ -152,11 +157,43 @@ describe('recovery', () => {
     const log = disk.open();
     for (let i = 0; i < 30; i++) appendNow(log, `${i}`, { valueBytes: 1000 });
     snapshotOf(log, 'x');
+    keepNoMoreThanNeeded(log);
     expect(log.oldestReadable).toBeGreaterThan(0n);
     log.close();
     spoil(disk, '000000000001.snapshot', 1);
     const again = disk.open();
     expect(() => recovered(again)).toThrow(withCode('ERR_LOG_CORRUPT', /no snapshot.*footer.*cairn log repair/s));
+  });
+
+  test('can do without the only snapshot, whose log is kept as long as there is room', () => {
+    const disk = new LogDisk();
+    let log = disk.open();
+    const names = Array.from({ length: 30 }, (_, i) => `${i}`);
+    for (const name of names) appendNow(log, name, { valueBytes: 1000 });
+    snapshotOf(log, ...names.map((name) => `${name}.1`));
+    log.close();
+    log = disk.open();
+    recovered(log);
+    log.reclaim();
+    expect(log.oldestReadable).toBe(0n);
+    log.close();
+    spoil(disk, '000000000001.snapshot', 1);
+    expect(recovered(disk.open()).applied).toEqual(names.map((name) => `log ${name}.1`));
+  });
+
+  test('a log without its only snapshot goes at the second one, up to the first', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    for (let i = 0; i < 30; i++) appendNow(log, `${i}`, { valueBytes: 1000 });
+    const first = log.committed;
+    snapshotOf(log, 'x');
+    for (let i = 30; i < 60; i++) appendNow(log, `${i}`, { valueBytes: 1000 });
+    expect(log.oldestReadable).toBe(0n);
+    snapshotOf(log, 'y');
+    expect(log.oldestReadable).toBeGreaterThan(0n);
+    expect(log.oldestReadable).toBeLessThanOrEqual(first);
+    spoil(disk, '000000000002.snapshot', 1);
+    expect(recovered(log).applied.slice(0, 2)).toEqual(['snapshot x', 'log 30.1']);
   });
 
   test('a snapshot from before the log begins is not used', () => {

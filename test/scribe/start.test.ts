@@ -227,7 +227,69 @@ test('a log that has what is no record is refused, and closed again', () => {
   log.close();
   expect(() => new Life(disk)).toThrow(withCode('ERR_LOG_CORRUPT', /records that are none, in the log at position 64/));
   const { segments } = survey('/data', { files: disk.files(), isDeep: false });
-  expect(segments.at(-1)?.scan.mark?.kind).toBe('closed');
+  expect(segments).toHaveLength(1);
+  expect(segments[0]?.scan.mark?.kind).toBe('closed');
+});
+
+describe('an opening that is refused changes no byte', () => {
+  /** Six segments, a torn end, and a file that was not finished; with `only`, recovery needs the snapshot. */
+  const made = (only: boolean): FaultyDisk => {
+    const disk = newDisk();
+    const life = new Life(disk);
+    for (let i = 0; i < 24; i++) {
+      life.cache.set(`k${i}`, 'x'.repeat(700));
+      life.ask('sync');
+      if (i === 12 && only) life.ask('snapshot');
+    }
+    life.crash(disk);
+    if (only) {
+      const options = { directory: '/data', files: disk.files(), lockDirectory: lockedByCaller };
+      const log = EmbeddedLog.open(options);
+      for (const _ of log.snapshots.read(log.snapshots.sound[0]!));
+      log.truncate(log.snapshots.newestVerified!.position);
+      disk.kill();
+    }
+    const last = disk.names('/data').findLast((name) => name.endsWith('.log'))!;
+    const bytes = disk.bytesOf(`/data/${last}`);
+    disk.put(`/data/${last}`, Buffer.concat([bytes, Buffer.from('CB torn')]));
+    disk.put('/data/000000000099.log.tmp', Buffer.from('half of a header'));
+    return disk;
+  };
+  const flipped = (disk: FaultyDisk, name: string, offset: number): void => {
+    const bytes = disk.bytesOf(`/data/${name}`);
+    bytes[offset]! ^= 1;
+    disk.put(`/data/${name}`, bytes);
+  };
+
+  test.each(['log', 'none'] as const)('(start: %s)', (start) => {
+    const cases: [string, boolean, (disk: FaultyDisk) => void][] = [
+      ['a bit of the second segment', false, (disk) => flipped(disk, '000000000002.log', 1000)],
+      ['the only snapshot', true, (disk) => flipped(disk, '000000000001.snapshot', 200)],
+      ['the header of the only snapshot', true, (disk) => flipped(disk, '000000000001.snapshot', 40)],
+      ['the first segment is gone', false, (disk) => disk.delete('/data/000000000001.log')],
+    ];
+    for (const [name, only, damage] of cases) {
+      const disk = made(only);
+      damage(disk);
+      const before = disk.image();
+      for (let i = 0; i < 3; i++) {
+        expect(() => new Life(disk, { start }), name).toThrow(withCode('ERR_LOG_CORRUPT'));
+        for (const end of ends.splice(0)) end();
+        expect(disk.image(), name).toEqual(before);
+      }
+    }
+    const disk = made(false);
+    disk.fate = ({ kind, path }) => (kind === 'read' && path.endsWith('3.log') ? 'EIO' : 'ok');
+    const before = disk.image();
+    expect(() => new Life(disk, { start })).toThrow(withCode('ERR_LOG_IO'));
+    expect(disk.image()).toEqual(before);
+  });
+
+  test('and one that is not takes the torn end and the unfinished file away', () => {
+    const disk = made(true);
+    expect(Object.keys(new Life(disk).recovered)).toHaveLength(24);
+    expect(disk.names('/data').filter((name) => name.endsWith('.tmp'))).toEqual([]);
+  });
 });
 
 test('what a dead thread had appended and not committed is appended again, and applied once', () => {
