@@ -20,7 +20,7 @@
 namespace cairn {
 namespace {
 
-static_assert(static_cast<uint32_t>(Session::Next::kClose) <= kSessionNextMask);
+static_assert(static_cast<uint32_t>(Session::Next::kYield) <= kSessionNextMask);
 
 // A front of this thread is woken with everything else that waits in it.
 class EnvironmentFront final : public FrontWaker {
@@ -218,6 +218,7 @@ napi_value StartService(napi_env env, napi_callback_info info) {
   napi_value given = arguments.values[1];
   Service::Options options;
   options.version = TextField(env, given, "version");
+  options.cairn_version = TextField(env, given, "cairnVersion");
   options.item_bytes_max = NumberField(env, given, "itemBytesMax");
   options.test_commands = NumberField(env, given, "testCommands") != 0;
   options.process_id = NumberField(env, given, "processId");
@@ -340,6 +341,8 @@ napi_value Drive(napi_env env, napi_callback_info info) {
   uint32_t flags = static_cast<uint32_t>(next);
   if (session->waits()) flags |= kSessionWaits;
   if (session->is_in_large_request()) flags |= kSessionInLargeRequest;
+  if (session->foreign() == Session::Foreign::kBinary) flags |= kSessionBinary;
+  if (session->foreign() == Session::Foreign::kTls) flags |= kSessionTls;
   size_t bytes = out.size();
   if (out.owned()) {
     flags |= kSessionOverflow;

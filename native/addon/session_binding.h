@@ -11,8 +11,8 @@
 //   setOutput(buffer)                               where replies are put from now on
 //   countRejected(service), countIdleKick(service), isServiceClosed(service), endService(service)
 //
-// A result is one number: 32 x the bytes of reply at the start of the output buffer, plus the flags of SessionFlag, the
-// lowest two bits being Session::Next. src/server/native-session.ts has the same table.
+// A result is one number: 256 x the bytes of reply at the start of the output buffer, plus the flags of SessionFlag,
+// the lowest three bits being Session::Next. src/server/native-session.ts has the same table.
 //
 // Services and sessions are small numbers, valid between their making and their end; the TypeScript side keeps them in
 // private fields, and this side CHECKs them.
@@ -25,12 +25,14 @@
 namespace cairn {
 
 enum SessionFlag : uint32_t {
-  kSessionNextMask = 3,
-  kSessionWaits = 4,            // continueSession() it when the thread is woken
-  kSessionOverflow = 8,         // the replies are not in the output buffer: takeOutput()
-  kSessionInLargeRequest = 16,  // the client is in the middle of a large value or line
+  kSessionNextMask = 7,
+  kSessionWaits = 8,            // continueSession() it when the thread is woken
+  kSessionOverflow = 16,        // the replies are not in the output buffer: takeOutput()
+  kSessionInLargeRequest = 32,  // the client is in the middle of a large value or line
+  kSessionBinary = 64,          // closed because the client speaks the binary protocol
+  kSessionTls = 128,            // closed because the client speaks TLS
 };
-inline constexpr uint32_t kSessionFlagsRange = 32;
+inline constexpr uint32_t kSessionFlagsRange = 256;
 
 void InitSessionBinding(napi_env env, napi_value exports);
 

@@ -20,6 +20,9 @@ inline constexpr size_t kBodyBufferedBytesMax = 64 * 1024;
 inline constexpr size_t kOutputBytesHigh = 1024 * 1024;
 // ... and a front that had stopped reading goes on when so many are left.
 inline constexpr size_t kOutputBytesLow = 256 * 1024;
+// A call on a session executes at most this many requests, each key of a get-type command being one: about a
+// millisecond. A front serves its other connections before the next call.
+inline constexpr size_t kRequestsPerCallMax = 4096;
 // Replies of one connection that wait for a commit of their own. A client that pipelines more waits for the first.
 inline constexpr size_t kHeldMarksMax = 4096;
 // Requests of one server that are parked on a ticket. They are searched one by one.

@@ -89,8 +89,10 @@ struct ServiceStats {
 class Service {
  public:
   struct Options {
-    // What `version` answers.
+    // What `version` answers: a version of memcached.
     std::string version;
+    // Our own, for `stats cairn`.
+    std::string cairn_version;
     // -I: see ItemBytes().
     uint64_t item_bytes_max = kItemBytesDefault;
     // debugtime, debugpark, debugresume, debughold, debugcommit are commands. For tests only: they stop connections and

@@ -73,6 +73,7 @@ void Session::Begin(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
   out_ = out;
   out_bytes_before_ = out->size();
   backlog_bytes_ = backlog_bytes;
+  requests_in_call_ = 0;
   rest_bytes_before_ = rest_.size();
   was_parked_for_room_ = is_parked_for_room_;
   has_new_holds_ = false;
@@ -98,6 +99,7 @@ Session::Next Session::Finish() {
   if (ended_ && state_ == State::kOpen) state_ = State::kClosing;
   if (service_->log() != nullptr && (is_parked_for_room_ || !held_.empty())) WaitForLog();
   bool backlog = backlog_bytes_ != 0 || !out_->empty();
+  bool is_output_full = IsOutputFull();
   out_ = nullptr;
   if (failed) {
     state_ = State::kClosing;
@@ -109,6 +111,7 @@ Session::Next Session::Finish() {
     case State::kParked:
       return Next::kWait;
     case State::kFull:
+      if (!is_output_full) return Next::kYield;
       ProtocolCounters::Add(&bench_->counters()->yields, 1);
       // What has left is not what is in the way if nothing is about to leave: then only a commit helps.
       return backlog ? Next::kFlush : Next::kWait;
@@ -135,6 +138,8 @@ Session::Next Session::Feed(std::string_view bytes, size_t backlog_bytes, const 
   last_command_ms_.store(now_.boot_ms, std::memory_order_relaxed);
   const char* at = bytes.data();
   const char* end = at + bytes.size();
+  if (!has_begun_ && at != end) [[unlikely]]
+    LookAtFirst(*at);
   while (at != end && state_ == State::kOpen && !rest_.empty()) at = CompleteRest(at, end);
   if (at != end && state_ == State::kOpen) at = Run(at, end);
   if (at != end && state_ != State::kClosing) rest_.Append(Between(at, end));
@@ -188,6 +193,17 @@ const char* Session::Run(const char* at, const char* end) {
   }
   // The keys of a group lie in these bytes, so it ends with them at the latest.
   return bench_->group_count_ == 0 ? at : FlushGroup(at);
+}
+
+// Binary requests and TLS begin with a byte that no command begins with, and hold no line end to answer at: their
+// clients would wait for as long as they can.
+void Session::LookAtFirst(char byte) {
+  constexpr char kBinaryRequest = '\x80';
+  constexpr char kTlsHandshake = '\x16';
+  has_begun_ = true;
+  if (byte == kBinaryRequest) foreign_ = Foreign::kBinary;
+  if (byte == kTlsHandshake) foreign_ = Foreign::kTls;
+  if (foreign_ != Foreign::kNone) state_ = State::kClosing;
 }
 
 void Session::RunRest() {
@@ -258,6 +274,7 @@ const char* Session::RunLine(const char* at, const char* end) {
     const char* done = FlushGroup(at);
     if (state_ != State::kOpen) return done;
   }
+  requests_in_call_++;
   if (line.info != nullptr && line.info->shape == Shape::kStorage) return RunStorage(line, at, next, end);
   if (line.info != nullptr && IsTestCommand(line.info->command) && !service_->options().test_commands) {
     ParseUnknownLine(Between(at, line_end), &line);
@@ -343,6 +360,7 @@ const char* Session::FlushGroup(const char* done) {
       store_->Unpin(outcomes[i].pin);
     }
     if (key.is_last) keys_refused_ = false;
+    requests_in_call_++;
     if (requests[i].verb == Verb::kGetAndTouch) {
       ProtocolCounters* counters = bench_->counters();
       ProtocolCounters::Add(outcomes[i].status == Status::kFound ? &counters->gat_hits : &counters->gat_misses, 1);

@@ -10,7 +10,8 @@
 //   ready    in `out`
 //   held     until a version is committed (CommitMarks); requests behind it are executed, their replies wait in line
 //   parked   the request has no answer yet (a ticket, room in the log); nothing behind it is executed
-// and a session stops executing while kOutputBytesHigh of replies have not left.
+// and a session stops executing while kOutputBytesHigh of replies have not left. One call executes at most
+// kRequestsPerCallMax requests and one group, so that a front can serve others in between.
 //
 // Where the log is full or has failed (ServiceLog::State), nothing that it would have to take is executed at a level
 // that waits for it, and nothing is told that it has not taken: such requests are refused with an error line. A request
@@ -18,11 +19,13 @@
 // fails can neither be sent nor denied, because what they tell of was done and may or may not outlive the process: the
 // connection is closed, which clients take for what it is, an outcome that they do not know.
 //
-//   What a front does                      kRead      kFlush     kWait      kClose
-//   bytes come                             Feed       do not read            nothing
-//   its output has left (to the low mark)  -          Continue   -          close the connection
-//   it is woken                            Continue those with waits()       nothing
-//   the client has ended its side          End        End        End        nothing
+//   What a front does              kRead     kFlush     kWait     kYield                     kClose
+//   bytes come                     Feed      do not read                                     nothing
+//   the other sessions had a turn  -         -          -         Continue                   -
+//   all output has left            -         Continue   -         Continue                   close the connection
+//   it is woken                    Continue those with waits()                               nothing
+//   the client has ended its side  End       End        End       End                        nothing
+//   a write fails                  destroy the session and close the connection, whatever was said last
 //
 // Thread safety: none. It belongs to the thread of its workbench.
 // Bounds of one session's memory: the rest of a request (kLineBytesMax, kGetLineBytesMax, kBodyBufferedBytesMax, for
@@ -54,6 +57,7 @@ class Session {
     kFlush,  // feed nothing; Continue() when the output has left
     kWait,   // feed nothing; Continue() when woken
     kClose,  // send what is in `out`, then close
+    kYield,  // feed nothing; Continue() after other sessions had a turn
   };
 
   // `waits_for_log`: the level of the listener that the client came by; see Service::Options. REQUIRES: there is a log.
@@ -76,6 +80,9 @@ class Session {
 
   // Continue() it when the service wakes its fronts: a ticket, a commit, room in the log.
   bool waits() const { return state_ == State::kParked || !held_.empty(); }
+  // The client does not speak this protocol: the connection is to be closed, and nothing has been executed.
+  enum class Foreign : uint8_t { kNone, kBinary, kTls };
+  Foreign foreign() const { return foreign_; }
   // The client is in the middle of a large value or line, which takes memory of the store or of the session, or is
   // thrown away: close the connection if nothing comes for long.
   bool is_in_large_request() const {
@@ -114,6 +121,7 @@ class Session {
   const char* RunDebug(const TextRequest& line, const char* at, const char* next);
   const char* RunFlushAll(const TextRequest& line, const char* at, const char* next);
 
+  void LookAtFirst(char byte);
   void RunRest();
   const char* CompleteRest(const char* at, const char* end);
   const char* WantLine(const char* at, const char* end);
@@ -154,7 +162,9 @@ class Session {
   }
   ByteBuffer* sink() { return held_.empty() ? out_ : held_.buffer(); }
   size_t OutputBytes() const { return backlog_bytes_ + out_->size() + held_.bytes(); }
-  bool IsFull() const { return OutputBytes() >= kOutputBytesHigh || held_.full(); }
+  bool IsOutputFull() const { return OutputBytes() >= kOutputBytesHigh || held_.full(); }
+  // Nothing more is executed in this call.
+  bool IsFull() const { return IsOutputFull() || requests_in_call_ >= kRequestsPerCallMax; }
   // Holds what was appended to the sink from `begin` on, if it tells of a version that is not committed. False: it was
   // replaced by a refusal.
   bool HoldFrom(size_t begin, const Request& request, const Outcome& outcome);
@@ -179,6 +189,7 @@ class Session {
   ByteBuffer* out_ = nullptr;
   size_t backlog_bytes_ = 0;
   size_t out_bytes_before_ = 0;
+  size_t requests_in_call_ = 0;
   size_t rest_bytes_before_ = 0;
   bool was_parked_for_room_ = false;
   bool has_new_holds_ = false;
@@ -189,6 +200,8 @@ class Session {
   State state_ = State::kOpen;
   Mode mode_ = Mode::kLine;
   bool ended_ = false;
+  bool has_begun_ = false;
+  Foreign foreign_ = Foreign::kNone;
   bool has_ticket_ = false;
   bool is_parked_for_room_ = false;
   // The command whose keys are being looked at was refused: the rest of them gets no reply.

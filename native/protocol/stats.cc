@@ -305,6 +305,7 @@ std::string_view NameOf(ServiceLog::State state) {
 // What memcached has nothing of.
 void AppendCairn(Service* service, bool waits_for_log, const Now& now, ByteBuffer* out) {
   const Service::Options& options = service->options();
+  AppendStat("version", options.cairn_version, out);
   AppendStat("ack", waits_for_log ? "logged" : "memory", out);
   const ServiceLog* log = service->log();
   if (log == nullptr) return AppendStat("log", "none", out);

@@ -78,16 +78,25 @@ bool JoinCodecs(Codec old, Codec added_codec, std::string_view added, Codec* joi
 }
 static_assert(Codec::kAscii < Codec::kUtf8 && Codec::kUtf8 < Codec::kWtf8);
 
-// The number that a value spells, as strtoull and memcached read it: blanks and a plus sign may precede the digits, a
-// blank may end them.
+// Reads a value as memcached does, which is strtoull and a few checks: blanks and a sign may precede the digits; the
+// end of the value, a blank or a NUL ends them, and nothing behind that is read. A minus sign counts down from 2^64,
+// and is refused if that leaves a number of 2^63 or more.
 bool ParseDecimal(const char* text, size_t bytes, uint64_t* number) {
   auto is_blank = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
   if (bytes == 0) return false;
+  const char* at = text;
   const char* end = text + bytes;
-  while (text < end && is_blank(*text)) text++;
-  if (text < end && *text == '+') text++;
-  const auto [stop, error] = std::from_chars(text, end, *number);
-  return error == std::errc{} && (stop == end || is_blank(*stop));
+  while (at < end && is_blank(*at)) at++;
+  const bool is_negative = at < end && *at == '-';
+  if (at < end && (*at == '+' || is_negative)) at++;
+  const auto [stop, error] = std::from_chars(at, end, *number);
+  if (error != std::errc{} || (stop != end && *stop != '\0' && !is_blank(*stop))) return false;
+  if (is_negative) *number = 0 - *number;
+  // memcached looks for the sign in all of the text up to a NUL.
+  constexpr uint64_t kSignBit = uint64_t{1} << 63;
+  if (*number < kSignBit) return true;
+  const std::string_view all(text, bytes);
+  return all.substr(0, all.find('\0')).find('-') == std::string_view::npos;
 }
 
 }  // namespace

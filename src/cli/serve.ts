@@ -310,6 +310,11 @@ const FLAG_NAMES: Readonly<Record<string, string>> = {
   'snapshot.logBytes': '--snapshot-log-bytes',
 };
 
+/** A socket's path has -1 here. */
+function isPort(cause: NodeJS.ErrnoException & { port?: number }): boolean {
+  return (cause.port ?? 0) > 0;
+}
+
 function explain(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const message = error.message
@@ -319,7 +324,10 @@ function explain(error: unknown): string {
     // Others that it speaks of; what is one word may be just that.
     .replace(/\b[a-z]+(?:[A-Z][a-z]+)+\b/g, (name) => FLAG_NAMES[name] ?? name);
   const cause = error.cause as NodeJS.ErrnoException | undefined;
-  if (cause?.code === 'EADDRINUSE') return `${message}. Is another server running there? -p PORT takes another port`;
+  if (cause?.code === 'EADDRINUSE' && message.endsWith(': it is in use')) {
+    const other = isPort(cause) ? '-p PORT takes another port' : '-s FILE takes another path';
+    return `${message}. Is another server running there? ${other}`;
+  }
   if ('code' in error && error.code === 'ERR_LOG_LOCKED') return `${message}. --data DIR takes another directory`;
   return message;
 }
@@ -449,6 +457,7 @@ function openFilesMax(): number | undefined {
 
 function announce(server: MemcachedServer, flags: ServeFlags): void {
   server.on('error', (error) => console.error(`cairn serve: ${error.message}`));
+  server.on('warning', (message) => console.error(`Warning: ${message}`));
   if (flags.verbose >= 1) {
     server.on('disconnect', (peer, reason) => {
       if (reason !== 'ended' || flags.verbose >= 2) console.error(`${peer} closed: ${reason}`);

@@ -5,20 +5,26 @@
  * | state   | is                                              | a chunk      | the client ends     | shutDown()    |
  * |---------|-------------------------------------------------|--------------|---------------------|---------------|
  * | open    | reading                                         | fed          | answered, then bye  | answered, bye |
- * | stopped | waiting: replies to leave, a commit, a ticket   | one is kept  | answered later      | the same      |
+ * | stopped | waiting: replies to leave, a commit, a ticket,  | one is kept  | answered later      | the same      |
+ * |         | or its next turn                                |              |                     |               |
  * | ending  | the session is over, its last replies leave     | thrown away  | closed              | -             |
- * | closed  |                                                 | -            | -                   | -             |
+ * | closed  | the client is gone, or a write has failed       | -            | -                   | -             |
  *
  * Memory: replies that have not left are bounded by the session, which stops at 1 MiB. While it is stopped, the session
  * keeps a chunk and the socket's own read buffer another.
  *
- * A client that ends its side may still read, so it is answered what it is owed, also later; one that resets the
- * connection is gone.
+ * Time: a connection makes one native call per chunk or turn of the event loop. A call executes a bounded number of
+ * requests and composes about 1 MiB at most; the rest waits for the next turn, so other connections are served between.
+ *
+ * A client that ends its side may still read, so it is answered what it is owed, also later. A client that resets the
+ * connection is gone: its session is dropped with all that it still asked for.
  */
 import type { Socket } from 'node:net';
 import {
+  FLAG_BINARY,
   FLAG_IN_LARGE_REQUEST,
   FLAG_OVERFLOW,
+  FLAG_TLS,
   FLAG_WAITS,
   FLAGS_RANGE,
   NEXT_MASK,
@@ -43,20 +49,20 @@ export interface ConnectionTimeouts {
   readonly stallMs: number;
 }
 
-/** Why a connection was closed for taking too long. */
-export type Overdue = 'idle' | 'stalled';
+/** Why a connection was closed that had not come to its end: it took too long, or does not speak our protocol. */
+export type Fault = 'idle' | 'stalled' | 'binary' | 'tls';
 
 const NOTHING: Buffer = Buffer.alloc(0);
-/** Turns through a full session in one go; then others get theirs. */
-const TURNS_MAX = 4;
+/** Bytes of requests that a connection is fed before others get their turn. */
+const FED_BYTES_MAX: number = 256 * 1024;
 /** How long a client may take to close its side after we have closed ours. */
 const LINGER_MS = 2_000;
 
 export class Connection {
   /** What `stats conns` calls the client. */
   readonly peer: string;
-  /** Set when the connection is destroyed for taking too long. */
-  overdue: Overdue | undefined;
+  /** Set before the connection is closed for it. */
+  fault: Fault | undefined;
 
   readonly #owner: ConnectionOwner;
   readonly #socket: Socket;
@@ -66,16 +72,27 @@ export class Connection {
   /** Nothing is executed until something happens elsewhere. */
   #sessionWaits = false;
   #isInLargeRequest = false;
-  /** The write that says when the output has left is under way. */
-  #flushing = false;
+  /** proceed() will be called: when the output has left, or in the next turn of the event loop. */
+  #resuming = false;
+  /** Since the last turn was left to others. */
+  #fedBytes = 0;
   #shutDown = false;
   #activeAt: number;
   #stoppedAt = -1;
   #endingAt = -1;
-  readonly #flushed = (): void => {
-    this.#flushing = false;
+  readonly #flushed = (error?: Error | null): void => {
+    this.#resuming = false;
+    // A client that takes no replies is not asked for more of them: the next write would fail as well.
+    if (error) {
+      this.destroy();
+      return;
+    }
     // The client takes what it is sent, however slowly.
     this.#stoppedAt = -1;
+    this.proceed();
+  };
+  readonly #turned = (): void => {
+    this.#resuming = false;
     this.proceed();
   };
 
@@ -89,17 +106,18 @@ export class Connection {
       if (this.#session < 0) return; // It was told good-bye; reading on keeps the system from resetting the connection.
       this.#activeAt = owner.coarseNow;
       const waited = this.#sessionWaits;
+      this.#fedBytes += chunk.length;
       this.#act(sessions.feedSession(this.#session, chunk, socket.writableLength), waited);
     });
     socket.on('end', () => this.shutDown());
     // A broken connection is closed, which is all there is to say about it.
-    socket.on('error', () => socket.destroy());
+    socket.on('error', () => this.destroy());
     socket.on('close', () => this.#close());
   }
 
   /** Lets the session go on with what it can. */
   proceed(): void {
-    if (this.#session < 0 || this.#flushing) return;
+    if (this.#session < 0 || this.#resuming) return;
     this.#act(sessions.continueSession(this.#session, this.#socket.writableLength));
   }
 
@@ -110,29 +128,30 @@ export class Connection {
     this.#act(sessions.endSession(this.#session, this.#socket.writableLength));
   }
 
-  /** Closes at once. */
+  /** Closes at once. What is not answered is dropped, before the socket has told of its end. */
   destroy(): void {
+    this.#releaseSession();
     this.#socket.destroy();
   }
 
-  /** Destroys the connection if it has taken too long; {@link overdue} says why. */
+  /** Destroys the connection if it has taken too long; {@link fault} says why. */
   checkTimeouts(now: number, timeouts: ConnectionTimeouts): void {
-    if (this.overdue !== undefined) return;
+    if (this.fault !== undefined || this.#socket.destroyed) return;
     const since = (then: number): number => now - then;
     if (this.#endingAt >= 0) {
       if (since(this.#endingAt) < (this.#socket.writableLength === 0 ? LINGER_MS : timeouts.stallMs)) return;
       // Of a client that has its replies and does not close, nothing is to be said.
-      if (this.#socket.writableLength > 0) this.overdue = 'stalled';
+      if (this.#socket.writableLength > 0) this.fault = 'stalled';
     } else if (this.#stoppedAt >= 0) {
       if (since(this.#stoppedAt) < timeouts.stallMs) return;
-      this.overdue = 'stalled';
+      this.fault = 'stalled';
     } else if (this.#isInLargeRequest) {
       if (since(this.#activeAt) < timeouts.stallMs) return;
-      this.overdue = 'stalled';
+      this.fault = 'stalled';
     } else {
       // A client whose replies wait for something here is not idle.
       if (timeouts.idleMs === 0 || this.#paused || this.#waits || since(this.#activeAt) < timeouts.idleMs) return;
-      this.overdue = 'idle';
+      this.fault = 'idle';
     }
     this.destroy();
   }
@@ -140,50 +159,61 @@ export class Connection {
   // Does what a native call asks for.
   #act(result: number, fedWhileWaiting = false): void {
     this.#sessionWaits = false;
-    for (let turn = 1; ; turn++) {
-      const flags = result % FLAGS_RANGE;
-      if (result >= FLAGS_RANGE) this.#write((result - flags) / FLAGS_RANGE, (flags & FLAG_OVERFLOW) !== 0);
-      const waits = (flags & FLAG_WAITS) !== 0;
-      if (waits !== this.#waits) {
-        this.#waits = waits;
-        this.#owner.setWaiting(this, waits);
-      }
-      this.#isInLargeRequest = (flags & FLAG_IN_LARGE_REQUEST) !== 0;
-      const next = flags & NEXT_MASK;
-      if (next === Next.read) {
+    const flags = result % FLAGS_RANGE;
+    if (result >= FLAGS_RANGE) this.#write((result - flags) / FLAGS_RANGE, (flags & FLAG_OVERFLOW) !== 0);
+    // The system may refuse a write at once.
+    if (this.#socket.destroyed) {
+      this.#releaseSession();
+      return;
+    }
+    const waits = (flags & FLAG_WAITS) !== 0;
+    if (waits !== this.#waits) {
+      this.#waits = waits;
+      this.#owner.setWaiting(this, waits);
+    }
+    this.#isInLargeRequest = (flags & FLAG_IN_LARGE_REQUEST) !== 0;
+    switch (flags & NEXT_MASK) {
+      case Next.read:
         this.#stoppedAt = -1;
-        this.#pause(false);
+        if (this.#fedBytes >= FED_BYTES_MAX) this.#yield();
+        else this.#pause(false);
         return;
-      }
-      if (next === Next.close) {
-        this.#finish();
+      case Next.close:
+        if ((flags & FLAG_BINARY) !== 0) this.fault = 'binary';
+        if ((flags & FLAG_TLS) !== 0) this.fault = 'tls';
+        if (this.fault === undefined) this.#finish();
+        else this.destroy(); // There is nothing to say that it would understand.
         return;
-      }
-      if (next === Next.wait) {
+      case Next.wait:
         // One chunk more is taken, which the session keeps: a client that breaks off is noticed by reading only.
         this.#pause(fedWhileWaiting || this.#paused);
         this.#sessionWaits = true;
         this.#stoppedAt = -1;
         return;
-      }
-      this.#pause(true);
-      // Replies have to leave first. Those that the system took at once have.
-      if (this.#socket.writableLength > 0) {
-        if (this.#stoppedAt < 0) this.#stoppedAt = this.#owner.coarseNow;
-        if (!this.#flushing) {
-          this.#flushing = true;
-          this.#socket.write(NOTHING, this.#flushed);
-        }
+      case Next.yield:
+        this.#yield();
         return;
-      }
-      this.#stoppedAt = -1;
-      if (turn === TURNS_MAX) {
-        this.#flushing = true;
-        setImmediate(this.#flushed);
-        return;
-      }
-      result = sessions.continueSession(this.#session, 0);
     }
+    // Next.flush. Where the system took all replies at once, they have left.
+    if (this.#socket.writableLength === 0) {
+      this.#yield();
+      return;
+    }
+    this.#pause(true);
+    if (this.#stoppedAt < 0) this.#stoppedAt = this.#owner.coarseNow;
+    if (this.#resuming) return;
+    this.#resuming = true;
+    this.#socket.write(NOTHING, this.#flushed);
+  }
+
+  // Lets others have their turn. Until then nothing is read.
+  #yield(): void {
+    this.#pause(true);
+    this.#stoppedAt = -1;
+    this.#fedBytes = 0;
+    if (this.#resuming) return;
+    this.#resuming = true;
+    setImmediate(this.#turned);
   }
 
   // The bytes are good until the next native call, unless the socket still has them after write().

@@ -38,7 +38,10 @@ export type ServerAddress =
   | { readonly host: string; readonly port: number; readonly ack: AckLevel }
   | { readonly path: string; readonly ack: AckLevel };
 
-/** What `version` answers is this, a dash, `cairn` and our own version: clients compare the beginning. */
+/**
+ * What `version` answers. Nothing stands behind the three numbers: libmemcached, and with it php, reads the first three
+ * of the text, npm's memcached the last three of its first word. Our own version is in `stats cairn`.
+ */
 const MEMCACHED_VERSION = '1.6.45';
 /** Its level does not matter to whoever only looks at addresses. */
 const ANY_CACHE: ServedCache = { ack: 'logged', logMetrics: [] };
@@ -50,9 +53,10 @@ const SWEEP_MS = 1_000;
 
 /**
  * Why a connection was closed: by its client, at `quit`, or when the server closed; because it took no replies or did
- * not go on with a large value; because it sent nothing; because there were too many.
+ * not go on with a large value; because it sent nothing; because there were too many; because it speaks memcached's
+ * binary protocol, or TLS, which are not served.
  */
-export type DisconnectReason = 'ended' | 'stalled' | 'idle' | 'rejected';
+export type DisconnectReason = 'ended' | 'stalled' | 'idle' | 'rejected' | 'binary' | 'tls';
 
 /** What a server emits, with what it tells of it. */
 export interface MemcachedServerEvents {
@@ -64,6 +68,11 @@ export interface MemcachedServerEvents {
   connect: [peer: string];
   /** A connection is closed. */
   disconnect: [peer: string, reason: DisconnectReason];
+  /**
+   * A client is set up for a protocol that is not served, and what to do about it; once for each of them. Without a
+   * listener it becomes a warning of the process.
+   */
+  warning: [message: string];
 }
 
 /** A server of a cache: made by `serve`, and listening when that resolves. */
@@ -84,7 +93,8 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     },
     connectionClosed: (connection) => {
       this.#connections.delete(connection);
-      this.emit('disconnect', connection.peer, connection.overdue ?? 'ended');
+      this.emit('disconnect', connection.peer, connection.fault ?? 'ended');
+      this.#warnOf(connection);
       if (this.#connections.size === 0) this.#onConnectionsGone?.();
     },
   } satisfies ConnectionOwner;
@@ -100,6 +110,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   #sweptAt = 0;
   #closing: Promise<void> | undefined;
   #closed = false;
+  readonly #warned = new Set<'binary' | 'tls'>();
   #onConnectionsGone: (() => void) | undefined;
 
   private constructor(handle: NativeHandle, settings: ServerSettings, logMetrics: readonly string[]) {
@@ -219,7 +230,8 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     const tcp = this.addresses.filter((address) => 'port' in address);
     const path = this.addresses.find((address) => 'path' in address);
     const service = sessions.startService(this.#handle, {
-      version: `${MEMCACHED_VERSION}-cairn-${version}`,
+      version: MEMCACHED_VERSION,
+      cairnVersion: version,
       itemBytesMax: settings.itemBytesMax,
       testCommands: settings.testCommands ? 1 : 0,
       logMetrics: this.#logMetrics.map(wordsOf).join(','),
@@ -278,8 +290,15 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     const timeouts = { idleMs: this.#settings.idleTimeoutMs, stallMs: this.#settings.stallTimeoutMs };
     for (const connection of this.#connections) {
       connection.checkTimeouts(this.#owner.coarseNow, timeouts);
-      if (connection.overdue === 'idle') sessions.countIdleKick(this.#service);
+      if (connection.fault === 'idle') sessions.countIdleKick(this.#service);
     }
+  }
+
+  #warnOf(connection: Connection): void {
+    const { fault, peer } = connection;
+    if ((fault !== 'binary' && fault !== 'tls') || this.#warned.has(fault)) return;
+    this.#warned.add(fault);
+    if (!this.emit('warning', foreignText(peer, fault))) process.emitWarning(foreignText(peer, fault), 'CairnWarning');
   }
 
   // ---- ending ----
@@ -317,6 +336,16 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     this.#service = -1;
     this.emit('close');
   }
+}
+
+/** What is to be done about a client that does not speak the protocol. */
+function foreignText(peer: string, reason: 'binary' | 'tls'): string {
+  const wrong = reason === 'tls' ? 'speaks TLS' : "speaks memcached's binary protocol";
+  const advice =
+    reason === 'tls'
+      ? 'Turn TLS off in that client'
+      : 'Set that client to the text protocol: memcached.sess_binary_protocol=Off and OPT_BINARY_PROTOCOL => false in PHP, binary=False in pylibmc, Protocol.TEXT in spymemcached; memjs has no text protocol';
+  return `${peer} ${wrong}, which is not served, and was disconnected. ${advice}`;
 }
 
 /** `syncLastMs` is `sync_last_ms` in `stats`. */
@@ -368,11 +397,23 @@ function listenError(listener: Listener, cause: NodeJS.ErrnoException): CairnErr
     EADDRNOTAVAIL: 'this machine does not have that address',
     ENOTFOUND: 'there is no such name',
     ENOENT: 'its folder does not exist',
+    ENOTDIR: 'a part of its path is no folder',
   };
   // Of a folder that is not there, libuv says EACCES.
-  const isAstray = 'path' in listener && process.platform !== 'win32' && !existsSync(dirname(listener.path));
-  const reason = (isAstray ? why['ENOENT'] : why[cause.code ?? '']) ?? cause.message;
+  const isFile = 'path' in listener && process.platform !== 'win32';
+  const isAstray = isFile && !existsSync(dirname(listener.path));
+  const inTheWay = isFile && cause.code === 'EADDRINUSE' ? whatIsAt(listener.path) : undefined;
+  const reason = inTheWay ?? (isAstray ? why['ENOENT'] : why[cause.code ?? '']) ?? cause.message;
   return new CairnError('ERR_LISTEN', `Cannot listen on ${where}: ${reason}`, { cause });
+}
+
+// What keeps a socket from being made there; undefined: a socket, on which somebody listens.
+function whatIsAt(path: string): string | undefined {
+  const stats = lstatSync(path, { throwIfNoEntry: false });
+  if (stats === undefined || stats.isSocket()) return undefined;
+  if (stats.isDirectory()) return 'a directory is in the way';
+  if (!stats.isSymbolicLink()) return 'a file that is no socket is in the way';
+  return existsSync(path) ? 'a symbolic link is in the way' : 'a symbolic link to nothing is in the way';
 }
 
 // A socket file that nobody listens on is what an earlier process left. Anything else is not ours to remove.

@@ -6,7 +6,9 @@ import { type NativeHandle, native } from '../native.ts';
 
 /** What a server is made with; the numbers and texts below `testCommands` are for `stats` only. */
 export interface NativeServiceOptions {
+  /** A version of memcached. */
   version: string;
+  cairnVersion: string;
   itemBytesMax: number;
   testCommands: number;
   /** What the log's numbers are called, with commas between them. */
@@ -44,16 +46,20 @@ export interface NativeSessions {
 export const sessions: NativeSessions = native as unknown as NativeSessions;
 
 /** Results are multiples of this plus flags. */
-export const FLAGS_RANGE = 32;
-/** What is to happen next: the lowest two bits. */
-export const Next = { read: 0, flush: 1, wait: 2, close: 3 } as const;
-export const NEXT_MASK = 3;
+export const FLAGS_RANGE = 256;
+/** What is to happen next: the lowest three bits. */
+export const Next = { read: 0, flush: 1, wait: 2, close: 3, yield: 4 } as const;
+export const NEXT_MASK = 7;
 /** Continue it when this thread is woken. */
-export const FLAG_WAITS = 4;
+export const FLAG_WAITS = 8;
 /** The replies did not fit the output buffer: take them. */
-export const FLAG_OVERFLOW = 8;
+export const FLAG_OVERFLOW = 16;
 /** The client is in the middle of a large value, or line. */
-export const FLAG_IN_LARGE_REQUEST = 16;
+export const FLAG_IN_LARGE_REQUEST = 32;
+/** Closed because the client speaks memcached's binary protocol. */
+export const FLAG_BINARY = 64;
+/** Closed because the client speaks TLS. */
+export const FLAG_TLS = 128;
 
 /** Enough for what a chunk of 64 KiB usually asks for; more goes the longer way. */
 const OUTPUT_BYTES: number = 256 * 1024;

@@ -229,12 +229,12 @@ TEST(ProtocolLog, SessionsOfOneServiceHaveEachTheirLevel) {
     };
     EXPECT_EQ(feed(&quick, Set("a", "1") + "get a\r\n"), "STORED\r\n" + Hit("a", "1") + "END\r\n");
     EXPECT_EQ(feed(&patient, "get a\r\n"), "");
-    EXPECT_EQ(feed(&quick, "stats cairn\r\n").rfind("STAT ack memory\r\n", 0), 0u);
+    EXPECT_EQ(feed(&quick, "stats cairn\r\n").rfind("STAT version 0.1.0\r\nSTAT ack memory\r\n", 0), 0u);
     logged.Commit();
     ByteBuffer out;
     patient.Continue(0, logged.server.now, &out);
     EXPECT_EQ(out.view(), Hit("a", "1") + "END\r\n");
-    EXPECT_EQ(feed(&patient, "stats cairn\r\n").rfind("STAT ack logged\r\n", 0), 0u);
+    EXPECT_EQ(feed(&patient, "stats cairn\r\n").rfind("STAT version 0.1.0\r\nSTAT ack logged\r\n", 0), 0u);
     // One that does not wait goes on where the log takes nothing, as long as there is room on the way to it.
     logged.log.SetState(State::kFull);
     EXPECT_EQ(feed(&patient, Set("b", "1")), "SERVER_ERROR the log is full\r\n");
@@ -609,7 +609,7 @@ TEST(ProtocolLog, RepliesThatAreHeldWhenTheLogFailsAreNeverSent) {
 TEST(ProtocolLog, StatsCairnSaysHowTheLogIsDoing) {
   ProtocolServer memory_only;
   ProtocolClient plain(&memory_only);
-  EXPECT_EQ(plain.Send("stats cairn\r\n"), "STAT ack memory\r\nSTAT log none\r\nEND\r\n");
+  EXPECT_EQ(plain.Send("stats cairn\r\n"), "STAT version 0.1.0\r\nSTAT ack memory\r\nSTAT log none\r\nEND\r\n");
 
   TestLog log(1);
   log.numbers.ring_bytes = 10;
@@ -626,7 +626,8 @@ TEST(ProtocolLog, StatsCairnSaysHowTheLogIsDoing) {
   log.metrics = {12, 0.25, static_cast<double>(server.now.wall_ms - 5000), 0};
   ProtocolClient client(&server);
   EXPECT_EQ(client.Send("stats cairn\r\n"),
-            "STAT ack logged\r\nSTAT log running\r\nSTAT ring_bytes 10\r\nSTAT ring_capacity_bytes 1000\r\n"
+            "STAT version 0.1.0\r\nSTAT ack logged\r\nSTAT log running\r\nSTAT ring_bytes 10\r\nSTAT "
+            "ring_capacity_bytes 1000\r\n"
             "STAT ring_fill_worst 0.010\r\nSTAT ring_full 0\r\nSTAT records_waiting 2\r\nSTAT oldest_waiting_ms 3\r\n"
             "STAT replies_held 0\r\nSTAT requests_parked 0\r\nSTAT requests_refused 0\r\nSTAT syncs 12\r\n"
             "STAT sync_mean_ms 0.250\r\nSTAT snapshot_age_ms 5000\r\nEND\r\n");

@@ -274,7 +274,7 @@ TEST(ProtocolSession, ASlowReaderBoundsTheOutput) {
     reply += more;
   }
   EXPECT_EQ(client.next, Next::kRead);
-  EXPECT_EQ(reply, Repeat("VALUE a 0 100000\r\n" + value + "\r\nEND\r\n", 100) + "VERSION 1.6.45-cairn-test\r\n");
+  EXPECT_EQ(reply, Repeat("VALUE a 0 100000\r\n" + value + "\r\nEND\r\n", 100) + "VERSION 1.6.45\r\n");
 }
 
 TEST(ProtocolSession, AMultiGetStopsInTheMiddleAndGoesOnThere) {
@@ -293,7 +293,7 @@ TEST(ProtocolSession, AMultiGetStopsInTheMiddleAndGoesOnThere) {
   // A get-type command in progress sees what others do meanwhile, key by key, as many gets would.
   ProtocolClient other(&server);
   other.Send("delete k99\r\n");
-  while (client.next == Next::kFlush) reply += client.ContinueOnce();
+  while (client.goes_on()) reply += client.ContinueOnce();
   size_t at = 0;
   for (int i = 0; i < 99; i++) {
     std::string head = "VALUE k" + std::to_string(i) + " 0 " + std::to_string(i * 500) + " ";
@@ -301,6 +301,35 @@ TEST(ProtocolSession, AMultiGetStopsInTheMiddleAndGoesOnThere) {
     at = reply.find("\r\n", at) + 2 + static_cast<size_t>(i) * 500 + 2;
   }
   EXPECT_EQ(reply.substr(at), "END\r\nVALUE k0 0 0\r\n\r\nEND\r\nDELETED\r\n");
+}
+
+TEST(ProtocolSession, ACallExecutesABoundedNumberOfRequests) {
+  ProtocolServer server;
+  ProtocolClient client(&server);
+  constexpr size_t kRequests = 3 * kRequestsPerCallMax;
+  const std::string all_misses = Repeat("END\r\n", kRequests);
+  // One request a line, many keys a line, and what wants no reply.
+  const std::string pipelines[] = {Repeat("get a\r\n", kRequests), "get" + Repeat(" a", kRequests) + "\r\n",
+                                   Repeat("delete a noreply\r\n", kRequests)};
+  const std::string replies[] = {all_misses, "END\r\n", ""};
+  for (int i = 0; i < 3; i++) {
+    std::string reply = client.FeedOnce(pipelines[i]);
+    int calls = 1;
+    EXPECT_EQ(client.next, Next::kYield);
+    EXPECT_LE(reply.size(), (kRequestsPerCallMax + kGroupKeysMax) * 5);
+    for (; client.next == Next::kYield; calls++) reply += client.ContinueOnce();
+    EXPECT_EQ(client.next, Next::kRead);
+    EXPECT_LE(calls, 4);
+    EXPECT_EQ(reply, replies[i]);
+  }
+  // What comes meanwhile is kept, and a client that ends its side is answered all of it.
+  std::string reply = client.FeedOnce(pipelines[0]);
+  reply += client.FeedOnce("version\r\n");
+  EXPECT_EQ(client.next, Next::kYield);
+  reply += client.End();
+  while (client.next == Next::kYield) reply += client.ContinueOnce();
+  EXPECT_EQ(client.next, Next::kClose);
+  EXPECT_EQ(reply, all_misses + "VERSION 1.6.45\r\n");
 }
 
 TEST(ProtocolSession, BytesThatComeWhileNothingIsExecutedAreKept) {
@@ -324,7 +353,7 @@ TEST(ProtocolSlots, AReplyIsHeldUntilItsVersionIsCommittedAndTheOthersWaitBehind
   ProtocolServer server;
   ProtocolClient client(&server);
   server.service()->commits()->Activate(0);
-  EXPECT_EQ(client.Send("version\r\n"), "VERSION 1.6.45-cairn-test\r\n");
+  EXPECT_EQ(client.Send("version\r\n"), "VERSION 1.6.45\r\n");
   EXPECT_EQ(client.Send("set a 0 0 1\r\n1\r\nversion\r\nget none\r\n"), "");
   EXPECT_TRUE(client.session()->waits());
   EXPECT_EQ(client.next, Next::kRead);
@@ -332,7 +361,7 @@ TEST(ProtocolSlots, AReplyIsHeldUntilItsVersionIsCommittedAndTheOthersWaitBehind
   EXPECT_EQ(server.store()->entries(), 1);
   EXPECT_EQ(client.ContinueOnce(), "");
   server.service()->commits()->AdvanceAll(UINT64_MAX);
-  EXPECT_EQ(client.ContinueOnce(), "STORED\r\nVERSION 1.6.45-cairn-test\r\nEND\r\n");
+  EXPECT_EQ(client.ContinueOnce(), "STORED\r\nVERSION 1.6.45\r\nEND\r\n");
   EXPECT_FALSE(client.session()->waits());
   EXPECT_EQ(client.Send("get a\r\n"), "VALUE a 0 1\r\n1\r\nEND\r\n");
 }
@@ -424,7 +453,7 @@ TEST(ProtocolSlots, AParkedRequestStopsItsOwnConnectionOnly) {
   ProtocolServer server;
   ProtocolClient parked(&server);
   ProtocolClient other(&server);
-  EXPECT_EQ(parked.Send("version\r\ndebugpark 7\r\nset a 0 0 1\r\n1\r\nget a\r\n"), "VERSION 1.6.45-cairn-test\r\n");
+  EXPECT_EQ(parked.Send("version\r\ndebugpark 7\r\nset a 0 0 1\r\n1\r\nget a\r\n"), "VERSION 1.6.45\r\n");
   EXPECT_EQ(parked.next, Next::kWait);
   EXPECT_TRUE(parked.session()->waits());
   EXPECT_EQ(other.Send("get a\r\nset b 0 0 1\r\n2\r\n"), "END\r\nSTORED\r\n");

@@ -53,7 +53,7 @@ class Client {
       replies += buffer.toString('latin1');
       const next = flags & NEXT_MASK;
       if (next === Next.close) this.closed = true;
-      if (next !== Next.flush) return replies;
+      if (next !== Next.flush && next !== Next.yield) return replies;
       result = sessions.continueSession(this.session, 0);
     }
   }

@@ -56,7 +56,7 @@ from pymemcache import serde
 import time
 c = Client(('127.0.0.1', ${server.port}), default_noreply=False, timeout=10)
 assert c.flush_all()
-assert c.version().startswith(b'1.6.45-cairn-')
+assert c.version() == b'1.6.45'
 assert c.set('a', 'one') and c.get('a') == b'one'
 assert c.get('none') is None and c.get('none', 'otherwise') == 'otherwise'
 assert c.add('a', 'x') is False and c.add('b', 'two') is True

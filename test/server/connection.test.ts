@@ -37,6 +37,7 @@ beforeEach(() => {
   cache = new Cache({ maxMemory: '16mb' });
   service = sessions.startService(handleOf(cache as Cache<never>), {
     version: '1',
+    cairnVersion: '1',
     itemBytesMax: 2 ** 20,
     testCommands: 0,
     logMetrics: '',
@@ -76,11 +77,11 @@ test('a client has so long to take anything, not to take all of it', () => {
   for (let replies = 0; replies < 10; replies++) {
     expect(socket.writableLength).toBeGreaterThan(900_000);
     pass(200);
-    expect(connection.overdue).toBeUndefined();
+    expect(connection.fault).toBeUndefined();
     socket.leave();
   }
   pass(299);
-  expect([connection.overdue, closed]).toEqual([undefined, []]);
+  expect([connection.fault, closed]).toEqual([undefined, []]);
   pass(1);
-  expect([connection.overdue, closed]).toEqual(['stalled', [connection]]);
+  expect([connection.fault, closed]).toEqual(['stalled', [connection]]);
 });

@@ -2,12 +2,24 @@
 // commands answer is in test/protocol/.
 
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { Cache, MemcachedServer, type ServeOptions, serve } from '../../src/index.ts';
 import { withCode } from '../support/errors.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
@@ -78,7 +90,7 @@ describe('serving', () => {
 
   test('version says memcached and cairn', async () => {
     const { open } = await start();
-    expect(await (await open()).ask('version\r\n')).toMatch(/^VERSION 1\.6\.45-cairn-\d+\.\d+\.\d+\r\n$/);
+    expect(await (await open()).ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
   });
 
   test('replies of any size arrive whole and in order', async () => {
@@ -128,6 +140,40 @@ describe('serving', () => {
     await untilStat(client, 'curr_connections', (count) => count === 1);
     expect(server.connectionCount).toBe(1);
     expect(await client.ask('get a\r\n')).toBe('END\r\n');
+  });
+
+  test.each([
+    ['binary', '\x80\x0b\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0', /binary protocol.*sess_binary_protocol=Off/],
+    ['tls', '\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03', /speaks TLS.*Turn TLS off/],
+  ])('a client that speaks %s is disconnected at once, with one warning', async (reason, bytes, warning) => {
+    const { server, open } = await start();
+    const reasons: string[] = [];
+    const warnings: string[] = [];
+    server.on('disconnect', (_, why) => reasons.push(why));
+    server.on('warning', (message) => warnings.push(message));
+    for (let i = 0; i < 3; i++) {
+      const client = await open();
+      client.send(bytes);
+      expect(await client.ending()).toBe('');
+      client.destroy();
+    }
+    while (reasons.length < 3) await new Promise(setImmediate);
+    expect(reasons).toEqual([reason, reason, reason]);
+    expect(warnings).toEqual([expect.stringMatching(warning)]);
+    // In the middle of a connection such a byte is like any other.
+    expect(await (await open()).ask(`mn\r\n${bytes}\r\n`, 'ERROR\r\n')).toBe('MN\r\nERROR\r\n');
+  });
+
+  test('a client of another protocol is a warning of the process where no one listens for it', async () => {
+    const { open } = await start();
+    const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
+    cleanUps.push(() => warn.mockRestore());
+    const client = await open();
+    client.send('\x80\x0b');
+    await client.ending();
+    while (warn.mock.calls.length === 0) await new Promise(setImmediate);
+    const text = expect.stringMatching(/^tcp:127\.0\.0\.1:\d+ speaks memcached's binary protocol, which is not served/);
+    expect(warn.mock.calls).toEqual([[text, 'CairnWarning']]);
   });
 
   test('two servers may share a cache', async () => {
@@ -326,6 +372,34 @@ describe('listening', () => {
         writeFileSync(path, 'a file of somebody');
         await expect(startOn(path)).rejects.toMatchObject({ code: 'ERR_LISTEN' });
         expect(existsSync(path)).toBe(true);
+      });
+
+      test('says what is in the way, and leaves it there', async () => {
+        const directory = folder();
+        const path = join(directory, 'cairn.sock');
+        const refused = async (why: string): Promise<void> => {
+          for (const listen of [() => startOn(path), () => MemcachedServer.probe({ path })]) {
+            await expect(listen()).rejects.toMatchObject({
+              code: 'ERR_LISTEN',
+              message: `Cannot listen on ${path}: ${why}`,
+            });
+          }
+        };
+        writeFileSync(path, 'notes');
+        await refused('a file that is no socket is in the way');
+        expect(readFileSync(path, 'utf8')).toBe('notes');
+        rmSync(path);
+        symlinkSync('nowhere', path);
+        await refused('a symbolic link to nothing is in the way');
+        rmSync(path);
+        symlinkSync(directory, path);
+        await refused('a symbolic link is in the way');
+        rmSync(path);
+        mkdirSync(path);
+        await refused('a directory is in the way');
+        rmdirSync(path);
+        await startOn(path);
+        await refused('it is in use');
       });
     },
   );

@@ -76,7 +76,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       log.Commit(server.store());
       for (auto& client : clients) {
         do client->ContinueOnce();
-        while (client->next == Session::Next::kFlush);
+        while (client->goes_on());
       }
     }
     for (auto& client : clients) CHECK(!client->session()->waits() || server.service()->tickets()->size() > 0);

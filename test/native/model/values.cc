@@ -73,15 +73,18 @@ bool NumberOf(const std::string& text, uint64_t* number) {
   if (text.size() > kDecimalBytesMax) return false;
   size_t i = 0;
   while (i < text.size() && blank(text[i])) ++i;
-  if (i < text.size() && text[i] == '+') ++i;
+  const bool negative = i < text.size() && text[i] == '-';
+  if (negative || (i < text.size() && text[i] == '+')) ++i;
   std::string digits;
   while (i < text.size() && text[i] >= '0' && text[i] <= '9') digits += text[i++];
-  if (digits.empty() || (i < text.size() && !blank(text[i]))) return false;
+  if (digits.empty() || (i < text.size() && text[i] != '\0' && !blank(text[i]))) return false;
   digits.erase(0, std::min(digits.find_first_not_of('0'), digits.size() - 1));
   const std::string largest = "18446744073709551615";
   if (digits.size() > largest.size() || (digits.size() == largest.size() && digits > largest)) return false;
   *number = std::strtoull(digits.c_str(), nullptr, 10);
-  return true;
+  if (negative) *number = -*number;
+  const std::string read(text.c_str());
+  return *number <= INT64_MAX || read.find('-') == std::string::npos;
 }
 
 }  // namespace cairn::model

@@ -33,7 +33,8 @@ class ProtocolServer {
 
   static Service::Options DefaultOptions() {
     Service::Options options;
-    options.version = "1.6.45-cairn-test";
+    options.version = "1.6.45";
+    options.cairn_version = "0.1.0";
     options.test_commands = true;
     return options;
   }
@@ -129,9 +130,11 @@ class ProtocolClient {
   // Feeds the bytes and returns the reply, as a front with nothing in the way does: what is full goes on at once.
   std::string Send(std::string_view bytes) {
     std::string reply = FeedOnce(bytes);
-    while (next == Session::Next::kFlush) reply += ContinueOnce();
+    while (goes_on()) reply += ContinueOnce();
     return reply;
   }
+  // There is more to execute, and nothing to wait for but output that leaves at once.
+  bool goes_on() const { return next == Session::Next::kFlush || next == Session::Next::kYield; }
   std::string FeedOnce(std::string_view bytes) {
     // A copy of exactly these bytes: a sanitizer sees a parser that looks past the end of a chunk.
     std::unique_ptr<char[]> chunk(new char[bytes.size()]);
