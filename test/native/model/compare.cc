@@ -31,14 +31,14 @@ bool IsStoring(Verb verb) {
 }  // namespace
 
 void Harness::BeforeCall() {
-  expected_removals_.clear();
+  events_.Clear();
   expected_cleared_.clear();
-  for (auto& records : expected_records_) records.clear();
-  flood_slot_ = ~uint64_t{0};
   before_.resize(shards_.size());
   for (uint32_t i = 0; i < shards_.size(); ++i) {
     before_[i] = store_->ShardStats(i);
+    shards_[i].new_records.clear();
     shards_[i].limit = before_[i].limit_bytes;
+    shards_[i].pinned_pages = before_[i].pinned_pages;
   }
 }
 
@@ -67,15 +67,15 @@ bool Harness::CompareOutcome(const Request& request, const std::string& key, con
     }
     if (EpochOf(actual.record_version) != shard.epoch) return Fail(what() + ": a version of another epoch");
     shard.last_version = actual.record_version;
-    for (ExpectedRecord& record : expected_records_[shard_index]) {
+    for (ExpectedRecord& record : shards_[shard_index].new_records) {
       if (record.key == key && record.version == 0) record.version = actual.record_version;
     }
   }
   uint64_t version = expected.version;
   if (expected.new_version) {
     version = actual.record_version;
-    const List::iterator entry = Find(shard, key);
-    if (entry != shard.lru.end()) entry->version = version;
+    const ModelShard::Place entry = shard.Find(key);
+    if (entry != shard.order.end()) entry->version = version;
   }
   if (expected.check_entry) {
     if (actual.codec != expected.codec)
@@ -107,10 +107,10 @@ bool Harness::CompareOutcome(const Request& request, const std::string& key, con
   if (expected.has_value) {
     std::string value(actual.value_bytes, '\0');
     if (actual.pin.ref != 0) {
-      if (expected.pinned == nullptr) return Fail(what() + ": pinned beyond the bounds");
+      if (expected.held == nullptr) return Fail(what() + ": pinned beyond the bounds");
       store_->ReadPinned(actual.pin, 0, value.data(), value.size());
     } else {
-      if (expected.pinned != nullptr) return Fail(what() + ": copied though it could be pinned");
+      if (expected.held != nullptr) return Fail(what() + ": copied though it could be pinned");
       std::memcpy(value.data(), scratch + actual.value_offset, value.size());
     }
     if (value != expected.value) return Fail(what() + ": another value");
@@ -118,9 +118,8 @@ bool Harness::CompareOutcome(const Request& request, const std::string& key, con
     return Fail(what() + ": a pin without a value");
   }
   if (actual.pin.ref != 0) {
-    ++expected.pinned->pins;
     ++coverage_.pins;
-    pins_.push_back({shard_index, actual.pin, expected.pinned});
+    pins_.push_back({shard_index, actual.pin, expected.held});
   }
   return true;
 }
@@ -148,22 +147,23 @@ bool Harness::CompareCommitVersion(const Outcome& actual, ModelShard& shard, uin
 bool Harness::CompareRemovals() {
   std::vector<Removal> actual = removals_.Take();
   // In a batch the shards work one after another, and so does the model.
-  if (flood_slot_ != ~uint64_t{0} && actual.size() > expected_removals_.size()) {
-    const StoreStats now = store_->ShardStats(flood_shard_);
-    const uint64_t floods = now.hash_flood_evictions - before_[flood_shard_].hash_flood_evictions;
-    const size_t extra = actual.size() - expected_removals_.size();
+  if (events_.flood_shard != nullptr && actual.size() > events_.removals.size()) {
+    const uint32_t flooded = IndexOf(*events_.flood_shard);
+    const StoreStats now = store_->ShardStats(flooded);
+    const uint64_t floods = now.hash_flood_evictions - before_[flooded].hash_flood_evictions;
+    const size_t extra = actual.size() - events_.removals.size();
     if (extra <= floods) {
-      ModelShard& shard = shards_[flood_shard_];
+      ModelShard& shard = *events_.flood_shard;
       for (size_t i = 0; i < extra; ++i) {
-        const Removal removal = actual[flood_slot_];
-        const List::iterator entry = Find(shard, removal.key);
-        if (removal.reason != Reason::kEvicted || entry == shard.lru.end())
+        const Removal removal = actual[events_.flood_slot];
+        const ModelShard::Place entry = shard.Find(removal.key);
+        if (removal.reason != Reason::kEvicted || entry == shard.order.end())
           return Fail("a flood victim that was not there");
         const Removal expected{Reason::kEvicted, entry->key, entry->value, entry->codec, entry->client_flags};
         if (!(removal == expected)) return Fail("a flood victim that differs");
-        Unlink(shard, entry, Reason::kEvicted, false);
+        shard.Leave(entry, Reason::kEvicted, ModelShard::Farewell::kUntold);
         ++coverage_.flood_evictions;
-        actual.erase(actual.begin() + static_cast<ptrdiff_t>(flood_slot_));
+        actual.erase(actual.begin() + static_cast<ptrdiff_t>(events_.flood_slot));
       }
     }
   }
@@ -172,10 +172,10 @@ bool Harness::CompareRemovals() {
     return std::string(NameOf(removals[i].reason)) + " " + test::Show(removals[i].key.substr(0, 30)) +
            Format(" (%zu bytes)", removals[i].value.size());
   };
-  for (size_t i = 0; i < std::max(actual.size(), expected_removals_.size()); ++i) {
-    if (i < actual.size() && i < expected_removals_.size() && actual[i] == expected_removals_[i]) continue;
-    return Fail(Format("removal %zu of %zu (expected %zu) is ", i, actual.size(), expected_removals_.size()) +
-                show(actual, i) + ", expected " + show(expected_removals_, i));
+  for (size_t i = 0; i < std::max(actual.size(), events_.removals.size()); ++i) {
+    if (i < actual.size() && i < events_.removals.size() && actual[i] == events_.removals[i]) continue;
+    return Fail(Format("removal %zu of %zu (expected %zu) is ", i, actual.size(), events_.removals.size()) +
+                show(actual, i) + ", expected " + show(events_.removals, i));
   }
   if (removals_.TakeCleared() != expected_cleared_) return Fail("cleared counts differ");
   return true;
@@ -232,7 +232,7 @@ bool Harness::CompareRecord(const StoredRecord& a, const ExpectedRecord& e) {
 bool Harness::CompareRecords() {
   if (!life_.records) return true;
   for (uint32_t i = 0; i < shards_.size(); ++i) {
-    std::vector<ExpectedRecord>& expected = expected_records_[i];
+    std::vector<ExpectedRecord>& expected = shards_[i].new_records;
     ModelShard& shard = shards_[i];
     for (const ExpectedRecord& record : expected) {
       const bool goes = record.kind == RecordKind::kDelete || record.kind == RecordKind::kClear ||
@@ -245,7 +245,7 @@ bool Harness::CompareRecords() {
       }
     }
     if (has_rings()) {
-      std::move(expected.begin(), expected.end(), std::back_inserter(rings_[i].records));
+      std::move(expected.begin(), expected.end(), std::back_inserter(shard.journal.records));
       expected.clear();
       if (!CompareRing(i)) return false;
       continue;
@@ -264,15 +264,15 @@ bool Harness::CompareRecords() {
       Fold(a);
       if (!failure_.empty()) return false;
     }
-    if (recorders_[i]->refuse_left() != refuse_[i]) {
-      return Fail(Format("%d refusals left, expected %d", recorders_[i]->refuse_left(), refuse_[i]));
+    if (recorders_[i]->refuse_left() != shards_[i].journal.refusals) {
+      return Fail(Format("%d refusals left, expected %d", recorders_[i]->refuse_left(), shards_[i].journal.refusals));
     }
   }
   return true;
 }
 
 bool Harness::CompareRing(uint32_t shard_index) {
-  const Ring& ring = rings_[shard_index];
+  const Journal& ring = shards_[shard_index].journal;
   const RingStats actual = store_->RingStatsOf(shard_index);
   if (actual.fill_bytes == ring.written - ring.freed && actual.records == ring.count) return true;
   return Fail(
@@ -286,7 +286,7 @@ bool Harness::CompareFold() {
   if (!DrainEverything()) return false;
   size_t live = 0;
   for (ModelShard& shard : shards_) {
-    for (const Entry& entry : shard.lru) {
+    for (const Entry& entry : shard.order) {
       ++live;
       const auto found = fold_.find(entry.key);
       if (found == fold_.end()) return Fail("the records do not have " + test::Show(entry.key.substr(0, 40)));
@@ -300,9 +300,9 @@ bool Harness::CompareFold() {
   }
   size_t missing = 0;
   for (const auto& [key, record] : fold_) {
-    if (Find(ShardFor(key), key) != ShardFor(key).lru.end()) continue;
+    if (ShardFor(key).Find(key) != ShardFor(key).end()) continue;
     ++missing;
-    if (!lost_.contains(key))
+    if (!events_.lost.contains(key))
       return Fail("the records have " + test::Show(key.substr(0, 40)) + ", which left without a trace");
   }
   if (live + missing != fold_.size()) return Fail("the fold has another size");
@@ -324,18 +324,15 @@ bool Harness::CompareShards() {
       return Fail(Format("shard %u: %s is %llu, expected %llu", i, name, static_cast<unsigned long long>(a),
                          static_cast<unsigned long long>(e)));
     };
-    if (actual.entries != shard.lru.size()) return differ("entries", actual.entries, shard.lru.size());
+    if (actual.entries != shard.order.size()) return differ("entries", actual.entries, shard.order.size());
     if (actual.cleared_entries > shard.dead) return differ("cleared_entries", actual.cleared_entries, shard.dead);
     shard.dead = actual.cleared_entries;
-    uint64_t dead_pinned = 0;
-    std::set<const Held*> counted;
-    (void)PinnedCharge(shard, &counted, &dead_pinned);
-    const uint64_t known = shard.live_charge + shard.zombie_charge + shard.body_charge;
-    if (actual.charged_bytes < known + dead_pinned)
-      return differ("charged_bytes", actual.charged_bytes, known + dead_pinned);
+    const uint64_t dead_held = shard.DeadHeldCharge();
+    const uint64_t known = shard.known_charge();
+    if (actual.charged_bytes < known + dead_held)
+      return differ("charged_bytes", actual.charged_bytes, known + dead_held);
     const uint64_t pool = actual.charged_bytes - known;
-    if (shard.dead == 0 && pool != dead_pinned)
-      return differ("charged_bytes", actual.charged_bytes, known + dead_pinned);
+    if (shard.dead == 0 && pool != dead_held) return differ("charged_bytes", actual.charged_bytes, known + dead_held);
     if (pool > shard.dead_charge_max)
       return differ("charged_bytes", actual.charged_bytes, known + shard.dead_charge_max);
     shard.dead_charge_max = pool;
@@ -368,13 +365,14 @@ bool Harness::CompareShards() {
 #undef X
   }
   for (const Ticket& ticket : tickets_) {
-    if (ticket.ticket->voided() != ticket.voided)
-      return Fail(ticket.voided ? "a ticket was not voided" : "a ticket was voided");
+    if (ticket.ticket->voided() != ticket.load->voided)
+      return Fail(ticket.load->voided ? "a ticket was not voided" : "a ticket was voided");
   }
   return true;
 }
 
 bool Harness::AfterCall(const char* what) {
+  if (!events_.broken.empty()) Fail(events_.broken);
   const bool good = failure_.empty() && CompareRemovals() && CompareRecords() && CompareShards();
   if (!good) failure_ = std::string(what) + ": " + failure_;
   return good;

@@ -23,7 +23,7 @@ bool Harness::HasBodyPlace(uint32_t shard_index, uint64_t charge, const Now& now
     const bool slow = handle.written_ms != 0 && handle.written_ms + kBodyStalledMs <= now.boot_ms;
     if (handle.lost || handle.body.shard != shard_index || !slow) continue;
     stalled.push_back(&handle);
-    stalled_charge += handle.charge;
+    stalled_charge += handle.footprint.charge;
   }
   if (stalled.empty() || !fits(stalled_charge, static_cast<int>(stalled.size()))) return fits(0, 0);
   std::sort(stalled.begin(), stalled.end(), [](const BodyHandle* a, const BodyHandle* b) {
@@ -32,7 +32,7 @@ bool Harness::HasBodyPlace(uint32_t shard_index, uint64_t charge, const Now& now
   for (BodyHandle* handle : stalled) {
     if (fits(0, 0)) break;
     handle->lost = true;
-    shard.body_charge -= handle->charge;
+    shard.body_charge -= handle->footprint.charge;
     --shard.bodies;
     ++coverage_.bodies_lost;
   }
@@ -57,46 +57,45 @@ bool Harness::DoReserve(const Op& op) {
   RunScheduledClear();
   uint32_t shard_index;
   ModelShard& shard = ShardFor(key, &shard_index);
-  const Layout layout = LayoutOf(key.size(), value.size(), request.expires_ms, request.client_flags);
+  Entry to_come;
+  to_come.key = key;
+  to_come.value = value;
+  to_come.client_flags = request.client_flags;
+  to_come.expires_ms = request.expires_ms;
+  const Footprint footprint = shard.FootprintOf(to_come);
   Status expected = Status::kStored;
-  if (value.size() > store_->value_bytes_max() || layout.charge > shard.limit) {
+  if (shard.IsTooLarge(to_come)) {
     expected = Status::kTooLarge;
-  } else if (RingHoldsRoom(shard, layout.charge)) {
-    Refused(shard_index);
-    expected = Status::kLogFull;
-  } else if (!HasBodyPlace(shard_index, layout.charge, now)) {
+  } else if (shard.WaitsForJournal(footprint.charge)) {
+    expected = shard.LogFull();
+  } else if (!HasBodyPlace(shard_index, footprint.charge, now)) {
     ++shard.counters.no_memory;
     ++coverage_.bodies_refused;
     if (actual != Status::kNoMemory) Fail(std::string("expected no-memory, got ") + NameOf(actual));
     return AfterCall("reserve");
-  } else if (!MakeRoom(shard, layout.charge, false, false)) {
+  } else if (!shard.HasRoom(footprint.charge, nullptr)) {
     expected = Status::kNoMemory;
+  } else {
+    shard.LetOldestLeave(footprint.charge, false, nullptr);
   }
   if (expected == Status::kTooLarge || expected == Status::kNoMemory) {
     ++coverage_.bodies_refused;
     ++(expected == Status::kTooLarge ? shard.counters.too_large : shard.counters.no_memory);
-    const List::iterator old = Find(shard, key);
+    const ModelShard::Place old = shard.Find(key);
     const bool other_version =
-        request.has_compare && old != shard.lru.end() && !IsExpired(*old) && old->version != request.compare;
+        request.has_compare && old != shard.order.end() && !shard.IsExpired(*old) && old->version != request.compare;
     if (request.verb == Verb::kSet && !other_version) {
-      VoidFills(key);
-      if (old != shard.lru.end() || life_.records) {
-        if (ReserveRecord(shard_index, key.size())) {
-          if (life_.records) ExpectDelete(shard_index, key, nullptr);
-          if (old != shard.lru.end()) Unlink(shard, old, Reason::kReplaced, true);
-        } else {
-          expected = Status::kLogFull;
-        }
-      }
+      shard.VoidLoads(key);
+      if (!shard.MakeAbsent(key, old, true, nullptr)) expected = Status::kLogFull;
     }
   }
   if (actual != expected) Fail(std::string("expected ") + NameOf(expected) + ", got " + NameOf(actual));
   if (static_cast<bool>(body) != (actual == Status::kStored)) Fail("a body that does not fit the status");
   if (body) {
     ++shard.bodies;
-    shard.body_charge += layout.charge;
+    shard.body_charge += footprint.charge;
     request.key = {};
-    bodies_.push_back({body, request, op.key, std::move(value), layout.charge, layout, 0, now.boot_ms, false});
+    bodies_.push_back({body, request, op.key, std::move(value), footprint, 0, now.boot_ms, false});
   }
   return AfterCall("reserve");
 }
@@ -140,7 +139,7 @@ bool Harness::DoLink(const Op& op, bool abandon) {
   }
   if (abandon) {
     store_->Abandon(&handle.body);
-    shard.body_charge -= handle.charge;
+    shard.body_charge -= handle.footprint.charge;
     --shard.bodies;
     bodies_.erase(bodies_.begin() + static_cast<ptrdiff_t>(which));
     return AfterCall("abandon");
@@ -155,50 +154,36 @@ bool Harness::DoLink(const Op& op, bool abandon) {
   store_->Link(&handle.body, request, store_->uses_time() ? now_ : Now{}, &actual);
   RunScheduledClear();
   Expected expected;
-  const List::iterator old = Lookup(shard, key, false);
-  const bool present = old != shard.lru.end();
-  expected.status = Condition(request, shard, old);
+  const ModelShard::Place old = shard.Meet(key, false);
+  const bool present = old != shard.end();
+  expected.status = shard.Judge(request, old, nullptr);
   if (request.verb == Verb::kCas) {
     if (expected.status == Status::kNotFound) ++shard.counters.cas_misses;
     if (expected.status == Status::kExists) ++shard.counters.cas_exists;
   }
   bool keeps_body = false;
-  Entry from;
-  from.key = key;
-  from.value = handle.value;
-  from.codec = request.codec;
-  from.client_flags = request.client_flags;
-  from.expires_ms = request.expires_ms;
-  if (from.expires_ms == kKeepExpiry) from.expires_ms = present ? old->expires_ms : kNeverExpires;
   if (expected.status != Status::kStored) {
-    if (present) DescribeEntry(*old, &expected);
-    shard.body_charge -= handle.charge;
+    if (present) shard.Describe(*old, &expected);
+    shard.body_charge -= handle.footprint.charge;
     --shard.bodies;
-  } else if (!ReserveEntry(shard_index, from, true)) {
-    expected.status = Status::kLogFull;
-    keeps_body = true;
-    handle.written_ms = 0;
   } else {
-    from.charge = handle.charge;
-    from.size_class = handle.layout.size_class;
-    from.chunked = handle.layout.chunked;
-    from.nonwhole_chunks = handle.layout.nonwhole_chunks;
-    from.access_s = static_cast<uint32_t>(now_.boot_ms / 1000);
-    from.filed_ms = now_.boot_ms;
-    if (present) Unlink(shard, old, Reason::kReplaced, true, true);
-    MakeRoom(shard, 0, true, false);
-    shard.body_charge -= handle.charge;
-    --shard.bodies;
-    PinForRing(shard_index, &from);
-    ExpectRecord(shard_index, RecordKind::kSet, from);
-    if (!life_.records) expected_records_[shard_index].clear();
-    DescribeEntry(*LinkFront(shard, std::move(from)), &expected);
-    expected.mutates = true;
-    expected.new_version = true;
-    ++shard.counters.sets;
-    if (request.verb == Verb::kCas) ++shard.counters.cas_hits;
-    VoidFills(key);
-    ++coverage_.bodies_linked;
+    Entry next;
+    next.key = key;
+    next.value = handle.value;
+    next.codec = request.codec;
+    next.client_flags = request.client_flags;
+    next.expires_ms = request.expires_ms;
+    if (next.expires_ms == kKeepExpiry) next.expires_ms = present ? old->expires_ms : kNeverExpires;
+    next.footprint = handle.footprint;
+    keeps_body = !shard.Admit(std::move(next), old, handle.footprint.charge, &expected);
+    if (keeps_body) {
+      expected.status = Status::kLogFull;
+      handle.written_ms = 0;
+    } else {
+      if (request.verb == Verb::kCas) ++shard.counters.cas_hits;
+      ++shard.counters.sets;
+      shard.VoidLoads(key);
+    }
   }
   if (!CompareOutcome(request, key, actual, expected, nullptr)) return AfterCall("link");
   if (static_cast<bool>(handle.body) != keeps_body) return Fail("link: the body was not taken, or it was");
@@ -219,8 +204,7 @@ bool Harness::DoReadPin(const Op& op, bool release) {
   if (!release) return true;
   BeforeCall();
   store_->Unpin(handle.pin);
-  Held& held = *handle.held;
-  if (--held.pins == 0 && held.left) shards_[handle.shard].zombie_charge -= held.charge;
+  shards_[handle.shard].LetGo(handle.held);
   pins_.erase(pins_.begin() + static_cast<ptrdiff_t>(which));
   return AfterCall("unpin");
 }
@@ -230,22 +214,27 @@ bool Harness::DoFill(const Op& op) {
     if (tickets_.empty()) return true;
     const size_t which = op.number % tickets_.size();
     store_->EndFill(KeyName(tickets_[which].key), tickets_[which].ticket.get());
-    if (tickets_[which].ticket->voided() != tickets_[which].voided)
+    if (tickets_[which].ticket->voided() != tickets_[which].load->voided)
       return Fail("endFill: the ticket forgot whether it is void");
+    std::erase(ShardFor(KeyName(tickets_[which].key)).loads, tickets_[which].load);
     tickets_.erase(tickets_.begin() + static_cast<ptrdiff_t>(which));
     return true;
   }
   if (tickets_.size() >= 20) return true;
   const std::string& key = KeyName(op.key);
   const bool if_absent = op.number % 2 == 0;
-  Ticket ticket{op.key, std::make_unique<FillTicket>()};
+  Ticket ticket{op.key, std::make_unique<FillTicket>(), std::make_shared<ModelShard::Load>()};
+  ticket.load->key = key;
   BeforeCall();
   const bool began = store_->BeginFill(key, if_absent, store_->uses_time() ? now_ : Now{}, ticket.ticket.get());
   RunScheduledClear();
   ModelShard& shard = ShardFor(key);
-  const bool expected = !if_absent || Lookup(shard, key, false) == shard.lru.end();
+  const bool expected = !if_absent || shard.Meet(key, false) == shard.order.end();
   if (began != expected) Fail(began ? "a fill began though the entry is there" : "a fill did not begin");
-  if (began) tickets_.push_back(std::move(ticket));
+  if (began) {
+    shard.loads.push_back(ticket.load);
+    tickets_.push_back(std::move(ticket));
+  }
   return AfterCall("beginFill");
 }
 

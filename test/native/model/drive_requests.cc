@@ -25,20 +25,30 @@ Request Harness::MakeRequest(const Op& op, const std::string& key, const std::st
   request.delta = op.number % 5 == 0 ? ~uint64_t{0} - op.number : op.number % 300;
   request.initial = op.number % 4 == 0 ? ~uint64_t{0} : op.number % 1000;
   ModelShard& shard = ShardFor(key);
-  const List::iterator entry = Find(shard, key);
-  const uint64_t version = entry == shard.lru.end() ? 1 : entry->version;
+  const ModelShard::Place entry = shard.Find(key);
+  const uint64_t version = entry == shard.order.end() ? 1 : entry->version;
   request.has_compare = (op.options & (kOptCompareRight | kOptCompareWrong)) != 0;
   request.compare = (op.options & kOptCompareWrong) ? version + 1 + op.number % 3 : version;
   return request;
+}
+
+Seen Harness::SeenOf(const Outcome& outcome, bool may_pin) {
+  // What refuses a get-and-touch comes behind its value, and takes the pin back. The value is in pieces: whether it was
+  // pinned or copied makes no difference to what is refused.
+  const bool taken_back = outcome.status == Status::kNoMemory || outcome.status == Status::kLogFull;
+  return {.may_pin = may_pin, .pinned = outcome.pin.ref != 0 || taken_back};
 }
 
 bool Harness::DoRequest(const Op& op) {
   const std::string& key = KeyName(op.key);
   const std::string value = ValueOf(op);
   Request request = MakeRequest(op, key, value);
+  const ModelShard::Load* load = nullptr;
   if (request.verb == Verb::kSet && (op.options & kOptFill)) {
     for (Ticket& ticket : tickets_) {
-      if (KeyName(ticket.key) == key) request.fill = ticket.ticket.get();
+      if (KeyName(ticket.key) != key) continue;
+      request.fill = ticket.ticket.get();
+      load = ticket.load.get();
     }
   }
   const bool timed = request.expires_ms != kNeverExpires && request.expires_ms != kKeepExpiry;
@@ -54,8 +64,7 @@ bool Harness::DoRequest(const Op& op) {
   const bool plainly = op.number % 2 == 0 && AskPlainly(request, now, &scratch, &actual);
   if (!plainly) store_->Execute(request, now, &scratch, &actual);
   RunScheduledClear();
-  Expected expected;
-  Execute(request, key, true, &actual, &model_scratch, &expected);
+  const Expected expected = ShardFor(key).Ask(request, key, load, SeenOf(actual, true), &model_scratch);
   if (plainly) {
     // How it was before the request cannot be looked at any more.
     actual.fetched = expected.fetched;
@@ -190,8 +199,8 @@ bool Harness::DoMany(const Op& op) {
         log_full = true;
         refuse(*keys[i]);
       }
-      Expected expected;
-      Execute(requests[i], *keys[i], false, &outcomes[i], &model_scratch, &expected);
+      const Expected expected =
+          shards_[shard].Ask(requests[i], *keys[i], nullptr, SeenOf(outcomes[i], false), &model_scratch);
       if (!CompareOutcome(requests[i], *keys[i], outcomes[i], expected, scratch_.data(), true))
         return AfterCall("many");
     }

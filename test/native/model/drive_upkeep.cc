@@ -10,60 +10,6 @@
 
 namespace cairn::model {
 
-std::vector<uint64_t> Harness::LastVersions() const {
-  std::vector<uint64_t> versions;
-  for (uint32_t i = 0; i < store_->shard_count(); ++i) versions.push_back(store_->LastVersion(i));
-  return versions;
-}
-
-bool Harness::DoClear() {
-  BeforeCall();
-  const std::vector<uint64_t> before = LastVersions();
-  const uint64_t version = store_->Clear(store_->uses_time() ? now_ : Now{});
-  if (version != 0 && LastVersions() == before) {
-    // It is the one before it, and all that it does is to void what loads have begun since.
-    const bool is_clear = scheduled_clear_ms_ == 0 && std::all_of(shards_.begin(), shards_.end(),
-                                                                  [](const ModelShard& s) { return s.lru.empty(); });
-    if (!thrifty_ || !is_clear || (!cleared_at_.empty() && cleared_at_ != before)) Fail("not cleared");
-    if (EpochOf(version) != epoch_ || (last_clear_version_ != 0 && version != last_clear_version_)) {
-      Fail("a clear of what is cleared is not the one before it");
-    }
-    for (Ticket& ticket : tickets_) ticket.voided = true;
-    ++coverage_.thrifty_clears;
-    return AfterCall("clear");
-  }
-  if (thrifty_ && cleared_at_ == before) Fail("a clear of what is cleared takes an epoch");
-  if ((life_.records && EpochsUsedUp()) || ClearsUsedUp() || !ReserveBarrier(false)) {
-    if (version != 0) Fail("cleared without room in the log");
-    return AfterCall("clear");
-  }
-  ClearModel();
-  cleared_at_ = LastVersions();
-  last_clear_version_ = version;
-  scheduled_version_ = version;
-  scheduled_known_ = true;
-  if ((version >> kVersionCounterBits) != epoch_) Fail("the barrier has another epoch");
-  ExpectBarrier(version);
-  return AfterCall("clear");
-}
-
-bool Harness::DoScheduleClear(const Op& op) {
-  const uint64_t at_ms = op.number % 4 == 0 ? 0 : now_.boot_ms + op.number % 2000;
-  BeforeCall();
-  uint64_t version = ~uint64_t{0};
-  const bool is_done = store_->ScheduleClear(at_ms, now_, &version);
-  RunScheduledClear();
-  const bool is_expected = Schedule(at_ms);
-  if (is_done != is_expected) Fail(is_done ? "scheduled without room in the log" : "not scheduled");
-  if (is_done) {
-    std::vector<ExpectedRecord>& records = expected_records_[0];
-    if (!records.empty() && records.back().kind == RecordKind::kClearAt) records.back().version = version;
-    scheduled_version_ = version;
-    scheduled_known_ = true;
-  }
-  return AfterCall("scheduleClear");
-}
-
 bool Harness::FollowUpkeep(bool shrinking_only) {
   // The removals are read here instead of being predicted; each is checked and then expected.
   const std::vector<Removal> actual = removals_.Take();
@@ -71,30 +17,30 @@ bool Harness::FollowUpkeep(bool shrinking_only) {
   for (const Removal& removal : actual) {
     uint32_t shard_index;
     ModelShard& shard = ShardFor(removal.key, &shard_index);
-    const List::iterator entry = Find(shard, removal.key);
-    if (entry == shard.lru.end())
+    const ModelShard::Place entry = shard.Find(removal.key);
+    if (entry == shard.order.end())
       return Fail("upkeep removed what was not there: " + test::Show(removal.key.substr(0, 40)));
     if (!(removal == Removal{removal.reason, entry->key, entry->value, entry->codec, entry->client_flags})) {
       return Fail("upkeep told another entry than the one that left");
     }
     if (removal.reason == Reason::kExpired && !shrinking_only) {
       if (recovering_) return Fail("upkeep removed what a touch further on in the log may keep");
-      if (!IsExpired(*entry)) return Fail("upkeep removed an entry before it expired");
-      Unlink(shard, entry, Reason::kExpired, false);
+      if (!shard.IsExpired(*entry)) return Fail("upkeep removed an entry before it expired");
+      shard.Leave(entry, Reason::kExpired, ModelShard::Farewell::kUntold);
       ++coverage_.wheel_expirations;
       continue;
     }
     if (removal.reason != Reason::kEvicted) return Fail("upkeep removed an entry for another reason");
-    if (entry != std::prev(shard.lru.end())) return Fail("upkeep evicted another entry than the oldest");
+    if (entry != std::prev(shard.order.end())) return Fail("upkeep evicted another entry than the oldest");
     const uint64_t target = store_->shard(shard_index)->LimitFor(resize_memory_ / count);
     const uint64_t entries_target = resize_entries_ == 0 ? 0 : std::max<uint64_t>(resize_entries_ / count, 1);
-    const uint64_t charged = shard.live_charge + shard.zombie_charge + shard.body_charge + shard.dead_charge_max;
-    if (charged <= target && (entries_target == 0 || shard.lru.size() <= entries_target)) {
+    const uint64_t charged = shard.known_charge() + shard.dead_charge_max;
+    if (charged <= target && (entries_target == 0 || shard.order.size() <= entries_target)) {
       return Fail("upkeep evicted though the limit was kept");
     }
     shard.dead = 0;
     ++coverage_.resize_evictions;
-    Unlink(shard, entry, Reason::kEvicted, false);
+    shard.Leave(entry, Reason::kEvicted, ModelShard::Farewell::kUntold);
   }
   for (uint32_t i = 0; i < count; ++i) {
     const uint64_t entries_target = resize_entries_ == 0 ? 0 : std::max<uint64_t>(resize_entries_ / count, 1);
@@ -141,15 +87,21 @@ bool Harness::DoResize(const Op& op, bool step) {
   return AfterCall("resize");
 }
 
+void Harness::CloseWalk(size_t which) {
+  store_->CloseCursor(&cursors_[which].cursor);
+  for (ModelShard& shard : shards_) shard.owed.erase(cursors_[which].id);
+  cursors_.erase(cursors_.begin() + static_cast<ptrdiff_t>(which));
+}
+
 bool Harness::DoCursor(const Op& op) {
   if (op.kind == OpKind::kOpenCursor) {
     if (cursors_.size() >= 6) return true;
     CursorHandle handle;
     store_->OpenCursor(op.number % 2 == 0 ? Cursor::Order::kOldestFirst : Cursor::Order::kNewestFirst, &handle.cursor);
+    handle.id = ++walks_;
     for (ModelShard& shard : shards_) {
-      std::set<std::string> keys;
-      for (const Entry& entry : shard.lru) keys.insert(entry.key);
-      handle.must.push_back(std::move(keys));
+      std::set<std::string>& owed = shard.owed[handle.id];
+      for (const Entry& entry : shard.order) owed.insert(entry.key);
     }
     cursors_.push_back(std::move(handle));
     return true;
@@ -159,8 +111,7 @@ bool Harness::DoCursor(const Op& op) {
   CursorHandle& handle = cursors_[which];
   BeforeCall();
   if (op.kind == OpKind::kCloseCursor) {
-    store_->CloseCursor(&handle.cursor);
-    cursors_.erase(cursors_.begin() + static_cast<ptrdiff_t>(which));
+    CloseWalk(which);
     return AfterCall("closeCursor");
   }
   const size_t count = 1 + op.bytes % 60;
@@ -182,8 +133,8 @@ bool Harness::DoCursor(const Op& op) {
     const std::string key(scratch_.data() + walked.key_offset, walked.key_bytes);
     uint32_t shard_index;
     ModelShard& shard = ShardFor(key, &shard_index);
-    const List::iterator entry = Find(shard, key);
-    if (entry == shard.lru.end() || IsExpired(*entry)) {
+    const ModelShard::Place entry = shard.Find(key);
+    if (entry == shard.order.end() || shard.IsExpired(*entry)) {
       Fail("stepCursor: an entry that is not there");
       break;
     }
@@ -193,20 +144,19 @@ bool Harness::DoCursor(const Op& op) {
         (with_values && entry->value != std::string_view(scratch_.data() + walked.value_offset, walked.value_bytes))) {
       Fail("stepCursor: an entry that differs");
     }
-    if (handle.must[shard_index].erase(key) == 0) ++coverage_.walks_restarted;  // for the second time, or new
+    if (shard.owed[handle.id].erase(key) == 0) ++coverage_.walks_restarted;  // for the second time, or new
     ++coverage_.walked;
   }
   if (done) {
     for (uint32_t i = 0; i < shards_.size(); ++i) {
-      for (const std::string& key : handle.must[i]) {
-        const List::iterator entry = Find(shards_[i], key);
-        if (entry != shards_[i].lru.end() && !IsExpired(*entry))
+      for (const std::string& key : shards_[i].owed[handle.id]) {
+        const ModelShard::Place entry = shards_[i].Find(key);
+        if (entry != shards_[i].end() && !shards_[i].IsExpired(*entry))
           Fail("the walk left out " + test::Show(key.substr(0, 40)));
       }
     }
     ++coverage_.walks_finished;
-    store_->CloseCursor(&handle.cursor);
-    cursors_.erase(cursors_.begin() + static_cast<ptrdiff_t>(which));
+    CloseWalk(which);
   }
   return AfterCall("stepCursor");
 }
@@ -219,7 +169,7 @@ bool Harness::DoMaintain(bool until_done) {
     if (!FollowUpkeep(false)) return AfterCall("maintain");
     if (!more) {
       for (ModelShard& shard : shards_) {
-        for (const Entry& entry : shard.lru) {
+        for (const Entry& entry : shard.order) {
           // An entry stored after it expired waits for the end of the tick in which it was stored.
           const uint64_t due_ms = std::max(entry.expires_ms, entry.filed_ms);
           if (entry.expires_ms != kNeverExpires && (due_ms >> 7) < (now_.boot_ms >> 7) && !recovering_) {

@@ -20,61 +20,36 @@ Harness::Harness(const Life& life) : life_(life) {
   }
   store_->SetRemovalSink(&removals_);
   const uint32_t count = store_->shard_count();
-  shards_.resize(count);
-  expected_records_.resize(count);
-  refuse_.resize(count);
-  if (store_->has_rings()) {
-    rings_.resize(count);
-    for (uint32_t i = 0; i < count; ++i) {
-      rings_[i].capacity = store_->RingStatsOf(i).capacity_bytes;
-      rings_[i].barrier = rings_[i].barrier_committed = life.options.epoch;
-    }
-  } else if (life.records) {
-    for (uint32_t i = 0; i < count; ++i) {
+  epoch_ = life.options.epoch;
+  resize_memory_ = life.options.memory_bytes;
+  resize_entries_ = life.options.entries_max;
+  sizes_ = std::make_unique<Sizes>(store_->page_bytes(), life.options.track_access);
+  for (uint32_t i = 0; i < count; ++i) {
+    ModelShard& shard = shards_.emplace_back(ShardSetting{.sizes = sizes_.get(),
+                                                          .now = &now_,
+                                                          .tracks_access = life.options.track_access,
+                                                          .value_bytes_max = store_->value_bytes_max(),
+                                                          .events = &events_,
+                                                          .coverage = &coverage_});
+    shard.epoch = epoch_;
+    shard.entries_limit = resize_entries_ == 0 ? 0 : std::max<uint64_t>(resize_entries_ / count, 1);
+    shard.journal.keeps_records = life.records;
+    if (store_->has_rings()) {
+      shard.journal.capacity = store_->RingStatsOf(i).capacity_bytes;
+      shard.journal.barrier = shard.journal.barrier_committed = epoch_;
+    } else if (life.records) {
       recorders_.push_back(std::make_unique<RecordRecorder>());
       sinks_.push_back(recorders_.back().get());
     }
-    store_->SetRecordSinks(sinks_.data());
   }
-  epoch_ = life.options.epoch;
-  for (ModelShard& shard : shards_) shard.epoch = epoch_;
-  uses_time_ = life.options.track_access;
+  if (!sinks_.empty()) store_->SetRecordSinks(sinks_.data());
   now_.boot_ms = 1'000'000 + life.seed % 100'000;
   now_.wall_ms = 1'700'000'000'000;
   scratch_.resize(size_t{5} << 19);
-  resize_memory_ = life.options.memory_bytes;
-  resize_entries_ = life.options.entries_max;
-  for (uint32_t i = 0; i < count; ++i) {
-    shards_[i].entries_limit = resize_entries_ == 0 ? 0 : std::max<uint64_t>(resize_entries_ / count, 1);
-  }
   if (life.recovers) {
     StartEpoch(life.options.epoch);
     store_->SetRecovering(true);
     recovering_ = true;
-  }
-
-  // The size classes, as native/store/arena.h promises them: 8-byte steps to 128, 16-byte steps to 256, then 8 per
-  // doubling up to an eighth of a page; above 1 KiB the size that fills the page with as many chunks.
-  page_bytes_ = store_->page_bytes();
-  std::set<uint32_t> sizes;
-  for (uint32_t size = 32; size <= page_bytes_ / 8; size += 8) {
-    bool is_class = size <= 128 || (size <= 256 && size % 16 == 0);
-    for (uint32_t power = 256; power < page_bytes_ / 8; power *= 2) {
-      if (size > power && size <= power * 2 && size % (power / 8) == 0) is_class = true;
-    }
-    if (!is_class) continue;
-    const uint32_t in_page = static_cast<uint32_t>(page_bytes_) / size;
-    sizes.insert(size <= 1024 ? size : static_cast<uint32_t>(page_bytes_) / in_page / 8 * 8);
-  }
-  for (uint32_t size : sizes) {
-    const uint32_t in_page = static_cast<uint32_t>(page_bytes_) / size;
-    class_sizes_.push_back(size);
-    class_charges_.push_back((static_cast<uint32_t>(page_bytes_) + in_page - 1) / in_page);
-  }
-  class_of_.resize(class_sizes_.back() / 8 + 1);
-  for (size_t units = 0, c = 0; units < class_of_.size(); ++units) {
-    while (class_sizes_[c] < units * 8) ++c;
-    class_of_[units] = static_cast<int>(c);
   }
 }
 
@@ -117,6 +92,19 @@ const std::string& Harness::KeyName(uint32_t key) {
     name += PatternBytes((draw >> 8) % (251 - name.size()), draw);
   }
   return name;
+}
+
+ModelShard& Harness::ShardFor(const std::string& key, uint32_t* index) {
+  const uint32_t shard = store_->ShardOf(key);
+  if (index != nullptr) *index = shard;
+  return shards_[shard];
+}
+
+uint32_t Harness::IndexOf(const ModelShard& shard) const {
+  for (uint32_t i = 0; i < shards_.size(); ++i) {
+    if (&shards_[i] == &shard) return i;
+  }
+  CHECK(false);
 }
 
 std::string Harness::ValueOf(const Op& op) const {
@@ -216,8 +204,8 @@ bool Harness::Step(const Op& op) {
     case OpKind::kRefuse:
       if (recorders_.empty()) break;
       for (uint32_t i = 0; i < shards_.size(); ++i) {
-        refuse_[i] = static_cast<int>(op.number % 3);
-        recorders_[i]->RefuseNext(refuse_[i]);
+        shards_[i].journal.refusals = static_cast<int>(op.number % 3);
+        recorders_[i]->RefuseNext(shards_[i].journal.refusals);
       }
       break;
     case OpKind::kBeginFill:
@@ -239,13 +227,13 @@ bool Harness::Step(const Op& op) {
     }
     case OpKind::kDrain:
       // Often everything, sometimes a piece.
-      if (!rings_.empty()) good = DoDrain(op.number % rings_.size(), op.number % 3 == 0 ? op.bytes : size_t{3} << 20);
+      if (has_rings()) good = DoDrain(op.number % shards_.size(), op.number % 3 == 0 ? op.bytes : size_t{3} << 20);
       break;
     case OpKind::kCommit:
-      if (!rings_.empty()) good = DoCommit(op.number % rings_.size());
+      if (has_rings()) good = DoCommit(op.number % shards_.size());
       break;
     case OpKind::kRewind:
-      if (!rings_.empty()) good = DoRewind(op.number % rings_.size());
+      if (has_rings()) good = DoRewind(op.number % shards_.size());
       break;
     case OpKind::kRenumber:
       good = DoRenumber(op);
@@ -270,7 +258,7 @@ bool Harness::Finish() {
     if (!DoLink(op, true)) return false;
   }
   if (!DrainEverything()) return false;
-  for (uint32_t i = 0; i < rings_.size(); ++i) {
+  for (uint32_t i = 0; has_rings() && i < shards_.size(); ++i) {
     if (!DoCommit(i)) return false;
   }
   if (!DoMaintain(true)) return false;
@@ -281,8 +269,8 @@ bool Harness::Finish() {
   if (!CompareFold() || !Replay()) return false;
   // Every entry once more, in the order of the list.
   for (uint32_t i = 0; i < shards_.size(); ++i) {
-    for (const Entry& entry : shards_[i].lru) {
-      if (IsExpired(entry)) continue;
+    for (const Entry& entry : shards_[i].order) {
+      if (shards_[i].IsExpired(entry)) continue;
       Request request;
       request.verb = Verb::kPeek;
       request.key = entry.key;
@@ -303,11 +291,10 @@ bool Harness::Finish() {
   }
   // The order of the list, seen from the cold end.
   if (scheduled_clear_ms_ == 0 && shards_.size() == 1) {
-    for (CursorHandle& handle : cursors_) store_->CloseCursor(&handle.cursor);
-    cursors_.clear();
+    while (!cursors_.empty()) CloseWalk(0);
     Cursor cursor;
     store_->OpenCursor(Cursor::Order::kOldestFirst, &cursor);
-    auto expected = shards_[0].lru.rbegin();
+    auto expected = shards_[0].order.rbegin();
     for (bool done = false; !done;) {
       WalkedEntry walked[16];
       Scratch scratch{scratch_.data(), scratch_.size(), 0};
@@ -315,16 +302,16 @@ bool Harness::Finish() {
       const size_t count =
           store_->StepCursor(&cursor, store_->uses_time() ? now_ : Now{}, false, walked, 16, &scratch, &done, &needed);
       for (size_t i = 0; i < count; ++i) {
-        while (expected != shards_[0].lru.rend() && IsExpired(*expected)) ++expected;
-        if (expected == shards_[0].lru.rend() ||
+        while (expected != shards_[0].order.rend() && shards_[0].IsExpired(*expected)) ++expected;
+        if (expected == shards_[0].order.rend() ||
             expected->key != std::string_view(scratch_.data() + walked[i].key_offset, walked[i].key_bytes)) {
           return Fail("the order of the list differs");
         }
         ++expected;
       }
     }
-    while (expected != shards_[0].lru.rend() && IsExpired(*expected)) ++expected;
-    if (expected != shards_[0].lru.rend()) return Fail("the list is longer than the walk");
+    while (expected != shards_[0].order.rend() && shards_[0].IsExpired(*expected)) ++expected;
+    if (expected != shards_[0].order.rend()) return Fail("the list is longer than the walk");
     store_->CloseCursor(&cursor);
   }
   store_->Verify();

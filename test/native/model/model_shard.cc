@@ -1,417 +1,78 @@
+#include "model/model_shard.h"
+
 #include <algorithm>
-#include <cstdio>
 #include <iterator>
 #include <utility>
 
-#include "model/harness.h"
-#include "model/values.h"
-#include "model/words.h"
-#include "store/shard.h"
+#include "base/limits.h"
 
 namespace cairn::model {
 
-// ---- the model's own arithmetic ----
-
-int Harness::ClassOf(uint64_t bytes) const { return class_of_[(bytes + 7) / 8]; }
-
-Harness::Layout Harness::LayoutOf(size_t key_bytes, uint64_t value_bytes, uint64_t expires_ms,
-                                  uint32_t client_flags) const {
-  uint64_t fields = 24;
-  if (expires_ms != kNeverExpires) fields += 16;
-  if (life_.options.track_access) fields += 4;
-  if (client_flags != 0) fields += 4;
-  if (key_bytes > 250) fields += 4;
-  Layout layout;
-  layout.charge = 8;  // its place in the table
-  if (fields + key_bytes + value_bytes <= class_sizes_.back()) {
-    layout.size_class = ClassOf(fields + key_bytes + value_bytes);
-    layout.charge += class_charges_[static_cast<size_t>(layout.size_class)];
-    return layout;
-  }
-  layout.chunked = true;
-  if (expires_ms == kNeverExpires) fields += 16;  // such an entry has room for an expiry in any case
-  const uint64_t key_in_head = std::min<uint64_t>(key_bytes, 250);
-  layout.size_class = ClassOf(fields + 4 + key_in_head);
-  layout.charge += class_charges_[static_cast<size_t>(layout.size_class)];
-  uint64_t rest = key_bytes + value_bytes - key_in_head;
-  const uint64_t in_page = page_bytes_ - 16, in_largest = class_sizes_.back() - 16;
-  for (; rest >= in_page; rest -= in_page) layout.charge += page_bytes_;
-  for (; rest >= in_largest; rest -= in_largest, ++layout.nonwhole_chunks) layout.charge += class_charges_.back();
-  if (rest > 0) {
-    layout.charge += class_charges_[static_cast<size_t>(ClassOf(rest + 16))];
-    ++layout.nonwhole_chunks;
-  }
-  return layout;
+void Events::Clear() {
+  removals.clear();
+  flood_shard = nullptr;
 }
 
-// ---- the model's moves ----
+// ---- questions ----
 
-Harness::ModelShard& Harness::ShardFor(const std::string& key, uint32_t* index) {
-  const uint32_t shard = store_->ShardOf(key);
-  if (index != nullptr) *index = shard;
-  return shards_[shard];
+ModelShard::Place ModelShard::Find(const std::string& key) {
+  const auto found = by_key.find(key);
+  return found == by_key.end() ? order.end() : found->second;
 }
 
-Harness::List::iterator Harness::Find(ModelShard& shard, const std::string& key) {
-  const auto found = shard.index.find(key);
-  return found == shard.index.end() ? shard.lru.end() : found->second;
+bool ModelShard::IsExpired(const Entry& entry) const {
+  return entry.expires_ms != kNeverExpires && entry.expires_ms <= setting_.now->boot_ms;
 }
 
-Harness::List::iterator Harness::Lookup(ModelShard& shard, const std::string& key, bool is_get) {
-  const List::iterator entry = Find(shard, key);
-  if (entry == shard.lru.end() || !IsExpired(*entry)) return entry;
-  if (is_get) ++shard.counters.get_expired;
-  Unlink(shard, entry, Reason::kExpired, true);
-  return shard.lru.end();
+uint64_t ModelShard::HeldCharge() const {
+  uint64_t charge = 0;
+  for (const std::shared_ptr<Held>& each : held) charge += each->charge;
+  return charge;
 }
 
-void Harness::ForgetInWalks(const std::string& key) {
-  const uint32_t shard = store_->ShardOf(key);
-  for (CursorHandle& handle : cursors_) handle.must[shard].erase(key);
+uint64_t ModelShard::DeadHeldCharge() const {
+  uint64_t charge = 0;
+  for (const std::shared_ptr<Held>& each : held) charge += each->cleared ? each->charge : 0;
+  return charge;
 }
 
-void Harness::Unlink(ModelShard& shard, List::iterator entry, Reason reason, bool announce, bool keep_walks) {
-  if (announce) {
-    expected_removals_.push_back({reason, entry->key, entry->value, entry->codec, entry->client_flags});
-  }
-  if (reason == Reason::kEvicted) {
-    ++shard.counters.evictions;
-    if (!entry->fetched) ++shard.counters.evicted_unfetched;
-  } else if (reason == Reason::kExpired) {
-    ++shard.counters.expirations;
-    if (!entry->fetched) ++shard.counters.expired_unfetched;
-  }
-  if (reason == Reason::kEvicted || reason == Reason::kExpired) {
-    lost_.insert(entry->key);
-    shard.gone_version = std::max(shard.gone_version, entry->version);
-  }
-  shard.live_charge -= entry->charge;
-  shard.payload -= entry->key.size() + entry->value.size();
-  if (entry->pins() > 0) {
-    entry->held->left = true;
-    shard.zombie_charge += entry->charge;
-    ++coverage_.zombies;
-  }
-  if (!keep_walks) ForgetInWalks(entry->key);
-  shard.index.erase(entry->key);
-  shard.lru.erase(entry);
+bool ModelShard::HasRoom(uint64_t charge, const Entry* stays) const {
+  const uint64_t staying = stays == nullptr || stays->is_held() ? 0 : stays->charge();
+  return body_charge + HeldCharge() + staying + charge <= limit;
 }
 
-bool Harness::MakeRoom(ModelShard& shard, uint64_t charge, bool new_entry, bool keep_newest) {
-  // What cannot be evicted, or gives nothing back when it is: bodies, and entries that are held in place.
-  std::set<const Held*> counted;
-  uint64_t cleared = 0;
-  const uint64_t pinned = PinnedCharge(shard, &counted, &cleared);
-  uint64_t kept = shard.body_charge + pinned;
-  if (keep_newest && !counted.contains(shard.lru.front().held.get())) kept += shard.lru.front().charge;
-  if (kept + charge > shard.limit) return false;
-  const uint64_t fixed = shard.body_charge + cleared;
-  const auto full = [&] {
-    return fixed + shard.zombie_charge + shard.live_charge + charge > shard.limit ||
-           (new_entry && shard.entries_limit != 0 && shard.lru.size() >= shard.entries_limit);
-  };
-  // Cleared entries are the cold end: no live one leaves while there are any.
-  while (full()) {
-    shard.dead = 0;
-    if (shard.lru.empty() || (keep_newest && shard.lru.size() == 1)) return Fail("the model finds no victim");
-    Unlink(shard, std::prev(shard.lru.end()), Reason::kEvicted, true);
-  }
-  return true;
+bool ModelShard::WaitsForJournal(uint64_t charge) const {
+  return journal.held_charge != 0 && !HasRoom(charge, nullptr);
 }
 
-Harness::List::iterator Harness::LinkFront(ModelShard& shard, Entry entry) {
-  flood_slot_ = expected_removals_.size();
-  flood_shard_ = static_cast<uint32_t>(&shard - shards_.data());
-  shard.live_charge += entry.charge;
-  shard.payload += entry.key.size() + entry.value.size();
-  shard.lru.push_front(std::move(entry));
-  shard.index[shard.lru.front().key] = shard.lru.begin();
-  return shard.lru.begin();
+Footprint ModelShard::FootprintOf(const Entry& entry) const {
+  return setting_.sizes->Of(entry.key.size(), entry.value.size(), entry.expires_ms != kNeverExpires,
+                            entry.client_flags != 0);
 }
 
-uint64_t Harness::PinnedCharge(const ModelShard& shard, std::set<const Held*>* counted, uint64_t* cleared) const {
-  uint64_t pinned = 0;
-  const auto count = [&](const std::shared_ptr<Held>& held) {
-    if (held == nullptr || !counted->insert(held.get()).second) return;
-    pinned += held->charge;
-    if (held->cleared) *cleared += held->charge;
-  };
-  const auto shard_index = static_cast<uint32_t>(&shard - shards_.data());
-  for (const PinHandle& handle : pins_) {
-    if (handle.shard == shard_index) count(handle.held);
-  }
-  if (has_rings()) {
-    for (const ExpectedRecord& record : rings_[shard_index].records) count(record.pinned);
-    for (const ExpectedRecord& record : expected_records_[shard_index]) count(record.pinned);
-  }
-  return pinned;
+bool ModelShard::IsTooLarge(const Entry& entry) const {
+  return entry.value.size() > setting_.value_bytes_max || FootprintOf(entry).charge > limit;
 }
 
-bool Harness::Refused(uint32_t shard_index) {
-  ++shards_[shard_index].counters.log_full;
-  ++coverage_.log_full;
-  if (has_rings()) ++coverage_.ring_full;
-  return false;
+bool ModelShard::TakesSamePlace(const Entry& entry, const Entry& next) {
+  return !entry.footprint.in_pieces && !next.footprint.in_pieces && !entry.is_held() &&
+         entry.footprint.size_class == next.footprint.size_class;
 }
 
-bool Harness::RingHasRoom(const Ring& ring, uint64_t bytes, uint64_t spare) const {
-  const uint64_t to_end = ring.capacity - ring.written % ring.capacity;
-  return ring.written - ring.freed + (bytes <= to_end ? bytes : to_end + bytes) + spare <= ring.capacity;
-}
-
-bool Harness::RingHoldsRoom(const ModelShard& shard, uint64_t charge) const {
-  if (!has_rings() || rings_[static_cast<size_t>(&shard - shards_.data())].pinned_charge == 0) return false;
-  std::set<const Held*> counted;
-  uint64_t cleared = 0;
-  return shard.body_charge + PinnedCharge(shard, &counted, &cleared) + charge > shard.limit;
-}
-
-// A little is left for a barrier: one, and what it may have to skip.
-static constexpr uint64_t kBarrierBytes = 80;
-static constexpr uint64_t kSpareBytes = 2 * kBarrierBytes;
-// Behind the key, in place of a value that is pinned.
-static constexpr uint64_t kTailBytes = 32;
-
-bool Harness::ReserveRecord(uint32_t shard_index, size_t key_bytes) {
-  if (has_rings()) {
-    return RingHasRoom(rings_[shard_index], RecordBytes(key_bytes, 0), kSpareBytes) || Refused(shard_index);
-  }
-  if (!life_.records || refuse_[shard_index] == 0) return true;
-  --refuse_[shard_index];
-  return Refused(shard_index);
-}
-
-bool Harness::ReserveBarrier(bool is_due) {
-  if (has_rings()) return RingHasRoom(rings_[0], RecordBytes(0, 0), is_due ? 0 : kBarrierBytes) || Refused(0);
-  return ReserveRecord(0, 0);
-}
-
-bool Harness::ReserveEntry(uint32_t shard_index, const Entry& entry, bool in_body) {
-  if (!has_rings()) return ReserveRecord(shard_index, entry.key.size());
-  Ring& ring = rings_[shard_index];
-  const ModelShard& shard = shards_[shard_index];
-  const Layout layout = LayoutOf(entry.key.size(), entry.value.size(), entry.expires_ms, entry.client_flags);
-  ring.reserved_pinned = false;
-  if (!in_body && RingHoldsRoom(shard, layout.charge)) {
-    ++coverage_.ring_waits_for_memory;
-    return Refused(shard_index);
-  }
-  const bool large = entry.value.size() > kRingInlineValueBytesMax;
-  if (large) {
-    const uint64_t pages = before_[shard_index].pinned_pages + 1 + layout.nonwhole_chunks;
-    const bool fits_share =
-        ring.pinned_charge == 0 || ring.pinned_charge + layout.charge <= shard.limit / kRingPinnedShareMax;
-    if (pages <= kRingPinnedPagesMax && fits_share &&
-        RingHasRoom(ring, RecordBytes(entry.key.size(), 0) + kTailBytes, kSpareBytes)) {
-      ring.reserved_pinned = true;
-      ++coverage_.ring_pinned;
-      return true;
-    }
-    if (entry.value.size() > kRingCopiedValueBytesMax) return Refused(shard_index);
-  }
-  if (!RingHasRoom(ring, RecordBytes(entry.key.size(), entry.value.size()), kSpareBytes)) return Refused(shard_index);
-  if (large) ++coverage_.ring_copied_large;
-  return true;
-}
-
-void Harness::PinForRing(uint32_t shard_index, Entry* entry) {
-  if (!has_rings() || !rings_[shard_index].reserved_pinned) return;
-  entry->held = std::make_shared<Held>();
-  entry->held->value = entry->value;
-  entry->held->charge = entry->charge;
-  entry->held->pins = 1;
-  rings_[shard_index].pinned_charge += entry->charge;
-}
-
-Status Harness::NoMemory(ModelShard& shard, Status status) {
-  const auto shard_index = static_cast<uint32_t>(&shard - shards_.data());
-  if (status == Status::kNoMemory && has_rings() && rings_[shard_index].pinned_charge != 0) {
-    ++coverage_.ring_waits_for_memory;
-    Refused(shard_index);
-    return Status::kLogFull;
-  }
-  ++shard.counters.no_memory;
-  return status;
-}
-
-void Harness::ExpectRecord(uint32_t shard_index, RecordKind kind, const Entry& entry) {
-  ExpectedRecord record;
-  record.kind = kind;
-  record.version = 0;
-  record.key = entry.key;
-  if (kind == RecordKind::kSet) {
-    record.value = entry.value;
-    lost_.erase(entry.key);
-  }
-  if (kind != RecordKind::kDelete) {
-    record.codec = static_cast<uint8_t>(entry.codec);
-    record.client_flags = entry.client_flags;
-    record.expires_wall_ms =
-        entry.expires_ms == kNeverExpires ? 0 : static_cast<int64_t>(entry.expires_ms) + now_.WallOffset();
-  }
-  if (has_rings()) {
-    Ring& ring = rings_[shard_index];
-    uint64_t bytes = RecordBytes(record.key.size(), record.value.size());
-    if (kind == RecordKind::kSet && ring.reserved_pinned) {
-      bytes = RecordBytes(record.key.size(), 0) + kTailBytes;
-      record.pinned = entry.held;
-    }
-    const uint64_t to_end = ring.capacity - ring.written % ring.capacity;
-    if (bytes > to_end) {
-      ring.written += to_end;
-      ++coverage_.ring_wrapped;
-    }
-    record.ring_begin = ring.written;
-    ring.written += bytes;
-    ring.count++;
-    record.ring_end = ring.written;
-  }
-  expected_records_[shard_index].push_back(std::move(record));
-}
-
-void Harness::ExpectBarrier(uint64_t version) {
-  if (!life_.records) return;
-  ExpectRecord(0, RecordKind::kClear, Entry{});
-  expected_records_[0].back().version = version;
-  expected_records_[0].back().epoch = epoch_;
-}
-
-void Harness::ExpectDelete(uint32_t shard_index, const std::string& key, Expected* expected) {
-  Entry gone;
-  gone.key = key;
-  ExpectRecord(shard_index, RecordKind::kDelete, gone);
-  if (expected != nullptr) expected->mutates = true;
-}
-
-void Harness::VoidFills(const std::string& key) {
-  for (Ticket& ticket : tickets_) {
-    if (KeyName(ticket.key) == key) ticket.voided = true;
-  }
-}
-
-// Stores `from` in place of `old` (end: none): key, value, codec, flags, expiry and fetched of `from` are given.
-Status Harness::Put(ModelShard& shard, Entry from, List::iterator old, bool log, Expected* expected) {
-  const auto shard_index = static_cast<uint32_t>(&shard - shards_.data());
-  const Layout layout = LayoutOf(from.key.size(), from.value.size(), from.expires_ms, from.client_flags);
-  if (from.value.size() > store_->value_bytes_max() || layout.charge > shard.limit) return Status::kTooLarge;
-  if (log && !ReserveEntry(shard_index, from, false)) return Status::kLogFull;
-  const bool replaces = old != shard.lru.end();
-  from.charge = layout.charge;
-  from.size_class = layout.size_class;
-  from.chunked = layout.chunked;
-  from.nonwhole_chunks = layout.nonwhole_chunks;
-  from.access_s = static_cast<uint32_t>(now_.boot_ms / 1000);
-  from.filed_ms = now_.boot_ms;
-  const bool in_place =
-      replaces && !old->chunked && !layout.chunked && old->pins() == 0 && old->size_class == layout.size_class;
-  if (replaces) Unlink(shard, old, Reason::kReplaced, true, true);
-  if (!in_place && !MakeRoom(shard, layout.charge, true, false)) {
-    ++shard.counters.no_memory;
-    ForgetInWalks(from.key);
-    if (replaces) {
-      if (log) {
-        ExpectRecord(shard_index, RecordKind::kDelete, from);
-        expected->mutates = true;
-      }
-    }
-    return Status::kNoMemory;
-  }
-  if (in_place) ++coverage_.in_place;
-  if (log) {
-    PinForRing(shard_index, &from);
-    ExpectRecord(shard_index, RecordKind::kSet, from);
-  }
-  const List::iterator entry = LinkFront(shard, std::move(from));
-  if (in_place) flood_slot_ = ~uint64_t{0};
-  expected->mutates = true;
-  expected->new_version = true;
-  expected->check_entry = true;
-  DescribeEntry(*entry, expected);
+Status ModelShard::RefusalToAccept(const Entry& next, bool in_same_place, Way way) const {
+  if (IsTooLarge(next)) return Status::kTooLarge;
+  if (way == Way::kNoRoom) return Status::kLogFull;
+  if (!in_same_place && !HasRoom(next.charge(), nullptr)) return Status::kNoMemory;
   return Status::kStored;
 }
 
-// The same entry with the value, codec and expiry of `changed`.
-Status Harness::Rebuild(ModelShard& shard, List::iterator* entry, Entry changed, bool announce_replaced) {
-  const Layout layout = LayoutOf(changed.key.size(), changed.value.size(), changed.expires_ms, changed.client_flags);
-  Entry& old = **entry;
-  const bool in_place = !old.chunked && !layout.chunked && old.pins() == 0 && old.size_class == layout.size_class;
-  if (!in_place) {
-    ++coverage_.rebuilt;
-    if (layout.charge > shard.limit) return Status::kTooLarge;
-    // Both exist for a moment; the old one, now the newest, is not evicted for the new one.
-    shard.lru.splice(shard.lru.begin(), shard.lru, *entry);
-    if (!MakeRoom(shard, layout.charge, false, true)) return Status::kNoMemory;
-  }
-  changed.version = old.version;
-  changed.filed_ms = now_.boot_ms;
-  changed.charge = layout.charge;
-  changed.size_class = layout.size_class;
-  changed.chunked = layout.chunked;
-  changed.nonwhole_chunks = layout.nonwhole_chunks;
-  changed.held = nullptr;
-  Unlink(shard, *entry, Reason::kReplaced, announce_replaced, true);
-  *entry = LinkFront(shard, std::move(changed));
-  if (in_place) flood_slot_ = ~uint64_t{0};
-  return Status::kStored;
+Status ModelShard::RefusalToBecome(const Entry& entry, const Entry& next, bool in_same_place, uint64_t needed) const {
+  if (in_same_place) return Status::kStored;
+  if (next.charge() > limit) return Status::kTooLarge;
+  return HasRoom(needed, &entry) ? Status::kStored : Status::kNoMemory;
 }
 
-// A chunked entry with more behind its value: what has to be there beside it for a moment is what the new chunks take
-// that replace those of another size, or come behind them.
-Status Harness::Extend(ModelShard& shard, List::iterator* entry, Entry changed) {
-  const Layout layout = LayoutOf(changed.key.size(), changed.value.size(), changed.expires_ms, changed.client_flags);
-  if (layout.charge > shard.limit) return Status::kTooLarge;
-  shard.lru.splice(shard.lru.begin(), shard.lru, *entry);
-  // Size class and charge of each: two classes may be charged alike.
-  const auto chunks = [&](uint64_t value_bytes) {
-    std::vector<std::pair<int, uint64_t>> sizes;
-    uint64_t rest = changed.key.size() + value_bytes - std::min<uint64_t>(changed.key.size(), 250);
-    const uint64_t in_page = page_bytes_ - 16, in_largest = class_sizes_.back() - 16;
-    for (; rest >= in_page; rest -= in_page) sizes.emplace_back(-1, page_bytes_);
-    for (; rest >= in_largest; rest -= in_largest) sizes.emplace_back(ClassOf(in_largest + 16), class_charges_.back());
-    if (rest > 0) sizes.emplace_back(ClassOf(rest + 16), class_charges_[static_cast<size_t>(ClassOf(rest + 16))]);
-    return sizes;
-  };
-  const auto before = chunks((*entry)->value.size()), after = chunks(changed.value.size());
-  const uint64_t old_rest =
-      (changed.key.size() + (*entry)->value.size() - std::min<uint64_t>(changed.key.size(), 250)) % (page_bytes_ - 16) %
-      (class_sizes_.back() - 16);
-  // The chunk for the rest stays if it is of the same class, and nothing comes behind it.
-  size_t same = 0;
-  while (same < before.size() && same < after.size() && before[same] == after[same]) ++same;
-  const bool last_is_rest = old_rest != 0;
-  if (last_is_rest && same == before.size() && after.size() > before.size()) --same;
-  uint64_t added = 0;
-  for (size_t i = same; i < after.size(); ++i) added += after[i].second;
-  if (!MakeRoom(shard, added, false, true)) return Status::kNoMemory;
-  ++coverage_.extended;
-  changed.version = (*entry)->version;
-  changed.charge = layout.charge;
-  changed.nonwhole_chunks = layout.nonwhole_chunks;
-  changed.held = nullptr;
-  Unlink(shard, *entry, Reason::kReplaced, true, true);
-  *entry = LinkFront(shard, std::move(changed));
-  flood_slot_ = ~uint64_t{0};
-  return Status::kStored;
-}
-
-Status Harness::SetExpiry(ModelShard& shard, List::iterator* entry, uint64_t expires_ms) {
-  const bool has = (*entry)->expires_ms != kNeverExpires;
-  if (expires_ms == kKeepExpiry || (expires_ms == kNeverExpires && !has)) return Status::kStored;
-  // A chunked entry is given another expiry as it is, unless it need not be chunked without one.
-  const Entry& old = **entry;
-  const bool stays_chunked =
-      old.chunked && LayoutOf(old.key.size(), old.value.size(), expires_ms, old.client_flags).chunked;
-  if ((expires_ms != kNeverExpires && has) || stays_chunked) {
-    (*entry)->expires_ms = expires_ms;
-    (*entry)->filed_ms = now_.boot_ms;
-    return Status::kStored;
-  }
-  Entry changed = **entry;
-  changed.expires_ms = expires_ms;
-  return Rebuild(shard, entry, std::move(changed), false);
-}
-
-void Harness::DescribeEntry(const Entry& entry, Expected* expected) const {
+void ModelShard::Describe(const Entry& entry, Expected* expected) const {
   expected->check_entry = true;
   expected->fetched = entry.fetched;
   expected->codec = entry.codec;
@@ -419,89 +80,293 @@ void Harness::DescribeEntry(const Entry& entry, Expected* expected) const {
   expected->version = entry.version;
   expected->expires_ms = entry.expires_ms;
   expected->value_bytes = static_cast<uint32_t>(entry.value.size());
-  if (life_.options.track_access) expected->idle_s = static_cast<uint32_t>(now_.boot_ms / 1000) - entry.access_s;
+  if (setting_.tracks_access) expected->idle_s = now_s() - entry.access_s;
 }
 
-uint64_t Harness::ClearShard(ModelShard& shard, uint64_t below) {
-  const uint32_t shard_index = static_cast<uint32_t>(&shard - shards_.data());
+// ---- moves ----
+
+ModelShard::Place ModelShard::Meet(const std::string& key, bool counts) {
+  const Place entry = Find(key);
+  if (entry == end() || !IsExpired(*entry)) return entry;
+  if (counts) ++counters.get_expired;
+  Leave(entry, Reason::kExpired);
+  return end();
+}
+
+void ModelShard::Leave(Place entry, Reason reason, Farewell farewell) {
+  if (farewell == Farewell::kTold || farewell == Farewell::kSucceeded) {
+    setting_.events->removals.push_back({reason, entry->key, entry->value, entry->codec, entry->client_flags});
+  }
+  if (reason == Reason::kEvicted || reason == Reason::kExpired) {
+    uint64_t& all = reason == Reason::kEvicted ? counters.evictions : counters.expirations;
+    uint64_t& unfetched = reason == Reason::kEvicted ? counters.evicted_unfetched : counters.expired_unfetched;
+    ++all;
+    if (!entry->fetched) ++unfetched;
+    setting_.events->lost.insert(entry->key);
+    gone_version = std::max(gone_version, entry->version);
+  }
+  live_charge -= entry->charge();
+  payload -= entry->key.size() + entry->value.size();
+  if (entry->is_held()) {
+    entry->held->left = true;
+    left_charge += entry->charge();
+    ++setting_.coverage->zombies;
+  }
+  if (farewell == Farewell::kTold || farewell == Farewell::kUntold) ForgetOwed(entry->key);
+  by_key.erase(entry->key);
+  order.erase(entry);
+}
+
+void ModelShard::LetOldestLeave(uint64_t charge, bool comes, const Entry* stays) {
+  if (!HasRoom(charge, stays)) return;
+  const uint64_t dead_held = DeadHeldCharge();
+  const auto is_full = [&] {
+    return known_charge() + dead_held + charge > limit ||
+           (comes && entries_limit != 0 && order.size() >= entries_limit);
+  };
+  while (is_full()) {
+    dead = 0;  // no living entry leaves while there are any
+    if (order.empty() || &order.back() == stays) {
+      setting_.events->broken = "the model finds no victim";
+      return;
+    }
+    Leave(std::prev(end()), Reason::kEvicted);
+  }
+}
+
+ModelShard::Place ModelShard::Enter(Entry entry, bool in_same_place) {
+  setting_.events->flood_slot = setting_.events->removals.size();
+  setting_.events->flood_shard = in_same_place ? nullptr : this;
+  live_charge += entry.charge();
+  payload += entry.key.size() + entry.value.size();
+  order.push_front(std::move(entry));
+  by_key[order.front().key] = order.begin();
+  return order.begin();
+}
+
+void ModelShard::VoidLoads(const std::string& key) {
+  for (const std::shared_ptr<Load>& load : loads) load->voided = load->voided || load->key == key;
+}
+
+void ModelShard::ForgetOwed(const std::string& key) {
+  for (auto& [walk, keys] : owed) keys.erase(key);
+}
+
+void ModelShard::LetGo(const std::shared_ptr<Held>& held_value) {
+  if (--held_value->pins > 0) return;
+  if (held_value->left) left_charge -= held_value->charge;
+  held.erase(held_value);
+}
+
+Status ModelShard::Accept(Entry next, Place old, const Terms& terms, Expected* expected) {
+  const bool replaces = old != end();
+  const std::string key = next.key;
+  next.footprint = FootprintOf(next);
+  next.access_s = now_s();
+  next.filed_ms = setting_.now->boot_ms;
+  const bool in_same_place = replaces && TakesSamePlace(*old, next);
+  const Way way = terms.recorded ? RecordWay(next, false) : Way::kWhole;
+  const Status status = RefusalToAccept(next, in_same_place, way);
+  switch (status) {
+    case Status::kTooLarge:
+      if (!terms.insists) return status;
+      VoidLoads(key);
+      return MakeAbsent(key, old, terms.recorded, expected) ? status : Status::kLogFull;
+    case Status::kLogFull:
+      if (journal.is_ring() && WaitsForJournal(next.charge())) ++setting_.coverage->ring_waits_for_memory;
+      return LogFull();
+    case Status::kNoMemory:
+      ++counters.no_memory;
+      if (replaces) Leave(old, Reason::kReplaced);
+      ForgetOwed(key);
+      if (terms.recorded && (replaces || (terms.insists && journal.keeps_records))) RecordDelete(key, expected);
+      return status;
+    default:
+      break;
+  }
+  if (replaces) Leave(old, Reason::kReplaced, Farewell::kSucceeded);
+  if (in_same_place) ++setting_.coverage->in_place;
+  if (!in_same_place) LetOldestLeave(next.charge(), true, nullptr);
+  const Place entry = Enter(std::move(next), in_same_place);
+  if (terms.recorded) RecordSet(entry, way);
+  expected->mutates = true;
+  expected->new_version = true;
+  Describe(*entry, expected);
+  return Status::kStored;
+}
+
+bool ModelShard::MakeAbsent(const std::string& key, Place old, bool recorded, Expected* expected) {
+  const bool present = old != end();
+  if (recorded && (present || journal.keeps_records)) {
+    if (!journal.TakesKey(key.size())) {
+      LogFull();
+      return false;
+    }
+    RecordDelete(key, expected);
+  }
+  if (present) Leave(old, Reason::kReplaced);
+  return true;
+}
+
+Status ModelShard::Become(Place* place, Entry next, Becoming becoming) {
+  const Entry& entry = **place;
+  next.footprint = FootprintOf(next);
+  next.held = nullptr;
+  const bool only_longer = becoming == Becoming::kLonger;
+  const bool in_same_place = !only_longer && TakesSamePlace(entry, next);
+  const uint64_t needed = only_longer
+                              ? setting_.sizes->OfLongerEnd(entry.key.size(), entry.value.size(), next.value.size())
+                              : next.charge();
+  const Status status = RefusalToBecome(entry, next, in_same_place, needed);
+  if (!only_longer && !in_same_place) ++setting_.coverage->rebuilt;
+  if (status == Status::kTooLarge) return status;
+  Use(*place);
+  if (status != Status::kStored) return status;
+  if (only_longer) ++setting_.coverage->extended;
+  if (!in_same_place) LetOldestLeave(needed, false, &entry);
+  if (!only_longer) next.filed_ms = setting_.now->boot_ms;
+  Leave(*place, Reason::kReplaced, becoming == Becoming::kRetimed ? Farewell::kSucceededUntold : Farewell::kSucceeded);
+  *place = Enter(std::move(next), in_same_place || only_longer);
+  return Status::kStored;
+}
+
+Status ModelShard::Retime(Place* place, uint64_t expires_ms) {
+  const bool expired_some_time = (*place)->expires_ms != kNeverExpires;
+  if (expires_ms == kKeepExpiry || (expires_ms == kNeverExpires && !expired_some_time)) return Status::kStored;
+  Entry next = **place;
+  next.expires_ms = expires_ms;
+  // Where there is room for an expiry it is written: beside another one, or in pieces, unless it need not be in pieces
+  // without one.
+  const bool stays_in_pieces = (*place)->footprint.in_pieces && FootprintOf(next).in_pieces;
+  if (stays_in_pieces || (expires_ms != kNeverExpires && expired_some_time)) {
+    (*place)->expires_ms = expires_ms;
+    (*place)->filed_ms = setting_.now->boot_ms;
+    return Status::kStored;
+  }
+  return Become(place, std::move(next), Becoming::kRetimed);
+}
+
+bool ModelShard::Admit(Entry next, Place old, uint64_t charge, Expected* expected) {
+  const Way way = RecordWay(next, true);
+  if (way == Way::kNoRoom) {
+    LogFull();
+    return false;
+  }
+  if (old != end()) Leave(old, Reason::kReplaced, Farewell::kSucceeded);
+  LetOldestLeave(0, true, nullptr);
+  body_charge -= charge;
+  --bodies;
+  next.access_s = now_s();
+  next.filed_ms = setting_.now->boot_ms;
+  const Place entry = Enter(std::move(next), false);
+  RecordSet(entry, way);
+  Describe(*entry, expected);
+  expected->mutates = true;
+  expected->new_version = true;
+  ++setting_.coverage->bodies_linked;
+  return true;
+}
+
+uint64_t ModelShard::Clear(uint64_t below) {
   uint64_t count = 0;
-  for (List::iterator entry = shard.lru.begin(); entry != shard.lru.end();) {
+  for (Place entry = order.begin(); entry != end();) {
     if (entry->version >= below) {
       ++entry;
       continue;
     }
     ++count;
-    if (entry->pins() > 0) entry->held->cleared = true;
-    ++shard.dead;
-    shard.dead_charge_max += entry->charge;
-    shard.live_charge -= entry->charge;
-    shard.payload -= entry->key.size() + entry->value.size();
-    for (CursorHandle& handle : cursors_) handle.must[shard_index].erase(entry->key);
-    shard.index.erase(entry->key);
-    entry = shard.lru.erase(entry);
+    if (entry->is_held()) entry->held->cleared = true;
+    ++dead;
+    dead_charge_max += entry->charge();
+    live_charge -= entry->charge();
+    payload -= entry->key.size() + entry->value.size();
+    ForgetOwed(entry->key);
+    by_key.erase(entry->key);
+    entry = order.erase(entry);
   }
-  for (Ticket& ticket : tickets_) {
-    if (store_->ShardOf(KeyName(ticket.key)) == shard_index) ticket.voided = true;
-  }
+  for (const std::shared_ptr<Load>& load : loads) load->voided = true;
   return count;
 }
 
-// No epoch is left for a clear. Each shard then clears by its own counter; but a barrier for all shards needs an epoch,
-// so with records there is no clear any more.
-bool Harness::EpochsUsedUp() const { return epoch_ == kEpochMax; }
+// ---- records ----
 
-// Those that are left are for other openings of the log; a clear that was promised takes one of them all the same.
-bool Harness::ClearsUsedUp() const { return thrifty_ && epoch_ >= kEpochMax - kEpochsForOpenings; }
-
-void Harness::ClearModel() {
-  if (!EpochsUsedUp()) ++epoch_;
-  uint64_t count = 0;
-  for (ModelShard& shard : shards_) {
-    count += ClearShard(shard);
-    if (shard.epoch < epoch_) {
-      shard.epoch = epoch_;
-      shard.last_version = shard.cleared_version = uint64_t{epoch_} << kVersionCounterBits;
-    } else {
-      // The shard may have given none yet.
-      shard.cleared_version = std::max(shard.last_version, uint64_t{epoch_} << kVersionCounterBits) + 1;
-    }
-    shard.gone_version = std::max(shard.gone_version, shard.last_version);
-    shard.gone_known = false;
+ModelShard::Way ModelShard::RecordWay(const Entry& entry, bool is_body) const {
+  const size_t key_bytes = entry.key.size(), value_bytes = entry.value.size();
+  if (!journal.is_ring()) return journal.TakesWhole(key_bytes, value_bytes) ? Way::kWhole : Way::kNoRoom;
+  const Footprint footprint = FootprintOf(entry);
+  if (!is_body && WaitsForJournal(footprint.charge)) return Way::kNoRoom;
+  if (value_bytes > kRingInlineValueBytesMax) {
+    const bool in_share =
+        journal.held_charge == 0 || journal.held_charge + footprint.charge <= limit / kRingPinnedShareMax;
+    const bool in_pages = pinned_pages + 1 + footprint.partial_pieces <= kRingPinnedPagesMax;
+    if (in_share && in_pages && journal.TakesReference(key_bytes)) return Way::kReference;
+    if (value_bytes > kRingCopiedValueBytesMax) return Way::kNoRoom;
   }
-  if (count > 0) expected_cleared_.push_back(count);
-  scheduled_clear_ms_ = 0;
-  scheduled_wall_ms_ = 0;
-  scheduled_known_ = false;
-  cleared_at_.clear();
-  last_clear_version_ = 0;
-  ++coverage_.clears;
+  return journal.TakesWhole(key_bytes, value_bytes) ? Way::kWhole : Way::kNoRoom;
 }
 
-void Harness::RunScheduledClear() {
-  if (recovering_ || scheduled_clear_ms_ == 0 || now_.boot_ms < scheduled_clear_ms_) return;
-  if (life_.records && EpochsUsedUp()) return;
-  if (!ReserveBarrier(true)) {
-    // A ring always has the room.
-    if (has_rings()) Fail("a clear whose time has come finds no room");
-    return;
+void ModelShard::RecordSet(Place entry, Way way) {
+  if (way == Way::kReference) {
+    entry->held = std::make_shared<Held>();
+    entry->held->value = entry->value;
+    entry->held->charge = entry->charge();
+    entry->held->pins = 1;
+    held.insert(entry->held);
+    journal.held_charge += entry->charge();
+    ++setting_.coverage->ring_pinned;
+  } else if (journal.is_ring() && entry->value.size() > kRingInlineValueBytesMax) {
+    ++setting_.coverage->ring_copied_large;
   }
-  ++coverage_.scheduled_clears;
-  ClearModel();
-  ExpectBarrier(0);
+  Record(RecordKind::kSet, *entry);
+  if (way == Way::kReference) new_records.back().held = entry->held;
+  if (journal.Place(&new_records.back())) ++setting_.coverage->ring_wrapped;
+  setting_.events->lost.erase(entry->key);
 }
 
-bool Harness::Schedule(uint64_t at_ms) {
-  const int64_t wall_ms = at_ms == 0 ? 0 : static_cast<int64_t>(at_ms) + now_.WallOffset();
-  if (at_ms != 0 && ClearsUsedUp()) return false;
-  if (life_.records && (at_ms != 0 || scheduled_clear_ms_ != 0)) {
-    if (!ReserveBarrier(false)) return false;
-    Entry to_come;
-    to_come.expires_ms = at_ms;
-    ExpectRecord(0, RecordKind::kClearAt, to_come);
+void ModelShard::Record(RecordKind kind, const Entry& entry) {
+  ExpectedRecord record;
+  record.kind = kind;
+  record.key = entry.key;
+  if (kind == RecordKind::kSet) record.value = entry.value;
+  if (kind != RecordKind::kDelete) {
+    record.codec = static_cast<uint8_t>(entry.codec);
+    record.client_flags = entry.client_flags;
+    record.expires_wall_ms =
+        entry.expires_ms == kNeverExpires ? 0 : static_cast<int64_t>(entry.expires_ms) + setting_.now->WallOffset();
   }
-  scheduled_clear_ms_ = at_ms;
-  scheduled_wall_ms_ = wall_ms;
-  return true;
+  new_records.push_back(std::move(record));
+  if (kind != RecordKind::kSet && journal.Place(&new_records.back())) ++setting_.coverage->ring_wrapped;
+}
+
+void ModelShard::RecordDelete(const std::string& key, Expected* expected) {
+  Entry gone;
+  gone.key = key;
+  Record(RecordKind::kDelete, gone);
+  if (expected != nullptr) expected->mutates = true;
+}
+
+void ModelShard::RecordBarrier(uint64_t version, uint32_t of_epoch) {
+  if (!journal.keeps_records) return;
+  Record(RecordKind::kClear, Entry{});
+  new_records.back().version = version;
+  new_records.back().epoch = of_epoch;
+}
+
+Status ModelShard::LogFull() {
+  if (journal.refusals > 0) --journal.refusals;
+  ++counters.log_full;
+  ++setting_.coverage->log_full;
+  if (journal.is_ring()) ++setting_.coverage->ring_full;
+  return Status::kLogFull;
+}
+
+Status ModelShard::Unmet(Status refusal) {
+  if (refusal == Status::kNoMemory && journal.held_charge != 0) {
+    ++setting_.coverage->ring_waits_for_memory;
+    return LogFull();
+  }
+  ++counters.no_memory;
+  return refusal;
 }
 
 }  // namespace cairn::model

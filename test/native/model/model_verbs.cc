@@ -1,45 +1,135 @@
+// What requests come to: a condition (F1) about what is there, and then a change of the shard, or none.
 #include <algorithm>
-#include <cstdio>
-#include <iterator>
+#include <string>
 #include <utility>
 
-#include "model/harness.h"
+#include "base/limits.h"
+#include "model/model_shard.h"
 #include "model/values.h"
-#include "model/words.h"
-#include "store/shard.h"
 
 namespace cairn::model {
 
-bool Harness::GiveValue(ModelShard& shard, List::iterator entry, bool may_pin, const Outcome* actual, Scratch* scratch,
-                        Expected* expected) {
-  const bool large = entry->value.size() > kCopyUnderLockBytesMax;
-  if (large && may_pin) {
-    // Whether the pages of its chunks are pinned already is not known here: within the budget for sure, beyond it for
-    // sure, or as the store says.
-    const uint64_t pages = before_[static_cast<size_t>(&shard - shards_.data())].pinned_pages;
-    const bool certain = pages + 1 + entry->nonwhole_chunks <= kPinnedPagesMax;
-    const bool impossible = entry->pins() == kPinsPerEntryMax;
-    // What refuses a get-and-touch comes behind its value, and takes the pin back. The value is chunked: whether it was
-    // pinned or copied makes no difference to what is refused.
-    const bool taken_back = actual->status == Status::kNoMemory || actual->status == Status::kLogFull;
-    const bool pinned = actual->pin.ref != 0 || taken_back;
-    if (!impossible && (certain || pinned)) {
-      if (entry->held == nullptr || entry->held->pins == 0) {
+namespace {
+
+bool IsJoining(Verb verb) { return verb == Verb::kAppend || verb == Verb::kPrepend; }
+bool IsCounting(Verb verb) { return verb == Verb::kIncr || verb == Verb::kDecr; }
+bool IsTouching(Verb verb) { return verb == Verb::kTouch || verb == Verb::kGetAndTouch; }
+bool IsRemoving(Verb verb) { return verb == Verb::kDelete || verb == Verb::kTake || verb == Verb::kEvict; }
+
+// What a request finds out if its key has an entry, or none: kStored if it goes on.
+Status IfPresent(Verb verb) { return verb == Verb::kAdd ? Status::kNotStored : Status::kStored; }
+Status IfAbsent(const Request& request) {
+  switch (request.verb) {
+    case Verb::kSet:
+    case Verb::kAdd:
+      return Status::kStored;
+    case Verb::kReplace:
+    case Verb::kAppend:
+    case Verb::kPrepend:
+      return Status::kNotStored;
+    case Verb::kIncr:
+    case Verb::kDecr:
+      return request.has_initial ? Status::kStored : Status::kNotFound;
+    default:
+      return Status::kNotFound;
+  }
+}
+
+uint64_t Counted(const Request& request, uint64_t number) {
+  return request.verb == Verb::kIncr ? number + request.delta : number - std::min(number, request.delta);
+}
+
+}  // namespace
+
+Expected ModelShard::Ask(const Request& request, const std::string& key, const Load* load, const Seen& seen,
+                         Scratch* scratch) {
+  if (request.verb == Verb::kPeek || request.verb == Verb::kHas) return Look(request, key, seen, scratch);
+  if (request.verb == Verb::kGet) return Get(request, key, seen, scratch);
+  Expected expected;
+  const Place here = Meet(key, request.verb == Verb::kGetAndTouch);
+  const bool present = here != end();
+  expected.status = Judge(request, here, load);
+  CountCondition(request, present, expected.status);
+  if (expected.status != Status::kStored) {
+    if (present && expected.status != Status::kNonNumeric) Describe(*here, &expected);
+    if (load != nullptr && expected.status == Status::kExists) ++setting_.coverage->fills_voided;
+    if (IsRemoving(request.verb) && !present) RemoveAbsent(request, key, &expected);
+    return expected;
+  }
+  if (IsJoining(request.verb)) {
+    Join(request, key, here, seen, &expected);
+  } else if (IsCounting(request.verb)) {
+    Count(request, key, here, &expected);
+  } else if (IsTouching(request.verb)) {
+    Touch(request, here, seen, scratch, &expected);
+  } else if (IsRemoving(request.verb)) {
+    Remove(request, here, seen, scratch, &expected);
+  } else {
+    Replace(request, key, here, &expected);
+    if (load != nullptr && expected.status == Status::kStored) ++setting_.coverage->fills_stored;
+  }
+  return expected;
+}
+
+// ---- conditions ----
+
+Status ModelShard::Judge(const Request& request, Place here, const Load* load) const {
+  const bool present = here != order.end();
+  const Status by_presence = present ? IfPresent(request.verb) : IfAbsent(request);
+  if (by_presence != Status::kStored) return by_presence;
+  const bool compares = request.has_compare || request.verb == Verb::kCas;
+  if (present && compares && here->version != request.compare) return Status::kExists;
+  if (load != nullptr && load->voided) return Status::kExists;
+  return present ? JudgeContents(request, *here) : Status::kStored;
+}
+
+Status ModelShard::JudgeContents(const Request& request, const Entry& here) const {
+  Codec codec;
+  uint64_t number;
+  if (IsJoining(request.verb) && !JoinedCodec(here.codec, request.codec, std::string(request.value), &codec)) {
+    return Status::kNotStored;
+  }
+  const bool is_structure = here.codec == Codec::kJson || here.codec == Codec::kStructured;
+  if (IsCounting(request.verb) && (is_structure || !NumberOf(here.value, &number))) return Status::kNonNumeric;
+  return Status::kStored;
+}
+
+void ModelShard::CountCondition(const Request& request, bool present, Status status) {
+  if (request.verb == Verb::kCas && status == Status::kNotFound) ++counters.cas_misses;
+  if (request.verb == Verb::kCas && status == Status::kExists) ++counters.cas_exists;
+  if (request.verb == Verb::kIncr && !present) ++counters.incr_misses;
+  if (request.verb == Verb::kDecr && !present) ++counters.decr_misses;
+  if (IsTouching(request.verb) && !present) ++counters.touches;
+  if (request.verb == Verb::kGetAndTouch && !present) ++counters.gets, ++counters.misses;
+}
+
+// ---- reads ----
+
+bool ModelShard::GiveValue(Place entry, const Seen& seen, Scratch* scratch, Expected* expected) {
+  if (entry->value.size() > kCopyUnderLockBytesMax && seen.may_pin) {
+    // Whether its pages are held already is not known here: within the budget for sure, beyond it for sure, or as the
+    // store says.
+    const bool is_certain = pinned_pages + 1 + entry->footprint.partial_pieces <= kPinnedPagesMax;
+    const bool is_impossible = entry->is_held() && entry->held->pins == kPinsPerEntryMax;
+    if (!is_impossible && (is_certain || seen.pinned)) {
+      if (!entry->is_held()) {
         entry->held = std::make_shared<Held>();
         entry->held->value = entry->value;
-        entry->held->charge = entry->charge;
+        entry->held->charge = entry->charge();
       }
-      expected->pinned = entry->held;
+      ++entry->held->pins;
+      held.insert(entry->held);
+      expected->held = entry->held;
       expected->has_value = true;
       expected->value = entry->value;
       return true;
     }
-    ++coverage_.copies_of_large;
+    ++setting_.coverage->copies_of_large;
   }
   if (scratch->capacity - scratch->used < entry->value.size()) {
     expected->status = Status::kNeedsRoom;
     expected->value_bytes = static_cast<uint32_t>(entry->value.size());
-    ++coverage_.needs_room;
+    ++setting_.coverage->needs_room;
     return false;
   }
   scratch->used += entry->value.size();
@@ -48,316 +138,192 @@ bool Harness::GiveValue(ModelShard& shard, List::iterator entry, bool may_pin, c
   return true;
 }
 
-void Harness::ExecuteGet(ModelShard& shard, const Request& request, const std::string& key, const Outcome* actual,
-                         Scratch* scratch, Expected* expected) {
-  const bool may_pin = scratch != nullptr && actual->pin.shard != ~0u;
-  if (request.verb != Verb::kGet) {
-    const List::iterator entry = Find(shard, key);
-    if (entry == shard.lru.end()) return;
-    if (IsExpired(*entry)) {
-      shard.gone_version = std::max(shard.gone_version, entry->version);
-      return;
-    }
-    if (request.verb == Verb::kPeek && !request.no_value &&
-        !GiveValue(shard, entry, may_pin, actual, scratch, expected))
-      return;
-    DescribeEntry(*entry, expected);
-    expected->status = Status::kFound;
-    return;
+Expected ModelShard::Look(const Request& request, const std::string& key, const Seen& seen, Scratch* scratch) {
+  Expected expected;
+  const Place entry = Find(key);
+  if (entry == end()) return expected;
+  if (IsExpired(*entry)) {
+    gone_version = std::max(gone_version, entry->version);
+    return expected;
   }
-  const List::iterator entry = Lookup(shard, key, true);
-  if (entry == shard.lru.end()) {
-    ++shard.counters.gets;
-    ++shard.counters.misses;
-    return;
+  const bool gives = request.verb == Verb::kPeek && !request.no_value;
+  if (gives && !GiveValue(entry, seen, scratch, &expected)) return expected;
+  Describe(*entry, &expected);
+  expected.status = Status::kFound;
+  return expected;
+}
+
+Expected ModelShard::Get(const Request& request, const std::string& key, const Seen& seen, Scratch* scratch) {
+  Expected expected;
+  const Place entry = Meet(key, true);
+  if (entry == end()) {
+    ++counters.gets, ++counters.misses;
+    return expected;
   }
-  if (!request.no_value && !GiveValue(shard, entry, may_pin, actual, scratch, expected)) return;
-  ++shard.counters.gets;
-  ++shard.counters.hits;
-  DescribeEntry(*entry, expected);
-  expected->status = Status::kFound;
-  if (request.no_bump) return;
+  if (!request.no_value && !GiveValue(entry, seen, scratch, &expected)) return expected;
+  ++counters.gets, ++counters.hits;
+  Describe(*entry, &expected);
+  expected.status = Status::kFound;
+  if (request.no_bump) return expected;
   entry->fetched = true;
-  entry->access_s = static_cast<uint32_t>(now_.boot_ms / 1000);
-  shard.lru.splice(shard.lru.begin(), shard.lru, entry);
+  entry->access_s = now_s();
+  Use(entry);
+  return expected;
 }
 
-Status Harness::Condition(const Request& request, ModelShard& shard, List::iterator entry) const {
-  const bool present = entry != shard.lru.end();
-  if (request.verb == Verb::kAdd && present) return Status::kNotStored;
-  const bool needs = request.verb == Verb::kReplace || request.verb == Verb::kAppend || request.verb == Verb::kPrepend;
-  if (needs && !present) return Status::kNotStored;
-  if (request.verb == Verb::kCas && !present) return Status::kNotFound;
-  if ((request.has_compare || request.verb == Verb::kCas) && present && entry->version != request.compare) {
-    return Status::kExists;
+// ---- changes ----
+
+void ModelShard::Replace(const Request& request, const std::string& key, Place here, Expected* expected) {
+  const bool insists = request.verb == Verb::kSet;
+  Entry next;
+  next.key = key;
+  next.value = std::string(request.value);
+  next.codec = request.codec;
+  next.client_flags = request.client_flags;
+  next.expires_ms = request.expires_ms;
+  if (next.expires_ms == kKeepExpiry) next.expires_ms = here != end() ? here->expires_ms : kNeverExpires;
+  if (IsTooLarge(next)) ++counters.too_large, ++setting_.coverage->too_large;
+  expected->status = Accept(std::move(next), here, {.recorded = true, .insists = insists}, expected);
+  if (expected->status == Status::kNoMemory) ++setting_.coverage->no_memory;
+  if (expected->status == Status::kStored) {
+    ++counters.sets;
+    if (request.verb == Verb::kCas) ++counters.cas_hits;
   }
-  if (request.fill != nullptr) {
-    for (const Ticket& ticket : tickets_) {
-      if (ticket.ticket.get() == request.fill && ticket.voided) return Status::kExists;
-    }
-  }
-  return Status::kStored;
+  // A refusal for want of memory may have taken the old entry away.
+  if (expected->status == Status::kStored || expected->status == Status::kNoMemory) VoidLoads(key);
 }
 
-void Harness::Execute(const Request& request, const std::string& key, bool may_pin, const Outcome* actual,
-                      Scratch* scratch, Expected* expected) {
-  uint32_t shard_index;
-  ModelShard& shard = ShardFor(key, &shard_index);
-  StoreStats& counters = shard.counters;
-  Outcome oracle = *actual;
-  oracle.pin.shard = may_pin ? 0 : ~0u;
-  switch (request.verb) {
-    case Verb::kGet:
-    case Verb::kPeek:
-    case Verb::kHas:
-      return ExecuteGet(shard, request, key, &oracle, scratch, expected);
-    case Verb::kSet:
-    case Verb::kAdd:
-    case Verb::kReplace:
-    case Verb::kCas: {
-      const List::iterator old = Lookup(shard, key, false);
-      const bool present = old != shard.lru.end();
-      expected->status = Condition(request, shard, old);
-      if (request.verb == Verb::kCas) {
-        if (expected->status == Status::kNotFound) ++counters.cas_misses;
-        if (expected->status == Status::kExists) ++counters.cas_exists;
-      }
-      if (expected->status != Status::kStored) {
-        if (present) DescribeEntry(*old, expected);
-        if (request.fill != nullptr && expected->status == Status::kExists) ++coverage_.fills_voided;
-        return;
-      }
-      Entry from;
-      from.key = key;
-      from.value = std::string(request.value);
-      from.codec = request.codec;
-      from.client_flags = request.client_flags;
-      from.expires_ms = request.expires_ms;
-      if (from.expires_ms == kKeepExpiry) from.expires_ms = present ? old->expires_ms : kNeverExpires;
-      expected->status = Put(shard, std::move(from), old, true, expected);
-      if (expected->status == Status::kStored) {
-        ++counters.sets;
-        if (request.verb == Verb::kCas) ++counters.cas_hits;
-        if (request.fill != nullptr) ++coverage_.fills_stored;
-        VoidFills(key);
-      } else if (expected->status == Status::kNoMemory) {
-        ++coverage_.no_memory;
-        VoidFills(key);
-        // What was evicted may still be in the log.
-        if (request.verb == Verb::kSet && !present && life_.records) ExpectDelete(shard_index, key, expected);
-      } else if (expected->status == Status::kTooLarge) {
-        ++coverage_.too_large;
-        ++counters.too_large;
-        if (request.verb != Verb::kSet) return;
-        VoidFills(key);
-        if (!present && !life_.records) return;
-        if (!ReserveRecord(shard_index, key.size())) {
-          expected->status = Status::kLogFull;
-          return;
-        }
-        ExpectDelete(shard_index, key, expected);
-        if (present) Unlink(shard, old, Reason::kReplaced, true);
-      }
-      return;
-    }
-    case Verb::kAppend:
-    case Verb::kPrepend: {
-      List::iterator entry = Lookup(shard, key, false);
-      expected->status = Condition(request, shard, entry);
-      const std::string added(request.value);
-      Codec codec = Codec::kRaw;
-      if (expected->status == Status::kStored && !JoinedCodec(entry->codec, request.codec, added, &codec)) {
-        expected->status = Status::kNotStored;
-      }
-      if (expected->status != Status::kStored) {
-        if (entry != shard.lru.end()) DescribeEntry(*entry, expected);
-        return;
-      }
-      Entry changed = *entry;
-      changed.value = request.verb == Verb::kAppend ? changed.value + added : added + changed.value;
-      changed.codec = codec;
-      changed.access_s = static_cast<uint32_t>(now_.boot_ms / 1000);
-      if (changed.value.size() > store_->value_bytes_max()) {
-        ++counters.too_large;
-        ++coverage_.too_large;
-        expected->status = Status::kTooLarge;
-        return;
-      }
-      if (!ReserveEntry(shard_index, changed, false)) {
-        expected->status = Status::kLogFull;
-        return;
-      }
-      const bool extends = request.verb == Verb::kAppend && entry->chunked && entry->pins() == 0 &&
+void ModelShard::Count(const Request& request, const std::string& key, Place here, Expected* expected) {
+  const bool present = here != end();
+  Entry next;
+  next.key = key;
+  uint64_t number = request.initial;
+  if (present) {
+    (void)NumberOf(here->value, &number);
+    number = Counted(request, number);
+    next.codec = here->codec;
+    next.client_flags = here->client_flags;
+    next.expires_ms = here->expires_ms;
+    next.fetched = here->fetched;
+  } else {
+    next.codec = request.codec;
+    next.client_flags = request.client_flags;
+    next.expires_ms = request.expires_ms == kKeepExpiry ? kNeverExpires : request.expires_ms;
+  }
+  next.value = std::to_string(number);
+  if (present && request.pad_decimal && next.value.size() < here->value.size()) {
+    next.value.resize(here->value.size(), ' ');
+  }
+  expected->status = Accept(std::move(next), here, {}, expected);
+  const bool stored = expected->status == Status::kStored;
+  if (stored || (present && expected->status == Status::kNoMemory)) VoidLoads(key);
+  if (!stored) return;
+  expected->check_number = true;
+  expected->number = number;
+  if (!present) return;
+  ++(request.verb == Verb::kIncr ? counters.incr_hits : counters.decr_hits);
+  expected->status = Status::kFound;
+}
+
+void ModelShard::Join(const Request& request, const std::string& key, Place here, const Seen& seen,
+                      Expected* expected) {
+  const std::string added(request.value);
+  Entry next = *here;
+  next.value = request.verb == Verb::kAppend ? next.value + added : added + next.value;
+  next.access_s = now_s();
+  (void)JoinedCodec(here->codec, request.codec, added, &next.codec);
+  if (next.value.size() > setting_.value_bytes_max) {
+    ++counters.too_large, ++setting_.coverage->too_large;
+    expected->status = Status::kTooLarge;
+    return;
+  }
+  const Way way = RecordWay(next, false);
+  if (way == Way::kNoRoom) {
+    if (journal.is_ring() && WaitsForJournal(FootprintOf(next).charge)) ++setting_.coverage->ring_waits_for_memory;
+    expected->status = LogFull();
+    return;
+  }
+  const bool only_longer = request.verb == Verb::kAppend && here->footprint.in_pieces && !here->is_held() &&
                            added.size() <= kConcatCopiedBytesMax;
-      if (!extends && may_pin && changed.value.size() > kConcatCopiedBytesMax) ++coverage_.concats_in_steps;
-      expected->status =
-          extends ? Extend(shard, &entry, std::move(changed)) : Rebuild(shard, &entry, std::move(changed), true);
-      if (expected->status != Status::kStored) {
-        if (expected->status == Status::kTooLarge) {
-          ++counters.too_large;
-        } else {
-          expected->status = NoMemory(shard, expected->status);
-          ++coverage_.no_memory;
-        }
-        return;
-      }
-      ++counters.sets;
-      PinForRing(shard_index, &*entry);
-      ExpectRecord(shard_index, RecordKind::kSet, *entry);
-      expected->mutates = true;
-      expected->new_version = true;
-      DescribeEntry(*entry, expected);
-      VoidFills(key);
-      return;
-    }
-    case Verb::kIncr:
-    case Verb::kDecr: {
-      const bool incr = request.verb == Verb::kIncr;
-      const List::iterator old = Lookup(shard, key, false);
-      Entry from;
-      from.key = key;
-      if (old == shard.lru.end()) {
-        ++(incr ? counters.incr_misses : counters.decr_misses);
-        if (!request.has_initial) return;
-        from.value = std::to_string(request.initial);
-        from.codec = request.codec;
-        from.client_flags = request.client_flags;
-        from.expires_ms = request.expires_ms == kKeepExpiry ? kNeverExpires : request.expires_ms;
-        expected->status = Put(shard, std::move(from), old, true, expected);
-        if (expected->status == Status::kStored) {
-          expected->check_number = true;
-          expected->number = request.initial;
-          VoidFills(key);
-        }
-        return;
-      }
-      if (request.has_compare && old->version != request.compare) {
-        DescribeEntry(*old, expected);
-        expected->status = Status::kExists;
-        return;
-      }
-      uint64_t number = 0;
-      if (old->codec == Codec::kJson || old->codec == Codec::kStructured || !NumberOf(old->value, &number)) {
-        expected->status = Status::kNonNumeric;
-        return;
-      }
-      number = incr ? number + request.delta : number - std::min(number, request.delta);
-      from.value = std::to_string(number);
-      if (request.pad_decimal && from.value.size() < old->value.size()) from.value.resize(old->value.size(), ' ');
-      from.codec = old->codec;
-      from.client_flags = old->client_flags;
-      from.expires_ms = old->expires_ms;
-      from.fetched = old->fetched;
-      expected->status = Put(shard, std::move(from), old, true, expected);
-      if (expected->status == Status::kNoMemory) VoidFills(key);
-      if (expected->status != Status::kStored) return;
-      ++(incr ? counters.incr_hits : counters.decr_hits);
-      expected->status = Status::kFound;
-      expected->check_number = true;
-      expected->number = number;
-      VoidFills(key);
-      return;
-    }
-    case Verb::kTouch:
-    case Verb::kGetAndTouch: {
-      const bool get = request.verb == Verb::kGetAndTouch;
-      List::iterator entry = Lookup(shard, key, get);
-      if (entry == shard.lru.end()) {
-        ++counters.touches;
-        if (get) {
-          ++counters.gets;
-          ++counters.misses;
-        }
-        return;
-      }
-      if (request.has_compare && entry->version != request.compare) {
-        DescribeEntry(*entry, expected);
-        expected->status = Status::kExists;
-        return;
-      }
-      if (!ReserveRecord(shard_index, key.size())) {
-        expected->status = Status::kLogFull;
-        return;
-      }
-      const size_t scratch_used = scratch == nullptr ? 0 : scratch->used;
-      if (get && !request.no_value && !GiveValue(shard, entry, may_pin, &oracle, scratch, expected)) return;
-      DescribeEntry(*entry, expected);
-      // The pin comes first, so that the entry that is read is the one that is held.
-      const std::shared_ptr<Held> pinned = expected->pinned;
-      if (pinned != nullptr) ++pinned->pins;
-      const Status status = SetExpiry(shard, &entry, request.expires_ms);
-      if (pinned != nullptr) --pinned->pins;
-      if (status != Status::kStored) {
-        if (scratch != nullptr) scratch->used = scratch_used;
-        ++coverage_.no_memory;
-        expected->status = NoMemory(shard, status);
-        expected->check_entry = false;
-        expected->has_value = false;
-        expected->pinned = nullptr;
-        return;
-      }
-      ++counters.touches;
-      ++counters.touch_hits;
-      if (get) {
-        ++counters.gets;
-        ++counters.hits;
-        if (!request.no_bump) {
-          entry->fetched = true;
-          entry->access_s = static_cast<uint32_t>(now_.boot_ms / 1000);
-        }
-      }
-      if (!(get && request.no_bump)) shard.lru.splice(shard.lru.begin(), shard.lru, entry);
-      ExpectRecord(shard_index, RecordKind::kTouch, *entry);
-      expected->mutates = true;
-      expected->expires_ms = entry->expires_ms;
-      expected->status = Status::kFound;
-      return;
-    }
-    case Verb::kDelete:
-    case Verb::kTake:
-    case Verb::kEvict: {
-      const bool evict = request.verb == Verb::kEvict;
-      const List::iterator entry = Lookup(shard, key, false);
-      if (entry == shard.lru.end()) {
-        if (request.verb == Verb::kDelete && !request.has_compare && life_.records) {
-          if (!ReserveRecord(shard_index, key.size())) {
-            expected->status = Status::kLogFull;
-            return;
-          }
-          ExpectDelete(shard_index, key, expected);
-        }
-        if (!evict) ++counters.deletes;
-        VoidFills(key);
-        return;
-      }
-      if (request.has_compare && entry->version != request.compare) {
-        DescribeEntry(*entry, expected);
-        expected->status = Status::kExists;
-        return;
-      }
-      if (!evict && !ReserveRecord(shard_index, key.size())) {
-        expected->status = Status::kLogFull;
-        return;
-      }
-      if (request.verb == Verb::kTake && !request.no_value &&
-          !GiveValue(shard, entry, may_pin, &oracle, scratch, expected))
-        return;
-      DescribeEntry(*entry, expected);
-      expected->version = 0;
-      expected->status = Status::kFound;
-      if (!evict) {
-        ++counters.deletes;
-        ++counters.delete_hits;
-        ExpectRecord(shard_index, RecordKind::kDelete, *entry);
-        expected->mutates = true;
-      }
-      VoidFills(key);
-      if (expected->pinned != nullptr) ++expected->pinned->pins;
-      Unlink(shard, entry, evict ? Reason::kEvicted : Reason::kDeleted, true);
-      if (expected->pinned != nullptr) --expected->pinned->pins;
-      return;
+  if (!only_longer && seen.may_pin && next.value.size() > kConcatCopiedBytesMax) ++setting_.coverage->concats_in_steps;
+  expected->status = Become(&here, std::move(next), only_longer ? Becoming::kLonger : Becoming::kOther);
+  if (expected->status == Status::kTooLarge) {
+    ++counters.too_large;
+  } else if (expected->status != Status::kStored) {
+    expected->status = Unmet(expected->status);
+    ++setting_.coverage->no_memory;
+  } else {
+    ++counters.sets;
+    RecordSet(here, way);
+    expected->mutates = true;
+    expected->new_version = true;
+    Describe(*here, expected);
+    VoidLoads(key);
+  }
+}
+
+void ModelShard::Touch(const Request& request, Place here, const Seen& seen, Scratch* scratch, Expected* expected) {
+  const bool gets = request.verb == Verb::kGetAndTouch;
+  if (!journal.TakesKey(here->key.size())) {
+    expected->status = LogFull();
+    return;
+  }
+  const size_t scratch_used = scratch->used;
+  // The reader's hold comes first, so that the value which it reads is the one that stays.
+  if (gets && !request.no_value && !GiveValue(here, seen, scratch, expected)) return;
+  Describe(*here, expected);
+  const Status status = Retime(&here, request.expires_ms);
+  if (status != Status::kStored) {
+    scratch->used = scratch_used;
+    ++setting_.coverage->no_memory;
+    if (expected->held != nullptr) LetGo(expected->held);
+    *expected = Expected{};
+    expected->status = Unmet(status);
+    return;
+  }
+  ++counters.touches, ++counters.touch_hits;
+  if (gets) {
+    ++counters.gets, ++counters.hits;
+    if (!request.no_bump) {
+      here->fetched = true;
+      here->access_s = now_s();
     }
   }
+  if (!(gets && request.no_bump)) Use(here);
+  Record(RecordKind::kTouch, *here);
+  expected->mutates = true;
+  expected->expires_ms = here->expires_ms;
+  expected->status = Status::kFound;
+}
+
+void ModelShard::Remove(const Request& request, Place here, const Seen& seen, Scratch* scratch, Expected* expected) {
+  const bool evicts = request.verb == Verb::kEvict;
+  if (!evicts && !journal.TakesKey(here->key.size())) {
+    expected->status = LogFull();
+    return;
+  }
+  if (request.verb == Verb::kTake && !request.no_value && !GiveValue(here, seen, scratch, expected)) return;
+  Describe(*here, expected);
+  expected->version = 0;
+  expected->status = Status::kFound;
+  VoidLoads(here->key);
+  if (!evicts) {
+    ++counters.deletes, ++counters.delete_hits;
+    RecordDelete(here->key, expected);
+  }
+  Leave(here, evicts ? Reason::kEvicted : Reason::kDeleted);
+}
+
+void ModelShard::RemoveAbsent(const Request& request, const std::string& key, Expected* expected) {
+  if (request.verb == Verb::kDelete && !request.has_compare && journal.keeps_records) {
+    if (!journal.TakesKey(key.size())) {
+      expected->status = LogFull();
+      return;
+    }
+    RecordDelete(key, expected);
+  }
+  if (request.verb != Verb::kEvict) ++counters.deletes;
+  VoidLoads(key);
 }
 
 }  // namespace cairn::model
