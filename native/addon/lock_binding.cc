@@ -41,6 +41,7 @@ napi_value LockFile(napi_env env, napi_callback_info info) {
   switch (answer.result) {
     case OsLockFile::Result::kLocked: {
       LockPart* part = PartOf(environment);
+      environment->Set(Word::kNumber, lock->excludes_others() ? 1 : 0);
       part->locks.emplace(++part->last_number, std::move(lock));
       return Double(env, part->last_number);
     }

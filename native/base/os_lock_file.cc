@@ -57,9 +57,14 @@ File OpenFile(const std::string& path, bool writable) {
   std::wstring wide(static_cast<size_t>(length), L'\0');
   MultiByteToWideChar(CP_UTF8, 0, path.data(), static_cast<int>(path.size()), wide.data(), length);
   return CreateFileW(wide.c_str(), writable ? GENERIC_READ | GENERIC_WRITE : GENERIC_READ,
-                     FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, nullptr,
-                     writable ? OPEN_ALWAYS : OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, nullptr);
+                     // Not FILE_SHARE_DELETE: while it is open, neither it nor its directory can be moved or removed.
+                     FILE_SHARE_READ | FILE_SHARE_WRITE, nullptr, writable ? OPEN_ALWAYS : OPEN_EXISTING,
+                     FILE_ATTRIBUTE_NORMAL, nullptr);
 }
+
+// A directory cannot be locked here, and needs no lock: its lock file cannot be removed while it is open.
+File OpenDirectory(const std::string&) { return kNotOpened; }
+constexpr bool kKeepsLockFile = true;
 
 void CloseFile(File file) { CloseHandle(file); }
 
@@ -115,6 +120,17 @@ File OpenFile(const std::string& path, bool writable) {
   return file;
 }
 
+File OpenDirectory(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  File file;
+  do {
+    file = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  } while (file < 0 && errno == EINTR);
+  return file;
+}
+constexpr bool kKeepsLockFile = false;
+
 // Not repeated after EINTR, which leaves the descriptor closed on Linux, and perhaps another thread's by then.
 void CloseFile(File file) { close(file); }
 
@@ -168,40 +184,69 @@ uint64_t ReadPid(File file) {
   return error == std::errc() && pid <= INT32_MAX ? pid : 0;
 }
 
+// What a lock file says that is not opened to be locked, and not made if it is not there.
+uint64_t PidIn(const std::string& path) {
+  const File file = OpenFile(path, false);
+  if (file == kNotOpened) return 0;
+  const uint64_t pid = ReadPid(file);
+  CloseFile(file);
+  return pid;
+}
+
 }  // namespace
 
 OsLockFile::Answer OsLockFile::Acquire(const std::string& path) {
   CHECK(!held());
+  // The directory first: whoever has it may have lost the file, if that was removed behind its back.
+  File directory = OpenDirectory(path);
+  bool is_directory_taken = false;
   bool writable = true;
-  File file = OpenFile(path, writable);
-  if (file == kNotOpened) {
-    const int error = LastError();
-    writable = false;
-    if (IsForbidden(error)) file = OpenFile(path, writable);
-    if (file == kNotOpened) return {Result::kFailed, 0, MessageOf(error)};
-  }
+  File file = kNotOpened;
   uint64_t owner_pid = 0;
+  const auto give_up = [&](Answer answer) {
+    if (file != kNotOpened) CloseFile(file);
+    if (directory != kNotOpened) CloseFile(directory);
+    return answer;
+  };
   for (int turn = 0; turn < kTurns; ++turn) {
-    const Taking taking = TryLock(file);
-    if (taking == Taking::kLocked) {
-      if (writable) WritePid(file, OwnPid());
-      file_ = ToWord(file);
-      writable_ = writable;
-      return {Result::kLocked, 0, {}};
+    if (directory != kNotOpened && (turn == 0 || is_directory_taken)) {
+      const Taking taking = TryLock(directory);
+      is_directory_taken = taking == Taking::kTaken;
+      if (taking == Taking::kFailed) {
+        // A file system without such locks, such as NFS. The file has to do.
+        CloseFile(directory);
+        directory = kNotOpened;
+      }
     }
-    if (taking == Taking::kFailed) {
-      const int error = LastError();
-      CloseFile(file);
-      return {Result::kFailed, 0, MessageOf(error)};
+    if (file == kNotOpened && !is_directory_taken) {
+      file = OpenFile(path, writable);
+      if (file == kNotOpened) {
+        const int error = LastError();
+        writable = false;
+        if (IsForbidden(error)) file = OpenFile(path, writable);
+        if (file == kNotOpened) return give_up({Result::kFailed, 0, MessageOf(error)});
+      }
+    }
+    if (!is_directory_taken) {
+      const Taking taking = TryLock(file);
+      if (taking == Taking::kLocked) {
+        if (writable) WritePid(file, OwnPid());
+        file_ = ToWord(file);
+        directory_ = directory == kNotOpened ? kNoFile : ToWord(directory);
+        writable_ = writable;
+        return {Result::kLocked, 0, {}};
+      }
+      if (taking == Taking::kFailed) return give_up({Result::kFailed, 0, MessageOf(LastError())});
     }
     // A process that is gone has left its id, or nobody is named: the new owner is about to write its own.
-    owner_pid = ReadPid(file);
+    owner_pid = file != kNotOpened ? ReadPid(file) : PidIn(path);
     if (owner_pid != 0 && IsAlive(owner_pid)) break;
     OsSleepUs(kTurnUs);
   }
-  CloseFile(file);
-  return {Result::kTaken, owner_pid, {}};
+  return give_up({Result::kTaken, owner_pid, {}});
 }
+
+bool OsLockFile::excludes_others() const { return directory_ != kNoFile || kKeepsLockFile; }
 
 void OsLockFile::Release() {
   if (!held()) return;
@@ -209,6 +254,8 @@ void OsLockFile::Release() {
   if (writable_) WritePid(file, 0);
   CloseFile(file);
   file_ = kNoFile;
+  if (directory_ != kNoFile) CloseFile(ToFile(directory_));
+  directory_ = kNoFile;
 }
 
 }  // namespace cairn

@@ -1,5 +1,6 @@
 // A lock that one process at a time has, and one thread of it: a file that the system keeps locked for as long as it is
-// open, so that no lock outlives its owner, however that ends.
+// open, so that no lock outlives its owner, however that ends. The directory that the file lies in is locked with it,
+// where the system and the file system can do that: a file that is removed by hand does not let a second owner in.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +8,8 @@
 
 namespace cairn {
 
-// Not thread-safe: each thread has its own objects, which lock one another out like those of different processes.
+// At most one lock in a directory. Not thread-safe: each thread has its own objects, which lock one another out like
+// those of different processes.
 //
 // The file holds the owner's process id in text, to be named to those who come too late. It is made if it is not there
 // and never removed, because whoever had opened it before would lock a file that nobody else finds. Where the process
@@ -39,10 +41,14 @@ class OsLockFile {
   // Idempotent.
   void Release();
   bool held() const { return file_ != kNoFile; }
+  // No other process can have the directory while this is held, even if the file is removed. False on file systems that
+  // do not lock directories: there the owner has to look whether the file is still its own. REQUIRES: held.
+  bool excludes_others() const;
 
  private:
   static constexpr intptr_t kNoFile = -1;
-  intptr_t file_ = kNoFile;  // descriptor or HANDLE; open and locked
+  intptr_t file_ = kNoFile;       // descriptor or HANDLE; open and locked
+  intptr_t directory_ = kNoFile;  // the same of the directory, where it could be locked
   bool writable_ = false;
 };
 

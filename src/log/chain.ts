@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { CairnError } from '../errors.ts';
 import { type Files, systemCode } from './files.ts';
 import { Fault, offsetOf, type SegmentHeader, segmentName, segmentNumbers } from './format.ts';
+import { PlaceLost } from './place.ts';
 import type { Position } from './request-log.ts';
 import { readSegmentHeader } from './segment.ts';
 
@@ -103,5 +104,6 @@ export function refused(directory: string, problem: Problem): CairnError {
 /** The error for a file call that failed. */
 export function ioError(what: string, cause: unknown): CairnError {
   const code = systemCode(cause) ?? systemCode((cause as Error | undefined)?.cause);
-  return new CairnError('ERR_LOG_IO', `Cannot ${what}${code === undefined ? '' : `: ${code}`}`, { cause });
+  const why = cause instanceof PlaceLost ? cause.message : code;
+  return new CairnError('ERR_LOG_IO', `Cannot ${what}${why === undefined ? '' : `: ${why}`}`, { cause });
 }

@@ -59,6 +59,7 @@ import {
   type LogNotice,
   systemClock,
 } from './log-options.ts';
+import { checkPlace, type Place, placedFiles, placeOf } from './place.ts';
 import { LogReader } from './reader.ts';
 import {
   type AppendResult,
@@ -131,6 +132,7 @@ export class EmbeddedLog implements RequestLog {
   readonly #reader: LogReader;
   readonly #batchHeader = Buffer.alloc(BATCH_HEADER_BYTES);
   #lock: DirectoryLock | undefined;
+  #place: Place | undefined;
   #snapshots: Snapshots | undefined;
   #logId = 0n;
   #writer = 0n;
@@ -195,7 +197,8 @@ export class EmbeddedLog implements RequestLog {
     const { segmentBytes, limitBytes } = checkSizes(options);
     // The process may go to another directory while the log is open.
     this.directory = isAbsolute(directory) ? directory : resolve(directory);
-    this.#files = files;
+    this.#files = placedFiles(files, () => this.#checkPlace());
+    this.#place = options.place;
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? (() => randomBytes(8).readBigUInt64LE(0));
     this.#notify = options.onNotice ?? (() => {});
@@ -203,9 +206,9 @@ export class EmbeddedLog implements RequestLog {
     this.#segmentBytes = segmentBytes;
     this.#limitBytes = limitBytes;
     this.#renumbers = options.renumbers ?? true;
-    this.#segments = new SegmentFiles(files, this.directory, []);
+    this.#segments = new SegmentFiles(this.#files, this.directory, []);
     this.#cursors = new Cursors(this.#cursorsOptions(), new Map());
-    this.#reader = new LogReader({ directory: this.directory, progress: this.#watermark.shared, files });
+    this.#reader = new LogReader({ directory: this.directory, progress: this.#watermark.shared, files: this.#files });
   }
 
   // ---- what is where ----
@@ -426,7 +429,9 @@ export class EmbeddedLog implements RequestLog {
       this.#fail(active, error);
       throw error;
     }
+    // A file that has moved away takes what is written, too.
     if (isSynced) this.#syncFile(active);
+    else this.#mustBeInPlace(active);
     const bytes = header.readUInt32LE(4) + BATCH_HEADER_BYTES;
     if (this.#durable === this.#end) this.#unsyncedSinceMs = this.#clock.steadyMs();
     active.offset += bytes;
@@ -679,6 +684,12 @@ export class EmbeddedLog implements RequestLog {
       }
     }
     if (!this.#isDurable()) throw ioError(`sync the log in ${this.directory}`, cause);
+    try {
+      this.#checkPlace();
+    } catch (error) {
+      if (systemCode(error) === undefined) throw error;
+      throw ioError(`sync the log in ${this.directory}`, error);
+    }
   }
 
   // A new log without any segment, on a full disk, is nothing that cursors and snapshots may speak of.
@@ -719,6 +730,21 @@ export class EmbeddedLog implements RequestLog {
       this.#fail(active, error);
       throw error;
     }
+    this.#mustBeInPlace(active);
+  }
+
+  // What is acknowledged has to be where it is looked for.
+  #mustBeInPlace(active: Active): void {
+    try {
+      this.#checkPlace();
+    } catch (error) {
+      this.#fail(active, error);
+      throw error;
+    }
+  }
+
+  #checkPlace(): void {
+    if (this.#place !== undefined) checkPlace(this.#files, this.directory, this.#place);
   }
 
   #setDurable(): void {
@@ -884,8 +910,9 @@ export class EmbeddedLog implements RequestLog {
   #look(lockDirectory: LockDirectory): void {
     const { directory } = this;
     const files = this.#files;
-    files.makeDirectory(directory);
+    if (this.#place === undefined) files.makeDirectory(directory);
     this.#lock = lockDirectory(directory);
+    this.#place ??= placeOf(files, directory, this.#lock.isLost);
     const { links, problems } = readChain(files, directory);
     const found = readCursors(files, directory);
     this.#refuse([...problems, ...cursorProblems(found)]);

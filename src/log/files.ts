@@ -16,6 +16,7 @@ import {
   readdirSync,
   readSync,
   renameSync,
+  statSync,
   unlinkSync,
   writevSync,
 } from 'node:fs';
@@ -25,6 +26,8 @@ import { dirname } from 'node:path';
 export interface Files {
   /** Makes a directory with its parents, for this user only, if it is not there; durably. */
   makeDirectory(path: string): void;
+  /** Says which file or directory has a name: the same text as long as it is the same one. */
+  identify(path: string): string;
   /** The names in a directory, in any order. */
   list(directory: string): string[];
   /** `create`: a new and empty file, in the place of one that is there. The others: `ENOENT` if there is none. */
@@ -175,6 +178,10 @@ const FLAGS = { create: 'w+', update: 'r+', read: 'r' } as const;
 /** The files of this machine. */
 export const nodeFiles: Files = {
   makeDirectory: (path) => makeDirectory(path),
+  identify: (path) => {
+    const { dev, ino } = statSync(path, { bigint: true });
+    return `${dev} ${ino}`;
+  },
   list: (directory) => readdirSync(directory),
   open: (path, mode) => new NodeFile(openSync(path, FLAGS[mode], 0o600)),
   rename: renameSync,

@@ -12,6 +12,7 @@ export {
   type LogNotice,
   lockedByCaller,
 } from './log-options.ts';
+export { type Place, placeOf } from './place.ts';
 export { LogReader, type LogReaderOptions } from './reader.ts';
 export { type RecordsFrom, type RecoverOptions, type Recovery, type RecoveryProgress, recover } from './recover.ts';
 export { type Repaired, type RepairOptions, repair } from './repair.ts';

@@ -8,11 +8,17 @@ import {
   LOG_SEGMENTS_MIN,
 } from '../limits.ts';
 import type { Files } from './files.ts';
+import type { Place } from './place.ts';
 import type { LogLevel, LogUsage, Position } from './request-log.ts';
 import type { SyncPolicy } from './sync-policy.ts';
 
 /** A directory that nobody else has. */
 export interface DirectoryLock {
+  /**
+   * `with-file`: another process can have the directory when the file `lock` is removed from it, so that whoever has it
+   * looks at the file. Default `never`.
+   */
+  readonly isLost?: 'never' | 'with-file';
   /** Gives the directory up. May be called twice. */
   release(): void;
 }
@@ -61,6 +67,8 @@ export interface EmbeddedLogOptions {
   readonly limitBytes?: number;
   /** Keeps everybody else out of the directory. */
   readonly lockDirectory: LockDirectory;
+  /** Which directory was locked, if that was done before by another thread (`lockedByCaller`). */
+  readonly place?: Place;
   readonly onNotice?: (notice: LogNotice) => void;
   readonly files?: Files;
   readonly clock?: LogClock;

@@ -1,7 +1,8 @@
 /**
- * One process at a time in a log's directory, and one thread of it: the system's lock on the file `lock` in it, which
- * no crash leaves behind. The thread that took it has it until it releases it or ends; other threads of the process are
- * told apart from it like other processes, so that whoever restarts a log's thread takes the lock outside of it.
+ * One process at a time in a log's directory, and one thread of it: the system's lock on the directory and on the file
+ * `lock` in it, which no crash leaves behind. The thread that took it has it until it releases it or ends; other
+ * threads of the process are told apart from it like other processes, so that whoever restarts a log's thread takes the
+ * lock outside of it.
  */
 import { join, resolve, toNamespacedPath } from 'node:path';
 import { pid } from 'node:process';
@@ -10,7 +11,8 @@ import { native, numberWord, Word } from '../native.ts';
 
 interface LockExports {
   /**
-   * From 1: the lock's number. 0: another has it, whose id `words[Word.number]` has. -1: `takeMessage()` says why not.
+   * From 1: the lock's number, and `words[Word.number]` is 1 if it stands though the file is removed. 0: another has
+   * it, whose id `words[Word.number]` has. -1: `takeMessage()` says why not.
    */
   lockFile(path: string): number;
   unlockFile(lock: number): void;
@@ -20,16 +22,19 @@ const { lockFile, unlockFile } = native as unknown as LockExports;
 
 /**
  * Takes a directory, which has to be there. Throws `ERR_LOG_LOCKED` with the pid of who has it, and `ERR_LOG_IO` where
- * the lock's file cannot be made or locked. `release` may be called twice.
+ * the lock's file cannot be made or locked. `release` may be called twice. `isLost`: whether another process can have
+ * the directory when the file `lock` is removed from it.
  */
-export function lockByAddon(directory: string): { release(): void } {
+export function lockByAddon(directory: string): { readonly isLost: 'never' | 'with-file'; release(): void } {
   // By its whole path: the process may go to another directory while it has the lock. Windows takes paths of more than
   // 260 characters in one form only, in which Node gives them for its own calls.
   const lock = lockFile(toNamespacedPath(join(resolve(directory), 'lock')));
   if (lock === 0) throw locked(directory, numberWord(Word.number));
   if (lock < 0) throw new CairnError('ERR_LOG_IO', `Cannot lock ${join(directory, 'lock')}: ${native.takeMessage()}`);
+  const isLost = numberWord(Word.number) === 1 ? 'never' : 'with-file';
   let isHeld = true;
   return {
+    isLost,
     release() {
       if (!isHeld) return;
       isHeld = false;

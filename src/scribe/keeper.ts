@@ -23,7 +23,7 @@ import { getSystemErrorMap } from 'node:util';
 import { BroadcastChannel, SHARE_ENV, Worker } from 'node:worker_threads';
 import { CairnError, show } from '../errors.ts';
 import { TIMER_MS_MAX } from '../limits.ts';
-import { type DirectoryLock, nodeFiles, type RecoveryProgress } from '../log/index.ts';
+import { type DirectoryLock, nodeFiles, type Place, placeOf, type RecoveryProgress } from '../log/index.ts';
 import { lockByAddon } from '../native/directory-lock.ts';
 import { type FeedHandle, FeedState, native, targetsOf } from '../native.ts';
 import {
@@ -49,7 +49,7 @@ const EXIT_LOOK_MS = 50;
 const CLOSE_GRACE_MS = 2000;
 
 /** What a keeper is made with; the rest is in the files. */
-export type KeeperOptions = Omit<ScribeData, 'cacheId' | 'control'>;
+export type KeeperOptions = Omit<ScribeData, 'cacheId' | 'control' | 'place'>;
 
 /** Who is told what the log has to say. */
 export type NoticeListener = (notice: ScribeNotice) => void;
@@ -69,6 +69,7 @@ export class LogKeeper {
   readonly #handle: FeedHandle;
   readonly #options: KeeperOptions;
   readonly #lock: DirectoryLock;
+  readonly #place: Place;
   readonly #control = new Int32Array(new SharedArrayBuffer(4 * CONTROL_WORDS));
   readonly #pending = new Map<number, Pending>();
   readonly #listeners = new Set<NoticeListener>();
@@ -125,7 +126,9 @@ export class LogKeeper {
     this.#handle = owner;
     this.#options = options;
     this.#onProgress = onProgress;
-    this.#lock = takeDirectory(options.directory);
+    const { lock, place } = takeDirectory(options.directory);
+    this.#lock = lock;
+    this.#place = place;
     keepers.set(owner.cacheId, this);
     if (keepers.size === 1) process.on('exit', atExit);
   }
@@ -217,6 +220,7 @@ export class LogKeeper {
     });
     const data: ScribeData = {
       ...this.#options,
+      place: this.#place,
       start,
       cacheId: this.#handle.cacheId,
       control: this.#control.buffer as SharedArrayBuffer,
@@ -402,13 +406,19 @@ function reasonOf(cause: unknown): string {
   return words === undefined ? message : `${words} (${code})`;
 }
 
-function takeDirectory(directory: string): DirectoryLock {
+function takeDirectory(directory: string): { lock: DirectoryLock; place: Place } {
   try {
     nodeFiles.makeDirectory(directory);
   } catch (cause) {
     throw new CairnError('ERR_LOG_IO', `Cannot make or read the directory ${directory}: ${reasonOf(cause)}`, { cause });
   }
-  return lockByAddon(directory);
+  const lock = lockByAddon(directory);
+  try {
+    return { lock, place: placeOf(nodeFiles, directory, lock.isLost) };
+  } catch (cause) {
+    lock.release();
+    throw new CairnError('ERR_LOG_IO', `Cannot read the directory ${directory}: ${reasonOf(cause)}`, { cause });
+  }
 }
 
 function tooLate(directory: string): CairnError {

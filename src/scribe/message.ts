@@ -1,6 +1,6 @@
 /** What the keeper and the scribe's thread say to each other. Everything is cloned on its way. */
 import { CairnError, CairnRangeError, CairnTypeError, ERROR_KINDS, type ErrorCode } from '../errors.ts';
-import type { LogNotice, RecoveryProgress, SyncPolicy } from '../log/index.ts';
+import type { LogNotice, Place, RecoveryProgress, SyncPolicy } from '../log/index.ts';
 
 /** When snapshots are taken. */
 export interface SnapshotSchedule {
@@ -15,6 +15,8 @@ export interface SnapshotSchedule {
 export interface ScribeData {
   readonly cacheId: number;
   readonly directory: string;
+  /** Which one that is: the one that the keeper has locked. */
+  readonly place?: Place;
   readonly sync: SyncPolicy;
   readonly segmentBytes: number | undefined;
   readonly limitBytes: number | undefined;

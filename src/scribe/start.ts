@@ -133,12 +133,13 @@ function sleep(ms: number): void {
   Atomics.wait(never, 0, 0, ms);
 }
 
-function logOptions({ directory, sync, segmentBytes, limitBytes, start }: ScribeData): EmbeddedLogOptions {
+function logOptions({ directory, place, sync, segmentBytes, limitBytes, start }: ScribeData): EmbeddedLogOptions {
   return {
     directory,
     sync,
     lockDirectory: lockedByCaller,
     renumbers: start !== 'resume',
+    ...(place === undefined ? {} : { place }),
     ...(segmentBytes === undefined ? {} : { segmentBytes }),
     ...(limitBytes === undefined ? {} : { limitBytes }),
   };

@@ -2,6 +2,7 @@
 #include "base/os_lock_file.h"
 
 #include <cstdio>
+#include <filesystem>
 #include <string>
 #include <thread>
 
@@ -36,11 +37,15 @@ void WriteFile(const std::string& path, const std::string& text) {
   std::fclose(file);
 }
 
-// A file in the working directory that is gone afterwards.
+// A file in a directory of its own, which is gone afterwards.
 struct LockFileTest {
-  LockFileTest() { std::remove(path.c_str()); }
-  ~LockFileTest() { std::remove(path.c_str()); }
-  const std::string path = "lock_file_test_" + std::to_string(test::Seed()) + ".lock";
+  LockFileTest() {
+    std::filesystem::remove_all(directory);
+    std::filesystem::create_directory(directory);
+  }
+  ~LockFileTest() { std::filesystem::remove_all(directory); }
+  const std::string directory = "lock_file_test_" + std::to_string(test::Seed());
+  const std::string path = directory + "/lock";
 };
 
 TEST_F(LockFileTest, OneHolderAtATime) {
@@ -147,9 +152,34 @@ TEST_F(LockFileTest, IsForItsUserOnlyAndFollowsNoLink) {
   EXPECT_EQ(status.st_mode & 0177, mode_t{0});
   const std::string link = path + ".link";
   ASSERT_TRUE(symlink(path.c_str(), link.c_str()) == 0);
+  lock.Release();
   OsLockFile other;
   EXPECT_TRUE(other.Acquire(link).result == Result::kFailed);
-  std::remove(link.c_str());
+}
+
+TEST_F(LockFileTest, AFileThatIsRemovedLetsNobodyIn) {
+  OsLockFile lock;
+  ASSERT_TRUE(lock.Acquire(path).result == Result::kLocked);
+  if (!lock.excludes_others()) return;  // A file system that locks no directories.
+  ASSERT_TRUE(unlink(path.c_str()) == 0);
+  OsLockFile other;
+  EXPECT_TRUE(other.Acquire(path).result == Result::kTaken);
+  EXPECT_FALSE(std::filesystem::exists(path));
+  lock.Release();
+  EXPECT_TRUE(other.Acquire(path).result == Result::kLocked);
+}
+
+TEST_F(LockFileTest, ADirectoryThatIsRenamedIsLockedUnderItsNewName) {
+  OsLockFile lock;
+  ASSERT_TRUE(lock.Acquire(path).result == Result::kLocked);
+  const std::string moved = directory + "_moved";
+  std::filesystem::remove_all(moved);
+  std::filesystem::rename(directory, moved);
+  std::filesystem::create_directory(directory);
+  OsLockFile other;
+  EXPECT_TRUE(other.Acquire(moved + "/lock").result == Result::kTaken);
+  EXPECT_TRUE(other.Acquire(path).result == Result::kLocked);
+  std::filesystem::remove_all(moved);
 }
 
 #endif

@@ -83,7 +83,10 @@ export class FaultyDisk {
   #names = new Map<string, Inode>();
   #durableNames = new Map<string, Inode>();
   #changes: NameChange[] = [];
-  #directories = new Set<string>();
+  /** With what tells one from another of its name. */
+  #directories = new Map<string, number>();
+  #identities = new WeakMap<Inode, number>();
+  #lastIdentity = 0;
   #generation = 0;
   #callCount = 0;
   #isOut = false;
@@ -169,6 +172,24 @@ export class FaultyDisk {
     this.#durableNames.delete(path);
   }
 
+  /** Renames a directory with all that is in it, durably; without a new name removes it. */
+  moveDirectory(from: string, to?: string): void {
+    const identity = this.#directories.get(from);
+    this.#directories.delete(from);
+    if (to !== undefined && identity !== undefined) this.#directories.set(to, identity);
+    for (const names of [this.#names, this.#durableNames]) {
+      for (const [path, inode] of [...names]) {
+        if (dirname(path) !== from) continue;
+        names.delete(path);
+        if (to !== undefined) names.set(posix.join(to, posix.basename(path)), inode);
+      }
+    }
+  }
+
+  #makeDirectory(path: string): void {
+    if (!this.#directories.has(path)) this.#directories.set(path, ++this.#lastIdentity);
+  }
+
   names(directory: string): string[] {
     return [...this.#names.keys()]
       .filter((path) => dirname(path) === directory)
@@ -185,7 +206,7 @@ export class FaultyDisk {
     const disk = new FaultyDisk(random);
     for (const [path, bytes] of image) {
       disk.put(path, bytes);
-      disk.#directories.add(dirname(path));
+      disk.#makeDirectory(dirname(path));
     }
     return disk;
   }
@@ -209,12 +230,21 @@ export class FaultyDisk {
     return {
       makeDirectory: (path) => {
         if (generation !== this.#generation || this.#isOut) throw new PowerCut();
-        this.#directories.add(path);
+        this.#makeDirectory(path);
+      },
+      identify: (path) => {
+        if (generation !== this.#generation || this.#isOut) throw new PowerCut();
+        const directory = this.#directories.get(path);
+        if (directory !== undefined) return `directory ${directory}`;
+        const inode = this.#inode(path);
+        const identity = this.#identities.get(inode) ?? ++this.#lastIdentity;
+        this.#identities.set(inode, identity);
+        return `file ${identity}`;
       },
       list: (directory) => {
         simple('list', directory, () => {});
         if (!this.#directories.has(directory)) throw systemError('ENOENT', 'list', directory);
-        const folders = [...this.#directories].filter((path) => dirname(path) === directory);
+        const folders = [...this.#directories.keys()].filter((path) => dirname(path) === directory);
         return [...this.names(directory), ...folders.map((path) => posix.basename(path))];
       },
       open: (path, mode) => {
