@@ -73,7 +73,7 @@ const RETRY_MS_MIN = 5;
 const RETRY_MS_MAX = 100;
 /** For so long the doors wait for a log that takes nothing. Then they refuse. */
 const PATIENCE_MS = 1000;
-/** And for so long whoever waits for what was done before. */
+/** And for so long whoever waits for what was done before, or for a snapshot that needs it. */
 const STUCK_MS = 10_000;
 /** What one turn takes of a snapshot if it had nothing to append; and at most, as long as the log has room. */
 const SNAPSHOT_BYTES_IDLE: number = 8 * STEP_BYTES;
@@ -414,6 +414,7 @@ export class Scribe {
     if (this.#isReclaiming) this.#isReclaiming = this.#log.reclaim(RECLAIM_SEGMENTS);
     if (this.#isExiting()) return;
     if (this.#loss() !== undefined) this.#plan.demand();
+    this.#giveUpStuckSnapshot();
     if (this.#snapshot === undefined && !this.#beginSnapshot()) return;
     try {
       const info = this.#snapshot?.step(this.#snapshotBytes());
@@ -421,6 +422,17 @@ export class Scribe {
     } catch (error) {
       this.#onSnapshotFailed(error);
     }
+  }
+
+  // A snapshot that waits for a log which takes nothing has an end like all that waits for it.
+  #giveUpStuckSnapshot(): void {
+    if (this.#trouble === undefined || this.#clock.steadyMs() - this.#trouble.sinceMs < STUCK_MS) return;
+    if (this.#snapshot === undefined || !this.#snapshot.isWaitingForLog) return;
+    const cause = isFull(this.#state) ? fullLog(this.#log) : brokenLog(this.#log);
+    this.#snapshot.abort();
+    // Those who have asked meanwhile would wait for the same.
+    this.#snapshotFor.push(...this.#snapshotNext.splice(0));
+    this.#onSnapshotFailed(cause);
   }
 
   // Little at a time while somebody may wait for the log, but as fast as the log grows, so that it does not outgrow the

@@ -535,6 +535,39 @@ describe('snapshots', () => {
   });
 });
 
+describe('a snapshot that waits for a log which takes nothing', () => {
+  test.each([
+    ['EIO', 'ERR_LOG_IO'],
+    ['ENOSPC', 'ERR_LOG_FULL'],
+  ] as const)('(%s) is given up after ten seconds, with all that have asked for one (%s)', (error, code) => {
+    const desk = new Desk();
+    desk.feed.set('a', '1');
+    desk.turns(1);
+    desk.disk.disk.fate = ({ kind, path }) =>
+      path.includes('.log') && (kind === 'write' || kind === 'allocate' || kind === 'open') ? error : 'ok';
+    desk.feed.set('b', 'v'.repeat(5_000_000));
+    desk.turns(1);
+    const begun = desk.disk.nowMs;
+    desk.commands.push({ kind: 'snapshot', id: 1 });
+    desk.turnUntil(() => desk.disk.nowMs > begun + 5000);
+    expect(desk.answerTo(1)).toBeUndefined();
+    desk.commands.push({ kind: 'snapshot', id: 2 });
+    desk.turnUntil(() => desk.answerTo(1) !== undefined && desk.answerTo(2) !== undefined);
+    expect(desk.disk.nowMs - begun).toBeLessThan(11_000);
+    for (const id of [1, 2]) expect(desk.answerTo(id)?.error).toMatchObject({ code });
+    // One that is asked for now does not wait at all: it is known that the log takes nothing.
+    desk.commands.push({ kind: 'snapshot', id: 3 });
+    desk.turnUntil(() => desk.answerTo(3) !== undefined);
+    expect(desk.answerTo(3)?.error).toMatchObject({ code });
+    expect(desk.feed.openWalks).toBe(0);
+    desk.disk.disk.fate = () => 'ok';
+    desk.commands.push({ kind: 'snapshot', id: 4 });
+    desk.turnUntil(() => desk.answerTo(4) !== undefined);
+    expect(desk.answerTo(4)?.error).toBeUndefined();
+    expect([...desk.found().keys()]).toEqual(['a', 'b']);
+  });
+});
+
 test('while the process exits no snapshot is begun, and none goes on', () => {
   const desk = new Desk();
   for (let i = 0; i < 40; i++) desk.feed.set(`k${i}`, Buffer.alloc(100_000));
