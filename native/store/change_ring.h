@@ -49,7 +49,7 @@ struct alignas(64) RingState {
 };
 static_assert(sizeof(RingState) == 64);
 
-class ChangeRing final : public RecordSink {
+class ChangeRing {
  public:
   // `state` and the `capacity` bytes at `bytes` lie in the mapping. REQUIRES: capacity is a power of two, at least
   // kRingBytesMin (or 0, and then nothing is called).
@@ -61,7 +61,7 @@ class ChangeRing final : public RecordSink {
 
   // Room for a record with its value. A little is left for what concerns all shards: so that a clear is refused only if
   // one is already waiting to be read, and one whose time has come never is.
-  [[nodiscard]] bool Reserve(size_t record_bytes) override {
+  [[nodiscard]] bool Reserve(size_t record_bytes) {
     // Less than its size is skipped where it does not fit before the end.
     return fill_bytes() + 2 * (record_bytes + kBarrierRoomBytes) <= capacity_ ||
            HasRoom(record_bytes, 2 * kBarrierRoomBytes);
@@ -82,17 +82,17 @@ class ChangeRing final : public RecordSink {
     if (header.value_bytes != 0) std::memcpy(record + header.key_bytes, value, header.value_bytes);
     Added(header.record_bytes);
   }
-  void Begin(const RecordHeader& header) override {
+  void Begin(const RecordHeader& header) {
     at_ = Place(header.record_bytes);
     end_ = at_ + header.record_bytes;
     Payload(reinterpret_cast<const char*>(&header), sizeof header);
   }
-  void Payload(const char* data, size_t bytes) override {
+  void Payload(const char* data, size_t bytes) {
     DCHECK(bytes <= static_cast<size_t>(end_ - at_));
     std::memcpy(at_, data, bytes);
     at_ += bytes;
   }
-  void Commit() override {
+  void Commit() {
     std::memset(at_, 0, static_cast<size_t>(end_ - at_));
     Added(static_cast<uint64_t>(end_ - At(state_->written)));
   }

@@ -8,7 +8,7 @@
 //     4     4  lru_next      the next older entry
 //     8     4  value_bytes
 //    12     1  key_bytes     1..250; 255: a long key, its length is an optional field
-//    13     1  pins_marks    low nibble: readers that hold it in place; high nibble: a bit for each registered walk
+//    13     1  pins_walks    low nibble: readers that hold it in place; high nibble: a bit for each registered walk
 //    14     2  flags         kEntry* below
 //    16     8  version       epoch (20 bits) | counter (44 bits): the cas token, and the order of writes to this key
 //    24        optional fields, each there if its flag is set, in this order:
@@ -65,12 +65,12 @@ struct EntryHeader {
   uint32_t lru_next;
   uint32_t value_bytes;
   uint8_t key_bytes;
-  uint8_t pins_marks;
+  uint8_t pins_walks;
   uint16_t flags;
   uint64_t version;
 };
 static_assert(sizeof(EntryHeader) == 24);
-static_assert(offsetof(EntryHeader, key_bytes) == 12 && offsetof(EntryHeader, pins_marks) == 13 &&
+static_assert(offsetof(EntryHeader, key_bytes) == 12 && offsetof(EntryHeader, pins_walks) == 13 &&
               offsetof(EntryHeader, flags) == 14 && offsetof(EntryHeader, version) == 16);
 
 struct ChunkHeader {
@@ -180,10 +180,12 @@ inline uint32_t ClientFlagsOf(const EntryHeader* entry) {
 }
 inline Codec CodecOf(const EntryHeader* entry) { return static_cast<Codec>(entry->flags & kEntryCodecMask); }
 
-inline int PinsOf(const EntryHeader* entry) { return entry->pins_marks & 0x0f; }
-inline uint8_t MarksOf(const EntryHeader* entry) { return entry->pins_marks >> 4; }
-inline void SetMarks(EntryHeader* entry, uint8_t marks) {
-  entry->pins_marks = static_cast<uint8_t>((entry->pins_marks & 0x0f) | (marks << 4));
+inline int PinsOf(const EntryHeader* entry) { return entry->pins_walks & 0x0f; }
+inline void AddPin(EntryHeader* entry) { entry->pins_walks++; }
+inline void RemovePin(EntryHeader* entry) { entry->pins_walks--; }
+inline uint8_t WalkBitsOf(const EntryHeader* entry) { return entry->pins_walks >> 4; }
+inline void SetWalkBits(EntryHeader* entry, uint8_t bits) {
+  entry->pins_walks = static_cast<uint8_t>((entry->pins_walks & 0x0f) | (bits << 4));
 }
 
 }  // namespace cairn

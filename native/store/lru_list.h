@@ -16,6 +16,7 @@ class LruList {
   LruList(const Arena* arena, LruState* state) : arena_(arena), state_(state) {}
 
   Ref head() const { return state_->head; }
+  const Ref* head_address() const { return &state_->head; }
   Ref tail() const { return state_->tail; }
 
   void PushFront(Ref ref) {

@@ -98,18 +98,4 @@ enum class DecodeStatus : uint8_t { kOk, kNeedsMore, kMalformed };
 // records.
 [[nodiscard]] DecodeStatus DecodeRecord(std::string_view bytes, RecordView* view);
 
-// Takes the records of one shard in the order of their versions. The change ring is the one behind a log; tests have
-// another. All calls are made under the shard's lock, in the order Reserve, Header, Payload..., Commit.
-class RecordSink {
- public:
-  virtual ~RecordSink() = default;
-  // Makes room for a record of so many bytes before anything is changed. False: there is none, the request answers
-  // kLogFull. A reservation that is not followed by Begin is void at the next Reserve.
-  [[nodiscard]] virtual bool Reserve(size_t record_bytes) = 0;
-  // Starts the reserved record; then its payload (key, then value) in pieces, then Commit.
-  virtual void Begin(const RecordHeader& header) = 0;
-  virtual void Payload(const char* data, size_t bytes) = 0;
-  virtual void Commit() = 0;
-};
-
 }  // namespace cairn

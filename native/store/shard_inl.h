@@ -8,78 +8,13 @@
 
 namespace cairn {
 
-// memcmp() == 0, without a call for the lengths that keys have.
-inline bool SameBytes(const char* a, const char* b, size_t bytes) {
-  if (bytes < 8) return std::memcmp(a, b, bytes) == 0;
-  uint64_t difference = 0;
-  auto word = [](const char* from) {
-    uint64_t value;
-    std::memcpy(&value, from, sizeof value);
-    return value;
-  };
-  for (size_t i = 0; i + 8 < bytes; i += 8) difference |= word(a + i) ^ word(b + i);
-  return (difference | (word(a + bytes - 8) ^ word(b + bytes - 8))) == 0;
-}
-
-template <class Visit>
-void Shard::VisitStream(const EntryHeader* entry, size_t offset, size_t bytes, Visit visit) const {
-  const EntryOffsets at = OffsetsOf(entry);
-  const char* head = BytesOf(entry) + at.stream;
-  if (!(entry->flags & kEntryChunked)) {
-    visit(const_cast<char*>(head) + offset, bytes);
-    return;
-  }
-  const size_t in_head = std::min(KeyBytesOf(entry), kKeyBytesInlineMax);
-  if (offset < in_head) {
-    const size_t piece = std::min(bytes, in_head - offset);
-    visit(const_cast<char*>(head) + offset, piece);
-    offset += piece;
-    bytes -= piece;
-  }
-  offset -= in_head;
-  for (Ref ref = LoadU32(BytesOf(entry) + at.first_chunk); bytes > 0;) {
-    ChunkHeader* chunk = ChunkAt(ref);
-    if (offset < chunk->data_bytes) {
-      const size_t piece = std::min<size_t>(bytes, chunk->data_bytes - offset);
-      visit(reinterpret_cast<char*>(chunk) + sizeof(ChunkHeader) + offset, piece);
-      bytes -= piece;
-      offset = 0;
-    } else {
-      offset -= chunk->data_bytes;
-    }
-    ref = chunk->next;
-  }
-}
-
-inline void Shard::ReadStream(const EntryHeader* entry, size_t offset, char* data, size_t bytes) const {
-  if (bytes == 0) return;
-  VisitStream(entry, offset, bytes, [&data](const char* piece, size_t piece_bytes) {
-    std::memcpy(data, piece, piece_bytes);
-    data += piece_bytes;
-  });
-}
-
-inline bool Shard::KeyEquals(const EntryHeader* entry, std::string_view key) const {
-  if (key.size() <= kKeyBytesInlineMax) {
-    return entry->key_bytes == key.size() &&
-           SameBytes(BytesOf(entry) + StreamOffsetOf(entry->flags, false), key.data(), key.size());
-  }
-  if (!IsLongKey(entry) || KeyBytesOf(entry) != key.size()) return false;
-  bool equal = true;
-  VisitStream(entry, 0, key.size(), [&](const char* piece, size_t bytes) {
-    equal = equal && std::memcmp(piece, key.data(), bytes) == 0;
-    key.remove_prefix(bytes);
-  });
-  return equal;
-}
-
 inline HashTable::Slot Shard::FindSlot(std::string_view key, uint64_t hash) const {
   return table_.Find(hash, [this, key](Ref ref) {
     const EntryHeader* entry = At(ref);
     // One candidate in 26 is not the entry, so what follows the key will be wanted: let all of it come at once.
     __builtin_prefetch(BytesOf(entry) + 64);
     __builtin_prefetch(BytesOf(entry) + 128);
-    return KeyEquals(entry, key);
+    return memory_.KeyEquals(entry, key);
   });
 }
 
@@ -106,58 +41,22 @@ inline Ref Shard::Lookup(std::string_view key, uint64_t hash, const Now& now, bo
   return ref;
 }
 
-inline Shard::Layout Shard::LayoutOf(const NewEntry& entry) const {
-  const SizeClasses& classes = *config_.classes;
-  Layout layout;
-  layout.long_key = entry.key.size() > kKeyBytesInlineMax;
-  layout.flags = static_cast<uint16_t>(static_cast<uint16_t>(entry.codec) | entry.extra_flags);
-  if (entry.expires_ms != kNeverExpires) layout.flags |= kEntryHasExpiry;
-  if (entry.client_flags != 0) layout.flags |= kEntryHasClientFlags;
-  if (config_.track_access) layout.flags |= kEntryHasAccess;
-  const uint64_t stream = entry.key.size() + entry.value_bytes;
-  uint64_t bytes = StreamOffsetOf(layout.flags, layout.long_key) + stream;
-  layout.chunk_stream = 0;
-  layout.charge = kIndexShareBytes;
-  if (bytes > classes.chunk_bytes_max()) {
-    layout.flags |= kEntryChunked | kEntryHasExpiry;
-    const size_t in_head = std::min(entry.key.size(), kKeyBytesInlineMax);
-    bytes = StreamOffsetOf(layout.flags, layout.long_key) + in_head;
-    layout.chunk_stream = stream - in_head;
-    layout.charge += ChargeOf(ChunksOf(layout.chunk_stream));
-  }
-  layout.size_class = classes.ClassOf(bytes);
-  layout.charge += classes.charge(layout.size_class);
-  return layout;
-}
-
-inline void Shard::WriteFields(EntryHeader* entry, const NewEntry& from, const Layout& layout, const Now& now) {
-  char* bytes = BytesOf(entry);
-  const EntryOffsets at = OffsetsOf(layout.flags, layout.long_key);
-  entry->value_bytes = static_cast<uint32_t>(from.value_bytes);
-  entry->key_bytes = static_cast<uint8_t>(layout.long_key ? kLongKeyMark : from.key.size());
-  entry->flags = WithKind(layout.flags, KindOf(entry->flags));
-  if (layout.flags & kEntryHasExpiry) *ExpiryOf(entry) = ExpiryBlock{from.expires_ms, 0, 0};
-  if (layout.flags & kEntryHasAccess) StoreU32(bytes + at.access, static_cast<uint32_t>(now.boot_ms / 1000));
-  if (layout.flags & kEntryHasClientFlags) StoreU32(bytes + at.client_flags, from.client_flags);
-  if (layout.long_key) StoreU32(bytes + at.key_length, static_cast<uint32_t>(from.key.size()));
-}
-
 inline bool Shard::PutInPlace(const NewEntry& from, const Layout& layout, std::string_view value, Ref old,
                               uint64_t version, const Now& now) {
   EntryHeader* entry = At(old);
   if (((entry->flags | layout.flags) & kEntryChunked) || PinsOf(entry) != 0 ||
-      arena_.ClassAt(old) != layout.size_class) {
+      memory_.arena()->ClassAt(old) != layout.size_class) {
     return false;
   }
   Announce(Reason::kReplaced, entry);
   if (IsTimed(entry)) wheel_.Remove(old);
   state_->payload_bytes += from.value_bytes;
   state_->payload_bytes -= entry->value_bytes;
-  WriteFields(entry, from, layout, now);
+  EntryMemory::WriteFields(entry, from, layout, now);
   char* stream = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry));
   std::memcpy(stream, from.key.data(), from.key.size());
   if (!value.empty()) std::memcpy(stream + from.key.size(), value.data(), value.size());
-  entry->version = version != 0 ? version : NextVersion();
+  entry->version = version != 0 ? version : recorder_.NextVersion();
   if (IsTimed(entry)) wheel_.Add(old);
   BumpLater(old);
   return true;
@@ -198,22 +97,21 @@ template <bool kLogged>
 inline Status Shard::SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms,
                               uint64_t hash, const Now& now) {
   const Ref old = Lookup(key, hash, now, false);
-  DCHECK(kLogged || records_ == nullptr);
+  DCHECK(kLogged || !recorder_.keeps_records());
   if (old != 0 && fills_.empty()) [[likely]] {
     NewEntry from;
     from.key = key;
     from.value_bytes = value.size();
     from.codec = codec;
     from.expires_ms = expires_ms;
-    const Layout layout = LayoutOf(from);
+    const Layout layout = memory_.LayoutOf(from);
     if (FitsAtAll(from, layout)) [[likely]] {
       if constexpr (kLogged) {
-        if (!ReserveRecord(from)) return Status::kLogFull;
+        if (!recorder_.ReserveSet(from)) return Status::kLogFull;
       }
       if (PutInPlace(from, layout, value, old, 0, now)) [[likely]] {
-        state_->newest_epoch = std::max(state_->newest_epoch, state_->epoch);
         state_->counters.sets++;
-        if constexpr (kLogged) LeaveSetRecord(from, value.data(), old, At(old)->version, now);
+        if constexpr (kLogged) recorder_.LeaveSet(from, value.data(), old, At(old)->version, now);
         return Status::kStored;
       }
     }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <optional>
 
 #include "store/shard_inl.h"
 
@@ -148,47 +149,11 @@ void Shard::Describe(const EntryHeader* entry, const Now& now, Outcome* outcome)
   }
 }
 
-bool Shard::PinEntry(Ref ref, uint32_t pages_max, Pin* pin) {
-  EntryHeader* entry = At(ref);
-  if (PinsOf(entry) >= kPinsPerEntryMax) return false;
-  const EntryOffsets at = OffsetsOf(entry);
-  const Ref first = (entry->flags & kEntryChunked) ? LoadU32(BytesOf(entry) + at.first_chunk) : 0;
-  uint32_t pages = arena_.IsPinned(ref) ? 0 : 1;
-  for (Ref chunk = first; chunk != 0; chunk = ChunkAt(chunk)->next) {
-    if (!arena_.IsWhole(chunk) && !arena_.IsPinned(chunk)) pages++;
-  }
-  if (state_->arena.pinned_pages + pages > pages_max) return false;
-  if (PinsOf(entry) == 0) state_->pinned_bytes += ChargeOf(entry, ref);
-  entry->pins_marks++;
-  arena_.PinPage(ref);
-  for (Ref chunk = first; chunk != 0; chunk = ChunkAt(chunk)->next) arena_.PinPage(chunk);
-  const size_t key_bytes = KeyBytesOf(entry);
-  pin->ref = ref;
-  pin->first_chunk = first;
-  pin->skip_bytes =
-      static_cast<uint32_t>(first == 0 ? at.stream + key_bytes : key_bytes - std::min(key_bytes, kKeyBytesInlineMax));
-  return true;
-}
-
-void Shard::Unpin(Ref ref) {
-  EntryHeader* entry = At(ref);
-  DCHECK(PinsOf(entry) > 0);
-  entry->pins_marks--;
-  if (PinsOf(entry) == 0) state_->pinned_bytes -= ChargeOf(entry, ref);
-  arena_.UnpinPage(ref);
-  if (entry->flags & kEntryChunked) {
-    for (Ref chunk = LoadU32(BytesOf(entry) + OffsetsOf(entry).first_chunk); chunk != 0; chunk = ChunkAt(chunk)->next) {
-      arena_.UnpinPage(chunk);
-    }
-  }
-  if (PinsOf(entry) == 0 && KindOf(entry->flags) == ChunkKind::kUnlinked) FreeEntry(ref);
-}
-
 bool Shard::GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome) {
   const EntryHeader* entry = At(ref);
   const uint32_t bytes = entry->value_bytes;
   outcome->value_bytes = bytes;
-  if (bytes > kCopyUnderLockBytesMax && may_pin && PinEntry(ref, kPinnedPagesMax, &outcome->pin)) {
+  if (bytes > kCopyUnderLockBytesMax && may_pin && memory_.PinEntry(ref, kPinnedPagesMax, &outcome->pin)) {
     outcome->has_value = true;
     return true;
   }
@@ -202,7 +167,7 @@ bool Shard::GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome)
   if (!((entry->flags & kEntryChunked) || IsLongKey(entry))) [[likely]] {
     if (bytes > 0) std::memcpy(to, BytesOf(entry) + StreamOffsetOf(entry->flags, false) + entry->key_bytes, bytes);
   } else {
-    ReadStream(entry, KeyBytesOf(entry), to, bytes);
+    memory_.ReadStream(entry, KeyBytesOf(entry), to, bytes);
   }
   scratch->used += bytes;
   return true;
@@ -213,7 +178,7 @@ void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* 
   if (request.verb != Verb::kGet) {
     const Ref ref = Find(request.key, hash);
     if (ref == 0 || IsDead(At(ref)) || IsExpired(At(ref), now)) {
-      if (ref != 0 && !IsDead(At(ref))) NoteGone(At(ref)->version);
+      if (ref != 0 && !IsDead(At(ref))) recorder_.NoteGone(At(ref)->version);
       outcome->status = Status::kNotFound;
       return;
     }
@@ -259,7 +224,7 @@ Status Shard::Condition(const Request& request, Ref old) const {
   return Status::kStored;
 }
 
-Status Shard::Refuse(Status status, Verb verb, std::string_view key, uint64_t hash, const Now& now, Outcome* outcome) {
+Status Shard::Refuse(Status status, Verb verb, std::string_view key, uint64_t hash, Outcome* outcome) {
   if (status == Status::kTooLarge) {
     state_->counters.too_large++;
   } else {
@@ -271,9 +236,9 @@ Status Shard::Refuse(Status status, Verb verb, std::string_view key, uint64_t ha
   const Ref old = Find(key, hash);
   const bool present = old != 0 && !IsDead(At(old));
   // Of an entry that was evicted the log may still have the value.
-  if (!present && records_ == nullptr) return status;
-  if (!ReserveRecord(key.size())) return Status::kLogFull;
-  outcome->record_version = EmitKey(RecordKind::kDelete, key, now);
+  if (!present && !recorder_.keeps_records()) return status;
+  if (!recorder_.ReserveKey(key.size())) return Status::kLogFull;
+  outcome->record_version = recorder_.LeaveDelete(key);
   if (!present) return status;
   SettleTouches();
   RemoveEntry(old, Reason::kReplaced, hash);
@@ -282,8 +247,7 @@ Status Shard::Refuse(Status status, Verb verb, std::string_view key, uint64_t ha
 
 void Shard::FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome) {
   EntryHeader* entry = At(ref);
-  state_->newest_epoch = std::max(state_->newest_epoch, EpochOf(entry->version));
-  EmitEntry(kind, ref, version, now);
+  recorder_.LeaveEntry(kind, ref, version, now);
   outcome->version = entry->version;
   outcome->record_version = version;
   outcome->expires_ms = ExpiresMsOf(entry);
@@ -294,9 +258,8 @@ void Shard::FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& n
 
 void Shard::FinishPut(const NewEntry& from, std::string_view value, Ref ref, uint64_t version, const Now& now,
                       Outcome* outcome) {
-  state_->newest_epoch = std::max(state_->newest_epoch, EpochOf(version));
-  if (records_ != nullptr) [[unlikely]]
-    LeaveSetRecord(from, value.data(), ref, version, now);
+  if (recorder_.keeps_records()) [[unlikely]]
+    recorder_.LeaveSet(from, value.data(), ref, version, now);
   outcome->version = version;
   outcome->record_version = version;
   outcome->expires_ms = from.expires_ms;
@@ -307,41 +270,39 @@ void Shard::FinishPut(const NewEntry& from, std::string_view value, Ref ref, uin
 
 Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, Ref old, uint64_t version,
                   const Now& now, Outcome* outcome) {
-  const Layout layout = LayoutOf(from);
+  const Layout layout = memory_.LayoutOf(from);
   if (!FitsAtAll(from, layout)) return Status::kTooLarge;
-  if (!ReserveRecord(from)) return Status::kLogFull;
+  if (!recorder_.ReserveSet(from)) return Status::kLogFull;
   if (old != 0 && PutInPlace(from, layout, value, old, version, now)) {
     FinishPut(from, value, old, At(old)->version, now, outcome);
     return Status::kStored;
   }
   SettleTouches();
-  uint8_t marks = state_->mark_parity;
+  uint8_t walk_bits = state_->walk_parity;
   const bool replaced = old != 0;
   if (replaced) {
-    marks = MarksOf(At(old));
+    walk_bits = WalkBitsOf(At(old));
     RemoveEntry(old, Reason::kReplaced, hash);
   }
-  if (!MakeRoom(layout.charge, true, false) || !AllocateEntry(from, layout, 0)) {
+  if (!MakeRoom(layout.charge, true, false) || !memory_.Allocate(from, layout, 0)) {
     state_->counters.no_memory++;
     // The old entry is gone: the log must say so. A delete's record fits into what was reserved.
-    if (replaced) outcome->record_version = EmitKey(RecordKind::kDelete, from.key, now);
+    if (replaced) outcome->record_version = recorder_.LeaveDelete(from.key);
     return Status::kNoMemory;
   }
-  EntryHeader* entry = At(state_->bodies[0]);
-  if (entry->flags & kEntryHasAccess) {
-    StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
-  }
+  EntryHeader* entry = At(memory_.InSlot(0));
+  StampAccess(entry, now);
   if (entry->flags & kEntryChunked) {
-    WriteStream(entry, 0, from.key.data(), from.key.size());
-    WriteStream(entry, from.key.size(), value.data(), value.size());
+    memory_.WriteStream(entry, 0, from.key.data(), from.key.size());
+    memory_.WriteStream(entry, from.key.size(), value.data(), value.size());
   } else {
     char* stream = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry));
     std::memcpy(stream, from.key.data(), from.key.size());
     if (!value.empty()) std::memcpy(stream + from.key.size(), value.data(), value.size());
   }
-  if (version == 0) version = NextVersion();
+  if (version == 0) version = recorder_.NextVersion();
   entry->version = version;
-  CHECK(LinkEntry(0, hash, marks));
+  CHECK(LinkEntry(0, hash, walk_bits));
   FinishPut(from, value, lru_.head(), version, now, outcome);
   table_.Adjust();
   return Status::kStored;
@@ -374,12 +335,12 @@ void Shard::StoreOver(Ref old, const Request& request, uint64_t hash, const Now&
     if (!fills_.empty()) [[unlikely]]
       fills_.Void(hash);
   } else if (status == Status::kTooLarge) {
-    status = Refuse(status, request.verb, request.key, hash, now, outcome);
+    status = Refuse(status, request.verb, request.key, hash, outcome);
   } else if (status == Status::kNoMemory) {
     if (!fills_.empty()) fills_.Void(hash);
     // As Refuse(): of an entry that was evicted the log may still have the value. Room was reserved for more than this.
-    if (request.verb == Verb::kSet && records_ != nullptr && outcome->record_version == 0) {
-      outcome->record_version = EmitKey(RecordKind::kDelete, request.key, now);
+    if (request.verb == Verb::kSet && recorder_.keeps_records() && outcome->record_version == 0) {
+      outcome->record_version = recorder_.LeaveDelete(request.key);
     }
   }
   outcome->status = status;
@@ -387,13 +348,13 @@ void Shard::StoreOver(Ref old, const Request& request, uint64_t hash, const Now&
 
 Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, std::string_view behind, uint64_t hash,
                       const Now& now, bool announce) {
-  const Layout layout = LayoutOf(from);
+  const Layout layout = memory_.LayoutOf(from);
   EntryHeader* entry = At(*ref);
   const size_t key_bytes = from.key.size();
   const uint32_t old_value_bytes = entry->value_bytes;
   const uint64_t version = entry->version;
   if (!((entry->flags | layout.flags) & kEntryChunked) && PinsOf(entry) == 0 &&
-      arena_.ClassAt(*ref) == layout.size_class) {
+      memory_.arena()->ClassAt(*ref) == layout.size_class) {
     if (announce) Announce(Reason::kReplaced, entry);
     if (IsTimed(entry)) wheel_.Remove(*ref);
     const char* old_value = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry)) + key_bytes;
@@ -403,36 +364,34 @@ Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, s
     if (!before.empty()) std::memcpy(stream + key_bytes, before.data(), before.size());
     if (!behind.empty())
       std::memcpy(stream + key_bytes + before.size() + old_value_bytes, behind.data(), behind.size());
-    WriteFields(entry, from, layout, now);
+    EntryMemory::WriteFields(entry, from, layout, now);
     state_->payload_bytes += from.value_bytes;
     state_->payload_bytes -= old_value_bytes;
     if (IsTimed(entry)) wheel_.Add(*ref);
     Bump(*ref);
     return Status::kStored;
   }
-  if (layout.charge > state_->limit_bytes) return Status::kTooLarge;
+  if (layout.charge > memory_.state().limit_bytes) return Status::kTooLarge;
   // Both exist for a moment; the old one, now the newest, is not evicted for the new one.
   Bump(*ref);
-  if (!MakeRoom(layout.charge, false, true) || !AllocateEntry(from, layout, 0)) return Status::kNoMemory;
+  if (!MakeRoom(layout.charge, false, true) || !memory_.Allocate(from, layout, 0)) return Status::kNoMemory;
   const Ref old = lru_.head();
   EntryHeader* old_entry = At(old);
-  entry = At(state_->bodies[0]);
-  WriteStream(entry, 0, from.key.data(), key_bytes);
+  entry = At(memory_.InSlot(0));
+  memory_.WriteStream(entry, 0, from.key.data(), key_bytes);
   size_t offset = key_bytes;
-  WriteStream(entry, offset, before.data(), before.size());
+  memory_.WriteStream(entry, offset, before.data(), before.size());
   offset += before.size();
-  VisitStream(old_entry, key_bytes, old_value_bytes, [&](const char* piece, size_t bytes) {
-    WriteStream(entry, offset, piece, bytes);
+  memory_.VisitStream(old_entry, key_bytes, old_value_bytes, [&](const char* piece, size_t bytes) {
+    memory_.WriteStream(entry, offset, piece, bytes);
     offset += bytes;
   });
-  WriteStream(entry, offset, behind.data(), behind.size());
-  if (entry->flags & kEntryHasAccess) {
-    StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
-  }
+  memory_.WriteStream(entry, offset, behind.data(), behind.size());
+  StampAccess(entry, now);
   entry->version = version;
-  const uint8_t marks = MarksOf(old_entry);
+  const uint8_t walk_bits = WalkBitsOf(old_entry);
   RemoveEntry(old, Reason::kReplaced, hash, announce);
-  CHECK(LinkEntry(0, hash, marks));
+  CHECK(LinkEntry(0, hash, walk_bits));
   *ref = lru_.head();
   return Status::kStored;
 }
@@ -464,7 +423,7 @@ void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcom
     outcome->status = Status::kTooLarge;
     return;
   }
-  if (!ReserveRecord(from)) {
+  if (!recorder_.ReserveSet(from)) {
     outcome->status = Status::kLogFull;
     return;
   }
@@ -486,13 +445,13 @@ void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcom
   if (status == Status::kTooLarge) {
     state_->counters.too_large++;
   } else {
-    status = NoMemory(status);
+    status = recorder_.NoMemory(status);
   }
   outcome->status = status;
 }
 
 void Shard::FinishConcat(Ref ref, uint64_t hash, const Now& now, Outcome* outcome) {
-  At(ref)->version = NextVersion();
+  At(ref)->version = recorder_.NextVersion();
   FinishStore(ref, RecordKind::kSet, At(ref)->version, now, outcome);
   state_->counters.sets++;
   if (!fills_.empty()) [[unlikely]]
@@ -504,13 +463,13 @@ void Shard::FinishConcat(Ref ref, uint64_t hash, const Now& now, Outcome* outcom
 // What remains of it is done under later holds of the lock. False: there is no place for another body, or *status says
 // why it cannot be.
 bool Shard::BeginConcat(const NewEntry& from, Ref old, ConcatSteps* steps, Status* status) {
-  const Layout layout = LayoutOf(from);
-  if (layout.charge > state_->limit_bytes) {
+  const Layout layout = memory_.LayoutOf(from);
+  if (layout.charge > memory_.state().limit_bytes) {
     *status = Status::kTooLarge;
     return false;
   }
-  int slot = kBodiesMax - 1;
-  while (slot > 0 && state_->bodies[slot] != 0) slot--;
+  int slot = kEntrySlots - 1;
+  while (slot > 0 && memory_.InSlot(slot) != 0) slot--;
   if (slot == 0) return false;
   // Both exist for a while; the old one, now the newest, is not evicted for the new one.
   Bump(old);
@@ -518,14 +477,14 @@ bool Shard::BeginConcat(const NewEntry& from, Ref old, ConcatSteps* steps, Statu
     steps->wants_room = true;
     return true;
   }
-  if (!MakeRoom(layout.charge, false, true) || !AllocateEntry(from, layout, slot)) {
+  if (!MakeRoom(layout.charge, false, true) || !memory_.Allocate(from, layout, slot)) {
     *status = Status::kNoMemory;
     return false;
   }
   old = lru_.head();
-  EntryHeader* entry = At(state_->bodies[slot]);
-  WriteStream(entry, 0, from.key.data(), from.key.size());
-  state_->body_bytes += layout.charge;
+  EntryHeader* entry = At(memory_.InSlot(slot));
+  memory_.WriteStream(entry, 0, from.key.data(), from.key.size());
+  memory_.AddSlotBytes(layout.charge);
   state_->body_written_ms[slot] = 0;
   steps->slot = slot;
   steps->version = At(old)->version;
@@ -537,10 +496,10 @@ bool Shard::CopyConcat(const ConcatSteps& steps, std::string_view key, uint64_t 
                        size_t bytes) {
   const Ref old = Find(key, hash);
   if (old == 0 || IsDead(At(old)) || At(old)->version != steps.version) return false;
-  EntryHeader* entry = At(state_->bodies[steps.slot]);
+  EntryHeader* entry = At(memory_.InSlot(steps.slot));
   size_t offset = KeyBytesOf(entry) + to;
-  VisitStream(At(old), KeyBytesOf(At(old)) + from, bytes, [&](const char* piece, size_t piece_bytes) {
-    WriteStream(entry, offset, piece, piece_bytes);
+  memory_.VisitStream(At(old), KeyBytesOf(At(old)) + from, bytes, [&](const char* piece, size_t piece_bytes) {
+    memory_.WriteStream(entry, offset, piece, piece_bytes);
     offset += piece_bytes;
   });
   return true;
@@ -551,28 +510,26 @@ bool Shard::EndConcat(const ConcatSteps& steps, const Request& request, uint64_t
   SettleTouches();
   const Ref old = Lookup(request.key, hash, now, false);
   if (old == 0 || At(old)->version != steps.version || Condition(request, old) != Status::kStored) return false;
-  EntryHeader* entry = At(state_->bodies[steps.slot]);
+  EntryHeader* entry = At(memory_.InSlot(steps.slot));
   NewEntry from;
   from.key = request.key;
   from.value_bytes = entry->value_bytes;
   from.client_flags = ClientFlagsOf(entry);
-  if (!ReserveRecord(from, true)) {
+  if (!recorder_.ReserveSet(from, Recorder::EntryIs::kInSlot)) {
     Abandon(steps.slot);
     outcome->status = Status::kLogFull;
     return true;
   }
   ExpiryOf(entry)->expires_ms = ExpiresMsOf(At(old));
   entry->flags |= At(old)->flags & kEntryFetched;
-  if (entry->flags & kEntryHasAccess) {
-    StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
-  }
-  const uint8_t marks = MarksOf(At(old));
+  StampAccess(entry, now);
+  const uint8_t walk_bits = WalkBitsOf(At(old));
   RemoveEntry(old, Reason::kReplaced, hash);
-  entry = At(state_->bodies[steps.slot]);
-  state_->body_bytes -= ChargeOf(entry, state_->bodies[steps.slot]);
+  entry = At(memory_.InSlot(steps.slot));
+  memory_.RemoveSlotBytes(steps.slot);
   // As a rebuilt entry has it until it gets its own.
   entry->version = steps.version;
-  CHECK(LinkEntry(steps.slot, hash, marks));
+  CHECK(LinkEntry(steps.slot, hash, walk_bits));
   FinishConcat(lru_.head(), hash, now, outcome);
   return true;
 }
@@ -613,7 +570,7 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
   uint64_t number = 0;
   bool numeric = codec != Codec::kJson && codec != Codec::kStructured && entry->value_bytes <= kDecimalBytesMax;
   if (numeric) {
-    ReadStream(entry, KeyBytesOf(entry), digits, entry->value_bytes);
+    memory_.ReadStream(entry, KeyBytesOf(entry), digits, entry->value_bytes);
     numeric = ParseDecimal(digits, entry->value_bytes, &number);
   }
   if (!numeric) {
@@ -664,7 +621,7 @@ Status Shard::SetExpiry(Ref* ref, std::string_view key, uint64_t expires_ms, uin
   // A chunked entry changes its head, which a reader behind a pin never looks at; unless it is one that fits into a
   // single chunk without an expiry.
   const bool stays_chunked =
-      (entry->flags & kEntryChunked) && (expires_ms != kNeverExpires || (LayoutOf(from).flags & kEntryChunked));
+      (entry->flags & kEntryChunked) && (expires_ms != kNeverExpires || (memory_.LayoutOf(from).flags & kEntryChunked));
   if (stays_chunked || (expires_ms != kNeverExpires && timed)) {
     if (timed) wheel_.Remove(*ref);
     ExpiryOf(entry)->expires_ms = expires_ms;
@@ -700,7 +657,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
     outcome->status = Status::kExists;
     return;
   }
-  if (!ReserveRecord(request.key.size())) {
+  if (!recorder_.ReserveKey(request.key.size())) {
     outcome->status = Status::kLogFull;
     return;
   }
@@ -713,7 +670,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
     if (scratch != nullptr) scratch->used = scratch_used;
     outcome->pin = {};
     outcome->has_value = false;
-    outcome->status = NoMemory(status);
+    outcome->status = recorder_.NoMemory(status);
     return;
   }
   counters->touches++;
@@ -724,15 +681,13 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
     counters->hits++;
     if (!request.no_bump) {
       entry->flags |= kEntryFetched;
-      if (entry->flags & kEntryHasAccess) {
-        StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
-      }
+      StampAccess(entry, now);
     }
   }
   if (!request.no_bump) Bump(ref);
-  outcome->record_version = NextVersion();
-  EmitEntry(RecordKind::kTouch, ref, outcome->record_version, now);
-  if (IsTimed(entry)) NoteGone(outcome->record_version);
+  outcome->record_version = recorder_.NextVersion();
+  recorder_.LeaveEntry(RecordKind::kTouch, ref, outcome->record_version, now);
+  if (IsTimed(entry)) recorder_.NoteGone(outcome->record_version);
   outcome->expires_ms = ExpiresMsOf(entry);
   outcome->status = Status::kFound;
   table_.Adjust();
@@ -743,13 +698,13 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
   StoreStats* counters = &state_->counters;
   const bool evict = request.verb == Verb::kEvict;
   const Ref ref = Lookup(request.key, hash, now, false);
-  if (ref == 0) return RemoveAbsent(request, hash, now, outcome);
+  if (ref == 0) return RemoveAbsent(request, hash, outcome);
   if (request.has_compare && At(ref)->version != request.compare) {
     Describe(At(ref), now, outcome);
     outcome->status = Status::kExists;
     return;
   }
-  if (!evict && !ReserveRecord(request.key.size())) {
+  if (!evict && !recorder_.ReserveKey(request.key.size())) {
     outcome->status = Status::kLogFull;
     return;
   }
@@ -762,7 +717,7 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
   if (!evict) {
     counters->deletes++;
     counters->delete_hits++;
-    outcome->record_version = EmitKey(RecordKind::kDelete, request.key, now);
+    outcome->record_version = recorder_.LeaveDelete(request.key);
   }
   if (!fills_.empty()) [[unlikely]]
     fills_.Void(hash);
@@ -770,17 +725,17 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
   outcome->status = Status::kFound;
 }
 
-void Shard::RemoveAbsent(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+void Shard::RemoveAbsent(const Request& request, uint64_t hash, Outcome* outcome) {
   outcome->status = Status::kNotFound;
   // The entry may have been evicted, and the log still have its value: that has to go too. Who takes, or deletes a
   // certain version, learns that there is none, and leaves it at that.
-  const bool leaves_record = request.verb == Verb::kDelete && !request.has_compare && records_ != nullptr;
+  const bool leaves_record = request.verb == Verb::kDelete && !request.has_compare && recorder_.keeps_records();
   if (leaves_record) {
-    if (!ReserveRecord(request.key.size())) {
+    if (!recorder_.ReserveKey(request.key.size())) {
       outcome->status = Status::kLogFull;
       return;
     }
-    outcome->record_version = EmitKey(RecordKind::kDelete, request.key, now);
+    outcome->record_version = recorder_.LeaveDelete(request.key);
   }
   if (request.verb != Verb::kEvict) state_->counters.deletes++;
   // The delete of an absent key still says that what a load brings back may be old.
@@ -796,7 +751,7 @@ bool Shard::BeginFill(std::string_view key, uint64_t hash, bool if_absent, const
 
 // ---- bodies ----
 
-Shard::NewEntry Shard::BodyEntryOf(const Request& request, uint32_t value_bytes) const {
+NewEntry Shard::BodyEntryOf(const Request& request, uint32_t value_bytes) {
   NewEntry entry;
   entry.key = request.key;
   entry.value_bytes = value_bytes;
@@ -808,27 +763,27 @@ Shard::NewEntry Shard::BodyEntryOf(const Request& request, uint32_t value_bytes)
 }
 
 int Shard::FreeBodySlot(uint64_t charge) const {
-  if (state_->body_bytes + charge > state_->limit_bytes / 2) return 0;
-  for (int slot = 1; slot < kBodiesMax; slot++) {
-    if (state_->bodies[slot] == 0) return slot;
+  if (memory_.state().slot_bytes + charge > memory_.state().limit_bytes / 2) return 0;
+  for (int slot = 1; slot < kEntrySlots; slot++) {
+    if (memory_.InSlot(slot) == 0) return slot;
   }
   return 0;
 }
 
 void Shard::TakeStalledBodies(uint64_t charge, const Now& now) {
   const auto stalled = [this, &now](int slot) {
-    return state_->bodies[slot] != 0 && state_->body_written_ms[slot] != 0 &&
+    return memory_.InSlot(slot) != 0 && state_->body_written_ms[slot] != 0 &&
            state_->body_written_ms[slot] + kBodyStalledMs <= now.boot_ms;
   };
   uint64_t bytes = 0;
-  for (int slot = 1; slot < kBodiesMax; slot++) {
-    if (stalled(slot)) bytes += ChargeOf(At(state_->bodies[slot]), state_->bodies[slot]);
+  for (int slot = 1; slot < kEntrySlots; slot++) {
+    if (stalled(slot)) bytes += memory_.ChargeOf(At(memory_.InSlot(slot)), memory_.InSlot(slot));
   }
   // Nobody loses one for nothing.
-  if (bytes == 0 || state_->body_bytes - bytes + charge > state_->limit_bytes / 2) return;
+  if (bytes == 0 || memory_.state().slot_bytes - bytes + charge > memory_.state().limit_bytes / 2) return;
   while (FreeBodySlot(charge) == 0) {
     int oldest = 0;
-    for (int slot = 1; slot < kBodiesMax; slot++) {
+    for (int slot = 1; slot < kEntrySlots; slot++) {
       if (!stalled(slot)) continue;
       if (oldest == 0 || state_->body_written_ms[slot] < state_->body_written_ms[oldest]) oldest = slot;
     }
@@ -839,8 +794,9 @@ void Shard::TakeStalledBodies(uint64_t charge, const Now& now) {
 
 bool Shard::MakeRoomStep(const Request& request, uint32_t value_bytes, const Now& now) {
   SettleTouches();
-  const Layout layout = LayoutOf(BodyEntryOf(request, value_bytes));
-  if (value_bytes > state_->value_bytes_max || layout.charge > state_->limit_bytes || RingHoldsRoom(layout.charge)) {
+  const Layout layout = memory_.LayoutOf(BodyEntryOf(request, value_bytes));
+  if (value_bytes > state_->value_bytes_max || layout.charge > memory_.state().limit_bytes ||
+      recorder_.HoldsRoomFor(layout.charge)) {
     return false;
   }
   TakeStalledBodies(layout.charge, now);
@@ -851,19 +807,19 @@ bool Shard::MakeRoomStep(const Request& request, uint32_t value_bytes, const Now
 Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot) {
   SettleTouches();
   const NewEntry from = BodyEntryOf(request, value_bytes);
-  const Layout layout = LayoutOf(from);
+  const Layout layout = memory_.LayoutOf(from);
   Outcome unused;
   // A set that would not be made (another version, a load that was overtaken) takes nothing away when it is refused.
   const auto refuse = [&](Status status) {
     Ref old = Find(request.key, hash);
     if (old != 0 && (IsDead(At(old)) || IsExpired(At(old), now))) old = 0;
     const Verb verb = Condition(request, old) == Status::kStored ? request.verb : Verb::kAdd;
-    return Refuse(status, verb, request.key, hash, now, &unused);
+    return Refuse(status, verb, request.key, hash, &unused);
   };
-  if (value_bytes > state_->value_bytes_max || layout.charge > state_->limit_bytes) {
+  if (value_bytes > state_->value_bytes_max || layout.charge > memory_.state().limit_bytes) {
     return refuse(Status::kTooLarge);
   }
-  if (RingHoldsRoom(layout.charge)) {
+  if (recorder_.HoldsRoomFor(layout.charge)) {
     state_->counters.log_full++;
     return Status::kLogFull;
   }
@@ -875,31 +831,31 @@ Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_byte
     state_->counters.no_memory++;
     return Status::kNoMemory;
   }
-  if (!MakeRoom(layout.charge, false, false) || !AllocateEntry(from, layout, free_slot)) {
+  if (!MakeRoom(layout.charge, false, false) || !memory_.Allocate(from, layout, free_slot)) {
     return refuse(Status::kNoMemory);
   }
-  EntryHeader* entry = At(state_->bodies[free_slot]);
-  WriteStream(entry, 0, request.key.data(), request.key.size());
-  state_->body_bytes += layout.charge;
+  EntryHeader* entry = At(memory_.InSlot(free_slot));
+  memory_.WriteStream(entry, 0, request.key.data(), request.key.size());
+  memory_.AddSlotBytes(layout.charge);
   state_->body_written_ms[free_slot] = now.boot_ms;
   *slot = free_slot;
   return Status::kStored;
 }
 
 void Shard::WriteBody(int slot, size_t offset, std::string_view bytes, const Now& now) {
-  EntryHeader* entry = At(state_->bodies[slot]);
+  EntryHeader* entry = At(memory_.InSlot(slot));
   if (now.boot_ms != 0) state_->body_written_ms[slot] = now.boot_ms;
   CHECK(offset + bytes.size() <= entry->value_bytes);
-  WriteStream(entry, KeyBytesOf(entry) + offset, bytes.data(), bytes.size());
+  memory_.WriteStream(entry, KeyBytesOf(entry) + offset, bytes.data(), bytes.size());
 }
 
 void Shard::Abandon(int slot) {
-  const Ref ref = state_->bodies[slot];
-  CHECK(slot > 0 && slot < kBodiesMax && ref != 0);
-  state_->body_bytes -= ChargeOf(At(ref), ref);
-  state_->bodies[slot] = 0;
+  const Ref ref = memory_.InSlot(slot);
+  CHECK(slot > 0 && slot < kEntrySlots && ref != 0);
+  memory_.RemoveSlotBytes(slot);
+  memory_.TakeFromSlot(slot);
   state_->body_generations[slot]++;
-  FreeEntry(ref);
+  memory_.Free(ref);
 }
 
 void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
@@ -917,27 +873,25 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
     outcome->status = condition;
     return;
   }
-  if (!ReserveRecord(BodyEntryOf(request, At(state_->bodies[slot])->value_bytes), true)) {
+  if (!recorder_.ReserveSet(BodyEntryOf(request, At(memory_.InSlot(slot))->value_bytes), Recorder::EntryIs::kInSlot)) {
     state_->body_written_ms[slot] = 0;  // it is whole: what it waits for is not its sender
     outcome->status = Status::kLogFull;
     return;
   }
-  uint8_t marks = state_->mark_parity;
+  uint8_t walk_bits = state_->walk_parity;
   if (request.expires_ms == kKeepExpiry && old != 0) {
-    ExpiryOf(At(state_->bodies[slot]))->expires_ms = ExpiresMsOf(At(old));
+    ExpiryOf(At(memory_.InSlot(slot)))->expires_ms = ExpiresMsOf(At(old));
   }
   if (old != 0) {
-    marks = MarksOf(At(old));
+    walk_bits = WalkBitsOf(At(old));
     RemoveEntry(old, Reason::kReplaced, hash);
   }
   MakeRoom(0, true, false);
-  EntryHeader* entry = At(state_->bodies[slot]);
-  state_->body_bytes -= ChargeOf(entry, state_->bodies[slot]);
-  if (entry->flags & kEntryHasAccess) {
-    StoreU32(BytesOf(entry) + OffsetsOf(entry).access, static_cast<uint32_t>(now.boot_ms / 1000));
-  }
-  entry->version = NextVersion();
-  CHECK(LinkEntry(slot, hash, marks));
+  EntryHeader* entry = At(memory_.InSlot(slot));
+  memory_.RemoveSlotBytes(slot);
+  StampAccess(entry, now);
+  entry->version = recorder_.NextVersion();
+  CHECK(LinkEntry(slot, hash, walk_bits));
   counters->sets++;
   if (request.verb == Verb::kCas) counters->cas_hits++;
   FinishStore(lru_.head(), RecordKind::kSet, At(lru_.head())->version, now, outcome);
@@ -956,8 +910,8 @@ void Shard::MakeRoomFromExpired(const RecordView& record, const Now& now) {
   entry.value_bytes = record.value.size();
   entry.client_flags = record.client_flags;
   entry.expires_ms = record.expires_wall_ms == 0 ? kNeverExpires : kAlreadyExpired;
-  const uint64_t charge = LayoutOf(entry).charge;
-  while (state_->charged_bytes + charge > state_->limit_bytes ||
+  const uint64_t charge = memory_.LayoutOf(entry).charge;
+  while (memory_.state().charged_bytes + charge > memory_.state().limit_bytes ||
          (state_->entries_limit != 0 && state_->live_entries + state_->dead_entries >= state_->entries_limit)) {
     int budget = kStepEntriesMax;
     const Ref ref = wheel_.Advance(now.boot_ms, &budget);
@@ -987,7 +941,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
   }
   if (keep_version) {
     if (record.version < state_->cleared_version) return Status::kNotStored;
-    NoteVersion(record.version);
+    recorder_.NoteVersion(record.version);
     if (old != 0 && At(old)->version >= record.version) return Status::kNotStored;
   }
   Status status = Status::kNotFound;
@@ -995,9 +949,9 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
     case RecordKind::kSet: {
       if (expired) {
         // It has expired since: what it replaced is gone all the same.
-        if (!keep_version && (old != 0 || records_ != nullptr)) {
-          if (!ReserveRecord(record.key.size())) return Status::kLogFull;
-          EmitKey(RecordKind::kDelete, record.key, now);
+        if (!keep_version && (old != 0 || recorder_.keeps_records())) {
+          if (!recorder_.ReserveKey(record.key.size())) return Status::kLogFull;
+          recorder_.LeaveDelete(record.key);
         }
         // What a load began to fetch before it may be older.
         if (!fills_.empty()) fills_.Void(hash);
@@ -1011,19 +965,19 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
       from.codec = static_cast<Codec>(record.codec);
       from.client_flags = record.client_flags;
       from.expires_ms = expires_ms;
-      RecordSink* const sink = records_;
-      if (keep_version) records_ = nullptr;
+      std::optional<Recorder::Silence> silence;
+      if (keep_version) silence.emplace(&recorder_);
       status = Put(from, record.value, hash, old, keep_version ? record.version : 0, now, &outcome);
+      if (keep_version && status == Status::kStored) recorder_.NoteStored(record.version);
       // As after a set: what the record says is newer than what is here, though it cannot be held.
-      if (status == Status::kTooLarge) status = Refuse(status, Verb::kSet, record.key, hash, now, &outcome);
-      records_ = sink;
+      if (status == Status::kTooLarge) status = Refuse(status, Verb::kSet, record.key, hash, &outcome);
       break;
     }
     case RecordKind::kTouch: {
       if (old == 0) return Status::kNotFound;
-      if (!keep_version && !ReserveRecord(record.key.size())) return Status::kLogFull;
+      if (!keep_version && !recorder_.ReserveKey(record.key.size())) return Status::kLogFull;
       status = SetExpiry(&old, record.key, expires_ms, hash, now);
-      if (status != Status::kStored && !keep_version) return NoMemory(status);
+      if (status != Status::kStored && !keep_version) return recorder_.NoMemory(status);
       if (status != Status::kStored) {
         // Better gone than there for longer than it should be.
         state_->counters.no_memory++;
@@ -1031,17 +985,17 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
         return status;
       }
       if (!keep_version) {
-        const uint64_t version = NextVersion();
-        EmitEntry(RecordKind::kTouch, old, version, now);
-        if (expires) NoteGone(version);
+        const uint64_t version = recorder_.NextVersion();
+        recorder_.LeaveEntry(RecordKind::kTouch, old, version, now);
+        if (expires) recorder_.NoteGone(version);
       }
       table_.Adjust();
       break;
     }
     case RecordKind::kDelete: {
-      if (!keep_version && (old != 0 || records_ != nullptr)) {
-        if (!ReserveRecord(record.key.size())) return Status::kLogFull;
-        EmitKey(RecordKind::kDelete, record.key, now);
+      if (!keep_version && (old != 0 || recorder_.keeps_records())) {
+        if (!recorder_.ReserveKey(record.key.size())) return Status::kLogFull;
+        recorder_.LeaveDelete(record.key);
       }
       if (old == 0) return Status::kNotFound;
       RemoveEntry(old, Reason::kDeleted, hash);

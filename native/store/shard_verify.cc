@@ -9,7 +9,7 @@ namespace cairn {
 
 void Shard::Verify() {
   SettleTouches();
-  arena_.CheckPages();
+  memory_.arena()->CheckPages();
   wheel_.Check();
   uint64_t entries = 0;
   uint64_t live = 0;
@@ -32,26 +32,26 @@ void Shard::Verify() {
       CHECK(!seen_dead);
       live++;
     }
-    CHECK(EpochOf(entry->version) <= state_->epoch);
+    CHECK(EpochOf(entry->version) <= recorder_.epoch());
     payload += KeyBytesOf(entry) + entry->value_bytes;
-    charged += ChargeOf(entry, ref);
-    if (PinsOf(entry) != 0) pinned += ChargeOf(entry, ref);
+    charged += memory_.ChargeOf(entry, ref);
+    if (PinsOf(entry) != 0) pinned += memory_.ChargeOf(entry, ref);
     if (IsTimed(entry)) expiring++;
     CHECK(table_.FindRef(HashOfEntry(ref), ref).bucket != nullptr);
     for (int slot = 0; slot < kCursorsPerShard && !seen_dead; slot++) {
-      if ((MarksOf(entry) ^ state_->mark_parity) >> slot & 1) unemitted[slot]++;
+      if ((WalkBitsOf(entry) ^ state_->walk_parity) >> slot & 1) unemitted[slot]++;
     }
     uint64_t stream = 0;
     if (entry->flags & kEntryChunked) {
       Ref before = ref;
       bool first = true;
       for (Ref chunk = LoadU32(BytesOf(entry) + OffsetsOf(entry).first_chunk); chunk != 0;
-           chunk = ChunkAt(chunk)->next) {
-        CHECK(KindOf(ChunkAt(chunk)->flags) == ChunkKind::kChunk && ChunkAt(chunk)->prev == before);
-        CHECK((ChunkAt(chunk)->is_first != 0) == first);
+           chunk = memory_.ChunkAt(chunk)->next) {
+        CHECK(KindOf(memory_.ChunkAt(chunk)->flags) == ChunkKind::kChunk && memory_.ChunkAt(chunk)->prev == before);
+        CHECK((memory_.ChunkAt(chunk)->is_first != 0) == first);
         first = false;
         before = chunk;
-        stream += ChunkAt(chunk)->data_bytes;
+        stream += memory_.ChunkAt(chunk)->data_bytes;
       }
       CHECK(stream + std::min(KeyBytesOf(entry), kKeyBytesInlineMax) == KeyBytesOf(entry) + entry->value_bytes);
     }
@@ -64,31 +64,32 @@ void Shard::Verify() {
   CHECK(entries == state_->table.entries);
   for (int slot = 0; slot < kCursorsPerShard; slot++) CHECK(unemitted[slot] == state_->walks[slot].unemitted);
   uint64_t bodies = 0;
-  for (int slot = 0; slot < kBodiesMax; slot++) {
-    const Ref ref = state_->bodies[slot];
+  for (int slot = 0; slot < kEntrySlots; slot++) {
+    const Ref ref = memory_.InSlot(slot);
     if (ref == 0) continue;
     CHECK(slot != 0);
     CHECK(KindOf(At(ref)->flags) == ChunkKind::kUnlinked && At(ref)->lru_prev == static_cast<uint32_t>(slot));
-    bodies += ChargeOf(At(ref), ref);
+    bodies += memory_.ChargeOf(At(ref), ref);
   }
-  CHECK(bodies == state_->body_bytes);
+  CHECK(bodies == memory_.state().slot_bytes);
   // What remains of the charge are entries that left while they were pinned.
-  CHECK(charged + bodies + (state_->pinned_bytes - pinned) == state_->charged_bytes);
-  CHECK(state_->charged_bytes <= state_->limit_bytes);
+  CHECK(charged + bodies + (memory_.state().pinned_bytes - pinned) == memory_.state().charged_bytes);
+  CHECK(memory_.state().charged_bytes <= memory_.state().limit_bytes);
   CHECK(state_->entries_limit == 0 || entries <= state_->entries_limit);
   CHECK(state_->arena.pinned_pages <= (has_ring() ? kRingPinnedPagesMax : kPinnedPagesMax));
   if (has_ring()) {
-    ring_.Verify([this](const Pin& pin) {
+    recorder_.ring()->Verify([this](const Pin& pin) {
       const EntryHeader* entry = At(pin.ref);
       CHECK(KindOf(entry->flags) == ChunkKind::kEntry || KindOf(entry->flags) == ChunkKind::kUnlinked);
       CHECK(PinsOf(entry) > 0 && entry->value_bytes > kRingInlineValueBytesMax);
     });
-    CHECK(ring_.pinned_bytes() <= state_->pinned_bytes);
-    CHECK(state_->gone_version <= last_version());
+    CHECK(recorder_.ring()->pinned_bytes() <= memory_.state().pinned_bytes);
+    CHECK(recorder_.gone_version() <= recorder_.last_version());
   }
   CHECK(state_->arena.pages_used <= state_->arena.pages_total ||
         state_->arena.pages_total > PagesFor(state_->memory_bytes) ||
-        state_->limit_bytes != state_->limit_target_bytes || state_->arena.pages_used <= state_->arena.pages_ceiling);
+        memory_.state().limit_bytes != state_->limit_target_bytes ||
+        state_->arena.pages_used <= state_->arena.pages_ceiling);
   uint64_t slots = 0;
   uint32_t overflow = 0;
   for (uint32_t index = 0; index < table_.bucket_count(); index++) {

@@ -56,7 +56,7 @@ uint32_t Shard::StartWalk(int slot, Cursor::Order order) {
   SettleTouches();
   WalkState* walk = &state_->walks[slot];
   CHECK(walk->unemitted == 0);
-  state_->mark_parity ^= static_cast<uint8_t>(1 << slot);
+  state_->walk_parity ^= static_cast<uint8_t>(1 << slot);
   walk->unemitted = state_->live_entries;
   walk->next = WalkStart(order == Cursor::Order::kOldestFirst);
   return walk->generation;
@@ -104,7 +104,7 @@ size_t Shard::StepWalk(int slot, const Now& now, bool with_values, WalkedEntry* 
     }
     EntryHeader* entry = At(walk->next);
     const Ref next = oldest_first ? entry->lru_prev : entry->lru_next;
-    if (((MarksOf(entry) ^ state_->mark_parity) & bit) != 0) {
+    if (((WalkBitsOf(entry) ^ state_->walk_parity) & bit) != 0) {
       if (!cleaning && !IsExpired(entry, now)) {
         const size_t key_bytes = KeyBytesOf(entry);
         const size_t value_bytes = with_values ? entry->value_bytes : 0;
@@ -123,10 +123,10 @@ size_t Shard::StepWalk(int slot, const Now& now, bool with_values, WalkedEntry* 
         out->version = entry->version;
         out->expires_ms = ExpiresMsOf(entry);
         out->has_value = with_values;
-        ReadStream(entry, 0, scratch->data + scratch->used, key_bytes + value_bytes);
+        memory_.ReadStream(entry, 0, scratch->data + scratch->used, key_bytes + value_bytes);
         scratch->used += key_bytes + value_bytes;
       }
-      SetMarks(entry, MarksOf(entry) ^ bit);
+      SetWalkBits(entry, WalkBitsOf(entry) ^ bit);
       walk->unemitted--;
     }
     walk->next = next;

@@ -552,14 +552,14 @@ void Store::Abandon(Body* body) {
   *body = Body{};
 }
 
-uint64_t Store::ClearTo(uint32_t epoch, bool is_due, const Now& now) {
+uint64_t Store::ClearTo(uint32_t epoch, bool is_due) {
   uint64_t version = 0;
   ChangeRing::Note note = ChangeRing::Note::kNone;
   uint64_t entries = 0;
   for (uint32_t i = 0; i < shard_count_; i++) {
     OsLockGuard guard(ShardAt(i)->lock());
     uint64_t shard_entries = 0;
-    const uint64_t shard_version = ShardAt(i)->Clear(epoch, i == 0, is_due, now, &shard_entries);
+    const uint64_t shard_version = ShardAt(i)->Clear(epoch, i == 0, is_due, &shard_entries);
     if (i == 0) {
       if (shard_version == 0) return 0;
       version = shard_version;
@@ -580,15 +580,15 @@ uint64_t Store::ClearTo(uint32_t epoch, bool is_due, const Now& now) {
   return version;
 }
 
-uint64_t Store::Clear(const Now& now) {
+uint64_t Store::Clear(const Now&) {
   clear_lock_.Lock();
-  const uint64_t version = ClearLocked(false, now);
+  const uint64_t version = ClearLocked(false);
   clear_lock_.Unlock();
   Unlocked(ShardAt(0)->removal_sink());
   return version;
 }
 
-uint64_t Store::ClearLocked(bool is_due, const Now& now) {
+uint64_t Store::ClearLocked(bool is_due) {
   if (is_thrifty_.load(std::memory_order_relaxed) && last_clear_version_ != 0 && IsAsCleared()) {
     // What a load has begun to fetch since may be older than this one.
     for (uint32_t i = 0; i < shard_count_; i++) {
@@ -603,8 +603,8 @@ uint64_t Store::ClearLocked(bool is_due, const Now& now) {
   const uint32_t present = epoch_.load(std::memory_order_relaxed);
   // After a million clears the epochs are used up. The shards then clear by their own counters, which do not run out;
   // but a barrier that says so for all shards in one record needs an epoch, so a log has no room for it.
-  if (present == kEpochMax && ShardAt(0)->has_record_sink()) return 0;
-  return ClearTo(std::min(present + 1, kEpochMax), is_due, now);
+  if (present == kEpochMax && ShardAt(0)->has_ring()) return 0;
+  return ClearTo(std::min(present + 1, kEpochMax), is_due);
 }
 
 // Whether nothing was done since the last clear. What is done meanwhile in a shard that was looked at already comes at
@@ -612,7 +612,7 @@ uint64_t Store::ClearLocked(bool is_due, const Now& now) {
 bool Store::IsAsCleared() {
   for (uint32_t i = 0; i < shard_count_; i++) {
     OsLockGuard guard(ShardAt(i)->lock());
-    if (!ShardAt(i)->is_as_cleared()) return false;
+    if (!ShardAt(i)->recorder()->is_as_cleared()) return false;
   }
   return true;
 }
@@ -667,7 +667,7 @@ void Store::RunScheduledClear(const Now& now) {
   if (is_recovering_.load(std::memory_order_relaxed)) return;
   clear_lock_.Lock();
   // Where no epoch is left for the record it stays due.
-  if (now.boot_ms >= clear_at_ms()->load(std::memory_order_relaxed)) ClearLocked(true, now);
+  if (now.boot_ms >= clear_at_ms()->load(std::memory_order_relaxed)) ClearLocked(true);
   clear_lock_.Unlock();
   Unlocked(ShardAt(0)->removal_sink());
 }
@@ -877,7 +877,7 @@ void Store::CloseCursor(Cursor* cursor) {
 Status Store::Apply(const RecordView& record, const Now& now, bool keep_version) {
   if (record.kind == RecordKind::kClear) {
     clear_lock_.Lock();
-    const Status status = ApplyClearLocked(record, now, keep_version);
+    const Status status = ApplyClearLocked(record, keep_version);
     clear_lock_.Unlock();
     Unlocked(ShardAt(0)->removal_sink());
     return status;
@@ -931,7 +931,7 @@ void Store::RaiseEpoch(uint32_t epoch) {
   }
 }
 
-Status Store::ApplyClearLocked(const RecordView& record, const Now& now, bool keep_version) {
+Status Store::ApplyClearLocked(const RecordView& record, bool keep_version) {
   const uint32_t present = epoch_.load(std::memory_order_relaxed);
   if (keep_version) {
     uint64_t entries = 0;
@@ -946,8 +946,8 @@ Status Store::ApplyClearLocked(const RecordView& record, const Now& now, bool ke
     clears_.fetch_add(1, std::memory_order_relaxed);
     return Status::kStored;
   }
-  if (present == kEpochMax && ShardAt(0)->has_record_sink()) return Status::kLogFull;  // as ClearLocked()
-  return ClearTo(std::min(present + 1, kEpochMax), false, now) == 0 ? Status::kLogFull : Status::kStored;
+  if (present == kEpochMax && ShardAt(0)->has_ring()) return Status::kLogFull;  // as ClearLocked()
+  return ClearTo(std::min(present + 1, kEpochMax), false) == 0 ? Status::kLogFull : Status::kStored;
 }
 
 Status Store::ApplyClearAtLocked(const RecordView& record, const Now& now, bool keep_version) {
@@ -959,7 +959,7 @@ Status Store::ApplyClearAtLocked(const RecordView& record, const Now& now, bool 
   RaiseEpoch(EpochOf(record.version));
   {
     OsLockGuard guard(ShardAt(0)->lock());
-    ShardAt(0)->NoteVersion(record.version);
+    ShardAt(0)->recorder()->NoteVersion(record.version);
   }
   SetClearAt(at_ms, record.version);
   return Status::kStored;
@@ -994,7 +994,7 @@ RingDrain Store::DrainRing(uint32_t index, char* out, size_t capacity) {
   {
     OsLockGuard guard(shard->lock());
     view = ring->view();
-    last_version = shard->last_version();
+    last_version = shard->recorder()->last_version();
   }
   RingDrain drain;
   drain.version = last_version;
@@ -1048,7 +1048,7 @@ RingStats Store::RingStatsOf(uint32_t index) const {
 uint64_t Store::LastVersion(uint32_t index) const {
   Shard* shard = ShardAt(index);
   OsLockGuard guard(shard->lock());
-  return shard->last_version();
+  return shard->recorder()->last_version();
 }
 
 void Store::StartEpoch(uint32_t epoch) {
@@ -1063,7 +1063,7 @@ void Store::StartEpoch(uint32_t epoch) {
   for (uint32_t i = 0; i < shard_count_; i++) {
     OsLockGuard shard_guard(ShardAt(i)->lock());
     // The lower half: as many are left as were skipped.
-    ShardAt(i)->StartEpoch(epoch, counters[i] & (kVersionCounterMask >> 1));
+    ShardAt(i)->recorder()->StartEpoch(epoch, counters[i] & (kVersionCounterMask >> 1));
   }
   is_thrifty_.store(true, std::memory_order_relaxed);
 }
@@ -1107,11 +1107,6 @@ uint64_t Store::entries() const {
     count += ShardAt(i)->live_entries();
   }
   return count;
-}
-
-void Store::SetRecordSinks(RecordSink* const* records) {
-  for (uint32_t i = 0; i < shard_count_; i++) ShardAt(i)->SetRecordSink(records[i]);
-  KeepRecords();
 }
 
 void Store::KeepRecords() {

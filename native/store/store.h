@@ -23,6 +23,7 @@
 #include "store/record.h"
 #include "store/removal.h"
 #include "store/request.h"
+#include "store/store_stats.h"
 
 namespace cairn {
 
@@ -57,39 +58,6 @@ struct StoreOptions {
   uint64_t page_bytes = 0;
   // The system's page size, for tests of those that are larger than this machine's; 0: OsPageBytes().
   uint64_t system_page_bytes = 0;
-};
-
-// Counters since opening, and sizes now. Of one shard, or summed over all.
-struct StoreStats {
-  uint64_t entries = 0;          // live: not cleared; expired ones that nobody has met yet included
-  uint64_t cleared_entries = 0;  // cleared and not yet reclaimed
-  uint64_t entries_max = 0;
-  uint64_t charged_bytes = 0;    // what the entries are charged against limit_bytes
-  uint64_t limit_bytes = 0;      // charged_bytes never exceeds it; memory_bytes less index, reserves, descriptors
-  uint64_t payload_bytes = 0;    // key and value bytes of linked entries
-  uint64_t memory_bytes = 0;     // the cap
-  uint64_t committed_bytes = 0;  // of the mapping, touched so far and not returned
-  uint64_t index_bytes = 0;
-  uint64_t pages_used = 0;
-  uint64_t pages_free = 0;
-  uint64_t pinned_pages = 0;
-  uint64_t buckets = 0;
-  uint64_t gets = 0, hits = 0, misses = 0;  // get-type verbs
-  uint64_t sets = 0;                        // stored by any storing verb
-  uint64_t touches = 0, touch_hits = 0;
-  uint64_t deletes = 0, delete_hits = 0;
-  uint64_t incr_hits = 0, incr_misses = 0, decr_hits = 0, decr_misses = 0;
-  uint64_t cas_hits = 0, cas_misses = 0, cas_exists = 0;
-  uint64_t evictions = 0, evicted_unfetched = 0;
-  uint64_t expirations = 0, expired_unfetched = 0, get_expired = 0;
-  uint64_t too_large = 0, no_memory = 0, log_full = 0;
-  uint64_t clears = 0;
-  uint64_t relocations = 0;         // chunks moved to empty a page
-  uint64_t splits = 0, merges = 0;  // of hash buckets
-  uint64_t hash_flood_evictions = 0;
-  uint64_t reserve_evictions = 0;  // evictions below the limit because no page could be had: expected to stay 0
-
-  void Add(const StoreStats& other);
 };
 
 // A walk over all entries, oldest first or newest first. Every entry that is there from the start of the walk to its
@@ -287,9 +255,7 @@ class Store {
   StoreStats ShardStats(uint32_t shard) const;
   void ResetStats();
 
-  // Optional observers, set before the first request or never. Sinks outlive the store. `records[i]` is shard i's, and
-  // takes the place of its ring.
-  void SetRecordSinks(RecordSink* const* records);
+  // An optional observer, set before the first request or never. It outlives the store.
   void SetRemovalSink(RemovalSink* sink);
 
   // Walks everything and CHECKs the invariants; for tests. O(entries).
@@ -308,12 +274,12 @@ class Store {
   explicit Store(const StoreOptions& options);
   Shard* ShardAt(uint32_t index) const;
   void RunScheduledClear(const Now& now);
-  uint64_t ClearTo(uint32_t epoch, bool is_due, const Now& now) REQUIRES_LOCK(clear_lock_);
-  uint64_t ClearLocked(bool is_due, const Now& now) REQUIRES_LOCK(clear_lock_);
+  uint64_t ClearTo(uint32_t epoch, bool is_due) REQUIRES_LOCK(clear_lock_);
+  uint64_t ClearLocked(bool is_due) REQUIRES_LOCK(clear_lock_);
   bool ScheduleLocked(uint64_t at_ms, const Now& now) REQUIRES_LOCK(clear_lock_);
   void SetClearAt(uint64_t at_ms, uint64_t version) REQUIRES_LOCK(clear_lock_);
   bool IsAsCleared();
-  Status ApplyClearLocked(const RecordView& record, const Now& now, bool keep_version) REQUIRES_LOCK(clear_lock_);
+  Status ApplyClearLocked(const RecordView& record, bool keep_version) REQUIRES_LOCK(clear_lock_);
   Status ApplyClearAtLocked(const RecordView& record, const Now& now, bool keep_version) REQUIRES_LOCK(clear_lock_);
   void SetLimits(uint64_t memory_bytes, uint64_t entries_max);
   // Makes the pages of a larger limit usable. False: the system has no memory for them.

@@ -10,6 +10,7 @@
 
 #include "protocol/limits.h"
 #include "support/protocol_client.h"
+#include "support/shard_log.h"
 #include "test.h"
 
 namespace cairn {
@@ -509,21 +510,18 @@ TEST(ProtocolSlots, HeldAndParkedKeepTheOrder) {
   EXPECT_EQ(client.ContinueOnce(), "STORED\r\none\r\nSTORED\r\n");
 }
 
-// A log that has room or not, as it is told.
-class FickleSink : public RecordSink {
- public:
-  bool Reserve(size_t) override { return has_room; }
-  void Begin(const RecordHeader&) override { records++; }
-  void Payload(const char*, size_t) override {}
-  void Commit() override {}
-  bool has_room = true;
-  int records = 0;
-};
-
 TEST(ProtocolSlots, WithoutRoomInTheLogARequestIsParkedAndExecutedOnce) {
-  FickleSink sink;
-  RecordSink* sinks[2] = {&sink, &sink};
-  ProtocolServer server(ProtocolServer::DefaultOptions(), ProtocolServer::SmallStore(), sinks);
+  StoreOptions store_options = ProtocolServer::SmallStore();
+  store_options.ring_bytes = 2 * kRingBytesMin;
+  ProtocolServer server(ProtocolServer::DefaultOptions(), store_options);
+  test::ShardLog logs[] = {{server.store(), 0}, {server.store(), 1}};
+  const auto fill = [&] {
+    for (test::ShardLog& log : logs) log.Fill();
+  };
+  size_t taken = 0;
+  const auto take = [&] {
+    for (test::ShardLog& log : logs) taken += log.Take().size();
+  };
   std::string big(100000, 'b');
   const std::string requests[] = {
       "set a 0 0 1\r\n1\r\n",    Set("big", big),   "incr a 5\r\n",
@@ -534,9 +532,10 @@ TEST(ProtocolSlots, WithoutRoomInTheLogARequestIsParkedAndExecutedOnce) {
                            "STORED\r\n", "DELETED\r\n", "OK\r\n"};
   for (size_t piece : {size_t{1} << 30, size_t{7}}) {
     ProtocolClient client(&server);
-    int records = sink.records;
+    take();
+    size_t records = taken;
     for (size_t i = 0; i < std::size(requests); i++) {
-      sink.has_room = false;
+      fill();
       std::string request = requests[i] + "mn\r\n";
       std::string reply;
       size_t at = 0;
@@ -546,8 +545,8 @@ TEST(ProtocolSlots, WithoutRoomInTheLogARequestIsParkedAndExecutedOnce) {
       }
       ASSERT_EQ(reply, "") << requests[i].substr(0, 40);
       ASSERT_EQ(client.next, Next::kWait) << requests[i].substr(0, 40);
-      ASSERT_EQ(sink.records, records) << requests[i].substr(0, 40);
-      sink.has_room = true;
+      take();
+      ASSERT_EQ(taken, records) << requests[i].substr(0, 40);
       reply = client.ContinueOnce();
       while (at < request.size()) {
         reply += client.Send(std::string_view(request).substr(at, piece));
@@ -556,7 +555,8 @@ TEST(ProtocolSlots, WithoutRoomInTheLogARequestIsParkedAndExecutedOnce) {
       ASSERT_EQ(reply, std::string(replies[i]) + "MN\r\n") << requests[i].substr(0, 40);
       records++;
     }
-    EXPECT_EQ(sink.records, records);
+    take();
+    EXPECT_EQ(taken, records);
   }
 }
 

@@ -641,7 +641,7 @@ TEST(StoreLarge, ABodyCanKeepTheExpiryThatItFinds) {
 TEST(StoreLarge, SlowSendersGiveWayToOthersWhoCannotBegin) {
   TestStore store;
   const auto bytes = static_cast<uint32_t>(20'000);
-  std::vector<Body> bodies(kBodiesMax - 1);
+  std::vector<Body> bodies(kEntrySlots - 1);
   for (Body& body : bodies) {
     ASSERT_EQ(store->Reserve(On(Verb::kSet, "slow"), bytes, store.now(), &body), Status::kStored);
     store.Advance(1);

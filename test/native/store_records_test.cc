@@ -110,7 +110,7 @@ TEST(StoreRecords, TheDeleteOfAnAbsentKeyLeavesARecordAllTheSame) {
   EXPECT_EQ(records[0].kind, RecordKind::kDelete);
   EXPECT_EQ(records[0].key, "absent");
   EXPECT_EQ(records[0].version, answer.outcome.record_version);
-  store.records().RefuseNext(1);
+  store.records().Fill();
   EXPECT_EQ(store.Delete("absent").status, Status::kLogFull);
   EXPECT_EQ(store->Stats().deletes, 1) << "what was refused was not done";
 
@@ -180,12 +180,13 @@ TEST(StoreRecords, ABodyThatFindsNoRoomInTheLogIsThereToBeLinkedAgain) {
   const Request request = On(Verb::kSet, "key");
   ASSERT_EQ(store->Reserve(request, 5000, store.now(), &body), Status::kStored);
   store->WriteBody(body, 0, std::string(5000, 'b'));
-  store.records().RefuseNext(1);
+  store.records().Fill();
   Outcome outcome;
   store->Link(&body, request, store.now(), &outcome);
   EXPECT_EQ(outcome.status, Status::kLogFull);
   EXPECT_TRUE(static_cast<bool>(body));
   EXPECT_EQ(store.Get("key").value, "old");
+  store.records().MakeRoom();
   store->Link(&body, request, store.now(), &outcome);
   EXPECT_EQ(outcome.status, Status::kStored);
   EXPECT_FALSE(static_cast<bool>(body));
@@ -202,7 +203,7 @@ TEST(StoreRecords, WithoutRoomInTheLogNothingChanges) {
   store.removals().Take();
   for (Verb verb : {Verb::kSet, Verb::kReplace, Verb::kAppend, Verb::kPrepend, Verb::kCas, Verb::kIncr, Verb::kDecr,
                     Verb::kTouch, Verb::kGetAndTouch, Verb::kDelete, Verb::kTake}) {
-    store.records().RefuseNext(1);
+    store.records().Fill();
     Request request = On(verb, "key", "5");
     request.compare = version;
     request.delta = 1;
@@ -213,12 +214,12 @@ TEST(StoreRecords, WithoutRoomInTheLogNothingChanges) {
     EXPECT_EQ(peek.outcome.version, version);
     EXPECT_EQ(peek.outcome.client_flags, 3);
     EXPECT_EQ(peek.outcome.expires_ms, kNeverExpires);
-    store.records().RefuseNext(0);
+    store.records().MakeRoom();
   }
   for (Verb verb : {Verb::kSet, Verb::kAdd}) {
-    store.records().RefuseNext(1);
+    store.records().Fill();
     EXPECT_EQ(store.Do(On(verb, "absent", "5")).status, Status::kLogFull);
-    store.records().RefuseNext(0);
+    store.records().MakeRoom();
     EXPECT_FALSE(store.Has("absent"));
   }
   EXPECT_EQ(store.records().records().size(), 0);
@@ -232,7 +233,7 @@ TEST(StoreRecords, WhatLeavesNoRecordNeedsNoRoom) {
   TestStore store;
   store.RecordAll();
   store.Set("key", "v");
-  store.records().RefuseNext(1'000'000);
+  store.records().Fill();
   EXPECT_EQ(store.Get("key").value, "v");
   EXPECT_EQ(store.Do(On(Verb::kAdd, "key", "w")).status, Status::kNotStored);
   EXPECT_EQ(store.Do(On(Verb::kReplace, "absent", "w")).status, Status::kNotStored);

@@ -192,7 +192,7 @@ TEST(StoreRings, AWholeBodyThatWaitsForRoomKeepsItsPlace) {
   const std::string value(1000, 'v');
   const auto bytes = static_cast<uint32_t>(value.size());
   const Request request = TestStore::Make(Verb::kSet, "whole");
-  std::vector<Body> bodies(kBodiesMax - 1);
+  std::vector<Body> bodies(kEntrySlots - 1);
   for (Body& body : bodies) ASSERT_EQ(store->Reserve(request, bytes, store.now(), &body), Status::kStored);
   Body& whole = bodies[0];
   EXPECT_TRUE(store->WriteBody(whole, 0, value, store.now()));

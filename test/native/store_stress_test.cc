@@ -377,16 +377,10 @@ TEST(StoreStress, RecordsOfAShardComeInTheOrderOfTheirVersionsAndFoldToTheConten
   StoreOptions options = TestStore::Tiny();
   options.memory_bytes = 16 << 20;
   options.shard_count = 2;
-  std::vector<std::unique_ptr<RecordRecorder>> recorders;
-  std::vector<RecordSink*> sinks;
-  for (int i = 0; i < 2; ++i) {
-    recorders.push_back(std::make_unique<RecordRecorder>());
-    sinks.push_back(recorders.back().get());
-  }
+  options.ring_bytes = 2 * kRingBytesMin;
   std::string error;
   const std::unique_ptr<Store> store = Store::Open(options, &error);
   ASSERT_TRUE(store != nullptr) << error;
-  store->SetRecordSinks(sinks.data());
   const auto run = [&](uint32_t thread) {
     test::Random random(thread + test::Seed());
     for (int i = 0; i < kOperationsPerThread / 4; ++i) {
@@ -402,20 +396,30 @@ TEST(StoreStress, RecordsOfAShardComeInTheOrderOfTheirVersionsAndFoldToTheConten
       if (random.OneIn(2000)) store->Clear(Now{});
     }
   };
+  std::vector<StoredRecord> all;
+  uint64_t last[2] = {};
+  const auto drain = [&] {
+    for (uint32_t shard = 0; shard < 2; ++shard) {
+      for (StoredRecord& record : DrainAll(store.get(), shard)) {
+        EXPECT_GT(record.version, last[shard]);
+        last[shard] = record.version;
+        all.push_back(std::move(record));
+      }
+      store->CommitRing(shard);
+    }
+  };
+  std::atomic<bool> done{false};
+  std::thread reader([&] {
+    while (!done.load()) drain();
+  });
   std::vector<std::thread> threads;
   for (uint32_t i = 0; i < 4; ++i) threads.emplace_back(run, i);
   for (std::thread& thread : threads) thread.join();
+  done.store(true);
+  reader.join();
+  drain();
 
   std::unordered_map<std::string, StoredRecord> contents;
-  std::vector<StoredRecord> all;
-  for (auto& recorder : recorders) {
-    uint64_t last = 0;
-    for (StoredRecord& record : recorder->Take()) {
-      EXPECT_GT(record.version, last);
-      last = record.version;
-      all.push_back(std::move(record));
-    }
-  }
   uint32_t barrier = 0;
   for (const StoredRecord& record : all) {
     if (record.kind == RecordKind::kClear) barrier = std::max(barrier, static_cast<uint32_t>(record.version >> 44));

@@ -26,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (life.options.shard_count == 2) life.options.memory_bytes *= 2, life.options.memory_bytes_ceiling *= 2;
   life.options.entries_max = (options & 4) != 0 ? 1 + data[1] % 32 : 0;
   life.options.track_access = (options & 8) != 0;
-  if (life.records && (options & 16) != 0) {
+  if (life.records) {
     life.options.ring_bytes = 1;  // the smallest there are
     life.options.value_bytes_max = 200'000;
   }

@@ -244,29 +244,9 @@ bool Harness::CompareRecords() {
         shard.gone_known = true;
       }
     }
-    if (has_rings()) {
-      std::move(expected.begin(), expected.end(), std::back_inserter(shard.journal.records));
-      expected.clear();
-      if (!CompareRing(i)) return false;
-      continue;
-    }
-    const std::vector<StoredRecord> actual = recorders_[i]->Take();
-    if (actual.size() != expected.size())
-      return Fail(Format("%zu records, expected %zu", actual.size(), expected.size()));
-    for (size_t k = 0; k < actual.size(); ++k) {
-      const StoredRecord& a = actual[k];
-      const ExpectedRecord& e = expected[k];
-      if (!CompareRecord(a, e)) return false;
-      if (e.version == 0 && a.kind != RecordKind::kClear && a.version <= shard.last_version) {
-        return Fail("the version of a record does not rise");
-      }
-      shard.last_version = std::max(shard.last_version, a.version);
-      Fold(a);
-      if (!failure_.empty()) return false;
-    }
-    if (recorders_[i]->refuse_left() != shards_[i].journal.refusals) {
-      return Fail(Format("%d refusals left, expected %d", recorders_[i]->refuse_left(), shards_[i].journal.refusals));
-    }
+    std::move(expected.begin(), expected.end(), std::back_inserter(shard.journal.records));
+    expected.clear();
+    if (!CompareRing(i)) return false;
   }
   return true;
 }

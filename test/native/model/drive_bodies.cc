@@ -15,7 +15,7 @@ namespace cairn::model {
 bool Harness::HasBodyPlace(uint32_t shard_index, uint64_t charge, const Now& now) {
   ModelShard& shard = shards_[shard_index];
   const auto fits = [&](uint64_t charge_less, int count_less) {
-    return shard.bodies - count_less < kBodiesMax - 1 && shard.body_charge - charge_less + charge <= shard.limit / 2;
+    return shard.bodies - count_less < kEntrySlots - 1 && shard.body_charge - charge_less + charge <= shard.limit / 2;
   };
   std::vector<BodyHandle*> stalled;
   uint64_t stalled_charge = 0;

@@ -37,12 +37,8 @@ Harness::Harness(const Life& life) : life_(life) {
     if (store_->has_rings()) {
       shard.journal.capacity = store_->RingStatsOf(i).capacity_bytes;
       shard.journal.barrier = shard.journal.barrier_committed = epoch_;
-    } else if (life.records) {
-      recorders_.push_back(std::make_unique<RecordRecorder>());
-      sinks_.push_back(recorders_.back().get());
     }
   }
-  if (!sinks_.empty()) store_->SetRecordSinks(sinks_.data());
   now_.boot_ms = 1'000'000 + life.seed % 100'000;
   now_.wall_ms = 1'700'000'000'000;
   scratch_.resize(size_t{5} << 19);
@@ -200,13 +196,6 @@ bool Harness::Step(const Op& op) {
       break;
     case OpKind::kApply:
       good = DoApply(op);
-      break;
-    case OpKind::kRefuse:
-      if (recorders_.empty()) break;
-      for (uint32_t i = 0; i < shards_.size(); ++i) {
-        shards_[i].journal.refusals = static_cast<int>(op.number % 3);
-        recorders_[i]->RefuseNext(shards_[i].journal.refusals);
-      }
       break;
     case OpKind::kBeginFill:
     case OpKind::kEndFill:

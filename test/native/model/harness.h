@@ -163,8 +163,6 @@ class Harness {
 
   const Life life_;
   RemovalRecorder removals_;
-  std::vector<std::unique_ptr<RecordRecorder>> recorders_;
-  std::vector<RecordSink*> sinks_;
   std::unique_ptr<Store> store_;
   Now now_;
   std::unique_ptr<Sizes> sizes_;

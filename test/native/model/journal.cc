@@ -13,7 +13,7 @@ constexpr uint64_t kReferenceBytes = 32;
 }  // namespace
 
 bool Journal::HasRoom(uint64_t bytes, uint64_t spare) const {
-  if (!is_ring()) return !keeps_records || refusals == 0;
+  if (!is_ring()) return true;
   const uint64_t to_end = capacity - written % capacity;
   return fill_bytes() + (bytes <= to_end ? bytes : to_end + bytes) + spare <= capacity;
 }

@@ -43,8 +43,7 @@ struct ExpectedRecord {
 class Journal {
  public:
   bool keeps_records = false;
-  uint64_t capacity = 0;  // of a ring; 0: a sink takes every record at once
-  int refusals = 0;       // of a sink: it refuses so many records
+  uint64_t capacity = 0;  // of the ring; 0: there is none
 
   uint64_t written = 0, freed = 0;              // positions in the ring
   uint64_t count = 0;                           // of all records so far

@@ -353,7 +353,6 @@ void ModelShard::RecordBarrier(uint64_t version, uint32_t of_epoch) {
 }
 
 Status ModelShard::LogFull() {
-  if (journal.refusals > 0) --journal.refusals;
   ++counters.log_full;
   ++setting_.coverage->log_full;
   if (journal.is_ring()) ++setting_.coverage->ring_full;

@@ -230,7 +230,7 @@ class ModelShard {
   void RecordDelete(const std::string& key, Expected* expected);
   // Of all shards. REQUIRES: the journal takes it.
   void RecordBarrier(uint64_t version, uint32_t of_epoch);
-  // Counts a refusal, and uses one up where refusals are ordered.
+  // Counts a refusal.
   Status LogFull();
   // F4, counted; another refusal stays as it is.
   Status Unmet(Status refusal);

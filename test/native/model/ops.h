@@ -33,7 +33,6 @@ enum class OpKind : uint8_t {
   kTime,
   kWallJump,
   kApply,
-  kRefuse,
   kBeginFill,
   kEndFill,
   kResetStats,

@@ -21,12 +21,10 @@ namespace cairn::test {
 // A store and the service over it, with a clock that stands still until it is moved.
 class ProtocolServer {
  public:
-  explicit ProtocolServer(Service::Options options = DefaultOptions(), StoreOptions store_options = SmallStore(),
-                          RecordSink* const* sinks = nullptr) {
+  explicit ProtocolServer(Service::Options options = DefaultOptions(), StoreOptions store_options = SmallStore()) {
     std::string error;
     store_ = Store::Open(store_options, &error);
     CHECK(store_ != nullptr);
-    if (sinks != nullptr) store_->SetRecordSinks(sinks);
     service_ = std::make_unique<Service>(store_.get(), std::move(options), now);
     bench_ = std::make_unique<Workbench>(service_.get());
   }

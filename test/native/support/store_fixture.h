@@ -16,8 +16,12 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "store/store.h"
+#include "support/shard_log.h"
 
 namespace cairn {
+
+using test::DrainAll;
+using test::StoredRecord;
 
 // Secrets that are the same in every run, so that keys fall where they fell before.
 inline HashSecrets FixedSecrets(uint64_t seed) {
@@ -107,106 +111,6 @@ class RemovalRecorder final : public RemovalSink {
   std::vector<uint64_t> cleared_;
 };
 
-// A record that was committed, owning its bytes.
-struct StoredRecord {
-  RecordKind kind;
-  uint8_t codec;
-  uint64_t version;
-  int64_t expires_wall_ms;
-  uint32_t client_flags;
-  std::string key;
-  std::string value;
-};
-
-// Keeps the records of one shard, and refuses room for them on demand. Aborts the process when the order of the calls
-// is not the one the contract gives: that is a bug whoever sees it.
-class RecordRecorder final : public RecordSink {
- public:
-  [[nodiscard]] bool Reserve(size_t record_bytes) override {
-    CHECK(state_ != State::kBegun);
-    if (refuse_next_ > 0) {
-      --refuse_next_;
-      ++refusals_;
-      state_ = State::kIdle;
-      return false;
-    }
-    reserved_bytes_ = record_bytes;
-    state_ = State::kReserved;
-    return true;
-  }
-  void Begin(const RecordHeader& header) override {
-    CHECK(state_ == State::kReserved);
-    CHECK(header.record_bytes <= reserved_bytes_);
-    CHECK(header.record_bytes == RecordBytes(header.key_bytes, header.value_bytes));
-    CHECK(header.reserved0 == 0 && header.reserved1 == 0);
-    state_ = State::kBegun;
-    header_ = header;
-    payload_.clear();
-  }
-  void Payload(const char* data, size_t bytes) override {
-    CHECK(state_ == State::kBegun);
-    payload_.append(data, bytes);
-    CHECK(payload_.size() <= size_t{header_.key_bytes} + header_.value_bytes);
-  }
-  void Commit() override {
-    CHECK(state_ == State::kBegun);
-    CHECK(payload_.size() == size_t{header_.key_bytes} + header_.value_bytes);
-    state_ = State::kIdle;
-    StoredRecord record;
-    record.kind = header_.kind;
-    record.codec = header_.codec & 15;
-    record.version = header_.version;
-    record.expires_wall_ms = header_.expires_wall_ms;
-    record.client_flags = header_.client_flags;
-    record.key = payload_.substr(0, header_.key_bytes);
-    record.value = payload_.substr(header_.key_bytes);
-    records_.push_back(std::move(record));
-  }
-
-  // The next `count` reservations find no room.
-  void RefuseNext(int count) { refuse_next_ = count; }
-  int refuse_left() const { return refuse_next_; }
-  uint64_t refusals() const { return refusals_; }
-  std::vector<StoredRecord> Take() { return std::exchange(records_, {}); }
-  const std::vector<StoredRecord>& records() const { return records_; }
-
- private:
-  enum class State { kIdle, kReserved, kBegun };
-  State state_ = State::kIdle;
-  int refuse_next_ = 0;
-  uint64_t refusals_ = 0;
-  size_t reserved_bytes_ = 0;
-  RecordHeader header_{};
-  std::string payload_;
-  std::vector<StoredRecord> records_;
-};
-
-// Everything that the ring has to give now, record by record; `version` is what the last call told, if any did.
-// REQUIRES: the caller is the ring's reader. CHECKs that the bytes are whole records.
-inline std::vector<StoredRecord> DrainAll(Store* store, uint32_t shard, uint64_t* version = nullptr,
-                                          size_t capacity = size_t{1} << 20) {
-  std::vector<StoredRecord> records;
-  std::string bytes(capacity, '\0');
-  for (;;) {
-    const RingDrain drain = store->DrainRing(shard, bytes.data(), bytes.size());
-    if (version != nullptr && drain.version != 0) *version = drain.version;
-    std::string_view rest(bytes.data(), drain.bytes);
-    for (uint32_t i = 0; i < drain.record_count; ++i) {
-      RecordView view;
-      CHECK(DecodeRecord(rest, &view) == DecodeStatus::kOk);
-      rest.remove_prefix(view.record_bytes);
-      records.push_back({view.kind, view.codec, view.version, view.expires_wall_ms, view.client_flags,
-                         std::string(view.key), std::string(view.value)});
-    }
-    CHECK(rest.empty());
-    if (drain.bytes == 0) {
-      if (drain.bytes_needed == 0) return records;
-      CHECK(drain.bytes_needed > bytes.size());
-      bytes.resize(drain.bytes_needed);
-    }
-  }
-}
-
 // What a request came to, with the value as a string of its own.
 struct Answer {
   Status status = Status::kNotFound;
@@ -226,17 +130,11 @@ class TestStore {
     return options;
   }
 
-  explicit TestStore(const StoreOptions& options = Tiny()) {
-    std::string error;
-    store_ = Store::Open(options, &error);
-    if (store_ == nullptr) {
-      std::fprintf(stderr, "Store::Open: %s\n", error.c_str());
-      std::abort();
-    }
+  explicit TestStore(const StoreOptions& options = Tiny()) : options_(options) {
+    Open();
     now_.boot_ms = 1'000'000;
     now_.wall_ms = 1'700'000'000'000;
     scratch_bytes_.resize(size_t{1} << 20);
-    store_->SetRemovalSink(&removals_);
   }
 
   Store* operator->() { return store_.get(); }
@@ -248,17 +146,13 @@ class TestStore {
     now_.boot_ms += ms;
     now_.wall_ms += static_cast<int64_t>(ms);
   }
-  // Keeps the records of every shard from now on. REQUIRES: no request was made.
+  // Opens the store anew with change rings. REQUIRES: no request was made.
   void RecordAll() {
-    std::vector<RecordSink*> sinks;
-    for (uint32_t i = 0; i < store_->shard_count(); ++i) {
-      records_.push_back(std::make_unique<RecordRecorder>());
-      sinks.push_back(records_.back().get());
-    }
-    sink_array_ = std::move(sinks);
-    store_->SetRecordSinks(sink_array_.data());
+    options_.ring_bytes = kRingBytesMin;
+    Open();
+    for (uint32_t i = 0; i < store_->shard_count(); ++i) logs_.emplace_back(store_.get(), i);
   }
-  RecordRecorder& records(uint32_t shard = 0) { return *records_[shard]; }
+  test::ShardLog& records(uint32_t shard = 0) { return logs_[shard]; }
 
   Answer Do(const Request& request) {
     Answer answer;
@@ -322,10 +216,21 @@ class TestStore {
   }
 
  private:
+  void Open() {
+    std::string error;
+    store_.reset();
+    store_ = Store::Open(options_, &error);
+    if (store_ == nullptr) {
+      std::fprintf(stderr, "Store::Open: %s\n", error.c_str());
+      std::abort();
+    }
+    store_->SetRemovalSink(&removals_);
+  }
+
   RemovalRecorder removals_;
-  std::vector<std::unique_ptr<RecordRecorder>> records_;
-  std::vector<RecordSink*> sink_array_;
+  StoreOptions options_;
   std::unique_ptr<Store> store_;
+  std::vector<test::ShardLog> logs_;
   Now now_;
   std::string scratch_bytes_;
 };

@@ -1,0 +1,165 @@
+#include "store/recorder.h"
+
+#include "base/check.h"
+
+namespace cairn {
+
+namespace {
+
+int64_t ExpiresWallMsByClock(uint64_t expires_ms, const Now& now) {
+  // A caller that came before anything could expire has read no clock; the entry was given its expiry since. Once in
+  // the life of a store, if ever.
+  const Now& clock = now.boot_ms != 0 ? now : ReadClock();
+  return static_cast<int64_t>(expires_ms) + clock.WallOffset();
+}
+
+int64_t ExpiresWallMs(uint64_t expires_ms, const Now& now) {
+  return expires_ms == kNeverExpires ? 0 : ExpiresWallMsByClock(expires_ms, now);
+}
+
+// A header without expiry, codec and flags.
+RecordHeader HeaderOf(RecordKind kind, uint64_t version, size_t key_bytes, size_t value_bytes) {
+  RecordHeader header{};
+  header.record_bytes = static_cast<uint32_t>(RecordBytes(key_bytes, value_bytes));
+  header.kind = kind;
+  header.version = version;
+  header.key_bytes = static_cast<uint32_t>(key_bytes);
+  header.value_bytes = static_cast<uint32_t>(value_bytes);
+  return header;
+}
+
+}  // namespace
+
+// ---- versions ----
+
+void Recorder::NoteVersion(uint64_t version) {
+  cleared_at_ = 0;  // what came with it need not be younger than the last version that was given
+  if (EpochOf(version) < state_->epoch) return;
+  state_->epoch = EpochOf(version);
+  state_->version_counter = std::max(state_->version_counter, version & kVersionCounterMask);
+}
+
+void Recorder::Renumbered(uint64_t counter) {
+  state_->epoch = 0;
+  state_->newest_epoch = 0;
+  state_->version_counter = counter;
+  state_->gone_version = 0;
+}
+
+// ---- room ----
+
+bool Recorder::ReserveKeyInRing(size_t key_bytes) {
+  if (ring_.Reserve(RecordBytes(key_bytes, 0))) return true;
+  counters_->log_full++;
+  return false;
+}
+
+bool Recorder::ReserveSetInRing(const NewEntry& entry, EntryIs entry_is) {
+  value_reserved_pinned_ = false;
+  bool reserved;
+  if (entry.value_bytes <= kRingInlineValueBytesMax && ring_.pinned_bytes() == 0) [[likely]] {
+    reserved = ring_.Reserve(RecordBytes(entry.key.size(), entry.value_bytes));
+  } else {
+    reserved = ReserveBesidePinned(entry, entry_is);
+  }
+  if (!reserved) counters_->log_full++;
+  return reserved;
+}
+
+bool Recorder::ReserveBesidePinned(const NewEntry& entry, EntryIs entry_is) {
+  const Layout layout = memory_->LayoutOf(entry);
+  const size_t key_bytes = entry.key.size();
+  if (entry_is == EntryIs::kToBeAllocated && HoldsRoomFor(layout.charge)) return false;
+  if (entry.value_bytes > kRingInlineValueBytesMax) {
+    const uint64_t share_bytes = memory_->state().limit_bytes / kRingPinnedShareMax;
+    const uint32_t pages = memory_->arena()->state().pinned_pages + memory_->PinnedPagesOf(layout);
+    const bool may_pin = pages <= kRingPinnedPagesMax &&
+                         (ring_.pinned_bytes() == 0 || ring_.pinned_bytes() + layout.charge <= share_bytes);
+    value_reserved_pinned_ = may_pin && ring_.ReservePinned(key_bytes);
+    if (value_reserved_pinned_) return true;
+    if (entry.value_bytes > kRingCopiedValueBytesMax) return false;
+  }
+  return ring_.Reserve(RecordBytes(key_bytes, entry.value_bytes));
+}
+
+bool Recorder::ReserveBarrier(Barrier barrier) {
+  if (!keeps_records() || ring_.ReserveBarrier(barrier == Barrier::kDue)) return true;
+  counters_->log_full++;
+  return false;
+}
+
+Status Recorder::NoMemory(Status status) {
+  const bool wait = status == Status::kNoMemory && ring_.pinned_bytes() != 0;
+  (wait ? counters_->log_full : counters_->no_memory)++;
+  return wait ? Status::kLogFull : status;
+}
+
+// ---- records ----
+
+uint64_t Recorder::LeaveKey(RecordKind kind, std::string_view key) {
+  const uint64_t version = NextVersion();
+  if (!keeps_records()) [[likely]]
+    return version;
+  state_->gone_version = version;
+  // An empty view may have a null pointer, which memcpy must not be given even for no bytes.
+  const char* bytes = key.empty() ? "" : key.data();
+  ring_.Append(HeaderOf(kind, version, key.size(), 0), bytes, bytes);
+  return version;
+}
+
+uint64_t Recorder::LeaveClearAt(int64_t wall_ms) {
+  RecordHeader header = HeaderOf(RecordKind::kClearAt, NextVersion(), 0, 0);
+  header.expires_wall_ms = wall_ms;
+  ring_.Append(header, "", "");
+  return header.version;
+}
+
+void Recorder::LeaveSetInRing(const NewEntry& from, const char* value, Ref ref, uint64_t version, const Now& now) {
+  if (value_reserved_pinned_ || from.value_may_change) return LeaveEntryInRing(RecordKind::kSet, ref, version, now);
+  ring_.Append({.record_bytes = static_cast<uint32_t>(RecordBytes(from.key.size(), from.value_bytes)),
+                .kind = RecordKind::kSet,
+                .codec = static_cast<uint8_t>(from.codec),
+                .reserved0 = 0,
+                .version = version,
+                .expires_wall_ms = ExpiresWallMs(from.expires_ms, now),
+                .client_flags = from.client_flags,
+                .key_bytes = static_cast<uint32_t>(from.key.size()),
+                .value_bytes = static_cast<uint32_t>(from.value_bytes),
+                .reserved1 = 0},
+               from.key.data(), value);
+}
+
+void Recorder::LeaveEntryInRing(RecordKind kind, Ref ref, uint64_t version, const Now& now) {
+  const EntryHeader* entry = memory_->At(ref);
+  const size_t key_bytes = KeyBytesOf(entry);
+  const uint32_t value_bytes = kind == RecordKind::kSet ? entry->value_bytes : 0;
+  RecordHeader header = HeaderOf(kind, version, key_bytes, value_bytes);
+  header.codec = static_cast<uint8_t>(CodecOf(entry));
+  header.expires_wall_ms = ExpiresWallMs(ExpiresMsOf(entry), now);
+  header.client_flags = ClientFlagsOf(entry);
+  const bool in_place = value_bytes != 0 && value_reserved_pinned_;
+  if (in_place) return LeavePinned(header, ref);
+  if (!(entry->flags & kEntryChunked)) {
+    const char* stream = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry));
+    return ring_.Append(header, stream, stream + key_bytes);
+  }
+  ring_.Begin(header);
+  memory_->VisitStream(entry, 0, key_bytes + value_bytes,
+                       [this](const char* piece, size_t bytes) { ring_.Payload(piece, bytes); });
+  ring_.Commit();
+}
+
+void Recorder::LeavePinned(const RecordHeader& header, Ref ref) {
+  Pin pin;
+  CHECK(memory_->PinEntry(ref, kRingPinnedPagesMax, &pin));
+  ring_.BeginPinned(header);
+  memory_->VisitStream(memory_->At(ref), 0, header.key_bytes,
+                       [this](const char* piece, size_t bytes) { ring_.Payload(piece, bytes); });
+  // As with bytes: the reader is told once, when the values that are kept in place begin to be much.
+  const uint64_t much = memory_->state().limit_bytes / kRingPinnedShareMax / 4;
+  const uint64_t before = ring_.pinned_bytes();
+  ring_.CommitPinned(pin, memory_->ChargeOf(memory_->At(ref), ref));
+  if (before < much && ring_.pinned_bytes() >= much) ring_.NoteFull();
+}
+
+}  // namespace cairn

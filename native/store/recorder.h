@@ -1,0 +1,170 @@
+// What a shard's changes leave behind: a version each, and a record for the log where there is one.
+//
+// The recorder is the only user of the shard's change ring. A change goes through it in three steps, in this order:
+//
+//   1. room      ReserveKey(), ReserveSet(), ReserveBarrier(): before anything is changed. False: the request answers
+//                kLogFull and has changed nothing.
+//   2. version   NextVersion()
+//   3. record    LeaveSet(), LeaveEntry(), LeaveKey(), LeaveClearAt(): cannot fail after step 1.
+//
+// Without a ring step 1 always succeeds and step 3 does nothing; versions are given all the same.
+//
+// Thread safety: none; the shard's lock guards it, except what change_ring.h says of its reader.
+// Invariant: versions rise by one for each change, and records lie in the ring in the order of their versions.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "store/change_ring.h"
+#include "store/entry_memory.h"
+#include "store/record.h"
+#include "store/store_stats.h"
+
+namespace cairn {
+
+// In the mapping, beside the ring's own state.
+struct RecorderState {
+  uint32_t epoch;         // of the versions given from now on
+  uint32_t newest_epoch;  // no entry has a version of a later one
+  uint64_t version_counter;
+  // The change that a request which finds no entry may be told of: the last delete, clear or touch that gave an expiry,
+  // or the newest entry that was evicted or has expired. Kept only where there is a ring. Records that are read back
+  // from the log do not count, because the log has them.
+  uint64_t gone_version;
+};
+
+class Recorder {
+ public:
+  // `ring_bytes` 0: there is no ring.
+  Recorder(RecorderState* state, RingState* ring, char* ring_at, uint64_t ring_bytes, EntryMemory* memory,
+           StoreStats* counters)
+      : state_(state),
+        memory_(memory),
+        counters_(counters),
+        ring_(ring, ring_at, ring_bytes),
+        keeps_records_(ring_bytes != 0) {}
+
+  bool has_ring() const { return ring_.capacity() != 0; }
+  // Whether a change leaves a record: there is a ring, and the change is not one that comes from the log.
+  bool keeps_records() const { return keeps_records_; }
+  ChangeRing* ring() { return &ring_; }
+  const ChangeRing* ring() const { return &ring_; }
+
+  // ---- versions ----
+
+  uint32_t epoch() const { return state_->epoch; }
+  uint64_t NextVersion() {
+    state_->newest_epoch = state_->epoch;
+    return (uint64_t{state_->epoch} << kVersionCounterBits) | ++state_->version_counter;
+  }
+  // The last one that was given, or that came in with a record.
+  uint64_t last_version() const { return (uint64_t{state_->epoch} << kVersionCounterBits) | state_->version_counter; }
+  // From now on versions are of this epoch at least, and count from `counter` at least.
+  void StartEpoch(uint32_t epoch, uint64_t counter) {
+    RaiseEpoch(epoch);
+    state_->version_counter = std::max(state_->version_counter, counter);
+  }
+  void RaiseEpoch(uint32_t epoch) { state_->epoch = std::max(state_->epoch, epoch); }
+  // A version came in with a record: those given later are higher.
+  void NoteVersion(uint64_t version);
+  // Every entry has a version of epoch 0 now, up to this counter.
+  void Renumbered(uint64_t counter);
+  // The shard now holds an entry of this version, which came in with a record.
+  void NoteStored(uint64_t version) { state_->newest_epoch = std::max(state_->newest_epoch, EpochOf(version)); }
+  uint32_t newest_epoch() const { return state_->newest_epoch; }
+
+  // Remembers that everything was cleared just now.
+  void NoteCleared() { cleared_at_ = last_version(); }
+  // No version was given since the last NoteCleared(), and none came in.
+  bool is_as_cleared() const { return cleared_at_ == last_version(); }
+
+  // ---- absence ----
+
+  // An absence that is told from now on may be because of this change.
+  void NoteGone(uint64_t version) {
+    if (keeps_records()) [[unlikely]]
+      state_->gone_version = std::max(state_->gone_version, version);
+  }
+  uint64_t gone_version() const { return state_->gone_version; }
+
+  // ---- room ----
+
+  // For a record without a value.
+  [[nodiscard]] bool ReserveKey(size_t key_bytes) {
+    if (!keeps_records()) [[likely]]
+      return true;
+    return ReserveKeyInRing(key_bytes);
+  }
+  // For the record of an entry that is about to be stored. Decides whether the ring will keep the value in place
+  // instead of a copy. False also if only values that the ring keeps in place are in the entry's way.
+  enum class EntryIs : uint8_t { kToBeAllocated, kInSlot };
+  [[nodiscard]] bool ReserveSet(const NewEntry& entry, EntryIs entry_is = EntryIs::kToBeAllocated) {
+    if (!keeps_records()) [[likely]]
+      return true;
+    return ReserveSetInRing(entry, entry_is);
+  }
+  // For a clear, or one that is to come. kDue: it was to come, and its time has; it is never refused.
+  enum class Barrier : uint8_t { kRequested, kDue };
+  [[nodiscard]] bool ReserveBarrier(Barrier barrier);
+  // Whether an entry of this charge would find room if the log had what the ring keeps in place for it.
+  bool HoldsRoomFor(uint64_t charge) const { return ring_.pinned_bytes() != 0 && !memory_->FitsBesideKept(charge); }
+  // The answer to a request that found no memory beside the present entry: `status`, or that it has to wait for the
+  // log, for which the ring keeps memory. Counts it.
+  Status NoMemory(Status status);
+
+  // ---- records ----
+
+  // Of a key that is gone, with the next version, which it returns.
+  uint64_t LeaveDelete(std::string_view key) { return LeaveKey(RecordKind::kDelete, key); }
+  // Of everything: the barrier.
+  uint64_t LeaveClear() { return LeaveKey(RecordKind::kClear, {}); }
+  // Of a clear that is to come, or with 0 that none is. REQUIRES: keeps_records(), ReserveBarrier().
+  uint64_t LeaveClearAt(int64_t wall_ms);
+  // Of an entry that was stored just now, from the bytes that it was made of: reading back what was just written would
+  // wait for the cache.
+  void LeaveSet(const NewEntry& from, const char* value, Ref ref, uint64_t version, const Now& now) {
+    if (keeps_records()) [[unlikely]]
+      LeaveSetInRing(from, value, ref, version, now);
+  }
+  // Of an entry, from its memory.
+  void LeaveEntry(RecordKind kind, Ref ref, uint64_t version, const Now& now) {
+    if (keeps_records()) [[unlikely]]
+      LeaveEntryInRing(kind, ref, version, now);
+  }
+
+  // While it lives, changes leave no record: they are what a record of the log says.
+  class Silence {
+   public:
+    explicit Silence(Recorder* recorder) : recorder_(recorder) { recorder->keeps_records_ = false; }
+    ~Silence() { recorder_->keeps_records_ = recorder_->has_ring(); }
+    Silence(const Silence&) = delete;
+    Silence& operator=(const Silence&) = delete;
+
+   private:
+    Recorder* recorder_;
+  };
+
+ private:
+  bool ReserveKeyInRing(size_t key_bytes);
+  bool ReserveSetInRing(const NewEntry& entry, EntryIs entry_is);
+  // The same for a value that may have to be kept in place, or beside some that are.
+  [[gnu::noinline]] bool ReserveBesidePinned(const NewEntry& entry, EntryIs entry_is);
+  uint64_t LeaveKey(RecordKind kind, std::string_view key);
+  void LeaveSetInRing(const NewEntry& from, const char* value, Ref ref, uint64_t version, const Now& now);
+  void LeaveEntryInRing(RecordKind kind, Ref ref, uint64_t version, const Now& now);
+  // The record of an entry whose value the ring keeps in place.
+  void LeavePinned(const RecordHeader& header, Ref ref);
+
+  RecorderState* state_;
+  EntryMemory* memory_;
+  StoreStats* counters_;
+  ChangeRing ring_;
+  bool keeps_records_;
+  bool value_reserved_pinned_ = false;  // of the record that ReserveSet() made room for last
+  uint64_t cleared_at_ = 0;             // last_version() at the last NoteCleared(); 0: a version came in since
+};
+
+}  // namespace cairn
