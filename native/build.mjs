@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url';
 
 export const nativeRoot = dirname(fileURLToPath(import.meta.url));
 const toolsRoot = join(nativeRoot, '.tools');
+const progressScript = join(nativeRoot, 'progress.mjs');
 const windows = process.platform === 'win32';
 const require = createRequire(import.meta.url);
 
@@ -24,21 +25,30 @@ export class BuildError extends Error {
 
 /**
  * Runs a command, its output going where ours goes; throws a BuildError if it fails. With `quiet` the output is shown
- * only then; with `timeout`, in milliseconds, a command that hangs is ended.
+ * only then; with `progress` too, how many files are built is shown meanwhile; with `timeout`, in milliseconds, a
+ * command that hangs is ended.
  */
-export function run(command, args, { cwd = nativeRoot, env = process.env, quiet = false, timeout = 0 } = {}) {
+export function run(
+  command,
+  args,
+  { cwd = nativeRoot, env = process.env, quiet = false, progress = false, timeout = 0 } = {},
+) {
+  if (progress) return run(process.execPath, [progressScript, command, ...args], { cwd, env, quiet, timeout });
+  const isProgress = args[0] === progressScript;
   const result = spawnSync(command, args, {
     cwd,
     env,
     timeout,
-    stdio: quiet ? ['ignore', 'pipe', 'pipe'] : ['ignore', 'inherit', 'inherit'],
+    // What progress.mjs says on standard error is to be seen at once.
+    stdio: quiet ? ['ignore', 'pipe', isProgress ? 'inherit' : 'pipe'] : ['ignore', 'inherit', 'inherit'],
     encoding: 'utf8',
     maxBuffer: 256 << 20,
   });
   if (result.error === undefined && result.status === 0) return result;
   const reason = result.error?.message ?? (result.signal ? `ended by ${result.signal}` : `exit code ${result.status}`);
   const output = quiet ? `\n${result.stdout ?? ''}${result.stderr ?? ''}`.trimEnd() : '';
-  throw new BuildError(`${[basename(command), ...args].join(' ')}: ${reason}${output}`);
+  const said = isProgress ? [basename(args[1]), ...args.slice(2)] : [basename(command), ...args];
+  throw new BuildError(`${said.join(' ')}: ${reason}${output}`);
 }
 
 /** Runs npm, with the npm that started us where there is one. */
@@ -281,7 +291,7 @@ export function buildAddon({ out = join(nativeRoot, 'build'), args = [], verbose
   run(
     process.execPath,
     [cmakeJs, 'build', '-d', nativeRoot, '-O', out, '--log-level', verbose ? 'verbose' : 'error', ...args],
-    { env, quiet: !verbose },
+    { env, quiet: !verbose, progress: !verbose },
   );
   const made = ['Release', 'Debug', 'RelWithDebInfo', '.'].map((folder) => join(out, folder, 'cairn.node'));
   const file = made.find((path) => existsSync(path));

@@ -1,11 +1,12 @@
 // What the scripts promise to someone with a fresh clone and a machine that lacks something.
 
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { checkCompiler, compilerAdvice, findProgram } from '../native/build.mjs';
+import { checkCompiler, compilerAdvice, findProgram, run } from '../native/build.mjs';
+import { BuildProgress } from '../native/progress.mjs';
 import { fingerprint, unlessDone } from '../scripts/lib/inputs.mjs';
 import { checkNode, root } from '../scripts/lib/project.mjs';
 import { checkPortable } from '../scripts/prebuild.mjs';
@@ -51,6 +52,52 @@ describe('the compiler', () => {
       else process.env['CXX'] = before;
     }
   });
+});
+
+describe('a native build', () => {
+  test.each([
+    [
+      'Ninja',
+      ['[1/52] Building CXX object arena.cc.o', 'note', '[52/52] Linking'],
+      ['1 of 52 files built', undefined, '52 of 52 files built'],
+    ],
+    [
+      'make',
+      ['[  1%] Building CXX object CMakeFiles/arena.cc.o', '[ 99%] Linking'],
+      ['1 of at most 60 files built', undefined],
+    ],
+    [
+      'MSBuild',
+      ['  arena.cc', '  cairn.vcxproj -> cairn.node', '  store.cc'],
+      ['1 of at most 60 files built', undefined, '2 of at most 60 files built'],
+    ],
+  ])('by %s says how many files are built', (_, lines, said) => {
+    const progress = new BuildProgress(60);
+    expect(lines.map((line) => progress.read(line))).toEqual(said);
+  });
+
+  test('that reports its progress keeps its output and its exit code', () => {
+    const build = (script: string) =>
+      spawnSync(process.execPath, [join(root, 'native/progress.mjs'), process.execPath, '-e', script], {
+        encoding: 'utf8',
+      });
+    expect(build("console.log('[1/2] a'); console.log('[2/2] b')")).toMatchObject({
+      status: 0,
+      stdout: '[1/2] a\n[2/2] b\n',
+    });
+    expect(build("console.log('broken'); process.exit(3)")).toMatchObject({ status: 3, stdout: 'broken\n' });
+    expect(() =>
+      run(process.execPath, ['-e', "console.log('broken'); process.exit(3)"], { quiet: true, progress: true }),
+    ).toThrow(/node.* exit code 3\nbroken$/s);
+  });
+});
+
+test('npm test with a word that no test file has says so', () => {
+  const { status, stdout } = spawnSync(process.execPath, [join(root, 'scripts/task.mjs'), 'test', 'nosuchfile'], {
+    encoding: 'utf8',
+  });
+  expect(status).toBe(1);
+  expect(stdout).toBe('No test file matches nosuchfile: expected a part of a path, such as test/api or log/recover\n');
 });
 
 describe('the version of Node', () => {

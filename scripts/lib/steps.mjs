@@ -65,7 +65,11 @@ export function buildNativeTests(folder, options = [], targets = []) {
   dropForeignBuild(out);
   const generator = existsSync(join(out, 'CMakeCache.txt')) || !findProgram('ninja', env.PATH) ? [] : ['-G', 'Ninja'];
   run('cmake', ['-S', nativeRoot, '-B', out, ...generator, '-DCAIRN_TESTS_ONLY=ON', ...options], { env, quiet: true });
-  run('cmake', ['--build', out, ...targets.flatMap((target) => ['--target', target])], { env, quiet: true });
+  run('cmake', ['--build', out, ...targets.flatMap((target) => ['--target', target])], {
+    env,
+    quiet: true,
+    progress: true,
+  });
   return out;
 }
 

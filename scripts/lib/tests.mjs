@@ -4,13 +4,31 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { filesUnder } from './inputs.mjs';
 import { root } from './project.mjs';
 import { ensureNativeTests } from './steps.mjs';
 
 const nothing = { passed: 0, failed: 0, skipped: [] };
 
+/** Words for vitest that no test file has in its path. Words behind an option may be its value. */
+function strangers(args) {
+  const option = args.findIndex((arg) => arg.startsWith('-'));
+  const words = option === -1 ? args : args.slice(0, option);
+  const files = filesUnder('test').filter((file) => file.endsWith('.test.ts'));
+  // vitest takes a line number behind a file, and absolute paths.
+  const isPart = (word) => files.some((file) => file.includes(word.replace(/:\d+$/, '').replace(/^\.\//, '')));
+  return words.filter((word) => !isPart(word));
+}
+
 /** Runs all tests; with arguments only vitest, which gets them. Returns whether everything passed. */
 export function runTests(args = []) {
+  const unknown = strangers(args);
+  if (unknown.length > 0) {
+    console.log(
+      `No test file matches ${unknown.join(', ')}: expected a part of a path, such as test/api or log/recover`,
+    );
+    return false;
+  }
   const folder = mkdtempSync(join(tmpdir(), 'cairn-tests-'));
   try {
     const native = args.length === 0 ? runNative(folder) : nothing;

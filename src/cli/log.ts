@@ -86,7 +86,7 @@ export function logCommand(output: LogCommandOutput = console_): Command {
         }
         output.print('');
         printAll(describeProblems(found));
-        if (exitCode(found) === SOUND) output.print('Not every byte was read: cairn log verify does that.');
+        if (exitCode(found) === SOUND) output.print('Not every byte was read: npx cairn-cache log verify does that.');
         return exitCode(found);
       }),
     );

@@ -15,11 +15,11 @@ function packageVersion(): string {
 
 /** Makes the whole command line, ready to parse. */
 export function makeProgram(): Command {
-  const program = new Command('cairn')
+  const program = new Command('cairn-cache')
     .description('A byte-bounded cache outside the JavaScript heap that memcached clients can talk to')
     .version(packageVersion(), '-V, --version', 'print the version and exit')
     .helpOption('-h, --help', 'print this help and exit')
-    .showHelpAfterError('(cairn help shows what there is)')
+    .showHelpAfterError('(npx cairn-cache help shows what there is)')
     .configureHelp({ showGlobalOptions: false })
     .enablePositionalOptions();
   program.addCommand(serveCommand());

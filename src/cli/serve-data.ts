@@ -78,7 +78,7 @@ function recoveredText(directory: string, recovery: RecoverySummary, entries: nu
   if (from === 'none') return `Began empty: what ${directory} held is given up`;
   const torn = notices.find(({ kind }) => kind === 'torn');
   const cut = torn === undefined ? '' : '; the last write was cut short by a crash, and is left out';
-  if (records === 0) return `Nothing to recover in ${directory}${cut}`;
+  if (records === 0) return `${directory} holds no entries yet${cut}`;
   const read = `${countText(records, 'record')}, ${sizeText(bytes)}, in ${secondsText(elapsedMs)}`;
   const source = snapshot === undefined ? 'log' : 'snapshot and log';
   return `Recovered ${countText(entries, 'entry', 'entries')} from ${directory}: ${source}, ${read}${cut}`;

@@ -3,6 +3,7 @@
  * same; what differs is said in their descriptions. With `--data` the cache has a log, and outlives the process.
  */
 import { existsSync, readFileSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import { dirname, relative } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { Command, InvalidArgumentError, Option } from 'commander';
@@ -14,6 +15,7 @@ import {
   describeRecovery,
   NoticeFilter,
   RecoveryDisplay,
+  sizeText,
 } from './serve-data.ts';
 
 interface ServeFlags {
@@ -51,16 +53,18 @@ const CLOSE_SOON = '1s';
 /** One Ctrl-C comes twice where the terminal and npm, or timeout(1), both send it. */
 const SAME_SIGNAL_MS = 250;
 
-/** The least that a cache takes. */
-const MEGABYTES_MIN = 4;
+/** The least and the most that a cache takes here: its room to grow, four times the memory, is 16 GiB a shard. */
+const MEMORY_BYTES_MIN: number = 4 * 2 ** 20;
+const MEMORY_BYTES_MAX: number = 2 ** 40;
 
 const EXAMPLES = `
 Examples:
-  cairn serve -m 512                      in memory only, on 127.0.0.1:11211
-  cairn serve --data ./data               kept: no crash takes back what was answered
-  cairn serve --data ./data --sync 10ms   faster; a power cut takes the last 10 ms, a crash of the process nothing
-  cairn serve --data ./data -l 127.0.0.1,memory:127.0.0.1:11212
-                                          a second port, whose replies do not wait for the log`;
+  npx cairn-cache serve -m 512              in memory only, on 127.0.0.1:11211
+  npx cairn-cache serve --data ./data       kept: no crash takes back what was answered
+  npx cairn-cache serve --data ./data --sync 10ms
+                                            faster; a power cut takes the last 10 ms, a crash of the process nothing
+  npx cairn-cache serve --data ./data -l 127.0.0.1,memory:127.0.0.1:11212
+                                            a second port, whose replies do not wait for the log`;
 
 /** Where `npm start` keeps its data; scripts/task.mjs has the same. */
 const START_DIRECTORY = './cairn-data';
@@ -93,7 +97,7 @@ export function serveCommand(): Command {
       wholeNumber(1, 1024),
       1,
     )
-    .option('-I, --max-item-size <num>', 'max item size, key and header included (min: 1k, max: 1024m)', '1m')
+    .option('-I, --max-item-size <num>', 'max item size, key and header included (min: 1k, max: 1024m)', itemSize, '1m')
     .option('-b, --listen-backlog <num>', 'connections that the system queues', wholeNumber(1, 65_535), 1024)
     .option('-o, --extended <list>', 'extended options, comma separated: idle_timeout=<seconds>', extended)
     .option(
@@ -246,14 +250,31 @@ function extended(text: string, before: ServeOptions = {}): ServeOptions {
   return options;
 }
 
-/** memcached's sizes are whole megabytes; ours may have a unit. */
+/** memcached's sizes are whole megabytes; ours may have a unit, or be a share of the memory here. */
 function memorySize(text: string): string {
-  if (!/^\d+$/.test(text)) return text;
-  if (Number(text) < MEGABYTES_MIN) throw new InvalidArgumentError(`Expected at least ${MEGABYTES_MIN} megabytes.`);
-  return `${text}mb`;
+  if (/^\d+(\.\d+)?%$/.test(text) && Number.parseFloat(text) > 0 && Number.parseFloat(text) <= 100) return text;
+  const size = /^\d+$/.test(text) ? `${text}mb` : text;
+  const bytes = bytesOf(size);
+  if (bytes === undefined) {
+    throw new InvalidArgumentError('Expected megabytes, such as 512, a size such as 2gb, or a share such as 25%.');
+  }
+  if (bytes < MEMORY_BYTES_MIN) throw new InvalidArgumentError('Expected at least 4 megabytes.');
+  if (bytes > MEMORY_BYTES_MAX) throw new InvalidArgumentError('Expected at most 1tb.');
+  return size;
 }
 
-/** memcached's item sizes are bytes, or have a unit. */
+/** Of a number with a unit of bytes. */
+function bytesOf(text: string): number | undefined {
+  const [, number, unit] = /^(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?|b)$/i.exec(text) ?? [];
+  return number === undefined ? undefined : Number(number) * 1024 ** ' kmgt'.indexOf((unit ?? ' ').toLowerCase());
+}
+
+/** memcached's item sizes are bytes; ours may have a unit. */
+function itemSize(text: string): string {
+  if (/^\d+$/.test(text) || bytesOf(text) !== undefined) return text;
+  throw new InvalidArgumentError('Expected bytes, such as 1048576, or a size such as 2m.');
+}
+
 function itemBytes(text: string): number | string {
   return /^\d+$/.test(text) ? Number(text) : text;
 }
@@ -362,7 +383,7 @@ async function run(flags: ServeFlags): Promise<number> {
     await cache?.close();
     return 1;
   }
-  announce(server, flags);
+  announce(server, cache, flags);
   const ending = new Ending(server, cache);
   return ending.exitCode;
 }
@@ -455,7 +476,20 @@ function openFilesMax(): number | undefined {
   return files === undefined ? undefined : Number(files);
 }
 
-function announce(server: MemcachedServer, flags: ServeFlags): void {
+/** What this process may use: of the machine, or of its container. */
+function memoryHere(): number {
+  const constrained = process.constrainedMemory();
+  return constrained > 0 ? Math.min(totalmem(), constrained) : totalmem();
+}
+
+function warnOfMemory(bytes: number): void {
+  if (bytes <= memoryHere()) return;
+  console.error(
+    `Warning: -m asks for ${sizeText(bytes)}, and there are ${sizeText(memoryHere())} here: the system may end this process when the cache fills`,
+  );
+}
+
+function announce(server: MemcachedServer, cache: Cache, flags: ServeFlags): void {
   server.on('error', (error) => console.error(`cairn serve: ${error.message}`));
   server.on('warning', (message) => console.error(`Warning: ${message}`));
   if (flags.verbose >= 1) {
@@ -466,6 +500,7 @@ function announce(server: MemcachedServer, flags: ServeFlags): void {
   if (flags.verbose >= 2) server.on('connect', (peer) => console.error(`${peer} opened`));
 
   warnOfFileLimit(flags.connLimit);
+  warnOfMemory(cache.options.maxMemory);
   const where = server.addresses.map((address) => textOf(address) + levelText(address, server)).join(' and ');
   const away = server.addresses.filter((address) => 'host' in address && !isLoopback(address.host));
   const loopbackOnly = flags.listen === undefined && server.addresses.some((address) => 'host' in address);
@@ -479,7 +514,7 @@ function announce(server: MemcachedServer, flags: ServeFlags): void {
   if (flags.testCommands) console.error('Warning: test commands are on; any client can stop others and move the clock');
   if (flags.threads > 1)
     console.error(`Warning: -t ${flags.threads}: connections are served by one thread in this version`);
-  if (process.env['npm_lifecycle_event'] === 'start') suggest(server.addresses, directoryOf(flags));
+  if (/^(start|npx)$/.test(process.env['npm_lifecycle_event'] ?? '')) suggest(server.addresses, directoryOf(flags));
 }
 
 function textOf(address: ServerAddress): string {
@@ -496,30 +531,35 @@ function isLoopback(host: string): boolean {
   return /^127\.\d+\.\d+\.\d+$|^::1$|^::ffff:127\.|^localhost$/.test(host);
 }
 
+/** Commands to try. The first needs nothing but Node, which is what has just been started. */
 function suggest(addresses: readonly ServerAddress[], directory: string | undefined): void {
   const tcp = addresses.find((address) => 'port' in address);
   if (tcp === undefined) return;
   const host = tcp.host === '0.0.0.0' || tcp.host === '::' ? '127.0.0.1' : tcp.host;
   const { port } = tcp;
+  const ask = (commands: string): string =>
+    `node -e "require('net').connect(${port}, '${host}').on('connect', function () { this.write('${commands}quit\\r\\n') }).pipe(process.stdout)"`;
   console.log(`
 Try, in another terminal:
-  printf 'set greeting 0 0 5\\r\\nhello\\r\\nget greeting\\r\\nquit\\r\\n' | nc ${host} ${port}
-  node -e "require('net').connect(${port}, '${host}').on('connect', function () { this.write('stats\\r\\nquit\\r\\n') }).pipe(process.stdout)"
+  ${ask('set greeting 0 0 5\\r\\nhello\\r\\nget greeting\\r\\n')}
+  ${ask('stats\\r\\n')}
   python3 -c "from pymemcache.client.base import Client; c = Client(('${host}', ${port})); c.set('k', 'v'); print(c.get('k'))"`);
   if (directory !== undefined) {
     console.log(`
 A crash takes nothing of it back:
   kill -9 ${process.pid}
   ${startCommand()}
-  printf 'get greeting\\r\\nquit\\r\\n' | nc ${host} ${port}`);
+  ${ask('get greeting\\r\\n')}`);
   }
   console.log(`
 Ctrl-C ends it.`);
 }
 
-/** `npm start` with the arguments that it was given: behind those that scripts/task.mjs puts in front. */
+/** The command that started this, `npm start` or npx, with its arguments. */
 function startCommand(): string {
   const given = process.argv.slice(process.argv.indexOf('serve') + 1);
+  if (process.env['npm_lifecycle_event'] === 'npx') return ['npx cairn-cache serve', ...given].join(' ');
+  // scripts/task.mjs puts the directory in front.
   const own = given[0] === '--data' && given[1] === START_DIRECTORY ? given.slice(2) : given;
   return own.length === 0 ? 'npm start' : `npm start -- ${own.join(' ')}`;
 }

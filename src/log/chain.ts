@@ -97,7 +97,7 @@ export function refused(directory: string, problem: Problem): CairnError {
   const place = problem.position === undefined ? '' : ` at position ${problem.position} (offset ${problem.offset})`;
   return new CairnError(
     'ERR_LOG_CORRUPT',
-    `The log in ${directory} is damaged: ${problem.file}${place}: ${problem.text}. Nothing was changed. To see all of it: cairn log verify ${directory}; to keep everything that is sound: cairn log repair ${directory}`,
+    `The log in ${directory} is damaged: ${problem.file}${place}: ${problem.text}. Nothing was changed. To see all of it: npx cairn-cache log verify ${directory}; to keep everything that is sound: npx cairn-cache log repair ${directory}`,
   );
 }
 

@@ -90,7 +90,8 @@ export function* describeProblems({ problems, directory }: Survey): Generator<st
   }
   if (damage.length === 0) yield 'Everything that should be there is sound.';
   else if (damage.some(({ kind }) => kind === 'newer')) yield 'A newer version of cairn-cache wrote this; use that.';
-  else yield `${count(damage.length, 'fault')}. To keep everything that is sound: cairn log repair ${directory}`;
+  else
+    yield `${count(damage.length, 'fault')}. To keep everything that is sound: npx cairn-cache log repair ${directory}`;
 }
 
 export interface ListOptions {

@@ -126,7 +126,7 @@ function applySnapshot(
   const why = unusable.map(({ name, why }) => `${name}: ${why}`).join('; ');
   throw new CairnError(
     'ERR_LOG_CORRUPT',
-    `The log in ${log.directory} begins at position ${log.oldestReadable}, and there is no snapshot of what was before${why === '' ? '' : ` (${why})`}. To see all of it: cairn log verify ${log.directory}; to go on with what is left: cairn log repair ${log.directory}`,
+    `The log in ${log.directory} begins at position ${log.oldestReadable}, and there is no snapshot of what was before${why === '' ? '' : ` (${why})`}. To see all of it: npx cairn-cache log verify ${log.directory}; to go on with what is left: npx cairn-cache log repair ${log.directory}`,
   );
 }
 

@@ -287,6 +287,6 @@ function takeWhole(handle: FeedHandle, log: EmbeddedLog): void {
 function malformed({ directory }: EmbeddedLog, source: string, position: bigint): CairnError {
   return new CairnError(
     'ERR_LOG_CORRUPT',
-    `The log in ${directory} has records that are none, in the ${source} at position ${position}. To see all of it: cairn log verify ${directory}`,
+    `The log in ${directory} has records that are none, in the ${source} at position ${position}. To see all of it: npx cairn-cache log verify ${directory}`,
   );
 }

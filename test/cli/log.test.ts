@@ -116,7 +116,7 @@ describe('cairn log', () => {
     expect(lines).toMatch(
       /^DAMAGE: 000000000001\.log at position 64 \(offset 192\): the batch has the wrong checksum/m,
     );
-    expect(lines).toContain(`1 fault. To keep everything that is sound: cairn log repair ${directory}`);
+    expect(lines).toContain(`1 fault. To keep everything that is sound: npx cairn-cache log repair ${directory}`);
   });
 
   test('repair keeps what is sound, says what it did, and leaves a log that is sound', async () => {

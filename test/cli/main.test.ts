@@ -96,8 +96,15 @@ describe('cairn', () => {
       [['-c', '0'], "'-c, --conn-limit <num>' argument '0' is invalid"],
       [['-m', '3'], "'-m, --memory-limit <num>' argument '3' is invalid. Expected at least 4 megabytes"],
       [['-m', '0'], "'-m, --memory-limit <num>' argument '0' is invalid. Expected at least 4 megabytes"],
-      [['-m', '3mb'], 'Expected -m to be at least 4mb, got "3mb"'],
-      [['-m', 'lots'], 'Expected -m to be a positive integer of bytes, or text such as "512mb" or "25%", got "lots"'],
+      [['-m', '3mb'], "'-m, --memory-limit <num>' argument '3mb' is invalid. Expected at least 4 megabytes"],
+      [
+        ['-m', 'lots'],
+        "'lots' is invalid. Expected megabytes, such as 512, a size such as 2gb, or a share such as 25%",
+      ],
+      [['-m', '150%'], "'150%' is invalid. Expected megabytes, such as 512, a size such as 2gb, or a share"],
+      [['-m', '1000tb'], "'-m, --memory-limit <num>' argument '1000tb' is invalid. Expected at most 1tb"],
+      [['-m', '99999999'], "'-m, --memory-limit <num>' argument '99999999' is invalid. Expected at most 1tb"],
+      [['-I', 'lots'], "'-I, --max-item-size <num>' argument 'lots' is invalid. Expected bytes, such as 1048576"],
       [['-I', '500'], 'Expected -I to be between 1kb and 1gb, got 500'],
       [['-I', '2g'], 'Expected -I to be between 1 byte and 1gb, got "2g"'],
       [['-l', 'a b'], 'Expected -l to be an address'],
@@ -133,6 +140,13 @@ describe('cairn serve', () => {
     );
     expect(server.stderr).toContain('Warning: test commands are on');
     expect(server.stderr).toContain('Warning: -t 4');
+  });
+
+  test('warns where the machine has less memory than -m', async () => {
+    const server = startCli(['serve', '-p', '-1', '-m', '1tb']);
+    cleanUps.push(() => server.stop());
+    await server.printed('Listening on ');
+    expect(server.stderr).toMatch(/^Warning: -m asks for 1\.0 TiB, and there are [\d.]+ [GM]iB here: /);
   });
 
   skipUnless(
@@ -269,6 +283,19 @@ describe('cairn serve', () => {
   });
 });
 
+test('no message names a command that npx would fetch from a stranger', async () => {
+  const texts = await Promise.all([
+    run('help'),
+    run('serve', '-h'),
+    run('log', '-h'),
+    run('servex'),
+    run('serve', '-x'),
+  ]);
+  for (const { stdout, stderr } of texts) {
+    expect(`${stdout}${stderr}`).not.toMatch(/(?<!npx )\bcairn(-cache)? (?=help|serve -|log (verify|repair))/);
+  }
+});
+
 describe('the commands that npm start suggests', () => {
   const suggestions = async () => {
     const server = await serving([], { npm_lifecycle_event: 'start' });
@@ -291,22 +318,22 @@ describe('the commands that npm start suggests', () => {
     });
   const has = (program: string, ...args: string[]): boolean => spawnSync(program, args).status === 0;
 
-  test('are printed for npm start only', async () => {
+  test('are printed for npm start, not for a server that something else starts', async () => {
     expect((await serving()).stdout).not.toContain('Try');
     await suggestions();
   });
 
-  skipUnless(posix && has('sh', '-c', 'command -v nc'), 'nc is missing (apt-get install netcat-openbsd)')(
-    'printf and nc',
-    async () => {
-      const { lines } = await suggestions();
-      expect(await shell(lines[0]!)).toBe('STORED\r\nVALUE greeting 0 5\r\nhello\r\nEND\r\n');
-    },
-  );
-
-  posixTest('node alone', async () => {
+  posixTest('node alone: the first sets and gets', async () => {
     const { lines } = await suggestions();
+    expect(lines[0]).toMatch(/^ {2}node -e /);
+    expect(await shell(lines[0]!)).toBe('STORED\r\nVALUE greeting 0 5\r\nhello\r\nEND\r\n');
     expect(await shell(lines[1]!)).toMatch(/^STAT pid \d+\r\n(STAT .*\r\n)+END\r\n$/);
+  });
+
+  test('are printed for npx as well', async () => {
+    const server = await serving([], { npm_lifecycle_event: 'npx' });
+    await server.printed('Ctrl-C ends it.');
+    expect(server.stdout).toContain('Try, in another terminal:\n  node -e ');
   });
 
   skipUnless(

@@ -94,7 +94,7 @@ describe('what was recovered', () => {
     expect(describeRecovery('./d', recovery({ snapshot: {} as never, records: 1 }), 1).line).toBe(
       'Recovered 1 entry from ./d: snapshot and log, 1 record, 3.0 MiB, in 1.23 s',
     );
-    expect(describeRecovery('./d', recovery({ records: 0 }), 0).line).toBe('Nothing to recover in ./d');
+    expect(describeRecovery('./d', recovery({ records: 0 }), 0).line).toBe('./d holds no entries yet');
     expect(describeRecovery('./d', recovery({ from: 'none' }), 0).line).toBe('Began empty: what ./d held is given up');
   });
 
@@ -104,7 +104,7 @@ describe('what was recovered', () => {
     const some = describeRecovery('./d', recovery({ notices }), 5);
     expect(some.line.endsWith(cut)).toBe(true);
     expect(some.warnings).toEqual([]);
-    expect(describeRecovery('./d', recovery({ notices, records: 0 }), 0).line).toBe(`Nothing to recover in ./d${cut}`);
+    expect(describeRecovery('./d', recovery({ notices, records: 0 }), 0).line).toBe(`./d holds no entries yet${cut}`);
   });
 
   test('what is missing is a warning', () => {

@@ -94,9 +94,7 @@ describe('what is kept', () => {
   posixTest('outlives an orderly end, which takes a snapshot', async () => {
     const folder = join(newFolder(), 'made', 'for-it');
     const first = await serving(folder);
-    expect(first.stdout).toContain(
-      `Nothing to recover in ${folder}\nData is kept in ${folder}, and replies wait until`,
-    );
+    expect(first.stdout).toContain(`${folder} holds no entries yet\nData is kept in ${folder}, and replies wait until`);
     expect(first.stdout).toMatch(/\(a sync takes [\d.]+ m?s here\)/);
     // The port is open last.
     expect(first.stdout.trim().split('\n').at(-1)).toMatch(/^Listening on /);
@@ -476,7 +474,7 @@ describe('what is refused', () => {
     bytes[600]! ^= 0x40;
     writeFileSync(path, bytes);
     const error = await refused('--data', data);
-    expect(error).toContain('cairn log');
+    expect(error).toContain('npx cairn-cache log repair ');
   });
 
   test('listening beyond loopback with data, unless --allow-open', async () => {

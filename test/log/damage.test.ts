@@ -86,7 +86,7 @@ describe('a log that was closed', () => {
         continue;
       }
       refused++;
-      if (outcome.code !== 'ERR_LOG_CORRUPT' || !outcome.message.includes('cairn log repair /data/log')) {
+      if (outcome.code !== 'ERR_LOG_CORRUPT' || !outcome.message.includes('npx cairn-cache log repair /data/log')) {
         expect.fail(`bit ${bit}: ${outcome.code} ${outcome.message}`);
       }
     }

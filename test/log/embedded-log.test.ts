@@ -981,7 +981,7 @@ describe('opening', () => {
     expect(kindsOf(disk.notices)).toEqual(['cursors-old']);
     second.close();
     disk.disk.put(disk.path('cursors.old'), bytes);
-    expect(() => disk.open()).toThrow(withCode('ERR_LOG_CORRUPT', /cursors: .*cairn log repair/));
+    expect(() => disk.open()).toThrow(withCode('ERR_LOG_CORRUPT', /cursors: .*cairn-cache log repair/));
   });
 
   test.each(['000000000001.log', '000000000001.snapshot', 'cursors'])(

@@ -162,7 +162,7 @@ describe('recovery', () => {
     log.close();
     spoil(disk, '000000000001.snapshot', 1);
     const again = disk.open();
-    expect(() => recovered(again)).toThrow(withCode('ERR_LOG_CORRUPT', /no snapshot.*footer.*cairn log repair/s));
+    expect(() => recovered(again)).toThrow(withCode('ERR_LOG_CORRUPT', /no snapshot.*footer.*cairn-cache log repair/s));
   });
 
   test('can do without the only snapshot, whose log is kept as long as there is room', () => {

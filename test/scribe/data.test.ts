@@ -399,7 +399,7 @@ describe("recover: 'none'", () => {
       const before = names.map((name) => readFileSync(join(directory, name)));
       for (const recover of ['log', 'none'] as const) {
         const refused = await data.open(directory, { recover }).catch((error) => error);
-        expect(refused).toEqual(withCode('ERR_LOG_CORRUPT', /cairn log repair/));
+        expect(refused).toEqual(withCode('ERR_LOG_CORRUPT', /cairn-cache log repair/));
         if (recover === 'none') expect(refused.message).toContain(`remove ${directory}`);
       }
       for (const [i, name] of names.slice(0, -1).entries()) {
@@ -484,7 +484,7 @@ describe('opening', () => {
     writeFileSync(file, bytes);
     for (let i = 0; i < 2; i++) {
       await expect(data.open(directory, { name: 'damaged' })).rejects.toThrow(
-        withCode('ERR_LOG_CORRUPT', /cairn log verify .*cairn log repair/s),
+        withCode('ERR_LOG_CORRUPT', /cairn-cache log verify .*cairn-cache log repair/s),
       );
     }
     expect(Cache.names).not.toContain('damaged');
