@@ -62,7 +62,7 @@ export function logCommand(output: LogCommandOutput = console_): Command {
     .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : FAILED))
     .addHelpText(
       'after',
-      '\nExit codes: 0, what should be there is sound; 1, it is damaged; 2, that cannot be told: there is no log, a process\nhas it open, a newer version wrote it, or a file cannot be read.',
+      '\nExit codes: 0, what should be there is sound; 1, it is damaged, or a repair could not save all of it; 2, that cannot\nbe told: there is no log, a process has it open, a newer version wrote it, or a file cannot be read.',
     );
   const subcommand = (name: string, description: string): Command =>
     command
@@ -110,6 +110,8 @@ export function logCommand(output: LogCommandOutput = console_): Command {
         const random = (): bigint => randomBytes(8).readBigUInt64LE(0);
         const repaired = repair(directory, { lockDirectory, isDryRun: dryRun, random });
         printAll(describeRepair(repaired));
+        // A repair that has lost something has not made the log what it should be.
+        if (repaired.lostRecords + repaired.lostEntries > 0) return DAMAGED;
         return exitCode(dryRun ? repaired.before : repaired.after);
       }),
     );

@@ -68,7 +68,7 @@ export function describeRecovery(
     warnings.push(`${records} of the log in ${directory} ${recovery.lost === 1 ? 'is' : 'are'} known to be lost`);
   }
   for (const notice of recovery.notices) {
-    if (notice.kind !== 'torn') warnings.push(describeNotice(notice));
+    if (notice.kind !== 'torn' && notice.kind !== 'unclosed') warnings.push(describeNotice(notice));
   }
   return { line: recoveredText(directory, recovery, entries), warnings };
 }
@@ -76,8 +76,10 @@ export function describeRecovery(
 function recoveredText(directory: string, recovery: RecoverySummary, entries: number): string {
   const { from, snapshot, records, bytes, elapsedMs, notices } = recovery;
   if (from === 'none') return `Began empty: what ${directory} held is given up`;
-  const torn = notices.find(({ kind }) => kind === 'torn');
-  const cut = torn === undefined ? '' : '; the last write was cut short by a crash, and is left out';
+  const torn = notices.find((notice) => notice.kind === 'torn');
+  const unclosed = notices.find((notice) => notice.kind === 'unclosed');
+  const left = torn === undefined ? '' : `; ${sizeText(torn.bytes)} of a write that was cut short are left out`;
+  const cut = unclosed === undefined ? left : `; not closed, last written at ${timeText(unclosed.writtenMs)}${left}`;
   if (records === 0) return `${directory} holds no entries yet${cut}`;
   const read = `${countText(records, 'record')}, ${sizeText(bytes)}, in ${secondsText(elapsedMs)}`;
   const source = snapshot === undefined ? 'log' : 'snapshot and log';
@@ -119,6 +121,10 @@ function machineLoss(sync: string): string | undefined {
   return `up to the last ${sync.replace(/(?<=\d)(?=ms$)/, ' ')}`;
 }
 
+function timeText(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
 /** What the log has to say while it is written. */
 export function describeNotice(notice: LogNotice): string {
   switch (notice.kind) {
@@ -130,8 +136,12 @@ export function describeNotice(notice: LogNotice): string {
       if (notice.level === 'critical') return `The log is nearly full: it takes ${taken}`;
       return `The log has no room, on the disk or within its limit: it takes ${taken}`;
     }
-    case 'torn':
-      return `A crash has cut the last write short: what is behind position ${notice.position} in ${notice.file} is left out`;
+    case 'torn': {
+      const held = `${sizeText(notice.bytes)}, with ${countText(notice.recordCount, 'record')} that can be told`;
+      return `A crash has cut the last write short: what is behind position ${notice.position} in ${notice.file} is left out (${held})`;
+    }
+    case 'unclosed':
+      return `The log was not closed: ${notice.file} ends at position ${notice.position}, written at ${timeText(notice.writtenMs)}`;
     case 'segment-failed':
       return `${notice.file} cannot be written, and the log goes on in a new file: ${reasonOf(notice.cause)}`;
     case 'lost':

@@ -179,7 +179,14 @@ function keyText(key: Buffer): string {
   return Buffer.from(text, 'utf8').equals(key) ? JSON.stringify(text) : `0x${key.toString('hex')}`;
 }
 
-export function* describeRepair({ before, actions, lostRecords, backup, after }: Repaired): Generator<string> {
+export function* describeRepair({
+  before,
+  actions,
+  lostRecords,
+  lostEntries,
+  backup,
+  after,
+}: Repaired): Generator<string> {
   if (actions.length === 0) {
     yield `The log in ${before.directory} is sound: there is nothing to repair.`;
     return;
@@ -187,12 +194,19 @@ export function* describeRepair({ before, actions, lostRecords, backup, after }:
   for (const { file, what } of actions) yield `${file}: ${what}`;
   const [records, are] = [count(lostRecords, 'record'), lostRecords === 1 ? 'is' : 'are'];
   yield lostRecords === 0 ? 'No record of the log is lost.' : `At least ${records} of the log ${are} lost.`;
+  if (lostEntries > 0) {
+    const [entries, are] = [count(lostEntries, 'entry', 'entries'), lostEntries === 1 ? 'is' : 'are'];
+    yield `At least ${entries} that only a snapshot had ${are} lost, unless the log behind it has them anew.`;
+  }
   if (backup === undefined) {
     yield 'Nothing was changed: this is what would be done.';
     return;
   }
   yield `The files as they were are in ${backup}.`;
-  yield* describeProblems(after);
+  if (lostRecords + lostEntries > 0 && after.problems.every(({ kind }) => kind === 'note')) {
+    for (const line of describeProblems(after)) if (line.startsWith('note: ')) yield line;
+    yield 'What is left is sound.';
+  } else yield* describeProblems(after);
 }
 
 /** Columns: the first to the left, the others to the right, the last as it is. */
@@ -205,8 +219,8 @@ function* table(headings: readonly string[], rows: readonly (readonly string[])[
   }
 }
 
-function count(number: number, noun: string): string {
-  return `${number.toLocaleString('en-US')} ${noun}${number === 1 ? '' : 's'}`;
+function count(number: number, noun: string, nouns = `${noun}s`): string {
+  return `${number.toLocaleString('en-US')} ${number === 1 ? noun : nouns}`;
 }
 
 function size(bytes: number): string {

@@ -935,7 +935,11 @@ export class EmbeddedLog implements RequestLog {
     const stream = last && { logId: this.#logId, end };
     this.#refuse(claimProblems(stream, found, this.snapshots.found));
     if (found.isOld && found.fault !== undefined) this.#notify({ kind: 'cursors-old', why: found.fault.why });
-    if (tail?.isTorn) this.#notify({ kind: 'torn', file: segmentName(last!.number), position: end });
+    if (last !== undefined && tail !== undefined) {
+      const file = segmentName(last.number);
+      if (tail.torn !== undefined) this.#notify({ kind: 'torn', file, position: end, ...tail.torn });
+      if (tail.mark === undefined) this.#notify({ kind: 'unclosed', file, position: end, writtenMs: tail.timeMs });
+    }
 
     const endFence = tail?.fence ?? FENCE_START;
     const snapshots = this.snapshots.sound;

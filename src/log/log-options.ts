@@ -43,8 +43,22 @@ export const systemClock: LogClock = { wallMs: () => Date.now(), steadyMs: () =>
 export type LogNotice =
   /** The log has become so full, or is no longer. */
   | { readonly kind: 'level'; readonly level: LogLevel; readonly usage: LogUsage }
-  /** At opening: a crash left this behind the last whole batch. It was never acknowledged as durable. */
-  | { readonly kind: 'torn'; readonly file: string; readonly position: Position }
+  /**
+   * At opening: bytes behind the last whole batch are cut off, with so many records in batches whose headers are there.
+   * Such is what a crash leaves, and then none of it was acknowledged as durable.
+   */
+  | {
+      readonly kind: 'torn';
+      readonly file: string;
+      readonly position: Position;
+      readonly bytes: number;
+      readonly recordCount: number;
+    }
+  /**
+   * At opening: the last process has not closed the log. Its last batch is of `writtenMs`, wall time. Nothing in the
+   * file tells a process that was killed from a file that something has cut behind a batch since.
+   */
+  | { readonly kind: 'unclosed'; readonly file: string; readonly position: Position; readonly writtenMs: number }
   /** A file could not be written or synced. The log goes on in a new segment. */
   | { readonly kind: 'segment-failed'; readonly file: string; readonly cause: unknown }
   /** Committed, not durable yet, and could not be read back after such a failure. */

@@ -54,7 +54,7 @@ export interface Recovery {
   readonly end: Position;
   /** Records that were read from either. Some may be in both. */
   readonly records: number;
-  /** Records that the log says are lost in what was read of it. */
+  /** Records that the log says are lost in what was read of it, and entries that a repair found lost of a snapshot. */
   readonly lost: number;
   readonly elapsedMs: number;
 }
@@ -76,7 +76,7 @@ export function recover({
   const unusable: { name: string; why: string }[] = [];
   const snapshot = applySnapshot(log, apply, meter, unusable);
   const from = snapshot?.position ?? 0n;
-  let lost = 0;
+  let lost = snapshot?.entriesLost ?? 0;
   meter.begin('log', log.bytesFrom(from));
   for (const entry of log.entries(from)) {
     if (entry.kind === 'records') {

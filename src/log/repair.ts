@@ -40,6 +40,7 @@ import { earlier, later, type Position } from './request-log.ts';
 import { fenceAt, findAnyHeaders, findHeaders, readSegmentHeader, SegmentReader, scanSegment } from './segment.ts';
 import {
   type FoundSnapshot,
+  footerRecordCount,
   readSnapshotFile,
   type SnapshotChunk,
   SnapshotDamaged,
@@ -79,6 +80,11 @@ export interface Repaired {
   readonly actions: readonly RepairAction[];
   /** Records that are known to be lost, at least. */
   readonly lostRecords: number;
+  /**
+   * Entries that a damaged snapshot had, that no log covers and that could not be saved, at least: some may have been
+   * written anew in the log behind it.
+   */
+  readonly lostEntries: number;
   /** Where the files are as they were before; undefined: nothing was changed. */
   readonly backup: string | undefined;
   /** What is there now. */
@@ -97,20 +103,15 @@ export function repair(directory: string, options: RepairOptions): Repaired {
     const newer = before.problems.find(({ kind }) => kind === 'newer');
     if (newer !== undefined) throw refused(directory, newer);
     if (!before.problems.some(({ kind }) => kind === 'damage')) {
-      return { before, actions: [], lostRecords: 0, backup: undefined, after: before };
+      return { before, actions: [], lostRecords: 0, lostEntries: 0, backup: undefined, after: before };
     }
     const work = new Repair(directory, files, options);
     work.plan(before);
-    const { actions } = work;
-    if (isDryRun) return { before, actions, lostRecords: work.lostRecords, backup: undefined, after: before };
+    const { actions, lostRecords, lostEntries } = work;
+    const plan = { before, actions, lostRecords, lostEntries };
+    if (isDryRun) return { ...plan, backup: undefined, after: before };
     const backup = work.carryOut();
-    return {
-      before,
-      actions,
-      lostRecords: work.lostRecords,
-      backup,
-      after: survey(directory, { files, isDeep: true }),
-    };
+    return { ...plan, backup, after: survey(directory, { files, isDeep: true }) };
   } catch (error) {
     if (systemCode(error) === undefined) throw error;
     throw ioError(`repair the log in ${directory}`, error);
@@ -145,6 +146,7 @@ class Repair {
   readonly #unreadable = new Set<string>();
   readonly actions: RepairAction[] = [];
   lostRecords = 0;
+  lostEntries = 0;
 
   constructor(directory: string, files: Files, { wallMs = () => Date.now(), random }: RepairOptions) {
     this.#directory = directory;
@@ -388,10 +390,19 @@ class Repair {
         .map(({ name }) => salvageSnapshot(files, directory, name))
         .find((found) => found?.logId === logId && covers(found.start));
       const { recordsBefore, epoch } = start.fence;
-      const begin = salvaged?.start ?? { position: start.position, recordsBefore, epoch };
+      const had = salvaged
+        ? salvaged.recordCountWhole
+        : others.map(({ name }) => footerRecordCount(files, directory, name)).find((count) => count !== undefined);
+      // How many there were is not known: one at least.
+      this.lostEntries = had === undefined ? 1 : had - (salvaged?.recordCount ?? 0);
+      const begin = {
+        ...(salvaged?.start ?? { position: start.position, recordsBefore, epoch }),
+        entriesLost: (salvaged?.start.entriesLost ?? 0) + this.lostEntries,
+      };
+      const count = had === undefined ? 'not known how many' : `${this.lostEntries} of ${had} entries`;
       const what = salvaged
-        ? 'a new snapshot takes what is sound of the damaged one'
-        : `the state before position ${start.position} is lost: an empty snapshot stands for it`;
+        ? `a new snapshot takes what is sound of the damaged one${this.lostEntries === 0 ? '' : `; the rest is lost, ${count}`}`
+        : `the state before position ${start.position} is lost (${count}): an empty snapshot stands for it`;
       this.actions.push({ file: 'snapshot', what });
       this.#steps.push(() => this.#writeSnapshot(logId, begin, salvaged?.chunks() ?? []));
     }

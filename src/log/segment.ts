@@ -166,10 +166,21 @@ export interface SegmentScan {
   readonly batchCount: number;
   readonly recordCount: number;
   readonly mark: BatchHeader | undefined;
-  /** Something follows that is cut off: a batch that is not whole, or batches behind one that is missing. */
-  readonly isTorn: boolean;
+  /**
+   * What follows and is cut off: a batch that is not whole, or batches behind one that is missing. Undefined: nothing
+   * that could be told from a file which ends here.
+   */
+  readonly torn: Torn | undefined;
   /** What makes it damage instead: why, and where it begins. */
   readonly damage: { readonly why: string; readonly position: Position; readonly offset: number } | undefined;
+}
+
+/** Bytes behind the end of a log. */
+export interface Torn {
+  /** Up to the last that is not zero. */
+  readonly bytes: number;
+  /** Records of the batches whose headers are there. */
+  readonly recordCount: number;
 }
 
 export interface ScanOptions {
@@ -197,7 +208,7 @@ export function scanSegment(
   let batchCount = 0;
   let recordCount = 0;
   let mark: BatchHeader | undefined;
-  let isTorn = false;
+  let torn: Torn | undefined;
   let damage: SegmentScan['damage'];
   let readAgain: Position | undefined;
   const damaged = (why: string, offset: number): void => {
@@ -231,7 +242,7 @@ export function scanSegment(
       else durableEnd = next.header.position;
     } else {
       const why = next.fault?.why ?? 'is missing';
-      const { proof, isAnything } = lookBehind(file, header, next);
+      const { proof, isAnything, recordCount: behind } = lookBehind(file, header, next);
       if (isAnything && readAgain !== next.position) {
         // A process that is writing may have put it there since, and what proves that it is missing behind it.
         readAgain = next.position;
@@ -241,7 +252,9 @@ export function scanSegment(
       if (next.position < header.bornEnd) damaged(`the batch ${why}, and was synced with its segment`, next.offset);
       else if (proof !== undefined) {
         damaged(`the batch ${why}, and one at position ${proof} proves that it was on the disk`, next.offset);
-      } else isTorn = next.fault !== undefined || isAnything;
+      } else if (next.fault !== undefined || isAnything) {
+        torn = { bytes: bytesBehind(file, next.offset), recordCount: behind };
+      }
     }
     break;
   }
@@ -254,7 +267,7 @@ export function scanSegment(
     batchCount,
     recordCount,
     mark,
-    isTorn,
+    torn,
     damage,
   };
 }
@@ -286,13 +299,27 @@ function lookBehind(
   file: OpenFile,
   header: SegmentHeader,
   { offset, position }: Stop,
-): { proof: Position | undefined; isAnything: boolean } {
+): { proof: Position | undefined; isAnything: boolean; recordCount: number } {
   let isAnything = false;
+  let recordCount = 0;
   for (const found of findHeaders(file, header, offset)) {
-    if (found.durableEnd > position) return { proof: found.position, isAnything: true };
+    if (found.durableEnd > position) return { proof: found.position, isAnything: true, recordCount };
     isAnything = true;
+    if (found.kind === 'records') recordCount += found.recordCount;
   }
-  return { proof: undefined, isAnything };
+  return { proof: undefined, isAnything, recordCount };
+}
+
+/** How many bytes are behind an offset, up to the last that is not zero. */
+function bytesBehind(file: OpenFile, offset: number): number {
+  const window = Buffer.allocUnsafeSlow(WINDOW_BYTES);
+  for (let end = file.size(); end > offset; ) {
+    const start = Math.max(offset, end - WINDOW_BYTES);
+    const bytes = window.subarray(0, file.read(window.subarray(0, end - start), start));
+    for (let at = bytes.length - 1; at >= 0; at--) if (bytes[at] !== 0) return start + at + 1 - offset;
+    end = start;
+  }
+  return 0;
 }
 
 const BATCH_MAGIC: Buffer = Buffer.from('CB', 'latin1');

@@ -44,6 +44,8 @@ export interface SnapshotStart {
   /** Records in the log before it. */
   readonly recordsBefore: bigint;
   readonly epoch: number;
+  /** Entries that should be in it and that a repair could not save. */
+  readonly entriesLost?: number;
 }
 
 /** One snapshot in the directory whose header and footer are sound. */
@@ -230,6 +232,7 @@ export class SnapshotWriter {
       header.writeBigUInt64LE(BigInt(this.#startedMs), 48);
       header.writeBigUInt64LE(this.#id, 56);
       header.writeUInt32LE(start.epoch, 64);
+      header.writeUInt32LE(start.entriesLost ?? 0, 68);
       this.#file.write([sealFileHeader(header)], 0);
     });
   }
@@ -280,6 +283,7 @@ export class SnapshotWriter {
 
     const info: SnapshotInfo = {
       ...this.#start,
+      entriesLost: this.#start.entriesLost ?? 0,
       number: this.#number,
       name: snapshotName(this.#number),
       logId,
@@ -441,6 +445,9 @@ export function* readSnapshotFile(
 export interface Salvage {
   readonly logId: bigint;
   readonly start: SnapshotStart;
+  /** Records that are in its sound chunks, and that it had; undefined: that cannot be told. */
+  readonly recordCount: number;
+  readonly recordCountWhole: number | undefined;
   /** The chunks that are sound, in order. */
   chunks(): Generator<SnapshotChunk, undefined>;
 }
@@ -449,33 +456,72 @@ export interface Salvage {
 export function salvageSnapshot(files: Files, directory: string, name: string): Salvage | undefined {
   const header = Buffer.alloc(FILE_HEADER_BYTES);
   const file = files.open(join(directory, name), 'read');
+  let fileBytes: number;
   try {
+    fileBytes = file.size();
     file.read(header, 0);
   } finally {
     file.close();
   }
   if (checkFileHeader(header, SNAPSHOT_MAGIC) !== undefined) return undefined;
   const id = header.readBigUInt64LE(56);
+  const withFile = function* (): Generator<{ chunk: Chunk; offset: number }, undefined> {
+    const file = files.open(join(directory, name), 'read');
+    try {
+      for (let offset: number | undefined = FILE_HEADER_BYTES; offset !== undefined; ) {
+        const chunk: Chunk | string = readChunk(file, offset, id);
+        if (typeof chunk === 'string') {
+          offset = nextChunk(file, offset + 8, id);
+          continue;
+        }
+        yield { chunk, offset };
+        offset += CHUNK_HEADER_BYTES + chunk.payload.length;
+      }
+    } finally {
+      file.close();
+    }
+  };
+  let recordCount = 0;
+  let recordCountWhole: number | undefined;
+  for (const { chunk } of withFile()) {
+    if (chunk.kind === KIND_RECORDS) recordCount += chunk.recordCount;
+    else if (chunk.payload.length === FOOTER_BYTES) recordCountWhole = Number(chunk.payload.readBigUInt64LE(8));
+  }
+  // Without its footer a snapshot is whole if all that lies before the footer's place is.
+  if (recordCountWhole === undefined && isUpToFooter(withFile(), fileBytes)) recordCountWhole = recordCount;
   return {
     logId: header.readBigUInt64LE(16),
     start: startOf(header),
+    recordCount,
+    recordCountWhole,
     *chunks(): Generator<SnapshotChunk, undefined> {
-      const file = files.open(join(directory, name), 'read');
-      try {
-        for (let offset: number | undefined = FILE_HEADER_BYTES; offset !== undefined; ) {
-          const chunk: Chunk | string = readChunk(file, offset, id);
-          if (typeof chunk === 'string') {
-            offset = nextChunk(file, offset + 8, id);
-            continue;
-          }
-          if (chunk.kind === KIND_RECORDS) yield { records: chunk.payload, recordCount: chunk.recordCount };
-          offset += CHUNK_HEADER_BYTES + chunk.payload.length;
-        }
-      } finally {
-        file.close();
+      for (const { chunk } of withFile()) {
+        if (chunk.kind === KIND_RECORDS) yield { records: chunk.payload, recordCount: chunk.recordCount };
       }
     },
   };
+}
+
+function isUpToFooter(chunks: Iterable<{ chunk: Chunk; offset: number }>, fileBytes: number): boolean {
+  let end = FILE_HEADER_BYTES;
+  for (const { chunk, offset } of chunks) {
+    if (offset !== end) return false;
+    end = offset + CHUNK_HEADER_BYTES + chunk.payload.length;
+  }
+  return end === fileBytes - CHUNK_HEADER_BYTES - FOOTER_BYTES;
+}
+
+/** How many records the footer of a snapshot says that it has, whatever the rest is; undefined: there is no footer. */
+export function footerRecordCount(files: Files, directory: string, name: string): number | undefined {
+  const file = files.open(join(directory, name), 'read');
+  try {
+    const chunk = readChunk(file, Math.max(0, file.size() - CHUNK_HEADER_BYTES - FOOTER_BYTES), undefined);
+    if (typeof chunk === 'string' || chunk.kind !== KIND_FOOTER || chunk.payload.length !== FOOTER_BYTES)
+      return undefined;
+    return Number(chunk.payload.readBigUInt64LE(8));
+  } finally {
+    file.close();
+  }
 }
 
 const CHUNK_MAGIC: Buffer = Buffer.from('CK', 'latin1');
@@ -500,6 +546,7 @@ function startOf(header: Buffer): SnapshotStart {
     position: header.readBigUInt64LE(32),
     recordsBefore: header.readBigUInt64LE(40),
     epoch: header.readUInt32LE(64),
+    entriesLost: header.readUInt32LE(68),
   };
 }
 
@@ -534,13 +581,13 @@ interface Chunk {
   readonly payload: Buffer;
 }
 
-/** The chunk at an offset, or what is wrong with it. */
-function readChunk(file: OpenFile, offset: number, id: bigint): Chunk | string {
+/** The chunk at an offset, or what is wrong with it. `id`: of the snapshot, if it is known. */
+function readChunk(file: OpenFile, offset: number, id: bigint | undefined): Chunk | string {
   const header = Buffer.alloc(CHUNK_HEADER_BYTES);
   if (file.read(header, offset) < CHUNK_HEADER_BYTES) return 'is cut off';
   const isSound = crc32(header.subarray(0, CHUNK_HEADER_BYTES - 4)) === header.readUInt32LE(CHUNK_HEADER_BYTES - 4);
   if (header.toString('latin1', 0, 2) !== 'CK' || !isSound) return 'has no sound header';
-  if (header.readBigUInt64LE(16) !== id) return 'belongs to another snapshot';
+  if (id !== undefined && header.readBigUInt64LE(16) !== id) return 'belongs to another snapshot';
   const bytes = header.readUInt32LE(4);
   if (bytes > BATCH_BYTES_MAX) return `says that it is ${bytes} bytes long`;
   const payload = Buffer.allocUnsafeSlow(bytes);

@@ -139,16 +139,26 @@ function surveyOnce(directory: string, allFiles: Files, isDeep: boolean): Survey
   };
 }
 
-function report({ damage, isTorn, end, mark }: SegmentScan, file: string, isLast: boolean, problems: Problem[]): void {
+function report(scan: SegmentScan, file: string, isLast: boolean, problems: Problem[]): void {
+  const { damage, torn, end, mark, timeMs } = scan;
   if (damage !== undefined) {
     const { why: text, position, offset } = damage;
     problems.push({ kind: 'damage', file, position, offset, text });
-  } else if (isLast && isTorn) {
-    const text = 'what follows was not synced when the log was last written, and will be cut off';
-    problems.push({ kind: 'note', file, position: end, text });
-  } else if (isLast && mark?.kind !== 'closed') {
-    problems.push({ kind: 'note', file, position: end, text: 'the log is in use, or was not closed' });
+    return;
   }
+  if (!isLast) return;
+  const note = (text: string): void => void problems.push({ kind: 'note', file, position: end, text });
+  if (torn !== undefined) {
+    const { bytes, recordCount } = torn;
+    const records = recordCount === 0 ? 'no whole header' : `the headers of batches with ${recordCount} records`;
+    note(
+      `${bytes} bytes follow that are no whole batch, with ${records}: as a crash leaves them. They will be cut off`,
+    );
+  }
+  if (mark?.kind === 'closed') return;
+  note('the log is in use, or was not closed');
+  const time = timeMs <= 8.64e15 ? new Date(timeMs).toISOString() : `${timeMs} ms`;
+  note(`its last batch is of ${time}; nothing here would tell if there had been more behind it`);
 }
 
 // A reader that comes from one segment has to find in the next what it has been told.

@@ -64,7 +64,7 @@ export interface RecoverySummary {
   readonly records: number;
   readonly applied: number;
   readonly bytes: number;
-  /** Records that the log says are lost. */
+  /** Records that the log says are lost, and entries that a repair found lost of the snapshot. */
   readonly lost: number;
   readonly elapsedMs: number;
   /** What the log had to say meanwhile, when nobody could listen: an end that a crash has torn, say. */

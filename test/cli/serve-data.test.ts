@@ -99,8 +99,12 @@ describe('what was recovered', () => {
   });
 
   test('a torn end is told', () => {
-    const notices: LogNotice[] = [{ kind: 'torn', file: 'log-1.seg', position: 77n }];
-    const cut = '; the last write was cut short by a crash, and is left out';
+    const notices: LogNotice[] = [
+      { kind: 'torn', file: 'log-1.seg', position: 77n, bytes: 70, recordCount: 1 },
+      { kind: 'unclosed', file: 'log-1.seg', position: 77n, writtenMs: 0 },
+    ];
+    const cut =
+      '; not closed, last written at 1970-01-01T00:00:00.000Z; 70 bytes of a write that was cut short are left out';
     const some = describeRecovery('./d', recovery({ notices }), 5);
     expect(some.line.endsWith(cut)).toBe(true);
     expect(some.warnings).toEqual([]);
@@ -166,7 +170,8 @@ test('every notice of a log is a sentence', () => {
       { kind: 'level', level: 'full', usage: { ...usage, level: 'full' } },
       'The log has no room, on the disk or within its limit: it takes 3.0 MiB of 4.0 MiB',
     ],
-    [{ kind: 'torn', file: 'f', position: 7n }, 'behind position 7 in f'],
+    [{ kind: 'torn', file: 'f', position: 7n, bytes: 70, recordCount: 2 }, 'behind position 7 in f'],
+    [{ kind: 'unclosed', file: 'f', position: 7n, writtenMs: 0 }, 'f ends at position 7, written at 1970-01-01'],
     [{ kind: 'segment-failed', file: 'f', cause }, 'f cannot be written, and the log goes on in a new file: EIO'],
     [{ kind: 'lost', position: 0n, end: 9n, recordCount: 1 }, '1 record of the log could not be read back'],
     [{ kind: 'sync-failed', cause }, 'tried again: EIO'],

@@ -70,6 +70,6 @@ test('the example says what its lines say', () => {
     { kind: 'records', position: 64n, durableEnd: 64n, recordCount: 1, epoch: 1, timeMs: START_MS + 1000 },
     { key: 'user:1', value: 'Ada', codec: 1 },
   ]);
-  expect(scan).toMatchObject({ end: 184n, durableEnd: 184n, damage: undefined, isTorn: false });
+  expect(scan).toMatchObject({ end: 184n, durableEnd: 184n, damage: undefined, torn: undefined });
   expect(scan.mark).toMatchObject({ kind: 'closed', position: 184n, durableEnd: 184n, recordsBefore: 1n });
 });

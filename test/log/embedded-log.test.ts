@@ -7,7 +7,7 @@ import { decodeSegmentHeader, Fault, FORMAT_VERSION, type SegmentHeader } from '
 import type { LogNotice } from '../../src/log/index.ts';
 import { withCode } from '../support/errors.ts';
 import { type Fate, FaultyDisk, type FileCall, PowerCut } from '../support/faulty-files.ts';
-import { append, appendNow, batchFor, keysIn, keysOf, LogDisk, take } from '../support/logs.ts';
+import { append, appendNow, batchFor, keysIn, keysOf, LogDisk, START_MS, take } from '../support/logs.ts';
 import { Random } from '../support/random.ts';
 
 function headerOf(disk: LogDisk, name: string): SegmentHeader {
@@ -800,8 +800,39 @@ describe('opening', () => {
     bytes.write('half a batch', 128 + Number(end));
     disk.disk.put(file, bytes);
     const again = disk.open();
-    expect(disk.notices).toEqual([{ kind: 'torn', file: '000000000001.log', position: end }]);
+    const place = { file: '000000000001.log', position: end };
+    expect(disk.notices).toEqual([
+      { kind: 'torn', ...place, bytes: 'half a batch'.length, recordCount: 0 },
+      { kind: 'unclosed', ...place, writtenMs: disk.nowMs },
+    ]);
     expect(keysIn(again)).toEqual(['a.1']);
+  });
+
+  test('a log that was not closed is told with its end and time, and what is cut with what it had', () => {
+    const cut = (change: (bytes: Buffer, at: number[]) => Buffer): unknown[] => {
+      const disk = new LogDisk();
+      const log = disk.open({ sync: 'none' });
+      const at: number[] = [];
+      for (let i = 0; i < 8; i++) {
+        disk.nowMs += 1000;
+        at.push(128 + Number(appendNow(log, `${i}`, { count: 3 }).position));
+      }
+      log.close();
+      const file = disk.path('000000000001.log');
+      disk.disk.put(file, change(disk.disk.bytesOf(file), at));
+      disk.open();
+      return disk.notices;
+    };
+    const place = { file: '000000000001.log', position: expect.any(BigInt) };
+    const unclosed = { kind: 'unclosed', ...place, writtenMs: START_MS + 4000 };
+    expect(cut((bytes) => bytes)).toEqual([]);
+    expect(cut((bytes, at) => bytes.subarray(0, at[4]))).toEqual([unclosed]);
+    expect(cut((bytes, at) => bytes.fill(0, at[4]))).toEqual([unclosed]);
+    const within = cut((bytes, at) => bytes.subarray(0, at[4]! + 90));
+    expect(within).toEqual([{ kind: 'torn', ...place, bytes: expect.any(Number), recordCount: 3 }, unclosed]);
+    // Batches that nothing proves to have been synced, behind one that is gone.
+    const behind = cut((bytes, at) => bytes.fill(0, at[4], at[5]).fill(0, bytes.length - 64));
+    expect(behind).toEqual([{ kind: 'torn', ...place, bytes: expect.any(Number), recordCount: 9 }, unclosed]);
   });
 
   test('what was written again is ended in its old file, and gives back the room ahead there', () => {

@@ -2,7 +2,7 @@
 // said, and the files as they were are kept. Random damage of every kind is put on random logs as well.
 
 import { describe, expect, test } from 'vitest';
-import { type EmbeddedLog, recover, repair, survey } from '../../src/log/index.ts';
+import { describeRepair, type EmbeddedLog, recover, repair, survey } from '../../src/log/index.ts';
 import { withCode } from '../support/errors.ts';
 import { FaultyDisk, PowerCut } from '../support/faulty-files.ts';
 import { appendNow, DIRECTORY, keysOf, LogDisk } from '../support/logs.ts';
@@ -325,11 +325,37 @@ describe('repair', () => {
         return bytes;
       });
       expect(() => contentsOf(disk)).toThrow(withCode('ERR_LOG_CORRUPT'));
-      repaired(disk);
+      const options = { files: disk.disk.files(), lockDirectory: () => ({ release() {} }), random: () => 1n };
+      const before = disk.disk.image();
+      const dry = repair(DIRECTORY, { ...options, isDryRun: true });
+      expect(disk.disk.image()).toEqual(before);
+      const done = repaired(disk);
+      expect([dry.lostEntries, done.lostEntries]).toEqual([spoilt.length, spoilt.length]);
+      for (const lines of [[...describeRepair(dry)], [...describeRepair(done)]]) {
+        expect(lines.join('\n')).toMatch(new RegExp(`At least ${spoilt.length} entr.* lost`));
+        expect(lines.join('\n')).not.toContain('should be there is sound');
+      }
+      const log = disk.open();
+      expect(recover({ log, apply() {} }).lost).toBe(spoilt.length);
+      log.close();
       const { snapshot, batches } = contentsOf(disk);
       expect(snapshot).toEqual(['a', 'b', 'c', 'd'].filter((key) => !spoilt.includes(key)));
       expect(batches).toEqual(numbers(30).slice(21));
     }
+  });
+
+  test('says how many entries a snapshot had of which nothing can be used, and loses none with a footer alone', () => {
+    const of = (change_: (bytes: Buffer) => Buffer): number => {
+      const disk = makeLog(30, (log, i) => {
+        if (i === 20) snapshotOnly(log, 'a', 'b', 'c', 'd');
+      });
+      change(disk, '000000000001.snapshot', change_);
+      return repaired(disk).lostEntries;
+    };
+    const flipAt = (offset: number) => (bytes: Buffer) => bytes.fill(bytes.at(offset)! ^ 1, bytes.length + offset);
+    expect(of((bytes) => bytes.fill(bytes[20]! ^ 1, 20, 21))).toBe(4);
+    expect(of(flipAt(-1))).toBe(0);
+    expect(of((bytes) => bytes.subarray(0, bytes.length - 81))).toBe(1);
   });
 
   test('goes on with what the log has, if there is no snapshot of what was before', () => {
@@ -339,7 +365,8 @@ describe('repair', () => {
     disk.disk.delete(disk.path('000000000001.snapshot'));
     const before = survey(DIRECTORY, { files: disk.disk.files(), isDeep: false });
     expect(before.problems.map(({ text }) => text)).toContainEqual(expect.stringContaining('no snapshot'));
-    repaired(disk);
+    // How many there were nobody knows.
+    expect(repaired(disk).lostEntries).toBe(1);
     const { snapshot, batches } = contentsOf(disk);
     expect(snapshot).toEqual([]);
     expect(batches).toEqual(numbers(30).slice(30 - batches.length));
