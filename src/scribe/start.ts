@@ -82,7 +82,7 @@ function start({ data, files, clock: machine, hear, say }: StartOptions): Scribe
   });
   try {
     clock.raise(log.lastTimeMs);
-    if (data.start !== 'resume') handle.startFeed(storeEpochOf(log.epoch), log.lastTimeMs);
+    if (data.start !== 'resume') handle.startFeed(storeEpochOf(log.epoch), clock.wallMs());
     const run: Run = { handle, log, clock, metrics, say };
     const recovery = data.start === 'log' ? bringBack(run) : data.start === 'none' ? giveUp(run) : undefined;
     if (recovery === undefined) {
