@@ -17,6 +17,7 @@ import { ensureBuilt } from './lib/steps.mjs';
 const steps = [
   'lint',
   'types',
+  'annotations',
   'tests',
   'model',
   'services',

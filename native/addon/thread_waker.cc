@@ -16,7 +16,7 @@ struct WakerPart final : EnvironmentPart {
 };
 
 std::unique_ptr<EnvironmentPart>& PartOf(Environment* environment) {
-  return environment->parts[static_cast<size_t>(PartId::kFlight)];
+  return environment->parts[static_cast<size_t>(PartId::kWaker)];
 }
 
 Environment* EnvironmentOf(napi_env env, napi_callback_info info, napi_value* argument) {
@@ -35,7 +35,7 @@ std::shared_ptr<ThreadWaker> ThreadWaker::Of(Environment* environment) {
 
 void ThreadWaker::Wake() {
   if (pending_.exchange(true)) return;
-  std::lock_guard<std::mutex> guard(mutex_);
+  OsLockGuard guard(&lock_);
   if (function_ == nullptr) return;
   if (napi_call_threadsafe_function(function_, nullptr, napi_tsfn_nonblocking) == napi_closing) function_ = nullptr;
 }
@@ -52,7 +52,7 @@ void ThreadWaker::CallJavaScript(napi_env env, napi_value callback, void* contex
 
 void ThreadWaker::CleanUp(void* self) {
   auto* waker = static_cast<ThreadWaker*>(self);
-  std::lock_guard<std::mutex> guard(waker->mutex_);
+  OsLockGuard guard(&waker->lock_);
   if (waker->function_ == nullptr) return;
   napi_release_threadsafe_function(waker->function_, napi_tsfn_release);
   waker->function_ = nullptr;
@@ -71,9 +71,14 @@ napi_value ThreadWaker::OnWake(napi_env env, napi_callback_info info) {
   // Node keeps the context until it frees the function, which may be after the environment's part is gone.
   auto* kept = new std::shared_ptr<ThreadWaker>(part->waker);
   const auto let_go = [](napi_env, void* data, void*) { delete static_cast<std::shared_ptr<ThreadWaker>*>(data); };
+  napi_threadsafe_function function;
   CHECK(napi_create_threadsafe_function(env, callback, nullptr, name, 0, 1, kept, let_go, waker, CallJavaScript,
-                                        &waker->function_) == napi_ok);
-  CHECK(napi_unref_threadsafe_function(env, waker->function_) == napi_ok);
+                                        &function) == napi_ok);
+  CHECK(napi_unref_threadsafe_function(env, function) == napi_ok);
+  {
+    OsLockGuard guard(&waker->lock_);
+    waker->function_ = function;
+  }
   // Registered after the function's own hook, so that it runs before it: from then on nobody uses the function.
   CHECK(napi_add_env_cleanup_hook(env, CleanUp, waker) == napi_ok);
   PartOf(environment) = std::move(part);
@@ -84,7 +89,9 @@ napi_value ThreadWaker::OnWake(napi_env env, napi_callback_info info) {
 napi_value ThreadWaker::HoldAwake(napi_env env, napi_callback_info info) {
   napi_value yes;
   const std::shared_ptr<ThreadWaker> waker = Of(EnvironmentOf(env, info, &yes));
-  CHECK(waker != nullptr && waker->function_ != nullptr);
+  CHECK(waker != nullptr);
+  OsLockGuard guard(&waker->lock_);
+  CHECK(waker->function_ != nullptr);
   if (BooleanOr(env, yes, false)) {
     if (waker->hold_count_++ == 0) napi_ref_threadsafe_function(env, waker->function_);
   } else {

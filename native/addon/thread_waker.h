@@ -12,9 +12,10 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 
-#include "process/waker.h"
+#include "base/os.h"
+#include "base/thread_annotations.h"
+#include "base/waker.h"
 
 namespace cairn {
 
@@ -39,9 +40,9 @@ class ThreadWaker final : public Waker {
   std::atomic<bool> pending_{false};
   // Guards function_ against the end of the environment, which frees it: a thread that wakes holds it across Node's own
   // queue and at most one write to a pipe. No other lock is taken under it, and none of ours is held when it is taken.
-  std::mutex mutex_;
-  napi_threadsafe_function function_ = nullptr;  // null once the environment ends
-  uint32_t hold_count_ = 0;                      // holdAwake(true) less holdAwake(false)
+  OsLock lock_;
+  napi_threadsafe_function function_ GUARDED_BY(lock_) = nullptr;  // null once the environment ends
+  uint32_t hold_count_ = 0;                                        // holdAwake(true) less holdAwake(false)
 };
 
 // Exports onWake(function), holdAwake(boolean), wakeSelf().

@@ -99,7 +99,7 @@ class CAPABILITY("lock") OsLock {
   }
 
  private:
-  void LockSlow();
+  void LockSlow() ACQUIRE();
   void WakeOne();
   // 1: somebody holds it.
   std::atomic<uint32_t> state_{0};

@@ -1,4 +1,5 @@
-// Clang's thread safety analysis (-Wthread-safety); nothing elsewhere.
+// Clang's thread safety analysis; nothing elsewhere. Every build with clang has -Werror=thread-safety, and
+// `npm run check:annotations` is one that is there for it.
 #pragma once
 
 #if defined(__clang__)
