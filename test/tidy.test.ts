@@ -197,40 +197,7 @@ describe('src/', () => {
     const handler = /process\.(on|once|addListener|prependListener)\(\s*'SIG|process\.(exit|abort|kill)\(/;
     expect(faults(library, (line) => (handler.test(line) ? 'belongs in cli/' : undefined))).toEqual([]);
   });
-
-  test('limits that C++ and TypeScript both name are the same', () => {
-    if (!existsSync(join(root, 'src/limits.ts'))) return;
-    const native = constants(read('native/base/limits.h'), /constexpr\s+[\w:]+\s+k(\w+)\s*=\s*([^;]+);/g);
-    const script = constants(read('src/limits.ts'), /export const (\w+)(?:\s*:\s*\w+)?\s*=\s*([^;]+);/g);
-    const common = [...script.keys()].filter((name) => native.has(name));
-    expect(common).toContain('keybytesmax');
-    for (const name of common) expect(`${name} = ${script.get(name)}`).toBe(`${name} = ${native.get(name)}`);
-  });
 });
-
-/**
- * Constants by name in lower case without underscores, with their values: products, shifts and sums of whole numbers.
- */
-function constants(text: string, pattern: RegExp): Map<string, number> {
-  const values = new Map<string, number>();
-  for (const [, name = '', expression = ''] of text.matchAll(pattern)) {
-    const plain = expression
-      .replace(/(?:u?int\d+_t|size_t)\s*\{(\w+)\}/g, '$1')
-      .replace(/'|_(?=\d)|(?<=\d)[un]+\b/g, '');
-    if (!/^[\d\s()*+<-]+$/.test(plain)) continue;
-    values.set(name.replaceAll('_', '').toLowerCase(), evaluate(plain));
-  }
-  return values;
-}
-
-// Shifts as multiplication: JavaScript's own are 32-bit wide.
-function evaluate(expression: string): number {
-  const shift = expression.split('<<');
-  if (shift.length > 1) return shift.map((part) => evaluate(part)).reduce((value, bits) => value * 2 ** bits);
-  const powers = expression.replace(/(\d+)\s*\*\*\s*(\d+)/g, (_, base, power) => String(Number(base) ** Number(power)));
-  const factors = powers.split('*').map((factor) => Number(factor.replace(/[()\s]/g, '')));
-  return factors.reduce((product, factor) => product * factor);
-}
 
 describe('tests', () => {
   test('none is left out without a reason that the end of the run shows', () => {
