@@ -43,23 +43,20 @@ export const Word = {
   valueBytes: 2,
   place: 3,
   version: 4,
-  recordVersion: 5,
   expiresIn: 6,
   number: 7,
   clientFlags: 8,
   idleSeconds: 9,
   fetched: 10,
-  cache: 11,
+  cache: 5,
 } as const;
 
 /** Where a value is that `get` left to be decoded. */
-export const PLACE_SCRATCH = 1;
 export const PLACE_BUFFER = 2;
 
 /** What is left to do about a value of a chunk: {@link marks} has four numbers for each. */
 export const MARK_WORDS = 4;
 export const MARK_DONE = 0xff;
-export const MARK_ABSENT = 0xfe;
 export const MARK_FAILED = 0xfd;
 export const MARK_ELSEWHERE = 0xffffffff;
 
@@ -91,7 +88,6 @@ export interface NativeHandle {
   readonly valueBytesMax: number;
   /** What `resize` may go up to. */
   readonly memoryBytesCeiling: number;
-  readonly isOwner: boolean;
 
   peek(key: NativeKey): unknown;
   getWithCas(key: NativeKey): unknown;

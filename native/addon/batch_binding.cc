@@ -196,7 +196,6 @@ class BatchRun final : public HandlePart {
     if (is_concat && kinds_[index] == Kind::kOrdinary) kinds_[index] = Kind::kAlone;
     request->codec = static_cast<Codec>(head.codec);
     request->client_flags = head.client_flags;
-    request->no_value = (head.flags & kFlagNoValue) != 0;
     if ((head.flags & kFlagKeepExpiry) != 0) {
       request->expires_ms = kKeepExpiry;
     } else if (ttl_ms != 0) {
@@ -295,7 +294,6 @@ class BatchRun final : public HandlePart {
       }
     }
     row->codec = static_cast<uint8_t>(outcome.codec);
-    row->has_value = outcome.has_value;
     row->fetched = outcome.fetched;
     row->client_flags = outcome.client_flags;
     row->value_bytes = outcome.value_bytes;

@@ -43,7 +43,7 @@ inline constexpr size_t kBatchBlockBytes = 256 * 1024;
 inline constexpr size_t kBatchRequestsEnd = 96 * 1024;
 inline constexpr uint32_t kBatchRowsMax = 2048;
 // Says which layout this is: whoever changes it changes this.
-inline constexpr uint32_t kBatchMagic = 0x43420003;
+inline constexpr uint32_t kBatchMagic = 0x43420004;
 
 struct BatchHeader {
   uint32_t magic;
@@ -62,8 +62,7 @@ enum RequestFlag : uint16_t {
   kFlagInitial = 8,      // u64
   kFlagPiece = 16,       // u64: the value is pieces[index]
   kFlagKeepExpiry = 32,  // leave the entry's expiry as it is
-  kFlagNoValue = 64,     // only the metadata is wanted
-  kFlagHold = 128,       // the answer says which version has to be in the log before it may be told
+  kFlagHold = 64,        // the answer says which version has to be in the log before it may be told
 };
 
 struct RequestHeader {
@@ -79,8 +78,8 @@ static_assert(sizeof(RequestHeader) == 16);
 struct AnswerRow {
   uint8_t status;  // Status
   uint8_t codec;
-  uint8_t has_value;
   uint8_t fetched;
+  uint8_t reserved;
   uint32_t client_flags;
   uint32_t value_bytes;
   uint32_t value_offset;  // in the block or in the piece

@@ -184,7 +184,6 @@ napi_value MakeHandle(napi_env env, CachePointer cache, bool owner) {
   SetProperty(env, object, "valueBytesMax", Uint32(env, static_cast<uint32_t>(made->store->value_bytes_max())));
   SetProperty(env, object, "memoryBytesCeiling",
               Double(env, static_cast<double>(made->store->options().memory_bytes_ceiling)));
-  SetProperty(env, object, "isOwner", Boolean(env, owner));
   for (HandleExtender extend : environment->extenders) extend(env, made, object);
   return object;
 }

@@ -65,13 +65,12 @@ enum class Word : uint32_t {
   kValueBytes = 2,  // its size
   kPlace = 3,       // ValuePlace
   kVersion = 4,     // cas token
-  kRecordVersion = 5,
-  kExpiresIn = 6,  // milliseconds until expiry; 0: never
-  kNumber = 7,     // the result of incr and decr
+  kExpiresIn = 6,   // milliseconds until expiry; 0: never
+  kNumber = 7,      // the result of incr and decr
   kClientFlags = 8,
   kIdleSeconds = 9,
   kFetched = 10,
-  kCache = 11,  // given: the number of the cache that the call is for; see AddFunction()
+  kCache = 5,  // given: the number of the cache that the call is for; see AddFunction()
 };
 
 // Where a value is that was not returned as a JavaScript value.
@@ -89,7 +88,7 @@ class EnvironmentPart {
   virtual void OnEnvironmentCleanup() = 0;
 };
 
-enum class PartId : uint32_t { kCache, kSession, kFlight, kRemovals, kBatch, kServer, kLog, kMany, kLock, kPartCount };
+enum class PartId : uint32_t { kWaker, kSession, kFlight, kRemovals, kBatch, kLog, kMany, kLock, kPartCount };
 
 // State that a *_binding.cc keeps per handle. Destroyed by the handle's thread when the handle is released, while the
 // instance still exists; also when the environment ends.

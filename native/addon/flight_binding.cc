@@ -201,9 +201,6 @@ void ExtendHandle(napi_env env, CacheHandle* handle, napi_value object) {
 
 }  // namespace
 
-void InitFlightBinding(napi_env env, napi_value exports) {
-  InitThreadWaker(env, exports);
-  Environment::Of(env)->extenders.push_back(ExtendHandle);
-}
+void InitFlightBinding(napi_env env, napi_value) { Environment::Of(env)->extenders.push_back(ExtendHandle); }
 
 }  // namespace cairn

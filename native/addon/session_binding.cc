@@ -22,16 +22,6 @@ namespace {
 
 static_assert(static_cast<uint32_t>(Session::Next::kYield) <= kSessionNextMask);
 
-// A front of this thread is woken with everything else that waits in it.
-class EnvironmentFront final : public FrontWaker {
- public:
-  explicit EnvironmentFront(std::shared_ptr<ThreadWaker> waker) : waker_(std::move(waker)) {}
-  void Wake() override { waker_->Wake(); }
-
- private:
-  const std::shared_ptr<ThreadWaker> waker_;
-};
-
 // The log of a cache, as the sessions of one server see it. Its news wake the server's thread, and nobody else.
 class FeedLog final : public ServiceLog {
  public:
@@ -80,7 +70,7 @@ struct Server {
   std::unique_ptr<FeedLog> log;  // outlives the service
   std::unique_ptr<Service> service;
   std::unique_ptr<Workbench> bench;
-  std::shared_ptr<EnvironmentFront> front;
+  std::shared_ptr<ThreadWaker> waker;
   uint32_t session_count = 0;
 };
 
@@ -144,7 +134,7 @@ class SessionPart final : public EnvironmentPart {
   }
 
   static void End(Server* server, ReleaseKind kind) {
-    server->service->RemoveWaker(server->front.get());
+    server->service->RemoveWaker(server->waker.get());
     server->bench.reset();
     server->service.reset();
     server->log.reset();
@@ -242,8 +232,8 @@ napi_value StartService(napi_env env, napi_callback_info info) {
   server->service =
       std::make_unique<Service>(server->cache->store(), std::move(options), server->cache->ReadBothClocks());
   server->bench = std::make_unique<Workbench>(server->service.get());
-  server->front = std::make_shared<EnvironmentFront>(std::move(waker));
-  server->service->AddWaker(server->front);
+  server->waker = std::move(waker);
+  server->service->AddWaker(server->waker);
   return Uint32(env, arguments.part->servers.Add(std::move(server)));
 }
 

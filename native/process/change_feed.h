@@ -33,7 +33,7 @@
 
 #include "base/limits.h"
 #include "base/os.h"
-#include "process/waker.h"
+#include "base/waker.h"
 #include "store/change_bell.h"
 #include "store/commit_marks.h"
 #include "store/store.h"

@@ -38,7 +38,7 @@
 #include "base/hash.h"
 #include "base/limits.h"
 #include "base/os.h"
-#include "process/waker.h"
+#include "base/waker.h"
 #include "store/fill_watch.h"
 #include "store/request.h"
 

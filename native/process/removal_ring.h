@@ -24,7 +24,7 @@
 
 #include "base/limits.h"
 #include "base/os.h"
-#include "process/waker.h"
+#include "base/waker.h"
 #include "store/removal.h"
 
 namespace cairn {

@@ -16,10 +16,8 @@ inline constexpr size_t kGetLineBytesMax = 2 * 1024 * 1024;
 // A value up to this size waits for its last byte in the connection's own buffer; a larger one goes straight into an
 // unlinked entry of the store. append and prepend have no such entry and are buffered up to the item size.
 inline constexpr size_t kBodyBufferedBytesMax = 64 * 1024;
-// A connection with so many bytes of replies that have not left stops executing requests ...
+// A connection with so many bytes of replies that have not left stops executing requests.
 inline constexpr size_t kOutputBytesHigh = 1024 * 1024;
-// ... and a front that had stopped reading goes on when so many are left.
-inline constexpr size_t kOutputBytesLow = 256 * 1024;
 // A call on a session executes at most this many requests, each key of a get-type command being one: about a
 // millisecond. A front serves its other connections before the next call.
 inline constexpr size_t kRequestsPerCallMax = 4096;
@@ -37,7 +35,6 @@ inline constexpr size_t kIdleBufferBytesMax = 4 * 1024;
 
 // memcached's item size (-I): its default and what it allows.
 inline constexpr uint64_t kItemBytesDefault = 1024 * 1024;
-inline constexpr uint64_t kItemBytesMin = 1024;
 inline constexpr uint64_t kItemBytesMax = 1024 * 1024 * 1024;
 
 static_assert(kGroupKeysMax >= kGroupRequests);

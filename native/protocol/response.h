@@ -68,7 +68,4 @@ static_assert(sizeof(kReplyText) / sizeof(kReplyText[0]) == static_cast<size_t>(
 
 inline constexpr std::string_view TextOf(Reply reply) { return kReplyText[static_cast<size_t>(reply)]; }
 
-// What a connection over the limit (-c) is told before it is closed.
-inline constexpr std::string_view kTooManyConnections = "ERROR Too many open connections\r\n";
-
 }  // namespace cairn

@@ -85,16 +85,16 @@ void Service::WakeAll() {
     wakers = wakers_;
   }
   if (wakers == nullptr) return;
-  for (const std::shared_ptr<FrontWaker>& waker : *wakers) waker->Wake();
+  for (const std::shared_ptr<Waker>& waker : *wakers) waker->Wake();
 }
 
-void Service::AddWaker(std::shared_ptr<FrontWaker> waker) {
+void Service::AddWaker(std::shared_ptr<Waker> waker) {
   EditWakers([&waker](WakerList* list) { list->push_back(waker); });
 }
 
-void Service::RemoveWaker(const FrontWaker* waker) {
+void Service::RemoveWaker(const Waker* waker) {
   EditWakers([waker](WakerList* list) {
-    std::erase_if(*list, [waker](const std::shared_ptr<FrontWaker>& element) { return element.get() == waker; });
+    std::erase_if(*list, [waker](const std::shared_ptr<Waker>& element) { return element.get() == waker; });
   });
 }
 

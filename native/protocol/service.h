@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/os.h"
+#include "base/waker.h"
 #include "protocol/limits.h"
 #include "protocol/service_log.h"
 #include "protocol/tickets.h"
@@ -28,15 +29,6 @@ namespace cairn {
 
 class Session;
 class Workbench;
-
-// How a front is told that sessions of its may go on: replies they hold are committed, or a ticket is resolved.
-class FrontWaker {
- public:
-  virtual ~FrontWaker() = default;
-  // Any thread, also while and after the waker is removed; coalesces; does not call back. The front then calls
-  // Session::Continue() on those that wait.
-  virtual void Wake() = 0;
-};
 
 // Who is at the ends of a connection, for `stats conns`.
 struct ConnectionNames {
@@ -149,8 +141,8 @@ class Service {
 
   // Wakes every front. Called after marks were advanced and after a ticket was resolved; never under a lock.
   void WakeAll();
-  void AddWaker(std::shared_ptr<FrontWaker> waker);
-  void RemoveWaker(const FrontWaker* waker);
+  void AddWaker(std::shared_ptr<Waker> waker);
+  void RemoveWaker(const Waker* waker);
 
   // A connection over the limit was turned away; an idle one was closed.
   void CountRejected() { connections_rejected_.fetch_add(1, std::memory_order_relaxed); }
@@ -193,7 +185,7 @@ class Service {
   std::atomic<uint64_t> idle_kicks_{0};
   std::atomic<uint32_t> verbosity_{0};
 
-  using WakerList = std::vector<std::shared_ptr<FrontWaker>>;
+  using WakerList = std::vector<std::shared_ptr<Waker>>;
   // Replaces the list by an edited copy that is made outside the lock.
   template <class Edit>
   void EditWakers(Edit edit);

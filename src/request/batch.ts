@@ -23,7 +23,7 @@ export const VALUE_BYTES_INLINE_MAX: number = 16 * 1024;
 const HEADER_BYTES = 64;
 const REQUESTS_END = 96 * 1024;
 const ROW_BYTES = 56;
-const MAGIC = 0x43420003;
+const MAGIC = 0x43420004;
 
 // Words of the header.
 const WORD_MAGIC = 0;
@@ -60,8 +60,7 @@ const FLAG_DELTA = 4;
 const FLAG_INITIAL = 8;
 const FLAG_PIECE = 16;
 const FLAG_KEEP_EXPIRY = 32;
-const FLAG_NO_VALUE = 64;
-const FLAG_HOLD = 128;
+const FLAG_HOLD = 64;
 
 const REQUEST_HEADER_BYTES = 16;
 // The header, five 64-bit fields, and what aligns the next request.
@@ -82,8 +81,6 @@ export interface RequestFields {
   readonly initial?: bigint | undefined;
   /** An absent entry becomes a bigint instead of a number. */
   readonly initialIsBigInt?: boolean | undefined;
-  /** Only the metadata is wanted. */
-  readonly noValue?: boolean | undefined;
   /** The answer is to say what has to be in the log before it may be told. */
   readonly hold?: boolean | undefined;
 }
@@ -242,7 +239,7 @@ export class Block {
 
   /** The entry had been read before. */
   isFetched(row: number): boolean {
-    return this.#bytes[REQUESTS_END + row * ROW_BYTES + 3] !== 0;
+    return this.#bytes[REQUESTS_END + row * ROW_BYTES + 2] !== 0;
   }
 
   idleSeconds(row: number): number {
@@ -327,7 +324,6 @@ export class Block {
         flags |= FLAG_INITIAL;
         word = this.#putBigInt(word, initial);
       }
-      if (fields.noValue === true) flags |= FLAG_NO_VALUE;
       if (fields.hold === true) flags |= FLAG_HOLD;
     }
     if (piece !== undefined) {

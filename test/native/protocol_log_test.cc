@@ -31,7 +31,7 @@ std::string Hit(std::string_view key, std::string_view value) {
 }
 
 // Counts how often it is woken.
-class CountingWaker final : public FrontWaker {
+class CountingWaker final : public Waker {
  public:
   void Wake() override { wakes++; }
   int wakes = 0;

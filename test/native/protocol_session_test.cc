@@ -746,7 +746,7 @@ TEST(ProtocolHostile, RandomBytesAreAnsweredOrClosed) {
 // ---- sessions of several threads ----
 
 TEST(ProtocolService, WakersAreCalledUntilTheyAreRemoved) {
-  struct CountingWaker : FrontWaker {
+  struct CountingWaker : Waker {
     void Wake() override { count++; }
     int count = 0;
   };
@@ -767,7 +767,7 @@ TEST(ProtocolService, WakersAreCalledUntilTheyAreRemoved) {
 // and read replies that are held, while the others advance marks, resolve tickets, wake, and look at what there is to
 // see.
 TEST(ProtocolService, ThreadsShareAService) {
-  struct FlagWaker : FrontWaker {
+  struct FlagWaker : Waker {
     void Wake() override { woken.store(true); }
     std::atomic<bool> woken{false};
   };
