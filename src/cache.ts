@@ -7,232 +7,92 @@
  * not happen on every call is in the second half of the file.
  */
 
-import { types } from 'node:util';
-import { isMainThread } from 'node:worker_threads';
-import { clearsUsedUp, logRefusal } from './commits.ts';
-import { BLOCK_HEADER_BYTES, DumpReader, dumpHeader, malformed, sealBlock } from './dump.ts';
+import { inspect } from 'node:util';
+import { type Asked, answerError, clearError, countAnswer, entryInfo, storeAnswer } from './answers.ts';
+import { register } from './copies.ts';
 import {
   CairnError,
   CairnRangeError,
   CairnTypeError,
   isMalformed,
   malformedValues,
-  outOfRange,
   show,
   wrongType,
 } from './errors.ts';
+import { type FetchCache, Fetcher, type FetchOptions, type FlightHandle, type Loader } from './fetch/index.ts';
+import { UPDATE_TRIES_MAX } from './limits.ts';
+import { Many } from './many.ts';
 import {
-  type FetchCache,
-  type FetchCounts,
-  Fetcher,
-  type FetchOptions,
-  type FlightHandle,
-  fetchCounts,
-  type Loader,
-} from './fetch/index.ts';
-import { DUMP_BLOCK_BYTES, UPDATE_TRIES_MAX } from './limits.ts';
-import {
-  CHUNK_KEYS_MAX,
   Code,
-  type FeedHandle,
   feedOf,
   lowWord,
-  MARK_DONE,
-  MARK_ELSEWHERE,
-  MARK_FAILED,
-  MARK_WORDS,
-  marks,
   type NativeHandle,
-  type NativeWalk,
   native,
   nativeGet,
   nativeSet,
   numberWord,
   PLACE_BUFFER,
   scratch,
-  TTL_DEFAULT,
   TTL_KEEP,
   Word,
   words,
 } from './native.ts';
+import { attach, effectiveOptions, givenName, inOurWords, make, Opened, open, openNames } from './opening.ts';
 import {
   type AttachOptions,
   type CacheOptions,
-  checkChoice,
   checkEntries,
-  checkInteger,
-  checkName,
   checkNames,
   type Duration,
   type EffectiveOptions,
   parseDuration,
   parseSize,
   type RawOption,
-  type ResolvedLogOptions,
   type ResolvedOptions,
   type ResolvedPromiseOptions,
-  resolveOnRecovery,
-  resolveOptions,
-  resolvePromiseOptions,
-  resolveRaw,
   type SetOptions,
   type Size,
   type WalkOptions,
 } from './options.ts';
 import { longTimeout } from './patience.ts';
-import { CachePromises } from './promises.ts';
+import { CachePromises } from './promises/index.ts';
+import { guardReceivers, NOT_CLONEABLE, tickBefore, withoutCache } from './receiver.ts';
 import { type CacheEvents, type RemovalHandle, type RemovalOptions, Removals } from './removals.ts';
+import { report, withJson } from './reports.ts';
 import {
   type ArithmeticOptions,
-  asArray,
   type CasResult,
   checkAmount,
   checkCas,
   checkPiece,
   type EntryInfo,
-  entriesOf,
-  iterable,
   type Key,
   keyBytes,
-  keyError,
   noRoomToUpdate,
   type StoreResult,
-  tooLargeError,
   type ValueWithCas,
 } from './request/arguments.ts';
 import { Verb } from './request/batch.ts';
-import { isReadable } from './request/bytes.ts';
-import { bytesOf, CODEC_NAMES, Codec, decode, type Encoded, encode, encodeDoubtfulText } from './request/codec.ts';
-import { PACKED_COLUMNS, PackedKeys, PackedValues } from './request/packed.ts';
-import { laneCountOf } from './router/index.ts';
+import { bytesOf, decode, type Encoded, encode, encodeDoubtfulText } from './request/codec.ts';
+import { PackedKeys, type PackedValues } from './request/packed.ts';
 import {
-  type KeeperOptions,
-  LOG_METRICS,
   LogKeeper,
-  type LogStats,
   type NoticeListener,
   type RecoverySummary,
   RemoteScribe,
-  readLogStats,
-  ringBytesOf,
   type SnapshotSummary,
 } from './scribe/index.ts';
-import { MemcachedServer, type ServeOptions } from './server/index.ts';
-
-/** Counters since the cache was opened (or `resetStats`), and sizes now. */
-export interface CacheStats extends FetchCounts {
-  /** Entries, including expired ones that nobody has met yet. */
-  entries: number;
-  /** Entries that `clear()` removed and whose memory is still being taken back. */
-  clearedEntries: number;
-  /** The limit on entries; 0: none. */
-  maxEntries: number;
-  /** What the entries are charged, in bytes; never above `limitBytes`. */
-  chargedBytes: number;
-  /** `memoryBytes` less index and reserves. */
-  limitBytes: number;
-  /** Bytes of keys and values. */
-  payloadBytes: number;
-  /** The cap: `maxMemory`. */
-  memoryBytes: number;
-  /** Bytes that have been used so far and not been given back to the system. */
-  committedBytes: number;
-  /** Bytes of buckets of the index. */
-  indexBytes: number;
-  /** Pages of memory in use, index included; docs/memory.md has their size. */
-  pagesUsed: number;
-  /** Pages that nothing lies in. */
-  pagesFree: number;
-  /** Pages that stay as they are while values in them are being read. */
-  pinnedPages: number;
-  /** Buckets of the index, of twelve places each. */
-  buckets: number;
-  /** Reads; `peek`, `has`, `info` and `take` do not count. */
-  gets: number;
-  /** Of these, those that found an entry. */
-  hits: number;
-  /** Of these, those that found none. */
-  misses: number;
-  /** Values stored, by whichever verb. */
-  sets: number;
-  /** Calls of `touch`, and of the port's `gat`. */
-  touches: number;
-  /** Of these, those that found an entry. */
-  touchHits: number;
-  /** Deletions that were asked for, those by `take` included. */
-  deletes: number;
-  /** Of these, those that found an entry. */
-  deleteHits: number;
-  /** Counters that were there, and that were not. */
-  incrHits: number;
-  incrMisses: number;
-  decrHits: number;
-  decrMisses: number;
-  /** `cas` that stored, found no entry, found another version. */
-  casHits: number;
-  casMisses: number;
-  casExists: number;
-  /** Entries that left for want of room. */
-  evictions: number;
-  /** Of these, those that were never read. */
-  evictedUnfetched: number;
-  /** Entries that left because their time was over. */
-  expirations: number;
-  /** Of these, those that were never read. */
-  expiredUnfetched: number;
-  /** Reads that met an expired entry. */
-  getExpired: number;
-  /** Writes that were refused because the value is larger than may be. */
-  tooLarge: number;
-  /** Writes that were refused because values being read or received hold all the room. */
-  noMemory: number;
-  /** Writes that found no room on their way to the log. */
-  logFull: number;
-  /** `clear()` and `flush_all`. */
-  clears: number;
-  /** Pieces of memory that were moved so that a page could be emptied. */
-  relocations: number;
-  /** Buckets that the index has grown by, and shrunk by. */
-  splits: number;
-  merges: number;
-  /** Entries that left because too many keys have the same hash: somebody means it. */
-  hashFloodEvictions: number;
-  /** Entries that left below the limit, for want of a page. Stays 0. */
-  reserveEvictions: number;
-  /** Slices with a lock each. */
-  shards: number;
-  /** Of a cache with a log. */
-  log?: LogStats;
-}
-
-/** What `load()` did. */
-export interface LoadResult {
-  /** Entries stored. */
-  loaded: number;
-  /** Entries left out: expired by now, or too large for this cache. */
-  skipped: number;
-}
-
-// What the constructor gets from open() and attach() instead of options.
-class Opened {
-  readonly handle: NativeHandle;
-  readonly raw: RawOption;
-  readonly promises: ResolvedPromiseOptions;
-  /** Of a handle that owns a cache with a log. */
-  readonly keeper: LogKeeper | undefined;
-  constructor(handle: NativeHandle, raw: RawOption, promises: ResolvedPromiseOptions, keeper?: LogKeeper) {
-    this.handle = handle;
-    this.raw = raw;
-    this.promises = promises;
-    this.keeper = keeper;
-  }
-}
+import { type CacheStats, readStats } from './stats.ts';
+import { dump, type LoadResult, load, walk } from './walks.ts';
 
 /**
  * The native handle behind a cache, for the other stages.
  * @internal
  */
 export let handleOf: (cache: Cache<never>) => NativeHandle;
+
+// Whether it is one of this copy's.
+let isCache: (value: unknown) => boolean;
 
 /**
  * A cache outside the JavaScript heap, bounded in bytes, that all threads of the process can share.
@@ -248,6 +108,7 @@ export let handleOf: (cache: Cache<never>) => NativeHandle;
  */
 export class Cache<V = unknown> {
   static {
+    isCache = (value) => typeof value === 'object' && value !== null && #number in value;
     handleOf = (cache) => (cache as unknown as Cache<unknown>).#handle;
   }
 
@@ -257,6 +118,7 @@ export class Cache<V = unknown> {
   #resolved: ResolvedOptions | undefined;
   #options: EffectiveOptions | undefined;
   #promises: CachePromises<V> | undefined;
+  #many: Many | undefined;
   #closing: Promise<void> | undefined;
   #fetcher: Fetcher | undefined;
   #removals: Removals | undefined;
@@ -271,7 +133,7 @@ export class Cache<V = unknown> {
   readonly #has: NativeHandle['has'];
   readonly #delete: NativeHandle['delete'];
   readonly #touch: NativeHandle['touch'];
-  readonly #getChunk: NativeHandle['getChunk'];
+  readonly #tick: (() => void) | undefined;
 
   /**
    * Makes a cache, ready at once, with this handle as its owner.
@@ -281,7 +143,7 @@ export class Cache<V = unknown> {
    */
   constructor(options?: CacheOptions) {
     const opened = options instanceof Opened ? options : make(options);
-    const { handle } = opened;
+    const { handle, tick } = opened;
     this.#handle = handle;
     this.#keeper = opened.keeper;
     this.#raw = opened.raw;
@@ -293,13 +155,15 @@ export class Cache<V = unknown> {
     this.#has = handle.has;
     this.#delete = handle.delete;
     this.#touch = handle.touch;
-    this.#getChunk = handle.getChunk;
+    this.#tick = tick;
+    Object.defineProperty(this, 'Cache.attach(name)', NOT_CLONEABLE);
+    if (tick !== undefined) tickBefore(this, Cache.prototype, tick);
   }
 
   /**
    * Makes a cache, or joins the open one of that name if it was made with equal options: both are owners then.
-   * Rejects as the constructor throws; `ERR_NAME_TAKEN` means that the options differ, `ERR_NOT_READY` that the other
-   * is still recovering.
+   * Rejects as the constructor throws; `ERR_NAME_TAKEN` names the option that differs. Of two calls for one name at the
+   * same time the second waits for the first, and joins.
    *
    * With `data`, what its directory has is in the cache when this resolves, and what is written goes there
    * (docs/durability.md). Rejects with `ERR_LOG_LOCKED` if somebody has the directory, with `ERR_LOG_CORRUPT`,
@@ -307,10 +171,7 @@ export class Cache<V = unknown> {
    * thread than the main one with `ERR_INVALID_ARGUMENT`: there, `Cache.attach`.
    */
   static async open<V = unknown>(options?: CacheOptions): Promise<Cache<V>> {
-    const resolved = resolveOptions(options, native.usableMemory);
-    const opened =
-      resolved.log === undefined ? openNative(options, resolved, true) : await openLogged(options, resolved);
-    return new Cache<V>(opened as CacheOptions);
+    return new Cache<V>((await open(options)) as CacheOptions);
   }
 
   /**
@@ -318,23 +179,17 @@ export class Cache<V = unknown> {
    * there is none, and `ERR_NOT_READY` while it is recovering. Closing the handle detaches it and does no more.
    */
   static attach<V = unknown>(name: string, options?: AttachOptions): Cache<V> {
-    const checked = checkName(name);
-    const given = checkNames<AttachOptions>('options', options, ['raw', 'promises']);
-    const raw = resolveRaw(given.raw);
-    const promises = resolvePromiseOptions(given.promises, native.usableMemory);
-    const handle = native.attachCache(checked);
-    if (typeof handle === 'number') throw openingError(handle, checked);
-    return new Cache<V>(new Opened(handle, raw, promises) as CacheOptions);
+    return new Cache<V>(attach(name, options) as CacheOptions);
   }
 
   /** The names of the caches that are open in this process. */
   static get names(): string[] {
-    return native.cacheNames();
+    return openNames();
   }
 
   /** The name; `''` if it has none. */
   get name(): string {
-    return this.#handle.name;
+    return givenName(this.#handle);
   }
 
   /**
@@ -350,17 +205,17 @@ export class Cache<V = unknown> {
 
   /** What `Cache.open` has read of `data`; undefined without, and for handles that were attached. */
   get recovery(): RecoverySummary | undefined {
-    return this.#keeper?.recovery;
+    const recovery = this.#keeper?.recovery;
+    return recovery === undefined ? undefined : report(recovery);
   }
 
   /** The promised verbs: the same ones, executed by threads of their own in batches. docs/threads.md says when. */
   get promises(): CachePromises<V> {
-    this.#promises ??= new CachePromises<V>(
-      this.#handle,
-      this.#raw,
-      this.#promiseOptions,
-      this.closed ? 'memory' : this.#resolvedOptions().ack,
-    );
+    if (this.#promises === undefined) {
+      const ack = this.closed ? 'memory' : this.#resolvedOptions().ack;
+      this.#promises = new CachePromises<V>(this.#handle, this.#raw, this.#promiseOptions, ack);
+      if (this.#tick !== undefined) tickBefore(this.#promises, CachePromises.prototype, this.#tick);
+    }
     return this.#promises;
   }
 
@@ -373,9 +228,15 @@ export class Cache<V = unknown> {
 
   /** The value, which becomes the most recently used; `undefined` for a miss. */
   get(key: Key): V | undefined {
-    const value = nativeGet(this.#number, key);
+    let number: number;
+    try {
+      number = this.#number;
+    } catch {
+      throw withoutCache('get');
+    }
+    const value = nativeGet(number, key);
     if (typeof value !== 'boolean') return value as V | undefined;
-    return this.#finishRead(value, key, (again) => nativeGet(this.#number, again));
+    return this.#finishRead(value, key, (again) => nativeGet(number, again));
   }
 
   /** The value; neither its place in the order nor the counters change. `undefined` for a miss. */
@@ -399,7 +260,7 @@ export class Cache<V = unknown> {
       }
       const code = this.#removeVersion(key, found.cas);
       if (code === Code.found) return found.value;
-      if (code !== Code.exists && code !== Code.notFound) throw this.#error(code, key);
+      if (code !== Code.exists && code !== Code.notFound) throw this.#error(code, { key });
     }
   }
 
@@ -415,7 +276,7 @@ export class Cache<V = unknown> {
         return answer;
       });
     }
-    return value === undefined ? undefined : { value: value as V, cas };
+    return value === undefined ? undefined : withJson({ value: value as V, cas });
   }
 
   /**
@@ -428,7 +289,7 @@ export class Cache<V = unknown> {
     const code = lowWord(Word.code);
     if (code === Code.keyMaybeIllFormed) return this.getInto(keyBytes(key), target);
     if (code === Code.invalidValue) throw wrongType('target', 'a Buffer or Uint8Array', target);
-    throw this.#error(code, key);
+    throw this.#error(code, { key });
   }
 
   /** True if there is an entry; neither its place in the order nor the counters change. */
@@ -436,21 +297,21 @@ export class Cache<V = unknown> {
     const answer = this.#has(key);
     if (typeof answer === 'boolean') return answer;
     if (answer === Code.keyMaybeIllFormed) return this.has(keyBytes(key));
-    throw this.#error(answer, key);
+    throw this.#error(answer, { key });
   }
 
   /** What is known of an entry beside its value; `undefined` for a miss. Changes nothing. */
   info(key: Key): EntryInfo | undefined {
     if (!this.#findInfo(key)) return undefined;
-    return {
-      kind: CODEC_NAMES[lowWord(Word.codec)]!,
+    return entryInfo(this.#handle, {
+      codec: lowWord(Word.codec),
       bytes: lowWord(Word.valueBytes),
-      ttl: numberWord(Word.expiresIn) || Number.POSITIVE_INFINITY,
+      expiresInMs: numberWord(Word.expiresIn),
       cas: words[Word.version]!,
       flags: lowWord(Word.clientFlags),
       fetched: lowWord(Word.fetched) !== 0,
       idleSeconds: lowWord(Word.idleSeconds),
-    };
+    });
   }
 
   /** Milliseconds until the entry expires: `Infinity` if it does not, 0 if there is none. */
@@ -467,16 +328,8 @@ export class Cache<V = unknown> {
   getMany(keys: Iterable<Key>): (V | undefined)[];
   getMany(keys: PackedKeys): PackedValues;
   getMany(keys: Iterable<Key> | PackedKeys): (V | undefined)[] | PackedValues {
-    if (keys instanceof PackedKeys) return this.#getPacked(keys);
-    const list = asArray('keys', keys);
-    if (list.length <= CHUNK_KEYS_MAX) return this.#readChunk(list);
-    const values: (V | undefined)[] = [];
-    const bad: MalformedKeys = { keys: [], error: undefined };
-    for (let at = 0; at < list.length; at += CHUNK_KEYS_MAX) {
-      for (const value of this.#readChunk(list.slice(at, at + CHUNK_KEYS_MAX), bad)) values.push(value);
-    }
-    if (bad.error !== undefined) throw malformedValues(bad.keys, bad.error);
-    return values;
+    if (keys instanceof PackedKeys) return this.#forMany.getPacked(keys);
+    return this.#forMany.get(keys) as (V | undefined)[];
   }
 
   // ---- storing ----
@@ -490,11 +343,18 @@ export class Cache<V = unknown> {
    * `ERR_LOG_FULL` if the cache has a log that does not keep up.
    */
   set(key: Key, value: V, options?: SetOptions): StoreResult {
+    let number: number;
+    try {
+      number = this.#number;
+    } catch {
+      throw withoutCache('set');
+    }
     if (typeof value === 'string' && options === undefined) {
-      const code = nativeSet(this.#number, key, value);
+      const code = nativeSet(number, key, value);
       if (code === undefined || code === Code.stored) return 'stored';
-      if (code !== Code.keyMaybeIllFormed && code !== Code.valueMaybeIllFormed)
-        return this.#storeResult(code, key, value);
+      if (code !== Code.keyMaybeIllFormed && code !== Code.valueMaybeIllFormed) {
+        return this.#storeResult(Verb.set, code, key, value) as StoreResult;
+      }
     }
     return this.#write(Verb.set, key, value, options);
   }
@@ -558,7 +418,7 @@ export class Cache<V = unknown> {
       if (code === Code.stored) return value;
       if (code === Code.noMemory) throw noRoomToUpdate(key);
       if (code !== Code.exists && code !== Code.notFound && code !== Code.notStored)
-        throw this.#error(code, key, payload);
+        throw this.#error(code, { key, bytes: bytesOf(payload) });
     }
     throw new CairnError(
       'ERR_TIMEOUT',
@@ -588,28 +448,12 @@ export class Cache<V = unknown> {
    * Stores many entries: pairs of key and value (a `Map` is such), all with the same options; one native call for up to
    * 128. Returns what each `set` would have returned, in order.
    *
-   * Throws as `set` does for the first entry that cannot be stored; entries before it may have been.
+   * Each entry counts by itself: one that `set` would throw for stops no other. If there is such an entry, the first
+   * error is thrown when all others are stored; its `results` have the answer or the error of each entry, in order. If
+   * `entries` gives something that is no pair, or throws, nothing is stored.
    */
   setMany(entries: Iterable<readonly [Key, V]>, options?: SetOptions): StoreResult[] {
-    const ttl = this.#ttl(options);
-    const results: StoreResult[] = [];
-    let chunk: unknown[] = [];
-    for (const [key, value] of entriesOf<V>(entries)) {
-      if (ttl === TTL_KEEP) {
-        results.push(this.set(key, value, options));
-        continue;
-      }
-      const { payload, codec } = encodeValue(value);
-      const long = typeof payload === 'string' && payload.length > CHUNK_TEXT_MAX;
-      if (!long) chunk.push(key, payload, codec);
-      if (chunk.length === CHUNK_KEYS_MAX * 3 || (long && chunk.length !== 0)) {
-        this.#writeChunk(chunk, ttl, results);
-        chunk = [];
-      }
-      if (long) results.push(this.#send(Verb.set, key, payload, codec, ttl, undefined) as StoreResult);
-    }
-    if (chunk.length !== 0) this.#writeChunk(chunk, ttl, results);
-    return results;
+    return this.#forMany.set(entries, this.#ttl(options));
   }
 
   // ---- removing ----
@@ -619,7 +463,7 @@ export class Cache<V = unknown> {
     const answer = this.#delete(key);
     if (typeof answer === 'boolean') return answer;
     if (answer === Code.keyMaybeIllFormed) return this.delete(keyBytes(key));
-    throw this.#error(answer, key);
+    throw this.#error(answer, { key });
   }
 
   /**
@@ -630,31 +474,21 @@ export class Cache<V = unknown> {
     const answer = this.#handle.evict(key);
     if (typeof answer === 'boolean') return answer;
     if (answer === Code.keyMaybeIllFormed) return this.evict(keyBytes(key));
-    throw this.#error(answer, key);
+    throw this.#error(answer, { key });
   }
 
-  /** Removes many entries; one native call for up to 128. Returns what each `delete` would have returned, in order. */
+  /**
+   * Removes many entries; one native call for up to 128. Returns what each `delete` would have returned, in order. A
+   * wrong key stops no other: the first error is thrown in the end, with `results` as `setMany` has them.
+   */
   deleteMany(keys: Iterable<Key>): boolean[] {
-    const list = asArray('keys', keys);
-    const results: boolean[] = [];
-    for (let at = 0; at < list.length; at += CHUNK_KEYS_MAX) {
-      const chunk = list.slice(at, at + CHUNK_KEYS_MAX);
-      visit(chunk, 1);
-      while (this.#handle.deleteChunk.apply(undefined, chunk) === false) this.#mendChunk(chunk);
-      for (let i = 0; i < chunk.length; i++) {
-        const code = marks[i * MARK_WORDS]!;
-        if (code !== Code.found && code !== Code.notFound) throw this.#error(code, chunk[i]!);
-        results.push(code === Code.found);
-      }
-    }
-    return results;
+    return this.#forMany.delete(keys);
   }
 
   /** Removes everything at once, whatever the size; memory is given back in steps afterwards. */
   clear(): void {
-    const code = this.#handle.clear();
-    if (code === Code.refused) throw clearsUsedUp('The cache cannot be cleared');
-    if (code !== Code.stored) throw this.#error(code);
+    const error = clearError(this.#handle, this.#handle.clear());
+    if (error !== undefined) throw error;
   }
 
   /**
@@ -665,7 +499,7 @@ export class Cache<V = unknown> {
     const answer = this.#touch(key, ttl === undefined ? undefined : parseDuration('ttl', ttl, 0));
     if (typeof answer === 'boolean') return answer;
     if (answer === Code.keyMaybeIllFormed) return this.touch(keyBytes(key), ttl);
-    throw this.#error(answer, key);
+    throw this.#error(answer, { key });
   }
 
   // ---- loading ----
@@ -752,17 +586,9 @@ export class Cache<V = unknown> {
 
   /** Counters and sizes. */
   stats(): CacheStats {
-    const names = native.statNames;
-    const numbers = new Float64Array(names.length);
-    const code = this.#handle.stats(numbers);
-    if (code !== Code.stored) throw this.#error(code);
-    const stats: Record<string, number> = {};
-    for (const [index, name] of names.entries()) stats[name] = numbers[index]!;
-    stats['shards'] = this.#handle.shardCount;
-    Object.assign(stats, fetchCounts(this.#handle as FlightHandle));
-    const feed = feedOf(this.#handle);
-    if (feed !== undefined) Object.assign(stats, { log: readLogStats(feed, Date.now()) });
-    return stats as unknown as CacheStats;
+    const stats = readStats(this.#handle);
+    if (stats === undefined) throw this.#error(Code.closed);
+    return stats;
   }
 
   /** Sets the counters back to 0. */
@@ -799,29 +625,29 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Walks over all keys, a few at a time, without stopping anybody. Every entry that is there from start to end is
-   * given at least once; one that is used or changed meanwhile may be given twice, one that comes or goes may be given
-   * or not. Keys that are not text are Buffers. Nothing is touched or counted.
+   * Walks over all keys, a few at a time, without stopping anybody. What is given is there when it is given, with the
+   * value of that moment: nothing that has expired, or was deleted or cleared between two steps. Every entry that is
+   * there from start to end is given at least once; one that is used or changed meanwhile may be given twice, one that
+   * comes or goes may be given or not. Keys that are not text are Buffers. Nothing is touched or counted.
    *
    * `values()` and `entries()` throw `ERR_VALUE_MALFORMED` when they come to a value that cannot be decoded, with its
    * key in `error.keys`; `keys()` goes past it.
    */
   *keys(options?: WalkOptions): Generator<string | Buffer, undefined, undefined> {
-    for (const step of this.#walk(false, options)) yield* step as (string | Buffer)[];
+    yield* walk(this.#handle, options, (key) => (this.has(key) ? key : undefined));
   }
 
   /** Walks over all values; as `keys()`. */
   *values(options?: WalkOptions): Generator<V, undefined, undefined> {
-    for (const step of this.#walk(true, options)) {
-      for (let i = 1; i < step.length; i += 2) yield step[i] as V;
-    }
+    yield* walk(this.#handle, options, (key) => this.peek(key));
   }
 
   /** Walks over all entries; as `keys()`. */
   *entries(options?: WalkOptions): Generator<[string | Buffer, V], undefined, undefined> {
-    for (const step of this.#walk(true, options)) {
-      for (let i = 0; i < step.length; i += 2) yield [step[i] as string | Buffer, step[i + 1] as V];
-    }
+    yield* walk(this.#handle, options, (key): [string | Buffer, V] | undefined => {
+      const value = this.peek(key);
+      return value === undefined ? undefined : [key, value];
+    });
   }
 
   /** The same as `entries()`. */
@@ -831,31 +657,11 @@ export class Cache<V = unknown> {
 
   /**
    * Everything as bytes, for `load()`: keys, values of every kind, flags and expiry, oldest first. A walk as `keys()`
-   * is one, in pieces of about 256 KiB: `for (const piece of cache.dump()) file.write(piece)`.
+   * is one, in pieces of about 256 KiB, each of what is there when it is asked for:
+   * `for (const piece of cache.dump()) file.write(piece)`.
    */
   *dump(): Generator<Buffer, undefined, undefined> {
-    yield dumpHeader();
-    const walk = this.#openWalk('oldest');
-    try {
-      let room = BLOCK_HEADER_BYTES + DUMP_BLOCK_BYTES;
-      for (;;) {
-        const block = Buffer.allocUnsafeSlow(room);
-        const bytes = this.#handle.dumpStep(walk, block.subarray(BLOCK_HEADER_BYTES));
-        if (bytes === false) throw this.#error(lowWord(Word.code));
-        if (bytes > 0) {
-          const used = block.subarray(0, BLOCK_HEADER_BYTES + bytes);
-          sealBlock(used);
-          yield used;
-          room = BLOCK_HEADER_BYTES + DUMP_BLOCK_BYTES;
-        } else {
-          const needed = numberWord(Word.number);
-          if (needed === 0) return undefined;
-          room = BLOCK_HEADER_BYTES + needed;
-        }
-      }
-    } finally {
-      this.#handle.closeWalk(walk);
-    }
+    yield* dump(this.#handle);
   }
 
   /**
@@ -865,26 +671,10 @@ export class Cache<V = unknown> {
    *
    * Load only what you trust as you trust a program: a dump decides how its values are decoded.
    */
-  load(dump: Uint8Array | Iterable<Uint8Array>): LoadResult;
-  load(dump: AsyncIterable<Uint8Array>): Promise<LoadResult>;
-  load(dump: Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>): LoadResult | Promise<LoadResult> {
-    const reader = new DumpReader();
-    const result: LoadResult = { loaded: 0, skipped: 0 };
-    const push = (piece: unknown): void => {
-      if (!types.isUint8Array(piece)) throw wrongType('each piece of a dump', 'a Buffer or Uint8Array', piece);
-      if (!isReadable(piece)) throw outOfRange('each piece of a dump', 'bytes that can be read', piece);
-      for (const records of reader.push(piece)) this.#loadRecords(records, result);
-    };
-    if (typeof dump === 'object' && dump !== null && Symbol.asyncIterator in dump) {
-      return (async () => {
-        for await (const piece of dump) push(piece);
-        reader.end();
-        return result;
-      })();
-    }
-    for (const piece of types.isUint8Array(dump) ? [dump] : iterable('dump', dump)) push(piece);
-    reader.end();
-    return result;
+  load(bytes: Uint8Array | Iterable<Uint8Array>): LoadResult;
+  load(bytes: AsyncIterable<Uint8Array>): Promise<LoadResult>;
+  load(bytes: Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>): LoadResult | Promise<LoadResult> {
+    return load(this.#handle, bytes);
   }
 
   // ---- the log ----
@@ -910,7 +700,7 @@ export class Cache<V = unknown> {
     if (this.closed) throw this.#error(Code.closed);
     const log = this.#log();
     if (log === undefined) throw new CairnTypeError('ERR_INVALID_ARGUMENT', 'A cache without data has no snapshots');
-    return log.snapshot();
+    return report(await log.snapshot());
   }
 
   // ---- the end ----
@@ -960,6 +750,21 @@ export class Cache<V = unknown> {
   /** `await using cache = await Cache.open(...)` closes it at the end of the block. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  /** What `console.log(cache)` shows. */
+  [inspect.custom](_depth: number, options: object): string {
+    const name = this.name === '' ? '' : ` ${show(this.name)}`;
+    const stats = this.closed ? undefined : readStats(this.#handle);
+    if (stats === undefined) return `Cache${name} (closed)`;
+    const { entries, chargedBytes, memoryBytes, gets, hits } = stats;
+    const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 16) / 16;
+    const shown = {
+      entries,
+      memory: `${mebibytes(chargedBytes)} of ${mebibytes(memoryBytes)} MiB`,
+      hitRatio: gets === 0 ? undefined : Math.round((hits / gets) * 1000) / 1000,
+    };
+    return `Cache${name} ${inspect(shown, options)}`;
   }
 
   // ---- what does not happen on every call ----
@@ -1014,7 +819,7 @@ export class Cache<V = unknown> {
     if (keeper === undefined) return;
     const heard: NoticeListener = (notice) => {
       if (once) this.#unlistenToLog(listener);
-      listener(notice);
+      listener(report(notice));
     };
     this.#logListeners.push({ listener, heard });
     keeper.listen(heard);
@@ -1031,6 +836,7 @@ export class Cache<V = unknown> {
       handle: this.#handle as FlightHandle,
       raw: this.#raw,
       ttl: this.closed ? 0 : this.#resolvedOptions().ttl,
+      tick: this.#tick,
       get: (key) => this.get(key),
       peek: (key) => this.peek(key),
       read: (key, read) => {
@@ -1038,8 +844,21 @@ export class Cache<V = unknown> {
         return typeof value === 'boolean' ? this.#finishRead(value, key, read) : value;
       },
       keyBytes,
-      error: (code, key) => this.#error(code, key),
+      error: (code, key) => this.#error(code, { key }),
     };
+  }
+
+  get #forMany(): Many {
+    this.#many ??= new Many({
+      handle: this.#handle,
+      raw: this.#raw,
+      set: (key, value, ttl) => {
+        const { payload, codec } = encodeValue(value);
+        return this.#send(Verb.set, key, payload, codec, ttl, undefined) as StoreResult;
+      },
+      delete: (key) => this.delete(key),
+    });
+    return this.#many;
   }
 
   #resolvedOptions(): ResolvedOptions {
@@ -1080,10 +899,10 @@ export class Cache<V = unknown> {
   #finishRead(value: boolean, key: Key, read: (key: Key) => unknown): V | undefined {
     if (value) return this.#decodeAnswer(key) as V;
     const code = lowWord(Word.code);
-    if (code !== Code.keyMaybeIllFormed) throw this.#error(code, key);
+    if (code !== Code.keyMaybeIllFormed) throw this.#error(code, { key });
     const again = read(keyBytes(key));
     if (again === true) return this.#decodeAnswer(key) as V;
-    if (again === false) throw this.#error(lowWord(Word.code), key);
+    if (again === false) throw this.#error(lowWord(Word.code), { key });
     return again as V | undefined;
   }
 
@@ -1100,115 +919,6 @@ export class Cache<V = unknown> {
     }
   }
 
-  // Decodes those values of a chunk that the addon has marked. `stride` and `offset`: where values are in the array. A
-  // function of the user's comes last: it may use the cache, and with it the marks and the scratch. Gives the places of
-  // those that are malformed, with why the first is; undefined: none.
-  #decodeMarks(values: unknown[], stride: number, offset: number): Malformed | undefined {
-    const later: [at: number, bytes: Buffer, flags: number][] = [];
-    let malformed: Malformed | undefined;
-    const raw = typeof this.#raw === 'function' ? 'buffer' : this.#raw;
-    for (let i = 0, at = offset; at < values.length; i++, at += stride) {
-      const mark = i * MARK_WORDS;
-      const codec = marks[mark]!;
-      if (codec === MARK_DONE) continue;
-      if (codec === MARK_FAILED) throw this.#error(Code.outOfMemory);
-      const start = marks[mark + 1]!;
-      const bytes = marks[mark + 2]!;
-      const flags = marks[mark + 3]!;
-      try {
-        values[at] =
-          start === MARK_ELSEWHERE
-            ? decode(codec, values[at] as Buffer, 0, bytes, raw, flags)
-            : decode(codec, scratch, start, start + bytes, raw, flags);
-      } catch (error) {
-        if (!isMalformed(error)) throw error;
-        malformed ??= { places: [], error };
-        malformed.places.push(i);
-        continue;
-      }
-      if (codec === Codec.raw && raw !== this.#raw) later.push([at, values[at] as Buffer, flags]);
-    }
-    for (const [at, bytes, flags] of later) values[at] = decode(Codec.raw, bytes, 0, bytes.length, this.#raw, flags);
-    return malformed;
-  }
-
-  // What is malformed goes to `bad`, if that is given.
-  #readChunk(keys: readonly Key[], bad?: MalformedKeys): (V | undefined)[] {
-    visit(keys, 1);
-    let values = this.#getChunk.apply(undefined, keys as Key[]);
-    if (values === false) {
-      const mended = keys.slice();
-      do {
-        this.#mendChunk(mended);
-        values = this.#getChunk.apply(undefined, mended);
-      } while (values === false);
-    }
-    const malformed = lowWord(Word.number) === 0 ? undefined : this.#decodeMarks(values, 1, 0);
-    if (malformed !== undefined) {
-      const found = malformed.places.map((place) => keys[place]!);
-      if (bad === undefined) throw malformedValues(found, malformed.error);
-      bad.keys.push(...found);
-      bad.error ??= malformed.error;
-    }
-    return values as (V | undefined)[];
-  }
-
-  // A chunk was refused: puts bytes in the place of the key that was in doubt, or throws.
-  #mendChunk(keys: Key[]): void {
-    const code = lowWord(Word.code);
-    const index = lowWord(Word.number);
-    if (code !== Code.keyMaybeIllFormed) throw this.#error(code, keys[index]);
-    keys[index] = keyBytes(keys[index]!);
-  }
-
-  // Stores a chunk of key, payload and codec by turns. One that is refused is mended and sent again as a whole: what
-  // came before the offending entry may be stored already, and is stored again.
-  #writeChunk(chunk: unknown[], ttl: number | undefined, results: StoreResult[]): void {
-    const expiresIn = ttl === undefined ? TTL_DEFAULT : BigInt(ttl);
-    visit(chunk, 3);
-    for (;;) {
-      words[Word.code] = BigInt(Verb.set);
-      words[Word.expiresIn] = expiresIn;
-      if (this.#handle.setChunk.apply(undefined, chunk) !== false) break;
-      const code = lowWord(Word.code);
-      const index = lowWord(Word.number) * 3;
-      const payload = chunk[index + 1] as string;
-      if (code === Code.keyMaybeIllFormed) {
-        chunk[index] = keyBytes(chunk[index] as Key);
-      } else if (code === Code.valueMaybeIllFormed) {
-        encodeDoubtfulText(payload, encoded);
-        chunk[index + 1] = encoded.payload;
-        chunk[index + 2] = encoded.codec;
-      } else {
-        throw this.#error(code, chunk[index] as Key, payload);
-      }
-    }
-    for (let i = 0; i * 3 < chunk.length; i++) {
-      const code = marks[i * MARK_WORDS]!;
-      results.push(code === Code.stored ? 'stored' : this.#storeResult(code, chunk[i * 3] as Key, chunk[i * 3 + 1]));
-    }
-  }
-
-  #getPacked(keys: PackedKeys): PackedValues {
-    const table = new Uint32Array(keys.count * PACKED_COLUMNS);
-    // Most values are small; what does not fit is asked for again, with the right amount of room.
-    let values = Buffer.allocUnsafeSlow(Math.max(1024, keys.count * 128));
-    let used = 0;
-    let missing = false;
-    while (keys.count !== 0) {
-      const answer = this.#handle.getPacked(keys.bytes, keys.ends, values, used, table, missing);
-      if (answer === false) throw this.#error(lowWord(Word.code), keys.bytes);
-      used = answer;
-      const bytes = numberWord(Word.number);
-      if (bytes === 0) break;
-      missing = true;
-      const larger = Buffer.allocUnsafeSlow(used + bytes + (bytes >> 2));
-      values.copy(larger, 0, 0, used);
-      values = larger;
-    }
-    return new PackedValues(values.subarray(0, used), table);
-  }
-
   #write(verb: Verb, key: Key, value: unknown, options: SetOptions | undefined): StoreResult {
     const ttl = this.#ttl(options);
     const { payload, codec } = encodeValue(value);
@@ -1223,15 +933,18 @@ export class Cache<V = unknown> {
     ttl: number | undefined,
     compare: bigint | undefined,
   ): CasResult {
-    const code = this.#sendForCode(verb, key, payload, codec, ttl, compare);
-    if (code === Code.stored) return 'stored';
-    if (code === Code.exists) return 'exists';
-    if (code === Code.notFound) return 'not-found';
+    return this.#storeResult(verb, this.#sendForCode(verb, key, payload, codec, ttl, compare), key, payload);
+  }
+
+  #storeResult(verb: Verb, code: number, key: Key, payload: unknown): CasResult {
+    const answer = storeAnswer(code);
+    if (answer !== undefined) return answer;
+    let bytes: number | string = bytesOf(payload);
     if (code === Code.tooLarge && (verb === Verb.append || verb === Verb.prepend)) {
-      const bytes = this.#findInfo(key) ? lowWord(Word.valueBytes) : 0;
-      throw tooLargeError(key, this.#handle.valueBytesMax, `${bytes} and ${bytesOf(payload)} more`);
+      const present = this.#findInfo(key) ? lowWord(Word.valueBytes) : 0;
+      bytes = `${present} and ${bytes} more`;
     }
-    return this.#storeResult(code, key, payload);
+    throw this.#error(code, { key, bytes });
   }
 
   #sendForCode(
@@ -1252,12 +965,6 @@ export class Cache<V = unknown> {
     return code;
   }
 
-  #storeResult(code: number, key: Key, payload: unknown): StoreResult {
-    if (code === Code.notStored || code === Code.noMemory) return 'not-stored';
-    if (code === Code.stored) return 'stored';
-    throw this.#error(code, key, payload);
-  }
-
   #arithmetic(
     verb: Verb,
     key: Key,
@@ -1275,20 +982,16 @@ export class Cache<V = unknown> {
     if (typeof delta === 'bigint') words[Word.number] = delta;
     if (typeof initial === 'bigint') words[Word.version] = initial;
     const code = this.#handle.arithmetic(verb, key, typeof delta === 'bigint' ? undefined : delta, initial, ttl);
-    switch (code) {
-      case Code.found:
-      case Code.stored:
+    if (code === Code.keyMaybeIllFormed) return this.#arithmetic(verb, keyBytes(key), by, options);
+    switch (countAnswer(code)) {
+      case 'number':
         return typeof delta === 'bigint' ? words[Word.number]! : numberWord(Word.number);
-      case Code.notFound:
+      case 'not-found':
         return undefined;
-      case Code.nonNumeric:
-      case Code.notStored:
-      case Code.noMemory:
+      case 'not-stored':
         return 'not-stored';
-      case Code.keyMaybeIllFormed:
-        return this.#arithmetic(verb, keyBytes(key), by, options);
       default:
-        throw this.#error(code, key);
+        throw this.#error(code, { key });
     }
   }
 
@@ -1297,7 +1000,7 @@ export class Cache<V = unknown> {
     if (code === Code.keyMaybeIllFormed) code = this.#handle.info(keyBytes(key));
     if (code === Code.found) return true;
     if (code === Code.notFound) return false;
-    throw this.#error(code, key);
+    throw this.#error(code, { key });
   }
 
   // Milliseconds, 0, TTL_KEEP, or undefined for the cache's own.
@@ -1308,108 +1011,17 @@ export class Cache<V = unknown> {
     return ttl === 'keep' ? TTL_KEEP : parseDuration('ttl', ttl, 0);
   }
 
-  #openWalk(order: 'newest' | 'oldest'): NativeWalk {
-    const walk = this.#handle.openWalk(order === 'newest');
-    if (typeof walk === 'number') throw this.#error(walk);
-    return walk;
-  }
-
-  *#walk(withValues: boolean, options: WalkOptions | undefined): Generator<unknown[], undefined, undefined> {
-    const given = checkNames<WalkOptions>('options', options, ['order', 'limit']);
-    const order = checkChoice('order', given.order, ['newest', 'oldest'], 'newest');
-    let left =
-      given.limit === Number.POSITIVE_INFINITY
-        ? given.limit
-        : checkInteger('limit', given.limit, 0, Number.MAX_SAFE_INTEGER, Number.POSITIVE_INFINITY);
-    if (this.closed) throw this.#error(Code.closed);
-    if (left === 0) return undefined;
-    const walk = this.#openWalk(order);
-    try {
-      while (left > 0) {
-        const step = this.#handle.stepWalk(walk, withValues, left);
-        if (step === undefined) return undefined;
-        if (typeof step === 'number') throw this.#error(step);
-        // Before anybody else runs: the scratch is theirs then.
-        const malformed = withValues && lowWord(Word.number) !== 0 ? this.#decodeMarks(step, 2, 1) : undefined;
-        if (malformed !== undefined) {
-          const [first] = malformed.places as [number];
-          yield step.slice(0, first * 2);
-          throw malformedValues([step[first * 2] as string | Buffer], malformed.error);
-        }
-        left -= withValues ? step.length / 2 : step.length;
-        yield step;
-      }
-    } finally {
-      this.#handle.closeWalk(walk);
-    }
-    return undefined;
-  }
-
-  #loadRecords(records: Buffer, result: LoadResult): void {
-    const taken = this.#handle.load(records);
-    if (taken === false) {
-      const code = lowWord(Word.code);
-      throw code === Code.invalidValue ? malformed('a record is damaged') : this.#error(code);
-    }
-    if (taken !== records.length) throw malformed('a block ends within a record');
-    result.loaded += numberWord(Word.number);
-    result.skipped += numberWord(Word.version);
-  }
-
-  // The error for an answer that is no outcome. `payload`: what was to be stored, as it was encoded.
-  #error(code: number, key?: Key, payload?: unknown): Error {
-    const which = this.name === '' ? 'The cache' : `The cache ${show(this.name)}`;
-    switch (code) {
-      case Code.closed:
-        return new CairnError('ERR_CLOSED', `${which} is closed`);
-      case Code.invalidKey:
-        return keyError(key);
-      case Code.tooLarge:
-        return tooLargeError(key!, this.#handle.valueBytesMax, payload === undefined ? undefined : bytesOf(payload));
-      case Code.logFull:
-        return logRefusal(this.#handle, `${which} cannot take writes now`);
-      case Code.outOfMemory:
-        return new CairnError(
-          'ERR_OUT_OF_MEMORY',
-          `No memory for the answer${key === undefined ? '' : ` to ${show(key)}`}`,
-        );
-      default:
-        return new CairnError('ERR_NATIVE_MISMATCH', `Unexpected answer ${code} of the native addon`);
-    }
+  // The error for an answer that is no outcome.
+  #error(code: number, asked?: Asked): Error {
+    return answerError(this.#handle, code, asked);
   }
 }
 
-let _lengthsSeen = 0;
-
-// Looks at every key of a chunk before the addon reads them one by one: keys that were not used for a while are out of
-// the processor's caches, and here the waits for them overlap (a quarter of getMany's time). Keeps what it saw, so that
-// the compiler does not leave it out.
-function visit(chunk: readonly unknown[], stride: number): void {
-  let seen = 0;
-  for (let i = 0; i < chunk.length; i += stride) {
-    const key = chunk[i];
-    if (typeof key === 'string') seen ^= key.length;
-  }
-  _lengthsSeen = seen;
-}
-
-// Text of more units may not fit the scratch, whose bytes all texts of a chunk share.
-const CHUNK_TEXT_MAX = Math.floor(scratch.length / 3) - 4;
+guardReceivers(Cache.prototype, isCache, ['get', 'set']);
+register(openNames);
 
 /** Between two looks of `resize()` at a cache in which somebody still reads or sends a value. */
 const RESIZE_PAUSE_MS = 10;
-
-/** Values of a chunk that cannot be decoded, and why the first cannot. */
-interface Malformed {
-  readonly places: number[];
-  readonly error: CairnError;
-}
-
-/** The same of several chunks. */
-interface MalformedKeys {
-  readonly keys: Key[];
-  error: CairnError | undefined;
-}
 
 // Filled by encodeValue() and used up before anything else runs.
 const encoded: Encoded = { payload: '', codec: 0 };
@@ -1436,174 +1048,4 @@ const ENTRIES_UNLIMITED: number = Number.MAX_SAFE_INTEGER;
 export interface CloseOptions {
   /** Default 10 s; 0: as long as it takes. */
   timeout?: Duration;
-}
-
-function make(given: CacheOptions | undefined): Opened {
-  const options = resolveOptions(given, native.usableMemory);
-  if (options.log === undefined) return openNative(given, options, false);
-  throw outOfRange('data', 'given to Cache.open, which has recovered when it resolves', options.log.data);
-}
-
-// A cache with a log. Its keeper has the owner's handle, so that the cache lives until the log has everything.
-async function openLogged(given: CacheOptions | undefined, options: ResolvedOptions): Promise<Opened> {
-  const log = options.log!;
-  if (!isMainThread) {
-    throw outOfRange('data', 'given on the main thread; other threads use Cache.attach(name)', log.data);
-  }
-  const onRecovery = resolveOnRecovery(given?.onRecovery);
-  const closing = options.name === '' ? undefined : LogKeeper.closingOf(options.name);
-  if (closing !== undefined) {
-    await closing.catch(() => {
-      // Whoever closed it has been told.
-    });
-  }
-  const first = openNative(given, options, true);
-  const joined = LogKeeper.of(first.handle.cacheId);
-  if (joined !== undefined) {
-    joined.ownerCount++;
-    return new Opened(first.handle, first.raw, first.promises, joined);
-  }
-  const keeper = await LogKeeper.open(feedOf(first.handle)!, keeperOptions(log), onRecovery);
-  const handle = native.attachById(first.handle.cacheId);
-  if (typeof handle === 'number') throw openingError(handle, options.name);
-  return new Opened(handle, first.raw, first.promises, keeper);
-}
-
-function keeperOptions(log: ResolvedLogOptions): KeeperOptions {
-  const { data, sync, recover, logLimit, segmentSize, snapshot } = log;
-  return {
-    directory: data,
-    sync,
-    start: recover,
-    segmentBytes: segmentSize,
-    limitBytes: logLimit,
-    snapshots: { everyMs: snapshot.every, logBytes: snapshot.logBytes, isTakenAtClose: snapshot.atClose },
-  };
-}
-
-function openNative(given: CacheOptions | undefined, options: ResolvedOptions, join: boolean): Opened {
-  const raw = resolveRaw(given?.raw);
-  const promises = resolvePromiseOptions(given?.promises, native.usableMemory);
-  const handle = openOrJoin(options, JSON.stringify(options), join);
-  if (typeof handle === 'number') throw openingError(handle, options.name);
-  return new Opened(handle, raw, promises);
-}
-
-// With `join`, what `cache.options` shows is as good as what that cache was given.
-function openOrJoin(options: ResolvedOptions, description: string, join: boolean): NativeHandle | number {
-  const handle = native.openCache({
-    name: options.name,
-    description,
-    join,
-    ready: options.log === undefined,
-    ringBytes: options.log?.ringSize ?? 0,
-    ttlMs: options.ttl,
-    memoryBytes: options.maxMemory,
-    memoryBytesCeiling: options.maxMemoryCeiling,
-    entriesMax: options.maxEntries,
-    shardCount: options.shards,
-    valueBytesMax: options.maxValueBytes,
-    trackAccess: options.trackAccess,
-    siphash: options.hash === 'siphash',
-  });
-  if (handle !== Code.nameTaken || !join) return handle;
-  const other = native.attachCache(options.name);
-  if (typeof other === 'number') return handle;
-  try {
-    const given = other.description;
-    return given !== description && shownOptions(other) === description ? openOrJoin(options, given, true) : handle;
-  } finally {
-    other.close();
-  }
-}
-
-// What was resolved, with what the store has made of it.
-function effectiveOptions(
-  handle: NativeHandle,
-  resolved: ResolvedOptions,
-  raw: RawOption,
-  promises: ResolvedPromiseOptions,
-): EffectiveOptions {
-  const { log, name, maxEntries, ...rest } = resolved;
-  const feed = feedOf(handle);
-  return {
-    ...(name === '' ? {} : { name }),
-    ...rest,
-    ...(maxEntries === 0 ? {} : { maxEntries }),
-    maxMemoryCeiling: handle.memoryBytesCeiling,
-    maxValueBytes: handle.valueBytesMax,
-    shards: handle.shardCount,
-    raw,
-    promises: { ...promises, lanes: laneCountOf(promises.lanes, handle.shardCount) },
-    ...(log === undefined || feed === undefined ? {} : effectiveLogOptions(log, feed)),
-  };
-}
-
-// The description of a cache that is made with what this one shows as its options.
-function shownOptions(handle: NativeHandle): string {
-  const resolved = JSON.parse(handle.description) as ResolvedOptions;
-  const promises = resolvePromiseOptions(undefined, native.usableMemory);
-  return JSON.stringify(resolveOptions(effectiveOptions(handle, resolved, 'buffer', promises), native.usableMemory));
-}
-
-function effectiveLogOptions(log: ResolvedLogOptions, feed: FeedHandle): Partial<EffectiveOptions> {
-  const { every, logBytes, atClose } = log.snapshot;
-  return {
-    ...log,
-    ringSize: feed.isClosed() ? log.ringSize : ringBytesOf(feed),
-    snapshot: logBytes === 0 ? { every, atClose } : { every, logBytes, atClose },
-  };
-}
-
-function openingError(code: number, name: string): Error {
-  switch (code) {
-    case Code.nameTaken:
-      return new CairnError(
-        'ERR_NAME_TAKEN',
-        `A cache named ${show(name)} is open in this process: use Cache.attach(${show(name)}), or Cache.open with the options it was made with`,
-      );
-    case Code.noSuchCache: {
-      const names = native.cacheNames();
-      const known = names.length === 0 ? 'none is open' : `open are ${names.slice(0, 10).map(show).join(', ')}`;
-      return new CairnError('ERR_NO_SUCH_CACHE', `There is no cache named ${show(name)} in this process: ${known}`);
-    }
-    case Code.notReady:
-      return new CairnError('ERR_NOT_READY', `The cache ${show(name)} is still recovering`);
-    case Code.refused: {
-      const message = native.takeMessage();
-      return /^Expected/.test(message)
-        ? new CairnRangeError('ERR_INVALID_ARGUMENT', inOurWords(message))
-        : new CairnError('ERR_OUT_OF_MEMORY', `${message}, for as much as maxMemoryCeiling (4 x maxMemory) may be`);
-    }
-    default:
-      return new CairnError('ERR_NATIVE_MISMATCH', `Unexpected answer ${code} of the native addon`);
-  }
-}
-
-// The store names its own options; users know them by ours.
-const OPTION_WORDS: readonly (readonly [string, string])[] = [
-  ['the ceiling of', 'maxMemoryCeiling,'],
-  ['memory_bytes_ceiling', 'maxMemoryCeiling'],
-  ['ring_bytes', 'ringSize'],
-  ['memory_bytes', 'maxMemory'],
-  ['value_bytes_max', 'maxValueBytes'],
-  ['shard_count', 'shards'],
-];
-
-function inOurWords(message: string): string {
-  return OPTION_WORDS.reduce((text, [theirs, ours]) => text.replaceAll(theirs, ours), message);
-}
-
-/**
- * Serves a cache to memcached clients, over sockets of the thread that calls. Resolves once it listens: by default on
- * loopback, port 11211. The server holds the cache; when the cache is closed, the server ends with it.
- *
- * Rejects with `ERR_INVALID_ARGUMENT` for a wrong option, `ERR_CLOSED` for a closed cache, and `ERR_LISTEN`, with the
- * system's error as `cause`, for an address that cannot be listened on.
- */
-export async function serve<V>(cache: Cache<V>, options?: ServeOptions): Promise<MemcachedServer> {
-  if (!(cache instanceof Cache)) throw wrongType('cache', 'a Cache', cache);
-  const handle = handleOf(cache as Cache<never>);
-  const ack = feedOf(handle) === undefined ? undefined : cache.options.ack;
-  return MemcachedServer.start(handle, options, { ack, logMetrics: LOG_METRICS });
 }

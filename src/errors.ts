@@ -105,6 +105,8 @@ export class CairnError extends Error {
   readonly code: ErrorCode;
   /** Of `ERR_VALUE_MALFORMED`: the keys whose values cannot be decoded. */
   declare readonly keys?: readonly (string | Uint8Array)[];
+  /** Of `setMany` and `deleteMany`: see {@link ManyResult}. */
+  declare readonly results?: readonly ManyResult[];
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
@@ -116,6 +118,8 @@ export class CairnError extends Error {
 export class CairnTypeError extends TypeError {
   override name = 'TypeError';
   readonly code: ErrorCode;
+  /** Of `setMany` and `deleteMany`: see {@link ManyResult}. */
+  declare readonly results?: readonly ManyResult[];
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
@@ -127,6 +131,8 @@ export class CairnTypeError extends TypeError {
 export class CairnRangeError extends RangeError {
   override name = 'RangeError';
   readonly code: ErrorCode;
+  /** Of `setMany` and `deleteMany`: see {@link ManyResult}. */
+  declare readonly results?: readonly ManyResult[];
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
@@ -164,6 +170,20 @@ export function malformedValues(keys: readonly (string | Uint8Array)[], error: C
   );
 }
 
+/**
+ * What came of one entry of `setMany`, or one key of `deleteMany`: what `set` or `delete` would have returned, or the
+ * error that it would have thrown.
+ */
+export type ManyResult = 'stored' | 'not-stored' | boolean | Error;
+
+/** The first error among the results of many, which it carries. */
+export function firstError(results: readonly ManyResult[]): Error | undefined {
+  const error = results.find((result) => result instanceof Error);
+  if (!(error instanceof Error)) return undefined;
+  // Hidden: the error is one of its own results.
+  return Object.defineProperty(error, 'results', { value: results, configurable: true });
+}
+
 /** Whether it is what decoding a value throws, and not an error of a function of the user's. */
 export function isMalformed(error: unknown): error is CairnError {
   return error instanceof CairnError && error.code === 'ERR_VALUE_MALFORMED' && error.keys === undefined;
@@ -172,6 +192,11 @@ export function isMalformed(error: unknown): error is CairnError {
 /** `Expected <name> to be <expected>, got <value>`: a `TypeError`. */
 export function wrongType(name: string, expected: string, value: unknown): CairnTypeError {
   return new CairnTypeError('ERR_INVALID_ARGUMENT', `Expected ${name} to be ${expected}, got ${show(value)}`);
+}
+
+/** Something of the right kind in the wrong place: the sentence says where it belongs. A `RangeError`. */
+export function misplaced(message: string): CairnRangeError {
+  return new CairnRangeError('ERR_INVALID_ARGUMENT', message);
 }
 
 /** `Expected <name> to be <expected>, got <value>`: a `RangeError`. */

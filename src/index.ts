@@ -1,5 +1,6 @@
+/// <reference types="node" preserve="true" />
 /** The public API, whole. Nothing else is public. */
-export { Cache, type CacheStats, type CloseOptions, type LoadResult, serve } from './cache.ts';
+export { Cache, type CloseOptions } from './cache.ts';
 export {
   CairnError,
   CairnRangeError,
@@ -7,6 +8,7 @@ export {
   type ErrorCode,
   type ErrorKind,
   errorKind,
+  type ManyResult,
 } from './errors.ts';
 export type { FetchOptions, LoadContext, Loader } from './fetch/index.ts';
 export type {
@@ -30,12 +32,13 @@ export type {
   PromisedArithmeticOptions,
   PromisedSetOptions,
   PromiseStats,
-} from './promises.ts';
+} from './promises/index.ts';
 export type { CacheEvents, RemovalEvent, RemovalOptions, RemovalReason } from './removals.ts';
 export type { ArithmeticOptions, CasResult, EntryInfo, Key, StoreResult, ValueWithCas } from './request/arguments.ts';
 export type { ValueKind } from './request/codec.ts';
 export { PackedKeys, PackedValues } from './request/packed.ts';
 export type { LogStats, RecoverySummary, ScribeNotice as LogNotice, SnapshotSummary } from './scribe/index.ts';
+export { serve } from './serve.ts';
 export {
   type DisconnectReason,
   MemcachedServer,
@@ -43,3 +46,5 @@ export {
   type ServeOptions,
   type ServerAddress,
 } from './server/index.ts';
+export type { CacheStats } from './stats.ts';
+export type { LoadResult } from './walks.ts';

@@ -119,6 +119,8 @@ export interface NativeHandle {
   close(): void;
   isClosed(): boolean;
   rawAsBuffer(yes: boolean): void;
+  /** From now on the cache's time is that long after the first call, and stands still. It never goes back. */
+  setClock(elapsedMs: number): void;
 
   getChunk(...keys: NativeKey[]): unknown[] | false;
   deleteChunk(...keys: NativeKey[]): number | false;

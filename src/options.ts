@@ -1,6 +1,6 @@
 /** Options of a cache: what may be given, what is assumed otherwise, and the only checks on it. */
 import { resolve } from 'node:path';
-import { CairnTypeError, outOfRange, show, wrongType } from './errors.ts';
+import { CairnTypeError, misplaced, outOfRange, show, wrongType } from './errors.ts';
 import {
   LANE_COUNT_MAX,
   LOG_LIMIT_BYTES_DEFAULT,
@@ -72,6 +72,12 @@ export interface CacheOptions {
   raw?: RawOption;
   /** How `cache.promises` of this handle works. */
   promises?: PromiseOptions;
+  /**
+   * For tests: the cache's time follows this function (milliseconds) instead of the machine's clock. With fake timers:
+   * `() => Date.now()`. It is read at the beginning of each call in the thread that made the cache, and time stands
+   * still in between.
+   */
+  clock?: () => number;
 
   /**
    * A directory of this cache's own: what is written goes to a log there too, and is back when the cache is opened
@@ -105,7 +111,7 @@ export interface CacheOptions {
 }
 
 /** When what was logged is synced to the disk; an interval is from 1 ms to an hour. */
-export type SyncOption = 'always' | 'none' | `${number}ms` | `${number}s` | `${number}m`;
+export type SyncOption = 'always' | 'none' | `${number}ms` | `${number}s` | `${number}m` | `${number}h`;
 
 /** When snapshots of a cache with a log are taken. They make opening it faster, and the log shorter. */
 export interface SnapshotOptions {
@@ -298,6 +304,7 @@ const CACHE_OPTION_NAMES: readonly (keyof CacheOptions)[] = [
   'trackAccess',
   'raw',
   'promises',
+  'clock',
   'data',
   'ack',
   ...LOG_OPTION_NAMES,
@@ -328,6 +335,11 @@ const FOREIGN_NAMES: Readonly<Record<string, string>> = {
   threads: 'shards',
   namespace: 'name',
   directory: 'data',
+  EX: 'ttl',
+  PX: 'ttl',
+  ex: 'ttl',
+  px: 'ttl',
+  maxmemory: 'maxMemory',
   dataDir: 'data',
   path: 'data',
   fsync: 'sync',
@@ -342,6 +354,28 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   onEviction: "on('removal', ...)",
   fetchMethod: 'fetch(key, loader)',
   sizeCalculation: 'nothing: sizes are exact without it',
+  updateAgeOnGet: 'touch(key, ttl) after a get: reading does not lengthen a life here',
+  updateAgeOnHas: 'touch(key, ttl) after a has: asking does not lengthen a life here',
+  noUpdateTTL: "set(key, value, { ttl: 'keep' })",
+  noUpdateTtl: "set(key, value, { ttl: 'keep' })",
+  KEEPTTL: "set(key, value, { ttl: 'keep' })",
+  allowStale: 'fetch(key, loader, { staleWhileRevalidate }): get gives nothing that is over',
+  allowStaleOnFetchRejection: 'fetch(key, loader, { staleIfError })',
+  allowStaleOnFetchAbort: 'fetch(key, loader, { staleIfError })',
+  noDeleteOnStaleGet: 'nothing: what is over is not given, and leaves memory by itself',
+  ttlAutopurge: 'nothing: what is over leaves memory by itself',
+  ttlResolution: 'nothing: times are exact to the millisecond',
+  checkperiod: 'nothing: what is over leaves memory by itself',
+  checkPeriod: 'nothing: what is over leaves memory by itself',
+  deleteOnExpire: 'nothing: what is over leaves memory by itself',
+  useClones: 'nothing: values are always copies',
+  NX: 'add(key, value), which stores where there is no entry',
+  XX: 'replace(key, value), which stores where there is an entry',
+  maxmemoryPolicy: 'nothing: the least recently used entry leaves first',
+  policy: 'nothing: the least recently used entry leaves first',
+  store: 'fetch(key, loader) to load from a database',
+  serialize: 'nothing: values are kept as docs/values.md says',
+  deserialize: 'nothing: values are kept as docs/values.md says',
 };
 
 /** Checks the options of a cache. `usableMemory` is asked for what `'25%'` is of. Throws `ERR_INVALID_ARGUMENT`. */
@@ -349,6 +383,7 @@ export function resolveOptions(given: CacheOptions | undefined, usableMemory: ()
   const options = checkNames('options', given, CACHE_OPTION_NAMES);
   const maxMemory = parseSize('maxMemory', options.maxMemory, MEMORY_BYTES_DEFAULT, usableMemory);
   if (maxMemory < MEMORY_BYTES_MIN) throw outOfRange('maxMemory', 'at least 4mb', options.maxMemory);
+  warnOfMemory(maxMemory, usableMemory());
   const maxMemoryCeiling = parseSize('maxMemoryCeiling', options.maxMemoryCeiling, 0, usableMemory);
   if (maxMemoryCeiling !== 0 && maxMemoryCeiling < maxMemory) {
     throw outOfRange('maxMemoryCeiling', `at least maxMemory (${maxMemory} bytes)`, options.maxMemoryCeiling);
@@ -373,6 +408,18 @@ export function resolveOptions(given: CacheOptions | undefined, usableMemory: ()
   };
 }
 
+let hasWarnedOfMemory = false;
+
+// Address space is all that is taken at first, so that the system refuses such a cache only when it is filled.
+function warnOfMemory(maxMemory: number, usable: number): void {
+  if (maxMemory <= usable || usable === 0 || hasWarnedOfMemory) return;
+  hasWarnedOfMemory = true;
+  process.emitWarning(
+    `maxMemory is ${maxMemory} bytes, and this process may use ${usable}: the system ends a process that fills more`,
+    { type: 'CairnWarning', code: 'CAIRN_MEMORY' },
+  );
+}
+
 // What the log could never take is refused from the start. 0: a larger default is the store's to choose,
 // native/store/store.h.
 function loggedValueBytes(logLimit: number, maxMemory: number): number {
@@ -388,7 +435,7 @@ function resolveLogOptions(
   if (options.data === undefined) {
     const name = LOG_OPTION_NAMES.find((each) => options[each] !== undefined);
     if (name === undefined) return undefined;
-    throw outOfRange(name, 'left out where there is no data, the directory of a log', options[name]);
+    throw misplaced(`The option ${name} is for a cache with a log: give data, the directory of it, too`);
   }
   if (typeof options.data !== 'string' || options.data === '') throw wrongType('data', 'a directory', options.data);
   if (maxValueBytes > LOGGED_VALUE_BYTES_MAX) {
@@ -470,6 +517,13 @@ export function resolveOnRecovery(given: unknown): (progress: RecoveryProgress) 
 export function checkEntries(given: unknown): number {
   if (given === Number.POSITIVE_INFINITY) return 0;
   return checkInteger('maxEntries', given, 1, Number.MAX_SAFE_INTEGER, 0);
+}
+
+/** Checks the option `clock`. */
+export function checkClock(given: unknown): (() => number) | undefined {
+  if (given === undefined) return undefined;
+  if (typeof given !== 'function') throw wrongType('clock', 'a function that gives milliseconds', given);
+  return given as () => number;
 }
 
 /** Checks the option `raw` of a handle. */
@@ -575,7 +629,11 @@ export function parseDuration(name: string, value: unknown, otherwise: number): 
     if (milliseconds !== undefined && milliseconds <= TTL_MS_MAX) return milliseconds;
   }
   const problem = typeof value === 'number' || typeof value === 'string' ? outOfRange : wrongType;
-  throw problem(name, 'a non-negative integer of milliseconds, or text such as "60s"', value);
+  throw problem(
+    name,
+    'a non-negative integer of milliseconds, or a number with ms, s, m, h or d, such as "60s"',
+    value,
+  );
 }
 
 // Whole milliseconds; undefined: it is no such text.

@@ -21,15 +21,23 @@ export interface RemovalEvent<V = unknown> {
   /** Its key; a Buffer if that is not text. */
   key: string | Buffer;
   reason: RemovalReason;
-  /** Its value, if the listener asked for values, it had at most 4096 bytes, and can be decoded. */
+  /** Its value, if the listener asked for values and none of what `valueOmitted` tells is the case. */
   value?: V;
+  /**
+   * Why there is no value where values were asked for: it has more than 4096 bytes, so that copying it would hold up
+   * other threads, or it cannot be decoded by this handle.
+   */
+  valueOmitted?: 'too-large' | 'malformed';
 }
 
 /** Options of `on('removal', ...)`. */
 export interface RemovalOptions {
   /** Only these. Default: all four. */
   reasons?: Iterable<RemovalReason>;
-  /** With the values of entries of up to 4096 bytes. Costs a copy for each, under the shard's lock. Default false. */
+  /**
+   * With values. Costs a copy for each, under the shard's lock; so one above 4096 bytes is left out, and the event says
+   * so. Default false.
+   */
   values?: boolean;
 }
 
@@ -65,6 +73,8 @@ const ALL_BITS = 0b1111;
 const EVENT_NAMES: readonly (keyof CacheEvents)[] = ['removal', 'cleared', 'removals-lost'];
 
 const HEADER_BYTES = 24;
+/** The largest value that an event brings: kRemovalValueBytesMax of native/base/limits.h. */
+const VALUE_BYTES_MAX = 4096;
 /** More than any event takes. */
 const BUFFER_BYTES = 128 * 1024;
 /** Buffers that are dealt with in one turn of the event loop. */
@@ -83,6 +93,7 @@ export class Removals implements Looker {
   readonly #cache: RemovalCache;
   #listeners: readonly Listener[] = [];
   #buffer: Buffer | undefined;
+  #wantsValues = false;
 
   constructor(cache: RemovalCache) {
     this.#cache = cache;
@@ -142,6 +153,7 @@ export class Removals implements Looker {
     if (code === Code.closed && listeners.length < this.#listeners.length) return;
     if (code !== Code.stored) throw this.#cache.error(code);
     this.#listeners = listeners;
+    this.#wantsValues = values;
     if (bits === 0) {
       lookers.delete(this);
       this.#buffer = undefined;
@@ -192,7 +204,10 @@ export class Removals implements Looker {
         // The event is as good without the value. What the user's own function for raw values throws is an error of
         // theirs.
         if (!isMalformed(error)) raise(error);
+        event.valueOmitted = 'malformed';
       }
+    } else if (this.#wantsValues && buffer.readUInt32LE(at + 12) > VALUE_BYTES_MAX) {
+      event.valueOmitted = 'too-large';
     }
     return event;
   }

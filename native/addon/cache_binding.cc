@@ -303,6 +303,13 @@ napi_value RawAsBuffer(napi_env env, napi_callback_info info) {
   return Undefined(env);
 }
 
+// setClock(elapsedMs): from now on the cache's time is that long after the first call; see CacheInstance::SetClock.
+napi_value SetClock(napi_env env, napi_callback_info info) {
+  HandleCall<1> call(env, info);
+  if (call.handle->Usable()) call.handle->instance->SetClock(NumberOr(env, call[0], 0));
+  return Undefined(env);
+}
+
 void ExtendHandle(napi_env env, CacheHandle* handle, napi_value object) {
   AddHandleFunction(env, handle, object, "peek", Read<Verb::kPeek>);
   AddHandleFunction(env, handle, object, "getWithCas", Read<Verb::kGet>);
@@ -320,6 +327,7 @@ void ExtendHandle(napi_env env, CacheHandle* handle, napi_value object) {
   AddHandleFunction(env, handle, object, "close", Close);
   AddHandleFunction(env, handle, object, "isClosed", IsClosed);
   AddHandleFunction(env, handle, object, "rawAsBuffer", RawAsBuffer);
+  AddHandleFunction(env, handle, object, "setClock", SetClock);
 }
 
 // ---- making handles ----

@@ -26,6 +26,11 @@ CacheInstance::~CacheInstance() = default;
 
 Now CacheInstance::ReadBothClocks() const {
   Now now = ReadClock();
+  const uint64_t set_ms = set_boot_ms_.load(std::memory_order_relaxed);
+  if (set_ms != 0) {
+    now.wall_ms += static_cast<int64_t>(set_ms) - static_cast<int64_t>(now.boot_ms);
+    now.boot_ms = set_ms;
+  }
   if (feed_ == nullptr) return now;
   const int64_t offset_ms = now.WallOffset();
   int64_t most_ms = wall_offset_ms_.load(std::memory_order_relaxed);
@@ -33,6 +38,16 @@ Now CacheInstance::ReadBothClocks() const {
   }
   now.wall_ms = static_cast<int64_t>(now.boot_ms) + std::max(most_ms, offset_ms);
   return now;
+}
+
+void CacheInstance::SetClock(uint64_t elapsed_ms) {
+  uint64_t begun_ms = 0;
+  const uint64_t now_ms = ReadBootMs();
+  if (clock_begun_ms_.compare_exchange_strong(begun_ms, now_ms, std::memory_order_relaxed)) begun_ms = now_ms;
+  const uint64_t wanted_ms = begun_ms + elapsed_ms;
+  uint64_t set_ms = set_boot_ms_.load(std::memory_order_relaxed);
+  while (wanted_ms > set_ms && !set_boot_ms_.compare_exchange_weak(set_ms, wanted_ms, std::memory_order_relaxed)) {
+  }
 }
 
 void CacheInstance::RaiseWallClock(int64_t wall_ms) {

@@ -80,13 +80,16 @@ class CacheInstance {
     Now now;
     if (timed || store_->uses_time()) [[unlikely]] {
       if (feed_ != nullptr) return ReadBothClocks();
-      now.boot_ms = ReadBootMs();
+      now.boot_ms = BootMs();
     }
     return now;
   }
   // Both clocks. With a log the wall clock never goes back, not even when the machine's is set back: what was written
   // with an expiry is read again after the next start, and must have lived as long as it was told to.
   Now ReadBothClocks() const;
+  // For tests: from now on the cache's time is that of the first such call and so many milliseconds, and stands still
+  // until the next call. It never goes back.
+  void SetClock(uint64_t elapsed_ms);
   // From now on the wall clock is at least that. Unix milliseconds.
   void RaiseWallClock(int64_t wall_ms);
 
@@ -98,6 +101,11 @@ class CacheInstance {
   friend class Janitor;
   CacheInstance(CacheOptions options, std::unique_ptr<Store> store, uint64_t id);
 
+  uint64_t BootMs() const {
+    const uint64_t set_ms = set_boot_ms_.load(std::memory_order_relaxed);
+    return set_ms == 0 ? ReadBootMs() : set_ms;
+  }
+
   CacheOptions options_;
   std::unique_ptr<RemovalRing> removals_;  // destroyed after the store, which calls it
   std::unique_ptr<ChangeFeed> feed_;       // the same
@@ -106,6 +114,9 @@ class CacheInstance {
   std::atomic<State> state_;
   // The most that the wall clock was ahead of the boot clock.
   mutable std::atomic<int64_t> wall_offset_ms_{std::numeric_limits<int64_t>::min()};
+  // Of a cache whose clock is set: when it was first set, on the boot clock, and its time now. 0: it is not set.
+  std::atomic<uint64_t> clock_begun_ms_{0};
+  std::atomic<uint64_t> set_boot_ms_{0};
   const uint64_t id_;
   // Guarded by the registry's lock.
   uint32_t owner_count_ = 0;

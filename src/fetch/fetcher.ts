@@ -290,6 +290,7 @@ export class Fetcher implements Looker {
     }
     let { payload, codec } = encoded;
     if (flight.id !== 0) {
+      this.#cache.tick?.();
       // Whatever it answers, the value was loaded: the cache not keeping it is no reason to keep it from the callers.
       let code = this.#handle.fillFlight(flight.id, payload, codec, ttlMs, ttlMs !== TTL_NOTHING);
       if (code === Code.valueMaybeIllFormed) {

@@ -31,6 +31,8 @@ export interface FetchCache {
   readonly raw: RawOption;
   /** Milliseconds; 0: for ever. */
   readonly ttl: number;
+  /** Moves the cache's time, where its maker gave a clock. */
+  readonly tick: (() => void) | undefined;
   get(key: Key): unknown;
   peek(key: Key): unknown;
   /** As `get`, by another function of the handle. */

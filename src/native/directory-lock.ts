@@ -50,5 +50,8 @@ function locked(directory: string, owner: number): CairnError {
       : owner === pid
         ? `this process, ${pid}`
         : `process ${owner}`;
-  return new CairnError('ERR_LOG_LOCKED', `The log in ${directory} is in use by ${who}`);
+  return new CairnError(
+    'ERR_LOG_LOCKED',
+    `The log in ${directory} is in use by ${who}. A directory belongs to one process: of several processes (cluster, PM2) each needs a directory of its own, or one serves the cache to the others (serve)`,
+  );
 }

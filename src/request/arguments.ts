@@ -39,8 +39,8 @@ export interface EntryInfo {
   flags: number;
   /** It was read since it was stored. */
   fetched: boolean;
-  /** Seconds since it was last read or stored; 0 unless the cache was made with `trackAccess`. */
-  idleSeconds: number;
+  /** Seconds since it was last read or stored; undefined unless the cache was made with `trackAccess`. */
+  idleSeconds: number | undefined;
 }
 
 /** Options of `incr` and `decr`. */
@@ -149,17 +149,16 @@ export function asArray(name: string, keys: Iterable<Key>): Key[] {
 }
 
 /**
- * Pairs of key and value, each checked to be one. What walks over them may use a buffer again for the next pair (a
- * generator that reads a file, say), and many are taken before the first is stored: bytes are copied then.
+ * Pairs of key and value as an array, each checked to be one. What walks over them may use a buffer again for the next
+ * pair (a generator that reads a file, say): bytes are copied then.
  */
-export function* entriesOf<V>(
-  entries: Iterable<readonly [Key, V]>,
-): Generator<readonly [Key, V], undefined, undefined> {
+export function pairsOf<V>(entries: Iterable<readonly [Key, V]>): readonly (readonly [Key, V])[] {
   const holdsAll = Array.isArray(entries) || types.isMap(entries);
+  const pairs: (readonly [Key, V])[] = [];
   for (const entry of iterable('entries', entries)) {
     if (!Array.isArray(entry) || entry.length !== 2) throw wrongType('each entry', '[key, value]', entry);
-    if (holdsAll) yield entry as unknown as readonly [Key, V];
-    else yield [copyOfBytes(entry[0] as Key), copyOfBytes(entry[1] as V)];
+    const pair = entry as unknown as readonly [Key, V];
+    pairs.push(holdsAll ? pair : [copyOfBytes(pair[0]), copyOfBytes(pair[1])]);
   }
-  return undefined;
+  return pairs;
 }

@@ -103,7 +103,7 @@ export interface LogStats {
   /** When the last snapshot was complete, in Unix milliseconds; 0: there is none. */
   snapshotAtMs: number;
   /** Its age now; 0: there is none. */
-  snapshotAgeMs: number;
+  snapshotAgeMs: number | undefined;
   /** How long it took, how large it is, how many entries it has. */
   snapshotMs: number;
   snapshotBytes: number;
@@ -160,7 +160,7 @@ export function readLogStats(handle: FeedHandle, wallMs: number): LogStats {
     snapshots: of('snapshots'),
     snapshotsFailed: of('snapshotsFailed'),
     snapshotAtMs,
-    snapshotAgeMs: snapshotAtMs === 0 ? 0 : Math.max(0, wallMs - snapshotAtMs),
+    snapshotAgeMs: snapshotAtMs === 0 ? undefined : Math.max(0, wallMs - snapshotAtMs),
     snapshotMs: of('snapshotMs'),
     snapshotBytes: of('snapshotBytes'),
     snapshotEntries: of('snapshotEntries'),

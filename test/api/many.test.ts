@@ -1,6 +1,6 @@
 // getMany, setMany, deleteMany: the same as one at a time, in one call; with a model that makes sure of it.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { Cache, type Key, PackedKeys } from '../../src/index.ts';
+import { Cache, type CairnError, type Key, PackedKeys } from '../../src/index.ts';
 import { withCode } from '../support/errors.ts';
 import { withRandom } from '../support/random.ts';
 import { expectSame } from '../support/same.ts';
@@ -269,5 +269,92 @@ test('many at a time and one at a time come to the same', () => {
       }
     }
     expectSame(new Map(cache.entries()), new Map(other.entries()));
+  });
+});
+
+describe('an entry that is refused', () => {
+  type Pairs = readonly (readonly [Key, unknown])[];
+  const doors: Record<string, { set(pairs: Pairs): unknown; delete(keys: Key[]): unknown }> = {
+    sync: { set: (pairs) => cache.setMany(pairs), delete: (keys) => cache.deleteMany(keys) },
+    'sync, keeping the expiry': {
+      set: (pairs) => cache.setMany(pairs, { ttl: 'keep' }),
+      delete: (keys) => cache.deleteMany(keys),
+    },
+    'of a generator': {
+      set: (pairs) =>
+        cache.setMany(
+          (function* () {
+            yield* pairs;
+          })(),
+        ),
+      delete: (keys) => cache.deleteMany(new Set(keys)),
+    },
+    promised: { set: (pairs) => cache.promises.setMany(pairs), delete: (keys) => cache.promises.deleteMany(keys) },
+  };
+  const bad: Record<string, readonly [Key, unknown]> = {
+    'is too large': ['bad', 'x'.repeat(2 << 20)],
+    'cannot be stored': ['bad', () => 1],
+    'is undefined': ['bad', undefined],
+    'has a wrong key': ['', 1],
+    'has a key that is none': [5 as never, 1],
+    'has a key with lone surrogates': ['\ud800', 1],
+  };
+  const caught = async (call: () => unknown): Promise<CairnError> => {
+    try {
+      await call();
+    } catch (error) {
+      return error as CairnError;
+    }
+    throw new Error('Expected an error');
+  };
+
+  test.each(Object.keys(doors).flatMap((door) => Object.keys(bad).map((what) => [door, what] as const)))(
+    'stops no other: %s, one that %s',
+    async (door, what) => {
+      for (const at of [0, 1, 130, 299]) {
+        cache.clear();
+        const pairs: [Key, unknown][] = Array.from({ length: 300 }, (_, i) => [`k${i}`, i]);
+        pairs[at] = [...bad[what]!];
+        const error = await caught(() => doors[door]!.set(pairs));
+        expect(error.code).toMatch(/^ERR_(INVALID_ARGUMENT|VALUE_TOO_LARGE|VALUE_NOT_STORABLE)$/);
+        expect(error.results).toEqual(pairs.map((_, i) => (i === at ? error : 'stored')));
+        expect(cache.size).toBe(299);
+        expect(cache.getMany(['k2', 'k298'])).toEqual([2, 298]);
+      }
+    },
+  );
+
+  test.each(Object.keys(doors))('is told with the others that are: %s', async (door) => {
+    const error = await caught(() =>
+      doors[door]!.set([
+        ['a', () => 1],
+        ['b', 2],
+        ['', 3],
+      ]),
+    );
+    expect(error.code).toBe('ERR_VALUE_NOT_STORABLE');
+    expect(error.results).toEqual([error, 'stored', withCode('ERR_INVALID_ARGUMENT')]);
+  });
+
+  test.each(Object.keys(doors))('of a deletion stops no other: %s', async (door) => {
+    const long = (i: number) => `k${i}`.padEnd(60_000, 'x');
+    for (const key of [(i: number) => `k${i}`, long]) {
+      const keys: Key[] = Array.from({ length: 40 }, (_, i) => key(i));
+      for (const each of keys) cache.set(each, 1);
+      cache.delete(keys[3]!);
+      keys[20] = '';
+      const error = await caught(() => doors[door]!.delete(keys));
+      expect(error.code).toBe('ERR_INVALID_ARGUMENT');
+      expect(error.results).toEqual(keys.map((_, i) => (i === 20 ? error : i !== 3)));
+      expect(cache.size).toBe(1);
+      cache.clear();
+    }
+  });
+
+  test('of what is no list of pairs is none: nothing is stored', async () => {
+    const pairs = [...Array.from({ length: 300 }, (_, i) => [`k${i}`, i]), ['k']] as never;
+    expect(() => cache.setMany(pairs)).toThrow(withCode('ERR_INVALID_ARGUMENT', /each entry/));
+    await expect(cache.promises.setMany(pairs)).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT', /each entry/));
+    expect(cache.size).toBe(0);
   });
 });

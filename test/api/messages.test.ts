@@ -103,7 +103,7 @@ describe('values that cannot be decoded', () => {
     cache.delete('k8');
     await until(() => heard.length === 2);
     expect(heard).toEqual([
-      { key: 'k7', reason: 'deleted' },
+      { key: 'k7', reason: 'deleted', valueOmitted: 'malformed' },
       { key: 'k8', reason: 'deleted', value: { n: 8 } },
     ]);
   });

@@ -85,7 +85,7 @@ describe('a wrong value is refused, naming option, expectation and value', () =>
     [
       { ttl: -1 },
       RangeError,
-      /Expected ttl to be a non-negative integer of milliseconds, or text such as "60s", got -1/,
+      /Expected ttl to be a non-negative integer of milliseconds, or a number with ms, s, m, h or d, such as "60s", got -1/,
     ],
     [{ ttl: 1.5 }, RangeError, /ttl.*1\.5/],
     [{ ttl: '5' }, RangeError, /ttl.*"5"/],

@@ -323,22 +323,12 @@ describe('what was passed', () => {
 });
 
 describe('with many', () => {
-  test('an argument that is wrong refuses the whole call', async () => {
+  test('a wrong key of a read refuses the whole call, as does something that is no pair', async () => {
     const keys = Array.from({ length: 3000 }, (_, i) => `k${i}`);
-    await expect(cache.promises.setMany([...keys.map((key): [string, number] => [key, 1]), ['', 2]])).rejects.toThrow(
-      withCode('ERR_INVALID_ARGUMENT', /key/),
-    );
-    await expect(
-      cache.promises.setMany([
-        ['a', 1],
-        ['b', () => {}],
-      ]),
-    ).rejects.toThrow(withCode('ERR_VALUE_NOT_STORABLE'));
+    await expect(cache.promises.getMany([...keys, ''])).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT', /key/));
+    await expect(cache.promises.setMany([['a', 1], ['b'] as never])).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT'));
     await cache.promises.get('a');
     expect(cache.size).toBe(0);
-    cache.set('k0', 1);
-    await expect(cache.promises.deleteMany([...keys, ''])).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT'));
-    expect(await cache.promises.get('k0')).toBe(1);
     expect(cache.promises.stats()).toMatchObject({ requests: 0, bytes: 0 });
   });
 

@@ -458,3 +458,18 @@ describe('a program', () => {
     expect({ status, stdout }).toEqual({ status: 0, stdout: 'second 1\nuncaught first\n'.repeat(2) });
   });
 });
+
+test('an event says when it leaves out a value that was asked for', async () => {
+  using told = new Cache();
+  const heard: RemovalEvent[] = [];
+  told.on('removal', (events) => heard.push(...events), { values: true });
+  told.set('small', 'x'.repeat(4096));
+  told.set('large', 'x'.repeat(4097));
+  told.deleteMany(['small', 'large']);
+  await until(() => heard.length === 2);
+  heard.sort((a, b) => (a.key < b.key ? 1 : -1));
+  expect(heard).toEqual([
+    { key: 'small', reason: 'deleted', value: 'x'.repeat(4096) },
+    { key: 'large', reason: 'deleted', valueOmitted: 'too-large' },
+  ]);
+});

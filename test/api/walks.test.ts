@@ -144,3 +144,64 @@ describe('a walk', () => {
     }
   });
 });
+
+describe('what changes between two steps of a walk', () => {
+  const fill = (ttl = 0): Cache => {
+    const walked = new Cache({ shards: 1 });
+    for (let i = 0; i < 100; i++) walked.set(`k${i}`, `v${i}`, { ttl });
+    return walked;
+  };
+  const walks: Record<string, (walked: Cache) => Iterable<unknown>> = {
+    keys: (walked) => walked.keys(),
+    values: (walked) => walked.values(),
+    entries: (walked) => walked.entries({ order: 'oldest' }),
+    iterator: (walked) => walked,
+  };
+  const changes: Record<string, (walked: Cache) => void> = {
+    deleted: (walked) => walked.deleteMany(Array.from({ length: 100 }, (_, i) => `k${i}`)),
+    cleared: (walked) => walked.clear(),
+    evicted: (walked) => {
+      for (let i = 0; i < 100; i++) walked.evict(`k${i}`);
+    },
+  };
+
+  test.each(Object.keys(walks).flatMap((name) => Object.keys(changes).map((change) => [name, change] as const)))(
+    '%s give nothing that was %s',
+    (name, change) => {
+      using walked = fill();
+      let given = 0;
+      for (const _ of walks[name]!(walked)) if (given++ === 0) changes[change]!(walked);
+      expect(given).toBe(1);
+    },
+  );
+
+  test.each(Object.keys(walks))('%s give nothing that has expired', (name) => {
+    let now = 1000;
+    using walked = new Cache({ shards: 1, clock: () => now });
+    for (let i = 0; i < 100; i++) walked.set(`k${i}`, i, { ttl: 50 });
+    let given = 0;
+    for (const _ of walks[name]!(walked)) if (given++ === 0) now += 50;
+    expect(given).toBe(1);
+  });
+
+  test('is given with the value of the moment, and counts once against the limit', () => {
+    using walked = fill();
+    const seen: unknown[] = [];
+    for (const [key, value] of walked.entries({ order: 'oldest', limit: 50 })) {
+      if (seen.push(value) === 1) for (let i = 1; i < 30; i++) walked.delete(`k${i}`);
+      if (seen.length === 1) for (let i = 30; i < 100; i++) walked.set(`k${i}`, 'new');
+      if (key !== 'k0') expect(value).toBe('new');
+    }
+    expect(seen).toHaveLength(50);
+  });
+
+  test('in a dump is as it was when its block was asked for', () => {
+    using walked = new Cache({ shards: 1, maxMemory: '16mb' });
+    for (let i = 0; i < 100; i++) walked.set(`k${i}`, 'v'.repeat(20_000));
+    const pieces: Buffer[] = [];
+    for (const piece of walked.dump()) if (pieces.push(piece) === 2) walked.clear();
+    using loaded = new Cache({ maxMemory: '16mb' });
+    loaded.load(pieces);
+    expect(loaded.size).toBeLessThan(20);
+  });
+});

@@ -87,7 +87,7 @@ const lockInThread = `
 describe('the lock of a directory', () => {
   test('is refused to everybody else, with the pid of who has it, until it is released', () => {
     const held = lockByAddon(folder);
-    const message = new RegExp(`^The log in .* is in use by this process, ${process.pid}$`);
+    const message = new RegExp(`^The log in .* is in use by this process, ${process.pid}\\. `);
     expect(() => lockByAddon(folder)).toThrow(withCode('ERR_LOG_LOCKED', message));
     held.release();
     held.release();
@@ -100,8 +100,8 @@ describe('the lock of a directory', () => {
 
   test('keeps another process out', async () => {
     const held = lockByAddon(folder);
-    expect((await inOtherProcess()).said).toBe(
-      `ERR_LOG_LOCKED The log in ${folder} is in use by process ${process.pid}`,
+    expect((await inOtherProcess()).said).toContain(
+      `ERR_LOG_LOCKED The log in ${folder} is in use by process ${process.pid}. `,
     );
     held.release();
     expect((await inOtherProcess()).said).toBe('locked');
@@ -111,7 +111,7 @@ describe('the lock of a directory', () => {
     const { child, said } = await inOtherProcess();
     expect(said).toBe('locked');
     expect(() => lockByAddon(folder)).toThrow(
-      withCode('ERR_LOG_LOCKED', new RegExp(`is in use by process ${child.pid}$`)),
+      withCode('ERR_LOG_LOCKED', new RegExp(`is in use by process ${child.pid}\\. `)),
     );
     await end(child);
     lockByAddon(folder).release();

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { errorKind } from '../../src/errors.ts';
 import { type FeedHandle, FeedState, LogMetricPlace, native, targetsOf } from '../../src/native.ts';
 import type { AckLevel } from '../../src/options.ts';
-import { CachePromises } from '../../src/promises.ts';
+import { CachePromises } from '../../src/promises/index.ts';
 import { LOG_METRICS } from '../../src/scribe/metrics.ts';
 import { withCode } from '../support/errors.ts';
 

@@ -7,7 +7,7 @@ import type { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { Cache, handleOf } from '../../src/cache.ts';
 import { native } from '../../src/native.ts';
-import { CachePromises } from '../../src/promises.ts';
+import { CachePromises } from '../../src/promises/index.ts';
 import { routingHash } from '../../src/request/hash.ts';
 import { withCode } from '../support/errors.ts';
 import { until } from '../support/threads.ts';

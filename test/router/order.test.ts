@@ -5,7 +5,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { expect, test } from 'vitest';
 import { Cache, handleOf } from '../../src/cache.ts';
-import { CachePromises } from '../../src/promises.ts';
+import { CachePromises } from '../../src/promises/index.ts';
 import { Random } from '../support/random.ts';
 
 class Model {

@@ -2,7 +2,7 @@
 // and after the death of a lane's thread.
 import { describe, expect, test } from 'vitest';
 import { Cache, handleOf } from '../../src/cache.ts';
-import { CachePromises } from '../../src/promises.ts';
+import { CachePromises } from '../../src/promises/index.ts';
 import { withCode } from '../support/errors.ts';
 
 /** Every promised verb, as a call that an open cache answers. */

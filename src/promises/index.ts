@@ -9,10 +9,11 @@
  * cache lets its router finish and end.
  */
 import { EventEmitter } from 'node:events';
-import { Commits, clearsUsedUp, logRefusal, type Waiter } from './commits.ts';
-import { CairnError, errorKind, isMalformed, malformedValues, show, wrongType } from './errors.ts';
-import { UPDATE_TRIES_MAX } from './limits.ts';
-import { Code, type FeedHandle, feedOf, type NativeHandle } from './native.ts';
+import { clearError } from '../answers.ts';
+import { Commits } from '../commits.ts';
+import { CairnError, errorKind, show, wrongType } from '../errors.ts';
+import { UPDATE_TRIES_MAX } from '../limits.ts';
+import { type FeedHandle, feedOf, type NativeHandle } from '../native.ts';
 import {
   type AckLevel,
   type CallOptions,
@@ -22,8 +23,8 @@ import {
   parseDuration,
   type RawOption,
   type ResolvedPromiseOptions,
-} from './options.ts';
-import { checkPatience, type Patience, wait } from './patience.ts';
+} from '../options.ts';
+import { checkPatience, type Patience } from '../patience.ts';
 import {
   type ArithmeticOptions,
   asArray,
@@ -32,18 +33,30 @@ import {
   checkCas,
   checkPiece,
   type EntryInfo,
-  entriesOf,
   type Key,
   keyError,
-  noRoomToUpdate,
+  pairsOf,
   type StoreResult,
-  tooLargeError,
   type ValueWithCas,
-} from './request/arguments.ts';
-import { type Block, KEEP_EXPIRY, type RequestFields, Verb } from './request/batch.ts';
-import { copyOfBytes } from './request/bytes.ts';
-import { bytesOf, CODEC_NAMES, Codec, decode, type Encoded, encode } from './request/codec.ts';
-import { type Batch, type Call, type Failure, laneCountOf, Router } from './router/index.ts';
+} from '../request/arguments.ts';
+import { KEEP_EXPIRY, type RequestFields, Verb } from '../request/batch.ts';
+import { copyOfBytes } from '../request/bytes.ts';
+import { type Encoded, encode } from '../request/codec.ts';
+import { laneCountOf, Router } from '../router/index.ts';
+import {
+  type Read,
+  readBigInt,
+  readFound,
+  readInfo,
+  readNumber,
+  readRemaining,
+  readStored,
+  readTaken,
+  readUpdated,
+  readValue,
+  readWithCas,
+} from './answers.ts';
+import { failureError, type Hold, ManyCall, maybeLost, OneCall } from './call.ts';
 
 /** What `cache.promises.stats()` knows. */
 export interface PromiseStats {
@@ -90,7 +103,8 @@ interface Terms {
  * everything that was called before it. Between different keys, and between promised and synchronous verbs, there is no
  * order but what awaiting makes.
  *
- * Every call rejects, and has then done nothing, with `ERR_INVALID_ARGUMENT` for what the synchronous verb throws,
+ * Every call except `setMany` and `deleteMany` rejects, and has then done nothing, with `ERR_INVALID_ARGUMENT` for what
+ * the synchronous verb throws. Every call rejects, and has done nothing, with
  * `ERR_QUEUE_FULL` when too many calls are unanswered (try again after `'drain'`), and `ERR_CLOSED` once the cache is
  * closed or closing. It rejects with `ERR_WORKER_EXITED` if the thread that had the request died: then nobody knows
  * whether it was done. The message names the request. With the option `timeout` a call rejects with `ERR_TIMEOUT`, with
@@ -171,7 +185,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   }
 
   /**
-   * The values of many keys, in their order, `undefined` for each miss. Not one moment: other calls may come between.
+   * The values of many keys, in their order, `undefined` for each miss. Not atomic: other calls may run in between.
    */
   getMany(keys: Iterable<Key>, options?: CallOptions): Promise<(V | undefined)[]> {
     return this.#askMany('getMany', Verb.get, keys, readValue, options) as Promise<(V | undefined)[]>;
@@ -267,21 +281,21 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
 
   /**
    * Stores many entries: pairs of key and value (a `Map` is such), all with the same options. Gives what each `set`
-   * would have given, in order. An argument that is wrong refuses all of them. If one of them fails later (its value is
-   * too large, say) the promise rejects with the first such error, and the others are stored.
+   * would have given, in order. As with the synchronous `setMany` each entry counts by itself: if there is one that
+   * cannot be stored, all others are, and the promise rejects with the first error, whose `results` have what came of
+   * each.
    */
   setMany(entries: Iterable<readonly [Key, V]>, options?: PromisedSetOptions): Promise<StoreResult[]> {
     return new Promise((resolve, reject) => {
       const { terms, fields } = this.#setTerms(options);
       const keys: Key[] = [];
-      const payloads: Encoded[] = [];
-      for (const [key, value] of entriesOf(entries)) {
-        const payload: Encoded = { payload: '', codec: 0 };
-        encode(value, payload);
+      const payloads: (Encoded | Error)[] = [];
+      for (const [key, value] of pairsOf(entries)) {
         keys.push(key);
-        payloads.push(payload);
+        payloads.push(encodedOrError(value));
       }
-      this.#submitMany('setMany', Verb.set, keys, payloads, fields, readStored, terms, resolve as never, reject);
+      const settle = { resolve: resolve as (value: unknown) => void, reject };
+      this.#submitMany({ name: 'setMany', verb: Verb.set, keys, payloads, fields, read: readStored, terms, ...settle });
     });
   }
 
@@ -297,7 +311,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     return this.#ask('evict', Verb.evict, key, readFound, options) as Promise<boolean>;
   }
 
-  /** Removes many entries. Gives what each `delete` would have given, in order. */
+  /** Removes many entries. Gives what each `delete` would have given, in order; a wrong key is as in `setMany`. */
   deleteMany(keys: Iterable<Key>, options?: CallOptions): Promise<boolean[]> {
     return this.#askMany('deleteMany', Verb.delete, keys, readFound, options) as Promise<boolean[]>;
   }
@@ -314,10 +328,8 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
           reject(failureError(failure, 'clear'));
           return;
         }
-        const code = clear();
-        if (code === Code.refused) reject(clearsUsedUp('Cannot clear the cache'));
-        else if (code === Code.logFull) reject(logRefusal(this.#handle, 'Cannot clear the cache'));
-        else if (code !== Code.stored) reject(closed());
+        const error = this.#handle.isClosed() ? closed() : clearError(this.#handle, clear());
+        if (error !== undefined) reject(error);
         else if (isHeld)
           this.#holdOf(router)
             .commits.all((why) => maybeLost('clear', why))
@@ -335,7 +347,17 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     return new Promise((resolve, reject) => {
       const terms = this.#terms(options);
       const fields = ttl === undefined ? undefined : { ttl: parseDuration('ttl', ttl, 0) };
-      this.#submit('touch', Verb.touch, key, undefined, fields, readFound, terms, resolve as never, reject);
+      this.#submit({
+        name: 'touch',
+        verb: Verb.touch,
+        key,
+        value: undefined,
+        fields,
+        read: readFound,
+        terms,
+        resolve: resolve as never,
+        reject,
+      });
     });
   }
 
@@ -395,7 +417,17 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   #ask(name: string, verb: Verb, key: Key, read: Read, options: CallOptions | undefined): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const terms = this.#terms(options);
-      this.#submit(name, verb, key, undefined, undefined, read, terms, resolve, reject);
+      this.#submit({
+        name,
+        verb,
+        key,
+        value: undefined,
+        fields: undefined,
+        read,
+        terms,
+        resolve,
+        reject,
+      });
     });
   }
 
@@ -408,7 +440,9 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   ): Promise<unknown[]> {
     return new Promise((resolve, reject) => {
       const terms = this.#terms(options);
-      this.#submitMany(name, verb, asArray('keys', keys), undefined, undefined, read, terms, resolve, reject);
+      const settle = { resolve: resolve as (value: unknown) => void, reject };
+      const list = asArray('keys', keys);
+      this.#submitMany({ name, verb, keys: list, payloads: undefined, fields: undefined, read, terms, ...settle });
     });
   }
 
@@ -427,7 +461,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
       if (options !== undefined) ({ terms, fields } = this.#setTerms(options));
       if (verb === Verb.cas) fields = { ...fields, compare: checkCas(cas) };
       encode(value, encoded);
-      this.#submit(name, verb, key, encoded, fields, read, terms, resolve, reject);
+      this.#submit({ name: name, verb: verb, key, value: encoded, fields: fields, read: read, terms, resolve, reject });
     });
   }
 
@@ -441,7 +475,17 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     return new Promise((resolve, reject) => {
       const terms = this.#terms(options);
       encode(checkPiece(piece), encoded);
-      this.#submit(name, verb, key, encoded, undefined, readStored, terms, resolve as never, reject);
+      this.#submit({
+        name,
+        verb,
+        key,
+        value: encoded,
+        fields: undefined,
+        read: readStored,
+        terms,
+        resolve: resolve as never,
+        reject,
+      });
     });
   }
 
@@ -491,26 +535,25 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
         ttl: given.ttl === undefined ? undefined : parseDuration('ttl', given.ttl, 0),
       };
       const read = typeof delta === 'bigint' ? readBigInt : readNumber;
-      this.#submit(name, verb, key, undefined, fields, read, terms, resolve as never, reject);
+      this.#submit({
+        name,
+        verb,
+        key,
+        value: undefined,
+        fields,
+        read,
+        terms,
+        resolve: resolve as never,
+        reject,
+      });
     });
   }
 
   // From here on nothing of the user's runs, so that the key which the router has staged stays the one that it appends.
 
-  // `value`: what encode() has made, of a verb that has one.
-  #submit(
-    name: string,
-    verb: Verb,
-    key: Key,
-    value: Encoded | undefined,
-    fields: RequestFields | undefined,
-    read: Read,
-    terms: Terms,
-    resolve: (value: unknown) => void,
-    reject: (error: unknown) => void,
-  ): void {
+  #submit({ name, verb, key, value, fields, read, terms, resolve, reject }: Submission): void {
     const router = this.#stage(name, key);
-    const call = new OneCall(name, key, read, this.#handle, this.#raw, resolve, reject);
+    const call = new OneCall(key, { name, read, handle: this.#handle, raw: this.#raw, resolve, reject });
     if (value !== undefined) call.noteSize(0, value.payload);
     if (terms.patience !== undefined) call.batches = [];
     if (terms.hold) call.hold = this.#holdOf(router);
@@ -525,44 +568,43 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     if (terms.patience !== undefined) call.wait(terms.patience, router);
   }
 
-  #submitMany(
-    name: string,
-    verb: Verb,
-    keys: readonly Key[],
-    payloads: readonly Encoded[] | undefined,
-    fields: RequestFields | undefined,
-    read: Read,
-    terms: Terms,
-    resolve: (values: unknown[]) => void,
-    reject: (error: unknown) => void,
-  ): void {
+  #submitMany({ name, verb, keys, payloads, fields, read, terms, resolve, reject }: ManySubmission): void {
     const { length } = keys;
     const router = this.#enter(length, name);
     if (length === 0) {
       resolve([]);
       return;
     }
-    const call = new ManyCall(name, keys, read, this.#handle, this.#raw, resolve, reject);
+    const call = new ManyCall(keys, { name, read, handle: this.#handle, raw: this.#raw, resolve, reject });
     if (terms.hold) call.hold = this.#holdOf(router);
     const all = terms.hold ? held(fields) : fields;
+    // Each entry counts by itself where something is changed.
+    const isEachAlone = verb === Verb.set || verb === Verb.delete;
     let entered = 0;
+    let refused = 0;
     try {
       for (; entered < length; entered++) {
         const key = keys[entered];
-        if (!router.stage(key)) throw keyError(key);
-        if (payloads === undefined) router.append(call, entered, verb, all);
-        else {
-          const payload = payloads[entered]!;
-          call.noteSize(entered, payload.payload);
-          router.appendValue(call, entered, verb, payload, all);
+        const payload = payloads?.[entered];
+        const wrong = router.stage(key) ? (payload instanceof Error ? payload : undefined) : keyError(key);
+        if (wrong !== undefined) {
+          if (!isEachAlone) throw wrong;
+          call.refuse(entered, wrong);
+          refused++;
+        } else if (payload === undefined) {
+          router.append(call, entered, verb, all);
+        } else {
+          call.noteSize(entered, (payload as Encoded).payload);
+          router.appendValue(call, entered, verb, payload as Encoded, all);
         }
       }
     } catch (error) {
       // What was appended is in no batch that was sent.
       router.withdraw(call);
-      router.leave(length - entered);
+      router.leave(length - entered + refused);
       throw errorKind(error) === 'misuse' ? error : noMemory(name, error);
     }
+    if (refused > 0) router.leave(refused);
     if (terms.patience !== undefined) call.wait(terms.patience, router);
   }
 
@@ -608,6 +650,39 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   }
 }
 
+/** A request on its way to the router: what is asked, and who is told. */
+interface Asking {
+  readonly name: string;
+  readonly verb: Verb;
+  readonly fields: RequestFields | undefined;
+  readonly read: Read;
+  readonly terms: Terms;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface Submission extends Asking {
+  readonly key: Key;
+  /** What encode() has made, of a verb that has a value. */
+  readonly value: Encoded | undefined;
+}
+
+interface ManySubmission extends Asking {
+  readonly keys: readonly Key[];
+  /** Of a verb that has values: each encoded, or why it cannot be. */
+  readonly payloads: readonly (Encoded | Error)[] | undefined;
+}
+
+function encodedOrError(value: unknown): Encoded | Error {
+  const payload: Encoded = { payload: '', codec: 0 };
+  try {
+    encode(value, payload);
+    return payload;
+  } catch (error) {
+    return error as Error;
+  }
+}
+
 // Nothing else can go wrong with a request whose arguments are right.
 function noMemory(name: string, cause: unknown): CairnError {
   return new CairnError('ERR_OUT_OF_MEMORY', `Cannot ${name}: there is no memory for the request`, { cause });
@@ -625,419 +700,4 @@ const HELD: RequestFields = { hold: true };
 // The fields of a request whose answer is to be held.
 function held(fields: RequestFields | undefined): RequestFields {
   return fields === undefined ? HELD : { ...fields, hold: true };
-}
-
-// ---- a call ----
-
-/** Makes a value of an answer, or throws the error that it is. */
-type Read = (block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number) => unknown;
-
-/** What holds answers back until what they tell of is in the log. */
-interface Hold {
-  readonly commits: Commits;
-  readonly router: Router;
-}
-
-/** What the two kinds of call have in common. */
-abstract class AnyCall implements Call, Waiter {
-  batches: Batch[] | undefined;
-  /** Answers wait for the log. */
-  hold: Hold | undefined;
-  #heldCount = 0;
-  #heldBytes = 0;
-  #sizes: Map<number, number> | undefined;
-  readonly handle: NativeHandle;
-  readonly raw: RawOption;
-  protected readonly name: string;
-  protected readonly read: Read;
-  readonly #reject: (error: unknown) => void;
-  #stopWaiting: (() => void) | undefined;
-  protected isSettled = false;
-
-  constructor(name: string, read: Read, handle: NativeHandle, raw: RawOption, reject: (error: unknown) => void) {
-    this.handle = handle;
-    this.name = name;
-    this.read = read;
-    this.raw = raw;
-    this.#reject = reject;
-  }
-
-  /** Keeps the size of what is to be stored, if it will be refused for it: nothing else will need it. */
-  noteSize(position: number, payload: string | Uint8Array): void {
-    const most = payload.length * (typeof payload === 'string' ? 3 : 1);
-    if (most <= this.handle.valueBytesMax) return;
-    this.#sizes ??= new Map();
-    this.#sizes.set(position, bytesOf(payload));
-  }
-
-  /** Of what was to be stored, where that is large. */
-  sizeOf(position: number): number | undefined {
-    return this.#sizes?.get(position);
-  }
-
-  abstract answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void;
-
-  /** The request in words; of one position of many, if one is given. */
-  abstract describe(position?: number): string;
-
-  /** The key of that position. */
-  abstract key(position: number): Key;
-
-  /** Some of its requests are answered, and it is not: others are not, or the log has not what they tell of. */
-  protected get isPartlyDone(): boolean {
-    return this.isHeld;
-  }
-
-  /** Waits for what that answer tells of. */
-  protected waitFor(block: Block, row: number): void {
-    if (this.hold === undefined) return;
-    const version = block.commitVersion(row);
-    if (version === 0n) return;
-    const bytes = block.valueBytes(row);
-    this.#heldCount++;
-    this.#heldBytes += bytes;
-    this.hold.router.stay(bytes);
-    this.hold.commits.hold(block.shard(row), version, this, !block.hasChanged(row));
-  }
-
-  /** Some of what it has to tell is not in the log yet. */
-  protected get isHeld(): boolean {
-    return this.#heldCount > 0;
-  }
-
-  /** All answers are there, and nothing is held any more. */
-  protected abstract finish(): void;
-
-  committed(): void {
-    this.#heldCount--;
-    if (this.#heldCount === 0) this.finish();
-    this.#release();
-  }
-
-  uncommitted(why: CairnError): void {
-    this.#heldCount--;
-    this.rejectWith(maybeLost(this.describe(), why));
-    this.#release();
-  }
-
-  // The bytes go with the last one: a call counts as a whole.
-  #release(): void {
-    const bytes = this.#heldCount === 0 ? this.#heldBytes : 0;
-    this.#heldBytes -= bytes;
-    this.hold!.router.left(1, bytes);
-  }
-
-  fail(failure: Failure): void {
-    this.rejectWith(failureError(failure, this.describe()));
-  }
-
-  /** Gives up when the time is over or the signal says so. REQUIRES: `batches` was there when it was appended. */
-  wait(patience: Patience, router: Router): void {
-    const giveUp = (error: (isNothingDone: boolean) => unknown): void => {
-      if (!this.isSettled) this.rejectWith(error(router.withdraw(this) && !this.isPartlyDone));
-    };
-    this.#stopWaiting = wait(patience, 'caller', {
-      late: (timeoutMs) => giveUp((isNothingDone) => this.#late(timeoutMs, isNothingDone)),
-      aborted: (reason) => giveUp(() => reason),
-    });
-    if (this.isSettled) this.#stopWaiting();
-  }
-
-  protected rejectWith(error: unknown): void {
-    if (this.isSettled) return;
-    this.settled();
-    this.#reject(error);
-  }
-
-  protected settled(): void {
-    this.isSettled = true;
-    this.#stopWaiting?.();
-  }
-
-  #late(timeoutMs: number, isNothingDone: boolean): CairnError {
-    const outcome = isNothingDone ? 'it was not done: it was still in the queue' : 'it may or may not have been done';
-    return new CairnError('ERR_TIMEOUT', `No answer to ${this.describe()} within ${timeoutMs} ms: ${outcome}`);
-  }
-}
-
-class OneCall extends AnyCall {
-  readonly #key: Key;
-  readonly #resolve: (value: unknown) => void;
-  #value: unknown;
-  #error: unknown;
-  #hasFailed = false;
-
-  constructor(
-    name: string,
-    key: Key,
-    read: Read,
-    handle: NativeHandle,
-    raw: RawOption,
-    resolve: (value: unknown) => void,
-    reject: (error: unknown) => void,
-  ) {
-    super(name, read, handle, raw, reject);
-    this.#key = key;
-    this.#resolve = resolve;
-  }
-
-  answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void {
-    if (this.isSettled) return;
-    try {
-      this.#value = this.read(block, row, pieces, this, position);
-    } catch (error) {
-      // It may have done something all the same: a value that is too large removes the one that was there.
-      this.#error = isMalformed(error) ? malformedValues([this.#key], error) : error;
-      this.#hasFailed = true;
-    }
-    this.waitFor(block, row);
-    if (!this.isHeld) this.finish();
-  }
-
-  protected override finish(): void {
-    if (this.isSettled) return;
-    if (this.#hasFailed) {
-      this.rejectWith(this.#error);
-    } else {
-      this.settled();
-      this.#resolve(this.#value);
-    }
-  }
-
-  override describe(): string {
-    return `${this.name} ${show(this.#key)}`;
-  }
-
-  override key(): Key {
-    return this.#key;
-  }
-}
-
-class ManyCall extends AnyCall {
-  readonly #keys: readonly Key[];
-  readonly #values: unknown[];
-  readonly #resolve: (values: unknown[]) => void;
-  #missing: number;
-  #malformed: Key[] | undefined;
-  #error: unknown;
-  #hasFailed = false;
-
-  constructor(
-    name: string,
-    keys: readonly Key[],
-    read: Read,
-    handle: NativeHandle,
-    raw: RawOption,
-    resolve: (values: unknown[]) => void,
-    reject: (error: unknown) => void,
-  ) {
-    super(name, read, handle, raw, reject);
-    // Where its requests are, because one of the keys may turn out to be none.
-    this.batches = [];
-    this.#keys = keys;
-    this.#values = new Array(keys.length);
-    this.#missing = keys.length;
-    this.#resolve = resolve;
-  }
-
-  answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void {
-    if (this.isSettled) return;
-    try {
-      this.#values[position] = this.read(block, row, pieces, this, position);
-    } catch (error) {
-      // The rest is going on: reject when it is over.
-      if (!this.#hasFailed) this.#error = error;
-      if (isMalformed(error)) {
-        this.#malformed ??= [];
-        this.#malformed.push(this.#keys[position]!);
-      }
-      this.#hasFailed = true;
-    }
-    this.#missing--;
-    this.waitFor(block, row);
-    if (!this.isHeld) this.finish();
-  }
-
-  protected override finish(): void {
-    if (this.#missing > 0 || this.isSettled) return;
-    if (this.#hasFailed) {
-      this.rejectWith(isMalformed(this.#error) ? malformedValues(this.#malformed!, this.#error) : this.#error);
-    } else {
-      this.settled();
-      this.#resolve(this.#values);
-    }
-  }
-
-  override describe(position?: number): string {
-    if (position !== undefined) return `${this.name} ${show(this.#keys[position])}`;
-    const more = this.#keys.length === 1 ? '' : ` and ${this.#keys.length - 1} more`;
-    return `${this.name} ${show(this.#keys[0])}${more}`;
-  }
-
-  override key(position: number): Key {
-    return this.#keys[position]!;
-  }
-
-  protected override get isPartlyDone(): boolean {
-    return this.#missing < this.#keys.length;
-  }
-}
-
-// ---- answers ----
-
-function readValue(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): unknown {
-  const status = block.status(row);
-  if (status === Code.found) return decodeValue(block, row, pieces, call.raw);
-  if (status === Code.notFound) return undefined;
-  throw answerError(status, call, position);
-}
-
-// The lane has removed the entry before its bytes are decoded here.
-function readTaken(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): unknown {
-  try {
-    return readValue(block, row, pieces, call, position);
-  } catch (error) {
-    if (block.status(row) === Code.found) putBack(block, row, pieces, call, position);
-    throw error;
-  }
-}
-
-function putBack(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): void {
-  const { bytes, start, end } = block.value(row, pieces);
-  const key = call.key(position);
-  const ttl = Number(block.number(row));
-  call.handle.store(
-    Verb.add,
-    typeof key === 'string' ? Buffer.from(key, 'utf8') : key,
-    bytes.subarray(start, end),
-    block.codec(row),
-    ttl,
-    false,
-    block.clientFlags(row),
-  );
-}
-
-function readWithCas(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): unknown {
-  const value = readValue(block, row, pieces, call, position);
-  return block.status(row) === Code.found ? { value, cas: block.version(row) } : undefined;
-}
-
-function readFound(block: Block, row: number, _pieces: readonly Buffer[], call: AnyCall, position: number): boolean {
-  const status = block.status(row);
-  if (status === Code.found) return true;
-  if (status === Code.notFound) return false;
-  throw answerError(status, call, position);
-}
-
-function readInfo(
-  block: Block,
-  row: number,
-  _pieces: readonly Buffer[],
-  call: AnyCall,
-  position: number,
-): EntryInfo | undefined {
-  if (!readFound(block, row, _pieces, call, position)) return undefined;
-  return {
-    kind: CODEC_NAMES[block.codec(row)]!,
-    bytes: block.valueBytes(row),
-    ttl: Number(block.number(row)) || Number.POSITIVE_INFINITY,
-    cas: block.version(row),
-    flags: block.clientFlags(row),
-    fetched: block.isFetched(row),
-    idleSeconds: block.idleSeconds(row),
-  };
-}
-
-function readRemaining(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): number {
-  if (!readFound(block, row, pieces, call, position)) return 0;
-  return Number(block.number(row)) || Number.POSITIVE_INFINITY;
-}
-
-function readStored(block: Block, row: number, _pieces: readonly Buffer[], call: AnyCall, position: number): CasResult {
-  const status = block.status(row);
-  switch (status) {
-    case Code.stored:
-      return 'stored';
-    case Code.notStored:
-    case Code.noMemory:
-      return 'not-stored';
-    case Code.exists:
-      return 'exists';
-    case Code.notFound:
-      return 'not-found';
-    default:
-      throw answerError(status, call, position);
-  }
-}
-
-// Of a request that has been done, and that the log has not, for now or for ever. Only what changed nothing is refused.
-function maybeLost(request: string, why: CairnError): CairnError {
-  const what = why.code === 'ERR_LOG_FULL' ? 'cannot be answered' : 'may be lost';
-  return new CairnError(why.code, `The request ${request} ${what}: ${why.message}`);
-}
-
-// Of update(): there is no room, which is not for others having been faster.
-function readUpdated(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): CasResult {
-  if (block.status(row) === Code.noMemory) throw noRoomToUpdate(call.key(position));
-  return readStored(block, row, pieces, call, position);
-}
-
-function readBigInt(
-  block: Block,
-  row: number,
-  _pieces: readonly Buffer[],
-  call: AnyCall,
-  position: number,
-): bigint | 'not-stored' | undefined {
-  const status = block.status(row);
-  switch (status) {
-    case Code.found:
-    case Code.stored:
-      return block.number(row);
-    case Code.notFound:
-      return undefined;
-    case Code.nonNumeric:
-    case Code.notStored:
-    case Code.noMemory:
-      return 'not-stored';
-    default:
-      throw answerError(status, call, position);
-  }
-}
-
-function readNumber(
-  block: Block,
-  row: number,
-  pieces: readonly Buffer[],
-  call: AnyCall,
-  position: number,
-): number | 'not-stored' | undefined {
-  const number = readBigInt(block, row, pieces, call, position);
-  return typeof number === 'bigint' ? Number(number) : number;
-}
-
-function decodeValue(block: Block, row: number, pieces: readonly Buffer[], raw: RawOption): unknown {
-  const codec = block.codec(row);
-  const { bytes, start, end, isOwn } = block.value(row, pieces);
-  // Nobody else has these bytes: they are the Buffer.
-  if (isOwn && codec === Codec.raw && raw === 'buffer') return bytes;
-  return decode(codec, bytes, start, end, raw, block.clientFlags(row));
-}
-
-function answerError(status: number, call: AnyCall, position: number): Error {
-  switch (status) {
-    case Code.tooLarge:
-      return tooLargeError(call.key(position), call.handle.valueBytesMax, call.sizeOf(position));
-    case Code.logFull:
-      return logRefusal(call.handle, `Cannot ${call.describe(position)}`);
-    default:
-      return new CairnError(
-        'ERR_NATIVE_MISMATCH',
-        `Unexpected answer ${status} of the native addon to ${call.describe(position)}`,
-      );
-  }
-}
-
-function failureError({ code, reason, cause }: Failure, request: string): CairnError {
-  return new CairnError(code, `The request ${request} ${reason}`, cause === undefined ? undefined : { cause });
 }

@@ -1,0 +1,123 @@
+/**
+ * What an answer of the store means, as a result or as an error: for the verbs, the promised verbs and fetch. An answer
+ * is a `Code` of the addon; the statuses of a batch are the first of them.
+ */
+import { clearsUsedUp, logRefusal } from './commits.ts';
+import { CairnError, show } from './errors.ts';
+import { Code, type NativeHandle } from './native.ts';
+import type { ResolvedOptions } from './options.ts';
+import { withJson } from './reports.ts';
+import { type CasResult, type EntryInfo, type Key, keyError, tooLargeError } from './request/arguments.ts';
+import { CODEC_NAMES } from './request/codec.ts';
+
+/** What was asked, as far as an error tells of it. */
+export interface Asked {
+  readonly key?: Key | undefined;
+  /** The size of what was to be stored, in bytes. */
+  readonly bytes?: number | string | undefined;
+  /** What could not be done, for a log that takes no writes: `'Cannot set "k"'`. */
+  readonly what?: string | undefined;
+}
+
+/** The error for an answer that is no result. */
+export function answerError(handle: NativeHandle, code: number, asked: Asked = {}): Error {
+  const which = handle.name === '' ? 'The cache' : `The cache ${show(handle.name)}`;
+  const { key } = asked;
+  switch (code) {
+    case Code.closed:
+      return new CairnError('ERR_CLOSED', `${which} is closed`);
+    case Code.invalidKey:
+      return keyError(key);
+    case Code.tooLarge:
+      return tooLargeError(key!, handle.valueBytesMax, asked.bytes);
+    case Code.logFull:
+      return logRefusal(handle, asked.what ?? `${which} cannot take writes now`);
+    case Code.outOfMemory:
+      return new CairnError(
+        'ERR_OUT_OF_MEMORY',
+        `No memory for the answer${key === undefined ? '' : ` to ${show(key)}`}`,
+      );
+    default: {
+      const to = asked.what === undefined ? '' : ` (${asked.what})`;
+      return new CairnError('ERR_NATIVE_MISMATCH', `Unexpected answer ${code} of the native addon${to}`);
+    }
+  }
+}
+
+/** The error of a clear that was not done; undefined: it was. */
+export function clearError(handle: NativeHandle, code: number): Error | undefined {
+  if (code === Code.stored) return undefined;
+  const what = 'Cannot clear the cache';
+  return code === Code.refused ? clearsUsedUp(what) : answerError(handle, code, { what });
+}
+
+/** What a verb that stores answers; undefined: the answer is an error. */
+export function storeAnswer(code: number): CasResult | undefined {
+  switch (code) {
+    case Code.stored:
+      return 'stored';
+    case Code.notStored:
+    case Code.noMemory:
+      return 'not-stored';
+    case Code.exists:
+      return 'exists';
+    case Code.notFound:
+      return 'not-found';
+    default:
+      return undefined;
+  }
+}
+
+/** What `incr` and `decr` answer; `'number'`: there is one. */
+export function countAnswer(code: number): 'number' | 'not-stored' | 'not-found' | undefined {
+  switch (code) {
+    case Code.found:
+    case Code.stored:
+      return 'number';
+    case Code.notFound:
+      return 'not-found';
+    case Code.nonNumeric:
+    case Code.notStored:
+    case Code.noMemory:
+      return 'not-stored';
+    default:
+      return undefined;
+  }
+}
+
+/** What the store tells of an entry, by its own numbers. */
+export interface EntryNumbers {
+  readonly codec: number;
+  readonly bytes: number;
+  /** 0: it does not expire. */
+  readonly expiresInMs: number;
+  readonly cas: bigint;
+  readonly flags: number;
+  readonly fetched: boolean;
+  readonly idleSeconds: number;
+}
+
+/** What `info` answers. */
+export function entryInfo(handle: NativeHandle, numbers: EntryNumbers): EntryInfo {
+  const { codec, bytes, expiresInMs, cas, flags, fetched } = numbers;
+  return withJson({
+    kind: CODEC_NAMES[codec]!,
+    bytes,
+    ttl: expiresInMs || Number.POSITIVE_INFINITY,
+    cas,
+    flags,
+    fetched,
+    idleSeconds: tracksAccess(handle) ? numbers.idleSeconds : undefined,
+  });
+}
+
+const tracking = new WeakMap<NativeHandle, boolean>();
+
+function tracksAccess(handle: NativeHandle): boolean {
+  let known = tracking.get(handle);
+  if (known === undefined) {
+    known = (JSON.parse(handle.description) as ResolvedOptions).trackAccess;
+    tracking.set(handle, known);
+  }
+  return known;
+}

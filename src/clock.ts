@@ -1,0 +1,34 @@
+/**
+ * The option `clock`: the time of a cache follows a function instead of the machine's clock, so that a test moves it.
+ * Fake timers move `Date.now`: `new Cache({ clock: () => Date.now() })`.
+ *
+ * The clock is read at the beginning of each call on a handle of the thread that gave it, and the time of the cache
+ * stands still in between, for other threads and clients too. It never goes back.
+ */
+import { outOfRange } from './errors.ts';
+import type { NativeHandle } from './native.ts';
+
+/** What moves the time of a cache, by its id. */
+const clocks = new Map<number, WeakRef<() => void>>();
+const gone = new FinalizationRegistry<number>((cacheId) => clocks.delete(cacheId));
+
+/** From here on the time of that cache is that of the clock. */
+export function startClock(handle: NativeHandle, clock: () => number): void {
+  const begunMs = read(clock);
+  const { setClock, cacheId } = handle;
+  const tick = (): void => setClock(Math.max(0, read(clock) - begunMs));
+  tick();
+  clocks.set(cacheId, new WeakRef(tick));
+  gone.register(tick, cacheId);
+}
+
+/** What is to be called before each call on a handle of that cache; undefined: nothing. */
+export function clockOf(handle: NativeHandle): (() => void) | undefined {
+  return clocks.get(handle.cacheId)?.deref();
+}
+
+function read(clock: () => number): number {
+  const ms: unknown = clock();
+  if (typeof ms !== 'number' || !Number.isFinite(ms)) throw outOfRange('what clock gives', 'milliseconds', ms);
+  return ms;
+}

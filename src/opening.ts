@@ -1,0 +1,323 @@
+/**
+ * How a handle comes to be: made, joined or attached; with a log, recovered. And what a cache was made with, as others
+ * see it.
+ */
+import { isMainThread } from 'node:worker_threads';
+import { clockOf, startClock } from './clock.ts';
+import { elsewhere } from './copies.ts';
+import { CairnError, CairnRangeError, misplaced, show } from './errors.ts';
+import { Code, type FeedHandle, feedOf, type NativeHandle, native } from './native.ts';
+import {
+  type AttachOptions,
+  type CacheOptions,
+  checkClock,
+  checkName,
+  checkNames,
+  type EffectiveOptions,
+  type RawOption,
+  type ResolvedLogOptions,
+  type ResolvedOptions,
+  type ResolvedPromiseOptions,
+  resolveOnRecovery,
+  resolveOptions,
+  resolvePromiseOptions,
+  resolveRaw,
+} from './options.ts';
+import { laneCountOf } from './router/index.ts';
+import { type KeeperOptions, LogKeeper, ringBytesOf } from './scribe/index.ts';
+
+/** A handle that was made, joined or attached, for the constructor of Cache. */
+export class Opened {
+  readonly handle: NativeHandle;
+  readonly raw: RawOption;
+  readonly promises: ResolvedPromiseOptions;
+  /** Moves the cache's time, where its maker gave a clock. */
+  readonly tick: (() => void) | undefined;
+  /** Of a handle that owns a cache with a log. */
+  readonly keeper: LogKeeper | undefined;
+  constructor(handle: NativeHandle, raw: RawOption, promises: ResolvedPromiseOptions, keeper?: LogKeeper) {
+    this.handle = handle;
+    this.raw = raw;
+    this.promises = promises;
+    this.tick = clockOf(handle);
+    this.keeper = keeper;
+  }
+}
+
+// ---- names ----
+
+// Names of tests that share a process are kept apart by it. Read at each use: a test's setup sets it.
+function namePrefix(): string {
+  return process.env['CAIRN_NAME_PREFIX'] ?? '';
+}
+
+// What the addon calls a cache of that name.
+function nativeName(name: string): string {
+  return name === '' ? '' : namePrefix() + name;
+}
+
+/** The name that a cache was given. */
+export function givenName(handle: NativeHandle): string {
+  const { name } = handle;
+  const prefix = namePrefix();
+  return name.startsWith(prefix) ? name.slice(prefix.length) : name;
+}
+
+/** The names of the caches that are open in this process, of those that this thread's prefix reaches. */
+export function openNames(): string[] {
+  const prefix = namePrefix();
+  return native
+    .cacheNames()
+    .filter((name) => name.startsWith(prefix))
+    .map((name) => name.slice(prefix.length));
+}
+
+// ---- making, joining, attaching ----
+
+/** `new Cache(options)`. */
+export function make(given: CacheOptions | undefined): Opened {
+  const options = resolveOptions(given, native.usableMemory);
+  if (options.log === undefined) return openNative(given, options, false);
+  throw misplaced(
+    `A cache with data is opened by 'await Cache.open({ data, ... })', which recovers before it resolves`,
+  );
+}
+
+/** `Cache.open(options)`. */
+export async function open(given: CacheOptions | undefined): Promise<Opened> {
+  const options = resolveOptions(given, native.usableMemory);
+  return options.log === undefined ? openNative(given, options, true) : openOneByOne(given, options);
+}
+
+/** `Cache.attach(name, options)`. */
+export function attach(name: string, options: AttachOptions | undefined): Opened {
+  const checked = checkName(name);
+  const given = checkNames<AttachOptions>('options', options, ['raw', 'promises']);
+  const raw = resolveRaw(given.raw);
+  const promises = resolvePromiseOptions(given.promises, native.usableMemory);
+  const handle = native.attachCache(nativeName(checked));
+  if (typeof handle === 'number') throw openingError(handle, checked);
+  return new Opened(handle, raw, promises);
+}
+
+/** Openings under way of caches with a log, by name. */
+const openings = new Map<string, Promise<unknown>>();
+
+// Two that open one name at the same time: the second waits, and joins what the first has made.
+async function openOneByOne(given: CacheOptions | undefined, options: ResolvedOptions): Promise<Opened> {
+  const { name } = options;
+  if (name === '') return openLogged(given, options);
+  for (let other = openings.get(name); other !== undefined; other = openings.get(name)) {
+    await other.catch(() => {
+      // Its caller is told. This one tries for itself.
+    });
+  }
+  const opening = openLogged(given, options);
+  openings.set(name, opening);
+  try {
+    return await opening;
+  } finally {
+    openings.delete(name);
+  }
+}
+
+// A cache with a log. Its keeper has the owner's handle, so that the cache lives until the log has everything.
+async function openLogged(given: CacheOptions | undefined, options: ResolvedOptions): Promise<Opened> {
+  const log = options.log!;
+  if (!isMainThread) {
+    throw misplaced('A cache with data is opened on the main thread; other threads use Cache.attach(name)');
+  }
+  const onRecovery = resolveOnRecovery(given?.onRecovery);
+  const closing = options.name === '' ? undefined : LogKeeper.closingOf(nativeName(options.name));
+  if (closing !== undefined) {
+    await closing.catch(() => {
+      // The caller of close() is told.
+    });
+  }
+  const first = openNative(given, options, true);
+  const joined = LogKeeper.of(first.handle.cacheId);
+  if (joined !== undefined) {
+    joined.ownerCount++;
+    return new Opened(first.handle, first.raw, first.promises, joined);
+  }
+  const keeper = await LogKeeper.open(feedOf(first.handle)!, keeperOptions(log), onRecovery);
+  const handle = native.attachById(first.handle.cacheId);
+  if (typeof handle === 'number') throw openingError(handle, options.name);
+  return new Opened(handle, first.raw, first.promises, keeper);
+}
+
+function keeperOptions(log: ResolvedLogOptions): KeeperOptions {
+  const { data, sync, recover, logLimit, segmentSize, snapshot } = log;
+  return {
+    directory: data,
+    sync,
+    start: recover,
+    segmentBytes: segmentSize,
+    limitBytes: logLimit,
+    snapshots: { everyMs: snapshot.every, logBytes: snapshot.logBytes, isTakenAtClose: snapshot.atClose },
+  };
+}
+
+function openNative(given: CacheOptions | undefined, options: ResolvedOptions, join: boolean): Opened {
+  const raw = resolveRaw(given?.raw);
+  const promises = resolvePromiseOptions(given?.promises, native.usableMemory);
+  const clock = checkClock(given?.clock);
+  const handle = openOrJoin(options, join);
+  if (clock !== undefined) startClock(handle, clock);
+  return new Opened(handle, raw, promises);
+}
+
+function openOrJoin(options: ResolvedOptions, join: boolean): NativeHandle {
+  const handle = nativeOpen(options, JSON.stringify(options), join);
+  if (typeof handle !== 'number') return handle;
+  if (handle !== Code.nameTaken) throw openingError(handle, options.name);
+  const other = native.attachCache(nativeName(options.name));
+  if (typeof other === 'number') throw openingError(handle, options.name);
+  try {
+    const difference = firstDifference(options, other);
+    if (difference !== undefined) throw nameTaken(options.name, difference);
+    if (!join) throw nameTaken(options.name, '');
+    const joined = nativeOpen(options, other.description, true);
+    if (typeof joined === 'number') throw openingError(joined, options.name);
+    return joined;
+  } finally {
+    other.close();
+  }
+}
+
+function nativeOpen(options: ResolvedOptions, description: string, join: boolean): NativeHandle | number {
+  return native.openCache({
+    name: nativeName(options.name),
+    description,
+    join,
+    ready: options.log === undefined,
+    ringBytes: options.log?.ringSize ?? 0,
+    ttlMs: options.ttl,
+    memoryBytes: options.maxMemory,
+    memoryBytesCeiling: options.maxMemoryCeiling,
+    entriesMax: options.maxEntries,
+    shardCount: options.shards,
+    valueBytesMax: options.maxValueBytes,
+    trackAccess: options.trackAccess,
+    siphash: options.hash === 'siphash',
+  });
+}
+
+// ---- what a cache was made with ----
+
+/** What `cache.options` shows: what was resolved, with what the store has made of it. */
+export function effectiveOptions(
+  handle: NativeHandle,
+  resolved: ResolvedOptions,
+  raw: RawOption,
+  promises: ResolvedPromiseOptions,
+): EffectiveOptions {
+  const { log, name, maxEntries, ...rest } = resolved;
+  const feed = feedOf(handle);
+  return {
+    ...(name === '' ? {} : { name }),
+    ...rest,
+    ...(maxEntries === 0 ? {} : { maxEntries }),
+    maxMemoryCeiling: handle.memoryBytesCeiling,
+    maxValueBytes: handle.valueBytesMax,
+    shards: handle.shardCount,
+    raw,
+    promises: { ...promises, lanes: laneCountOf(promises.lanes, handle.shardCount) },
+    ...(log === undefined || feed === undefined ? {} : effectiveLogOptions(log, feed)),
+  };
+}
+
+function effectiveLogOptions(log: ResolvedLogOptions, feed: FeedHandle): Partial<EffectiveOptions> {
+  const { every, logBytes, atClose } = log.snapshot;
+  return {
+    ...log,
+    ringSize: feed.isClosed() ? log.ringSize : ringBytesOf(feed),
+    snapshot: logBytes === 0 ? { every, atClose } : { every, logBytes, atClose },
+  };
+}
+
+// The first option that differs from what a cache was made with, in words; undefined: none. What `cache.options` shows
+// of that cache is as good as what it was given.
+function firstDifference(options: ResolvedOptions, other: NativeHandle): string | undefined {
+  const given = JSON.parse(other.description) as ResolvedOptions;
+  const { raw, promises, ...shown } = effectiveOptions(
+    other,
+    given,
+    'buffer',
+    resolvePromiseOptions(undefined, () => 0),
+  );
+  const [mine, theirs, chosen] = [flat(options), flat(given), flat({ ...given, ...shown, log: logOf(given, shown) })];
+  for (const name of new Set([...Object.keys(mine), ...Object.keys(theirs)])) {
+    const value = mine[name];
+    if (value === theirs[name] || value === chosen[name]) continue;
+    const say = (each: unknown): string => (each === undefined ? 'none' : show(each));
+    return `with the option ${name} ${say(chosen[name])} instead of ${say(value)}`;
+  }
+  return undefined;
+}
+
+function logOf(given: ResolvedOptions, shown: Partial<EffectiveOptions>): ResolvedLogOptions | undefined {
+  return given.log === undefined ? undefined : { ...given.log, ringSize: shown.ringSize! };
+}
+
+// Every option by its name, those of the log and of snapshots included.
+function flat(options: ResolvedOptions): Record<string, unknown> {
+  const { log, ...rest } = options;
+  if (log === undefined) return { ...rest };
+  const { snapshot, ...others } = log;
+  const snapshots = Object.entries(snapshot).map(([name, value]) => [`snapshot.${name}`, value]);
+  return { ...rest, ...others, ...Object.fromEntries(snapshots) };
+}
+
+// ---- errors ----
+
+function nameTaken(name: string, difference: string): CairnError {
+  const open = `A cache named ${show(name)} is open in this process`;
+  const attach = `Cache.attach(${show(name)}) gives a handle of it`;
+  return new CairnError(
+    'ERR_NAME_TAKEN',
+    difference === ''
+      ? `${open}: ${attach}, and Cache.open with the same options joins it as one more owner`
+      : `${open} ${difference}: ${attach}, and Cache.open joins it with equal options`,
+  );
+}
+
+function openingError(code: number, name: string): Error {
+  switch (code) {
+    case Code.nameTaken:
+      return nameTaken(name, '');
+    case Code.noSuchCache: {
+      const names = openNames();
+      const known = names.length === 0 ? 'none is open' : `open are ${names.slice(0, 10).map(show).join(', ')}`;
+      return new CairnError(
+        'ERR_NO_SUCH_CACHE',
+        `There is no cache named ${show(name)} in this process: ${known}${elsewhere(name)}`,
+      );
+    }
+    case Code.notReady:
+      return new CairnError('ERR_NOT_READY', `The cache ${show(name)} is still recovering`);
+    case Code.refused: {
+      const message = native.takeMessage();
+      return /^Expected/.test(message)
+        ? new CairnRangeError('ERR_INVALID_ARGUMENT', inOurWords(message))
+        : new CairnError('ERR_OUT_OF_MEMORY', `${message}, for as much as maxMemoryCeiling (4 x maxMemory) may be`);
+    }
+    default:
+      return new CairnError('ERR_NATIVE_MISMATCH', `Unexpected answer ${code} of the native addon`);
+  }
+}
+
+// The store names its own options; users know them by ours.
+const OPTION_WORDS: readonly (readonly [string, string])[] = [
+  ['the ceiling of', 'maxMemoryCeiling,'],
+  ['memory_bytes_ceiling', 'maxMemoryCeiling'],
+  ['ring_bytes', 'ringSize'],
+  ['memory_bytes', 'maxMemory'],
+  ['value_bytes_max', 'maxValueBytes'],
+  ['shard_count', 'shards'],
+];
+
+/** A sentence of the store about its options, with the names that users know. */
+export function inOurWords(message: string): string {
+  return OPTION_WORDS.reduce((text, [theirs, ours]) => text.replaceAll(theirs, ours), message);
+}

@@ -1,0 +1,182 @@
+/** What an answer of a lane means: each of these makes a value of a row, or throws the error that it is. */
+import { answerError, countAnswer, entryInfo, storeAnswer } from '../answers.ts';
+import { Code } from '../native.ts';
+import type { RawOption } from '../options.ts';
+import { withJson } from '../reports.ts';
+import { type CasResult, type EntryInfo, noRoomToUpdate } from '../request/arguments.ts';
+import { type Block, Verb } from '../request/batch.ts';
+import { Codec, decode } from '../request/codec.ts';
+import type { AnyCall } from './call.ts';
+
+/** Makes a value of an answer, or throws the error that it is. */
+export type Read = (block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number) => unknown;
+
+function refusal(status: number, call: AnyCall, position: number): Error {
+  return answerError(call.handle, status, {
+    key: call.key(position),
+    bytes: call.sizeOf(position),
+    what: `Cannot ${call.describe(position)}`,
+  });
+}
+
+export function readValue(
+  block: Block,
+  row: number,
+  pieces: readonly Buffer[],
+  call: AnyCall,
+  position: number,
+): unknown {
+  const status = block.status(row);
+  if (status === Code.found) return decodeValue(block, row, pieces, call.raw);
+  if (status === Code.notFound) return undefined;
+  throw refusal(status, call, position);
+}
+
+// The lane has removed the entry before its bytes are decoded here.
+export function readTaken(
+  block: Block,
+  row: number,
+  pieces: readonly Buffer[],
+  call: AnyCall,
+  position: number,
+): unknown {
+  try {
+    return readValue(block, row, pieces, call, position);
+  } catch (error) {
+    if (block.status(row) === Code.found) putBack(block, row, pieces, call, position);
+    throw error;
+  }
+}
+
+function putBack(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): void {
+  const { bytes, start, end } = block.value(row, pieces);
+  const key = call.key(position);
+  const ttl = Number(block.number(row));
+  call.handle.store(
+    Verb.add,
+    typeof key === 'string' ? Buffer.from(key, 'utf8') : key,
+    bytes.subarray(start, end),
+    block.codec(row),
+    ttl,
+    false,
+    block.clientFlags(row),
+  );
+}
+
+export function readWithCas(
+  block: Block,
+  row: number,
+  pieces: readonly Buffer[],
+  call: AnyCall,
+  position: number,
+): unknown {
+  const value = readValue(block, row, pieces, call, position);
+  return block.status(row) === Code.found ? withJson({ value, cas: block.version(row) }) : undefined;
+}
+
+export function readFound(
+  block: Block,
+  row: number,
+  _pieces: readonly Buffer[],
+  call: AnyCall,
+  position: number,
+): boolean {
+  const status = block.status(row);
+  if (status === Code.found) return true;
+  if (status === Code.notFound) return false;
+  throw refusal(status, call, position);
+}
+
+export function readInfo(
+  block: Block,
+  row: number,
+  _pieces: readonly Buffer[],
+  call: AnyCall,
+  position: number,
+): EntryInfo | undefined {
+  if (!readFound(block, row, _pieces, call, position)) return undefined;
+  return entryInfo(call.handle, {
+    codec: block.codec(row),
+    bytes: block.valueBytes(row),
+    expiresInMs: Number(block.number(row)),
+    cas: block.version(row),
+    flags: block.clientFlags(row),
+    fetched: block.isFetched(row),
+    idleSeconds: block.idleSeconds(row),
+  });
+}
+
+export function readRemaining(
+  block: Block,
+  row: number,
+  pieces: readonly Buffer[],
+  call: AnyCall,
+  position: number,
+): number {
+  if (!readFound(block, row, pieces, call, position)) return 0;
+  return Number(block.number(row)) || Number.POSITIVE_INFINITY;
+}
+
+export function readStored(
+  block: Block,
+  row: number,
+  _pieces: readonly Buffer[],
+  call: AnyCall,
+  position: number,
+): CasResult {
+  const status = block.status(row);
+  const answer = storeAnswer(status);
+  if (answer === undefined) throw refusal(status, call, position);
+  return answer;
+}
+
+// Of update(): there is no room, which is not for others having been faster.
+export function readUpdated(
+  block: Block,
+  row: number,
+  pieces: readonly Buffer[],
+  call: AnyCall,
+  position: number,
+): CasResult {
+  if (block.status(row) === Code.noMemory) throw noRoomToUpdate(call.key(position));
+  return readStored(block, row, pieces, call, position);
+}
+
+export function readBigInt(
+  block: Block,
+  row: number,
+  _pieces: readonly Buffer[],
+  call: AnyCall,
+  position: number,
+): bigint | 'not-stored' | undefined {
+  const status = block.status(row);
+  switch (countAnswer(status)) {
+    case 'number':
+      return block.number(row);
+    case 'not-found':
+      return undefined;
+    case 'not-stored':
+      return 'not-stored';
+    default:
+      throw refusal(status, call, position);
+  }
+}
+
+export function readNumber(
+  block: Block,
+  row: number,
+  pieces: readonly Buffer[],
+  call: AnyCall,
+  position: number,
+): number | 'not-stored' | undefined {
+  const number = readBigInt(block, row, pieces, call, position);
+  return typeof number === 'bigint' ? Number(number) : number;
+}
+
+function decodeValue(block: Block, row: number, pieces: readonly Buffer[], raw: RawOption): unknown {
+  const codec = block.codec(row);
+  const { bytes, start, end, isOwn } = block.value(row, pieces);
+  // Nobody else has these bytes: they are the Buffer.
+  if (isOwn && codec === Codec.raw && raw === 'buffer') return bytes;
+  return decode(codec, bytes, start, end, raw, block.clientFlags(row));
+}

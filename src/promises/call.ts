@@ -1,0 +1,280 @@
+/**
+ * A promised call: what it asked, and how it is answered. It may be given up, and its answer may be held back until the
+ * log has what it tells of.
+ */
+import type { Commits, Waiter } from '../commits.ts';
+import { CairnError, firstError, isMalformed, type ManyResult, malformedValues, show } from '../errors.ts';
+import type { NativeHandle } from '../native.ts';
+import type { RawOption } from '../options.ts';
+import { type Patience, wait } from '../patience.ts';
+import type { Key } from '../request/arguments.ts';
+import type { Block } from '../request/batch.ts';
+import { bytesOf } from '../request/codec.ts';
+import type { Batch, Call, Failure, Router } from '../router/index.ts';
+import type { Read } from './answers.ts';
+
+/** What a call is made of beside its keys. */
+export interface CallParts {
+  readonly name: string;
+  readonly read: Read;
+  readonly handle: NativeHandle;
+  readonly raw: RawOption;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** What holds answers back until what they tell of is in the log. */
+export interface Hold {
+  readonly commits: Commits;
+  readonly router: Router;
+}
+
+/** What the two kinds of call have in common. */
+export abstract class AnyCall implements Call, Waiter {
+  batches: Batch[] | undefined;
+  /** Answers wait for the log. */
+  hold: Hold | undefined;
+  #heldCount = 0;
+  #heldBytes = 0;
+  #sizes: Map<number, number> | undefined;
+  readonly handle: NativeHandle;
+  readonly raw: RawOption;
+  protected readonly name: string;
+  protected readonly read: Read;
+  readonly #reject: (error: unknown) => void;
+  #stopWaiting: (() => void) | undefined;
+  protected isSettled = false;
+
+  constructor({ name, read, handle, raw, reject }: CallParts) {
+    this.handle = handle;
+    this.name = name;
+    this.read = read;
+    this.raw = raw;
+    this.#reject = reject;
+  }
+
+  /** Keeps the size of what is to be stored, if it will be refused for it: nothing else will need it. */
+  noteSize(position: number, payload: string | Uint8Array): void {
+    const most = payload.length * (typeof payload === 'string' ? 3 : 1);
+    if (most <= this.handle.valueBytesMax) return;
+    this.#sizes ??= new Map();
+    this.#sizes.set(position, bytesOf(payload));
+  }
+
+  /** Of what was to be stored, where that is large. */
+  sizeOf(position: number): number | undefined {
+    return this.#sizes?.get(position);
+  }
+
+  abstract answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void;
+
+  /** The request in words; of one position of many, if one is given. */
+  abstract describe(position?: number): string;
+
+  /** The key of that position. */
+  abstract key(position: number): Key;
+
+  /** Some of its requests are answered, and it is not: others are not, or the log has not what they tell of. */
+  protected get isPartlyDone(): boolean {
+    return this.isHeld;
+  }
+
+  /** Waits for what that answer tells of. */
+  protected waitFor(block: Block, row: number): void {
+    if (this.hold === undefined) return;
+    const version = block.commitVersion(row);
+    if (version === 0n) return;
+    const bytes = block.valueBytes(row);
+    this.#heldCount++;
+    this.#heldBytes += bytes;
+    this.hold.router.stay(bytes);
+    this.hold.commits.hold(block.shard(row), version, this, !block.hasChanged(row));
+  }
+
+  /** Some of what it has to tell is not in the log yet. */
+  protected get isHeld(): boolean {
+    return this.#heldCount > 0;
+  }
+
+  /** All answers are there, and nothing is held any more. */
+  protected abstract finish(): void;
+
+  committed(): void {
+    this.#heldCount--;
+    if (this.#heldCount === 0) this.finish();
+    this.#release();
+  }
+
+  uncommitted(why: CairnError): void {
+    this.#heldCount--;
+    this.rejectWith(maybeLost(this.describe(), why));
+    this.#release();
+  }
+
+  // The bytes go with the last one: a call counts as a whole.
+  #release(): void {
+    const bytes = this.#heldCount === 0 ? this.#heldBytes : 0;
+    this.#heldBytes -= bytes;
+    this.hold!.router.left(1, bytes);
+  }
+
+  fail(failure: Failure): void {
+    this.rejectWith(failureError(failure, this.describe()));
+  }
+
+  /** Gives up when the time is over or the signal says so. REQUIRES: `batches` was there when it was appended. */
+  wait(patience: Patience, router: Router): void {
+    const giveUp = (error: (isNothingDone: boolean) => unknown): void => {
+      if (!this.isSettled) this.rejectWith(error(router.withdraw(this) && !this.isPartlyDone));
+    };
+    this.#stopWaiting = wait(patience, 'caller', {
+      late: (timeoutMs) => giveUp((isNothingDone) => this.#late(timeoutMs, isNothingDone)),
+      aborted: (reason) => giveUp(() => reason),
+    });
+    if (this.isSettled) this.#stopWaiting();
+  }
+
+  protected rejectWith(error: unknown): void {
+    if (this.isSettled) return;
+    this.settled();
+    this.#reject(error);
+  }
+
+  protected settled(): void {
+    this.isSettled = true;
+    this.#stopWaiting?.();
+  }
+
+  #late(timeoutMs: number, isNothingDone: boolean): CairnError {
+    const outcome = isNothingDone ? 'it was not done: it was still in the queue' : 'it may or may not have been done';
+    return new CairnError('ERR_TIMEOUT', `No answer to ${this.describe()} within ${timeoutMs} ms: ${outcome}`);
+  }
+}
+
+export class OneCall extends AnyCall {
+  readonly #key: Key;
+  readonly #resolve: (value: unknown) => void;
+  #value: unknown;
+  #error: unknown;
+  #hasFailed = false;
+
+  constructor(key: Key, parts: CallParts) {
+    super(parts);
+    this.#key = key;
+    this.#resolve = parts.resolve;
+  }
+
+  answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void {
+    if (this.isSettled) return;
+    try {
+      this.#value = this.read(block, row, pieces, this, position);
+    } catch (error) {
+      // It may have done something all the same: a value that is too large removes the one that was there.
+      this.#error = isMalformed(error) ? malformedValues([this.#key], error) : error;
+      this.#hasFailed = true;
+    }
+    this.waitFor(block, row);
+    if (!this.isHeld) this.finish();
+  }
+
+  protected override finish(): void {
+    if (this.isSettled) return;
+    if (this.#hasFailed) {
+      this.rejectWith(this.#error);
+    } else {
+      this.settled();
+      this.#resolve(this.#value);
+    }
+  }
+
+  override describe(): string {
+    return `${this.name} ${show(this.#key)}`;
+  }
+
+  override key(): Key {
+    return this.#key;
+  }
+}
+
+export class ManyCall extends AnyCall {
+  readonly #keys: readonly Key[];
+  readonly #values: unknown[];
+  readonly #resolve: (values: unknown) => void;
+  #missing: number;
+  #hasFailed = false;
+
+  constructor(keys: readonly Key[], parts: CallParts) {
+    super(parts);
+    // Where its requests are, because one of the keys may turn out to be none.
+    this.batches = [];
+    this.#keys = keys;
+    this.#values = new Array(keys.length);
+    this.#missing = keys.length;
+    this.#resolve = parts.resolve;
+  }
+
+  /** An entry that counts by itself is refused before it is sent: the others go on. */
+  refuse(position: number, error: Error): void {
+    this.#values[position] = error;
+    this.#hasFailed = true;
+    this.#missing--;
+    if (this.#missing === 0) this.finish();
+  }
+
+  answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void {
+    if (this.isSettled) return;
+    try {
+      this.#values[position] = this.read(block, row, pieces, this, position);
+    } catch (error) {
+      // The rest is going on: reject when it is over.
+      this.#values[position] = error;
+      this.#hasFailed = true;
+    }
+    this.#missing--;
+    this.waitFor(block, row);
+    if (!this.isHeld) this.finish();
+  }
+
+  protected override finish(): void {
+    if (this.#missing > 0 || this.isSettled) return;
+    if (this.#hasFailed) {
+      this.rejectWith(this.#failure());
+    } else {
+      this.settled();
+      this.#resolve(this.#values);
+    }
+  }
+
+  #failure(): unknown {
+    const malformed = this.#values.flatMap((value, position) => (isMalformed(value) ? [position] : []));
+    const [first] = malformed;
+    if (first === undefined) return firstError(this.#values as ManyResult[]);
+    const keys = malformed.map((position) => this.#keys[position]!);
+    return malformedValues(keys, this.#values[first] as CairnError);
+  }
+
+  override describe(position?: number): string {
+    if (position !== undefined) return `${this.name} ${show(this.#keys[position])}`;
+    const more = this.#keys.length === 1 ? '' : ` and ${this.#keys.length - 1} more`;
+    return `${this.name} ${show(this.#keys[0])}${more}`;
+  }
+
+  override key(position: number): Key {
+    return this.#keys[position]!;
+  }
+
+  protected override get isPartlyDone(): boolean {
+    return this.#missing < this.#keys.length;
+  }
+}
+
+// Of a request that has been done, and that the log has not, for now or for ever. Only what changed nothing is refused.
+export function maybeLost(request: string, why: CairnError): CairnError {
+  const what = why.code === 'ERR_LOG_FULL' ? 'cannot be answered' : 'may be lost';
+  return new CairnError(why.code, `The request ${request} ${what}: ${why.message}`);
+}
+
+/** The error of a request that was not answered. */
+export function failureError({ code, reason, cause }: Failure, request: string): CairnError {
+  return new CairnError(code, `The request ${request} ${reason}`, cause === undefined ? undefined : { cause });
+}

@@ -1,0 +1,72 @@
+/**
+ * The Cache object in wrong hands: a method that was taken off its cache, a cache behind a Proxy, one that is sent to
+ * another thread. Each gets an error that says what to do.
+ */
+import { types } from 'node:util';
+import { CairnTypeError } from './errors.ts';
+
+/** The error for a method that was called without its cache. */
+export function withoutCache(method: string): CairnTypeError {
+  return new CairnTypeError(
+    'ERR_INVALID_ARGUMENT',
+    `Cache.${method} was called without its cache: write cache.${method}(...), or pass (...args) => cache.${method}(...args). A Proxy has to pass the cache itself as this`,
+  );
+}
+
+/**
+ * Wraps the methods and accessors of a class, except those that check by themselves, so that each refuses a `this`
+ * that is no instance.
+ */
+export function guardReceivers(prototype: object, isInstance: (value: unknown) => boolean, except: string[]): void {
+  for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
+    if (name === 'constructor' || except.includes(name)) continue;
+    const guarded = (method: (...args: unknown[]) => unknown): typeof method => {
+      const wrapper = function (this: unknown): unknown {
+        if (!isInstance(this)) throw withoutCache(name);
+        // biome-ignore lint/complexity/noArguments: passed on without making an array of them
+        return method.apply(this, arguments as unknown as unknown[]);
+      };
+      return Object.defineProperties(wrapper, {
+        name: { value: method.name, configurable: true },
+        length: { value: method.length, configurable: true },
+      });
+    };
+    if (typeof property.value === 'function') property.value = guarded(property.value);
+    if (property.get !== undefined) property.get = guarded(property.get);
+    Object.defineProperty(prototype, name, property);
+  }
+}
+
+/** Calls `tick` before each method of an object: they become its own. */
+export function tickBefore(object: object, prototype: object, tick: () => void): void {
+  for (const [name, { value: method }] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
+    if (name === 'constructor' || typeof method !== 'function') continue;
+    const ticking = function (this: unknown): unknown {
+      tick();
+      // biome-ignore lint/complexity/noArguments: passed on without making an array of them
+      const result = method.apply(this, arguments);
+      return types.isGeneratorObject(result) ? tickingSteps(result as Generator<unknown>, tick) : result;
+    };
+    Object.defineProperty(object, name, { value: ticking, configurable: true, writable: true });
+  }
+}
+
+// Time may pass between two steps of a walk.
+function* tickingSteps(steps: Generator<unknown>, tick: () => void): Generator<unknown> {
+  for (const step of steps) {
+    yield step;
+    tick();
+  }
+}
+
+/**
+ * A property that structured clone cannot copy: its error shows the first 100 characters of this function. It
+ * is enumerable, because others are not looked at.
+ */
+export const NOT_CLONEABLE: PropertyDescriptor = {
+  value: function aCacheIsNotSent() {
+    return 'Cache.attach(name) in the other thread';
+  },
+  enumerable: true,
+  configurable: true,
+};

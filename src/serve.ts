@@ -1,0 +1,20 @@
+/** serve(): a cache for memcached clients. */
+import { Cache, handleOf } from './cache.ts';
+import { notACache } from './copies.ts';
+import { feedOf } from './native.ts';
+import { LOG_METRICS } from './scribe/index.ts';
+import { MemcachedServer, type ServeOptions } from './server/index.ts';
+
+/**
+ * Serves a cache to memcached clients, over sockets of the thread that calls. Resolves once it listens: by default on
+ * loopback, port 11211. The server holds the cache; when the cache is closed, the server ends with it.
+ *
+ * Rejects with `ERR_INVALID_ARGUMENT` for a wrong option, `ERR_CLOSED` for a closed cache, and `ERR_LISTEN`, with the
+ * system's error as `cause`, for an address that cannot be listened on.
+ */
+export async function serve<V>(cache: Cache<V>, options?: ServeOptions): Promise<MemcachedServer> {
+  if (!(cache instanceof Cache)) throw notACache('cache', cache);
+  const handle = handleOf(cache as Cache<never>);
+  const ack = feedOf(handle) === undefined ? undefined : cache.options.ack;
+  return MemcachedServer.start(handle, options, { ack, logMetrics: LOG_METRICS });
+}
