@@ -23,6 +23,7 @@ export const Code = {
   noMemory: 7,
   logFull: 8,
   needsRoom: 9,
+  notResident: 10,
   closed: 16,
   invalidKey: 17,
   keyMaybeIllFormed: 18,

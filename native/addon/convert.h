@@ -29,6 +29,7 @@ enum class Code : uint32_t {
   kNoMemory = static_cast<uint32_t>(Status::kNoMemory),
   kLogFull = static_cast<uint32_t>(Status::kLogFull),
   kNeedsRoom = static_cast<uint32_t>(Status::kNeedsRoom),
+  kNotResident = static_cast<uint32_t>(Status::kNotResident),
   kClosed = 16,             // the handle, or the cache for everybody
   kInvalidKey = 17,         // not a string, Buffer or Uint8Array; empty; too long
   kKeyMaybeIllFormed = 18,  // holds U+FFFD: a lone surrogate or a real one; TypeScript looks and asks again with bytes

@@ -29,4 +29,7 @@ inline constexpr uint64_t kKeepExpiry = ~uint64_t{0};
 // An expiry that has passed for every clock.
 inline constexpr uint64_t kAlreadyExpired = 1;
 
+// End of the freshness of an entry, in boot-clock milliseconds: from then on it is stale. kAlwaysFresh: never.
+inline constexpr uint64_t kAlwaysFresh = 0;
+
 }  // namespace cairn

@@ -60,6 +60,7 @@ Reply ReplyOf(Verb verb, Status status) {
                                                                                 : Reply::kNoMemoryToStore;
     case Status::kLogFull:
     case Status::kNeedsRoom:
+    case Status::kNotResident:
       break;
   }
   CHECK(false);

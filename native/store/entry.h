@@ -14,6 +14,7 @@
 //    24        optional fields, each there if its flag is set, in this order:
 //              16  expiry       u64 boot-clock ms | u32 wheel_prev | u32 wheel_next. A chunked entry always has it
 //                               (kNeverExpires, if it has no expiry), so that its expiry can change where it is
+//               8  freshness    u64 boot-clock ms: from then on the entry is stale
 //               4  access       boot-clock seconds of the last access
 //               4  client flags
 //               4  key length   of a long key
@@ -49,7 +50,8 @@ inline constexpr uint16_t kEntryHasExpiry = 1 << 4;
 inline constexpr uint16_t kEntryHasClientFlags = 1 << 5;
 inline constexpr uint16_t kEntryHasAccess = 1 << 6;
 inline constexpr uint16_t kEntryChunked = 1 << 7;
-inline constexpr uint16_t kEntryFetched = 1 << 8;
+inline constexpr uint16_t kEntryHasFreshness = 1 << 8;
+inline constexpr uint16_t kEntryFetched = 1 << 9;
 inline constexpr int kEntryKindShift = 12;
 inline constexpr uint16_t kEntryKindMask = 3 << kEntryKindShift;
 
@@ -114,13 +116,15 @@ inline uint16_t WithKind(uint16_t flags, ChunkKind kind) {
 
 // Where the optional fields of an entry with these flags and this key lie, from the start of the header.
 struct EntryOffsets {
-  uint16_t access, client_flags, key_length, first_chunk, stream;
+  uint16_t freshness, access, client_flags, key_length, first_chunk, stream;
 };
 
 inline constexpr EntryOffsets OffsetsOf(uint16_t flags, bool long_key) {
   EntryOffsets at{};
   uint16_t offset = sizeof(EntryHeader);
   if (flags & kEntryHasExpiry) offset += sizeof(ExpiryBlock);
+  at.freshness = offset;
+  if (flags & kEntryHasFreshness) offset += sizeof(uint64_t);
   at.access = offset;
   if (flags & kEntryHasAccess) offset += 4;
   at.client_flags = offset;
@@ -133,20 +137,33 @@ inline constexpr EntryOffsets OffsetsOf(uint16_t flags, bool long_key) {
   return at;
 }
 
-// Offset of the stream by the flags that say which optional fields there are (bits 4 to 7) and whether the key is long:
-// what every look-up needs.
+// Offset of the stream by the flags that say which optional fields there are (bits 4 to 8) and whether the key is long:
+// every look-up needs it.
+inline constexpr int kOptionalFieldBits = 5;
+inline constexpr int kOptionalFieldMask = (1 << kOptionalFieldBits) - 1;
+static_assert((kEntryHasExpiry | kEntryHasClientFlags | kEntryHasAccess | kEntryChunked | kEntryHasFreshness) ==
+              kOptionalFieldMask << 4);
+static_assert((kEntryFetched & (kEntryKindMask | kEntryCodecMask | kOptionalFieldMask << 4)) == 0);
+inline constexpr bool HasOptionalFields(uint16_t flags) { return (flags & kOptionalFieldMask << 4) != 0; }
 struct StreamOffsets {
-  uint8_t at[32];
+  uint8_t at[2 << kOptionalFieldBits];
 };
 inline constexpr StreamOffsets kStreamOffsets = [] {
   StreamOffsets offsets{};
-  for (int i = 0; i < 32; i++)
-    offsets.at[i] = static_cast<uint8_t>(OffsetsOf(static_cast<uint16_t>((i & 15) << 4), i >= 16).stream);
+  for (int i = 0; i < 2 << kOptionalFieldBits; i++) {
+    const bool long_key = i > kOptionalFieldMask;
+    offsets.at[i] =
+        static_cast<uint8_t>(OffsetsOf(static_cast<uint16_t>((i & kOptionalFieldMask) << 4), long_key).stream);
+  }
   return offsets;
 }();
 inline size_t StreamOffsetOf(uint16_t flags, bool long_key) {
-  return kStreamOffsets.at[((flags >> 4) & 15) | (long_key ? 16 : 0)];
+  return kStreamOffsets.at[((flags >> 4) & kOptionalFieldMask) | (long_key ? 1 << kOptionalFieldBits : 0)];
 }
+// All optional fields together, drawn above: 24 + 16 + 8 + 4 + 4 + 4 + 4.
+static_assert(OffsetsOf(kOptionalFieldMask << 4, true).stream == 64);
+// Where an entry has them, expiry and freshness are aligned.
+static_assert(OffsetsOf(kEntryHasExpiry | kEntryHasFreshness, false).freshness % alignof(uint64_t) == 0);
 
 inline uint32_t LoadU32(const void* from) {
   uint32_t value;
@@ -172,6 +189,13 @@ inline const ExpiryBlock* ExpiryOf(const EntryHeader* entry) {
 }
 inline uint64_t ExpiresMsOf(const EntryHeader* entry) {
   return (entry->flags & kEntryHasExpiry) ? ExpiryOf(entry)->expires_ms : kNeverExpires;
+}
+// When it becomes stale; kAlwaysFresh if it never does.
+inline uint64_t FreshUntilOf(const EntryHeader* entry) {
+  if (!(entry->flags & kEntryHasFreshness)) return kAlwaysFresh;
+  uint64_t until_ms;
+  std::memcpy(&until_ms, BytesOf(entry) + OffsetsOf(entry).freshness, sizeof until_ms);
+  return until_ms;
 }
 // Whether it expires some time, and so is in the wheel.
 inline bool IsTimed(const EntryHeader* entry) { return ExpiresMsOf(entry) != kNeverExpires; }

@@ -47,6 +47,7 @@ struct NewEntry {
   Codec codec = Codec::kRaw;
   uint32_t client_flags = 0;
   uint64_t expires_ms = kNeverExpires;
+  uint64_t fresh_until_ms = kAlwaysFresh;
   uint16_t extra_flags = 0;  // kEntryFetched
   bool value_may_change = false;
 };
@@ -291,6 +292,7 @@ inline Layout EntryMemory::LayoutOf(const NewEntry& entry) const {
   layout.flags = static_cast<uint16_t>(static_cast<uint16_t>(entry.codec) | entry.extra_flags);
   if (entry.expires_ms != kNeverExpires) layout.flags |= kEntryHasExpiry;
   if (entry.client_flags != 0) layout.flags |= kEntryHasClientFlags;
+  if (entry.fresh_until_ms != kAlwaysFresh) layout.flags |= kEntryHasFreshness;
   if (track_access_) layout.flags |= kEntryHasAccess;
   const uint64_t stream = entry.key.size() + entry.value_bytes;
   uint64_t bytes = StreamOffsetOf(layout.flags, layout.long_key) + stream;
@@ -309,12 +311,17 @@ inline Layout EntryMemory::LayoutOf(const NewEntry& entry) const {
 }
 
 inline void EntryMemory::WriteFields(EntryHeader* entry, const NewEntry& from, const Layout& layout, const Now& now) {
-  char* bytes = BytesOf(entry);
-  const EntryOffsets at = OffsetsOf(layout.flags, layout.long_key);
   entry->value_bytes = static_cast<uint32_t>(from.value_bytes);
   entry->key_bytes = static_cast<uint8_t>(layout.long_key ? kLongKeyMark : from.key.size());
   entry->flags = WithKind(layout.flags, KindOf(entry->flags));
+  if (!HasOptionalFields(layout.flags) && !layout.long_key) [[likely]]
+    return;
+  char* bytes = BytesOf(entry);
+  const EntryOffsets at = OffsetsOf(layout.flags, layout.long_key);
   if (layout.flags & kEntryHasExpiry) *ExpiryOf(entry) = ExpiryBlock{from.expires_ms, 0, 0};
+  if (layout.flags & kEntryHasFreshness) {
+    std::memcpy(bytes + at.freshness, &from.fresh_until_ms, sizeof from.fresh_until_ms);
+  }
   if (layout.flags & kEntryHasAccess) StoreU32(bytes + at.access, AccessSeconds(now));
   if (layout.flags & kEntryHasClientFlags) StoreU32(bytes + at.client_flags, from.client_flags);
   if (layout.long_key) StoreU32(bytes + at.key_length, static_cast<uint32_t>(from.key.size()));

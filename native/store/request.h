@@ -54,6 +54,7 @@ enum class Status : uint8_t {
   kNoMemory,    // no room now (pins and bodies in progress hold it); a set removed the old entry
   kLogFull,     // the change ring has no room: nothing was changed
   kNeedsRoom,   // a hit, but the caller's scratch has no room for `value_bytes`: grow it and ask again. Nothing changed
+  kNotResident,  // the key's value is not in memory and the verb depends on it: load it and ask again. Nothing changed
 };
 
 // Ways an entry leaves. The numbers are public (removal events): never change one.
@@ -73,6 +74,8 @@ struct Request {
   bool has_compare = false;
   // kGet/kGetAndTouch: do not move the entry to the front and do not mark it fetched.
   bool no_bump = false;
+  // An entry past the end of its freshness is there. Otherwise it is absent, except for kEvict.
+  bool accepts_stale = false;
   // kGet/kGetAndTouch/kTake: leave the value where it is; only the metadata is wanted.
   bool no_value = false;
   // kTake: a value that has no room in scratch answers kNeedsRoom, and is not held in place as one that has left.
@@ -87,6 +90,9 @@ struct Request {
   // For verbs that store or touch, boot-clock milliseconds, kNeverExpires, or kKeepExpiry (kIncr/kDecr/kAppend/
   // kPrepend keep by themselves on a present entry).
   uint64_t expires_ms = kNeverExpires;
+  // For verbs that store a new value: from this moment of the boot clock on the entry is stale. kAppend, kPrepend and
+  // kIncr/kDecr keep that of a present entry.
+  uint64_t fresh_until_ms = kAlwaysFresh;
   uint64_t compare = 0;
   uint64_t delta = 0;
   uint64_t initial = 0;
@@ -123,8 +129,9 @@ struct Outcome {
   // level above memory. Of the record that the request left; else of the entry that the outcome tells of; else, where
   // it tells that there is none, of the last change of the shard that may be why. 0 in a store without records.
   uint64_t commit_version = 0;
-  uint64_t expires_ms = 0;  // of the entry after the request
-  uint64_t number = 0;      // kIncr/kDecr: the new value
+  uint64_t expires_ms = 0;                 // of the entry after the request
+  uint64_t fresh_until_ms = kAlwaysFresh;  // of the entry after the request
+  uint64_t number = 0;                     // kIncr/kDecr: the new value
 };
 
 // The value that a Store::GetPlain() found: no more of it than its caller needs.

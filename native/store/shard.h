@@ -29,6 +29,7 @@
 #include "store/fill_watch.h"
 #include "store/hash_table.h"
 #include "store/lru_list.h"
+#include "store/presence.h"
 #include "store/record.h"
 #include "store/recorder.h"
 #include "store/removal.h"
@@ -224,8 +225,8 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   bool WalkIsCurrent(int slot, uint32_t generation) const {
     return state_->walks[slot].open && state_->walks[slot].generation == generation;
   }
-  size_t StepWalk(int slot, const Now& now, bool with_values, WalkedEntry* entries, size_t count, Scratch* scratch,
-                  bool* done, size_t* bytes_needed);
+  size_t StepWalk(int slot, const Now& now, StaleIs stale_is, bool with_values, WalkedEntry* entries, size_t count,
+                  Scratch* scratch, bool* done, size_t* bytes_needed);
   void CloseWalk(int slot, uint32_t generation);
   // One step of going the rest of the way of walks that were given up; true when there are none.
   bool CleanAbandonedWalks();
@@ -268,11 +269,26 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
     static_assert(kNeverExpires == 0);  // so that it is the latest of all below
     return (entry->flags & kEntryHasExpiry) && ExpiryOf(entry)->expires_ms - 1 < now.boot_ms;
   }
+  static bool IsStale(const EntryHeader* entry, const Now& now) {
+    static_assert(kAlwaysFresh == 0);
+    return (entry->flags & kEntryHasFreshness) && FreshUntilOf(entry) - 1 < now.boot_ms;
+  }
 
   HashTable::Slot FindSlot(std::string_view key, uint64_t hash) const;
   Ref Find(std::string_view key, uint64_t hash) const;
-  // The live entry under the key; one that is dead or has expired is removed on the way.
-  Ref Lookup(std::string_view key, uint64_t hash, const Now& now, bool is_get);
+  enum class Purpose : uint8_t { kGet, kOther };  // kGet counts what it finds expired
+  // The entry under the key, if a request may meet it. An entry that is dead or has expired is removed.
+  [[gnu::always_inline]] Found Lookup(std::string_view key, uint64_t hash, const Now& now, Purpose purpose,
+                                      StaleIs stale_is);
+  [[gnu::noinline]] Found TakeOut(Ref ref, Reason reason, uint64_t hash) {
+    SettleTouches();
+    RemoveEntry(ref, reason, hash);
+    return {};
+  }
+  // The same, and changes nothing.
+  Found Look(std::string_view key, uint64_t hash, const Now& now, StaleIs stale_is) const;
+  // What a changed value of the entry keeps of it.
+  NewEntry KeptOf(const EntryHeader* entry, std::string_view key) const;
 
   // Evicts from the cold end until the charge fits, and one more entry if `new_entry`. `keep_newest`: the newest entry
   // is not evicted. False, and nothing evicted: it does not fit beside what cannot be evicted.
@@ -347,11 +363,11 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
                  Outcome* outcome);
   void Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
   void StoreValue(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
-    StoreOver(Lookup(request.key, hash, now, false), request, hash, now, outcome);
+    StoreOver(Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request)), request, hash, now, outcome);
   }
   // `old`: what Lookup() found under the key.
-  void StoreOver(Ref old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
-  [[gnu::noinline]] Status SetOver(Ref old, const Request& request, uint64_t hash, const Now& now) {
+  void StoreOver(Found old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
+  [[gnu::noinline]] Status SetOver(Found old, const Request& request, uint64_t hash, const Now& now) {
     Outcome outcome;
     StoreOver(old, request, hash, now, &outcome);
     return outcome.status;
@@ -366,9 +382,9 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   Status SetExpiry(Ref* ref, std::string_view key, uint64_t expires_ms, uint64_t hash, const Now& now);
   // Before a record is applied while recovering: takes out expired entries, as far as its own needs the room.
   void MakeRoomFromExpired(const RecordView& record, const Now& now);
-  void RemoveAbsent(const Request& request, uint64_t hash, Outcome* outcome);
-  // Whether the verb's condition on the present entry holds: kStored, or the answer.
-  Status Condition(const Request& request, Ref old) const;
+  void RemoveAbsent(const Request& request, Found found, uint64_t hash, Outcome* outcome);
+  // Whether the verb's conditions on what was found hold: kStored, or the answer.
+  Status Condition(const Request& request, Found found) const;
   // What a storing verb does when there is no room: kSet removes the old entry, as memcached does.
   Status Refuse(Status status, Verb verb, std::string_view key, uint64_t hash, Outcome* outcome);
 

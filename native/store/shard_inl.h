@@ -23,22 +23,24 @@ inline Ref Shard::Find(std::string_view key, uint64_t hash) const {
   return slot.bucket == nullptr ? 0 : slot.bucket->refs[slot.index];
 }
 
-inline Ref Shard::Lookup(std::string_view key, uint64_t hash, const Now& now, bool is_get) {
+inline Found Shard::Lookup(std::string_view key, uint64_t hash, const Now& now, Purpose purpose, StaleIs stale_is) {
   const Ref ref = Find(key, hash);
-  if (ref == 0) return 0;
+  if (ref == 0) return {};
   const EntryHeader* entry = At(ref);
-  if (IsDead(entry)) [[unlikely]] {
-    SettleTouches();
-    RemoveEntry(ref, Reason::kCleared, hash);
-    return 0;
+  if (IsDead(entry)) [[unlikely]]
+    return TakeOut(ref, Reason::kCleared, hash);
+  // One test for an entry that has neither.
+  if ((entry->flags & (kEntryHasExpiry | kEntryHasFreshness)) != 0) [[unlikely]] {
+    if (IsExpired(entry, now)) [[unlikely]] {
+      if (purpose == Purpose::kGet) state_->counters.get_expired++;
+      return TakeOut(ref, Reason::kExpired, hash);
+    }
+    if (stale_is == StaleIs::kAbsent && IsStale(entry, now)) [[unlikely]] {
+      recorder_.NoteGone(entry->version);
+      return {ref, Presence::kStale};
+    }
   }
-  if (IsExpired(entry, now)) [[unlikely]] {
-    if (is_get) state_->counters.get_expired++;
-    SettleTouches();
-    RemoveEntry(ref, Reason::kExpired, hash);
-    return 0;
-  }
-  return ref;
+  return {ref, Presence::kLive};
 }
 
 inline bool Shard::PutInPlace(const NewEntry& from, const Layout& layout, std::string_view value, Ref old,
@@ -64,8 +66,8 @@ inline bool Shard::PutInPlace(const NewEntry& from, const Layout& layout, std::s
 
 inline Status Shard::GetPlain(std::string_view key, uint64_t hash, const Now& now, char* room, size_t capacity,
                               PlainValue* value) {
-  const Ref ref = Lookup(key, hash, now, true);
-  if (ref == 0) {
+  const auto [ref, presence] = Lookup(key, hash, now, Purpose::kGet, StaleIs::kAbsent);
+  if (presence != Presence::kLive) {
     CountMiss();
     return Status::kNotFound;
   }
@@ -96,7 +98,9 @@ inline Request PlainSet(std::string_view key, std::string_view value, Codec code
 template <bool kLogged>
 inline Status Shard::SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms,
                               uint64_t hash, const Now& now) {
-  const Ref old = Lookup(key, hash, now, false);
+  // A stale entry is replaced as a live one is.
+  const Found found = Lookup(key, hash, now, Purpose::kOther, StaleIs::kLive);
+  const Ref old = found.ref;
   DCHECK(kLogged || !recorder_.keeps_records());
   if (old != 0 && fills_.empty()) [[likely]] {
     NewEntry from;
@@ -116,7 +120,7 @@ inline Status Shard::SetPlain(std::string_view key, std::string_view value, Code
       }
     }
   }
-  return SetOver(old, PlainSet(key, value, codec, expires_ms), hash, now);
+  return SetOver(found, PlainSet(key, value, codec, expires_ms), hash, now);
 }
 
 }  // namespace cairn

@@ -138,13 +138,17 @@ void Shard::Execute(const Request& request, uint64_t hash, const Now& now, Scrat
 void Shard::Describe(const EntryHeader* entry, const Now& now, Outcome* outcome) const {
   outcome->codec = CodecOf(entry);
   outcome->fetched = (entry->flags & kEntryFetched) != 0;
-  outcome->client_flags = ClientFlagsOf(entry);
   outcome->value_bytes = entry->value_bytes;
   outcome->version = entry->version;
+  // The defaults of an outcome say what an entry without such fields has.
+  if (!HasOptionalFields(entry->flags)) [[likely]]
+    return;
+  outcome->client_flags = ClientFlagsOf(entry);
   outcome->expires_ms = ExpiresMsOf(entry);
+  outcome->fresh_until_ms = FreshUntilOf(entry);
   if (entry->flags & kEntryHasAccess) {
     // Another thread, whose clock was read a little later, may have been here first.
-    const auto now_s = static_cast<uint32_t>(now.boot_ms / 1000);
+    const uint32_t now_s = AccessSeconds(now);
     outcome->idle_s = now_s - std::min(now_s, LoadU32(BytesOf(entry) + OffsetsOf(entry).access));
   }
 }
@@ -176,10 +180,11 @@ bool Shard::GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome)
 void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin,
                 Outcome* outcome) {
   if (request.verb != Verb::kGet) {
-    const Ref ref = Find(request.key, hash);
-    if (ref == 0 || IsDead(At(ref)) || IsExpired(At(ref), now)) {
-      if (ref != 0 && !IsDead(At(ref))) recorder_.NoteGone(At(ref)->version);
-      outcome->status = Status::kNotFound;
+    const auto [ref, presence] = Look(request.key, hash, now, StaleTo(request));
+    outcome->status = MeetPresence(request.verb, presence);
+    if (outcome->status != Status::kStored) {
+      // That the entry is not there any more has to be as safe as that it was.
+      if (ref != 0) recorder_.NoteGone(At(ref)->version);
       return;
     }
     if (request.verb == Verb::kPeek && !request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
@@ -187,10 +192,10 @@ void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* 
     outcome->status = Status::kFound;
     return;
   }
-  const Ref ref = Lookup(request.key, hash, now, true);
-  if (ref == 0) {
-    CountMiss();
-    outcome->status = Status::kNotFound;
+  const auto [ref, presence] = Lookup(request.key, hash, now, Purpose::kGet, StaleTo(request));
+  if (presence != Presence::kLive) {
+    outcome->status = MeetPresence(request.verb, presence);
+    if (outcome->status == Status::kNotFound) CountMiss();
     return;
   }
   EntryHeader* entry = At(ref);
@@ -201,25 +206,32 @@ void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* 
   if (!request.no_bump) Use(ref, entry, now);
 }
 
-Status Shard::Condition(const Request& request, Ref old) const {
-  switch (request.verb) {
-    case Verb::kAdd:
-      if (old != 0) return Status::kNotStored;
-      break;
-    case Verb::kReplace:
-    case Verb::kAppend:
-    case Verb::kPrepend:
-      if (old == 0) return Status::kNotStored;
-      break;
-    case Verb::kCas:
-      if (old == 0) return Status::kNotFound;
-      break;
-    default:
-      break;
-  }
-  if ((request.has_compare || request.verb == Verb::kCas) && old != 0 && At(old)->version != request.compare) {
-    return Status::kExists;
-  }
+Found Shard::Look(std::string_view key, uint64_t hash, const Now& now, StaleIs stale_is) const {
+  const Ref ref = Find(key, hash);
+  if (ref == 0 || IsDead(At(ref))) return {};
+  if (IsExpired(At(ref), now)) return {ref, Presence::kAbsent};
+  return {ref, stale_is == StaleIs::kAbsent && IsStale(At(ref), now) ? Presence::kStale : Presence::kLive};
+}
+
+NewEntry Shard::KeptOf(const EntryHeader* entry, std::string_view key) const {
+  NewEntry kept;
+  kept.key = key;
+  kept.value_bytes = entry->value_bytes;
+  kept.codec = CodecOf(entry);
+  kept.client_flags = ClientFlagsOf(entry);
+  kept.expires_ms = ExpiresMsOf(entry);
+  kept.fresh_until_ms = FreshUntilOf(entry);
+  kept.extra_flags = entry->flags & kEntryFetched;
+  return kept;
+}
+
+Status Shard::Condition(const Request& request, Found found) const {
+  if (request.verb == Verb::kSet && !request.has_compare && request.fill == nullptr) [[likely]]
+    return Status::kStored;
+  const Status status = MeetPresence(request.verb, found.presence);
+  if (status != Status::kStored) return status;
+  const bool compares = request.has_compare || request.verb == Verb::kCas;
+  if (compares && found.is_live() && At(found.ref)->version != request.compare) return Status::kExists;
   if (request.fill != nullptr && request.fill->voided()) return Status::kExists;
   return Status::kStored;
 }
@@ -251,6 +263,7 @@ void Shard::FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& n
   outcome->version = entry->version;
   outcome->record_version = version;
   outcome->expires_ms = ExpiresMsOf(entry);
+  outcome->fresh_until_ms = FreshUntilOf(entry);
   outcome->codec = CodecOf(entry);
   outcome->client_flags = ClientFlagsOf(entry);
   outcome->value_bytes = entry->value_bytes;
@@ -263,6 +276,7 @@ void Shard::FinishPut(const NewEntry& from, std::string_view value, Ref ref, uin
   outcome->version = version;
   outcome->record_version = version;
   outcome->expires_ms = from.expires_ms;
+  outcome->fresh_until_ms = from.fresh_until_ms;
   outcome->codec = from.codec;
   outcome->client_flags = from.client_flags;
   outcome->value_bytes = static_cast<uint32_t>(value.size());
@@ -308,7 +322,7 @@ Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, R
   return Status::kStored;
 }
 
-void Shard::StoreOver(Ref old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+void Shard::StoreOver(Found old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
   StoreStats* counters = &state_->counters;
   const Status condition = Condition(request, old);
   if (request.verb == Verb::kCas) {
@@ -316,7 +330,7 @@ void Shard::StoreOver(Ref old, const Request& request, uint64_t hash, const Now&
     if (condition == Status::kExists) counters->cas_exists++;
   }
   if (condition != Status::kStored) {
-    if (old != 0) Describe(At(old), now, outcome);
+    if (old.is_live()) Describe(At(old.ref), now, outcome);
     outcome->status = condition;
     return;
   }
@@ -327,8 +341,9 @@ void Shard::StoreOver(Ref old, const Request& request, uint64_t hash, const Now&
   from.client_flags = request.client_flags;
   from.value_may_change = request.value_may_change;
   from.expires_ms = request.expires_ms;
-  if (from.expires_ms == kKeepExpiry) from.expires_ms = old == 0 ? kNeverExpires : ExpiresMsOf(At(old));
-  Status status = Put(from, request.value, hash, old, 0, now, outcome);
+  if (from.expires_ms == kKeepExpiry) from.expires_ms = old.is_live() ? ExpiresMsOf(At(old.ref)) : kNeverExpires;
+  from.fresh_until_ms = request.fresh_until_ms;
+  Status status = Put(from, request.value, hash, old.ref, 0, now, outcome);
   if (status == Status::kStored) {
     counters->sets++;
     if (request.verb == Verb::kCas) counters->cas_hits++;
@@ -397,25 +412,22 @@ Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, s
 }
 
 void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcome* outcome, ConcatSteps* steps) {
-  Ref ref = Lookup(request.key, hash, now, false);
-  Status status = Condition(request, ref);
+  const Found found = Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
+  Ref ref = found.ref;
+  Status status = Condition(request, found);
   Codec codec;
   if (status == Status::kStored && !JoinCodecs(CodecOf(At(ref)), request.codec, request.value, &codec)) {
     status = Status::kNotStored;
   }
   if (status != Status::kStored) {
-    if (ref != 0) Describe(At(ref), now, outcome);
+    if (found.is_live()) Describe(At(ref), now, outcome);
     outcome->status = status;
     return;
   }
   const EntryHeader* entry = At(ref);
-  NewEntry from;
-  from.key = request.key;
-  from.value_bytes = uint64_t{entry->value_bytes} + request.value.size();
+  NewEntry from = KeptOf(entry, request.key);
+  from.value_bytes += request.value.size();
   from.codec = codec;
-  from.client_flags = ClientFlagsOf(entry);
-  from.expires_ms = ExpiresMsOf(entry);
-  from.extra_flags = entry->flags & kEntryFetched;
   const uint64_t version = entry->version;
   if (from.value_bytes > state_->value_bytes_max) {
     state_->counters.too_large++;
@@ -508,8 +520,11 @@ bool Shard::CopyConcat(const ConcatSteps& steps, std::string_view key, uint64_t 
 bool Shard::EndConcat(const ConcatSteps& steps, const Request& request, uint64_t hash, const Now& now,
                       Outcome* outcome) {
   SettleTouches();
-  const Ref old = Lookup(request.key, hash, now, false);
-  if (old == 0 || At(old)->version != steps.version || Condition(request, old) != Status::kStored) return false;
+  const Found found = Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
+  const Ref old = found.ref;
+  if (!found.is_live() || At(old)->version != steps.version || Condition(request, found) != Status::kStored) {
+    return false;
+  }
   EntryHeader* entry = At(memory_.InSlot(steps.slot));
   NewEntry from;
   from.key = request.key;
@@ -537,22 +552,22 @@ bool Shard::EndConcat(const ConcatSteps& steps, const Request& request, uint64_t
 void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
   const bool incr = request.verb == Verb::kIncr;
   StoreStats* counters = &state_->counters;
-  const Ref old = Lookup(request.key, hash, now, false);
+  const auto [old, presence] = Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
   char digits[kDecimalBytesMax];
-  NewEntry from;
-  from.key = request.key;
-  if (old == 0) {
+  if (presence != Presence::kLive) {
+    outcome->status = MeetPresence(request.verb, presence);
+    if (outcome->status != Status::kNotFound) return;
     (incr ? counters->incr_misses : counters->decr_misses)++;
-    if (!request.has_initial) {
-      outcome->status = Status::kNotFound;
-      return;
-    }
+    if (!request.has_initial) return;
+    NewEntry from;
+    from.key = request.key;
+    from.fresh_until_ms = request.fresh_until_ms;
     const auto end = std::to_chars(digits, digits + sizeof digits, request.initial).ptr;
     from.value_bytes = static_cast<uint64_t>(end - digits);
     from.codec = request.codec;
     from.client_flags = request.client_flags;
     from.expires_ms = request.expires_ms == kKeepExpiry ? kNeverExpires : request.expires_ms;
-    outcome->status = Put(from, {digits, static_cast<size_t>(end - digits)}, hash, 0, 0, now, outcome);
+    outcome->status = Put(from, {digits, static_cast<size_t>(end - digits)}, hash, old, 0, now, outcome);
     if (outcome->status == Status::kStored) {
       outcome->number = request.initial;
       if (!fills_.empty()) [[unlikely]]
@@ -589,11 +604,8 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
     std::memset(digits + length, ' ', entry->value_bytes - length);
     length = entry->value_bytes;
   }
+  NewEntry from = KeptOf(entry, request.key);
   from.value_bytes = length;
-  from.codec = codec;
-  from.client_flags = ClientFlagsOf(entry);
-  from.expires_ms = ExpiresMsOf(entry);
-  from.extra_flags = entry->flags & kEntryFetched;
   const Status status = Put(from, {digits, length}, hash, old, 0, now, outcome);
   if (status != Status::kStored) {
     if (status == Status::kNoMemory && !fills_.empty()) fills_.Void(hash);
@@ -611,13 +623,8 @@ Status Shard::SetExpiry(Ref* ref, std::string_view key, uint64_t expires_ms, uin
   EntryHeader* entry = At(*ref);
   const bool timed = IsTimed(entry);
   if (expires_ms == kKeepExpiry || (expires_ms == kNeverExpires && !timed)) return Status::kStored;
-  NewEntry from;
-  from.key = key;
-  from.value_bytes = entry->value_bytes;
-  from.codec = CodecOf(entry);
-  from.client_flags = ClientFlagsOf(entry);
+  NewEntry from = KeptOf(entry, key);
   from.expires_ms = expires_ms;
-  from.extra_flags = entry->flags & kEntryFetched;
   // A chunked entry changes its head, which a reader behind a pin never looks at; unless it is one that fits into a
   // single chunk without an expiry.
   const bool stays_chunked =
@@ -642,14 +649,13 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
                   Outcome* outcome) {
   const bool get = request.verb == Verb::kGetAndTouch;
   StoreStats* counters = &state_->counters;
-  Ref ref = Lookup(request.key, hash, now, get);
-  if (ref == 0) {
+  const Found found = Lookup(request.key, hash, now, get ? Purpose::kGet : Purpose::kOther, StaleTo(request));
+  Ref ref = found.ref;
+  if (!found.is_live()) {
+    outcome->status = MeetPresence(request.verb, found.presence);
+    if (outcome->status != Status::kNotFound) return;
     counters->touches++;
-    if (get) {
-      counters->gets++;
-      counters->misses++;
-    }
-    outcome->status = Status::kNotFound;
+    if (get) CountMiss();
     return;
   }
   if (request.has_compare && At(ref)->version != request.compare) {
@@ -689,6 +695,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   recorder_.LeaveEntry(RecordKind::kTouch, ref, outcome->record_version, now);
   if (IsTimed(entry)) recorder_.NoteGone(outcome->record_version);
   outcome->expires_ms = ExpiresMsOf(entry);
+  outcome->fresh_until_ms = FreshUntilOf(entry);
   outcome->status = Status::kFound;
   table_.Adjust();
 }
@@ -697,8 +704,11 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
                    Outcome* outcome) {
   StoreStats* counters = &state_->counters;
   const bool evict = request.verb == Verb::kEvict;
-  const Ref ref = Lookup(request.key, hash, now, false);
-  if (ref == 0) return RemoveAbsent(request, hash, outcome);
+  const Found found = Lookup(request.key, hash, now, Purpose::kOther, evict ? StaleIs::kLive : StaleTo(request));
+  const Ref ref = found.ref;
+  outcome->status = MeetPresence(request.verb, found.presence);
+  if (outcome->status == Status::kNotFound) return RemoveAbsent(request, found, hash, outcome);
+  if (outcome->status != Status::kStored) return;
   if (request.has_compare && At(ref)->version != request.compare) {
     Describe(At(ref), now, outcome);
     outcome->status = Status::kExists;
@@ -725,18 +735,18 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
   outcome->status = Status::kFound;
 }
 
-void Shard::RemoveAbsent(const Request& request, uint64_t hash, Outcome* outcome) {
-  outcome->status = Status::kNotFound;
-  // The entry may have been evicted, and the log still have its value: that has to go too. Who takes, or deletes a
-  // certain version, learns that there is none, and leaves it at that.
-  const bool leaves_record = request.verb == Verb::kDelete && !request.has_compare && recorder_.keeps_records();
-  if (leaves_record) {
+void Shard::RemoveAbsent(const Request& request, Found found, uint64_t hash, Outcome* outcome) {
+  // `take` and a delete of a version found nothing and change nothing. An unconditional delete takes a stale entry out,
+  // and leaves a record in any case: the log may still hold the value of an evicted entry.
+  const bool is_delete = request.verb == Verb::kDelete && !request.has_compare;
+  if (is_delete && recorder_.keeps_records()) {
     if (!recorder_.ReserveKey(request.key.size())) {
       outcome->status = Status::kLogFull;
       return;
     }
     outcome->record_version = recorder_.LeaveDelete(request.key);
   }
+  if (is_delete && found.ref != 0) RemoveEntry(found.ref, Reason::kDeleted, hash);
   if (request.verb != Verb::kEvict) state_->counters.deletes++;
   // The delete of an absent key still says that what a load brings back may be old.
   if (!fills_.empty()) [[unlikely]]
@@ -744,7 +754,7 @@ void Shard::RemoveAbsent(const Request& request, uint64_t hash, Outcome* outcome
 }
 
 bool Shard::BeginFill(std::string_view key, uint64_t hash, bool if_absent, const Now& now, FillTicket* ticket) {
-  if (if_absent && Lookup(key, hash, now, false) != 0) return false;
+  if (if_absent && Lookup(key, hash, now, Purpose::kOther, StaleIs::kAbsent).is_live()) return false;
   fills_.Begin(hash, ticket);
   return true;
 }
@@ -759,6 +769,7 @@ NewEntry Shard::BodyEntryOf(const Request& request, uint32_t value_bytes) {
   entry.client_flags = request.client_flags;
   // That of the entry which it is to replace is known when it does: a chunked entry has room for it.
   entry.expires_ms = request.expires_ms == kKeepExpiry ? kNeverExpires : request.expires_ms;
+  entry.fresh_until_ms = request.fresh_until_ms;
   return entry;
 }
 
@@ -811,8 +822,7 @@ Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_byte
   Outcome unused;
   // A set that would not be made (another version, a load that was overtaken) takes nothing away when it is refused.
   const auto refuse = [&](Status status) {
-    Ref old = Find(request.key, hash);
-    if (old != 0 && (IsDead(At(old)) || IsExpired(At(old), now))) old = 0;
+    const Found old = Look(request.key, hash, now, StaleTo(request));
     const Verb verb = Condition(request, old) == Status::kStored ? request.verb : Verb::kAdd;
     return Refuse(status, verb, request.key, hash, &unused);
   };
@@ -861,14 +871,15 @@ void Shard::Abandon(int slot) {
 void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
   SettleTouches();
   StoreStats* counters = &state_->counters;
-  const Ref old = Lookup(request.key, hash, now, false);
-  const Status condition = Condition(request, old);
+  const Found found = Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
+  const Ref old = found.ref;
+  const Status condition = Condition(request, found);
   if (request.verb == Verb::kCas) {
     if (condition == Status::kNotFound) counters->cas_misses++;
     if (condition == Status::kExists) counters->cas_exists++;
   }
   if (condition != Status::kStored) {
-    if (old != 0) Describe(At(old), now, outcome);
+    if (found.is_live()) Describe(At(old), now, outcome);
     Abandon(slot);
     outcome->status = condition;
     return;
@@ -879,7 +890,7 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
     return;
   }
   uint8_t walk_bits = state_->walk_parity;
-  if (request.expires_ms == kKeepExpiry && old != 0) {
+  if (request.expires_ms == kKeepExpiry && found.is_live()) {
     ExpiryOf(At(memory_.InSlot(slot)))->expires_ms = ExpiresMsOf(At(old));
   }
   if (old != 0) {

@@ -82,12 +82,12 @@ bool Shard::CleanWalk(int slot) {
   WalkedEntry ignored;
   Scratch none;
   size_t needed;
-  if (!done) StepWalk(slot, Now{}, false, &ignored, 0, &none, &done, &needed);
+  if (!done) StepWalk(slot, Now{}, StaleIs::kLive, false, &ignored, 0, &none, &done, &needed);
   return done;
 }
 
-size_t Shard::StepWalk(int slot, const Now& now, bool with_values, WalkedEntry* entries, size_t count, Scratch* scratch,
-                       bool* done, size_t* bytes_needed) {
+size_t Shard::StepWalk(int slot, const Now& now, StaleIs stale_is, bool with_values, WalkedEntry* entries, size_t count,
+                       Scratch* scratch, bool* done, size_t* bytes_needed) {
   SettleTouches();
   WalkState* walk = &state_->walks[slot];
   const bool oldest_first = walk->order == static_cast<uint8_t>(Cursor::Order::kOldestFirst);
@@ -105,7 +105,7 @@ size_t Shard::StepWalk(int slot, const Now& now, bool with_values, WalkedEntry* 
     EntryHeader* entry = At(walk->next);
     const Ref next = oldest_first ? entry->lru_prev : entry->lru_next;
     if (((WalkBitsOf(entry) ^ state_->walk_parity) & bit) != 0) {
-      if (!cleaning && !IsExpired(entry, now)) {
+      if (!cleaning && !IsExpired(entry, now) && (stale_is == StaleIs::kLive || !IsStale(entry, now))) {
         const size_t key_bytes = KeyBytesOf(entry);
         const size_t value_bytes = with_values ? entry->value_bytes : 0;
         if (emitted == count) break;
@@ -122,6 +122,7 @@ size_t Shard::StepWalk(int slot, const Now& now, bool with_values, WalkedEntry* 
         out->client_flags = ClientFlagsOf(entry);
         out->version = entry->version;
         out->expires_ms = ExpiresMsOf(entry);
+        out->fresh_until_ms = FreshUntilOf(entry);
         out->has_value = with_values;
         memory_.ReadStream(entry, 0, scratch->data + scratch->used, key_bytes + value_bytes);
         scratch->used += key_bytes + value_bytes;

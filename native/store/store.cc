@@ -55,12 +55,13 @@ void DoAhead(Shard* shard, const Shard::AheadStep& step) {
 }
 
 bool IsRead(Verb verb) { return verb == Verb::kGet || verb == Verb::kPeek || verb == Verb::kHas; }
-static_assert(Status::kLogFull < Status::kNeedsRoom && static_cast<int>(Status::kNeedsRoom) == 9,
-              "the two that say that nothing was done are the last");
+static_assert(Status::kLogFull < Status::kNeedsRoom && Status::kNeedsRoom < Status::kNotResident,
+              "those that say that nothing was done are the last");
 
 bool IsConcat(Verb verb) { return verb == Verb::kAppend || verb == Verb::kPrepend; }
 
 bool IsTimed(uint64_t expires_ms) { return expires_ms != kNeverExpires && expires_ms != kKeepExpiry; }
+bool IsTimed(const Request& request) { return IsTimed(request.expires_ms) || request.fresh_until_ms != kAlwaysFresh; }
 
 }  // namespace
 
@@ -242,7 +243,7 @@ inline Shard* Store::Route(std::string_view key, uint32_t* index, uint64_t* hash
 
 template <bool kLogged>
 void Store::ExecuteOne(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
-  if (IsTimed(request.expires_ms) && !uses_time()) uses_time_.store(true, std::memory_order_relaxed);
+  if (IsTimed(request) && !uses_time()) uses_time_.store(true, std::memory_order_relaxed);
   *outcome = Outcome{};
   uint32_t index;
   uint64_t hash;
@@ -406,7 +407,7 @@ void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, S
     std::memset(begin, 0, (shard_count_ + 1) * sizeof begin[0]);
     for (size_t i = 0; i < window; i++) {
       const Request& request = requests[start + i];
-      if (IsTimed(request.expires_ms) && !uses_time()) uses_time_.store(true, std::memory_order_relaxed);
+      if (IsTimed(request) && !uses_time()) uses_time_.store(true, std::memory_order_relaxed);
       shard_of[i] = static_cast<uint8_t>(ShardOf(request.key));
       hashes[i] = ShardAt(0)->HashOf(request.key);  // keyed alike in every shard
       begin[shard_of[i] + 1]++;
@@ -479,7 +480,7 @@ void Store::Unpin(const Pin& pin) {
 
 Status Store::Reserve(const Request& request, uint32_t value_bytes, const Now& now, Body* body) {
   CheckClock(now);
-  if (IsTimed(request.expires_ms)) uses_time_.store(true, std::memory_order_relaxed);
+  if (IsTimed(request)) uses_time_.store(true, std::memory_order_relaxed);
   const uint32_t index = ShardOf(request.key);
   Shard* shard = ShardAt(index);
   const uint64_t hash = shard->HashOf(request.key);
@@ -844,7 +845,8 @@ size_t Store::StepCursor(Cursor* cursor, const Now& now, bool with_values, Walke
       OsLockGuard guard(shard->lock());
       current = shard->WalkIsCurrent(walk->slot, walk->generation);
       if (current) {
-        emitted = shard->StepWalk(walk->slot, now, with_values, entries, count, scratch, &walk->done, bytes_needed);
+        emitted = shard->StepWalk(walk->slot, now, cursor->accepts_stale ? StaleIs::kLive : StaleIs::kAbsent,
+                                  with_values, entries, count, scratch, &walk->done, bytes_needed);
         if (walk->done) shard->CloseWalk(walk->slot, walk->generation);
       }
     }

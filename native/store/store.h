@@ -66,6 +66,7 @@ struct StoreOptions {
 struct Cursor {
   enum class Order : uint8_t { kOldestFirst, kNewestFirst };
   Order order = Order::kOldestFirst;
+  bool accepts_stale = false;  // emits entries past the end of their freshness too
   uint32_t shards_done = 0;
   uint32_t next_shard = 0;
   struct PerShard {
@@ -86,6 +87,7 @@ struct WalkedEntry {
   uint32_t client_flags;
   uint64_t version;
   uint64_t expires_ms;
+  uint64_t fresh_until_ms;
   bool has_value;  // false: values were not asked for
 };
 
@@ -124,8 +126,8 @@ class Store {
   Store(const Store&) = delete;
   Store& operator=(const Store&) = delete;
 
-  // True once an entry with an expiry was stored, a delayed clear was scheduled, or access is tracked: from then on the
-  // calls below need Now; before, a default Now{} will do, and the clock need not be read.
+  // True once an entry with an expiry or an end of freshness was stored, a delayed clear was scheduled, or access is
+  // tracked: from then on the calls below need Now; before, a default Now{} will do, and the clock need not be read.
   bool uses_time() const { return uses_time_.load(std::memory_order_relaxed); }
 
   // Executes one request. Values of hits go to scratch (see Scratch): up to kCopyUnderLockBytesMax they are copied

@@ -327,7 +327,7 @@ TEST(StoreCursor, ClearedEntriesAreNotSteppedOver) {
     bool done = false;
     size_t needed;
     // One hold of the lock visits 64 entries.
-    EXPECT_EQ(shard->StepWalk(slot, store.now(), false, entries, 2, &scratch, &done, &needed), 1);
+    EXPECT_EQ(shard->StepWalk(slot, store.now(), StaleIs::kLive, false, entries, 2, &scratch, &done, &needed), 1);
     EXPECT_TRUE(done);
   }
 }

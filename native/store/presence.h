@@ -1,0 +1,66 @@
+// What a look-up finds under a key, and what that means for each verb: the one place that decides it.
+//
+// |                                    | absent, stale  | live           | stub           |
+// |------------------------------------|----------------|----------------|----------------|
+// | set                                | goes on        | goes on        | goes on        |
+// | add                                | goes on        | kNotStored     | kNotResident   |
+// | replace, append, prepend           | kNotStored     | goes on        | kNotResident   |
+// | cas                                | kNotFound      | goes on        | kNotResident   |
+// | get, peek, has, touch, incr, decr  | kNotFound      | goes on        | kNotResident   |
+// | take, get-and-touch                | kNotFound      | goes on        | kNotResident   |
+// | delete, evict                      | kNotFound      | goes on        | goes on        |
+//
+// A verb that goes on may still be refused for its `compare`, its fill ticket, its size or its value. incr and decr
+// with an initial value store that instead of kNotFound; an unconditional delete of an absent key leaves a record.
+#pragma once
+
+#include <cstdint>
+
+#include "store/entry.h"
+#include "store/request.h"
+
+namespace cairn {
+
+enum class Presence : uint8_t {
+  kAbsent,  // there is no entry
+  kLive,    // it is there, with its value
+  kStale,   // it is past the end of its freshness, which the request does not accept: absent, though it is still there
+  kStub,    // the key has a value, which is not in memory: the log or the database has it
+};
+
+struct Found {
+  Ref ref = 0;  // of the entry; of a stale one too, so that a store can take its place. 0: kAbsent
+  Presence presence = Presence::kAbsent;
+  bool is_live() const { return presence == Presence::kLive; }
+};
+
+// What an entry past the end of its freshness is to a request.
+enum class StaleIs : uint8_t { kAbsent, kLive };
+inline StaleIs StaleTo(const Request& request) { return request.accepts_stale ? StaleIs::kLive : StaleIs::kAbsent; }
+
+// kStored: the verb goes on. Otherwise its answer; nothing is changed.
+constexpr Status MeetPresence(Verb verb, Presence presence) {
+  const bool is_live = presence == Presence::kLive;
+  switch (verb) {
+    case Verb::kSet:
+      return Status::kStored;
+    case Verb::kDelete:
+    case Verb::kEvict:
+      return is_live || presence == Presence::kStub ? Status::kStored : Status::kNotFound;
+    default:
+      break;
+  }
+  if (presence == Presence::kStub) return Status::kNotResident;
+  switch (verb) {
+    case Verb::kAdd:
+      return is_live ? Status::kNotStored : Status::kStored;
+    case Verb::kReplace:
+    case Verb::kAppend:
+    case Verb::kPrepend:
+      return is_live ? Status::kStored : Status::kNotStored;
+    default:
+      return is_live ? Status::kStored : Status::kNotFound;
+  }
+}
+
+}  // namespace cairn
