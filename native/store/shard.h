@@ -105,6 +105,7 @@ struct ShardState {
 class Shard final : private ChunkMover, private EntryHasher, private PageEvictor {
  public:
   struct Config {
+    uint32_t index;  // of the shard in its store
     HashKind hash;
     HashSecrets secrets;
     bool track_access;

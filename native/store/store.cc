@@ -193,8 +193,15 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
     // Only what lies within the quota as a whole: rounding up must not take memory beyond the limit.
     const uint64_t large_bytes = quota >= kHugePagesFromQuotaBytes ? quota & ~(kHugePageBytes - 1) : 0;
     if (large_bytes != 0) OsAdviseHugePages(base, large_bytes);
-    const Shard::Config config{options.hash, options.secrets,    options.track_access, store->classes_.get(),
-                               header_bytes, store->ring_bytes_, pages_ceiling,        large_bytes};
+    const Shard::Config config{i,
+                               options.hash,
+                               options.secrets,
+                               options.track_access,
+                               store->classes_.get(),
+                               header_bytes,
+                               store->ring_bytes_,
+                               pages_ceiling,
+                               large_bytes};
     auto* shard = new (store->ShardAt(i)) Shard(base, config);
     const bool fits = shard->Init(
         quota, options.entries_max == 0 ? 0 : std::max(options.entries_max / shards, uint64_t{1}), options.epoch);
