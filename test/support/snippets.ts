@@ -36,7 +36,7 @@ export function snippetsOf(path: string): Snippet[] {
       language,
       code,
       line: before + 1,
-      file: /^(?:\/\/|#) ([\w-]+\.\w+)$/m.exec(code.split('\n')[0]!)?.[1],
+      file: /^(?:\/\/|#) ([\w.-]+\.\w+)$/m.exec(code.split('\n')[0]!)?.[1],
       mark,
     };
   });
