@@ -1,6 +1,7 @@
 // The store beside its model, unsanitized and therefore for many more steps than the other runs: two processes of
-// CAIRN_MODEL_STEPS each (default 4 million), every one with a seed of its own. A failure prints what repeats it. Then
-// one with more entries than anything else has: CAIRN_MODEL_ENTRIES (default 20 million).
+// CAIRN_MODEL_STEPS each (default 8 million), every one with a seed of its own, for CAIRN_MODEL_SECONDS at most
+// (default 300). A failure prints what repeats it. Then one with more entries than anything else has:
+// CAIRN_MODEL_ENTRIES (default 20 million).
 
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
@@ -14,10 +15,12 @@ export async function check() {
   if (process.platform === 'win32') return 'run on Linux and macOS only';
   const out = buildNativeTests('build-test', [], ['run_model', 'many_entries']);
   const program = join(out, 'run_model');
-  const steps = process.env.CAIRN_MODEL_STEPS ?? '4000000';
+  const steps = process.env.CAIRN_MODEL_STEPS ?? '8000000';
+  const seconds = process.env.CAIRN_MODEL_SECONDS ?? '300';
   const seed = seedTests();
+  console.log(`seeds ${seed} and ${seed + 1}: ${steps} steps each, or ${seconds} s`);
   const runs = [seed, seed + 1].map((each) => {
-    const child = spawn(program, ['--steps', steps, '--seed', String(each)], {
+    const child = spawn(program, ['--steps', steps, '--seconds', seconds, '--seed', String(each)], {
       stdio: ['ignore', 'inherit', 'inherit'],
     });
     return new Promise((resolve, reject) => child.once('error', reject).once('exit', (code) => resolve(code === 0)));

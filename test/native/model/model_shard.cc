@@ -41,6 +41,53 @@ bool ModelShard::HasRoom(uint64_t charge, const Entry* stays) const {
   return body_charge + HeldCharge() + staying + charge <= limit;
 }
 
+std::vector<ModelShard::Place> ModelShard::Victims(uint64_t charge, bool comes, const Entry* stays,
+                                                   const Entry* replaced, bool* is_enough) const {
+  const auto charge_given_back = [](const Entry& entry) { return entry.is_held() ? 0 : entry.charge(); };
+  uint64_t sum = known_charge() + DeadHeldCharge() + charge;
+  uint64_t count = order.size();
+  if (replaced != nullptr) sum -= charge_given_back(*replaced), --count;
+  const auto is_full = [&] { return sum > limit || (comes && entries_limit != 0 && count >= entries_limit); };
+  std::vector<Place> victims;
+  for (auto oldest = order.end(); is_full() && oldest != order.begin();) {
+    --oldest;
+    if (&*oldest == replaced || &*oldest == stays) continue;
+    victims.push_back(by_key.at(oldest->key));
+    sum -= charge_given_back(*oldest), --count;
+  }
+  *is_enough = !is_full();
+  return victims;
+}
+
+ModelShard::Found ModelShard::PresenceOf(const std::string& key) {
+  const Place entry = Find(key);
+  if (entry != end() && !IsExpired(*entry)) return Found::kLive;
+  return debts != nullptr && debts->IsOwed(key) ? Found::kStub : Found::kAbsent;
+}
+
+bool ModelShard::NeedsLive(Verb verb) { return verb != Verb::kSet && verb != Verb::kDelete && verb != Verb::kEvict; }
+
+size_t ModelShard::Stubs() const {
+  if (debts == nullptr) return 0;
+  const std::vector<std::string> keys = debts->owed_keys();
+  return static_cast<size_t>(
+      std::count_if(keys.begin(), keys.end(), [this](const std::string& key) { return !by_key.contains(key); }));
+}
+
+bool ModelShard::HasStubRoom(const std::string& key) const {
+  const bool is_stub = debts != nullptr && debts->IsOwed(key) && !by_key.contains(key);
+  return debts == nullptr || is_stub || Stubs() < stubs_max;
+}
+
+bool ModelShard::LacksStubs(uint64_t charge, bool comes, const Entry* stays, const Entry* replaced) const {
+  if (debts == nullptr) return false;
+  bool is_enough;
+  const std::vector<Place> victims = Victims(charge, comes, stays, replaced, &is_enough);
+  const auto is_owed = [this](Place victim) { return debts->IsOwed(victim->key); };
+  const auto left = static_cast<size_t>(std::count_if(victims.begin(), victims.end(), is_owed));
+  return left > 0 && Stubs() + left > stubs_max;
+}
+
 bool ModelShard::WaitsForJournal(uint64_t charge) const {
   return journal.held_charge != 0 && !HasRoom(charge, nullptr);
 }
@@ -59,16 +106,17 @@ bool ModelShard::TakesSamePlace(const Entry& entry, const Entry& next) {
          entry.footprint.size_class == next.footprint.size_class;
 }
 
-Status ModelShard::RefusalToAccept(const Entry& next, bool in_same_place, Way way) const {
+Status ModelShard::RefusalToAccept(const Entry& next, const Entry* old, bool in_same_place, Way way) const {
   if (IsTooLarge(next)) return Status::kTooLarge;
-  if (way == Way::kNoRoom) return Status::kLogFull;
-  if (!in_same_place && !HasRoom(next.charge(), nullptr)) return Status::kNoMemory;
-  return Status::kStored;
+  if (way == Way::kNoRoom || (!in_same_place && LacksStubs(next.charge(), true, nullptr, old))) return Status::kLogFull;
+  if (in_same_place || HasRoom(next.charge(), nullptr)) return Status::kStored;
+  return HasStubRoom(next.key) ? Status::kNoMemory : Status::kLogFull;
 }
 
 Status ModelShard::RefusalToBecome(const Entry& entry, const Entry& next, bool in_same_place, uint64_t needed) const {
   if (in_same_place) return Status::kStored;
   if (next.charge() > limit) return Status::kTooLarge;
+  if (LacksStubs(needed, false, &entry, nullptr)) return Status::kLogFull;
   return HasRoom(needed, &entry) ? Status::kStored : Status::kNoMemory;
 }
 
@@ -119,19 +167,11 @@ void ModelShard::Leave(Place entry, Reason reason, Farewell farewell) {
 
 void ModelShard::LetOldestLeave(uint64_t charge, bool comes, const Entry* stays) {
   if (!HasRoom(charge, stays)) return;
-  const uint64_t dead_held = DeadHeldCharge();
-  const auto is_full = [&] {
-    return known_charge() + dead_held + charge > limit ||
-           (comes && entries_limit != 0 && order.size() >= entries_limit);
-  };
-  while (is_full()) {
-    dead = 0;  // no living entry leaves while there are any
-    if (order.empty() || &order.back() == stays) {
-      setting_.events->broken = "the model finds no victim";
-      return;
-    }
-    Leave(std::prev(end()), Reason::kEvicted);
-  }
+  bool is_enough;
+  const std::vector<Place> victims = Victims(charge, comes, stays, nullptr, &is_enough);
+  if (!is_enough) setting_.events->broken = "the model finds no victim";
+  if (!victims.empty()) dead = 0;  // no living entry leaves while there are any
+  for (const Place victim : victims) Leave(victim, Reason::kEvicted);
 }
 
 ModelShard::Place ModelShard::Enter(Entry entry, bool in_same_place) {
@@ -166,7 +206,7 @@ Status ModelShard::Accept(Entry next, Place old, const Terms& terms, Expected* e
   next.filed_ms = setting_.now->boot_ms;
   const bool in_same_place = replaces && TakesSamePlace(*old, next);
   const Way way = terms.recorded ? RecordWay(next, false) : Way::kWhole;
-  const Status status = RefusalToAccept(next, in_same_place, way);
+  const Status status = RefusalToAccept(next, replaces ? &*old : nullptr, in_same_place, way);
   switch (status) {
     case Status::kTooLarge:
       if (!terms.insists) return status;
@@ -198,7 +238,7 @@ Status ModelShard::Accept(Entry next, Place old, const Terms& terms, Expected* e
 bool ModelShard::MakeAbsent(const std::string& key, Place old, bool recorded, Expected* expected) {
   const bool present = old != end();
   if (recorded && (present || journal.keeps_records)) {
-    if (!journal.TakesKey(key.size())) {
+    if (!journal.TakesKey(key.size()) || !HasStubRoom(key)) {
       LogFull();
       return false;
     }
@@ -219,7 +259,7 @@ Status ModelShard::Become(Place* place, Entry next, Becoming becoming) {
                               : next.charge();
   const Status status = RefusalToBecome(entry, next, in_same_place, needed);
   if (!only_longer && !in_same_place) ++setting_.coverage->rebuilt;
-  if (status == Status::kTooLarge) return status;
+  if (status == Status::kTooLarge || status == Status::kLogFull) return status;
   Use(*place);
   if (status != Status::kStored) return status;
   if (only_longer) ++setting_.coverage->extended;
@@ -360,6 +400,7 @@ Status ModelShard::LogFull() {
 }
 
 Status ModelShard::Unmet(Status refusal) {
+  if (refusal == Status::kLogFull) return LogFull();
   if (refusal == Status::kNoMemory && journal.held_charge != 0) {
     ++setting_.coverage->ring_waits_for_memory;
     return LogFull();

@@ -50,6 +50,12 @@
 //   A1  Who finds nothing may be told so because of the newest delete, clear, touch with an expiry, or entry that was
 //       evicted or expired: its reply waits for that version.
 //
+// Write-back (debts.h)
+//   D1  With a database behind it a key is live (P1), a stub (what is owed for it is newer than its row), or absent. A
+//       verb that depends on what is there needs it live; a set and a delete do not.
+//   D2  F3 holds too for a change that would evict an entry which is owed, or that deletes one, without room for its
+//       stub (B6).
+//
 // Not ruled here, but accepted from the store within bounds: which page a piece shares, and so whether a large value is
 // held for a reader or copied (Seen); which entries of an overlong hash chain give way; the numbers of versions.
 #pragma once
@@ -65,6 +71,7 @@
 #include <vector>
 
 #include "model/coverage.h"
+#include "model/debts.h"
 #include "model/journal.h"
 #include "model/sizes.h"
 #include "store/request.h"
@@ -145,6 +152,8 @@ class ModelShard {
     bool voided = false;
   };
 
+  enum class Found : uint8_t { kAbsent, kLive, kStub };
+
   explicit ModelShard(const ShardSetting& setting) : setting_(setting) {}
 
   // ---- requests (model_verbs.cc) ----
@@ -167,6 +176,17 @@ class ModelShard {
   bool HasRoom(uint64_t charge, const Entry* stays) const;
   // F3: there would be room but for what the journal holds.
   bool WaitsForJournal(uint64_t charge) const;
+  // D1.
+  Found PresenceOf(const std::string& key);
+  static bool NeedsLive(Verb verb);
+  // D2: how many stubs there are; whether there is room for that of this key, if it is owed from now on; whether a
+  // change would leave too many. `replaced` leaves before it (null: nothing).
+  size_t Stubs() const;
+  bool HasStubRoom(const std::string& key) const;
+  bool LacksStubs(uint64_t charge, bool comes, const Entry* stays, const Entry* replaced) const;
+  // R5: who would leave, the first first. `is_enough` false: those are all there are.
+  std::vector<Place> Victims(uint64_t charge, bool comes, const Entry* stays, const Entry* replaced,
+                             bool* is_enough) const;
   Footprint FootprintOf(const Entry& entry) const;
   bool IsTooLarge(const Entry& entry) const;
 
@@ -189,6 +209,8 @@ class ModelShard {
   std::vector<ExpectedRecord> new_records;  // of the call in progress
   std::vector<std::shared_ptr<Load>> loads;
   std::map<uint64_t, std::set<std::string>> owed;  // W1, by walk
+  const Debts* debts = nullptr;                    // null: no database
+  size_t stubs_max = 0;
 
   // ---- moves ----
 
@@ -248,7 +270,7 @@ class ModelShard {
 
  private:
   // F2 to F4, of an entry that is to be stored; of one that becomes another one.
-  Status RefusalToAccept(const Entry& next, bool in_same_place, Way way) const;
+  Status RefusalToAccept(const Entry& next, const Entry* old, bool in_same_place, Way way) const;
   Status RefusalToBecome(const Entry& entry, const Entry& next, bool in_same_place, uint64_t needed) const;
   // R4
   static bool TakesSamePlace(const Entry& entry, const Entry& next);

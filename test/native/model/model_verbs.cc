@@ -298,7 +298,8 @@ void ModelShard::Touch(const Request& request, Place here, const Seen& seen, Scr
 
 void ModelShard::Remove(const Request& request, Place here, const Seen& seen, Scratch* scratch, Expected* expected) {
   const bool evicts = request.verb == Verb::kEvict;
-  if (!evicts && !journal.TakesKey(here->key.size())) {
+  const bool leaves_stub = !evicts || (debts != nullptr && debts->IsOwed(here->key));
+  if ((!evicts && !journal.TakesKey(here->key.size())) || (leaves_stub && !HasStubRoom(here->key))) {
     expected->status = LogFull();
     return;
   }
@@ -316,7 +317,7 @@ void ModelShard::Remove(const Request& request, Place here, const Seen& seen, Sc
 
 void ModelShard::RemoveAbsent(const Request& request, const std::string& key, Expected* expected) {
   if (request.verb == Verb::kDelete && !request.has_compare && journal.keeps_records) {
-    if (!journal.TakesKey(key.size())) {
+    if (!journal.TakesKey(key.size()) || !HasStubRoom(key)) {
       expected->status = LogFull();
       return;
     }

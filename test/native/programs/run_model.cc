@@ -4,9 +4,9 @@
 //   run_model --arena NAME --life N --steps N [--keep LIST] [--print]      one life again
 //
 // A life is a store opened with drawn options, some thousand operations, and the store's end. Lives follow one another
-// until the steps or the seconds are used up (with neither: 20 seconds, which is what `npm run check` runs under each
-// sanitizer). On a failure, or when the process dies, the operations are cut down to a shorter sequence that still
-// fails, and printed with the command that repeats it.
+// until the steps or the seconds are used up, whichever come first (with neither: 20 seconds, which is what
+// `npm run check` runs under each sanitizer). On a failure, or when the process dies, the operations are cut down to a
+// shorter sequence that still fails, and printed with the command that repeats it.
 //
 // At the end the run must have come to every interesting state at least once: see Coverage.
 
