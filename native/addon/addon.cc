@@ -1,12 +1,13 @@
 // Every export of the addon on one screen. Each binding adds its functions to `exports`, and, through the handle
 // extenders, its functions to every cache handle.
-#include <node_api.h>
+#include <napi.h>
 
 #include "addon/batch_binding.h"
 #include "addon/cache_binding.h"
 #include "addon/environment.h"
 #include "addon/feed_binding.h"
 #include "addon/flight_binding.h"
+#include "addon/handle_binding.h"
 #include "addon/lock_binding.h"
 #include "addon/many_binding.h"
 #include "addon/removal_binding.h"
@@ -19,12 +20,13 @@ namespace {
 
 void Here() {}
 
-napi_value Init(napi_env env, napi_value exports) {
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
   // Node lets go of the addon with the last worker that loaded it; the janitor may be at work then.
   cairn::OsKeepLoaded(&Here);
   cairn::InitEnvironment(env, exports);     // scratch, words, marks, takeBuffer, takeMessage
   cairn::InitThreadWaker(env, exports);     // onWake, holdAwake, wakeSelf, which the others use
-  cairn::InitCacheBinding(env, exports);    // openCache, attachCache, attachById, limits; handles: the direct verbs
+  cairn::InitHandleBinding(env, exports);   // openCache, attachCache, attachById, limits; handles: clear, resize, close
+  cairn::InitCacheBinding(env, exports);    // get, set; handles: the other direct verbs
   cairn::InitManyBinding(env, exports);     // handles: getChunk, setChunk, deleteChunk, getPacked
   cairn::InitBatchBinding(env, exports);    // handles: beginBatch, continueBatch
   cairn::InitFlightBinding(env, exports);   // handles: joinFlight and its kin
@@ -38,4 +40,4 @@ napi_value Init(napi_env env, napi_value exports) {
 
 }  // namespace
 
-NAPI_MODULE(cairn, Init)
+NODE_API_MODULE(cairn, Init)

@@ -39,11 +39,7 @@ napi_value GiveLarge(napi_env env, const CacheHandle* handle, const Outcome& out
       break;
   }
   Environment* environment = handle->environment;
-  if (environment->pending_buffer != nullptr) napi_delete_reference(env, environment->pending_buffer);
-  environment->pending_buffer = nullptr;
-  if (napi_create_reference(env, value, 1, &environment->pending_buffer) != napi_ok) {
-    return Refusal(env, handle, Code::kOutOfMemory);
-  }
+  environment->pending_buffer.Reset(Napi::Value(env, value), 1);
   return Elsewhere(env, handle, outcome.codec, outcome.value_bytes, outcome.client_flags, ValuePlace::kBuffer);
 }
 

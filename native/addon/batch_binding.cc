@@ -411,13 +411,13 @@ napi_value ContinueBatch(napi_env env, napi_callback_info info) {
   return Double(env, run->Run());
 }
 
-void ExtendHandle(napi_env env, CacheHandle* handle, napi_value object) {
+void ExtendHandle(Napi::Env env, CacheHandle* handle, Napi::Object object) {
   AddHandleFunction(env, handle, object, "beginBatch", BeginBatch);
   AddHandleFunction(env, handle, object, "continueBatch", ContinueBatch);
 }
 
 }  // namespace
 
-void InitBatchBinding(napi_env env, napi_value) { Environment::Of(env)->extenders.push_back(&ExtendHandle); }
+void InitBatchBinding(Napi::Env env, Napi::Object) { Environment::Of(env)->extenders.push_back(&ExtendHandle); }
 
 }  // namespace cairn

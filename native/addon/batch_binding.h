@@ -31,7 +31,7 @@
 // Order: requests of one key are executed in their order in the batch, those that had to wait for room included.
 #pragma once
 
-#include <node_api.h>
+#include <napi.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -96,6 +96,6 @@ struct AnswerRow {
 static_assert(sizeof(AnswerRow) == 56 && offsetof(AnswerRow, version) == 24);
 static_assert(kBatchRequestsEnd + kBatchRowsMax * sizeof(AnswerRow) < kBatchBlockBytes);
 
-void InitBatchBinding(napi_env env, napi_value exports);
+void InitBatchBinding(Napi::Env env, Napi::Object exports);
 
 }  // namespace cairn

@@ -1,19 +1,18 @@
-// The direct verbs: plain functions on a cache handle that run on the calling thread, and the functions that make
-// handles. src/native.ts declares their types and says what each returns.
+// The direct verbs: plain functions on a cache handle that run on the calling thread. src/native.ts declares their
+// types and says what each returns. They are measured as hot, and so call Node-API itself (ARCHITECTURE.md).
 #pragma once
 
-#include <node_api.h>
+#include <napi.h>
 
 #include <cstddef>
-#include <memory>
-#include <string_view>
 
 #include "addon/convert.h"
 #include "addon/environment.h"
+#include "addon/payload.h"
 
 namespace cairn {
 
-void InitCacheBinding(napi_env env, napi_value exports);
+void InitCacheBinding(Napi::Env env, Napi::Object exports);
 
 // How a function knows its handle: AddHandleFunction(), AddFunction().
 enum class HandleBy { kData, kNumber };
@@ -47,44 +46,5 @@ struct KeyCall : HandleCall<kCount, kBy> {
     code = this->handle->Usable() ? key.Read(env, this->arguments[kKeyIndex]) : Code::kClosed;
   }
 };
-
-// The expiry that a verb stores: `ttl` is undefined (the cache's default), 0 (never), -1 (as it is), or milliseconds.
-struct Expiry {
-  enum class Kind : uint8_t { kNever, kKeep, kIn } kind = Kind::kNever;
-  uint64_t ttl_ms = 0;
-
-  static Expiry Read(napi_env env, const CacheHandle* handle, napi_value ttl);
-  static Expiry Default(const CacheHandle* handle) {
-    return {handle->ttl_ms != 0 ? Kind::kIn : Kind::kNever, handle->ttl_ms};
-  }
-  bool timed() const { return kind == Kind::kIn; }
-  uint64_t At(const Now& now) const {
-    return kind == Kind::kIn ? now.boot_ms + ttl_ms : kind == Kind::kKeep ? kKeepExpiry : kNeverExpires;
-  }
-};
-
-// The bytes of a payload that TypeScript passes: a string, or bytes. Strings of usual size go into the scratch, and so
-// do bytes where there is a log: see Request::value_may_change.
-struct Payload {
-  std::string_view view;
-  TextKind text = TextKind::kNoText;
-  bool may_change = false;  // bytes of JavaScript's, which another thread may see
-  std::unique_ptr<char[]> heap;
-
-  // kFound, kInvalidValue, kTooLarge or kOutOfMemory.
-  [[nodiscard]] Code Read(napi_env env, const CacheHandle* handle, napi_value value);
-  // Read() into a request, with the codec: kTextCodec or undefined is that of the text, and then it may be
-  // kValueMaybeIllFormed. Any other code is that of Read().
-  [[nodiscard]] Code ReadInto(napi_env env, const CacheHandle* handle, napi_value value, napi_value codec,
-                              Request* request);
-  // Of text: kAscii or kUtf8. False: it holds U+FFFD, which may stand for a lone surrogate.
-  [[nodiscard]] bool CodecOf(Codec* codec) const;
-};
-
-// Executes a storing request: values above kCopyUnderLockBytesMax are brought in without a lock where the verb allows.
-void ExecuteStore(Store* store, const Request& request, const Now& now, Outcome* outcome);
-
-// The same of text that ReadText() has read.
-[[nodiscard]] bool CodecOfText(TextKind kind, const char* data, size_t bytes, Codec* codec);
 
 }  // namespace cairn

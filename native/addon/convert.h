@@ -2,7 +2,7 @@
 // call into a buffer of the caller; a second one only when it fills up.
 #pragma once
 
-#include <node_api.h>
+#include <napi.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -70,6 +70,8 @@ inline napi_value Text(napi_env env, std::string_view text) {
   return value;
 }
 inline napi_value CodeValue(napi_env env, Code code) { return Uint32(env, static_cast<uint32_t>(code)); }
+// The same for callbacks of node-addon-api.
+inline Napi::Value CodeNumber(Napi::Env env, Code code) { return Napi::Value(env, CodeValue(env, code)); }
 
 // True if a byte is not ASCII.
 bool HasHighBit(const char* data, size_t bytes);
@@ -131,5 +133,18 @@ bool BytesOf(napi_env env, napi_value value, char** data, size_t* bytes);
 uint64_t NumberOr(napi_env env, napi_value value, uint64_t otherwise);
 bool BooleanOr(napi_env env, napi_value value, bool otherwise);
 std::string StringOf(napi_env env, napi_value value);
+inline uint64_t NumberOr(Napi::Value value, uint64_t otherwise) { return NumberOr(value.Env(), value, otherwise); }
+inline bool BooleanOr(Napi::Value value, bool otherwise) { return BooleanOr(value.Env(), value, otherwise); }
+inline std::string StringOf(Napi::Value value) { return StringOf(value.Env(), value); }
+inline bool BytesOf(Napi::Value value, char** data, size_t* bytes) { return BytesOf(value.Env(), value, data, bytes); }
+
+// The numbers of a typed array of T; null if the value is none.
+template <class T>
+T* NumbersOf(Napi::Value value, napi_typedarray_type type, size_t* count) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type) return nullptr;
+  auto array = value.As<Napi::TypedArrayOf<T>>();
+  *count = array.ElementLength();
+  return array.Data();
+}
 
 }  // namespace cairn

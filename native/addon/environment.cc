@@ -47,9 +47,9 @@ void FinalizeHandle(napi_env, void* data, void*) {
 
 // Runs with the environment's thread still whole, after its last JavaScript. Finalizers come later, in an order that is
 // Node's affair: from here on handles and environment do not know of each other.
-void CleanUp(void* data) {
-  auto* environment = static_cast<Environment*>(data);
+void CleanUp(Environment* environment) {
   environment->cleaned_up = true;
+  environment->pending_buffer.Reset();
   while (environment->handles != nullptr) {
     CacheHandle* handle = environment->handles;
     handle->Release(ReleaseKind::kLost);
@@ -61,44 +61,28 @@ void CleanUp(void* data) {
   }
 }
 
-void FinalizeEnvironment(napi_env, void* data, void*) { delete static_cast<Environment*>(data); }
-
 // Hands a value that did not fit the scratch to JavaScript.
-napi_value TakeBuffer(napi_env env, napi_callback_info info) {
-  void* data;
-  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
-  auto* environment = static_cast<Environment*>(data);
-  if (environment->pending_buffer == nullptr) return Undefined(env);
-  napi_value buffer = nullptr;
-  napi_get_reference_value(env, environment->pending_buffer, &buffer);
-  napi_delete_reference(env, environment->pending_buffer);
-  environment->pending_buffer = nullptr;
+Napi::Value TakeBuffer(const Napi::CallbackInfo& info) {
+  Environment* environment = Environment::Of(info);
+  if (environment->pending_buffer.IsEmpty()) return info.Env().Undefined();
+  const Napi::Value buffer = environment->pending_buffer.Value();
+  environment->pending_buffer.Reset();
   return buffer;
 }
 
-napi_value TakeMessage(napi_env env, napi_callback_info info) {
-  void* data;
-  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
-  auto* environment = static_cast<Environment*>(data);
-  napi_value message = Text(env, environment->message);
-  environment->message.clear();
-  return message;
+Napi::Value TakeMessage(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), std::exchange(Environment::Of(info)->message, std::string()));
 }
 
-// An ordinary ArrayBuffer of V8, whose memory does not move, exported for good.
-void* Share(napi_env env, napi_value exports, const char* name, size_t bytes) {
-  void* data = nullptr;
-  napi_value buffer;
-  // Fails where the thread is being terminated while it loads the addon: no JavaScript will call anything then.
-  if (napi_create_arraybuffer(env, bytes, &data, &buffer) != napi_ok) return nullptr;
-  napi_ref kept;
-  CHECK(napi_create_reference(env, buffer, 1, &kept) == napi_ok);
-  napi_set_named_property(env, exports, name, buffer);
-  return data;
-}
-
-void SetProperty(napi_env env, napi_value object, const char* name, napi_value value) {
-  napi_set_named_property(env, object, name, value);
+// An ordinary ArrayBuffer of V8, whose memory does not move, exported for good. Null where the thread is being
+// terminated while it loads the addon: no JavaScript will call anything then.
+template <class T>
+T* Share(Napi::Object exports, const char* name, size_t count) {
+  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(exports.Env(), count * sizeof(T));
+  if (buffer.IsEmpty()) return nullptr;
+  Napi::Persistent(buffer).SuppressDestruct();
+  exports.Set(name, buffer);
+  return static_cast<T*>(buffer.Data());
 }
 
 }  // namespace
@@ -114,42 +98,26 @@ void CacheHandle::Release(ReleaseKind kind) {
   for (std::unique_ptr<HandlePart>& part : parts) part.reset();
 }
 
-Environment* Environment::Of(napi_env env) {
-  void* data = nullptr;
-  CHECK(napi_get_instance_data(env, &data) == napi_ok && data != nullptr);
-  return static_cast<Environment*>(data);
-}
-
-Environment* InitEnvironment(napi_env env, napi_value exports) {
+Environment* InitEnvironment(Napi::Env env, Napi::Object exports) {
   static std::atomic<uint64_t> next_id{1};
   auto* environment = new Environment;
   environment->env = env;
   environment->id = next_id.fetch_add(1, std::memory_order_relaxed);
-  CHECK(napi_set_instance_data(env, environment, FinalizeEnvironment, nullptr) == napi_ok);
-  CHECK(napi_add_env_cleanup_hook(env, CleanUp, environment) == napi_ok);
+  env.SetInstanceData(environment);
+  env.AddCleanupHook(CleanUp, environment);
 
-  environment->scratch = static_cast<char*>(Share(env, exports, "scratch", kScratchBytes));
-  environment->words = static_cast<uint64_t*>(Share(env, exports, "words", kWordCount * sizeof(uint64_t)));
-  environment->marks = static_cast<Mark*>(Share(env, exports, "marks", kChunkKeysMax * sizeof(Mark)));
-  AddFunction(env, exports, "takeBuffer", TakeBuffer);
-  AddFunction(env, exports, "takeMessage", TakeMessage);
+  environment->scratch = Share<char>(exports, "scratch", kScratchBytes);
+  environment->words = Share<uint64_t>(exports, "words", kWordCount);
+  environment->marks = Share<Mark>(exports, "marks", kChunkKeysMax);
+  AddFunction<TakeBuffer>(exports, "takeBuffer");
+  AddFunction<TakeMessage>(exports, "takeMessage");
   return environment;
 }
 
 CacheHandle* HandleOf(napi_env env, napi_value object) {
-  bool is_handle = false;
-  if (napi_check_object_type_tag(env, object, &kHandleTag, &is_handle) != napi_ok || !is_handle) return nullptr;
   void* data = nullptr;
-  if (napi_unwrap(env, object, &data) != napi_ok) return nullptr;
-  return static_cast<CacheHandle*>(data);
-}
-
-void AddHandleFunction(napi_env env, CacheHandle* handle, napi_value object, const char* name, napi_callback callback) {
-  napi_value function;
-  if (napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, handle, &function) != napi_ok) return;
-  // Whoever holds the function holds the handle.
-  if (napi_set_named_property(env, function, "handle", object) != napi_ok) return;
-  napi_set_named_property(env, object, name, function);
+  if (!Napi::Value(env, object).IsObject() || !Napi::Object(env, object).CheckTypeTag(&kHandleTag)) return nullptr;
+  return napi_unwrap(env, object, &data) == napi_ok ? static_cast<CacheHandle*>(data) : nullptr;
 }
 
 void AddFunction(napi_env env, napi_value exports, const char* name, napi_callback callback) {
@@ -158,15 +126,28 @@ void AddFunction(napi_env env, napi_value exports, const char* name, napi_callba
   napi_set_named_property(env, exports, name, function);
 }
 
-napi_value MakeHandle(napi_env env, CachePointer cache, bool owner) {
-  napi_value object;
+void AddHandleFunction(napi_env env, CacheHandle* handle, napi_value object, const char* name, napi_callback callback) {
+  napi_value function;
+  if (napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, handle, &function) != napi_ok) return;
+  KeepHandleFunction(Napi::Object(env, object), name, Napi::Function(env, function));
+}
+
+void KeepHandleFunction(Napi::Object object, const char* name, Napi::Function function) {
+  if (function.IsEmpty()) return;
+  function.Set("handle", object);
+  object.Set(name, function);
+}
+
+Napi::Value MakeHandle(Napi::Env env, CachePointer cache, bool owner) {
   auto handle = std::make_unique<CacheHandle>();
-  if (napi_create_object(env, &object) != napi_ok || napi_type_tag_object(env, object, &kHandleTag) != napi_ok ||
-      napi_wrap(env, object, handle.get(), FinalizeHandle, nullptr, nullptr) != napi_ok) {
+  Napi::Object object = Napi::Object::New(env);
+  // Of what a handle needs, node-addon-api lacks a wrap that is no class.
+  if (object.IsEmpty() || napi_wrap(env, object, handle.get(), FinalizeHandle, nullptr, nullptr) != napi_ok) {
     Registry::Get().Release(&cache, owner, ReleaseKind::kLost);
-    return Undefined(env);
+    return env.Undefined();
   }
   CacheHandle* made = handle.release();  // the finalizer's
+  object.TypeTag(&kHandleTag);
   Environment* environment = Environment::Of(env);
   made->instance = cache.get();
   made->store = cache->store();
@@ -176,14 +157,13 @@ napi_value MakeHandle(napi_env env, CachePointer cache, bool owner) {
   Link(made, environment);
 
   const CacheOptions& options = made->instance->options();
-  SetProperty(env, object, "name", Text(env, options.name));
-  SetProperty(env, object, "description", Text(env, options.description));
-  SetProperty(env, object, "number", Uint32(env, made->number));
-  SetProperty(env, object, "cacheId", Double(env, static_cast<double>(made->instance->id())));
-  SetProperty(env, object, "shardCount", Uint32(env, made->store->shard_count()));
-  SetProperty(env, object, "valueBytesMax", Uint32(env, static_cast<uint32_t>(made->store->value_bytes_max())));
-  SetProperty(env, object, "memoryBytesCeiling",
-              Double(env, static_cast<double>(made->store->options().memory_bytes_ceiling)));
+  object.Set("name", options.name);
+  object.Set("description", options.description);
+  object.Set("number", made->number);
+  object.Set("cacheId", static_cast<double>(made->instance->id()));
+  object.Set("shardCount", made->store->shard_count());
+  object.Set("valueBytesMax", static_cast<double>(made->store->value_bytes_max()));
+  object.Set("memoryBytesCeiling", static_cast<double>(made->store->options().memory_bytes_ceiling));
   for (HandleExtender extend : environment->extenders) extend(env, made, object);
   return object;
 }

@@ -19,7 +19,7 @@
 // them but memory that dies with the process.
 #pragma once
 
-#include <node_api.h>
+#include <napi.h>
 
 #include <atomic>
 #include <cstddef>
@@ -127,7 +127,7 @@ struct CacheHandle {
 };
 
 // Called for every handle that is made, to add a binding's own functions to it (AddHandleFunction).
-using HandleExtender = void (*)(napi_env env, CacheHandle* handle, napi_value object);
+using HandleExtender = void (*)(Napi::Env env, CacheHandle* handle, Napi::Object object);
 
 struct Environment {
   napi_env env = nullptr;
@@ -141,7 +141,7 @@ struct Environment {
   bool text_is_long = false;
 
   // Values larger than the scratch, between a call and takeBuffer().
-  napi_ref pending_buffer = nullptr;
+  Napi::Reference<Napi::Value> pending_buffer;
   // The sentence of a kRefused, between a call and takeMessage().
   std::string message;
 
@@ -161,27 +161,53 @@ struct Environment {
   }
 
   // Of this environment. CHECKs that there is one: every export of the addon is called in one.
-  static Environment* Of(napi_env env);
+  static Environment* Of(napi_env env) {
+    auto* environment = Napi::Env(env).GetInstanceData<Environment>();
+    CHECK(environment != nullptr);
+    return environment;
+  }
+  // The environment or the handle whose function is called: AddFunction(), AddHandleFunction().
+  static Environment* Of(const Napi::CallbackInfo& info) { return static_cast<Environment*>(info.Data()); }
 };
+
+inline CacheHandle* HandleOf(const Napi::CallbackInfo& info) { return static_cast<CacheHandle*>(info.Data()); }
 
 // Makes the environment of `env` and exports `words`, `scratch`, `marks`, `takeBuffer` and `takeMessage`. Called once,
 // first thing in Init.
-Environment* InitEnvironment(napi_env env, napi_value exports);
+Environment* InitEnvironment(Napi::Env env, Napi::Object exports);
 
 // The handle behind a handle object that JavaScript passes, or null if it is none. Not for hot paths (about 100 ns):
 // those get their handle as the data pointer of a function that AddHandleFunction made.
 CacheHandle* HandleOf(napi_env env, napi_value object);
 
-// Adds a plain function to a handle object. Its data pointer is the handle, and it keeps the handle alive.
-void AddHandleFunction(napi_env env, CacheHandle* handle, napi_value object, const char* name, napi_callback callback);
-// Adds a plain function to the exports. Its data pointer is the Environment.
+// A function is made of a callback in one of two ways:
 //
-// A verb of the hottest is such a function too, one for all caches of the environment, and gets its cache by its number
-// (Environment::Named). V8 calls a native function directly from compiled code if that code has seen no other there:
-// with a function for each cache, a second cache in the thread made every call of both by a fifth dearer.
+//   AddFunction<Callback>(exports, "name")      a callback of node-addon-api: Napi::Value or void (CallbackInfo&)
+//   AddFunction(env, exports, "name", callback) a callback of Node-API itself, for the verbs that are measured as hot
+//
+// and the same of handles. The data pointer of a function of the exports is the Environment; that of a handle's is the
+// handle, which the function keeps alive.
+//
+// A verb of the hottest is a function of the exports, one for all caches of the environment, and gets its cache by its
+// number (Environment::Named). V8 calls a native function directly from compiled code if that code has seen no other
+// there: with a function for each cache, a second cache in the thread made every call of both by a fifth dearer.
 void AddFunction(napi_env env, napi_value exports, const char* name, napi_callback callback);
+void AddHandleFunction(napi_env env, CacheHandle* handle, napi_value object, const char* name, napi_callback callback);
+
+// Keeps `function` as a property of the handle object, and that as one of the function.
+void KeepHandleFunction(Napi::Object object, const char* name, Napi::Function function);
+
+template <auto kCallback>
+void AddFunction(Napi::Object exports, const char* name) {
+  const Napi::Env env = exports.Env();
+  exports.Set(name, Napi::Function::New<kCallback>(env, name, Environment::Of(env)));
+}
+template <auto kCallback>
+void AddHandleFunction(CacheHandle* handle, Napi::Object object, const char* name) {
+  KeepHandleFunction(object, name, Napi::Function::New<kCallback>(object.Env(), name, handle));
+}
 
 // Makes the handle object of a cache: what openCache() and attachCache() return. Takes over the registry's handle.
-napi_value MakeHandle(napi_env env, CachePointer cache, bool owner);
+Napi::Value MakeHandle(Napi::Env env, CachePointer cache, bool owner);
 
 }  // namespace cairn

@@ -30,7 +30,7 @@
 //   epoch() -> number                     the epoch of the newest version
 #pragma once
 
-#include <node_api.h>
+#include <napi.h>
 
 #include <cstddef>
 
@@ -48,6 +48,6 @@ enum FeedStat : size_t {
   kFeedStatCount,
 };
 
-void InitFeedBinding(napi_env env, napi_value exports);
+void InitFeedBinding(Napi::Env env, Napi::Object exports);
 
 }  // namespace cairn

@@ -5,12 +5,12 @@
 // is closed or collected or its environment ends, and with it what the handle leads or waits for.
 #pragma once
 
-#include <node_api.h>
+#include <napi.h>
 
 namespace cairn {
 
 // Exports onWake, holdAwake and wakeSelf, and adds joinFlight, fillFlight, settleFlight, leaveFlight, takeFlightNews,
 // flightCounts and getWithExpiry to every handle.
-void InitFlightBinding(napi_env env, napi_value exports);
+void InitFlightBinding(Napi::Env env, Napi::Object exports);
 
 }  // namespace cairn

@@ -26,48 +26,42 @@ LockPart* PartOf(Environment* environment) {
   return static_cast<LockPart*>(environment->parts[static_cast<size_t>(PartId::kLock)].get());
 }
 
-Environment* ReadCall(napi_env env, napi_callback_info info, napi_value* argument) {
-  size_t count = 1;
-  void* data;
-  napi_get_cb_info(env, info, &count, argument, nullptr, &data);
-  return static_cast<Environment*>(data);
-}
-
-napi_value LockFile(napi_env env, napi_callback_info info) {
-  napi_value path;
-  Environment* environment = ReadCall(env, info, &path);
+// lockFile(path)
+Napi::Value LockFile(const Napi::CallbackInfo& info) {
+  Environment* environment = Environment::Of(info);
   auto lock = std::make_unique<OsLockFile>();
-  OsLockFile::Answer answer = lock->Acquire(StringOf(env, path));
+  OsLockFile::Answer answer = lock->Acquire(StringOf(info[0]));
+  double number = -1;
   switch (answer.result) {
     case OsLockFile::Result::kLocked: {
       LockPart* part = PartOf(environment);
       environment->Set(Word::kNumber, lock->excludes_others() ? 1 : 0);
-      part->locks.emplace(++part->last_number, std::move(lock));
-      return Double(env, part->last_number);
+      number = ++part->last_number;
+      part->locks.emplace(part->last_number, std::move(lock));
+      break;
     }
     case OsLockFile::Result::kTaken:
       environment->Set(Word::kNumber, answer.owner_pid);
-      return Double(env, 0);
+      number = 0;
+      break;
     case OsLockFile::Result::kFailed:
+      environment->message = std::move(answer.message);
       break;
   }
-  environment->message = std::move(answer.message);
-  return Double(env, -1);
+  return Napi::Number::New(info.Env(), number);
 }
 
-napi_value UnlockFile(napi_env env, napi_callback_info info) {
-  napi_value number;
-  Environment* environment = ReadCall(env, info, &number);
-  CHECK(PartOf(environment)->locks.erase(static_cast<uint32_t>(NumberOr(env, number, 0))) == 1);
-  return Undefined(env);
+// unlockFile(number)
+void UnlockFile(const Napi::CallbackInfo& info) {
+  CHECK(PartOf(Environment::Of(info))->locks.erase(static_cast<uint32_t>(NumberOr(info[0], 0))) == 1);
 }
 
 }  // namespace
 
-void InitLockBinding(napi_env env, napi_value exports) {
+void InitLockBinding(Napi::Env env, Napi::Object exports) {
   Environment::Of(env)->parts[static_cast<size_t>(PartId::kLock)] = std::make_unique<LockPart>();
-  AddFunction(env, exports, "lockFile", LockFile);
-  AddFunction(env, exports, "unlockFile", UnlockFile);
+  AddFunction<LockFile>(exports, "lockFile");
+  AddFunction<UnlockFile>(exports, "unlockFile");
 }
 
 }  // namespace cairn

@@ -8,10 +8,10 @@
 // A lock belongs to the thread that took it, and is given up when that ends.
 #pragma once
 
-#include <node_api.h>
+#include <napi.h>
 
 namespace cairn {
 
-void InitLockBinding(napi_env env, napi_value exports);
+void InitLockBinding(Napi::Env env, Napi::Object exports);
 
 }  // namespace cairn

@@ -410,7 +410,7 @@ napi_value GetPacked(napi_env env, napi_callback_info info) {
   return Double(env, static_cast<double>(values.used));
 }
 
-void ExtendHandle(napi_env env, CacheHandle* handle, napi_value object) {
+void ExtendHandle(Napi::Env env, CacheHandle* handle, Napi::Object object) {
   AddHandleFunction(env, handle, object, "getChunk", GetChunk);
   AddHandleFunction(env, handle, object, "setChunk", SetChunk);
   AddHandleFunction(env, handle, object, "deleteChunk", DeleteChunk);
@@ -419,7 +419,7 @@ void ExtendHandle(napi_env env, CacheHandle* handle, napi_value object) {
 
 }  // namespace
 
-void InitManyBinding(napi_env env, napi_value) {
+void InitManyBinding(Napi::Env env, Napi::Object) {
   Environment* environment = Environment::Of(env);
   ManyPart* part = ManyPart::Of(environment);
   napi_value global;

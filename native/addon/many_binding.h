@@ -2,10 +2,10 @@
 // the packed form, where keys and values lie in two buffers and no JavaScript value is made per key.
 #pragma once
 
-#include <node_api.h>
+#include <napi.h>
 
 namespace cairn {
 
-void InitManyBinding(napi_env env, napi_value exports);
+void InitManyBinding(Napi::Env env, Napi::Object exports);
 
 }  // namespace cairn

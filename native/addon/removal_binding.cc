@@ -4,7 +4,6 @@
 #include <memory>
 #include <utility>
 
-#include "addon/cache_binding.h"
 #include "addon/convert.h"
 #include "addon/environment.h"
 #include "addon/thread_waker.h"
@@ -25,49 +24,50 @@ std::unique_ptr<HandlePart>& PartOf(CacheHandle* handle) {
 
 // listenRemovals(reasons, values): what the handle wants to hear of from now on; reasons 0: nothing, and the ring's
 // memory goes back if nobody else listens. A code: kStored, kClosed, kRefused (too many listeners).
-napi_value ListenRemovals(napi_env env, napi_callback_info info) {
-  HandleCall<2> call(env, info);
-  CacheHandle* handle = call.handle;
-  if (!handle->Usable()) return CodeValue(env, Code::kClosed);
+Napi::Value ListenRemovals(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  CacheHandle* handle = HandleOf(info);
+  if (!handle->Usable()) return CodeNumber(env, Code::kClosed);
   std::unique_ptr<HandlePart>& part = PartOf(handle);
-  const auto reasons = static_cast<uint32_t>(NumberOr(env, call[0], 0));
+  const auto reasons = static_cast<uint32_t>(NumberOr(info[0], 0));
   if (reasons == 0) {
     part.reset();
-    return CodeValue(env, Code::kStored);
+    return CodeNumber(env, Code::kStored);
   }
   if (part == nullptr) {
     RemovalRing* ring = handle->instance->removals();
-    if (ring->listener_count() >= kRemovalListenersMax) return CodeValue(env, Code::kRefused);
+    if (ring->listener_count() >= kRemovalListenersMax) return CodeNumber(env, Code::kRefused);
     std::shared_ptr<ThreadWaker> waker = ThreadWaker::Of(handle->environment);
     CHECK(waker != nullptr);
     part = std::make_unique<ListenerPart>(ring, std::move(waker));
   }
-  static_cast<ListenerPart*>(part.get())->listener.SetInterest({reasons, BooleanOr(env, call[1], false)});
-  return CodeValue(env, Code::kStored);
+  static_cast<ListenerPart*>(part.get())->listener.SetInterest({reasons, BooleanOr(info[1], false)});
+  return CodeNumber(env, Code::kStored);
 }
 
 // takeRemovals(bytes): copies events into a Uint8Array of at least removalBytesMax and returns how many bytes; the
 // words (Word::kNumber) have how many events were lost before them. -1: the handle does not listen any more.
-napi_value TakeRemovals(napi_env env, napi_callback_info info) {
-  HandleCall<1> call(env, info);
-  const auto& part = PartOf(call.handle);
-  if (part == nullptr) return Double(env, -1);
+Napi::Value TakeRemovals(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  CacheHandle* handle = HandleOf(info);
+  const auto& part = PartOf(handle);
+  if (part == nullptr) return Napi::Number::New(env, -1);
   char* data;
   size_t bytes;
-  CHECK(BytesOf(env, call[0], &data, &bytes));
+  CHECK(BytesOf(info[0], &data, &bytes));
   uint64_t lost = 0;
   const size_t taken = static_cast<ListenerPart*>(part.get())->listener.Take(data, bytes, &lost);
-  call.handle->environment->Set(Word::kNumber, lost);
-  return Double(env, static_cast<double>(taken));
+  handle->environment->Set(Word::kNumber, lost);
+  return Napi::Number::New(env, static_cast<double>(taken));
 }
 
-void ExtendHandle(napi_env env, CacheHandle* handle, napi_value object) {
-  AddHandleFunction(env, handle, object, "listenRemovals", ListenRemovals);
-  AddHandleFunction(env, handle, object, "takeRemovals", TakeRemovals);
+void ExtendHandle(Napi::Env, CacheHandle* handle, Napi::Object object) {
+  AddHandleFunction<ListenRemovals>(handle, object, "listenRemovals");
+  AddHandleFunction<TakeRemovals>(handle, object, "takeRemovals");
 }
 
 }  // namespace
 
-void InitRemovalBinding(napi_env env, napi_value) { Environment::Of(env)->extenders.push_back(ExtendHandle); }
+void InitRemovalBinding(Napi::Env env, Napi::Object) { Environment::Of(env)->extenders.push_back(ExtendHandle); }
 
 }  // namespace cairn

@@ -3,11 +3,11 @@
 // of flight_binding.h.
 #pragma once
 
-#include <node_api.h>
+#include <napi.h>
 
 namespace cairn {
 
 // Adds listenRemovals and takeRemovals to every handle.
-void InitRemovalBinding(napi_env env, napi_value exports);
+void InitRemovalBinding(Napi::Env env, Napi::Object exports);
 
 }  // namespace cairn

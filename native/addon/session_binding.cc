@@ -344,7 +344,7 @@ napi_value Drive(napi_env env, napi_callback_info info) {
 
 }  // namespace
 
-void InitSessionBinding(napi_env env, napi_value exports) {
+void InitSessionBinding(Napi::Env env, Napi::Object exports) {
   Environment* environment = Environment::Of(env);
   environment->parts[static_cast<size_t>(PartId::kSession)] = std::make_unique<SessionPart>();
   AddFunction(env, exports, "startService", StartService);

@@ -18,7 +18,7 @@
 // private fields, and this side CHECKs them.
 #pragma once
 
-#include <node_api.h>
+#include <napi.h>
 
 #include <cstdint>
 
@@ -34,6 +34,6 @@ enum SessionFlag : uint32_t {
 };
 inline constexpr uint32_t kSessionFlagsRange = 256;
 
-void InitSessionBinding(napi_env env, napi_value exports);
+void InitSessionBinding(Napi::Env env, Napi::Object exports);
 
 }  // namespace cairn

@@ -7,7 +7,7 @@
 // Thread safety: Wake() from any thread, at any time. The rest belongs to the environment's thread.
 #pragma once
 
-#include <node_api.h>
+#include <napi.h>
 
 #include <atomic>
 #include <cstdint>
@@ -29,23 +29,26 @@ class ThreadWaker final : public Waker {
   void Wake() override;
 
  private:
-  friend void InitThreadWaker(napi_env env, napi_value exports);
-  static napi_value OnWake(napi_env env, napi_callback_info info);
-  static napi_value HoldAwake(napi_env env, napi_callback_info info);
-  static napi_value WakeSelf(napi_env env, napi_callback_info info);
-  static void CallJavaScript(napi_env env, napi_value callback, void* context, void* data);
-  static void CleanUp(void* self);
+  friend void InitThreadWaker(Napi::Env env, Napi::Object exports);
+  static void OnWake(const Napi::CallbackInfo& info);
+  static void HoldAwake(const Napi::CallbackInfo& info);
+  static void WakeSelf(const Napi::CallbackInfo& info);
+  static void CallJavaScript(Napi::Env env, Napi::Function callback, ThreadWaker* waker, void*);
+  static void CleanUp(ThreadWaker* waker);
+
+  using Function = Napi::TypedThreadSafeFunction<ThreadWaker, void, CallJavaScript>;
 
   // A wake-up is under way: more of them would say nothing new.
   std::atomic<bool> pending_{false};
   // Guards function_ against the end of the environment, which frees it: a thread that wakes holds it across Node's own
   // queue and at most one write to a pipe. No other lock is taken under it, and none of ours is held when it is taken.
   OsLock lock_;
-  napi_threadsafe_function function_ GUARDED_BY(lock_) = nullptr;  // null once the environment ends
-  uint32_t hold_count_ = 0;                                        // holdAwake(true) less holdAwake(false)
+  Function function_ GUARDED_BY(lock_);
+  bool is_open_ GUARDED_BY(lock_) = false;  // false once the environment ends
+  uint32_t hold_count_ = 0;                 // holdAwake(true) less holdAwake(false)
 };
 
 // Exports onWake(function), holdAwake(boolean), wakeSelf().
-void InitThreadWaker(napi_env env, napi_value exports);
+void InitThreadWaker(Napi::Env env, Napi::Object exports);
 
 }  // namespace cairn

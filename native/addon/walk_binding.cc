@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "addon/answer.h"
-#include "addon/cache_binding.h"
 #include "addon/convert.h"
 #include "addon/environment.h"
 #include "store/record.h"
@@ -34,12 +33,6 @@ struct Walk {
     cache.reset();
   }
 };
-
-void FinalizeWalk(napi_env, void* data, void*) {
-  auto* walk = static_cast<Walk*>(data);
-  walk->Close();
-  delete walk;
-}
 
 // Where a step puts keys and values: the scratch of the environment, or, for an entry that is larger, the heap.
 struct StepRoom {
@@ -100,83 +93,82 @@ bool IsUtf8(const char* data, size_t bytes) {
   return true;
 }
 
-napi_value BufferOf(napi_env env, const char* data, size_t bytes) {
-  napi_value buffer = nullptr;
-  if (napi_create_buffer_copy(env, bytes, data, nullptr, &buffer) == napi_ok) return buffer;
-  napi_value error;
-  napi_get_and_clear_last_exception(env, &error);
-  return nullptr;
+// A Buffer with a copy of the bytes; empty if there is no memory for it.
+Napi::Value BufferOf(Napi::Env env, const char* data, size_t bytes) {
+  const auto buffer = Napi::Buffer<char>::Copy(env, data, bytes);
+  if (buffer.IsEmpty()) env.GetAndClearPendingException();
+  return buffer;
 }
 
 // A key as JavaScript gets it: a string, or a Buffer where the bytes are no text.
-napi_value KeyValue(napi_env env, const char* data, size_t bytes) {
-  napi_value value = nullptr;
-  if (!HasHighBit(data, bytes)) {
-    napi_create_string_latin1(env, data, bytes, &value);
-    return value;
-  }
-  if (IsUtf8(data, bytes)) return Text(env, std::string_view(data, bytes));
+Napi::Value KeyValue(Napi::Env env, const char* data, size_t bytes) {
+  if (!HasHighBit(data, bytes) || IsUtf8(data, bytes)) return Napi::String::New(env, data, bytes);
   return BufferOf(env, data, bytes);
 }
 
-Walk* WalkOf(napi_env env, napi_value value) {
-  void* data = nullptr;
-  if (napi_get_value_external(env, value, &data) != napi_ok) return nullptr;
-  return static_cast<Walk*>(data);
+Walk* WalkOf(Napi::Value value) { return value.IsExternal() ? value.As<Napi::External<Walk>>().Data() : nullptr; }
+
+Napi::Value RefusalValue(Napi::Env env, const CacheHandle* handle, Code code) {
+  return Napi::Value(env, Refusal(env, handle, code));
 }
 
 // openWalk(newest): a walk, or a code.
-napi_value OpenWalk(napi_env env, napi_callback_info info) {
-  HandleCall<1> call(env, info);
-  if (!call.handle->Usable()) return CodeValue(env, Code::kClosed);
+Napi::Value OpenWalk(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  CacheHandle* handle = HandleOf(info);
+  if (!handle->Usable()) return CodeNumber(env, Code::kClosed);
   auto walk = std::make_unique<Walk>();
-  walk->cache = call.handle->pointer;
-  const bool newest = BooleanOr(env, call[0], false);
-  call.handle->store->OpenCursor(newest ? Cursor::Order::kNewestFirst : Cursor::Order::kOldestFirst, &walk->cursor);
-  napi_value external = nullptr;
-  Walk* made = walk.release();
-  if (napi_create_external(env, made, FinalizeWalk, nullptr, &external) != napi_ok) FinalizeWalk(env, made, nullptr);
+  walk->cache = handle->pointer;
+  const bool newest = BooleanOr(info[0], false);
+  handle->store->OpenCursor(newest ? Cursor::Order::kNewestFirst : Cursor::Order::kOldestFirst, &walk->cursor);
+  const auto end = [](Napi::Env, Walk* made) {
+    made->Close();
+    delete made;
+  };
+  const auto external = Napi::External<Walk>::New(env, walk.get(), end);
+  if (external.IsEmpty()) {
+    walk->Close();
+  } else {
+    static_cast<void>(walk.release());  // the finalizer's
+  }
   return external;
 }
 
 // closeWalk(walk): idempotent.
-napi_value CloseWalk(napi_env env, napi_callback_info info) {
-  HandleCall<1> call(env, info);
-  Walk* walk = WalkOf(env, call[0]);
+void CloseWalk(const Napi::CallbackInfo& info) {
+  Walk* walk = WalkOf(info[0]);
   if (walk != nullptr) walk->Close();
-  return Undefined(env);
 }
 
 // stepWalk(walk, withValues, entriesMax): an array of keys, or of keys and values by turns; the words have the number
 // of values that TypeScript has to decode. Undefined: the walk is over. A number: a code.
-napi_value StepWalk(napi_env env, napi_callback_info info) {
-  HandleCall<3> call(env, info);
-  CacheHandle* handle = call.handle;
-  Walk* walk = WalkOf(env, call[0]);
-  if (!handle->Usable() || walk == nullptr) return CodeValue(env, Code::kClosed);
-  if (!walk->open) return Undefined(env);
+Napi::Value StepWalk(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  CacheHandle* handle = HandleOf(info);
+  Walk* walk = WalkOf(info[0]);
+  if (!handle->Usable() || walk == nullptr) return CodeNumber(env, Code::kClosed);
+  if (!walk->open) return env.Undefined();
   Environment* environment = handle->environment;
-  const bool with_values = BooleanOr(env, call[1], false);
-  size_t entries_max = static_cast<size_t>(NumberOr(env, call[2], kWalkEntriesMax));
+  const bool with_values = BooleanOr(info[1], false);
+  size_t entries_max = static_cast<size_t>(NumberOr(info[2], kWalkEntriesMax));
   if (entries_max > kWalkEntriesMax) entries_max = kWalkEntriesMax;
   StepRoom room;
   if (!room.Step(walk, handle->instance->ReadNow(false), with_values, entries_max, environment->scratch,
                  kScratchBytes)) {
-    return CodeValue(env, Code::kOutOfMemory);
+    return CodeNumber(env, Code::kOutOfMemory);
   }
   if (room.count == 0) {
     walk->Close();
-    return Undefined(env);
+    return env.Undefined();
   }
-  napi_value array = nullptr;
   const size_t stride = with_values ? 2 : 1;
-  napi_create_array_with_length(env, room.count * stride, &array);
+  Napi::Array array = Napi::Array::New(env, room.count * stride);
   size_t marked = 0;
   for (size_t i = 0; i < room.count; i++) {
     const WalkedEntry& entry = room.entries[i];
-    napi_value key = KeyValue(env, room.scratch.data + entry.key_offset, entry.key_bytes);
-    if (key == nullptr) return CodeValue(env, Code::kOutOfMemory);
-    napi_set_element(env, array, static_cast<uint32_t>(i * stride), key);
+    const Napi::Value key = KeyValue(env, room.scratch.data + entry.key_offset, entry.key_bytes);
+    if (key.IsEmpty()) return CodeNumber(env, Code::kOutOfMemory);
+    array.Set(static_cast<uint32_t>(i * stride), key);
     if (!with_values) continue;
     Mark& mark = environment->marks[i];
     mark.codec = kMarkDone;
@@ -190,9 +182,9 @@ napi_value StepWalk(napi_env env, napi_callback_info info) {
       mark.client_flags = entry.client_flags;
       if (room.heap == nullptr) continue;
       value = BufferOf(env, data, entry.value_bytes);
-      if (value == nullptr) return CodeValue(env, Code::kOutOfMemory);
+      if (value == nullptr) return CodeNumber(env, Code::kOutOfMemory);
     }
-    napi_set_element(env, array, static_cast<uint32_t>(i * stride + 1), value);
+    array.Set(static_cast<uint32_t>(i * stride + 1), Napi::Value(env, value));
   }
   environment->Set(Word::kNumber, marked);
   return array;
@@ -223,18 +215,18 @@ size_t EncodeEntry(const WalkedEntry& entry, const Scratch& scratch, const Now& 
 
 // dumpStep(walk, target, withExpired): bytes of records written to target. 0: the words have the size that the next
 // entry needs, or 0 when the walk is over. false: see the code.
-napi_value DumpStep(napi_env env, napi_callback_info info) {
-  HandleCall<3> call(env, info);
-  CacheHandle* handle = call.handle;
-  Walk* walk = WalkOf(env, call[0]);
-  if (!handle->Usable() || walk == nullptr) return Refusal(env, handle, Code::kClosed);
+Napi::Value DumpStep(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  CacheHandle* handle = HandleOf(info);
+  Walk* walk = WalkOf(info[0]);
+  if (!handle->Usable() || walk == nullptr) return RefusalValue(env, handle, Code::kClosed);
   Scratch target;
-  if (!BytesOf(env, call[1], &target.data, &target.capacity)) return Refusal(env, handle, Code::kInvalidValue);
+  if (!BytesOf(info[1], &target.data, &target.capacity)) return RefusalValue(env, handle, Code::kInvalidValue);
   Environment* environment = handle->environment;
   environment->Set(Word::kNumber, 0);
   const Now now = handle->instance->ReadBothClocks();
   // A snapshot has them too: somebody whose clock was read a moment before may still touch one.
-  const Now walk_now = BooleanOr(env, call[2], false) ? Now{} : now;
+  const Now walk_now = BooleanOr(info[2], false) ? Now{} : now;
   while (walk->open && target.capacity > target.used + kRecordRoomBytes) {
     const size_t room_bytes = target.capacity - target.used - kRecordRoomBytes;
     const size_t capacity = room_bytes < kScratchBytes ? room_bytes : kScratchBytes;
@@ -252,7 +244,7 @@ napi_value DumpStep(napi_env env, napi_callback_info info) {
         break;
       }
       heap.reset(new (std::nothrow) char[bytes_needed]);
-      if (heap == nullptr) return Refusal(env, handle, Code::kOutOfMemory);
+      if (heap == nullptr) return RefusalValue(env, handle, Code::kOutOfMemory);
       scratch = Scratch{heap.get(), bytes_needed, 0};
       count = handle->store->StepCursor(&walk->cursor, walk_now, true, entries, 1, &scratch, &done, &bytes_needed);
     }
@@ -261,19 +253,19 @@ napi_value DumpStep(napi_env env, napi_callback_info info) {
     }
     if (done) walk->Close();
   }
-  return Double(env, static_cast<double>(target.used));
+  return Napi::Number::New(env, static_cast<double>(target.used));
 }
 
 // load(bytes): applies the records that lie in them, one behind the other, and returns how many bytes it took; less
 // than all if the last record is cut off. The words have the number applied, and as version the number of those that
 // were not (expired by now, too large for this cache). false: see the code; kInvalidValue: they are no records.
-napi_value Load(napi_env env, napi_callback_info info) {
-  HandleCall<1> call(env, info);
-  CacheHandle* handle = call.handle;
-  if (!handle->Usable()) return Refusal(env, handle, Code::kClosed);
+Napi::Value Load(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  CacheHandle* handle = HandleOf(info);
+  if (!handle->Usable()) return RefusalValue(env, handle, Code::kClosed);
   char* data;
   size_t bytes;
-  if (!BytesOf(env, call[0], &data, &bytes)) return Refusal(env, handle, Code::kInvalidValue);
+  if (!BytesOf(info[0], &data, &bytes)) return RefusalValue(env, handle, Code::kInvalidValue);
   const Now now = handle->instance->ReadBothClocks();
   uint64_t applied = 0;
   uint64_t skipped = 0;
@@ -284,7 +276,7 @@ napi_value Load(napi_env env, napi_callback_info info) {
     if (decoded == DecodeStatus::kNeedsMore) break;
     if (decoded == DecodeStatus::kMalformed || record.kind != RecordKind::kSet ||
         (record.codec & 0x0F) >= kCodecCount) {
-      return Refusal(env, handle, Code::kInvalidValue);
+      return RefusalValue(env, handle, Code::kInvalidValue);
     }
     at += record.record_bytes;
     if (record.expires_wall_ms != 0 && record.expires_wall_ms <= now.wall_ms) {
@@ -292,7 +284,7 @@ napi_value Load(napi_env env, napi_callback_info info) {
       continue;
     }
     const Status status = handle->store->Apply(record, now, false);
-    if (status == Status::kLogFull) return Refusal(env, handle, Code::kLogFull);
+    if (status == Status::kLogFull) return RefusalValue(env, handle, Code::kLogFull);
     if (status == Status::kStored) {
       applied++;
     } else {
@@ -301,7 +293,7 @@ napi_value Load(napi_env env, napi_callback_info info) {
   }
   handle->environment->Set(Word::kNumber, applied);
   handle->environment->Set(Word::kVersion, skipped);
-  return Double(env, static_cast<double>(at));
+  return Napi::Number::New(env, static_cast<double>(at));
 }
 
 // ---- counters ----
@@ -356,50 +348,44 @@ constexpr StatField kStatFields[] = {
 };
 
 // stats(numbers): fills a Float64Array in the order of `statNames`; kStored or kClosed.
-napi_value Stats(napi_env env, napi_callback_info info) {
-  HandleCall<1> call(env, info);
-  if (!call.handle->Usable()) return CodeValue(env, Code::kClosed);
-  napi_typedarray_type type;
-  size_t length;
-  void* data;
-  if (napi_get_typedarray_info(env, call[0], &type, &length, &data, nullptr, nullptr) != napi_ok ||
-      type != napi_float64_array || length < std::size(kStatFields)) {
-    return CodeValue(env, Code::kInvalidValue);
-  }
-  const StoreStats stats = call.handle->store->Stats();
-  auto* numbers = static_cast<double*>(data);
+Napi::Value Stats(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  CacheHandle* handle = HandleOf(info);
+  if (!handle->Usable()) return CodeNumber(env, Code::kClosed);
+  size_t count = 0;
+  double* numbers = NumbersOf<double>(info[0], napi_float64_array, &count);
+  if (numbers == nullptr || count < std::size(kStatFields)) return CodeNumber(env, Code::kInvalidValue);
+  const StoreStats stats = handle->store->Stats();
   for (const StatField& field : kStatFields) *numbers++ = static_cast<double>(stats.*field.member);
-  return CodeValue(env, Code::kStored);
+  return CodeNumber(env, Code::kStored);
 }
 
 // resetStats(): kStored or kClosed.
-napi_value ResetStats(napi_env env, napi_callback_info info) {
-  HandleCall<1> call(env, info);
-  if (!call.handle->Usable()) return CodeValue(env, Code::kClosed);
-  call.handle->store->ResetStats();
-  return CodeValue(env, Code::kStored);
+Napi::Value ResetStats(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  CacheHandle* handle = HandleOf(info);
+  if (!handle->Usable()) return CodeNumber(env, Code::kClosed);
+  handle->store->ResetStats();
+  return CodeNumber(env, Code::kStored);
 }
 
-void ExtendHandle(napi_env env, CacheHandle* handle, napi_value object) {
-  AddHandleFunction(env, handle, object, "openWalk", OpenWalk);
-  AddHandleFunction(env, handle, object, "closeWalk", CloseWalk);
-  AddHandleFunction(env, handle, object, "stepWalk", StepWalk);
-  AddHandleFunction(env, handle, object, "dumpStep", DumpStep);
-  AddHandleFunction(env, handle, object, "load", Load);
-  AddHandleFunction(env, handle, object, "stats", Stats);
-  AddHandleFunction(env, handle, object, "resetStats", ResetStats);
+void ExtendHandle(Napi::Env, CacheHandle* handle, Napi::Object object) {
+  AddHandleFunction<OpenWalk>(handle, object, "openWalk");
+  AddHandleFunction<CloseWalk>(handle, object, "closeWalk");
+  AddHandleFunction<StepWalk>(handle, object, "stepWalk");
+  AddHandleFunction<DumpStep>(handle, object, "dumpStep");
+  AddHandleFunction<Load>(handle, object, "load");
+  AddHandleFunction<Stats>(handle, object, "stats");
+  AddHandleFunction<ResetStats>(handle, object, "resetStats");
 }
 
 }  // namespace
 
-void InitWalkBinding(napi_env env, napi_value exports) {
+void InitWalkBinding(Napi::Env env, Napi::Object exports) {
   Environment::Of(env)->extenders.push_back(ExtendHandle);
-  napi_value names = nullptr;
-  napi_create_array_with_length(env, std::size(kStatFields), &names);
-  for (size_t i = 0; i < std::size(kStatFields); i++) {
-    napi_set_element(env, names, static_cast<uint32_t>(i), Text(env, kStatFields[i].name));
-  }
-  napi_set_named_property(env, exports, "statNames", names);
+  Napi::Array names = Napi::Array::New(env, std::size(kStatFields));
+  for (uint32_t i = 0; i < std::size(kStatFields); i++) names.Set(i, kStatFields[i].name);
+  exports.Set("statNames", names);
 }
 
 }  // namespace cairn

@@ -1,10 +1,10 @@
 // Walks over a cache (keys, values, entries, dump), loading a dump, and the counters.
 #pragma once
 
-#include <node_api.h>
+#include <napi.h>
 
 namespace cairn {
 
-void InitWalkBinding(napi_env env, napi_value exports);
+void InitWalkBinding(Napi::Env env, Napi::Object exports);
 
 }  // namespace cairn

@@ -36,7 +36,12 @@ export async function check() {
       '-Werror',
       '-Wno-unknown-pragmas',
     ],
-    ...['-DNAPI_VERSION=9', '-DNAPI_DISABLE_CPP_EXCEPTIONS', `-I${nativeRoot}`],
+    ...[
+      '-DNAPI_VERSION=9',
+      '-DNAPI_DISABLE_CPP_EXCEPTIONS',
+      '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
+      `-I${nativeRoot}`,
+    ],
     ...['node-addon-api', 'node-api-headers'].flatMap((name) => [
       '-isystem',
       require(name).include_dir.replaceAll('"', ''),
