@@ -90,7 +90,7 @@ await main(async () => {
   if (process.argv[2] === '--here') return runHere(process.argv[3]);
   const chosen = chosenSteps(process.argv.slice(2));
   ensureBuilt();
-  seedTests();
+  console.log(`CAIRN_SEED=${seedTests()}: what every random part begins from`);
   const rows = [];
   for (const name of chosen) rows.push(await runStep(name));
   const failed = rows.filter(({ result }) => result === 'FAILED');
@@ -99,5 +99,7 @@ await main(async () => {
   for (const { name, result, note, seconds } of rows) {
     console.log(`${name.padEnd(10)} ${result.padEnd(9)} ${seconds.toFixed(1).padStart(7)}  ${note}`.trimEnd());
   }
+  const minutes = rows.reduce((sum, { seconds }) => sum + seconds, 0) / 60;
+  console.log(`all together         ${minutes.toFixed(1)} minutes`);
   if (failed.length > 0) throw new BuildError(`Failed: ${failed.map(({ name }) => name).join(', ')}`);
 });

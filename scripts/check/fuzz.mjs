@@ -7,6 +7,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { asanEnvironment, fuzzCorpus, fuzzPrograms, runSanitized } from '../lib/native-run.mjs';
 import { findProgram, run } from '../lib/project.mjs';
+import { seedTests } from '../lib/seed.mjs';
 import { buildNativeTests } from '../lib/steps.mjs';
 
 export const title = 'fuzzing';
@@ -26,13 +27,20 @@ export function check() {
   const options = ['-DFUZZ=ON', '-DSANITIZE=address,undefined', '-DCMAKE_CXX_COMPILER=clang++'];
   const out = buildNativeTests('build-fuzz', options);
   const seconds = process.env.CAIRN_FUZZ_SECONDS ?? '10';
+  const seed = seedTests();
   for (const [program, name] of fuzzPrograms()) {
     const found = join(out, 'corpus', name);
     mkdirSync(found, { recursive: true });
-    const limits = [`-max_total_time=${seconds}`, '-timeout=20', '-rss_limit_mb=4096', '-print_final_stats=1'];
+    const limits = [
+      `-max_total_time=${seconds}`,
+      '-timeout=20',
+      '-rss_limit_mb=4096',
+      '-print_final_stats=1',
+      `-seed=${seed}`,
+    ];
     const { stderr } = run(join(out, program), [...limits, found, ...fuzzCorpus(name)], { cwd: out, quiet: true });
     const [, count = '?'] = /number_of_executed_units: (\d+)/.exec(stderr) ?? [];
-    console.log(`${program}: ${count} inputs in ${seconds} s`);
+    console.log(`${program}: ${count} inputs in ${seconds} s, seed ${seed}`);
   }
   return undefined;
 }

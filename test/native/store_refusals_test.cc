@@ -15,7 +15,7 @@ Request SetOf(const char* key) {
   return request;
 }
 
-TEST(ReviewRefusals, AnOvertakenFillThatIsTooLargeLeavesWhatWasSetMeanwhile) {
+TEST(StoreRefusals, AnOvertakenFillThatIsTooLargeLeavesWhatWasSetMeanwhile) {
   TestStore store;
   const auto too_large = static_cast<uint32_t>(store->value_bytes_max() + 1);
   FillTicket ticket;
@@ -35,7 +35,7 @@ TEST(ReviewRefusals, AnOvertakenFillThatIsTooLargeLeavesWhatWasSetMeanwhile) {
   store->Verify();
 }
 
-TEST(ReviewRefusals, ASetOfAnotherVersionThatIsTooLargeTakesNothingAway) {
+TEST(StoreRefusals, ASetOfAnotherVersionThatIsTooLargeTakesNothingAway) {
   TestStore store;
   const uint64_t version = store.Set("key", "value").outcome.version;
   Request request = SetOf("key");
@@ -51,7 +51,7 @@ TEST(ReviewRefusals, ASetOfAnotherVersionThatIsTooLargeTakesNothingAway) {
   store->Verify();
 }
 
-TEST(ReviewRefusals, ARecordThatHasExpiredVoidsTheLoadsThatBeganBeforeIt) {
+TEST(StoreRefusals, ARecordThatHasExpiredVoidsTheLoadsThatBeganBeforeIt) {
   for (const bool present : {false, true}) {
     TestStore store;
     if (present) store.Set("key", "value");
@@ -68,7 +68,7 @@ TEST(ReviewRefusals, ARecordThatHasExpiredVoidsTheLoadsThatBeganBeforeIt) {
   }
 }
 
-TEST(ReviewRefusals, AShardNeverReachesBeyondItsReferences) {
+TEST(StoreRefusals, AShardNeverReachesBeyondItsReferences) {
   StoreOptions options;
   options.shard_count = 1;
   // With the descriptors before the pages this would be more than the 32 GiB that a reference spans.
