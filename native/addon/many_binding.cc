@@ -227,6 +227,44 @@ napi_value DeleteChunk(napi_env env, napi_callback_info info) {
   return Uint32(env, static_cast<uint32_t>(found));
 }
 
+// Reads the payload and the codec of an entry of setChunk into its request; text, and bytes that must not change, are
+// put behind `used` bytes of the scratch. kFound, a refusal, or kNeedsRoom: the scratch has to be emptied first.
+Code ReadPayload(napi_env env, const CacheHandle* handle, napi_value payload, napi_value codec_value, size_t* used,
+                 Request* request) {
+  Environment* environment = handle->environment;
+  uint32_t codec = kTextCodec;
+  napi_get_value_uint32(env, codec_value, &codec);
+  char* const start = environment->scratch + *used;
+  const size_t room = kScratchBytes - *used;
+  if (room <= kTextRoomMin) return Code::kNeedsRoom;
+  size_t bytes = 0;
+  const TextKind kind = ReadText(env, payload, environment->text_is_long, start, room, &bytes);
+  if (kind == TextKind::kTooLong) return Code::kNeedsRoom;
+  if (kind != TextKind::kNoText) {
+    environment->text_is_long = bytes > kTextUnitsMax;
+    request->value = std::string_view(start, bytes);
+    *used += bytes;
+    if (codec == kTextCodec) {
+      return CodecOfText(kind, start, bytes, &request->codec) ? Code::kFound : Code::kValueMaybeIllFormed;
+    }
+    request->codec = static_cast<Codec>(codec);
+    return Code::kFound;
+  }
+  char* data;
+  if (!BytesOf(env, payload, &data, &bytes) || codec >= kCodecCount) return Code::kInvalidValue;
+  if (bytes > kValueBytesMax) return Code::kTooLarge;
+  request->codec = static_cast<Codec>(codec);
+  request->value = std::string_view(data, bytes);
+  request->value_may_change = true;
+  if (bytes <= std::min(room, kCopyUnderLockBytesMax) && handle->store->has_rings()) {
+    std::memcpy(start, data, bytes);
+    request->value = std::string_view(start, bytes);
+    request->value_may_change = false;
+    *used += bytes;
+  }
+  return Code::kFound;
+}
+
 // setChunk(verb and ttl in the words; ...key, payload, codec): the number of entries that were not stored; the marks
 // have a code each. The codec kTextCodec is text whose kind is found here. False: as getChunk, but what came before the
 // index may have been executed.
@@ -275,52 +313,14 @@ napi_value SetChunk(napi_env env, napi_callback_info info) {
       continue;
     }
     if (code != Code::kFound) return RefuseAt(env, handle, code, index);
-    uint32_t codec = kTextCodec;
-    napi_get_value_uint32(env, entry[2], &codec);
-    char* const start = environment->scratch + used;
-    const size_t room = kScratchBytes - used;
-    if (room <= kTextRoomMin) {
+    code = ReadPayload(env, handle, entry[1], entry[2], &used, &request);
+    if (code == Code::kNeedsRoom && staged != 0) {
       execute();
       continue;
     }
-    size_t bytes = 0;
-    const TextKind kind = ReadText(env, entry[1], environment->text_is_long, start, room, &bytes);
-    if (kind != TextKind::kNoText) {
-      if (kind == TextKind::kTooLong) {
-        if (staged != 0) {
-          execute();
-          continue;
-        }
-        // Longer than the whole scratch: TypeScript stores it by itself.
-        return RefuseAt(env, handle, Code::kNeedsRoom, index);
-      }
-      environment->text_is_long = bytes > kTextUnitsMax;
-      request.value = std::string_view(start, bytes);
-      if (codec == kTextCodec) {
-        if (!CodecOfText(kind, start, bytes, &request.codec)) {
-          return RefuseAt(env, handle, Code::kValueMaybeIllFormed, index);
-        }
-      } else {
-        request.codec = static_cast<Codec>(codec);
-      }
-      used += bytes;
-    } else {
-      char* data;
-      if (!BytesOf(env, entry[1], &data, &bytes) || codec >= kCodecCount) {
-        return RefuseAt(env, handle, Code::kInvalidValue, index);
-      }
-      if (bytes > kValueBytesMax) return RefuseAt(env, handle, Code::kTooLarge, index);
-      request.value = std::string_view(data, bytes);
-      request.value_may_change = true;
-      if (bytes <= std::min(room, kCopyUnderLockBytesMax) && handle->store->has_rings()) {
-        std::memcpy(start, data, bytes);
-        request.value = std::string_view(start, bytes);
-        request.value_may_change = false;
-        used += bytes;
-      }
-      request.codec = static_cast<Codec>(codec);
-    }
-    if (bytes > kCopyUnderLockBytesMax) {
+    // Without others before it kNeedsRoom is a text longer than the whole scratch: TypeScript stores it by itself.
+    if (code != Code::kFound) return RefuseAt(env, handle, code, index);
+    if (request.value.size() > kCopyUnderLockBytesMax) {
       // Brought in without a lock, after everything that was asked for before it. Moved aside, because the group that
       // executes first uses the same slots.
       const Request large = request;
