@@ -507,7 +507,7 @@ export class Cache<V = unknown> {
   /**
    * The value, or what `loader` finds if there is none: it is stored, and everybody who asks for the key meanwhile, in
    * any thread of the process, waits for it instead of loading too. If the thread that loads ends, the next one that
-   * waits loads. Each caller gets a copy of its own, as `get` would give it, the one whose loader ran too.
+   * waits loads. Each caller gets its own copy, as `get` would give it; so does the caller whose loader ran.
    *
    * - A `set`, `delete` or other change of the key, or a `clear`, while it is loaded: the value goes to those who asked
    *   before, and is not stored. Whoever asks later starts a new load.
@@ -516,10 +516,10 @@ export class Cache<V = unknown> {
    * - It fails: all callers are rejected with its error; those in other threads with one of the same name, message and
    *   code. Nothing is stored.
    * - The value is larger than `maxValueBytes`, or there is no room now: callers get it, nothing is stored.
-   * - More than 65,536 loads are under way in the cache: this one is shared with nobody and stores nothing.
+   * - More than 65,536 loads are under way in the cache: this one is not shared and stores nothing.
    *
    * Rejects with `ERR_VALUE_NOT_STORABLE` if the loader finds something that cannot be copied, such as a function; with
-   * `ERR_TIMEOUT` or the reason of `signal` if the caller gives up; with `ERR_CLOSED` if the cache is closed.
+   * `ERR_TIMEOUT` or the reason of `signal` if the caller stops waiting; with `ERR_CLOSED` if the cache is closed.
    */
   fetch<L extends V | undefined>(
     key: Key,
@@ -577,7 +577,7 @@ export class Cache<V = unknown> {
 
   // ---- the whole ----
 
-  /** How many entries there are, expired ones that nobody has met yet included. */
+  /** How many entries there are; expired ones count until they are removed. */
   get size(): number {
     const size = this.#handle.size();
     if (size < 0) throw this.#error(Code.closed);

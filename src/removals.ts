@@ -12,7 +12,7 @@ import { decode, type FastBuffer } from './request/codec.ts';
 
 /**
  * Why an entry has left: for want of room; because its time was over; by `delete` or `take`; because something else was
- * stored under its key. (`clear()` is an event of its own.)
+ * stored under its key. (`clear()` is a separate event.)
  */
 export type RemovalReason = 'evicted' | 'expired' | 'deleted' | 'replaced';
 

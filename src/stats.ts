@@ -5,7 +5,7 @@ import { type LogStats, readLogStats } from './scribe/index.ts';
 
 /** Counters since the cache was opened (or `resetStats`), and sizes now. */
 export interface CacheStats extends FetchCounts {
-  /** Entries, including expired ones that nobody has met yet. */
+  /** Entries; expired ones count until they are removed. */
   entries: number;
   /** Entries that `clear()` removed and whose memory is still being taken back. */
   clearedEntries: number;
@@ -79,7 +79,7 @@ export interface CacheStats extends FetchCounts {
   /** Buckets that the index has grown by, and shrunk by. */
   splits: number;
   merges: number;
-  /** Entries that left because too many keys have the same hash: somebody means it. */
+  /** Entries that left because too many keys share a hash: a sign of a flooding attack. */
   hashFloodEvictions: number;
   /** Entries that left below the limit, for want of a page. Stays 0. */
   reserveEvictions: number;

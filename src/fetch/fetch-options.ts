@@ -8,7 +8,7 @@ export interface LoadContext<V> {
   readonly key: string | Uint8Array;
   /** The value that is still in the cache, if this refreshes one; otherwise `undefined`. */
   readonly stale: V | undefined;
-  /** Aborted when nobody waits for the value any more, in any thread, or the cache is closed. */
+  /** Aborted when no caller in any thread waits for the value any more, or the cache is closed. */
   readonly signal: AbortSignal;
 }
 
