@@ -197,6 +197,14 @@ inline uint64_t FreshUntilOf(const EntryHeader* entry) {
   std::memcpy(&until_ms, BytesOf(entry) + OffsetsOf(entry).freshness, sizeof until_ms);
   return until_ms;
 }
+inline bool IsExpired(const EntryHeader* entry, const Now& now) {
+  static_assert(kNeverExpires == 0);  // so that it is the latest of all below
+  return (entry->flags & kEntryHasExpiry) && ExpiryOf(entry)->expires_ms - 1 < now.boot_ms;
+}
+inline bool IsStale(const EntryHeader* entry, const Now& now) {
+  static_assert(kAlwaysFresh == 0);
+  return (entry->flags & kEntryHasFreshness) && FreshUntilOf(entry) - 1 < now.boot_ms;
+}
 // Whether it expires some time, and so is in the wheel.
 inline bool IsTimed(const EntryHeader* entry) { return ExpiresMsOf(entry) != kNeverExpires; }
 inline uint32_t ClientFlagsOf(const EntryHeader* entry) {

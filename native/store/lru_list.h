@@ -11,6 +11,17 @@ struct LruState {
   Ref tail;
 };
 
+// Hits that a shard collects before it moves their entries to the front. The moves need two or three cache lines each
+// that nothing else needs; done one by one, every hit waits for them (an unlock cannot pass a store that misses). So a
+// hit only asks for these lines, and by the time that its entry is moved they are there. The order is still exact: the
+// moves are done, in their order, before anything looks at it.
+inline constexpr uint32_t kTouchesMax = 31;
+
+struct TouchState {
+  uint32_t count;
+  Ref refs[kTouchesMax];
+};
+
 class LruList {
  public:
   LruList(const Arena* arena, LruState* state) : arena_(arena), state_(state) {}

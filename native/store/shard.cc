@@ -59,7 +59,10 @@ Shard::Shard(char* base, const Config& config)
       lru_(memory_.arena(), &state_->lru),
       wheel_(memory_.arena(), &state_->wheel),
       recorder_(&state_->recorder, &state_->ring, base + config.header_bytes - config.ring_bytes, config.ring_bytes,
-                &memory_, &state_->counters) {}
+                &memory_, &state_->counters),
+      walks_(&state_->walks, &memory_, &lru_, &state_->population),
+      bodies_(&state_->bodies, &memory_),
+      growth_(&state_->growth, memory_.arena(), base, config.header_bytes, config.large_bytes) {}
 
 uint32_t Shard::PagesFor(uint64_t memory_bytes) const {
   const uint64_t page_bytes = config_.classes->page_bytes();
@@ -104,26 +107,17 @@ void Shard::PrefetchValue(uint64_t hash) const {
 
 // ---- linking ----
 
-void Shard::StepOverForWalks(Ref ref) {
-  for (int slot = 0; slot < kCursorsPerShard; slot++) {
-    WalkState* walk = &state_->walks[slot];
-    if (!(state_->open_walks >> slot & 1) || walk->next != ref) continue;
-    const EntryHeader* entry = At(ref);
-    walk->next = walk->order == static_cast<uint8_t>(Cursor::Order::kOldestFirst) ? entry->lru_prev : entry->lru_next;
-  }
-}
-
 void Shard::Bump(Ref ref) {
   if (lru_.head() == ref) return;
-  if (state_->open_walks != 0) [[unlikely]]
-    StepOverForWalks(ref);
+  walks_.StepOver(ref);
   lru_.MoveToFront(ref);
 }
 
 void Shard::SettleTouchesNow() {
-  const uint32_t count = state_->touch_count;
-  state_->touch_count = 0;
-  for (uint32_t i = 0; i < count; i++) Bump(state_->touches[i]);
+  TouchState* touches = &state_->touches;
+  const uint32_t count = touches->count;
+  touches->count = 0;
+  for (uint32_t i = 0; i < count; i++) Bump(touches->refs[i]);
 }
 
 bool Shard::LinkEntry(int slot, uint64_t hash, uint8_t walk_bits) {
@@ -138,13 +132,11 @@ bool Shard::LinkEntry(int slot, uint64_t hash, uint8_t walk_bits) {
   EntryHeader* entry = At(ref);
   entry->flags = WithKind(entry->flags, ChunkKind::kEntry);
   SetWalkBits(entry, walk_bits);
-  for (uint8_t bits = walk_bits ^ state_->walk_parity; bits != 0; bits &= bits - 1) {
-    state_->walks[__builtin_ctz(bits)].unemitted++;
-  }
+  walks_.Came(walk_bits);
   lru_.PushFront(ref);
   if (IsTimed(entry)) wheel_.Add(ref);
-  state_->live_entries++;
-  state_->payload_bytes += KeyBytesOf(entry) + entry->value_bytes;
+  state_->population.live_entries++;
+  state_->population.payload_bytes += KeyBytesOf(entry) + entry->value_bytes;
   return true;
 }
 
@@ -174,10 +166,10 @@ void Shard::RemoveEntry(Ref ref, Reason reason, uint64_t hash, bool announce) {
   EntryHeader* entry = At(ref);
   const bool dead = IsDead(entry);
   if (dead) {
-    state_->dead_entries--;
-    if (state_->newest_dead == ref) state_->newest_dead = entry->lru_next;
+    state_->population.dead_entries--;
+    if (state_->population.newest_dead == ref) state_->population.newest_dead = entry->lru_next;
   } else {
-    state_->live_entries--;
+    state_->population.live_entries--;
     const bool fetched = (entry->flags & kEntryFetched) != 0;
     if (reason == Reason::kEvicted) {
       state_->counters.evictions++;
@@ -190,17 +182,14 @@ void Shard::RemoveEntry(Ref ref, Reason reason, uint64_t hash, bool announce) {
     }
     if (announce) Announce(reason, entry);
   }
-  if (state_->open_walks != 0) [[unlikely]]
-    StepOverForWalks(ref);
-  for (uint8_t bits = dead ? 0 : WalkBitsOf(entry) ^ state_->walk_parity; bits != 0; bits &= bits - 1) {
-    state_->walks[__builtin_ctz(bits)].unemitted--;
-  }
+  walks_.StepOver(ref);
+  if (!dead) walks_.Went(WalkBitsOf(entry));
   const HashTable::Slot slot = table_.FindRef(hash, ref);
   CHECK(slot.bucket != nullptr);
   table_.Remove(hash, slot);
   lru_.Unlink(ref);
   if (IsTimed(entry)) wheel_.Remove(ref);
-  state_->payload_bytes -= KeyBytesOf(entry) + entry->value_bytes;
+  state_->population.payload_bytes -= KeyBytesOf(entry) + entry->value_bytes;
   if (PinsOf(entry) != 0) {
     entry->flags = WithKind(entry->flags, ChunkKind::kUnlinked);
   } else {
@@ -222,20 +211,17 @@ void Shard::MovedChunk(Ref from, Ref to) {
   slot.bucket->refs[slot.index] = to;
   lru_.Moved(to);
   if (IsTimed(entry)) wheel_.Moved(to);
-  if (state_->newest_dead == from) state_->newest_dead = to;
-  for (WalkState& walk : state_->walks) {
-    if (walk.next == from) walk.next = to;
-  }
+  if (state_->population.newest_dead == from) state_->population.newest_dead = to;
+  walks_.Moved(from, to);
 }
 
 // ---- the whole ----
 
 void Shard::BuryAll() {
-  state_->newest_dead = lru_.head();
-  state_->dead_entries += state_->live_entries;
-  state_->live_entries = 0;
-  // Walks have nothing left to emit, and what their marks say of the dead is of no interest.
-  for (WalkState& walk : state_->walks) walk.unemitted = 0;
+  state_->population.newest_dead = lru_.head();
+  state_->population.dead_entries += state_->population.live_entries;
+  state_->population.live_entries = 0;
+  walks_.AllDied();
 }
 
 uint64_t Shard::Clear(uint32_t epoch, bool leave_record, bool is_due, uint64_t* entries) {
@@ -244,11 +230,11 @@ uint64_t Shard::Clear(uint32_t epoch, bool leave_record, bool is_due, uint64_t* 
   if (leave_record && !recorder_.ReserveBarrier(barrier)) return 0;
   if (epoch > recorder_.epoch()) {
     recorder_.RaiseEpoch(epoch);
-    state_->cleared_version = uint64_t{epoch} << kVersionCounterBits;
+    state_->population.cleared_version = uint64_t{epoch} << kVersionCounterBits;
   } else {
-    state_->cleared_version = recorder_.NextVersion();
+    state_->population.cleared_version = recorder_.NextVersion();
   }
-  *entries = state_->live_entries;
+  *entries = state_->population.live_entries;
   BuryAll();
   state_->counters.clears++;
   fills_.VoidAll();
@@ -266,32 +252,30 @@ uint64_t Shard::ApplyClear(uint64_t version) {
   SettleTouches();
   const uint32_t epoch = EpochOf(version);
   const uint64_t barrier = uint64_t{epoch} << kVersionCounterBits;
-  if (barrier <= state_->cleared_version) return 0;
+  if (barrier <= state_->population.cleared_version) return 0;
   fills_.VoidAll();
   state_->counters.clears++;
   uint64_t entries = 0;
   if (recorder_.newest_epoch() < epoch) {
-    entries = state_->live_entries;
+    entries = state_->population.live_entries;
     BuryAll();
   } else {
     // A snapshot that was taken while it was being written to holds newer entries than this barrier, in any order.
     // Only recovery comes here, before anything is served.
-    // A walk's position survives that entries are removed and moved.
     bool ready;
-    const int slot = OpenWalk(Cursor::Order::kOldestFirst, &ready);
-    WalkState* walk = &state_->walks[slot];
-    while (walk->next != 0) {
-      const EntryHeader* entry = At(walk->next);
+    const int slot = walks_.Open(Cursor::Order::kOldestFirst, &ready);
+    while (const Ref ref = walks_.NextOf(slot)) {
+      const EntryHeader* entry = At(ref);
       if (entry->version >= barrier) {
-        walk->next = entry->lru_prev;
+        walks_.GoTo(slot, entry->lru_prev);
         continue;
       }
       if (!IsDead(entry)) entries++;
-      RemoveEntry(walk->next, Reason::kCleared, HashOfEntry(walk->next), false);
+      RemoveEntry(ref, Reason::kCleared, HashOfEntry(ref), false);
     }
-    CloseWalk(slot, walk->generation);
+    walks_.Close(slot, walks_.GenerationOf(slot));
   }
-  state_->cleared_version = barrier;
+  state_->population.cleared_version = barrier;
   recorder_.RaiseEpoch(epoch);
   return entries;
 }
@@ -299,13 +283,13 @@ uint64_t Shard::ApplyClear(uint64_t version) {
 void Shard::Renumber(uint64_t counter) {
   SettleTouches();
   // What is dead is known by its version, and lies at the cold end.
-  while (state_->dead_entries > 0) {
+  while (state_->population.dead_entries > 0) {
     CHECK(IsDead(At(lru_.tail())));
     RemoveEntry(lru_.tail(), Reason::kCleared);
   }
   for (Ref ref = lru_.tail(); ref != 0; ref = At(ref)->lru_prev) At(ref)->version = ++counter;
   recorder_.Renumbered(counter);
-  state_->cleared_version = 0;
+  state_->population.cleared_version = 0;
 }
 
 bool Shard::CommitRingStep() {
@@ -322,64 +306,21 @@ bool Shard::MaintainStep(const Now& now) {
   }
   bool more = budget < 0;
   int reclaimed = 0;
-  while (state_->dead_entries > 0 && reclaimed < kStepEntriesMax && lru_.tail() != 0 && IsDead(At(lru_.tail()))) {
+  while (state_->population.dead_entries > 0 && reclaimed < kStepEntriesMax && lru_.tail() != 0 &&
+         IsDead(At(lru_.tail()))) {
     RemoveEntry(lru_.tail(), Reason::kCleared);
     reclaimed++;
   }
   if (reclaimed == kStepEntriesMax) more = true;
-  if (state_->open_walks != 0 && !CleanAbandonedWalks()) more = true;
+  if (walks_.any_open() && !walks_.CleanAbandoned()) more = true;
   // A shrinking that bodies and pins hold up goes on in a later turn: there is nothing to do now.
   bool moved = false;
   if (!ShrinkStep(&moved) && moved) more = true;
   return more;
 }
 
-bool Shard::WantsAhead() const {
-  const ArenaState& arena = state_->arena;
-  const uint64_t end = LargePageEnd();
-  if (state_->ahead_end > end || end + kLargePageBytes > config_.large_bytes || arena.closed_to != 0) return false;
-  if (!IsAtLargePageEnd() && (state_->ahead_given_back || end - TouchedEnd() > kAheadLeadBytes)) return false;
-  // Not beyond what the shard may use, and not while there are pages that go first.
-  return config_.header_bytes + uint64_t{arena.pages_total} * config_.classes->page_bytes() >= end + kLargePageBytes &&
-         arena.free_count == 0 && arena.returned_count == 0;
-}
-
 void Shard::TookFreshPage() {
-  if (config_.large_bytes == 0) return;
-  const uint64_t end = LargePageEnd();
-  if (end > state_->ahead_end) state_->ahead_end = end;
-  const uint64_t page_bytes = config_.classes->page_bytes();
-  if (TouchedEnd() - page_bytes == end - kLargePageBytes) state_->ahead_given_back = false;
-  if (removals_ != nullptr && WantsAhead()) removals_->OnGrowing();
-}
-
-Shard::AheadStep Shard::BeginAhead(const Now& now, bool shrinking) {
-  AheadStep step;
-  if (config_.large_bytes == 0) return step;
-  const ArenaState& arena = state_->arena;
-  const uint64_t end = LargePageEnd();
-  const bool grew = arena.pages_touched != state_->ahead_pages_seen && !shrinking;
-  if (grew) {
-    state_->ahead_pages_seen = arena.pages_touched;
-    state_->ahead_grew_ms = now.boot_ms;
-  }
-  if (grew && WantsAhead()) {
-    state_->ahead_end = end + kLargePageBytes;
-    return {AheadStep::What::kPopulate, base_ + end, kLargePageBytes};
-  }
-  if (state_->ahead_end <= end || arena.closed_to != 0) return step;
-  const uint64_t page_bytes = config_.classes->page_bytes();
-  const bool idle = !grew && !shrinking && !IsAtLargePageEnd() && now.boot_ms >= state_->ahead_grew_ms + kAheadIdleMs;
-  const bool too_much = config_.header_bytes + uint64_t{arena.pages_total} * page_bytes < state_->ahead_end;
-  if (!idle && !too_much) return step;
-  const auto from = static_cast<uint32_t>((end - config_.header_bytes) / page_bytes);
-  const auto to = static_cast<uint32_t>((state_->ahead_end - config_.header_bytes) / page_bytes);
-  if (to >= arena.pages_ceiling) return step;
-  memory_.arena()->CloseUnused(from, to);
-  step = {AheadStep::What::kGiveBack, base_ + end, state_->ahead_end - end};
-  state_->ahead_end = end;
-  state_->ahead_given_back = true;
-  return step;
+  if (growth_.TookFreshPage() && removals_ != nullptr) removals_->OnGrowing();
 }
 
 void Shard::SetLimits(uint64_t memory_bytes, uint64_t entries_limit) {
@@ -387,7 +328,7 @@ void Shard::SetLimits(uint64_t memory_bytes, uint64_t entries_limit) {
   state_->limit_target_bytes = LimitFor(memory_bytes);
   memory_.SetLimit(std::max(state_->limit_target_bytes, memory_.state().charged_bytes));
   state_->entries_limit_target = entries_limit;
-  const uint64_t entries = state_->live_entries + state_->dead_entries;
+  const uint64_t entries = state_->population.live_entries + state_->population.dead_entries;
   state_->entries_limit = entries_limit == 0 ? 0 : std::max(entries_limit, entries);
   const uint32_t needed = static_cast<uint32_t>((memory_.state().limit_bytes + config_.classes->page_bytes() - 1) /
                                                 config_.classes->page_bytes()) +
@@ -407,9 +348,10 @@ bool Shard::ShrinkStep(bool* moved) {
   const uint64_t entries_limit = state_->entries_limit;
   const uint32_t pages_used = state_->arena.pages_used;
   for (int i = 0; i < kStepEntriesMax; i++) {
-    const bool over = memory_.state().charged_bytes > state_->limit_target_bytes ||
-                      (state_->entries_limit_target != 0 &&
-                       state_->live_entries + state_->dead_entries > state_->entries_limit_target);
+    const bool over =
+        memory_.state().charged_bytes > state_->limit_target_bytes ||
+        (state_->entries_limit_target != 0 &&
+         state_->population.live_entries + state_->population.dead_entries > state_->entries_limit_target);
     if (!over || !EvictTail()) break;
     *moved = true;
   }
@@ -441,17 +383,17 @@ int Shard::BeginReturn(uint32_t* pages, int count, bool shrinking) {
 
 StoreStats Shard::Stats() const {
   StoreStats stats = state_->counters;
-  stats.entries = state_->live_entries;
-  stats.cleared_entries = state_->dead_entries;
+  stats.entries = state_->population.live_entries;
+  stats.cleared_entries = state_->population.dead_entries;
   stats.entries_max = state_->entries_limit_target;
   stats.charged_bytes = memory_.state().charged_bytes;
   stats.limit_bytes = memory_.state().limit_bytes;
-  stats.payload_bytes = state_->payload_bytes;
+  stats.payload_bytes = state_->population.payload_bytes;
   stats.memory_bytes = state_->memory_bytes;
   const uint64_t page_bytes = config_.classes->page_bytes();
   stats.committed_bytes =
       uint64_t{memory_.arena()->committed_pages()} * page_bytes + HeaderBytes(state_->arena.pages_touched, 64);
-  stats.committed_bytes += AheadBytes();
+  stats.committed_bytes += growth_.AheadBytes();
   if (has_ring()) stats.committed_bytes += recorder_.ring()->touched_bytes();
   stats.index_bytes = table_.index_bytes();
   stats.pages_used = state_->arena.pages_used;

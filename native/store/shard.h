@@ -24,11 +24,14 @@
 #include "base/hash.h"
 #include "base/os.h"
 #include "store/arena.h"
+#include "store/bodies.h"
 #include "store/change_ring.h"
 #include "store/entry_memory.h"
 #include "store/fill_watch.h"
+#include "store/growth.h"
 #include "store/hash_table.h"
 #include "store/lru_list.h"
+#include "store/population.h"
 #include "store/presence.h"
 #include "store/record.h"
 #include "store/recorder.h"
@@ -36,69 +39,33 @@
 #include "store/request.h"
 #include "store/store.h"
 #include "store/timer_wheel.h"
+#include "store/walks.h"
 
 namespace cairn {
 
 // Pages that a step of making room empties under one hold of the lock.
 inline constexpr int kEvacuationsPerStep = 4;
-// What large pages have.
-inline constexpr uint64_t kLargePageBytes = uint64_t{2} << 20;
-// Before this much is left of the large page that a shard grows into, the next one is made ready...
-inline constexpr uint64_t kAheadLeadBytes = kLargePageBytes / 4 * 3;
-// ... and given back when the shard has not grown for so long, unless a page or so is left.
-inline constexpr uint64_t kAheadIdleMs = 40;
-inline constexpr uint64_t kAheadKeptBytes = kLargePageBytes / 64;
-// Hits that a shard collects before it moves their entries to the front. The moves need two or three cache lines each
-// that nothing else needs; done one by one, every hit waits for them (an unlock cannot pass a store that misses). So a
-// hit only asks for these lines, and by the time that its entry is moved they are there. The order is still exact: the
-// moves are done, in their order, before anything looks at it.
-inline constexpr uint32_t kTouchesMax = 31;
-
-struct WalkState {
-  bool open;
-  uint8_t order;        // Cursor::Order
-  uint32_t generation;  // raised when the slot is given to another walk
-  Ref next;             // the entry to visit next; 0: at the end
-  uint64_t unemitted;   // live entries that were there at the start, still are, and have not been emitted
-  uint64_t last_step;   // of ShardState::walk_steps
-};
-
-// Everything of a shard that lies in the mapping, but for the page descriptors, the directory and the pages behind it.
+// Everything of a shard that lies in the mapping, except the page descriptors, the directory and the pages behind it.
 struct ShardState {
   alignas(64) OsLock lock;
   TableState table;
   LruState lru;
   alignas(64) RecorderState recorder;
-  uint64_t cleared_version;  // entries of a lower version are dead
+  Population population;
   MemoryState memory;
   uint64_t limit_target_bytes;  // memory.limit_bytes follows it down in steps
   uint64_t entries_limit;       // total; 0 = none
   uint64_t entries_limit_target;
-  uint64_t live_entries;
-  uint64_t dead_entries;
-  Ref newest_dead;  // dead entries are the cold end of the list; 0: there are none
-  uint64_t payload_bytes;
   uint64_t memory_bytes;
   uint64_t value_bytes_max;
-  uint8_t open_walks;   // bit per slot: open, or given up half-way and not yet cleaned
-  uint8_t walk_parity;  // bit per slot: the mark that says "emitted"
-  uint64_t walk_steps;
-  WalkState walks[kCursorsPerShard];
-  uint32_t body_generations[kEntrySlots];  // raised when the slot's body was given up, or taken away
-  // When it was begun or written to last. 0: by somebody who is never slow, or it is whole and waits for the log.
-  uint64_t body_written_ms[kEntrySlots];
-  // Hits whose move to the front of the list is still to be done, in order; see kTouchesMax.
-  alignas(64) uint32_t touch_count;
-  Ref touches[kTouchesMax];
+  WalksState walks;
+  BodiesState bodies;
+  alignas(64) TouchState touches;  // hits whose move to the front of the list is still to be done, in order
   WheelState wheel;
   ArenaState arena;
   StoreStats counters;  // only the counters since opening
-  // Memory that was made ready ahead of growth; see BeginAhead(). Of the shard's region, up to where memory is there.
-  alignas(64) uint64_t ahead_end;
-  uint64_t ahead_grew_ms;
-  uint32_t ahead_pages_seen;  // ArenaState::pages_touched
-  bool ahead_given_back;      // of the present large page
-  bool recovering;            // see Store::SetRecovering
+  alignas(64) GrowthState growth;
+  bool recovering;  // see Store::SetRecovering
   RingState ring;
 };
 
@@ -131,7 +98,7 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   // Does the moves that hits have left behind. Whatever looks at the order, or moves or removes entries, calls it
   // first.
   void SettleTouches() {
-    if (state_->touch_count != 0) SettleTouchesNow();
+    if (state_->touches.count != 0) SettleTouchesNow();
   }
   uint64_t header_bytes() const { return config_.header_bytes; }
   uint64_t HashOf(std::string_view key) const { return TableHash(config_.hash, key, config_.secrets); }
@@ -174,10 +141,12 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   // True: there is more to do.
   bool MakeRoomStep(const Request& request, uint32_t value_bytes, const Now& now);
   Status Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot);
-  void WriteBody(int slot, size_t offset, std::string_view bytes, const Now& now);
-  uint32_t BodyGeneration(int slot) const { return state_->body_generations[slot]; }
+  void WriteBody(int slot, size_t offset, std::string_view bytes, const Now& now) {
+    bodies_.Write(slot, offset, bytes, now);
+  }
+  uint32_t BodyGeneration(int slot) const { return bodies_.GenerationOf(slot); }
   void Link(int slot, const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
-  void Abandon(int slot);
+  void Abandon(int slot) { bodies_.Abandon(slot); }
   void Unpin(Ref ref) { memory_.Unpin(ref); }
   bool BeginFill(std::string_view key, uint64_t hash, bool if_absent, const Now& now, FillTicket* ticket);
   void EndFill(FillTicket* ticket) { fills_.End(ticket); }
@@ -194,7 +163,7 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   // At most kStepEntriesMax entries; true: there is more to do.
   bool MaintainStep(const Now& now);
   void SetValueBytesMax(uint64_t bytes) { state_->value_bytes_max = bytes; }
-  uint64_t live_entries() const { return state_->live_entries; }
+  uint64_t live_entries() const { return state_->population.live_entries; }
   void SetLimits(uint64_t memory_bytes, uint64_t entries_limit);
   // One step towards the limits; true when they are reached. *moved is set if it came nearer: otherwise bodies and pins
   // hold it up.
@@ -203,34 +172,13 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   void EndReturn(const uint32_t* pages, int count) { memory_.arena()->EndReturn(pages, count); }
   char* PageAddress(uint32_t page_plus_1) const { return memory_.arena()->PageAddress(page_plus_1); }
 
-  // The first touch of a large page takes long: all of it is cleared, and a virtual machine may have to get it from its
-  // host first. So upkeep touches the next one while the shard grows into the present one, one at most, and gives it
-  // back when the shard grows no further. `what` is to be done with the memory at `address` without the lock;
-  // EndAhead() comes after kGiveBack. `shrinking`: gives back what is beyond the limit, and nothing else.
-  struct AheadStep {
-    enum class What : uint8_t { kNothing, kPopulate, kGiveBack } what = What::kNothing;
-    char* address = nullptr;
-    size_t bytes = 0;
-  };
-  AheadStep BeginAhead(const Now& now, bool shrinking);
-  void EndAhead() { memory_.arena()->OpenUnused(); }
-  // Something is ready that will have to be given back if the shard does not grow.
-  bool MayGiveAheadBack() const { return AheadBytes() != 0 && !IsAtLargePageEnd(); }
-
-  // Slot for a walk; the least recently used one if all are taken. *ready false: the slot must be cleaned first, by
-  // calling CleanWalk until it returns true.
-  int OpenWalk(Cursor::Order order, bool* ready);
-  bool CleanWalk(int slot);
-  uint32_t StartWalk(int slot, Cursor::Order order);
-  uint32_t WalkGeneration(int slot) const { return state_->walks[slot].generation; }
-  bool WalkIsCurrent(int slot, uint32_t generation) const {
-    return state_->walks[slot].open && state_->walks[slot].generation == generation;
+  // Memory that is made ready ahead.
+  Growth* growth() { return &growth_; }
+  // The walks, with the order settled.
+  Walks* walks() {
+    SettleTouches();
+    return &walks_;
   }
-  size_t StepWalk(int slot, const Now& now, StaleIs stale_is, bool with_values, WalkedEntry* entries, size_t count,
-                  Scratch* scratch, bool* done, size_t* bytes_needed);
-  void CloseWalk(int slot, uint32_t generation);
-  // One step of going the rest of the way of walks that were given up; true when there are none.
-  bool CleanAbandonedWalks();
 
   Status Apply(const RecordView& record, uint64_t hash, const Now& now, bool keep_version);
   void SetRecovering(bool recovering) { state_->recovering = recovering; }
@@ -265,16 +213,7 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
 
  private:
   EntryHeader* At(Ref ref) const { return memory_.At(ref); }
-  bool IsDead(const EntryHeader* entry) const { return entry->version < state_->cleared_version; }
-  static bool IsExpired(const EntryHeader* entry, const Now& now) {
-    static_assert(kNeverExpires == 0);  // so that it is the latest of all below
-    return (entry->flags & kEntryHasExpiry) && ExpiryOf(entry)->expires_ms - 1 < now.boot_ms;
-  }
-  static bool IsStale(const EntryHeader* entry, const Now& now) {
-    static_assert(kAlwaysFresh == 0);
-    return (entry->flags & kEntryHasFreshness) && FreshUntilOf(entry) - 1 < now.boot_ms;
-  }
-
+  bool IsDead(const EntryHeader* entry) const { return state_->population.IsDead(entry); }
   HashTable::Slot FindSlot(std::string_view key, uint64_t hash) const;
   Ref Find(std::string_view key, uint64_t hash) const;
   enum class Purpose : uint8_t { kGet, kOther };  // kGet counts what it finds expired
@@ -302,11 +241,6 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   // Of the newest entry, where it is not to be evicted: charged beside what cannot be.
   uint64_t ChargeOfNewest() const;
   static NewEntry BodyEntryOf(const Request& request, uint32_t value_bytes);
-  // A free slot for a body of that charge; 0 if there are too many already.
-  int FreeBodySlot(uint64_t charge) const;
-  // If there is none: takes those of the slowest senders away, if that helps.
-  void TakeStalledBodies(uint64_t charge, const Now& now);
-
   // Puts the entry of body slot `slot` into the table, the list and the wheel. False: no room in the table.
   bool LinkEntry(int slot, uint64_t hash, uint8_t walk_bits);
   // Takes it out of all three and frees it (or leaves it unlinked while pinned).
@@ -333,15 +267,13 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
     const EntryHeader* entry = At(ref);
     __builtin_prefetch(At(entry->lru_prev), 1);
     __builtin_prefetch(At(entry->lru_next), 1);
-    state_->touches[state_->touch_count] = ref;
-    if (++state_->touch_count == kTouchesMax) SettleTouches();
+    TouchState* touches = &state_->touches;
+    touches->refs[touches->count] = ref;
+    if (++touches->count == kTouchesMax) SettleTouches();
   }
   void SettleTouchesNow();
   // Makes every live entry dead.
   void BuryAll();
-  void StepOverForWalks(Ref ref);
-  void EndWalk(int slot);
-  Ref WalkStart(bool oldest_first) const;
 
   // Stores an entry in place of `old` (0: none). `version` 0: the next one.
   Status Put(const NewEntry& entry, std::string_view value, uint64_t hash, Ref old, uint64_t version, const Now& now,
@@ -389,17 +321,6 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   // What a storing verb does when there is no room: kSet removes the old entry, as memcached does.
   Status Refuse(Status status, Verb verb, std::string_view key, uint64_t hash, Outcome* outcome);
 
-  // Of the region, where the large page ends that the shard grows into, and what is left of that.
-  uint64_t TouchedEnd() const {
-    return config_.header_bytes + uint64_t{state_->arena.pages_touched} * config_.classes->page_bytes();
-  }
-  uint64_t LargePageEnd() const { return (TouchedEnd() + kLargePageBytes - 1) & ~(kLargePageBytes - 1); }
-  bool IsAtLargePageEnd() const {
-    return LargePageEnd() - TouchedEnd() <= std::max(kAheadKeptBytes, config_.classes->page_bytes());
-  }
-  uint64_t AheadBytes() const { return state_->ahead_end - std::min(state_->ahead_end, LargePageEnd()); }
-  bool WantsAhead() const;
-
   void TookFreshPage() override;
   void MovedChunk(Ref from, Ref to) override;
   void MovedOverflowBucket(Ref from, Ref to) override { table_.MovedOverflowBucket(from, to); }
@@ -415,6 +336,9 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   LruList lru_;
   TimerWheel wheel_;
   Recorder recorder_;
+  Walks walks_;
+  Bodies bodies_;
+  Growth growth_;
   RemovalSink* removals_ = nullptr;
   FillWatch fills_;
 };

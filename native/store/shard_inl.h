@@ -52,8 +52,8 @@ inline bool Shard::PutInPlace(const NewEntry& from, const Layout& layout, std::s
   }
   Announce(Reason::kReplaced, entry);
   if (IsTimed(entry)) wheel_.Remove(old);
-  state_->payload_bytes += from.value_bytes;
-  state_->payload_bytes -= entry->value_bytes;
+  state_->population.payload_bytes += from.value_bytes;
+  state_->population.payload_bytes -= entry->value_bytes;
   EntryMemory::WriteFields(entry, from, layout, now);
   char* stream = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry));
   std::memcpy(stream, from.key.data(), from.key.size());

@@ -26,7 +26,7 @@ void Shard::Verify() {
     prev = ref;
     entries++;
     if (IsDead(entry)) {
-      if (!seen_dead) CHECK(state_->newest_dead == ref);
+      if (!seen_dead) CHECK(state_->population.newest_dead == ref);
       seen_dead = true;
     } else {
       CHECK(!seen_dead);
@@ -39,7 +39,7 @@ void Shard::Verify() {
     if (IsTimed(entry)) expiring++;
     CHECK(table_.FindRef(HashOfEntry(ref), ref).bucket != nullptr);
     for (int slot = 0; slot < kCursorsPerShard && !seen_dead; slot++) {
-      if ((WalkBitsOf(entry) ^ state_->walk_parity) >> slot & 1) unemitted[slot]++;
+      if ((WalkBitsOf(entry) ^ walks_.emitted_bits()) >> slot & 1) unemitted[slot]++;
     }
     uint64_t stream = 0;
     if (entry->flags & kEntryChunked) {
@@ -57,12 +57,12 @@ void Shard::Verify() {
     }
   }
   CHECK(lru_.tail() == prev);
-  CHECK(seen_dead || state_->newest_dead == 0);
-  CHECK(live == state_->live_entries && entries - live == state_->dead_entries);
-  CHECK(payload == state_->payload_bytes);
+  CHECK(seen_dead || state_->population.newest_dead == 0);
+  CHECK(live == state_->population.live_entries && entries - live == state_->population.dead_entries);
+  CHECK(payload == state_->population.payload_bytes);
   CHECK(expiring == state_->wheel.entries);
   CHECK(entries == state_->table.entries);
-  for (int slot = 0; slot < kCursorsPerShard; slot++) CHECK(unemitted[slot] == state_->walks[slot].unemitted);
+  for (int slot = 0; slot < kCursorsPerShard; slot++) CHECK(unemitted[slot] == walks_.unemitted(slot));
   uint64_t bodies = 0;
   for (int slot = 0; slot < kEntrySlots; slot++) {
     const Ref ref = memory_.InSlot(slot);

@@ -46,12 +46,12 @@ uint64_t ChoosePageBytes(uint64_t quota_bytes) {
 }
 
 // What a step of making memory ready, or of giving it back, does without the lock.
-void DoAhead(Shard* shard, const Shard::AheadStep& step) {
-  if (step.what == Shard::AheadStep::What::kPopulate) OsPopulate(step.address, step.bytes);
-  if (step.what != Shard::AheadStep::What::kGiveBack) return;
+void DoAhead(Shard* shard, const Growth::Step& step) {
+  if (step.what == Growth::Step::What::kPopulate) OsPopulate(step.address, step.bytes);
+  if (step.what != Growth::Step::What::kGiveBack) return;
   OsDiscard(step.address, step.bytes);
   OsLockGuard guard(shard->lock());
-  shard->EndAhead();
+  shard->growth()->End();
 }
 
 bool IsRead(Verb verb) { return verb == Verb::kGet || verb == Verb::kPeek || verb == Verb::kHas; }
@@ -727,11 +727,11 @@ bool Store::Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now, 
   bool moved = false;
   for (uint32_t i = 0; i < shard_count_; i++) {
     Shard* shard = ShardAt(i);
-    Shard::AheadStep ahead;
+    Growth::Step ahead;
     {
       OsLockGuard shard_guard(shard->lock());
       if (!shard->ShrinkStep(&moved)) done = false;
-      ahead = shard->BeginAhead(now, true);
+      ahead = shard->growth()->Begin(now, Growth::Purpose::kShrink);
     }
     DoAhead(shard, ahead);
     if (ReturnPages(shard, true)) {
@@ -782,8 +782,8 @@ bool Store::Maintain(const Now& now) {
     Shard* shard = ShardAt(i);
     shard->lock()->Lock();
     if (shard->MaintainStep(now)) more = true;
-    const Shard::AheadStep step = shard->BeginAhead(now, false);
-    if (shard->MayGiveAheadBack()) ahead = true;
+    const Growth::Step step = shard->growth()->Begin(now, Growth::Purpose::kUpkeep);
+    if (shard->growth()->MayGiveBack()) ahead = true;
     // Upkeep takes the lock again and again; a caller who is being woken would find it taken each time.
     const bool somebody_waits = shard->lock()->UnlockAndTell();
     const uint32_t pauses = somebody_waits ? kUpkeepPauses : upkeep_pauses_.load(std::memory_order_relaxed);
@@ -813,19 +813,19 @@ void Store::StartWalk(uint32_t index, Cursor::Order order, Cursor::PerShard* wal
     uint32_t generation;
     {
       OsLockGuard guard(shard->lock());
-      walk->slot = static_cast<int8_t>(shard->OpenWalk(order, &ready));
-      generation = shard->WalkGeneration(walk->slot);
+      walk->slot = static_cast<int8_t>(shard->walks()->Open(order, &ready));
+      generation = shard->walks()->GenerationOf(walk->slot);
       if (ready) {
-        walk->generation = shard->StartWalk(walk->slot, order);
+        walk->generation = shard->walks()->Start(walk->slot, order);
         return;
       }
     }
     // An abandoned walk left marks behind: finish it, in steps, then start.
     for (;;) {
       OsLockGuard guard(shard->lock());
-      if (!shard->WalkIsCurrent(walk->slot, generation)) break;
-      if (shard->CleanWalk(walk->slot)) {
-        walk->generation = shard->StartWalk(walk->slot, order);
+      if (!shard->walks()->IsCurrent(walk->slot, generation)) break;
+      if (shard->walks()->Clean(walk->slot)) {
+        walk->generation = shard->walks()->Start(walk->slot, order);
         return;
       }
     }
@@ -846,17 +846,25 @@ size_t Store::StepCursor(Cursor* cursor, const Now& now, bool with_values, Walke
     }
     Shard* shard = ShardAt(index);
     if (walk->slot < 0) StartWalk(index, cursor->order, walk);
-    size_t emitted = 0;
+    WalkStep step{.now = now,
+                  .stale_is = cursor->accepts_stale ? StaleIs::kLive : StaleIs::kAbsent,
+                  .with_values = with_values,
+                  .entries = entries,
+                  .count = count,
+                  .scratch = scratch};
     bool current;
     {
       OsLockGuard guard(shard->lock());
-      current = shard->WalkIsCurrent(walk->slot, walk->generation);
+      Walks* walks = shard->walks();
+      current = walks->IsCurrent(walk->slot, walk->generation);
       if (current) {
-        emitted = shard->StepWalk(walk->slot, now, cursor->accepts_stale ? StaleIs::kLive : StaleIs::kAbsent,
-                                  with_values, entries, count, scratch, &walk->done, bytes_needed);
-        if (walk->done) shard->CloseWalk(walk->slot, walk->generation);
+        walks->Step(walk->slot, &step);
+        if (step.done) walks->Close(walk->slot, walk->generation);
       }
     }
+    walk->done = step.done;
+    *bytes_needed = step.bytes_needed;
+    const size_t emitted = step.emitted;
     if (!current) {
       // The slot went to another walk: this shard again from its beginning. What was emitted comes twice.
       walk->slot = -1;
@@ -877,7 +885,7 @@ void Store::CloseCursor(Cursor* cursor) {
     const Cursor::PerShard& walk = cursor->shards[i];
     if (walk.slot < 0 || walk.done) continue;
     OsLockGuard guard(ShardAt(i)->lock());
-    ShardAt(i)->CloseWalk(walk.slot, walk.generation);
+    ShardAt(i)->walks()->Close(walk.slot, walk.generation);
   }
   cursor->shards.reset();
   cursor->shards_done = shard_count_;

@@ -150,12 +150,12 @@ TEST(StoreAhead, GrowthGoesOnWhileMemoryIsGivenBack) {
   store.MaintainAll();
   store.Advance(kAheadIdleMs);
   Shard* shard = store->shard(0);
-  Shard::AheadStep step;
+  Growth::Step step;
   {
     OsLockGuard guard(shard->lock());
-    step = shard->BeginAhead(store.now(), false);
+    step = shard->growth()->Begin(store.now(), Growth::Purpose::kUpkeep);
   }
-  ASSERT_TRUE(step.what == Shard::AheadStep::What::kGiveBack);
+  ASSERT_TRUE(step.what == Growth::Step::What::kGiveBack);
   EXPECT_EQ(step.bytes, kLargePageBytes);
   // More than the pages in front of it hold.
   const int first = i;
@@ -165,7 +165,7 @@ TEST(StoreAhead, GrowthGoesOnWhileMemoryIsGivenBack) {
   const uint64_t closed = store->Stats().committed_bytes;
   {
     OsLockGuard guard(shard->lock());
-    shard->EndAhead();
+    shard->growth()->End();
   }
   store->Verify();
   EXPECT_EQ(store->Stats().committed_bytes + step.bytes, closed) << "what was passed over is there to be taken";

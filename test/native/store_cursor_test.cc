@@ -295,7 +295,7 @@ TEST(StoreCursor, UpkeepFinishesWalksThatWereGivenUp) {
   store->Verify();
   OsLockGuard guard(store->shard(0)->lock());
   bool ready = false;
-  store->shard(0)->OpenWalk(Cursor::Order::kOldestFirst, &ready);
+  store->shard(0)->walks()->Open(Cursor::Order::kOldestFirst, &ready);
   EXPECT_TRUE(ready) << "a new walk has nothing to clean up";
 }
 
@@ -318,17 +318,17 @@ TEST(StoreCursor, ClearedEntriesAreNotSteppedOver) {
     Shard* shard = store->shard(0);
     OsLockGuard guard(shard->lock());
     bool ready = false;
-    const int slot = shard->OpenWalk(order, &ready);
+    const int slot = shard->walks()->Open(order, &ready);
     ASSERT_TRUE(ready) << "nothing is left to be cleaned";
-    shard->StartWalk(slot, order);
+    shard->walks()->Start(slot, order);
     char bytes[100];
     Scratch scratch{bytes, sizeof bytes, 0};
     WalkedEntry entries[2];
-    bool done = false;
-    size_t needed;
     // One hold of the lock visits 64 entries.
-    EXPECT_EQ(shard->StepWalk(slot, store.now(), StaleIs::kLive, false, entries, 2, &scratch, &done, &needed), 1);
-    EXPECT_TRUE(done);
+    WalkStep step{.now = store.now(), .entries = entries, .count = 2, .scratch = &scratch};
+    shard->walks()->Step(slot, &step);
+    EXPECT_EQ(step.emitted, 1);
+    EXPECT_TRUE(step.done);
   }
 }
 

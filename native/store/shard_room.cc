@@ -1,36 +1,11 @@
-// What of Shard deals with bytes: streams in pieces, layouts, allocation, eviction for room.
+// Shard: evictions that make room.
 #include "store/shard.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "store/shard_inl.h"
 
 namespace cairn {
-
-Status Shard::Extend(Ref* ref, const NewEntry& from, std::string_view added, const Now& now) {
-  const Layout layout = memory_.LayoutOf(from);
-  if (layout.charge > memory_.state().limit_bytes) return Status::kTooLarge;
-  Bump(*ref);
-  const Extension extension = memory_.PlanExtension(layout, added.size());
-  EntryMemory::TakenChunks taken;
-  // The entry may move while memory is taken, but it stays the newest.
-  if (!MakeRoom(memory_.ChargeOf(extension.wanted), false, true) ||
-      !memory_.TakeChunks(extension, lru_.head_address(), &taken)) {
-    return Status::kNoMemory;
-  }
-  const Ref head = lru_.head();
-  EntryHeader* entry = At(head);
-  Announce(Reason::kReplaced, entry);
-  memory_.Splice(extension, head, taken, added);
-  entry->value_bytes = static_cast<uint32_t>(from.value_bytes);
-  entry->flags &= static_cast<uint16_t>(~kEntryCodecMask);
-  entry->flags |= static_cast<uint16_t>(from.codec);
-  StampAccess(entry, now);
-  state_->payload_bytes += added.size();
-  *ref = head;
-  return Status::kStored;
-}
 
 uint64_t Shard::ChargeOfNewest() const {
   const Ref head = lru_.head();
@@ -55,8 +30,9 @@ bool Shard::RoomStep(const Layout& layout, bool keep_newest) {
 bool Shard::MakeRoom(uint64_t charge, bool new_entry, bool keep_newest) {
   if (!memory_.FitsBesideKept(charge, keep_newest ? ChargeOfNewest() : 0)) return false;
   auto full = [this, charge, new_entry] {
-    return memory_.IsOver(charge) || (new_entry && state_->entries_limit != 0 &&
-                                      state_->live_entries + state_->dead_entries >= state_->entries_limit);
+    return memory_.IsOver(charge) ||
+           (new_entry && state_->entries_limit != 0 &&
+            state_->population.live_entries + state_->population.dead_entries >= state_->entries_limit);
   };
   while (full()) {
     if (keep_newest && lru_.tail() == lru_.head()) return false;

@@ -1,0 +1,76 @@
+// Memory that is made ready before a shard grows into it.
+//
+// The first touch of a large page takes long: all of it is cleared, and a virtual machine may have to get it from its
+// host first. So upkeep touches the next large page while the shard grows into the present one, one at most, and gives
+// it back when the shard grows no further.
+//
+//   header | used pages ............ | left of the large page | made ready: one large page |  untouched
+//          |                         TouchedEnd()             LargePageEnd()               ahead_end
+//
+// Thread safety: none; the shard's lock guards it. What a Step asks for is done without the lock.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/clock.h"
+#include "store/arena.h"
+
+namespace cairn {
+
+inline constexpr uint64_t kLargePageBytes = uint64_t{2} << 20;
+// Before this much is left of the large page that a shard grows into, the next one is made ready...
+inline constexpr uint64_t kAheadLeadBytes = kLargePageBytes / 4 * 3;
+// ... and given back when the shard has not grown for kAheadIdleMs, unless the present one is nearly used up.
+inline constexpr uint64_t kAheadIdleMs = 40;
+inline constexpr uint64_t kAheadKeptBytes = kLargePageBytes / 64;
+
+// In the mapping.
+struct GrowthState {
+  uint64_t ahead_end;   // of the shard's region, up to where memory is there
+  uint64_t grew_ms;     // when the shard was last seen to have grown
+  uint32_t pages_seen;  // ArenaState::pages_touched then
+  bool is_given_back;   // of the present large page
+};
+
+class Growth {
+ public:
+  // `base`: of the shard's region; its first `header_bytes` lie before the pages. Its first `large_bytes` have large
+  // pages; 0: nothing is ever made ready.
+  Growth(GrowthState* state, Arena* arena, char* base, uint64_t header_bytes, uint64_t large_bytes)
+      : state_(state), arena_(arena), base_(base), header_bytes_(header_bytes), large_bytes_(large_bytes) {}
+
+  struct Step {
+    enum class What : uint8_t { kNothing, kPopulate, kGiveBack } what = What::kNothing;
+    char* address = nullptr;
+    size_t bytes = 0;
+  };
+  // kShrink gives back what lies beyond the limit, and nothing else.
+  enum class Purpose : uint8_t { kUpkeep, kShrink };
+  Step Begin(const Now& now, Purpose purpose);
+  // After kGiveBack was done.
+  void End() { arena_->OpenUnused(); }
+
+  // The arena took a page that had never been used. True: it is time for Begin().
+  bool TookFreshPage();
+  uint64_t AheadBytes() const { return state_->ahead_end - std::min(state_->ahead_end, LargePageEnd()); }
+  // Something is ready that will have to be given back if the shard does not grow.
+  bool MayGiveBack() const { return AheadBytes() != 0 && !IsAtLargePageEnd(); }
+
+ private:
+  bool IsWanted() const;
+  uint64_t page_bytes() const { return arena_->classes().page_bytes(); }
+  uint64_t TouchedEnd() const { return header_bytes_ + uint64_t{arena_->state().pages_touched} * page_bytes(); }
+  uint64_t LimitEnd() const { return header_bytes_ + uint64_t{arena_->state().pages_total} * page_bytes(); }
+  uint64_t LargePageEnd() const { return (TouchedEnd() + kLargePageBytes - 1) & ~(kLargePageBytes - 1); }
+  bool IsAtLargePageEnd() const { return LargePageEnd() - TouchedEnd() <= std::max(kAheadKeptBytes, page_bytes()); }
+
+  GrowthState* state_;
+  Arena* arena_;
+  char* base_;
+  uint64_t header_bytes_;
+  uint64_t large_bytes_;
+};
+
+}  // namespace cairn

@@ -1,0 +1,411 @@
+// Shard: storing a value, from its conditions to its record; counters; values that come in pieces.
+#include "store/shard.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+
+#include "store/shard_inl.h"
+
+namespace cairn {
+
+namespace {
+
+// Reads a value as memcached does, which is strtoull and a few checks: blanks and a sign may precede the digits; the
+// end of the value, a blank or a NUL ends them, and nothing behind that is read. A minus sign counts down from 2^64,
+// and is refused if that leaves a number of 2^63 or more.
+bool ParseDecimal(const char* text, size_t bytes, uint64_t* number) {
+  auto is_blank = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
+  if (bytes == 0) return false;
+  const char* at = text;
+  const char* end = text + bytes;
+  while (at < end && is_blank(*at)) at++;
+  const bool is_negative = at < end && *at == '-';
+  if (at < end && (*at == '+' || is_negative)) at++;
+  const auto [stop, error] = std::from_chars(at, end, *number);
+  if (error != std::errc{} || (stop != end && *stop != '\0' && !is_blank(*stop))) return false;
+  if (is_negative) *number = 0 - *number;
+  // memcached looks for the sign in all of the text up to a NUL.
+  constexpr uint64_t kSignBit = uint64_t{1} << 63;
+  if (*number < kSignBit) return true;
+  const std::string_view all(text, bytes);
+  return all.substr(0, all.find('\0')).find('-') == std::string_view::npos;
+}
+
+}  // namespace
+
+NewEntry Shard::KeptOf(const EntryHeader* entry, std::string_view key) const {
+  NewEntry kept;
+  kept.key = key;
+  kept.value_bytes = entry->value_bytes;
+  kept.codec = CodecOf(entry);
+  kept.client_flags = ClientFlagsOf(entry);
+  kept.expires_ms = ExpiresMsOf(entry);
+  kept.fresh_until_ms = FreshUntilOf(entry);
+  kept.extra_flags = entry->flags & kEntryFetched;
+  return kept;
+}
+
+Status Shard::Condition(const Request& request, Found found) const {
+  if (request.verb == Verb::kSet && !request.has_compare && request.fill == nullptr) [[likely]]
+    return Status::kStored;
+  const Status status = MeetPresence(request.verb, found.presence);
+  if (status != Status::kStored) return status;
+  const bool compares = request.has_compare || request.verb == Verb::kCas;
+  if (compares && found.is_live() && At(found.ref)->version != request.compare) return Status::kExists;
+  if (request.fill != nullptr && request.fill->voided()) return Status::kExists;
+  return Status::kStored;
+}
+
+Status Shard::Refuse(Status status, Verb verb, std::string_view key, uint64_t hash, Outcome* outcome) {
+  if (status == Status::kTooLarge) {
+    state_->counters.too_large++;
+  } else {
+    state_->counters.no_memory++;
+  }
+  if (verb != Verb::kSet) return status;
+  if (!fills_.empty()) [[unlikely]]
+    fills_.Void(hash);
+  const Ref old = Find(key, hash);
+  const bool present = old != 0 && !IsDead(At(old));
+  // Of an entry that was evicted the log may still have the value.
+  if (!present && !recorder_.keeps_records()) return status;
+  if (!recorder_.ReserveKey(key.size())) return Status::kLogFull;
+  outcome->record_version = recorder_.LeaveDelete(key);
+  if (!present) return status;
+  SettleTouches();
+  RemoveEntry(old, Reason::kReplaced, hash);
+  return status;
+}
+
+void Shard::FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome) {
+  EntryHeader* entry = At(ref);
+  recorder_.LeaveEntry(kind, ref, version, now);
+  outcome->version = entry->version;
+  outcome->record_version = version;
+  outcome->expires_ms = ExpiresMsOf(entry);
+  outcome->fresh_until_ms = FreshUntilOf(entry);
+  outcome->codec = CodecOf(entry);
+  outcome->client_flags = ClientFlagsOf(entry);
+  outcome->value_bytes = entry->value_bytes;
+}
+
+void Shard::FinishPut(const NewEntry& from, std::string_view value, Ref ref, uint64_t version, const Now& now,
+                      Outcome* outcome) {
+  if (recorder_.keeps_records()) [[unlikely]]
+    recorder_.LeaveSet(from, value.data(), ref, version, now);
+  outcome->version = version;
+  outcome->record_version = version;
+  outcome->expires_ms = from.expires_ms;
+  outcome->fresh_until_ms = from.fresh_until_ms;
+  outcome->codec = from.codec;
+  outcome->client_flags = from.client_flags;
+  outcome->value_bytes = static_cast<uint32_t>(value.size());
+}
+
+Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, Ref old, uint64_t version,
+                  const Now& now, Outcome* outcome) {
+  const Layout layout = memory_.LayoutOf(from);
+  if (!FitsAtAll(from, layout)) return Status::kTooLarge;
+  if (!recorder_.ReserveSet(from)) return Status::kLogFull;
+  if (old != 0 && PutInPlace(from, layout, value, old, version, now)) {
+    FinishPut(from, value, old, At(old)->version, now, outcome);
+    return Status::kStored;
+  }
+  SettleTouches();
+  uint8_t walk_bits = walks_.emitted_bits();
+  const bool replaced = old != 0;
+  if (replaced) {
+    walk_bits = WalkBitsOf(At(old));
+    RemoveEntry(old, Reason::kReplaced, hash);
+  }
+  if (!MakeRoom(layout.charge, true, false) || !memory_.Allocate(from, layout, 0)) {
+    state_->counters.no_memory++;
+    // The old entry is gone: the log must say so. A delete's record fits into what was reserved.
+    if (replaced) outcome->record_version = recorder_.LeaveDelete(from.key);
+    return Status::kNoMemory;
+  }
+  EntryHeader* entry = At(memory_.InSlot(0));
+  StampAccess(entry, now);
+  if (entry->flags & kEntryChunked) {
+    memory_.WriteStream(entry, 0, from.key.data(), from.key.size());
+    memory_.WriteStream(entry, from.key.size(), value.data(), value.size());
+  } else {
+    char* stream = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry));
+    std::memcpy(stream, from.key.data(), from.key.size());
+    if (!value.empty()) std::memcpy(stream + from.key.size(), value.data(), value.size());
+  }
+  if (version == 0) version = recorder_.NextVersion();
+  entry->version = version;
+  CHECK(LinkEntry(0, hash, walk_bits));
+  FinishPut(from, value, lru_.head(), version, now, outcome);
+  table_.Adjust();
+  return Status::kStored;
+}
+
+void Shard::StoreOver(Found old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+  StoreStats* counters = &state_->counters;
+  const Status condition = Condition(request, old);
+  if (request.verb == Verb::kCas) {
+    if (condition == Status::kNotFound) counters->cas_misses++;
+    if (condition == Status::kExists) counters->cas_exists++;
+  }
+  if (condition != Status::kStored) {
+    if (old.is_live()) Describe(At(old.ref), now, outcome);
+    outcome->status = condition;
+    return;
+  }
+  NewEntry from;
+  from.key = request.key;
+  from.value_bytes = request.value.size();
+  from.codec = request.codec;
+  from.client_flags = request.client_flags;
+  from.value_may_change = request.value_may_change;
+  from.expires_ms = request.expires_ms;
+  if (from.expires_ms == kKeepExpiry) from.expires_ms = old.is_live() ? ExpiresMsOf(At(old.ref)) : kNeverExpires;
+  from.fresh_until_ms = request.fresh_until_ms;
+  Status status = Put(from, request.value, hash, old.ref, 0, now, outcome);
+  if (status == Status::kStored) {
+    counters->sets++;
+    if (request.verb == Verb::kCas) counters->cas_hits++;
+    if (!fills_.empty()) [[unlikely]]
+      fills_.Void(hash);
+  } else if (status == Status::kTooLarge) {
+    status = Refuse(status, request.verb, request.key, hash, outcome);
+  } else if (status == Status::kNoMemory) {
+    if (!fills_.empty()) fills_.Void(hash);
+    // As Refuse(): of an entry that was evicted the log may still have the value. Room was reserved for more than this.
+    if (request.verb == Verb::kSet && recorder_.keeps_records() && outcome->record_version == 0) {
+      outcome->record_version = recorder_.LeaveDelete(request.key);
+    }
+  }
+  outcome->status = status;
+}
+
+Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, std::string_view behind, uint64_t hash,
+                      const Now& now, bool announce) {
+  const Layout layout = memory_.LayoutOf(from);
+  EntryHeader* entry = At(*ref);
+  const size_t key_bytes = from.key.size();
+  const uint32_t old_value_bytes = entry->value_bytes;
+  const uint64_t version = entry->version;
+  if (!((entry->flags | layout.flags) & kEntryChunked) && PinsOf(entry) == 0 &&
+      memory_.arena()->ClassAt(*ref) == layout.size_class) {
+    if (announce) Announce(Reason::kReplaced, entry);
+    if (IsTimed(entry)) wheel_.Remove(*ref);
+    const char* old_value = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry)) + key_bytes;
+    char* stream = BytesOf(entry) + StreamOffsetOf(layout.flags, layout.long_key);
+    std::memmove(stream + key_bytes + before.size(), old_value, old_value_bytes);
+    std::memcpy(stream, from.key.data(), key_bytes);
+    if (!before.empty()) std::memcpy(stream + key_bytes, before.data(), before.size());
+    if (!behind.empty())
+      std::memcpy(stream + key_bytes + before.size() + old_value_bytes, behind.data(), behind.size());
+    EntryMemory::WriteFields(entry, from, layout, now);
+    state_->population.payload_bytes += from.value_bytes;
+    state_->population.payload_bytes -= old_value_bytes;
+    if (IsTimed(entry)) wheel_.Add(*ref);
+    Bump(*ref);
+    return Status::kStored;
+  }
+  if (layout.charge > memory_.state().limit_bytes) return Status::kTooLarge;
+  // Both exist for a moment; the old one, now the newest, is not evicted for the new one.
+  Bump(*ref);
+  if (!MakeRoom(layout.charge, false, true) || !memory_.Allocate(from, layout, 0)) return Status::kNoMemory;
+  const Ref old = lru_.head();
+  EntryHeader* old_entry = At(old);
+  entry = At(memory_.InSlot(0));
+  memory_.WriteStream(entry, 0, from.key.data(), key_bytes);
+  size_t offset = key_bytes;
+  memory_.WriteStream(entry, offset, before.data(), before.size());
+  offset += before.size();
+  memory_.VisitStream(old_entry, key_bytes, old_value_bytes, [&](const char* piece, size_t bytes) {
+    memory_.WriteStream(entry, offset, piece, bytes);
+    offset += bytes;
+  });
+  memory_.WriteStream(entry, offset, behind.data(), behind.size());
+  StampAccess(entry, now);
+  entry->version = version;
+  const uint8_t walk_bits = WalkBitsOf(old_entry);
+  RemoveEntry(old, Reason::kReplaced, hash, announce);
+  CHECK(LinkEntry(0, hash, walk_bits));
+  *ref = lru_.head();
+  return Status::kStored;
+}
+
+void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+  const bool incr = request.verb == Verb::kIncr;
+  StoreStats* counters = &state_->counters;
+  const auto [old, presence] = Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
+  char digits[kDecimalBytesMax];
+  if (presence != Presence::kLive) {
+    outcome->status = MeetPresence(request.verb, presence);
+    if (outcome->status != Status::kNotFound) return;
+    (incr ? counters->incr_misses : counters->decr_misses)++;
+    if (!request.has_initial) return;
+    NewEntry from;
+    from.key = request.key;
+    from.fresh_until_ms = request.fresh_until_ms;
+    const auto end = std::to_chars(digits, digits + sizeof digits, request.initial).ptr;
+    from.value_bytes = static_cast<uint64_t>(end - digits);
+    from.codec = request.codec;
+    from.client_flags = request.client_flags;
+    from.expires_ms = request.expires_ms == kKeepExpiry ? kNeverExpires : request.expires_ms;
+    outcome->status = Put(from, {digits, static_cast<size_t>(end - digits)}, hash, old, 0, now, outcome);
+    if (outcome->status == Status::kStored) {
+      outcome->number = request.initial;
+      if (!fills_.empty()) [[unlikely]]
+        fills_.Void(hash);
+    }
+    return;
+  }
+  const EntryHeader* entry = At(old);
+  if (request.has_compare && entry->version != request.compare) {
+    Describe(entry, now, outcome);
+    outcome->status = Status::kExists;
+    return;
+  }
+  const Codec codec = CodecOf(entry);
+  uint64_t number = 0;
+  bool numeric = codec != Codec::kJson && codec != Codec::kStructured && entry->value_bytes <= kDecimalBytesMax;
+  if (numeric) {
+    memory_.ReadStream(entry, KeyBytesOf(entry), digits, entry->value_bytes);
+    numeric = ParseDecimal(digits, entry->value_bytes, &number);
+  }
+  if (!numeric) {
+    outcome->version = entry->version;
+    outcome->status = Status::kNonNumeric;
+    return;
+  }
+  if (incr) {
+    number += request.delta;
+  } else {
+    number -= std::min(number, request.delta);
+  }
+  const auto end = std::to_chars(digits, digits + sizeof digits, number).ptr;
+  size_t length = static_cast<size_t>(end - digits);
+  if (request.pad_decimal && length < entry->value_bytes) {
+    std::memset(digits + length, ' ', entry->value_bytes - length);
+    length = entry->value_bytes;
+  }
+  NewEntry from = KeptOf(entry, request.key);
+  from.value_bytes = length;
+  const Status status = Put(from, {digits, length}, hash, old, 0, now, outcome);
+  if (status != Status::kStored) {
+    if (status == Status::kNoMemory && !fills_.empty()) fills_.Void(hash);
+    outcome->status = status;
+    return;
+  }
+  (incr ? counters->incr_hits : counters->decr_hits)++;
+  if (!fills_.empty()) [[unlikely]]
+    fills_.Void(hash);
+  outcome->number = number;
+  outcome->status = Status::kFound;
+}
+
+// ---- values that come in pieces ----
+
+NewEntry Shard::BodyEntryOf(const Request& request, uint32_t value_bytes) {
+  NewEntry entry;
+  entry.key = request.key;
+  entry.value_bytes = value_bytes;
+  entry.codec = request.codec;
+  entry.client_flags = request.client_flags;
+  // That of the entry which it is to replace is known when it does: a chunked entry has room for it.
+  entry.expires_ms = request.expires_ms == kKeepExpiry ? kNeverExpires : request.expires_ms;
+  entry.fresh_until_ms = request.fresh_until_ms;
+  return entry;
+}
+
+bool Shard::MakeRoomStep(const Request& request, uint32_t value_bytes, const Now& now) {
+  SettleTouches();
+  const Layout layout = memory_.LayoutOf(BodyEntryOf(request, value_bytes));
+  if (value_bytes > state_->value_bytes_max || layout.charge > memory_.state().limit_bytes ||
+      recorder_.HoldsRoomFor(layout.charge)) {
+    return false;
+  }
+  bodies_.TakeStalled(layout.charge, now);
+  if (bodies_.FreeSlot(layout.charge) == 0) return false;
+  return RoomStep(layout, false);
+}
+
+Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot) {
+  SettleTouches();
+  const NewEntry from = BodyEntryOf(request, value_bytes);
+  const Layout layout = memory_.LayoutOf(from);
+  Outcome unused;
+  // A set that would not be made (another version, a load that was overtaken) takes nothing away when it is refused.
+  const auto refuse = [&](Status status) {
+    const Found old = Look(request.key, hash, now, StaleTo(request));
+    const Verb verb = Condition(request, old) == Status::kStored ? request.verb : Verb::kAdd;
+    return Refuse(status, verb, request.key, hash, &unused);
+  };
+  if (value_bytes > state_->value_bytes_max || layout.charge > memory_.state().limit_bytes) {
+    return refuse(Status::kTooLarge);
+  }
+  if (recorder_.HoldsRoomFor(layout.charge)) {
+    state_->counters.log_full++;
+    return Status::kLogFull;
+  }
+  DCHECK(request.expires_ms != kKeepExpiry || (layout.flags & kEntryChunked));
+  bodies_.TakeStalled(layout.charge, now);
+  const int free_slot = bodies_.FreeSlot(layout.charge);
+  if (free_slot == 0) {
+    // That others are being received is no reason to lose what is there.
+    state_->counters.no_memory++;
+    return Status::kNoMemory;
+  }
+  if (!MakeRoom(layout.charge, false, false) || !memory_.Allocate(from, layout, free_slot)) {
+    return refuse(Status::kNoMemory);
+  }
+  EntryHeader* entry = At(memory_.InSlot(free_slot));
+  memory_.WriteStream(entry, 0, request.key.data(), request.key.size());
+  bodies_.Began(free_slot, layout.charge, now.boot_ms);
+  *slot = free_slot;
+  return Status::kStored;
+}
+
+void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+  SettleTouches();
+  StoreStats* counters = &state_->counters;
+  const Found found = Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
+  const Ref old = found.ref;
+  const Status condition = Condition(request, found);
+  if (request.verb == Verb::kCas) {
+    if (condition == Status::kNotFound) counters->cas_misses++;
+    if (condition == Status::kExists) counters->cas_exists++;
+  }
+  if (condition != Status::kStored) {
+    if (found.is_live()) Describe(At(old), now, outcome);
+    Abandon(slot);
+    outcome->status = condition;
+    return;
+  }
+  if (!recorder_.ReserveSet(BodyEntryOf(request, At(memory_.InSlot(slot))->value_bytes), Recorder::EntryIs::kInSlot)) {
+    bodies_.IsWhole(slot);
+    outcome->status = Status::kLogFull;
+    return;
+  }
+  uint8_t walk_bits = walks_.emitted_bits();
+  if (request.expires_ms == kKeepExpiry && found.is_live()) {
+    ExpiryOf(At(memory_.InSlot(slot)))->expires_ms = ExpiresMsOf(At(old));
+  }
+  if (old != 0) {
+    walk_bits = WalkBitsOf(At(old));
+    RemoveEntry(old, Reason::kReplaced, hash);
+  }
+  MakeRoom(0, true, false);
+  EntryHeader* entry = At(memory_.InSlot(slot));
+  bodies_.Leaves(slot);
+  StampAccess(entry, now);
+  entry->version = recorder_.NextVersion();
+  CHECK(LinkEntry(slot, hash, walk_bits));
+  counters->sets++;
+  if (request.verb == Verb::kCas) counters->cas_hits++;
+  FinishStore(lru_.head(), RecordKind::kSet, At(lru_.head())->version, now, outcome);
+  if (!fills_.empty()) [[unlikely]]
+    fills_.Void(hash);
+  table_.Adjust();
+  outcome->status = Status::kStored;
+}
+
+}  // namespace cairn

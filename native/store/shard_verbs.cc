@@ -1,0 +1,260 @@
+// Shard: the verbs that read, touch and remove, and the choice of the verb. shard_store.cc has the verbs that store.
+#include "store/shard.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "store/shard_inl.h"
+
+namespace cairn {
+
+void Shard::Execute(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin,
+                    Outcome* outcome) {
+  switch (request.verb) {
+    case Verb::kGet:
+    case Verb::kPeek:
+    case Verb::kHas:
+      return Get(request, hash, now, scratch, may_pin, outcome);
+    case Verb::kSet:
+    case Verb::kAdd:
+    case Verb::kReplace:
+    case Verb::kCas:
+      return StoreValue(request, hash, now, outcome);
+    case Verb::kAppend:
+    case Verb::kPrepend:
+      SettleTouches();
+      return Concat(request, hash, now, outcome, nullptr);
+    case Verb::kIncr:
+    case Verb::kDecr:
+      return Count(request, hash, now, outcome);
+    case Verb::kTouch:
+    case Verb::kGetAndTouch:
+      SettleTouches();
+      return Touch(request, hash, now, scratch, may_pin, outcome);
+    case Verb::kDelete:
+    case Verb::kTake:
+    case Verb::kEvict:
+      SettleTouches();
+      return Remove(request, hash, now, scratch, may_pin, outcome);
+  }
+}
+
+void Shard::Describe(const EntryHeader* entry, const Now& now, Outcome* outcome) const {
+  outcome->codec = CodecOf(entry);
+  outcome->fetched = (entry->flags & kEntryFetched) != 0;
+  outcome->value_bytes = entry->value_bytes;
+  outcome->version = entry->version;
+  // The defaults of an outcome say what an entry without such fields has.
+  if (!HasOptionalFields(entry->flags)) [[likely]]
+    return;
+  outcome->client_flags = ClientFlagsOf(entry);
+  outcome->expires_ms = ExpiresMsOf(entry);
+  outcome->fresh_until_ms = FreshUntilOf(entry);
+  if (entry->flags & kEntryHasAccess) {
+    // Another thread, whose clock was read a little later, may have been here first.
+    const uint32_t now_s = AccessSeconds(now);
+    outcome->idle_s = now_s - std::min(now_s, LoadU32(BytesOf(entry) + OffsetsOf(entry).access));
+  }
+}
+
+bool Shard::GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome) {
+  const EntryHeader* entry = At(ref);
+  const uint32_t bytes = entry->value_bytes;
+  outcome->value_bytes = bytes;
+  if (bytes > kCopyUnderLockBytesMax && may_pin && memory_.PinEntry(ref, kPinnedPagesMax, &outcome->pin)) {
+    outcome->has_value = true;
+    return true;
+  }
+  if (scratch == nullptr || scratch->capacity - scratch->used < bytes) {
+    outcome->status = Status::kNeedsRoom;
+    return false;
+  }
+  outcome->value_offset = scratch->used;
+  outcome->has_value = true;
+  char* to = scratch->data + scratch->used;
+  if (!((entry->flags & kEntryChunked) || IsLongKey(entry))) [[likely]] {
+    if (bytes > 0) std::memcpy(to, BytesOf(entry) + StreamOffsetOf(entry->flags, false) + entry->key_bytes, bytes);
+  } else {
+    memory_.ReadStream(entry, KeyBytesOf(entry), to, bytes);
+  }
+  scratch->used += bytes;
+  return true;
+}
+
+void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin,
+                Outcome* outcome) {
+  if (request.verb != Verb::kGet) {
+    const auto [ref, presence] = Look(request.key, hash, now, StaleTo(request));
+    outcome->status = MeetPresence(request.verb, presence);
+    if (outcome->status != Status::kStored) {
+      // That the entry is not there any more has to be as safe as that it was.
+      if (ref != 0) recorder_.NoteGone(At(ref)->version);
+      return;
+    }
+    if (request.verb == Verb::kPeek && !request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
+    Describe(At(ref), now, outcome);
+    outcome->status = Status::kFound;
+    return;
+  }
+  const auto [ref, presence] = Lookup(request.key, hash, now, Purpose::kGet, StaleTo(request));
+  if (presence != Presence::kLive) {
+    outcome->status = MeetPresence(request.verb, presence);
+    if (outcome->status == Status::kNotFound) CountMiss();
+    return;
+  }
+  EntryHeader* entry = At(ref);
+  if (!request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
+  Describe(entry, now, outcome);
+  outcome->status = Status::kFound;
+  CountHit();
+  if (!request.no_bump) Use(ref, entry, now);
+}
+
+Found Shard::Look(std::string_view key, uint64_t hash, const Now& now, StaleIs stale_is) const {
+  const Ref ref = Find(key, hash);
+  if (ref == 0 || IsDead(At(ref))) return {};
+  if (IsExpired(At(ref), now)) return {ref, Presence::kAbsent};
+  return {ref, stale_is == StaleIs::kAbsent && IsStale(At(ref), now) ? Presence::kStale : Presence::kLive};
+}
+
+Status Shard::SetExpiry(Ref* ref, std::string_view key, uint64_t expires_ms, uint64_t hash, const Now& now) {
+  EntryHeader* entry = At(*ref);
+  const bool timed = IsTimed(entry);
+  if (expires_ms == kKeepExpiry || (expires_ms == kNeverExpires && !timed)) return Status::kStored;
+  NewEntry from = KeptOf(entry, key);
+  from.expires_ms = expires_ms;
+  // A chunked entry changes its head, which a reader behind a pin never looks at; unless it is one that fits into a
+  // single chunk without an expiry.
+  const bool stays_chunked =
+      (entry->flags & kEntryChunked) && (expires_ms != kNeverExpires || (memory_.LayoutOf(from).flags & kEntryChunked));
+  if (stays_chunked || (expires_ms != kNeverExpires && timed)) {
+    if (timed) wheel_.Remove(*ref);
+    ExpiryOf(entry)->expires_ms = expires_ms;
+    if (expires_ms != kNeverExpires) wheel_.Add(*ref);
+    return Status::kStored;
+  }
+  // A touch is no access, whether or not it needs another layout.
+  const uint32_t access_s = (entry->flags & kEntryHasAccess) ? LoadU32(BytesOf(entry) + OffsetsOf(entry).access) : 0;
+  const Status status = Rebuild(ref, from, {}, {}, hash, now, false);
+  // The entry is as it was, but what was tried may have moved it: *ref says nothing now.
+  if (status != Status::kStored) return status;
+  entry = At(*ref);
+  if (entry->flags & kEntryHasAccess) StoreU32(BytesOf(entry) + OffsetsOf(entry).access, access_s);
+  return status;
+}
+
+void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin,
+                  Outcome* outcome) {
+  const bool get = request.verb == Verb::kGetAndTouch;
+  StoreStats* counters = &state_->counters;
+  const Found found = Lookup(request.key, hash, now, get ? Purpose::kGet : Purpose::kOther, StaleTo(request));
+  Ref ref = found.ref;
+  if (!found.is_live()) {
+    outcome->status = MeetPresence(request.verb, found.presence);
+    if (outcome->status != Status::kNotFound) return;
+    counters->touches++;
+    if (get) CountMiss();
+    return;
+  }
+  if (request.has_compare && At(ref)->version != request.compare) {
+    Describe(At(ref), now, outcome);
+    outcome->status = Status::kExists;
+    return;
+  }
+  if (!recorder_.ReserveKey(request.key.size())) {
+    outcome->status = Status::kLogFull;
+    return;
+  }
+  const size_t scratch_used = scratch == nullptr ? 0 : scratch->used;
+  if (get && !request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
+  Describe(At(ref), now, outcome);
+  const Status status = SetExpiry(&ref, request.key, request.expires_ms, hash, now);
+  if (status != Status::kStored) {
+    if (outcome->pin.ref != 0) Unpin(outcome->pin.ref);
+    if (scratch != nullptr) scratch->used = scratch_used;
+    outcome->pin = {};
+    outcome->has_value = false;
+    outcome->status = recorder_.NoMemory(status);
+    return;
+  }
+  counters->touches++;
+  counters->touch_hits++;
+  EntryHeader* entry = At(ref);
+  if (get) {
+    counters->gets++;
+    counters->hits++;
+    if (!request.no_bump) {
+      entry->flags |= kEntryFetched;
+      StampAccess(entry, now);
+    }
+  }
+  if (!request.no_bump) Bump(ref);
+  outcome->record_version = recorder_.NextVersion();
+  recorder_.LeaveEntry(RecordKind::kTouch, ref, outcome->record_version, now);
+  if (IsTimed(entry)) recorder_.NoteGone(outcome->record_version);
+  outcome->expires_ms = ExpiresMsOf(entry);
+  outcome->fresh_until_ms = FreshUntilOf(entry);
+  outcome->status = Status::kFound;
+  table_.Adjust();
+}
+
+void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin,
+                   Outcome* outcome) {
+  StoreStats* counters = &state_->counters;
+  const bool evict = request.verb == Verb::kEvict;
+  const Found found = Lookup(request.key, hash, now, Purpose::kOther, evict ? StaleIs::kLive : StaleTo(request));
+  const Ref ref = found.ref;
+  outcome->status = MeetPresence(request.verb, found.presence);
+  if (outcome->status == Status::kNotFound) return RemoveAbsent(request, found, hash, outcome);
+  if (outcome->status != Status::kStored) return;
+  if (request.has_compare && At(ref)->version != request.compare) {
+    Describe(At(ref), now, outcome);
+    outcome->status = Status::kExists;
+    return;
+  }
+  if (!evict && !recorder_.ReserveKey(request.key.size())) {
+    outcome->status = Status::kLogFull;
+    return;
+  }
+  if (request.verb == Verb::kTake && !request.no_value &&
+      !GiveValue(ref, scratch, may_pin && !request.no_pin, outcome)) {
+    return;
+  }
+  Describe(At(ref), now, outcome);
+  outcome->version = 0;
+  if (!evict) {
+    counters->deletes++;
+    counters->delete_hits++;
+    outcome->record_version = recorder_.LeaveDelete(request.key);
+  }
+  if (!fills_.empty()) [[unlikely]]
+    fills_.Void(hash);
+  RemoveEntry(ref, evict ? Reason::kEvicted : Reason::kDeleted, hash);
+  outcome->status = Status::kFound;
+}
+
+void Shard::RemoveAbsent(const Request& request, Found found, uint64_t hash, Outcome* outcome) {
+  // `take` and a delete of a version found nothing and change nothing. An unconditional delete takes a stale entry out,
+  // and leaves a record in any case: the log may still hold the value of an evicted entry.
+  const bool is_delete = request.verb == Verb::kDelete && !request.has_compare;
+  if (is_delete && recorder_.keeps_records()) {
+    if (!recorder_.ReserveKey(request.key.size())) {
+      outcome->status = Status::kLogFull;
+      return;
+    }
+    outcome->record_version = recorder_.LeaveDelete(request.key);
+  }
+  if (is_delete && found.ref != 0) RemoveEntry(found.ref, Reason::kDeleted, hash);
+  if (request.verb != Verb::kEvict) state_->counters.deletes++;
+  // The delete of an absent key still says that what a load brings back may be old.
+  if (!fills_.empty()) [[unlikely]]
+    fills_.Void(hash);
+}
+
+bool Shard::BeginFill(std::string_view key, uint64_t hash, bool if_absent, const Now& now, FillTicket* ticket) {
+  if (if_absent && Lookup(key, hash, now, Purpose::kOther, StaleIs::kAbsent).is_live()) return false;
+  fills_.Begin(hash, ticket);
+  return true;
+}
+
+}  // namespace cairn
