@@ -2,7 +2,7 @@
  * What an answer of the store means, as a result or as an error: for the verbs, the promised verbs and fetch. An answer
  * is a `Code` of the addon; the statuses of a batch are the first of them.
  */
-import { clearsUsedUp, logRefusal } from './commits.ts';
+import { logRefusal } from './commits.ts';
 import { CairnError, show } from './errors.ts';
 import { Code, type NativeHandle } from './native.ts';
 import type { ResolvedOptions } from './options.ts';
@@ -48,7 +48,7 @@ export function answerError(handle: NativeHandle, code: number, asked: Asked = {
 export function clearError(handle: NativeHandle, code: number): Error | undefined {
   if (code === Code.stored) return undefined;
   const what = 'Cannot clear the cache';
-  return code === Code.refused ? clearsUsedUp(what) : answerError(handle, code, { what });
+  return answerError(handle, code, { what });
 }
 
 /** What a verb that stores answers; undefined: the answer is an error. */

@@ -59,14 +59,6 @@ function takenOf(feed: FeedHandle): string {
   return limitBytes === 0 ? '' : `: it takes ${numbers[LogMetricPlace.logBytes]!} of ${limitBytes} bytes`;
 }
 
-/** The error of a clear that the log cannot count any more. */
-export function clearsUsedUp(what: string): CairnError {
-  return new CairnError(
-    'ERR_LOG_FULL',
-    `${what}: its log has counted all the clears that it can; when it is opened again, they are counted from the beginning`,
-  );
-}
-
 export class Commits implements Looker {
   readonly #handle: FeedHandle;
   readonly #held: Fifo<Held>[];

@@ -16,14 +16,14 @@ namespace {
 
 // ---- what a handle can do beside the verbs ----
 
-// clear(): kStored, kClosed, or, having done nothing, kLogFull or kRefused (no epochs are left for clears).
+// clear(): kStored, kClosed, or, having done nothing, kLogFull.
 Napi::Value Clear(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   CacheHandle* handle = HandleOf(info);
   if (!handle->Usable()) return CodeNumber(env, Code::kClosed);
   Store* store = handle->store;
   if (store->Clear(handle->instance->ReadBothClocks()) == 0) {
-    return CodeNumber(env, store->ClearsAreUsedUp() ? Code::kRefused : Code::kLogFull);
+    return CodeNumber(env, Code::kLogFull);
   }
   Janitor::Get().Wake();
   return CodeNumber(env, Code::kStored);

@@ -31,9 +31,6 @@ inline constexpr uint64_t kPageBytesMax = 256 * 1024;
 // Pages per shard aimed at: all partly filled pages together are then about two per cent of the quota.
 inline constexpr uint64_t kPagesPerShard = 3072;
 
-// Of the epochs of a log so many are kept for openings: however often its cache was cleared, it can be read again.
-inline constexpr uint32_t kEpochsForOpenings = 1 << 16;
-
 // A hash chain is at most so many buckets of 12 slots long; beyond it a new entry takes the place of one of the chain.
 inline constexpr int kChainBucketsMax = 8;
 // Values up to this size are copied under the lock; larger ones are pinned and copied outside it.

@@ -89,7 +89,7 @@ ChangeFeed::Turn ChangeFeed::Drain(char* out, size_t capacity, uint32_t timeout_
 }
 
 // True if there is something for the log. Versions without a record are committed at once where nothing before them
-// waits. Shard 0 comes first where all fit, because of what DrainRing() says about clears. A turn that is cut short is
+// waits. A turn that is cut short is
 // followed by one that begins behind the shard which had its part, so that a shard that always has more than a turn
 // takes does not keep the others from the log; or with the shard whose next record found no room.
 bool ChangeFeed::Collect(char* out, size_t capacity, Turn* turn) {

@@ -759,17 +759,13 @@ const char* Session::RunFlushAll(const TextRequest& line, const char* at, const 
     is_done = version != 0;
   }
   if (!is_done) {
-    if (store_->ClearsAreUsedUp()) {
-      Append(Reply::kClearsUsedUp, no_reply);
-      return next;
-    }
     if (ParkForRoom()) return at;
     Append(Refusal(), no_reply);
     return next;
   }
   ProtocolCounters::Add(&bench_->counters()->flushes, 1);
   Append(Reply::kOk, no_reply);
-  // The record of a clear, and of one to come, is the first shard's.
+  // Each shard has a record of it with this version, and one of them in the log makes the clear whole.
   if (version != 0 && !no_reply && commits_->active()) HoldFrom(begin, 0, version, /*may_refuse=*/false);
   return next;
 }

@@ -131,9 +131,8 @@ class ChangeRing {
   struct Collected {
     size_t bytes = 0;
     uint32_t count = 0;
-    uint64_t version = 0;        // of the last record
-    uint32_t barrier_epoch = 0;  // of the last barrier among them
-    size_t bytes_needed = 0;     // of the next record, if it did not fit any more
+    uint64_t version = 0;     // of the last record
+    size_t bytes_needed = 0;  // of the next record, if it did not fit any more
   };
   // Copies whole records from position view->from up to view->to, as many as fit into out[0, capacity), and moves
   // view->from behind them. `read(pin, data, bytes)` copies a pinned value.
@@ -250,7 +249,6 @@ ChangeRing::Collected ChangeRing::Collect(View* view, char* out, size_t capacity
     const RecordHeader header = HeaderAt(at);
     collected.count++;
     collected.version = header.version;
-    if (header.kind == RecordKind::kClear) collected.barrier_epoch = EpochOf(header.version);
     if (header.reserved0 == 0) [[likely]] {
       at += record_bytes;
       collected.bytes += record_bytes;

@@ -10,7 +10,7 @@
 //    12     1  key_bytes     1..250; 255: a long key, its length is an optional field
 //    13     1  pins_walks    low nibble: readers that hold it in place; high nibble: a bit for each registered walk
 //    14     2  flags         kEntry* below
-//    16     8  version       epoch (20 bits) | counter (44 bits): the cas token, and the order of writes to this key
+//    16     8  version       epoch (32 bits) | counter (32 bits): the cas token, and the order of writes to this key
 //    24        optional fields, each there if its flag is set, in this order:
 //              16  expiry       u64 boot-clock ms | u32 wheel_prev | u32 wheel_next. A chunked entry always has it
 //                               (kNeverExpires, if it has no expiry), so that its expiry can change where it is
@@ -101,12 +101,15 @@ struct ExpiryBlock {
 static_assert(sizeof(ExpiryBlock) == 16);
 
 inline constexpr size_t kLongKeyMark = 255;
-inline constexpr int kVersionCounterBits = 44;
+inline constexpr int kVersionCounterBits = 32;
 inline constexpr uint64_t kVersionCounterMask = (uint64_t{1} << kVersionCounterBits) - 1;
 
 // The last epoch that a version can have.
-inline constexpr uint32_t kEpochMax = (uint32_t{1} << (64 - kVersionCounterBits)) - 1;
+inline constexpr uint32_t kEpochMax = ~uint32_t{0};
 
+inline constexpr uint64_t VersionOf(uint32_t epoch, uint64_t counter) {
+  return uint64_t{epoch} << kVersionCounterBits | counter;
+}
 inline uint32_t EpochOf(uint64_t version) { return static_cast<uint32_t>(version >> kVersionCounterBits); }
 
 inline ChunkKind KindOf(uint16_t flags) { return static_cast<ChunkKind>((flags & kEntryKindMask) >> kEntryKindShift); }

@@ -6,7 +6,7 @@
 //     4     1  kind           RecordKind
 //     5     1  codec          low nibble; bit 4: client flags are not 0 (informative; such a record may leave it out)
 //     6     2  reserved       0
-//     8     8  version        epoch (20 bits) | counter (44 bits)
+//     8     8  version        epoch (32 bits) | counter (32 bits)
 //    16     8  expires_wall   Unix milliseconds, 0 = never; of kClearAt: when
 //    24     4  client_flags
 //    28     4  key_bytes
@@ -26,7 +26,7 @@ enum class RecordKind : uint8_t {
   kSet = 1,     // the key now has this value, client flags, expiry and version
   kDelete = 2,  // the key is gone since this version
   kTouch = 3,   // the key has this expiry since this version; the value is the one it had
-  kClear = 4,   // every entry of an epoch below this version's is gone; no key
+  kClear = 4,   // every entry of a lower version is gone, in whichever shard; no key
   // A clear is to come at expires_wall; 0: none is. No key. What holds is the last of these and of kClear, which says
   // that none is to come any more.
   kClearAt = 5,

@@ -32,17 +32,8 @@ RecordHeader HeaderOf(RecordKind kind, uint64_t version, size_t key_bytes, size_
 
 // ---- versions ----
 
-void Recorder::NoteVersion(uint64_t version) {
-  cleared_at_ = 0;  // what came with it need not be younger than the last version that was given
-  if (EpochOf(version) < state_->epoch) return;
-  state_->epoch = EpochOf(version);
-  state_->version_counter = std::max(state_->version_counter, version & kVersionCounterMask);
-}
-
 void Recorder::Renumbered(uint64_t counter) {
-  state_->epoch = 0;
-  state_->newest_epoch = 0;
-  state_->version_counter = counter;
+  state_->last_version = state_->newest_version = counter;
   state_->gone_version = 0;
 }
 
@@ -96,22 +87,23 @@ Status Recorder::NoMemory(Status status) {
 
 // ---- records ----
 
-uint64_t Recorder::LeaveKey(RecordKind kind, std::string_view key) {
+uint64_t Recorder::LeaveDelete(std::string_view key) {
   const uint64_t version = NextVersion();
   if (!keeps_records()) [[likely]]
     return version;
   state_->gone_version = version;
-  // An empty view may have a null pointer, which memcpy must not be given even for no bytes.
-  const char* bytes = key.empty() ? "" : key.data();
-  ring_.Append(HeaderOf(kind, version, key.size(), 0), bytes, bytes);
+  ring_.Append(HeaderOf(RecordKind::kDelete, version, key.size(), 0), key.data(), key.data());
   return version;
 }
 
-uint64_t Recorder::LeaveClearAt(int64_t wall_ms) {
-  RecordHeader header = HeaderOf(RecordKind::kClearAt, NextVersion(), 0, 0);
+void Recorder::LeaveBarrier(RecordKind kind, uint64_t version, int64_t wall_ms) {
+  DCHECK(version > state_->last_version);
+  state_->last_version = version;
+  if (!keeps_records()) return;
+  if (kind == RecordKind::kClear) state_->gone_version = version;
+  RecordHeader header = HeaderOf(kind, version, 0, 0);
   header.expires_wall_ms = wall_ms;
   ring_.Append(header, "", "");
-  return header.version;
 }
 
 void Recorder::LeaveSetInRing(const NewEntry& from, const char* value, Ref ref, uint64_t version, const Now& now) {

@@ -5,12 +5,12 @@
 //   1. room      ReserveKey(), ReserveSet(), ReserveBarrier(): before anything is changed. False: the request answers
 //                kLogFull and has changed nothing.
 //   2. version   NextVersion()
-//   3. record    LeaveSet(), LeaveEntry(), LeaveKey(), LeaveClearAt(): cannot fail after step 1.
+//   3. record    LeaveSet(), LeaveEntry(), LeaveDelete(), LeaveBarrier(): cannot fail after step 1.
 //
 // Without a ring step 1 always succeeds and step 3 does nothing; versions are given all the same.
 //
 // Thread safety: none; the shard's lock guards it, except what change_ring.h says of its reader.
-// Invariant: versions rise by one for each change, and records lie in the ring in the order of their versions.
+// Invariant: versions rise with each change, and records lie in the ring in the order of their versions.
 #pragma once
 
 #include <algorithm>
@@ -27,9 +27,8 @@ namespace cairn {
 
 // In the mapping, beside the ring's own state.
 struct RecorderState {
-  uint32_t epoch;         // of the versions given from now on
-  uint32_t newest_epoch;  // no entry has a version of a later one
-  uint64_t version_counter;
+  uint64_t last_version;    // the last one that was given, or that came in with a record
+  uint64_t newest_version;  // no entry has a later one
   // The change that a request which finds no entry may be told of: the last delete, clear or touch that gave an expiry,
   // or the newest entry that was evicted or has expired. Kept only where there is a ring. Records that are read back
   // from the log do not count, because the log has them.
@@ -55,31 +54,17 @@ class Recorder {
 
   // ---- versions ----
 
-  uint32_t epoch() const { return state_->epoch; }
-  uint64_t NextVersion() {
-    state_->newest_epoch = state_->epoch;
-    return (uint64_t{state_->epoch} << kVersionCounterBits) | ++state_->version_counter;
-  }
+  // A version is one number of 64 bits: a counter that runs over raises the epoch above it, and nothing else happens.
+  uint64_t NextVersion() { return state_->newest_version = ++state_->last_version; }
   // The last one that was given, or that came in with a record.
-  uint64_t last_version() const { return (uint64_t{state_->epoch} << kVersionCounterBits) | state_->version_counter; }
-  // From now on versions are of this epoch at least, and count from `counter` at least.
-  void StartEpoch(uint32_t epoch, uint64_t counter) {
-    RaiseEpoch(epoch);
-    state_->version_counter = std::max(state_->version_counter, counter);
-  }
-  void RaiseEpoch(uint32_t epoch) { state_->epoch = std::max(state_->epoch, epoch); }
-  // A version came in with a record: those given later are higher.
-  void NoteVersion(uint64_t version);
+  uint64_t last_version() const { return state_->last_version; }
+  // Versions given from now on are later than this one, which came in with a record, or begins an epoch.
+  void NoteVersion(uint64_t version) { state_->last_version = std::max(state_->last_version, version); }
   // Every entry has a version of epoch 0 now, up to this counter.
   void Renumbered(uint64_t counter);
   // The shard now holds an entry of this version, which came in with a record.
-  void NoteStored(uint64_t version) { state_->newest_epoch = std::max(state_->newest_epoch, EpochOf(version)); }
-  uint32_t newest_epoch() const { return state_->newest_epoch; }
-
-  // Remembers that everything was cleared just now.
-  void NoteCleared() { cleared_at_ = last_version(); }
-  // No version was given since the last NoteCleared(), and none came in.
-  bool is_as_cleared() const { return cleared_at_ == last_version(); }
+  void NoteStored(uint64_t version) { state_->newest_version = std::max(state_->newest_version, version); }
+  uint64_t newest_version() const { return state_->newest_version; }
 
   // ---- absence ----
 
@@ -118,11 +103,11 @@ class Recorder {
   // ---- records ----
 
   // Of a key that is gone, with the next version, which it returns.
-  uint64_t LeaveDelete(std::string_view key) { return LeaveKey(RecordKind::kDelete, key); }
-  // Of everything: the barrier.
-  uint64_t LeaveClear() { return LeaveKey(RecordKind::kClear, {}); }
-  // Of a clear that is to come, or with 0 that none is. REQUIRES: keeps_records(), ReserveBarrier().
-  uint64_t LeaveClearAt(int64_t wall_ms);
+  uint64_t LeaveDelete(std::string_view key);
+  // Of what concerns all shards: a clear; or one that is to come at `wall_ms`, or with 0 that none is. The caller gives
+  // the version, which is the same in every shard, and the last one that this shard has given by then.
+  // REQUIRES: version > last_version(); ReserveBarrier().
+  void LeaveBarrier(RecordKind kind, uint64_t version, int64_t wall_ms);
   // Of an entry that was stored just now, from the bytes that it was made of: reading back what was just written would
   // wait for the cache.
   void LeaveSet(const NewEntry& from, const char* value, Ref ref, uint64_t version, const Now& now) {
@@ -152,7 +137,6 @@ class Recorder {
   bool ReserveSetInRing(const NewEntry& entry, EntryIs entry_is);
   // The same for a value that may have to be kept in place, or beside some that are.
   [[gnu::noinline]] bool ReserveBesidePinned(const NewEntry& entry, EntryIs entry_is);
-  uint64_t LeaveKey(RecordKind kind, std::string_view key);
   void LeaveSetInRing(const NewEntry& from, const char* value, Ref ref, uint64_t version, const Now& now);
   void LeaveEntryInRing(RecordKind kind, Ref ref, uint64_t version, const Now& now);
   // The record of an entry whose value the ring keeps in place.
@@ -164,7 +148,6 @@ class Recorder {
   ChangeRing ring_;
   bool keeps_records_;
   bool value_reserved_pinned_ = false;  // of the record that ReserveSet() made room for last
-  uint64_t cleared_at_ = 0;             // last_version() at the last NoteCleared(); 0: a version came in since
 };
 
 }  // namespace cairn

@@ -80,7 +80,7 @@ uint64_t Shard::LimitFor(uint64_t memory_bytes) const {
 }
 
 bool Shard::Init(uint64_t memory_bytes, uint64_t entries_limit, uint32_t epoch) {
-  recorder_.RaiseEpoch(epoch);
+  recorder_.NoteVersion(VersionOf(epoch, 0));
   state_->arena.pages_ceiling = config_.pages_ceiling;
   SetLimits(memory_bytes, entries_limit);
   return memory_.state().limit_bytes > 0 && table_.Init();
@@ -224,49 +224,34 @@ void Shard::BuryAll() {
   walks_.AllDied();
 }
 
-uint64_t Shard::Clear(uint32_t epoch, bool leave_record, bool is_due, uint64_t* entries) {
+uint64_t Shard::Clear(uint64_t version) {
   SettleTouches();
-  const auto barrier = is_due ? Recorder::Barrier::kDue : Recorder::Barrier::kRequested;
-  if (leave_record && !recorder_.ReserveBarrier(barrier)) return 0;
-  if (epoch > recorder_.epoch()) {
-    recorder_.RaiseEpoch(epoch);
-    state_->population.cleared_version = uint64_t{epoch} << kVersionCounterBits;
-  } else {
-    state_->population.cleared_version = recorder_.NextVersion();
-  }
-  *entries = state_->population.live_entries;
+  const uint64_t entries = state_->population.live_entries;
   BuryAll();
+  state_->population.cleared_version = version;
   state_->counters.clears++;
   fills_.VoidAll();
-  const uint64_t version = leave_record ? recorder_.LeaveClear() : recorder_.NextVersion();
-  recorder_.NoteGone(version);
-  recorder_.NoteCleared();
-  return version;
-}
-
-uint64_t Shard::LeaveClearAt(int64_t wall_ms) {
-  return recorder_.ReserveBarrier(Recorder::Barrier::kRequested) ? recorder_.LeaveClearAt(wall_ms) : 0;
+  recorder_.LeaveBarrier(RecordKind::kClear, version, 0);
+  return entries;
 }
 
 uint64_t Shard::ApplyClear(uint64_t version) {
   SettleTouches();
-  const uint32_t epoch = EpochOf(version);
-  const uint64_t barrier = uint64_t{epoch} << kVersionCounterBits;
-  if (barrier <= state_->population.cleared_version) return 0;
+  if (version <= state_->population.cleared_version) return 0;
   fills_.VoidAll();
   state_->counters.clears++;
   uint64_t entries = 0;
-  if (recorder_.newest_epoch() < epoch) {
+  if (recorder_.newest_version() < version) {
     entries = state_->population.live_entries;
     BuryAll();
   } else {
-    // A snapshot that was taken while it was being written to holds newer entries than this barrier, in any order.
+    // A snapshot that was taken while it was being written to holds newer entries than this clear, in any order.
     // Only recovery comes here, before anything is served.
     bool ready;
     const int slot = walks_.Open(Cursor::Order::kOldestFirst, &ready);
     while (const Ref ref = walks_.NextOf(slot)) {
       const EntryHeader* entry = At(ref);
-      if (entry->version >= barrier) {
+      if (entry->version >= version) {
         walks_.GoTo(slot, entry->lru_prev);
         continue;
       }
@@ -275,8 +260,8 @@ uint64_t Shard::ApplyClear(uint64_t version) {
     }
     walks_.Close(slot, walks_.GenerationOf(slot));
   }
-  state_->population.cleared_version = barrier;
-  recorder_.RaiseEpoch(epoch);
+  state_->population.cleared_version = version;
+  recorder_.NoteVersion(version);
   return entries;
 }
 

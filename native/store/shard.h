@@ -152,13 +152,12 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   void EndFill(FillTicket* ticket) { fills_.End(ticket); }
   void VoidFills() { fills_.VoidAll(); }
 
-  // Makes all entries dead. With a sink and `leave_record`, leaves the barrier record; 0 if the log had no room.
-  // `epoch` is that of the versions from now on: the present one if there is no higher one left.
-  uint64_t Clear(uint32_t epoch, bool leave_record, bool is_due, uint64_t* entries);
-  // Leaves the record of a clear that is to come at this time, or, with 0, of that none is. Its version; 0: no room.
-  // REQUIRES: there is a sink.
-  uint64_t LeaveClearAt(int64_t wall_ms);
-  // The effect of a barrier record that is read back: entries of an epoch below its version's are gone. Count of them.
+  // Makes all entries dead, and leaves the record of the clear. Returns how many entries were alive.
+  // REQUIRES: version > last_version(); room for the record was reserved.
+  uint64_t Clear(uint64_t version);
+  // The last clear of all shards was the last change here, so that no entry lives.
+  bool is_as_cleared() const { return state_->population.cleared_version == recorder_.last_version(); }
+  // The effect of a clear's record that is read back: entries of lower versions are gone. Returns how many.
   uint64_t ApplyClear(uint64_t version);
   // At most kStepEntriesMax entries; true: there is more to do.
   bool MaintainStep(const Now& now);

@@ -32,7 +32,7 @@ void Shard::Verify() {
       CHECK(!seen_dead);
       live++;
     }
-    CHECK(EpochOf(entry->version) <= recorder_.epoch());
+    CHECK(entry->version <= recorder_.newest_version());
     payload += KeyBytesOf(entry) + entry->value_bytes;
     charged += memory_.ChargeOf(entry, ref);
     if (PinsOf(entry) != 0) pinned += memory_.ChargeOf(entry, ref);

@@ -111,8 +111,8 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
     *error = Expected("value_bytes_max", "at most 67108864 where there are change rings", options.value_bytes_max);
     return nullptr;
   }
-  if (options.epoch == 0 || options.epoch > kEpochMax) {
-    *error = Expected("epoch", "from 1 to 1048575", options.epoch);
+  if (options.epoch == 0) {
+    *error = Expected("epoch", "from 1 to 4294967295", options.epoch);
     return nullptr;
   }
   const bool value_max_given = options.value_bytes_max != 0;
@@ -163,9 +163,7 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error
   store->entries_max_.store(options.entries_max);
   store->value_bytes_max_.store(options.value_bytes_max);
   store->uses_time_.store(options.track_access);
-  store->epoch_.store(options.epoch);
   if (options.ring_bytes != 0) {
-    store->barrier_epoch_drained_ = store->barrier_epoch_committed_ = options.epoch;
     store->ring_bytes_ = std::max(std::bit_floor(options.ring_bytes / shards), kRingBytesMin);
     store->KeepRecords();
   }
@@ -560,69 +558,83 @@ void Store::Abandon(Body* body) {
   *body = Body{};
 }
 
-uint64_t Store::ClearTo(uint32_t epoch, bool is_due) {
-  uint64_t version = 0;
-  ChangeRing::Note note = ChangeRing::Note::kNone;
-  uint64_t entries = 0;
-  for (uint32_t i = 0; i < shard_count_; i++) {
-    OsLockGuard guard(ShardAt(i)->lock());
-    uint64_t shard_entries = 0;
-    const uint64_t shard_version = ShardAt(i)->Clear(epoch, i == 0, is_due, &shard_entries);
-    if (i == 0) {
-      if (shard_version == 0) return 0;
-      version = shard_version;
-      note = ShardAt(i)->ring()->TakeNote();
-      // Before any other shard gives a version that is later than this barrier; see DrainRing().
-      barrier_epoch_.store(epoch, std::memory_order_release);
-    }
-    entries += shard_entries;
+// Holds the locks of all shards: what is done meanwhile happens at one moment for all of them. They are taken in the
+// order of the shards, and only under clear_lock_. A thread that holds one shard's lock never waits for another's, so
+// each of these waits ends with what one thread does under one lock.
+class Store::AllShards {
+ public:
+  explicit AllShards(const Store* store) : store_(store) {
+    for (uint32_t i = 0; i < store_->shard_count_; i++) store_->ShardAt(i)->lock()->Lock();
   }
-  RemovalSink* sink = ShardAt(0)->removal_sink();
-  if (sink != nullptr && entries > 0 && sink->wanted(Reason::kCleared)) sink->OnCleared(entries);
-  epoch_.store(epoch, std::memory_order_relaxed);
-  clears_.fetch_add(1, std::memory_order_relaxed);
-  SetClearAt(0, version);
-  last_clear_version_ = version;
-  // When all shards have their new versions, so that a reader that sleeps otherwise meets all of them.
-  Tell(note);
-  return version;
-}
+  ~AllShards() {
+    for (uint32_t i = 0; i < store_->shard_count_; i++) store_->ShardAt(i)->lock()->Unlock();
+  }
+  AllShards(const AllShards&) = delete;
+  AllShards& operator=(const AllShards&) = delete;
+
+  bool ReserveBarrier(Recorder::Barrier barrier) const {
+    for (uint32_t i = 0; i < store_->shard_count_; i++) {
+      if (!store_->ShardAt(i)->recorder()->ReserveBarrier(barrier)) return false;
+    }
+    return true;
+  }
+  // Later than every version that any shard has given.
+  uint64_t NextVersion() const {
+    uint64_t last = 0;
+    for (uint32_t i = 0; i < store_->shard_count_; i++) {
+      last = std::max(last, store_->ShardAt(i)->recorder()->last_version());
+    }
+    return last + 1;
+  }
+  // Nothing was done since the last clear.
+  bool AreAsCleared() const {
+    for (uint32_t i = 0; i < store_->shard_count_; i++) {
+      if (!store_->ShardAt(i)->is_as_cleared()) return false;
+    }
+    return true;
+  }
+  ChangeRing::Note TakeNotes() const {
+    auto note = ChangeRing::Note::kNone;
+    for (uint32_t i = 0; i < store_->shard_count_; i++) note = std::max(note, store_->ShardAt(i)->ring()->TakeNote());
+    return note;
+  }
+
+ private:
+  const Store* const store_;
+};
 
 uint64_t Store::Clear(const Now&) {
   clear_lock_.Lock();
-  const uint64_t version = ClearLocked(false);
+  const uint64_t version = ClearLocked(Recorder::Barrier::kRequested);
   clear_lock_.Unlock();
   Unlocked(ShardAt(0)->removal_sink());
   return version;
 }
 
-uint64_t Store::ClearLocked(bool is_due) {
-  if (is_thrifty_.load(std::memory_order_relaxed) && last_clear_version_ != 0 && IsAsCleared()) {
-    // What a load has begun to fetch since may be older than this one.
-    for (uint32_t i = 0; i < shard_count_; i++) {
-      OsLockGuard guard(ShardAt(i)->lock());
-      ShardAt(i)->VoidFills();
+uint64_t Store::ClearLocked(Recorder::Barrier barrier) {
+  uint64_t version;
+  uint64_t entries = 0;
+  auto note = ChangeRing::Note::kNone;
+  {
+    const AllShards all(this);
+    if (all.AreAsCleared()) {
+      // The clear before is this one too: nothing is left to be told. But what a load has begun to fetch since then may
+      // be older than this one.
+      version = ShardAt(0)->recorder()->last_version();
+      for (uint32_t i = 0; i < shard_count_; i++) ShardAt(i)->VoidFills();
+    } else {
+      if (!all.ReserveBarrier(barrier)) return 0;
+      version = all.NextVersion();
+      for (uint32_t i = 0; i < shard_count_; i++) entries += ShardAt(i)->Clear(version);
+      note = all.TakeNotes();
     }
-    clears_.fetch_add(1, std::memory_order_relaxed);
-    return last_clear_version_;
   }
-  // One that was scheduled was promised while there were some.
-  if (!is_due && ClearsAreUsedUp()) return 0;
-  const uint32_t present = epoch_.load(std::memory_order_relaxed);
-  // After a million clears the epochs are used up. The shards then clear by their own counters, which do not run out;
-  // but a barrier that says so for all shards in one record needs an epoch, so a log has no room for it.
-  if (present == kEpochMax && ShardAt(0)->has_ring()) return 0;
-  return ClearTo(std::min(present + 1, kEpochMax), is_due);
-}
-
-// Whether nothing was done since the last clear. What is done meanwhile in a shard that was looked at already comes at
-// the same time as the clear that asks.
-bool Store::IsAsCleared() {
-  for (uint32_t i = 0; i < shard_count_; i++) {
-    OsLockGuard guard(ShardAt(i)->lock());
-    if (!ShardAt(i)->recorder()->is_as_cleared()) return false;
-  }
-  return true;
+  RemovalSink* sink = ShardAt(0)->removal_sink();
+  if (sink != nullptr && entries > 0 && sink->wanted(Reason::kCleared)) sink->OnCleared(entries);
+  clears_.fetch_add(1, std::memory_order_relaxed);
+  SetClearAt(0, version);
+  Tell(note);
+  return version;
 }
 
 bool Store::ScheduleClear(uint64_t at_ms, const Now& now, uint64_t* version) {
@@ -635,20 +647,21 @@ bool Store::ScheduleClear(uint64_t at_ms, const Now& now, uint64_t* version) {
 }
 
 bool Store::ScheduleLocked(uint64_t at_ms, const Now& now) {
-  if (at_ms != 0 && ClearsAreUsedUp()) return false;
   uint64_t version = clear_at_version_;
   const bool is_none = clear_at_ms()->load(std::memory_order_relaxed) == ~uint64_t{0};
   if (logged_ && !(at_ms == 0 && is_none)) {
     const int64_t wall_ms = at_ms == 0 ? 0 : static_cast<int64_t>(at_ms) + now.WallOffset();
-    Shard* shard = ShardAt(0);
-    ChangeRing::Note note;
+    auto note = ChangeRing::Note::kNone;
     {
-      OsLockGuard guard(shard->lock());
-      version = shard->LeaveClearAt(wall_ms);
-      note = shard->ring()->TakeNote();
+      const AllShards all(this);
+      if (!all.ReserveBarrier(Recorder::Barrier::kRequested)) return false;
+      version = all.NextVersion();
+      for (uint32_t i = 0; i < shard_count_; i++) {
+        ShardAt(i)->recorder()->LeaveBarrier(RecordKind::kClearAt, version, wall_ms);
+      }
+      note = all.TakeNotes();
     }
     Tell(note);
-    if (version == 0) return false;
   }
   SetClearAt(at_ms, version);
   return true;
@@ -674,8 +687,7 @@ bool Store::PendingClear(const Now& now, RecordView* record) {
 void Store::RunScheduledClear(const Now& now) {
   if (is_recovering_.load(std::memory_order_relaxed)) return;
   clear_lock_.Lock();
-  // Where no epoch is left for the record it stays due.
-  if (now.boot_ms >= clear_at_ms()->load(std::memory_order_relaxed)) ClearLocked(true);
+  if (now.boot_ms >= clear_at_ms()->load(std::memory_order_relaxed)) ClearLocked(Recorder::Barrier::kDue);
   clear_lock_.Unlock();
   Unlocked(ShardAt(0)->removal_sink());
 }
@@ -904,7 +916,6 @@ Status Store::Apply(const RecordView& record, const Now& now, bool keep_version)
     return ApplyClearAtLocked(record, now, keep_version);
   }
   if (record.expires_wall_ms != 0) uses_time_.store(true, std::memory_order_relaxed);
-  if (keep_version) RaiseEpoch(EpochOf(record.version));
   Shard* shard = ShardAt(ShardOf(record.key));
   const uint64_t hash = shard->HashOf(record.key);
   ChangeRing::Note note;
@@ -931,10 +942,6 @@ void Store::Renumber() {
   uint64_t counters[kShardCountMax];
   OsRandom(counters, shard_count_ * sizeof counters[0]);
   OsLockGuard guard(&clear_lock_);
-  epoch_.store(0, std::memory_order_relaxed);
-  barrier_epoch_.store(0, std::memory_order_relaxed);
-  barrier_epoch_drained_ = barrier_epoch_committed_ = 0;
-  last_clear_version_ = 0;
   clear_at_version_ = 1;  // a snapshot may say so again
   for (uint32_t i = 0; i < shard_count_; i++) {
     OsLockGuard shard_guard(ShardAt(i)->lock());
@@ -942,14 +949,7 @@ void Store::Renumber() {
   }
 }
 
-void Store::RaiseEpoch(uint32_t epoch) {
-  uint32_t present = epoch_.load(std::memory_order_relaxed);
-  while (present < epoch && !epoch_.compare_exchange_weak(present, epoch, std::memory_order_relaxed)) {
-  }
-}
-
 Status Store::ApplyClearLocked(const RecordView& record, bool keep_version) {
-  const uint32_t present = epoch_.load(std::memory_order_relaxed);
   if (keep_version) {
     uint64_t entries = 0;
     for (uint32_t i = 0; i < shard_count_; i++) {
@@ -959,12 +959,10 @@ Status Store::ApplyClearLocked(const RecordView& record, bool keep_version) {
     RemovalSink* sink = ShardAt(0)->removal_sink();
     if (sink != nullptr && entries > 0 && sink->wanted(Reason::kCleared)) sink->OnCleared(entries);
     if (record.version > clear_at_version_) SetClearAt(0, record.version);
-    RaiseEpoch(EpochOf(record.version));
     clears_.fetch_add(1, std::memory_order_relaxed);
     return Status::kStored;
   }
-  if (present == kEpochMax && ShardAt(0)->has_ring()) return Status::kLogFull;  // as ClearLocked()
-  return ClearTo(std::min(present + 1, kEpochMax), false) == 0 ? Status::kLogFull : Status::kStored;
+  return ClearLocked(Recorder::Barrier::kRequested) == 0 ? Status::kLogFull : Status::kStored;
 }
 
 Status Store::ApplyClearAtLocked(const RecordView& record, const Now& now, bool keep_version) {
@@ -973,7 +971,6 @@ Status Store::ApplyClearAtLocked(const RecordView& record, const Now& now, bool 
       wall_ms == 0 ? 0 : static_cast<uint64_t>(std::max<int64_t>(wall_ms - now.WallOffset(), kAlreadyExpired));
   if (!keep_version) return ScheduleLocked(at_ms, now) ? Status::kStored : Status::kLogFull;
   if (record.version <= clear_at_version_) return Status::kNotStored;
-  RaiseEpoch(EpochOf(record.version));
   {
     OsLockGuard guard(ShardAt(0)->lock());
     ShardAt(0)->recorder()->NoteVersion(record.version);
@@ -1023,23 +1020,15 @@ RingDrain Store::DrainRing(uint32_t index, char* out, size_t capacity) {
     drain.record_count = collected.count;
     drain.bytes_needed = collected.bytes_needed;
     if (view.from != view.to) drain.version = collected.version;
-    if (collected.barrier_epoch != 0) barrier_epoch_drained_ = collected.barrier_epoch;
     if (collected.bytes != 0) {
       OsLockGuard guard(shard->lock());
       ring->Advance(view.from);
     }
   }
-  // A clear leaves one record for all shards, in shard 0's ring. Until that has been drained, what it changed here has
-  // not; and no version before it has an epoch as high as its own.
-  const uint32_t drained = barrier_epoch_drained_;
-  if (index != 0 && EpochOf(drain.version) > drained && barrier_epoch_.load(std::memory_order_acquire) > drained) {
-    drain.version = (uint64_t{drained} << kVersionCounterBits) | kVersionCounterMask;
-  }
   return drain;
 }
 
 void Store::CommitRing(uint32_t index) {
-  if (index == 0) barrier_epoch_committed_ = barrier_epoch_drained_;
   Shard* shard = ShardAt(index);
   for (bool more = true; more;) {
     OsLockGuard guard(shard->lock());
@@ -1048,7 +1037,6 @@ void Store::CommitRing(uint32_t index) {
 }
 
 void Store::RewindRing(uint32_t index) {
-  if (index == 0) barrier_epoch_drained_ = barrier_epoch_committed_;
   Shard* shard = ShardAt(index);
   OsLockGuard guard(shard->lock());
   shard->ring()->Rewind();
@@ -1069,20 +1057,14 @@ uint64_t Store::LastVersion(uint32_t index) const {
 }
 
 void Store::StartEpoch(uint32_t epoch) {
-  CHECK(epoch <= kEpochMax);
   uint64_t counters[kShardCountMax];
   OsRandom(counters, shard_count_ * sizeof counters[0]);
   OsLockGuard guard(&clear_lock_);
-  RaiseEpoch(epoch);
-  // No barrier of an epoch up to here will come.
-  barrier_epoch_drained_ = std::max(barrier_epoch_drained_, epoch);
-  barrier_epoch_committed_ = std::max(barrier_epoch_committed_, epoch);
   for (uint32_t i = 0; i < shard_count_; i++) {
     OsLockGuard shard_guard(ShardAt(i)->lock());
     // The lower half: as many are left as were skipped.
-    ShardAt(i)->recorder()->StartEpoch(epoch, counters[i] & (kVersionCounterMask >> 1));
+    ShardAt(i)->recorder()->NoteVersion(VersionOf(epoch, counters[i] & (kVersionCounterMask >> 1)));
   }
-  is_thrifty_.store(true, std::memory_order_relaxed);
 }
 
 void Store::Tell(ChangeRing::Note note) {

@@ -22,6 +22,7 @@
 #include "store/change_ring.h"
 #include "store/cursor.h"
 #include "store/record.h"
+#include "store/recorder.h"
 #include "store/removal.h"
 #include "store/request.h"
 #include "store/store_stats.h"
@@ -49,7 +50,7 @@ struct StoreOptions {
   HashKind hash = HashKind::kFast;
   // The random secrets of the table hash; tests fix them. All zero: drawn from the OS.
   HashSecrets secrets = {};
-  // Epoch to open with (the version's high 20 bits). Greater than every epoch this data has had before.
+  // Epoch to open with (the version's high 32 bits). Greater than every epoch this data has had before.
   uint32_t epoch = 1;
   // Change rings for a log, all shards together; part of memory_bytes and at most a quarter of it. A shard's ring has
   // a power of two of bytes, and at least kRingBytesMin, whatever this says. Values are then at most
@@ -138,14 +139,14 @@ class Store {
   void Link(Body* body, const Request& request, const Now& now, Outcome* outcome);
   void Abandon(Body* body);
 
-  // Makes every entry dead at once, in O(shards); their memory is reclaimed in steps afterwards. Raises the epoch, and
-  // takes the place of a clear that is still to come. Returns the version of the barrier record, which is shard 0's.
-  // 0: the log has no room for it, nothing was changed.
+  // Makes every entry dead at one moment, in O(shards); their memory is reclaimed in steps afterwards. Takes the place
+  // of a clear that is still to come. Returns the version of the clear, which is the same in every shard: entries of
+  // lower versions are dead. Each shard's ring has a record of it. 0: one of the rings has no room, nothing changed.
   uint64_t Clear(const Now& now);
   // Clear() at that time of the boot clock, done by whoever comes first then; 0: none is to come. Takes the place of
   // one that is still to come. Where records are kept it leaves one, so that the clear comes though the process ends
-  // before; `version` is that of the record which says what holds now, shard 0's; 0: there is none. False: the log has
-  // no room for it, or clears are used up; nothing was changed.
+  // before; `version` is that of the record which says what holds now, the same in every shard's ring; 0: there is
+  // none. False: one of the rings has no room for it; nothing was changed.
   [[nodiscard]] bool ScheduleClear(uint64_t at_ms, const Now& now, uint64_t* version);
   // The record of the clear that is to come, for a snapshot. False: none is.
   [[nodiscard]] bool PendingClear(const Now& now, RecordView* record);
@@ -193,8 +194,8 @@ class Store {
 
   // ---- change rings ----
   //
-  // One reader at a time, from any thread, for DrainRing, CommitRing and RewindRing; every shard in turn, shard 0
-  // first: a clear leaves its record there, and the versions that it gave the other shards wait for it.
+  // One reader at a time, from any thread, for DrainRing, CommitRing and RewindRing. Rings are read in any order: a
+  // clear has its record in each of them, in the place where it came to pass.
 
   bool has_rings() const { return ring_bytes_ != 0; }
   // Copies whole records that were not drained yet to out[0, capacity). Values are copied without the lock.
@@ -206,19 +207,13 @@ class Store {
   RingStats RingStatsOf(uint32_t shard) const;
   // The last version that the shard has given, or that came in with a record; whether it left a record or not.
   uint64_t LastVersion(uint32_t shard) const;
-  // Every version given from now on has at least this epoch. Before the first request of a cache that has a log: with
+  // Every version given from now on is of this epoch at least. Before the first request of a cache that has a log: with
   // an epoch that no record of the log has, every version is higher than all that are recovered, before or after this
-  // call. REQUIRES: epoch <= kEpochMax; nobody drains.
+  // call.
   //
-  // Counters begin at random: what a crash took away may have had this epoch too, and a version that somebody still
-  // holds must not come again. And clears become thrifty with epochs, of which a log has but 2^20 in all its lives: one
-  // that follows another with nothing in between is that other one, and the last kEpochsForOpenings are not for clears.
+  // Counters begin at random: a log that could not be written to at its opening opens with the same epoch again, and a
+  // version that a client still holds must not come again.
   void StartEpoch(uint32_t epoch);
-  // Clear() answers 0 for ever: not for want of room.
-  bool ClearsAreUsedUp() const {
-    return is_thrifty_.load(std::memory_order_relaxed) &&
-           epoch_.load(std::memory_order_relaxed) >= kEpochMax - kEpochsForOpenings;
-  }
   // Told of records that were left; null: nobody. It outlives the store, or the calls that are in progress when it is
   // taken away.
   void SetChangeBell(ChangeBell* bell) { bell_.store(bell, std::memory_order_release); }
@@ -246,17 +241,15 @@ class Store {
   explicit Store(const StoreOptions& options);
   Shard* ShardAt(uint32_t index) const;
   void RunScheduledClear(const Now& now);
-  uint64_t ClearTo(uint32_t epoch, bool is_due) REQUIRES_LOCK(clear_lock_);
-  uint64_t ClearLocked(bool is_due) REQUIRES_LOCK(clear_lock_);
+  class AllShards;
+  uint64_t ClearLocked(Recorder::Barrier barrier) REQUIRES_LOCK(clear_lock_);
   bool ScheduleLocked(uint64_t at_ms, const Now& now) REQUIRES_LOCK(clear_lock_);
   void SetClearAt(uint64_t at_ms, uint64_t version) REQUIRES_LOCK(clear_lock_);
-  bool IsAsCleared();
   Status ApplyClearLocked(const RecordView& record, bool keep_version) REQUIRES_LOCK(clear_lock_);
   Status ApplyClearAtLocked(const RecordView& record, const Now& now, bool keep_version) REQUIRES_LOCK(clear_lock_);
   void SetLimits(uint64_t memory_bytes, uint64_t entries_max);
   // Makes the pages of a larger limit usable. False: the system has no memory for them.
   bool CommitFor(uint64_t memory_bytes) const;
-  void RaiseEpoch(uint32_t epoch);
   void StartWalk(uint32_t index, Cursor::Order order, Cursor::PerShard* walk);
   // Gives the memory of some free pages back, outside the lock. True if there were any.
   bool ReturnPages(Shard* shard, bool shrinking);
@@ -306,19 +299,12 @@ class Store {
   std::atomic<uint64_t> clears_{0};
   std::atomic<bool> is_ahead_{false};
   std::atomic<uint32_t> upkeep_pauses_{0};  // still to be made, a hold each
-  std::atomic<uint32_t> epoch_{1};
-  std::atomic<bool> is_thrifty_{false};  // StartEpoch() was called
-  uint64_t last_clear_version_ GUARDED_BY(clear_lock_) = 0;
   // Of the record that says whether a clear is to come, and when; 0: there was none yet.
   uint64_t clear_at_version_ GUARDED_BY(clear_lock_) = 0;
   std::atomic<bool> is_recovering_{false};  // written by SetRecovering()
   OsLock clear_lock_;                       // one Clear or Resize at a time; taken before any shard's lock
   uint64_t ring_bytes_ = 0;                 // of one shard
   std::atomic<ChangeBell*> bell_{nullptr};
-  // The epoch of the last barrier that went into shard 0's ring; of the last one that was drained; and committed.
-  std::atomic<uint32_t> barrier_epoch_{0};
-  uint32_t barrier_epoch_drained_ = 0;    // the reader's
-  uint32_t barrier_epoch_committed_ = 0;  // the reader's
   std::unique_ptr<SizeClasses> classes_;
   // Shards, in raw memory because they can neither be copied nor moved.
   std::unique_ptr<char[]> shards_;

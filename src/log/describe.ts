@@ -1,8 +1,9 @@
 /** What `cairn log` prints: a survey, the entries and records of a log, and what a repair did, as lines of text. */
 import { join } from 'node:path';
-import { epochOf, RecordKind, RecordReader } from '../request/record.ts';
-import { epochText } from './epoch.ts';
+import { RecordKind, RecordReader } from '../request/record.ts';
+import { epochText, versionParts } from './epoch.ts';
 import { type Files, nodeFiles, openIfThere } from './files.ts';
+import type { SegmentHeader } from './format.ts';
 import type { Repaired } from './repair.ts';
 import type { Position } from './request-log.ts';
 import { type Batch, SegmentReader } from './segment.ts';
@@ -18,7 +19,7 @@ export function* describeSurvey(survey: Survey): Generator<string> {
   const bytes = segments.reduce((sum, { fileBytes }) => sum + fileBytes, 0);
   const records = segments.reduce((sum, { scan }) => sum + scan.recordCount, 0);
   // A log that a newer program goes on with is of several until the older segments are given up.
-  const formats = [...new Set(segments.map(({ formatVersion }) => formatVersion))].sort((a, b) => a - b);
+  const formats = [...new Set(segments.map(({ header }) => header.formatVersion))].sort((a, b) => a - b);
   yield `Log ${hex(logId)} in ${directory}, format ${formats.join(' and ')}`;
   yield `  positions ${oldest} to ${end}, ${count(records, 'record')}, ${size(bytes)} in ${count(segments.length, 'segment')}`;
   yield '';
@@ -39,7 +40,7 @@ export function* describeSurvey(survey: Survey): Generator<string> {
               String(found.info.chunkCount),
               String(found.info.recordCount),
               size(found.info.fileBytes),
-              epochText(found.info.epochMax),
+              epochText(found.info.formatVersion, found.info.epochMax),
               time(found.info.finishedMs),
               '',
             ]
@@ -70,7 +71,7 @@ function segmentRow({ name, header, fileBytes, scan }: SegmentSurvey, isLast: bo
     String(scan.batchCount),
     String(scan.recordCount),
     size(fileBytes),
-    epochText(scan.fence.epoch),
+    epochText(header.formatVersion, scan.fence.epoch),
     time(header.createdMs),
     state,
   ];
@@ -109,7 +110,7 @@ export function* describeBatches(
 ): Generator<string> {
   for (const { name, header, scan } of segments) {
     if (scan.end <= from && scan.mark === undefined) continue;
-    yield `${name}: base ${header.base}, made ${time(header.createdMs)} by writer ${hex(header.writer)} in epoch ${epochText(header.epoch)}`;
+    yield `${name}: base ${header.base}, made ${time(header.createdMs)} by writer ${hex(header.writer)} in epoch ${epochText(header.formatVersion, header.epoch)}`;
     if (header.predecessorEnd !== header.base) {
       yield `  positions from ${header.predecessorEnd} on are left out, with ${count(Number(header.recordsLost), 'record')} lost`;
     }
@@ -124,9 +125,9 @@ export function* describeBatches(
         const next = reader.next();
         if (next.kind !== 'batch') break;
         if (reader.position <= from) continue;
-        yield `  ${batchLine(next)}`;
+        yield `  ${batchLine(next, header)}`;
         if (withRecords && next.header.kind === 'records') {
-          for (const line of recordLines(next.payload)) yield `    ${line}`;
+          for (const line of recordLines(next.payload, header)) yield `    ${line}`;
         }
       }
     } finally {
@@ -137,11 +138,11 @@ export function* describeBatches(
   }
 }
 
-function batchLine({ header, offset }: Batch): string {
+function batchLine({ header, offset }: Batch, { formatVersion }: SegmentHeader): string {
   const { kind, position, recordCount, payloadBytes, epoch, writer, durableEnd, timeMs } = header;
   const what = kind === 'takeover' ? 'takeover' : `${kind} ${recordCount}, ${payloadBytes} bytes`;
   const synced = durableEnd === position ? 'all before it synced' : `synced to ${durableEnd}`;
-  return `${position}  ${what}  (offset ${offset}, epoch ${epochText(epoch)}, writer ${hex(writer)}, ${synced}, ${time(timeMs)})`;
+  return `${position}  ${what}  (offset ${offset}, epoch ${epochText(formatVersion, epoch)}, writer ${hex(writer)}, ${synced}, ${time(timeMs)})`;
 }
 
 const KIND_NAMES = new Map<number, string>([
@@ -150,10 +151,11 @@ const KIND_NAMES = new Map<number, string>([
 ]);
 
 /** One line for each record: everything but the value itself. */
-function* recordLines(records: Buffer): Generator<string> {
+function* recordLines(records: Buffer, { formatVersion }: SegmentHeader): Generator<string> {
   const reader = new RecordReader(records);
   while (reader.next()) {
     const { kind, key, value, codec, clientFlags, version, expiresWallMs } = reader;
+    const { epoch, counter } = versionParts(formatVersion, version);
     const parts = [
       KIND_NAMES.get(kind) ?? String(kind),
       ...(key.length === 0 ? [] : [keyText(key)]),
@@ -161,7 +163,7 @@ function* recordLines(records: Buffer): Generator<string> {
         ? [`${value.length} ${value.length === 1 ? 'byte' : 'bytes'}`, `codec ${codec}`]
         : []),
       ...(clientFlags === 0 ? [] : [`flags ${clientFlags}`]),
-      `version ${epochOf(version)}.${version & (2n ** 44n - 1n)}`,
+      `version ${epoch}.${counter}`,
       ...(kind === RecordKind.clearAt ? [clearAtText(expiresWallMs)] : []),
       ...(kind === RecordKind.clearAt || expiresWallMs === 0n ? [] : [`expires ${time(Number(expiresWallMs))}`]),
     ];

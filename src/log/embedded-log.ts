@@ -47,6 +47,7 @@ import {
   type BatchKind,
   encodeBatchHeader,
   FILE_HEADER_BYTES,
+  FORMAT_VERSION,
   type SegmentHeader,
   segmentName,
 } from './format.ts';
@@ -127,7 +128,6 @@ export class EmbeddedLog implements RequestLog {
   readonly #syncDelayMs: number;
   readonly #segmentBytes: number;
   readonly #limitBytes: number;
-  readonly #renumbers: boolean;
   readonly #watermark = new Watermark();
   readonly #reader: LogReader;
   readonly #batchHeader = Buffer.alloc(BATCH_HEADER_BYTES);
@@ -205,7 +205,6 @@ export class EmbeddedLog implements RequestLog {
     this.#syncDelayMs = syncDelayMs(options.sync ?? 'always');
     this.#segmentBytes = segmentBytes;
     this.#limitBytes = limitBytes;
-    this.#renumbers = options.renumbers ?? true;
     this.#segments = new SegmentFiles(this.#files, this.directory, []);
     this.#cursors = new Cursors(this.#cursorsOptions(), new Map());
     this.#reader = new LogReader({ directory: this.directory, progress: this.#watermark.shared, files: this.#files });
@@ -513,6 +512,8 @@ export class EmbeddedLog implements RequestLog {
       // At opening all of it was read a moment ago, so that it is not given up for lost.
       if (isTakeover && !isWhole) throw tail.cause ?? unreadable(last!);
       const copied = {
+        // As it is in the old segment, which a program before this one may have written.
+        formatVersion: last!.header.formatVersion,
         base: durable,
         predecessorEnd: durable,
         bornEnd: reached,
@@ -595,10 +596,12 @@ export class EmbeddedLog implements RequestLog {
 
   /** Makes the next segment, of this writer. It is durable when this returns, but not yet the one that is written. */
   #create(
-    place: Pick<SegmentHeader, 'base' | 'predecessorEnd' | 'bornEnd' | 'before' | 'recordsLost' | 'capacity'>,
+    place: Pick<SegmentHeader, 'base' | 'predecessorEnd' | 'bornEnd' | 'before' | 'recordsLost' | 'capacity'> &
+      Partial<Pick<SegmentHeader, 'formatVersion'>>,
     fill?: (file: OpenFile) => number,
   ): Active {
     const header: SegmentHeader = {
+      formatVersion: FORMAT_VERSION,
       ...place,
       logId: this.#logId,
       number: this.#segments.nextNumber,
@@ -944,7 +947,7 @@ export class EmbeddedLog implements RequestLog {
     const endFence = tail?.fence ?? FENCE_START;
     const snapshots = this.snapshots.sound;
     const present = Math.max(endFence.epoch, ...snapshots.map(({ epochMax }) => epochMax));
-    const epoch = epochAfter(present, this.#renumbers);
+    const epoch = epochAfter(present);
     if (epoch === undefined) throw epochsUsedUp(directory);
     this.#epoch = epoch;
     this.#lastTimeMs = Math.max(tail?.timeMs ?? 0, ...snapshots.map(({ finishedMs }) => finishedMs));
@@ -1090,6 +1093,6 @@ function planned(header: SegmentHeader, end: Position): Position {
 function epochsUsedUp(directory: string): CairnError {
   return new CairnError(
     'ERR_LOG_FULL',
-    `The log in ${directory} was opened, and its cache cleared, as often as versions can count. Dump the cache and load it with a new directory`,
+    `The log in ${directory} was opened as often as versions can count. Dump the cache and load it with a new directory`,
   );
 }

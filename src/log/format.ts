@@ -11,10 +11,10 @@ import type { FenceState } from './fence.ts';
 import type { Position } from './request-log.ts';
 
 /**
- * The version that is written. All from the oldest on are read. Version 1 is the same without records of clears that
- * are to come, which a program of that time would take for damage.
+ * The version that is written. All from the oldest on are read; a file says which it has, and keeps it. Versions 1 and
+ * 2 count epochs otherwise (epoch.ts); version 1 has no records of clears that are to come.
  */
-export const FORMAT_VERSION = 2;
+export const FORMAT_VERSION = 3;
 export const FORMAT_VERSION_OLDEST = 1;
 
 export const FILE_HEADER_BYTES = 128;
@@ -41,10 +41,10 @@ export class Fault {
 }
 
 /** Begins a file header; sealFileHeader() ends it. */
-export function startFileHeader(magic: string): Buffer {
+export function startFileHeader(magic: string, formatVersion: number = FORMAT_VERSION): Buffer {
   const header = Buffer.alloc(FILE_HEADER_BYTES);
   header.write(magic, 0, 'latin1');
-  header.writeUInt32LE(FORMAT_VERSION, 8);
+  header.writeUInt32LE(formatVersion, 8);
   header.writeUInt32LE(FILE_HEADER_BYTES, 12);
   return header;
 }
@@ -76,6 +76,8 @@ export function formatVersionOf(header: Buffer): number {
 
 /** What a segment's header says. */
 export interface SegmentHeader {
+  /** The format of all that is in it: records are copied from one segment to another as they are. */
+  readonly formatVersion: number;
   /** The same in all files of a log: drawn when it was made. */
   readonly logId: bigint;
   readonly number: number;
@@ -100,7 +102,7 @@ export interface SegmentHeader {
 }
 
 export function encodeSegmentHeader(header: SegmentHeader): Buffer {
-  const bytes = startFileHeader(SEGMENT_MAGIC);
+  const bytes = startFileHeader(SEGMENT_MAGIC, header.formatVersion);
   bytes.writeBigUInt64LE(header.logId, 16);
   bytes.writeBigUInt64LE(BigInt(header.number), 24);
   bytes.writeBigUInt64LE(header.base, 32);
@@ -121,6 +123,7 @@ export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | Fault {
   const fault = checkFileHeader(bytes, SEGMENT_MAGIC);
   if (fault !== undefined) return fault;
   return {
+    formatVersion: formatVersionOf(bytes),
     logId: bytes.readBigUInt64LE(16),
     number: Number(bytes.readBigUInt64LE(24)),
     base: bytes.readBigUInt64LE(32),

@@ -1,9 +1,10 @@
 /** The log's face: what other stages use. Those that only read use LogReader and the types. */
 export { describeBatches, describeProblems, describeRepair, describeSurvey } from './describe.ts';
 export { EmbeddedLog, recordsLost } from './embedded-log.ts';
-export { generationOf, raisedEpoch, storeEpochOf } from './epoch.ts';
+export { eraOf } from './epoch.ts';
 export { FENCE_START, Fence, type Fenced, type FenceState } from './fence.ts';
 export { type Files, nodeFiles, type OpenFile } from './files.ts';
+export { FORMAT_VERSION } from './format.ts';
 export {
   type DirectoryLock,
   type EmbeddedLogOptions,

@@ -86,11 +86,6 @@ export interface EmbeddedLogOptions {
   readonly onNotice?: (notice: LogNotice) => void;
   readonly files?: Files;
   readonly clock?: LogClock;
-  /**
-   * Whether the log may begin a new generation of epochs (epoch.ts) when it is opened. Default true; not for who goes
-   * on with a store that has been filled before, and so has versions of the old one.
-   */
-  readonly renumbers?: boolean;
   /** 64 random bits. */
   readonly random?: () => bigint;
 }

@@ -90,7 +90,7 @@ export class LogReader {
           position = next;
           continue;
         }
-        const entry = entryOf(next);
+        const entry = entryOf(next, segment.header);
         place.fence ??= new Fence(stateBefore(entry));
         if (!place.fence.admit(entry)) throw this.#damage(place, 'the batch does not continue the one before it', next);
         position = entry.end;
@@ -120,7 +120,7 @@ export class LogReader {
     const { file, reader } = this.#open(segment, position, undefined);
     try {
       const next = reader.next(end === undefined || end > limit ? limit : end);
-      return next.kind === 'batch' ? entryOf(next) : undefined;
+      return next.kind === 'batch' ? entryOf(next, segment.header) : undefined;
     } finally {
       file.close();
     }
@@ -219,6 +219,7 @@ function lossBefore(header: SegmentHeader): LogEntry {
     position: header.predecessorEnd,
     end: header.base,
     epoch: header.before.epoch,
+    formatVersion: header.formatVersion,
     writer: header.before.writer,
     recordsBefore: header.before.recordsBefore - header.recordsLost,
     recordCount: Number(header.recordsLost),

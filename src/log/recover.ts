@@ -19,6 +19,8 @@ export interface RecordsFrom {
   readonly position: Position;
   /** The epoch of the batch; the highest of the snapshot. */
   readonly epoch: number;
+  /** The format that they were written in. */
+  readonly formatVersion: number;
 }
 
 export interface RecoveryProgress {
@@ -80,8 +82,8 @@ export function recover({
   meter.begin('log', log.bytesFrom(from));
   for (const entry of log.entries(from)) {
     if (entry.kind === 'records') {
-      const { recordCount, position, epoch } = entry;
-      apply(entry.records, { source: 'log', recordCount, position, epoch });
+      const { recordCount, position, epoch, formatVersion } = entry;
+      apply(entry.records, { source: 'log', recordCount, position, epoch, formatVersion });
     } else if (entry.kind === 'lost') lost += entry.recordCount;
     meter.add(Number(entry.end - entry.position), entry.kind === 'records' ? entry.recordCount : 0);
   }
@@ -112,7 +114,8 @@ function applySnapshot(
     try {
       meter.begin('snapshot', info.fileBytes + log.bytesFrom(info.position));
       for (const { records, recordCount } of log.snapshots.read(info)) {
-        apply(records, { source: 'snapshot', recordCount, position: info.position, epoch: info.epochMax });
+        const { position, epochMax: epoch, formatVersion } = info;
+        apply(records, { source: 'snapshot', recordCount, position, epoch, formatVersion });
         meter.add(records.length, recordCount);
       }
       return info;

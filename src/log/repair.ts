@@ -15,10 +15,10 @@
  * renaming, so that a repair which is interrupted can be done again.
  */
 import { basename, join } from 'node:path';
-import { EPOCH_MAX, epochOf, RecordReader } from '../request/record.ts';
+import { RecordReader } from '../request/record.ts';
 import { ioError, refused } from './chain.ts';
 import { CURSORS_FILE, CURSORS_FILE_OLD, readCursors } from './cursors.ts';
-import { logEpochOf } from './epoch.ts';
+import { LOG_EPOCH_MAX, logEpochOf } from './epoch.ts';
 import { FENCE_START, type FenceState } from './fence.ts';
 import { type Files, nodeFiles, type OpenFile, systemCode } from './files.ts';
 import {
@@ -28,6 +28,7 @@ import {
   encodeSegmentHeader,
   Fault,
   FILE_HEADER_BYTES,
+  FORMAT_VERSION,
   isEntry,
   offsetOf,
   type SegmentHeader,
@@ -246,10 +247,10 @@ class Repair {
     }
     if (!isCutOff && claimed <= end) return start;
     const number = (drafts.at(-1)?.number ?? 0) + 1;
-    const epoch = Math.min(fence.epoch + UNKNOWN_EPOCHS, logEpochOf(EPOCH_MAX - 1, fence.epoch));
+    const epoch = Math.min(fence.epoch + UNKNOWN_EPOCHS, LOG_EPOCH_MAX - UNKNOWN_EPOCHS);
     this.#putEmpty(
       {
-        ...(drafts.at(-1)?.header ?? { writer: this.#random(), createdMs: 0 }),
+        ...(drafts.at(-1)?.header ?? { formatVersion: FORMAT_VERSION, writer: this.#random(), createdMs: 0 }),
         logId,
         number,
         epoch,
@@ -272,7 +273,7 @@ class Repair {
       const file = new PatchedFile(this.#files, join(this.#directory, name));
       const header = readSegmentHeader(file);
       if (header instanceof Fault) {
-        const made = headerFromBatches(file, number, logId, drafts.at(-1)?.header);
+        const made = headerFromBatches(file, number, logId, drafts.at(-1)?.header, this.#formatBehind(number));
         if (made === undefined) this.#remove(name, 'nothing in it can be used');
         else {
           const changes = ['it gets a header made from its batches'];
@@ -289,6 +290,15 @@ class Repair {
       if (isCopy) this.#removeCopy(draft);
       return !isCopy;
     });
+  }
+
+  // Of the next segment that says its format: that of a segment in front of it is the same, or one before.
+  #formatBehind(number: number): number {
+    for (const later of segmentNumbers(this.#files.list(this.#directory)).filter((other) => other > number)) {
+      const header = readSegmentHeader(new PatchedFile(this.#files, join(this.#directory, segmentName(later))));
+      if (!(header instanceof Fault)) return header.formatVersion;
+    }
+    return FORMAT_VERSION;
   }
 
   #removeCopy({ number }: Draft): void {
@@ -413,10 +423,13 @@ class Repair {
     const [files, directory] = [this.#files, this.#directory];
     const [wallMs, random] = [this.#wallMs, this.#random];
     const writer = new Snapshots({ files, directory, logId, wallMs, random, isKeepingAll: true }).begin(start);
+    const { formatVersion = FORMAT_VERSION } = start;
     let epochMax = start.epoch;
     for (const { records, recordCount } of chunks) {
       const reader = new RecordReader(records);
-      while (reader.next()) epochMax = Math.max(epochMax, logEpochOf(epochOf(reader.version), start.epoch));
+      while (reader.next()) {
+        epochMax = Math.max(epochMax, logEpochOf(formatVersion, reader.version, start.epoch));
+      }
       writer.add(records, recordCount);
     }
     const steps = writer.finish(start.position, epochMax);
@@ -515,6 +528,7 @@ function headerFromBatches(
   number: number,
   logId: bigint,
   previous: SegmentHeader | undefined,
+  formatBehind: number,
 ): SegmentHeader | undefined {
   for (const { header: batch, offset } of findAnyHeaders(file, FILE_HEADER_BYTES)) {
     if (!isEntry(batch.kind)) continue;
@@ -526,6 +540,7 @@ function headerFromBatches(
     const { epoch, writer, recordsBefore } = batch;
     const isTakeover = batch.kind === 'takeover';
     return {
+      formatVersion: previous?.formatVersion ?? formatBehind,
       logId,
       number,
       base,

@@ -75,6 +75,8 @@ export interface LogEntry {
   /** Where to go on reading, and what a cursor advances to when this is done. */
   readonly end: Position;
   readonly epoch: number;
+  /** The format that it was written in; see epoch.ts. `records` are as the present format has them. */
+  readonly formatVersion: number;
   /** Who appended it: drawn at random by each writer. */
   readonly writer: bigint;
   /** Records in the log before this entry, since it was made. */

@@ -3,6 +3,8 @@
  * torn, which is what a crash leaves at the end of a log, or damaged, which it cannot leave.
  */
 import { crc32 } from 'node:zlib';
+import { RecordKind, RecordReader } from '../request/record.ts';
+import { clearedVersion } from './epoch.ts';
 import { Fence, type FenceState } from './fence.ts';
 import type { OpenFile } from './files.ts';
 import {
@@ -13,7 +15,7 @@ import {
   decodeSegmentHeader,
   Fault,
   FILE_HEADER_BYTES,
-  formatVersionOf,
+  FORMAT_VERSION,
   isEntry,
   offsetOf,
   positionAt,
@@ -30,13 +32,6 @@ const NOTHING: Buffer = Buffer.alloc(0);
 export function readSegmentHeader(file: OpenFile): SegmentHeader | Fault {
   const bytes = Buffer.alloc(FILE_HEADER_BYTES);
   return decodeSegmentHeader(bytes.subarray(0, file.read(bytes, 0)));
-}
-
-/** The version of the format that a segment was written in. REQUIRES: its header is sound. */
-export function readFormatVersion(file: OpenFile): number {
-  const bytes = Buffer.alloc(FILE_HEADER_BYTES);
-  file.read(bytes, 0);
-  return formatVersionOf(bytes);
 }
 
 /** Where batches end, and why. */
@@ -138,19 +133,34 @@ export class SegmentReader {
 }
 
 /** A batch as readers get it. */
-export function entryOf({ header, payload }: Batch): LogEntry {
+export function entryOf({ header, payload }: Batch, { formatVersion }: SegmentHeader): LogEntry {
   if (!isEntry(header.kind)) throw new Error(`A mark of kind ${header.kind} is no entry`);
   return {
     kind: header.kind,
     position: header.position,
     end: batchEnd(header),
     epoch: header.epoch,
+    formatVersion,
     writer: header.writer,
     recordsBefore: header.recordsBefore,
     recordCount: header.recordCount,
     timeMs: header.timeMs,
-    records: header.kind === 'records' ? payload : NOTHING,
+    records: header.kind === 'records' ? inPresentTerms(payload, formatVersion) : NOTHING,
   };
+}
+
+/** Records of a format as they would be in the present one. Leaves bytes that are not records as they are. */
+function inPresentTerms(records: Buffer, formatVersion: number): Buffer {
+  if (formatVersion === FORMAT_VERSION) return records;
+  const reader = new RecordReader(records);
+  let present = records;
+  while (reader.next()) {
+    if (reader.kind !== RecordKind.clear) continue;
+    // What was read ahead of the file is not ours to change.
+    if (present === records) present = Buffer.from(records);
+    present.writeBigUInt64LE(clearedVersion(formatVersion, reader.version), reader.offset + 8);
+  }
+  return present;
 }
 
 /** What a walk through a whole segment found. */

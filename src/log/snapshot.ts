@@ -19,6 +19,8 @@ import {
   checkFileHeader,
   Fault,
   FILE_HEADER_BYTES,
+  FORMAT_VERSION,
+  formatVersionOf,
   SNAPSHOT_MAGIC,
   sealFileHeader,
   snapshotName,
@@ -46,10 +48,13 @@ export interface SnapshotStart {
   readonly epoch: number;
   /** Entries that should be in it and that a repair could not save. */
   readonly entriesLost?: number;
+  /** The format of its records: the present one, unless it is made from what is sound of an older one. */
+  readonly formatVersion?: number;
 }
 
 /** One snapshot in the directory whose header and footer are sound. */
 export interface SnapshotInfo extends SnapshotStart {
+  readonly formatVersion: number;
   readonly number: number;
   readonly name: string;
   readonly logId: bigint;
@@ -224,7 +229,7 @@ export class SnapshotWriter {
     this.#temporary = join(options.directory, `${snapshotName(number)}.tmp`);
     this.#attempt(() => {
       this.#file = options.files.open(this.#temporary, 'create');
-      const header = startFileHeader(SNAPSHOT_MAGIC);
+      const header = startFileHeader(SNAPSHOT_MAGIC, start.formatVersion);
       header.writeBigUInt64LE(options.logId, 16);
       header.writeBigUInt64LE(BigInt(number), 24);
       header.writeBigUInt64LE(start.position, 32);
@@ -283,6 +288,7 @@ export class SnapshotWriter {
 
     const info: SnapshotInfo = {
       ...this.#start,
+      formatVersion: this.#start.formatVersion ?? FORMAT_VERSION,
       entriesLost: this.#start.entriesLost ?? 0,
       number: this.#number,
       name: snapshotName(this.#number),
@@ -541,11 +547,12 @@ function nextChunk(file: OpenFile, offset: number, id: bigint): number | undefin
   }
 }
 
-function startOf(header: Buffer): SnapshotStart {
+function startOf(header: Buffer): SnapshotStart & { readonly formatVersion: number } {
   return {
     position: header.readBigUInt64LE(32),
     recordsBefore: header.readBigUInt64LE(40),
     epoch: header.readUInt32LE(64),
+    formatVersion: formatVersionOf(header),
     entriesLost: header.readUInt32LE(68),
   };
 }

@@ -8,16 +8,16 @@
  * are left out; with one that is given up it begins anew.
  */
 import { basename, join } from 'node:path';
-import { epochOf, RecordReader } from '../request/record.ts';
+import { RecordReader } from '../request/record.ts';
 import { type Problem, readChain } from './chain.ts';
 import { claimProblems, cursorProblems } from './checks.ts';
 import { CURSORS_FILE, CURSORS_FILE_OLD, type CursorTable, readCursors } from './cursors.ts';
-import { storeEpochOf } from './epoch.ts';
+import { versionEpochMax, versionParts } from './epoch.ts';
 import { FENCE_START, type FenceState } from './fence.ts';
 import { type Files, nodeFiles, systemCode } from './files.ts';
 import { type SegmentHeader, segmentName, segmentNumbers, snapshotNumbers } from './format.ts';
 import type { Position } from './request-log.ts';
-import { type Batch, readFormatVersion, type SegmentScan, scanSegment } from './segment.ts';
+import { type Batch, type SegmentScan, scanSegment } from './segment.ts';
 import { type FoundSnapshot, listSnapshots, readSnapshotFile, SnapshotDamaged } from './snapshot.ts';
 import { readableFiles } from './unreadable-files.ts';
 
@@ -28,7 +28,6 @@ export interface SegmentSurvey {
   readonly name: string;
   readonly header: SegmentHeader;
   readonly fileBytes: number;
-  readonly formatVersion: number;
   readonly scan: SegmentScan;
 }
 
@@ -94,12 +93,11 @@ function surveyOnce(directory: string, allFiles: Files, isDeep: boolean): Survey
     const end = next?.number === link.number + 1 ? next.header.predecessorEnd : undefined;
     const file = files.open(join(directory, name), 'read');
     try {
-      const visit = isDeep ? (batch: Batch): void => checkRecords(batch, name, problems) : undefined;
+      const visit = isDeep ? (batch: Batch): void => checkRecords(batch, link.header, name, problems) : undefined;
       const isFollowed = (): boolean => segmentNumbers(files.list(directory)).some((number) => number > link.number);
       const options = { withPayload: isDeep || isLast, visit, ...(isLast ? { isFollowed } : {}) };
       const scan = scanSegment(file, link.header, end, options);
-      const formatVersion = readFormatVersion(file);
-      segments.push({ name, header: link.header, fileBytes: link.fileBytes, formatVersion, scan });
+      segments.push({ name, header: link.header, fileBytes: link.fileBytes, scan });
       report(scan, name, isLast, problems);
     } finally {
       file.close();
@@ -171,23 +169,29 @@ function checkSeam(fence: FenceState, { before, recordsLost }: SegmentHeader, fi
 }
 
 // Records are encoded by the store and never looked at by the log: what is wrong here was wrong before it was written.
-function checkRecords({ header, payload, offset }: Batch, file: string, problems: Problem[]): void {
+function checkRecords(
+  { header, payload, offset }: Batch,
+  { formatVersion }: SegmentHeader,
+  file: string,
+  problems: Problem[],
+): void {
   const place = { file, position: header.position, offset };
   if (header.kind === 'lost') {
     problems.push({ kind: 'note', ...place, text: `${header.recordCount} records are lost here` });
   }
   if (header.kind !== 'records') return;
-  const fault = recordFault(payload, header.recordCount, header.epoch);
+  const fault = recordFault(payload, header.recordCount, header.epoch, formatVersion);
   if (fault !== undefined) problems.push({ kind: 'damage', ...place, text: fault });
 }
 
 /** What is wrong with the records of a batch or chunk; undefined: nothing. */
-function recordFault(records: Buffer, recordCount: number, epochMax: number): string | undefined {
+function recordFault(records: Buffer, recordCount: number, epoch: number, formatVersion: number): string | undefined {
+  const epochMax = versionEpochMax(formatVersion, epoch);
   const reader = new RecordReader(records);
   let count = 0;
   while (reader.next()) {
     count++;
-    if (epochOf(reader.version) > storeEpochOf(epochMax))
+    if (versionParts(formatVersion, reader.version).epoch > epochMax)
       return `record ${count} is of a later epoch than what it is in`;
   }
   if (reader.status !== 'ok') return `record ${count + 1} is not well-formed`;
@@ -200,7 +204,7 @@ function snapshotProblems(files: Files, directory: string, found: FoundSnapshot,
   if (!isDeep) return [];
   try {
     for (const { records, recordCount } of readSnapshotFile(files, directory, found.info)) {
-      const fault = recordFault(records, recordCount, found.info.epochMax);
+      const fault = recordFault(records, recordCount, found.info.epochMax, found.info.formatVersion);
       if (fault !== undefined) return damage(fault);
     }
     return [];

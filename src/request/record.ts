@@ -14,7 +14,7 @@ export const RecordKind = {
   delete: 2,
   /** The key has this expiry since this version; its value is the one that it had. */
   touch: 3,
-  /** Every entry of an epoch below this version's is gone. No key. */
+  /** Every entry of a lower version is gone. No key. */
   clear: 4,
   /**
    * A clear is to come at the time that stands for the expiry; 0n: none is. No key. What holds is the last of these and
@@ -28,9 +28,7 @@ export type RecordKind = (typeof RecordKind)[keyof typeof RecordKind];
 export const RECORD_HEADER_BYTES = 40;
 
 /** Bits of a version below its epoch. */
-const COUNTER_BITS = 44n;
-/** The highest epoch that a version can hold: 20 bits. */
-export const EPOCH_MAX: number = 2 ** 20 - 1;
+const COUNTER_BITS = 32n;
 
 const CODEC_MASK = 0x0f;
 const HAS_CLIENT_FLAGS = 0x10;

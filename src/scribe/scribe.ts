@@ -27,7 +27,6 @@ import {
   type EmbeddedLog,
   type LogClock,
   type Position,
-  raisedEpoch,
   recordsLost,
   type SnapshotInfo,
 } from '../log/index.ts';
@@ -232,7 +231,7 @@ export class Scribe {
       this.#group = {
         records: this.#buffer.subarray(0, bytes),
         recordCount: numberWord(Word.number),
-        epoch: raisedEpoch(numberWord(Word.version), this.#log.epoch),
+        epoch: Math.max(numberWord(Word.version), this.#log.epoch),
         position: this.#log.end,
       };
       this.#fitBuffer(bytes);

@@ -11,7 +11,7 @@
  * Recency is the order of the file: recovery puts one entry after the other in front.
  */
 import { CairnError } from '../errors.ts';
-import { type EmbeddedLog, raisedEpoch, type SnapshotInfo, type SnapshotWriter } from '../log/index.ts';
+import type { EmbeddedLog, SnapshotInfo, SnapshotWriter } from '../log/index.ts';
 import { type FeedHandle, lowWord, type NativeWalk, numberWord, Word } from '../native.ts';
 
 /** What one step takes of the walk, or reads back: a fraction of a millisecond's work. */
@@ -72,7 +72,7 @@ export class SnapshotTask {
         } else {
           if (this.isWaitingForLog) return undefined;
           this.#log.sync();
-          const epochMax = raisedEpoch(this.#handle.epoch(), this.#log.epoch);
+          const epochMax = Math.max(this.#handle.epoch(), this.#log.epoch);
           this.#finish = this.#writer.finish(this.#log.committed, epochMax);
           this.#phase = 'finishing';
         }

@@ -15,14 +15,13 @@ import { CairnError } from '../errors.ts';
 import {
   EmbeddedLog,
   type EmbeddedLogOptions,
+  eraOf,
   type Files,
-  generationOf,
+  FORMAT_VERSION,
   type LogClock,
   lockedByCaller,
   type Recovery,
-  raisedEpoch,
   recover,
-  storeEpochOf,
 } from '../log/index.ts';
 import { type FeedHandle, feedOf, native, numberWord, Word } from '../native.ts';
 import { ScribeClock } from './clock.ts';
@@ -82,7 +81,7 @@ function start({ data, files, clock: machine, hear, say }: StartOptions): Scribe
   });
   try {
     clock.raise(log.lastTimeMs);
-    if (data.start !== 'resume') handle.startFeed(storeEpochOf(log.epoch), clock.wallMs());
+    if (data.start !== 'resume') handle.startFeed(log.epoch, clock.wallMs());
     const run: Run = { handle, log, clock, metrics, say };
     const recovery = data.start === 'log' ? bringBack(run) : data.start === 'none' ? giveUp(run) : undefined;
     if (recovery === undefined) {
@@ -133,12 +132,11 @@ function sleep(ms: number): void {
   Atomics.wait(never, 0, 0, ms);
 }
 
-function logOptions({ directory, place, sync, segmentBytes, limitBytes, start }: ScribeData): EmbeddedLogOptions {
+function logOptions({ directory, place, sync, segmentBytes, limitBytes }: ScribeData): EmbeddedLogOptions {
   return {
     directory,
     sync,
     lockDirectory: lockedByCaller,
-    renumbers: start !== 'resume',
     ...(place === undefined ? {} : { place }),
     ...(segmentBytes === undefined ? {} : { segmentBytes }),
     ...(limitBytes === undefined ? {} : { limitBytes }),
@@ -178,19 +176,18 @@ function bringBack({ handle, log, clock, metrics, say }: Run): Recovered {
   let applied = 0;
   let bytes = 0;
   let logBytes = 0;
-  let generation: number | undefined;
-  // What the cache has by then is older than what comes; also than records of an older generation, which come again if
+  let era: string | undefined;
+  // What the cache has by then is older than what comes; also than records of an older era, which come again if
   // it is half of a snapshot that turned out to be damaged.
-  const turnTo = (epoch: number): void => {
-    const next = generationOf(epoch);
-    if (generation !== undefined && generation !== next) handle.renumber(storeEpochOf(log.epoch));
-    generation = next;
+  const turnTo = (next: string): void => {
+    if (era !== undefined && era !== next) handle.renumber(log.epoch);
+    era = next;
   };
   const recovery: Recovery = recover({
     log,
     clock,
     apply(records, from) {
-      turnTo(from.epoch);
+      turnTo(eraOf(from.formatVersion, from.epoch));
       const count = handle.applyRecords(records);
       if (count === -2) throw new CairnError('ERR_CLOSED', 'The cache has ended');
       if (count < 0) throw malformed(log, from.source, from.position);
@@ -200,7 +197,7 @@ function bringBack({ handle, log, clock, metrics, say }: Run): Recovered {
     },
     onProgress: (progress) => say({ kind: 'progress', progress }),
   });
-  turnTo(log.epoch);
+  turnTo(eraOf(FORMAT_VERSION, log.epoch));
   // Not before all of it was read: what is refused is left as it was.
   log.takeOver();
   const { snapshot, unusable, records, lost, elapsedMs } = recovery;
@@ -263,7 +260,7 @@ function appendGroup(handle: FeedHandle, log: EmbeddedLog): boolean {
   const batch = {
     records: [buffer.subarray(0, bytes)],
     recordCount: numberWord(Word.number),
-    epoch: raisedEpoch(numberWord(Word.version), log.epoch),
+    epoch: Math.max(numberWord(Word.version), log.epoch),
     expectPosition: log.end,
   };
   for (let attempt = 0; ; attempt++) {

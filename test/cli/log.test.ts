@@ -78,7 +78,7 @@ describe('cairn log', () => {
   test('inspect says what is there', async () => {
     const { code, lines } = await run('inspect', directory);
     expect(code).toBe(0);
-    expect(lines).toMatch(/^Log [0-9a-f]{16} in .*, format 2$/m);
+    expect(lines).toMatch(/^Log [0-9a-f]{16} in .*, format 3$/m);
     expect(lines).toMatch(/positions 0 to \d+, 5 records, \d+ B in 1 segment/);
     expect(lines).toMatch(/^000000000001\.log +0 +\d+ +3 +5 .* 2 .*Z +closed$/m);
     expect(lines).toMatch(/^000000000001\.snapshot +\d+ +\d+ +0 +0 /m);
@@ -88,8 +88,8 @@ describe('cairn log', () => {
 
   test('inspect --records lists batches and records, with keys and without values', async () => {
     const { lines } = await run('inspect', directory, '--records');
-    expect(lines).toMatch(/ 0 {2}takeover {2}\(offset 128, epoch 1, writer [0-9a-f]{16}, all before it synced, /);
-    expect(lines).toMatch(/ 64 {2}records 2, \d+ bytes {2}\(offset 192, epoch 1/);
+    expect(lines).toMatch(/ 0 {2}takeover {2}\(offset 128, epoch 2, writer [0-9a-f]{16}, all before it synced, /);
+    expect(lines).toMatch(/ 64 {2}records 2, \d+ bytes {2}\(offset 192, epoch 2/);
     expect(lines).toContain('set  "user:1"  6 bytes  codec 0  flags 7  version 1.1  expires 2026-01-01T00:00:00.000Z');
     expect(lines).toContain('delete  0xff00  version 1.1');
     expect(lines).toContain('clear  version 2.1');
@@ -205,7 +205,7 @@ describe('cairn log', () => {
       const record = Buffer.alloc(40 + 1024);
       record.writeUInt32LE(record.length, 0);
       record[4] = 1;
-      record.writeBigUInt64LE((BigInt(log.epoch) << 44n) + 1n, 8);
+      record.writeBigUInt64LE((BigInt(log.epoch) << 32n) + 1n, 8);
       record.writeUInt32LE(8, 28);
       record.writeUInt32LE(1016, 32);
       process.stdout.write('ready');

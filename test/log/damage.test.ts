@@ -39,7 +39,7 @@ function makeLog({ isClosed }: { isClosed: boolean }): { image: Image; entries: 
 /** Everything that readers get of a log. */
 function entriesOf(log: EmbeddedLog): string[] {
   return [...log.entries(log.oldestReadable)]
-    .filter(({ epoch }) => epoch <= 3)
+    .filter(({ epoch }) => epoch <= 6)
     .map(({ kind, position, end, epoch, writer, recordsBefore, recordCount, timeMs, records }) =>
       [kind, position, end, epoch, writer, recordsBefore, recordCount, timeMs, records.toString('hex')].join(' '),
     );

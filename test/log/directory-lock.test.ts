@@ -170,14 +170,14 @@ describe('the lock of a directory', () => {
       const record = Buffer.alloc(40 + 8);
       record.writeUInt32LE(record.length, 0);
       record[4] = 1;
-      record.writeBigUInt64LE((BigInt(log.epoch) << 44n) + 1n, 8);
+      record.writeBigUInt64LE((BigInt(log.epoch) << 32n) + 1n, 8);
       record.writeUInt32LE(key.length, 28);
       record.write(key, 40);
       log.append({ records: [record], recordCount: 1, epoch: log.epoch, expectPosition: log.end });
       parentPort.postMessage(log.epoch);
       setInterval(() => {}, 1000);
     `;
-    for (const epoch of [1, 2, 3]) {
+    for (const epoch of [2, 4, 6]) {
       const { worker, said } = await inThread(code, { library: built('log/index.js') });
       expect(said).toBe(epoch);
       await worker.terminate();
@@ -185,7 +185,7 @@ describe('the lock of a directory', () => {
     }
     held.release();
     const log = EmbeddedLog.open({ directory: folder, lockDirectory: lockByAddon });
-    expect(keysIn(log)).toEqual(['epoch 1', 'epoch 2', 'epoch 3']);
+    expect(keysIn(log)).toEqual(['epoch 2', 'epoch 4', 'epoch 6']);
     log.close();
     expect(existsSync(join(folder, 'lock'))).toBe(true);
   });

@@ -25,13 +25,13 @@ function example(): Buffer {
   return bytes;
 }
 
-const record = { kind: 'set' as const, key: 'user:1', value: 'Ada', epoch: 1, counter: 1, codec: 1 };
+const record = { kind: 'set' as const, key: 'user:1', value: 'Ada', epoch: 2, counter: 1, codec: 1 };
 
 test('the example is what the log writes', () => {
   const disk = new LogDisk();
   const log = disk.open();
   disk.nowMs += 1000;
-  log.append({ records: [makeRecord(record)], recordCount: 1, epoch: 1, expectPosition: log.end });
+  log.append({ records: [makeRecord(record)], recordCount: 1, epoch: 2, expectPosition: log.end });
   disk.nowMs += 1000;
   log.close();
   expect(disk.disk.bytesOf(disk.path('000000000001.log')).toString('hex')).toBe(example().toString('hex'));
@@ -41,6 +41,7 @@ test('the example says what its lines say', () => {
   const bytes = example();
   const header = decodeSegmentHeader(bytes);
   expect(header).toEqual({
+    formatVersion: 3,
     logId: 0x1111_1111_1111_1111n,
     number: 1,
     base: 0n,
@@ -49,7 +50,7 @@ test('the example says what its lines say', () => {
     capacity: 8000,
     createdMs: START_MS,
     writer: 0x2222_2222_2222_2222n,
-    epoch: 1,
+    epoch: 2,
     before: { epoch: 0, writer: 0n, recordsBefore: 0n },
     recordsLost: 0n,
   });
@@ -66,8 +67,8 @@ test('the example says what its lines say', () => {
     },
   });
   expect(batches).toEqual([
-    { kind: 'takeover', position: 0n, durableEnd: 0n, recordCount: 0, epoch: 1, timeMs: START_MS },
-    { kind: 'records', position: 64n, durableEnd: 64n, recordCount: 1, epoch: 1, timeMs: START_MS + 1000 },
+    { kind: 'takeover', position: 0n, durableEnd: 0n, recordCount: 0, epoch: 2, timeMs: START_MS },
+    { kind: 'records', position: 64n, durableEnd: 64n, recordCount: 1, epoch: 2, timeMs: START_MS + 1000 },
     { key: 'user:1', value: 'Ada', codec: 1 },
   ]);
   expect(scan).toMatchObject({ end: 184n, durableEnd: 184n, damage: undefined, torn: undefined });

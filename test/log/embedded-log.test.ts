@@ -53,10 +53,10 @@ describe('segments', () => {
     const disk = new LogDisk();
     const log = disk.open();
     expect(segmentsOf(disk)).toEqual(['000000000001.log']);
-    expect(log.epoch).toBe(1);
+    expect(log.epoch).toBe(2);
     disk.disk.restart();
     expect(segmentsOf(disk)).toEqual(['000000000001.log']);
-    expect(disk.open().epoch).toBe(2);
+    expect(disk.open().epoch).toBe(4);
   });
 
   test('a segment ends before it would be too large, and the next one says where', () => {
@@ -669,7 +669,7 @@ describe('a full disk', () => {
     expect(full.usage().level).toBe('full');
     expect(() => full.sync()).toThrow(withCode('ERR_LOG_IO'));
     disk.disk.capacityBytes = Number.POSITIVE_INFINITY;
-    expect(full.epoch).toBe(epoch + 1);
+    expect(full.epoch).toBe(epoch + 2);
     // The position that was to be expected has stayed the same.
     expect(full.append(batch).kind).toBe('committed');
     expect(keysIn(full)).toEqual(['a.1', 'b.1']);
@@ -881,7 +881,7 @@ describe('opening', () => {
     disk.disk.kill();
     disk.nowMs -= 3_600_000;
     const second = disk.open();
-    expect(second.epoch).toBe(10);
+    expect(second.epoch).toBe(11);
     expect(second.lastTimeMs).toBe(finishedMs);
   });
 

@@ -20,6 +20,7 @@ import {
 } from '../../src/log/format.ts';
 
 const segment: SegmentHeader = {
+  formatVersion: 3,
   logId: 0xfedc_ba98_7654_3210n,
   number: 123_456,
   base: 2n ** 62n + 8n,

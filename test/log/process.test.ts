@@ -29,7 +29,7 @@ const program = `
     const bytes = Buffer.alloc(40 + 16);
     bytes.writeUInt32LE(bytes.length, 0);
     bytes[4] = 1;
-    bytes.writeBigUInt64LE((BigInt(log.epoch) << 44n) + 1n, 8);
+    bytes.writeBigUInt64LE((BigInt(log.epoch) << 32n) + 1n, 8);
     bytes.writeUInt32LE(key.length, 28);
     bytes.writeUInt32LE(16 - key.length, 32);
     bytes.write(key, 40);

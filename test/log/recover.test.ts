@@ -295,6 +295,6 @@ describe('recovery', () => {
       },
     });
     expect(seen).toHaveLength(50);
-    for (const { recordCount, epoch } of seen) expect([recordCount, epoch]).toEqual([1, 1]);
+    for (const { recordCount, epoch } of seen) expect([recordCount, epoch]).toEqual([1, 2]);
   });
 });

@@ -108,6 +108,7 @@ const emptyEntry = {
   position: 0n,
   end: 0n,
   epoch: 0,
+  formatVersion: 3,
   writer: 0n,
   recordsBefore: 0n,
   timeMs: 0,

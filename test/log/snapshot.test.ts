@@ -38,8 +38,8 @@ describe('a snapshot', () => {
       position: end,
       end,
       recordsBefore: 7n,
-      epoch: 1,
-      epochMax: 1,
+      epoch: 2,
+      epochMax: 2,
       chunkCount: 2,
       recordCount: 4,
     });

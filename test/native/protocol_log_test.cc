@@ -363,7 +363,7 @@ TEST(ProtocolLog, AClearFindsRoomWhereOthersDoNotAndTheNextIsParked) {
   EXPECT_EQ(client.next, Next::kRead);
   int clears = 1;
   while (client.next == Next::kRead) {
-    EXPECT_EQ(client.Send("flush_all\r\n"), "");
+    EXPECT_EQ(client.Send("flush_all 100\r\n"), "");
     clears++;
     ASSERT_LT(clears, 10);
   }

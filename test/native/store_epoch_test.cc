@@ -1,39 +1,70 @@
-// Clears and their epochs: the barrier that recovery reads back, and what happens when the epochs are used up.
+// Versions and clears: counters that run over, the clear that recovery reads back, and renumbering.
+#include <algorithm>
 #include <set>
 #include <string>
 
 #include "store/entry.h"
+#include "store/shard.h"
 #include "support/store_fixture.h"
 #include "test.h"
 
 namespace cairn {
 namespace {
 
-TEST(StoreEpoch, ClearsGoOnWhenTheEpochsAreUsedUp) {
+TEST(StoreEpoch, ACounterThatRunsOverRaisesTheEpochAndClearsNothing) {
   StoreOptions options = TestStore::Tiny();
-  options.epoch = kEpochMax - 1;
-  TestStore store(options);
-  uint64_t last = 0;
-  for (int i = 0; i < 5; i++) {
-    const uint64_t version = store.Set("key", "value").outcome.version;
-    EXPECT_GT(version, last) << "versions of a key rise for ever";
-    last = version;
+  options.epoch = 7;
+  for (uint64_t ring_bytes : {uint64_t{0}, kRingBytesMin}) {
+    options.ring_bytes = ring_bytes;
+    options.memory_bytes = 8 << 20;
+    TestStore store(options);
+    store->shard(0)->recorder()->NoteVersion(VersionOf(7, kVersionCounterMask - 10));
+    uint64_t last = 0;
+    for (int i = 0; i < 20; i++) {
+      const Outcome outcome = store.Set("key" + std::to_string(i), "value").outcome;
+      EXPECT_EQ(EpochOf(outcome.version), i < 10 ? 7u : 8u);
+      EXPECT_GT(outcome.version, last);
+      last = outcome.version;
+    }
+    EXPECT_EQ(store->entries(), 20u);
+    Request cas = TestStore::Make(Verb::kCas, "key3", "newer");
+    cas.compare = store.Get("key3").outcome.version;
+    EXPECT_EQ(store.Do(cas).status, Status::kStored) << "a token outlives the epoch that it was given in";
     EXPECT_NE(store->Clear(store.now()), 0u);
-    EXPECT_FALSE(store.Has("key"));
-    store->Verify();
-    store.Set("other", "value");
-    EXPECT_TRUE(store.Has("other"));
+    EXPECT_EQ(store->entries(), 0u);
     store->Verify();
   }
-  while (store->Maintain(store.now())) {
+}
+
+TEST(StoreEpoch, AClearIsLaterThanAllThatAnyShardHasGiven) {
+  StoreOptions options = TestStore::Tiny();
+  options.memory_bytes = 32 << 20;
+  options.shard_count = 4;
+  options.epoch = 7;
+  // The counter of a shard runs over with the clear itself, before it, behind it, or not at all.
+  for (uint64_t left : {0, 1, 5, 50, 5000}) {
+    TestStore store(options);
+    store->shard(2)->recorder()->NoteVersion(VersionOf(7, kVersionCounterMask - left));
+    for (int i = 0; i < 40; i++) store.Set("key" + std::to_string(i), "value");
+    uint64_t highest = 0;
+    for (uint32_t i = 0; i < 4; i++) highest = std::max(highest, store->LastVersion(i));
+    EXPECT_EQ(store->Clear(store.now()), highest + 1);
+    for (uint32_t i = 0; i < 4; i++) EXPECT_EQ(store->LastVersion(i), highest + 1);
+    EXPECT_EQ(store->entries(), 0u);
+    for (int i = 0; i < 40; i++) {
+      const std::string key = "key" + std::to_string(i);
+      EXPECT_FALSE(store.Has(key));
+      EXPECT_GT(store.Set(key, "newer").outcome.version, highest + 1);
+      EXPECT_EQ(store.Get(key).value, "newer");
+    }
+    store->Verify();
   }
-  EXPECT_EQ(store->Stats().cleared_entries, 0u);
 }
 
 RecordView Barrier(uint32_t epoch) {
   RecordView view;
   view.kind = RecordKind::kClear;
-  view.version = uint64_t{epoch} << kVersionCounterBits | 7;
+  view.version = VersionOf(epoch, 7);
   return view;
 }
 
@@ -42,11 +73,11 @@ RecordView Stored(const std::string& key, uint32_t epoch) {
   view.kind = RecordKind::kSet;
   view.key = key;
   view.value = "value";
-  view.version = uint64_t{epoch} << kVersionCounterBits | 3;
+  view.version = VersionOf(epoch, 3);
   return view;
 }
 
-TEST(StoreEpoch, ABarrierReadBackTakesWhatIsOlderAndLeavesWhatIsNewer) {
+TEST(StoreEpoch, AClearReadBackTakesWhatIsOlderAndLeavesWhatIsNewer) {
   StoreOptions options = TestStore::Tiny();
   options.epoch = 9;
   TestStore store(options);
@@ -59,11 +90,11 @@ TEST(StoreEpoch, ABarrierReadBackTakesWhatIsOlderAndLeavesWhatIsNewer) {
   store->Verify();
   for (int i = 0; i < 200; i++) EXPECT_EQ(store.Has("key" + std::to_string(i)), i % 3 == 0);
   EXPECT_EQ(store->Apply(Stored("late", 3), store.now(), true), Status::kNotStored);
-  EXPECT_GE(store.Set("new", "value").outcome.version, uint64_t{9} << kVersionCounterBits);
+  EXPECT_GE(store.Set("new", "value").outcome.version, VersionOf(9, 0));
   store->Verify();
 }
 
-TEST(StoreEpoch, ABarrierReadBackLeavesWhatWasStoredInPlaceSince) {
+TEST(StoreEpoch, AClearReadBackLeavesWhatWasStoredInPlaceSince) {
   StoreOptions options = TestStore::Tiny();
   options.epoch = 9;
   for (bool plainly : {true, false}) {
@@ -95,7 +126,7 @@ TEST(StoreEpoch, VersionsRiseAboveThoseThatAreReadBack) {
   store->Verify();
 }
 
-TEST(StoreEpoch, ABarrierNewerThanEverythingClearsAtOnce) {
+TEST(StoreEpoch, AClearNewerThanEverythingClearsAtOnce) {
   StoreOptions options = TestStore::Tiny();
   options.epoch = 9;
   TestStore store(options);
@@ -124,7 +155,7 @@ TEST(StoreEpoch, WhatIsRenumberedIsOlderThanEverythingThatComes) {
   }
   RecordView to_come;
   to_come.kind = RecordKind::kClearAt;
-  to_come.version = uint64_t{kEpochMax} << kVersionCounterBits | 9;
+  to_come.version = VersionOf(kEpochMax, 9);
   to_come.expires_wall_ms = store.now().wall_ms + 1000;
   EXPECT_EQ(store->Apply(to_come, store.now(), true), Status::kStored);
   store->Renumber();
@@ -143,9 +174,9 @@ TEST(StoreEpoch, WhatIsRenumberedIsOlderThanEverythingThatComes) {
     shards.insert(store->ShardOf(key));
   }
   EXPECT_EQ(shards.size(), 2u);
-  // The records of the new generation count from the beginning.
+  // The records that come count from the beginning.
   const std::string present = "key50";
-  RecordView newer = Stored(present, 1);
+  RecordView newer = Stored(present, 2);
   newer.value = "newer";
   EXPECT_EQ(store->Apply(newer, store.now(), true), Status::kStored);
   EXPECT_EQ(store.Get("key50").value, "newer");
@@ -159,7 +190,7 @@ TEST(StoreEpoch, WhatIsRenumberedIsOlderThanEverythingThatComes) {
   store->StartEpoch(4);
   store->SetRecovering(false);
   EXPECT_EQ(EpochOf(store.Set("key", "value").outcome.version), 4u);
-  EXPECT_EQ(EpochOf(store->Clear(store.now())), 5u);
+  EXPECT_EQ(EpochOf(store->Clear(store.now())), 4u);
   EXPECT_FALSE(store.Has("late"));
   EXPECT_EQ(store.Get("absent").outcome.commit_version, store->LastVersion(store->ShardOf("absent")));
   store->Verify();

@@ -280,7 +280,7 @@ TEST(StoreApply, ARecordBecomesTheEntryItDescribes) {
   options.epoch = 9;
   TestStore store(options);
   store.RecordAll();
-  const uint64_t version = (uint64_t{3} << 44) | 5;
+  const uint64_t version = VersionOf(3, 5);
   EXPECT_EQ(store->Apply(View(RecordKind::kSet, "key", "value", version, store.now().wall_ms + 60), store.now(), true),
             Status::kStored);
   const Answer get = store.Get("key");
@@ -297,7 +297,7 @@ TEST(StoreApply, OnlyAHigherVersionApplies) {
   StoreOptions options = TestStore::Tiny();
   options.epoch = 9;
   TestStore store(options);
-  const uint64_t version = (uint64_t{3} << 44) | 5;
+  const uint64_t version = VersionOf(3, 5);
   static_cast<void>(store->Apply(View(RecordKind::kSet, "key", "value", version), store.now(), true));
   EXPECT_NE(store->Apply(View(RecordKind::kSet, "key", "same", version), store.now(), true), Status::kStored);
   EXPECT_NE(store->Apply(View(RecordKind::kSet, "key", "older", version - 1), store.now(), true), Status::kStored);
@@ -313,7 +313,7 @@ TEST(StoreApply, ATouchMovesTheExpiryOnly) {
   StoreOptions options = TestStore::Tiny();
   options.epoch = 9;
   TestStore store(options);
-  const uint64_t version = (uint64_t{3} << 44) | 5;
+  const uint64_t version = VersionOf(3, 5);
   static_cast<void>(store->Apply(View(RecordKind::kSet, "key", "value", version), store.now(), true));
   static_cast<void>(
       store->Apply(View(RecordKind::kTouch, "key", "", version + 1, store.now().wall_ms + 77), store.now(), true));
@@ -326,7 +326,7 @@ TEST(StoreApply, WhatHasExpiredByTheWallClockDoesNotComeBack) {
   StoreOptions options = TestStore::Tiny();
   options.epoch = 9;
   TestStore store(options);
-  const uint64_t version = (uint64_t{3} << 44) | 5;
+  const uint64_t version = VersionOf(3, 5);
   static_cast<void>(
       store->Apply(View(RecordKind::kSet, "key", "value", version, store.now().wall_ms - 1), store.now(), true));
   EXPECT_FALSE(store.Has("key"));
@@ -340,9 +340,9 @@ TEST(StoreApply, ALoadedDumpGetsVersionsAndRecordsOfThisStore) {
   options.epoch = 9;
   TestStore store(options);
   store.RecordAll();
-  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "key", "value", uint64_t{500} << 44), store.now(), false),
+  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "key", "value", VersionOf(500, 0)), store.now(), false),
             Status::kStored);
-  EXPECT_EQ(store.Get("key").outcome.version >> 44, 9);
+  EXPECT_EQ(store.Get("key").outcome.version >> 32, 9);
   const std::vector<StoredRecord> records = store.records().Take();
   ASSERT_EQ(records.size(), 1);
   EXPECT_EQ(records[0].value, "value");
@@ -352,11 +352,10 @@ TEST(StoreApply, ALoadedDumpGetsVersionsAndRecordsOfThisStore) {
 TEST(StoreApply, AClearOfANewerEpochClearsAndRaisesTheEpoch) {
   TestStore store;
   const uint64_t version = store.Set("old", "v").outcome.version;
-  const uint64_t barrier = ((version >> 44) + 5) << 44 | 1;
+  const uint64_t barrier = VersionOf(EpochOf(version) + 5, 1);
   EXPECT_EQ(store->Apply(View(RecordKind::kClear, "", "", barrier), store.now(), true), Status::kStored);
   EXPECT_FALSE(store.Has("old"));
-  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "late", "v", barrier - (uint64_t{1} << 44)), store.now(), true),
-            Status::kNotStored)
+  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "late", "v", barrier - 1), store.now(), true), Status::kNotStored)
       << "what was written before the barrier stays cleared, however late it comes";
   EXPECT_GT(store.Set("new", "v").outcome.version, barrier);
   store->Verify();

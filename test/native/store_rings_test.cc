@@ -443,15 +443,13 @@ TEST(StoreRings, AFullRingHasRoomForOneBarrier) {
   EXPECT_EQ(store->entries(), 0);
   // Perhaps for two more, depending on where the ring stands; not for a fourth.
   uint64_t last = version;
-  int clears = 1;
-  while (const uint64_t next = store->Clear(store.now())) {
-    last = next;
-    ++clears;
-  }
-  EXPECT_LE(clears, 3);
+  int barriers = 1;
+  for (uint64_t next; (next = store.ClearIn(1000)) != ~uint64_t{0}; ++barriers) last = next;
+  EXPECT_LE(barriers, 3);
   EXPECT_EQ(store->LastVersion(0), last) << "what found no room gave no version";
-  EXPECT_EQ(store->Stats().clears, clears);
-  EXPECT_EQ(DrainAll(&store.store(), 0).back().kind, RecordKind::kClear);
+  EXPECT_EQ(store->Stats().clears, 1);
+  const std::vector<StoredRecord> records = DrainAll(&store.store(), 0);
+  EXPECT_EQ(records[records.size() - static_cast<size_t>(barriers)].kind, RecordKind::kClear);
   store->CommitRing(0);
   EXPECT_NE(store->Clear(store.now()), 0);
   store->Verify();
@@ -583,43 +581,121 @@ TEST(StoreRings, AClearThatWasDueIsDoneWhenRecoveryIsOver) {
   }
 }
 
-// The barrier lies in shard 0's ring alone. What it did to the others is in the log when it is.
-TEST(StoreRings, TheOtherShardsWaitForTheBarrier) {
+TEST(StoreRings, AClearHasItsRecordInEveryRing) {
+  StoreOptions options = WithRing();
+  options.shard_count = 4;
+  options.memory_bytes = 32 << 20;
+  options.epoch = 5;
+  TestStore store(options);
+  for (int i = 0; i < 20; i++) store.Set("before" + std::to_string(i), "1");
+  const uint64_t to_come = store.ClearIn(1000);
+  const uint64_t cleared = store->Clear(store.now());
+  EXPECT_EQ(EpochOf(cleared), 5u) << "a clear takes a version, not an epoch";
+  for (int i = 0; i < 20; i++) store.Set("behind" + std::to_string(i), "1");
+  for (uint32_t shard = 0; shard < 4; shard++) {
+    const std::vector<StoredRecord> records = DrainAll(&store.store(), shard);
+    const auto clear = std::find_if(records.begin(), records.end(),
+                                    [](const StoredRecord& record) { return record.kind == RecordKind::kClear; });
+    ASSERT_TRUE(clear != records.end() && clear != records.begin());
+    EXPECT_EQ(clear->version, cleared);
+    EXPECT_EQ((clear - 1)->kind, RecordKind::kClearAt);
+    EXPECT_EQ((clear - 1)->version, to_come);
+    for (auto record = records.begin(); record + 1 < clear; ++record) EXPECT_LT(record->version, to_come);
+    for (auto record = clear + 1; record != records.end(); ++record) EXPECT_GT(record->version, cleared);
+  }
+}
+
+TEST(StoreRings, WhatAClearDidToAShardIsToldWhenItsOwnRecordHasBeenDrained) {
   StoreOptions options = WithRing();
   options.shard_count = 2;
   options.memory_bytes = 16 << 20;
-  options.epoch = 5;
   TestStore store(options);
   std::string key = "a";
   while (store->ShardOf(key) != 1) key += "a";
-  const uint64_t set = store.Set(key, "1").outcome.record_version;
-  store->Clear(store.now());
-  const uint64_t miss = store.Get(key).outcome.commit_version;
-  EXPECT_GT(miss, set);
+  store.Set(key, "1");
+  const uint64_t cleared = store->Clear(store.now());
+  EXPECT_EQ(store.Get(key).outcome.commit_version, cleared);
   uint64_t version = 0;
-  EXPECT_EQ(DrainAll(&store.store(), 1, &version).size(), 1);
-  EXPECT_GE(version, set);
-  EXPECT_LT(version, miss);
-  DrainAll(&store.store(), 1, &version);
-  EXPECT_LT(version, miss) << "shard 0 has not been drained";
-  EXPECT_EQ(DrainAll(&store.store(), 0).size(), 1);
-  DrainAll(&store.store(), 1, &version);
-  EXPECT_GE(version, miss);
-  // Given up and read again: it waits again.
-  store->RewindRing(0);
-  store->RewindRing(1);
-  version = 0;
-  DrainAll(&store.store(), 1, &version);
-  EXPECT_LT(version, miss);
-  DrainAll(&store.store(), 0);
-  DrainAll(&store.store(), 1, &version);
-  EXPECT_GE(version, miss);
-  store->CommitRing(0);
-  store->CommitRing(1);
-  store->RewindRing(0);
-  DrainAll(&store.store(), 1, &version);
-  EXPECT_EQ(version, store->LastVersion(1)) << "and what is committed stays so";
-  EXPECT_GT(store.Set(key, "2").outcome.record_version, version);
+  EXPECT_EQ(DrainAll(&store.store(), 1, &version).size(), 2);
+  EXPECT_EQ(version, cleared) << "whatever becomes of shard 0";
+}
+
+TEST(StoreRings, AClearThatFindsNoRoomInOneRingChangesNothing) {
+  StoreOptions options = WithRing();
+  options.shard_count = 4;
+  options.memory_bytes = 32 << 20;
+  for (uint32_t full = 0; full < 4; full++) {
+    TestStore store(options);
+    for (int i = 0; i < 20; i++) store.Set("key" + std::to_string(i), "1");
+    test::ShardLog(&store.store(), full).Fill();
+    const std::vector<uint64_t> before = [&] {
+      std::vector<uint64_t> versions;
+      for (uint32_t i = 0; i < 4; i++) versions.push_back(store->LastVersion(i));
+      return versions;
+    }();
+    EXPECT_EQ(store->Clear(store.now()), 0u);
+    EXPECT_EQ(store.ClearIn(10), ~uint64_t{0});
+    EXPECT_EQ(store->entries(), 20u);
+    EXPECT_EQ(store->Stats().clears, 0u);
+    for (uint32_t i = 0; i < 4; i++) {
+      EXPECT_EQ(store->LastVersion(i), before[i]);
+      for (const StoredRecord& record : DrainAll(&store.store(), i)) EXPECT_NE(record.kind, RecordKind::kClear);
+    }
+    store->CommitRing(full);
+    EXPECT_NE(store->Clear(store.now()), 0u);
+    EXPECT_EQ(store->entries(), 0u);
+    store->Verify();
+  }
+}
+
+// A power cut may keep the records of some rings and lose those of others, each from some record on.
+TEST(StoreRings, ACrashBetweenTheRecordsOfOneClearLeavesAllOfItOrNothing) {
+  StoreOptions options = WithRing();
+  options.shard_count = 4;
+  options.memory_bytes = 32 << 20;
+  TestStore store(options);
+  for (int i = 0; i < 40; i++) store.Set("before" + std::to_string(i), "1");
+  const uint64_t cleared = store->Clear(store.now());
+  for (int i = 0; i < 40; i++) store.Set("behind" + std::to_string(i), "1");
+  std::vector<std::vector<StoredRecord>> rings;
+  for (uint32_t i = 0; i < 4; i++) rings.push_back(DrainAll(&store.store(), i));
+  for (uint32_t other_shards : {1u, 2u, 8u}) {
+    StoreOptions other = TestStore::Tiny();
+    other.shard_count = other_shards;
+    other.memory_bytes = 64 << 20;
+    // Of each ring: nothing, what was before the clear, that and the clear, all.
+    for (uint32_t cut = 0; cut < 256; cut++) {
+      TestStore recovered(other);
+      bool is_cleared = false;
+      std::vector<std::string> expected_behind;
+      // Rings come one after the other, beginning anywhere.
+      for (uint32_t k = 0; k < 4; k++) {
+        const uint32_t ring = (k + cut) % 4;
+        const uint32_t kept = cut >> (2 * ring) & 3;
+        for (const StoredRecord& record : rings[ring]) {
+          const bool is_kept =
+              kept == 3 || (kept == 2 && record.version <= cleared) || (kept == 1 && record.version < cleared);
+          if (!is_kept) continue;
+          if (record.kind == RecordKind::kClear) is_cleared = true;
+          if (record.version > cleared) expected_behind.push_back(record.key);
+          RecordView view;
+          view.kind = record.kind;
+          view.version = record.version;
+          view.key = record.key;
+          view.value = record.value;
+          (void)recovered->Apply(view, recovered.now(), true);
+        }
+      }
+      size_t expected = expected_behind.size();
+      for (const std::string& key : expected_behind) EXPECT_TRUE(recovered.Has(key));
+      for (uint32_t ring = 0; ring < 4 && !is_cleared; ring++) {
+        for (const StoredRecord& record : rings[ring]) {
+          if (record.version < cleared && (cut >> (2 * ring) & 3) != 0) expected++;
+        }
+      }
+      ASSERT_EQ(recovered->entries(), expected) << "cut " << cut;
+    }
+  }
 }
 
 // ---- versions ----
@@ -714,7 +790,7 @@ TEST(StoreRings, AnEpochThatIsStartedIsAboveWhatIsRecovered) {
     EXPECT_EQ(store->Apply(record, store.now(), true), Status::kStored);
     record.kind = RecordKind::kClear;
     record.key = record.value = {};
-    record.version = uint64_t{12} << kVersionCounterBits | 7;
+    record.version = VersionOf(12, 7);
     EXPECT_EQ(store->Apply(record, store.now(), true), Status::kStored);
     if (!before) store->StartEpoch(40);
     EXPECT_GT(store->LastVersion(0), highest);
@@ -724,8 +800,6 @@ TEST(StoreRings, AnEpochThatIsStartedIsAboveWhatIsRecovered) {
     EXPECT_EQ(DrainAll(&store.store(), 0).size(), 1) << "what was recovered leaves no record";
     store->StartEpoch(7);
     EXPECT_EQ(EpochOf(store.Set("key", "w").outcome.version), 40) << "never back";
-    store->Clear(store.now());
-    EXPECT_EQ(EpochOf(store.Set("key", "w").outcome.version), 41);
   }
 }
 
@@ -986,19 +1060,44 @@ TEST(StoreRings, WhileRecoveringExpiredEntriesGoBeforeLiveOnes) {
   store->Verify();
 }
 
-// A log counts epochs in 20 bits, over all its lives.
-TEST(StoreRings, AClearOfWhatIsClearedTakesNoEpoch) {
-  TestStore store(WithRing());
+TEST(StoreRings, AClearOfWhatIsClearedLeavesNoRecord) {
+  StoreOptions options = WithRing();
+  options.shard_count = 2;
+  options.memory_bytes *= 2;
+  TestStore store(options);
   store->StartEpoch(5);
   store.Set("key", "value");
   const uint64_t first = store->Clear(store.now());
-  EXPECT_EQ(EpochOf(first), 6u);
   for (int i = 0; i < 1000; i++) EXPECT_EQ(store->Clear(store.now()), first);
+  EXPECT_EQ(store->Stats().clears, 1001u);
+  EXPECT_EQ(DrainAll(&store.store(), 0).size() + DrainAll(&store.store(), 1).size(), 3u);
   store.Delete("absent");
-  EXPECT_EQ(EpochOf(store->Clear(store.now())), 7u) << "the log may still have had it";
-  store.Set("key", "value");
-  EXPECT_EQ(EpochOf(store->Clear(store.now())), 8u);
-  EXPECT_FALSE(store->ClearsAreUsedUp());
+  EXPECT_GT(store->Clear(store.now()), first) << "the log may still have had it";
+  const uint64_t second = store.ClearIn(1000);
+  EXPECT_GT(store->Clear(store.now()), second) << "it takes the place of one that is to come";
+}
+
+// A client that clears and stores a hundred thousand times a second uses up 2^64 versions in a million years.
+TEST(StoreRings, AClearTakesOneVersion) {
+  StoreOptions options = WithRing();
+  options.shard_count = 2;
+  options.memory_bytes *= 2;
+  TestStore store(options);
+  store->StartEpoch(5);
+  std::string key = "a";
+  while (store->ShardOf(key) != 1) key += "a";
+  store.Set(key, "value");
+  uint64_t last = store->Clear(store.now());
+  for (int i = 0; i < 100'000; i++) {
+    EXPECT_EQ(store.Set(key, "value").outcome.version, last + 1);
+    const uint64_t version = store->Clear(store.now());
+    ASSERT_EQ(version, last + 2);
+    last = version;
+    for (uint32_t shard = 0; shard < 2 && i % 500 == 0; shard++) {
+      DrainAll(&store.store(), shard);
+      store->CommitRing(shard);
+    }
+  }
 }
 
 // A load reads elsewhere what may change between two clears, and then stores it.
@@ -1021,7 +1120,6 @@ TEST(StoreRings, AClearOfWhatIsClearedVoidsLoads) {
   }
 }
 
-// Their versions are not ours, and may be older than the last one that we gave.
 TEST(StoreRings, AClearTakesWhatCameInSinceTheOneBefore) {
   TestStore store(WithRing());
   store->StartEpoch(5);
@@ -1030,54 +1128,19 @@ TEST(StoreRings, AClearTakesWhatCameInSinceTheOneBefore) {
   record.kind = RecordKind::kSet;
   record.key = "key";
   record.value = "value";
-  record.version = uint64_t{EpochOf(first)} << kVersionCounterBits | 1;
+  record.version = first - 1;
+  ASSERT_EQ(store->Apply(record, store.now(), true), Status::kNotStored) << "it is older than the clear";
+  record.version = first + 5;
   ASSERT_EQ(store->Apply(record, store.now(), true), Status::kStored);
   ASSERT_TRUE(store.Has("key"));
-  EXPECT_EQ(EpochOf(store->Clear(store.now())), EpochOf(first) + 1);
+  const uint64_t second = store->Clear(store.now());
+  EXPECT_EQ(second, first + 6);
   EXPECT_FALSE(store.Has("key"));
   // A clear that comes in is as good as one that is called for.
   record.kind = RecordKind::kClear;
   store.Set("key", "value");
   ASSERT_EQ(store->Apply(record, store.now(), false), Status::kStored);
-  EXPECT_EQ(EpochOf(store->Clear(store.now())), EpochOf(first) + 2);
-  store->Verify();
-}
-
-TEST(StoreRings, ClearsLeaveEpochsForOpenings) {
-  TestStore store(WithRing());
-  const uint32_t last = kEpochMax - kEpochsForOpenings;
-  store->StartEpoch(last - 1);
-  store.Set("key", "value");
-  const uint64_t version = store->Clear(store.now());
-  EXPECT_EQ(EpochOf(version), last);
-  EXPECT_TRUE(store->ClearsAreUsedUp());
-  EXPECT_EQ(store->Clear(store.now()), version) << "nothing was done since";
-  store.Set("key", "value");
-  EXPECT_EQ(store->Clear(store.now()), 0u);
-  EXPECT_EQ(store.Get("key").value, "value");
-  EXPECT_EQ(store.ClearIn(10), ~uint64_t{0});
-  EXPECT_NE(store.ClearIn(0), ~uint64_t{0});
-  store->Verify();
-}
-
-TEST(StoreRings, AClearThatWasPromisedTakesAnEpochOfThoseForOpenings) {
-  TestStore store(WithRing());
-  store->StartEpoch(kEpochMax - kEpochsForOpenings - 1);
-  store.Set("key", "value");
-  store.ClearIn(10);
-  while (!store->ClearsAreUsedUp()) {
-    store->Clear(store.now());
-    if (!store->ClearsAreUsedUp()) store.Set("key", "value");
-  }
-  EXPECT_EQ(store.ClearIn(10), ~uint64_t{0});
-  RecordView record;
-  record.kind = RecordKind::kClearAt;
-  record.version = store->LastVersion(0) + 1;
-  record.expires_wall_ms = store.now().wall_ms + 10;
-  EXPECT_EQ(store->Apply(record, store.now(), true), Status::kStored);
-  store.Set("key", "value");
-  store.Advance(10);
-  EXPECT_FALSE(store.Has("key"));
+  EXPECT_EQ(store->Clear(store.now()), second + 2);
   store->Verify();
 }
 

@@ -420,12 +420,12 @@ TEST(StoreStress, RecordsOfAShardComeInTheOrderOfTheirVersionsAndFoldToTheConten
   drain();
 
   std::unordered_map<std::string, StoredRecord> contents;
-  uint32_t barrier = 0;
+  uint64_t cleared = 0;
   for (const StoredRecord& record : all) {
-    if (record.kind == RecordKind::kClear) barrier = std::max(barrier, static_cast<uint32_t>(record.version >> 44));
+    if (record.kind == RecordKind::kClear) cleared = std::max(cleared, record.version);
   }
   for (StoredRecord& record : all) {
-    if (record.key.empty() || (record.version >> 44) < barrier) continue;
+    if (record.key.empty() || record.version < cleared) continue;
     const std::string key = record.key;
     if (record.kind == RecordKind::kDelete) {
       contents.erase(key);

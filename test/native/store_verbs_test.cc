@@ -437,7 +437,7 @@ TEST(StoreVerbs, TheEpochIsTheHighPartOfTheVersion) {
   StoreOptions options = TestStore::Tiny();
   options.epoch = 77;
   TestStore store(options);
-  EXPECT_EQ(store.Set("key", "value").outcome.version >> 44, 77);
+  EXPECT_EQ(store.Set("key", "value").outcome.version >> 32, 77);
 }
 
 TEST(StoreVerbs, IdleTimeIsToldWhereAccessIsTracked) {

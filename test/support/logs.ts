@@ -1,6 +1,5 @@
 // Logs for tests: on a disk in memory, with a clock and random numbers that are the same in every run.
 
-import { storeEpochOf } from '../../src/log/epoch.ts';
 import {
   EmbeddedLog,
   type EmbeddedLogOptions,
@@ -70,7 +69,7 @@ export function batchFor(log: RequestLog, name: string, { count = 1, valueBytes 
       kind: 'set',
       key: `${name}.${i + 1}`,
       value: 'v'.repeat(valueBytes),
-      epoch: storeEpochOf(log.epoch),
+      epoch: log.epoch,
       counter: i + 1,
     }),
   );

@@ -43,7 +43,7 @@ export class MemoryFeed {
 
   set(key: string, value: string | Buffer): bigint {
     this.#counter++;
-    const version = (BigInt(this.#epoch) << 44n) + this.#counter;
+    const version = (BigInt(this.#epoch) << 32n) + this.#counter;
     const bytes = makeRecord({ kind: 'set', key, value, epoch: this.#epoch, counter: Number(this.#counter) });
     this.#records.push({ bytes, version });
     this.entries.delete(key);
@@ -109,7 +109,7 @@ export class MemoryFeed {
   }
 
   readTargets(versions: BigUint64Array): void {
-    versions[0] = this.#counter === 0n ? 0n : (BigInt(this.#epoch) << 44n) + this.#counter;
+    versions[0] = this.#counter === 0n ? 0n : (BigInt(this.#epoch) << 32n) + this.#counter;
   }
 
   covered(versions: BigUint64Array): boolean {

@@ -4,6 +4,7 @@
 // that appending again is safe.
 
 import { CairnError, outOfRange } from '../../src/errors.ts';
+import { FORMAT_VERSION } from '../../src/log/format.ts';
 import {
   type AppendResult,
   Fence,
@@ -67,6 +68,7 @@ export class MemoryLog implements RequestLog {
     this.#stream.push({
       kind: 'takeover',
       epoch: epoch + 1,
+      formatVersion: FORMAT_VERSION,
       writer,
       recordsBefore,
       recordCount: 0,
@@ -112,6 +114,7 @@ export class MemoryLog implements RequestLog {
     const position = this.#stream.push({
       kind: 'records',
       epoch: batch.epoch,
+      formatVersion: FORMAT_VERSION,
       writer: this.#writer,
       recordsBefore: this.#fence.state.recordsBefore,
       recordCount: batch.recordCount,

@@ -22,7 +22,7 @@ export function makeRecord(parts: RecordParts): Buffer {
   record.writeUInt32LE(record.length, 0);
   record[4] = KINDS[kind];
   record[5] = codec + (clientFlags === 0 ? 0 : 16);
-  record.writeBigUInt64LE((BigInt(epoch) << 44n) + BigInt(counter), 8);
+  record.writeBigUInt64LE((BigInt(epoch) << 32n) + BigInt(counter), 8);
   record.writeBigInt64LE(BigInt(expiresWallMs), 16);
   record.writeUInt32LE(clientFlags, 24);
   record.writeUInt32LE(key.length, 28);

@@ -16,9 +16,10 @@ struct Coverage {
   uint64_t log_full = 0, too_large = 0, no_memory = 0, needs_room = 0, applied = 0, fills_voided = 0, fills_stored = 0;
   uint64_t flood_evictions = 0, in_place = 0, rebuilt = 0, records = 0, plain_gets = 0, plain_sets = 0;
   uint64_t ring_full = 0, ring_pinned = 0, ring_copied_large = 0, ring_zombies = 0, ring_drained = 0, ring_rewound = 0,
-           ring_wrapped = 0, ring_waits_for_memory = 0, ring_waits_for_barrier = 0, ring_replayed = 0;
+           ring_wrapped = 0, ring_waits_for_memory = 0, ring_replayed = 0;
   uint64_t extended = 0, concats_in_steps = 0, bodies_lost = 0;
-  uint64_t renumbered = 0, renumbered_dead = 0, recovered = 0, recovery_expirations = 0, thrifty_clears = 0;
+  uint64_t renumbered = 0, renumbered_dead = 0, recovered = 0, recovery_expirations = 0, repeated_clears = 0,
+           counters_over = 0;
   void Add(const Coverage& other);
   // The names of what never happened.
   std::string Missing(bool with_collisions) const;

@@ -39,10 +39,6 @@ bool Harness::DoDrain(uint32_t shard_index, size_t capacity) {
     if (!CompareRecord(record, expected)) return false;
     if (view.version <= version) return Fail("drain: versions do not rise");
     version = view.version;
-    if (view.kind == RecordKind::kClear) {
-      if (EpochOf(version) != expected.epoch) return Fail("drain: a barrier of another epoch");
-      ring.barrier = expected.epoch;
-    }
     bytes += record_bytes;
     ++count;
     rest.remove_prefix(record_bytes);
@@ -61,16 +57,6 @@ bool Harness::DoDrain(uint32_t shard_index, size_t capacity) {
   // What is skipped before a record that did not fit has been passed.
   if (count > 0) ring.drained_at = needed == 0 ? ring.written : ring.records[ring.drained].ring_begin;
   if (needed == 0) version = store_->LastVersion(shard_index);
-  // What a clear did to the other shards is not told of before its barrier in shard 0 has been drained.
-  const uint32_t barrier = shards_[0].journal.barrier;
-  if (shard_index != 0 && EpochOf(version) > barrier) {
-    for (size_t i = shards_[0].journal.drained; i < shards_[0].journal.records.size(); ++i) {
-      if (shards_[0].journal.records[i].kind != RecordKind::kClear) continue;
-      version = (uint64_t{barrier} << kVersionCounterBits) | kVersionCounterMask;
-      ++coverage_.ring_waits_for_barrier;
-      break;
-    }
-  }
   if (actual.version != version) {
     return Fail(Format("drain: version %llx, expected %llx", static_cast<unsigned long long>(actual.version),
                        static_cast<unsigned long long>(version)));
@@ -93,7 +79,6 @@ bool Harness::DoCommit(uint32_t shard_index) {
   ring.records.erase(ring.records.begin(), ring.records.begin() + static_cast<ptrdiff_t>(ring.drained));
   ring.seen -= ring.drained;
   ring.drained = 0;
-  ring.barrier_committed = ring.barrier;
   return AfterCall("commit");
 }
 
@@ -102,7 +87,6 @@ bool Harness::DoRewind(uint32_t shard_index) {
   store_->RewindRing(shard_index);
   if (ring.drained > 0) ++coverage_.ring_rewound;
   ring.drained = 0;
-  ring.barrier = ring.barrier_committed;
   return CompareRing(shard_index);
 }
 

@@ -61,12 +61,11 @@ bool Harness::DoApply(const Op& op) {
     record.version = old->version + (op.number >> 6) % 4 - 1;
   } else {
     // Of this epoch, one of the last before it, or the next.
-    const uint32_t back = (op.number >> 6) % std::min(epoch_ + 1, 24u);
-    const uint32_t epoch = back == 0 ? std::min(epoch_ + 1, kEpochMax - 3) : epoch_ - (back - 1) % 6;
-    record.version = uint64_t{std::max(epoch, 1u)} << kVersionCounterBits | (op.number >> 12);
+    const uint32_t back = (op.number >> 6) % std::min(std::max(Epoch(), 1u), 24u);
+    const uint32_t epoch =
+        back == 0 ? std::min(Epoch() + 1, kEpochMax - 3) : Epoch() - std::min((back - 1) % 6, Epoch());
+    record.version = VersionOf(std::max(epoch, 1u), op.number >> 12);
   }
-  // Where the epochs are used up, the version from which on a shard is cleared is not known here.
-  if (EpochsUsedUp() && keep_version && !life_.records) record.version &= ~(uint64_t{1} << kVersionCounterBits);
   BeforeCall();
   // Records carry their expiry by the wall clock, so whoever applies them has read it.
   const Status actual = store_->Apply(record, now_, keep_version);
@@ -79,8 +78,6 @@ bool Harness::DoApply(const Op& op) {
     to_come.expires_ms = record.expires_wall_ms != 0 ? kAlreadyExpired : kNeverExpires;
     if (!FollowRecovery(shard, shard.FootprintOf(to_come).charge)) return AfterCall("apply");
   }
-  if (keep_version) epoch_ = std::max(epoch_, EpochOf(record.version));
-  if (keep_version && record.version >= shard.cleared_version) cleared_at_.clear();
   ModelShard::Effect effect;
   const Status expected = shard.Apply(record, keep_version, recovering_, &effect);
   if (keep_version) FoldApplied(record, effect);
@@ -159,7 +156,6 @@ bool Harness::DoRenumber(const Op& op) {
       record.version = last;
     }
     if (EpochOf(store_->LastVersion(i)) != 0 || store_->LastVersion(i) < last) Fail("a version to come is older");
-    shard.epoch = 0;
     shard.cleared_version = shard.gone_version = 0;
     shard.gone_known = true;
   }
@@ -167,10 +163,7 @@ bool Harness::DoRenumber(const Op& op) {
   fold_ = std::move(fold);
   events_.lost.clear();
   fold_barrier_ = 0;
-  for (ModelShard& shard : shards_) shard.journal.barrier = shard.journal.barrier_committed = 0;
-  epoch_ = 0;
-  scheduled_version_ = 1;
-  scheduled_known_ = true;
+  scheduled_version_ = fold_said_version_ = 1;
   StartEpoch(1 + op.ttl % 40u);
   return AfterCall("renumber");
 }

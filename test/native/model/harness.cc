@@ -20,7 +20,6 @@ Harness::Harness(const Life& life) : life_(life) {
   }
   store_->SetRemovalSink(&removals_);
   const uint32_t count = store_->shard_count();
-  epoch_ = life.options.epoch;
   resize_memory_ = life.options.memory_bytes;
   resize_entries_ = life.options.entries_max;
   sizes_ = std::make_unique<Sizes>(store_->page_bytes(), life.options.track_access);
@@ -31,12 +30,15 @@ Harness::Harness(const Life& life) : life_(life) {
                                                           .value_bytes_max = store_->value_bytes_max(),
                                                           .events = &events_,
                                                           .coverage = &coverage_});
-    shard.epoch = epoch_;
+    // V2: a counter that runs over raises the epoch, and nothing else happens.
+    if (life.counters_run_over) {
+      store_->shard(i)->recorder()->NoteVersion(VersionOf(life.options.epoch, kVersionCounterMask - 20 * (i + 1)));
+    }
+    shard.last_version = store_->LastVersion(i);
     shard.entries_limit = resize_entries_ == 0 ? 0 : std::max<uint64_t>(resize_entries_ / count, 1);
     shard.journal.keeps_records = life.records;
     if (store_->has_rings()) {
       shard.journal.capacity = store_->RingStatsOf(i).capacity_bytes;
-      shard.journal.barrier = shard.journal.barrier_committed = epoch_;
     }
   }
   now_.boot_ms = 1'000'000 + life.seed % 100'000;

@@ -11,7 +11,7 @@
 //     applied to a store of another shape, make the same contents;
 //   - what a walk emits: only what is there, and all that was there throughout;
 //   - pinned values: unchanged until they are released, charged until then;
-//   - what lives that begin by reading a log back make of its records, generations of epochs included: see `recovers`;
+//   - what lives that begin by reading a log back make of its records, renumbering included: see `recovers`;
 //   - Store::Verify().
 //
 // What the model does not compute but accepts within bounds: when the timer wheel meets an expired entry (never before
@@ -133,9 +133,11 @@ class Harness {
 
   // ---- clears and epochs ----
   bool TakesBarrier(bool is_promised);
-  bool EpochsUsedUp() const;
-  bool ClearsUsedUp() const;
-  void ClearModel();
+  // The next version of all shards together.
+  uint64_t TakeVersionOfAll();
+  bool AreAsCleared() const;
+  // Its version. 0: a journal has no room, nothing was changed.
+  uint64_t ClearModel(bool is_promised);
   void RunScheduledClear();
   // Leaves the record of a clear to come, 0: of none. False: no room.
   bool Schedule(uint64_t at_ms);
@@ -144,6 +146,7 @@ class Harness {
   bool DoApplyClear(const Op& op, bool keep_version);
   bool DoApplyClearAt(const Op& op, bool keep_version);
   void StartEpoch(uint32_t epoch);
+  uint32_t Epoch() const;  // the highest of any version
 
   // ---- the journal ----
   bool DoDrain(uint32_t shard_index, size_t capacity);
@@ -173,15 +176,11 @@ class Harness {
   Events events_;
   std::deque<ModelShard> shards_;
   std::vector<StoreStats> before_;  // of the store, before the call
-  uint32_t epoch_ = 0;
+  uint64_t last_of_all_ = 0;        // the last version of any shard before the call, or of all in it
   uint64_t scheduled_clear_ms_ = 0;
   int64_t scheduled_wall_ms_ = 0;   // the same as its record has it
-  uint64_t scheduled_version_ = 0;  // of the record that says so; not known after a clear that came by itself
-  bool scheduled_known_ = true;
+  uint64_t scheduled_version_ = 0;  // of the record that says so
   bool recovering_ = false;
-  bool thrifty_ = false;              // with epochs: StartEpoch() was called
-  std::vector<uint64_t> cleared_at_;  // the last versions of the shards behind the last clear; empty: not known
-  uint64_t last_clear_version_ = 0;   // 0: not known
   std::vector<PinHandle> pins_;
   std::vector<BodyHandle> bodies_;
   std::vector<CursorHandle> cursors_;
@@ -193,8 +192,9 @@ class Harness {
   std::string drain_bytes_;
   std::string replay_;  // the drained records, as they came
   bool replay_whole_ = true;
-  uint64_t fold_barrier_ = 0;  // what is below it has been cleared
-  int64_t fold_clear_at_ = 0;  // wall time of the clear that is to come
+  uint64_t fold_barrier_ = 0;       // what is below it has been cleared
+  int64_t fold_clear_at_ = 0;       // wall time of the clear that is to come
+  uint64_t fold_said_version_ = 0;  // of the record that says so, or that none is
   std::map<std::string, StoredRecord> fold_;
   uint64_t step_ = 0;
   std::string failure_;

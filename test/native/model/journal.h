@@ -28,7 +28,6 @@ struct ExpectedRecord {
   uint8_t codec = 0;
   uint32_t client_flags = 0;
   int64_t expires_wall_ms = 0;
-  uint32_t epoch = 0;  // of a barrier
   // Where it lies in a ring, and what it keeps in place there.
   uint64_t ring_begin = 0, ring_end = 0;
   std::shared_ptr<Held> held;
@@ -45,14 +44,13 @@ class Journal {
   bool keeps_records = false;
   uint64_t capacity = 0;  // of the ring; 0: there is none
 
-  uint64_t written = 0, freed = 0;              // positions in the ring
-  uint64_t count = 0;                           // of all records so far
-  std::vector<ExpectedRecord> records;          // those that are not committed
-  size_t drained = 0;                           // of them
-  uint64_t drained_at = 0;                      // the position behind those
-  size_t seen = 0;                              // of them, drained at least once
-  uint64_t held_charge = 0;                     // of the entries that the journal holds
-  uint32_t barrier = 0, barrier_committed = 0;  // epoch of the last barrier that was drained, committed
+  uint64_t written = 0, freed = 0;      // positions in the ring
+  uint64_t count = 0;                   // of all records so far
+  std::vector<ExpectedRecord> records;  // those that are not committed
+  size_t drained = 0;                   // of them
+  uint64_t drained_at = 0;              // the position behind those
+  size_t seen = 0;                      // of them, drained at least once
+  uint64_t held_charge = 0;             // of the entries that the journal holds
 
   bool is_ring() const { return capacity != 0; }
   uint64_t fill_bytes() const { return written - freed; }

@@ -22,8 +22,7 @@ Status ModelShard::Apply(const RecordView& record, bool keeps_version, bool reco
   if (keeps_version) {
     if (record.version < cleared_version) return Status::kNotStored;
     // Versions given from now on are above any that came in.
-    epoch = std::max(epoch, EpochOf(record.version));
-    if (EpochOf(record.version) == epoch) last_version = std::max(last_version, record.version);
+    last_version = std::max(last_version, record.version);
     if (present && old->version >= record.version) return Status::kNotStored;
   }
   const bool recorded = !keeps_version;

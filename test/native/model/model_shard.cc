@@ -385,11 +385,12 @@ void ModelShard::RecordDelete(const std::string& key, Expected* expected) {
   if (expected != nullptr) expected->mutates = true;
 }
 
-void ModelShard::RecordBarrier(uint64_t version, uint32_t of_epoch) {
+void ModelShard::RecordBarrier(RecordKind kind, uint64_t version, uint64_t at_ms) {
   if (!journal.keeps_records) return;
-  Record(RecordKind::kClear, Entry{});
+  Entry barrier;
+  barrier.expires_ms = at_ms;
+  Record(kind, barrier);
   new_records.back().version = version;
-  new_records.back().epoch = of_epoch;
 }
 
 Status ModelShard::LogFull() {

@@ -199,7 +199,6 @@ class ModelShard {
   uint64_t limit = 0, entries_limit = 0;  // as of the last look
   uint64_t pinned_pages = 0;              // as of the last look
   uint64_t last_version = 0;              // the highest that was given or read back
-  uint32_t epoch = 0;                     // of the versions given from now on
   uint64_t cleared_version = 0;           // what is below it is not applied any more
   uint64_t gone_version = 0;              // A1: at least
   bool gone_known = true;                 // and exactly
@@ -250,8 +249,8 @@ class ModelShard {
   void RecordSet(Place entry, Way way);
   void Record(RecordKind kind, const Entry& entry);
   void RecordDelete(const std::string& key, Expected* expected);
-  // Of all shards. REQUIRES: the journal takes it.
-  void RecordBarrier(uint64_t version, uint32_t of_epoch);
+  // Of a clear of all shards, or one that is to come. REQUIRES: the journal takes it.
+  void RecordBarrier(RecordKind kind, uint64_t version, uint64_t at_ms);
   // Counts a refusal.
   Status LogFull();
   // F4, counted; another refusal stays as it is.

@@ -43,8 +43,9 @@ Life DrawLife(const std::string& arena, uint64_t seed) {
   options.shard_count = 1;
   options.page_bytes = kPageBytesMin;
   options.secrets = FixedSecrets(Mix(seed, 2));
-  options.epoch = static_cast<uint32_t>(random.OneIn(12) ? kEpochMax - random.Below(4) : random.Between(1, 40));
+  options.epoch = static_cast<uint32_t>(random.OneIn(12) ? kEpochMax - 4 - random.Below(4) : random.Between(1, 40));
   options.track_access = random.OneIn(4);
+  life.counters_run_over = Mix(seed, 3) % 6 == 0;
   options.hash = random.OneIn(4) ? HashKind::kSipHash : HashKind::kFast;
   // A full ring refuses most changes: half the lives have none, and come further.
   life.records = random.OneIn(2);

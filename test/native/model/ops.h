@@ -77,10 +77,11 @@ struct Life {
   StoreOptions options;
   uint64_t seed = 0;
   bool records = false;  // they are kept; in rings if options.ring_bytes says so
-  // It begins as a cache with a log does: records are applied, of one generation of epochs after another, with nothing
+  // It begins as a cache with a log does: records are applied, what is there is renumbered now and then, with nothing
   // but time and upkeep in between, until the first kServe. REQUIRES: records.
   bool recovers = false;
-  bool colliding_keys = false;  // all keys fall into few hash chains
+  bool counters_run_over = false;  // the counters of its versions begin just below their end
+  bool colliding_keys = false;     // all keys fall into few hash chains
   uint32_t key_count = 100;
   int size_mode = 0;        // see Generator
   uint32_t long_keys = 20;  // one key in so many is long; 0: none
