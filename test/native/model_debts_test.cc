@@ -268,7 +268,8 @@ class World {
     entry.client_flags = row.client_flags;
     if (row.expires_wall_ms != 0) entry.expires_ms = static_cast<uint64_t>(row.expires_wall_ms - now_.WallOffset());
     Expected ignored;
-    const ModelShard::Place old = shard_.Meet(key, false);
+    bool ignored_live;
+    const ModelShard::Place old = shard_.Meet(key, false, true, &ignored_live);
     const Status status = shard_.Accept(std::move(entry), old, {.recorded = false}, &ignored);
     if (status != Status::kStored) return;
     shard_.Find(key)->version = version != 0 ? version : ++version_;

@@ -98,6 +98,11 @@ bool Harness::CompareOutcome(const Request& request, const std::string& key, con
                                   static_cast<unsigned long long>(actual.expires_ms),
                                   static_cast<unsigned long long>(expected.expires_ms)));
     }
+    if (actual.fresh_until_ms != expected.fresh_until_ms) {
+      return Fail(what() + Format(": fresh until %llu, expected %llu",
+                                  static_cast<unsigned long long>(actual.fresh_until_ms),
+                                  static_cast<unsigned long long>(expected.fresh_until_ms)));
+    }
     if (actual.value_bytes != expected.value_bytes)
       return Fail(what() + Format(": %u value bytes, expected %u", actual.value_bytes, expected.value_bytes));
     if (!IsStoring(request.verb)) {

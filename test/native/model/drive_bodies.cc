@@ -49,7 +49,7 @@ bool Harness::DoReserve(const Op& op) {
   Request request = MakeRequest(one, key, {});
   // Not for bodies that may be small.
   if (request.expires_ms == kKeepExpiry && value.size() <= kBodyKeepsExpiryBytesMin) request.expires_ms = kNeverExpires;
-  const bool timed = request.expires_ms != kNeverExpires && request.expires_ms != kKeepExpiry;
+  const bool timed = IsTimed(request);
   Body body;
   BeforeCall();
   const Now now = store_->uses_time() || timed ? now_ : Now{};
@@ -62,6 +62,7 @@ bool Harness::DoReserve(const Op& op) {
   to_come.value = value;
   to_come.client_flags = request.client_flags;
   to_come.expires_ms = request.expires_ms;
+  to_come.fresh_until_ms = request.fresh_until_ms;
   const Footprint footprint = shard.FootprintOf(to_come);
   Status expected = Status::kStored;
   if (shard.IsTooLarge(to_come)) {
@@ -82,8 +83,9 @@ bool Harness::DoReserve(const Op& op) {
     ++coverage_.bodies_refused;
     ++(expected == Status::kTooLarge ? shard.counters.too_large : shard.counters.no_memory);
     const ModelShard::Place old = shard.Find(key);
-    const bool other_version =
-        request.has_compare && old != shard.order.end() && !shard.IsExpired(*old) && old->version != request.compare;
+    const bool is_live =
+        old != shard.end() && !shard.IsExpired(*old) && (request.accepts_stale || !shard.IsStale(*old));
+    const bool other_version = request.has_compare && is_live && old->version != request.compare;
     if (request.verb == Verb::kSet && !other_version) {
       shard.VoidLoads(key);
       if (!shard.MakeAbsent(key, old, true, nullptr)) expected = Status::kLogFull;
@@ -154,9 +156,9 @@ bool Harness::DoLink(const Op& op, bool abandon) {
   store_->Link(&handle.body, request, store_->uses_time() ? now_ : Now{}, &actual);
   RunScheduledClear();
   Expected expected;
-  const ModelShard::Place old = shard.Meet(key, false);
-  const bool present = old != shard.end();
-  expected.status = shard.Judge(request, old, nullptr);
+  bool present;
+  const ModelShard::Place old = shard.Meet(key, false, request.accepts_stale, &present);
+  expected.status = shard.Judge(request, present ? old : shard.end(), nullptr);
   if (request.verb == Verb::kCas) {
     if (expected.status == Status::kNotFound) ++shard.counters.cas_misses;
     if (expected.status == Status::kExists) ++shard.counters.cas_exists;
@@ -174,6 +176,7 @@ bool Harness::DoLink(const Op& op, bool abandon) {
     next.client_flags = request.client_flags;
     next.expires_ms = request.expires_ms;
     if (next.expires_ms == kKeepExpiry) next.expires_ms = present ? old->expires_ms : kNeverExpires;
+    next.fresh_until_ms = request.fresh_until_ms;
     next.footprint = handle.footprint;
     keeps_body = !shard.Admit(std::move(next), old, handle.footprint.charge, &expected);
     if (keeps_body) {
@@ -229,7 +232,9 @@ bool Harness::DoFill(const Op& op) {
   const bool began = store_->BeginFill(key, if_absent, store_->uses_time() ? now_ : Now{}, ticket.ticket.get());
   RunScheduledClear();
   ModelShard& shard = ShardFor(key);
-  const bool expected = !if_absent || shard.Meet(key, false) == shard.order.end();
+  bool is_live = false;
+  if (if_absent) (void)shard.Meet(key, false, false, &is_live);
+  const bool expected = !is_live;
   if (began != expected) Fail(began ? "a fill began though the entry is there" : "a fill did not begin");
   if (began) {
     shard.loads.push_back(ticket.load);

@@ -10,6 +10,11 @@
 
 namespace cairn::model {
 
+bool Harness::IsTimed(const Request& request) {
+  return (request.expires_ms != kNeverExpires && request.expires_ms != kKeepExpiry) ||
+         request.fresh_until_ms != kAlwaysFresh;
+}
+
 Request Harness::MakeRequest(const Op& op, const std::string& key, const std::string& value) {
   Request request;
   request.verb = op.verb;
@@ -18,6 +23,8 @@ Request Harness::MakeRequest(const Op& op, const std::string& key, const std::st
   request.value = value;
   request.expires_ms = ExpiryOf(op.ttl);
   request.client_flags = (op.options & kOptClientFlags) ? op.number | 1 : 0;
+  if (op.options & kOptFresh) request.fresh_until_ms = now_.boot_ms + op.number % 300;
+  request.accepts_stale = (op.options & kOptStale) != 0;
   request.no_bump = (op.options & kOptNoBump) && (op.verb == Verb::kGet || op.verb == Verb::kGetAndTouch);
   request.no_value = (op.options & kOptNoValue) != 0;
   request.has_initial = (op.options & kOptInitial) != 0;
@@ -51,7 +58,7 @@ bool Harness::DoRequest(const Op& op) {
       load = ticket.load.get();
     }
   }
-  const bool timed = request.expires_ms != kNeverExpires && request.expires_ms != kKeepExpiry;
+  const bool timed = IsTimed(request);
   // Until something can expire, the clock need not be read.
   const Now now = store_->uses_time() || timed ? now_ : Now{};
   size_t capacity = scratch_.size();
@@ -64,6 +71,8 @@ bool Harness::DoRequest(const Op& op) {
   const bool plainly = op.number % 2 == 0 && AskPlainly(request, now, &scratch, &actual);
   if (!plainly) store_->Execute(request, now, &scratch, &actual);
   RunScheduledClear();
+  // A plain set asks nothing about what is there.
+  if (plainly && request.verb == Verb::kSet) request.accepts_stale = true;
   const Expected expected = ShardFor(key).Ask(request, key, load, SeenOf(actual, true), &model_scratch);
   if (plainly) {
     // How it was before the request cannot be looked at any more.
@@ -81,6 +90,7 @@ Outcome Harness::LookAt(std::string_view key) {
   Request look;
   look.verb = Verb::kHas;
   look.key = key;
+  look.accepts_stale = true;
   Scratch none;
   Outcome outcome;
   store_->Execute(look, Now{}, &none, &outcome);
@@ -90,7 +100,7 @@ Outcome Harness::LookAt(std::string_view key) {
 bool Harness::AskPlainly(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome) {
   uint32_t shard_index;
   ShardFor(std::string(request.key), &shard_index);
-  if (request.verb == Verb::kGet && !request.no_bump && !request.no_value) {
+  if (request.verb == Verb::kGet && !request.no_bump && !request.no_value && !request.accepts_stale) {
     PlainValue value;
     const Status status =
         store_->GetPlain(request.key, now, scratch->data, std::min(scratch->capacity, kCopyUnderLockBytesMax), &value);
@@ -109,7 +119,8 @@ bool Harness::AskPlainly(const Request& request, const Now& now, Scratch* scratc
   }
   const bool clear_is_due = scheduled_clear_ms_ != 0 && now.boot_ms >= scheduled_clear_ms_;
   if (request.verb == Verb::kSet && !request.has_compare && request.fill == nullptr && request.client_flags == 0 &&
-      request.expires_ms != kKeepExpiry && request.value.size() <= kCopyUnderLockBytesMax && !clear_is_due) {
+      request.expires_ms != kKeepExpiry && request.fresh_until_ms == kAlwaysFresh &&
+      request.value.size() <= kCopyUnderLockBytesMax && !clear_is_due) {
     const uint64_t last_version = store_->LastVersion(shard_index);
     const Status status = store_->SetPlain(request.key, request.value, request.codec, request.expires_ms, now);
     const uint64_t version = store_->LastVersion(shard_index);
@@ -146,6 +157,7 @@ bool Harness::DoMany(const Op& op) {
     one.ttl = static_cast<uint8_t>(random.OneIn(life_.ttl_share) ? random.Next() : 0);
     one.codec = static_cast<uint8_t>(random.OneIn(3) ? random.Below(kCodecCount) : 0);
     one.options = static_cast<uint16_t>(random.Next() & random.Next() & random.Next());
+    if (!random.OneIn(life_.ttl_share)) one.options &= static_cast<uint16_t>(~kOptFresh);
     one.options &= static_cast<uint16_t>(~(kOptCompareRight | kOptCompareWrong | kOptFill));
     if (has_rings()) {
       // Whether there are pages to pin for a large value is known for one request at a time.
@@ -156,7 +168,7 @@ bool Harness::DoMany(const Op& op) {
     keys[i] = &KeyName(one.key);
     values[i] = ValueOf(one);
     requests[i] = MakeRequest(one, *keys[i], values[i]);
-    if (requests[i].expires_ms != kNeverExpires && requests[i].expires_ms != kKeepExpiry) timed = true;
+    timed = timed || IsTimed(requests[i]);
   }
   size_t capacity = scratch_.size();
   if (op.options & kOptSmallScratch) capacity = op.number % 20'000;

@@ -89,7 +89,7 @@ bool Harness::DoResize(const Op& op, bool step) {
 
 void Harness::CloseWalk(size_t which) {
   store_->CloseCursor(&cursors_[which].cursor);
-  for (ModelShard& shard : shards_) shard.owed.erase(cursors_[which].id);
+  for (ModelShard& shard : shards_) shard.walks.erase(cursors_[which].id);
   cursors_.erase(cursors_.begin() + static_cast<ptrdiff_t>(which));
 }
 
@@ -99,9 +99,11 @@ bool Harness::DoCursor(const Op& op) {
     CursorHandle handle;
     store_->OpenCursor(op.number % 2 == 0 ? Cursor::Order::kOldestFirst : Cursor::Order::kNewestFirst, &handle.cursor);
     handle.id = ++walks_;
+    handle.cursor.accepts_stale = (op.number & 2) != 0;
     for (ModelShard& shard : shards_) {
-      std::set<std::string>& owed = shard.owed[handle.id];
-      for (const Entry& entry : shard.order) owed.insert(entry.key);
+      ModelShard::Walk& walk = shard.walks[handle.id];
+      walk.accepts_stale = handle.cursor.accepts_stale;
+      for (const Entry& entry : shard.order) walk.owed.insert(entry.key);
     }
     cursors_.push_back(std::move(handle));
     return true;
@@ -134,24 +136,27 @@ bool Harness::DoCursor(const Op& op) {
     uint32_t shard_index;
     ModelShard& shard = ShardFor(key, &shard_index);
     const ModelShard::Place entry = shard.Find(key);
-    if (entry == shard.order.end() || shard.IsExpired(*entry)) {
+    const bool is_hidden = entry != shard.end() && !handle.cursor.accepts_stale && shard.IsStale(*entry);
+    if (entry == shard.order.end() || shard.IsExpired(*entry) || is_hidden) {
       Fail("stepCursor: an entry that is not there");
       break;
     }
     if (walked.value_bytes != entry->value.size() || walked.codec != entry->codec ||
         walked.client_flags != entry->client_flags || walked.version != entry->version ||
-        walked.expires_ms != entry->expires_ms || walked.has_value != with_values ||
+        walked.expires_ms != entry->expires_ms || walked.fresh_until_ms != entry->fresh_until_ms ||
+        walked.has_value != with_values ||
         (with_values && entry->value != std::string_view(scratch_.data() + walked.value_offset, walked.value_bytes))) {
       Fail("stepCursor: an entry that differs");
     }
-    if (shard.owed[handle.id].erase(key) == 0) ++coverage_.walks_restarted;  // for the second time, or new
+    if (shard.walks[handle.id].owed.erase(key) == 0) ++coverage_.walks_restarted;  // for the second time, or new
     ++coverage_.walked;
   }
   if (done) {
     for (uint32_t i = 0; i < shards_.size(); ++i) {
-      for (const std::string& key : shards_[i].owed[handle.id]) {
+      for (const std::string& key : shards_[i].walks[handle.id].owed) {
         const ModelShard::Place entry = shards_[i].Find(key);
-        if (entry != shards_[i].end() && !shards_[i].IsExpired(*entry))
+        if (entry != shards_[i].end() && !shards_[i].IsExpired(*entry) &&
+            (handle.cursor.accepts_stale || !shards_[i].IsStale(*entry)))
           Fail("the walk left out " + test::Show(key.substr(0, 40)));
       }
     }

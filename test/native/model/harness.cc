@@ -264,6 +264,7 @@ bool Harness::Finish() {
       if (shards_[i].IsExpired(entry)) continue;
       Request request;
       request.verb = Verb::kPeek;
+      request.accepts_stale = true;
       request.key = entry.key;
       Scratch scratch{scratch_.data(), scratch_.size(), 0};
       Outcome outcome;
@@ -284,6 +285,7 @@ bool Harness::Finish() {
   if (scheduled_clear_ms_ == 0 && shards_.size() == 1) {
     while (!cursors_.empty()) CloseWalk(0);
     Cursor cursor;
+    cursor.accepts_stale = true;
     store_->OpenCursor(Cursor::Order::kOldestFirst, &cursor);
     auto expected = shards_[0].order.rbegin();
     for (bool done = false; !done;) {

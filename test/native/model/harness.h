@@ -73,7 +73,7 @@ class Harness {
   };
   struct CursorHandle {
     Cursor cursor;
-    uint64_t id;  // in ModelShard::owed
+    uint64_t id;  // in ModelShard::walks
   };
   struct Ticket {
     uint32_t key;
@@ -105,6 +105,8 @@ class Harness {
   void Fold(const StoredRecord& record);
 
   // ---- requests ----
+  // Until something can expire or become stale, the clock need not be read.
+  static bool IsTimed(const Request& request);
   Request MakeRequest(const Op& op, const std::string& key, const std::string& value);
   static Seen SeenOf(const Outcome& outcome, bool may_pin);
   bool DoRequest(const Op& op);

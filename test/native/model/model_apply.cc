@@ -17,7 +17,8 @@ Status ModelShard::Apply(const RecordView& record, bool keeps_version, bool reco
   const uint64_t expires_ms = !expires ? kNeverExpires
                                        : static_cast<uint64_t>(std::max<int64_t>(
                                              record.expires_wall_ms - setting_.now->WallOffset(), kAlreadyExpired));
-  Place old = recovering ? Find(key) : Meet(key, false);
+  bool ignored_live;
+  Place old = recovering ? Find(key) : Meet(key, false, true, &ignored_live);
   const bool present = old != end();
   if (keeps_version) {
     if (record.version < cleared_version) return Status::kNotStored;

@@ -24,6 +24,10 @@ bool ModelShard::IsExpired(const Entry& entry) const {
   return entry.expires_ms != kNeverExpires && entry.expires_ms <= setting_.now->boot_ms;
 }
 
+bool ModelShard::IsStale(const Entry& entry) const {
+  return entry.fresh_until_ms != kAlwaysFresh && entry.fresh_until_ms <= setting_.now->boot_ms;
+}
+
 uint64_t ModelShard::HeldCharge() const {
   uint64_t charge = 0;
   for (const std::shared_ptr<Held>& each : held) charge += each->charge;
@@ -94,7 +98,7 @@ bool ModelShard::WaitsForJournal(uint64_t charge) const {
 
 Footprint ModelShard::FootprintOf(const Entry& entry) const {
   return setting_.sizes->Of(entry.key.size(), entry.value.size(), entry.expires_ms != kNeverExpires,
-                            entry.client_flags != 0);
+                            entry.fresh_until_ms != kAlwaysFresh, entry.client_flags != 0);
 }
 
 bool ModelShard::IsTooLarge(const Entry& entry) const {
@@ -127,18 +131,30 @@ void ModelShard::Describe(const Entry& entry, Expected* expected) const {
   expected->client_flags = entry.client_flags;
   expected->version = entry.version;
   expected->expires_ms = entry.expires_ms;
+  expected->fresh_until_ms = entry.fresh_until_ms;
   expected->value_bytes = static_cast<uint32_t>(entry.value.size());
   if (setting_.tracks_access) expected->idle_s = now_s() - entry.access_s;
 }
 
 // ---- moves ----
 
-ModelShard::Place ModelShard::Meet(const std::string& key, bool counts) {
+ModelShard::Place ModelShard::Meet(const std::string& key, bool counts, bool accepts_stale, bool* live) {
   const Place entry = Find(key);
-  if (entry == end() || !IsExpired(*entry)) return entry;
-  if (counts) ++counters.get_expired;
-  Leave(entry, Reason::kExpired);
-  return end();
+  *live = false;
+  if (entry == end()) return entry;
+  if (IsExpired(*entry)) {
+    if (counts) ++counters.get_expired;
+    Leave(entry, Reason::kExpired);
+    return end();
+  }
+  *live = accepts_stale || !IsStale(*entry);
+  if (!*live) {
+    gone_version = std::max(gone_version, entry->version);
+    ++setting_.coverage->stale_absent;
+  } else if (IsStale(*entry)) {
+    ++setting_.coverage->stale_accepted;
+  }
+  return entry;
 }
 
 void ModelShard::Leave(Place entry, Reason reason, Farewell farewell) {
@@ -161,6 +177,11 @@ void ModelShard::Leave(Place entry, Reason reason, Farewell farewell) {
     ++setting_.coverage->zombies;
   }
   if (farewell == Farewell::kTold || farewell == Farewell::kUntold) ForgetOwed(entry->key);
+  if (IsStale(*entry)) {
+    for (auto& [id, walk] : walks) {
+      if (!walk.accepts_stale) walk.owed.erase(entry->key);
+    }
+  }
   by_key.erase(entry->key);
   order.erase(entry);
 }
@@ -189,7 +210,7 @@ void ModelShard::VoidLoads(const std::string& key) {
 }
 
 void ModelShard::ForgetOwed(const std::string& key) {
-  for (auto& [walk, keys] : owed) keys.erase(key);
+  for (auto& [id, walk] : walks) walk.owed.erase(key);
 }
 
 void ModelShard::LetGo(const std::shared_ptr<Held>& held_value) {

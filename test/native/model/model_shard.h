@@ -4,7 +4,9 @@
 // Presence
 //   P1  A key has at most one entry. An entry whose expiry has come is there for no request. A request that asks for
 //       its key makes it leave as expired, unless it only looks (peek, has).
-//   P2  A clear makes entries dead: they are there for no request, and leave before any living one, unannounced.
+//   P2  An entry past the end of its freshness is stale: it is not there for a request that does not accept it so, but
+//       keeps its place, and what is stored under its key replaces it. A delete takes it out, and finds nothing.
+//   P3  A clear makes entries dead: they are there for no request, and leave before any living one, unannounced.
 //
 // Use
 //   U1  Reading, storing, changing and touching an entry make it the newest; looking at it, and reading without a bump,
@@ -44,7 +46,8 @@
 // Loads and walks
 //   L1  Whatever changes a key, or says that it is not there any more, voids the loads of it that are in progress.
 //   W1  A walk owes every key that was there when it began, until it emits it or the key leaves. A key whose entry is
-//       replaced or becomes another one has not left.
+//       replaced or becomes another one has not left; unless the entry was stale and the walk does not accept that: the
+//       walk may have passed it by then.
 //
 // Absence
 //   A1  Who finds nothing may be told so because of the newest delete, clear, touch with an expiry, or entry that was
@@ -85,6 +88,7 @@ struct Entry {
   Codec codec = Codec::kRaw;
   uint32_t client_flags = 0;
   uint64_t expires_ms = kNeverExpires;
+  uint64_t fresh_until_ms = kAlwaysFresh;
   uint64_t version = 0;
   bool fetched = false;
   uint32_t access_s = 0;
@@ -108,6 +112,7 @@ struct Expected {
   uint32_t client_flags = 0;
   uint64_t version = 0;
   uint64_t expires_ms = 0;
+  uint64_t fresh_until_ms = kAlwaysFresh;
   uint32_t value_bytes = 0;
   bool mutates = false;      // record_version is a new one
   bool new_version = false;  // version is the record's
@@ -167,6 +172,7 @@ class ModelShard {
   Place end() { return order.end(); }
   Place Find(const std::string& key);
   bool IsExpired(const Entry& entry) const;
+  bool IsStale(const Entry& entry) const;
   // The whole charge that is known; dead entries come on top.
   uint64_t known_charge() const { return live_charge + left_charge + body_charge; }
   // R1; of dead entries alone.
@@ -207,14 +213,18 @@ class ModelShard {
   Journal journal;
   std::vector<ExpectedRecord> new_records;  // of the call in progress
   std::vector<std::shared_ptr<Load>> loads;
-  std::map<uint64_t, std::set<std::string>> owed;  // W1, by walk
-  const Debts* debts = nullptr;                    // null: no database
+  struct Walk {
+    bool accepts_stale = false;
+    std::set<std::string> owed;
+  };
+  std::map<uint64_t, Walk> walks;  // W1
+  const Debts* debts = nullptr;    // null: no database
   size_t stubs_max = 0;
 
   // ---- moves ----
 
-  // P1. `counts`: as a get that met an expired entry.
-  Place Meet(const std::string& key, bool counts);
+  // P1, P2. `counts`: as a get that met an expired entry. The entry's place, also of a stale one; *live: it is there.
+  Place Meet(const std::string& key, bool counts, bool accepts_stale, bool* live);
   // What becomes of the walks that owe the key, and whether anyone is told.
   enum class Farewell : uint8_t { kTold, kUntold, kSucceeded, kSucceededUntold };
   void Leave(Place entry, Reason reason, Farewell farewell = Farewell::kTold);
@@ -279,12 +289,12 @@ class ModelShard {
   void CountCondition(const Request& request, bool present, Status status);
   Expected Look(const Request& request, const std::string& key, const Seen& seen, Scratch* scratch);
   Expected Get(const Request& request, const std::string& key, const Seen& seen, Scratch* scratch);
-  void Replace(const Request& request, const std::string& key, Place here, Expected* expected);
-  void Count(const Request& request, const std::string& key, Place here, Expected* expected);
+  void Replace(const Request& request, const std::string& key, Place here, bool live, Expected* expected);
+  void Count(const Request& request, const std::string& key, Place here, bool live, Expected* expected);
   void Join(const Request& request, const std::string& key, Place here, const Seen& seen, Expected* expected);
   void Touch(const Request& request, Place here, const Seen& seen, Scratch* scratch, Expected* expected);
   void Remove(const Request& request, Place here, const Seen& seen, Scratch* scratch, Expected* expected);
-  void RemoveAbsent(const Request& request, const std::string& key, Expected* expected);
+  void RemoveAbsent(const Request& request, const std::string& key, Place stale, Expected* expected);
   bool GiveValue(Place entry, const Seen& seen, Scratch* scratch, Expected* expected);
 
   const ShardSetting setting_;

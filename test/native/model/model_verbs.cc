@@ -46,26 +46,27 @@ Expected ModelShard::Ask(const Request& request, const std::string& key, const L
   if (request.verb == Verb::kPeek || request.verb == Verb::kHas) return Look(request, key, seen, scratch);
   if (request.verb == Verb::kGet) return Get(request, key, seen, scratch);
   Expected expected;
-  const Place here = Meet(key, request.verb == Verb::kGetAndTouch);
-  const bool present = here != end();
-  expected.status = Judge(request, here, load);
+  bool present;
+  const bool accepts_stale = request.accepts_stale || request.verb == Verb::kEvict;
+  const Place here = Meet(key, request.verb == Verb::kGetAndTouch, accepts_stale, &present);
+  expected.status = Judge(request, present ? here : end(), load);
   CountCondition(request, present, expected.status);
   if (expected.status != Status::kStored) {
     if (present && expected.status != Status::kNonNumeric) Describe(*here, &expected);
     if (load != nullptr && expected.status == Status::kExists) ++setting_.coverage->fills_voided;
-    if (IsRemoving(request.verb) && !present) RemoveAbsent(request, key, &expected);
+    if (IsRemoving(request.verb) && !present) RemoveAbsent(request, key, here, &expected);
     return expected;
   }
   if (IsJoining(request.verb)) {
     Join(request, key, here, seen, &expected);
   } else if (IsCounting(request.verb)) {
-    Count(request, key, here, &expected);
+    Count(request, key, here, present, &expected);
   } else if (IsTouching(request.verb)) {
     Touch(request, here, seen, scratch, &expected);
   } else if (IsRemoving(request.verb)) {
     Remove(request, here, seen, scratch, &expected);
   } else {
-    Replace(request, key, here, &expected);
+    Replace(request, key, here, present, &expected);
     if (load != nullptr && expected.status == Status::kStored) ++setting_.coverage->fills_stored;
   }
   return expected;
@@ -142,7 +143,7 @@ Expected ModelShard::Look(const Request& request, const std::string& key, const 
   Expected expected;
   const Place entry = Find(key);
   if (entry == end()) return expected;
-  if (IsExpired(*entry)) {
+  if (IsExpired(*entry) || (!request.accepts_stale && IsStale(*entry))) {
     gone_version = std::max(gone_version, entry->version);
     return expected;
   }
@@ -155,8 +156,9 @@ Expected ModelShard::Look(const Request& request, const std::string& key, const 
 
 Expected ModelShard::Get(const Request& request, const std::string& key, const Seen& seen, Scratch* scratch) {
   Expected expected;
-  const Place entry = Meet(key, true);
-  if (entry == end()) {
+  bool live;
+  const Place entry = Meet(key, true, request.accepts_stale, &live);
+  if (!live) {
     ++counters.gets, ++counters.misses;
     return expected;
   }
@@ -173,7 +175,7 @@ Expected ModelShard::Get(const Request& request, const std::string& key, const S
 
 // ---- changes ----
 
-void ModelShard::Replace(const Request& request, const std::string& key, Place here, Expected* expected) {
+void ModelShard::Replace(const Request& request, const std::string& key, Place here, bool live, Expected* expected) {
   const bool insists = request.verb == Verb::kSet;
   Entry next;
   next.key = key;
@@ -181,7 +183,8 @@ void ModelShard::Replace(const Request& request, const std::string& key, Place h
   next.codec = request.codec;
   next.client_flags = request.client_flags;
   next.expires_ms = request.expires_ms;
-  if (next.expires_ms == kKeepExpiry) next.expires_ms = here != end() ? here->expires_ms : kNeverExpires;
+  if (next.expires_ms == kKeepExpiry) next.expires_ms = live ? here->expires_ms : kNeverExpires;
+  next.fresh_until_ms = request.fresh_until_ms;
   if (IsTooLarge(next)) ++counters.too_large, ++setting_.coverage->too_large;
   expected->status = Accept(std::move(next), here, {.recorded = true, .insists = insists}, expected);
   if (expected->status == Status::kNoMemory) ++setting_.coverage->no_memory;
@@ -193,8 +196,7 @@ void ModelShard::Replace(const Request& request, const std::string& key, Place h
   if (expected->status == Status::kStored || expected->status == Status::kNoMemory) VoidLoads(key);
 }
 
-void ModelShard::Count(const Request& request, const std::string& key, Place here, Expected* expected) {
-  const bool present = here != end();
+void ModelShard::Count(const Request& request, const std::string& key, Place here, bool present, Expected* expected) {
   Entry next;
   next.key = key;
   uint64_t number = request.initial;
@@ -204,11 +206,13 @@ void ModelShard::Count(const Request& request, const std::string& key, Place her
     next.codec = here->codec;
     next.client_flags = here->client_flags;
     next.expires_ms = here->expires_ms;
+    next.fresh_until_ms = here->fresh_until_ms;
     next.fetched = here->fetched;
   } else {
     next.codec = request.codec;
     next.client_flags = request.client_flags;
     next.expires_ms = request.expires_ms == kKeepExpiry ? kNeverExpires : request.expires_ms;
+    next.fresh_until_ms = request.fresh_until_ms;
   }
   next.value = std::to_string(number);
   if (present && request.pad_decimal && next.value.size() < here->value.size()) {
@@ -315,14 +319,16 @@ void ModelShard::Remove(const Request& request, Place here, const Seen& seen, Sc
   Leave(here, evicts ? Reason::kEvicted : Reason::kDeleted);
 }
 
-void ModelShard::RemoveAbsent(const Request& request, const std::string& key, Expected* expected) {
-  if (request.verb == Verb::kDelete && !request.has_compare && journal.keeps_records) {
+void ModelShard::RemoveAbsent(const Request& request, const std::string& key, Place stale, Expected* expected) {
+  const bool deletes = request.verb == Verb::kDelete && !request.has_compare;
+  if (deletes && journal.keeps_records) {
     if (!journal.TakesKey(key.size()) || !HasStubRoom(key)) {
       expected->status = LogFull();
       return;
     }
     RecordDelete(key, expected);
   }
+  if (deletes && stale != end()) Leave(stale, Reason::kDeleted);
   if (request.verb != Verb::kEvict) ++counters.deletes;
   VoidLoads(key);
 }

@@ -25,8 +25,8 @@ std::string Describe(const Op& op) {
   std::string text = kOpNames[static_cast<int>(op.kind)];
   if (op.kind == OpKind::kRequest || op.kind == OpKind::kReserve) text += std::string(" ") + NameOf(op.verb);
   text += Format(" key=%u bytes=%u number=%u ttl=%u codec=%u", op.key, op.bytes, op.number, op.ttl, op.codec);
-  const char* const names[] = {"compare", "compareWrong", "noBump", "noValue", "initial", "pad",
-                               "decimal", "flags",        "small",  "none",    "fill",    "text"};
+  const char* const names[] = {"compare", "compareWrong", "noBump", "noValue", "initial", "pad",   "decimal",
+                               "flags",   "small",        "none",   "fill",    "text",    "fresh", "stale"};
   for (size_t bit = 0; bit < std::size(names); ++bit) {
     if (op.options >> bit & 1) text += std::string(" ") + names[bit];
   }
@@ -233,6 +233,8 @@ Op Generator::Next() {
   maybe(kOptNoScratch, 16);
   maybe(kOptFill, 6);
   maybe(kOptText, 3);
+  if (Mix(op.number, 4) % (2 * life_.ttl_share) == 0) op.options |= kOptFresh;
+  if (Mix(op.number, 5) % 3 == 0) op.options |= kOptStale;
   if ((op.verb == Verb::kAppend || op.verb == Verb::kPrepend) && !random_.OneIn(4)) op.bytes %= 200;
   return op;
 }
@@ -254,7 +256,7 @@ bool TakeOp(const uint8_t** data, size_t* size, Op* op) {
   op->bytes = std::min(op->bytes + byte() % 8, uint32_t{70'000});
   op->ttl = byte();
   op->options = static_cast<uint16_t>(byte());
-  op->options = static_cast<uint16_t>(op->options | (byte() & 0x0f) << 8);
+  op->options = static_cast<uint16_t>(op->options | (byte() & 0x3f) << 8);
   op->codec = byte() % kCodecCount;
   op->number = byte();
   return true;

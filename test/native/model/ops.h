@@ -56,7 +56,9 @@ inline constexpr uint16_t kOptClientFlags = 1 << 7;
 inline constexpr uint16_t kOptSmallScratch = 1 << 8;
 inline constexpr uint16_t kOptNoScratch = 1 << 9;
 inline constexpr uint16_t kOptFill = 1 << 10;
-inline constexpr uint16_t kOptText = 1 << 11;  // the value is ASCII text
+inline constexpr uint16_t kOptText = 1 << 11;   // the value is ASCII text
+inline constexpr uint16_t kOptFresh = 1 << 12;  // the value becomes stale
+inline constexpr uint16_t kOptStale = 1 << 13;  // a stale value will do
 
 // One operation. Every field means something for every kind, whatever its number: fuzz input need not be checked.
 struct Op {

@@ -7,7 +7,7 @@ namespace cairn::model {
 
 namespace {
 
-constexpr uint64_t kHeadBytes = 24, kExpiryBytes = 16, kFieldBytes = 4;
+constexpr uint64_t kHeadBytes = 24, kExpiryBytes = 16, kFreshnessBytes = 8, kFieldBytes = 4;
 constexpr uint64_t kTableShareBytes = 8;
 constexpr uint64_t kPieceHeadBytes = 16;
 constexpr uint64_t kKeyInHeadMax = 250;
@@ -50,9 +50,11 @@ std::vector<Sizes::Piece> Sizes::PiecesOf(uint64_t bytes) const {
   return pieces;
 }
 
-Footprint Sizes::Of(size_t key_bytes, uint64_t value_bytes, bool expires, bool has_client_flags) const {
+Footprint Sizes::Of(size_t key_bytes, uint64_t value_bytes, bool expires, bool goes_stale,
+                    bool has_client_flags) const {
   uint64_t fields = kHeadBytes;
   if (expires) fields += kExpiryBytes;
+  if (goes_stale) fields += kFreshnessBytes;
   if (tracks_access_) fields += kFieldBytes;
   if (has_client_flags) fields += kFieldBytes;
   if (key_bytes > kKeyInHeadMax) fields += kFieldBytes;

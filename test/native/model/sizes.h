@@ -19,7 +19,7 @@ class Sizes {
  public:
   Sizes(uint64_t page_bytes, bool tracks_access);
 
-  Footprint Of(size_t key_bytes, uint64_t value_bytes, bool expires, bool has_client_flags) const;
+  Footprint Of(size_t key_bytes, uint64_t value_bytes, bool expires, bool goes_stale, bool has_client_flags) const;
   // What an entry in pieces needs beside what it has to become longer at its end: the pieces that replace some of
   // another size, and those that come behind them.
   uint64_t OfLongerEnd(size_t key_bytes, uint64_t from_value_bytes, uint64_t to_value_bytes) const;

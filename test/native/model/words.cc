@@ -22,8 +22,9 @@ const char* NameOf(Verb verb) {
 }
 
 const char* NameOf(Status status) {
-  static constexpr const char* kNames[] = {"stored",      "not-stored", "exists",    "not-found", "found",
-                                           "non-numeric", "too-large",  "no-memory", "log-full",  "needs-room"};
+  static constexpr const char* kNames[] = {"stored",   "not-stored",  "exists",      "not-found",
+                                           "found",    "non-numeric", "too-large",   "no-memory",
+                                           "log-full", "needs-room",  "not-resident"};
   return kNames[static_cast<int>(status)];
 }
 
