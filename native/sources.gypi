@@ -34,12 +34,19 @@
       "native/process/removal_ring.cc",
       "native/protocol/execute.cc",
       "native/protocol/held_replies.cc",
+      "native/protocol/reply_gate.cc",
       "native/protocol/service.cc",
       "native/protocol/session.cc",
       "native/protocol/stats.cc",
+      "native/protocol/stream.cc",
+      "native/protocol/test_commands.cc",
+      "native/protocol/test_loads.cc",
       "native/protocol/text_compose.cc",
+      "native/protocol/text_dialect.cc",
+      "native/protocol/text_keys.cc",
       "native/protocol/text_parse.cc",
-      "native/protocol/tickets.cc"
+      "native/protocol/text_storage.cc",
+      "native/protocol/waker_list.cc"
     ],
     "cairn_addon_sources": [
       "native/addon/addon.cc",

@@ -263,7 +263,7 @@ class BatchRun final : public HandlePart {
   void ExecutePatiently(uint32_t index, Scratch* scratch, Outcome* outcome) {
     ChangeFeed* const feed = handle_->instance->feed();
     while (true) {
-      const uint32_t ticket = feed == nullptr ? 0 : feed->room_ticket();
+      const uint32_t seen = feed == nullptr ? 0 : feed->progress();
       *outcome = Outcome{};
       if (kinds_[index] == Kind::kLarge) {
         ExecuteStore(store_, requests_[index], now_, outcome);
@@ -273,10 +273,10 @@ class BatchRun final : public HandlePart {
       if (outcome->status != Status::kLogFull || feed == nullptr) return;
       if (feed->state() != ChangeFeed::State::kRunning || log_stalls_ == kLogStallsMax) return;
       feed->Ring();
-      feed->WaitForRoom(ticket, kLogStallMs);
+      feed->WaitForRoom(seen, kLogStallMs);
       // What has expired meanwhile is not to be met.
       now_ = handle_->instance->ReadNow(now_.boot_ms != 0);
-      log_stalls_ = feed->room_ticket() == ticket ? log_stalls_ + 1 : 0;
+      log_stalls_ = feed->progress() == seen ? log_stalls_ + 1 : 0;
     }
   }
 

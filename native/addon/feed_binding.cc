@@ -24,7 +24,7 @@ class FeedPart final : public HandlePart {
 
  private:
   ChangeFeed* const feed_;
-  const std::shared_ptr<CommitWatch> watch_;
+  const std::shared_ptr<LogWatch> watch_;
 };
 
 // A call on a handle with a log. `feed`: null once the handle is closed.
@@ -174,8 +174,8 @@ Napi::Value FeedStats(const Napi::CallbackInfo& info) {
   size_t count;
   double* numbers = DoublesOf(info[0], &count);
   if (call.feed == nullptr || numbers == nullptr || count < kFeedStatCount) return Napi::Number::New(env, 0);
-  const ChangeFeed::Numbers from = call.feed->ReadNumbers();
-  numbers[kFeedState] = static_cast<double>(from.state);
+  const LogView::Numbers from = call.feed->ReadNumbers();
+  numbers[kFeedState] = static_cast<double>(call.feed->state());
   numbers[kFeedRingBytes] = static_cast<double>(from.ring_bytes);
   numbers[kFeedRingCapacityBytes] = static_cast<double>(from.ring_capacity_bytes);
   numbers[kFeedRingFillWorst] = from.ring_fill_worst;

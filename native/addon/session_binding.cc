@@ -14,7 +14,6 @@
 #include "process/change_feed.h"
 #include "process/registry.h"
 #include "protocol/service.h"
-#include "protocol/service_log.h"
 #include "protocol/session.h"
 
 namespace cairn {
@@ -22,52 +21,9 @@ namespace {
 
 static_assert(static_cast<uint32_t>(Session::Next::kYield) <= kSessionNextMask);
 
-// The log of a cache, as the sessions of one server see it. Its news wake the server's thread, and nobody else.
-class FeedLog final : public ServiceLog {
- public:
-  FeedLog(ChangeFeed* feed, std::shared_ptr<ThreadWaker> waker) : feed_(feed), watch_(feed->Watch(std::move(waker))) {}
-  ~FeedLog() override { feed_->Unwatch(watch_.get()); }
-
-  State state() const override {
-    switch (feed_->state()) {
-      case ChangeFeed::State::kOpening:
-      case ChangeFeed::State::kRunning:
-        return State::kRunning;
-      case ChangeFeed::State::kFull:
-        return State::kFull;
-      case ChangeFeed::State::kStuck:
-        return State::kStuck;
-      case ChangeFeed::State::kFailed:
-      case ChangeFeed::State::kClosed:
-        break;
-    }
-    return State::kFailed;
-  }
-  CommitMarks* marks() override { return feed_->marks(); }
-  uint32_t progress() const override { return feed_->room_ticket(); }
-  void ArmWaker() override { watch_->Arm(); }
-  Numbers ReadNumbers() const override {
-    const ChangeFeed::Numbers from = feed_->ReadNumbers();
-    Numbers numbers;
-    numbers.ring_bytes = from.ring_bytes;
-    numbers.ring_capacity_bytes = from.ring_capacity_bytes;
-    numbers.ring_fill_worst = from.ring_fill_worst;
-    numbers.records = from.records;
-    numbers.records_committed = from.records_committed;
-    numbers.lag_ms = from.lag_ms;
-    return numbers;
-  }
-  void ReadMetrics(double* numbers, size_t count) const override { feed_->ReadMetrics(numbers, count); }
-
- private:
-  ChangeFeed* const feed_;
-  const std::shared_ptr<CommitWatch> watch_;
-};
-
 // A server of this environment.
 struct Server {
   CachePointer cache;
-  std::unique_ptr<FeedLog> log;  // outlives the service
   std::unique_ptr<Service> service;
   std::unique_ptr<Workbench> bench;
   std::shared_ptr<ThreadWaker> waker;
@@ -137,7 +93,6 @@ class SessionPart final : public EnvironmentPart {
     server->service->RemoveWaker(server->waker.get());
     server->bench.reset();
     server->service.reset();
-    server->log.reset();
     Registry::Get().Release(&server->cache, /*owner=*/false, kind);
   }
 
@@ -221,18 +176,16 @@ napi_value StartService(napi_env env, napi_callback_info info) {
   options.interfaces = TextField(env, given, "interfaces");
   options.socket_path = TextField(env, given, "socketPath");
 
-  std::shared_ptr<ThreadWaker> waker = ThreadWaker::Of(arguments.environment);
-  CHECK(waker != nullptr);
-  if (ChangeFeed* feed = server->cache->feed()) {
-    server->log = std::make_unique<FeedLog>(feed, waker);
-    options.log = server->log.get();
+  server->waker = ThreadWaker::Of(arguments.environment);
+  CHECK(server->waker != nullptr);
+  options.log = server->cache->feed();
+  if (options.log != nullptr) {
     options.log_metrics = WordsOf(TextField(env, given, "logMetrics"));
     CHECK(options.log_metrics.size() <= kLogMetricsMax);
   }
   server->service =
       std::make_unique<Service>(server->cache->store(), std::move(options), server->cache->ReadBothClocks());
   server->bench = std::make_unique<Workbench>(server->service.get());
-  server->waker = std::move(waker);
   server->service->AddWaker(server->waker);
   return Uint32(env, arguments.part->servers.Add(std::move(server)));
 }
@@ -271,7 +224,7 @@ napi_value MakeSession(napi_env env, napi_callback_info info) {
   auto names = std::make_shared<const ConnectionNames>(
       ConnectionNames{StringOf(env, arguments.values[1]), StringOf(env, arguments.values[2])});
   const bool waits_for_log = BooleanOr(env, arguments.values[3], false);
-  CHECK(!waits_for_log || server->log != nullptr);
+  CHECK(!waits_for_log || server->cache->feed() != nullptr);
   server->session_count++;
   return Uint32(env, arguments.part->sessions.Add(std::make_unique<OpenSession>(
                          server, std::move(names), server->cache->ReadBothClocks(), waits_for_log)));

@@ -181,20 +181,20 @@ bool ChangeFeed::Covers(const Target& target) const {
 bool ChangeFeed::WaitCommitted(const Target& target, uint32_t timeout_ms) {
   const uint64_t begun_ms = ReadBootMs();
   for (;;) {
-    const uint32_t ticket = room_ticket();
+    const uint32_t seen = progress();
     if (Covers(target)) return true;
     const State now = state();
     if (now == State::kFailed || now == State::kClosed) return false;
     const uint64_t waited_ms = ReadBootMs() - begun_ms;
     if (waited_ms >= timeout_ms) return false;
     Ring();
-    WaitForRoom(ticket, static_cast<uint32_t>(timeout_ms - waited_ms));
+    WaitForRoom(seen, static_cast<uint32_t>(timeout_ms - waited_ms));
   }
 }
 
-void ChangeFeed::WaitForRoom(uint32_t ticket, uint32_t timeout_ms) {
+void ChangeFeed::WaitForRoom(uint32_t seen, uint32_t timeout_ms) {
   commit_waiters_.fetch_add(1, std::memory_order_seq_cst);
-  OsWaitOnWord(&commit_word_, ticket, static_cast<int>(std::min<uint32_t>(timeout_ms, 60'000)));
+  OsWaitOnWord(&commit_word_, seen, static_cast<int>(std::min<uint32_t>(timeout_ms, 60'000)));
   commit_waiters_.fetch_sub(1, std::memory_order_relaxed);
 }
 
@@ -216,15 +216,15 @@ void ChangeFeed::EditWatches(Edit edit) {
   }
 }
 
-std::shared_ptr<CommitWatch> ChangeFeed::Watch(std::shared_ptr<Waker> waker) {
-  auto watch = std::make_shared<CommitWatch>(std::move(waker));
+std::shared_ptr<LogWatch> ChangeFeed::Watch(std::shared_ptr<Waker> waker) {
+  auto watch = std::make_shared<LogWatch>(std::move(waker));
   EditWatches([&](WatchList* list) { list->push_back(watch); });
   return watch;
 }
 
-void ChangeFeed::Unwatch(const CommitWatch* watch) {
+void ChangeFeed::Unwatch(const LogWatch* watch) {
   EditWatches([&](WatchList* list) {
-    std::erase_if(*list, [&](const std::shared_ptr<CommitWatch>& each) { return each.get() == watch; });
+    std::erase_if(*list, [&](const std::shared_ptr<LogWatch>& each) { return each.get() == watch; });
   });
 }
 
@@ -236,16 +236,31 @@ void ChangeFeed::WakeWaiters(bool everybody) {
     OsLockGuard guard(&lock_);
     watches = watches_;
   }
-  for (const std::shared_ptr<CommitWatch>& watch : *watches) {
-    if (watch->armed_.exchange(false, std::memory_order_seq_cst) || everybody) watch->waker_->Wake();
+  for (const std::shared_ptr<LogWatch>& watch : *watches) {
+    watch->Tell(everybody);
   }
+}
+
+LogView::Health ChangeFeed::health() const {
+  switch (state()) {
+    case State::kOpening:
+    case State::kRunning:
+      return Health::kRunning;
+    case State::kFull:
+      return Health::kFull;
+    case State::kStuck:
+      return Health::kStuck;
+    case State::kFailed:
+    case State::kClosed:
+      break;
+  }
+  return Health::kFailed;
 }
 
 // ---- numbers ----
 
-ChangeFeed::Numbers ChangeFeed::ReadNumbers() const {
+LogView::Numbers ChangeFeed::ReadNumbers() const {
   Numbers numbers{};
-  numbers.state = state();
   // Committed first: a record that is committed in between must not count as more than there are.
   numbers.records_committed = records_committed_.load(std::memory_order_relaxed);
   for (uint32_t shard = 0; shard < shard_count_; shard++) {

@@ -36,6 +36,7 @@
 #include "base/waker.h"
 #include "store/change_bell.h"
 #include "store/commit_marks.h"
+#include "store/log_view.h"
 #include "store/store.h"
 
 namespace cairn {
@@ -43,21 +44,7 @@ namespace cairn {
 // Numbers about the log that its scribe reports, for `stats`.
 inline constexpr size_t kLogMetricsMax = 64;
 
-// One who wants to hear of commits. Heard only after Arm(), once: arm, look, and arm again if there is more to wait
-// for.
-class CommitWatch {
- public:
-  explicit CommitWatch(std::shared_ptr<Waker> waker) : waker_(std::move(waker)) {}
-  // The next commit wakes. Look at the marks after it, not before.
-  void Arm() { armed_.store(true, std::memory_order_seq_cst); }
-
- private:
-  friend class ChangeFeed;
-  const std::shared_ptr<Waker> waker_;
-  std::atomic<bool> armed_{false};
-};
-
-class ChangeFeed final : public ChangeBell {
+class ChangeFeed final : public ChangeBell, public LogView {
  public:
   enum class State : uint32_t { kOpening = 0, kRunning = 1, kFull = 2, kFailed = 3, kClosed = 4, kStuck = 5 };
 
@@ -67,7 +54,9 @@ class ChangeFeed final : public ChangeBell {
   ChangeFeed(const ChangeFeed&) = delete;
   ChangeFeed& operator=(const ChangeFeed&) = delete;
 
-  CommitMarks* marks() { return &marks_; }
+  CommitMarks* marks() override { return &marks_; }
+  // What the state means to those who wait.
+  Health health() const override;
   State state() const { return state_.load(std::memory_order_acquire); }
   // kClosed is for ever. Wakes everybody who waits for anything.
   void SetState(State state);
@@ -99,26 +88,18 @@ class ChangeFeed final : public ChangeBell {
   bool Covers(const Target& target) const;
   // Blocks until everything up to the target is committed. False: the time is over, or it will never be.
   [[nodiscard]] bool WaitCommitted(const Target& target, uint32_t timeout_ms);
-  // Blocks until something was committed since `ticket` was read, or the state has changed, or the time is over.
-  uint32_t room_ticket() const { return commit_word_.load(std::memory_order_seq_cst); }
-  void WaitForRoom(uint32_t ticket, uint32_t timeout_ms);
-  std::shared_ptr<CommitWatch> Watch(std::shared_ptr<Waker> waker);
-  void Unwatch(const CommitWatch* watch);
+  // Blocks until something was committed since `seen` was read from progress(), or the state has changed, or the time
+  // is over.
+  uint32_t progress() const override { return commit_word_.load(std::memory_order_seq_cst); }
+  void WaitForRoom(uint32_t seen, uint32_t timeout_ms);
+  std::shared_ptr<LogWatch> Watch(std::shared_ptr<Waker> waker) override;
+  void Unwatch(const LogWatch* watch) override;
 
   // ---- numbers ----
 
-  struct Numbers {
-    State state;
-    uint64_t ring_bytes;  // filled, of all shards
-    uint64_t ring_capacity_bytes;
-    double ring_fill_worst;      // 0 to 1: of the fullest shard
-    uint64_t records;            // since the start
-    uint64_t records_committed;  // of them
-    uint64_t lag_ms;             // age of the oldest record that is not committed; up to a commit less
-  };
-  Numbers ReadNumbers() const;
+  Numbers ReadNumbers() const override;
   void SetMetrics(const double* numbers, size_t count);
-  void ReadMetrics(double* numbers, size_t count) const;
+  void ReadMetrics(double* numbers, size_t count) const override;
 
   // ChangeBell: lets the scribe look now.
   void Ring() override;
@@ -153,7 +134,7 @@ class ChangeFeed final : public ChangeBell {
   std::atomic<uint64_t> rung_at_ms_{0};  // boot clock: when the scribe was first woken from its sleep; 0: not yet
   std::array<std::atomic<double>, kLogMetricsMax> metrics_{};
 
-  using WatchList = std::vector<std::shared_ptr<CommitWatch>>;
+  using WatchList = std::vector<std::shared_ptr<LogWatch>>;
   mutable OsLock lock_;
   std::shared_ptr<const WatchList> watches_ GUARDED_BY(lock_);
   template <class Edit>

@@ -23,8 +23,8 @@ inline constexpr size_t kOutputBytesHigh = 1024 * 1024;
 inline constexpr size_t kRequestsPerCallMax = 4096;
 // Replies of one connection that wait for a commit of their own. A client that pipelines more waits for the first.
 inline constexpr size_t kHeldMarksMax = 4096;
-// Requests of one server that are parked on a ticket. They are searched one by one.
-inline constexpr size_t kTicketsMax = 1024;
+// Requests of one server that debugpark has parked. They are searched one by one.
+inline constexpr size_t kTestLoadsMax = 1024;
 // Keys that are looked up together, over all get-type commands that follow one another: enough for a full group of
 // kGroupRequests in each of a few shards, few enough for requests and outcomes to stay in the first-level cache.
 inline constexpr size_t kGroupKeysMax = 64;

@@ -8,32 +8,16 @@
 
 namespace cairn {
 
-namespace {
-
-void AddCounters(const ProtocolCounters& counters, ServiceStats* stats) {
-  stats->bytes_read += counters.bytes_read.load(std::memory_order_relaxed);
-  stats->bytes_written += counters.bytes_written.load(std::memory_order_relaxed);
-  stats->flushes += counters.flushes.load(std::memory_order_relaxed);
-  stats->too_large += counters.too_large.load(std::memory_order_relaxed);
-  stats->not_stored += counters.not_stored.load(std::memory_order_relaxed);
-  stats->gat_hits += counters.gat_hits.load(std::memory_order_relaxed);
-  stats->gat_misses += counters.gat_misses.load(std::memory_order_relaxed);
-  stats->yields += counters.yields.load(std::memory_order_relaxed);
-  stats->held += counters.held.load(std::memory_order_relaxed);
-  stats->parked += counters.parked.load(std::memory_order_relaxed);
-  stats->refused += counters.refused.load(std::memory_order_relaxed);
-}
-
-}  // namespace
-
 Service::Service(Store* store, Options options, const Now& started)
     : store_(store), options_(std::move(options)), started_(started), own_commits_(store->shard_count()) {
   SetVerbosity(options_.verbosity);
+  if (options_.log != nullptr) log_watch_ = options_.log->Watch(wakers_);
 }
 
 Service::~Service() {
   CHECK(workbenches_ == nullptr);
-  CHECK(wakers_ == nullptr || wakers_->empty());
+  CHECK(wakers_->empty());
+  if (log_watch_ != nullptr) options_.log->Unwatch(log_watch_.get());
 }
 
 Now Service::MovedTime(const Now& now) const {
@@ -57,75 +41,23 @@ void Service::StopTime(const Now& time) {
   time_moved_.store(true, std::memory_order_relaxed);
 }
 
-template <class Edit>
-void Service::EditWakers(Edit edit) {
-  std::shared_ptr<const WakerList> seen;
-  {
-    OsLockGuard guard(&lock_);
-    seen = wakers_;
-  }
-  for (;;) {
-    auto list = std::make_shared<WakerList>(seen == nullptr ? WakerList() : *seen);
-    edit(list.get());
-    std::shared_ptr<const WakerList> replaced;  // freed outside the lock
-    OsLockGuard guard(&lock_);
-    if (wakers_ == seen) {
-      replaced = std::move(wakers_);
-      wakers_ = std::move(list);
-      return;
-    }
-    seen = wakers_;
-  }
-}
-
-void Service::WakeAll() {
-  std::shared_ptr<const WakerList> wakers;
-  {
-    OsLockGuard guard(&lock_);
-    wakers = wakers_;
-  }
-  if (wakers == nullptr) return;
-  for (const std::shared_ptr<Waker>& waker : *wakers) waker->Wake();
-}
-
-void Service::AddWaker(std::shared_ptr<Waker> waker) {
-  EditWakers([&waker](WakerList* list) { list->push_back(waker); });
-}
-
-void Service::RemoveWaker(const Waker* waker) {
-  EditWakers([waker](WakerList* list) {
-    std::erase_if(*list, [waker](const std::shared_ptr<Waker>& element) { return element.get() == waker; });
-  });
-}
-
-ServiceStats Service::Sum() {
-  ServiceStats sum = retired_;
-  for (Workbench* bench = workbenches_; bench != nullptr; bench = bench->next_) AddCounters(bench->counters_, &sum);
-  sum.connections_total = connections_total_;
-  sum.connections_rejected = connections_rejected_.load(std::memory_order_relaxed);
-  sum.idle_kicks = idle_kicks_.load(std::memory_order_relaxed);
+CounterValues Service::Sum() {
+  CounterValues sum = retired_;
+  sum += own_counters_.Read();
+  for (const Workbench* bench = workbenches_; bench != nullptr; bench = bench->next_) sum += bench->counters_.Read();
   return sum;
 }
 
-ServiceStats Service::Stats() {
+CounterValues Service::ReadCounters() {
   OsLockGuard guard(&lock_);
-  ServiceStats stats = Sum();
-  stats.bytes_read -= baseline_.bytes_read;
-  stats.bytes_written -= baseline_.bytes_written;
-  stats.flushes -= baseline_.flushes;
-  stats.too_large -= baseline_.too_large;
-  stats.not_stored -= baseline_.not_stored;
-  stats.gat_hits -= baseline_.gat_hits;
-  stats.gat_misses -= baseline_.gat_misses;
-  stats.yields -= baseline_.yields;
-  stats.held -= baseline_.held;
-  stats.parked -= baseline_.parked;
-  stats.refused -= baseline_.refused;
-  stats.connections_total -= baseline_.connections_total;
-  stats.connections_rejected -= baseline_.connections_rejected;
-  stats.idle_kicks -= baseline_.idle_kicks;
-  stats.connections = session_count_;
-  return stats;
+  CounterValues values = Sum();
+  values -= baseline_;
+  return values;
+}
+
+size_t Service::ConnectionCount() {
+  OsLockGuard guard(&lock_);
+  return session_count_;
 }
 
 void Service::ResetStats() {
@@ -157,7 +89,7 @@ std::vector<Service::Connection> Service::Connections(const Now& now) {
   return connections;
 }
 
-Workbench::Workbench(Service* service) : service_(service), scratch_(new char[kGroupScratchBytes]) {
+Workbench::Workbench(Service* service) : service_(service) {
   OsLockGuard guard(&service_->lock_);
   next_ = service_->workbenches_;
   link_ = &service_->workbenches_;
@@ -167,7 +99,7 @@ Workbench::Workbench(Service* service) : service_(service), scratch_(new char[kG
 
 Workbench::~Workbench() {
   OsLockGuard guard(&service_->lock_);
-  AddCounters(counters_, &service_->retired_);
+  service_->retired_ += counters_.Read();
   *link_ = next_;
   if (next_ != nullptr) next_->link_ = link_;
 }

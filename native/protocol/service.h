@@ -14,15 +14,17 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/os.h"
-#include "base/waker.h"
+#include "protocol/counters.h"
 #include "protocol/limits.h"
-#include "protocol/service_log.h"
-#include "protocol/tickets.h"
+#include "protocol/test_loads.h"
+#include "protocol/waker_list.h"
 #include "store/commit_marks.h"
+#include "store/log_view.h"
 #include "store/store.h"
 
 namespace cairn {
@@ -34,48 +36,6 @@ class Workbench;
 struct ConnectionNames {
   std::string peer;
   std::string listener;
-};
-
-// What one workbench counts. Written by its thread alone, read by any.
-struct ProtocolCounters {
-  std::atomic<uint64_t> bytes_read{0};
-  std::atomic<uint64_t> bytes_written{0};
-  std::atomic<uint64_t> flushes{0};    // flush_all
-  std::atomic<uint64_t> too_large{0};  // refused by the item size, before the store was asked
-  // memcached counts every storage command and keeps gat apart from get; the store counts what was stored, and both as
-  // gets. These are the differences.
-  std::atomic<uint64_t> not_stored{0};
-  std::atomic<uint64_t> gat_hits{0};
-  std::atomic<uint64_t> gat_misses{0};
-  std::atomic<uint64_t> yields{0};  // times a session stopped because its replies had not left
-  // What the log did to requests.
-  std::atomic<uint64_t> held{0};     // replies, or values in them, that waited for a commit
-  std::atomic<uint64_t> parked{0};   // requests that waited for room
-  std::atomic<uint64_t> refused{0};  // requests that were not executed, or not told of
-
-  // One writer: no locked instruction is needed.
-  static void Add(std::atomic<uint64_t>* counter, uint64_t count) {
-    counter->store(counter->load(std::memory_order_relaxed) + count, std::memory_order_relaxed);
-  }
-};
-
-// Sums over all workbenches, and what the service counts itself.
-struct ServiceStats {
-  uint64_t bytes_read = 0;
-  uint64_t bytes_written = 0;
-  uint64_t flushes = 0;
-  uint64_t too_large = 0;
-  uint64_t not_stored = 0;
-  uint64_t gat_hits = 0;
-  uint64_t gat_misses = 0;
-  uint64_t yields = 0;
-  uint64_t held = 0;
-  uint64_t parked = 0;
-  uint64_t refused = 0;
-  uint64_t connections = 0;  // now
-  uint64_t connections_total = 0;
-  uint64_t connections_rejected = 0;
-  uint64_t idle_kicks = 0;
 };
 
 class Service {
@@ -91,7 +51,7 @@ class Service {
     // move the clock.
     bool test_commands = false;
     // The log behind the store; null: there is none. It outlives the service.
-    ServiceLog* log = nullptr;
+    LogView* log = nullptr;
     // The level of sessions that are told none: replies wait until what they tell of is in the log. REQUIRES: there is
     // one.
     bool waits_for_log = false;
@@ -122,11 +82,14 @@ class Service {
   // What replies of a session wait for: the log's marks, or the service's own, which hold nothing back but for
   // debughold.
   CommitMarks* commits(bool waits_for_log = false) { return waits_for_log ? options_.log->marks() : &own_commits_; }
-  ServiceLog* log() const { return options_.log; }
-  ServiceLog::State LogState() const {
-    return options_.log == nullptr ? ServiceLog::State::kRunning : options_.log->state();
+  LogView* log() const { return options_.log; }
+  LogView::Health LogHealth() const {
+    return options_.log == nullptr ? LogView::Health::kRunning : options_.log->health();
   }
-  TicketTable* tickets() { return &tickets_; }
+  // The next progress of the log wakes every front, once. REQUIRES: there is a log.
+  void ArmLogWatch() { log_watch_->Arm(); }
+  // What debugpark waits for.
+  TestLoads* test_loads() { return &test_loads_; }
 
   // The front's time, moved by debugtime. The cost is one relaxed load when it never was.
   Now Time(const Now& now) const {
@@ -139,19 +102,23 @@ class Service {
   void StopTime(const Now& time);
   void StartTime() { time_stopped_at_ms_.store(0, std::memory_order_relaxed); }
 
-  // Wakes every front. Called after marks were advanced and after a ticket was resolved; never under a lock.
-  void WakeAll();
-  void AddWaker(std::shared_ptr<Waker> waker);
-  void RemoveWaker(const Waker* waker);
+  // Wakes every front, which then calls Session::Continue() on its sessions that wait. Called after marks were advanced
+  // and after a load has ended; never under a lock.
+  void WakeAll() { wakers_->Wake(); }
+  void AddWaker(std::shared_ptr<Waker> waker) { wakers_->Add(std::move(waker)); }
+  void RemoveWaker(const Waker* waker) { wakers_->Remove(waker); }
 
-  // A connection over the limit was turned away; an idle one was closed.
-  void CountRejected() { connections_rejected_.fetch_add(1, std::memory_order_relaxed); }
-  void CountIdleKick() { idle_kicks_.fetch_add(1, std::memory_order_relaxed); }
+  // A connection has come; one over the limit was turned away; an idle one was closed.
+  void CountConnection() { own_counters_.AddShared(Counter::kConnections, 1); }
+  void CountRejected() { own_counters_.AddShared(Counter::kConnectionsRejected, 1); }
+  void CountIdleKick() { own_counters_.AddShared(Counter::kIdleKicks, 1); }
   void SetVerbosity(uint32_t verbosity) { verbosity_.store(verbosity, std::memory_order_relaxed); }
   uint32_t verbosity() const { return verbosity_.load(std::memory_order_relaxed); }
 
-  // Since the start or the last reset.
-  ServiceStats Stats();
+  // Sums over all workbenches and of the service itself, since the start or the last reset.
+  CounterValues ReadCounters();
+  // Open now.
+  size_t ConnectionCount();
   // `stats reset`: the counters of the service and of the store begin anew.
   void ResetStats();
   const Now& started() const { return started_; }
@@ -169,41 +136,46 @@ class Service {
   friend class Workbench;
 
   Now MovedTime(const Now& now) const;
-  ServiceStats Sum() REQUIRES_LOCK(lock_);
+  CounterValues Sum() REQUIRES_LOCK(lock_);
 
   Store* const store_;
   const Options options_;
   const Now started_;
   CommitMarks own_commits_;
-  TicketTable tickets_;
+  TestLoads test_loads_;
 
   std::atomic<bool> time_moved_{false};
   std::atomic<uint64_t> time_ahead_ms_{0};
   std::atomic<uint64_t> time_stopped_at_ms_{0};  // boot clock, already ahead; 0: it runs
 
-  std::atomic<uint64_t> connections_rejected_{0};
-  std::atomic<uint64_t> idle_kicks_{0};
+  Counters own_counters_;  // AddShared() only
   std::atomic<uint32_t> verbosity_{0};
 
-  using WakerList = std::vector<std::shared_ptr<Waker>>;
-  // Replaces the list by an edited copy that is made outside the lock.
-  template <class Edit>
-  void EditWakers(Edit edit);
+  const std::shared_ptr<WakerList> wakers_ = std::make_shared<WakerList>();
+  std::shared_ptr<LogWatch> log_watch_;  // null without a log
 
   OsLock lock_;
-  std::shared_ptr<const WakerList> wakers_ GUARDED_BY(lock_);
   Workbench* workbenches_ GUARDED_BY(lock_) = nullptr;
   Session* sessions_ GUARDED_BY(lock_) = nullptr;  // newest first
   size_t session_count_ GUARDED_BY(lock_) = 0;
-  uint64_t connections_total_ GUARDED_BY(lock_) = 0;
-  ServiceStats retired_ GUARDED_BY(lock_);   // of workbenches that are gone
-  ServiceStats baseline_ GUARDED_BY(lock_);  // at the last reset
+  uint64_t last_session_id_ GUARDED_BY(lock_) = 0;
+  CounterValues retired_ GUARDED_BY(lock_);   // of workbenches that are gone
+  CounterValues baseline_ GUARDED_BY(lock_);  // at the last reset
 };
 
-// A key of a group; the rest of it is in the request of the same index.
-struct GroupKey {
-  bool with_cas;  // gets, gats
-  bool is_last;   // of its command: END follows
+// Keys of get-type commands that are looked up together. It exists only during a call on one session, and is empty in
+// between.
+struct KeyGroup {
+  // Of a key; the rest is in the request of the same index.
+  struct Key {
+    bool with_cas;  // gets, gats
+    bool is_last;   // of its command: END follows
+  };
+  size_t count = 0;
+  Request requests[kGroupKeysMax];
+  Key keys[kGroupKeysMax];
+  Outcome outcomes[kGroupKeysMax];
+  std::unique_ptr<char[]> scratch{new char[kGroupScratchBytes]};
 };
 
 class Workbench {
@@ -214,21 +186,16 @@ class Workbench {
   Workbench& operator=(const Workbench&) = delete;
 
   Service* service() const { return service_; }
-  ProtocolCounters* counters() { return &counters_; }
+  Counters* counters() { return &counters_; }
+  KeyGroup* group() { return &group_; }
 
  private:
   friend class Service;
-  friend class Session;
   Service* const service_;
   Workbench* next_ = nullptr;  // guarded by the service's lock
   Workbench** link_ = nullptr;
-  ProtocolCounters counters_;
-  // A group exists only during a call on one session; it is empty in between.
-  size_t group_count_ = 0;
-  Request requests_[kGroupKeysMax];
-  GroupKey keys_[kGroupKeysMax];
-  Outcome outcomes_[kGroupKeysMax];
-  std::unique_ptr<char[]> scratch_;
+  Counters counters_;
+  KeyGroup group_;
 };
 
 }  // namespace cairn

@@ -60,12 +60,13 @@ uint64_t Difference(uint64_t all, uint64_t part) { return all > part ? all - par
 
 void AppendGeneral(Service* service, const Now& now, ByteBuffer* out) {
   const StoreStats store = service->store()->Stats();
-  const ServiceStats server = service->Stats();
+  const CounterValues port = service->ReadCounters();
+  const uint64_t connections = service->ConnectionCount();
   const Service::Options& options = service->options();
   uint64_t user_us = 0;
   uint64_t system_us = 0;
   OsCpuTimes(&user_us, &system_us);
-  uint64_t gat = server.gat_hits + server.gat_misses;
+  uint64_t gat = port[Counter::kGatHits] + port[Counter::kGatMisses];
 
   AppendAll({{"pid", options.process_id},
              {"uptime", (now.boot_ms - service->started().boot_ms) / 1000},
@@ -77,21 +78,21 @@ void AppendGeneral(Service* service, const Now& now, ByteBuffer* out) {
   AppendStat("rusage_user", Seconds(user_us), out);
   AppendStat("rusage_system", Seconds(system_us), out);
   AppendAll({{"max_connections", options.connections_max},
-             {"curr_connections", server.connections},
-             {"total_connections", server.connections_total},
-             {"rejected_connections", server.connections_rejected},
-             {"connection_structures", server.connections}},
+             {"curr_connections", connections},
+             {"total_connections", port[Counter::kConnections]},
+             {"rejected_connections", port[Counter::kConnectionsRejected]},
+             {"connection_structures", connections}},
             out);
   AppendZeros({"response_obj_oom", "response_obj_count", "response_obj_bytes", "read_buf_count", "read_buf_bytes",
                "read_buf_bytes_free", "read_buf_oom", "reserved_fds"},
               out);
   AppendAll({{"cmd_get", Difference(store.gets, gat)},
-             {"cmd_set", store.sets + server.not_stored},
-             {"cmd_flush", server.flushes},
+             {"cmd_set", store.sets + port[Counter::kNotStored]},
+             {"cmd_flush", port[Counter::kFlushes]},
              {"cmd_touch", store.touches},
              {"cmd_meta", 0},
-             {"get_hits", Difference(store.hits, server.gat_hits)},
-             {"get_misses", Difference(store.misses, server.gat_misses)},
+             {"get_hits", Difference(store.hits, port[Counter::kGatHits])},
+             {"get_misses", Difference(store.misses, port[Counter::kGatMisses])},
              {"get_expired", store.get_expired},
              {"get_flushed", 0},
              {"delete_misses", store.deletes - store.delete_hits},
@@ -105,20 +106,20 @@ void AppendGeneral(Service* service, const Now& now, ByteBuffer* out) {
              {"cas_badval", store.cas_exists},
              {"touch_hits", store.touch_hits},
              {"touch_misses", store.touches - store.touch_hits},
-             {"store_too_large", store.too_large + server.too_large},
+             {"store_too_large", store.too_large + port[Counter::kTooLarge]},
              {"store_no_memory", store.no_memory},
              {"auth_cmds", 0},
              {"auth_errors", 0}},
             out);
-  if (options.idle_timeout_s != 0) AppendStat("idle_kicks", server.idle_kicks, out);
-  AppendAll({{"bytes_read", server.bytes_read},
-             {"bytes_written", server.bytes_written},
+  if (options.idle_timeout_s != 0) AppendStat("idle_kicks", port[Counter::kIdleKicks], out);
+  AppendAll({{"bytes_read", port[Counter::kBytesRead]},
+             {"bytes_written", port[Counter::kBytesWritten]},
              {"limit_maxbytes", store.memory_bytes},
              {"accepting_conns", 1}},
             out);
   AppendZeros({"listen_disabled_num", "time_in_listen_disabled_us"}, out);
   AppendAll({{"threads", options.thread_count},
-             {"conn_yields", server.yields},
+             {"conn_yields", port[Counter::kYields]},
              {"hash_power_level", Log2(store.buckets)},
              {"hash_bytes", store.index_bytes}},
             out);
@@ -261,7 +262,7 @@ void AppendItems(Service* service, ByteBuffer* out) {
 
 void AppendSlabs(Service* service, ByteBuffer* out) {
   const StoreStats store = service->store()->Stats();
-  const ServiceStats server = service->Stats();
+  const CounterValues port = service->ReadCounters();
   if (store.entries != 0) {
     uint64_t page_bytes = service->store()->page_bytes();
     uint64_t chunks_per_page = page_bytes / kGranuleBytes;
@@ -274,8 +275,8 @@ void AppendSlabs(Service* service, ByteBuffer* out) {
                {"1:used_chunks", used_chunks},
                {"1:free_chunks", Difference(total_chunks, used_chunks)},
                {"1:free_chunks_end", 0},
-               {"1:get_hits", Difference(store.hits, server.gat_hits)},
-               {"1:cmd_set", store.sets + server.not_stored},
+               {"1:get_hits", Difference(store.hits, port[Counter::kGatHits])},
+               {"1:cmd_set", store.sets + port[Counter::kNotStored]},
                {"1:delete_hits", store.delete_hits},
                {"1:incr_hits", store.incr_hits},
                {"1:decr_hits", store.decr_hits},
@@ -289,14 +290,14 @@ void AppendSlabs(Service* service, ByteBuffer* out) {
       out);
 }
 
-std::string_view NameOf(ServiceLog::State state) {
+std::string_view NameOf(LogView::Health state) {
   switch (state) {
-    case ServiceLog::State::kRunning:
+    case LogView::Health::kRunning:
       return "running";
-    case ServiceLog::State::kFull:
-    case ServiceLog::State::kStuck:
+    case LogView::Health::kFull:
+    case LogView::Health::kStuck:
       return "full";
-    case ServiceLog::State::kFailed:
+    case LogView::Health::kFailed:
       return "failed";
   }
   return "";
@@ -307,19 +308,19 @@ void AppendCairn(Service* service, bool waits_for_log, const Now& now, ByteBuffe
   const Service::Options& options = service->options();
   AppendStat("version", options.cairn_version, out);
   AppendStat("ack", waits_for_log ? "logged" : "memory", out);
-  const ServiceLog* log = service->log();
+  const LogView* log = service->log();
   if (log == nullptr) return AppendStat("log", "none", out);
-  const ServiceLog::Numbers numbers = log->ReadNumbers();
-  const ServiceStats server = service->Stats();
-  AppendStat("log", NameOf(log->state()), out);
+  const LogView::Numbers numbers = log->ReadNumbers();
+  const CounterValues port = service->ReadCounters();
+  AppendStat("log", NameOf(log->health()), out);
   AppendAll({{"ring_bytes", numbers.ring_bytes}, {"ring_capacity_bytes", numbers.ring_capacity_bytes}}, out);
   AppendStat("ring_fill_worst", Decimal(numbers.ring_fill_worst), out);
   AppendAll({{"ring_full", service->store()->Stats().log_full},
              {"records_waiting", Difference(numbers.records, numbers.records_committed)},
              {"oldest_waiting_ms", numbers.lag_ms},
-             {"replies_held", server.held},
-             {"requests_parked", server.parked},
-             {"requests_refused", server.refused}},
+             {"replies_held", port[Counter::kHeld]},
+             {"requests_parked", port[Counter::kParked]},
+             {"requests_refused", port[Counter::kRefused]}},
             out);
   std::vector<double> metrics(options.log_metrics.size());
   log->ReadMetrics(metrics.data(), metrics.size());

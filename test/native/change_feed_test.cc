@@ -227,7 +227,7 @@ TEST(ChangeFeed, ARecordThatWakesTheScribeIsAsOldAsItIs) {
   scribe.join();
   ASSERT_EQ(turn.record_count, 1u);
   while (ReadBootMs() - written_ms < 20) std::this_thread::yield();
-  const ChangeFeed::Numbers numbers = fed.feed->ReadNumbers();
+  const LogView::Numbers numbers = fed.feed->ReadNumbers();
   EXPECT_LE(numbers.lag_ms, ReadBootMs() - written_ms) << "not as old as the scribe's last look";
   EXPECT_GT(numbers.lag_ms, 0u) << "it is not committed yet";
   fed.feed->Commit();
@@ -364,7 +364,7 @@ TEST(ChangeFeed, WhoWaitsIsToldOrHearsThatItIsPointless) {
 TEST(ChangeFeed, AWatchHearsOfTheNextCommitAndOfEveryState) {
   Fed fed;
   auto waker = std::make_shared<CountingWaker>();
-  const std::shared_ptr<CommitWatch> watch = fed.feed->Watch(waker);
+  const std::shared_ptr<LogWatch> watch = fed.feed->Watch(waker);
   fed.feed->Commit();
   EXPECT_EQ(waker->count.load(), 0) << "not armed";
   watch->Arm();
@@ -422,7 +422,7 @@ TEST(ChangeFeedThreads, WhatIsAcknowledgedIsInTheLog) {
         if (outcome.status == Status::kLogFull) {
           refused++;
           --counters[k];
-          fed.feed->WaitForRoom(fed.feed->room_ticket(), 1);
+          fed.feed->WaitForRoom(fed.feed->progress(), 1);
           continue;
         }
         if (!random.OneIn(50)) continue;

@@ -17,7 +17,7 @@ using test::ProtocolClient;
 using test::ProtocolServer;
 using test::TestLog;
 using Next = Session::Next;
-using State = ServiceLog::State;
+using Health = LogView::Health;
 
 constexpr std::string_view kFull = "SERVER_ERROR the log is full\r\n";
 constexpr std::string_view kFailed = "SERVER_ERROR the log cannot be written\r\n";
@@ -236,7 +236,7 @@ TEST(ProtocolLog, SessionsOfOneServiceHaveEachTheirLevel) {
     EXPECT_EQ(out.view(), Hit("a", "1") + "END\r\n");
     EXPECT_EQ(feed(&patient, "stats cairn\r\n").rfind("STAT version 0.1.0\r\nSTAT ack logged\r\n", 0), 0u);
     // One that does not wait goes on where the log takes nothing, as long as there is room on the way to it.
-    logged.log.SetState(State::kFull);
+    logged.log.SetHealth(Health::kFull);
     EXPECT_EQ(feed(&patient, Set("b", "1")), "SERVER_ERROR the log is full\r\n");
     EXPECT_EQ(feed(&quick, Set("b", "1")), "STORED\r\n");
   }
@@ -403,8 +403,8 @@ const std::vector<std::string>& Mutations() {
 }
 
 TEST(ProtocolLog, WhileTheLogTakesNothingMutationsAreRefusedAndDoNothing) {
-  for (const State state : {State::kFull, State::kStuck, State::kFailed}) {
-    const std::string_view refusal = state == State::kFailed ? kFailed : kFull;
+  for (const Health state : {Health::kFull, Health::kStuck, Health::kFailed}) {
+    const std::string_view refusal = state == Health::kFailed ? kFailed : kFull;
     for (const std::string& request : Mutations()) {
       for (const size_t piece : {size_t{1} << 30, size_t{50'001}}) {
         LoggedServer logged;
@@ -412,7 +412,7 @@ TEST(ProtocolLog, WhileTheLogTakesNothingMutationsAreRefusedAndDoNothing) {
         client.Send(Set("n", "7"));
         logged.Commit();
         client.ContinueOnce();
-        logged.log.SetState(state);
+        logged.log.SetHealth(state);
         const uint64_t records = logged.store()->RingStatsOf(0).records;
         EXPECT_EQ(client.SendInPieces(request + "get n\r\n", piece),
                   std::string(refusal) + "VALUE n 0 1\r\n7\r\nEND\r\n")
@@ -421,10 +421,10 @@ TEST(ProtocolLog, WhileTheLogTakesNothingMutationsAreRefusedAndDoNothing) {
         EXPECT_FALSE(client.session()->waits());
         EXPECT_EQ(logged.store()->RingStatsOf(0).records, records) << request.substr(0, 30);
         EXPECT_EQ(logged.Stat("requests_refused"), "1");
-        EXPECT_EQ(logged.Stat("log"), state == State::kFailed ? "failed" : "full");
+        EXPECT_EQ(logged.Stat("log"), state == Health::kFailed ? "failed" : "full");
         // And goes on where there is room again.
-        if (state == State::kFailed) continue;
-        logged.log.SetState(State::kRunning);
+        if (state == Health::kFailed) continue;
+        logged.log.SetHealth(Health::kRunning);
         EXPECT_EQ(client.Send(Set("n", "2")), "");
         logged.Commit();
         EXPECT_EQ(client.ContinueOnce(), "STORED\r\n");
@@ -436,7 +436,7 @@ TEST(ProtocolLog, WhileTheLogTakesNothingMutationsAreRefusedAndDoNothing) {
 TEST(ProtocolLog, NoreplyHidesARefusal) {
   LoggedServer logged;
   ProtocolClient client(&logged.server);
-  logged.log.SetState(State::kFull);
+  logged.log.SetHealth(Health::kFull);
   EXPECT_EQ(client.Send("set a 0 0 1 noreply\r\n1\r\nset a 0 0 100000 noreply\r\n" + std::string(100'000, 'x') +
                         "\r\nincr a 1 noreply\r\ndelete a noreply\r\ntouch a 1 noreply\r\nflush_all noreply\r\nmn\r\n"),
             "MN\r\n");
@@ -450,7 +450,7 @@ TEST(ProtocolLog, WhatStopsTheLogInTheMiddleOfALargeValueRefusesItAndFreesItsMem
   const std::string request = Set("big", std::string(100'000, 'b'));
   EXPECT_EQ(client.Send(std::string_view(request).substr(0, 50'000)), "");
   EXPECT_TRUE(client.session()->is_in_large_request());
-  logged.log.SetState(State::kFull);
+  logged.log.SetHealth(Health::kFull);
   EXPECT_EQ(client.Send(std::string_view(request).substr(50'000)), kFull);
   EXPECT_FALSE(client.session()->is_in_large_request());
   EXPECT_EQ(logged.store()->Stats().charged_bytes, charged);
@@ -459,7 +459,7 @@ TEST(ProtocolLog, WhatStopsTheLogInTheMiddleOfALargeValueRefusesItAndFreesItsMem
 
 TEST(ProtocolLog, AParkedRequestIsRefusedWhenTheLogTurnsOutToBeFull) {
   for (const bool waits_for_log : {false, true}) {
-    for (const State state : {State::kFull, State::kFailed}) {
+    for (const Health state : {Health::kFull, Health::kFailed}) {
       for (const std::string& request : Mutations()) {
         // A clear has room of its own, or needs none; and that version is not the entry's.
         if (request.starts_with("flush_all") || request.starts_with("cas")) continue;
@@ -471,10 +471,10 @@ TEST(ProtocolLog, AParkedRequestIsRefusedWhenTheLogTurnsOutToBeFull) {
         logged.FillRings();
         std::string told = client.Send(request + "mn\r\n");
         ASSERT_EQ(client.next, Next::kWait) << request.substr(0, 30);
-        logged.log.SetState(state);
+        logged.log.SetHealth(state);
         told += client.ContinueOnce();
         EXPECT_EQ(client.next, Next::kRead) << request.substr(0, 30);
-        EXPECT_EQ(told, std::string(state == State::kFull ? kFull : kFailed) + "MN\r\n") << request.substr(0, 30);
+        EXPECT_EQ(told, std::string(state == Health::kFull ? kFull : kFailed) + "MN\r\n") << request.substr(0, 30);
         ProtocolClient reader(&logged.server);
         EXPECT_EQ(reader.Send("get n\r\n"), "VALUE n 0 1\r\n7\r\nEND\r\n") << request.substr(0, 30);
       }
@@ -485,7 +485,7 @@ TEST(ProtocolLog, AParkedRequestIsRefusedWhenTheLogTurnsOutToBeFull) {
 TEST(ProtocolLog, AtTheLevelMemoryAFullLogRefusesOnlyWhatFindsNoRoom) {
   LoggedServer logged(/*waits_for_log=*/false);
   ProtocolClient client(&logged.server);
-  logged.log.SetState(State::kFull);
+  logged.log.SetHealth(Health::kFull);
   EXPECT_EQ(client.Send(Set("n", "7") + "get n\r\n"), "STORED\r\nVALUE n 0 1\r\n7\r\nEND\r\n");
   logged.FillRings();
   EXPECT_EQ(client.Send(Set("n", "8") + "get n\r\n"), std::string(kFull) + "VALUE n 0 1\r\n7\r\nEND\r\n");
@@ -495,8 +495,8 @@ TEST(ProtocolLog, AtTheLevelMemoryAFullLogRefusesOnlyWhatFindsNoRoom) {
 }
 
 TEST(ProtocolLog, ReadsOfWhatTheLogDoesNotHaveAreRefusedAndOthersGoOn) {
-  for (const State state : {State::kFull, State::kFailed}) {
-    const std::string refusal(state == State::kFull ? kFull : kFailed);
+  for (const Health state : {Health::kFull, Health::kFailed}) {
+    const std::string refusal(state == Health::kFull ? kFull : kFailed);
     LoggedServer logged(/*waits_for_log=*/true, /*shard_count=*/2);
     // Keys of one shard each.
     std::string kept;
@@ -510,7 +510,7 @@ TEST(ProtocolLog, ReadsOfWhatTheLogDoesNotHaveAreRefusedAndOthersGoOn) {
     logged.Commit();
     writer.ContinueOnce();
     EXPECT_EQ(writer.Send(Set(fresh, "fresh")), "");
-    logged.log.SetState(state);
+    logged.log.SetHealth(state);
     ProtocolClient reader(&logged.server);
     EXPECT_EQ(reader.Send("get " + kept + "\r\n"), Hit(kept, "kept") + "END\r\n");
     EXPECT_EQ(reader.Send("get " + fresh + "\r\n"), refusal);
@@ -529,7 +529,7 @@ TEST(ProtocolLog, ALargeValueThatIsNotCommittedIsRefusedWithoutLeavingItPinned) 
   LoggedServer logged;
   ProtocolClient writer(&logged.server);
   writer.Send(Set("big", std::string(200'000, 'b')) + Set("small", "s"));
-  logged.log.SetState(State::kFull);
+  logged.log.SetHealth(Health::kFull);
   ProtocolClient reader(&logged.server);
   const uint64_t pinned = logged.store()->Stats().pinned_pages;
   EXPECT_EQ(reader.Send("get big\r\n"), kFull);
@@ -541,12 +541,12 @@ TEST(ProtocolLog, RepliesThatAreHeldWaitOnWhileTheLogIsFull) {
   LoggedServer logged;
   ProtocolClient client(&logged.server);
   EXPECT_EQ(client.Send(Set("a", "1")), "");
-  logged.log.SetState(State::kFull);
+  logged.log.SetHealth(Health::kFull);
   EXPECT_EQ(client.ContinueOnce(), "");
   // The order is kept: the refusal waits behind what may yet come true.
   EXPECT_EQ(client.Send(Set("a", "2")), "");
   EXPECT_EQ(client.next, Next::kRead);
-  logged.log.SetState(State::kRunning);
+  logged.log.SetHealth(Health::kRunning);
   logged.Commit();
   EXPECT_EQ(client.ContinueOnce(), "STORED\r\n" + std::string(kFull));
   EXPECT_EQ(client.Send("get a\r\n"), "VALUE a 0 1\r\n1\r\nEND\r\n");
@@ -557,10 +557,10 @@ TEST(ProtocolLog, RepliesThatAreHeldWhenTheLogHasBeenFullForLongAreGivenUp) {
   ProtocolClient client(&logged.server);
   ProtocolClient other(&logged.server);
   EXPECT_EQ(client.Send(Set("a", "1") + "get a\r\n"), "");
-  logged.log.SetState(State::kFull);
+  logged.log.SetHealth(Health::kFull);
   EXPECT_EQ(client.ContinueOnce(), "");
   EXPECT_EQ(client.next, Next::kRead);
-  logged.log.SetState(State::kStuck);
+  logged.log.SetHealth(Health::kStuck);
   EXPECT_EQ(client.ContinueOnce(), "");
   EXPECT_EQ(client.next, Next::kClose) << "it was done, and may be kept or not: nothing can be said";
   EXPECT_FALSE(client.session()->waits());
@@ -569,7 +569,7 @@ TEST(ProtocolLog, RepliesThatAreHeldWhenTheLogHasBeenFullForLongAreGivenUp) {
   EXPECT_EQ(other.Send("get a\r\n"), kFull);
   EXPECT_EQ(other.Send("get none\r\n"), "END\r\n");
   EXPECT_EQ(other.next, Next::kRead);
-  logged.log.SetState(State::kRunning);
+  logged.log.SetHealth(Health::kRunning);
   logged.Commit();
   EXPECT_EQ(other.Send("get a\r\n"), "VALUE a 0 1\r\n1\r\nEND\r\n") << "here it was kept";
 }
@@ -586,7 +586,7 @@ TEST(ProtocolLog, RepliesThatAreHeldWhenTheLogFailsAreNeverSent) {
     std::string pipeline;
     for (size_t i = 0; i < count; i++) pipeline += requests[i];
     EXPECT_EQ(client.Send(pipeline), "");
-    logged.log.SetState(State::kFailed);
+    logged.log.SetHealth(Health::kFailed);
     EXPECT_EQ(client.ContinueOnce(), "");
     EXPECT_EQ(client.next, Next::kClose);
     EXPECT_FALSE(client.session()->waits());
@@ -599,7 +599,7 @@ TEST(ProtocolLog, RepliesThatAreHeldWhenTheLogFailsAreNeverSent) {
   EXPECT_EQ(client.Send(Set("a", "1")), "");
   logged.Commit();
   EXPECT_EQ(client.session()->waits(), true);
-  logged.log.SetState(State::kFailed);
+  logged.log.SetHealth(Health::kFailed);
   EXPECT_EQ(client.ContinueOnce(), "STORED\r\n");
   EXPECT_EQ(client.next, Next::kRead);
 }

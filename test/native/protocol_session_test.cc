@@ -463,18 +463,20 @@ TEST(ProtocolSlots, AParkedRequestStopsItsOwnConnectionOnly) {
   EXPECT_EQ(other.Send("debugresume 7 loaded it\r\n"), "OK\r\n");
   EXPECT_EQ(parked.ContinueOnce(), "loaded it\r\nSTORED\r\nVALUE a 0 1\r\n1\r\nEND\r\n");
   EXPECT_EQ(parked.next, Next::kRead);
-  EXPECT_EQ(server.service()->tickets()->size(), 0);
+  EXPECT_EQ(server.service()->test_loads()->size(), 0);
 }
 
 TEST(ProtocolSlots, TheFirstAnswerToATicketCounts) {
-  TicketTable tickets;
-  ASSERT_TRUE(tickets.Open(7) == TicketTable::OpenStatus::kOpened);
-  EXPECT_TRUE(tickets.Resolve(7, "first"));
-  EXPECT_FALSE(tickets.Resolve(7, "second"));
-  std::string answer;
-  EXPECT_TRUE(tickets.Take(7, &answer) == TicketTable::TakeStatus::kTaken);
-  EXPECT_EQ(answer, "first");
-  EXPECT_FALSE(tickets.Resolve(7, "third")) << "nobody waits for it any more";
+  TestLoads loads;
+  const uint64_t load = loads.Begin("7");
+  ASSERT_NE(load, uint64_t{0});
+  EXPECT_TRUE(loads.Poll(load) == ReadThrough::Load::kPending);
+  EXPECT_TRUE(loads.Resolve("7", "first"));
+  EXPECT_FALSE(loads.Resolve("7", "second"));
+  EXPECT_TRUE(loads.Poll(load) == ReadThrough::Load::kLoaded);
+  EXPECT_EQ(loads.TextOf(load), "first");
+  loads.Leave(load);
+  EXPECT_FALSE(loads.Resolve("7", "third")) << "nobody waits for it any more";
 }
 
 TEST(ProtocolSlots, ATicketIsOpenOnceAndGoneWithItsConnection) {
@@ -486,10 +488,10 @@ TEST(ProtocolSlots, ATicketIsOpenOnceAndGoneWithItsConnection) {
     parked.Send("debugpark 7\r\n");
     EXPECT_EQ(other.Send("debugpark 7\r\n"), "SERVER_ERROR that ticket is taken\r\n");
   }
-  EXPECT_EQ(server.service()->tickets()->size(), 0);
+  EXPECT_EQ(server.service()->test_loads()->size(), 0);
   EXPECT_EQ(other.Send("debugresume 7 x\r\n"), "NOT_FOUND\r\n");
   std::vector<std::unique_ptr<ProtocolClient>> clients;
-  for (size_t i = 0; i < kTicketsMax; i++) {
+  for (size_t i = 0; i < kTestLoadsMax; i++) {
     clients.push_back(std::make_unique<ProtocolClient>(&server));
     EXPECT_EQ(clients.back()->Send("debugpark " + std::to_string(i) + "\r\n"), "");
   }
@@ -807,7 +809,7 @@ TEST(ProtocolService, ThreadsShareAService) {
   std::thread second(front, 1);
   std::thread looker([&] {
     while (running.load() > 0) {
-      service->Stats();
+      service->ReadCounters();
       for (const Service::Connection& connection : service->Connections(now))
         EXPECT_EQ(connection.names->listener, "here");
       std::this_thread::yield();
@@ -820,7 +822,7 @@ TEST(ProtocolService, ThreadsShareAService) {
     service->commits()->AdvanceAll((uint64_t{1} << 44) + committed);
     for (int i = 0; i < 2 * kRounds; i++) {
       std::string id = std::to_string(ticket++ % (2 * kRounds));
-      static_cast<void>(service->tickets()->Resolve(std::stoull(id), "ticket " + id));
+      static_cast<void>(service->test_loads()->Resolve(id, "ticket " + id));
     }
     service->WakeAll();
     std::this_thread::yield();
@@ -828,9 +830,9 @@ TEST(ProtocolService, ThreadsShareAService) {
   first.join();
   second.join();
   looker.join();
-  EXPECT_EQ(service->tickets()->size(), 0);
-  EXPECT_EQ(service->Stats().connections, 0);
-  EXPECT_EQ(service->Stats().connections_total, 2 * kRounds);
+  EXPECT_EQ(service->test_loads()->size(), 0);
+  EXPECT_EQ(service->ConnectionCount(), 0);
+  EXPECT_EQ(service->ReadCounters()[Counter::kConnections], 2 * kRounds);
 }
 
 }  // namespace

@@ -30,11 +30,11 @@ cairn::StoreOptions TinyStore(bool has_log) {
 
 // What happens to the log between two pieces.
 void Move(TestLog* log, ProtocolServer* server, unsigned what) {
-  if (log->state() == TestLog::State::kFailed) return;
+  if (log->health() == TestLog::Health::kFailed) return;
   if (what % 4 == 0) log->Commit(server->store());
-  if (what % 16 == 5) log->SetState(TestLog::State::kFull);
-  if (what % 16 == 6) log->SetState(TestLog::State::kRunning);
-  if (what == 77) log->SetState(TestLog::State::kFailed);
+  if (what % 16 == 5) log->SetHealth(TestLog::Health::kFull);
+  if (what % 16 == 6) log->SetHealth(TestLog::Health::kRunning);
+  if (what == 77) log->SetHealth(TestLog::Health::kFailed);
 }
 
 // Feeds a piece as a front would, with output that leaves at once.
@@ -69,8 +69,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     server.Pass(10);
     if (kind != 0) Move(&log, &server, static_cast<unsigned>(length));
   }
-  if (kind >= 2 && log.state() != TestLog::State::kFailed) {
-    log.SetState(TestLog::State::kRunning);
+  if (kind >= 2 && log.health() != TestLog::Health::kFailed) {
+    log.SetHealth(TestLog::Health::kRunning);
     // What is parked for room finds it, fills it, and waits for the next commit, a few times over.
     for (int i = 0; i < 64 && (clients[0]->session()->waits() || clients[1]->session()->waits()); i++) {
       log.Commit(server.store());
@@ -79,7 +79,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         while (client->goes_on());
       }
     }
-    for (auto& client : clients) CHECK(!client->session()->waits() || server.service()->tickets()->size() > 0);
+    for (auto& client : clients) CHECK(!client->session()->waits() || server.service()->test_loads()->size() > 0);
   }
   for (auto& client : clients) client.reset();
   server.store()->Verify();

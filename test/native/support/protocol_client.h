@@ -10,10 +10,10 @@
 
 #include "base/check.h"
 #include "protocol/service.h"
-#include "protocol/service_log.h"
 #include "protocol/session.h"
 #include "store/change_bell.h"
 #include "store/commit_marks.h"
+#include "store/log_view.h"
 #include "store/store.h"
 
 namespace cairn::test {
@@ -64,20 +64,20 @@ class ProtocolServer {
 };
 
 // A log that takes what is in the rings of a store when it is told to, and is in the state that it is told to be in.
-class TestLog final : public ServiceLog, public ChangeBell {
+class TestLog final : public LogView, public ChangeBell {
  public:
   explicit TestLog(uint32_t shard_count) : marks_(shard_count), shard_count_(shard_count) {
     marks_.SetBell(this);
     marks_.Activate(0);
   }
 
-  State state() const override { return state_; }
+  Health health() const override { return health_; }
   CommitMarks* marks() override { return &marks_; }
   uint32_t progress() const override { return progress_; }
-  void ArmWaker() override {
-    arms++;
-    if (on_arm != nullptr) on_arm();
+  std::shared_ptr<LogWatch> Watch(std::shared_ptr<Waker> waker) override {
+    return std::make_shared<CountingWatch>(this, std::move(waker));
   }
+  void Unwatch(const LogWatch*) override {}
   Numbers ReadNumbers() const override { return numbers; }
   void ReadMetrics(double* out, size_t count) const override {
     CHECK(count == metrics.size());
@@ -99,8 +99,8 @@ class TestLog final : public ServiceLog, public ChangeBell {
     }
     progress_++;
   }
-  void SetState(State state) {
-    state_ = state;
+  void SetHealth(Health health) {
+    health_ = health;
     progress_++;
   }
 
@@ -113,7 +113,16 @@ class TestLog final : public ServiceLog, public ChangeBell {
  private:
   CommitMarks marks_;
   const uint32_t shard_count_;
-  State state_ = State::kRunning;
+  struct CountingWatch final : LogWatch {
+    CountingWatch(TestLog* its_log, std::shared_ptr<Waker> waker) : LogWatch(std::move(waker)), log(its_log) {}
+    void Arm() override {
+      log->arms++;
+      if (log->on_arm != nullptr) log->on_arm();
+    }
+    TestLog* const log;
+  };
+
+  Health health_ = Health::kRunning;
   uint32_t progress_ = 0;
 };
 

@@ -1,0 +1,98 @@
+#include "protocol/reply_gate.h"
+
+#include "base/check.h"
+
+namespace cairn {
+
+ReplyGate::ReplyGate(Workbench* bench, bool waits_for_log)
+    : service_(bench->service()),
+      bench_(bench),
+      waits_for_log_(waits_for_log),
+      commits_(service_->commits(waits_for_log)) {}
+
+ReplyGate::~ReplyGate() { EndLoad(); }
+
+// ---- a call ----
+
+bool ReplyGate::BeginCall(size_t backlog_bytes, ByteBuffer* out) {
+  out_ = out;
+  out_bytes_before_ = out->size();
+  backlog_bytes_ = backlog_bytes;
+  requests_in_call_ = 0;
+  was_parked_for_room_ = is_parked_for_room_;
+  has_new_holds_ = false;
+  if (const LogView* log = service_->log()) {
+    log_progress_ = log->progress();
+    log_health_ = log->health();
+  }
+  if (held_.empty() || held_.Release(*commits_, out_)) return true;
+  const bool is_hopeless = log_health_ == LogView::Health::kFailed || log_health_ == LogView::Health::kStuck;
+  if (is_hopeless) held_.Drop();
+  return !is_hopeless;
+}
+
+void ReplyGate::EndCall(bool has_advanced) {
+  bench_->counters()->Add(Counter::kBytesWritten, out_->size() - out_bytes_before_);
+  LogView* log = service_->log();
+  if (log == nullptr || (!is_parked_for_room_ && held_.empty())) return;
+  service_->ArmLogWatch();
+  // What came between reading the progress and arming has woken no front.
+  if (log->progress() != log_progress_) service_->WakeAll();
+  // A request that was parked before and is still the first one is not counted twice.
+  const bool is_newly_parked = is_parked_for_room_ && (!was_parked_for_room_ || has_advanced);
+  if (is_newly_parked) bench_->counters()->Add(Counter::kParked, 1);
+  if (is_newly_parked || has_new_holds_) log->marks()->RingBell();
+}
+
+// ---- replies ----
+
+ReplyGate::Slot ReplyGate::SettleOutcome(size_t begin, const Request& request, const Outcome& outcome) {
+  uint64_t version = outcome.commit_version;
+  // A store without records has none to commit. There debughold counts the versions themselves.
+  if (version == 0) version = outcome.record_version != 0 ? outcome.record_version : outcome.version;
+  if (version == 0) return Slot::kReady;
+  return Settle(begin, service_->store()->ShardOf(request.key), version, outcome.record_version == 0);
+}
+
+ReplyGate::Slot ReplyGate::Settle(size_t begin, uint32_t shard, uint64_t version, bool may_refuse) {
+  if (commits_->Covers(shard, version)) return Slot::kReady;
+  if (may_refuse && refuses()) return Slot::kRefused;
+  has_new_holds_ = true;
+  bench_->counters()->Add(Counter::kHeld, 1);
+  if (!held_.empty()) {
+    held_.Hold(shard, version, begin);
+    return Slot::kHeld;
+  }
+  held_.Hold(shard, version, 0);
+  held_.buffer()->Append(out_->view().substr(begin));
+  out_->Truncate(begin);
+  return Slot::kHeld;
+}
+
+// ---- executing ----
+
+bool ReplyGate::CountRefusal() {
+  bench_->counters()->Add(Counter::kRefused, 1);
+  return log_health_ == LogView::Health::kFailed;
+}
+
+bool ReplyGate::ParkForRoom() {
+  log_health_ = service_->LogHealth();
+  if (log_health_ != LogView::Health::kRunning) return false;
+  is_parked_for_room_ = true;
+  return true;
+}
+
+ReadThrough::Load ReplyGate::AwaitLoad(ReadThrough* loads, std::string_view key) {
+  if (load_ != 0) return loads_->Poll(load_);
+  loads_ = loads;
+  load_ = loads->Begin(key);
+  return load_ == 0 ? ReadThrough::Load::kFailed : ReadThrough::Load::kPending;
+}
+
+void ReplyGate::EndLoad() {
+  if (load_ != 0) loads_->Leave(load_);
+  load_ = 0;
+}
+
+}  // namespace cairn

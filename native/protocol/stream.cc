@@ -1,0 +1,152 @@
+#include "protocol/stream.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace cairn {
+
+namespace {
+
+std::string_view Between(const char* begin, const char* end) { return {begin, static_cast<size_t>(end - begin)}; }
+
+}  // namespace
+
+Stream::~Stream() {
+  if (large_ != nullptr) store_->Abandon(&large_->body);
+}
+
+bool Stream::is_in_large_request() const {
+  if (large_ != nullptr) return true;
+  const uint64_t bytes = std::max<uint64_t>({swallow_bytes_, rest_wanted_, rest_.size()});
+  return state_ == State::kOpen && bytes > kBodyBufferedBytesMax;
+}
+
+void Stream::Feed(std::string_view bytes) {
+  const char* at = bytes.data();
+  const char* end = at + bytes.size();
+  while (at != end && state_ == State::kOpen && !rest_.empty()) at = CompleteRest(at, end);
+  if (at != end && state_ == State::kOpen) at = Run(at, end);
+  if (at != end && state_ != State::kClosing) rest_.Append(Between(at, end));
+}
+
+void Stream::Resume() {
+  if (state_ == State::kParked) {
+    state_ = State::kOpen;
+    gate_->Unpark();
+  }
+  if (state_ == State::kFull && !gate_->IsFull()) state_ = State::kOpen;
+  if (state_ == State::kOpen && !rest_.empty()) RunRest();
+}
+
+const char* Stream::Run(const char* at, const char* end) {
+  rest_wanted_ = 0;
+  for (;;) {
+    const Progress progress = RunMode(at, end);
+    at = progress.at;
+    switch (progress.why) {
+      case Why::kDone:
+        if (at != end) continue;
+        break;
+      case Why::kMore:
+        if (rest_wanted_ == 0 && is_at_request() && !dialect_->MayGrow(Between(at, end))) state_ = State::kClosing;
+        break;
+      case Why::kFull:
+        state_ = State::kFull;
+        break;
+      case Why::kParked:
+        state_ = State::kParked;
+        break;
+      case Why::kClosing:
+        state_ = State::kClosing;
+        break;
+    }
+    return at;
+  }
+}
+
+Progress Stream::RunMode(const char* at, const char* end) {
+  switch (mode_) {
+    case Mode::kRequests:
+      return dialect_->Run(at, end);
+    case Mode::kBody:
+      return RunBody(at, end);
+    case Mode::kSwallow:
+      break;
+  }
+  return RunSwallow(at, end);
+}
+
+void Stream::RunRest() {
+  const char* begin = rest_.data();
+  const char* done = Run(begin, begin + rest_.size());
+  if (state_ == State::kClosing) {
+    rest_.Clear();
+  } else {
+    rest_.DropFront(static_cast<size_t>(done - begin));
+  }
+}
+
+// Brings the request at the start of rest_ as far as these bytes go, and executes it if that is all of it.
+const char* Stream::CompleteRest(const char* at, const char* end) {
+  const size_t there = static_cast<size_t>(end - at);
+  if (rest_wanted_ == 0) {
+    const char* newline = static_cast<const char*>(std::memchr(at, '\n', there));
+    rest_.Append(Between(at, newline == nullptr ? end : newline + 1));
+    if (newline == nullptr) {
+      if (!dialect_->MayGrow(rest_.view())) {
+        state_ = State::kClosing;
+        rest_.Clear();
+      }
+      return end;
+    }
+    at = newline + 1;
+  } else {
+    const size_t missing = rest_wanted_ - rest_.size();
+    const size_t taken = std::min(missing, there);
+    rest_.Append({at, taken});
+    at += taken;
+    if (taken < missing) return at;
+  }
+  RunRest();
+  return at;
+}
+
+Progress Stream::RunBody(const char* at, const char* end) {
+  LargeBody* large = large_.get();
+  const uint64_t value_bytes = large->body.value_bytes;
+  const uint64_t block_bytes = value_bytes + large->end_bytes;
+  if (large->received < value_bytes) {
+    const uint64_t taken = std::min<uint64_t>(static_cast<uint64_t>(end - at), value_bytes - large->received);
+    if (!store_->WriteBody(large->body, large->received, {at, static_cast<size_t>(taken)}, *now_)) {
+      mode_ = Mode::kRequests;
+      dialect_->LoseBody(*large, block_bytes - large->received);
+      large_.reset();
+      return {at, Why::kDone};
+    }
+    large->received += taken;
+    at += taken;
+  }
+  while (at != end && large->received < block_bytes) large->end[large->received++ - value_bytes] = *at++;
+  if (large->received < block_bytes) return {at, Why::kMore};
+  const Why why = dialect_->FinishBody(large);
+  if (why == Why::kParked) {
+    // The last byte is kept, so that Resume() has something to go on with.
+    large->received--;
+    return {at - 1, why};
+  }
+  large_.reset();
+  mode_ = Mode::kRequests;
+  return {at, gate_->IsFull() ? Why::kFull : why};
+}
+
+Progress Stream::RunSwallow(const char* at, const char* end) {
+  const uint64_t taken = std::min<uint64_t>(static_cast<uint64_t>(end - at), swallow_bytes_);
+  swallow_bytes_ -= taken;
+  at += taken;
+  if (swallow_bytes_ != 0) return {at, Why::kMore};
+  mode_ = Mode::kRequests;
+  dialect_->FinishSwallow();
+  return {at, gate_->IsFull() ? Why::kFull : Why::kDone};
+}
+
+}  // namespace cairn

@@ -1,0 +1,104 @@
+// One client's place in its stream of bytes: what has come and could not be executed yet, and the data block that is
+// being received or thrown away. It knows no protocol: a Dialect finds the requests.
+//
+// Requests are read where they lie; only the rest of an unfinished one is copied.
+//
+// State        Feed()                                  Resume()
+// kOpen        executes                                executes what is kept
+// kFull        keeps the bytes                         kOpen if the gate is no longer full
+// kParked      keeps the bytes                         kOpen: the request is executed again
+// kClosing     drops the bytes                         nothing
+//
+// Not thread-safe: it is its session's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "base/clock.h"
+#include "protocol/byte_buffer.h"
+#include "protocol/dialect.h"
+#include "protocol/limits.h"
+#include "protocol/reply_gate.h"
+#include "store/store.h"
+
+namespace cairn {
+
+class Stream {
+ public:
+  enum class State : uint8_t { kOpen, kFull, kParked, kClosing };
+
+  // `now`: the time of the call in progress. All of them outlive the stream; the dialect is set before the first
+  // Feed().
+  Stream(Store* store, ReplyGate* gate, const Now* now) : store_(store), gate_(gate), now_(now) {}
+  // Abandons the block that is being received.
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  void SetDialect(Dialect* dialect) { dialect_ = dialect; }
+
+  // ---- the session ----
+
+  void Feed(std::string_view bytes);
+  // Executes what is kept, if something was in the way and no longer is.
+  void Resume();
+  // Nothing more is executed.
+  void Close() { state_ = State::kClosing; }
+
+  State state() const { return state_; }
+  size_t kept_bytes() const { return rest_.size(); }
+  // There was no memory for what has to be kept.
+  bool failed() const { return rest_.failed(); }
+  // Gives back the memory of a buffer that has grown and is empty.
+  void Trim() {
+    if (rest_.empty() && rest_.capacity() > kIdleBufferBytesMax) rest_.Release();
+  }
+  // In the middle of a block or line of more than kBodyBufferedBytesMax.
+  bool is_in_large_request() const;
+
+  // ---- the dialect, during Run() and LoseBody() ----
+
+  // The request at the place that is returned with kMore takes `bytes` bytes. Without this: up to the next line end.
+  void Need(size_t bytes) { rest_wanted_ = bytes; }
+  // What follows is the block of this value, and `end_bytes` behind it.
+  void Receive(std::unique_ptr<LargeBody> large) {
+    large_ = std::move(large);
+    mode_ = Mode::kBody;
+  }
+  // What follows is thrown away.
+  void Swallow(uint64_t bytes) {
+    swallow_bytes_ = bytes;
+    mode_ = Mode::kSwallow;
+  }
+  // Whether the next bytes are the dialect's.
+  bool is_at_request() const { return mode_ == Mode::kRequests; }
+
+ private:
+  enum class Mode : uint8_t { kRequests, kBody, kSwallow };
+
+  // Takes bytes as far as it can, sets the state, and returns how far that was.
+  const char* Run(const char* at, const char* end);
+  Progress RunMode(const char* at, const char* end);
+  Progress RunBody(const char* at, const char* end);
+  Progress RunSwallow(const char* at, const char* end);
+  void RunRest();
+  const char* CompleteRest(const char* at, const char* end);
+
+  Store* const store_;
+  ReplyGate* const gate_;
+  const Now* const now_;
+  Dialect* dialect_ = nullptr;
+
+  State state_ = State::kOpen;
+  Mode mode_ = Mode::kRequests;
+  // An unfinished request, or all that came while nothing could be executed.
+  ByteBuffer rest_;
+  // Bytes that the request at the start of rest_ takes; 0: up to its line end.
+  size_t rest_wanted_ = 0;
+  uint64_t swallow_bytes_ = 0;
+  std::unique_ptr<LargeBody> large_;
+};
+
+}  // namespace cairn

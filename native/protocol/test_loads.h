@@ -1,0 +1,48 @@
+// Loads for tests: debugpark begins one by its number, debugresume ends it with a text that debugpark answers.
+//
+// Thread safety: any thread may call any method.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/os.h"
+#include "protocol/limits.h"
+#include "store/read_through.h"
+
+namespace cairn {
+
+class TestLoads final : public ReadThrough {
+ public:
+  TestLoads() { loads_.reserve(kTestLoadsMax); }
+
+  // Each begins a load of its own; two may not have one key, see has().
+  [[nodiscard]] uint64_t Begin(std::string_view key) override;
+  [[nodiscard]] Load Poll(uint64_t load) override;
+  void Leave(uint64_t load) override;
+
+  bool has(std::string_view key);
+  // Ends the load of that key. False: there is none, or it has ended.
+  [[nodiscard]] bool Resolve(std::string_view key, std::string_view text);
+  // What it ended with.
+  std::string TextOf(uint64_t load);
+  size_t size();
+
+ private:
+  struct TestLoad {
+    uint64_t id;
+    std::string key;
+    bool is_resolved = false;
+    std::string text;
+  };
+  TestLoad* Find(std::string_view key) REQUIRES_LOCK(lock_);
+  TestLoad* Find(uint64_t load) REQUIRES_LOCK(lock_);
+
+  OsLock lock_;
+  uint64_t last_id_ GUARDED_BY(lock_) = 0;
+  std::vector<TestLoad> loads_ GUARDED_BY(lock_);  // in no order
+};
+
+}  // namespace cairn

@@ -1,0 +1,225 @@
+#include "protocol/text_dialect.h"
+
+#include <cstring>
+
+#include "protocol/execute.h"
+#include "protocol/exptime.h"
+#include "protocol/limits.h"
+#include "protocol/stats.h"
+#include "protocol/test_commands.h"
+#include "protocol/text_compose.h"
+#include "protocol/text_parse.h"
+
+namespace cairn {
+
+namespace {
+
+std::string_view Between(const char* begin, const char* end) { return {begin, static_cast<size_t>(end - begin)}; }
+
+const char* FindNewline(const char* at, const char* end) {
+  return static_cast<const char*>(std::memchr(at, '\n', static_cast<size_t>(end - at)));
+}
+
+constexpr std::string_view kGet = "get ";
+
+// Most lines are `get` and a key. Nothing can be wrong with one that begins the key at once and is too short for a key
+// that is too long, so it need not be read as a line.
+bool IsPlainGet(const char* at, const char* line_end) {
+  const size_t bytes = static_cast<size_t>(line_end - at);
+  return bytes > kGet.size() && bytes <= kGet.size() + kKeyBytesInlineMax && std::memcmp(at, kGet.data(), 4) == 0 &&
+         at[kGet.size()] != ' ';
+}
+
+// Where the line ends whose '\n' is at `newline`: one CR before it belongs to the end.
+const char* LineEnd(const char* at, const char* newline) {
+  return newline != at && newline[-1] == '\r' ? newline - 1 : newline;
+}
+
+}  // namespace
+
+TextDialect::TextDialect(Workbench* bench, Stream* stream, ReplyGate* gate, const Now* now)
+    : service_(bench->service()),
+      store_(service_->store()),
+      bench_(bench),
+      group_(bench->group()),
+      stream_(stream),
+      gate_(gate),
+      now_(now) {}
+
+Progress TextDialect::Run(const char* at, const char* end) {
+  Progress progress{at, Why::kDone};
+  while (progress.at != end && stream_->is_at_request()) {
+    progress = RunLine(progress.at, end);
+    if (progress.why != Why::kDone) break;
+    if (gate_->IsFull()) [[unlikely]] {
+      progress.why = Why::kFull;
+      break;
+    }
+  }
+  return group_->count == 0 ? progress : FlushGroup(progress);
+}
+
+bool TextDialect::MayGrow(std::string_view unfinished) const {
+  if (unfinished.size() <= kLineBytesMax) return true;
+  return unfinished.size() <= kGetLineBytesMax && IsGetLine(unfinished);
+}
+
+// ---- lines ----
+
+Progress TextDialect::RunLine(const char* at, const char* end) {
+  const char* newline = FindNewline(at, end);
+  if (newline == nullptr) return {at, Why::kMore};
+  const char* line_end = LineEnd(at, newline);
+  const char* next = newline + 1;
+  if (is_inside_keys_) [[unlikely]]
+    return RunKeys(at, line_end, next);
+  if (IsPlainGet(at, line_end)) [[likely]] {
+    asked_ = Asked();
+    return RunKeys(at + kGet.size(), line_end, next);
+  }
+  TextRequest line;
+  ParseTextLine(Between(at, line_end), static_cast<size_t>(next - at), &line);
+  if (line.info != nullptr && !line.has_error &&
+      (line.info->shape == Shape::kKeys || line.info->shape == Shape::kSecondsKeys)) {
+    asked_.verb = line.info->verb;
+    asked_.with_cas = line.info->command == Command::kGets || line.info->command == Command::kGats;
+    asked_.expires_ms = line.info->shape == Shape::kSecondsKeys ? ExpiryOfSeconds(line.seconds, *now_) : kNeverExpires;
+    return RunKeys(line.words.data(), line_end, next);
+  }
+  if (group_->count != 0) {
+    const Progress flushed = FlushGroup({at, Why::kDone});
+    if (flushed.why != Why::kDone) return flushed;
+  }
+  gate_->CountRequest();
+  if (line.info != nullptr && line.info->shape == Shape::kStorage) return RunStorage(line, at, next, end);
+  if (line.info != nullptr && IsTestCommand(line.info->command) && !service_->options().test_commands) {
+    ParseUnknownLine(Between(at, line_end), &line);
+  }
+  if (line.has_error) {
+    if (line.is_http) return {next, Why::kClosing};
+    Append(line.error, line.no_reply);
+    return {next, Why::kDone};
+  }
+  return RunCommand(line, at, next);
+}
+
+Progress TextDialect::RunCommand(const TextRequest& line, const char* at, const char* next) {
+  const Why why = line.info->shape == Shape::kWords ? RunWords(line) : RunKeyed(line);
+  return {why == Why::kParked ? at : next, why};
+}
+
+// ---- commands of one line ----
+
+// Names one key and changes something.
+Why TextDialect::RunKeyed(const TextRequest& line) {
+  if (gate_->refuses()) [[unlikely]] {
+    Append(Refusal(), line.no_reply);
+    return Why::kDone;
+  }
+  const Request request = StoreRequestOf(line, *now_);
+  Outcome outcome;
+  store_->Execute(request, *now_, nullptr, &outcome);
+  if (outcome.status == Status::kLogFull) [[unlikely]]
+    return ParkOrRefuse(line.no_reply);
+  AppendOutcome(request, outcome, line.no_reply);
+  return Why::kDone;
+}
+
+Why TextDialect::RunWords(const TextRequest& line) {
+  std::string_view words = line.words;
+  switch (line.info->command) {
+    case Command::kMetaNoop:
+      Append(Reply::kNoop);
+      return Why::kDone;
+    case Command::kVersion:
+      gate_->sink()->Append("VERSION ");
+      gate_->sink()->Append(service_->options().version);
+      gate_->sink()->Append("\r\n");
+      return Why::kDone;
+    case Command::kQuit:
+      return Why::kClosing;
+    case Command::kVerbosity: {
+      const bool no_reply = LastWord(words) == "noreply";
+      uint32_t verbosity = 0;
+      if (!ParseUint32(NextWord(&words), &verbosity)) {
+        Append(Reply::kBadFormat, no_reply);
+        return Why::kDone;
+      }
+      service_->SetVerbosity(verbosity);
+      Append(Reply::kOk, no_reply);
+      return Why::kDone;
+    }
+    case Command::kFlushAll:
+      return RunFlushAll(line);
+    case Command::kStats:
+      AppendStats(NextWord(&words), service_, gate_->waits_for_log(), *now_, gate_->sink());
+      return Why::kDone;
+    default:
+      return RunTestCommand(line, service_, gate_, *now_);
+  }
+}
+
+// flush_all [delay] [noreply]. A later clear, delayed or not, takes the place of a delayed one that is still to come.
+Why TextDialect::RunFlushAll(const TextRequest& line) {
+  std::string_view words = line.words;
+  const std::string_view delay = NextWord(&words);
+  const bool no_reply = LastWord(line.words) == "noreply";
+  const bool has_delay = !delay.empty() && !(no_reply && NextWord(&words).empty());
+  int32_t seconds = 0;
+  if (has_delay && !ParseInt32(delay, &seconds)) {
+    Append(Reply::kBadExptime, no_reply);
+    return Why::kDone;
+  }
+  if (gate_->refuses()) [[unlikely]] {
+    Append(Refusal(), no_reply);
+    return Why::kDone;
+  }
+  uint64_t version = 0;
+  bool is_done;
+  if (seconds > 0) {
+    // A Unix time that has passed clears what is older than it, which is nothing.
+    const uint64_t at_ms = ExpiryOfSeconds(seconds, *now_);
+    is_done = store_->ScheduleClear(at_ms == kAlreadyExpired ? 0 : at_ms, *now_, &version);
+  } else {
+    version = store_->Clear(*now_);
+    is_done = version != 0;
+  }
+  if (!is_done) return ParkOrRefuse(no_reply);
+  bench_->counters()->Add(Counter::kFlushes, 1);
+  if (no_reply) return Why::kDone;
+  const size_t begin = gate_->sink()->size();
+  Append(Reply::kOk);
+  // Each shard has a record of it with this version, and one of them in the log makes the clear whole.
+  if (version != 0 && gate_->marks_are_active()) gate_->Settle(begin, 0, version, /*may_refuse=*/false);
+  return Why::kDone;
+}
+
+// ---- replies ----
+
+void TextDialect::AppendOutcome(const Request& request, const Outcome& outcome, bool no_reply) {
+  if (no_reply) return;
+  ByteBuffer* to = gate_->sink();
+  const size_t begin = to->size();
+  if (outcome.status == Status::kFound && (request.verb == Verb::kIncr || request.verb == Verb::kDecr)) {
+    AppendNumber(outcome.number, to);
+  } else {
+    to->Append(TextOf(ReplyOf(request.verb, outcome.status)));
+  }
+  Tell(begin, request, outcome);
+}
+
+TextDialect::Told TextDialect::Tell(size_t begin, const Request& request, const Outcome& outcome) {
+  if (gate_->Settle(begin, request, outcome) != ReplyGate::Slot::kRefused) [[likely]]
+    return Told::kYes;
+  gate_->sink()->Truncate(begin);
+  Append(Refusal());
+  return Told::kRefused;
+}
+
+Why TextDialect::ParkOrRefuse(bool no_reply) {
+  if (gate_->ParkForRoom()) return Why::kParked;
+  Append(Refusal(), no_reply);
+  return Why::kDone;
+}
+
+}  // namespace cairn

@@ -1,0 +1,111 @@
+// The classic text protocol: lines, and data blocks behind those of the storage commands.
+//
+//   text_dialect.cc   lines, and commands of one line
+//   text_keys.cc      get-type commands
+//   text_storage.cc   commands with a data block
+//
+// Keys of get-type commands that follow one another are looked up as a group; any other command ends the group, so that
+// the order holds. A group never outlives the call: its keys lie in the bytes of that call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "base/clock.h"
+#include "protocol/dialect.h"
+#include "protocol/reply_gate.h"
+#include "protocol/request.h"
+#include "protocol/response.h"
+#include "protocol/service.h"
+#include "protocol/stream.h"
+
+namespace cairn {
+
+class TextDialect final : public Dialect {
+ public:
+  TextDialect(Workbench* bench, Stream* stream, ReplyGate* gate, const Now* now);
+
+  Progress Run(const char* at, const char* end) override;
+  bool MayGrow(std::string_view unfinished) const override;
+  Why FinishBody(LargeBody* large) override;
+  void LoseBody(const LargeBody& large, uint64_t left_bytes) override;
+  void FinishSwallow() override;
+
+ private:
+  // One line, from `at` to its end before `next`, and for storage commands its block.
+  Progress RunLine(const char* at, const char* end);
+  Progress RunCommand(const TextRequest& line, const char* at, const char* next);
+  Why RunKeyed(const TextRequest& line);
+  Why RunWords(const TextRequest& line);
+  Why RunFlushAll(const TextRequest& line);
+
+  // ---- text_keys.cc ----
+
+  // What the keys of a line are asked with.
+  struct Asked {
+    Verb verb = Verb::kGet;
+    bool with_cas = false;
+    uint64_t expires_ms = kNeverExpires;
+  };
+  // How an entry was told of.
+  enum class Told : uint8_t {
+    kYes,      // or it is held, or it is a miss
+    kRefused,  // an error line stands in its place
+    kNoRoom,   // not at all: the log has no room for the touch
+  };
+  // Puts the keys from `at` on into the group, and looks it up as often as it is full.
+  Progress RunKeys(const char* at, const char* line_end, const char* next);
+  // Looks the group up and replies. kDone: `done`, as it was. Else: the key to go on with, kFull or kParked.
+  Progress FlushGroup(Progress done);
+  Progress StopGroup(size_t index, Why why);
+  Told AppendEntry(const Request& request, Outcome* outcome, bool with_cas);
+  Told FetchIntoReply(const Request& request, Outcome* outcome, bool with_cas);
+  Told Tell(size_t begin, const Request& request, const Outcome& outcome);
+
+  // ---- text_storage.cc ----
+
+  Progress RunStorage(const TextRequest& line, const char* at, const char* block, const char* end);
+  Progress StoreInLine(const TextRequest& line, Request* request, const char* at, const char* block);
+  Progress BeginLarge(const TextRequest& line, Request request, const char* at, const char* block);
+  Progress RefuseTooLarge(const TextRequest& line, const char* at, const char* block);
+  // Replies when the block has been thrown away.
+  Progress Swallow(uint64_t bytes, Reply reply, bool no_reply, const char* block);
+  bool FitsItem(const Request& request, size_t more_bytes, Outcome* present);
+  void CountStorage(const Outcome& outcome);
+
+  // ---- replies ----
+
+  void Append(Reply reply, bool no_reply = false) {
+    if (!no_reply) gate_->sink()->Append(TextOf(reply));
+  }
+  void AppendOutcome(const Request& request, const Outcome& outcome, bool no_reply);
+  // The log had no room for a request: parks, or refuses it.
+  Why ParkOrRefuse(bool no_reply);
+  // What a refused request is told; it is counted.
+  Reply Refusal() { return gate_->CountRefusal() ? Reply::kLogFailed : Reply::kLogFull; }
+
+  Service* const service_;
+  Store* const store_;
+  Workbench* const bench_;
+  KeyGroup* const group_;
+  Stream* const stream_;
+  ReplyGate* const gate_;
+  const Now* const now_;
+
+  Asked asked_;
+  // The bytes begin at a key of a line, whose replies were too many for one call.
+  bool is_inside_keys_ = false;
+  // The command whose keys are being looked up was refused: the rest of them gets no reply.
+  bool keys_refused_ = false;
+
+  // What is told when the block that is thrown away is over.
+  Reply swallow_reply_ = Reply::kOk;
+  bool swallow_no_reply_ = false;
+  // The deletion that the reply tells of; version 0: none.
+  uint32_t swallow_shard_ = 0;
+  uint64_t swallow_version_ = 0;
+};
+
+}  // namespace cairn

@@ -1,0 +1,162 @@
+// TextDialect: get, gets, gat, gats. Their keys are looked up in groups, over commands that follow one another.
+#include <algorithm>
+#include <cstring>
+
+#include "protocol/limits.h"
+#include "protocol/text_compose.h"
+#include "protocol/text_dialect.h"
+
+namespace cairn {
+
+namespace {
+
+constexpr std::string_view kLineEnd = "\r\n";
+
+}  // namespace
+
+Progress TextDialect::RunKeys(const char* at, const char* line_end, const char* next) {
+  is_inside_keys_ = false;
+  if (asked_.verb == Verb::kGetAndTouch && gate_->refuses()) [[unlikely]] {
+    if (group_->count != 0) {
+      const Progress flushed = FlushGroup({at, Why::kDone});
+      if (flushed.why != Why::kDone) return flushed;
+    }
+    // Keys of the line that were told of before have their replies; the error line stands where the rest would be.
+    if (!keys_refused_) Append(Refusal());
+    keys_refused_ = false;
+    return {next, Why::kDone};
+  }
+  while (at != line_end && *at == ' ') at++;
+  while (at != line_end) {
+    const char* blank = static_cast<const char*>(std::memchr(at, ' ', static_cast<size_t>(line_end - at)));
+    const char* key_end = blank == nullptr ? line_end : blank;
+    const char* after = key_end;
+    while (after != line_end && *after == ' ') after++;
+    const size_t index = group_->count++;
+    Request* request = &group_->requests[index];
+    request->verb = asked_.verb;
+    request->key = {at, static_cast<size_t>(key_end - at)};
+    request->expires_ms = asked_.expires_ms;
+    group_->keys[index] = {asked_.with_cas, after == line_end};
+    at = after;
+    if (group_->count == kGroupKeysMax) {
+      const Progress flushed = FlushGroup({at, Why::kDone});
+      if (flushed.why != Why::kDone) return flushed;
+    }
+  }
+  return {next, Why::kDone};
+}
+
+Progress TextDialect::FlushGroup(Progress done) {
+  const size_t count = group_->count;
+  group_->count = 0;
+  if (gate_->IsFull()) return StopGroup(0, Why::kFull);
+  const Request* requests = group_->requests;
+  Outcome* outcomes = group_->outcomes;
+  Scratch scratch{group_->scratch.get(), kGroupScratchBytes, 0};
+  if (count == 1) {
+    store_->Execute(requests[0], *now_, &scratch, &outcomes[0]);
+  } else {
+    store_->ExecuteMany(requests, count, *now_, &scratch, outcomes);
+  }
+  for (size_t i = 0; i < count; i++) {
+    // The rest of a group is asked for again when replies have left. That is safe: a read has no effect, and setting an
+    // expiry twice is setting it once. Only a request by itself is ever pinned.
+    if (gate_->IsFull()) [[unlikely]]
+      return StopGroup(i, Why::kFull);
+    const KeyGroup::Key key = group_->keys[i];
+    if (!keys_refused_) [[likely]] {
+      Told told = AppendEntry(requests[i], &outcomes[i], key.with_cas);
+      if (told == Told::kNoRoom) [[unlikely]] {
+        if (gate_->ParkForRoom()) return StopGroup(i, Why::kParked);
+        Append(Refusal());
+        told = Told::kRefused;
+      }
+      if (told == Told::kRefused) [[unlikely]] {
+        keys_refused_ = true;
+      } else if (key.is_last) {
+        Append(Reply::kEnd);
+      }
+    } else if (outcomes[i].pin.ref != 0) {
+      store_->Unpin(outcomes[i].pin);
+    }
+    if (key.is_last) keys_refused_ = false;
+    gate_->CountRequest();
+    if (requests[i].verb == Verb::kGetAndTouch) {
+      bench_->counters()->Add(outcomes[i].status == Status::kFound ? Counter::kGatHits : Counter::kGatMisses, 1);
+    }
+  }
+  return done;
+}
+
+// Leaves the group from `index` on for later: the stream goes on at that key.
+Progress TextDialect::StopGroup(size_t index, Why why) {
+  const Request& request = group_->requests[index];
+  is_inside_keys_ = true;
+  asked_ = {request.verb, group_->keys[index].with_cas, request.expires_ms};
+  return {request.key.data(), why};
+}
+
+// The VALUE line and the value of a hit; nothing of a miss, which may have to be held all the same.
+TextDialect::Told TextDialect::AppendEntry(const Request& request, Outcome* outcome, bool with_cas) {
+  if (outcome->status == Status::kNeedsRoom) return FetchIntoReply(request, outcome, with_cas);
+  if (outcome->status == Status::kLogFull) [[unlikely]] {
+    // A read stands only behind a touch of its shard that found no room.
+    return request.verb == Verb::kGet ? FetchIntoReply(request, outcome, with_cas) : Told::kNoRoom;
+  }
+  ByteBuffer* to = gate_->sink();
+  const size_t begin = to->size();
+  if (outcome->status != Status::kFound) return Tell(begin, request, *outcome);
+  const size_t value_bytes = outcome->value_bytes;
+  char* room = to->Room(kValueLineBytesMax + value_bytes + kLineEnd.size());
+  if (room != nullptr) {
+    const size_t line_bytes = WriteValueLine(
+        {request.key, outcome->client_flags, outcome->value_bytes, with_cas ? outcome->version : 0}, room);
+    char* value = room + line_bytes;
+    if (outcome->pin.ref != 0) {
+      store_->ReadPinned(outcome->pin, 0, value, value_bytes);
+    } else {
+      std::memcpy(value, group_->scratch.get() + outcome->value_offset, value_bytes);
+    }
+    std::memcpy(value + value_bytes, kLineEnd.data(), kLineEnd.size());
+    to->Advance(line_bytes + value_bytes + kLineEnd.size());
+  }
+  if (outcome->pin.ref != 0) {
+    store_->Unpin(outcome->pin);
+    outcome->pin = Pin();
+  }
+  return Tell(begin, request, *outcome);
+}
+
+// For a request that found no room with its group, or whose value is large and may not be pinned: the value is copied
+// straight to where it leaves from. The outcome may say nothing yet, because the store stops at the first request of a
+// group that finds no room.
+TextDialect::Told TextDialect::FetchIntoReply(const Request& request, Outcome* outcome, bool with_cas) {
+  for (;;) {
+    // A larger value is pinned, or its outcome says how large it is.
+    const size_t value_bytes = std::max<size_t>(outcome->value_bytes, kCopyUnderLockBytesMax);
+    ByteBuffer* to = gate_->sink();
+    const size_t begin = to->size();
+    char* room = to->Room(kValueLineBytesMax + value_bytes + kLineEnd.size());
+    if (room == nullptr) return Told::kYes;  // the connection ends for it
+    // Where the value will begin if it is still the one that was seen; it is moved if it is not.
+    const size_t guess = WriteValueLine(
+        {request.key, outcome->client_flags, outcome->value_bytes, with_cas ? outcome->version : 0}, room);
+    Scratch scratch{room + guess, value_bytes, 0};
+    *outcome = Outcome();
+    store_->Execute(request, *now_, &scratch, outcome);
+    if (outcome->status == Status::kNeedsRoom) continue;
+    if (outcome->status == Status::kLogFull) return Told::kNoRoom;
+    if (outcome->status != Status::kFound || outcome->pin.ref != 0) return AppendEntry(request, outcome, with_cas);
+    const ValueLine line{request.key, outcome->client_flags, outcome->value_bytes, with_cas ? outcome->version : 0};
+    char written[kValueLineBytesMax];
+    const size_t line_bytes = WriteValueLine(line, written);
+    if (line_bytes != guess) std::memmove(room + line_bytes, room + guess, outcome->value_bytes);
+    std::memcpy(room, written, line_bytes);
+    std::memcpy(room + line_bytes + outcome->value_bytes, kLineEnd.data(), kLineEnd.size());
+    to->Advance(line_bytes + outcome->value_bytes + kLineEnd.size());
+    return Tell(begin, request, *outcome);
+  }
+}
+
+}  // namespace cairn
