@@ -626,7 +626,7 @@ describe('options', () => {
     (name) => {
       const given = { sync: 'none', recover: 'none', snapshot: {}, onRecovery: () => {} }[name] ?? '1mb';
       expect(() => new Cache({ [name]: given } as never)).toThrow(
-        withCode('ERR_INVALID_ARGUMENT', new RegExp(`${name} to be left out where there is no data`)),
+        withCode('ERR_INVALID_ARGUMENT', new RegExp(`The option ${name} is for a cache with a log: give data`)),
       );
     },
   );
