@@ -120,6 +120,25 @@ describe('installed without scripts', () => {
     expect(node(['use.cjs'])).toMatchObject({ status: 0, stdout: 'used\n', stderr: '' });
   });
 
+  test('is used where a test runner has put a require of its own, which loads no ES modules', () => {
+    write(
+      'runner.cjs',
+      `const vm = require('node:vm');
+      const { readFileSync } = require('node:fs');
+      const file = require.resolve('cairn-cache');
+      const refuse = () => { throw new Error('Must use import to load ES Module'); };
+      const context = vm.createContext({
+        process: { getBuiltinModule: (name) => (name === 'node:vm' ? vm : { createRequire: () => refuse }) },
+      });
+      const module_ = { exports: {} };
+      const code = '(function (exports, require, module, __filename) {' + readFileSync(file, 'utf8') + '\\n})';
+      vm.runInContext(code, context)(module_.exports, refuse, module_, file);
+      if (module_.exports.Cache !== require('cairn-cache').Cache) throw new Error('another Cache');
+      console.log('used');\n`,
+    );
+    expect(node(['runner.cjs'])).toMatchObject({ status: 0, stdout: 'used\n', stderr: '' });
+  });
+
   test('has types that a strict consumer can check, the declarations included', () => {
     write(
       'use.ts',
