@@ -1,5 +1,7 @@
 // How durations and sizes are read; test/api/options.test.ts has the options themselves.
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { OPTIONS } from '../src/options/table.ts';
 import { parseDuration, parseSize } from '../src/options.ts';
 
 test.each([
@@ -36,4 +38,12 @@ test.each([
 test('durations and sizes that were not given are the default', () => {
   expect(parseDuration('ttl', undefined, 7)).toBe(7);
   expect(parseSize('maxMemory', undefined, 7, () => 1000)).toBe(7);
+});
+
+test('docs/api.md has every option with its default', () => {
+  const lines = readFileSync(new URL('../docs/api.md', import.meta.url), 'utf8').split('\n');
+  const start = lines.indexOf('| Option | Default | |') + 2;
+  const rows = lines.slice(start, lines.indexOf('', start)).map((line) => line.replaceAll('`', '').split('|'));
+  const written = Object.fromEntries(rows.map(([, name, otherwise]) => [name!.trim(), otherwise!.trim()]));
+  expect(written).toEqual(Object.fromEntries(Object.entries(OPTIONS).map(([name, row]) => [name, row.default])));
 });
