@@ -88,3 +88,5 @@ export const LOG_SYNC_MS_MAX = 3_600_000;
 
 /** The longest time that setTimeout counts, in milliseconds. */
 export const TIMER_MS_MAX: number = 2 ** 31 - 1;
+/** Groups of records that are on their way to the log at once. */
+export const LOG_TURNS_MAX = 16;

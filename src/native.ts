@@ -152,7 +152,8 @@ export interface FeedHandle extends NativeHandle {
   finishRecovery(): void;
   dumpPendingClear(target: Uint8Array): number;
   drain(target: Uint8Array, timeoutMs: number): number;
-  commitDrained(): void;
+  /** What a turn drained is in the log. Turns may come in any order, each once. */
+  commitDrained(turn: number): void;
   rewindDrained(): void;
   setFeedState(state: FeedState): void;
   setLogMetrics(numbers: Float64Array): void;

@@ -195,6 +195,20 @@ describe('src/', () => {
     expect(faults(sources, importFault)).toEqual([]);
   });
 
+  test('the scribe knows its log by the port: one file of its stage names the log that there is', () => {
+    const wrong = faults(files('src/scribe', '.ts'), (line, path) =>
+      /\b(EmbeddedLog|nodeFiles\.(open|rename)|SegmentFiles)\b/.test(line) && path !== 'src/scribe/embedded.ts'
+        ? 'knows more of the log than LogPort'
+        : undefined,
+    );
+    const recovery = faults(['src/log/recover.ts', 'src/log/log-port.ts'], (line) =>
+      /from '\.\/(embedded-log|segment|segment-files|snapshot|files)\.ts'/.test(line)
+        ? 'imports an implementation'
+        : undefined,
+    );
+    expect([...wrong, ...recovery]).toEqual([]);
+  });
+
   test('the .node file is loaded in src/native/load.ts only, and that is used by native.ts only', () => {
     const wrong = faults(sources, (line, path) => {
       if (path === 'src/native/load.ts' || stageOf(path) === 'native' || path === 'src/cli/build.ts') return undefined;

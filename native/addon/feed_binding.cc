@@ -128,13 +128,14 @@ Napi::Value Drain(const Napi::CallbackInfo& info) {
   environment->Set(Word::kNumber, turn.record_count);
   environment->Set(Word::kVersion, turn.epoch);
   environment->Set(Word::kValueBytes, turn.bytes_needed);
+  environment->Set(Word::kPlace, turn.number);
   if (turn.bytes == 0 && call.feed->state() == ChangeFeed::State::kClosed) return Napi::Number::New(env, -1);
   return Napi::Number::New(env, static_cast<double>(turn.bytes));
 }
 
 void CommitDrained(const Napi::CallbackInfo& info) {
   const FeedCall call(info);
-  if (call.feed != nullptr) call.feed->Commit();
+  if (call.feed != nullptr) call.feed->Commit(NumberOr(info[0], 0));
 }
 
 void RewindDrained(const Napi::CallbackInfo& info) {

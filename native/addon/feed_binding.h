@@ -9,8 +9,10 @@
 //   finishRecovery()                      the cache is ready, and commit marks count
 //   dumpPendingClear(target) -> bytes     the record of a clear that is due later; 0: there is none
 //   drain(target, timeoutMs) -> bytes     -1: closed. The words: kNumber the count of records, kVersion their highest
-//                                         epoch, kValueBytes the bytes of a record that is larger than the target
-//   commitDrained(), rewindDrained()      the drained records are in the log; are to be drained once more
+//                                         epoch, kValueBytes the bytes of a record that is larger than the target,
+//                                         kPlace the number of the turn
+//   commitDrained(turn)                   the records of this turn are in the log; turns may come in any order
+//   rewindDrained()                       all that is not committed is to be drained once more
 //   setFeedState(state)                   what all threads see of the log: ChangeFeed::State
 //   setLogMetrics(Float64Array)           what logMetrics() returns from now on
 //

@@ -65,6 +65,9 @@ inline constexpr uint32_t kRingPinnedPagesMax = kPinnedPagesMax + 32;
 inline constexpr uint64_t kRingPinnedShareMax = 4;
 // The largest value of a cache with rings: what is drained holds a whole record.
 inline constexpr uint64_t kLoggedValueBytesMax = uint64_t{64} << 20;
+// Groups of records that are on their way to the log at once: enough to fill the way to one that answers late, few
+// enough to be kept in memory by the scribe.
+inline constexpr uint32_t kLogTurnsMax = 16;
 
 // Walks over one shard that are registered at the same time.
 inline constexpr int kCursorsPerShard = 4;

@@ -21,11 +21,12 @@ ChangeFeed::ChangeFeed(Store* store)
     : store_(store),
       shard_count_(store->shard_count()),
       marks_(store->shard_count()),
-      drained_versions_(std::make_unique<uint64_t[]>(store->shard_count())),
+      drained_(store->shard_count()),
       watches_(std::make_shared<const WatchList>()) {
   CHECK(store->has_rings());
   marks_.SetBell(this);
   store->SetChangeBell(this);
+  for (Flight& flight : flights_) flight.drained.resize(shard_count_);
 }
 
 ChangeFeed::~ChangeFeed() = default;
@@ -45,7 +46,7 @@ void ChangeFeed::Activate() {
   // Each shard begins where it stands; Activate() takes one number for all.
   marks_.Activate(0);
   for (uint32_t shard = 0; shard < shard_count_; shard++) {
-    drained_versions_[shard] = target[shard];
+    drained_[shard].version = target[shard];
     marks_.Advance(shard, target[shard]);
   }
 }
@@ -53,13 +54,14 @@ void ChangeFeed::Activate() {
 // ---- the scribe ----
 
 ChangeFeed::Turn ChangeFeed::Drain(char* out, size_t capacity, uint32_t timeout_ms) {
+  CHECK(turns_in_flight() < kLogTurnsMax);
   const uint64_t begun_ms = ReadBootMs();
   uint64_t now_ms = begun_ms;
   Turn turn;
   for (;;) {
     const uint32_t seen = bell_word_.load(std::memory_order_seq_cst);
     drained_at_ms_ = now_ms;
-    const bool had_drained = has_drained_;
+    const bool had_drained = turns_in_flight() > 0;
     const uint64_t rung_at_ms = rung_at_ms_.exchange(0, std::memory_order_relaxed);
     if (Collect(out, capacity, &turn)) {
       traffic_at_ms_ = now_ms;
@@ -104,17 +106,23 @@ bool ChangeFeed::Collect(char* out, size_t capacity, Turn* turn) {
   }
   if (turn->bytes > 0) {
     turn->bytes_needed = 0;
-    has_drained_ = true;
-    drained_records_ += turn->record_count;
+    turn->number = next_turn_++;
+    Flight* flight = FlightOf(turn->number);
+    flight->is_committed = false;
+    flight->record_count = turn->record_count;
+    flight->drained_at_ms = drained_at_ms_;
+    flight->drained = drained_;
     return true;
   }
   if (turn->bytes_needed != 0) return true;
-  for (uint32_t shard = 0; shard < shard_count_ && !has_drained_; shard++) {
-    if (marks_.Covers(shard, drained_versions_[shard])) continue;
-    Commit();
+  if (turns_in_flight() > 0) return false;
+  for (uint32_t shard = 0; shard < shard_count_; shard++) {
+    if (marks_.Covers(shard, drained_[shard].version)) continue;
+    Settle(drained_, 0, drained_at_ms_);
+    WakeWaiters(false);
     break;
   }
-  if (!has_drained_) committed_up_to_ms_.store(drained_at_ms_, std::memory_order_relaxed);
+  committed_up_to_ms_.store(drained_at_ms_, std::memory_order_relaxed);
   return false;
 }
 
@@ -124,30 +132,43 @@ bool ChangeFeed::CollectShard(uint32_t shard, char* out, size_t capacity, Turn* 
   turn->bytes += drain.bytes;
   turn->record_count += drain.record_count;
   if (drain.record_count > 0) turn->epoch = std::max(turn->epoch, EpochOf(drain.version));
-  drained_versions_[shard] = std::max(drained_versions_[shard], drain.version);
+  drained_[shard].version = std::max(drained_[shard].version, drain.version);
+  drained_[shard].place = drain.place;
   turn->bytes_needed = drain.bytes_needed;
   return drain.bytes_needed == 0;
 }
 
-void ChangeFeed::Commit() {
-  for (uint32_t shard = 0; shard < shard_count_; shard++) {
-    store_->CommitRing(shard);
-    marks_.Advance(shard, drained_versions_[shard]);
+void ChangeFeed::Commit(uint64_t turn) {
+  CHECK(turn >= first_turn_ && turn < next_turn_ && !FlightOf(turn)->is_committed);
+  FlightOf(turn)->is_committed = true;
+  if (turn != first_turn_) return;
+  // One by one, for the numbers; the marks and the rings then move once, to the last of them.
+  uint32_t record_count = 0;
+  const Flight* last = nullptr;
+  for (; first_turn_ < next_turn_ && FlightOf(first_turn_)->is_committed; first_turn_++) {
+    last = FlightOf(first_turn_);
+    record_count += last->record_count;
   }
-  has_drained_ = false;
-  records_committed_.fetch_add(drained_records_, std::memory_order_relaxed);
-  drained_records_ = 0;
-  committed_up_to_ms_.store(drained_at_ms_, std::memory_order_relaxed);
+  Settle(last->drained, record_count, last->drained_at_ms);
   WakeWaiters(false);
+}
+
+void ChangeFeed::Settle(const std::vector<Drained>& drained, uint32_t record_count, uint64_t drained_at_ms) {
+  for (uint32_t shard = 0; shard < shard_count_; shard++) {
+    store_->CommitRing(shard, drained[shard].place);
+    marks_.Advance(shard, drained[shard].version);
+  }
+  records_committed_.fetch_add(record_count, std::memory_order_relaxed);
+  committed_up_to_ms_.store(drained_at_ms, std::memory_order_relaxed);
 }
 
 void ChangeFeed::Rewind() {
   for (uint32_t shard = 0; shard < shard_count_; shard++) {
     store_->RewindRing(shard);
-    drained_versions_[shard] = marks_.Mark(shard);
+    // No place: what is free stays free.
+    drained_[shard] = {.version = marks_.Mark(shard), .place = {}};
   }
-  has_drained_ = false;
-  drained_records_ = 0;
+  first_turn_ = next_turn_;
   traffic_at_ms_ = ReadBootMs();
 }
 

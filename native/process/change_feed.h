@@ -4,7 +4,9 @@
 //
 // One scribe at a time, a thread that blocks in Drain(). What Drain() gives is a copy: the rings keep it until
 // Commit(), so that another scribe gets it again (Rewind). Records of one shard come in the order of their versions;
-// between shards there is no order.
+// between shards there is no order. Each Drain() that gives records is a turn; up to kLogTurnsMax of them may be on
+// their way to the log at once, and their commits may come in any order. The marks move over a turn when all turns
+// before it are committed too.
 //
 // Who waits for the log rings the bell (CommitMarks::RingBell). While nobody does, the scribe takes its time: it looks
 // every kNapMs as long as there is traffic, so that a writer who does not wait pays nothing for it, and sleeps when
@@ -64,15 +66,20 @@ class ChangeFeed final : public ChangeBell, public LogView {
   // ---- the scribe ----
 
   struct Turn {
-    size_t bytes = 0;  // of whole records
+    uint64_t number = 0;  // from 1 on; 0: there are no records
+    size_t bytes = 0;     // of whole records
     uint32_t record_count = 0;
     uint32_t epoch = 0;       // the highest of their versions; 0: there are none
     size_t bytes_needed = 0;  // no record fitted: the next one takes so much
   };
   // Copies records that were not drained yet. Waits for the first at most so long; less if poked or closed.
+  // REQUIRES: turns_in_flight() < kLogTurnsMax.
   Turn Drain(char* out, size_t capacity, uint32_t timeout_ms);
-  // What was drained is in the log.
-  void Commit();
+  // What this turn drained is in the log. REQUIRES: it is in flight, and not committed yet.
+  void Commit(uint64_t turn);
+  // The number of the last turn, and how many there are from the oldest that is not committed on.
+  uint64_t last_turn() const { return next_turn_ - 1; }
+  uint32_t turns_in_flight() const { return static_cast<uint32_t>(next_turn_ - first_turn_); }
   // A new scribe, or one that could not append what it drained: from the last commit on, again.
   void Rewind();
   // Lets a Drain() return, the present or the next one.
@@ -105,8 +112,15 @@ class ChangeFeed final : public ChangeBell, public LogView {
   void Ring() override;
 
  private:
+  // Per shard: what is committed, and what of the ring is free, when the log has what was drained up to then.
+  struct Drained {
+    uint64_t version = 0;
+    RingPlace place;
+  };
+
   bool Collect(char* out, size_t capacity, Turn* turn);
   bool CollectShard(uint32_t shard, char* out, size_t capacity, Turn* turn);
+  void Settle(const std::vector<Drained>& drained, uint32_t record_count, uint64_t drained_at_ms);
   void WakeWaiters(bool everybody);
 
   Store* const store_;
@@ -120,11 +134,20 @@ class ChangeFeed final : public ChangeBell, public LogView {
   std::atomic<bool> poked_{false};
   // Of the scribe's thread.
   uint32_t first_shard_ = 0;  // of the next turn
-  bool has_drained_ = false;  // and not committed
-  uint32_t drained_records_ = 0;
   uint64_t drained_at_ms_ = 0;
   uint64_t traffic_at_ms_ = 0;
-  std::unique_ptr<uint64_t[]> drained_versions_;  // per shard: what is committed when the log has what was drained
+  std::vector<Drained> drained_;
+  // Turns in flight are those of [first_turn_, next_turn_), each in the slot that its number has modulo kLogTurnsMax.
+  struct Flight {
+    bool is_committed = false;
+    uint32_t record_count = 0;
+    uint64_t drained_at_ms = 0;
+    std::vector<Drained> drained;
+  };
+  uint64_t first_turn_ = 1;
+  uint64_t next_turn_ = 1;
+  std::array<Flight, kLogTurnsMax> flights_;
+  Flight* FlightOf(uint64_t turn) { return &flights_[turn % kLogTurnsMax]; }
 
   // Raised by each commit and change of state.
   std::atomic<uint32_t> commit_word_{0};

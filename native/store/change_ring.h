@@ -141,10 +141,10 @@ class ChangeRing {
 
   // The reader has taken everything before `position`.
   void Advance(uint64_t position) { state_->drained = position; }
-  // The log has what was taken: its space is free. Calls `unpin(pin)` for up to `count` pinned values; false: that was
-  // not all, call again.
+  // The log has what was taken before `up_to`, where a record ends: its space is free. Calls `unpin(pin)` for up to
+  // `count` pinned values; false: that was not all, call again. REQUIRES: up_to <= drained.
   template <class Unpin>
-  bool Free(int count, Unpin unpin);
+  bool Free(uint64_t up_to, int count, Unpin unpin);
   // What was taken and is not free is taken again.
   void Rewind() { state_->drained = state_->freed; }
 
@@ -277,8 +277,9 @@ ChangeRing::Collected ChangeRing::Collect(View* view, char* out, size_t capacity
 }
 
 template <class Unpin>
-bool ChangeRing::Free(int count, Unpin unpin) {
-  while (state_->first_pinned != 0 && state_->first_pinned - 1 < state_->drained) {
+bool ChangeRing::Free(uint64_t up_to, int count, Unpin unpin) {
+  DCHECK(up_to <= state_->drained);
+  while (state_->first_pinned != 0 && state_->first_pinned - 1 < up_to) {
     if (count-- == 0) return false;
     const uint64_t position = state_->first_pinned - 1;
     const RecordHeader header = HeaderAt(position);
@@ -291,7 +292,7 @@ bool ChangeRing::Free(int count, Unpin unpin) {
     state_->freed = position + PinnedBytes(header.key_bytes);
     unpin(tail.pin);
   }
-  state_->freed = state_->drained;
+  state_->freed = std::max(state_->freed, up_to);
   return true;
 }
 

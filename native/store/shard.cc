@@ -277,8 +277,8 @@ void Shard::Renumber(uint64_t counter) {
   state_->population.cleared_version = 0;
 }
 
-bool Shard::CommitRingStep() {
-  return !recorder_.ring()->Free(kStepEntriesMax, [this](const Pin& pin) { Unpin(pin.ref); });
+bool Shard::CommitRingStep(uint64_t up_to) {
+  return !recorder_.ring()->Free(up_to, kStepEntriesMax, [this](const Pin& pin) { Unpin(pin.ref); });
 }
 
 bool Shard::MaintainStep(const Now& now) {

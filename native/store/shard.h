@@ -191,8 +191,8 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   void Renumber(uint64_t counter);
   Recorder* recorder() { return &recorder_; }
   ChangeRing* ring() { return recorder_.ring(); }
-  // True: there is more of what was drained to be freed.
-  bool CommitRingStep();
+  // Frees what was drained before a place of the ring. True: there is more of that.
+  bool CommitRingStep(uint64_t up_to);
 
   StoreStats Stats() const;
   void ResetStats();

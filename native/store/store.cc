@@ -1014,6 +1014,7 @@ RingDrain Store::DrainRing(uint32_t index, char* out, size_t capacity) {
   }
   RingDrain drain;
   drain.version = last_version;
+  drain.place.position = view.from;
   if (view.from != view.to) {
     const ChangeRing::Collected collected =
         ring->Collect(&view, out, capacity,
@@ -1025,17 +1026,27 @@ RingDrain Store::DrainRing(uint32_t index, char* out, size_t capacity) {
     if (collected.bytes != 0) {
       OsLockGuard guard(shard->lock());
       ring->Advance(view.from);
+      drain.place.position = view.from;
     }
   }
   return drain;
 }
 
-void Store::CommitRing(uint32_t index) {
+void Store::CommitRing(uint32_t index, const RingPlace& place) {
   Shard* shard = ShardAt(index);
   for (bool more = true; more;) {
     OsLockGuard guard(shard->lock());
-    more = shard->CommitRingStep();
+    more = shard->CommitRingStep(place.position);
   }
+}
+
+void Store::CommitRing(uint32_t index) {
+  RingPlace place;
+  {
+    OsLockGuard guard(ShardAt(index)->lock());
+    place.position = ShardAt(index)->ring()->view().from;
+  }
+  CommitRing(index, place);
 }
 
 void Store::RewindRing(uint32_t index) {

@@ -71,6 +71,11 @@ struct Body {
   explicit operator bool() const { return ref != 0; }
 };
 
+// How far a shard's ring was drained.
+struct RingPlace {
+  uint64_t position = 0;
+};
+
 // What one DrainRing() gave.
 struct RingDrain {
   size_t bytes = 0;
@@ -79,6 +84,8 @@ struct RingDrain {
   uint64_t version = 0;
   // What the next record takes, if it did not fit any more.
   size_t bytes_needed = 0;
+  // Behind what was drained so far, for CommitRing().
+  RingPlace place;
 };
 
 struct RingStats {
@@ -200,7 +207,9 @@ class Store {
   bool has_rings() const { return ring_bytes_ != 0; }
   // Copies whole records that were not drained yet to out[0, capacity). Values are copied without the lock.
   RingDrain DrainRing(uint32_t shard, char* out, size_t capacity);
-  // The log has what was drained so far: frees its space, and the values that it kept in place.
+  // The log has what was drained before a place, or all that was drained so far: frees its space, and the values that
+  // it kept in place. Places of several drains may be committed one after the other, in their order.
+  void CommitRing(uint32_t shard, const RingPlace& place);
   void CommitRing(uint32_t shard);
   // What was drained and not committed is drained again.
   void RewindRing(uint32_t shard);

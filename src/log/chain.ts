@@ -107,3 +107,12 @@ export function ioError(what: string, cause: unknown): CairnError {
   const why = cause instanceof PlaceLost ? cause.message : code;
   return new CairnError('ERR_LOG_IO', `Cannot ${what}${why === undefined ? '' : `: ${why}`}`, { cause });
 }
+
+/** The error for records that were in the log, not on the disk, and cannot be read back. */
+export function recordsLost(directory: string, count: number): CairnError {
+  const records = count === 1 ? '1 record' : `${count} records`;
+  return new CairnError(
+    'ERR_LOG_IO',
+    `${records} of the log in ${directory} are lost: they were not synced yet, and could not be read back after a sync had failed`,
+  );
+}

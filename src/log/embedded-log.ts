@@ -35,7 +35,7 @@ import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { CairnError, outOfRange, wrongType } from '../errors.ts';
 import { RECORD_HEADER_BYTES } from '../request/record.ts';
-import { ioError, type Link, type Problem, readChain, refused } from './chain.ts';
+import { ioError, type Link, type Problem, readChain, recordsLost, refused } from './chain.ts';
 import { claimProblems, cursorProblems } from './checks.ts';
 import { Cursors, type CursorsOptions, readCursors } from './cursors.ts';
 import { epochAfter, LOG_EPOCH_MAX } from './epoch.ts';
@@ -60,6 +60,7 @@ import {
   type LogNotice,
   systemClock,
 } from './log-options.ts';
+import type { LogPort, Settled, SnapshotInfo } from './log-port.ts';
 import { checkPlace, type Place, placedFiles, placeOf } from './place.ts';
 import { LogReader } from './reader.ts';
 import {
@@ -78,7 +79,7 @@ import {
 } from './request-log.ts';
 import { fenceAt, type SegmentScan, scanSegment } from './segment.ts';
 import { type Active, type Segment, SegmentFiles, SegmentNotMade, unreadable } from './segment-files.ts';
-import { type SnapshotInfo, Snapshots } from './snapshot.ts';
+import { Snapshots } from './snapshot.ts';
 import { syncDelayMs } from './sync-policy.ts';
 import { Watermark } from './watermark.ts';
 
@@ -119,7 +120,7 @@ class NoRoom extends Error {
   }
 }
 
-export class EmbeddedLog implements RequestLog {
+export class EmbeddedLog implements RequestLog, LogPort {
   readonly directory: string;
   readonly #files: Files;
   readonly #clock: LogClock;
@@ -149,6 +150,7 @@ export class EmbeddedLog implements RequestLog {
   #lostEnd: Position = 0n;
   #lostRecords = 0;
   #isTakenOver = false;
+  readonly #settled: Settled[] = [];
   #unsyncedSinceMs = 0;
   #lastTimeMs = 0;
   #level: LogLevel = 'ok';
@@ -211,6 +213,14 @@ export class EmbeddedLog implements RequestLog {
   }
 
   // ---- what is where ----
+
+  /** Its directory, which is its name for users. */
+  get name(): string {
+    return this.directory;
+  }
+
+  /** Answers come at once. */
+  readonly windowMax = 1;
 
   get epoch(): number {
     return this.#epoch;
@@ -290,9 +300,8 @@ export class EmbeddedLog implements RequestLog {
     return this.#reader.entries(from, level);
   }
 
-  /** The entry that begins at a position, if one does. */
-  entryAt(position: Position): LogEntry | undefined {
-    return this.#reader.entryAt(position);
+  entryAt(position: Position, level?: ReadLevel): LogEntry | undefined {
+    return this.#reader.entryAt(position, level);
   }
 
   // ---- appending ----
@@ -336,6 +345,18 @@ export class EmbeddedLog implements RequestLog {
     }
     if (this.#lostEnd > batch.expectPosition) return { kind: 'conflict', end: this.end };
     return { kind: 'unknown', cause: ioError(`write the log in ${this.directory}`, cause) };
+  }
+
+  endAfter(position: Position, { records }: LogBatch): Position {
+    return position + BigInt(records.reduce((bytes, piece) => bytes + piece.length, BATCH_HEADER_BYTES));
+  }
+
+  submit(ticket: number, batch: LogBatch): void {
+    this.#settled.push({ ticket, result: this.append(batch) });
+  }
+
+  poll(): readonly Settled[] {
+    return this.#settled.splice(0);
   }
 
   // A batch that is not expected to begin at the end: one that was committed before, or one of a caller that is
@@ -671,6 +692,11 @@ export class EmbeddedLog implements RequestLog {
     this.#makeDurable();
     const lost = this.#lostRecords - lostBefore;
     if (lost > 0) throw recordsLost(this.directory, lost);
+  }
+
+  syncStep(): boolean {
+    this.sync();
+    return true;
   }
 
   #makeDurable(): void {
@@ -1049,15 +1075,6 @@ export class EmbeddedLog implements RequestLog {
   #mustBeOpen(): void {
     if (this.#lock === undefined) throw new CairnError('ERR_CLOSED', `The log in ${this.directory} is closed`);
   }
-}
-
-/** The error for records that were in the log, not on the disk, and cannot be read back. */
-export function recordsLost(directory: string, count: number): CairnError {
-  const records = count === 1 ? '1 record' : `${count} records`;
-  return new CairnError(
-    'ERR_LOG_IO',
-    `${records} of the log in ${directory} are lost: they were not synced yet, and could not be read back after a sync had failed`,
-  );
 }
 
 /** Where the batches of a segment end at most, as an offset of its file. */

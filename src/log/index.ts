@@ -1,6 +1,8 @@
 /** The log's face: what other stages use. Those that only read use LogReader and the types. */
+
+export { recordsLost } from './chain.ts';
 export { describeBatches, describeProblems, describeRepair, describeSurvey } from './describe.ts';
-export { EmbeddedLog, recordsLost } from './embedded-log.ts';
+export { EmbeddedLog } from './embedded-log.ts';
 export { eraOf } from './epoch.ts';
 export { FENCE_START, Fence, type Fenced, type FenceState } from './fence.ts';
 export { type Files, nodeFiles, type OpenFile } from './files.ts';
@@ -13,6 +15,17 @@ export {
   type LogNotice,
   lockedByCaller,
 } from './log-options.ts';
+export {
+  type FoundSnapshot,
+  type LogPort,
+  type Settled,
+  type SnapshotChunk,
+  SnapshotDamaged,
+  type SnapshotInfo,
+  type SnapshotSink,
+  type SnapshotStart,
+  type SnapshotStore,
+} from './log-port.ts';
 export { type Place, placeOf } from './place.ts';
 export { LogReader, type LogReaderOptions } from './reader.ts';
 export { type RecordsFrom, type RecoverOptions, type Recovery, type RecoveryProgress, recover } from './recover.ts';
@@ -30,6 +43,5 @@ export type {
   ReadOptions,
   RequestLog,
 } from './request-log.ts';
-export type { SnapshotInfo, SnapshotStart, Snapshots, SnapshotWriter } from './snapshot.ts';
 export { hasLog, type Survey, type SurveyOptions, survey } from './survey.ts';
 export type { SyncPolicy } from './sync-policy.ts';

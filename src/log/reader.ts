@@ -6,7 +6,7 @@
  * the log has given up meanwhile ends a read with an error.
  */
 import { join } from 'node:path';
-import { outOfRange } from '../errors.ts';
+import { CairnRangeError, outOfRange } from '../errors.ts';
 import { ioError, type Link, refused } from './chain.ts';
 import { Fence, type FenceState } from './fence.ts';
 import { type Files, nodeFiles, type OpenFile, openIfThere, systemCode } from './files.ts';
@@ -103,11 +103,15 @@ export class LogReader {
     }
   }
 
-  /** The entry that begins at a position. Undefined: none does, or it cannot be read yet. */
+  /**
+   * The entry that begins at a position. Undefined: none does, it cannot be read yet, or the log has given it up, be it
+   * while this looks for it.
+   */
   entryAt(position: Position, level: ReadLevel = 'committed'): LogEntry | undefined {
     try {
       return this.#entryAt(position, level);
     } catch (error) {
+      if (error instanceof CairnRangeError) return undefined;
       throw this.#readError(error);
     }
   }

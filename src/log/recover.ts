@@ -6,10 +6,9 @@
  * it, and more of the log, is applied over it.
  */
 import { CairnError } from '../errors.ts';
-import type { EmbeddedLog } from './embedded-log.ts';
 import { type LogClock, systemClock } from './log-options.ts';
+import { type LogPort, SnapshotDamaged, type SnapshotInfo } from './log-port.ts';
 import type { Position } from './request-log.ts';
-import { SnapshotDamaged, type SnapshotInfo } from './snapshot.ts';
 
 /** Where records that are to be applied come from. */
 export interface RecordsFrom {
@@ -35,7 +34,7 @@ export interface RecoveryProgress {
 }
 
 export interface RecoverOptions {
-  readonly log: EmbeddedLog;
+  readonly log: LogPort;
   /**
    * Applies whole records. They are not looked at again: the store may keep the buffer, and what it throws ends
    * recovery.
@@ -93,7 +92,7 @@ export function recover({
 
 // Applies the newest snapshot that can be read and from whose beginning the log is still there.
 function applySnapshot(
-  log: EmbeddedLog,
+  log: LogPort,
   apply: RecoverOptions['apply'],
   meter: Meter,
   unusable: { name: string; why: string }[],
@@ -129,7 +128,7 @@ function applySnapshot(
   const why = unusable.map(({ name, why }) => `${name}: ${why}`).join('; ');
   throw new CairnError(
     'ERR_LOG_CORRUPT',
-    `The log in ${log.directory} begins at position ${log.oldestReadable}, and there is no snapshot of what was before${why === '' ? '' : ` (${why})`}. To see all of it: npx cairn-cache log verify ${log.directory}; to go on with what is left: npx cairn-cache log repair ${log.directory}`,
+    `The log in ${log.name} begins at position ${log.oldestReadable}, and there is no snapshot of what was before${why === '' ? '' : ` (${why})`}. To see all of it: npx cairn-cache log verify ${log.name}; to go on with what is left: npx cairn-cache log repair ${log.name}`,
   );
 }
 

@@ -36,20 +36,11 @@ import {
   segmentNumbers,
 } from './format.ts';
 import type { LockDirectory } from './log-options.ts';
+import { type SnapshotChunk, SnapshotDamaged, type SnapshotInfo, type SnapshotStart } from './log-port.ts';
 import { PatchedFile } from './patched-file.ts';
 import { earlier, later, type Position } from './request-log.ts';
 import { fenceAt, findAnyHeaders, findHeaders, readSegmentHeader, SegmentReader, scanSegment } from './segment.ts';
-import {
-  type FoundSnapshot,
-  footerRecordCount,
-  readSnapshotFile,
-  type SnapshotChunk,
-  SnapshotDamaged,
-  type SnapshotInfo,
-  type SnapshotStart,
-  Snapshots,
-  salvageSnapshot,
-} from './snapshot.ts';
+import { type FoundSnapshot, footerRecordCount, readSnapshotFile, Snapshots, salvageSnapshot } from './snapshot.ts';
 import { type Survey, survey } from './survey.ts';
 import { readableFiles } from './unreadable-files.ts';
 

@@ -27,6 +27,14 @@ import {
   snapshotNumbers,
   startFileHeader,
 } from './format.ts';
+import {
+  type SnapshotChunk,
+  SnapshotDamaged,
+  type SnapshotInfo,
+  type SnapshotSink,
+  type SnapshotStart,
+  type SnapshotStore,
+} from './log-port.ts';
 import type { Position } from './request-log.ts';
 
 /** Snapshots that are kept: one, and one for the case that it cannot be read. */
@@ -38,39 +46,6 @@ const CHUNK_HEADER_BYTES = 32;
 const FOOTER_BYTES = 48;
 const KIND_RECORDS = 1;
 const KIND_FOOTER = 2;
-
-/** What a snapshot is taken of. */
-export interface SnapshotStart {
-  /** Where the log stands before the walk begins: a batch's end. */
-  readonly position: Position;
-  /** Records in the log before it. */
-  readonly recordsBefore: bigint;
-  readonly epoch: number;
-  /** Entries that should be in it and that a repair could not save. */
-  readonly entriesLost?: number;
-  /** The format of its records: the present one, unless it is made from what is sound of an older one. */
-  readonly formatVersion?: number;
-}
-
-/** One snapshot in the directory whose header and footer are sound. */
-export interface SnapshotInfo extends SnapshotStart {
-  readonly formatVersion: number;
-  readonly number: number;
-  readonly name: string;
-  readonly logId: bigint;
-  /** Where the log stood, synced, when the walk was over. */
-  readonly end: Position;
-  /** The highest epoch of any record in it. */
-  readonly epochMax: number;
-  /** Wall times, in Unix milliseconds. */
-  readonly startedMs: number;
-  readonly finishedMs: number;
-  readonly recordCount: number;
-  readonly chunkCount: number;
-  /** Bytes of records. */
-  readonly payloadBytes: number;
-  readonly fileBytes: number;
-}
 
 /** One file that has the name of a snapshot. */
 export type FoundSnapshot =
@@ -93,7 +68,7 @@ export interface SnapshotOptions {
 }
 
 /** The snapshots of a log's directory. */
-export class Snapshots {
+export class Snapshots implements SnapshotStore {
   readonly #options: SnapshotOptions;
   #found: FoundSnapshot[];
   #verified: SnapshotInfo[] = [];
@@ -181,23 +156,8 @@ export class Snapshots {
   }
 }
 
-export interface SnapshotChunk {
-  readonly records: Buffer;
-  readonly recordCount: number;
-}
-
-/** A snapshot is not what was written. */
-export class SnapshotDamaged extends Error {
-  readonly why: string;
-
-  constructor(name: string, why: string) {
-    super(`${name}: ${why}`);
-    this.why = why;
-  }
-}
-
 /** A snapshot on its way: add() as often as there is something, then finish() to its end, or abort(). */
-export class SnapshotWriter {
+export class SnapshotWriter implements SnapshotSink {
   readonly #options: SnapshotOptions;
   readonly #number: number;
   readonly #start: SnapshotStart;

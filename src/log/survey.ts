@@ -16,9 +16,10 @@ import { versionEpochMax, versionParts } from './epoch.ts';
 import { FENCE_START, type FenceState } from './fence.ts';
 import { type Files, nodeFiles, systemCode } from './files.ts';
 import { type SegmentHeader, segmentName, segmentNumbers, snapshotNumbers } from './format.ts';
+import { SnapshotDamaged } from './log-port.ts';
 import type { Position } from './request-log.ts';
 import { type Batch, type SegmentScan, scanSegment } from './segment.ts';
-import { type FoundSnapshot, listSnapshots, readSnapshotFile, SnapshotDamaged } from './snapshot.ts';
+import { type FoundSnapshot, listSnapshots, readSnapshotFile } from './snapshot.ts';
 import { readableFiles } from './unreadable-files.ts';
 
 /** Behind every position. */

@@ -3,12 +3,14 @@
  * as the cache lives. What is appended is committed to the rings, and with that to everybody who waits for it; what is
  * not stays in the rings, so that another scribe finds it there.
  *
- *     drain -> append (write, sync) -> commit -> one step of a snapshot -> answers -> drain ...
+ *     drain -> submit -> settle -> commit -> one step of a snapshot -> answers -> drain ...
  *
- * It never waits but in `drain`, which the next record ends, and in file calls; all of them are synchronous, and it has
- * its thread to itself. A group is what came while the one before it was written: the busier, the larger.
+ * It knows the log by its port (LogPort) only. The embedded log writes and syncs within `submit` and answers at once; a
+ * log that answers later has up to `windowMax` groups in flight (flights.ts). The scribe never waits but in `drain`,
+ * which the next record ends, and in file calls; all of them are synchronous, and it has its thread to itself. A group
+ * is what came while the one before it was written: the busier, the larger.
  *
- * What append() answers, and what follows:
+ * What the log answers, and what follows:
  *
  * | answer           | the group                           | doors                                                 |
  * |------------------|-------------------------------------|-------------------------------------------------------|
@@ -22,14 +24,7 @@
  * With an interval as policy a group is committed when it is written; syncs come by the clock.
  */
 import { CairnError } from '../errors.ts';
-import {
-  type AppendResult,
-  type EmbeddedLog,
-  type LogClock,
-  type Position,
-  recordsLost,
-  type SnapshotInfo,
-} from '../log/index.ts';
+import { type LogBatch, type LogClock, type LogPort, recordsLost, type SnapshotInfo } from '../log/index.ts';
 import {
   FEED_STAT_COUNT,
   type FeedHandle,
@@ -40,6 +35,7 @@ import {
   targetsOf,
   Word,
 } from '../native.ts';
+import { Flights, type Refusal } from './flights.ts';
 import {
   type Command,
   Control,
@@ -80,9 +76,12 @@ const SNAPSHOT_BYTES_MAX: number = 16 * STEP_BYTES;
 /** Segments that one turn removes. */
 const RECLAIM_SEGMENTS = 1;
 
+/** In place of an error: a sync is under way. */
+const PENDING = Symbol('pending');
+
 export interface ScribeOptions {
   readonly handle: FeedHandle;
-  readonly log: EmbeddedLog;
+  readonly log: LogPort;
   readonly clock: LogClock;
   readonly metrics: Metrics;
   readonly snapshots: SnapshotSchedule;
@@ -97,15 +96,15 @@ export interface ScribeOptions {
   readonly sleep: (ms: number) => void;
 }
 
-/** What was drained and is not in the log. */
+/** What was drained in one turn of the rings. */
 interface Group {
+  readonly turn: number;
   readonly records: Buffer;
   readonly recordCount: number;
   readonly epoch: number;
-  readonly position: Position;
 }
 
-/** Why a group is held, and since when. */
+/** Since when groups are held, and when they are tried again. */
 interface Trouble {
   readonly sinceMs: number;
   delayMs: number;
@@ -127,13 +126,13 @@ interface Closing {
 }
 
 /** What a group takes of a log at most: a log with a small limit has to have room for several. */
-export function groupBytes(log: EmbeddedLog): number {
+export function groupBytes(log: LogPort): number {
   return Math.min(BUFFER_BYTES, Math.max(GROUP_BYTES_MIN, Math.floor(log.usage().limitBytes / LIMIT_GROUPS_MIN)));
 }
 
 export class Scribe {
   readonly #handle: FeedHandle;
-  readonly #log: EmbeddedLog;
+  readonly #log: LogPort;
   readonly #clock: LogClock;
   readonly #metrics: Metrics;
   readonly #control: Int32Array;
@@ -147,10 +146,12 @@ export class Scribe {
   readonly #bufferBytes: number;
   #buffer: Buffer;
   #turnsSinceLarge = 0;
-  #group: Group | undefined;
+  readonly #flights: Flights;
   #trouble: Trouble | undefined;
+  /** The log has answered, and not taken everything. */
+  #isHeld = false;
   #state: FeedState = FeedState.running;
-  /** Of the group that was appended last in this turn. */
+  /** Of the groups that the log has taken in this turn. */
   #appendedBytes = 0;
 
   #syncs: Sync[] = [];
@@ -176,6 +177,7 @@ export class Scribe {
     const { handle, log, clock, metrics, snapshots, logBytes, control, hear, say, sleep } = options;
     this.#handle = handle;
     this.#log = log;
+    this.#flights = new Flights(log, (turn, batch) => this.#onCommitted(turn, batch));
     this.#bufferBytes = groupBytes(log);
     this.#buffer = Buffer.allocUnsafeSlow(this.#bufferBytes);
     this.#clock = clock;
@@ -207,12 +209,18 @@ export class Scribe {
   /** One turn: waits for records, or for whatever else there is to do. */
   turn(): void {
     for (let command = this.#hear(); command !== undefined; command = this.#hear()) this.#begin(command);
-    if (this.#group === undefined) this.#drain(this.#waitMs());
-    else this.#pause();
-    const begunMs = this.#clock.steadyMs();
     this.#appendedBytes = 0;
+    let begunMs = this.#clock.steadyMs();
+    if (this.#flights.hasRoom) {
+      const group = this.#drain(this.#waitMs());
+      begunMs = this.#clock.steadyMs();
+      if (group !== undefined) this.#send(group);
+    } else {
+      this.#pause();
+      begunMs = this.#clock.steadyMs();
+    }
     if (this.#outcome === undefined) {
-      if (this.#group !== undefined) this.#append(this.#group, begunMs);
+      this.#settle(begunMs);
       this.#log.syncIfDue();
       this.#stepSnapshot();
       this.#answerSyncs();
@@ -225,27 +233,27 @@ export class Scribe {
 
   // ---- records ----
 
-  #drain(timeoutMs: number): void {
+  // What the rings have for one group; undefined: nothing, or a record that needs a larger buffer.
+  #drain(timeoutMs: number): Group | undefined {
     const bytes = this.#handle.drain(this.#buffer, timeoutMs);
     if (bytes > 0) {
-      this.#group = {
-        records: this.#buffer.subarray(0, bytes),
-        recordCount: numberWord(Word.number),
-        epoch: Math.max(numberWord(Word.version), this.#log.epoch),
-        position: this.#log.end,
-      };
+      const records = this.#buffer.subarray(0, bytes);
+      const turn = numberWord(Word.place);
+      const epoch = Math.max(numberWord(Word.version), this.#log.epoch);
+      const group = { turn, records, recordCount: numberWord(Word.number), epoch };
       this.#fitBuffer(bytes);
-      return;
+      return group;
     }
     if (bytes < 0) {
       this.#end('ended');
-      return;
+      return undefined;
     }
     const needed = numberWord(Word.valueBytes);
     if (needed > this.#buffer.length) {
       this.#buffer = Buffer.allocUnsafeSlow(needed);
       this.#turnsSinceLarge = 0;
     } else this.#fitBuffer(0);
+    return undefined;
   }
 
   #fitBuffer(bytes: number): void {
@@ -255,32 +263,47 @@ export class Scribe {
     if (this.#turnsSinceLarge >= LARGE_BUFFER_TURNS) this.#buffer = Buffer.allocUnsafeSlow(this.#bufferBytes);
   }
 
-  #append(group: Group, nowMs: number): void {
-    if (this.#trouble !== undefined && nowMs < this.#trouble.againMs) return;
-    const { records, recordCount, epoch, position } = group;
-    // A snapshot that only waits for these records gives more room than they take.
-    this.#log.exceedLimit(this.#snapshot?.isWaitingForLog ?? false);
-    const result = this.#log.append({ records: [records], recordCount, epoch, expectPosition: position });
-    this.#isMetricsDue = true;
-    if (result.kind === 'committed') {
-      this.#handle.commitDrained();
-      this.#group = undefined;
-      this.#appendedBytes = records.length;
-      this.#plan.add(records.length);
-      this.#metrics.add('commits', 1);
-      this.#metrics.add('records', recordCount);
-      this.#metrics.add('recordBytes', records.length);
-      if (this.#trouble === undefined) return;
-      this.#trouble = undefined;
-      this.#setState(FeedState.running);
-    } else this.#onRefused(result);
+  #send({ turn, records, recordCount, epoch }: Group): void {
+    this.#exceedLimit();
+    this.#flights.send(turn, records, recordCount, epoch);
   }
 
-  #onRefused(result: Exclude<AppendResult, { kind: 'committed' }>): void {
-    if (result.kind === 'conflict' && this.#group !== undefined && this.#group.position < this.#log.lost.end) {
-      // The log ends elsewhere because what was before the group is lost, and the group with it: it goes behind.
-      this.#group = { ...this.#group, position: this.#log.end };
-    } else if (result.kind === 'conflict' || result.kind === 'fenced') {
+  // A snapshot that only waits for these records gives more room than they take.
+  #exceedLimit(): void {
+    this.#log.exceedLimit(this.#snapshot?.isWaitingForLog ?? false);
+  }
+
+  // Hears what became of the groups on their way, and tries again what is held, if it is time.
+  #settle(nowMs: number): void {
+    if (this.#trouble !== undefined && this.#isHeld && nowMs >= this.#trouble.againMs) {
+      this.#isHeld = false;
+      this.#exceedLimit();
+      this.#flights.retry();
+    }
+    if (this.#flights.count === 0 || this.#isHeld) return;
+    this.#isMetricsDue = true;
+    const refusal = this.#flights.settle();
+    if (refusal !== undefined) {
+      this.#isHeld = true;
+      this.#onRefused(refusal);
+    } else if (this.#flights.count === 0 && this.#trouble !== undefined) {
+      this.#trouble = undefined;
+      this.#setState(FeedState.running);
+    }
+  }
+
+  #onCommitted(turn: number, { records, recordCount }: LogBatch): void {
+    this.#handle.commitDrained(turn);
+    const bytes = records.reduce((sum, piece) => sum + piece.length, 0);
+    this.#appendedBytes += bytes;
+    this.#plan.add(bytes);
+    this.#metrics.add('commits', 1);
+    this.#metrics.add('records', recordCount);
+    this.#metrics.add('recordBytes', bytes);
+  }
+
+  #onRefused(result: Refusal): void {
+    if (result.kind === 'fenced' || (result.kind === 'conflict' && this.#flights.isForGood(result))) {
       this.#end(lostLog(this.#log, result));
       return;
     }
@@ -292,7 +315,7 @@ export class Scribe {
     if (result.kind === 'full') this.#makeRoom(result.reason);
     if (nowMs - trouble.sinceMs < PATIENCE_MS) return;
     if (result.kind === 'unknown') this.#fail(result.cause);
-    else if (result.kind === 'conflict') this.#fail(recordsLost(this.#log.directory, this.#log.lost.recordCount));
+    else if (result.kind === 'conflict') this.#fail(recordsLost(this.#log.name, this.#log.lost.recordCount));
     else this.#setState(nowMs - trouble.sinceMs < STUCK_MS ? FeedState.full : FeedState.stuck);
   }
 
@@ -324,17 +347,21 @@ export class Scribe {
   #waitMs(): number {
     if (this.#isReclaiming || (this.#snapshot !== undefined && !this.#snapshot.isWaitingForLog)) return 0;
     if (this.#snapshot !== undefined || this.#closing !== undefined || this.#syncs.length > 0) return SHORT_WAIT_MS;
-    if (this.#isExiting()) return SHORT_WAIT_MS;
+    if (this.#isExiting() || this.#flights.count > 0) return SHORT_WAIT_MS;
     const nowMs = this.#clock.steadyMs();
     let waitMs = Math.min(WAIT_MS_MAX, this.#log.syncDueInMs(), this.#plan.dueInMs(nowMs));
     if (this.#isMetricsDue) waitMs = Math.min(waitMs, this.#metricsMs + METRICS_MS - nowMs);
     return Math.max(0, Math.ceil(waitMs));
   }
 
-  // With a group that the log has refused nothing more is drained.
+  // With groups that the log has refused nothing more is drained.
   #pause(): void {
-    if (this.#trouble === undefined) return;
     if (this.#snapshot !== undefined && !this.#snapshot.isWaitingForLog) return;
+    if (this.#trouble === undefined || !this.#isHeld) {
+      // The window is full, and the log has still to answer.
+      if (this.#flights.count > 0) this.#sleep(SHORT_WAIT_MS);
+      return;
+    }
     const waitMs = Math.min(this.#trouble.againMs - this.#clock.steadyMs(), this.#log.syncDueInMs());
     if (waitMs > 0) this.#sleep(waitMs);
   }
@@ -378,7 +405,8 @@ export class Scribe {
         continue;
       }
       cause ??= this.#syncLog();
-      if (cause === undefined) this.#done(sync.id);
+      if (cause === PENDING) left.push(sync);
+      else if (cause === undefined) this.#done(sync.id);
       else this.#refuse(sync.id, cause);
     }
     this.#syncs = left;
@@ -394,13 +422,13 @@ export class Scribe {
       this.#publishMetrics(this.#clock.steadyMs());
     }
     const lost = this.#metrics.get('recordsLost');
-    return lost === 0 ? undefined : recordsLost(this.#log.directory, lost);
+    return lost === 0 ? undefined : recordsLost(this.#log.name, lost);
   }
 
+  // Why it cannot; `pending`: the log is not that far yet.
   #syncLog(): unknown {
     try {
-      this.#log.sync();
-      return undefined;
+      return this.#log.syncStep() ? undefined : PENDING;
     } catch (error) {
       if (!(error instanceof CairnError)) throw error;
       return this.#loss() ?? error;
@@ -508,7 +536,7 @@ export class Scribe {
     const closing = this.#closing;
     if (closing === undefined || this.#outcome !== undefined) return;
     const isOver = this.#clock.steadyMs() >= closing.deadlineMs;
-    const isWritten = this.#group === undefined && this.#handle.covered(closing.targets);
+    const isWritten = this.#flights.count === 0 && this.#handle.covered(closing.targets);
     if (isOver || (isWritten && closing.phase === 'last' && !this.#isReclaiming)) {
       this.#close(closing, isWritten);
     } else if (isWritten && closing.phase === 'draining') {
@@ -555,7 +583,7 @@ export class Scribe {
     }
     cause ??= this.#loss();
     if (!isWritten) cause = notWritten(this.#log, this.#recordsWaiting(), this.#state);
-    const closed = new CairnError('ERR_CLOSED', `The log in ${this.#log.directory} is closed`);
+    const closed = new CairnError('ERR_CLOSED', `The log in ${this.#log.name} is closed`);
     for (const { id } of this.#syncs.splice(0)) this.#refuse(id, cause ?? closed);
     for (const id of this.#snapshotNext.splice(0)) this.#refuse(id, cause ?? closed);
     if (cause === undefined) this.#done(closing.id);
@@ -610,10 +638,7 @@ export function summaryOf(info: SnapshotInfo): SnapshotSummary {
   return { name, position, entries: recordCount, bytes: fileBytes, startedMs, finishedMs };
 }
 
-function lostLog(
-  { directory }: EmbeddedLog,
-  result: Extract<AppendResult, { kind: 'conflict' | 'fenced' }>,
-): CairnError {
+function lostLog({ name: directory }: LogPort, result: Extract<Refusal, { kind: 'conflict' | 'fenced' }>): CairnError {
   const why = result.kind === 'fenced' ? `in epoch ${result.epoch}` : `which ends at position ${result.end}`;
   return new CairnError(
     'ERR_LOG_IO',
@@ -621,19 +646,19 @@ function lostLog(
   );
 }
 
-function fullLog(log: EmbeddedLog): CairnError {
+function fullLog(log: LogPort): CairnError {
   const { bytes, limitBytes } = log.usage();
   return new CairnError(
     'ERR_LOG_FULL',
-    `The log in ${log.directory} has no room, on the disk or within logLimit: it takes ${bytes} of ${limitBytes} bytes`,
+    `The log in ${log.name} has no room, on the disk or within logLimit: it takes ${bytes} of ${limitBytes} bytes`,
   );
 }
 
-function brokenLog({ directory }: EmbeddedLog): CairnError {
+function brokenLog({ name: directory }: LogPort): CairnError {
   return new CairnError('ERR_LOG_IO', `The log in ${directory} cannot be written. It is tried again`);
 }
 
-function notWritten({ directory }: EmbeddedLog, records: number, state: FeedState): CairnError {
+function notWritten({ name: directory }: LogPort, records: number, state: FeedState): CairnError {
   const code = isFull(state) ? 'ERR_LOG_FULL' : state === FeedState.failed ? 'ERR_LOG_IO' : 'ERR_TIMEOUT';
   const why = { ERR_LOG_FULL: 'it has no room', ERR_LOG_IO: 'it cannot be written', ERR_TIMEOUT: 'the time was over' };
   const count = records === 1 ? '1 record' : `${records} records`;

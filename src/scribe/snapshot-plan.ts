@@ -3,7 +3,7 @@
  * has become long, because that is what recovery reads and what the disk holds; or at once, when the log is at its
  * limit and a snapshot is what keeps it there.
  */
-import type { EmbeddedLog, LogClock, SnapshotInfo } from '../log/index.ts';
+import type { LogClock, LogPort, SnapshotInfo } from '../log/index.ts';
 import type { SnapshotSchedule } from './message.ts';
 
 /** Bytes of log behind a snapshot, at least, before the next one is taken for their sake, unless told otherwise. */
@@ -19,7 +19,7 @@ const RETRY_MS_MAX = 300_000;
 
 export class SnapshotPlan {
   readonly #schedule: SnapshotSchedule;
-  readonly #log: EmbeddedLog;
+  readonly #log: LogPort;
   readonly #clock: LogClock;
   /** Records in the log before the last one. */
   #recordsBefore: bigint;
@@ -33,7 +33,7 @@ export class SnapshotPlan {
   #isDemanded = false;
 
   /** `logBytes`: of the log behind the last one. */
-  constructor(schedule: SnapshotSchedule, log: EmbeddedLog, clock: LogClock, logBytes: number) {
+  constructor(schedule: SnapshotSchedule, log: LogPort, clock: LogClock, logBytes: number) {
     const [last] = log.snapshots.sound;
     this.#schedule = schedule;
     this.#log = log;

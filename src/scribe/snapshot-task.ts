@@ -11,7 +11,7 @@
  * Recency is the order of the file: recovery puts one entry after the other in front.
  */
 import { CairnError } from '../errors.ts';
-import type { EmbeddedLog, SnapshotInfo, SnapshotWriter } from '../log/index.ts';
+import type { LogPort, SnapshotInfo, SnapshotSink } from '../log/index.ts';
 import { type FeedHandle, lowWord, type NativeWalk, numberWord, Word } from '../native.ts';
 
 /** What one step takes of the walk, or reads back: a fraction of a millisecond's work. */
@@ -19,13 +19,13 @@ export const STEP_BYTES: number = 64 * 1024;
 
 export interface SnapshotTaskOptions {
   readonly handle: FeedHandle;
-  readonly log: EmbeddedLog;
+  readonly log: LogPort;
 }
 
 export class SnapshotTask {
   readonly #handle: FeedHandle;
-  readonly #log: EmbeddedLog;
-  readonly #writer: SnapshotWriter;
+  readonly #log: LogPort;
+  readonly #writer: SnapshotSink;
   readonly #walk: NativeWalk;
   readonly #targets: BigUint64Array;
   #buffer = Buffer.allocUnsafeSlow(STEP_BYTES);
@@ -71,7 +71,7 @@ export class SnapshotTask {
           }
         } else {
           if (this.isWaitingForLog) return undefined;
-          this.#log.sync();
+          if (!this.#log.syncStep()) return undefined;
           const epochMax = Math.max(this.#handle.epoch(), this.#log.epoch);
           this.#finish = this.#writer.finish(this.#log.committed, epochMax);
           this.#phase = 'finishing';

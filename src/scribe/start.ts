@@ -13,27 +13,36 @@
  */
 import { CairnError } from '../errors.ts';
 import {
-  EmbeddedLog,
-  type EmbeddedLogOptions,
+  type AppendResult,
   eraOf,
-  type Files,
   FORMAT_VERSION,
+  type LogBatch,
   type LogClock,
-  lockedByCaller,
+  type LogNotice,
+  type LogPort,
   type Recovery,
   recover,
 } from '../log/index.ts';
 import { type FeedHandle, feedOf, native, numberWord, Word } from '../native.ts';
 import { ScribeClock } from './clock.ts';
-import { timedFiles } from './files.ts';
 import { type Command, plainNotice, type RecoveredByThread, type Report, type ScribeData } from './message.ts';
 import { Metrics } from './metrics.ts';
 import { BUFFER_BYTES, Scribe, summaryOf } from './scribe.ts';
 import { SnapshotTask, STEP_BYTES } from './snapshot-task.ts';
 
+/** What a log is opened with. */
+export interface OpenLogOptions {
+  readonly data: ScribeData;
+  readonly clock: LogClock;
+  /** How long each sync took. */
+  readonly onSync: (ms: number) => void;
+  readonly onNotice: (notice: LogNotice) => void;
+}
+
 export interface StartOptions {
   readonly data: ScribeData;
-  readonly files: Files;
+  /** Opens the log without changing anything (see `LogPort.takeOver`). Throws what keeps it from being opened. */
+  readonly openLog: (options: OpenLogOptions) => LogPort;
   /** The machine's. */
   readonly clock: LogClock;
   readonly hear: () => Command | undefined;
@@ -59,7 +68,7 @@ export function startScribe(options: StartOptions): Scribe {
   }
 }
 
-function start({ data, files, clock: machine, hear, say }: StartOptions): Scribe {
+function start({ data, openLog, clock: machine, hear, say }: StartOptions): Scribe {
   const clock = new ScribeClock(machine);
   const attached = native.attachForScribe(data.cacheId);
   const handle = typeof attached === 'number' ? undefined : feedOf(attached);
@@ -67,16 +76,16 @@ function start({ data, files, clock: machine, hear, say }: StartOptions): Scribe
   const metrics = new Metrics();
   if (data.start === 'resume') handle.logMetrics(metrics.numbers);
   metrics.add('starts', 1);
-  const log = EmbeddedLog.look({
-    ...logOptions(data),
+  const log = openLog({
+    data,
     clock,
-    files: timedFiles(files, clock, (ms) => {
+    onSync: (ms) => {
       const mean = metrics.get('syncMeanMs');
       metrics.add('syncs', 1);
       metrics.set('syncLastMs', ms);
       metrics.add('syncMeanMs', (ms - mean) / metrics.get('syncs'));
       metrics.max('syncMaxMs', ms);
-    }),
+    },
     onNotice: (notice) => say({ kind: 'notice', notice: plainNotice(notice) }),
   });
   try {
@@ -118,7 +127,7 @@ function start({ data, files, clock: machine, hear, say }: StartOptions): Scribe
 }
 
 // After an error that says more than that of closing would.
-function giveBack(log: EmbeddedLog): void {
+function giveBack(log: LogPort): void {
   try {
     log.close();
   } catch (error) {
@@ -132,27 +141,16 @@ function sleep(ms: number): void {
   Atomics.wait(never, 0, 0, ms);
 }
 
-function logOptions({ directory, place, sync, segmentBytes, limitBytes }: ScribeData): EmbeddedLogOptions {
-  return {
-    directory,
-    sync,
-    lockDirectory: lockedByCaller,
-    ...(place === undefined ? {} : { place }),
-    ...(segmentBytes === undefined ? {} : { segmentBytes }),
-    ...(limitBytes === undefined ? {} : { limitBytes }),
-  };
-}
-
 // What was read may be what the last process has written and not synced. From here on everybody may see it, and must
 // not be shown what a power cut could still take. On a full disk there is no way: reads would be promises.
-function makeSafe(log: EmbeddedLog): void {
+function makeSafe(log: LogPort): void {
   try {
-    log.sync();
+    while (!log.syncStep()) sleep(1);
   } catch (error) {
     if (log.usage().level !== 'full') throw error;
     throw new CairnError(
       'ERR_LOG_FULL',
-      `The log in ${log.directory} cannot be opened: the disk is full, and what was not synced when it was last written has to be written again`,
+      `The log in ${log.name} cannot be opened: the disk is full, and what was not synced when it was last written has to be written again`,
       { cause: error },
     );
   }
@@ -160,7 +158,7 @@ function makeSafe(log: EmbeddedLog): void {
 
 interface Run {
   readonly handle: FeedHandle;
-  readonly log: EmbeddedLog;
+  readonly log: LogPort;
   readonly clock: LogClock;
   readonly metrics: Metrics;
   readonly say: (report: Report) => void;
@@ -231,7 +229,7 @@ function giveUp({ handle, log, clock, say }: Run): Recovered {
     else log.truncate(log.snapshots.newestVerified!.position);
     // It was full of what is gone now.
     if (!isLogged) isLogged = appendGroup(handle, log);
-    if (!isLogged) throw new CairnError('ERR_LOG_FULL', `The log in ${log.directory} has no room to be given up`);
+    if (!isLogged) throw new CairnError('ERR_LOG_FULL', `The log in ${log.name} has no room to be given up`);
   }
   const elapsedMs = clock.steadyMs() - begunMs;
   const summary: RecoveredByThread = {
@@ -247,16 +245,17 @@ function giveUp({ handle, log, clock, say }: Run): Recovered {
   return { summary, logBytes: 0 };
 }
 
-function appendClear(handle: FeedHandle, log: EmbeddedLog): boolean {
+function appendClear(handle: FeedHandle, log: LogPort): boolean {
   handle.clear();
   return appendGroup(handle, log);
 }
 
 // What is in the rings: the record of the clear. False: there is no room for it, and it is there still.
-function appendGroup(handle: FeedHandle, log: EmbeddedLog): boolean {
+function appendGroup(handle: FeedHandle, log: LogPort): boolean {
   const buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   const bytes = handle.drain(buffer, 0);
   if (bytes <= 0) throw new Error('Clearing the cache has left no record');
+  const turn = numberWord(Word.place);
   const batch = {
     records: [buffer.subarray(0, bytes)],
     recordCount: numberWord(Word.number),
@@ -264,9 +263,9 @@ function appendGroup(handle: FeedHandle, log: EmbeddedLog): boolean {
     expectPosition: log.end,
   };
   for (let attempt = 0; ; attempt++) {
-    const result = log.append(batch);
+    const result = appendNow(log, batch);
     if (result.kind === 'committed') {
-      handle.commitDrained();
+      handle.commitDrained(turn);
       return true;
     }
     if (result.kind === 'unknown' && attempt < 3) continue;
@@ -276,12 +275,22 @@ function appendGroup(handle: FeedHandle, log: EmbeddedLog): boolean {
   }
 }
 
-function takeWhole(handle: FeedHandle, log: EmbeddedLog): void {
+// With nothing else in flight.
+function appendNow(log: LogPort, batch: LogBatch): AppendResult {
+  log.submit(0, batch);
+  for (;;) {
+    const [settled] = log.poll();
+    if (settled !== undefined) return settled.result;
+    sleep(1);
+  }
+}
+
+function takeWhole(handle: FeedHandle, log: LogPort): void {
   const task = new SnapshotTask({ handle, log });
   while (task.step(STEP_BYTES) === undefined);
 }
 
-function malformed({ directory }: EmbeddedLog, source: string, position: bigint): CairnError {
+function malformed({ name: directory }: LogPort, source: string, position: bigint): CairnError {
   return new CairnError(
     'ERR_LOG_CORRUPT',
     `The log in ${directory} has records that are none, in the ${source} at position ${position}. To see all of it: npx cairn-cache log verify ${directory}`,

@@ -3,6 +3,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { nodeFiles } from '../log/index.ts';
+import { openEmbeddedLog } from './embedded.ts';
 import { Hearing } from './hearing.ts';
 import { plainError, type ScribeData } from './message.ts';
 import type { Scribe } from './scribe.ts';
@@ -16,7 +17,7 @@ function start(): Scribe | undefined {
   try {
     return startScribe({
       data,
-      files: nodeFiles,
+      openLog: openEmbeddedLog(nodeFiles),
       clock,
       hear: () => hearing.hear(),
       say: (report) => hearing.say(report),

@@ -13,6 +13,7 @@ import { CairnError } from '../../src/errors.ts';
 import { Cache } from '../../src/index.ts';
 import type { SyncPolicy } from '../../src/log/index.ts';
 import { type FeedHandle, feedOf, native } from '../../src/native.ts';
+import { openEmbeddedLog } from '../../src/scribe/embedded.ts';
 import { CONTROL_WORDS, type Command, type Report } from '../../src/scribe/message.ts';
 import type { Scribe } from '../../src/scribe/scribe.ts';
 import { startScribe } from '../../src/scribe/start.ts';
@@ -146,7 +147,7 @@ class Process {
         start: 'log',
         control: new SharedArrayBuffer(4 * CONTROL_WORDS),
       },
-      files: world.disk.files(),
+      openLog: openEmbeddedLog(world.disk.files()),
       clock: { wallMs: () => world.wallMs, steadyMs: () => world.wallMs },
       hear: () => this.#commands.shift(),
       say: (report) => void this.#reports.push(report),

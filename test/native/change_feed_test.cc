@@ -80,6 +80,10 @@ struct Fed {
     if (log != nullptr) log->Take(buffer, turn);
     return turn;
   }
+  // All that was drained.
+  void Commit() {
+    for (uint32_t left = feed->turns_in_flight(); left > 0; left--) feed->Commit(feed->last_turn() - left + 1);
+  }
   bool Covers(std::string_view key, uint64_t version) { return feed->marks()->Covers(store->ShardOf(key), version); }
 
   // A key of that shard.
@@ -107,12 +111,12 @@ TEST(ChangeFeed, WhatIsDrainedIsCommittedAsAWhole) {
   EXPECT_TRUE(log.Keys() == (std::vector<std::string>{"a", "b"}));
   EXPECT_FALSE(fed.Covers("a", first)) << "it is drained, not committed";
   const uint64_t third = fed.Set("c").record_version;
-  fed.feed->Commit();
+  fed.Commit();
   EXPECT_TRUE(fed.Covers("a", first));
   EXPECT_TRUE(fed.Covers("b", second));
   EXPECT_FALSE(fed.Covers("c", third));
   EXPECT_EQ(fed.Drain(&log).record_count, 1u);
-  fed.feed->Commit();
+  fed.Commit();
   EXPECT_TRUE(fed.Covers("c", third));
   EXPECT_EQ(fed.Drain(&log).bytes, 0u);
 }
@@ -131,7 +135,7 @@ TEST(ChangeFeed, WhatWasNotCommittedIsDrainedAgain) {
   Log log;
   fed.Drain(&log);
   EXPECT_EQ(log.records.size(), 41u);
-  fed.feed->Commit();
+  fed.Commit();
   ChangeFeed::Target target;
   fed.feed->ReadTarget(&target);
   EXPECT_TRUE(fed.feed->Covers(target));
@@ -150,11 +154,11 @@ TEST(ChangeFeed, WhatWasRewoundIsNotCommittedBeforeItIsDrainedAgain) {
   EXPECT_EQ(fed.Drain(&log).record_count, 2u);
   fed.feed->Rewind();
   EXPECT_EQ(fed.Drain(&log, 1500).record_count, 1u);
-  fed.feed->Commit();
+  fed.Commit();
   EXPECT_TRUE(fed.Covers("a", first));
   EXPECT_FALSE(fed.Covers("b", second)) << "it is not in the log";
   EXPECT_EQ(fed.Drain(&log, 1500).record_count, 1u);
-  fed.feed->Commit();
+  fed.Commit();
   EXPECT_TRUE(fed.Covers("b", second));
 }
 
@@ -166,7 +170,7 @@ TEST(ChangeFeed, ALookThatFindsNothingDoesNotCommitWhatWasDrainedBefore) {
   EXPECT_EQ(fed.Drain(&log).bytes, 0u);
   EXPECT_FALSE(fed.Covers("a", version)) << "the log does not have it";
   EXPECT_GT(fed.feed->ReadNumbers().ring_bytes, 0u);
-  fed.feed->Commit();
+  fed.Commit();
   EXPECT_TRUE(fed.Covers("a", version));
 }
 
@@ -185,7 +189,7 @@ TEST(ChangeFeed, AShardThatHasMoreThanATurnTakesDoesNotKeepTheOthersFromTheLog) 
     for (uint32_t turn = 0; turn < 3; turn++) {
       for (int i = 0; i < 20; i++) fed.Set(busy_key, value);
       fed.Drain(&log, 5000);
-      fed.feed->Commit();
+      fed.Commit();
     }
     for (uint32_t shard = 0; shard < kShards; shard++) {
       EXPECT_TRUE(fed.Covers(fed.KeyIn(shard, 1), versions[shard])) << busy << " is busy, " << shard << " waits";
@@ -201,7 +205,7 @@ TEST(ChangeFeed, ARecordThatFindsLittleRoomLeftIsFirstInTheNextTurn) {
   for (uint32_t turn = 0; turn < 2; turn++) {
     for (int i = 0; i < 2; i++) fed.Set(small, std::string(500, 'x'));
     fed.Drain(&log, 4500);
-    fed.feed->Commit();
+    fed.Commit();
   }
   EXPECT_TRUE(fed.Covers(large, version));
 }
@@ -212,7 +216,7 @@ TEST(ChangeFeed, ARecordThatWakesTheScribeIsAsOldAsItIs) {
   fed.Set("before");
   Log log;
   fed.Drain(&log);
-  fed.feed->Commit();
+  fed.Commit();
   std::string buffer(4096, '\0');
   ChangeFeed::Turn turn;
   std::thread scribe([&] { turn = fed.feed->Drain(buffer.data(), buffer.size(), 600'000); });
@@ -230,7 +234,7 @@ TEST(ChangeFeed, ARecordThatWakesTheScribeIsAsOldAsItIs) {
   const LogView::Numbers numbers = fed.feed->ReadNumbers();
   EXPECT_LE(numbers.lag_ms, ReadBootMs() - written_ms) << "not as old as the scribe's last look";
   EXPECT_GT(numbers.lag_ms, 0u) << "it is not committed yet";
-  fed.feed->Commit();
+  fed.Commit();
   EXPECT_EQ(fed.feed->ReadNumbers().lag_ms, 0u);
 }
 
@@ -241,14 +245,14 @@ TEST(ChangeFeed, ARecordThatIsTooLargeForTheTurnSaysSo) {
   Log log;
   ChangeFeed::Turn turn = fed.Drain(&log, 4096);
   EXPECT_EQ(turn.record_count, 1u);
-  fed.feed->Commit();
+  fed.Commit();
   turn = fed.Drain(&log, 4096);
   EXPECT_EQ(turn.bytes, 0u);
   ASSERT_GE(turn.bytes_needed, 300'000u);
   turn = fed.Drain(&log, turn.bytes_needed);
   EXPECT_EQ(turn.record_count, 1u);
   EXPECT_EQ(log.records[1].value.size(), 300'000u);
-  fed.feed->Commit();
+  fed.Commit();
 }
 
 // What a loader found is kept like any other value: without a database behind the cache nobody else has it, and who was
@@ -271,7 +275,7 @@ TEST(ChangeFeed, AFillIsARecordLikeAnyOther) {
   ASSERT_EQ(log.records.size(), 1u);
   EXPECT_EQ(log.records[0].value, "filled");
   EXPECT_FALSE(fed.Covers("key", outcome.version));
-  fed.feed->Commit();
+  fed.Commit();
   EXPECT_TRUE(fed.Covers("key", outcome.version));
 }
 
@@ -282,7 +286,7 @@ TEST(ChangeFeed, NoMarkPassesAClearThatIsNotInTheLog) {
   const std::string other = fed.KeyIn(1, 0);
   fed.Set(other);
   fed.Drain(nullptr);
-  fed.feed->Commit();
+  fed.Commit();
   // Shard 0 has more than a turn takes before the record of the clear, shard 1 nothing but what comes after it.
   for (int i = 0; i < 20; i++) fed.Set(fed.KeyIn(0, i), std::string(1000, 'x'));
   fed.store->Clear(kNow);
@@ -296,14 +300,14 @@ TEST(ChangeFeed, NoMarkPassesAClearThatIsNotInTheLog) {
   while (!is_cleared) {
     ASSERT_LT(turns++, 100);
     fed.Drain(&log, 4096);
-    fed.feed->Commit();
+    fed.Commit();
     for (const StoredRecord& record : log.records) is_cleared = is_cleared || record.kind == RecordKind::kClear;
     if (!is_cleared) {
       EXPECT_FALSE(fed.Covers(other, miss.commit_version));
       EXPECT_FALSE(fed.Covers(other, after));
     }
   }
-  while (fed.Drain(&log, 4096).bytes > 0) fed.feed->Commit();
+  while (fed.Drain(&log, 4096).bytes > 0) fed.Commit();
   EXPECT_TRUE(fed.Covers(other, miss.commit_version));
   EXPECT_TRUE(fed.Covers(other, after));
   EXPECT_GT(turns, 1) << "or nothing was cut short";
@@ -318,7 +322,7 @@ TEST(ChangeFeed, ARecordWakesAScribeThatSleeps) {
       // The time is longer than any test may take: without a wake-up it fails by its deadline.
       const ChangeFeed::Turn turn = fed.feed->Drain(buffer.data(), buffer.size(), 600'000);
       drained = turn.record_count;
-      fed.feed->Commit();
+      fed.Commit();
     });
     // It sleeps deeply only after it had nothing to do for a while.
     while (fed.feed->wanted.load() == 0) std::this_thread::yield();
@@ -352,7 +356,7 @@ TEST(ChangeFeed, WhoWaitsIsToldOrHearsThatItIsPointless) {
   EXPECT_FALSE(fed.feed->WaitCommitted(target, 1)) << "there is no scribe";
   std::thread waiter([&] { EXPECT_TRUE(fed.feed->WaitCommitted(target, 600'000)); });
   fed.Drain(nullptr);
-  fed.feed->Commit();
+  fed.Commit();
   waiter.join();
   fed.Set("key");
   fed.feed->ReadTarget(&target);
@@ -365,11 +369,16 @@ TEST(ChangeFeed, AWatchHearsOfTheNextCommitAndOfEveryState) {
   Fed fed;
   auto waker = std::make_shared<CountingWaker>();
   const std::shared_ptr<LogWatch> watch = fed.feed->Watch(waker);
-  fed.feed->Commit();
+  const auto commit_one = [&] {
+    fed.Set("a");
+    fed.Drain(nullptr);
+    fed.Commit();
+  };
+  commit_one();
   EXPECT_EQ(waker->count.load(), 0) << "not armed";
   watch->Arm();
-  fed.feed->Commit();
-  fed.feed->Commit();
+  commit_one();
+  commit_one();
   EXPECT_EQ(waker->count.load(), 1) << "once";
   fed.feed->SetState(ChangeFeed::State::kFull);
   EXPECT_EQ(waker->count.load(), 2);
@@ -407,7 +416,7 @@ TEST(ChangeFeedThreads, WhatIsAcknowledgedIsInTheLog) {
         std::lock_guard<std::mutex> guard(mutex);
         for (const StoredRecord& record : log.records) newest[record.key] = std::stoull(record.value);
       }
-      fed.feed->Commit();
+      fed.Commit();
     }
   });
   std::vector<std::thread> writers;
@@ -441,6 +450,94 @@ TEST(ChangeFeedThreads, WhatIsAcknowledgedIsInTheLog) {
   fed.feed->ReadTarget(&target);
   EXPECT_TRUE(fed.feed->Covers(target));
   fed.store->Verify();
+}
+
+TEST(ChangeFeed, TurnsInFlightAreCommittedInAnyOrderAndCountWhenAllBeforeThemAre) {
+  Fed fed;
+  std::vector<uint64_t> turns;
+  std::vector<uint64_t> versions;
+  Log log;
+  for (int i = 0; i < 4; i++) {
+    versions.push_back(fed.Set(fed.KeyIn(0, i)).record_version);
+    turns.push_back(fed.Drain(&log).number);
+  }
+  EXPECT_EQ(fed.feed->turns_in_flight(), 4u);
+  const auto committed = [&] {
+    size_t count = 0;
+    while (count < versions.size() && fed.feed->marks()->Covers(0, versions[count])) count++;
+    EXPECT_EQ(fed.feed->ReadNumbers().records_committed, count);
+    return count;
+  };
+  fed.feed->Commit(turns[2]);
+  fed.feed->Commit(turns[1]);
+  EXPECT_EQ(committed(), size_t{0}) << "the first is not in the log";
+  fed.feed->Commit(turns[0]);
+  EXPECT_EQ(committed(), size_t{3});
+  EXPECT_EQ(fed.feed->turns_in_flight(), 1u);
+  // What came behind the last turn is not committed with it.
+  const uint64_t later = fed.Set(fed.KeyIn(0, 9)).record_version;
+  fed.feed->Commit(turns[3]);
+  EXPECT_EQ(committed(), size_t{4});
+  EXPECT_FALSE(fed.feed->marks()->Covers(0, later));
+  EXPECT_TRUE(fed.feed->ReadNumbers().ring_bytes > 0);
+  fed.Drain(&log);
+  fed.Commit();
+  EXPECT_EQ(fed.feed->ReadNumbers().ring_bytes, uint64_t{0});
+}
+
+TEST(ChangeFeed, ATurnFreesItsOwnPartOfEveryRingAndOfPinnedValues) {
+  Fed fed;
+  Log log;
+  const std::string large(100'000, 'v');
+  std::vector<uint64_t> turns;
+  std::vector<uint64_t> bytes;
+  for (int i = 0; i < 3; i++) {
+    fed.Set(fed.KeyIn(0, i), large);
+    fed.Set(fed.KeyIn(fed.store->shard_count() - 1, i), "small");
+    turns.push_back(fed.Drain(&log).number);
+    bytes.push_back(fed.feed->ReadNumbers().ring_bytes);
+  }
+  for (int i = 0; i < 3; i++) {
+    fed.feed->Commit(turns[static_cast<size_t>(i)]);
+    EXPECT_EQ(fed.feed->ReadNumbers().ring_bytes, i < 2 ? bytes[2] - bytes[static_cast<size_t>(i)] : 0);
+    fed.store->Verify();
+  }
+}
+
+TEST(ChangeFeed, ARewindDrainsAgainWhatNoTurnHasCommittedFromTheFirstGapOn) {
+  Fed fed;
+  Log log;
+  std::vector<uint64_t> turns;
+  for (int i = 0; i < 3; i++) {
+    fed.Set(fed.KeyIn(0, i));
+    turns.push_back(fed.Drain(nullptr).number);
+  }
+  fed.feed->Commit(turns[0]);
+  fed.feed->Commit(turns[2]);
+  fed.feed->Rewind();
+  EXPECT_EQ(fed.feed->turns_in_flight(), 0u);
+  fed.Drain(&log);
+  EXPECT_TRUE(log.Keys() == (std::vector<std::string>{fed.KeyIn(0, 1), fed.KeyIn(0, 2)}));
+  fed.Commit();
+  EXPECT_EQ(fed.feed->ReadNumbers().ring_bytes, uint64_t{0});
+}
+
+TEST(ChangeFeed, TheWindowIsRefilledAsOftenAsItIsEmptied) {
+  Fed fed;
+  Log log;
+  size_t written = 0;
+  for (int round = 0; round < 5; round++) {
+    for (uint32_t i = 0; i < kLogTurnsMax; i++) {
+      fed.Set("k" + std::to_string(written++));
+      ASSERT_TRUE(fed.Drain(&log).number != 0);
+    }
+    EXPECT_EQ(fed.feed->turns_in_flight(), kLogTurnsMax);
+    // From the last to the first.
+    for (uint32_t i = 0; i < kLogTurnsMax; i++) fed.feed->Commit(fed.feed->last_turn() - i);
+    EXPECT_EQ(fed.feed->turns_in_flight(), 0u);
+    EXPECT_EQ(fed.feed->ReadNumbers().records_committed, written);
+  }
+  EXPECT_EQ(log.Keys().size(), written);
 }
 
 }  // namespace

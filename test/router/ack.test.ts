@@ -1,7 +1,7 @@
 // Promised verbs of a cache with a log. The test is the scribe: what is committed, and when, is in its hands.
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { errorKind } from '../../src/errors.ts';
-import { type FeedHandle, FeedState, LogMetricPlace, native, targetsOf } from '../../src/native.ts';
+import { type FeedHandle, FeedState, LogMetricPlace, native, numberWord, targetsOf, Word } from '../../src/native.ts';
 import type { AckLevel } from '../../src/options.ts';
 import { CachePromises } from '../../src/promises/index.ts';
 import { LOG_METRICS } from '../../src/scribe/metrics.ts';
@@ -45,7 +45,7 @@ function drain(): number {
   let records = 0;
   for (let bytes = handle.drain(buffer, 0); bytes > 0; bytes = handle.drain(buffer, 0)) {
     records += countOf(buffer.subarray(0, bytes));
-    handle.commitDrained();
+    handle.commitDrained(numberWord(Word.place));
   }
   return records;
 }
@@ -214,7 +214,7 @@ describe('at the level logged', () => {
       expect(await isPending(clear, promises)).toBe(true);
       if (targets.some((target, shard) => handle.commitMark(shard) >= target)) halves++;
       expect(handle.drain(buffer.subarray(0, 256), 0)).toBeGreaterThan(0);
-      handle.commitDrained();
+      handle.commitDrained(numberWord(Word.place));
     }
     expect(halves).toBeGreaterThan(0);
     await clear;

@@ -5,6 +5,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { Cache } from '../../src/index.ts';
 import { EmbeddedLog, lockedByCaller, survey } from '../../src/log/index.ts';
 import { type FeedHandle, feedOf, native } from '../../src/native.ts';
+import { openEmbeddedLog } from '../../src/scribe/embedded.ts';
 import { CONTROL_WORDS, type Command, type Report, type ScribeData } from '../../src/scribe/message.ts';
 import type { Scribe } from '../../src/scribe/scribe.ts';
 import { startScribe } from '../../src/scribe/start.ts';
@@ -48,7 +49,7 @@ class Life {
         control: new SharedArrayBuffer(4 * CONTROL_WORDS),
         ...data,
       },
-      files: disk.files(),
+      openLog: openEmbeddedLog(disk.files()),
       clock: { wallMs: () => nowMs, steadyMs: () => performance.now() },
       hear: () => this.#commands.shift(),
       say: (report) => void this.reports.push(report),
@@ -313,7 +314,7 @@ test('what a dead thread had appended and not committed is appended again, and a
       start: 'resume',
       control: new SharedArrayBuffer(4 * CONTROL_WORDS),
     },
-    files: disk.files(),
+    openLog: openEmbeddedLog(disk.files()),
     clock: { wallMs: () => 1_800_000_000_000, steadyMs: () => performance.now() },
     hear: () => undefined,
     say: () => {},

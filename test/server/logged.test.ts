@@ -4,7 +4,7 @@
 
 import { once } from 'node:events';
 import { afterEach, describe, expect, test } from 'vitest';
-import { type FeedHandle, FeedState, feedOf, native } from '../../src/native.ts';
+import { type FeedHandle, FeedState, feedOf, native, numberWord, Word } from '../../src/native.ts';
 import { MemcachedServer, type ServeOptions } from '../../src/server/index.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 
@@ -65,7 +65,7 @@ const buffer = Buffer.alloc(2 * 2 ** 20);
 /** What the scribe would do next: everything that is in the rings is in the log. */
 function commit(feed: FeedHandle): number {
   const bytes = feed.drain(buffer, 0);
-  feed.commitDrained();
+  if (bytes > 0) feed.commitDrained(numberWord(Word.place));
   return bytes;
 }
 

@@ -1,6 +1,7 @@
 // A cache's side of the log without the cache: records that a test writes, drained and committed as the addon does it,
 // and a walk over what they say. Only what the scribe uses is there.
 
+import { LOG_TURNS_MAX } from '../../src/limits.ts';
 import { Code, type FeedHandle, FeedStat, FeedState, Word, words } from '../../src/native.ts';
 import { RecordKind, RecordReader } from '../../src/request/record.ts';
 import { makeRecord } from './records.ts';
@@ -25,6 +26,9 @@ export class MemoryFeed {
   /** Not committed; the first of them are drained. */
   #records: { bytes: Buffer; version: bigint }[] = [];
   #drained = 0;
+  /** Turns in flight, with how many records each took, in order. */
+  #turns: { number: number; count: number; isCommitted: boolean }[] = [];
+  #lastTurn = 0;
   /** What the cache holds, oldest first. */
   readonly entries = new Map<string, Buffer>();
   #walks = new Set<{ left: Buffer[] }>();
@@ -57,7 +61,10 @@ export class MemoryFeed {
     words[Word.number] = 0n;
     words[Word.version] = BigInt(this.#epoch);
     words[Word.valueBytes] = 0n;
+    words[Word.place] = 0n;
     if (this.isEnded) return -1;
+    if (this.#turns.length === LOG_TURNS_MAX) throw new Error('More turns than there may be');
+    const drainedBefore = this.#drained;
     if (this.#drained === this.#records.length && timeoutMs > 0) {
       this.events.push({ kind: 'wait', ms: timeoutMs });
       this.onWait(timeoutMs);
@@ -73,18 +80,30 @@ export class MemoryFeed {
       bytes += next.length;
       words[Word.number]! += 1n;
     }
+    if (bytes > 0) {
+      const number = ++this.#lastTurn;
+      this.#turns.push({ number, count: this.#drained - drainedBefore, isCommitted: false });
+      words[Word.place] = BigInt(number);
+    }
     return bytes;
   }
 
-  commitDrained(): void {
-    const committed = this.#records.splice(0, this.#drained);
-    this.#drained = 0;
+  commitDrained(turn: number): void {
+    const flight = this.#turns.find(({ number }) => number === turn);
+    if (flight === undefined || flight.isCommitted) throw new Error(`Turn ${turn} is not in flight`);
+    flight.isCommitted = true;
+    let count = 0;
+    while (this.#turns[0]?.isCommitted) count += this.#turns.shift()!.count;
+    if (count === 0) return;
+    const committed = this.#records.splice(0, count);
+    this.#drained -= count;
     this.#committed = committed.at(-1)?.version ?? this.#committed;
     this.events.push({ kind: 'commit', count: committed.length });
   }
 
   rewindDrained(): void {
     this.#drained = 0;
+    this.#turns = [];
   }
 
   poke(): void {}

@@ -4,6 +4,7 @@
 import { Cache } from '../../src/index.ts';
 import type { Files, LogClock, SyncPolicy } from '../../src/log/index.ts';
 import { type FeedHandle, feedOf, native } from '../../src/native.ts';
+import { openEmbeddedLog } from '../../src/scribe/embedded.ts';
 import { CONTROL_WORDS, type Command, type Report } from '../../src/scribe/message.ts';
 import type { Scribe } from '../../src/scribe/scribe.ts';
 import { startScribe } from '../../src/scribe/start.ts';
@@ -57,7 +58,7 @@ export class ProcessOnDisk {
           start: 'log',
           control: new SharedArrayBuffer(4 * CONTROL_WORDS),
         },
-        files: disk.files(),
+        openLog: openEmbeddedLog(disk.files()),
         clock: clock ?? { wallMs: () => Date.now(), steadyMs: () => performance.now() },
         hear: () => this.commands.shift(),
         say: (report) => void this.reports.push(report),
