@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { EmbeddedLog, type RequestLog, type SyncPolicy } from '../../src/log/index.ts';
 import { lockByAddon } from '../../src/native/directory-lock.ts';
+import { describeLogPort } from '../conformance/log-port.ts';
 import { describeRequestLog, type LogHarness } from '../conformance/request-log.ts';
+import { LatentLog } from '../support/latent-log.ts';
 import { LogDisk } from '../support/logs.ts';
 import { MemoryLog, MemoryStream } from '../support/memory-log.ts';
 
@@ -63,3 +65,34 @@ describeRequestLog('a log without a lock', () => {
   const open = (): RequestLog => new MemoryLog(stream, ++writer);
   return { open, contend: open, dispose() {} };
 });
+
+describeLogPort('the embedded log in memory', () => {
+  const disk = new LogDisk();
+  return {
+    open: () => disk.open(),
+    fill: (_, isFull) => {
+      disk.disk.capacityBytes = isFull ? disk.disk.bytes : Number.POSITIVE_INFINITY;
+    },
+  };
+});
+
+for (const [name, options] of [
+  ['a log that answers late', {}],
+  ['a log that answers late, and loses requests and answers', { lossOneIn: 4 }],
+  ['a log that answers late, one at a time', { windowMax: 1, lossOneIn: 8 }],
+] as const) {
+  describeLogPort(name, () => {
+    const stream = new MemoryStream();
+    let writer = 0n;
+    return {
+      open() {
+        const log = new LatentLog(stream, ++writer, Number(writer), options);
+        log.takeOver();
+        return log;
+      },
+      fill(log, isFull) {
+        (log as LatentLog).isFull = isFull;
+      },
+    };
+  });
+}

@@ -63,7 +63,17 @@ export class LogDisk {
 }
 
 /** A batch of `count` records with keys `<name>.1`, `<name>.2`, ... that belongs at the end of a log. */
-export function batchFor(log: RequestLog, name: string, { count = 1, valueBytes = 20 } = {}): LogBatch {
+export function batchFor(log: RequestLog, name: string, size?: { count?: number; valueBytes?: number }): LogBatch {
+  return batchAt(log, log.end, name, size);
+}
+
+/** The same at any position. */
+export function batchAt(
+  log: { readonly epoch: number },
+  expectPosition: Position,
+  name: string,
+  { count = 1, valueBytes = 20 } = {},
+): LogBatch {
   const records = Array.from({ length: count }, (_, i) =>
     makeRecord({
       kind: 'set',
@@ -73,7 +83,7 @@ export function batchFor(log: RequestLog, name: string, { count = 1, valueBytes 
       counter: i + 1,
     }),
   );
-  return { records, recordCount: count, epoch: log.epoch, expectPosition: log.end };
+  return { records, recordCount: count, epoch: log.epoch, expectPosition };
 }
 
 /** Appends a batch, which has to be committed. Returns where it is. */
