@@ -130,7 +130,6 @@ export class LatentLog implements LogPort {
   }
 
   poll(): readonly Settled[] {
-    this.#syncSteps = Math.max(0, this.#syncSteps - 1);
     const settled: Settled[] = [];
     // In any order: what was sent later may arrive earlier.
     for (const request of this.#inFlight) {
@@ -187,7 +186,7 @@ export class LatentLog implements LogPort {
 
   syncStep(): boolean {
     if (this.#isClosed) throw new CairnError('ERR_CLOSED', 'The log is closed');
-    if (this.#syncSteps > 0) return false;
+    if (this.#syncSteps > 0) return --this.#syncSteps === 0;
     if (this.#random.below(2) === 0) return true;
     this.#syncSteps = this.#latency();
     return this.#syncSteps === 0;

@@ -45,6 +45,10 @@ export class MemoryFeed {
     return this.#records.length;
   }
 
+  get turnsInFlight(): number {
+    return this.#turns.length;
+  }
+
   set(key: string, value: string | Buffer): bigint {
     this.#counter++;
     const version = (BigInt(this.#epoch) << 32n) + this.#counter;

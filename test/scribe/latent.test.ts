@@ -1,0 +1,149 @@
+// The scribe over a log that answers late, in any order, and sometimes not at all: a window of groups in flight, each
+// committed to the rings when the log has it. Proves, over seeds: every record gets into the log exactly once per group
+// that was submitted, in the order of the rings; nothing is committed to the rings that is not in the log; and what was
+// refused or unknown goes on by itself.
+
+import { describe, expect, test } from 'vitest';
+import { FeedState } from '../../src/native.ts';
+import { CONTROL_WORDS, type Command, type Report } from '../../src/scribe/message.ts';
+import { Metrics } from '../../src/scribe/metrics.ts';
+import { Scribe } from '../../src/scribe/scribe.ts';
+import { LatentLog, type LatentOptions } from '../support/latent-log.ts';
+import { keysOf } from '../support/logs.ts';
+import { MemoryFeed } from '../support/memory-feed.ts';
+import { MemoryStream } from '../support/memory-log.ts';
+import { Random } from '../support/random.ts';
+
+class Desk {
+  readonly stream = new MemoryStream();
+  readonly log: LatentLog;
+  readonly feed: MemoryFeed;
+  readonly scribe: Scribe;
+  readonly reports: Report[] = [];
+  readonly commands: Command[] = [];
+  nowMs = 0;
+
+  constructor(seed: number, options: Partial<LatentOptions> = {}) {
+    this.log = new LatentLog(this.stream, 1n, seed, options);
+    this.log.takeOver();
+    this.feed = new MemoryFeed(this.log.epoch);
+    const pass = (ms: number): void => {
+      this.nowMs += ms;
+    };
+    this.feed.onWait = pass;
+    this.scribe = new Scribe({
+      handle: this.feed.handle,
+      log: this.log,
+      clock: { wallMs: () => this.nowMs, steadyMs: () => this.nowMs },
+      metrics: new Metrics(),
+      snapshots: { everyMs: 0, logBytes: 2 ** 40, isTakenAtClose: true },
+      logBytes: 0,
+      control: new Int32Array(CONTROL_WORDS),
+      hear: () => this.commands.shift(),
+      say: (report) => void this.reports.push(report),
+      sleep: pass,
+    });
+  }
+
+  turnUntil(condition: () => boolean): void {
+    for (let i = 0; !condition(); i++) {
+      if (i === 20_000) throw new Error('It did not come to that in 20,000 turns');
+      this.scribe.turn();
+    }
+  }
+
+  answerTo(id: number): Extract<Report, { kind: 'done' }> | undefined {
+    return this.reports.find((report) => report.kind === 'done' && report.id === id) as never;
+  }
+
+  /** The keys in the stream itself, whatever the scribe knows of it. */
+  keys(): string[] {
+    return this.stream.messages.flatMap((message) => (message.kind === 'records' ? keysOf(message) : []));
+  }
+}
+
+describe('a log that answers late', () => {
+  test.each([
+    ['', {}],
+    [', and loses requests and answers', { lossOneIn: 5 }],
+    [', one group at a time', { windowMax: 1, lossOneIn: 5 }],
+    [', with a full window', { windowMax: 16, latencyMax: 30 }],
+  ])('%s gets every record once and in order', (_, options) => {
+    for (let seed = 1; seed <= 25; seed++) {
+      const random = new Random(seed);
+      const desk = new Desk(seed, options);
+      const written: string[] = [];
+      let inFlightMost = 0;
+      for (let round = 0; round < 60; round++) {
+        for (let i = random.below(4); i > 0; i--) {
+          written.push(`k${written.length}`);
+          desk.feed.set(written.at(-1)!, 'v');
+        }
+        desk.scribe.turn();
+        const inLog = desk.keys();
+        const committed = written.length - desk.feed.uncommitted;
+        expect(inLog.slice(0, committed), `seed ${seed}`).toEqual(written.slice(0, committed));
+        inFlightMost = Math.max(inFlightMost, desk.feed.turnsInFlight);
+      }
+      desk.turnUntil(() => desk.feed.uncommitted === 0);
+      expect(desk.keys(), `seed ${seed}`).toEqual(written);
+      if ('windowMax' in options && options.windowMax === 1) expect(inFlightMost).toBe(1);
+      else expect(inFlightMost, `seed ${seed}`).toBeGreaterThan(1);
+      expect(desk.feed.state).not.toBe(FeedState.failed);
+    }
+  });
+
+  test('that is full for a while refuses, and goes on with the same groups in their order', () => {
+    for (let seed = 1; seed <= 10; seed++) {
+      const desk = new Desk(seed, { lossOneIn: 6 });
+      desk.feed.set('a', 'v');
+      desk.turnUntil(() => desk.feed.uncommitted === 0);
+      desk.log.isFull = true;
+      const written = ['a'];
+      for (let i = 0; i < 5; i++) {
+        written.push(`k${i}`);
+        desk.feed.set(`k${i}`, 'v');
+        desk.scribe.turn();
+      }
+      desk.turnUntil(() => desk.feed.state === FeedState.full || desk.feed.state === FeedState.failed);
+      expect(desk.keys()).toEqual(['a']);
+      desk.log.isFull = false;
+      desk.turnUntil(() => desk.feed.uncommitted === 0);
+      expect(desk.feed.state).toBe(FeedState.running);
+      expect(desk.keys()).toEqual(written);
+    }
+  });
+
+  test('is waited for by a sync, a snapshot and a close', () => {
+    for (let seed = 1; seed <= 10; seed++) {
+      const desk = new Desk(seed, { lossOneIn: 6 });
+      for (let i = 0; i < 20; i++) desk.feed.set(`k${i}`, 'v');
+      const targets = new BigUint64Array(1);
+      desk.feed.readTargets(targets);
+      desk.commands.push({ kind: 'sync', id: 1, targets }, { kind: 'snapshot', id: 2 });
+      desk.turnUntil(() => desk.answerTo(1) !== undefined && desk.answerTo(2) !== undefined);
+      expect(desk.answerTo(1)?.error).toBeUndefined();
+      expect(desk.keys()).toHaveLength(20);
+      expect(desk.answerTo(2)?.result).toMatchObject({ entries: 20 });
+      desk.feed.set('last', 'v');
+      desk.commands.push({ kind: 'close', id: 3, timeoutMs: 0, takesSnapshot: true });
+      expect(desk.scribe.run()).toBe('closed');
+      expect(desk.answerTo(3)?.error).toBeUndefined();
+      expect(desk.keys().at(-1)).toBe('last');
+    }
+  });
+
+  test('that another writer has taken over ends the scribe', () => {
+    const desk = new Desk(3);
+    desk.feed.set('a', 'v');
+    desk.turnUntil(() => desk.feed.uncommitted === 0);
+    const other = new LatentLog(desk.stream, 2n, 4);
+    other.takeOver();
+    for (const key of ['b', 'c', 'd']) {
+      desk.feed.set(key, 'v');
+      desk.scribe.turn();
+    }
+    expect(desk.scribe.run()).toMatchObject({ code: 'ERR_LOG_IO' });
+    expect(desk.keys()).toEqual(['a']);
+  });
+});
