@@ -1,8 +1,4 @@
 /** Servers that memcached clients talk to. */
-export {
-  type DisconnectReason,
-  MemcachedServer,
-  type MemcachedServerEvents,
-  type ServerAddress,
-} from './memcached-server.ts';
+export type { DisconnectReason, ServerAddress } from './front.ts';
+export { MemcachedServer, type MemcachedServerEvents } from './memcached-server.ts';
 export type { ServedCache, ServeOptions } from './settings.ts';

@@ -1,0 +1,72 @@
+/**
+ * A front is what stands between the clients and the sessions of a service: it listens, accepts, feeds bytes to
+ * sessions, writes replies, closes connections that take too long, and ends. node:net is one (net-front.ts); what each
+ * has to do is a suite, test/conformance/front.ts.
+ *
+ * | state   | listen() | serve() | a client comes            | its connections      | close() | destroy() |
+ * |---------|----------|---------|---------------------------|----------------------|---------|-----------|
+ * | new     | listens  | open    | is disconnected           | -                    | closed  | closed    |
+ * | open    | -        | -       | is served, up to a limit  | are served           | closing | closed    |
+ * | closing | -        | -       | is refused                | are answered, closed | -       | closed    |
+ * | closed  | -        | -       | is refused                | are gone             | nothing | nothing   |
+ *
+ * Of one connection, in any front:
+ *
+ * | its session      | bytes come              | the client ends its side   | the client is gone, or a write fails |
+ * |------------------|-------------------------|----------------------------|--------------------------------------|
+ * | is read          | are fed                 | it is answered, then ended | its session is dropped               |
+ * | has to wait (1)  | wait in the system      | it is answered later       | its session is dropped               |
+ * | is over          | are read and thrown away | it is closed              | it is closed                         |
+ *
+ * (1) For replies to leave, for a commit, a load or room in the log, or for its next turn: a front gives other
+ * connections theirs after each native call.
+ */
+import type { AckLevel } from '../options.ts';
+import type { Listener } from './settings.ts';
+
+/** Where a server listens, and what replies wait for there. */
+export type ServerAddress =
+  | { readonly host: string; readonly port: number; readonly ack: AckLevel }
+  | { readonly path: string; readonly ack: AckLevel };
+
+/**
+ * Why a connection was closed: by its client, at `quit`, or when the server closed; because it took no replies or did
+ * not go on with a large value; because it sent nothing; because there were too many; because it speaks memcached's
+ * binary protocol, or TLS, which are not served.
+ */
+export type DisconnectReason = 'ended' | 'stalled' | 'idle' | 'rejected' | 'binary' | 'tls';
+
+/** What a front tells its server. */
+export interface FrontOwner {
+  connected(peer: string): void;
+  disconnected(peer: string, reason: DisconnectReason): void;
+  /** A listening socket failed; the others go on. */
+  failed(error: Error): void;
+  /** The cache behind the service has been closed: the front cannot go on. */
+  cacheClosed(): void;
+}
+
+/** Limits of a front. */
+export interface FrontLimits {
+  readonly maxConnections: number;
+  /** 0: none. */
+  readonly idleTimeoutMs: number;
+  readonly stallTimeoutMs: number;
+}
+
+export interface Front {
+  /** Where it listens. */
+  readonly addresses: readonly ServerAddress[];
+  readonly connectionCount: number;
+  /** Listens there too. Rejects with `ERR_LISTEN`, but passes over an optional address that the machine lacks. */
+  listen(listener: Listener): Promise<void>;
+  /** Serves clients with sessions of this service from now on. */
+  serve(service: number): void;
+  /**
+   * Stops listening, answers what clients have sent whole, and closes their connections; those that are left after the
+   * timeout are destroyed. Resolves when all are gone, and no session of the service is left.
+   */
+  close(timeoutMs: number): Promise<void>;
+  /** Stops at once. Resolves as close() does. */
+  destroy(): Promise<void>;
+}

@@ -1,0 +1,111 @@
+/** Listening with node:net: on addresses and on unix sockets, and what is said when that cannot be. */
+import { chmodSync, existsSync, lstatSync, unlinkSync } from 'node:fs';
+import { connect, createServer, type Server } from 'node:net';
+import { dirname } from 'node:path';
+import { isMainThread } from 'node:worker_threads';
+import { CairnError } from '../errors.ts';
+import type { Listener } from './settings.ts';
+
+export interface ListenOptions {
+  readonly backlog: number;
+  /** Permissions of a unix socket. */
+  readonly pathMode: number;
+}
+
+/**
+ * Resolves if all of these could be listened on now, and rejects as listening would. Each is listened on for a moment;
+ * a client that comes then is disconnected.
+ */
+export async function probe(listeners: readonly Listener[], options: ListenOptions): Promise<void> {
+  const servers: Server[] = [];
+  try {
+    for (const listener of listeners) {
+      const server = createServer((socket) => socket.destroy());
+      if (await listen(server, listener, 'path' in listener ? 0 : listener.port, options)) servers.push(server);
+    }
+  } finally {
+    await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  }
+}
+
+/** Listens. False: the machine does not have that address, and need not. Rejects with `ERR_LISTEN`. */
+export async function listen(
+  server: Server,
+  listener: Listener,
+  port: number,
+  options: ListenOptions,
+): Promise<boolean> {
+  if ('path' in listener) await removeStaleSocket(listener.path);
+  // On Windows the path names a pipe, which has no such permissions.
+  const hasMode = 'path' in listener && process.platform !== 'win32';
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      const where = 'path' in listener ? { path: listener.path } : { host: listener.host, port, ipv6Only: true };
+      const listen = () => server.listen({ ...where, backlog: options.backlog, exclusive: true }, resolve);
+      if (hasMode && isMainThread) withMode(options.pathMode, listen);
+      else listen();
+    });
+    server.removeAllListeners('error');
+    if (hasMode && !isMainThread) chmodSync(listener.path, options.pathMode);
+    return true;
+  } catch (cause) {
+    server.close();
+    const { code } = cause as NodeJS.ErrnoException;
+    if ('host' in listener && listener.optional && (code === 'EADDRNOTAVAIL' || code === 'EAFNOSUPPORT')) return false;
+    throw listenError(listener, cause as NodeJS.ErrnoException);
+  }
+}
+
+// The socket file, which is made while listen() runs, has its mode from the start: between listening and a chmod,
+// others could connect. The mask is the process's, and other threads than the main one may not set it: they are left
+// the chmod.
+function withMode(mode: number, listen: () => void): void {
+  const before = process.umask(~mode & 0o777);
+  try {
+    listen();
+  } finally {
+    process.umask(before);
+  }
+}
+
+function listenError(listener: Listener, cause: NodeJS.ErrnoException): CairnError {
+  const where = 'path' in listener ? listener.path : `${listener.host}:${listener.port}`;
+  const why: Record<string, string> = {
+    EADDRINUSE: 'it is in use',
+    EACCES: 'it is not permitted',
+    EADDRNOTAVAIL: 'this machine does not have that address',
+    ENOTFOUND: 'there is no such name',
+    ENOENT: 'its folder does not exist',
+    ENOTDIR: 'a part of its path is no folder',
+  };
+  // Of a folder that is not there, libuv says EACCES.
+  const isFile = 'path' in listener && process.platform !== 'win32';
+  const isAstray = isFile && !existsSync(dirname(listener.path));
+  const inTheWay = isFile && cause.code === 'EADDRINUSE' ? whatIsAt(listener.path) : undefined;
+  const reason = inTheWay ?? (isAstray ? why['ENOENT'] : why[cause.code ?? '']) ?? cause.message;
+  return new CairnError('ERR_LISTEN', `Cannot listen on ${where}: ${reason}`, { cause });
+}
+
+// What keeps a socket from being made there; undefined: a socket, on which somebody listens.
+function whatIsAt(path: string): string | undefined {
+  const stats = lstatSync(path, { throwIfNoEntry: false });
+  if (stats === undefined || stats.isSocket()) return undefined;
+  if (stats.isDirectory()) return 'a directory is in the way';
+  if (!stats.isSymbolicLink()) return 'a file that is no socket is in the way';
+  return existsSync(path) ? 'a symbolic link is in the way' : 'a symbolic link to nothing is in the way';
+}
+
+// A socket file that nobody listens on is what an earlier process left. Anything else is not ours to remove.
+async function removeStaleSocket(path: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return;
+  const dead = await new Promise<boolean>((resolve) => {
+    const probe = connect({ path }, () => {
+      probe.destroy();
+      resolve(false);
+    });
+    probe.on('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'));
+  });
+  if (dead) unlinkSync(path);
+}

@@ -1,0 +1,191 @@
+/** The front over sockets of node:net. It works anywhere Node does; it has one thread, that of its server. */
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { performance } from 'node:perf_hooks';
+import { type Looker, lookers } from '../native/wake.ts';
+import type { AckLevel } from '../options.ts';
+import { Connection, type ConnectionOwner } from './connection.ts';
+import type { Front, FrontLimits, FrontOwner, ServerAddress } from './front.ts';
+import { type ListenOptions, listen } from './listen.ts';
+import { ensureOutput, sessions } from './native-session.ts';
+import type { Listener } from './settings.ts';
+
+const TOO_MANY = 'ERROR Too many open connections\r\n';
+/** How often timeouts are looked at, at most. */
+const SWEEP_MS = 1_000;
+
+export class NetFront implements Front {
+  readonly addresses: ServerAddress[] = [];
+  readonly #owner: FrontOwner;
+  readonly #limits: FrontLimits & ListenOptions;
+  #state: 'new' | 'open' | 'closing' | 'closed' = 'new';
+  #service = -1;
+  readonly #servers: Server[] = [];
+  readonly #connections = new Set<Connection>();
+  readonly #waiting = new Set<Connection>();
+  // This thread was woken: by a commit, a load, or something that is none of ours.
+  readonly #looker: Looker = {
+    look: () => {
+      for (const connection of [...this.#waiting]) connection.proceed();
+    },
+  };
+  #sweep: NodeJS.Timeout | undefined;
+  #sweepMs = SWEEP_MS;
+  #sweptAt = 0;
+  #closing: Promise<void> | undefined;
+  #onGone: () => void = () => {};
+  /** Resolves when closing, and no connection is left. */
+  readonly #gone = new Promise<void>((resolve) => {
+    this.#onGone = resolve;
+  });
+  readonly #connectionOwner = {
+    coarseNow: 0,
+    setWaiting: (connection, waits) => {
+      if (waits) this.#waiting.add(connection);
+      else this.#waiting.delete(connection);
+    },
+    connectionClosed: (connection) => {
+      this.#connections.delete(connection);
+      this.#owner.disconnected(connection.peer, connection.fault ?? 'ended');
+      this.#endIfGone();
+    },
+  } satisfies ConnectionOwner;
+
+  constructor(owner: FrontOwner, limits: FrontLimits & ListenOptions) {
+    this.#owner = owner;
+    this.#limits = limits;
+  }
+
+  get connectionCount(): number {
+    return this.#connections.size;
+  }
+
+  // ---- beginning ----
+
+  async listen(listener: Listener): Promise<void> {
+    const { ack } = listener;
+    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket, ack));
+    if (!(await listen(server, listener, this.#portFor(listener), this.#limits))) return;
+    if (this.#state !== 'new') {
+      server.close();
+      return;
+    }
+    this.#servers.push(server);
+    server.on('error', (error) => this.#owner.failed(error));
+    if ('path' in listener) {
+      this.addresses.push({ path: listener.path, ack });
+    } else {
+      const { address, port } = server.address() as AddressInfo;
+      this.addresses.push({ host: address, port, ack });
+    }
+  }
+
+  // Both loopback addresses get one port, also when any free one will do.
+  #portFor(listener: Listener): number {
+    if ('path' in listener) return 0;
+    if (listener.port !== 0 || !listener.optional) return listener.port;
+    const first = this.addresses[0];
+    return first !== undefined && 'port' in first ? first.port : 0;
+  }
+
+  serve(service: number): void {
+    if (this.#state !== 'new') return;
+    this.#state = 'open';
+    this.#service = service;
+    ensureOutput();
+    lookers.add(this.#looker);
+    const { stallTimeoutMs, idleTimeoutMs } = this.#limits;
+    const shortest = Math.min(stallTimeoutMs, idleTimeoutMs || SWEEP_MS);
+    this.#sweepMs = Math.max(20, Math.min(SWEEP_MS, shortest / 4));
+    this.#sweptAt = performance.now();
+    this.#sweep = setInterval(() => this.#checkTimeouts(), this.#sweepMs);
+    this.#sweep.unref();
+  }
+
+  // ---- while open ----
+
+  #accept(socket: Socket, ack: AckLevel): void {
+    // Connections that came while the last address was still being bound find no service yet.
+    if (this.#state !== 'open') {
+      socket.destroy();
+      return;
+    }
+    const [peer, listener] = endsOf(socket, this.addresses);
+    if (this.#connections.size >= this.#limits.maxConnections) {
+      sessions.countRejected(this.#service);
+      this.#owner.disconnected(peer, 'rejected');
+      socket.on('error', () => socket.destroy());
+      socket.end(TOO_MANY, () => socket.destroySoon());
+      socket.resume();
+      return;
+    }
+    const session = sessions.openSession(this.#service, peer, listener, ack === 'logged');
+    this.#connections.add(new Connection(this.#connectionOwner, socket, session, peer));
+    this.#owner.connected(peer);
+  }
+
+  #checkTimeouts(): void {
+    // A thread that was busy elsewhere has not heard its clients: that time does not count against them.
+    const now = performance.now();
+    this.#connectionOwner.coarseNow += Math.min(now - this.#sweptAt, 2 * this.#sweepMs);
+    this.#sweptAt = now;
+    if (sessions.isServiceClosed(this.#service)) {
+      this.#owner.cacheClosed();
+      return;
+    }
+    const timeouts = { idleMs: this.#limits.idleTimeoutMs, stallMs: this.#limits.stallTimeoutMs };
+    for (const connection of this.#connections) {
+      connection.checkTimeouts(this.#connectionOwner.coarseNow, timeouts);
+      if (connection.fault === 'idle') sessions.countIdleKick(this.#service);
+    }
+  }
+
+  // ---- ending ----
+
+  close(timeoutMs: number): Promise<void> {
+    if (this.#closing !== undefined || this.#state === 'closed') return this.#gone;
+    this.#closing = this.#close(timeoutMs);
+    return this.#closing;
+  }
+
+  async #close(timeoutMs: number): Promise<void> {
+    this.#stopListening();
+    for (const connection of [...this.#connections]) connection.shutDown();
+    const timer = setTimeout(() => {
+      for (const connection of this.#connections) connection.destroy();
+    }, timeoutMs);
+    this.#endIfGone();
+    await this.#gone;
+    clearTimeout(timer);
+  }
+
+  destroy(): Promise<void> {
+    this.#stopListening();
+    for (const connection of this.#connections) connection.destroy();
+    // Sockets report their end later; the last one ends this.
+    this.#endIfGone();
+    return this.#gone;
+  }
+
+  #stopListening(): void {
+    if (this.#state !== 'closed') this.#state = 'closing';
+    for (const server of this.#servers.splice(0)) server.close();
+  }
+
+  #endIfGone(): void {
+    if (this.#state !== 'closing' || this.#connections.size > 0) return;
+    this.#state = 'closed';
+    clearInterval(this.#sweep);
+    lookers.delete(this.#looker);
+    this.#onGone();
+  }
+}
+
+// What `stats conns` calls both ends, in memcached's way.
+function endsOf(socket: Socket, addresses: readonly ServerAddress[]): [peer: string, listener: string] {
+  if (socket.remoteAddress === undefined) {
+    const unix = addresses.find((address) => 'path' in address);
+    return ['unix:', `unix:${unix?.path ?? ''}`];
+  }
+  const end = (address = '', port = 0) => `tcp${address.includes(':') ? `6:[${address}]` : `:${address}`}:${port}`;
+  return [end(socket.remoteAddress, socket.remotePort), end(socket.localAddress, socket.localPort)];
+}
