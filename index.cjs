@@ -1,6 +1,6 @@
 'use strict';
-// What `require('cairn-cache')` gives: the package itself is an ES module. It is loaded by Node's own require, whatever
-// has replaced `require` and `process` here: Jest's load no ES modules. Code that runs in Node's first context sees
-// Node's own.
-const ours = process.getBuiltinModule('node:vm').runInThisContext('process');
-module.exports = ours.getBuiltinModule('node:module').createRequire(__filename)('./dist/index.js');
+// What `require('cairn-cache')` gives: the package itself is an ES module. Loaded by Node's own require, past that of a
+// test runner: Jest's loads no ES modules, and from 30.5 on its `process.getBuiltinModule` leads back to it. The
+// process of the main context is Node's.
+const { getBuiltinModule } = require('node:vm').runInThisContext('process');
+module.exports = getBuiltinModule('node:module').createRequire(__filename)('./dist/index.js');
