@@ -208,10 +208,6 @@ inline bool IsStale(const EntryHeader* entry, const Now& now) {
   static_assert(kAlwaysFresh == 0);
   return (entry->flags & kEntryHasFreshness) && FreshUntilOf(entry) - 1 < now.boot_ms;
 }
-inline void SetAlwaysFresh(EntryHeader* entry) {
-  if (!(entry->flags & kEntryHasFreshness)) return;
-  std::memcpy(BytesOf(entry) + OffsetsOf(entry).freshness, &kAlwaysFresh, sizeof kAlwaysFresh);
-}
 // Whether it expires some time, and so is in the wheel.
 inline bool IsTimed(const EntryHeader* entry) { return ExpiresMsOf(entry) != kNeverExpires; }
 inline uint32_t ClientFlagsOf(const EntryHeader* entry) {

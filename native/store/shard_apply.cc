@@ -90,7 +90,6 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
         RemoveEntry(Find(record.key, hash), Reason::kEvicted, hash);
         return status;
       }
-      SetAlwaysFresh(At(old));
       if (!keep_version) {
         const uint64_t version = recorder_.NextVersion();
         recorder_.LeaveEntry(RecordKind::kTouch, old, version, now);

@@ -180,8 +180,6 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   counters->touches++;
   counters->touch_hits++;
   EntryHeader* entry = At(ref);
-  // It is fresh for its new time to live.
-  if (request.expires_ms != kKeepExpiry) SetAlwaysFresh(entry);
   if (get) {
     counters->gets++;
     counters->hits++;

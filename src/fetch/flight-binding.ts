@@ -17,20 +17,12 @@ export interface FetchCounts {
 /** What flight_binding.cc adds to a handle. */
 export interface FlightHandle extends NativeHandle {
   joinFlight(key: Key, ifAbsent: boolean): number;
-  fillFlight(
-    id: number,
-    payload: string | Uint8Array,
-    codec: number,
-    ttl: number | undefined,
-    keep: boolean,
-    freshMs: number | undefined,
-  ): Code;
+  fillFlight(id: number, payload: string | Uint8Array, codec: number, ttl: number | undefined, keep: boolean): Code;
   settleFlight(id: number, kind: number, message?: string, name?: string, code?: string): void;
   leaveFlight(id: number): number;
   takeFlightNews(): unknown[] | undefined;
   flightCounts(): [number, number, number] | undefined;
-  /** As `get`, for a stale entry too; `words[Word.expiresIn]`: 0, or for how long it is stale, and 1. */
-  getStale(key: Key): unknown;
+  getWithExpiry(key: Key): unknown;
 }
 
 /** What fetching needs of a cache. */

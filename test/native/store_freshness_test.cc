@@ -136,7 +136,7 @@ TEST(StoreFreshness, AChangedValueKeepsItAndANewOneHasItsOwn) {
     const uint64_t until = store.now_ms() + 500;
     const std::string value(bytes, '1');
     store.Do(Fresh(Verb::kSet, "key", value, until));
-    for (Verb verb : {Verb::kAppend, Verb::kPrepend}) {
+    for (Verb verb : {Verb::kAppend, Verb::kPrepend, Verb::kTouch, Verb::kGetAndTouch}) {
       Request request = TestStore::Make(verb, "key", "2");
       request.expires_ms = store.now_ms() + 900;
       store.Do(request);
