@@ -104,7 +104,7 @@ describe('the tarball', () => {
 
   test('holds nothing else', () => {
     const expected =
-      /^(dist|docs|native|prebuilds)\/|^(package\.json|(README|ARCHITECTURE|CHANGELOG|SECURITY)\.md|LICENSE)$/;
+      /^(dist|docs|native|prebuilds)\/|^(package\.json|index\.cjs|(README|ARCHITECTURE|CHANGELOG|SECURITY)\.md|LICENSE)$/;
     expect(packed.filter((path) => !expected.test(path))).toEqual([]);
     const build = /^native\/(build|build-[^/]*|node_modules|\.tools)\/|\.tsbuildinfo$|\.inputs$|\.o$|_test\.cc$/;
     expect(packed.filter((path) => build.test(path))).toEqual([]);
@@ -126,7 +126,10 @@ describe('installed without scripts', () => {
       `const vm = require('node:vm');
       const { readFileSync } = require('node:fs');
       const file = require.resolve('cairn-cache');
-      const refuse = () => { throw new Error('Must use import to load ES Module'); };
+      const refuse = (name) => {
+        if (name === 'node:vm') return vm;
+        throw new Error('Must use import to load ES Module');
+      };
       const context = vm.createContext({
         process: { getBuiltinModule: (name) => (name === 'node:vm' ? vm : { createRequire: () => refuse }) },
       });

@@ -175,7 +175,7 @@ int RunLives(const Arguments& arguments) {
     const std::string arena = !arguments.arena.empty() ? arguments.arena : kArenaNames[number % std::size(kArenaNames)];
     const uint64_t life_seed = random.Next() >> 16;
     const uint64_t life_steps = arguments.life_steps != 0 ? arguments.life_steps
-                                                          : random.Between(200, arena == "small"   ? 100'000
+                                                          : random.Between(200, arena == "small"   ? 50'000
                                                                                 : arena == "drift" ? 20'000
                                                                                                    : 8000);
     std::snprintf(progress->arena, sizeof progress->arena, "%s", arena.c_str());
