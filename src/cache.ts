@@ -1,89 +1,53 @@
 /**
- * Cache: checks what it is given, asks the store, and makes of the answer a value or an error. The one file that wires
- * the stages together.
+ * Cache: the verbs and their documentation. The one file that wires the stages together.
  *
  * A verb on the hot path is one native call and one comparison: the addon returns the value itself where that is text,
- * a whole number or a miss, and `true` or `false` where there is more to do (native.ts says what). Everything that does
- * not happen on every call is in the second half of the file.
+ * a whole number or a miss, and `true` or `false` where there is more to do (native.ts says what). The rest of each
+ * verb is elsewhere: reads.ts, writes.ts, many.ts, walks.ts, cache-log.ts, removals.ts, resize.ts, ending.ts.
  */
 
 import { inspect } from 'node:util';
-import { type Asked, answerError, clearError, countAnswer, entryInfo, storeAnswer } from './answers.ts';
+import { type Asked, answerError, clearError } from './answers.ts';
+import { CacheLog } from './cache-log.ts';
 import { register } from './copies.ts';
-import {
-  CairnError,
-  CairnRangeError,
-  CairnTypeError,
-  isMalformed,
-  malformedValues,
-  show,
-  wrongType,
-} from './errors.ts';
+import { type CloseOptions, Ending } from './ending.ts';
+import { wrongType } from './errors.ts';
 import { type FetchCache, Fetcher, type FetchOptions, type FlightHandle, type Loader } from './fetch/index.ts';
-import { UPDATE_TRIES_MAX } from './limits.ts';
 import { Many } from './many.ts';
-import {
-  Code,
-  feedOf,
-  lowWord,
-  type NativeHandle,
-  native,
-  nativeGet,
-  nativeSet,
-  numberWord,
-  PLACE_BUFFER,
-  scratch,
-  TTL_KEEP,
-  Word,
-  words,
-} from './native.ts';
-import { attach, effectiveOptions, givenName, inOurWords, make, Opened, open, openNames } from './opening.ts';
+import { Code, type NativeHandle, nativeGet, nativeSet } from './native.ts';
+import { attach, effectiveOptions, givenName, make, Opened, open, openNames } from './opening.ts';
 import {
   type AttachOptions,
   type CacheOptions,
-  checkEntries,
-  checkNames,
   type Duration,
   type EffectiveOptions,
   parseDuration,
-  parseSize,
-  type RawOption,
   type ResolvedOptions,
-  type ResolvedPromiseOptions,
   type SetOptions,
   type Size,
   type WalkOptions,
 } from './options.ts';
-import { longTimeout } from './patience.ts';
 import { CachePromises } from './promises/index.ts';
+import { finishYesNo, Reads } from './reads.ts';
 import { guardReceivers, NOT_CLONEABLE, tickBefore, withoutCache } from './receiver.ts';
 import { type CacheEvents, type RemovalHandle, type RemovalOptions, Removals } from './removals.ts';
-import { report, withJson } from './reports.ts';
 import {
   type ArithmeticOptions,
   type CasResult,
-  checkAmount,
-  checkCas,
   checkPiece,
   type EntryInfo,
   type Key,
   keyBytes,
-  noRoomToUpdate,
   type StoreResult,
   type ValueWithCas,
 } from './request/arguments.ts';
 import { Verb } from './request/batch.ts';
-import { bytesOf, decode, type Encoded, encode, encodeDoubtfulText } from './request/codec.ts';
 import { PackedKeys, type PackedValues } from './request/packed.ts';
-import {
-  LogKeeper,
-  type NoticeListener,
-  type RecoverySummary,
-  RemoteScribe,
-  type SnapshotSummary,
-} from './scribe/index.ts';
-import { type CacheStats, readStats } from './stats.ts';
+import { resize } from './resize.ts';
+import type { NoticeListener, RecoverySummary, SnapshotSummary } from './scribe/index.ts';
+import { type CacheStats, describeCache, readStats } from './stats.ts';
 import { dump, type LoadResult, load, walk } from './walks.ts';
+import { checkNone, ttlOf, Writes } from './writes.ts';
 
 /**
  * The native handle behind a cache, for the other stages.
@@ -113,27 +77,24 @@ export class Cache<V = unknown> {
   }
 
   readonly #handle: NativeHandle;
-  readonly #raw: RawOption;
-  readonly #promiseOptions: ResolvedPromiseOptions;
+  readonly #opened: Opened;
+  readonly #reads: Reads;
+  readonly #writes: Writes;
+  readonly #log: CacheLog;
+  readonly #ending: Ending;
   #resolved: ResolvedOptions | undefined;
   #options: EffectiveOptions | undefined;
   #promises: CachePromises<V> | undefined;
   #many: Many | undefined;
-  #closing: Promise<void> | undefined;
   #fetcher: Fetcher | undefined;
   #removals: Removals | undefined;
-  readonly #keeper: LogKeeper | undefined;
-  #remote: RemoteScribe | undefined;
-  #logListeners: { listener: NoticeListener; heard: NoticeListener }[] = [];
 
   // Fields, so that a call costs no look-up on the handle.
   readonly #number: number;
   readonly #peek: NativeHandle['peek'];
-  readonly #store: NativeHandle['store'];
   readonly #has: NativeHandle['has'];
   readonly #delete: NativeHandle['delete'];
   readonly #touch: NativeHandle['touch'];
-  readonly #tick: (() => void) | undefined;
 
   /**
    * Makes a cache, ready at once, with this handle as its owner.
@@ -141,21 +102,29 @@ export class Cache<V = unknown> {
    * Throws `ERR_INVALID_ARGUMENT` for an option that does not exist or is out of range, `ERR_NAME_TAKEN` if the process
    * has an open cache of that name, and `ERR_OUT_OF_MEMORY` if the system refuses the address space.
    */
-  constructor(options?: CacheOptions) {
-    const opened = options instanceof Opened ? options : make(options);
-    const { handle, tick } = opened;
+  constructor(options?: CacheOptions);
+  /** @internal */
+  constructor(opened: Opened);
+  constructor(given?: CacheOptions | Opened) {
+    const opened = given instanceof Opened ? given : make(given);
+    const { handle, raw, tick } = opened;
     this.#handle = handle;
-    this.#keeper = opened.keeper;
-    this.#raw = opened.raw;
-    this.#promiseOptions = opened.promises;
-    if (opened.raw !== 'buffer') handle.rawAsBuffer(false);
+    this.#opened = opened;
+    this.#reads = new Reads(handle, raw);
+    this.#writes = new Writes(handle);
+    this.#log = new CacheLog(handle, opened.keeper);
+    this.#ending = new Ending({
+      handle,
+      log: this.#log,
+      promises: () => this.#promises as CachePromises<never> | undefined,
+      closeNow: () => this.#closeNow(),
+    });
+    if (raw !== 'buffer') handle.rawAsBuffer(false);
     this.#number = handle.number;
     this.#peek = handle.peek;
-    this.#store = handle.store;
     this.#has = handle.has;
     this.#delete = handle.delete;
     this.#touch = handle.touch;
-    this.#tick = tick;
     Object.defineProperty(this, 'Cache.attach(name)', NOT_CLONEABLE);
     if (tick !== undefined) tickBefore(this, Cache.prototype, tick);
   }
@@ -171,7 +140,7 @@ export class Cache<V = unknown> {
    * thread than the main one with `ERR_INVALID_ARGUMENT`: there, `Cache.attach`.
    */
   static async open<V = unknown>(options?: CacheOptions): Promise<Cache<V>> {
-    return new Cache<V>((await open(options)) as CacheOptions);
+    return new Cache<V>(await open(options));
   }
 
   /**
@@ -179,7 +148,7 @@ export class Cache<V = unknown> {
    * there is none, and `ERR_NOT_READY` while it is recovering. Closing the handle detaches it and does no more.
    */
   static attach<V = unknown>(name: string, options?: AttachOptions): Cache<V> {
-    return new Cache<V>(attach(name, options) as CacheOptions);
+    return new Cache<V>(attach(name, options));
   }
 
   /** The names of the caches that are open in this process. */
@@ -197,24 +166,23 @@ export class Cache<V = unknown> {
    * and `promises` are those of this handle. `Cache.open` takes it again. What `resize` has changed is in `stats()`.
    */
   get options(): EffectiveOptions {
-    this.#options ??= Object.freeze(
-      effectiveOptions(this.#handle, this.#resolvedOptions(), this.#raw, this.#promiseOptions),
-    );
+    const { raw, promises } = this.#opened;
+    this.#options ??= Object.freeze(effectiveOptions(this.#handle, this.#resolvedOptions(), raw, promises));
     return this.#options;
   }
 
   /** What `Cache.open` has read of `data`; undefined without, and for handles that were attached. */
   get recovery(): RecoverySummary | undefined {
-    const recovery = this.#keeper?.recovery;
-    return recovery === undefined ? undefined : report(recovery);
+    return this.#log.recovery;
   }
 
   /** The promised verbs: the same ones, executed by threads of their own in batches. docs/threads.md says when. */
   get promises(): CachePromises<V> {
     if (this.#promises === undefined) {
       const ack = this.closed ? 'memory' : this.#resolvedOptions().ack;
-      this.#promises = new CachePromises<V>(this.#handle, this.#raw, this.#promiseOptions, ack);
-      if (this.#tick !== undefined) tickBefore(this.#promises, CachePromises.prototype, this.#tick);
+      const { raw, promises, tick } = this.#opened;
+      this.#promises = new CachePromises<V>(this.#handle, raw, promises, ack);
+      if (tick !== undefined) tickBefore(this.#promises, CachePromises.prototype, tick);
     }
     return this.#promises;
   }
@@ -236,13 +204,13 @@ export class Cache<V = unknown> {
     }
     const value = nativeGet(number, key);
     if (typeof value !== 'boolean') return value as V | undefined;
-    return this.#finishRead(value, key, (again) => nativeGet(number, again));
+    return this.#reads.finish(value, key, (again) => nativeGet(number, again)) as V | undefined;
   }
 
   /** The value; neither its place in the order nor the counters change. `undefined` for a miss. */
   peek(key: Key): V | undefined {
     const value = this.#peek(key);
-    return typeof value === 'boolean' ? this.#finishRead(value, key, this.#peek) : (value as V | undefined);
+    return (typeof value === 'boolean' ? this.#reads.finish(value, key, this.#peek) : value) as V | undefined;
   }
 
   /**
@@ -251,32 +219,12 @@ export class Cache<V = unknown> {
    * entry stays.
    */
   take(key: Key): V | undefined {
-    for (;;) {
-      // A miss is counted as a take, and not as a look.
-      const found = this.#peekWithCas(key);
-      if (found === undefined) {
-        if (this.#removeVersion(key, 0n) === Code.notFound) return undefined;
-        continue;
-      }
-      const code = this.#removeVersion(key, found.cas);
-      if (code === Code.found) return found.value;
-      if (code !== Code.exists && code !== Code.notFound) throw this.#error(code, { key });
-    }
+    return this.#reads.take(key) as V | undefined;
   }
 
   /** The value with its version, for `cas()`; `undefined` for a miss. */
   getWithCas(key: Key): ValueWithCas<V> | undefined {
-    const { getWithCas } = this.#handle;
-    let value = getWithCas(key);
-    let cas = words[Word.version]!;
-    if (typeof value === 'boolean') {
-      value = this.#finishRead(value, key, (again) => {
-        const answer = getWithCas(again);
-        cas = words[Word.version]!;
-        return answer;
-      });
-    }
-    return value === undefined ? undefined : withJson({ value: value as V, cas });
+    return this.#reads.getWithCas(key) as ValueWithCas<V> | undefined;
   }
 
   /**
@@ -284,39 +232,23 @@ export class Cache<V = unknown> {
    * Returns their number, or `undefined` for a miss. More than `target.length`: nothing was copied.
    */
   getInto(key: Key, target: Uint8Array): number | undefined {
-    const bytes = this.#handle.getInto(key, target);
-    if (bytes !== false) return bytes;
-    const code = lowWord(Word.code);
-    if (code === Code.keyMaybeIllFormed) return this.getInto(keyBytes(key), target);
-    if (code === Code.invalidValue) throw wrongType('target', 'a Buffer or Uint8Array', target);
-    throw this.#error(code, { key });
+    return this.#reads.getInto(key, target);
   }
 
   /** True if there is an entry; neither its place in the order nor the counters change. */
   has(key: Key): boolean {
     const answer = this.#has(key);
-    if (typeof answer === 'boolean') return answer;
-    if (answer === Code.keyMaybeIllFormed) return this.has(keyBytes(key));
-    throw this.#error(answer, { key });
+    return typeof answer === 'boolean' ? answer : finishYesNo(this.#handle, answer, key, this.#has);
   }
 
   /** What is known of an entry beside its value; `undefined` for a miss. Changes nothing. */
   info(key: Key): EntryInfo | undefined {
-    if (!this.#findInfo(key)) return undefined;
-    return entryInfo(this.#handle, {
-      codec: lowWord(Word.codec),
-      bytes: lowWord(Word.valueBytes),
-      expiresInMs: numberWord(Word.expiresIn),
-      cas: words[Word.version]!,
-      flags: lowWord(Word.clientFlags),
-      fetched: lowWord(Word.fetched) !== 0,
-      idleSeconds: lowWord(Word.idleSeconds),
-    });
+    return this.#reads.info(key);
   }
 
   /** Milliseconds until the entry expires: `Infinity` if it does not, 0 if there is none. */
   getRemainingTTL(key: Key): number {
-    return this.#findInfo(key) ? numberWord(Word.expiresIn) || Number.POSITIVE_INFINITY : 0;
+    return this.#reads.remainingTtl(key);
   }
 
   /**
@@ -353,20 +285,20 @@ export class Cache<V = unknown> {
       const code = nativeSet(number, key, value);
       if (code === undefined || code === Code.stored) return 'stored';
       if (code !== Code.keyMaybeIllFormed && code !== Code.valueMaybeIllFormed) {
-        return this.#storeResult(Verb.set, code, key, value) as StoreResult;
+        return this.#writes.answer(Verb.set, code, key, value) as StoreResult;
       }
     }
-    return this.#write(Verb.set, key, value, options);
+    return this.#writes.store(Verb.set, key, value, ttlOf(options));
   }
 
   /** Stores a value if there is no entry of that key, else `'not-stored'`. Throws as `set`. */
   add(key: Key, value: V, options?: SetOptions): StoreResult {
-    return this.#write(Verb.add, key, value, options);
+    return this.#writes.store(Verb.add, key, value, ttlOf(options));
   }
 
   /** Stores a value if there is an entry of that key, else `'not-stored'`. Throws as `set`. */
   replace(key: Key, value: V, options?: SetOptions): StoreResult {
-    return this.#write(Verb.replace, key, value, options);
+    return this.#writes.store(Verb.replace, key, value, ttlOf(options));
   }
 
   /**
@@ -375,13 +307,13 @@ export class Cache<V = unknown> {
    */
   append(key: Key, piece: string | Uint8Array, ...none: []): StoreResult {
     checkNone('append', none);
-    return this.#write(Verb.append, key, checkPiece(piece), undefined);
+    return this.#writes.store(Verb.append, key, checkPiece(piece), undefined);
   }
 
   /** The same in front of the value. */
   prepend(key: Key, piece: string | Uint8Array, ...none: []): StoreResult {
     checkNone('prepend', none);
-    return this.#write(Verb.prepend, key, checkPiece(piece), undefined);
+    return this.#writes.store(Verb.prepend, key, checkPiece(piece), undefined);
   }
 
   /**
@@ -389,9 +321,7 @@ export class Cache<V = unknown> {
    * changed; `'not-found'`: it is gone. Throws as `set`.
    */
   cas(key: Key, value: V, cas: bigint, options?: SetOptions): CasResult {
-    const ttl = this.#ttl(options);
-    const payload = encodeValue(value);
-    return this.#send(Verb.cas, key, payload.payload, payload.codec, ttl, checkCas(cas)) as CasResult;
+    return this.#writes.cas(key, value, cas, ttlOf(options));
   }
 
   /**
@@ -405,25 +335,8 @@ export class Cache<V = unknown> {
    */
   update(key: Key, change: (value: V | undefined) => V | undefined, options?: SetOptions): V | undefined {
     if (typeof change !== 'function') throw wrongType('change', 'a function', change);
-    const ttl = this.#ttl(options);
-    for (let tries = 0; tries < UPDATE_TRIES_MAX; tries++) {
-      const found = this.getWithCas(key);
-      const value = change(found?.value);
-      if (value === undefined) return found?.value;
-      const { payload, codec } = encodeValue(value);
-      const code =
-        found === undefined
-          ? this.#sendForCode(Verb.add, key, payload, codec, ttl, undefined)
-          : this.#sendForCode(Verb.cas, key, payload, codec, ttl ?? TTL_KEEP, found.cas);
-      if (code === Code.stored) return value;
-      if (code === Code.noMemory) throw noRoomToUpdate(key);
-      if (code !== Code.exists && code !== Code.notFound && code !== Code.notStored)
-        throw this.#error(code, { key, bytes: bytesOf(payload) });
-    }
-    throw new CairnError(
-      'ERR_TIMEOUT',
-      `Gave up updating ${show(key)}: it was changed by others ${UPDATE_TRIES_MAX} times`,
-    );
+    const read = (again: Key): ValueWithCas<unknown> | undefined => this.getWithCas(again);
+    return this.#writes.update(key, read, change as (value: unknown) => unknown, ttlOf(options)) as V | undefined;
   }
 
   /**
@@ -434,14 +347,14 @@ export class Cache<V = unknown> {
   incr(key: Key, by?: number, options?: ArithmeticOptions): number | 'not-stored' | undefined;
   incr(key: Key, by: bigint, options?: ArithmeticOptions): bigint | 'not-stored' | undefined;
   incr(key: Key, by: number | bigint = 1, options?: ArithmeticOptions): number | bigint | 'not-stored' | undefined {
-    return this.#arithmetic(Verb.incr, key, by, options);
+    return this.#writes.arithmetic(Verb.incr, key, by, options);
   }
 
   /** Subtracts from a whole number, down to 0 and not below. Otherwise as `incr`. */
   decr(key: Key, by?: number, options?: ArithmeticOptions): number | 'not-stored' | undefined;
   decr(key: Key, by: bigint, options?: ArithmeticOptions): bigint | 'not-stored' | undefined;
   decr(key: Key, by: number | bigint = 1, options?: ArithmeticOptions): number | bigint | 'not-stored' | undefined {
-    return this.#arithmetic(Verb.decr, key, by, options);
+    return this.#writes.arithmetic(Verb.decr, key, by, options);
   }
 
   /**
@@ -453,7 +366,7 @@ export class Cache<V = unknown> {
    * `entries` gives something that is no pair, or throws, nothing is stored.
    */
   setMany(entries: Iterable<readonly [Key, V]>, options?: SetOptions): StoreResult[] {
-    return this.#forMany.set(entries, this.#ttl(options));
+    return this.#forMany.set(entries, ttlOf(options));
   }
 
   // ---- removing ----
@@ -461,9 +374,7 @@ export class Cache<V = unknown> {
   /** Removes an entry. False: there was none. */
   delete(key: Key): boolean {
     const answer = this.#delete(key);
-    if (typeof answer === 'boolean') return answer;
-    if (answer === Code.keyMaybeIllFormed) return this.delete(keyBytes(key));
-    throw this.#error(answer, { key });
+    return typeof answer === 'boolean' ? answer : finishYesNo(this.#handle, answer, key, this.#delete);
   }
 
   /**
@@ -471,10 +382,8 @@ export class Cache<V = unknown> {
    * keep it. False: there was none.
    */
   evict(key: Key): boolean {
-    const answer = this.#handle.evict(key);
-    if (typeof answer === 'boolean') return answer;
-    if (answer === Code.keyMaybeIllFormed) return this.evict(keyBytes(key));
-    throw this.#error(answer, { key });
+    const { evict } = this.#handle;
+    return finishYesNo(this.#handle, evict(key), key, evict);
   }
 
   /**
@@ -496,10 +405,10 @@ export class Cache<V = unknown> {
    * most recently used. False: there is none.
    */
   touch(key: Key, ttl?: Duration): boolean {
-    const answer = this.#touch(key, ttl === undefined ? undefined : parseDuration('ttl', ttl, 0));
+    const ttlMs = ttl === undefined ? undefined : parseDuration('ttl', ttl, 0);
+    const answer = this.#touch(key, ttlMs);
     if (typeof answer === 'boolean') return answer;
-    if (answer === Code.keyMaybeIllFormed) return this.touch(keyBytes(key), ttl);
-    throw this.#error(answer, { key });
+    return finishYesNo(this.#handle, answer, key, (again) => this.#touch(again, ttlMs));
   }
 
   // ---- loading ----
@@ -551,7 +460,7 @@ export class Cache<V = unknown> {
   on(event: 'cleared' | 'removals-lost', listener: (count: number) => void): this;
   on(event: 'log', listener: NoticeListener): this;
   on(event: keyof CacheEvents<V> | 'log', listener: AnyListener<V>, options?: RemovalOptions): this {
-    if (event === 'log') this.#listenToLog(listener as NoticeListener, false);
+    if (event === 'log') this.#log.listen(listener as NoticeListener, false);
     else this.#listening().add(event, listener as CacheEvents<V>[typeof event], options, false);
     return this;
   }
@@ -561,7 +470,7 @@ export class Cache<V = unknown> {
   once(event: 'cleared' | 'removals-lost', listener: (count: number) => void): this;
   once(event: 'log', listener: NoticeListener): this;
   once(event: keyof CacheEvents<V> | 'log', listener: AnyListener<V>, options?: RemovalOptions): this {
-    if (event === 'log') this.#listenToLog(listener as NoticeListener, true);
+    if (event === 'log') this.#log.listen(listener as NoticeListener, true);
     else this.#listening().add(event, listener as CacheEvents<V>[typeof event], options, true);
     return this;
   }
@@ -570,7 +479,7 @@ export class Cache<V = unknown> {
   off<E extends keyof CacheEvents<V>>(event: E, listener: CacheEvents<V>[E]): this;
   off(event: 'log', listener: NoticeListener): this;
   off(event: keyof CacheEvents<V> | 'log', listener: AnyListener<V>): this {
-    if (event === 'log') this.#unlistenToLog(listener as NoticeListener);
+    if (event === 'log') this.#log.unlisten(listener as NoticeListener);
     else this.#removals?.remove(event, listener as CacheEvents<V>[typeof event]);
     return this;
   }
@@ -604,24 +513,8 @@ export class Cache<V = unknown> {
    *
    * Rejects with `ERR_INVALID_ARGUMENT` above `maxMemoryCeiling` or below what the shards need, having changed nothing.
    */
-  async resize(limits: { maxMemory?: Size; maxEntries?: number }): Promise<void> {
-    const given = checkNames<{ maxMemory?: Size; maxEntries?: number }>('limits', limits, ['maxMemory', 'maxEntries']);
-    const maxMemory = parseSize('maxMemory', given.maxMemory, 0, native.usableMemory);
-    // 0 leaves a limit as it is; a limit that nothing reaches is none.
-    const maxEntries =
-      given.maxEntries === Number.POSITIVE_INFINITY ? ENTRIES_UNLIMITED : checkEntries(given.maxEntries);
-    if (maxMemory === 0 && maxEntries === 0)
-      throw wrongType('limits', 'an object with maxMemory or maxEntries', limits);
-    for (;;) {
-      const code = this.#handle.resize(maxMemory, maxEntries);
-      if (code === Code.stored) return;
-      if (code === Code.refused) throw new CairnRangeError('ERR_INVALID_ARGUMENT', inOurWords(native.takeMessage()));
-      if (code !== Code.needsRoom && code !== Code.notReady) throw this.#error(code);
-      // A value that is being read or received may hold it up for long.
-      await new Promise((resolve) =>
-        code === Code.notReady ? setTimeout(resolve, RESIZE_PAUSE_MS) : setImmediate(resolve),
-      );
-    }
+  resize(limits: { maxMemory?: Size; maxEntries?: number }): Promise<void> {
+    return resize(this.#handle, limits);
   }
 
   /**
@@ -686,9 +579,8 @@ export class Cache<V = unknown> {
    * Rejects with `ERR_LOG_FULL` if the log has no room, with `ERR_LOG_IO` if it cannot be written: the cache has it,
    * the disk may not; and with `ERR_CLOSED`.
    */
-  async sync(): Promise<void> {
-    if (this.closed) throw this.#error(Code.closed);
-    await this.#log()?.sync();
+  sync(): Promise<void> {
+    return this.#log.sync();
   }
 
   /**
@@ -696,11 +588,8 @@ export class Cache<V = unknown> {
    * was read back. They are taken on schedule too (option `snapshot`). Rejects with `ERR_LOG_IO` if it cannot be
    * written: the one before it is still there; with `ERR_INVALID_ARGUMENT` without `data`.
    */
-  async snapshot(): Promise<SnapshotSummary> {
-    if (this.closed) throw this.#error(Code.closed);
-    const log = this.#log();
-    if (log === undefined) throw new CairnTypeError('ERR_INVALID_ARGUMENT', 'A cache without data has no snapshots');
-    return report(await log.snapshot());
+  snapshot(): Promise<SnapshotSummary> {
+    return this.#log.snapshot();
   }
 
   // ---- the end ----
@@ -719,11 +608,7 @@ export class Cache<V = unknown> {
    * `destroy()`.
    */
   close(options?: CloseOptions): Promise<void> {
-    if (this.#closing === undefined) {
-      const given = checkNames<CloseOptions>('options', options, ['timeout']);
-      this.#closing = this.#finish(parseDuration('timeout', given.timeout, CLOSE_TIMEOUT_MS));
-    }
-    return this.#closing;
+    return this.#ending.close(options);
   }
 
   /**
@@ -733,13 +618,7 @@ export class Cache<V = unknown> {
    * log nevertheless, if there is one, as with `close()`; there is no snapshot.
    */
   destroy(): Promise<void> {
-    const ended = this.#promises?.destroy() ?? Promise.resolve();
-    this.#close();
-    if (this.#closing === undefined) {
-      const logged = this.#keeper?.release(CLOSE_TIMEOUT_MS, false);
-      this.#closing = logged === undefined ? ended : Promise.all([ended, logged]).then(() => {});
-    }
-    return this.#closing;
+    return this.#ending.destroy();
   }
 
   /** `using cache = new Cache()` destroys it at the end of the block. */
@@ -754,94 +633,30 @@ export class Cache<V = unknown> {
 
   /** What `console.log(cache)` shows. */
   [inspect.custom](_depth: number, options: object): string {
-    const name = this.name === '' ? '' : ` ${show(this.name)}`;
-    const stats = this.closed ? undefined : readStats(this.#handle);
-    if (stats === undefined) return `Cache${name} (closed)`;
-    const { entries, chargedBytes, memoryBytes, gets, hits } = stats;
-    const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 16) / 16;
-    const shown = {
-      entries,
-      memory: `${mebibytes(chargedBytes)} of ${mebibytes(memoryBytes)} MiB`,
-      hitRatio: gets === 0 ? undefined : Math.round((hits / gets) * 1000) / 1000,
-    };
-    return `Cache${name} ${inspect(shown, options)}`;
+    return describeCache(this.name, this.closed ? undefined : readStats(this.#handle), options);
   }
 
-  // ---- what does not happen on every call ----
+  // ---- the parts, each made when it is first needed ----
 
-  async #finish(timeoutMs: number): Promise<void> {
-    const begunMs = performance.now();
-    if (this.#promises !== undefined) await this.#finishPromises(this.#promises, timeoutMs);
-    this.#close();
-    const leftMs = timeoutMs === 0 ? 0 : Math.max(1, timeoutMs - (performance.now() - begunMs));
-    await this.#keeper?.release(leftMs, true);
-  }
-
-  // What waits for a log that takes nothing would wait for ever.
-  async #finishPromises(promises: CachePromises<V>, timeoutMs: number): Promise<void> {
-    const finished = promises.close().then(() => true);
-    if (timeoutMs === 0 || feedOf(this.#handle) === undefined) {
-      await finished;
-      return;
-    }
-    let timer: { stop(): void } | undefined;
-    const late = new Promise<boolean>((resolve) => {
-      timer = longTimeout(timeoutMs, 'timer', () => resolve(false));
-    });
-    const isFinished = await Promise.race([finished, late]);
-    timer?.stop();
-    if (!isFinished) await promises.destroy();
-  }
-
-  #close(): void {
-    for (const { listener } of [...this.#logListeners]) this.#unlistenToLog(listener);
-    this.#remote?.close();
+  #closeNow(): void {
+    this.#log.close();
     this.#removals?.close();
     this.#fetcher?.close();
     this.#handle.close();
     this.#promises?.handleClosed();
   }
 
-  // Undefined: the cache has no log.
-  #log(): LogKeeper | RemoteScribe | undefined {
-    if (this.#keeper !== undefined) return this.#keeper;
-    const feed = feedOf(this.#handle);
-    if (feed === undefined) return undefined;
-    const keeper = LogKeeper.of(feed.cacheId);
-    if (keeper !== undefined) return keeper;
-    this.#remote ??= new RemoteScribe(feed);
-    return this.#remote;
-  }
-
-  #listenToLog(listener: NoticeListener, once: boolean): void {
-    if (typeof listener !== 'function') throw wrongType('listener', 'a function', listener);
-    const keeper = this.#keeper ?? LogKeeper.of(this.#handle.cacheId);
-    if (keeper === undefined) return;
-    const heard: NoticeListener = (notice) => {
-      if (once) this.#unlistenToLog(listener);
-      listener(report(notice));
-    };
-    this.#logListeners.push({ listener, heard });
-    keeper.listen(heard);
-  }
-
-  #unlistenToLog(listener: NoticeListener): void {
-    const place = this.#logListeners.findLastIndex((each) => each.listener === listener);
-    const [found] = place === -1 ? [] : this.#logListeners.splice(place, 1);
-    if (found !== undefined) (this.#keeper ?? LogKeeper.of(this.#handle.cacheId))?.unlisten(found.heard);
-  }
-
   #fetchCache(): FetchCache {
     return {
       handle: this.#handle as FlightHandle,
-      raw: this.#raw,
+      raw: this.#opened.raw,
       ttl: this.closed ? 0 : this.#resolvedOptions().ttl,
-      tick: this.#tick,
+      tick: this.#opened.tick,
       get: (key) => this.get(key),
       peek: (key) => this.peek(key),
       read: (key, read) => {
         const value = read(key);
-        return typeof value === 'boolean' ? this.#finishRead(value, key, read) : value;
+        return typeof value === 'boolean' ? this.#reads.finish(value, key, read) : value;
       },
       keyBytes,
       error: (code, key) => this.#error(code, { key }),
@@ -851,11 +666,8 @@ export class Cache<V = unknown> {
   get #forMany(): Many {
     this.#many ??= new Many({
       handle: this.#handle,
-      raw: this.#raw,
-      set: (key, value, ttl) => {
-        const { payload, codec } = encodeValue(value);
-        return this.#send(Verb.set, key, payload, codec, ttl, undefined) as StoreResult;
-      },
+      raw: this.#opened.raw,
+      set: (key, value, ttl) => this.#writes.store(Verb.set, key, value, ttl),
       delete: (key) => this.delete(key),
     });
     return this.#many;
@@ -869,146 +681,10 @@ export class Cache<V = unknown> {
   #listening(): Removals {
     this.#removals ??= new Removals({
       handle: this.#handle as RemovalHandle,
-      raw: this.#raw,
+      raw: this.#opened.raw,
       error: (code) => this.#error(code),
     });
     return this.#removals;
-  }
-
-  // The words have the version of what `peek` has found.
-  #peekWithCas(key: Key): ValueWithCas<V> | undefined {
-    let value = this.#peek(key);
-    let cas = words[Word.version]!;
-    if (typeof value === 'boolean') {
-      value = this.#finishRead(value, key, (again) => {
-        const answer = this.#peek(again);
-        cas = words[Word.version]!;
-        return answer;
-      });
-    }
-    return value === undefined ? undefined : { value: value as V, cas };
-  }
-
-  // Removes the entry of that version. Code.exists: it has another.
-  #removeVersion(key: Key, cas: bigint): Code {
-    words[Word.version] = cas;
-    const code = this.#delete(key, true) as Code;
-    return code === Code.keyMaybeIllFormed ? this.#removeVersion(keyBytes(key), cas) : code;
-  }
-
-  #finishRead(value: boolean, key: Key, read: (key: Key) => unknown): V | undefined {
-    if (value) return this.#decodeAnswer(key) as V;
-    const code = lowWord(Word.code);
-    if (code !== Code.keyMaybeIllFormed) throw this.#error(code, { key });
-    const again = read(keyBytes(key));
-    if (again === true) return this.#decodeAnswer(key) as V;
-    if (again === false) throw this.#error(lowWord(Word.code), { key });
-    return again as V | undefined;
-  }
-
-  // The value that the last read left in the words.
-  #decodeAnswer(key: Key): unknown {
-    const codec = lowWord(Word.codec);
-    const flags = lowWord(Word.clientFlags);
-    const bytes = lowWord(Word.valueBytes);
-    const isInScratch = lowWord(Word.place) !== PLACE_BUFFER;
-    try {
-      return decode(codec, isInScratch ? scratch : native.takeBuffer()!, 0, bytes, this.#raw, flags);
-    } catch (error) {
-      throw isMalformed(error) ? malformedValues([key], error) : error;
-    }
-  }
-
-  #write(verb: Verb, key: Key, value: unknown, options: SetOptions | undefined): StoreResult {
-    const ttl = this.#ttl(options);
-    const { payload, codec } = encodeValue(value);
-    return this.#send(verb, key, payload, codec, ttl, undefined) as StoreResult;
-  }
-
-  #send(
-    verb: Verb,
-    key: Key,
-    payload: string | Uint8Array,
-    codec: number,
-    ttl: number | undefined,
-    compare: bigint | undefined,
-  ): CasResult {
-    return this.#storeResult(verb, this.#sendForCode(verb, key, payload, codec, ttl, compare), key, payload);
-  }
-
-  #storeResult(verb: Verb, code: number, key: Key, payload: unknown): CasResult {
-    const answer = storeAnswer(code);
-    if (answer !== undefined) return answer;
-    let bytes: number | string = bytesOf(payload);
-    if (code === Code.tooLarge && (verb === Verb.append || verb === Verb.prepend)) {
-      const present = this.#findInfo(key) ? lowWord(Word.valueBytes) : 0;
-      bytes = `${present} and ${bytes} more`;
-    }
-    throw this.#error(code, { key, bytes });
-  }
-
-  #sendForCode(
-    verb: Verb,
-    key: Key,
-    payload: string | Uint8Array,
-    codec: number,
-    ttl: number | undefined,
-    compare: bigint | undefined,
-  ): Code {
-    if (compare !== undefined) words[Word.version] = compare;
-    const code = this.#store(verb, key, payload, codec, ttl, compare !== undefined);
-    if (code === Code.keyMaybeIllFormed) return this.#sendForCode(verb, keyBytes(key), payload, codec, ttl, compare);
-    if (code === Code.valueMaybeIllFormed) {
-      encodeDoubtfulText(payload as string, encoded);
-      return this.#sendForCode(verb, key, encoded.payload, encoded.codec, ttl, compare);
-    }
-    return code;
-  }
-
-  #arithmetic(
-    verb: Verb,
-    key: Key,
-    by: number | bigint,
-    options: ArithmeticOptions | undefined,
-  ): number | bigint | 'not-stored' | undefined {
-    const delta = checkAmount('by', by);
-    let initial: number | bigint | undefined;
-    let ttl: number | undefined;
-    if (options !== undefined) {
-      const given = checkNames<ArithmeticOptions>('options', options, ['initial', 'ttl']);
-      if (given.initial !== undefined) initial = checkAmount('initial', given.initial);
-      if (given.ttl !== undefined) ttl = parseDuration('ttl', given.ttl, 0);
-    }
-    if (typeof delta === 'bigint') words[Word.number] = delta;
-    if (typeof initial === 'bigint') words[Word.version] = initial;
-    const code = this.#handle.arithmetic(verb, key, typeof delta === 'bigint' ? undefined : delta, initial, ttl);
-    if (code === Code.keyMaybeIllFormed) return this.#arithmetic(verb, keyBytes(key), by, options);
-    switch (countAnswer(code)) {
-      case 'number':
-        return typeof delta === 'bigint' ? words[Word.number]! : numberWord(Word.number);
-      case 'not-found':
-        return undefined;
-      case 'not-stored':
-        return 'not-stored';
-      default:
-        throw this.#error(code, { key });
-    }
-  }
-
-  #findInfo(key: Key): boolean {
-    let code = this.#handle.info(key);
-    if (code === Code.keyMaybeIllFormed) code = this.#handle.info(keyBytes(key));
-    if (code === Code.found) return true;
-    if (code === Code.notFound) return false;
-    throw this.#error(code, { key });
-  }
-
-  // Milliseconds, 0, TTL_KEEP, or undefined for the cache's own.
-  #ttl(options: SetOptions | undefined): number | undefined {
-    if (options === undefined) return undefined;
-    const { ttl } = checkNames<SetOptions>('options', options, ['ttl']);
-    if (ttl === undefined) return undefined;
-    return ttl === 'keep' ? TTL_KEEP : parseDuration('ttl', ttl, 0);
   }
 
   // The error for an answer that is no outcome.
@@ -1020,32 +696,4 @@ export class Cache<V = unknown> {
 guardReceivers(Cache.prototype, isCache, ['get', 'set']);
 register(openNames);
 
-/** Between two looks of `resize()` at a cache in which somebody still reads or sends a value. */
-const RESIZE_PAUSE_MS = 10;
-
-// Filled by encodeValue() and used up before anything else runs.
-const encoded: Encoded = { payload: '', codec: 0 };
-
-function encodeValue(value: unknown): Encoded {
-  encode(value, encoded);
-  return encoded;
-}
-
-// Whoever gives a time to live here would believe that it counts.
-function checkNone(verb: string, none: readonly unknown[]): void {
-  if (none.length === 0 || none[0] === undefined) return;
-  throw wrongType(`options of ${verb}`, 'left out, because the value keeps its time to live', none[0]);
-}
-
 type AnyListener<V> = CacheEvents<V>[keyof CacheEvents<V>] | NoticeListener;
-
-/** How long close() takes at most for what the log has still to take. */
-const CLOSE_TIMEOUT_MS = 10_000;
-/** As a limit on entries for `resize`: there is none any more. native/base/limits.h has the same. */
-const ENTRIES_UNLIMITED: number = Number.MAX_SAFE_INTEGER;
-
-/** What `close` takes. */
-export interface CloseOptions {
-  /** Default 10 s; 0: as long as it takes. */
-  timeout?: Duration;
-}

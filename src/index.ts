@@ -1,6 +1,7 @@
 /// <reference types="node" preserve="true" />
 /** The public API, whole. Nothing else is public. */
-export { Cache, type CloseOptions } from './cache.ts';
+export { Cache } from './cache.ts';
+export type { CloseOptions } from './ending.ts';
 export {
   CairnError,
   CairnRangeError,

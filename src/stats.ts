@@ -1,4 +1,6 @@
 /** `cache.stats()`: the type of it, and where its numbers come from. */
+import { inspect } from 'node:util';
+import { show } from './errors.ts';
 import { type FetchCounts, type FlightHandle, fetchCounts } from './fetch/index.ts';
 import { Code, feedOf, type NativeHandle, native } from './native.ts';
 import { type LogStats, readLogStats } from './scribe/index.ts';
@@ -101,4 +103,18 @@ export function readStats(handle: NativeHandle): CacheStats | undefined {
   const feed = feedOf(handle);
   if (feed !== undefined) Object.assign(stats, { log: readLogStats(feed, Date.now()) });
   return stats as unknown as CacheStats;
+}
+
+/** What `console.log(cache)` shows; `stats` is undefined of a closed one. */
+export function describeCache(name: string, stats: CacheStats | undefined, options: object): string {
+  const which = name === '' ? 'Cache' : `Cache ${show(name)}`;
+  if (stats === undefined) return `${which} (closed)`;
+  const { entries, chargedBytes, memoryBytes, gets, hits } = stats;
+  const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 16) / 16;
+  const shown = {
+    entries,
+    memory: `${mebibytes(chargedBytes)} of ${mebibytes(memoryBytes)} MiB`,
+    hitRatio: gets === 0 ? undefined : Math.round((hits / gets) * 1000) / 1000,
+  };
+  return `${which} ${inspect(shown, options)}`;
 }

@@ -222,7 +222,7 @@ describe('C++ and TypeScript agree on', () => {
     const common = [...script.keys()].filter((name) => native.has(name));
     expect(common).toContain('keybytesmax');
     expect(differences(pick(native, ...common), pick(script, ...common))).toEqual([]);
-    const unlimited = scriptConstants('src/cache.ts', 'ENTRIES_UNLIMITED').get('');
+    const unlimited = scriptConstants('src/resize.ts', 'ENTRIES_UNLIMITED').get('');
     expect(unlimited).toBe(native.get('entriesunlimited'));
   });
 });

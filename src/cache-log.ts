@@ -1,0 +1,92 @@
+/**
+ * The log of a cache, as a handle reaches it: through the keeper if this thread has opened the cache, else through a
+ * word to the scribe. Syncs, snapshots, and what the log has to say.
+ */
+import { answerError } from './answers.ts';
+import { CairnTypeError, wrongType } from './errors.ts';
+import { Code, feedOf, type NativeHandle } from './native.ts';
+import { report } from './reports.ts';
+import {
+  LogKeeper,
+  type NoticeListener,
+  type RecoverySummary,
+  RemoteScribe,
+  type SnapshotSummary,
+} from './scribe/index.ts';
+
+/** Cache has the documentation of what is public here. */
+export class CacheLog {
+  readonly #handle: NativeHandle;
+  readonly #keeper: LogKeeper | undefined;
+  #remote: RemoteScribe | undefined;
+  readonly #listeners: { listener: NoticeListener; heard: NoticeListener }[] = [];
+
+  /** `keeper`: of a handle that owns the cache. */
+  constructor(handle: NativeHandle, keeper: LogKeeper | undefined) {
+    this.#handle = handle;
+    this.#keeper = keeper;
+  }
+
+  get recovery(): RecoverySummary | undefined {
+    const recovery = this.#keeper?.recovery;
+    return recovery === undefined ? undefined : report(recovery);
+  }
+
+  async sync(): Promise<void> {
+    if (this.#handle.isClosed()) throw answerError(this.#handle, Code.closed);
+    await this.#reached()?.sync();
+  }
+
+  async snapshot(): Promise<SnapshotSummary> {
+    if (this.#handle.isClosed()) throw answerError(this.#handle, Code.closed);
+    const log = this.#reached();
+    if (log === undefined) throw new CairnTypeError('ERR_INVALID_ARGUMENT', 'A cache without data has no snapshots');
+    return report(await log.snapshot());
+  }
+
+  /** Nothing is heard of a log that another thread has opened. */
+  listen(listener: NoticeListener, once: boolean): void {
+    if (typeof listener !== 'function') throw wrongType('listener', 'a function', listener);
+    const keeper = this.#keeperHere();
+    if (keeper === undefined) return;
+    const heard: NoticeListener = (notice) => {
+      if (once) this.unlisten(listener);
+      listener(report(notice));
+    };
+    this.#listeners.push({ listener, heard });
+    keeper.listen(heard);
+  }
+
+  /** Of a listener that was added twice, the later one. */
+  unlisten(listener: NoticeListener): void {
+    const place = this.#listeners.findLastIndex((each) => each.listener === listener);
+    const [found] = place === -1 ? [] : this.#listeners.splice(place, 1);
+    if (found !== undefined) this.#keeperHere()?.unlisten(found.heard);
+  }
+
+  /** The handle is about to be closed. */
+  close(): void {
+    for (const { listener } of [...this.#listeners]) this.unlisten(listener);
+    this.#remote?.close();
+  }
+
+  /** An owner is closed: its share of the log is, within the time (0: as long as it takes). */
+  async release(timeoutMs: number, withSnapshot: boolean): Promise<void> {
+    await this.#keeper?.release(timeoutMs, withSnapshot);
+  }
+
+  #keeperHere(): LogKeeper | undefined {
+    return this.#keeper ?? LogKeeper.of(this.#handle.cacheId);
+  }
+
+  // Undefined: the cache has no log.
+  #reached(): LogKeeper | RemoteScribe | undefined {
+    if (this.#keeper !== undefined) return this.#keeper;
+    const feed = feedOf(this.#handle);
+    if (feed === undefined) return undefined;
+    const keeper = LogKeeper.of(feed.cacheId);
+    if (keeper !== undefined) return keeper;
+    this.#remote ??= new RemoteScribe(feed);
+    return this.#remote;
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * How a handle ends: `close()` finishes what was accepted, `destroy()` does not. The first of the two decides, but for
+ * promised calls, which a later `destroy()` gives up.
+ */
+import type { CacheLog } from './cache-log.ts';
+import { feedOf, type NativeHandle } from './native.ts';
+import { checkNames, type Duration, parseDuration } from './options.ts';
+import { longTimeout } from './patience.ts';
+import type { CachePromises } from './promises/index.ts';
+
+/** What `close` takes. */
+export interface CloseOptions {
+  /** Default 10 s; 0: as long as it takes. */
+  timeout?: Duration;
+}
+
+/** How long close() takes at most for what the log has still to take. */
+const CLOSE_TIMEOUT_MS = 10_000;
+
+/** What ending needs of a cache. */
+export interface EndingCache {
+  readonly handle: NativeHandle;
+  readonly log: CacheLog;
+  /** Undefined: they were not used. */
+  promises(): CachePromises<never> | undefined;
+  /** Closes the handle, and all of this thread that hangs on it, now. */
+  closeNow(): void;
+}
+
+/** The end of one handle. Cache has the documentation. */
+export class Ending {
+  readonly #cache: EndingCache;
+  #end: Promise<void> | undefined;
+
+  constructor(cache: EndingCache) {
+    this.#cache = cache;
+  }
+
+  close(options: CloseOptions | undefined): Promise<void> {
+    if (this.#end === undefined) {
+      const given = checkNames<CloseOptions>('options', options, ['timeout']);
+      this.#end = this.#finish(parseDuration('timeout', given.timeout, CLOSE_TIMEOUT_MS));
+    }
+    return this.#end;
+  }
+
+  destroy(): Promise<void> {
+    const threads = this.#cache.promises()?.destroy();
+    this.#cache.closeNow();
+    this.#end ??= Promise.all([threads, this.#cache.log.release(CLOSE_TIMEOUT_MS, false)]).then(() => {});
+    return this.#end;
+  }
+
+  async #finish(timeoutMs: number): Promise<void> {
+    const { handle, log } = this.#cache;
+    const begunMs = performance.now();
+    const promises = this.#cache.promises();
+    // Calls that wait for a log that takes nothing would wait for ever.
+    if (promises !== undefined) await finishCalls(promises, feedOf(handle) === undefined ? 0 : timeoutMs);
+    this.#cache.closeNow();
+    const leftMs = timeoutMs === 0 ? 0 : Math.max(1, timeoutMs - (performance.now() - begunMs));
+    await log.release(leftMs, true);
+  }
+}
+
+// 0: as long as it takes.
+async function finishCalls(promises: CachePromises<never>, timeoutMs: number): Promise<void> {
+  const finished = promises.close().then(() => true);
+  if (timeoutMs === 0) {
+    await finished;
+    return;
+  }
+  let timer: { stop(): void } | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = longTimeout(timeoutMs, 'timer', () => resolve(false));
+  });
+  const isFinished = await Promise.race([finished, late]);
+  timer?.stop();
+  if (!isFinished) await promises.destroy();
+}

@@ -1,0 +1,136 @@
+/**
+ * The reading verbs of a handle, past their first native call: values that the addon has left to be decoded, keys that
+ * may hold a lone surrogate, answers that are errors. And those verbs that are more than one call.
+ */
+import { answerError, entryInfo } from './answers.ts';
+import { isMalformed, malformedValues, wrongType } from './errors.ts';
+import { Code, lowWord, type NativeHandle, native, numberWord, PLACE_BUFFER, scratch, Word, words } from './native.ts';
+import type { RawOption } from './options.ts';
+import { withJson } from './reports.ts';
+import { type EntryInfo, type Key, keyBytes, type ValueWithCas } from './request/arguments.ts';
+import { decode } from './request/codec.ts';
+
+/** A native function that reads: a value, `undefined` for a miss, or true or false where more is to be done. */
+export type NativeRead = (key: Key) => unknown;
+
+/** Has a yes-or-no verb ask again if its key was in doubt; throws an answer that is an error. */
+export function finishYesNo(
+  handle: NativeHandle,
+  answer: boolean | Code,
+  key: Key,
+  ask: (key: Key) => boolean | Code,
+): boolean {
+  const final = answer === Code.keyMaybeIllFormed ? ask(keyBytes(key)) : answer;
+  if (typeof final === 'boolean') return final;
+  throw answerError(handle, final, { key });
+}
+
+/** The reads of one handle. Cache has the documentation of the verbs. */
+export class Reads {
+  readonly #handle: NativeHandle;
+  readonly #raw: RawOption;
+  readonly #peek: NativeHandle['peek'];
+
+  constructor(handle: NativeHandle, raw: RawOption) {
+    this.#handle = handle;
+    this.#raw = raw;
+    this.#peek = handle.peek;
+  }
+
+  /** Makes a value of the answer of `read` that was true or false: decodes it, asks again, or throws. */
+  finish(answer: boolean, key: Key, read: NativeRead): unknown {
+    if (answer) return this.#decode(key);
+    const code = lowWord(Word.code);
+    if (code !== Code.keyMaybeIllFormed) throw answerError(this.#handle, code, { key });
+    const again = read(keyBytes(key));
+    if (again === true) return this.#decode(key);
+    if (again === false) throw answerError(this.#handle, lowWord(Word.code), { key });
+    return again;
+  }
+
+  getWithCas(key: Key): ValueWithCas<unknown> | undefined {
+    const found = this.#withCas(key, this.#handle.getWithCas);
+    return found === undefined ? undefined : withJson(found);
+  }
+
+  /** Reads, and removes the version that was read if it can be decoded. */
+  take(key: Key): unknown {
+    for (;;) {
+      // A miss is counted as a take, and not as a look.
+      const found = this.#withCas(key, this.#peek);
+      const code = this.#removeVersion(key, found?.cas ?? 0n);
+      if (code === Code.found || (found === undefined && code === Code.notFound)) return found?.value;
+      if (code !== Code.exists && code !== Code.notFound) throw answerError(this.#handle, code, { key });
+    }
+  }
+
+  getInto(key: Key, target: Uint8Array): number | undefined {
+    const bytes = this.#handle.getInto(key, target);
+    if (bytes !== false) return bytes;
+    const code = lowWord(Word.code);
+    if (code === Code.keyMaybeIllFormed) return this.getInto(keyBytes(key), target);
+    if (code === Code.invalidValue) throw wrongType('target', 'a Buffer or Uint8Array', target);
+    throw answerError(this.#handle, code, { key });
+  }
+
+  info(key: Key): EntryInfo | undefined {
+    if (!this.#find(key)) return undefined;
+    return entryInfo(this.#handle, {
+      codec: lowWord(Word.codec),
+      bytes: lowWord(Word.valueBytes),
+      expiresInMs: numberWord(Word.expiresIn),
+      cas: words[Word.version]!,
+      flags: lowWord(Word.clientFlags),
+      fetched: lowWord(Word.fetched) !== 0,
+      idleSeconds: lowWord(Word.idleSeconds),
+    });
+  }
+
+  remainingTtl(key: Key): number {
+    return this.#find(key) ? numberWord(Word.expiresIn) || Number.POSITIVE_INFINITY : 0;
+  }
+
+  // True: the words tell of the entry.
+  #find(key: Key): boolean {
+    const { info } = this.#handle;
+    let code = info(key);
+    if (code === Code.keyMaybeIllFormed) code = info(keyBytes(key));
+    if (code === Code.found) return true;
+    if (code === Code.notFound) return false;
+    throw answerError(this.#handle, code, { key });
+  }
+
+  // What `read` finds, with the version that it has left in the words.
+  #withCas(key: Key, read: NativeRead): ValueWithCas<unknown> | undefined {
+    let value = read(key);
+    let cas = words[Word.version]!;
+    if (typeof value === 'boolean') {
+      value = this.finish(value, key, (again) => {
+        const answer = read(again);
+        cas = words[Word.version]!;
+        return answer;
+      });
+    }
+    return value === undefined ? undefined : { value, cas };
+  }
+
+  // Removes the entry of that version. Code.exists: it has another.
+  #removeVersion(key: Key, cas: bigint): Code {
+    words[Word.version] = cas;
+    const code = this.#handle.delete(key, true) as Code;
+    return code === Code.keyMaybeIllFormed ? this.#removeVersion(keyBytes(key), cas) : code;
+  }
+
+  // The value that the last read has left in the words.
+  #decode(key: Key): unknown {
+    const codec = lowWord(Word.codec);
+    const flags = lowWord(Word.clientFlags);
+    const bytes = lowWord(Word.valueBytes);
+    const isInScratch = lowWord(Word.place) !== PLACE_BUFFER;
+    try {
+      return decode(codec, isInScratch ? scratch : native.takeBuffer()!, 0, bytes, this.#raw, flags);
+    } catch (error) {
+      throw isMalformed(error) ? malformedValues([key], error) : error;
+    }
+  }
+}

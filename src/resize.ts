@@ -1,0 +1,38 @@
+/** resize(): new limits for a cache that is open. */
+import { answerError } from './answers.ts';
+import { CairnRangeError, wrongType } from './errors.ts';
+import { Code, type NativeHandle, native } from './native.ts';
+import { inOurWords } from './opening.ts';
+import { checkEntries, checkNames, parseSize, type Size } from './options.ts';
+
+/** What `resize` takes. */
+export interface NewLimits {
+  maxMemory?: Size;
+  maxEntries?: number;
+}
+
+/** Between two looks at a cache in which a value is still read or sent. */
+const PAUSE_MS = 10;
+/** As a limit on entries: there is none any more. native/base/limits.h has the same. */
+const ENTRIES_UNLIMITED: number = Number.MAX_SAFE_INTEGER;
+
+/** Cache.resize, which has the documentation. */
+export async function resize(handle: NativeHandle, limits: NewLimits): Promise<void> {
+  const given = checkNames<NewLimits>('limits', limits, ['maxMemory', 'maxEntries']);
+  const maxMemory = parseSize('maxMemory', given.maxMemory, 0, native.usableMemory);
+  // 0 leaves a limit as it is; a limit that nothing reaches is none.
+  const isUnlimited = given.maxEntries === Number.POSITIVE_INFINITY;
+  const maxEntries = isUnlimited ? ENTRIES_UNLIMITED : checkEntries(given.maxEntries);
+  if (maxMemory === 0 && maxEntries === 0) throw wrongType('limits', 'an object with maxMemory or maxEntries', limits);
+  for (;;) {
+    const code = handle.resize(maxMemory, maxEntries);
+    if (code === Code.stored) return;
+    if (code === Code.refused) throw new CairnRangeError('ERR_INVALID_ARGUMENT', inOurWords(native.takeMessage()));
+    if (code !== Code.needsRoom && code !== Code.notReady) throw answerError(handle, code);
+    await new Promise((resolve) => {
+      // A value that is being read or received may hold it up for long.
+      if (code === Code.notReady) setTimeout(resolve, PAUSE_MS);
+      else setImmediate(resolve);
+    });
+  }
+}
