@@ -198,6 +198,10 @@ class BatchRun final : public HandlePart {
     request->client_flags = head.client_flags;
     if ((head.flags & kFlagKeepExpiry) != 0) {
       request->expires_ms = kKeepExpiry;
+      if (ttl_ms != 0) {
+        if (now_.boot_ms == 0) now_ = handle_->instance->ReadNow(true);
+        request->keep_else_ms = now_.boot_ms + ttl_ms;
+      }
     } else if (ttl_ms != 0) {
       if (now_.boot_ms == 0) now_ = handle_->instance->ReadNow(true);
       // Saturates below kKeepExpiry: some hundred million years from now.
@@ -305,7 +309,8 @@ class BatchRun final : public HandlePart {
     if (verb == Verb::kIncr || verb == Verb::kDecr) {
       row->number = outcome.number;
     } else {
-      row->number = outcome.expires_ms > now_.boot_ms ? outcome.expires_ms - now_.boot_ms : 0;
+      const uint64_t end_ms = EndMs(outcome.expires_ms, outcome.fresh_until_ms);
+      row->number = end_ms > now_.boot_ms ? end_ms - now_.boot_ms : 0;
     }
   }
 

@@ -101,7 +101,8 @@ napi_value Info(napi_env env, napi_callback_info info) {
   environment->Set(Word::kValueBytes, outcome.value_bytes);
   environment->Set(Word::kVersion, outcome.version);
   // An entry that expires in this very millisecond would not have been found.
-  environment->Set(Word::kExpiresIn, outcome.expires_ms == kNeverExpires ? 0 : outcome.expires_ms - now.boot_ms);
+  const uint64_t end_ms = EndMs(outcome.expires_ms, outcome.fresh_until_ms);
+  environment->Set(Word::kExpiresIn, end_ms == kNeverExpires ? 0 : end_ms - now.boot_ms);
   environment->Set(Word::kClientFlags, outcome.client_flags);
   environment->Set(Word::kIdleSeconds, outcome.idle_s);
   environment->Set(Word::kFetched, outcome.fetched ? 1 : 0);
@@ -162,8 +163,10 @@ napi_value StoreAny(napi_env env, napi_callback_info info) {
   request.key = call.key.view();
   request.client_flags = static_cast<uint32_t>(NumberOr(env, call[6], 0));
   const Expiry expiry = Expiry::Read(env, handle, call[4]);
-  const Now now = handle->instance->ReadNow(expiry.timed());
+  const Expiry otherwise = Expiry::Default(handle);
+  const Now now = handle->instance->ReadNow(expiry.timed() || otherwise.timed());
   request.expires_ms = expiry.At(now);
+  if (request.expires_ms == kKeepExpiry) request.keep_else_ms = otherwise.At(now);
   Outcome outcome;
   ExecuteStore(handle->store, request, now, &outcome);
   handle->environment->Set(Word::kVersion, outcome.version);

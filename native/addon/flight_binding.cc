@@ -54,10 +54,10 @@ Napi::Value JoinFlight(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, static_cast<double>(join.id * kRoles + static_cast<uint64_t>(join.role)));
 }
 
-// fillFlight(id, payload, codec, ttl, keep): stores what was loaded, if `keep`, and gives it to those who wait. A code:
-// kStored; kExists: the key was written meanwhile, nothing was stored; or why it could not be stored. The waiters get
-// the value in any case, except with kValueMaybeIllFormed: then nothing has happened, and it is to be called again with
-// bytes. `codec` undefined: text.
+// fillFlight(id, payload, codec, ttl, keep, freshMs): stores what was loaded, if `keep`, and gives it to the waiters.
+// `freshMs` undefined: the entry is fresh until it expires. A code: kStored; kExists: the key was written meanwhile,
+// nothing was stored; or why it could not be stored. The waiters get the value in any case, except with
+// kValueMaybeIllFormed: then nothing has happened, and it is to be called again with bytes. `codec` undefined: text.
 Napi::Value FillFlight(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   CacheHandle* handle = HandleOf(info);
@@ -80,8 +80,11 @@ Napi::Value FillFlight(const Napi::CallbackInfo& info) {
   if (request.fill != nullptr && BooleanOr(info[4], false)) {
     request.key = seat->key(id);
     const Expiry expiry = Expiry::Read(env, handle, info[3]);
-    const Now now = handle->instance->ReadNow(expiry.timed());
+    double fresh_ms = 0;
+    const bool becomes_stale = napi_get_value_double(env, info[5], &fresh_ms) == napi_ok;
+    const Now now = handle->instance->ReadNow(expiry.timed() || becomes_stale);
     request.expires_ms = expiry.At(now);
+    if (becomes_stale) request.fresh_until_ms = now.boot_ms + static_cast<uint64_t>(fresh_ms);
     ExecuteStore(handle->store, request, now, &outcome);
   }
   seat->Settle(id, FlightAnswer::Kind::kValue, request.codec, request.value);
@@ -168,8 +171,9 @@ Napi::Value FlightCounts(const Napi::CallbackInfo& info) {
   return counts;
 }
 
-// getWithExpiry(key): as get; the words have the milliseconds until expiry, 0 if there is none.
-Napi::Value GetWithExpiry(const Napi::CallbackInfo& info) {
+// getStale(key): as get, and gives an entry that is stale too. The words have 0 for a fresh one, otherwise the
+// milliseconds since the end of its freshness, and 1.
+Napi::Value GetStale(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   CacheHandle* handle = HandleOf(info);
   KeyArgument key;
@@ -177,11 +181,12 @@ Napi::Value GetWithExpiry(const Napi::CallbackInfo& info) {
   if (code != Code::kFound) return Napi::Value(env, Refusal(env, handle, code));
   Request request;
   request.key = key.view();
+  request.accepts_stale = true;
   Outcome outcome;
   const Now now = handle->instance->ReadNow(false);
   const Napi::Value value(env, Answer(env, handle, request, now, &outcome));
-  const bool expires = outcome.expires_ms != kNeverExpires && outcome.expires_ms > now.boot_ms;
-  handle->environment->Set(Word::kExpiresIn, expires ? outcome.expires_ms - now.boot_ms : 0);
+  const bool stale = outcome.fresh_until_ms != kAlwaysFresh && outcome.fresh_until_ms <= now.boot_ms;
+  handle->environment->Set(Word::kExpiresIn, stale ? now.boot_ms - outcome.fresh_until_ms + 1 : 0);
   return value;
 }
 
@@ -192,7 +197,7 @@ void ExtendHandle(Napi::Env, CacheHandle* handle, Napi::Object object) {
   AddHandleFunction<LeaveFlight>(handle, object, "leaveFlight");
   AddHandleFunction<TakeFlightNews>(handle, object, "takeFlightNews");
   AddHandleFunction<FlightCounts>(handle, object, "flightCounts");
-  AddHandleFunction<GetWithExpiry>(handle, object, "getWithExpiry");
+  AddHandleFunction<GetStale>(handle, object, "getStale");
 }
 
 }  // namespace

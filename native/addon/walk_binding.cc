@@ -198,8 +198,9 @@ size_t EncodeEntry(const WalkedEntry& entry, const Scratch& scratch, const Now& 
   header.codec = static_cast<uint8_t>(entry.codec);
   if (entry.client_flags != 0) header.codec |= 0x10;
   header.version = entry.version;
-  header.expires_wall_ms =
-      entry.expires_ms == kNeverExpires ? 0 : static_cast<int64_t>(entry.expires_ms) + now.WallOffset();
+  // A record has no end of freshness: what is read back is never stale.
+  const uint64_t end_ms = EndMs(entry.expires_ms, entry.fresh_until_ms);
+  header.expires_wall_ms = end_ms == kNeverExpires ? 0 : static_cast<int64_t>(end_ms) + now.WallOffset();
   header.client_flags = entry.client_flags;
   header.key_bytes = entry.key_bytes;
   header.value_bytes = entry.value_bytes;

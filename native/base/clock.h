@@ -32,4 +32,10 @@ inline constexpr uint64_t kAlreadyExpired = 1;
 // End of the freshness of an entry, in boot-clock milliseconds: from then on it is stale. kAlwaysFresh: never.
 inline constexpr uint64_t kAlwaysFresh = 0;
 
+// When an entry ends for a reader that does not accept stale entries; kNeverExpires: never.
+inline constexpr uint64_t EndMs(uint64_t expires_ms, uint64_t fresh_until_ms) {
+  static_assert(kNeverExpires == 0 && kAlwaysFresh == 0);
+  return expires_ms - 1 < fresh_until_ms - 1 ? expires_ms : fresh_until_ms;  // 0 is the latest of all
+}
+
 }  // namespace cairn

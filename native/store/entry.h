@@ -208,6 +208,11 @@ inline bool IsStale(const EntryHeader* entry, const Now& now) {
   static_assert(kAlwaysFresh == 0);
   return (entry->flags & kEntryHasFreshness) && FreshUntilOf(entry) - 1 < now.boot_ms;
 }
+// The field, if there is one, stays: kAlwaysFresh is one of its values.
+inline void SetFreshUntil(EntryHeader* entry, uint64_t until_ms) {
+  if (!(entry->flags & kEntryHasFreshness)) return;
+  std::memcpy(BytesOf(entry) + OffsetsOf(entry).freshness, &until_ms, sizeof until_ms);
+}
 // Whether it expires some time, and so is in the wheel.
 inline bool IsTimed(const EntryHeader* entry) { return ExpiresMsOf(entry) != kNeverExpires; }
 inline uint32_t ClientFlagsOf(const EntryHeader* entry) {

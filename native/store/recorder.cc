@@ -113,7 +113,7 @@ void Recorder::LeaveSetInRing(const NewEntry& from, const char* value, Ref ref, 
                 .codec = static_cast<uint8_t>(from.codec),
                 .reserved0 = 0,
                 .version = version,
-                .expires_wall_ms = ExpiresWallMs(from.expires_ms, now),
+                .expires_wall_ms = ExpiresWallMs(EndMs(from.expires_ms, from.fresh_until_ms), now),
                 .client_flags = from.client_flags,
                 .key_bytes = static_cast<uint32_t>(from.key.size()),
                 .value_bytes = static_cast<uint32_t>(from.value_bytes),
@@ -127,7 +127,7 @@ void Recorder::LeaveEntryInRing(RecordKind kind, Ref ref, uint64_t version, cons
   const uint32_t value_bytes = kind == RecordKind::kSet ? entry->value_bytes : 0;
   RecordHeader header = HeaderOf(kind, version, key_bytes, value_bytes);
   header.codec = static_cast<uint8_t>(CodecOf(entry));
-  header.expires_wall_ms = ExpiresWallMs(ExpiresMsOf(entry), now);
+  header.expires_wall_ms = ExpiresWallMs(EndMs(ExpiresMsOf(entry), FreshUntilOf(entry)), now);
   header.client_flags = ClientFlagsOf(entry);
   const bool in_place = value_bytes != 0 && value_reserved_pinned_;
   if (in_place) return LeavePinned(header, ref);

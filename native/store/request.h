@@ -90,6 +90,8 @@ struct Request {
   // For verbs that store or touch, boot-clock milliseconds, kNeverExpires, or kKeepExpiry (kIncr/kDecr/kAppend/
   // kPrepend keep by themselves on a present entry).
   uint64_t expires_ms = kNeverExpires;
+  // Of a verb that stores with kKeepExpiry where there is no entry to keep it from.
+  uint64_t keep_else_ms = kNeverExpires;
   // For verbs that store a new value: from this moment of the boot clock on the entry is stale. kAppend, kPrepend and
   // kIncr/kDecr keep that of a present entry.
   uint64_t fresh_until_ms = kAlwaysFresh;

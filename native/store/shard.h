@@ -311,7 +311,9 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   void Remove(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
   bool GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome);
   void Describe(const EntryHeader* entry, const Now& now, Outcome* outcome) const;
-  Status SetExpiry(Ref* ref, std::string_view key, uint64_t expires_ms, uint64_t hash, const Now& now);
+  // Gives the entry this expiry, and makes it fresh until then; with kKeepExpiry neither. On failure it is as it was,
+  // but may have moved.
+  Status Retime(Ref* ref, std::string_view key, uint64_t expires_ms, uint64_t hash, const Now& now);
   // Before a record is applied while recovering: takes out expired entries, as far as its own needs the room.
   void MakeRoomFromExpired(const RecordView& record, const Now& now);
   void RemoveAbsent(const Request& request, Found found, uint64_t hash, Outcome* outcome);

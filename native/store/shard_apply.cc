@@ -82,7 +82,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
     case RecordKind::kTouch: {
       if (old == 0) return Status::kNotFound;
       if (!keep_version && !recorder_.ReserveKey(record.key.size())) return Status::kLogFull;
-      status = SetExpiry(&old, record.key, expires_ms, hash, now);
+      status = Retime(&old, record.key, expires_ms, hash, now);
       if (status != Status::kStored && !keep_version) return recorder_.NoMemory(status);
       if (status != Status::kStored) {
         // Better gone than there for longer than it should be.

@@ -162,7 +162,9 @@ bool Shard::EndConcat(const ConcatSteps& steps, const Request& request, uint64_t
     outcome->status = Status::kLogFull;
     return true;
   }
+  // A touch meanwhile gives the old entry no other version.
   ExpiryOf(entry)->expires_ms = ExpiresMsOf(At(old));
+  SetFreshUntil(entry, FreshUntilOf(At(old)));
   entry->flags |= At(old)->flags & kEntryFetched;
   StampAccess(entry, now);
   const uint8_t walk_bits = WalkBitsOf(At(old));

@@ -162,7 +162,7 @@ void Shard::StoreOver(Found old, const Request& request, uint64_t hash, const No
   from.client_flags = request.client_flags;
   from.value_may_change = request.value_may_change;
   from.expires_ms = request.expires_ms;
-  if (from.expires_ms == kKeepExpiry) from.expires_ms = old.is_live() ? ExpiresMsOf(At(old.ref)) : kNeverExpires;
+  if (from.expires_ms == kKeepExpiry) from.expires_ms = old.is_live() ? ExpiresMsOf(At(old.ref)) : request.keep_else_ms;
   from.fresh_until_ms = request.fresh_until_ms;
   Status status = Put(from, request.value, hash, old.ref, 0, now, outcome);
   if (status == Status::kStored) {
@@ -249,7 +249,7 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
     from.value_bytes = static_cast<uint64_t>(end - digits);
     from.codec = request.codec;
     from.client_flags = request.client_flags;
-    from.expires_ms = request.expires_ms == kKeepExpiry ? kNeverExpires : request.expires_ms;
+    from.expires_ms = request.expires_ms == kKeepExpiry ? request.keep_else_ms : request.expires_ms;
     outcome->status = Put(from, {digits, static_cast<size_t>(end - digits)}, hash, old, 0, now, outcome);
     if (outcome->status == Status::kStored) {
       outcome->number = request.initial;
@@ -311,7 +311,7 @@ NewEntry Shard::BodyEntryOf(const Request& request, uint32_t value_bytes) {
   entry.codec = request.codec;
   entry.client_flags = request.client_flags;
   // That of the entry which it is to replace is known when it does: a chunked entry has room for it.
-  entry.expires_ms = request.expires_ms == kKeepExpiry ? kNeverExpires : request.expires_ms;
+  entry.expires_ms = request.expires_ms == kKeepExpiry ? request.keep_else_ms : request.expires_ms;
   entry.fresh_until_ms = request.fresh_until_ms;
   return entry;
 }

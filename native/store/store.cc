@@ -61,7 +61,9 @@ static_assert(Status::kLogFull < Status::kNeedsRoom && Status::kNeedsRoom < Stat
 bool IsConcat(Verb verb) { return verb == Verb::kAppend || verb == Verb::kPrepend; }
 
 bool IsTimed(uint64_t expires_ms) { return expires_ms != kNeverExpires && expires_ms != kKeepExpiry; }
-bool IsTimed(const Request& request) { return IsTimed(request.expires_ms) || request.fresh_until_ms != kAlwaysFresh; }
+bool IsTimed(const Request& request) {
+  return IsTimed(request.expires_ms) || request.fresh_until_ms != kAlwaysFresh || request.keep_else_ms != kNeverExpires;
+}
 
 }  // namespace
 

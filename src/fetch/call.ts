@@ -4,6 +4,16 @@ import type { LoadContext, Loader, Wants } from './fetch-options.ts';
 import type { Key } from './flight-binding.ts';
 import type { Load } from './loads.ts';
 
+/** What a call is made of. */
+export interface CallParts {
+  readonly key: Key;
+  readonly loader: Loader<unknown>;
+  readonly wants: Wants;
+  readonly refresh: boolean;
+  readonly stale?: unknown;
+  readonly takesStaleOnError?: boolean;
+}
+
 /** One call of fetch(). Answered once; what comes later is ignored. */
 export class Call {
   readonly key: Key;
@@ -13,6 +23,8 @@ export class Call {
   refresh: boolean;
   /** The value that is to be refreshed. */
   readonly stale: unknown;
+  /** If the load fails, the value that is to be refreshed answers the call. */
+  readonly takesStaleOnError: boolean;
   /** Nobody waits for it. */
   background = false;
   flight: Flight | undefined;
@@ -25,12 +37,13 @@ export class Call {
   #resolve: ((value: unknown) => void) | undefined;
   #reject: ((error: unknown) => void) | undefined;
 
-  constructor(key: Key, loader: Loader<unknown>, wants: Wants, refresh: boolean, stale: unknown) {
+  constructor({ key, loader, wants, refresh, stale, takesStaleOnError }: CallParts) {
     this.key = key;
     this.loader = loader;
     this.wants = wants;
     this.refresh = refresh;
     this.stale = stale;
+    this.takesStaleOnError = takesStaleOnError === true;
   }
   promise(): Promise<unknown> {
     return new Promise((resolve, reject) => {
@@ -48,7 +61,7 @@ export class Call {
   }
   /** The load has failed. */
   fail(error: unknown): void {
-    if (this.wants.errorMs > 0 && this.stale !== undefined) this.resolve(this.stale);
+    if (this.takesStaleOnError) this.resolve(this.stale);
     else this.reject(error);
   }
   /** The loader of that load waits for this call. */

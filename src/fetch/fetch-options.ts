@@ -30,14 +30,15 @@ export interface FetchOptions<V = unknown> {
   /** Load even if there is a value. A load of that key that is under way counts. Default false. */
   forceRefresh?: boolean;
   /**
-   * Keep the value so much longer than its `ttl`, and answer with it at once in that time while one load, of one
-   * thread, brings a new one. `get` sees it all that time. Pass the same to every `fetch` of a key: how old a value is
-   * follows from when it leaves. Default 0.
+   * Keep the loaded value that much longer than its `ttl`: it is stale then. A `fetch` with this option gets a value
+   * that is stale for less than this time at once, while one load, of one thread, brings a new one. Every other reader
+   * (`get`, `has`, the port, a `fetch` without the option) finds no entry once it is stale. `Infinity`: for as long as
+   * there is room. Default 0.
    */
   staleWhileRevalidate?: Duration;
   /**
-   * Keep the value so much longer than its `ttl`, and answer with it in that time if the loader fails. As for the rest
-   * see `staleWhileRevalidate`. Default 0.
+   * Keep the loaded value that much longer than its `ttl`, and answer a `fetch` with this option with it in that time
+   * if the loader fails. As for the rest see `staleWhileRevalidate`. Default 0.
    */
   staleIfError?: Duration;
 }
@@ -82,7 +83,12 @@ export function checkOptions(given: FetchOptions): Wants {
     signal,
     timeoutMs: parseDuration('timeout', given.timeout, 0),
     forceRefresh: checkBoolean('forceRefresh', given.forceRefresh, false),
-    revalidateMs: parseDuration('staleWhileRevalidate', given.staleWhileRevalidate, 0),
-    errorMs: parseDuration('staleIfError', given.staleIfError, 0),
+    revalidateMs: parseWindow('staleWhileRevalidate', given.staleWhileRevalidate),
+    errorMs: parseWindow('staleIfError', given.staleIfError),
   };
+}
+
+// For a time to live Infinity is none, which is 0; for a window it is the longest.
+function parseWindow(name: string, given: unknown): number {
+  return given === Number.POSITIVE_INFINITY ? given : parseDuration(name, given, 0);
 }

@@ -17,6 +17,7 @@
  * back does not depend on who was first.
  */
 import { CairnError, isMalformed, malformedValues, show, wrongType } from '../errors.ts';
+import { TTL_MS_MAX } from '../limits.ts';
 import { holdAwake, type Looker, lookAgain, lookers } from '../native/wake.ts';
 import { Code, numberWord, Word } from '../native.ts';
 import { parseDuration } from '../options.ts';
@@ -68,22 +69,14 @@ export class Fetcher implements Looker {
       if (typeof loader !== 'function') throw wrongType('loader', 'a function', loader);
       const wants = options === undefined ? NO_WANTS : checkOptions(options);
       if (wants.forceRefresh) {
-        return this.#start(
-          new Call(
-            key,
-            loader,
-            wants,
-            true,
-            readable(() => this.#cache.peek(key)),
-          ),
-        );
+        const { value, staleMs } = this.#readStale(key);
+        const stale = value === UNREADABLE ? undefined : value;
+        return this.#start(new Call({ key, loader, wants, refresh: true, stale, ...ifError(stale, staleMs, wants) }));
       }
       if (wants.revalidateMs + wants.errorMs > 0) return this.#fetchOrRevalidate(key, loader, wants);
       const value = readable(() => this.#cache.get(key), UNREADABLE);
-      if (value === undefined || value === UNREADABLE) {
-        return this.#start(new Call(key, loader, wants, value === UNREADABLE, undefined));
-      }
-      return Promise.resolve(value);
+      if (value !== undefined && value !== UNREADABLE) return Promise.resolve(value);
+      return this.#start(new Call({ key, loader, wants, refresh: value === UNREADABLE }));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -117,28 +110,28 @@ export class Fetcher implements Looker {
   // ---- how a call begins ----
 
   #fetchOrRevalidate(key: Key, loader: Loader<unknown>, wants: Wants): Promise<unknown> {
-    const { value, overdueMs } = this.#readWithAge(key, wants);
+    const { value, staleMs } = this.#readStale(key);
     if (value === undefined || value === UNREADABLE) {
-      return this.#start(new Call(key, loader, wants, value === UNREADABLE, undefined));
+      return this.#start(new Call({ key, loader, wants, refresh: value === UNREADABLE }));
     }
-    if (overdueMs < 0) return Promise.resolve(value);
-    if (overdueMs >= wants.revalidateMs) return this.#start(new Call(key, loader, wants, true, value));
-    this.#revalidate(new Call(key, loader, wants, true, value));
+    if (staleMs < 0) return Promise.resolve(value);
+    const parts = { key, loader, wants, refresh: true, stale: value, ...ifError(value, staleMs, wants) };
+    if (staleMs >= wants.revalidateMs) return this.#start(new Call(parts));
+    this.#revalidate(new Call(parts));
     return Promise.resolve(value);
   }
 
-  // The value, or UNREADABLE, and for how long its time to live has been over; negative: it is not.
-  #readWithAge(key: Key, wants: Wants): { value: unknown; overdueMs: number } {
-    const { getWithExpiry } = this.#handle;
-    let expiresInMs = 0;
+  // The value, or UNREADABLE, and for how long it has been stale; negative: it is fresh.
+  #readStale(key: Key): { value: unknown; staleMs: number } {
+    const { getStale } = this.#handle;
+    let stalePlusOne = 0;
     const read = (again: Key) => {
-      const answer = getWithExpiry(again);
-      expiresInMs = numberWord(Word.expiresIn);
+      const answer = getStale(again);
+      stalePlusOne = numberWord(Word.expiresIn);
       return answer;
     };
     const value = readable(() => this.#cache.read(key, read), UNREADABLE);
-    const longerMs = Math.max(wants.revalidateMs, wants.errorMs);
-    return { value, overdueMs: expiresInMs === 0 ? -1 : longerMs - expiresInMs };
+    return { value, staleMs: stalePlusOne - 1 };
   }
 
   #start(call: Call): Promise<unknown> {
@@ -196,8 +189,8 @@ export class Fetcher implements Looker {
   #lead(id: number, call: Call): void {
     if (call.refresh && !call.wants.forceRefresh) {
       // Another thread may have refreshed it after this one saw that it was due.
-      const { value, overdueMs } = this.#readWithAge(call.key, call.wants);
-      if (value !== undefined && value !== UNREADABLE && overdueMs < 0) {
+      const { value, staleMs } = this.#readStale(call.key);
+      if (value !== undefined && value !== UNREADABLE && staleMs < 0) {
         this.#handle.settleFlight(id, SETTLE_AGAIN);
         call.resolve(value);
         return;
@@ -280,9 +273,9 @@ export class Fetcher implements Looker {
       for (const each of flight.calls) each.resolve(undefined);
       return;
     }
-    let ttlMs: number | undefined;
+    let life: Life;
     try {
-      ttlMs = this.#ttlOf(call, value);
+      life = this.#lifeOf(call, value);
       encode(value, encoded);
     } catch (error) {
       this.#onFailed(flight, error);
@@ -292,11 +285,12 @@ export class Fetcher implements Looker {
     if (flight.id !== 0) {
       this.#cache.tick?.();
       // Whatever it answers, the value was loaded: the cache not keeping it is no reason to keep it from the callers.
-      let code = this.#handle.fillFlight(flight.id, payload, codec, ttlMs, ttlMs !== TTL_NOTHING);
+      const { ttlMs, freshMs } = life;
+      let code = this.#handle.fillFlight(flight.id, payload, codec, ttlMs, ttlMs !== TTL_NOTHING, freshMs);
       if (code === Code.valueMaybeIllFormed) {
         encodeDoubtfulText(payload as string, encoded);
         ({ payload, codec } = encoded);
-        code = this.#handle.fillFlight(flight.id, payload, codec, ttlMs, ttlMs !== TTL_NOTHING);
+        code = this.#handle.fillFlight(flight.id, payload, codec, ttlMs, ttlMs !== TTL_NOTHING, freshMs);
       }
       if (code === Code.tooLarge) this.#tellTooLarge(call.key, bytesOf(payload));
     }
@@ -411,15 +405,20 @@ export class Fetcher implements Looker {
     return decode(codec, bytes, 0, bytes.length, this.#cache.raw, 0);
   }
 
-  // For the addon: milliseconds, 0 for ever, undefined for the cache's own, TTL_NOTHING.
-  #ttlOf(call: Call, value: unknown): number | undefined {
+  // A window makes the entry live that much longer than it is fresh.
+  #lifeOf(call: Call, value: unknown): Life {
     const { ttl, revalidateMs, errorMs } = call.wants;
     const longerMs = Math.max(revalidateMs, errorMs);
     const given = typeof ttl === 'function' ? ttl(value, call.key) : ttl;
-    if (given === Number.POSITIVE_INFINITY) return 0;
-    if (given === undefined) return longerMs === 0 || this.#cache.ttl === 0 ? undefined : this.#cache.ttl + longerMs;
-    const ttlMs = parseDuration('ttl', given, 0);
-    return ttlMs === 0 ? TTL_NOTHING : ttlMs + longerMs;
+    if (given === Number.POSITIVE_INFINITY) return { ttlMs: 0, freshMs: undefined };
+    if (given === undefined && (longerMs === 0 || this.#cache.ttl === 0)) return CACHE_LIFE;
+    const ttlMs = parseDuration('ttl', given, this.#cache.ttl);
+    if (ttlMs === 0) return { ttlMs: TTL_NOTHING, freshMs: undefined };
+    if (longerMs === 0) return { ttlMs, freshMs: undefined };
+    return {
+      ttlMs: longerMs === Number.POSITIVE_INFINITY ? 0 : Math.min(ttlMs + longerMs, TTL_MS_MAX),
+      freshMs: ttlMs,
+    };
   }
 
   // The flight answers nobody any more.
@@ -440,6 +439,21 @@ export class Fetcher implements Looker {
 }
 
 const TTL_NOTHING = -2;
+
+/** How long a loaded value is kept, and how long of that it is fresh. */
+interface Life {
+  /** Milliseconds, 0: it does not expire, undefined: the cache's own, TTL_NOTHING. */
+  readonly ttlMs: number | undefined;
+  /** undefined: it is fresh until it expires. */
+  readonly freshMs: number | undefined;
+}
+
+const CACHE_LIFE: Life = { ttlMs: undefined, freshMs: undefined };
+
+// What the call gets if the load fails: the value, unless it has been stale for too long.
+function ifError(value: unknown, staleMs: number, { errorMs }: Wants): { takesStaleOnError: boolean } {
+  return { takesStaleOnError: value !== undefined && errorMs > 0 && staleMs < errorMs };
+}
 
 /** In the place of a value that cannot be decoded. */
 const UNREADABLE = Symbol('unreadable');

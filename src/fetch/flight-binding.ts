@@ -17,12 +17,20 @@ export interface FetchCounts {
 /** What flight_binding.cc adds to a handle. */
 export interface FlightHandle extends NativeHandle {
   joinFlight(key: Key, ifAbsent: boolean): number;
-  fillFlight(id: number, payload: string | Uint8Array, codec: number, ttl: number | undefined, keep: boolean): Code;
+  fillFlight(
+    id: number,
+    payload: string | Uint8Array,
+    codec: number,
+    ttl: number | undefined,
+    keep: boolean,
+    freshMs: number | undefined,
+  ): Code;
   settleFlight(id: number, kind: number, message?: string, name?: string, code?: string): void;
   leaveFlight(id: number): number;
   takeFlightNews(): unknown[] | undefined;
   flightCounts(): [number, number, number] | undefined;
-  getWithExpiry(key: Key): unknown;
+  /** As `get`, for a stale entry too; `words[Word.expiresIn]`: 0, or for how long it is stale, and 1. */
+  getStale(key: Key): unknown;
 }
 
 /** What fetching needs of a cache. */

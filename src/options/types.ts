@@ -126,7 +126,8 @@ export interface AttachOptions {
 /** What verbs that store take. */
 export interface SetOptions {
   /**
-   * Time to live from now. 0 or `Infinity`: the entry does not expire. `'keep'`: that of the entry which is replaced.
+   * Time to live from now. 0 or `Infinity`: the entry does not expire. `'keep'`: that of the entry which is replaced;
+   * where there is none, or it has expired, the cache's `ttl`.
    * Default: the cache's `ttl`.
    */
   ttl?: Duration | 'keep';

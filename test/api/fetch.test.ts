@@ -2,10 +2,13 @@
 
 import vm from 'node:vm';
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test } from 'vitest';
-import { Cache, CairnError } from '../../src/index.ts';
+import { Cache, CairnError, PackedKeys, serve } from '../../src/index.ts';
+import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
+import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { type Deferred, deferred, until } from '../support/threads.ts';
 
+const data = new DataDirectories('fetch');
 let cache: Cache;
 
 beforeEach(() => {
@@ -433,44 +436,153 @@ describe('forceRefresh', () => {
 
 describe('stale values', () => {
   const hour = 3_600_000;
-  // Its time to live is over once it has less left than the window.
-  const overdue = (key: string) => until(() => cache.getRemainingTTL(key) < hour);
+  let now: number;
+  let timed: Cache;
+  beforeEach(() => {
+    now = 0;
+    timed = new Cache({ name: 'timed', maxMemory: '16mb', clock: () => now });
+  });
+  afterEach(() => timed.close());
+  const fail = () => Promise.reject(new Error('down'));
+  const notCalled = () => expect.fail('loaded');
 
-  test('are kept for the longer of both windows', async () => {
+  test('are those whose time to live is over, and are kept for the longer of both windows', async () => {
     const options = { ttl: '2h', staleWhileRevalidate: '1h', staleIfError: '3h' };
-    await cache.fetch('k', () => 'v', options);
-    expect(cache.getRemainingTTL('k')).toBeGreaterThan(4.9 * hour);
-    expect(cache.getRemainingTTL('k')).toBeLessThanOrEqual(5 * hour);
-    using hourly = new Cache({ ttl: '1h' });
-    await hourly.fetch('k', () => 'v', { staleIfError: '1h' });
-    expect(hourly.getRemainingTTL('k')).toBeGreaterThan(1.9 * hour);
-    await cache.fetch('none', () => 'v', { ...options, ttl: 0 });
-    expect(cache.has('none')).toBe(false);
+    await timed.fetch('k', () => 'v', options);
+    expect(timed.getRemainingTTL('k')).toBe(2 * hour);
+    expect(timed.info('k')!.ttl).toBe(2 * hour);
+    now = 5 * hour - 1;
+    expect(await timed.fetch('k', fail, options)).toBe('v');
+    now = 5 * hour;
+    await expect(timed.fetch('k', fail, options)).rejects.toThrow('down');
+    await timed.fetch('none', () => 'v', { ...options, ttl: 0 });
+    expect(timed.has('none')).toBe(false);
+  });
+
+  test('are absent for every reader that did not ask for them', async () => {
+    const server = await serve(timed, { port: 0, host: '127.0.0.1' });
+    const [address] = server.addresses as readonly { port: number }[];
+    const client = await MemcachedSocket.open(address!.port);
+    const attached = Cache.attach('timed');
+    const options = { ttl: 100, staleIfError: Number.POSITIVE_INFINITY };
+    const reads: Record<string, () => unknown> = {
+      get: () => timed.get('k'),
+      peek: () => timed.peek('k'),
+      has: () => timed.has('k') || undefined,
+      take: () => timed.take('k'),
+      info: () => timed.info('k'),
+      getWithCas: () => timed.getWithCas('k'),
+      getInto: () => timed.getInto('k', Buffer.alloc(8)),
+      getRemainingTTL: () => timed.getRemainingTTL('k') || undefined,
+      getMany: () => timed.getMany(['k'])[0],
+      packed: () => timed.getMany(PackedKeys.from(['k'])).value(0),
+      touch: () => timed.touch('k', '1h') || undefined,
+      attached: () => attached.get('k'),
+      keys: () => [...timed.keys()][0],
+      values: () => [...timed.values()][0],
+      entries: () => [...timed][0],
+      'promises.get': () => timed.promises.get('k'),
+      'promises.peek': () => timed.promises.peek('k'),
+      'promises.has': async () => (await timed.promises.has('k')) || undefined,
+      'promises.take': () => timed.promises.take('k'),
+      'promises.info': () => timed.promises.info('k'),
+      'promises.getMany': async () => (await timed.promises.getMany(['k']))[0],
+      'promises.touch': async () => (await timed.promises.touch('k', '1h')) || undefined,
+      replace: () => (timed.replace('k', 'r') === 'stored' ? 'r' : undefined),
+      append: () => (timed.append('k', 'r') === 'stored' ? 'r' : undefined),
+      incr: () => timed.incr('k'),
+      cas: () => (timed.cas('k', 'r', 1n) === 'not-found' ? undefined : 'r'),
+      'the port': async () => ((await client.ask('get k\r\n', 'END\r\n')) === 'END\r\n' ? undefined : 'v'),
+      'touch of the port': async () => ((await client.ask('touch k 0\r\n')) === 'NOT_FOUND\r\n' ? undefined : 'v'),
+    };
+    for (const [name, read] of Object.entries(reads)) {
+      await timed.fetch('k', () => '1', { ...options, forceRefresh: true });
+      now += 100;
+      timed.has('another'); // the clock is read by calls, and the port makes none
+      expect([name, await read()]).toEqual([name, undefined]);
+      const kept = await timed.fetch('k', fail, options).catch((error: Error) => error);
+      expect([name, kept]).toEqual([name, '1']);
+    }
+    // The one that asks for no window loads, and add finds no entry.
+    expect(await timed.fetch('k', () => 'new', { ttl: 100 })).toBe('new');
+    now += 100;
+    await timed.fetch('k', () => 'old', options);
+    now += 100;
+    expect(timed.add('k', 'added')).toBe('stored');
+    expect(timed.get('k')).toBe('added');
+    client.destroy();
+    await server.close();
+  });
+
+  test('are not what the program has just set, whatever the time to live of the cache', async () => {
+    using lasting = new Cache({ ttl: '10m' });
+    for (const options of [{ staleIfError: '1h' }, { staleWhileRevalidate: '1h' }]) {
+      lasting.set('price', 'just written');
+      expect(await lasting.fetch('price', notCalled, options)).toBe('just written');
+    }
+    timed.set('k', 'short', { ttl: 1000 });
+    now = 999;
+    expect(await timed.fetch('k', notCalled, { ttl: 1, staleIfError: '1h' })).toBe('short');
+    now = 1000;
+    expect(await timed.fetch('k', () => 'loaded', { ttl: 1, staleIfError: '1h' })).toBe('loaded');
+  });
+
+  test('are as stale as the entry is, and given by the window of the call', async () => {
+    await timed.fetch('k', () => 'old', { ttl: 100, staleIfError: '1h' });
+    now = 100 + 60_000;
+    await expect(timed.fetch('k', fail, { staleIfError: '1m' })).rejects.toThrow('down');
+    expect(await timed.fetch('k', fail, { staleIfError: 60_001 })).toBe('old');
+    expect(await timed.fetch('k', ({ stale }) => `after ${stale}`, { staleWhileRevalidate: '1m' })).toBe('after old');
+  });
+
+  test('are kept without end by windows of Infinity', async () => {
+    for (const options of [
+      { ttl: 20, staleIfError: Number.POSITIVE_INFINITY },
+      { ttl: 20, staleWhileRevalidate: Number.POSITIVE_INFINITY, staleIfError: '1s' },
+    ]) {
+      timed.clear();
+      await timed.fetch('k', () => 'old', options);
+      now += 1000 * 24 * hour;
+      expect(timed.get('k')).toBeUndefined();
+      expect(await timed.fetch('k', fail, options)).toBe('old');
+      await until(() => timed.stats().fetchFlights === 0);
+    }
+  });
+
+  test('are fresh again once they are touched, appended to in time, or set', async () => {
+    const options = { ttl: 100, staleWhileRevalidate: '1h' };
+    await timed.fetch('k', () => 'v', options);
+    expect(timed.touch('k', '1h')).toBe(true);
+    now += 1000;
+    expect(timed.get('k')).toBe('v');
+    expect(await timed.fetch('k', notCalled, options)).toBe('v');
+    timed.set('k', 'set');
+    now += 24 * hour;
+    expect(await timed.fetch('k', notCalled, options)).toBe('set');
   });
 
   test('are answered at once while one load refreshes them', async () => {
     const options = { ttl: 1, staleWhileRevalidate: hour };
-    await cache.fetch('k', () => 'old', options);
-    await overdue('k');
+    await timed.fetch('k', () => 'old', options);
+    now = 1;
     const { load, loads } = handLoader<string>();
-    expect(await cache.fetch('k', load, options)).toBe('old');
-    expect(await cache.fetch('k', load, options)).toBe('old');
+    expect(await timed.fetch('k', load, options)).toBe('old');
+    expect(await timed.fetch('k', load, options)).toBe('old');
     expect(loads.length).toBe(1);
     expect(loads[0]!.stale).toBe('old');
     loads[0]!.resolve('new');
-    await until(() => cache.get('k') === 'new');
+    await until(() => timed.get('k') === 'new');
   });
 
   test('whose refresh another handle is at do not keep that from being aborted', async () => {
     const options = { ttl: 1, staleWhileRevalidate: hour };
-    using named = new Cache({ name: 'stale values' });
-    using other = Cache.attach('stale values');
-    await named.fetch('k', () => 'old', options);
-    await until(() => named.getRemainingTTL('k') < hour);
+    using other = Cache.attach('timed');
+    await timed.fetch('k', () => 'old', options);
+    now = 1;
     const controller = new AbortController();
     const { load, loads } = handLoader<string>();
-    const call = named.fetch('k', load, { forceRefresh: true, signal: controller.signal });
-    expect(await other.fetch('k', () => expect.fail('loaded'), options)).toBe('old');
+    const call = timed.fetch('k', load, { forceRefresh: true, signal: controller.signal });
+    expect(await other.fetch('k', notCalled, options)).toBe('old');
     controller.abort('enough');
     await expect(call).rejects.toBe('enough');
     expect(loads[0]!.signal.aborted).toBe(true);
@@ -478,45 +590,62 @@ describe('stale values', () => {
 
   test('stay when the refresh fails, which the next call tries again', async () => {
     const options = { ttl: 1, staleWhileRevalidate: hour };
-    await cache.fetch('k', () => 'old', options);
-    await overdue('k');
-    expect(await cache.fetch('k', () => Promise.reject(new Error('down')), options)).toBe('old');
-    await until(() => cache.stats().fetchFlights === 0);
-    expect(cache.get('k')).toBe('old');
-    expect(await cache.fetch('k', () => 'new', options)).toBe('old');
-    await until(() => cache.get('k') === 'new');
+    await timed.fetch('k', () => 'old', options);
+    now = 1;
+    expect(await timed.fetch('k', fail, options)).toBe('old');
+    await until(() => timed.stats().fetchFlights === 0);
+    expect(await timed.fetch('k', () => 'new', options)).toBe('old');
+    await until(() => timed.get('k') === 'new');
   });
 
   test('whose refresh hangs are refreshed by another after the timeout', async () => {
     const options = { ttl: 1, staleWhileRevalidate: hour, timeout: 1 };
-    await cache.fetch('k', () => 'old', options);
-    await overdue('k');
+    await timed.fetch('k', () => 'old', options);
+    now = 1;
     const { load, loads } = handLoader<string>();
-    expect(await cache.fetch('k', load, options)).toBe('old');
+    expect(await timed.fetch('k', load, options)).toBe('old');
     await until(() => loads[0]!.signal.aborted);
-    expect(await cache.fetch('k', () => 'new', options)).toBe('old');
-    await until(() => cache.get('k') === 'new');
+    expect(await timed.fetch('k', () => 'new', options)).toBe('old');
+    await until(() => timed.get('k') === 'new');
+  });
+
+  test('are not brought back by a log, a snapshot or a dump: what is read from there is fresh', async () => {
+    const directory = data.fresh();
+    const options = { ttl: 60_000, staleIfError: Number.POSITIVE_INFINITY };
+    for (const [start, atClose] of [false, true, true].entries()) {
+      const logged = await Cache.open({ data: directory, maxMemory: '8mb', snapshot: { atClose } });
+      if (start === 0) await logged.fetch('k', () => 'v', options);
+      expect(logged.get('k')).toBe('v');
+      expect(logged.getRemainingTTL('k')).toBeLessThanOrEqual(60_000);
+      await logged.close();
+    }
+    await timed.fetch('k', () => 'v', options);
+    using loaded = new Cache({ clock: () => now });
+    loaded.load(timed.dump());
+    expect(loaded.getRemainingTTL('k')).toBeLessThanOrEqual(60_000);
+    now += 60_000;
+    expect([loaded.get('k'), [...timed.keys()], Buffer.concat([...timed.dump()]).length]).toEqual([undefined, [], 16]);
   });
 
   test('that are not due yet are simply hits', async () => {
     const options = { ttl: '1h', staleWhileRevalidate: '1h' };
-    await cache.fetch('k', () => 'v', options);
-    expect(await cache.fetch('k', () => expect.fail('loaded'), options)).toBe('v');
-    cache.set('for ever', 'v');
-    expect(await cache.fetch('for ever', () => expect.fail('loaded'), options)).toBe('v');
+    await timed.fetch('k', () => 'v', options);
+    now = hour - 1;
+    expect(await timed.fetch('k', notCalled, options)).toBe('v');
+    timed.set('for ever', 'v');
+    expect(await timed.fetch('for ever', notCalled, options)).toBe('v');
   });
 
   test('are the answer if the loader fails', async () => {
     const options = { ttl: 1, staleIfError: hour };
-    await cache.fetch('k', () => ({ old: true }), options);
-    await overdue('k');
-    const fail = () => Promise.reject(new Error('down'));
-    expect(await cache.fetch('k', fail, options)).toEqual({ old: true });
-    const both = [cache.fetch('k', fail, options), cache.fetch('k', fail, { forceRefresh: true })];
+    await timed.fetch('k', () => ({ old: true }), options);
+    now = 1;
+    expect(await timed.fetch('k', fail, options)).toEqual({ old: true });
+    const both = [timed.fetch('k', fail, options), timed.fetch('k', fail, { forceRefresh: true })];
     const [kept, failed] = await Promise.allSettled(both);
     expect(kept).toMatchObject({ status: 'fulfilled', value: { old: true } });
     expect(failed).toMatchObject({ status: 'rejected' });
-    expect(await cache.fetch('k', ({ stale }) => ({ old: false, stale }), options)).toEqual({
+    expect(await timed.fetch('k', ({ stale }) => ({ old: false, stale }), options)).toEqual({
       old: false,
       stale: { old: true },
     });

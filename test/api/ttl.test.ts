@@ -145,3 +145,38 @@ test('entries that expire leave by themselves', async () => {
   await until(() => cache.size === 0);
   expect(cache.stats().expirations).toBe(1000);
 });
+
+describe("'keep' where there is no entry to keep it from", () => {
+  const sets: Record<string, (cache: Cache, key: string, value: unknown) => unknown> = {
+    set: (cache, key, value) => cache.set(key, value, { ttl: 'keep' }),
+    add: (cache, key, value) => cache.add(key, value, { ttl: 'keep' }),
+    setMany: (cache, key, value) => cache.setMany([[key, value]], { ttl: 'keep' }),
+    update: (cache, key, value) => cache.update(key, () => value, { ttl: 'keep' }),
+    'promises.set': (cache, key, value) => cache.promises.set(key, value, { ttl: 'keep' }),
+    'promises.add': (cache, key, value) => cache.promises.add(key, value, { ttl: 'keep' }),
+    'promises.setMany': (cache, key, value) => cache.promises.setMany([[key, value]], { ttl: 'keep' }),
+  };
+  const values = { text: 'v', object: { a: 1 }, large: 'x'.repeat(300_000), bytes: Buffer.alloc(200_000, 1) };
+
+  test.each(Object.keys(sets))('%s gives that of the cache', async (door) => {
+    let now = 0;
+    const cache = new Cache({ ttl: '10m', maxMemory: '32mb', clock: () => now });
+    const lasting = new Cache({ maxMemory: '32mb' });
+    for (const [kind, value] of Object.entries(values)) {
+      await sets[door]!(cache, kind, value);
+      expect([kind, cache.getRemainingTTL(kind)]).toEqual([kind, 600_000]);
+      cache.set('over', value, { ttl: 30 });
+      now += 30; // a moment before it is written again
+      await sets[door]!(cache, 'over', value);
+      expect([kind, cache.getRemainingTTL('over')]).toEqual([kind, 600_000]);
+      await sets[door]!(lasting, kind, value);
+      expect(lasting.getRemainingTTL(kind)).toBe(Number.POSITIVE_INFINITY);
+      if (door.includes('add')) continue;
+      cache.set('there', value, { ttl: '1h' });
+      await sets[door]!(cache, 'there', value);
+      expect([kind, cache.getRemainingTTL('there')]).toEqual([kind, 3_600_000]);
+      cache.delete('over');
+    }
+    await Promise.all([cache.close(), lasting.close()]);
+  });
+});

@@ -116,6 +116,58 @@ TEST(StoreFreshness, AStaleExpiryIsNotKept) {
   EXPECT_EQ(store.Do(request).outcome.expires_ms, kNeverExpires);
 }
 
+TEST(StoreFreshness, AnExpiryThatIsNotThereToBeKeptIsTheOneGiven) {
+  TestStore store;
+  for (Verb verb : {Verb::kSet, Verb::kAdd, Verb::kIncr}) {
+    Request request = TestStore::Make(verb, "key", "1");
+    request.has_initial = true;
+    request.expires_ms = kKeepExpiry;
+    request.keep_else_ms = store.now_ms() + 700;
+    EXPECT_EQ(store.Do(request).outcome.expires_ms, request.keep_else_ms);
+    store.Delete("key");
+  }
+  EXPECT_EQ(store->uses_time(), true);
+}
+
+// Of every size around the edges of the size classes: the field may go, stay, or have been what made the value too long
+// for one piece.
+TEST(StoreFreshness, ATouchMakesAnEntryFresh) {
+  TestStore store;
+  for (size_t bytes = 0; bytes < 10'000; bytes += bytes < 400 || (bytes > 900 && bytes < 1100) ? 1 : 7) {
+    for (uint64_t before : {uint64_t{0}, uint64_t{900}}) {
+      for (uint64_t after : {kNeverExpires, uint64_t{800}, kKeepExpiry}) {
+        const auto at = [&](uint64_t ms) { return ms == 0 || ms == kKeepExpiry ? ms : store.now_ms() + ms; };
+        const uint64_t until = store.now_ms() + 500;
+        const std::string value = PatternBytes(bytes, 7);
+        Request set = Fresh(Verb::kSet, "key", value, until);
+        set.expires_ms = at(before);
+        ASSERT_EQ(store.Do(set).status, Status::kStored);
+        Request touch = TestStore::Make(Verb::kTouch, "key");
+        touch.expires_ms = at(after);
+        const Answer touched = store.Do(touch);
+        ASSERT_EQ(touched.status, Status::kFound);
+        EXPECT_EQ(touched.outcome.expires_ms, after == kKeepExpiry ? at(before) : at(after));
+        EXPECT_EQ(touched.outcome.fresh_until_ms, after == kKeepExpiry ? until : kAlwaysFresh);
+        ASSERT_EQ(store.Do(TestStore::Make(Verb::kAppend, "key", "+")).status, Status::kStored);
+        ASSERT_EQ(store.Do(touch).status, Status::kFound);
+        const Answer got = store.Get("key");
+        EXPECT_TRUE(got.value == value + "+");
+        EXPECT_EQ(got.outcome.fresh_until_ms, touched.outcome.fresh_until_ms);
+        store->Verify();
+      }
+    }
+  }
+}
+
+TEST(StoreFreshness, ATouchOfAStaleEntryIsForThoseThatAcceptIt) {
+  StaleStore store;
+  Request touch = TestStore::Make(Verb::kTouch, "key");
+  EXPECT_EQ(store.Do(touch).status, Status::kNotFound);
+  touch.accepts_stale = true;
+  EXPECT_EQ(store.Do(touch).status, Status::kFound);
+  EXPECT_EQ(store.Get("key").value, "10");
+}
+
 TEST(StoreFreshness, ADeleteTakesAStaleEntryOutAndSaysThatThereWasNone) {
   StaleStore store;
   Request of_a_version = TestStore::Make(Verb::kDelete, "key");
@@ -136,7 +188,7 @@ TEST(StoreFreshness, AChangedValueKeepsItAndANewOneHasItsOwn) {
     const uint64_t until = store.now_ms() + 500;
     const std::string value(bytes, '1');
     store.Do(Fresh(Verb::kSet, "key", value, until));
-    for (Verb verb : {Verb::kAppend, Verb::kPrepend, Verb::kTouch, Verb::kGetAndTouch}) {
+    for (Verb verb : {Verb::kAppend, Verb::kPrepend}) {
       Request request = TestStore::Make(verb, "key", "2");
       request.expires_ms = store.now_ms() + 900;
       store.Do(request);

@@ -563,7 +563,10 @@ TEST(StoreLarge, WhatIsReadAndTouchedDuringAPrependStaysSo) {
     TestStore store(options);
     Shard* shard = store->shard(0);
     const std::string value = PatternBytes(500'000, 1);
-    store.Set("key", value, store.now_ms() + 1000);
+    Request set = On(Verb::kSet, "key", value);
+    set.expires_ms = store.now_ms() + 1000;
+    set.fresh_until_ms = store.now_ms() + 500;
+    store.Do(set);
     const Request request = On(Verb::kPrepend, "key", "more");
     const uint64_t hash = shard->HashOf("key");
     Shard::ConcatSteps steps;
@@ -587,6 +590,7 @@ TEST(StoreLarge, WhatIsReadAndTouchedDuringAPrependStaysSo) {
     const Answer answer = store.Peek("key");
     EXPECT_TRUE(answer.value == "more" + value);
     EXPECT_EQ(answer.outcome.expires_ms, store.now_ms() + 5000);
+    EXPECT_EQ(answer.outcome.fresh_until_ms, kAlwaysFresh);
     EXPECT_EQ(answer.outcome.fetched, read);
     store->Verify();
     store.Advance(5001);
@@ -636,6 +640,10 @@ TEST(StoreLarge, ABodyCanKeepTheExpiryThatItFinds) {
   store_body();
   EXPECT_EQ(store.Get("key").outcome.expires_ms, store.now_ms() + 500);
   EXPECT_TRUE(store.Get("key").value == value);
+  store.Delete("key");
+  request.keep_else_ms = store.now_ms() + 700;
+  store_body();
+  EXPECT_EQ(store.Get("key").outcome.expires_ms, store.now_ms() + 700);
 }
 
 TEST(StoreLarge, SlowSendersGiveWayToOthersWhoCannotBegin) {

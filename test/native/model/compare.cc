@@ -287,7 +287,7 @@ bool Harness::CompareFold() {
       const StoredRecord& record = found->second;
       if (record.version != entry.version || record.value != entry.value || record.client_flags != entry.client_flags ||
           record.codec != static_cast<uint8_t>(entry.codec) ||
-          (record.expires_wall_ms == 0) != (entry.expires_ms == kNeverExpires)) {
+          (record.expires_wall_ms == 0) != (EndMs(entry.expires_ms, entry.fresh_until_ms) == kNeverExpires)) {
         return Fail("the records have " + test::Show(entry.key.substr(0, 40)) + " otherwise");
       }
     }

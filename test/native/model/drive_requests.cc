@@ -12,7 +12,7 @@ namespace cairn::model {
 
 bool Harness::IsTimed(const Request& request) {
   return (request.expires_ms != kNeverExpires && request.expires_ms != kKeepExpiry) ||
-         request.fresh_until_ms != kAlwaysFresh;
+         request.fresh_until_ms != kAlwaysFresh || request.keep_else_ms != kNeverExpires;
 }
 
 Request Harness::MakeRequest(const Op& op, const std::string& key, const std::string& value) {
@@ -22,6 +22,7 @@ Request Harness::MakeRequest(const Op& op, const std::string& key, const std::st
   request.key = key;
   request.value = value;
   request.expires_ms = ExpiryOf(op.ttl);
+  if (request.expires_ms == kKeepExpiry && op.number % 2 == 0) request.keep_else_ms = now_.boot_ms + op.number % 500;
   request.client_flags = (op.options & kOptClientFlags) ? op.number | 1 : 0;
   if (op.options & kOptFresh) request.fresh_until_ms = now_.boot_ms + op.number % 300;
   request.accepts_stale = (op.options & kOptStale) != 0;

@@ -177,11 +177,7 @@ void ModelShard::Leave(Place entry, Reason reason, Farewell farewell) {
     ++setting_.coverage->zombies;
   }
   if (farewell == Farewell::kTold || farewell == Farewell::kUntold) ForgetOwed(entry->key);
-  if (IsStale(*entry)) {
-    for (auto& [id, walk] : walks) {
-      if (!walk.accepts_stale) walk.owed.erase(entry->key);
-    }
-  }
+  ForgetOwedIfStale(*entry);
   by_key.erase(entry->key);
   order.erase(entry);
 }
@@ -211,6 +207,13 @@ void ModelShard::VoidLoads(const std::string& key) {
 
 void ModelShard::ForgetOwed(const std::string& key) {
   for (auto& [id, walk] : walks) walk.owed.erase(key);
+}
+
+void ModelShard::ForgetOwedIfStale(const Entry& entry) {
+  if (!IsStale(entry)) return;
+  for (auto& [id, walk] : walks) {
+    if (!walk.accepts_stale) walk.owed.erase(entry.key);
+  }
 }
 
 void ModelShard::LetGo(const std::shared_ptr<Held>& held_value) {
@@ -271,9 +274,13 @@ bool ModelShard::MakeAbsent(const std::string& key, Place old, bool recorded, Ex
 
 Status ModelShard::Become(Place* place, Entry next, Becoming becoming) {
   const Entry& entry = **place;
-  next.footprint = FootprintOf(next);
-  next.held = nullptr;
   const bool only_longer = becoming == Becoming::kLonger;
+  next.footprint = FootprintOf(next);
+  // Its head stays, with all that is in it.
+  if (only_longer && entry.footprint.has_freshness) {
+    next.footprint = setting_.sizes->Of(next.key.size(), next.value.size(), true, true, next.client_flags != 0);
+  }
+  next.held = nullptr;
   const bool in_same_place = !only_longer && TakesSamePlace(entry, next);
   const uint64_t needed = only_longer
                               ? setting_.sizes->OfLongerEnd(entry.key.size(), entry.value.size(), next.value.size())
@@ -292,16 +299,19 @@ Status ModelShard::Become(Place* place, Entry next, Becoming becoming) {
 }
 
 Status ModelShard::Retime(Place* place, uint64_t expires_ms) {
-  const bool expired_some_time = (*place)->expires_ms != kNeverExpires;
-  if (expires_ms == kKeepExpiry || (expires_ms == kNeverExpires && !expired_some_time)) return Status::kStored;
+  if (expires_ms == kKeepExpiry) return Status::kStored;
+  if ((*place)->fresh_until_ms != kAlwaysFresh) ++setting_.coverage->made_fresh;
   Entry next = **place;
   next.expires_ms = expires_ms;
+  next.fresh_until_ms = kAlwaysFresh;
   // Where there is room for an expiry it is written: beside another one, or in pieces, unless it need not be in pieces
-  // without one.
-  const bool stays_in_pieces = (*place)->footprint.in_pieces && FootprintOf(next).in_pieces;
-  if (stays_in_pieces || (expires_ms != kNeverExpires && expired_some_time)) {
+  // any more.
+  const bool expires = expires_ms != kNeverExpires, expired_some_time = (*place)->expires_ms != kNeverExpires;
+  if ((*place)->footprint.in_pieces ? FootprintOf(next).in_pieces : expires == expired_some_time) {
+    ForgetOwedIfStale(**place);
     (*place)->expires_ms = expires_ms;
-    (*place)->filed_ms = setting_.now->boot_ms;
+    (*place)->fresh_until_ms = kAlwaysFresh;
+    if (expires || expired_some_time) (*place)->filed_ms = setting_.now->boot_ms;
     return Status::kStored;
   }
   return Become(place, std::move(next), Becoming::kRetimed);
@@ -392,8 +402,8 @@ void ModelShard::Record(RecordKind kind, const Entry& entry) {
   if (kind != RecordKind::kDelete) {
     record.codec = static_cast<uint8_t>(entry.codec);
     record.client_flags = entry.client_flags;
-    record.expires_wall_ms =
-        entry.expires_ms == kNeverExpires ? 0 : static_cast<int64_t>(entry.expires_ms) + setting_.now->WallOffset();
+    const uint64_t end_ms = EndMs(entry.expires_ms, entry.fresh_until_ms);
+    record.expires_wall_ms = end_ms == kNeverExpires ? 0 : static_cast<int64_t>(end_ms) + setting_.now->WallOffset();
   }
   new_records.push_back(std::move(record));
   if (kind != RecordKind::kSet && journal.Place(&new_records.back())) ++setting_.coverage->ring_wrapped;

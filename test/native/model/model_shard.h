@@ -5,7 +5,8 @@
 //   P1  A key has at most one entry. An entry whose expiry has come is there for no request. A request that asks for
 //       its key makes it leave as expired, unless it only looks (peek, has).
 //   P2  An entry past the end of its freshness is stale: it is not there for a request that does not accept it so, but
-//       keeps its place, and what is stored under its key replaces it. A delete takes it out, and finds nothing.
+//       keeps its place, and what is stored under its key replaces it. A delete takes it out, and finds nothing. A
+//       touch makes an entry fresh for its new time to live, unless it keeps the old one.
 //   P3  A clear makes entries dead: they are there for no request, and leave before any living one, unannounced.
 //
 // Use
@@ -14,7 +15,8 @@
 //   U2  The oldest entry leaves first: dead ones before living ones.
 //
 // Charge
-//   C1  An entry is charged by its sizes and its optional parts alone (sizes.h).
+//   C1  An entry is charged by its sizes and its optional parts alone (sizes.h). One that a touch made fresh where it
+//       is, or that became longer at its end, keeps the room for the end of its freshness.
 //   C2  Living, dead, bodies that are being received, and what has left but is still held: the sum keeps to the limit.
 //   C3  A value that is held (by readers, by the journal) is charged until the last one lets go, wherever its entry is.
 //
@@ -46,8 +48,8 @@
 // Loads and walks
 //   L1  Whatever changes a key, or says that it is not there any more, voids the loads of it that are in progress.
 //   W1  A walk owes every key that was there when it began, until it emits it or the key leaves. A key whose entry is
-//       replaced or becomes another one has not left; unless the entry was stale and the walk does not accept that: the
-//       walk may have passed it by then.
+//       replaced, becomes another one or is touched has not left; unless the entry was stale and the walk does not
+//       accept that: the walk may have passed it by then.
 //
 // Absence
 //   A1  Who finds nothing may be told so because of the newest delete, clear, touch with an expiry, or entry that was
@@ -193,6 +195,7 @@ class ModelShard {
   // R5: who would leave, the first first. `is_enough` false: those are all there are.
   std::vector<Place> Victims(uint64_t charge, bool comes, const Entry* stays, const Entry* replaced,
                              bool* is_enough) const;
+  // As it would be stored now.
   Footprint FootprintOf(const Entry& entry) const;
   bool IsTooLarge(const Entry& entry) const;
 
@@ -234,6 +237,7 @@ class ModelShard {
   void Use(Place entry) { order.splice(order.begin(), order, entry); }
   void VoidLoads(const std::string& key);
   void ForgetOwed(const std::string& key);
+  void ForgetOwedIfStale(const Entry& entry);
   void LetGo(const std::shared_ptr<Held>& held_value);
 
   // Stores `next` in place of `old` (end(): of nothing). What it must do, and what is done if it is refused.

@@ -183,7 +183,7 @@ void ModelShard::Replace(const Request& request, const std::string& key, Place h
   next.codec = request.codec;
   next.client_flags = request.client_flags;
   next.expires_ms = request.expires_ms;
-  if (next.expires_ms == kKeepExpiry) next.expires_ms = live ? here->expires_ms : kNeverExpires;
+  if (next.expires_ms == kKeepExpiry) next.expires_ms = live ? here->expires_ms : request.keep_else_ms;
   next.fresh_until_ms = request.fresh_until_ms;
   if (IsTooLarge(next)) ++counters.too_large, ++setting_.coverage->too_large;
   expected->status = Accept(std::move(next), here, {.recorded = true, .insists = insists}, expected);
@@ -211,7 +211,7 @@ void ModelShard::Count(const Request& request, const std::string& key, Place her
   } else {
     next.codec = request.codec;
     next.client_flags = request.client_flags;
-    next.expires_ms = request.expires_ms == kKeepExpiry ? kNeverExpires : request.expires_ms;
+    next.expires_ms = request.expires_ms == kKeepExpiry ? request.keep_else_ms : request.expires_ms;
     next.fresh_until_ms = request.fresh_until_ms;
   }
   next.value = std::to_string(number);
@@ -297,6 +297,7 @@ void ModelShard::Touch(const Request& request, Place here, const Seen& seen, Scr
   Record(RecordKind::kTouch, *here);
   expected->mutates = true;
   expected->expires_ms = here->expires_ms;
+  expected->fresh_until_ms = here->fresh_until_ms;
   expected->status = Status::kFound;
 }
 

@@ -60,6 +60,7 @@ Footprint Sizes::Of(size_t key_bytes, uint64_t value_bytes, bool expires, bool g
   if (key_bytes > kKeyInHeadMax) fields += kFieldBytes;
   Footprint footprint;
   footprint.charge = kTableShareBytes;
+  footprint.has_freshness = goes_stale;
   if (fields + key_bytes + value_bytes <= class_sizes_.back()) {
     footprint.size_class = ClassOf(fields + key_bytes + value_bytes);
     footprint.charge += ChargeOf(footprint.size_class);

@@ -13,6 +13,7 @@ struct Footprint {
   int size_class = 0;           // of its head
   bool in_pieces = false;       // the value, and the rest of a long key, lie in pieces behind the head
   uint32_t partial_pieces = 0;  // those that share a page with others
+  bool has_freshness = false;   // there is room for the end of its freshness
 };
 
 class Sizes {
