@@ -17,6 +17,8 @@
  * ignorance of a batch is void like anything that does not continue the stream: its writer reads on and tries again.
  */
 
+import type { Position } from './request-log.ts';
+
 /** Where a reader is. */
 export interface FenceState {
   readonly epoch: number;
@@ -28,6 +30,12 @@ export interface FenceState {
 export interface Fenced extends FenceState {
   readonly kind: 'records' | 'takeover' | 'lost';
   readonly recordCount: number;
+}
+
+/** A position, and where a reader is there. */
+export interface Point {
+  readonly position: Position;
+  readonly fence: FenceState;
 }
 
 /** Before the first entry of a log. */

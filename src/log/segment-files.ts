@@ -1,12 +1,12 @@
 /**
- * The files of a log's segments: made, ended, removed, and copied from. What is in them, and when, is the log's
- * business (embedded-log.ts).
+ * The files of a log's segments: made, ended, removed, and copied from. When, and with which batches, is decided in
+ * succession.ts and room.ts.
  *
- * A segment is made under another name, filled, synced, and then named: whatever has the name of a segment is whole.
+ * A segment is made under another name, filled, synced, and then named: a file with the name of a segment is whole.
  */
 import { join } from 'node:path';
 import type { Link } from './chain.ts';
-import { Fence, type FenceState } from './fence.ts';
+import { Fence, type Point } from './fence.ts';
 import { type Files, isUnreadable, type OpenFile, systemCode } from './files.ts';
 import {
   BATCH_HEADER_BYTES,
@@ -19,6 +19,7 @@ import {
   type SegmentHeader,
   segmentName,
 } from './format.ts';
+import type { LogNotice } from './log-options.ts';
 import type { Position } from './request-log.ts';
 import { type Batch, SegmentReader } from './segment.ts';
 
@@ -58,12 +59,14 @@ export function unreadable(segment: Segment): Error {
 export class SegmentFiles {
   readonly #files: Files;
   readonly #directory: string;
+  readonly #notify: (notice: LogNotice) => void;
   readonly #segments: Segment[] = [];
   #bytes = 0;
 
-  constructor(files: Files, directory: string, links: readonly Link[]) {
+  constructor(files: Files, directory: string, links: readonly Link[], notify: (notice: LogNotice) => void) {
     this.#files = files;
     this.#directory = directory;
+    this.#notify = notify;
     for (const { number, header, fileBytes } of links) this.#push({ number, header, fileBytes });
   }
 
@@ -78,6 +81,11 @@ export class SegmentFiles {
   /** Where the oldest segment ends; undefined: it is the only one. */
   get firstEnd(): Position | undefined {
     return this.#segments[1]?.header.predecessorEnd;
+  }
+
+  /** Where reading may begin. */
+  get oldestReadable(): Position {
+    return this.first?.header.predecessorEnd ?? 0n;
   }
 
   get count(): number {
@@ -146,60 +154,61 @@ export class SegmentFiles {
 
   /**
    * Ends the file of a segment that is not written any more: with a mark where its batches end, and without the room
-   * behind it. Throws what the system says; the segment is as good without it.
+   * behind it. A segment is as good without either: there is a notice if that fails.
    */
   finish(segment: Segment, end: Position, mark: Buffer, file?: OpenFile): void {
     let open = file;
-    try {
-      open ??= this.#files.open(this.#path(segment.number), 'update');
-      const offset = offsetOf(segment.header, end);
-      open.write([mark], offset);
-      open.truncate(offset + BATCH_HEADER_BYTES);
-      open.sync();
-      this.resize(segment, offset + BATCH_HEADER_BYTES);
-    } finally {
-      open?.close();
-    }
-  }
-
-  /** Removes the oldest segment. One after the other, each durably: a crash must not leave a gap. */
-  removeFirst(): void {
-    const [first] = this.#segments;
-    if (first === undefined) return;
-    try {
-      this.#files.remove(this.#path(first.number));
-    } catch (error) {
-      if (systemCode(error) !== 'ENOENT') throw error;
-    }
-    this.#files.syncDirectory(this.#directory);
-    this.#segments.shift();
-    this.#bytes -= first.fileBytes;
+    this.#attempt(segment, () => {
+      try {
+        open ??= this.#files.open(this.#path(segment.number), 'update');
+        const offset = offsetOf(segment.header, end);
+        open.write([mark], offset);
+        open.truncate(offset + BATCH_HEADER_BYTES);
+        open.sync();
+        this.resize(segment, offset + BATCH_HEADER_BYTES);
+      } finally {
+        open?.close();
+      }
+    });
   }
 
   /**
-   * How far batches can be read from a position of a segment on, and where a reader that came with `before` is then.
-   * `file`: the segment's, if it is open still. What the disk cannot read is not there; any other error, such as that
-   * there are no descriptors left, says nothing about what is there, and is thrown.
+   * Removes the oldest segment, durably, so that a crash between two removals leaves no gap. False, after a notice: it
+   * could not. REQUIRES: there is one.
    */
-  tail(
-    segment: Segment,
-    from: Position,
-    before: FenceState,
-    end: Position,
-    file?: OpenFile,
-  ): { reached: Position; fence: FenceState; cause: unknown } {
-    const fence = new Fence(before);
-    let reached = from;
+  removeFirst(): boolean {
+    const first = this.#segments[0]!;
+    return this.#attempt(first, () => {
+      try {
+        this.#files.remove(this.#path(first.number));
+      } catch (error) {
+        if (systemCode(error) !== 'ENOENT') throw error;
+      }
+      this.#files.syncDirectory(this.#directory);
+      this.#segments.shift();
+      this.#bytes -= first.fileBytes;
+    });
+  }
+
+  /**
+   * How far the batches of a segment can be read from a point on, at most to `end`. `file`: the segment's, if it is
+   * still open. Bytes that the disk cannot read end it, with `cause`. Any other error, such as too many open files,
+   * says nothing about the bytes, and is thrown.
+   */
+  tail(segment: Segment, from: Point, end: Position, file?: OpenFile): { reached: Point; cause: unknown } {
+    const fence = new Fence(from.fence);
+    let { position } = from;
+    let cause: unknown;
     try {
-      for (const { header } of this.#batches(segment, from, end, file)) {
+      for (const { header } of this.#batches(segment, position, end, file)) {
         if (!isEntry(header.kind) || !fence.admit({ ...header, kind: header.kind })) break;
-        reached = batchEnd(header);
+        position = batchEnd(header);
       }
     } catch (error) {
       if (!isUnreadable(error)) throw error;
-      return { reached, fence: fence.state, cause: error };
+      cause = error;
     }
-    return { reached, fence: fence.state, cause: undefined };
+    return { reached: { position, fence: fence.state }, cause };
   }
 
   /**
@@ -228,6 +237,18 @@ export class SegmentFiles {
       }
     } finally {
       if (file !== open) file.close();
+    }
+  }
+
+  // A failure leaves a file that is not needed, or room behind a segment's end. Neither does harm.
+  #attempt({ number }: Segment, action: () => void): boolean {
+    try {
+      action();
+      return true;
+    } catch (error) {
+      if (systemCode(error) === undefined) throw error;
+      this.#notify({ kind: 'cleanup-failed', file: segmentName(number), cause: error });
+      return false;
     }
   }
 

@@ -5,7 +5,7 @@
 import { crc32 } from 'node:zlib';
 import { RecordKind, RecordReader } from '../request/record.ts';
 import { clearedVersion } from './epoch.ts';
-import { Fence, type FenceState } from './fence.ts';
+import { Fence, type FenceState, type Point } from './fence.ts';
 import type { OpenFile } from './files.ts';
 import {
   BATCH_HEADER_BYTES,
@@ -283,11 +283,7 @@ export function scanSegment(
 }
 
 /** Where a reader is at the last batch's end that is not behind a position. */
-export function fenceAt(
-  file: OpenFile,
-  header: SegmentHeader,
-  position: Position,
-): { position: Position; fence: FenceState } {
+export function fenceAt(file: OpenFile, header: SegmentHeader, position: Position): Point {
   const reader = new SegmentReader(file, header, { withPayload: false });
   const fence = new Fence(header.before);
   let reached = header.base;
