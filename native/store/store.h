@@ -244,11 +244,26 @@ class Store {
   uint64_t page_bytes() const { return page_bytes_; }
   uint64_t entries() const;
   // Direct access for tests and models.
-  Shard* shard(uint32_t index) { return ShardAt(index); }
+  Shard* shard(uint32_t index);
 
  private:
+  // ---- opening, in this order; each says what is wrong, or nothing: store_open.cc ----
+
+  // The options are complete.
   explicit Store(const StoreOptions& options);
+  std::string Map();
+  std::string MakeShards();
+  // What is not given becomes less where a shard cannot hold it.
+  std::string FitValueBytesMax(bool is_given);
+  uint32_t PagesCeiling() const;  // of one shard
+  uint64_t ShardHeaderBytes() const;
+  char* BaseOf(uint32_t index) const { return base_ + uint64_t{index} * shard_stride_bytes_; }
+  void KeepRecords();
+
   Shard* ShardAt(uint32_t index) const;
+
+  // ---- clears: store_clear.cc ----
+
   void RunScheduledClear(const Now& now);
   class AllShards;
   uint64_t ClearLocked(Recorder::Barrier barrier) REQUIRES_LOCK(clear_lock_);
@@ -256,12 +271,26 @@ class Store {
   void SetClearAt(uint64_t at_ms, uint64_t version) REQUIRES_LOCK(clear_lock_);
   Status ApplyClearLocked(const RecordView& record, bool keep_version) REQUIRES_LOCK(clear_lock_);
   Status ApplyClearAtLocked(const RecordView& record, const Now& now, bool keep_version) REQUIRES_LOCK(clear_lock_);
+
+  // ---- limits and upkeep: store_upkeep.cc ----
+
   void SetLimits(uint64_t memory_bytes, uint64_t entries_max);
   // Makes the pages of a larger limit usable. False: the system has no memory for them.
   bool CommitFor(uint64_t memory_bytes) const;
-  void StartWalk(uint32_t index, Cursor::Order order, Cursor::PerShard* walk);
   // Gives the memory of some free pages back, outside the lock. True if there were any.
   bool ReturnPages(Shard* shard, bool shrinking);
+
+  // ---- walks: store_walks.cc; batches: store_batch.cc ----
+
+  void StartWalk(uint32_t index, Cursor::Order order, Cursor::PerShard* walk);
+  class Refusals;
+  struct BatchWindow;
+  void SortByShard(BatchWindow* window);
+  [[gnu::always_inline]] ChangeRing::Note ExecuteGroup(uint32_t index, const BatchWindow& window, size_t from,
+                                                       size_t to, const Now& now, Scratch* scratch, Refusals* refusals);
+
+  // ---- single requests: store.cc, store_large.cc ----
+
   template <bool kLogged>
   [[gnu::noinline]] void ExecuteOne(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome);
   template <bool kLogged>
@@ -302,7 +331,6 @@ class Store {
   std::atomic<uint64_t> logged_clear_at_ms_{~uint64_t{0}};
   bool logged_ = false;
   std::atomic<uint64_t>* clear_at_ms() { return logged_ ? &logged_clear_at_ms_ : &attention_at_ms_; }
-  void KeepRecords();
   std::atomic<uint64_t> memory_bytes_{0};
   std::atomic<uint64_t> entries_max_{0};
   std::atomic<uint64_t> clears_{0};

@@ -1,0 +1,216 @@
+// Store: opening and its end. Options are resolved, the number of shards is chosen, memory is mapped, shards are made.
+#include <algorithm>
+#include <bit>
+#include <new>
+
+#include "store/store_inl.h"
+
+namespace cairn {
+
+namespace {
+
+// Large pages pay off for a shard that fills several of them; for a small one the last, half-filled one weighs too
+// much.
+constexpr uint64_t kHugePagesFromQuotaBytes = 4 * kLargePageBytes;
+// Of the mapping, given back at a time by the destructor.
+constexpr uint64_t kReleaseStepBytes = uint64_t{32} << 20;
+// The largest value, where none is given and memory is small.
+constexpr uint64_t kValueBytesMaxSmall = uint64_t{1} << 20;
+// The highest ceiling of a shard that is chosen where references would not reach all of the mapping.
+constexpr uint64_t kShardCeilingBytesMax = kShardBytesMax / 2;
+
+uint64_t RoundUpToLargePage(uint64_t bytes) { return (bytes + kLargePageBytes - 1) & ~(kLargePageBytes - 1); }
+
+uint64_t ChoosePageBytes(uint64_t quota_bytes) {
+  return std::clamp(std::bit_floor(quota_bytes / kPagesPerShard), kPageBytesMin, kPageBytesMax);
+}
+
+uint64_t ValueBytesMaxOf(const StoreOptions& options) {
+  return options.ring_bytes == 0 ? kValueBytesMax : kLoggedValueBytesMax;
+}
+
+// Whether each option is one that can be. Empty, or what is wrong.
+std::string CheckOptions(const StoreOptions& options) {
+  if (options.memory_bytes < kMemoryBytesMin) {
+    return Expected("memory_bytes", "at least 4194304", options.memory_bytes);
+  }
+  if (options.memory_bytes_ceiling < options.memory_bytes) {
+    return Expected("memory_bytes_ceiling", "at least memory_bytes", options.memory_bytes_ceiling);
+  }
+  if (options.shard_count != 0 && (!std::has_single_bit(options.shard_count) || options.shard_count > kShardCountMax)) {
+    return Expected("shard_count", "a power of two up to 256", options.shard_count);
+  }
+  if (options.value_bytes_max > kValueBytesMax) {
+    return Expected("value_bytes_max", "at most 1073741824", options.value_bytes_max);
+  }
+  if (options.page_bytes != 0 && (!std::has_single_bit(options.page_bytes) || options.page_bytes < kPageBytesMin ||
+                                  options.page_bytes > kPageBytesMax)) {
+    return Expected("page_bytes", "a power of two from 4096 to 262144", options.page_bytes);
+  }
+  if (options.ring_bytes > options.memory_bytes / kRingShareMax) {
+    return Expected("ring_bytes", "at most a quarter of memory_bytes", options.ring_bytes);
+  }
+  if (options.value_bytes_max > ValueBytesMaxOf(options)) {
+    return Expected("value_bytes_max", "at most 67108864 where there are change rings", options.value_bytes_max);
+  }
+  if (options.epoch == 0) return Expected("epoch", "from 1 to 4294967295", options.epoch);
+  return {};
+}
+
+// As many shards as the cores can use, or fewer, so that each is large enough.
+uint32_t ChooseShardCount(const StoreOptions& options) {
+  uint32_t shards = std::min(std::bit_floor(std::max(2 * OsCpuCount(), 1u)), kShardCountMax);
+  const uint64_t quota_min = std::max(kShardQuotaBytesMin, 32 * options.value_bytes_max);
+  const auto is_too_many = [&] {
+    return options.memory_bytes / shards < quota_min ||
+           (options.entries_max != 0 && options.entries_max / shards < kShardEntriesMin);
+  };
+  while (shards > 1 && is_too_many()) shards /= 2;
+  return shards;
+}
+
+// Has the ceiling of a shard be within reach of a reference: with more shards, or a lower ceiling, where `given` leaves
+// the choice. Empty, or why it cannot be.
+std::string FitShards(const StoreOptions& given, StoreOptions* options) {
+  // What lies before the pages takes up to 1/128 as much again, and has to be within reach of a reference too.
+  const uint64_t mapped_bytes = options->memory_bytes_ceiling + options->ring_bytes;
+  if (mapped_bytes / options->shard_count <= kShardBytesMax - kShardBytesMax / 64) return {};
+  const auto ceiling = [options] { return options->memory_bytes_ceiling / options->shard_count; };
+  while (given.shard_count == 0 && options->shard_count < kShardCountMax && ceiling() > kShardCeilingBytesMax) {
+    options->shard_count *= 2;
+  }
+  if (ceiling() <= kShardCeilingBytesMax) return {};
+  if (given.memory_bytes_ceiling != 0 || options->memory_bytes / options->shard_count > kShardCeilingBytesMax) {
+    return Expected("memory_bytes_ceiling / shard_count", "at most 16 GiB", ceiling());
+  }
+  options->memory_bytes_ceiling = kShardCeilingBytesMax * options->shard_count;
+  return {};
+}
+
+// Fills in what is not given, but for a value_bytes_max that depends on what a shard can hold (FitValueBytesMax()).
+// Empty, or what is wrong.
+std::string ResolveOptions(const StoreOptions& given, StoreOptions* options) {
+  *options = given;
+  if (options->memory_bytes_ceiling == 0) options->memory_bytes_ceiling = options->memory_bytes * 4;
+  std::string error = CheckOptions(*options);
+  if (!error.empty()) return error;
+  if (options->value_bytes_max == 0) {
+    options->value_bytes_max = std::clamp(options->memory_bytes / 1024, kValueBytesMaxSmall, ValueBytesMaxOf(*options));
+  }
+  if (options->shard_count == 0) options->shard_count = ChooseShardCount(*options);
+  error = FitShards(given, options);
+  if (options->page_bytes == 0) options->page_bytes = ChoosePageBytes(options->memory_bytes / options->shard_count);
+  if (options->system_page_bytes == 0) options->system_page_bytes = OsPageBytes();
+  if (options->secrets.IsZero()) options->secrets = DrawHashSecrets();
+  return error;
+}
+
+}  // namespace
+
+std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error) {
+  StoreOptions options;
+  *error = ResolveOptions(given, &options);
+  if (!error->empty()) return nullptr;
+  std::unique_ptr<Store> store(new Store(options));
+  *error = store->Map();
+  if (error->empty()) *error = store->MakeShards();
+  if (error->empty()) *error = store->FitValueBytesMax(given.value_bytes_max != 0);
+  return error->empty() ? std::move(store) : nullptr;
+}
+
+Store::Store(const StoreOptions& options)
+    : options_(options),
+      page_bytes_(options.page_bytes),
+      returns_pages_(options.page_bytes >= options.system_page_bytes),
+      shard_shift_(32 - std::countr_zero(options.shard_count)),
+      value_bytes_max_(options.value_bytes_max),
+      uses_time_(options.track_access),
+      memory_bytes_(options.memory_bytes),
+      entries_max_(options.entries_max),
+      classes_(std::make_unique<SizeClasses>(options.page_bytes)) {
+  if (options.ring_bytes == 0) return;
+  ring_bytes_ = std::max(std::bit_floor(options.ring_bytes / options.shard_count), kRingBytesMin);
+  KeepRecords();
+}
+
+void Store::KeepRecords() {
+  if (logged_) return;
+  logged_clear_at_ms_.store(attention_at_ms_.exchange(0, std::memory_order_relaxed), std::memory_order_relaxed);
+  logged_ = true;
+}
+
+std::string Store::Map() {
+  const uint64_t pages_bytes = uint64_t{PagesCeiling()} * page_bytes_;
+  shard_stride_bytes_ = RoundUpToLargePage(ShardHeaderBytes() + pages_bytes);
+  mapping_bytes_ = shard_stride_bytes_ * options_.shard_count + kLargePageBytes;
+  mapping_ = OsReserve(mapping_bytes_);
+  if (mapping_ == nullptr) return "Cannot reserve " + std::to_string(mapping_bytes_) + " bytes of address space";
+  base_ = reinterpret_cast<char*>(RoundUpToLargePage(reinterpret_cast<uintptr_t>(mapping_)));
+  const uint64_t quota = options_.memory_bytes / options_.shard_count;
+  for (uint32_t i = 0; i < options_.shard_count; i++) {
+    if (!OsCommit(BaseOf(i), ShardHeaderBytes() + std::min(pages_bytes, quota))) {
+      return "Cannot commit " + std::to_string(quota) + " bytes of memory";
+    }
+  }
+  return {};
+}
+
+std::string Store::MakeShards() {
+  const uint64_t quota = options_.memory_bytes / options_.shard_count;
+  const uint64_t entries_limit =
+      options_.entries_max == 0 ? 0 : std::max(options_.entries_max / options_.shard_count, uint64_t{1});
+  // Only what lies within the quota as a whole: rounding up must not take memory beyond the limit.
+  const uint64_t large_bytes = quota >= kHugePagesFromQuotaBytes ? quota & ~(kLargePageBytes - 1) : 0;
+  shards_ = std::make_unique<char[]>(sizeof(Shard) * options_.shard_count);
+  for (uint32_t i = 0; i < options_.shard_count; i++) {
+    if (large_bytes != 0) OsAdviseHugePages(BaseOf(i), large_bytes);
+    const Shard::Config config{.index = i,
+                               .hash = options_.hash,
+                               .secrets = options_.secrets,
+                               .track_access = options_.track_access,
+                               .classes = classes_.get(),
+                               .header_bytes = ShardHeaderBytes(),
+                               .ring_bytes = ring_bytes_,
+                               .pages_ceiling = PagesCeiling(),
+                               .large_bytes = large_bytes};
+    auto* shard = new (ShardAt(i)) Shard(BaseOf(i), config);
+    shard_count_ = i + 1;
+    if (!shard->Init(quota, entries_limit, options_.epoch)) {
+      return Expected("memory_bytes / shard_count", "at least 4194304", quota);
+    }
+  }
+  return {};
+}
+
+std::string Store::FitValueBytesMax(bool is_given) {
+  const uint64_t half = ShardAt(0)->LimitFor(options_.memory_bytes / shard_count_) / 2;
+  if (options_.value_bytes_max > half) {
+    if (is_given || options_.value_bytes_max != kValueBytesMaxSmall) {
+      return Expected("value_bytes_max",
+                      "at most " + std::to_string(half) + ", half of what one of the shards can hold",
+                      options_.value_bytes_max);
+    }
+    options_.value_bytes_max = half;
+    value_bytes_max_.store(half, std::memory_order_relaxed);
+  }
+  for (uint32_t i = 0; i < shard_count_; i++) ShardAt(i)->SetValueBytesMax(options_.value_bytes_max);
+  return {};
+}
+
+uint32_t Store::PagesCeiling() const {
+  return static_cast<uint32_t>(options_.memory_bytes_ceiling / options_.shard_count / page_bytes_);
+}
+
+uint64_t Store::ShardHeaderBytes() const { return Shard::HeaderBytes(PagesCeiling(), page_bytes_) + ring_bytes_; }
+
+Store::~Store() {
+  for (uint32_t i = 0; i < shard_count_; i++) ShardAt(i)->~Shard();
+  if (mapping_ == nullptr) return;
+  // In steps, because giving back gigabytes in one call holds up every other thread that maps memory meanwhile.
+  for (uint64_t at = 0; at < mapping_bytes_; at += kReleaseStepBytes) {
+    OsDecommit(static_cast<char*>(mapping_) + at, std::min(kReleaseStepBytes, mapping_bytes_ - at));
+  }
+  OsRelease(mapping_, mapping_bytes_);
+}
+
+}  // namespace cairn

@@ -1,0 +1,144 @@
+// Store: the log's side of it. Records that are taken out of the rings, and records that are read back.
+#include <algorithm>
+
+#include "store/store_inl.h"
+
+namespace cairn {
+
+// ---- records that go to the log ----
+
+RingDrain Store::DrainRing(uint32_t index, char* out, size_t capacity) {
+  Shard* shard = ShardAt(index);
+  ChangeRing* ring = shard->ring();
+  ChangeRing::View view;
+  uint64_t last_version;
+  {
+    OsLockGuard guard(shard->lock());
+    view = ring->view();
+    last_version = shard->recorder()->last_version();
+  }
+  RingDrain drain;
+  drain.version = last_version;
+  drain.place.position = view.from;
+  if (view.from != view.to) {
+    const ChangeRing::Collected collected =
+        ring->Collect(&view, out, capacity,
+                      [shard](const Pin& pin, char* data, size_t bytes) { shard->ReadPinned(pin, 0, data, bytes); });
+    drain.bytes = collected.bytes;
+    drain.record_count = collected.count;
+    drain.bytes_needed = collected.bytes_needed;
+    if (view.from != view.to) drain.version = collected.version;
+    if (collected.bytes != 0) {
+      OsLockGuard guard(shard->lock());
+      ring->Advance(view.from);
+      drain.place.position = view.from;
+    }
+  }
+  return drain;
+}
+
+void Store::CommitRing(uint32_t index, const RingPlace& place) {
+  Shard* shard = ShardAt(index);
+  for (bool more = true; more;) {
+    OsLockGuard guard(shard->lock());
+    more = shard->CommitRingStep(place.position);
+  }
+}
+
+void Store::CommitRing(uint32_t index) {
+  RingPlace place;
+  {
+    OsLockGuard guard(ShardAt(index)->lock());
+    place.position = ShardAt(index)->ring()->view().from;
+  }
+  CommitRing(index, place);
+}
+
+void Store::RewindRing(uint32_t index) {
+  Shard* shard = ShardAt(index);
+  OsLockGuard guard(shard->lock());
+  shard->ring()->Rewind();
+}
+
+RingStats Store::RingStatsOf(uint32_t index) const {
+  if (!has_rings()) return {};
+  Shard* shard = ShardAt(index);
+  OsLockGuard guard(shard->lock());
+  const ChangeRing* ring = shard->ring();
+  return {ring->fill_bytes(), ring->capacity(), ring->records()};
+}
+
+uint64_t Store::LastVersion(uint32_t index) const {
+  Shard* shard = ShardAt(index);
+  OsLockGuard guard(shard->lock());
+  return shard->recorder()->last_version();
+}
+
+void Store::Tell(ChangeRing::Note note) {
+  if (note == ChangeRing::Note::kNone) [[likely]]
+    return;
+  ChangeBell* bell = bell_.load(std::memory_order_acquire);
+  if (bell == nullptr) return;
+  if (note == ChangeRing::Note::kFull || bell->wanted.load(std::memory_order_seq_cst) != 0) bell->Ring();
+}
+
+// ---- records that come from a log, a dump or a primary ----
+
+Status Store::Apply(const RecordView& record, const Now& now, bool keep_version) {
+  if (record.kind == RecordKind::kClear) {
+    clear_lock_.Lock();
+    const Status status = ApplyClearLocked(record, keep_version);
+    clear_lock_.Unlock();
+    Unlocked(ShardAt(0)->removal_sink());
+    return status;
+  }
+  if (record.kind == RecordKind::kClearAt) {
+    OsLockGuard guard(&clear_lock_);
+    return ApplyClearAtLocked(record, now, keep_version);
+  }
+  if (record.expires_wall_ms != 0) uses_time_.store(true, std::memory_order_relaxed);
+  Shard* shard = ShardAt(ShardOf(record.key));
+  const uint64_t hash = shard->HashOf(record.key);
+  ChangeRing::Note note;
+  Status status;
+  {
+    OsLockGuard guard(shard->lock());
+    status = shard->Apply(record, hash, now, keep_version);
+    note = shard->ring()->TakeNote();
+  }
+  Unlocked(shard->removal_sink());
+  Tell(note);
+  return status;
+}
+
+void Store::SetRecovering(bool recovering) {
+  is_recovering_.store(recovering, std::memory_order_relaxed);
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    OsLockGuard guard(ShardAt(i)->lock());
+    ShardAt(i)->SetRecovering(recovering);
+  }
+}
+
+void Store::Renumber() {
+  uint64_t counters[kShardCountMax];
+  OsRandom(counters, shard_count_ * sizeof counters[0]);
+  OsLockGuard guard(&clear_lock_);
+  clear_at_version_ = 1;  // a snapshot may say so again
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    OsLockGuard shard_guard(ShardAt(i)->lock());
+    ShardAt(i)->Renumber(counters[i] & (kVersionCounterMask >> 1));
+  }
+}
+
+void Store::StartEpoch(uint32_t epoch) {
+  uint64_t counters[kShardCountMax];
+  OsRandom(counters, shard_count_ * sizeof counters[0]);
+  OsLockGuard guard(&clear_lock_);
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    OsLockGuard shard_guard(ShardAt(i)->lock());
+    // The lower half: as many are left as were skipped.
+    ShardAt(i)->recorder()->NoteVersion(VersionOf(epoch, counters[i] & (kVersionCounterMask >> 1)));
+  }
+}
+
+}  // namespace cairn

@@ -1,0 +1,144 @@
+// Store: changed limits, and the upkeep that otherwise waits for callers.
+#include <algorithm>
+
+#include "store/store_inl.h"
+
+namespace cairn {
+
+namespace {
+
+constexpr int kReturnPagesMax = 16;
+// What upkeep waits after somebody had to sleep for the lock: longer than it takes to wake them. And after so many
+// holds more: where there is one such caller there are others to come, and upkeep that does little else than hold locks
+// would be holding one when its processor is taken away.
+constexpr uint32_t kUpkeepPauseUs = 100;
+constexpr uint32_t kUpkeepPauses = 64;
+
+// What a step of making memory ready, or of giving it back, does without the lock.
+void DoAhead(Shard* shard, const Growth::Step& step) {
+  if (step.what == Growth::Step::What::kPopulate) OsPopulate(step.address, step.bytes);
+  if (step.what != Growth::Step::What::kGiveBack) return;
+  OsDiscard(step.address, step.bytes);
+  OsLockGuard guard(shard->lock());
+  shard->growth()->End();
+}
+
+}  // namespace
+
+bool Store::CheckResize(uint64_t memory_bytes, std::string* error) const {
+  if (memory_bytes == 0) return true;
+  if (memory_bytes < kMemoryBytesMin || memory_bytes > options_.memory_bytes_ceiling) {
+    *error = Expected("memory_bytes", "from 4194304 to the ceiling of " + std::to_string(options_.memory_bytes_ceiling),
+                      memory_bytes);
+    return false;
+  }
+  uint64_t limit = ~uint64_t{0};
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    OsLockGuard guard(ShardAt(i)->lock());
+    limit = std::min(limit, ShardAt(i)->LimitFor(memory_bytes / shard_count_));
+  }
+  if (value_bytes_max() > limit / 2) {
+    *error = Expected("memory_bytes",
+                      "enough for values of " + std::to_string(value_bytes_max()) + " bytes in each of " +
+                          std::to_string(shard_count_) + " shards",
+                      memory_bytes);
+    return false;
+  }
+  if (!CommitFor(memory_bytes)) {
+    *error = "Cannot commit " + std::to_string(memory_bytes) + " bytes of memory";
+    return false;
+  }
+  return true;
+}
+
+bool Store::CommitFor(uint64_t memory_bytes) const {
+  const uint64_t wanted = memory_bytes / shard_count_;
+  for (uint32_t i = 0; wanted != 0 && i < shard_count_; i++) {
+    const uint64_t header_bytes = ShardAt(i)->header_bytes();
+    if (!OsCommit(BaseOf(i) + header_bytes, std::min(wanted, shard_stride_bytes_ - header_bytes))) return false;
+  }
+  return true;
+}
+
+bool Store::Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now, bool* held_up) {
+  // Address space before limits: no lock is held across a system call. Where the system refuses there is nothing to
+  // call again for; CheckResize() says so.
+  if (!CommitFor(memory_bytes)) return true;
+  SetLimits(memory_bytes, entries_max);
+  bool done = true;
+  bool moved = false;
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    Shard* shard = ShardAt(i);
+    Growth::Step ahead;
+    {
+      OsLockGuard shard_guard(shard->lock());
+      if (!shard->ShrinkStep(&moved)) done = false;
+      ahead = shard->growth()->Begin(now, Growth::Purpose::kShrink);
+    }
+    DoAhead(shard, ahead);
+    if (ReturnPages(shard, true)) {
+      done = false;
+      moved = true;
+    }
+  }
+  Unlocked(ShardAt(0)->removal_sink());
+  if (held_up != nullptr) *held_up = !done && !moved;
+  return done;
+}
+
+void Store::SetLimits(uint64_t memory_bytes, uint64_t entries_max) {
+  OsLockGuard guard(&clear_lock_);
+  if (memory_bytes != 0) memory_bytes_.store(memory_bytes, std::memory_order_relaxed);
+  if (entries_max != 0) {
+    entries_max_.store(entries_max >= kEntriesUnlimited ? 0 : entries_max, std::memory_order_relaxed);
+  }
+  const uint64_t quota = memory_bytes_.load(std::memory_order_relaxed) / shard_count_;
+  const uint64_t entries_all = entries_max_.load(std::memory_order_relaxed);
+  const uint64_t entries_limit = entries_all == 0 ? 0 : std::max(entries_all / shard_count_, uint64_t{1});
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    OsLockGuard shard_guard(ShardAt(i)->lock());
+    ShardAt(i)->SetLimits(quota, entries_limit);
+  }
+}
+
+bool Store::ReturnPages(Shard* shard, bool shrinking) {
+  if (!returns_pages_) return false;
+  uint32_t pages[kReturnPagesMax];
+  int count;
+  {
+    OsLockGuard guard(shard->lock());
+    count = shard->BeginReturn(pages, kReturnPagesMax, shrinking);
+  }
+  if (count == 0) return false;
+  for (int i = 0; i < count; i++) OsDiscard(shard->PageAddress(pages[i]), page_bytes_);
+  OsLockGuard guard(shard->lock());
+  shard->EndReturn(pages, count);
+  return true;
+}
+
+bool Store::Maintain(const Now& now) {
+  CheckClock(now);
+  bool more = false;
+  bool ahead = false;
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    Shard* shard = ShardAt(i);
+    shard->lock()->Lock();
+    if (shard->MaintainStep(now)) more = true;
+    const Growth::Step step = shard->growth()->Begin(now, Growth::Purpose::kUpkeep);
+    if (shard->growth()->MayGiveBack()) ahead = true;
+    // Upkeep takes the lock again and again; a caller who is being woken would find it taken each time.
+    const bool somebody_waits = shard->lock()->UnlockAndTell();
+    const uint32_t pauses = somebody_waits ? kUpkeepPauses : upkeep_pauses_.load(std::memory_order_relaxed);
+    if (pauses != 0) {
+      upkeep_pauses_.store(pauses - 1, std::memory_order_relaxed);
+      OsSleepUs(kUpkeepPauseUs);
+    }
+    DoAhead(shard, step);
+    if (ReturnPages(shard, false)) more = true;
+  }
+  is_ahead_.store(ahead, std::memory_order_relaxed);
+  Unlocked(ShardAt(0)->removal_sink());
+  return more;
+}
+
+}  // namespace cairn
