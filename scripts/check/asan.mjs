@@ -1,12 +1,12 @@
 // The native tests and the model runs under AddressSanitizer (with leaks) and UndefinedBehaviorSanitizer.
 
-import { asanEnvironment, modelPrograms, runSanitized } from '../lib/native-run.mjs';
+import { asanEnvironment, modelPrograms, nativeTestParts, runSanitized } from '../lib/native-run.mjs';
 
 export const title = 'native tests under ASan and UBSan';
 
-export function check() {
+export async function check() {
   if (process.platform === 'win32') return 'sanitizers are run on Linux and macOS only';
-  const programs = ['native_tests', ...modelPrograms()].map((program) => [program]);
-  runSanitized('build-asan', 'address,undefined', asanEnvironment, programs);
+  const programs = [...nativeTestParts, ...modelPrograms().map((program) => [program])];
+  await runSanitized('build-asan', 'address,undefined', asanEnvironment, programs);
   return undefined;
 }

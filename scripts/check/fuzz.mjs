@@ -12,7 +12,7 @@ import { buildNativeTests } from '../lib/steps.mjs';
 
 export const title = 'fuzzing';
 
-export function check() {
+export async function check() {
   if (fuzzPrograms().length === 0) return 'there is no fuzz target yet';
   const trial =
     findProgram('clang++') &&
@@ -21,7 +21,7 @@ export function check() {
     });
   if (trial?.status !== 0) {
     const programs = fuzzPrograms().map(([program, name]) => [program, '-runs=2000', ...fuzzCorpus(name)]);
-    runSanitized('build-asan', 'address,undefined', asanEnvironment, programs);
+    await runSanitized('build-asan', 'address,undefined', asanEnvironment, programs);
     return 'random inputs only: clang with libFuzzer is missing (apt-get install clang libclang-rt-14-dev)';
   }
   const options = ['-DFUZZ=ON', '-DSANITIZE=address,undefined', '-DCMAKE_CXX_COMPILER=clang++'];

@@ -1,12 +1,12 @@
 // The native tests under ThreadSanitizer. Model runs and fuzz targets have one thread and are left out.
 
-import { runSanitized } from '../lib/native-run.mjs';
+import { nativeTestParts, runSanitized } from '../lib/native-run.mjs';
 
 export const title = 'native tests under TSan';
 
-export function check() {
+export async function check() {
   if (process.platform === 'win32') return 'sanitizers are run on Linux and macOS only';
   const env = { TSAN_OPTIONS: 'halt_on_error=1:second_deadlock_stack=1' };
-  runSanitized('build-tsan', 'thread', env, [['native_tests']]);
+  await runSanitized('build-tsan', 'thread', env, nativeTestParts);
   return undefined;
 }

@@ -1,5 +1,7 @@
-// Runs the native tests: `native_tests [--list] [--seed=N] [--repeat=N] [--report=FILE] [--verbose] [FILTER...]`.
-// A filter is part of "Suite.Name", or a pattern with *; several are joined by or. The seed also comes from CAIRN_SEED.
+// Runs the native tests:
+// `native_tests [--list] [--part=K/N] [--seed=N] [--repeat=N] [--report=FILE] [--verbose] [FILTER...]`.
+// --part=K/N runs every Nth test from the Kth on, so that N processes share the tests. A filter is a part of
+// "Suite.Name", or a pattern with *; several are joined by or. The seed also comes from CAIRN_SEED.
 // The report has a line "passed N failed N skipped N" and one "skip<TAB>Suite.Name<TAB>reason" for each skipped test.
 
 #include <chrono>
@@ -65,6 +67,7 @@ struct Options {
   bool list = false;
   bool verbose = false;
   int repeat = 1;
+  size_t part = 1, parts = 1;
   std::string report;
   std::vector<std::string> filters;
 };
@@ -81,6 +84,12 @@ bool Parse(int argc, char** argv, Options* options) {
       CurrentState().seed = std::strtoull(argv[i] + 7, nullptr, 0);
     } else if (argument.starts_with("--repeat=")) {
       options->repeat = std::atoi(argv[i] + 9);
+    } else if (argument.starts_with("--part=")) {
+      if (std::sscanf(argv[i], "--part=%zu/%zu", &options->part, &options->parts) != 2 || options->part == 0 ||
+          options->part > options->parts) {
+        std::fprintf(stderr, "Expected --part=K/N with 1 <= K <= N, got %s\n", argv[i]);
+        return false;
+      }
     } else if (argument.starts_with("--report=")) {
       options->report = argument.substr(9);
     } else if (argument.starts_with("-")) {
@@ -109,9 +118,11 @@ int Main(int argc, char** argv) {
   int skipped = 0;
   const auto start = std::chrono::steady_clock::now();
   for (int round = 0; round < options.repeat; ++round) {
+    size_t selected = 0;
     for (const Case& test : Cases()) {
       const std::string name = std::string(test.suite) + "." + test.name;
       if (!Selected(options.filters, name)) continue;
+      if (selected++ % options.parts != options.part - 1) continue;
       if (options.list) {
         std::printf("%s\n", name.c_str());
         continue;
