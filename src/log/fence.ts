@@ -12,9 +12,10 @@
  * | records  | the same records before, the current writer, no lower epoch | its epoch; as many more records before |
  * | lost     | the same records before                                     | what it says of the end of the gap     |
  *
- * Anything else is void. The epoch alone would not do: a clear raises it too, so that a writer that was replaced could
- * reach the epoch of the one that replaced it. Hence the writer's random number. A take-over that was written in
- * ignorance of a batch is void like anything that does not continue the stream: its writer reads on and tries again.
+ * Anything else is void. The epoch alone would not do: a counter of versions that runs over raises it too, so that a
+ * writer that was replaced could reach the epoch of the one that replaced it. Hence the writer's random number. A
+ * take-over that was written in ignorance of a batch is void like anything that does not continue the stream: its
+ * writer reads on and tries again.
  */
 
 import type { Position } from './request-log.ts';

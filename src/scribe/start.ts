@@ -24,10 +24,12 @@ import {
   recover,
 } from '../log/index.ts';
 import { type FeedHandle, feedOf, native, numberWord, Word } from '../native.ts';
+import { BUFFER_BYTES } from './appending.ts';
 import { ScribeClock } from './clock.ts';
 import { type Command, plainNotice, type RecoveredByThread, type Report, type ScribeData } from './message.ts';
 import { Metrics } from './metrics.ts';
-import { BUFFER_BYTES, Scribe, summaryOf } from './scribe.ts';
+import { Scribe } from './scribe.ts';
+import { summaryOf } from './snapshot-runner.ts';
 import { SnapshotTask, STEP_BYTES } from './snapshot-task.ts';
 
 /** What a log is opened with. */

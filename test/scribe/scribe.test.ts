@@ -4,9 +4,10 @@
 import { describe, expect, test } from 'vitest';
 import { type EmbeddedLog, type EmbeddedLogOptions, recover, type SyncPolicy } from '../../src/log/index.ts';
 import { FeedState } from '../../src/native.ts';
+import { BUFFER_BYTES } from '../../src/scribe/appending.ts';
 import { CONTROL_WORDS, type Command, type Report, type SnapshotSchedule } from '../../src/scribe/message.ts';
 import { type LogMetric, Metrics } from '../../src/scribe/metrics.ts';
-import { BUFFER_BYTES, Scribe } from '../../src/scribe/scribe.ts';
+import { Scribe } from '../../src/scribe/scribe.ts';
 import { withCode } from '../support/errors.ts';
 import { LogDisk } from '../support/logs.ts';
 import { MemoryFeed, replay } from '../support/memory-feed.ts';
@@ -385,15 +386,17 @@ describe('records that could not be read back after a failed sync', () => {
   });
 });
 
-test('somebody else who writes the log ends it: the doors are told, the records stay', () => {
+test('another process that writes the log ends it: doors and waiters are told, the records stay', () => {
   const desk = new Desk();
   desk.feed.set('a', '1');
   // As if the log had gone on without the scribe.
   const { append } = desk.log;
   desk.log.append = () => ({ kind: 'conflict', end: 4711n });
+  desk.commands.push({ kind: 'sync', id: 7, targets: desk.targets() });
   const outcome = desk.scribe.run();
   desk.log.append = append;
   expect(outcome).toEqual(withCode('ERR_LOG_IO', /Somebody else writes.*4711/));
+  expect(desk.answerTo(7)?.error).toMatchObject({ code: 'ERR_LOG_IO', message: (outcome as Error).message });
   expect(desk.feed.state).toBe(FeedState.failed);
   expect(desk.feed.uncommitted).toBe(1);
 });
