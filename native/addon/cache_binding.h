@@ -1,5 +1,5 @@
 // The direct verbs: plain functions on a cache handle that run on the calling thread. src/native.ts declares their
-// types and says what each returns. They are measured as hot, and so call Node-API itself (ARCHITECTURE.md).
+// types and says what each returns. They are hot by measurement, so they call Node-API directly (ARCHITECTURE.md).
 #pragma once
 
 #include <napi.h>
@@ -17,7 +17,7 @@ void InitCacheBinding(Napi::Env env, Napi::Object exports);
 // How a function knows its handle: AddHandleFunction(), AddFunction().
 enum class HandleBy { kData, kNumber };
 
-// The arguments of a call on a handle; those that were not passed are undefined.
+// The arguments of a call on a handle; missing ones are undefined.
 template <size_t kCount, HandleBy kBy = HandleBy::kData>
 struct HandleCall {
   CacheHandle* handle;

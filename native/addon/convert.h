@@ -1,5 +1,5 @@
-// JavaScript values to C++ and back, at the cost that the measurements of Node-API calls allow: a string is read in one
-// call into a buffer of the caller; a second one only when it fills up.
+// Converts JavaScript values to C++ and back, with as few Node-API calls as possible: a string is read in one call into
+// a buffer of the caller, and in a second one only if the buffer is full.
 #pragma once
 
 #include <napi.h>
@@ -16,8 +16,8 @@
 
 namespace cairn {
 
-// Answers of the addon to src/native.ts, which turns them into results and errors. 0..15 are the store's Status.
-// Never thrown as errors from here: the stack that helps the user is in TypeScript.
+// Answers of the addon to src/native.ts, which turns them into results and errors. 0..15 are the store's Status. The
+// addon throws no errors, because the stack that helps the user is in TypeScript.
 enum class Code : uint32_t {
   kStored = static_cast<uint32_t>(Status::kStored),
   kNotStored = static_cast<uint32_t>(Status::kNotStored),
@@ -30,12 +30,12 @@ enum class Code : uint32_t {
   kLogFull = static_cast<uint32_t>(Status::kLogFull),
   kNeedsRoom = static_cast<uint32_t>(Status::kNeedsRoom),
   kNotResident = static_cast<uint32_t>(Status::kNotResident),
-  kClosed = 16,             // the handle, or the cache for everybody
-  kInvalidKey = 17,         // not a string, Buffer or Uint8Array; empty; too long
-  kKeyMaybeIllFormed = 18,  // holds U+FFFD: a lone surrogate or a real one; TypeScript looks and asks again with bytes
+  kClosed = 16,               // the handle, or the cache for all handles
+  kInvalidKey = 17,           // not a string, Buffer or Uint8Array; or empty; or too long
+  kKeyMaybeIllFormed = 18,    // has U+FFFD, perhaps for a lone surrogate; TypeScript checks and calls again with bytes
   kValueMaybeIllFormed = 19,  // the same in a text value
   kInvalidValue = 20,         // neither string nor bytes
-  kOutOfMemory = 21,          // of the process: a buffer for the answer could not be made
+  kOutOfMemory = 21,          // the process has no memory for a buffer for the answer
   kNameTaken = 22,
   kNoSuchCache = 23,
   kNotReady = 24,
@@ -76,35 +76,35 @@ inline Napi::Value CodeNumber(Napi::Env env, Code code) { return Napi::Value(env
 // True if a byte is not ASCII.
 bool HasHighBit(const char* data, size_t bytes);
 
-// Makes the string of well-formed UTF-8 that is not all ASCII. Up to a few kilobytes three times as fast as
-// napi_create_string_utf8, which goes over the bytes twice, one state at a time. Null if V8 cannot make it.
+// Makes the string of well-formed UTF-8 that is not all ASCII. Up to a few kilobytes this is three times as fast as
+// napi_create_string_utf8, which reads the bytes twice, one state at a time. Null if V8 cannot make it.
 napi_value Utf8Text(napi_env env, const char* data, size_t bytes);
 
-// What a JavaScript value is, read as text.
+// The kind of a JavaScript value that was read as text.
 enum class TextKind : uint8_t {
   kAscii,
   kUtf8,       // well-formed, not all ASCII
-  kIllFormed,  // it holds lone surrogates, or may hold them: U+FFFD stands in their place
-  kUnseen,     // long text as V8 wrote it: KindOfUtf8() says what it is
-  kTooLong,    // for the room that was given
-  kNoText,     // it is no string
+  kIllFormed,  // has, or may have, lone surrogates: U+FFFD stands in their place
+  kUnseen,     // long text as V8 wrote it: KindOfUtf8() tells its kind
+  kTooLong,    // longer than the given room
+  kNoText,     // not a string
 };
 
-// kAscii, kUtf8 or kIllFormed, of bytes that V8 wrote.
+// The kind of bytes that V8 wrote: kAscii, kUtf8 or kIllFormed.
 TextKind KindOfUtf8(const char* data, size_t bytes);
 
-// Brings a string into `room` as UTF-8, and says how many bytes that is. REQUIRES: capacity > kTextRoomMin.
+// Writes a string to `room` as UTF-8, and its size to `*bytes`. REQUIRES: capacity > kTextRoomMin.
 //
-// Up to kTextUnitsMax units are asked for as UTF-16, which V8 copies in one go, and made into bytes here, where whether
-// they are ASCII and well-formed is found on the way: a third less work than napi_get_value_string_utf8 and a look at
-// every byte after it. For longer text that does not pay; `is_long` true says that it probably is such.
+// Up to kTextUnitsMax units are read as UTF-16, which V8 copies at once, and encoded here, which also finds whether
+// they are ASCII and well-formed: a third less work than napi_get_value_string_utf8 and a scan of the bytes. For longer
+// text this does not pay; `is_long`: the text is probably longer.
 [[nodiscard]] TextKind ReadText(napi_env env, napi_value value, bool is_long, char* room, size_t capacity,
                                 size_t* bytes);
 inline constexpr size_t kTextUnitsMax = 511;
 inline constexpr size_t kTextRoomMin = 3 * kTextUnitsMax;
 
-// The bytes of a key for the duration of a call: keys of usual size in the object itself, long ones on the heap, bytes
-// of a Buffer where they are (no JavaScript runs in between).
+// The bytes of a key for the duration of a call: keys of usual size in this object, long ones on the heap, and those of
+// a Buffer in place (no JavaScript runs meanwhile).
 class KeyArgument {
  public:
   // kFound: view() is valid. Otherwise kInvalidKey or kKeyMaybeIllFormed.
@@ -126,10 +126,10 @@ class KeyArgument {
   std::string_view view_;
 };
 
-// Bytes of a Buffer, Uint8Array or DataView; false if it is none of them. Valid until JavaScript runs.
+// The bytes of a Buffer, Uint8Array or DataView; false for other values. Valid until JavaScript runs.
 bool BytesOf(napi_env env, napi_value value, char** data, size_t* bytes);
 
-// A whole number given as a JavaScript number; `otherwise` if it is not one.
+// The value as a whole number; `otherwise` if it is not one.
 uint64_t NumberOr(napi_env env, napi_value value, uint64_t otherwise);
 bool BooleanOr(napi_env env, napi_value value, bool otherwise);
 std::string StringOf(napi_env env, napi_value value);
@@ -138,7 +138,7 @@ inline bool BooleanOr(Napi::Value value, bool otherwise) { return BooleanOr(valu
 inline std::string StringOf(Napi::Value value) { return StringOf(value.Env(), value); }
 inline bool BytesOf(Napi::Value value, char** data, size_t* bytes) { return BytesOf(value.Env(), value, data, bytes); }
 
-// The numbers of a typed array of T; null if the value is none.
+// The numbers of a typed array of T; null for other values.
 template <class T>
 T* NumbersOf(Napi::Value value, napi_typedarray_type type, size_t* count) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type) return nullptr;

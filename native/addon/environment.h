@@ -1,5 +1,5 @@
-// What the addon keeps per environment, that is per thread that loaded it (and per copy of the module that was loaded
-// in that thread): Node-API's instance data.
+// The addon's state per environment, that is, per thread that loaded it (and per copy of the module in that thread):
+// Node-API's instance data.
 //
 // Thread safety: everything here belongs to the thread of its environment, except the CacheInstance behind a handle.
 // Life cycle:
@@ -12,11 +12,10 @@
 //                        every part is told, last first. No JavaScript runs after it.
 //   finalizers           free the structs
 //
-// worker.terminate() may come at any moment: from then on whatever Node-API call could run JavaScript fails
-// (napi_set_*, napi_call_function, napi_create_function, ...), and no JavaScript will see the result. So their failure
-// is no bug of ours and is not CHECKed: the function returns what it has.
-// process.exit() and uncaught exceptions on the main thread run neither hooks nor finalizers: nothing may depend on
-// them but memory that dies with the process.
+// worker.terminate() may come at any moment. From then on every Node-API call that could run JavaScript fails
+// (napi_set_*, napi_call_function, napi_create_function, ...), and no JavaScript will see the result. So such a failure
+// is not a bug and is not CHECKed: the function returns what it has. process.exit() and uncaught exceptions on the main
+// thread run neither hooks nor finalizers: only memory that dies with the process may depend on them.
 #pragma once
 
 #include <napi.h>
@@ -35,29 +34,29 @@ namespace cairn {
 
 struct Environment;
 
-// Bytes that JavaScript sees as `exports.scratch`: where small values are put for it to decode.
+// Bytes that JavaScript sees as `exports.scratch`: the addon puts small values there for it to decode.
 inline constexpr size_t kScratchBytes = 64 * 1024;
 // Words that JavaScript sees as `exports.words`, an ArrayBuffer.
 inline constexpr size_t kWordCount = 16;
 
-// Keys that getMany and its like bring across in one call.
+// The most keys of one call of getMany, setMany or deleteMany.
 inline constexpr size_t kChunkKeysMax = 128;
 
-// What is left to do about one value of a chunk. JavaScript sees kChunkKeysMax of them as `exports.marks`.
+// The work left for one value of a chunk. JavaScript sees kChunkKeysMax of them as `exports.marks`.
 struct Mark {
   uint32_t codec;   // Codec, a Code (set, delete), or one of the kMark... below
-  uint32_t offset;  // of the bytes in the scratch; kMarkElsewhere: they are a Buffer that stands in the value's place
+  uint32_t offset;  // of the bytes in the scratch; kMarkElsewhere: a Buffer in the value's place has them
   uint32_t bytes;
   uint32_t client_flags;
 };
 inline constexpr uint32_t kMarkDone = 0xFF;    // the value is there
 inline constexpr uint32_t kMarkAbsent = 0xFE;  // no entry
-inline constexpr uint32_t kMarkFailed = 0xFD;  // there is an entry, but no memory for its value
+inline constexpr uint32_t kMarkFailed = 0xFD;  // the entry exists, but there is no memory for its value
 inline constexpr uint32_t kMarkElsewhere = ~uint32_t{0};
-// As the codec of a payload: text, of which kind is to be found out.
+// As the codec of a payload: text of a kind that is not known yet.
 inline constexpr uint32_t kTextCodec = 0xFC;
 
-// What a call leaves in the words beside its result; src/native.ts has the same table. Words are 64 bits; the 32-bit
+// What a call leaves in the words, besides its result; src/native.ts has the same table. Words have 64 bits; the 32-bit
 // view has them at twice the index (little-endian low half).
 enum class Word : uint32_t {
   kCode = 0,        // Code of the last call that answered "look here"
@@ -70,10 +69,10 @@ enum class Word : uint32_t {
   kClientFlags = 8,
   kIdleSeconds = 9,
   kFetched = 10,
-  kCache = 5,  // given: the number of the cache that the call is for; see AddFunction()
+  kCache = 5,  // set by the caller: the number of the cache of this call; see AddFunction()
 };
 
-// Where a value is that was not returned as a JavaScript value.
+// The place of a value that was not returned as a JavaScript value.
 enum class ValuePlace : uint32_t {
   kNone = 0,
   kScratch = 1,  // at the start of exports.scratch
@@ -84,7 +83,7 @@ enum class ValuePlace : uint32_t {
 class EnvironmentPart {
  public:
   virtual ~EnvironmentPart() = default;
-  // The environment ends: let go of thread-safe functions, references, waiting requests. JavaScript cannot be called.
+  // The environment ends: release thread-safe functions, references and waiting requests. JavaScript cannot be called.
   virtual void OnEnvironmentCleanup() = 0;
 };
 
@@ -99,13 +98,13 @@ class HandlePart {
 
 // One `Cache` object of one environment. The data pointer of its functions.
 struct CacheHandle {
-  // Null once closed (or released at the end of the environment). Read it at the start of every call.
+  // Null once closed, or released at the end of the environment. Read it at the start of every call.
   CacheInstance* instance = nullptr;
-  // The store of `instance`, to save hot paths a load. Null with it.
+  // The store of `instance`, which saves hot paths a load. Null if that is.
   Store* store = nullptr;
   Environment* environment = nullptr;
-  CachePointer pointer;  // what keeps `instance`; copy it to give the cache to a thread
-  uint64_t ttl_ms = 0;   // of the cache: for entries that are stored without one
+  CachePointer pointer;  // keeps `instance` alive; copy it to give the cache to a thread
+  uint64_t ttl_ms = 0;   // the cache's: for entries that are stored without one
   bool owner = false;
   // Values of codec kRaw are returned as Buffers; false: TypeScript decodes them (option `raw`).
   bool raw_as_buffer = true;
@@ -115,29 +114,29 @@ struct CacheHandle {
   CacheHandle* next = nullptr;
   CacheHandle** link = nullptr;
 
-  // True if calls may use `store`. A cache that its owner has closed is let go of here, at the first call that sees it.
+  // True if calls may use `store`. The first call after the cache has ended releases it here.
   bool Usable() {
     if (instance != nullptr && !instance->closed()) [[likely]]
       return true;
     Release(ReleaseKind::kLost);
     return false;
   }
-  // Gives up the instance; idempotent.
+  // Releases the instance; idempotent.
   void Release(ReleaseKind kind);
 };
 
-// Called for every handle that is made, to add a binding's own functions to it (AddHandleFunction).
+// Called for every new handle, to add a binding's functions to it (AddHandleFunction).
 using HandleExtender = void (*)(Napi::Env env, CacheHandle* handle, Napi::Object object);
 
 struct Environment {
   napi_env env = nullptr;
-  // Process-unique, never reused: names the environment to other threads.
+  // Unique in the process, never reused: identifies the environment to other threads.
   uint64_t id = 0;
   char* scratch = nullptr;    // kScratchBytes, seen by JavaScript
   uint64_t* words = nullptr;  // kWordCount, seen by JavaScript
   Mark* marks = nullptr;      // kChunkKeysMax, seen by JavaScript
   bool cleaned_up = false;
-  // The text that was stored last was long; see ReadText().
+  // True if the last stored text was long; see ReadText().
   bool text_is_long = false;
 
   // Values larger than the scratch, between a call and takeBuffer().
@@ -146,27 +145,27 @@ struct Environment {
   std::string message;
 
   CacheHandle* handles = nullptr;
-  // The same by their numbers, which are given again once a handle is gone; null where one is free.
+  // The same by their numbers; a number is reused when its handle is gone. Null at a free number.
   std::vector<CacheHandle*> numbered;
   std::vector<HandleExtender> extenders;
   std::unique_ptr<EnvironmentPart> parts[static_cast<size_t>(PartId::kPartCount)];
 
   void Set(Word word, uint64_t value) { words[static_cast<size_t>(word)] = value; }
   uint64_t Get(Word word) const { return words[static_cast<size_t>(word)]; }
-  // The handle that the words name. REQUIRES: JavaScript has it, and so has set its number.
+  // The handle whose number is in the words. REQUIRES: JavaScript has the handle, and has set its number.
   CacheHandle* Named() const {
     const uint64_t number = Get(Word::kCache);
     CHECK(number < numbered.size());
     return numbered[number];
   }
 
-  // Of this environment. CHECKs that there is one: every export of the addon is called in one.
+  // The Environment of `env`. CHECKs that it exists: every export of the addon is called in one.
   static Environment* Of(napi_env env) {
     auto* environment = Napi::Env(env).GetInstanceData<Environment>();
     CHECK(environment != nullptr);
     return environment;
   }
-  // The environment or the handle whose function is called: AddFunction(), AddHandleFunction().
+  // The environment of the called function; see AddFunction().
   static Environment* Of(const Napi::CallbackInfo& info) { return static_cast<Environment*>(info.Data()); }
 };
 
@@ -176,8 +175,8 @@ inline CacheHandle* HandleOf(const Napi::CallbackInfo& info) { return static_cas
 // first thing in Init.
 Environment* InitEnvironment(Napi::Env env, Napi::Object exports);
 
-// The handle behind a handle object that JavaScript passes, or null if it is none. Not for hot paths (about 100 ns):
-// those get their handle as the data pointer of a function that AddHandleFunction made.
+// The handle behind a handle object that JavaScript passes; null for other values. Not for hot paths (about 100 ns),
+// which get their handle as the data pointer of a function made by AddHandleFunction.
 CacheHandle* HandleOf(napi_env env, napi_value object);
 
 // A function is made of a callback in one of two ways:
@@ -185,16 +184,16 @@ CacheHandle* HandleOf(napi_env env, napi_value object);
 //   AddFunction<Callback>(exports, "name")      a callback of node-addon-api: Napi::Value or void (CallbackInfo&)
 //   AddFunction(env, exports, "name", callback) a callback of Node-API itself, for the verbs that are measured as hot
 //
-// and the same of handles. The data pointer of a function of the exports is the Environment; that of a handle's is the
-// handle, which the function keeps alive.
+// and the same for handles. The data pointer of an exported function is the Environment; that of a handle's function is
+// the handle, which the function keeps alive.
 //
-// A verb of the hottest is a function of the exports, one for all caches of the environment, and gets its cache by its
-// number (Environment::Named). V8 calls a native function directly from compiled code if that code has seen no other
-// there: with a function for each cache, a second cache in the thread made every call of both by a fifth dearer.
+// The hottest verbs are exported functions, one for all caches of the environment, which get their cache by its number
+// (Environment::Named). Compiled code calls a native function directly if it has met no other function at that place:
+// with a function for each cache, a second cache in the thread made every call of both a fifth more expensive.
 void AddFunction(napi_env env, napi_value exports, const char* name, napi_callback callback);
 void AddHandleFunction(napi_env env, CacheHandle* handle, napi_value object, const char* name, napi_callback callback);
 
-// Keeps `function` as a property of the handle object, and that as one of the function.
+// Makes `function` a property of the handle object, and the object a property of the function.
 void KeepHandleFunction(Napi::Object object, const char* name, Napi::Function function);
 
 template <auto kCallback>
@@ -207,7 +206,7 @@ void AddHandleFunction(CacheHandle* handle, Napi::Object object, const char* nam
   KeepHandleFunction(object, name, Napi::Function::New<kCallback>(object.Env(), name, handle));
 }
 
-// Makes the handle object of a cache: what openCache() and attachCache() return. Takes over the registry's handle.
+// Makes the handle object of a cache, which openCache() and attachCache() return. Takes over the registry's handle.
 Napi::Value MakeHandle(Napi::Env env, CachePointer cache, bool owner);
 
 }  // namespace cairn

@@ -1,5 +1,5 @@
-// The way of a cache's records to its log, for the scribe's thread, and the news of it, for everybody. Functions of a
-// handle; each does nothing, or answers as said, where the cache has no log. src/native.ts declares their types.
+// The way of a cache's records to its log, for the scribe's thread, and the news of commits, for all threads. Functions
+// of a handle; for a cache without a log each does nothing, or answers as said. src/native.ts declares their types.
 //
 // The scribe (src/scribe), from opening to end:
 //
@@ -38,7 +38,7 @@
 
 namespace cairn {
 
-// Places in what feedStats() fills in; src/native.ts has the same table.
+// The order of the values that feedStats() fills in; src/native.ts has the same table.
 enum FeedStat : size_t {
   kFeedState,
   kFeedRingBytes,

@@ -1,16 +1,15 @@
-// Single flight for cache.fetch(): a handle's seat in the flight table (process/flight_table.h). src/fetch.ts is the
-// other side, src/native.ts declares the functions.
+// Single flight for cache.fetch(): a handle's seat in the flight table (process/flight_table.h). src/fetch is the other
+// side; src/fetch/flight-binding.ts declares the functions.
 //
-// The seat is made by the handle's first joinFlight() and lives in the handle's parts, so that it goes when the handle
-// is closed or collected or its environment ends, and with it what the handle leads or waits for.
+// The handle's first joinFlight() makes the seat, as one of the handle's parts. So the seat, with everything that the
+// handle leads or waits for, ends when the handle is closed or collected or its environment ends.
 #pragma once
 
 #include <napi.h>
 
 namespace cairn {
 
-// Exports onWake, holdAwake and wakeSelf, and adds joinFlight, fillFlight, settleFlight, leaveFlight, takeFlightNews,
-// flightCounts and getWithExpiry to every handle.
+// Adds joinFlight, fillFlight, settleFlight, leaveFlight, takeFlightNews, flightCounts and getStale to every handle.
 void InitFlightBinding(Napi::Env env, Napi::Object exports);
 
 }  // namespace cairn

@@ -1,5 +1,5 @@
-// The functions that make cache handles, and what a handle can do beside the verbs: clear, resize, close. src/native.ts
-// declares their types.
+// The functions that make cache handles, and the functions of a handle besides the verbs: clear, resize, close.
+// src/native.ts declares their types.
 #pragma once
 
 #include <napi.h>

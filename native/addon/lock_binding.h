@@ -5,7 +5,7 @@
 //                                   words[Word.number] (0: not known). -1: takeMessage() says why it cannot be locked
 //   unlockFile(number)              of a lock that this thread has
 //
-// A lock belongs to the thread that took it, and is given up when that ends.
+// A lock belongs to the thread that took it, and is released when that thread ends.
 #pragma once
 
 #include <napi.h>

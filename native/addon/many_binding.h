@@ -1,5 +1,5 @@
-// getMany, setMany and deleteMany: one native call, and one lock per shard, for up to kChunkKeysMax keys at a time; and
-// the packed form, where keys and values lie in two buffers and no JavaScript value is made per key.
+// getMany, setMany and deleteMany: one native call, and one lock per shard, for up to kChunkKeysMax keys; and the
+// packed form, in which keys and values are in two buffers and no JavaScript value is made per key.
 #pragma once
 
 #include <napi.h>

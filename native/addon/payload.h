@@ -1,4 +1,4 @@
-// What a storing verb is given: the bytes of a value, with their codec, and when the entry expires.
+// The arguments of a storing verb: the bytes of a value, their codec, and the entry's expiry.
 #pragma once
 
 #include <napi.h>
@@ -14,7 +14,8 @@
 
 namespace cairn {
 
-// The expiry that a verb stores: `ttl` is undefined (the cache's default), 0 (never), -1 (as it is), or milliseconds.
+// The expiry that a verb stores: `ttl` is undefined (the cache's default), 0 (never), -1 (keep the entry's), or
+// milliseconds.
 struct Expiry {
   enum class Kind : uint8_t { kNever, kKeep, kIn } kind = Kind::kNever;
   uint64_t ttl_ms = 0;
@@ -29,28 +30,28 @@ struct Expiry {
   }
 };
 
-// The bytes of a payload that TypeScript passes: a string, or bytes. Strings of usual size go into the scratch, and so
-// do bytes where there is a log: see Request::value_may_change.
+// The bytes of a payload that TypeScript passes: a string, or bytes. Strings of usual size are copied to the scratch;
+// so are bytes if there is a log: see Request::value_may_change.
 struct Payload {
   std::string_view view;
   TextKind text = TextKind::kNoText;
-  bool may_change = false;  // bytes of JavaScript's, which another thread may see
+  bool may_change = false;  // JavaScript's own bytes, which another thread may change
   std::unique_ptr<char[]> heap;
 
   // kFound, kInvalidValue, kTooLarge or kOutOfMemory.
   [[nodiscard]] Code Read(napi_env env, const CacheHandle* handle, napi_value value);
-  // Read() into a request, with the codec: kTextCodec or undefined is that of the text, and then it may be
-  // kValueMaybeIllFormed. Any other code is that of Read().
+  // Read() into a request, with the codec. If `codec` is kTextCodec or undefined, the codec is that of the text, and
+  // the code may be kValueMaybeIllFormed. Other codes are those of Read().
   [[nodiscard]] Code ReadInto(napi_env env, const CacheHandle* handle, napi_value value, napi_value codec,
                               Request* request);
-  // Of text: kAscii or kUtf8. False: it holds U+FFFD, which may stand for a lone surrogate.
+  // The codec of text: kAscii or kUtf8. False: the text has U+FFFD, which may stand for a lone surrogate.
   [[nodiscard]] bool CodecOf(Codec* codec) const;
 };
 
-// Executes a storing request: values above kCopyUnderLockBytesMax are brought in without a lock where the verb allows.
+// Executes a storing request: values above kCopyUnderLockBytesMax are copied in without a lock if the verb allows it.
 void ExecuteStore(Store* store, const Request& request, const Now& now, Outcome* outcome);
 
-// The same of text that ReadText() has read.
+// The same for text that ReadText() has read.
 [[nodiscard]] bool CodecOfText(TextKind kind, const char* data, size_t bytes, Codec* codec);
 
 }  // namespace cairn

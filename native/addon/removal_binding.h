@@ -1,6 +1,6 @@
 // Removal events for cache.on('removal'): a handle's listener on the cache's ring (process/removal_ring.h, which draws
-// the events). src/removals.ts is the other side, src/native.ts declares the functions. Wake-ups come through onWake()
-// of flight_binding.h.
+// the events). src/removals.ts is the other side and declares the functions. Wake-ups come through onWake() of
+// thread_waker.h.
 #pragma once
 
 #include <napi.h>

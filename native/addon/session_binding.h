@@ -1,4 +1,4 @@
-// Sessions for fronts that are written in TypeScript: bytes of a socket in, bytes for it out, one call per chunk.
+// Sessions for fronts written in TypeScript: bytes of a socket in, bytes for it out, one call per chunk.
 //
 //   startService(handle, options) -> service        a server over a cache; holds the cache until endService
 //   openSession(service, peer, listener, waits) -> session
@@ -14,8 +14,8 @@
 // A result is one number: 256 x the bytes of reply at the start of the output buffer, plus the flags of SessionFlag,
 // the lowest three bits being Session::Next. src/server/native-session.ts has the same table.
 //
-// Services and sessions are small numbers, valid between their making and their end; the TypeScript side keeps them in
-// private fields, and this side CHECKs them.
+// Services and sessions are small numbers, valid from their making to their end. The TypeScript side keeps them in
+// private fields; this side CHECKs them.
 #pragma once
 
 #include <napi.h>

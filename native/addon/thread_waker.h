@@ -1,8 +1,7 @@
-// How other threads get the attention of a JavaScript thread: one thread-safe function per environment, made when it is
-// first needed. Whatever the reason, it calls the one function that TypeScript gave to onWake(), which looks
-// everywhere.
+// Wakes a JavaScript thread from other threads: one thread-safe function per environment, made when it is first needed.
+// For every kind of news it calls the one function that TypeScript gave to onWake(), which asks all senders.
 //
-// It does not keep the thread alive, except while somebody asked for it with holdAwake().
+// It does not keep the thread alive, except between holdAwake(true) and holdAwake(false).
 //
 // Thread safety: Wake() from any thread, at any time. The rest belongs to the environment's thread.
 #pragma once
@@ -38,10 +37,11 @@ class ThreadWaker final : public Waker {
 
   using Function = Napi::TypedThreadSafeFunction<ThreadWaker, void, CallJavaScript>;
 
-  // A wake-up is under way: more of them would say nothing new.
+  // True: a wake-up is under way, so another one is not needed.
   std::atomic<bool> pending_{false};
-  // Guards function_ against the end of the environment, which frees it: a thread that wakes holds it across Node's own
-  // queue and at most one write to a pipe. No other lock is taken under it, and none of ours is held when it is taken.
+  // Guards function_ against the end of the environment, which frees it: a waking thread holds it across Node's own
+  // queue and at most one write to a pipe. No other lock is taken under it, and none of Cairn's is held when it is
+  // taken.
   OsLock lock_;
   Function function_ GUARDED_BY(lock_);
   bool is_open_ GUARDED_BY(lock_) = false;  // false once the environment ends

@@ -1,5 +1,5 @@
-// CHECK(condition) ends the process when an invariant of ours is broken; it is always on. DCHECK is the same in debug
-// and sanitizer builds and nothing in release builds. Neither is for bad input: that gets an error code.
+// CHECK(condition) ends the process if an invariant of Cairn is broken; it is always on. DCHECK does the same in debug
+// and sanitizer builds, and nothing in release builds. Bad input gets an error code instead.
 #pragma once
 
 namespace cairn {

@@ -1,4 +1,5 @@
-// Time is an argument. The edges read the clock once per call or wake-up and pass it down; tests make it up.
+// Time is an argument. The edges read the clock once per call or wake-up and pass it down; tests pass times of their
+// own.
 #pragma once
 
 #include <cstdint>
@@ -7,12 +8,14 @@ namespace cairn {
 
 // A moment on both clocks.
 struct Now {
-  // Milliseconds of the boot clock: never goes back, counts while the machine sleeps. Expiry inside a store is in it.
+  // Milliseconds of the boot clock, which never goes back and counts while the machine sleeps. The store's expiries use
+  // it.
   uint64_t boot_ms = 0;
-  // Unix time in milliseconds of the same moment. Only edges use it: absolute expiry in the protocol and in records.
+  // Unix time of the same moment, in milliseconds. Only edges use it, for absolute expiries in the protocol and in
+  // records.
   int64_t wall_ms = 0;
 
-  // What to add to boot-clock milliseconds to get Unix milliseconds.
+  // Unix milliseconds less boot-clock milliseconds.
   int64_t WallOffset() const { return wall_ms - static_cast<int64_t>(boot_ms); }
 };
 
@@ -22,11 +25,11 @@ Now ReadClock();
 // Reads the boot clock alone, in milliseconds: one vDSO call.
 uint64_t ReadBootMs();
 
-// Expiry of an entry, in boot-clock milliseconds. An entry is expired from that millisecond on.
+// The expiry of an entry, in boot-clock milliseconds: from that millisecond on it is expired.
 inline constexpr uint64_t kNeverExpires = 0;
-// As the expiry of a request: leave the entry's expiry as it is.
+// As the expiry of a request: keeps the entry's expiry.
 inline constexpr uint64_t kKeepExpiry = ~uint64_t{0};
-// An expiry that has passed for every clock.
+// An expiry in the past of every clock.
 inline constexpr uint64_t kAlreadyExpired = 1;
 
 // End of the freshness of an entry, in boot-clock milliseconds: from then on it is stale. kAlwaysFresh: never.

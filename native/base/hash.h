@@ -1,10 +1,11 @@
 // Two hashes that must never be mixed up.
 //
 // RoutingHash: unkeyed, the same on every machine, in C++ and in TypeScript (src/request/hash.ts; shared vectors in
-// test/vectors/routing-hash.json). Says which shard and which lane a key belongs to. XXH32 with seed 0 (Yann Collet,
-// "xxHash fast digest algorithm", doc/xxhash_spec.md, revision 0.2.0).
+// test/vectors/routing-hash.json). Selects the shard and the lane of a key. XXH32 with seed 0 (Yann Collet, "xxHash
+// fast digest algorithm", doc/xxhash_spec.md, revision 0.2.0).
 //
-// TableHash: keyed with random secrets of this process, places a key inside its shard. Never leaves the process.
+// TableHash: keyed with random secrets of this process; selects the bucket of a key within its shard. It never leaves
+// the process.
 #pragma once
 
 #include <array>
@@ -31,7 +32,7 @@ struct HashSecrets {
   }
 };
 
-// Secrets from the system's random source. Words of nearly only zeros or only ones, which would make poor factors, are
+// Secrets from the system's random source. Words of nearly all zeros or nearly all ones would be poor factors; they are
 // drawn again.
 HashSecrets DrawHashSecrets();
 

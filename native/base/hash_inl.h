@@ -1,5 +1,5 @@
-// The hashes of hash.h in line, for the code that every request goes through: it needs both of them, and the two run
-// beside each other there.
+// The hashes of hash.h, inlined for the code of every request: it needs both, and the processor computes them in
+// parallel.
 #pragma once
 
 #include <bit>
@@ -77,12 +77,12 @@ inline uint64_t Fold(uint64_t a, uint64_t b) {
   return product.low ^ product.high;
 }
 
-// One step of NH: two words of the key, each under a secret word, multiplied without loss.
+// One step of NH: multiplies two words of the key, each plus a secret word, to 128 bits.
 inline Wide Pair(const char* first, const char* second, uint64_t secret0, uint64_t secret1) {
   return Multiply(Load64(first) + secret0, Load64(second) + secret1);
 }
 
-// Of the bytes of a key that has more than 48.
+// The sum for a key of more than 48 bytes.
 Wide LongSum(const char* data, size_t size, const HashSecrets& secrets);
 
 inline uint32_t RoutingHash(std::string_view key) {
@@ -115,20 +115,20 @@ inline uint32_t RoutingHash(std::string_view key) {
   return hash;
 }
 
-// The 64 x 64 -> 128 multiply folded by xor is the idea of wyhash and rapidhash (Wang Yi; Nicolas De Carli). Their
-// published constants stand in multiplies against key bytes, so that keys exist which collide under every seed. Here
-// such a multiply has secret words only, and up to 48 bytes of key go into one sum of products that is kept whole: NH
-// (Black, Halevi, Krawczyk, Krovetz, Rogaway, "UMAC: Fast and Secure Message Authentication", 1999), for which two keys
-// of one length agree with probability 2^-64 over the secrets. Then one folded multiply, keyed by two further words and
-// the length, spreads the sum over all 64 bits. Longer keys first pass through lanes of folded multiplies, in which
-// each factor is a word of the key under a secret.
+// The 64 x 64 -> 128 multiply folded by xor is the idea of wyhash and rapidhash (Wang Yi; Nicolas De Carli). They
+// multiply key bytes with published constants, so some keys collide under every seed. Here key bytes are multiplied
+// with secret words only, and up to 48 bytes of key go into one exact sum of products: NH (Black, Halevi, Krawczyk,
+// Krovetz, Rogaway, "UMAC: Fast and Secure Message Authentication", 1999), for which two keys of one length agree with
+// probability 2^-64 over the secrets. Then one folded multiply, keyed by two further words and the length, spreads the
+// sum over all 64 bits. Longer keys first pass through lanes of folded multiplies, in which each factor is a word of
+// the key under a secret.
 inline uint64_t TableHashFast(std::string_view key, const HashSecrets& secrets) {
   const auto& words = secrets.words;
   const char* data = key.data();
   const size_t size = key.size();
   Wide sum;
   if (size <= 16) {
-    // Each of the three ways to load is one-to-one for a given length; the length itself enters at the end.
+    // For a given length, each of the three ways to load is one-to-one; the length is mixed in at the end.
     uint64_t first = 0;
     uint64_t second = 0;
     if (size >= 8) {

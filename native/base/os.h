@@ -1,5 +1,5 @@
-// What the core needs of an operating system; one os_*.cc each for Linux, macOS and Windows. No other file outside
-// native/server calls the OS.
+// The calls that the core makes to the operating system; os_*.cc implement them for Linux, macOS and Windows. Only
+// these files and native/server call the operating system.
 #pragma once
 
 #include <atomic>
@@ -15,18 +15,18 @@ namespace cairn {
 // Reserves address space, readable and writable, that takes no memory until it is touched (Windows: until committed).
 // Null on failure. `bytes` is a multiple of OsPageBytes().
 void* OsReserve(size_t bytes);
-// Makes [address, address + bytes) usable. May be repeated. False: the system has no memory. Linux, macOS: no-op.
+// Makes [address, address + bytes) usable; may be repeated. False: the system has no memory. Linux, macOS: no-op.
 [[nodiscard]] bool OsCommit(void* address, size_t bytes);
-// Gives the memory back; the contents are lost. The range must be committed again before use. It is of whole pages,
-// here and below: systems round up to those, so that what lies behind would be lost too.
+// Returns the memory to the system; its contents are lost. The range must be committed again before use. Here and
+// below, the range must be whole pages: systems round up to pages, and would discard the bytes behind it too.
 void OsDecommit(void* address, size_t bytes);
 void OsRelease(void* address, size_t bytes);
-// Gives the memory back as OsDecommit does, but the range stays usable; what it holds is lost. Cannot fail.
+// Returns the memory as OsDecommit does, but the range stays usable; its contents are lost. Cannot fail.
 void OsDiscard(void* address, size_t bytes);
-// Asks for large pages where the system has them on request.
+// Asks for large pages, on systems that give them on request.
 void OsAdviseHugePages(void* address, size_t bytes);
-// Has memory put behind the range now, so that nobody waits for it at the first touch. Changes no byte of it, whoever
-// writes there meanwhile. Only a wish, and none where there are no large pages to wait for.
+// Asks the system to put memory behind the range now, so that the first touch does not wait for it. It changes no byte,
+// even if another thread writes there meanwhile. Best effort; a no-op on systems without large pages.
 void OsPopulate(void* address, size_t bytes);
 size_t OsPageBytes();
 unsigned OsCpuCount();
@@ -44,33 +44,32 @@ int64_t OsWallMs();
 
 // ---- waiting on a word ----
 
-// Sleeps while *word == expected, until woken or, roughly, timeout_ms passed (-1: no limit). May return early.
+// Sleeps while *word == expected, until it is woken or about timeout_ms have passed (-1: no limit). May return early.
 void OsWaitOnWord(const std::atomic<uint32_t>* word, uint32_t expected, int timeout_ms);
 void OsWakeWord(std::atomic<uint32_t>* word, bool all);
 
-// Makes every later OsLock::Unlock() of this process a plain store, if the system can interrupt the other processors
-// for whoever goes to sleep. May take some 20 ms, once: for a thread that nobody waits for.
+// Makes every later OsLock::Unlock() of this process a plain store, if the system lets a thread that goes to sleep
+// interrupt the other processors. May take about 20 ms, once: call it in a thread that no other thread waits for.
 void OsLightenUnlock();
 
 namespace os_internal {
 
 inline std::atomic<bool> unlock_is_light{false};
-// Whatever a processor that has such unlocks was doing, with all its memory accesses in order, lies before or after it.
-// False: the system refuses it by now, so that the order of an unlock may be unknown. There are no light ones from then
-// on, and whoever sleeps has to look again by itself.
+// A memory barrier on all processors that run this process: the memory accesses of each lie in order before or after
+// it. False: the system now refuses it, so the order of a light unlock is unknown. Unlocks are no longer light from
+// then on, and a sleeping thread must look at the lock again by itself.
 bool InterruptAll();
 
 }  // namespace os_internal
 
-// A mutual exclusion lock of eight bytes that may live in memory shared by processes: spins shortly, then sleeps.
-// Zero-initialised memory is an unlocked lock. Not recursive. Unlock() looks at the lock once more after it has let go:
-// its memory stays until every Unlock() has returned.
+// A mutual exclusion lock of eight bytes, which may be in memory shared by processes: spins shortly, then sleeps.
+// Zero-initialised memory is an unlocked lock. Not recursive. Unlock() reads the lock once more after releasing it, so
+// its memory must stay until every Unlock() has returned.
 //
-// Taking it is one locked instruction. Letting go of it is none, once OsLightenUnlock() was called: a store to one word
-// and then a look at the other, whether somebody sleeps. A processor may do these two in the other order, so that the
-// sleeper, who writes to the other word and then looks at the first, would not be seen. So it is the sleeper who pays
-// for the order: between its two it makes every other processor finish what it has begun (membarrier(2); D. Goldblatt,
-// "Asymmetric fences", P1202R5).
+// Lock() is one locked instruction. After OsLightenUnlock(), Unlock() needs none: it stores to `state_` and then reads
+// `asleep_`. A processor may reorder the two, and would then miss a sleeper, which writes `asleep_` and then reads
+// `state_`. So the sleeper pays for the order: between its two accesses it makes every other processor finish its
+// pending accesses (membarrier(2); D. Goldblatt, "Asymmetric fences", P1202R5).
 class CAPABILITY("lock") OsLock {
  public:
   void Lock() ACQUIRE() {
@@ -81,7 +80,8 @@ class CAPABILITY("lock") OsLock {
     return state_.compare_exchange_strong(unlocked, 1, std::memory_order_acquire, std::memory_order_relaxed);
   }
   void Unlock() RELEASE() { UnlockAndTell(); }
-  // True if somebody may have been asleep waiting for it. Whoever takes the lock again and again lets them go first.
+  // True if a thread may have slept waiting for the lock. A caller that takes the lock in a loop then lets that thread
+  // go first.
   bool UnlockAndTell() RELEASE() {
     uint32_t asleep;
     if (os_internal::unlock_is_light.load(std::memory_order_acquire)) [[likely]] {
@@ -101,10 +101,10 @@ class CAPABILITY("lock") OsLock {
  private:
   void LockSlow() ACQUIRE();
   void WakeOne();
-  // 1: somebody holds it.
+  // 1: a thread holds it.
   std::atomic<uint32_t> state_{0};
-  // 1: somebody sleeps, or is about to. Whoever takes it down wakes one sleeper, who sets it up again: there may be
-  // others.
+  // 1: a thread sleeps, or is about to. A thread that clears it wakes one sleeper, which sets it again, because there
+  // may be more sleepers.
   std::atomic<uint32_t> asleep_{0};
 };
 
@@ -121,7 +121,7 @@ class SCOPED_CAPABILITY OsLockGuard {
 
 // ---- threads ----
 
-// Sleeps for about so many microseconds, or longer.
+// Sleeps for at least about this time.
 void OsSleepUs(uint32_t microseconds);
 
 // Starts a detached-by-handle thread named `name` (<= 15 characters) with all signals blocked. 0 on failure.
@@ -131,8 +131,8 @@ void OsJoinThread(OsThread thread);
 
 // ---- process ----
 
-// Keeps the library that `code` is of loaded for as long as the process lives, whoever lets go of it: threads of ours
-// may be running in it. Linux: a no-op, as the addon is linked so. May be repeated.
+// Keeps the library that contains `code` loaded until the process ends, even if Node unloads it, because native threads
+// may be running in it. Linux: a no-op, because the addon is linked `nodelete`. May be repeated.
 void OsKeepLoaded(void (*code)());
 
 // Processor time that all threads of this process have used so far, in microseconds.

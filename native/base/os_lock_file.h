@@ -1,6 +1,6 @@
-// A lock that one process at a time has, and one thread of it: a file that the system keeps locked for as long as it is
-// open, so that no lock outlives its owner, however that ends. The directory that the file lies in is locked with it,
-// where the system and the file system can do that: a file that is removed by hand does not let a second owner in.
+// A lock that one thread of one process holds at a time: a file that the system keeps locked while it is open, so that
+// no lock outlives its owner, even after a crash. If the system and the file system allow it, the directory of the file
+// is locked too, so that a second owner cannot enter after the file was removed by hand.
 #pragma once
 
 #include <cstdint>
@@ -8,12 +8,12 @@
 
 namespace cairn {
 
-// At most one lock in a directory. Not thread-safe: each thread has its own objects, which lock one another out like
+// At most one lock per directory. Not thread-safe: each thread has its own objects, which exclude one another like
 // those of different processes.
 //
-// The file holds the owner's process id in text, to be named to those who come too late. It is made if it is not there
-// and never removed, because whoever had opened it before would lock a file that nobody else finds. Where the process
-// may not write it (another user's, a read-only disk), it is locked all the same and names nobody.
+// The file holds the owner's process id as text, for the message to later processes. The lock creates it if needed and
+// never removes it, because a process that had opened it before would lock a file that no other process finds. If the
+// process may not write it (another user's file, a read-only disk), it is locked all the same and names no owner.
 class OsLockFile {
  public:
   enum class Result : uint8_t {
@@ -23,8 +23,7 @@ class OsLockFile {
   };
   struct Answer {
     Result result;
-    // kTaken: of whoever has it; 0: the file does not say. In another namespace of process ids it may mean nothing
-    // here.
+    // kTaken: the owner's process id; 0: the file does not say. An id of another namespace means nothing here.
     uint64_t owner_pid = 0;
     // kFailed: what the system says.
     std::string message;
@@ -35,20 +34,20 @@ class OsLockFile {
   OsLockFile(const OsLockFile&) = delete;
   OsLockFile& operator=(const OsLockFile&) = delete;
 
-  // Takes the lock if it is free; waits for nobody, but up to a tenth of a second for a new owner to write its id.
-  // `path`: UTF-8. REQUIRES: not held.
+  // Takes the lock if it is free; does not wait for it. Waits up to 0.1 s for a new owner to write its id. `path`:
+  // UTF-8. REQUIRES: not held.
   [[nodiscard]] Answer Acquire(const std::string& path);
   // Idempotent.
   void Release();
   bool held() const { return file_ != kNoFile; }
-  // No other process can have the directory while this is held, even if the file is removed. False on file systems that
-  // do not lock directories: there the owner has to look whether the file is still its own. REQUIRES: held.
+  // True: no other process can take the directory while this is held, even if the file is removed. False on file
+  // systems that do not lock directories: there the owner must check that the file is still its own. REQUIRES: held.
   bool excludes_others() const;
 
  private:
   static constexpr intptr_t kNoFile = -1;
   intptr_t file_ = kNoFile;       // descriptor or HANDLE; open and locked
-  intptr_t directory_ = kNoFile;  // the same of the directory, where it could be locked
+  intptr_t directory_ = kNoFile;  // the same for the directory, if it could be locked
   bool writable_ = false;
 };
 

@@ -1,4 +1,4 @@
-// Fetching a cache line that is about to be written, for this core alone.
+// Prefetches a cache line for writing, so that this core owns it.
 #pragma once
 
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -16,8 +16,9 @@ inline void PrefetchForWrite(const void* address) {
   __prefetch(address);
 #endif
 #elif defined(__x86_64__)
-  // Compilers fetch for reading unless they are told that the processor knows this instruction: all of 64 bits do, or
-  // take it for none. A line that others have too would then be waited for a second time, by the write.
+  // Compilers prefetch for reading unless they know that the processor has this instruction; every 64-bit processor has
+  // it or ignores it. After a prefetch for reading, the write would wait a second time for a line that other cores
+  // share.
   asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(address)));
 #else
   __builtin_prefetch(address, 1);

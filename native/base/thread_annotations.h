@@ -1,5 +1,5 @@
-// Clang's thread safety analysis; nothing elsewhere. Every build with clang has -Werror=thread-safety, and
-// `npm run check:annotations` is one that is there for it.
+// Clang's thread safety analysis; empty for other compilers. Every clang build has -Werror=thread-safety; `npm run
+// check:annotations` runs one.
 #pragma once
 
 #if defined(__clang__)
@@ -17,7 +17,7 @@
 #define RELEASE(...) CAIRN_TSA(release_capability(__VA_ARGS__))
 #define NO_THREAD_SAFETY_ANALYSIS CAIRN_TSA(no_thread_safety_analysis)
 
-// For a read that races by design and whose result is only a hint.
+// For a read that races by design, with a result that is only a hint.
 #if defined(__GNUC__)
 #define NO_SANITIZE_THREAD __attribute__((no_sanitize("thread")))
 #else

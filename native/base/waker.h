@@ -1,6 +1,6 @@
-// A way to tell another thread, a JavaScript thread or a front, that there is something for it to look at: an answer
-// of a flight, a commit, a removal, sessions whose held replies may go on. The call says "look"; the news lies with its
-// sender.
+// Wakes another thread (a JavaScript thread or a front) because there is news for it: an answer of a flight, a commit,
+// a removal event, sessions whose held replies may leave. The call says only "look"; the woken thread asks the sender
+// for the news.
 #pragma once
 
 namespace cairn {
@@ -8,8 +8,9 @@ namespace cairn {
 class Waker {
  public:
   virtual ~Waker() = default;
-  // Any thread, at any time, also after the woken thread has ended; coalesces, and does not call back. May make a
-  // system call, so it is never called under a shard's lock or under a lock that a shard's lock is ever taken before.
+  // May be called by any thread at any time, also after the woken thread has ended. Calls coalesce; none calls back. It
+  // may make a system call, so it is never called under a shard's lock, nor under any lock that is taken under a
+  // shard's lock.
   virtual void Wake() = 0;
 };
 

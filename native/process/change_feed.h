@@ -1,29 +1,29 @@
-// The way of a cache's records from the rings of its shards to its log, and the news of it back.
+// Carries a cache's records from the rings of its shards to its log, and the news of commits back.
 //
 //   writers -> rings (store) -> Drain() -> scribe -> log -> Commit() -> marks -> doors that hold replies and reads
 //
-// One scribe at a time, a thread that blocks in Drain(). What Drain() gives is a copy: the rings keep it until
-// Commit(), so that another scribe gets it again (Rewind). Records of one shard come in the order of their versions;
-// between shards there is no order. Each Drain() that gives records is a turn; up to kLogTurnsMax of them may be on
-// their way to the log at once, and their commits may come in any order. The marks move over a turn when all turns
-// before it are committed too.
+// There is one scribe at a time, a thread that blocks in Drain(). Drain() returns a copy: the rings keep the records
+// until Commit(), so that another scribe can drain them again (Rewind). Records of one shard come in the order of their
+// versions; between shards there is no order. Each Drain() that returns records is a turn. Up to kLogTurnsMax turns may
+// be on their way to the log at once, and may be committed in any order. The marks pass a turn when all turns before it
+// are committed too.
 //
-// Who waits for the log rings the bell (CommitMarks::RingBell). While nobody does, the scribe takes its time: it looks
-// every kNapMs as long as there is traffic, so that a writer who does not wait pays nothing for it, and sleeps when
-// there is none; then the next record wakes it.
+// A thread that waits for the log rings the bell (CommitMarks::RingBell). With no waiters the scribe polls every kNapMs
+// while records come, so that writers which do not wait pay nothing for a wake-up. When no records come it sleeps; the
+// next record wakes it.
 //
 // States, set by the scribe and its keeper:
 //
 //   kOpening   recovery is under way; the cache is not served yet
 //   kRunning   what is recorded reaches the log
-//   kFull      the log has had no room for so long that waiting is pointless: mutations are refused once the rings are
+//   kFull      the log has had no room for PATIENCE_MS (src/scribe/scribe.ts): changes are refused once the rings are
 //              full, reads go on; back to kRunning when there is room
-//   kStuck     kFull for so long that whoever waits for what was done gives up: it may be in the log later, or never
-//   kFailed    there is no scribe any more: what is not committed never will be; reads go on
+//   kStuck     kFull for STUCK_MS: callers stop waiting for commits of executed changes, which may come later or never
+//   kFailed    there is no scribe any more: uncommitted records will never be committed; reads go on
 //   kClosed    the cache has ended
 //
-// Thread safety: Drain, Commit and Rewind by the scribe's thread; the rest from any thread. Nothing here is called
-// under a shard's lock but the bell's flag. The lock is a leaf; wakers are called without it.
+// Thread safety: Drain, Commit and Rewind by the scribe's thread; the rest from any thread. Under a shard's lock only
+// the bell's flag is used. The lock is a leaf; wakers are called without it.
 #pragma once
 
 #include <array>
@@ -43,24 +43,24 @@
 
 namespace cairn {
 
-// Numbers about the log that its scribe reports, for `stats`.
+// The most numbers that the scribe reports about the log, for `stats`.
 inline constexpr size_t kLogMetricsMax = 64;
 
 class ChangeFeed final : public ChangeBell, public LogView {
  public:
   enum class State : uint32_t { kOpening = 0, kRunning = 1, kFull = 2, kFailed = 3, kClosed = 4, kStuck = 5 };
 
-  // REQUIRES: the store has rings, and outlives every call but that of the destructor.
+  // REQUIRES: the store has rings, and outlives every call except the destructor.
   explicit ChangeFeed(Store* store);
   ~ChangeFeed();
   ChangeFeed(const ChangeFeed&) = delete;
   ChangeFeed& operator=(const ChangeFeed&) = delete;
 
   CommitMarks* marks() override { return &marks_; }
-  // What the state means to those who wait.
+  // What the state means to waiting threads.
   Health health() const override;
   State state() const { return state_.load(std::memory_order_acquire); }
-  // kClosed is for ever. Wakes everybody who waits for anything.
+  // kClosed is final. Wakes every waiting thread.
   void SetState(State state);
 
   // ---- the scribe ----
@@ -70,33 +70,32 @@ class ChangeFeed final : public ChangeBell, public LogView {
     size_t bytes = 0;     // of whole records
     uint32_t record_count = 0;
     uint32_t epoch = 0;       // the highest of their versions; 0: there are none
-    size_t bytes_needed = 0;  // no record fitted: the next one takes so much
+    size_t bytes_needed = 0;  // no record fitted: the size of the next one
   };
-  // Copies records that were not drained yet. Waits for the first at most so long; less if poked or closed.
+  // Copies records that were not drained yet. Waits up to timeout_ms for the first; returns early if poked or closed.
   // REQUIRES: turns_in_flight() < kLogTurnsMax.
   Turn Drain(char* out, size_t capacity, uint32_t timeout_ms);
-  // What this turn drained is in the log. REQUIRES: it is in flight, and not committed yet.
+  // The log has the records of this turn. REQUIRES: the turn is in flight, and not committed yet.
   void Commit(uint64_t turn);
-  // The number of the last turn, and how many there are from the oldest that is not committed on.
+  // The number of the last turn, and the count of turns from the oldest uncommitted one on.
   uint64_t last_turn() const { return next_turn_ - 1; }
   uint32_t turns_in_flight() const { return static_cast<uint32_t>(next_turn_ - first_turn_); }
-  // A new scribe, or one that could not append what it drained: from the last commit on, again.
+  // Makes Drain() start again behind the last commit: for a new scribe, or one that could not append.
   void Rewind();
-  // Lets a Drain() return, the present or the next one.
+  // Makes the present or the next Drain() return.
   void Poke();
-  // Marks count from here on: what was recovered is committed. REQUIRES: nothing was recorded yet.
+  // Marks count from here on: recovered entries are committed. REQUIRES: nothing was recorded yet.
   void Activate();
 
   // ---- those who wait ----
 
-  // A version per shard: everything that was done so far.
+  // A version per shard: all changes made so far.
   using Target = std::array<uint64_t, kShardCountMax>;
   void ReadTarget(Target* target) const;
   bool Covers(const Target& target) const;
-  // Blocks until everything up to the target is committed. False: the time is over, or it will never be.
+  // Blocks until everything up to the target is committed. False: the time is over, or it will never be committed.
   [[nodiscard]] bool WaitCommitted(const Target& target, uint32_t timeout_ms);
-  // Blocks until something was committed since `seen` was read from progress(), or the state has changed, or the time
-  // is over.
+  // Blocks until a commit or a change of state since `seen` was read from progress(), or until the time is over.
   uint32_t progress() const override { return commit_word_.load(std::memory_order_seq_cst); }
   void WaitForRoom(uint32_t seen, uint32_t timeout_ms);
   std::shared_ptr<LogWatch> Watch(std::shared_ptr<Waker> waker) override;
@@ -108,11 +107,12 @@ class ChangeFeed final : public ChangeBell, public LogView {
   void SetMetrics(const double* numbers, size_t count);
   void ReadMetrics(double* numbers, size_t count) const override;
 
-  // ChangeBell: lets the scribe look now.
+  // ChangeBell: makes the scribe drain now.
   void Ring() override;
 
  private:
-  // Per shard: what is committed, and what of the ring is free, when the log has what was drained up to then.
+  // Per shard: the version that is committed, and the place up to which the ring is free, once the log has all records
+  // drained up to then.
   struct Drained {
     uint64_t version = 0;
     RingPlace place;
@@ -132,12 +132,12 @@ class ChangeFeed final : public ChangeBell, public LogView {
   std::atomic<uint32_t> bell_word_{0};
   std::atomic<bool> scribe_waits_{false};
   std::atomic<bool> poked_{false};
-  // Of the scribe's thread.
+  // Used by the scribe's thread only.
   uint32_t first_shard_ = 0;  // of the next turn
   uint64_t drained_at_ms_ = 0;
   uint64_t traffic_at_ms_ = 0;
   std::vector<Drained> drained_;
-  // Turns in flight are those of [first_turn_, next_turn_), each in the slot that its number has modulo kLogTurnsMax.
+  // Turns in flight are [first_turn_, next_turn_), each in the slot of its number modulo kLogTurnsMax.
   struct Flight {
     bool is_committed = false;
     uint32_t record_count = 0;

@@ -1,8 +1,8 @@
-// What the threads of a process share: the caches, by name, and the one list of them.
+// The caches of a process, by name: shared by all its threads.
 //
-// A CacheInstance is a cache: its store, its name, and what hangs on the store (removal events, flights). It is held by
-// handles: one per `Cache` object of an environment, one per listening server. An owner is a handle that `new Cache` or
-// `Cache.open` made; the others were attached.
+// A CacheInstance is a cache: its store, its name, its removal events, flights and change feed. Handles hold it: one
+// per `Cache` object of an environment, one per listening server. An owner is a handle that `new Cache` or `Cache.open`
+// made; the others were attached.
 //
 // How a cache ends:
 //
@@ -13,13 +13,13 @@
 //   a handle is lost (collected, environment ended)  the handle is gone; a lost owner does not end the cache
 //   the last handle of any kind is gone              the cache ends
 //
-// Ending never waits and never frees under somebody's feet: it marks the instance closed and, where other handles keep
-// the mapping, empties the store (an O(shards) clear; the janitor gives the memory back in steps). The object itself
-// lives until the last shared_ptr is gone, and is then deleted by the janitor, so that dropping the last reference is
-// cheap on any thread.
+// Ending never waits, and never frees memory that another thread uses: it marks the instance closed and, if other
+// handles keep the mapping, empties the store (an O(shards) clear; the janitor frees the memory in steps). The object
+// lives until the last shared_ptr is gone. The janitor then deletes it, so that dropping the last reference is cheap on
+// any thread.
 //
-// Thread safety: everything here may be called from any thread. Nothing here calls JavaScript or waits for it.
-// Lock order: Registry's lock, then the store's own. Never taken inside a shard's lock.
+// Thread safety: everything here may be called from any thread. Nothing here calls JavaScript or waits for it. Lock
+// order: Registry's lock, then the store's own. Never taken under a shard's lock.
 #pragma once
 
 #include <atomic>
@@ -42,15 +42,15 @@ class FlightTable;
 class RemovalRing;
 
 struct CacheOptions {
-  // Empty: the cache has no name and nobody can attach to it.
+  // Empty: the cache has no name, and no thread can attach to it by name.
   std::string name;
   StoreOptions store;
-  // Time to live of entries that are stored without one, milliseconds; 0: for ever.
+  // Time to live of entries that are stored without one, in milliseconds; 0: they do not expire.
   uint64_t ttl_ms = 0;
-  // What TypeScript made of the user's options, as it wishes to read it again in another environment. Two opens of one
-  // name are equal when these are.
+  // The user's options as TypeScript encodes them, to be read again in another environment. Two opens of one name are
+  // equal if their descriptions are.
   std::string description;
-  // False: the cache can be attached to only after Registry::MarkReady (it is still recovering).
+  // False: the cache is recovering; threads can attach to it only after Registry::MarkReady.
   bool ready = true;
 };
 
@@ -65,7 +65,7 @@ class CacheInstance {
   const std::string& name() const { return options_.name; }
   const CacheOptions& options() const { return options_; }
   Store* store() const { return store_.get(); }
-  // Never null. Both are made with the cache and outlive every call on the store. Closed when the cache ends.
+  // Never null. Both are made with the cache, outlive every call on the store, and are closed when the cache ends.
   RemovalRing* removals() const { return removals_.get(); }
   FlightTable* flights() const { return flights_.get(); }
   // Null: the cache has no log.
@@ -74,7 +74,7 @@ class CacheInstance {
   State state() const { return state_.load(std::memory_order_acquire); }
   bool closed() const { return state() == State::kClosed; }
 
-  // The time for a request. `timed`: the request itself has an expiry. Otherwise the clock is read only where the store
+  // The time for a request. `timed`: the request itself has an expiry. Otherwise the clock is read only if the store
   // needs it; see Store::uses_time().
   Now ReadNow(bool timed) const {
     Now now;
@@ -84,13 +84,13 @@ class CacheInstance {
     }
     return now;
   }
-  // Both clocks. With a log the wall clock never goes back, not even when the machine's is set back: what was written
-  // with an expiry is read again after the next start, and must have lived as long as it was told to.
+  // Both clocks. With a log the wall clock never goes back, even if the machine's is set back: an expiry that was
+  // logged must still be right after the next start.
   Now ReadBothClocks() const;
-  // For tests: from now on the cache's time is that of the first such call and so many milliseconds, and stands still
-  // until the next call. It never goes back.
+  // For tests: from now on the cache's time is that of the first such call plus `elapsed_ms`, and stands still until
+  // the next call. It never goes back.
   void SetClock(uint64_t elapsed_ms);
-  // From now on the wall clock is at least that. Unix milliseconds.
+  // From now on the wall clock is at least `wall_ms`, in Unix milliseconds.
   void RaiseWallClock(int64_t wall_ms);
 
   // Increases with every instance of the process, never reused.
@@ -112,9 +112,9 @@ class CacheInstance {
   std::unique_ptr<Store> store_;
   std::unique_ptr<FlightTable> flights_;
   std::atomic<State> state_;
-  // The most that the wall clock was ahead of the boot clock.
+  // The largest difference seen between the wall clock and the boot clock.
   mutable std::atomic<int64_t> wall_offset_ms_{std::numeric_limits<int64_t>::min()};
-  // Of a cache whose clock is set: when it was first set, on the boot clock, and its time now. 0: it is not set.
+  // For a cache whose clock is set: when it was first set, on the boot clock, and its time now. 0: it is not set.
   std::atomic<uint64_t> clock_begun_ms_{0};
   std::atomic<uint64_t> set_boot_ms_{0};
   const uint64_t id_;
@@ -127,16 +127,16 @@ using CachePointer = std::shared_ptr<CacheInstance>;
 
 enum class OpenStatus : uint8_t {
   kCreated,
-  kJoined,     // there was one of that name with an equal description: the handle is one more owner
-  kNameTaken,  // there is one of that name, and joining was not asked for or the descriptions differ
-  kNotReady,   // joining was asked for, but the other is still recovering
+  kJoined,     // an open cache has that name and an equal description: the handle is one more owner
+  kNameTaken,  // an open cache has that name, and `join` is false or the descriptions differ
+  kNotReady,   // `join` is true, but the cache of that name is still recovering
   kRefused,    // the store could not be opened; the sentence says why
 };
 
 enum class AttachStatus : uint8_t { kAttached, kNoSuchCache, kNotReady };
 
 enum class ReleaseKind : uint8_t {
-  kClosed,  // somebody said close
+  kClosed,  // close() or destroy() was called
   kLost,    // collected, or its environment ended
 };
 
@@ -149,13 +149,13 @@ class Registry {
   [[nodiscard]] OpenStatus Open(CacheOptions options, bool join, CachePointer* cache, std::string* error);
   // One more handle to the cache of that name.
   [[nodiscard]] AttachStatus Attach(std::string_view name, CachePointer* cache);
-  // The same by CacheInstance::id(), for threads of ours that serve a cache that need not have a name.
+  // The same by CacheInstance::id(), for the cache's own threads; the cache need not have a name.
   [[nodiscard]] AttachStatus AttachById(uint64_t id, CachePointer* cache);
   // The same for the scribe, which makes the cache ready.
   [[nodiscard]] AttachStatus AttachUnready(uint64_t id, CachePointer* cache);
-  // One more handle to a cache that the caller already has; false once it is closed. For servers.
+  // One more handle to a cache that the caller already holds; false once it is closed. For servers.
   [[nodiscard]] bool AddHandle(const CachePointer& cache);
-  // Gives up a handle and the reference. Every successful call above is followed by exactly one of these.
+  // Releases a handle and the reference. Every successful call above is followed by exactly one Release.
   void Release(CachePointer* cache, bool owner, ReleaseKind kind);
   // kOpening -> kOpen.
   void MarkReady(const CachePointer& cache);
@@ -169,8 +169,8 @@ class Registry {
   template <typename Predicate>
   AttachStatus AttachWhere(Predicate wanted, bool unready, CachePointer* cache);
   OsLock lock_;  // nothing is allocated under it
-  // Every open cache. Linear searches: a process has a handful, and opening one maps memory. Each has a handle, which
-  // nobody gives up without the lock: so no look at it here is the last.
+  // Every open cache. Searches are linear, because a process has few caches, and opening one maps memory. Each cache
+  // has a handle, which is released under the lock only; so a pointer taken here is never the last reference.
   std::list<std::weak_ptr<CacheInstance>> caches_ GUARDED_BY(lock_);
   std::atomic<uint64_t> next_id_{1};
 };

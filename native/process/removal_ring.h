@@ -5,16 +5,16 @@
 //        |  events it has lost no more  |   events it has still to read  |
 //   -----+------------------------------+--------------------------------+-----
 //
-// The ring never makes anybody wait. When it is full the oldest events are overwritten; a listener that had not read
-// them is told how many of those that it wanted are gone.
+// No thread waits for the ring. When it is full, the oldest events are overwritten; a listener that had not read them
+// is told how many of its wanted events are lost.
 //
 // Order: events of one key are in the order in which the entries left, because both the shard and the ring append under
 // their lock. Events of different keys are in the order in which they reached the ring.
 //
-// Thread safety: any thread may call the ring; a RemovalListener belongs to one thread.
-// Lock order: lock_ is a leaf, taken under a shard's lock. Under it bytes are copied and nothing else happens; memory
-// is allocated before it is taken, Wakers are called after it was given up (OnUnlocked). Cost when nobody listens:
-// RemovalSink::wanted(), one load and one branch per removal, and no memory.
+// Thread safety: any thread may call the ring; a RemovalListener belongs to one thread. Lock order: lock_ is a leaf,
+// taken under a shard's lock. Under it bytes are copied and nothing else happens; memory is allocated before it is
+// taken, and Wakers are called after it was released (OnUnlocked). Cost without listeners: RemovalSink::wanted(), one
+// load and one branch per removal, and no memory.
 #pragma once
 
 #include <atomic>
@@ -31,7 +31,7 @@ namespace cairn {
 
 class RemovalListener;
 
-// How an event lies in the ring and in the buffer of Take(); little-endian. src/removals.ts reads it.
+// The layout of an event in the ring and in the buffer of Take(); little-endian. src/removals.ts reads it.
 //
 //   offset size
 //     0     4  event_bytes   with padding to a multiple of 8
@@ -55,11 +55,11 @@ struct RemovalEventHeader {
 };
 static_assert(sizeof(RemovalEventHeader) == 24);
 
-// The longest event: a buffer of so many bytes can take any.
+// The size of the longest event.
 inline constexpr size_t kRemovalEventBytesMax =
     (sizeof(RemovalEventHeader) + kKeyBytesMax + kRemovalValueBytesMax + 7) & ~size_t{7};
 
-// What a listener wants to hear of. Bits of `reasons` are 1 << Reason.
+// The events that a listener wants. Bits of `reasons` are 1 << Reason.
 struct RemovalInterest {
   uint32_t reasons = 0;
   // Values of up to kRemovalValueBytesMax are wanted too.
@@ -76,11 +76,11 @@ class RemovalRing final : public RemovalSink {
   void OnRemoved(Reason reason, const RemovedEntry& entry) override;
   void OnCleared(uint64_t entry_count) override;
   void OnGrowing() override;
-  // Wakes those who have something to read and were not woken since they last read everything; and the janitor, where
-  // the cache is growing.
+  // Wakes listeners that have new events and were not woken since they last read everything; and the janitor, if the
+  // cache is growing.
   void OnUnlocked() override;
 
-  // The cache has ended: nothing is wanted any more. Listeners can still take what is there.
+  // The cache has ended: no event is wanted any more. Listeners can still take the present events.
   void Close();
 
   uint32_t listener_count();
@@ -89,7 +89,7 @@ class RemovalRing final : public RemovalSink {
   friend class RemovalListener;
   static constexpr uint8_t kFiller = 255;
 
-  // The event's place, with its header written; null if there is nobody to write it for.
+  // The event's place, with its header written; null if there is no listener.
   char* AppendLocked(const RemovalEventHeader& header) REQUIRES_LOCK(lock_);
   void AppendedLocked(Reason reason) REQUIRES_LOCK(lock_);
   RemovalEventHeader HeaderAtLocked(uint64_t position) const REQUIRES_LOCK(lock_);
@@ -97,7 +97,7 @@ class RemovalRing final : public RemovalSink {
 
   const size_t ring_bytes_;
   OsLock lock_;
-  // Null while nobody listens.
+  // Null without listeners.
   std::unique_ptr<char[]> ring_ GUARDED_BY(lock_);
   // Positions count all bytes that were ever written; an event lies at its position modulo ring_bytes_, in one piece.
   uint64_t head_ GUARDED_BY(lock_) = 0;
@@ -109,7 +109,7 @@ class RemovalRing final : public RemovalSink {
   uint32_t listener_count_ GUARDED_BY(lock_) = 0;
   // Reasons wanted by listeners that have read everything and sleep.
   uint32_t sleepers_want_ GUARDED_BY(lock_) = 0;
-  // Reasons whose values somebody wants.
+  // Reasons whose values a listener wants.
   uint32_t values_wanted_ GUARDED_BY(lock_) = 0;
   bool closed_ GUARDED_BY(lock_) = false;
   std::atomic<bool> growing_{false};  // the janitor is to be woken
@@ -117,7 +117,7 @@ class RemovalRing final : public RemovalSink {
 
 class RemovalListener {
  public:
-  // `ring` outlives the listener. It hears of what happens from now on.
+  // `ring` outlives the listener, which gets the events from now on.
   RemovalListener(RemovalRing* ring, std::shared_ptr<Waker> waker);
   ~RemovalListener();
   RemovalListener(const RemovalListener&) = delete;

@@ -1,7 +1,7 @@
-// A growing run of bytes: replies on their way out, the rest of an unfinished request. It may start in memory that is
-// lent to it (a Buffer of JavaScript, an array of a loop) and moves to memory of its own only when that is too small.
+// A growing run of bytes: replies to send, the rest of an unfinished request. It may start in borrowed memory (a Buffer
+// of JavaScript, an array of a loop) and moves to its own memory only when that is too small.
 //
-// Not thread-safe. Running out of memory is not fatal: it is remembered in failed(), what did not fit is left out, and
+// Not thread-safe. Running out of memory is not fatal: failed() says so, the bytes that did not fit are left out, and
 // the owner ends the connection.
 #pragma once
 
@@ -15,7 +15,7 @@ namespace cairn {
 class ByteBuffer {
  public:
   ByteBuffer() = default;
-  // Starts in `lent`, which must outlive the buffer or the last use of it before Release().
+  // Starts in `lent`, which must outlive the buffer, or its last use before Release().
   ByteBuffer(char* lent, size_t capacity) : data_(lent), capacity_(capacity) {}
   ~ByteBuffer() {
     if (owned_) std::free(data_);
@@ -28,11 +28,11 @@ class ByteBuffer {
   size_t capacity() const { return capacity_; }
   bool empty() const { return size_ == 0; }
   bool failed() const { return failed_; }
-  // False while the bytes are in the memory that was lent.
+  // False while the bytes are in borrowed memory.
   bool owned() const { return owned_; }
   std::string_view view() const { return {data_, size_}; }
 
-  // Where the next `bytes` bytes may be written, to be counted with Advance(). Null if there is no memory.
+  // Room for the next `bytes` bytes; Advance() counts those written. Null if there is no memory.
   char* Room(size_t bytes) {
     if (bytes <= capacity_ - size_) [[likely]]
       return data_ + size_;
@@ -47,15 +47,15 @@ class ByteBuffer {
     size_ += bytes.size();
   }
 
-  // Takes bytes off the front.
+  // Removes bytes from the front.
   void DropFront(size_t bytes) {
     size_ -= bytes;
     if (size_ != 0 && bytes != 0) std::memmove(data_, data_ + bytes, size_);
   }
   void Clear() { size_ = 0; }
-  // Takes bytes off the end. REQUIRES: size <= size().
+  // Removes bytes from the end. REQUIRES: size <= size().
   void Truncate(size_t size) { size_ = size; }
-  // Gives memory of its own back; the buffer is empty then.
+  // Frees its own memory; the buffer is then empty.
   void Release() {
     if (owned_) std::free(data_);
     data_ = nullptr;

@@ -1,4 +1,4 @@
-// What the port counts. One line here is one counter; stats.cc says where it is shown.
+// The counters of the port, one per line; stats.cc says where each is shown.
 #pragma once
 
 #include <array>
@@ -13,17 +13,17 @@ enum class Counter : uint8_t {
   kBytesWritten,
   kFlushes,   // flush_all
   kTooLarge,  // refused by the item size, before the store was asked
-  // memcached counts every storage command and keeps gat apart from get; the store counts what was stored, and both as
-  // gets. These are the differences.
+  // memcached counts every storage command, and counts gat apart from get. The store counts stored values, and counts
+  // both as gets. These are the differences.
   kNotStored,
   kGatHits,
   kGatMisses,
-  kYields,  // times a session stopped because its replies had not left
-  // What the log did to requests.
+  kYields,  // times that a session stopped because its replies had not left
+  // Effects of the log on requests.
   kHeld,     // replies, or values in them, that waited for a commit
   kParked,   // requests that waited for room
-  kRefused,  // requests that were not executed, or not told of
-  // Of connections.
+  kRefused,  // requests that were not executed, or whose reply was withheld
+  // Connections.
   kConnections,
   kConnectionsRejected,
   kIdleKicks,
@@ -48,8 +48,7 @@ class CounterValues {
   std::array<uint64_t, kCounterCount> values_{};
 };
 
-// Counters that are being counted, read by any thread. Either one thread writes them, with Add(), or several do, with
-// AddShared().
+// Live counters, which any thread may read. Either one thread writes them, with Add(), or several do, with AddShared().
 class Counters {
  public:
   // One writer: no locked instruction is needed.

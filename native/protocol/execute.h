@@ -1,4 +1,4 @@
-// Requests of the protocol as the store takes them, and what its answers are called on the wire.
+// Translates requests of the protocol to requests of the store, and the store's answers to replies.
 #pragma once
 
 #include "base/clock.h"
@@ -8,11 +8,11 @@
 
 namespace cairn {
 
-// What the store is asked for a line that names one key. The value, if there is one, is still to be filled in.
+// The store's request for a line that names one key. The caller fills in the value, if there is one.
 Request StoreRequestOf(const TextRequest& line, const Now& now);
 
-// The reply to an outcome. REQUIRES: the status is one that the verb can have, and neither kLogFull nor, for incr and
-// decr, kFound (whose reply is a number).
+// The reply to an outcome. REQUIRES: the verb can have this status; it is neither kLogFull nor, for incr and decr,
+// kFound (whose reply is a number).
 Reply ReplyOf(Verb verb, Status status);
 
 }  // namespace cairn

@@ -10,7 +10,7 @@ namespace cairn {
 // A number of seconds above this is a Unix time.
 inline constexpr int32_t kRelativeSecondsMax = 30 * 24 * 60 * 60;
 
-// The expiry of a request that says `seconds`. 0 is never; what has passed is kAlreadyExpired.
+// The expiry of a request with an exptime of `seconds`. 0 is never; a time in the past is kAlreadyExpired.
 inline uint64_t ExpiryOfSeconds(int32_t seconds, const Now& now) {
   if (seconds == 0) return kNeverExpires;
   if (seconds < 0) return kAlreadyExpired;

@@ -1,19 +1,19 @@
-// The way out of a session: where replies go, whether they may leave yet, whether more may be executed, and what the
-// log says to both. It knows no protocol: a dialect composes replies into sink() and says what each tells of.
+// The way out of a session: decides where replies go, whether they may leave yet, and whether more may be executed, by
+// the state of the output and the log. It knows no protocol: a dialect composes replies into sink() and names the
+// version that each reveals.
 //
 // Replies leave in the order of the requests. A reply slot is one of
 //   ready    in `out`
 //   held     composed, and waits until a version is committed (CommitMarks); requests behind it are executed, and their
 //            replies wait in line
 //   parked   the request has no answer yet: room in the log, or a load (ReadThrough); nothing behind it is executed
-// A fourth kind, remote (the answer comes from another node while requests behind it go on), would be a mark of
-// HeldReplies that is fulfilled with bytes instead of a version.
+// A fourth kind, remote (the answer comes from another node while requests behind it are executed), would be a mark of
+// HeldReplies that waits for bytes instead of a version.
 //
-// Where the log is full or has failed, nothing that it would have to take is executed at a level that waits for it, and
-// nothing is told that it has not taken: such requests are refused. A request that finds no room is parked while the
-// log runs and refused when it does not. Replies that are held when the log fails can neither be sent nor denied,
-// because what they tell of was done and may or may not outlive the process: the session ends, which clients take as an
-// outcome that they do not know.
+// While the log is full or has failed, a session that waits for it refuses requests that would leave a record, and
+// reads of values that the log does not have. A request that finds no room in the ring is parked while the log runs,
+// and refused otherwise. If the log fails, held replies can neither be sent nor denied: their changes were made, and
+// may or may not survive the process. So the session ends, which tells the client that the outcome is unknown.
 //
 // Not thread-safe: it is its session's.
 #pragma once
@@ -37,22 +37,23 @@ namespace cairn {
 class ReplyGate {
  public:
   ReplyGate(Workbench* bench, bool waits_for_log);
-  // Drops held replies, and leaves the load that is waited for.
+  // Discards held replies, and leaves the load that the session waits for.
   ~ReplyGate();
   ReplyGate(const ReplyGate&) = delete;
   ReplyGate& operator=(const ReplyGate&) = delete;
 
   // ---- a call ----
 
-  // Lets out what may leave by now. False: the log can never commit what is held, and the session has to end.
+  // Moves the replies that may leave by now to `out`. False: the log can never commit the held replies, and the session
+  // must end.
   [[nodiscard]] bool BeginCall(size_t backlog_bytes, ByteBuffer* out);
-  // Sees to it that the log hurries and that the front hears of it. `has_advanced`: requests that were kept have been
-  // executed in this call.
+  // If the session waits for the log: arms the front's wake-up, and rings the log's bell for new waits. `has_advanced`:
+  // kept requests were executed in this call.
   void EndCall(bool has_advanced);
 
   // ---- replies ----
 
-  // Where the next reply goes.
+  // The buffer for the next reply.
   ByteBuffer* sink() { return held_.empty() ? out_ : held_.buffer(); }
 
   enum class Slot : uint8_t {
@@ -60,8 +61,8 @@ class ReplyGate {
     kHeld,
     kRefused,  // take the reply back, and refuse the request
   };
-  // Puts what was appended to the sink from `begin` on into its slot. It tells of `version` of that shard, or of an
-  // outcome. `may_refuse`: the request changed nothing, so it may be denied an answer.
+  // Puts the reply that was appended to the sink from `begin` on into its slot. It reveals an outcome, or `version` of
+  // that shard. `may_refuse`: the request changed nothing, so it may be refused instead.
   [[nodiscard]] Slot Settle(size_t begin, const Request& request, const Outcome& outcome) {
     if (!commits_->active()) [[likely]]
       return Slot::kReady;
@@ -76,22 +77,22 @@ class ReplyGate {
   bool IsOutputFull() const {
     return backlog_bytes_ + out_->size() + held_.bytes() >= kOutputBytesHigh || held_.full();
   }
-  // Nothing more is executed in this call.
+  // True: no more requests are executed in this call.
   bool IsFull() const { return IsOutputFull() || requests_in_call_ >= kRequestsPerCallMax; }
-  // Requests that the log would have to take are refused.
+  // True: requests that would leave a record are refused.
   bool refuses() const { return waits_for_log_ && log_health_ != LogView::Health::kRunning; }
   // Counts a refusal. True: the log has failed; false: it is full.
   bool CountRefusal();
 
-  // The log has no room for what a request would record; nothing has come of it. True: the session is parked until
-  // there is. False: refuse the request.
+  // The log has no room for a request's record; the request has changed nothing. True: the session is parked until
+  // there is room. False: refuse the request.
   bool ParkForRoom();
-  // Waits for the load of a key, which begins if none is waited for. kPending: the session is parked. Else: EndLoad()
-  // when the load has served its purpose. kFailed without a load: there are too many.
+  // Waits for the load of a key, and begins one if the session waits for none. kPending: the session is parked.
+  // Otherwise call EndLoad() when the load is no longer needed. kFailed without a load: there are too many.
   ReadThrough::Load AwaitLoad(ReadThrough* loads, std::string_view key);
   uint64_t load() const { return load_; }
   void EndLoad();
-  // The session goes on.
+  // The session is no longer parked.
   void Unpark() { is_parked_for_room_ = false; }
 
   // ---- state ----
@@ -99,9 +100,9 @@ class ReplyGate {
   bool waits_for_log() const { return waits_for_log_; }
   CommitMarks* commits() { return commits_; }
   bool has_held() const { return !held_.empty(); }
-  // Replies have left, or are about to: a front that flushes makes progress.
+  // Replies wait to be sent: a front that flushes makes progress.
   bool has_backlog() const { return backlog_bytes_ != 0 || !out_->empty(); }
-  // There was no memory for a reply: the stream of replies has a hole.
+  // There was no memory for a reply: the stream of replies is incomplete.
   bool failed() { return out_->failed() || held_.buffer()->failed(); }
 
  private:

@@ -1,4 +1,4 @@
-// The words of the protocol that come in: every command, as a table, and what a line of one is parsed to.
+// The requests of the protocol: a table of all commands, and the result of parsing a line.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,7 @@ enum class Command : uint8_t {
   kUnknown,
 };
 
-// What the words behind a command are.
+// The words behind a command.
 enum class Shape : uint8_t {
   kKeys,         // key+
   kSecondsKeys,  // exptime key+
@@ -54,8 +54,8 @@ struct CommandInfo {
   std::string_view name;
   Command command;
   Shape shape;
-  uint8_t words_min;  // the command's own name included; with fewer the line is in bad format
-  Verb verb;          // what the store is asked to do, where it is asked
+  uint8_t words_min;  // the command's name included; a line with fewer words is malformed
+  Verb verb;          // the store's verb, if the command uses the store
 };
 
 inline constexpr CommandInfo kCommands[] = {
@@ -93,12 +93,11 @@ inline constexpr bool IsTestCommand(Command command) {
 // The table's row for a name, or null. One multiplication and one comparison.
 const CommandInfo* FindCommand(std::string_view name);
 
-// A line that was read. Views point into it.
+// A parsed line. Views point into it.
 struct TextRequest {
-  // Null: there is no such command, or the line is too short to be any.
+  // Null: unknown command, or the line is too short for any.
   const CommandInfo* info = nullptr;
-  // Something is wrong with the line, and this is the answer. A data block that has_body announces is to be swallowed
-  // first.
+  // The line is wrong, and `error` is the answer. If has_body announces a data block, the block is discarded first.
   bool has_error = false;
   Reply error = Reply::kError;
   // An unknown command whose last word begins with HTTP/: the connection is closed without a word.

@@ -1,4 +1,4 @@
-// The words of the protocol that go out: every fixed reply, as a table.
+// The replies of the protocol: a table of all fixed ones.
 #pragma once
 
 #include <cstddef>
@@ -34,8 +34,8 @@ enum class Reply : uint8_t {
   kHoldsForLog,
 };
 
-// In the order of Reply. memcached 1.6.45's words, but for the last six: three of a log that takes nothing, which
-// memcached does not have, and three that only test commands meet.
+// In the order of Reply. The texts are memcached 1.6.45's, except the last five: two for a log that takes no records,
+// which memcached does not have, and three for test commands only.
 inline constexpr std::string_view kReplyText[] = {
     "STORED\r\n",
     "NOT_STORED\r\n",

@@ -1,13 +1,12 @@
-// A Service is what all sessions of one server share: the store behind them, what the server was told when it was
-// started, its counters, and the means by which a session that waits learns that it may go on.
+// A Service is shared by all sessions of one server: the store, the server's options, its counters, and the wake-ups of
+// waiting sessions.
 //
-// A Workbench is what the sessions of one thread share: room for a group of requests and its outcomes, and counters
+// A Workbench is shared by the sessions of one thread: room for a group of requests and their outcomes, and counters
 // that only this thread writes.
 //
-// Thread safety: a Service may be used from any thread; a Workbench and its sessions belong to one thread.
-// Ownership: the store outlives the service, the service its workbenches, a workbench its sessions.
-// Lock order: the service's lock is a leaf: under it pointers are linked and numbers read; nothing is called, allocated
-// or waited for.
+// Thread safety: a Service may be used from any thread; a Workbench and its sessions belong to one thread. Ownership:
+// the store outlives the service, the service its workbenches, a workbench its sessions. Lock order: the service's lock
+// is a leaf: under it pointers are linked and numbers read; nothing is called, allocated or waited for.
 #pragma once
 
 #include <atomic>
@@ -32,7 +31,7 @@ namespace cairn {
 class Session;
 class Workbench;
 
-// Who is at the ends of a connection, for `stats conns`.
+// The two ends of a connection, for `stats conns`.
 struct ConnectionNames {
   std::string peer;
   std::string listener;
@@ -41,25 +40,25 @@ struct ConnectionNames {
 class Service {
  public:
   struct Options {
-    // What `version` answers: a version of memcached.
+    // The reply to `version`: a version of memcached.
     std::string version;
-    // Our own, for `stats cairn`.
+    // The version of this package, for `stats cairn`.
     std::string cairn_version;
     // -I: see ItemBytes().
     uint64_t item_bytes_max = kItemBytesDefault;
-    // debugtime, debugpark, debugresume, debughold, debugcommit are commands. For tests only: they stop connections and
-    // move the clock.
+    // True: debugtime, debugpark, debugresume, debughold and debugcommit are commands. For tests only: they stop
+    // connections and move the clock.
     bool test_commands = false;
-    // The log behind the store; null: there is none. It outlives the service.
+    // The log behind the store; null: no log. It outlives the service.
     LogView* log = nullptr;
-    // The level of sessions that are told none: replies wait until what they tell of is in the log. REQUIRES: there is
-    // one.
+    // The level of sessions without their own: replies wait until the log has the version that they reveal. REQUIRES:
+    // there is a log.
     bool waits_for_log = false;
-    // What the log's own numbers are called in `stats cairn`, in their order. One that ends in _at_ms is a point in
-    // time, Unix milliseconds or 0 for never; it is shown as an age.
+    // The names of the log's own numbers in `stats cairn`, in their order. A name that ends in _at_ms is a point in
+    // time, in Unix milliseconds or 0 for never; it is shown as an age.
     std::vector<std::string> log_metrics;
 
-    // For `stats` and `stats settings` only: what the server was told.
+    // The server's options, for `stats` and `stats settings` only.
     uint64_t process_id = 0;
     uint32_t connections_max = 1024;
     uint32_t tcp_port = 0;
@@ -79,47 +78,46 @@ class Service {
 
   Store* store() const { return store_; }
   const Options& options() const { return options_; }
-  // What replies of a session wait for: the log's marks, or the service's own, which hold nothing back but for
-  // debughold.
+  // The marks that a session's replies wait for: the log's, or the service's own, which only debughold activates.
   CommitMarks* commits(bool waits_for_log = false) { return waits_for_log ? options_.log->marks() : &own_commits_; }
   LogView* log() const { return options_.log; }
   LogView::Health LogHealth() const {
     return options_.log == nullptr ? LogView::Health::kRunning : options_.log->health();
   }
-  // The next progress of the log wakes every front, once. REQUIRES: there is a log.
+  // The next progress of the log wakes every front once. REQUIRES: there is a log.
   void ArmLogWatch() { log_watch_->Arm(); }
-  // What debugpark waits for.
+  // The loads that debugpark waits for.
   TestLoads* test_loads() { return &test_loads_; }
 
-  // The front's time, moved by debugtime. The cost is one relaxed load when it never was.
+  // The front's time, as moved by debugtime. Costs one relaxed load if it was never moved.
   Now Time(const Now& now) const {
     if (!time_moved_.load(std::memory_order_relaxed)) [[likely]]
       return now;
     return MovedTime(now);
   }
-  // debugtime: forward by so many milliseconds; stop at `time`, which is Time() already; go on.
+  // debugtime: moves the time forward by `ms`; stops it at `time`, which is Time() already; lets it run again.
   void MoveTime(uint64_t ms);
   void StopTime(const Now& time);
   void StartTime() { time_stopped_at_ms_.store(0, std::memory_order_relaxed); }
 
-  // Wakes every front, which then calls Session::Continue() on its sessions that wait. Called after marks were advanced
+  // Wakes every front, which then calls Session::Continue() on its waiting sessions. Called after marks have advanced
   // and after a load has ended; never under a lock.
   void WakeAll() { wakers_->Wake(); }
   void AddWaker(std::shared_ptr<Waker> waker) { wakers_->Add(std::move(waker)); }
   void RemoveWaker(const Waker* waker) { wakers_->Remove(waker); }
 
-  // A connection has come; one over the limit was turned away; an idle one was closed.
+  // Counts a new connection; one refused above the limit; an idle one that was closed.
   void CountConnection() { own_counters_.AddShared(Counter::kConnections, 1); }
   void CountRejected() { own_counters_.AddShared(Counter::kConnectionsRejected, 1); }
   void CountIdleKick() { own_counters_.AddShared(Counter::kIdleKicks, 1); }
   void SetVerbosity(uint32_t verbosity) { verbosity_.store(verbosity, std::memory_order_relaxed); }
   uint32_t verbosity() const { return verbosity_.load(std::memory_order_relaxed); }
 
-  // Sums over all workbenches and of the service itself, since the start or the last reset.
+  // The sums over all workbenches and the service itself, since the start or the last reset.
   CounterValues ReadCounters();
-  // Open now.
+  // Connections open now.
   size_t ConnectionCount();
-  // `stats reset`: the counters of the service and of the store begin anew.
+  // `stats reset`: sets the counters of the service and of the store to 0.
   void ResetStats();
   const Now& started() const { return started_; }
 
@@ -163,10 +161,9 @@ class Service {
   CounterValues baseline_ GUARDED_BY(lock_);  // at the last reset
 };
 
-// Keys of get-type commands that are looked up together. It exists only during a call on one session, and is empty in
-// between.
+// Keys of get-type commands that are looked up together. It is empty between calls on sessions.
 struct KeyGroup {
-  // Of a key; the rest is in the request of the same index.
+  // The part of a key that is not in the request of the same index.
   struct Key {
     bool with_cas;  // gets, gats
     bool is_last;   // of its command: END follows

@@ -1,10 +1,10 @@
-// A Session is one client of a service: bytes in, bytes out, and what is to happen next. It does no I/O and waits for
-// nothing; a front (native loops, node:net, TLS) drives it.
+// A Session is one client of a service: it takes bytes, gives bytes, and says what its front does next. It does no I/O
+// and never waits; a front (native loops, node:net, TLS) drives it.
 //
 //   client -> front -> Feed(bytes) -> Stream -> Dialect: parse, execute, compose -> ReplyGate -> out -> front -> client
 //
-// Stream knows how far the bytes have come, Dialect what they mean, ReplyGate which replies may leave. A session is the
-// three together, its place in the service, and the table of what a front does:
+// Stream knows which bytes have come, Dialect what they mean, ReplyGate which replies may leave. A session joins the
+// three, and has a place in the service. A front acts by this table:
 //
 //   What a front does              kRead     kFlush     kWait     kYield                     kClose
 //   bytes come                     Feed      do not read                                     nothing
@@ -17,10 +17,9 @@
 // A session stops executing while kOutputBytesHigh of replies have not left. One call executes at most
 // kRequestsPerCallMax requests and one group, so that a front can serve others in between.
 //
-// Thread safety: none. It belongs to the thread of its workbench.
-// Bounds of one session's memory: the rest of a request (kLineBytesMax, kGetLineBytesMax, kBodyBufferedBytesMax, for
-// append and prepend the item size) and the bytes that were fed last; held replies up to kOutputBytesHigh and one
-// value.
+// Thread safety: none. It belongs to the thread of its workbench. Limits of one session's memory: the rest of a request
+// (kLineBytesMax, kGetLineBytesMax, kBodyBufferedBytesMax; for append and prepend the item size) and the bytes fed
+// last; held replies up to kOutputBytesHigh and one value.
 #pragma once
 
 #include <atomic>
@@ -48,31 +47,31 @@ class Session {
     kYield,  // feed nothing; Continue() after other sessions had a turn
   };
 
-  // `waits_for_log`: the level of the listener that the client came by; see Service::Options. REQUIRES: there is a log.
+  // `waits_for_log`: the level of the client's listener; see Service::Options. REQUIRES if true: there is a log.
   Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names, const Now& now, bool waits_for_log);
-  // At the service's own level.
+  // With the service's own level.
   Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names, const Now& now)
       : Session(bench, std::move(names), now, bench->service()->options().waits_for_log) {}
-  // Drops what is unfinished: held replies, a load that is waited for, a value that was not complete.
+  // Discards unfinished work: held replies, a pending load, an incomplete value.
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Takes all of `bytes` and appends replies to `out`. `backlog_bytes`: replies of earlier calls that the front still
-  // has. Bytes that come after another answer than kRead are kept, not executed.
+  // Takes all of `bytes` and appends replies to `out`. `backlog_bytes`: bytes of earlier replies that the front has not
+  // sent. Bytes that come after an answer other than kRead are kept, not executed.
   Next Feed(std::string_view bytes, size_t backlog_bytes, const Now& now, ByteBuffer* out);
-  // Goes on with what can: output has left, a mark was advanced, a load has ended. Harmless at any time.
+  // Continues as far as possible: output has left, a mark has advanced, or a load has ended. Harmless at any time.
   Next Continue(size_t backlog_bytes, const Now& now, ByteBuffer* out);
-  // The client sends no more: kClose once everything it sent whole has been answered.
+  // The client sends no more: kClose once every complete request has been answered.
   Next End(size_t backlog_bytes, const Now& now, ByteBuffer* out);
 
-  // Continue() it when the service wakes its fronts: a load, a commit, room in the log.
+  // True: call Continue() when the service wakes its fronts (a load, a commit, room in the log).
   bool waits() const { return stream_.state() == Stream::State::kParked || gate_.has_held(); }
-  // The client does not speak a protocol that is served: the connection is to be closed, and nothing has been executed.
+  // The client speaks a protocol that is not served: nothing was executed, and the connection is to be closed.
   enum class Foreign : uint8_t { kNone, kBinary, kTls };
   Foreign foreign() const { return foreign_; }
-  // The client is in the middle of a large value or line, which takes memory of the store or of the session, or is
-  // thrown away: close the connection if nothing comes for long.
+  // The client is in the middle of a large value or line, which takes memory of the store or of the session: close the
+  // connection if no byte comes for long.
   bool is_in_large_request() const { return stream_.is_in_large_request(); }
 
  private:

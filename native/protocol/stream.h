@@ -1,7 +1,7 @@
-// One client's place in its stream of bytes: what has come and could not be executed yet, and the data block that is
-// being received or thrown away. It knows no protocol: a Dialect finds the requests.
+// One client's place in its stream of bytes: bytes that could not be executed yet, and the data block being received or
+// discarded. It knows no protocol: a Dialect finds the requests.
 //
-// Requests are read where they lie; only the rest of an unfinished one is copied.
+// Requests are read in place; only the rest of an unfinished request is copied.
 //
 // State        Feed()                                  Resume()
 // kOpen        executes                                executes what is kept
@@ -30,7 +30,7 @@ class Stream {
  public:
   enum class State : uint8_t { kOpen, kFull, kParked, kClosing };
 
-  // `now`: the time of the call in progress. All of them outlive the stream; the dialect is set before the first
+  // `now`: the time of the call in progress. All arguments outlive the stream; the dialect is set before the first
   // Feed().
   Stream(Store* store, ReplyGate* gate, const Now* now) : store_(store), gate_(gate), now_(now) {}
   // Abandons the block that is being received.
@@ -42,43 +42,43 @@ class Stream {
   // ---- the session ----
 
   void Feed(std::string_view bytes);
-  // Executes what is kept, if something was in the way and no longer is.
+  // Executes the kept bytes, if the reason for stopping is gone.
   void Resume();
   // Nothing more is executed.
   void Close() { state_ = State::kClosing; }
 
   State state() const { return state_; }
   size_t kept_bytes() const { return rest_.size(); }
-  // There was no memory for what has to be kept.
+  // There was no memory for bytes to be kept.
   bool failed() const { return rest_.failed(); }
-  // Gives back the memory of a buffer that has grown and is empty.
+  // Frees the memory of a buffer that has grown and is empty.
   void Trim() {
     if (rest_.empty() && rest_.capacity() > kIdleBufferBytesMax) rest_.Release();
   }
-  // In the middle of a block or line of more than kBodyBufferedBytesMax.
+  // True in the middle of a block or line of more than kBodyBufferedBytesMax.
   bool is_in_large_request() const;
 
   // ---- the dialect, during Run() and LoseBody() ----
 
-  // The request at the place that is returned with kMore takes `bytes` bytes. Without this: up to the next line end.
+  // The request at the place returned with kMore takes `bytes` bytes. Without this call: up to the next line end.
   void Need(size_t bytes) { rest_wanted_ = bytes; }
-  // What follows is the block of this value, and `end_bytes` behind it.
+  // The next bytes are the block of this value, and its line end.
   void Receive(std::unique_ptr<LargeBody> large) {
     large_ = std::move(large);
     mode_ = Mode::kBody;
   }
-  // What follows is thrown away.
+  // Discards the next `bytes` bytes.
   void Swallow(uint64_t bytes) {
     swallow_bytes_ = bytes;
     mode_ = Mode::kSwallow;
   }
-  // Whether the next bytes are the dialect's.
+  // True if the next bytes are the dialect's.
   bool is_at_request() const { return mode_ == Mode::kRequests; }
 
  private:
   enum class Mode : uint8_t { kRequests, kBody, kSwallow };
 
-  // Takes bytes as far as it can, sets the state, and returns how far that was.
+  // Takes bytes as far as possible, sets the state, and returns the end of those taken.
   const char* Run(const char* at, const char* end);
   Progress RunMode(const char* at, const char* end);
   Progress RunBody(const char* at, const char* end);
@@ -93,7 +93,7 @@ class Stream {
 
   State state_ = State::kOpen;
   Mode mode_ = Mode::kRequests;
-  // An unfinished request, or all that came while nothing could be executed.
+  // An unfinished request, or all bytes that came while nothing could be executed.
   ByteBuffer rest_;
   // Bytes that the request at the start of rest_ takes; 0: up to its line end.
   size_t rest_wanted_ = 0;

@@ -1,4 +1,4 @@
-// Commands for tests, answered where Service::Options::test_commands is set:
+// Commands for tests, answered if Service::Options::test_commands is set:
 //
 //   debugtime N|p|r          the server's clock goes N seconds forward, stops, goes on
 //   debugpark TICKET         parks this connection until the ticket is resolved, then answers with its text

@@ -1,4 +1,4 @@
-// Loads for tests: debugpark begins one by its number, debugresume ends it with a text that debugpark answers.
+// Loads for tests: debugpark begins one by its ticket; debugresume ends it with a text, which is debugpark's answer.
 //
 // Thread safety: any thread may call any method.
 #pragma once
@@ -18,15 +18,15 @@ class TestLoads final : public ReadThrough {
  public:
   TestLoads() { loads_.reserve(kTestLoadsMax); }
 
-  // Each begins a load of its own; two may not have one key, see has().
+  // Each call begins its own load; two loads must not have the same key, see has().
   [[nodiscard]] uint64_t Begin(std::string_view key) override;
   [[nodiscard]] Load Poll(uint64_t load) override;
   void Leave(uint64_t load) override;
 
   bool has(std::string_view key);
-  // Ends the load of that key. False: there is none, or it has ended.
+  // Ends the load of that key. False: no such load, or it has ended.
   [[nodiscard]] bool Resolve(std::string_view key, std::string_view text);
-  // What it ended with.
+  // The text with which the load ended.
   std::string TextOf(uint64_t load);
   size_t size();
 

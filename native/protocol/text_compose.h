@@ -16,7 +16,7 @@ namespace cairn {
 // The longest line before a value: "VALUE ", a key, three numbers of at most 10, 10 and 20 digits, blanks, line end.
 inline constexpr size_t kValueLineBytesMax = 6 + kKeyBytesInlineMax + 1 + 10 + 1 + 10 + 1 + 20 + 2;
 
-// What a VALUE line says. `cas` is shown if it is not 0: 0 is no version.
+// The fields of a VALUE line. `cas` is shown if it is not 0, which is no version.
 struct ValueLine {
   std::string_view key;
   uint32_t client_flags;
@@ -30,7 +30,7 @@ size_t WriteValueLine(const ValueLine& line, char* to);
 // "STAT name value\r\n".
 void AppendStat(std::string_view name, std::string_view value, ByteBuffer* out);
 void AppendStat(std::string_view name, uint64_t value, ByteBuffer* out);
-// The number and a line end: what incr and decr answer.
+// The number and a line end: the reply to incr and decr.
 void AppendNumber(uint64_t number, ByteBuffer* out);
 
 }  // namespace cairn

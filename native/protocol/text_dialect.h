@@ -4,8 +4,8 @@
 //   text_keys.cc      get-type commands
 //   text_storage.cc   commands with a data block
 //
-// Keys of get-type commands that follow one another are looked up as a group; any other command ends the group, so that
-// the order holds. A group never outlives the call: its keys lie in the bytes of that call.
+// Keys of consecutive get-type commands are looked up as a group; any other command ends the group, so that the order
+// holds. A group never outlives the call, because its keys are in the bytes of that call.
 #pragma once
 
 #include <cstddef>
@@ -34,7 +34,7 @@ class TextDialect final : public Dialect {
   void FinishSwallow() override;
 
  private:
-  // One line, from `at` to its end before `next`, and for storage commands its block.
+  // Executes one line from `at` on, and for storage commands its block.
   Progress RunLine(const char* at, const char* end);
   Progress RunCommand(const TextRequest& line, const char* at, const char* next);
   Why RunKeyed(const TextRequest& line);
@@ -43,21 +43,21 @@ class TextDialect final : public Dialect {
 
   // ---- text_keys.cc ----
 
-  // What the keys of a line are asked with.
+  // How the keys of a line are looked up.
   struct Asked {
     Verb verb = Verb::kGet;
     bool with_cas = false;
     uint64_t expires_ms = kNeverExpires;
   };
-  // How an entry was told of.
+  // The reply to one key.
   enum class Told : uint8_t {
-    kYes,      // or it is held, or it is a miss
+    kYes,      // sent, held, or a miss
     kRefused,  // an error line stands in its place
-    kNoRoom,   // not at all: the log has no room for the touch
+    kNoRoom,   // none: the log has no room for the touch
   };
-  // Puts the keys from `at` on into the group, and looks it up as often as it is full.
+  // Puts the keys from `at` on into the group, and looks the group up each time it is full.
   Progress RunKeys(const char* at, const char* line_end, const char* next);
-  // Looks the group up and replies. kDone: `done`, as it was. Else: the key to go on with, kFull or kParked.
+  // Looks the group up and replies. kDone: returns `done`. Otherwise kFull or kParked, with the key to continue at.
   Progress FlushGroup(Progress done);
   Progress StopGroup(size_t index, Why why);
   Told AppendEntry(const Request& request, Outcome* outcome, bool with_cas);
@@ -70,7 +70,7 @@ class TextDialect final : public Dialect {
   Progress StoreInLine(const TextRequest& line, Request* request, const char* at, const char* block);
   Progress BeginLarge(const TextRequest& line, Request request, const char* at, const char* block);
   Progress RefuseTooLarge(const TextRequest& line, const char* at, const char* block);
-  // Replies when the block has been thrown away.
+  // Replies when the block has been discarded.
   Progress Swallow(uint64_t bytes, Reply reply, bool no_reply, const char* block);
   bool FitsItem(const Request& request, size_t more_bytes, Outcome* present);
   void CountStorage(const Outcome& outcome);
@@ -81,9 +81,9 @@ class TextDialect final : public Dialect {
     if (!no_reply) gate_->sink()->Append(TextOf(reply));
   }
   void AppendOutcome(const Request& request, const Outcome& outcome, bool no_reply);
-  // The log had no room for a request: parks, or refuses it.
+  // The log had no room for a request: parks or refuses it.
   Why ParkOrRefuse(bool no_reply);
-  // What a refused request is told; it is counted.
+  // The reply to a refused request, which it counts.
   Reply Refusal() { return gate_->CountRefusal() ? Reply::kLogFailed : Reply::kLogFull; }
 
   Service* const service_;
@@ -95,15 +95,15 @@ class TextDialect final : public Dialect {
   const Now* const now_;
 
   Asked asked_;
-  // The bytes begin at a key of a line, whose replies were too many for one call.
+  // True: the bytes begin at a key in the middle of a line, because its replies were too many for one call.
   bool is_inside_keys_ = false;
-  // The command whose keys are being looked up was refused: the rest of them gets no reply.
+  // True: the command whose keys are looked up was refused; its other keys get no reply.
   bool keys_refused_ = false;
 
-  // What is told when the block that is thrown away is over.
+  // The reply after the block being discarded.
   Reply swallow_reply_ = Reply::kOk;
   bool swallow_no_reply_ = false;
-  // The deletion that the reply tells of; version 0: none.
+  // The deletion that this reply reveals; version 0: none.
   uint32_t swallow_shard_ = 0;
   uint64_t swallow_version_ = 0;
 };

@@ -8,23 +8,23 @@
 
 namespace cairn {
 
-// Reads one line. `line` is without its end ("\r\n" or "\n"), `line_bytes` its length with it: memcached refuses lines
-// of less than four bytes before it looks at them.
+// Reads one line. `line` is without its end ("\r\n" or "\n"); `line_bytes` is its length with the end, because
+// memcached refuses lines of fewer than four bytes before it reads them.
 void ParseTextLine(std::string_view line, size_t line_bytes, TextRequest* request);
 
-// The same for a line whose command is not to be known.
+// The same for a line whose command is treated as unknown.
 void ParseUnknownLine(std::string_view line, TextRequest* request);
 
-// Takes the next word off the front of `words`: blanks separate, nothing else does. Empty when there is none.
+// Removes the next word from the front of `words`; only blanks separate words. Empty if there is none.
 std::string_view NextWord(std::string_view* words);
-// The last word, without taking it.
+// The last word; `words` is unchanged.
 std::string_view LastWord(std::string_view words);
 
 // Decimal digits and nothing else, up to 2^64 - 1.
 [[nodiscard]] bool ParseUint64(std::string_view word, uint64_t* number);
 // The same, up to 2^32 - 1.
 [[nodiscard]] bool ParseUint32(std::string_view word, uint32_t* number);
-// Decimal digits behind an optional sign, within 32 bits.
+// Decimal digits after an optional sign, within 32 bits.
 [[nodiscard]] bool ParseInt32(std::string_view word, int32_t* number);
 
 // True if every word is short enough to be a key. REQUIRES: `words` is not empty.

@@ -1,5 +1,5 @@
-// The fronts of a service: woken together. Shared by the service and by those who wake it, so that a wake-up may come
-// while the service ends.
+// The fronts of a service, which are woken together. Shared by the service and the threads that wake it, so that a
+// wake-up may come while the service ends.
 #pragma once
 
 #include <memory>
@@ -15,13 +15,13 @@ class WakerList final : public Waker {
   // Wakes all, outside the lock.
   void Wake() override;
   void Add(std::shared_ptr<Waker> waker);
-  // Takes one entry of that waker out.
+  // Removes one entry of that waker.
   void Remove(const Waker* waker);
   bool empty();
 
  private:
   using List = std::vector<std::shared_ptr<Waker>>;
-  // Replaces the list by an edited copy that is made outside the lock.
+  // Replaces the list by an edited copy, which is made outside the lock.
   template <class Edit>
   void Replace(Edit edit);
 
