@@ -1,9 +1,9 @@
 /**
  * Cache: the verbs and their documentation. The one file that wires the stages together.
  *
- * A verb on the hot path is one native call and one comparison: the addon returns the value itself where that is text,
- * a whole number or a miss, and `true` or `false` where there is more to do (native.ts says what). The rest of each
- * verb is elsewhere: reads.ts, writes.ts, many.ts, walks.ts, cache-log.ts, removals.ts, resize.ts, ending.ts.
+ * A verb on the hot path is one native call and one comparison: the addon returns the value itself if it is text, a
+ * whole number or a miss, and `true` or `false` if there is more to do (native.ts says what). The rest of each verb is
+ * in reads.ts, writes.ts, many.ts, walks.ts, cache-log.ts, removals.ts, resize.ts and ending.ts.
  */
 
 import { inspect } from 'node:util';
@@ -55,20 +55,20 @@ import { checkNone, ttlOf, Writes } from './writes.ts';
  */
 export let handleOf: (cache: Cache<never>) => NativeHandle;
 
-// Whether it is one of this copy's.
+// True for a Cache of this copy of the module.
 let isCache: (value: unknown) => boolean;
 
 /**
- * A cache outside the JavaScript heap, bounded in bytes, that all threads of the process can share.
+ * A cache outside the JavaScript heap, limited in bytes, which all threads of the process can share.
  *
- * Values are copies: what `get` returns is never the object that was set. The verbs here run on the calling thread and
- * return when they are done. Each throws `ERR_CLOSED` once the cache is closed, and `ERR_INVALID_ARGUMENT` for a key
- * that is not a string, `Buffer` or `Uint8Array` of 1 to 65,536 bytes (text without lone surrogates).
+ * Values are copies: `get` never returns the object that was set. The verbs here run on the calling thread and are done
+ * when they return. Each throws `ERR_CLOSED` on a closed cache, and `ERR_INVALID_ARGUMENT` for a key that is not a
+ * string, `Buffer` or `Uint8Array` of 1 to 65,536 bytes (text without lone surrogates).
  *
- * States: a handle is open from the start; `close()` closes it for good. The first cache of a name is made by
- * `new Cache` or `Cache.open` and has this handle as its owner; `Cache.open` with equal options joins as one more
- * owner; `Cache.attach` gets a handle that is no owner. When its last owner closes, a cache ends for everybody, with
- * all it holds; it also ends when its last handle of any kind is gone (closed, collected, or with its thread).
+ * A handle is open until `close()` or `destroy()`. `new Cache` and `Cache.open` make a cache, and their handle is its
+ * owner. `Cache.open` with the name and equal options of an open cache joins it as one more owner. `Cache.attach`
+ * returns a handle that is not an owner. A cache ends for all handles when its last owner closes. It also ends when its
+ * last handle of any kind is gone: closed, garbage-collected, or ended with its thread.
  */
 export class Cache<V = unknown> {
   static {
@@ -99,8 +99,8 @@ export class Cache<V = unknown> {
   /**
    * Makes a cache, ready at once, with this handle as its owner.
    *
-   * Throws `ERR_INVALID_ARGUMENT` for an option that does not exist or is out of range, `ERR_NAME_TAKEN` if the process
-   * has an open cache of that name, and `ERR_OUT_OF_MEMORY` if the system refuses the address space.
+   * Throws `ERR_INVALID_ARGUMENT` for an option that is unknown or out of range, `ERR_NAME_TAKEN` if the process has an
+   * open cache of that name, and `ERR_OUT_OF_MEMORY` if the system refuses the address space.
    */
   constructor(options?: CacheOptions);
   /** @internal */
@@ -130,22 +130,22 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Makes a cache, or joins the open one of that name if it was made with equal options: both are owners then.
-   * Rejects as the constructor throws; `ERR_NAME_TAKEN` names the option that differs. Of two calls for one name at the
-   * same time the second waits for the first, and joins.
+   * Makes a cache, or joins the open cache of that name if its options are equal; both handles are then owners. Rejects
+   * with the errors of the constructor; `ERR_NAME_TAKEN` names the option that differs. Of two calls for one name at
+   * the same time, the second waits for the first and joins.
    *
-   * With `data`, what its directory has is in the cache when this resolves, and what is written goes there
-   * (docs/durability.md). Rejects with `ERR_LOG_LOCKED` if somebody has the directory, with `ERR_LOG_CORRUPT`,
-   * `ERR_LOG_VERSION` or `ERR_LOG_IO` if it cannot be read, all without having changed anything in it; and on any other
-   * thread than the main one with `ERR_INVALID_ARGUMENT`: there, `Cache.attach`.
+   * With `data`, the entries of the directory are in the cache when this resolves, and every write goes to the log
+   * there (docs/durability.md). Rejects with `ERR_LOG_LOCKED` if another process has the directory, and with
+   * `ERR_LOG_CORRUPT`, `ERR_LOG_VERSION` or `ERR_LOG_IO` if it cannot be read; the directory is then unchanged. In
+   * other threads than the main one, rejects with `ERR_INVALID_ARGUMENT`: use `Cache.attach` there.
    */
   static async open<V = unknown>(options?: CacheOptions): Promise<Cache<V>> {
     return new Cache<V>(await open(options));
   }
 
   /**
-   * A handle to the cache of that name, from any thread of the process. Never makes one: throws `ERR_NO_SUCH_CACHE` if
-   * there is none, and `ERR_NOT_READY` while it is recovering. Closing the handle detaches it and does no more.
+   * A handle to the open cache of that name, in any thread of the process. Throws `ERR_NO_SUCH_CACHE` if there is no
+   * such cache, and `ERR_NOT_READY` while it is recovering. Closing the handle only detaches it.
    */
   static attach<V = unknown>(name: string, options?: AttachOptions): Cache<V> {
     return new Cache<V>(attach(name, options));
@@ -162,8 +162,8 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * What the cache was made with, in bytes and milliseconds, with what was chosen where an option was left out; `raw`
-   * and `promises` are those of this handle. `Cache.open` takes it again. What `resize` has changed is in `stats()`.
+   * The options in effect, in bytes and milliseconds, with the chosen value for each option left out; `raw` and
+   * `promises` are those of this handle. `Cache.open` accepts them. `stats()` has the limits that `resize` has changed.
    */
   get options(): EffectiveOptions {
     const { raw, promises } = this.#opened;
@@ -171,12 +171,12 @@ export class Cache<V = unknown> {
     return this.#options;
   }
 
-  /** What `Cache.open` has read of `data`; undefined without, and for handles that were attached. */
+  /** What `Cache.open` read from `data`; undefined without `data`, and for attached handles. */
   get recovery(): RecoverySummary | undefined {
     return this.#log.recovery;
   }
 
-  /** The promised verbs: the same ones, executed by threads of their own in batches. docs/threads.md says when. */
+  /** The same verbs as promises, executed in batches by other threads. docs/threads.md says when to use them. */
   get promises(): CachePromises<V> {
     if (this.#promises === undefined) {
       const ack = this.closed ? 'memory' : this.#resolvedOptions().ack;
@@ -187,7 +187,7 @@ export class Cache<V = unknown> {
     return this.#promises;
   }
 
-  /** True once this handle was closed, or the cache by its last owner. */
+  /** True after this handle was closed, or the cache by its last owner. */
   get closed(): boolean {
     return this.#handle.isClosed();
   }
@@ -207,16 +207,16 @@ export class Cache<V = unknown> {
     return this.#reads.finish(value, key, (again) => nativeGet(number, again)) as V | undefined;
   }
 
-  /** The value; neither its place in the order nor the counters change. `undefined` for a miss. */
+  /** The value; changes neither the order of use nor the counters. `undefined` for a miss. */
   peek(key: Key): V | undefined {
     const value = this.#peek(key);
     return (typeof value === 'boolean' ? this.#reads.finish(value, key, this.#peek) : value) as V | undefined;
   }
 
   /**
-   * The value, and removes the entry; `undefined` for a miss. Of several threads that take one entry, one gets it.
-   * Throws `ERR_VALUE_MALFORMED`, or what the handle's `raw` function throws, for a value that cannot be decoded: the
-   * entry stays.
+   * Removes the entry and returns its value; `undefined` for a miss. Of several threads that take an entry, one gets
+   * it. If the value cannot be decoded, throws `ERR_VALUE_MALFORMED`, or the error of the handle's `raw` function, and
+   * keeps the entry.
    */
   take(key: Key): V | undefined {
     return this.#reads.take(key) as V | undefined;
@@ -228,34 +228,34 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Copies the bytes of the value into `target`, as the port would serve them, whatever kind it is; makes no garbage.
-   * Returns their number, or `undefined` for a miss. More than `target.length`: nothing was copied.
+   * Copies the bytes of a value of any kind into `target`, as the port would serve them; makes no garbage. Returns the
+   * size of the value, or `undefined` for a miss. If the size is above `target.length`, nothing was copied.
    */
   getInto(key: Key, target: Uint8Array): number | undefined {
     return this.#reads.getInto(key, target);
   }
 
-  /** True if there is an entry; neither its place in the order nor the counters change. */
+  /** True if the entry exists; changes neither the order of use nor the counters. */
   has(key: Key): boolean {
     const answer = this.#has(key);
     return typeof answer === 'boolean' ? answer : finishYesNo(this.#handle, answer, key, this.#has);
   }
 
-  /** What is known of an entry beside its value; `undefined` for a miss. Changes nothing. */
+  /** Describes an entry without its value; `undefined` for a miss. Changes nothing. */
   info(key: Key): EntryInfo | undefined {
     return this.#reads.info(key);
   }
 
-  /** Milliseconds until the entry expires: `Infinity` if it does not, 0 if there is none. */
+  /** Milliseconds until the entry expires: `Infinity` without expiry, 0 for a miss. */
   getRemainingTTL(key: Key): number {
     return this.#reads.remainingTtl(key);
   }
 
   /**
-   * The values of many keys, in their order, `undefined` for each miss; one native call for up to 128 keys. Packed keys
-   * give packed values.
+   * The values of many keys, in the order of the keys, `undefined` for each miss; one native call for up to 128 keys.
+   * For packed keys, returns packed values.
    *
-   * Throws `ERR_VALUE_MALFORMED` if some cannot be decoded, with their keys as `error.keys`; the others can.
+   * Throws `ERR_VALUE_MALFORMED` if some values cannot be decoded; `error.keys` has all their keys.
    */
   getMany(keys: Iterable<Key>): (V | undefined)[];
   getMany(keys: PackedKeys): PackedValues;
@@ -267,12 +267,12 @@ export class Cache<V = unknown> {
   // ---- storing ----
 
   /**
-   * Stores a value, in any case. `'not-stored'`: there is no room now, because values that are being read or received
-   * hold it; an entry that was there is gone then.
+   * Stores a value, replacing one that is there. `'not-stored'`: all memory is pinned by reads or by values being
+   * received (rare); an entry that was there is then gone.
    *
-   * Throws `ERR_VALUE_NOT_STORABLE` for functions, symbols, promises and what holds them; `ERR_VALUE_TOO_LARGE` above
-   * `maxValueBytes` (the entry that was there is gone); `ERR_INVALID_ARGUMENT` for `undefined` or a wrong `ttl`;
-   * `ERR_LOG_FULL` if the cache has a log that does not keep up.
+   * Throws `ERR_VALUE_NOT_STORABLE` for functions, symbols, promises and values that contain them;
+   * `ERR_VALUE_TOO_LARGE` above `maxValueBytes` (an entry that was there is then gone); `ERR_INVALID_ARGUMENT` for
+   * `undefined` or a wrong `ttl`; `ERR_LOG_FULL` if the cache's log does not keep up.
    */
   set(key: Key, value: V, options?: SetOptions): StoreResult {
     let number: number;
@@ -291,33 +291,34 @@ export class Cache<V = unknown> {
     return this.#writes.store(Verb.set, key, value, ttlOf(options));
   }
 
-  /** Stores a value if there is no entry of that key, else `'not-stored'`. Throws as `set`. */
+  /** Stores a value if the key has no entry; `'not-stored'` if it has one. Throws as `set`. */
   add(key: Key, value: V, options?: SetOptions): StoreResult {
     return this.#writes.store(Verb.add, key, value, ttlOf(options));
   }
 
-  /** Stores a value if there is an entry of that key, else `'not-stored'`. Throws as `set`. */
+  /** Stores a value if the key has an entry; `'not-stored'` if it has none. Throws as `set`. */
   replace(key: Key, value: V, options?: SetOptions): StoreResult {
     return this.#writes.store(Verb.replace, key, value, ttlOf(options));
   }
 
   /**
-   * Adds text or bytes behind the value, which keeps its time to live. `'not-stored'`: there is no entry, or its value
-   * is neither text nor bytes. Throws `ERR_VALUE_TOO_LARGE` if the result would be, having changed nothing.
+   * Adds text or bytes at the end of the value; the entry keeps its time to live. `'not-stored'`: there is no entry, or
+   * its value is neither text nor bytes. Throws `ERR_VALUE_TOO_LARGE` if the result would be too large, and changes
+   * nothing then.
    */
   append(key: Key, piece: string | Uint8Array, ...none: []): StoreResult {
     checkNone('append', none);
     return this.#writes.store(Verb.append, key, checkPiece(piece), undefined);
   }
 
-  /** The same in front of the value. */
+  /** Adds text or bytes at the start of the value. Otherwise as `append`. */
   prepend(key: Key, piece: string | Uint8Array, ...none: []): StoreResult {
     checkNone('prepend', none);
     return this.#writes.store(Verb.prepend, key, checkPiece(piece), undefined);
   }
 
   /**
-   * Stores a value if the entry's version is still `cas`, as `getWithCas` or `info` gave it. `'exists'`: it has
+   * Stores a value if the entry's version is still `cas`, from `getWithCas` or `info`. `'exists'`: the entry has
    * changed; `'not-found'`: it is gone. Throws as `set`.
    */
   cas(key: Key, value: V, cas: bigint, options?: SetOptions): CasResult {
@@ -325,13 +326,13 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Replaces the value by what `change` makes of it (of `undefined`, if there is none), and again if somebody else was
-   * faster; so `change` may run several times and should do nothing else. The entry keeps its time to live unless one
-   * is given. Returns the value that was stored. If `change` returns `undefined`, nothing is stored and the value that
-   * is there is returned.
+   * Stores `change(value)` in place of the value (`undefined` for a miss). If another caller changed the entry
+   * meanwhile, `change` runs again with the new value, so it should have no side effects. The entry keeps its time to
+   * live unless `ttl` is given. Returns the stored value. If `change` returns `undefined`, nothing is stored, and the
+   * present value is returned.
    *
-   * Throws as `set`, `ERR_OUT_OF_MEMORY` where that gives `'not-stored'`, and `ERR_TIMEOUT` after 1000 tries: nothing
-   * was stored then.
+   * Throws as `set`; `ERR_OUT_OF_MEMORY` where `set` returns `'not-stored'`; and `ERR_TIMEOUT` after 1000 tries, having
+   * stored nothing.
    */
   update(key: Key, change: (value: V | undefined) => V | undefined, options?: SetOptions): V | undefined {
     if (typeof change !== 'function') throw wrongType('change', 'a function', change);
@@ -340,9 +341,9 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Adds to a whole number, kept as a number, a bigint, or decimal text, and returns the new one: modulo 2^64, as
+   * Adds to a whole number, stored as a number, a bigint or decimal text, and returns the new one: modulo 2^64, as
    * memcached counts. `undefined`: there is no entry and no `initial`. `'not-stored'`: the value is not a non-negative
-   * whole number. With a bigint delta the answer is a bigint; with a number it is one, exact up to 2^53.
+   * whole number. With a bigint delta the answer is a bigint; with a number it is a number, exact up to 2^53.
    */
   incr(key: Key, by?: number, options?: ArithmeticOptions): number | 'not-stored' | undefined;
   incr(key: Key, by: bigint, options?: ArithmeticOptions): bigint | 'not-stored' | undefined;
@@ -350,7 +351,7 @@ export class Cache<V = unknown> {
     return this.#writes.arithmetic(Verb.incr, key, by, options);
   }
 
-  /** Subtracts from a whole number, down to 0 and not below. Otherwise as `incr`. */
+  /** Subtracts from a whole number, down to 0. Otherwise as `incr`. */
   decr(key: Key, by?: number, options?: ArithmeticOptions): number | 'not-stored' | undefined;
   decr(key: Key, by: bigint, options?: ArithmeticOptions): bigint | 'not-stored' | undefined;
   decr(key: Key, by: number | bigint = 1, options?: ArithmeticOptions): number | bigint | 'not-stored' | undefined {
@@ -358,12 +359,12 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Stores many entries: pairs of key and value (a `Map` is such), all with the same options; one native call for up to
-   * 128. Returns what each `set` would have returned, in order.
+   * Stores many entries, given as pairs of key and value (such as a `Map`), with the same options; one native call for
+   * up to 128. Returns the answer of each `set`, in order.
    *
-   * Each entry counts by itself: one that `set` would throw for stops no other. If there is such an entry, the first
-   * error is thrown when all others are stored; its `results` have the answer or the error of each entry, in order. If
-   * `entries` gives something that is no pair, or throws, nothing is stored.
+   * A refused entry does not stop the others. After all others are stored, the first error is thrown; its `results`
+   * have the answer or the error of each entry, in order. If `entries` yields something that is not a pair, or throws,
+   * nothing is stored.
    */
   setMany(entries: Iterable<readonly [Key, V]>, options?: SetOptions): StoreResult[] {
     return this.#forMany.set(entries, ttlOf(options));
@@ -371,15 +372,14 @@ export class Cache<V = unknown> {
 
   // ---- removing ----
 
-  /** Removes an entry. False: there was none. */
+  /** Removes an entry. False: the entry did not exist. */
   delete(key: Key): boolean {
     const answer = this.#delete(key);
     return typeof answer === 'boolean' ? answer : finishYesNo(this.#handle, answer, key, this.#delete);
   }
 
   /**
-   * Removes an entry from memory as if room had been needed: where there is a database or a log behind the cache they
-   * keep it. False: there was none.
+   * Removes an entry from memory, as an eviction does: the log of the cache keeps it. False: the entry did not exist.
    */
   evict(key: Key): boolean {
     const { evict } = this.#handle;
@@ -387,22 +387,22 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Removes many entries; one native call for up to 128. Returns what each `delete` would have returned, in order. A
-   * wrong key stops no other: the first error is thrown in the end, with `results` as `setMany` has them.
+   * Removes many entries; one native call for up to 128. Returns the answer of each `delete`, in order. A wrong key
+   * does not stop the others: the first error is thrown at the end, with `results` as in `setMany`.
    */
   deleteMany(keys: Iterable<Key>): boolean[] {
     return this.#forMany.delete(keys);
   }
 
-  /** Removes everything at once, whatever the size; memory is given back in steps afterwards. */
+  /** Removes all entries at once, whatever their number; their memory is freed in steps afterwards. */
   clear(): void {
     const error = clearError(this.#handle, this.#handle.clear());
     if (error !== undefined) throw error;
   }
 
   /**
-   * Gives an entry a new time to live from now (default: that of the cache; 0: it does not expire) and makes it the
-   * most recently used. False: there is none.
+   * Gives an entry a new time to live from now (default: the cache's `ttl`; 0: it does not expire) and makes it the
+   * most recently used. False: the entry does not exist.
    */
   touch(key: Key, ttl?: Duration): boolean {
     const ttlMs = ttl === undefined ? undefined : parseDuration('ttl', ttl, 0);
@@ -414,21 +414,22 @@ export class Cache<V = unknown> {
   // ---- loading ----
 
   /**
-   * The value, or what `loader` finds if there is none: it is stored, and everybody who asks for the key meanwhile, in
-   * any thread of the process, waits for it instead of loading too. If the thread that loads ends, the next one that
-   * waits loads. Each caller gets its own copy, as `get` would give it; so does the caller whose loader ran.
+   * The value. On a miss, calls `loader` and stores its result. Other callers of `fetch` for the key, in any thread of
+   * the process, wait for this load instead of loading too. If the loading thread ends, the next waiting one loads.
+   * Every caller gets its own copy, as from `get`, also the one whose loader ran.
    *
-   * - A `set`, `delete` or other change of the key, or a `clear`, while it is loaded: the value goes to those who asked
-   *   before, and is not stored. Whoever asks later starts a new load.
-   * - The loader finds `undefined`: callers get it, nothing is stored. (`null` is a value: store that something is
-   *   not.)
-   * - It fails: all callers are rejected with its error; those in other threads with one of the same name, message and
-   *   code. Nothing is stored.
-   * - The value is larger than `maxValueBytes`, or there is no room now: callers get it, nothing is stored.
-   * - More than 65,536 loads are under way in the cache: this one is not shared and stores nothing.
+   * - A `set`, `delete` or other change of the key, or a `clear`, during the load: callers from before it get the
+   *   loaded value, which is not stored. A later call starts a new load.
+   * - The loader returns `undefined`: callers get it, nothing is stored. (`null` is a value, with which to store that
+   *   something does not exist.)
+   * - The loader fails: all callers are rejected with its error, in other threads with an error of the same name,
+   *   message and code. Nothing is stored.
+   * - The value is larger than `maxValueBytes`, or there is no room for it: callers get it, nothing is stored.
+   * - More than 65,536 loads are in flight in the cache: a further load is not shared and stores nothing.
    *
-   * Rejects with `ERR_VALUE_NOT_STORABLE` if the loader finds something that cannot be copied, such as a function; with
-   * `ERR_TIMEOUT` or the reason of `signal` if the caller stops waiting; with `ERR_CLOSED` if the cache is closed.
+   * Rejects with `ERR_VALUE_NOT_STORABLE` if the loader returns something that cannot be copied, such as a function;
+   * with `ERR_TIMEOUT` or the reason of `signal` if the caller stops waiting; with `ERR_FETCH_CIRCLE` if a loader waits
+   * for itself; with `ERR_CLOSED` if the cache is closed.
    */
   fetch<L extends V | undefined>(
     key: Key,
@@ -443,18 +444,18 @@ export class Cache<V = unknown> {
   // ---- events ----
 
   /**
-   * Calls `listener` when entries leave, whichever thread or client removed them:
+   * Calls `listener` for events of the cache, caused by any thread or client:
    *
-   * - `'removal'`, with batches of `{ key, reason, value? }`; with options also which reasons, and whether with values.
-   *   Expired entries are told of when they are met or reclaimed, not at the millisecond.
-   * - `'cleared'`, with how many entries `clear()` removed; they are not told of one by one.
-   * - `'removals-lost'`, with how many events this thread did not get to before the ring (1 MiB) was full. Whoever
-   *   causes them never waits for those who listen.
+   * - `'removal'`: entries have left, in batches of `{ key, reason, value? }`. Options select the reasons, and values.
+   *   The event of an expired entry comes when the entry is found or removed, not at the millisecond of its expiry.
+   * - `'cleared'`: the number of entries that `clear()` removed, without an event for each.
+   * - `'removals-lost'`: the number of events that this thread did not read before the ring (1 MiB) was full. No call
+   *   waits for a listener.
    *
-   * - `'log'`, with what the log of the cache has to say, each told apart by its `kind` (docs/durability.md lists
-   *   them): on handles of the thread that has opened the cache.
+   * - `'log'`: notices of the cache's log, each with its `kind` (docs/durability.md lists them), on handles of the
+   *   thread that opened the cache.
    *
-   * Listening does not keep the process alive; it keeps the handle until `off` or `close()`.
+   * Listening does not keep the process alive. It keeps the handle from garbage collection until `off` or `close()`.
    */
   on(event: 'removal', listener: CacheEvents<V>['removal'], options?: RemovalOptions): this;
   on(event: 'cleared' | 'removals-lost', listener: (count: number) => void): this;
@@ -465,7 +466,7 @@ export class Cache<V = unknown> {
     return this;
   }
 
-  /** As `on`, for the first batch or event only. */
+  /** As `on`, for the first event only. */
   once(event: 'removal', listener: CacheEvents<V>['removal'], options?: RemovalOptions): this;
   once(event: 'cleared' | 'removals-lost', listener: (count: number) => void): this;
   once(event: 'log', listener: NoticeListener): this;
@@ -475,7 +476,7 @@ export class Cache<V = unknown> {
     return this;
   }
 
-  /** Ends what `on` or `once` began; of a listener that was added twice, the later one. */
+  /** Removes a listener of `on` or `once`; if it was added twice, the later one. */
   off<E extends keyof CacheEvents<V>>(event: E, listener: CacheEvents<V>[E]): this;
   off(event: 'log', listener: NoticeListener): this;
   off(event: keyof CacheEvents<V> | 'log', listener: AnyListener<V>): this {
@@ -486,7 +487,7 @@ export class Cache<V = unknown> {
 
   // ---- the whole ----
 
-  /** How many entries there are; expired ones count until they are removed. */
+  /** The number of entries; expired ones count until they are removed. */
   get size(): number {
     const size = this.#handle.size();
     if (size < 0) throw this.#error(Code.closed);
@@ -507,24 +508,26 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Changes the limits; what is left out stays, and `maxEntries: Infinity` is no limit. Growing takes effect at once.
-   * Shrinking evicts in steps with a turn of the event loop in between; the promise resolves when the cache is within
-   * the new limits.
+   * Changes the limits that are given; `maxEntries: Infinity` removes that limit. Higher limits take effect at once.
+   * For lower ones it evicts in steps, with a turn of the event loop between steps; the promise resolves when the cache
+   * is within the new limits.
    *
-   * Rejects with `ERR_INVALID_ARGUMENT` above `maxMemoryCeiling` or below what the shards need, having changed nothing.
+   * Rejects with `ERR_INVALID_ARGUMENT` above `maxMemoryCeiling` or below the need of the shards, having changed
+   * nothing.
    */
   resize(limits: { maxMemory?: Size; maxEntries?: number }): Promise<void> {
     return resize(this.#handle, limits);
   }
 
   /**
-   * Walks over all keys, a few at a time, without stopping anybody. What is given is there when it is given, with the
-   * value of that moment: nothing that has expired, or was deleted or cleared between two steps. Every entry that is
-   * there from start to end is given at least once; one that is used or changed meanwhile may be given twice, one that
-   * comes or goes may be given or not. Keys that are not text are Buffers. Nothing is touched or counted.
+   * Walks over all keys, a few at a time, without blocking other calls. It returns each entry as it is at that moment,
+   * and skips entries that have expired, or were deleted or cleared between two steps. It returns every entry that
+   * exists from start to end at least once. An entry that is used or changed meanwhile may come twice; one that is
+   * added or removed meanwhile may come or not. Keys that are not text are Buffers. A walk changes neither the order of
+   * use nor the counters.
    *
-   * `values()` and `entries()` throw `ERR_VALUE_MALFORMED` when they come to a value that cannot be decoded, with its
-   * key in `error.keys`; `keys()` goes past it.
+   * `values()` and `entries()` throw `ERR_VALUE_MALFORMED` at a value that cannot be decoded, with its key in
+   * `error.keys`; `keys()` returns its key.
    */
   *keys(options?: WalkOptions): Generator<string | Buffer, undefined, undefined> {
     yield* walk(this.#handle, options, (key) => (this.has(key) ? key : undefined));
@@ -549,20 +552,20 @@ export class Cache<V = unknown> {
   }
 
   /**
-   * Everything as bytes, for `load()`: keys, values of every kind, flags and expiry, oldest first. A walk as `keys()`
-   * is one, in pieces of about 256 KiB, each of what is there when it is asked for:
-   * `for (const piece of cache.dump()) file.write(piece)`.
+   * All entries as bytes, for `load()`: keys, values of every kind, flags and expiry, oldest first. A walk like
+   * `keys()`, in pieces of about 256 KiB, each made when it is asked for: `for (const piece of cache.dump())
+   * file.write(piece)`.
    */
   *dump(): Generator<Buffer, undefined, undefined> {
     yield* dump(this.#handle);
   }
 
   /**
-   * Stores the entries of a dump, over those of the same key that are there. Takes the bytes as a whole or in pieces
-   * cut anywhere; a stream of them gives a promise. Throws `ERR_DUMP_MALFORMED` for bytes that are no dump or a damaged
-   * one: what came before the damage is loaded then.
+   * Stores the entries of a dump, replacing entries of the same key. Takes the bytes as a whole or in pieces of any
+   * size; for a stream of pieces it returns a promise. Throws `ERR_DUMP_MALFORMED` for bytes that are not a dump, or a
+   * damaged one; the entries before the damage are then loaded.
    *
-   * Load only what you trust as you trust a program: a dump decides how its values are decoded.
+   * Load only dumps that you trust as you trust a program: a dump decides how its values are decoded.
    */
   load(bytes: Uint8Array | Iterable<Uint8Array>): LoadResult;
   load(bytes: AsyncIterable<Uint8Array>): Promise<LoadResult>;
@@ -573,20 +576,20 @@ export class Cache<V = unknown> {
   // ---- the log ----
 
   /**
-   * Resolves when everything that was written so far, by whichever thread or client, is on the disk: safe from a power
-   * cut, under every `sync`. Without `data` there is nothing to wait for.
+   * Resolves when everything written so far, by any thread or client, is on the disk, where a power cut does not take
+   * it; under every `sync`. Without `data` it resolves at once.
    *
-   * Rejects with `ERR_LOG_FULL` if the log has no room, with `ERR_LOG_IO` if it cannot be written: the cache has it,
-   * the disk may not; and with `ERR_CLOSED`.
+   * Rejects with `ERR_LOG_FULL` if the log has no room, with `ERR_LOG_IO` if it cannot be written (the cache has the
+   * entries, the disk may not), and with `ERR_CLOSED`.
    */
   sync(): Promise<void> {
     return this.#log.sync();
   }
 
   /**
-   * Takes a snapshot of everything that is there now, without stopping anybody, and resolves when it is on the disk and
-   * was read back. They are taken on schedule too (option `snapshot`). Rejects with `ERR_LOG_IO` if it cannot be
-   * written: the one before it is still there; with `ERR_INVALID_ARGUMENT` without `data`.
+   * Takes a snapshot of all entries, without blocking other calls, and resolves when it is on the disk and was read
+   * back. Snapshots are also taken on schedule (option `snapshot`). Rejects with `ERR_LOG_IO` if it cannot be written,
+   * and keeps the previous snapshot then; with `ERR_INVALID_ARGUMENT` without `data`.
    */
   snapshot(): Promise<SnapshotSummary> {
     return this.#log.snapshot();
@@ -595,27 +598,26 @@ export class Cache<V = unknown> {
   // ---- the end ----
 
   /**
-   * Closes this handle: promised calls that were accepted are finished and new ones refused, then the handle is given
-   * up (before close() returns, if promised verbs were not used). If it was the last owner's, the cache ends for
-   * everybody: its name is free, other handles throw `ERR_CLOSED`, its memory is given back in steps. What this handle
-   * fetches is rejected; loads that other threads wait for go on there. Removal events that happened before are
-   * delivered first. Closing again gives the same promise.
+   * Closes this handle: finishes accepted promised calls, refuses new ones, then closes the handle (before close()
+   * returns, if no promised verb was used). If it was the last owner, the cache ends: its name is free, other handles
+   * throw `ERR_CLOSED`, and its memory is freed in steps. Calls of `fetch` on this handle are rejected; loads that
+   * other threads wait for continue there. Removal events from before are delivered first. Closing again returns the
+   * same promise.
    *
-   * With `data`, the last owner also writes what the log has still to take, has a snapshot taken and closes the log,
-   * within `timeout` (default 10 s; 0: as long as it takes): the snapshot is left out if the time does not allow it,
-   * and if even the log did not get everything, this rejects, with `ERR_LOG_FULL`, `ERR_LOG_IO` or `ERR_TIMEOUT`. The
-   * cache is closed then too. Promised calls that still wait for the log when the time is over are given up as by
-   * `destroy()`.
+   * With `data`, the last owner also writes the remaining records, takes a snapshot and closes the log, within
+   * `timeout` (default 10 s; 0: no limit). The snapshot is left out if the time does not suffice. If the log did not
+   * get all records, this rejects with `ERR_LOG_FULL`, `ERR_LOG_IO` or `ERR_TIMEOUT`; the cache is closed all the same.
+   * Promised calls that still wait for the log when the time is over are rejected as by `destroy()`.
    */
   close(options?: CloseOptions): Promise<void> {
     return this.#ending.close(options);
   }
 
   /**
-   * Closes this handle without finishing anything: promised calls that were not sent reject with `ERR_CLOSED` and are
-   * not done, those that were with `ERR_WORKER_EXITED` and may be; so do those that were done and wait for the log,
-   * and say that they may be lost. Resolves when the threads of this handle have ended. What was written goes to the
-   * log nevertheless, if there is one, as with `close()`; there is no snapshot.
+   * Closes this handle without finishing promised calls. Calls that were not sent reject with `ERR_CLOSED` and are not
+   * done. Calls that were sent reject with `ERR_WORKER_EXITED` and may be done; so do calls that wait for the log, with
+   * a message that says that they may be lost. Resolves when the threads of this handle have ended. With `data`,
+   * changes already made still reach the log, as with `close()`, but no snapshot is taken.
    */
   destroy(): Promise<void> {
     return this.#ending.destroy();
@@ -687,7 +689,7 @@ export class Cache<V = unknown> {
     return this.#removals;
   }
 
-  // The error for an answer that is no outcome.
+  // The error for an answer that is not an outcome.
   #error(code: number, asked?: Asked): Error {
     return answerError(this.#handle, code, asked);
   }

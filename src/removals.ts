@@ -1,5 +1,5 @@
 /**
- * Removal events: which entries have left, and why, in batches. The addon keeps them in a bounded ring
+ * Removal events: the entries that have left, each with the reason, in batches. The addon keeps them in a bounded ring
  * (native/process/removal_ring.h, which draws how an event lies in the bytes) and wakes this thread once there are
  * some.
  */
@@ -11,43 +11,43 @@ import { checkBoolean, checkNames, type RawOption } from './options.ts';
 import { decode, type FastBuffer } from './request/codec.ts';
 
 /**
- * Why an entry has left: for want of room; because its time was over; by `delete` or `take`; because something else was
- * stored under its key. (`clear()` is a separate event.)
+ * Why an entry has left: it was evicted; it expired; `delete` or `take` removed it; another value was stored under its
+ * key. (`clear()` is a separate event.)
  */
 export type RemovalReason = 'evicted' | 'expired' | 'deleted' | 'replaced';
 
 /** An entry that has left. */
 export interface RemovalEvent<V = unknown> {
-  /** Its key; a Buffer if that is not text. */
+  /** The key; a Buffer if it is not text. */
   key: string | Buffer;
   reason: RemovalReason;
-  /** Its value, if the listener asked for values and none of what `valueOmitted` tells is the case. */
+  /** The value, if the listener asked for values and `valueOmitted` is not set. */
   value?: V;
   /**
-   * Why there is no value where values were asked for: it has more than 4096 bytes, so that copying it would hold up
-   * other threads, or it cannot be decoded by this handle.
+   * Why there is no value although the listener asked for values: it has more than 4096 bytes, so copying it would
+   * block other threads, or this handle cannot decode it.
    */
   valueOmitted?: 'too-large' | 'malformed';
 }
 
 /** Options of `on('removal', ...)`. */
 export interface RemovalOptions {
-  /** Only these. Default: all four. */
+  /** Only events with these reasons. Default: all four. */
   reasons?: Iterable<RemovalReason>;
   /**
-   * With values. Costs a copy for each, under the shard's lock; so one above 4096 bytes is left out, and the event says
-   * so. Default false.
+   * Adds values to the events. Each is copied under the shard's lock, so values above 4096 bytes are left out, and the
+   * event says so. Default false.
    */
   values?: boolean;
 }
 
 /** What listeners are called with. */
 export interface CacheEvents<V = unknown> {
-  /** Entries that have left, in the order in which each key's did. */
+  /** Entries that have left; events of one key are in their order. */
   removal: (events: RemovalEvent<V>[]) => void;
-  /** `clear()` removed so many entries at once. */
+  /** `clear()` removed `count` entries at once. */
   cleared: (count: number) => void;
-  /** So many events were lost, because this thread did not get to them before the ring was full. */
+  /** `count` events were lost, because this thread did not read them before the ring was full. */
   'removals-lost': (count: number) => void;
 }
 

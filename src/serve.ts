@@ -6,11 +6,11 @@ import { LOG_METRICS } from './scribe/index.ts';
 import { MemcachedServer, type ServeOptions } from './server/index.ts';
 
 /**
- * Serves a cache to memcached clients, over sockets of the thread that calls. Resolves once it listens: by default on
- * loopback, port 11211. The server holds the cache; when the cache is closed, the server ends with it.
+ * Serves a cache to memcached clients, over sockets of the calling thread. Resolves when the server listens, by default
+ * on loopback, port 11211. The server has a handle to the cache; when the cache is closed, the server ends.
  *
  * Rejects with `ERR_INVALID_ARGUMENT` for a wrong option, `ERR_CLOSED` for a closed cache, and `ERR_LISTEN`, with the
- * system's error as `cause`, for an address that cannot be listened on.
+ * system's error as `cause`, if it cannot listen on an address.
  */
 export async function serve<V>(cache: Cache<V>, options?: ServeOptions): Promise<MemcachedServer> {
   if (!(cache instanceof Cache)) throw notACache('cache', cache);

@@ -5,7 +5,7 @@ import { type FetchCounts, type FlightHandle, fetchCounts } from './fetch/index.
 import { Code, feedOf, type NativeHandle, native } from './native.ts';
 import { type LogStats, readLogStats } from './scribe/index.ts';
 
-/** Counters since the cache was opened (or `resetStats`), and sizes now. */
+/** Counters since the cache was opened or `resetStats` was called, and present sizes. */
 export interface CacheStats extends FetchCounts {
   /** Entries; expired ones count until they are removed. */
   entries: number;
@@ -13,81 +13,81 @@ export interface CacheStats extends FetchCounts {
   clearedEntries: number;
   /** The limit on entries; 0: none. */
   maxEntries: number;
-  /** What the entries are charged, in bytes; never above `limitBytes`. */
+  /** The charge of all entries, in bytes; never above `limitBytes`. */
   chargedBytes: number;
-  /** `memoryBytes` less index and reserves. */
+  /** `memoryBytes` less headers and reserve. */
   limitBytes: number;
   /** Bytes of keys and values. */
   payloadBytes: number;
-  /** The cap: `maxMemory`. */
+  /** The limit on everything: `maxMemory`. */
   memoryBytes: number;
-  /** Bytes that have been used so far and not been given back to the system. */
+  /** Bytes of memory in use. */
   committedBytes: number;
-  /** Bytes of buckets of the index. */
+  /** Bytes of the index's buckets. */
   indexBytes: number;
   /** Pages of memory in use, index included; docs/memory.md has their size. */
   pagesUsed: number;
-  /** Pages that nothing lies in. */
+  /** Empty pages. */
   pagesFree: number;
-  /** Pages that stay as they are while values in them are being read. */
+  /** Pages kept in place while values in them are being read or logged. */
   pinnedPages: number;
-  /** Buckets of the index, of twelve places each. */
+  /** Buckets of the index, with twelve places each. */
   buckets: number;
-  /** Reads; `peek`, `has`, `info` and `take` do not count. */
+  /** Reads of a key; `peek`, `has`, `info` and `take` do not count. */
   gets: number;
   /** Of these, those that found an entry. */
   hits: number;
   /** Of these, those that found none. */
   misses: number;
-  /** Values stored, by whichever verb. */
+  /** Values stored, by any verb. */
   sets: number;
   /** Calls of `touch`, and of the port's `gat`. */
   touches: number;
   /** Of these, those that found an entry. */
   touchHits: number;
-  /** Deletions that were asked for, those by `take` included. */
+  /** Calls of `delete` and `take`. */
   deletes: number;
   /** Of these, those that found an entry. */
   deleteHits: number;
-  /** Counters that were there, and that were not. */
+  /** Calls of `incr` and `decr` for a counter that exists, and for one that does not. */
   incrHits: number;
   incrMisses: number;
   decrHits: number;
   decrMisses: number;
-  /** `cas` that stored, found no entry, found another version. */
+  /** Calls of `cas` that stored, found no entry, found another version. */
   casHits: number;
   casMisses: number;
   casExists: number;
-  /** Entries that left for want of room. */
+  /** Entries that were evicted. */
   evictions: number;
   /** Of these, those that were never read. */
   evictedUnfetched: number;
-  /** Entries that left because their time was over. */
+  /** Entries that expired. */
   expirations: number;
   /** Of these, those that were never read. */
   expiredUnfetched: number;
-  /** Reads that met an expired entry. */
+  /** Reads that found an expired entry; they count as misses. */
   getExpired: number;
-  /** Writes that were refused because the value is larger than may be. */
+  /** Writes refused because the value is larger than `maxValueBytes`. */
   tooLarge: number;
-  /** Writes that were refused because values being read or received hold all the room. */
+  /** Writes refused because all memory was pinned by reads or by values being received (rare). */
   noMemory: number;
-  /** Writes that found no room on their way to the log. */
+  /** Writes that found no room on the way to the log. */
   logFull: number;
-  /** `clear()` and `flush_all`. */
+  /** Calls of `clear()` and `flush_all`. */
   clears: number;
-  /** Pieces of memory that were moved so that a page could be emptied. */
+  /** Pieces of memory that were moved to empty a page. */
   relocations: number;
-  /** Buckets that the index has grown by, and shrunk by. */
+  /** Buckets added to the index, and removed from it. */
   splits: number;
   merges: number;
-  /** Entries that left because too many keys share a hash: a sign of a flooding attack. */
+  /** Entries evicted because too many keys share a hash: a sign of a flooding attack. */
   hashFloodEvictions: number;
-  /** Entries that left below the limit, for want of a page. Stays 0. */
+  /** Entries evicted below the limit because a page was missing. Stays 0. */
   reserveEvictions: number;
-  /** Slices with a lock each. */
+  /** Number of shards, each with its own lock. */
   shards: number;
-  /** Of a cache with a log. */
+  /** Only for a cache with a log. */
   log?: LogStats;
 }
 

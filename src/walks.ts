@@ -15,11 +15,11 @@ import { checkChoice, checkInteger, checkNames, type WalkOptions } from './optio
 import { iterable } from './request/arguments.ts';
 import { isReadable } from './request/bytes.ts';
 
-/** What `load()` did. */
+/** The answer of `load()`. */
 export interface LoadResult {
   /** Entries stored. */
   loaded: number;
-  /** Entries left out: expired by now, or too large for this cache. */
+  /** Entries that were not stored: expired by now, or too large for this cache. */
   skipped: number;
 }
 

@@ -1,44 +1,47 @@
-/** What `fetch` takes: the types of it, and the checks on it. */
+/** The options of `fetch`: their types, and the checks on them. */
 import { checkBoolean, checkNames, type Duration, parseDuration } from '../options.ts';
 import { checkSignal } from '../patience.ts';
 
-/** What a loader is told. */
+/** The argument of a loader. */
 export interface LoadContext<V> {
-  /** The key that is wanted, as the call gave it whose loader this is. */
+  /** The key to load, as given to the `fetch` whose loader this is. */
   readonly key: string | Uint8Array;
-  /** The value that is still in the cache, if this refreshes one; otherwise `undefined`. */
+  /** The old value, if this load refreshes one that is still in the cache; otherwise `undefined`. */
   readonly stale: V | undefined;
-  /** Aborted when no caller in any thread waits for the value any more, or the cache is closed. */
+  /** Aborted when no caller in any thread waits any more, or when the cache is closed. */
   readonly signal: AbortSignal;
 }
 
-/** Gets a value from where it really is. `undefined`: there is none; callers get `undefined`, and nothing is stored. */
+/** Gets a value from its source. `undefined`: there is no value; callers get `undefined`, and nothing is stored. */
 export type Loader<V, L = V | undefined> = (context: LoadContext<V>) => L | PromiseLike<L>;
 
-/** Options of `fetch`. Those of the call that comes to load decide how the value is stored. */
+/** Options of `fetch`. The options of the call whose loader runs decide how the value is stored. */
 export interface FetchOptions<V = unknown> {
   /**
-   * Time to live of a loaded value, or a function that tells it of the value: `(token) => token.expiresInMs`. 0: do not
-   * keep it; those who wait get it, and that is all. `Infinity`: it does not expire. Default: the cache's `ttl`.
-   * (In `set`, 0 means that the entry does not expire. A loaded value whose time is over is not worth keeping.)
+   * Time to live of a loaded value, or a function that computes it from the value: `(token) => token.expiresInMs`. 0:
+   * the waiting callers get the value, and it is not stored (in `set`, 0 means that the entry does not expire).
+   * `Infinity`: it does not expire. Default: the cache's `ttl`.
    */
   ttl?: Duration | ((value: V, key: string | Uint8Array) => Duration);
-  /** Gives up waiting when it is aborted, with its reason. The load goes on for others who wait. */
+  /** Ends the wait of this caller when it is aborted, with its reason. The load continues for other waiting callers. */
   signal?: AbortSignal;
-  /** Gives up waiting after that time, with `ERR_TIMEOUT`. 0 (default): never. The load goes on for others who wait. */
+  /**
+   * Ends the wait of this caller after this time, with `ERR_TIMEOUT`. 0 (default): never. The load continues for other
+   * waiting callers.
+   */
   timeout?: Duration;
-  /** Load even if there is a value. A load of that key that is under way counts. Default false. */
+  /** Loads even if there is a value; joins a load of the key that is in flight. Default false. */
   forceRefresh?: boolean;
   /**
-   * Keep the loaded value that much longer than its `ttl`: it is stale then. A `fetch` with this option gets a value
-   * that is stale for less than this time at once, while one load, of one thread, brings a new one. Every other reader
-   * (`get`, `has`, the port, a `fetch` without the option) finds no entry once it is stale. `Infinity`: for as long as
-   * there is room. Default 0.
+   * Keeps the loaded value for this time after its `ttl`, as a stale value. In that time a `fetch` with this option
+   * returns the stale value at once, while one load, in one thread, replaces it. Every other reader (`get`, `has`, the
+   * port, a `fetch` without the option) finds no entry once it is stale. `Infinity`: until its memory is needed.
+   * Default 0.
    */
   staleWhileRevalidate?: Duration;
   /**
-   * Keep the loaded value that much longer than its `ttl`, and answer a `fetch` with this option with it in that time
-   * if the loader fails. As for the rest see `staleWhileRevalidate`. Default 0.
+   * Keeps the loaded value for this time after its `ttl`, as a stale value. In that time a `fetch` with this option
+   * returns it if the loader fails. Otherwise as `staleWhileRevalidate`. Default 0.
    */
   staleIfError?: Duration;
 }

@@ -58,20 +58,20 @@ import {
 } from './answers.ts';
 import { failureError, type Hold, ManyCall, maybeLost, OneCall } from './call.ts';
 
-/** What `cache.promises.stats()` knows. */
+/** The answer of `cache.promises.stats()`. */
 export interface PromiseStats {
-  /** Requests that are accepted and not answered; each key of `getMany` and the like counts. */
+  /** Accepted requests that are not answered; each key of `getMany`, `setMany` and `deleteMany` counts as one. */
   requests: number;
-  /** Bytes that they hold. */
+  /** Bytes of keys and values in these requests. */
   bytes: number;
-  /** The bounds of the queue. */
+  /** The limits of the queue. */
   maxRequests: number;
   maxBytes: number;
-  /** Threads that serve this handle once it is used. */
+  /** Threads that serve this handle after its first promised call. */
   lanes: number;
-  /** Batches that were sent to them so far. */
+  /** Batches sent to these threads so far. */
   batches: number;
-  /** Times that a thread had to be started in the place of one that died. */
+  /** Threads that were started to replace one that died. */
   restarts: number;
 }
 
@@ -96,20 +96,19 @@ interface Terms {
 }
 
 /**
- * The promised verbs of a cache: the same verbs as the cache's own with the same answers, executed by threads of their
- * own (lanes) in batches. Which of the two to use when: docs/threads.md.
+ * The promised verbs of a cache: the cache's verbs, with the same answers, executed in batches by other threads
+ * (lanes). docs/threads.md says which of the two to use.
  *
- * Order: calls of one thread that name the same key take effect in the order in which they were made, `clear()` after
- * everything that was called before it. Between different keys, and between promised and synchronous verbs, there is no
- * order but what awaiting makes.
+ * Order: calls of one thread for the same key take effect in the order in which they were made; `clear()` takes effect
+ * after all calls made before it. Between different keys, and between promised and synchronous verbs, only awaiting
+ * makes an order.
  *
- * Every call except `setMany` and `deleteMany` rejects, and has then done nothing, with `ERR_INVALID_ARGUMENT` for what
- * the synchronous verb throws. Every call rejects, and has done nothing, with
- * `ERR_QUEUE_FULL` when too many calls are unanswered (try again after `'drain'`), and `ERR_CLOSED` once the cache is
- * closed or closing. It rejects with `ERR_WORKER_EXITED` if the thread that had the request died: then nobody knows
- * whether it was done. The message names the request. With the option `timeout` a call rejects with `ERR_TIMEOUT`, with
- * `signal` with the signal's reason: a request that was not sent by then will not be done; of one that was, nobody
- * knows.
+ * A call rejects with `ERR_INVALID_ARGUMENT`, having done nothing, where the synchronous verb throws it (`setMany` and
+ * `deleteMany` do the other entries). It rejects with `ERR_QUEUE_FULL`, having done nothing, if too many calls are
+ * unanswered (retry after `'drain'`), and with `ERR_CLOSED`, having done nothing, if the cache is closed or closing. It
+ * rejects with `ERR_WORKER_EXITED` if the thread with the request died; the request, which the message names, may have
+ * been done. With `timeout` it rejects with `ERR_TIMEOUT`, with `signal` with the signal's reason: a request that was
+ * not sent by then is not done; one that was sent may be done.
  *
  * | the cache is     | a call     | what was accepted                                                               |
  * |------------------|------------|---------------------------------------------------------------------------------|
@@ -118,8 +117,8 @@ interface Terms {
  * | destroyed        | ERR_CLOSED | not sent: ERR_CLOSED, nothing done; sent: ERR_WORKER_EXITED, may be done        |
  * | closed elsewhere | ERR_CLOSED | ERR_CLOSED, nothing done                                                        |
  *
- * Calls that wait keep the process alive; the threads do not. Emits `'drain'` when the queue has refused a call and has
- * room again.
+ * Unanswered calls keep the process alive; the threads do not. Emits `'drain'` when the queue has refused a call and
+ * has room again.
  */
 export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   readonly #handle: NativeHandle;
@@ -149,15 +148,15 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     return this.#ask('get', Verb.get, key, readValue, options) as Promise<V | undefined>;
   }
 
-  /** The value; neither its place in the order nor the counters change. `undefined` for a miss. */
+  /** The value; changes neither the order of use nor the counters. `undefined` for a miss. */
   peek(key: Key, options?: CallOptions): Promise<V | undefined> {
     return this.#ask('peek', Verb.peek, key, readValue, options) as Promise<V | undefined>;
   }
 
   /**
-   * The value, and removes the entry; `undefined` for a miss. Of several that take one entry, one gets it. An entry
-   * whose value cannot be decoded is put back before the promise rejects, unless the key has a new entry by then; it
-   * has a new version, and is the most recently used.
+   * Removes the entry and returns its value; `undefined` for a miss. Of several callers that take an entry, one gets
+   * it. If the value cannot be decoded, the entry is put back before the promise rejects, unless the key has a new
+   * entry by then. It then has a new version, and is the most recently used.
    */
   take(key: Key, options?: CallOptions): Promise<V | undefined> {
     // What is put back goes under the key as it was when the call was made.
@@ -169,23 +168,24 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     return this.#ask('getWithCas', Verb.get, key, readWithCas, options) as Promise<ValueWithCas<V> | undefined>;
   }
 
-  /** True if there is an entry; neither its place in the order nor the counters change. */
+  /** True if the entry exists; changes neither the order of use nor the counters. */
   has(key: Key, options?: CallOptions): Promise<boolean> {
     return this.#ask('has', Verb.has, key, readFound, options) as Promise<boolean>;
   }
 
-  /** What is known of an entry beside its value; `undefined` for a miss. Changes nothing. */
+  /** Describes an entry without its value; `undefined` for a miss. Changes nothing. */
   info(key: Key, options?: CallOptions): Promise<EntryInfo | undefined> {
     return this.#ask('info', Verb.has, key, readInfo, options) as Promise<EntryInfo | undefined>;
   }
 
-  /** Milliseconds until the entry expires: `Infinity` if it does not, 0 if there is none. */
+  /** Milliseconds until the entry expires: `Infinity` without expiry, 0 for a miss. */
   getRemainingTTL(key: Key, options?: CallOptions): Promise<number> {
     return this.#ask('getRemainingTTL', Verb.has, key, readRemaining, options) as Promise<number>;
   }
 
   /**
-   * The values of many keys, in their order, `undefined` for each miss. Not atomic: other calls may run in between.
+   * The values of many keys, in the order of the keys, `undefined` for each miss. Not atomic: other calls may run in
+   * between.
    */
   getMany(keys: Iterable<Key>, options?: CallOptions): Promise<(V | undefined)[]> {
     return this.#askMany('getMany', Verb.get, keys, readValue, options) as Promise<(V | undefined)[]>;
@@ -193,44 +193,48 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
 
   // ---- storing ----
 
-  /** Stores a value, in any case. Answers as the synchronous `set`, and rejects with what that throws. */
+  /** Stores a value. Answers as the synchronous `set`, and rejects with its errors. */
   set(key: Key, value: V, options?: PromisedSetOptions): Promise<StoreResult> {
     return this.#store('set', Verb.set, key, value, options, undefined) as Promise<StoreResult>;
   }
 
-  /** Stores a value if there is no entry of that key, else `'not-stored'`. */
+  /** Stores a value if the key has no entry; `'not-stored'` if it has one. */
   add(key: Key, value: V, options?: PromisedSetOptions): Promise<StoreResult> {
     return this.#store('add', Verb.add, key, value, options, undefined) as Promise<StoreResult>;
   }
 
-  /** Stores a value if there is an entry of that key, else `'not-stored'`. */
+  /** Stores a value if the key has an entry; `'not-stored'` if it has none. */
   replace(key: Key, value: V, options?: PromisedSetOptions): Promise<StoreResult> {
     return this.#store('replace', Verb.replace, key, value, options, undefined) as Promise<StoreResult>;
   }
 
-  /** Adds text or bytes behind the value, which keeps its time to live. `'not-stored'`: as the synchronous `append`. */
+  /**
+   * Adds text or bytes at the end of the value; the entry keeps its time to live. Answers as the synchronous `append`.
+   */
   append(key: Key, piece: string | Uint8Array, options?: CallOptions): Promise<StoreResult> {
     return this.#join('append', Verb.append, key, piece, options);
   }
 
-  /** The same in front of the value. */
+  /** Adds text or bytes at the start of the value. Otherwise as `append`. */
   prepend(key: Key, piece: string | Uint8Array, options?: CallOptions): Promise<StoreResult> {
     return this.#join('prepend', Verb.prepend, key, piece, options);
   }
 
-  /** Stores a value if the entry's version is still `cas`. `'exists'`: it has changed; `'not-found'`: it is gone. */
+  /**
+   * Stores a value if the entry's version is still `cas`. `'exists'`: the entry has changed; `'not-found'`: it is gone.
+   */
   cas(key: Key, value: V, cas: bigint, options?: PromisedSetOptions): Promise<CasResult> {
     return this.#store('cas', Verb.cas, key, value, options, cas) as Promise<CasResult>;
   }
 
   /**
-   * Replaces the value by what `change` makes of it (of `undefined`, if there is none) or promises to, and again if
-   * somebody else was faster; so `change` may run several times and should do nothing else. The entry keeps its time to
-   * live unless one is given. Returns the value that was stored. If `change` gives `undefined`, nothing is stored and
-   * the value that is there is returned.
+   * Stores the result of `change(value)`, which may be a promise, in place of the value (`undefined` for a miss). If
+   * another caller changed the entry meanwhile, `change` runs again with the new value, so it should have no side
+   * effects. The entry keeps its time to live unless `ttl` is given. Returns the stored value. If the result is
+   * `undefined`, nothing is stored, and the present value is returned.
    *
-   * Rejects as `set`, with what `change` throws, with `ERR_OUT_OF_MEMORY` where `set` gives `'not-stored'`, and with
-   * `ERR_TIMEOUT` after 1000 tries: nothing was stored then. `timeout` is for each of its calls.
+   * Rejects as `set`; with the error of `change`; with `ERR_OUT_OF_MEMORY` where `set` answers `'not-stored'`; and with
+   * `ERR_TIMEOUT` after 1000 tries, having stored nothing. `timeout` applies to each read and each write.
    */
   async update(
     key: Key,
@@ -257,7 +261,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     );
   }
 
-  /** Adds to a whole number and gives the new one; as the synchronous `incr`. */
+  /** Adds to a whole number and returns the new one, as the synchronous `incr`. */
   incr(key: Key, by?: number, options?: PromisedArithmeticOptions): Promise<number | 'not-stored' | undefined>;
   incr(key: Key, by: bigint, options?: PromisedArithmeticOptions): Promise<bigint | 'not-stored' | undefined>;
   incr(
@@ -268,7 +272,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     return this.#count('incr', Verb.incr, key, by, options);
   }
 
-  /** Subtracts from a whole number, down to 0 and not below. Otherwise as `incr`. */
+  /** Subtracts from a whole number, down to 0. Otherwise as `incr`. */
   decr(key: Key, by?: number, options?: PromisedArithmeticOptions): Promise<number | 'not-stored' | undefined>;
   decr(key: Key, by: bigint, options?: PromisedArithmeticOptions): Promise<bigint | 'not-stored' | undefined>;
   decr(
@@ -280,10 +284,9 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   }
 
   /**
-   * Stores many entries: pairs of key and value (a `Map` is such), all with the same options. Gives what each `set`
-   * would have given, in order. As with the synchronous `setMany` each entry counts by itself: if there is one that
-   * cannot be stored, all others are, and the promise rejects with the first error, whose `results` have what came of
-   * each.
+   * Stores many entries, given as pairs of key and value (such as a `Map`), with the same options. Returns the answer
+   * of each `set`, in order. A refused entry does not stop the others: after all others are stored, the promise rejects
+   * with the first error, whose `results` have the answer or the error of each entry.
    */
   setMany(entries: Iterable<readonly [Key, V]>, options?: PromisedSetOptions): Promise<StoreResult[]> {
     return new Promise((resolve, reject) => {
@@ -301,22 +304,22 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
 
   // ---- removing ----
 
-  /** Removes an entry. False: there was none. */
+  /** Removes an entry. False: the entry did not exist. */
   delete(key: Key, options?: CallOptions): Promise<boolean> {
     return this.#ask('delete', Verb.delete, key, readFound, options) as Promise<boolean>;
   }
 
-  /** Removes an entry from memory as if room had been needed. False: there was none. */
+  /** Removes an entry from memory, as an eviction does. False: the entry did not exist. */
   evict(key: Key, options?: CallOptions): Promise<boolean> {
     return this.#ask('evict', Verb.evict, key, readFound, options) as Promise<boolean>;
   }
 
-  /** Removes many entries. Gives what each `delete` would have given, in order; a wrong key is as in `setMany`. */
+  /** Removes many entries. Returns the answer of each `delete`, in order; a wrong key is refused as in `setMany`. */
   deleteMany(keys: Iterable<Key>, options?: CallOptions): Promise<boolean[]> {
     return this.#askMany('deleteMany', Verb.delete, keys, readFound, options) as Promise<boolean[]>;
   }
 
-  /** Removes everything: what calls before this one stored, and nothing of what calls after it store. */
+  /** Removes all entries, including those of calls made before it, and none of calls made after it. */
   clear(options?: { ack?: AckLevel }): Promise<void> {
     return new Promise((resolve, reject) => {
       const isHeld = this.#isHeld(checkNames<{ ack?: AckLevel }>('options', options, ['ack']).ack);
@@ -340,8 +343,8 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   }
 
   /**
-   * Gives an entry a new time to live from when it is done (default: that of the cache; 0: it does not expire) and
-   * makes it the most recently used. False: there is none.
+   * Gives an entry a new time to live, from the moment of its execution (default: the cache's `ttl`; 0: it does not
+   * expire), and makes it the most recently used. False: the entry does not exist.
    */
   touch(key: Key, ttl?: Duration, options?: CallOptions): Promise<boolean> {
     return new Promise((resolve, reject) => {
@@ -364,14 +367,14 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   // ---- the queue ----
 
   /**
-   * Resolves when the queue has room: at once, unless more than half of it is in use or it has refused a call. What is
-   * refused then is worth trying again: `await cache.promises.drained()`.
+   * Resolves when the queue is at most half full and has room for every call that it has refused; at once if that is
+   * so. Retry a refused call then.
    */
   drained(): Promise<void> {
     return this.#router === undefined ? Promise.resolve() : this.#router.drained();
   }
 
-  /** The queue and the lanes, as they are now. */
+  /** The present state of the queue and the lanes. */
   stats(): PromiseStats {
     const { maxRequests, maxBytes } = this.#options;
     const counts = this.#router?.counts() ?? { requests: 0, bytes: 0, batches: 0, restarts: 0 };
@@ -379,8 +382,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   }
 
   /**
-   * Finishes what was accepted, then ends the threads; calls from now on are refused. Part of `cache.close()`.
-   * @internal
+   * Finishes accepted calls, then ends the threads; later calls are refused. Part of `cache.close()`. @internal
    */
   async close(): Promise<void> {
     this.#isClosed = true;

@@ -1,6 +1,6 @@
 /**
- * What verbs take and give, for both surfaces: the types of it, and the only checks on it. All of them throw
- * `ERR_INVALID_ARGUMENT`.
+ * The arguments and answers of the verbs, synchronous and promised: their types, and the only checks on them. All
+ * checks throw `ERR_INVALID_ARGUMENT`.
  */
 import { types } from 'node:util';
 import { CairnError, CairnRangeError, CairnTypeError, outOfRange, show, wrongType } from '../errors.ts';
@@ -9,45 +9,50 @@ import type { Duration } from '../options.ts';
 import { copyOfBytes, isReadable, unreadable } from './bytes.ts';
 import { bytesOf, isWellFormed, type ValueKind } from './codec.ts';
 
-/** A key: text, or bytes. `'a'` and `Buffer.from('a')` are one key. 1 to 65,536 bytes; 250 for use through the port. */
+/**
+ * A key: text or bytes, 1 to 65,536 bytes long; for use through the port at most 250. `'a'` and `Buffer.from('a')` are
+ * the same key.
+ */
 export type Key = string | Uint8Array;
 
-/** What a verb that stores unconditionally or if absent/present answers. */
+/** The answer of `set`, `add`, `replace`, `append` and `prepend`. */
 export type StoreResult = 'stored' | 'not-stored';
 
-/** What a compare-and-swap answers. */
+/** The answer of `cas`. */
 export type CasResult = 'stored' | 'exists' | 'not-found' | 'not-stored';
 
 /** An entry's value with its version. */
 export interface ValueWithCas<V> {
   value: V;
-  /** Changes with every change of the entry; never the same again. */
+  /** The entry's version: different after every change of the entry. */
   cas: bigint;
 }
 
-/** What `info()` knows of an entry. */
+/** The answer of `info()`. */
 export interface EntryInfo {
-  /** How the value is kept. */
+  /** The kind of the value. */
   kind: ValueKind;
-  /** Bytes of the value as it is kept. */
+  /** The size of the stored value in bytes. */
   bytes: number;
-  /** Milliseconds until it expires; `Infinity`: it does not. */
+  /** Milliseconds until the entry expires; `Infinity`: it does not expire. */
   ttl: number;
-  /** Its version, for `cas()`. */
+  /** The entry's version, for `cas()`. */
   cas: bigint;
-  /** The 32 bits that a memcached client stored beside it; 0 for what this API stored. */
+  /** The 32-bit flags of the memcached client that stored the value; 0 for values stored by this API. */
   flags: number;
-  /** It was read since it was stored. */
+  /** Whether the entry was read since it was stored. */
   fetched: boolean;
-  /** Seconds since it was last read or stored; undefined unless the cache was made with `trackAccess`. */
+  /** Seconds since the entry was last read or stored; undefined unless the cache was made with `trackAccess`. */
   idleSeconds: number | undefined;
 }
 
 /** Options of `incr` and `decr`. */
 export interface ArithmeticOptions {
-  /** What an absent entry becomes (the delta is not applied to it). Default: an absent entry stays absent. */
+  /** The number to store if there is no entry, without adding the delta. Default: none is stored. */
   initial?: number | bigint;
-  /** Time to live of an entry that is made so. Default: the cache's `ttl`. An entry that is there keeps its own. */
+  /**
+   * Time to live of an entry that is stored with `initial`. Default: the cache's `ttl`. A present entry keeps its own.
+   */
   ttl?: Duration;
 }
 

@@ -52,22 +52,24 @@ export type Report =
   /** It ends, and another thread would do no better. */
   | { readonly kind: 'failed'; readonly error: PlainError };
 
-/** What opening a cache has read. */
+/** What opening a cache read from its directory. */
 export interface RecoverySummary {
-  /** What it began with, as the option `recover` says: `none` gives up what the directory had. */
+  /** The option `recover`: with `none` the directory's entries were deleted. */
   readonly from: 'log' | 'none';
-  /** The snapshot that it began with, if there was one. */
+  /** The snapshot that recovery began with, if there was one. */
   readonly snapshot: SnapshotSummary | undefined;
-  /** Snapshots that could not be used, and why. */
+  /** Snapshots that could not be used, each with the reason. */
   readonly unusable: readonly { readonly name: string; readonly why: string }[];
-  /** Records that were read, of snapshot and log; and those that changed the cache. */
+  /** Records read from snapshot and log; and the number of those that changed the cache. */
   readonly records: number;
   readonly applied: number;
   readonly bytes: number;
-  /** Records that the log says are lost, and entries that a repair found lost of the snapshot. */
+  /** Records that the log reports as lost, and entries of the snapshot that a repair could not save. */
   readonly lost: number;
   readonly elapsedMs: number;
-  /** What the log had to say meanwhile, when nobody could listen: an end that a crash has torn, say. */
+  /**
+   * Notices of the log during recovery, before a listener could exist: for example, of an end that a crash has torn.
+   */
   readonly notices: readonly ScribeNotice[];
 }
 
@@ -77,9 +79,9 @@ export type RecoveredByThread = Omit<RecoverySummary, 'notices'>;
 /** One snapshot. */
 export interface SnapshotSummary {
   readonly name: string;
-  /** Where the log stood when it was begun. */
+  /** The position of the log when the snapshot began. */
   readonly position: bigint;
-  /** And one more, if a clear is to come: it is kept with them. */
+  /** One more if a delayed clear is pending, which the snapshot holds too. */
   readonly entries: number;
   /** Bytes of its file. */
   readonly bytes: number;
@@ -88,15 +90,15 @@ export interface SnapshotSummary {
   readonly finishedMs: number;
 }
 
-/** What the log of a cache has to say, beside answers. */
+/** A notice of a cache's log. */
 export type ScribeNotice =
   | LogNotice
   | { readonly kind: 'snapshot'; readonly snapshot: SnapshotSummary }
-  /** The one before it is still there. It will be tried again. */
+  /** The previous snapshot is kept; a new one will be tried. */
   | { readonly kind: 'snapshot-failed'; readonly cause: unknown }
-  /** The thread that writes the log has died, and another one goes on. */
+  /** The thread that writes the log has died, and another one continues. */
   | { readonly kind: 'restarted'; readonly cause: unknown }
-  /** Nothing more gets into the log: what is not in it will be lost with the process. Reads go on. */
+  /** No further record gets into the log: records that are not in it are lost with the process. Reads go on. */
   | { readonly kind: 'failed'; readonly cause: unknown };
 
 /** An error on its way: cloning alone loses its code. */

@@ -69,56 +69,56 @@ export class Metrics {
 /** Of a cache's log, in `cache.stats().log`. Counters are since the cache was opened. */
 export interface LogStats {
   /**
-   * `running`; `full`: there is no room, and writes are refused once the rings are full; `failed`: what is not in the
-   * log is lost.
+   * `running`; `full`: there is no room, and writes are refused once the rings are full; `failed`: records that are not
+   * in the log are lost.
    */
   state: FeedStateName;
-  /** Bytes of records that the log has still to take, of all shards, and what the rings can hold. */
+  /** Bytes of records that the log has not taken yet, of all shards, and the capacity of the rings. */
   ringBytes: number;
   ringCapacityBytes: number;
   /** How full the fullest ring is, from 0 to 1. */
   ringFillWorst: number;
-  /** Records that the log has still to take, and how old the oldest is, up to one group commit less. */
+  /** Records that the log has not taken yet, and the age of the oldest, up to one group commit less. */
   recordsWaiting: number;
   oldestWaitingMs: number;
-  /** Bytes of the log's files, and what they may be. */
+  /** Bytes of the log's segments, and their limit. */
   logBytes: number;
   logLimitBytes: number;
   segments: number;
-  /** `high` from 70 % of the limit, `critical` from 85 %, `full` when something was refused. */
+  /** `high` from 70 % of the limit, `critical` from 85 %, `full` when the log has refused records. */
   level: (typeof LOG_LEVELS)[number];
-  /** Group commits, and the records and bytes of records in them. */
+  /** Group commits, and the records in them and their bytes. */
   commits: number;
   records: number;
   recordBytes: number;
-  /** Syncs of the log's files, and how long they take: the last, the mean, the longest. */
+  /** Syncs of the log's files, and the duration of the last, the mean and the longest. */
   syncs: number;
   syncLastMs: number;
   syncMeanMs: number;
   syncMaxMs: number;
-  /** The longest that one turn of the scribe took, waiting left out. */
+  /** The longest turn of the scribe's loop, without waiting. */
   turnMaxMs: number;
   snapshots: number;
   snapshotsFailed: number;
   /** When the last snapshot was complete, in Unix milliseconds; 0: there is none. */
   snapshotAtMs: number;
-  /** Its age now; 0: there is none. */
+  /** The age of that snapshot; undefined: there is none. */
   snapshotAgeMs: number | undefined;
-  /** How long it took, how large it is, how many entries it has. */
+  /** Its duration, its size, its number of entries. */
   snapshotMs: number;
   snapshotBytes: number;
   snapshotEntries: number;
-  /** Whether one is being taken. */
+  /** Whether a snapshot is being taken. */
   snapshotRunning: boolean;
-  /** What opening the cache has read. */
+  /** How long opening took to read the directory, and the records and bytes that it read. */
   recoveryMs: number;
   recoveryRecords: number;
   recoveryBytes: number;
   /** Threads that were started to write the log: more than 1 after one has died. */
   starts: number;
   /**
-   * Records that were in the log, not synced, and could not be read back after a sync had failed, and that no snapshot
-   * has replaced yet: `sync()` rejects as long as it is not 0.
+   * Unsynced records of the log that could not be read back after a failed sync, and that no snapshot has replaced yet.
+   * While it is not 0, `sync()` rejects.
    */
   recordsLost: number;
 }

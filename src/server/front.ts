@@ -24,15 +24,15 @@
 import type { AckLevel } from '../options.ts';
 import type { Listener } from './settings.ts';
 
-/** Where a server listens, and what replies wait for there. */
+/** An address on which a server listens, and its level: what replies wait for there. */
 export type ServerAddress =
   | { readonly host: string; readonly port: number; readonly ack: AckLevel }
   | { readonly path: string; readonly ack: AckLevel };
 
 /**
- * Why a connection was closed: by its client, at `quit`, or when the server closed; because it took no replies or did
- * not go on with a large value; because it sent nothing; because there were too many; because it speaks memcached's
- * binary protocol, or TLS, which are not served.
+ * Why a connection was closed. `'ended'`: by its client, at `quit`, or when the server closed. `'stalled'`: it did not
+ * read its replies, or stopped in the middle of a large value or line. `'idle'`: it sent nothing. `'rejected'`: there
+ * were too many connections. `'binary'`, `'tls'`: it speaks memcached's binary protocol, or TLS, which are not served.
  */
 export type DisconnectReason = 'ended' | 'stalled' | 'idle' | 'rejected' | 'binary' | 'tls';
 
