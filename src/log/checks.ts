@@ -5,7 +5,7 @@
 import type { Problem } from './chain.ts';
 import { CURSORS_FILE, type FoundCursors } from './cursors.ts';
 import type { Position } from './request-log.ts';
-import type { FoundSnapshot } from './snapshot.ts';
+import type { SnapshotFile } from './snapshot.ts';
 
 /** What the segments of a log come to; undefined: there are none. */
 export interface StreamEnd {
@@ -28,7 +28,7 @@ export function cursorProblems({ fault, isOld }: FoundCursors): Problem[] {
 export function claimProblems(
   stream: StreamEnd | undefined,
   { cursors, logId: cursorsLogId }: FoundCursors,
-  snapshots: readonly FoundSnapshot[],
+  snapshots: readonly SnapshotFile[],
 ): Problem[] {
   const problems: Problem[] = [];
   const claim = (file: string, logId: bigint, position: Position, what: string): void => {

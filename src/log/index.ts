@@ -15,33 +15,11 @@ export {
   type LogNotice,
   lockedByCaller,
 } from './log-options.ts';
-export {
-  type FoundSnapshot,
-  type LogPort,
-  type Settled,
-  type SnapshotChunk,
-  SnapshotDamaged,
-  type SnapshotInfo,
-  type SnapshotSink,
-  type SnapshotStart,
-  type SnapshotStore,
-} from './log-port.ts';
+export * from './log-port.ts';
 export { type Place, placeOf } from './place.ts';
 export { LogReader, type LogReaderOptions } from './reader.ts';
-export { type RecordsFrom, type RecoverOptions, type Recovery, type RecoveryProgress, recover } from './recover.ts';
+export { type RecordsFrom, type RecoverOptions, type Recovery, recover } from './recover.ts';
 export { type Repaired, type RepairOptions, repair } from './repair.ts';
-export type {
-  AppendResult,
-  Awaitable,
-  LogBatch,
-  LogCursor,
-  LogEntry,
-  LogLevel,
-  LogUsage,
-  Position,
-  ReadLevel,
-  ReadOptions,
-  RequestLog,
-} from './request-log.ts';
+export type * from './request-log.ts';
 export { hasLog, type Survey, type SurveyOptions, survey } from './survey.ts';
 export type { SyncPolicy } from './sync-policy.ts';

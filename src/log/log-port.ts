@@ -69,9 +69,9 @@ export interface SnapshotChunk {
 }
 
 /** One that has the name of a snapshot; `fault`: why it is none. */
-export type FoundSnapshot =
+export type FoundSnapshot<Fault extends { readonly why: string } = { readonly why: string }> =
   | { readonly name: string; readonly number: number; readonly info: SnapshotInfo }
-  | { readonly name: string; readonly number: number; readonly fault: { readonly why: string } };
+  | { readonly name: string; readonly number: number; readonly fault: Fault };
 
 /** A snapshot is not what was written. */
 export class SnapshotDamaged extends Error {

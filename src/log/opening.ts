@@ -12,7 +12,7 @@ import { segmentName } from './format.ts';
 import type { LogNotice } from './log-options.ts';
 import { later, type Position } from './request-log.ts';
 import { fenceAt, type SegmentScan, scanSegment } from './segment.ts';
-import type { FoundSnapshot } from './snapshot.ts';
+import type { SnapshotFile } from './snapshot.ts';
 
 /** The end of the last segment. */
 export interface Tail {
@@ -59,7 +59,7 @@ export function readOpening(files: Files, directory: string): Opening {
 }
 
 /** Refuses cursors and snapshots that the segments do not bear out. Throws as readOpening(). */
-export function refuseClaims(directory: string, opening: Opening, snapshots: readonly FoundSnapshot[]): void {
+export function refuseClaims(directory: string, opening: Opening, snapshots: readonly SnapshotFile[]): void {
   const last = opening.links.at(-1);
   const stream = last && { logId: last.header.logId, end: opening.tail.end.position };
   refuse(directory, claimProblems(stream, opening.cursors, snapshots));

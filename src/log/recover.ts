@@ -6,6 +6,7 @@
  * it, and more of the log, is applied over it.
  */
 import { CairnError } from '../errors.ts';
+import type { RecoveryProgress } from '../options/types.ts';
 import { type LogClock, systemClock } from './log-options.ts';
 import { type LogPort, SnapshotDamaged, type SnapshotInfo } from './log-port.ts';
 import type { Position } from './request-log.ts';
@@ -20,17 +21,6 @@ export interface RecordsFrom {
   readonly epoch: number;
   /** The format that they were written in. */
   readonly formatVersion: number;
-}
-
-export interface RecoveryProgress {
-  readonly source: 'snapshot' | 'log';
-  /** Bytes of records and headers that were read, and that there are to read altogether. */
-  readonly bytes: number;
-  readonly bytesTotal: number;
-  readonly records: number;
-  readonly elapsedMs: number;
-  readonly bytesPerSecond: number;
-  readonly recordsPerSecond: number;
 }
 
 export interface RecoverOptions {

@@ -40,7 +40,7 @@ import { type SnapshotChunk, SnapshotDamaged, type SnapshotInfo, type SnapshotSt
 import { PatchedFile } from './patched-file.ts';
 import { earlier, later, type Position } from './request-log.ts';
 import { fenceAt, findAnyHeaders, findHeaders, readSegmentHeader, SegmentReader, scanSegment } from './segment.ts';
-import { type FoundSnapshot, footerRecordCount, readSnapshotFile, Snapshots, salvageSnapshot } from './snapshot.ts';
+import { footerRecordCount, readSnapshotFile, type SnapshotFile, Snapshots, salvageSnapshot } from './snapshot.ts';
 import { type Survey, survey } from './survey.ts';
 import { readableFiles } from './unreadable-files.ts';
 
@@ -381,7 +381,7 @@ class Repair {
     const files = this.#files;
     const directory = this.#directory;
     const covers = (from: SnapshotStart): boolean => from.position >= start.position;
-    const isSound = (found: FoundSnapshot): boolean =>
+    const isSound = (found: SnapshotFile): boolean =>
       'info' in found && found.info.logId === logId && isWhole(files, directory, found.info);
     const sound = snapshots.filter(isSound);
     const others = snapshots.filter((found) => !sound.includes(found));

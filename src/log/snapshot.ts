@@ -28,6 +28,7 @@ import {
   startFileHeader,
 } from './format.ts';
 import {
+  type FoundSnapshot,
   type SnapshotChunk,
   SnapshotDamaged,
   type SnapshotInfo,
@@ -48,9 +49,7 @@ const KIND_RECORDS = 1;
 const KIND_FOOTER = 2;
 
 /** One file that has the name of a snapshot. */
-export type FoundSnapshot =
-  | { readonly name: string; readonly number: number; readonly info: SnapshotInfo }
-  | { readonly name: string; readonly number: number; readonly fault: Fault };
+export type SnapshotFile = FoundSnapshot<Fault>;
 
 export interface SnapshotOptions {
   readonly files: Files;
@@ -70,7 +69,7 @@ export interface SnapshotOptions {
 /** The snapshots of a log's directory. */
 export class Snapshots implements SnapshotStore {
   readonly #options: SnapshotOptions;
-  #found: FoundSnapshot[];
+  #found: SnapshotFile[];
   #verified: SnapshotInfo[] = [];
   #writing: SnapshotWriter | undefined;
 
@@ -80,7 +79,7 @@ export class Snapshots implements SnapshotStore {
   }
 
   /** Newest first. */
-  get found(): readonly FoundSnapshot[] {
+  get found(): readonly SnapshotFile[] {
     return this.#found;
   }
 
@@ -332,7 +331,7 @@ export class SnapshotWriter implements SnapshotSink {
 }
 
 /** The files that have the name of a snapshot, newest first, by what their headers and footers say. */
-export function listSnapshots(files: Files, directory: string): FoundSnapshot[] {
+export function listSnapshots(files: Files, directory: string): SnapshotFile[] {
   return snapshotNumbers(files.list(directory))
     .reverse()
     .flatMap((number) => {

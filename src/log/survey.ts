@@ -19,7 +19,7 @@ import { type SegmentHeader, segmentName, segmentNumbers, snapshotNumbers } from
 import { SnapshotDamaged } from './log-port.ts';
 import type { Position } from './request-log.ts';
 import { type Batch, type SegmentScan, scanSegment } from './segment.ts';
-import { type FoundSnapshot, listSnapshots, readSnapshotFile } from './snapshot.ts';
+import { listSnapshots, readSnapshotFile, type SnapshotFile } from './snapshot.ts';
 import { readableFiles } from './unreadable-files.ts';
 
 /** Behind every position. */
@@ -37,7 +37,7 @@ export interface Survey {
   readonly logId: bigint | undefined;
   /** Those with a sound header. */
   readonly segments: readonly SegmentSurvey[];
-  readonly snapshots: readonly FoundSnapshot[];
+  readonly snapshots: readonly SnapshotFile[];
   readonly cursors: CursorTable;
   /** Where the first entry begins, and the last one ends. */
   readonly oldest: Position;
@@ -199,7 +199,7 @@ function recordFault(records: Buffer, recordCount: number, epoch: number, format
   return count === recordCount ? undefined : `it should have ${recordCount} records and has ${count}`;
 }
 
-function snapshotProblems(files: Files, directory: string, found: FoundSnapshot, isDeep: boolean): Problem[] {
+function snapshotProblems(files: Files, directory: string, found: SnapshotFile, isDeep: boolean): Problem[] {
   const damage = (text: string): Problem[] => [{ kind: 'damage', file: found.name, text }];
   if ('fault' in found) return found.fault.newerVersion === undefined ? damage(found.fault.why) : [];
   if (!isDeep) return [];
@@ -216,7 +216,7 @@ function snapshotProblems(files: Files, directory: string, found: FoundSnapshot,
 }
 
 // Recovery needs the log from its first position on, or a snapshot from whose beginning it is there.
-function startProblems(first: SegmentHeader | undefined, snapshots: readonly FoundSnapshot[]): Problem[] {
+function startProblems(first: SegmentHeader | undefined, snapshots: readonly SnapshotFile[]): Problem[] {
   if (first === undefined || first.predecessorEnd === 0n) return [];
   const isCovered = snapshots.some((found) => 'info' in found && found.info.position >= first.predecessorEnd);
   if (isCovered) return [];

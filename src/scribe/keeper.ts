@@ -23,9 +23,10 @@ import { getSystemErrorMap } from 'node:util';
 import { BroadcastChannel, SHARE_ENV, Worker } from 'node:worker_threads';
 import { CairnError, show } from '../errors.ts';
 import { TIMER_MS_MAX } from '../limits.ts';
-import { type DirectoryLock, nodeFiles, type Place, placeOf, type RecoveryProgress } from '../log/index.ts';
+import { type DirectoryLock, nodeFiles, type Place, placeOf } from '../log/index.ts';
 import { lockByAddon } from '../native/directory-lock.ts';
 import { type FeedHandle, FeedState, native, targetsOf } from '../native.ts';
+import type { RecoveryProgress } from '../options/types.ts';
 import {
   CONTROL_WORDS,
   type Command,

@@ -1,6 +1,7 @@
 /** What the keeper and the scribe's thread say to each other. Everything is cloned on its way. */
 import { CairnError, CairnRangeError, CairnTypeError, ERROR_KINDS, type ErrorCode } from '../errors.ts';
-import type { LogNotice, Place, RecoveryProgress, SyncPolicy } from '../log/index.ts';
+import type { LogNotice, Place, SyncPolicy } from '../log/index.ts';
+import type { RecoveryProgress } from '../options/types.ts';
 
 /** When snapshots are taken. */
 export interface SnapshotSchedule {

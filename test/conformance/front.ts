@@ -2,11 +2,11 @@
 // them by a harness that makes it listen and opens clients; the service and the cache behind it are real.
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { handleOf } from '../../src/cache.ts';
 import { Cache } from '../../src/index.ts';
 import type { DisconnectReason, Front, FrontLimits, FrontOwner } from '../../src/server/front.ts';
 import { sessions } from '../../src/server/native-session.ts';
 import type { MemcachedSocket } from '../support/memcached-socket.ts';
+import { startTestService } from '../support/service.ts';
 
 export interface FrontHarness {
   /** Makes a front that does not listen yet. */
@@ -79,22 +79,7 @@ export function describeFront(name: string, traits: FrontTraits, makeHarness: ()
       cache = new Cache({ maxMemory: '32mb' });
       cache.set('large', Buffer.alloc(LARGE_BYTES, 'v'));
       cache.set('small', Buffer.from('s'));
-      service = sessions.startService(handleOf(cache as Cache<never>), {
-        version: '1.6.45',
-        cairnVersion: '0.0.0',
-        itemBytesMax: 2 ** 20,
-        testCommands: 1,
-        logMetrics: '',
-        processId: 1,
-        connectionsMax: 100,
-        tcpPort: 0,
-        threadCount: 1,
-        backlog: 1,
-        idleTimeoutSeconds: 0,
-        verbosity: 0,
-        interfaces: '',
-        socketPath: '',
-      })!;
+      service = startTestService(cache);
       clients = [];
       ended = [];
       cacheClosed = 0;

@@ -1,13 +1,8 @@
 // Recovery: which records are applied, in which order, from where, and what is said about it on the way.
 
 import { describe, expect, test } from 'vitest';
-import {
-  type EmbeddedLog,
-  type RecordsFrom,
-  type Recovery,
-  type RecoveryProgress,
-  recover,
-} from '../../src/log/index.ts';
+import { type EmbeddedLog, type RecordsFrom, type Recovery, recover } from '../../src/log/index.ts';
+import type { RecoveryProgress } from '../../src/options/types.ts';
 import { RecordReader } from '../../src/request/record.ts';
 import { withCode } from '../support/errors.ts';
 import { appendNow, LogDisk } from '../support/logs.ts';

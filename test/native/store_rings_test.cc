@@ -22,6 +22,13 @@ StoreOptions WithRing(uint64_t ring_bytes = kRingBytesMin) {
   return options;
 }
 
+StoreOptions WithTwoRings() {
+  StoreOptions options = WithRing();
+  options.shard_count = 2;
+  options.memory_bytes *= 2;
+  return options;
+}
+
 TEST(StoreRings, DrainedRecordsAreTheMutationsInOrder) {
   TestStore store(WithRing());
   const Answer set = store.Set("a", "1", store.now_ms() + 1000, 7, Codec::kJson);
@@ -352,8 +359,7 @@ class CountingBell final : public ChangeBell {
 };
 
 TEST(StoreRings, TheBellRingsWhenItIsWantedAndARecordWasLeft) {
-  StoreOptions options = WithRing();
-  options.shard_count = 2;
+  StoreOptions options = WithTwoRings();
   options.value_bytes_max = 100'000;
   options.memory_bytes = 32 << 20;
   TestStore store(options);
@@ -606,10 +612,7 @@ TEST(StoreRings, AClearHasItsRecordInEveryRing) {
 }
 
 TEST(StoreRings, WhatAClearDidToAShardIsToldWhenItsOwnRecordHasBeenDrained) {
-  StoreOptions options = WithRing();
-  options.shard_count = 2;
-  options.memory_bytes = 16 << 20;
-  TestStore store(options);
+  TestStore store(WithTwoRings());
   std::string key = "a";
   while (store->ShardOf(key) != 1) key += "a";
   store.Set(key, "1");
@@ -1061,10 +1064,7 @@ TEST(StoreRings, WhileRecoveringExpiredEntriesGoBeforeLiveOnes) {
 }
 
 TEST(StoreRings, AClearOfWhatIsClearedLeavesNoRecord) {
-  StoreOptions options = WithRing();
-  options.shard_count = 2;
-  options.memory_bytes *= 2;
-  TestStore store(options);
+  TestStore store(WithTwoRings());
   store->StartEpoch(5);
   store.Set("key", "value");
   const uint64_t first = store->Clear(store.now());
@@ -1079,10 +1079,7 @@ TEST(StoreRings, AClearOfWhatIsClearedLeavesNoRecord) {
 
 // A client that clears and stores a hundred thousand times a second uses up 2^64 versions in a million years.
 TEST(StoreRings, AClearTakesOneVersion) {
-  StoreOptions options = WithRing();
-  options.shard_count = 2;
-  options.memory_bytes *= 2;
-  TestStore store(options);
+  TestStore store(WithTwoRings());
   store->StartEpoch(5);
   std::string key = "a";
   while (store->ShardOf(key) != 1) key += "a";
@@ -1102,10 +1099,7 @@ TEST(StoreRings, AClearTakesOneVersion) {
 
 // A load reads elsewhere what may change between two clears, and then stores it.
 TEST(StoreRings, AClearOfWhatIsClearedVoidsLoads) {
-  StoreOptions options = WithRing();
-  options.shard_count = 2;
-  options.memory_bytes *= 2;
-  TestStore store(options);
+  TestStore store(WithTwoRings());
   store->StartEpoch(5);
   const uint64_t first = store->Clear(store.now());
   for (const std::string key : {"a", "b", "c", "d", "e", "f"}) {

@@ -3,10 +3,10 @@
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { handleOf } from '../../src/cache.ts';
 import { Cache } from '../../src/index.ts';
 import { Connection, type ConnectionOwner } from '../../src/server/connection.ts';
 import { ensureOutput, sessions } from '../../src/server/native-session.ts';
+import { startTestService } from '../support/service.ts';
 
 /** Keeps what is written until `leave()`. */
 class SlowSocket extends EventEmitter {
@@ -35,22 +35,7 @@ let cache: Cache;
 let service: number;
 beforeEach(() => {
   cache = new Cache({ maxMemory: '16mb' });
-  service = sessions.startService(handleOf(cache as Cache<never>), {
-    version: '1',
-    cairnVersion: '1',
-    itemBytesMax: 2 ** 20,
-    testCommands: 0,
-    logMetrics: '',
-    processId: 1,
-    connectionsMax: 1,
-    tcpPort: 1,
-    threadCount: 1,
-    backlog: 1,
-    idleTimeoutSeconds: 0,
-    verbosity: 0,
-    interfaces: '',
-    socketPath: '',
-  })!;
+  service = startTestService(cache);
   ensureOutput();
 });
 afterEach(async () => {

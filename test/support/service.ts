@@ -1,0 +1,25 @@
+// What sessions of the memcached port work for, without the port.
+
+import { handleOf } from '../../src/cache.ts';
+import type { Cache } from '../../src/index.ts';
+import { sessions } from '../../src/server/native-session.ts';
+
+/** Starts the service of a cache, with the commands that only tests may use. `sessions.endService` ends it. */
+export function startTestService(cache: Cache): number {
+  return sessions.startService(handleOf(cache as Cache<never>), {
+    version: '1.6.45',
+    cairnVersion: '0.0.0',
+    itemBytesMax: 2 ** 20,
+    testCommands: 1,
+    logMetrics: '',
+    processId: 1,
+    connectionsMax: 100,
+    tcpPort: 0,
+    threadCount: 1,
+    backlog: 1,
+    idleTimeoutSeconds: 0,
+    verbosity: 0,
+    interfaces: '',
+    socketPath: '',
+  })!;
+}
