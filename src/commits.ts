@@ -6,7 +6,7 @@
  * held here, by shard, until the shard's mark has passed that version. Versions of a shard are committed in their
  * order, so the first of each shard is the only one to look at.
  */
-import { CairnError } from './errors.ts';
+import { CairnError, namingOptions } from './errors.ts';
 import { holdAwake, type Looker, lookers } from './native/wake.ts';
 import {
   type FeedHandle,
@@ -41,11 +41,13 @@ export function logRefusal(handle: NativeHandle, what: string): CairnError {
     case FeedState.failed:
       return new CairnError('ERR_LOG_IO', `${what}: the log cannot be written`);
     case FeedState.full:
-    case FeedState.stuck:
-      return new CairnError(
-        'ERR_LOG_FULL',
-        `${what}: the log has no room on the disk, or has reached logLimit${takenOf(feed!)}`,
+    case FeedState.stuck: {
+      const taken = takenOf(feed!);
+      return namingOptions(
+        (text) => new CairnError('ERR_LOG_FULL', text),
+        (say) => `${what}: the log has no room on the disk, or has reached ${say('logLimit')}${taken}`,
       );
+    }
     default:
       return new CairnError('ERR_LOG_FULL', `${what}: the log does not keep up; try again after sync()`);
   }

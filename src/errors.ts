@@ -189,9 +189,34 @@ export function isMalformed(error: unknown): error is CairnError {
   return error instanceof CairnError && error.code === 'ERR_VALUE_MALFORMED' && error.keys === undefined;
 }
 
+/** What an option is called: its name in the API, or a flag of the command line. */
+export type Naming = (option: string) => string;
+
+/** What was expected. A function, if that names other options. */
+export type Expectation = string | ((say: Naming) => string);
+
+const IN_WORDS = Symbol('in words');
+const asItIs: Naming = (option) => option;
+
+/** An error whose message names options: {@link messageIn} tells it to those who know them by other names. */
+export function namingOptions<E extends Error>(make: (message: string) => E, sentence: (say: Naming) => string): E {
+  return Object.defineProperty(make(sentence(asItIs)), IN_WORDS, { value: sentence });
+}
+
+/** The message of an error, with other names for the options in it. */
+export function messageIn(error: Error, say: Naming): string {
+  const sentence = (error as { [IN_WORDS]?: (say: Naming) => string })[IN_WORDS];
+  return sentence === undefined ? error.message : sentence(say);
+}
+
+function expected(name: string, what: Expectation, value: unknown): (say: Naming) => string {
+  const got = show(value);
+  return (say) => `Expected ${say(name)} to be ${typeof what === 'string' ? what : what(say)}, got ${got}`;
+}
+
 /** `Expected <name> to be <expected>, got <value>`: a `TypeError`. */
-export function wrongType(name: string, expected: string, value: unknown): CairnTypeError {
-  return new CairnTypeError('ERR_INVALID_ARGUMENT', `Expected ${name} to be ${expected}, got ${show(value)}`);
+export function wrongType(name: string, what: Expectation, value: unknown): CairnTypeError {
+  return namingOptions((text) => new CairnTypeError('ERR_INVALID_ARGUMENT', text), expected(name, what, value));
 }
 
 /** Something of the right kind in the wrong place: the sentence says where it belongs. A `RangeError`. */
@@ -200,6 +225,6 @@ export function misplaced(message: string): CairnRangeError {
 }
 
 /** `Expected <name> to be <expected>, got <value>`: a `RangeError`. */
-export function outOfRange(name: string, expected: string, value: unknown): CairnRangeError {
-  return new CairnRangeError('ERR_INVALID_ARGUMENT', `Expected ${name} to be ${expected}, got ${show(value)}`);
+export function outOfRange(name: string, what: Expectation, value: unknown): CairnRangeError {
+  return namingOptions((text) => new CairnRangeError('ERR_INVALID_ARGUMENT', text), expected(name, what, value));
 }

@@ -22,6 +22,7 @@ export type {
   PromiseOptions,
   RawOption,
   RecoveryProgress,
+  ServeOptions,
   SetOptions,
   Size,
   SnapshotOptions,
@@ -44,7 +45,6 @@ export {
   type DisconnectReason,
   MemcachedServer,
   type MemcachedServerEvents,
-  type ServeOptions,
   type ServerAddress,
 } from './server/index.ts';
 export type { CacheStats } from './stats.ts';

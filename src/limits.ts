@@ -90,3 +90,12 @@ export const LOG_SYNC_MS_MAX = 3_600_000;
 export const TIMER_MS_MAX: number = 2 ** 31 - 1;
 /** Groups of records that are on their way to the log at once. */
 export const LOG_TURNS_MAX = 16;
+
+/** The port that memcached clients try first. */
+export const PORT_DEFAULT = 11211;
+/** Connections of a server: more could not be told apart in the tables of most systems. */
+export const CONNECTIONS_MAX: number = 1_000_000;
+/** memcached's bounds of its item size, in bytes. */
+export const ITEM_BYTES_MIN = 1024;
+export const ITEM_BYTES_MAX: number = 2 ** 30;
+export const ITEM_BYTES_DEFAULT: number = 2 ** 20;

@@ -5,23 +5,20 @@
 import { isMainThread } from 'node:worker_threads';
 import { clockOf, startClock } from './clock.ts';
 import { elsewhere } from './copies.ts';
-import { CairnError, CairnRangeError, misplaced, show } from './errors.ts';
+import { CairnError, CairnRangeError, misplaced, namingOptions, show } from './errors.ts';
 import { Code, type FeedHandle, feedOf, type NativeHandle, native } from './native.ts';
 import {
   type AttachOptions,
   type CacheOptions,
-  checkClock,
   checkName,
-  checkNames,
   type EffectiveOptions,
+  type OpeningOptions,
   type RawOption,
   type ResolvedLogOptions,
   type ResolvedOptions,
   type ResolvedPromiseOptions,
-  resolveOnRecovery,
+  resolveHandleOptions,
   resolveOptions,
-  resolvePromiseOptions,
-  resolveRaw,
 } from './options.ts';
 import { laneCountOf } from './router/index.ts';
 import { type KeeperOptions, LogKeeper, ringBytesOf } from './scribe/index.ts';
@@ -77,7 +74,7 @@ export function openNames(): string[] {
 /** `new Cache(options)`. */
 export function make(given: CacheOptions | undefined): Opened {
   const options = resolveOptions(given, native.usableMemory);
-  if (options.log === undefined) return openNative(given, options, false);
+  if (options.cache.log === undefined) return openNative(options, false);
   throw misplaced(
     `A cache with data is opened by 'await Cache.open({ data, ... })', which recovers before it resolves`,
   );
@@ -86,15 +83,13 @@ export function make(given: CacheOptions | undefined): Opened {
 /** `Cache.open(options)`. */
 export async function open(given: CacheOptions | undefined): Promise<Opened> {
   const options = resolveOptions(given, native.usableMemory);
-  return options.log === undefined ? openNative(given, options, true) : openOneByOne(given, options);
+  return options.cache.log === undefined ? openNative(options, true) : openOneByOne(options, options.cache.log);
 }
 
 /** `Cache.attach(name, options)`. */
 export function attach(name: string, options: AttachOptions | undefined): Opened {
   const checked = checkName(name);
-  const given = checkNames<AttachOptions>('options', options, ['raw', 'promises']);
-  const raw = resolveRaw(given.raw);
-  const promises = resolvePromiseOptions(given.promises, native.usableMemory);
+  const { raw, promises } = resolveHandleOptions(options, native.usableMemory);
   const handle = native.attachCache(nativeName(checked));
   if (typeof handle === 'number') throw openingError(handle, checked);
   return new Opened(handle, raw, promises);
@@ -104,15 +99,15 @@ export function attach(name: string, options: AttachOptions | undefined): Opened
 const openings = new Map<string, Promise<unknown>>();
 
 // Two that open one name at the same time: the second waits, and joins what the first has made.
-async function openOneByOne(given: CacheOptions | undefined, options: ResolvedOptions): Promise<Opened> {
-  const { name } = options;
-  if (name === '') return openLogged(given, options);
+async function openOneByOne(options: OpeningOptions, log: ResolvedLogOptions): Promise<Opened> {
+  const { name } = options.cache;
+  if (name === '') return openLogged(options, log);
   for (let other = openings.get(name); other !== undefined; other = openings.get(name)) {
     await other.catch(() => {
       // Its caller is told. This one tries for itself.
     });
   }
-  const opening = openLogged(given, options);
+  const opening = openLogged(options, log);
   openings.set(name, opening);
   try {
     return await opening;
@@ -122,27 +117,26 @@ async function openOneByOne(given: CacheOptions | undefined, options: ResolvedOp
 }
 
 // A cache with a log. Its keeper has the owner's handle, so that the cache lives until the log has everything.
-async function openLogged(given: CacheOptions | undefined, options: ResolvedOptions): Promise<Opened> {
-  const log = options.log!;
+async function openLogged(options: OpeningOptions, log: ResolvedLogOptions): Promise<Opened> {
+  const { name } = options.cache;
   if (!isMainThread) {
     throw misplaced('A cache with data is opened on the main thread; other threads use Cache.attach(name)');
   }
-  const onRecovery = resolveOnRecovery(given?.onRecovery);
-  const closing = options.name === '' ? undefined : LogKeeper.closingOf(nativeName(options.name));
+  const closing = name === '' ? undefined : LogKeeper.closingOf(nativeName(name));
   if (closing !== undefined) {
     await closing.catch(() => {
       // The caller of close() is told.
     });
   }
-  const first = openNative(given, options, true);
+  const first = openNative(options, true);
   const joined = LogKeeper.of(first.handle.cacheId);
   if (joined !== undefined) {
     joined.ownerCount++;
     return new Opened(first.handle, first.raw, first.promises, joined);
   }
-  const keeper = await LogKeeper.open(feedOf(first.handle)!, keeperOptions(log), onRecovery);
+  const keeper = await LogKeeper.open(feedOf(first.handle)!, keeperOptions(log), options.onRecovery ?? (() => {}));
   const handle = native.attachById(first.handle.cacheId);
-  if (typeof handle === 'number') throw openingError(handle, options.name);
+  if (typeof handle === 'number') throw openingError(handle, name);
   return new Opened(handle, first.raw, first.promises, keeper);
 }
 
@@ -158,11 +152,8 @@ function keeperOptions(log: ResolvedLogOptions): KeeperOptions {
   };
 }
 
-function openNative(given: CacheOptions | undefined, options: ResolvedOptions, join: boolean): Opened {
-  const raw = resolveRaw(given?.raw);
-  const promises = resolvePromiseOptions(given?.promises, native.usableMemory);
-  const clock = checkClock(given?.clock);
-  const handle = openOrJoin(options, join);
+function openNative({ cache, raw, promises, clock }: OpeningOptions, join: boolean): Opened {
+  const handle = openOrJoin(cache, join);
   if (clock !== undefined) startClock(handle, clock);
   return new Opened(handle, raw, promises);
 }
@@ -240,12 +231,8 @@ function effectiveLogOptions(log: ResolvedLogOptions, feed: FeedHandle): Partial
 // of that cache is as good as what it was given.
 function firstDifference(options: ResolvedOptions, other: NativeHandle): string | undefined {
   const given = JSON.parse(other.description) as ResolvedOptions;
-  const { raw, promises, ...shown } = effectiveOptions(
-    other,
-    given,
-    'buffer',
-    resolvePromiseOptions(undefined, () => 0),
-  );
+  const own = resolveHandleOptions(undefined, () => 0);
+  const { raw, promises, ...shown } = effectiveOptions(other, given, own.raw, own.promises);
   const [mine, theirs, chosen] = [flat(options), flat(given), flat({ ...given, ...shown, log: logOf(given, shown) })];
   for (const name of new Set([...Object.keys(mine), ...Object.keys(theirs)])) {
     const value = mine[name];
@@ -299,7 +286,7 @@ function openingError(code: number, name: string): Error {
     case Code.refused: {
       const message = native.takeMessage();
       return /^Expected/.test(message)
-        ? new CairnRangeError('ERR_INVALID_ARGUMENT', inOurWords(message))
+        ? refusedOptions(message)
         : new CairnError('ERR_OUT_OF_MEMORY', `${message}, for as much as maxMemoryCeiling (4 x maxMemory) may be`);
     }
     default:
@@ -317,7 +304,10 @@ const OPTION_WORDS: readonly (readonly [string, string])[] = [
   ['shard_count', 'shards'],
 ];
 
-/** A sentence of the store about its options, with the names that users know. */
-export function inOurWords(message: string): string {
-  return OPTION_WORDS.reduce((text, [theirs, ours]) => text.replaceAll(theirs, ours), message);
+/** The error of a sentence of the store about its options, with the names that users know. */
+export function refusedOptions(message: string): CairnRangeError {
+  return namingOptions(
+    (text) => new CairnRangeError('ERR_INVALID_ARGUMENT', text),
+    (say) => OPTION_WORDS.reduce((text, [theirs, ours]) => text.replaceAll(theirs, say(ours)), message),
+  );
 }

@@ -1,13 +1,24 @@
 /** Options of a cache: what may be given, what is assumed otherwise, and the only checks on it. */
+export { type GivenAddress, isLoopback } from './options/address.ts';
 export {
-  checkClock,
   checkEntries,
   checkName,
+  type HandleOptions,
+  type OpeningOptions,
+  resolveHandleOptions,
   resolveOptions,
-  resolvePromiseOptions,
-  resolveRaw,
 } from './options/cache.ts';
 export { checkBoolean, checkChoice, checkInteger, checkNames } from './options/check.ts';
-export { checkAck, resolveOnRecovery } from './options/log.ts';
+export { timer } from './options/kinds.ts';
+export { checkAck } from './options/log.ts';
+export {
+  CACHE_OPTIONS,
+  type Checked,
+  checkAll,
+  type Flag,
+  type Row,
+  SERVE_OPTIONS,
+  SNAPSHOT_OPTIONS,
+} from './options/table.ts';
 export type * from './options/types.ts';
 export { parseDuration, parseSize } from './options/units.ts';

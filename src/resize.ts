@@ -1,8 +1,8 @@
 /** resize(): new limits for a cache that is open. */
 import { answerError } from './answers.ts';
-import { CairnRangeError, wrongType } from './errors.ts';
+import { wrongType } from './errors.ts';
 import { Code, type NativeHandle, native } from './native.ts';
-import { inOurWords } from './opening.ts';
+import { refusedOptions } from './opening.ts';
 import { checkEntries, checkNames, parseSize, type Size } from './options.ts';
 
 /** What `resize` takes. */
@@ -27,7 +27,7 @@ export async function resize(handle: NativeHandle, limits: NewLimits): Promise<v
   for (;;) {
     const code = handle.resize(maxMemory, maxEntries);
     if (code === Code.stored) return;
-    if (code === Code.refused) throw new CairnRangeError('ERR_INVALID_ARGUMENT', inOurWords(native.takeMessage()));
+    if (code === Code.refused) throw refusedOptions(native.takeMessage());
     if (code !== Code.needsRoom && code !== Code.notReady) throw answerError(handle, code);
     await new Promise((resolve) => {
       // A value that is being read or received may hold it up for long.

@@ -2,8 +2,9 @@
 import { Cache, handleOf } from './cache.ts';
 import { notACache } from './copies.ts';
 import { feedOf } from './native.ts';
+import type { ServeOptions } from './options.ts';
 import { LOG_METRICS } from './scribe/index.ts';
-import { MemcachedServer, type ServeOptions } from './server/index.ts';
+import { MemcachedServer } from './server/index.ts';
 
 /**
  * Serves a cache to memcached clients, over sockets of the calling thread. Resolves when the server listens, by default

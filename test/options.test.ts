@@ -1,8 +1,9 @@
 // How durations and sizes are read; test/api/options.test.ts has the options themselves.
 import { readFileSync } from 'node:fs';
-import { expect, test } from 'vitest';
-import { OPTIONS } from '../src/options/table.ts';
-import { parseDuration, parseSize } from '../src/options.ts';
+import { describe, expect, test } from 'vitest';
+import { serveFlags } from '../src/cli/serve-options.ts';
+import { PROMISE_OPTIONS } from '../src/options/table.ts';
+import { CACHE_OPTIONS, parseDuration, parseSize, type Row, SERVE_OPTIONS, SNAPSHOT_OPTIONS } from '../src/options.ts';
 
 test.each([
   [0, 0],
@@ -40,10 +41,61 @@ test('durations and sizes that were not given are the default', () => {
   expect(parseSize('maxMemory', undefined, 7, () => 1000)).toBe(7);
 });
 
-test('docs/api.md has every option with its default', () => {
-  const lines = readFileSync(new URL('../docs/api.md', import.meta.url), 'utf8').split('\n');
-  const start = lines.indexOf('| Option | Default | |') + 2;
-  const rows = lines.slice(start, lines.indexOf('', start)).map((line) => line.replaceAll('`', '').split('|'));
-  const written = Object.fromEntries(rows.map(([, name, otherwise]) => [name!.trim(), otherwise!.trim()]));
-  expect(written).toEqual(Object.fromEntries(Object.entries(OPTIONS).map(([name, row]) => [name, row.default])));
+// The rows of a table of a document, below its header.
+function rowsOf(document: string, header: string): string[] {
+  const lines = readFileSync(new URL(`../docs/${document}`, import.meta.url), 'utf8').split('\n');
+  const start = lines.indexOf(header) + 2;
+  return lines.slice(start, lines.indexOf('', start));
+}
+
+// A default is code, unless it is words, a number or nothing.
+function documented(options: Readonly<Record<string, Row>>): string[] {
+  const asCode = (text: string): string => (/^('.*'|true|false|0o\d+)$/.test(text) ? `\`${text}\`` : text);
+  return Object.entries(options).map(([name, row]) =>
+    `| \`${name}\` | ${asCode(row.default)} | ${row.doc} |`.replace('|  |', '| |'),
+  );
+}
+
+describe('the documents say of every option what src/options/table.ts says', () => {
+  test('docs/api.md, of a cache', () => {
+    expect(rowsOf('api.md', '| Option | Default | |')).toEqual(documented(CACHE_OPTIONS));
+  });
+
+  test('docs/api.md, of serve', () => {
+    expect(rowsOf('api.md', '| Option of serve | Default | |')).toEqual(documented(SERVE_OPTIONS));
+  });
+
+  test('docs/cli.md, of the command', () => {
+    const rows = serveFlags.map(({ names, default: otherwise, doc }) =>
+      `| \`${names}\` | ${otherwise} | ${doc} |`.replace('|  |', '| |'),
+    );
+    expect(rowsOf('cli.md', '| Option of `serve` | Default | |')).toEqual(rows);
+  });
+});
+
+test('every default in the table is what checking nothing gives', () => {
+  const usableMemory = (): number => 2 ** 40;
+  const named = { ...CACHE_OPTIONS, ...SERVE_OPTIONS, ...PROMISE_OPTIONS, ...SNAPSHOT_OPTIONS };
+  for (const [name, row] of Object.entries<Row>(named)) {
+    // Words for what is chosen by a rule, and for what there is none of.
+    if (!/^('.*'|true|false|0o\d+|[\d,]+)$/.test(row.default) || LOG_OPTIONS_BY_RULE.includes(name)) continue;
+    const text = row.default.replaceAll("'", '');
+    const shown = /^[\d,]+$|^0o/.test(text)
+      ? Number(text.replaceAll(',', ''))
+      : text === 'true' || text === 'false'
+        ? text === 'true'
+        : text;
+    expect([name, row.check(undefined, name, usableMemory) ?? shown]).toEqual([
+      name,
+      row.check(shown, name, usableMemory),
+    ]);
+  }
+});
+
+/** They depend on one another, or on whether there is a log. */
+const LOG_OPTIONS_BY_RULE = ['ack', 'logLimit', 'segmentSize'];
+
+test('a flag checks what it is given as the option that it stands for does', () => {
+  const { read } = CACHE_OPTIONS.maxMemory.flag;
+  expect([read('512'), read('2gb'), read('25%'), read('lots')]).toEqual(['512mb', '2gb', '25%', undefined]);
 });

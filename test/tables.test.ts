@@ -196,7 +196,7 @@ describe('C++ and TypeScript agree on', () => {
     expect(scriptConstants(script, 'FLAGS_RANGE').get('')).toBe(range);
     const items = cxxConstants('native/protocol/limits.h', 'kItemBytes');
     const only = { script: ['min'] };
-    expect(differences(items, scriptConstants('src/server/settings.ts', 'ITEM_BYTES_'), only)).toEqual([]);
+    expect(differences(items, scriptConstants('src/limits.ts', 'ITEM_BYTES_'), only)).toEqual([]);
   });
 
   test('the log: its states, its numbers and its records', () => {

@@ -5,7 +5,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { Command } from 'commander';
+import { messageIn } from '../errors.ts';
 import type { Cache, MemcachedServer, ServerAddress } from '../index.ts';
+import { isLoopback, SERVE_OPTIONS } from '../options.ts';
 import {
   describeEnd,
   describeLoss,
@@ -19,8 +21,7 @@ import {
   cacheOptions,
   contradiction,
   directoryOf,
-  FLAG_NAMES,
-  isLoopback,
+  flagName,
   probedOptions,
   type ServeFlags,
   START_DIRECTORY,
@@ -55,12 +56,7 @@ function isPort(cause: NodeJS.ErrnoException & { port?: number }): boolean {
 
 function explain(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const message = error.message
-    .replace(/^Expected ([\w.]+)/, (all, name: string) =>
-      FLAG_NAMES[name] === undefined ? all : `Expected ${FLAG_NAMES[name]}`,
-    )
-    // Others that it speaks of; what is one word may be just that.
-    .replace(/\b[a-z]+(?:[A-Z][a-z]+)+\b/g, (name) => FLAG_NAMES[name] ?? name);
+  const message = messageIn(error, flagName);
   const cause = error.cause as NodeJS.ErrnoException | undefined;
   if (cause?.code === 'EADDRINUSE' && message.endsWith(': it is in use')) {
     const other = isPort(cause) ? '-p PORT takes another port' : '-s FILE takes another path';
@@ -167,7 +163,7 @@ function announceData(cache: Cache, flags: ServeFlags): void {
   console.log(describeLoss({ directory: data, ack, sync, syncMs }));
   const filter = new NoticeFilter();
   cache.on('log', (notice) => {
-    if (filter.isWorthSaying(notice) || flags.verbose > 0) console.error(describeNotice(notice));
+    if (filter.isWorthSaying(notice) || (flags.verbose ?? 0) > 0) console.error(describeNotice(notice));
   });
 }
 
@@ -193,14 +189,15 @@ function openFilesMax(): number | undefined {
 function announce(server: MemcachedServer, flags: ServeFlags): void {
   server.on('error', (error) => console.error(`cairn serve: ${error.message}`));
   server.on('warning', (message) => console.error(`Warning: ${message}`));
-  if (flags.verbose >= 1) {
+  const verbose = flags.verbose ?? 0;
+  if (verbose >= 1) {
     server.on('disconnect', (peer, reason) => {
-      if (reason !== 'ended' || flags.verbose >= 2) console.error(`${peer} closed: ${reason}`);
+      if (reason !== 'ended' || verbose >= 2) console.error(`${peer} closed: ${reason}`);
     });
   }
-  if (flags.verbose >= 2) server.on('connect', (peer) => console.error(`${peer} opened`));
+  if (verbose >= 2) server.on('connect', (peer) => console.error(`${peer} opened`));
 
-  warnOfFileLimit(flags.connLimit);
+  warnOfFileLimit(SERVE_OPTIONS.maxConnections.check(flags.connLimit, '-c', () => 0));
   const where = server.addresses.map((address) => textOf(address) + levelText(address, server)).join(' and ');
   const away = server.addresses.filter((address) => 'host' in address && !isLoopback(address.host));
   const loopbackOnly = flags.listen === undefined && server.addresses.some((address) => 'host' in address);
@@ -212,8 +209,9 @@ function announce(server: MemcachedServer, flags: ServeFlags): void {
     );
   }
   if (flags.testCommands) console.error('Warning: test commands are on; any client can stop others and move the clock');
-  if (flags.threads > 1)
+  if (flags.threads !== undefined && flags.threads > 1) {
     console.error(`Warning: -t ${flags.threads}: connections are served by one thread in this version`);
+  }
   if (/^(start|npx)$/.test(process.env['npm_lifecycle_event'] ?? '')) suggest(server.addresses, directoryOf(flags));
 }
 

@@ -1,41 +1,416 @@
 /**
- * The options of a cache with their defaults: the names that are checked, and what docs/api.md has to say of them
- * (test/options.test.ts compares them).
+ * Every option of a cache and of `serve`: what checks it, what it is without, and the line that documents it. The
+ * checks, `cairn serve -h`, docs/api.md and docs/cli.md follow this table (test/options.test.ts compares the documents
+ * with it).
+ *
+ * What an option must be beside others is in cache.ts, log.ts, and src/server/settings.ts.
  */
-import type { CacheOptions } from './types.ts';
+import {
+  CONNECTIONS_MAX,
+  ITEM_BYTES_DEFAULT,
+  ITEM_BYTES_MAX,
+  ITEM_BYTES_MIN,
+  LANE_COUNT_MAX,
+  LOG_SEGMENT_BYTES_MAX,
+  LOG_SEGMENT_BYTES_MIN,
+  MEMORY_BYTES_DEFAULT,
+  MEMORY_BYTES_MIN,
+  PORT_DEFAULT,
+  QUEUE_BYTES_MAX,
+  QUEUE_REQUESTS_MAX,
+  VALUE_BYTES_MAX,
+} from '../limits.ts';
+import { addresses } from './address.ts';
+import { checkNames } from './check.ts';
+import * as kinds from './kinds.ts';
+import type {
+  AckLevel,
+  CacheOptions,
+  PromiseOptions,
+  RecoveryProgress,
+  ServeOptions,
+  SnapshotOptions,
+} from './types.ts';
 
-interface OptionRow {
-  /** As docs/api.md shows it; `none`: without it there is no such thing. */
+/** One option. */
+export interface Row<T = unknown> {
+  readonly check: kinds.Check<T>;
+  /** What it is if it is left out, as docs/api.md says it. */
   readonly default: string;
+  /** The line of docs/api.md. */
+  readonly doc: string;
   /** For a cache with a log only. */
   readonly ofLog?: true;
+  /** Its flag of `cairn serve`. */
+  readonly flag?: Flag;
 }
 
-type OptionName = keyof CacheOptions;
+/** A flag of the command line. */
+export interface Flag {
+  /** `-m, --memory-limit <num>`. */
+  readonly names: string;
+  /** As -h and docs/cli.md say it; `''`: there is none. */
+  readonly default: string;
+  /** The line of -h and docs/cli.md. */
+  readonly doc: string;
+  /** Makes an option of the text; undefined: it is not `expected`. Left out: the text is the option. */
+  readonly read?: (text: string) => unknown;
+  readonly expected?: string;
+}
 
-export const OPTIONS: Readonly<Record<OptionName, OptionRow>> = {
-  name: { default: 'none' },
-  maxMemory: { default: "'64mb'" },
-  maxMemoryCeiling: { default: '4 x maxMemory' },
-  maxEntries: { default: 'none' },
-  maxValueBytes: { default: '1/1024 of maxMemory, at least 1 MiB' },
-  ttl: { default: '0' },
-  shards: { default: 'chosen' },
-  hash: { default: "'fast'" },
-  trackAccess: { default: 'false' },
-  raw: { default: "'buffer'" },
-  promises: { default: '' },
-  clock: { default: "the machine's" },
-  data: { default: 'none' },
-  ack: { default: "'logged'" },
-  sync: { default: "'always'", ofLog: true },
-  recover: { default: "'log'", ofLog: true },
-  logLimit: { default: "'4gb'", ofLog: true },
-  segmentSize: { default: "'64mb'", ofLog: true },
-  ringSize: { default: '1/16 of maxMemory, at most 16 MiB', ofLog: true },
-  snapshot: { default: '', ofLog: true },
-  onRecovery: { default: '', ofLog: true },
-};
+/** Options by their names. */
+export type Rows<Given> = { readonly [Name in keyof Required<Given>]: Row };
 
-export const CACHE_OPTION_NAMES: readonly OptionName[] = Object.keys(OPTIONS) as OptionName[];
-export const LOG_OPTION_NAMES: readonly OptionName[] = CACHE_OPTION_NAMES.filter((name) => OPTIONS[name].ofLog);
+/** What checking makes of options. */
+export type Checked<R> = { readonly [Name in keyof R]: R[Name] extends Row<infer T> ? T : never };
+
+/** Checks each option by itself. `what`: `options`, or the option that has these. */
+export function checkAll<R extends Readonly<Record<string, Row>>>(
+  rows: R,
+  what: string,
+  given: object | undefined,
+  usableMemory: () => number,
+): Checked<R> {
+  const options = checkNames<Record<string, unknown>>(what, given as Record<string, unknown>, Object.keys(rows));
+  const prefix = what === 'options' ? '' : `${what}.`;
+  const checked = Object.entries(rows).map(([name, row]) => [
+    name,
+    row.check(options[name], prefix + name, usableMemory),
+  ]);
+  return Object.fromEntries(checked) as Checked<R>;
+}
+
+const digits = (text: string): number | undefined => (/^\d+$/.test(text) ? Number(text) : undefined);
+
+/** `snapshot`. */
+export const SNAPSHOT_OPTIONS = {
+  every: {
+    check: kinds.duration(3_600_000),
+    default: "'1h'",
+    doc: 'a snapshot after this time, if anything was written since the last one; 0: never for the time alone',
+    flag: {
+      names: '--snapshot-every <time>',
+      default: '1h',
+      doc: 'a snapshot after this time, if anything was written; 0: never for the time alone',
+      read: (text) => (text === '0' ? 0 : /^\d+$/.test(text) ? undefined : text),
+      expected: '0 or a time with its unit, such as "60s"',
+    },
+  },
+  logBytes: {
+    check: kinds.fileSize({ without: 0 }),
+    default: 'twice the last snapshot, at least 64 MiB',
+    doc: 'a snapshot after this much log',
+    flag: { names: '--snapshot-log-bytes <size>', default: 'chosen', doc: 'a snapshot after this much log' },
+  },
+  atClose: {
+    check: kinds.yesOrNo(true),
+    default: 'true',
+    doc: 'a snapshot when the cache is closed, if the time allows it',
+  },
+} as const satisfies Rows<SnapshotOptions>;
+
+/** `promises`. */
+export const PROMISE_OPTIONS = {
+  lanes: {
+    check: (given, name) =>
+      kinds.integer({ without: 0, min: 1, max: LANE_COUNT_MAX })(given, name, () => 0) || undefined,
+    default: 'one for every 4 processors, from 1 to 4',
+    doc: 'threads, each serving its share of the shards',
+  },
+  maxRequests: {
+    check: kinds.integer({ without: QUEUE_REQUESTS_MAX, min: 1 }),
+    default: '65,536',
+    doc: 'requests that may be unanswered at a time; each key of `getMany` and the like counts',
+  },
+  maxBytes: {
+    check: kinds.size({ without: QUEUE_BYTES_MAX }),
+    default: "'64mb'",
+    doc: 'bytes of keys and values that they may hold',
+  },
+} as const satisfies Rows<PromiseOptions>;
+
+/** `new Cache` and `Cache.open`. */
+export const CACHE_OPTIONS = {
+  name: {
+    check: (given, name, usableMemory) => (given === undefined ? '' : kinds.nameOfCache(given, name, usableMemory)),
+    default: 'none',
+    doc: 'other threads attach by this name; up to 200 characters',
+  },
+  maxMemory: {
+    check: kinds.size({ without: MEMORY_BYTES_DEFAULT, min: MEMORY_BYTES_MIN }),
+    default: "'64mb'",
+    doc: 'the limit on all memory of the cache: keys, values, index, bookkeeping. At least 4 MiB',
+    flag: {
+      names: '-m, --memory-limit <num>',
+      default: '64',
+      doc: 'megabytes, all included; or `2gb`, or `25%` of the memory that this process may use',
+      read: (text) =>
+        /^\d+$/.test(text) ? `${text}mb` : /^\d+(\.\d+)?\s*(%|[kmgt]i?b?|b)$/i.test(text) ? text : undefined,
+      expected: 'megabytes, such as 512, a size such as 2gb, or a share such as 25%',
+    },
+  },
+  maxMemoryCeiling: {
+    check: kinds.size({ without: 0 }),
+    default: '4 x `maxMemory`',
+    doc: 'the highest `maxMemory` that `resize` accepts; the cache reserves address space for it, not memory',
+  },
+  maxEntries: { check: kinds.entries, default: 'none', doc: 'the highest number of entries' },
+  maxValueBytes: {
+    check: kinds.size({ without: 0, max: VALUE_BYTES_MAX }),
+    default: '1/1024 of `maxMemory`, at least 1 MiB',
+    doc: 'larger values are refused. At most 1 GiB and half a shard; with `data`, at most 64 MiB and a quarter of `logLimit`',
+  },
+  ttl: {
+    check: kinds.duration(0),
+    default: '0',
+    doc: 'time to live of entries that are stored without a `ttl`; 0: they do not expire',
+  },
+  shards: {
+    check: kinds.shards,
+    default: 'chosen',
+    doc: 'number of shards, each with its own lock: a power of two up to 256. With 1, eviction follows one exact order',
+  },
+  hash: {
+    check: kinds.choice<'fast' | 'siphash'>(['fast', 'siphash'], 'fast'),
+    default: "'fast'",
+    doc: "`'siphash'` if an adversary can choose keys and measure time",
+  },
+  trackAccess: {
+    check: kinds.yesOrNo(false),
+    default: 'false',
+    doc: "records the time of each entry's last use, for `info().idleSeconds`; 4 bytes per entry",
+  },
+  raw: {
+    check: kinds.raw,
+    default: "'buffer'",
+    doc: "what reads of this handle return for bytes: `'buffer'`, `'string'`, `'json'` or `(bytes, flags) => value`",
+  },
+  promises: {
+    check: (given, name, usableMemory) => checkAll(PROMISE_OPTIONS, name, given as PromiseOptions, usableMemory),
+    default: '',
+    doc: '`{ lanes, maxRequests, maxBytes }` of `cache.promises`, see [threads.md](threads.md)',
+  },
+  clock: {
+    check: kinds.callback<() => number>('a function that gives milliseconds'),
+    default: "the machine's",
+    doc: 'for tests: the cache takes its time from this function, in milliseconds: `() => Date.now()` with fake timers',
+  },
+  data: {
+    check: kinds.directory,
+    default: 'none',
+    doc: 'a directory for the log of this cache, which then starts with the entries found there. The options below need `data`; see [durability.md](durability.md)',
+    flag: {
+      names: '--data <dir>',
+      default: 'none',
+      doc: 'keeps the entries in this directory (`npm start`: `./cairn-data`). The options below are for it',
+    },
+  },
+  sync: {
+    check: kinds.syncPolicy,
+    default: "'always'",
+    doc: "when the log is synced to the disk: `'always'`, at an interval (`'10ms'`), or `'none'`",
+    ofLog: true,
+    flag: {
+      names: '--sync <policy>',
+      default: 'always',
+      doc: 'when the log goes to the disk: `always`, an interval such as `10ms`, `none`',
+    },
+  },
+  ack: {
+    check: kinds.choice<AckLevel | ''>(['memory', 'logged'], ''),
+    default: "'logged'",
+    doc: "what promised verbs and listeners wait for by default: `'memory'` or `'logged'`",
+    flag: { names: '--ack <level>', default: 'logged', doc: 'what replies wait for: `logged` or `memory`' },
+  },
+  recover: {
+    check: kinds.choice<'log' | 'none'>(['log', 'none'], 'log'),
+    default: "'log'",
+    doc: "`'none'` deletes forever what the directory holds",
+    ofLog: true,
+    flag: { names: '--recover <source>', default: 'log', doc: '`none` discards what the directory has, forever' },
+  },
+  logLimit: {
+    check: kinds.fileSize({ without: 0 }),
+    default: "'4gb'",
+    doc: "the disk space for the log's segments, without snapshots; beyond it writes are refused",
+    ofLog: true,
+    flag: {
+      names: '--log-limit <size>',
+      default: '4gb',
+      doc: "the log's segments, snapshots not counted; beyond it writes are refused",
+    },
+  },
+  segmentSize: {
+    check: kinds.fileSize({ without: 0, min: LOG_SEGMENT_BYTES_MIN, max: LOG_SEGMENT_BYTES_MAX }),
+    default: "'64mb'",
+    doc: 'the size of one segment; by default at most 1/16 of `logLimit`, never more than a quarter',
+    ofLog: true,
+    flag: { names: '--segment-size <size>', default: '64mb', doc: 'size of one file of the log' },
+  },
+  ringSize: {
+    check: kinds.fileSize({ without: 0 }),
+    default: '1/16 of `maxMemory`, at most 16 MiB',
+    doc: 'memory for changes that the log has not taken yet; part of `maxMemory`, at most a quarter',
+    ofLog: true,
+    flag: { names: '--ring <size>', default: 'from `-m`', doc: 'memory for writes on their way to the log' },
+  },
+  snapshot: {
+    check: (given, name, usableMemory) => checkAll(SNAPSHOT_OPTIONS, name, given as SnapshotOptions, usableMemory),
+    default: '',
+    doc: "`{ every: '1h', logBytes, atClose: true }`: when snapshots are taken",
+    ofLog: true,
+  },
+  onRecovery: {
+    check: kinds.callback<(progress: RecoveryProgress) => void>('a function'),
+    default: '',
+    doc: "a function that is called a few times a second during recovery with `{ source, bytes, bytesTotal, records, ... }`; `source` is `'snapshot'` or `'log'`",
+    ofLog: true,
+  },
+} as const satisfies Rows<CacheOptions>;
+
+/** `serve`. */
+export const SERVE_OPTIONS = {
+  port: {
+    check: (given, name, usableMemory) =>
+      given === undefined ? undefined : kinds.integer({ without: 0, min: 0, max: 65_535 })(given, name, usableMemory),
+    default: String(PORT_DEFAULT),
+    doc: '0: any free port, see `server.addresses`',
+    flag: {
+      names: '-p, --port <num>',
+      default: '11211',
+      doc: 'TCP port; -1: any free one, 0: none',
+      read: (text) => (text === '-1' ? -1 : digits(text)),
+      expected: 'a port, -1 for any that is free, or 0 for none',
+    },
+  },
+  host: {
+    check: addresses,
+    default: 'loopback',
+    doc: "addresses, each with its own port and level if given: `['127.0.0.1', 'memory:[::1]:11212']`",
+    flag: {
+      names: '-l, --listen <addr>',
+      default: 'loopback',
+      doc: 'addresses, separated by commas, each with a port and a level if it needs them: `10.0.0.5,[::1]:11212,memory:127.0.0.1:11213`',
+      read: (text) => text.split(',').map((host) => host.trim()),
+    },
+  },
+  path: {
+    check: kinds.socketPath,
+    default: 'none',
+    doc: 'a unix socket, of at most 107 bytes (macOS: 103); turns TCP off unless `port` or `host` is given',
+    flag: {
+      names: '-s, --unix-socket <file>',
+      default: 'none',
+      doc: 'a unix socket; no TCP then, unless `-p` or `-l` is given',
+    },
+  },
+  pathMode: {
+    check: kinds.integer({ without: 0o700, min: 0, max: 0o777 }),
+    default: '0o700',
+    doc: 'the permissions of the unix socket',
+    flag: {
+      names: '-a, --unix-mask <mask>',
+      default: '700',
+      doc: 'the permissions of the unix socket, in octal',
+      read: (text) => (/^0?[0-7]{1,3}$/.test(text) ? Number.parseInt(text, 8) : undefined),
+      expected: 'an octal number up to 777',
+    },
+  },
+  ack: {
+    check: kinds.choice<AckLevel | ''>(['memory', 'logged'], ''),
+    default: 'that of the cache',
+    doc: "what replies wait for: `'memory'` or `'logged'`",
+  },
+  maxConnections: {
+    check: kinds.integer({ without: 1024, min: 1, max: CONNECTIONS_MAX }),
+    default: '1024',
+    doc: 'a further connection gets an error and is closed',
+    flag: {
+      names: '-c, --conn-limit <num>',
+      default: '1024',
+      doc: 'connections at a time',
+      read: digits,
+      expected: 'a whole number',
+    },
+  },
+  maxItemSize: {
+    check: kinds.size({ without: ITEM_BYTES_DEFAULT, min: ITEM_BYTES_MIN, max: ITEM_BYTES_MAX }),
+    default: "'1mb'",
+    doc: 'key, value and about 60 bytes; above 1 MiB, raise `maxValueBytes` of the cache too',
+    flag: {
+      names: '-I, --max-item-size <num>',
+      default: '1m',
+      doc: 'key, value and header together, 1k to 1024m',
+      read: (text) => digits(text) ?? (/^\d+(\.\d+)?\s*([kmgt]i?b?|b)$/i.test(text) ? text : undefined),
+      expected: 'bytes, such as 1048576, or a size such as 2m',
+    },
+  },
+  idleTimeout: {
+    check: kinds.timer(0),
+    default: '0',
+    doc: 'closes a connection that sends nothing for this time; 0: never',
+    flag: {
+      names: '-o, --extended <list>',
+      default: '',
+      doc: '`idle_timeout=SECONDS`: closes connections without a command for this time',
+      read: idleTimeout,
+      expected: '`idle_timeout=SECONDS`',
+    },
+  },
+  stallTimeout: {
+    check: kinds.timer(30_000, 1),
+    default: "'30s'",
+    doc: 'closes a connection that does not read its replies, or stops in the middle of a large value or line',
+  },
+  backlog: {
+    check: kinds.integer({ without: 1024, min: 1, max: 65_535 }),
+    default: '1024',
+    doc: 'connections that the system queues',
+    flag: {
+      names: '-b, --listen-backlog <num>',
+      default: '1024',
+      doc: 'connections that the system queues',
+      read: digits,
+      expected: 'a whole number',
+    },
+  },
+  testCommands: {
+    check: kinds.yesOrNo(false),
+    default: 'false',
+    doc: 'answers the [test commands](protocol.md#test-commands)',
+    flag: { names: '--test-commands', default: '', doc: 'answers `debugtime` and its like; for tests only' },
+  },
+  verbosity: {
+    check: kinds.integer({ without: 0, min: 0, max: 2 ** 32 - 1 }),
+    default: '0',
+    doc: 'what `stats settings` reports; no other effect',
+    flag: {
+      names: '-v, --verbose',
+      default: '',
+      doc: 'prints refused and dropped connections and what the log does; `-vv` also those that come and go',
+    },
+  },
+  threads: {
+    check: kinds.integer({ without: 1, min: 1, max: 1024 }),
+    default: '1',
+    doc: 'what `stats` reports; no other effect',
+    flag: {
+      names: '-t, --threads <num>',
+      default: '1',
+      doc: 'what `stats` says; one thread serves all connections in this version',
+      read: digits,
+      expected: 'a whole number',
+    },
+  },
+} as const satisfies Rows<ServeOptions>;
+
+// Of several, the last counts.
+function idleTimeout(text: string): number | undefined {
+  const seconds = text.split(',').map((each) => /^idle_timeout=(\d{1,7})$/.exec(each.trim())?.[1]);
+  return seconds.includes(undefined) ? undefined : Number(seconds.at(-1)) * 1000;
+}
+
+/** The options that only a cache with a log has. */
+export const LOG_OPTION_NAMES: readonly (keyof CacheOptions)[] = Object.entries<Row>(CACHE_OPTIONS)
+  .filter(([, row]) => row.ofLog)
+  .map(([name]) => name as keyof CacheOptions);

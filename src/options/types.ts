@@ -115,6 +115,48 @@ export interface RecoveryProgress {
   readonly recordsPerSecond: number;
 }
 
+/** What `serve` takes. Everything may be left out. */
+export interface ServeOptions {
+  /** TCP port. Default 11211; 0: any free one, see `MemcachedServer.addresses`. */
+  port?: number;
+  /**
+   * Interfaces to listen on: addresses or names, each with a port of its own if it brings one (`'10.0.0.5:11212'`,
+   * `'[::1]:11212'`) and a level of its own (see `ack`) if that stands in front (`'memory:127.0.0.1:11212'`). Default:
+   * loopback only, `127.0.0.1` and, where the machine has it, `::1`.
+   */
+  host?: string | readonly string[];
+  /** Path of a unix socket to listen on. TCP is then off unless `port` or `host` is given too. */
+  path?: string;
+  /** Permissions of the unix socket. Default 0o700. */
+  pathMode?: number;
+  /** Connections at the same time; one more is told `ERROR Too many open connections` and closed. Default 1024. */
+  maxConnections?: number;
+  /** memcached's item size: key, value, client flags and about 60 bytes. 1kb to 1gb, default 1mb. */
+  maxItemSize?: Size;
+  /** A connection that sends nothing for so long is closed. Default 0: never. */
+  idleTimeout?: Duration;
+  /**
+   * A connection that has not taken its replies for so long, or has not gone on sending a large value or line, is
+   * closed.
+   * Default 30 s.
+   */
+  stallTimeout?: Duration;
+  /** Connections that the system may queue before they are accepted. Default 1024. */
+  backlog?: number;
+  /**
+   * What a reply waits for. `'memory'`: nothing. `'logged'`: that what it tells of is in the cache's log; reads wait
+   * too, so that no client sees what a crash could take back. Default: the cache's own `ack`; without a log there is
+   * only `'memory'`. Of an address in `host` that names its level, that counts. A cache may also have several servers.
+   */
+  ack?: AckLevel;
+  /** Answer debugtime, debugpark and their like. For tests only. Default false. */
+  testCommands?: boolean;
+  /** What `stats settings` says at first; changed by the command `verbosity`. Default 0. */
+  verbosity?: number;
+  /** What `stats` says of threads. Default 1. */
+  threads?: number;
+}
+
 /** What `Cache.attach` takes. */
 export interface AttachOptions {
   /** What reads give for values that are bytes; see {@link RawOption}. */

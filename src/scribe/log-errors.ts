@@ -18,7 +18,7 @@ export function fullLog(log: LogPort): CairnError {
   const { bytes, limitBytes } = log.usage();
   return new CairnError(
     'ERR_LOG_FULL',
-    `The log in ${log.name} has no room, on the disk or within logLimit: it takes ${bytes} of ${limitBytes} bytes`,
+    `The log in ${log.name} has no room, on the disk or within its limit: it takes ${bytes} of ${limitBytes} bytes`,
   );
 }
 

@@ -1,4 +1,4 @@
 /** Servers that memcached clients talk to. */
 export type { DisconnectReason, ServerAddress } from './front.ts';
 export { MemcachedServer, type MemcachedServerEvents } from './memcached-server.ts';
-export type { ServedCache, ServeOptions } from './settings.ts';
+export type { ServedCache } from './settings.ts';

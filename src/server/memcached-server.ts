@@ -13,19 +13,12 @@
 import { EventEmitter } from 'node:events';
 import { CairnError } from '../errors.ts';
 import type { NativeHandle } from '../native.ts';
-import type { AckLevel, Duration } from '../options.ts';
+import { type AckLevel, type Duration, type ServeOptions, timer } from '../options.ts';
 import type { DisconnectReason, Front, FrontOwner, ServerAddress } from './front.ts';
 import { probe } from './listen.ts';
 import { sessions } from './native-session.ts';
 import { NetFront } from './net-front.ts';
-import {
-  checkTimeout,
-  MEMORY_ONLY,
-  resolveServeOptions,
-  type ServedCache,
-  type ServeOptions,
-  type ServerSettings,
-} from './settings.ts';
+import { MEMORY_ONLY, resolveServeOptions, type ServedCache, type ServerSettings } from './settings.ts';
 import { version } from './version.ts';
 
 /**
@@ -36,7 +29,7 @@ const MEMCACHED_VERSION = '1.6.45';
 /** Its level does not matter to whoever only looks at addresses. */
 const ANY_CACHE: ServedCache = { ack: 'logged', logMetrics: [] };
 /** How long close() lets clients take their replies. */
-const CLOSE_TIMEOUT_MS = 5_000;
+const closeTimeout = timer(5_000);
 
 /** What a server emits, with what it tells of it. */
 export interface MemcachedServerEvents {
@@ -139,7 +132,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     if (this.#closing !== undefined) return this.#closing;
     let timeoutMs: number;
     try {
-      timeoutMs = checkTimeout('timeout', options.timeout, 0, CLOSE_TIMEOUT_MS);
+      timeoutMs = closeTimeout(options.timeout, 'timeout', () => 0);
     } catch (error) {
       return Promise.reject(error); // And nothing is closed.
     }

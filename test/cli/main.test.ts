@@ -76,7 +76,7 @@ describe('cairn', () => {
   test('serve -h is right for npm start too, which passes --data before it', async () => {
     const { stdout } = await run('serve', '--data', './cairn-data', '-h');
     expect(stdout.replace(/\s+/g, ' ')).toContain('(npm start: ./cairn-data)');
-    expect(stdout.replace(/\s+/g, ' ')).toContain('(default, but for npm start)');
+    expect(stdout.replace(/\s+/g, ' ')).toContain('memory only, even if a script gives --data');
   });
 
   test('what does not exist is refused with a hint', async () => {
@@ -91,27 +91,42 @@ describe('cairn', () => {
 
   test('what is wrong is refused by the name of its option', async () => {
     const wrong: [string[], string][] = [
-      [['-p', '70000'], "'-p, --port <num>' argument '70000' is invalid. Expected a port from 0 to 65535, or -1"],
+      [
+        ['-p', '70000'],
+        "'-p, --port <num>' argument '70000' is invalid. Expected -p to be an integer between 0 and 65535, got 70000",
+      ],
       [['-p', '0'], 'Expected -p to be a port where no -s is given, got 0'],
       [['-c', '0'], "'-c, --conn-limit <num>' argument '0' is invalid"],
-      [['-m', '3'], "'-m, --memory-limit <num>' argument '3' is invalid. Expected at least 4 megabytes"],
-      [['-m', '0'], "'-m, --memory-limit <num>' argument '0' is invalid. Expected at least 4 megabytes"],
-      [['-m', '3mb'], "'-m, --memory-limit <num>' argument '3mb' is invalid. Expected at least 4 megabytes"],
+      [['-m', '3'], "'-m, --memory-limit <num>' argument '3' is invalid. Expected -m to be at least 4mb"],
+      [
+        ['-m', '0'],
+        "'-m, --memory-limit <num>' argument '0' is invalid. Expected -m to be a positive integer of bytes",
+      ],
+      [['-m', '3mb'], "'-m, --memory-limit <num>' argument '3mb' is invalid. Expected -m to be at least 4mb"],
       [
         ['-m', 'lots'],
-        "'lots' is invalid. Expected megabytes, such as 512, a size such as 2gb, or a share such as 25%",
+        "'lots' is invalid. Expected -m to be megabytes, such as 512, a size such as 2gb, or a share such as 25%",
       ],
-      [['-m', '150%'], "'150%' is invalid. Expected megabytes, such as 512, a size such as 2gb, or a share"],
-      [['-m', '1000tb'], "'-m, --memory-limit <num>' argument '1000tb' is invalid. Expected at most 1tb"],
-      [['-m', '99999999'], "'-m, --memory-limit <num>' argument '99999999' is invalid. Expected at most 1tb"],
-      [['-I', 'lots'], "'-I, --max-item-size <num>' argument 'lots' is invalid. Expected bytes, such as 1048576"],
+      [['-m', '150%'], "'150%' is invalid. Expected -m to be a positive integer of bytes, or text such as"],
+      [['-m', '1000tb'], 'to be at most 16 GiB, got 17179869184000'],
+      [['-m', '99999999'], 'to be at most 16 GiB, got 1638399983616'],
+      [
+        ['-I', 'lots'],
+        "'-I, --max-item-size <num>' argument 'lots' is invalid. Expected -I to be bytes, such as 1048576",
+      ],
       [['-I', '500'], 'Expected -I to be between 1kb and 1gb, got 500'],
-      [['-I', '2g'], 'Expected -I to be between 1 byte and 1gb, got "2g"'],
+      [['-I', '2g'], 'Expected -I to be between 1kb and 1gb, got "2g"'],
       [['-l', 'a b'], 'Expected -l to be an address'],
-      [['-a', '999'], "'-a, --unix-mask <mask>' argument '999' is invalid. Expected an octal number up to 777"],
-      [['-a', '7777'], "'-a, --unix-mask <mask>' argument '7777' is invalid. Expected an octal number up to 777"],
+      [
+        ['-a', '999'],
+        "'-a, --unix-mask <mask>' argument '999' is invalid. Expected -a to be an octal number up to 777",
+      ],
+      [
+        ['-a', '7777'],
+        "'-a, --unix-mask <mask>' argument '7777' is invalid. Expected -a to be an octal number up to 777",
+      ],
       [['-I', '100m', '-m', '64'], 'Expected -I to be at most 32915456, half of what one of the shards'],
-      [['-o', 'modern'], 'Expected idle_timeout=<seconds>, got "modern"'],
+      [['-o', 'modern'], 'Expected -o to be idle_timeout=SECONDS, got "modern"'],
     ];
     const runs = await Promise.all(wrong.map(([options]) => run('serve', '-p', '-1', ...options)));
     for (const [i, { code, stderr, stdout }] of runs.entries()) {

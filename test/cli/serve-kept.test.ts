@@ -411,8 +411,8 @@ describe('what is refused', () => {
     const folder = newFolder();
     const wrong: [string[], string][] = [
       [['--sync', 'sometimes'], "Expected --sync to be 'always', 'none' or an interval such as '10ms'"],
-      [['--ack', 'stored'], "argument 'stored' is invalid. Allowed choices are memory, logged"],
-      [['--recover', 'database'], "argument 'database' is invalid. Allowed choices are log, none"],
+      [['--ack', 'stored'], "argument 'stored' is invalid. Expected --ack to be 'memory' or 'logged', got \"stored\""],
+      [['--recover', 'database'], "argument 'database' is invalid. Expected --recover to be 'log' or 'none'"],
       [
         ['--log-limit', '1mb', '--segment-size', '1mb'],
         'Expected --log-limit to be at least 4 times --segment-size (4194304 bytes), got "1mb"',

@@ -225,7 +225,7 @@ describe('a log without room', () => {
     desk.turnUntil(() => desk.answerTo(7) !== undefined);
     expect(desk.answerTo(7)?.error).toMatchObject({
       code: 'ERR_LOG_FULL',
-      message: expect.stringMatching(/no room, on the disk or within logLimit: it takes \d+ of \d+ bytes$/),
+      message: expect.stringMatching(/no room, on the disk or within its limit: it takes \d+ of \d+ bytes$/),
     });
   });
 

@@ -5,7 +5,8 @@
 import { once } from 'node:events';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type FeedHandle, FeedState, feedOf, native, numberWord, Word } from '../../src/native.ts';
-import { MemcachedServer, type ServeOptions } from '../../src/server/index.ts';
+import type { ServeOptions } from '../../src/options.ts';
+import { MemcachedServer } from '../../src/server/index.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 
 const cleanUps: (() => unknown)[] = [];
