@@ -15,12 +15,17 @@ struct LruState {
 // that nothing else needs; done one by one, every hit waits for them (an unlock cannot pass a store that misses). So a
 // hit only asks for these lines, and by the time that its entry is moved they are there. The order is still exact: the
 // moves are done, in their order, before anything looks at it.
-inline constexpr uint32_t kTouchesMax = 31;
+//
+// What every read writes lies in the same cache line, because a line that two threads write to moves between their
+// processors: hits and misses are counted here.
+inline constexpr uint32_t kTouchesMax = 11;
 
 struct TouchState {
+  uint64_t hits, misses;  // of get-type verbs
   uint32_t count;
   Ref refs[kTouchesMax];
 };
+static_assert(sizeof(TouchState) == 64);
 
 class LruList {
  public:

@@ -368,6 +368,9 @@ int Shard::BeginReturn(uint32_t* pages, int count, bool shrinking) {
 
 StoreStats Shard::Stats() const {
   StoreStats stats = state_->counters;
+  stats.hits = state_->touches.hits;
+  stats.misses = state_->touches.misses;
+  stats.gets = stats.hits + stats.misses;
   stats.entries = state_->population.live_entries;
   stats.cleared_entries = state_->population.dead_entries;
   stats.entries_max = state_->entries_limit_target;
@@ -393,6 +396,8 @@ StoreStats Shard::Stats() const {
 
 void Shard::ResetStats() {
   state_->counters = StoreStats{};
+  state_->touches.hits = 0;
+  state_->touches.misses = 0;
   state_->arena.relocations = 0;
   state_->table.splits = 0;
   state_->table.merges = 0;

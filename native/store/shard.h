@@ -46,12 +46,14 @@ namespace cairn {
 // Pages that a step of making room empties under one hold of the lock.
 inline constexpr int kEvacuationsPerStep = 4;
 // Everything of a shard that lies in the mapping, except the page descriptors, the directory and the pages behind it.
+// A read needs the first two cache lines and no other: the table's level and split end the second.
 struct ShardState {
-  alignas(64) OsLock lock;
-  TableState table;
+  alignas(128) TouchState touches;  // hits whose move to the front of the list is still to be done, in order
+  OsLock lock;
   LruState lru;
-  alignas(64) RecorderState recorder;
   Population population;
+  TableState table;
+  alignas(64) RecorderState recorder;
   MemoryState memory;
   uint64_t limit_target_bytes;  // memory.limit_bytes follows it down in steps
   uint64_t entries_limit;       // total; 0 = none
@@ -60,14 +62,14 @@ struct ShardState {
   uint64_t value_bytes_max;
   WalksState walks;
   BodiesState bodies;
-  alignas(64) TouchState touches;  // hits whose move to the front of the list is still to be done, in order
-  WheelState wheel;
+  alignas(64) WheelState wheel;
   ArenaState arena;
   StoreStats counters;  // only the counters since opening
   alignas(64) GrowthState growth;
   bool recovering;  // see Store::SetRecovering
   RingState ring;
 };
+static_assert(offsetof(ShardState, table) + offsetof(TableState, split) + sizeof(TableState::split) == 128);
 
 class Shard final : private ChunkMover, private EntryHasher, private PageEvictor {
  public:
@@ -247,14 +249,8 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   void RemoveEntry(Ref ref, Reason reason) { RemoveEntry(ref, reason, HashOfEntry(ref)); }
   void Announce(Reason reason, const EntryHeader* entry);
   void Bump(Ref ref);
-  void CountMiss() {
-    state_->counters.gets++;
-    state_->counters.misses++;
-  }
-  void CountHit() {
-    state_->counters.gets++;
-    state_->counters.hits++;
-  }
+  void CountMiss() { state_->touches.misses++; }
+  void CountHit() { state_->touches.hits++; }
   // An entry was read: what that leaves in it, and its place in the order.
   void Use(Ref ref, EntryHeader* entry, const Now& now) {
     entry->flags |= kEntryFetched;

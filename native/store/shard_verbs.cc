@@ -184,8 +184,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   counters->touch_hits++;
   EntryHeader* entry = At(ref);
   if (get) {
-    counters->gets++;
-    counters->hits++;
+    CountHit();
     if (!request.no_bump) {
       entry->flags |= kEntryFetched;
       StampAccess(entry, now);
