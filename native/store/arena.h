@@ -7,10 +7,11 @@
 //       of pinned pages;
 //   (3) live + free chunks of a page = its capacity.
 //
-// Why an allocation within the shard's limit cannot fail: a class charges P / capacity for a chunk, rounded up, so that
-// charged bytes / P is at least the number of full pages that the chunks would fill. The limit leaves one page for each
-// class, and those for pins, which cannot be emptied. So, when there is no free page, some class has at least
-// a page's worth of free chunks, and one of its partial pages can be emptied into the others (Evacuate).
+// Why an allocation within the shard's limit cannot fail: with pages of P bytes, a class charges P / capacity for a
+// chunk, rounded up, so charged bytes / P is at least the number of full pages that the chunks would fill. The limit
+// leaves one page for each class, and the pages for pins, which cannot be emptied. So when there is no free page, some
+// class has at least a page's worth of free chunks, and one of its partial pages can be emptied into the others
+// (Evacuate).
 #pragma once
 
 #include <cstddef>
@@ -41,7 +42,7 @@ class SizeClasses {
   int ClassOf(size_t bytes) const { return class_of_[(bytes + 7) >> 3]; }
   uint32_t size(int size_class) const { return sizes_[size_class]; }
   uint32_t capacity(int size_class) const { return capacities_[size_class]; }
-  // What a chunk counts against the limit: its share of a page.
+  // The charge of a chunk against the limit: its share of a page.
   uint32_t charge(int size_class) const { return charges_[size_class]; }
 
  private:
@@ -53,9 +54,9 @@ class SizeClasses {
   std::unique_ptr<uint8_t[]> class_of_;
 };
 
-// The smallest class. A free chunk is zero up to here but for its link.
+// The smallest class. A free chunk is zero up to here, except its link.
 inline constexpr size_t kChunkBytesMin = 32;
-// Where the first reference of a hash bucket lies (hash_table.h asserts it).
+// The offset of the first reference in a hash bucket (hash_table.h asserts it).
 inline constexpr size_t kBucketFirstRefOffset = 16;
 
 enum class PageKind : uint8_t { kUnused = 0, kFree, kReturning, kReturned, kChunks, kWhole, kTable };
@@ -74,24 +75,24 @@ struct PageDesc {
 static_assert(sizeof(PageDesc) == 24);
 
 inline constexpr int kOccupancyLists = 4;
-// Pages with pins and with room. They are filled first: values that are pinned one after another then share pages.
+// Pages with pins and room. They are filled first, so that values pinned one after another share pages.
 inline constexpr int kPinnedList = kOccupancyLists;
 
 // The arena's state in the mapping.
 struct ArenaState {
-  uint32_t pages_total;    // budget: used pages never exceed it (but while shrinking)
+  uint32_t pages_total;    // budget: used pages never exceed it, except while shrinking
   uint32_t pages_ceiling;  // of the address space
   uint32_t pages_used;
   uint32_t pages_touched;                  // pages [0, pages_touched) were used at least once, or closed
-  uint32_t closed_from, closed_to;         // pages that nobody may take now; see CloseUnused(). Both 0: none
-  uint32_t free_head, free_count;          // page index + 1; memory is there
-  uint32_t returned_head, returned_count;  // page index + 1; memory was given back
+  uint32_t closed_from, closed_to;         // pages that must not be taken now; see CloseUnused(). Both 0: none
+  uint32_t free_head, free_count;          // page index + 1; with memory
+  uint32_t returned_head, returned_count;  // page index + 1; their memory was returned
   uint32_t returning_count;
   uint32_t pinned_pages;
   uint64_t relocations;
   struct ClassState {
     uint32_t lists[kOccupancyLists + 1];  // page index + 1
-    uint32_t free_chunks;                 // in pages on the lists, but for pinned ones
+    uint32_t free_chunks;                 // in pages on the lists, without pinned ones
     uint32_t pages;
   } classes[SizeClasses::kClassesMax + 2];
 };
@@ -110,7 +111,7 @@ class ChunkMover {
 
 class Arena {
  public:
-  // `base`: of the shard. `state`, `descs`: in the mapping, zeroed. Pages begin at base + pages_offset.
+  // `base`: the shard's. `state`, `descs`: in the mapping, zeroed. Pages begin at base + pages_offset.
   Arena(char* base, ArenaState* state, PageDesc* descs, uint64_t pages_offset, const SizeClasses* classes,
         ChunkMover* mover);
 
@@ -120,8 +121,8 @@ class Arena {
   }
   const SizeClasses& classes() const { return *classes_; }
 
-  // A chunk of the class, its kind still kFree; 0 if no page can be had. May move other chunks (see ChunkMover), but
-  // never a page with pins.
+  // A chunk of the class, whose kind is still kFree; 0 if there is no page. May move other chunks (see ChunkMover),
+  // except those in pages with pins.
   Ref Allocate(int size_class);
   void Free(Ref ref);
   int ClassAt(Ref ref) const { return DescOf(ref)->size_class; }
@@ -133,22 +134,22 @@ class Arena {
     return base_ + pages_offset_ + (uint64_t{page_plus_1 - 1} << page_shift_);
   }
 
-  // Pins the page of a chunk; whole pages need none. True if the page was not pinned before: counts for the budget.
+  // Pins the page of a chunk; whole pages need no pin.
   bool IsPinned(Ref ref) const { return DescOf(ref)->pinned != 0; }
   bool IsWhole(Ref ref) const { return DescOf(ref)->kind == PageKind::kWhole; }
   void PinPage(Ref ref);
   void UnpinPage(Ref ref);
 
-  // Empties one page if that is possible without exceeding the budget; for shrinking.
+  // Empties one page, if possible without exceeding the budget; for shrinking.
   bool EvacuateOne();
 
-  // Takes up to `count` free pages for giving their memory back, without a lock, then EndReturn.
+  // Takes up to `count` free pages, whose memory the caller returns to the system without the lock before EndReturn.
   int BeginReturn(uint32_t* pages_plus_1, int count);
   void EndReturn(const uint32_t* pages_plus_1, int count);
 
-  // Pages [from, to) have never been used, and are not to be until OpenUnused(), so that their memory can be given back
-  // without a lock. Whoever needs a fresh page meanwhile takes the one behind them; they count as returned then.
-  // REQUIRES: pages_touched <= from < to < pages_ceiling; none are closed.
+  // Pages [from, to) have never been used, and are not used until OpenUnused(), so that their memory can be returned
+  // without the lock. An allocation that needs a fresh page meanwhile takes the one behind them; they then count as
+  // returned. REQUIRES: pages_touched <= from < to < pages_ceiling; none are closed.
   void CloseUnused(uint32_t from, uint32_t to);
   void OpenUnused();
 
@@ -156,7 +157,7 @@ class Arena {
 
   const ArenaState& state() const { return *state_; }
   ArenaState* mutable_state() { return state_; }
-  // Pages whose memory is there: used, free, or on the way back.
+  // Pages with memory: used, free, or being returned.
   uint32_t committed_pages() const { return state_->pages_used + state_->free_count + state_->returning_count; }
 
  private:

@@ -1,4 +1,4 @@
-// Values that are being received: entries in slots of the shard's memory that no key leads to yet.
+// Values being received: entries in slots of the shard's memory that no key leads to yet.
 //
 // Thread safety: none; the shard's lock guards it.
 // Invariant: entries in slots from 1 on are charged half of the limit at most.
@@ -16,8 +16,8 @@ namespace cairn {
 
 // In the mapping. Slot 0 is the shard's own, for an insert in progress.
 struct BodiesState {
-  uint32_t generations[kEntrySlots];  // raised when the slot's body was abandoned or taken away
-  // When the body was begun or last written to. 0: its sender is never slow, or it is whole and waits for the log.
+  uint32_t generations[kEntrySlots];  // raised when the slot's body is abandoned or taken away
+  // When the body was begun or last written to. 0: never stalled, or complete and waiting for the log.
   uint64_t written_ms[kEntrySlots];
 };
 
@@ -25,24 +25,24 @@ class Bodies {
  public:
   Bodies(BodiesState* state, EntryMemory* memory) : state_(state), memory_(memory) {}
 
-  // A free slot for a body of that charge; 0 if the bodies there are take too much already, or all slots.
+  // A free slot for a body of that charge; 0 if all slots are taken, or the bodies' charge would be too high.
   int FreeSlot(uint64_t charge) const;
-  // If there is no slot: takes the bodies of the slowest senders away, if that makes enough room.
+  // If there is no slot: takes bodies away that have stalled longest, if that makes enough room.
   void TakeStalled(uint64_t charge, const Now& now);
-  // The last free slot, whatever the bodies are charged; 0: none.
+  // The last free slot, without regard to charges; 0: none.
   int AnySlot() const;
-  // The slot has a body of that charge now.
+  // The slot now has a body of that charge.
   void Began(int slot, uint64_t charge, uint64_t written_ms) {
     memory_->AddSlotBytes(charge);
     state_->written_ms[slot] = written_ms;
   }
   // REQUIRES: offset and bytes lie within the value.
   void Write(int slot, size_t offset, std::string_view bytes, const Now& now);
-  // From now on it does not wait for its sender.
+  // The body is complete: from now on it cannot stall.
   void IsWhole(int slot) { state_->written_ms[slot] = 0; }
   uint32_t GenerationOf(int slot) const { return state_->generations[slot]; }
   EntryHeader* EntryOf(int slot) const { return memory_->At(memory_->InSlot(slot)); }
-  // The body is about to be linked: it counts as an entry from now on.
+  // The body is about to be linked, and counts as an entry from now on.
   void Leaves(int slot) { memory_->RemoveSlotBytes(slot); }
   void Abandon(int slot);
 

@@ -1,8 +1,8 @@
-// How a store wakes whoever empties its change rings.
+// Wakes the thread that drains a store's change rings.
 //
-// The reader sets `wanted`, looks at every ring once more (Store::DrainRing, which takes each shard's lock) and only
-// then goes to sleep. A writer leaves its record under that lock and looks at `wanted` after it gave it up. So either
-// the reader sees the record, or the writer sees that it is wanted.
+// The reader sets `wanted`, drains every ring once more (Store::DrainRing, which takes each shard's lock), and only
+// then sleeps. A writer leaves its record under that lock and reads `wanted` after releasing it. So either the reader
+// sees the record, or the writer sees `wanted`.
 #pragma once
 
 #include <atomic>

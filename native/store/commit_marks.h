@@ -1,13 +1,14 @@
-// How far the log has come, as the doors see it: for each shard the version up to which every record is committed at
-// the level that replies wait for. A reply that tells of a version above it is held.
+// How far the log is, for the doors: for each shard the version up to which every record is committed at the level that
+// replies wait for. A reply that reveals a later version is held.
 //
-// Versions of a shard only rise, and the log commits them in order, so one number per shard says it all. At the level
-// `memory` the marks are inactive and cover everything: the cost is then one relaxed load per reply.
+// Versions of a shard only rise, and the log commits them in order, so one number per shard is enough. At the level
+// `memory` the marks are inactive and cover everything, at the cost of one relaxed load per reply.
 //
-// Whoever is about to wait for a mark may ring the bell, so that what is in the rings is written at once.
+// A thread that is about to wait for a mark may ring the bell, so that the scribe writes the records in the rings at
+// once.
 //
-// Thread safety: Covers(), Advance() and RingBell() from any thread. A front reads a mark after it was woken; whoever
-// advances marks wakes the fronts afterwards, so that no reply stays behind.
+// Thread safety: Covers(), Advance() and RingBell() from any thread. A front reads a mark after it was woken; the
+// thread that advances marks wakes the fronts afterwards, so no reply is left behind.
 #pragma once
 
 #include <atomic>
@@ -28,7 +29,7 @@ class CommitMarks {
   // REQUIRES: shard < the number of shards.
   bool Covers(uint32_t shard, uint64_t version) const { return !active() || version <= Mark(shard); }
 
-  // In one order with Advance() and with how a front says that it waits: either it sees the mark, or it is woken.
+  // Ordered with Advance() and with LogWatch::Arm(): a front either sees the mark, or is woken.
   uint64_t Mark(uint32_t shard) const { return marks_[shard].load(std::memory_order_seq_cst); }
 
   // Never goes back.
@@ -42,8 +43,8 @@ class CommitMarks {
     for (uint32_t shard = 0; shard < shard_count_; shard++) Advance(shard, version);
   }
 
-  // From now on replies wait, from `version` on. Called before the first request of a served cache, and by test
-  // commands.
+  // From now on replies wait for versions above `version`. Called before the first request of a served cache, and by
+  // test commands.
   void Activate(uint64_t version) {
     for (uint32_t shard = 0; shard < shard_count_; shard++) marks_[shard].store(version, std::memory_order_release);
     active_.store(true, std::memory_order_release);

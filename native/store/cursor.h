@@ -1,4 +1,4 @@
-// What a walk over a store is to its caller: where it is, and what it emits.
+// A walk over a store, as its caller sees it: its place, and the entries that it emits.
 #pragma once
 
 #include <cstddef>
@@ -9,9 +9,10 @@
 
 namespace cairn {
 
-// A walk over all entries, oldest first or newest first. Every entry that is there from the start of the walk to its
-// end is emitted at least once, hits in between or not; one that is inserted meanwhile may be emitted or not; an entry
-// may be emitted twice. Step() visits shards in turn. Moveable state of the caller: no destructor, call CloseCursor().
+// A walk over all entries, oldest first or newest first. Every entry that exists from the start of the walk to its end
+// is emitted at least once, also with hits in between. An entry that is inserted meanwhile may be emitted or not; an
+// entry may be emitted twice. Step() visits shards in turn. The caller may move it; it has no destructor, call
+// CloseCursor().
 struct Cursor {
   enum class Order : uint8_t { kOldestFirst, kNewestFirst };
   Order order = Order::kOldestFirst;
@@ -26,7 +27,7 @@ struct Cursor {
   std::unique_ptr<PerShard[]> shards;
 };
 
-// What an entry looked like when a walk met it. Key and value are in the scratch at these offsets.
+// An entry at the moment when a walk emitted it. Key and value are in the scratch at these offsets.
 struct WalkedEntry {
   size_t key_offset;
   uint32_t key_bytes;

@@ -1,5 +1,5 @@
-// The layout of what lies in the pages of a shard. Everything is addressed by Ref, an offset from the shard's base in
-// units of 8 bytes, so that nothing here depends on where the mapping is.
+// The layout of entries and chunks in the pages of a shard. Links are Refs, offsets from the shard's base in units of 8
+// bytes, so nothing depends on the address of the mapping.
 //
 // An entry:
 //
@@ -31,7 +31,7 @@
 //    14     2  flags         kind only
 //
 // Every chunk of memory has its kind in the flags at offset 14, so that a page can be walked. 24 bytes of header and a
-// 20-byte key touch one cache line wherever an entry of that size begins in the first 20 bytes of a line.
+// 20-byte key touch one cache line if the entry begins in the first 20 bytes of a line.
 #pragma once
 
 #include <cstddef>
@@ -59,7 +59,7 @@ enum class ChunkKind : uint8_t {
   kFree = 0,
   kEntry = 1,     // linked: in the table and in the list
   kChunk = 2,     // part of a chunked entry
-  kUnlinked = 3,  // an entry that no key leads to: pinned while it left, or a body that is being received
+  kUnlinked = 3,  // an entry that no key leads to: it left while pinned, or is a body being received
 };
 
 struct EntryHeader {
@@ -117,7 +117,7 @@ inline uint16_t WithKind(uint16_t flags, ChunkKind kind) {
   return static_cast<uint16_t>((flags & ~kEntryKindMask) | (static_cast<uint16_t>(kind) << kEntryKindShift));
 }
 
-// Where the optional fields of an entry with these flags and this key lie, from the start of the header.
+// The offsets of the optional fields of an entry with these flags and this key, from the start of the header.
 struct EntryOffsets {
   uint16_t freshness, access, client_flags, key_length, first_chunk, stream;
 };
@@ -140,8 +140,8 @@ inline constexpr EntryOffsets OffsetsOf(uint16_t flags, bool long_key) {
   return at;
 }
 
-// Offset of the stream by the flags that say which optional fields there are (bits 4 to 8) and whether the key is long:
-// every look-up needs it.
+// The offset of the stream, by the flags of the optional fields (bits 4 to 8) and whether the key is long; every
+// look-up needs it.
 inline constexpr int kOptionalFieldBits = 5;
 inline constexpr int kOptionalFieldMask = (1 << kOptionalFieldBits) - 1;
 static_assert((kEntryHasExpiry | kEntryHasClientFlags | kEntryHasAccess | kEntryChunked | kEntryHasFreshness) ==
@@ -165,7 +165,7 @@ inline size_t StreamOffsetOf(uint16_t flags, bool long_key) {
 }
 // All optional fields together, drawn above: 24 + 16 + 8 + 4 + 4 + 4 + 4.
 static_assert(OffsetsOf(kOptionalFieldMask << 4, true).stream == 64);
-// Where an entry has them, expiry and freshness are aligned.
+// Expiry and freshness are aligned.
 static_assert(OffsetsOf(kEntryHasExpiry | kEntryHasFreshness, false).freshness % alignof(uint64_t) == 0);
 
 inline uint32_t LoadU32(const void* from) {
@@ -193,7 +193,7 @@ inline const ExpiryBlock* ExpiryOf(const EntryHeader* entry) {
 inline uint64_t ExpiresMsOf(const EntryHeader* entry) {
   return (entry->flags & kEntryHasExpiry) ? ExpiryOf(entry)->expires_ms : kNeverExpires;
 }
-// When it becomes stale; kAlwaysFresh if it never does.
+// When the entry becomes stale; kAlwaysFresh: never.
 inline uint64_t FreshUntilOf(const EntryHeader* entry) {
   if (!(entry->flags & kEntryHasFreshness)) return kAlwaysFresh;
   uint64_t until_ms;
@@ -213,7 +213,7 @@ inline void SetFreshUntil(EntryHeader* entry, uint64_t until_ms) {
   if (!(entry->flags & kEntryHasFreshness)) return;
   std::memcpy(BytesOf(entry) + OffsetsOf(entry).freshness, &until_ms, sizeof until_ms);
 }
-// Whether it expires some time, and so is in the wheel.
+// Whether the entry has an expiry, and so is in the wheel.
 inline bool IsTimed(const EntryHeader* entry) { return ExpiresMsOf(entry) != kNeverExpires; }
 inline uint32_t ClientFlagsOf(const EntryHeader* entry) {
   return (entry->flags & kEntryHasClientFlags) ? LoadU32(BytesOf(entry) + OffsetsOf(entry).client_flags) : 0;

@@ -1,13 +1,13 @@
-// The bytes of a shard's entries: how an entry is laid out, the pieces of memory that it takes, what it is charged, and
-// its stream, which is the key and then the value.
+// The bytes of a shard's entries: their layout, their pieces of memory, their charge, and their stream, which is the
+// key followed by the value.
 //
 // A small entry is one piece. A chunked entry has a head and a list of chunks: whole pages, then large chunks, then one
-// for the rest (entry.h draws both). An entry that is being written lies in a slot until the shard links it; no key
-// leads to it, and its slot is how it is found again when an allocation moves it.
+// for the rest (entry.h draws both). An entry being written is in a slot until the shard links it. No key leads to it;
+// the slot finds it again when an allocation moves it.
 //
-// Thread safety: none; the shard's lock guards it. ReadPinned() alone is called without the lock.
-// Ownership: the memory is the arena's. Key and value are copied in and out.
-// Invariants: (1) charged_bytes is the sum of the charges of all entries: linked, pinned after they left, in slots;
+// Thread safety: none; the shard's lock guards it, except ReadPinned(), which is called without the lock. Ownership:
+// the memory is the arena's. Key and value are copied in and out. Invariants: (1) charged_bytes is the sum of the
+// charges of all entries: linked, pinned after they left, in slots;
 // (2) pinned_bytes is the sum over entries with pins; (3) slot_bytes is the sum over entries in slots from 1 on.
 #pragma once
 
@@ -26,9 +26,10 @@
 
 namespace cairn {
 
-// What an entry counts for its place in the table: a bucket of 64 bytes holds 9.6 or so, and overflow comes on top.
+// The charge of an entry for its place in the table: a bucket of 64 bytes holds about 9.6 entries; overflow buckets add
+// to that.
 inline constexpr uint64_t kIndexShareBytes = 8;
-// Entries that are being written at the same time. Slot 0 is for an insert in progress, the others are for bodies.
+// The most entries being written at a time. Slot 0 is for an insert in progress, the others for bodies.
 inline constexpr int kEntrySlots = 64;
 
 // In the mapping.
@@ -68,8 +69,8 @@ struct Chunks {
   bool empty() const { return wholes == 0 && larges == 0 && rest_bytes == 0; }
 };
 
-// How a chunked entry grows at its end: the first `kept` chunks stay, the others are replaced by `wanted`; or its last
-// chunk takes the added bytes where it is.
+// How a chunked entry grows at its end: the first `kept` chunks stay, and `wanted` replaces the others; or its last
+// chunk takes the added bytes in place.
 struct Extension {
   Chunks wanted;
   uint64_t kept;
@@ -77,8 +78,8 @@ struct Extension {
   bool in_place;
 };
 
-// Evicts an entry for an allocation that found no page. Called at most once in a while: the arena's reserve makes it
-// unreachable except by bad luck with overflow buckets.
+// Evicts an entry for an allocation that found no page. Rarely called: the arena's reserve makes it unreachable, except
+// with very many overflow buckets.
 class PageEvictor {
  public:
   // False: no entry may go. The newest entry stays, because the caller may read from it.
@@ -90,7 +91,7 @@ class PageEvictor {
 
 inline uint32_t AccessSeconds(const Now& now) { return static_cast<uint32_t>(now.boot_ms / 1000); }
 
-// Notes the access of now in an entry that keeps its last one.
+// Stores the time of this access in an entry that has the field.
 inline void StampAccess(EntryHeader* entry, const Now& now) {
   if (entry->flags & kEntryHasAccess) StoreU32(BytesOf(entry) + OffsetsOf(entry).access, AccessSeconds(now));
 }
@@ -129,7 +130,7 @@ class EntryMemory {
   void WriteStream(EntryHeader* entry, size_t offset, const char* data, size_t bytes);
   // Copies a part of a value into the stream of another entry. REQUIRES: nothing is allocated in between.
   void CopyValue(const EntryHeader* from, size_t from_offset, EntryHeader* to, size_t to_offset, size_t bytes);
-  // The key in one piece; of a long key that is chunked, in a buffer that the next call overwrites.
+  // The key in one piece; a chunked long key is copied to a buffer that the next call overwrites.
   std::string_view KeyOf(const EntryHeader* entry) const;
   bool KeyEquals(const EntryHeader* entry, std::string_view key) const;
   // Value bytes of a pinned entry. Without the lock: a pinned entry neither moves nor changes.
@@ -141,7 +142,7 @@ class EntryMemory {
   uint64_t ChargeOf(const EntryHeader* entry, Ref ref) const;
   uint64_t ChargeOf(const Chunks& chunks) const;
   Chunks ChunksOf(uint64_t stream_bytes) const;
-  // Pages that an entry of this layout has a part of at most, and that a pin therefore may hold; whole ones need none.
+  // The most pages that a pin of an entry with this layout holds; whole pages need no pin.
   uint32_t PinnedPagesOf(const Layout& layout) const;
   // Whether the charge fits beside what cannot be evicted: entries in slots, entries with pins, and `keep` more.
   bool FitsBesideKept(uint64_t charge, uint64_t keep = 0) const {
@@ -153,21 +154,21 @@ class EntryMemory {
 
   // Writes the header's sizes and flags and the optional fields; kind, version and links stay as they are.
   static void WriteFields(EntryHeader* entry, const NewEntry& from, const Layout& layout, const Now& now);
-  // An unlinked entry in the empty slot: fields are written, the stream is not. False: no memory. May move what is not
-  // pinned.
+  // Makes an unlinked entry in the empty slot: writes the fields, not the stream. False: no memory. May move chunks
+  // that are not pinned.
   [[nodiscard]] bool Allocate(const NewEntry& entry, const Layout& layout, int slot);
-  // Gives the entry's memory back. REQUIRES: no pins, in no slot.
+  // Frees the entry's memory. REQUIRES: no pins, in no slot.
   void Free(Ref ref);
   Ref InSlot(int slot) const { return state_->slots[slot]; }
   const Ref* SlotAddress(int slot) const { return &state_->slots[slot]; }
-  // From now on the entry is the caller's: it is linked or freed.
+  // Takes the entry out of its slot; the caller links or frees it.
   Ref TakeFromSlot(int slot);
-  // Counts the entry of a slot from 1 on as one that is being received, or no longer.
+  // Begin and end to count the entry of a slot from 1 on as being received.
   void AddSlotBytes(uint64_t charge) { state_->slot_bytes += charge; }
   void RemoveSlotBytes(int slot) { state_->slot_bytes -= ChargeOf(At(InSlot(slot)), InSlot(slot)); }
 
-  // Holds an entry in place for a reader without the lock. False, and not pinned: more than `pages_max` pages would
-  // then have pins, or the entry has as many as it can.
+  // Keeps an entry in place for a reader without the lock. False, and not pinned: more than `pages_max` pages would
+  // have pins, or the entry has kPinsPerEntryMax.
   [[nodiscard]] bool PinEntry(Ref ref, uint32_t pages_max, Pin* pin);
   // Frees the entry if it has left meanwhile.
   void Unpin(Ref ref);
@@ -181,23 +182,23 @@ class EntryMemory {
     Ref first = 0;
     Ref last = 0;
   };
-  // Allocates the wanted chunks. False: no memory, and nothing was taken. The entry may move meanwhile; *owner says
-  // where it is, before and after. REQUIRES: the entry has no pins.
+  // Allocates the wanted chunks. False: no memory, and nothing was taken. The entry may move meanwhile; *owner is its
+  // place before and after. REQUIRES: the entry has no pins.
   [[nodiscard]] bool TakeChunks(const Extension& extension, const Ref* owner, TakenChunks* taken);
-  // Puts the chunks at their place and `added` behind the value. Allocates nothing. REQUIRES: nothing was allocated
-  // since TakeChunks().
+  // Links the chunks and writes `added` behind the value. Allocates nothing. REQUIRES: nothing was allocated since
+  // TakeChunks().
   void Splice(const Extension& extension, Ref owner, const TakenChunks& taken, std::string_view added);
 
-  // The chunk, head or entry in a slot that is now at `to`: whatever leads to it inside of the entry.
+  // A chunk, head or entry in a slot has moved to `to`: repoints the links to it within the entry.
   void MovedChunk(Ref to);
   void MovedHead(Ref to);
   void MovedInSlot(Ref from, Ref to);
 
  private:
   int ClassOfRest(const Chunks& chunks) const;
-  // Takes the last one off: its size class and how many bytes of the stream it holds.
+  // Removes the last chunk; returns its size class, and the bytes of the stream in it.
   int TakeLast(Chunks* chunks, uint64_t* data_bytes) const;
-  // A charged piece of memory; 0: none. May move what is not pinned.
+  // A charged piece of memory; 0: none. May move chunks that are not pinned.
   Ref AllocateChunk(int size_class);
   void FreeChunk(Ref ref);
   Ref FirstChunkOf(const EntryHeader* entry) const {
@@ -205,10 +206,10 @@ class EntryMemory {
   }
   char* FirstChunkLink(Ref owner) const { return BytesOf(At(owner)) + OffsetsOf(At(owner)).first_chunk; }
   char* DataOf(Ref chunk) const { return arena_.At(chunk) + sizeof(ChunkHeader); }
-  // Puts a chunk before those of a chunked entry; takes the first one off again.
+  // Adds a chunk before those of a chunked entry; removes the first one.
   void PushChunk(Ref owner, Ref added, uint64_t data_bytes);
   Ref PopChunk(Ref owner);
-  // Links the chunks behind `last_kept` (0: behind the head) as the end of the entry.
+  // Links the chunks behind `last_kept` (0: behind the head), as the end of the entry.
   void LinkTail(Ref owner, Ref last_kept, const TakenChunks& taken);
 
   Arena arena_;

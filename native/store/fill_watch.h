@@ -1,15 +1,15 @@
-// How a load learns that its key was written while it ran.
+// Tells a load that its key was written while it ran.
 //
-// A load reads a value somewhere else and then stores it. If the key is set, deleted or cleared in between, the loaded
-// value may be older than that, and must not be stored. Versions cannot tell: a delete of an absent key leaves none,
-// and it is the very case that matters. So each load registers a FillTicket with the shard of its key, and whatever
-// changes a key on request voids the tickets of that key, under the same lock under which the fill looks at its ticket.
+// A load reads a value from elsewhere and then stores it. If the key is set, deleted or cleared meanwhile, the loaded
+// value may be older than that write, and must not be stored. Versions cannot tell: a delete of an absent key leaves no
+// version, and that case matters most. So each load registers a FillTicket with the shard of its key. Every requested
+// change of a key voids the tickets of that key, under the same lock under which the fill checks its ticket.
 //
 //   BeginFill ----------- set / delete / clear -----------> voided: the fill stores nothing
 //        \--------------- nothing happened ---------------> the fill stores
 //
-// Nothing is allocated and there is no capacity: tickets are the list nodes, and belong to the loads. While no load is
-// running a mutation pays one branch (empty()).
+// Nothing is allocated and there is no limit: tickets are the list nodes, and belong to the loads. Without running
+// loads a change pays one branch (empty()).
 //
 // Thread safety: a FillWatch is guarded by its shard's lock. FillTicket::voided() alone may be called without it.
 #pragma once
@@ -21,7 +21,8 @@
 
 namespace cairn {
 
-// One load's interest in its key. Neither copied nor moved, because the watch points at it; ended before it goes away.
+// One load's watch over its key. Neither copied nor moved, because the watch points at it; ended before it is
+// destroyed.
 class FillTicket {
  public:
   FillTicket() = default;
@@ -29,20 +30,20 @@ class FillTicket {
   FillTicket(const FillTicket&) = delete;
   FillTicket& operator=(const FillTicket&) = delete;
 
-  // The key was changed since Begin(). Never becomes false again until the next Begin(). Whoever knows that the change
-  // came before (it was made by this thread, or its end was seen) is told true.
+  // True if the key was changed since Begin(); stays true until the next Begin(). A thread that made the change, or saw
+  // its end, gets true.
   bool voided() const { return voided_.load(std::memory_order_acquire); }
 
  private:
   friend class FillWatch;
   uint64_t hash_ = 0;
   FillTicket* next_ = nullptr;
-  FillTicket** link_ = nullptr;  // what points at this ticket
+  FillTicket** link_ = nullptr;  // the pointer to this ticket
   bool watched_ = false;
   std::atomic<bool> voided_{false};
 };
 
-// The running loads of one shard, found by the hash that the shard finds entries by.
+// The running loads of one shard, found by the table hash of their keys.
 class FillWatch {
  public:
   FillWatch() = default;
@@ -67,7 +68,7 @@ class FillWatch {
     ++count_;
   }
 
-  // Stops watching; voided() keeps what it said. Nothing happens if the ticket is not watched.
+  // Stops watching; voided() keeps its answer. A no-op if the ticket is not watched.
   void End(FillTicket* ticket) {
     if (!ticket->watched_) return;
     *ticket->link_ = ticket->next_;
@@ -78,8 +79,8 @@ class FillWatch {
     --count_;
   }
 
-  // A key with this hash was set, deleted or changed. Two keys of equal hash void each other's loads: that costs a
-  // load, and happens once in 2^64.
+  // A key with this hash was set, deleted or changed. Keys of equal hash void each other's loads, which costs a load
+  // and is as rare as 1 in 2^64.
   void Void(uint64_t hash) {
     for (FillTicket* ticket = heads_[hash % kHeads]; ticket != nullptr; ticket = ticket->next_) {
       if (ticket->hash_ == hash) ticket->voided_.store(true, std::memory_order_release);

@@ -1,13 +1,13 @@
-// Memory that is made ready before a shard grows into it.
+// Prepares memory before a shard grows into it.
 //
-// The first touch of a large page takes long: all of it is cleared, and a virtual machine may have to get it from its
-// host first. So upkeep touches the next large page while the shard grows into the present one, one at most, and gives
-// it back when the shard grows no further.
+// The first touch of a large page takes long: the system clears all of it, and a virtual machine may have to get it
+// from its host first. So upkeep touches the next large page, at most one, while the shard grows into the present one,
+// and returns it if the shard stops growing.
 //
 //   header | used pages ............ | left of the large page | made ready: one large page |  untouched
 //          |                         TouchedEnd()             LargePageEnd()               ahead_end
 //
-// Thread safety: none; the shard's lock guards it. What a Step asks for is done without the lock.
+// Thread safety: none; the shard's lock guards it. The caller executes a Step without the lock.
 #pragma once
 
 #include <algorithm>
@@ -20,24 +20,25 @@
 namespace cairn {
 
 inline constexpr uint64_t kLargePageBytes = uint64_t{2} << 20;
-// Before this much is left of the large page that a shard grows into, the next one is made ready...
+// When less than this is left of the large page that a shard grows into, the next one is prepared...
 inline constexpr uint64_t kAheadLeadBytes = kLargePageBytes / 4 * 3;
-// ... and given back when the shard has not grown for kAheadIdleMs, unless the present one is nearly used up.
+// ... and returned when the shard has not grown for kAheadIdleMs, unless less than kAheadKeptBytes of the present one
+// is left.
 inline constexpr uint64_t kAheadIdleMs = 40;
 inline constexpr uint64_t kAheadKeptBytes = kLargePageBytes / 64;
 
 // In the mapping.
 struct GrowthState {
-  uint64_t ahead_end;   // of the shard's region, up to where memory is there
-  uint64_t grew_ms;     // when the shard was last seen to have grown
+  uint64_t ahead_end;   // the end of the prepared memory, in the shard's region
+  uint64_t grew_ms;     // when the shard last grew
   uint32_t pages_seen;  // ArenaState::pages_touched then
   bool is_given_back;   // of the present large page
 };
 
 class Growth {
  public:
-  // `base`: of the shard's region; its first `header_bytes` lie before the pages. Its first `large_bytes` have large
-  // pages; 0: nothing is ever made ready.
+  // `base`: the shard's region; its first `header_bytes` are before the pages. Its first `large_bytes` have large
+  // pages; 0: nothing is prepared.
   Growth(GrowthState* state, Arena* arena, char* base, uint64_t header_bytes, uint64_t large_bytes)
       : state_(state), arena_(arena), base_(base), header_bytes_(header_bytes), large_bytes_(large_bytes) {}
 
@@ -46,16 +47,16 @@ class Growth {
     char* address = nullptr;
     size_t bytes = 0;
   };
-  // kShrink gives back what lies beyond the limit, and nothing else.
+  // kShrink returns only memory beyond the limit.
   enum class Purpose : uint8_t { kUpkeep, kShrink };
   Step Begin(const Now& now, Purpose purpose);
-  // After kGiveBack was done.
+  // Called after a kGiveBack was executed.
   void End() { arena_->OpenUnused(); }
 
-  // The arena took a page that had never been used. True: it is time for Begin().
+  // The arena took a page that was never used before. True: call Begin() soon.
   bool TookFreshPage();
   uint64_t AheadBytes() const { return state_->ahead_end - std::min(state_->ahead_end, LargePageEnd()); }
-  // Something is ready that will have to be given back if the shard does not grow.
+  // True if prepared memory must be returned should the shard not grow.
   bool MayGiveBack() const { return AheadBytes() != 0 && !IsAtLargePageEnd(); }
 
  private:

@@ -3,12 +3,12 @@
 //
 //   Bucket, 64 bytes:  tag[12] u8 (0 = empty) | next u32 (overflow bucket, Ref) | ref[12] u32
 //
-// The bucket number is the low half of the hash, the tag its top byte (0 counts as 1). A bucket is split in two for
-// every 9.6 entries that come, and two are merged for every 8.4 that go: never is anything allocated twice and no
-// operation takes longer because the table is large. Chains are compact: only the last bucket of a chain has empty
-// slots, and an overflow bucket is never empty.
+// The bucket number is the low half of the hash, the tag its top byte (0 counts as 1). For every 9.6 entries added, one
+// bucket is split in two; for every 8.4 removed, two are merged. So the table is never copied, and no operation takes
+// longer in a large table. Chains are compact: only the last bucket of a chain has empty slots, and an overflow bucket
+// is never empty.
 //
-// Thread safety: none; the shard's lock guards it. Primary buckets lie in table pages of the arena, overflow buckets in
+// Thread safety: none; the shard's lock guards it. Primary buckets are in table pages of the arena, overflow buckets in
 // chunks of their own class, which may move (MovedOverflowBucket).
 #pragma once
 
@@ -91,7 +91,7 @@ class HashTable {
     return tag == 0 ? 1 : tag;
   }
   Bucket* BucketOf(uint64_t hash) const { return At(IndexOf(hash)); }
-  // As BucketOf, of a table that another thread may be changing: an address for a prefetch and nothing else.
+  // As BucketOf, while another thread may change the table: an address for a prefetch only.
   NO_SANITIZE_THREAD const void* HintOf(uint64_t hash) const {
     const uint32_t low = static_cast<uint32_t>(hash);
     const uint32_t level = state_->level & 31;
@@ -122,19 +122,19 @@ class HashTable {
 
   // True if Insert() for this hash needs no new bucket.
   bool HasRoom(uint64_t hash) const;
-  // Appends the entry. If the chain is full, first adds an overflow bucket, which may move chunks: then *ref_location
-  // is read after that. False, and nothing changed, if the chain has kChainBucketsMax buckets or no memory is left:
-  // the caller makes room with FloodVictim().
+  // Appends the entry. If the chain is full, first adds an overflow bucket, which may move chunks; *ref_location is
+  // read after that. False, and nothing changed, if the chain has kChainBucketsMax buckets or no memory is left: the
+  // caller then makes room with FloodVictim().
   [[nodiscard]] bool Insert(uint64_t hash, const Ref* ref_location);
-  // An entry of the chain to be removed in favour of a new one, in turn.
+  // The entry of the chain to be replaced by a new one; the slots take turns.
   Ref FloodVictim(uint64_t hash);
-  // Takes the slot out; the last entry of the chain fills the hole.
+  // Removes the slot; the last entry of the chain takes its place.
   void Remove(uint64_t hash, Slot slot);
 
   // One step of growing or shrinking, if due. May move chunks.
   void Adjust();
 
-  // What the arena's mover needs: repoints the chain that leads to the bucket now at `to`.
+  // For the arena's mover: repoints the chain that leads to the bucket now at `to`.
   void MovedOverflowBucket(Ref from, Ref to);
 
   uint32_t bucket_count() const { return (uint32_t{1} << state_->level) + state_->split; }
@@ -157,7 +157,7 @@ class HashTable {
   void SplitOne();
   void MergeOne();
   void FreeOverflow(Bucket* bucket);
-  // Moves all entries of a chain to an array and leaves the chain's buckets empty but linked. Count of entries.
+  // Moves all entries of a chain to arrays and leaves its buckets empty and linked. Returns the number of entries.
   int Drain(Bucket* first, uint8_t* tags, Ref* refs, Bucket** buckets, int* bucket_count);
 
   Arena* arena_;

@@ -1,5 +1,5 @@
-// The log behind a store, as its readers and the doors in front of it see it: how far it has come, whether it goes on,
-// and how to hear of both. The real one is ChangeFeed; tests have their own.
+// The log behind a store, as the doors see it: how far it is, whether it takes records, and how to be woken for news of
+// both. ChangeFeed implements it; tests have their own.
 //
 // Thread safety: any thread may call any method.
 #pragma once
@@ -14,8 +14,8 @@
 
 namespace cairn {
 
-// A thread that wants to hear of progress. It hears once after each Arm(): read progress, look, arm, and read progress
-// again, because what came in between has woken no one.
+// Wakes a thread for progress of the log, once after each Arm(). The thread reads progress, looks, arms, and reads
+// progress again, because progress before Arm() wakes no thread.
 class LogWatch {
  public:
   explicit LogWatch(std::shared_ptr<Waker> waker) : waker_(std::move(waker)) {}
@@ -35,10 +35,10 @@ class LogWatch {
 class LogView {
  public:
   enum class Health : uint8_t {
-    kRunning,  // what is recorded will be committed soon
-    kFull,     // there is no room until space is made on the disk
-    kStuck,    // kFull for so long that waiting is pointless
-    kFailed,   // nothing more will be committed
+    kRunning,  // records will be committed soon
+    kFull,     // no room until the disk has space again
+    kStuck,    // kFull for longer than callers wait
+    kFailed,   // no further record will be committed
   };
   struct Numbers {
     uint64_t ring_bytes = 0;  // filled, of all shards
@@ -46,20 +46,20 @@ class LogView {
     double ring_fill_worst = 0;      // of the fullest shard, 0 to 1
     uint64_t records = 0;            // since the start
     uint64_t records_committed = 0;  // of them
-    uint64_t lag_ms = 0;             // age of the oldest record that is not committed; up to a commit less
+    uint64_t lag_ms = 0;             // age of the oldest uncommitted record, up to one commit less
   };
 
   virtual ~LogView() = default;
 
   virtual Health health() const = 0;
   virtual CommitMarks* marks() = 0;
-  // Another number after every commit and every change of health.
+  // A number that changes with every commit and every change of health.
   virtual uint32_t progress() const = 0;
   virtual std::shared_ptr<LogWatch> Watch(std::shared_ptr<Waker> waker) = 0;
   virtual void Unwatch(const LogWatch* watch) = 0;
 
   virtual Numbers ReadNumbers() const = 0;
-  // Numbers that the log's writer reports, in an order that the writer's side of the cache knows.
+  // Numbers that the scribe reports, in the order of LOG_METRICS (src/scribe/metrics.ts).
   virtual void ReadMetrics(double* numbers, size_t count) const = 0;
 };
 

@@ -11,13 +11,13 @@ struct LruState {
   Ref tail;
 };
 
-// Hits that a shard collects before it moves their entries to the front. The moves need two or three cache lines each
-// that nothing else needs; done one by one, every hit waits for them (an unlock cannot pass a store that misses). So a
-// hit only asks for these lines, and by the time that its entry is moved they are there. The order is still exact: the
-// moves are done, in their order, before anything looks at it.
+// Hits that a shard collects before it moves their entries to the front. A move writes two or three cache lines that
+// the hit does not need; moved one by one, every hit would wait for them, because an unlock cannot pass a store that
+// misses. So a hit only prefetches these lines, and they have arrived when its entry is moved. The order is still
+// exact: all moves are done, in their order, before anything reads the order.
 //
-// What every read writes lies in the same cache line, because a line that two threads write to moves between their
-// processors: hits and misses are counted here.
+// Hits and misses are counted here, so that every read writes one cache line only: a line that two threads write moves
+// between their processors.
 inline constexpr uint32_t kTouchesMax = 11;
 
 struct TouchState {
@@ -67,7 +67,7 @@ class LruList {
     PushFront(ref);
   }
 
-  // The entry now at `to` has moved there: its neighbours learn of it.
+  // An entry has moved to `to`: repoints its neighbours.
   void Moved(Ref to) {
     const EntryHeader* entry = At(to);
     (entry->lru_prev != 0 ? At(entry->lru_prev)->lru_next : state_->head) = to;

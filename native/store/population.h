@@ -1,4 +1,4 @@
-// Which entries of a shard live. A clear makes all of them dead at once; their memory comes back in steps.
+// The live and the dead entries of a shard. A clear makes all entries dead at once; their memory is freed in steps.
 #pragma once
 
 #include <cstdint>

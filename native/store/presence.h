@@ -1,4 +1,4 @@
-// What a look-up finds under a key, and what that means for each verb: the one place that decides it.
+// What a look-up finds under a key, and what each verb makes of it. Only this file decides that.
 //
 // |                                    | absent, stale  | live           | stub           |
 // |------------------------------------|----------------|----------------|----------------|
@@ -11,7 +11,8 @@
 // | delete, evict                      | kNotFound      | goes on        | goes on        |
 //
 // A verb that goes on may still be refused for its `compare`, its fill ticket, its size or its value. incr and decr
-// with an initial value store that instead of kNotFound; an unconditional delete of an absent key leaves a record.
+// with an initial value store it instead of answering kNotFound. An unconditional delete of an absent key leaves a
+// record.
 #pragma once
 
 #include <cstdint>
@@ -23,18 +24,18 @@ namespace cairn {
 
 enum class Presence : uint8_t {
   kAbsent,  // there is no entry
-  kLive,    // it is there, with its value
-  kStale,   // it is past the end of its freshness, which the request does not accept: absent, though it is still there
-  kStub,    // the key has a value, which is not in memory: the log or the database has it
+  kLive,    // the entry is there, with its value
+  kStale,   // past the end of its freshness, which the request does not accept: absent for it, but still in memory
+  kStub,    // the key has a value that is not in memory: the log or the database has it
 };
 
 struct Found {
-  Ref ref = 0;  // of the entry; of a stale one too, so that a store can take its place. 0: kAbsent
+  Ref ref = 0;  // the entry, also a stale one, which a store then replaces. 0: kAbsent
   Presence presence = Presence::kAbsent;
   bool is_live() const { return presence == Presence::kLive; }
 };
 
-// What an entry past the end of its freshness is to a request.
+// How a request treats an entry past the end of its freshness.
 enum class StaleIs : uint8_t { kAbsent, kLive };
 inline StaleIs StaleTo(const Request& request) { return request.accepts_stale ? StaleIs::kLive : StaleIs::kAbsent; }
 

@@ -1,12 +1,12 @@
-// Loads of values that are not in the store, as a request that needs one sees them: begun by key, asked after, left. A
-// load ends by storing the value or by leaving the key absent; it carries no reply. The request is then executed again,
-// against the store.
+// Loads of values that are not in the store, for the request that needs one. A load ends by storing the value or by
+// leaving the key absent; it carries no reply. The request is then executed again against the store.
 //
 //   Begin(key) -> load     joins a load of that key that is under way
 //   Poll(load)             kPending until the front is woken; then kLoaded or kFailed
 //   Leave(load)            exactly once per load, in any state: the request has its answer, or its client is gone
 //
-// Thread safety: any thread may call any method. The owner wakes the fronts after a load has ended, never under a lock.
+// Thread safety: any thread may call any method. The implementation wakes the fronts after a load has ended, never
+// under a lock.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ class ReadThrough {
  public:
   enum class Load : uint8_t {
     kPending,
-    kLoaded,  // the store has what there is: execute the request again
+    kLoaded,  // the store has the value, if there is one: execute the request again
     kFailed,  // the request is to be refused
   };
   virtual ~ReadThrough() = default;

@@ -1,4 +1,4 @@
-// Removal events: which entry left, and why. A RemovalSink takes them under the shard's lock.
+// Removal events: the entry that left, and the reason. A RemovalSink takes them under the shard's lock.
 #pragma once
 
 #include <atomic>
@@ -9,7 +9,7 @@
 
 namespace cairn {
 
-// The entry that leaves, readable until OnRemoved returns. Keys and values may lie in several pieces.
+// The entry that leaves, readable until OnRemoved returns. Keys and values may be in several pieces.
 class RemovedEntry {
  public:
   virtual size_t key_bytes() const = 0;
@@ -27,7 +27,7 @@ class RemovalSink {
  public:
   virtual ~RemovalSink() = default;
 
-  // Whether events of this reason are wanted now; if not, the shard makes no call. Read relaxed, from anywhere.
+  // Whether events of this reason are wanted now; if not, the shard makes no call. A relaxed load, from any thread.
   bool wanted(Reason reason) const {
     return ((wanted_.load(std::memory_order_relaxed) >> static_cast<int>(reason)) & 1) != 0;
   }
@@ -39,10 +39,10 @@ class RemovalSink {
   // count.
   virtual void OnRemoved(Reason reason, const RemovedEntry& entry) = 0;
   virtual void OnCleared(uint64_t entry_count) = 0;
-  // Called under a shard's lock, as rarely as once in a mebibyte: whoever does the upkeep (Store::Maintain) should come
-  // soon, for the cache grows into memory that could be made ready for it.
+  // Called under a shard's lock, about once per mebibyte of growth: the janitor should call Store::Maintain soon, to
+  // prepare memory into which the cache grows.
   virtual void OnGrowing() {}
-  // Called once the lock has been given up, by the thread that made such calls, if pending(). May make system calls.
+  // Called after the lock was released, by the thread that made such calls, if pending(). May make system calls.
   virtual void OnUnlocked() {}
 
  protected:

@@ -1,5 +1,4 @@
-// The words between a store and its callers: what is asked of it (Request) and what came of it (Outcome). Protocols,
-// the direct calls of the addon and the lanes all speak these.
+// Requests to a store and their outcomes. Protocols, the direct calls of the addon and the lanes all use them.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +9,8 @@
 
 namespace cairn {
 
-// How the bytes of a value are to be read by the TypeScript API. The port serves the bytes whatever the codec.
-// The numbers are in every record and dump: never change one.
+// How the TypeScript API decodes the bytes of a value. The port serves the bytes of every codec. The numbers are in
+// every record and dump: never change one.
 enum class Codec : uint8_t {
   kRaw = 0,         // bytes
   kAscii = 1,       // text, every byte below 0x80
@@ -26,9 +25,9 @@ inline constexpr int kCodecCount = 8;
 
 enum class Verb : uint8_t {
   kGet,          // the value; becomes the most recent entry
-  kPeek,         // the value; order and counters stay as they are
-  kHas,          // kFound or kNotFound; order and counters stay as they are
-  kSet,          // stores in any case
+  kPeek,         // the value; changes neither order nor counters
+  kHas,          // kFound or kNotFound; changes neither order nor counters
+  kSet,          // stores unconditionally
   kAdd,          // stores if absent
   kReplace,      // stores if present
   kAppend,       // value behind the present one; keeps expiry and client flags
@@ -57,13 +56,13 @@ enum class Status : uint8_t {
   kNotResident,  // the key's value is not in memory and the verb depends on it: load it and ask again. Nothing changed
 };
 
-// Ways an entry leaves. The numbers are public (removal events): never change one.
+// Why an entry leaves. The numbers are public (removal events): never change one.
 enum class Reason : uint8_t { kEvicted = 0, kExpired = 1, kDeleted = 2, kReplaced = 3, kCleared = 4 };
 inline constexpr int kReasonCount = 5;
 
 class FillTicket;  // store/fill_watch.h
 
-// A request. Unused fields are ignored by verbs that have no use for them.
+// A request. A verb ignores the fields that it does not use.
 struct Request {
   Verb verb = Verb::kGet;
   Codec codec = Codec::kRaw;
@@ -74,40 +73,40 @@ struct Request {
   bool has_compare = false;
   // kGet/kGetAndTouch: do not move the entry to the front and do not mark it fetched.
   bool no_bump = false;
-  // An entry past the end of its freshness is there. Otherwise it is absent, except for kEvict.
+  // Treats an entry past the end of its freshness as present. Otherwise it is absent, except for kEvict.
   bool accepts_stale = false;
-  // kGet/kGetAndTouch/kTake: leave the value where it is; only the metadata is wanted.
+  // kGet/kGetAndTouch/kTake: only the metadata is wanted; the value is not copied.
   bool no_value = false;
-  // kTake: a value that has no room in scratch answers kNeedsRoom, and is not held in place as one that has left.
+  // kTake: a value that does not fit the scratch answers kNeedsRoom, instead of being pinned while its entry leaves.
   bool no_pin = false;
-  // kIncr/kDecr: fill a result that got shorter with blanks to the old length, as memcached does.
+  // kIncr/kDecr: pad a shorter result with blanks to the old length, as memcached does.
   bool pad_decimal = false;
-  // The bytes of `value` may be changed by others during the call. Entry and record are the same bytes all the same.
+  // Other threads may change the bytes of `value` during the call. Entry and record still get the same bytes.
   bool value_may_change = false;
   uint32_t client_flags = 0;
   std::string_view key;    // 1..kKeyBytesMax bytes
   std::string_view value;  // up to the store's value_bytes_max, else kTooLarge
-  // For verbs that store or touch, boot-clock milliseconds, kNeverExpires, or kKeepExpiry (kIncr/kDecr/kAppend/
-  // kPrepend keep by themselves on a present entry).
+  // For verbs that store or touch: boot-clock milliseconds, kNeverExpires, or kKeepExpiry (kIncr/kDecr/kAppend/
+  // kPrepend always keep the expiry of a present entry).
   uint64_t expires_ms = kNeverExpires;
-  // Of a verb that stores with kKeepExpiry where there is no entry to keep it from.
+  // The expiry that kKeepExpiry gives a new entry if there is no entry to keep it from.
   uint64_t keep_else_ms = kNeverExpires;
-  // For verbs that store a new value: from this moment of the boot clock on the entry is stale. kAppend, kPrepend and
-  // kIncr/kDecr keep that of a present entry.
+  // For verbs that store a new value: the entry is stale from this moment of the boot clock on. kAppend, kPrepend and
+  // kIncr/kDecr keep the freshness of a present entry.
   uint64_t fresh_until_ms = kAlwaysFresh;
   uint64_t compare = 0;
   uint64_t delta = 0;
   uint64_t initial = 0;
-  // kSet: this is the fill of a load that began with Store::BeginFill. Stores only if the ticket is not void, else
-  // answers kExists and changes nothing.
+  // kSet: the fill of a load that began with Store::BeginFill. Stores only if the ticket is not void; otherwise answers
+  // kExists and changes nothing.
   FillTicket* fill = nullptr;
 };
 
-// An entry held in place for a reader after the lock was given up; see Store::ReadPinned. Empty when ref is 0.
+// An entry that stays in place for a reader after the lock was released; see Store::ReadPinned. Empty if ref is 0.
 struct Pin {
   uint32_t shard = 0;
   uint32_t ref = 0;
-  // Where the value begins: in the entry itself, or in a chunk; so that a reader touches nothing that a lock guards.
+  // The beginning of the value, in the entry or in a chunk, so that a reader reads nothing that a lock guards.
   uint32_t first_chunk = 0;
   uint32_t skip_bytes = 0;
 };
@@ -115,7 +114,7 @@ struct Pin {
 struct Outcome {
   Status status = Status::kNotFound;
   Codec codec = Codec::kRaw;
-  bool fetched = false;    // it had been fetched before this request
+  bool fetched = false;    // the entry had been fetched before this request
   bool has_value = false;  // the value is at scratch.data + value_offset, or behind `pin`
   uint32_t client_flags = 0;
   uint32_t value_bytes = 0;
@@ -123,27 +122,28 @@ struct Outcome {
   uint32_t idle_s = 0;
   size_t value_offset = 0;
   Pin pin;
-  uint64_t version = 0;  // of the entry after the request: its cas token. 0 if there is none
-  // Of the record that this request left (a touch and a delete have one too, though they give no entry a new cas
-  // token): what an acknowledgement at a level above memory waits for. 0: nothing was changed.
+  uint64_t version = 0;  // of the entry after the request: its cas token. 0: no entry
+  // The version of the record that this request left (also of a touch or a delete, which give no entry a new cas
+  // token): an acknowledgement at a level above memory waits for it. 0: nothing was changed.
   uint64_t record_version = 0;
-  // Where records are kept: the version that has to be committed before this outcome is told to anybody who relies on a
-  // level above memory. Of the record that the request left; else of the entry that the outcome tells of; else, where
-  // it tells that there is none, of the last change of the shard that may be why. 0 in a store without records.
+  // In a store with records: the version that must be committed before a client at a level above memory may see this
+  // outcome. It is that of the record that the request left; otherwise that of the entry that the outcome reveals;
+  // otherwise, if the outcome reveals an absence, that of the last change of the shard that may be its cause. 0 in a
+  // store without records.
   uint64_t commit_version = 0;
   uint64_t expires_ms = 0;                 // of the entry after the request
   uint64_t fresh_until_ms = kAlwaysFresh;  // of the entry after the request
   uint64_t number = 0;                     // kIncr/kDecr: the new value
 };
 
-// The value that a Store::GetPlain() found: no more of it than its caller needs.
+// The value that Store::GetPlain() found: only the fields that its caller needs.
 struct PlainValue {
   Codec codec;
   uint32_t value_bytes;
   uint32_t client_flags;
 };
 
-// Where a store copies the values of hits: memory of the caller, filled from `used` on. Never grown under a lock.
+// The caller's memory for the values of hits, filled from `used` on. Never grown under a lock.
 struct Scratch {
   char* data = nullptr;
   size_t capacity = 0;

@@ -1,16 +1,16 @@
-// What a store, or one of its shards, counts and measures.
+// The counters and sizes of a store, or of one of its shards.
 #pragma once
 
 #include <cstdint>
 
 namespace cairn {
 
-// Counters since opening, and sizes now. Of one shard, or summed over all.
+// Counters since opening, and present sizes. Of one shard, or summed over all.
 struct StoreStats {
-  uint64_t entries = 0;          // live: not cleared; expired ones that nobody has met yet included
-  uint64_t cleared_entries = 0;  // cleared and not yet reclaimed
+  uint64_t entries = 0;          // live: not cleared; includes expired ones that were not found yet
+  uint64_t cleared_entries = 0;  // cleared, memory not yet freed
   uint64_t entries_max = 0;
-  uint64_t charged_bytes = 0;    // what the entries are charged against limit_bytes
+  uint64_t charged_bytes = 0;    // the charge of the entries against limit_bytes
   uint64_t limit_bytes = 0;      // charged_bytes never exceeds it; memory_bytes less index, reserves, descriptors
   uint64_t payload_bytes = 0;    // key and value bytes of linked entries
   uint64_t memory_bytes = 0;     // the cap
@@ -33,7 +33,7 @@ struct StoreStats {
   uint64_t relocations = 0;         // chunks moved to empty a page
   uint64_t splits = 0, merges = 0;  // of hash buckets
   uint64_t hash_flood_evictions = 0;
-  uint64_t reserve_evictions = 0;  // evictions below the limit because no page could be had: expected to stay 0
+  uint64_t reserve_evictions = 0;  // evictions below the limit because there was no page: expected to stay 0
 
   void Add(const StoreStats& other);
 };
