@@ -1,6 +1,6 @@
 /**
  * The store's door: loads the addon, declares what it exports, and is the only importer of it. Nothing here checks what
- * users pass: the addon answers with a {@link Code}, and whoever called makes an error of it.
+ * users pass: the addon answers with a {@link Code}, and the caller makes an error of it.
  *
  * The addon is loaded once per thread. What a call leaves beside its result is in {@link words} and {@link scratch}
  * until the next call of this thread.

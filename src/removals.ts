@@ -129,7 +129,7 @@ export class Removals implements Looker {
   /** Gives the listeners what has happened so far, and then nothing more. The handle is about to be closed. */
   close(): void {
     if (!lookers.has(this)) return;
-    // A bound, because other threads may go on: the ring holds no more than so many buffers.
+    // Bounded, because other threads may add events meanwhile: the ring holds at most this many buffers.
     for (let takes = 0; takes < 2 * TAKES_PER_TURN && this.#take(); takes++);
     this.#listeners = [];
     lookers.delete(this);

@@ -109,8 +109,8 @@ napi_value LargeValue(napi_env env, const CacheHandle* handle, const Outcome& ou
 
 bool ExecuteWithRoom(const CacheHandle* handle, const Request& request, const Now& now, Outcome* outcome,
                      std::unique_ptr<char[]>* copied) {
-  // The entry may be replaced by a larger one between two tries, so that the number of tries has no fixed bound; each
-  // of them means that somebody else got on with their work.
+  // Another thread may replace the entry by a larger one between two tries, so the number of tries has no fixed limit;
+  // each try means that the other thread made progress.
   while (outcome->status == Status::kNeedsRoom) {
     const size_t bytes = outcome->value_bytes;
     copied->reset(new (std::nothrow) char[bytes]);

@@ -23,8 +23,8 @@ namespace {
 // what the store stages at once.
 constexpr uint32_t kWindowRequests = 256;
 
-// A request that finds the log full waits so often for so long without that anything is committed: longer than a disk
-// takes for what it has been given, shorter than a process that exits may be kept by a thread of it.
+// A request that finds the log full waits kLogStallMs, at most kLogStallsMax times while nothing is committed (5 s in
+// all): longer than a disk takes for pending writes, shorter than one of its threads may delay the exit of a process.
 constexpr uint32_t kLogStallMs = 50;
 constexpr uint32_t kLogStallsMax = 100;
 
@@ -326,8 +326,8 @@ class BatchRun final : public HandlePart {
   }
 
   void Forget() {
-    // Not through the handle: one that is given up has let go of the cache already, and keeps it only until its parts
-    // are gone.
+    // Not through the handle: a released handle has dropped its store pointer already, while the cache lives until the
+    // handle's parts are gone.
     for (const Held& held : held_) store_->Unpin(held.outcome.pin);
     held_.clear();
     pieces_.clear();
@@ -385,7 +385,7 @@ napi_value BeginBatch(napi_env env, napi_callback_info info) {
       napi_value piece;
       char* bytes;
       size_t size;
-      // Fails only where the thread is being terminated: nobody waits for what is returned.
+      // Fails only while the thread is being terminated: the result is not used.
       if (napi_get_element(env, arguments[1], i, &piece) != napi_ok) return nullptr;
       CHECK(BytesOf(env, piece, &bytes, &size));
       pieces.emplace_back(bytes, size);

@@ -70,7 +70,7 @@ Napi::Value FillFlight(const Napi::CallbackInfo& info) {
   request.verb = Verb::kSet;
   const Code code = payload.ReadInto(env, handle, info[1], info[2], &request);
   if (code != Code::kFound) {
-    // It cannot even be read: whoever waits tries for itself.
+    // The value cannot be read: waiters load for themselves.
     if (code != Code::kValueMaybeIllFormed) seat->SettleAgain(id);
     return CodeNumber(env, code);
   }

@@ -14,10 +14,10 @@ namespace cairn {
 namespace {
 
 struct LockPart final : EnvironmentPart {
-  // What the thread has not given up is given up with it.
+  // Locks that the thread has not released are released with it.
   void OnEnvironmentCleanup() override { locks.clear(); }
 
-  // Numbers are not used again: whoever unlocks twice meets a CHECK and not somebody else's lock.
+  // Numbers are not reused: a second unlock fails a CHECK instead of releasing another lock.
   uint32_t last_number = 0;
   std::map<uint32_t, std::unique_ptr<OsLockFile>> locks;
 };

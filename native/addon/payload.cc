@@ -64,7 +64,7 @@ void ExecuteStore(Store* store, const Request& request, const Now& now, Outcome*
         if (outcome->status != Status::kStored) return;
         if (!store->WriteBody(body, 0, request.value)) break;
         store->Link(&body, request, now, outcome);
-        if (outcome->status == Status::kNoMemory) break;  // this thread has slept so long that others took the place
+        if (outcome->status == Status::kNoMemory) break;  // this thread stalled, and its place was taken away
         if (outcome->status == Status::kLogFull) store->Abandon(&body);  // Link keeps it then
         return;
       }

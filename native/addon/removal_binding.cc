@@ -22,8 +22,8 @@ std::unique_ptr<HandlePart>& PartOf(CacheHandle* handle) {
   return handle->parts[static_cast<size_t>(PartId::kRemovals)];
 }
 
-// listenRemovals(reasons, values): what the handle wants to hear of from now on; reasons 0: nothing, and the ring's
-// memory goes back if nobody else listens. A code: kStored, kClosed, kRefused (too many listeners).
+// listenRemovals(reasons, values): the events that the handle wants from now on. reasons 0: none, and the ring's memory
+// is freed if no other handle listens. Returns kStored, kClosed or kRefused (too many listeners).
 Napi::Value ListenRemovals(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   CacheHandle* handle = HandleOf(info);

@@ -130,7 +130,7 @@ uint32_t NumberOf(napi_env env, napi_value value) {
 
 uint64_t NumberField(napi_env env, napi_value object, const char* name) {
   napi_value value;
-  // Fails only where the thread is being terminated: nobody will use what is made of it.
+  // Fails only while the thread is being terminated: the result is not used.
   if (napi_get_named_property(env, object, name, &value) != napi_ok) return 0;
   return NumberOr(env, value, 0);
 }
@@ -264,7 +264,7 @@ napi_value Drive(napi_env env, napi_callback_info info) {
   Arguments arguments = Read(env, info);
   SessionPart* part = arguments.part;
   OpenSession* open = part->sessions.At(NumberOf(env, arguments.values[0]));
-  // A cache that its owner has closed answers nobody.
+  // A cache that its owner has closed answers no client.
   if (open->server->cache->closed()) return Uint32(env, static_cast<uint32_t>(Session::Next::kClose));
   // Both clocks: seconds in the protocol may be Unix time.
   const Now now = open->server->cache->ReadBothClocks();

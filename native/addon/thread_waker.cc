@@ -65,7 +65,7 @@ void ThreadWaker::OnWake(const Napi::CallbackInfo& info) {
     waker->function_ = function;
     waker->is_open_ = true;
   }
-  // Registered after the function's own hook, so that it runs before it: from then on nobody uses the function.
+  // Registered after the function's own hook, so it runs before that: from then on no thread uses the function.
   info.Env().AddCleanupHook(CleanUp, waker);
   PartOf(environment) = std::move(part);
 }

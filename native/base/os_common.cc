@@ -40,7 +40,7 @@ void OsLock::LockSlow() {
   // With one processor the holder cannot let go while we spin.
   static const int spin_pauses = OsCpuCount() > 1 ? kSpinPauses : 0;
   for (int i = 0; i < spin_pauses; ++i) {
-    // If somebody sleeps already, the holder is slow or not running: go to sleep too.
+    // If a thread sleeps already, the holder is slow or not running: sleep too.
     if (asleep_.load(std::memory_order_relaxed) != 0) break;
     // Only read while it is taken, so that the holder keeps the cache line.
     if (state_.load(std::memory_order_relaxed) == 0 && TryLock()) return;

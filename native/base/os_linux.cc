@@ -39,7 +39,7 @@ void* OsReserve(size_t bytes) {
 
 bool OsCommit(void*, size_t) { return true; }
 
-// Fails for locked memory (mlockall) only: then the range keeps its memory, which harms nobody but the statistics.
+// Fails for locked memory (mlockall) only: then the range keeps its memory, and only the statistics are wrong.
 void OsDecommit(void* address, size_t bytes) { madvise(address, bytes, MADV_DONTNEED); }
 
 void OsDiscard(void* address, size_t bytes) { OsDecommit(address, bytes); }
@@ -52,8 +52,8 @@ void OsAdviseHugePages(void* address, size_t bytes) { madvise(address, bytes, MA
 // every other thread needs that maps memory; a fault takes that of the one mapping.
 NO_SANITIZE_THREAD void OsPopulate(void* address, size_t bytes) {
   char* const begin = static_cast<char*>(address);
-  // Nothing is added to each byte, in one step, so that no write of somebody else is undone. The compiler must not know
-  // that it is nothing: it would leave it at reading.
+  // Atomically adds 0 to a byte of each page, so that no write of another thread is undone. The compiler must not know
+  // that it is 0: it would only read.
   char nothing = 0;
   asm volatile("" : "+r"(nothing));
   for (size_t at = 0; at < bytes; at += OsPageBytes()) __atomic_fetch_add(begin + at, nothing, __ATOMIC_RELAXED);

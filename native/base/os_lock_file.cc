@@ -42,7 +42,7 @@ enum class Taking : uint8_t { kLocked, kTaken, kFailed };
 using File = HANDLE;
 const File kNotOpened = INVALID_HANDLE_VALUE;
 
-// The range that is locked: nobody may read it, so it lies where no text is.
+// The locked range: it cannot be read, so it is far behind the text.
 constexpr DWORD kRangeOffsetHigh = 0x7FFFFFFF;
 
 intptr_t ToWord(File file) { return std::bit_cast<intptr_t>(file); }
@@ -149,7 +149,7 @@ size_t ReadText(File file, char* text) {
   return count > 0 ? static_cast<size_t>(count) : 0;
 }
 
-// A full disk is no reason to refuse the lock: then the file names nobody.
+// A full disk is no reason to refuse the lock: the file then names no owner.
 void WriteText(File file, const char* text) {
   [[maybe_unused]] const ssize_t count = pwrite(file, text, kTextBytes, 0);
 }
@@ -197,7 +197,7 @@ uint64_t PidIn(const std::string& path) {
 
 OsLockFile::Answer OsLockFile::Acquire(const std::string& path) {
   CHECK(!held());
-  // The directory first: whoever has it may have lost the file, if that was removed behind its back.
+  // The directory first: its owner may have lost the file, if that was removed by hand.
   File directory = OpenDirectory(path);
   bool is_directory_taken = false;
   bool writable = true;
@@ -238,7 +238,7 @@ OsLockFile::Answer OsLockFile::Acquire(const std::string& path) {
       }
       if (taking == Taking::kFailed) return give_up({Result::kFailed, 0, MessageOf(LastError())});
     }
-    // A process that is gone has left its id, or nobody is named: the new owner is about to write its own.
+    // The id is that of a process that is gone, or missing: the new owner is about to write its own.
     owner_pid = file != kNotOpened ? ReadPid(file) : PidIn(path);
     if (owner_pid != 0 && IsAlive(owner_pid)) break;
     OsSleepUs(kTurnUs);

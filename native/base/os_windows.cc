@@ -148,7 +148,7 @@ int64_t OsWallMs() {
 
 namespace {
 
-// WaitOnAddress knows its own process only. Words that another process changes are looked at again so often.
+// WaitOnAddress knows its own process only. The interval at which words that another process may change are read again.
 constexpr DWORD kWaitSliceMs = 100;
 
 }  // namespace

@@ -10,9 +10,9 @@
 namespace cairn {
 namespace {
 
-// While there is traffic the scribe looks so often by itself.
+// The scribe's polling interval while records come.
 constexpr int kNapMs = 1;
-// And for so long after the last record that it found.
+// How long after the last record it keeps polling.
 constexpr uint64_t kTrafficMs = 20;
 
 }  // namespace

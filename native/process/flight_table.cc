@@ -28,18 +28,18 @@ struct FlightMember {
   bool counted = false;
 };
 
-// One load. Guarded by the table's lock, but for `key`, which never changes, and `ticket`, see fill_watch.h.
+// One load. Guarded by the table's lock, except `key`, which never changes, and `ticket`, see fill_watch.h.
 struct Flight {
   std::string key;
   uint64_t hash = 0;
   FillTicket ticket;
-  // Found by its key: whoever comes may join. Not so once it is voided or settled.
+  // True: found by its key, and open to new members. False once it is voided or settled.
   bool listed = false;
   Flight* next_in_head = nullptr;
   // In the table's list of all flights, as long as it has live members.
   Flight* all_next = nullptr;
   Flight* all_previous = nullptr;
-  // Null once it is settled or was given up.
+  // Null once it is settled or abandoned.
   FlightMember* leader = nullptr;
   // The leader's own thread wants the answer too.
   bool leader_waits = true;
@@ -250,7 +250,7 @@ void FlightTable::Verify() {
     }
     CHECK(members == flight->live_count && members <= flight->reference_count);
     CHECK(leaders == (flight->leader != nullptr ? 1u : 0u));
-    // A load that nobody waits for is aborted.
+    // A load without waiters is aborted.
     CHECK(flight->leader == nullptr || flight->leader_waits || members > 1);
   }
   CHECK(listed == listed_of_all);
@@ -260,7 +260,7 @@ void FlightTable::Verify() {
 
 FlightSeat::FlightSeat(FlightTable* table, Store* store, std::shared_ptr<Waker> waker)
     : table_(table), store_(store), waker_(std::move(waker)) {
-  // For the first seat; made before the lock is taken and given up after it by the others.
+  // For the first seat; made before the lock is taken, and freed after it by the other seats.
   auto heads = std::make_unique<Flight*[]>(FlightTable::kHeads);
   auto carried_bytes = std::make_shared<std::atomic<uint64_t>>(0);
   HashSecrets secrets;
@@ -304,7 +304,7 @@ void FlightSeat::Forget(FlightMember* member) {
 }
 
 FlightJoin FlightSeat::Join(std::string_view key, bool if_absent, const Now& now) {
-  // Made before the lock is taken and given up after it, if they are not needed.
+  // Made before the lock is taken, and freed after it if they are not needed.
   auto new_member = std::make_unique<FlightMember>();
   auto new_flight = std::make_unique<Flight>();
   new_flight->key = key;
@@ -386,7 +386,7 @@ bool FlightSeat::EndLead(FlightMember* member) {
   CHECK(member->leads);
   if (!member->live) return false;
   CHECK(!member->has_news);
-  // Nobody joins from here on, so that "somebody waits" can only become false.
+  // No member joins from here on, so "a member waits" can only become false.
   table_->UnlistLocked(member->flight);
   table_->EndMemberLocked(member);
   return member->flight->first != nullptr;

@@ -11,7 +11,7 @@
 namespace cairn {
 namespace {
 
-// While entries can expire: how late an expired entry that nobody asks for may leave.
+// While entries can expire: how late an expired entry that is not read may leave.
 constexpr int kTimedSleepMs = 100;
 // While memory is ready for a cache that may have stopped growing.
 constexpr int kAheadSleepMs = 50;

@@ -148,8 +148,7 @@ void Registry::Release(CachePointer* cache, bool owner, ReleaseKind kind) {
     bool last_owner = false;
     if (owner) {
       CHECK(released->owner_count_ > 0);
-      // An owner that is lost leaves its ownership to nobody: the count stays above 0, so that only an explicit close
-      // by every owner, or the end of all handles, ends the cache.
+      // A lost owner stays counted: the count stays above 0, so only the end of all handles then ends the cache.
       if (kind == ReleaseKind::kClosed) last_owner = --released->owner_count_ == 0;
     }
     if (!released->closed() && (last_owner || !others)) {

@@ -150,7 +150,7 @@ uint32_t RemovalRing::listener_count() {
 
 RemovalListener::RemovalListener(RemovalRing* ring, std::shared_ptr<Waker> waker)
     : ring_(ring), waker_(std::move(waker)) {
-  // For the first listener; made before the lock is taken and given up after it by the others.
+  // For the first listener; made before the lock is taken, and freed after it by the others.
   std::unique_ptr<char[]> bytes(new char[ring->ring_bytes_]);
   OsLockGuard guard(&ring->lock_);
   if (ring->ring_ == nullptr) {
@@ -215,7 +215,7 @@ size_t RemovalListener::Take(char* buffer, size_t capacity, uint64_t* lost) {
       walked += header.event_bytes;
     }
     more = position_ < ring_->head_;
-    // Only a call that has nothing to give lets the listener sleep: whoever got something comes again.
+    // The listener sleeps only after a call that returned nothing: after a call with events it calls again.
     if (!more && used == 0 && *lost == 0) {
       asleep_ = true;
       ring_->UpdateWantedLocked();

@@ -59,7 +59,7 @@ void Fail(TextRequest* request, Reply reply) {
   request->error = reply;
 }
 
-// noreply is the last word, whatever stands before it, but for the command's own name.
+// noreply is the last word, after any words except the command's name.
 void ReadNoReply(std::string_view rest, TextRequest* request) { request->no_reply = LastWord(rest) == kNoReply; }
 
 // key flags exptime bytes [cas] [noreply]

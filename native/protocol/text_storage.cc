@@ -109,7 +109,7 @@ Progress TextDialect::RefuseTooLarge(const TextRequest& line, const char* at, co
   return Swallow(BlockBytes(line), Reply::kTooLarge, line.no_reply, block);
 }
 
-// Whether the entry is within the item size when so many bytes are added to its value. Between this look and the append
+// Whether the entry stays within the item size with `more_bytes` added to its value. Between this check and the append
 // another client may append too; the store's own limit holds in any case.
 bool TextDialect::FitsItem(const Request& request, size_t more_bytes, Outcome* present) {
   Request look;

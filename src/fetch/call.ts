@@ -25,7 +25,7 @@ export class Call {
   readonly stale: unknown;
   /** If the load fails, the value that is to be refreshed answers the call. */
   readonly takesStaleOnError: boolean;
-  /** Nobody waits for it. */
+  /** No caller waits for it. */
   background = false;
   flight: Flight | undefined;
   /** The load whose loader has made the call, if it waits for it. */

@@ -1,5 +1,5 @@
 /**
- * fetch(): the value of a key, loaded by whoever asks first while all others wait, in whatever thread they are.
+ * fetch(): the value of a key. The first caller loads it, and callers in all threads wait for that load.
  *
  * The addon knows one membership for each key and handle (native/process/flight_table.h); a {@link Flight} here is that
  * membership, and holds the {@link Call}s of this thread that share it.
@@ -54,7 +54,7 @@ export class Fetcher implements Looker {
   readonly #cache: FetchCache;
   readonly #handle: FlightHandle;
   readonly #flights = new Map<number, Flight>();
-  /** Those that are shared with nobody, and have no number. */
+  /** Flights that are not shared, and have no number. */
   readonly #alone = new Set<Flight>();
   #hasToldTooLarge = false;
 
@@ -142,8 +142,8 @@ export class Fetcher implements Looker {
     return promise;
   }
 
-  // A call that nobody waits for: it counts as waiting, so that the load is not aborted, but it does not wait for
-  // others.
+  // A call without a waiting caller: it counts as waiting, so that the load is not aborted, but it does not wait for
+  // other loads.
   #revalidate(call: Call): void {
     call.background = true;
     this.#enter(call);
@@ -204,7 +204,7 @@ export class Fetcher implements Looker {
   #wait(id: number, call: Call): void {
     let flight = this.#flights.get(id);
     if (call.background) {
-      // Somebody is at it.
+      // Another call loads it already.
       if (flight === undefined) this.#handle.leaveFlight(id);
       return;
     }
@@ -372,7 +372,7 @@ export class Fetcher implements Looker {
     }
   }
 
-  // Starts over: there may be a value now, or somebody else's load, or this call's turn has come.
+  // Starts over: there may be a value now, or another load, or this call may lead.
   #again(call: Call): void {
     call.flight = undefined;
     try {
@@ -421,7 +421,7 @@ export class Fetcher implements Looker {
     };
   }
 
-  // The flight answers nobody any more.
+  // The flight answers no call any more.
   #end(flight: Flight): void {
     this.#release(flight);
     flight.ended = true;

@@ -1,8 +1,8 @@
 /**
  * One process at a time in a log's directory, and one thread of it: the system's lock on the directory and on the file
  * `lock` in it, which no crash leaves behind. The thread that took it has it until it releases it or ends; other
- * threads of the process are told apart from it like other processes, so that whoever restarts a log's thread takes the
- * lock outside of it.
+ * threads of the process are excluded like other processes, so the lock is taken outside of the log's thread, which may
+ * be restarted.
  */
 import { join, resolve, toNamespacedPath } from 'node:path';
 import { pid } from 'node:process';

@@ -1,13 +1,13 @@
 /**
- * How this thread hears of other threads: the addon calls one function of ours, and whoever registered here looks for
- * news of its own. It does not keep the thread alive but for those who {@link holdAwake}.
+ * Wakes this thread for news from other threads: the addon calls one function here, which calls every registered {@link
+ * Looker}. It keeps the thread alive only while {@link holdAwake} asks for it.
  *
  * What is shared hangs on the addon's exports, of which a thread has one, and not on this module, of which it may have
  * two copies.
  */
 import { native } from '../native.ts';
 
-/** Somebody who may have news waiting in the addon. Throws nothing. */
+/** A part of a handle for which news may wait in the addon. Throws nothing. */
 export interface Looker {
   look(): void;
 }
@@ -21,7 +21,7 @@ interface WakeExports {
 
 const wakes = native as unknown as WakeExports;
 
-/** Who looks at the next wake-up. Whoever is in it stays in memory. */
+/** The lookers that the next wake-up calls. The set keeps them in memory. */
 export const lookers: Set<Looker> = wakes.lookers ?? new Set();
 
 if (wakes.lookers === undefined) {

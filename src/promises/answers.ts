@@ -176,7 +176,7 @@ export function readNumber(
 function decodeValue(block: Block, row: number, pieces: readonly Buffer[], raw: RawOption): unknown {
   const codec = block.codec(row);
   const { bytes, start, end, isOwn } = block.value(row, pieces);
-  // Nobody else has these bytes: they are the Buffer.
+  // No other value shares these bytes, so they are the Buffer.
   if (isOwn && codec === Codec.raw && raw === 'buffer') return bytes;
   return decode(codec, bytes, start, end, raw, block.clientFlags(row));
 }

@@ -1,6 +1,6 @@
 /**
- * A promised call: what it asked, and how it is answered. It may be given up, and its answer may be held back until the
- * log has what it tells of.
+ * A promised call: its request, and how it is answered. Its caller may stop waiting, and its answer may be held back
+ * until the log has the version that it reveals.
  */
 import type { Commits, Waiter } from '../commits.ts';
 import { CairnError, firstError, isMalformed, type ManyResult, malformedValues, show } from '../errors.ts';

@@ -20,7 +20,7 @@ export class Admission {
   #requestCount = 0;
   #bytes = 0;
   #refused = false;
-  // With at most so many requests in the queue it has room.
+  // The queue has room while it has at most this many requests.
   #roomAt: number;
   #drained: { readonly promise: Promise<void>; readonly resolve: () => void } | undefined;
   readonly #onDrain: () => void;
@@ -41,7 +41,7 @@ export class Admission {
     return this.#bytes;
   }
 
-  /** Lets in so many requests of one call; or none of them: false. */
+  /** Admits the requests of one call, all of them or none. False: none. */
   enter(requestCount: number): boolean {
     const { requestsMax, bytesMax } = this.bounds;
     const fits = this.#requestCount + requestCount <= requestsMax && this.#bytes < bytesMax;

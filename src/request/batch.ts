@@ -125,7 +125,9 @@ export class Block {
     return this.#pieces;
   }
 
-  /** Whether a request with a key of that size and a value in line of at most so many bytes has room. */
+  /**
+   * Whether there is room for a request with a key of this size and an inline value of at most `valueBytesMax` bytes.
+   */
   hasRoom(keyBytes: number, valueBytesMax: number): boolean {
     return (
       this.#rowCount < BATCH_ROWS_MAX &&

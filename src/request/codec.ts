@@ -202,7 +202,7 @@ function isPlainPrototype(prototype: object): boolean {
   return Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, 'hasOwnProperty');
 }
 
-// JSON.stringify would call it, wherever it comes from: also from a prototype that somebody has extended.
+// JSON.stringify would call it, also if it comes from an extended prototype.
 function hasToJson(value: object): boolean {
   return typeof (value as { toJSON?: unknown }).toJSON === 'function';
 }

@@ -9,7 +9,7 @@ const PRIME_3 = 0xc2b2ae3d;
 const PRIME_4 = 0x27d4eb2f;
 const PRIME_5 = 0x165667b1;
 
-// A key of so many UTF-16 units fits the scratch whatever it is made of.
+// The bytes of the scratch, into which short keys are encoded.
 const SCRATCH_BYTES = 1024;
 const scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
 

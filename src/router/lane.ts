@@ -263,7 +263,7 @@ export class Lane {
     try {
       hello = pool.run(HELLO);
     } catch (error) {
-      // There is no thread to be had. The pool keeps a task whose promise nobody has: destroy() would reject it unseen.
+      // No thread can be started. The pool keeps a task whose promise is lost: destroy() would reject it unhandled.
       this.#pool = undefined;
       this.#onNoThread(error);
       return;

@@ -77,7 +77,7 @@ export class Router implements LaneOwner {
     return this.#isDraining;
   }
 
-  /** Counts so many requests of one call in; false: the queue is full, and the call must not be appended. */
+  /** Admits the requests of one call; false: the queue is full, and the call must not be appended. */
   enter(requestCount: number): boolean {
     return this.#admission.enter(requestCount);
   }
@@ -120,7 +120,7 @@ export class Router implements LaneOwner {
     return isNothingDone;
   }
 
-  /** Keeps the place of a request whose answer, of so many bytes, is held back. To be followed by `left()`. */
+  /** Keeps the place of a request whose answer, of `bytes` bytes, is held back. Followed by `left()`. */
   stay(bytes: number): void {
     this.#admission.stay(1, bytes);
   }
@@ -156,7 +156,7 @@ export class Router implements LaneOwner {
     return this.#ending;
   }
 
-  /** Ends the threads now. What was not sent is refused; of what was sent nobody knows. */
+  /** Ends the threads now. Requests that were not sent are refused; those that were sent may be done. */
   destroy(): Promise<void> {
     this.#isDraining = true;
     for (const pass of [...this.#barriers]) pass(DESTROYED);
@@ -239,9 +239,9 @@ export class Router implements LaneOwner {
 }
 
 /**
- * As many lanes serve a cache of so many shards, if so many are asked for. By default they are few: one thread sends,
- * and what it does for a request costs more than the store's part of it. With more lanes the batches only get smaller,
- * and a batch costs the same whatever is in it (docs/threads.md has the numbers).
+ * The number of lanes for a cache of `shardCount` shards, if the option `lanes` is `wanted`. The default is few: one
+ * thread sends, and its work for a request costs more than the store's. With more lanes the batches only get smaller,
+ * and a batch has a fixed cost (docs/threads.md).
  */
 export function laneCountOf(wanted: number | undefined, shardCount: number): number {
   const lanes = wanted ?? Math.max(1, Math.min(Math.floor(availableParallelism() / 4), 4));
@@ -251,8 +251,7 @@ export function laneCountOf(wanted: number | undefined, shardCount: number): num
 // Taken here, before a test runner can put fakes in their place.
 const { nextTick } = process;
 const microtask = queueMicrotask;
-// Threads and batches belong to nobody's request: they must not keep the context of the call that happened to need
-// them.
+// Threads and batches belong to no single request: they must not keep the async context of the call that started them.
 const inNobodysContext = AsyncLocalStorage.snapshot();
 
 // After every promise that is settled by now has had its effects: calls that come of one answer share the next batch.

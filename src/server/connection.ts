@@ -245,8 +245,8 @@ export class Connection {
     this.#socket.end();
     this.#paused = false;
     this.#socket.resume();
-    // Whoever asked us to come to an end does not wait for the client to do so too, unless replies are still on their
-    // way: closing with bytes unread would take them back.
+    // After shutDown() the socket closes without waiting for the client to close its side, unless replies are still
+    // being sent: closing with bytes unread would discard them.
     if (this.#shutDown && this.#socket.writableLength === 0) this.#socket.destroySoon();
   }
 

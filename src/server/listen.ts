@@ -87,7 +87,7 @@ function listenError(listener: Listener, cause: NodeJS.ErrnoException): CairnErr
   return new CairnError('ERR_LISTEN', `Cannot listen on ${where}: ${reason}`, { cause });
 }
 
-// What keeps a socket from being made there; undefined: a socket, on which somebody listens.
+// What prevents a socket at this path; undefined: a socket on which a process listens.
 function whatIsAt(path: string): string | undefined {
   const stats = lstatSync(path, { throwIfNoEntry: false });
   if (stats === undefined || stats.isSocket()) return undefined;
@@ -96,7 +96,7 @@ function whatIsAt(path: string): string | undefined {
   return existsSync(path) ? 'a symbolic link is in the way' : 'a symbolic link to nothing is in the way';
 }
 
-// A socket file that nobody listens on is what an earlier process left. Anything else is not ours to remove.
+// A socket file without a listening process was left by an earlier process. Any other file is not removed.
 async function removeStaleSocket(path: string): Promise<void> {
   if (process.platform === 'win32') return;
   if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return;

@@ -64,7 +64,7 @@ export const FLAG_TLS = 128;
 /** Enough for what a chunk of 64 KiB usually asks for; more goes the longer way. */
 const OUTPUT_BYTES: number = 256 * 1024;
 
-/** Leaves the present output buffer to whoever still writes from it, and takes another. */
+/** Leaves the present output buffer to the socket that still writes from it, and takes another. */
 export function renewOutput(): void {
   sessions.output = Buffer.allocUnsafeSlow(OUTPUT_BYTES);
   sessions.setOutput(sessions.output);
