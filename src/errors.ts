@@ -1,7 +1,7 @@
 /**
- * Every error that Cairn raises. Match on `code`, which never changes; the text may.
+ * Every error that Cairn raises. Match on `code`, which never changes; the text may change.
  *
- * What a code tells the caller is its kind, and the kind decides what may be done:
+ * Each code has a kind, which says what happened and what the caller may do:
  *
  * | kind      | the caller learns                                    | may                                          |
  * |-----------|------------------------------------------------------|----------------------------------------------|
@@ -12,10 +12,10 @@
  */
 import { inspect } from 'node:util';
 
-/** What an error means to its caller; {@link errorKind} tells it of any error. */
+/** What an error means to its caller; {@link errorKind} returns it. */
 export type ErrorKind = 'misuse' | 'refused' | 'unknown' | 'damaged';
 
-/** The codes of all errors of Cairn; {@link ERROR_KINDS} says what each means. */
+/** The codes of all errors of Cairn; docs/api.md says what each means. */
 export type ErrorCode =
   | 'ERR_INVALID_ARGUMENT'
   | 'ERR_VALUE_TOO_LARGE'
@@ -42,62 +42,61 @@ export type ErrorCode =
 
 /** Every code with its kind. */
 export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
-  /** An argument or option is of the wrong type or out of range. A `TypeError` or `RangeError`. */
+  /** An argument or option has the wrong type or is out of range. A `TypeError` or `RangeError`. */
   ERR_INVALID_ARGUMENT: 'misuse',
-  /** The value is larger than `maxValueBytes`, or than a shard can hold. A `RangeError`. */
+  /** The value is larger than `maxValueBytes`, or does not fit a shard. A `RangeError`. */
   ERR_VALUE_TOO_LARGE: 'misuse',
   /**
-   * The value cannot be stored: a function, a symbol, a promise, something that holds one or is nested too deep, bytes
-   * that were transferred away. A `TypeError`.
+   * The value cannot be stored: a function, a symbol, a promise, a value that contains one or is nested too deep, or a
+   * transferred buffer. A `TypeError`.
    */
   ERR_VALUE_NOT_STORABLE: 'misuse',
-  /** A cache of that name exists, with other options or made by `new Cache`. */
+  /** An open cache has that name: any, for `new Cache`; one with other options, for `Cache.open`. */
   ERR_NAME_TAKEN: 'misuse',
-  /** A loader fetches its own key, or one whose loader waits for it: no value would ever come. */
+  /** A loader fetches its own key, or a key whose loader waits for it, and would wait forever. */
   ERR_FETCH_CIRCLE: 'misuse',
-  /** There is no cache of that name in this process. */
+  /** No cache of that name is open in this process. */
   ERR_NO_SUCH_CACHE: 'refused',
   /** The cache exists but is still recovering. */
   ERR_NOT_READY: 'refused',
-  /** The handle was closed, or the cache was closed by its owner. */
+  /** The handle was closed, or its last owner closed the cache. */
   ERR_CLOSED: 'refused',
-  /** The bounded queue of promised verbs is full: try again after `'drain'`. */
+  /** The queue of promised verbs is full: retry after `'drain'`. */
   ERR_QUEUE_FULL: 'refused',
-  /** The change ring of the log is full: try again, or use the promised form, which waits. */
+  /** The log does not keep up, or has no room: retry later, or use the promised verb, which waits. */
   ERR_LOG_FULL: 'refused',
-  /** The process has no memory for the answer or for the cache. */
+  /** The process has no memory for the answer, or no address space for the cache. */
   ERR_OUT_OF_MEMORY: 'refused',
   /** Another process has the log's directory. */
   ERR_LOG_LOCKED: 'refused',
-  /** The log's files have a format newer than this version reads. */
+  /** A newer version wrote the log's files. */
   ERR_LOG_VERSION: 'refused',
-  /** A server could not listen on an address: in use, not permitted, or not of this machine. */
+  /** A server cannot listen on an address: it is in use, not permitted, or not of this machine. */
   ERR_LISTEN: 'refused',
-  /** No answer within the time asked for, or, of a call that waits for a log that is full, for ten seconds. */
+  /** No answer within the given time, or from a log that has been full for ten seconds. */
   ERR_TIMEOUT: 'unknown',
   /**
-   * The thread that ran the request ended before it answered, or the cache was closed before the log had what it did.
+   * The thread that ran the request ended before it answered, or the cache was closed before the log had the change.
    */
   ERR_WORKER_EXITED: 'unknown',
   /**
-   * The bytes of a value are not what its kind says: `raw: 'json'` met something else, or a dump was edited. See
-   * `keys`.
+   * A value cannot be decoded: `raw: 'json'` met other bytes, or a dump was edited. `keys` has the keys.
    */
   ERR_VALUE_MALFORMED: 'damaged',
-  /** The bytes are no dump, or a damaged one. */
+  /** The bytes are not a dump, or a damaged one. */
   ERR_DUMP_MALFORMED: 'damaged',
-  /** The log could not be written: acknowledgements stop, reads go on. */
+  /** The log cannot be written: acknowledgements stop, reads go on. */
   ERR_LOG_IO: 'damaged',
-  /** The log is damaged where it must not be. */
+  /** The log is damaged: `cairn log verify`, `cairn log repair`. */
   ERR_LOG_CORRUPT: 'damaged',
-  /** There is no addon for this platform, or it does not load: `npx cairn-cache build` makes one. */
+  /** There is no addon for this platform, or it does not load: `npx cairn-cache build` builds one. */
   ERR_NATIVE_MISSING: 'misuse',
-  /** The addon that was loaded belongs to another version of the package: rebuild or reinstall. */
+  /** The loaded addon belongs to another version of the package: rebuild or reinstall it. */
   ERR_NATIVE_MISMATCH: 'misuse',
 };
 
 /**
- * An error with a code of ours. Misuse is raised as {@link CairnTypeError} or {@link CairnRangeError}, all else as
+ * An error of Cairn, with its code. Misuse is a {@link CairnTypeError} or {@link CairnRangeError}, everything else is
  * this.
  */
 export class CairnError extends Error {
@@ -114,7 +113,7 @@ export class CairnError extends Error {
   }
 }
 
-/** Misuse: something of the wrong type. */
+/** Misuse: a wrong type. */
 export class CairnTypeError extends TypeError {
   override name = 'TypeError';
   readonly code: ErrorCode;
@@ -127,7 +126,7 @@ export class CairnTypeError extends TypeError {
   }
 }
 
-/** Misuse: something of the right type and out of range. */
+/** Misuse: the right type, but out of range. */
 export class CairnRangeError extends RangeError {
   override name = 'RangeError';
   readonly code: ErrorCode;
@@ -140,7 +139,7 @@ export class CairnRangeError extends RangeError {
   }
 }
 
-/** The kind of an error of ours; undefined for any other value. */
+/** The kind of an error of Cairn; undefined for any other value. */
 export function errorKind(error: unknown): ErrorKind | undefined {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   return typeof code === 'string' && Object.hasOwn(ERROR_KINDS, code) ? ERROR_KINDS[code as ErrorCode] : undefined;
@@ -171,8 +170,7 @@ export function malformedValues(keys: readonly (string | Uint8Array)[], error: C
 }
 
 /**
- * What came of one entry of `setMany`, or one key of `deleteMany`: what `set` or `delete` would have returned, or the
- * error that it would have thrown.
+ * The result of one entry of `setMany`, or one key of `deleteMany`: the answer of `set` or `delete`, or its error.
  */
 export type ManyResult = 'stored' | 'not-stored' | boolean | Error;
 
