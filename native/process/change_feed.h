@@ -16,8 +16,8 @@
 //
 //   kOpening   recovery is under way; the cache is not served yet
 //   kRunning   what is recorded reaches the log
-//   kFull      the log has had no room for PATIENCE_MS (src/scribe/appending.ts): changes are refused once the rings are
-//              full, reads go on; back to kRunning when there is room
+//   kFull      the log has had no room for PATIENCE_MS (src/scribe/appending.ts): changes are refused once the rings
+//              are full, reads go on; back to kRunning when there is room
 //   kStuck     kFull for STUCK_MS: callers stop waiting for commits of executed changes, which may come later or never
 //   kFailed    there is no scribe any more: uncommitted records will never be committed; reads go on
 //   kClosed    the cache has ended
