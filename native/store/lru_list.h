@@ -16,8 +16,8 @@ struct LruState {
 // misses. So a hit only prefetches these lines, and they have arrived when its entry is moved. The order is still
 // exact: all moves are done, in their order, before anything reads the order.
 //
-// Hits and misses are counted here, so that every read writes one cache line only: a line that two threads write moves
-// between their processors.
+// Hits and misses are counted here, so that a read writes only this cache line and the lock's: a line that two threads
+// write moves between their processors.
 inline constexpr uint32_t kTouchesMax = 11;
 
 struct TouchState {
