@@ -1,6 +1,7 @@
 /**
  * The packed form of many keys and many values: a buffer and a table each. `getMany(packedKeys)` makes no JavaScript
- * value per key, which halves its cost and more; for callers that have bytes and want bytes (proxies, exporters, sums).
+ * value per key, which more than halves its cost; for callers that have bytes and want bytes (proxies, exporters,
+ * sums).
  */
 import { types } from 'node:util';
 import { outOfRange, wrongType } from '../errors.ts';
@@ -12,7 +13,7 @@ import { Codec, decode, isWellFormed } from './codec.ts';
 export const PACKED_COLUMNS = 3;
 const ABSENT = 0xfe;
 
-/** Many keys, one behind the other. Make it once where the same keys are asked for again. */
+/** Many keys in one buffer. Make it once and reuse it for the same keys. */
 export class PackedKeys {
   /** The bytes of all keys. */
   readonly bytes: Uint8Array;
@@ -24,12 +25,12 @@ export class PackedKeys {
     this.ends = ends;
   }
 
-  /** How many keys. */
+  /** The number of keys. */
   get count(): number {
     return this.ends.length;
   }
 
-  /** Packs keys. Throws `ERR_INVALID_ARGUMENT` as the verbs do. */
+  /** Packs keys. Throws `ERR_INVALID_ARGUMENT`, as the verbs do. */
   static from(keys: Iterable<string | Uint8Array>): PackedKeys {
     const list = asArray('keys', keys);
     let room = 0;

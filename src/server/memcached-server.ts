@@ -31,24 +31,24 @@ const ANY_CACHE: ServedCache = { ack: 'logged', logMetrics: [] };
 /** How long close() lets clients take their replies. */
 const closeTimeout = timer(5_000);
 
-/** What a server emits, with what it tells of it. */
+/** The events of a server, with their arguments. */
 export interface MemcachedServerEvents {
-  /** Listening sockets are closed, connections are gone, the cache is let go of. */
+  /** Listening sockets and connections are closed, and the cache is released. */
   close: [];
   /** A listening socket failed; the others go on. */
   error: [error: Error];
-  /** A client has come; `peer` is what `stats conns` calls it. */
+  /** A client has connected; `peer` is its name in `stats conns`. */
   connect: [peer: string];
   /** A connection is closed. */
   disconnect: [peer: string, reason: DisconnectReason];
   /**
-   * A client is set up for a protocol that is not served, and what to do about it; once for each of them. Without a
-   * listener it becomes a warning of the process.
+   * A client speaks a protocol that is not served; the message says what to do. Once per protocol. Without a listener
+   * it becomes a warning of the process.
    */
   warning: [message: string];
 }
 
-/** A server of a cache: made by `serve`, and listening when that resolves. */
+/** A server of a cache, made by `serve`, which resolves when it listens. */
 export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   readonly #settings: ServerSettings;
   readonly #logMetrics: readonly string[];
@@ -100,33 +100,33 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   }
 
   /**
-   * Resolves if `serve` could listen now where these options say, and rejects as it would, with `ERR_LISTEN`. For a
-   * program that has something long to do first, such as opening a cache with a large log: it learns before that an
-   * address is taken. Each address is listened on for a moment; a client that comes then is disconnected.
+   * Resolves if `serve` could listen now with these options; otherwise rejects as `serve` does, with `ERR_LISTEN`. Call
+   * it before a long start, such as opening a cache with a large log, to learn early that an address is taken. It
+   * listens on each address for a moment; a client that connects then is disconnected.
    */
   static async probe(options?: ServeOptions): Promise<void> {
     const settings = resolveServeOptions(options, ANY_CACHE);
     await probe(settings.listeners, settings);
   }
 
-  /** Where it listens; the port is the one that was found where 0 was asked for. */
+  /** The addresses that it listens on; for port 0, with the port that the system chose. */
   get addresses(): readonly ServerAddress[] {
     return this.#front.addresses;
   }
 
-  /** What its replies wait for, but at addresses that have a level of their own. */
+  /** What replies wait for, at addresses without their own level. */
   get ack(): AckLevel {
     return this.#settings.ack;
   }
 
-  /** Connections that are open now. */
+  /** The number of open connections. */
   get connectionCount(): number {
     return this.#front.connectionCount;
   }
 
   /**
-   * Stops listening, answers what clients have sent whole, and closes their connections. Those that do not take their
-   * replies within `timeout` (default 5 s) are destroyed. Idempotent.
+   * Stops listening, answers complete requests, and closes the connections. Connections that do not read their replies
+   * within `timeout` (default 5 s) are destroyed. Idempotent.
    */
   close(options: { timeout?: Duration } = {}): Promise<void> {
     if (this.#closing !== undefined) return this.#closing;
@@ -140,7 +140,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     return this.#closing;
   }
 
-  /** Stops at once: connections are destroyed, whatever they wait for. Idempotent. */
+  /** Stops at once and destroys all connections. Idempotent. */
   destroy(): void {
     if (this.#closed) return;
     void this.#front.destroy().then(() => this.#end());
