@@ -435,7 +435,8 @@ export class EmbeddedLog implements RequestLog, LogPort {
     if (lost > 0) throw recordsLost(this.directory, lost);
   }
 
-  syncStep(): boolean {
+  /** All that is committed, at once. */
+  syncStep(_upTo: Position): boolean {
     this.sync();
     return true;
   }

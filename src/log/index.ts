@@ -18,6 +18,7 @@ export {
 export * from './log-port.ts';
 export { type Place, placeOf } from './place.ts';
 export { LogReader, type LogReaderOptions } from './reader.ts';
+export { type RecordPlace, recordAt, recordsOf } from './record-places.ts';
 export { type RecordsFrom, type RecoverOptions, type Recovery, recover } from './recover.ts';
 export { type Repaired, type RepairOptions, repair } from './repair.ts';
 export type * from './request-log.ts';

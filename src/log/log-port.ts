@@ -144,10 +144,10 @@ export interface LogPort {
   /** What was settled since the last call, in any order. */
   poll(): readonly Settled[];
   /**
-   * Whether all that is committed is durable; false: that is under way, call again. Throws `ERR_LOG_IO` if it fails,
-   * and with the number of records if it turns out that some are lost.
+   * Whether the log is durable up to a position; false: that is under way, call again. Throws `ERR_LOG_IO` if it fails,
+   * and with the number of records if it turns out that some are lost. REQUIRES: `upTo` is at most `committed`.
    */
-  syncStep(): boolean;
+  syncStep(upTo: Position): boolean;
   /** With an interval as policy: to be called at `syncDueInMs()`. */
   syncIfDue(): void;
   syncDueInMs(): number;

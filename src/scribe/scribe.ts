@@ -14,7 +14,7 @@
  * the clock.
  */
 import { CairnError } from '../errors.ts';
-import type { LogClock, LogPort } from '../log/index.ts';
+import type { LogClock, LogPort, Position } from '../log/index.ts';
 import { FEED_STAT_COUNT, type FeedHandle, FeedStat, FeedState } from '../native.ts';
 import { Appending } from './appending.ts';
 import { Closing } from './closing.ts';
@@ -39,9 +39,6 @@ const SHORT_WAIT_MS = 1;
 /** How often the numbers for `stats` are given out, while there is news. */
 const METRICS_MS = 200;
 
-/** In place of an error: a sync is under way. */
-const PENDING = Symbol('pending');
-
 export interface ScribeOptions {
   readonly handle: FeedHandle;
   readonly log: LogPort;
@@ -63,6 +60,8 @@ export interface ScribeOptions {
 interface Sync {
   readonly id: number;
   readonly targets: BigUint64Array;
+  /** They are in the log before this position; undefined: not all of them are. */
+  end?: Position;
 }
 
 export class Scribe {
@@ -210,32 +209,31 @@ export class Scribe {
   #answerSyncs(): void {
     if (this.#syncs.length === 0) return;
     const left: Sync[] = [];
-    let cause: unknown = this.#outcome instanceof CairnError ? this.#outcome : this.#whyNotSafe();
+    let cause: CairnError | undefined = this.#outcome instanceof CairnError ? this.#outcome : this.#whyNotSafe();
     for (const sync of this.#syncs) {
       if (cause === undefined && !this.#handle.covered(sync.targets)) {
         left.push(sync);
         continue;
       }
-      cause ??= this.#syncLog();
-      if (cause === PENDING) left.push(sync);
-      else if (cause === undefined) this.#done(sync.id);
-      else this.#refuse(sync.id, cause);
+      let isDurable = false;
+      if (cause === undefined) {
+        sync.end ??= this.#log.committed;
+        try {
+          isDurable = this.#log.syncStep(sync.end);
+        } catch (error) {
+          if (!(error instanceof CairnError)) throw error;
+          cause = this.#losses.error() ?? error;
+        }
+      }
+      if (cause !== undefined) this.#refuse(sync.id, cause);
+      else if (isDurable) this.#done(sync.id);
+      else left.push(sync);
     }
     this.#syncs = left;
   }
 
   #whyNotSafe(): CairnError | undefined {
     return whyRefusing(this.#log, this.#appending.state) ?? this.#losses.error();
-  }
-
-  // Why it cannot; `pending`: the log is not that far yet.
-  #syncLog(): unknown {
-    try {
-      return this.#log.syncStep() ? undefined : PENDING;
-    } catch (error) {
-      if (!(error instanceof CairnError)) throw error;
-      return this.#losses.error() ?? error;
-    }
   }
 
   // ---- commands ----

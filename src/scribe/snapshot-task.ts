@@ -11,7 +11,7 @@
  * Recency is the order of the file: recovery puts one entry after the other in front.
  */
 import { CairnError } from '../errors.ts';
-import type { LogPort, SnapshotInfo, SnapshotSink } from '../log/index.ts';
+import type { LogPort, Position, SnapshotInfo, SnapshotSink } from '../log/index.ts';
 import { type FeedHandle, lowWord, type NativeWalk, numberWord, Word } from '../native.ts';
 
 /** What one step takes of the walk, or reads back: a fraction of a millisecond's work. */
@@ -30,6 +30,8 @@ export class SnapshotTask {
   readonly #targets: BigUint64Array;
   #buffer = Buffer.allocUnsafeSlow(STEP_BYTES);
   #phase: 'walking' | 'covering' | 'finishing' | 'done' = 'walking';
+  /** The log has everything before it that the walk may have seen. */
+  #coveredEnd: Position | undefined;
   #finish: Generator<void, SnapshotInfo> | undefined;
 
   /** Begins one. Throws `ERR_LOG_IO`; and `ERR_CLOSED`, if the cache has ended. */
@@ -71,9 +73,10 @@ export class SnapshotTask {
           }
         } else {
           if (this.isWaitingForLog) return undefined;
-          if (!this.#log.syncStep()) return undefined;
+          this.#coveredEnd ??= this.#log.committed;
+          if (!this.#log.syncStep(this.#coveredEnd)) return undefined;
           const epochMax = Math.max(this.#handle.epoch(), this.#log.epoch);
-          this.#finish = this.#writer.finish(this.#log.committed, epochMax);
+          this.#finish = this.#writer.finish(this.#log.durable, epochMax);
           this.#phase = 'finishing';
         }
       }

@@ -43,6 +43,8 @@ export interface OpenLogOptions {
 
 export interface StartOptions {
   readonly data: ScribeData;
+  /** Of the cache; stays the caller's. */
+  readonly handle: FeedHandle;
   /** Opens the log without changing anything (see `LogPort.takeOver`). Throws what keeps it from being opened. */
   readonly openLog: (options: OpenLogOptions) => LogPort;
   /** The machine's. */
@@ -70,11 +72,16 @@ export function startScribe(options: StartOptions): Scribe {
   }
 }
 
-function start({ data, openLog, clock: machine, hear, say }: StartOptions): Scribe {
-  const clock = new ScribeClock(machine);
-  const attached = native.attachForScribe(data.cacheId);
+/** A handle of the cache for the thread that calls, which gives it back when it ends. */
+export function attachScribe(cacheId: number): FeedHandle {
+  const attached = native.attachForScribe(cacheId);
   const handle = typeof attached === 'number' ? undefined : feedOf(attached);
   if (handle === undefined) throw new CairnError('ERR_CLOSED', 'The cache has ended');
+  return handle;
+}
+
+function start({ data, handle, openLog, clock: machine, hear, say }: StartOptions): Scribe {
+  const clock = new ScribeClock(machine);
   const metrics = new Metrics();
   if (data.start === 'resume') handle.logMetrics(metrics.numbers);
   metrics.add('starts', 1);
@@ -147,7 +154,8 @@ function sleep(ms: number): void {
 // not be shown what a power cut could still take. On a full disk there is no way: reads would be promises.
 function makeSafe(log: LogPort): void {
   try {
-    while (!log.syncStep()) sleep(1);
+    const upTo = log.committed;
+    while (!log.syncStep(upTo)) sleep(1);
   } catch (error) {
     if (log.usage().level !== 'full') throw error;
     throw new CairnError(

@@ -7,7 +7,7 @@ import { openEmbeddedLog } from './embedded.ts';
 import { Hearing } from './hearing.ts';
 import { plainError, type ScribeData } from './message.ts';
 import type { Scribe } from './scribe.ts';
-import { startScribe } from './start.ts';
+import { attachScribe, startScribe } from './start.ts';
 
 const data = workerData as ScribeData;
 const clock = { wallMs: () => Date.now(), steadyMs: () => performance.now() };
@@ -17,6 +17,7 @@ function start(): Scribe | undefined {
   try {
     return startScribe({
       data,
+      handle: attachScribe(data.cacheId),
       openLog: openEmbeddedLog(nodeFiles),
       clock,
       hear: () => hearing.hear(),

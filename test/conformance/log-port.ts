@@ -2,7 +2,15 @@
 // tests. A harness opens it and says how it is filled up and how a little time passes.
 
 import { afterEach, describe, expect, test } from 'vitest';
-import type { LogBatch, LogPort, Position, Settled } from '../../src/log/index.ts';
+import {
+  type LogBatch,
+  type LogPort,
+  type Position,
+  type RecordPlace,
+  recordAt,
+  recordsOf,
+  type Settled,
+} from '../../src/log/index.ts';
 import { withCode } from '../support/errors.ts';
 import { batchAt, keysOf } from '../support/logs.ts';
 
@@ -54,6 +62,13 @@ export function describeLogPort(name: string, makeHarness: () => PortHarness): v
         if (result.kind !== 'unknown') throw new Error(result.kind);
       }
       throw new Error('It was never known');
+    };
+    const sync = (log: LogPort): void => {
+      const upTo = log.committed;
+      for (let i = 0; !log.syncStep(upTo); i++) {
+        expect(i).toBeLessThan(POLLS_MAX);
+        log.poll();
+      }
     };
     const keys = (log: LogPort): string[] => [...log.entries(log.oldestReadable)].flatMap(keysOf);
 
@@ -167,11 +182,106 @@ export function describeLogPort(name: string, makeHarness: () => PortHarness): v
     test('a sync comes to an end, and all that is committed is durable then', () => {
       const log = harness().open();
       append(log, 'a');
-      for (let i = 0; !log.syncStep(); i++) {
-        expect(i).toBeLessThan(POLLS_MAX);
-        log.poll();
-      }
+      sync(log);
       expect(log.durable).toBe(log.committed);
+    });
+
+    test('a sync comes to an end also while more is appended, and is then durable as far as it was asked to', () => {
+      const log = harness().open();
+      append(log, 'a');
+      const upTo = log.committed;
+      for (let i = 0; !log.syncStep(upTo); i++) {
+        expect(i).toBeLessThan(POLLS_MAX);
+        append(log, `${i}`);
+        expect(log.durable).toBeLessThanOrEqual(log.committed);
+        expect(log.committed).toBeLessThanOrEqual(log.end);
+      }
+      expect(log.durable).toBeGreaterThanOrEqual(upTo);
+    });
+
+    test('what is not durable is not read by those who read what is durable', () => {
+      const log = harness().open();
+      for (let i = 0; i < 20; i++) {
+        const { position, end } = append(log, `${i}`);
+        const isDurable = log.durable >= end;
+        expect(log.entryAt(position, 'durable') !== undefined).toBe(isDurable);
+        const last = [...log.entries(log.oldestReadable, 'durable')].at(-1)?.end ?? 0n;
+        expect(last).toBeLessThanOrEqual(log.durable);
+        if (i % 3 === 0) sync(log);
+      }
+      sync(log);
+      expect([...log.entries(log.oldestReadable, 'durable')].flatMap(keysOf)).toEqual(keys(log));
+    });
+
+    test('a reader gets what is there and then what comes, and ends with the log', async () => {
+      const log = harness().open();
+      append(log, 'a');
+      const seen: string[] = [];
+      const reading = (async () => {
+        for await (const entry of log.read(log.oldestReadable)) seen.push(...keysOf(entry));
+      })();
+      for (const key of ['b', 'c', 'd']) {
+        await new Promise((resolve) => setImmediate(resolve));
+        append(log, key);
+      }
+      log.close();
+      await reading;
+      expect(seen).toEqual(['a.1', 'b.1', 'c.1', 'd.1']);
+    });
+
+    test('a position that the log never had, or has no more, is none to read from', () => {
+      const log = harness().open();
+      const places = Array.from({ length: 200 }, (_, i) => append(log, `${i}`));
+      const from = (position: Position): string[] => [...log.entries(position)].flatMap(keysOf);
+      expect(from(places[150]!.position)).toEqual(places.slice(150).map((_, i) => `${150 + i}.1`));
+      expect(from(log.end)).toEqual([]);
+      expect(() => from(log.end + 1000n)).toThrow(withCode('ERR_INVALID_ARGUMENT'));
+      log.truncate(log.end);
+      expect(log.oldestReadable).toBeGreaterThan(0n);
+      expect(() => from(0n)).toThrow(withCode('ERR_INVALID_ARGUMENT'));
+      expect(from(log.oldestReadable)).toEqual(keys(log));
+    });
+
+    test('a record is read by its place, and one that is given up is nothing, not another one', () => {
+      const log = harness().open();
+      for (let i = 0; i < 200; i++) append(log, `${i}`, 3);
+      const records = [...log.entries(log.oldestReadable)].flatMap((entry) => [...recordsOf(entry)]);
+      expect(records).toHaveLength(600);
+      expect(records.map(({ recordsBefore }) => recordsBefore)).toEqual(records.map((_, i) => BigInt(i)));
+      const isFound = (): boolean[] =>
+        records.map(({ place, record }) => {
+          const found = recordAt(log, place);
+          if (found !== undefined) expect(found.equals(record)).toBe(true);
+          return found !== undefined;
+        });
+      expect(isFound()).not.toContain(false);
+      log.truncate(log.end);
+      const left = isFound();
+      expect(left).toContain(false);
+      expect(left.lastIndexOf(false)).toBeLessThan(left.includes(true) ? left.indexOf(true) : left.length);
+      const place: RecordPlace = records[0]!.place;
+      expect(recordAt(log, { ...place, index: 3 })).toBeUndefined();
+      expect(recordAt(log, { position: log.end, index: 0 })).toBeUndefined();
+    });
+
+    test('a cursor is there after closing and opening again, and goes ahead only', async () => {
+      const { open } = harness();
+      const first = open();
+      const a = append(first, 'a');
+      const b = append(first, 'b');
+      const cursor = first.cursor('reader');
+      expect(await cursor.position()).toBeUndefined();
+      await cursor.advance(b.end);
+      expect(first.durable).toBeGreaterThanOrEqual(b.end);
+      first.close();
+      const second = open();
+      expect(await second.cursor('reader').position()).toBe(b.end);
+      await expect(async () => second.cursor('reader').advance(a.end)).rejects.toThrow(
+        withCode('ERR_INVALID_ARGUMENT'),
+      );
+      await expect(async () => second.cursor('reader').advance(second.end + 64n)).rejects.toThrow(
+        withCode('ERR_INVALID_ARGUMENT'),
+      );
     });
 
     test('an entry is read by its position, and one that is given up is nothing, not another one', () => {
@@ -210,7 +320,7 @@ export function describeLogPort(name: string, makeHarness: () => PortHarness): v
       log.close();
       log.close();
       expect(() => log.submit(1, batch)).toThrow(withCode('ERR_CLOSED'));
-      expect(() => log.syncStep()).toThrow(withCode('ERR_CLOSED'));
+      expect(() => log.syncStep(0n)).toThrow(withCode('ERR_CLOSED'));
     });
   });
 }

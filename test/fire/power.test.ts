@@ -133,6 +133,7 @@ class Process {
     const world = this.#world;
     const { random } = world;
     return startScribe({
+      handle: feed,
       data: {
         cacheId: feed.cacheId,
         directory: '/data',

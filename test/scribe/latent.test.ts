@@ -133,6 +133,27 @@ describe('a log that answers late', () => {
     }
   });
 
+  test('makes a sync wait for what was done before it, not for groups that keep coming', () => {
+    let seedsWithMore = 0;
+    for (let seed = 1; seed <= 10; seed++) {
+      const desk = new Desk(seed, { latencyMax: 20 });
+      desk.feed.set('a', 'v');
+      const targets = new BigUint64Array(1);
+      desk.feed.readTargets(targets);
+      desk.commands.push({ kind: 'sync', id: 1, targets });
+      let count = 0;
+      desk.turnUntil(() => {
+        desk.feed.set(`k${count++}`, 'v');
+        return desk.answerTo(1) !== undefined;
+      });
+      expect(desk.answerTo(1)?.error).toBeUndefined();
+      expect(count, `seed ${seed}`).toBeLessThan(500);
+      expect([...desk.log.entries(desk.log.oldestReadable, 'durable')].flatMap(keysOf)[0]).toBe('a');
+      if (desk.log.durable < desk.log.committed) seedsWithMore++;
+    }
+    expect(seedsWithMore).toBeGreaterThan(2);
+  });
+
   test('that another writer has taken over ends the scribe', () => {
     const desk = new Desk(3);
     desk.feed.set('a', 'v');

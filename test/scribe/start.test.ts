@@ -38,6 +38,7 @@ class Life {
     ends.push(() => owner.close());
     this.feed = feedOf(owner)!;
     this.scribe = startScribe({
+      handle: this.feed,
       data: {
         cacheId: owner.cacheId,
         directory: '/data',
@@ -304,6 +305,7 @@ test('what a dead thread had appended and not committed is appended again, and a
   disk.fate = () => 'ok';
   disk.kill();
   const scribe = startScribe({
+    handle: life.feed,
     data: {
       cacheId: life.feed.cacheId,
       directory: '/data',

@@ -2,7 +2,10 @@
 // order, loses requests and answers, and is full when it is told to. What a caller is not told it settles by reading:
 // a batch that is submitted again at its position is looked for there before it is appended.
 //
-// Time is the number of calls of poll(): each moves the network by one step. All of it comes from a seed.
+// A sync takes some steps, too.
+//
+// Time is the number of calls of poll() and syncStep(): each moves the network by one step. All of it comes from a
+// seed.
 
 import { CairnError, outOfRange } from '../../src/errors.ts';
 import type {
@@ -60,7 +63,9 @@ export class LatentLog implements LogPort {
   #epoch = 0;
   #end: Position = 0n;
   #recordsBefore = 0n;
-  #syncSteps = 0;
+  #durable: Position = 0n;
+  /** A sync is under way: it makes durable what is before its target, after so many steps. */
+  #sync: { readonly target: Position; steps: number } | undefined;
   #isClosed = false;
 
   constructor(stream: MemoryStream, writer: bigint, seed: number, options: Partial<LatentOptions> = {}) {
@@ -91,7 +96,7 @@ export class LatentLog implements LogPort {
     return this.#end;
   }
   get durable(): Position {
-    return this.#end;
+    return this.#durable;
   }
   get recordsBefore(): bigint {
     return this.#recordsBefore;
@@ -104,6 +109,7 @@ export class LatentLog implements LogPort {
     this.#log = new MemoryLog(this.#stream, this.#writer);
     this.#epoch = this.#log.epoch;
     this.#learn(this.#log.end);
+    this.#durable = this.#end;
   }
 
   bytesFrom(position: Position): number {
@@ -182,14 +188,19 @@ export class LatentLog implements LogPort {
       this.#recordsBefore = entry.recordsBefore + BigInt(entry.recordCount);
       entry = this.#stream.at(this.#end);
     }
+    this.#stream.wake();
   }
 
-  syncStep(): boolean {
+  syncStep(upTo: Position): boolean {
     if (this.#isClosed) throw new CairnError('ERR_CLOSED', 'The log is closed');
-    if (this.#syncSteps > 0) return --this.#syncSteps === 0;
-    if (this.#random.below(2) === 0) return true;
-    this.#syncSteps = this.#latency();
-    return this.#syncSteps === 0;
+    if (this.#durable >= upTo) return true;
+    this.#sync ??= { target: this.#end, steps: this.#latency() };
+    if (this.#sync.steps-- === 0) {
+      this.#durable = this.#sync.target;
+      this.#sync = undefined;
+      this.#stream.wake();
+    }
+    return this.#durable >= upTo;
   }
   syncIfDue(): void {}
   syncDueInMs(): number {
@@ -198,25 +209,33 @@ export class LatentLog implements LogPort {
 
   // ---- reading ----
 
-  read(from: Position, options?: ReadOptions): AsyncIterable<LogEntry> {
-    return this.#open().read(from, options);
+  read(from: Position, { level, signal }: ReadOptions = {}): AsyncIterable<LogEntry> {
+    return this.#stream.follow(from, { end: () => this.#readable(level), isOver: () => this.#isClosed }, signal);
   }
 
-  *entries(from: Position, _level?: ReadLevel): Generator<LogEntry, undefined> {
-    for (let position = from < this.oldestReadable ? this.oldestReadable : from; position < this.#end; position++) {
-      const entry = this.#stream.at(position);
-      if (entry !== undefined) yield { ...entry, records: Buffer.from(entry.records) };
-    }
+  entries(from: Position, level?: ReadLevel): Generator<LogEntry, undefined> {
+    return this.#stream.entries(from, this.#readable(level));
   }
 
-  entryAt(position: Position, _level?: ReadLevel): LogEntry | undefined {
-    if (position >= this.#end || position < this.oldestReadable) return undefined;
-    const entry = this.#stream.at(position);
-    return entry && { ...entry, records: Buffer.from(entry.records) };
+  entryAt(position: Position, level?: ReadLevel): LogEntry | undefined {
+    if (position >= this.#readable(level) || position < this.oldestReadable) return undefined;
+    const [entry] = this.#stream.entries(position, position + 1n);
+    return entry;
+  }
+
+  #readable(level: ReadLevel | undefined): Position {
+    return level === 'durable' ? this.#durable : this.#end;
   }
 
   cursor(name: string): LogCursor {
-    return this.#open().cursor(name);
+    const cursor = this.#open().cursor(name);
+    return {
+      ...cursor,
+      advance: (position) => {
+        cursor.advance(position);
+        while (!this.syncStep(position));
+      },
+    };
   }
   cursors(): ReadonlyMap<string, Position> {
     return this.#stream.cursors;
@@ -234,6 +253,7 @@ export class LatentLog implements LogPort {
   exceedLimit(): void {}
 
   close(): void {
+    if (this.#log !== undefined) this.#durable = this.#end;
     this.#isClosed = true;
     this.#log?.close();
   }

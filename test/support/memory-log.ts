@@ -40,6 +40,40 @@ export class MemoryStream {
     return this.messages[Number(position - this.oldest)];
   }
 
+  /** The entries of [from, end) that count, which depends on all that were before. */
+  *entries(from: Position, end: Position = this.end): Generator<LogEntry, undefined> {
+    if (from < this.oldest || from > this.end) throw outOfRange('from', 'in the log', from);
+    const [first] = this.messages;
+    const fence = new Fence(first && stateBefore(first));
+    for (const entry of [...this.messages]) {
+      if (entry.position >= end) return;
+      if (fence.admit(entry) && entry.position >= from) yield { ...entry, records: Buffer.from(entry.records) };
+    }
+  }
+
+  /** Gives entries out as they come, until `isOver`; `end` says how far may be read. */
+  async *follow(from: Position, options: { end(): Position; isOver(): boolean }, signal?: AbortSignal) {
+    let position = from;
+    const stop = (): void => this.wake();
+    signal?.addEventListener('abort', stop);
+    try {
+      for (;;) {
+        const end = options.end();
+        for (const entry of this.entries(position, end)) {
+          if (signal?.aborted) return;
+          position = entry.end;
+          yield entry;
+        }
+        // More may have come, and the log may have ended, while the reader had an entry.
+        if (options.end() > end) continue;
+        if (options.isOver() || signal?.aborted) return;
+        await this.changed();
+      }
+    } finally {
+      signal?.removeEventListener('abort', stop);
+    }
+  }
+
   wake(): void {
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
@@ -129,26 +163,8 @@ export class MemoryLog implements RequestLog {
     if (this.#isClosed) throw new CairnError('ERR_CLOSED', 'The log is closed');
   }
 
-  async *read(from: Position, { signal }: ReadOptions = {}): AsyncGenerator<LogEntry, undefined> {
-    if (from < this.#stream.oldest || from > this.#stream.end) throw outOfRange('from', 'in the log', from);
-    // From the beginning: what is void depends on all that was before.
-    const fence = new Fence(this.#stream.messages[0] && stateBefore(this.#stream.messages[0]));
-    let position = this.#stream.oldest;
-    const stop = (): void => this.#stream.wake();
-    signal?.addEventListener('abort', stop);
-    try {
-      for (;;) {
-        for (let entry = this.#stream.at(position); entry !== undefined; entry = this.#stream.at(position)) {
-          if (signal?.aborted) return;
-          position = entry.end;
-          if (fence.admit(entry) && entry.position >= from) yield { ...entry, records: Buffer.from(entry.records) };
-        }
-        if (this.#isClosed || signal?.aborted) return;
-        await this.#stream.changed();
-      }
-    } finally {
-      signal?.removeEventListener('abort', stop);
-    }
+  read(from: Position, { signal }: ReadOptions = {}): AsyncIterable<LogEntry> {
+    return this.#stream.follow(from, { end: () => this.#stream.end, isOver: () => this.#isClosed }, signal);
   }
 
   cursor(name: string): LogCursor {

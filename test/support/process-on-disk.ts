@@ -43,11 +43,12 @@ export class ProcessOnDisk {
       ...{ memoryBytes: 2 ** 25, memoryBytesCeiling: 2 ** 25, entriesMax: 0, shardCount },
       ...{ valueBytesMax: 2 ** 20, ringBytes: 2 ** 20, trackAccess: false, siphash: false },
     });
-    if (typeof owner === 'number') throw new Error(`The cache cannot be opened: ${owner}`);
+    if (typeof owner === 'number') throw new Error(`The cache cannot be opened: ${owner}, ${native.takeMessage()}`);
     this.#owner = owner;
     this.feed = feedOf(owner)!;
     try {
       this.#scribe = startScribe({
+        handle: this.feed,
         data: {
           cacheId: owner.cacheId,
           directory,
