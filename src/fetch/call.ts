@@ -4,7 +4,7 @@ import type { LoadContext, Loader, Wants } from './fetch-options.ts';
 import type { Key } from './flight-binding.ts';
 import type { Load } from './loads.ts';
 
-/** What a call is made of. */
+/** The parts of a call. */
 export interface CallParts {
   readonly key: Key;
   readonly loader: Loader<unknown>;
@@ -14,23 +14,23 @@ export interface CallParts {
   readonly takesStaleOnError?: boolean;
 }
 
-/** One call of fetch(). Answered once; what comes later is ignored. */
+/** One call of fetch(). Answered once; later answers are ignored. */
 export class Call {
   readonly key: Key;
   readonly loader: Loader<unknown>;
   readonly wants: Wants;
-  /** A value that is there does not answer it. */
+  /** True: a present value does not answer it. */
   refresh: boolean;
-  /** The value that is to be refreshed. */
+  /** The value to be refreshed. */
   readonly stale: unknown;
-  /** If the load fails, the value that is to be refreshed answers the call. */
+  /** True: if the load fails, the value to be refreshed answers the call. */
   readonly takesStaleOnError: boolean;
   /** No caller waits for it. */
   background = false;
   flight: Flight | undefined;
-  /** The load whose loader has made the call, if it waits for it. */
+  /** The load whose loader made this call and waits for it. */
   within: Load | undefined;
-  /** Answered, perhaps by its own loader, which may close the cache at once. */
+  /** Answered, perhaps by its own loader, which may close the cache. */
   isSettled = false;
   #stopWatching: (() => void) | undefined;
   #stopWaiting: (() => void) | undefined;
@@ -69,7 +69,7 @@ export class Call {
     this.within = load;
     this.#stopWaiting = load?.waitFor(cacheId, this.key);
   }
-  /** Gives up as its options say. Its loader, which has run already, may have aborted its signal. */
+  /** Stops waiting as its options say. Its loader, which has run already, may have aborted its signal. */
   watch(giveUp: GivingUp): void {
     const { timeoutMs, signal } = this.wants;
     if (timeoutMs === 0 && signal === undefined) return;
@@ -84,11 +84,11 @@ export class Call {
   }
 }
 
-/** A membership in a flight: the calls of this thread that share it. Id 0: it is not shared with anybody. */
+/** A membership in a flight: the calls of this thread that share it. Id 0: not shared with other threads. */
 export class Flight {
   readonly id: number;
   readonly calls = new Set<Call>();
-  /** Of a flight whose loader runs in this thread. */
+  /** For a flight whose loader runs in this thread. */
   load: Load | undefined;
   /** The thread is kept alive for it. */
   holds = false;
@@ -109,7 +109,7 @@ export class Flight {
     this.#aborted = { reason };
     this.#controller?.abort(reason);
   }
-  /** Made when it is first asked for: most loaders do not look at it. */
+  /** Made when it is first read: most loaders do not use it. */
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();

@@ -13,8 +13,8 @@
  *                  -> the table is full: run the loader, share nothing, store nothing
  * ```
  *
- * Every caller gets its own copy of the value, as a later `get` would give it, the one that loaded it too: what comes
- * back does not depend on who was first.
+ * Every caller gets its own copy of the value, as from a later `get`, also the caller whose loader ran: the result does
+ * not depend on which call came first.
  */
 import { CairnError, isMalformed, malformedValues, show, wrongType } from '../errors.ts';
 import { TTL_MS_MAX } from '../limits.ts';
@@ -46,7 +46,7 @@ import {
 import { describeError, reviveError } from './loader-errors.ts';
 import { Load } from './loads.ts';
 
-/** Rows of news that are dealt with in one turn of the event loop: 64 at a time. */
+/** Batches of news handled in one turn of the event loop, of 64 rows each. */
 const NEWS_CALLS_PER_TURN = 16;
 
 /** The fetches of one handle. */
@@ -82,7 +82,10 @@ export class Fetcher implements Looker {
     }
   }
 
-  /** The handle is about to be closed, or has been: all calls are rejected, all loads aborted or left to others. */
+  /**
+   * The handle is about to be closed, or was closed: all calls are rejected, all loads aborted or left to other
+   * threads.
+   */
   close(): void {
     const error = this.#cache.error(Code.closed);
     for (const flight of [...this.#flights.values(), ...this.#alone]) {
@@ -92,11 +95,11 @@ export class Fetcher implements Looker {
     }
   }
 
-  /** Takes what other threads have left for this handle. */
+  /** Takes the news from other threads for this handle. */
   look(): void {
     for (let calls = 0; calls < NEWS_CALLS_PER_TURN; calls++) {
       const rows = this.#handle.takeFlightNews();
-      // The cache was closed by its owner, and the handle has noticed it before the news of it came here.
+      // The owner closed the cache, and the handle noticed it before the news came here.
       if (rows === undefined) this.close();
       if (rows === undefined || rows.length === 0) return;
       for (let at = 0; at < rows.length; at += NEWS_FIELDS) {
@@ -284,7 +287,7 @@ export class Fetcher implements Looker {
     let { payload, codec } = encoded;
     if (flight.id !== 0) {
       this.#cache.tick?.();
-      // Whatever it answers, the value was loaded: the cache not keeping it is no reason to keep it from the callers.
+      // With any answer the value was loaded: callers get it even if the cache does not keep it.
       const { ttlMs, freshMs } = life;
       let code = this.#handle.fillFlight(flight.id, payload, codec, ttlMs, ttlMs !== TTL_NOTHING, freshMs);
       if (code === Code.valueMaybeIllFormed) {
@@ -302,7 +305,7 @@ export class Fetcher implements Looker {
     }
   }
 
-  // Once: a program that fetches such values would hear of each of them.
+  // Once only, because a program that fetches such values would be warned of each of them.
   #tellTooLarge(key: Key, bytes: number): void {
     if (this.#hasToldTooLarge) return;
     this.#hasToldTooLarge = true;
@@ -385,7 +388,7 @@ export class Fetcher implements Looker {
     }
   }
 
-  // Each call decodes for itself: no two of them share an object.
+  // Each call decodes its own copy, so no two calls share an object.
   #giveCopies(flight: Flight, payload: string | Uint8Array, codec: number): void {
     for (const call of flight.calls) {
       try {
@@ -405,7 +408,7 @@ export class Fetcher implements Looker {
     return decode(codec, bytes, 0, bytes.length, this.#cache.raw, 0);
   }
 
-  // A window makes the entry live that much longer than it is fresh.
+  // A stale window makes the entry live longer than it is fresh.
   #lifeOf(call: Call, value: unknown): Life {
     const { ttl, revalidateMs, errorMs } = call.wants;
     const longerMs = Math.max(revalidateMs, errorMs);
@@ -450,7 +453,7 @@ interface Life {
 
 const CACHE_LIFE: Life = { ttlMs: undefined, freshMs: undefined };
 
-// What the call gets if the load fails: the value, unless it has been stale for too long.
+// The answer of the call if the load fails: the old value, unless it has been stale for too long.
 function ifError(value: unknown, staleMs: number, { errorMs }: Wants): { takesStaleOnError: boolean } {
   return { takesStaleOnError: value !== undefined && errorMs > 0 && staleMs < errorMs };
 }
@@ -458,7 +461,7 @@ function ifError(value: unknown, staleMs: number, { errorMs }: Wants): { takesSt
 /** In the place of a value that cannot be decoded. */
 const UNREADABLE = Symbol('unreadable');
 
-// What a read gives, or `otherwise` where the value cannot be decoded: it is loaded again then.
+// The result of a read, or `otherwise` if the value cannot be decoded, which is then loaded again.
 function readable(read: () => unknown, otherwise?: symbol): unknown {
   try {
     return read();

@@ -1,16 +1,16 @@
-/** The door to flight_binding.cc, and what fetching needs of a cache beside it. */
+/** The door to flight_binding.cc, and the other parts of a cache that fetching needs. */
 import type { Code, NativeHandle } from '../native.ts';
 import type { RawOption } from '../options.ts';
 
 export type Key = string | Uint8Array;
 
-/** Counts of fetching, over all threads. */
+/** The counters of fetching, over all threads. */
 export interface FetchCounts {
   /** Loads that were started. */
   fetchLoads: number;
   /** Calls that shared a load instead of starting one. */
   fetchJoins: number;
-  /** Loads under way now. */
+  /** Loads in flight. */
   fetchFlights: number;
 }
 
@@ -33,11 +33,11 @@ export interface FlightHandle extends NativeHandle {
   getStale(key: Key): unknown;
 }
 
-/** What fetching needs of a cache. */
+/** The parts of a cache that fetching needs. */
 export interface FetchCache {
   readonly handle: FlightHandle;
   readonly raw: RawOption;
-  /** Milliseconds; 0: for ever. */
+  /** Milliseconds; 0: entries do not expire. */
   readonly ttl: number;
   /** Moves the cache's time, where its maker gave a clock. */
   readonly tick: (() => void) | undefined;

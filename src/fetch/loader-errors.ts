@@ -1,11 +1,11 @@
-/** Errors of loaders on their way between threads: name, message and code travel, the rest stays where it happened. */
+/** Errors of loaders between threads: name, message and code travel; the rest stays in the loader's thread. */
 import { inspect } from 'node:util';
 import { CairnError, CairnRangeError, CairnTypeError, ERROR_KINDS, type ErrorCode } from '../errors.ts';
 
-/** Of an error's message, as other threads see it. */
+/** The most characters of an error's message in other threads. */
 const MESSAGE_LENGTH_MAX = 8 * 1024;
 
-/** What is sent of an error. */
+/** The parts of an error that are sent. */
 export function describeError(error: unknown): { message: string; name: string; code: string } {
   try {
     if (typeof error === 'object' && error !== null && 'message' in error) {

@@ -1,9 +1,10 @@
 /**
- * Which loads wait for which, so that a loader that would wait for itself gets an error instead of waiting forever.
+ * Records which load waits for which, so that a loader that would wait for itself gets an error instead of waiting
+ * forever.
  *
- * Each loader runs in an async context of its own: a `fetch` within it is known to be part of that load. A load and the
- * fetches that it waits for are an edge each; a fetch that would close a circle is refused. Only loads of this thread
- * are known: a circle over several threads is ended by the option `timeout` alone.
+ * Each loader runs in its own async context, by which a `fetch` within it is known to be part of that load. Each load
+ * that waits for a key is an edge; a `fetch` that would close a circle is refused. Only loads of this thread are known:
+ * a circle over several threads is ended by the option `timeout` only.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { isUtf8 } from 'node:buffer';
@@ -32,13 +33,13 @@ export class Load {
     return running.run(this, loader);
   }
 
-  /** The loader has given its value, or nothing waits for it any more. */
+  /** The loader has returned its value, or no call waits for it any more. */
   end(): void {
     this.#hasEnded = true;
     if (loads.get(this.#id) === this) loads.delete(this.#id);
   }
 
-  /** The load waits for another key from here on, until the function is called that this returns. */
+  /** The load waits for another key from now on, until the returned function is called. */
   waitFor(cacheId: number, key: Key): () => void {
     const id = idOf(cacheId, key);
     this.#waitsFor.set(id, (this.#waitsFor.get(id) ?? 0) + 1);
@@ -60,7 +61,7 @@ export class Load {
     );
   }
 
-  /** The load within which the caller runs; undefined: none, or one that has ended. */
+  /** The load in whose loader the caller runs; undefined: none, or one that has ended. */
   static get current(): Load | undefined {
     const load = running.getStore();
     return load === undefined || load.#hasEnded ? undefined : load;

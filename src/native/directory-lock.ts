@@ -21,9 +21,9 @@ interface LockExports {
 const { lockFile, unlockFile } = native as unknown as LockExports;
 
 /**
- * Takes a directory, which has to be there. Throws `ERR_LOG_LOCKED` with the pid of who has it, and `ERR_LOG_IO` where
- * the lock's file cannot be made or locked. `release` may be called twice. `isLost`: whether another process can have
- * the directory when the file `lock` is removed from it.
+ * Locks a directory, which must exist. Throws `ERR_LOG_LOCKED` with the owner's process id, and `ERR_LOG_IO` if the
+ * lock's file cannot be made or locked. `release` may be called twice. `isLost`: whether another process can take the
+ * directory after the file `lock` was removed from it.
  */
 export function lockByAddon(directory: string): { readonly isLost: 'never' | 'with-file'; release(): void } {
   // By its whole path: the process may go to another directory while it has the lock. Windows takes paths of more than

@@ -7,7 +7,7 @@
  * 4. `prebuilds/<platform>-<arch>.node`, which the package brings. The Linux ones are linked so that they load on musl
  *    too.
  *
- * A file that is there but does not load (one built for another C library, say) does not end the search.
+ * A file that exists but does not load (for example, one built for another C library) does not end the search.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -45,7 +45,7 @@ export function loadNative(): unknown {
   throw nativeMissing(tried, cause);
 }
 
-// What the names of prebuilt files say of this machine.
+// This machine in the names of prebuilt files.
 function nativeTarget(): string {
   return `${process.platform}-${process.arch}`;
 }

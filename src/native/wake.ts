@@ -2,7 +2,7 @@
  * Wakes this thread for news from other threads: the addon calls one function here, which calls every registered {@link
  * Looker}. It keeps the thread alive only while {@link holdAwake} asks for it.
  *
- * What is shared hangs on the addon's exports, of which a thread has one, and not on this module, of which it may have
+ * Shared state is on the addon's exports, of which a thread has one, and not in this module, of which a thread may have
  * two copies.
  */
 import { native } from '../native.ts';
@@ -31,12 +31,12 @@ if (wakes.lookers === undefined) {
   });
 }
 
-/** One more, or one less, for whom the thread has to stay alive. */
+/** Counts the parts for which the thread must stay alive, up or down. */
 export function holdAwake(yes: boolean): void {
   wakes.holdAwake(yes);
 }
 
-/** Everybody looks again in a later turn of the event loop. */
+/** Every looker is called again in a later turn of the event loop. */
 export function lookAgain(): void {
   wakes.wakeSelf();
 }

@@ -1,14 +1,14 @@
 /**
- * Who may enter the queue: counts the requests and bytes that were accepted and are not answered yet, refuses when
- * there are too many, and says when it is worth trying again.
+ * Admission to the queue: counts the accepted requests that are not answered yet, and their bytes; refuses when there
+ * are too many, and says when to retry.
  *
- * A call enters as a whole or not at all. It is refused when its requests would exceed `requestsMax`, or when
- * `bytesMax` has been reached. Two exceptions keep every call possible: into an empty queue a call of any size may
- * enter, and the bytes of the call that passes `bytesMax` are let in. So the bounds are those two and one call more.
+ * A call enters as a whole or not at all. It is refused if its requests would exceed `requestsMax`, or if `bytesMax`
+ * has been reached. Two exceptions keep every call possible: a call of any size may enter an empty queue, and a call
+ * that starts below `bytesMax` may pass it. So the limits are these two and one call more.
  *
- * After a refusal the queue drains: `onDrain` is called once, as soon as at most half of both bounds is in use and
- * every call that was refused would be let in by itself. Half, because a queue that others keep busy may never be
- * empty, and one that has just one place is full again before the refused can try.
+ * After a refusal the queue drains: `onDrain` is called once, when at most half of both limits is in use and every
+ * refused call would be admitted by itself. Half, because a busy queue may never be empty, and a queue with one free
+ * place is full again before a refused call can retry.
  */
 export interface AdmissionBounds {
   readonly requestsMax: number;
@@ -59,7 +59,7 @@ export class Admission {
     this.#bytes += bytes;
   }
 
-  /** Counts requests that are about to leave once more: they are answered, and the answer waits. */
+  /** Counts requests that are about to leave once more, because their answers wait for the log. */
   stay(requestCount: number, bytes: number): void {
     this.#requestCount += requestCount;
     this.#bytes += bytes;
@@ -80,7 +80,7 @@ export class Admission {
     }
   }
 
-  /** Resolves when there is room (see above): at once if there is. All who wait share one promise. */
+  /** Resolves when there is room (see above), at once if there is. All waiters share one promise. */
   drained(): Promise<void> {
     if (this.#hasRoom()) return Promise.resolve();
     if (this.#drained === undefined) {

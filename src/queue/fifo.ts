@@ -1,6 +1,6 @@
 /**
- * First in, first out, in a ring that doubles when it is full: push and shift cost the same however many are waiting,
- * and a slot that was taken holds on to nothing. What bounds it is the Admission in front of it.
+ * First in, first out, in a ring that doubles when it is full: push and shift cost the same at every length, and a
+ * freed slot keeps no reference. The Admission in front of it limits its length.
  */
 export class Fifo<T> {
   #slots: (T | undefined)[] = new Array<T | undefined>(4).fill(undefined);

@@ -1,7 +1,7 @@
 /**
  * A lane: one thread (a Piscina of one) and the batches that wait for it. One batch is in flight while the next
- * collects, so that calls which come close together share one; batches are executed in the order in which they began to
- * collect, and requests in the order in which they came. That is what keeps the order per key.
+ * collects, so that calls made close together share a batch. Batches are executed in the order in which they began to
+ * collect, and requests in the order in which they came, which keeps the order per key.
  *
  * The thread is started when the first batch is due, and again after its death, by the next batch that is due.
  *
@@ -15,9 +15,9 @@
  * |             |             |                        | they asked may be done; the lane is idle              |
  * | destroyed   | ending      | there is none any more | expected                                              |
  *
- * Why a Piscina of one and not one pool: a pool has one queue, and a shard that is busy would hold up the others; and
- * so a death touches one lane. Piscina's `atomics: 'sync'` is its fastest: an idle thread sleeps in Atomics.wait and
- * runs nothing else, and a lane's thread has nothing else to run.
+ * Why a Piscina of one and not one pool: a pool has one queue, in which a busy shard would delay the others; and the
+ * death of a thread affects one lane only. Piscina's `atomics: 'sync'` is its fastest mode: an idle thread sleeps in
+ * Atomics.wait and runs nothing else, and a lane's thread has nothing else to run.
  */
 import { SHARE_ENV, type Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
@@ -38,14 +38,14 @@ import {
   OUT_OF_MEMORY,
 } from './message.ts';
 
-/** Who waits for answers. Its methods are called once for each of its requests, and must not throw. */
+/** A call that waits for answers. One of its methods is called once for each of its requests, and must not throw. */
 export interface Call {
   /**
-   * Where its requests are, if it may want to take them back (Router.withdraw): the router adds to it.
-   * undefined: it never will.
+   * The batches with its requests, which the router adds, if the call may withdraw them (Router.withdraw). undefined:
+   * it never will.
    */
   readonly batches: Batch[] | undefined;
-  /** The answer is in that row. `position` is what the request was appended with. Valid during the call only. */
+  /** The answer is in this row. `position` is that of the appended request. Valid during the call only. */
   answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void;
   /** There will be no answer. */
   fail(failure: Failure): void;
@@ -54,7 +54,7 @@ export interface Call {
 /** Why there is no answer to a request. */
 export interface Failure {
   readonly code: ErrorCode;
-  /** A sentence without its end, which says what became of the request. */
+  /** A sentence without its full stop, which says what happened to the request. */
   readonly reason: string;
   readonly cause?: unknown;
 }
@@ -62,10 +62,10 @@ export interface Failure {
 const BEFORE_SENT = 0;
 const SENT = 1;
 
-/** Requests that travel together, and who waits for each. */
+/** Requests that travel together, and the call that waits for each. */
 export class Batch {
   readonly block = new Block();
-  /** Under which the thread knows the block; -1: it does not. */
+  /** The number by which the thread knows the block; -1: it does not know it. */
   readonly slot: number;
   readonly calls: (Call | undefined)[] = new Array<Call | undefined>(BATCH_ROWS_MAX).fill(undefined);
   readonly positions: number[] = new Array<number>(BATCH_ROWS_MAX).fill(0);
@@ -75,7 +75,7 @@ export class Batch {
     this.slot = slot;
   }
 
-  /** Takes the requests of a call back, if they were not sent yet. False: they were. */
+  /** Withdraws the requests of a call, if they were not sent yet. False: they were. */
   withdraw(call: Call): boolean {
     const rows: number[] = [];
     for (let row = 0; row < this.block.rowCount; row++) {
@@ -89,12 +89,12 @@ export class Batch {
   }
 }
 
-/** A point that every lane has to reach before any goes on: what clears all shards stands between batches. */
+/** A point that every lane must reach before any continues: a clear of all shards runs between batches. */
 export class Barrier {
   readonly #lanes: readonly Lane[];
   readonly #action: (failure: undefined) => void;
   #missing: number;
-  /** Batches that it cut short: each holds a block, however few its requests are. */
+  /** Batches that it cut short: each takes a whole block, even for few requests. */
   readonly cutCount: number;
 
   /** `action` runs when all lanes are there. It must not throw. */
@@ -115,14 +115,14 @@ export class Barrier {
   }
 }
 
-/** What a lane tells its router. */
+/** What a lane reports to its router. */
 export interface LaneOwner {
   readonly cacheId: number;
-  /** The requests of a batch, and the bytes they took, are answered or have failed. */
+  /** The requests of a batch, with their bytes, are answered or have failed. */
   left(requestCount: number, bytes: number): void;
   /** Call pump() in the next turn. */
   due(lane: Lane): void;
-  /** The cache is closed for everybody. */
+  /** The cache has ended for all handles. */
   closed(): void;
 }
 
@@ -139,9 +139,9 @@ export class Lane {
   #isAtBarrier = false;
   readonly #free: Batch[] = [];
   #slotCount = 0;
-  // Slots whose block the present thread has seen.
+  // Slots whose block the present thread knows.
   #seen: boolean[] = [];
-  /** Whether the router is going to call pump(). */
+  /** True if the router will call pump(). */
   isDue = false;
   /** Batches that were sent. */
   batchCount = 0;
@@ -158,7 +158,7 @@ export class Lane {
     return this.#pool?.threads ?? [];
   }
 
-  /** The batch that collects, with room for one more request of that size. */
+  /** The collecting batch, with room for one more request of this size. */
   batchFor(keyBytes: number, valueBytesMax: number): Batch {
     let batch = this.#collecting;
     if (batch === undefined || !batch.block.hasRoom(keyBytes, valueBytesMax)) {
@@ -172,8 +172,8 @@ export class Lane {
   }
 
   /**
-   * Everything before the barrier happens before it, everything after it afterwards. True if a batch that was
-   * collecting has to be sent as it is.
+   * Requests before the barrier are executed before it, requests after it afterwards. True if a collecting batch must
+   * be sent as it is.
    */
   append(barrier: Barrier): boolean {
     const cuts = this.#collecting !== undefined;
@@ -186,7 +186,7 @@ export class Lane {
     return cuts;
   }
 
-  /** The barrier that this lane waits at has been reached by all. */
+  /** All lanes have reached the barrier at which this lane waits. */
   pass(): void {
     this.#waiting.shift();
     this.#isAtBarrier = false;
@@ -212,7 +212,7 @@ export class Lane {
     this.#send(this.#pool, next);
   }
 
-  /** Stops at once. What was not sent was not done; what was sent may be. */
+  /** Stops at once. Requests that were not sent are not done; those that were sent may be done. */
   async destroy(): Promise<void> {
     this.#isDestroyed = true;
     this.#refuseWaiting(DESTROYED);
@@ -240,7 +240,8 @@ export class Lane {
     const pool = new Piscina({
       filename: WORKER_FILE,
       name: 'runBatch',
-      // Started by the first message, kept while idle. It is unref'd then: a script that falls off its end exits.
+      // Started by the first message, kept while idle. It is then unref'd, so that a script which reaches its end
+      // exits.
       minThreads: 0,
       maxThreads: 1,
       idleTimeout: Number.POSITIVE_INFINITY,
@@ -248,12 +249,12 @@ export class Lane {
       recordTiming: false,
       workerData: { cacheId: this.#owner.cacheId } satisfies LaneData,
       env: SHARE_ENV,
-      // Not the program's: its loaders and instrumentation have nothing to do here.
+      // Not the program's options: its loaders and instrumentation must not run here.
       execArgv: [],
     });
     this.#pool = pool;
-    // The pool dies with its thread, so that a new thread is a new pool and begins with HELLO. (And a thread that dies
-    // before it is ready would otherwise leave Piscina's task waiting for ever.)
+    // The pool ends with its thread, so that a new thread has a new pool and begins with HELLO. (And a thread that dies
+    // before it is ready would otherwise leave Piscina's task waiting forever.)
     pool.on('workerDestroy', () => queueMicrotask(() => this.#onThreadGone(pool)));
     let startError: unknown;
     pool.on('error', (error) => {
@@ -299,7 +300,7 @@ export class Lane {
     this.pump();
   }
 
-  // Whatever was asked of it is about to fail, or has failed.
+  // Its pending requests are about to fail, or have failed.
   #onThreadGone(pool: Piscina): void {
     if (this.#isBusy()) void pool.destroy();
     else this.#forget(pool);
@@ -340,13 +341,13 @@ export class Lane {
     const outcome = typeof answer === 'number' ? answer : answer.outcome;
     const pieces = typeof answer === 'number' ? NO_PIECES : answer.pieces.map(bufferOf);
     if (outcome === MORE) {
-      // Read first: the thread writes to the block when it goes on.
+      // Read first: the thread writes to the block when it continues.
       this.#settle(batch, pieces);
       this.#run(pool, CONTINUE, undefined);
       return;
     }
     this.#inFlight = undefined;
-    // A batch that is full gains nothing by waiting; what still collects gains the calls that these answers lead to.
+    // A full batch gains nothing by waiting; a collecting one gains the calls that follow from these answers.
     if (this.#waiting.peek() instanceof Batch) this.pump();
     this.#settle(batch, pieces);
     if (outcome !== DONE) this.#failRest(batch, outcome === OUT_OF_MEMORY ? NO_MEMORY : CACHE_CLOSED);
@@ -366,7 +367,7 @@ export class Lane {
     this.#release(batch, false);
   }
 
-  // Gives out the answers that are in the block.
+  // Delivers the answers in the block.
   #settle(batch: Batch, pieces: readonly Buffer[]): void {
     const { block, calls, positions } = batch;
     const end = block.rowsDone;
@@ -386,7 +387,7 @@ export class Lane {
     }
   }
 
-  // The batch is over. Its memory is used again, unless a thread that died may have been at it.
+  // The batch has ended. Its memory is reused, unless a thread that died may still write to it.
   #release(batch: Batch, isReusable: boolean): void {
     const { block } = batch;
     const { rowCount, requestBytes } = block;
@@ -409,7 +410,7 @@ export class Lane {
     }
     if (this.#collecting !== undefined) refused.push(this.#collecting);
     this.#collecting = undefined;
-    // They still stand where they stood, with nothing between them.
+    // They are still in their places, with nothing between them.
     for (const barrier of barriers) this.#waiting.push(barrier);
     for (const batch of refused) {
       this.#failRest(batch, failure);
@@ -422,7 +423,7 @@ function firstLine(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).split('\n')[0]!;
 }
 
-/** What becomes of requests that were not sent when the lanes were destroyed. */
+/** The failure of requests that were not sent when the lanes were destroyed. */
 export const DESTROYED: Failure = {
   code: 'ERR_CLOSED',
   reason: 'was not done: the cache was destroyed before it was sent',

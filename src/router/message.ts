@@ -1,28 +1,28 @@
-/** What a lane and its thread say to each other. A block that the thread has seen before is only named. */
+/** The messages between a lane and its thread. A block that the thread knows is sent as its number only. */
 
-/** The first message to a new thread. It answers DONE, or CLOSED if there is no such cache any more. */
+/** The first message to a new thread. It answers DONE, or CLOSED if the cache has ended. */
 export const HELLO = -1;
-/** Go on with the batch whose answer was too large for one. */
+/** Continues the batch whose answer was too large for one message. */
 export const CONTINUE = -2;
 
-/** A block that comes for the first time, or with values out of line. A batch without either is the slot alone. */
+/** A block that is sent for the first time, or with values outside of it. Any other batch is sent as its slot only. */
 export interface BatchMessage {
-  /** Under which the thread keeps the block; -1: it does not. */
+  /** The number under which the thread keeps the block; -1: it does not keep it. */
   readonly slot: number;
-  /** undefined: the one of that slot. */
+  /** undefined: the block of that slot. */
   readonly memory: SharedArrayBuffer | undefined;
   readonly pieces: readonly Uint8Array[];
 }
 
 export const DONE = 0;
-/** The handle or the cache is closed: what has no answer was not done. */
+/** The handle or the cache is closed: requests without an answer were not done. */
 export const CLOSED = 1;
-/** Not all: CONTINUE. */
+/** Not all answers are here: send CONTINUE. */
 export const MORE = 2;
-/** The process has no memory for the values: what has no answer was not done. */
+/** The process has no memory for the values: requests without an answer were not done. */
 export const OUT_OF_MEMORY = 3;
 
-/** An answer with values out of line. One without is the outcome alone. */
+/** An answer with values outside of the block. Any other answer is the outcome only. */
 export interface BatchAnswer {
   readonly outcome: number;
   readonly pieces: readonly Uint8Array[];

@@ -1,11 +1,11 @@
 /**
- * The way of a promised request: key -> hash -> lane -> batch -> thread. A router belongs to one cache and one thread;
- * it makes its lanes at once and their threads when they are needed.
+ * The way of a promised request: key -> hash -> lane -> batch -> thread. A router belongs to one handle of a cache; it
+ * makes its lanes at once, and their threads when they are needed.
  *
  * Order: requests for one key go to one lane, which executes them in the order in which they were appended. Between
  * different keys there is no order, except around a barrier (clear), which all lanes pass together.
  *
- * Requests are admitted by their number and their bytes (queue/admission.ts); one that is refused has left no trace.
+ * Requests are admitted by their number and their bytes (queue/admission.ts); a refused request leaves no trace.
  *
  * | the router is | enter() | close()                     | destroy()                       | its cache is closed |
  * |---------------|---------|-----------------------------|---------------------------------|---------------------|
@@ -15,8 +15,8 @@
  * | draining      | refuses | the same promise            | the same                        | the same            |
  * | closed        | refuses | the same promise            | the same promise                |                     |
  *
- * A thread that dies while draining is started again for what is left. Nothing here keeps the process alive but calls
- * that are not answered.
+ * If a thread dies while draining, a new one is started for the remaining requests. Only unanswered calls keep the
+ * process alive.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { availableParallelism } from 'node:os';
@@ -32,23 +32,23 @@ export interface RouterOptions {
   /** The process-wide number of the cache, by which the lanes' threads find it. */
   readonly cacheId: number;
   readonly shardCount: number;
-  /** Not more than there are shards; undefined: as many as pay. */
+  /** At most the number of shards; undefined: chosen. */
   readonly laneCount: number | undefined;
   readonly bounds: AdmissionBounds;
   /** The queue has refused a call and has room again. Must not throw. */
   readonly onDrain: () => void;
 }
 
-/** What a router has done so far. */
+/** The counters of a router. */
 export interface RouterCounts {
-  /** Requests that are accepted and not answered. */
+  /** Accepted requests that are not answered. */
   readonly requests: number;
-  /** Bytes that they hold. */
+  /** Bytes of keys and values in these requests. */
   readonly bytes: number;
   readonly lanes: number;
-  /** Batches that were sent. */
+  /** Batches sent so far. */
   readonly batches: number;
-  /** Threads that were started to take the place of one that died. */
+  /** Threads that were started to replace one that died. */
   readonly restarts: number;
 }
 
@@ -72,7 +72,7 @@ export class Router implements LaneOwner {
     this.#lanes = Array.from({ length: laneCount }, (_, index) => new Lane(this, index));
   }
 
-  /** Refuses everything: closed, or about to be. */
+  /** True if it refuses all calls: closed, or closing. */
   get isClosing(): boolean {
     return this.#isDraining;
   }
@@ -87,12 +87,12 @@ export class Router implements LaneOwner {
     return this.#admission.drained();
   }
 
-  /** Takes the key of the next append. False: it is none. */
+  /** Stages the key of the next append. False: it is not a valid key. */
   stage(key: unknown): boolean {
     return this.#key.take(key);
   }
 
-  /** Appends a request without a value for the staged key. REQUIRES: it was entered. */
+  /** Appends a request without a value for the staged key. REQUIRES: the request was entered. */
   append(call: Call, position: number, verb: Verb, fields: RequestFields | undefined): void {
     const batch = this.#lane().batchFor(this.#key.byteLength, 0);
     const before = batch.block.requestBytes;
@@ -100,7 +100,7 @@ export class Router implements LaneOwner {
     this.#note(batch, row, call, position, before);
   }
 
-  /** Appends a request with a value for the staged key. REQUIRES: it was entered. */
+  /** Appends a request with a value for the staged key. REQUIRES: the request was entered. */
   appendValue(call: Call, position: number, verb: Verb, value: Encoded, fields: RequestFields | undefined): void {
     const batch = this.#lane().batchFor(this.#key.byteLength, payloadRoom(value.payload));
     const before = batch.block.requestBytes;
@@ -109,8 +109,8 @@ export class Router implements LaneOwner {
   }
 
   /**
-   * Takes back the requests of a call that were not sent. True: none was, so that nothing of it will be done. They keep
-   * their place in the queue until their batch is answered.
+   * Withdraws the requests of a call that were not sent. True: none was sent, so the call will not be done at all. They
+   * keep their places in the queue until their batch is answered.
    */
   withdraw(call: Call): boolean {
     let isNothingDone = true;
@@ -125,14 +125,14 @@ export class Router implements LaneOwner {
     this.#admission.stay(1, bytes);
   }
 
-  /** Gives back the places of requests that were entered and are not going to be appended. */
+  /** Frees the places of requests that were entered and will not be appended. */
   leave(requestCount: number): void {
     this.left(requestCount, 0);
   }
 
   /**
-   * Runs `action` on this thread after everything that was appended before and before everything that is appended
-   * later; or with a failure, if that will not come. REQUIRES: one request was entered. `action` must not throw.
+   * Runs `action` on this thread after all requests appended before and before all requests appended later; or with a
+   * failure, if that is impossible. REQUIRES: one request was entered. `action` must not throw.
    */
   barrier(action: (failure: Failure | undefined) => void): void {
     let bytes = 0;
@@ -142,14 +142,14 @@ export class Router implements LaneOwner {
       this.left(1, bytes);
     };
     this.#barriers.add(pass);
-    // No lane comes to it before the next turn.
+    // No lane reaches it before the next turn.
     const { cutCount } = new Barrier(this.#lanes, pass);
-    // Counted, because otherwise what is cut short over and over holds more than the queue may.
+    // Counted, because batches that are cut short again and again would otherwise take more memory than the queue may.
     bytes = cutCount * BATCH_BLOCK_BYTES;
     this.#admission.addBytes(bytes);
   }
 
-  /** Finishes what was accepted, then ends the threads. */
+  /** Finishes accepted requests, then ends the threads. */
   close(): Promise<void> {
     this.#isDraining = true;
     this.#ending ??= this.#end();
@@ -181,7 +181,7 @@ export class Router implements LaneOwner {
     };
   }
 
-  /** The threads of the lanes, as they are now: for tests. */
+  /** The present threads of the lanes, for tests. */
   threads(): Worker[][] {
     return this.#lanes.map((lane) => lane.threads);
   }
@@ -254,7 +254,7 @@ const microtask = queueMicrotask;
 // Threads and batches belong to no single request: they must not keep the async context of the call that started them.
 const inNobodysContext = AsyncLocalStorage.snapshot();
 
-// After every promise that is settled by now has had its effects: calls that come of one answer share the next batch.
+// After all effects of the promises settled by now, so that calls which follow from one answer share the next batch.
 function nextTurn(action: () => void): void {
   microtask(() => nextTick(inNobodysContext, action));
 }

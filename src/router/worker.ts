@@ -1,7 +1,7 @@
 /**
- * A lane's thread: holds a handle of the cache and executes batches, each in one native call; more only for values that
- * have no room in the block. It never throws: what goes wrong is an outcome, because an error would lose its code on
- * the way.
+ * A lane's thread: holds a handle of the cache and executes batches, each in one native call; more calls only for
+ * values that have no room in the block. It never throws: a failure is an outcome, because an error would lose its code
+ * on the way.
  */
 import { workerData } from 'node:worker_threads';
 import { ANSWER_BYTES_MAX } from '../limits.ts';
@@ -25,17 +25,17 @@ interface BatchHandle extends NativeHandle {
   continueBatch(target: Uint8Array, pieceNumber: number): number;
 }
 
-// Values without room are brought out in pieces of this size; one that is larger than fits a block gets its own, so
-// that it can be handed to the caller as it is.
+// Values without room are copied to pieces of this size; a value too large for a block gets its own piece, which is
+// handed to the caller without another copy.
 const PIECE_BYTES = 256 * 1024;
 
 const attached = native.attachById((workerData as LaneData).cacheId);
 const handle = typeof attached === 'number' ? undefined : (attached as BatchHandle);
 
 const blocks: Uint8Array[] = [];
-// Of the batch in progress: the store reads values from here until it is done.
+// For the batch in progress: the store reads values from here until it is done.
 let pieces: readonly Uint8Array[] | undefined;
-// What its next value needs.
+// The room that its next value needs.
 let need = 0;
 
 export function runBatch(message: number | BatchMessage): number | Promise<unknown> {
@@ -84,16 +84,16 @@ async function bringOut(lane: BatchHandle): Promise<unknown> {
   return transferred({ outcome, pieces: found });
 }
 
-// Not zeroed: what no value covers is never shown to anybody.
+// Not zeroed: bytes without a value are never read.
 function allocate(bytes: number): Uint8Array | undefined {
   try {
     return Buffer.allocUnsafeSlow(bytes);
   } catch {
-    return undefined; // The only reason there is: no memory. The lane tells the caller.
+    return undefined; // The only possible reason is no memory. The lane tells the caller.
   }
 }
 
-// Loaded when it is needed first: most lanes never meet a value that large.
+// Loaded when it is first needed: most lanes never meet a value that large.
 async function transferred(answer: BatchAnswer): Promise<unknown> {
   const { move, transferableSymbol, valueSymbol } = await import('piscina');
   return move({

@@ -1,6 +1,6 @@
 /**
  * One client of a server: its socket, and the native session that knows its place in the stream. Every chunk is one
- * native call; the reply is written from where the session left it.
+ * native call; the reply is written straight from the session's output buffer.
  *
  * | state   | is                                              | a chunk      | the client ends     | shutDown()    |
  * |---------|-------------------------------------------------|--------------|---------------------|---------------|
@@ -10,14 +10,14 @@
  * | ending  | the session is over, its last replies leave     | thrown away  | closed              | -             |
  * | closed  | the client is gone, or a write has failed       | -            | -                   | -             |
  *
- * Memory: replies that have not left are bounded by the session, which stops at 1 MiB. While it is stopped, the session
- * keeps a chunk and the socket's own read buffer another.
+ * Memory: the session limits replies that have not left, by stopping at 1 MiB. While it is stopped, the session keeps
+ * one chunk, and the socket's read buffer another.
  *
  * Time: a connection makes one native call per chunk or turn of the event loop. A call executes a bounded number of
  * requests and composes about 1 MiB at most; the rest waits for the next turn, so other connections are served between.
  *
- * A client that ends its side may still read, so it is answered what it is owed, also later. A client that resets the
- * connection is gone: its session is dropped with all that it still asked for.
+ * A client that ends its side may still read, so all its requests are answered, also later. A client that resets the
+ * connection is gone: its session is dropped with its pending requests.
  */
 import type { Socket } from 'node:net';
 import {
@@ -33,33 +33,33 @@ import {
   sessions,
 } from './native-session.ts';
 
-/** What a connection asks of its server. */
+/** What a connection needs from its server. */
 export interface ConnectionOwner {
   /** Milliseconds that the server has been listening to its clients; moves a few times a second. */
   readonly coarseNow: number;
-  /** The connection waits, or does no longer: it is continued when the thread is woken. */
+  /** The connection waits, or no longer waits; a waiting one is continued when the thread is woken. */
   setWaiting(connection: Connection, waits: boolean): void;
   connectionClosed(connection: Connection): void;
 }
 
 /** Times that a connection may take before it is closed, in milliseconds. */
 export interface ConnectionTimeouts {
-  /** 0: for ever. */
+  /** 0: never. */
   readonly idleMs: number;
   readonly stallMs: number;
 }
 
-/** Why a connection was closed that had not come to its end: it took too long, or does not speak our protocol. */
+/** Why a connection was closed before its end: it took too long, or speaks a protocol that is not served. */
 export type Fault = 'idle' | 'stalled' | 'binary' | 'tls';
 
 const NOTHING: Buffer = Buffer.alloc(0);
-/** Bytes of requests that a connection is fed before others get their turn. */
+/** The most bytes of requests that a connection is fed before other connections get their turn. */
 const FED_BYTES_MAX: number = 256 * 1024;
-/** How long a client may take to close its side after we have closed ours. */
+/** How long a client may take to close its side after the server has closed its own. */
 const LINGER_MS = 2_000;
 
 export class Connection {
-  /** What `stats conns` calls the client. */
+  /** The client's name in `stats conns`. */
   readonly peer: string;
   /** Set before the connection is closed for it. */
   fault: Fault | undefined;
@@ -74,7 +74,7 @@ export class Connection {
   #isInLargeRequest = false;
   /** proceed() will be called: when the output has left, or in the next turn of the event loop. */
   #resuming = false;
-  /** Since the last turn was left to others. */
+  /** Bytes fed since other connections last had their turn. */
   #fedBytes = 0;
   #shutDown = false;
   #activeAt: number;
@@ -82,7 +82,7 @@ export class Connection {
   #endingAt = -1;
   readonly #flushed = (error?: Error | null): void => {
     this.#resuming = false;
-    // A client that takes no replies is not asked for more of them: the next write would fail as well.
+    // The client takes no replies: the next write would fail as well.
     if (error) {
       this.destroy();
       return;
@@ -103,32 +103,32 @@ export class Connection {
     this.#session = session;
     this.#activeAt = owner.coarseNow;
     socket.on('data', (chunk: Buffer) => {
-      if (this.#session < 0) return; // It was told good-bye; reading on keeps the system from resetting the connection.
+      if (this.#session < 0) return; // Ended; reading on keeps the system from resetting the connection.
       this.#activeAt = owner.coarseNow;
       const waited = this.#sessionWaits;
       this.#fedBytes += chunk.length;
       this.#act(sessions.feedSession(this.#session, chunk, socket.writableLength), waited);
     });
     socket.on('end', () => this.shutDown());
-    // A broken connection is closed, which is all there is to say about it.
+    // A broken connection is closed; there is nothing to report.
     socket.on('error', () => this.destroy());
     socket.on('close', () => this.#close());
   }
 
-  /** Lets the session go on with what it can. */
+  /** Continues the session as far as possible. */
   proceed(): void {
     if (this.#session < 0 || this.#resuming) return;
     this.#act(sessions.continueSession(this.#session, this.#socket.writableLength));
   }
 
-  /** Answers what has been received whole, then closes. */
+  /** Answers complete requests, then closes. */
   shutDown(): void {
     if (this.#session < 0) return;
     this.#shutDown = true;
     this.#act(sessions.endSession(this.#session, this.#socket.writableLength));
   }
 
-  /** Closes at once. What is not answered is dropped, before the socket has told of its end. */
+  /** Closes at once. Drops the session before the socket reports its end. */
   destroy(): void {
     this.#releaseSession();
     this.#socket.destroy();
@@ -140,7 +140,7 @@ export class Connection {
     const since = (then: number): number => now - then;
     if (this.#endingAt >= 0) {
       if (since(this.#endingAt) < (this.#socket.writableLength === 0 ? LINGER_MS : timeouts.stallMs)) return;
-      // Of a client that has its replies and does not close, nothing is to be said.
+      // A client that has its replies and does not close is not a fault.
       if (this.#socket.writableLength > 0) this.fault = 'stalled';
     } else if (this.#stoppedAt >= 0) {
       if (since(this.#stoppedAt) < timeouts.stallMs) return;
@@ -149,14 +149,14 @@ export class Connection {
       if (since(this.#activeAt) < timeouts.stallMs) return;
       this.fault = 'stalled';
     } else {
-      // A client whose replies wait for something here is not idle.
+      // A client whose replies wait for the server is not idle.
       if (timeouts.idleMs === 0 || this.#paused || this.#waits || since(this.#activeAt) < timeouts.idleMs) return;
       this.fault = 'idle';
     }
     this.destroy();
   }
 
-  // Does what a native call asks for.
+  // Acts on the result of a native call.
   #act(result: number, fedWhileWaiting = false): void {
     this.#sessionWaits = false;
     const flags = result % FLAGS_RANGE;
@@ -182,10 +182,10 @@ export class Connection {
         if ((flags & FLAG_BINARY) !== 0) this.fault = 'binary';
         if ((flags & FLAG_TLS) !== 0) this.fault = 'tls';
         if (this.fault === undefined) this.#finish();
-        else this.destroy(); // There is nothing to say that it would understand.
+        else this.destroy(); // The client would not understand any reply.
         return;
       case Next.wait:
-        // One chunk more is taken, which the session keeps: a client that breaks off is noticed by reading only.
+        // Takes one chunk more, which the session keeps: only reading shows that a client has disconnected.
         this.#pause(fedWhileWaiting || this.#paused);
         this.#sessionWaits = true;
         this.#stoppedAt = -1;
@@ -194,7 +194,7 @@ export class Connection {
         this.#yield();
         return;
     }
-    // Next.flush. Where the system took all replies at once, they have left.
+    // Next.flush. If the system took all replies at once, they have left.
     if (this.#socket.writableLength === 0) {
       this.#yield();
       return;
@@ -206,7 +206,7 @@ export class Connection {
     this.#socket.write(NOTHING, this.#flushed);
   }
 
-  // Lets others have their turn. Until then nothing is read.
+  // Gives other connections their turn; reads nothing until then.
   #yield(): void {
     this.#pause(true);
     this.#stoppedAt = -1;
@@ -216,7 +216,7 @@ export class Connection {
     setImmediate(this.#turned);
   }
 
-  // The bytes are good until the next native call, unless the socket still has them after write().
+  // The bytes are valid until the next native call; if the socket still has them after write(), the buffer is replaced.
   #write(bytes: number, overflow: boolean): void {
     const socket = this.#socket;
     if (overflow) {
@@ -238,7 +238,7 @@ export class Connection {
     else this.#socket.resume();
   }
 
-  // The session is over: its last replies leave, then our side is closed.
+  // The session has ended: sends its last replies, then closes the server's side.
   #finish(): void {
     this.#releaseSession();
     this.#endingAt = this.#owner.coarseNow;

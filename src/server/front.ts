@@ -1,7 +1,7 @@
 /**
- * A front is what stands between the clients and the sessions of a service: it listens, accepts, feeds bytes to
- * sessions, writes replies, closes connections that take too long, and ends. node:net is one (net-front.ts); what each
- * has to do is a suite, test/conformance/front.ts.
+ * A front connects the clients with the sessions of a service: it listens, accepts, feeds bytes to sessions, writes
+ * replies, closes connections that take too long, and ends. net-front.ts is the front over node:net. A suite,
+ * test/conformance/front.ts, specifies every front.
  *
  * | state   | listen() | serve() | a client comes            | its connections      | close() | destroy() |
  * |---------|----------|---------|---------------------------|----------------------|---------|-----------|
@@ -18,8 +18,8 @@
  * | has to wait (1)  | wait in the system      | it is answered later       | its session is dropped               |
  * | is over          | are read and thrown away | it is closed              | it is closed                         |
  *
- * (1) For replies to leave, for a commit, a load or room in the log, or for its next turn: a front gives other
- * connections theirs after each native call.
+ * (1) For replies to leave, for a commit, a load or room in the log, or for its next turn: after each native call a
+ * front gives other connections their turn.
  */
 import type { AckLevel } from '../options.ts';
 import type { Listener } from './settings.ts';
@@ -36,7 +36,7 @@ export type ServerAddress =
  */
 export type DisconnectReason = 'ended' | 'stalled' | 'idle' | 'rejected' | 'binary' | 'tls';
 
-/** What a front tells its server. */
+/** What a front reports to its server. */
 export interface FrontOwner {
   connected(peer: string): void;
   disconnected(peer: string, reason: DisconnectReason): void;
@@ -58,13 +58,13 @@ export interface Front {
   /** Where it listens. */
   readonly addresses: readonly ServerAddress[];
   readonly connectionCount: number;
-  /** Listens there too. Rejects with `ERR_LISTEN`, but passes over an optional address that the machine lacks. */
+  /** Listens on one more address. Rejects with `ERR_LISTEN`, except for an optional address that the machine lacks. */
   listen(listener: Listener): Promise<void>;
-  /** Serves clients with sessions of this service from now on. */
+  /** From now on serves clients with sessions of this service. */
   serve(service: number): void;
   /**
-   * Stops listening, answers what clients have sent whole, and closes their connections; those that are left after the
-   * timeout are destroyed. Resolves when all are gone, and no session of the service is left.
+   * Stops listening, answers complete requests, and closes the connections; destroys those that are open after the
+   * timeout. Resolves when all connections and all sessions of the service are gone.
    */
   close(timeoutMs: number): Promise<void>;
   /** Stops at once. Resolves as close() does. */

@@ -1,4 +1,4 @@
-/** Listening with node:net: on addresses and on unix sockets, and what is said when that cannot be. */
+/** Listening with node:net on addresses and unix sockets, and the errors if that fails. */
 import { chmodSync, existsSync, lstatSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server } from 'node:net';
 import { dirname } from 'node:path';
@@ -13,8 +13,8 @@ export interface ListenOptions {
 }
 
 /**
- * Resolves if all of these could be listened on now, and rejects as listening would. Each is listened on for a moment;
- * a client that comes then is disconnected.
+ * Resolves if all of these addresses can be listened on now; otherwise rejects as listening would. It listens on each
+ * for a moment; a client that connects then is disconnected.
  */
 export async function probe(listeners: readonly Listener[], options: ListenOptions): Promise<void> {
   const servers: Server[] = [];
@@ -28,7 +28,7 @@ export async function probe(listeners: readonly Listener[], options: ListenOptio
   }
 }
 
-/** Listens. False: the machine does not have that address, and need not. Rejects with `ERR_LISTEN`. */
+/** Listens. False: the machine lacks that address, which is optional. Rejects with `ERR_LISTEN`. */
 export async function listen(
   server: Server,
   listener: Listener,
@@ -79,7 +79,7 @@ function listenError(listener: Listener, cause: NodeJS.ErrnoException): CairnErr
     ENOENT: 'its folder does not exist',
     ENOTDIR: 'a part of its path is no folder',
   };
-  // Of a folder that is not there, libuv says EACCES.
+  // For a missing folder, libuv reports EACCES.
   const isFile = 'path' in listener && process.platform !== 'win32';
   const isAstray = isFile && !existsSync(dirname(listener.path));
   const inTheWay = isFile && cause.code === 'EADDRINUSE' ? whatIsAt(listener.path) : undefined;

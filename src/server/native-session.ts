@@ -1,17 +1,17 @@
 /**
- * What native/addon/session_binding.h exports, typed; see there for what each call does. A result is one number:
- * {@link FLAGS_RANGE} times the bytes of reply in `output`, plus flags.
+ * The types of the exports of native/addon/session_binding.h, which describes each call. A result is one number: {@link
+ * FLAGS_RANGE} times the bytes of reply in `output`, plus flags.
  */
 import { type NativeHandle, native } from '../native.ts';
 
-/** What a server is made with; the numbers and texts below `testCommands` are for `stats` only. */
+/** The options of a service; the numbers and texts below `testCommands` are for `stats` only. */
 export interface NativeServiceOptions {
   /** A version of memcached. */
   version: string;
   cairnVersion: string;
   itemBytesMax: number;
   testCommands: number;
-  /** What the log's numbers are called, with commas between them. */
+  /** The names of the log's numbers, separated by commas. */
   logMetrics: string;
   processId: number;
   connectionsMax: number;
@@ -31,9 +31,9 @@ export interface NativeSessions {
   isServiceClosed(service: number): boolean;
   countRejected(service: number): void;
   countIdleKick(service: number): void;
-  /** Where replies lie after a call, until the next one. */
+  /** The buffer with the replies of a call, until the next call. */
   output?: Buffer;
-  /** `waits`: its replies wait until the log has what they tell of. */
+  /** `waits`: its replies wait until the log has what they reveal. */
   openSession(service: number, peer: string, listener: string, waits?: boolean): number;
   closeSession(session: number): void;
   setOutput(buffer: Uint8Array): void;
@@ -47,7 +47,7 @@ export const sessions: NativeSessions = native as unknown as NativeSessions;
 
 /** Results are multiples of this plus flags. */
 export const FLAGS_RANGE = 256;
-/** What is to happen next: the lowest three bits. */
+/** What the front does next: the lowest three bits. */
 export const Next = { read: 0, flush: 1, wait: 2, close: 3, yield: 4 } as const;
 export const NEXT_MASK = 7;
 /** Continue it when this thread is woken. */
@@ -61,7 +61,7 @@ export const FLAG_BINARY = 64;
 /** Closed because the client speaks TLS. */
 export const FLAG_TLS = 128;
 
-/** Enough for what a chunk of 64 KiB usually asks for; more goes the longer way. */
+/** Enough for the usual replies to a chunk of 64 KiB; more replies come in a Buffer of their own. */
 const OUTPUT_BYTES: number = 256 * 1024;
 
 /** Leaves the present output buffer to the socket that still writes from it, and takes another. */
@@ -71,7 +71,7 @@ export function renewOutput(): void {
 }
 
 /**
- * Takes an output buffer if this thread has none: there is one, as there is one addon, also where this module is twice.
+ * Takes an output buffer if this thread has none: there is one per addon, also if this module is loaded twice.
  */
 export function ensureOutput(): void {
   if (sessions.output === undefined) renewOutput();

@@ -1,4 +1,4 @@
-/** The front over sockets of node:net. It works anywhere Node does; it has one thread, that of its server. */
+/** The front over sockets of node:net. It works on every platform of Node, in one thread, that of its server. */
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { type Looker, lookers } from '../native/wake.ts';
@@ -10,7 +10,7 @@ import { ensureOutput, sessions } from './native-session.ts';
 import type { Listener } from './settings.ts';
 
 const TOO_MANY = 'ERROR Too many open connections\r\n';
-/** How often timeouts are looked at, at most. */
+/** The shortest interval between two checks of timeouts. */
 const SWEEP_MS = 1_000;
 
 export class NetFront implements Front {
@@ -22,7 +22,7 @@ export class NetFront implements Front {
   readonly #servers: Server[] = [];
   readonly #connections = new Set<Connection>();
   readonly #waiting = new Set<Connection>();
-  // This thread was woken: by a commit, a load, or something that is none of ours.
+  // This thread was woken: by a commit, a load, or for another part.
   readonly #looker: Looker = {
     look: () => {
       for (const connection of [...this.#waiting]) connection.proceed();
@@ -79,7 +79,7 @@ export class NetFront implements Front {
     }
   }
 
-  // Both loopback addresses get one port, also when any free one will do.
+  // Both loopback addresses get the same port, also if any free port was asked for.
   #portFor(listener: Listener): number {
     if ('path' in listener) return 0;
     if (listener.port !== 0 || !listener.optional) return listener.port;
@@ -104,7 +104,7 @@ export class NetFront implements Front {
   // ---- while open ----
 
   #accept(socket: Socket, ack: AckLevel): void {
-    // Connections that came while the last address was still being bound find no service yet.
+    // Connections that came while the last address was being bound find no service yet.
     if (this.#state !== 'open') {
       socket.destroy();
       return;
@@ -124,7 +124,7 @@ export class NetFront implements Front {
   }
 
   #checkTimeouts(): void {
-    // A thread that was busy elsewhere has not heard its clients: that time does not count against them.
+    // While the thread was busy elsewhere it did not read from its clients: that time does not count against them.
     const now = performance.now();
     this.#connectionOwner.coarseNow += Math.min(now - this.#sweptAt, 2 * this.#sweepMs);
     this.#sweptAt = now;
