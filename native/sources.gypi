@@ -28,6 +28,7 @@
       "native/store/store_batch.cc",
       "native/store/store_clear.cc",
       "native/store/store_large.cc",
+      "native/store/refusal.cc",
       "native/store/store_open.cc",
       "native/store/store_rings.cc",
       "native/store/store_upkeep.cc",

@@ -512,8 +512,8 @@ export class Cache<V = unknown> {
    * For lower ones it evicts in steps, with a turn of the event loop between steps; the promise resolves when the cache
    * is within the new limits.
    *
-   * Rejects with `ERR_INVALID_ARGUMENT` above `maxMemoryCeiling` or below the need of the shards, having changed
-   * nothing.
+   * Rejects with `ERR_INVALID_ARGUMENT` above `maxMemoryCeiling` or below the need of the shards, and with
+   * `ERR_OUT_OF_MEMORY` if the system has no memory for it, having changed nothing.
    */
   resize(limits: { maxMemory?: Size; maxEntries?: number }): Promise<void> {
     return resize(this.#handle, limits);

@@ -205,6 +205,40 @@ export function targetsOf(handle: FeedHandle): BigUint64Array {
   return targets;
 }
 
+/** Which option of the store is refused: native/store/refusal.h has the same. */
+export const RefusedOption = {
+  memoryBytes: 0,
+  memoryBytesCeiling: 1,
+  shardCount: 2,
+  valueBytesMax: 3,
+  pageBytes: 4,
+  ringBytes: 5,
+  epoch: 6,
+} as const;
+
+/** What it breaks; `Refusal` of native/store/refusal.h says what each means. */
+export const RefusedRule = {
+  none: 0,
+  range: 1,
+  powerOfTwo: 2,
+  shardShare: 3,
+  shardCapacity: 4,
+  valuesFit: 5,
+  addressSpace: 6,
+  memory: 7,
+} as const;
+
+/** Why a cache cannot be opened or resized as asked. */
+export interface NativeRefusal {
+  readonly rule: number;
+  readonly option: number;
+  readonly min: number;
+  /** `Infinity`: there is no upper bound. */
+  readonly max: number;
+  readonly value: number;
+  readonly shards: number;
+}
+
 /** What a cache is opened with. */
 export interface NativeOptions {
   name: string;
@@ -240,6 +274,8 @@ export interface Native {
   cacheNames(): string[];
   usableMemory(): number;
   takeBuffer(): Buffer | undefined;
+  /** Why the last call answered Code.refused. */
+  takeRefusal(): NativeRefusal;
   takeMessage(): string;
   runtime(): { cacheCount: number; janitorRuns: boolean };
 }

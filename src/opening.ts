@@ -5,7 +5,7 @@
 import { isMainThread } from 'node:worker_threads';
 import { clockOf, startClock } from './clock.ts';
 import { elsewhere } from './copies.ts';
-import { CairnError, CairnRangeError, misplaced, namingOptions, show } from './errors.ts';
+import { CairnError, misplaced, show } from './errors.ts';
 import { Code, type FeedHandle, feedOf, type NativeHandle, native } from './native.ts';
 import {
   type AttachOptions,
@@ -20,6 +20,7 @@ import {
   resolveHandleOptions,
   resolveOptions,
 } from './options.ts';
+import { refusalError } from './refusals.ts';
 import { laneCountOf } from './router/index.ts';
 import { type KeeperOptions, LogKeeper, ringBytesOf } from './scribe/index.ts';
 
@@ -283,31 +284,9 @@ function openingError(code: number, name: string): Error {
     }
     case Code.notReady:
       return new CairnError('ERR_NOT_READY', `The cache ${show(name)} is still recovering`);
-    case Code.refused: {
-      const message = native.takeMessage();
-      return /^Expected/.test(message)
-        ? refusedOptions(message)
-        : new CairnError('ERR_OUT_OF_MEMORY', `${message}, for as much as maxMemoryCeiling (4 x maxMemory) may be`);
-    }
+    case Code.refused:
+      return refusalError(native.takeRefusal());
     default:
       return new CairnError('ERR_NATIVE_MISMATCH', `Unexpected answer ${code} of the native addon`);
   }
-}
-
-// The store names its own options; users know them by ours.
-const OPTION_WORDS: readonly (readonly [string, string])[] = [
-  ['the ceiling of', 'maxMemoryCeiling,'],
-  ['memory_bytes_ceiling', 'maxMemoryCeiling'],
-  ['ring_bytes', 'ringSize'],
-  ['memory_bytes', 'maxMemory'],
-  ['value_bytes_max', 'maxValueBytes'],
-  ['shard_count', 'shards'],
-];
-
-/** The error of a sentence of the store about its options, with the names that users know. */
-export function refusedOptions(message: string): CairnRangeError {
-  return namingOptions(
-    (text) => new CairnRangeError('ERR_INVALID_ARGUMENT', text),
-    (say) => OPTION_WORDS.reduce((text, [theirs, ours]) => text.replaceAll(theirs, say(ours)), message),
-  );
 }

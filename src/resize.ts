@@ -2,8 +2,8 @@
 import { answerError } from './answers.ts';
 import { wrongType } from './errors.ts';
 import { Code, type NativeHandle, native } from './native.ts';
-import { refusedOptions } from './opening.ts';
 import { checkEntries, checkNames, parseSize, type Size } from './options.ts';
+import { refusalError } from './refusals.ts';
 
 /** What `resize` takes. */
 export interface NewLimits {
@@ -27,7 +27,7 @@ export async function resize(handle: NativeHandle, limits: NewLimits): Promise<v
   for (;;) {
     const code = handle.resize(maxMemory, maxEntries);
     if (code === Code.stored) return;
-    if (code === Code.refused) throw refusedOptions(native.takeMessage());
+    if (code === Code.refused) throw refusalError(native.takeRefusal());
     if (code !== Code.needsRoom && code !== Code.notReady) throw answerError(handle, code);
     await new Promise((resolve) => {
       // A value that is being read or received may hold it up for long.

@@ -112,6 +112,13 @@ describe('C++ and TypeScript agree on', () => {
     expect(differences(codes, scriptObject('src/native.ts', 'Code'))).toEqual([]);
   });
 
+  test('what the store refuses, and by which rule', () => {
+    const header = 'native/store/refusal.h';
+    const options = cxxEnum(header, 'enum class Option');
+    expect(differences(options, scriptObject('src/native.ts', 'RefusedOption'))).toEqual([]);
+    expect(differences(cxxEnum(header, 'enum class Rule'), scriptObject('src/native.ts', 'RefusedRule'))).toEqual([]);
+  });
+
   test('the words that calls leave, and where a value is', () => {
     const header = 'native/addon/environment.h';
     expect(differences(cxxEnum(header, 'enum class Word'), scriptObject('src/native.ts', 'Word'))).toEqual([]);

@@ -136,9 +136,9 @@ void Run(const Path& path, size_t operations) {
   options.shard_count = 4;
   options.ring_bytes = path.logged ? uint64_t{4} << 20 : 0;
   for (size_t i = 0; i < options.secrets.words.size(); i++) options.secrets.words[i] = 0x9e3779b97f4a7c15 * (i + 1);
-  std::string error;
-  const std::unique_ptr<Store> store = Store::Open(options, &error);
-  if (store == nullptr) Fail(error.c_str());
+  Refusal refusal;
+  const std::unique_ptr<Store> store = Store::Open(options, &refusal);
+  if (store == nullptr) Fail(refusal.ToString().c_str());
 
   const std::string value(kValueBytes, 'v');
   std::vector<char> drained(size_t{1} << 20);

@@ -128,10 +128,10 @@ std::unique_ptr<Store> OpenStore(const Options& options, uint64_t memory_bytes, 
   store_options.memory_bytes = memory_bytes;
   store_options.entries_max = entries_max;
   store_options.shard_count = options.shards;
-  std::string error;
-  auto store = Store::Open(store_options, &error);
+  Refusal refusal;
+  auto store = Store::Open(store_options, &refusal);
   if (store == nullptr) {
-    std::fprintf(stderr, "%s\n", error.c_str());
+    std::fprintf(stderr, "%s\n", refusal.ToString().c_str());
     std::exit(1);
   }
   return store;

@@ -23,7 +23,7 @@ void Here() {}
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   // Node lets go of the addon with the last worker that loaded it; the janitor may be at work then.
   cairn::OsKeepLoaded(&Here);
-  cairn::InitEnvironment(env, exports);     // scratch, words, marks, takeBuffer, takeMessage
+  cairn::InitEnvironment(env, exports);     // scratch, words, marks, takeBuffer, takeRefusal, takeMessage
   cairn::InitThreadWaker(env, exports);     // onWake, holdAwake, wakeSelf, which the others use
   cairn::InitHandleBinding(env, exports);   // openCache, attachCache, attachById, limits; handles: clear, resize, close
   cairn::InitCacheBinding(env, exports);    // get, set; handles: the other direct verbs

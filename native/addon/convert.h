@@ -39,7 +39,7 @@ enum class Code : uint32_t {
   kNameTaken = 22,
   kNoSuchCache = 23,
   kNotReady = 24,
-  kRefused = 25,  // takeMessage() has the sentence
+  kRefused = 25,  // takeRefusal() says why
 };
 
 inline Code CodeOf(Status status) { return static_cast<Code>(status); }

@@ -1,6 +1,7 @@
 #include "addon/environment.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "addon/convert.h"
@@ -70,6 +71,22 @@ Napi::Value TakeBuffer(const Napi::CallbackInfo& info) {
   return buffer;
 }
 
+// takeRefusal(): NativeRefusal of src/native.ts.
+Napi::Value TakeRefusal(const Napi::CallbackInfo& info) {
+  const Refusal refusal = std::exchange(Environment::Of(info)->refusal, Refusal());
+  const auto number = [](uint64_t value) {
+    return value == Refusal::kNoMax ? std::numeric_limits<double>::infinity() : static_cast<double>(value);
+  };
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("rule", static_cast<double>(refusal.rule));
+  object.Set("option", static_cast<double>(refusal.option));
+  object.Set("min", number(refusal.min));
+  object.Set("max", number(refusal.max));
+  object.Set("value", number(refusal.value));
+  object.Set("shards", static_cast<double>(refusal.shard_count));
+  return object;
+}
+
 Napi::Value TakeMessage(const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), std::exchange(Environment::Of(info)->message, std::string()));
 }
@@ -110,6 +127,7 @@ Environment* InitEnvironment(Napi::Env env, Napi::Object exports) {
   environment->words = Share<uint64_t>(exports, "words", kWordCount);
   environment->marks = Share<Mark>(exports, "marks", kChunkKeysMax);
   AddFunction<TakeBuffer>(exports, "takeBuffer");
+  AddFunction<TakeRefusal>(exports, "takeRefusal");
   AddFunction<TakeMessage>(exports, "takeMessage");
   return environment;
 }

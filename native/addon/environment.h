@@ -141,7 +141,9 @@ struct Environment {
 
   // Values larger than the scratch, between a call and takeBuffer().
   Napi::Reference<Napi::Value> pending_buffer;
-  // The sentence of a kRefused, between a call and takeMessage().
+  // Why a call answered kRefused, between it and takeRefusal().
+  Refusal refusal;
+  // What the system has said of a lock, between a call and takeMessage().
   std::string message;
 
   CacheHandle* handles = nullptr;
@@ -171,8 +173,8 @@ struct Environment {
 
 inline CacheHandle* HandleOf(const Napi::CallbackInfo& info) { return static_cast<CacheHandle*>(info.Data()); }
 
-// Makes the environment of `env` and exports `words`, `scratch`, `marks`, `takeBuffer` and `takeMessage`. Called once,
-// first thing in Init.
+// Makes the environment of `env` and exports `words`, `scratch`, `marks`, `takeBuffer`, `takeRefusal`, `takeMessage`.
+// Called once, first thing in Init.
 Environment* InitEnvironment(Napi::Env env, Napi::Object exports);
 
 // The handle behind a handle object that JavaScript passes; null for other values. Not for hot paths (about 100 ns),

@@ -30,7 +30,7 @@ Napi::Value Clear(const Napi::CallbackInfo& info) {
 }
 
 // resize(memoryBytes, entriesMax): one step; kStored when it is done, kNeedsRoom when it wants another call, kNotReady
-// when it does but not at once (a value that is being read or received holds it up), kRefused with a sentence, kClosed.
+// when it does but not at once (a value that is being read or received holds it up), kRefused, kClosed.
 // 0 leaves a limit as it is.
 Napi::Value Resize(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -38,7 +38,7 @@ Napi::Value Resize(const Napi::CallbackInfo& info) {
   if (!handle->Usable()) return CodeNumber(env, Code::kClosed);
   const uint64_t memory_bytes = NumberOr(info[0], 0);
   const uint64_t entries_max = NumberOr(info[1], 0);
-  if (memory_bytes != 0 && !handle->store->CheckResize(memory_bytes, &handle->environment->message)) {
+  if (memory_bytes != 0 && !handle->store->CheckResize(memory_bytes, &handle->environment->refusal)) {
     return CodeNumber(env, Code::kRefused);
   }
   bool held_up = false;
@@ -123,7 +123,7 @@ Napi::Value OpenCache(const Napi::CallbackInfo& info) {
   options.store.ring_bytes = NumberOr(given.Get("ringBytes"), 0);
   const bool join = BooleanOr(given.Get("join"), false);
   CachePointer cache;
-  switch (Registry::Get().Open(std::move(options), join, &cache, &Environment::Of(info)->message)) {
+  switch (Registry::Get().Open(std::move(options), join, &cache, &Environment::Of(info)->refusal)) {
     case OpenStatus::kCreated:
     case OpenStatus::kJoined:
       return MakeHandle(env, std::move(cache), true);

@@ -62,7 +62,7 @@ Registry& Registry::Get() {
   return *registry;
 }
 
-OpenStatus Registry::Open(CacheOptions options, bool join, CachePointer* cache, std::string* error) {
+OpenStatus Registry::Open(CacheOptions options, bool join, CachePointer* cache, Refusal* refusal) {
   // Mapping memory is a system call, so it happens outside the lock, as all of making the cache does; a name that is
   // taken in between costs a mapping that was never touched.
   CachePointer made;
@@ -95,7 +95,7 @@ OpenStatus Registry::Open(CacheOptions options, bool join, CachePointer* cache, 
       *cache = std::move(made);
       return OpenStatus::kCreated;
     }
-    std::unique_ptr<Store> store = Store::Open(options.store, error);
+    std::unique_ptr<Store> store = Store::Open(options.store, refusal);
     if (store == nullptr) return OpenStatus::kRefused;
     made = CachePointer(new CacheInstance(options, std::move(store), next_id_.fetch_add(1, std::memory_order_relaxed)),
                         [](CacheInstance* instance) { Janitor::Get().Bury(instance); });

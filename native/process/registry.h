@@ -146,7 +146,7 @@ class Registry {
   static Registry& Get();
 
   // Makes a cache and one owner handle to it. With `join`, a cache of that name and an equal description is joined.
-  [[nodiscard]] OpenStatus Open(CacheOptions options, bool join, CachePointer* cache, std::string* error);
+  [[nodiscard]] OpenStatus Open(CacheOptions options, bool join, CachePointer* cache, Refusal* refusal);
   // One more handle to the cache of that name.
   [[nodiscard]] AttachStatus Attach(std::string_view name, CachePointer* cache);
   // The same by CacheInstance::id(), for the cache's own threads; the cache need not have a name.

@@ -23,6 +23,7 @@
 #include "store/cursor.h"
 #include "store/record.h"
 #include "store/recorder.h"
+#include "store/refusal.h"
 #include "store/removal.h"
 #include "store/request.h"
 #include "store/store_stats.h"
@@ -96,9 +97,9 @@ struct RingStats {
 
 class Store {
  public:
-  // Maps the memory and makes the shards. Null with a sentence in `error` that names the option, what was expected and
-  // what came, or what the OS said.
-  static std::unique_ptr<Store> Open(const StoreOptions& options, std::string* error);
+  // Maps the memory and makes the shards. Null if an option cannot be, or the system has no room: `refusal` says
+  // which.
+  static std::unique_ptr<Store> Open(const StoreOptions& options, Refusal* refusal);
   // REQUIRES: no call in progress, no pins held. Gives the mapping back.
   ~Store();
   Store(const Store&) = delete;
@@ -161,8 +162,8 @@ class Store {
   // Changes the memory limit and/or the entry limit (0: leave as it is). Growing takes effect at once; shrinking evicts
   // in steps: false means call again (from the same or another thread) until true; `held_up`, where given: not at once,
   // nothing goes on until a pin or a body is given up. CheckResize() refuses above the ceiling, below what one shard
-  // needs, and where the system has no memory, with a sentence in `error`; Resize() then changes nothing.
-  [[nodiscard]] bool CheckResize(uint64_t memory_bytes, std::string* error) const;
+  // needs, and where the system has no memory, with the reason in `refusal`; Resize() then changes nothing.
+  [[nodiscard]] bool CheckResize(uint64_t memory_bytes, Refusal* refusal) const;
   bool Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now, bool* held_up = nullptr);
 
   // One turn of the upkeep that otherwise waits for callers: turns the wheels, reclaims cleared entries, gives back
@@ -251,10 +252,10 @@ class Store {
 
   // The options are complete.
   explicit Store(const StoreOptions& options);
-  std::string Map();
-  std::string MakeShards();
+  Refusal Map();
+  Refusal MakeShards();
   // What is not given becomes less where a shard cannot hold it.
-  std::string FitValueBytesMax(bool is_given);
+  Refusal FitValueBytesMax(bool is_given);
   uint32_t PagesCeiling() const;  // of one shard
   uint64_t ShardHeaderBytes() const;
   char* BaseOf(uint32_t index) const { return base_ + uint64_t{index} * shard_stride_bytes_; }

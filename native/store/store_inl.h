@@ -1,8 +1,6 @@
 // What the parts of Store share (store*.cc), in line for the requests that go through it.
 #pragma once
 
-#include <string>
-
 #include "store/shard_inl.h"
 #include "store/store.h"
 
@@ -17,10 +15,5 @@ inline bool IsTimed(const Request& request) {
   return IsTimed(request.expires_ms) || request.fresh_until_ms != kAlwaysFresh || request.keep_else_ms != kNeverExpires;
 }
 inline bool IsConcat(Verb verb) { return verb == Verb::kAppend || verb == Verb::kPrepend; }
-
-// Says which option is wrong.
-inline std::string Expected(const char* what, const std::string& expected, uint64_t came) {
-  return std::string("Expected ") + what + " to be " + expected + ", got " + std::to_string(came);
-}
 
 }  // namespace cairn

@@ -29,31 +29,42 @@ uint64_t ValueBytesMaxOf(const StoreOptions& options) {
   return options.ring_bytes == 0 ? kValueBytesMax : kLoggedValueBytesMax;
 }
 
-// Whether each option is one that can be. Empty, or what is wrong.
-std::string CheckOptions(const StoreOptions& options) {
-  if (options.memory_bytes < kMemoryBytesMin) {
-    return Expected("memory_bytes", "at least 4194304", options.memory_bytes);
+Refusal OutOfRange(Refusal::Option option, uint64_t min, uint64_t max, uint64_t value) {
+  return {.rule = Refusal::Rule::kRange, .option = option, .min = min, .max = max, .value = value};
+}
+
+// 0: one is chosen.
+bool IsPowerOfTwoUpTo(uint64_t value, uint64_t min, uint64_t max) {
+  return value == 0 || (std::has_single_bit(value) && value >= min && value <= max);
+}
+
+Refusal NoPowerOfTwo(Refusal::Option option, uint64_t min, uint64_t max, uint64_t value) {
+  return {.rule = Refusal::Rule::kPowerOfTwo, .option = option, .min = min, .max = max, .value = value};
+}
+
+// Whether each option is one that can be.
+Refusal CheckOptions(const StoreOptions& options) {
+  using Option = Refusal::Option;
+  const uint64_t memory_bytes = options.memory_bytes;
+  if (memory_bytes < kMemoryBytesMin) {
+    return OutOfRange(Option::kMemoryBytes, kMemoryBytesMin, Refusal::kNoMax, memory_bytes);
   }
-  if (options.memory_bytes_ceiling < options.memory_bytes) {
-    return Expected("memory_bytes_ceiling", "at least memory_bytes", options.memory_bytes_ceiling);
+  if (options.memory_bytes_ceiling < memory_bytes) {
+    return OutOfRange(Option::kMemoryBytesCeiling, memory_bytes, Refusal::kNoMax, options.memory_bytes_ceiling);
   }
-  if (options.shard_count != 0 && (!std::has_single_bit(options.shard_count) || options.shard_count > kShardCountMax)) {
-    return Expected("shard_count", "a power of two up to 256", options.shard_count);
+  if (!IsPowerOfTwoUpTo(options.shard_count, 1, kShardCountMax)) {
+    return NoPowerOfTwo(Option::kShardCount, 1, kShardCountMax, options.shard_count);
   }
-  if (options.value_bytes_max > kValueBytesMax) {
-    return Expected("value_bytes_max", "at most 1073741824", options.value_bytes_max);
+  if (!IsPowerOfTwoUpTo(options.page_bytes, kPageBytesMin, kPageBytesMax)) {
+    return NoPowerOfTwo(Option::kPageBytes, kPageBytesMin, kPageBytesMax, options.page_bytes);
   }
-  if (options.page_bytes != 0 && (!std::has_single_bit(options.page_bytes) || options.page_bytes < kPageBytesMin ||
-                                  options.page_bytes > kPageBytesMax)) {
-    return Expected("page_bytes", "a power of two from 4096 to 262144", options.page_bytes);
-  }
-  if (options.ring_bytes > options.memory_bytes / kRingShareMax) {
-    return Expected("ring_bytes", "at most a quarter of memory_bytes", options.ring_bytes);
+  if (options.ring_bytes > memory_bytes / kRingShareMax) {
+    return OutOfRange(Option::kRingBytes, 0, memory_bytes / kRingShareMax, options.ring_bytes);
   }
   if (options.value_bytes_max > ValueBytesMaxOf(options)) {
-    return Expected("value_bytes_max", "at most 67108864 where there are change rings", options.value_bytes_max);
+    return OutOfRange(Option::kValueBytesMax, 0, ValueBytesMaxOf(options), options.value_bytes_max);
   }
-  if (options.epoch == 0) return Expected("epoch", "from 1 to 4294967295", options.epoch);
+  if (options.epoch == 0) return OutOfRange(Option::kEpoch, 1, ~uint32_t{0}, options.epoch);
   return {};
 }
 
@@ -70,8 +81,8 @@ uint32_t ChooseShardCount(const StoreOptions& options) {
 }
 
 // Has the ceiling of a shard be within reach of a reference: with more shards, or a lower ceiling, where `given` leaves
-// the choice. Empty, or why it cannot be.
-std::string FitShards(const StoreOptions& given, StoreOptions* options) {
+// the choice.
+Refusal FitShards(const StoreOptions& given, StoreOptions* options) {
   // What lies before the pages takes up to 1/128 as much again, and has to be within reach of a reference too.
   const uint64_t mapped_bytes = options->memory_bytes_ceiling + options->ring_bytes;
   if (mapped_bytes / options->shard_count <= kShardBytesMax - kShardBytesMax / 64) return {};
@@ -81,41 +92,45 @@ std::string FitShards(const StoreOptions& given, StoreOptions* options) {
   }
   if (ceiling() <= kShardCeilingBytesMax) return {};
   if (given.memory_bytes_ceiling != 0 || options->memory_bytes / options->shard_count > kShardCeilingBytesMax) {
-    return Expected("memory_bytes_ceiling / shard_count", "at most 16 GiB", ceiling());
+    const bool is_ceiling = given.memory_bytes_ceiling != 0;
+    return {.rule = Refusal::Rule::kShardShare,
+            .option = is_ceiling ? Refusal::Option::kMemoryBytesCeiling : Refusal::Option::kMemoryBytes,
+            .max = kShardCeilingBytesMax,
+            .value = is_ceiling ? given.memory_bytes_ceiling : given.memory_bytes,
+            .shard_count = options->shard_count};
   }
   options->memory_bytes_ceiling = kShardCeilingBytesMax * options->shard_count;
   return {};
 }
 
 // Fills in what is not given, but for a value_bytes_max that depends on what a shard can hold (FitValueBytesMax()).
-// Empty, or what is wrong.
-std::string ResolveOptions(const StoreOptions& given, StoreOptions* options) {
+Refusal ResolveOptions(const StoreOptions& given, StoreOptions* options) {
   *options = given;
   if (options->memory_bytes_ceiling == 0) options->memory_bytes_ceiling = options->memory_bytes * 4;
-  std::string error = CheckOptions(*options);
-  if (!error.empty()) return error;
+  Refusal refusal = CheckOptions(*options);
+  if (!refusal.is_none()) return refusal;
   if (options->value_bytes_max == 0) {
     options->value_bytes_max = std::clamp(options->memory_bytes / 1024, kValueBytesMaxSmall, ValueBytesMaxOf(*options));
   }
   if (options->shard_count == 0) options->shard_count = ChooseShardCount(*options);
-  error = FitShards(given, options);
+  refusal = FitShards(given, options);
   if (options->page_bytes == 0) options->page_bytes = ChoosePageBytes(options->memory_bytes / options->shard_count);
   if (options->system_page_bytes == 0) options->system_page_bytes = OsPageBytes();
   if (options->secrets.IsZero()) options->secrets = DrawHashSecrets();
-  return error;
+  return refusal;
 }
 
 }  // namespace
 
-std::unique_ptr<Store> Store::Open(const StoreOptions& given, std::string* error) {
+std::unique_ptr<Store> Store::Open(const StoreOptions& given, Refusal* refusal) {
   StoreOptions options;
-  *error = ResolveOptions(given, &options);
-  if (!error->empty()) return nullptr;
+  *refusal = ResolveOptions(given, &options);
+  if (!refusal->is_none()) return nullptr;
   std::unique_ptr<Store> store(new Store(options));
-  *error = store->Map();
-  if (error->empty()) *error = store->MakeShards();
-  if (error->empty()) *error = store->FitValueBytesMax(given.value_bytes_max != 0);
-  return error->empty() ? std::move(store) : nullptr;
+  *refusal = store->Map();
+  if (refusal->is_none()) *refusal = store->MakeShards();
+  if (refusal->is_none()) *refusal = store->FitValueBytesMax(given.value_bytes_max != 0);
+  return refusal->is_none() ? std::move(store) : nullptr;
 }
 
 Store::Store(const StoreOptions& options)
@@ -139,23 +154,23 @@ void Store::KeepRecords() {
   logged_ = true;
 }
 
-std::string Store::Map() {
+Refusal Store::Map() {
   const uint64_t pages_bytes = uint64_t{PagesCeiling()} * page_bytes_;
   shard_stride_bytes_ = RoundUpToLargePage(ShardHeaderBytes() + pages_bytes);
   mapping_bytes_ = shard_stride_bytes_ * options_.shard_count + kLargePageBytes;
   mapping_ = OsReserve(mapping_bytes_);
-  if (mapping_ == nullptr) return "Cannot reserve " + std::to_string(mapping_bytes_) + " bytes of address space";
+  if (mapping_ == nullptr) return {.rule = Refusal::Rule::kAddressSpace, .value = mapping_bytes_};
   base_ = reinterpret_cast<char*>(RoundUpToLargePage(reinterpret_cast<uintptr_t>(mapping_)));
   const uint64_t quota = options_.memory_bytes / options_.shard_count;
   for (uint32_t i = 0; i < options_.shard_count; i++) {
     if (!OsCommit(BaseOf(i), ShardHeaderBytes() + std::min(pages_bytes, quota))) {
-      return "Cannot commit " + std::to_string(quota) + " bytes of memory";
+      return {.rule = Refusal::Rule::kMemory, .value = quota};
     }
   }
   return {};
 }
 
-std::string Store::MakeShards() {
+Refusal Store::MakeShards() {
   const uint64_t quota = options_.memory_bytes / options_.shard_count;
   const uint64_t entries_limit =
       options_.entries_max == 0 ? 0 : std::max(options_.entries_max / options_.shard_count, uint64_t{1});
@@ -176,19 +191,24 @@ std::string Store::MakeShards() {
     auto* shard = new (ShardAt(i)) Shard(BaseOf(i), config);
     shard_count_ = i + 1;
     if (!shard->Init(quota, entries_limit, options_.epoch)) {
-      return Expected("memory_bytes / shard_count", "at least 4194304", quota);
+      return {.rule = Refusal::Rule::kShardShare,
+              .min = kMemoryBytesMin,
+              .value = options_.memory_bytes,
+              .shard_count = options_.shard_count};
     }
   }
   return {};
 }
 
-std::string Store::FitValueBytesMax(bool is_given) {
+Refusal Store::FitValueBytesMax(bool is_given) {
   const uint64_t half = ShardAt(0)->LimitFor(options_.memory_bytes / shard_count_) / 2;
   if (options_.value_bytes_max > half) {
     if (is_given || options_.value_bytes_max != kValueBytesMaxSmall) {
-      return Expected("value_bytes_max",
-                      "at most " + std::to_string(half) + ", half of what one of the shards can hold",
-                      options_.value_bytes_max);
+      return {.rule = Refusal::Rule::kShardCapacity,
+              .option = Refusal::Option::kValueBytesMax,
+              .max = half,
+              .value = options_.value_bytes_max,
+              .shard_count = shard_count_};
     }
     options_.value_bytes_max = half;
     value_bytes_max_.store(half, std::memory_order_relaxed);

@@ -25,11 +25,13 @@ void DoAhead(Shard* shard, const Growth::Step& step) {
 
 }  // namespace
 
-bool Store::CheckResize(uint64_t memory_bytes, std::string* error) const {
+bool Store::CheckResize(uint64_t memory_bytes, Refusal* refusal) const {
   if (memory_bytes == 0) return true;
   if (memory_bytes < kMemoryBytesMin || memory_bytes > options_.memory_bytes_ceiling) {
-    *error = Expected("memory_bytes", "from 4194304 to the ceiling of " + std::to_string(options_.memory_bytes_ceiling),
-                      memory_bytes);
+    *refusal = {.rule = Refusal::Rule::kRange,
+                .min = kMemoryBytesMin,
+                .max = options_.memory_bytes_ceiling,
+                .value = memory_bytes};
     return false;
   }
   uint64_t limit = ~uint64_t{0};
@@ -38,14 +40,14 @@ bool Store::CheckResize(uint64_t memory_bytes, std::string* error) const {
     limit = std::min(limit, ShardAt(i)->LimitFor(memory_bytes / shard_count_));
   }
   if (value_bytes_max() > limit / 2) {
-    *error = Expected("memory_bytes",
-                      "enough for values of " + std::to_string(value_bytes_max()) + " bytes in each of " +
-                          std::to_string(shard_count_) + " shards",
-                      memory_bytes);
+    *refusal = {.rule = Refusal::Rule::kValuesFit,
+                .min = value_bytes_max(),
+                .value = memory_bytes,
+                .shard_count = shard_count_};
     return false;
   }
   if (!CommitFor(memory_bytes)) {
-    *error = "Cannot commit " + std::to_string(memory_bytes) + " bytes of memory";
+    *refusal = {.rule = Refusal::Rule::kMemory, .value = memory_bytes};
     return false;
   }
   return true;

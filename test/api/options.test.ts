@@ -108,8 +108,22 @@ describe('a wrong value is refused, naming option, expectation and value', () =>
   });
 
   test('limits that do not fit each other are refused by the store, in the same words', () => {
-    expect(() => make({ maxMemory: '4mb', shards: 256 })).toThrow(withCode('ERR_INVALID_ARGUMENT'));
-    expect(() => make({ maxMemory: '8mb', maxValueBytes: '1gb' })).toThrow(withCode('ERR_INVALID_ARGUMENT'));
+    const refused = (options: object, message: RegExp): void => {
+      expect(() => make(options)).toThrow(withCode('ERR_INVALID_ARGUMENT', message));
+      expect(() => make(options)).toThrow(RangeError);
+    };
+    refused(
+      { maxMemory: '4mb', shards: 256 },
+      /^Expected maxMemory to be at least 1073741824, at least 4194304 in each of 256 shards, got 4194304$/,
+    );
+    refused(
+      { maxMemory: '8mb', maxValueBytes: '1gb', shards: 1 },
+      /^Expected maxValueBytes to be at most \d+, half of what one of the shards can hold, got 1073741824$/,
+    );
+    refused(
+      { maxMemory: '1gb', maxMemoryCeiling: '1000tb' },
+      /^Expected maxMemoryCeiling to be at most 4398046511104, at most 17179869184 in each of 256 shards, got 1099511627776000$/,
+    );
   });
 });
 

@@ -157,7 +157,10 @@ describe('resize', () => {
     using capped = new Cache({ maxMemory: '8mb', maxMemoryCeiling: '16mb' });
     await capped.resize({ maxMemory: '16mb' });
     await expect(capped.resize({ maxMemory: '17mb' })).rejects.toThrow(
-      withCode('ERR_INVALID_ARGUMENT', /maxMemory to be from 4194304 to maxMemoryCeiling, 16777216, got 17825792$/),
+      withCode(
+        'ERR_INVALID_ARGUMENT',
+        /maxMemory to be between 4194304 and maxMemoryCeiling \(16777216\), got 17825792$/,
+      ),
     );
     expect(capped.stats().memoryBytes).toBe(16 * 2 ** 20);
   });

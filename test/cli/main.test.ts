@@ -108,8 +108,14 @@ describe('cairn', () => {
         "'lots' is invalid. Expected -m to be megabytes, such as 512, a size such as 2gb, or a share such as 25%",
       ],
       [['-m', '150%'], "'150%' is invalid. Expected -m to be a positive integer of bytes, or text such as"],
-      [['-m', '1000tb'], 'to be at most 16 GiB, got 17179869184000'],
-      [['-m', '99999999'], 'to be at most 16 GiB, got 1638399983616'],
+      [
+        ['-m', '1000tb'],
+        'cairn serve: Expected -m to be at most 4398046511104, at most 17179869184 in each of 256 shards, got 1099511627776000',
+      ],
+      [
+        ['-m', '99999999'],
+        'cairn serve: Expected -m to be at most 4398046511104, at most 17179869184 in each of 256 shards, got 104857598951424',
+      ],
       [
         ['-I', 'lots'],
         "'-I, --max-item-size <num>' argument 'lots' is invalid. Expected -I to be bytes, such as 1048576",

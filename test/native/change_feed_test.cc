@@ -56,8 +56,8 @@ struct Fed {
     options.shard_count = shards;
     options.ring_bytes = shards * (1 << 20);
     options.secrets = FixedSecrets(1);
-    std::string error;
-    store = Store::Open(options, &error);
+    Refusal refusal;
+    store = Store::Open(options, &refusal);
     CHECK(store != nullptr);
     feed = std::make_unique<ChangeFeed>(store.get());
     feed->Activate();

@@ -27,8 +27,8 @@ CacheOptions Named(const std::string& name, const std::string& description = "")
 
 CachePointer Make(const std::string& name) {
   CachePointer cache;
-  std::string error;
-  EXPECT_TRUE(Registry::Get().Open(Named(name), false, &cache, &error) == OpenStatus::kCreated) << error;
+  Refusal refusal;
+  EXPECT_TRUE(Registry::Get().Open(Named(name), false, &cache, &refusal) == OpenStatus::kCreated) << refusal;
   return cache;
 }
 
@@ -56,9 +56,9 @@ Status Set(Store* store, std::string_view key, std::string_view value) {
 TEST(Registry, ATakenNameIsRefused) {
   CachePointer cache = Make("taken");
   CachePointer other;
-  std::string error;
-  EXPECT_TRUE(Registry::Get().Open(Named("taken"), false, &other, &error) == OpenStatus::kNameTaken);
-  EXPECT_TRUE(Registry::Get().Open(Named("taken", "other options"), true, &other, &error) == OpenStatus::kNameTaken);
+  Refusal refusal;
+  EXPECT_TRUE(Registry::Get().Open(Named("taken"), false, &other, &refusal) == OpenStatus::kNameTaken);
+  EXPECT_TRUE(Registry::Get().Open(Named("taken", "other options"), true, &other, &refusal) == OpenStatus::kNameTaken);
   EXPECT_TRUE(other == nullptr);
   Close(&cache, true);
   EXPECT_TRUE(cache == nullptr);
@@ -68,17 +68,17 @@ TEST(Registry, OptionsThatTheStoreRefusesLeaveNothingBehind) {
   CacheOptions options = Named("refused");
   options.store.memory_bytes = 1;
   CachePointer cache;
-  std::string error;
-  EXPECT_TRUE(Registry::Get().Open(options, false, &cache, &error) == OpenStatus::kRefused);
-  EXPECT_FALSE(error.empty());
+  Refusal refusal;
+  EXPECT_TRUE(Registry::Get().Open(options, false, &cache, &refusal) == OpenStatus::kRefused);
+  EXPECT_FALSE(refusal.is_none());
   EXPECT_FALSE(IsOpen("refused"));
 }
 
 TEST(Registry, AJoinedCacheEndsWithItsLastOwner) {
   CachePointer one = Make("joined");
   CachePointer two;
-  std::string error;
-  ASSERT_TRUE(Registry::Get().Open(Named("joined"), true, &two, &error) == OpenStatus::kJoined);
+  Refusal refusal;
+  ASSERT_TRUE(Registry::Get().Open(Named("joined"), true, &two, &refusal) == OpenStatus::kJoined);
   EXPECT_TRUE(one == two);
   Close(&one, true);
   EXPECT_FALSE(two->closed());
@@ -162,11 +162,11 @@ TEST(Registry, ACacheThatRecoversCannotBeAttachedTo) {
   CacheOptions options = Named("recovering");
   options.ready = false;
   CachePointer owner;
-  std::string error;
-  ASSERT_TRUE(Registry::Get().Open(options, false, &owner, &error) == OpenStatus::kCreated);
+  Refusal refusal;
+  ASSERT_TRUE(Registry::Get().Open(options, false, &owner, &refusal) == OpenStatus::kCreated);
   CachePointer other;
   EXPECT_TRUE(Registry::Get().Attach("recovering", &other) == AttachStatus::kNotReady);
-  EXPECT_TRUE(Registry::Get().Open(options, true, &other, &error) == OpenStatus::kNotReady);
+  EXPECT_TRUE(Registry::Get().Open(options, true, &other, &refusal) == OpenStatus::kNotReady);
   Registry::Get().MarkReady(owner);
   ASSERT_TRUE(Registry::Get().Attach("recovering", &other) == AttachStatus::kAttached);
   Close(&other, false);
@@ -177,8 +177,8 @@ TEST(Registry, AClosedCacheDoesNotBecomeReady) {
   CacheOptions options = Named("too late");
   options.ready = false;
   CachePointer owner;
-  std::string error;
-  ASSERT_TRUE(Registry::Get().Open(options, false, &owner, &error) == OpenStatus::kCreated);
+  Refusal refusal;
+  ASSERT_TRUE(Registry::Get().Open(options, false, &owner, &refusal) == OpenStatus::kCreated);
   CachePointer kept = owner;
   Close(&owner, true);
   Registry::Get().MarkReady(kept);
@@ -203,8 +203,8 @@ CacheOptions Logged(const std::string& name) {
 
 TEST(Registry, TheWallClockOfALoggedCacheNeverGoesBack) {
   CachePointer cache;
-  std::string error;
-  ASSERT_TRUE(Registry::Get().Open(Logged("wall"), false, &cache, &error) == OpenStatus::kCreated) << error;
+  Refusal refusal;
+  ASSERT_TRUE(Registry::Get().Open(Logged("wall"), false, &cache, &refusal) == OpenStatus::kCreated) << refusal;
   const int64_t wall_ms = cache->ReadNow(true).wall_ms;
   EXPECT_GT(wall_ms, 0);
   cache->RaiseWallClock(wall_ms - 3'600'000);
@@ -216,8 +216,8 @@ TEST(Registry, TheWallClockOfALoggedCacheNeverGoesBack) {
 
 TEST(Registry, OnlyTheScribeMayAttachBeforeTheCacheIsReady) {
   CachePointer cache;
-  std::string error;
-  ASSERT_TRUE(Registry::Get().Open(Logged("unready"), false, &cache, &error) == OpenStatus::kCreated) << error;
+  Refusal refusal;
+  ASSERT_TRUE(Registry::Get().Open(Logged("unready"), false, &cache, &refusal) == OpenStatus::kCreated) << refusal;
   CachePointer other;
   EXPECT_TRUE(Registry::Get().AttachById(cache->id(), &other) == AttachStatus::kNotReady);
   ASSERT_TRUE(Registry::Get().AttachUnready(cache->id(), &other) == AttachStatus::kAttached);
@@ -235,8 +235,8 @@ TEST(Registry, ThreadsOpenJoinAndCloseOneNameAtOnce) {
     threads.emplace_back([&created] {
       for (int i = 0; i < 300; i++) {
         CachePointer cache;
-        std::string error;
-        const OpenStatus status = Registry::Get().Open(Named("contested"), true, &cache, &error);
+        Refusal refusal;
+        const OpenStatus status = Registry::Get().Open(Named("contested"), true, &cache, &refusal);
         ASSERT_TRUE(status == OpenStatus::kCreated || status == OpenStatus::kJoined);
         if (status == OpenStatus::kCreated) created.fetch_add(1);
         // Whoever shares it may not have it closed under them while they own it.

@@ -167,8 +167,8 @@ TEST(StoreEviction, ShrinkingEvictsTheOldestInStepsUntilItFits) {
   int count = 0;
   while (store->Stats().evictions == 0) store.Set(Key(count++), std::string(500, 'x'));
   store.removals().Take();
-  std::string error;
-  ASSERT_TRUE(store->CheckResize(4 << 20, &error)) << error;
+  Refusal refusal;
+  ASSERT_TRUE(store->CheckResize(4 << 20, &refusal)) << refusal;
   int steps = 0;
   while (!store->Resize(4 << 20, 0, store.now())) ++steps;
   EXPECT_GT(steps, 1) << "no step may take long";
@@ -213,13 +213,12 @@ TEST(StoreEviction, ResizeIsRefusedBelowAShardAndAboveTheCeiling) {
   options.memory_bytes = 8 << 20;
   options.memory_bytes_ceiling = 16 << 20;
   TestStore store(options);
-  std::string error;
-  EXPECT_FALSE(store->CheckResize(100, &error));
-  EXPECT_NE(error, "");
-  error.clear();
-  EXPECT_FALSE(store->CheckResize(32 << 20, &error));
-  EXPECT_NE(error, "");
-  EXPECT_TRUE(store->CheckResize(16 << 20, &error));
+  Refusal refusal;
+  EXPECT_FALSE(store->CheckResize(100, &refusal));
+  EXPECT_EQ(refusal.min, kMemoryBytesMin);
+  EXPECT_FALSE(store->CheckResize(32 << 20, &refusal));
+  EXPECT_EQ(refusal.max, 16 << 20);
+  EXPECT_TRUE(store->CheckResize(16 << 20, &refusal));
 }
 
 TEST(StoreEviction, BodiesInProgressTakeAtMostHalfOfTheMemory) {

@@ -1,4 +1,4 @@
-// Opening: which options are refused and in what words, what is chosen for those left out, and the cap.
+// Opening: which options are refused and why, what is chosen for those left out, and the cap.
 
 #include "store/store.h"
 #include "support/store_fixture.h"
@@ -7,31 +7,33 @@
 namespace cairn {
 namespace {
 
-std::string RefusalOf(const StoreOptions& options) {
-  std::string error;
-  const std::unique_ptr<Store> store = Store::Open(options, &error);
-  return store == nullptr ? error : "(opened)";
-}
+using Option = Refusal::Option;
+using Rule = Refusal::Rule;
 
-bool Mentions(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+Refusal RefusalOf(const StoreOptions& options) {
+  Refusal refusal;
+  const std::unique_ptr<Store> store = Store::Open(options, &refusal);
+  EXPECT_EQ(store == nullptr, !refusal.is_none());
+  return refusal;
+}
 
 TEST(StoreOptions, TheSmallestMemoryOpensAndLessIsRefused) {
   StoreOptions options;
   options.shard_count = 1;
   options.memory_bytes = kMemoryBytesMin;
-  EXPECT_EQ(RefusalOf(options), "(opened)");
+  EXPECT_EQ(RefusalOf(options), Refusal{});
   options.memory_bytes = kMemoryBytesMin - 1;
-  const std::string error = RefusalOf(options);
-  EXPECT_TRUE(Mentions(error, "Expected")) << error;
-  EXPECT_TRUE(Mentions(error, std::to_string(kMemoryBytesMin - 1))) << error;
+  const Refusal expected{.rule = Rule::kRange, .min = kMemoryBytesMin, .value = kMemoryBytesMin - 1};
+  EXPECT_EQ(RefusalOf(options), expected);
 }
 
 TEST(StoreOptions, AShardCountThatIsNoPowerOfTwoIsRefused) {
   StoreOptions options;
   for (uint32_t shards : {3u, 6u, 7u, 512u, 1000u}) {
     options.shard_count = shards;
-    const std::string error = RefusalOf(options);
-    EXPECT_TRUE(Mentions(error, std::to_string(shards))) << error;
+    const Refusal expected{
+        .rule = Rule::kPowerOfTwo, .option = Option::kShardCount, .min = 1, .max = kShardCountMax, .value = shards};
+    EXPECT_EQ(RefusalOf(options), expected);
   }
 }
 
@@ -39,7 +41,12 @@ TEST(StoreOptions, APageSizeThatIsNoPowerOfTwoOrOutOfRangeIsRefused) {
   StoreOptions options;
   for (uint64_t page_bytes : {1u, 2048u, 5000u, 12'288u}) {
     options.page_bytes = page_bytes;
-    EXPECT_TRUE(Mentions(RefusalOf(options), std::to_string(page_bytes))) << RefusalOf(options);
+    const Refusal expected{.rule = Rule::kPowerOfTwo,
+                           .option = Option::kPageBytes,
+                           .min = kPageBytesMin,
+                           .max = kPageBytesMax,
+                           .value = page_bytes};
+    EXPECT_EQ(RefusalOf(options), expected);
   }
 }
 
@@ -48,22 +55,53 @@ TEST(StoreOptions, AValueSizeThatAShardCannotHoldIsRefused) {
   options.memory_bytes = 4 << 20;
   options.shard_count = 1;
   options.value_bytes_max = 100 << 20;
-  EXPECT_TRUE(Mentions(RefusalOf(options), "104857600")) << RefusalOf(options);
+  Refusal refusal = RefusalOf(options);
+  EXPECT_TRUE(refusal.rule == Rule::kShardCapacity && refusal.option == Option::kValueBytesMax) << refusal;
+  EXPECT_EQ(refusal.value, 104'857'600);
+  EXPECT_TRUE(refusal.max > 1 << 20 && refusal.max < 2 << 20) << refusal;
+  // What it names can be.
+  options.value_bytes_max = refusal.max;
+  EXPECT_EQ(RefusalOf(options), Refusal{});
   options.value_bytes_max = kValueBytesMax + 1;
-  EXPECT_NE(RefusalOf(options), "(opened)");
+  const Refusal expected{
+      .rule = Rule::kRange, .option = Option::kValueBytesMax, .max = kValueBytesMax, .value = kValueBytesMax + 1};
+  EXPECT_EQ(RefusalOf(options), expected);
+}
+
+TEST(StoreOptions, AShareOfTheMemoryThatIsTooSmallForAShardIsRefused) {
+  StoreOptions options;
+  options.memory_bytes = 4 << 20;
+  options.shard_count = 256;
+  const Refusal expected{.rule = Rule::kShardShare, .min = kMemoryBytesMin, .value = 4 << 20, .shard_count = 256};
+  EXPECT_EQ(RefusalOf(options), expected);
+}
+
+TEST(StoreOptions, MemoryBeyondAllReferencesIsRefusedByTheOptionThatWasGiven) {
+  StoreOptions options;
+  options.memory_bytes = uint64_t{1} << 50;
+  Refusal expected{
+      .rule = Rule::kShardShare, .max = kShardBytesMax / 2, .value = uint64_t{1} << 50, .shard_count = kShardCountMax};
+  EXPECT_EQ(RefusalOf(options), expected);
+  options.memory_bytes = 64 << 20;
+  options.memory_bytes_ceiling = uint64_t{1} << 50;
+  expected.option = Option::kMemoryBytesCeiling;
+  EXPECT_EQ(RefusalOf(options), expected);
 }
 
 TEST(StoreOptions, ACeilingBelowTheMemoryIsRefused) {
   StoreOptions options;
   options.memory_bytes = 64 << 20;
   options.memory_bytes_ceiling = 32 << 20;
-  EXPECT_TRUE(Mentions(RefusalOf(options), "33554432")) << RefusalOf(options);
+  const Refusal expected{
+      .rule = Rule::kRange, .option = Option::kMemoryBytesCeiling, .min = 64 << 20, .value = 32 << 20};
+  EXPECT_EQ(RefusalOf(options), expected);
 }
 
 TEST(StoreOptions, AnEpochOfNoneIsRefused) {
   StoreOptions options;
   options.epoch = 0;
-  EXPECT_NE(RefusalOf(options), "(opened)");
+  const Refusal expected{.rule = Rule::kRange, .option = Option::kEpoch, .min = 1, .max = ~uint32_t{0}};
+  EXPECT_EQ(RefusalOf(options), expected);
 }
 
 TEST(StoreOptions, TheNumberOfShardsFollowsFromWhatAShardNeeds) {
@@ -73,8 +111,8 @@ TEST(StoreOptions, TheNumberOfShardsFollowsFromWhatAShardNeeds) {
     options.memory_bytes_ceiling = memory_bytes;
     options.entries_max = entries_max;
     options.value_bytes_max = value_bytes_max;
-    std::string error;
-    const std::unique_ptr<Store> store = Store::Open(options, &error);
+    Refusal refusal;
+    const std::unique_ptr<Store> store = Store::Open(options, &refusal);
     return store == nullptr ? 0 : store->shard_count();
   };
   const uint32_t many = shards(uint64_t{8} << 30, 0, 1 << 20);
@@ -88,8 +126,8 @@ TEST(StoreOptions, TheNumberOfShardsFollowsFromWhatAShardNeeds) {
 TEST(StoreOptions, DifferentStoresHaveDifferentSecretsUnlessTheyAreGiven) {
   // Nothing public shows a secret; but that both work and neither is all zero can be seen through the hash they chose.
   StoreOptions options;
-  std::string error;
-  const std::unique_ptr<Store> a = Store::Open(options, &error), b = Store::Open(options, &error);
+  Refusal refusal;
+  const std::unique_ptr<Store> a = Store::Open(options, &refusal), b = Store::Open(options, &refusal);
   ASSERT_TRUE(a != nullptr && b != nullptr);
   EXPECT_FALSE(a->options().secrets.IsZero());
   EXPECT_FALSE(b->options().secrets.IsZero());
@@ -170,9 +208,9 @@ TEST(StoreOptions, TheCapHoldsWhateverIsStored) {
 TEST(StoreOptions, AnEmptyStoreUsesLittleMemory) {
   StoreOptions options;
   options.memory_bytes = uint64_t{1} << 30;
-  std::string error;
-  const std::unique_ptr<Store> store = Store::Open(options, &error);
-  ASSERT_TRUE(store != nullptr) << error;
+  Refusal refusal;
+  const std::unique_ptr<Store> store = Store::Open(options, &refusal);
+  ASSERT_TRUE(store != nullptr) << refusal;
   EXPECT_EQ(store->Stats().entries, 0);
   EXPECT_EQ(store->Stats().charged_bytes, 0);
   EXPECT_LE(store->Stats().index_bytes, options.memory_bytes / 100);

@@ -73,9 +73,10 @@ TEST(StoreRefusals, AShardNeverReachesBeyondItsReferences) {
   options.shard_count = 1;
   // With the descriptors before the pages this would be more than the 32 GiB that a reference spans.
   options.memory_bytes_ceiling = kShardBytesMax - (uint64_t{1} << 20);
-  std::string error;
-  EXPECT_TRUE(Store::Open(options, &error) == nullptr);
-  EXPECT_TRUE(error.find("16 GiB") != std::string::npos);
+  Refusal refusal;
+  EXPECT_TRUE(Store::Open(options, &refusal) == nullptr);
+  EXPECT_TRUE(refusal.rule == Refusal::Rule::kShardShare) << refusal;
+  EXPECT_EQ(refusal.max, uint64_t{16} << 30);
 }
 
 }  // namespace

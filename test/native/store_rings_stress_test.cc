@@ -265,9 +265,9 @@ TEST(StoreStress, WhatTheRingsGiveIsAllThatWasWrittenInOrder) {
   options.ring_bytes = kShards * kRingBytesMin;
   options.value_bytes_max = 1 << 20;
   options.epoch = 2;
-  std::string error;
-  const std::unique_ptr<Store> store = Store::Open(options, &error);
-  ASSERT_TRUE(store != nullptr) << error;
+  Refusal refusal;
+  const std::unique_ptr<Store> store = Store::Open(options, &refusal);
+  ASSERT_TRUE(store != nullptr) << refusal;
   for (uint32_t shard = 0; shard < kShards; ++shard) {
     store->shard(shard)->recorder()->NoteVersion(VersionOf(options.epoch, kVersionCounterMask - 3000 * (shard + 1)));
   }
@@ -335,8 +335,8 @@ TEST(StoreStress, WhatTheRingsGiveIsAllThatWasWrittenInOrder) {
   other.shard_count = 4;
   other.ring_bytes = 0;
   other.memory_bytes = 128 << 20;
-  const std::unique_ptr<Store> recovered = Store::Open(other, &error);
-  ASSERT_TRUE(recovered != nullptr) << error;
+  const std::unique_ptr<Store> recovered = Store::Open(other, &refusal);
+  ASSERT_TRUE(recovered != nullptr) << refusal;
   Now now;
   now.boot_ms = 10'000;
   now.wall_ms = 10'000;

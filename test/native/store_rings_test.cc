@@ -900,19 +900,25 @@ TEST(StoreRings, CapacityAndTimeLeaveNoRecord) {
 }
 
 TEST(StoreRings, OptionsThatCannotBeAreRefusedByName) {
-  const auto error = [](StoreOptions options) {
-    std::string text;
-    EXPECT_TRUE(Store::Open(options, &text) == nullptr);
-    return text;
+  const auto refusal = [](StoreOptions options) {
+    Refusal refusal;
+    EXPECT_TRUE(Store::Open(options, &refusal) == nullptr);
+    return refusal;
   };
   StoreOptions options = WithRing();
   options.ring_bytes = options.memory_bytes / 4 + 1;
-  EXPECT_EQ(error(options), "Expected ring_bytes to be at most a quarter of memory_bytes, got 2097153");
+  Refusal expected{.rule = Refusal::Rule::kRange,
+                   .option = Refusal::Option::kRingBytes,
+                   .max = options.memory_bytes / 4,
+                   .value = 2'097'153};
+  EXPECT_EQ(refusal(options), expected);
   options = WithRing();
   options.memory_bytes = uint64_t{1} << 30;
   options.value_bytes_max = kLoggedValueBytesMax + 1;
-  EXPECT_EQ(error(options),
-            "Expected value_bytes_max to be at most 67108864 where there are change rings, got 67108865");
+  expected.option = Refusal::Option::kValueBytesMax;
+  expected.max = 67'108'864;
+  expected.value = 67'108'865;
+  EXPECT_EQ(refusal(options), expected);
   // Less than the smallest ring is the smallest ring.
   TestStore store(WithRing(1));
   EXPECT_TRUE(store->has_rings());

@@ -257,9 +257,9 @@ TEST(StoreStress, EveryValueReadIsOneThatWasWritten) {
   options.page_bytes = kPageBytesMin;
   options.secrets = FixedSecrets(test::Seed());
   RemovalRecorder removals(false);
-  std::string error;
-  const std::unique_ptr<Store> store = Store::Open(options, &error);
-  ASSERT_TRUE(store != nullptr) << error;
+  Refusal refusal;
+  const std::unique_ptr<Store> store = Store::Open(options, &refusal);
+  ASSERT_TRUE(store != nullptr) << refusal;
   store->SetRemovalSink(&removals);
 
   constexpr uint32_t kHammers = 4;
@@ -319,9 +319,9 @@ TEST(StoreStress, CountersLoseNoIncrement) {
   StoreOptions options = TestStore::Tiny();
   options.memory_bytes = 16 << 20;
   options.shard_count = 4;
-  std::string error;
-  const std::unique_ptr<Store> store = Store::Open(options, &error);
-  ASSERT_TRUE(store != nullptr) << error;
+  Refusal refusal;
+  const std::unique_ptr<Store> store = Store::Open(options, &refusal);
+  ASSERT_TRUE(store != nullptr) << refusal;
   constexpr int kCounters = 5, kThreads = 4, kIncrements = kOperationsPerThread / 4;
   const auto run = [&](int thread) {
     test::Random random(static_cast<uint64_t>(thread));
@@ -378,9 +378,9 @@ TEST(StoreStress, RecordsOfAShardComeInTheOrderOfTheirVersionsAndFoldToTheConten
   options.memory_bytes = 16 << 20;
   options.shard_count = 2;
   options.ring_bytes = 2 * kRingBytesMin;
-  std::string error;
-  const std::unique_ptr<Store> store = Store::Open(options, &error);
-  ASSERT_TRUE(store != nullptr) << error;
+  Refusal refusal;
+  const std::unique_ptr<Store> store = Store::Open(options, &refusal);
+  ASSERT_TRUE(store != nullptr) << refusal;
   const auto run = [&](uint32_t thread) {
     test::Random random(thread + test::Seed());
     for (int i = 0; i < kOperationsPerThread / 4; ++i) {

@@ -26,7 +26,7 @@ beforeEach(() => {
     siphash: false,
     ringBytes: 2 ** 20,
   });
-  if (typeof opened === 'number') throw new Error(native.takeMessage());
+  if (typeof opened === 'number') throw new Error(JSON.stringify(native.takeRefusal()));
   handle = opened as FeedHandle;
   handle.startFeed(7, 0);
   handle.finishRecovery();

@@ -114,9 +114,9 @@ bool Harness::Replay() {
   options.epoch = 1;
   options.hash = HashKind::kFast;
   options.secrets = FixedSecrets(77);
-  std::string error;
-  const std::unique_ptr<Store> other = Store::Open(options, &error);
-  if (other == nullptr) return Fail("replay: " + error);
+  Refusal refusal;
+  const std::unique_ptr<Store> other = Store::Open(options, &refusal);
+  if (other == nullptr) return Fail("replay: " + refusal.ToString());
   other->SetRecovering(true);
   for (std::string_view rest = replay_; !rest.empty();) {
     RecordView record;

@@ -63,8 +63,8 @@ bool Harness::DoResize(const Op& op, bool step) {
     const uint64_t span = (life_.options.memory_bytes_ceiling - low) >> (op.bytes % 4);
     if (op.number % 3 != 0) memory = low + (op.number >> 2) % (span + 1);
     if (resize_entries_ != 0 && op.number % 2 == 0) entries = 1 + op.bytes % 500;
-    std::string error;
-    if (!store_->CheckResize(memory, &error)) return true;
+    Refusal refusal;
+    if (!store_->CheckResize(memory, &refusal)) return true;
     if (memory != 0) {
       ++(memory < resize_memory_ ? coverage_.resizes_down : coverage_.resizes_up);
       resize_memory_ = memory;

@@ -12,10 +12,10 @@
 namespace cairn::model {
 
 Harness::Harness(const Life& life) : life_(life) {
-  std::string error;
-  store_ = Store::Open(life.options, &error);
+  Refusal refusal;
+  store_ = Store::Open(life.options, &refusal);
   if (store_ == nullptr) {
-    std::fprintf(stderr, "Store::Open: %s\n", error.c_str());
+    std::fprintf(stderr, "Store::Open: %s\n", refusal.ToString().c_str());
     std::abort();
   }
   store_->SetRemovalSink(&removals_);

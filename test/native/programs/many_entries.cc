@@ -66,9 +66,9 @@ bool Has(Store* store, uint64_t number) {
 int Run(uint64_t count) {
   StoreOptions options;
   options.memory_bytes = count * kEntryBytes * 11 / 10 + (uint64_t{16} << 20);
-  std::string error;
-  const std::unique_ptr<Store> store = Store::Open(options, &error);
-  EXPECT_THAT(store != nullptr, "%s", error.c_str());
+  Refusal refusal;
+  const std::unique_ptr<Store> store = Store::Open(options, &refusal);
+  EXPECT_THAT(store != nullptr, "%s", refusal.ToString().c_str());
 
   for (uint64_t number = 0; number < count; ++number) {
     const Entry entry(number);

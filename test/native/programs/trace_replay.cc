@@ -50,10 +50,10 @@ std::optional<Counts> Replay(uint64_t entries_max, uint32_t shard_count, const N
   options.shard_count = shard_count;
   options.entries_max = entries_max;
   options.secrets = FixedSecrets(1);
-  std::string error;
-  const std::unique_ptr<Store> store = Store::Open(options, &error);
+  Refusal refusal;
+  const std::unique_ptr<Store> store = Store::Open(options, &refusal);
   if (store == nullptr) {
-    std::fprintf(stderr, "%s\n", error.c_str());
+    std::fprintf(stderr, "%s\n", refusal.ToString().c_str());
     return std::nullopt;
   }
   Counts counts;

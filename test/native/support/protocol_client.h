@@ -22,8 +22,8 @@ namespace cairn::test {
 class ProtocolServer {
  public:
   explicit ProtocolServer(Service::Options options = DefaultOptions(), StoreOptions store_options = SmallStore()) {
-    std::string error;
-    store_ = Store::Open(store_options, &error);
+    Refusal refusal;
+    store_ = Store::Open(store_options, &refusal);
     CHECK(store_ != nullptr);
     service_ = std::make_unique<Service>(store_.get(), std::move(options), now);
     bench_ = std::make_unique<Workbench>(service_.get());

@@ -217,11 +217,11 @@ class TestStore {
 
  private:
   void Open() {
-    std::string error;
+    Refusal refusal;
     store_.reset();
-    store_ = Store::Open(options_, &error);
+    store_ = Store::Open(options_, &refusal);
     if (store_ == nullptr) {
-      std::fprintf(stderr, "Store::Open: %s\n", error.c_str());
+      std::fprintf(stderr, "Store::Open: %s\n", refusal.ToString().c_str());
       std::abort();
     }
     store_->SetRemovalSink(&removals_);
