@@ -11,6 +11,7 @@
 #define CAPABILITY(name) CAIRN_TSA(capability(name))
 #define SCOPED_CAPABILITY CAIRN_TSA(scoped_lockable)
 #define GUARDED_BY(lock) CAIRN_TSA(guarded_by(lock))
+#define PT_GUARDED_BY(lock) CAIRN_TSA(pt_guarded_by(lock))
 #define REQUIRES_LOCK(lock) CAIRN_TSA(requires_capability(lock))
 #define ACQUIRE(...) CAIRN_TSA(acquire_capability(__VA_ARGS__))
 #define TRY_ACQUIRE(...) CAIRN_TSA(try_acquire_capability(__VA_ARGS__))

@@ -278,7 +278,7 @@ void Shard::Renumber(uint64_t counter) {
 }
 
 bool Shard::CommitRingStep(uint64_t up_to) {
-  return !recorder_.ring()->Free(up_to, kStepEntriesMax, [this](const Pin& pin) { Unpin(pin.ref); });
+  return !recorder_.ring()->Free(up_to, kStepEntriesMax, [this](const Pin& pin) { memory_.Unpin(pin.ref); });
 }
 
 bool Shard::MaintainStep(const Now& now) {
@@ -321,22 +321,21 @@ void Shard::SetLimits(uint64_t memory_bytes, uint64_t entries_limit) {
   state_->arena.pages_total = std::min(std::max(PagesFor(memory_bytes), needed), config_.pages_ceiling);
 }
 
+bool Shard::IsShrunk() const {
+  return memory_.state().limit_bytes == state_->limit_target_bytes &&
+         state_->entries_limit == state_->entries_limit_target && state_->arena.pages_used <= state_->arena.pages_total;
+}
+
 bool Shard::ShrinkStep(bool* moved) {
   SettleTouches();
-  const auto done = [this] {
-    return memory_.state().limit_bytes == state_->limit_target_bytes &&
-           state_->entries_limit == state_->entries_limit_target &&
-           state_->arena.pages_used <= state_->arena.pages_total;
-  };
-  if (done() && state_->arena.pages_total <= PagesFor(state_->memory_bytes)) return true;
+  if (IsShrunk() && state_->arena.pages_total <= PagesFor(state_->memory_bytes)) return true;
   const uint64_t limit_bytes = memory_.state().limit_bytes;
   const uint64_t entries_limit = state_->entries_limit;
   const uint32_t pages_used = state_->arena.pages_used;
   for (int i = 0; i < kStepEntriesMax; i++) {
     const bool over =
         memory_.state().charged_bytes > state_->limit_target_bytes ||
-        (state_->entries_limit_target != 0 &&
-         state_->population.live_entries + state_->population.dead_entries > state_->entries_limit_target);
+        (state_->entries_limit_target != 0 && state_->population.entries() > state_->entries_limit_target);
     if (!over || !EvictTail()) break;
     *moved = true;
   }
@@ -348,7 +347,7 @@ bool Shard::ShrinkStep(bool* moved) {
       state_->arena.pages_used != pages_used) {
     *moved = true;
   }
-  return done();
+  return IsShrunk();
 }
 
 int Shard::BeginReturn(uint32_t* pages, int count, bool shrinking) {

@@ -2,8 +2,8 @@
 // orders them by recency, a wheel that orders them by expiry. It decides what is evicted, gives every mutation its
 // version, and offers its record to a sink: all in one place, Commit().
 //
-// Thread safety: the methods below Lock() require that the caller holds the lock; nothing is called under it but what
-// lies in store/ and the two sinks.
+// Thread safety: a Shard is a lock, and ShardGuard holds it. A method that needs the lock says REQUIRES_LOCK(this),
+// which clang checks. Under the lock nothing is called outside store/ except the removal sink.
 // Ownership: the state lies in the mapping (ShardState and behind it); this object is one process's view of it.
 // Invariants (Verify()):
 //   (1) an entry is in the table if and only if it is in the list; in the wheel if and only if it has an expiry;
@@ -71,7 +71,16 @@ struct ShardState {
 };
 static_assert(offsetof(ShardState, table) + offsetof(TableState, split) + sizeof(TableState::split) == 128);
 
-class Shard final : private ChunkMover, private EntryHasher, private PageEvictor {
+// How far an append or prepend in steps is; see Shard::Concat().
+struct ConcatSteps {
+  int slot = 0;              // 0: it is done, *outcome says how; unless
+  bool wants_room = false;   // another call is to go on making room
+  bool room_in_one = false;  // given: no, this one makes all of it
+  uint64_t version = 0;
+  uint32_t old_bytes = 0;
+};
+
+class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher, private PageEvictor {
  public:
   struct Config {
     uint32_t index;  // of the shard in its store
@@ -94,12 +103,18 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
   // Sets up the zeroed mapping. False: not even the first page of the table fits.
-  [[nodiscard]] bool Init(uint64_t memory_bytes, uint64_t entries_limit, uint32_t epoch);
+  [[nodiscard]] bool Init(uint64_t memory_bytes, uint64_t entries_limit, uint32_t epoch) REQUIRES_LOCK(this);
 
-  OsLock* lock() const { return &state_->lock; }
+  // The lock lies in the state that it guards.
+  void Lock() const ACQUIRE() NO_THREAD_SAFETY_ANALYSIS { state_->lock.Lock(); }
+  void Unlock() const RELEASE() NO_THREAD_SAFETY_ANALYSIS { state_->lock.Unlock(); }
+  // See OsLock.
+  bool TryLock() const TRY_ACQUIRE(true) NO_THREAD_SAFETY_ANALYSIS { return state_->lock.TryLock(); }
+  bool UnlockAndTell() const RELEASE() NO_THREAD_SAFETY_ANALYSIS { return state_->lock.UnlockAndTell(); }
+
   // Does the moves that hits have left behind. Whatever looks at the order, or moves or removes entries, calls it
   // first.
-  void SettleTouches() {
+  void SettleTouches() REQUIRES_LOCK(this) {
     if (state_->touches.count != 0) SettleTouchesNow();
   }
   uint64_t header_bytes() const { return config_.header_bytes; }
@@ -108,97 +123,102 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   // Starts fetching the bucket while the lock is still being taken. Reads the table's state without the lock: what it
   // gets may be stale or half changed, and is used as the address of a prefetch only. No address that it can compute is
   // dereferenced but the directory's, which lies in the mapping for any level and split.
-  NO_SANITIZE_THREAD void HintBucket(uint64_t hash) const { __builtin_prefetch(table_.HintOf(hash)); }
+  NO_SANITIZE_THREAD void HintBucket(uint64_t hash) const NO_THREAD_SAFETY_ANALYSIS {
+    __builtin_prefetch(table_.HintOf(hash));
+  }
 
   // ---- under the lock ----
 
-  void Execute(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
+  void Execute(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome)
+      REQUIRES_LOCK(this);
 
   // See Store::GetPlain and SetPlain. In line: shard_inl.h.
-  Status GetPlain(std::string_view key, uint64_t hash, const Now& now, char* room, size_t capacity, PlainValue* value);
+  Status GetPlain(std::string_view key, uint64_t hash, const Now& now, char* room, size_t capacity, PlainValue* value)
+      REQUIRES_LOCK(this);
   template <bool kLogged>
   Status SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms, uint64_t hash,
-                  const Now& now);
+                  const Now& now) REQUIRES_LOCK(this);
 
   // Stages of prefetching for a group of requests; see Store::ExecuteMany.
-  void PrefetchBucket(uint64_t hash) const { __builtin_prefetch(table_.BucketOf(hash)); }
-  void PrefetchEntry(uint64_t hash) const;
-  void PrefetchValue(uint64_t hash) const;
+  void PrefetchBucket(uint64_t hash) const REQUIRES_LOCK(this) { __builtin_prefetch(table_.BucketOf(hash)); }
+  void PrefetchEntry(uint64_t hash) const REQUIRES_LOCK(this);
+  void PrefetchValue(uint64_t hash) const REQUIRES_LOCK(this);
 
   // An append or prepend that would copy more than kConcatCopiedBytesMax under one hold of the lock is done in steps:
   // Concat() with `steps`, which then has a slot; CopyConcat() for the old value, WriteBody() for what is added;
   // EndConcat(). False from one of the latter two: the entry is another one now, Abandon() the slot and begin again.
-  struct ConcatSteps {
-    int slot = 0;              // 0: it is done, *outcome says how; unless
-    bool wants_room = false;   // another call is to go on making room
-    bool room_in_one = false;  // given: no, this one makes all of it
-    uint64_t version = 0;
-    uint32_t old_bytes = 0;
-  };
-  void Concat(const Request& request, uint64_t hash, const Now& now, Outcome* outcome, ConcatSteps* steps);
-  bool CopyConcat(const ConcatSteps& steps, std::string_view key, uint64_t hash, size_t from, size_t to, size_t bytes);
-  bool EndConcat(const ConcatSteps& steps, const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
+  void Concat(const Request& request, uint64_t hash, const Now& now, Outcome* outcome, ConcatSteps* steps)
+      REQUIRES_LOCK(this);
+  bool CopyConcat(const ConcatSteps& steps, std::string_view key, uint64_t hash, size_t from, size_t to, size_t bytes)
+      REQUIRES_LOCK(this);
+  bool EndConcat(const ConcatSteps& steps, const Request& request, uint64_t hash, const Now& now, Outcome* outcome)
+      REQUIRES_LOCK(this);
 
   // One step of making room for a Reserve() to come, so that no hold of the lock evicts or moves more than a little.
   // True: there is more to do.
-  bool MakeRoomStep(const Request& request, uint32_t value_bytes, const Now& now);
-  Status Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot);
-  void WriteBody(int slot, size_t offset, std::string_view bytes, const Now& now) {
+  bool MakeRoomStep(const Request& request, uint32_t value_bytes, const Now& now) REQUIRES_LOCK(this);
+  Status Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot)
+      REQUIRES_LOCK(this);
+  void WriteBody(int slot, size_t offset, std::string_view bytes, const Now& now) REQUIRES_LOCK(this) {
     bodies_.Write(slot, offset, bytes, now);
   }
-  uint32_t BodyGeneration(int slot) const { return bodies_.GenerationOf(slot); }
-  void Link(int slot, const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
-  void Abandon(int slot) { bodies_.Abandon(slot); }
-  void Unpin(Ref ref) { memory_.Unpin(ref); }
-  bool BeginFill(std::string_view key, uint64_t hash, bool if_absent, const Now& now, FillTicket* ticket);
-  void EndFill(FillTicket* ticket) { fills_.End(ticket); }
-  void VoidFills() { fills_.VoidAll(); }
+  uint32_t BodyGeneration(int slot) const REQUIRES_LOCK(this) { return bodies_.GenerationOf(slot); }
+  void Link(int slot, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
+  void Abandon(int slot) REQUIRES_LOCK(this) { bodies_.Abandon(slot); }
+  void Unpin(Ref ref) REQUIRES_LOCK(this) { memory_.Unpin(ref); }
+  bool BeginFill(std::string_view key, uint64_t hash, bool if_absent, const Now& now, FillTicket* ticket)
+      REQUIRES_LOCK(this);
+  void EndFill(FillTicket* ticket) REQUIRES_LOCK(this) { fills_.End(ticket); }
+  void VoidFills() REQUIRES_LOCK(this) { fills_.VoidAll(); }
 
   // Makes all entries dead, and leaves the record of the clear. Returns how many entries were alive.
   // REQUIRES: version > last_version(); room for the record was reserved.
-  uint64_t Clear(uint64_t version);
+  uint64_t Clear(uint64_t version) REQUIRES_LOCK(this);
   // The last clear of all shards was the last change here, so that no entry lives.
-  bool is_as_cleared() const { return state_->population.cleared_version == recorder_.last_version(); }
+  bool is_as_cleared() const REQUIRES_LOCK(this) {
+    return state_->population.cleared_version == recorder_.last_version();
+  }
   // The effect of a clear's record that is read back: entries of lower versions are gone. Returns how many.
-  uint64_t ApplyClear(uint64_t version);
+  uint64_t ApplyClear(uint64_t version) REQUIRES_LOCK(this);
   // At most kStepEntriesMax entries; true: there is more to do.
-  bool MaintainStep(const Now& now);
-  void SetValueBytesMax(uint64_t bytes) { state_->value_bytes_max = bytes; }
-  uint64_t live_entries() const { return state_->population.live_entries; }
-  void SetLimits(uint64_t memory_bytes, uint64_t entries_limit);
+  bool MaintainStep(const Now& now) REQUIRES_LOCK(this);
+  void SetValueBytesMax(uint64_t bytes) REQUIRES_LOCK(this) { state_->value_bytes_max = bytes; }
+  uint64_t live_entries() const REQUIRES_LOCK(this) { return state_->population.live_entries; }
+  void SetLimits(uint64_t memory_bytes, uint64_t entries_limit) REQUIRES_LOCK(this);
   // One step towards the limits; true when they are reached. *moved is set if it came nearer: otherwise bodies and pins
   // hold it up.
-  bool ShrinkStep(bool* moved);
-  int BeginReturn(uint32_t* pages, int count, bool shrinking);
-  void EndReturn(const uint32_t* pages, int count) { memory_.arena()->EndReturn(pages, count); }
+  bool ShrinkStep(bool* moved) REQUIRES_LOCK(this);
+  bool IsShrunk() const REQUIRES_LOCK(this);
+  int BeginReturn(uint32_t* pages, int count, bool shrinking) REQUIRES_LOCK(this);
+  void EndReturn(const uint32_t* pages, int count) REQUIRES_LOCK(this) { memory_.arena()->EndReturn(pages, count); }
   char* PageAddress(uint32_t page_plus_1) const { return memory_.arena()->PageAddress(page_plus_1); }
 
   // Memory that is made ready ahead.
-  Growth* growth() { return &growth_; }
+  Growth* growth() REQUIRES_LOCK(this) { return &growth_; }
   // The walks, with the order settled.
-  Walks* walks() {
+  Walks* walks() REQUIRES_LOCK(this) {
     SettleTouches();
     return &walks_;
   }
 
-  Status Apply(const RecordView& record, uint64_t hash, const Now& now, bool keep_version);
-  void SetRecovering(bool recovering) { state_->recovering = recovering; }
+  Status Apply(const RecordView& record, uint64_t hash, const Now& now, bool keep_version) REQUIRES_LOCK(this);
+  void SetRecovering(bool recovering) REQUIRES_LOCK(this) { state_->recovering = recovering; }
 
   // What Outcome::commit_version says of it. REQUIRES: in the same hold of the lock as the request.
-  uint64_t CommitVersionOf(const Outcome& outcome) const {
+  uint64_t CommitVersionOf(const Outcome& outcome) const REQUIRES_LOCK(this) {
     if (outcome.record_version != 0) return outcome.record_version;
     return outcome.version != 0 ? outcome.version : recorder_.gone_version();
   }
   // Gives every entry a version of epoch 0, from this counter on.
-  void Renumber(uint64_t counter);
-  Recorder* recorder() { return &recorder_; }
+  void Renumber(uint64_t counter) REQUIRES_LOCK(this);
+  Recorder* recorder() REQUIRES_LOCK(this) { return &recorder_; }
   ChangeRing* ring() { return recorder_.ring(); }
   // Frees what was drained before a place of the ring. True: there is more of that.
-  bool CommitRingStep(uint64_t up_to);
+  bool CommitRingStep(uint64_t up_to) REQUIRES_LOCK(this);
 
-  StoreStats Stats() const;
-  void ResetStats();
-  void Verify();
+  StoreStats Stats() const REQUIRES_LOCK(this);
+  void ResetStats() REQUIRES_LOCK(this);
+  void Verify() REQUIRES_LOCK(this);
 
   // ---- without the lock ----
 
@@ -209,55 +229,58 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
   void SetRemovalSink(RemovalSink* sink) { removals_ = sink; }
   RemovalSink* removal_sink() const { return removals_; }
   // What the entries may be charged with this memory; 0 if it does not even hold the reserves.
-  uint64_t LimitFor(uint64_t memory_bytes) const;
-  uint32_t PagesFor(uint64_t memory_bytes) const;
+  uint64_t LimitFor(uint64_t memory_bytes) const REQUIRES_LOCK(this);
+  uint32_t PagesFor(uint64_t memory_bytes) const REQUIRES_LOCK(this);
 
  private:
   EntryHeader* At(Ref ref) const { return memory_.At(ref); }
-  bool IsDead(const EntryHeader* entry) const { return state_->population.IsDead(entry); }
-  HashTable::Slot FindSlot(std::string_view key, uint64_t hash) const;
-  Ref Find(std::string_view key, uint64_t hash) const;
+  bool IsDead(const EntryHeader* entry) const REQUIRES_LOCK(this) { return state_->population.IsDead(entry); }
+  HashTable::Slot FindSlot(std::string_view key, uint64_t hash) const REQUIRES_LOCK(this);
+  Ref Find(std::string_view key, uint64_t hash) const REQUIRES_LOCK(this);
   enum class Purpose : uint8_t { kGet, kOther };  // kGet counts what it finds expired
   // The entry under the key, if a request may meet it. An entry that is dead or has expired is removed.
   [[gnu::always_inline]] Found Lookup(std::string_view key, uint64_t hash, const Now& now, Purpose purpose,
-                                      StaleIs stale_is);
-  [[gnu::noinline]] Found TakeOut(Ref ref, Reason reason, uint64_t hash) {
+                                      StaleIs stale_is) REQUIRES_LOCK(this);
+  [[gnu::noinline]] Found TakeOut(Ref ref, Reason reason, uint64_t hash) REQUIRES_LOCK(this) {
     SettleTouches();
     RemoveEntry(ref, reason, hash);
     return {};
   }
   // The same, and changes nothing.
-  Found Look(std::string_view key, uint64_t hash, const Now& now, StaleIs stale_is) const;
+  Found Look(std::string_view key, uint64_t hash, const Now& now, StaleIs stale_is) const REQUIRES_LOCK(this);
   // What a changed value of the entry keeps of it.
-  NewEntry KeptOf(const EntryHeader* entry, std::string_view key) const;
+  NewEntry KeptOf(const EntryHeader* entry, std::string_view key) const REQUIRES_LOCK(this);
 
   // Evicts from the cold end until the charge fits, and one more entry if `new_entry`. `keep_newest`: the newest entry
   // is not evicted. False, and nothing evicted: it does not fit beside what cannot be evicted.
-  bool MakeRoom(uint64_t charge, bool new_entry, bool keep_newest);
-  bool EvictTail();
-  bool EvictForPage() override;
+  bool MakeRoom(uint64_t charge, bool new_entry, bool keep_newest) REQUIRES_LOCK(this);
+  bool IsFull(uint64_t charge, bool new_entry) const REQUIRES_LOCK(this);
+  bool EvictTail() REQUIRES_LOCK(this);
+  bool EvictForPage() REQUIRES_LOCK(this) override;
 
   // Some of the evictions and moves that the allocation of an entry needs; true: there are more.
-  bool RoomStep(const Layout& layout, bool keep_newest);
+  bool RoomStep(const Layout& layout, bool keep_newest) REQUIRES_LOCK(this);
   // Of the newest entry, where it is not to be evicted: charged beside what cannot be.
-  uint64_t ChargeOfNewest() const;
+  uint64_t ChargeOfNewest() const REQUIRES_LOCK(this);
+  // The answer to a Reserve() that is refused.
+  Status RefuseBody(Status status, const Request& request, uint64_t hash, const Now& now) REQUIRES_LOCK(this);
   static NewEntry BodyEntryOf(const Request& request, uint32_t value_bytes);
   // Puts the entry of body slot `slot` into the table, the list and the wheel. False: no room in the table.
-  bool LinkEntry(int slot, uint64_t hash, uint8_t walk_bits);
+  bool LinkEntry(int slot, uint64_t hash, uint8_t walk_bits) REQUIRES_LOCK(this);
   // Takes it out of all three and frees it (or leaves it unlinked while pinned).
-  void RemoveEntry(Ref ref, Reason reason, uint64_t hash, bool announce = true);
-  void RemoveEntry(Ref ref, Reason reason) { RemoveEntry(ref, reason, HashOfEntry(ref)); }
-  void Announce(Reason reason, const EntryHeader* entry);
-  void Bump(Ref ref);
-  void CountMiss() { state_->touches.misses++; }
-  void CountHit() { state_->touches.hits++; }
+  void RemoveEntry(Ref ref, Reason reason, uint64_t hash, bool announce = true) REQUIRES_LOCK(this);
+  void RemoveEntry(Ref ref, Reason reason) REQUIRES_LOCK(this) { RemoveEntry(ref, reason, HashOfEntry(ref)); }
+  void Announce(Reason reason, const EntryHeader* entry) REQUIRES_LOCK(this);
+  void Bump(Ref ref) REQUIRES_LOCK(this);
+  void CountMiss() REQUIRES_LOCK(this) { state_->touches.misses++; }
+  void CountHit() REQUIRES_LOCK(this) { state_->touches.hits++; }
   // An entry was read: what that leaves in it, and its place in the order.
-  void Use(Ref ref, EntryHeader* entry, const Now& now) {
+  void Use(Ref ref, EntryHeader* entry, const Now& now) REQUIRES_LOCK(this) {
     entry->flags |= kEntryFetched;
     StampAccess(entry, now);
     BumpLater(ref);
   }
-  void BumpLater(Ref ref) {
+  void BumpLater(Ref ref) REQUIRES_LOCK(this) {
     // Its neighbours now are most probably those that will be written to when it is moved.
     const EntryHeader* entry = At(ref);
     __builtin_prefetch(At(entry->lru_prev), 1);
@@ -266,78 +289,95 @@ class Shard final : private ChunkMover, private EntryHasher, private PageEvictor
     touches->refs[touches->count] = ref;
     if (++touches->count == kTouchesMax) SettleTouches();
   }
-  void SettleTouchesNow();
+  void SettleTouchesNow() REQUIRES_LOCK(this);
   // Makes every live entry dead.
-  void BuryAll();
+  void BuryAll() REQUIRES_LOCK(this);
 
   // Stores an entry in place of `old` (0: none). `version` 0: the next one.
   Status Put(const NewEntry& entry, std::string_view value, uint64_t hash, Ref old, uint64_t version, const Now& now,
-             Outcome* outcome);
+             Outcome* outcome) REQUIRES_LOCK(this);
   // The same entry with a longer value and/or another expiry, its order of recency, marks and version kept. Updates
   // *ref. kNoMemory, and nothing changed, if there is no room beside the old one.
   Status Rebuild(Ref* ref, const NewEntry& entry, std::string_view before, std::string_view behind, uint64_t hash,
-                 const Now& now, bool announce);
-  bool FitsAtAll(const NewEntry& entry, const Layout& layout) const {
+                 const Now& now, bool announce) REQUIRES_LOCK(this);
+  bool FitsAtAll(const NewEntry& entry, const Layout& layout) const REQUIRES_LOCK(this) {
     return entry.value_bytes <= state_->value_bytes_max && layout.charge <= memory_.state().limit_bytes;
   }
   // Stores it where `old` is, if that has room for exactly such an entry. False: nothing was changed.
   bool PutInPlace(const NewEntry& entry, const Layout& layout, std::string_view value, Ref old, uint64_t version,
-                  const Now& now);
+                  const Now& now) REQUIRES_LOCK(this);
   // A chunked entry that is not pinned, with `added` behind its value: only chunks that change their size are replaced.
   // Otherwise as Rebuild().
-  Status Extend(Ref* ref, const NewEntry& entry, std::string_view added, const Now& now);
-  void FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome);
+  Status Extend(Ref* ref, const NewEntry& entry, std::string_view added, const Now& now) REQUIRES_LOCK(this);
+  void FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
   void FinishPut(const NewEntry& from, std::string_view value, Ref ref, uint64_t version, const Now& now,
-                 Outcome* outcome);
-  void Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
-  void StoreValue(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+                 Outcome* outcome) REQUIRES_LOCK(this);
+  void Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome)
+      REQUIRES_LOCK(this);
+  void StoreValue(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this) {
     StoreOver(Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request)), request, hash, now, outcome);
   }
   // `old`: what Lookup() found under the key.
-  void StoreOver(Found old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
-  [[gnu::noinline]] Status SetOver(Found old, const Request& request, uint64_t hash, const Now& now) {
+  void StoreOver(Found old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome)
+      REQUIRES_LOCK(this);
+  [[gnu::noinline]] Status SetOver(Found old, const Request& request, uint64_t hash, const Now& now)
+      REQUIRES_LOCK(this) {
     Outcome outcome;
     StoreOver(old, request, hash, now, &outcome);
     return outcome.status;
   }
-  bool BeginConcat(const NewEntry& from, Ref old, ConcatSteps* steps, Status* status);
-  void FinishConcat(Ref ref, uint64_t hash, const Now& now, Outcome* outcome);
-  void Count(const Request& request, uint64_t hash, const Now& now, Outcome* outcome);
-  void Touch(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
-  void Remove(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome);
-  bool GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome);
-  void Describe(const EntryHeader* entry, const Now& now, Outcome* outcome) const;
+  bool BeginConcat(const NewEntry& from, Ref old, ConcatSteps* steps, Status* status) REQUIRES_LOCK(this);
+  void FinishConcat(Ref ref, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
+  void Count(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
+  void Touch(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome)
+      REQUIRES_LOCK(this);
+  void Remove(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome)
+      REQUIRES_LOCK(this);
+  bool GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome) REQUIRES_LOCK(this);
+  void Describe(const EntryHeader* entry, const Now& now, Outcome* outcome) const REQUIRES_LOCK(this);
   // Gives the entry this expiry, and makes it fresh until then; with kKeepExpiry neither. On failure it is as it was,
   // but may have moved.
-  Status Retime(Ref* ref, std::string_view key, uint64_t expires_ms, uint64_t hash, const Now& now);
+  Status Retime(Ref* ref, std::string_view key, uint64_t expires_ms, uint64_t hash, const Now& now) REQUIRES_LOCK(this);
   // Before a record is applied while recovering: takes out expired entries, as far as its own needs the room.
-  void MakeRoomFromExpired(const RecordView& record, const Now& now);
-  void RemoveAbsent(const Request& request, Found found, uint64_t hash, Outcome* outcome);
+  void MakeRoomFromExpired(const RecordView& record, const Now& now) REQUIRES_LOCK(this);
+  void RemoveAbsent(const Request& request, Found found, uint64_t hash, Outcome* outcome) REQUIRES_LOCK(this);
   // Whether the verb's conditions on what was found hold: kStored, or the answer.
-  Status Condition(const Request& request, Found found) const;
+  Status Condition(const Request& request, Found found) const REQUIRES_LOCK(this);
   // What a storing verb does when there is no room: kSet removes the old entry, as memcached does.
-  Status Refuse(Status status, Verb verb, std::string_view key, uint64_t hash, Outcome* outcome);
+  Status Refuse(Status status, Verb verb, std::string_view key, uint64_t hash, Outcome* outcome) REQUIRES_LOCK(this);
 
-  void TookFreshPage() override;
-  void MovedChunk(Ref from, Ref to) override;
-  void MovedOverflowBucket(Ref from, Ref to) override { table_.MovedOverflowBucket(from, to); }
-  uint64_t HashOfEntry(Ref ref) override { return HashOf(memory_.KeyOf(At(ref))); }
+  void TookFreshPage() REQUIRES_LOCK(this) override;
+  void MovedChunk(Ref from, Ref to) REQUIRES_LOCK(this) override;
+  void MovedOverflowBucket(Ref from, Ref to) REQUIRES_LOCK(this) override { table_.MovedOverflowBucket(from, to); }
+  uint64_t HashOfEntry(Ref ref) REQUIRES_LOCK(this) override { return HashOf(memory_.KeyOf(At(ref))); }
 
   class RemovedView;
 
   char* base_;
-  ShardState* state_;
+  ShardState* state_ PT_GUARDED_BY(this);
   Config config_;
   EntryMemory memory_;
-  HashTable table_;
-  LruList lru_;
-  TimerWheel wheel_;
+  HashTable table_ GUARDED_BY(this);
+  LruList lru_ GUARDED_BY(this);
+  TimerWheel wheel_ GUARDED_BY(this);
   Recorder recorder_;
-  Walks walks_;
-  Bodies bodies_;
-  Growth growth_;
+  Walks walks_ GUARDED_BY(this);
+  Bodies bodies_ GUARDED_BY(this);
+  Growth growth_ GUARDED_BY(this);
   RemovalSink* removals_ = nullptr;
-  FillWatch fills_;
+  FillWatch fills_ GUARDED_BY(this);
+};
+
+// Holds a shard's lock, and nothing more: for what leaves neither records nor removals. See Store::ShardHold.
+class SCOPED_CAPABILITY ShardGuard {
+ public:
+  explicit ShardGuard(const Shard* shard) ACQUIRE(shard) : shard_(shard) { shard->Lock(); }
+  ~ShardGuard() RELEASE() { shard_->Unlock(); }
+  ShardGuard(const ShardGuard&) = delete;
+  ShardGuard& operator=(const ShardGuard&) = delete;
+
+ private:
+  const Shard* const shard_;
 };
 
 }  // namespace cairn

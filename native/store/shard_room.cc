@@ -27,14 +27,14 @@ bool Shard::RoomStep(const Layout& layout, bool keep_newest) {
   return true;
 }
 
+bool Shard::IsFull(uint64_t charge, bool new_entry) const {
+  return memory_.IsOver(charge) ||
+         (new_entry && state_->entries_limit != 0 && state_->population.entries() >= state_->entries_limit);
+}
+
 bool Shard::MakeRoom(uint64_t charge, bool new_entry, bool keep_newest) {
   if (!memory_.FitsBesideKept(charge, keep_newest ? ChargeOfNewest() : 0)) return false;
-  auto full = [this, charge, new_entry] {
-    return memory_.IsOver(charge) ||
-           (new_entry && state_->entries_limit != 0 &&
-            state_->population.live_entries + state_->population.dead_entries >= state_->entries_limit);
-  };
-  while (full()) {
+  while (IsFull(charge, new_entry)) {
     if (keep_newest && lru_.tail() == lru_.head()) return false;
     if (!EvictTail()) return false;
   }

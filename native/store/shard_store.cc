@@ -328,19 +328,20 @@ bool Shard::MakeRoomStep(const Request& request, uint32_t value_bytes, const Now
   return RoomStep(layout, false);
 }
 
+Status Shard::RefuseBody(Status status, const Request& request, uint64_t hash, const Now& now) {
+  // A set that would not be made (another version, a load that was overtaken) takes nothing away when it is refused.
+  const Found old = Look(request.key, hash, now, StaleTo(request));
+  const Verb verb = Condition(request, old) == Status::kStored ? request.verb : Verb::kAdd;
+  Outcome unused;
+  return Refuse(status, verb, request.key, hash, &unused);
+}
+
 Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot) {
   SettleTouches();
   const NewEntry from = BodyEntryOf(request, value_bytes);
   const Layout layout = memory_.LayoutOf(from);
-  Outcome unused;
-  // A set that would not be made (another version, a load that was overtaken) takes nothing away when it is refused.
-  const auto refuse = [&](Status status) {
-    const Found old = Look(request.key, hash, now, StaleTo(request));
-    const Verb verb = Condition(request, old) == Status::kStored ? request.verb : Verb::kAdd;
-    return Refuse(status, verb, request.key, hash, &unused);
-  };
   if (value_bytes > state_->value_bytes_max || layout.charge > memory_.state().limit_bytes) {
-    return refuse(Status::kTooLarge);
+    return RefuseBody(Status::kTooLarge, request, hash, now);
   }
   if (recorder_.HoldsRoomFor(layout.charge)) {
     state_->counters.log_full++;
@@ -355,7 +356,7 @@ Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_byte
     return Status::kNoMemory;
   }
   if (!MakeRoom(layout.charge, false, false) || !memory_.Allocate(from, layout, free_slot)) {
-    return refuse(Status::kNoMemory);
+    return RefuseBody(Status::kNoMemory, request, hash, now);
   }
   EntryHeader* entry = At(memory_.InSlot(free_slot));
   memory_.WriteStream(entry, 0, request.key.data(), request.key.size());

@@ -31,18 +31,10 @@ void Store::ExecuteOne(const Request& request, const Now& now, Scratch* scratch,
   uint32_t index;
   uint64_t hash;
   Shard* shard = Route(request.key, &index, &hash);
-  ChangeRing::Note note = ChangeRing::Note::kNone;
-  {
-    OsLockGuard guard(shard->lock());
-    shard->Execute(request, hash, now, scratch, true, outcome);
-    if constexpr (kLogged) {
-      outcome->commit_version = shard->CommitVersionOf(*outcome);
-      note = shard->ring()->TakeNote();
-    }
-  }
+  const HoldOf<kLogged> hold(this, shard);
+  shard->Execute(request, hash, now, scratch, true, outcome);
+  if constexpr (kLogged) outcome->commit_version = shard->CommitVersionOf(*outcome);
   outcome->pin.shard = index;
-  Unlocked(shard->removal_sink());
-  if constexpr (kLogged) Tell(note);
 }
 
 // Nothing but jumps, so that no way pays for what only another one has to keep.
@@ -75,13 +67,8 @@ Status Store::GetPlain(std::string_view key, const Now& now, char* room, size_t 
   uint32_t index;
   uint64_t hash;
   Shard* shard = Route(key, &index, &hash);
-  Status status;
-  {
-    OsLockGuard guard(shard->lock());
-    status = shard->GetPlain(key, hash, now, room, capacity, value);
-  }
-  Unlocked(shard->removal_sink());
-  return status;
+  const HoldOf<false> hold(this, shard);
+  return shard->GetPlain(key, hash, now, room, capacity, value);
 }
 
 template <bool kLogged>
@@ -91,16 +78,8 @@ Status Store::SetPlainOne(std::string_view key, std::string_view value, Codec co
   uint32_t index;
   uint64_t hash;
   Shard* shard = Route(key, &index, &hash);
-  Status status;
-  ChangeRing::Note note = ChangeRing::Note::kNone;
-  {
-    OsLockGuard guard(shard->lock());
-    status = shard->SetPlain<kLogged>(key, value, codec, expires_ms, hash, now);
-    if constexpr (kLogged) note = shard->ring()->TakeNote();
-  }
-  Unlocked(shard->removal_sink());
-  if constexpr (kLogged) Tell(note);
-  return status;
+  const HoldOf<kLogged> hold(this, shard);
+  return shard->SetPlain<kLogged>(key, value, codec, expires_ms, hash, now);
 }
 
 Status Store::SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms, const Now& now) {
@@ -119,24 +98,19 @@ bool Store::BeginFill(std::string_view key, bool if_absent, const Now& now, Fill
   CheckClock(now);
   Shard* shard = ShardAt(ShardOf(key));
   const uint64_t hash = shard->HashOf(key);
-  bool began;
-  {
-    OsLockGuard guard(shard->lock());
-    began = shard->BeginFill(key, hash, if_absent, now, ticket);
-  }
-  Unlocked(shard->removal_sink());
-  return began;
+  const ShardHold hold(this, shard);
+  return shard->BeginFill(key, hash, if_absent, now, ticket);
 }
 
 void Store::EndFill(std::string_view key, FillTicket* ticket) {
   Shard* shard = ShardAt(ShardOf(key));
-  OsLockGuard guard(shard->lock());
+  const ShardGuard guard(shard);
   shard->EndFill(ticket);
 }
 
 StoreStats Store::ShardStats(uint32_t index) const {
   Shard* shard = ShardAt(index);
-  OsLockGuard guard(shard->lock());
+  const ShardGuard guard(shard);
   return shard->Stats();
 }
 
@@ -153,16 +127,18 @@ StoreStats Store::Stats() const {
 void Store::ResetStats() {
   clears_.store(0, std::memory_order_relaxed);
   for (uint32_t i = 0; i < shard_count_; i++) {
-    OsLockGuard guard(ShardAt(i)->lock());
-    ShardAt(i)->ResetStats();
+    Shard* shard = ShardAt(i);
+    const ShardGuard guard(shard);
+    shard->ResetStats();
   }
 }
 
 uint64_t Store::entries() const {
   uint64_t count = 0;
   for (uint32_t i = 0; i < shard_count_; i++) {
-    OsLockGuard guard(ShardAt(i)->lock());
-    count += ShardAt(i)->live_entries();
+    const Shard* shard = ShardAt(i);
+    const ShardGuard guard(shard);
+    count += shard->live_entries();
   }
   return count;
 }
@@ -173,8 +149,9 @@ void Store::SetRemovalSink(RemovalSink* sink) {
 
 void Store::Verify() const {
   for (uint32_t i = 0; i < shard_count_; i++) {
-    OsLockGuard guard(ShardAt(i)->lock());
-    ShardAt(i)->Verify();
+    Shard* shard = ShardAt(i);
+    const ShardGuard guard(shard);
+    shard->Verify();
   }
 }
 

@@ -32,6 +32,7 @@ namespace cairn {
 
 class Shard;
 class SizeClasses;
+struct ConcatSteps;
 
 struct StoreOptions {
   // Everything that the store's mapping may hold: index, headers, slack, reserves, values. At least kMemoryBytesMin.
@@ -263,6 +264,10 @@ class Store {
 
   Shard* ShardAt(uint32_t index) const;
 
+  // One hold of a shard's lock: store_inl.h. kLogged false: by what leaves no records.
+  template <bool kLogged>
+  class HoldOf;
+  using ShardHold = HoldOf<true>;
   // ---- clears: store_clear.cc ----
 
   void RunScheduledClear(const Now& now);
@@ -302,8 +307,14 @@ class Store {
   // Not inlined, so that nothing of it weighs on other requests: what is due, and what takes several steps.
   [[gnu::noinline]] void ExecuteAttentively(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome);
   [[gnu::noinline]] void ExecuteConcat(const Request& request, const Now& now, Outcome* outcome);
-  // After the lock of a shard was given up: tells the reader of its ring what ChangeRing::Note says.
+  bool CopyConcat(Shard* shard, const ConcatSteps& steps, const Request& request, uint64_t hash, const Now& now,
+                  Outcome* outcome);
+
+  // ---- after the lock of a shard was released ----
+
+  // Tells the reader of its ring what ChangeRing::Note says.
   void Tell(ChangeRing::Note note);
+  // Lets the sink do what it cannot under a lock.
   static void Unlocked(RemovalSink* sink) {
     if (sink != nullptr && sink->pending()) [[unlikely]]
       sink->OnUnlocked();

@@ -86,7 +86,7 @@ inline ChangeRing::Note Store::ExecuteGroup(uint32_t index, const BatchWindow& w
   const uint16_t* order = window.order;
   const uint64_t* hashes = window.hashes;
   Shard* shard = ShardAt(index);
-  OsLockGuard guard(shard->lock());
+  const ShardGuard guard(shard);
   if (to - from > 1) {
     for (size_t k = from; k < to; k++) shard->PrefetchBucket(hashes[order[k]]);
     for (size_t k = from; k < to; k++) shard->PrefetchEntry(hashes[order[k]]);
@@ -114,7 +114,6 @@ inline ChangeRing::Note Store::ExecuteGroup(uint32_t index, const BatchWindow& w
 
 void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, Scratch* scratch, Outcome* outcomes) {
   CheckClock(now);
-  RemovalSink* sink = ShardAt(0)->removal_sink();
   Refusals refusals;
   for (size_t start = 0; start < count; start += kWindowRequests) {
     BatchWindow window;
@@ -122,6 +121,7 @@ void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, S
     window.outcomes = outcomes + start;
     window.count = std::min(count - start, kWindowRequests);
     SortByShard(&window);
+    // Told once for all of them: a reader that is woken after the first would find a lock taken again and again.
     auto note = ChangeRing::Note::kNone;
     for (uint32_t s = 0; s < shard_count_; s++) {
       for (size_t group = window.begin[s]; group < window.begin[s + 1]; group += kGroupRequests) {
@@ -129,7 +129,7 @@ void Store::ExecuteMany(const Request* requests, size_t count, const Now& now, S
         note = std::max(note, ExecuteGroup(s, window, group, end, now, scratch, &refusals));
       }
     }
-    Unlocked(sink);
+    Unlocked(ShardAt(0)->removal_sink());
     Tell(note);
   }
 }

@@ -8,45 +8,60 @@ namespace cairn {
 // Holds the locks of all shards: what is done meanwhile happens at one moment for all of them. They are taken in the
 // order of the shards, and only under clear_lock_. A thread that holds one shard's lock never waits for another's, so
 // each of these waits ends with what one thread does under one lock.
+//
+// Clang cannot follow that many locks: methods of this class touch the shards, and nothing else does meanwhile.
 class Store::AllShards {
  public:
-  explicit AllShards(const Store* store) : store_(store) {
-    for (uint32_t i = 0; i < store_->shard_count_; i++) store_->ShardAt(i)->lock()->Lock();
+  explicit AllShards(const Store* store) NO_THREAD_SAFETY_ANALYSIS : store_(store) {
+    for (uint32_t i = 0; i < count(); i++) At(i)->Lock();
   }
-  ~AllShards() {
-    for (uint32_t i = 0; i < store_->shard_count_; i++) store_->ShardAt(i)->lock()->Unlock();
+  ~AllShards() NO_THREAD_SAFETY_ANALYSIS {
+    for (uint32_t i = 0; i < count(); i++) At(i)->Unlock();
   }
   AllShards(const AllShards&) = delete;
   AllShards& operator=(const AllShards&) = delete;
 
-  bool ReserveBarrier(Recorder::Barrier barrier) const {
-    for (uint32_t i = 0; i < store_->shard_count_; i++) {
-      if (!store_->ShardAt(i)->recorder()->ReserveBarrier(barrier)) return false;
+  bool ReserveBarrier(Recorder::Barrier barrier) const NO_THREAD_SAFETY_ANALYSIS {
+    for (uint32_t i = 0; i < count(); i++) {
+      if (!At(i)->recorder()->ReserveBarrier(barrier)) return false;
     }
     return true;
   }
-  // Later than every version that any shard has given.
-  uint64_t NextVersion() const {
+  void LeaveBarrier(RecordKind kind, uint64_t version, int64_t wall_ms) const NO_THREAD_SAFETY_ANALYSIS {
+    for (uint32_t i = 0; i < count(); i++) At(i)->recorder()->LeaveBarrier(kind, version, wall_ms);
+  }
+  // How many entries were alive.
+  uint64_t Clear(uint64_t version) const NO_THREAD_SAFETY_ANALYSIS {
+    uint64_t entries = 0;
+    for (uint32_t i = 0; i < count(); i++) entries += At(i)->Clear(version);
+    return entries;
+  }
+  void VoidFills() const NO_THREAD_SAFETY_ANALYSIS {
+    for (uint32_t i = 0; i < count(); i++) At(i)->VoidFills();
+  }
+  // The last version that any shard has given.
+  uint64_t LastVersion() const NO_THREAD_SAFETY_ANALYSIS {
     uint64_t last = 0;
-    for (uint32_t i = 0; i < store_->shard_count_; i++) {
-      last = std::max(last, store_->ShardAt(i)->recorder()->last_version());
-    }
-    return last + 1;
+    for (uint32_t i = 0; i < count(); i++) last = std::max(last, At(i)->recorder()->last_version());
+    return last;
   }
   // Nothing was done since the last clear.
-  bool AreAsCleared() const {
-    for (uint32_t i = 0; i < store_->shard_count_; i++) {
-      if (!store_->ShardAt(i)->is_as_cleared()) return false;
+  bool AreAsCleared() const NO_THREAD_SAFETY_ANALYSIS {
+    for (uint32_t i = 0; i < count(); i++) {
+      if (!At(i)->is_as_cleared()) return false;
     }
     return true;
   }
   ChangeRing::Note TakeNotes() const {
     auto note = ChangeRing::Note::kNone;
-    for (uint32_t i = 0; i < store_->shard_count_; i++) note = std::max(note, store_->ShardAt(i)->ring()->TakeNote());
+    for (uint32_t i = 0; i < count(); i++) note = std::max(note, At(i)->ring()->TakeNote());
     return note;
   }
 
  private:
+  uint32_t count() const { return store_->shard_count_; }
+  Shard* At(uint32_t index) const { return store_->ShardAt(index); }
+
   const Store* const store_;
 };
 
@@ -67,12 +82,12 @@ uint64_t Store::ClearLocked(Recorder::Barrier barrier) {
     if (all.AreAsCleared()) {
       // The clear before is this one too: nothing is left to be told. But what a load has begun to fetch since then may
       // be older than this one.
-      version = ShardAt(0)->recorder()->last_version();
-      for (uint32_t i = 0; i < shard_count_; i++) ShardAt(i)->VoidFills();
+      version = all.LastVersion();
+      all.VoidFills();
     } else {
       if (!all.ReserveBarrier(barrier)) return 0;
-      version = all.NextVersion();
-      for (uint32_t i = 0; i < shard_count_; i++) entries += ShardAt(i)->Clear(version);
+      version = all.LastVersion() + 1;
+      entries = all.Clear(version);
       note = all.TakeNotes();
     }
   }
@@ -102,10 +117,8 @@ bool Store::ScheduleLocked(uint64_t at_ms, const Now& now) {
     {
       const AllShards all(this);
       if (!all.ReserveBarrier(Recorder::Barrier::kRequested)) return false;
-      version = all.NextVersion();
-      for (uint32_t i = 0; i < shard_count_; i++) {
-        ShardAt(i)->recorder()->LeaveBarrier(RecordKind::kClearAt, version, wall_ms);
-      }
+      version = all.LastVersion() + 1;
+      all.LeaveBarrier(RecordKind::kClearAt, version, wall_ms);
       note = all.TakeNotes();
     }
     Tell(note);
@@ -143,8 +156,9 @@ Status Store::ApplyClearLocked(const RecordView& record, bool keep_version) {
   if (keep_version) {
     uint64_t entries = 0;
     for (uint32_t i = 0; i < shard_count_; i++) {
-      OsLockGuard shard_guard(ShardAt(i)->lock());
-      entries += ShardAt(i)->ApplyClear(record.version);
+      Shard* shard = ShardAt(i);
+      const ShardGuard shard_guard(shard);
+      entries += shard->ApplyClear(record.version);
     }
     RemovalSink* sink = ShardAt(0)->removal_sink();
     if (sink != nullptr && entries > 0 && sink->wanted(Reason::kCleared)) sink->OnCleared(entries);
@@ -162,8 +176,9 @@ Status Store::ApplyClearAtLocked(const RecordView& record, const Now& now, bool 
   if (!keep_version) return ScheduleLocked(at_ms, now) ? Status::kStored : Status::kLogFull;
   if (record.version <= clear_at_version_) return Status::kNotStored;
   {
-    OsLockGuard guard(ShardAt(0)->lock());
-    ShardAt(0)->recorder()->NoteVersion(record.version);
+    Shard* shard = ShardAt(0);
+    const ShardGuard guard(shard);
+    shard->recorder()->NoteVersion(record.version);
   }
   SetClearAt(at_ms, record.version);
   return Status::kStored;

@@ -190,6 +190,7 @@ Refusal Store::MakeShards() {
                                .large_bytes = large_bytes};
     auto* shard = new (ShardAt(i)) Shard(BaseOf(i), config);
     shard_count_ = i + 1;
+    const ShardGuard guard(shard);
     if (!shard->Init(quota, entries_limit, options_.epoch)) {
       return {.rule = Refusal::Rule::kShardShare,
               .min = kMemoryBytesMin,
@@ -201,7 +202,12 @@ Refusal Store::MakeShards() {
 }
 
 Refusal Store::FitValueBytesMax(bool is_given) {
-  const uint64_t half = ShardAt(0)->LimitFor(options_.memory_bytes / shard_count_) / 2;
+  Shard* first = ShardAt(0);
+  uint64_t half;
+  {
+    const ShardGuard guard(first);
+    half = first->LimitFor(options_.memory_bytes / shard_count_) / 2;
+  }
   if (options_.value_bytes_max > half) {
     if (is_given || options_.value_bytes_max != kValueBytesMaxSmall) {
       return {.rule = Refusal::Rule::kShardCapacity,
@@ -213,7 +219,11 @@ Refusal Store::FitValueBytesMax(bool is_given) {
     options_.value_bytes_max = half;
     value_bytes_max_.store(half, std::memory_order_relaxed);
   }
-  for (uint32_t i = 0; i < shard_count_; i++) ShardAt(i)->SetValueBytesMax(options_.value_bytes_max);
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    Shard* shard = ShardAt(i);
+    const ShardGuard guard(shard);
+    shard->SetValueBytesMax(options_.value_bytes_max);
+  }
   return {};
 }
 

@@ -13,7 +13,7 @@ RingDrain Store::DrainRing(uint32_t index, char* out, size_t capacity) {
   ChangeRing::View view;
   uint64_t last_version;
   {
-    OsLockGuard guard(shard->lock());
+    const ShardGuard guard(shard);
     view = ring->view();
     last_version = shard->recorder()->last_version();
   }
@@ -29,7 +29,7 @@ RingDrain Store::DrainRing(uint32_t index, char* out, size_t capacity) {
     drain.bytes_needed = collected.bytes_needed;
     if (view.from != view.to) drain.version = collected.version;
     if (collected.bytes != 0) {
-      OsLockGuard guard(shard->lock());
+      const ShardGuard guard(shard);
       ring->Advance(view.from);
       drain.place.position = view.from;
     }
@@ -40,37 +40,38 @@ RingDrain Store::DrainRing(uint32_t index, char* out, size_t capacity) {
 void Store::CommitRing(uint32_t index, const RingPlace& place) {
   Shard* shard = ShardAt(index);
   for (bool more = true; more;) {
-    OsLockGuard guard(shard->lock());
+    const ShardGuard guard(shard);
     more = shard->CommitRingStep(place.position);
   }
 }
 
 void Store::CommitRing(uint32_t index) {
+  Shard* shard = ShardAt(index);
   RingPlace place;
   {
-    OsLockGuard guard(ShardAt(index)->lock());
-    place.position = ShardAt(index)->ring()->view().from;
+    const ShardGuard guard(shard);
+    place.position = shard->ring()->view().from;
   }
   CommitRing(index, place);
 }
 
 void Store::RewindRing(uint32_t index) {
   Shard* shard = ShardAt(index);
-  OsLockGuard guard(shard->lock());
+  const ShardGuard guard(shard);
   shard->ring()->Rewind();
 }
 
 RingStats Store::RingStatsOf(uint32_t index) const {
   if (!has_rings()) return {};
   Shard* shard = ShardAt(index);
-  OsLockGuard guard(shard->lock());
+  const ShardGuard guard(shard);
   const ChangeRing* ring = shard->ring();
   return {ring->fill_bytes(), ring->capacity(), ring->records()};
 }
 
 uint64_t Store::LastVersion(uint32_t index) const {
   Shard* shard = ShardAt(index);
-  OsLockGuard guard(shard->lock());
+  const ShardGuard guard(shard);
   return shard->recorder()->last_version();
 }
 
@@ -99,23 +100,16 @@ Status Store::Apply(const RecordView& record, const Now& now, bool keep_version)
   if (record.expires_wall_ms != 0) uses_time_.store(true, std::memory_order_relaxed);
   Shard* shard = ShardAt(ShardOf(record.key));
   const uint64_t hash = shard->HashOf(record.key);
-  ChangeRing::Note note;
-  Status status;
-  {
-    OsLockGuard guard(shard->lock());
-    status = shard->Apply(record, hash, now, keep_version);
-    note = shard->ring()->TakeNote();
-  }
-  Unlocked(shard->removal_sink());
-  Tell(note);
-  return status;
+  const ShardHold hold(this, shard);
+  return shard->Apply(record, hash, now, keep_version);
 }
 
 void Store::SetRecovering(bool recovering) {
   is_recovering_.store(recovering, std::memory_order_relaxed);
   for (uint32_t i = 0; i < shard_count_; i++) {
-    OsLockGuard guard(ShardAt(i)->lock());
-    ShardAt(i)->SetRecovering(recovering);
+    Shard* shard = ShardAt(i);
+    const ShardGuard guard(shard);
+    shard->SetRecovering(recovering);
   }
 }
 
@@ -125,8 +119,9 @@ void Store::Renumber() {
   OsLockGuard guard(&clear_lock_);
   clear_at_version_ = 1;  // a snapshot may say so again
   for (uint32_t i = 0; i < shard_count_; i++) {
-    OsLockGuard shard_guard(ShardAt(i)->lock());
-    ShardAt(i)->Renumber(counters[i] & (kVersionCounterMask >> 1));
+    Shard* shard = ShardAt(i);
+    const ShardGuard shard_guard(shard);
+    shard->Renumber(counters[i] & (kVersionCounterMask >> 1));
   }
 }
 
@@ -135,9 +130,10 @@ void Store::StartEpoch(uint32_t epoch) {
   OsRandom(counters, shard_count_ * sizeof counters[0]);
   OsLockGuard guard(&clear_lock_);
   for (uint32_t i = 0; i < shard_count_; i++) {
-    OsLockGuard shard_guard(ShardAt(i)->lock());
+    Shard* shard = ShardAt(i);
+    const ShardGuard shard_guard(shard);
     // The lower half: as many are left as were skipped.
-    ShardAt(i)->recorder()->NoteVersion(VersionOf(epoch, counters[i] & (kVersionCounterMask >> 1)));
+    shard->recorder()->NoteVersion(VersionOf(epoch, counters[i] & (kVersionCounterMask >> 1)));
   }
 }
 

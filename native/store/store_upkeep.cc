@@ -19,7 +19,7 @@ void DoAhead(Shard* shard, const Growth::Step& step) {
   if (step.what == Growth::Step::What::kPopulate) OsPopulate(step.address, step.bytes);
   if (step.what != Growth::Step::What::kGiveBack) return;
   OsDiscard(step.address, step.bytes);
-  OsLockGuard guard(shard->lock());
+  const ShardGuard guard(shard);
   shard->growth()->End();
 }
 
@@ -36,8 +36,9 @@ bool Store::CheckResize(uint64_t memory_bytes, Refusal* refusal) const {
   }
   uint64_t limit = ~uint64_t{0};
   for (uint32_t i = 0; i < shard_count_; i++) {
-    OsLockGuard guard(ShardAt(i)->lock());
-    limit = std::min(limit, ShardAt(i)->LimitFor(memory_bytes / shard_count_));
+    const Shard* shard = ShardAt(i);
+    const ShardGuard guard(shard);
+    limit = std::min(limit, shard->LimitFor(memory_bytes / shard_count_));
   }
   if (value_bytes_max() > limit / 2) {
     *refusal = {.rule = Refusal::Rule::kValuesFit,
@@ -73,7 +74,7 @@ bool Store::Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now, 
     Shard* shard = ShardAt(i);
     Growth::Step ahead;
     {
-      OsLockGuard shard_guard(shard->lock());
+      const ShardHold hold(this, shard);
       if (!shard->ShrinkStep(&moved)) done = false;
       ahead = shard->growth()->Begin(now, Growth::Purpose::kShrink);
     }
@@ -83,7 +84,6 @@ bool Store::Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now, 
       moved = true;
     }
   }
-  Unlocked(ShardAt(0)->removal_sink());
   if (held_up != nullptr) *held_up = !done && !moved;
   return done;
 }
@@ -98,8 +98,9 @@ void Store::SetLimits(uint64_t memory_bytes, uint64_t entries_max) {
   const uint64_t entries_all = entries_max_.load(std::memory_order_relaxed);
   const uint64_t entries_limit = entries_all == 0 ? 0 : std::max(entries_all / shard_count_, uint64_t{1});
   for (uint32_t i = 0; i < shard_count_; i++) {
-    OsLockGuard shard_guard(ShardAt(i)->lock());
-    ShardAt(i)->SetLimits(quota, entries_limit);
+    Shard* shard = ShardAt(i);
+    const ShardGuard shard_guard(shard);
+    shard->SetLimits(quota, entries_limit);
   }
 }
 
@@ -108,12 +109,12 @@ bool Store::ReturnPages(Shard* shard, bool shrinking) {
   uint32_t pages[kReturnPagesMax];
   int count;
   {
-    OsLockGuard guard(shard->lock());
+    const ShardGuard guard(shard);
     count = shard->BeginReturn(pages, kReturnPagesMax, shrinking);
   }
   if (count == 0) return false;
   for (int i = 0; i < count; i++) OsDiscard(shard->PageAddress(pages[i]), page_bytes_);
-  OsLockGuard guard(shard->lock());
+  const ShardGuard guard(shard);
   shard->EndReturn(pages, count);
   return true;
 }
@@ -124,12 +125,12 @@ bool Store::Maintain(const Now& now) {
   bool ahead = false;
   for (uint32_t i = 0; i < shard_count_; i++) {
     Shard* shard = ShardAt(i);
-    shard->lock()->Lock();
+    shard->Lock();
     if (shard->MaintainStep(now)) more = true;
     const Growth::Step step = shard->growth()->Begin(now, Growth::Purpose::kUpkeep);
     if (shard->growth()->MayGiveBack()) ahead = true;
     // Upkeep takes the lock again and again; a caller who is being woken would find it taken each time.
-    const bool somebody_waits = shard->lock()->UnlockAndTell();
+    const bool somebody_waits = shard->UnlockAndTell();
     const uint32_t pauses = somebody_waits ? kUpkeepPauses : upkeep_pauses_.load(std::memory_order_relaxed);
     if (pauses != 0) {
       upkeep_pauses_.store(pauses - 1, std::memory_order_relaxed);

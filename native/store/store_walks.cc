@@ -16,7 +16,7 @@ void Store::StartWalk(uint32_t index, Cursor::Order order, Cursor::PerShard* wal
     bool ready;
     uint32_t generation;
     {
-      OsLockGuard guard(shard->lock());
+      const ShardGuard guard(shard);
       walk->slot = static_cast<int8_t>(shard->walks()->Open(order, &ready));
       generation = shard->walks()->GenerationOf(walk->slot);
       if (ready) {
@@ -26,7 +26,7 @@ void Store::StartWalk(uint32_t index, Cursor::Order order, Cursor::PerShard* wal
     }
     // An abandoned walk left marks behind: finish it, in steps, then start.
     for (;;) {
-      OsLockGuard guard(shard->lock());
+      const ShardGuard guard(shard);
       if (!shard->walks()->IsCurrent(walk->slot, generation)) break;
       if (shard->walks()->Clean(walk->slot)) {
         walk->generation = shard->walks()->Start(walk->slot, order);
@@ -58,7 +58,7 @@ size_t Store::StepCursor(Cursor* cursor, const Now& now, bool with_values, Walke
                   .scratch = scratch};
     bool current;
     {
-      OsLockGuard guard(shard->lock());
+      const ShardGuard guard(shard);
       Walks* walks = shard->walks();
       current = walks->IsCurrent(walk->slot, walk->generation);
       if (current) {
@@ -88,8 +88,9 @@ void Store::CloseCursor(Cursor* cursor) {
   for (uint32_t i = 0; i < shard_count_; i++) {
     const Cursor::PerShard& walk = cursor->shards[i];
     if (walk.slot < 0 || walk.done) continue;
-    OsLockGuard guard(ShardAt(i)->lock());
-    ShardAt(i)->walks()->Close(walk.slot, walk.generation);
+    Shard* shard = ShardAt(i);
+    const ShardGuard guard(shard);
+    shard->walks()->Close(walk.slot, walk.generation);
   }
   cursor->shards.reset();
   cursor->shards_done = shard_count_;

@@ -152,7 +152,7 @@ TEST(StoreAhead, GrowthGoesOnWhileMemoryIsGivenBack) {
   Shard* shard = store->shard(0);
   Growth::Step step;
   {
-    OsLockGuard guard(shard->lock());
+    const ShardGuard guard(shard);
     step = shard->growth()->Begin(store.now(), Growth::Purpose::kUpkeep);
   }
   ASSERT_TRUE(step.what == Growth::Step::What::kGiveBack);
@@ -164,7 +164,7 @@ TEST(StoreAhead, GrowthGoesOnWhileMemoryIsGivenBack) {
   store->Verify();
   const uint64_t closed = store->Stats().committed_bytes;
   {
-    OsLockGuard guard(shard->lock());
+    const ShardGuard guard(shard);
     shard->growth()->End();
   }
   store->Verify();

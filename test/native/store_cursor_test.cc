@@ -293,9 +293,10 @@ TEST(StoreCursor, UpkeepFinishesWalksThatWereGivenUp) {
   while (store->Maintain(store.now())) {
   }
   store->Verify();
-  OsLockGuard guard(store->shard(0)->lock());
+  Shard* shard = store->shard(0);
+  const ShardGuard guard(shard);
   bool ready = false;
-  store->shard(0)->walks()->Open(Cursor::Order::kOldestFirst, &ready);
+  shard->walks()->Open(Cursor::Order::kOldestFirst, &ready);
   EXPECT_TRUE(ready) << "a new walk has nothing to clean up";
 }
 
@@ -316,7 +317,7 @@ TEST(StoreCursor, ClearedEntriesAreNotSteppedOver) {
     store.Set("live", "v");
     store->Verify();
     Shard* shard = store->shard(0);
-    OsLockGuard guard(shard->lock());
+    const ShardGuard guard(shard);
     bool ready = false;
     const int slot = shard->walks()->Open(order, &ready);
     ASSERT_TRUE(ready) << "nothing is left to be cleaned";

@@ -5,6 +5,7 @@
 
 #include "store/entry.h"
 #include "store/shard.h"
+#include "support/shard_access.h"
 #include "support/store_fixture.h"
 #include "test.h"
 
@@ -18,7 +19,7 @@ TEST(StoreEpoch, ACounterThatRunsOverRaisesTheEpochAndClearsNothing) {
     options.ring_bytes = ring_bytes;
     options.memory_bytes = 8 << 20;
     TestStore store(options);
-    store->shard(0)->recorder()->NoteVersion(VersionOf(7, kVersionCounterMask - 10));
+    test::NoteVersion(store.get(), 0, VersionOf(7, kVersionCounterMask - 10));
     uint64_t last = 0;
     for (int i = 0; i < 20; i++) {
       const Outcome outcome = store.Set("key" + std::to_string(i), "value").outcome;
@@ -44,7 +45,7 @@ TEST(StoreEpoch, AClearIsLaterThanAllThatAnyShardHasGiven) {
   // The counter of a shard runs over with the clear itself, before it, behind it, or not at all.
   for (uint64_t left : {0, 1, 5, 50, 5000}) {
     TestStore store(options);
-    store->shard(2)->recorder()->NoteVersion(VersionOf(7, kVersionCounterMask - left));
+    test::NoteVersion(store.get(), 2, VersionOf(7, kVersionCounterMask - left));
     for (int i = 0; i < 40; i++) store.Set("key" + std::to_string(i), "value");
     uint64_t highest = 0;
     for (uint32_t i = 0; i < 4; i++) highest = std::max(highest, store->LastVersion(i));

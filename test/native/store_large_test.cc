@@ -528,10 +528,10 @@ TEST(StoreLarge, APrependToALargeValueGoesInSteps) {
   store.Set("key", value);
   const Request request = On(Verb::kPrepend, "key", "more");
   const uint64_t hash = shard->HashOf("key");
-  Shard::ConcatSteps steps;
+  ConcatSteps steps;
   Outcome outcome;
   {
-    OsLockGuard guard(shard->lock());
+    const ShardGuard guard(shard);
     shard->Concat(request, hash, store.now(), &outcome, &steps);
   }
   ASSERT_NE(steps.slot, 0);
@@ -539,13 +539,13 @@ TEST(StoreLarge, APrependToALargeValueGoesInSteps) {
   // Others see what was there, and may change it: then it begins again.
   EXPECT_TRUE(store.Get("key").value == value);
   {
-    OsLockGuard guard(shard->lock());
+    const ShardGuard guard(shard);
     EXPECT_TRUE(shard->CopyConcat(steps, "key", hash, 0, 4, 64 * 1024));
   }
   store->Verify();
   EXPECT_EQ(store.Do(On(Verb::kAppend, "key", "!")).status, Status::kStored);
   {
-    OsLockGuard guard(shard->lock());
+    const ShardGuard guard(shard);
     EXPECT_FALSE(shard->CopyConcat(steps, "key", hash, 0, 4, 64 * 1024));
     EXPECT_FALSE(shard->EndConcat(steps, request, hash, store.now(), &outcome));
     shard->Abandon(steps.slot);
@@ -569,10 +569,10 @@ TEST(StoreLarge, WhatIsReadAndTouchedDuringAPrependStaysSo) {
     store.Do(set);
     const Request request = On(Verb::kPrepend, "key", "more");
     const uint64_t hash = shard->HashOf("key");
-    Shard::ConcatSteps steps;
+    ConcatSteps steps;
     Outcome outcome;
     {
-      OsLockGuard guard(shard->lock());
+      const ShardGuard guard(shard);
       shard->Concat(request, hash, store.now(), &outcome, &steps);
     }
     ASSERT_NE(steps.slot, 0);
@@ -581,7 +581,7 @@ TEST(StoreLarge, WhatIsReadAndTouchedDuringAPrependStaysSo) {
     touch.expires_ms = store.now_ms() + 5000;
     EXPECT_EQ(store.Do(touch).status, Status::kFound);
     {
-      OsLockGuard guard(shard->lock());
+      const ShardGuard guard(shard);
       EXPECT_TRUE(shard->CopyConcat(steps, "key", hash, 0, 4, value.size()));
       shard->WriteBody(steps.slot, 0, "more", Now{});
       EXPECT_TRUE(shard->EndConcat(steps, request, hash, store.now(), &outcome));
@@ -605,11 +605,11 @@ TEST(StoreLarge, APrependMakesItsRoomInSteps) {
   Shard* shard = store->shard(0);
   for (int i = 0; store->Stats().evictions == 0; ++i) store.Set("filler" + std::to_string(i), std::string(100, 'f'));
   store.Set("key", PatternBytes(500'000, 1));
-  Shard::ConcatSteps steps;
+  ConcatSteps steps;
   Outcome outcome;
   const uint64_t before = store->Stats().evictions;
   {
-    OsLockGuard guard(shard->lock());
+    const ShardGuard guard(shard);
     shard->Concat(On(Verb::kPrepend, "key", "more"), shard->HashOf("key"), store.now(), &outcome, &steps);
   }
   EXPECT_TRUE(steps.wants_room);

@@ -17,6 +17,7 @@
 #include "store/commit_marks.h"
 #include "store/shard.h"
 #include "store/store.h"
+#include "support/shard_access.h"
 #include "support/store_fixture.h"
 #include "test.h"
 
@@ -269,7 +270,7 @@ TEST(StoreStress, WhatTheRingsGiveIsAllThatWasWrittenInOrder) {
   const std::unique_ptr<Store> store = Store::Open(options, &refusal);
   ASSERT_TRUE(store != nullptr) << refusal;
   for (uint32_t shard = 0; shard < kShards; ++shard) {
-    store->shard(shard)->recorder()->NoteVersion(VersionOf(options.epoch, kVersionCounterMask - 3000 * (shard + 1)));
+    test::NoteVersion(store.get(), shard, VersionOf(options.epoch, kVersionCounterMask - 3000 * (shard + 1)));
   }
   Reader reader(store.get());
   std::atomic<bool> done{false};

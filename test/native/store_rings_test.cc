@@ -347,8 +347,13 @@ class CountingBell final : public ChangeBell {
     ++rings;
     // No lock of the store is held.
     for (uint32_t i = 0; i < store_->shard_count(); ++i) {
-      CHECK(store_->shard(i)->lock()->TryLock());
-      store_->shard(i)->lock()->Unlock();
+      Shard* shard = store_->shard(i);
+      bool is_free = false;
+      if (shard->TryLock()) {
+        is_free = true;
+        shard->Unlock();
+      }
+      CHECK(is_free);
     }
   }
   int Take() { return std::exchange(rings, 0); }

@@ -7,6 +7,7 @@
 #include "model/values.h"
 #include "model/words.h"
 #include "store/shard.h"
+#include "support/shard_access.h"
 
 namespace cairn::model {
 
@@ -32,7 +33,7 @@ bool Harness::FollowUpkeep(bool shrinking_only) {
     }
     if (removal.reason != Reason::kEvicted) return Fail("upkeep removed an entry for another reason");
     if (entry != std::prev(shard.order.end())) return Fail("upkeep evicted another entry than the oldest");
-    const uint64_t target = store_->shard(shard_index)->LimitFor(resize_memory_ / count);
+    const uint64_t target = test::LimitFor(store_.get(), shard_index, resize_memory_ / count);
     const uint64_t entries_target = resize_entries_ == 0 ? 0 : std::max<uint64_t>(resize_entries_ / count, 1);
     const uint64_t charged = shard.known_charge() + shard.dead_charge_max;
     if (charged <= target && (entries_target == 0 || shard.order.size() <= entries_target)) {
@@ -79,7 +80,7 @@ bool Harness::DoResize(const Op& op, bool step) {
     resizing_ = false;
     for (uint32_t i = 0; i < shards_.size(); ++i) {
       const StoreStats stats = store_->ShardStats(i);
-      if (stats.limit_bytes != store_->shard(i)->LimitFor(resize_memory_ / shards_.size()))
+      if (stats.limit_bytes != test::LimitFor(store_.get(), i, resize_memory_ / shards_.size()))
         Fail("resized to another limit");
       if (stats.committed_bytes > resize_memory_ / shards_.size()) Fail("resized, but more memory is held");
     }

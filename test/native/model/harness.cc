@@ -8,6 +8,7 @@
 #include "model/values.h"
 #include "model/words.h"
 #include "store/shard.h"
+#include "support/shard_access.h"
 
 namespace cairn::model {
 
@@ -32,7 +33,7 @@ Harness::Harness(const Life& life) : life_(life) {
                                                           .coverage = &coverage_});
     // V2: a counter that runs over raises the epoch, and nothing else happens.
     if (life.counters_run_over) {
-      store_->shard(i)->recorder()->NoteVersion(VersionOf(life.options.epoch, kVersionCounterMask - 20 * (i + 1)));
+      test::NoteVersion(store_.get(), i, VersionOf(life.options.epoch, kVersionCounterMask - 20 * (i + 1)));
     }
     shard.last_version = store_->LastVersion(i);
     shard.entries_limit = resize_entries_ == 0 ? 0 : std::max<uint64_t>(resize_entries_ / count, 1);

@@ -69,7 +69,7 @@ class ShardLog {
   // From now on no change finds room, until something is read: records of keys that no test uses fill the ring.
   void Fill() {
     Shard* shard = store_->shard(shard_);
-    OsLockGuard guard(shard->lock());
+    const ShardGuard guard(shard);
     for (size_t key_bytes = kKeyBytesMax; key_bytes >= 1; key_bytes /= 2) {
       while (shard->ring()->Reserve(RecordBytes(key_bytes, 0))) Leave(shard, key_bytes);
     }
@@ -80,7 +80,9 @@ class ShardLog {
  private:
   static constexpr char kFiller = '\x7f';
 
-  static void Leave(Shard* shard, size_t key_bytes) { shard->recorder()->LeaveDelete(std::string(key_bytes, kFiller)); }
+  static void Leave(Shard* shard, size_t key_bytes) REQUIRES_LOCK(shard) {
+    shard->recorder()->LeaveDelete(std::string(key_bytes, kFiller));
+  }
   void Read() {
     for (StoredRecord& record : DrainAll(store_, shard_)) {
       if (record.key.empty() || record.key[0] != kFiller) records_.push_back(std::move(record));

@@ -138,6 +138,7 @@ class TestStore {
   }
 
   Store* operator->() { return store_.get(); }
+  Store* get() { return store_.get(); }
   Store& store() { return *store_; }
   RemovalRecorder& removals() { return removals_; }
   const Now& now() const { return now_; }
