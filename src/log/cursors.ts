@@ -22,7 +22,7 @@ export const CURSOR_COUNT_MAX = 1000;
 /** The longest name of a cursor, in UTF-16 units. */
 export const CURSOR_NAME_LENGTH_MAX = 200;
 
-/** No file of theirs is larger: what is, is none. */
+/** A file of cursors is at most this large. */
 const FILE_BYTES_MAX: number = FILE_HEADER_BYTES + CURSOR_COUNT_MAX * (12 + 3 * CURSOR_NAME_LENGTH_MAX);
 
 export const CURSORS_FILE = 'cursors';

@@ -18,7 +18,7 @@ export function* describeSurvey(survey: Survey): Generator<string> {
   }
   const bytes = segments.reduce((sum, { fileBytes }) => sum + fileBytes, 0);
   const records = segments.reduce((sum, { scan }) => sum + scan.recordCount, 0);
-  // A log that a newer program goes on with is of several until the older segments are given up.
+  // A log that a newer program goes on with is of several until the older segments are removed.
   const formats = [...new Set(segments.map(({ header }) => header.formatVersion))].sort((a, b) => a - b);
   yield `Log ${hex(logId)} in ${directory}, format ${formats.join(' and ')}`;
   yield `  positions ${oldest} to ${end}, ${count(records, 'record')}, ${size(bytes)} in ${count(segments.length, 'segment')}`;
@@ -116,7 +116,7 @@ export function* describeBatches(
     }
     const file = openIfThere(files, join(directory, name));
     if (file === undefined) {
-      yield '  was given up meanwhile';
+      yield '  was removed meanwhile';
       continue;
     }
     try {

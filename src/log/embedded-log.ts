@@ -496,9 +496,9 @@ export class EmbeddedLog implements RequestLog, LogPort {
   }
 
   /**
-   * Removes segments that neither a cursor nor recovery needs (room.ts), at most so many; true: there are more. The log
-   * does this itself when a segment is full, when a cursor has moved, and when there is no room. Call it after a
-   * snapshot.
+   * Removes segments that neither a cursor nor recovery needs (room.ts), at most `segmentCountMax`; true: there are
+   * more. The log does this itself when a segment is full, when a cursor has moved, and when there is no room. Call it
+   * after a snapshot.
    */
   reclaim(segmentCountMax?: number): boolean {
     this.#mustBeTakenOver();

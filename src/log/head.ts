@@ -174,7 +174,7 @@ export class Head {
     this.#publish();
   }
 
-  /** So many committed records before a position could not be read back. */
+  /** `recordCount` committed records before a position could not be read back. */
   lostUpTo(end: Position, recordCount: number): void {
     this.#lostEnd = end;
     this.#lostRecords += recordCount;

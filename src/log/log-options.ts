@@ -12,24 +12,27 @@ import type { Place } from './place.ts';
 import type { LogLevel, LogUsage, Position } from './request-log.ts';
 import type { SyncPolicy } from './sync-policy.ts';
 
-/** A directory that nobody else has. */
+/** A directory that this process has for itself. */
 export interface DirectoryLock {
   /**
-   * `with-file`: another process can have the directory when the file `lock` is removed from it, so that whoever has it
-   * looks at the file. Default `never`.
+   * `with-file`: another process can take the directory if the file `lock` is removed from it, so the log looks at the
+   * file before each acknowledgement. Default `never`.
    */
   readonly isLost?: 'never' | 'with-file';
-  /** Gives the directory up. May be called twice. */
+  /** Releases the directory. May be called twice. */
   release(): void;
 }
 
-/** Takes a directory, or throws `ERR_LOG_LOCKED` with the pid of who has it. src/native/directory-lock.ts does so. */
+/**
+ * Takes a directory, or throws `ERR_LOG_LOCKED` with the pid of the process that has it. src/native/directory-lock.ts
+ * does so.
+ */
 export type LockDirectory = (directory: string) => DirectoryLock;
 
-/** For whoever has the lock already, outside of the thread that opens the log: that thread may end and be replaced. */
+/** For a caller that has the lock in another thread, because the thread that opens the log may be replaced. */
 export const lockedByCaller: LockDirectory = () => ({ release() {} });
 
-/** Time, from outside: the log has no clock of its own. */
+/** Time, from the caller. */
 export interface LogClock {
   /** Unix milliseconds. */
   wallMs(): number;
@@ -44,8 +47,8 @@ export type LogNotice =
   /** The log has become so full, or is no longer. */
   | { readonly kind: 'level'; readonly level: LogLevel; readonly usage: LogUsage }
   /**
-   * At opening: bytes behind the last whole batch are cut off, with so many records in batches whose headers are there.
-   * Such is what a crash leaves, and then none of it was acknowledged as durable.
+   * At opening: `bytes` behind the last whole batch are cut off, with `recordCount` records in batches whose headers
+   * are there. A crash leaves such bytes, and then none of them were acknowledged as durable.
    */
   | {
       readonly kind: 'torn';
@@ -63,7 +66,7 @@ export type LogNotice =
   | { readonly kind: 'segment-failed'; readonly file: string; readonly cause: unknown }
   /** Committed, not durable yet, and could not be read back after such a failure. */
   | { readonly kind: 'lost'; readonly position: Position; readonly end: Position; readonly recordCount: number }
-  /** What should be durable by now is not. It will be tried again. */
+  /** Batches should be durable by now and are not. The log will try again. */
   | { readonly kind: 'sync-failed'; readonly cause: unknown }
   /** At opening: the cursors' file was damaged; its predecessor is used. */
   | { readonly kind: 'cursors-old'; readonly why: string }
@@ -79,7 +82,7 @@ export interface EmbeddedLogOptions {
   readonly segmentBytes?: number;
   /** What all segments together may take on the disk, at least four times `segmentBytes`. Default 4 GiB. */
   readonly limitBytes?: number;
-  /** Keeps everybody else out of the directory. */
+  /** Keeps other processes out of the directory. */
   readonly lockDirectory: LockDirectory;
   /** Which directory was locked, if that was done before by another thread (`lockedByCaller`). */
   readonly place?: Place;

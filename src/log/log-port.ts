@@ -1,12 +1,13 @@
 /**
- * What the scribe knows of a log: the request log (request-log.ts) with appends that need not be answered at once, and
- * with what opening, recovering and taking snapshots needs. The embedded log answers at once; a log across a network
- * answers later, in any order, and sometimes not at all. Both are held to test/conformance/log-port.ts.
+ * The log as the scribe and recovery see it: the request log (request-log.ts) with appends that need not be answered at
+ * once, and with the calls for opening, recovery and snapshots. The embedded log answers at once; a log across a
+ * network answers later, in any order, and sometimes never. Both are tested by test/conformance/log-port.ts, and
+ * docs/log-port.md is for authors of another log.
  *
- * **Appends in flight.** A batch says at which position it is to begin. That may be the predicted end of one that is
- * not answered yet (`endAfter`), so that a window of them is on its way. The log keeps them in the order of their
- * positions or not at all: one that is committed has all before it committed, whatever is known of those; one whose
- * predecessor did not get into the log is a `conflict`, and is submitted again when that is.
+ * **Appends in flight.** A batch says at which position it is to begin. That may be the predicted end
+ * (`endAfter`) of a batch that is not answered yet, so that a window of batches is in flight. The log keeps each at its
+ * position or not at all. If a batch is committed, all batches before it are too, also those without an answer. A batch
+ * whose predecessor did not get into the log is a `conflict`, and is submitted again after the predecessor.
  *
  * **Unknown outcomes.** A batch that was answered with `unknown` may be in the log. The same batch submitted again at
  * the same position settles it: the log reads what it has there, and never keeps it twice.
@@ -24,7 +25,7 @@ import type {
   ReadOptions,
 } from './request-log.ts';
 
-/** One of the batches that were submitted, and what became of it. */
+/** The outcome of a batch that was submitted. */
 export interface Settled {
   readonly ticket: number;
   readonly result: AppendResult;
@@ -83,7 +84,7 @@ export class SnapshotDamaged extends Error {
   }
 }
 
-/** A snapshot on its way. Each call throws `ERR_LOG_IO` if it fails, and the snapshot is given up then. */
+/** A snapshot that is being written. Each call throws `ERR_LOG_IO` if it fails, and the snapshot is discarded then. */
 export interface SnapshotSink {
   add(records: Uint8Array, recordCount: number): void;
   /** In steps. `end`: where the log is now durable up to, with everything that the walk may have seen. */
@@ -105,7 +106,7 @@ export interface SnapshotStore {
 }
 
 export interface LogPort {
-  /** What errors call it. */
+  /** Its name in errors. */
   readonly name: string;
   /** How many batches may be in flight, at least 1. */
   readonly windowMax: number;
@@ -126,7 +127,7 @@ export interface LogPort {
 
   // ---- opening ----
 
-  /** Until then nothing is changed, and nothing can be appended. */
+  /** Before it, nothing is changed, and nothing can be appended. */
   takeOver(): void;
   /** Reading may begin here and later. */
   readonly oldestReadable: Position;
@@ -137,11 +138,11 @@ export interface LogPort {
   /** Where a batch ends that begins at a position, if it is kept there. */
   endAfter(position: Position, batch: LogBatch): Position;
   /**
-   * Puts a batch on its way; poll() says under its ticket what became of it, once. REQUIRES: fewer than `windowMax` in
+   * Sends a batch; poll() gives its outcome under its ticket, once. REQUIRES: fewer than `windowMax` in
    * flight. Throws as `RequestLog.append`.
    */
   submit(ticket: number, batch: LogBatch): void;
-  /** What was settled since the last call, in any order. */
+  /** The outcomes since the last call, in any order. */
   poll(): readonly Settled[];
   /**
    * Whether the log is durable up to a position; false: that is under way, call again. Throws `ERR_LOG_IO` if it fails,
@@ -158,8 +159,8 @@ export interface LogPort {
   /** The entries from a position on that are there now. */
   entries(from: Position, level?: ReadLevel): Generator<LogEntry, undefined>;
   /**
-   * The entry that begins at a position. Undefined: none does, it is not committed, or the log has given it up; never
-   * another one, also while the log is truncated.
+   * The entry that begins at a position. Undefined: none does, it is not committed, or it was truncated, also during
+   * the call. Never another entry.
    */
   entryAt(position: Position, level?: ReadLevel): LogEntry | undefined;
   cursor(name: string): LogCursor;
@@ -168,11 +169,11 @@ export interface LogPort {
   // ---- room ----
 
   truncate(before: Position): Position;
-  /** Gives up what neither a cursor nor recovery needs, some of it; true: there is more. */
+  /** Removes some of the entries that neither a cursor nor recovery needs; true: there are more. */
   reclaim(segmentCountMax?: number): boolean;
   /** Whether a snapshot that is begun now would make room. */
   readonly holdsForSnapshot: boolean;
-  /** Lets the log outgrow its limit, or no longer, for records that a snapshot waits for. */
+  /** Whether the log may exceed its limit, for records that a snapshot waits for. */
   exceedLimit(yes: boolean): void;
 
   close(): void;

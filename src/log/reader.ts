@@ -2,8 +2,8 @@
  * Reads an embedded log by its files, in the thread that writes it or in any other: the thread that has the log shares
  * how far it is (watermark.ts), and no byte behind that is looked at.
  *
- * A reader keeps the headers of the segments that it knows, and each read its own open file. It holds nobody up: what
- * the log has given up meanwhile ends a read with an error.
+ * A reader keeps the headers of the segments that it knows; each read has its own open file. A reader does not keep the
+ * log from being truncated: a read of a segment that is gone ends with an error.
  */
 import { join } from 'node:path';
 import { CairnRangeError, outOfRange } from '../errors.ts';
@@ -49,7 +49,7 @@ export class LogReader {
   async *read(from: Position, { signal, level = 'committed' }: ReadOptions = {}): AsyncGenerator<LogEntry, undefined> {
     let position = from;
     for (;;) {
-      // Before reading: what was committed before the log was closed is still to be read.
+      // Before reading: entries that were committed before the log was closed are still read.
       const isClosed = this.#watermark.isClosed;
       for (const entry of this.entries(position, level)) {
         if (signal?.aborted) return;
@@ -104,8 +104,8 @@ export class LogReader {
   }
 
   /**
-   * The entry that begins at a position. Undefined: none does, it cannot be read yet, or the log has given it up, be it
-   * while this looks for it.
+   * The entry that begins at a position. Undefined: none does, it cannot be read yet, or it was truncated, also during
+   * the call.
    */
   entryAt(position: Position, level: ReadLevel = 'committed'): LogEntry | undefined {
     try {
@@ -152,7 +152,7 @@ export class LogReader {
 
   #open(segment: KnownSegment, position: Position, fence: Fence | undefined): Place {
     const file = openIfThere(this.#files, join(this.#directory, segmentName(segment.number)));
-    if (file === undefined) throw givenUp(position);
+    if (file === undefined) throw truncated(position);
     const reader = new SegmentReader(file, segment.header);
     if (position > segment.header.base) reader.seek(position);
     return { segment, file, reader, fence };
@@ -173,7 +173,7 @@ export class LogReader {
     while (i >= 0 && this.#segments[i]!.header.base > position) i--;
     if (i < 0) {
       const first = this.#segments[0];
-      if (first === undefined || first.header.predecessorEnd > position) throw givenUp(position);
+      if (first === undefined || first.header.predecessorEnd > position) throw truncated(position);
       i = 0;
     }
     const next = this.#segments[i + 1];
@@ -195,7 +195,7 @@ export class LogReader {
   #readHeader(number: number): KnownSegment | undefined {
     const name = segmentName(number);
     const file = openIfThere(this.#files, join(this.#directory, name));
-    // Given up since the directory was listed.
+    // Removed since the directory was listed.
     if (file === undefined) return undefined;
     try {
       const header = readSegmentHeader(file);
@@ -238,6 +238,6 @@ function stateBefore(entry: LogEntry): FenceState {
   return { epoch: entry.kind === 'takeover' ? entry.epoch - 1 : entry.epoch, writer, recordsBefore };
 }
 
-function givenUp(position: Position): Error {
+function truncated(position: Position): Error {
   return outOfRange('the position to read from', 'one that the log still has', position);
 }

@@ -1,9 +1,9 @@
 /**
- * What a cache does when it is opened: the newest snapshot that can be read, then the log from where that snapshot
- * begins. Records are handed to the store as they lie in the files, a chunk or a batch at a time, so that memory does
- * not grow with the log. The store applies a record if its version is higher than what it has; that is why a snapshot
- * may be taken while the cache goes on, and why one that turns out to be damaged half way does no harm: the one before
- * it, and more of the log, is applied over it.
+ * How the content of a cache comes back when it is opened: the newest snapshot that can be read, then the log from
+ * where that snapshot begins. Records are handed to the store as they lie in the files, a chunk or a batch at a time,
+ * so that memory does not grow with the log. The store applies a record if its version is higher than what it has; that
+ * is why a snapshot may be taken while the cache goes on, and why one that turns out to be damaged half way does no
+ * harm: the one before it, and more of the log, is applied over it.
  */
 import { CairnError } from '../errors.ts';
 import type { RecoveryProgress } from '../options/types.ts';
@@ -96,7 +96,7 @@ function applySnapshot(
     if (info.position < log.oldestReadable) {
       unusable.push({
         name: info.name,
-        why: `the log from position ${info.position} to ${log.oldestReadable} was given up`,
+        why: `the log from position ${info.position} to ${log.oldestReadable} was removed`,
       });
       continue;
     }

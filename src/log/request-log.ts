@@ -1,22 +1,22 @@
 /**
  * The request log: one ordered stream of batches of records, appended to by one writer, read from any place by any
  * number of readers. Recovery, write-back, replicas and change feeds are such readers. The embedded log
- * (embedded-log.ts) is files in a directory; a log of a cluster is held to the same words, by
- * test/conformance/request-log.ts.
+ * (embedded-log.ts) is files in a directory. test/conformance/request-log.ts tests every log, and docs/log-port.md is
+ * for authors of another one.
  *
- * What every log promises:
+ * Every log promises:
  * - **Order.** A batch has one position, batches are read in the order of their positions, and none is read twice from
  *   one `read()`. Positions grow along the log and are never used again, not even for what a crash took away.
  * - **All or nothing.** A batch is read with exactly the bytes that were appended, or not at all.
- * - **Commitment.** What was answered `committed` stays, as far as the log's level says: after a power cut with synced
- *   commits, after the end of the process otherwise. What was answered `conflict`, `fenced` or `full` is never read.
- *   What was answered `unknown` may be read or not; appending the same batch at the same position again settles it, and
- *   never stores it twice.
+ * - **Commitment.** A batch that was answered with `committed` survives a power cut if commits are synced, and the end
+ *   of the process otherwise. A batch that was answered with `conflict`, `fenced` or `full` is never read. One that was
+ *   answered with `unknown` may be read or not; appending it again at the same position settles that, and never stores
+ *   it twice.
  * - **One writer.** Opening a log for writing takes it over: from then on all batches of earlier writers are void for
  *   every reader (fence.ts).
  */
 
-/** A place in the log. What its numbers mean beyond their order is the log's business. */
+/** A place in the log. Only the order of positions has a meaning; the rest is the log's business. */
 export type Position = bigint;
 
 export function earlier(a: Position, b: Position): Position {
@@ -77,7 +77,7 @@ export interface LogEntry {
   readonly epoch: number;
   /** The format that it was written in; see epoch.ts. `records` are as the present format has them. */
   readonly formatVersion: number;
-  /** Who appended it: drawn at random by each writer. */
+  /** The writer that appended it: a number that each writer draws at random. */
   readonly writer: bigint;
   /** Records in the log before this entry, since it was made. */
   readonly recordsBefore: bigint;
@@ -104,7 +104,7 @@ export interface LogCursor {
   position(): Awaitable<Position | undefined>;
   /**
    * Makes the cursor, or moves it ahead; it is durable, and so is the log up to there, when this is done. Refuses to go
-   * back, to begin where the log has given up what was there, and to go beyond what is committed.
+   * back, to begin where the log was truncated, and to go beyond what is committed.
    */
   advance(position: Position): Awaitable<void>;
   /** Forgets it. */
@@ -141,18 +141,18 @@ export interface RequestLog {
   /**
    * The entries from a position on, and then each as it comes, until the log is closed or the signal says so. `from`
    * need not be where an entry begins: the first that begins there or behind it is the first that is read. Throws
-   * `ERR_INVALID_ARGUMENT` for a position that the log has given up or never had, `ERR_LOG_IO` where it cannot be read,
-   * and `ERR_LOG_CORRUPT` where it is not what was written.
+   * `ERR_INVALID_ARGUMENT` for a position that was truncated or that the log never had, `ERR_LOG_IO` where it cannot be
+   * read, and `ERR_LOG_CORRUPT` where it is not what was written.
    */
   read(from: Position, options?: ReadOptions): AsyncIterable<LogEntry>;
   cursor(name: string): LogCursor;
   cursors(): Awaitable<ReadonlyMap<string, Position>>;
   /**
-   * Gives up what lies before a position, as far as no cursor needs it and the log can part with it. The caller says by
-   * it that recovery does not need it either. Returns the new oldest position.
+   * Removes entries before a position, unless a cursor needs them; the log may keep more. REQUIRES: recovery does not
+   * need them. Returns the new oldest position.
    */
   truncate(before: Position): Awaitable<Position>;
   usage(): Awaitable<LogUsage>;
-  /** Makes everything durable and gives the log up. Readers end. Again: nothing happens. */
+  /** Makes everything durable and releases the log. Readers end. A second call does nothing. */
   close(): Awaitable<void>;
 }

@@ -1,5 +1,5 @@
 /**
- * The room of a log: what its segments may take, how full it is, and which segments can go.
+ * The room of a log: the limit of its segments, how full it is, and which segments can go.
  *
  * A segment is needed by a cursor that has not passed it, and by recovery, which begins with the newest snapshot that
  * was verified. While the log is below the level `high` and the disk has room, a second way to all entries is kept for
@@ -62,7 +62,7 @@ export class Room {
     };
   }
 
-  /** Whether the files may grow by so many bytes. Removes segments if that makes it possible. */
+  /** Whether the files may grow by `more` bytes. Removes segments if that makes it possible. */
   has(more: number): boolean {
     if (more === 0 || this.#mayExceedLimit || this.#segments.bytes + more <= this.#limitBytes) return true;
     this.reclaim();
@@ -93,7 +93,7 @@ export class Room {
     this.#options.notify({ kind: 'level', level, usage: this.usage() });
   }
 
-  /** Removes at most so many segments that neither a cursor nor recovery needs. True: there are more. */
+  /** Removes at most `segmentCountMax` segments that neither a cursor nor recovery needs. True: there are more. */
   reclaim(segmentCountMax: number = Number.POSITIVE_INFINITY): boolean {
     return this.#reclaim({ keepsSecondWay: this.#share() < LEVEL_HIGH, segmentCountMax });
   }
@@ -105,7 +105,7 @@ export class Room {
     return first !== this.#segments.first;
   }
 
-  /** Removes at most so many segments that end before a position and that no cursor needs. True: there are more. */
+  /** Removes segments that end before a position and that no cursor needs, at most a number. True: there are more. */
   cut(before: Position, segmentCountMax: number = Number.POSITIVE_INFINITY): boolean {
     const floor = this.#floorOf(before);
     const { first } = this.#segments;

@@ -213,7 +213,7 @@ export class SegmentFiles {
 
   /**
    * Writes the batches of [from, end) in a segment to a new file, behind its header. Returns their bytes. Throws if one
-   * is not there any more: what tail() has read may have come from memory that the system has let go of since.
+   * is not there any more: the bytes that tail() has read may have come from pages that the system has dropped since.
    */
   copy(segment: Segment, from: Position, end: Position, target: OpenFile, source?: OpenFile): number {
     let bytes = 0;

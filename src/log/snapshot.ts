@@ -5,9 +5,9 @@
  * the begin on; records that the snapshot has already are told by their versions.
  *
  * A file is written under another name, synced, read back and compared with its checksums, and only then gets its name:
- * what has the name of a snapshot was whole once. Two are kept. No shard, shard count or hash is in it.
+ * a file with the name of a snapshot was whole once. Two are kept. No shard, shard count or hash is in it.
  *
- * Everything is done in steps, so that whoever writes one can go on with other work in between.
+ * Everything is done in steps, so that the writer can do other work in between.
  */
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
@@ -88,7 +88,7 @@ export class Snapshots implements SnapshotStore {
     return this.#found.flatMap((found) => ('info' in found ? [found.info] : []));
   }
 
-  /** The newest that was read from end to end since the log was opened: what the log may be cut by. */
+  /** The newest that was read from end to end since the log was opened: the log may be cut up to its position. */
   get newestVerified(): SnapshotInfo | undefined {
     return this.#verified[0];
   }
@@ -210,7 +210,7 @@ export class SnapshotWriter implements SnapshotSink {
     return this.#recordCount;
   }
 
-  /** Writes whole records. Throws `ERR_LOG_IO`, and the snapshot is given up. */
+  /** Writes whole records. Throws `ERR_LOG_IO`, and the snapshot is discarded. */
   add(records: Uint8Array, recordCount: number): void {
     if (records.length > BATCH_BYTES_MAX || records.length % 8 !== 0) {
       throw outOfRange('records', `whole records of at most ${BATCH_BYTES_MAX} bytes`, records.length);
@@ -224,7 +224,7 @@ export class SnapshotWriter implements SnapshotSink {
   /**
    * Ends the snapshot and gives it its name, in steps: call next() until it is done. `end`: where the log is now synced
    * up to, with everything in it that the walk may have seen. `epochMax`: the highest epoch of the store up to now.
-   * Throws `ERR_LOG_IO`, and the snapshot is given up; those before it are still there.
+   * Throws `ERR_LOG_IO`, and the snapshot is discarded; those before it are still there.
    */
   *finish(end: Position, epochMax: number): Generator<void, SnapshotInfo> {
     const { files, directory, logId } = this.#options;
@@ -309,7 +309,7 @@ export class SnapshotWriter implements SnapshotSink {
     header.writeUInt32LE(crc32(header.subarray(0, CHUNK_HEADER_BYTES - 4)), CHUNK_HEADER_BYTES - 4);
     this.#attempt(() => {
       const file = this.#file;
-      if (file === undefined) throw new Error('The snapshot was given up');
+      if (file === undefined) throw new Error('The snapshot was discarded');
       file.write([header, payload], this.#offset);
       this.#offset += CHUNK_HEADER_BYTES + payload.length;
       if (this.#offset - this.#syncedOffset < SYNC_STEP_BYTES) return;
@@ -417,7 +417,7 @@ export interface Salvage {
   chunks(): Generator<SnapshotChunk, undefined>;
 }
 
-/** Undefined: not even the header is sound, and with it nobody knows from where on the log goes with the records. */
+/** Undefined: the header is not sound, and the position is unknown from which the log continues the records. */
 export function salvageSnapshot(files: Files, directory: string, name: string): Salvage | undefined {
   const header = Buffer.alloc(FILE_HEADER_BYTES);
   const file = files.open(join(directory, name), 'read');

@@ -89,7 +89,7 @@ export class Succession {
     return this.#break?.why === 'after-failure';
   }
 
-  /** A segment with room for a batch of so many bytes at its end. Throws NoRoom, or the system's error. */
+  /** A segment with room for a batch of `bytes` at its end. Throws NoRoom, or the system's error. */
   segmentFor(bytes: number): Active {
     let active = this.#active ?? this.resume(bytes);
     if (active.offset + bytes > batchesEnd(active)) active = this.#rotate(active, bytes);
@@ -146,8 +146,8 @@ export class Succession {
   }
 
   /**
-   * Begins a segment behind the broken one, with the batches that may not be durable there, and with room for so many
-   * bytes more. Batches of a failed segment that cannot be read back are lost, after a notice. Throws as segmentFor().
+   * Begins a segment behind the broken one, with the batches that may not be durable there, and with room for `bytes`
+   * more. Batches of a failed segment that cannot be read back are lost, after a notice. Throws as segmentFor().
    */
   resume(bytes: number): Active {
     const { durable, end, why } = this.#break!;

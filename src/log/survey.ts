@@ -1,11 +1,11 @@
 /**
- * Looks through a log's directory without changing anything: what is there, and everything that is wrong with it, where
- * opening stops at the first. A quick survey reads headers; a deep one reads and checks every byte, every record
+ * Looks through a log's directory without changing anything, and reports its content and every problem, where opening
+ * stops at the first. A quick survey reads headers; a deep one reads and checks every byte, every record
  * included.
  *
- * A process may have the log open and go on meanwhile, so the order of reading matters: what says how far the log is
- * (snapshots, cursors) comes before the log, and headers from front to back. Segments that are begun in between
- * are left out; with one that is given up it begins anew.
+ * A process may have the log open and go on meanwhile, so the order of reading matters: snapshots and cursors,
+ * which say how far the log is, come before the log, and headers from front to back. Segments that are begun meanwhile
+ * are left out. If a segment is removed meanwhile, the survey begins again.
  */
 import { basename, join } from 'node:path';
 import { RecordReader } from '../request/record.ts';
@@ -60,7 +60,7 @@ export function hasLog(directory: string, files: Files = nodeFiles): boolean {
   return numbered > 0 || names.includes(CURSORS_FILE) || names.includes(CURSORS_FILE_OLD);
 }
 
-/** How often a survey begins anew because all that it knew of was given up in the meantime. */
+/** How often a survey begins again because all segments that it knew were removed meanwhile. */
 const TURNS_MAX = 16;
 
 export function survey(directory: string, { files = nodeFiles, isDeep }: SurveyOptions): Survey {

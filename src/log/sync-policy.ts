@@ -4,7 +4,7 @@ import { LOG_SYNC_MS_MAX } from '../limits.ts';
 
 /**
  * - `always`: before an append is answered.
- * - `<n>ms`: at most so many milliseconds after it, for which a power cut may take it back.
+ * - `<n>ms`: at most n milliseconds after it; until then a power cut may take it back.
  * - `none`: when a segment ends, at `sync()` and at `close()`; in between whenever the system writes its pages.
  *
  * The end of the process, however it ends, takes nothing back under any of them.

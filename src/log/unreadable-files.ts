@@ -1,6 +1,6 @@
 /**
- * Files as they can be read from a disk with bad sectors: what cannot be read is zeros, and somebody is told of it. For
- * looking through a log and for repairing it. Whatever opens a log for use meets the error instead.
+ * Files as they can be read from a disk with bad sectors: bytes that cannot be read are zeros, and a listener is
+ * told of them. For surveys and repairs. Opening a log for use meets the error instead.
  */
 import { type Files, isUnreadable, type OpenFile } from './files.ts';
 

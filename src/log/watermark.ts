@@ -52,7 +52,7 @@ export class Watermark {
   }
 
   publish(state: { committed: Position; durable: Position; end: Position; segment: number }): void {
-    // The segment first: whoever sees a position has to find the segment that it is in.
+    // The segment first: a reader that sees a position must find its segment.
     Atomics.store(this.#positions, SEGMENT, BigInt(state.segment));
     Atomics.store(this.#positions, END, state.end);
     Atomics.store(this.#positions, COMMITTED, state.committed);

@@ -54,7 +54,7 @@ export interface AppendingOptions {
   readonly handle: FeedHandle;
   readonly log: LogPort;
   readonly clock: LogClock;
-  /** Stops this thread for so long. */
+  /** Stops this thread for `ms` milliseconds. */
   readonly sleep: (ms: number) => void;
   /** Whether the log may outgrow its limit for these records: a snapshot waits for nothing else, and makes room. */
   readonly mayExceedLimit: () => boolean;

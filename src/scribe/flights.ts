@@ -1,9 +1,9 @@
 /**
- * Groups of records on their way to the log, oldest first: each was drained in one turn of the rings, is submitted
+ * Groups of records that are not yet in the log, oldest first: each was drained in one turn of the rings, is submitted
  * where the one before it is expected to end, and is committed to the rings when the log says that it has it.
  *
  *     sent        the log has still to answer
- *     held        it is not in the log, or nobody knows; retry() submits all of these again, in their order
+ *     held        it is not in the log, or that is unknown; retry() submits all of these again, in their order
  *     committed   and kept here only until all before it are
  *
  * A group behind one that did not get into the log is held with it, whatever its own answer was: `conflict`. Only a

@@ -1,6 +1,6 @@
 /**
  * Where the scribe hears commands: from its keeper over the port of its thread, and over the channel from threads that
- * have attached to the cache (remote.ts). Each gets its answers where it has asked.
+ * have attached to the cache (remote.ts). Answers go back the same way.
  */
 import { BroadcastChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import type { Command, Report } from './message.ts';
@@ -9,7 +9,7 @@ import { type ChannelMessage, channelName } from './remote.ts';
 export class Hearing {
   readonly #port: MessagePort;
   readonly #channel: BroadcastChannel;
-  /** Who has asked over the channel. The scribe knows these commands by numbers of ours, which are negative. */
+  /** Threads that have asked over the channel. The scribe gets these commands under negative numbers. */
   readonly #asked = new Map<number, { from: string; id: number }>();
   #count = 0;
 
@@ -18,7 +18,7 @@ export class Hearing {
     this.#channel = new BroadcastChannel(channelName(cacheId));
   }
 
-  /** Tells those who have asked another scribe that there is a new one. */
+  /** Tells threads that have asked an earlier scribe that there is a new one. */
   hello(): void {
     this.#post({ kind: 'hello' });
   }

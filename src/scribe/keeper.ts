@@ -16,8 +16,8 @@
  * | closing       | writing the rest | reject with `ERR_CLOSED` | the same promise        | closed; rejects        |
  * | closed        | not there        | the same                 | the same promise        |                        |
  *
- * The thread does not keep the process alive, but for somebody who awaits one of these promises. When the process
- * exits, this thread waits, for a bounded time, until what is in the rings is in the log: see {@link atExit}.
+ * The thread keeps the process alive only while a caller awaits one of these promises. When the process exits, this
+ * thread waits, for a bounded time, until the records in the rings are in the log: see {@link atExit}.
  */
 import { getSystemErrorMap } from 'node:util';
 import { BroadcastChannel, SHARE_ENV, Worker } from 'node:worker_threads';
@@ -44,7 +44,7 @@ import { type ChannelMessage, channelName, messageOf } from './remote.ts';
 
 /** How long the exit of the process waits for the log. */
 const EXIT_WAIT_MS = 10_000;
-/** It looks so often whether there is still hope. */
+/** How often it looks whether the log can still take them. */
 const EXIT_LOOK_MS = 50;
 /** What close() allows the thread beyond its time, before it does without an answer. */
 const CLOSE_GRACE_MS = 2000;
@@ -52,7 +52,7 @@ const CLOSE_GRACE_MS = 2000;
 /** What a keeper is made with; the rest is in the files. */
 export type KeeperOptions = Omit<ScribeData, 'cacheId' | 'control' | 'place'>;
 
-/** Who is told what the log has to say. */
+/** Gets the notices of the log. */
 export type NoticeListener = (notice: ScribeNotice) => void;
 
 interface Pending {
@@ -167,9 +167,9 @@ export class LogKeeper {
   }
 
   /**
-   * One owner less; the last one ends the cache: what is in the rings is written, a snapshot taken if the schedule says
-   * so, the log closed, within the time (0: as long as it takes). Rejects, having closed, if anything did not get into
-   * the log.
+   * One owner less. The last one ends the cache: the records in the rings are written, a snapshot is taken if the
+   * schedule says so, and the log is closed, within `timeoutMs` (0: no limit). If a record did not get into the log, it
+   * closes and then rejects.
    */
   release(timeoutMs: number, takesSnapshot: boolean): Promise<void> {
     if (--this.ownerCount > 0) return Promise.resolve();
@@ -314,7 +314,7 @@ export class LogKeeper {
     }
   }
 
-  // Whoever hears that opening has failed may open the directory again: after the thread.
+  // A caller that hears of the failure may open the directory again, so the thread must be gone.
   #settleOpening(error: Error): void {
     if (!this.#isOpening || this.#worker !== undefined) return;
     this.#isOpening = false;
@@ -390,9 +390,9 @@ export class LogKeeper {
 }
 
 /**
- * What the end of the process meets, however it comes: records in the rings, and a thread that writes them. Handlers of
- * the program that run later may write to the cache too: the thread no longer sleeps, so that it gets to that as well,
- * but nobody waits for it.
+ * Before the process ends, waits until the scribe's thread has written the records in the rings. Handlers of the
+ * program that run later may write to the cache too: the thread no longer sleeps, so that it may reach those records,
+ * but the process does not wait for them.
  */
 function atExit(): void {
   const deadlineMs = performance.now() + EXIT_WAIT_MS;

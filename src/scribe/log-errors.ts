@@ -33,7 +33,7 @@ export function lostLog(
   const why = result.kind === 'fenced' ? `in epoch ${result.epoch}` : `which ends at position ${result.end}`;
   return new CairnError(
     'ERR_LOG_IO',
-    `Somebody else writes the log in ${directory}, ${why}: nothing more is written to it`,
+    `Another process writes the log in ${directory}, ${why}: nothing more is written to it`,
   );
 }
 

@@ -37,7 +37,7 @@ export class Losses {
     return this.#metrics.get('recordsLost');
   }
 
-  /** A snapshot that began when so many were lost is complete. */
+  /** A snapshot that began when `count` were lost is complete. */
   madeGood(count: number): void {
     this.#metrics.add('recordsLost', -count);
   }

@@ -30,7 +30,7 @@ export interface ScribeData {
 
 /** Places in {@link ScribeData.control}. */
 export const Control = {
-  /** The process is about to exit: no sleep from here on, for nobody can wake the thread. */
+  /** The process is about to exit: no sleep from here on, because the main thread can no longer wake this one. */
   exiting: 0,
 } as const;
 export const CONTROL_WORDS = 1;

@@ -1,15 +1,15 @@
 /**
- * Numbers about a log, from the scribe to whoever asks for statistics in any thread: an array in the addon, in the
+ * Numbers about a log, from the scribe to `stats()` in any thread: an array in the addon, in the
  * order of this table.
  */
 import { FEED_STAT_COUNT, type FeedHandle, FeedStat } from '../native.ts';
 
-/** States of the log's way, by their number. That nobody waits any more is no matter of its own. */
+/** Names of FeedState, by number. `stuck` is shown as `full`. */
 const FEED_STATES = ['opening', 'running', 'full', 'failed', 'closed', 'full'] as const;
 export type FeedStateName = (typeof FEED_STATES)[number];
 
 /**
- * What the scribe reports; the first two are in src/native.ts too. Times are in milliseconds; points in time are Unix
+ * The scribe's numbers; the first two are in src/native.ts too. Times are in milliseconds; points in time are Unix
  * milliseconds, 0 for never.
  */
 export const LOG_METRICS = [

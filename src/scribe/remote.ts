@@ -1,9 +1,9 @@
 /**
- * The scribe's services in a thread that has only attached to the cache: what is asked goes to the scribe's thread over
- * a channel that all threads of the process share, and so does the answer.
+ * The scribe's services in a thread that has attached to the cache: commands go to the scribe's thread over a channel
+ * that all threads of the process share, and answers come back over it.
  *
- * Nobody tells this thread that the scribe has died, or that the cache has been closed: who comes anew says hello, and
- * is asked again; the end of the cache is seen by the wake-up that every change of state is.
+ * This thread does not hear that the scribe has died. The next scribe says hello, and gets the open commands again. The
+ * end of the cache is a change of its state, which wakes this thread.
  */
 import { randomUUID } from 'node:crypto';
 import { BroadcastChannel } from 'node:worker_threads';
@@ -16,7 +16,7 @@ import { type Command, errorFrom, type PlainError, type Report, type SnapshotSum
 export type ChannelMessage =
   | { readonly kind: 'ask'; readonly from: string; readonly command: Command }
   | { readonly kind: 'answer'; readonly to: string; readonly report: Extract<Report, { kind: 'done' }> }
-  /** A scribe begins: what was asked before is to be asked again. */
+  /** A scribe begins: threads send their open commands again. */
   | { readonly kind: 'hello' }
   /** There will be none any more. */
   | { readonly kind: 'failed'; readonly error: PlainError };
@@ -94,7 +94,7 @@ export class RemoteScribe implements Looker {
     }
   }
 
-  /** The handle is given up. */
+  /** The handle is closed. */
   close(): void {
     this.#rejectAll(closed());
   }
@@ -112,7 +112,7 @@ export class RemoteScribe implements Looker {
     this.#closeIfIdle();
   }
 
-  // The channel keeps the thread alive while somebody waits.
+  // The channel keeps the thread alive while a command is open.
   #closeIfIdle(): void {
     if (this.#pending.size > 0) return;
     lookers.delete(this);

@@ -52,7 +52,7 @@ export interface ScribeOptions {
   /** The next command, if there is one. */
   readonly hear: () => Command | undefined;
   readonly say: (report: Report) => void;
-  /** Stops this thread for so long. */
+  /** Stops this thread for `ms` milliseconds. */
   readonly sleep: (ms: number) => void;
 }
 

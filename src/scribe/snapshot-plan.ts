@@ -8,7 +8,7 @@ import type { SnapshotSchedule } from './message.ts';
 
 /** Bytes of log behind a snapshot, at least, before the next one is taken for their sake, unless told otherwise. */
 const LOG_BYTES_MIN: number = 64 * 2 ** 20;
-/** Or so many times the snapshot. */
+/** Or this many times the size of the snapshot. */
 const LOG_SHARE = 2;
 /** A log has a limit: half of it is what a snapshot is taken at, whatever else was said; and less, once it is high. */
 const LIMIT_SHARE = 1 / 2;
@@ -68,7 +68,7 @@ export class SnapshotPlan {
     return this.#log.recordsBefore !== this.#recordsBefore;
   }
 
-  /** So much was appended. */
+  /** `bytes` were appended. */
   add(bytes: number): void {
     this.#logBytes += bytes;
   }

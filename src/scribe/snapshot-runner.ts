@@ -1,8 +1,8 @@
 /**
- * The snapshots of a running cache: which one is under way, who has asked for it, and which segments of the log it
- * makes free. At most one is under way (snapshot-task.ts); it takes a step in each turn of the scribe. One begins when
- * a thread asks, when the schedule says so (snapshot-plan.ts), when the log is at its limit, and when the log has lost
- * records.
+ * The snapshots of a running cache: which one is under way, which commands wait for it, and which segments of the log
+ * it makes free. At most one is under way (snapshot-task.ts); it takes a step in each turn of the scribe. One begins
+ * when a thread asks, when the schedule says so (snapshot-plan.ts), when the log is at its limit, and when the log has
+ * lost records.
  */
 import { CairnError } from '../errors.ts';
 import type { LogClock, LogPort, SnapshotInfo } from '../log/index.ts';
@@ -88,7 +88,7 @@ export class SnapshotRunner {
     this.#askedNext.push(id);
   }
 
-  /** So many bytes are in the log behind the present snapshot. */
+  /** `bytes` more are in the log. */
   appended(bytes: number): void {
     this.#plan.add(bytes);
   }
@@ -98,7 +98,7 @@ export class SnapshotRunner {
     return this.#task !== undefined && !this.#task.isWaitingForLog;
   }
 
-  /** One is under way, and waits for nothing but the log. */
+  /** One is under way, and waits only for the log. */
   get isWaitingForLog(): boolean {
     return this.#task?.isWaitingForLog ?? false;
   }

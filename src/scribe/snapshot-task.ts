@@ -1,10 +1,10 @@
 /**
- * A snapshot of the running cache, taken in small steps between the turns of the scribe, so that nobody waits for it: a
- * walk over all entries, oldest first, whose records go to a file as they come.
+ * A snapshot of the running cache, taken in small steps between the turns of the scribe: a walk over all
+ * entries, oldest first, whose records go to a file.
  *
  *     walking      an entry may be walked over before its record is in the log
  *     covering     so the walk is over, and the log gets everything that was done up to its end: a snapshot must not
- *                  know more than the log, because whoever reads the log would never hear of it
+ *                  know more than the log, because readers of the log would never get that
  *     finishing    footer, read back, named
  *     done
  *
@@ -59,7 +59,7 @@ export class SnapshotTask {
   }
 
   /**
-   * Does about so many bytes more. The snapshot, once it is complete. Throws as the constructor, and is given up then.
+   * Does about `bytes` more. Returns the snapshot once it is complete. Throws as the constructor, having aborted.
    */
   step(bytes: number): SnapshotInfo | undefined {
     try {
@@ -87,7 +87,7 @@ export class SnapshotTask {
     }
   }
 
-  /** Gives it up. Again, or when it is done: nothing happens. */
+  /** Discards it. Does nothing when it is complete or was aborted. */
   abort(): void {
     if (this.#phase === 'done') return;
     this.#phase = 'done';
@@ -101,7 +101,7 @@ export class SnapshotTask {
     if (bytes > 0) {
       const records = this.#buffer.subarray(0, bytes);
       this.#writer.add(records, countRecords(records));
-      // What a large entry needed, no other one does.
+      // Only a large entry needs a large buffer.
       if (this.#buffer.length > STEP_BYTES) this.#buffer = Buffer.allocUnsafeSlow(STEP_BYTES);
       return;
     }

@@ -4,12 +4,12 @@
  * `start` says what becomes of the directory's content:
  *
  * - `log`: it is the cache's. Snapshot and log are applied, then the cache is ready.
- * - `none`: it is given up, if it is sound: what `log` would refuse is refused, as it may be worth a repair. A record
- *   that clears everything goes into the log, so that readers of the log hear of it, and an empty snapshot is taken, so
- *   that the disk is free of what was before; then the cache is ready. Whatever happens from then on, nothing of it
- *   comes back. If it fails half way, the directory is as it was, or is empty.
- * - `resume`: it is in the cache. The thread that wrote it has died: what it had drained and not committed is drained
- *   again, and may be in the log twice; versions tell.
+ * - `none`: it is discarded, if it is sound; damage is refused as by `log`, since it may be worth a repair. A record
+ *   that clears everything goes into the log for its readers, and an empty snapshot is taken, which frees the disk;
+ *   then the cache is ready. None of the content ever comes back. If a step fails, the directory is as it was, or is
+ *   empty.
+ * - `resume`: it is in the cache. The thread that wrote it has died. Records that it had drained and not committed are
+ *   drained again, and may be in the log twice; versions tell.
  */
 import { CairnError } from '../errors.ts';
 import {
@@ -66,7 +66,7 @@ export function startScribe(options: StartOptions): Scribe {
     const { directory } = options.data;
     throw new CairnError(
       'ERR_LOG_CORRUPT',
-      `${error.message}. Only what is sound can be given up with recover: 'none'; to give this up as it is, remove ${directory}`,
+      `${error.message}. recover: 'none' discards only a sound log; to discard this one as it is, remove ${directory}`,
       { cause: error.cause },
     );
   }
@@ -101,7 +101,7 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
     clock.raise(log.lastTimeMs);
     if (data.start !== 'resume') handle.startFeed(log.epoch, clock.wallMs());
     const run: Run = { handle, log, clock, metrics, say };
-    const recovery = data.start === 'log' ? bringBack(run) : data.start === 'none' ? giveUp(run) : undefined;
+    const recovery = data.start === 'log' ? bringBack(run) : data.start === 'none' ? discard(run) : undefined;
     if (recovery === undefined) {
       log.takeOver();
       handle.rewindDrained();
@@ -206,7 +206,7 @@ function bringBack({ handle, log, clock, metrics, say }: Run): Recovered {
     onProgress: (progress) => say({ kind: 'progress', progress }),
   });
   turnTo(eraOf(FORMAT_VERSION, log.epoch));
-  // Not before all of it was read: what is refused is left as it was.
+  // After all of it was read: a log that is refused stays as it was.
   log.takeOver();
   const { snapshot, unusable, records, lost, elapsedMs } = recovery;
   metrics.set('recoveryMs', elapsedMs);
@@ -225,7 +225,7 @@ function bringBack({ handle, log, clock, metrics, say }: Run): Recovered {
   return { summary, logBytes };
 }
 
-function giveUp({ handle, log, clock, say }: Run): Recovered {
+function discard({ handle, log, clock, say }: Run): Recovered {
   const begunMs = clock.steadyMs();
   // A directory without records needs none of it.
   const hasContent = log.recordsBefore > 0n || log.snapshots.found.length > 0;
@@ -239,7 +239,8 @@ function giveUp({ handle, log, clock, say }: Run): Recovered {
     else log.truncate(log.snapshots.newestVerified!.position);
     // It was full of what is gone now.
     if (!isLogged) isLogged = appendGroup(handle, log);
-    if (!isLogged) throw new CairnError('ERR_LOG_FULL', `The log in ${log.name} has no room to be given up`);
+    if (!isLogged)
+      throw new CairnError('ERR_LOG_FULL', `The log in ${log.name} has no room for the record that discards it`);
   }
   const elapsedMs = clock.steadyMs() - begunMs;
   const summary: RecoveredByThread = {

@@ -202,7 +202,7 @@ describe('recovery', () => {
     log.close();
     disk.disk.put(disk.path('000000000001.snapshot'), kept);
     for (const number of [2, 3]) spoil(disk, `00000000000${number}.snapshot`, 1);
-    expect(() => recovered(disk.open())).toThrow(withCode('ERR_LOG_CORRUPT', /000000000001.snapshot.*given up/));
+    expect(() => recovered(disk.open())).toThrow(withCode('ERR_LOG_CORRUPT', /000000000001.snapshot.*removed/));
   });
 
   test('what `apply` throws ends it', () => {

@@ -395,7 +395,7 @@ test('another process that writes the log ends it: doors and waiters are told, t
   desk.commands.push({ kind: 'sync', id: 7, targets: desk.targets() });
   const outcome = desk.scribe.run();
   desk.log.append = append;
-  expect(outcome).toEqual(withCode('ERR_LOG_IO', /Somebody else writes.*4711/));
+  expect(outcome).toEqual(withCode('ERR_LOG_IO', /Another process writes.*4711/));
   expect(desk.answerTo(7)?.error).toMatchObject({ code: 'ERR_LOG_IO', message: (outcome as Error).message });
   expect(desk.feed.state).toBe(FeedState.failed);
   expect(desk.feed.uncommitted).toBe(1);
