@@ -202,18 +202,29 @@ describe('src/', () => {
     expect(faults(sources, importFault)).toEqual([]);
   });
 
-  test('the scribe knows its log by the port: one file of its stage names the log that there is', () => {
-    const wrong = faults(files('src/scribe', '.ts'), (line, path) =>
-      /\b(EmbeddedLog|nodeFiles\.(open|rename)|SegmentFiles)\b/.test(line) && path !== 'src/scribe/embedded.ts'
-        ? 'knows more of the log than LogPort'
-        : undefined,
+  test('the scribe knows its log by the port, and so does recovery', () => {
+    // These take the directory, choose the log, or carry its options.
+    const outside = ['embedded.ts', 'files.ts', 'keeper.ts', 'message.ts', 'worker.ts'];
+    const ofEveryLog = ['log-port', 'request-log', 'record-places', 'recover'].flatMap((name) =>
+      [...read(`src/log/${name}.ts`).matchAll(/^export (?:interface|type|class|function\*?|const) (\w+)/gm)].map(
+        ([, exported]) => exported!,
+      ),
     );
-    const recovery = faults(['src/log/recover.ts', 'src/log/log-port.ts'], (line) =>
-      /from '\.\/(embedded-log|segment|segment-files|snapshot|files)\.ts'/.test(line)
+    const allowed = new Set([...ofEveryLog, 'LogClock', 'LogNotice', 'recordsLost', 'eraOf', 'FORMAT_VERSION']);
+    const scribe = files('src/scribe', '.ts').filter((path) => !outside.includes(posix.basename(path)));
+    const wrong = scribe.flatMap((path) =>
+      [...read(path).matchAll(/import (?:type )?\{([^}]*)\} from '\.\.\/log\/index\.ts'/g)]
+        .flatMap(([, names]) => names!.split(',').map((name) => name.replace('type ', '').trim()))
+        .filter((name) => name !== '' && !allowed.has(name))
+        .map((name) => `${path}: ${name}`),
+    );
+    const recovery = faults(['src/log/recover.ts', 'src/log/log-port.ts', 'src/log/record-places.ts'], (line) =>
+      /from '\.\/(?!log-port|request-log|log-options|record-places)[\w-]+\.ts'/.test(line)
         ? 'imports an implementation'
         : undefined,
     );
     expect([...wrong, ...recovery]).toEqual([]);
+    expect(scribe.length).toBeGreaterThan(5);
   });
 
   test('the .node file is loaded in src/native/load.ts only, and that is used by native.ts only', () => {
