@@ -1,4 +1,4 @@
-/** What an answer of a lane means: each of these makes a value of a row, or throws the error that it is. */
+/** The answers of a lane: each function makes a value of a row, or throws its error. */
 import { answerError, countAnswer, entryInfo, storeAnswer } from '../answers.ts';
 import { Code } from '../native.ts';
 import type { RawOption } from '../options.ts';
@@ -8,7 +8,7 @@ import { type Block, Verb } from '../request/batch.ts';
 import { Codec, decode } from '../request/codec.ts';
 import type { AnyCall } from './call.ts';
 
-/** Makes a value of an answer, or throws the error that it is. */
+/** Makes a value of an answer, or throws its error. */
 export type Read = (block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number) => unknown;
 
 function refusal(status: number, call: AnyCall, position: number): Error {
@@ -130,7 +130,7 @@ export function readStored(
   return answer;
 }
 
-// Of update(): there is no room, which is not for others having been faster.
+// For update(): there is no memory; no other caller was faster.
 export function readUpdated(
   block: Block,
   row: number,

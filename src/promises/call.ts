@@ -13,7 +13,7 @@ import { bytesOf } from '../request/codec.ts';
 import type { Batch, Call, Failure, Router } from '../router/index.ts';
 import type { Read } from './answers.ts';
 
-/** What a call is made of beside its keys. */
+/** The parts of a call besides its keys. */
 export interface CallParts {
   readonly name: string;
   readonly read: Read;
@@ -23,13 +23,13 @@ export interface CallParts {
   readonly reject: (error: unknown) => void;
 }
 
-/** What holds answers back until what they tell of is in the log. */
+/** Holds answers back until the log has the versions that they reveal. */
 export interface Hold {
   readonly commits: Commits;
   readonly router: Router;
 }
 
-/** What the two kinds of call have in common. */
+/** The common base of the two kinds of call. */
 export abstract class AnyCall implements Call, Waiter {
   batches: Batch[] | undefined;
   /** Answers wait for the log. */
@@ -53,7 +53,7 @@ export abstract class AnyCall implements Call, Waiter {
     this.#reject = reject;
   }
 
-  /** Keeps the size of what is to be stored, if it will be refused for it: nothing else will need it. */
+  /** Keeps the size of a value that will be refused for its size, for the error. */
   noteSize(position: number, payload: string | Uint8Array): void {
     const most = payload.length * (typeof payload === 'string' ? 3 : 1);
     if (most <= this.handle.valueBytesMax) return;
@@ -61,25 +61,28 @@ export abstract class AnyCall implements Call, Waiter {
     this.#sizes.set(position, bytesOf(payload));
   }
 
-  /** Of what was to be stored, where that is large. */
+  /** The sizes of large values to be stored. */
   sizeOf(position: number): number | undefined {
     return this.#sizes?.get(position);
   }
 
   abstract answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void;
 
-  /** The request in words; of one position of many, if one is given. */
+  /** The request in words; with a position, the request of that position. */
   abstract describe(position?: number): string;
 
   /** The key of that position. */
   abstract key(position: number): Key;
 
-  /** Some of its requests are answered, and it is not: others are not, or the log has not what they tell of. */
+  /**
+   * Some of its requests are answered, but the call is not: others are not, or the log does not have their versions
+   * yet.
+   */
   protected get isPartlyDone(): boolean {
     return this.isHeld;
   }
 
-  /** Waits for what that answer tells of. */
+  /** Waits until the log has the version that this answer reveals. */
   protected waitFor(block: Block, row: number): void {
     if (this.hold === undefined) return;
     const version = block.commitVersion(row);
@@ -91,12 +94,12 @@ export abstract class AnyCall implements Call, Waiter {
     this.hold.commits.hold(block.shard(row), version, this, !block.hasChanged(row));
   }
 
-  /** Some of what it has to tell is not in the log yet. */
+  /** Some of its versions are not in the log yet. */
   protected get isHeld(): boolean {
     return this.#heldCount > 0;
   }
 
-  /** All answers are there, and nothing is held any more. */
+  /** All answers have come, and none is held any more. */
   protected abstract finish(): void;
 
   committed(): void {
@@ -111,7 +114,7 @@ export abstract class AnyCall implements Call, Waiter {
     this.#release();
   }
 
-  // The bytes go with the last one: a call counts as a whole.
+  // The bytes are freed with the last request: a call counts as a whole.
   #release(): void {
     const bytes = this.#heldCount === 0 ? this.#heldBytes : 0;
     this.#heldBytes -= bytes;
@@ -122,7 +125,7 @@ export abstract class AnyCall implements Call, Waiter {
     this.rejectWith(failureError(failure, this.describe()));
   }
 
-  /** Gives up when the time is over or the signal says so. REQUIRES: `batches` was there when it was appended. */
+  /** Stops waiting when the time is over or the signal is aborted. REQUIRES: `batches` was set when it was appended. */
   wait(patience: Patience, router: Router): void {
     const giveUp = (error: (isNothingDone: boolean) => unknown): void => {
       if (!this.isSettled) this.rejectWith(error(router.withdraw(this) && !this.isPartlyDone));
@@ -169,7 +172,7 @@ export class OneCall extends AnyCall {
     try {
       this.#value = this.read(block, row, pieces, this, position);
     } catch (error) {
-      // It may have done something all the same: a value that is too large removes the one that was there.
+      // The request may have changed something: a value that is too large removes the old entry.
       this.#error = isMalformed(error) ? malformedValues([this.#key], error) : error;
       this.#hasFailed = true;
     }
@@ -205,7 +208,7 @@ export class ManyCall extends AnyCall {
 
   constructor(keys: readonly Key[], parts: CallParts) {
     super(parts);
-    // Where its requests are, because one of the keys may turn out to be none.
+    // The batches with its requests, because one of the keys may turn out to be invalid.
     this.batches = [];
     this.#keys = keys;
     this.#values = new Array(keys.length);
@@ -213,7 +216,7 @@ export class ManyCall extends AnyCall {
     this.#resolve = parts.resolve;
   }
 
-  /** An entry that counts by itself is refused before it is sent: the others go on. */
+  /** An entry is refused before it is sent; the others are not affected. */
   refuse(position: number, error: Error): void {
     this.#values[position] = error;
     this.#hasFailed = true;
@@ -226,7 +229,7 @@ export class ManyCall extends AnyCall {
     try {
       this.#values[position] = this.read(block, row, pieces, this, position);
     } catch (error) {
-      // The rest is going on: reject when it is over.
+      // The others are in progress: rejects when they are done.
       this.#values[position] = error;
       this.#hasFailed = true;
     }
@@ -268,7 +271,8 @@ export class ManyCall extends AnyCall {
   }
 }
 
-// Of a request that has been done, and that the log has not, for now or for ever. Only what changed nothing is refused.
+// For a request that was done, but is not in the log, for now or forever. Only a request that changed nothing is
+// refused.
 export function maybeLost(request: string, why: CairnError): CairnError {
   const what = why.code === 'ERR_LOG_FULL' ? 'cannot be answered' : 'may be lost';
   return new CairnError(why.code, `The request ${request} ${what}: ${why.message}`);

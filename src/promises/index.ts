@@ -382,7 +382,8 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   }
 
   /**
-   * Finishes accepted calls, then ends the threads; later calls are refused. Part of `cache.close()`. @internal
+   * Finishes accepted calls, then ends the threads; later calls are refused. Part of `cache.close()`.
+   * @internal
    */
   async close(): Promise<void> {
     this.#isClosed = true;

@@ -56,7 +56,7 @@ export interface ArithmeticOptions {
   ttl?: Duration;
 }
 
-/** The error for a key that the store does not take. */
+/** The error for a key that the store refuses. */
 export function keyError(key: unknown): Error {
   if (typeof key === 'string' || types.isUint8Array(key)) {
     if (typeof key !== 'string' && !isReadable(key)) {
@@ -79,7 +79,7 @@ export function keyError(key: unknown): Error {
   return wrongType('key', 'a string, Buffer or Uint8Array', key);
 }
 
-/** The error for a value that is larger than the cache takes; `got`: what came, where that is known. */
+/** The error for a value that is too large for the cache; `got`: its size, if known. */
 export function tooLargeError(key: Key, bytesMax: number, got: number | string | undefined): CairnRangeError {
   return new CairnRangeError(
     'ERR_VALUE_TOO_LARGE',
@@ -88,7 +88,7 @@ export function tooLargeError(key: Key, bytesMax: number, got: number | string |
 }
 
 /**
- * The error of an update whose value would be `'not-stored'`, which is not because of others: trying at once is no use.
+ * The error of an update for whose value there is no memory: retrying at once is useless.
  */
 export function noRoomToUpdate(key: Key): CairnError {
   return new CairnError(
@@ -97,16 +97,16 @@ export function noRoomToUpdate(key: Key): CairnError {
   );
 }
 
-/** The bytes of a key that holds U+FFFD; throws if that stands for a lone surrogate. */
+/** The bytes of a key with U+FFFD; throws if that stands for a lone surrogate. */
 export function keyBytes(key: Key): Buffer {
   if (typeof key === 'string' && isWellFormed(key)) return Buffer.from(key, 'utf8');
   throw keyError(key);
 }
 
-/** What is appended or prepended. */
+/** The argument of `append` and `prepend`. */
 export function checkPiece(piece: unknown): string | Uint8Array {
   if (typeof piece === 'string') return piece;
-  // As a Buffer, because a value of a class of the user's own is no plain bytes.
+  // As a Buffer, because an instance of a user's subclass is not plain bytes.
   if (types.isUint8Array(piece)) {
     if (!isReadable(piece)) throw unreadable('piece');
     return Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
@@ -121,7 +121,7 @@ export function checkCas(cas: unknown): bigint {
   return cas;
 }
 
-/** What is added or subtracted, or begun with. */
+/** A delta or an initial number. */
 export function checkAmount(name: string, value: unknown): number | bigint {
   if (typeof value === 'number') {
     if (Number.isSafeInteger(value) && value >= 0) return value;
@@ -138,7 +138,7 @@ export function checkAmount(name: string, value: unknown): number | bigint {
   throw wrongType(name, 'a non-negative integer or bigint', value);
 }
 
-/** Anything that can be walked over. */
+/** An iterable. */
 export function iterable<T>(name: string, value: Iterable<T>): Iterable<T> {
   if (value === null || value === undefined || typeof value[Symbol.iterator] !== 'function') {
     throw wrongType(name, 'iterable', value);
@@ -146,7 +146,7 @@ export function iterable<T>(name: string, value: Iterable<T>): Iterable<T> {
   return value;
 }
 
-/** Keys as an array; the one that was given, if it is one. */
+/** Keys as an array; the given one, if it is an array. */
 export function asArray(name: string, keys: Iterable<Key>): Key[] {
   if (Array.isArray(keys)) return keys as Key[];
   if (typeof keys === 'string') throw wrongType(name, 'an array or other iterable of keys', keys);
@@ -154,8 +154,8 @@ export function asArray(name: string, keys: Iterable<Key>): Key[] {
 }
 
 /**
- * Pairs of key and value as an array, each checked to be one. What walks over them may use a buffer again for the next
- * pair (a generator that reads a file, say): bytes are copied then.
+ * Pairs of key and value as an array, each checked to be a pair. A generator may reuse a buffer for its next pair (for
+ * example, one that reads a file), so its bytes are copied.
  */
 export function pairsOf<V>(entries: Iterable<readonly [Key, V]>): readonly (readonly [Key, V])[] {
   const holdsAll = Array.isArray(entries) || types.isMap(entries);

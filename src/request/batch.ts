@@ -1,12 +1,12 @@
 /**
- * How a batch is encoded, both directions: requests into a block, answers out of it. native/addon/batch_binding.h draws
- * the layout and has the same numbers; the addon checks the first word of every block.
+ * The encoding of a batch in both directions: requests into a block, answers out of it. native/addon/batch_binding.h
+ * draws the layout and has the same numbers; the addon checks the first word of every block.
  *
- * A block is memory that the sender and the lane's thread both see. One side touches it at a time: the sender until it
- * posts the batch, the lane's thread until it answers. A request is written straight into it and its answer read
- * straight out of it, so that a promised call makes nothing but its promise.
+ * A block is memory that the sender and the lane's thread both see. One side at a time uses it: the sender until it
+ * posts the batch, then the lane's thread until it answers. A request is written straight into it and its answer read
+ * straight out of it, so a promised call allocates only its promise.
  *
- * A value that is too large for a block travels beside it, in a piece of its own (an ArrayBuffer that is transferred).
+ * A value that is too large for a block travels beside it, in its own piece (a transferred ArrayBuffer).
  */
 import { endianness } from 'node:os';
 import { isUint8Array } from 'node:util/types';
@@ -15,8 +15,8 @@ import { Codec, type Encoded, encodeDoubtfulText, type FastBuffer, isWellFormed,
 export const BATCH_BLOCK_BYTES: number = 256 * 1024;
 export const BATCH_ROWS_MAX: number = 2048;
 /**
- * Values up to this size lie in the block. An empty block has room for one with the longest key and every field, and
- * for hundreds of ordinary requests.
+ * Values up to this size are in the block. An empty block has room for one such request with the longest key and every
+ * field, or for hundreds of ordinary requests.
  */
 export const VALUE_BYTES_INLINE_MAX: number = 16 * 1024;
 
@@ -31,7 +31,7 @@ const WORD_REQUEST_COUNT = 1;
 const WORD_REQUESTS_END = 2;
 const WORD_ROWS_DONE = 3;
 
-/** What is asked of the store; native/store/request.h has the same numbers. */
+/** The verbs of the store; native/store/request.h has the same numbers. */
 export const Verb = {
   get: 0,
   peek: 1,
@@ -49,7 +49,7 @@ export const Verb = {
   delete: 13,
   take: 14,
   evict: 15,
-  /** A request whose caller gave up before it was sent. */
+  /** A request that its caller withdrew before it was sent. */
   nothing: 255,
 } as const;
 export type Verb = (typeof Verb)[keyof typeof Verb];
@@ -63,38 +63,38 @@ const FLAG_KEEP_EXPIRY = 32;
 const FLAG_HOLD = 64;
 
 const REQUEST_HEADER_BYTES = 16;
-// The header, five 64-bit fields, and what aligns the next request.
+// The header, five 64-bit fields, and the padding before the next request.
 const REQUEST_OVERHEAD_BYTES_MAX = REQUEST_HEADER_BYTES + 5 * 8 + 3;
 
-/** As `ttl` of a request: leave the entry's expiry as it is. */
+/** As `ttl` of a request: keeps the entry's expiry. */
 export const KEEP_EXPIRY = -1;
 
 const LITTLE_ENDIAN: boolean = endianness() === 'LE';
 const TWO_32 = 2 ** 32;
 
-/** The 64-bit fields of a request that has any. */
+/** The optional 64-bit fields of a request. */
 export interface RequestFields {
-  /** Milliseconds from when it is stored; 0: never expires; KEEP_EXPIRY. Not given: the cache's own time to live. */
+  /** Milliseconds from the time of storing; 0: never expires; KEEP_EXPIRY. Missing: the cache's time to live. */
   readonly ttl?: number | undefined;
   readonly compare?: bigint | undefined;
   readonly delta?: bigint | undefined;
   readonly initial?: bigint | undefined;
-  /** An absent entry becomes a bigint instead of a number. */
+  /** `initial` is stored as a bigint instead of a number. */
   readonly initialIsBigInt?: boolean | undefined;
-  /** The answer is to say what has to be in the log before it may be told. */
+  /** The answer says which version must be in the log before the caller may see it. */
   readonly hold?: boolean | undefined;
 }
 
-/** The bytes of a value that come back from a lane: `bytes[start, end)`. */
+/** The bytes of a value from a lane: `bytes[start, end)`. */
 export interface ValueBytes {
   readonly bytes: Buffer;
   readonly start: number;
   readonly end: number;
-  /** The bytes are a piece that nothing else refers to: they may be kept without a copy. */
+  /** No other value shares these bytes: they may be kept without a copy. */
   readonly isOwn: boolean;
 }
 
-/** A value that is too large for a block: an ArrayBuffer of its own, all of it. */
+/** A value that is too large for a block: it fills its own ArrayBuffer. */
 interface Piece {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly codec: number;
@@ -115,12 +115,12 @@ export class Block {
     return this.#rowCount;
   }
 
-  /** What its requests take, values out of line included. */
+  /** The bytes of its requests, including values outside of the block. */
   get requestBytes(): number {
     return this.#end - HEADER_BYTES + this.#pieceBytes;
   }
 
-  /** Values out of line, to be transferred with the block. */
+  /** Values outside of the block, transferred with it. */
   get pieces(): readonly Uint8Array<ArrayBuffer>[] {
     return this.#pieces;
   }
@@ -149,7 +149,7 @@ export class Block {
   append(verb: Verb, key: StagedKey, fields: RequestFields | undefined): number {
     const start = this.#end;
     const at = this.#putKey(start, verb, key, fields, undefined);
-    // As which `initial` is stored.
+    // The codec with which `initial` is stored.
     if (verb === Verb.incr || verb === Verb.decr) {
       this.#bytes[start + 1] = fields?.initialIsBigInt === true ? Codec.bigint : Codec.number;
     }
@@ -168,7 +168,7 @@ export class Block {
     if (codec === TEXT_CODEC) {
       found = written === payload.length ? Codec.ascii : Codec.utf8;
       if (found === Codec.utf8 && !isWellFormed(payload)) {
-        // As many bytes, for U+FFFD, which stands in their place, has three like the surrogates.
+        // The same number of bytes, because U+FFFD, which replaces a lone surrogate, has three bytes too.
         found = Codec.wtf8;
         this.#bytes.set(doubtful(payload).bytes, at);
       }
@@ -205,7 +205,7 @@ export class Block {
     return this.#finish(start, at, at);
   }
 
-  /** Makes nothing of the requests of these rows, which are in ascending order. Before the block is sent. */
+  /** Turns the requests of these rows, in ascending order, into no-ops. Called before the block is sent. */
   withdraw(rows: readonly number[]): void {
     let at = HEADER_BYTES;
     let row = 0;
@@ -223,7 +223,7 @@ export class Block {
     this.#words[WORD_ROWS_DONE] = 0;
   }
 
-  // What the lane's thread has answered.
+  // The answers of the lane's thread.
 
   /** Rows before this one may be read. */
   get rowsDone(): number {
@@ -256,7 +256,7 @@ export class Block {
     return this.#words[this.#row(row) + 2]!;
   }
 
-  /** Where the value of a row lies. `pieces`: what came with the answer. */
+  /** The place of the value of a row. `pieces`: those that came with the answer. */
   value(row: number, pieces: readonly Buffer[]): ValueBytes {
     const word = this.#row(row);
     const start = this.#words[word + 3]!;
@@ -271,12 +271,12 @@ export class Block {
     return this.#words64[(REQUESTS_END + row * ROW_BYTES) / 8 + 3]!;
   }
 
-  /** The result of incr and decr; of others the milliseconds until the entry expires, 0: never. */
+  /** incr, decr: the result. Others: milliseconds until the entry expires, 0: never. */
   number(row: number): bigint {
     return this.#words64[(REQUESTS_END + row * ROW_BYTES) / 8 + 4]!;
   }
 
-  /** The version that the answer tells of and that is not in the log yet, of shard(row); 0: there is none. */
+  /** The version of shard(row) that the answer reveals, if it is not in the log yet; otherwise 0. */
   commitVersion(row: number): bigint {
     return this.#words64[(REQUESTS_END + row * ROW_BYTES) / 8 + 5]!;
   }
@@ -285,7 +285,7 @@ export class Block {
     return this.#words[this.#row(row) + 12]!;
   }
 
-  /** Where there is a commitVersion: the request has changed something; otherwise it only looked. */
+  /** If commitVersion is not 0: whether the request has changed something. */
   hasChanged(row: number): boolean {
     return this.#words[this.#row(row) + 13] !== 0;
   }
@@ -294,7 +294,7 @@ export class Block {
     return (REQUESTS_END + row * ROW_BYTES) / 4;
   }
 
-  // Writes everything of a request but its codec and its value. Returns where the value begins.
+  // Writes a request without its codec and its value. Returns the place of the value.
   #putKey(
     start: number,
     verb: Verb,
@@ -339,7 +339,7 @@ export class Block {
     words[head + 3] = 0;
     const at = word * 4;
     if (key.byteLength <= KEY_BYTES_SHORT) {
-      // A call into V8's copying costs more than these few words.
+      // A call to V8's copy function costs more than these few words.
       const source = key.words;
       const count = (key.byteLength + 3) >>> 2;
       for (let i = 0; i < count; i++) words[word + i] = source[i]!;
@@ -387,13 +387,13 @@ export class Block {
   }
 }
 
-/** The room to ask for: the most bytes that a payload takes in a block, 0 if it goes out of line. */
+/** The room to ask for: the most bytes that a payload takes in a block; 0 if it is outside of the block. */
 export function payloadRoom(payload: string | Uint8Array): number {
   if (typeof payload === 'string') return Math.max(0, textRoom(payload));
   return payload.byteLength <= VALUE_BYTES_INLINE_MAX ? payload.byteLength : 0;
 }
 
-// The most bytes that a text takes in a block, -1 if it goes out of line.
+// The most bytes that a text takes in a block; -1 if it is outside of the block.
 function textRoom(text: string): number {
   if (text.length * 3 <= VALUE_BYTES_INLINE_MAX) return text.length * 3;
   if (text.length > VALUE_BYTES_INLINE_MAX) return -1;
@@ -420,8 +420,8 @@ function doubtful(text: string): Piece {
 const KEY_BYTES_SHORT = 64;
 
 /**
- * The bytes of one key, between the call that gave it and the block of its lane, which its bytes decide. There is one
- * per router: a key is staged, hashed and appended before the next comes.
+ * The bytes of one key, between its call and the block of its lane, which its hash selects. There is one per router: a
+ * key is staged, hashed and appended before the next key comes.
  */
 export class StagedKey {
   readonly bytes: Uint8Array;
@@ -431,7 +431,8 @@ export class StagedKey {
   readonly #bytesMax: number;
 
   constructor(keyBytesMax: number) {
-    // Three bytes for a character that begins at the last allowed one, so that a key too long is seen to be.
+    // Three bytes more, for a character that begins at the last allowed byte, so that a key which is too long is
+    // detected.
     const memory = new ArrayBuffer((keyBytesMax + 8) & ~7);
     this.bytes = new Uint8Array(memory);
     this.words = new Uint32Array(memory);
@@ -439,8 +440,8 @@ export class StagedKey {
   }
 
   /**
-   * Takes a key. False: it is none. Strings have to be well-formed Unicode, because two that differ in their lone
-   * surrogates would be one key.
+   * Stages a key. False: it is not a valid key. Strings must be well-formed Unicode, because two strings that differ in
+   * their lone surrogates would be the same key.
    */
   take(key: unknown): boolean {
     if (typeof key === 'string') {
@@ -459,7 +460,7 @@ export class StagedKey {
     return false;
   }
 
-  // Four characters to a word: two thirds of the time that a call into the encoder takes. False: not all are ASCII.
+  // Four characters to a word, in two thirds of the time of a call to the encoder. False: not all are ASCII.
   #takeAscii(key: string): boolean {
     const { words } = this;
     const { length } = key;

@@ -1,11 +1,11 @@
-/** Bytes that a caller passes: whether they can be read, and copies of them. */
+/** Bytes from a caller: whether they can be read, and copies of them. */
 import { types } from 'node:util';
 import type { CairnTypeError } from '../errors.ts';
 import { notStorable } from './not-storable.ts';
 
 /**
- * False: the memory of the view was transferred to another thread, or was resized so that the view lies outside it.
- * JavaScript shows such a view as an empty one.
+ * False: the memory of the view was transferred to another thread, or resized so that the view is outside of it.
+ * JavaScript shows such a view as empty.
  */
 export function isReadable(view: ArrayBufferView): boolean {
   try {
@@ -24,7 +24,7 @@ export function unreadable(name: string): CairnTypeError {
   );
 }
 
-/** A copy of bytes that can be read; anything else as it is. */
+/** A copy of readable bytes; other values unchanged. */
 export function copyOfBytes<T>(value: T): T {
   return types.isUint8Array(value) && isReadable(value) ? (Buffer.from(value) as T & Buffer) : value;
 }

@@ -1,14 +1,14 @@
 /**
- * Structured clones: what V8 writes, and beside it what V8 leaves out.
+ * Structured clones: V8's format, with the properties that V8 leaves out.
  *
- * V8 keeps the message, the stack and the cause of an error and nothing else, and no property of a Map, Set, Date or
- * RegExp. Those are written behind the value, in the same stream, so that they refer to its objects:
+ * V8 keeps only the message, the stack and the cause of an error, and no property of a Map, Set, Date or RegExp. The
+ * other properties are written behind the value, in the same stream, so that they refer to its objects:
  *
  * ```
  *   V8 header | value | [[object, shown properties, hidden properties], ...] | "CXT1"
  * ```
  *
- * The second value and the mark are there only if something was left out. A reader that knows nothing of them gets the
+ * The second value and the mark are present only if V8 left something out. A reader that does not know them gets the
  * value without those properties.
  */
 import { types } from 'node:util';
@@ -21,12 +21,12 @@ import { describe, notStorable } from './not-storable.ts';
 const MARK = Buffer.from('CXT1', 'latin1');
 
 type Properties = Record<string, unknown>;
-/** An object, and its properties that V8 does not write: enumerable ones and others. */
+/** An object, and the properties that V8 does not write: enumerable ones and others. */
 type LeftOut = [object, Properties | undefined, Properties | undefined];
 
 /**
- * The bytes of a structured clone. Throws `ERR_VALUE_NOT_STORABLE` for what structured clone would refuse or lose, with
- * the place where it is, and for what is nested so deep that a reader might not have the stack for it.
+ * The bytes of a structured clone. Throws `ERR_VALUE_NOT_STORABLE`, with the place in the value, for a part that
+ * structured clone would refuse or lose, and for a value nested so deep that a reader might lack the stack for it.
  */
 export function serializeClone(value: object): Buffer {
   const leftOut = new Survey().of(value);
@@ -44,7 +44,7 @@ export function serializeClone(value: object): Buffer {
   }
 }
 
-/** The value of such bytes, which become part of it: V8 makes typed arrays over the memory that it reads from. */
+/** The value of such bytes, which become part of it: V8 makes typed arrays over the memory that it reads. */
 export function deserializeClone(bytes: Buffer): unknown {
   const deserializer = new DefaultDeserializer(bytes);
   deserializer.readHeader();
@@ -55,13 +55,13 @@ export function deserializeClone(bytes: Buffer): unknown {
   return value;
 }
 
-// A value may end with the bytes of the mark by chance: then nothing can be read behind it.
+// A value may end with the bytes of the mark by chance: then no second value can be read.
 function readLeftOut(deserializer: DefaultDeserializer): LeftOut[] {
   try {
     const found: unknown = deserializer.readValue();
     return Array.isArray(found) ? (found as LeftOut[]) : [];
   } catch (error) {
-    if (error instanceof RangeError) throw error; // no stack is left
+    if (error instanceof RangeError) throw error; // out of stack
     return [];
   }
 }
@@ -79,7 +79,7 @@ function define(object: object, key: string, value: unknown, enumerable: boolean
   Object.defineProperty(object, key, { value, enumerable, writable: true, configurable: true });
 }
 
-/** What V8 writes of an error by itself, and gives back as an error of that name. */
+/** The names of errors that V8 restores by itself. */
 const ERROR_NAMES = new Set([
   'Error',
   'EvalError',
@@ -90,7 +90,7 @@ const ERROR_NAMES = new Set([
   'URIError',
 ]);
 
-// What V8 does not write of an object.
+// The properties of an object that V8 does not write.
 function leftOutOf(value: object): LeftOut | undefined {
   if (types.isNativeError(value)) return leftOutOfError(value);
   if (!hasOnlyItsContent(value)) return undefined;
@@ -99,7 +99,8 @@ function leftOutOf(value: object): LeftOut | undefined {
   return [value, Object.fromEntries(keys.map((key) => [key, (value as Properties)[key]])), undefined];
 }
 
-// V8 writes the content of these and none of their properties. Those of views and of boxed text are their elements.
+// V8 writes the content of these and none of their properties. The properties of views and of boxed text are their
+// elements.
 function hasOnlyItsContent(value: object): boolean {
   return (
     types.isMap(value) ||
@@ -128,9 +129,9 @@ function leftOutOfError(error: Error): LeftOut | undefined {
 }
 
 /**
- * Goes through a value in the order in which V8 writes it, so that the depth of each object is the depth of V8's
- * recursion. Class instances are kept as plain objects with their own properties, as structuredClone has it; one
- * without any has its data where nothing can read it (URL, for one), so that nothing of it would be left.
+ * Walks a value in the order in which V8 writes it, so that the depth of each object is the depth of V8's recursion.
+ * Class instances are stored as plain objects with their own properties, as by structuredClone. An instance without own
+ * properties (such as a URL) keeps its data where no program can read it, so it is refused.
  */
 class Survey {
   readonly #seen = new Set<object>();
@@ -140,7 +141,7 @@ class Survey {
 
   of(root: object): LeftOut[] {
     this.#walk(root, 'value', 1);
-    // The list grows while it is walked over.
+    // The list grows during the loop.
     for (const [object, shown, hidden] of this.#leftOut) {
       const path = this.#paths.get(object)!;
       for (const [key, member] of Object.entries({ ...hidden, ...shown })) {
@@ -174,7 +175,7 @@ class Survey {
         this.#paths.set(value, path);
       }
       const children = this.#childrenOf(value, path);
-      // Reversed: what is pushed last is walked first, and V8 writes members in their order.
+      // Reversed: the last one pushed is walked first, and V8 writes members in their order.
       for (let i = children.length - 1; i >= 0; i--) {
         const [member, place] = children[i]!;
         this.#open.push({ value: member, path: place, depth: depth + 1 });
@@ -223,7 +224,7 @@ class Survey {
     }
   }
 
-  // The value, if it is an object that has not been seen.
+  // The value, if it is an object that was not seen before.
   #check(value: unknown, path: string): object | undefined {
     if (typeof value === 'function' || typeof value === 'symbol') {
       throw notStorable(`Expected ${path} to be data, got ${describe(value)}`);

@@ -1,5 +1,5 @@
 /**
- * The value codec: what kind of bytes a JavaScript value becomes, and back. Every kind round-trips exactly;
+ * The value codec: encodes a JavaScript value as bytes of a kind, and back. Every kind round-trips exactly;
  * docs/values.md has the table.
  *
  * | value                                   | codec              | bytes                          |
@@ -11,7 +11,7 @@
  * | Buffer, Uint8Array                      | raw                | the bytes                      |
  * | everything else that structured clone takes | structured     | V8's format                    |
  *
- * Bytes that came in through a port are raw, whatever they look like: nothing a client sends selects a decoder.
+ * Bytes from the port are always raw: nothing that a client sends selects a decoder.
  */
 import { types } from 'node:util';
 import { CairnError, CairnTypeError } from '../errors.ts';
@@ -21,7 +21,7 @@ import { isReadable, unreadable } from './bytes.ts';
 import { deserializeClone, serializeClone } from './clone.ts';
 import { describe, notStorable } from './not-storable.ts';
 
-/** The kinds of bytes; native/store/request.h has the same numbers, and every record has them too. */
+/** The kinds of bytes; native/store/request.h and every record have the same numbers. */
 export const Codec = {
   raw: 0,
   ascii: 1,
@@ -34,10 +34,10 @@ export const Codec = {
 } as const;
 export type Codec = (typeof Codec)[keyof typeof Codec];
 
-/** The codec of text whose kind the addon finds out. */
+/** The codec of text whose kind the addon determines. */
 export const TEXT_CODEC = 0xfc;
 
-/** What an entry's kind is called in `info()`. */
+/** The names of the kinds in `info()`. */
 export const CODEC_NAMES: readonly ValueKind[] = [
   'bytes',
   'text',
@@ -49,18 +49,18 @@ export const CODEC_NAMES: readonly ValueKind[] = [
   'structured',
 ];
 
-/** How a value is kept; see docs/values.md. */
+/** The kind of a stored value; see docs/values.md. */
 export type ValueKind = 'bytes' | 'text' | 'number' | 'bigint' | 'json' | 'structured';
 
-/** An encoded value: filled by {@link encode}, which is called too often to make one each time. */
+/** An encoded value, filled by {@link encode}, which is called too often to make a new one each time. */
 export interface Encoded {
   payload: string | Uint8Array;
   codec: number;
 }
 
 /**
- * Encodes a value. Throws `ERR_VALUE_NOT_STORABLE`, naming what cannot be stored and where it is. Text gets
- * {@link TEXT_CODEC}: it may hold lone surrogates, which only {@link textCodec} finds out.
+ * Encodes a value. Throws `ERR_VALUE_NOT_STORABLE`, which names the part that cannot be stored and its place. Text gets
+ * {@link TEXT_CODEC}: it may have lone surrogates, which only {@link textCodec} detects.
  */
 export function encode(value: unknown, into: Encoded): void {
   switch (typeof value) {
@@ -94,7 +94,7 @@ export function encode(value: unknown, into: Encoded): void {
 }
 
 /**
- * The codec of text that holds U+FFFD or a lone surrogate: UTF-8 where it is well-formed, else WTF-8, into which this
+ * The codec of text with U+FFFD or a lone surrogate: UTF-8 if the text is well-formed, otherwise WTF-8, as which this
  * encodes it.
  */
 export function encodeDoubtfulText(text: string, into: Encoded): void {
@@ -107,14 +107,14 @@ export function encodeDoubtfulText(text: string, into: Encoded): void {
   }
 }
 
-/** Bytes of what encode() has made. */
+/** The size of a payload of encode(). */
 export function bytesOf(payload: unknown): number {
   return typeof payload === 'string' ? Buffer.byteLength(payload) : (payload as Uint8Array).byteLength;
 }
 
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
-/** True if the string has no lone surrogates, that is if it is text in any encoding. */
+/** True if the string has no lone surrogates. */
 export function isWellFormed(text: string): boolean {
   return !LONE_SURROGATE.test(text);
 }
@@ -140,8 +140,8 @@ function encodeObject(value: object | null, into: Encoded): void {
   into.codec = Codec.structured;
 }
 
-// Buffers, and instances of Uint8Array itself. Only the prototype that a realm made has the constant: one of a subclass
-// has not.
+// Buffers, and instances of Uint8Array itself. Only a realm's own prototype has the constant as its own property; a
+// subclass's has not.
 function isPlainBytes(value: Uint8Array): boolean {
   if (Buffer.isBuffer(value)) return true;
   const prototype: unknown = Object.getPrototypeOf(value);
@@ -154,7 +154,8 @@ function isPlainBytes(value: Uint8Array): boolean {
 /**
  * True if `JSON.parse(JSON.stringify(value))` is the value again: plain objects and arrays of strings, finite numbers
  * but -0, booleans and null; no holes, no undefined, nothing twice. (JSON writes lone surrogates as escapes: they
- * survive.) What JSON and structured clone lose alike, such as symbol keys or a prototype, is no reason against JSON.
+ * survive.) Losses of JSON that structured clone has too, such as symbol keys or a prototype, do not count against
+ * JSON.
  */
 function isExactJson(value: object, depth: number, seen: Set<object> | undefined): boolean {
   if (depth > JSON_DEPTH_MAX) return false;
@@ -167,7 +168,7 @@ function isExactJson(value: object, depth: number, seen: Set<object> | undefined
         held ??= new Set([value]);
         if (!isFreshExactJson(element, depth, held)) return false;
       } else if (!isExactPrimitive(element)) {
-        return false; // undefined included, which is what a hole reads as
+        return false; // also undefined, as which a hole is read
       }
     }
     // An array may have named properties, as the result of a match has.
@@ -179,7 +180,7 @@ function isExactJson(value: object, depth: number, seen: Set<object> | undefined
   }
   if (types.isProxy(value) || hasToJson(value)) return false;
   let held = seen;
-  // Three times faster than Object.keys. It gives inherited properties too, which decide for structured clone at worst.
+  // Three times faster than Object.keys. It returns inherited properties too, which at worst select structured clone.
   for (const key in value) {
     const member: unknown = (value as Record<string, unknown>)[key];
     if (typeof member === 'object' && member !== null) {
@@ -192,7 +193,8 @@ function isExactJson(value: object, depth: number, seen: Set<object> | undefined
   return true;
 }
 
-// Those of other realms (vm contexts, test runners) count too. Array.prototype is an array, that of a subclass is not.
+// Arrays of other realms (vm contexts, test runners) count too. Array.prototype is an array; the prototype of a
+// subclass is not.
 function isArrayPrototype(prototype: unknown): boolean {
   return prototype === Array.prototype || Array.isArray(prototype);
 }
@@ -207,8 +209,8 @@ function hasToJson(value: object): boolean {
   return typeof (value as { toJSON?: unknown }).toJSON === 'function';
 }
 
-// An instance of a class that has nothing but properties, such as the row of a database client. Structured clone would
-// make the same plain object of it. One without any keeps its data elsewhere.
+// An instance of a class with properties only, such as the row of a database client. Structured clone would make the
+// same plain object of it. An instance without properties keeps its data elsewhere.
 function isDataInstance(value: object): boolean {
   return (
     Object.prototype.toString.call(value) === '[object Object]' && !('toJSON' in value) && Object.keys(value).length > 0
@@ -216,7 +218,7 @@ function isDataInstance(value: object): boolean {
 }
 
 function isFreshExactJson(value: object, depth: number, seen: Set<object>): boolean {
-  if (seen.has(value)) return false; // JSON would make two of it, or never end
+  if (seen.has(value)) return false; // JSON would write it twice, or never end
   seen.add(value);
   return isExactJson(value, depth + 1, seen);
 }
@@ -238,8 +240,8 @@ function isExactPrimitive(value: unknown): boolean {
 // ---- decoding ----
 
 /**
- * What every Buffer has since Node 0.x, and the typings have not: faster than `toString(encoding, start, end)` and
- * `write`. An interface of its own, because one that is added to Buffer would be added in the programs of users too.
+ * Methods that every Buffer has since Node 0.x, without typings: faster than `toString(encoding, start, end)` and
+ * `write`. A separate interface, because an addition to Buffer would reach the users' programs too.
  */
 export interface FastBuffer extends Buffer {
   latin1Slice(start: number, end: number): string;
@@ -249,7 +251,7 @@ export interface FastBuffer extends Buffer {
 
 /**
  * Decodes `buffer[start, end)`, which the caller may overwrite afterwards. `raw` and `flags` are for codec raw. Throws
- * `ERR_VALUE_MALFORMED` if the bytes are not what the codec says.
+ * `ERR_VALUE_MALFORMED` if the bytes do not fit the codec.
  */
 export function decode(
   codec: number,
@@ -275,14 +277,14 @@ export function decode(
       case Codec.json:
         return JSON.parse(bytes.utf8Slice(start, end));
       case Codec.structured:
-        // V8 makes typed arrays over the memory that it reads from, so that has to be memory of their own.
+        // V8 makes typed arrays over the memory that it reads, so they need their own copy.
         return deserializeClone(copyOf(bytes, start, end));
       case Codec.raw:
         return decodeRaw(bytes, start, end, raw, flags);
     }
   } catch (error) {
     if (codec === Codec.raw && typeof raw === 'function') throw error; // The user's own.
-    if (isStackOverflow(error)) throw error; // The value is sound: the caller has too little stack left to read it.
+    if (isStackOverflow(error)) throw error; // The value is sound: the caller has too little stack left.
     const what = codec === Codec.raw ? 'raw bytes' : `a value of kind ${CODEC_NAMES[codec]}`;
     const why = error instanceof Error ? error.message : String(error);
     throw new CairnError('ERR_VALUE_MALFORMED', `Cannot decode ${what} of ${end - start} bytes: ${why}`, {
@@ -319,7 +321,7 @@ function copyOf(bytes: Buffer, start: number, end: number): Buffer {
 
 function wtf8Encode(text: string): Buffer {
   const pieces: Buffer[] = [];
-  // With the u flag a pair is one character, so that what splits here is lone; each lies at an odd index.
+  // With the u flag a pair is one character, so only lone surrogates split here; each is at an odd index.
   for (const [index, piece] of text.split(/(\p{Surrogate})/u).entries()) {
     if (index % 2 === 0) {
       pieces.push(Buffer.from(piece, 'utf8'));

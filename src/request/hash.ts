@@ -1,7 +1,7 @@
 /**
- * The routing hash: which lane, and in C++ which shard, a key belongs to. XXH32 with seed 0 over the bytes of the key
- * (Yann Collet, "xxHash fast digest algorithm", doc/xxhash_spec.md, revision 0.2.0). The same function is
- * native/base/hash.cc's RoutingHash; both are held to test/vectors/routing-hash.json.
+ * The routing hash: selects the lane of a key, and in C++ its shard. XXH32 with seed 0 over the bytes of the key (Yann
+ * Collet, "xxHash fast digest algorithm", doc/xxhash_spec.md, revision 0.2.0). The same function is
+ * native/base/hash.cc's RoutingHash; test/vectors/routing-hash.json tests both.
  */
 const PRIME_1 = 0x9e3779b1;
 const PRIME_2 = 0x85ebca77;
@@ -59,7 +59,7 @@ export function routingHashOfBytes(bytes: Uint8Array, end: number = bytes.length
 /** The routing hash of a key: of its UTF-8 bytes if it is a string. */
 export function routingHash(key: string | Uint8Array): number {
   if (typeof key !== 'string') return routingHashOfBytes(key);
-  // Keys are ASCII as a rule, and then writing them byte by byte beats the call into the encoder.
+  // Keys are usually ASCII, and then writing them byte by byte is faster than a call to the encoder.
   const { length } = key;
   if (length <= SCRATCH_BYTES) {
     let seen = 0;

@@ -1,4 +1,4 @@
-/** The error for a value that cannot be stored, and how it names what it found. */
+/** The error for a value that cannot be stored, and the name of the offending part. */
 import { CairnTypeError, show } from '../errors.ts';
 
 /** The error for a value that cannot be stored. */
@@ -6,7 +6,7 @@ export function notStorable(message: string, cause?: unknown): CairnTypeError {
   return new CairnTypeError('ERR_VALUE_NOT_STORABLE', message, cause === undefined ? undefined : { cause });
 }
 
-/** What kind of thing a value is, for {@link notStorable}. */
+/** The kind of a value in words, for {@link notStorable}. */
 export function describe(value: unknown): string {
   if (typeof value === 'function') return value.name === '' ? 'a function' : `a function (${value.name})`;
   if (typeof value === 'symbol') return `a symbol (${String(value)})`;
