@@ -1,6 +1,6 @@
 /**
- * What an answer of the store means, as a result or as an error: for the verbs, the promised verbs and fetch. An answer
- * is a `Code` of the addon; the statuses of a batch are the first of them.
+ * Makes a result or an error of an answer of the store, for the verbs, the promised verbs and fetch. An answer is a
+ * `Code` of the addon; the statuses of a batch are the first codes.
  */
 import { logRefusal } from './commits.ts';
 import { CairnError, show } from './errors.ts';
@@ -10,16 +10,16 @@ import { withJson } from './reports.ts';
 import { type CasResult, type EntryInfo, type Key, keyError, tooLargeError } from './request/arguments.ts';
 import { CODEC_NAMES } from './request/codec.ts';
 
-/** What was asked, as far as an error tells of it. */
+/** The request, as far as an error describes it. */
 export interface Asked {
   readonly key?: Key | undefined;
-  /** The size of what was to be stored, in bytes. */
+  /** The size of the value to be stored, in bytes. */
   readonly bytes?: number | string | undefined;
-  /** What could not be done, for a log that takes no writes: `'Cannot set "k"'`. */
+  /** The beginning of the message if the log takes no writes: `'Cannot set "k"'`. */
   readonly what?: string | undefined;
 }
 
-/** The error for an answer that is no result. */
+/** The error for an answer that is not a result. */
 export function answerError(handle: NativeHandle, code: number, asked: Asked = {}): Error {
   const which = handle.name === '' ? 'The cache' : `The cache ${show(handle.name)}`;
   const { key } = asked;
@@ -44,14 +44,14 @@ export function answerError(handle: NativeHandle, code: number, asked: Asked = {
   }
 }
 
-/** The error of a clear that was not done; undefined: it was. */
+/** The error of a clear that was not done; undefined: it was done. */
 export function clearError(handle: NativeHandle, code: number): Error | undefined {
   if (code === Code.stored) return undefined;
   const what = 'Cannot clear the cache';
   return answerError(handle, code, { what });
 }
 
-/** What a verb that stores answers; undefined: the answer is an error. */
+/** The result of a verb that stores; undefined: the answer is an error. */
 export function storeAnswer(code: number): CasResult | undefined {
   switch (code) {
     case Code.stored:
@@ -68,7 +68,7 @@ export function storeAnswer(code: number): CasResult | undefined {
   }
 }
 
-/** What `incr` and `decr` answer; `'number'`: there is one. */
+/** The result of `incr` and `decr`; `'number'`: the new number. */
 export function countAnswer(code: number): 'number' | 'not-stored' | 'not-found' | undefined {
   switch (code) {
     case Code.found:
@@ -85,7 +85,7 @@ export function countAnswer(code: number): 'number' | 'not-stored' | 'not-found'
   }
 }
 
-/** What the store tells of an entry, by its own numbers. */
+/** The store's description of an entry, in its own numbers. */
 export interface EntryNumbers {
   readonly codec: number;
   readonly bytes: number;
@@ -97,7 +97,7 @@ export interface EntryNumbers {
   readonly idleSeconds: number;
 }
 
-/** What `info` answers. */
+/** The answer of `info`. */
 export function entryInfo(handle: NativeHandle, numbers: EntryNumbers): EntryInfo {
   const { codec, bytes, expiresInMs, cas, flags, fetched } = numbers;
   return withJson({

@@ -1,6 +1,6 @@
 /**
- * The log of a cache, as a handle reaches it: through the keeper if this thread has opened the cache, else through a
- * word to the scribe. Syncs, snapshots, and what the log has to say.
+ * The log of a cache, for a handle: through the keeper if this thread has opened the cache, otherwise through messages
+ * to the scribe. Syncs, snapshots and notices.
  */
 import { answerError } from './answers.ts';
 import { CairnTypeError, wrongType } from './errors.ts';
@@ -21,7 +21,7 @@ export class CacheLog {
   #remote: RemoteScribe | undefined;
   readonly #listeners: { listener: NoticeListener; heard: NoticeListener }[] = [];
 
-  /** `keeper`: of a handle that owns the cache. */
+  /** `keeper`: for a handle that owns the cache. */
   constructor(handle: NativeHandle, keeper: LogKeeper | undefined) {
     this.#handle = handle;
     this.#keeper = keeper;
@@ -44,7 +44,7 @@ export class CacheLog {
     return report(await log.snapshot());
   }
 
-  /** Nothing is heard of a log that another thread has opened. */
+  /** A thread gets no notices of a log that another thread has opened. */
   listen(listener: NoticeListener, once: boolean): void {
     if (typeof listener !== 'function') throw wrongType('listener', 'a function', listener);
     const keeper = this.#keeperHere();
@@ -57,7 +57,7 @@ export class CacheLog {
     keeper.listen(heard);
   }
 
-  /** Of a listener that was added twice, the later one. */
+  /** If a listener was added twice, the later one. */
   unlisten(listener: NoticeListener): void {
     const place = this.#listeners.findLastIndex((each) => each.listener === listener);
     const [found] = place === -1 ? [] : this.#listeners.splice(place, 1);
@@ -70,7 +70,7 @@ export class CacheLog {
     this.#remote?.close();
   }
 
-  /** An owner is closed: its share of the log is, within the time (0: as long as it takes). */
+  /** Closes an owner's share of the log, within the time (0: no limit). */
   async release(timeoutMs: number, withSnapshot: boolean): Promise<void> {
     await this.#keeper?.release(timeoutMs, withSnapshot);
   }

@@ -3,16 +3,16 @@
  * Fake timers move `Date.now`: `new Cache({ clock: () => Date.now() })`.
  *
  * The clock is read at the beginning of each call on a handle of the thread that gave it, and the time of the cache
- * stands still in between, for other threads and clients too. It never goes back.
+ * stands still between calls, for other threads and clients too. It never goes back.
  */
 import { outOfRange } from './errors.ts';
 import type { NativeHandle } from './native.ts';
 
-/** What moves the time of a cache, by its id. */
+/** The functions that move the time of a cache, by its id. */
 const clocks = new Map<number, WeakRef<() => void>>();
 const gone = new FinalizationRegistry<number>((cacheId) => clocks.delete(cacheId));
 
-/** From here on the time of that cache is that of the clock. */
+/** From now on the time of that cache is that of the clock. */
 export function startClock(handle: NativeHandle, clock: () => number): void {
   const begunMs = read(clock);
   const { setClock, cacheId } = handle;
@@ -22,7 +22,7 @@ export function startClock(handle: NativeHandle, clock: () => number): void {
   gone.register(tick, cacheId);
 }
 
-/** What is to be called before each call on a handle of that cache; undefined: nothing. */
+/** The function to call before each call on a handle of that cache; undefined: none. */
 export function clockOf(handle: NativeHandle): (() => void) | undefined {
   return clocks.get(handle.cacheId)?.deref();
 }

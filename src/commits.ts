@@ -1,10 +1,10 @@
 /**
- * Answers that wait for the log: what a promised verb at the level `logged` has done, or seen, is told when a crash
- * cannot take it back any more.
+ * Answers that wait for the log: a promised verb at the level `logged` answers when a crash can no longer take back its
+ * change, or the value that it read.
  *
- * A lane answers at once, with the version that the answer tells of where that is not in the log yet. The call is then
+ * A lane answers at once, with the version that the answer reveals, if that is not in the log yet. The call is then
  * held here, by shard, until the shard's mark has passed that version. Versions of a shard are committed in their
- * order, so the first of each shard is the only one to look at.
+ * order, so only the first call of each shard is tested.
  */
 import { CairnError, namingOptions } from './errors.ts';
 import { holdAwake, type Looker, lookers } from './native/wake.ts';
@@ -19,22 +19,22 @@ import {
 } from './native.ts';
 import { Fifo } from './queue/index.ts';
 
-/** Who waits. Neither of its methods may throw. */
+/** A call that waits. Neither of its methods may throw. */
 export interface Waiter {
   /** One of the versions that it waits for is committed. */
   committed(): void;
-  /** It never will be, as far as anybody can tell. */
+  /** The version will not be committed, as far as is known. */
   uncommitted(why: CairnError): void;
 }
 
 interface Held {
   readonly version: bigint;
-  /** It changed nothing, so that it may be told that there is no answer. */
+  /** The request changed nothing, so it may be refused instead. */
   readonly isRead: boolean;
   readonly waiter: Waiter;
 }
 
-/** The error of a mutation that found no room on its way to the log. `what` cannot be done; nothing was changed. */
+/** The error of a change that found no room on the way to the log. `what` cannot be done; nothing was changed. */
 export function logRefusal(handle: NativeHandle, what: string): CairnError {
   const feed = feedOf(handle);
   switch (feed?.feedState()) {
@@ -53,7 +53,7 @@ export function logRefusal(handle: NativeHandle, what: string): CairnError {
   }
 }
 
-// As of a moment ago, which is when the scribe has said so.
+// As last reported by the scribe, a moment ago.
 function takenOf(feed: FeedHandle): string {
   const numbers = new Float64Array(LOG_METRICS_MAX);
   feed.logMetrics(numbers);
@@ -73,8 +73,8 @@ export class Commits implements Looker {
   }
 
   /**
-   * Holds a waiter until a version of a shard is committed. While the log is full, a read is refused: what it has read
-   * may take for ever to get into the log, and reads must not wait for that.
+   * Holds a waiter until a version of a shard is committed. While the log is full, a read is refused: its value may
+   * never get into the log, and reads must not wait for that.
    */
   hold(shard: number, version: bigint, waiter: Waiter, isRead: boolean): void {
     this.#held[shard]!.push({ version, isRead, waiter });
@@ -86,7 +86,7 @@ export class Commits implements Looker {
     }
     if (this.#isRinging) return;
     this.#isRinging = true;
-    // Once for all the answers of a batch. What was committed before anybody watched is seen here.
+    // Once for all answers of a batch. Also finds commits from before this watch.
     queueMicrotask(() => {
       this.#isRinging = false;
       this.look();
@@ -95,8 +95,8 @@ export class Commits implements Looker {
   }
 
   /**
-   * Resolves when everything that was done before is committed. Rejects with why that is not known, which `inWords`
-   * says.
+   * Resolves when all earlier changes are committed. Otherwise rejects with the error that `inWords` makes of the
+   * reason.
    */
   all(inWords: (why: CairnError) => CairnError): Promise<void> {
     return new Promise((resolve, reject) => {
@@ -114,12 +114,12 @@ export class Commits implements Looker {
   }
 
   /**
-   * Lets those go whose versions are committed; or all if the log is lost or full for long, those that read if it is
-   * full.
+   * Releases waiters whose versions are committed. Rejects all if the log has failed or is full for long, and reads if
+   * it is full.
    */
   look(): void {
     if (this.#count === 0) return;
-    // Before the marks are read: what is committed from here on wakes again.
+    // Before the marks are read: later commits wake again.
     this.#handle.watchCommits();
     const state = this.#handle.feedState();
     const before = this.#count;

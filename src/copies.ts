@@ -1,6 +1,6 @@
 /**
- * Other copies of this package in the thread: one that a dependency brought along, or a second version. Each has an
- * addon of its own, and with it caches of its own: what one has opened, the other does not find.
+ * Other copies of this package in the thread: that of a dependency, or a second version. Each copy has its own addon
+ * and its own caches; a cache that one has opened does not exist for the other.
  */
 import { fileURLToPath } from 'node:url';
 import { CairnTypeError, show } from './errors.ts';
@@ -15,7 +15,7 @@ const COPIES: unique symbol = Symbol.for('cairn-cache.copies');
 const shared = globalThis as typeof globalThis & { [COPIES]?: Copy[] };
 if (shared[COPIES] === undefined) Object.defineProperty(globalThis, COPIES, { value: [], configurable: true });
 
-/** Makes this copy known to others. */
+/** Makes this copy known to the others. */
 export function register(names: () => string[]): void {
   shared[COPIES]!.push({ folder, names });
 }
@@ -24,7 +24,7 @@ function others(): Copy[] {
   return shared[COPIES]!.filter((copy) => copy.folder !== folder);
 }
 
-/** Where else a cache of that name is open, for the end of a message; `''`: nowhere that is known. */
+/** The other copy in which a cache of that name is open, for the end of a message; `''`: none is known. */
 export function elsewhere(name: string): string {
   const copy = others().find((each) => each.names().includes(name));
   return copy === undefined

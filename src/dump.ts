@@ -9,7 +9,7 @@
  *              4  4  CRC-32 of them (that of zlib)
  *              8     records: native/store/record.h
  *
- * Numbers are little-endian. Expiry is kept as wall-clock time: what has expired in the meantime is not loaded.
+ * Numbers are little-endian. Expiry is wall-clock time: entries that have expired meanwhile are not loaded.
  */
 import { types } from 'node:util';
 import { crc32 } from 'node:zlib';
@@ -20,11 +20,11 @@ const MAGIC = Buffer.from('CAIRNDMP', 'latin1');
 const VERSION = 1;
 const HEADER_BYTES = 16;
 export const BLOCK_HEADER_BYTES = 8;
-// One entry of the largest size or a block's worth of small ones. What says that it is larger is damaged, and would
-// otherwise be collected up to 4 GiB before its checksum tells.
+// One entry of the largest size, or a block of small ones. A block that claims to be larger is damaged; without this
+// limit up to 4 GiB of it would be collected before its checksum is tested.
 const BLOCK_BYTES_MAX = DUMP_BLOCK_BYTES + KEY_BYTES_MAX + VALUE_BYTES_MAX;
 
-/** What a dump begins with. */
+/** The header of a dump. */
 export function dumpHeader(): Buffer {
   const header = Buffer.alloc(HEADER_BYTES);
   MAGIC.copy(header);
@@ -32,22 +32,22 @@ export function dumpHeader(): Buffer {
   return header;
 }
 
-/** Fills in the head of a block whose records lie behind it. */
+/** Fills in the header of a block, whose records are behind it. */
 export function sealBlock(block: Buffer): void {
   const records = block.subarray(BLOCK_HEADER_BYTES);
   block.writeUInt32LE(records.length, 0);
   block.writeUInt32LE(crc32(records), 4);
 }
 
-/** Puts a dump together again that comes in pieces cut anywhere. */
+/** Reads a dump from pieces of any size. */
 export class DumpReader {
   #pieces: Uint8Array[] = [];
   #bytes = 0;
   #headerSeen = false;
 
-  /** Takes the next piece and gives the records of each block that is complete with it. */
+  /** Takes the next piece and yields the records of each block that it completes. */
   *push(piece: Uint8Array): Generator<Buffer> {
-    // Another thread may write to shared memory: what has the right checksum must still be that when it is loaded.
+    // Another thread may write to shared memory: bytes with the right checksum must not change before they are loaded.
     this.#pieces.push(types.isSharedArrayBuffer(piece.buffer) ? Buffer.from(piece) : piece);
     this.#bytes += piece.length;
     if (!this.#headerSeen) {
@@ -93,7 +93,7 @@ export class DumpReader {
   }
 }
 
-/** The error for bytes that are no dump. */
+/** The error for bytes that are not a dump. */
 export function malformed(why: string): CairnError {
   return new CairnError('ERR_DUMP_MALFORMED', `The dump cannot be loaded: ${why}`);
 }

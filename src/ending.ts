@@ -1,6 +1,6 @@
 /**
- * How a handle ends: `close()` finishes what was accepted, `destroy()` does not. The first of the two decides, but for
- * promised calls, which a later `destroy()` gives up.
+ * The end of a handle: `close()` finishes accepted calls, `destroy()` does not. The first of the two decides, except
+ * for promised calls, which a later `destroy()` rejects.
  */
 import type { CacheLog } from './cache-log.ts';
 import { feedOf, type NativeHandle } from './native.ts';
@@ -8,22 +8,22 @@ import { checkNames, type Duration, parseDuration } from './options.ts';
 import { longTimeout } from './patience.ts';
 import type { CachePromises } from './promises/index.ts';
 
-/** What `close` takes. */
+/** The options of `close`. */
 export interface CloseOptions {
-  /** Default 10 s; 0: as long as it takes. */
+  /** Default 10 s; 0: no limit. */
   timeout?: Duration;
 }
 
-/** How long close() takes at most for what the log has still to take. */
+/** The default time for close() to write the remaining records to the log. */
 const CLOSE_TIMEOUT_MS = 10_000;
 
-/** What ending needs of a cache. */
+/** The parts of a cache that ending needs. */
 export interface EndingCache {
   readonly handle: NativeHandle;
   readonly log: CacheLog;
-  /** Undefined: they were not used. */
+  /** Undefined: promised verbs were not used. */
   promises(): CachePromises<never> | undefined;
-  /** Closes the handle, and all of this thread that hangs on it, now. */
+  /** Closes the handle and its parts in this thread, now. */
   closeNow(): void;
 }
 
@@ -55,7 +55,7 @@ export class Ending {
     const { handle, log } = this.#cache;
     const begunMs = performance.now();
     const promises = this.#cache.promises();
-    // Calls that wait for a log that takes nothing would wait for ever.
+    // Calls that wait for a log which takes no records would wait forever.
     if (promises !== undefined) await finishCalls(promises, feedOf(handle) === undefined ? 0 : timeoutMs);
     this.#cache.closeNow();
     const leftMs = timeoutMs === 0 ? 0 : Math.max(1, timeoutMs - (performance.now() - begunMs));
@@ -63,7 +63,7 @@ export class Ending {
   }
 }
 
-// 0: as long as it takes.
+// 0: no limit.
 async function finishCalls(promises: CachePromises<never>, timeoutMs: number): Promise<void> {
   const finished = promises.close().then(() => true);
   if (timeoutMs === 0) {

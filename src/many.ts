@@ -1,8 +1,8 @@
 /**
- * getMany, setMany and deleteMany: keys that cross to the addon in batches, up to 128 at a time.
+ * getMany, setMany and deleteMany: keys cross to the addon in batches of up to 128.
  *
- * A read with a wrong key reads nothing. `setMany` and `deleteMany` treat each entry by itself: one that is refused
- * stops no other, and the first error that is thrown in the end carries what came of each.
+ * A read with a wrong key reads nothing. In `setMany` and `deleteMany` a refused entry does not stop the others; the
+ * first error is thrown at the end, and carries the result of each entry.
  */
 import { answerError } from './answers.ts';
 import { type CairnError, firstError, isMalformed, type ManyResult, malformedValues } from './errors.ts';
@@ -29,34 +29,34 @@ import { Verb } from './request/batch.ts';
 import { bytesOf, Codec, decode, type Encoded, encode, encodeDoubtfulText } from './request/codec.ts';
 import { PACKED_COLUMNS, type PackedKeys, PackedValues } from './request/packed.ts';
 
-/** What the verbs for many need of a cache. */
+/** The parts of a cache that these verbs need. */
 export interface ManyCache {
   readonly handle: NativeHandle;
   readonly raw: RawOption;
-  /** Stores one entry; `ttl` as {@link Many.set} has it. */
+  /** Stores one entry; `ttl` as for {@link Many.set}. */
   set(key: Key, value: unknown, ttl: number | undefined): StoreResult;
   delete(key: Key): boolean;
 }
 
-/** Values of a batch that cannot be decoded, and why the first cannot. */
+/** Values of a batch that cannot be decoded, and the error of the first. */
 interface Malformed {
   readonly places: number[];
   readonly error: CairnError;
 }
 
-/** The same of several batches. */
+/** The same for several batches. */
 interface MalformedKeys {
   readonly keys: Key[];
   error: CairnError | undefined;
 }
 
-/** Entries on their way to the addon: key, payload and codec by turns, and the place of each in the results. */
+/** Entries for the addon: key, payload and codec in turn, and the place of each in the results. */
 interface Outgoing {
   readonly fields: unknown[];
   readonly places: number[];
 }
 
-// Text of more units may not fit the scratch, whose bytes all texts of a batch share.
+// Longer text may not fit the scratch, which all texts of a batch share.
 const BATCH_TEXT_MAX = Math.floor(scratch.length / 3) - 4;
 /** In the marks: the addon has not executed this request. */
 const NOT_DONE = 0xffff_fffe;
@@ -97,7 +97,7 @@ export class Many {
       batch = { fields: [], places: [] };
     };
     for (const [place, [key, value]] of pairs.entries()) {
-      // Alone, in its turn: what keeps its time to live, and text that is longer than the scratch.
+      // Alone, in its turn: an entry that keeps its time to live, and text that is longer than the scratch.
       if (ttl === TTL_KEEP || (typeof value === 'string' && value.length > BATCH_TEXT_MAX)) {
         send();
         results[place] = outcomeOf(() => this.#cache.set(key, value, ttl));
@@ -137,7 +137,7 @@ export class Many {
 
   getPacked(keys: PackedKeys): PackedValues {
     const table = new Uint32Array(keys.count * PACKED_COLUMNS);
-    // Most values are small; what does not fit is asked for again, with the right amount of room.
+    // Most values are small; those that do not fit are read again, with enough room.
     let values = Buffer.allocUnsafeSlow(Math.max(1024, keys.count * 128));
     let used = 0;
     let missing = false;
@@ -157,7 +157,7 @@ export class Many {
 
   // ---- reading ----
 
-  // What is malformed goes to `bad`, if that is given.
+  // Malformed values go to `bad`, if given.
   #readBatch(keys: readonly Key[], bad?: MalformedKeys): unknown[] {
     visit(keys, 1);
     const { getChunk } = this.#handle;
@@ -179,9 +179,9 @@ export class Many {
     return values;
   }
 
-  // Decodes those values of a batch that the addon has marked. A function of the user's comes last: it may use the
-  // cache, and with it the marks and the scratch. Gives the places of those that are malformed, with why the first is;
-  // undefined: none.
+  // Decodes the values of a batch that the addon has left to decode. A user's function comes last, because it may use
+  // the cache, and with it the marks and the scratch. Returns the places of malformed values, with the error of the
+  // first; undefined: none.
   #decodeMarks(values: unknown[]): Malformed | undefined {
     const later: [at: number, bytes: Buffer, flags: number][] = [];
     let malformed: Malformed | undefined;
@@ -212,7 +212,7 @@ export class Many {
     return malformed;
   }
 
-  // A batch was refused: puts bytes in the place of the key that was in doubt, or throws.
+  // A batch was refused: replaces the doubtful key by its bytes, or throws.
   #mendKey(keys: Key[]): void {
     const code = lowWord(Word.code);
     const index = lowWord(Word.number);
@@ -222,8 +222,8 @@ export class Many {
 
   // ---- writing ----
 
-  // One that is refused is mended, or left out, and the rest sent again: what came before the offending entry may be
-  // stored already, and is stored again.
+  // A refused entry is mended or left out, and the rest sent again: entries before it may be stored already, and are
+  // stored again.
   #writeBatch({ fields, places }: Outgoing, ttl: number | undefined, results: ManyResult[]): void {
     const expiresIn = ttl === undefined ? TTL_DEFAULT : BigInt(ttl);
     visit(fields, 3);
@@ -243,7 +243,7 @@ export class Many {
     }
   }
 
-  // The error of the entry that was refused; undefined: it was mended.
+  // The error of the refused entry; undefined: it was mended.
   #mendEntry(fields: unknown[], at: number): Error | undefined {
     const code = lowWord(Word.code);
     if (code === Code.closed) throw this.#error(code);
@@ -277,7 +277,7 @@ export class Many {
     if (!isWhole && lowWord(Word.code) === Code.closed) throw this.#error(Code.closed);
     const codes = Array.from(keys, (_, i) => marks[i * MARK_WORDS]!); // holes included
     for (const [i, code] of codes.entries()) {
-      // Of a batch with a wrong key, keys before it may have been deleted. The rest goes one by one.
+      // In a batch with a wrong key, keys before it may have been deleted. The rest is deleted one by one.
       if (code === NOT_DONE) results.push(outcomeOf(() => this.#cache.delete(keys[i]!)));
       else if (code === Code.found || code === Code.notFound) results.push(code === Code.found);
       else results.push(this.#error(code, keys[i]!));
@@ -300,9 +300,9 @@ function outcomeOf<T extends ManyResult>(call: () => T): ManyResult {
 
 let _lengthsSeen = 0;
 
-// Looks at every key of a batch before the addon reads them one by one: keys that were not used for a while are out of
-// the processor's caches, and here the waits for them overlap (a quarter of getMany's time). Keeps what it saw, so that
-// the compiler does not leave it out.
+// Reads a character of every key of a batch before the addon reads them one by one: keys that were not used for a while
+// are out of the processor's caches, and here the waits for them overlap (a quarter of getMany's time). Keeps the
+// result, so that the compiler does not remove the loop.
 function visit(batch: readonly unknown[], stride: number): void {
   let seen = 0;
   for (let i = 0; i < batch.length; i += stride) {

@@ -1,15 +1,15 @@
 /**
  * How long a caller waits: timeouts and AbortSignals, by one rule at every door (`fetch`, promised verbs, `close`).
  *
- * A timeout of 0 or `Infinity`, or none, waits as long as it takes; any other may be longer than one timer of Node
- * counts (24.8 days). A signal may come from another realm (a vm context, a test runner). One that is aborted already
- * refuses the call with its reason before anything is done.
+ * A timeout of 0 or `Infinity`, or none, waits forever; any other may be longer than the longest timer of Node (24.8
+ * days). A signal may come from another realm (a vm context, a test runner). A signal that is already aborted refuses
+ * the call with its reason before anything is done.
  */
 import { wrongType } from './errors.ts';
 import { TIMER_MS_MAX } from './limits.ts';
 import { parseDuration } from './options.ts';
 
-/** When to give up on a call. */
+/** When a caller stops waiting. */
 export interface Patience {
   /** 0: no limit. */
   readonly timeoutMs: number;
@@ -40,7 +40,7 @@ function isAbortSignal(signal: unknown): signal is AbortSignal {
   );
 }
 
-/** What ends a wait early. */
+/** The callbacks that end a wait early. */
 export interface GivingUp {
   /** The time is over. */
   late(timeoutMs: number): void;
@@ -48,10 +48,10 @@ export interface GivingUp {
   aborted(reason: unknown): void;
 }
 
-/** What keeps the process alive while a call waits: the timer, or something else that the caller has. */
+/** What keeps the process alive while a call waits: the timer, or something of the caller's. */
 export type KeepsAlive = 'timer' | 'caller';
 
-/** Calls `giveUp` when patience ends, until the function is called that this returns. */
+/** Calls `giveUp` when patience ends, unless the returned function is called before. */
 export function wait({ timeoutMs, signal }: Patience, keepsAlive: KeepsAlive, giveUp: GivingUp): () => void {
   const timer = timeoutMs === 0 ? undefined : longTimeout(timeoutMs, keepsAlive, () => giveUp.late(timeoutMs));
   const onAbort = (): void => giveUp.aborted(signal!.reason);
@@ -63,7 +63,7 @@ export function wait({ timeoutMs, signal }: Patience, keepsAlive: KeepsAlive, gi
   };
 }
 
-/** A timer of any length: what is longer than Node counts is waited for in turns. */
+/** A timer of any length: a time longer than Node's longest timer is divided into several. */
 export function longTimeout(ms: number, keepsAlive: KeepsAlive, action: () => void): { stop(): void } {
   let left = ms;
   let timer: NodeJS.Timeout;

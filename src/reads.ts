@@ -1,6 +1,6 @@
 /**
- * The reading verbs of a handle, past their first native call: values that the addon has left to be decoded, keys that
- * may hold a lone surrogate, answers that are errors. And those verbs that are more than one call.
+ * The reading verbs of a handle after their first native call: values to decode, keys that may have a lone surrogate,
+ * answers that are errors. And verbs of more than one native call.
  */
 import { answerError, entryInfo } from './answers.ts';
 import { isMalformed, malformedValues, wrongType } from './errors.ts';
@@ -10,10 +10,10 @@ import { withJson } from './reports.ts';
 import { type EntryInfo, type Key, keyBytes, type ValueWithCas } from './request/arguments.ts';
 import { decode } from './request/codec.ts';
 
-/** A native function that reads: a value, `undefined` for a miss, or true or false where more is to be done. */
+/** A native function that reads: a value, `undefined` for a miss, or true or false if there is more to do. */
 export type NativeRead = (key: Key) => unknown;
 
-/** Has a yes-or-no verb ask again if its key was in doubt; throws an answer that is an error. */
+/** Calls a yes-or-no verb again if its key was doubtful; throws an answer that is an error. */
 export function finishYesNo(
   handle: NativeHandle,
   answer: boolean | Code,
@@ -37,7 +37,7 @@ export class Reads {
     this.#peek = handle.peek;
   }
 
-  /** Makes a value of the answer of `read` that was true or false: decodes it, asks again, or throws. */
+  /** Finishes an answer of `read` that was true or false: decodes the value, reads again, or throws. */
   finish(answer: boolean, key: Key, read: NativeRead): unknown {
     if (answer) return this.#decode(key);
     const code = lowWord(Word.code);
@@ -53,10 +53,10 @@ export class Reads {
     return found === undefined ? undefined : withJson(found);
   }
 
-  /** Reads, and removes the version that was read if it can be decoded. */
+  /** Reads, and removes the version that it read, if the value can be decoded. */
   take(key: Key): unknown {
     for (;;) {
-      // A miss is counted as a take, and not as a look.
+      // A miss is counted as a take, not as a peek.
       const found = this.#withCas(key, this.#peek);
       const code = this.#removeVersion(key, found?.cas ?? 0n);
       if (code === Code.found || (found === undefined && code === Code.notFound)) return found?.value;
@@ -90,7 +90,7 @@ export class Reads {
     return this.#find(key) ? numberWord(Word.expiresIn) || Number.POSITIVE_INFINITY : 0;
   }
 
-  // True: the words tell of the entry.
+  // True: the words describe the entry.
   #find(key: Key): boolean {
     const { info } = this.#handle;
     let code = info(key);
@@ -100,7 +100,7 @@ export class Reads {
     throw answerError(this.#handle, code, { key });
   }
 
-  // What `read` finds, with the version that it has left in the words.
+  // The result of `read`, with the version that it has left in the words.
   #withCas(key: Key, read: NativeRead): ValueWithCas<unknown> | undefined {
     let value = read(key);
     let cas = words[Word.version]!;
@@ -114,14 +114,14 @@ export class Reads {
     return value === undefined ? undefined : { value, cas };
   }
 
-  // Removes the entry of that version. Code.exists: it has another.
+  // Removes the entry if it has this version. Code.exists: it has another.
   #removeVersion(key: Key, cas: bigint): Code {
     words[Word.version] = cas;
     const code = this.#handle.delete(key, true) as Code;
     return code === Code.keyMaybeIllFormed ? this.#removeVersion(keyBytes(key), cas) : code;
   }
 
-  // The value that the last read has left in the words.
+  // Decodes the value that the last read has left in the words.
   #decode(key: Key): unknown {
     const codec = lowWord(Word.codec);
     const flags = lowWord(Word.clientFlags);

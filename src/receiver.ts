@@ -1,6 +1,6 @@
 /**
- * The Cache object in wrong hands: a method that was taken off its cache, a cache behind a Proxy, one that is sent to
- * another thread. Each gets an error that says what to do.
+ * Misuse of the Cache object: a method called without its cache, a cache behind a Proxy, a cache sent to another
+ * thread. Each gets an error that says what to do.
  */
 import { types } from 'node:util';
 import { CairnTypeError } from './errors.ts';
@@ -14,8 +14,8 @@ export function withoutCache(method: string): CairnTypeError {
 }
 
 /**
- * Wraps the methods and accessors of a class, except those that check by themselves, so that each refuses a `this`
- * that is no instance.
+ * Wraps the methods and accessors of a class, except those that check by themselves, so that each refuses a `this` that
+ * is not an instance.
  */
 export function guardReceivers(prototype: object, isInstance: (value: unknown) => boolean, except: string[]): void {
   for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {

@@ -1,7 +1,6 @@
 /**
  * Removal events: the entries that have left, each with the reason, in batches. The addon keeps them in a bounded ring
- * (native/process/removal_ring.h, which draws how an event lies in the bytes) and wakes this thread once there are
- * some.
+ * (native/process/removal_ring.h, which draws the layout of an event) and wakes this thread for new ones.
  */
 import { isUtf8 } from 'node:buffer';
 import { isMalformed, outOfRange, wrongType } from './errors.ts';
@@ -41,7 +40,7 @@ export interface RemovalOptions {
   values?: boolean;
 }
 
-/** What listeners are called with. */
+/** The events of a cache, with the arguments of their listeners. */
 export interface CacheEvents<V = unknown> {
   /** Entries that have left; events of one key are in their order. */
   removal: (events: RemovalEvent<V>[]) => void;
@@ -51,20 +50,20 @@ export interface CacheEvents<V = unknown> {
   'removals-lost': (count: number) => void;
 }
 
-/** What removal_binding.cc adds to a handle. */
+/** The functions that removal_binding.cc adds to a handle. */
 export interface RemovalHandle extends NativeHandle {
   listenRemovals(reasons: number, values: boolean): Code;
   takeRemovals(target: Uint8Array): number;
 }
 
-/** What listening needs of a cache. */
+/** The parts of a cache that listening needs. */
 export interface RemovalCache {
   readonly handle: RemovalHandle;
   readonly raw: RawOption;
   error(code: number): Error;
 }
 
-// By the numbers of native/store/request.h.
+// In the order of native/store/request.h.
 const REASONS: readonly RemovalReason[] = ['evicted', 'expired', 'deleted', 'replaced'];
 const CLEARED = 4;
 const CLEARED_BIT = 1 << CLEARED;
@@ -73,11 +72,11 @@ const ALL_BITS = 0b1111;
 const EVENT_NAMES: readonly (keyof CacheEvents)[] = ['removal', 'cleared', 'removals-lost'];
 
 const HEADER_BYTES = 24;
-/** The largest value that an event brings: kRemovalValueBytesMax of native/base/limits.h. */
+/** The largest value in an event: kRemovalValueBytesMax of native/base/limits.h. */
 const VALUE_BYTES_MAX = 4096;
-/** More than any event takes. */
+/** More than the largest event. */
 const BUFFER_BYTES = 128 * 1024;
-/** Buffers that are dealt with in one turn of the event loop. */
+/** The most buffers handled in one turn of the event loop. */
 const TAKES_PER_TURN = 8;
 
 interface Listener {
@@ -120,13 +119,13 @@ export class Removals implements Looker {
     this.#listen([...this.#listeners, listener]);
   }
 
-  /** Takes away the listener that was added last. Nothing happens if there is none. */
+  /** Removes the listener; if it was added twice, the later one. A no-op if there is none. */
   remove(event: unknown, call: unknown): void {
     const at = this.#listeners.findLastIndex((listener) => listener.event === event && listener.call === call);
     if (at >= 0) this.#listen(this.#listeners.filter((_, index) => index !== at));
   }
 
-  /** Gives the listeners what has happened so far, and then nothing more. The handle is about to be closed. */
+  /** Delivers the events so far, and then none. The handle is about to be closed. */
   close(): void {
     if (!lookers.has(this)) return;
     // Bounded, because other threads may add events meanwhile: the ring holds at most this many buffers.
@@ -163,7 +162,7 @@ export class Removals implements Looker {
     }
   }
 
-  // Gives the listeners a buffer of events. False: there was none.
+  // Delivers a buffer of events. False: there was none.
   #take(): boolean {
     const buffer = this.#buffer;
     if (buffer === undefined) return false;
@@ -173,7 +172,7 @@ export class Removals implements Looker {
     if (lost > 0) this.#emit('removals-lost', lost);
     if (bytes <= 0) return lost > 0;
 
-    // All is read before anybody is called: a listener that closes the cache comes here again, and to this buffer.
+    // Reads all events before it calls a listener, because a listener that closes the cache uses this buffer again.
     let events: RemovalEvent[] = [];
     const batches: (RemovalEvent[] | number)[] = [events];
     for (let at = 0; at < bytes; at += buffer.readUInt32LE(at)) {
@@ -201,8 +200,8 @@ export class Removals implements Looker {
       try {
         event.value = decode(codec, buffer, keyEnd, valueEnd, this.#cache.raw, buffer.readUInt32LE(at + 16));
       } catch (error) {
-        // The event is as good without the value. What the user's own function for raw values throws is an error of
-        // theirs.
+        // The event is delivered without the value. An error of the user's own `raw` function becomes an uncaught
+        // exception.
         if (!isMalformed(error)) raise(error);
         event.valueOmitted = 'malformed';
       }
@@ -215,7 +214,7 @@ export class Removals implements Looker {
   #emitRemovals(events: RemovalEvent[]): void {
     for (const listener of this.#listeners) {
       if (listener.event !== 'removal') continue;
-      // Others may have asked for more reasons than this one.
+      // Other listeners may want more reasons than this one.
       const isWanted = (event: RemovalEvent) => (listener.bits & (1 << REASONS.indexOf(event.reason))) !== 0;
       const wanted = listener.bits === ALL_BITS ? events : events.filter(isWanted);
       if (wanted.length > 0) this.#call(listener, wanted);
@@ -228,7 +227,7 @@ export class Removals implements Looker {
     }
   }
 
-  // What a listener throws is its own affair: the others are called, and the process hears of it as of any error.
+  // An error of a listener does not stop the others; it becomes an uncaught exception.
   #call(listener: Listener, argument: unknown): void {
     try {
       if (listener.once) this.#listen(this.#listeners.filter((other) => other !== listener));

@@ -1,6 +1,6 @@
 /**
- * What the cache reports (entries, recovery, snapshots, notices of the log) can be logged with `JSON.stringify`: a
- * bigint in it, such as a version or a position in the log, becomes decimal text there.
+ * Reports of a cache (entries, recovery, snapshots, notices of the log) can be logged with `JSON.stringify`, which
+ * writes their bigints, such as a version or a position in the log, as decimal text.
  */
 
 /** Gives a report, and those within it that hold a bigint, a hidden `toJSON`. Returns it. */
@@ -13,7 +13,7 @@ export function report<T extends object>(object: T): T {
   return holdsBigInt && Object.isExtensible(object) ? withJson(object) : object;
 }
 
-/** The same of an object that is known to hold a bigint itself, and no report within it. */
+/** The same for an object that has a bigint itself, and no report within it. */
 export function withJson<T extends object>(object: T): T {
   return Object.defineProperty(object, 'toJSON', TO_JSON);
 }

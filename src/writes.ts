@@ -1,6 +1,6 @@
 /**
- * The storing verbs of a handle, past what `set` does of its own for text: the value is encoded, the addon stores it,
- * and its answer becomes a result or an error.
+ * The storing verbs of a handle, except the fast path of `set` for text: encode the value, let the addon store it, and
+ * make a result or an error of the answer.
  */
 import { answerError, countAnswer, storeAnswer } from './answers.ts';
 import { CairnError, show, wrongType } from './errors.ts';
@@ -21,7 +21,7 @@ import {
 import { Verb } from './request/batch.ts';
 import { bytesOf, type Encoded, encode, encodeDoubtfulText } from './request/codec.ts';
 
-/** What a value is stored with. */
+/** The terms on which a value is stored. */
 interface Terms {
   /** Milliseconds, 0, TTL_KEEP, or undefined for the cache's own. */
   readonly ttl: number | undefined;
@@ -37,7 +37,7 @@ function encodeValue(value: unknown): Encoded {
   return encoded;
 }
 
-/** The time to live that was given, as {@link Writes.store} takes it. */
+/** The given time to live, as {@link Writes.store} takes it. */
 export function ttlOf(options: SetOptions | undefined): number | undefined {
   if (options === undefined) return undefined;
   const { ttl } = checkNames<SetOptions>('options', options, ['ttl']);
@@ -45,7 +45,7 @@ export function ttlOf(options: SetOptions | undefined): number | undefined {
   return ttl === 'keep' ? TTL_KEEP : parseDuration('ttl', ttl, 0);
 }
 
-/** Refuses options of `append` and `prepend`: a caller that gives a time to live would believe that it counts. */
+/** Refuses options of `append` and `prepend`, because a caller might expect a `ttl` there to have an effect. */
 export function checkNone(verb: string, none: readonly unknown[]): void {
   if (none.length === 0 || none[0] === undefined) return;
   throw wrongType(`options of ${verb}`, 'left out, because the value keeps its time to live', none[0]);
@@ -73,7 +73,7 @@ export class Writes {
     return this.answer(Verb.cas, code, key, payload);
   }
 
-  /** What a verb that has sent `payload` returns or throws. */
+  /** The result of a verb that has sent `payload`; throws its error. */
   answer(verb: Verb, code: Code, key: Key, payload: unknown): CasResult {
     const answer = storeAnswer(code);
     if (answer !== undefined) return answer;
@@ -141,7 +141,7 @@ export class Writes {
     }
   }
 
-  // What is in doubt is sent again in another form.
+  // A doubtful key or value is sent again in another form.
   #send(verb: Verb, key: Key, payload: string | Uint8Array, codec: number, terms: Terms): Code {
     const { ttl, compare } = terms;
     if (compare !== undefined) words[Word.version] = compare;
@@ -154,7 +154,7 @@ export class Writes {
     return code;
   }
 
-  // The size of the value that is there, for an error.
+  // The size of the present value, for an error.
   #presentBytes(key: Key): number {
     const { info } = this.#handle;
     let code = info(key);
