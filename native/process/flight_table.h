@@ -19,10 +19,10 @@
 // starts a new flight.
 //
 // Thread safety: a FlightTable may be used from any thread. A FlightSeat is used by its handle's thread; other threads
-// reach into it only through the table, under the table's lock. Lock order: the table's lock is a leaf: under it
-// nothing is called, allocated or waited for, neither a shard's lock nor a Waker. It is never taken under a shard's
-// lock. Bounds: FlightLimits. Memberships are at most flights x seats; answers under way are bounded by
-// carried_bytes_max.
+// reach into it only through the table, under the table's lock.
+// Lock order: the table's lock is a leaf: under it nothing is called, allocated or waited for, neither a shard's lock
+// nor a Waker. It is never taken under a shard's lock.
+// Bounds: FlightLimits. Memberships are at most flights x seats; answers under way are bounded by carried_bytes_max.
 #pragma once
 
 #include <atomic>

@@ -18,8 +18,8 @@
 // lives until the last shared_ptr is gone. The janitor then deletes it, so that dropping the last reference is cheap on
 // any thread.
 //
-// Thread safety: everything here may be called from any thread. Nothing here calls JavaScript or waits for it. Lock
-// order: Registry's lock, then the store's own. Never taken under a shard's lock.
+// Thread safety: everything here may be called from any thread. Nothing here calls JavaScript or waits for it.
+// Lock order: Registry's lock, then the store's own. Never taken under a shard's lock.
 #pragma once
 
 #include <atomic>

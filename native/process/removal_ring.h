@@ -11,10 +11,10 @@
 // Order: events of one key are in the order in which the entries left, because both the shard and the ring append under
 // their lock. Events of different keys are in the order in which they reached the ring.
 //
-// Thread safety: any thread may call the ring; a RemovalListener belongs to one thread. Lock order: lock_ is a leaf,
-// taken under a shard's lock. Under it bytes are copied and nothing else happens; memory is allocated before it is
-// taken, and Wakers are called after it was released (OnUnlocked). Cost without listeners: RemovalSink::wanted(), one
-// load and one branch per removal, and no memory.
+// Thread safety: any thread may call the ring; a RemovalListener belongs to one thread.
+// Lock order: lock_ is a leaf, taken under a shard's lock. Under it bytes are copied and nothing else happens; memory
+// is allocated before it is taken, and Wakers are called after it was released (OnUnlocked). Cost without listeners:
+// RemovalSink::wanted(), one load and one branch per removal, and no memory.
 #pragma once
 
 #include <atomic>

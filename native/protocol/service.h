@@ -4,9 +4,10 @@
 // A Workbench is shared by the sessions of one thread: room for a group of requests and their outcomes, and counters
 // that only this thread writes.
 //
-// Thread safety: a Service may be used from any thread; a Workbench and its sessions belong to one thread. Ownership:
-// the store outlives the service, the service its workbenches, a workbench its sessions. Lock order: the service's lock
-// is a leaf: under it pointers are linked and numbers read; nothing is called, allocated or waited for.
+// Thread safety: a Service may be used from any thread; a Workbench and its sessions belong to one thread.
+// Ownership: the store outlives the service, the service its workbenches, a workbench its sessions.
+// Lock order: the service's lock is a leaf: under it pointers are linked and numbers read; nothing is called, allocated
+// or waited for.
 #pragma once
 
 #include <atomic>

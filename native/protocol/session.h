@@ -17,9 +17,9 @@
 // A session stops executing while kOutputBytesHigh of replies have not left. One call executes at most
 // kRequestsPerCallMax requests and one group, so that a front can serve others in between.
 //
-// Thread safety: none. It belongs to the thread of its workbench. Limits of one session's memory: the rest of a request
-// (kLineBytesMax, kGetLineBytesMax, kBodyBufferedBytesMax; for append and prepend the item size) and the bytes fed
-// last; held replies up to kOutputBytesHigh and one value.
+// Thread safety: none. It belongs to the thread of its workbench.
+// Limits of one session's memory: the rest of a request (kLineBytesMax, kGetLineBytesMax, kBodyBufferedBytesMax; for
+// append and prepend the item size) and the bytes fed last; held replies up to kOutputBytesHigh and one value.
 #pragma once
 
 #include <atomic>

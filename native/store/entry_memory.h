@@ -5,9 +5,9 @@
 // for the rest (entry.h draws both). An entry being written is in a slot until the shard links it. No key leads to it;
 // the slot finds it again when an allocation moves it.
 //
-// Thread safety: none; the shard's lock guards it, except ReadPinned(), which is called without the lock. Ownership:
-// the memory is the arena's. Key and value are copied in and out. Invariants: (1) charged_bytes is the sum of the
-// charges of all entries: linked, pinned after they left, in slots;
+// Thread safety: none; the shard's lock guards it, except ReadPinned(), which is called without the lock.
+// Ownership: the memory is the arena's. Key and value are copied in and out.
+// Invariants: (1) charged_bytes is the sum of the charges of all entries: linked, pinned after they left, in slots;
 // (2) pinned_bytes is the sum over entries with pins; (3) slot_bytes is the sum over entries in slots from 1 on.
 #pragma once
 

@@ -7,7 +7,8 @@
 
 namespace cairn {
 
-// In the mapping. Invariant: dead entries are the cold end of the list, from `newest_dead` on.
+// In the mapping.
+// Invariant: dead entries are the cold end of the list, from `newest_dead` on.
 struct Population {
   uint64_t cleared_version;  // entries of a lower version are dead
   uint64_t live_entries;

@@ -1,16 +1,16 @@
 // A Shard holds one slice of the key space: an arena for the bytes, a table that finds entries by key, a list that
-// orders them by recency, a wheel that orders them by expiry. It decides what is evicted, gives every mutation its
-// version, and offers its record to a sink: all in one place, Commit().
+// orders them by recency, a wheel that orders them by expiry. It decides which entry is evicted. Every change gets a
+// version and leaves a record through its Recorder.
 //
 // Thread safety: a Shard is a lock, and ShardGuard holds it. A method that needs the lock says REQUIRES_LOCK(this),
 // which clang checks. Under the lock nothing is called outside store/ except the removal sink.
-// Ownership: the state lies in the mapping (ShardState and behind it); this object is one process's view of it.
+// Ownership: the state is in the mapping (ShardState and behind it); this object is one process's view of it.
 // Invariants (Verify()):
 //   (1) an entry is in the table if and only if it is in the list; in the wheel if and only if it has an expiry;
 //   (2) charged_bytes is the sum of the charges of linked entries, of unlinked ones that are still pinned, and of
 //       bodies; it never exceeds limit_bytes while unlocked, except between a shrinking and its last step;
-//   (3) entries of a version below cleared_version are dead: no request meets them; they form the cold end of the list;
-//   (4) versions rise by one per mutation;
+//   (3) entries of a version below cleared_version are dead: no request finds them; they are the cold end of the list;
+//   (4) versions rise with each change;
 //   (5) the arena's and the wheel's own.
 #pragma once
 
@@ -43,10 +43,10 @@
 
 namespace cairn {
 
-// Pages that a step of making room empties under one hold of the lock.
+// The most pages that a step of making room empties under one hold of the lock.
 inline constexpr int kEvacuationsPerStep = 4;
-// Everything of a shard that lies in the mapping, except the page descriptors, the directory and the pages behind it.
-// A read needs the first two cache lines and no other: the table's level and split end the second.
+// The state of a shard in the mapping, without the page descriptors, the directory and the pages behind it. A read
+// needs the first two cache lines and no other: the table's level and split end the second.
 struct ShardState {
   alignas(128) TouchState touches;  // hits whose move to the front of the list is still to be done, in order
   OsLock lock;
@@ -94,9 +94,9 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
     uint64_t large_bytes;  // of the region, what has large pages; 0: nothing
   };
 
-  // Bytes of state, descriptors and directory for so many pages, rounded up to whole pages.
+  // Bytes of state, descriptors and directory for `pages` pages, rounded up to whole pages.
   static uint64_t HeaderBytes(uint32_t pages, uint64_t page_bytes);
-  // Pages that no charge may use: one for each class, those for pins, and the table's last.
+  // Pages in reserve, which no charge may use: one for each class, those for pins, and the table's last.
   static uint32_t ReservePages(const SizeClasses& classes, bool has_ring);
 
   Shard(char* base, const Config& config);
@@ -112,17 +112,17 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   bool TryLock() const TRY_ACQUIRE(true) NO_THREAD_SAFETY_ANALYSIS { return state_->lock.TryLock(); }
   bool UnlockAndTell() const RELEASE() NO_THREAD_SAFETY_ANALYSIS { return state_->lock.UnlockAndTell(); }
 
-  // Does the moves that hits have left behind. Whatever looks at the order, or moves or removes entries, calls it
-  // first.
+  // Moves the entries of collected hits to the front. Call it before reading the order, and before moving or removing
+  // entries.
   void SettleTouches() REQUIRES_LOCK(this) {
     if (state_->touches.count != 0) SettleTouchesNow();
   }
   uint64_t header_bytes() const { return config_.header_bytes; }
   uint64_t HashOf(std::string_view key) const { return TableHash(config_.hash, key, config_.secrets); }
 
-  // Starts fetching the bucket while the lock is still being taken. Reads the table's state without the lock: what it
-  // gets may be stale or half changed, and is used as the address of a prefetch only. No address that it can compute is
-  // dereferenced but the directory's, which lies in the mapping for any level and split.
+  // Prefetches the bucket while the lock is being taken. It reads the table's state without the lock, so the state may
+  // be stale or half changed; the result is used as the address of a prefetch only. Only an address in the directory is
+  // dereferenced, which is in the mapping for any level and split.
   NO_SANITIZE_THREAD void HintBucket(uint64_t hash) const NO_THREAD_SAFETY_ANALYSIS {
     __builtin_prefetch(table_.HintOf(hash));
   }
@@ -139,14 +139,14 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   Status SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms, uint64_t hash,
                   const Now& now) REQUIRES_LOCK(this);
 
-  // Stages of prefetching for a group of requests; see Store::ExecuteMany.
+  // The stages of prefetching for a group of requests; see Store::ExecuteMany.
   void PrefetchBucket(uint64_t hash) const REQUIRES_LOCK(this) { __builtin_prefetch(table_.BucketOf(hash)); }
   void PrefetchEntry(uint64_t hash) const REQUIRES_LOCK(this);
   void PrefetchValue(uint64_t hash) const REQUIRES_LOCK(this);
 
   // An append or prepend that would copy more than kConcatCopiedBytesMax under one hold of the lock is done in steps:
-  // Concat() with `steps`, which then has a slot; CopyConcat() for the old value, WriteBody() for what is added;
-  // EndConcat(). False from one of the latter two: the entry is another one now, Abandon() the slot and begin again.
+  // Concat() with `steps`, which then has a slot; CopyConcat() for the old value and WriteBody() for the added bytes;
+  // EndConcat(). False from CopyConcat() or EndConcat(): the entry has changed; Abandon() the slot and begin again.
   void Concat(const Request& request, uint64_t hash, const Now& now, Outcome* outcome, ConcatSteps* steps)
       REQUIRES_LOCK(this);
   bool CopyConcat(const ConcatSteps& steps, std::string_view key, uint64_t hash, size_t from, size_t to, size_t bytes)
@@ -154,8 +154,8 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   bool EndConcat(const ConcatSteps& steps, const Request& request, uint64_t hash, const Now& now, Outcome* outcome)
       REQUIRES_LOCK(this);
 
-  // One step of making room for a Reserve() to come, so that no hold of the lock evicts or moves more than a little.
-  // True: there is more to do.
+  // One step of making room for a later Reserve(), so that each hold of the lock evicts and moves little. True: there
+  // is more to do.
   bool MakeRoomStep(const Request& request, uint32_t value_bytes, const Now& now) REQUIRES_LOCK(this);
   Status Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot)
       REQUIRES_LOCK(this);
@@ -171,29 +171,29 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   void EndFill(FillTicket* ticket) REQUIRES_LOCK(this) { fills_.End(ticket); }
   void VoidFills() REQUIRES_LOCK(this) { fills_.VoidAll(); }
 
-  // Makes all entries dead, and leaves the record of the clear. Returns how many entries were alive.
-  // REQUIRES: version > last_version(); room for the record was reserved.
+  // Makes all entries dead, and leaves the record of the clear. Returns the number of entries that were live. REQUIRES:
+  // version > last_version(); room for the record was reserved.
   uint64_t Clear(uint64_t version) REQUIRES_LOCK(this);
-  // The last clear of all shards was the last change here, so that no entry lives.
+  // True if the last clear was the last change of this shard, so no entry is live.
   bool is_as_cleared() const REQUIRES_LOCK(this) {
     return state_->population.cleared_version == recorder_.last_version();
   }
-  // The effect of a clear's record that is read back: entries of lower versions are gone. Returns how many.
+  // Applies a clear's record that is read back: entries of lower versions are dead. Returns their number.
   uint64_t ApplyClear(uint64_t version) REQUIRES_LOCK(this);
   // At most kStepEntriesMax entries; true: there is more to do.
   bool MaintainStep(const Now& now) REQUIRES_LOCK(this);
   void SetValueBytesMax(uint64_t bytes) REQUIRES_LOCK(this) { state_->value_bytes_max = bytes; }
   uint64_t live_entries() const REQUIRES_LOCK(this) { return state_->population.live_entries; }
   void SetLimits(uint64_t memory_bytes, uint64_t entries_limit) REQUIRES_LOCK(this);
-  // One step towards the limits; true when they are reached. *moved is set if it came nearer: otherwise bodies and pins
-  // hold it up.
+  // One step towards the limits; true when they are reached. *moved is set if the step made progress; otherwise bodies
+  // and pins prevent it.
   bool ShrinkStep(bool* moved) REQUIRES_LOCK(this);
   bool IsShrunk() const REQUIRES_LOCK(this);
   int BeginReturn(uint32_t* pages, int count, bool shrinking) REQUIRES_LOCK(this);
   void EndReturn(const uint32_t* pages, int count) REQUIRES_LOCK(this) { memory_.arena()->EndReturn(pages, count); }
   char* PageAddress(uint32_t page_plus_1) const { return memory_.arena()->PageAddress(page_plus_1); }
 
-  // Memory that is made ready ahead.
+  // Memory prepared for growth.
   Growth* growth() REQUIRES_LOCK(this) { return &growth_; }
   // The walks, with the order settled.
   Walks* walks() REQUIRES_LOCK(this) {
@@ -204,16 +204,16 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   Status Apply(const RecordView& record, uint64_t hash, const Now& now, bool keep_version) REQUIRES_LOCK(this);
   void SetRecovering(bool recovering) REQUIRES_LOCK(this) { state_->recovering = recovering; }
 
-  // What Outcome::commit_version says of it. REQUIRES: in the same hold of the lock as the request.
+  // The Outcome::commit_version of an outcome. REQUIRES: the same hold of the lock as the request.
   uint64_t CommitVersionOf(const Outcome& outcome) const REQUIRES_LOCK(this) {
     if (outcome.record_version != 0) return outcome.record_version;
     return outcome.version != 0 ? outcome.version : recorder_.gone_version();
   }
-  // Gives every entry a version of epoch 0, from this counter on.
+  // Gives every entry a version of epoch 0, counted from `counter`.
   void Renumber(uint64_t counter) REQUIRES_LOCK(this);
   Recorder* recorder() REQUIRES_LOCK(this) { return &recorder_; }
   ChangeRing* ring() { return recorder_.ring(); }
-  // Frees what was drained before a place of the ring. True: there is more of that.
+  // Frees some of the records drained before a place of the ring. True: there are more.
   bool CommitRingStep(uint64_t up_to) REQUIRES_LOCK(this);
 
   StoreStats Stats() const REQUIRES_LOCK(this);
@@ -228,7 +228,7 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   bool has_ring() const { return config_.ring_bytes != 0; }
   void SetRemovalSink(RemovalSink* sink) { removals_ = sink; }
   RemovalSink* removal_sink() const { return removals_; }
-  // What the entries may be charged with this memory; 0 if it does not even hold the reserves.
+  // The limit on the entries' charge with this memory; 0 if it does not hold even the reserves.
   uint64_t LimitFor(uint64_t memory_bytes) const REQUIRES_LOCK(this);
   uint32_t PagesFor(uint64_t memory_bytes) const REQUIRES_LOCK(this);
 
@@ -238,7 +238,7 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   HashTable::Slot FindSlot(std::string_view key, uint64_t hash) const REQUIRES_LOCK(this);
   Ref Find(std::string_view key, uint64_t hash) const REQUIRES_LOCK(this);
   enum class Purpose : uint8_t { kGet, kOther };  // kGet counts what it finds expired
-  // The entry under the key, if a request may meet it. An entry that is dead or has expired is removed.
+  // The entry under the key, if a request may find it. Removes a dead or expired entry.
   [[gnu::always_inline]] Found Lookup(std::string_view key, uint64_t hash, const Now& now, Purpose purpose,
                                       StaleIs stale_is) REQUIRES_LOCK(this);
   [[gnu::noinline]] Found TakeOut(Ref ref, Reason reason, uint64_t hash) REQUIRES_LOCK(this) {
@@ -248,40 +248,40 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   }
   // The same, and changes nothing.
   Found Look(std::string_view key, uint64_t hash, const Now& now, StaleIs stale_is) const REQUIRES_LOCK(this);
-  // What a changed value of the entry keeps of it.
+  // The fields that a changed value of the entry keeps.
   NewEntry KeptOf(const EntryHeader* entry, std::string_view key) const REQUIRES_LOCK(this);
 
   // Evicts from the cold end until the charge fits, and one more entry if `new_entry`. `keep_newest`: the newest entry
-  // is not evicted. False, and nothing evicted: it does not fit beside what cannot be evicted.
+  // is not evicted. False, and nothing evicted: the charge does not fit beside entries that cannot be evicted.
   bool MakeRoom(uint64_t charge, bool new_entry, bool keep_newest) REQUIRES_LOCK(this);
   bool IsFull(uint64_t charge, bool new_entry) const REQUIRES_LOCK(this);
   bool EvictTail() REQUIRES_LOCK(this);
   bool EvictForPage() REQUIRES_LOCK(this) override;
 
-  // Some of the evictions and moves that the allocation of an entry needs; true: there are more.
+  // Does some of the evictions and moves that the allocation of an entry needs; true: there are more.
   bool RoomStep(const Layout& layout, bool keep_newest) REQUIRES_LOCK(this);
-  // Of the newest entry, where it is not to be evicted: charged beside what cannot be.
+  // The charge of the newest entry, if it is not counted among those that cannot be evicted.
   uint64_t ChargeOfNewest() const REQUIRES_LOCK(this);
   // The answer to a Reserve() that is refused.
   Status RefuseBody(Status status, const Request& request, uint64_t hash, const Now& now) REQUIRES_LOCK(this);
   static NewEntry BodyEntryOf(const Request& request, uint32_t value_bytes);
   // Puts the entry of body slot `slot` into the table, the list and the wheel. False: no room in the table.
   bool LinkEntry(int slot, uint64_t hash, uint8_t walk_bits) REQUIRES_LOCK(this);
-  // Takes it out of all three and frees it (or leaves it unlinked while pinned).
+  // Removes the entry from all three and frees it; a pinned entry stays unlinked until it is unpinned.
   void RemoveEntry(Ref ref, Reason reason, uint64_t hash, bool announce = true) REQUIRES_LOCK(this);
   void RemoveEntry(Ref ref, Reason reason) REQUIRES_LOCK(this) { RemoveEntry(ref, reason, HashOfEntry(ref)); }
   void Announce(Reason reason, const EntryHeader* entry) REQUIRES_LOCK(this);
   void Bump(Ref ref) REQUIRES_LOCK(this);
   void CountMiss() REQUIRES_LOCK(this) { state_->touches.misses++; }
   void CountHit() REQUIRES_LOCK(this) { state_->touches.hits++; }
-  // An entry was read: what that leaves in it, and its place in the order.
+  // An entry was read: marks it fetched, stamps the access, and notes the hit.
   void Use(Ref ref, EntryHeader* entry, const Now& now) REQUIRES_LOCK(this) {
     entry->flags |= kEntryFetched;
     StampAccess(entry, now);
     BumpLater(ref);
   }
   void BumpLater(Ref ref) REQUIRES_LOCK(this) {
-    // Its neighbours now are most probably those that will be written to when it is moved.
+    // Its present neighbours are most probably those that its move will write.
     const EntryHeader* entry = At(ref);
     __builtin_prefetch(At(entry->lru_prev), 1);
     __builtin_prefetch(At(entry->lru_next), 1);
@@ -296,17 +296,17 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   // Stores an entry in place of `old` (0: none). `version` 0: the next one.
   Status Put(const NewEntry& entry, std::string_view value, uint64_t hash, Ref old, uint64_t version, const Now& now,
              Outcome* outcome) REQUIRES_LOCK(this);
-  // The same entry with a longer value and/or another expiry, its order of recency, marks and version kept. Updates
-  // *ref. kNoMemory, and nothing changed, if there is no room beside the old one.
+  // The same entry with a longer value and/or another expiry; keeps its place in the order, its walk bits and its
+  // version. Updates *ref. kNoMemory, and nothing changed, if there is no room beside the old one.
   Status Rebuild(Ref* ref, const NewEntry& entry, std::string_view before, std::string_view behind, uint64_t hash,
                  const Now& now, bool announce) REQUIRES_LOCK(this);
   bool FitsAtAll(const NewEntry& entry, const Layout& layout) const REQUIRES_LOCK(this) {
     return entry.value_bytes <= state_->value_bytes_max && layout.charge <= memory_.state().limit_bytes;
   }
-  // Stores it where `old` is, if that has room for exactly such an entry. False: nothing was changed.
+  // Overwrites `old`, if it has the same size class and is not pinned or chunked. False: nothing was changed.
   bool PutInPlace(const NewEntry& entry, const Layout& layout, std::string_view value, Ref old, uint64_t version,
                   const Now& now) REQUIRES_LOCK(this);
-  // A chunked entry that is not pinned, with `added` behind its value: only chunks that change their size are replaced.
+  // Adds `added` behind the value of a chunked entry that is not pinned: replaces only chunks that change their size.
   // Otherwise as Rebuild().
   Status Extend(Ref* ref, const NewEntry& entry, std::string_view added, const Now& now) REQUIRES_LOCK(this);
   void FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
@@ -317,7 +317,7 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   void StoreValue(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this) {
     StoreOver(Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request)), request, hash, now, outcome);
   }
-  // `old`: what Lookup() found under the key.
+  // `old`: the result of Lookup() for the key.
   void StoreOver(Found old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome)
       REQUIRES_LOCK(this);
   [[gnu::noinline]] Status SetOver(Found old, const Request& request, uint64_t hash, const Now& now)
@@ -341,9 +341,9 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   // Before a record is applied while recovering: takes out expired entries, as far as its own needs the room.
   void MakeRoomFromExpired(const RecordView& record, const Now& now) REQUIRES_LOCK(this);
   void RemoveAbsent(const Request& request, Found found, uint64_t hash, Outcome* outcome) REQUIRES_LOCK(this);
-  // Whether the verb's conditions on what was found hold: kStored, or the answer.
+  // Tests the verb's conditions on the look-up: kStored if they hold, otherwise the answer.
   Status Condition(const Request& request, Found found) const REQUIRES_LOCK(this);
-  // What a storing verb does when there is no room: kSet removes the old entry, as memcached does.
+  // A storing verb without room: kSet removes the old entry, as memcached does.
   Status Refuse(Status status, Verb verb, std::string_view key, uint64_t hash, Outcome* outcome) REQUIRES_LOCK(this);
 
   void TookFreshPage() REQUIRES_LOCK(this) override;

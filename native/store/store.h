@@ -1,9 +1,9 @@
-// A Store is one cache: its shards, the mapping they live in, and the rule that says which shard owns a key.
+// A Store is one cache: its shards, their mapping, and the rule that assigns a key to a shard.
 //
-// Thread safety: any thread may call any method at any time between Open() and the destructor. A call takes the lock
-// of one shard at a time and never holds it across a system call, an allocation, a callback or a wait.
-// Ownership: keys and values are copied in and copied out; no pointer into the arena leaves it but through a Pin, which
-// ReadPinned() copies from. Request and Outcome hold views of the caller's memory only.
+// Thread safety: any thread may call any method at any time between Open() and the destructor. A call takes the lock of
+// one shard at a time and never holds it across a system call, an allocation, a callback or a wait.
+// Ownership: keys and values are copied in and copied out; no pointer into the arena leaves it, except a Pin, from
+// which ReadPinned() copies. Request and Outcome hold views of the caller's memory only.
 // Invariants: Verify().
 #pragma once
 
@@ -35,11 +35,11 @@ class SizeClasses;
 struct ConcatSteps;
 
 struct StoreOptions {
-  // Everything that the store's mapping may hold: index, headers, slack, reserves, values. At least kMemoryBytesMin.
+  // The limit on the memory of the mapping: index, headers, slack, reserves, values. At least kMemoryBytesMin.
   uint64_t memory_bytes = uint64_t{64} << 20;
-  // Resize() can go up to here; address space is reserved for it, memory is not. 0: 4 x memory_bytes.
+  // The highest memory_bytes of Resize(); address space is reserved for it, not memory. 0: 4 x memory_bytes.
   uint64_t memory_bytes_ceiling = 0;
-  // At most so many entries, cleared ones that are not yet reclaimed included; 0: memory alone decides.
+  // The most entries, including cleared ones whose memory is not yet freed; 0: only memory limits them.
   uint64_t entries_max = 0;
   // A power of two up to kShardCountMax; 0: chosen from the cores, then halved until a shard's quota is
   // >= max(kShardQuotaBytesMin, 32 x value_bytes_max) and entries_max / shards >= kShardEntriesMin.
@@ -47,16 +47,16 @@ struct StoreOptions {
   // Larger values are refused with kTooLarge. At most half of what a shard can hold, and kValueBytesMax. 0: 1/1024 of
   // memory_bytes, at least 1 MiB.
   uint64_t value_bytes_max = 0;
-  // Keep the time of the last access in every entry (Outcome::idle_s): four bytes each.
+  // Stores the time of the last access in every entry (Outcome::idle_s): four bytes each.
   bool track_access = false;
   HashKind hash = HashKind::kFast;
   // The random secrets of the table hash; tests fix them. All zero: drawn from the OS.
   HashSecrets secrets = {};
-  // Epoch to open with (the version's high 32 bits). Greater than every epoch this data has had before.
+  // The epoch to open with (the version's high 32 bits). Greater than every earlier epoch of this data.
   uint32_t epoch = 1;
-  // Change rings for a log, all shards together; part of memory_bytes and at most a quarter of it. A shard's ring has
-  // a power of two of bytes, and at least kRingBytesMin, whatever this says. Values are then at most
-  // kLoggedValueBytesMax. 0: none, nothing is recorded.
+  // The change rings for a log, of all shards; part of memory_bytes, and at most a quarter of it. A shard's ring has a
+  // power of two of bytes, always at least kRingBytesMin. Values are then at most kLoggedValueBytesMax. 0: no rings,
+  // nothing is recorded.
   uint64_t ring_bytes = 0;
   // Page size for tests of tiny arenas; 0: derived from the quota of a shard. A power of two.
   uint64_t page_bytes = 0;
@@ -64,7 +64,7 @@ struct StoreOptions {
   uint64_t system_page_bytes = 0;
 };
 
-// A value that is being received: space in the arena that no key leads to yet. The only handle to it: Link or Abandon.
+// A value being received: space in the arena that no key leads to yet. This is its only handle: call Link or Abandon.
 struct Body {
   uint32_t shard = 0;
   uint32_t ref = 0;
@@ -73,20 +73,20 @@ struct Body {
   explicit operator bool() const { return ref != 0; }
 };
 
-// How far a shard's ring was drained.
+// A place in a shard's ring, up to which it was drained.
 struct RingPlace {
   uint64_t position = 0;
 };
 
-// What one DrainRing() gave.
+// The result of one DrainRing().
 struct RingDrain {
   size_t bytes = 0;
   uint32_t record_count = 0;
-  // Every change of the shard up to this version is in what was drained so far, or left no record. 0: as last time.
+  // Every change of the shard up to this version was drained, or left no record. 0: as last time.
   uint64_t version = 0;
-  // What the next record takes, if it did not fit any more.
+  // The size of the next record, if it did not fit.
   size_t bytes_needed = 0;
-  // Behind what was drained so far, for CommitRing().
+  // The end of the drained records, for CommitRing().
   RingPlace place;
 };
 
@@ -98,10 +98,10 @@ struct RingStats {
 
 class Store {
  public:
-  // Maps the memory and makes the shards. Null if an option cannot be, or the system has no room: `refusal` says
+  // Maps the memory and makes the shards. Null if an option is out of range or the system has no memory; `refusal` says
   // which.
   static std::unique_ptr<Store> Open(const StoreOptions& options, Refusal* refusal);
-  // REQUIRES: no call in progress, no pins held. Gives the mapping back.
+  // REQUIRES: no call in progress, no pins held. Unmaps the memory.
   ~Store();
   Store(const Store&) = delete;
   Store& operator=(const Store&) = delete;
@@ -115,118 +115,117 @@ class Store {
   // no room answers kNeedsRoom and changes nothing.
   void Execute(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome);
 
-  // The two requests that are made most, at half the price, with the same effects as Execute().
+  // The two most frequent requests, at half the cost, with the same effects as Execute().
   //
-  // kGet. kFound: the value is at room[0, value->value_bytes). kNotFound. kNeedsRoom: it does not fit, or something is
-  // unusual; nothing has happened, ask Execute().
+  // kGet. kFound: the value is at room[0, value->value_bytes). kNotFound. kNeedsRoom: the value does not fit, or the
+  // case is unusual; nothing was changed, call Execute().
   Status GetPlain(std::string_view key, const Now& now, char* room, size_t capacity, PlainValue* value);
   // kSet, for values up to kCopyUnderLockBytesMax. REQUIRES: expires_ms is not kKeepExpiry.
   Status SetPlain(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms, const Now& now);
 
-  // Executes many: grouped by shard, one lock per group of up to kGroupRequests, with the cache misses of a group
-  // overlapped. Requests for one key keep their order; requests for different keys may be reordered. Values come as
-  // with Execute() but are never pinned. Where scratch runs out, that request and every later one of its shard answer
-  // kNeedsRoom, having done nothing: asking again for those, in order, keeps the order per key. Where the log has no
-  // room, the same goes for that request, every later mutation of its shard, and reads of keys that those would change;
-  // they answer kLogFull.
+  // Executes many requests: grouped by shard, one lock per group of up to kGroupRequests, with the cache misses of a
+  // group overlapped. Requests for one key keep their order; requests for different keys may be reordered. Values come
+  // as with Execute(), but are never pinned. If scratch runs out, that request and every later one of its shard answer
+  // kNeedsRoom and change nothing; repeating them in order keeps the order per key. If the log has no room, that
+  // request, every later change of its shard, and reads of keys that those would change answer kLogFull and change
+  // nothing.
   void ExecuteMany(const Request* requests, size_t count, const Now& now, Scratch* scratch, Outcome* outcomes);
 
   // Copies value bytes [offset, offset + bytes) of a pinned entry. No lock: a pinned entry does not move or change.
   void ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const;
   void Unpin(const Pin& pin);
 
-  // Storing a large value in two steps, so that it is copied without a lock and need not be buffered elsewhere: Reserve
-  // makes room for it (evicting as the verb would), WriteBody fills it, Link executes the request with that value.
-  // `request` must be the same in both calls but for `value`, which is ignored; verbs kSet, kAdd, kReplace, kCas; its
-  // expiry is kKeepExpiry only if the value has more than kBodyKeepsExpiryBytesMin. Reserve answers kStored (go on),
-  // kTooLarge, kNoMemory or kLogFull. It refuses with kNoMemory where too many bodies are on their way, and takes
-  // nothing away then; a sender of whom nothing has come for kBodyStalledMs (by the `now` of his calls, if they have
-  // one) loses his before that: WriteBody is false from then on, Link answers kNoMemory. After a Link that answers
-  // kLogFull the body is still there, to be linked again or abandoned, and nobody takes it; after any other it is gone.
+  // Stores a large value in steps, so that it is copied without a lock and not buffered elsewhere: Reserve makes room
+  // for it (evicting as the verb would), WriteBody fills it, Link executes the request with this value. `request` must
+  // be the same in both calls, except `value`, which is ignored; verbs kSet, kAdd, kReplace, kCas; its expiry is
+  // kKeepExpiry only if the value has more than kBodyKeepsExpiryBytesMin. Reserve answers kStored (continue),
+  // kTooLarge, kNoMemory or kLogFull. If too many bodies are being received, it answers kNoMemory and evicts nothing.
+  // Before that it takes away bodies for which no byte has come for kBodyStalledMs (by the `now` of their calls, if
+  // given): for these WriteBody then returns false, and Link answers kNoMemory. After a Link that answers kLogFull the
+  // body stays, to be linked again or abandoned, and is never taken away; after any other answer it is gone.
   [[nodiscard]] Status Reserve(const Request& request, uint32_t value_bytes, const Now& now, Body* body);
   bool WriteBody(const Body& body, size_t offset, std::string_view bytes, const Now& now = {});
   void Link(Body* body, const Request& request, const Now& now, Outcome* outcome);
   void Abandon(Body* body);
 
-  // Makes every entry dead at one moment, in O(shards); their memory is reclaimed in steps afterwards. Takes the place
-  // of a clear that is still to come. Returns the version of the clear, which is the same in every shard: entries of
-  // lower versions are dead. Each shard's ring has a record of it. 0: one of the rings has no room, nothing changed.
+  // Makes every entry dead at one moment, in O(shards); their memory is freed in steps afterwards. Cancels a delayed
+  // clear. Returns the version of the clear, which is the same in every shard: entries of lower versions are dead. Each
+  // shard's ring has a record of it. 0: a ring has no room, nothing changed.
   uint64_t Clear(const Now& now);
-  // Clear() at that time of the boot clock, done by whoever comes first then; 0: none is to come. Takes the place of
-  // one that is still to come. Where records are kept it leaves one, so that the clear comes though the process ends
-  // before; `version` is that of the record which says what holds now, the same in every shard's ring; 0: there is
-  // none. False: one of the rings has no room for it; nothing was changed.
+  // Schedules a Clear() at that time of the boot clock, which the first call after that time executes; 0: cancels it.
+  // Replaces a delayed clear. In a store with records it leaves one in every ring, so that the clear takes place even
+  // if the process ends before. `version`: that of the record now in force, the same in every shard's ring; 0: none.
+  // False: a ring has no room; nothing was changed.
   [[nodiscard]] bool ScheduleClear(uint64_t at_ms, const Now& now, uint64_t* version);
-  // The record of the clear that is to come, for a snapshot. False: none is.
+  // The record of the delayed clear, for a snapshot. False: there is none.
   [[nodiscard]] bool PendingClear(const Now& now, RecordView* record);
 
-  // Changes the memory limit and/or the entry limit (0: leave as it is). Growing takes effect at once; shrinking evicts
-  // in steps: false means call again (from the same or another thread) until true; `held_up`, where given: not at once,
-  // nothing goes on until a pin or a body is given up. CheckResize() refuses above the ceiling, below what one shard
-  // needs, and where the system has no memory, with the reason in `refusal`; Resize() then changes nothing.
+  // Changes the memory limit and/or the entry limit (0: keeps it). Higher limits take effect at once. For lower ones it
+  // evicts in steps: false means call again, from any thread, until true. `held_up`, if given: true if no progress is
+  // possible until a pin or a body is released. CheckResize() refuses limits above the ceiling, below the need of one
+  // shard, or without memory of the system, with the reason in `refusal`; Resize() then changes nothing.
   [[nodiscard]] bool CheckResize(uint64_t memory_bytes, Refusal* refusal) const;
   bool Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now, bool* held_up = nullptr);
 
-  // One turn of the upkeep that otherwise waits for callers: turns the wheels, reclaims cleared entries, gives back
-  // free pages, touches memory that a growing cache is about to need. Each hold of a lock visits at most
-  // kStepEntriesMax entries. True: there is more to do now.
+  // One turn of upkeep: turns the wheels, frees cleared entries, returns free pages, touches memory that a growing
+  // cache is about to need. Each hold of a lock visits at most kStepEntriesMax entries. True: there is more to do now.
   bool Maintain(const Now& now);
-  // The last turn left memory that was made ready for growth and has to go again if none comes: look soon, in
-  // kAheadIdleMs.
+  // True: the last turn left memory prepared for growth, which must be returned if the shard does not grow: call
+  // Maintain() again in kAheadIdleMs.
   bool is_ahead() const { return is_ahead_.load(std::memory_order_relaxed); }
 
   void OpenCursor(Cursor::Order order, Cursor* cursor);
-  // Emits up to `count` entries that fit into scratch (with their values if asked). 0 with *done: the walk is over.
-  // 0 without: nothing fitted; scratch->used + *bytes_needed is what the next entry takes.
+  // Emits up to `count` entries that fit into scratch, with their values if `with_values`. 0 with *done: the walk is
+  // over. 0 without: nothing fitted; the next entry needs a capacity of scratch->used + *bytes_needed.
   size_t StepCursor(Cursor* cursor, const Now& now, bool with_values, WalkedEntry* entries, size_t count,
                     Scratch* scratch, bool* done, size_t* bytes_needed);
   void CloseCursor(Cursor* cursor);
 
-  // Applies a record read from a log, a dump or a primary: only if its version is higher than what the key has.
-  // `keep_version` false gives it a new version (a dump loaded into a running cache). Leaves a record itself only then.
+  // Applies a record read from a log, a dump or a primary, if its version is higher than the key's. `keep_version`
+  // false gives it a new version (a dump loaded into a running cache), and only then leaves a record.
   [[nodiscard]] Status Apply(const RecordView& record, const Now& now, bool keep_version);
-  // While a log is read back, between true and false: what Apply() with keep_version brings is kept though it has
-  // expired, since a touch further on in the log may have given it a longer life. Where memory is needed, expired
-  // entries go first. Nothing that has expired is ever answered with. Nor is a clear done whose time has come: the log
-  // may say further on that it was. The first call behind it does what is left to do. REQUIRES: no requests in between.
+  // True while a log is read back: Apply() with keep_version then stores expired entries too, because a later touch in
+  // the log may have extended their life. If memory is needed, expired entries are removed first; no read ever returns
+  // one. A delayed clear that is due is not executed either, because a later record may say that it was; the first call
+  // after `false` executes what is still due. REQUIRES: no requests in between.
   void SetRecovering(bool recovering);
-  // While a log is read back: whatever it says from here on is newer than all that is here, for its epochs have begun
-  // anew. Every entry gets a version of epoch 0, which no record has; counted from a random number, as the version that
-  // somebody still holds of an entry must not be that of another one. StartEpoch() is to be called again.
+  // While a log is read back whose epochs start over: all its further records are newer than all present entries. Gives
+  // every entry a version of epoch 0, which no record has, counted from a random number, so that no cas token which a
+  // client still holds is given to another entry. StartEpoch() must be called again.
   void Renumber();
 
-  // Watches a key for a load that will fill it: any requested change of the key from now on (a delete of the absent key
-  // included; capacity, expiry and touches are not) voids the ticket. False, and nothing is watched, if `if_absent` and
-  // a live entry is there. EndFill stops watching: idempotent, from any thread; after it the ticket may go away.
+  // Watches a key for a load that will fill it: from now on any requested change of the key voids the ticket, also a
+  // delete of the absent key, but neither eviction nor expiry nor a touch. False, and nothing is watched, if
+  // `if_absent` and the key has a live entry. EndFill stops watching: idempotent, from any thread; after it the ticket
+  // may be destroyed.
   [[nodiscard]] bool BeginFill(std::string_view key, bool if_absent, const Now& now, FillTicket* ticket);
   void EndFill(std::string_view key, FillTicket* ticket);
 
   // ---- change rings ----
   //
-  // One reader at a time, from any thread, for DrainRing, CommitRing and RewindRing. Rings are read in any order: a
-  // clear has its record in each of them, in the place where it came to pass.
+  // One reader at a time, from any thread, for DrainRing, CommitRing and RewindRing. Rings may be read in any order:
+  // each of them has the record of a clear, at the place of the clear among its changes.
 
   bool has_rings() const { return ring_bytes_ != 0; }
   // Copies whole records that were not drained yet to out[0, capacity). Values are copied without the lock.
   RingDrain DrainRing(uint32_t shard, char* out, size_t capacity);
-  // The log has what was drained before a place, or all that was drained so far: frees its space, and the values that
-  // it kept in place. Places of several drains may be committed one after the other, in their order.
+  // The log has the records drained before a place, or all drained so far: frees their space, and the values kept in
+  // place for them. Places of several drains may be committed one by one, in their order.
   void CommitRing(uint32_t shard, const RingPlace& place);
   void CommitRing(uint32_t shard);
-  // What was drained and not committed is drained again.
+  // Records that were drained and not committed are drained again.
   void RewindRing(uint32_t shard);
   RingStats RingStatsOf(uint32_t shard) const;
-  // The last version that the shard has given, or that came in with a record; whether it left a record or not.
+  // The last version that the shard has given, with or without a record, or that came in with a record.
   uint64_t LastVersion(uint32_t shard) const;
-  // Every version given from now on is of this epoch at least. Before the first request of a cache that has a log: with
-  // an epoch that no record of the log has, every version is higher than all that are recovered, before or after this
-  // call.
+  // Every version given from now on has at least this epoch. Called before the first request of a cache with a log:
+  // with an epoch that no record of the log has, every new version is higher than all recovered ones, before or after
+  // this call.
   //
-  // Counters begin at random: a log that could not be written to at its opening opens with the same epoch again, and a
-  // version that a client still holds must not come again.
+  // Counters begin at random: a log that could not be written at its opening opens with the same epoch again, and must
+  // not repeat a version that a client still holds.
   void StartEpoch(uint32_t epoch);
-  // Told of records that were left; null: nobody. It outlives the store, or the calls that are in progress when it is
-  // taken away.
+  // The bell to ring for new records; null: none. It outlives the store, or the calls in progress when it is replaced.
   void SetChangeBell(ChangeBell* bell) { bell_.store(bell, std::memory_order_release); }
 
   StoreStats Stats() const;
@@ -249,13 +248,13 @@ class Store {
   Shard* shard(uint32_t index);
 
  private:
-  // ---- opening, in this order; each says what is wrong, or nothing: store_open.cc ----
+  // ---- opening, in this order; each returns an error, or an empty string: store_open.cc ----
 
   // The options are complete.
   explicit Store(const StoreOptions& options);
   Refusal Map();
   Refusal MakeShards();
-  // What is not given becomes less where a shard cannot hold it.
+  // Lowers value_bytes_max to what a shard can hold, unless it was given.
   Refusal FitValueBytesMax(bool is_given);
   uint32_t PagesCeiling() const;  // of one shard
   uint64_t ShardHeaderBytes() const;
@@ -283,7 +282,7 @@ class Store {
   void SetLimits(uint64_t memory_bytes, uint64_t entries_max);
   // Makes the pages of a larger limit usable. False: the system has no memory for them.
   bool CommitFor(uint64_t memory_bytes) const;
-  // Gives the memory of some free pages back, outside the lock. True if there were any.
+  // Returns the memory of some free pages, outside the lock. True if there were any.
   bool ReturnPages(Shard* shard, bool shrinking);
 
   // ---- walks: store_walks.cc; batches: store_batch.cc ----
@@ -302,9 +301,10 @@ class Store {
   template <bool kLogged>
   [[gnu::noinline]] Status SetPlainOne(std::string_view key, std::string_view value, Codec codec, uint64_t expires_ms,
                                        const Now& now);
-  // The shard of a key and its hash in it, whose bucket is on its way into the cache.
+  // The shard of a key and the key's hash in it; prefetches the bucket.
   Shard* Route(std::string_view key, uint32_t* index, uint64_t* hash) const;
-  // Not inlined, so that nothing of it weighs on other requests: what is due, and what takes several steps.
+  // noinline keeps the stack frame of the rare path out of the common one: delayed clears that are due, and requests in
+  // several steps.
   [[gnu::noinline]] void ExecuteAttentively(const Request& request, const Now& now, Scratch* scratch, Outcome* outcome);
   [[gnu::noinline]] void ExecuteConcat(const Request& request, const Now& now, Outcome* outcome);
   bool CopyConcat(Shard* shard, const ConcatSteps& steps, const Request& request, uint64_t hash, const Now& now,
@@ -330,7 +330,8 @@ class Store {
   uint64_t mapping_bytes_ = 0;
   uint64_t shard_stride_bytes_ = 0;
   uint64_t page_bytes_ = 0;
-  // False where a page of the system is larger than one of ours: giving back one of ours would take its neighbours too.
+  // False if the system's pages are larger than the store's: returning one of the store's would return its neighbours
+  // too.
   bool returns_pages_ = true;
   uint32_t shard_count_ = 0;
   int shard_shift_ = 0;

@@ -1,4 +1,4 @@
-// What the parts of Store share (store*.cc), in line for the requests that go through it.
+// Shared by the parts of Store (store*.cc), inlined for the requests.
 #pragma once
 
 #include "store/shard_inl.h"
@@ -10,8 +10,7 @@ inline Shard* Store::ShardAt(uint32_t index) const {
   return reinterpret_cast<Shard*>(shards_.get() + size_t{index} * sizeof(Shard));
 }
 
-// When it ends, the lock is released, the removal sink does what it could not do under the lock, and the reader of the
-// ring is told of new records.
+// Its destructor releases the lock, calls the removal sink's OnUnlocked(), and rings the bell for new records.
 template <bool kLogged>
 class SCOPED_CAPABILITY Store::HoldOf {
  public:

@@ -3,9 +3,9 @@
 // Links are in the entries' expiry blocks, doubly linked, so Add and Remove are O(1). Every read decides by the exact
 // expiry whether an entry has expired; the wheel only finds it soon after.
 //
-// Thread safety: none; the shard's lock guards it. Invariant: an entry is in the lowest level whose current turn
-// contains its tick, in the slot of that tick. An entry that was added after its tick is in the slot of the tick that
-// was current then.
+// Thread safety: none; the shard's lock guards it.
+// Invariant: an entry is in the lowest level whose current turn contains its tick, in the slot of that tick. An entry
+// that was added after its tick is in the slot of the tick that was current then.
 #pragma once
 
 #include <cstdint>
