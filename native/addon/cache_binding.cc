@@ -80,6 +80,7 @@ napi_value Has(napi_env env, napi_callback_info info) {
   Scratch scratch;
   Outcome outcome;
   call.handle->store->Execute(request, call.handle->instance->ReadNow(false), &scratch, &outcome);
+  if (outcome.status == Status::kNotResident) return CodeValue(env, Code::kNotResident);
   return Boolean(env, outcome.status == Status::kFound);
 }
 

@@ -105,7 +105,9 @@ napi_value MakeArray(napi_env env, ManyPart* part, const napi_value* values, siz
 }
 
 // Turns the outcomes of a group of reads into values; those that TypeScript decodes are marked. Returns their number.
-size_t Collect(napi_env env, CacheHandle* handle, ManyPart* part, size_t first, size_t count, const Now& now) {
+// *not_resident becomes the index of the first value that is not in memory.
+size_t Collect(napi_env env, CacheHandle* handle, ManyPart* part, size_t first, size_t count, const Now& now,
+               size_t* not_resident) {
   Environment* environment = handle->environment;
   size_t marked = 0;
   for (size_t i = 0; i < count; i++) {
@@ -140,6 +142,7 @@ size_t Collect(napi_env env, CacheHandle* handle, ManyPart* part, size_t first, 
         value = LargeValue(env, handle, outcome, copied.get() + outcome.value_offset);
         if (value != nullptr && (outcome.codec == Codec::kAscii || outcome.codec == Codec::kUtf8)) continue;
       }
+      if (outcome.status == Status::kNotResident) *not_resident = std::min(*not_resident, first + i);
     }
     marked++;
     mark.offset = kMarkElsewhere;
@@ -161,12 +164,13 @@ napi_value GetChunk(napi_env env, napi_callback_info info) {
   const Now now = handle->instance->ReadNow(false);
   KeyReader keys(part);
   size_t marked = 0;
+  size_t not_resident = call.count;
   size_t first = 0;   // argument that the next group begins with
   size_t staged = 0;  // requests of the group
   Scratch scratch{handle->environment->scratch, kScratchBytes, 0};
   auto execute = [&] {
     handle->store->ExecuteMany(part->requests, staged, now, &scratch, part->outcomes);
-    marked += Collect(env, handle, part, first, staged, now);
+    marked += Collect(env, handle, part, first, staged, now, &not_resident);
     first += staged;
     staged = 0;
     keys.Restart();
@@ -184,6 +188,7 @@ napi_value GetChunk(napi_env env, napi_callback_info info) {
     }
   }
   if (staged != 0) execute();
+  if (not_resident != call.count) return RefuseAt(env, handle, Code::kNotResident, not_resident);
   handle->environment->Set(Word::kNumber, marked);
   return MakeArray(env, part, part->values, call.count);
 }
@@ -372,6 +377,7 @@ napi_value GetPacked(napi_env env, napi_callback_info info) {
   uint64_t missing_bytes = 0;
   uint32_t rows[kChunkKeysMax];
   size_t staged = 0;
+  size_t not_resident = count;  // the first row whose value is not in memory
   auto execute = [&] {
     handle->store->ExecuteMany(part->requests, staged, now, &values, part->outcomes);
     for (size_t i = 0; i < staged; i++) {
@@ -388,6 +394,8 @@ napi_value GetPacked(napi_env env, napi_callback_info info) {
         row[0] = kMarkFailed;
         row[2] = outcome.value_bytes;
         missing_bytes += outcome.value_bytes;
+      } else if (outcome.status == Status::kNotResident) {
+        not_resident = std::min<size_t>(not_resident, rows[i]);
       }
     }
     staged = 0;
@@ -406,6 +414,7 @@ napi_value GetPacked(napi_env env, napi_callback_info info) {
     if (staged == kChunkKeysMax) execute();
   }
   if (staged != 0) execute();
+  if (not_resident != count) return RefuseAt(env, handle, Code::kNotResident, not_resident);
   handle->environment->Set(Word::kNumber, missing_bytes);
   return Double(env, static_cast<double>(values.used));
 }

@@ -58,9 +58,10 @@ Reply ReplyOf(Verb verb, Status status) {
     case Status::kNoMemory:
       return verb == Verb::kIncr || verb == Verb::kDecr || verb == Verb::kTouch ? Reply::kNoMemory
                                                                                 : Reply::kNoMemoryToStore;
+    case Status::kNotResident:
+      return Reply::kNotResident;
     case Status::kLogFull:
     case Status::kNeedsRoom:
-    case Status::kNotResident:
       break;
   }
   CHECK(false);

@@ -29,13 +29,14 @@ enum class Reply : uint8_t {
   kNoMemory,
   kLogFull,
   kLogFailed,
+  kNotResident,
   kNoTickets,
   kTicketTaken,
   kHoldsForLog,
 };
 
-// In the order of Reply. The texts are memcached 1.6.45's, except the last five: two for a log that takes no records,
-// which memcached does not have, and three for test commands only.
+// In the order of Reply. The texts are memcached 1.6.45's, except the last six: two for a log that takes no records
+// and one for a value that is elsewhere, which memcached does not have, and three for test commands only.
 inline constexpr std::string_view kReplyText[] = {
     "STORED\r\n",
     "NOT_STORED\r\n",
@@ -58,6 +59,7 @@ inline constexpr std::string_view kReplyText[] = {
     "SERVER_ERROR out of memory\r\n",
     "SERVER_ERROR the log is full\r\n",
     "SERVER_ERROR the log cannot be written\r\n",
+    "SERVER_ERROR the value is not in memory\r\n",
     "SERVER_ERROR too many requests are parked\r\n",
     "SERVER_ERROR that ticket is taken\r\n",
     "SERVER_ERROR this listener waits for the log\r\n",

@@ -51,9 +51,10 @@ class TextDialect final : public Dialect {
   };
   // The reply to one key.
   enum class Told : uint8_t {
-    kYes,      // sent, held, or a miss
-    kRefused,  // an error line stands in its place
-    kNoRoom,   // none: the log has no room for the touch
+    kYes,          // sent, held, or a miss
+    kRefused,      // an error line stands in its place
+    kNoRoom,       // none: the log has no room for the touch
+    kNotResident,  // none: the value is not in memory
   };
   // Puts the keys from `at` on into the group, and looks the group up each time it is full.
   Progress RunKeys(const char* at, const char* line_end, const char* next);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "protocol/execute.h"
 #include "protocol/limits.h"
 #include "protocol/text_compose.h"
 #include "protocol/text_dialect.h"
@@ -72,6 +73,10 @@ Progress TextDialect::FlushGroup(Progress done) {
         Append(Refusal());
         told = Told::kRefused;
       }
+      if (told == Told::kNotResident) [[unlikely]] {
+        Append(ReplyOf(requests[i].verb, Status::kNotResident));
+        told = Told::kRefused;
+      }
       if (told == Told::kRefused) [[unlikely]] {
         keys_refused_ = true;
       } else if (key.is_last) {
@@ -106,6 +111,8 @@ TextDialect::Told TextDialect::AppendEntry(const Request& request, Outcome* outc
   }
   ByteBuffer* to = gate_->sink();
   const size_t begin = to->size();
+  if (outcome->status == Status::kNotResident) [[unlikely]]
+    return Told::kNotResident;
   if (outcome->status != Status::kFound) return Tell(begin, request, *outcome);
   const size_t value_bytes = outcome->value_bytes;
   char* room = to->Room(kValueLineBytesMax + value_bytes + kLineEnd.size());

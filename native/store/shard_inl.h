@@ -68,6 +68,7 @@ inline Status Shard::GetPlain(std::string_view key, uint64_t hash, const Now& no
                               PlainValue* value) {
   const auto [ref, presence] = Lookup(key, hash, now, Purpose::kGet, StaleIs::kAbsent);
   if (presence != Presence::kLive) {
+    if (presence == Presence::kStub) return Status::kNeedsRoom;
     CountMiss();
     return Status::kNotFound;
   }

@@ -34,10 +34,11 @@ class Store::Refusals {
     *status = Status::kLogFull;
     return true;
   }
-  // The request was not executed.
+  // The request was not executed. A value that is not in memory holds nothing back: kNotResident is the answer.
   void Add(uint32_t shard, uint64_t hash, Status status) {
+    if (status == Status::kNotResident) return;
     empty_ = false;
-    if (status != Status::kLogFull) {
+    if (status == Status::kNeedsRoom) {
       out_of_room_[shard] = true;
     } else {
       log_full_[shard] = true;
