@@ -13,7 +13,8 @@
  * |               |                  | first had not answered   |                         |                        |
  * | failed        | not there        | reject with `ERR_LOG_IO` | rejects, if anything is |                        |
  * |               |                  |                          | not in the log          |                        |
- * | closing       | writing the rest | reject with `ERR_CLOSED` | the same promise        | closed; rejects        |
+ * | closing       | writing the rest | reject with `ERR_CLOSED` | the same promise        | the first: another one |
+ * |               |                  |                          |                         | closes; else rejects   |
  * | closed        | not there        | the same                 | the same promise        |                        |
  *
  * The thread keeps the process alive only while a caller awaits one of these promises. When the process exits, this
@@ -288,7 +289,7 @@ export class LogKeeper {
     const cause = this.#threadError ?? new Error(`The thread has ended with code ${code}`);
     // One that was asked to close has answered before it ends.
     if (this.isClosing && this.#pending.size === 0) return;
-    if (this.#isOpening || this.#startCount > 1 || this.isClosing) {
+    if (this.#isOpening || this.#startCount > 1) {
       this.#fail(new CairnError('ERR_LOG_IO', 'The thread that writes the log has ended', { cause }));
     } else {
       this.#notify({ kind: 'restarted', cause });

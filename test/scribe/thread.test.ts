@@ -100,7 +100,21 @@ describe('a thread that dies', () => {
     await again.close();
   });
 
-  test('while it closes: close() rejects, and the directory is free', async () => {
+  test('while it closes: another one writes the rest, and closes the log', async () => {
+    const directory = data.fresh();
+    const cache = await data.open(directory);
+    for (let i = 0; i < 50_000; i++) await patiently(cache, () => cache.set(`k${i}`, i));
+    const { thread } = keeperOf(cache);
+    const closing = cache.close();
+    await thread!.terminate();
+    await closing;
+    const again = await data.open(directory);
+    expect(again.size).toBe(50_000);
+    expect(again.recovery?.notices).toEqual([]);
+    await again.close();
+  });
+
+  test('twice while it closes: close() rejects, and the directory is free', async () => {
     const directory = data.fresh();
     const cache = await data.open(directory);
     for (let i = 0; i < 50_000; i++) await patiently(cache, () => cache.set(`k${i}`, i));
@@ -111,6 +125,7 @@ describe('a thread that dies', () => {
       (error) => error,
     );
     await thread!.terminate();
+    await keeper.thread?.terminate();
     expect([undefined, withCode('ERR_LOG_IO')]).toContainEqual(await closing);
     const again = await data.open(directory);
     await again.close();
