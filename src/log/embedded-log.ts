@@ -28,7 +28,7 @@ import { CairnError, outOfRange, wrongType } from '../errors.ts';
 import { RECORD_HEADER_BYTES } from '../request/record.ts';
 import { ioError, recordsLost } from './chain.ts';
 import { Cursors } from './cursors.ts';
-import { epochAfter, LOG_EPOCH_MAX } from './epoch.ts';
+import { LOG_EPOCH_MAX } from './epoch.ts';
 import { type Files, isNoSpace, nodeFiles, systemCode } from './files.ts';
 import { BATCH_BYTES_MAX, BATCH_HEADER_BYTES } from './format.ts';
 import { Head } from './head.ts';
@@ -41,7 +41,7 @@ import {
   systemClock,
 } from './log-options.ts';
 import type { LogPort, Settled } from './log-port.ts';
-import { isLeftover, readOpening, refuseClaims } from './opening.ts';
+import { isLeftover, openedAt, readOpening, refuseClaims } from './opening.ts';
 import { checkPlace, placedFiles, placeOf } from './place.ts';
 import { LogReader } from './reader.ts';
 import type {
@@ -140,20 +140,13 @@ export class EmbeddedLog implements RequestLog, LogPort {
     refuseClaims(directory, opening, this.snapshots.found);
     for (const notice of opening.notices) notify(notice);
 
-    const { sound } = this.snapshots;
-    const epoch = epochAfter(Math.max(tail.end.fence.epoch, ...sound.map(({ epochMax }) => epochMax)));
-    if (epoch === undefined) throw epochsUsedUp(directory);
     const broken = { ...tail, why: 'takeover', file: undefined } as const;
     this.#head = new Head({
+      ...openedAt(directory, opening, this.snapshots.sound),
+      end: endAfterResume(broken),
       clock,
       logId,
       writer: random(),
-      epoch,
-      lastTimeMs: Math.max(tail.timeMs, ...sound.map(({ finishedMs }) => finishedMs)),
-      segment: links.at(-1)?.number ?? 0,
-      committed: tail.end,
-      durable: tail.durable,
-      end: endAfterResume(broken),
     });
     this.#segments = new SegmentFiles(files, directory, links, notify);
     this.#cursors = new Cursors(
@@ -552,11 +545,4 @@ function takeBack({ file, segment, offset }: Active): boolean {
     if (systemCode(error) === undefined) throw error;
     return false;
   }
-}
-
-function epochsUsedUp(directory: string): CairnError {
-  return new CairnError(
-    'ERR_LOG_FULL',
-    `The log in ${directory} was opened as often as versions can count. Dump the cache and load it with a new directory`,
-  );
 }

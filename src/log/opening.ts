@@ -3,13 +3,17 @@
  * format, or with cursors and snapshots that know of more log than there is, is refused.
  */
 import { join } from 'node:path';
+import { CairnError } from '../errors.ts';
 import { type Link, type Problem, readChain, refused } from './chain.ts';
 import { claimProblems, cursorProblems } from './checks.ts';
 import { type FoundCursors, readCursors } from './cursors.ts';
+import { epochAfter } from './epoch.ts';
 import { FENCE_START, type Point } from './fence.ts';
 import type { Files } from './files.ts';
 import { segmentName } from './format.ts';
+import type { HeadOptions } from './head.ts';
 import type { LogNotice } from './log-options.ts';
+import type { SnapshotInfo } from './log-port.ts';
 import { later, type Position } from './request-log.ts';
 import { fenceAt, type SegmentScan, scanSegment } from './segment.ts';
 import type { SnapshotFile } from './snapshot.ts';
@@ -65,6 +69,23 @@ export function refuseClaims(directory: string, opening: Opening, snapshots: rea
   refuse(directory, claimProblems(stream, opening.cursors, snapshots));
 }
 
+/** Where the head of the log is then, in an epoch that is new. Throws `ERR_LOG_FULL` after too many openings. */
+export function openedAt(
+  directory: string,
+  { links, tail }: Opening,
+  snapshots: readonly SnapshotInfo[],
+): Pick<HeadOptions, 'epoch' | 'lastTimeMs' | 'segment' | 'committed' | 'durable'> {
+  const epoch = epochAfter(Math.max(tail.end.fence.epoch, ...snapshots.map(({ epochMax }) => epochMax)));
+  if (epoch === undefined) throw epochsUsedUp(directory);
+  return {
+    epoch,
+    lastTimeMs: Math.max(tail.timeMs, ...snapshots.map(({ finishedMs }) => finishedMs)),
+    segment: links.at(-1)?.number ?? 0,
+    committed: tail.end,
+    durable: tail.durable,
+  };
+}
+
 /** Whether a file is one of ours that was not finished. */
 export function isLeftover(name: string): boolean {
   return /^(\d{12}\.(log|snapshot)|cursors)\.tmp$/.test(name);
@@ -81,6 +102,13 @@ function scanLast(files: Files, directory: string, { number, header }: Link): { 
   } finally {
     file.close();
   }
+}
+
+function epochsUsedUp(directory: string): CairnError {
+  return new CairnError(
+    'ERR_LOG_FULL',
+    `The log in ${directory} was opened as often as versions can count. Dump the cache and load it with a new directory`,
+  );
 }
 
 function refuse(directory: string, problems: readonly Problem[]): void {
