@@ -51,6 +51,7 @@
       "native/protocol/test_loads.cc",
       "native/protocol/text_compose.cc",
       "native/protocol/text_dialect.cc",
+      "native/protocol/text_dump.cc",
       "native/protocol/text_keys.cc",
       "native/protocol/text_parse.cc",
       "native/protocol/text_storage.cc",

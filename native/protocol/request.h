@@ -28,6 +28,7 @@ enum class Command : uint8_t {
   kVersion,
   kVerbosity,
   kStats,
+  kLruCrawler,
   kQuit,
   kMetaNoop,
   // Only with --test-commands; see Service::Options::test_commands.
@@ -77,6 +78,7 @@ inline constexpr CommandInfo kCommands[] = {
     {"version", Command::kVersion, Shape::kWords, 1, Verb::kGet},
     {"verbosity", Command::kVerbosity, Shape::kWords, 2, Verb::kGet},
     {"stats", Command::kStats, Shape::kWords, 1, Verb::kGet},
+    {"lru_crawler", Command::kLruCrawler, Shape::kWords, 1, Verb::kGet},
     {"quit", Command::kQuit, Shape::kWords, 1, Verb::kGet},
     {"mn", Command::kMetaNoop, Shape::kWords, 1, Verb::kGet},
     {"debugtime", Command::kDebugTime, Shape::kWords, 2, Verb::kGet},

@@ -20,7 +20,10 @@ enum class Reply : uint8_t {
   kNoop,
   kError,      // no such command
   kBadFormat,  // a line that cannot be understood
-  kBadChunk,   // the data block does not end where its length says
+  kBadLine,    // the same of `stats cachedump`, where words are missing
+  kBadClass,
+  kIllegalClass,
+  kBadChunk,  // the data block does not end where its length says
   kBadExptime,
   kBadDelta,
   kNonNumeric,
@@ -50,6 +53,9 @@ inline constexpr std::string_view kReplyText[] = {
     "MN\r\n",
     "ERROR\r\n",
     "CLIENT_ERROR bad command line format\r\n",
+    "CLIENT_ERROR bad command line\r\n",
+    "BADCLASS invalid class id\r\n",
+    "CLIENT_ERROR Illegal slab id\r\n",
     "CLIENT_ERROR bad data chunk\r\n",
     "CLIENT_ERROR invalid exptime argument\r\n",
     "CLIENT_ERROR invalid numeric delta argument\r\n",

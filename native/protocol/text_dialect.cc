@@ -105,7 +105,8 @@ Progress TextDialect::RunLine(const char* at, const char* end) {
 
 Progress TextDialect::RunCommand(const TextRequest& line, const char* at, const char* next) {
   const Why why = line.info->shape == Shape::kWords ? RunWords(line) : RunKeyed(line);
-  return {why == Why::kParked ? at : next, why};
+  // A dump that is not whole, or a request that waits: the line comes again.
+  return {why == Why::kParked || why == Why::kFull ? at : next, why};
 }
 
 // ---- commands of one line ----
@@ -151,9 +152,14 @@ Why TextDialect::RunWords(const TextRequest& line) {
     }
     case Command::kFlushAll:
       return RunFlushAll(line);
-    case Command::kStats:
-      AppendStats(NextWord(&words), service_, gate_->waits_for_log(), *now_, gate_->sink());
+    case Command::kLruCrawler:
+      return RunCrawler(line);
+    case Command::kStats: {
+      const std::string_view topic = NextWord(&words);
+      if (topic == "cachedump") return RunCacheDump(words);
+      AppendStats(topic, service_, gate_->waits_for_log(), *now_, gate_->sink());
       return Why::kDone;
+    }
     default:
       return RunTestCommand(line, service_, gate_, *now_);
   }

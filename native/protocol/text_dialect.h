@@ -3,6 +3,7 @@
 //   text_dialect.cc   lines, and commands of one line
 //   text_keys.cc      get-type commands
 //   text_storage.cc   commands with a data block
+//   text_dump.cc      lists of all entries
 //
 // Keys of consecutive get-type commands are looked up as a group; any other command ends the group, so that the order
 // holds. A group never outlives the call, because its keys are in the bytes of that call.
@@ -76,6 +77,19 @@ class TextDialect final : public Dialect {
   bool FitsItem(const Request& request, size_t more_bytes, Outcome* present);
   void CountStorage(const Outcome& outcome);
 
+  // ---- text_dump.cc ----
+
+  struct Dump;
+  // Ends the walk.
+  struct DumpDeleter {
+    void operator()(Dump* dump) const;
+  };
+  Why RunCrawler(const TextRequest& line);
+  Why RunCacheDump(std::string_view words);
+  void BeginDump();
+  Why ContinueDump();
+  void AppendDumped(std::string_view key);
+
   // ---- replies ----
 
   void Append(Reply reply, bool no_reply = false) {
@@ -100,6 +114,9 @@ class TextDialect final : public Dialect {
   bool is_inside_keys_ = false;
   // True: the command whose keys are looked up was refused; its other keys get no reply.
   bool keys_refused_ = false;
+
+  // The list that the line at the beginning of the bytes has begun.
+  std::unique_ptr<Dump, DumpDeleter> dump_;
 
   // The reply after the block being discarded.
   Reply swallow_reply_ = Reply::kOk;

@@ -1,0 +1,193 @@
+// Dumps: `lru_crawler metadump` and `stats cachedump` list every entry, a part of the list per call of the session.
+//
+// A dump is a walk of the store. An entry is looked up again when its line is written, so that the line tells of an
+// entry that is there at that moment. Lines that tell of a change which the log does not have yet are held, as replies
+// are.
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+
+#include "protocol/limits.h"
+#include "protocol/text_dialect.h"
+#include "protocol/text_parse.h"
+
+namespace cairn {
+
+namespace {
+
+// `stats items` shows all entries as one class.
+constexpr std::string_view kOnlyClass = "1";
+constexpr uint32_t kClassMax = 63;
+
+bool IsUnreserved(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+         c == '_' || c == '~';
+}
+
+// As in a URI: all but letters, digits, and -._~ becomes %XX.
+void AppendEncoded(std::string_view key, ByteBuffer* out) {
+  constexpr char kDigits[] = "0123456789ABCDEF";
+  char* to = out->Room(3 * key.size());
+  if (to == nullptr) return;
+  const char* const begin = to;
+  for (const char c : key) {
+    if (IsUnreserved(c)) {
+      *to++ = c;
+      continue;
+    }
+    const auto byte = static_cast<unsigned char>(c);
+    *to++ = '%';
+    *to++ = kDigits[byte >> 4];
+    *to++ = kDigits[byte & 15];
+  }
+  out->Advance(static_cast<size_t>(to - begin));
+}
+
+void AppendField(std::string_view name, uint64_t value, ByteBuffer* out) {
+  char digits[20];
+  const char* const end = std::to_chars(digits, digits + sizeof(digits), value).ptr;
+  out->Append(name);
+  out->Append({digits, static_cast<size_t>(end - digits)});
+}
+
+// Unix seconds of an expiry, to the nearest, because the clocks may have moved by milliseconds.
+uint64_t UnixSeconds(uint64_t expires_ms, const Now& now) {
+  return (expires_ms + static_cast<uint64_t>(now.WallOffset()) + 500) / 1000;
+}
+
+// A client can ask for it: other keys cannot stand in an ITEM line.
+bool IsTextKey(std::string_view key) {
+  return key.size() <= kKeyBytesInlineMax &&
+         std::all_of(key.begin(), key.end(), [](char c) { return static_cast<unsigned char>(c) > ' ' && c != '\x7f'; });
+}
+
+// key=a exp=-1 la=1764446400 cas=7 fetch=no cls=1 size=63 flags=0
+void AppendMetaLine(std::string_view key, const Outcome& outcome, const Now& now, ByteBuffer* out) {
+  out->Append("key=");
+  AppendEncoded(key, out);
+  if (outcome.expires_ms == kNeverExpires) {
+    out->Append(" exp=-1");
+  } else {
+    AppendField(" exp=", UnixSeconds(outcome.expires_ms, now), out);
+  }
+  AppendField(" la=", static_cast<uint64_t>(now.wall_ms / 1000) - outcome.idle_s, out);
+  AppendField(" cas=", outcome.version, out);
+  out->Append(outcome.fetched ? " fetch=yes" : " fetch=no");
+  AppendField(" cls=1 size=", ItemBytes(key.size(), outcome.client_flags, outcome.value_bytes), out);
+  AppendField(" flags=", outcome.client_flags, out);
+  out->Append(" \n");
+}
+
+// ITEM a [3 b; 0 s]
+void AppendItemLine(std::string_view key, const Outcome& outcome, const Now& now, ByteBuffer* out) {
+  if (!IsTextKey(key)) return;
+  out->Append("ITEM ");
+  out->Append(key);
+  AppendField(" [", outcome.value_bytes, out);
+  AppendField(" b; ", outcome.expires_ms == kNeverExpires ? 0 : UnixSeconds(outcome.expires_ms, now), out);
+  out->Append(" s]\r\n");
+}
+
+}  // namespace
+
+struct TextDialect::Dump {
+  Store* store;
+  Cursor cursor = {};
+  void (*append)(std::string_view key, const Outcome& outcome, const Now& now, ByteBuffer* out) = nullptr;
+  // Lines that may still come.
+  uint64_t left = UINT64_MAX;
+  WalkedEntry entries[kStepEntriesMax];
+  char keys[kKeyBytesMax];
+};
+
+void TextDialect::DumpDeleter::operator()(Dump* dump) const {
+  dump->store->CloseCursor(&dump->cursor);
+  delete dump;
+}
+
+// lru_crawler metadump all|hash|1. The other commands of memcached's crawler tune a thread that is not here.
+Why TextDialect::RunCrawler(const TextRequest& line) {
+  if (dump_ != nullptr) return ContinueDump();
+  std::string_view words = line.words;
+  const std::string_view command = NextWord(&words);
+  const std::string_view classes = NextWord(&words);
+  if (command != "metadump" || classes.empty()) {
+    Append(Reply::kError, LastWord(line.words) == "noreply");
+    return Why::kDone;
+  }
+  if (classes != "all" && classes != "hash" && classes != kOnlyClass) {
+    Append(Reply::kBadClass);
+    return Why::kDone;
+  }
+  Append(Reply::kOk);
+  BeginDump();
+  dump_->append = &AppendMetaLine;
+  return ContinueDump();
+}
+
+// stats cachedump CLASS LIMIT; a limit of 0 is none.
+Why TextDialect::RunCacheDump(std::string_view words) {
+  if (dump_ != nullptr) return ContinueDump();
+  const std::string_view class_word = NextWord(&words);
+  const std::string_view limit_word = NextWord(&words);
+  uint32_t class_number = 0;
+  uint32_t limit = 0;
+  if (limit_word.empty()) {
+    Append(Reply::kBadLine);
+  } else if (!ParseUint32(class_word, &class_number) || !ParseUint32(limit_word, &limit)) {
+    Append(Reply::kBadFormat);
+  } else if (class_number > kClassMax) {
+    Append(Reply::kIllegalClass);
+  } else if (class_word != kOnlyClass) {
+    Append(Reply::kEnd);
+  } else {
+    BeginDump();
+    dump_->append = &AppendItemLine;
+    if (limit != 0) dump_->left = limit;
+    return ContinueDump();
+  }
+  return Why::kDone;
+}
+
+void TextDialect::BeginDump() {
+  dump_.reset(new Dump{.store = store_});
+  store_->OpenCursor(Cursor::Order::kNewestFirst, &dump_->cursor);
+}
+
+// kFull: the same line goes on with the dump.
+Why TextDialect::ContinueDump() {
+  for (bool done = false; !done && dump_->left != 0;) {
+    if (gate_->IsFull()) return Why::kFull;
+    Scratch scratch{dump_->keys, sizeof(dump_->keys), 0};
+    size_t bytes_needed = 0;
+    const size_t count = store_->StepCursor(&dump_->cursor, *now_, false, dump_->entries, kStepEntriesMax, &scratch,
+                                            &done, &bytes_needed);
+    for (size_t i = 0; i < count && dump_->left != 0; i++) {
+      AppendDumped({dump_->keys + dump_->entries[i].key_offset, dump_->entries[i].key_bytes});
+    }
+  }
+  dump_ = nullptr;
+  Append(Reply::kEnd);
+  return Why::kDone;
+}
+
+void TextDialect::AppendDumped(std::string_view key) {
+  gate_->CountRequest();
+  Request request;
+  request.verb = Verb::kPeek;
+  request.no_value = true;
+  request.key = key;
+  Scratch none;
+  Outcome outcome;
+  store_->Execute(request, *now_, &none, &outcome);
+  if (outcome.status != Status::kFound) return;
+  ByteBuffer* to = gate_->sink();
+  const size_t begin = to->size();
+  dump_->append(key, outcome, *now_, to);
+  if (to->size() == begin) return;
+  // The log will not have it: the client must not see it.
+  if (gate_->Settle(begin, request, outcome) == ReplyGate::Slot::kRefused) to->Truncate(begin);
+  dump_->left--;
+}
+
+}  // namespace cairn
