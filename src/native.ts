@@ -135,7 +135,7 @@ export interface NativeHandle {
     missing: boolean,
   ): number | false;
 
-  openWalk(newest: boolean): NativeWalk | Code;
+  openWalk(newest: boolean, acceptsStale: boolean): NativeWalk | Code;
   stepWalk(walk: NativeWalk, withValues: boolean, entriesMax: number): unknown[] | undefined | Code;
   closeWalk(walk: NativeWalk): void;
   dumpStep(walk: NativeWalk, target: Uint8Array, withExpired?: boolean): number | false;

@@ -14,6 +14,7 @@ import { Code, lowWord, type NativeHandle, type NativeWalk, numberWord, Word } f
 import { checkChoice, checkInteger, checkNames, type WalkOptions } from './options.ts';
 import { iterable } from './request/arguments.ts';
 import { isReadable } from './request/bytes.ts';
+import { recordsFault } from './request/record.ts';
 
 /** The answer of `load()`. */
 export interface LoadResult {
@@ -56,8 +57,8 @@ export function* walk<T>(
   }
 }
 
-function openWalk(handle: NativeHandle, order: 'newest' | 'oldest'): NativeWalk {
-  const opened = handle.openWalk(order === 'newest');
+function openWalk(handle: NativeHandle, order: 'newest' | 'oldest', acceptsStale = false): NativeWalk {
+  const opened = handle.openWalk(order === 'newest', acceptsStale);
   if (typeof opened === 'number') throw answerError(handle, opened);
   return opened;
 }
@@ -65,7 +66,7 @@ function openWalk(handle: NativeHandle, order: 'newest' | 'oldest'): NativeWalk 
 /** Cache.dump, which has the documentation. A block is made when it is asked for, of what is there then. */
 export function* dump(handle: NativeHandle): Generator<Buffer, undefined, undefined> {
   yield dumpHeader();
-  const native = openWalk(handle, 'oldest');
+  const native = openWalk(handle, 'oldest', true);
   try {
     let room = BLOCK_HEADER_BYTES + DUMP_BLOCK_BYTES;
     for (;;) {
@@ -116,7 +117,9 @@ function loadRecords(handle: NativeHandle, records: Buffer, result: LoadResult):
   const taken = handle.load(records);
   if (taken === false) {
     const code = lowWord(Word.code);
-    throw code === Code.invalidValue ? malformed('a record is damaged') : answerError(handle, code);
+    throw code === Code.invalidValue
+      ? malformed(`a record ${recordsFault(records) ?? 'is damaged'}`)
+      : answerError(handle, code);
   }
   if (taken !== records.length) throw malformed('a block ends within a record');
   result.loaded += numberWord(Word.number);

@@ -221,6 +221,8 @@ describe('C++ and TypeScript agree on', () => {
     expect(differences(kinds, scriptObject('src/request/record.ts', 'RecordKind'))).toEqual([]);
     const header = cxxConstants('native/store/record.h', 'kRecordHeaderBytes').get('');
     expect(scriptConstants('src/request/record.ts', 'RECORD_HEADER_BYTES').get('')).toBe(header);
+    const fields = cxxEnum('native/store/record.h', 'enum RecordField', 'kField');
+    expect(differences(fields, scriptObject('src/request/record.ts', 'RecordField'))).toEqual([]);
   });
 
   test('limits that both name', () => {

@@ -78,11 +78,16 @@ Napi::Value ApplyRecords(const Napi::CallbackInfo& info) {
   if (!BytesOf(info[0], &data, &bytes)) return Napi::Number::New(env, -1);
   const Now now = call.handle->instance->ReadBothClocks();
   uint64_t applied = 0;
+  bool parts_are_whole = false;
   for (size_t at = 0; at < bytes;) {
     RecordView record;
     if (DecodeRecord(std::string_view(data + at, bytes - at), &record) != DecodeStatus::kOk ||
         (record.codec & 0x0F) >= kCodecCount) {
       return Napi::Number::New(env, -1);
+    }
+    // Of the first part of an atomic batch: all of them are here, or none is applied.
+    if ((record.optional.fields & kFieldBatch) && !std::exchange(parts_are_whole, true)) {
+      if (!PartsAreWhole(std::string_view(data + at, bytes - at))) return Napi::Number::New(env, -1);
     }
     at += record.record_bytes;
     const Status status = call.handle->store->Apply(record, now, true);

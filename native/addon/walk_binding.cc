@@ -18,7 +18,7 @@ namespace {
 // Entries that one call brings across: a pair of values each.
 constexpr size_t kWalkEntriesMax = kChunkKeysMax / 2;
 // What the records of so many entries need beside keys and values: header and padding.
-constexpr size_t kRecordRoomBytes = kWalkEntriesMax * (kRecordHeaderBytes + 8);
+constexpr size_t kRecordRoomBytes = kWalkEntriesMax * RecordBytes(7, 0, RecordFieldBytes(kFieldFreshness));
 
 // A walk in progress. JavaScript holds it as an external; whatever happens to the handle, the walk keeps the store.
 struct Walk {
@@ -112,7 +112,7 @@ Napi::Value RefusalValue(Napi::Env env, const CacheHandle* handle, Code code) {
   return Napi::Value(env, Refusal(env, handle, code));
 }
 
-// openWalk(newest): a walk, or a code.
+// openWalk(newest, acceptsStale): a walk, or a code.
 Napi::Value OpenWalk(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   CacheHandle* handle = HandleOf(info);
@@ -121,6 +121,7 @@ Napi::Value OpenWalk(const Napi::CallbackInfo& info) {
   walk->cache = handle->pointer;
   const bool newest = BooleanOr(info[0], false);
   handle->store->OpenCursor(newest ? Cursor::Order::kNewestFirst : Cursor::Order::kOldestFirst, &walk->cursor);
+  walk->cursor.accepts_stale = BooleanOr(info[1], false);
   const auto end = [](Napi::Env, Walk* made) {
     made->Close();
     delete made;
@@ -192,26 +193,18 @@ Napi::Value StepWalk(const Napi::CallbackInfo& info) {
 
 // Writes the record of an entry; returns its size.
 size_t EncodeEntry(const WalkedEntry& entry, const Scratch& scratch, const Now& now, char* target) {
-  RecordHeader header{};
-  header.record_bytes = static_cast<uint32_t>(RecordBytes(entry.key_bytes, entry.value_bytes));
-  header.kind = RecordKind::kSet;
-  header.codec = static_cast<uint8_t>(entry.codec);
-  if (entry.client_flags != 0) header.codec |= 0x10;
-  header.version = entry.version;
-  // A record has no end of freshness: what is read back is never stale.
-  const uint64_t end_ms = EndMs(entry.expires_ms, entry.fresh_until_ms);
-  header.expires_wall_ms = end_ms == kNeverExpires ? 0 : static_cast<int64_t>(end_ms) + now.WallOffset();
-  header.client_flags = entry.client_flags;
-  header.key_bytes = entry.key_bytes;
-  header.value_bytes = entry.value_bytes;
-  std::memcpy(target, &header, sizeof(header));
-  char* at = target + sizeof(header);
-  std::memcpy(at, scratch.data + entry.key_offset, entry.key_bytes);
-  at += entry.key_bytes;
-  std::memcpy(at, scratch.data + entry.value_offset, entry.value_bytes);
-  at += entry.value_bytes;
-  std::memset(at, 0, static_cast<size_t>(target + header.record_bytes - at));
-  return header.record_bytes;
+  RecordView record;
+  record.codec = static_cast<uint8_t>(entry.codec);
+  record.version = entry.version;
+  record.expires_wall_ms =
+      entry.expires_ms == kNeverExpires ? 0 : static_cast<int64_t>(entry.expires_ms) + now.WallOffset();
+  if (entry.fresh_until_ms != kAlwaysFresh) {
+    record.optional.SetFreshUntil(static_cast<int64_t>(entry.fresh_until_ms) + now.WallOffset());
+  }
+  record.client_flags = entry.client_flags;
+  record.key = {scratch.data + entry.key_offset, entry.key_bytes};
+  record.value = {scratch.data + entry.value_offset, entry.value_bytes};
+  return EncodeRecord(record, target);
 }
 
 // dumpStep(walk, target, withExpired): bytes of records written to target. 0: the words have the size that the next
@@ -275,8 +268,7 @@ Napi::Value Load(const Napi::CallbackInfo& info) {
     RecordView record;
     const DecodeStatus decoded = DecodeRecord(std::string_view(data + at, bytes - at), &record);
     if (decoded == DecodeStatus::kNeedsMore) break;
-    if (decoded == DecodeStatus::kMalformed || record.kind != RecordKind::kSet ||
-        (record.codec & 0x0F) >= kCodecCount) {
+    if (decoded != DecodeStatus::kOk || record.kind != RecordKind::kSet || (record.codec & 0x0F) >= kCodecCount) {
       return RefusalValue(env, handle, Code::kInvalidValue);
     }
     at += record.record_bytes;

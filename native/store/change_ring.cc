@@ -2,12 +2,17 @@
 
 namespace cairn {
 
-void ChangeRing::BeginPinned(RecordHeader header) {
-  const uint64_t bytes = PinnedBytes(header.key_bytes);
+void ChangeRing::BeginHead(const RecordHeader& header, const RecordFields& fields, uint64_t bytes) {
+  DCHECK(header.fields == fields.fields);
   at_ = Place(bytes);
   end_ = at_ + bytes;
-  header.reserved0 = kPinnedMark;
   Payload(reinterpret_cast<const char*>(&header), sizeof header);
+  at_ = WriteRecordFields(fields, at_);
+}
+
+void ChangeRing::BeginPinned(RecordHeader header, const RecordFields& fields) {
+  header.reserved = kPinnedMark;
+  BeginHead(header, fields, PinnedBytes(header));
 }
 
 void ChangeRing::CommitPinned(const Pin& pin, uint64_t charge) {

@@ -12,8 +12,8 @@
 //
 // A record lies here as record.h draws it, so that a run of them is copied as a whole. None wraps: what is left at the
 // ring's end is skipped, marked by a record_bytes of 0. A large value is not copied in: its entry is pinned until the
-// log has it, and Collect() copies it from there. Of such a record there are the header (reserved0 is 1), the key,
-// padding to a multiple of 8, and a PinnedTail.
+// log has it, and Collect() copies it from there. Of such a record there are the header (with kPinnedMark, which no
+// record of the log has), the optional fields, the key, padding to a multiple of 8, and a PinnedTail.
 //
 // Thread safety: everything under the shard's lock, but Collect(): that one without it, by one reader at a time, who is
 // also the only one to call Advance(), Free() and Rewind().
@@ -66,12 +66,15 @@ class ChangeRing {
     return fill_bytes() + 2 * (record_bytes + kBarrierRoomBytes) <= capacity_ ||
            HasRoom(record_bytes, 2 * kBarrierRoomBytes);
   }
-  [[nodiscard]] bool ReservePinned(size_t key_bytes) { return HasRoom(PinnedBytes(key_bytes), 2 * kBarrierRoomBytes); }
+  [[nodiscard]] bool ReservePinned(size_t field_bytes, size_t key_bytes) {
+    return HasRoom(PinnedBytes(field_bytes, key_bytes), 2 * kBarrierRoomBytes);
+  }
   // For a clear, or one that is to come; `is_due`: it was one to come, and its time has.
   [[nodiscard]] bool ReserveBarrier(bool is_due) { return HasRoom(kRecordHeaderBytes, is_due ? 0 : kBarrierRoomBytes); }
 
-  // A whole record in one go, from its key and value; room was made for it.
+  // A whole record without optional fields in one go, from its key and value; room was made for it.
   void Append(const RecordHeader& header, const char* key, const char* value) {
+    DCHECK(header.fields == 0);
     char* record = Place(header.record_bytes);
     WriteRecordHeader(header, record);
     // Before the payload: where there is no padding, that ends here.
@@ -82,11 +85,8 @@ class ChangeRing {
     if (header.value_bytes != 0) std::memcpy(record + header.key_bytes, value, header.value_bytes);
     Added(header.record_bytes);
   }
-  void Begin(const RecordHeader& header) {
-    at_ = Place(header.record_bytes);
-    end_ = at_ + header.record_bytes;
-    Payload(reinterpret_cast<const char*>(&header), sizeof header);
-  }
+  // In pieces: the key and then the value as payload.
+  void Begin(const RecordHeader& header, const RecordFields& fields) { BeginHead(header, fields, header.record_bytes); }
   void Payload(const char* data, size_t bytes) {
     DCHECK(bytes <= static_cast<size_t>(end_ - at_));
     std::memcpy(at_, data, bytes);
@@ -98,7 +98,7 @@ class ChangeRing {
   }
   // The same for a record whose value stays where it is: Begin, the key as payload, Commit with the entry's pin and its
   // charge.
-  void BeginPinned(RecordHeader header);
+  void BeginPinned(RecordHeader header, const RecordFields& fields);
   void CommitPinned(const Pin& pin, uint64_t charge);
 
   // What a writer has to tell the reader once it has given up the lock; asking takes it back.
@@ -160,12 +160,18 @@ class ChangeRing {
     uint64_t next;  // position + 1 of the next record with a pinned value
   };
   static_assert(sizeof(PinnedTail) == 32);
-  static constexpr uint16_t kPinnedMark = 1;
+  static constexpr uint32_t kPinnedMark = 1;
   // A barrier, and what may have to be skipped before it.
   static constexpr uint64_t kBarrierRoomBytes = 2 * kRecordHeaderBytes;
 
-  static constexpr uint64_t PinnedBytes(size_t key_bytes) { return RecordBytes(key_bytes, 0) + sizeof(PinnedTail); }
-  static_assert(2 * RecordBytes(kKeyBytesMax, kRingInlineValueBytesMax) + 2 * kBarrierRoomBytes <= kRingBytesMin,
+  static constexpr uint64_t PinnedBytes(size_t field_bytes, size_t key_bytes) {
+    return RecordBytes(key_bytes, 0, field_bytes) + sizeof(PinnedTail);
+  }
+  static uint64_t PinnedBytes(const RecordHeader& header) {
+    return PinnedBytes(RecordFieldBytes(header.fields), header.key_bytes);
+  }
+  static_assert(2 * RecordBytes(kKeyBytesMax, kRingInlineValueBytesMax, kRecordFieldBytesMax) + 2 * kBarrierRoomBytes <=
+                    kRingBytesMin,
                 "an empty ring has room for any record, wherever it stands");
 
   bool HasRoom(uint64_t bytes, uint64_t spare) const {
@@ -201,13 +207,14 @@ class ChangeRing {
   uint64_t Offset(uint64_t position) const { return position & (capacity_ - 1); }
   const char* At(uint64_t position) const { return bytes_ + Offset(position); }
   char* At(uint64_t position) { return bytes_ + Offset(position); }
-  // The header of a record, whose key is right behind it.
+  // The header of a record, whose optional fields and key are right behind it.
   RecordHeader HeaderAt(uint64_t position) const {
     RecordHeader header;
     std::memcpy(&header, At(position), sizeof header);
     return header;
   }
-  static uint64_t TailOffset(const RecordHeader& header) { return RecordBytes(header.key_bytes, 0); }
+  static uint64_t TailOffset(const RecordHeader& header) { return PinnedBytes(header) - sizeof(PinnedTail); }
+  void BeginHead(const RecordHeader& header, const RecordFields& fields, uint64_t bytes);
 
   RingState* state_;
   char* bytes_;
@@ -249,7 +256,7 @@ ChangeRing::Collected ChangeRing::Collect(View* view, char* out, size_t capacity
     const RecordHeader header = HeaderAt(at);
     collected.count++;
     collected.version = header.version;
-    if (header.reserved0 == 0) [[likely]] {
+    if (header.reserved == 0) [[likely]] {
       at += record_bytes;
       collected.bytes += record_bytes;
       continue;
@@ -257,17 +264,18 @@ ChangeRing::Collected ChangeRing::Collect(View* view, char* out, size_t capacity
     copy_run();
     char* to = out + collected.bytes;
     RecordHeader clean = header;
-    clean.reserved0 = 0;
+    clean.reserved = 0;
     std::memcpy(to, &clean, sizeof clean);
-    std::memcpy(to + sizeof clean, from + sizeof clean, header.key_bytes);
-    to += sizeof clean + header.key_bytes;
+    const size_t head_bytes = sizeof clean + RecordFieldBytes(header.fields) + header.key_bytes;
+    std::memcpy(to + sizeof clean, from + sizeof clean, head_bytes - sizeof clean);
+    to += head_bytes;
     PinnedTail tail;
     std::memcpy(&tail, from + TailOffset(header), sizeof tail);
     read(tail.pin, to, size_t{header.value_bytes});
     to += header.value_bytes;
     std::memset(to, 0, static_cast<size_t>(out + collected.bytes + record_bytes - to));
     collected.bytes += record_bytes;
-    at += PinnedBytes(header.key_bytes);
+    at += PinnedBytes(header);
     run = at;
     run_out = collected.bytes;
   }
@@ -289,7 +297,7 @@ bool ChangeRing::Free(uint64_t up_to, int count, Unpin unpin) {
     if (tail.next == 0) state_->last_pinned = 0;
     state_->pinned_count--;
     state_->pinned_bytes -= tail.charge;
-    state_->freed = position + PinnedBytes(header.key_bytes);
+    state_->freed = position + PinnedBytes(header);
     unpin(tail.pin);
   }
   state_->freed = std::max(state_->freed, up_to);
@@ -317,13 +325,13 @@ void ChangeRing::Verify(Check check) const {
     const RecordHeader header = HeaderAt(at);
     CHECK(header.version > version);
     version = header.version;
-    if (header.reserved0 == 0) {
+    if (header.reserved == 0) {
       RecordView view;
       CHECK(DecodeRecord({At(at), capacity_ - Offset(at)}, &view) == DecodeStatus::kOk);
       at += header.record_bytes;
       continue;
     }
-    CHECK(header.reserved0 == kPinnedMark && header.kind == RecordKind::kSet && pinned == at + 1);
+    CHECK(header.reserved == kPinnedMark && header.kind == RecordKind::kSet && pinned == at + 1);
     PinnedTail tail;
     std::memcpy(&tail, At(at) + TailOffset(header), sizeof tail);
     check(tail.pin);
@@ -331,7 +339,7 @@ void ChangeRing::Verify(Check check) const {
     pinned = tail.next;
     pinned_count++;
     pinned_bytes += tail.charge;
-    at += PinnedBytes(header.key_bytes);
+    at += PinnedBytes(header);
   }
   CHECK(met_drained || state_->drained == state_->written);
   CHECK(pinned == 0 && last_pinned == state_->last_pinned);

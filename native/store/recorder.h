@@ -77,11 +77,11 @@ class Recorder {
 
   // ---- room ----
 
-  // For a record without a value.
-  [[nodiscard]] bool ReserveKey(size_t key_bytes) {
+  // For a record without a value: of a delete, or of a touch of an entry that is fresh so long.
+  [[nodiscard]] bool ReserveKey(size_t key_bytes, uint64_t fresh_until_ms = kAlwaysFresh) {
     if (!keeps_records()) [[likely]]
       return true;
-    return ReserveKeyInRing(key_bytes);
+    return ReserveKeyInRing(key_bytes, fresh_until_ms);
   }
   // For the record of an entry that is about to be stored. Decides whether the ring will keep the value in place
   // instead of a copy. False also if only values that the ring keeps in place are in the entry's way.
@@ -120,6 +120,24 @@ class Recorder {
       LeaveEntryInRing(kind, ref, version, now);
   }
 
+  // While it lives, records are of changes that came about in this way: sets by adding `delta` to a number.
+  class Extra {
+   public:
+    Extra(Recorder* recorder, int64_t delta) : recorder_(recorder) {
+      recorder->extra_.SetDelta(delta);
+      recorder->extra_bytes_ = recorder->extra_.bytes();
+    }
+    ~Extra() {
+      recorder_->extra_ = RecordFields{};
+      recorder_->extra_bytes_ = 0;
+    }
+    Extra(const Extra&) = delete;
+    Extra& operator=(const Extra&) = delete;
+
+   private:
+    Recorder* recorder_;
+  };
+
   // While it lives, changes leave no record: they are what a record of the log says.
   class Silence {
    public:
@@ -133,21 +151,31 @@ class Recorder {
   };
 
  private:
-  bool ReserveKeyInRing(size_t key_bytes);
+  // The optional fields of a record, and their bytes, or a little more.
+  RecordFields FieldsOf(RecordKind kind, uint64_t fresh_until_ms, const Now& now) const;
+  size_t FieldBytes(uint64_t fresh_until_ms) const {
+    return (fresh_until_ms != kAlwaysFresh ? RecordFieldBytes(kFieldFreshness) : 0) + extra_bytes_;
+  }
+  bool ReserveKeyInRing(size_t key_bytes, uint64_t fresh_until_ms);
   bool ReserveSetInRing(const NewEntry& entry, EntryIs entry_is);
   // The same for a value that may have to be kept in place, or beside some that are.
   [[gnu::noinline]] bool ReserveBesidePinned(const NewEntry& entry, EntryIs entry_is);
   void LeaveSetInRing(const NewEntry& from, const char* value, Ref ref, uint64_t version, const Now& now);
   void LeaveEntryInRing(RecordKind kind, Ref ref, uint64_t version, const Now& now);
   // The record of an entry whose value the ring keeps in place.
-  void LeavePinned(const RecordHeader& header, Ref ref);
+  void LeavePinned(const RecordHeader& header, const RecordFields& fields, Ref ref);
 
   RecorderState* state_;
   EntryMemory* memory_;
   StoreStats* counters_;
   ChangeRing ring_;
   bool keeps_records_;
-  bool value_reserved_pinned_ = false;  // of the record that ReserveSet() made room for last
+  RecordFields extra_;      // of every record
+  size_t extra_bytes_ = 0;  // of those
+  // The record that ReserveSet() made room for last: as ChangeRing::Append() takes it, or with optional fields, or with
+  // its value kept in place.
+  enum class Reserved : uint8_t { kPlain, kWithFields, kPinned };
+  Reserved reserved_ = Reserved::kPlain;
 };
 
 }  // namespace cairn

@@ -335,9 +335,13 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
       REQUIRES_LOCK(this);
   bool GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome) REQUIRES_LOCK(this);
   void Describe(const EntryHeader* entry, const Now& now, Outcome* outcome) const REQUIRES_LOCK(this);
-  // Gives the entry this expiry, and makes it fresh until then; with kKeepExpiry neither. On failure it is as it was,
+  // Gives the entry this expiry and this end of its freshness; with kKeepExpiry neither. On failure it is as it was,
   // but may have moved.
-  Status Retime(Ref* ref, std::string_view key, uint64_t expires_ms, uint64_t hash, const Now& now) REQUIRES_LOCK(this);
+  struct Ends {
+    uint64_t expires_ms;
+    uint64_t fresh_until_ms;
+  };
+  Status Retime(Ref* ref, std::string_view key, const Ends& ends, uint64_t hash, const Now& now) REQUIRES_LOCK(this);
   // Before a record is applied while recovering: takes out expired entries, as far as its own needs the room.
   void MakeRoomFromExpired(const RecordView& record, const Now& now) REQUIRES_LOCK(this);
   void RemoveAbsent(const Request& request, Found found, uint64_t hash, Outcome* outcome) REQUIRES_LOCK(this);

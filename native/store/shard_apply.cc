@@ -8,6 +8,16 @@
 
 namespace cairn {
 
+namespace {
+
+uint64_t FreshUntilOf(const RecordView& record, const Now& now) {
+  if (!(record.optional.fields & kFieldFreshness)) return kAlwaysFresh;
+  const int64_t until_ms = record.optional.fresh_until_wall_ms - now.WallOffset();
+  return static_cast<uint64_t>(std::max<int64_t>(until_ms, 1));
+}
+
+}  // namespace
+
 void Shard::MakeRoomFromExpired(const RecordView& record, const Now& now) {
   if (record.kind != RecordKind::kSet || wheel_.empty()) return;
   NewEntry entry;
@@ -15,6 +25,7 @@ void Shard::MakeRoomFromExpired(const RecordView& record, const Now& now) {
   entry.value_bytes = record.value.size();
   entry.client_flags = record.client_flags;
   entry.expires_ms = record.expires_wall_ms == 0 ? kNeverExpires : kAlreadyExpired;
+  entry.fresh_until_ms = FreshUntilOf(record, now);
   const uint64_t charge = memory_.LayoutOf(entry).charge;
   while (memory_.state().charged_bytes + charge > memory_.state().limit_bytes ||
          (state_->entries_limit != 0 &&
@@ -40,6 +51,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
   const uint64_t expires_ms =
       !expires ? kNeverExpires
                : static_cast<uint64_t>(std::max<int64_t>(record.expires_wall_ms - now.WallOffset(), kAlreadyExpired));
+  const uint64_t fresh_until_ms = FreshUntilOf(record, now);
   Ref old = Find(record.key, hash);
   if (old != 0 && (IsDead(At(old)) || (IsExpired(At(old), now) && !recovering))) {
     RemoveEntry(old, IsDead(At(old)) ? Reason::kCleared : Reason::kExpired, hash);
@@ -71,6 +83,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
       from.codec = static_cast<Codec>(record.codec);
       from.client_flags = record.client_flags;
       from.expires_ms = expires_ms;
+      from.fresh_until_ms = fresh_until_ms;
       std::optional<Recorder::Silence> silence;
       if (keep_version) silence.emplace(&recorder_);
       status = Put(from, record.value, hash, old, keep_version ? record.version : 0, now, &outcome);
@@ -81,8 +94,8 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
     }
     case RecordKind::kTouch: {
       if (old == 0) return Status::kNotFound;
-      if (!keep_version && !recorder_.ReserveKey(record.key.size())) return Status::kLogFull;
-      status = Retime(&old, record.key, expires_ms, hash, now);
+      if (!keep_version && !recorder_.ReserveKey(record.key.size(), fresh_until_ms)) return Status::kLogFull;
+      status = Retime(&old, record.key, {expires_ms, fresh_until_ms}, hash, now);
       if (status != Status::kStored && !keep_version) return recorder_.NoMemory(status);
       if (status != Status::kStored) {
         // Better gone than there for longer than it should be.

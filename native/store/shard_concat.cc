@@ -157,6 +157,7 @@ bool Shard::EndConcat(const ConcatSteps& steps, const Request& request, uint64_t
   from.key = request.key;
   from.value_bytes = entry->value_bytes;
   from.client_flags = ClientFlagsOf(entry);
+  from.fresh_until_ms = FreshUntilOf(At(old));
   if (!recorder_.ReserveSet(from, Recorder::EntryIs::kInSlot)) {
     Abandon(steps.slot);
     outcome->status = Status::kLogFull;

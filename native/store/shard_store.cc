@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <optional>
 
 #include "store/shard_inl.h"
 
@@ -276,6 +277,7 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
     outcome->status = Status::kNonNumeric;
     return;
   }
+  const uint64_t number_before = number;
   if (incr) {
     number += request.delta;
   } else {
@@ -289,6 +291,8 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
   }
   NewEntry from = KeptOf(entry, request.key);
   from.value_bytes = length;
+  std::optional<Recorder::Extra> extra;
+  if (recorder_.keeps_records()) extra.emplace(&recorder_, static_cast<int64_t>(number - number_before));
   const Status status = Put(from, {digits, length}, hash, old, 0, now, outcome);
   if (status != Status::kStored) {
     if (status == Status::kNoMemory && !fills_.empty()) fills_.Void(hash);

@@ -117,23 +117,25 @@ Found Shard::Look(std::string_view key, uint64_t hash, const Now& now, StaleIs s
   return {ref, stale_is == StaleIs::kAbsent && IsStale(At(ref), now) ? Presence::kStale : Presence::kLive};
 }
 
-Status Shard::Retime(Ref* ref, std::string_view key, uint64_t expires_ms, uint64_t hash, const Now& now) {
+Status Shard::Retime(Ref* ref, std::string_view key, const Ends& ends, uint64_t hash, const Now& now) {
+  const uint64_t expires_ms = ends.expires_ms;
   if (expires_ms == kKeepExpiry) return Status::kStored;
   EntryHeader* entry = At(*ref);
   const bool was_timed = IsTimed(entry);
   const bool is_timed = expires_ms != kNeverExpires;
   NewEntry from = KeptOf(entry, key);
   from.expires_ms = expires_ms;
-  from.fresh_until_ms = kAlwaysFresh;
+  from.fresh_until_ms = ends.fresh_until_ms;
   // A chunked entry changes its head, which a reader behind a pin never looks at; unless it is one that fits into a
   // single chunk without these fields.
   const bool chunked = (entry->flags & kEntryChunked) != 0;
-  const bool has_fields = chunked ? (memory_.LayoutOf(from).flags & kEntryChunked) != 0 : is_timed == was_timed;
-  if (has_fields) {
+  const bool has_expiry = chunked ? (memory_.LayoutOf(from).flags & kEntryChunked) != 0 : is_timed == was_timed;
+  const bool has_freshness = ends.fresh_until_ms == kAlwaysFresh || (entry->flags & kEntryHasFreshness) != 0;
+  if (has_expiry && has_freshness) {
     if (was_timed) wheel_.Remove(*ref);
     if (was_timed || is_timed) ExpiryOf(entry)->expires_ms = expires_ms;
     if (is_timed) wheel_.Add(*ref);
-    SetFreshUntil(entry, kAlwaysFresh);
+    SetFreshUntil(entry, ends.fresh_until_ms);
     return Status::kStored;
   }
   // A touch is no access, whether or not it needs another layout.
@@ -164,14 +166,16 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
     outcome->status = Status::kExists;
     return;
   }
-  if (!recorder_.ReserveKey(request.key.size())) {
+  const Ends ends{request.expires_ms, kAlwaysFresh};
+  const uint64_t fresh_until_ms = request.expires_ms == kKeepExpiry ? FreshUntilOf(At(ref)) : kAlwaysFresh;
+  if (!recorder_.ReserveKey(request.key.size(), fresh_until_ms)) {
     outcome->status = Status::kLogFull;
     return;
   }
   const size_t scratch_used = scratch == nullptr ? 0 : scratch->used;
   if (get && !request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
   Describe(At(ref), now, outcome);
-  const Status status = Retime(&ref, request.key, request.expires_ms, hash, now);
+  const Status status = Retime(&ref, request.key, ends, hash, now);
   if (status != Status::kStored) {
     if (outcome->pin.ref != 0) Unpin(outcome->pin.ref);
     if (scratch != nullptr) scratch->used = scratch_used;
@@ -193,8 +197,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   if (!request.no_bump) Bump(ref);
   outcome->record_version = recorder_.NextVersion();
   recorder_.LeaveEntry(RecordKind::kTouch, ref, outcome->record_version, now);
-  const uint64_t end_ms = EndMs(ExpiresMsOf(entry), FreshUntilOf(entry));
-  if (end_ms != kNeverExpires) recorder_.NoteGone(outcome->record_version);
+  if (IsTimed(entry)) recorder_.NoteGone(outcome->record_version);
   outcome->expires_ms = ExpiresMsOf(entry);
   outcome->fresh_until_ms = FreshUntilOf(entry);
   outcome->status = Status::kFound;

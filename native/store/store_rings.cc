@@ -97,7 +97,7 @@ Status Store::Apply(const RecordView& record, const Now& now, bool keep_version)
     OsLockGuard guard(&clear_lock_);
     return ApplyClearAtLocked(record, now, keep_version);
   }
-  if (record.expires_wall_ms != 0) uses_time_.store(true, std::memory_order_relaxed);
+  if (record.expires_wall_ms != 0 || record.optional.fields != 0) uses_time_.store(true, std::memory_order_relaxed);
   Shard* shard = ShardAt(ShardOf(record.key));
   const uint64_t hash = shard->HashOf(record.key);
   const ShardHold hold(this, shard);

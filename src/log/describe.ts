@@ -154,7 +154,7 @@ const KIND_NAMES = new Map<number, string>([
 function* recordLines(records: Buffer, { formatVersion }: SegmentHeader): Generator<string> {
   const reader = new RecordReader(records);
   while (reader.next()) {
-    const { kind, key, value, codec, clientFlags, version, expiresWallMs } = reader;
+    const { kind, key, value, codec, clientFlags, version, expiresWallMs, freshUntilWallMs, delta, batch } = reader;
     const { epoch, counter } = versionParts(formatVersion, version);
     const parts = [
       KIND_NAMES.get(kind) ?? String(kind),
@@ -166,10 +166,14 @@ function* recordLines(records: Buffer, { formatVersion }: SegmentHeader): Genera
       `version ${epoch}.${counter}`,
       ...(kind === RecordKind.clearAt ? [clearAtText(expiresWallMs)] : []),
       ...(kind === RecordKind.clearAt || expiresWallMs === 0n ? [] : [`expires ${time(Number(expiresWallMs))}`]),
+      ...(freshUntilWallMs === undefined ? [] : [`stale from ${time(Number(freshUntilWallMs))}`]),
+      ...(delta === undefined ? [] : [`by ${delta}`]),
+      ...(batch === undefined ? [] : [`part ${batch.index + 1} of ${batch.count} of atomic batch ${hex(batch.id)}`]),
     ];
     yield parts.join('  ');
   }
-  if (reader.status !== 'ok') yield `DAMAGE: what follows at ${reader.end} is not a record`;
+  if (reader.status === 'unknown-field') yield `the record at ${reader.end} ${reader.fault}`;
+  else if (reader.status !== 'ok') yield `DAMAGE: what follows at ${reader.end} is not a record`;
 }
 
 function clearAtText(wallMs: bigint): string {

@@ -8,7 +8,7 @@
  * are left out. If a segment is removed meanwhile, the survey begins again.
  */
 import { basename, join } from 'node:path';
-import { RecordReader } from '../request/record.ts';
+import { brokenBatch, RecordReader } from '../request/record.ts';
 import { type Problem, readChain } from './chain.ts';
 import { claimProblems, cursorProblems } from './checks.ts';
 import { CURSORS_FILE, CURSORS_FILE_OLD, type CursorTable, readCursors } from './cursors.ts';
@@ -182,21 +182,32 @@ function checkRecords(
   }
   if (header.kind !== 'records') return;
   const fault = recordFault(payload, header.recordCount, header.epoch, formatVersion);
-  if (fault !== undefined) problems.push({ kind: 'damage', ...place, text: fault });
+  if (fault !== undefined) problems.push({ ...place, ...fault });
 }
 
 /** What is wrong with the records of a batch or chunk; undefined: nothing. */
-function recordFault(records: Buffer, recordCount: number, epoch: number, formatVersion: number): string | undefined {
+function recordFault(
+  records: Buffer,
+  recordCount: number,
+  epoch: number,
+  formatVersion: number,
+): { kind: 'damage' | 'newer'; text: string } | undefined {
   const epochMax = versionEpochMax(formatVersion, epoch);
   const reader = new RecordReader(records);
   let count = 0;
   while (reader.next()) {
     count++;
     if (versionParts(formatVersion, reader.version).epoch > epochMax)
-      return `record ${count} is of a later epoch than what it is in`;
+      return { kind: 'damage', text: `record ${count} is of a later epoch than what it is in` };
   }
-  if (reader.status !== 'ok') return `record ${count + 1} is not well-formed`;
-  return count === recordCount ? undefined : `it should have ${recordCount} records and has ${count}`;
+  if (reader.status !== 'ok') {
+    const kind = reader.status === 'unknown-field' ? 'newer' : 'damage';
+    return { kind, text: `record ${count + 1} ${reader.fault}` };
+  }
+  if (count !== recordCount) return { kind: 'damage', text: `it should have ${recordCount} records and has ${count}` };
+  const batch = brokenBatch(records);
+  if (batch === undefined) return undefined;
+  return { kind: 'damage', text: `it does not have each part of the atomic batch ${batch.toString(16)} once` };
 }
 
 function snapshotProblems(files: Files, directory: string, found: SnapshotFile, isDeep: boolean): Problem[] {
@@ -206,7 +217,7 @@ function snapshotProblems(files: Files, directory: string, found: SnapshotFile, 
   try {
     for (const { records, recordCount } of readSnapshotFile(files, directory, found.info)) {
       const fault = recordFault(records, recordCount, found.info.epochMax, found.info.formatVersion);
-      if (fault !== undefined) return damage(fault);
+      if (fault !== undefined) return [{ file: found.name, ...fault }];
     }
     return [];
   } catch (error) {

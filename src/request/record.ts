@@ -24,8 +24,33 @@ export const RecordKind = {
 } as const;
 export type RecordKind = (typeof RecordKind)[keyof typeof RecordKind];
 
-/** Bytes before the key. */
+/** Bits that say which optional fields a record has. They are on disk. */
+export const RecordField = {
+  /** When the entry becomes stale. Of `set` and `touch`; without it, it is fresh until it expires. */
+  freshness: 1,
+  /** What was added to the number that was there, modulo 2^64. Of `set`. */
+  delta: 2,
+  /** Of which batch this is a part. Of `set`, `delete` and `touch`. */
+  batch: 4,
+} as const;
+
+/** Bytes before the optional fields and the key. */
 export const RECORD_HEADER_BYTES = 40;
+const FIELD_BYTES: ReadonlyMap<number, number> = new Map([
+  [RecordField.freshness, 8],
+  [RecordField.delta, 8],
+  [RecordField.batch, 16],
+]);
+const FIELDS_KNOWN = RecordField.freshness | RecordField.delta | RecordField.batch;
+
+/** The parts of a batch are applied together or not at all: they lie in one group of the log. */
+export interface BatchPart {
+  /** The same in all parts; no other batch in the log has it. */
+  readonly id: bigint;
+  readonly count: number;
+  /** Which of them this is, from 0. */
+  readonly index: number;
+}
 
 /** Bits of a version below its epoch. */
 const COUNTER_BITS = 32n;
@@ -33,9 +58,15 @@ const COUNTER_BITS = 32n;
 const CODEC_MASK = 0x0f;
 const HAS_CLIENT_FLAGS = 0x10;
 
-/** Bytes of the record of a key and a value of these sizes. */
-export function recordBytes(keyBytes: number, valueBytes: number): number {
-  return Math.ceil((RECORD_HEADER_BYTES + keyBytes + valueBytes) / 8) * 8;
+/** Bytes of the record of a key and a value of these sizes, with these optional fields. */
+export function recordBytes(keyBytes: number, valueBytes: number, fields = 0): number {
+  return Math.ceil((RECORD_HEADER_BYTES + fieldBytes(fields) + keyBytes + valueBytes) / 8) * 8;
+}
+
+function fieldBytes(fields: number): number {
+  let bytes = 0;
+  for (const [bit, size] of FIELD_BYTES) if ((fields & bit) !== 0) bytes += size;
+  return bytes;
 }
 
 /** The epoch that a version was given in. */
@@ -43,7 +74,8 @@ export function epochOf(version: bigint): number {
   return Number(version >> COUNTER_BITS);
 }
 
-export type DecodeStatus = 'ok' | 'needs-more' | 'malformed';
+/** `unknown-field`: a later version wrote an optional field that is not known here, nor its size. */
+export type DecodeStatus = 'ok' | 'needs-more' | 'malformed' | 'unknown-field';
 
 /**
  * Goes through records that lie one behind the other:
@@ -83,6 +115,20 @@ export class RecordReader {
     return this.#status;
   }
 
+  /** Why there is no record at `end`, in words; undefined: what was looked at are well-formed records. */
+  get fault(): string | undefined {
+    switch (this.#status) {
+      case 'ok':
+        return undefined;
+      case 'unknown-field': {
+        const unknown = this.#bytes.readUInt16LE(this.#end + 6) & ~FIELDS_KNOWN;
+        return `has the optional field ${Math.log2(unknown & -unknown)}, which this version of cairn-cache does not know`;
+      }
+      default:
+        return 'is not well-formed';
+    }
+  }
+
   /** Where the record that `next()` found last begins. */
   get offset(): number {
     return this.#start;
@@ -115,15 +161,52 @@ export class RecordReader {
     return this.#bytes.readUInt32LE(this.#start + 24);
   }
 
+  /** Unix milliseconds from which on the entry is stale; undefined: it is fresh until it expires. */
+  get freshUntilWallMs(): bigint | undefined {
+    const at = this.#fieldAt(RecordField.freshness);
+    return at === undefined ? undefined : this.#bytes.readBigInt64LE(at);
+  }
+
+  /** What was added to the number that was there, modulo 2^64; undefined: it was not by adding. */
+  get delta(): bigint | undefined {
+    const at = this.#fieldAt(RecordField.delta);
+    return at === undefined ? undefined : this.#bytes.readBigInt64LE(at);
+  }
+
+  /** Of which batch this is a part; undefined: of none. */
+  get batch(): BatchPart | undefined {
+    const at = this.#fieldAt(RecordField.batch);
+    if (at === undefined) return undefined;
+    return {
+      id: this.#bytes.readBigUInt64LE(at),
+      count: this.#bytes.readUInt32LE(at + 8),
+      index: this.#bytes.readUInt32LE(at + 12),
+    };
+  }
+
+  get #fields(): number {
+    return this.#bytes.readUInt16LE(this.#start + 6);
+  }
+
+  #fieldAt(bit: number): number | undefined {
+    const fields = this.#fields;
+    if ((fields & bit) === 0) return undefined;
+    return this.#start + RECORD_HEADER_BYTES + fieldBytes(fields & (bit - 1));
+  }
+
+  get #keyAt(): number {
+    return this.#start + RECORD_HEADER_BYTES + fieldBytes(this.#fields);
+  }
+
   /** A view of the key; empty for `clear` and `clearAt`. */
   get key(): Buffer {
-    const at = this.#start + RECORD_HEADER_BYTES;
+    const at = this.#keyAt;
     return this.#bytes.subarray(at, at + this.#bytes.readUInt32LE(this.#start + 28));
   }
 
   /** A view of the value; empty but for `set`. */
   get value(): Buffer {
-    const at = this.#start + RECORD_HEADER_BYTES + this.#bytes.readUInt32LE(this.#start + 28);
+    const at = this.#keyAt + this.#bytes.readUInt32LE(this.#start + 28);
     return this.#bytes.subarray(at, at + this.#bytes.readUInt32LE(this.#start + 32));
   }
 
@@ -131,6 +214,30 @@ export class RecordReader {
   get record(): Buffer {
     return this.#bytes.subarray(this.#start, this.#end);
   }
+}
+
+/**
+ * The id of an atomic batch that these records have some parts of and not all, each once; undefined: there is none.
+ */
+export function brokenBatch(records: Uint8Array): bigint | undefined {
+  const batches = new Map<bigint, { count: number; seen: Set<number> }>();
+  const reader = new RecordReader(records);
+  while (reader.next()) {
+    const part = reader.batch;
+    if (part === undefined) continue;
+    const { count, seen } = batches.get(part.id) ?? { count: part.count, seen: new Set<number>() };
+    if (count !== part.count || seen.has(part.index)) return part.id;
+    batches.set(part.id, { count, seen: seen.add(part.index) });
+  }
+  for (const [id, { count, seen }] of batches) if (seen.size !== count) return id;
+  return undefined;
+}
+
+/** Why these are not whole records, of the first that is none: `is not well-formed`; undefined: they are. */
+export function recordsFault(records: Uint8Array): string | undefined {
+  const reader = new RecordReader(records);
+  while (reader.next());
+  return reader.fault;
 }
 
 /**
@@ -144,7 +251,9 @@ function check(bytes: Buffer, start: number): DecodeStatus {
   if (rest < RECORD_HEADER_BYTES) {
     // Refuse a size that no record has before a reader waits for so many bytes.
     const possible =
-      size >= RECORD_HEADER_BYTES && size % 8 === 0 && size <= recordBytes(KEY_BYTES_MAX, VALUE_BYTES_MAX);
+      size >= RECORD_HEADER_BYTES &&
+      size % 8 === 0 &&
+      size <= recordBytes(KEY_BYTES_MAX, VALUE_BYTES_MAX, FIELDS_KNOWN);
     return possible ? 'needs-more' : 'malformed';
   }
   const kind = bytes[start + 4]!;
@@ -154,13 +263,35 @@ function check(bytes: Buffer, start: number): DecodeStatus {
   if (!partsFitKind(kind, keyBytes, valueBytes)) return 'malformed';
   if ((codec & ~(CODEC_MASK | HAS_CLIENT_FLAGS)) !== 0) return 'malformed';
   if ((codec & HAS_CLIENT_FLAGS) !== 0 && bytes.readUInt32LE(start + 24) === 0) return 'malformed';
-  if (bytes.readUInt16LE(start + 6) !== 0 || bytes.readUInt32LE(start + 36) !== 0) return 'malformed';
-  if (size !== recordBytes(keyBytes, valueBytes)) return 'malformed';
+  if (bytes.readUInt32LE(start + 36) !== 0) return 'malformed';
+  const fields = bytes.readUInt16LE(start + 6);
+  if ((fields & ~FIELDS_KNOWN) !== 0) return 'unknown-field';
+  if ((fields & ~fieldsOfKind(kind)) !== 0) return 'malformed';
+  if (size !== recordBytes(keyBytes, valueBytes, fields)) return 'malformed';
   if (rest < size) return 'needs-more';
-  for (let i = start + RECORD_HEADER_BYTES + keyBytes + valueBytes; i < start + size; i++) {
+  const fieldsAt = start + RECORD_HEADER_BYTES;
+  const keyAt = fieldsAt + fieldBytes(fields);
+  for (let i = keyAt + keyBytes + valueBytes; i < start + size; i++) {
     if (bytes[i] !== 0) return 'malformed';
   }
+  if ((fields & RecordField.freshness) !== 0 && bytes.readBigInt64LE(fieldsAt) <= 0n) return 'malformed';
+  if ((fields & RecordField.batch) !== 0 && bytes.readUInt32LE(keyAt - 4) >= bytes.readUInt32LE(keyAt - 8)) {
+    return 'malformed';
+  }
   return 'ok';
+}
+
+function fieldsOfKind(kind: number): number {
+  switch (kind) {
+    case RecordKind.set:
+      return RecordField.freshness | RecordField.delta | RecordField.batch;
+    case RecordKind.touch:
+      return RecordField.freshness | RecordField.batch;
+    case RecordKind.delete:
+      return RecordField.batch;
+    default:
+      return 0;
+  }
 }
 
 function partsFitKind(kind: number, keyBytes: number, valueBytes: number): boolean {

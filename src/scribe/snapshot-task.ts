@@ -45,7 +45,7 @@ export class SnapshotTask {
       recordsBefore: log.recordsBefore,
       epoch: log.epoch,
     });
-    const walk = handle.openWalk(false);
+    const walk = handle.openWalk(false, true);
     if (typeof walk === 'number') {
       this.#writer.abort();
       throw cacheEnded();

@@ -20,10 +20,12 @@ import {
   type LogClock,
   type LogNotice,
   type LogPort,
+  type RecordsFrom,
   type Recovery,
   recover,
 } from '../log/index.ts';
 import { type FeedHandle, feedOf, native, numberWord, Word } from '../native.ts';
+import { RecordReader } from '../request/record.ts';
 import { BUFFER_BYTES } from './appending.ts';
 import { ScribeClock } from './clock.ts';
 import { type Command, plainNotice, type RecoveredByThread, type Report, type ScribeData } from './message.ts';
@@ -198,7 +200,7 @@ function bringBack({ handle, log, clock, metrics, say }: Run): Recovered {
       turnTo(eraOf(from.formatVersion, from.epoch));
       const count = handle.applyRecords(records);
       if (count === -2) throw new CairnError('ERR_CLOSED', 'The cache has ended');
-      if (count < 0) throw malformed(log, from.source, from.position);
+      if (count < 0) throw malformed(log, from, records);
       applied += count;
       bytes += records.length;
       if (from.source === 'log') logBytes += records.length;
@@ -301,9 +303,18 @@ function takeWhole(handle: FeedHandle, log: LogPort): void {
   while (task.step(STEP_BYTES) === undefined);
 }
 
-function malformed({ name: directory }: LogPort, source: string, position: bigint): CairnError {
+function malformed({ name: directory }: LogPort, { source, position }: RecordsFrom, records: Buffer): CairnError {
+  const reader = new RecordReader(records);
+  while (reader.next());
+  const place = `in the ${source} at position ${position}`;
+  if (reader.status === 'unknown-field') {
+    return new CairnError(
+      'ERR_LOG_VERSION',
+      `The log in ${directory} was written by a newer version of cairn-cache: a record ${place} ${reader.fault}. Nothing was changed`,
+    );
+  }
   return new CairnError(
     'ERR_LOG_CORRUPT',
-    `The log in ${directory} has records that are none, in the ${source} at position ${position}. To see all of it: npx cairn-cache log verify ${directory}`,
+    `The log in ${directory} has records that are none, ${place}. To see all of it: npx cairn-cache log verify ${directory}`,
   );
 }

@@ -609,22 +609,40 @@ describe('stale values', () => {
     await until(() => timed.get('k') === 'new');
   });
 
-  test('are not brought back by a log, a snapshot or a dump: what is read from there is fresh', async () => {
+  test('are stale still when a log or a snapshot brings them back', async () => {
     const directory = data.fresh();
-    const options = { ttl: 60_000, staleIfError: Number.POSITIVE_INFINITY };
+    const options = { ttl: 1, staleIfError: Number.POSITIVE_INFINITY };
     for (const [start, atClose] of [false, true, true].entries()) {
       const logged = await Cache.open({ data: directory, maxMemory: '8mb', snapshot: { atClose } });
-      if (start === 0) await logged.fetch('k', () => 'v', options);
-      expect(logged.get('k')).toBe('v');
-      expect(logged.getRemainingTTL('k')).toBeLessThanOrEqual(60_000);
+      if (start === 0) {
+        await logged.fetch('k', () => 'v', options);
+        await until(() => !logged.has('k'));
+        expect(await logged.fetch('other', () => 'w', { ttl: 60_000, staleIfError: Number.POSITIVE_INFINITY })).toBe(
+          'w',
+        );
+      }
+      expect([logged.get('k'), logged.has('k'), [...logged.keys()]]).toEqual([undefined, false, ['other']]);
+      expect(await logged.fetch('k', fail, options)).toBe('v');
+      expect(logged.get('other')).toBe('w');
+      expect(logged.getRemainingTTL('other')).toBeLessThanOrEqual(60_000);
       await logged.close();
     }
+  });
+
+  test('are stale still when a dump brings them back', async () => {
+    const options = { ttl: 60_000, staleIfError: Number.POSITIVE_INFINITY };
     await timed.fetch('k', () => 'v', options);
-    using loaded = new Cache({ clock: () => now });
-    loaded.load(timed.dump());
-    expect(loaded.getRemainingTTL('k')).toBeLessThanOrEqual(60_000);
-    now += 60_000;
-    expect([loaded.get('k'), [...timed.keys()], Buffer.concat([...timed.dump()]).length]).toEqual([undefined, [], 16]);
+    using fresh = new Cache({ clock: () => now });
+    using stale = new Cache({ clock: () => now });
+    fresh.load(timed.dump());
+    expect(fresh.get('k')).toBe('v');
+    expect(Math.abs(fresh.getRemainingTTL('k') - 60_000)).toBeLessThan(10);
+    now += 60_010;
+    expect(stale.load(timed.dump())).toEqual({ loaded: 1, skipped: 0 });
+    for (const cache of [timed, fresh, stale]) {
+      expect([cache.get('k'), [...cache.keys()]]).toEqual([undefined, []]);
+      expect(await cache.fetch('k', fail, options)).toBe('v');
+    }
   });
 
   test('that are not due yet are simply hits', async () => {

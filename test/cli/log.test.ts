@@ -99,6 +99,24 @@ describe('cairn log', () => {
     expect(lines).not.toContain('secret');
   });
 
+  test('inspect --records lists optional fields', async () => {
+    const fields = mkdtempSync(join(root, 'fields-'));
+    const log = EmbeddedLog.open({ directory: fields, lockDirectory: lockByAddon });
+    const records = [
+      makeRecord({ kind: 'set', key: 'n', value: '12', delta: -3n }),
+      makeRecord({ kind: 'touch', key: 'k', freshUntilWallMs: 1_767_225_600_000 }),
+      makeRecord({ kind: 'delete', key: 'part', batch: { id: 0xabcn, count: 1, index: 0 } }),
+    ];
+    log.append({ records, recordCount: 3, epoch: log.epoch, expectPosition: log.end });
+    log.close();
+    const { code, lines } = await run('inspect', fields, '--records');
+    expect(code).toBe(0);
+    expect(lines).toContain('set  "n"  2 bytes  codec 0  version 1.1  by -3\n');
+    expect(lines).toContain('touch  "k"  version 1.1  stale from 2026-01-01T00:00:00.000Z\n');
+    expect(lines).toContain('delete  "part"  version 1.1  part 1 of 1 of atomic batch 0000000000000abc\n');
+    expect((await run('verify', fields)).code).toBe(0);
+  });
+
   test('inspect --batches --from leaves out what is before', async () => {
     const all = (await run('inspect', directory, '--batches')).lines;
     const end = /positions 0 to (\d+)/.exec(all)?.[1] ?? '';

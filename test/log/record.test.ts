@@ -3,7 +3,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { DumpReader } from '../../src/dump.ts';
-import { epochOf, RecordKind, RecordReader, recordBytes } from '../../src/request/record.ts';
+import { epochOf, RecordKind, RecordReader, recordBytes, recordsFault } from '../../src/request/record.ts';
 import { withRandom } from '../support/random.ts';
 import { makeRecord, type RecordParts } from '../support/records.ts';
 import { skipUnless } from '../support/skip.ts';
@@ -20,6 +20,18 @@ const examples: RecordParts[] = [
     counter: 7,
   },
   { kind: 'set', key: Buffer.alloc(65_536, 1), value: Buffer.alloc(100_000, 2), expiresWallMs: 8.64e15 },
+  { kind: 'set', key: 'loaded', value: 'fresh until', freshUntilWallMs: 1_767_225_600_000, expiresWallMs: 8.64e15 },
+  { kind: 'set', key: 'counter', value: '7', delta: -(2n ** 63n) },
+  {
+    kind: 'set',
+    key: 'all',
+    value: '8',
+    freshUntilWallMs: 1,
+    delta: 1n,
+    batch: { id: 2n ** 64n - 1n, count: 3, index: 2 },
+  },
+  { kind: 'delete', key: 'part', batch: { id: 1n, count: 1, index: 0 } },
+  { kind: 'touch', key: 'kept', freshUntilWallMs: 5, batch: { id: 1n, count: 2, index: 1 } },
   { kind: 'delete', key: 'gone', counter: 2 ** 32 - 1 },
   { kind: 'touch', key: 'touched', expiresWallMs: 1_767_225_600_000 },
   { kind: 'touch', key: 'for ever', expiresWallMs: 0 },
@@ -42,6 +54,9 @@ function read(bytes: Uint8Array): { parts: RecordParts[]; status: string; end: n
       expiresWallMs: Number(reader.expiresWallMs),
       clientFlags: reader.clientFlags,
       codec: reader.codec,
+      ...(reader.freshUntilWallMs === undefined ? {} : { freshUntilWallMs: Number(reader.freshUntilWallMs) }),
+      ...(reader.delta === undefined ? {} : { delta: reader.delta }),
+      ...(reader.batch === undefined ? {} : { batch: reader.batch }),
     });
   }
   return { parts, status: reader.status, end: reader.end };
@@ -68,7 +83,7 @@ describe('a record', () => {
     expect(recordBytes(8, 1)).toBe(56);
     for (const { key = '', value = '', ...rest } of examples) {
       const bytes = makeRecord({ ...rest, key, value });
-      expect(recordBytes(Buffer.byteLength(key), Buffer.byteLength(value))).toBe(bytes.length);
+      expect(recordBytes(Buffer.byteLength(key), Buffer.byteLength(value), bytes[6])).toBe(bytes.length);
     }
   });
 
@@ -105,7 +120,7 @@ describe('a record', () => {
     ['kind 6', (bytes) => bytes.writeUInt8(6, 4)],
     ['a codec above its nibble', (bytes) => bytes.writeUInt8(0x20, 5)],
     ['the bit for client flags without any', (bytes) => bytes.writeUInt8(0x10, 5)],
-    ['reserved bits', (bytes) => bytes.writeUInt16LE(1, 6)],
+    ['a field that is not there', (bytes) => bytes.writeUInt16LE(1, 6)],
     ['reserved bytes', (bytes) => bytes.writeUInt32LE(1, 36)],
     ['no key', (bytes) => bytes.writeUInt32LE(0, 28)],
     ['a key that is too long', (bytes) => bytes.writeUInt32LE(65_537, 28)],
@@ -120,6 +135,25 @@ describe('a record', () => {
     expect(read(bytes).status).toBe('ok');
     spoil(bytes);
     expect(read(bytes)).toEqual({ parts: [], status: 'malformed', end: 0 });
+  });
+
+  test.each<[string, RecordParts]>([
+    ['an end of freshness of 0', { kind: 'set', key: 'key', freshUntilWallMs: 0 }],
+    ['a negative end of freshness', { kind: 'touch', key: 'key', freshUntilWallMs: -1 }],
+    ['an end of freshness where the kind has none', { kind: 'delete', key: 'key', freshUntilWallMs: 1 }],
+    ['a delta where the kind has none', { kind: 'touch', key: 'key', delta: 1n }],
+    ['a part where the kind has none', { kind: 'clear', batch: { id: 1n, count: 1, index: 0 } }],
+    ['a part of a batch that has none', { kind: 'set', key: 'key', batch: { id: 1n, count: 0, index: 0 } }],
+    ['a part behind the last', { kind: 'set', key: 'key', batch: { id: 1n, count: 3, index: 3 } }],
+  ])('is malformed with %s', (_, parts) => {
+    expect(read(makeRecord(parts))).toEqual({ parts: [], status: 'malformed', end: 0 });
+  });
+
+  test.each([3, 9, 15])('with the optional field %d, which is not known, is refused by its name', (bit) => {
+    const bytes = makeRecord({ kind: 'set', key: 'key', value: 'val', delta: 1n });
+    bytes.writeUInt16LE((1 << bit) | 2, 6);
+    expect(read(bytes)).toEqual({ parts: [], status: 'unknown-field', end: 0 });
+    expect(recordsFault(bytes)).toBe(`has the optional field ${bit}, which this version of cairn-cache does not know`);
   });
 
   test('may leave out the bit that says it has client flags', () => {

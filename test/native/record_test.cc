@@ -18,7 +18,7 @@ using test::Random;
 
 std::string Encode(const RecordView& record) {
   // Dirty, so that padding that is not written shows.
-  std::string bytes(RecordBytes(record.key.size(), record.value.size()), '\xee');
+  std::string bytes(RecordBytes(record), '\xee');
   EXPECT_EQ(EncodeRecord(record, bytes.data()), bytes.size());
   return bytes;
 }
@@ -41,6 +41,7 @@ void ExpectSame(const RecordView& a, const RecordView& b) {
   EXPECT_EQ(a.client_flags, b.client_flags);
   EXPECT_EQ(a.key, b.key);
   EXPECT_EQ(a.value, b.value);
+  EXPECT_TRUE(a.optional == b.optional);
 }
 
 const RecordView kExample = {.kind = RecordKind::kSet,
@@ -63,6 +64,17 @@ RecordView RandomRecord(Random* random, std::string* key, std::string* value) {
   record.client_flags = random->OneIn(2) ? 0 : static_cast<uint32_t>(random->Next());
   record.key = *key;
   record.value = *value;
+  if (record.kind >= RecordKind::kClear) return record;
+  if (record.kind != RecordKind::kDelete && random->OneIn(3)) {
+    record.optional.SetFreshUntil(static_cast<int64_t>(random->Next() >> 1 | 1));
+  }
+  if (record.kind == RecordKind::kSet && random->OneIn(3)) {
+    record.optional.SetDelta(static_cast<int64_t>(random->Next()));
+  }
+  if (random->OneIn(3)) {
+    const auto count = static_cast<uint32_t>(random->Between(1, 1000));
+    record.optional.SetBatch(random->Next(), count, static_cast<uint32_t>(random->Below(count)));
+  }
   return record;
 }
 
@@ -83,12 +95,67 @@ TEST(Record, HasTheLayoutOfItsHeader) {
   EXPECT_EQ(bytes, expected);
 }
 
-TEST(Record, HeaderOfAPieceIsTheHeaderOfTheWhole) {
-  const RecordHeader header =
-      MakeRecordHeader(kExample.kind, kExample.codec, kExample.version, kExample.expires_wall_ms, kExample.client_flags,
-                       kExample.key.size(), kExample.value.size());
-  EXPECT_EQ(std::string(reinterpret_cast<const char*>(&header), sizeof(header)),
-            Encode(kExample).substr(0, kRecordHeaderBytes));
+TEST(Record, OptionalFieldsLieBeforeTheKeyInTheirOrder) {
+  RecordView record = kExample;
+  record.optional.SetBatch(0x1122334455667788, 3, 2);
+  record.optional.SetDelta(-2);
+  record.optional.SetFreshUntil(1'700'000'000'123);
+  const std::string bytes = Encode(record);
+  const std::string plain = Encode(kExample);
+  EXPECT_EQ(bytes.size(), plain.size() + 32);
+  EXPECT_EQ(bytes.substr(4, 4), std::string("\x01\x16\x07\x00", 4));
+  EXPECT_EQ(bytes.substr(8, 32), plain.substr(8, 32));
+  const std::string expected(
+      "\x7b\x68\xe5\xcf\x8b\x01\x00\x00"  // fresh until
+      "\xfe\xff\xff\xff\xff\xff\xff\xff"  // delta -2
+      "\x88\x77\x66\x55\x44\x33\x22\x11"  // id of the batch
+      "\x03\x00\x00\x00"                  // it has three parts
+      "\x02\x00\x00\x00",                 // this is the last
+      32);
+  EXPECT_EQ(bytes.substr(40, 32), expected);
+  EXPECT_EQ(bytes.substr(72), plain.substr(40));
+}
+
+TEST(Record, AnUnknownFieldIsRefusedAsThat) {
+  for (int bit = 3; bit < 16; ++bit) {
+    std::string bytes = Encode(kExample);
+    bytes[static_cast<size_t>(6 + bit / 8)] = static_cast<char>(1 << bit % 8);
+    EXPECT_EQ(Decoded(bytes).status, DecodeStatus::kUnknownField);
+  }
+}
+
+TEST(Record, FieldsOfAnotherKindAndOutOfBoundsAreRefused) {
+  const auto status = [](RecordKind kind, uint16_t fields, std::string_view contents) {
+    std::string bytes(RecordBytes(1, 0, contents.size()), '\0');
+    RecordHeader header{
+        .record_bytes = static_cast<uint32_t>(bytes.size()), .kind = kind, .fields = fields, .version = 1};
+    header.key_bytes = kind >= RecordKind::kClear ? 0 : 1;
+    std::memcpy(bytes.data(), &header, sizeof header);
+    std::memcpy(bytes.data() + sizeof header, contents.data(), contents.size());
+    if (header.key_bytes != 0) bytes[sizeof header + contents.size()] = 'k';
+    return Decoded(bytes).status;
+  };
+  const auto of = [](uint64_t a, uint64_t b = 0) {
+    std::string contents(16, '\0');
+    std::memcpy(contents.data(), &a, 8);
+    std::memcpy(contents.data() + 8, &b, 8);
+    return contents;
+  };
+  const uint64_t one_part = 1;  // count 1, index 0
+  EXPECT_EQ(status(RecordKind::kSet, kFieldFreshness, of(5).substr(0, 8)), DecodeStatus::kOk);
+  EXPECT_EQ(status(RecordKind::kTouch, kFieldFreshness, of(5).substr(0, 8)), DecodeStatus::kOk);
+  EXPECT_EQ(status(RecordKind::kDelete, kFieldFreshness, of(5).substr(0, 8)), DecodeStatus::kMalformed);
+  EXPECT_EQ(status(RecordKind::kClear, kFieldFreshness, of(5).substr(0, 8)), DecodeStatus::kMalformed);
+  EXPECT_EQ(status(RecordKind::kSet, kFieldFreshness, of(0).substr(0, 8)), DecodeStatus::kMalformed);
+  EXPECT_EQ(status(RecordKind::kSet, kFieldFreshness, of(~uint64_t{0}).substr(0, 8)), DecodeStatus::kMalformed);
+  EXPECT_EQ(status(RecordKind::kSet, kFieldFreshness, ""), DecodeStatus::kMalformed);
+  EXPECT_EQ(status(RecordKind::kSet, kFieldDelta, of(0).substr(0, 8)), DecodeStatus::kOk);
+  EXPECT_EQ(status(RecordKind::kTouch, kFieldDelta, of(1).substr(0, 8)), DecodeStatus::kMalformed);
+  EXPECT_EQ(status(RecordKind::kDelete, kFieldBatch, of(7, one_part)), DecodeStatus::kOk);
+  EXPECT_EQ(status(RecordKind::kClearAt, kFieldBatch, of(7, one_part)), DecodeStatus::kMalformed);
+  EXPECT_EQ(status(RecordKind::kSet, kFieldBatch, of(7, 0)), DecodeStatus::kMalformed);
+  EXPECT_EQ(status(RecordKind::kSet, kFieldBatch, of(7, 3 | uint64_t{3} << 32)), DecodeStatus::kMalformed);
+  EXPECT_EQ(status(RecordKind::kSet, kFieldBatch, of(7, 3 | uint64_t{2} << 32)), DecodeStatus::kOk);
 }
 
 TEST(Record, ComesBackAsItWas) {
@@ -161,9 +228,10 @@ TEST(Record, AFlippedBitIsNeverReadBeyondTheBytes) {
   Random random(test::Seed());
   for (int round = 0; round < 40; ++round) {
     std::string key, value;
-    const std::string bytes = Encode(RandomRecord(&random, &key, &value));
+    const RecordView record = RandomRecord(&random, &key, &value);
+    const std::string bytes = Encode(record);
     if (bytes.size() > 2000) continue;
-    const size_t used_bytes = kRecordHeaderBytes + key.size() + value.size();
+    const size_t used_bytes = kRecordHeaderBytes + record.optional.bytes() + key.size() + value.size();
     for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
       std::string damaged = bytes;
       const size_t byte = bit / 8;
@@ -181,12 +249,31 @@ TEST(Record, AFlippedBitIsNeverReadBeyondTheBytes) {
         damaged[5] = static_cast<char>(damaged[5] & 0x0f);
         ASSERT_EQ(again, damaged) << "bit " << bit;
       }
-      const bool reserved = byte == 6 || byte == 7 || (byte >= 36 && byte < 40) || byte >= used_bytes;
-      if (reserved || byte < 4) {
-        EXPECT_EQ(decoded.status, DecodeStatus::kMalformed) << "bit " << bit;
-      }
+      const bool reserved = (byte >= 36 && byte < 40) || byte >= used_bytes;
+      if (reserved || byte < 4) EXPECT_EQ(decoded.status, DecodeStatus::kMalformed) << "bit " << bit;
+      // A field more or less makes another size.
+      if (bit >= 6 * 8 && bit < 6 * 8 + 3) EXPECT_EQ(decoded.status, DecodeStatus::kMalformed) << "bit " << bit;
+      if (bit >= 6 * 8 + 3 && bit < 8 * 8) EXPECT_EQ(decoded.status, DecodeStatus::kUnknownField) << "bit " << bit;
     }
   }
+}
+
+TEST(Record, AllPartsOfAnAtomicBatchAreThereOrItIsBroken) {
+  const auto part = [](uint64_t id, uint32_t count, uint32_t index) {
+    RecordView record = kExample;
+    record.optional.SetBatch(id, count, index);
+    return Encode(record);
+  };
+  const std::string plain = Encode(kExample);
+  EXPECT_TRUE(PartsAreWhole(""));
+  EXPECT_TRUE(PartsAreWhole(plain + plain));
+  EXPECT_TRUE(PartsAreWhole(part(7, 1, 0)));
+  EXPECT_TRUE(PartsAreWhole(part(7, 2, 1) + plain + part(8, 2, 0) + part(7, 2, 0) + part(8, 2, 1)));
+  EXPECT_FALSE(PartsAreWhole(part(7, 2, 1)));
+  EXPECT_FALSE(PartsAreWhole(part(7, 2, 0) + part(8, 2, 1)));
+  EXPECT_FALSE(PartsAreWhole(part(7, 2, 0) + part(7, 2, 0)));
+  EXPECT_FALSE(PartsAreWhole(part(7, 2, 0) + part(7, 2, 1) + part(7, 2, 1)));
+  EXPECT_FALSE(PartsAreWhole(part(7, 2, 0) + part(7, 3, 1)));
 }
 
 TEST(Record, RandomBytesAreReadInsideOnly) {
@@ -238,7 +325,7 @@ TEST(Record, WhatNoRecordCanBeIsRefused) {
     EXPECT_EQ(status(With(5, static_cast<uint8_t>(codec))), codec < 32 ? DecodeStatus::kOk : DecodeStatus::kMalformed);
   }
   EXPECT_EQ(status(With(24, uint32_t{0})), DecodeStatus::kMalformed) << "bit 4 of the codec without client flags";
-  for (size_t reserved : {6, 7, 36, 37, 38, 39}) {
+  for (size_t reserved : {36, 37, 38, 39}) {
     EXPECT_EQ(status(With(reserved, uint8_t{1})), DecodeStatus::kMalformed) << "reserved byte at " << reserved;
   }
   for (size_t padding = 60; padding < 64; ++padding) {
@@ -283,8 +370,9 @@ TEST(Record, AnImpossibleSizeIsRefusedBeforeTheHeaderIsThere) {
     return Decoded(std::string_view(reinterpret_cast<const char*>(&record_bytes), 4)).status;
   };
   EXPECT_EQ(status(40), DecodeStatus::kNeedsMore);
-  EXPECT_EQ(status(static_cast<uint32_t>(RecordBytes(kKeyBytesMax, kValueBytesMax))), DecodeStatus::kNeedsMore);
-  EXPECT_EQ(status(static_cast<uint32_t>(RecordBytes(kKeyBytesMax, kValueBytesMax)) + 8), DecodeStatus::kMalformed);
+  constexpr auto kMax = static_cast<uint32_t>(RecordBytes(kKeyBytesMax, kValueBytesMax, kRecordFieldBytesMax));
+  EXPECT_EQ(status(kMax), DecodeStatus::kNeedsMore);
+  EXPECT_EQ(status(kMax + 8), DecodeStatus::kMalformed);
   EXPECT_EQ(status(0), DecodeStatus::kMalformed);
   EXPECT_EQ(status(32), DecodeStatus::kMalformed);
   EXPECT_EQ(status(44), DecodeStatus::kMalformed);

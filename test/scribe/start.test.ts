@@ -3,7 +3,7 @@
 
 import { afterEach, describe, expect, test } from 'vitest';
 import { Cache } from '../../src/index.ts';
-import { EmbeddedLog, lockedByCaller, survey } from '../../src/log/index.ts';
+import { EmbeddedLog, lockedByCaller, repair, survey } from '../../src/log/index.ts';
 import { type FeedHandle, feedOf, native } from '../../src/native.ts';
 import { openEmbeddedLog } from '../../src/scribe/embedded.ts';
 import { CONTROL_WORDS, type Command, type Report, type ScribeData } from '../../src/scribe/message.ts';
@@ -12,6 +12,7 @@ import { startScribe } from '../../src/scribe/start.ts';
 import { withCode } from '../support/errors.ts';
 import { FaultyDisk } from '../support/faulty-files.ts';
 import { Random } from '../support/random.ts';
+import { makeRecord, type RecordParts } from '../support/records.ts';
 
 const NAME = 'start';
 const ends: (() => void)[] = [];
@@ -231,6 +232,63 @@ test('a log that has what is no record is refused, and closed again', () => {
   const { segments } = survey('/data', { files: disk.files(), isDeep: false });
   expect(segments).toHaveLength(1);
   expect(segments[0]?.scan.mark?.kind).toBe('closed');
+});
+
+describe('records with optional fields', () => {
+  const written = (...parts: RecordParts[]): FaultyDisk => {
+    const disk = newDisk();
+    const log = EmbeddedLog.open({ directory: '/data', files: disk.files(), lockDirectory: lockedByCaller });
+    const records = parts.map((each, i) => makeRecord({ epoch: log.epoch, counter: i + 1, ...each }));
+    log.append({ records, recordCount: records.length, epoch: log.epoch, expectPosition: log.end });
+    log.close();
+    return disk;
+  };
+  const problems = (disk: FaultyDisk): unknown[] =>
+    survey('/data', { files: disk.files(), isDeep: true }).problems.filter(({ kind }) => kind !== 'note');
+
+  test('are read back, whole atomic batches too', () => {
+    const disk = written(
+      { kind: 'set', key: 'counter', value: '7', delta: 3n },
+      { kind: 'set', key: 'stale', value: 'old', freshUntilWallMs: 1000 },
+      { kind: 'set', key: 'b', value: '1', batch: { id: 9n, count: 2, index: 1 } },
+      { kind: 'set', key: 'between', value: '1' },
+      { kind: 'delete', key: 'counter', batch: { id: 9n, count: 2, index: 0 } },
+    );
+    expect(problems(disk)).toEqual([]);
+    expect([...new Life(disk).cache.keys()].sort()).toEqual(['b', 'between']);
+  });
+
+  test('of which one is not known are of a newer version, and refused by its name', () => {
+    const disk = newDisk();
+    const log = EmbeddedLog.open({ directory: '/data', files: disk.files(), lockDirectory: lockedByCaller });
+    const record = makeRecord({ kind: 'set', key: 'key', value: 'value', epoch: log.epoch });
+    record[6] = 0x10;
+    log.append({ records: [record], recordCount: 1, epoch: log.epoch, expectPosition: log.end });
+    log.close();
+    const why = /has the optional field 4, which this version of cairn-cache does not know/;
+    expect(() => new Life(disk)).toThrow(withCode('ERR_LOG_VERSION', why));
+    expect(problems(disk)).toEqual([expect.objectContaining({ kind: 'newer', text: expect.stringMatching(why) })]);
+    expect(() => repair('/data', { files: disk.files(), lockDirectory: lockedByCaller, random: () => 1n })).toThrow(
+      withCode('ERR_LOG_VERSION', why),
+    );
+  });
+
+  test.each<[string, RecordParts[]]>([
+    ['one is missing', [{ kind: 'set', key: 'a', batch: { id: 9n, count: 2, index: 0 } }]],
+    [
+      'one is there twice',
+      [
+        { kind: 'set', key: 'a', batch: { id: 9n, count: 2, index: 0 } },
+        { kind: 'set', key: 'b', batch: { id: 9n, count: 2, index: 0 } },
+      ],
+    ],
+  ])('of an atomic batch of which %s are damage', (_, parts) => {
+    const disk = written({ kind: 'set', key: 'sound', value: '1' }, ...parts);
+    expect(() => new Life(disk)).toThrow(withCode('ERR_LOG_CORRUPT', /records that are none/));
+    expect(problems(disk)).toEqual([
+      expect.objectContaining({ kind: 'damage', text: 'it does not have each part of the atomic batch 9 once' }),
+    ]);
+  });
 });
 
 describe('an opening that is refused changes no byte', () => {

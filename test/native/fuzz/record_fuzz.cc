@@ -16,8 +16,8 @@ namespace {
 
 void CheckRecord(std::string_view bytes, const RecordView& view) {
   CHECK(view.record_bytes >= kRecordHeaderBytes && view.record_bytes <= bytes.size());
-  CHECK(view.record_bytes == RecordBytes(view.key.size(), view.value.size()));
-  CHECK(view.key.data() == bytes.data() + kRecordHeaderBytes);
+  CHECK(view.record_bytes == RecordBytes(view));
+  CHECK(view.key.data() == bytes.data() + kRecordHeaderBytes + view.optional.bytes());
   CHECK(view.value.data() == view.key.data() + view.key.size());
   CHECK(view.codec < 16 && view.key.size() <= kKeyBytesMax && view.value.size() <= kValueBytesMax);
 
@@ -71,19 +71,29 @@ std::string MakeRecord(std::string_view input) {
   view.version = take(8);
   view.expires_wall_ms = static_cast<int64_t>(take(8));
   view.client_flags = static_cast<uint32_t>(take(4));
+  const uint64_t fields = take(1);
+  const bool barrier = view.kind == RecordKind::kClear || view.kind == RecordKind::kClearAt;
+  if ((fields & 1) && !barrier && view.kind != RecordKind::kDelete) {
+    view.optional.SetFreshUntil(static_cast<int64_t>(take(8)));
+  }
+  if ((fields & 2) && view.kind == RecordKind::kSet) view.optional.SetDelta(static_cast<int64_t>(take(8)));
+  if ((fields & 4) && !barrier) {
+    const auto count = static_cast<uint32_t>(take(4) | 1);
+    view.optional.SetBatch(take(8), count, static_cast<uint32_t>(take(4)) % count);
+  }
   const size_t key_bytes = take(2);
-  if (view.kind != RecordKind::kClear && view.kind != RecordKind::kClearAt) {
+  if (!barrier) {
     view.key = input.substr(0, key_bytes);
     if (view.key.empty()) view.key = "k";
     if (view.kind == RecordKind::kSet && key_bytes < input.size()) view.value = input.substr(key_bytes);
   }
-  std::string bytes(RecordBytes(view.key.size(), view.value.size()), '\xee');
+  std::string bytes(RecordBytes(view), '\xee');
   CHECK(EncodeRecord(view, bytes.data()) == bytes.size());
   RecordView again;
   CHECK(DecodeRecord(bytes, &again) == DecodeStatus::kOk);
   CHECK(again.kind == view.kind && again.codec == view.codec && again.version == view.version &&
         again.expires_wall_ms == view.expires_wall_ms && again.client_flags == view.client_flags &&
-        again.key == view.key && again.value == view.value);
+        again.key == view.key && again.value == view.value && again.optional == view.optional);
   return bytes;
 }
 

@@ -210,6 +210,7 @@ void Harness::Fold(const StoredRecord& record) {
         return;
       }
       found->second.expires_wall_ms = record.expires_wall_ms;
+      found->second.optional = record.optional;
       break;
     }
     case RecordKind::kClear:
@@ -228,13 +229,16 @@ void Harness::Fold(const StoredRecord& record) {
 bool Harness::CompareRecord(const StoredRecord& a, const ExpectedRecord& e) {
   ++coverage_.records;
   if (a.kind != e.kind || a.key != e.key || a.value != e.value || a.client_flags != e.client_flags ||
-      a.expires_wall_ms != e.expires_wall_ms || (a.kind != RecordKind::kDelete && a.codec != e.codec)) {
-    return Fail(
-        Format("a record of kind %d (expected %d) differs: codec %d/%d, flags %u/%u, expires %lld/%lld, value "
-               "%zu/%zu, key %zu/%zu",
-               static_cast<int>(a.kind), static_cast<int>(e.kind), a.codec, e.codec, a.client_flags, e.client_flags,
-               static_cast<long long>(a.expires_wall_ms), static_cast<long long>(e.expires_wall_ms), a.value.size(),
-               e.value.size(), a.key.size(), e.key.size()));
+      a.expires_wall_ms != e.expires_wall_ms || a.optional != e.optional ||
+      (a.kind != RecordKind::kDelete && a.codec != e.codec)) {
+    return Fail(Format(
+        "a record of kind %d (expected %d) differs: codec %d/%d, flags %u/%u, expires %lld/%lld, value "
+        "%zu/%zu, key %zu/%zu, fields %u/%u, fresh %lld/%lld, delta %lld/%lld",
+        static_cast<int>(a.kind), static_cast<int>(e.kind), a.codec, e.codec, a.client_flags, e.client_flags,
+        static_cast<long long>(a.expires_wall_ms), static_cast<long long>(e.expires_wall_ms), a.value.size(),
+        e.value.size(), a.key.size(), e.key.size(), a.optional.fields, e.optional.fields,
+        static_cast<long long>(a.optional.fresh_until_wall_ms), static_cast<long long>(e.optional.fresh_until_wall_ms),
+        static_cast<long long>(a.optional.delta), static_cast<long long>(e.optional.delta)));
   }
   if (e.version != 0 && a.version != e.version) {
     return Fail(Format("record version %llx, expected %llx", static_cast<unsigned long long>(a.version),
@@ -287,7 +291,8 @@ bool Harness::CompareFold() {
       const StoredRecord& record = found->second;
       if (record.version != entry.version || record.value != entry.value || record.client_flags != entry.client_flags ||
           record.codec != static_cast<uint8_t>(entry.codec) ||
-          (record.expires_wall_ms == 0) != (EndMs(entry.expires_ms, entry.fresh_until_ms) == kNeverExpires)) {
+          (record.expires_wall_ms == 0) != (entry.expires_ms == kNeverExpires) ||
+          !(record.optional.fields & kFieldFreshness) != (entry.fresh_until_ms == kAlwaysFresh)) {
         return Fail("the records have " + test::Show(entry.key.substr(0, 40)) + " otherwise");
       }
     }

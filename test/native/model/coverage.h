@@ -19,7 +19,8 @@ struct Coverage {
            ring_wrapped = 0, ring_waits_for_memory = 0, ring_replayed = 0;
   uint64_t extended = 0, concats_in_steps = 0, bodies_lost = 0;
   uint64_t renumbered = 0, renumbered_dead = 0, recovered = 0, recovery_expirations = 0, repeated_clears = 0,
-           counters_over = 0, stale_absent = 0, stale_accepted = 0, made_fresh = 0;
+           counters_over = 0, stale_absent = 0, stale_accepted = 0, made_fresh = 0, made_stale = 0,
+           records_freshness = 0, records_delta = 0;
   void Add(const Coverage& other);
   // The names of what never happened.
   std::string Missing(bool with_collisions) const;

@@ -10,6 +10,16 @@
 
 namespace cairn::model {
 
+namespace {
+
+bool IsFreshAsLong(uint64_t fresh_until_ms, const RecordFields& optional, const Now& now) {
+  if (!(optional.fields & kFieldFreshness)) return fresh_until_ms == kAlwaysFresh;
+  const int64_t until_ms = optional.fresh_until_wall_ms - now.WallOffset();
+  return fresh_until_ms == static_cast<uint64_t>(std::max<int64_t>(until_ms, 1));
+}
+
+}  // namespace
+
 bool Harness::DoDrain(uint32_t shard_index, size_t capacity) {
   Journal& ring = shards_[shard_index].journal;
   drain_bytes_.assign(capacity, '\x55');
@@ -20,7 +30,7 @@ bool Harness::DoDrain(uint32_t shard_index, size_t capacity) {
   std::string_view rest(drain_bytes_.data(), actual.bytes);
   while (ring.drained < ring.records.size()) {
     const ExpectedRecord& expected = ring.records[ring.drained];
-    const size_t record_bytes = RecordBytes(expected.key.size(), expected.value.size());
+    const size_t record_bytes = RecordBytes(expected.key.size(), expected.value.size(), expected.optional.bytes());
     if (bytes + record_bytes > capacity) {
       needed = record_bytes;
       break;
@@ -35,7 +45,8 @@ bool Harness::DoDrain(uint32_t shard_index, size_t capacity) {
                               view.expires_wall_ms,
                               view.client_flags,
                               std::string(view.key),
-                              std::string(view.value)};
+                              std::string(view.value),
+                              view.optional};
     if (!CompareRecord(record, expected)) return false;
     if (view.version <= version) return Fail("drain: versions do not rise");
     version = view.version;
@@ -94,7 +105,8 @@ bool Harness::DrainEverything() {
   for (uint32_t i = 0; has_rings() && i < shards_.size(); ++i) {
     while (shards_[i].journal.drained < shards_[i].journal.records.size()) {
       const ExpectedRecord& next = shards_[i].journal.records[shards_[i].journal.drained];
-      if (!DoDrain(i, std::max(RecordBytes(next.key.size(), next.value.size()), size_t{100'000}))) return false;
+      if (!DoDrain(i, std::max(RecordBytes(next.key.size(), next.value.size(), kRecordFieldBytesMax), size_t{100'000})))
+        return false;
     }
   }
   return true;
@@ -143,6 +155,7 @@ bool Harness::Replay() {
     Request request;
     request.verb = Verb::kPeek;
     request.key = key;
+    request.accepts_stale = true;
     Scratch scratch{scratch_.data(), scratch_.size(), 0};
     Outcome outcome;
     other->Execute(request, now_, &scratch, &outcome);
@@ -163,7 +176,8 @@ bool Harness::Replay() {
     const int64_t expires_wall_ms =
         outcome.expires_ms == kNeverExpires ? 0 : static_cast<int64_t>(outcome.expires_ms) + now_.WallOffset();
     if (value != record.value || outcome.version != record.version || outcome.client_flags != record.client_flags ||
-        static_cast<uint8_t>(outcome.codec) != record.codec || expires_wall_ms != record.expires_wall_ms) {
+        static_cast<uint8_t>(outcome.codec) != record.codec || expires_wall_ms != record.expires_wall_ms ||
+        !IsFreshAsLong(outcome.fresh_until_ms, record.optional, now_)) {
       return Fail("replay: " + test::Show(key.substr(0, 40)) + " differs");
     }
   }

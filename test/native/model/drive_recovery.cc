@@ -16,8 +16,9 @@ void Harness::FoldApplied(const RecordView& record, ModelShard::Effect effect) {
     case ModelShard::Effect::kNone:
       break;
     case ModelShard::Effect::kStored:
-      fold_[key] = {RecordKind::kSet,    record.codec, record.version,           record.expires_wall_ms,
-                    record.client_flags, key,          std::string(record.value)};
+      fold_[key] = {RecordKind::kSet,          record.codec,        record.version,
+                    record.expires_wall_ms,    record.client_flags, key,
+                    std::string(record.value), record.optional};
       events_.lost.erase(key);
       break;
     case ModelShard::Effect::kGone:
@@ -26,6 +27,7 @@ void Harness::FoldApplied(const RecordView& record, ModelShard::Effect effect) {
     case ModelShard::Effect::kRetimed:
       if (const auto found = fold_.find(key); found != fold_.end()) {
         found->second.expires_wall_ms = record.expires_wall_ms;
+        found->second.optional = record.optional;
       }
       break;
   }
@@ -56,6 +58,10 @@ bool Harness::DoApply(const Op& op) {
     if (recovering_)
       record.expires_wall_ms = std::max<int64_t>(record.expires_wall_ms - int64_t{op.number >> 9} * 100, 1);
   }
+  // Of some that are stale by now, too.
+  if ((op.options & kOptFresh) && record.kind != RecordKind::kDelete) {
+    record.optional.SetFreshUntil(now_.wall_ms + static_cast<int64_t>(op.number % 400) - 100);
+  }
   const ModelShard::Place old = shard.Find(key);
   if (old != shard.order.end() && op.number % 3 != 0) {
     record.version = old->version + (op.number >> 6) % 4 - 1;
@@ -76,6 +82,7 @@ bool Harness::DoApply(const Op& op) {
     to_come.value = value;
     to_come.client_flags = record.client_flags;
     to_come.expires_ms = record.expires_wall_ms != 0 ? kAlreadyExpired : kNeverExpires;
+    to_come.fresh_until_ms = (record.optional.fields & kFieldFreshness) ? 1 : kAlwaysFresh;
     if (!FollowRecovery(shard, shard.FootprintOf(to_come).charge)) return AfterCall("apply");
   }
   ModelShard::Effect effect;
@@ -90,6 +97,7 @@ bool Harness::DoApply(const Op& op) {
     Request peek;
     peek.verb = Verb::kPeek;
     peek.no_value = true;
+    peek.accepts_stale = true;
     peek.key = key;
     store_->Execute(peek, Now{now_.boot_ms < scheduled_clear_ms_ || scheduled_clear_ms_ == 0 ? now_ : Now{}}, &none,
                     &peeked);
@@ -179,7 +187,7 @@ bool Harness::DoServe() {
   }
   // The records that come are about what is here now.
   const auto keep = [this](const RecordView& record) {
-    std::string bytes(RecordBytes(record.key.size(), record.value.size()), '\0');
+    std::string bytes(RecordBytes(record), '\0');
     (void)EncodeRecord(record, bytes.data());
     replay_ += bytes;
   };
@@ -190,7 +198,8 @@ bool Harness::DoServe() {
           .expires_wall_ms = record.expires_wall_ms,
           .client_flags = record.client_flags,
           .key = key,
-          .value = record.value});
+          .value = record.value,
+          .optional = record.optional});
   }
   RecordView to_come;
   if (store_->PendingClear(now_, &to_come)) {

@@ -18,14 +18,14 @@ bool Journal::HasRoom(uint64_t bytes, uint64_t spare) const {
   return fill_bytes() + (bytes <= to_end ? bytes : to_end + bytes) + spare <= capacity;
 }
 
-bool Journal::TakesKey(size_t key_bytes) const { return TakesWhole(key_bytes, 0); }
+bool Journal::TakesKey(size_t key_bytes, size_t field_bytes) const { return TakesWhole(key_bytes, 0, field_bytes); }
 
-bool Journal::TakesWhole(size_t key_bytes, size_t value_bytes) const {
-  return HasRoom(RecordBytes(key_bytes, value_bytes), kSpareBytes);
+bool Journal::TakesWhole(size_t key_bytes, size_t value_bytes, size_t field_bytes) const {
+  return HasRoom(RecordBytes(key_bytes, value_bytes, field_bytes), kSpareBytes);
 }
 
-bool Journal::TakesReference(size_t key_bytes) const {
-  return is_ring() && HasRoom(RecordBytes(key_bytes, 0) + kReferenceBytes, kSpareBytes);
+bool Journal::TakesReference(size_t key_bytes, size_t field_bytes) const {
+  return is_ring() && HasRoom(RecordBytes(key_bytes, 0, field_bytes) + kReferenceBytes, kSpareBytes);
 }
 
 bool Journal::TakesBarrier(bool is_promised) const {
@@ -34,8 +34,9 @@ bool Journal::TakesBarrier(bool is_promised) const {
 
 bool Journal::Place(ExpectedRecord* record) {
   if (!is_ring()) return false;
-  const uint64_t bytes = record->held != nullptr ? RecordBytes(record->key.size(), 0) + kReferenceBytes
-                                                 : RecordBytes(record->key.size(), record->value.size());
+  const size_t key_bytes = record->key.size(), field_bytes = record->optional.bytes();
+  const uint64_t bytes = record->held != nullptr ? RecordBytes(key_bytes, 0, field_bytes) + kReferenceBytes
+                                                 : RecordBytes(key_bytes, record->value.size(), field_bytes);
   const uint64_t to_end = capacity - written % capacity;
   const bool skips = bytes > to_end;
   if (skips) written += to_end;

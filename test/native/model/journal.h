@@ -28,6 +28,7 @@ struct ExpectedRecord {
   uint8_t codec = 0;
   uint32_t client_flags = 0;
   int64_t expires_wall_ms = 0;
+  RecordFields optional;
   // Where it lies in a ring, and what it keeps in place there.
   uint64_t ring_begin = 0, ring_end = 0;
   std::shared_ptr<Held> held;
@@ -56,9 +57,9 @@ class Journal {
   uint64_t fill_bytes() const { return written - freed; }
 
   // Whether it takes the record of a key alone; of a key and a value, whole or with a reference; of a clear.
-  bool TakesKey(size_t key_bytes) const;
-  bool TakesWhole(size_t key_bytes, size_t value_bytes) const;
-  bool TakesReference(size_t key_bytes) const;
+  bool TakesKey(size_t key_bytes, size_t field_bytes = 0) const;
+  bool TakesWhole(size_t key_bytes, size_t value_bytes, size_t field_bytes) const;
+  bool TakesReference(size_t key_bytes, size_t field_bytes) const;
   bool TakesBarrier(bool is_promised) const;
 
   // Gives the record its place in a ring. True: what was left before the ring's end is skipped.

@@ -17,6 +17,11 @@ Status ModelShard::Apply(const RecordView& record, bool keeps_version, bool reco
   const uint64_t expires_ms = !expires ? kNeverExpires
                                        : static_cast<uint64_t>(std::max<int64_t>(
                                              record.expires_wall_ms - setting_.now->WallOffset(), kAlreadyExpired));
+  const bool goes_stale = (record.optional.fields & kFieldFreshness) != 0;
+  const uint64_t fresh_until_ms = !goes_stale
+                                      ? kAlwaysFresh
+                                      : static_cast<uint64_t>(std::max<int64_t>(
+                                            record.optional.fresh_until_wall_ms - setting_.now->WallOffset(), 1));
   bool ignored_live;
   Place old = recovering ? Find(key) : Meet(key, false, true, &ignored_live);
   const bool present = old != end();
@@ -41,6 +46,7 @@ Status ModelShard::Apply(const RecordView& record, bool keeps_version, bool reco
     next.codec = static_cast<Codec>(record.codec);
     next.client_flags = record.client_flags;
     next.expires_ms = expires_ms;
+    next.fresh_until_ms = fresh_until_ms;
     Expected ignored;
     const bool too_large = IsTooLarge(next);
     const Status status = Accept(std::move(next), old, {.recorded = recorded, .insists = too_large}, &ignored);
@@ -62,7 +68,8 @@ Status ModelShard::Apply(const RecordView& record, bool keeps_version, bool reco
     RecordDelete(key, nullptr);
     return Status::kNotFound;
   }
-  if (recorded && !journal.TakesKey(key.size())) return LogFull();
+  const size_t field_bytes = goes_stale ? RecordFieldBytes(kFieldFreshness) : 0;
+  if (recorded && !journal.TakesKey(key.size(), field_bytes)) return LogFull();
   if (record.kind == RecordKind::kDelete) {
     if (recorded) RecordDelete(key, nullptr);
     Leave(old, Reason::kDeleted);
@@ -70,7 +77,7 @@ Status ModelShard::Apply(const RecordView& record, bool keeps_version, bool reco
     VoidLoads(key);
     return Status::kStored;
   }
-  const Status status = Retime(&old, expires_ms);
+  const Status status = Retime(&old, expires_ms, fresh_until_ms);
   if (status != Status::kStored) {
     if (recorded) return Unmet(status);
     ++counters.no_memory;

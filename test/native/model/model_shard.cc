@@ -229,7 +229,7 @@ Status ModelShard::Accept(Entry next, Place old, const Terms& terms, Expected* e
   next.access_s = now_s();
   next.filed_ms = setting_.now->boot_ms;
   const bool in_same_place = replaces && TakesSamePlace(*old, next);
-  const Way way = terms.recorded ? RecordWay(next, false) : Way::kWhole;
+  const Way way = terms.recorded ? RecordWay(next, false, terms.came_by) : Way::kWhole;
   const Status status = RefusalToAccept(next, replaces ? &*old : nullptr, in_same_place, way);
   switch (status) {
     case Status::kTooLarge:
@@ -252,7 +252,7 @@ Status ModelShard::Accept(Entry next, Place old, const Terms& terms, Expected* e
   if (in_same_place) ++setting_.coverage->in_place;
   if (!in_same_place) LetOldestLeave(next.charge(), true, nullptr);
   const Place entry = Enter(std::move(next), in_same_place);
-  if (terms.recorded) RecordSet(entry, way);
+  if (terms.recorded) RecordSet(entry, way, terms.came_by);
   expected->mutates = true;
   expected->new_version = true;
   Describe(*entry, expected);
@@ -298,19 +298,21 @@ Status ModelShard::Become(Place* place, Entry next, Becoming becoming) {
   return Status::kStored;
 }
 
-Status ModelShard::Retime(Place* place, uint64_t expires_ms) {
+Status ModelShard::Retime(Place* place, uint64_t expires_ms, uint64_t fresh_until_ms) {
   if (expires_ms == kKeepExpiry) return Status::kStored;
-  if ((*place)->fresh_until_ms != kAlwaysFresh) ++setting_.coverage->made_fresh;
+  if ((*place)->fresh_until_ms != kAlwaysFresh && fresh_until_ms == kAlwaysFresh) ++setting_.coverage->made_fresh;
+  if (fresh_until_ms != kAlwaysFresh) ++setting_.coverage->made_stale;
   Entry next = **place;
   next.expires_ms = expires_ms;
-  next.fresh_until_ms = kAlwaysFresh;
-  // Where there is room for an expiry it is written: beside another one, or in pieces, unless it need not be in pieces
-  // any more.
+  next.fresh_until_ms = fresh_until_ms;
+  // Where there is room for both they are written: for an expiry beside another one, or in pieces, unless it need not
+  // be in pieces any more.
   const bool expires = expires_ms != kNeverExpires, expired_some_time = (*place)->expires_ms != kNeverExpires;
-  if ((*place)->footprint.in_pieces ? FootprintOf(next).in_pieces : expires == expired_some_time) {
+  const bool has_expiry = (*place)->footprint.in_pieces ? FootprintOf(next).in_pieces : expires == expired_some_time;
+  if (has_expiry && (fresh_until_ms == kAlwaysFresh || (*place)->footprint.has_freshness)) {
     ForgetOwedIfStale(**place);
     (*place)->expires_ms = expires_ms;
-    (*place)->fresh_until_ms = kAlwaysFresh;
+    (*place)->fresh_until_ms = fresh_until_ms;
     if (expires || expired_some_time) (*place)->filed_ms = setting_.now->boot_ms;
     return Status::kStored;
   }
@@ -361,22 +363,23 @@ uint64_t ModelShard::Clear(uint64_t below) {
 
 // ---- records ----
 
-ModelShard::Way ModelShard::RecordWay(const Entry& entry, bool is_body) const {
+ModelShard::Way ModelShard::RecordWay(const Entry& entry, bool is_body, const RecordFields& came_by) const {
   const size_t key_bytes = entry.key.size(), value_bytes = entry.value.size();
-  if (!journal.is_ring()) return journal.TakesWhole(key_bytes, value_bytes) ? Way::kWhole : Way::kNoRoom;
+  const size_t field_bytes = FieldsOf(entry, came_by).bytes();
+  if (!journal.is_ring()) return journal.TakesWhole(key_bytes, value_bytes, field_bytes) ? Way::kWhole : Way::kNoRoom;
   const Footprint footprint = FootprintOf(entry);
   if (!is_body && WaitsForJournal(footprint.charge)) return Way::kNoRoom;
   if (value_bytes > kRingInlineValueBytesMax) {
     const bool in_share =
         journal.held_charge == 0 || journal.held_charge + footprint.charge <= limit / kRingPinnedShareMax;
     const bool in_pages = pinned_pages + 1 + footprint.partial_pieces <= kRingPinnedPagesMax;
-    if (in_share && in_pages && journal.TakesReference(key_bytes)) return Way::kReference;
+    if (in_share && in_pages && journal.TakesReference(key_bytes, field_bytes)) return Way::kReference;
     if (value_bytes > kRingCopiedValueBytesMax) return Way::kNoRoom;
   }
-  return journal.TakesWhole(key_bytes, value_bytes) ? Way::kWhole : Way::kNoRoom;
+  return journal.TakesWhole(key_bytes, value_bytes, field_bytes) ? Way::kWhole : Way::kNoRoom;
 }
 
-void ModelShard::RecordSet(Place entry, Way way) {
+void ModelShard::RecordSet(Place entry, Way way, const RecordFields& came_by) {
   if (way == Way::kReference) {
     entry->held = std::make_shared<Held>();
     entry->held->value = entry->value;
@@ -388,13 +391,20 @@ void ModelShard::RecordSet(Place entry, Way way) {
   } else if (journal.is_ring() && entry->value.size() > kRingInlineValueBytesMax) {
     ++setting_.coverage->ring_copied_large;
   }
-  Record(RecordKind::kSet, *entry);
+  Record(RecordKind::kSet, *entry, came_by);
   if (way == Way::kReference) new_records.back().held = entry->held;
   if (journal.Place(&new_records.back())) ++setting_.coverage->ring_wrapped;
   setting_.events->lost.erase(entry->key);
 }
 
-void ModelShard::Record(RecordKind kind, const Entry& entry) {
+RecordFields ModelShard::FieldsOf(const Entry& entry, const RecordFields& came_by) const {
+  RecordFields fields = came_by;
+  if (entry.fresh_until_ms == kAlwaysFresh) return fields;
+  fields.SetFreshUntil(static_cast<int64_t>(entry.fresh_until_ms) + setting_.now->WallOffset());
+  return fields;
+}
+
+void ModelShard::Record(RecordKind kind, const Entry& entry, const RecordFields& came_by) {
   ExpectedRecord record;
   record.kind = kind;
   record.key = entry.key;
@@ -402,8 +412,11 @@ void ModelShard::Record(RecordKind kind, const Entry& entry) {
   if (kind != RecordKind::kDelete) {
     record.codec = static_cast<uint8_t>(entry.codec);
     record.client_flags = entry.client_flags;
-    const uint64_t end_ms = EndMs(entry.expires_ms, entry.fresh_until_ms);
-    record.expires_wall_ms = end_ms == kNeverExpires ? 0 : static_cast<int64_t>(end_ms) + setting_.now->WallOffset();
+    record.expires_wall_ms =
+        entry.expires_ms == kNeverExpires ? 0 : static_cast<int64_t>(entry.expires_ms) + setting_.now->WallOffset();
+    record.optional = FieldsOf(entry, came_by);
+    if (record.optional.fields & kFieldFreshness) ++setting_.coverage->records_freshness;
+    if (record.optional.fields & kFieldDelta) ++setting_.coverage->records_delta;
   }
   new_records.push_back(std::move(record));
   if (kind != RecordKind::kSet && journal.Place(&new_records.back())) ++setting_.coverage->ring_wrapped;

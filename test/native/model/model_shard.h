@@ -42,7 +42,8 @@
 //
 // Journal
 //   J1  A change leaves one record: what it came to, with a version above all before it. Gets, evictions, expiries
-//       leave none. A delete of what is not here leaves one: the journal may have it.
+//       leave none. A delete of what is not here leaves one: the journal may have it. A set and a touch say until when
+//       the entry is fresh, and a count what it added.
 //   J2  A value above the inline size stays in its entry, held, if the journal's share of memory and pages allows.
 //
 // Loads and walks
@@ -244,12 +245,13 @@ class ModelShard {
   struct Terms {
     bool recorded = true;  // leaves a record
     bool insists = false;  // F5: it is the newest word about its key
+    RecordFields came_by;  // how it came about (J1)
   };
   Status Accept(Entry next, Place old, const Terms& terms, Expected* expected);
   // Makes the entry `next`: a longer value, or another expiry. kStored: *entry is that.
   enum class Becoming : uint8_t { kOther, kLonger, kRetimed };
   Status Become(Place* entry, Entry next, Becoming becoming);
-  Status Retime(Place* entry, uint64_t expires_ms);
+  Status Retime(Place* entry, uint64_t expires_ms, uint64_t fresh_until_ms);
   // A body that was received takes its place. False: the journal has no room.
   bool Admit(Entry next, Place old, uint64_t charge, Expected* expected);
   // F5: there is nothing under the key any more. False: the journal has no room for that.
@@ -259,9 +261,10 @@ class ModelShard {
 
   // Records. An entry's in the way that RecordWay() has answered, or that of what is left of it.
   enum class Way : uint8_t { kNoRoom, kWhole, kReference };
-  Way RecordWay(const Entry& entry, bool is_body) const;
-  void RecordSet(Place entry, Way way);
-  void Record(RecordKind kind, const Entry& entry);
+  Way RecordWay(const Entry& entry, bool is_body, const RecordFields& came_by = {}) const;
+  void RecordSet(Place entry, Way way, const RecordFields& came_by = {});
+  void Record(RecordKind kind, const Entry& entry, const RecordFields& came_by = {});
+  RecordFields FieldsOf(const Entry& entry, const RecordFields& came_by) const;
   void RecordDelete(const std::string& key, Expected* expected);
   // Of a clear of all shards, or one that is to come. REQUIRES: the journal takes it.
   void RecordBarrier(RecordKind kind, uint64_t version, uint64_t at_ms);

@@ -200,9 +200,12 @@ void ModelShard::Count(const Request& request, const std::string& key, Place her
   Entry next;
   next.key = key;
   uint64_t number = request.initial;
+  Terms terms;
   if (present) {
     (void)NumberOf(here->value, &number);
+    const uint64_t before = number;
     number = Counted(request, number);
+    terms.came_by.SetDelta(static_cast<int64_t>(number - before));
     next.codec = here->codec;
     next.client_flags = here->client_flags;
     next.expires_ms = here->expires_ms;
@@ -218,7 +221,7 @@ void ModelShard::Count(const Request& request, const std::string& key, Place her
   if (present && request.pad_decimal && next.value.size() < here->value.size()) {
     next.value.resize(here->value.size(), ' ');
   }
-  expected->status = Accept(std::move(next), here, {}, expected);
+  expected->status = Accept(std::move(next), here, terms, expected);
   const bool stored = expected->status == Status::kStored;
   if (stored || (present && expected->status == Status::kNoMemory)) VoidLoads(key);
   if (!stored) return;
@@ -268,7 +271,8 @@ void ModelShard::Join(const Request& request, const std::string& key, Place here
 
 void ModelShard::Touch(const Request& request, Place here, const Seen& seen, Scratch* scratch, Expected* expected) {
   const bool gets = request.verb == Verb::kGetAndTouch;
-  if (!journal.TakesKey(here->key.size())) {
+  const bool keeps = request.expires_ms == kKeepExpiry;
+  if (!journal.TakesKey(here->key.size(), keeps ? FieldsOf(*here, {}).bytes() : 0)) {
     expected->status = LogFull();
     return;
   }
@@ -276,7 +280,7 @@ void ModelShard::Touch(const Request& request, Place here, const Seen& seen, Scr
   // The reader's hold comes first, so that the value which it reads is the one that stays.
   if (gets && !request.no_value && !GiveValue(here, seen, scratch, expected)) return;
   Describe(*here, expected);
-  const Status status = Retime(&here, request.expires_ms);
+  const Status status = Retime(&here, request.expires_ms, kAlwaysFresh);
   if (status != Status::kStored) {
     scratch->used = scratch_used;
     ++setting_.coverage->no_memory;

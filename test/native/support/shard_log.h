@@ -23,6 +23,7 @@ struct StoredRecord {
   uint32_t client_flags;
   std::string key;
   std::string value;
+  RecordFields optional;
 };
 
 // Everything that the ring has to give now, record by record; `version` is what the last call told, if any did.
@@ -40,7 +41,7 @@ inline std::vector<StoredRecord> DrainAll(Store* store, uint32_t shard, uint64_t
       CHECK(DecodeRecord(rest, &view) == DecodeStatus::kOk);
       rest.remove_prefix(view.record_bytes);
       records.push_back({view.kind, view.codec, view.version, view.expires_wall_ms, view.client_flags,
-                         std::string(view.key), std::string(view.value)});
+                         std::string(view.key), std::string(view.value), view.optional});
     }
     CHECK(rest.empty());
     if (drain.bytes == 0) {
