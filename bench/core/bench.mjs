@@ -11,11 +11,14 @@ import { section as micro } from './micro.mjs';
 import { section as promises } from './promises.mjs';
 import { section as reads } from './reads.mjs';
 import { section as stalls } from './stalls.mjs';
+import { section as sweep } from './sweep.mjs';
 import { judge, targets } from './targets.mjs';
 import { section as threads } from './threads.mjs';
 import { section as writes } from './writes.mjs';
 
-const sections = [reads, writes, many, promises, threads, memory, stalls, micro];
+const sections = [reads, writes, many, promises, threads, memory, stalls, micro, sweep];
+// What runs only when it is named.
+const whole = sections.filter(({ apart }) => !apart);
 
 export const summary = 'the library against lru-cache, mnemonist, tiny-lru, quick-lru, lmdb and its own targets';
 
@@ -39,7 +42,7 @@ function settingsFrom(values) {
     return given;
   };
   const quick = values.quick ?? false;
-  const names = values.only?.split(',') ?? sections.map(({ name }) => name);
+  const names = values.only?.split(',') ?? whole.map(({ name }) => name);
   for (const name of names) {
     if (!sections.some((section) => section.name === name)) {
       throw new RangeError(
@@ -115,8 +118,8 @@ export async function run(args) {
     return { target, value, verdict: value === undefined ? undefined : judge(target, value) };
   });
   // Of a part of the run, only what it measured.
-  const whole = settings.names.length === sections.length;
-  if (!settings.quick) printVerdicts(verdicts.filter(({ value }) => whole || value !== undefined));
+  const all = whole.every(({ name }) => settings.names.includes(name));
+  if (!settings.quick) printVerdicts(verdicts.filter(({ value }) => all || value !== undefined));
   if (values.json !== undefined) {
     const packages = ['lru-cache', 'mnemonist', 'tiny-lru', 'quick-lru', 'lmdb', 'piscina', 'benchmark'];
     const versions = Object.fromEntries(['cairn-cache', ...packages].map((name) => [name, versionOf(name)]));

@@ -42,7 +42,7 @@ struct StoreOptions {
   // The most entries, including cleared ones whose memory is not yet freed; 0: only memory limits them.
   uint64_t entries_max = 0;
   // A power of two up to kShardCountMax; 0: chosen from the cores, then halved until a shard's quota is
-  // >= max(kShardQuotaBytesMin, 32 x value_bytes_max) and entries_max / shards >= kShardEntriesMin.
+  // >= max(kShardQuotaBytesMin, kValuesPerShardMin x value_bytes_max) and entries_max / shards >= kShardEntriesMin.
   uint32_t shard_count = 0;
   // Larger values are refused with kTooLarge. At most half of what a shard can hold, and kValueBytesMax. 0: 1/1024 of
   // memory_bytes, at least 1 MiB.

@@ -70,8 +70,8 @@ Refusal CheckOptions(const StoreOptions& options) {
 
 // As many shards as the cores can use, or fewer, so that each is large enough.
 uint32_t ChooseShardCount(const StoreOptions& options) {
-  uint32_t shards = std::min(std::bit_floor(std::max(2 * OsCpuCount(), 1u)), kShardCountMax);
-  const uint64_t quota_min = std::max(kShardQuotaBytesMin, 32 * options.value_bytes_max);
+  uint32_t shards = std::min(std::bit_floor(std::max(kShardsPerProcessor * OsCpuCount(), 1u)), kShardCountMax);
+  const uint64_t quota_min = std::max(kShardQuotaBytesMin, kValuesPerShardMin * options.value_bytes_max);
   const auto is_too_many = [&] {
     return options.memory_bytes / shards < quota_min ||
            (options.entries_max != 0 && options.entries_max / shards < kShardEntriesMin);

@@ -120,7 +120,9 @@ TEST(StoreOptions, TheNumberOfShardsFollowsFromWhatAShardNeeds) {
   EXPECT_EQ(many & (many - 1), 0) << many;
   EXPECT_EQ(shards(4 << 20, 0, 1000), 1);
   EXPECT_EQ(shards(uint64_t{1} << 30, 1000, 1000), 1) << "1000 entries are one exact order";
-  EXPECT_EQ(shards(uint64_t{1} << 30, 0, uint64_t{16} << 20), std::min(many, 2u));
+  EXPECT_EQ(shards(uint64_t{1} << 30, 5000, 1000), std::min(many, 4u));
+  EXPECT_EQ(shards(uint64_t{1} << 30, 0, uint64_t{16} << 20), std::min(many, 8u));
+  EXPECT_EQ(shards(uint64_t{16} << 20, 0, 1000), std::min(many, 4u));
 }
 
 TEST(StoreOptions, DifferentStoresHaveDifferentSecretsUnlessTheyAreGiven) {

@@ -1,0 +1,51 @@
+// One of the threads of sweep.mjs: requests to the cache of the mode for as long as the gate is open.
+
+import { parentPort, workerData } from 'node:worker_threads';
+import { Cache } from 'cairn-cache';
+import { moment } from '../lib/clock.mjs';
+import { mustHold } from './caches.mjs';
+import { KEY_BYTES, requestStream, uniformNumbers, valueOf } from './workload.mjs';
+
+const REQUESTS = 2 ** 16;
+const { thread, entries } = workerData;
+const half = entries / 2;
+const everything = requestStream(uniformNumbers(REQUESTS, entries, 10 + thread));
+const ownHalf = requestStream(uniformNumbers(REQUESTS, half, 20 + thread).map((number) => number + thread * half));
+const value = valueOf(1);
+const caches = new Map();
+
+function attached(name) {
+  let cache = caches.get(name);
+  if (cache === undefined) caches.set(name, (cache = Cache.attach(name)));
+  return cache;
+}
+
+/** Goes through a stream until the gate closes; of 100 requests the first `reads` are gets. Returns how many it did. */
+function go(cache, stream, reads, gate) {
+  let done = 0;
+  for (;;) {
+    for (let at = 0; at < stream.length; ) {
+      let misses = 0;
+      for (let i = 0; i < 1024; i++, at += KEY_BYTES) {
+        const key = stream.latin1Slice(at, at + KEY_BYTES);
+        if (i % 100 >= reads) cache.set(key, value);
+        else if (cache.get(key) === undefined) misses++;
+      }
+      mustHold(misses === 0, 'a get missed');
+      done += 1024;
+      if (Atomics.load(gate, 1) !== 0) return done;
+    }
+  }
+}
+
+parentPort.on('message', ({ mode, shards, reads, gate, threads }) => {
+  const apart = mode === 'apart';
+  const cache = attached(`${apart ? thread : 'all'} ${shards}`);
+  Atomics.add(gate, 0, 1);
+  while (Atomics.load(gate, 0) < threads);
+  const start = moment();
+  const done = go(cache, apart ? ownHalf : everything, reads, gate);
+  const end = moment();
+  parentPort.postMessage(((end.ms - start.ms - (end.queuedMs - start.queuedMs)) * 1e6) / done);
+});
+parentPort.postMessage('ready');
