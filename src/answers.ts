@@ -15,6 +15,8 @@ export interface Asked {
   readonly key?: Key | undefined;
   /** The size of the value to be stored, in bytes. */
   readonly bytes?: number | string | undefined;
+  /** The verb of `cache.promises` that does the same. */
+  readonly verb?: string | undefined;
   /** The beginning of the message if the log takes no writes: `'Cannot set "k"'`. */
   readonly what?: string | undefined;
 }
@@ -32,6 +34,8 @@ export function answerError(handle: NativeHandle, code: number, asked: Asked = {
       return tooLargeError(key!, handle.valueBytesMax, asked.bytes);
     case Code.logFull:
       return logRefusal(handle, asked.what ?? `${which} cannot take writes now`);
+    case Code.notResident:
+      return notResident(key, asked.verb);
     case Code.outOfMemory:
       return new CairnError(
         'ERR_OUT_OF_MEMORY',
@@ -44,6 +48,13 @@ export function answerError(handle: NativeHandle, code: number, asked: Asked = {
   }
 }
 
+// A synchronous verb never loads, and never waits.
+function notResident(key: Key | undefined, verb: string | undefined): CairnError {
+  const promised = verb === undefined ? 'the same verb of cache.promises' : `cache.promises.${verb}()`;
+  const which = key === undefined ? 'A value' : `The value of ${show(key)}`;
+  return new CairnError('ERR_NOT_RESIDENT', `${which} is not in memory: ${promised} loads it first`);
+}
+
 /** The error of a clear that was not done; undefined: it was done. */
 export function clearError(handle: NativeHandle, code: number): Error | undefined {
   if (code === Code.stored) return undefined;
@@ -51,38 +62,33 @@ export function clearError(handle: NativeHandle, code: number): Error | undefine
   return answerError(handle, code, { what });
 }
 
+const STORE_ANSWERS: Readonly<Record<number, CasResult>> = {
+  [Code.stored]: 'stored',
+  [Code.notStored]: 'not-stored',
+  [Code.noMemory]: 'not-stored',
+  [Code.exists]: 'exists',
+  [Code.notFound]: 'not-found',
+};
+
 /** The result of a verb that stores; undefined: the answer is an error. */
 export function storeAnswer(code: number): CasResult | undefined {
-  switch (code) {
-    case Code.stored:
-      return 'stored';
-    case Code.notStored:
-    case Code.noMemory:
-      return 'not-stored';
-    case Code.exists:
-      return 'exists';
-    case Code.notFound:
-      return 'not-found';
-    default:
-      return undefined;
-  }
+  return STORE_ANSWERS[code];
 }
 
-/** The result of `incr` and `decr`; `'number'`: the new number. */
-export function countAnswer(code: number): 'number' | 'not-stored' | 'not-found' | undefined {
-  switch (code) {
-    case Code.found:
-    case Code.stored:
-      return 'number';
-    case Code.notFound:
-      return 'not-found';
-    case Code.nonNumeric:
-    case Code.notStored:
-    case Code.noMemory:
-      return 'not-stored';
-    default:
-      return undefined;
-  }
+type CountAnswer = 'number' | 'not-stored' | 'not-found';
+
+const COUNT_ANSWERS: Readonly<Record<number, CountAnswer>> = {
+  [Code.found]: 'number',
+  [Code.stored]: 'number',
+  [Code.notFound]: 'not-found',
+  [Code.nonNumeric]: 'not-stored',
+  [Code.notStored]: 'not-stored',
+  [Code.noMemory]: 'not-stored',
+};
+
+/** The result of `incr` and `decr`; `'number'`: the new number; undefined: the answer is an error. */
+export function countAnswer(code: number): CountAnswer | undefined {
+  return COUNT_ANSWERS[code];
 }
 
 /** The store's description of an entry, in its own numbers. */

@@ -204,13 +204,13 @@ export class Cache<V = unknown> {
     }
     const value = nativeGet(number, key);
     if (typeof value !== 'boolean') return value as V | undefined;
-    return this.#reads.finish(value, key, (again) => nativeGet(number, again)) as V | undefined;
+    return this.#reads.finish(value, key, 'get', (again) => nativeGet(number, again)) as V | undefined;
   }
 
   /** The value; changes neither the order of use nor the counters. `undefined` for a miss. */
   peek(key: Key): V | undefined {
     const value = this.#peek(key);
-    return (typeof value === 'boolean' ? this.#reads.finish(value, key, this.#peek) : value) as V | undefined;
+    return (typeof value === 'boolean' ? this.#reads.finish(value, key, 'peek', this.#peek) : value) as V | undefined;
   }
 
   /**
@@ -238,7 +238,7 @@ export class Cache<V = unknown> {
   /** True if the entry exists; changes neither the order of use nor the counters. */
   has(key: Key): boolean {
     const answer = this.#has(key);
-    return typeof answer === 'boolean' ? answer : finishYesNo(this.#handle, answer, key, this.#has);
+    return typeof answer === 'boolean' ? answer : finishYesNo(this.#handle, answer, key, 'has', this.#has);
   }
 
   /** Describes an entry without its value; `undefined` for a miss. Changes nothing. */
@@ -375,7 +375,7 @@ export class Cache<V = unknown> {
   /** Removes an entry. False: the entry did not exist. */
   delete(key: Key): boolean {
     const answer = this.#delete(key);
-    return typeof answer === 'boolean' ? answer : finishYesNo(this.#handle, answer, key, this.#delete);
+    return typeof answer === 'boolean' ? answer : finishYesNo(this.#handle, answer, key, 'delete', this.#delete);
   }
 
   /**
@@ -383,7 +383,7 @@ export class Cache<V = unknown> {
    */
   evict(key: Key): boolean {
     const { evict } = this.#handle;
-    return finishYesNo(this.#handle, evict(key), key, evict);
+    return finishYesNo(this.#handle, evict(key), key, 'evict', evict);
   }
 
   /**
@@ -408,7 +408,7 @@ export class Cache<V = unknown> {
     const ttlMs = ttl === undefined ? undefined : parseDuration('ttl', ttl, 0);
     const answer = this.#touch(key, ttlMs);
     if (typeof answer === 'boolean') return answer;
-    return finishYesNo(this.#handle, answer, key, (again) => this.#touch(again, ttlMs));
+    return finishYesNo(this.#handle, answer, key, 'touch', (again) => this.#touch(again, ttlMs));
   }
 
   // ---- loading ----
@@ -658,7 +658,7 @@ export class Cache<V = unknown> {
       peek: (key) => this.peek(key),
       read: (key, read) => {
         const value = read(key);
-        return typeof value === 'boolean' ? this.#reads.finish(value, key, read) : value;
+        return typeof value === 'boolean' ? this.#reads.finish(value, key, 'get', read) : value;
       },
       keyBytes,
       error: (code, key) => this.#error(code, { key }),

@@ -27,6 +27,7 @@ export type ErrorCode =
   | 'ERR_CLOSED'
   | 'ERR_QUEUE_FULL'
   | 'ERR_LOG_FULL'
+  | 'ERR_NOT_RESIDENT'
   | 'ERR_OUT_OF_MEMORY'
   | 'ERR_LISTEN'
   | 'ERR_TIMEOUT'
@@ -65,6 +66,11 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_QUEUE_FULL: 'refused',
   /** The log does not keep up, or has no room: retry later, or use the promised verb, which waits. */
   ERR_LOG_FULL: 'refused',
+  /**
+   * A synchronous verb depends on a value that is not in memory: use the promised verb, which loads it first. Nothing
+   * was changed.
+   */
+  ERR_NOT_RESIDENT: 'refused',
   /** The process has no memory for the answer, or no address space for the cache. */
   ERR_OUT_OF_MEMORY: 'refused',
   /** Another process has the log's directory. */

@@ -13,16 +13,20 @@ import { decode } from './request/codec.ts';
 /** A native function that reads: a value, `undefined` for a miss, or true or false if there is more to do. */
 export type NativeRead = (key: Key) => unknown;
 
+/** Reads that a value may have to be loaded for. */
+export type ReadVerb = 'get' | 'peek' | 'getWithCas' | 'take';
+
 /** Calls a yes-or-no verb again if its key was doubtful; throws an answer that is an error. */
 export function finishYesNo(
   handle: NativeHandle,
   answer: boolean | Code,
   key: Key,
+  verb: 'has' | 'delete' | 'evict' | 'touch',
   ask: (key: Key) => boolean | Code,
 ): boolean {
   const final = answer === Code.keyMaybeIllFormed ? ask(keyBytes(key)) : answer;
   if (typeof final === 'boolean') return final;
-  throw answerError(handle, final, { key });
+  throw answerError(handle, final, { key, verb });
 }
 
 /** The reads of one handle. Cache has the documentation of the verbs. */
@@ -38,18 +42,18 @@ export class Reads {
   }
 
   /** Finishes an answer of `read` that was true or false: decodes the value, reads again, or throws. */
-  finish(answer: boolean, key: Key, read: NativeRead): unknown {
+  finish(answer: boolean, key: Key, verb: ReadVerb, read: NativeRead): unknown {
     if (answer) return this.#decode(key);
     const code = lowWord(Word.code);
-    if (code !== Code.keyMaybeIllFormed) throw answerError(this.#handle, code, { key });
+    if (code !== Code.keyMaybeIllFormed) throw answerError(this.#handle, code, { key, verb });
     const again = read(keyBytes(key));
     if (again === true) return this.#decode(key);
-    if (again === false) throw answerError(this.#handle, lowWord(Word.code), { key });
+    if (again === false) throw answerError(this.#handle, lowWord(Word.code), { key, verb });
     return again;
   }
 
   getWithCas(key: Key): ValueWithCas<unknown> | undefined {
-    const found = this.#withCas(key, this.#handle.getWithCas);
+    const found = this.#withCas(key, 'getWithCas', this.#handle.getWithCas);
     return found === undefined ? undefined : withJson(found);
   }
 
@@ -57,10 +61,10 @@ export class Reads {
   take(key: Key): unknown {
     for (;;) {
       // A miss is counted as a take, not as a peek.
-      const found = this.#withCas(key, this.#peek);
+      const found = this.#withCas(key, 'take', this.#peek);
       const code = this.#removeVersion(key, found?.cas ?? 0n);
       if (code === Code.found || (found === undefined && code === Code.notFound)) return found?.value;
-      if (code !== Code.exists && code !== Code.notFound) throw answerError(this.#handle, code, { key });
+      if (code !== Code.exists && code !== Code.notFound) throw answerError(this.#handle, code, { key, verb: 'take' });
     }
   }
 
@@ -101,11 +105,11 @@ export class Reads {
   }
 
   // The result of `read`, with the version that it has left in the words.
-  #withCas(key: Key, read: NativeRead): ValueWithCas<unknown> | undefined {
+  #withCas(key: Key, verb: ReadVerb, read: NativeRead): ValueWithCas<unknown> | undefined {
     let value = read(key);
     let cas = words[Word.version]!;
     if (typeof value === 'boolean') {
-      value = this.finish(value, key, (again) => {
+      value = this.finish(value, key, verb, (again) => {
         const answer = read(again);
         cas = words[Word.version]!;
         return answer;

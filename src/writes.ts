@@ -3,13 +3,14 @@
  * make a result or an error of the answer.
  */
 import { answerError, countAnswer, storeAnswer } from './answers.ts';
-import { CairnError, show, wrongType } from './errors.ts';
+import { wrongType } from './errors.ts';
 import { UPDATE_TRIES_MAX } from './limits.ts';
 import { Code, lowWord, type NativeHandle, numberWord, TTL_KEEP, Word, words } from './native.ts';
 import { checkNames, parseDuration, type SetOptions } from './options.ts';
 import {
   type ArithmeticOptions,
   type CasResult,
+  changedTooOften,
   checkAmount,
   checkCas,
   type Key,
@@ -35,6 +36,11 @@ const encoded: Encoded = { payload: '', codec: 0 };
 function encodeValue(value: unknown): Encoded {
   encode(value, encoded);
   return encoded;
+}
+
+// What the API calls it.
+function nameOf(verb: Verb): string | undefined {
+  return Object.entries(Verb).find(([, number]) => number === verb)?.[0];
 }
 
 /** The given time to live, as {@link Writes.store} takes it. */
@@ -81,7 +87,7 @@ export class Writes {
     if (code === Code.tooLarge && (verb === Verb.append || verb === Verb.prepend)) {
       bytes = `${this.#presentBytes(key)} and ${bytes} more`;
     }
-    throw answerError(this.#handle, code, { key, bytes });
+    throw answerError(this.#handle, code, { key, bytes, verb: nameOf(verb) });
   }
 
   update(
@@ -102,13 +108,10 @@ export class Writes {
       if (code === Code.stored) return value;
       if (code === Code.noMemory) throw noRoomToUpdate(key);
       if (code !== Code.exists && code !== Code.notFound && code !== Code.notStored) {
-        throw answerError(this.#handle, code, { key, bytes: bytesOf(payload) });
+        throw answerError(this.#handle, code, { key, bytes: bytesOf(payload), verb: 'update' });
       }
     }
-    throw new CairnError(
-      'ERR_TIMEOUT',
-      `Gave up updating ${show(key)}: it was changed by others ${UPDATE_TRIES_MAX} times`,
-    );
+    throw changedTooOften(key, UPDATE_TRIES_MAX);
   }
 
   arithmetic(
@@ -137,7 +140,7 @@ export class Writes {
       case 'not-stored':
         return 'not-stored';
       default:
-        throw answerError(this.#handle, code, { key });
+        throw answerError(this.#handle, code, { key, verb: nameOf(verb) });
     }
   }
 

@@ -39,7 +39,7 @@ export abstract class AnyCall implements Call, Waiter {
   #sizes: Map<number, number> | undefined;
   readonly handle: NativeHandle;
   readonly raw: RawOption;
-  protected readonly name: string;
+  readonly name: string;
   protected readonly read: Read;
   readonly #reject: (error: unknown) => void;
   #stopWaiting: (() => void) | undefined;

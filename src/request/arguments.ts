@@ -97,6 +97,11 @@ export function noRoomToUpdate(key: Key): CairnError {
   );
 }
 
+/** The error of an update that met a change of another thread or client at each try. */
+export function changedTooOften(key: Key, tries: number): CairnError {
+  return new CairnError('ERR_TIMEOUT', `Gave up updating ${show(key)}: others changed it ${tries} times`);
+}
+
 /** The bytes of a key with U+FFFD; throws if that stands for a lone surrogate. */
 export function keyBytes(key: Key): Buffer {
   if (typeof key === 'string' && isWellFormed(key)) return Buffer.from(key, 'utf8');
