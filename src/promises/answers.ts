@@ -1,9 +1,10 @@
 /** The answers of a lane: each function makes a value of a row, or throws its error. */
 import { answerError, countAnswer, entryInfo, storeAnswer } from '../answers.ts';
+import { CairnError, show } from '../errors.ts';
 import { Code } from '../native.ts';
 import type { RawOption } from '../options.ts';
 import { withJson } from '../reports.ts';
-import { type CasResult, type EntryInfo, noRoomToUpdate } from '../request/arguments.ts';
+import { type CasResult, type EntryInfo, type Key, noRoomToUpdate } from '../request/arguments.ts';
 import { type Block, Verb } from '../request/batch.ts';
 import { Codec, decode } from '../request/codec.ts';
 import type { AnyCall } from './call.ts';
@@ -16,6 +17,7 @@ function refusal(status: number, call: AnyCall, position: number): Error {
     key: call.key(position),
     bytes: call.sizeOf(position),
     what: `Cannot ${call.describe(position)}`,
+    verb: call.name,
   });
 }
 
@@ -32,7 +34,8 @@ export function readValue(
   throw refusal(status, call, position);
 }
 
-// The lane has removed the entry before its bytes are decoded here.
+// The lane has removed the entry before its bytes are decoded here. A read, and a delete of the version that was read,
+// would leave no moment without it; but what this thread asks of the key in the meantime would come between the two.
 export function readTaken(
   block: Block,
   row: number,
@@ -43,16 +46,17 @@ export function readTaken(
   try {
     return readValue(block, row, pieces, call, position);
   } catch (error) {
-    if (block.status(row) === Code.found) putBack(block, row, pieces, call, position);
-    throw error;
+    if (block.status(row) !== Code.found || putBack(block, row, pieces, call, position)) throw error;
+    throw takenForGood(error, call.key(position));
   }
 }
 
-function putBack(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): void {
+// False: there is no room for it now, in memory or in the log.
+function putBack(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): boolean {
   const { bytes, start, end } = block.value(row, pieces);
   const key = call.key(position);
   const ttl = Number(block.number(row));
-  call.handle.store(
+  const code = call.handle.store(
     Verb.add,
     typeof key === 'string' ? Buffer.from(key, 'utf8') : key,
     bytes.subarray(start, end),
@@ -61,6 +65,14 @@ function putBack(block: Block, row: number, pieces: readonly Buffer[], call: Any
     false,
     block.clientFlags(row),
   );
+  return code === Code.stored || code === Code.notStored;
+}
+
+function takenForGood(error: unknown, key: Key): unknown {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new CairnError('ERR_VALUE_MALFORMED', `${reason}; and the entry of ${show(key)} could not be put back`, {
+    cause: error,
+  });
 }
 
 export function readWithCas(

@@ -29,6 +29,7 @@ import {
   type ArithmeticOptions,
   asArray,
   type CasResult,
+  changedTooOften,
   checkAmount,
   checkCas,
   checkPiece,
@@ -156,7 +157,8 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
   /**
    * Removes the entry and returns its value; `undefined` for a miss. Of several callers that take an entry, one gets
    * it. If the value cannot be decoded, the entry is put back before the promise rejects, unless the key has a new
-   * entry by then. It then has a new version, and is the most recently used.
+   * entry by then: others find no entry in between. It then has a new version, and is the most recently used. The
+   * synchronous `take` never removes such an entry.
    */
   take(key: Key, options?: CallOptions): Promise<V | undefined> {
     // What is put back goes under the key as it was when the call was made.
@@ -255,10 +257,7 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
           : await this.#store('update', Verb.cas, key, value, { ttl: 'keep', ...withTtl }, found.cas, readUpdated);
       if (result === 'stored') return value;
     }
-    throw new CairnError(
-      'ERR_TIMEOUT',
-      `Gave up updating ${show(key)}: it was changed by others ${UPDATE_TRIES_MAX} times`,
-    );
+    throw changedTooOften(key, UPDATE_TRIES_MAX);
   }
 
   /** Adds to a whole number and returns the new one, as the synchronous `incr`. */

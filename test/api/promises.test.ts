@@ -503,3 +503,45 @@ test('the two surfaces see one cache', async () => {
   expect(cache.cas('a', 5, (await cache.promises.info('a'))!.cas)).toBe('stored');
   expect(await cache.promises.cas('none', 1, 1n)).toBe('not-found');
 });
+
+describe('take of a value that cannot be decoded', () => {
+  const odd = (): never => {
+    throw new Error('odd');
+  };
+
+  test('puts the entry back, with its time to live', async () => {
+    using owner = new Cache({ name: 'taken' });
+    using reader = Cache.attach('taken', { raw: odd });
+    owner.set('k', Buffer.from('bytes'), { ttl: '1h' });
+    const before = owner.getWithCas('k')!;
+    await expect(reader.promises.take('k')).rejects.toThrow('odd');
+    expect(owner.getWithCas('k')).toEqual({ value: Buffer.from('bytes'), cas: expect.any(BigInt) });
+    expect(owner.getWithCas('k')!.cas).not.toBe(before.cas);
+    expect(owner.getRemainingTTL('k')).toBeGreaterThan(3_500_000);
+  });
+
+  test('leaves what the same thread stores under the key behind it', async () => {
+    using owner = new Cache({ name: 'taken-set' });
+    using reader = Cache.attach('taken-set', { raw: odd });
+    owner.set('k', Buffer.from('bytes'));
+    const taken = reader.promises.take('k');
+    const stored = reader.promises.set('k', 'new');
+    await expect(taken).rejects.toThrow('odd');
+    expect(await stored).toBe('stored');
+    expect(owner.get('k')).toBe('new');
+  });
+
+  test('says so if there is no place for it any more', async () => {
+    const owner = new Cache({ name: 'taken-for-good' });
+    using reader = Cache.attach('taken-for-good', {
+      raw: () => {
+        void owner.destroy();
+        return odd();
+      },
+    });
+    owner.set('k', Buffer.from('bytes'));
+    await expect(reader.promises.take('k')).rejects.toThrow(
+      withCode('ERR_VALUE_MALFORMED', /odd; and the entry of "k" could not be put back/),
+    );
+  });
+});
