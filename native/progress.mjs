@@ -1,6 +1,6 @@
 // Runs a build, `node progress.mjs PROGRAM ARG...`, and says on standard error how far it has come. The build's own
-// output goes to standard output, for whoever started this to show if it fails. A program of its own, because what
-// starts it waits for it synchronously.
+// output goes to standard output, for the caller to show if it fails. A program of its own, because what starts it
+// waits for it synchronously.
 
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';

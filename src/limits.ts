@@ -70,8 +70,7 @@ export const RING_SHARE_DEFAULT = 16;
 export const RING_BYTES_DEFAULT_MAX: number = 16 * 2 ** 20;
 
 /**
- * What a log may take on the disk if nobody says otherwise: a database may be down for an hour at 2,000 writes a
- * second.
+ * The default disk space of a log: enough for a database that is down for an hour at 2,000 writes per second.
  */
 export const LOG_LIMIT_BYTES_DEFAULT: number = 4 * 2 ** 30;
 
@@ -79,9 +78,12 @@ export const LOG_LIMIT_BYTES_DEFAULT: number = 4 * 2 ** 30;
 export const LOG_SEGMENT_BYTES_DEFAULT: number = 64 * 2 ** 20;
 export const LOG_SEGMENT_BYTES_MIN = 4096;
 export const LOG_SEGMENT_BYTES_MAX: number = 2 ** 30;
-/** A log may be at least so many: one is written, one is being given up, and there is room between the levels. */
+/**
+ * The least number of segments in a log's limit: one is written, one is being removed, and there is room between the
+ * levels.
+ */
 export const LOG_SEGMENTS_MIN = 4;
-/** As many values of the largest size fit a log's limit: one that does not fit could never be written. */
+/** A log's limit is at least this many values of the largest size: a larger value could never be written. */
 export const LOG_VALUES_MIN = 4;
 /** The longest interval between two syncs of a log, in milliseconds. */
 export const LOG_SYNC_MS_MAX = 3_600_000;

@@ -16,7 +16,7 @@ async function settledRss() {
   return process.memoryUsage.rss();
 }
 
-/** `control` makes the same strings and keeps none of them: what the making leaves behind is nobody's entry. */
+/** `control` makes the same strings and keeps none of them: it measures the memory that making them leaves behind. */
 export async function actor(name, { entries }) {
   // Its code is there once, however many entries.
   if (name !== 'control') await loadCache(name);

@@ -91,7 +91,7 @@ export async function actor(name, { entries, maxTime }) {
         for (const [verb, body] of Object.entries(verbs({ cache, roomy, keys, values, entries }))) {
           let calls = 0;
           let cpu;
-          // The result goes where the compiler cannot follow it: what nobody wants it would leave out.
+          // The result goes where the compiler cannot follow it, because it removes unused work.
           const counted = () => {
             calls++;
             sink = body();
@@ -99,7 +99,7 @@ export async function actor(name, { entries, maxTime }) {
           const each = body.operations ?? 1;
           suite.add(verb, counted, {
             maxTime,
-            // Benchmark.js's own choice, but for a run that is only to show that everything works.
+            // Benchmark.js's own choice, except in a run that only shows that everything works.
             ...(maxTime < 1 && { minTime: maxTime, minSamples: 1 }),
             onStart: () => {
               cpu = threadCpuNs();

@@ -1,5 +1,5 @@
-// get of a hit, against lru-cache: with a key string made for each request, as whoever serves requests has it, and with
-// key strings that were kept, which is what a JavaScript Map likes best.
+// get of a hit, against lru-cache: with a key string made for each request, as in a server, and with key strings that
+// were kept, which is what a JavaScript Map likes best.
 
 import { alternate, compare, withActors } from '../lib/actors.mjs';
 import { comparison } from '../lib/table.mjs';
@@ -16,7 +16,7 @@ const steps = [
   'new keys, zipf, value read',
 ];
 
-/** `control` makes and looks at the same keys and asks nobody. */
+/** `control` makes and reads the same keys and calls no cache. */
 export async function actor(name, { entries }) {
   const uniform = uniformNumbers(REQUESTS, entries);
   const zipf = zipfNumbers(REQUESTS, entries);

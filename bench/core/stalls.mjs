@@ -72,7 +72,7 @@ export async function actor(name, { entries }) {
 }
 
 // A virtual machine gets its memory from the host page by page, when it is first used: that has been seen to take 5 ms
-// for the 2 MiB of a large page, and is nobody's fault here. So memory is used once before anything is measured.
+// for the 2 MiB of a large page, which no cache here causes. So memory is used once before the measurement.
 function touchMemory(bytes) {
   const PIECE_BYTES = 64 * 2 ** 20;
   const count = Math.ceil(Math.min(bytes, freemem() * 0.8) / PIECE_BYTES);

@@ -33,7 +33,7 @@ export function valueOf(number) {
 
 /**
  * Keys of requests, one behind the other as a server finds them in what it received. `bytes.latin1Slice` makes the key
- * of a request from it: a new string, whose hash nobody has computed.
+ * of a request from it: a new string, whose hash is not computed yet.
  */
 export function requestStream(numbers) {
   const bytes = Buffer.alloc(numbers.length * KEY_BYTES);

@@ -12,7 +12,7 @@ import { number, printTable, withRange } from '../lib/table.mjs';
 const KEY_BYTES = 20;
 const VALUE_BYTES = 100;
 const RECORD_BYTES = Math.ceil((40 + KEY_BYTES + VALUE_BYTES) / 8) * 8;
-/** Writers that wait, each for one record: so many are committed together. */
+/** The number of waiting writers, each with one record: their records are committed together. */
 const WRITERS = [1, 16, 64, 512];
 const POLICIES = ['always', '10ms', 'none'];
 /** What has to be reached, and how much of what is possible by hand. */
@@ -64,7 +64,7 @@ function byHand(folder, bytes, sync) {
 }
 
 function withLog({ EmbeddedLog, lockedByCaller }, folder, bytes, recordCount, sync) {
-  // The folder is nobody else's.
+  // No other process uses the folder.
   const log = EmbeddedLog.open({ directory: folder, sync, limitBytes: 2 ** 40, lockDirectory: lockedByCaller });
   return {
     log,
@@ -78,7 +78,8 @@ function withLog({ EmbeddedLog, lockedByCaller }, folder, bytes, recordCount, sy
 }
 
 /**
- * Appends for so long. What a record costs, and how long a batch takes, which is what each of its writers waits for.
+ * Appends for a given time. Measures the cost of a record, and the time of a batch, for which each of its writers
+ * waits.
  */
 function time(subject, recordCount, ms) {
   for (let i = 0; i < 8; i++) subject.append();

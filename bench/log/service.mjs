@@ -1,5 +1,5 @@
-// The log behind a cache: what waiting for it costs whoever waits, what it costs whoever does not, how fast a cache
-// comes back, and what a snapshot does to the others.
+// The log behind a cache: its cost to writers that wait for it and to writers that do not, how fast a cache comes back,
+// and what a snapshot does to the others.
 
 import { closeSync, fdatasyncSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,7 +18,8 @@ const RING_MIB = 16;
 const keyOf = (writer, i) => `key:${String(writer).padStart(5, '0')}:${String(i).padStart(10, '0')}`;
 
 /**
- * So many writers, each with one call in the air, until the time is over. Latencies in milliseconds, one call in eight.
+ * A number of writers, each with one call in flight, until the time is over. Latencies in milliseconds, of one call in
+ * eight.
  */
 async function write(promises, writers, ms, keysEach) {
   const latencies = [];
@@ -40,7 +41,7 @@ async function write(promises, writers, ms, keysEach) {
   return { perSecond: (done * 1000) / (performance.now() - begun), p50: at(0.5), p99: at(0.99), p999: at(0.999) };
 }
 
-/** The least that can be done for so many who wait: one write of all their records, and one sync. */
+/** The least work for all waiting writers: one write of their records, and one sync. */
 function byHand(folder, writers, ms, isSynced) {
   mkdirSync(folder, { recursive: true });
   const bytes = Buffer.alloc(writers * RECORD_BYTES, 'v');
@@ -107,9 +108,9 @@ async function acknowledged(root, { rounds, ms }, Cache) {
 }
 
 /**
- * CPU of the writing thread for a set that nobody waits for, with a log and without; beside it that of all threads with
- * a log, the scribe's included. Both caches have the same memory for entries: what differs otherwise is how many of
- * them the processor's caches hold.
+ * CPU of the writing thread for a set that is not awaited, with a log and without; beside it that of all threads with a
+ * log, the scribe's included. Both caches have the same memory for entries: what differs otherwise is how many of them
+ * the processor's caches hold.
  */
 async function unacknowledged(root, { rounds }, Cache) {
   const count = 100_000;

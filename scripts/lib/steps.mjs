@@ -17,7 +17,7 @@ import { bin, checkNode, findProgram, npm, root, run } from './project.mjs';
 const say = (line) => console.error(`> ${line}`);
 const machine = [process.platform, process.arch, isMusl() ? 'musl' : '', process.env.CXX ?? ''];
 
-/** Whether node_modules holds what package-lock.json asks for, whoever installed it. */
+/** Whether node_modules has the packages of package-lock.json. */
 function packagesInstalled() {
   const mark = join(root, 'node_modules', '.package-lock.json');
   if (!existsSync(mark)) return false;

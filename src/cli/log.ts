@@ -2,7 +2,7 @@
  * `cairn log inspect | verify | repair`: looks at a request log, checks it, and makes a damaged one usable again.
  *
  * `inspect` only reads, also while a process has the log open, and without the native addon. `verify` and `repair` keep
- * everybody else out of the directory meanwhile, and are refused while somebody has it.
+ * other processes out of the directory meanwhile, and are refused while another process has it.
  */
 import { randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
@@ -123,7 +123,8 @@ async function theLock(): Promise<LockDirectory> {
   return lockByAddon;
 }
 
-// Does something while nobody else has the directory. One that this user may not write to is looked at all the same.
+// Runs an action while no other process has the directory. A directory that this user may not write is read all the
+// same.
 async function alone<T>(directory: string, output: LogCommandOutput, run: () => T): Promise<T> {
   const lockDirectory = await theLock();
   let lock: ReturnType<LockDirectory> | undefined;

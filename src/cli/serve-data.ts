@@ -5,7 +5,7 @@
 import type { AckLevel, LogNotice, RecoveryProgress, RecoverySummary } from '../index.ts';
 
 const BAR_CHARACTERS = 24;
-/** Where there is no terminal, a line is printed so often. */
+/** The interval of lines of progress without a terminal. */
 const PLAIN_LINE_MS = 5_000;
 
 /** Where recovery is shown. */

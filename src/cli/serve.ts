@@ -170,7 +170,7 @@ function announceData(cache: Cache, flags: ServeFlags): void {
 /** Files that are open beside connections: Node's own, listening sockets, the log with its threads. */
 const FILES_BESIDE = 32;
 
-// Where no file may be opened any more, connections are accepted and closed by libuv, and nobody is told.
+// When the process may open no more files, libuv accepts connections and closes them, without an error.
 function warnOfFileLimit(connections: number): void {
   const files = openFilesMax();
   if (files === undefined || files >= connections + FILES_BESIDE) return;

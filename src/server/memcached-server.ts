@@ -26,7 +26,7 @@ import { version } from './version.ts';
  * of the text, npm's memcached the last three of its first word. Our own version is in `stats cairn`.
  */
 const MEMCACHED_VERSION = '1.6.45';
-/** Its level does not matter to whoever only looks at addresses. */
+/** Its level does not matter for a test of addresses. */
 const ANY_CACHE: ServedCache = { ack: 'logged', logMetrics: [] };
 /** How long close() lets clients take their replies. */
 const closeTimeout = timer(5_000);
