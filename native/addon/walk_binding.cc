@@ -9,6 +9,7 @@
 #include "addon/answer.h"
 #include "addon/convert.h"
 #include "addon/environment.h"
+#include "base/utf8.h"
 #include "store/record.h"
 #include "store/store.h"
 
@@ -60,39 +61,6 @@ struct StepRoom {
   }
 };
 
-// True if the bytes are well-formed UTF-8 (Unicode 15, table 3-7).
-bool IsUtf8(const char* data, size_t bytes) {
-  const auto* at = reinterpret_cast<const unsigned char*>(data);
-  const unsigned char* const end = at + bytes;
-  while (at < end) {
-    const unsigned char lead = *at++;
-    if (lead < 0x80) continue;
-    int more;
-    unsigned char low = 0x80;
-    unsigned char high = 0xBF;
-    if (lead >= 0xC2 && lead <= 0xDF) {
-      more = 1;
-    } else if (lead >= 0xE0 && lead <= 0xEF) {
-      more = 2;
-      if (lead == 0xE0) low = 0xA0;
-      if (lead == 0xED) high = 0x9F;
-    } else if (lead >= 0xF0 && lead <= 0xF4) {
-      more = 3;
-      if (lead == 0xF0) low = 0x90;
-      if (lead == 0xF4) high = 0x8F;
-    } else {
-      return false;
-    }
-    if (end - at < more) return false;
-    if (*at < low || *at > high) return false;
-    at++;
-    for (int i = 1; i < more; i++, at++) {
-      if ((*at & 0xC0) != 0x80) return false;
-    }
-  }
-  return true;
-}
-
 // A Buffer with a copy of the bytes; empty if there is no memory for it.
 Napi::Value BufferOf(Napi::Env env, const char* data, size_t bytes) {
   const auto buffer = Napi::Buffer<char>::Copy(env, data, bytes);
@@ -102,7 +70,7 @@ Napi::Value BufferOf(Napi::Env env, const char* data, size_t bytes) {
 
 // A key as JavaScript gets it: a string, or a Buffer where the bytes are no text.
 Napi::Value KeyValue(Napi::Env env, const char* data, size_t bytes) {
-  if (!HasHighBit(data, bytes) || IsUtf8(data, bytes)) return Napi::String::New(env, data, bytes);
+  if (!HasHighBit(data, bytes) || IsUtf8({data, bytes})) return Napi::String::New(env, data, bytes);
   return BufferOf(env, data, bytes);
 }
 

@@ -42,6 +42,7 @@ import {
   type SnapshotSummary,
 } from './message.ts';
 import { type ChannelMessage, channelName, messageOf } from './remote.ts';
+import { Unanswered } from './unanswered.ts';
 
 /** How long the exit of the process waits for the log. */
 const EXIT_WAIT_MS = 10_000;
@@ -56,12 +57,6 @@ export type KeeperOptions = Omit<ScribeData, 'cacheId' | 'control' | 'place'>;
 /** Gets the notices of the log. */
 export type NoticeListener = (notice: ScribeNotice) => void;
 
-interface Pending {
-  readonly command: Command;
-  resolve(result: unknown): void;
-  reject(error: Error): void;
-}
-
 /** Of all caches of this thread that have a log. It hangs on the addon's exports: this module may be loaded twice. */
 const shared = native as unknown as { keepers?: Map<number, LogKeeper> };
 shared.keepers ??= new Map();
@@ -73,7 +68,7 @@ export class LogKeeper {
   readonly #lock: DirectoryLock;
   readonly #place: Place;
   readonly #control = new Int32Array(new SharedArrayBuffer(4 * CONTROL_WORDS));
-  readonly #pending = new Map<number, Pending>();
+  readonly #unanswered = new Unanswered();
   readonly #listeners = new Set<NoticeListener>();
   #worker: Worker | undefined;
   #awaited = 0;
@@ -238,7 +233,7 @@ export class LogKeeper {
         this.#threadError = error;
       });
       worker.on('exit', (code) => this.#onExit(code));
-      for (const { command } of this.#pending.values()) worker.postMessage(command);
+      for (const command of this.#unanswered.commands()) worker.postMessage(command);
     } catch (cause) {
       const message = `The thread that writes the log cannot be started: ${reasonOf(cause)}`;
       this.#fail(new CairnError('ERR_LOG_IO', message, { cause }));
@@ -263,13 +258,9 @@ export class LogKeeper {
         this.#notify(notice);
         break;
       }
-      case 'done': {
-        const pending = this.#pending.get(report.id);
-        this.#pending.delete(report.id);
-        if (report.error === undefined) pending?.resolve(report.result);
-        else pending?.reject(errorFrom(report.error));
+      case 'done':
+        this.#unanswered.settle(report);
         break;
-      }
       case 'failed':
         this.#fail(errorFrom(report.error));
         break;
@@ -288,7 +279,7 @@ export class LogKeeper {
     }
     const cause = this.#threadError ?? new Error(`The thread has ended with code ${code}`);
     // One that was asked to close has answered before it ends.
-    if (this.isClosing && this.#pending.size === 0) return;
+    if (this.isClosing && this.#unanswered.count === 0) return;
     if (this.#isOpening || this.#startCount > 1) {
       this.#fail(new CairnError('ERR_LOG_IO', 'The thread that writes the log has ended', { cause }));
     } else {
@@ -305,8 +296,7 @@ export class LogKeeper {
     this.#failure = error;
     this.#handle.setFeedState(FeedState.failed);
     this.#answerOthers(error);
-    for (const pending of this.#pending.values()) pending.reject(error);
-    this.#pending.clear();
+    this.#unanswered.rejectAll(error);
     if (this.#isOpening) this.#settleOpening(error);
     else {
       this.#onReady?.reject(error);
@@ -355,9 +345,7 @@ export class LogKeeper {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     const isTooLate = command.kind !== 'close' && this.isClosing;
     if (isTooLate) return Promise.reject(new CairnError('ERR_CLOSED', 'The cache is closed'));
-    const answer = new Promise<unknown>((resolve, reject) => {
-      this.#pending.set(command.id, { command, resolve, reject });
-    });
+    const answer = this.#unanswered.add(command);
     this.#worker?.postMessage(command);
     this.#handle.poke();
     return this.#await(answer);

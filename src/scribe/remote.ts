@@ -11,6 +11,7 @@ import { CairnError } from '../errors.ts';
 import { type Looker, lookers } from '../native/wake.ts';
 import { type FeedHandle, FeedState, targetsOf } from '../native.ts';
 import { type Command, errorFrom, type PlainError, type Report, type SnapshotSummary } from './message.ts';
+import { Unanswered } from './unanswered.ts';
 
 /** What goes over the channel. */
 export type ChannelMessage =
@@ -29,17 +30,11 @@ export function messageOf(event: unknown): ChannelMessage {
   return (event as { data: ChannelMessage }).data;
 }
 
-interface Pending {
-  readonly command: Command;
-  resolve(result: unknown): void;
-  reject(error: Error): void;
-}
-
 /** Of one handle. */
 export class RemoteScribe implements Looker {
   readonly #handle: FeedHandle;
   readonly #from = randomUUID();
-  readonly #pending = new Map<number, Pending>();
+  readonly #unanswered = new Unanswered();
   #channel: BroadcastChannel | undefined;
   #ids = 0;
 
@@ -57,13 +52,12 @@ export class RemoteScribe implements Looker {
   }
 
   #ask(command: Command): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      if (this.#pending.size === 0) this.#open();
-      this.#pending.set(command.id, { command, resolve, reject });
-      this.#send(command);
-      // It may have ended before we watched.
-      this.look();
-    });
+    if (this.#unanswered.count === 0) this.#open();
+    const answer = this.#unanswered.add(command);
+    this.#send(command);
+    // It may have ended before we watched.
+    this.look();
+    return answer;
   }
 
   #open(): void {
@@ -81,15 +75,11 @@ export class RemoteScribe implements Looker {
 
   #onMessage(message: ChannelMessage): void {
     if (message.kind === 'hello') {
-      for (const { command } of this.#pending.values()) this.#send(command);
+      for (const command of this.#unanswered.commands()) this.#send(command);
     } else if (message.kind === 'failed') {
       this.#rejectAll(errorFrom(message.error));
     } else if (message.kind === 'answer' && message.to === this.#from) {
-      const { id, result, error } = message.report;
-      const pending = this.#pending.get(id);
-      this.#pending.delete(id);
-      if (error === undefined) pending?.resolve(result);
-      else pending?.reject(errorFrom(error));
+      this.#unanswered.settle(message.report);
       this.#closeIfIdle();
     }
   }
@@ -100,21 +90,20 @@ export class RemoteScribe implements Looker {
   }
 
   look(): void {
-    if (this.#pending.size === 0) return;
+    if (this.#unanswered.count === 0) return;
     this.#handle.watchCommits();
     if (this.#handle.feedState() !== FeedState.closed) return;
     this.#rejectAll(closed());
   }
 
   #rejectAll(error: Error): void {
-    for (const { reject } of this.#pending.values()) reject(error);
-    this.#pending.clear();
+    this.#unanswered.rejectAll(error);
     this.#closeIfIdle();
   }
 
   // The channel keeps the thread alive while a command is open.
   #closeIfIdle(): void {
-    if (this.#pending.size > 0) return;
+    if (this.#unanswered.count > 0) return;
     lookers.delete(this);
     this.#channel?.close();
     this.#channel = undefined;
