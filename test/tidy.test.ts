@@ -316,8 +316,8 @@ describe('documents', () => {
   const dialect =
     /\b(whoever|whatever comes|nobody|somebody|but for|but by|given up|gives? up|for nothing|so (long|often|many)|of its own|for ever)\b/i;
 
-  test('they name the actor, in the words of the field', () => {
-    expect(faults(pages, (line) => dialect.exec(line)?.[0])).toEqual([]);
+  test('they name the actor, in the words of the field, and so do the headers of native/', () => {
+    expect(faults([...pages, ...files('native', '.h')], (line) => dialect.exec(line)?.[0])).toEqual([]);
   });
 
   test('their links to files lead somewhere', () => {

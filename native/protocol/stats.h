@@ -1,6 +1,6 @@
 // The replies to `stats`. Names are memcached's; docs/protocol.md says which mean the same here. Names about machinery
 // that Cairn does not have are present for tools that look for them, with the value 0, no or NULL. `stats cairn` is a
-// group of its own, for the log.
+// separate group, for the log.
 #pragma once
 
 #include <string_view>

@@ -1,4 +1,4 @@
-// The records of one shard that the log has still to take: a ring of bytes, filled under the shard's lock, emptied by
+// The records of one shard that the log has not taken yet: a ring of bytes, filled under the shard's lock, emptied by
 // one reader, the scribe.
 //
 //        freed              drained                   written        positions in bytes; they only grow, and lie in the
@@ -6,17 +6,17 @@
 //          |  on their way to  |  not yet read           |
 //          |  the log          |                         |
 //
-// Reading is a peek: Collect() copies records out and Advance() moves `drained`; their space is free only once the log
-// has them (Free), so that a scribe that took over, or a new segment, gets the same records again (Rewind). What lies
-// between `freed` and `written` does not change, so it is copied without the lock.
+// Reading does not free: Collect() copies records out and Advance() moves `drained`. Their space is freed only when the
+// log has them (Free), so that another scribe, or a new segment, gets the same records again (Rewind). Bytes between
+// `freed` and `written` do not change, so they are copied without the lock.
 //
-// A record lies here as record.h draws it, so that a run of them is copied as a whole. None wraps: what is left at the
-// ring's end is skipped, marked by a record_bytes of 0. A large value is not copied in: its entry is pinned until the
-// log has it, and Collect() copies it from there. Of such a record there are the header (with kPinnedMark, which no
+// Records have the layout of record.h, so a run of them is copied as a whole. No record wraps: the rest at the ring's
+// end is skipped, marked by a record_bytes of 0. A large value is not copied in: its entry is pinned until the log has
+// it, and Collect() copies the value from the entry. Such a record consists of the header (with kPinnedMark, which no
 // record of the log has), the optional fields, the key, padding to a multiple of 8, and a PinnedTail.
 //
-// Thread safety: everything under the shard's lock, but Collect(): that one without it, by one reader at a time, who is
-// also the only one to call Advance(), Free() and Rewind().
+// Thread safety: every method under the shard's lock, except Collect(), which is called without it. One reader at a
+// time calls Collect(), Advance(), Free() and Rewind().
 #pragma once
 
 #include <algorithm>
@@ -34,7 +34,7 @@
 
 namespace cairn {
 
-// In the mapping, zeroed at first. One cache line: a writer looks at most of it.
+// In the mapping, zeroed at first. One cache line, most of which a writer reads.
 struct alignas(64) RingState {
   uint64_t written;
   uint64_t drained;
@@ -43,7 +43,7 @@ struct alignas(64) RingState {
   // Records between `freed` and `written` whose value is pinned: a list from the oldest on. Position + 1; 0: none.
   uint64_t first_pinned;
   uint64_t last_pinned;
-  uint64_t pinned_bytes;  // what their entries are charged
+  uint64_t pinned_bytes;  // the charge of their entries
   uint32_t pinned_count;
   uint8_t note;  // ChangeRing::Note
 };
@@ -51,33 +51,33 @@ static_assert(sizeof(RingState) == 64);
 
 class ChangeRing {
  public:
-  // `state` and the `capacity` bytes at `bytes` lie in the mapping. REQUIRES: capacity is a power of two, at least
-  // kRingBytesMin (or 0, and then nothing is called).
+  // `state` and the `capacity` bytes at `bytes` are in the mapping. REQUIRES: capacity is a power of two, at least
+  // kRingBytesMin (or 0, and then no method is called).
   ChangeRing(RingState* state, char* bytes, uint64_t capacity) : state_(state), bytes_(bytes), capacity_(capacity) {
     CHECK((capacity & (capacity - 1)) == 0);
   }
 
   // ---- writing ----
 
-  // Room for a record with its value. A little is left for what concerns all shards: so that a clear is refused only if
-  // one is already waiting to be read, and one whose time has come never is.
+  // Room for a record with its value. Some room is kept free for clears, so that a clear is refused only if one already
+  // waits to be read, and a delayed clear that is due never is.
   [[nodiscard]] bool Reserve(size_t record_bytes) {
-    // Less than its size is skipped where it does not fit before the end.
+    // If the record does not fit before the end, less than its size is skipped.
     return fill_bytes() + 2 * (record_bytes + kBarrierRoomBytes) <= capacity_ ||
            HasRoom(record_bytes, 2 * kBarrierRoomBytes);
   }
   [[nodiscard]] bool ReservePinned(size_t field_bytes, size_t key_bytes) {
     return HasRoom(PinnedBytes(field_bytes, key_bytes), 2 * kBarrierRoomBytes);
   }
-  // For a clear, or one that is to come; `is_due`: it was one to come, and its time has.
+  // For a clear or a delayed clear; `is_due`: a delayed clear whose time has come.
   [[nodiscard]] bool ReserveBarrier(bool is_due) { return HasRoom(kRecordHeaderBytes, is_due ? 0 : kBarrierRoomBytes); }
 
-  // A whole record without optional fields in one go, from its key and value; room was made for it.
+  // Writes a whole record without optional fields, from its key and value. REQUIRES: its room was reserved.
   void Append(const RecordHeader& header, const char* key, const char* value) {
     DCHECK(header.fields == 0);
     char* record = Place(header.record_bytes);
     WriteRecordHeader(header, record);
-    // Before the payload: where there is no padding, that ends here.
+    // Before the payload, which overwrites these bytes if there is no padding.
     const uint64_t padding = 0;
     std::memcpy(record + header.record_bytes - sizeof padding, &padding, sizeof padding);
     record += sizeof header;
@@ -96,16 +96,16 @@ class ChangeRing {
     std::memset(at_, 0, static_cast<size_t>(end_ - at_));
     Added(static_cast<uint64_t>(end_ - At(state_->written)));
   }
-  // The same for a record whose value stays where it is: Begin, the key as payload, Commit with the entry's pin and its
+  // The same for a record whose value stays in its entry: Begin, the key as payload, Commit with the entry's pin and
   // charge.
   void BeginPinned(RecordHeader header, const RecordFields& fields);
   void CommitPinned(const Pin& pin, uint64_t charge);
 
-  // What a writer has to tell the reader once it has given up the lock; asking takes it back.
+  // What a writer tells the reader after releasing the lock; TakeNote() resets it.
   enum class Note : uint8_t {
-    kNone = 0,    // no record was left
-    kRecord = 1,  // one was
-    kFull = 3,    // and with it the ring began to fill up
+    kNone = 0,    // no record was added
+    kRecord = 1,  // a record was added
+    kFull = 3,    // and the ring began to fill up
   };
   void NoteFull() { state_->note = static_cast<uint8_t>(Note::kFull); }
   Note TakeNote() {
@@ -125,27 +125,27 @@ class ChangeRing {
   uint64_t capacity() const { return capacity_; }
   uint64_t records() const { return state_->records; }
   uint64_t pinned_bytes() const { return state_->pinned_bytes; }
-  // Bytes of the ring that were ever written to.
+  // Bytes of the ring that were written at least once.
   uint64_t touched_bytes() const { return std::min(state_->written, capacity_); }
 
   struct Collected {
     size_t bytes = 0;
     uint32_t count = 0;
     uint64_t version = 0;     // of the last record
-    size_t bytes_needed = 0;  // of the next record, if it did not fit any more
+    size_t bytes_needed = 0;  // of the next record, if it did not fit
   };
   // Copies whole records from position view->from up to view->to, as many as fit into out[0, capacity), and moves
   // view->from behind them. `read(pin, data, bytes)` copies a pinned value.
   template <class Read>
   Collected Collect(View* view, char* out, size_t capacity, Read read) const;
 
-  // The reader has taken everything before `position`.
+  // The reader has copied all records before `position`.
   void Advance(uint64_t position) { state_->drained = position; }
-  // The log has what was taken before `up_to`, where a record ends: its space is free. Calls `unpin(pin)` for up to
-  // `count` pinned values; false: that was not all, call again. REQUIRES: up_to <= drained.
+  // The log has the records before `up_to`, where a record ends: frees their space. Calls `unpin(pin)` for up to
+  // `count` pinned values; false: there are more, call again. REQUIRES: up_to <= drained.
   template <class Unpin>
   bool Free(uint64_t up_to, int count, Unpin unpin);
-  // What was taken and is not free is taken again.
+  // Records that were copied and not freed are copied again.
   void Rewind() { state_->drained = state_->freed; }
 
   // Walks everything and CHECKs it; `check(pin)` for each pinned value.
@@ -153,7 +153,7 @@ class ChangeRing {
   void Verify(Check check) const;
 
  private:
-  // Of a pinned value, in place of the value.
+  // Stands in place of a pinned value.
   struct PinnedTail {
     Pin pin;
     uint64_t charge;
@@ -161,7 +161,7 @@ class ChangeRing {
   };
   static_assert(sizeof(PinnedTail) == 32);
   static constexpr uint32_t kPinnedMark = 1;
-  // A barrier, and what may have to be skipped before it.
+  // A clear's record, and the bytes that may be skipped before it.
   static constexpr uint64_t kBarrierRoomBytes = 2 * kRecordHeaderBytes;
 
   static constexpr uint64_t PinnedBytes(size_t field_bytes, size_t key_bytes) {
@@ -178,7 +178,7 @@ class ChangeRing {
     const uint64_t to_end = capacity_ - Offset(state_->written);
     return fill_bytes() + (bytes <= to_end ? bytes : to_end + bytes) + spare <= capacity_;
   }
-  // Where the next record of so many bytes begins; skips what is left at the end if it does not fit there.
+  // The place of the next record, of `bytes` bytes; skips the rest at the ring's end if it does not fit there.
   char* Place(uint64_t bytes) {
     const uint64_t offset = Offset(state_->written);
     if (bytes > capacity_ - offset) [[unlikely]] {
@@ -188,22 +188,22 @@ class ChangeRing {
     }
     return bytes_ + offset;
   }
-  // The record of so many bytes at `written` is whole.
+  // The record of `bytes` bytes at `written` is complete.
   void Added(uint64_t bytes) {
     state_->records++;
     state_->note |= static_cast<uint8_t>(Note::kRecord);
     Fill(bytes);
-    // The lines of the next record were last read by the scribe: let them come while something else is done.
+    // The scribe was the last to read the lines of the next record: prefetch them.
     const char* next = At(state_->written);
     for (int line = 1; line <= 4; line++) PrefetchForWrite(next + line * 64);
   }
-  // The reader is told once on the way up that a quarter is full: when there were less, and with this there are not.
+  // Tells the reader once when a quarter becomes full: when these bytes cross that level.
   void Fill(uint64_t bytes) {
     state_->written += bytes;
     if (fill_bytes() - capacity_ / 4 < bytes) [[unlikely]]
       NoteFull();
   }
-  // Where a position lies in the ring: its capacity is a power of two.
+  // The offset of a position in the ring, whose capacity is a power of two.
   uint64_t Offset(uint64_t position) const { return position & (capacity_ - 1); }
   const char* At(uint64_t position) const { return bytes_ + Offset(position); }
   char* At(uint64_t position) { return bytes_ + Offset(position); }
@@ -219,7 +219,7 @@ class ChangeRing {
   RingState* state_;
   char* bytes_;
   uint64_t capacity_;
-  // Of the record that is being written.
+  // The record being written.
   char* at_ = nullptr;
   char* end_ = nullptr;
 };

@@ -1,5 +1,5 @@
-// A record is the effect of one mutation: what the log keeps, a replica applies, a dump holds. It is encoded once,
-// here, and never again; everything behind the store treats it as bytes.
+// A record is the effect of one change: the log keeps it, a replica applies it, a dump holds it. It is encoded only
+// here; all code behind the store treats it as bytes.
 //
 //   offset size            little-endian, 8-aligned in a stream: a record is padded with zero bytes to a multiple of 8
 //     0     4  record_bytes   the whole record with padding
@@ -32,12 +32,12 @@ enum class RecordKind : uint8_t {
   kDelete = 2,  // the key is gone since this version
   kTouch = 3,   // the key has this expiry since this version; the value is the one it had
   kClear = 4,   // every entry of a lower version is gone, in whichever shard; no key
-  // A clear is to come at expires_wall; 0: none is. No key. What holds is the last of these and of kClear, which says
-  // that none is to come any more.
+  // A clear is due at expires_wall; 0: none is due. No key. The last of these records, or a later kClear, which cancels
+  // it, is in force.
   kClearAt = 5,
 };
 
-// Bits of a record's `fields`. Never change one: they are on disk. A record with a bit that is not here is refused.
+// Bits of a record's `fields`. Never change one: they are on disk. A record with another bit is refused.
 enum RecordField : uint16_t {
   kFieldFreshness = 1 << 0,  // of kSet and kTouch
   kFieldDelta = 1 << 1,      // of kSet
@@ -48,7 +48,7 @@ inline constexpr uint16_t kRecordFieldsKnown = kFieldFreshness | kFieldDelta | k
 inline constexpr size_t kRecordHeaderBytes = 40;
 inline constexpr size_t kRecordFieldBytesMax = 32;
 
-// Bytes of the optional fields of a record that has these.
+// The size of these optional fields.
 inline constexpr size_t RecordFieldBytes(uint16_t fields) {
   return (fields & kFieldFreshness) * 8u + (fields & kFieldDelta) * 4u + (fields & kFieldBatch) * 4u;
 }
@@ -70,9 +70,9 @@ struct RecordHeader {
 };
 static_assert(sizeof(RecordHeader) == kRecordHeaderBytes && offsetof(RecordHeader, version) == 8);
 
-// Writes a header to where its record lies, at a multiple of 8. Word by word from registers, which `volatile` makes
-// sure of: a compiler would rather put pairs of words together in memory, and what is read back from there in larger
-// pieces than it was written in is waited for until everything written before has reached the cache, a cold entry too.
+// Writes a header to the place of its record, at a multiple of 8. `volatile` makes the compiler write each word from a
+// register. Otherwise it joins pairs of words in memory, and a read larger than the writes before it waits until all
+// earlier writes, also those to a cold entry, have reached the cache.
 inline void WriteRecordHeader(const RecordHeader& header, char* out) {
   auto* words = reinterpret_cast<volatile uint64_t*>(out);
   words[0] = header.record_bytes | uint64_t{static_cast<uint8_t>(header.kind)} << 32 | uint64_t{header.codec} << 40 |
@@ -83,20 +83,20 @@ inline void WriteRecordHeader(const RecordHeader& header, char* out) {
   words[4] = header.value_bytes | uint64_t{header.reserved} << 32;
 }
 
-// Bytes of the record of a key and a value of these sizes, with optional fields of so many bytes.
+// The size of a record with a key, a value and optional fields of these sizes.
 inline constexpr size_t RecordBytes(size_t key_bytes, size_t value_bytes, size_t field_bytes = 0) {
   return (kRecordHeaderBytes + field_bytes + key_bytes + value_bytes + 7) & ~size_t{7};
 }
 
-// The optional fields of a record; those whose bit is not set are 0.
+// The optional fields of a record; a field without its bit is 0.
 struct RecordFields {
   uint16_t fields = 0;
   uint32_t batch_count = 0;         // at least 1
   uint32_t batch_index = 0;         // less than the count
   int64_t fresh_until_wall_ms = 0;  // at least 1
   int64_t delta = 0;
-  // The parts of an atomic batch are applied together or not at all. They lie in one batch of the log, and have one id,
-  // which no other atomic batch in the log has.
+  // The parts of an atomic batch are applied together or not at all. They are in one batch of the log, with one id,
+  // which no other atomic batch of the log has.
   uint64_t batch_id = 0;
 
   size_t bytes() const { return RecordFieldBytes(fields); }
@@ -117,7 +117,7 @@ struct RecordFields {
   bool operator==(const RecordFields&) const = default;
 };
 
-// Writes bytes() of them to where they lie in a record, and returns the end of that.
+// Writes the fields, bytes() in all, to their place in a record; returns the end.
 inline char* WriteRecordFields(const RecordFields& fields, char* out) {
   const auto put = [&out](const auto& value) {
     std::memcpy(out, &value, sizeof value);
@@ -133,7 +133,7 @@ inline char* WriteRecordFields(const RecordFields& fields, char* out) {
   return out;
 }
 
-// A decoded record: views into the bytes it was decoded from.
+// A decoded record: views into the bytes from which it was decoded.
 struct RecordView {
   RecordKind kind = RecordKind::kSet;
   uint8_t codec = 0;
@@ -146,30 +146,30 @@ struct RecordView {
   RecordFields optional;
 };
 
-// Bytes of the record that EncodeRecord() makes of it.
+// The size of the record that EncodeRecord() makes of it.
 inline size_t RecordBytes(const RecordView& record) {
   return RecordBytes(record.key.size(), record.value.size(), record.optional.bytes());
 }
 
-// Writes the whole record, padding included, to out[0, RecordBytes(record)) and returns that size. `record_bytes` of
-// the view is not looked at; bit 4 of the codec follows from the client flags.
-// REQUIRES: what DecodeRecord() accepts; `out` does not overlap key or value.
+// Writes the whole record, padding included, to out[0, RecordBytes(record)) and returns that size. Ignores
+// `record_bytes` of the view; bit 4 of the codec follows from the client flags. REQUIRES: DecodeRecord() would accept
+// the record; `out` does not overlap key or value.
 size_t EncodeRecord(const RecordView& record, char* out);
 
-// kNeedsMore: the bytes end within the record. kMalformed: they cannot be a record. kUnknownField: one with an optional
-// field that is not known here, and so of a size that is not known; a later version wrote it.
+// kNeedsMore: the bytes end within the record. kMalformed: they cannot be a record. kUnknownField: a record of a later
+// version, with an optional field of unknown size.
 enum class DecodeStatus : uint8_t { kOk, kNeedsMore, kMalformed, kUnknownField };
 
 // Decodes the record at the start of `bytes`. The view is only written with kOk. Never reads outside `bytes`.
 //
 // A record is well-formed if its kind is known, a key of 1 to kKeyBytesMax bytes is there (kClear, kClearAt: none), a
 // value is there for kSet only, of up to kValueBytesMax bytes, optional fields are those of its kind and within their
-// bounds, record_bytes fits all of that, and reserved bits and padding are 0. It says nothing about a bit that flipped
-// inside key or value: checksums are the business of the files that hold records.
+// bounds, record_bytes fits all of that, and reserved bits and padding are 0. This does not detect a flipped bit within
+// key or value: the files that hold records have checksums for that.
 [[nodiscard]] DecodeStatus DecodeRecord(std::string_view bytes, RecordView* view);
 
-// Whether all parts are there, each once, of every atomic batch that these records have a part of. REQUIRES: they are
-// whole records; what behind them is none is not looked at.
+// Whether each atomic batch with a part among these records has all its parts there, once each. REQUIRES: whole
+// records; bytes behind them that are not a record are ignored.
 bool PartsAreWhole(std::string_view records);
 
 }  // namespace cairn

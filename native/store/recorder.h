@@ -1,4 +1,4 @@
-// What a shard's changes leave behind: a version each, and a record for the log where there is one.
+// Gives each change of a shard its version, and leaves its record for the log, if there is one.
 //
 // The recorder is the only user of the shard's change ring. A change goes through it in three steps, in this order:
 //
@@ -7,10 +7,10 @@
 //   2. version   NextVersion()
 //   3. record    LeaveSet(), LeaveEntry(), LeaveDelete(), LeaveBarrier(): cannot fail after step 1.
 //
-// Without a ring step 1 always succeeds and step 3 does nothing; versions are given all the same.
+// Without a ring, step 1 always succeeds and step 3 does nothing; step 2 is the same.
 //
 // Thread safety: none; the shard's lock guards it, except what change_ring.h says of its reader.
-// Invariant: versions rise with each change, and records lie in the ring in the order of their versions.
+// Invariant: versions rise with each change, and records are in the ring in the order of their versions.
 #pragma once
 
 #include <algorithm>
@@ -27,11 +27,11 @@ namespace cairn {
 
 // In the mapping, beside the ring's own state.
 struct RecorderState {
-  uint64_t last_version;    // the last one that was given, or that came in with a record
+  uint64_t last_version;    // the last version given, or that came in with a record
   uint64_t newest_version;  // no entry has a later one
-  // The change that a request which finds no entry may be told of: the last delete, clear or touch that gave an expiry,
-  // or the newest entry that was evicted or has expired. Kept only where there is a ring. Records that are read back
-  // from the log do not count, because the log has them.
+  // The last change that may be the cause of an absence: the last delete, clear or touch that gave an expiry, or the
+  // newest entry that was evicted or has expired. Kept only with a ring. Records read back from the log do not count,
+  // because the log has them.
   uint64_t gone_version;
 };
 
@@ -47,18 +47,18 @@ class Recorder {
         keeps_records_(ring_bytes != 0) {}
 
   bool has_ring() const { return ring_.capacity() != 0; }
-  // Whether a change leaves a record: there is a ring, and the change is not one that comes from the log.
+  // Whether a change leaves a record: there is a ring, and the change does not come from the log.
   bool keeps_records() const { return keeps_records_; }
   ChangeRing* ring() { return &ring_; }
   const ChangeRing* ring() const { return &ring_; }
 
   // ---- versions ----
 
-  // A version is one number of 64 bits: a counter that runs over raises the epoch above it, and nothing else happens.
+  // A version is one number of 64 bits: a counter that overflows raises the epoch above it, and nothing else happens.
   uint64_t NextVersion() { return state_->newest_version = ++state_->last_version; }
-  // The last one that was given, or that came in with a record.
+  // The last version given, or that came in with a record.
   uint64_t last_version() const { return state_->last_version; }
-  // Versions given from now on are later than this one, which came in with a record, or begins an epoch.
+  // Versions given from now on are later than `version`, which came in with a record, or begins an epoch.
   void NoteVersion(uint64_t version) { state_->last_version = std::max(state_->last_version, version); }
   // Every entry has a version of epoch 0 now, up to this counter.
   void Renumbered(uint64_t counter);
@@ -68,7 +68,7 @@ class Recorder {
 
   // ---- absence ----
 
-  // An absence that is told from now on may be because of this change.
+  // From now on this change may be the cause of an absence.
   void NoteGone(uint64_t version) {
     if (keeps_records()) [[unlikely]]
       state_->gone_version = std::max(state_->gone_version, version);
@@ -77,50 +77,49 @@ class Recorder {
 
   // ---- room ----
 
-  // For a record without a value: of a delete, or of a touch of an entry that is fresh so long.
+  // For a record without a value: of a delete, or of a touch that makes the entry fresh until `fresh_until_ms`.
   [[nodiscard]] bool ReserveKey(size_t key_bytes, uint64_t fresh_until_ms = kAlwaysFresh) {
     if (!keeps_records()) [[likely]]
       return true;
     return ReserveKeyInRing(key_bytes, fresh_until_ms);
   }
-  // For the record of an entry that is about to be stored. Decides whether the ring will keep the value in place
-  // instead of a copy. False also if only values that the ring keeps in place are in the entry's way.
+  // For the record of an entry about to be stored. Decides whether the ring keeps the value in place instead of copying
+  // it. False also if only values that the ring keeps in place leave no memory for the entry.
   enum class EntryIs : uint8_t { kToBeAllocated, kInSlot };
   [[nodiscard]] bool ReserveSet(const NewEntry& entry, EntryIs entry_is = EntryIs::kToBeAllocated) {
     if (!keeps_records()) [[likely]]
       return true;
     return ReserveSetInRing(entry, entry_is);
   }
-  // For a clear, or one that is to come. kDue: it was to come, and its time has; it is never refused.
+  // For a clear or a delayed clear. kDue: a delayed clear whose time has come, which is never refused.
   enum class Barrier : uint8_t { kRequested, kDue };
   [[nodiscard]] bool ReserveBarrier(Barrier barrier);
-  // Whether an entry of this charge would find room if the log had what the ring keeps in place for it.
+  // Whether an entry of this charge would find room if the log had the values that the ring keeps in place.
   bool HoldsRoomFor(uint64_t charge) const { return ring_.pinned_bytes() != 0 && !memory_->FitsBesideKept(charge); }
-  // The answer to a request that found no memory beside the present entry: `status`, or that it has to wait for the
-  // log, for which the ring keeps memory. Counts it.
+  // The answer to a request that found no memory beside the present entry: `status`, or kLogFull if the ring keeps that
+  // memory for the log. Counts it.
   Status NoMemory(Status status);
 
   // ---- records ----
 
-  // Of a key that is gone, with the next version, which it returns.
+  // For a key that is gone, with the next version, which it returns.
   uint64_t LeaveDelete(std::string_view key);
-  // Of what concerns all shards: a clear; or one that is to come at `wall_ms`, or with 0 that none is. The caller gives
-  // the version, which is the same in every shard, and the last one that this shard has given by then.
-  // REQUIRES: version > last_version(); ReserveBarrier().
+  // For all shards: a clear, or a delayed clear at `wall_ms` (0: cancels it). The caller gives the version, which is
+  // the same in every shard and becomes this shard's last one. REQUIRES: version > last_version(); ReserveBarrier().
   void LeaveBarrier(RecordKind kind, uint64_t version, int64_t wall_ms);
-  // Of an entry that was stored just now, from the bytes that it was made of: reading back what was just written would
-  // wait for the cache.
+  // For an entry that was just stored, from its source bytes, because reading back fresh writes would wait for the
+  // cache.
   void LeaveSet(const NewEntry& from, const char* value, Ref ref, uint64_t version, const Now& now) {
     if (keeps_records()) [[unlikely]]
       LeaveSetInRing(from, value, ref, version, now);
   }
-  // Of an entry, from its memory.
+  // For an entry, from its memory.
   void LeaveEntry(RecordKind kind, Ref ref, uint64_t version, const Now& now) {
     if (keeps_records()) [[unlikely]]
       LeaveEntryInRing(kind, ref, version, now);
   }
 
-  // While it lives, records are of changes that came about in this way: sets by adding `delta` to a number.
+  // While it exists, records of sets say that `delta` was added to a number.
   class Extra {
    public:
     Extra(Recorder* recorder, int64_t delta) : recorder_(recorder) {
@@ -138,7 +137,7 @@ class Recorder {
     Recorder* recorder_;
   };
 
-  // While it lives, changes leave no record: they are what a record of the log says.
+  // While it exists, changes leave no record, because they come from the log.
   class Silence {
    public:
     explicit Silence(Recorder* recorder) : recorder_(recorder) { recorder->keeps_records_ = false; }
@@ -158,7 +157,7 @@ class Recorder {
   }
   bool ReserveKeyInRing(size_t key_bytes, uint64_t fresh_until_ms);
   bool ReserveSetInRing(const NewEntry& entry, EntryIs entry_is);
-  // The same for a value that may have to be kept in place, or beside some that are.
+  // The same for a value that may be kept in place, or while others are.
   [[gnu::noinline]] bool ReserveBesidePinned(const NewEntry& entry, EntryIs entry_is);
   void LeaveSetInRing(const NewEntry& from, const char* value, Ref ref, uint64_t version, const Now& now);
   void LeaveEntryInRing(RecordKind kind, Ref ref, uint64_t version, const Now& now);
@@ -172,8 +171,8 @@ class Recorder {
   bool keeps_records_;
   RecordFields extra_;      // of every record
   size_t extra_bytes_ = 0;  // of those
-  // The record that ReserveSet() made room for last: as ChangeRing::Append() takes it, or with optional fields, or with
-  // its value kept in place.
+  // The form of the record for which ReserveSet() last made room: as for ChangeRing::Append(), with optional fields, or
+  // with its value kept in place.
   enum class Reserved : uint8_t { kPlain, kWithFields, kPinned };
   Reserved reserved_ = Reserved::kPlain;
 };
