@@ -143,7 +143,7 @@ export class Many {
     let missing = false;
     while (keys.count !== 0) {
       const answer = this.#handle.getPacked(keys.bytes, keys.ends, values, used, table, missing);
-      if (answer === false) throw this.#error(lowWord(Word.code), keys.bytes);
+      if (answer === false) throw this.#error('getMany', lowWord(Word.code), keys.bytes);
       used = answer;
       const bytes = numberWord(Word.number);
       if (bytes === 0) break;
@@ -191,7 +191,7 @@ export class Many {
       const mark = i * MARK_WORDS;
       const codec = marks[mark]!;
       if (codec === MARK_DONE) continue;
-      if (codec === MARK_FAILED) throw this.#error(Code.outOfMemory);
+      if (codec === MARK_FAILED) throw this.#error('getMany', Code.outOfMemory);
       const start = marks[mark + 1]!;
       const bytes = marks[mark + 2]!;
       const flags = marks[mark + 3]!;
@@ -216,7 +216,7 @@ export class Many {
   #mendKey(keys: Key[]): void {
     const code = lowWord(Word.code);
     const index = lowWord(Word.number);
-    if (code !== Code.keyMaybeIllFormed) throw this.#error(code, keys[index]);
+    if (code !== Code.keyMaybeIllFormed) throw this.#error('getMany', code, keys[index]);
     keys[index] = keyBytes(keys[index]!);
   }
 
@@ -246,7 +246,7 @@ export class Many {
   // The error of the refused entry; undefined: it was mended.
   #mendEntry(fields: unknown[], at: number): Error | undefined {
     const code = lowWord(Word.code);
-    if (code === Code.closed) throw this.#error(code);
+    if (code === Code.closed) throw this.#error('setMany', code);
     if (code === Code.keyMaybeIllFormed) {
       try {
         fields[at] = keyBytes(fields[at] as Key);
@@ -261,31 +261,31 @@ export class Many {
       fields[at + 2] = encoded.codec;
       return undefined;
     }
-    return this.#error(code, fields[at] as Key, fields[at + 1]);
+    return this.#error('setMany', code, fields[at] as Key, fields[at + 1]);
   }
 
   #storeResult(code: number, key: Key, payload: unknown): ManyResult {
     if (code === Code.stored) return 'stored';
     if (code === Code.notStored || code === Code.noMemory) return 'not-stored';
-    return this.#error(code, key, payload);
+    return this.#error('setMany', code, key, payload);
   }
 
   #deleteBatch(keys: Key[], results: ManyResult[]): void {
     visit(keys, 1);
     for (let i = 0; i < keys.length; i++) marks[i * MARK_WORDS] = NOT_DONE;
     const isWhole = this.#handle.deleteChunk.apply(undefined, keys) !== false;
-    if (!isWhole && lowWord(Word.code) === Code.closed) throw this.#error(Code.closed);
+    if (!isWhole && lowWord(Word.code) === Code.closed) throw this.#error('deleteMany', Code.closed);
     const codes = Array.from(keys, (_, i) => marks[i * MARK_WORDS]!); // holes included
     for (const [i, code] of codes.entries()) {
       // In a batch with a wrong key, keys before it may have been deleted. The rest is deleted one by one.
       if (code === NOT_DONE) results.push(outcomeOf(() => this.#cache.delete(keys[i]!)));
       else if (code === Code.found || code === Code.notFound) results.push(code === Code.found);
-      else results.push(this.#error(code, keys[i]!));
+      else results.push(this.#error('deleteMany', code, keys[i]!));
     }
   }
 
-  #error(code: number, key?: Key, payload?: unknown): Error {
-    return answerError(this.#handle, code, { key, bytes: payload === undefined ? undefined : bytesOf(payload) });
+  #error(verb: 'getMany' | 'setMany' | 'deleteMany', code: number, key?: Key, payload?: unknown): Error {
+    return answerError(this.#handle, code, { key, verb, bytes: payload === undefined ? undefined : bytesOf(payload) });
   }
 }
 

@@ -74,7 +74,7 @@ export class Reads {
     const code = lowWord(Word.code);
     if (code === Code.keyMaybeIllFormed) return this.getInto(keyBytes(key), target);
     if (code === Code.invalidValue) throw wrongType('target', 'a Buffer or Uint8Array', target);
-    throw answerError(this.#handle, code, { key });
+    throw answerError(this.#handle, code, { key, verb: 'get' });
   }
 
   info(key: Key): EntryInfo | undefined {
@@ -101,7 +101,7 @@ export class Reads {
     if (code === Code.keyMaybeIllFormed) code = info(keyBytes(key));
     if (code === Code.found) return true;
     if (code === Code.notFound) return false;
-    throw answerError(this.#handle, code, { key });
+    throw answerError(this.#handle, code, { key, verb: 'info' });
   }
 
   // The result of `read`, with the version that it has left in the words.

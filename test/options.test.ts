@@ -1,7 +1,5 @@
 // How durations and sizes are read; test/api/options.test.ts has the options themselves.
-import { readFileSync } from 'node:fs';
-import { describe, expect, test } from 'vitest';
-import { serveFlags } from '../src/cli/serve-options.ts';
+import { expect, test } from 'vitest';
 import { PROMISE_OPTIONS } from '../src/options/table.ts';
 import { CACHE_OPTIONS, parseDuration, parseSize, type Row, SERVE_OPTIONS, SNAPSHOT_OPTIONS } from '../src/options.ts';
 
@@ -39,38 +37,6 @@ test.each([
 test('durations and sizes that were not given are the default', () => {
   expect(parseDuration('ttl', undefined, 7)).toBe(7);
   expect(parseSize('maxMemory', undefined, 7, () => 1000)).toBe(7);
-});
-
-// The rows of a table of a document, below its header.
-function rowsOf(document: string, header: string): string[] {
-  const lines = readFileSync(new URL(`../docs/${document}`, import.meta.url), 'utf8').split('\n');
-  const start = lines.indexOf(header) + 2;
-  return lines.slice(start, lines.indexOf('', start));
-}
-
-// A default is code, unless it is words, a number or nothing.
-function documented(options: Readonly<Record<string, Row>>): string[] {
-  const asCode = (text: string): string => (/^('.*'|true|false|0o\d+)$/.test(text) ? `\`${text}\`` : text);
-  return Object.entries(options).map(([name, row]) =>
-    `| \`${name}\` | ${asCode(row.default)} | ${row.doc} |`.replace('|  |', '| |'),
-  );
-}
-
-describe('the documents say of every option what src/options/table.ts says', () => {
-  test('docs/api.md, of a cache', () => {
-    expect(rowsOf('api.md', '| Option | Default | |')).toEqual(documented(CACHE_OPTIONS));
-  });
-
-  test('docs/api.md, of serve', () => {
-    expect(rowsOf('api.md', '| Option of serve | Default | |')).toEqual(documented(SERVE_OPTIONS));
-  });
-
-  test('docs/cli.md, of the command', () => {
-    const rows = serveFlags.map(({ names, default: otherwise, doc }) =>
-      `| \`${names}\` | ${otherwise} | ${doc} |`.replace('|  |', '| |'),
-    );
-    expect(rowsOf('cli.md', '| Option of `serve` | Default | |')).toEqual(rows);
-  });
 });
 
 test('every default in the table is what checking nothing gives', () => {

@@ -3,10 +3,14 @@
 //
 // The sources are read as text, so that a list need not be exported to be compared, and no addon has to be built. The
 // comparison of one pair proves itself first: lists that differ are found to differ.
+//
+// Tables of the documents that say what the table of options says are compared with it, line by line.
 
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { serveFlags } from '../src/cli/serve-options.ts';
+import { CACHE_OPTIONS, type Row, SERVE_OPTIONS } from '../src/options.ts';
 
 type Table = ReadonlyMap<string, number>;
 
@@ -242,3 +246,35 @@ function sizeIn(path: string, name: string): number {
   if (bytes === undefined) throw new Error(`${path} asserts no size of ${name}`);
   return Number(bytes);
 }
+
+// The rows of a table of a document, below its header.
+function rowsOf(document: string, header: string): string[] {
+  const lines = read(`docs/${document}`).split('\n');
+  const start = lines.indexOf(header) + 2;
+  return lines.slice(start, lines.indexOf('', start));
+}
+
+// A default is code, unless it is words, a number or nothing.
+function documented(options: Readonly<Record<string, Row>>): string[] {
+  const asCode = (text: string): string => (/^('.*'|true|false|0o\d+)$/.test(text) ? `\`${text}\`` : text);
+  return Object.entries(options).map(([name, row]) =>
+    `| \`${name}\` | ${asCode(row.default)} | ${row.doc} |`.replace('|  |', '| |'),
+  );
+}
+
+describe('the documents say of every option what src/options/table.ts says', () => {
+  test('docs/api.md, of a cache', () => {
+    expect(rowsOf('api.md', '| Option | Default | |')).toEqual(documented(CACHE_OPTIONS));
+  });
+
+  test('docs/api.md, of serve', () => {
+    expect(rowsOf('api.md', '| Option of serve | Default | |')).toEqual(documented(SERVE_OPTIONS));
+  });
+
+  test('docs/cli.md, of the command', () => {
+    const rows = serveFlags.map(({ names, default: otherwise, doc }) =>
+      `| \`${names}\` | ${otherwise} | ${doc} |`.replace('|  |', '| |'),
+    );
+    expect(rowsOf('cli.md', '| Option of `serve` | Default | |')).toEqual(rows);
+  });
+});

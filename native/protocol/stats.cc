@@ -180,7 +180,7 @@ void AppendSettings(Service* service, ByteBuffer* out) {
              {"lru_crawler_tocrawl", "0"},
              {"tail_repair_time", "0"},
              {"flush_enabled", "yes"},
-             {"dump_enabled", "no"},
+             {"dump_enabled", "yes"},
              {"hash_algorithm", service->store()->options().hash == HashKind::kSipHash ? "siphash13" : "keyed"},
              {"lru_maintainer_thread", "no"},
              {"lru_segmented", "no"},

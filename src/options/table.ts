@@ -1,6 +1,6 @@
 /**
  * Every option of a cache and of `serve`: what checks it, what it is without, and the line that documents it. The
- * checks, `cairn serve -h`, docs/api.md and docs/cli.md follow this table (test/options.test.ts compares the documents
+ * checks, `cairn serve -h`, docs/api.md and docs/cli.md follow this table (test/tables.test.ts compares the documents
  * with it).
  *
  * What an option must be beside others is in cache.ts, log.ts, and src/server/settings.ts.
@@ -167,7 +167,7 @@ export const CACHE_OPTIONS = {
   },
   shards: {
     check: kinds.shards,
-    default: 'chosen',
+    default: '[chosen](memory.md#what-the-limit-counts)',
     doc: 'number of shards, each with its own lock: a power of two up to 256. With 1, eviction follows one exact order',
   },
   hash: {
