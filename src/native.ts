@@ -136,7 +136,7 @@ export interface NativeHandle {
   ): number | false;
 
   openWalk(newest: boolean, acceptsStale: boolean): NativeWalk | Code;
-  stepWalk(walk: NativeWalk, withValues: boolean, entriesMax: number): unknown[] | undefined | Code;
+  stepWalk(walk: NativeWalk, entriesMax: number): unknown[] | undefined | Code;
   closeWalk(walk: NativeWalk): void;
   dumpStep(walk: NativeWalk, target: Uint8Array, withExpired?: boolean): number | false;
   load(records: Uint8Array): number | false;

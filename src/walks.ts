@@ -41,7 +41,7 @@ export function* walk<T>(
   const native = openWalk(handle, order);
   try {
     for (;;) {
-      const keys = handle.stepWalk(native, false, left);
+      const keys = handle.stepWalk(native, left);
       if (keys === undefined) return undefined;
       if (typeof keys === 'number') throw answerError(handle, keys);
       for (const key of keys as (string | Buffer)[]) {

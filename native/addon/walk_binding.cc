@@ -4,6 +4,7 @@
 #include <iterator>
 #include <memory>
 #include <new>
+#include <string_view>
 #include <utility>
 
 #include "addon/answer.h"
@@ -35,8 +36,8 @@ struct Walk {
   }
 };
 
-// Where a step puts keys and values: the scratch of the environment, or, for an entry that is larger, the heap.
-struct StepRoom {
+// Where a step puts keys: the scratch of the environment, or, for one that is larger, the heap.
+struct KeyRoom {
   Scratch scratch;
   std::unique_ptr<char[]> heap;
   WalkedEntry entries[kWalkEntriesMax];
@@ -44,18 +45,16 @@ struct StepRoom {
   bool done = false;
 
   // False: out of memory.
-  bool Step(Walk* walk, const Now& now, bool with_values, size_t entries_max, char* data, size_t capacity) {
+  bool Step(Walk* walk, const Now& now, size_t entries_max, char* data, size_t capacity) {
     scratch = Scratch{data, capacity, 0};
     size_t bytes_needed = 0;
-    count = walk->cache->store()->StepCursor(&walk->cursor, now, with_values, entries, entries_max, &scratch, &done,
+    count = walk->cache->store()->StepCursor(&walk->cursor, now, false, entries, entries_max, &scratch, &done,
                                              &bytes_needed);
     while (count == 0 && !done) {
       heap.reset(new (std::nothrow) char[bytes_needed]);
       if (heap == nullptr) return false;
       scratch = Scratch{heap.get(), bytes_needed, 0};
-      // One entry: the others would only make the values wait in memory of their own.
-      count =
-          walk->cache->store()->StepCursor(&walk->cursor, now, with_values, entries, 1, &scratch, &done, &bytes_needed);
+      count = walk->cache->store()->StepCursor(&walk->cursor, now, false, entries, 1, &scratch, &done, &bytes_needed);
     }
     return true;
   }
@@ -69,9 +68,9 @@ Napi::Value BufferOf(Napi::Env env, const char* data, size_t bytes) {
 }
 
 // A key as JavaScript gets it: a string, or a Buffer where the bytes are no text.
-Napi::Value KeyValue(Napi::Env env, const char* data, size_t bytes) {
-  if (!HasHighBit(data, bytes) || IsUtf8({data, bytes})) return Napi::String::New(env, data, bytes);
-  return BufferOf(env, data, bytes);
+Napi::Value KeyValue(Napi::Env env, std::string_view key) {
+  if (IsUtf8(key)) return Napi::String::New(env, key.data(), key.size());
+  return BufferOf(env, key.data(), key.size());
 }
 
 Walk* WalkOf(Napi::Value value) { return value.IsExternal() ? value.As<Napi::External<Walk>>().Data() : nullptr; }
@@ -109,53 +108,30 @@ void CloseWalk(const Napi::CallbackInfo& info) {
   if (walk != nullptr) walk->Close();
 }
 
-// stepWalk(walk, withValues, entriesMax): an array of keys, or of keys and values by turns; the words have the number
-// of values that TypeScript has to decode. Undefined: the walk is over. A number: a code.
+// stepWalk(walk, entriesMax): an array of keys. Undefined: the walk is over. A number: a code.
 Napi::Value StepWalk(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   CacheHandle* handle = HandleOf(info);
   Walk* walk = WalkOf(info[0]);
   if (!handle->Usable() || walk == nullptr) return CodeNumber(env, Code::kClosed);
   if (!walk->open) return env.Undefined();
-  Environment* environment = handle->environment;
-  const bool with_values = BooleanOr(info[1], false);
-  size_t entries_max = static_cast<size_t>(NumberOr(info[2], kWalkEntriesMax));
+  size_t entries_max = static_cast<size_t>(NumberOr(info[1], kWalkEntriesMax));
   if (entries_max > kWalkEntriesMax) entries_max = kWalkEntriesMax;
-  StepRoom room;
-  if (!room.Step(walk, handle->instance->ReadNow(false), with_values, entries_max, environment->scratch,
-                 kScratchBytes)) {
+  KeyRoom room;
+  if (!room.Step(walk, handle->instance->ReadNow(false), entries_max, handle->environment->scratch, kScratchBytes)) {
     return CodeNumber(env, Code::kOutOfMemory);
   }
   if (room.count == 0) {
     walk->Close();
     return env.Undefined();
   }
-  const size_t stride = with_values ? 2 : 1;
-  Napi::Array array = Napi::Array::New(env, room.count * stride);
-  size_t marked = 0;
+  Napi::Array array = Napi::Array::New(env, room.count);
   for (size_t i = 0; i < room.count; i++) {
     const WalkedEntry& entry = room.entries[i];
-    const Napi::Value key = KeyValue(env, room.scratch.data + entry.key_offset, entry.key_bytes);
+    const Napi::Value key = KeyValue(env, {room.scratch.data + entry.key_offset, entry.key_bytes});
     if (key.IsEmpty()) return CodeNumber(env, Code::kOutOfMemory);
-    array.Set(static_cast<uint32_t>(i * stride), key);
-    if (!with_values) continue;
-    Mark& mark = environment->marks[i];
-    mark.codec = kMarkDone;
-    const char* data = room.scratch.data + entry.value_offset;
-    napi_value value = DirectValue(env, entry.codec, data, entry.value_bytes);
-    if (value == nullptr) {
-      marked++;
-      mark.codec = static_cast<uint32_t>(entry.codec);
-      mark.offset = room.heap == nullptr ? static_cast<uint32_t>(entry.value_offset) : kMarkElsewhere;
-      mark.bytes = entry.value_bytes;
-      mark.client_flags = entry.client_flags;
-      if (room.heap == nullptr) continue;
-      value = BufferOf(env, data, entry.value_bytes);
-      if (value == nullptr) return CodeNumber(env, Code::kOutOfMemory);
-    }
-    array.Set(static_cast<uint32_t>(i * stride + 1), Napi::Value(env, value));
+    array.Set(static_cast<uint32_t>(i), key);
   }
-  environment->Set(Word::kNumber, marked);
   return array;
 }
 

@@ -156,7 +156,6 @@ class Arena {
   void CheckPages() const;
 
   const ArenaState& state() const { return *state_; }
-  ArenaState* mutable_state() { return state_; }
   // Pages with memory: used, free, or being returned.
   uint32_t committed_pages() const { return state_->pages_used + state_->free_count + state_->returning_count; }
 
@@ -174,7 +173,6 @@ class Arena {
   void FreePage(uint32_t page_index);
   void ListPage(uint32_t page_index);
   void UnlistPage(uint32_t page_index);
-  void Relist(uint32_t page_index, bool was_full);
   Ref TakeSlot(uint32_t page_index, int size_class);
   bool IsFreeSlot(const char* address, int size_class) const;
 

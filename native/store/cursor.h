@@ -38,7 +38,6 @@ struct WalkedEntry {
   uint64_t version;
   uint64_t expires_ms;
   uint64_t fresh_until_ms;
-  bool has_value;  // false: values were not asked for
 };
 
 }  // namespace cairn

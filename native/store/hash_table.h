@@ -142,7 +142,6 @@ class HashTable {
     return uint64_t{state_->table_pages} * arena_->classes().page_bytes() + uint64_t{state_->overflow_buckets} * 64;
   }
   const TableState& state() const { return *state_; }
-  TableState* mutable_state() { return state_; }
   Bucket* At(uint32_t index) const {
     return reinterpret_cast<Bucket*>(arena_->PageAddress(directory_[index >> buckets_per_page_shift_])) +
            (index & buckets_per_page_mask_);

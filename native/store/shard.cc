@@ -120,12 +120,12 @@ void Shard::SettleTouchesNow() {
   for (uint32_t i = 0; i < count; i++) Bump(touches->refs[i]);
 }
 
-bool Shard::LinkEntry(int slot, uint64_t hash, uint8_t walk_bits) {
+bool Shard::Enter(int slot, uint64_t hash, uint8_t walk_bits) {
   while (!table_.Insert(hash, memory_.SlotAddress(slot))) {
     const Ref victim = table_.FloodVictim(hash);
     if (victim == 0) return false;
     state_->counters.hash_flood_evictions++;
-    RemoveEntry(victim, IsDead(At(victim)) ? Reason::kCleared : Reason::kEvicted);
+    Leave(victim, Reason::kEvicted);
   }
   const Ref ref = memory_.InSlot(slot);
   memory_.TakeFromSlot(slot);
@@ -162,7 +162,7 @@ void Shard::Announce(Reason reason, const EntryHeader* entry) {
   removals_->OnRemoved(reason, RemovedView(this, entry));
 }
 
-void Shard::RemoveEntry(Ref ref, Reason reason, uint64_t hash, bool announce) {
+void Shard::Leave(Ref ref, Reason reason, uint64_t hash, Farewell farewell) {
   EntryHeader* entry = At(ref);
   const bool dead = IsDead(entry);
   if (dead) {
@@ -180,7 +180,8 @@ void Shard::RemoveEntry(Ref ref, Reason reason, uint64_t hash, bool announce) {
       if (!fetched) state_->counters.expired_unfetched++;
       recorder_.NoteGone(entry->version);
     }
-    if (announce) Announce(reason, entry);
+    // Those that a clear takes are told as a number (RemovalSink::OnCleared).
+    if (farewell == Farewell::kTold && reason != Reason::kCleared) Announce(reason, entry);
   }
   walks_.StepOver(ref);
   if (!dead) walks_.Went(WalkBitsOf(entry));
@@ -256,7 +257,7 @@ uint64_t Shard::ApplyClear(uint64_t version) {
         continue;
       }
       if (!IsDead(entry)) entries++;
-      RemoveEntry(ref, Reason::kCleared, HashOfEntry(ref), false);
+      Leave(ref, Reason::kCleared);
     }
     walks_.Close(slot, walks_.GenerationOf(slot));
   }
@@ -270,7 +271,7 @@ void Shard::Renumber(uint64_t counter) {
   // What is dead is known by its version, and lies at the cold end.
   while (state_->population.dead_entries > 0) {
     CHECK(IsDead(At(lru_.tail())));
-    RemoveEntry(lru_.tail(), Reason::kCleared);
+    Leave(lru_.tail(), Reason::kCleared);
   }
   for (Ref ref = lru_.tail(); ref != 0; ref = At(ref)->lru_prev) At(ref)->version = ++counter;
   recorder_.Renumbered(counter);
@@ -287,13 +288,13 @@ bool Shard::MaintainStep(const Now& now) {
   while (!state_->recovering) {
     const Ref ref = wheel_.Advance(now.boot_ms, &budget);
     if (ref == 0) break;
-    RemoveEntry(ref, Reason::kExpired);
+    Leave(ref, Reason::kExpired);
   }
   bool more = budget < 0;
   int reclaimed = 0;
   while (state_->population.dead_entries > 0 && reclaimed < kStepEntriesMax && lru_.tail() != 0 &&
          IsDead(At(lru_.tail()))) {
-    RemoveEntry(lru_.tail(), Reason::kCleared);
+    Leave(lru_.tail(), Reason::kCleared);
     reclaimed++;
   }
   if (reclaimed == kStepEntriesMax) more = true;
@@ -336,7 +337,7 @@ bool Shard::ShrinkStep(bool* moved) {
     const bool over =
         memory_.state().charged_bytes > state_->limit_target_bytes ||
         (state_->entries_limit_target != 0 && state_->population.entries() > state_->entries_limit_target);
-    if (!over || !EvictTail()) break;
+    if (!over || !Evict()) break;
     *moved = true;
   }
   SetLimits(state_->memory_bytes, state_->entries_limit_target);
@@ -350,10 +351,10 @@ bool Shard::ShrinkStep(bool* moved) {
   return IsShrunk();
 }
 
-int Shard::BeginReturn(uint32_t* pages, int count, bool shrinking) {
+int Shard::BeginReturn(uint32_t* pages, int count, Growth::Purpose purpose) {
   const ArenaState& arena = state_->arena;
   uint32_t excess = 0;
-  if (shrinking || memory_.arena()->committed_pages() > arena.pages_total) {
+  if (purpose == Growth::Purpose::kShrink || memory_.arena()->committed_pages() > arena.pages_total) {
     if (memory_.arena()->committed_pages() > arena.pages_total)
       excess = memory_.arena()->committed_pages() - arena.pages_total;
   } else if (arena.free_count > arena.pages_used / 8 + 16) {

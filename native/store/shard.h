@@ -80,6 +80,9 @@ struct ConcatSteps {
   uint32_t old_bytes = 0;
 };
 
+// Whether a large value may be pinned for its reader, instead of being copied under the lock.
+enum class Pins : uint8_t { kAllowed, kNone };
+
 class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher, private PageEvictor {
  public:
   struct Config {
@@ -129,7 +132,7 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
 
   // ---- under the lock ----
 
-  void Execute(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome)
+  void Execute(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins, Outcome* outcome)
       REQUIRES_LOCK(this);
 
   // See Store::GetPlain and SetPlain. In line: shard_inl.h.
@@ -169,7 +172,7 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   bool BeginFill(std::string_view key, uint64_t hash, bool if_absent, const Now& now, FillTicket* ticket)
       REQUIRES_LOCK(this);
   void EndFill(FillTicket* ticket) REQUIRES_LOCK(this) { fills_.End(ticket); }
-  void VoidFills() REQUIRES_LOCK(this) { fills_.VoidAll(); }
+  void VoidAllFills() REQUIRES_LOCK(this) { fills_.VoidAll(); }
 
   // Makes all entries dead, and leaves the record of the clear. Returns the number of entries that were live. REQUIRES:
   // version > last_version(); room for the record was reserved.
@@ -189,7 +192,7 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   // and pins prevent it.
   bool ShrinkStep(bool* moved) REQUIRES_LOCK(this);
   bool IsShrunk() const REQUIRES_LOCK(this);
-  int BeginReturn(uint32_t* pages, int count, bool shrinking) REQUIRES_LOCK(this);
+  int BeginReturn(uint32_t* pages, int count, Growth::Purpose purpose) REQUIRES_LOCK(this);
   void EndReturn(const uint32_t* pages, int count) REQUIRES_LOCK(this) { memory_.arena()->EndReturn(pages, count); }
   char* PageAddress(uint32_t page_plus_1) const { return memory_.arena()->PageAddress(page_plus_1); }
 
@@ -235,15 +238,17 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
  private:
   EntryHeader* At(Ref ref) const { return memory_.At(ref); }
   bool IsDead(const EntryHeader* entry) const REQUIRES_LOCK(this) { return state_->population.IsDead(entry); }
+  // Whether the removal sink is told of an entry that leaves; it is not if another one with its value takes its place.
+  enum class Farewell : uint8_t { kTold, kUntold };
   HashTable::Slot FindSlot(std::string_view key, uint64_t hash) const REQUIRES_LOCK(this);
   Ref Find(std::string_view key, uint64_t hash) const REQUIRES_LOCK(this);
   enum class Purpose : uint8_t { kGet, kOther };  // kGet counts what it finds expired
   // The entry under the key, if a request may find it. Removes a dead or expired entry.
   [[gnu::always_inline]] Found Lookup(std::string_view key, uint64_t hash, const Now& now, Purpose purpose,
                                       StaleIs stale_is) REQUIRES_LOCK(this);
-  [[gnu::noinline]] Found TakeOut(Ref ref, Reason reason, uint64_t hash) REQUIRES_LOCK(this) {
+  [[gnu::noinline]] Found LeaveAbsent(Ref ref, Reason reason, uint64_t hash) REQUIRES_LOCK(this) {
     SettleTouches();
-    RemoveEntry(ref, reason, hash);
+    Leave(ref, reason, hash);
     return {};
   }
   // The same, and changes nothing.
@@ -251,26 +256,36 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   // The fields that a changed value of the entry keeps.
   NewEntry KeptOf(const EntryHeader* entry, std::string_view key) const REQUIRES_LOCK(this);
 
-  // Evicts from the cold end until the charge fits, and one more entry if `new_entry`. `keep_newest`: the newest entry
-  // is not evicted. False, and nothing evicted: the charge does not fit beside entries that cannot be evicted.
-  bool MakeRoom(uint64_t charge, bool new_entry, bool keep_newest) REQUIRES_LOCK(this);
-  bool IsFull(uint64_t charge, bool new_entry) const REQUIRES_LOCK(this);
-  bool EvictTail() REQUIRES_LOCK(this);
+  // kNewEntry: one more entry. kBody: a value that is no entry yet. kNewest: a longer value of the newest entry, which
+  // is not evicted for it.
+  enum class RoomFor : uint8_t { kNewEntry, kBody, kNewest };
+  // Evicts from the cold end until the charge fits. False, and nothing evicted: it does not fit beside entries that
+  // cannot be evicted.
+  bool MakeRoom(uint64_t charge, RoomFor what) REQUIRES_LOCK(this);
+  bool IsFull(uint64_t charge, RoomFor what) const REQUIRES_LOCK(this);
+  // The entry at the cold end leaves. False: there is none.
+  bool Evict() REQUIRES_LOCK(this);
   bool EvictForPage() REQUIRES_LOCK(this) override;
 
   // Does some of the evictions and moves that the allocation of an entry needs; true: there are more.
-  bool RoomStep(const Layout& layout, bool keep_newest) REQUIRES_LOCK(this);
+  bool RoomStep(const Layout& layout, RoomFor what) REQUIRES_LOCK(this);
   // The charge of the newest entry, if it is not counted among those that cannot be evicted.
   uint64_t ChargeOfNewest() const REQUIRES_LOCK(this);
   // The answer to a Reserve() that is refused.
   Status RefuseBody(Status status, const Request& request, uint64_t hash, const Now& now) REQUIRES_LOCK(this);
   static NewEntry BodyEntryOf(const Request& request, uint32_t value_bytes);
   // Puts the entry of body slot `slot` into the table, the list and the wheel. False: no room in the table.
-  bool LinkEntry(int slot, uint64_t hash, uint8_t walk_bits) REQUIRES_LOCK(this);
-  // Removes the entry from all three and frees it; a pinned entry stays unlinked until it is unpinned.
-  void RemoveEntry(Ref ref, Reason reason, uint64_t hash, bool announce = true) REQUIRES_LOCK(this);
-  void RemoveEntry(Ref ref, Reason reason) REQUIRES_LOCK(this) { RemoveEntry(ref, reason, HashOfEntry(ref)); }
+  bool Enter(int slot, uint64_t hash, uint8_t walk_bits) REQUIRES_LOCK(this);
+  // Removes the entry from all three and frees it; a pinned entry stays unlinked until it is unpinned. Every way out of
+  // the shard ends here. `reason` is that of a live entry: a dead one has left with the clear.
+  void Leave(Ref ref, Reason reason, uint64_t hash, Farewell farewell = Farewell::kTold) REQUIRES_LOCK(this);
+  void Leave(Ref ref, Reason reason) REQUIRES_LOCK(this) { Leave(ref, reason, HashOfEntry(ref)); }
   void Announce(Reason reason, const EntryHeader* entry) REQUIRES_LOCK(this);
+  // The key has changed: a load of it that is under way stores nothing.
+  void VoidFills(uint64_t hash) REQUIRES_LOCK(this) {
+    if (!fills_.empty()) [[unlikely]]
+      fills_.Void(hash);
+  }
   void Bump(Ref ref) REQUIRES_LOCK(this);
   void CountMiss() REQUIRES_LOCK(this) { state_->touches.misses++; }
   void CountHit() REQUIRES_LOCK(this) { state_->touches.hits++; }
@@ -294,46 +309,46 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   void BuryAll() REQUIRES_LOCK(this);
 
   // Stores an entry in place of `old` (0: none). `version` 0: the next one.
-  Status Put(const NewEntry& entry, std::string_view value, uint64_t hash, Ref old, uint64_t version, const Now& now,
-             Outcome* outcome) REQUIRES_LOCK(this);
+  Status Write(const NewEntry& entry, std::string_view value, uint64_t hash, Ref old, uint64_t version, const Now& now,
+               Outcome* outcome) REQUIRES_LOCK(this);
   // The same entry with a longer value and/or another expiry; keeps its place in the order, its walk bits and its
   // version. Updates *ref. kNoMemory, and nothing changed, if there is no room beside the old one.
-  Status Rebuild(Ref* ref, const NewEntry& entry, std::string_view before, std::string_view behind, uint64_t hash,
-                 const Now& now, bool announce) REQUIRES_LOCK(this);
+  Status Rewrite(Ref* ref, const NewEntry& entry, std::string_view before, std::string_view behind, uint64_t hash,
+                 const Now& now, Farewell farewell) REQUIRES_LOCK(this);
   bool FitsAtAll(const NewEntry& entry, const Layout& layout) const REQUIRES_LOCK(this) {
     return entry.value_bytes <= state_->value_bytes_max && layout.charge <= memory_.state().limit_bytes;
   }
   // Overwrites `old`, if it has the same size class and is not pinned or chunked. False: nothing was changed.
-  bool PutInPlace(const NewEntry& entry, const Layout& layout, std::string_view value, Ref old, uint64_t version,
-                  const Now& now) REQUIRES_LOCK(this);
+  bool WriteInPlace(const NewEntry& entry, const Layout& layout, std::string_view value, Ref old, uint64_t version,
+                    const Now& now) REQUIRES_LOCK(this);
   // Adds `added` behind the value of a chunked entry that is not pinned: replaces only chunks that change their size.
-  // Otherwise as Rebuild().
+  // Otherwise as Rewrite().
   Status Extend(Ref* ref, const NewEntry& entry, std::string_view added, const Now& now) REQUIRES_LOCK(this);
   void FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
-  void FinishPut(const NewEntry& from, std::string_view value, Ref ref, uint64_t version, const Now& now,
-                 Outcome* outcome) REQUIRES_LOCK(this);
-  void Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome)
+  void FinishWrite(const NewEntry& from, std::string_view value, Ref ref, uint64_t version, const Now& now,
+                   Outcome* outcome) REQUIRES_LOCK(this);
+  void Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins, Outcome* outcome)
       REQUIRES_LOCK(this);
   void StoreValue(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this) {
-    StoreOver(Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request)), request, hash, now, outcome);
+    StoreValue(Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request)), request, hash, now, outcome);
   }
   // `old`: the result of Lookup() for the key.
-  void StoreOver(Found old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome)
+  void StoreValue(Found old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome)
       REQUIRES_LOCK(this);
   [[gnu::noinline]] Status SetOver(Found old, const Request& request, uint64_t hash, const Now& now)
       REQUIRES_LOCK(this) {
     Outcome outcome;
-    StoreOver(old, request, hash, now, &outcome);
+    StoreValue(old, request, hash, now, &outcome);
     return outcome.status;
   }
   bool BeginConcat(const NewEntry& from, Ref old, ConcatSteps* steps, Status* status) REQUIRES_LOCK(this);
   void FinishConcat(Ref ref, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
   void Count(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
-  void Touch(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome)
+  void Touch(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins, Outcome* outcome)
       REQUIRES_LOCK(this);
-  void Remove(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin, Outcome* outcome)
+  void Remove(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins, Outcome* outcome)
       REQUIRES_LOCK(this);
-  bool GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome) REQUIRES_LOCK(this);
+  bool GiveValue(Ref ref, Scratch* scratch, Pins pins, Outcome* outcome) REQUIRES_LOCK(this);
   void Describe(const EntryHeader* entry, const Now& now, Outcome* outcome) const REQUIRES_LOCK(this);
   // Gives the entry this expiry and this end of its freshness; with kKeepExpiry neither. On failure it is as it was,
   // but may have moved.

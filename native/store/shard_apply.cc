@@ -33,7 +33,7 @@ void Shard::MakeRoomFromExpired(const RecordView& record, const Now& now) {
     int budget = kStepEntriesMax;
     const Ref ref = wheel_.Advance(now.boot_ms, &budget);
     if (ref != 0) {
-      RemoveEntry(ref, Reason::kExpired);
+      Leave(ref, Reason::kExpired);
     } else if (budget >= 0) {
       return;
     }
@@ -54,7 +54,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
   const uint64_t fresh_until_ms = FreshUntilOf(record, now);
   Ref old = Find(record.key, hash);
   if (old != 0 && (IsDead(At(old)) || (IsExpired(At(old), now) && !recovering))) {
-    RemoveEntry(old, IsDead(At(old)) ? Reason::kCleared : Reason::kExpired, hash);
+    Leave(old, Reason::kExpired, hash);
     old = 0;
   }
   if (keep_version) {
@@ -72,9 +72,9 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
           recorder_.LeaveDelete(record.key);
         }
         // What a load began to fetch before it may be older.
-        if (!fills_.empty()) fills_.Void(hash);
+        VoidFills(hash);
         if (old == 0) return Status::kNotStored;
-        RemoveEntry(old, Reason::kReplaced, hash);
+        Leave(old, Reason::kReplaced, hash);
         return Status::kNotStored;
       }
       NewEntry from;
@@ -86,7 +86,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
       from.fresh_until_ms = fresh_until_ms;
       std::optional<Recorder::Silence> silence;
       if (keep_version) silence.emplace(&recorder_);
-      status = Put(from, record.value, hash, old, keep_version ? record.version : 0, now, &outcome);
+      status = Write(from, record.value, hash, old, keep_version ? record.version : 0, now, &outcome);
       if (keep_version && status == Status::kStored) recorder_.NoteStored(record.version);
       // As after a set: what the record says is newer than what is here, though it cannot be held.
       if (status == Status::kTooLarge) status = Refuse(status, Verb::kSet, record.key, hash, &outcome);
@@ -100,7 +100,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
       if (status != Status::kStored) {
         // Better gone than there for longer than it should be.
         state_->counters.no_memory++;
-        RemoveEntry(Find(record.key, hash), Reason::kEvicted, hash);
+        Leave(Find(record.key, hash), Reason::kEvicted, hash);
         return status;
       }
       if (!keep_version) {
@@ -117,7 +117,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
         recorder_.LeaveDelete(record.key);
       }
       if (old == 0) return Status::kNotFound;
-      RemoveEntry(old, Reason::kDeleted, hash);
+      Leave(old, Reason::kDeleted, hash);
       status = Status::kStored;
       break;
     }
@@ -125,8 +125,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
     case RecordKind::kClearAt:
       CHECK(false);  // the store's
   }
-  if (!fills_.empty()) [[unlikely]]
-    fills_.Void(hash);
+  VoidFills(hash);
   return status;
 }
 

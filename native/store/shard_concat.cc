@@ -75,8 +75,8 @@ void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcom
   } else if (steps != nullptr && from.value_bytes > kConcatCopiedBytesMax && BeginConcat(from, ref, steps, &status)) {
     return;
   } else if (status == Status::kStored) {
-    status = Rebuild(&ref, from, append ? std::string_view{} : request.value,
-                     append ? request.value : std::string_view{}, hash, now, true);
+    status = Rewrite(&ref, from, append ? std::string_view{} : request.value,
+                     append ? request.value : std::string_view{}, hash, now, Farewell::kTold);
   }
   if (status == Status::kStored) {
     FinishConcat(ref, hash, now, outcome);
@@ -95,8 +95,7 @@ void Shard::FinishConcat(Ref ref, uint64_t hash, const Now& now, Outcome* outcom
   At(ref)->version = recorder_.NextVersion();
   FinishStore(ref, RecordKind::kSet, At(ref)->version, now, outcome);
   state_->counters.sets++;
-  if (!fills_.empty()) [[unlikely]]
-    fills_.Void(hash);
+  VoidFills(hash);
   table_.Adjust();
   outcome->status = Status::kStored;
 }
@@ -113,11 +112,11 @@ bool Shard::BeginConcat(const NewEntry& from, Ref old, ConcatSteps* steps, Statu
   if (slot == 0) return false;
   // Both exist for a while; the old one, now the newest, is not evicted for the new one.
   Bump(old);
-  if (!steps->room_in_one && RoomStep(layout, true)) {
+  if (!steps->room_in_one && RoomStep(layout, RoomFor::kNewest)) {
     steps->wants_room = true;
     return true;
   }
-  if (!MakeRoom(layout.charge, false, true) || !memory_.Allocate(from, layout, slot)) {
+  if (!MakeRoom(layout.charge, RoomFor::kNewest) || !memory_.Allocate(from, layout, slot)) {
     *status = Status::kNoMemory;
     return false;
   }
@@ -169,12 +168,12 @@ bool Shard::EndConcat(const ConcatSteps& steps, const Request& request, uint64_t
   entry->flags |= At(old)->flags & kEntryFetched;
   StampAccess(entry, now);
   const uint8_t walk_bits = WalkBitsOf(At(old));
-  RemoveEntry(old, Reason::kReplaced, hash);
+  Leave(old, Reason::kReplaced, hash);
   entry = At(memory_.InSlot(steps.slot));
   bodies_.Leaves(steps.slot);
   // As a rebuilt entry has it until it gets its own.
   entry->version = steps.version;
-  CHECK(LinkEntry(steps.slot, hash, walk_bits));
+  CHECK(Enter(steps.slot, hash, walk_bits));
   FinishConcat(lru_.head(), hash, now, outcome);
   return true;
 }
@@ -186,7 +185,7 @@ Status Shard::Extend(Ref* ref, const NewEntry& from, std::string_view added, con
   const Extension extension = memory_.PlanExtension(layout, added.size());
   EntryMemory::TakenChunks taken;
   // The entry may move while memory is taken, but it stays the newest.
-  if (!MakeRoom(memory_.ChargeOf(extension.wanted), false, true) ||
+  if (!MakeRoom(memory_.ChargeOf(extension.wanted), RoomFor::kNewest) ||
       !memory_.TakeChunks(extension, lru_.head_address(), &taken)) {
     return Status::kNoMemory;
   }

@@ -28,12 +28,12 @@ inline Found Shard::Lookup(std::string_view key, uint64_t hash, const Now& now, 
   if (ref == 0) return {};
   const EntryHeader* entry = At(ref);
   if (IsDead(entry)) [[unlikely]]
-    return TakeOut(ref, Reason::kCleared, hash);
+    return LeaveAbsent(ref, Reason::kCleared, hash);
   // One test for an entry that has neither.
   if ((entry->flags & (kEntryHasExpiry | kEntryHasFreshness)) != 0) [[unlikely]] {
     if (IsExpired(entry, now)) [[unlikely]] {
       if (purpose == Purpose::kGet) state_->counters.get_expired++;
-      return TakeOut(ref, Reason::kExpired, hash);
+      return LeaveAbsent(ref, Reason::kExpired, hash);
     }
     if (stale_is == StaleIs::kAbsent && IsStale(entry, now)) [[unlikely]] {
       recorder_.NoteGone(entry->version);
@@ -43,8 +43,8 @@ inline Found Shard::Lookup(std::string_view key, uint64_t hash, const Now& now, 
   return {ref, Presence::kLive};
 }
 
-inline bool Shard::PutInPlace(const NewEntry& from, const Layout& layout, std::string_view value, Ref old,
-                              uint64_t version, const Now& now) {
+inline bool Shard::WriteInPlace(const NewEntry& from, const Layout& layout, std::string_view value, Ref old,
+                                uint64_t version, const Now& now) {
   EntryHeader* entry = At(old);
   if (((entry->flags | layout.flags) & kEntryChunked) || PinsOf(entry) != 0 ||
       memory_.arena()->ClassAt(old) != layout.size_class) {
@@ -114,7 +114,7 @@ inline Status Shard::SetPlain(std::string_view key, std::string_view value, Code
       if constexpr (kLogged) {
         if (!recorder_.ReserveSet(from)) return Status::kLogFull;
       }
-      if (PutInPlace(from, layout, value, old, 0, now)) [[likely]] {
+      if (WriteInPlace(from, layout, value, old, 0, now)) [[likely]] {
         state_->counters.sets++;
         if constexpr (kLogged) recorder_.LeaveSet(from, value.data(), old, At(old)->version, now);
         return Status::kStored;

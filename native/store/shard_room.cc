@@ -12,11 +12,12 @@ uint64_t Shard::ChargeOfNewest() const {
   return PinsOf(At(head)) == 0 ? memory_.ChargeOf(At(head), head) : 0;
 }
 
-bool Shard::RoomStep(const Layout& layout, bool keep_newest) {
+bool Shard::RoomStep(const Layout& layout, RoomFor what) {
+  const bool keep_newest = what == RoomFor::kNewest;
   // MakeRoom() will refuse it: nothing is evicted in vain.
   if (!memory_.FitsBesideKept(layout.charge, keep_newest ? ChargeOfNewest() : 0)) return false;
   for (int i = 0; i < kStepEntriesMax && memory_.IsOver(layout.charge); i++) {
-    if ((keep_newest && lru_.tail() == lru_.head()) || !EvictTail()) return false;
+    if ((keep_newest && lru_.tail() == lru_.head()) || !Evict()) return false;
   }
   if (memory_.IsOver(layout.charge)) return true;
   const uint64_t wholes = memory_.ChunksOf(layout.chunk_stream).wholes;
@@ -27,31 +28,32 @@ bool Shard::RoomStep(const Layout& layout, bool keep_newest) {
   return true;
 }
 
-bool Shard::IsFull(uint64_t charge, bool new_entry) const {
-  return memory_.IsOver(charge) ||
-         (new_entry && state_->entries_limit != 0 && state_->population.entries() >= state_->entries_limit);
+bool Shard::IsFull(uint64_t charge, RoomFor what) const {
+  return memory_.IsOver(charge) || (what == RoomFor::kNewEntry && state_->entries_limit != 0 &&
+                                    state_->population.entries() >= state_->entries_limit);
 }
 
-bool Shard::MakeRoom(uint64_t charge, bool new_entry, bool keep_newest) {
+bool Shard::MakeRoom(uint64_t charge, RoomFor what) {
+  const bool keep_newest = what == RoomFor::kNewest;
   if (!memory_.FitsBesideKept(charge, keep_newest ? ChargeOfNewest() : 0)) return false;
-  while (IsFull(charge, new_entry)) {
+  while (IsFull(charge, what)) {
     if (keep_newest && lru_.tail() == lru_.head()) return false;
-    if (!EvictTail()) return false;
+    if (!Evict()) return false;
   }
   return true;
 }
 
-bool Shard::EvictTail() {
+bool Shard::Evict() {
   const Ref tail = lru_.tail();
   if (tail == 0) return false;
-  RemoveEntry(tail, IsDead(At(tail)) ? Reason::kCleared : Reason::kEvicted);
+  Leave(tail, Reason::kEvicted);
   return true;
 }
 
 bool Shard::EvictForPage() {
   if (lru_.tail() == lru_.head()) return false;
   state_->counters.reserve_evictions++;
-  return EvictTail();
+  return Evict();
 }
 
 }  // namespace cairn

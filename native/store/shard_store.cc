@@ -65,8 +65,7 @@ Status Shard::Refuse(Status status, Verb verb, std::string_view key, uint64_t ha
     state_->counters.no_memory++;
   }
   if (verb != Verb::kSet) return status;
-  if (!fills_.empty()) [[unlikely]]
-    fills_.Void(hash);
+  VoidFills(hash);
   const Ref old = Find(key, hash);
   const bool present = old != 0 && !IsDead(At(old));
   // Of an entry that was evicted the log may still have the value.
@@ -75,7 +74,7 @@ Status Shard::Refuse(Status status, Verb verb, std::string_view key, uint64_t ha
   outcome->record_version = recorder_.LeaveDelete(key);
   if (!present) return status;
   SettleTouches();
-  RemoveEntry(old, Reason::kReplaced, hash);
+  Leave(old, Reason::kReplaced, hash);
   return status;
 }
 
@@ -91,8 +90,8 @@ void Shard::FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& n
   outcome->value_bytes = entry->value_bytes;
 }
 
-void Shard::FinishPut(const NewEntry& from, std::string_view value, Ref ref, uint64_t version, const Now& now,
-                      Outcome* outcome) {
+void Shard::FinishWrite(const NewEntry& from, std::string_view value, Ref ref, uint64_t version, const Now& now,
+                        Outcome* outcome) {
   if (recorder_.keeps_records()) [[unlikely]]
     recorder_.LeaveSet(from, value.data(), ref, version, now);
   outcome->version = version;
@@ -104,13 +103,13 @@ void Shard::FinishPut(const NewEntry& from, std::string_view value, Ref ref, uin
   outcome->value_bytes = static_cast<uint32_t>(value.size());
 }
 
-Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, Ref old, uint64_t version,
-                  const Now& now, Outcome* outcome) {
+Status Shard::Write(const NewEntry& from, std::string_view value, uint64_t hash, Ref old, uint64_t version,
+                    const Now& now, Outcome* outcome) {
   const Layout layout = memory_.LayoutOf(from);
   if (!FitsAtAll(from, layout)) return Status::kTooLarge;
   if (!recorder_.ReserveSet(from)) return Status::kLogFull;
-  if (old != 0 && PutInPlace(from, layout, value, old, version, now)) {
-    FinishPut(from, value, old, At(old)->version, now, outcome);
+  if (old != 0 && WriteInPlace(from, layout, value, old, version, now)) {
+    FinishWrite(from, value, old, At(old)->version, now, outcome);
     return Status::kStored;
   }
   SettleTouches();
@@ -118,9 +117,9 @@ Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, R
   const bool replaced = old != 0;
   if (replaced) {
     walk_bits = WalkBitsOf(At(old));
-    RemoveEntry(old, Reason::kReplaced, hash);
+    Leave(old, Reason::kReplaced, hash);
   }
-  if (!MakeRoom(layout.charge, true, false) || !memory_.Allocate(from, layout, 0)) {
+  if (!MakeRoom(layout.charge, RoomFor::kNewEntry) || !memory_.Allocate(from, layout, 0)) {
     state_->counters.no_memory++;
     // The old entry is gone: the log must say so. A delete's record fits into what was reserved.
     if (replaced) outcome->record_version = recorder_.LeaveDelete(from.key);
@@ -138,13 +137,13 @@ Status Shard::Put(const NewEntry& from, std::string_view value, uint64_t hash, R
   }
   if (version == 0) version = recorder_.NextVersion();
   entry->version = version;
-  CHECK(LinkEntry(0, hash, walk_bits));
-  FinishPut(from, value, lru_.head(), version, now, outcome);
+  CHECK(Enter(0, hash, walk_bits));
+  FinishWrite(from, value, lru_.head(), version, now, outcome);
   table_.Adjust();
   return Status::kStored;
 }
 
-void Shard::StoreOver(Found old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+void Shard::StoreValue(Found old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
   StoreStats* counters = &state_->counters;
   const Status condition = Condition(request, old);
   if (request.verb == Verb::kCas) {
@@ -165,16 +164,15 @@ void Shard::StoreOver(Found old, const Request& request, uint64_t hash, const No
   from.expires_ms = request.expires_ms;
   if (from.expires_ms == kKeepExpiry) from.expires_ms = old.is_live() ? ExpiresMsOf(At(old.ref)) : request.keep_else_ms;
   from.fresh_until_ms = request.fresh_until_ms;
-  Status status = Put(from, request.value, hash, old.ref, 0, now, outcome);
+  Status status = Write(from, request.value, hash, old.ref, 0, now, outcome);
   if (status == Status::kStored) {
     counters->sets++;
     if (request.verb == Verb::kCas) counters->cas_hits++;
-    if (!fills_.empty()) [[unlikely]]
-      fills_.Void(hash);
+    VoidFills(hash);
   } else if (status == Status::kTooLarge) {
     status = Refuse(status, request.verb, request.key, hash, outcome);
   } else if (status == Status::kNoMemory) {
-    if (!fills_.empty()) fills_.Void(hash);
+    VoidFills(hash);
     // As Refuse(): of an entry that was evicted the log may still have the value. Room was reserved for more than this.
     if (request.verb == Verb::kSet && recorder_.keeps_records() && outcome->record_version == 0) {
       outcome->record_version = recorder_.LeaveDelete(request.key);
@@ -183,8 +181,8 @@ void Shard::StoreOver(Found old, const Request& request, uint64_t hash, const No
   outcome->status = status;
 }
 
-Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, std::string_view behind, uint64_t hash,
-                      const Now& now, bool announce) {
+Status Shard::Rewrite(Ref* ref, const NewEntry& from, std::string_view before, std::string_view behind, uint64_t hash,
+                      const Now& now, Farewell farewell) {
   const Layout layout = memory_.LayoutOf(from);
   EntryHeader* entry = At(*ref);
   const size_t key_bytes = from.key.size();
@@ -192,7 +190,7 @@ Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, s
   const uint64_t version = entry->version;
   if (!((entry->flags | layout.flags) & kEntryChunked) && PinsOf(entry) == 0 &&
       memory_.arena()->ClassAt(*ref) == layout.size_class) {
-    if (announce) Announce(Reason::kReplaced, entry);
+    if (farewell == Farewell::kTold) Announce(Reason::kReplaced, entry);
     if (IsTimed(entry)) wheel_.Remove(*ref);
     const char* old_value = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry)) + key_bytes;
     char* stream = BytesOf(entry) + StreamOffsetOf(layout.flags, layout.long_key);
@@ -211,7 +209,7 @@ Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, s
   if (layout.charge > memory_.state().limit_bytes) return Status::kTooLarge;
   // Both exist for a moment; the old one, now the newest, is not evicted for the new one.
   Bump(*ref);
-  if (!MakeRoom(layout.charge, false, true) || !memory_.Allocate(from, layout, 0)) return Status::kNoMemory;
+  if (!MakeRoom(layout.charge, RoomFor::kNewest) || !memory_.Allocate(from, layout, 0)) return Status::kNoMemory;
   const Ref old = lru_.head();
   EntryHeader* old_entry = At(old);
   entry = At(memory_.InSlot(0));
@@ -227,8 +225,8 @@ Status Shard::Rebuild(Ref* ref, const NewEntry& from, std::string_view before, s
   StampAccess(entry, now);
   entry->version = version;
   const uint8_t walk_bits = WalkBitsOf(old_entry);
-  RemoveEntry(old, Reason::kReplaced, hash, announce);
-  CHECK(LinkEntry(0, hash, walk_bits));
+  Leave(old, Reason::kReplaced, hash, farewell);
+  CHECK(Enter(0, hash, walk_bits));
   *ref = lru_.head();
   return Status::kStored;
 }
@@ -251,11 +249,10 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
     from.codec = request.codec;
     from.client_flags = request.client_flags;
     from.expires_ms = request.expires_ms == kKeepExpiry ? request.keep_else_ms : request.expires_ms;
-    outcome->status = Put(from, {digits, static_cast<size_t>(end - digits)}, hash, old, 0, now, outcome);
+    outcome->status = Write(from, {digits, static_cast<size_t>(end - digits)}, hash, old, 0, now, outcome);
     if (outcome->status == Status::kStored) {
       outcome->number = request.initial;
-      if (!fills_.empty()) [[unlikely]]
-        fills_.Void(hash);
+      VoidFills(hash);
     }
     return;
   }
@@ -293,15 +290,14 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
   from.value_bytes = length;
   std::optional<Recorder::Extra> extra;
   if (recorder_.keeps_records()) extra.emplace(&recorder_, static_cast<int64_t>(number - number_before));
-  const Status status = Put(from, {digits, length}, hash, old, 0, now, outcome);
+  const Status status = Write(from, {digits, length}, hash, old, 0, now, outcome);
   if (status != Status::kStored) {
-    if (status == Status::kNoMemory && !fills_.empty()) fills_.Void(hash);
+    if (status == Status::kNoMemory) VoidFills(hash);
     outcome->status = status;
     return;
   }
   (incr ? counters->incr_hits : counters->decr_hits)++;
-  if (!fills_.empty()) [[unlikely]]
-    fills_.Void(hash);
+  VoidFills(hash);
   outcome->number = number;
   outcome->status = Status::kFound;
 }
@@ -329,7 +325,7 @@ bool Shard::MakeRoomStep(const Request& request, uint32_t value_bytes, const Now
   }
   bodies_.TakeStalled(layout.charge, now);
   if (bodies_.FreeSlot(layout.charge) == 0) return false;
-  return RoomStep(layout, false);
+  return RoomStep(layout, RoomFor::kBody);
 }
 
 Status Shard::RefuseBody(Status status, const Request& request, uint64_t hash, const Now& now) {
@@ -359,7 +355,7 @@ Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_byte
     state_->counters.no_memory++;
     return Status::kNoMemory;
   }
-  if (!MakeRoom(layout.charge, false, false) || !memory_.Allocate(from, layout, free_slot)) {
+  if (!MakeRoom(layout.charge, RoomFor::kBody) || !memory_.Allocate(from, layout, free_slot)) {
     return RefuseBody(Status::kNoMemory, request, hash, now);
   }
   EntryHeader* entry = At(memory_.InSlot(free_slot));
@@ -396,19 +392,18 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
   }
   if (old != 0) {
     walk_bits = WalkBitsOf(At(old));
-    RemoveEntry(old, Reason::kReplaced, hash);
+    Leave(old, Reason::kReplaced, hash);
   }
-  MakeRoom(0, true, false);
+  MakeRoom(0, RoomFor::kNewEntry);
   EntryHeader* entry = At(memory_.InSlot(slot));
   bodies_.Leaves(slot);
   StampAccess(entry, now);
   entry->version = recorder_.NextVersion();
-  CHECK(LinkEntry(slot, hash, walk_bits));
+  CHECK(Enter(slot, hash, walk_bits));
   counters->sets++;
   if (request.verb == Verb::kCas) counters->cas_hits++;
   FinishStore(lru_.head(), RecordKind::kSet, At(lru_.head())->version, now, outcome);
-  if (!fills_.empty()) [[unlikely]]
-    fills_.Void(hash);
+  VoidFills(hash);
   table_.Adjust();
   outcome->status = Status::kStored;
 }

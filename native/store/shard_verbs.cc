@@ -8,13 +8,13 @@
 
 namespace cairn {
 
-void Shard::Execute(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin,
+void Shard::Execute(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins,
                     Outcome* outcome) {
   switch (request.verb) {
     case Verb::kGet:
     case Verb::kPeek:
     case Verb::kHas:
-      return Get(request, hash, now, scratch, may_pin, outcome);
+      return Get(request, hash, now, scratch, pins, outcome);
     case Verb::kSet:
     case Verb::kAdd:
     case Verb::kReplace:
@@ -30,12 +30,12 @@ void Shard::Execute(const Request& request, uint64_t hash, const Now& now, Scrat
     case Verb::kTouch:
     case Verb::kGetAndTouch:
       SettleTouches();
-      return Touch(request, hash, now, scratch, may_pin, outcome);
+      return Touch(request, hash, now, scratch, pins, outcome);
     case Verb::kDelete:
     case Verb::kTake:
     case Verb::kEvict:
       SettleTouches();
-      return Remove(request, hash, now, scratch, may_pin, outcome);
+      return Remove(request, hash, now, scratch, pins, outcome);
   }
 }
 
@@ -57,11 +57,12 @@ void Shard::Describe(const EntryHeader* entry, const Now& now, Outcome* outcome)
   }
 }
 
-bool Shard::GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome) {
+bool Shard::GiveValue(Ref ref, Scratch* scratch, Pins pins, Outcome* outcome) {
   const EntryHeader* entry = At(ref);
   const uint32_t bytes = entry->value_bytes;
   outcome->value_bytes = bytes;
-  if (bytes > kCopyUnderLockBytesMax && may_pin && memory_.PinEntry(ref, kPinnedPagesMax, &outcome->pin)) {
+  if (bytes > kCopyUnderLockBytesMax && pins == Pins::kAllowed &&
+      memory_.PinEntry(ref, kPinnedPagesMax, &outcome->pin)) {
     outcome->has_value = true;
     return true;
   }
@@ -81,8 +82,7 @@ bool Shard::GiveValue(Ref ref, Scratch* scratch, bool may_pin, Outcome* outcome)
   return true;
 }
 
-void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin,
-                Outcome* outcome) {
+void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins, Outcome* outcome) {
   if (request.verb != Verb::kGet) {
     const auto [ref, presence] = Look(request.key, hash, now, StaleTo(request));
     outcome->status = MeetPresence(request.verb, presence);
@@ -91,7 +91,7 @@ void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* 
       if (ref != 0) recorder_.NoteGone(At(ref)->version);
       return;
     }
-    if (request.verb == Verb::kPeek && !request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
+    if (request.verb == Verb::kPeek && !request.no_value && !GiveValue(ref, scratch, pins, outcome)) return;
     Describe(At(ref), now, outcome);
     outcome->status = Status::kFound;
     return;
@@ -103,7 +103,7 @@ void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* 
     return;
   }
   EntryHeader* entry = At(ref);
-  if (!request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
+  if (!request.no_value && !GiveValue(ref, scratch, pins, outcome)) return;
   Describe(entry, now, outcome);
   outcome->status = Status::kFound;
   CountHit();
@@ -140,7 +140,7 @@ Status Shard::Retime(Ref* ref, std::string_view key, const Ends& ends, uint64_t 
   }
   // A touch is no access, whether or not it needs another layout.
   const uint32_t access_s = (entry->flags & kEntryHasAccess) ? LoadU32(BytesOf(entry) + OffsetsOf(entry).access) : 0;
-  const Status status = Rebuild(ref, from, {}, {}, hash, now, false);
+  const Status status = Rewrite(ref, from, {}, {}, hash, now, Farewell::kUntold);
   // The entry is as it was, but what was tried may have moved it: *ref says nothing now.
   if (status != Status::kStored) return status;
   entry = At(*ref);
@@ -148,7 +148,7 @@ Status Shard::Retime(Ref* ref, std::string_view key, const Ends& ends, uint64_t 
   return status;
 }
 
-void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin,
+void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins,
                   Outcome* outcome) {
   const bool get = request.verb == Verb::kGetAndTouch;
   StoreStats* counters = &state_->counters;
@@ -173,7 +173,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
     return;
   }
   const size_t scratch_used = scratch == nullptr ? 0 : scratch->used;
-  if (get && !request.no_value && !GiveValue(ref, scratch, may_pin, outcome)) return;
+  if (get && !request.no_value && !GiveValue(ref, scratch, pins, outcome)) return;
   Describe(At(ref), now, outcome);
   const Status status = Retime(&ref, request.key, ends, hash, now);
   if (status != Status::kStored) {
@@ -204,7 +204,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   table_.Adjust();
 }
 
-void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, bool may_pin,
+void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins,
                    Outcome* outcome) {
   StoreStats* counters = &state_->counters;
   const bool evict = request.verb == Verb::kEvict;
@@ -223,7 +223,7 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
     return;
   }
   if (request.verb == Verb::kTake && !request.no_value &&
-      !GiveValue(ref, scratch, may_pin && !request.no_pin, outcome)) {
+      !GiveValue(ref, scratch, request.no_pin ? Pins::kNone : pins, outcome)) {
     return;
   }
   Describe(At(ref), now, outcome);
@@ -233,9 +233,8 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
     counters->delete_hits++;
     outcome->record_version = recorder_.LeaveDelete(request.key);
   }
-  if (!fills_.empty()) [[unlikely]]
-    fills_.Void(hash);
-  RemoveEntry(ref, evict ? Reason::kEvicted : Reason::kDeleted, hash);
+  VoidFills(hash);
+  Leave(ref, evict ? Reason::kEvicted : Reason::kDeleted, hash);
   outcome->status = Status::kFound;
 }
 
@@ -250,11 +249,10 @@ void Shard::RemoveAbsent(const Request& request, Found found, uint64_t hash, Out
     }
     outcome->record_version = recorder_.LeaveDelete(request.key);
   }
-  if (is_delete && found.ref != 0) RemoveEntry(found.ref, Reason::kDeleted, hash);
+  if (is_delete && found.ref != 0) Leave(found.ref, Reason::kDeleted, hash);
   if (request.verb != Verb::kEvict) state_->counters.deletes++;
   // The delete of an absent key still says that what a load brings back may be old.
-  if (!fills_.empty()) [[unlikely]]
-    fills_.Void(hash);
+  VoidFills(hash);
 }
 
 bool Shard::BeginFill(std::string_view key, uint64_t hash, bool if_absent, const Now& now, FillTicket* ticket) {

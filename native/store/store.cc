@@ -32,7 +32,7 @@ void Store::ExecuteOne(const Request& request, const Now& now, Scratch* scratch,
   uint64_t hash;
   Shard* shard = Route(request.key, &index, &hash);
   const HoldOf<kLogged> hold(this, shard);
-  shard->Execute(request, hash, now, scratch, true, outcome);
+  shard->Execute(request, hash, now, scratch, Pins::kAllowed, outcome);
   if constexpr (kLogged) outcome->commit_version = shard->CommitVersionOf(*outcome);
   outcome->pin.shard = index;
 }

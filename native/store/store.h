@@ -21,6 +21,7 @@
 #include "store/change_bell.h"
 #include "store/change_ring.h"
 #include "store/cursor.h"
+#include "store/growth.h"
 #include "store/record.h"
 #include "store/recorder.h"
 #include "store/refusal.h"
@@ -283,7 +284,7 @@ class Store {
   // Makes the pages of a larger limit usable. False: the system has no memory for them.
   bool CommitFor(uint64_t memory_bytes) const;
   // Returns the memory of some free pages, outside the lock. True if there were any.
-  bool ReturnPages(Shard* shard, bool shrinking);
+  bool ReturnPages(Shard* shard, Growth::Purpose purpose);
 
   // ---- walks: store_walks.cc; batches: store_batch.cc ----
 

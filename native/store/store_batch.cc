@@ -100,7 +100,7 @@ inline ChangeRing::Note Store::ExecuteGroup(uint32_t index, const BatchWindow& w
     *outcome = Outcome{};
     if (!refusals->empty() && refusals->Refuses(index, request, hashes[i], &outcome->status)) [[unlikely]]
       continue;
-    shard->Execute(request, hashes[i], now, scratch, false, outcome);
+    shard->Execute(request, hashes[i], now, scratch, Pins::kNone, outcome);
     if (outcome->status >= Status::kLogFull) [[unlikely]]
       refusals->Add(index, hashes[i], outcome->status);
   }

@@ -37,7 +37,7 @@ class Store::AllShards {
     return entries;
   }
   void VoidFills() const NO_THREAD_SAFETY_ANALYSIS {
-    for (uint32_t i = 0; i < count(); i++) At(i)->VoidFills();
+    for (uint32_t i = 0; i < count(); i++) At(i)->VoidAllFills();
   }
   // The last version that any shard has given.
   uint64_t LastVersion() const NO_THREAD_SAFETY_ANALYSIS {

@@ -79,7 +79,7 @@ bool Store::Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now, 
       ahead = shard->growth()->Begin(now, Growth::Purpose::kShrink);
     }
     DoAhead(shard, ahead);
-    if (ReturnPages(shard, true)) {
+    if (ReturnPages(shard, Growth::Purpose::kShrink)) {
       done = false;
       moved = true;
     }
@@ -104,13 +104,13 @@ void Store::SetLimits(uint64_t memory_bytes, uint64_t entries_max) {
   }
 }
 
-bool Store::ReturnPages(Shard* shard, bool shrinking) {
+bool Store::ReturnPages(Shard* shard, Growth::Purpose purpose) {
   if (!returns_pages_) return false;
   uint32_t pages[kReturnPagesMax];
   int count;
   {
     const ShardGuard guard(shard);
-    count = shard->BeginReturn(pages, kReturnPagesMax, shrinking);
+    count = shard->BeginReturn(pages, kReturnPagesMax, purpose);
   }
   if (count == 0) return false;
   for (int i = 0; i < count; i++) OsDiscard(shard->PageAddress(pages[i]), page_bytes_);
@@ -137,7 +137,7 @@ bool Store::Maintain(const Now& now) {
       OsSleepUs(kUpkeepPauseUs);
     }
     DoAhead(shard, step);
-    if (ReturnPages(shard, false)) more = true;
+    if (ReturnPages(shard, Growth::Purpose::kUpkeep)) more = true;
   }
   is_ahead_.store(ahead, std::memory_order_relaxed);
   Unlocked(ShardAt(0)->removal_sink());

@@ -108,7 +108,6 @@ bool Walks::Emit(const EntryHeader* entry, WalkStep* step) const {
   out->version = entry->version;
   out->expires_ms = ExpiresMsOf(entry);
   out->fresh_until_ms = FreshUntilOf(entry);
-  out->has_value = step->with_values;
   memory_->ReadStream(entry, 0, scratch->data + scratch->used, key_bytes + value_bytes);
   scratch->used += key_bytes + value_bytes;
   return true;
