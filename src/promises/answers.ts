@@ -10,7 +10,13 @@ import { Codec, decode } from '../request/codec.ts';
 import type { AnyCall } from './call.ts';
 
 /** Makes a value of an answer, or throws its error. */
-export type Read = (block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number) => unknown;
+export type Read<T = unknown> = (
+  block: Block,
+  row: number,
+  pieces: readonly Buffer[],
+  call: AnyCall,
+  position: number,
+) => T;
 
 function refusal(status: number, call: AnyCall, position: number): Error {
   return answerError(call.handle, status, {
@@ -21,35 +27,23 @@ function refusal(status: number, call: AnyCall, position: number): Error {
   });
 }
 
-export function readValue(
-  block: Block,
-  row: number,
-  pieces: readonly Buffer[],
-  call: AnyCall,
-  position: number,
-): unknown {
+export const readValue: Read = (block, row, pieces, call, position) => {
   const status = block.status(row);
   if (status === Code.found) return decodeValue(block, row, pieces, call.raw);
   if (status === Code.notFound) return undefined;
   throw refusal(status, call, position);
-}
+};
 
 // The lane has removed the entry before its bytes are decoded here. A read, and a delete of the version that was read,
 // would leave no moment without it; but what this thread asks of the key in the meantime would come between the two.
-export function readTaken(
-  block: Block,
-  row: number,
-  pieces: readonly Buffer[],
-  call: AnyCall,
-  position: number,
-): unknown {
+export const readTaken: Read = (block, row, pieces, call, position) => {
   try {
     return readValue(block, row, pieces, call, position);
   } catch (error) {
     if (block.status(row) !== Code.found || putBack(block, row, pieces, call, position)) throw error;
     throw takenForGood(error, call.key(position));
   }
-}
+};
 
 // False: there is no room for it now, in memory or in the log.
 function putBack(block: Block, row: number, pieces: readonly Buffer[], call: AnyCall, position: number): boolean {
@@ -75,38 +69,20 @@ function takenForGood(error: unknown, key: Key): unknown {
   });
 }
 
-export function readWithCas(
-  block: Block,
-  row: number,
-  pieces: readonly Buffer[],
-  call: AnyCall,
-  position: number,
-): unknown {
+export const readWithCas: Read = (block, row, pieces, call, position) => {
   const value = readValue(block, row, pieces, call, position);
   return block.status(row) === Code.found ? withJson({ value, cas: block.version(row) }) : undefined;
-}
+};
 
-export function readFound(
-  block: Block,
-  row: number,
-  _pieces: readonly Buffer[],
-  call: AnyCall,
-  position: number,
-): boolean {
+export const readFound: Read<boolean> = (block, row, _pieces, call, position) => {
   const status = block.status(row);
   if (status === Code.found) return true;
   if (status === Code.notFound) return false;
   throw refusal(status, call, position);
-}
+};
 
-export function readInfo(
-  block: Block,
-  row: number,
-  _pieces: readonly Buffer[],
-  call: AnyCall,
-  position: number,
-): EntryInfo | undefined {
-  if (!readFound(block, row, _pieces, call, position)) return undefined;
+export const readInfo: Read<EntryInfo | undefined> = (block, row, pieces, call, position) => {
+  if (!readFound(block, row, pieces, call, position)) return undefined;
   return entryInfo(call.handle, {
     codec: block.codec(row),
     bytes: block.valueBytes(row),
@@ -116,51 +92,27 @@ export function readInfo(
     fetched: block.isFetched(row),
     idleSeconds: block.idleSeconds(row),
   });
-}
+};
 
-export function readRemaining(
-  block: Block,
-  row: number,
-  pieces: readonly Buffer[],
-  call: AnyCall,
-  position: number,
-): number {
+export const readRemaining: Read<number> = (block, row, pieces, call, position) => {
   if (!readFound(block, row, pieces, call, position)) return 0;
   return Number(block.number(row)) || Number.POSITIVE_INFINITY;
-}
+};
 
-export function readStored(
-  block: Block,
-  row: number,
-  _pieces: readonly Buffer[],
-  call: AnyCall,
-  position: number,
-): CasResult {
+export const readStored: Read<CasResult> = (block, row, _pieces, call, position) => {
   const status = block.status(row);
   const answer = storeAnswer(status);
   if (answer === undefined) throw refusal(status, call, position);
   return answer;
-}
+};
 
 // For update(): there is no memory; no other caller was faster.
-export function readUpdated(
-  block: Block,
-  row: number,
-  pieces: readonly Buffer[],
-  call: AnyCall,
-  position: number,
-): CasResult {
+export const readUpdated: Read<CasResult> = (block, row, pieces, call, position) => {
   if (block.status(row) === Code.noMemory) throw noRoomToUpdate(call.key(position));
   return readStored(block, row, pieces, call, position);
-}
+};
 
-export function readBigInt(
-  block: Block,
-  row: number,
-  _pieces: readonly Buffer[],
-  call: AnyCall,
-  position: number,
-): bigint | 'not-stored' | undefined {
+export const readBigInt: Read<bigint | 'not-stored' | undefined> = (block, row, _pieces, call, position) => {
   const status = block.status(row);
   switch (countAnswer(status)) {
     case 'number':
@@ -172,18 +124,12 @@ export function readBigInt(
     default:
       throw refusal(status, call, position);
   }
-}
+};
 
-export function readNumber(
-  block: Block,
-  row: number,
-  pieces: readonly Buffer[],
-  call: AnyCall,
-  position: number,
-): number | 'not-stored' | undefined {
+export const readNumber: Read<number | 'not-stored' | undefined> = (block, row, pieces, call, position) => {
   const number = readBigInt(block, row, pieces, call, position);
   return typeof number === 'bigint' ? Number(number) : number;
-}
+};
 
 function decodeValue(block: Block, row: number, pieces: readonly Buffer[], raw: RawOption): unknown {
   const codec = block.codec(row);
