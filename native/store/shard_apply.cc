@@ -90,10 +90,14 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
       if (keep_version && status == Status::kStored) recorder_.NoteStored(record.version);
       // As after a set: what the record says is newer than what is here, though it cannot be held.
       if (status == Status::kTooLarge) status = Refuse(status, Verb::kSet, record.key, hash, &outcome);
+      // Of an entry that was evicted the log may still have the value. Room was reserved for more than this.
+      if (status == Status::kNoMemory && recorder_.keeps_records() && outcome.record_version == 0) {
+        recorder_.LeaveDelete(record.key);
+      }
       break;
     }
     case RecordKind::kTouch: {
-      if (old == 0) return Status::kNotFound;
+      if (old == 0) break;
       if (!keep_version && !recorder_.ReserveKey(record.key.size(), fresh_until_ms)) return Status::kLogFull;
       status = Retime(&old, record.key, {expires_ms, fresh_until_ms}, hash, now);
       if (status != Status::kStored && !keep_version) return recorder_.NoMemory(status);
@@ -116,7 +120,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
         if (!recorder_.ReserveKey(record.key.size())) return Status::kLogFull;
         recorder_.LeaveDelete(record.key);
       }
-      if (old == 0) return Status::kNotFound;
+      if (old == 0) break;
       Leave(old, Reason::kDeleted, hash);
       status = Status::kStored;
       break;
@@ -125,6 +129,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
     case RecordKind::kClearAt:
       CHECK(false);  // the store's
   }
+  // Also of an absent key: what a load began to fetch before it may be older than the record.
   VoidFills(hash);
   return status;
 }

@@ -49,7 +49,7 @@ Status ModelShard::Apply(const RecordView& record, bool keeps_version, bool reco
     next.fresh_until_ms = fresh_until_ms;
     Expected ignored;
     const bool too_large = IsTooLarge(next);
-    const Status status = Accept(std::move(next), old, {.recorded = recorded, .insists = too_large}, &ignored);
+    const Status status = Accept(std::move(next), old, {.recorded = recorded, .insists = true}, &ignored);
     if (too_large) ++counters.too_large;
     if (status == Status::kLogFull) {
       if (!too_large) VoidLoads(key);
@@ -63,9 +63,10 @@ Status ModelShard::Apply(const RecordView& record, bool keeps_version, bool reco
     return status;
   }
   if (!present) {
-    if (record.kind != RecordKind::kDelete || !recorded || !journal.keeps_records) return Status::kNotFound;
-    if (!journal.TakesKey(key.size())) return LogFull();
-    RecordDelete(key, nullptr);
+    const bool tells = record.kind == RecordKind::kDelete && recorded && journal.keeps_records;
+    if (tells && !journal.TakesKey(key.size())) return LogFull();
+    if (tells) RecordDelete(key, nullptr);
+    VoidLoads(key);
     return Status::kNotFound;
   }
   const size_t field_bytes = goes_stale ? RecordFieldBytes(kFieldFreshness) : 0;
