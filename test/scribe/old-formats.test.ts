@@ -6,51 +6,75 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { afterEach, describe, expect, test } from 'vitest';
-import { EmbeddedLog, type Files, lockedByCaller, survey } from '../../src/log/index.ts';
+import { EmbeddedLog, FORMAT_VERSION, lockedByCaller, survey } from '../../src/log/index.ts';
 import { epochOf } from '../../src/request/record.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { FaultyDisk, PowerCut } from '../support/faulty-files.ts';
+import { age, aged, appendOld, COUNTER } from '../support/old-formats.ts';
 import { ProcessOnDisk } from '../support/process-on-disk.ts';
 import { Random } from '../support/random.ts';
 import { makeRecord, type RecordParts } from '../support/records.ts';
 
 const data = new DataDirectories('old-formats');
-const COUNTER = 77;
-
-/** Appends records with versions as format 2 had them: 20 bits of `epoch % 2 ** 20`, 44 of counter. */
-function append(directory: string, epoch: number, parts: RecordParts[], files?: Files): void {
-  const log = EmbeddedLog.open({ directory, lockDirectory: lockedByCaller, ...(files && { files }) });
-  const records = parts.map((part, i) => {
-    const record = makeRecord({ codec: part.kind === 'set' ? 1 : 0, ...part });
-    record.writeBigUInt64LE((BigInt(epoch % 2 ** 20) << 44n) + BigInt(part.counter ?? COUNTER + i), 8);
-    return record;
-  });
-  const result = log.append({ records, recordCount: records.length, epoch, expectPosition: log.end });
-  expect(result.kind).toBe('committed');
-  log.close();
-}
-
-/** A file as format 2 had it: nothing else of a header or batch has changed since. */
-function aged(bytes: Buffer): Buffer {
-  bytes.writeUInt32LE(2, 8);
-  bytes.writeUInt32LE(crc32(bytes.subarray(0, 124)), 124);
-  return bytes;
-}
-
-function age(directory: string): void {
-  for (const name of readdirSync(directory).filter((name) => /\.(log|snapshot)$/.test(name))) {
-    writeFileSync(join(directory, name), aged(readFileSync(join(directory, name))));
-  }
-}
-
 const set = (key: string, value: string): RecordParts => ({ kind: 'set', key, value });
 const damage = (directory: string) =>
   survey(directory, { isDeep: true }).problems.filter(({ kind }) => kind === 'damage');
 
+// What the formats have in common, written in each: sets, deletes, touches, clears, several openings, a touch that
+// gives what had an expiry none. Only versions and what they mean differ.
+test('the same changes in each format come to the same cache', async () => {
+  const far = Date.now() + 9e8;
+  const lives: RecordParts[][] = [
+    [set('cleared', '1'), set('too', '2'), { kind: 'delete', key: 'never there' }],
+    [{ kind: 'clear' }, set('kept', '3'), { ...set('for ever', '4'), expiresWallMs: 1 }, set('gone', '5')],
+    [
+      { kind: 'touch', key: 'for ever' },
+      { kind: 'touch', key: 'kept', expiresWallMs: far },
+      { kind: 'delete', key: 'gone' },
+      { ...set('flagged', '6'), clientFlags: 7 },
+    ],
+  ];
+  const states: unknown[] = [];
+  for (const version of [1, 2, FORMAT_VERSION]) {
+    const directory = data.fresh();
+    for (const [life, parts] of lives.entries()) {
+      const epoch = 2 + 2 * life;
+      if (version < 3) {
+        appendOld(directory, epoch, parts);
+        continue;
+      }
+      const log = EmbeddedLog.open({ directory, lockDirectory: lockedByCaller });
+      const records = parts.map((part, i) =>
+        makeRecord({ codec: part.kind === 'set' ? 1 : 0, epoch: log.epoch, counter: COUNTER + i, ...part }),
+      );
+      log.append({ records, recordCount: records.length, epoch: log.epoch, expectPosition: log.end });
+      log.close();
+    }
+    if (version < 3) age(directory, version);
+    expect(damage(directory)).toEqual([]);
+    for (let opening = 0; opening < 2; opening++) {
+      const cache = await data.open<string>(directory);
+      const infos = [...cache].map(([key, value]) => {
+        const { ttl, flags } = cache.info(key)!;
+        const isFar = Math.abs(Date.now() + ttl - far) < 60_000;
+        return [key, value, isFar ? 'far' : ttl, flags];
+      });
+      states.push(infos.sort());
+      await cache.close();
+    }
+  }
+  expect(states[0]).toEqual([
+    ['flagged', '6', Number.POSITIVE_INFINITY, 7],
+    ['for ever', '4', Number.POSITIVE_INFINITY, 0],
+    ['kept', '3', 'far', 0],
+  ]);
+  for (const state of states) expect(state).toEqual(states[0]);
+});
+
 describe('a directory of format 2', () => {
   test('is recovered, and written in format 3 from there on', async () => {
     const directory = data.fresh();
-    append(directory, 700, [
+    appendOld(directory, 700, [
       set('a', 'first'),
       set('b', 'second'),
       { kind: 'clearAt', expiresWallMs: Date.now() + 9e8 },
@@ -80,7 +104,7 @@ describe('a directory of format 2', () => {
   test('has clears that take what is of a lower epoch, and nothing else', async () => {
     const directory = data.fresh();
     // Of a shard that was cleared a moment later than the first, and whose counter is lower.
-    append(directory, 6, [
+    appendOld(directory, 6, [
       set('gone', 'before'),
       { kind: 'clear', counter: 900_000 },
       { ...set('kept', 'behind'), counter: 5 },
@@ -111,9 +135,9 @@ describe('a directory of format 2', () => {
   test('is recovered where its epochs have begun anew', async () => {
     const directory = data.fresh();
     const generation = 2 ** 20;
-    append(directory, generation - 1, [set('a', 'old'), set('b', 'old'), set('c', 'old')]);
-    append(directory, generation + 3, [set('a', 'newer'), { kind: 'delete', key: 'b' }]);
-    append(directory, 2 * generation + 1, [set('d', 'newest')]);
+    appendOld(directory, generation - 1, [set('a', 'old'), set('b', 'old'), set('c', 'old')]);
+    appendOld(directory, generation + 3, [set('a', 'newer'), { kind: 'delete', key: 'b' }]);
+    appendOld(directory, 2 * generation + 1, [set('d', 'newest')]);
     age(directory);
     const cache = await data.open(directory);
     expect(Object.fromEntries(cache)).toEqual({ a: 'newer', c: 'old', d: 'newest' });
@@ -165,7 +189,7 @@ function lifeOn(disk: FaultyDisk): ProcessOnDisk {
 
 test('an opening that is cut off anywhere goes on with the old directory or with the new segment', () => {
   const before = new FaultyDisk(new Random());
-  append('/data', 700, [set('a', 'first'), set('b', 'second')], before.files());
+  appendOld('/data', 700, [set('a', 'first'), set('b', 'second')], before.files());
   const image = new Map(
     [...before.image()].map(([path, bytes]) => [path, path.endsWith('.log') ? aged(bytes) : bytes]),
   );
