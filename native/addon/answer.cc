@@ -45,7 +45,7 @@ napi_value GiveLarge(napi_env env, const CacheHandle* handle, const Outcome& out
 
 napi_value AnswerLarge(napi_env env, const CacheHandle* handle, const Outcome& outcome, const char* copied) {
   napi_value value = LargeValue(env, handle, outcome, copied);
-  if (value == nullptr) return Refusal(env, handle, Code::kOutOfMemory);
+  if (value == nullptr) return Refuse(env, handle, Code::kOutOfMemory);
   return GiveLarge(env, handle, outcome, value);
 }
 
@@ -135,13 +135,13 @@ napi_value Answer(napi_env env, const CacheHandle* handle, const Request& reques
   }
   if (outcome->status == Status::kNotFound) return Undefined(env);
   std::unique_ptr<char[]> copied;
-  if (!ExecuteWithRoom(handle, request, now, outcome, &copied)) return Refusal(env, handle, Code::kOutOfMemory);
+  if (!ExecuteWithRoom(handle, request, now, outcome, &copied)) return Refuse(env, handle, Code::kOutOfMemory);
   if (outcome->status == Status::kNotFound) return Undefined(env);
-  if (outcome->status != Status::kFound) return Refusal(env, handle, CodeOf(outcome->status));
+  if (outcome->status != Status::kFound) return Refuse(env, handle, CodeOf(outcome->status));
   return AnswerLarge(env, handle, *outcome, copied.get() + outcome->value_offset);
 }
 
-napi_value Refusal(napi_env env, const CacheHandle* handle, Code code) {
+napi_value Refuse(napi_env env, const CacheHandle* handle, Code code) {
   handle->environment->Set(Word::kCode, static_cast<uint64_t>(code));
   return Boolean(env, false);
 }

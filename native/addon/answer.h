@@ -33,6 +33,6 @@ napi_value Elsewhere(napi_env env, const CacheHandle* handle, Codec codec, uint3
 napi_value Answer(napi_env env, const CacheHandle* handle, const Request& request, const Now& now, Outcome* outcome);
 
 // false, with the code in the words.
-napi_value Refusal(napi_env env, const CacheHandle* handle, Code code);
+napi_value Refuse(napi_env env, const CacheHandle* handle, Code code);
 
 }  // namespace cairn

@@ -14,7 +14,7 @@ namespace {
 napi_value Get(napi_env env, napi_callback_info info) {
   KeyCall<1, 0, HandleBy::kNumber> call(env, info);
   CacheHandle* handle = call.handle;
-  if (call.code != Code::kFound) return Refusal(env, handle, call.code);
+  if (call.code != Code::kFound) return Refuse(env, handle, call.code);
   const Now now = handle->instance->ReadNow(false);
   char* room = handle->environment->scratch;
   PlainValue found;
@@ -36,7 +36,7 @@ napi_value Get(napi_env env, napi_callback_info info) {
 template <Verb kVerb>
 napi_value Read(napi_env env, napi_callback_info info) {
   KeyCall<1> call(env, info);
-  if (call.code != Code::kFound) return Refusal(env, call.handle, call.code);
+  if (call.code != Code::kFound) return Refuse(env, call.handle, call.code);
   Request request;
   request.verb = kVerb;
   request.key = call.key.view();
@@ -50,16 +50,16 @@ napi_value Read(napi_env env, napi_callback_info info) {
 napi_value GetInto(napi_env env, napi_callback_info info) {
   KeyCall<2> call(env, info);
   CacheHandle* handle = call.handle;
-  if (call.code != Code::kFound) return Refusal(env, handle, call.code);
+  if (call.code != Code::kFound) return Refuse(env, handle, call.code);
   Scratch target;
-  if (!BytesOf(env, call[1], &target.data, &target.capacity)) return Refusal(env, handle, Code::kInvalidValue);
+  if (!BytesOf(env, call[1], &target.data, &target.capacity)) return Refuse(env, handle, Code::kInvalidValue);
   Request request;
   request.key = call.key.view();
   Outcome outcome;
   handle->store->Execute(request, handle->instance->ReadNow(false), &target, &outcome);
   if (outcome.status == Status::kNotFound) return Undefined(env);
   if (outcome.status != Status::kFound && outcome.status != Status::kNeedsRoom) {
-    return Refusal(env, handle, CodeOf(outcome.status));
+    return Refuse(env, handle, CodeOf(outcome.status));
   }
   if (outcome.pin.ref != 0) {
     if (outcome.value_bytes <= target.capacity) {

@@ -178,7 +178,7 @@ Napi::Value GetStale(const Napi::CallbackInfo& info) {
   CacheHandle* handle = HandleOf(info);
   KeyArgument key;
   const Code code = handle->Usable() ? key.Read(env, info[0]) : Code::kClosed;
-  if (code != Code::kFound) return Napi::Value(env, Refusal(env, handle, code));
+  if (code != Code::kFound) return Napi::Value(env, Refuse(env, handle, code));
   Request request;
   request.key = key.view();
   request.accepts_stale = true;

@@ -91,7 +91,7 @@ struct ManyCall {
 // Refuses a chunk, of which nothing was executed: false, with the code and the index of the offending entry.
 napi_value RefuseAt(napi_env env, const CacheHandle* handle, Code code, size_t index) {
   handle->environment->Set(Word::kNumber, index);
-  return Refusal(env, handle, code);
+  return Refuse(env, handle, code);
 }
 
 napi_value MakeArray(napi_env env, ManyPart* part, const napi_value* values, size_t count) {
@@ -349,12 +349,12 @@ napi_value SetChunk(napi_env env, napi_callback_info info) {
 napi_value GetPacked(napi_env env, napi_callback_info info) {
   HandleCall<6> call(env, info);
   CacheHandle* handle = call.handle;
-  if (!handle->Usable()) return Refusal(env, handle, Code::kClosed);
+  if (!handle->Usable()) return Refuse(env, handle, Code::kClosed);
   char* keys;
   size_t keys_bytes;
   Scratch values;
   if (!BytesOf(env, call[0], &keys, &keys_bytes) || !BytesOf(env, call[2], &values.data, &values.capacity)) {
-    return Refusal(env, handle, Code::kInvalidValue);
+    return Refuse(env, handle, Code::kInvalidValue);
   }
   napi_typedarray_type type;
   size_t count;
@@ -365,10 +365,10 @@ napi_value GetPacked(napi_env env, napi_callback_info info) {
       type != napi_uint32_array ||
       napi_get_typedarray_info(env, call[4], &type, &table_length, &table_data, nullptr, nullptr) != napi_ok ||
       type != napi_uint32_array || table_length < count * 3) {
-    return Refusal(env, handle, Code::kInvalidValue);
+    return Refuse(env, handle, Code::kInvalidValue);
   }
   values.used = static_cast<size_t>(NumberOr(env, call[3], 0));
-  if (values.used > values.capacity) return Refusal(env, handle, Code::kInvalidValue);
+  if (values.used > values.capacity) return Refuse(env, handle, Code::kInvalidValue);
   const bool missing = BooleanOr(env, call[5], false);
   const auto* ends = static_cast<const uint32_t*>(ends_data);
   auto* table = static_cast<uint32_t*>(table_data);

@@ -76,7 +76,7 @@ Napi::Value KeyValue(Napi::Env env, std::string_view key) {
 Walk* WalkOf(Napi::Value value) { return value.IsExternal() ? value.As<Napi::External<Walk>>().Data() : nullptr; }
 
 Napi::Value RefusalValue(Napi::Env env, const CacheHandle* handle, Code code) {
-  return Napi::Value(env, Refusal(env, handle, code));
+  return Napi::Value(env, Refuse(env, handle, code));
 }
 
 // openWalk(newest, acceptsStale): a walk, or a code.
