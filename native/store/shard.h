@@ -14,62 +14,20 @@
 //   (5) the arena's and the wheel's own.
 #pragma once
 
-#include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string_view>
 
 #include "base/hash.h"
-#include "base/os.h"
-#include "store/arena.h"
-#include "store/bodies.h"
-#include "store/change_ring.h"
-#include "store/entry_memory.h"
 #include "store/fill_watch.h"
-#include "store/growth.h"
-#include "store/hash_table.h"
-#include "store/lru_list.h"
-#include "store/population.h"
 #include "store/presence.h"
 #include "store/record.h"
-#include "store/recorder.h"
 #include "store/removal.h"
 #include "store/request.h"
+#include "store/shard_state.h"
 #include "store/store.h"
-#include "store/timer_wheel.h"
-#include "store/walks.h"
 
 namespace cairn {
-
-// The most pages that a step of making room empties under one hold of the lock.
-inline constexpr int kEvacuationsPerStep = 4;
-// The state of a shard in the mapping, without the page descriptors, the directory and the pages behind it. A read
-// needs the first two cache lines and no other: the table's level and split end the second.
-struct ShardState {
-  alignas(128) TouchState touches;  // hits whose move to the front of the list is still to be done, in order
-  OsLock lock;
-  LruState lru;
-  Population population;
-  TableState table;
-  alignas(64) RecorderState recorder;
-  MemoryState memory;
-  uint64_t limit_target_bytes;  // memory.limit_bytes follows it down in steps
-  uint64_t entries_limit;       // total; 0 = none
-  uint64_t entries_limit_target;
-  uint64_t memory_bytes;
-  uint64_t value_bytes_max;
-  WalksState walks;
-  BodiesState bodies;
-  alignas(64) WheelState wheel;
-  ArenaState arena;
-  StoreStats counters;  // only the counters since opening
-  alignas(64) GrowthState growth;
-  bool recovering;  // see Store::SetRecovering
-  RingState ring;
-};
-static_assert(offsetof(ShardState, table) + offsetof(TableState, split) + sizeof(TableState::split) == 128);
 
 // How far an append or prepend in steps is; see Shard::Concat().
 struct ConcatSteps {
@@ -78,6 +36,12 @@ struct ConcatSteps {
   bool room_in_one = false;  // given: no, this one makes all of it
   uint64_t version = 0;
   uint32_t old_bytes = 0;
+};
+
+// When an entry ends, and from when on it is stale.
+struct Ends {
+  uint64_t expires_ms;
+  uint64_t fresh_until_ms;
 };
 
 // Whether a large value may be pinned for its reader, instead of being copied under the lock.
@@ -344,6 +308,9 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   bool BeginConcat(const NewEntry& from, Ref old, ConcatSteps* steps, Status* status) REQUIRES_LOCK(this);
   void FinishConcat(Ref ref, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
   void Count(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
+  void CountAbsent(const Request& request, Found found, uint64_t hash, const Now& now, Outcome* outcome)
+      REQUIRES_LOCK(this);
+  bool ReadNumber(const EntryHeader* entry, uint64_t* number) const REQUIRES_LOCK(this);
   void Touch(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins, Outcome* outcome)
       REQUIRES_LOCK(this);
   void Remove(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins, Outcome* outcome)
@@ -352,13 +319,15 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   void Describe(const EntryHeader* entry, const Now& now, Outcome* outcome) const REQUIRES_LOCK(this);
   // Gives the entry this expiry and this end of its freshness; with kKeepExpiry neither. On failure it is as it was,
   // but may have moved.
-  struct Ends {
-    uint64_t expires_ms;
-    uint64_t fresh_until_ms;
-  };
   Status Retime(Ref* ref, std::string_view key, const Ends& ends, uint64_t hash, const Now& now) REQUIRES_LOCK(this);
   // Before a record is applied while recovering: takes out expired entries, as far as its own needs the room.
   void MakeRoomFromExpired(const RecordView& record, const Now& now) REQUIRES_LOCK(this);
+  struct Incoming;
+  Status ApplySet(const Incoming& in, const Now& now) REQUIRES_LOCK(this);
+  Status ApplyExpiredSet(const Incoming& in) REQUIRES_LOCK(this);
+  Status ApplyTouch(const Incoming& in, const Now& now) REQUIRES_LOCK(this);
+  Status ApplyDelete(const Incoming& in) REQUIRES_LOCK(this);
+  bool LeaveDeleteOf(const Incoming& in) REQUIRES_LOCK(this);
   void RemoveAbsent(const Request& request, Found found, uint64_t hash, Outcome* outcome) REQUIRES_LOCK(this);
   // Tests the verb's conditions on the look-up: kStored if they hold, otherwise the answer.
   Status Condition(const Request& request, Found found) const REQUIRES_LOCK(this);

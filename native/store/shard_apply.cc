@@ -16,6 +16,13 @@ uint64_t FreshUntilOf(const RecordView& record, const Now& now) {
   return static_cast<uint64_t>(std::max<int64_t>(until_ms, 1));
 }
 
+Ends EndsOf(const RecordView& record, const Now& now) {
+  const int64_t wall_ms = record.expires_wall_ms;
+  return {wall_ms == 0 ? kNeverExpires
+                       : static_cast<uint64_t>(std::max<int64_t>(wall_ms - now.WallOffset(), kAlreadyExpired)),
+          FreshUntilOf(record, now)};
+}
+
 }  // namespace
 
 void Shard::MakeRoomFromExpired(const RecordView& record, const Now& now) {
@@ -28,8 +35,7 @@ void Shard::MakeRoomFromExpired(const RecordView& record, const Now& now) {
   entry.fresh_until_ms = FreshUntilOf(record, now);
   const uint64_t charge = memory_.LayoutOf(entry).charge;
   while (memory_.state().charged_bytes + charge > memory_.state().limit_bytes ||
-         (state_->entries_limit != 0 &&
-          state_->population.live_entries + state_->population.dead_entries >= state_->entries_limit)) {
+         (state_->entries_limit != 0 && state_->population.entries() >= state_->entries_limit)) {
     int budget = kStepEntriesMax;
     const Ref ref = wheel_.Advance(now.boot_ms, &budget);
     if (ref != 0) {
@@ -40,18 +46,25 @@ void Shard::MakeRoomFromExpired(const RecordView& record, const Now& now) {
   }
 }
 
+// A record that is about to be applied to its key.
+struct Shard::Incoming {
+  const RecordView& record;
+  uint64_t hash;
+  // The record comes from the log: it keeps its version, and leaves no other. Otherwise it is a change like any.
+  bool keep_version;
+  // While a log is read back, what has expired stays until memory is needed: a touch further on may say that it lives.
+  bool recovering;
+  Ends ends;
+  Ref old;  // the entry under the key; 0: none
+
+  bool expires() const { return record.expires_wall_ms != 0; }
+  bool HasExpired(const Now& now) const { return expires() && record.expires_wall_ms <= now.wall_ms && !recovering; }
+};
+
 Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, bool keep_version) {
   SettleTouches();
-  Outcome outcome;
-  // While a log is read back, what has expired stays until memory is needed: a touch further on may say that it lives.
   const bool recovering = keep_version && state_->recovering;
   if (recovering) MakeRoomFromExpired(record, now);
-  const bool expires = record.expires_wall_ms != 0;
-  const bool expired = expires && record.expires_wall_ms <= now.wall_ms && !recovering;
-  const uint64_t expires_ms =
-      !expires ? kNeverExpires
-               : static_cast<uint64_t>(std::max<int64_t>(record.expires_wall_ms - now.WallOffset(), kAlreadyExpired));
-  const uint64_t fresh_until_ms = FreshUntilOf(record, now);
   Ref old = Find(record.key, hash);
   if (old != 0 && (IsDead(At(old)) || (IsExpired(At(old), now) && !recovering))) {
     Leave(old, Reason::kExpired, hash);
@@ -62,76 +75,96 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, boo
     recorder_.NoteVersion(record.version);
     if (old != 0 && At(old)->version >= record.version) return Status::kNotStored;
   }
-  Status status = Status::kNotFound;
+  const Incoming in{record, hash, keep_version, recovering, EndsOf(record, now), old};
   switch (record.kind) {
-    case RecordKind::kSet: {
-      if (expired) {
-        // It has expired since: what it replaced is gone all the same.
-        if (!keep_version && (old != 0 || recorder_.keeps_records())) {
-          if (!recorder_.ReserveKey(record.key.size())) return Status::kLogFull;
-          recorder_.LeaveDelete(record.key);
-        }
-        // What a load began to fetch before it may be older.
-        VoidFills(hash);
-        if (old == 0) return Status::kNotStored;
-        Leave(old, Reason::kReplaced, hash);
-        return Status::kNotStored;
-      }
-      NewEntry from;
-      from.key = record.key;
-      from.value_bytes = record.value.size();
-      from.codec = static_cast<Codec>(record.codec);
-      from.client_flags = record.client_flags;
-      from.expires_ms = expires_ms;
-      from.fresh_until_ms = fresh_until_ms;
-      std::optional<Recorder::Silence> silence;
-      if (keep_version) silence.emplace(&recorder_);
-      status = Write(from, record.value, hash, old, keep_version ? record.version : 0, now, &outcome);
-      if (keep_version && status == Status::kStored) recorder_.NoteStored(record.version);
-      // As after a set: what the record says is newer than what is here, though it cannot be held.
-      if (status == Status::kTooLarge) status = Refuse(status, Verb::kSet, record.key, hash, &outcome);
-      // Of an entry that was evicted the log may still have the value. Room was reserved for more than this.
-      if (status == Status::kNoMemory && recorder_.keeps_records() && outcome.record_version == 0) {
-        recorder_.LeaveDelete(record.key);
-      }
-      break;
-    }
-    case RecordKind::kTouch: {
-      if (old == 0) break;
-      if (!keep_version && !recorder_.ReserveKey(record.key.size(), fresh_until_ms)) return Status::kLogFull;
-      status = Retime(&old, record.key, {expires_ms, fresh_until_ms}, hash, now);
-      if (status != Status::kStored && !keep_version) return recorder_.NoMemory(status);
-      if (status != Status::kStored) {
-        // Better gone than there for longer than it should be.
-        state_->counters.no_memory++;
-        Leave(Find(record.key, hash), Reason::kEvicted, hash);
-        return status;
-      }
-      if (!keep_version) {
-        const uint64_t version = recorder_.NextVersion();
-        recorder_.LeaveEntry(RecordKind::kTouch, old, version, now);
-        if (expires) recorder_.NoteGone(version);
-      }
-      table_.Adjust();
-      break;
-    }
-    case RecordKind::kDelete: {
-      if (!keep_version && (old != 0 || recorder_.keeps_records())) {
-        if (!recorder_.ReserveKey(record.key.size())) return Status::kLogFull;
-        recorder_.LeaveDelete(record.key);
-      }
-      if (old == 0) break;
-      Leave(old, Reason::kDeleted, hash);
-      status = Status::kStored;
-      break;
-    }
+    case RecordKind::kSet:
+      return in.HasExpired(now) ? ApplyExpiredSet(in) : ApplySet(in, now);
+    case RecordKind::kTouch:
+      return ApplyTouch(in, now);
+    case RecordKind::kDelete:
+      return ApplyDelete(in);
     case RecordKind::kClear:
     case RecordKind::kClearAt:
-      CHECK(false);  // the store's
+      break;  // the store's
   }
-  // Also of an absent key: what a load began to fetch before it may be older than the record.
-  VoidFills(hash);
+  CHECK(false);
+  return Status::kNotFound;
+}
+
+Status Shard::ApplySet(const Incoming& in, const Now& now) {
+  const RecordView& record = in.record;
+  NewEntry from;
+  from.key = record.key;
+  from.value_bytes = record.value.size();
+  from.codec = static_cast<Codec>(record.codec);
+  from.client_flags = record.client_flags;
+  from.expires_ms = in.ends.expires_ms;
+  from.fresh_until_ms = in.ends.fresh_until_ms;
+  std::optional<Recorder::Silence> silence;
+  if (in.keep_version) silence.emplace(&recorder_);
+  Outcome outcome;
+  Status status = Write(from, record.value, in.hash, in.old, in.keep_version ? record.version : 0, now, &outcome);
+  if (in.keep_version && status == Status::kStored) recorder_.NoteStored(record.version);
+  // As after a set: what the record says is newer than what is here, though it cannot be held.
+  if (status == Status::kTooLarge) status = Refuse(status, Verb::kSet, record.key, in.hash, &outcome);
+  // Of an entry that was evicted the log may still have the value. Room was reserved for more than this.
+  if (status == Status::kNoMemory && recorder_.keeps_records() && outcome.record_version == 0) {
+    recorder_.LeaveDelete(record.key);
+  }
+  VoidFills(in.hash);
   return status;
+}
+
+// The value has expired since, but what it replaced is gone all the same.
+Status Shard::ApplyExpiredSet(const Incoming& in) {
+  if (!LeaveDeleteOf(in)) return Status::kLogFull;
+  // A load that began before the set may bring an older value.
+  VoidFills(in.hash);
+  if (in.old != 0) Leave(in.old, Reason::kReplaced, in.hash);
+  return Status::kNotStored;
+}
+
+Status Shard::ApplyTouch(const Incoming& in, const Now& now) {
+  if (in.old == 0) {
+    // Of an absent key too: a load that began before the touch may bring an older value.
+    VoidFills(in.hash);
+    return Status::kNotFound;
+  }
+  const std::string_view key = in.record.key;
+  if (!in.keep_version && !recorder_.ReserveKey(key.size(), in.ends.fresh_until_ms)) return Status::kLogFull;
+  Ref ref = in.old;
+  const Status status = Retime(&ref, key, in.ends, in.hash, now);
+  if (status != Status::kStored && !in.keep_version) return recorder_.NoMemory(status);
+  if (status != Status::kStored) {
+    // Better gone than there for longer than it should be.
+    state_->counters.no_memory++;
+    Leave(Find(key, in.hash), Reason::kEvicted, in.hash);
+    return status;
+  }
+  if (!in.keep_version) {
+    const uint64_t version = recorder_.NextVersion();
+    recorder_.LeaveEntry(RecordKind::kTouch, ref, version, now);
+    if (in.expires()) recorder_.NoteGone(version);
+  }
+  table_.Adjust();
+  VoidFills(in.hash);
+  return status;
+}
+
+Status Shard::ApplyDelete(const Incoming& in) {
+  if (!LeaveDeleteOf(in)) return Status::kLogFull;
+  VoidFills(in.hash);
+  if (in.old == 0) return Status::kNotFound;
+  Leave(in.old, Reason::kDeleted, in.hash);
+  return Status::kStored;
+}
+
+// The record of a delete, unless it comes from the log. False: the ring has no room.
+bool Shard::LeaveDeleteOf(const Incoming& in) {
+  if (in.keep_version || (in.old == 0 && !recorder_.keeps_records())) return true;
+  if (!recorder_.ReserveKey(in.record.key.size())) return false;
+  recorder_.LeaveDelete(in.record.key);
+  return true;
 }
 
 }  // namespace cairn

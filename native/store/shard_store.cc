@@ -231,45 +231,52 @@ Status Shard::Rewrite(Ref* ref, const NewEntry& from, std::string_view before, s
   return Status::kStored;
 }
 
+// The decimal number that the value of an entry is. False: it is none.
+bool Shard::ReadNumber(const EntryHeader* entry, uint64_t* number) const {
+  const Codec codec = CodecOf(entry);
+  if (codec == Codec::kJson || codec == Codec::kStructured || entry->value_bytes > kDecimalBytesMax) return false;
+  char digits[kDecimalBytesMax];
+  memory_.ReadStream(entry, KeyBytesOf(entry), digits, entry->value_bytes);
+  return ParseDecimal(digits, entry->value_bytes, number);
+}
+
+// Counts a key that has no entry: stores the initial value, if there is one.
+void Shard::CountAbsent(const Request& request, Found found, uint64_t hash, const Now& now, Outcome* outcome) {
+  outcome->status = MeetPresence(request.verb, found.presence);
+  if (outcome->status != Status::kNotFound) return;
+  StoreStats* counters = &state_->counters;
+  (request.verb == Verb::kIncr ? counters->incr_misses : counters->decr_misses)++;
+  if (!request.has_initial) return;
+  char digits[kDecimalBytesMax];
+  const auto end = std::to_chars(digits, digits + sizeof digits, request.initial).ptr;
+  const std::string_view value(digits, static_cast<size_t>(end - digits));
+  NewEntry from;
+  from.key = request.key;
+  from.fresh_until_ms = request.fresh_until_ms;
+  from.value_bytes = value.size();
+  from.codec = request.codec;
+  from.client_flags = request.client_flags;
+  from.expires_ms = request.expires_ms == kKeepExpiry ? request.keep_else_ms : request.expires_ms;
+  outcome->status = Write(from, value, hash, found.ref, 0, now, outcome);
+  if (outcome->status != Status::kStored) return;
+  outcome->number = request.initial;
+  VoidFills(hash);
+}
+
 void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
   const bool incr = request.verb == Verb::kIncr;
   StoreStats* counters = &state_->counters;
-  const auto [old, presence] = Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
-  char digits[kDecimalBytesMax];
-  if (presence != Presence::kLive) {
-    outcome->status = MeetPresence(request.verb, presence);
-    if (outcome->status != Status::kNotFound) return;
-    (incr ? counters->incr_misses : counters->decr_misses)++;
-    if (!request.has_initial) return;
-    NewEntry from;
-    from.key = request.key;
-    from.fresh_until_ms = request.fresh_until_ms;
-    const auto end = std::to_chars(digits, digits + sizeof digits, request.initial).ptr;
-    from.value_bytes = static_cast<uint64_t>(end - digits);
-    from.codec = request.codec;
-    from.client_flags = request.client_flags;
-    from.expires_ms = request.expires_ms == kKeepExpiry ? request.keep_else_ms : request.expires_ms;
-    outcome->status = Write(from, {digits, static_cast<size_t>(end - digits)}, hash, old, 0, now, outcome);
-    if (outcome->status == Status::kStored) {
-      outcome->number = request.initial;
-      VoidFills(hash);
-    }
-    return;
-  }
+  const Found found = Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
+  if (!found.is_live()) return CountAbsent(request, found, hash, now, outcome);
+  const Ref old = found.ref;
   const EntryHeader* entry = At(old);
   if (request.has_compare && entry->version != request.compare) {
     Describe(entry, now, outcome);
     outcome->status = Status::kExists;
     return;
   }
-  const Codec codec = CodecOf(entry);
   uint64_t number = 0;
-  bool numeric = codec != Codec::kJson && codec != Codec::kStructured && entry->value_bytes <= kDecimalBytesMax;
-  if (numeric) {
-    memory_.ReadStream(entry, KeyBytesOf(entry), digits, entry->value_bytes);
-    numeric = ParseDecimal(digits, entry->value_bytes, &number);
-  }
-  if (!numeric) {
+  if (!ReadNumber(entry, &number)) {
     outcome->version = entry->version;
     outcome->status = Status::kNonNumeric;
     return;
@@ -280,6 +287,7 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
   } else {
     number -= std::min(number, request.delta);
   }
+  char digits[kDecimalBytesMax];
   const auto end = std::to_chars(digits, digits + sizeof digits, number).ptr;
   size_t length = static_cast<size_t>(end - digits);
   if (request.pad_decimal && length < entry->value_bytes) {

@@ -1,0 +1,54 @@
+// What a shard keeps in the mapping: the states of its parts, in the order of their use. All of it may lie at any
+// address, and in memory that processes share: it has offsets, and no pointers.
+//
+// Thread safety: the lock in it guards it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/os.h"
+#include "store/arena.h"
+#include "store/bodies.h"
+#include "store/change_ring.h"
+#include "store/entry_memory.h"
+#include "store/growth.h"
+#include "store/hash_table.h"
+#include "store/lru_list.h"
+#include "store/population.h"
+#include "store/recorder.h"
+#include "store/store_stats.h"
+#include "store/timer_wheel.h"
+#include "store/walks.h"
+
+namespace cairn {
+
+// The most pages that a step of making room empties under one hold of the lock.
+inline constexpr int kEvacuationsPerStep = 4;
+// The state of a shard in the mapping, without the page descriptors, the directory and the pages behind it. A read
+// needs the first two cache lines and no other: the table's level and split end the second.
+struct ShardState {
+  alignas(128) TouchState touches;  // hits whose move to the front of the list is still to be done, in order
+  OsLock lock;
+  LruState lru;
+  Population population;
+  TableState table;
+  alignas(64) RecorderState recorder;
+  MemoryState memory;
+  uint64_t limit_target_bytes;  // memory.limit_bytes follows it down in steps
+  uint64_t entries_limit;       // total; 0 = none
+  uint64_t entries_limit_target;
+  uint64_t memory_bytes;
+  uint64_t value_bytes_max;
+  WalksState walks;
+  BodiesState bodies;
+  alignas(64) WheelState wheel;
+  ArenaState arena;
+  StoreStats counters;  // only the counters since opening
+  alignas(64) GrowthState growth;
+  bool recovering;  // see Store::SetRecovering
+  RingState ring;
+};
+static_assert(offsetof(ShardState, table) + offsetof(TableState, split) + sizeof(TableState::split) == 128);
+
+}  // namespace cairn
