@@ -51,12 +51,17 @@ bool PartsFitKind(RecordKind kind, uint64_t key_bytes, uint64_t value_bytes) {
   return false;
 }
 
+// Of a record with fields that are not known here, too.
+bool IsPossibleSize(uint32_t record_bytes) {
+  return record_bytes >= kRecordHeaderBytes && record_bytes % 8 == 0 && record_bytes <= kRecordBytesMax;
+}
+
 bool IsWellFormed(const RecordHeader& header) {
   if (!PartsFitKind(header.kind, header.key_bytes, header.value_bytes)) return false;
   if ((header.codec & ~(kCodecMask | kHasClientFlags)) != 0) return false;
   if ((header.codec & kHasClientFlags) != 0 && header.client_flags == 0) return false;
   if (header.reserved != 0) return false;
-  if ((header.fields & ~kRecordFieldsKnown) != 0) return true;
+  if ((header.fields & ~kRecordFieldsKnown) != 0) return IsPossibleSize(header.record_bytes);
   if ((header.fields & ~FieldsOfKind(header.kind)) != 0) return false;
   return header.record_bytes == RecordBytes(header.key_bytes, header.value_bytes, RecordFieldBytes(header.fields));
 }
@@ -115,9 +120,7 @@ DecodeStatus DecodeRecord(std::string_view bytes, RecordView* view) {
     // Refuse a size that no record has before a reader waits for so many bytes.
     if (bytes.size() < sizeof(header.record_bytes)) return DecodeStatus::kNeedsMore;
     std::memcpy(&header.record_bytes, bytes.data(), sizeof(header.record_bytes));
-    const bool possible = header.record_bytes >= kRecordHeaderBytes && header.record_bytes % 8 == 0 &&
-                          header.record_bytes <= kRecordBytesMax;
-    return possible ? DecodeStatus::kNeedsMore : DecodeStatus::kMalformed;
+    return IsPossibleSize(header.record_bytes) ? DecodeStatus::kNeedsMore : DecodeStatus::kMalformed;
   }
   std::memcpy(&header, bytes.data(), kRecordHeaderBytes);
   if (!IsWellFormed(header)) return DecodeStatus::kMalformed;

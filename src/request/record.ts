@@ -248,14 +248,8 @@ function check(bytes: Buffer, start: number): DecodeStatus {
   const rest = bytes.length - start;
   if (rest < 4) return 'needs-more';
   const size = bytes.readUInt32LE(start);
-  if (rest < RECORD_HEADER_BYTES) {
-    // Refuse a size that no record has before a reader waits for so many bytes.
-    const possible =
-      size >= RECORD_HEADER_BYTES &&
-      size % 8 === 0 &&
-      size <= recordBytes(KEY_BYTES_MAX, VALUE_BYTES_MAX, FIELDS_KNOWN);
-    return possible ? 'needs-more' : 'malformed';
-  }
+  // Refuse a size that no record has before a reader waits for so many bytes.
+  if (rest < RECORD_HEADER_BYTES) return isPossibleSize(size) ? 'needs-more' : 'malformed';
   const kind = bytes[start + 4]!;
   const codec = bytes[start + 5]!;
   const keyBytes = bytes.readUInt32LE(start + 28);
@@ -265,7 +259,7 @@ function check(bytes: Buffer, start: number): DecodeStatus {
   if ((codec & HAS_CLIENT_FLAGS) !== 0 && bytes.readUInt32LE(start + 24) === 0) return 'malformed';
   if (bytes.readUInt32LE(start + 36) !== 0) return 'malformed';
   const fields = bytes.readUInt16LE(start + 6);
-  if ((fields & ~FIELDS_KNOWN) !== 0) return 'unknown-field';
+  if ((fields & ~FIELDS_KNOWN) !== 0) return isPossibleSize(size) ? 'unknown-field' : 'malformed';
   if ((fields & ~fieldsOfKind(kind)) !== 0) return 'malformed';
   if (size !== recordBytes(keyBytes, valueBytes, fields)) return 'malformed';
   if (rest < size) return 'needs-more';
@@ -279,6 +273,13 @@ function check(bytes: Buffer, start: number): DecodeStatus {
     return 'malformed';
   }
   return 'ok';
+}
+
+/** Of a record with fields that are not known here, too. */
+function isPossibleSize(size: number): boolean {
+  return (
+    size >= RECORD_HEADER_BYTES && size % 8 === 0 && size <= recordBytes(KEY_BYTES_MAX, VALUE_BYTES_MAX, FIELDS_KNOWN)
+  );
 }
 
 function fieldsOfKind(kind: number): number {

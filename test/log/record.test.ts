@@ -152,6 +152,9 @@ describe('a record', () => {
   test.each([3, 9, 15])('with the optional field %d, which is not known, is refused by its name', (bit) => {
     const bytes = makeRecord({ kind: 'set', key: 'key', value: 'val', delta: 1n });
     bytes.writeUInt16LE((1 << bit) | 2, 6);
+    const impossible = Buffer.from(bytes);
+    impossible[0] = 3;
+    expect(read(impossible).status).toBe('malformed');
     expect(read(bytes)).toEqual({ parts: [], status: 'unknown-field', end: 0 });
     expect(recordsFault(bytes)).toBe(`has the optional field ${bit}, which this version of cairn-cache does not know`);
   });

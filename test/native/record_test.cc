@@ -121,6 +121,10 @@ TEST(Record, AnUnknownFieldIsRefusedAsThat) {
     std::string bytes = Encode(kExample);
     bytes[static_cast<size_t>(6 + bit / 8)] = static_cast<char>(1 << bit % 8);
     EXPECT_EQ(Decoded(bytes).status, DecodeStatus::kUnknownField);
+    // But of no size that no record has, which a shorter piece of it is refused for.
+    bytes[0] = 3;
+    EXPECT_EQ(Decoded(bytes).status, DecodeStatus::kMalformed);
+    EXPECT_EQ(Decoded(bytes.substr(0, 39)).status, DecodeStatus::kMalformed);
   }
 }
 
