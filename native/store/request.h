@@ -86,13 +86,12 @@ struct Request {
   uint32_t client_flags = 0;
   std::string_view key;    // 1..kKeyBytesMax bytes
   std::string_view value;  // up to the store's value_bytes_max, else kTooLarge
-  // For verbs that store or touch: boot-clock milliseconds, kNeverExpires, or kKeepExpiry (kIncr/kDecr/kAppend/
-  // kPrepend always keep the expiry of a present entry).
+  // For verbs that store or touch: boot-clock milliseconds, kNeverExpires, or kKeepExpiry, which keeps expiry and
+  // freshness of a present entry (kIncr/kDecr/kAppend/kPrepend always keep both).
   uint64_t expires_ms = kNeverExpires;
   // The expiry that kKeepExpiry gives a new entry if there is no entry to keep it from.
   uint64_t keep_else_ms = kNeverExpires;
-  // For verbs that store a new value: the entry is stale from this moment of the boot clock on. kAppend, kPrepend and
-  // kIncr/kDecr keep the freshness of a present entry.
+  // For verbs that store a new value: the entry is stale from this moment of the boot clock on.
   uint64_t fresh_until_ms = kAlwaysFresh;
   uint64_t compare = 0;
   uint64_t delta = 0;

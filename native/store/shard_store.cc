@@ -12,6 +12,9 @@ namespace cairn {
 
 namespace {
 
+// In an entry that is received and will keep the freshness of another one: the field is there, Link() fills it.
+constexpr uint64_t kFreshUntilTheLink = ~uint64_t{0};
+
 // Reads a value as memcached does, which is strtoull and a few checks: blanks and a sign may precede the digits; the
 // end of the value, a blank or a NUL ends them, and nothing behind that is read. A minus sign counts down from 2^64,
 // and is refused if that leaves a number of 2^63 or more.
@@ -162,8 +165,11 @@ void Shard::StoreValue(Found old, const Request& request, uint64_t hash, const N
   from.client_flags = request.client_flags;
   from.value_may_change = request.value_may_change;
   from.expires_ms = request.expires_ms;
-  if (from.expires_ms == kKeepExpiry) from.expires_ms = old.is_live() ? ExpiresMsOf(At(old.ref)) : request.keep_else_ms;
   from.fresh_until_ms = request.fresh_until_ms;
+  if (request.expires_ms == kKeepExpiry) {
+    from.expires_ms = old.is_live() ? ExpiresMsOf(At(old.ref)) : request.keep_else_ms;
+    if (old.is_live()) from.fresh_until_ms = FreshUntilOf(At(old.ref));
+  }
   Status status = Write(from, request.value, hash, old.ref, 0, now, outcome);
   if (status == Status::kStored) {
     counters->sets++;
@@ -318,9 +324,14 @@ NewEntry Shard::BodyEntryOf(const Request& request, uint32_t value_bytes) {
   entry.value_bytes = value_bytes;
   entry.codec = request.codec;
   entry.client_flags = request.client_flags;
-  // That of the entry which it is to replace is known when it does: a chunked entry has room for it.
-  entry.expires_ms = request.expires_ms == kKeepExpiry ? request.keep_else_ms : request.expires_ms;
+  entry.expires_ms = request.expires_ms;
   entry.fresh_until_ms = request.fresh_until_ms;
+  if (request.expires_ms == kKeepExpiry) {
+    // What it keeps of the entry that it is to replace is known when it does. A chunked entry always has the field of
+    // the expiry; that of the freshness has to be asked for.
+    entry.expires_ms = request.keep_else_ms;
+    entry.fresh_until_ms = kFreshUntilTheLink;
+  }
   return entry;
 }
 
@@ -389,7 +400,12 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
     outcome->status = condition;
     return;
   }
-  if (!recorder_.ReserveSet(BodyEntryOf(request, At(memory_.InSlot(slot))->value_bytes), Recorder::EntryIs::kInSlot)) {
+  NewEntry from = BodyEntryOf(request, At(memory_.InSlot(slot))->value_bytes);
+  if (request.expires_ms == kKeepExpiry) {
+    from.fresh_until_ms = found.is_live() ? FreshUntilOf(At(old)) : request.fresh_until_ms;
+    SetFreshUntil(At(memory_.InSlot(slot)), from.fresh_until_ms);
+  }
+  if (!recorder_.ReserveSet(from, Recorder::EntryIs::kInSlot)) {
     bodies_.IsWhole(slot);
     outcome->status = Status::kLogFull;
     return;

@@ -549,6 +549,33 @@ describe('stale values', () => {
     }
   });
 
+  test('begin when they would have, if a verb that keeps the expiry replaces the value', async () => {
+    const options = { ttl: 100, staleIfError: '1h' };
+    const large = 'x'.repeat(100_000);
+    const keepers: Record<string, () => unknown> = {
+      set: () => timed.set('k', 'new', { ttl: 'keep' }),
+      'set of a large value': () => timed.set('k', large, { ttl: 'keep' }),
+      setMany: () => timed.setMany([['k', 'new']], { ttl: 'keep' }),
+      replace: () => timed.replace('k', 'new', { ttl: 'keep' }),
+      cas: () => timed.cas('k', 'new', timed.getWithCas('k')!.cas, { ttl: 'keep' }),
+      update: () => timed.update('k', () => 'new'),
+      'promised set': () => timed.promises.set('k', 'new', { ttl: 'keep' }),
+      'promised set of a large value': () => timed.promises.set('k', large, { ttl: 'keep' }),
+      'promised setMany': () => timed.promises.setMany([['k', 'new']], { ttl: 'keep' }),
+      'promised update': () => timed.promises.update('k', () => 'new'),
+    };
+    for (const [name, keep] of Object.entries(keepers)) {
+      await timed.fetch('k', () => 'old', options);
+      now += 50;
+      await keep();
+      expect(timed.getRemainingTTL('k'), name).toBe(50);
+      const kept = timed.get('k');
+      now += 50;
+      expect(timed.get('k'), name).toBeUndefined();
+      expect(await timed.fetch('k', fail, options), name).toBe(kept);
+    }
+  });
+
   test('are fresh again once they are touched, appended to in time, or set', async () => {
     const options = { ttl: 100, staleWhileRevalidate: '1h' };
     await timed.fetch('k', () => 'v', options);

@@ -116,6 +116,55 @@ TEST(StoreFreshness, AStaleExpiryIsNotKept) {
   EXPECT_EQ(store.Do(request).outcome.expires_ms, kNeverExpires);
 }
 
+TEST(StoreFreshness, AKeptExpiryIsKeptWithItsFreshness) {
+  TestStore store;
+  for (size_t bytes : {size_t{1}, size_t{300}, size_t{40'000}}) {
+    for (uint64_t fresh_ms : {uint64_t{0}, uint64_t{500}}) {
+      for (Verb verb : {Verb::kSet, Verb::kReplace, Verb::kCas}) {
+        const uint64_t until = fresh_ms == 0 ? kAlwaysFresh : store.now_ms() + fresh_ms;
+        Request request = Fresh(Verb::kSet, "key", "v", until);
+        request.expires_ms = store.now_ms() + 1000;
+        const uint64_t expires = request.expires_ms;
+        const std::string value(bytes, 'w');
+        Request next = TestStore::Make(verb, "key", value);
+        next.compare = store.Do(request).outcome.version;
+        next.expires_ms = kKeepExpiry;
+        const Answer stored = store.Do(next);
+        EXPECT_EQ(stored.status, Status::kStored);
+        EXPECT_EQ(stored.outcome.expires_ms, expires);
+        EXPECT_EQ(stored.outcome.fresh_until_ms, until);
+        EXPECT_EQ(store.Get("key").outcome.fresh_until_ms, until);
+      }
+    }
+  }
+}
+
+TEST(StoreFreshness, AValueThatComesInPiecesKeepsTheFreshnessThatItFindsAtItsEnd) {
+  TestStore store;
+  const std::string value(100'000, 'w');
+  for (const bool stale : {false, true}) {
+    for (uint64_t until : {uint64_t{kAlwaysFresh}, store.now_ms() + 500}) {
+      Request next = TestStore::Make(Verb::kSet, "key", {});
+      next.expires_ms = kKeepExpiry;
+      next.keep_else_ms = store.now_ms() + 700;
+      Body body;
+      ASSERT_EQ(store->Reserve(next, static_cast<uint32_t>(value.size()), store.now(), &body), Status::kStored);
+      ASSERT_TRUE(store->WriteBody(body, 0, value));
+      Request before = Fresh(Verb::kSet, "key", "v", stale ? store.now_ms() : until);
+      before.expires_ms = store.now_ms() + 1000;
+      store.Do(before);
+      Outcome outcome;
+      store->Link(&body, next, store.now(), &outcome);
+      ASSERT_EQ(outcome.status, Status::kStored);
+      EXPECT_EQ(outcome.expires_ms, stale ? next.keep_else_ms : before.expires_ms);
+      EXPECT_EQ(outcome.fresh_until_ms, stale ? kAlwaysFresh : until);
+      EXPECT_TRUE(store.Get("key").value == value);
+      EXPECT_EQ(store.Get("key").outcome.fresh_until_ms, outcome.fresh_until_ms);
+      store->Verify();
+    }
+  }
+}
+
 TEST(StoreFreshness, AnExpiryThatIsNotThereToBeKeptIsTheOneGiven) {
   TestStore store;
   for (Verb verb : {Verb::kSet, Verb::kAdd, Verb::kIncr}) {

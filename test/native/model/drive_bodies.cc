@@ -61,8 +61,9 @@ bool Harness::DoReserve(const Op& op) {
   to_come.key = key;
   to_come.value = value;
   to_come.client_flags = request.client_flags;
-  to_come.expires_ms = request.expires_ms == kKeepExpiry ? request.keep_else_ms : request.expires_ms;
-  to_come.fresh_until_ms = request.fresh_until_ms;
+  const bool keeps_ends = request.expires_ms == kKeepExpiry;
+  to_come.expires_ms = keeps_ends ? request.keep_else_ms : request.expires_ms;
+  to_come.fresh_until_ms = keeps_ends ? 1 : request.fresh_until_ms;  // there is room for either end
   const Footprint footprint = shard.FootprintOf(to_come);
   Status expected = Status::kStored;
   if (shard.IsTooLarge(to_come)) {
@@ -175,8 +176,11 @@ bool Harness::DoLink(const Op& op, bool abandon) {
     next.codec = request.codec;
     next.client_flags = request.client_flags;
     next.expires_ms = request.expires_ms;
-    if (next.expires_ms == kKeepExpiry) next.expires_ms = present ? old->expires_ms : request.keep_else_ms;
     next.fresh_until_ms = request.fresh_until_ms;
+    if (request.expires_ms == kKeepExpiry) {
+      next.expires_ms = present ? old->expires_ms : request.keep_else_ms;
+      if (present) next.fresh_until_ms = old->fresh_until_ms;
+    }
     next.footprint = handle.footprint;
     keeps_body = !shard.Admit(std::move(next), old, handle.footprint.charge, &expected);
     if (keeps_body) {

@@ -183,8 +183,11 @@ void ModelShard::Replace(const Request& request, const std::string& key, Place h
   next.codec = request.codec;
   next.client_flags = request.client_flags;
   next.expires_ms = request.expires_ms;
-  if (next.expires_ms == kKeepExpiry) next.expires_ms = live ? here->expires_ms : request.keep_else_ms;
   next.fresh_until_ms = request.fresh_until_ms;
+  if (request.expires_ms == kKeepExpiry) {
+    next.expires_ms = live ? here->expires_ms : request.keep_else_ms;
+    if (live) next.fresh_until_ms = here->fresh_until_ms;
+  }
   if (IsTooLarge(next)) ++counters.too_large, ++setting_.coverage->too_large;
   expected->status = Accept(std::move(next), here, {.recorded = true, .insists = insists}, expected);
   if (expected->status == Status::kNoMemory) ++setting_.coverage->no_memory;
