@@ -150,7 +150,8 @@ Why TextDialect::RunCacheDump(std::string_view words) {
 }
 
 void TextDialect::BeginDump() {
-  dump_.reset(new Dump{.store = store_});
+  dump_.reset(new Dump);
+  dump_->store = store_;
   store_->OpenCursor(Cursor::Order::kNewestFirst, &dump_->cursor);
 }
 

@@ -32,7 +32,7 @@ struct Log {
       RecordView view;
       ASSERT_TRUE(DecodeRecord(std::string_view(bytes).substr(at, turn.bytes - at), &view) == DecodeStatus::kOk);
       records.push_back({view.kind, view.codec, view.version, view.expires_wall_ms, view.client_flags,
-                         std::string(view.key), std::string(view.value)});
+                         std::string(view.key), std::string(view.value), view.optional});
       at += view.record_bytes;
       count++;
     }

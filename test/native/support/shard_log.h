@@ -23,7 +23,7 @@ struct StoredRecord {
   uint32_t client_flags;
   std::string key;
   std::string value;
-  RecordFields optional;
+  RecordFields optional = {};
 };
 
 // Everything that the ring has to give now, record by record; `version` is what the last call told, if any did.
