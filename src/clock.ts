@@ -2,8 +2,8 @@
  * The option `clock`: the time of a cache follows a function instead of the machine's clock, so that a test moves it.
  * Fake timers move `Date.now`: `new Cache({ clock: () => Date.now() })`.
  *
- * The clock is read at the beginning of each call on a handle of the thread that gave it, and the time of the cache
- * stands still between calls, for other threads and clients too. It never goes back.
+ * The clock is read at the beginning of each call on a handle of the thread that gave it, and whenever a server of that
+ * thread executes requests. In between the time of the cache stands still, for other threads too. It never goes back.
  */
 import { outOfRange } from './errors.ts';
 import type { NativeHandle } from './native.ts';

@@ -1,5 +1,6 @@
 /** serve(): a cache for memcached clients. */
 import { Cache, handleOf } from './cache.ts';
+import { clockOf } from './clock.ts';
 import { notACache } from './copies.ts';
 import { feedOf } from './native.ts';
 import type { ServeOptions } from './options.ts';
@@ -17,5 +18,5 @@ export async function serve<V>(cache: Cache<V>, options?: ServeOptions): Promise
   if (!(cache instanceof Cache)) throw notACache('cache', cache);
   const handle = handleOf(cache as Cache<never>);
   const ack = feedOf(handle) === undefined ? undefined : cache.options.ack;
-  return MemcachedServer.start(handle, options, { ack, logMetrics: LOG_METRICS });
+  return MemcachedServer.start(handle, options, { ack, logMetrics: LOG_METRICS, tick: clockOf(handle) });
 }

@@ -146,7 +146,7 @@ describe('src/', () => {
     resize: [...shared, 'native', 'answers', 'refusals'],
     'cache-log': ['errors', 'native', 'answers', 'reports', 'scribe'],
     ending: ['native', 'options', 'patience', 'cache-log', 'promises'],
-    serve: ['options', 'cache', 'copies', 'native', 'scribe', 'server'],
+    serve: ['clock', 'options', 'cache', 'copies', 'native', 'scribe', 'server'],
     patience: ['errors', 'limits', 'options'],
     fetch: [...first, 'native', 'patience'],
     removals: [...first, 'native'],

@@ -40,6 +40,8 @@ export interface ConnectionOwner {
   /** The connection waits, or no longer waits; a waiting one is continued when the thread is woken. */
   setWaiting(connection: Connection, waits: boolean): void;
   connectionClosed(connection: Connection): void;
+  /** To be called before the session is fed or continued: moves the cache's time, where its maker gave a clock. */
+  tick(): void;
 }
 
 /** Times that a connection may take before it is closed, in milliseconds. */
@@ -107,6 +109,7 @@ export class Connection {
       this.#activeAt = owner.coarseNow;
       const waited = this.#sessionWaits;
       this.#fedBytes += chunk.length;
+      owner.tick();
       this.#act(sessions.feedSession(this.#session, chunk, socket.writableLength), waited);
     });
     socket.on('end', () => this.shutDown());
@@ -118,6 +121,7 @@ export class Connection {
   /** Continues the session as far as possible. */
   proceed(): void {
     if (this.#session < 0 || this.#resuming) return;
+    this.#owner.tick();
     this.#act(sessions.continueSession(this.#session, this.#socket.writableLength));
   }
 
@@ -125,6 +129,7 @@ export class Connection {
   shutDown(): void {
     if (this.#session < 0) return;
     this.#shutDown = true;
+    this.#owner.tick();
     this.#act(sessions.endSession(this.#session, this.#socket.writableLength));
   }
 

@@ -44,6 +44,8 @@ export interface FrontOwner {
   failed(error: Error): void;
   /** The cache behind the service has been closed: the front cannot go on. */
   cacheClosed(): void;
+  /** To be called before a session is fed or continued: moves the cache's time, where its maker gave a clock. */
+  readonly tick?: (() => void) | undefined;
 }
 
 /** Limits of a front. */

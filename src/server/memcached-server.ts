@@ -68,12 +68,12 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     cacheClosed: () => this.destroy(),
   };
 
-  private constructor(handle: NativeHandle, settings: ServerSettings, logMetrics: readonly string[]) {
+  private constructor(handle: NativeHandle, settings: ServerSettings, cache: ServedCache) {
     super();
     this.#handle = handle;
     this.#settings = settings;
-    this.#logMetrics = logMetrics;
-    this.#front = new NetFront(this.#owner, settings);
+    this.#logMetrics = cache.logMetrics;
+    this.#front = new NetFront({ ...this.#owner, tick: cache.tick }, settings);
   }
 
   /**
@@ -88,7 +88,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     options?: ServeOptions,
     cache: ServedCache = MEMORY_ONLY,
   ): Promise<MemcachedServer> {
-    const server = new MemcachedServer(handle, resolveServeOptions(options, cache), cache.logMetrics);
+    const server = new MemcachedServer(handle, resolveServeOptions(options, cache), cache);
     try {
       for (const listener of server.#settings.listeners) await server.#front.listen(listener);
       server.#begin();

@@ -48,6 +48,7 @@ export class NetFront implements Front {
       this.#owner.disconnected(connection.peer, connection.fault ?? 'ended');
       this.#endIfGone();
     },
+    tick: () => this.#owner.tick?.(),
   } satisfies ConnectionOwner;
 
   constructor(owner: FrontOwner, limits: FrontLimits & ListenOptions) {

@@ -9,6 +9,8 @@ export interface ServedCache {
   readonly ack: AckLevel | undefined;
   /** What the numbers that its log reports are called, in their order. */
   readonly logMetrics: readonly string[];
+  /** Moves the cache's time, where its maker gave a clock. */
+  readonly tick?: (() => void) | undefined;
 }
 
 /** A cache that is in memory only. */

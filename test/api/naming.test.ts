@@ -1,8 +1,9 @@
 // Names: two that open one at the same time, options that differ, a prefix for tests, and a clock that a test moves.
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { Cache } from '../../src/index.ts';
+import { Cache, serve } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
+import { MemcachedSocket } from '../support/memcached-socket.ts';
 
 const directories = new DataDirectories('naming');
 
@@ -114,6 +115,23 @@ describe('the option clock', () => {
     expect(await cache.promises.get('a')).toBeUndefined();
     cache.load(dumped);
     expect(cache.has('a')).toBe(false);
+    await cache.close();
+  });
+
+  test('moves it for clients of the port', async () => {
+    let now = 0;
+    const cache = new Cache({ clock: () => now });
+    const server = await serve(cache, { port: 0 });
+    const [address] = server.addresses as readonly { port: number }[];
+    const client = await MemcachedSocket.open(address!.port);
+    cache.set('a', 'x', { ttl: 5000 });
+    expect(await client.ask('set b 0 5 1\r\ny\r\n')).toBe('STORED\r\n');
+    now = 4000; // memcached's seconds are whole ones of its own
+    expect(await client.ask('get a b\r\n', 'END\r\n')).toBe('VALUE a 0 1\r\nx\r\nVALUE b 0 1\r\ny\r\nEND\r\n');
+    now = 6000;
+    expect(await client.ask('get a b\r\n', 'END\r\n')).toBe('END\r\n');
+    client.destroy();
+    await server.close();
     await cache.close();
   });
 

@@ -48,6 +48,7 @@ test('a client has so long to take anything, not to take all of it', () => {
   const owner = {
     coarseNow: 0,
     setWaiting() {},
+    tick() {},
     connectionClosed: (connection: Connection) => closed.push(connection),
   };
   const socket = new SlowSocket();
