@@ -187,7 +187,7 @@ export class Connection {
         if ((flags & FLAG_BINARY) !== 0) this.fault = 'binary';
         if ((flags & FLAG_TLS) !== 0) this.fault = 'tls';
         if (this.fault === undefined) this.#finish();
-        else this.destroy(); // The client would not understand any reply.
+        else this.#reset();
         return;
       case Next.wait:
         // Takes one chunk more, which the session keeps: only reading shows that a client has disconnected.
@@ -253,6 +253,14 @@ export class Connection {
     // After shutDown() the socket closes without waiting for the client to close its side, unless replies are still
     // being sent: closing with bytes unread would discard them.
     if (this.#shutDown && this.#socket.writableLength === 0) this.#socket.destroySoon();
+  }
+
+  // The client would not understand any reply. A reset fails its requests, where after an end some wait for theirs.
+  #reset(): void {
+    this.#releaseSession();
+    if (this.#socket.remoteFamily === undefined)
+      this.#socket.destroy(); // a unix socket has no resets
+    else this.#socket.resetAndDestroy();
   }
 
   #releaseSession(): void {
