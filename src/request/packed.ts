@@ -51,7 +51,7 @@ export class PackedKeys {
           throw outOfRange('key', 'text without lone surrogates', key);
         }
       } else {
-        bytes.set(key, end);
+        if (key.length > 0) bytes.set(key, end); // it throws for memory that was transferred, which has no length
         end += key.length;
       }
       if (end === start || end - start > KEY_BYTES_MAX) {

@@ -230,7 +230,9 @@ describe('packed keys', () => {
   });
 
   test('refuse what is no key, and an index that is none', () => {
-    for (const key of ['', 5, null, '\ud800', 'x'.repeat(65_537), Buffer.alloc(0)]) {
+    const transferred = new Uint8Array(1);
+    structuredClone(transferred, { transfer: [transferred.buffer] });
+    for (const key of ['', 5, null, '\ud800', 'x'.repeat(65_537), Buffer.alloc(0), transferred]) {
       expect(() => PackedKeys.from([key as string])).toThrow(withCode('ERR_INVALID_ARGUMENT', /key/));
     }
     cache.set('a', 1);
