@@ -82,6 +82,16 @@ export function systemCode(error: unknown): string | undefined {
   return ERROR_NAMES.get(-errno) ?? `E${-errno}`;
 }
 
+/** The error itself, with its name of {@link systemCode} where Node has none: for a notice, which people read. */
+export function named(error: unknown): unknown {
+  const code = systemCode(error);
+  if (code === undefined || (error as NodeJS.ErrnoException).code === code) return error;
+  const system = error as NodeJS.ErrnoException;
+  system.message = system.message.replace(/^(Unknown system error -\d+: )?Unknown system error -\d+/, code);
+  system.code = code;
+  return system;
+}
+
 /** The disk is full, or this user's share of it. */
 export function isNoSpace(error: unknown): boolean {
   const code = systemCode(error);

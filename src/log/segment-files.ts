@@ -7,7 +7,7 @@
 import { join } from 'node:path';
 import type { Link } from './chain.ts';
 import { Fence, type Point } from './fence.ts';
-import { type Files, isUnreadable, type OpenFile, systemCode } from './files.ts';
+import { type Files, isUnreadable, named, type OpenFile, systemCode } from './files.ts';
 import {
   BATCH_HEADER_BYTES,
   batchEnd,
@@ -247,7 +247,7 @@ export class SegmentFiles {
       return true;
     } catch (error) {
       if (systemCode(error) === undefined) throw error;
-      this.#notify({ kind: 'cleanup-failed', file: segmentName(number), cause: error });
+      this.#notify({ kind: 'cleanup-failed', file: segmentName(number), cause: named(error) });
       return false;
     }
   }

@@ -17,7 +17,7 @@
  *   full disk is met between batches, and the sync of a batch has no new file size to write.
  */
 import type { Point } from './fence.ts';
-import { isNoSpace, type OpenFile, systemCode } from './files.ts';
+import { isNoSpace, named, type OpenFile, systemCode } from './files.ts';
 import { BATCH_HEADER_BYTES, FILE_HEADER_BYTES, FORMAT_VERSION, type SegmentHeader, segmentName } from './format.ts';
 import type { Head } from './head.ts';
 import type { LogNotice } from './log-options.ts';
@@ -142,7 +142,7 @@ export class Succession {
       why: 'after-failure',
       file: active.file,
     };
-    this.#options.notify({ kind: 'segment-failed', file: segmentName(active.segment.number), cause });
+    this.#options.notify({ kind: 'segment-failed', file: segmentName(active.segment.number), cause: named(cause) });
   }
 
   /**

@@ -1120,6 +1120,11 @@ describe('errors of the system', () => {
             expect(thrown).toEqual(withCode('ERR_LOG_IO', new RegExp(error)));
           }
         }
+        for (const notice of disk.notices) {
+          if (notice.kind !== 'segment-failed' && notice.kind !== 'cleanup-failed') continue;
+          const { code, message } = notice.cause as NodeJS.ErrnoException;
+          expect([code, message]).toEqual([error, expect.stringMatching(new RegExp(`^${error}: `))]);
+        }
         disk.disk.fate = () => 'ok';
         appendNow(log, 'last');
         const found = keysIn(log);
