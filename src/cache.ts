@@ -695,7 +695,8 @@ export class Cache<V = unknown> {
   }
 }
 
-guardReceivers(Cache.prototype, isCache, ['get', 'set']);
+guardReceivers('cache', Cache.prototype, isCache, ['get', 'set']);
+guardReceivers('cache.promises', CachePromises.prototype, CachePromises.is, []);
 register(openNames);
 
 type AnyListener<V> = CacheEvents<V>[keyof CacheEvents<V>] | NoticeListener;

@@ -5,24 +5,43 @@
 import { types } from 'node:util';
 import { CairnTypeError } from './errors.ts';
 
-/** The error for a method that was called without its cache. */
-export function withoutCache(method: string): CairnTypeError {
+/** The error for a method that was called without its cache, or without its `cache.promises`. */
+export function withoutCache(method: string, object = 'cache'): CairnTypeError {
   return new CairnTypeError(
     'ERR_INVALID_ARGUMENT',
-    `Cache.${method} was called without its cache: write cache.${method}(...), or pass (...args) => cache.${method}(...args). A Proxy has to pass the cache itself as this`,
+    `${TYPES[object]}.${method} was called without its cache: write ${object}.${method}(...), or pass (...args) => ${object}.${method}(...args). ${OF_PROXIES}`,
   );
 }
 
+// The error for a property that was read from something else.
+function notOfACache(property: string, object: string): CairnTypeError {
+  return new CairnTypeError(
+    'ERR_INVALID_ARGUMENT',
+    `${TYPES[object]}.${property} was read from something that is no ${TYPES[object]}: write ${object}.${property}. ${OF_PROXIES}`,
+  );
+}
+
+const TYPES: Record<string, string> = { cache: 'Cache', 'cache.promises': 'CachePromises' };
+const OF_PROXIES = 'A Proxy has to pass the object itself as this';
+
 /**
  * Wraps the methods and accessors of a class, except those that check by themselves, so that each refuses a `this` that
- * is not an instance.
+ * is not an instance. `object` is how programs write an instance: `cache` or `cache.promises`.
  */
-export function guardReceivers(prototype: object, isInstance: (value: unknown) => boolean, except: string[]): void {
+export function guardReceivers(
+  object: string,
+  prototype: object,
+  isInstance: (value: unknown) => boolean,
+  except: string[],
+): void {
   for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
     if (name === 'constructor' || except.includes(name)) continue;
-    const guarded = (method: (...args: unknown[]) => unknown): typeof method => {
+    const guarded = (
+      method: (...args: unknown[]) => unknown,
+      error: (name: string, object: string) => Error,
+    ): typeof method => {
       const wrapper = function (this: unknown): unknown {
-        if (!isInstance(this)) throw withoutCache(name);
+        if (!isInstance(this)) throw error(name, object);
         // biome-ignore lint/complexity/noArguments: passed on without making an array of them
         return method.apply(this, arguments as unknown as unknown[]);
       };
@@ -31,8 +50,8 @@ export function guardReceivers(prototype: object, isInstance: (value: unknown) =
         length: { value: method.length, configurable: true },
       });
     };
-    if (typeof property.value === 'function') property.value = guarded(property.value);
-    if (property.get !== undefined) property.get = guarded(property.get);
+    if (typeof property.value === 'function') property.value = guarded(property.value, withoutCache);
+    if (property.get !== undefined) property.get = guarded(property.get, notOfACache);
     Object.defineProperty(prototype, name, property);
   }
 }

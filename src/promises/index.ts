@@ -142,6 +142,11 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
     this.#usual = { patience: undefined, hold: ack !== 'memory' && this.#feed !== undefined };
   }
 
+  /** @internal */
+  static is(value: unknown): boolean {
+    return typeof value === 'object' && value !== null && #handle in value;
+  }
+
   // ---- reading ----
 
   /** The value, which becomes the most recently used; `undefined` for a miss. */

@@ -84,6 +84,10 @@ describe('the object', () => {
     const proxy = new Proxy(cache, {});
     const wrong = (call: () => unknown, method: string) =>
       expect(call).toThrow(withCode('ERR_INVALID_ARGUMENT', new RegExp(`Cache\\.${method} was called without`)));
+    for (const property of ['size', 'promises', 'name', 'options'] as const) {
+      const message = new RegExp(`Cache\\.${property} was read from .*: write cache\\.${property}\\. A Proxy`);
+      expect(() => proxy[property]).toThrow(withCode('ERR_INVALID_ARGUMENT', message));
+    }
     for (const method of Object.getOwnPropertyNames(Cache.prototype)) {
       const { value } = Object.getOwnPropertyDescriptor(Cache.prototype, method)!;
       if (method === 'constructor' || typeof value !== 'function') continue;
@@ -91,7 +95,20 @@ describe('the object', () => {
       wrong(() => value.call({}, 'k', 1), method);
       wrong(() => value.call(proxy, 'k', 1), method);
     }
-    wrong(() => proxy.size, 'size');
+    const prototype: object = Object.getPrototypeOf(cache.promises);
+    for (const method of Object.getOwnPropertyNames(prototype)) {
+      const { value } = Object.getOwnPropertyDescriptor(prototype, method)!;
+      if (method === 'constructor' || typeof value !== 'function') continue;
+      const error = withCode(
+        'ERR_INVALID_ARGUMENT',
+        new RegExp(`^CachePromises\\.${method} was called without its cache`),
+      );
+      for (const receiver of [undefined, {}, new Proxy(cache.promises, {})]) {
+        expect(() => value.call(receiver, 'k', 1)).toThrow(error);
+      }
+    }
+    const { get } = cache.promises;
+    expect(() => get('k')).toThrow(/write cache\.promises\.get\(\.\.\.\), or/);
     await expect(serve({} as Cache)).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT', /Expected cache to be a Cache/));
   });
 
