@@ -32,15 +32,17 @@ Growth::Step Growth::Begin(const Now& now, Purpose purpose) {
     state_->ahead_end = end + kLargePageBytes;
     return {Step::What::kPopulate, base_ + end, kLargePageBytes};
   }
-  if (state_->ahead_end <= end || arena.closed_to != 0) return {};
+  if (arena.closed_to != 0) return {};
   const bool is_idle =
       !grew && purpose == Purpose::kUpkeep && !IsAtLargePageEnd() && now.boot_ms >= state_->grew_ms + kAheadIdleMs;
-  if (!is_idle && LimitEnd() >= state_->ahead_end) return {};
-  const auto from = static_cast<uint32_t>((end - header_bytes_) / page_bytes());
-  const auto to = static_cast<uint32_t>((state_->ahead_end - header_bytes_) / page_bytes());
+  const uint64_t first = is_idle && IsLeftSpare() ? TouchedEnd() : end;
+  const uint64_t last = std::max(state_->ahead_end, end);
+  if (first == last || (!is_idle && LimitEnd() >= state_->ahead_end)) return {};
+  const auto from = static_cast<uint32_t>((first - header_bytes_) / page_bytes());
+  const auto to = static_cast<uint32_t>((last - header_bytes_) / page_bytes());
   if (to >= arena.pages_ceiling) return {};
   arena_->CloseUnused(from, to);
-  const Step step{Step::What::kGiveBack, base_ + end, state_->ahead_end - end};
+  const Step step{Step::What::kGiveBack, base_ + first, last - first};
   state_->ahead_end = end;
   state_->is_given_back = true;
   return step;

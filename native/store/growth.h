@@ -2,7 +2,7 @@
 //
 // The first touch of a large page takes long: the system clears all of it, and a virtual machine may have to get it
 // from its host first. So upkeep touches the next large page, at most one, while the shard grows into the present one,
-// and returns it if the shard stops growing.
+// and returns it if the shard stops growing, together with what is left of the present one, if that is much.
 //
 //   header | used pages ............ | left of the large page | made ready: one large page |  untouched
 //          |                         TouchedEnd()             LargePageEnd()               ahead_end
@@ -26,6 +26,10 @@ inline constexpr uint64_t kAheadLeadBytes = kLargePageBytes / 4 * 3;
 // is left.
 inline constexpr uint64_t kAheadIdleMs = 40;
 inline constexpr uint64_t kAheadKeptBytes = kLargePageBytes / 64;
+// What is left of the present large page is returned if it is more than this share of the shard's memory. The rest of
+// that page then consists of small pages, so a shard of few large pages keeps it.
+inline constexpr uint64_t kLeftShareMax = 64;
+inline constexpr uint64_t kLeftLargePagesMin = 4;
 
 // In the mapping.
 struct GrowthState {
@@ -56,11 +60,15 @@ class Growth {
   // The arena took a page that was never used before. True: call Begin() soon.
   bool TookFreshPage();
   uint64_t AheadBytes() const { return state_->ahead_end - std::min(state_->ahead_end, LargePageEnd()); }
-  // True if prepared memory must be returned should the shard not grow.
-  bool MayGiveBack() const { return AheadBytes() != 0 && !IsAtLargePageEnd(); }
+  // True if memory must be returned should the shard not grow.
+  bool MayGiveBack() const { return (AheadBytes() != 0 && !IsAtLargePageEnd()) || IsLeftSpare(); }
 
  private:
   bool IsWanted() const;
+  bool IsLeftSpare() const {
+    return large_bytes_ != 0 && !state_->is_given_back && TouchedEnd() >= kLeftLargePagesMin * kLargePageBytes &&
+           LargePageEnd() <= large_bytes_ && LargePageEnd() - TouchedEnd() > TouchedEnd() / kLeftShareMax;
+  }
   uint64_t page_bytes() const { return arena_->classes().page_bytes(); }
   uint64_t TouchedEnd() const { return header_bytes_ + uint64_t{arena_->state().pages_touched} * page_bytes(); }
   uint64_t LimitEnd() const { return header_bytes_ + uint64_t{arena_->state().pages_total} * page_bytes(); }

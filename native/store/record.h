@@ -143,7 +143,7 @@ struct RecordView {
   std::string_view key;
   std::string_view value;
   size_t record_bytes = 0;
-  RecordFields optional;
+  RecordFields optional = {};
 };
 
 // The size of the record that EncodeRecord() makes of it.

@@ -28,7 +28,7 @@ inline constexpr int kEvacuationsPerStep = 4;
 // The state of a shard in the mapping, without the page descriptors, the directory and the pages behind it. A read
 // needs the first two cache lines and no other: the table's level and split end the second.
 struct ShardState {
-  alignas(128) TouchState touches;  // hits whose move to the front of the list is still to be done, in order
+  alignas(64) TouchState touches;  // hits whose move to the front of the list is still to be done, in order
   OsLock lock;
   LruState lru;
   Population population;

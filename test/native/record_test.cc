@@ -131,8 +131,11 @@ TEST(Record, AnUnknownFieldIsRefusedAsThat) {
 TEST(Record, FieldsOfAnotherKindAndOutOfBoundsAreRefused) {
   const auto status = [](RecordKind kind, uint16_t fields, std::string_view contents) {
     std::string bytes(RecordBytes(1, 0, contents.size()), '\0');
-    RecordHeader header{
-        .record_bytes = static_cast<uint32_t>(bytes.size()), .kind = kind, .fields = fields, .version = 1};
+    RecordHeader header{};
+    header.record_bytes = static_cast<uint32_t>(bytes.size());
+    header.kind = kind;
+    header.fields = fields;
+    header.version = 1;
     header.key_bytes = kind >= RecordKind::kClear ? 0 : 1;
     std::memcpy(bytes.data(), &header, sizeof header);
     std::memcpy(bytes.data() + sizeof header, contents.data(), contents.size());

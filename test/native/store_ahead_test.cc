@@ -91,6 +91,43 @@ TEST(StoreAhead, WhatIsReadyIsResidentBeforeItsFirstUse) {
 }
 #endif
 
+#if defined(__linux__)
+TEST(StoreAhead, WhatIsLeftOfALargePageIsGivenBackWhenNothingGrows) {
+  TestStore store(Large());
+  GrowthRecorder growth;
+  store->SetRemovalSink(&growth);
+  int i = 0;
+  Shard* shard = store->shard(0);
+  const uint64_t page_bytes = store->page_bytes();
+  // Into the sixth large page, and less than half of it.
+  while (store->Stats().pages_used * page_bytes < 5 * kLargePageBytes + kLargePageBytes / 4) {
+    store.Set("key" + std::to_string(i++), std::string(1000, 'v'));
+    if (i % 64 == 0) store.MaintainAll();
+  }
+  const auto first = static_cast<uint32_t>(store->Stats().pages_used) + 2;
+  const auto last = first + static_cast<uint32_t>(kLargePageBytes / 4 / page_bytes);
+  for (uint32_t page = first; page < last; ++page) *shard->PageAddress(page) = 0;  // as a large page has it
+  const auto resident = [&](uint32_t page) {
+    unsigned char state = 0;
+    EXPECT_EQ(mincore(shard->PageAddress(page), OsPageBytes(), &state), 0);
+    return (state & 1) != 0;
+  };
+  store.MaintainAll();
+  EXPECT_TRUE(store->is_ahead());
+  EXPECT_TRUE(resident(first) && resident(last - 1));
+  store.Advance(kAheadIdleMs);
+  store.MaintainAll();
+  EXPECT_FALSE(resident(first) || resident(last - 1));
+  EXPECT_FALSE(store->is_ahead()) << "once";
+  store->Verify();
+  const int there = i;
+  while (store->Stats().evictions == 0) store.Set("key" + std::to_string(i++), std::string(1000, 'v'));
+  EXPECT_GT(i, 4 * there);
+  EXPECT_EQ(store->Stats().reserve_evictions, 0);
+  store->Verify();
+}
+#endif
+
 TEST(StoreAhead, WhatIsReadyIsGivenBackWhenNothingGrowsAndOnlyOnceForALargePage) {
   TestStore store(Large());
   GrowthRecorder growth;

@@ -243,9 +243,9 @@ class ModelShard {
 
   // Stores `next` in place of `old` (end(): of nothing). What it must do, and what is done if it is refused.
   struct Terms {
-    bool recorded = true;  // leaves a record
-    bool insists = false;  // F5: it is the newest word about its key
-    RecordFields came_by;  // how it came about (J1)
+    bool recorded = true;       // leaves a record
+    bool insists = false;       // F5: it is the newest word about its key
+    RecordFields came_by = {};  // how it came about (J1)
   };
   Status Accept(Entry next, Place old, const Terms& terms, Expected* expected);
   // Makes the entry `next`: a longer value, or another expiry. kStored: *entry is that.
