@@ -235,7 +235,8 @@ function firstDifference(options: ResolvedOptions, other: NativeHandle): string 
   const own = resolveHandleOptions(undefined, () => 0);
   const { raw, promises, ...shown } = effectiveOptions(other, given, own.raw, own.promises);
   const [mine, theirs, chosen] = [flat(options), flat(given), flat({ ...given, ...shown, log: logOf(given, shown) })];
-  for (const name of new Set([...Object.keys(mine), ...Object.keys(theirs)])) {
+  // First `data`: with it, other options have other defaults.
+  for (const name of new Set(['data', ...Object.keys(mine), ...Object.keys(theirs)])) {
     const value = mine[name];
     if (value === theirs[name] || value === chosen[name]) continue;
     const say = (each: unknown): string => (each === undefined ? 'none' : show(each));

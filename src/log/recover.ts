@@ -110,7 +110,7 @@ function applySnapshot(
       return info;
     } catch (error) {
       if (!(error instanceof SnapshotDamaged)) throw error;
-      unusable.push({ name: info.name, why: error.message });
+      unusable.push({ name: info.name, why: error.why });
     }
   }
   // Without a snapshot the log has to be there from its first position on.

@@ -46,6 +46,21 @@ describe('opening one name', () => {
     await cache.close();
   });
 
+  test('with data beside one without names data, and the other way round', async () => {
+    const options = { name: 'without', maxMemory: '8mb' };
+    const data = directories.fresh();
+    const without = await Cache.open(options);
+    await expect(Cache.open({ ...options, data })).rejects.toThrow(
+      withCode('ERR_NAME_TAKEN', /with the option data none instead of "/),
+    );
+    await without.close();
+    const logged = await Cache.open({ ...options, data });
+    await expect(Cache.open(options)).rejects.toThrow(
+      withCode('ERR_NAME_TAKEN', /with the option data ".*" instead of none/),
+    );
+    await logged.close();
+  });
+
   test('with another option of the log names it', async () => {
     const options = { name: 'logged', maxMemory: '8mb', data: directories.fresh() };
     const cache = await Cache.open(options);
@@ -113,6 +128,7 @@ describe('the option clock', () => {
     expect(await cache.promises.get('a')).toBe(1);
     now = 1000;
     expect(await cache.promises.get('a')).toBeUndefined();
+    now = 1050; // a dump has times of the wall clock, which differ by a millisecond
     cache.load(dumped);
     expect(cache.has('a')).toBe(false);
     await cache.close();

@@ -132,9 +132,9 @@ describe('options', () => {
   test.each([
     ['updateAgeOnGet', /use touch\(key, ttl\)/],
     ['allowStale', /use fetch\(key, loader, \{ staleWhileRevalidate \}\)/],
-    ['ttlAutopurge', /use nothing: what is over leaves memory by itself/],
-    ['useClones', /use nothing: values are always copies/],
-    ['checkperiod', /use nothing/],
+    ['ttlAutopurge', /use no option: what is over leaves memory by itself/],
+    ['useClones', /use no option: values are always copies/],
+    ['checkperiod', /use no option/],
     ['EX', /did you mean ttl\?/],
     ['stdTTL', /did you mean ttl\?/],
   ])('of other caches are explained: %s', (name, message) => {
