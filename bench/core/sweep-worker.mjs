@@ -1,8 +1,8 @@
-// One of the threads of sweep.mjs: requests to the cache of the mode for as long as the gate is open.
+// One of the threads of sweep.mjs: requests to the cache of the mode until it is over.
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { Cache } from 'cairn-cache';
-import { moment } from '../lib/clock.mjs';
+import { runInTurns } from '../lib/threads.mjs';
 import { mustHold } from './caches.mjs';
 import { KEY_BYTES, requestStream, uniformNumbers, valueOf } from './workload.mjs';
 
@@ -20,8 +20,8 @@ function attached(name) {
   return cache;
 }
 
-/** Goes through a stream until the gate closes; of 100 requests the first `reads` are gets. Returns how many it did. */
-function go(cache, stream, reads, gate) {
+/** Goes through a stream until it is over; of 100 requests the first `reads` are gets. Returns how many it did. */
+function go(cache, stream, reads, isOver) {
   let done = 0;
   for (;;) {
     for (let at = 0; at < stream.length; ) {
@@ -33,19 +33,14 @@ function go(cache, stream, reads, gate) {
       }
       mustHold(misses === 0, 'a get missed');
       done += 1024;
-      if (Atomics.load(gate, 1) !== 0) return done;
+      if (isOver()) return done;
     }
   }
 }
 
-parentPort.on('message', ({ mode, shards, reads, gate, threads }) => {
+runInTurns(({ mode, shards, reads }) => {
   const apart = mode === 'apart';
   const cache = attached(`${apart ? thread : 'all'} ${shards}`);
-  Atomics.add(gate, 0, 1);
-  while (Atomics.load(gate, 0) < threads);
-  const start = moment();
-  const done = go(cache, apart ? ownHalf : everything, reads, gate);
-  const end = moment();
-  parentPort.postMessage(((end.ms - start.ms - (end.queuedMs - start.queuedMs)) * 1e6) / done);
+  return (isOver) => go(cache, apart ? ownHalf : everything, reads, isOver);
 });
 parentPort.postMessage('ready');

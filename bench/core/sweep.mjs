@@ -4,11 +4,10 @@
 // Two figures decide about a number of shards: what two threads on one cache reach beside two caches (with as many
 // shards, and half of the entries each), and what a thread alone pays for more shards.
 
-import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
 import { withActors } from '../lib/actors.mjs';
 import { ratio, summary } from '../lib/statistics.mjs';
 import { withRange } from '../lib/table.mjs';
+import { startThreads } from '../lib/threads.mjs';
 
 const worker = new URL('./sweep-worker.mjs', import.meta.url);
 const SHARDS = [1, 4, 8, 16, 64, 256];
@@ -32,24 +31,10 @@ export async function actor(_name, { entries }) {
     open(`0 ${shards}`, shards, 0, entries / 2),
     open(`1 ${shards}`, shards, entries / 2, entries),
   ]);
-  const workers = [0, 1].map((thread) => new Worker(worker, { workerData: { thread, entries } }));
-  for (const thread of workers) {
-    thread.on('error', (error) => {
-      throw error;
-    });
-  }
-  const answer = async (thread) => (await once(thread, 'message'))[0];
-  await Promise.all(workers.map(answer));
+  const threads = await startThreads(worker, 2, { entries });
   return {
     calls: {
-      async run({ mode, shards, reads, ms }) {
-        const busy = mode === 'one thread' ? workers.slice(0, 1) : workers;
-        const gate = new Int32Array(new SharedArrayBuffer(8));
-        const answers = busy.map(answer);
-        for (const thread of busy) thread.postMessage({ mode, shards, reads, gate, threads: busy.length });
-        setTimeout(() => Atomics.store(gate, 1, 1), ms + 50);
-        return Promise.all(answers);
-      },
+      run: ({ mode, shards, reads, ms }) => threads.run(mode === 'one thread' ? 1 : 2, { mode, shards, reads }, ms),
       close: () => caches.length,
     },
   };
@@ -69,7 +54,7 @@ export const section = {
             const argument = { mode, shards: cell.shards, reads: cell.reads, ms };
             const threads = (await actors.get('cairn').ask({ call: 'run', argument })).result;
             // Requests per nanosecond of all threads together, without the time on the run queue.
-            if (round >= 0) cell.rate[mode].push(threads.reduce((sum, ns) => sum + 1 / ns, 0));
+            if (round >= 0) cell.rate[mode].push(threads.reduce((sum, { busy }) => sum + 1 / busy, 0));
           }
         }
       }

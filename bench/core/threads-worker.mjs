@@ -1,8 +1,8 @@
-// One of the threads of threads.mjs: gets from the cache of the mode for as long as the gate is open.
+// One of the threads of threads.mjs: gets from the cache of the mode until it is over.
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { Cache } from 'cairn-cache';
-import { moment, threadCpuNs } from '../lib/clock.mjs';
+import { runInTurns } from '../lib/threads.mjs';
 import { mustHold } from './caches.mjs';
 import { KEY_BYTES, requestStream, uniformNumbers } from './workload.mjs';
 
@@ -22,8 +22,8 @@ const loads = {
   'nothing shared': [{ get: (key) => key }, everything],
 };
 
-/** Goes through a stream until the gate closes. Returns how many requests that were. */
-function go(cache, stream, gate) {
+/** Goes through a stream until it is over. Returns how many requests that were. */
+function go(cache, stream, isOver) {
   let done = 0;
   for (;;) {
     for (let at = 0; at < stream.length; ) {
@@ -34,21 +34,13 @@ function go(cache, stream, gate) {
       }
       mustHold(hits === 1024, 'a get missed');
       done += 1024;
-      if (Atomics.load(gate, 1) !== 0) return done;
+      if (isOver()) return done;
     }
   }
 }
 
-parentPort.on('message', ({ mode, gate, threads }) => {
+runInTurns((mode) => {
   const [cache, stream] = loads[mode];
-  Atomics.add(gate, 0, 1);
-  while (Atomics.load(gate, 0) < threads);
-  const cpuStart = threadCpuNs();
-  const start = moment();
-  const done = go(cache, stream, gate);
-  const end = moment();
-  const cpu = threadCpuNs() - cpuStart;
-  const busy = (end.ms - start.ms - (end.queuedMs - start.queuedMs)) * 1e6;
-  parentPort.postMessage({ busy: busy / done, cpu: cpu / done, done });
+  return (isOver) => go(cache, stream, isOver);
 });
 parentPort.postMessage('ready');

@@ -5,11 +5,10 @@
 // same number of requests, nothing shared. (That a copy of everything in each thread needs twice the memory is another
 // row.)
 
-import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
 import { withActors } from '../lib/actors.mjs';
 import { ratio, summary } from '../lib/statistics.mjs';
 import { withRange } from '../lib/table.mjs';
+import { startThreads } from '../lib/threads.mjs';
 
 const worker = new URL('./threads-worker.mjs', import.meta.url);
 const modes = ['one thread', 'one cache', 'half each', 'all each', 'nothing shared'];
@@ -31,25 +30,10 @@ export async function actor(_name, { entries }) {
     open('first half', 0, entries / 2),
     open('second half', entries / 2, entries),
   ];
-  const workers = [0, 1].map((thread) => new Worker(worker, { workerData: { thread, entries } }));
-  for (const thread of workers) {
-    thread.on('error', (error) => {
-      throw error;
-    });
-  }
-  const answer = async (thread) => (await once(thread, 'message'))[0];
-  await Promise.all(workers.map(answer));
+  const threads = await startThreads(worker, 2, { entries });
   return {
     calls: {
-      async run({ mode, ms }) {
-        const busy = mode === 'one thread' ? workers.slice(0, 1) : workers;
-        // All begin at the same moment and stop at the same moment: what one does while the other rests is not counted.
-        const gate = new Int32Array(new SharedArrayBuffer(8));
-        const answers = busy.map(answer);
-        for (const thread of busy) thread.postMessage({ mode, gate, threads: busy.length });
-        setTimeout(() => Atomics.store(gate, 1, 1), ms + 50);
-        return Promise.all(answers);
-      },
+      run: ({ mode, ms }) => threads.run(mode === 'one thread' ? 1 : 2, mode, ms),
       close: () => caches.length,
     },
   };

@@ -78,8 +78,8 @@ Status Store::Reserve(const Request& request, uint32_t value_bytes, const Now& n
   const uint32_t index = ShardOf(request.key);
   Shard* shard = ShardAt(index);
   const uint64_t hash = shard->HashOf(request.key);
-  // Room in steps, so that nobody waits while thousands of small entries leave for one large value. Others may take it
-  // meanwhile; what is missing in the end is made in one go.
+  // Room in steps, so that no other caller waits while thousands of small entries leave for one large value. Other
+  // callers may take that room meanwhile; Reserve() makes what is missing in one step.
   for (uint32_t steps = kRoomStepsMin + value_bytes / 512; steps > 0; steps--) {
     const ShardHold hold(this, shard);
     if (!shard->MakeRoomStep(request, value_bytes, now)) break;
@@ -94,7 +94,7 @@ Status Store::Reserve(const Request& request, uint32_t value_bytes, const Now& n
 }
 
 bool Store::WriteBody(const Body& body, size_t offset, std::string_view bytes, const Now& now) {
-  // Under the lock because a body may move, in pieces so that nobody waits long for it.
+  // Under the lock because a body may move, in pieces so that no other caller waits long for the lock.
   Shard* shard = ShardAt(body.shard);
   const int slot = static_cast<int>(body.ref);
   while (!bytes.empty()) {

@@ -103,7 +103,7 @@ Refusal FitShards(const StoreOptions& given, StoreOptions* options) {
   return {};
 }
 
-// Fills in what is not given, but for a value_bytes_max that depends on what a shard can hold (FitValueBytesMax()).
+// Fills in what is not given. FitValueBytesMax() may lower value_bytes_max later, to what a shard can hold.
 Refusal ResolveOptions(const StoreOptions& given, StoreOptions* options) {
   *options = given;
   if (options->memory_bytes_ceiling == 0) options->memory_bytes_ceiling = options->memory_bytes * 4;

@@ -8,9 +8,9 @@ namespace cairn {
 namespace {
 
 constexpr int kReturnPagesMax = 16;
-// What upkeep waits after somebody had to sleep for the lock: longer than it takes to wake them. And after so many
-// holds more: where there is one such caller there are others to come, and upkeep that does little else than hold locks
-// would be holding one when its processor is taken away.
+// How long upkeep pauses after a caller had to sleep for the lock: longer than it takes to wake that caller. It pauses
+// after each of the next kUpkeepPauses holds too: more callers may come, and upkeep that does little but hold locks
+// would probably be holding one when its processor is taken away.
 constexpr uint32_t kUpkeepPauseUs = 100;
 constexpr uint32_t kUpkeepPauses = 64;
 
@@ -130,8 +130,8 @@ bool Store::Maintain(const Now& now) {
     const Growth::Step step = shard->growth()->Begin(now, Growth::Purpose::kUpkeep);
     if (shard->growth()->MayGiveBack()) ahead = true;
     // Upkeep takes the lock again and again; a caller who is being woken would find it taken each time.
-    const bool somebody_waits = shard->UnlockAndTell();
-    const uint32_t pauses = somebody_waits ? kUpkeepPauses : upkeep_pauses_.load(std::memory_order_relaxed);
+    const bool caller_waits = shard->UnlockAndTell();
+    const uint32_t pauses = caller_waits ? kUpkeepPauses : upkeep_pauses_.load(std::memory_order_relaxed);
     if (pauses != 0) {
       upkeep_pauses_.store(pauses - 1, std::memory_order_relaxed);
       OsSleepUs(kUpkeepPauseUs);

@@ -56,7 +56,7 @@ export interface AppendingOptions {
   readonly clock: LogClock;
   /** Stops this thread for `ms` milliseconds. */
   readonly sleep: (ms: number) => void;
-  /** Whether the log may outgrow its limit for these records: a snapshot waits for nothing else, and makes room. */
+  /** Whether the log may outgrow its limit: a snapshot waits for these records only, and then makes room. */
   readonly mayExceedLimit: () => boolean;
   readonly on: {
     /** A group is in the log. */
