@@ -176,9 +176,6 @@ export class Appending {
     if (refusal !== undefined) {
       this.#isHeld = true;
       this.#onRefused(refusal);
-    } else if (this.#flights.count === 0 && this.#trouble !== undefined) {
-      this.#trouble = undefined;
-      this.setState(FeedState.running);
     }
     return true;
   }
@@ -194,7 +191,10 @@ export class Appending {
     this.#log.exceedLimit(this.#options.mayExceedLimit());
   }
 
+  // The log takes groups again, even if a window of them is always in flight.
   #onCommitted(turn: number, { records, recordCount }: LogBatch): void {
+    this.#trouble = undefined;
+    this.setState(FeedState.running);
     this.#handle.commitDrained(turn);
     const bytes = records.reduce((sum, piece) => sum + piece.length, 0);
     this.#options.on.committed(bytes, recordCount);

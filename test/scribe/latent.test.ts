@@ -114,6 +114,18 @@ describe('a log that answers late', () => {
     }
   });
 
+  test('that is busy and loses an answer now and then is not refused for that', () => {
+    for (let seed = 1; seed <= 10; seed++) {
+      const desk = new Desk(seed, { windowMax: 16, latencyMax: 30, lossOneIn: 40 });
+      for (let i = 0; desk.nowMs < 15_000; i++) {
+        desk.feed.set(`k${i}`, 'v');
+        desk.scribe.turn();
+        desk.nowMs += 1;
+        expect(desk.feed.state, `seed ${seed}, after ${desk.nowMs} ms`).not.toBe(FeedState.failed);
+      }
+    }
+  });
+
   test('is waited for by a sync, a snapshot and a close', () => {
     for (let seed = 1; seed <= 10; seed++) {
       const desk = new Desk(seed, { lossOneIn: 6 });
