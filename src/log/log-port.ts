@@ -108,7 +108,7 @@ export interface SnapshotStore {
 export interface LogPort {
   /** Its name in errors. */
   readonly name: string;
-  /** How many batches may be in flight, at least 1. */
+  /** How many batches may be in flight, at least 1. The scribe sends at most LOG_TURNS_MAX. */
   readonly windowMax: number;
   readonly epoch: number;
   /** Where the next batch is to begin if none is in flight. */

@@ -201,7 +201,7 @@ export class Appending {
   }
 
   #onRefused(result: Refusal): void {
-    if (result.kind === 'fenced' || (result.kind === 'conflict' && this.#flights.isForGood(result))) {
+    if (this.#flights.isForGood(result)) {
       this.#options.on.ended(lostLog(this.#log, result));
       return;
     }

@@ -13,6 +13,7 @@
  * A log that answers at once has one group in flight at most, and its records stay in the buffer that they were drained
  * to. For any other they are copied, as the buffer is filled again before the answer comes.
  */
+import { LOG_TURNS_MAX } from '../limits.ts';
 import type { AppendResult, LogBatch, LogPort, Position } from '../log/index.ts';
 
 /** Why groups are held. */
@@ -29,12 +30,14 @@ interface Flight {
 
 export class Flights {
   readonly #log: LogPort;
+  readonly #countMax: number;
   readonly #onCommitted: (turn: number, batch: LogBatch) => void;
   #flights: Flight[] = [];
 
   /** `onCommitted` is called once for each group, in any order. */
   constructor(log: LogPort, onCommitted: (turn: number, batch: LogBatch) => void) {
     this.#log = log;
+    this.#countMax = Math.min(log.windowMax, LOG_TURNS_MAX);
     this.#onCommitted = onCommitted;
   }
 
@@ -42,9 +45,9 @@ export class Flights {
     return this.#flights.length;
   }
 
-  /** Another group may be sent: there is room in the window, and none is held that would have to go first. */
+  /** Another group may be sent: the log and the rings have room for one more, and none is held that goes first. */
   get hasRoom(): boolean {
-    return this.#flights.length < this.#log.windowMax && !this.#flights.some(({ state }) => state === 'held');
+    return this.#flights.length < this.#countMax && !this.#flights.some(({ state }) => state === 'held');
   }
 
   /** REQUIRES: hasRoom. */
@@ -74,7 +77,7 @@ export class Flights {
   }
 
   /** Whether a refusal that settle() gave says that another process writes the log. */
-  isForGood(refusal: Refusal): boolean {
+  isForGood(refusal: Refusal): refusal is Extract<Refusal, { kind: 'conflict' | 'fenced' }> {
     if (refusal.kind === 'fenced') return true;
     const first = this.#flights.find(({ state }) => state === 'held');
     if (refusal.kind !== 'conflict' || first === undefined) return false;

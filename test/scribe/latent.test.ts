@@ -22,6 +22,7 @@ class Desk {
   readonly reports: Report[] = [];
   readonly commands: Command[] = [];
   nowMs = 0;
+  say = (report: Report): void => void this.reports.push(report);
 
   constructor(seed: number, options: Partial<LatentOptions> = {}) {
     this.log = new LatentLog(this.stream, 1n, seed, options);
@@ -40,7 +41,7 @@ class Desk {
       logBytes: 0,
       control: new Int32Array(CONTROL_WORDS),
       hear: () => this.commands.shift(),
-      say: (report) => void this.reports.push(report),
+      say: (report) => this.say(report),
       sleep: pass,
     });
   }
@@ -68,6 +69,7 @@ describe('a log that answers late', () => {
     [', and loses requests and answers', { lossOneIn: 5 }],
     [', one group at a time', { windowMax: 1, lossOneIn: 5 }],
     [', with a full window', { windowMax: 16, latencyMax: 30 }],
+    [', with a larger window than the rings have turns', { windowMax: 100, latencyMax: 300 }],
   ])('%s gets every record once and in order', (_, options) => {
     for (let seed = 1; seed <= 25; seed++) {
       const random = new Random(seed);
@@ -164,6 +166,32 @@ describe('a log that answers late', () => {
       if (desk.log.durable < desk.log.committed) seedsWithMore++;
     }
     expect(seedsWithMore).toBeGreaterThan(2);
+  });
+
+  test('has all that was done during the last snapshot when it is closed', () => {
+    for (let seed = 1; seed <= 10; seed++) {
+      const desk = new Desk(seed, { lossOneIn: 6, latencyMax: 20 });
+      desk.feed.set('first', 'v');
+      desk.commands.push({ kind: 'close', id: 1, timeoutMs: 0, takesSnapshot: true });
+      const written = ['first'];
+      const hasSnapshot = (): boolean => desk.reports.some((r) => r.kind === 'notice' && r.notice.kind === 'snapshot');
+      // The last of them come in the turn in which the snapshot is complete.
+      const { say } = desk;
+      desk.say = (report) => {
+        say(report);
+        if (report.kind !== 'notice' || report.notice.kind !== 'snapshot') return;
+        written.push('last');
+        desk.feed.set('last', 'v');
+      };
+      for (let i = 0; !hasSnapshot(); i++) {
+        written.push(`k${i}`);
+        desk.feed.set(`k${i}`, 'v');
+        desk.scribe.turn();
+      }
+      expect(desk.scribe.run()).toBe('closed');
+      expect(desk.answerTo(1)?.error).toBeUndefined();
+      expect(desk.keys(), `seed ${seed}`).toEqual(written);
+    }
   });
 
   test('that another writer has taken over ends the scribe', () => {
