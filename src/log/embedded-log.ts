@@ -359,7 +359,6 @@ export class EmbeddedLog implements RequestLog, LogPort {
     const isSame =
       entry?.kind === 'records' &&
       entry.recordCount === batch.recordCount &&
-      entry.epoch === batch.epoch &&
       Buffer.concat(batch.records).equals(entry.records);
     return isSame
       ? { kind: 'committed', position: entry.position, end: entry.end }

@@ -130,6 +130,21 @@ export function describeLogPort(name: string, makeHarness: () => PortHarness): v
       expect(log.recordsBefore).toBe(60n);
     });
 
+    test('a batch that is in the log is the same batch if it is submitted again in a later epoch', () => {
+      const log = harness().open();
+      const batch = batchAt(log, log.end, 'a');
+      const { position } = append(log, 'a');
+      append(log, 'b');
+      for (let i = 0, kind = 'unknown'; kind !== 'committed'; i++) {
+        expect(i).toBeLessThan(POLLS_MAX);
+        log.submit(i, { ...batch, epoch: log.epoch + 1 });
+        const [{ result }] = settled(log, 1) as [Settled];
+        expect(result).toMatchObject(result.kind === 'committed' ? { position } : { kind: 'unknown' });
+        kind = result.kind;
+      }
+      expect(keys(log)).toEqual(['a.1', 'b.1']);
+    });
+
     test('a batch that is at another position than the log ends at is a conflict, and is not stored', () => {
       const log = harness().open();
       append(log, 'a');
@@ -242,7 +257,7 @@ export function describeLogPort(name: string, makeHarness: () => PortHarness): v
       expect(from(log.oldestReadable)).toEqual(keys(log));
     });
 
-    test('a record is read by its place, and one that is given up is nothing, not another one', () => {
+    test('a record is read by its place, and a truncated one is undefined, never another one', () => {
       const log = harness().open();
       for (let i = 0; i < 200; i++) append(log, `${i}`, 3);
       const records = [...log.entries(log.oldestReadable)].flatMap((entry) => [...recordsOf(entry)]);
@@ -284,7 +299,7 @@ export function describeLogPort(name: string, makeHarness: () => PortHarness): v
       );
     });
 
-    test('an entry is read by its position, and one that is given up is nothing, not another one', () => {
+    test('an entry is read by its position, and a truncated one is undefined, never another one', () => {
       const log = harness().open();
       const places = Array.from({ length: 40 }, (_, i) => append(log, `${i}`));
       for (const [i, { position }] of places.entries()) expect(keysOf(log.entryAt(position)!)).toEqual([`${i}.1`]);
