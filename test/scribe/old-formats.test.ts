@@ -2,10 +2,11 @@
 // must not change by that, wherever the opening is cut off, and whatever recovery has to begin with; and no version
 // that a client holds from before means anything any more.
 
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { afterEach, describe, expect, test } from 'vitest';
+import { BATCH_HEADER_BYTES } from '../../src/log/format.ts';
 import { EmbeddedLog, FORMAT_VERSION, lockedByCaller, survey } from '../../src/log/index.ts';
 import { epochOf } from '../../src/request/record.ts';
 import { DataDirectories } from '../support/data-directories.ts';
@@ -19,6 +20,27 @@ const data = new DataDirectories('old-formats');
 const set = (key: string, value: string): RecordParts => ({ kind: 'set', key, value });
 const damage = (directory: string) =>
   survey(directory, { isDeep: true }).problems.filter(({ kind }) => kind === 'damage');
+
+test.each([1, 2])(
+  'a batch that a process of format %i may not have synced is written again in that format',
+  (version) => {
+    const directory = data.fresh();
+    appendOld(directory, 700, [set('a', '1')]);
+    age(directory, version);
+    const path = join(directory, '000000000001.log');
+    // Without the mark of its end, as after a crash.
+    truncateSync(path, readFileSync(path).length - BATCH_HEADER_BYTES);
+    EmbeddedLog.open({ directory, lockDirectory: lockedByCaller }).close();
+    const { segments, problems } = survey(directory, { isDeep: true });
+    expect(problems.filter(({ kind }) => kind !== 'note')).toEqual([]);
+    const formats = segments.map(({ header, scan }) => [header.formatVersion, scan.recordCount]);
+    expect(formats).toEqual([
+      [version, 0],
+      [version, 1],
+      [FORMAT_VERSION, 0],
+    ]);
+  },
+);
 
 // What the formats have in common, written in each: sets, deletes, touches, clears, several openings, a touch that
 // gives what had an expiry none. Only versions and what they mean differ.
