@@ -282,6 +282,13 @@ describe('records with optional fields', () => {
         { kind: 'set', key: 'b', batch: { id: 9n, count: 2, index: 0 } },
       ],
     ],
+    [
+      'two give different counts',
+      [
+        { kind: 'set', key: 'a', batch: { id: 9n, count: 2, index: 0 } },
+        { kind: 'set', key: 'b', batch: { id: 9n, count: 3, index: 1 } },
+      ],
+    ],
   ])('of an atomic batch of which %s are damage', (_, parts) => {
     const disk = written({ kind: 'set', key: 'sound', value: '1' }, ...parts);
     expect(() => new Life(disk)).toThrow(withCode('ERR_LOG_CORRUPT', /records that are none/));
