@@ -640,6 +640,21 @@ describe('closing', () => {
     }
   });
 
+  test('takes the last snapshot from the beginning, also for those that have asked for the one under way', () => {
+    const desk = new Desk({}, atClose);
+    for (let i = 0; i < 40; i++) desk.feed.set(`k${i}`, Buffer.alloc(100_000));
+    desk.turnUntil(() => desk.feed.uncommitted === 0);
+    desk.commands.push({ kind: 'snapshot', id: 1 });
+    desk.turns(1);
+    expect(desk.feed.openWalks).toBe(1);
+    desk.feed.set('late', 'v');
+    close(desk);
+    expect(desk.scribe.run()).toBe('closed');
+    expect(desk.answerTo(1)?.result).toMatchObject({ entries: 41 });
+    expect(desk.answerTo(1)?.error).toBeUndefined();
+    expect(desk.get('snapshots')).toBe(1);
+  });
+
   test('leaves the snapshot out if nothing has happened since the last', () => {
     for (const writesMore of [true, false]) {
       const desk = new Desk({}, atClose);
