@@ -695,8 +695,7 @@ export class Cache<V = unknown> {
   }
 }
 
-guardReceivers('cache', Cache.prototype, isCache, ['get', 'set']);
-guardReceivers('cache.promises', CachePromises.prototype, CachePromises.is, []);
+guardReceivers(Cache.prototype, isCache, ['get', 'set']);
 register(openNames);
 
 type AnyListener<V> = CacheEvents<V>[keyof CacheEvents<V>] | NoticeListener;

@@ -6,42 +6,33 @@ import { types } from 'node:util';
 import { CairnTypeError } from './errors.ts';
 
 /** The error for a method that was called without its cache, or without its `cache.promises`. */
-export function withoutCache(method: string, object = 'cache'): CairnTypeError {
+export function withoutCache(method: string, object: 'cache' | 'cache.promises' = 'cache'): CairnTypeError {
   return new CairnTypeError(
     'ERR_INVALID_ARGUMENT',
-    `${TYPES[object]}.${method} was called without its cache: write ${object}.${method}(...), or pass (...args) => ${object}.${method}(...args). ${OF_PROXIES}`,
+    `${object === 'cache' ? 'Cache' : 'CachePromises'}.${method} was called without its cache: write ${object}.${method}(...), or pass (...args) => ${object}.${method}(...args). ${OF_PROXIES}`,
   );
 }
 
 // The error for a property that was read from something else.
-function notOfACache(property: string, object: string): CairnTypeError {
+function notOfACache(property: string): CairnTypeError {
   return new CairnTypeError(
     'ERR_INVALID_ARGUMENT',
-    `${TYPES[object]}.${property} was read from something that is no ${TYPES[object]}: write ${object}.${property}. ${OF_PROXIES}`,
+    `Cache.${property} was read from something that is no Cache: write cache.${property}. ${OF_PROXIES}`,
   );
 }
 
-const TYPES: Record<string, string> = { cache: 'Cache', 'cache.promises': 'CachePromises' };
 const OF_PROXIES = 'A Proxy has to pass the object itself as this';
 
 /**
- * Wraps the methods and accessors of a class, except those that check by themselves, so that each refuses a `this` that
- * is not an instance. `object` is how programs write an instance: `cache` or `cache.promises`.
+ * Wraps the methods and accessors of Cache, except those that check by themselves, so that each refuses a `this` that
+ * is not an instance.
  */
-export function guardReceivers(
-  object: string,
-  prototype: object,
-  isInstance: (value: unknown) => boolean,
-  except: string[],
-): void {
+export function guardReceivers(prototype: object, isInstance: (value: unknown) => boolean, except: string[]): void {
   for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
     if (name === 'constructor' || except.includes(name)) continue;
-    const guarded = (
-      method: (...args: unknown[]) => unknown,
-      error: (name: string, object: string) => Error,
-    ): typeof method => {
+    const guarded = (method: (...args: unknown[]) => unknown, error: (name: string) => Error): typeof method => {
       const wrapper = function (this: unknown): unknown {
-        if (!isInstance(this)) throw error(name, object);
+        if (!isInstance(this)) throw error(name);
         // biome-ignore lint/complexity/noArguments: passed on without making an array of them
         return method.apply(this, arguments as unknown as unknown[]);
       };

@@ -152,7 +152,7 @@ describe('src/', () => {
     removals: [...first, 'native'],
     router: [...first, 'native'],
     commits: [...first, 'native'],
-    promises: [...first, 'native', 'answers', 'commits', 'patience', 'reports', 'router'],
+    promises: [...first, 'native', 'answers', 'commits', 'patience', 'receiver', 'reports', 'router'],
     server: [...first, 'native'],
     log: [...shared, 'request'],
     scribe: [...shared, 'request', 'native', 'log'],
