@@ -14,12 +14,18 @@ import {
   type SnapshotSummary,
 } from './scribe/index.ts';
 
+interface Listener {
+  readonly listener: NoticeListener;
+  /** What the keeper calls. */
+  readonly heard: NoticeListener;
+}
+
 /** Cache has the documentation of what is public here. */
 export class CacheLog {
   readonly #handle: NativeHandle;
   readonly #keeper: LogKeeper | undefined;
   #remote: RemoteScribe | undefined;
-  readonly #listeners: { listener: NoticeListener; heard: NoticeListener }[] = [];
+  #listeners: readonly Listener[] = [];
 
   /** `keeper`: for a handle that owns the cache. */
   constructor(handle: NativeHandle, keeper: LogKeeper | undefined) {
@@ -49,30 +55,39 @@ export class CacheLog {
     if (typeof listener !== 'function') throw wrongType('listener', 'a function', listener);
     const keeper = this.#keeperHere();
     if (keeper === undefined) return;
-    const heard: NoticeListener = (notice) => {
-      if (once) this.unlisten(listener);
-      listener(report(notice));
+    const added: Listener = {
+      listener,
+      heard: (notice) => {
+        // It may have been removed while the notice was on its way.
+        if (!this.#listeners.includes(added)) return;
+        if (once) this.#remove(added);
+        listener(report(notice));
+      },
     };
-    this.#listeners.push({ listener, heard });
-    keeper.listen(heard);
+    this.#listeners = [...this.#listeners, added];
+    keeper.listen(added.heard);
   }
 
   /** If a listener was added twice, the later one. */
   unlisten(listener: NoticeListener): void {
-    const place = this.#listeners.findLastIndex((each) => each.listener === listener);
-    const [found] = place === -1 ? [] : this.#listeners.splice(place, 1);
-    if (found !== undefined) this.#keeperHere()?.unlisten(found.heard);
+    const found = this.#listeners.findLast((each) => each.listener === listener);
+    if (found !== undefined) this.#remove(found);
   }
 
   /** The handle is about to be closed. */
   close(): void {
-    for (const { listener } of [...this.#listeners]) this.unlisten(listener);
+    for (const each of this.#listeners) this.#remove(each);
     this.#remote?.close();
   }
 
   /** Closes an owner's share of the log, within the time (0: no limit). */
   async release(timeoutMs: number, withSnapshot: boolean): Promise<void> {
     await this.#keeper?.release(timeoutMs, withSnapshot);
+  }
+
+  #remove(listener: Listener): void {
+    this.#listeners = this.#listeners.filter((other) => other !== listener);
+    this.#keeperHere()?.unlisten(listener.heard);
   }
 
   #keeperHere(): LogKeeper | undefined {

@@ -29,6 +29,24 @@ describe('reports', () => {
     for (const notice of notices) expect(JSON.parse(JSON.stringify(notice)).kind).toBeTypeOf('string');
   });
 
+  test('of the log come once to a listener of once, and not to one that was removed', async () => {
+    const cache = await Cache.open({ data: data.fresh(), maxMemory: '8mb' });
+    let count = 0;
+    const listener = () => count++;
+    cache.once('log', listener);
+    cache.on('log', listener);
+    for (const expected of [2, 3, 4]) {
+      await cache.snapshot();
+      await until(() => count >= expected);
+      expect(count).toBe(expected);
+    }
+    cache.off('log', listener);
+    await cache.snapshot();
+    await cache.sync();
+    expect(count).toBe(4);
+    await cache.close();
+  });
+
   test('of an entry can too, and are else as they were', async () => {
     using cache = new Cache();
     cache.set('a', 1);
