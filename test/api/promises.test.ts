@@ -2,8 +2,9 @@
 // give the same answers, errors included, and leave the same entries. What only the promised form has follows.
 import { isDeepStrictEqual } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { Cache, CairnError, CairnRangeError, CairnTypeError } from '../../src/index.ts';
+import { Cache, CairnError, CairnRangeError, CairnTypeError, serve } from '../../src/index.ts';
 import { withCode } from '../support/errors.ts';
+import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { Random } from '../support/random.ts';
 
 let cache: Cache;
@@ -520,6 +521,19 @@ describe('take of a value that cannot be decoded', () => {
     expect(owner.getRemainingTTL('k')).toBeGreaterThan(3_500_000);
   });
 
+  test('puts it back with the flags of its client', async () => {
+    using owner = new Cache({ name: 'taken-flags' });
+    using reader = Cache.attach('taken-flags', { raw: odd });
+    const server = await serve(owner, { port: 0, host: '127.0.0.1' });
+    const [address] = server.addresses as readonly { port: number }[];
+    const client = await MemcachedSocket.open(address!.port);
+    expect(await client.ask('set k 77 0 5\r\nbytes\r\n')).toBe('STORED\r\n');
+    await expect(reader.promises.take('k')).rejects.toThrow('odd');
+    expect(owner.info('k')!.flags).toBe(77);
+    client.destroy();
+    await server.close();
+  });
+
   test('leaves what the same thread stores under the key behind it', async () => {
     using owner = new Cache({ name: 'taken-set' });
     using reader = Cache.attach('taken-set', { raw: odd });
@@ -544,4 +558,17 @@ describe('take of a value that cannot be decoded', () => {
       withCode('ERR_VALUE_MALFORMED', /odd; and the entry of "k" could not be put back/),
     );
   });
+});
+
+test('the synchronous take removes the value that it returns, if another is stored while it decodes', () => {
+  using owner = new Cache({ name: 'taken-late' });
+  let stores = 1;
+  const raw = (bytes: Uint8Array): string => {
+    if (stores-- > 0) owner.set('k', 'newer');
+    return String(bytes);
+  };
+  using reader = Cache.attach('taken-late', { raw });
+  owner.set('k', Buffer.from('older'));
+  expect(reader.take('k')).toBe('newer');
+  expect(owner.has('k')).toBe(false);
 });
