@@ -933,3 +933,11 @@ test('a value that is too large to be kept is told of once', async () => {
   expect(warnings[0]!.message).toMatch(/"big".*2000 bytes.*maxValueBytes \(1000\)/);
   await small.close();
 });
+
+test('the loader of a refresh is told of no stale value where that cannot be decoded', async () => {
+  using owner = new Cache({ name: 'undecodable', maxMemory: '16mb' });
+  using reader = Cache.attach<unknown>('undecodable', { raw: 'json' });
+  owner.set('k', Buffer.from('no json'));
+  const load = ({ stale }: { stale: unknown }) => ({ stale: typeof stale });
+  expect(await reader.fetch('k', load, { forceRefresh: true })).toEqual({ stale: 'undefined' });
+});

@@ -180,3 +180,14 @@ describe("'keep' where there is no entry to keep it from", () => {
     await Promise.all([cache.close(), lasting.close()]);
   });
 });
+
+test('time that the clock moves between two pieces of a dump counts for the next piece', () => {
+  let now = 0;
+  using cache = new Cache({ clock: () => now });
+  for (let i = 0; i < 100; i++) cache.set(`k${i}`, 'x'.repeat(10_000), { ttl: 1000 });
+  const pieces = cache.dump();
+  pieces.next();
+  expect(pieces.next().value!.length).toBeGreaterThan(10_000);
+  now = 1000;
+  expect([...pieces]).toEqual([]);
+});
