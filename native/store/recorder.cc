@@ -41,8 +41,7 @@ void Recorder::Renumbered(uint64_t counter) {
 // ---- room ----
 
 RecordFields Recorder::FieldsOf(RecordKind kind, uint64_t fresh_until_ms, const Now& now) const {
-  RecordFields fields = extra_;
-  if (kind != RecordKind::kSet) fields.fields &= static_cast<uint16_t>(~kFieldDelta);
+  RecordFields fields = kind == RecordKind::kSet ? extra_ : RecordFields{};
   if (fresh_until_ms != kAlwaysFresh) fields.SetFreshUntil(WallMsByClock(fresh_until_ms, now));
   return fields;
 }
@@ -55,7 +54,7 @@ bool Recorder::ReserveKeyInRing(size_t key_bytes, uint64_t fresh_until_ms) {
 
 bool Recorder::ReserveSetInRing(const NewEntry& entry, EntryIs entry_is) {
   static_assert(kAlwaysFresh == 0);
-  const bool has_fields = (entry.fresh_until_ms | extra_bytes_) != 0;
+  const bool has_fields = (entry.fresh_until_ms | extra_.fields) != 0;
   bool reserved;
   if (entry.value_bytes <= kRingInlineValueBytesMax && ring_.pinned_bytes() == 0 && !has_fields) [[likely]] {
     reserved_ = Reserved::kPlain;
@@ -106,15 +105,7 @@ uint64_t Recorder::LeaveDelete(std::string_view key) {
   if (!keeps_records()) [[likely]]
     return version;
   state_->gone_version = version;
-  const RecordFields fields = FieldsOf(RecordKind::kDelete, kAlwaysFresh, {});
-  const RecordHeader header = HeaderOf(RecordKind::kDelete, version, key.size(), 0, fields.fields);
-  if (fields.fields == 0) {
-    ring_.Append(header, key.data(), key.data());
-    return version;
-  }
-  ring_.Begin(header, fields);
-  ring_.Payload(key.data(), key.size());
-  ring_.Commit();
+  ring_.Append(HeaderOf(RecordKind::kDelete, version, key.size(), 0), key.data(), key.data());
   return version;
 }
 
@@ -154,6 +145,8 @@ void Recorder::LeaveEntryInRing(RecordKind kind, Ref ref, uint64_t version, cons
   header.codec = static_cast<uint8_t>(CodecOf(entry));
   header.expires_wall_ms = ExpiresWallMs(ExpiresMsOf(entry), now);
   header.client_flags = ClientFlagsOf(entry);
+  const bool has_end = header.expires_wall_ms != 0 || (fields.fields & kFieldFreshness) != 0;
+  if (kind == RecordKind::kTouch && has_end) NoteGone(version);
   const bool in_place = value_bytes != 0 && reserved_ == Reserved::kPinned;
   if (in_place) return LeavePinned(header, fields, ref);
   if (!(entry->flags & kEntryChunked) && fields.fields == 0) {

@@ -29,9 +29,9 @@ namespace cairn {
 struct RecorderState {
   uint64_t last_version;    // the last version given, or that came in with a record
   uint64_t newest_version;  // no entry has a later one
-  // The last change that may be the cause of an absence: the last delete, clear or touch that gave an expiry, or the
-  // newest entry that was evicted or has expired. Kept only with a ring. Records read back from the log do not count,
-  // because the log has them.
+  // The last change that may be the cause of an absence: the last delete, clear, or touch to an expiry or to an end of
+  // freshness, or the newest entry that was evicted or has expired. Kept only with a ring. Records read back from the
+  // log do not count, because the log has them.
   uint64_t gone_version;
 };
 
@@ -122,14 +122,8 @@ class Recorder {
   // While it exists, records of sets say that `delta` was added to a number.
   class Extra {
    public:
-    Extra(Recorder* recorder, int64_t delta) : recorder_(recorder) {
-      recorder->extra_.SetDelta(delta);
-      recorder->extra_bytes_ = recorder->extra_.bytes();
-    }
-    ~Extra() {
-      recorder_->extra_ = RecordFields{};
-      recorder_->extra_bytes_ = 0;
-    }
+    Extra(Recorder* recorder, int64_t delta) : recorder_(recorder) { recorder->extra_.SetDelta(delta); }
+    ~Extra() { recorder_->extra_ = RecordFields{}; }
     Extra(const Extra&) = delete;
     Extra& operator=(const Extra&) = delete;
 
@@ -153,7 +147,7 @@ class Recorder {
   // The optional fields of a record, and their bytes, or a little more.
   RecordFields FieldsOf(RecordKind kind, uint64_t fresh_until_ms, const Now& now) const;
   size_t FieldBytes(uint64_t fresh_until_ms) const {
-    return (fresh_until_ms != kAlwaysFresh ? RecordFieldBytes(kFieldFreshness) : 0) + extra_bytes_;
+    return (fresh_until_ms != kAlwaysFresh ? RecordFieldBytes(kFieldFreshness) : 0) + extra_.bytes();
   }
   bool ReserveKeyInRing(size_t key_bytes, uint64_t fresh_until_ms);
   bool ReserveSetInRing(const NewEntry& entry, EntryIs entry_is);
@@ -169,8 +163,7 @@ class Recorder {
   StoreStats* counters_;
   ChangeRing ring_;
   bool keeps_records_;
-  RecordFields extra_;      // of every record
-  size_t extra_bytes_ = 0;  // of those
+  RecordFields extra_;  // of every record of a set
   // The form of the record for which ReserveSet() last made room: as for ChangeRing::Append(), with optional fields, or
   // with its value kept in place.
   enum class Reserved : uint8_t { kPlain, kWithFields, kPinned };

@@ -288,7 +288,7 @@ class CAPABILITY("shard") Shard final : private ChunkMover, private EntryHasher,
   // Adds `added` behind the value of a chunked entry that is not pinned: replaces only chunks that change their size.
   // Otherwise as Rewrite().
   Status Extend(Ref* ref, const NewEntry& entry, std::string_view added, const Now& now) REQUIRES_LOCK(this);
-  void FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
+  void FinishStore(Ref ref, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
   void FinishWrite(const NewEntry& from, std::string_view value, Ref ref, uint64_t version, const Now& now,
                    Outcome* outcome) REQUIRES_LOCK(this);
   void Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins, Outcome* outcome)

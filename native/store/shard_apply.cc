@@ -141,11 +141,7 @@ Status Shard::ApplyTouch(const Incoming& in, const Now& now) {
     Leave(Find(key, in.hash), Reason::kEvicted, in.hash);
     return status;
   }
-  if (!in.keep_version) {
-    const uint64_t version = recorder_.NextVersion();
-    recorder_.LeaveEntry(RecordKind::kTouch, ref, version, now);
-    if (in.expires()) recorder_.NoteGone(version);
-  }
+  if (!in.keep_version) recorder_.LeaveEntry(RecordKind::kTouch, ref, recorder_.NextVersion(), now);
   table_.Adjust();
   VoidFills(in.hash);
   return status;

@@ -93,7 +93,7 @@ void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcom
 
 void Shard::FinishConcat(Ref ref, uint64_t hash, const Now& now, Outcome* outcome) {
   At(ref)->version = recorder_.NextVersion();
-  FinishStore(ref, RecordKind::kSet, At(ref)->version, now, outcome);
+  FinishStore(ref, now, outcome);
   state_->counters.sets++;
   VoidFills(hash);
   table_.Adjust();

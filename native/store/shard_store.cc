@@ -81,11 +81,11 @@ Status Shard::Refuse(Status status, Verb verb, std::string_view key, uint64_t ha
   return status;
 }
 
-void Shard::FinishStore(Ref ref, RecordKind kind, uint64_t version, const Now& now, Outcome* outcome) {
-  EntryHeader* entry = At(ref);
-  recorder_.LeaveEntry(kind, ref, version, now);
+void Shard::FinishStore(Ref ref, const Now& now, Outcome* outcome) {
+  const EntryHeader* entry = At(ref);
+  recorder_.LeaveEntry(RecordKind::kSet, ref, entry->version, now);
   outcome->version = entry->version;
-  outcome->record_version = version;
+  outcome->record_version = entry->version;
   outcome->expires_ms = ExpiresMsOf(entry);
   outcome->fresh_until_ms = FreshUntilOf(entry);
   outcome->codec = CodecOf(entry);
@@ -426,7 +426,7 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
   CHECK(Enter(slot, hash, walk_bits));
   counters->sets++;
   if (request.verb == Verb::kCas) counters->cas_hits++;
-  FinishStore(lru_.head(), RecordKind::kSet, At(lru_.head())->version, now, outcome);
+  FinishStore(lru_.head(), now, outcome);
   VoidFills(hash);
   table_.Adjust();
   outcome->status = Status::kStored;

@@ -197,7 +197,6 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   if (!request.no_bump) Bump(ref);
   outcome->record_version = recorder_.NextVersion();
   recorder_.LeaveEntry(RecordKind::kTouch, ref, outcome->record_version, now);
-  if (IsTimed(entry)) recorder_.NoteGone(outcome->record_version);
   outcome->expires_ms = ExpiresMsOf(entry);
   outcome->fresh_until_ms = FreshUntilOf(entry);
   outcome->status = Status::kFound;

@@ -69,7 +69,6 @@ TEST(StoreRecordFields, ACounterThatBeginsWasNotAddedTo) {
   EXPECT_EQ(record.optional.fields, 0);
 }
 
-// A deletion that stands for a count which found no memory for its result has nothing of the count.
 TEST(StoreRecordFields, ARefusedCountLeavesNoDelta) {
   TestStore store(WithRing());
   store.Set("n", "text");
@@ -77,6 +76,52 @@ TEST(StoreRecordFields, ARefusedCountLeavesNoDelta) {
   EXPECT_EQ(store.Incr("n", 1).status, Status::kNonNumeric);
   store.Delete("n");
   EXPECT_EQ(LastOf(&store).optional.fields, 0);
+}
+
+// The delete stands for the old number, which is gone.
+TEST(StoreRecordFields, TheDeleteOfACountThatFindsNoMemoryHasNoDelta) {
+  StoreOptions options = TestStore::Tiny();
+  options.ring_bytes = kRingBytesMin;
+  TestStore store(options);
+  // Values that are being received and read leave memory for a short number, and none for a long one.
+  Body body;
+  auto body_bytes = static_cast<uint32_t>(store->value_bytes_max());
+  while (store->Reserve(TestStore::Make(Verb::kSet, "body"), body_bytes, store.now(), &body) != Status::kStored) {
+    body_bytes -= 1000;
+  }
+  const auto leaves_the_number = [&](size_t bytes) {
+    store.Set("n", "9");
+    store.Set("read", std::string(bytes, 'r'));
+    (void)LastOf(&store);
+    return store.Has("n") && store.Has("read");
+  };
+  std::vector<Pin> pins;
+  const auto pin = [&] {
+    Scratch none;
+    Outcome read;
+    store->Execute(TestStore::Make(Verb::kGet, "read"), store.now(), &none, &read);
+    ASSERT_NE(read.pin.ref, 0u);
+    pins.push_back(read.pin);
+    store.Delete("read");
+    (void)LastOf(&store);
+  };
+  while (leaves_the_number(200'000)) pin();
+  size_t fits = 0;
+  for (size_t step = 1 << 17; step != 0; step /= 2) {
+    if (leaves_the_number(fits + step)) fits += step;
+  }
+  ASSERT_TRUE(leaves_the_number(fits));
+  pin();
+  Request count = TestStore::Make(Verb::kIncr, "n");
+  count.delta = uint64_t{1} << 63;
+  ASSERT_EQ(store.Do(count).status, Status::kNoMemory);
+  const StoredRecord record = LastOf(&store);
+  EXPECT_EQ(record.kind, RecordKind::kDelete);
+  EXPECT_EQ(record.key, "n");
+  EXPECT_EQ(record.optional.fields, 0);
+  for (const Pin& each : pins) store->Unpin(each);
+  store->Abandon(&body);
+  store->Verify();
 }
 
 // In one piece, in several, and kept in place by the ring.

@@ -322,6 +322,30 @@ TEST(StoreApply, ATouchMovesTheExpiryOnly) {
   EXPECT_EQ(get.outcome.expires_ms, store.now_ms() + 77);
 }
 
+// A touch gives the entry no version, but the absence may be its doing.
+TEST(StoreApply, TheAbsenceThatATouchBringsWaitsForItsRecord) {
+  for (const bool by_freshness : {false, true}) {
+    StoreOptions options = TestStore::Tiny();
+    options.ring_bytes = kRingBytesMin;
+    TestStore store(options);
+    const uint64_t stored = store.Set("key", "value").outcome.version;
+    RecordView touch = View(RecordKind::kTouch, "key", "", 1);
+    if (by_freshness) {
+      touch.optional.SetFreshUntil(store.now().wall_ms + 10);
+    } else {
+      touch.expires_wall_ms = store.now().wall_ms + 10;
+    }
+    ASSERT_EQ(store->Apply(touch, store.now(), false), Status::kStored);
+    const uint64_t touched = store->LastVersion(0);
+    EXPECT_GT(touched, stored);
+    EXPECT_EQ(store.Get("key").outcome.commit_version, stored);
+    store.Advance(10);
+    const Outcome miss = store.Get("key").outcome;
+    EXPECT_EQ(miss.status, Status::kNotFound);
+    EXPECT_EQ(miss.commit_version, touched);
+  }
+}
+
 TEST(StoreApply, WhatHasExpiredByTheWallClockDoesNotComeBack) {
   StoreOptions options = TestStore::Tiny();
   options.epoch = 9;

@@ -253,8 +253,9 @@ bool Harness::CompareRecords() {
     std::vector<ExpectedRecord>& expected = shards_[i].new_records;
     ModelShard& shard = shards_[i];
     for (const ExpectedRecord& record : expected) {
+      const bool has_end = record.expires_wall_ms != 0 || (record.optional.fields & kFieldFreshness) != 0;
       const bool goes = record.kind == RecordKind::kDelete || record.kind == RecordKind::kClear ||
-                        (record.kind == RecordKind::kTouch && record.expires_wall_ms != 0);
+                        (record.kind == RecordKind::kTouch && has_end);
       if (!goes) continue;
       if (record.version == 0) shard.gone_known = false;
       if (record.version > shard.gone_version) {
