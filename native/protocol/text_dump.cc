@@ -187,7 +187,7 @@ void TextDialect::AppendDumped(std::string_view key) {
   dump_->append(key, outcome, *now_, to);
   if (to->size() == begin) return;
   // The log will not have it: the client must not see it.
-  if (gate_->Settle(begin, request, outcome) == ReplyGate::Slot::kRefused) to->Truncate(begin);
+  if (gate_->Settle(begin, request, outcome) == ReplyGate::Slot::kRefused) return to->Truncate(begin);
   dump_->left--;
 }
 

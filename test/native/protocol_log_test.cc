@@ -525,6 +525,37 @@ TEST(ProtocolLog, ReadsOfWhatTheLogDoesNotHaveAreRefusedAndOthersGoOn) {
   }
 }
 
+TEST(ProtocolLog, ADumpTellsOnlyOfWhatTheLogHas) {
+  for (const std::string line : {"lru_crawler metadump all\r\n", "stats cachedump 1 0\r\n"}) {
+    LoggedServer logged;
+    ProtocolClient writer(&logged.server);
+    writer.Send(Set("kept", "kept"));
+    logged.Commit();
+    writer.ContinueOnce();
+    EXPECT_EQ(writer.Send(Set("fresh", "fresh")), "");
+    const auto tells_of = [](const std::string& reply, std::string_view key) {
+      return reply.find("=" + std::string(key) + " ") != std::string::npos ||
+             reply.find("ITEM " + std::string(key) + " ") != std::string::npos;
+    };
+    // The newest entry comes first: its line is held, and all that is behind it.
+    ProtocolClient reader(&logged.server);
+    const std::string before = reader.Send(line + "mn\r\n");
+    EXPECT_FALSE(tells_of(before, "fresh") || tells_of(before, "kept")) << before;
+    EXPECT_TRUE(reader.session()->waits());
+    // A log that takes nothing will not have the entry: the dump leaves it out, and out of the limit.
+    logged.log.SetHealth(Health::kFull);
+    ProtocolClient other(&logged.server);
+    const std::string without = other.Send(line[0] == 's' ? "stats cachedump 1 1\r\n" : line);
+    EXPECT_TRUE(tells_of(without, "kept") && !tells_of(without, "fresh")) << without;
+    EXPECT_TRUE(without.ends_with("END\r\n")) << without;
+    logged.log.SetHealth(Health::kRunning);
+    logged.Commit();
+    const std::string after = reader.ContinueOnce();
+    EXPECT_TRUE(tells_of(after, "fresh") && tells_of(after, "kept")) << after;
+    EXPECT_TRUE(after.ends_with("END\r\nMN\r\n")) << after;
+  }
+}
+
 TEST(ProtocolLog, ALargeValueThatIsNotCommittedIsRefusedWithoutLeavingItPinned) {
   LoggedServer logged;
   ProtocolClient writer(&logged.server);
