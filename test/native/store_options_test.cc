@@ -5,6 +5,7 @@
 
 #include "base/os.h"
 #include "store/store.h"
+#include "support/shard_access.h"
 #include "support/store_fixture.h"
 #include "test.h"
 
@@ -120,13 +121,31 @@ TEST(StoreOptions, TheNumberOfShardsFollowsFromWhatAShardNeeds) {
     return store == nullptr ? 0 : store->shard_count();
   };
   const uint32_t many = shards(uint64_t{8} << 30, 0, 1 << 20);
-  EXPECT_EQ(many, std::min(std::bit_floor(8 * std::max(OsCpuCount(), 1u)), 256u)) << "eight for each processor";
-  EXPECT_EQ(many & (many - 1), 0) << many;
+  EXPECT_EQ(many, std::min(std::bit_floor(8 * OsCpuCount()), 256u));
   EXPECT_EQ(shards(4 << 20, 0, 1000), 1);
   EXPECT_EQ(shards(uint64_t{1} << 30, 1000, 1000), 1) << "1000 entries are one exact order";
   EXPECT_EQ(shards(uint64_t{1} << 30, 5000, 1000), std::min(many, 4u));
   EXPECT_EQ(shards(uint64_t{1} << 30, 0, uint64_t{16} << 20), std::min(many, 8u));
   EXPECT_EQ(shards(uint64_t{16} << 20, 0, 1000), std::min(many, 4u));
+}
+
+TEST(StoreOptions, AResizeIsRefusedIfAShardCouldNotHoldTwoOfTheLargestValues) {
+  StoreOptions options = TestStore::Tiny();
+  options.memory_bytes = 16 << 20;
+  options.shard_count = 1;
+  options.value_bytes_max = 2 << 20;
+  TestStore store(options);
+  int refused = 0;
+  for (uint64_t bytes = kMemoryBytesMin; bytes < options.memory_bytes; bytes += 64 << 10) {
+    Refusal refusal;
+    const bool fits = test::LimitFor(store.get(), 0, bytes) >= 2 * options.value_bytes_max;
+    ASSERT_EQ(store->CheckResize(bytes, &refusal), fits) << bytes;
+    if (fits) continue;
+    const Refusal expected{.rule = Rule::kValuesFit, .min = options.value_bytes_max, .value = bytes, .shard_count = 1};
+    ASSERT_EQ(refusal, expected);
+    refused++;
+  }
+  EXPECT_GT(refused, 0);
 }
 
 TEST(StoreOptions, DifferentStoresHaveDifferentSecretsUnlessTheyAreGiven) {

@@ -88,40 +88,79 @@ TEST(StoreRefusals, ARecordOfAnAbsentKeyVoidsTheLoadsThatBeganBeforeIt) {
   }
 }
 
+// A store without memory for the largest value: a body that is being received, and values that are being read, hold all
+// but less than that.
+class HeldStore : public TestStore {
+ public:
+  HeldStore() : TestStore(Options()) {
+    const auto value_bytes_max = static_cast<uint32_t>(store().value_bytes_max());
+    uint32_t body_bytes = value_bytes_max;
+    while (store().Reserve(SetOf("other"), body_bytes, now(), &body_) != Status::kStored) body_bytes -= 1000;
+    for (uint64_t held = body_bytes; held + value_bytes_max < store().Stats().limit_bytes; held += 100'000) {
+      const std::string key = "read" + std::to_string(pins_.size());
+      CHECK(Set(key, std::string(100'000, 'r')).status == Status::kStored);
+      TakeRecords();
+      Scratch none;
+      Outcome read;
+      store().Execute(Make(Verb::kGet, key), now(), &none, &read);
+      CHECK(read.pin.ref != 0);
+      pins_.push_back(read.pin);
+    }
+  }
+  ~HeldStore() {
+    for (const Pin& pin : pins_) store().Unpin(pin);
+    store().Abandon(&body_);
+    store().Verify();
+  }
+
+  std::vector<StoredRecord> TakeRecords() {
+    std::vector<StoredRecord> records = DrainAll(&store(), 0);
+    store().CommitRing(0);
+    return records;
+  }
+
+ private:
+  static StoreOptions Options() {
+    StoreOptions options = Tiny();
+    options.ring_bytes = kRingBytesMin;
+    return options;
+  }
+
+  Body body_;
+  std::vector<Pin> pins_;
+};
+
 // Otherwise the log would bring an older value of the key back, which was evicted.
 TEST(StoreRefusals, ARecordThatFindsNoMemoryLeavesADelete) {
-  StoreOptions options = TestStore::Tiny();
-  options.ring_bytes = kRingBytesMin;
-  TestStore store(options);
-  // A body that is being received, and values that are being read: neither gives memory back.
-  Body body;
-  const auto value_bytes_max = static_cast<uint32_t>(store->value_bytes_max());
-  uint32_t body_bytes = value_bytes_max;
-  while (store->Reserve(SetOf("other"), body_bytes, store.now(), &body) != Status::kStored) body_bytes -= 1000;
-  std::vector<Pin> pins;
-  for (uint64_t held = body_bytes; held + value_bytes_max < store->Stats().limit_bytes; held += 100'000) {
-    const std::string key = "read" + std::to_string(pins.size());
-    ASSERT_EQ(store.Set(key, std::string(100'000, 'r')).status, Status::kStored);
-    (void)DrainAll(&store.store(), 0);
-    store->CommitRing(0);
-    Scratch none;
-    Outcome read;
-    store->Execute(TestStore::Make(Verb::kGet, key), store.now(), &none, &read);
-    ASSERT_NE(read.pin.ref, 0u);
-    pins.push_back(read.pin);
-  }
-  const std::string value(value_bytes_max, 'v');
+  HeldStore store;
+  const std::string value(store->value_bytes_max(), 'v');
   RecordView record;
   record.key = "key";
   record.value = value;
   ASSERT_EQ(store->Apply(record, store.now(), false), Status::kNoMemory);
-  const std::vector<StoredRecord> records = DrainAll(&store.store(), 0);
+  const std::vector<StoredRecord> records = store.TakeRecords();
   ASSERT_EQ(records.size(), 1);
   EXPECT_EQ(records[0].kind, RecordKind::kDelete);
   EXPECT_EQ(records[0].key, "key");
-  for (const Pin& pin : pins) store->Unpin(pin);
-  store->Abandon(&body);
-  store->Verify();
+}
+
+// The entry has no place for the end of its freshness, and there is no memory for another one beside it.
+TEST(StoreRefusals, AnAppliedTouchThatFindsNoMemoryTakesTheEntryOutIfItComesFromTheLog) {
+  for (const bool keep_version : {false, true}) {
+    HeldStore store;
+    size_t bytes = store->value_bytes_max();
+    while (store.Set("key", std::string(bytes, 'v')).status != Status::kStored) bytes -= 1000;
+    store.TakeRecords();
+    RecordView touch;
+    touch.kind = RecordKind::kTouch;
+    touch.key = "key";
+    touch.version = VersionOf(9, 1);
+    touch.optional.SetFreshUntil(store.now().wall_ms + 10);
+    ASSERT_EQ(store->Apply(touch, store.now(), keep_version), Status::kNoMemory);
+    EXPECT_EQ(store.TakeRecords().size(), 0);
+    EXPECT_EQ(store.Has("key"), !keep_version);
+    if (!keep_version) EXPECT_EQ(store.Get("key").outcome.fresh_until_ms, kAlwaysFresh);
+  }
 }
 
 TEST(StoreRefusals, AShardNeverReachesBeyondItsReferences) {
@@ -133,6 +172,11 @@ TEST(StoreRefusals, AShardNeverReachesBeyondItsReferences) {
   EXPECT_TRUE(Store::Open(options, &refusal) == nullptr);
   EXPECT_TRUE(refusal.rule == Refusal::Rule::kShardShare) << refusal;
   EXPECT_EQ(refusal.max, uint64_t{16} << 30);
+  // So would this one with the ring.
+  options.memory_bytes_ceiling = kShardBytesMax - kShardBytesMax / 64;
+  options.ring_bytes = kRingBytesMin;
+  EXPECT_TRUE(Store::Open(options, &refusal) == nullptr);
+  EXPECT_TRUE(refusal.rule == Refusal::Rule::kShardShare) << refusal;
 }
 
 }  // namespace
