@@ -82,7 +82,7 @@ Napi::Value ApplyRecords(const Napi::CallbackInfo& info) {
   for (size_t at = 0; at < bytes;) {
     RecordView record;
     if (DecodeRecord(std::string_view(data + at, bytes - at), &record) != DecodeStatus::kOk ||
-        (record.codec & 0x0F) >= kCodecCount) {
+        record.codec >= kCodecCount) {
       return Napi::Number::New(env, -1);
     }
     // Of the first part of an atomic batch: all of them are here, or none is applied.

@@ -212,7 +212,7 @@ Napi::Value Load(const Napi::CallbackInfo& info) {
     RecordView record;
     const DecodeStatus decoded = DecodeRecord(std::string_view(data + at, bytes - at), &record);
     if (decoded == DecodeStatus::kNeedsMore) break;
-    if (decoded != DecodeStatus::kOk || record.kind != RecordKind::kSet || (record.codec & 0x0F) >= kCodecCount) {
+    if (decoded != DecodeStatus::kOk || record.kind != RecordKind::kSet || record.codec >= kCodecCount) {
       return RefusalValue(env, handle, Code::kInvalidValue);
     }
     at += record.record_bytes;

@@ -314,8 +314,7 @@ void Shard::SetLimits(uint64_t memory_bytes, uint64_t entries_limit) {
   state_->limit_target_bytes = LimitFor(memory_bytes);
   memory_.SetLimit(std::max(state_->limit_target_bytes, memory_.state().charged_bytes));
   state_->entries_limit_target = entries_limit;
-  const uint64_t entries = state_->population.live_entries + state_->population.dead_entries;
-  state_->entries_limit = entries_limit == 0 ? 0 : std::max(entries_limit, entries);
+  state_->entries_limit = entries_limit == 0 ? 0 : std::max(entries_limit, state_->population.entries());
   const uint32_t needed = static_cast<uint32_t>((memory_.state().limit_bytes + config_.classes->page_bytes() - 1) /
                                                 config_.classes->page_bytes()) +
                           ReservePages(*config_.classes, has_ring());
