@@ -156,7 +156,8 @@ describe('src/', () => {
     server: [...first, 'native'],
     log: [...shared, 'request'],
     scribe: [...shared, 'request', 'native', 'log'],
-    'write-back': [...shared, 'log', 'request'],
+    backend: ['errors', 'request'],
+    'write-back': [...shared, 'log', 'request', 'native', 'backend'],
     replica: [...shared, 'log', 'request'],
     client: ['errors', 'limits'],
     cache: [

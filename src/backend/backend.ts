@@ -1,0 +1,111 @@
+/**
+ * The database behind a cache, as write-back and read-through see it. A backend keeps rows by key, and in the same
+ * database the cursors: how far in the log everything is in the rows. test/conformance/backend.ts tests every backend.
+ *
+ * **Cursor first.** `write` puts a batch of changes and the new cursor of their lane into one transaction. Its first
+ * statement moves the cursor, on the condition that the cursor is where the batch says that it is. So a batch that is
+ * written again has no second effect, and a writer that lives on after another has taken over changes nothing.
+ *
+ * **Errors.** A call that fails throws what the driver threw. `classify` says what the writer does about it. After a
+ * failed `write` the outcome is unknown (the connection may have broken during COMMIT): the writer calls `readCursors`,
+ * which uses a connection that was not in use at the time, and finds out by the cursor.
+ *
+ * Thread safety: as of the backend, one thread. Calls may overlap: at most one `write` per lane, and any number of
+ * `load`s up to the number of connections; further calls wait for a connection.
+ */
+
+/** How far one lane of a log is written. */
+export interface Cursor {
+  /** The share of the keys: those whose routing hash modulo `laneCount` is this number. */
+  readonly lane: number;
+  readonly laneCount: number;
+  /** The identity of the log, drawn at random when the log was made. */
+  readonly logId: bigint;
+  /** Every record of the lane in the log before this position is in the rows. */
+  readonly position: bigint;
+  /** Epoch and writer of the log entry that ends at `position`; 0 and 0n at the beginning of a log. */
+  readonly epoch: number;
+  readonly writer: bigint;
+}
+
+/** What a row holds beside its key. */
+export interface RowValue {
+  /** The bytes that the memcached port would serve. */
+  readonly value: Buffer;
+  /** How the value is encoded; request/codec.ts has the names. */
+  readonly codec: number;
+  readonly clientFlags: number;
+  /** Unix milliseconds; 0: it never expires. An expired row is a miss. */
+  readonly expiresWallMs: number;
+  /** The version that the change had in the log. */
+  readonly version: bigint;
+}
+
+export interface Row extends RowValue {
+  readonly key: Buffer;
+}
+
+/** One change of a row. A batch has its changes in the order of the log; of one key, only the newest unless told. */
+export type Change =
+  | ({ readonly kind: 'set'; readonly key: Buffer } & RowValue)
+  | { readonly kind: 'delete'; readonly key: Buffer; readonly version: bigint }
+  /** Changes the expiry of a row, if there is one; the value stays. */
+  | { readonly kind: 'touch'; readonly key: Buffer; readonly expiresWallMs: number; readonly version: bigint };
+
+export interface WriteBatch {
+  readonly changes: readonly Change[];
+  /** Where the cursor is; undefined: there is no row for the lane yet, and this write makes it. */
+  readonly from: Cursor | undefined;
+  readonly to: Cursor;
+}
+
+/** A change that the database refuses for good, put aside in the transaction of its batch. */
+export interface DeadLetter {
+  readonly change: Change;
+  readonly error: Error;
+}
+
+export type WriteOutcome =
+  /** Changes and cursor are committed. `deadLetters`: changes that went into the table of dead letters instead. */
+  | { readonly kind: 'committed'; readonly deadLetters: readonly DeadLetter[] }
+  /** The cursor is not where the batch says: nothing was changed. `found`: where it is; undefined: there is none. */
+  | { readonly kind: 'moved'; readonly found: Cursor | undefined };
+
+/** The rows of some keys, and the cursors as of the same moment: read in one statement or one snapshot. */
+export interface Loaded {
+  /** By index of the key; undefined: there is no row, or it has expired. */
+  readonly rows: readonly (RowValue | undefined)[];
+  readonly cursors: readonly Cursor[];
+}
+
+/** What an error of a backend says about the next try. */
+export type ErrorClass =
+  /** The same call may succeed later: connection lost, deadlock, out of connections, shutting down. */
+  | 'transient'
+  /** The database refuses a value, and always will: constraint, type, size. */
+  | 'permanent'
+  /** Only a change of the database or of the configuration helps: missing table, no permission, wrong password. */
+  | 'halt';
+
+/**
+ * `transactional`: `write` is all or nothing, with the cursor. `idempotent`: changes are applied before the cursor
+ * moves, and may be applied again after a failure; each is applied only over a row of a lower version.
+ */
+export type BackendLevel = 'transactional' | 'idempotent';
+
+export interface Backend {
+  /** Its name in messages and events: without credentials. */
+  readonly name: string;
+  readonly level: BackendLevel;
+  /** Connects, and makes the tables if there are none. Safe to call again after it has failed. */
+  open(): Promise<void>;
+  /** On a connection that no failed call has used. */
+  readCursors(): Promise<readonly Cursor[]>;
+  load(keys: readonly Buffer[]): Promise<Loaded>;
+  /** All rows that have not expired, in pieces, with the cursors, as of one moment. */
+  scan(signal?: AbortSignal): AsyncIterable<{ readonly rows: readonly Row[]; readonly cursors: readonly Cursor[] }>;
+  write(batch: WriteBatch): Promise<WriteOutcome>;
+  classify(error: unknown): ErrorClass;
+  /** Ends calls in progress and releases all connections. A second call does nothing. */
+  close(): Promise<void>;
+}
