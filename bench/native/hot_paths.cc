@@ -1,4 +1,4 @@
-// The hot paths of a store, one at a time, for a tool that counts instructions: `npm run bench -- instructions`.
+// The hot paths of a store and of the port's sessions, one at a time, for a tool that counts instructions: `npm run bench -- instructions`.
 //
 //   hot_paths PATH [--operations=N]      performs N operations (default 20,000) of the path; `hot_paths --list` names
 //   all
@@ -19,6 +19,9 @@
 #include <string_view>
 #include <vector>
 
+#include "protocol/byte_buffer.h"
+#include "protocol/service.h"
+#include "protocol/session.h"
 #include "store/store.h"
 
 namespace cairn {
@@ -35,7 +38,7 @@ struct Path {
   bool logged;       // with change rings
   bool full;         // the store holds kEntries and no more
   bool fresh;        // keys that the store has never seen
-  const char* verb;  // plain-get, plain-set, get, set, many-get
+  const char* verb;  // plain-get, plain-set, get, set, many-get; of a session: port-get, port-set, port-pipeline
 };
 
 constexpr Path kPaths[] = {
@@ -51,6 +54,9 @@ constexpr Path kPaths[] = {
     {"set, new key, logged", true, false, true, "plain-set"},
     {"set, overwrite, logged", true, false, false, "plain-set"},
     {"set, new key evicts, logged", true, true, true, "plain-set"},
+    {"port: get", false, false, false, "port-get"},
+    {"port: get, 64 in a pipeline", false, false, false, "port-pipeline"},
+    {"port: set, overwrite", false, false, false, "port-set"},
 };
 
 // The key of an entry: text in which neighbours in number differ in many places.
@@ -80,6 +86,11 @@ struct Work {
   size_t capacity;
   Request* requests;  // of a batch
   Outcome* outcomes;
+  Session* session = nullptr;            // of the port
+  const std::string* packets = nullptr;  // what the client sends
+  size_t packet_count = 0;
+  size_t reply_bytes = 0;  // to one request
+  ByteBuffer* out = nullptr;
   uint64_t done = 0;
 };
 
@@ -89,7 +100,14 @@ struct Work {
 extern "C" [[gnu::noinline]] void CountedOperations(Work* work) {
   uint64_t done = 0;
   Store* store = work->store;
-  if (work->verb == "plain-get") {
+  if (work->session != nullptr) {
+    for (size_t i = 0; i < work->packet_count; i++) {
+      work->out->Clear();
+      Session::Next next = work->session->Feed(work->packets[i], 0, Now{}, work->out);
+      while (next == Session::Next::kYield) next = work->session->Continue(0, Now{}, work->out);
+      done += work->out->size() / work->reply_bytes;
+    }
+  } else if (work->verb == "plain-get") {
     PlainValue value;
     for (size_t i = 0; i < work->count; i++) {
       done += store->GetPlain(work->keys[i], Now{}, work->room, work->capacity, &value) == Status::kFound;
@@ -129,6 +147,34 @@ void EmptyRings(Store* store, std::vector<char>* bytes) {
   }
 }
 
+// A client of the port, for the paths of a session.
+struct Client {
+  explicit Client(Store* store) : service(store, Service::Options{}, Now{}), bench(&service) {
+    session = std::make_unique<Session>(&bench, std::make_shared<ConnectionNames>(), Now{});
+  }
+  Service service;
+  Workbench bench;
+  std::unique_ptr<Session> session;
+  ByteBuffer out;
+  std::vector<std::string> packets;
+  size_t reply_bytes = 0;
+
+  // One packet for each request, or one for all of them.
+  void Prepare(std::string_view verb, const std::vector<std::string>& keys, const std::string& value) {
+    const bool is_set = verb == "port-set";
+    const bool is_pipeline = verb == "port-pipeline";
+    const std::string bytes = std::to_string(value.size());
+    packets.assign(is_pipeline ? 1 : keys.size(), {});
+    for (size_t i = 0; i < keys.size(); i++) {
+      packets[is_pipeline ? 0 : i] +=
+          is_set ? "set " + keys[i] + " 0 0 " + bytes + "\r\n" + value + "\r\n" : "get " + keys[i] + "\r\n";
+    }
+    const size_t found_bytes =
+        ("VALUE " + keys[0] + " 0 " + bytes + "\r\n").size() + value.size() + std::string_view("\r\nEND\r\n").size();
+    reply_bytes = is_set ? std::string_view("STORED\r\n").size() : found_bytes;
+  }
+};
+
 void Run(const Path& path, size_t operations) {
   StoreOptions options;
   options.memory_bytes = uint64_t{64} << 20;
@@ -153,6 +199,8 @@ void Run(const Path& path, size_t operations) {
   std::vector<char> room(kOperationsPerDrain * (kValueBytes + 8));
   std::vector<Request> requests(kOperationsPerDrain);
   std::vector<Outcome> outcomes(kOperationsPerDrain);
+  const std::unique_ptr<Client> client =
+      std::string_view(path.verb).starts_with("port") ? std::make_unique<Client>(store.get()) : nullptr;
   uint64_t state = 1;
   for (size_t done = 0; done < operations; done += kOperationsPerDrain) {
     for (std::string& key : keys) {
@@ -162,6 +210,14 @@ void Run(const Path& path, size_t operations) {
     EmptyRings(store.get(), &drained);
     Work work{store.get(), path.verb,   keys.data(),     keys.size(),    value,
               room.data(), room.size(), requests.data(), outcomes.data()};
+    if (client != nullptr) {
+      client->Prepare(path.verb, keys, value);
+      work.session = client->session.get();
+      work.packets = client->packets.data();
+      work.packet_count = client->packets.size();
+      work.reply_bytes = client->reply_bytes;
+      work.out = &client->out;
+    }
     CountedOperations(&work);
     if (work.done != keys.size()) Fail("an operation was not answered as it should be");
   }
