@@ -14,13 +14,7 @@ ReplyGate::~ReplyGate() { EndLoad(); }
 
 // ---- a call ----
 
-bool ReplyGate::BeginCall(size_t backlog_bytes, ByteBuffer* out) {
-  out_ = out;
-  out_bytes_before_ = out->size();
-  backlog_bytes_ = backlog_bytes;
-  requests_in_call_ = 0;
-  was_parked_for_room_ = is_parked_for_room_;
-  has_new_holds_ = false;
+bool ReplyGate::LookAtLog() {
   if (const LogView* log = service_->log()) {
     log_progress_ = log->progress();
     log_health_ = log->health();
@@ -31,10 +25,9 @@ bool ReplyGate::BeginCall(size_t backlog_bytes, ByteBuffer* out) {
   return !is_hopeless;
 }
 
-void ReplyGate::EndCall(bool has_advanced) {
-  bench_->counters()->Add(Counter::kBytesWritten, out_->size() - out_bytes_before_);
+void ReplyGate::WaitForLog(bool has_advanced) {
   LogView* log = service_->log();
-  if (log == nullptr || (!is_parked_for_room_ && held_.empty())) return;
+  if (log == nullptr) return;
   service_->ArmLogWatch();
   // What came between reading the progress and arming has woken no front.
   if (log->progress() != log_progress_) service_->WakeAll();

@@ -46,10 +46,24 @@ class ReplyGate {
 
   // Moves the replies that may leave by now to `out`. False: the log can never commit the held replies, and the session
   // must end.
-  [[nodiscard]] bool BeginCall(size_t backlog_bytes, ByteBuffer* out);
+  [[nodiscard]] bool BeginCall(size_t backlog_bytes, ByteBuffer* out) {
+    out_ = out;
+    out_bytes_before_ = out->size();
+    backlog_bytes_ = backlog_bytes;
+    requests_in_call_ = 0;
+    was_parked_for_room_ = is_parked_for_room_;
+    has_new_holds_ = false;
+    if (service_->log() == nullptr && held_.empty()) [[likely]]
+      return true;
+    return LookAtLog();
+  }
   // If the session waits for the log: arms the front's wake-up, and rings the log's bell for new waits. `has_advanced`:
   // kept requests were executed in this call.
-  void EndCall(bool has_advanced);
+  void EndCall(bool has_advanced) {
+    bench_->counters()->Add(Counter::kBytesWritten, out_->size() - out_bytes_before_);
+    if (is_parked_for_room_ || !held_.empty()) [[unlikely]]
+      WaitForLog(has_advanced);
+  }
 
   // ---- replies ----
 
@@ -106,6 +120,8 @@ class ReplyGate {
   bool failed() { return out_->failed() || held_.buffer()->failed(); }
 
  private:
+  bool LookAtLog();
+  void WaitForLog(bool has_advanced);
   Slot SettleOutcome(size_t begin, const Request& request, const Outcome& outcome);
 
   Service* const service_;

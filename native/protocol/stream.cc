@@ -41,7 +41,7 @@ void Stream::Resume() {
 const char* Stream::Run(const char* at, const char* end) {
   rest_wanted_ = 0;
   for (;;) {
-    const Progress progress = RunMode(at, end);
+    const Progress progress = is_at_request() ? dialect_->Run(at, end) : RunBlock(at, end);
     at = progress.at;
     switch (progress.why) {
       case Why::kDone:
@@ -64,16 +64,8 @@ const char* Stream::Run(const char* at, const char* end) {
   }
 }
 
-Progress Stream::RunMode(const char* at, const char* end) {
-  switch (mode_) {
-    case Mode::kRequests:
-      return dialect_->Run(at, end);
-    case Mode::kBody:
-      return RunBody(at, end);
-    case Mode::kSwallow:
-      break;
-  }
-  return RunSwallow(at, end);
+Progress Stream::RunBlock(const char* at, const char* end) {
+  return mode_ == Mode::kBody ? RunBody(at, end) : RunSwallow(at, end);
 }
 
 void Stream::RunRest() {

@@ -80,7 +80,7 @@ class Stream {
 
   // Takes bytes as far as possible, sets the state, and returns the end of those taken.
   const char* Run(const char* at, const char* end);
-  Progress RunMode(const char* at, const char* end);
+  Progress RunBlock(const char* at, const char* end);
   Progress RunBody(const char* at, const char* end);
   Progress RunSwallow(const char* at, const char* end);
   void RunRest();
