@@ -1,5 +1,5 @@
 // Runs a build, `node progress.mjs PROGRAM ARG...`, and says on standard error how far it has come. The build's own
-// output goes to standard output, for the caller to show if it fails. A program of its own, because what starts it
+// output goes to standard output, for the caller to show if it fails. This is a separate program because its caller
 // waits for it synchronously.
 
 import { spawn } from 'node:child_process';

@@ -2,8 +2,8 @@
 //
 //   node scripts/check.mjs [STEP...] [--without STEP,STEP]
 //
-// Each step is a process of its own, whose output passes through here: what a failed one printed last is printed once
-// more at the end, for readers of the end only.
+// Each step is a separate process, whose output passes through here. The last output of a failed step is printed again
+// at the end, for readers of the end only.
 //
 // A step is a file in check/ that exports `title` and `check()`. It throws when it fails and returns a sentence when it
 // could not be done here; with CAIRN_REQUIRE_SERVICES=1, as in CI, that is a failure too.

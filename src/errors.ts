@@ -184,7 +184,7 @@ export type ManyResult = 'stored' | 'not-stored' | boolean | Error;
 export function firstError(results: readonly ManyResult[]): Error | undefined {
   const error = results.find((result) => result instanceof Error);
   if (!(error instanceof Error)) return undefined;
-  // Hidden: the error is one of its own results.
+  // Hidden: the error is itself one of the results.
   return Object.defineProperty(error, 'results', { value: results, configurable: true });
 }
 

@@ -24,7 +24,7 @@ export const TTL_MS_MAX: number = Number.MAX_SAFE_INTEGER;
 /** The longest name of a cache, in UTF-16 units. */
 export const NAME_LENGTH_MAX = 200;
 
-/** Tries of `update()` before it gives up because others keep changing the entry. */
+/** Tries of `update()` before it throws because other writers keep changing the entry. */
 export const UPDATE_TRIES_MAX = 1000;
 
 /** Keys and values nested deeper than this are stored as structured clones, which allow cycles. */

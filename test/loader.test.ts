@@ -30,7 +30,7 @@ function failure(): CairnError {
   throw new Error('Expected loadNative() to throw');
 }
 
-/** The message of `loadNative()` of that module, in a process of its own. */
+/** The message of `loadNative()` of that module, in a separate process. */
 function saidBy(module: URL, ...nodeOptions: string[]): string {
   const program = `import(${JSON.stringify(module.href)}).then((it) => it.loadNative()).catch((e) => console.log(e.message))`;
   return execFileSync(process.execPath, [...nodeOptions, '-e', program], { encoding: 'utf8' });

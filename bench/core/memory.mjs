@@ -25,7 +25,7 @@ export async function actor(name, { entries }) {
   return {
     calls: {
       async fill() {
-        // Once for nothing: the heap of the process grows to what making strings needs.
+        // A first fill that stores nothing: the heap of the process grows to the size that making the strings needs.
         fill(discard, 0, entries, keyOf, valueOf);
         const before = await settledRss();
         const cache = name === 'control' ? discard : await makeCache(name, { entries, entryBytes: PAYLOAD_BYTES });

@@ -1,4 +1,4 @@
-// Every verb of every cache, measured by Benchmark.js: a suite for each cache in a process of its own. The figures are
+// Every verb of every cache, measured by Benchmark.js: a suite for each cache in its own process. The figures are
 // Benchmark.js's (wall clock); CPU time per operation is taken beside them.
 
 import Benchmark from 'benchmark';

@@ -13,7 +13,7 @@ const REQUESTS = 2 ** 13;
 const steps = ['getMany of 64', 'single gets, 64 in flight', 'single sets, 64 in flight'];
 
 /**
- * `control` answers with a promise of its own for each call and looks nothing up: what promises cost. `piscina` asks a
+ * `control` answers each call with a new promise and looks nothing up: it shows what promises cost. `piscina` asks a
  * thread that holds the entries in a Map, a task for each call; `piscina, no atomics` is its other way of waiting.
  */
 export async function actor(name, { entries }) {

@@ -36,7 +36,7 @@ export function check() {
   return undefined;
 }
 
-// In a process of its own: an addon stays loaded.
+// In a separate process, because an addon stays loaded.
 function exportsOf(file) {
   const script = 'console.log(Object.keys(require(process.argv[1])).sort().join(" "))';
   const { stdout, stderr, status } = spawnSync(process.execPath, ['-e', script, file], { encoding: 'utf8' });

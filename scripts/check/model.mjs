@@ -1,5 +1,5 @@
 // The store beside its model, unsanitized and therefore for many more steps than the other runs: two processes of
-// CAIRN_MODEL_STEPS each (default 8 million), every one with a seed of its own, for CAIRN_MODEL_SECONDS at most
+// CAIRN_MODEL_STEPS each (default 8 million), each with its own seed, for CAIRN_MODEL_SECONDS at most
 // (default 300). A failure prints what repeats it. Then one with more entries than anything else has:
 // CAIRN_MODEL_ENTRIES (default 20 million).
 

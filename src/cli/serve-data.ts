@@ -75,7 +75,7 @@ export function describeRecovery(
 
 function recoveredText(directory: string, recovery: RecoverySummary, entries: number): string {
   const { from, snapshot, records, bytes, elapsedMs, notices } = recovery;
-  if (from === 'none') return `Began empty: what ${directory} held is given up`;
+  if (from === 'none') return `Began empty: what ${directory} held is discarded`;
   const torn = notices.find((notice) => notice.kind === 'torn');
   const unclosed = notices.find((notice) => notice.kind === 'unclosed');
   const left = torn === undefined ? '' : `; ${sizeText(torn.bytes)} of a write that was cut short are left out`;

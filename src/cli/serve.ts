@@ -1,5 +1,5 @@
 /**
- * `cairn serve`: a cache of its own behind memcached's port. Options have memcached's short and long names and mean the
+ * `cairn serve`: its own cache behind memcached's port. Options have memcached's short and long names and mean the
  * same; what differs is said in their descriptions. With `--data` the cache has a log, and outlives the process.
  */
 import { existsSync, readFileSync } from 'node:fs';

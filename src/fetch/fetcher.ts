@@ -342,7 +342,7 @@ export class Fetcher implements Looker {
       }
       case NEWS_ABORT:
         this.#end(flight);
-        flight.abort(new DOMException('Nobody waits for the value any more', 'AbortError'));
+        flight.abort(new DOMException('No caller waits for the value any more', 'AbortError'));
         break;
       default: {
         const error = this.#cache.error(Code.closed);

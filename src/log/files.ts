@@ -1,7 +1,6 @@
 /**
- * The file calls that a log makes, and no others: all of them synchronous, because the log lives in a thread of its own
- * and must not share libuv's pool. Tests have a disk of their own behind the same interface
- * (test/support/faulty-files.ts).
+ * The file calls that a log makes, and no others: all of them synchronous, because the log has its own thread and must
+ * not share libuv's pool. Tests put their own disk behind the same interface (test/support/faulty-files.ts).
  *
  * Every method throws what the system says; systemCode() names it.
  */

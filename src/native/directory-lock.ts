@@ -52,6 +52,6 @@ function locked(directory: string, owner: number): CairnError {
         : `process ${owner}`;
   return new CairnError(
     'ERR_LOG_LOCKED',
-    `The log in ${directory} is in use by ${who}. A directory belongs to one process: of several processes (cluster, PM2) each needs a directory of its own, or one serves the cache to the others (serve)`,
+    `The log in ${directory} is in use by ${who}. A directory belongs to one process: of several processes (cluster, PM2) each needs its own directory, or one serves the cache to the others (serve)`,
   );
 }

@@ -61,7 +61,7 @@ function candidates(): string[] {
   ];
 }
 
-// The C library's loader is mapped into this process; musl's has a name of its own.
+// The C library's loader is mapped into this process; musl's has its own name.
 function isMusl(): boolean {
   if (process.platform !== 'linux') return false;
   try {

@@ -381,7 +381,7 @@ export class Calls {
       shardCount: this.#handle.shardCount,
       laneCount: this.#options.lanes,
       bounds: { requestsMax: this.#options.maxRequests, bytesMax: this.#options.maxBytes },
-      // In a turn of its own: what a listener throws is not the router's affair.
+      // On the next tick, so that an error of a 'drain' listener does not pass through the router.
       onDrain: () => process.nextTick(() => weak.deref()?.onDrain()),
     });
     if (this.#isClosed || this.#handle.isClosed()) void router.close();

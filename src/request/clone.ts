@@ -219,7 +219,7 @@ class Survey {
     const prototype = Object.getPrototypeOf(value);
     if (prototype !== null && Object.getPrototypeOf(prototype) !== null) {
       throw notStorable(
-        `Expected ${path} to be data, got ${describe(value)}, which has no properties of its own: store what it stands for, such as its text`,
+        `Expected ${path} to be data, got ${describe(value)}, which has no own properties: store what it stands for, such as its text`,
       );
     }
   }

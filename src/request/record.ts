@@ -1,6 +1,6 @@
 /**
  * The record as TypeScript reads it: native/store/record.h draws it, C++ alone writes it, and this file decodes it for
- * whoever reads a log, a snapshot or a dump. What is refused here is refused there, field for field.
+ * readers of logs, snapshots and dumps. Both decoders refuse the same bytes, field for field.
  *
  * Nothing is copied: a key or a value is a view into the bytes that it was decoded from, and lives as long as they do.
  */
@@ -204,7 +204,7 @@ export class RecordReader {
     return this.#bytes.subarray(at, at + this.#bytes.readUInt32LE(this.#start + 28));
   }
 
-  /** A view of the value; empty but for `set`. */
+  /** A view of the value; empty unless the record is a `set`. */
   get value(): Buffer {
     const at = this.#keyAt + this.#bytes.readUInt32LE(this.#start + 28);
     return this.#bytes.subarray(at, at + this.#bytes.readUInt32LE(this.#start + 32));
@@ -248,7 +248,7 @@ function check(bytes: Buffer, start: number): DecodeStatus {
   const rest = bytes.length - start;
   if (rest < 4) return 'needs-more';
   const size = bytes.readUInt32LE(start);
-  // Refuse a size that no record has before a reader waits for so many bytes.
+  // Refuse a size that no record has, so that a reader does not wait for that many bytes.
   if (rest < RECORD_HEADER_BYTES) return isPossibleSize(size) ? 'needs-more' : 'malformed';
   const kind = bytes[start + 4]!;
   const codec = bytes[start + 5]!;

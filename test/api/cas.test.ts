@@ -96,7 +96,7 @@ describe('update', () => {
     expect(cache.has('b')).toBe(false);
   });
 
-  test('asks again if somebody else was faster', () => {
+  test('calls its function again if the entry has changed meanwhile', () => {
     cache.set('a', 1);
     const seen: unknown[] = [];
     cache.update('a', (value) => {
@@ -120,7 +120,7 @@ describe('update', () => {
     expect(cache.get('a')).toBe(7);
   });
 
-  test('gives up after a thousand tries, having stored nothing', () => {
+  test('throws after a thousand tries, having stored nothing', () => {
     let tries = 0;
     const meddle = () => {
       cache.set('a', ++tries);

@@ -1,5 +1,5 @@
-// Both surfaces at their edges: buffers that are used again, functions that read a cache while it is read, options that
-// nobody has, calls that are done in part.
+// Both surfaces at their edges: buffers that are used again, functions that read a cache while it is read, options
+// that do not exist, calls that are done in part.
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Cache, CairnError, PackedKeys, serve } from '../../src/index.ts';
 import { withCode } from '../support/errors.ts';
@@ -59,7 +59,7 @@ test('a raw function may read a cache while many values are read', () => {
   void other.close();
 });
 
-describe('what nobody has is refused', () => {
+describe('misspelt or malformed arguments are refused', () => {
   test('an option of update that does not exist', () => {
     expect(() => cache.update('k', () => 1, { tll: 5 } as never)).toThrow(withCode('ERR_INVALID_ARGUMENT', /ttl/));
     expect(cache.has('k')).toBe(false);
@@ -137,7 +137,7 @@ test('a timeout never says that nothing was done when part of it was', async () 
   }
 });
 
-test('a timeout says that nobody knows when one lane has done its part and the other has not', async () => {
+test('a timeout says that the outcome is unknown when one lane has done its part and the other has not', async () => {
   const entries = Array.from({ length: 16 }, (_, index): [string, number] => [`k${index}`, index]);
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   try {

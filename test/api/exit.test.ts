@@ -26,7 +26,7 @@ describe('a process', () => {
     ['that clears and leaves', `const cache = new Cache(); ${FILL} cache.clear(); console.log(1);`, 0],
     ['that calls process.exit', `const cache = new Cache(); ${FILL} console.log(1); process.exit(3);`, 3],
     [
-      'that calls process.exit in an exit handler of its own',
+      'that calls process.exit in its own exit handler',
       `const cache = new Cache(); process.on('exit', () => { cache.set('a', 1); console.log(cache.get('a')); process.exit(4); });`,
       4,
     ],
@@ -150,7 +150,7 @@ describe('two copies of the module in one thread', () => {
 
   test.each([
     ['as Node keeps it', ''],
-    // As test runners do that give each file modules of its own.
+    // As test runners do that load modules anew for each file.
     [
       'initialised anew',
       `const { createRequire } = await import('node:module');

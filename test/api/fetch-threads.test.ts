@@ -1,5 +1,5 @@
-// fetch() across threads: one load for all of them, whoever dies, gives up or writes meanwhile. The threads run the
-// built package, the test itself the sources; both share the addon and with it the flights.
+// fetch() across threads: one load for all of them, also when a thread dies, stops waiting or writes meanwhile. The
+// threads run the built package, the test itself the sources; both share the addon and with it the flights.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -26,7 +26,7 @@ function start<D>(program: (tools: ThreadTools<D>) => unknown, data: D): Thread 
 }
 
 const counts = () => cache.stats();
-/** Resolves once so many calls wait for loads of others. */
+/** Resolves once `count` calls wait for loads of others. */
 const joined = (count: number) =>
   Promise.race([until(() => counts().fetchJoins >= count), ...threads.map((thread) => thread.failure)]);
 
@@ -42,7 +42,7 @@ async function loadForEver({ cairn, data, say }: ThreadTools<{ name: string }>) 
     .catch(() => {});
 }
 
-/** Fetches 'k', which somebody else loads, and says what came of it. */
+/** Fetches 'k', which another thread loads, and says what came of it. */
 async function wait({ cairn, data, say }: ThreadTools<{ name: string }>) {
   const attached = cairn.Cache.attach(data.name);
   const load = () => {
@@ -239,7 +239,7 @@ describe('when the thread that loads ends', () => {
     expect(await call).toBe('written');
   });
 
-  test('nobody else is disturbed', async () => {
+  test('without other callers, the next call loads again', async () => {
     const owner = start(loadForEver, { name });
     expect(await owner.next()).toBe('loading');
     await owner.worker.terminate();

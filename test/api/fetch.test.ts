@@ -1,4 +1,4 @@
-// fetch() in one thread: what is loaded, what is stored, who gets what, and how one gives up.
+// fetch() in one thread: what is loaded, what is stored, which caller gets which value, and how a caller stops waiting.
 
 import vm from 'node:vm';
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test } from 'vitest';
@@ -138,8 +138,8 @@ test('the type of the answer is that of the values, and undefined if the loader 
   expectTypeOf(user).toEqualTypeOf<User>();
   expectTypeOf(await users.fetch('ada', async () => ada)).toEqualTypeOf<User>();
   const maybe = async (): Promise<User | undefined> => undefined;
-  const nobody = await users.fetch('nobody', maybe);
-  expectTypeOf(nobody).toEqualTypeOf<User | undefined>();
+  const absent = await users.fetch('absent', maybe);
+  expectTypeOf(absent).toEqualTypeOf<User | undefined>();
   await users.fetch('eve', ({ stale, signal }) => {
     expectTypeOf(stale).toEqualTypeOf<User | undefined>();
     expectTypeOf(signal).toEqualTypeOf<AbortSignal>();
@@ -149,7 +149,7 @@ test('the type of the answer is that of the values, and undefined if the loader 
   await users.fetch('bob', () => 'Bob');
   // A cache of something can be passed where a cache of anything is wanted.
   const any: Cache = users;
-  expect([user, nobody, any.get('bob')]).toEqual([ada, undefined, 'Bob']);
+  expect([user, absent, any.get('bob')]).toEqual([ada, undefined, 'Bob']);
 });
 
 describe('a loader', () => {
@@ -238,9 +238,9 @@ describe('ttl', () => {
   test('is the cache’s where none is given', async () => {
     using hourly = new Cache({ ttl: '1h' });
     await hourly.fetch('k', () => 'v');
-    await hourly.fetch('for ever', () => 'v', { ttl: Number.POSITIVE_INFINITY });
+    await hourly.fetch('forever', () => 'v', { ttl: Number.POSITIVE_INFINITY });
     expect(hourly.getRemainingTTL('k')).toBeLessThanOrEqual(3_600_000);
-    expect(hourly.getRemainingTTL('for ever')).toBe(Number.POSITIVE_INFINITY);
+    expect(hourly.getRemainingTTL('forever')).toBe(Number.POSITIVE_INFINITY);
   });
 
   test('can depend on the value', async () => {
@@ -300,7 +300,7 @@ describe('a change of the key while it is loaded', () => {
     expect(cache.get('k')).toBe(after);
   });
 
-  test('lets whoever asks later start a load of its own', async () => {
+  test('lets later callers start a new load', async () => {
     const { load, loads } = handLoader<string>();
     const before = cache.fetch('k', load);
     cache.delete('k');
@@ -391,7 +391,7 @@ describe('giving up', () => {
     expect([added, removed]).toEqual([1, 1]);
   });
 
-  test('after the timeout: ERR_TIMEOUT, and the load is aborted if nobody else waits', async () => {
+  test('after the timeout: ERR_TIMEOUT, and the load is aborted if no other caller waits', async () => {
     const { load, loads } = handLoader<string>();
     const patient = cache.fetch('k', load);
     const hasty = cache.fetch('k', load, { timeout: 1 });
@@ -677,8 +677,8 @@ describe('stale values', () => {
     await timed.fetch('k', () => 'v', options);
     now = hour - 1;
     expect(await timed.fetch('k', notCalled, options)).toBe('v');
-    timed.set('for ever', 'v');
-    expect(await timed.fetch('for ever', notCalled, options)).toBe('v');
+    timed.set('forever', 'v');
+    expect(await timed.fetch('forever', notCalled, options)).toBe('v');
   });
 
   test('are the answer if the loader fails', async () => {
@@ -882,7 +882,7 @@ describe('a loader that would wait for itself', () => {
     expect(await later).toBe('again');
   });
 
-  test('gives up by its timeout where the circle is not of this thread', async () => {
+  test('ends at its timeout if the loader never ends, as in a circle that another thread is part of', async () => {
     await expect(cache.fetch('slow', () => new Promise(() => {}), { timeout: 20 })).rejects.toThrow(
       withCode('ERR_TIMEOUT'),
     );

@@ -192,7 +192,7 @@ describe('names', () => {
   test('an unknown one is refused, with those that are known', () => {
     const name = freshName();
     using _cache = new Cache({ name });
-    expect(() => Cache.attach('nobody')).toThrow(withCode('ERR_NO_SUCH_CACHE', new RegExp(`"nobody".*"${name}"`)));
+    expect(() => Cache.attach('absent')).toThrow(withCode('ERR_NO_SUCH_CACHE', new RegExp(`"absent".*"${name}"`)));
   });
 
   test.each([5, '', undefined, null, {}])('%o is none', (name) => {
@@ -311,7 +311,7 @@ test('a function that reads bytes may use the cache itself', () => {
   ]);
 });
 
-describe('a cache that nobody closes', () => {
+describe('a cache that is never closed', () => {
   // Collecting needs --expose-gc, which a running process can switch on.
   const collect = async () => {
     const { setFlagsFromString } = await import('node:v8');

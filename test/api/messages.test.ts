@@ -1,4 +1,4 @@
-// What errors tell whoever reads them: which key, which limit and what came, which of many values, and why.
+// What errors tell their reader: which key, which limit and what came, which of many values, and why.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Cache, type CairnError } from '../../src/index.ts';
 import { withCode } from '../support/errors.ts';
@@ -96,7 +96,7 @@ describe('values that cannot be decoded', () => {
     expect(seen).toEqual(keys.filter((key) => !['k7', 'k150', 'k151'].includes(key)));
   });
 
-  test('are left out of events, and end nobody', async () => {
+  test('are left out of their removal events, which come all the same', async () => {
     const heard: unknown[] = [];
     parsed.on('removal', (events) => heard.push(...events), { values: true });
     cache.delete('k7');

@@ -24,7 +24,7 @@ describe('opening one name', () => {
     const both = await Promise.allSettled([Cache.open({ ...good, data: holder.options.data! }), Cache.open(good)]);
     expect(both.map(({ status }) => status)).toEqual(['rejected', 'fulfilled']);
     expect((both[0] as PromiseRejectedResult).reason).toEqual(
-      withCode('ERR_LOG_LOCKED', /of several processes \(cluster, PM2\) each needs a directory of its own/),
+      withCode('ERR_LOG_LOCKED', /of several processes \(cluster, PM2\) each needs its own directory/),
     );
     await (both[1] as PromiseFulfilledResult<Cache>).value.close();
     await holder.close();
@@ -142,7 +142,7 @@ describe('the option clock', () => {
     const client = await MemcachedSocket.open(address!.port);
     cache.set('a', 'x', { ttl: 5000 });
     expect(await client.ask('set b 0 5 1\r\ny\r\n')).toBe('STORED\r\n');
-    now = 4000; // memcached's seconds are whole ones of its own
+    now = 4000; // memcached counts whole seconds by its own clock
     expect(await client.ask('get a b\r\n', 'END\r\n')).toBe('VALUE a 0 1\r\nx\r\nVALUE b 0 1\r\ny\r\nEND\r\n');
     now = 6000;
     expect(await client.ask('get a b\r\n', 'END\r\n')).toBe('END\r\n');

@@ -1,5 +1,5 @@
 // Promised verbs and the life of processes and threads: what keeps a process alive and what does not, and that ending
-// one at any moment harms nobody. The programs run in processes of their own, against the built package.
+// a thread at any moment harms no other. The programs run in separate processes, against the built package.
 import { describe, expect, test } from 'vitest';
 import { Cache } from '../../src/index.ts';
 import { withCode } from '../support/errors.ts';

@@ -369,7 +369,7 @@ describe('other threads', () => {
     expect(await Promise.all([deleted.exit, replaced.exit])).toEqual([0, 0]);
   });
 
-  test('that listen are terminated while others write, and nobody minds', async () => {
+  test('that listen can be terminated while others write, and the other listeners go on', async () => {
     using owner = new Cache({ name: 'removal threads' });
     const hear = ({ cairn, data, say }: ThreadTools<{ name: string }>) => {
       const attached = cairn.Cache.attach(data.name);

@@ -1,5 +1,5 @@
-// Text of every kind and length comes back as it was, as key and as value, one at a time and many at a time: where the
-// addon changes from one way of reading strings to another, nobody can tell.
+// Text of every kind and length comes back as it was, as key and as value, one at a time and many at a time, also at
+// the lengths at which the addon changes from one way of reading strings to another.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Cache } from '../../src/index.ts';
 import { withCode } from '../support/errors.ts';

@@ -1,4 +1,4 @@
-// keys, values, entries and the iterator: complete, in order, bounded, and in nobody's way.
+// keys, values, entries and the iterator: complete, in order, bounded, and no obstacle to reads and writes meanwhile.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Cache } from '../../src/index.ts';
 import { withCode } from '../support/errors.ts';
@@ -105,7 +105,7 @@ describe('a walk', () => {
         many.get(`stays ${(step * 7) % 3000}`);
         many.set(`comes ${step}`, 1);
         if (step % 2 === 0) many.delete(`comes ${step - 1}`);
-        if (step === 20_000) throw new Error('It goes on for ever');
+        if (step === 20_000) throw new Error('It does not end');
       }
       for (let i = 0; i < 3000; i++) expect(seen.has(`stays ${i}`), `${order} ${i}`).toBe(true);
     }

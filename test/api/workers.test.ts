@@ -54,7 +54,7 @@ test('counting in four threads loses nothing', async () => {
   expect((cache.get('append') as string).length).toBe(8000);
 });
 
-test('every value that a thread reads is one that somebody wrote, whole', async () => {
+test('every value that a thread reads was written whole by one thread', async () => {
   // Each value says which key it is of and is one character over and over: a mixture would show.
   const program = ({ cairn, data, say }: ThreadTools<{ name: string; seed: number }>) => {
     const attached = cairn.Cache.attach<string>(data.name);
@@ -137,7 +137,7 @@ describe('a thread that ends without closing what it holds', () => {
     expect(Cache.names).not.toContain('orphan');
   });
 
-  test('takes with it a cache that nobody else holds', async () => {
+  test('takes with it a cache that no other thread holds', async () => {
     const thread = start(({ cairn }: ThreadTools<null>) => {
       new cairn.Cache({ name: 'with it' }).set('a', 1);
     }, null);

@@ -292,7 +292,7 @@ describe('cairn serve', () => {
     expect(await server.ended).toEqual({ code: 0, signal: null });
   });
 
-  test('goes on when nobody reads what it prints', async () => {
+  test('goes on when the readers of its output are gone', async () => {
     const server = await serving(['-vv']);
     server.child.stdout?.destroy();
     server.child.stderr?.destroy();

@@ -95,7 +95,7 @@ describe('what was recovered', () => {
       'Recovered 1 entry from ./d: snapshot and log, 1 record, 3.0 MiB, in 1.23 s',
     );
     expect(describeRecovery('./d', recovery({ records: 0 }), 0).line).toBe('./d holds no entries yet');
-    expect(describeRecovery('./d', recovery({ from: 'none' }), 0).line).toBe('Began empty: what ./d held is given up');
+    expect(describeRecovery('./d', recovery({ from: 'none' }), 0).line).toBe('Began empty: what ./d held is discarded');
   });
 
   test('a torn end is told', () => {

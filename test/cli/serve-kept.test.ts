@@ -178,14 +178,14 @@ describe('what is kept', () => {
     },
   );
 
-  posixTest('is given up with --recover none, for good', async () => {
+  posixTest('is discarded with --recover none, also for later starts', async () => {
     const folder = newFolder();
     const first = await serving(folder);
     await (await open(first)).ask(set('a', 'old'));
     first.child.kill('SIGKILL');
     await first.ended;
     const second = await serving(folder, '--recover', 'none');
-    expect(second.stdout).toContain(`Began empty: what ${folder} held is given up\n`);
+    expect(second.stdout).toContain(`Began empty: what ${folder} held is discarded\n`);
     const client = await open(second);
     expect(await client.ask('get a\r\n')).toBe('END\r\n');
     await client.ask(set('b', 'new'));
@@ -224,7 +224,7 @@ describe('what is kept', () => {
     expect(existsSync(join(folder, 'other'))).toBe(false);
   });
 
-  posixTest('-l may give an address a level of its own', async () => {
+  posixTest('-l may give an address its own level', async () => {
     const server = startCli(['serve', '--data', newFolder(), '-p', '-1', '-l', '127.0.0.1,memory:127.0.0.1']);
     cleanUps.push(() => server.stop());
     const listening = /^Listening on 127\.0\.0\.1:(\d+) and 127\.0\.0\.1:(\d+) \(its replies do not wait\)$/m;
@@ -264,7 +264,7 @@ describe('what is kept', () => {
 });
 
 describe('recovery', () => {
-  // script(1) runs a command in a terminal of its own, and prints what is drawn there.
+  // script(1) runs a command in a new terminal, and prints what is drawn there.
   const hasTerminal = process.platform === 'linux' && spawnSync('script', ['--version']).status === 0;
   skipUnless(
     hasTerminal,
@@ -367,7 +367,7 @@ describe('a full disk', () => {
     const server = await serving(folder, ...options);
     const [writer, other] = [await open(server), await open(server)];
     expect(await other.ask(set('kept', 'here'))).toBe('STORED\r\n');
-    // What somebody else has put on the disk leaves about a MiB.
+    // Another file on the disk leaves about a MiB.
     const hog = join(disk, 'hog');
     writeFileSync(hog, Buffer.alloc(DISK_BYTES - 2 ** 20));
     const count = 400; // Several times what disk and ring have room for.
@@ -448,7 +448,7 @@ describe('what is refused', () => {
     expect(existsSync(folder)).toBe(false);
   });
 
-  test('a directory that somebody has, by the pid of who it is', async () => {
+  test('a directory that another process has, by the pid of that process', async () => {
     const folder = newFolder();
     const server = await serving(folder);
     const error = await refused('--data', folder);

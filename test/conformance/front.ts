@@ -11,7 +11,7 @@ import { startTestService } from '../support/service.ts';
 export interface FrontHarness {
   /** Makes a front that does not listen yet. */
   make(owner: FrontOwner, limits: FrontLimits): Front;
-  /** Makes it listen at a place of its own. */
+  /** Makes it listen at an address that no other front has. */
   listen(front: Front): Promise<void>;
   /** Connects a client; rejects if it cannot. */
   connect(front: Front): Promise<MemcachedSocket>;

@@ -43,7 +43,7 @@ export function describeLogPort(name: string, makeHarness: () => PortHarness): v
       opened = [];
     });
 
-    /** Polls until so many were settled. */
+    /** Polls until `count` appends were settled. */
     const settled = (log: LogPort, count: number): Settled[] => {
       const all: Settled[] = [];
       for (let i = 0; all.length < count; i++) {

@@ -12,7 +12,7 @@ export interface LogHarness {
   open(): RequestLog | Promise<RequestLog>;
   /** Opens it once more while another handle has it. Undefined: such a log can be opened only once. */
   contend?(): RequestLog | Promise<RequestLog>;
-  /** Gives up whatever is left. */
+  /** Removes everything that the tests have left. */
   dispose(): void | Promise<void>;
 }
 
@@ -262,7 +262,7 @@ export function describeRequestLog(name: string, makeHarness: () => LogHarness |
       expect([...(await second.cursors()).keys()]).toEqual(['feed']);
     });
 
-    test('truncating gives up nothing that is behind the position or that a cursor needs', async () => {
+    test('truncating keeps everything behind the position and everything that a cursor needs', async () => {
       const log = await open();
       const places: { position: Position; end: Position }[] = [];
       for (let i = 0; i < 40; i++) places.push(await append(log, `${i}`, { valueBytes: 900 }));
@@ -279,7 +279,7 @@ export function describeRequestLog(name: string, makeHarness: () => LogHarness |
       expect((await log.usage()).oldest).toBeLessThanOrEqual(places[29]!.end);
     });
 
-    test('a cursor cannot begin where the log has given up what was there', async () => {
+    test('a cursor cannot begin at a position that was truncated', async () => {
       const log = await open();
       const places: { position: Position; end: Position }[] = [];
       for (let i = 0; i < 40; i++) places.push(await append(log, `${i}`, { valueBytes: 900 }));

@@ -120,7 +120,7 @@ describe('installed without scripts', () => {
     expect(node(['use.cjs'])).toMatchObject({ status: 0, stdout: 'used\n', stderr: '' });
   });
 
-  test('is used where a test runner has put a require of its own, which loads no ES modules', () => {
+  test('is used where a test runner has put its own require, which loads no ES modules', () => {
     write(
       'runner.cjs',
       `const vm = require('node:vm');
