@@ -41,7 +41,7 @@ interface Acknowledged {
   readonly count: number;
 }
 
-/** Lets a process write until it has acknowledged so many, and kills it. All that it has acknowledged. */
+/** Lets a process write until it has acknowledged `count` writes, and kills it. Returns all that it acknowledged. */
 async function writeUntilKilled(directory: string, round: number, count: number): Promise<Acknowledged[]> {
   const library = new URL('../../dist/index.js', import.meta.url).href;
   const child = spawn(process.execPath, ['--input-type=module', '-e', PROGRAM, library, directory, String(round)], {

@@ -89,7 +89,7 @@ describe('a history that a correct cache can give', () => {
       [10],
     ],
     [
-      'of many writes without an answer one that nobody ever reads was there',
+      'one of many unanswered writes, whose value is never read, took effect',
       [
         ...Array.from({ length: 60 }, (_, i): Line => [i, i / 100, undefined, set(`v${i}`), undefined]),
         [99, 20, 21, del, 'found'],
@@ -284,7 +284,7 @@ describe('a mistake', () => {
       { misses: 'allowed' },
     ],
     [
-      'a value that nobody wrote',
+      'a value that was never written',
       'invented',
       [
         [1, 0, 1, set('a'), 'stored'],
@@ -429,7 +429,7 @@ describe('random histories', () => {
         const small = smallHistory(random);
         const isLegal = checkHistory(small).violations.length === 0;
         const text = JSON.stringify(small, (_, v) => (typeof v === 'bigint' ? `${v}n` : v), 1);
-        // What nobody knows of may be taken to be anybody's.
+        // The checker may take an unanswered operation for that of any session, so the two searches bound its verdict.
         if (isLegal) expect(isExplainedBySomeOrder(small, false), text).toBe(true);
         else expect(isExplainedBySomeOrder(small, true), text).toBe(false);
         found[isLegal ? 'legal' : 'illegal']++;

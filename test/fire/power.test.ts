@@ -255,7 +255,7 @@ class Process {
     const id = ++this.#id;
     this.#syncs.set(id, this.#targets(feed));
     this.#commands.push({ kind: 'close', id, timeoutMs: 0, takesSnapshot: true });
-    // With a sick disk it may take for ever.
+    // With a sick disk it may never end.
     for (let turns = 0; turns < 300 && this.#syncs.has(id); turns++) this.#turn(feed, scribe);
     return !this.#syncs.has(id);
   }

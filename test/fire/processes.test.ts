@@ -1,5 +1,5 @@
-// Several processes and one directory: whoever comes first has it, everybody else is told who that is, and when the
-// first is killed the next one has it at once, with all that was acknowledged.
+// Several processes and one directory: the first one has it, the others are told its pid, and when the first is killed
+// the next one has the directory at once, with all that was acknowledged.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -8,7 +8,7 @@
 //     batch that is missing is followed by nothing older than the crash;
 //   - what was refused is not there; what was not there after a crash never comes back; no position is given out twice;
 //   - cursors and snapshots that were acknowledged are there, and never a damaged log;
-//   - what is given up as lost was never durable, and only where the disk forgets at once what it could not sync.
+//   - a batch that the log reports as lost was never durable, and the disk forgets at once what it could not sync.
 // The many short lives share disks, so that one crash meets what another has left.
 
 import { describe, expect, test } from 'vitest';
@@ -178,7 +178,7 @@ function compare(world: World, log: EmbeddedLog): void {
     const status = there.end <= log.durable ? 'durable' : 'committed';
     Object.assign(sent, { status, position: there.position, end: there.end });
   }
-  expect([...byId.keys()], 'batches that nobody appended').toEqual([]);
+  expect([...byId.keys()], 'batches that were never appended').toEqual([]);
   world.wasPowerCut = false;
 
   for (const [name, { acknowledged, tried }] of world.cursors) {

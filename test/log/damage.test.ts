@@ -120,7 +120,7 @@ describe('a log that was closed', () => {
         message: expect.stringMatching(/missing/),
       });
     }
-    // The first may have been given up: only recovery knows that nothing else has what it had.
+    // The first segment may have been truncated: only recovery knows whether a snapshot has its entries.
     const without = new Map(image);
     without.delete(segments[0]!);
     const log = new LogDisk(FaultyDisk.of(without, new Random(1))).open();
@@ -343,7 +343,7 @@ describe('a log that was not closed', () => {
     }
   });
 
-  test('with a batch of its own copied behind its end does not read it twice', () => {
+  test('with a copy of one of its batches behind its end does not read the batch twice', () => {
     const bytes = image.get(last)!;
     for (const start of [128 + 64, 128 + 64 + 56]) {
       const copy = bytes.subarray(start, end);

@@ -92,7 +92,7 @@ describe('the lock of a directory', () => {
     held.release();
     held.release();
     const again = lockByAddon(folder);
-    // Releasing once too often does not give up somebody else's.
+    // Releasing once too often does not release the lock of another holder.
     held.release();
     expect(() => lockByAddon(folder)).toThrow(withCode('ERR_LOG_LOCKED'));
     again.release();
@@ -125,7 +125,7 @@ describe('the lock of a directory', () => {
     held.release();
   });
 
-  test('of a thread is given up when the thread ends, however it ends', async () => {
+  test('of a thread is released when the thread ends, however it ends', async () => {
     const { worker, said } = await inThread(lockInThread);
     expect(said).toBe('locked');
     expect(() => lockByAddon(folder)).toThrow(withCode('ERR_LOG_LOCKED'));
@@ -146,7 +146,7 @@ describe('the lock of a directory', () => {
     );
   });
 
-  test('is held by an open log, and given up when it is closed or could not be opened', () => {
+  test('is held by an open log, and released when the log is closed or could not be opened', () => {
     const directory = join(folder, 'log');
     const options = { directory, lockDirectory: lockByAddon };
     const log = EmbeddedLog.open(options);

@@ -1,5 +1,5 @@
 // What is particular about the embedded log: its files, when they are synced, what it does about errors of the disk,
-// how it gives up room. What every log does is in conformance.test.ts, what crashes leave in crash.test.ts.
+// how it makes room. What every log does is in conformance.test.ts, what crashes leave in crash.test.ts.
 
 import { crc32 } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
@@ -86,7 +86,7 @@ describe('segments', () => {
     expect(disk.disk.bytesOf(file).length).toBeLessThan(1024);
   });
 
-  test('a batch that is larger than a segment gets one of its own', () => {
+  test('a batch that is larger than a segment gets its own segment', () => {
     const disk = new LogDisk();
     const log = disk.open();
     appendNow(log, 'small');
@@ -473,7 +473,7 @@ describe('a disk with errors', () => {
     expect(keysIn(disk.open())).toEqual(['a.1', 'd.1']);
   });
 
-  test('a read that fails is an error to whoever reads, and neither damage nor a wrong answer', () => {
+  test('a read that fails is an error to its reader, and neither damage nor a wrong answer', () => {
     const disk = new LogDisk();
     const log = disk.open();
     const batch = batchFor(log, 'a');
@@ -576,7 +576,7 @@ describe('a full disk', () => {
     expect(keysIn(again)).toEqual([...keys, 'last.1']);
   });
 
-  test('what only the older of two snapshots needs is given up before anything is refused', () => {
+  test('segments that only the older of two snapshots needs are deleted before a write is refused', () => {
     const disk = new LogDisk();
     const log = disk.open();
     const snapshot = (): void => {
@@ -723,7 +723,7 @@ describe('the limit', () => {
     },
   );
 
-  test('what recovery and cursors do not need is given up for it', async () => {
+  test('segments that neither recovery nor a cursor needs are deleted to make room', async () => {
     const disk = new LogDisk();
     const log = disk.open({ limitBytes: 80_000 });
     const snapshot = (): void => {
@@ -750,7 +750,7 @@ describe('the limit', () => {
     expect(log.usage().level).not.toBe('full');
   });
 
-  test('nothing is given up without a snapshot, whatever cursors say', () => {
+  test('no segment is deleted without a snapshot, wherever the cursors are', () => {
     const disk = new LogDisk();
     const log = disk.open();
     for (let i = 0; i < 30; i++) appendNow(log, `${i}`, { valueBytes: 1000 });
@@ -914,7 +914,7 @@ describe('opening', () => {
     expect([base, predecessorEnd]).toEqual([end, end]);
   });
 
-  test('the last batch of a log that was not closed is written again, since nobody knows whether it was synced', () => {
+  test('the last batch of a log that was not closed is written again, since it may not have been synced', () => {
     const disk = new LogDisk();
     const first = disk.open();
     const { position, end } = appendNow(first, 'a');
@@ -958,7 +958,7 @@ describe('opening', () => {
     expect(times).toEqual([first, first + 3_600_000, first + 3_600_000, first + 3_600_000]);
     expect(log.lastTimeMs).toBe(first + 3_600_000);
     log.close();
-    // Whoever recovers sets no clock before that.
+    // A log that is opened with a clock set back keeps to its own last time.
     wallMs = first;
     const again = disk.open({ clock });
     expect(again.lastTimeMs).toBe(first + 3_600_000);
@@ -1073,7 +1073,7 @@ describe('opening', () => {
       disk.disk.put(disk.path(name), Buffer.from('half'));
     }
     disk.open().close();
-    // And nobody else's.
+    // Files that the log did not make stay.
     expect(disk.names().filter((name) => name.endsWith('.tmp'))).toEqual(['photo.tmp']);
   });
 });

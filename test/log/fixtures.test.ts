@@ -1,8 +1,8 @@
-// Logs that earlier versions have written, kept for ever: each has to be opened, recovered and continued by every
-// version to come. fixtures/v1 and v2 were written by those versions, as makeLog() has it but for what they did not
-// know; fixtures/v3 by makeLog(). As long as 3 is the version that is written, makeLog() has to give the same bytes
-// again, so that the format does not change by accident. A new version gets a folder of its own, written once with
-// CAIRN_WRITE_FIXTURES=1; those that are there are not touched.
+// Logs that earlier versions have written, kept forever: every version to come has to open, recover and continue each
+// of them. fixtures/v1 and v2 were written by those versions, as makeLog() has it except for what they did not know;
+// fixtures/v3 by makeLog(). As long as 3 is the version that is written, makeLog() has to give the same bytes again, so
+// that the format does not change by accident. A new version gets its own folder, written once with
+// CAIRN_WRITE_FIXTURES=1; existing folders are not touched.
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ import { makeRecord } from '../support/records.ts';
 
 const folder = fileURLToPath(new URL('./fixtures', import.meta.url));
 
-/** Segments that were filled, left by a crash, given up by an error, and closed; two snapshots; cursors. */
+/** Segments that were filled, left by a crash, abandoned after an error, and closed; two snapshots; cursors. */
 function makeLog(): Map<string, Buffer> {
   const disk = new LogDisk();
   let log = disk.open({ segmentBytes: 4096 });

@@ -38,7 +38,7 @@ const program = `
   for (let i = Number(first); ; i++) {
     const batch = { records: [record(String(i))], recordCount: 1, epoch: log.epoch, expectPosition: log.end };
     if (log.append(batch).kind !== 'committed') throw new Error('not committed');
-    writeSync(1, i + '\\n'); // which throws where nobody reads any more
+    writeSync(1, i + '\\n'); // which throws once its reader is gone
   }
 `;
 

@@ -34,7 +34,7 @@ const examples: RecordParts[] = [
   { kind: 'touch', key: 'kept', freshUntilWallMs: 5, batch: { id: 1n, count: 2, index: 1 } },
   { kind: 'delete', key: 'gone', counter: 2 ** 32 - 1 },
   { kind: 'touch', key: 'touched', expiresWallMs: 1_767_225_600_000 },
-  { kind: 'touch', key: 'for ever', expiresWallMs: 0 },
+  { kind: 'touch', key: 'forever', expiresWallMs: 0 },
   { kind: 'clear', epoch: 3, counter: 0 },
   { kind: 'clearAt', epoch: 3, counter: 1, expiresWallMs: 1_767_225_600_000 },
   { kind: 'clearAt', epoch: 3, counter: 2 },

@@ -366,7 +366,7 @@ describe('repair', () => {
     disk.disk.delete(disk.path('000000000001.snapshot'));
     const before = survey(DIRECTORY, { files: disk.disk.files(), isDeep: false });
     expect(before.problems.map(({ text }) => text)).toContainEqual(expect.stringContaining('no snapshot'));
-    // How many there were nobody knows.
+    // The number of lost entries is unknown: at least one.
     expect(repaired(disk).lostEntries).toBe(1);
     const { snapshot, batches } = contentsOf(disk);
     expect(snapshot).toEqual([]);

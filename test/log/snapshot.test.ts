@@ -69,7 +69,7 @@ describe('a snapshot', () => {
     expect(seen.lastIndexOf('read')).toBeLessThan(seen.indexOf('rename'));
   });
 
-  test('is verified by what it is on the disk: one that is read back otherwise is given up', () => {
+  test('is read back from the disk before it counts: one that differs is discarded', () => {
     const disk = new LogDisk();
     const log = disk.open();
     take(log, 'first');
@@ -111,7 +111,7 @@ describe('a snapshot', () => {
     expect(second.snapshots.sound.map(({ number }) => number)).toEqual([3, 1]);
   });
 
-  test('that is given up, or that a crash interrupts, leaves those before it', () => {
+  test('that is discarded, or that a crash interrupts, leaves the earlier snapshots', () => {
     const disk = new LogDisk();
     const log = disk.open();
     take(log, 'a');

@@ -31,7 +31,7 @@ const meantime: Record<string, (log: EmbeddedLog) => void> = {
     appendNow(log, 'x');
     log.cursor('feed').advance(log.committed);
   },
-  'snapshots, and segments given up': (log) => {
+  'snapshots, and segments deleted': (log) => {
     for (let i = 0; i < 30; i++) appendNow(log, `x${i}`, { valueBytes: 1000 });
     log.cursor('feed').advance(log.committed);
     snapshotOf(log);

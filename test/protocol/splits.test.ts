@@ -12,7 +12,7 @@ import { FLAG_OVERFLOW, FLAGS_RANGE, NEXT_MASK, Next, sessions } from '../../src
 import { transcripts } from './transcript-files.ts';
 import { type Case, expand, matchTemplate, type Step, show } from './transcripts/play.mjs';
 
-/** Longer sends are cut in so many places only. */
+/** Sends with more places to cut are cut in this many of them only. */
 const CUTS_MAX = 300;
 const BYTE_BY_BYTE_MAX = 5000;
 

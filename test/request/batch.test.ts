@@ -1,7 +1,7 @@
 // A batch from end to end without threads: requests are written into a block, the addon executes it, and the answers
 // are read out of it. The random test compares every answer with a Map that executes the same requests one after
 // another. It makes values of all sizes, so that batches run out of room in the block again and again, between reads
-// and writes of the same few keys: that nobody can tell is what it proves.
+// and writes of the same few keys: it proves that no caller can tell.
 import { isDeepStrictEqual } from 'node:util';
 import { expect, test } from 'vitest';
 import { Cache, handleOf } from '../../src/cache.ts';

@@ -234,7 +234,7 @@ describe('at the level logged', () => {
     await close;
   });
 
-  test('a call that gives up says that nobody knows', async () => {
+  test('a call that times out says that its outcome is unknown', async () => {
     const promises = promisesOf('logged');
     await promises.has('a'); // The lane's thread is there.
     await expect(promises.set('a', 1, { timeout: 20 })).rejects.toThrow(
@@ -343,7 +343,7 @@ describe('a log without room', () => {
     await promises.close();
   });
 
-  test('for long gives up who waits: the outcome is not known until there is room', async () => {
+  test('for long ends the calls that wait with ERR_TIMEOUT: their records may still reach the log', async () => {
     const promises = promisesOf('logged');
     const set = promises.set('a', 1);
     expect(await isPending(set, promises)).toBe(true);

@@ -51,7 +51,7 @@ const threads = (promises: CachePromises): Worker[] => promises.router!.threads(
  */
 const sent = (): Promise<void> => new Promise((resolve) => queueMicrotask(() => process.nextTick(resolve)));
 
-/** The error that a promise rejects with; taken at once, so that nobody says that it was not looked at. */
+/** The error that a promise rejects with; handled at once, so that Node reports no unhandled rejection. */
 const errorOf = (promise: Promise<unknown>): Promise<unknown> =>
   promise.then(
     (value) => ({ resolved: value }),
@@ -187,7 +187,7 @@ describe('the queue', () => {
     expect(await promises.get('k4999')).toBe('v'.repeat(100));
   });
 
-  test('a listener that throws harms nobody but itself', async () => {
+  test('a drain listener that throws harms no call', async () => {
     const { promises } = setup({ maxRequests: 2 });
     const uncaught = new Promise((resolve) => {
       const others = process.listeners('uncaughtException');
@@ -440,7 +440,7 @@ describe('the end', () => {
     await until(() => threads(promises).length === 0);
   });
 
-  test('a cache that nobody refers to any more ends, and its threads with it', async () => {
+  test('a cache without references ends, and its threads with it', async () => {
     const { setFlagsFromString } = await import('node:v8');
     const { runInNewContext } = await import('node:vm');
     setFlagsFromString('--expose_gc');
@@ -497,7 +497,7 @@ describe('without memory', () => {
   });
 });
 
-test('calls keep the context of their callers, and threads that of nobody', async () => {
+test('calls keep the async context of their callers', async () => {
   const { promises } = setup();
   const storage = new AsyncLocalStorage<number>();
   await Promise.all(

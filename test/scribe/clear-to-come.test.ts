@@ -1,5 +1,5 @@
-// A clear that is to come (`flush_all 10`) and the end of the process: the log has it, snapshots have it, and a time
-// that passes while nobody is there has passed.
+// A clear that is to come (`flush_all 10`) and the end of the process: the log has it, snapshots have it, and its delay
+// goes on while no process runs.
 
 import { describe, expect, test, vi } from 'vitest';
 import { type Cache, serve } from '../../src/index.ts';
@@ -154,7 +154,7 @@ describe('a clear to come', () => {
     await expectNoClearOf('b', cache, directory);
   });
 
-  test('does not come to a directory that was given up', async () => {
+  test('does not come to a directory whose entries were discarded', async () => {
     const directory = data.fresh();
     const nowMs = Date.now();
     writeLog(directory, nowMs, [set('a'), clearAt(nowMs + HOUR_MS)]);

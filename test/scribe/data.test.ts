@@ -268,8 +268,8 @@ describe('time', () => {
     writeLog(directory, now - 7_200_000, [
       { kind: 'set', key: 'gone', value: 'x', expiresWallMs: now - 3_600_000 },
       { kind: 'set', key: 'there', value: 'x', expiresWallMs: now + 3_600_000 },
-      { kind: 'set', key: 'for ever', value: 'x' },
-      { kind: 'touch', key: 'for ever', expiresWallMs: now - 1 },
+      { kind: 'set', key: 'forever', value: 'x' },
+      { kind: 'touch', key: 'forever', expiresWallMs: now - 1 },
     ]);
     const cache = await data.open(directory);
     expect([...cache.keys()]).toEqual(['there']);
@@ -357,7 +357,7 @@ describe("recover: 'none'", () => {
     await third.close();
   });
 
-  test('is a clear to whoever reads the log', async () => {
+  test('is a clear to readers of the log', async () => {
     const directory = data.fresh();
     const first = await data.open(directory, { snapshot: { atClose: false } });
     first.set('a', 1);

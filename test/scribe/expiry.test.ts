@@ -1,4 +1,4 @@
-// What has expired while nobody was there, and what lives because it was touched.
+// Entries that expired while no process ran stay away, and entries that were touched live.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

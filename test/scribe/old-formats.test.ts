@@ -48,9 +48,9 @@ test('the same changes in each format come to the same cache', async () => {
   const far = Date.now() + 9e8;
   const lives: RecordParts[][] = [
     [set('cleared', '1'), set('too', '2'), { kind: 'delete', key: 'never there' }],
-    [{ kind: 'clear' }, set('kept', '3'), { ...set('for ever', '4'), expiresWallMs: 1 }, set('gone', '5')],
+    [{ kind: 'clear' }, set('kept', '3'), { ...set('forever', '4'), expiresWallMs: 1 }, set('gone', '5')],
     [
-      { kind: 'touch', key: 'for ever' },
+      { kind: 'touch', key: 'forever' },
       { kind: 'touch', key: 'kept', expiresWallMs: far },
       { kind: 'delete', key: 'gone' },
       { ...set('flagged', '6'), clientFlags: 7 },
@@ -87,7 +87,7 @@ test('the same changes in each format come to the same cache', async () => {
   }
   expect(states[0]).toEqual([
     ['flagged', '6', Number.POSITIVE_INFINITY, 7],
-    ['for ever', '4', Number.POSITIVE_INFINITY, 0],
+    ['forever', '4', Number.POSITIVE_INFINITY, 0],
     ['kept', '3', 'far', 0],
   ]);
   for (const state of states) expect(state).toEqual(states[0]);

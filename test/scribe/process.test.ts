@@ -13,7 +13,7 @@ const data = new DataDirectories('process');
 const library = new URL('../../dist/index.js', import.meta.url).href;
 
 describe('a process that is killed', () => {
-  // By each it is said how many writes were acknowledged: so many, at least, have to be there.
+  // Each program tells how many writes were acknowledged: at least those have to be there.
   const programs: Record<string, string> = {
     'with promised writes': `
       let next = 0;
@@ -78,7 +78,7 @@ describe('a process that ends with writes in flight', () => {
     ['by falling off its end', 'always', fill, 0],
     ['by an error', 'always', `${fill} throw new Error('on purpose');`, 1],
     ['by an error later', 'none', `setImmediate(() => { ${fill} throw new Error('on purpose'); });`, 1],
-    ['in an exit handler of its own', 'always', `process.prependListener('exit', () => { ${fill} });`, 0],
+    ['in its own exit handler', 'always', `process.prependListener('exit', () => { ${fill} });`, 0],
     ['in a snapshot', 'always', `${fill} cache.snapshot(); process.exit(0);`, 0],
     ['while it closes', 'always', `${fill} cache.close(); process.exit(0);`, 0],
     ['with close()', 'always', `${fill} await cache.close();`, 0],

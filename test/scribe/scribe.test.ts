@@ -112,7 +112,7 @@ describe('records', () => {
     expect(desk.feed.uncommitted).toBe(0);
   });
 
-  test('larger than the buffer get one that is large enough, which is given up again', () => {
+  test('larger than the buffer get a large enough one, which is freed afterwards', () => {
     const desk = new Desk();
     desk.feed.set('large', Buffer.alloc(5 * BUFFER_BYTES, 'x'));
     desk.feed.set('small', 'v');
@@ -166,7 +166,7 @@ describe('records', () => {
     expect(desk.found().get('a')).toBe('1');
   });
 
-  test('are waited for, but not for ever, and not at all once the process exits', () => {
+  test('are waited for at most 500 ms, and only 1 ms once the process exits', () => {
     const desk = new Desk();
     desk.turns(5);
     const waits = (): number[] => desk.feed.events.flatMap((event) => (event.kind === 'wait' ? [event.ms] : []));
@@ -178,7 +178,7 @@ describe('records', () => {
 });
 
 describe('a log without room', () => {
-  test('holds the group, lets the doors wait, then refuse, then give up; and goes on when there is room', () => {
+  test('keeps its group, makes writes wait, then refuses them, then ends waits; and goes on when there is room', () => {
     const desk = new Desk();
     desk.disk.disk.capacityBytes = desk.disk.disk.bytes;
     desk.feed.set('a', '1');
@@ -194,7 +194,7 @@ describe('a log without room', () => {
     expect(desk.feed.uncommitted).toBe(2);
     expect(desk.notices()).toEqual([]);
 
-    // And after ten whoever waits is to wait no more.
+    // After ten seconds callers stop waiting.
     desk.commands.push({ kind: 'sync', id: 7, targets: desk.targets() });
     desk.turnUntil(() => desk.feed.state === FeedState.stuck);
     expect(desk.disk.nowMs - begunMs).toBeGreaterThanOrEqual(10_000);
@@ -392,7 +392,7 @@ describe('records that could not be read back after a failed sync', () => {
     const { fate } = desk.disk.disk;
     let failures = 0;
     desk.disk.disk.fate = (call) => {
-      // Writes behind the gap, and so often that the log answers with a conflict.
+      // Writes behind the gap fail, and as often as makes the log answer with a conflict.
       if (failures < 3 && call.kind === 'write' && desk.disk.names().includes('000000000002.log')) {
         failures++;
         return 'EIO';
@@ -510,7 +510,7 @@ describe('snapshots', () => {
     const turnsOf = (share: number): number => {
       const limitBytes = 2 ** 20;
       const desk = new Desk({ segmentBytes: 2 ** 17, limitBytes });
-      // Nothing is given up.
+      // The cursor keeps all segments.
       desk.log.cursor('holds').advance(0n);
       for (let written = 0; written < share * limitBytes; written += 60_000) {
         desk.feed.set(`k${written}`, Buffer.alloc(60_000));
@@ -565,7 +565,7 @@ describe('a snapshot that waits for a log which takes nothing', () => {
   test.each([
     ['EIO', 'ERR_LOG_IO'],
     ['ENOSPC', 'ERR_LOG_FULL'],
-  ] as const)('(%s) is given up after ten seconds, with all that have asked for one (%s)', (error, code) => {
+  ] as const)('(%s) is abandoned after ten seconds, and every call that asked for one fails (%s)', (error, code) => {
     const desk = new Desk();
     desk.feed.set('a', '1');
     desk.turns(1);
@@ -678,7 +678,7 @@ describe('closing', () => {
     expect(desk.found().size).toBe(1);
   });
 
-  test('gives up when the time is over, and says how much did not get into the log', () => {
+  test('ends at its timeout, and says how many records did not get into the log', () => {
     const desk = new Desk({}, atClose);
     desk.disk.disk.fate = ({ kind }) => (kind === 'write' || kind === 'allocate' ? 'ENOSPC' : 'ok');
     desk.feed.set('a', '1');

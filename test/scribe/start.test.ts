@@ -113,7 +113,7 @@ describe('what the last process had not synced', () => {
     disk.capacityBytes = disk.bytes;
     expect(() => new Life(disk)).toThrow(withCode('ERR_LOG_FULL', /the disk is full/));
     ends.pop()!();
-    // Where nobody is promised that, it is.
+    // At sync level `none` the caller is promised no durability, so recovery shows it.
     const life = new Life(disk, { sync: 'none' });
     expect(life.recovered).toEqual({ a: '1' });
     life.crash(disk);
@@ -149,7 +149,7 @@ describe("start: 'none'", () => {
     return disk;
   }
 
-  test('gives up a log that is at its limit, too', () => {
+  test('discards a log that is at its limit, too', () => {
     const disk = filled();
     const life = new Life(disk, { ...full, start: 'none' });
     expect(life.recovered).toEqual({});

@@ -43,7 +43,7 @@ afterEach(async () => {
   await cache.close();
 });
 
-test('a client has so long to take anything, not to take all of it', () => {
+test('the stall timeout counts from the last bytes that a client took, not from the first bytes of its replies', () => {
   const closed: Connection[] = [];
   const owner = {
     coarseNow: 0,

@@ -103,7 +103,7 @@ async function settled(): Promise<void> {
   }
 }
 
-/** A client with so many large replies on their way that it has stopped, and takes no more of them. */
+/** A client that takes no replies, and has as many large ones on their way as make the server stop reading from it. */
 async function overfed(): Promise<MemcachedSocket> {
   const client = await open();
   client.send(LARGE_GETS);

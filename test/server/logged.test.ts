@@ -83,7 +83,7 @@ async function untilStat(client: MemcachedSocket, name: string, value: string): 
 }
 
 describe('a listener that waits for the log', () => {
-  test('answers a write when it is committed, and lets nobody see it before', async () => {
+  test('answers a write when it is committed, and shows it to no reader before', async () => {
     const feed = openLogged();
     const { open } = await start(feed);
     const [writer, reader, other] = [await open(), await open(), await open()];
@@ -116,7 +116,7 @@ describe('a listener that waits for the log', () => {
     expect(await writer.ask('', 'DELETED\r\n')).toBe('DELETED\r\n');
   });
 
-  test('is one of several: another waits for nothing', async () => {
+  test('does not make a listener at level memory wait', async () => {
     const feed = openLogged();
     const logged = await start(feed);
     const memory = await start(feed, { ack: 'memory' });
@@ -151,7 +151,7 @@ describe('a listener that waits for the log', () => {
     expect(await (await open()).ending()).toBe('ERROR Too many open connections\r\n');
   });
 
-  test('answers what is committed while it closes, and does not wait for ever for the rest', async () => {
+  test('answers writes that are committed while it closes, and cuts off the others at the timeout', async () => {
     const feed = openLogged();
     const { server, open } = await start(feed);
     const [client, other] = [await open(), await open()];

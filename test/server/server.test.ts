@@ -129,7 +129,7 @@ describe('serving', () => {
     expect(await client.ending()).toBe('STORED\r\nVALUE a 0 1\r\nb\r\nEND\r\n');
   });
 
-  test('a client that breaks off in the middle harms nobody', async () => {
+  test('a client that breaks off in the middle of a request harms no other client', async () => {
     const { server, open } = await start();
     for (const bytes of ['get', 'set a 0 0 10\r\nabc', 'set a 0 0 500000\r\nabc', `${'get a\r\n'.repeat(1000)}`]) {
       const client = await open();
@@ -295,7 +295,7 @@ describe('listening', () => {
         expect(readdirSync(directory)).toEqual([]);
       });
 
-      test('has its permissions from the first moment: nobody gets in before they are set', async () => {
+      test('has its permissions from the moment that it exists', async () => {
         const path = join(folder(), 'cairn.sock');
         const umask = process.umask(0);
         try {
@@ -346,7 +346,7 @@ describe('listening', () => {
         expect(existsSync(path)).toBe(true);
       });
 
-      test('takes over a socket that nobody listens on, but nothing else', async () => {
+      test('replaces a socket without a listener, but no other file', async () => {
         const path = join(folder(), 'cairn.sock');
         // A process that is killed leaves its socket behind.
         const worker = new Worker(
@@ -370,7 +370,7 @@ describe('listening', () => {
         const { server } = await startOn(path);
         await expect(startOn(path)).rejects.toMatchObject({ code: 'ERR_LISTEN', cause: { code: 'EADDRINUSE' } });
         await server.close();
-        writeFileSync(path, 'a file of somebody');
+        writeFileSync(path, 'an ordinary file');
         await expect(startOn(path)).rejects.toMatchObject({ code: 'ERR_LISTEN' });
         expect(existsSync(path)).toBe(true);
       });
@@ -407,7 +407,7 @@ describe('listening', () => {
 });
 
 describe('limits', () => {
-  test('one connection too many is told so and closed; a place that is given up can be taken', async () => {
+  test('a connection above the limit is refused with a reply, and one that ends makes room for another', async () => {
     const { server, open } = await start({ maxConnections: 2 });
     const rejected: string[] = [];
     server.on('disconnect', (_, reason) => rejected.push(reason));
@@ -502,7 +502,7 @@ describe('limits', () => {
     slow.socket.resume();
     await slow.until('all replies', () => slow.receivedBytes === 30 * reply.length + 'MN\r\n'.length);
     slow.take();
-    // So long as another takes to be dropped.
+    // Wait until the server drops another client as stalled: the slow reader would have been dropped by then, too.
     const [stalled, stall] = [await open(), once(server, 'disconnect')];
     stalled.send(`set b 0 0 900000\r\n${'v'.repeat(100_000)}`);
     expect((await stall)[1]).toBe('stalled');

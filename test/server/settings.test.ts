@@ -29,7 +29,7 @@ describe('where a server listens', () => {
     expect(listeners({ path: '/tmp/x', port: 5, host: 'a' })).toEqual([{ path: '/tmp/x', ack: 'memory' }, tcp('a', 5)]);
   });
 
-  test('each may have a level of its own; others have that of the server', () => {
+  test('a listener may have its own level; without one it has that of the server', () => {
     const logged = { ack: 'logged', logMetrics: [] } as const;
     const of = (options: object) => resolveServeOptions(options, logged).listeners;
     expect(of({ host: ['127.0.0.1', 'memory:127.0.0.1:11212', 'logged:::1', 'memory:[::1]:5', 'memory:box'] })).toEqual(

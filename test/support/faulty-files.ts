@@ -50,7 +50,7 @@ export type Errno = keyof typeof ERRNO;
 /** What becomes of it. `cut`: the power goes during it, and no file call works until `restart()`. */
 export type Fate = 'ok' | 'cut' | Exclude<Errno, 'ENOENT'>;
 
-/** Thrown by the call that the power cut meets, and all after it. No error of the system: nobody may handle it. */
+/** Thrown by the call that the power cut meets, and all after it. No error of the system: no code may handle it. */
 export class PowerCut extends Error {
   constructor() {
     super('The power is out');
@@ -145,7 +145,7 @@ export class FaultyDisk {
     return Buffer.from(this.#inode(path).content);
   }
 
-  /** Puts a file there, durably, behind the back of whoever has it open. */
+  /** Puts a file there, durably, behind the back of the log that has it open. */
   put(path: string, bytes: Buffer): void {
     const inode = newInode();
     inode.content = Buffer.from(bytes);
@@ -387,7 +387,7 @@ function isError(fate: Fate): fate is Exclude<Fate, 'ok' | 'cut'> {
   return fate !== 'ok' && fate !== 'cut';
 }
 
-// As libuv makes it: without a name of its own where libuv has none.
+// As libuv makes it: without an error name where libuv has none.
 function systemError(name: Errno, call: string, path: string): Error {
   const errno = -ERRNO[name];
   const code = getSystemErrorName(errno);

@@ -7,13 +7,12 @@
 // The search is that of Wing and Gong ("Testing and Verifying Concurrent Objects", 1993) with Lowe's memory of
 // configurations that were met before ("Testing for linearizability", 2017), key by key, which is enough because
 // linearizability is local (Herlihy and Wing, 1990). A configuration is what has been put in order and the state that
-// it leads to; since everything before the first answer that is still to be explained is in it but for a few, those
-// few, that answer and the state name it exactly.
+// it leads to. Apart from a few operations, everything before the first answer that is still to be explained is in it:
+// those few, that answer and the state name it exactly.
 //
-// What keeps it fast where much is unknown: an operation that only reads is put in order as
-// soon as it can be; a value that nobody
-// ever reads is one with all others of that kind; of unknown operations that do the same only the first one is tried;
-// an unknown write whose value was read has happened.
+// What keeps it fast where much is unknown: an operation that only reads is put in order as soon as it can be; all
+// values that are never read are one value; of unknown operations that do the same only the first one is tried; an
+// unknown write whose value was read has happened.
 //
 // Versions (cas tokens) are checked beside: one that was told of two values, one that is lower than another that was
 // told before the question, and two swaps with one token are violations each.
@@ -29,14 +28,14 @@ export interface CheckOptions {
   misses?: 'explained' | 'allowed';
   /** How far apart the clocks of the cache and the history may run, where entries expire. Default 1000. */
   clockSlackMs?: number;
-  /** The search gives up on a key behind so many configurations. */
+  /** The search for one key stops, undecided, after this many configurations. */
   configurationsMax?: number;
 }
 
 /**
  * `lost`: an acknowledged write has no effect. `stale`: a read gives what an acknowledged write of the same life has
  * replaced. `taken-back`: what was read is gone with a crash. `resurrected`: what was deleted is back. `invented`: a
- * value that nobody wrote. `version-repeated`, `version-back`: see above. `impossible`: anything else.
+ * value that no operation wrote. `version-repeated`, `version-back`: see above. `impossible`: anything else.
  */
 export type ViolationKind =
   | 'lost'
@@ -57,7 +56,7 @@ export interface Violation {
 export interface Verdict {
   /** At most one order violation per key, the first one, and any number about versions. */
   readonly violations: readonly Violation[];
-  /** Keys with so much at the same time that the search has given up, with where it was. */
+  /** Keys with too much at the same time for the search, with the place where it stopped. */
   readonly undecided: readonly string[];
   readonly keys: number;
   readonly operations: number;
@@ -199,7 +198,7 @@ class Search {
       const { verb, life, session } = operation;
       const until = untilOf(operation, this.#history);
       let answer = normalAnswer(operation.answer);
-      // Nobody learns what it saw, and it changes nothing; or it came when there was nobody to do it.
+      // The answer of such a read is unknown and it changes nothing; other requests came when no process could do them.
       if (answer === undefined && (verb === 'get' || operation.askedAt >= until)) continue;
       let latest = until;
       if (answer === undefined && STORING.has(verb)) {
@@ -250,7 +249,7 @@ class Search {
       this.#isApplied.push(false);
       this.#isLifted.push(false);
     }
-    // Of what happens at the same time, questions first: nobody knows better.
+    // Of what happens at the same time, questions come first: their true order is unknown.
     moments.sort((a, b) => a.at - b.at || Number(a.isAnswer) - Number(b.isAnswer));
     for (const { isAnswer, i } of moments) {
       const place = this.#operationAt.push(i) - 1;
@@ -447,7 +446,7 @@ class Search {
       .sort((a, b) => a.until - b.until)
       .slice(-12)
       .map(({ operation }) => `  ${describeOperation(operation)}`);
-    const held = states.map((state) => (state === UNSEEN ? 'what nobody has read' : JSON.stringify(state)));
+    const held = states.map((state) => (state === UNSEEN ? 'a value that was never read' : JSON.stringify(state)));
     const message = [
       `no order of what was done to ${JSON.stringify(key)} explains`,
       `  ${describeOperation(step.operation)}`,
@@ -491,7 +490,7 @@ class SeenValues {
     }
   }
 
-  /** Whether somebody was told of it, or may have been told of what was made from it. */
+  /** Whether an answer told the value, or a value that may have been made from it. */
   has(value: string): boolean {
     if (this.#readAt.has(value)) return true;
     if (!this.#derives) return false;
@@ -504,7 +503,7 @@ class SeenValues {
     return known;
   }
 
-  /** When somebody was first told of a value that one operation only can have stored; undefined if that is not so. */
+  /** When an answer first told a value that only one operation can have stored; undefined if that is not so. */
   firstReadOf(value: string): number | undefined {
     return this.#derives || this.#writers.get(value) !== 1 ? undefined : this.#readAt.get(value);
   }

@@ -1,6 +1,6 @@
 // Histories as a correct cache gives them, and as one with a planted mistake does: a small world in which sessions ask,
-// a register per key does what is asked at some moment, answers come later, and the whole dies now and then. Every
-// value that is stored is one of its own. A mistake is planted once, where it can be seen for certain.
+// a register per key does what is asked at some moment, answers come later, and the whole dies now and then. No value
+// is stored twice. A mistake is planted once, where it can be seen for certain.
 
 import { type Answer, type History, type Operation, type Question, Recorder, type Verb } from './history.ts';
 import type { Random } from './random.ts';
@@ -13,7 +13,7 @@ export interface WorldOptions {
   keys?: number;
   /** Requests of a session that may be unanswered. */
   depth?: number;
-  /** One in so many moments is a crash; 0: none. */
+  /** One in this many moments is a crash; 0: none. */
   crashEvery?: number;
   /** Entries vanish from memory, until the next crash brings them back. */
   evicts?: boolean;
@@ -206,7 +206,7 @@ export class HistoryWorld {
 
   #plant(mistake: Mistake): void {
     const key = `key${this.#random.below(this.#options.keys)}`;
-    // Somebody who has nothing else to do, so that nothing explains what is to be seen.
+    // A session that does nothing else, so that no other request of it explains what is to be seen.
     const session = this.#sessions.length;
     if (this.#sessions.some((queue) => queue.some(({ operation }) => operation.key === key || operation.key === '')))
       return;

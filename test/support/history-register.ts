@@ -11,7 +11,7 @@ export const ABSENT: State = 0;
 /** An operation cannot happen in that state with that answer. */
 export const IMPOSSIBLE = -1;
 
-/** All values that nobody ever sees are one. */
+/** Stands for all values that no operation ever sees. */
 export const UNSEEN = '\u0000unseen';
 
 /** An operation as the checker sees it: `answer` may have been concluded, times are those of its possible effect. */
@@ -20,7 +20,7 @@ export interface Step {
   readonly verb: Verb;
   readonly value: string;
   readonly answer: Answer | undefined;
-  /** What `cas` expects to find; undefined if nobody knows to which value its token belonged. */
+  /** What `cas` expects to find; undefined if the value that its token belonged to is unknown. */
   readonly expected: string | undefined;
   /** It takes effect not before and not after. */
   readonly from: number;

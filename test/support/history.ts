@@ -42,7 +42,7 @@ export type Answer =
   | 'refused';
 
 /**
- * One request. Without an answer nobody knows what became of it: it has an effect once, until its life ends, or never.
+ * One request. Without an answer its outcome is unknown: it has an effect once, until its life ends, or never.
  */
 export interface Operation {
   /** Who asked: what one session asks of one key is done in the order in which it was asked. */

@@ -30,7 +30,7 @@ export interface LatentOptions {
   readonly windowMax: number;
   /** Steps between a request and its arrival, and between that and its answer: from 0 up to this. */
   readonly latencyMax: number;
-  /** One of so many requests, and of so many answers, is lost; 0: none. */
+  /** One of this many requests, and of this many answers, is lost; 0: none. */
   readonly lossOneIn: number;
 }
 
@@ -64,7 +64,7 @@ export class LatentLog implements LogPort {
   #end: Position = 0n;
   #recordsBefore = 0n;
   #durable: Position = 0n;
-  /** A sync is under way: it makes durable what is before its target, after so many steps. */
+  /** A sync is under way: after `steps` more steps it makes durable what is before its target. */
   #sync: { readonly target: Position; steps: number } | undefined;
   #isClosed = false;
 

@@ -125,7 +125,7 @@ export function keysIn(log: EmbeddedLog, from: Position = log.oldestReadable): s
   return [...log.entries(from)].flatMap(keysOf);
 }
 
-/** The next entries of a log that is read, until there are so many with records; take-overs are left out. */
+/** The next entries of a log, until `count` of them have records; take-overs are left out. */
 export async function take(entries: AsyncIterable<LogEntry>, count: number): Promise<LogEntry[]> {
   const taken: LogEntry[] = [];
   if (count === 0) return taken;

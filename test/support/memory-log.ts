@@ -21,7 +21,7 @@ import {
 export class MemoryStream {
   readonly messages: LogEntry[] = [];
   readonly cursors = new Map<string, Position>();
-  /** Positions below are given up. */
+  /** The lowest position that is still there; truncating raises it. */
   oldest = 0n;
   #waiting: (() => void)[] = [];
 

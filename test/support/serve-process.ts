@@ -1,4 +1,4 @@
-// `cairn serve` as a process of its own, for tests that talk to it from outside.
+// `cairn serve` as a separate process, for tests that talk to it from outside.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';

@@ -79,7 +79,7 @@ export function startThread<D>(program: (tools: ThreadTools<D>) => unknown, data
 }
 
 /**
- * Runs a program of its own to its end, and fails if that takes too long: it should have ended by itself. It has
+ * Runs a program in a new process to its end, and fails if that takes too long: it should have ended by itself. It has
  * `Cache`, and `startWorker(code)`, whose code has `Cache` too.
  */
 export function runProgram(code: string): SpawnSyncReturns<string> {

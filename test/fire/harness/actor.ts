@@ -43,7 +43,7 @@ export interface ActorOptions {
   history: string;
   /** Ask for a snapshot whenever the last one is done. */
   snapshots: boolean;
-  /** End the thread that writes the log so long after the load has begun; another one takes over. */
+  /** End the thread that writes the log this long after the load has begun; another one takes over. */
   scribeEndsAfterMs: number | undefined;
 }
 
@@ -134,7 +134,7 @@ async function main(): Promise<void> {
   process.exit(0);
 }
 
-// By the package's inner doors: nobody else can.
+// Through modules inside the package: its API has no way to do this.
 async function endScribe(cache: Cache, library: string, afterMs: number): Promise<void> {
   const { handleOf } = (await import(library.replace('index.js', 'cache.js'))) as typeof CacheModule;
   const { LogKeeper } = (await import(library.replace('index.js', 'scribe/index.js'))) as typeof ScribeModule;
@@ -149,7 +149,7 @@ async function takeSnapshots(cache: Cache): Promise<void> {
   }
 }
 
-/** Of a log without room, or on a sick disk, nobody knows what became of what was to be in it. */
+/** If the log has no room or its disk fails, the outcome of a request is unknown. */
 function tolerate(error: unknown): void {
   if (!isEnding && !hasCode(error, ['ERR_LOG_FULL', 'ERR_LOG_IO'])) throw error;
 }

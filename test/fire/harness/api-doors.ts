@@ -7,7 +7,7 @@ import { spell, unspell } from './workload.ts';
 
 type Cache = Cairn.Cache<unknown>;
 
-/** Asks by the promised form of its verb. Rejects where nobody knows what became of it. */
+/** Asks by the promised form of its verb. Rejects where the outcome is unknown. */
 export async function askPromised({ promises }: Cache, operation: Operation): Promise<Answer> {
   const { verb, key, value, delta = 1n, token, ttlMs = 0 } = operation;
   const options = { ttl: ttlMs };

@@ -1,6 +1,6 @@
 // One directory under fire. Life after life a cache is opened on it, in other sizes and with other settings, checked,
 // loaded by many sessions through every door, and killed at a random moment: in the middle of its load, of its
-// recovery, of a snapshot, of its own end. The history of all that is judged as one (support/history-check.ts).
+// recovery, of a snapshot, of its close. The history of all that is judged as one (support/history-check.ts).
 //
 // What is drawn comes from the seed; when exactly a kill meets the process does not, so that a seed repeats the shape
 // of a campaign and not each of its moments.
@@ -29,7 +29,7 @@ export interface CampaignOptions {
   readonly log: 'on' | 'none';
   /** Entries do not fit into memory and are evicted. */
   readonly evicts: boolean;
-  /** The directory is on a disk of its own that is too small now and then. For root. */
+  /** The directory is on a separate disk, which is too small now and then. For root. */
   readonly smallDisk?: boolean;
   /**
    * What answers wait for, default `logged`. At `memory` a crash may take what was told, but no version that was told
@@ -103,7 +103,7 @@ export class Campaign {
     this.#data = join(options.folder, 'disk', 'data');
     mkdirSync(join(options.folder, 'disk'), { recursive: true });
     if (options.smallDisk) this.#mount(LARGE_DISK_MB);
-    // Where the clock jumps, nobody can say when an entry expires.
+    // Where the clock jumps, the moment at which an entry expires is unknown.
     if (options.clockJumps) this.#clock = new WallClock(options.folder);
     const expires = !options.clockJumps && this.#random.below(2) === 0;
     // Where the log has hardly room, only what the newest snapshot needs is kept, and large values are refused.

@@ -1,5 +1,5 @@
 // A process under fire: `cairn serve`, or a program that uses the API (actor.ts). It is started on a directory, killed,
-// or asked to end; what it prints is kept, because nobody else would say why it died.
+// or asked to end; its output is kept, because nothing else would say why it died.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -17,7 +17,7 @@ export const projectRoot: string = (() => {
 
 export const libraryUrl: string = pathToFileURL(join(projectRoot, 'dist/index.js')).href;
 
-/** It takes so long without a sign of life before somebody looks why. */
+/** A process without a sign of life for this time is taken to hang. */
 export const PATIENCE_MS = 60_000;
 
 /** What a process meets beside its options. */

@@ -1,5 +1,5 @@
-// Clients of the port that ask as fast as they are answered, each a few things at a time. One that waits too long goes
-// away, as clients do, and another comes in its place: nobody knows then what became of what it had asked.
+// Clients of the port that ask as fast as they are answered, each a few things at a time. A client that waits too long
+// goes away, as clients do, and another comes in its place: the outcome of its open requests is then unknown.
 
 import type { Question, Recorder } from '../../support/history.ts';
 import { Random } from '../../support/random.ts';
@@ -59,7 +59,7 @@ export class TcpLoad {
           this.answers++;
         });
       } catch {
-        // Nobody is there any more, or not for now.
+        // No server listens now, or at all any more.
         await new Promise((resolve) => setTimeout(resolve, 5));
         continue;
       }

@@ -43,7 +43,7 @@ export class TcpSession {
     });
   }
 
-  /** Rejects if nobody listens there. */
+  /** Rejects if no server listens there. */
   static open(port: number, onAnswer: OnAnswer): Promise<TcpSession> {
     return new Promise((resolve, reject) => {
       const socket = connect({ host: '127.0.0.1', port, noDelay: true }, () => {

@@ -20,7 +20,7 @@ export class WallClock {
     writeFileSync(this.#file, Buffer.alloc(8));
   }
 
-  /** So many milliseconds before or after the machine's own: at once, for processes that run too. */
+  /** Moves the clock this far from the machine's own: at once, for running processes too. */
   set(offsetMs: number): void {
     const bytes = Buffer.alloc(8);
     bytes.writeBigInt64LE(BigInt(offsetMs));

@@ -10,7 +10,7 @@ export interface WorkloadOptions {
   readonly registers: number;
   /** The largest values: one in fifty is between a tenth of it and all of it. */
   readonly valueBytesMax: number;
-  /** One in so many requests clears everything; 0: none does. */
+  /** One in this many requests clears everything; 0: none does. */
   readonly clearEvery: number;
   /** Some entries expire. */
   readonly expires: boolean;
@@ -140,7 +140,7 @@ export function spell(value: string): string {
   return bytes <= head.length ? value : head + fill(value, bytes - head.length);
 }
 
-/** The value of a history that these bytes stand for; what is damaged is a value that nobody wrote. */
+/** The value of a history that these bytes stand for; damaged bytes give a value that no session wrote. */
 export function unspell(text: string): string {
   const end = text.indexOf('|');
   if (end < 0) return text;

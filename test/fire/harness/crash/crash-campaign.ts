@@ -19,7 +19,7 @@ import { type Moment, moments } from './states.ts';
 import { readTrace, type Step } from './trace.ts';
 import { KEYS, type LeftOut, Mark, SEGMENT_BYTES, type WriterOperation, type WriterOptions } from './writer.ts';
 
-/** Up to so many unsynced steps all subsets are tried, if `statesPerMoment` allows; beyond, samples. */
+/** Up to this many unsynced steps all subsets are tried, if `statesPerMoment` allows; beyond, samples. */
 export const SUBSET_STEPS_MAX = 12;
 
 export interface CrashOptions {
@@ -175,7 +175,7 @@ class Judge {
     }
   }
 
-  /** The last operation that was durable after so many steps, and the last that had been asked for; -1: none. */
+  /** The last operation that was durable after the first `at` steps, and the last that had been asked for; -1: none. */
   #boundsAt(at: number): { durable: number; asked: number } {
     const bounds = { durable: -1, asked: -1 };
     // Marks behind the step belong to its moment: the process has said it, and the disk has not changed since.
