@@ -15,7 +15,8 @@ import { isWellFormed } from '../request/codec.ts';
 import { ioError } from './chain.ts';
 import { type Files, isUnreadable, openIfThere, systemCode } from './files.ts';
 import { CURSORS_MAGIC, checkFileHeader, Fault, FILE_HEADER_BYTES, sealFileHeader, startFileHeader } from './format.ts';
-import type { LogCursor, Position } from './request-log.ts';
+import type { PortCursor } from './log-port.ts';
+import type { Position } from './request-log.ts';
 
 /** Cursors of one log: each keeps the log from being cut, and all are written with each change of one. */
 export const CURSOR_COUNT_MAX = 1000;
@@ -136,7 +137,7 @@ export class Cursors {
     return this.#table;
   }
 
-  cursor(name: string): LogCursor {
+  cursor(name: string): PortCursor {
     const isName = typeof name === 'string' && name !== '' && name.length <= CURSOR_NAME_LENGTH_MAX;
     if (!isName || !isWellFormed(name)) {
       throw wrongType('name', `the name of a cursor, of 1 to ${CURSOR_NAME_LENGTH_MAX} characters`, name);

@@ -40,14 +40,13 @@ import {
   type LogNotice,
   systemClock,
 } from './log-options.ts';
-import type { LogPort, Settled } from './log-port.ts';
+import type { LogPort, PortCursor, Settled } from './log-port.ts';
 import { isLeftover, openedAt, readOpening, refuseClaims } from './opening.ts';
 import { checkPlace, placedFiles, placeOf } from './place.ts';
 import { LogReader } from './reader.ts';
 import type {
   AppendResult,
   LogBatch,
-  LogCursor,
   LogEntry,
   LogUsage,
   Position,
@@ -147,6 +146,7 @@ export class EmbeddedLog implements RequestLog, LogPort {
       clock,
       logId,
       writer: random(),
+      progress: options.progress,
     });
     this.#segments = new SegmentFiles(files, directory, links, notify);
     this.#cursors = new Cursors(
@@ -260,6 +260,11 @@ export class EmbeddedLog implements RequestLog, LogPort {
     return this.#head.progress;
   }
 
+  /** Drawn when the log was made. */
+  get logId(): bigint {
+    return this.#head.logId;
+  }
+
   get segmentCount(): number {
     return this.#segments.count;
   }
@@ -290,7 +295,7 @@ export class EmbeddedLog implements RequestLog, LogPort {
     return this.#reader.entryAt(position, level);
   }
 
-  cursor(name: string): LogCursor {
+  cursor(name: string): PortCursor {
     return this.#cursors.cursor(name);
   }
 

@@ -24,13 +24,15 @@ export interface HeadOptions {
   readonly committed: Point;
   readonly durable: Point;
   readonly end: Position;
+  /** Where it is published; undefined: in memory of its own. */
+  readonly progress: SharedArrayBuffer | undefined;
 }
 
 export class Head {
   readonly logId: bigint;
   readonly writer: bigint;
   readonly #clock: LogClock;
-  readonly #watermark = new Watermark();
+  readonly #watermark: Watermark;
   readonly #fence: Fence;
   readonly #header = Buffer.alloc(BATCH_HEADER_BYTES);
   #durableFence: FenceState;
@@ -47,6 +49,7 @@ export class Head {
     this.logId = options.logId;
     this.writer = options.writer;
     this.#clock = options.clock;
+    this.#watermark = new Watermark(options.progress);
     this.#fence = new Fence(options.committed.fence);
     this.#durableFence = options.durable.fence;
     this.#epoch = options.epoch;

@@ -86,6 +86,11 @@ export interface EmbeddedLogOptions {
   readonly lockDirectory: LockDirectory;
   /** Which directory was locked, if that was done before by another thread (`lockedByCaller`). */
   readonly place?: Place;
+  /**
+   * Where the log says how far it is, PROGRESS_BYTES of zeros or those of an earlier opening in this process that was
+   * not closed: its readers go on. Default: memory of its own.
+   */
+  readonly progress?: SharedArrayBuffer;
   readonly onNotice?: (notice: LogNotice) => void;
   readonly files?: Files;
   readonly clock?: LogClock;

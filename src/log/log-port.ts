@@ -31,6 +31,14 @@ export interface Settled {
   readonly result: AppendResult;
 }
 
+/** A cursor of a log whose calls return at once. */
+export interface PortCursor extends LogCursor {
+  position(): Position | undefined;
+  /** May take as long as a sync. */
+  advance(position: Position): void;
+  drop(): void;
+}
+
 /** What a snapshot is taken of. */
 export interface SnapshotStart {
   /** Where the log stands before the walk begins: a batch's end. */
@@ -163,7 +171,7 @@ export interface LogPort {
    * the call. Never another entry.
    */
   entryAt(position: Position, level?: ReadLevel): LogEntry | undefined;
-  cursor(name: string): LogCursor;
+  cursor(name: string): PortCursor;
   cursors(): ReadonlyMap<string, Position>;
 
   // ---- room ----

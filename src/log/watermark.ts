@@ -20,14 +20,15 @@ const SEGMENT = 3;
 const CHANGES = 0;
 const CLOSED = 1;
 
-const SHARED_BYTES = 64;
+/** Bytes of `shared`. */
+export const PROGRESS_BYTES = 64;
 
 export class Watermark {
   readonly shared: SharedArrayBuffer;
   readonly #positions: BigInt64Array;
   readonly #words: Int32Array;
 
-  constructor(shared: SharedArrayBuffer = new SharedArrayBuffer(SHARED_BYTES)) {
+  constructor(shared: SharedArrayBuffer = new SharedArrayBuffer(PROGRESS_BYTES)) {
     this.shared = shared;
     this.#positions = new BigInt64Array(shared, 0, 4);
     this.#words = new Int32Array(shared, 32, 2);

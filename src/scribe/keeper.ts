@@ -24,22 +24,23 @@ import { getSystemErrorMap } from 'node:util';
 import { BroadcastChannel, SHARE_ENV, Worker } from 'node:worker_threads';
 import { CairnError, show } from '../errors.ts';
 import { TIMER_MS_MAX } from '../limits.ts';
-import { type DirectoryLock, nodeFiles, type Place, placeOf } from '../log/index.ts';
+import { type DirectoryLock, nodeFiles, type Place, PROGRESS_BYTES, placeOf } from '../log/index.ts';
 import { lockByAddon } from '../native/directory-lock.ts';
 import { type FeedHandle, FeedState, native, targetsOf } from '../native.ts';
 import type { RecoveryProgress } from '../options/types.ts';
+import { type Question, ScribeCommands } from './commands.ts';
 import {
   CONTROL_WORDS,
   type Command,
   Control,
   errorFrom,
+  type LogFiles,
   noticeFrom,
   plainError,
   type RecoverySummary,
   type Report,
   type ScribeData,
   type ScribeNotice,
-  type SnapshotSummary,
 } from './message.ts';
 import { type ChannelMessage, channelName, messageOf } from './remote.ts';
 import { Unanswered } from './unanswered.ts';
@@ -52,7 +53,7 @@ const EXIT_LOOK_MS = 50;
 const CLOSE_GRACE_MS = 2000;
 
 /** What a keeper is made with; the rest is in the files. */
-export type KeeperOptions = Omit<ScribeData, 'cacheId' | 'control' | 'place'>;
+export type KeeperOptions = Omit<ScribeData, 'cacheId' | 'control' | 'place' | 'progress'>;
 
 /** Gets the notices of the log. */
 export type NoticeListener = (notice: ScribeNotice) => void;
@@ -62,12 +63,13 @@ const shared = native as unknown as { keepers?: Map<number, LogKeeper> };
 shared.keepers ??= new Map();
 const { keepers } = shared;
 
-export class LogKeeper {
+export class LogKeeper extends ScribeCommands {
   readonly #handle: FeedHandle;
   readonly #options: KeeperOptions;
   readonly #lock: DirectoryLock;
   readonly #place: Place;
   readonly #control = new Int32Array(new SharedArrayBuffer(4 * CONTROL_WORDS));
+  readonly #progress = new SharedArrayBuffer(PROGRESS_BYTES);
   readonly #unanswered = new Unanswered();
   readonly #listeners = new Set<NoticeListener>();
   #worker: Worker | undefined;
@@ -80,6 +82,7 @@ export class LogKeeper {
   #channel: BroadcastChannel | undefined;
   #threadError: unknown;
   #recovery: RecoverySummary | undefined;
+  #files: LogFiles | undefined;
   readonly #openingNotices: ScribeNotice[] = [];
   #onReady: { resolve(): void; reject(error: Error): void } | undefined;
   #onProgress: (progress: RecoveryProgress) => void;
@@ -120,6 +123,7 @@ export class LogKeeper {
   }
 
   private constructor(owner: FeedHandle, options: KeeperOptions, onProgress: (progress: RecoveryProgress) => void) {
+    super(owner);
     this.#handle = owner;
     this.#options = options;
     this.#onProgress = onProgress;
@@ -133,6 +137,11 @@ export class LogKeeper {
   /** What opening has read. */
   get recovery(): RecoverySummary | undefined {
     return this.#recovery;
+  }
+
+  /** What any thread of the process reads the log with, once the cache is ready; undefined: it is no log of files. */
+  get files(): LogFiles | undefined {
+    return this.#files;
   }
 
   get isClosing(): boolean {
@@ -152,16 +161,6 @@ export class LogKeeper {
     this.#listeners.delete(listener);
   }
 
-  /** Resolves when everything that was done so far is durable. */
-  async sync(): Promise<void> {
-    await this.#ask({ kind: 'sync', id: ++this.#ids, targets: targetsOf(this.#handle) });
-  }
-
-  /** Takes a snapshot of what is there now. */
-  async snapshot(): Promise<SnapshotSummary> {
-    return (await this.#ask({ kind: 'snapshot', id: ++this.#ids })) as SnapshotSummary;
-  }
-
   /**
    * One owner less. The last one ends the cache: the records in the rings are written, a snapshot is taken if the
    * schedule says so, and the log is closed, within `timeoutMs` (0: no limit). If a record did not get into the log, it
@@ -176,7 +175,7 @@ export class LogKeeper {
   async #close(timeoutMs: number, takesSnapshot: boolean): Promise<void> {
     try {
       if (this.#failure !== undefined) throw this.#failure;
-      const ended = this.#ask({ kind: 'close', id: ++this.#ids, timeoutMs, takesSnapshot }).finally(() => this.#gone);
+      const ended = this.ask({ kind: 'close', timeoutMs, takesSnapshot }).finally(() => this.#gone);
       if (timeoutMs === 0) await this.#await(ended);
       else await this.#within(timeoutMs + CLOSE_GRACE_MS, this.#await(ended));
     } finally {
@@ -221,6 +220,7 @@ export class LogKeeper {
       start,
       cacheId: this.#handle.cacheId,
       control: this.#control.buffer as SharedArrayBuffer,
+      progress: this.#progress,
     };
     try {
       // Not the program's options: its loaders and instrumentation have nothing to do there.
@@ -249,6 +249,7 @@ export class LogKeeper {
       case 'ready':
         this.#isOpening = false;
         if (report.recovery !== undefined) this.#recovery ??= { ...report.recovery, notices: this.#openingNotices };
+        if (report.files !== undefined) this.#files ??= { ...report.files, progress: this.#progress };
         this.#onReady?.resolve();
         this.#onReady = undefined;
         break;
@@ -341,7 +342,8 @@ export class LogKeeper {
     for (const listener of [...this.#listeners]) queueMicrotask(() => listener(notice));
   }
 
-  #ask(command: Command): Promise<unknown> {
+  protected override ask(question: Question): Promise<unknown> {
+    const command: Command = { ...question, id: ++this.#ids };
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     const isTooLate = command.kind !== 'close' && this.isClosing;
     if (isTooLate) return Promise.reject(new CairnError('ERR_CLOSED', 'The cache is closed'));

@@ -1,6 +1,6 @@
 /** What the keeper and the scribe's thread say to each other. Everything is cloned on its way. */
 import { CairnError, CairnRangeError, CairnTypeError, ERROR_KINDS, type ErrorCode } from '../errors.ts';
-import type { LogNotice, Place, SyncPolicy } from '../log/index.ts';
+import type { LogNotice, Place, Position, ReadLevel, SyncPolicy } from '../log/index.ts';
 import type { RecoveryProgress } from '../options/types.ts';
 
 /** When snapshots are taken. */
@@ -10,6 +10,24 @@ export interface SnapshotSchedule {
   /** Bytes of log behind the last one; 0: as many as twice the last snapshot, and at least 64 MiB. */
   readonly logBytes: number;
   readonly isTakenAtClose: boolean;
+}
+
+/** What a thread of this process reads the log's files with: `new LogReader(files)`. It may be posted to a thread. */
+export interface LogFiles {
+  readonly directory: string;
+  /** How far the log is. Also the next scribe's, if this one dies. */
+  readonly progress: SharedArrayBuffer;
+  /** Drawn when the log was made. */
+  readonly logId: bigint;
+  /** The end of the log when the cache became ready: recovered records lie before it, this process's behind it. */
+  readonly openedAt: Position;
+}
+
+/** A cursor that is there before the cache is ready, so that the log keeps what its reader needs. */
+export interface OpeningCursor {
+  readonly name: string;
+  /** Where it begins if it is new. Default: at the oldest entry that the log has. */
+  readonly position?: Position;
 }
 
 /** workerData of the scribe's thread. */
@@ -22,6 +40,9 @@ export interface ScribeData {
   readonly segmentBytes: number | undefined;
   readonly limitBytes: number | undefined;
   readonly snapshots: SnapshotSchedule;
+  readonly cursor?: OpeningCursor;
+  /** Where the log says how far it is, PROGRESS_BYTES. */
+  readonly progress?: SharedArrayBuffer;
   /** `resume`: another thread had the log and has died; the cache is as it was. */
   readonly start: 'log' | 'none' | 'resume';
   /** Words that the keeper sets; see {@link Control}. */
@@ -37,17 +58,26 @@ export const CONTROL_WORDS = 1;
 
 /** What the scribe is asked to do. Each is answered by a `done` with its number. */
 export type Command =
-  /** Everything up to these versions is to be durable. */
-  | { readonly kind: 'sync'; readonly id: number; readonly targets: BigUint64Array }
+  /** Everything up to these versions is to be durable, or only committed. The result is a position behind it. */
+  | { readonly kind: 'sync'; readonly id: number; readonly targets: BigUint64Array; readonly level?: ReadLevel }
+  /** The result of `position` is that. */
+  | { readonly kind: 'cursor'; readonly id: number; readonly name: string; readonly act: CursorAct }
   | { readonly kind: 'snapshot'; readonly id: number }
   /** Write what is there, take a snapshot if that is the schedule, close the log. 0: as long as it takes. */
   | { readonly kind: 'close'; readonly id: number; readonly timeoutMs: number; readonly takesSnapshot: boolean };
 
+/** What is done to a cursor of the log. */
+export type CursorAct = 'position' | 'drop' | { readonly advance: Position };
+
 /** What the scribe says. */
 export type Report =
   | { readonly kind: 'progress'; readonly progress: RecoveryProgress }
-  /** The cache is ready. */
-  | { readonly kind: 'ready'; readonly recovery: RecoveredByThread | undefined }
+  /** The cache is ready. `files`: of a log that is files. */
+  | {
+      readonly kind: 'ready';
+      readonly recovery: RecoveredByThread | undefined;
+      readonly files: Omit<LogFiles, 'progress'> | undefined;
+    }
   | { readonly kind: 'notice'; readonly notice: ScribeNotice }
   | { readonly kind: 'done'; readonly id: number; readonly result: unknown; readonly error: PlainError | undefined }
   /** It ends, and another thread would do no better. */

@@ -9,8 +9,9 @@ import { randomUUID } from 'node:crypto';
 import { BroadcastChannel } from 'node:worker_threads';
 import { CairnError } from '../errors.ts';
 import { type Looker, lookers } from '../native/wake.ts';
-import { type FeedHandle, FeedState, targetsOf } from '../native.ts';
-import { type Command, errorFrom, type PlainError, type Report, type SnapshotSummary } from './message.ts';
+import { type FeedHandle, FeedState } from '../native.ts';
+import { type Question, ScribeCommands } from './commands.ts';
+import { type Command, errorFrom, type PlainError, type Report } from './message.ts';
 import { Unanswered } from './unanswered.ts';
 
 /** What goes over the channel. */
@@ -31,7 +32,7 @@ export function messageOf(event: unknown): ChannelMessage {
 }
 
 /** Of one handle. */
-export class RemoteScribe implements Looker {
+export class RemoteScribe extends ScribeCommands implements Looker {
   readonly #handle: FeedHandle;
   readonly #from = randomUUID();
   readonly #unanswered = new Unanswered();
@@ -39,19 +40,12 @@ export class RemoteScribe implements Looker {
   #ids = 0;
 
   constructor(handle: FeedHandle) {
+    super(handle);
     this.#handle = handle;
   }
 
-  /** As the keeper's. */
-  async sync(): Promise<void> {
-    await this.#ask({ kind: 'sync', id: ++this.#ids, targets: targetsOf(this.#handle) });
-  }
-
-  async snapshot(): Promise<SnapshotSummary> {
-    return (await this.#ask({ kind: 'snapshot', id: ++this.#ids })) as SnapshotSummary;
-  }
-
-  #ask(command: Command): Promise<unknown> {
+  protected override ask(question: Question): Promise<unknown> {
+    const command: Command = { ...question, id: ++this.#ids };
     if (this.#unanswered.count === 0) this.#open();
     const answer = this.#unanswered.add(command);
     this.#send(command);

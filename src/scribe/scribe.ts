@@ -13,8 +13,8 @@
  * and it has its thread to itself. With an interval as policy a group is committed when it is written; syncs come by
  * the clock.
  */
-import { CairnError } from '../errors.ts';
-import type { LogClock, LogPort, Position } from '../log/index.ts';
+import { CairnError, errorKind } from '../errors.ts';
+import type { LogClock, LogPort, Position, ReadLevel } from '../log/index.ts';
 import { FEED_STAT_COUNT, type FeedHandle, FeedStat, FeedState } from '../native.ts';
 import { Appending } from './appending.ts';
 import { Closing } from './closing.ts';
@@ -56,10 +56,12 @@ export interface ScribeOptions {
   readonly sleep: (ms: number) => void;
 }
 
-/** A command waits until everything up to these versions is durable. */
+/** A command waits until everything up to these versions is durable, or committed. */
 interface Sync {
   readonly id: number;
   readonly targets: BigUint64Array;
+  /** Default `durable`. */
+  readonly level?: ReadLevel;
   /** They are in the log before this position; undefined: not all of them are. */
   end?: Position;
 }
@@ -215,18 +217,18 @@ export class Scribe {
         left.push(sync);
         continue;
       }
-      let isDurable = false;
+      let isDone = false;
       if (cause === undefined) {
         sync.end ??= this.#log.committed;
         try {
-          isDurable = this.#log.syncStep(sync.end);
+          isDone = sync.level === 'committed' || this.#log.syncStep(sync.end);
         } catch (error) {
           if (!(error instanceof CairnError)) throw error;
           cause = this.#losses.error() ?? error;
         }
       }
       if (cause !== undefined) this.#refuse(sync.id, cause);
-      else if (isDurable) this.#done(sync.id);
+      else if (isDone) this.#done(sync.id, sync.end);
       else left.push(sync);
     }
     this.#syncs = left;
@@ -241,6 +243,7 @@ export class Scribe {
   #begin(command: Command): void {
     if (command.kind === 'sync') this.#syncs.push(command);
     else if (command.kind === 'snapshot') this.#snapshots.ask(command.id);
+    else if (command.kind === 'cursor') this.#useCursor(command);
     else if (this.#closing === undefined) {
       const { id, timeoutMs, takesSnapshot } = command;
       this.#closing = new Closing({
@@ -252,6 +255,22 @@ export class Scribe {
         appending: this.#appending,
         snapshots: this.#snapshots,
       });
+    }
+  }
+
+  // What the log refuses is the answer.
+  #useCursor({ id, name, act }: Extract<Command, { kind: 'cursor' }>): void {
+    try {
+      const cursor = this.#log.cursor(name);
+      if (act === 'position') this.#done(id, cursor.position());
+      else {
+        if (act === 'drop') cursor.drop();
+        else cursor.advance(act.advance);
+        this.#done(id);
+      }
+    } catch (error) {
+      if (errorKind(error) === undefined) throw error;
+      this.#refuse(id, error);
     }
   }
 

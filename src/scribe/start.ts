@@ -28,7 +28,15 @@ import { type FeedHandle, feedOf, native, numberWord, Word } from '../native.ts'
 import { RecordReader } from '../request/record.ts';
 import { BUFFER_BYTES } from './appending.ts';
 import { ScribeClock } from './clock.ts';
-import { type Command, plainNotice, type RecoveredByThread, type Report, type ScribeData } from './message.ts';
+import {
+  type Command,
+  type LogFiles,
+  type OpeningCursor,
+  plainNotice,
+  type RecoveredByThread,
+  type Report,
+  type ScribeData,
+} from './message.ts';
 import { Metrics } from './metrics.ts';
 import { Scribe } from './scribe.ts';
 import { summaryOf } from './snapshot-runner.ts';
@@ -43,12 +51,18 @@ export interface OpenLogOptions {
   readonly onNotice: (notice: LogNotice) => void;
 }
 
+/** A log that was opened. `files`: other threads read it with these; undefined if it is no log of files. */
+export interface OpenedLog {
+  readonly log: LogPort;
+  readonly files: Pick<LogFiles, 'directory' | 'logId'> | undefined;
+}
+
 export interface StartOptions {
   readonly data: ScribeData;
   /** Of the cache; stays the caller's. */
   readonly handle: FeedHandle;
   /** Opens the log without changing anything (see `LogPort.takeOver`). Throws what keeps it from being opened. */
-  readonly openLog: (options: OpenLogOptions) => LogPort;
+  readonly openLog: (options: OpenLogOptions) => OpenedLog;
   /** The machine's. */
   readonly clock: LogClock;
   readonly hear: () => Command | undefined;
@@ -87,7 +101,7 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
   const metrics = new Metrics();
   if (data.start === 'resume') handle.logMetrics(metrics.numbers);
   metrics.add('starts', 1);
-  const log = openLog({
+  const { log, files } = openLog({
     data,
     clock,
     onSync: (ms) => {
@@ -111,6 +125,7 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
       if (data.sync === 'always') makeSafe(log);
       handle.finishRecovery();
     }
+    if (data.cursor !== undefined) placeCursor(log, data.cursor);
     const [snapshot] = log.snapshots.sound;
     metrics.set('snapshotAtMs', snapshot?.finishedMs ?? 0);
     metrics.set('snapshotBytes', snapshot?.fileBytes ?? 0);
@@ -129,12 +144,22 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
       say,
       sleep,
     });
-    say({ kind: 'ready', recovery: recovery?.summary });
+    say({
+      kind: 'ready',
+      recovery: recovery?.summary,
+      files: files === undefined ? undefined : { ...files, openedAt: log.end },
+    });
     return scribe;
   } catch (error) {
     giveBack(log);
     throw error;
   }
+}
+
+// A cursor that is there stays where it is.
+function placeCursor(log: LogPort, { name, position = log.oldestReadable }: OpeningCursor): void {
+  const cursor = log.cursor(name);
+  if (cursor.position() === undefined) cursor.advance(position);
 }
 
 // After an error that says more than that of closing would.

@@ -138,6 +138,15 @@ describe('a log that answers late', () => {
       desk.turnUntil(() => desk.answerTo(1) !== undefined && desk.answerTo(2) !== undefined);
       expect(desk.answerTo(1)?.error).toBeUndefined();
       expect(desk.keys()).toHaveLength(20);
+      // Its position is behind all of the records.
+      const end = desk.answerTo(1)?.result as bigint;
+      const before = [...desk.log.entries(0n)].filter((entry) => entry.end <= end);
+      expect(before.flatMap(keysOf)).toHaveLength(20);
+      desk.commands.push({ kind: 'cursor', id: 4, name: 'feed', act: { advance: end } });
+      desk.commands.push({ kind: 'cursor', id: 5, name: 'feed', act: 'position' });
+      desk.turnUntil(() => desk.answerTo(5) !== undefined);
+      expect(desk.answerTo(4)?.error).toBeUndefined();
+      expect(desk.answerTo(5)?.result).toBe(end);
       expect(desk.answerTo(2)?.result).toMatchObject({ entries: 20 });
       desk.feed.set('last', 'v');
       desk.commands.push({ kind: 'close', id: 3, timeoutMs: 0, takesSnapshot: true });

@@ -215,6 +215,19 @@ describe('a log without room', () => {
     );
   });
 
+  test('is committed and not synced for a command that wants no more', () => {
+    const desk = new Desk({ sync: 'none' });
+    desk.feed.set('a', '1');
+    desk.commands.push({ kind: 'sync', id: 1, targets: desk.targets(), level: 'committed' });
+    desk.turnUntil(() => desk.answerTo(1) !== undefined);
+    expect(desk.answerTo(1)?.result).toBe(desk.log.committed);
+    expect(desk.log.durable).toBeLessThan(desk.log.committed);
+    desk.commands.push({ kind: 'sync', id: 2, targets: desk.targets(), level: 'durable' });
+    desk.turnUntil(() => desk.answerTo(2) !== undefined);
+    expect(desk.answerTo(2)?.result).toBe(desk.log.durable);
+    expect(desk.log.durable).toBe(desk.log.committed);
+  });
+
   test('refuses a sync once it is known to be full', () => {
     const desk = new Desk();
     desk.disk.disk.capacityBytes = desk.disk.disk.bytes;

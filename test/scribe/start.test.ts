@@ -5,6 +5,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { Cache } from '../../src/index.ts';
 import { EmbeddedLog, lockedByCaller, repair, survey } from '../../src/log/index.ts';
 import { type FeedHandle, feedOf, native } from '../../src/native.ts';
+import type { Question } from '../../src/scribe/commands.ts';
 import { openEmbeddedLog } from '../../src/scribe/embedded.ts';
 import { CONTROL_WORDS, type Command, type Report, type ScribeData } from '../../src/scribe/message.ts';
 import type { Scribe } from '../../src/scribe/scribe.ts';
@@ -61,12 +62,15 @@ class Life {
 
   /** Everything that was done is in the log; returns how a command was answered. */
   ask(kind: 'sync' | 'snapshot' | 'close'): Extract<Report, { kind: 'done' }> {
-    const id = ++this.#id;
     const targets = new BigUint64Array(this.feed.shardCount);
     this.feed.readTargets(targets);
-    if (kind === 'sync') this.#commands.push({ kind, id, targets });
-    else if (kind === 'snapshot') this.#commands.push({ kind, id });
-    else this.#commands.push({ kind, id, timeoutMs: 1000, takesSnapshot: false });
+    if (kind === 'sync') return this.tell({ kind, targets });
+    return this.tell(kind === 'snapshot' ? { kind } : { kind, timeoutMs: 1000, takesSnapshot: false });
+  }
+
+  tell(question: Question): Extract<Report, { kind: 'done' }> {
+    const id = ++this.#id;
+    this.#commands.push({ ...question, id });
     for (;;) {
       this.feed.poke();
       this.scribe.turn();
@@ -356,6 +360,56 @@ describe('an opening that is refused changes no byte', () => {
     const disk = made(true);
     expect(Object.keys(new Life(disk).recovered)).toHaveLength(24);
     expect(disk.names('/data').filter((name) => name.endsWith('.tmp'))).toEqual([]);
+  });
+});
+
+describe('the cursor of an opening', () => {
+  const positionOf = (life: Life): unknown => life.tell({ kind: 'cursor', name: 'store', act: 'position' }).result;
+
+  test('is there when the cache is ready, at the oldest entry or where the caller wants it, and stays where it is', () => {
+    const disk = newDisk();
+    const first = new Life(disk, { cursor: { name: 'store' } });
+    expect(positionOf(first)).toBe(0n);
+    first.cache.set('a', '1');
+    const end = first.ask('sync').result as bigint;
+    const moved = first.tell({ kind: 'cursor', name: 'store', act: { advance: end } });
+    expect(moved.error).toBeUndefined();
+    first.ask('close');
+    first.feed.close();
+    const second = new Life(disk, { cursor: { name: 'store' } });
+    expect(positionOf(second)).toBe(end);
+    second.ask('close');
+    second.feed.close();
+    const third = new Life(disk, { cursor: { name: 'other', position: end } });
+    expect(third.tell({ kind: 'cursor', name: 'other', act: 'position' }).result).toBe(end);
+  });
+
+  test('that cannot be written keeps the cache from being opened', () => {
+    const disk = newDisk();
+    disk.fate = ({ path }) => (path.endsWith('cursors.tmp') ? 'EIO' : 'ok');
+    expect(() => new Life(disk, { cursor: { name: 'store' } })).toThrow(withCode('ERR_LOG_IO', /cursors/));
+  });
+
+  test('keeps every entry behind it, also over snapshots', () => {
+    const disk = newDisk();
+    const life = new Life(disk, { cursor: { name: 'store' } });
+    for (let round = 0; round < 10; round++) {
+      for (let i = 0; i < 50; i++) life.cache.set(`k${i}`, 'x'.repeat(100));
+      expect(life.ask('snapshot').error).toBeUndefined();
+    }
+    const ready = life.reports.find((report) => report.kind === 'ready');
+    expect(ready).toMatchObject({ files: { directory: '/data', openedAt: expect.any(BigInt) } });
+    const logs = (): number =>
+      disk
+        .files()
+        .list('/data')
+        .filter((name) => name.endsWith('.log')).length;
+    const before = logs();
+    expect(before).toBeGreaterThanOrEqual(10);
+    const end = life.ask('sync').result as bigint;
+    expect(life.tell({ kind: 'cursor', name: 'store', act: { advance: end } }).error).toBeUndefined();
+    for (let i = 0; i < 20; i++) life.ask('sync');
+    expect(logs()).toBeLessThan(before);
   });
 });
 

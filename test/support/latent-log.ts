@@ -11,10 +11,10 @@ import { CairnError, outOfRange } from '../../src/errors.ts';
 import type {
   AppendResult,
   LogBatch,
-  LogCursor,
   LogEntry,
   LogPort,
   LogUsage,
+  PortCursor,
   Position,
   ReadLevel,
   ReadOptions,
@@ -227,7 +227,7 @@ export class LatentLog implements LogPort {
     return level === 'durable' ? this.#durable : this.#end;
   }
 
-  cursor(name: string): LogCursor {
+  cursor(name: string): PortCursor {
     const cursor = this.#open().cursor(name);
     return {
       ...cursor,

@@ -9,9 +9,9 @@ import {
   type AppendResult,
   Fence,
   type LogBatch,
-  type LogCursor,
   type LogEntry,
   type LogUsage,
+  type PortCursor,
   type Position,
   type ReadOptions,
   type RequestLog,
@@ -167,7 +167,7 @@ export class MemoryLog implements RequestLog {
     return this.#stream.follow(from, { end: () => this.#stream.end, isOver: () => this.#isClosed }, signal);
   }
 
-  cursor(name: string): LogCursor {
+  cursor(name: string): PortCursor {
     const { cursors } = this.#stream;
     return {
       name,
