@@ -165,7 +165,7 @@ export function checkCompiler() {
 }
 
 /**
- * Installs packages under .tools/NAME and returns that folder's node_modules. Each has a folder of its own, because
+ * Installs packages under .tools/NAME and returns that folder's node_modules. Each has its own folder, because
  * npm removes from a folder what the next `npm install --no-save` does not name. With `force` also a package that says
  * that it is for another platform.
  */

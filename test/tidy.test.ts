@@ -305,7 +305,7 @@ describe('documents', () => {
     expect(wanted.filter((path) => !existsSync(join(root, path)))).toEqual([]);
   });
 
-  test('what the README links to is in the package, but for what only a clone has', () => {
+  test('what the README links to is in the package, except what only a clone has', () => {
     const { files: packed } = JSON.parse(read('package.json')) as { files: string[] };
     const links = [...read('README.md').matchAll(/\]\(([^)\s#:]+)\)/g)].map(([, target]) => target!);
     expect(links).toContain('SECURITY.md');
@@ -316,9 +316,19 @@ describe('documents', () => {
   // Words of a dialect that a stranger has to read twice.
   const dialect =
     /\b(whoever|whatever comes|nobody|somebody|but for|but by|given up|gives? up|for nothing|so (long|often|many)|of its own|for ever)\b/i;
+  // A user of the system, and the text of a published hash.
+  const quoted = /-u\W+nobody|Nobody inspects the spammish repetition/;
 
-  test('they name the actor, in the words of the field, and so do the headers of native/', () => {
-    expect(faults([...pages, ...files('native', '.h')], (line) => dialect.exec(line)?.[0])).toEqual([]);
+  test('they name the actor, in the words of the field, and so do sources and names of tests', () => {
+    const sources = ['native', 'src', 'test', 'bench', 'scripts'].flatMap((folder) =>
+      files(folder, '.h', '.c', '.cc', '.ts', '.mts', '.mjs'),
+    );
+    const wrong = faults([...pages, ...sources], (line) => {
+      if (quoted.test(line) || line.includes(dialect.source)) return undefined;
+      const [, name = ''] = /^TEST\(\w+, (\w+)\)/.exec(line) ?? [];
+      return dialect.exec(`${line} ${name.replace(/[A-Z]/g, ' $&')}`)?.[0];
+    });
+    expect(wrong).toEqual([]);
   });
 
   test('their links to files lead somewhere', () => {

@@ -55,7 +55,7 @@ Napi::Value Size(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, static_cast<double>(handle->store->entries()));
 }
 
-// close(): gives up the handle.
+// close(): releases the handle.
 void Close(const Napi::CallbackInfo& info) {
   CacheHandle* handle = HandleOf(info);
   handle->Release(ReleaseKind::kClosed);

@@ -130,7 +130,7 @@ size_t Collect(napi_env env, CacheHandle* handle, ManyPart* part, size_t first, 
       marked++;
       continue;
     }
-    // It did not fit the scratch: by itself, into memory of its own.
+    // The value did not fit the scratch: read it alone, into freshly allocated memory.
     std::unique_ptr<char[]> copied;
     value = nullptr;
     if (ExecuteWithRoom(handle, part->requests[i], now, &outcome, &copied)) {

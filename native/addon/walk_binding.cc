@@ -19,7 +19,7 @@ namespace {
 
 // Entries that one call brings across: a pair of values each.
 constexpr size_t kWalkEntriesMax = kChunkKeysMax / 2;
-// What the records of so many entries need beside keys and values: header and padding.
+// The bytes that the records of kWalkEntriesMax entries need beside keys and values: header and padding.
 constexpr size_t kRecordRoomBytes = kWalkEntriesMax * RecordBytes(7, 0, RecordFieldBytes(kFieldFreshness));
 
 // A walk in progress. JavaScript holds it as an external; whatever happens to the handle, the walk keeps the store.
@@ -163,7 +163,7 @@ Napi::Value DumpStep(const Napi::CallbackInfo& info) {
   Environment* environment = handle->environment;
   environment->Set(Word::kNumber, 0);
   const Now now = handle->instance->ReadBothClocks();
-  // A snapshot has them too: somebody whose clock was read a moment before may still touch one.
+  // A snapshot includes expired entries: a thread that read its clock a moment ago may still touch one.
   const Now walk_now = BooleanOr(info[2], false) ? Now{} : now;
   while (walk->open && target.capacity > target.used + kRecordRoomBytes) {
     const size_t room_bytes = target.capacity - target.used - kRecordRoomBytes;

@@ -93,8 +93,8 @@ int64_t OsWallMs() {
 // ---- waiting on a word ----
 //
 // The kernel's own wait on an address is public since macOS 14.4 only. Here a fixed number of condition variables serve
-// all words; a word maps to one by its address, and sleepers on other words of the same one wake up for nothing, which
-// they are prepared for. Words that another process changes are looked at again every kWaitSliceMs.
+// all words; a word maps to one by its address. Sleepers on other words of the same variable wake up too, which they
+// are prepared for. Words that another process changes are looked at again every kWaitSliceMs.
 
 namespace {
 

@@ -163,7 +163,7 @@ void FlightTable::HandOver(FlightMember* leader) {
     EndMemberLocked(leader);
     FlightMember* next = flight->first;
     if (next == nullptr) return;
-    // The next one's load would answer calls that came after the write as well: let it begin a flight of its own.
+    // The next one's load would answer calls that came after the write as well: let it begin a new flight.
     if (flight->ticket.voided()) {
       UnlistLocked(flight);
       given_up = true;

@@ -117,7 +117,7 @@ size_t EncodeRecord(const RecordView& record, char* out) {
 DecodeStatus DecodeRecord(std::string_view bytes, RecordView* view) {
   RecordHeader header;
   if (bytes.size() < kRecordHeaderBytes) {
-    // Refuse a size that no record has before a reader waits for so many bytes.
+    // Refuse a size that no record has, so that a reader does not wait for that many bytes.
     if (bytes.size() < sizeof(header.record_bytes)) return DecodeStatus::kNeedsMore;
     std::memcpy(&header.record_bytes, bytes.data(), sizeof(header.record_bytes));
     return IsPossibleSize(header.record_bytes) ? DecodeStatus::kNeedsMore : DecodeStatus::kMalformed;

@@ -7,7 +7,7 @@
 
 namespace cairn {
 
-// A batch is put in order by shard in windows of so many requests, on the stack.
+// A batch is put in order by shard in windows of this many requests, on the stack.
 constexpr size_t kWindowRequests = 256;
 // Keys of refused mutations, of a whole batch, by hash; a read that shares a bit with one is refused in vain.
 constexpr size_t kRefusedKeysBits = 512;

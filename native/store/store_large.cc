@@ -13,7 +13,7 @@ namespace {
 constexpr uint32_t kRoomStepsMin = 64;
 // What is copied to or from a large value under one hold of a lock.
 constexpr size_t kPieceBytes = 64 * 1024;
-// An append or prepend in steps begins again when the value changes meanwhile; after so many times it is done in one.
+// An append or prepend in steps begins again when the value changes meanwhile; after kConcatTries it is done in one.
 constexpr int kConcatTries = 4;
 
 }  // namespace

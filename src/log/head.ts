@@ -24,7 +24,7 @@ export interface HeadOptions {
   readonly committed: Point;
   readonly durable: Point;
   readonly end: Position;
-  /** Where it is published; undefined: in memory of its own. */
+  /** Where it is published; undefined: in newly allocated memory. */
   readonly progress: SharedArrayBuffer | undefined;
 }
 

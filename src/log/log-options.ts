@@ -88,7 +88,7 @@ export interface EmbeddedLogOptions {
   readonly place?: Place;
   /**
    * Where the log says how far it is, PROGRESS_BYTES of zeros or those of an earlier opening in this process that was
-   * not closed: its readers go on. Default: memory of its own.
+   * not closed: its readers go on. Default: newly allocated memory.
    */
   readonly progress?: SharedArrayBuffer;
   readonly onNotice?: (notice: LogNotice) => void;

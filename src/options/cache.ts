@@ -13,7 +13,7 @@ import type {
   ResolvedPromiseOptions,
 } from './types.ts';
 
-/** What a handle has of its own. */
+/** The options that each handle has for itself; the cache's other options are shared by all its handles. */
 export interface HandleOptions {
   readonly raw: RawOption;
   readonly promises: ResolvedPromiseOptions;

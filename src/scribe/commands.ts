@@ -27,7 +27,7 @@ export abstract class ScribeCommands {
     this.#feed = feed;
   }
 
-  /** Sends a command under a number of its own; the promise of its answer. */
+  /** Sends a command under a new number; the promise of its answer. */
   protected abstract ask(question: Question): Promise<unknown>;
 
   /** Resolves when everything that was done so far is durable. */

@@ -2,7 +2,7 @@
  * The main thread's side of a log: takes the directory, starts the scribe's thread and another one if that dies, and
  * stands between them and the cache.
  *
- * A cache with a log has one keeper, however many `Cache` objects own it. The keeper has a handle of its own, so that
+ * A cache with a log has one keeper, however many `Cache` objects own it. The keeper has its own handle, so that
  * the cache lives until the log has everything.
  *
  * | the keeper is | the thread is    | sync(), snapshot()       | close()                 | the thread dies        |

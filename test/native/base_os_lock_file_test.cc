@@ -37,7 +37,7 @@ void WriteFile(const std::string& path, const std::string& text) {
   std::fclose(file);
 }
 
-// A file in a directory of its own, which is gone afterwards.
+// A file in a new directory, which is gone afterwards.
 struct LockFileTest {
   LockFileTest() {
     std::filesystem::remove_all(directory);

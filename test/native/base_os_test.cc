@@ -266,7 +266,7 @@ TEST(OsLock, NoSleeperIsForgotten) {
 }
 
 #if defined(__linux__)
-// In a process of its own, as there is no way back from a filter.
+// In a child process, as there is no way back from a filter.
 TEST(OsLock, ASandboxThatRefusesTheInterruptEndsLightUnlocks) NO_THREAD_SAFETY_ANALYSIS {
   const pid_t child = fork();
   ASSERT_GE(child, 0);

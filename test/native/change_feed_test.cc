@@ -255,8 +255,8 @@ TEST(ChangeFeed, ARecordThatIsTooLargeForTheTurnSaysSo) {
   fed.Commit();
 }
 
-// What a loader found is kept like any other value: without a database behind the cache nobody else has it, and who was
-// shown it at the level `logged` must find it after a crash.
+// What a loader found is kept like any other value: without a database behind the cache no other copy exists, and a
+// reader that was shown it at the level `logged` must find it after a crash.
 TEST(ChangeFeed, AFillIsARecordLikeAnyOther) {
   Fed fed;
   FillTicket ticket;
@@ -279,8 +279,8 @@ TEST(ChangeFeed, AFillIsARecordLikeAnyOther) {
   EXPECT_TRUE(fed.Covers("key", outcome.version));
 }
 
-// A clear leaves its record in shard 0 only. Whoever reads an absence in another shard because of it must not be told
-// before that record is in the log.
+// A clear leaves its record in shard 0 only. A reader that finds an entry of another shard absent because of it must
+// not be answered before that record is in the log.
 TEST(ChangeFeed, NoMarkPassesAClearThatIsNotInTheLog) {
   Fed fed(2);
   const std::string other = fed.KeyIn(1, 0);
@@ -343,10 +343,10 @@ TEST(ChangeFeed, APokeEndsADrain) {
   fed.feed->SetState(ChangeFeed::State::kClosed);
   last.join();
   fed.feed->SetState(ChangeFeed::State::kRunning);
-  EXPECT_TRUE(fed.feed->state() == ChangeFeed::State::kClosed) << "closed is for ever";
+  EXPECT_TRUE(fed.feed->state() == ChangeFeed::State::kClosed) << "closed is forever";
 }
 
-TEST(ChangeFeed, WhoWaitsIsToldOrHearsThatItIsPointless) {
+TEST(ChangeFeed, AWaiterIsToldOfItsCommitOrThatNoneWillCome) {
   Fed fed;
   ChangeFeed::Target target;
   fed.feed->ReadTarget(&target);
@@ -390,7 +390,7 @@ TEST(ChangeFeed, AWatchHearsOfTheNextCommitAndOfEveryState) {
 
 // Writers raise counters under keys of their own and wait now and then until what they did is committed; the scribe
 // appends to a log, and at times dies with what it drained. Proves: what was acknowledged is in the log at that moment,
-// and per key the log never goes back but by writing again what was not committed.
+// and per key the log goes back only where it repeats what was not committed.
 TEST(ChangeFeedThreads, WhatIsAcknowledgedIsInTheLog) {
   constexpr int kWriters = 3;
   constexpr int kKeys = 16;

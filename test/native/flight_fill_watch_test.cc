@@ -125,7 +125,7 @@ TEST(FillWatch, AgreesWithAListOfTickets) {
 }
 
 // voided() is read without the lock while others void under it; what a thread did before is seen by it at once.
-TEST(FillWatch, AVoidIsSeenByWhoeverSawTheChange) {
+TEST(FillWatch, AThreadThatSeesTheChangeSeesTheVoid) {
   FillWatch watch;
   std::mutex lock;
   FillTicket ticket;

@@ -338,7 +338,7 @@ TEST_F(FlightTableTest, TheLeaderIsToldToAbortWhenTheLastWaiterLeaves) {
   EXPECT_EQ(a.News().id, 0u);
   EXPECT_EQ(c.seat->Leave(wait_c.id), FlightLeave::kLeft);
   EXPECT_EQ(a.bell->count.load(), 1);
-  // Whoever comes now loads anew.
+  // A later call loads anew.
   EXPECT_EQ(b.Join("k").role, FlightRole::kLead);
   const FlightNews news = a.News();
   EXPECT_EQ(news.id, lead.id);
@@ -653,7 +653,7 @@ TEST(FlightTableThreads, NoFetchAnswersWithLessThanAnAcknowledgedInvalidation) {
     writers.emplace_back([&, t] {
       test::Random random(seed + 100 + t);
       while (!stop.load()) {
-        // Each writer has keys of its own, so that a key's counter and acknowledgement go up together.
+        // Each writer writes its own keys, so that a key's counter and acknowledgement go up together.
         const size_t key = 2 * random.Below(kKeys / 2) + t;
         const uint64_t value = database[key].fetch_add(1) + 1;
         Request request;

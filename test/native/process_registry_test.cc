@@ -1,5 +1,5 @@
 // Who holds a cache and when it ends; see the table in process/registry.h. The registry and the janitor are those of
-// the process: each test uses names of its own and leaves no cache behind.
+// the process: each test uses unique names and leaves no cache behind.
 #include "process/registry.h"
 
 #include <atomic>
@@ -239,7 +239,7 @@ TEST(Registry, ThreadsOpenJoinAndCloseOneNameAtOnce) {
         const OpenStatus status = Registry::Get().Open(Named("contested"), true, &cache, &refusal);
         ASSERT_TRUE(status == OpenStatus::kCreated || status == OpenStatus::kJoined);
         if (status == OpenStatus::kCreated) created.fetch_add(1);
-        // Whoever shares it may not have it closed under them while they own it.
+        // The cache stays open while this thread owns it, although other owners close it.
         EXPECT_FALSE(cache->closed());
         EXPECT_TRUE(Set(cache->store(), "a", "x") == Status::kStored);
         CachePointer attached;
@@ -254,7 +254,7 @@ TEST(Registry, ThreadsOpenJoinAndCloseOneNameAtOnce) {
   EXPECT_FALSE(IsOpen("contested"));
 }
 
-TEST(Janitor, ExpiredEntriesLeaveThoughNobodyAsks) {
+TEST(Janitor, ExpiredEntriesLeaveWithoutARequest) {
   CachePointer cache = Make("janitor");
   EXPECT_TRUE(Janitor::Get().running());
   Request request;

@@ -141,7 +141,7 @@ TEST(ProtocolLog, EveryReplyThatTellsOfAnUncommittedEntryWaitsForItToo) {
     EXPECT_EQ(reader.Send(request), "") << request.substr(0, 30);
     logged.Commit();
     EXPECT_EQ(reader.ContinueOnce(), reply) << request.substr(0, 30);
-    // Now that it is, nobody waits.
+    // Now that the entry is committed, the reply does not wait.
     EXPECT_EQ(reader.Send(request), reply) << request.substr(0, 30);
   }
 }
@@ -461,7 +461,7 @@ TEST(ProtocolLog, AParkedRequestIsRefusedWhenTheLogTurnsOutToBeFull) {
   for (const bool waits_for_log : {false, true}) {
     for (const Health state : {Health::kFull, Health::kFailed}) {
       for (const std::string& request : Mutations()) {
-        // A clear has room of its own, or needs none; and that version is not the entry's.
+        // A clear has reserved room, or needs none; and the version of the cas is not the entry's.
         if (request.starts_with("flush_all") || request.starts_with("cas")) continue;
         LoggedServer logged(waits_for_log);
         ProtocolClient client(&logged.server);
@@ -583,7 +583,7 @@ TEST(ProtocolLog, RepliesThatAreHeldWaitOnWhileTheLogIsFull) {
   EXPECT_EQ(client.Send("get a\r\n"), "VALUE a 0 1\r\n1\r\nEND\r\n");
 }
 
-TEST(ProtocolLog, RepliesThatAreHeldWhenTheLogHasBeenFullForLongAreGivenUp) {
+TEST(ProtocolLog, HeldRepliesAreDiscardedWhenTheLogHasBeenFullForLong) {
   LoggedServer logged;
   ProtocolClient client(&logged.server);
   ProtocolClient other(&logged.server);

@@ -165,7 +165,7 @@ TEST(ProtocolSession, SlowSendersDoNotKeepOthersOut) {
   server.store()->Verify();
 }
 
-TEST(ProtocolSession, WhoGoesOnSendingKeepsHisPlace) {
+TEST(ProtocolSession, ASenderThatGoesOnKeepsItsPlace) {
   ProtocolServer server;
   std::vector<std::unique_ptr<ProtocolClient>> slow;
   for (int i = 0; i < 200; i++) {
@@ -178,7 +178,7 @@ TEST(ProtocolSession, WhoGoesOnSendingKeepsHisPlace) {
   }
   ProtocolClient client(&server);
   const std::string set = "set big 0 0 500000\r\n" + std::string(500'000, 'y') + "\r\n";
-  EXPECT_EQ(client.Send(set), "SERVER_ERROR out of memory storing object\r\n") << "nobody has given up his place";
+  EXPECT_EQ(client.Send(set), "SERVER_ERROR out of memory storing object\r\n") << "no sender has lost its place";
   server.Pass(kBodyStalledMs);
   EXPECT_EQ(client.Send(set), "STORED\r\n");
 }
@@ -476,7 +476,7 @@ TEST(ProtocolSlots, TheFirstAnswerToATicketCounts) {
   EXPECT_TRUE(loads.Poll(load) == ReadThrough::Load::kLoaded);
   EXPECT_EQ(loads.TextOf(load), "first");
   loads.Leave(load);
-  EXPECT_FALSE(loads.Resolve("7", "third")) << "nobody waits for it any more";
+  EXPECT_FALSE(loads.Resolve("7", "third")) << "no request waits for it any more";
 }
 
 TEST(ProtocolSlots, ATicketIsOpenOnceAndGoneWithItsConnection) {
@@ -652,12 +652,12 @@ TEST(ProtocolHostile, TwoGibibytesThatAreAnnouncedAndNotSentTakeNoMemory) {
     EXPECT_EQ(client.Send(std::string(verb) + " a 0 0 2147483645 1\r\n"), "");
     EXPECT_EQ(client.Send(std::string(60000, 'x')), "");
     EXPECT_EQ(client.next, Next::kRead);
-    EXPECT_TRUE(client.session()->is_in_large_request()) << "or it may stay like that for ever";
+    EXPECT_TRUE(client.session()->is_in_large_request()) << "or it may stay like that forever";
   }
   EXPECT_EQ(server.store()->Stats().charged_bytes, before);
 }
 
-TEST(ProtocolHostile, WhoStopsInTheMiddleOfALargeValueIsKnown) {
+TEST(ProtocolHostile, ASessionInTheMiddleOfALargeRequestSaysSo) {
   ProtocolServer server;
   for (std::string_view verb : {"set", "append", "prepend", "cas"}) {
     for (std::string_view length : {"100000", "2000000", "100000 1 1 1"}) {
@@ -765,7 +765,7 @@ TEST(ProtocolService, WakersAreCalledUntilTheyAreRemoved) {
   EXPECT_EQ(waker->count, 2);
 }
 
-// Every thread has a workbench and sessions of its own, as event loops have; they share the service. Two of them write
+// Every thread has its own workbench and sessions, as event loops have; they share the service. Two of them write
 // and read replies that are held, while the others advance marks, resolve tickets, wake, and look at what there is to
 // see.
 TEST(ProtocolService, ThreadsShareAService) {

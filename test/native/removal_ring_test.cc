@@ -107,7 +107,7 @@ struct Ear {
   RemovalListener listener;
 };
 
-TEST(RemovalRing, NothingIsWantedUntilSomebodyListensNorAfter) {
+TEST(RemovalRing, NoReasonIsWantedWithoutAListener) {
   RemovalRing ring;
   for (int reason = 0; reason < kReasonCount; ++reason) EXPECT_FALSE(ring.wanted(static_cast<Reason>(reason)));
   {
@@ -184,7 +184,7 @@ TEST(RemovalRing, ValuesComeOnlyIfWantedAndOnlyUpToTheirBound) {
   EXPECT_EQ(events[2].value.value(), "");
 }
 
-TEST(RemovalRing, EachListenerHearsOfItsOwnReasonsAndOfWhatComesAfterIt) {
+TEST(RemovalRing, EachListenerHearsOfItsReasonsFromTheMomentItListens) {
   RemovalRing ring;
   Ear evictions(&ring, {Bit(Reason::kEvicted), false});
   Remove(&ring, Reason::kEvicted, "1");

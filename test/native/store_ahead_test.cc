@@ -87,7 +87,7 @@ TEST(StoreAhead, WhatIsReadyIsResidentBeforeItsFirstUse) {
   EXPECT_TRUE(resident());
   store.Advance(kAheadIdleMs);
   store.MaintainAll();
-  EXPECT_FALSE(resident()) << "given back, for nothing has grown";
+  EXPECT_FALSE(resident()) << "given back, because the store has not grown";
 }
 #endif
 

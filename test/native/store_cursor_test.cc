@@ -270,7 +270,7 @@ TEST(StoreCursor, ClosingGivesThePlaceToTheNextWalk) {
   EXPECT_EQ(WalkAll(store, Cursor::Order::kOldestFirst).size(), 50);
 }
 
-TEST(StoreCursor, UpkeepFinishesWalksThatWereGivenUp) {
+TEST(StoreCursor, UpkeepFinishesWalksThatWereClosedHalfWay) {
   TestStore store;
   for (int i = 0; i < 3000; ++i) store.Set(Key(i), "value");
   for (int walk = 0; walk < kCursorsPerShard; ++walk) {
@@ -302,7 +302,7 @@ TEST(StoreCursor, ClearedEntriesAreNotSteppedOver) {
   for (const Cursor::Order order : {Cursor::Order::kOldestFirst, Cursor::Order::kNewestFirst}) {
     TestStore store;
     for (int i = 0; i < 5000; ++i) store.Set(Key(i), "v");
-    // Walks that are given up half-way, one in every place: upkeep would have to go the rest of their way.
+    // Walks that are closed half-way, one in every place: upkeep would have to go the rest of their way.
     for (int i = 0; i < kCursorsPerShard; ++i) {
       Cursor cursor;
       bool done;

@@ -275,7 +275,7 @@ TEST(StoreEviction, WhereReadersAndBodiesHoldTheMemoryASetIsRefused) {
   store->Verify();
 }
 
-TEST(StoreEviction, AnAppendThatIsRefusedTellsNobodyThatTheEntryLeft) {
+TEST(StoreEviction, AnAppendThatIsRefusedReportsNoRemoval) {
   TestStore store;
   std::vector<Body> bodies(17);
   for (Body& body : bodies) {

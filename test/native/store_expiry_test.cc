@@ -1,5 +1,5 @@
-// Expiry: exact to the millisecond for whoever asks, and memory comes back without anybody asking. Clear and the
-// delayed clear, which are expiry of everything.
+// Expiry: exact to the millisecond for every request, and memory comes back without any request. Clear and the delayed
+// clear, which are expiry of everything.
 
 #include "store/store.h"
 #include "support/store_fixture.h"

@@ -656,7 +656,7 @@ TEST(StoreLarge, SlowSendersGiveWayToOthersWhoCannotBegin) {
   }
   store.Set("key", "old");
   store.removals().Take();
-  // While something comes of all of them nobody else gets a place; but that takes nothing away.
+  // While every one of them goes on sending, no other sender gets a place; but being refused takes nothing away.
   Body more;
   EXPECT_EQ(store->Reserve(On(Verb::kSet, "key"), bytes, store.now(), &more), Status::kNoMemory);
   EXPECT_EQ(store.Get("key").value, "old");
@@ -698,7 +698,7 @@ TEST(StoreLarge, WhatASlowSenderHoldsGoesToOthersToo) {
   store->Verify();
 }
 
-TEST(StoreLarge, NobodyLosesAPlaceForNothing) {
+TEST(StoreLarge, ASlowSenderKeepsItsPlaceWhenThatWouldNotMakeRoom) {
   TestStore store;
   Body slow;
   Body quick;

@@ -75,8 +75,8 @@ TEST(StoreRings, SpaceIsFreeAtCommitAndNotBefore) {
   store->Verify();
 }
 
-// Records of all sizes go round a ring of the smallest size many times: read in pieces, committed now and then, given
-// up and read again. What comes out is what went in.
+// Records of all sizes go round a ring of the smallest size many times: read in pieces, committed now and then, rewound
+// and read again. What comes out is what went in.
 TEST(StoreRings, RecordsOfAllSizesGoRound) {
   test::Random random(test::Seed());
   TestStore store(WithRing());
@@ -193,7 +193,7 @@ TEST(StoreRings, AValueOfSixtyFourMegabytesPassesThroughARingOfOne) {
   store->Verify();
 }
 
-// A body that is whole and waits for the log is nobody's who is slow: others who cannot begin do not get its place.
+// A whole body that waits for the log does not count as slow: a writer without a place does not get the body's place.
 TEST(StoreRings, AWholeBodyThatWaitsForRoomKeepsItsPlace) {
   TestStore store(WithRing());
   const std::string value(1000, 'v');
@@ -371,7 +371,7 @@ TEST(StoreRings, TheBellRingsWhenItIsWantedAndARecordWasLeft) {
   CountingBell bell(&store.store());
   store->SetChangeBell(&bell);
   store.Set("key", "1");
-  EXPECT_EQ(bell.Take(), 0) << "nobody waits";
+  EXPECT_EQ(bell.Take(), 0) << "no thread waits";
   bell.wanted.store(1);
   store.Get("key");
   store.Get("absent");
@@ -1164,7 +1164,7 @@ TEST(StoreRings, NoLifeBeginsToCountWhereAnotherHasBegun) {
   EXPECT_TRUE(std::adjacent_find(versions.begin(), versions.end()) == versions.end());
 }
 
-// Whoever came before anything could expire has read no clock; the entry was given its time meanwhile.
+// A request that came before anything could expire has read no clock; the entry was given its time meanwhile.
 TEST(StoreRings, ARequestWithoutAClockLogsTheTimeThatItFinds) {
   TestStore store(WithRing());
   store.Set("key", "value", store.now_ms() + 1'000'000);

@@ -222,7 +222,7 @@ class Hammer {
             const std::string_view walked_key(bytes_.data() + entries[i].key_offset, entries[i].key_bytes);
             const uint32_t k =
                 static_cast<uint32_t>(std::strtoul(std::string(walked_key.substr(3, 8)).c_str(), nullptr, 10));
-            if (walked_key != KeyName(k)) Fail("a walked key that nobody wrote", k);
+            if (walked_key != KeyName(k)) Fail("a walked key that was never written", k);
             CheckValue(k, std::string_view(bytes_.data() + entries[i].value_offset, entries[i].value_bytes), 0);
             ++walked;
           }

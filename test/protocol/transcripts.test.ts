@@ -1,6 +1,6 @@
 // What memcached 1.6.45 answers, asked of `cairn serve` over TCP: every recorded case is a test. Much of the time of a
-// case is spent in waiting for replies that must not come, so the files are played side by side, each against a server
-// of its own, and the tests report what came of it.
+// case is spent in waiting for replies that must not come, so the files are played side by side, each against its own
+// server, and the tests report what came of it.
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type ServeProcess, startServe } from '../support/serve-process.ts';

@@ -370,7 +370,7 @@ describe('records that could not be read back after a failed sync', () => {
     expect([...desk.found().keys()].sort()).toEqual(['a', 'b', 'c']);
   });
 
-  test('while a snapshot is taken are not saved by it, but by the next one', () => {
+  test('while a snapshot is taken are not in it; the next snapshot saves them', () => {
     const desk = lossy();
     const { fate } = desk.disk.disk;
     desk.disk.disk.fate = () => 'ok';

@@ -1,6 +1,6 @@
 // A program under fire: it opens a cache through the API, serves it, and writes and reads it by promised and
-// synchronous verbs, in its own thread and in others, until it is killed or told to end. Its history is in files of its
-// own.
+// synchronous verbs, in its own thread and in others, until it is killed or told to end. Each thread writes its
+// history to a file.
 //
 //   node actor.js '{"library": "file:///.../dist/index.js", "open": {...}, ...}'
 //

@@ -1,7 +1,7 @@
 // Bytes of clients -> sessions over a tiny real store. The input is cut into pieces that two connections are fed in
 // turn, with test commands on, so that parking, holding and the moving of the clock happen too; or with a log, which
 // commits now and then, is full at times, and may fail. What is looked for: crashes, CHECKs, reads outside a chunk
-// (each is a heap block of its own), memory over the bounds, a store that does not Verify(), and replies that stay
+// (each is a separate heap block), memory over the bounds, a store that does not Verify(), and replies that stay
 // behind when everything is committed.
 
 #include <cstddef>

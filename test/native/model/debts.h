@@ -1,5 +1,5 @@
 // What a cache owes the database behind it: the changes that its records say and that no commit of the database
-// covers yet. Keys are written by lanes, each with a mark of its own: the position in the records up to which it has
+// covers yet. Keys are written by lanes, each with its own mark: the position in the records up to which it has
 // committed.
 //
 // Rules
@@ -13,9 +13,9 @@
 //   B4  A clear leaves no debt and takes none away: it makes the entries leave, as an eviction of all would.
 //   B5  A lane may commit any prefix of what is owed, and coalesce it per key; what a key owes after that is what came
 //       behind the prefix.
-//   B6  Stubs of entries that were evicted or deleted have room for so many of them (ModelShard::stubs_max). Without
-//       room for another one, no entry that is owed is evicted and none is deleted: such a change waits for a commit.
-//       An entry that has expired or was cleared keeps its own place until then.
+//   B6  At most ModelShard::stubs_max stubs stand for entries that were evicted or deleted. Without room for another
+//       one, no entry that is owed is evicted and none is deleted: such a change waits for a commit. An entry that has
+//       expired or was cleared keeps its own place until then.
 #pragma once
 
 #include <cstddef>

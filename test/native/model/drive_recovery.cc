@@ -73,7 +73,7 @@ bool Harness::DoApply(const Op& op) {
     record.version = VersionOf(std::max(epoch, 1u), op.number >> 12);
   }
   BeforeCall();
-  // Records carry their expiry by the wall clock, so whoever applies them has read it.
+  // Records carry their expiry by the wall clock, so the caller that applies them has read it.
   const Status actual = store_->Apply(record, now_, keep_version);
 
   if (recovering_ && record.kind == RecordKind::kSet) {
@@ -157,7 +157,7 @@ bool Harness::DoRenumber(const Op& op) {
     for (auto entry = shard.order.rbegin(); entry != shard.order.rend(); ++entry) {
       const Outcome outcome = LookAt(entry->key);
       if (outcome.status != Status::kFound || EpochOf(outcome.version) != 0 || outcome.version <= last) {
-        Fail(test::Show(entry->key.substr(0, 40)) + " has no number of its own in the order of the list");
+        Fail(test::Show(entry->key.substr(0, 40)) + " has no unique number in the order of the list");
       }
       last = entry->version = outcome.version;
       StoredRecord& record = fold[entry->key] = fold_[entry->key];

@@ -138,7 +138,7 @@ bool Harness::AskPlainly(const Request& request, const Now& now, Scratch* scratc
 bool Harness::DoMany(const Op& op) {
   test::Random random(op.number);
   const size_t count = 1 + op.number % 80;
-  // Either whatever comes, or neighbouring keys treated alike, which fills and empties a store.
+  // Either any keys, or neighbouring keys treated alike, which fills and empties a store.
   const bool alike = (op.options & (kOptText | kOptPad)) != 0;
   const uint32_t size = std::min(op.bytes, 9000u);
   std::vector<std::string> values(count);
@@ -202,7 +202,7 @@ bool Harness::DoMany(const Op& op) {
         if (!was_refused && (!read || refused.contains(*keys[i]))) Fail("done behind a request that found no room");
         if (was_refused && read &&
             !refused_bits.contains(TableHash(life_.options.hash, *keys[i], life_.options.secrets) % 512)) {
-          Fail("a read was refused for nothing");
+          Fail("a read was refused that shares no bit with a refused mutation");
         }
         if (!read) refuse(*keys[i]);
         if (was_refused) continue;

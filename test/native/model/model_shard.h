@@ -183,7 +183,7 @@ class ModelShard {
   uint64_t DeadHeldCharge() const;
   // R5, beside what must stay (null: nothing).
   bool HasRoom(uint64_t charge, const Entry* stays) const;
-  // F3: there would be room but for what the journal holds.
+  // F3: there would be room without the memory that the journal holds.
   bool WaitsForJournal(uint64_t charge) const;
   // D1.
   Found PresenceOf(const std::string& key);
@@ -204,7 +204,7 @@ class ModelShard {
   std::unordered_map<std::string, Place> by_key;
   std::set<std::shared_ptr<Held>> held;
   uint64_t live_charge = 0, left_charge = 0, body_charge = 0, payload = 0;
-  uint64_t dead = 0;                      // entries; at most so many
+  uint64_t dead = 0;                      // an upper bound of the dead entries
   uint64_t dead_charge_max = 0;           // with which they may still be charged, held ones included
   uint64_t limit = 0, entries_limit = 0;  // as of the last look
   uint64_t pinned_pages = 0;              // as of the last look

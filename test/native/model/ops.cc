@@ -190,7 +190,7 @@ Op Generator::Next() {
   const bool upkeep = op.kind == OpKind::kMaintain || op.kind == OpKind::kTime || op.kind == OpKind::kClear ||
                       op.kind == OpKind::kScheduleClear || op.kind == OpKind::kResize;
   if (upkeep && !random_.OneIn(life_.quiet)) op.kind = OpKind::kRequest;
-  // A clear of what is cleared is a case of its own.
+  // A clear of a cleared store is a separate case.
   if (last_kind_ == OpKind::kClear && random_.OneIn(2)) op.kind = OpKind::kClear;
   last_kind_ = op.kind;
   const bool of_rings = op.kind == OpKind::kDrain || op.kind == OpKind::kCommit || op.kind == OpKind::kRewind;

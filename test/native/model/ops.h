@@ -86,11 +86,11 @@ struct Life {
   bool colliding_keys = false;     // all keys fall into few hash chains
   uint32_t key_count = 100;
   int size_mode = 0;        // see Generator
-  uint32_t long_keys = 20;  // one key in so many is long; 0: none
-  uint32_t quiet = 1;       // time, upkeep and clears are so many times rarer
-  uint32_t ttl_share = 2;   // one write in so many gets an expiry
-  uint32_t hold = 1;        // pins and bodies are given up so many times less often
-  uint32_t many = 1;        // batches are so many times more frequent
+  uint32_t long_keys = 20;  // one key in this many is long; 0: none
+  uint32_t quiet = 1;       // time, upkeep and clears are rarer by this factor
+  uint32_t ttl_share = 2;   // one write in this many gets an expiry
+  uint32_t hold = 1;        // pins and bodies are released less often by this factor
+  uint32_t many = 1;        // batches are more frequent by this factor
   uint32_t verify_every = 1;
 };
 

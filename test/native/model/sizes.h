@@ -26,7 +26,7 @@ class Sizes {
   uint64_t OfLongerEnd(size_t key_bytes, uint64_t from_value_bytes, uint64_t to_value_bytes) const;
 
  private:
-  using Piece = std::pair<int, uint64_t>;  // size class, -1 for a page of its own; charge
+  using Piece = std::pair<int, uint64_t>;  // size class, -1 for a whole page; charge
   int ClassOf(uint64_t bytes) const { return class_of_[(bytes + 7) / 8]; }
   uint64_t ChargeOf(int size_class) const { return class_charges_[static_cast<size_t>(size_class)]; }
   uint64_t in_page() const { return page_bytes_ - 16; }

@@ -46,7 +46,7 @@ struct Arguments {
   bool has_keep = false;
 };
 
-// Where a run is, for whoever picks up the pieces.
+// Where a run is, for the parent process to report if the run dies.
 struct Progress {
   char arena[16];
   uint64_t life;
@@ -99,7 +99,7 @@ std::string ListOf(const std::vector<uint64_t>& which) {
   return text;
 }
 
-// Whether these operations still fail, found out in a process of its own.
+// Whether these operations still fail, found out in a child process.
 bool Fails(const Life& life, const std::vector<Op>& ops, const std::vector<uint64_t>& which) {
   std::fflush(nullptr);
   const pid_t child = fork();

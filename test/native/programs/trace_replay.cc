@@ -5,7 +5,7 @@
 //       {"requests":N,"hits":N,"misses":N,"evictions":N,"entries":N}
 //
 //   trace_replay
-//       replays a trace of its own and compares the counts with those of an exact LRU
+//       replays a built-in trace and compares the counts with those of an exact LRU
 //
 // With one shard the store is an exact LRU: the counts are equal, to the last miss. test/traces/ has the same through
 // the API, with published traces and counts.

@@ -111,7 +111,7 @@ class RemovalRecorder final : public RemovalSink {
   std::vector<uint64_t> cleared_;
 };
 
-// What a request came to, with the value as a string of its own.
+// What a request came to, with a copy of the value.
 struct Answer {
   Status status = Status::kNotFound;
   std::string value;
@@ -201,7 +201,7 @@ class TestStore {
     request.delta = delta;
     return Do(request);
   }
-  // Schedules a clear in so many milliseconds, 0: none. The version that says so, or ~0 if it was refused.
+  // Schedules a clear in `ms` milliseconds, 0: none. The version that says so, or ~0 if it was refused.
   uint64_t ClearIn(uint64_t ms) {
     uint64_t version = 0;
     return store_->ScheduleClear(ms == 0 ? 0 : now_.boot_ms + ms, now_, &version) ? version : ~uint64_t{0};

@@ -377,7 +377,7 @@ async function checkStats(connection, step, as) {
   return wrong.length > 0 ? { expected: wrong.join('\n'), got: '', raw: true, why: 'stats' } : null;
 }
 
-/** Empties the server over a connection of its own. */
+/** Empties the server over a new connection. */
 export async function flushServer(host, port) {
   const connection = await Connection.open(host, port);
   connection.send('flush_all\r\n');
