@@ -22,8 +22,10 @@ async function become(script, scriptArgs) {
 const tasks = {
   async start() {
     ensureBuilt();
-    // What is said behind `--` wins: the last --data, or --no-data, counts.
-    await become('dist/cli/main.js', ['serve', '--data', './cairn-data', ...args]);
+    // What is said behind `--` wins: the last --data, or --no-data, counts. A configuration says itself where data is.
+    const isConfigured =
+      args.some((arg) => /^--config(=|$)/.test(arg)) || process.env.CAIRN_CONFIG || process.env.CAIRN_DATA;
+    await become('dist/cli/main.js', ['serve', ...(isConfigured ? [] : ['--data', './cairn-data']), ...args]);
   },
   async test() {
     ensureBuilt();

@@ -1,6 +1,7 @@
 /// <reference types="node" preserve="true" />
 /** The public API, whole. Nothing else is public. */
 export { Cache } from './cache.ts';
+export { type Config, defineConfig } from './config.ts';
 export type { CloseOptions } from './ending.ts';
 export {
   CairnError,

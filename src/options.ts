@@ -8,7 +8,7 @@ export {
   resolveHandleOptions,
   resolveOptions,
 } from './options/cache.ts';
-export { checkBoolean, checkChoice, checkInteger, checkNames } from './options/check.ts';
+export { checkBoolean, checkChoice, checkInteger, checkNames, suggestion } from './options/check.ts';
 export { timer } from './options/kinds.ts';
 export { checkAck } from './options/log.ts';
 export {

@@ -148,6 +148,7 @@ describe('src/', () => {
     ending: ['native', 'options', 'patience', 'cache-log', 'promises'],
     serve: ['clock', 'options', 'cache', 'copies', 'native', 'scribe', 'server'],
     patience: ['errors', 'limits', 'options'],
+    config: ['options'],
     fetch: [...first, 'native', 'patience'],
     removals: [...first, 'native'],
     router: [...first, 'native'],

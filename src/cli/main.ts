@@ -5,6 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { configCommand } from './config.ts';
 import { logCommand } from './log.ts';
 import { serveCommand } from './serve.ts';
 
@@ -23,6 +24,7 @@ export function makeProgram(): Command {
     .configureHelp({ showGlobalOptions: false })
     .enablePositionalOptions();
   program.addCommand(serveCommand());
+  program.addCommand(configCommand());
   program.addCommand(logCommand());
   program
     .command('build')

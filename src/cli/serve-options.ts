@@ -1,6 +1,6 @@
 /**
- * The options of `cairn serve`: how they are written, what they become, and what is wrong with them. Nothing is opened
- * or printed here. What each takes, and its line of help, is in the table of src/options/.
+ * The options of `cairn serve`: how they are written as flags, what all settings together become, and what is wrong
+ * with them. Nothing is opened or printed here. What each takes, and its line of help, is in the table of src/options/.
  */
 import { existsSync } from 'node:fs';
 import { dirname, relative } from 'node:path';
@@ -8,25 +8,10 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { messageIn } from '../errors.ts';
 import type { CacheOptions, ServeOptions } from '../index.ts';
 import { CACHE_OPTIONS, type Flag, isLoopback, type Row, SERVE_OPTIONS, SNAPSHOT_OPTIONS } from '../options.ts';
+import { ALLOW_OPEN, SETTABLE, type Setting, type Settings } from './settings.ts';
 
-/** What was given, by the names that commander gives the options: what is left out was not. */
-export interface ServeFlags {
-  port?: number;
-  listen?: string[];
-  unixSocket?: string;
-  unixMask?: number;
-  memoryLimit?: string;
-  connLimit?: number;
-  threads?: number;
-  maxItemSize?: string | number;
-  listenBacklog?: number;
-  extended?: number;
-  /** false: `--no-data`. */
-  data?: string | false;
-  allowOpen?: boolean;
-  verbose?: number;
-  testCommands?: boolean;
-}
+/** What commander found, by the names that it gives the flags. */
+export type ServeFlags = Readonly<Record<string, unknown>>;
 
 /** Where `npm start` keeps its data; scripts/task.mjs has the same. */
 export const START_DIRECTORY = './cairn-data';
@@ -37,6 +22,7 @@ Examples:
   npx cairn-cache serve --data ./data       kept: no crash takes back what was answered
   npx cairn-cache serve --data ./data --sync 10ms
                                             faster; a power cut takes the last 10 ms, a crash of the process nothing
+  npx cairn-cache serve --config cairn.json options from a file (docs/cli.md)
   npx cairn-cache serve --data ./data -l 127.0.0.1,memory:127.0.0.1:11212
                                             a second port, whose replies do not wait for the log`;
 
@@ -50,6 +36,13 @@ interface Flagged {
 }
 
 const flags: readonly Flagged[] = [
+  {
+    flag: {
+      names: '--config <file>',
+      default: 'none',
+      doc: 'options from a `.js`, `.mjs` or `.json` file; flags and `CAIRN_*` variables count before it',
+    },
+  },
   ...of(SERVE_OPTIONS, '', ['port', 'host', 'path', 'pathMode']),
   ...of(CACHE_OPTIONS, '', ['maxMemory']),
   ...of(SERVE_OPTIONS, '', ['maxConnections', 'threads', 'maxItemSize', 'backlog']),
@@ -58,13 +51,7 @@ const flags: readonly Flagged[] = [
   { flag: { names: '--no-data', default: '', doc: 'memory only, even if a script gives `--data`' } },
   ...of(CACHE_OPTIONS, '', ['sync', 'ack', 'recover', 'logLimit', 'segmentSize', 'ringSize']),
   ...of(SNAPSHOT_OPTIONS, 'snapshot.', ['every', 'logBytes']),
-  {
-    flag: {
-      names: '--allow-open',
-      default: '',
-      doc: 'allows `--data` together with addresses beyond loopback: every client there can read and write all entries',
-    },
-  },
+  ...of({ allowOpen: ALLOW_OPEN }, '', ['allowOpen']),
 ];
 
 function of(rows: Readonly<Record<string, Row>>, prefix: string, names: readonly string[]): Flagged[] {
@@ -90,11 +77,16 @@ export function flagName(option: string): string {
   return flagNames.get(option) ?? option;
 }
 
-/** Adds the options, their help and its examples. */
-export function addServeOptions(command: Command): Command {
+/** Adds the flags. */
+export function addServeFlags(command: Command): Command {
   command.helpOption('-h, --help', 'print this help and exit');
   for (const each of flags) command.addOption(optionOf(each));
-  return command.addHelpText('after', EXAMPLES);
+  return command;
+}
+
+/** Adds the flags, their help and its examples. */
+export function addServeOptions(command: Command): Command {
+  return addServeFlags(command).addHelpText('after', EXAMPLES);
 }
 
 function optionOf({ option, row, flag }: Flagged): Option {
@@ -129,42 +121,64 @@ function plain(text: string): string {
   return text.replaceAll('`', '');
 }
 
+// ---- flags as settings ----
+
+/** The value of `data` that keeps nothing. */
+const NO_DATA = false;
+/** The value of `port` that listens on no TCP port: 0 is "no TCP" on the command line, and "any port" in the API. */
+const NO_TCP = 'none';
+
+/** The options that the flags give. */
+export function settingsOfFlags(values: ServeFlags): Settings {
+  const settings = new Map<string, Setting>();
+  for (const { option, flag } of flags) {
+    if (option === undefined) continue;
+    const value = values[new Option(flag.names).attributeName()];
+    if (value !== undefined)
+      settings.set(option, { value: asInApi(option, value), source: 'flag', name: shortest(flag) });
+  }
+  if (values['data'] === false) settings.set('data', { value: NO_DATA, source: 'flag', name: '--no-data' });
+  return settings;
+}
+
+function asInApi(option: string, value: unknown): unknown {
+  if (option !== 'port') return value;
+  return value === 0 ? NO_TCP : Math.max(value as number, 0);
+}
+
 // ---- what they become ----
 
-// What was given of an option, by the name of its flag.
-function given(values: ServeFlags, flag: Flag): unknown {
-  return (values as Record<string, unknown>)[new Option(flag.names).attributeName()];
+// The options with a value, by their names behind the prefix.
+function optionsFrom(settings: Settings, names: Iterable<string>, prefix = ''): Record<string, unknown> {
+  const given = [...names].filter((name) => settings.has(prefix + name));
+  return Object.fromEntries(given.map((name) => [name, settings.get(prefix + name)!.value]));
 }
 
-// The options that were given, by their names.
-function optionsFrom(values: ServeFlags, names: readonly string[]): Record<string, unknown> {
-  const chosen = flags.filter(({ option }) => option !== undefined && names.includes(option));
-  return Object.fromEntries(
-    chosen.flatMap(({ option, flag }) => {
-      const value = given(values, flag);
-      return value === undefined ? [] : [[option!.replace('snapshot.', ''), value]];
-    }),
-  );
-}
-
-const LOG_OPTIONS: readonly string[] = ['sync', 'ack', 'recover', 'logLimit', 'segmentSize', 'ringSize'];
-/** A server has the level of its cache. */
-const SERVED: readonly string[] = Object.keys(SERVE_OPTIONS).filter((name) => name !== 'ack');
 const SNAPSHOTS: readonly string[] = Object.keys(SNAPSHOT_OPTIONS).map((name) => `snapshot.${name}`);
+const OF_LOG: readonly string[] = [
+  ...Object.entries<Row>(CACHE_OPTIONS).flatMap(([name, row]) => (row.ofLog && SETTABLE.has(name) ? [name] : [])),
+  ...['ack', ...SNAPSHOTS],
+];
+const OF_MEMORY: readonly string[] = Object.keys(CACHE_OPTIONS).filter(
+  (name) => SETTABLE.has(name) && name !== 'data' && !OF_LOG.includes(name),
+);
+/** A server has the level of its cache. */
+const SERVED: readonly string[] = Object.keys(SERVE_OPTIONS).filter((name) => SETTABLE.has(name) && name !== 'ack');
 
-export function cacheOptions(values: ServeFlags, onRecovery: NonNullable<CacheOptions['onRecovery']>): CacheOptions {
-  const options: CacheOptions = { ...optionsFrom(values, ['maxMemory']), ...largeValues(values.maxItemSize) };
-  const directory = directoryOf(values);
+export function cacheOptions(settings: Settings, onRecovery: NonNullable<CacheOptions['onRecovery']>): CacheOptions {
+  const itemSize = settings.get('maxItemSize')?.value as string | number | undefined;
+  const options: CacheOptions = { ...largeValues(itemSize), ...optionsFrom(settings, OF_MEMORY) };
+  const directory = directoryOf(settings);
   if (directory === undefined) return options;
-  const snapshot = optionsFrom(values, SNAPSHOTS);
-  return { ...options, ...optionsFrom(values, LOG_OPTIONS), data: directory, onRecovery, snapshot };
+  const snapshot = optionsFrom(settings, Object.keys(SNAPSHOT_OPTIONS), 'snapshot.');
+  const ofLog = OF_LOG.filter((name) => !SNAPSHOTS.includes(name));
+  return { ...options, ...optionsFrom(settings, ofLog), data: directory, onRecovery, snapshot };
 }
 
-export function serveOptions(values: ServeFlags): ServeOptions {
-  const { port, host, ...options } = optionsFrom(values, SERVED) as ServeOptions;
-  // 0 is "no TCP" on the command line, as in memcached, and "any port" in the API, as in Node.
-  if (port === 0) return options;
-  return { ...options, ...(port === undefined ? {} : { port: Math.max(port, 0) }), ...(host && { host }) };
+export function serveOptions(settings: Settings): ServeOptions {
+  const { port, host, ...options } = optionsFrom(settings, SERVED) as Omit<ServeOptions, 'port'> & { port?: unknown };
+  if (port === NO_TCP) return options;
+  return { ...options, ...(port === undefined ? {} : { port: port as number }), ...(host && { host }) };
 }
 
 /** Where to look beforehand: not at a socket in a directory that the log will make. */
@@ -181,30 +195,34 @@ function largeValues(itemSize: string | number | undefined): CacheOptions {
   return itemSize === undefined || /^1m(i?b)?$/i.test(String(itemSize)) ? {} : { maxValueBytes: itemSize };
 }
 
-export function directoryOf(values: ServeFlags): string | undefined {
-  return values.data === false ? undefined : values.data;
+export function directoryOf(settings: Settings): string | undefined {
+  const directory = settings.get('data')?.value as string | typeof NO_DATA | undefined;
+  return directory === NO_DATA ? undefined : directory;
 }
 
 // ---- what is wrong with them ----
 
-/** What is wrong with these flags together; undefined: nothing. */
-export function contradiction(values: ServeFlags): string | undefined {
-  if (values.port === 0 && values.unixSocket === undefined) {
+/** What is wrong with these settings together; undefined: nothing. */
+export function contradiction(settings: Settings): string | undefined {
+  const port = settings.get('port')?.value;
+  const host = settings.get('host');
+  if (port === NO_TCP && !settings.has('path')) {
     return 'Expected -p to be a port where no -s is given, got 0, which listens nowhere';
   }
-  const addresses = SERVE_OPTIONS.host.check(values.listen, '-l', () => 0) ?? [];
-  if (directoryOf(values) === undefined) {
+  const where = host?.name ?? flagName('host');
+  const addresses = SERVE_OPTIONS.host.check(host?.value, where, () => 0) ?? [];
+  if (directoryOf(settings) === undefined) {
     const logged = addresses.find(({ level }) => level === 'logged');
-    if (logged !== undefined) return `Expected --data DIR beside -l ${logged.text}: without it there is no log`;
-    const stray = flags.find(
-      ({ option = '', flag }) =>
-        (LOG_OPTIONS.includes(option) || SNAPSHOTS.includes(option)) &&
-        given(values, flag) !== undefined &&
-        given(values, flag) !== 'memory', // Which is how it is.
+    if (logged !== undefined) return `Expected --data DIR beside ${where} ${logged.text}: without it there is no log`;
+    // --no-data is for the whole file and environment, too.
+    const isSetAside = ({ source }: Setting): boolean => settings.has('data') && source !== 'flag';
+    const stray = OF_LOG.map((option) => settings.get(option)).find(
+      // Without a log the level is `memory` anyway.
+      (setting) => setting !== undefined && setting.value !== 'memory' && !isSetAside(setting),
     );
-    return stray && `Expected --data DIR beside ${shortest(stray.flag)}: without it there is no log`;
+    return stray && `Expected --data DIR beside ${stray.name}: without it there is no log`;
   }
-  const open = values.port === 0 ? undefined : addresses.find(({ host }) => !isLoopback(host));
-  if (open === undefined || values.allowOpen) return undefined;
+  const open = port === NO_TCP ? undefined : addresses.find((address) => !isLoopback(address.host));
+  if (open === undefined || settings.get('allowOpen')?.value === true) return undefined;
   return `${open.text} may be reached from elsewhere, and no client is asked for a password: data that is kept is served there only with --allow-open`;
 }

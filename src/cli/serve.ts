@@ -26,7 +26,9 @@ import {
   type ServeFlags,
   START_DIRECTORY,
   serveOptions,
+  settingsOfFlags,
 } from './serve-options.ts';
+import { merge, nameIn, type Settings, settingsOfEnvironment, settingsOfFile } from './settings.ts';
 
 /** How long clients may take to get their last replies when the server is asked to end. */
 const DRAIN = '5s';
@@ -54,9 +56,10 @@ function isPort(cause: NodeJS.ErrnoException & { port?: number }): boolean {
   return (cause.port ?? 0) > 0;
 }
 
-function explain(error: unknown): string {
+/** An error, with the options called as the user called them. */
+export function explain(error: unknown, settings: Settings): string {
   if (!(error instanceof Error)) return String(error);
-  const message = messageIn(error, flagName);
+  const message = messageIn(error, nameIn(settings, flagName));
   const cause = error.cause as NodeJS.ErrnoException | undefined;
   if (cause?.code === 'EADDRINUSE' && message.endsWith(': it is in use')) {
     const other = isPort(cause) ? '-p PORT takes another port' : '-s FILE takes another path';
@@ -66,15 +69,31 @@ function explain(error: unknown): string {
   return message;
 }
 
+/** The settings of all sources. Throws `ERR_INVALID_ARGUMENT` for one that is wrong by itself. */
+export async function settingsFrom(flags: ServeFlags, warn: (message: string) => void): Promise<Settings> {
+  const file = (flags['config'] as string | undefined) ?? process.env['CAIRN_CONFIG'];
+  const environment = settingsOfEnvironment(process.env, warn);
+  const fromFile: Settings = file === undefined || file === '' ? new Map() : await settingsOfFile(file);
+  return merge(settingsOfFlags(flags), environment, fromFile);
+}
+
 /** Serves until a signal comes. Resolves to the exit code. */
 async function run(flags: ServeFlags): Promise<number> {
-  const wrong = contradiction(flags);
+  let settings: Settings = new Map();
+  try {
+    settings = await settingsFrom(flags, (message) => console.error(`Warning: ${message}`));
+  } catch (error) {
+    console.error(`cairn serve: ${explain(error, settings)}`);
+    return 1;
+  }
+  const wrong = contradiction(settings);
   if (wrong !== undefined) {
     console.error(`cairn serve: ${wrong}`);
     return 1;
   }
   // Warnings of the library, in the words of the command line.
-  process.removeAllListeners('warning').on('warning', (warning) => console.error(`Warning: ${explain(warning)}`));
+  const tell = (warning: Error): void => console.error(`Warning: ${explain(warning, settings)}`);
+  process.removeAllListeners('warning').on('warning', tell);
   let server: MemcachedServer;
   let cache: Cache | undefined;
   const display = new RecoveryDisplay({
@@ -84,21 +103,21 @@ async function run(flags: ServeFlags): Promise<number> {
   try {
     // Here, because it is what fails where the addon is missing.
     const { Cache, MemcachedServer, serve } = await import('../index.ts');
-    const options = serveOptions(flags);
+    const options = serveOptions(settings);
     // Before a log is read, which may take long, and before anything is written to its directory.
-    const directory = directoryOf(flags);
+    const directory = directoryOf(settings);
     if (directory !== undefined) await MemcachedServer.probe(probedOptions(options, directory));
-    cache = await Cache.open(cacheOptions(flags, (progress) => display.show(progress)));
+    cache = await Cache.open(cacheOptions(settings, (progress) => display.show(progress)));
     display.end();
-    announceData(cache, flags);
+    announceData(cache, settings);
     server = await serve(cache, options);
   } catch (error) {
     display.end();
-    console.error(`cairn serve: ${explain(error)}`);
+    console.error(`cairn serve: ${explain(error, settings)}`);
     await cache?.close();
     return 1;
   }
-  announce(server, flags);
+  announce(server, settings);
   const ending = new Ending(server, cache);
   return ending.exitCode;
 }
@@ -140,7 +159,7 @@ class Ending {
     try {
       await this.#cache.close({ timeout: this.#signals > 1 ? CLOSE_SOON : CLOSE });
     } catch (error) {
-      console.error(`cairn serve: ${explain(error)}`);
+      console.error(`cairn serve: ${explain(error, new Map())}`);
       return 1;
     }
     if (data !== undefined) console.log(describeEnd(data, entries));
@@ -150,7 +169,9 @@ class Ending {
 
 // ---- what is printed ----
 
-function announceData(cache: Cache, flags: ServeFlags): void {
+const verbosityOf = (settings: Settings): number => Number(settings.get('verbosity')?.value ?? 0);
+
+function announceData(cache: Cache, settings: Settings): void {
   const { ack, data, sync } = cache.options;
   if (data === undefined || sync === undefined) return;
   if (cache.recovery !== undefined) {
@@ -163,7 +184,7 @@ function announceData(cache: Cache, flags: ServeFlags): void {
   console.log(describeLoss({ directory: data, ack, sync, syncMs }));
   const filter = new NoticeFilter();
   cache.on('log', (notice) => {
-    if (filter.isWorthSaying(notice) || (flags.verbose ?? 0) > 0) console.error(describeNotice(notice));
+    if (filter.isWorthSaying(notice) || verbosityOf(settings) > 0) console.error(describeNotice(notice));
   });
 }
 
@@ -186,10 +207,10 @@ function openFilesMax(): number | undefined {
   return files === undefined ? undefined : Number(files);
 }
 
-function announce(server: MemcachedServer, flags: ServeFlags): void {
+function announce(server: MemcachedServer, settings: Settings): void {
   server.on('error', (error) => console.error(`cairn serve: ${error.message}`));
   server.on('warning', (message) => console.error(`Warning: ${message}`));
-  const verbose = flags.verbose ?? 0;
+  const verbose = verbosityOf(settings);
   if (verbose >= 1) {
     server.on('disconnect', (peer, reason) => {
       if (reason !== 'ended' || verbose >= 2) console.error(`${peer} closed: ${reason}`);
@@ -197,10 +218,11 @@ function announce(server: MemcachedServer, flags: ServeFlags): void {
   }
   if (verbose >= 2) server.on('connect', (peer) => console.error(`${peer} opened`));
 
-  warnOfFileLimit(SERVE_OPTIONS.maxConnections.check(flags.connLimit, '-c', () => 0));
+  const { value: connections, name = '-c' } = settings.get('maxConnections') ?? {};
+  warnOfFileLimit(SERVE_OPTIONS.maxConnections.check(connections, name, () => 0));
   const where = server.addresses.map((address) => textOf(address) + levelText(address, server)).join(' and ');
   const away = server.addresses.filter((address) => 'host' in address && !isLoopback(address.host));
-  const loopbackOnly = flags.listen === undefined && server.addresses.some((address) => 'host' in address);
+  const loopbackOnly = !settings.has('host') && server.addresses.some((address) => 'host' in address);
   const note = loopbackOnly ? ' (this machine only; -l ADDRESS listens elsewhere)' : '';
   console.log(`Listening on ${where}${note}`);
   if (away.length > 0) {
@@ -208,11 +230,13 @@ function announce(server: MemcachedServer, flags: ServeFlags): void {
       `Warning: ${away.map(textOf).join(' and ')} can be reached from elsewhere, and no client is asked for a password`,
     );
   }
-  if (flags.testCommands) console.error('Warning: test commands are on; any client can stop others and move the clock');
-  if (flags.threads !== undefined && flags.threads > 1) {
-    console.error(`Warning: -t ${flags.threads}: connections are served by one thread in this version`);
+  if (settings.get('testCommands')?.value === true)
+    console.error('Warning: test commands are on; any client can stop others and move the clock');
+  const threads = settings.get('threads');
+  if (threads !== undefined && Number(threads.value) > 1) {
+    console.error(`Warning: ${threads.name} ${threads.value}: connections are served by one thread in this version`);
   }
-  if (/^(start|npx)$/.test(process.env['npm_lifecycle_event'] ?? '')) suggest(server.addresses, directoryOf(flags));
+  if (/^(start|npx)$/.test(process.env['npm_lifecycle_event'] ?? '')) suggest(server.addresses, directoryOf(settings));
 }
 
 function textOf(address: ServerAddress): string {

@@ -16,7 +16,8 @@ export function checkNames<T extends object>(what: string, given: T | undefined,
   return given;
 }
 
-function suggestion(key: string, names: readonly string[]): string {
+/** `: did you mean maxEntries?`, or which names there are. */
+export function suggestion(key: string, names: readonly string[]): string {
   const foreign = Object.hasOwn(FOREIGN_NAMES, key) ? FOREIGN_NAMES[key] : undefined;
   if (foreign !== undefined && names.includes(foreign)) return `: did you mean ${foreign}?`;
   const elsewhere = Object.hasOwn(ELSEWHERE, key) ? ELSEWHERE[key] : undefined;
