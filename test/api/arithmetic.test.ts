@@ -54,7 +54,7 @@ describe('incr and decr', () => {
     expect(cache.decr('m', 5, { initial: 0 })).toBe(0);
   });
 
-  test('the time to live is for an entry that is made; one that is there keeps its own', () => {
+  test('give ttl to an entry that they make; an existing entry keeps its time to live', () => {
     cache.incr('n', 1, { initial: 1, ttl: '1h' });
     expect(cache.getRemainingTTL('n')).toBeGreaterThan(3_500_000);
     cache.incr('n', 1, { initial: 1, ttl: '9h' });

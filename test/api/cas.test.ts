@@ -27,7 +27,7 @@ describe('getWithCas and cas', () => {
     expect(cache.getWithCas('a')).toBeUndefined();
   });
 
-  test('know an entry that was deleted and set again as another', () => {
+  test('answer exists for the version of an entry that was deleted and set again', () => {
     cache.set('a', 1);
     const { cas } = cache.getWithCas('a')!;
     cache.delete('a');
@@ -35,7 +35,7 @@ describe('getWithCas and cas', () => {
     expect(cache.cas('a', 2, cas)).toBe('exists');
   });
 
-  test('know an entry from before a clear as another', () => {
+  test('answer exists for a version from before a clear', () => {
     cache.set('a', 1);
     const { cas } = cache.getWithCas('a')!;
     cache.clear();
@@ -84,7 +84,7 @@ describe('update', () => {
     expect(cache.get('list')).toEqual([1, 2]);
   });
 
-  test('makes an entry of nothing', () => {
+  test('makes an entry if there is none', () => {
     expect(cache.update('n', (n) => ((n as number | undefined) ?? 0) + 1)).toBe(1);
     expect(cache.get('n')).toBe(1);
   });
@@ -108,7 +108,7 @@ describe('update', () => {
     expect(cache.get('a')).toBe(11);
   });
 
-  test('asks again if the entry appeared or went meanwhile', () => {
+  test('calls its function again if the entry appeared or went meanwhile', () => {
     const seen: unknown[] = [];
     cache.update('a', (value) => {
       seen.push(value);

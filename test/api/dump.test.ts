@@ -100,7 +100,7 @@ describe('load takes what dump gave', () => {
     expectSame([...to.entries()], [...from.entries()]);
   });
 
-  test('over what is there, and beside it', () => {
+  test('into a cache with entries: the dump replaces entries of its keys, others stay', () => {
     from.set('a', 'new');
     to.set('a', 'old');
     to.set('b', 'stays');
@@ -126,7 +126,7 @@ describe('load takes what dump gave', () => {
     expect(to.getRemainingTTL('never')).toBe(Number.POSITIVE_INFINITY);
   });
 
-  test('from shared memory, as it was when it was handed over', () => {
+  test('from shared memory that changes after it was passed', () => {
     from.set('a', 'first');
     const dump = whole();
     const shared = new Uint8Array(new SharedArrayBuffer(dump.length));
@@ -205,7 +205,7 @@ describe('load refuses', () => {
     });
   });
 
-  test('what is no bytes', async () => {
+  test('arguments that are not bytes', async () => {
     for (const dump of [5, 'text', [5], undefined, null]) {
       expect(() => to.load(dump as never)).toThrow(withCode('ERR_INVALID_ARGUMENT'));
     }

@@ -76,12 +76,12 @@ describe('misspelt or malformed arguments are refused', () => {
     expect(() => PackedKeys.from(keys as never)).toThrow(withCode('ERR_INVALID_ARGUMENT', /keys/));
   });
 
-  test.each(['constructor', 'toString'])('an option %s, of which the message makes nothing', (name) => {
+  test.each(['constructor', 'toString'])('an unknown option named %s, like a property of every object', (name) => {
     const options = { [name]: 1 } as never;
     expect(() => cache.set('k', 'v', options)).toThrow(withCode('ERR_INVALID_ARGUMENT', /expected one of ttl$/));
   });
 
-  test('a block of a dump that claims more than any block has, before it is collected', () => {
+  test('a dump block that claims more bytes than any block has, before its bytes are collected', () => {
     const [header] = cache.dump();
     const block = Buffer.alloc(8);
     block.writeUInt32LE(2 ** 31);
@@ -91,7 +91,7 @@ describe('misspelt or malformed arguments are refused', () => {
   });
 });
 
-test('what only looks like a signal is refused by fetch, which would meet it again when the value is there', async () => {
+test('fetch refuses an object that only looks like an AbortSignal before it loads', async () => {
   const options = { signal: { aborted: false } } as never;
   await expect(cache.fetch('k', () => 1, options)).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT', /signal/));
 });

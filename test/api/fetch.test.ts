@@ -121,7 +121,7 @@ describe('a value', () => {
     expect(cache.stats().fetchFlights).toBe(0);
   });
 
-  test('can be loaded by way of another', async () => {
+  test('can be loaded by a loader that fetches another key', async () => {
     const value = await cache.fetch('outer', async () => `<${await cache.fetch('inner', () => 'x')}>`);
     expect(value).toBe('<x>');
     expect(cache.get('inner')).toBe('x');
@@ -265,7 +265,7 @@ describe('ttl', () => {
     expect(cache.has('k')).toBe(false);
   });
 
-  test('that a function gets wrong fails the callers', async () => {
+  test('that is invalid, returned by a function, fails the callers', async () => {
     await expect(cache.fetch('k', () => 'v', { ttl: () => -1 })).rejects.toMatchObject({
       code: 'ERR_INVALID_ARGUMENT',
       message: expect.stringMatching(/^Expected ttl to be a non-negative integer/),
@@ -548,7 +548,7 @@ describe('stale values', () => {
     }
   });
 
-  test('begin when they would have, if a verb that keeps the expiry replaces the value', async () => {
+  test('begin at the same time after a verb that replaces the value and keeps the expiry', async () => {
     const options = { ttl: 100, staleIfError: '1h' };
     const large = 'x'.repeat(100_000);
     const keepers: Record<string, () => unknown> = {
@@ -600,7 +600,7 @@ describe('stale values', () => {
     await until(() => timed.get('k') === 'new');
   });
 
-  test('whose refresh another handle is at do not keep that from being aborted', async () => {
+  test('given to one handle while another one loads do not keep that load from being aborted', async () => {
     const options = { ttl: 1, staleWhileRevalidate: hour };
     using other = Cache.attach('timed');
     await timed.fetch('k', () => 'old', options);
@@ -776,7 +776,7 @@ describe('misuse is refused before anything is loaded', () => {
     expect(error.message).toMatch(message);
   });
 
-  test('a key with U+FFFD is none', async () => {
+  test('a key with U+FFFD is allowed', async () => {
     expect(await cache.fetch('a\ufffd', () => 'v')).toBe('v');
     expect(await cache.fetch('a\ufffd', () => 'w', { forceRefresh: true })).toBe('w');
     expect(await cache.fetch(Buffer.from('a\ufffd'), load)).toBe('w');
@@ -866,7 +866,7 @@ describe('a loader that would wait for itself', () => {
     for (const outcome of outcomes) expect((outcome as PromiseRejectedResult).reason.code).toBe('ERR_FETCH_CIRCLE');
   });
 
-  test('is not one that asks for what is there, for other keys, or after it has given its value', async () => {
+  test('is not one that asks for stored keys, for other keys, or for its own after it has given its value', async () => {
     cache.set('there', 1);
     let later: Promise<unknown> | undefined;
     const value = await cache.fetch('k', async () => {
@@ -890,7 +890,7 @@ describe('a loader that would wait for itself', () => {
 });
 
 describe('patience', () => {
-  test('of a signal from another context is that of one from here, at every door', async () => {
+  test('ends with a signal of another vm context, too, in every call that takes a signal', async () => {
     const other = vm.createContext({ AbortController });
     // Something like an AbortSignal that is no instance of this realm's class.
     const { signal, abort } = vm.runInContext(
@@ -922,7 +922,7 @@ describe('patience', () => {
   });
 });
 
-test('a value that is too large to be kept is told of once', async () => {
+test('loaded values that are too large to be stored cause one process warning', async () => {
   const warnings: Error[] = [];
   const listen = (warning: Error) => warnings.push(warning);
   process.on('warning', listen);
@@ -935,7 +935,7 @@ test('a value that is too large to be kept is told of once', async () => {
   await small.close();
 });
 
-test('the loader of a refresh is told of no stale value where that cannot be decoded', async () => {
+test('a loader gets no stale value if that cannot be decoded', async () => {
   using owner = new Cache({ name: 'undecodable', maxMemory: '16mb' });
   using reader = Cache.attach<unknown>('undecodable', { raw: 'json' });
   owner.set('k', Buffer.from('no json'));

@@ -195,7 +195,7 @@ describe('names', () => {
     expect(() => Cache.attach('absent')).toThrow(withCode('ERR_NO_SUCH_CACHE', new RegExp(`"absent".*"${name}"`)));
   });
 
-  test.each([5, '', undefined, null, {}])('%o is none', (name) => {
+  test.each([5, '', undefined, null, {}])('%o is refused as a name', (name) => {
     expect(() => Cache.attach(name as string)).toThrow(withCode('ERR_INVALID_ARGUMENT', /name/));
   });
 
@@ -334,7 +334,7 @@ describe('a cache that is never closed', () => {
     expect(() => Cache.attach(name)).toThrow(withCode('ERR_NO_SUCH_CACHE'));
   });
 
-  test('leaves the calls of those that stay, and of new ones, to whom they are meant for', async () => {
+  test('does not disturb caches that were made before it or after it', async () => {
     const name = freshName();
     const before = new Cache();
     (() => {

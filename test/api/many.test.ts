@@ -79,7 +79,7 @@ describe('getMany', () => {
     }
   });
 
-  test('takes keys that are longer than its room for them', () => {
+  test('takes keys that are together longer than its key buffer', () => {
     const keys = Array.from({ length: 20 }, (_, i) => `${i}`.padEnd(60_000, 'k'));
     for (const [i, key] of keys.entries()) cache.set(key, i);
     expect(cache.getMany(keys)).toEqual(keys.map((_, i) => i));
@@ -209,7 +209,7 @@ describe('packed keys', () => {
     expect(values.slice(9)).toEqual(Buffer.from('7'));
   });
 
-  test('may be used again, and be none', () => {
+  test('may be used again, and may be empty', () => {
     const keys = PackedKeys.from(['a', Buffer.from('b')]);
     expect(keys.count).toBe(2);
     cache.setMany([
@@ -222,14 +222,14 @@ describe('packed keys', () => {
     expect(cache.getMany(PackedKeys.from([])).count).toBe(0);
   });
 
-  test('find many more and larger values than there was room for', () => {
+  test('find values whose total exceeds the first buffer', () => {
     const keys = Array.from({ length: 700 }, (_, i) => `k${i}`);
     for (const [i, key] of keys.entries()) cache.set(key, Buffer.alloc(i * 20, i));
     const values = cache.getMany(PackedKeys.from(keys));
     for (const i of keys.keys()) expectSame(values.slice(i), Buffer.alloc(i * 20, i));
   });
 
-  test('refuse what is no key, and an index that is none', () => {
+  test('refuse invalid keys, and an index out of range', () => {
     const transferred = new Uint8Array(1);
     structuredClone(transferred, { transfer: [transferred.buffer] });
     for (const key of ['', 5, null, '\ud800', 'x'.repeat(65_537), Buffer.alloc(0), transferred]) {
@@ -242,7 +242,7 @@ describe('packed keys', () => {
   });
 });
 
-test('many at a time and one at a time come to the same', () => {
+test('verbs for many keys have the results of verbs for one key', () => {
   withRandom((random) => {
     using other = new Cache({ maxMemory: '32mb' });
     const keys = Array.from({ length: 300 }, (_, i) => `${i}`.repeat(1 + random.below(30)));
@@ -326,7 +326,7 @@ describe('an entry that is refused', () => {
     },
   );
 
-  test.each(Object.keys(doors))('is told with the others that are: %s', async (door) => {
+  test.each(Object.keys(doors))('is reported with all others that are refused: %s', async (door) => {
     const error = await caught(() =>
       doors[door]!.set([
         ['a', () => 1],
@@ -338,7 +338,7 @@ describe('an entry that is refused', () => {
     expect(error.results).toEqual([error, 'stored', withCode('ERR_INVALID_ARGUMENT')]);
   });
 
-  test.each(Object.keys(doors))('of a deletion stops no other: %s', async (door) => {
+  test.each(Object.keys(doors))('by a deletion does not keep the other keys from being deleted: %s', async (door) => {
     const long = (i: number) => `k${i}`.padEnd(60_000, 'x');
     for (const key of [(i: number) => `k${i}`, long]) {
       const keys: Key[] = Array.from({ length: 40 }, (_, i) => key(i));
@@ -353,7 +353,7 @@ describe('an entry that is refused', () => {
     }
   });
 
-  test('of what is no list of pairs is none: nothing is stored', async () => {
+  test('because it is not a pair refuses the whole list: nothing is stored', async () => {
     const pairs = [...Array.from({ length: 300 }, (_, i) => [`k${i}`, i]), ['k']] as never;
     expect(() => cache.setMany(pairs)).toThrow(withCode('ERR_INVALID_ARGUMENT', /each entry/));
     await expect(cache.promises.setMany(pairs)).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT', /each entry/));

@@ -61,7 +61,7 @@ describe('values that cannot be decoded', () => {
     throw new Error('Expected an error');
   };
 
-  test('are told by their key', async () => {
+  test('are named by their key in the error', async () => {
     for (const call of [
       () => parsed.get('k7'),
       () => parsed.getWithCas('k7'),
@@ -76,7 +76,7 @@ describe('values that cannot be decoded', () => {
     }
   });
 
-  test('are told from the rest in getMany', async () => {
+  test('are listed by key in the error of getMany', async () => {
     for (const call of [() => parsed.getMany(keys), () => parsed.promises.getMany(keys)]) {
       const error = await caught(call);
       expect([...error.keys!].sort()).toEqual(['k150', 'k151', 'k7']);
@@ -109,7 +109,7 @@ describe('values that cannot be decoded', () => {
   });
 });
 
-test('an event that does not exist is told with those that do', () => {
+test('the error of an unknown event lists the known ones', () => {
   expect(() => cache.on('remove' as never, () => {})).toThrow(
     withCode('ERR_INVALID_ARGUMENT', /'removal' or 'cleared' or 'removals-lost' or 'log', got "remove"/),
   );

@@ -18,7 +18,7 @@ describe('opening one name', () => {
     await Promise.all([second.close(), third.close()]);
   });
 
-  test('at the same time, the second tries for itself if the first cannot', async () => {
+  test('at the same time, the second opens the cache itself if the first fails', async () => {
     const good = { name: 'retried', maxMemory: '8mb', data: directories.fresh() };
     const holder = await Cache.open({ maxMemory: '8mb', data: directories.fresh() });
     const both = await Promise.allSettled([Cache.open({ ...good, data: holder.options.data! }), Cache.open(good)]);

@@ -30,11 +30,11 @@ describe('an option that does not exist is refused with the one that was meant',
     expect(() => make({ dispose() {} })).toThrow(withCode('ERR_INVALID_ARGUMENT', /on\('removal'/));
   });
 
-  test('one that nothing is near to lists what there is', () => {
+  test('the error of an unknown option without a similar name lists all options', () => {
     expect(() => make({ frobnicate: 1 })).toThrow(withCode('ERR_INVALID_ARGUMENT', /expected one of name, maxMemory/));
   });
 
-  test('verbs refuse theirs too', () => {
+  test('verbs refuse unknown options, too', () => {
     using cache = new Cache();
     expect(() => cache.set('k', 1, { tll: 5 } as never)).toThrow(withCode('ERR_INVALID_ARGUMENT', /did you mean ttl/));
     expect(() => cache.set('k', 1, { maxAge: 5 } as never)).toThrow(
@@ -145,7 +145,7 @@ test('durations and sizes are kept in milliseconds and bytes', () => {
   });
 });
 
-test('what was chosen where an option was left out is shown, and can be given again', () => {
+test('options shows the values chosen for omitted options, and can be passed to a new cache', () => {
   using cache = new Cache();
   const { options } = cache;
   expect(options).toEqual({
@@ -177,7 +177,7 @@ test('raw and promises are those of the handle', () => {
   expect(cache.options).toMatchObject({ name: 'of-a-handle', maxEntries: 10, raw: 'buffer' });
 });
 
-test('no limit on entries may be said', async () => {
+test('maxEntries may be Infinity, which is no limit', async () => {
   using cache = new Cache({ maxEntries: Number.POSITIVE_INFINITY });
   expect(cache.options).not.toHaveProperty('maxEntries');
   expect(cache.stats().maxEntries).toBe(0);
@@ -208,7 +208,7 @@ test('options reach the store', () => {
   expect(cache.set('fits', Buffer.alloc(100 * 1024))).toBe('stored');
 });
 
-test('a quarter of the memory that the process may use is a size', () => {
+test('maxMemory may be a share of the memory that the process may use', () => {
   using cache = new Cache({ maxMemory: '25%' });
   expect(cache.options.maxMemory).toBeGreaterThan(4 * 2 ** 20);
   expect(cache.stats().memoryBytes).toBe(cache.options.maxMemory);

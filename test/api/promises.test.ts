@@ -135,7 +135,7 @@ describe('the same as the synchronous verbs', () => {
     }
   });
 
-  test('for keys that are none', async () => {
+  test('for invalid keys', async () => {
     for (const key of KEYS) {
       for (const verb of [
         'get',
@@ -163,7 +163,7 @@ describe('the same as the synchronous verbs', () => {
     await both('setMany', [['a']]);
   });
 
-  test('for options that are none', async () => {
+  test('for invalid options', async () => {
     for (const options of [{ tl: 1 }, 5, { ttl: -1 }, { ttl: 'soon' }, { ttl: 1.5 }, null])
       await both('set', 'k', 'v', options);
     for (const ttl of [-1, 'soon', {}, 'keep']) await both('touch', 'k', ttl);
@@ -296,7 +296,7 @@ describe('what was passed', () => {
     expect(cache.get('key')).toBe(1);
   });
 
-  test("comes back as a copy of one's own, however large", async () => {
+  test('comes back as a copy, however large', async () => {
     for (const size of [10, 10_000, 300_000]) {
       await cache.promises.set('k', Buffer.alloc(size, 1));
       const first = (await cache.promises.get('k')) as Buffer;
@@ -369,7 +369,7 @@ describe('options', () => {
     expect(await cache.promises.getRemainingTTL('none')).toBe(0);
   });
 
-  test("without one the cache's own ttl holds", async () => {
+  test('without ttl an entry gets the ttl of the cache', async () => {
     const short = new Cache({ ttl: '1h' });
     await short.promises.set('k', 'v');
     expect(short.getRemainingTTL('k')).toBeGreaterThan(3_590_000);
@@ -534,7 +534,7 @@ describe('take of a value that cannot be decoded', () => {
     await server.close();
   });
 
-  test('leaves what the same thread stores under the key behind it', async () => {
+  test('does not overwrite a value that the same thread stores under the key meanwhile', async () => {
     using owner = new Cache({ name: 'taken-set' });
     using reader = Cache.attach('taken-set', { raw: odd });
     owner.set('k', Buffer.from('bytes'));
@@ -545,7 +545,7 @@ describe('take of a value that cannot be decoded', () => {
     expect(owner.get('k')).toBe('new');
   });
 
-  test('says so if there is no place for it any more', async () => {
+  test('says in its error that the entry could not be put back, if the cache has ended', async () => {
     const owner = new Cache({ name: 'taken-for-good' });
     using reader = Cache.attach('taken-for-good', {
       raw: () => {

@@ -52,7 +52,7 @@ describe('a listener hears', () => {
     expect(heard).toEqual(Array.from({ length: 100 }, (_, i) => ({ key: `k${i}`, reason: 'evicted' })));
   });
 
-  test('of entries whose time is over, without anybody asking for them', async () => {
+  test('of entries that expire, without a call that asks for them', async () => {
     const heard = listen();
     cache.set('k', 'v', { ttl: 1 });
     await until(() => heard.length === 1);
@@ -71,7 +71,7 @@ describe('a listener hears', () => {
     expect(sizes).toEqual([1000]);
   });
 
-  test('nothing of what was before', async () => {
+  test('no event from before it was added', async () => {
     cache.set('before', 1);
     cache.delete('before');
     const heard = listen();
@@ -150,7 +150,7 @@ describe('values', () => {
 });
 
 describe('clear()', () => {
-  test('is told of with the number of entries, and in its place', async () => {
+  test('is one event with the number of entries, in order with the others', async () => {
     const heard: unknown[] = [];
     cache.on('removal', (events) => heard.push(...events.map(({ key }) => key)));
     cache.on('cleared', (count) => heard.push(count));
@@ -188,7 +188,7 @@ describe('on, once and off', () => {
     expect(others).toEqual([{ key: 'k', reason: 'replaced' }]);
   });
 
-  test('off ends what on began', async () => {
+  test('off removes a listener that on added', async () => {
     const heard: unknown[] = [];
     const listener = (events: RemovalEvent[]) => heard.push(...events);
     const all = listen();
@@ -213,7 +213,7 @@ describe('on, once and off', () => {
     await until(() => calls === 3);
   });
 
-  test('once is for the first batch', async () => {
+  test('a listener of once gets the first batch only', async () => {
     const batches: unknown[] = [];
     cache.once('removal', (events) => batches.push(events));
     cache.set('k', 1);
@@ -328,7 +328,7 @@ describe('other threads', () => {
     for (let i = 0; i < data.count; i++) attached.set(`${data.prefix}${i % 10}`, i);
   };
 
-  test('are heard of, in order for each key', async () => {
+  test('cause events, in order for each key', async () => {
     using owner = new Cache<number>({ name: 'removal threads' });
     const heard: RemovalEvent[] = [];
     let lost = 0;
@@ -349,7 +349,7 @@ describe('other threads', () => {
     expect(last.size).toBe(30);
   });
 
-  test('hear, each for itself', async () => {
+  test('have listeners with their own reasons', async () => {
     using owner = new Cache({ name: 'removal threads' });
     const hear = async ({ cairn, data, say, hear }: ThreadTools<{ name: string; reason: 'deleted' | 'replaced' }>) => {
       const attached = cairn.Cache.attach(data.name);
@@ -437,7 +437,7 @@ describe('a program', () => {
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   });
 
-  test('whose listener throws hears of that as of any error, and the other listeners are called', () => {
+  test('whose listener throws gets an uncaughtException, and the other listeners are called', () => {
     const { status, stdout } = runProgram(`
       process.on('uncaughtException', (error) => console.log('uncaught', error.message));
       const cache = new Cache();

@@ -47,7 +47,7 @@ describe('reports', () => {
     await cache.close();
   });
 
-  test('of an entry can too, and are else as they were', async () => {
+  test('of an entry can be logged as JSON, too, and are otherwise plain objects', async () => {
     using cache = new Cache();
     cache.set('a', 1);
     const { cas } = cache.getWithCas('a')!;
@@ -62,7 +62,7 @@ describe('reports', () => {
     }
   });
 
-  test('do not tell numbers that are not known', async () => {
+  test('leave unknown numbers undefined', async () => {
     using cache = new Cache();
     cache.set('a', 1);
     expect(cache.info('a')!.idleSeconds).toBeUndefined();
@@ -130,7 +130,7 @@ describe('the object', () => {
     await expect(serve({} as Cache)).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT', /Expected cache to be a Cache/));
   });
 
-  test('of another copy of the package is told from this one', async () => {
+  test('of another copy of the package is recognised, and the error names the folder of the copy', async () => {
     const copy = Object.defineProperty({ get: () => 1 }, 'constructor', { value: class Cache {} });
     const known = (globalThis as Record<symbol, unknown>)[Symbol.for('cairn-cache.copies')] as unknown[];
     known.push({ folder: '/elsewhere/', names: () => ['theirs'] });
@@ -170,7 +170,7 @@ describe('options', () => {
     expect(() => new Cache({ sync: 'none' })).toThrow(/^The option sync is for a cache with a log: give data/);
   });
 
-  test('that no duration is list the units', () => {
+  test('that are no duration get an error that lists the units', () => {
     expect(() => new Cache({ ttl: '5 minutes' })).toThrow(/with ms, s, m, h or d, such as "60s", got "5 minutes"/);
   });
 

@@ -251,7 +251,7 @@ describe('bytes that cannot be read any more', () => {
     }
   });
 
-  test('are no reason against views that are merely empty', () => {
+  test('are not mistaken for empty views, which are stored', () => {
     expect(cache.set('k', new Uint8Array(0))).toBe('stored');
     expect(cache.set('l', { bytes: new Uint8Array(4).subarray(4), view: new DataView(new ArrayBuffer(0)) })).toBe(
       'stored',

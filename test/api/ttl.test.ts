@@ -25,7 +25,7 @@ describe('a time to live', () => {
     expect(cache.has('b')).toBe(true);
   });
 
-  test('is what is left of it', () => {
+  test('is reported as the time that is left of it', () => {
     cache.set('a', 1, { ttl: HOUR });
     const left = cache.getRemainingTTL('a');
     expect(left).toBeLessThanOrEqual(HOUR);

@@ -184,7 +184,7 @@ describe('what changes between two steps of a walk', () => {
     expect(given).toBe(1);
   });
 
-  test('is given with the value of the moment, and counts once against the limit', () => {
+  test('is given with its present value, and deleted entries do not count against the limit', () => {
     using walked = fill();
     const seen: unknown[] = [];
     for (const [key, value] of walked.entries({ order: 'oldest', limit: 50 })) {

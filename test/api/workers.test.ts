@@ -145,7 +145,7 @@ describe('a thread that ends without closing what it holds', () => {
     expect(Cache.names).not.toContain('with it');
   });
 
-  test('whatever it was doing when it was terminated', async () => {
+  test('leaves a cache that works, whatever it was doing when it was terminated', async () => {
     const program = ({ cairn, data, say }: ThreadTools<{ name: string }>) => {
       const attached = cairn.Cache.attach<unknown>(data.name);
       const value = 'x'.repeat(20_000);
@@ -175,7 +175,7 @@ describe('a thread that ends without closing what it holds', () => {
     }
   });
 
-  test('even while the addon is being loaded', async () => {
+  test('leaves no cache, even if it is terminated while it loads the addon', async () => {
     for (let round = 0; round < 10; round++) {
       const thread = start(({ cairn }: ThreadTools<null>) => new cairn.Cache({ name: 'too late' }), null);
       for (let i = 0; i < round; i++) await new Promise((resolve) => setImmediate(resolve));
@@ -185,7 +185,7 @@ describe('a thread that ends without closing what it holds', () => {
   });
 });
 
-test('closing while other threads are at work lets them see it and no worse', async () => {
+test('when the owner closes the cache, threads at work get ERR_CLOSED', async () => {
   const program = ({ cairn, data, say }: ThreadTools<{ name: string }>) => {
     const attached = cairn.Cache.attach<unknown>(data.name);
     say('begins');
