@@ -311,7 +311,7 @@ export function describeFront(name: string, traits: FrontTraits, makeHarness: ()
         expect(ended).toEqual(['stalled']);
       });
 
-      test('for something that is not its own doing is not closed', async () => {
+      test('for a parked request is not closed', async () => {
         await serve({ idleTimeoutMs: 60, stallTimeoutMs: 60 });
         const client = await open();
         client.send('mn\r\ndebugpark 5\r\n');

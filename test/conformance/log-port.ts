@@ -214,7 +214,7 @@ export function describeLogPort(name: string, makeHarness: () => PortHarness): v
       expect(log.durable).toBeGreaterThanOrEqual(upTo);
     });
 
-    test('what is not durable is not read by those who read what is durable', () => {
+    test('a reader of durable entries gets no entry that is not durable yet', () => {
       const log = harness().open();
       for (let i = 0; i < 20; i++) {
         const { position, end } = append(log, `${i}`);

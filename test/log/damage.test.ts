@@ -152,7 +152,7 @@ describe('a log that was closed', () => {
     });
   });
 
-  test('without its last segment is refused, even where nothing else knows of it', () => {
+  test('without its last segment is refused, even without cursors and snapshot', () => {
     const without = new Map(image);
     for (const path of [segments[2]!, '/data/log/cursors', '/data/log/000000000001.snapshot']) without.delete(path);
     expect(outcomeOf(without)).toMatchObject({
@@ -161,7 +161,7 @@ describe('a log that was closed', () => {
     });
   });
 
-  test('with a batch that says what cannot be is refused, sound as its checksum may be', () => {
+  test('with a batch of impossible positions is refused, although its checksum is right', () => {
     // Its durable end lies within it.
     const offset = 128 + 64;
     const spoilt = changed(image, segments[2]!, (bytes) => {
@@ -175,7 +175,7 @@ describe('a log that was closed', () => {
     });
   });
 
-  test('with a segment that says what cannot be of the one before it is refused', () => {
+  test('with a segment that contradicts the one before it is refused', () => {
     const [before, base] = [segments[1]!, segments[2]!].map((path) => image.get(path)!.readBigUInt64LE(32));
     for (const end of [before! - 8n, base! + 8n, base! + 2n ** 40n]) {
       const spoilt = changed(image, segments[2]!, (bytes) => {

@@ -85,7 +85,7 @@ const lockInThread = `
 `;
 
 describe('the lock of a directory', () => {
-  test('is refused to everybody else, with the pid of who has it, until it is released', () => {
+  test('is refused to others, with the pid of its holder, until it is released', () => {
     const held = lockByAddon(folder);
     const message = new RegExp(`^The log in .* is in use by this process, ${process.pid}\\. `);
     expect(() => lockByAddon(folder)).toThrow(withCode('ERR_LOG_LOCKED', message));

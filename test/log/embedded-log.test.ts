@@ -75,7 +75,7 @@ describe('segments', () => {
     expect(keysIn(log)).toEqual(ends.map((_, i) => `${i}.1`));
   });
 
-  test('room is taken ahead of the writing, and given back at the end', () => {
+  test('disk space is allocated ahead of writes, and released when the log is closed', () => {
     const disk = new LogDisk();
     const log = disk.open({ segmentBytes: 16 * 2 ** 20 });
     appendNow(log, 'a');
@@ -266,7 +266,7 @@ describe('a disk with errors', () => {
     expect(keysIn(disk.open())).toEqual(['a.1', 'b.1', 'c.1']);
   });
 
-  test('a reader that is at a segment which fails goes on in the one that follows', () => {
+  test('a reader in a segment that fails goes on in the next segment', () => {
     const disk = new LogDisk();
     const log = disk.open({ sync: 'none' });
     appendNow(log, 'a');
@@ -298,7 +298,7 @@ describe('a disk with errors', () => {
     expect(keysIn(log)).toEqual(['a.1', 'b.1']);
   });
 
-  test('a batch of which nothing is known may be replaced by another one', () => {
+  test('a batch whose outcome is unknown may be replaced by another one', () => {
     const disk = new LogDisk();
     const log = disk.open();
     disk.disk.fate = ({ kind }) => (kind === 'sync' ? 'EIO' : 'ok');
@@ -402,7 +402,7 @@ describe('a disk with errors', () => {
     expect(keysIn(disk.open())).toEqual(['a.1', 'b.1', 'c.1']);
   });
 
-  test('only what cannot be read again and again is taken for lost', () => {
+  test('a batch counts as lost only after several failed reads', () => {
     for (const error of ['EIO', 'EMFILE', 'ESTALE'] as const) {
       const disk = new LogDisk();
       const log = disk.open({ sync: 'none' });
@@ -420,7 +420,7 @@ describe('a disk with errors', () => {
     }
   });
 
-  test('a batch that is lost with the sync that was due behind it is written behind the gap', () => {
+  test('a batch that its own failed sync loses is appended again behind the gap', () => {
     const disk = new LogDisk();
     const log = disk.open({ sync: '10ms' });
     appendNow(log, 'a');
@@ -440,7 +440,7 @@ describe('a disk with errors', () => {
     expect(keysIn(disk.open())).toEqual(['a.1', 'c.1']);
   });
 
-  test('what can be read once and then no more is not copied by halves', () => {
+  test('batches that can be read once and then fail are not copied in part', () => {
     const disk = new LogDisk();
     const log = disk.open({ sync: 'none' });
     appendNow(log, 'a');
@@ -627,7 +627,7 @@ describe('a full disk', () => {
     },
   );
 
-  test('nor is it one after a power cut', () => {
+  test('an append that was answered with `full` is not there after a power cut either', () => {
     for (let seed = 1; seed <= 50; seed++) {
       const disk = new LogDisk(new FaultyDisk(new Random(seed)));
       const log = disk.open();
@@ -835,7 +835,7 @@ describe('opening', () => {
     expect(behind).toEqual([{ kind: 'torn', ...place, bytes: expect.any(Number), recordCount: 9 }, unclosed]);
   });
 
-  test('what was written again is ended in its old file, and gives back the room ahead there', () => {
+  test('an opening after a crash cuts the old file behind its last batch, which releases allocated space', () => {
     const disk = new LogDisk();
     const log = disk.open();
     appendNow(log, 'a');
@@ -869,7 +869,7 @@ describe('opening', () => {
     }
   });
 
-  test('epoch and time go on from where a snapshot knows that they were', () => {
+  test('epoch and time go on from those in the newest snapshot', () => {
     const disk = new LogDisk();
     const first = disk.open();
     appendNow(first, 'a');
@@ -938,7 +938,7 @@ describe('opening', () => {
     expect(times).toEqual([...times].sort((a, b) => a - b));
   });
 
-  test('an hour forth and back makes nothing due, and no entry older than the one before', () => {
+  test('a clock that jumps forth and back makes no sync due, and no entry older than the one before', () => {
     const disk = new LogDisk();
     let wallMs = disk.nowMs;
     const clock = { wallMs: () => wallMs, steadyMs: () => disk.nowMs };

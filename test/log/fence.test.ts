@@ -39,7 +39,7 @@ describe('a reader of a log', () => {
     expect(fence.state).toEqual(at);
   });
 
-  test('does not take what a writer goes on writing that was taken over, even in the same epoch', () => {
+  test('does not take later writes of a writer that was taken over, even in the same epoch', () => {
     const fence = new Fence(at);
     expect(fence.admit(takeover())).toBe(true);
     // The old writer has cleared, which has raised its epoch too.

@@ -73,7 +73,7 @@ describe('recovery', () => {
     expect(result.snapshot?.number).toBe(2);
   });
 
-  test('a damaged snapshot costs a longer way: the one before it, and more of the log', () => {
+  test('a damaged snapshot makes it use the snapshot before, and more of the log', () => {
     const disk = new LogDisk();
     const log = disk.open();
     appendNow(log, 'before');
@@ -100,7 +100,7 @@ describe('recovery', () => {
     expect(third).toEqual(['snapshot k1', 'snapshot old', 'log between.1', 'log after.1', 'log last.1']);
   });
 
-  test('a snapshot that cannot be read costs the same', () => {
+  test('an unreadable snapshot makes it use the snapshot before, and more of the log', () => {
     for (const [offset, found] of [
       [0, ['snapshot old', 'log between.1', 'log after.1']],
       [4096, ['snapshot k1', 'snapshot old', 'log between.1', 'log after.1']],
@@ -160,7 +160,7 @@ describe('recovery', () => {
     expect(() => recovered(again)).toThrow(withCode('ERR_LOG_CORRUPT', /no snapshot.*footer.*cairn-cache log repair/s));
   });
 
-  test('can do without the only snapshot, whose log is kept as long as there is room', () => {
+  test('works without the only snapshot, because the log is kept while there is room', () => {
     const disk = new LogDisk();
     let log = disk.open();
     const names = Array.from({ length: 30 }, (_, i) => `${i}`);
@@ -176,7 +176,7 @@ describe('recovery', () => {
     expect(recovered(disk.open()).applied).toEqual(names.map((name) => `log ${name}.1`));
   });
 
-  test('a log without its only snapshot goes at the second one, up to the first', () => {
+  test('the second snapshot frees the log before the first, from which recovery is still possible', () => {
     const disk = new LogDisk();
     const log = disk.open();
     for (let i = 0; i < 30; i++) appendNow(log, `${i}`, { valueBytes: 1000 });

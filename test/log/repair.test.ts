@@ -345,7 +345,7 @@ describe('repair', () => {
     }
   });
 
-  test('says how many entries a snapshot had of which nothing can be used, and loses none with a footer alone', () => {
+  test('counts the entries that a damaged snapshot loses: all with its header, none with its footer', () => {
     const of = (change_: (bytes: Buffer) => Buffer): number => {
       const disk = makeLog(30, (log, i) => {
         if (i === 20) snapshotOnly(log, 'a', 'b', 'c', 'd');

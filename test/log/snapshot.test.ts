@@ -50,7 +50,7 @@ describe('a snapshot', () => {
     expect(disk.open().snapshots.sound).toEqual([info]);
   });
 
-  test('without records is one too', () => {
+  test('may have no records', () => {
     const log = new LogDisk().open();
     expect([...log.snapshots.read(take(log))]).toEqual([]);
   });
@@ -184,7 +184,7 @@ describe('a snapshot', () => {
     expect(log.snapshots.newestVerified?.end).toBe(log.committed);
   });
 
-  test('that cannot be read any more is not what the log is cut by', () => {
+  test('that can no longer be read does not count when the log is truncated', () => {
     const disk = new LogDisk();
     const log = disk.open();
     const infos = [1, 2].map((life) => {

@@ -103,7 +103,7 @@ describe('at the level logged', () => {
     await promises.close();
   });
 
-  test('what is in the log is told at once', async () => {
+  test('a read of a committed entry resolves at once', async () => {
     const promises = promisesOf('logged');
     await promises.set('a', 'old', { ack: 'memory' });
     drain();
@@ -265,7 +265,7 @@ describe('at the level logged', () => {
     await promises.close();
   });
 
-  test('if the log is lost, what waits for it is told so, and reads of what it has go on', async () => {
+  test('if the log fails, waiting calls are rejected, and reads of committed entries go on', async () => {
     const promises = promisesOf('logged');
     await promises.set('kept', 1, { ack: 'memory' });
     drain();
@@ -305,7 +305,7 @@ describe('a clear that waits for the log', () => {
 describe('a log without room', () => {
   const LARGE = 'x'.repeat(10_000);
 
-  test('refuses to tell of what it has not, and lets those wait who have changed something', async () => {
+  test('rejects reads of uncommitted entries, and lets writes wait', async () => {
     const promises = promisesOf('logged');
     const set = promises.set('a', 1);
     expect(await isPending(set, promises)).toBe(true);
@@ -328,7 +328,7 @@ describe('a log without room', () => {
     [FeedState.full, 'ERR_LOG_FULL', /no room on the disk/],
     [FeedState.stuck, 'ERR_LOG_FULL', /no room on the disk/],
     [FeedState.failed, 'ERR_LOG_IO', /cannot be written/],
-  ] as const)('refuses, having done nothing, what would have to wait for it (%i)', async (state, code, message) => {
+  ] as const)('refuses new writes, having done nothing (%i)', async (state, code, message) => {
     const promises = promisesOf('logged');
     handle.setFeedState(state);
     await expect(promises.set('a', 1)).rejects.toThrow(withCode(code, message));

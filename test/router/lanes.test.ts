@@ -230,7 +230,7 @@ describe('a thread that dies', () => {
     expect(promises.stats()).toMatchObject({ requests: 0, bytes: 0, restarts: 1 });
   });
 
-  test('while it is idle is replaced without anybody noticing', async () => {
+  test('while it is idle is replaced unnoticed', async () => {
     const { promises } = setup();
     await promises.set('a', 1);
     for (let deaths = 1; deaths <= 5; deaths++) {
@@ -301,7 +301,7 @@ describe('a thread that dies', () => {
     expect(failed).toBeLessThanOrEqual(10 * 64);
   });
 
-  test('and cannot be started again refuses what waits, and is tried again by the next call', async () => {
+  test('and fails to start again refuses waiting calls, and is tried again by the next call', async () => {
     const { promises } = setup();
     const path = process.env['CAIRN_NATIVE_PATH'];
     process.env['CAIRN_NATIVE_PATH'] = '/nowhere/cairn.node';
@@ -327,7 +327,7 @@ describe('a thread that dies', () => {
   });
 
   // As `new Worker` does where the system has no more threads, and where `--permission` comes without `--allow-worker`.
-  test('and of which there is none to be had refuses what waits, and is tried again by the next call', async () => {
+  test('and cannot be created again refuses waiting calls, and is tried again by the next call', async () => {
     const { promises } = setup({ lanes: 2 });
     const noThread = vi.spyOn(createRequire(import.meta.url)('node:worker_threads'), 'Worker');
     noThread.mockImplementation(

@@ -53,7 +53,7 @@ async function expectNoClearOf(key: string, cache: Cache, directory: string): Pr
 }
 
 describe('a clear to come', () => {
-  test('whose time has passed meanwhile is done before anybody looks, and only once', async () => {
+  test('whose time passed while no process ran is done before the first read, and only once', async () => {
     const directory = data.fresh();
     const nowMs = Date.now();
     writeLog(directory, nowMs - 2 * HOUR_MS, [set('a'), clearAt(nowMs - HOUR_MS), set('b')]);
@@ -75,7 +75,7 @@ describe('a clear to come', () => {
     await again.close();
   });
 
-  test('is waited for by who sees what it has done', async () => {
+  test('makes reads that see its effect wait for its record', async () => {
     const directory = data.fresh();
     const nowMs = Date.now();
     writeLog(directory, nowMs - 2 * HOUR_MS, [set('a'), clearAt(nowMs - HOUR_MS)]);
@@ -95,7 +95,7 @@ describe('a clear to come', () => {
     await cache.close();
   });
 
-  test('is to come still if its time has not', async () => {
+  test('whose time is still ahead comes at that time', async () => {
     const directory = data.fresh();
     const nowMs = Date.now();
     writeLog(directory, nowMs, [set('a'), clearAt(nowMs + 500)]);
@@ -124,7 +124,7 @@ describe('a clear to come', () => {
     await cache.close();
   });
 
-  test('is in the snapshot, for the log before it goes', async () => {
+  test('is in the snapshot, because the log before the snapshot is deleted', async () => {
     const directory = data.fresh();
     const nowMs = Date.now();
     writeLog(directory, nowMs, [set('a'), clearAt(nowMs + HOUR_MS)]);
@@ -144,7 +144,7 @@ describe('a clear to come', () => {
     await cache.close();
   });
 
-  test('that was taken back while a snapshot was there does not come from it', async () => {
+  test('that was cancelled after a snapshot does not come back from the snapshot', async () => {
     const directory = data.fresh();
     const nowMs = Date.now();
     writeLog(directory, nowMs, [set('a'), clearAt(nowMs + HOUR_MS)]);

@@ -71,22 +71,25 @@ describe('the files of a log', () => {
 });
 
 describe('committedUpTo()', () => {
-  test.each(['committed', 'durable'] as const)('is behind every record of before, %s', async (level) => {
-    const cache = await data.open(data.fresh(), { sync: 'none', shards: 4 });
-    const keeper = keeperOf(cache);
-    const files = filesOf(keeper);
-    const written: string[] = [];
-    for (let round = 0; round < 20; round++) {
-      for (let i = 0; i < 50; i++) {
-        written.push(`k${round}.${i}`);
-        cache.set(written.at(-1)!, i);
+  test.each(['committed', 'durable'] as const)(
+    'is behind every record that was written before the call, %s',
+    async (level) => {
+      const cache = await data.open(data.fresh(), { sync: 'none', shards: 4 });
+      const keeper = keeperOf(cache);
+      const files = filesOf(keeper);
+      const written: string[] = [];
+      for (let round = 0; round < 20; round++) {
+        for (let i = 0; i < 50; i++) {
+          written.push(`k${round}.${i}`);
+          cache.set(written.at(-1)!, i);
+        }
+        const end = await keeper.committedUpTo(level);
+        expect(new Set(keysBefore(files, end))).toEqual(new Set(written));
+        if (level === 'durable') expect(durableKeys(files).size).toBe(written.length);
       }
-      const end = await keeper.committedUpTo(level);
-      expect(new Set(keysBefore(files, end))).toEqual(new Set(written));
-      if (level === 'durable') expect(durableKeys(files).size).toBe(written.length);
-    }
-    await cache.close();
-  });
+      await cache.close();
+    },
+  );
 
   function durableKeys(files: LogFiles): Set<string> {
     const entries = [...new LogReader(files).entries(0n, 'durable')];

@@ -336,7 +336,7 @@ describe("recover: 'none'", () => {
     await third.close();
   });
 
-  test('not even if the snapshot that says so is lost', async () => {
+  test('brings nothing back, even if the snapshot of the empty cache is damaged', async () => {
     const directory = data.fresh();
     const first = await data.open(directory, { snapshot: { atClose: false } });
     for (let i = 0; i < 100; i++) first.set(`old${i}`, 'x');
@@ -412,7 +412,7 @@ describe("recover: 'none'", () => {
     },
   );
 
-  test('begins empty where only the newest snapshot is damaged, as log goes on then', async () => {
+  test('begins empty although the newest snapshot is damaged', async () => {
     const directory = data.fresh();
     const first = await data.open(directory, { snapshot: { atClose: false } });
     first.set('old', 1);
@@ -693,7 +693,7 @@ describe('options', () => {
     await again.close();
   });
 
-  test('a cache without data has none of it', async () => {
+  test('a cache without data has no log, and none of its options and statistics', async () => {
     using cache = new Cache();
     for (const name of ['data', 'sync', 'recover', 'logLimit', 'segmentSize', 'ringSize', 'snapshot']) {
       expect(cache.options).not.toHaveProperty(name);

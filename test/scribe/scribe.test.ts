@@ -215,7 +215,7 @@ describe('a log without room', () => {
     );
   });
 
-  test('is committed and not synced for a command that wants no more', () => {
+  test('is not synced for a command that waits for level committed', () => {
     const desk = new Desk({ sync: 'none' });
     desk.feed.set('a', '1');
     desk.commands.push({ kind: 'sync', id: 1, targets: desk.targets(), level: 'committed' });
@@ -242,7 +242,7 @@ describe('a log without room', () => {
     });
   });
 
-  test('is synced in time all the same', () => {
+  test('is still synced when that is due', () => {
     const desk = new Desk({ sync: '50ms' });
     desk.feed.set('a', '1');
     desk.turns(1);
@@ -255,7 +255,7 @@ describe('a log without room', () => {
     expect(desk.feed.uncommitted).toBe(1);
   });
 
-  test('because of its limit is freed by a snapshot, for which it outgrows the limit', () => {
+  test('because of its limit gets room from a snapshot, whose last records may exceed the limit', () => {
     // The walk sees a record that the log has no room for, and must not be finished without it.
     const desk = new Desk(
       { segmentBytes: 4096, limitBytes: 16_384 },
@@ -284,7 +284,7 @@ describe('a disk that fails', () => {
     expect(desk.log.recordsBefore).toBe(1n);
   });
 
-  test('for long: what waits is told, and the log goes on when the disk does', () => {
+  test('for long: waiting calls are rejected, and the log goes on when the disk works again', () => {
     const desk = new Desk();
     desk.disk.disk.fate = ({ kind }) => (kind === 'write' || kind === 'sync' ? 'EIO' : 'ok');
     desk.feed.set('a', '1');
@@ -350,7 +350,7 @@ describe('records that could not be read back after a failed sync', () => {
     return desk;
   }
 
-  test('are told to who waits for a sync, and saved by a snapshot; until then no sync resolves', () => {
+  test('reject waiting syncs and later ones, until a snapshot has saved the entries', () => {
     const desk = lossy();
     desk.commands.push({ kind: 'sync', id: 1, targets: desk.targets() });
     desk.turnUntil(() => desk.answerTo(1) !== undefined);
@@ -393,14 +393,14 @@ describe('records that could not be read back after a failed sync', () => {
     expect(desk.get('recordsLost')).toBe(0);
   });
 
-  test('are told by a close that takes no snapshot', () => {
+  test('reject a close that takes no snapshot', () => {
     const desk = lossy();
     desk.commands.push({ kind: 'close', id: 1, timeoutMs: 0, takesSnapshot: false });
     expect(desk.scribe.run()).toBe('closed');
     expect(desk.answerTo(1)?.error).toMatchObject({ code: 'ERR_LOG_IO', message: expect.stringMatching(/3 records/) });
   });
 
-  test('take no group with them that could not be appended behind them at once: it is appended later', () => {
+  test('do not count a group as lost that cannot be appended behind them at once: it is appended later', () => {
     const desk = lossy('10ms');
     const { fate } = desk.disk.disk;
     let failures = 0;
@@ -422,7 +422,7 @@ describe('records that could not be read back after a failed sync', () => {
   });
 });
 
-test('another process that writes the log ends it: doors and waiters are told, the records stay', () => {
+test('another process that writes to the log ends the scribe: waiting calls are rejected, the records stay', () => {
   const desk = new Desk();
   desk.feed.set('a', '1');
   // As if the log had gone on without the scribe.
@@ -437,7 +437,7 @@ test('another process that writes the log ends it: doors and waiters are told, t
   expect(desk.feed.uncommitted).toBe(1);
 });
 
-test('a cache that ends, ends it', () => {
+test('the end of the cache ends the scribe', () => {
   const desk = new Desk();
   desk.feed.isEnded = true;
   expect(desk.scribe.run()).toBe('ended');
@@ -492,7 +492,7 @@ describe('snapshots', () => {
     expect(info.end).toBe(desk.log.durable);
   });
 
-  test('that are asked for while one is taken are another one', () => {
+  test('that are asked for while one is taken come after that one', () => {
     const desk = new Desk();
     desk.feed.set('a', '1');
     desk.turns(1);
@@ -505,7 +505,7 @@ describe('snapshots', () => {
     expect(desk.answerTo(2)?.result).toEqual(desk.answerTo(3)?.result);
   });
 
-  test('hold up no group: between two steps the rings are looked at', () => {
+  test('delay no group: the scribe drains the rings between two steps', () => {
     const desk = new Desk();
     for (let i = 0; i < 40; i++) desk.feed.set(`k${i}`, Buffer.alloc(100_000));
     desk.turnUntil(() => desk.feed.uncommitted === 0);
@@ -544,7 +544,7 @@ describe('snapshots', () => {
     expect(turnsOf(0.75)).toBeLessThan(40);
   });
 
-  test('that fail leave the one before, and are tried again later and later', () => {
+  test('that fail leave the one before, and are tried again after growing delays', () => {
     const desk = new Desk({}, small);
     desk.feed.set('a', Buffer.alloc(20_000));
     desk.turnUntil(() => desk.get('snapshots') === 1);
@@ -705,7 +705,7 @@ describe('closing', () => {
     });
   });
 
-  test('answers everybody who still waits', () => {
+  test('answers every command that still waits', () => {
     const desk = new Desk();
     desk.feed.set('a', '1');
     desk.commands.push({ kind: 'sync', id: 1, targets: desk.targets() });

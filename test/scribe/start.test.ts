@@ -103,7 +103,7 @@ describe('what the last process had not synced', () => {
     return disk;
   };
 
-  test('is synced before anybody sees it', () => {
+  test('is synced before the cache shows it', () => {
     const disk = spoiled();
     const life = new Life(disk);
     expect(life.recovered).toEqual({ a: '1' });
@@ -163,7 +163,7 @@ describe("start: 'none'", () => {
     expect(new Life(disk, full).recovered).toEqual({ new: '1' });
   });
 
-  test('that fails leaves everything, or nothing', () => {
+  test('that a power cut interrupts leaves all entries, or none', () => {
     const before = filled();
     const image = before.image();
     const all = Object.keys(new Life(FaultyDisk.of(image, new Random(1))).recovered).length;
@@ -226,7 +226,7 @@ test('a log above its limit, with the last snapshot in the middle of a large seg
   expect(Object.keys(new Life(disk).recovered)).toHaveLength(13);
 });
 
-test('a log that has what is no record is refused, and closed again', () => {
+test('a log with bytes that are no record is refused, and closed again', () => {
   const disk = newDisk();
   const options = { directory: '/data', files: disk.files(), lockDirectory: lockedByCaller };
   const log = EmbeddedLog.open(options);
@@ -356,7 +356,7 @@ describe('an opening that is refused changes no byte', () => {
     expect(disk.image()).toEqual(before);
   });
 
-  test('and one that is not takes the torn end and the unfinished file away', () => {
+  test('unlike one that succeeds, which removes the torn end and the unfinished file', () => {
     const disk = made(true);
     expect(Object.keys(new Life(disk).recovered)).toHaveLength(24);
     expect(disk.names('/data').filter((name) => name.endsWith('.tmp'))).toEqual([]);

@@ -31,7 +31,7 @@ test('caches that come and go leave nothing behind for the end of the process', 
   expect(process.listenerCount('exit')).toBe(listeners);
 });
 
-test('a thread that asks when the cache has just ended is told so', async () => {
+test('sync() and snapshot() of another thread reject with ERR_CLOSED when the cache has just ended', async () => {
   const handle = {
     cacheId: 4711,
     shardCount: 1,
@@ -68,7 +68,7 @@ describe('a thread that dies', () => {
     await again.close();
   });
 
-  test('twice is not: what waits is refused with ERR_LOG_IO, reads go on, and what was committed is there', async () => {
+  test('twice is not: waiting calls get ERR_LOG_IO, reads go on, and committed writes are there', async () => {
     const directory = data.fresh();
     const cache = await data.open(directory, { ringSize: '1mb' });
     const heard = hear(cache);
@@ -131,7 +131,7 @@ describe('a thread that dies', () => {
     await again.close();
   });
 
-  test('without a listener is a warning once it is over', async () => {
+  test('twice is a process warning if the cache has no listener for its log', async () => {
     const warnings: Error[] = [];
     const listen = (warning: Error): void => void warnings.push(warning);
     process.on('warning', listen);
@@ -191,7 +191,7 @@ describe('a thread that has attached', () => {
     await cache.close();
   });
 
-  test('is told when there is no log any more', async () => {
+  test('gets ERR_LOG_IO from sync() and snapshot() once the log has failed', async () => {
     const cache = await data.open(data.fresh(), { name: 'told' });
     cache.on('log', () => {});
     const thread = attach('told');
@@ -285,7 +285,7 @@ describe('a snapshot', () => {
     await again.close();
   });
 
-  test('is told of, counted, and shortens the log', async () => {
+  test('causes an event, is counted, and shortens the log', async () => {
     const directory = data.fresh();
     const cache = await data.open(directory, { segmentSize: 65_536, snapshot: { logBytes: '500kb' } });
     const heard = hear(cache);

@@ -148,7 +148,7 @@ describe('a client that leaves in the middle of large replies disturbs no other'
     expect(await callsUntilAnswered(other)).toBe(1);
   });
 
-  test('while a request of it is parked and much more has come behind: all of it is dropped when it goes on', async () => {
+  test('while its parked request has many others behind it: they are dropped when it goes on', async () => {
     const other = await open();
     const leaver = await open();
     leaver.send(`debugpark 7\r\n${LARGE_GETS}`);

@@ -51,7 +51,7 @@ describe('the level of a server', () => {
     expect((await start(quick, { ack: 'logged' })).ack).toBe('logged');
   });
 
-  test('must be one that the cache has', async () => {
+  test('must be one that its cache offers', async () => {
     const cache = new Cache({ maxMemory: '4mb' });
     cleanUps.push(() => cache.close());
     await expect(serve(cache, { port: 0, ack: 'logged' })).rejects.toMatchObject({
@@ -100,7 +100,7 @@ describe('clients of a cache with a log', () => {
     expect(cache.get('a')).toEqual(Buffer.from('99'));
   });
 
-  test('lose their server with the cache, and nothing that they were told', async () => {
+  test('lose their connections when the cache closes, but no write that was acknowledged', async () => {
     const cache = await openKept();
     const server = await start(cache);
     const client = await open(server);

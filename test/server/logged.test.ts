@@ -209,7 +209,7 @@ describe('a log without room', () => {
     expect(await statCairn(other, 'requests_refused')).toBe('0');
   });
 
-  test('is told when it is full, and forgotten when there is room', async () => {
+  test('is reported by refusals and stats while it is full', async () => {
     const feed = openLogged();
     const { open } = await start(feed);
     const [writer, other] = [await open(), await open()];

@@ -165,7 +165,7 @@ describe('serving', () => {
     expect(await (await open()).ask(`mn\r\n${bytes}\r\n`, 'ERROR\r\n')).toBe('MN\r\nERROR\r\n');
   });
 
-  test('a client of another protocol is a warning of the process where no one listens for it', async () => {
+  test('a client of another protocol is a process warning if the server has no listener for it', async () => {
     const { open } = await start();
     const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
     cleanUps.push(() => warn.mockRestore());
@@ -184,7 +184,7 @@ describe('serving', () => {
     expect(await (await second.open()).ask('get a\r\n', 'END\r\n')).toBe('VALUE a 0 1\r\nb\r\nEND\r\n');
   });
 
-  test('stats know the limits and the ends of connections', async () => {
+  test('stats report the limits, and why connections ended', async () => {
     const { port, open } = await start({ maxConnections: 77, maxItemSize: '2mb', idleTimeout: '1h', verbosity: 3 });
     const client = await open();
     const settings = await client.ask('stats settings\r\n', 'END\r\n');
@@ -311,7 +311,7 @@ describe('listening', () => {
         }
       });
 
-      test('has them in another thread too', async () => {
+      test('has its permissions in another thread, too', async () => {
         const path = join(folder(), 'cairn.sock');
         using _cache = new Cache({ name: 'socket-of-a-thread' });
         const thread = startThread(async ({ cairn, data, say, hear }) => {
@@ -375,7 +375,7 @@ describe('listening', () => {
         expect(existsSync(path)).toBe(true);
       });
 
-      test('says what is in the way, and leaves it there', async () => {
+      test('names the file that is in the way in its error, and leaves it there', async () => {
         const directory = folder();
         const path = join(directory, 'cairn.sock');
         const refused = async (why: string): Promise<void> => {
@@ -443,7 +443,7 @@ describe('limits', () => {
     await slow.until('all replies', () => slow.receivedBytes === bytes);
   });
 
-  test('small replies behind a large one that is still leaving are what they were', async () => {
+  test('small replies behind a large one that is being sent arrive unchanged', async () => {
     const { open } = await start();
     const slow = await open();
     const other = await open();
@@ -527,7 +527,7 @@ describe('limits', () => {
     ['to append', `append a 0 0 900000\r\n${'v'.repeat(100)}`],
     ['that is refused', 'set a 0 0 2147483645\r\n'],
     ['that is refused, and has begun', `set a 0 0 2147483645\r\n${'v'.repeat(100_000)}`],
-  ])('nor may others stop in the middle of a large value %s', async (_what, sent) => {
+  ])('a client that stops in the middle of a large value %s is dropped', async (_what, sent) => {
     const { server, open } = await start({ stallTimeout: 100 });
     const slow = await open();
     const other = await open();
@@ -540,7 +540,7 @@ describe('limits', () => {
     expect(await other.ask('get b\r\n', 'END\r\n')).toContain('STORED');
   });
 
-  test('a client that sends nothing for too long is dropped, one that does is not', async () => {
+  test('a client that sends nothing for too long is dropped, one that sends is not', async () => {
     const { server, open } = await start({ idleTimeout: 150 });
     const reasons: string[] = [];
     server.on('disconnect', (_, reason) => reasons.push(reason));
