@@ -16,16 +16,16 @@ struct LruState {
 // misses. So a hit only prefetches these lines, and they have arrived when its entry is moved. The order is still
 // exact: all moves are done, in their order, before anything reads the order.
 //
-// Hits and misses are counted here, so that a read writes only this cache line and the lock's: a line that two threads
-// write moves between their processors.
-inline constexpr uint32_t kTouchesMax = 11;
+// Hits and misses are counted here, and the lock is in the same cache line (shard_state.h), so that a read writes no
+// other: a line that two threads write moves between their processors.
+inline constexpr uint32_t kTouchesMax = 9;
 
 struct TouchState {
   uint64_t hits, misses;  // of get-type verbs
   uint32_t count;
   Ref refs[kTouchesMax];
 };
-static_assert(sizeof(TouchState) == 64);
+static_assert(sizeof(TouchState) == 56);
 
 class LruList {
  public:

@@ -26,14 +26,15 @@ namespace cairn {
 // The most pages that a step of making room empties under one hold of the lock.
 inline constexpr int kEvacuationsPerStep = 4;
 // The state of a shard in the mapping, without the page descriptors, the directory and the pages behind it. A read
-// needs the first two cache lines and no other: the table's level and split end the second.
+// writes the first cache line, which travels between the processors of its readers, and needs the second, which they
+// all keep: changes write it, reads do not. Every kTouchesMax-th read writes the list, in the third.
 struct ShardState {
   alignas(64) TouchState touches;  // hits whose move to the front of the list is still to be done, in order
   OsLock lock;
-  LruState lru;
   Population population;
   TableState table;
-  alignas(64) RecorderState recorder;
+  alignas(64) LruState lru;
+  RecorderState recorder;
   MemoryState memory;
   uint64_t limit_target_bytes;  // memory.limit_bytes follows it down in steps
   uint64_t entries_limit;       // total; 0 = none
@@ -49,6 +50,7 @@ struct ShardState {
   bool recovering;  // see Store::SetRecovering
   RingState ring;
 };
-static_assert(offsetof(ShardState, table) + offsetof(TableState, split) + sizeof(TableState::split) == 128);
+static_assert(offsetof(ShardState, table) + offsetof(TableState, split) + sizeof(TableState::split) <= 128);
+static_assert(offsetof(ShardState, lock) + sizeof(OsLock) == 64 && offsetof(ShardState, population) == 64);
 
 }  // namespace cairn
