@@ -90,7 +90,7 @@ Napi::Value ApplyRecords(const Napi::CallbackInfo& info) {
       if (!PartsAreWhole(std::string_view(data + at, bytes - at))) return Napi::Number::New(env, -1);
     }
     at += record.record_bytes;
-    const Status status = call.handle->store->Apply(record, now, true);
+    const Status status = call.handle->store->Apply(record, now, Origin::kLog);
     if (status == Status::kStored || status == Status::kFound) applied++;
   }
   return Napi::Number::New(env, static_cast<double>(applied));

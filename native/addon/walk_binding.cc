@@ -48,13 +48,14 @@ struct KeyRoom {
   bool Step(Walk* walk, const Now& now, size_t entries_max, char* data, size_t capacity) {
     scratch = Scratch{data, capacity, 0};
     size_t bytes_needed = 0;
-    count = walk->cache->store()->StepCursor(&walk->cursor, now, false, entries, entries_max, &scratch, &done,
+    count = walk->cache->store()->StepCursor(&walk->cursor, now, Emits::kKeys, entries, entries_max, &scratch, &done,
                                              &bytes_needed);
     while (count == 0 && !done) {
       heap.reset(new (std::nothrow) char[bytes_needed]);
       if (heap == nullptr) return false;
       scratch = Scratch{heap.get(), bytes_needed, 0};
-      count = walk->cache->store()->StepCursor(&walk->cursor, now, false, entries, 1, &scratch, &done, &bytes_needed);
+      count = walk->cache->store()->StepCursor(&walk->cursor, now, Emits::kKeys, entries, 1, &scratch, &done,
+                                               &bytes_needed);
     }
     return true;
   }
@@ -173,8 +174,8 @@ Napi::Value DumpStep(const Napi::CallbackInfo& info) {
     bool done = false;
     size_t bytes_needed = 0;
     std::unique_ptr<char[]> heap;
-    size_t count = handle->store->StepCursor(&walk->cursor, walk_now, true, entries, kWalkEntriesMax, &scratch, &done,
-                                             &bytes_needed);
+    size_t count = handle->store->StepCursor(&walk->cursor, walk_now, Emits::kKeysAndValues, entries, kWalkEntriesMax,
+                                             &scratch, &done, &bytes_needed);
     if (count == 0 && !done) {
       // The next entry is larger than the scratch, or than what is left of the target.
       if (bytes_needed > room_bytes) {
@@ -184,7 +185,8 @@ Napi::Value DumpStep(const Napi::CallbackInfo& info) {
       heap.reset(new (std::nothrow) char[bytes_needed]);
       if (heap == nullptr) return RefusalValue(env, handle, Code::kOutOfMemory);
       scratch = Scratch{heap.get(), bytes_needed, 0};
-      count = handle->store->StepCursor(&walk->cursor, walk_now, true, entries, 1, &scratch, &done, &bytes_needed);
+      count = handle->store->StepCursor(&walk->cursor, walk_now, Emits::kKeysAndValues, entries, 1, &scratch, &done,
+                                        &bytes_needed);
     }
     for (size_t i = 0; i < count; i++) {
       target.used += EncodeEntry(entries[i], scratch, now, target.data + target.used);
@@ -220,7 +222,7 @@ Napi::Value Load(const Napi::CallbackInfo& info) {
       skipped++;
       continue;
     }
-    const Status status = handle->store->Apply(record, now, false);
+    const Status status = handle->store->Apply(record, now, Origin::kElsewhere);
     if (status == Status::kLogFull) return RefusalValue(env, handle, Code::kLogFull);
     if (status == Status::kStored) {
       applied++;

@@ -358,7 +358,7 @@ FlightJoin FlightSeat::Join(std::string_view key, bool if_absent, const Now& now
     return {FlightRole::kWait, member->id};
   }
   // Those who join before the ticket is begun are served by a load that begins after it.
-  if (!store_->BeginFill(key, if_absent, now, &member->flight->ticket)) {
+  if (!store_->BeginFill(key, if_absent ? FillOf::kAbsentKey : FillOf::kAnyKey, now, &member->flight->ticket)) {
     SettleAgain(member->id);
     return {FlightRole::kPresent};
   }

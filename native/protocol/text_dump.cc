@@ -161,8 +161,8 @@ Why TextDialect::ContinueDump() {
     if (gate_->IsFull()) return Why::kFull;
     Scratch scratch{dump_->keys, sizeof(dump_->keys), 0};
     size_t bytes_needed = 0;
-    const size_t count = store_->StepCursor(&dump_->cursor, *now_, false, dump_->entries, kStepEntriesMax, &scratch,
-                                            &done, &bytes_needed);
+    const size_t count = store_->StepCursor(&dump_->cursor, *now_, Emits::kKeys, dump_->entries, kStepEntriesMax,
+                                            &scratch, &done, &bytes_needed);
     for (size_t i = 0; i < count && dump_->left != 0; i++) {
       AppendDumped({dump_->keys + dump_->entries[i].key_offset, dump_->entries[i].key_bytes});
     }

@@ -27,6 +27,9 @@ struct Cursor {
   std::unique_ptr<PerShard[]> shards;
 };
 
+// What a step of a walk copies to the scratch.
+enum class Emits : uint8_t { kKeys, kKeysAndValues };
+
 // An entry at the moment when a walk emitted it. Key and value are in the scratch at these offsets.
 struct WalkedEntry {
   size_t key_offset;

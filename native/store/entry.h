@@ -190,6 +190,11 @@ inline ExpiryBlock* ExpiryOf(EntryHeader* entry) {
 inline const ExpiryBlock* ExpiryOf(const EntryHeader* entry) {
   return reinterpret_cast<const ExpiryBlock*>(BytesOf(entry) + sizeof(EntryHeader));
 }
+// When an entry ends, and from when on it is stale.
+struct Ends {
+  uint64_t expires_ms;
+  uint64_t fresh_until_ms;
+};
 inline uint64_t ExpiresMsOf(const EntryHeader* entry) {
   return (entry->flags & kEntryHasExpiry) ? ExpiryOf(entry)->expires_ms : kNeverExpires;
 }

@@ -53,6 +53,19 @@ struct NewEntry {
   bool value_may_change = false;
 };
 
+// The fields that a changed value of the entry keeps.
+inline NewEntry KeptOf(const EntryHeader* entry, std::string_view key) {
+  NewEntry kept;
+  kept.key = key;
+  kept.value_bytes = entry->value_bytes;
+  kept.codec = CodecOf(entry);
+  kept.client_flags = ClientFlagsOf(entry);
+  kept.expires_ms = ExpiresMsOf(entry);
+  kept.fresh_until_ms = FreshUntilOf(entry);
+  kept.extra_flags = entry->flags & kEntryFetched;
+  return kept;
+}
+
 struct Layout {
   uint16_t flags;
   bool long_key;

@@ -21,6 +21,9 @@
 
 namespace cairn {
 
+// Whether a load that finds its key present begins.
+enum class FillOf : uint8_t { kAnyKey, kAbsentKey };
+
 // One load's watch over its key. Neither copied nor moved, because the watch points at it; ended before it is
 // destroyed.
 class FillTicket {

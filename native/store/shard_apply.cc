@@ -26,7 +26,7 @@ Ends EndsOf(const RecordView& record, const Now& now) {
 }  // namespace
 
 void Shard::MakeRoomFromExpired(const RecordView& record, const Now& now) {
-  if (record.kind != RecordKind::kSet || wheel_.empty()) return;
+  if (record.kind != RecordKind::kSet || !entries_.has_timed()) return;
   NewEntry entry;
   entry.key = record.key;
   entry.value_bytes = record.value.size();
@@ -34,15 +34,9 @@ void Shard::MakeRoomFromExpired(const RecordView& record, const Now& now) {
   entry.expires_ms = record.expires_wall_ms == 0 ? kNeverExpires : kAlreadyExpired;
   entry.fresh_until_ms = FreshUntilOf(record, now);
   const uint64_t charge = memory_.LayoutOf(entry).charge;
-  while (memory_.state().charged_bytes + charge > memory_.state().limit_bytes ||
-         (state_->entries_limit != 0 && state_->population.entries() >= state_->entries_limit)) {
+  while (room_.IsFull(charge, RoomFor::kNewEntry)) {
     int budget = kStepEntriesMax;
-    const Ref ref = wheel_.Advance(now.boot_ms, &budget);
-    if (ref != 0) {
-      Leave(ref, Reason::kExpired);
-    } else if (budget >= 0) {
-      return;
-    }
+    if (!entries_.ExpireOne(now, &budget) && budget >= 0) return;
   }
 }
 
@@ -50,32 +44,32 @@ void Shard::MakeRoomFromExpired(const RecordView& record, const Now& now) {
 struct Shard::Incoming {
   const RecordView& record;
   uint64_t hash;
-  // The record comes from the log: it keeps its version, and leaves no other. Otherwise it is a change like any.
-  bool keep_version;
+  Origin origin;
   // While a log is read back, what has expired stays until memory is needed: a touch further on may say that it lives.
   bool recovering;
   Ends ends;
   Ref old;  // the entry under the key; 0: none
 
+  bool keeps_version() const { return origin == Origin::kLog; }
   bool expires() const { return record.expires_wall_ms != 0; }
   bool HasExpired(const Now& now) const { return expires() && record.expires_wall_ms <= now.wall_ms && !recovering; }
 };
 
-Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, bool keep_version) {
-  SettleTouches();
-  const bool recovering = keep_version && state_->recovering;
+Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, Origin origin) {
+  entries_.SettleTouches();
+  const bool recovering = origin == Origin::kLog && state_->recovering;
   if (recovering) MakeRoomFromExpired(record, now);
-  Ref old = Find(record.key, hash);
-  if (old != 0 && (IsDead(At(old)) || (IsExpired(At(old), now) && !recovering))) {
-    Leave(old, Reason::kExpired, hash);
+  Ref old = entries_.Find(record.key, hash);
+  if (old != 0 && (entries_.IsDead(At(old)) || (IsExpired(At(old), now) && !recovering))) {
+    entries_.Leave(old, Reason::kExpired, hash);
     old = 0;
   }
-  if (keep_version) {
-    if (record.version < state_->population.cleared_version) return Status::kNotStored;
+  if (origin == Origin::kLog) {
+    if (record.version < entries_.cleared_version()) return Status::kNotStored;
     recorder_.NoteVersion(record.version);
     if (old != 0 && At(old)->version >= record.version) return Status::kNotStored;
   }
-  const Incoming in{record, hash, keep_version, recovering, EndsOf(record, now), old};
+  const Incoming in{record, hash, origin, recovering, EndsOf(record, now), old};
   switch (record.kind) {
     case RecordKind::kSet:
       return in.HasExpired(now) ? ApplyExpiredSet(in) : ApplySet(in, now);
@@ -101,10 +95,10 @@ Status Shard::ApplySet(const Incoming& in, const Now& now) {
   from.expires_ms = in.ends.expires_ms;
   from.fresh_until_ms = in.ends.fresh_until_ms;
   std::optional<Recorder::Silence> silence;
-  if (in.keep_version) silence.emplace(&recorder_);
+  if (in.keeps_version()) silence.emplace(&recorder_);
   Outcome outcome;
-  Status status = Write(from, record.value, in.hash, in.old, in.keep_version ? record.version : 0, now, &outcome);
-  if (in.keep_version && status == Status::kStored) recorder_.NoteStored(record.version);
+  Status status = Write(from, record.value, in.hash, in.old, in.keeps_version() ? record.version : 0, now, &outcome);
+  if (in.keeps_version() && status == Status::kStored) recorder_.NoteStored(record.version);
   // As after a set: what the record says is newer than what is here, though it cannot be held.
   if (status == Status::kTooLarge) status = Refuse(status, Verb::kSet, record.key, in.hash, &outcome);
   // Of an entry that was evicted the log may still have the value. Room was reserved for more than this.
@@ -120,7 +114,7 @@ Status Shard::ApplyExpiredSet(const Incoming& in) {
   if (!LeaveDeleteOf(in)) return Status::kLogFull;
   // A load that began before the set may bring an older value.
   VoidFills(in.hash);
-  if (in.old != 0) Leave(in.old, Reason::kReplaced, in.hash);
+  if (in.old != 0) entries_.Leave(in.old, Reason::kReplaced, in.hash);
   return Status::kNotStored;
 }
 
@@ -131,18 +125,18 @@ Status Shard::ApplyTouch(const Incoming& in, const Now& now) {
     return Status::kNotFound;
   }
   const std::string_view key = in.record.key;
-  if (!in.keep_version && !recorder_.ReserveKey(key.size(), in.ends.fresh_until_ms)) return Status::kLogFull;
+  if (!in.keeps_version() && !recorder_.ReserveKey(key.size(), in.ends.fresh_until_ms)) return Status::kLogFull;
   Ref ref = in.old;
   const Status status = Retime(&ref, key, in.ends, in.hash, now);
-  if (status != Status::kStored && !in.keep_version) return recorder_.NoMemory(status);
+  if (status != Status::kStored && !in.keeps_version()) return recorder_.NoMemory(status);
   if (status != Status::kStored) {
-    // Better gone than there for longer than it should be.
+    // An absent entry is right for a cache; one that lives longer than its record says is not.
     state_->counters.no_memory++;
-    Leave(Find(key, in.hash), Reason::kEvicted, in.hash);
+    entries_.Leave(entries_.Find(key, in.hash), Reason::kEvicted, in.hash);
     return status;
   }
-  if (!in.keep_version) recorder_.LeaveEntry(RecordKind::kTouch, ref, recorder_.NextVersion(), now);
-  table_.Adjust();
+  if (!in.keeps_version()) recorder_.LeaveEntry(RecordKind::kTouch, ref, recorder_.NextVersion(), now);
+  entries_.Adjust();
   VoidFills(in.hash);
   return status;
 }
@@ -151,13 +145,13 @@ Status Shard::ApplyDelete(const Incoming& in) {
   if (!LeaveDeleteOf(in)) return Status::kLogFull;
   VoidFills(in.hash);
   if (in.old == 0) return Status::kNotFound;
-  Leave(in.old, Reason::kDeleted, in.hash);
+  entries_.Leave(in.old, Reason::kDeleted, in.hash);
   return Status::kStored;
 }
 
 // The record of a delete, unless it comes from the log. False: the ring has no room.
 bool Shard::LeaveDeleteOf(const Incoming& in) {
-  if (in.keep_version || (in.old == 0 && !recorder_.keeps_records())) return true;
+  if (in.keeps_version() || (in.old == 0 && !recorder_.keeps_records())) return true;
   if (!recorder_.ReserveKey(in.record.key.size())) return false;
   recorder_.LeaveDelete(in.record.key);
   return true;

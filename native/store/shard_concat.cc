@@ -41,7 +41,7 @@ static_assert(Codec::kAscii < Codec::kUtf8 && Codec::kUtf8 < Codec::kWtf8);
 }  // namespace
 
 void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcome* outcome, ConcatSteps* steps) {
-  const Found found = Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
+  const Found found = entries_.Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
   Ref ref = found.ref;
   Status status = Condition(request, found);
   Codec codec;
@@ -96,12 +96,11 @@ void Shard::FinishConcat(Ref ref, uint64_t hash, const Now& now, Outcome* outcom
   FinishStore(ref, now, outcome);
   state_->counters.sets++;
   VoidFills(hash);
-  table_.Adjust();
+  entries_.Adjust();
   outcome->status = Status::kStored;
 }
 
-// What remains of it is done under later holds of the lock. False: there is no place for another body, or *status says
-// why it cannot be.
+// Begins the steps that later holds of the lock finish. False: no body slot is free, or *status says why it is refused.
 bool Shard::BeginConcat(const NewEntry& from, Ref old, ConcatSteps* steps, Status* status) {
   const Layout layout = memory_.LayoutOf(from);
   if (layout.charge > memory_.state().limit_bytes) {
@@ -111,16 +110,16 @@ bool Shard::BeginConcat(const NewEntry& from, Ref old, ConcatSteps* steps, Statu
   const int slot = bodies_.AnySlot();
   if (slot == 0) return false;
   // Both exist for a while; the old one, now the newest, is not evicted for the new one.
-  Bump(old);
-  if (!steps->room_in_one && RoomStep(layout, RoomFor::kNewest)) {
+  entries_.Bump(old);
+  if (!steps->room_in_one && room_.MakeStep(layout, RoomFor::kNewest)) {
     steps->wants_room = true;
     return true;
   }
-  if (!MakeRoom(layout.charge, RoomFor::kNewest) || !memory_.Allocate(from, layout, slot)) {
+  if (!room_.Make(layout.charge, RoomFor::kNewest) || !memory_.Allocate(from, layout, slot)) {
     *status = Status::kNoMemory;
     return false;
   }
-  old = lru_.head();
+  old = entries_.newest();
   EntryHeader* entry = At(memory_.InSlot(slot));
   memory_.WriteStream(entry, 0, from.key.data(), from.key.size());
   bodies_.Began(slot, layout.charge, 0);
@@ -132,8 +131,8 @@ bool Shard::BeginConcat(const NewEntry& from, Ref old, ConcatSteps* steps, Statu
 
 bool Shard::CopyConcat(const ConcatSteps& steps, std::string_view key, uint64_t hash, size_t from, size_t to,
                        size_t bytes) {
-  const Ref old = Find(key, hash);
-  if (old == 0 || IsDead(At(old)) || At(old)->version != steps.version) return false;
+  const Ref old = entries_.Find(key, hash);
+  if (old == 0 || entries_.IsDead(At(old)) || At(old)->version != steps.version) return false;
   EntryHeader* entry = At(memory_.InSlot(steps.slot));
   size_t offset = KeyBytesOf(entry) + to;
   memory_.VisitStream(At(old), KeyBytesOf(At(old)) + from, bytes, [&](const char* piece, size_t piece_bytes) {
@@ -145,8 +144,8 @@ bool Shard::CopyConcat(const ConcatSteps& steps, std::string_view key, uint64_t 
 
 bool Shard::EndConcat(const ConcatSteps& steps, const Request& request, uint64_t hash, const Now& now,
                       Outcome* outcome) {
-  SettleTouches();
-  const Found found = Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
+  entries_.SettleTouches();
+  const Found found = entries_.Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
   const Ref old = found.ref;
   if (!found.is_live() || At(old)->version != steps.version || Condition(request, found) != Status::kStored) {
     return false;
@@ -158,7 +157,7 @@ bool Shard::EndConcat(const ConcatSteps& steps, const Request& request, uint64_t
   from.client_flags = ClientFlagsOf(entry);
   from.fresh_until_ms = FreshUntilOf(At(old));
   if (!recorder_.ReserveSet(from, Recorder::EntryIs::kInSlot)) {
-    Abandon(steps.slot);
+    bodies_.Abandon(steps.slot);
     outcome->status = Status::kLogFull;
     return true;
   }
@@ -168,36 +167,38 @@ bool Shard::EndConcat(const ConcatSteps& steps, const Request& request, uint64_t
   entry->flags |= At(old)->flags & kEntryFetched;
   StampAccess(entry, now);
   const uint8_t walk_bits = WalkBitsOf(At(old));
-  Leave(old, Reason::kReplaced, hash);
+  entries_.Leave(old, Reason::kReplaced, hash);
   entry = At(memory_.InSlot(steps.slot));
   bodies_.Leaves(steps.slot);
   // As a rebuilt entry has it until it gets its own.
   entry->version = steps.version;
-  CHECK(Enter(steps.slot, hash, walk_bits));
-  FinishConcat(lru_.head(), hash, now, outcome);
+  CHECK(entries_.Enter(steps.slot, hash, walk_bits));
+  FinishConcat(entries_.newest(), hash, now, outcome);
   return true;
 }
 
 Status Shard::Extend(Ref* ref, const NewEntry& from, std::string_view added, const Now& now) {
   const Layout layout = memory_.LayoutOf(from);
   if (layout.charge > memory_.state().limit_bytes) return Status::kTooLarge;
-  Bump(*ref);
+  entries_.Bump(*ref);
   const Extension extension = memory_.PlanExtension(layout, added.size());
   EntryMemory::TakenChunks taken;
   // The entry may move while memory is taken, but it stays the newest.
-  if (!MakeRoom(memory_.ChargeOf(extension.wanted), RoomFor::kNewest) ||
-      !memory_.TakeChunks(extension, lru_.head_address(), &taken)) {
+  if (!room_.Make(memory_.ChargeOf(extension.wanted), RoomFor::kNewest) ||
+      !memory_.TakeChunks(extension, entries_.newest_address(), &taken)) {
     return Status::kNoMemory;
   }
-  const Ref head = lru_.head();
+  const Ref head = entries_.newest();
   EntryHeader* entry = At(head);
-  Announce(Reason::kReplaced, entry);
+  entries_.Announce(Reason::kReplaced, entry);
   memory_.Splice(extension, head, taken, added);
-  entry->value_bytes = static_cast<uint32_t>(from.value_bytes);
+  {
+    const Entries::Edit edit(&entries_, head);
+    entry->value_bytes = static_cast<uint32_t>(from.value_bytes);
+  }
   entry->flags &= static_cast<uint16_t>(~kEntryCodecMask);
   entry->flags |= static_cast<uint16_t>(from.codec);
   StampAccess(entry, now);
-  state_->population.payload_bytes += added.size();
   *ref = head;
   return Status::kStored;
 }

@@ -1,5 +1,6 @@
-// What a shard keeps in the mapping: the states of its parts, in the order of their use. All of it may lie at any
-// address, and in memory that processes share: it has offsets, and no pointers.
+// What a shard is made with (ShardConfig), and what it keeps in the mapping (ShardState): the states of its parts, in
+// the order of their use. ShardState may lie at any address, and in memory that processes share: it has offsets, and no
+// pointers.
 //
 // Thread safety: the lock in it guards it.
 #pragma once
@@ -7,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/hash.h"
 #include "base/os.h"
 #include "store/arena.h"
 #include "store/bodies.h"
@@ -23,12 +25,25 @@
 
 namespace cairn {
 
-// The most pages that a step of making room empties under one hold of the lock.
-inline constexpr int kEvacuationsPerStep = 4;
+struct ShardConfig {
+  uint32_t index;  // of the shard in its store
+  HashKind hash;
+  HashSecrets secrets;
+  bool track_access;
+  const SizeClasses* classes;
+  uint64_t header_bytes;  // of the region before the first page, the ring included, which is its end
+  uint64_t ring_bytes;
+  uint32_t pages_ceiling;
+  uint64_t large_bytes;  // of the region, the part with large pages; 0: none
+};
+
 // The state of a shard in the mapping, without the page descriptors, the directory and the pages behind it. A read
 // writes the first cache line, which travels between the processors of its readers, and needs the second, which they
 // all keep: changes write it, reads do not. Every kTouchesMax-th read writes the list, in the third.
 struct ShardState {
+  // Of the state, the descriptors and the directory for `pages` pages, rounded up to whole pages.
+  static uint64_t HeaderBytes(uint32_t pages, uint64_t page_bytes);
+
   alignas(64) TouchState touches;  // hits whose move to the front of the list is still to be done, in order
   OsLock lock;
   Population population;

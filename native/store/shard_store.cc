@@ -36,19 +36,33 @@ bool ParseDecimal(const char* text, size_t bytes, uint64_t* number) {
   return all.substr(0, all.find('\0')).find('-') == std::string_view::npos;
 }
 
-}  // namespace
-
-NewEntry Shard::KeptOf(const EntryHeader* entry, std::string_view key) const {
-  NewEntry kept;
-  kept.key = key;
-  kept.value_bytes = entry->value_bytes;
-  kept.codec = CodecOf(entry);
-  kept.client_flags = ClientFlagsOf(entry);
-  kept.expires_ms = ExpiresMsOf(entry);
-  kept.fresh_until_ms = FreshUntilOf(entry);
-  kept.extra_flags = entry->flags & kEntryFetched;
-  return kept;
+// The number that the value of an entry is in decimal. False: it is not a number.
+bool ReadNumber(const EntryMemory& memory, const EntryHeader* entry, uint64_t* number) {
+  const Codec codec = CodecOf(entry);
+  if (codec == Codec::kJson || codec == Codec::kStructured || entry->value_bytes > kDecimalBytesMax) return false;
+  char digits[kDecimalBytesMax];
+  memory.ReadStream(entry, KeyBytesOf(entry), digits, entry->value_bytes);
+  return ParseDecimal(digits, entry->value_bytes, number);
 }
+
+NewEntry BodyEntryOf(const Request& request, uint32_t value_bytes) {
+  NewEntry entry;
+  entry.key = request.key;
+  entry.value_bytes = value_bytes;
+  entry.codec = request.codec;
+  entry.client_flags = request.client_flags;
+  entry.expires_ms = request.expires_ms;
+  entry.fresh_until_ms = request.fresh_until_ms;
+  if (request.expires_ms == kKeepExpiry) {
+    // The expiry of the replaced entry is known at the link. A chunked entry always has the field of the expiry; this
+    // asks for that of the freshness.
+    entry.expires_ms = request.keep_else_ms;
+    entry.fresh_until_ms = kFreshUntilTheLink;
+  }
+  return entry;
+}
+
+}  // namespace
 
 Status Shard::Condition(const Request& request, Found found) const {
   if (request.verb == Verb::kSet && !request.has_compare && request.fill == nullptr) [[likely]]
@@ -69,15 +83,15 @@ Status Shard::Refuse(Status status, Verb verb, std::string_view key, uint64_t ha
   }
   if (verb != Verb::kSet) return status;
   VoidFills(hash);
-  const Ref old = Find(key, hash);
-  const bool present = old != 0 && !IsDead(At(old));
+  const Ref old = entries_.Find(key, hash);
+  const bool present = old != 0 && !entries_.IsDead(At(old));
   // Of an entry that was evicted the log may still have the value.
   if (!present && !recorder_.keeps_records()) return status;
   if (!recorder_.ReserveKey(key.size())) return Status::kLogFull;
   outcome->record_version = recorder_.LeaveDelete(key);
   if (!present) return status;
-  SettleTouches();
-  Leave(old, Reason::kReplaced, hash);
+  entries_.SettleTouches();
+  entries_.Leave(old, Reason::kReplaced, hash);
   return status;
 }
 
@@ -115,14 +129,14 @@ Status Shard::Write(const NewEntry& from, std::string_view value, uint64_t hash,
     FinishWrite(from, value, old, At(old)->version, now, outcome);
     return Status::kStored;
   }
-  SettleTouches();
-  uint8_t walk_bits = walks_.emitted_bits();
+  entries_.SettleTouches();
+  uint8_t walk_bits = entries_.emitted_bits();
   const bool replaced = old != 0;
   if (replaced) {
     walk_bits = WalkBitsOf(At(old));
-    Leave(old, Reason::kReplaced, hash);
+    entries_.Leave(old, Reason::kReplaced, hash);
   }
-  if (!MakeRoom(layout.charge, RoomFor::kNewEntry) || !memory_.Allocate(from, layout, 0)) {
+  if (!room_.Make(layout.charge, RoomFor::kNewEntry) || !memory_.Allocate(from, layout, 0)) {
     state_->counters.no_memory++;
     // The old entry is gone: the log must say so. A delete's record fits into what was reserved.
     if (replaced) outcome->record_version = recorder_.LeaveDelete(from.key);
@@ -140,9 +154,9 @@ Status Shard::Write(const NewEntry& from, std::string_view value, uint64_t hash,
   }
   if (version == 0) version = recorder_.NextVersion();
   entry->version = version;
-  CHECK(Enter(0, hash, walk_bits));
-  FinishWrite(from, value, lru_.head(), version, now, outcome);
-  table_.Adjust();
+  CHECK(entries_.Enter(0, hash, walk_bits));
+  FinishWrite(from, value, entries_.newest(), version, now, outcome);
+  entries_.Adjust();
   return Status::kStored;
 }
 
@@ -196,8 +210,8 @@ Status Shard::Rewrite(Ref* ref, const NewEntry& from, std::string_view before, s
   const uint64_t version = entry->version;
   if (!((entry->flags | layout.flags) & kEntryChunked) && PinsOf(entry) == 0 &&
       memory_.arena()->ClassAt(*ref) == layout.size_class) {
-    if (farewell == Farewell::kTold) Announce(Reason::kReplaced, entry);
-    if (IsTimed(entry)) wheel_.Remove(*ref);
+    if (farewell == Farewell::kTold) entries_.Announce(Reason::kReplaced, entry);
+    const Entries::Edit edit(&entries_, *ref);
     const char* old_value = BytesOf(entry) + StreamOffsetOf(entry->flags, IsLongKey(entry)) + key_bytes;
     char* stream = BytesOf(entry) + StreamOffsetOf(layout.flags, layout.long_key);
     std::memmove(stream + key_bytes + before.size(), old_value, old_value_bytes);
@@ -206,17 +220,14 @@ Status Shard::Rewrite(Ref* ref, const NewEntry& from, std::string_view before, s
     if (!behind.empty())
       std::memcpy(stream + key_bytes + before.size() + old_value_bytes, behind.data(), behind.size());
     EntryMemory::WriteFields(entry, from, layout, now);
-    state_->population.payload_bytes += from.value_bytes;
-    state_->population.payload_bytes -= old_value_bytes;
-    if (IsTimed(entry)) wheel_.Add(*ref);
-    Bump(*ref);
+    entries_.Bump(*ref);
     return Status::kStored;
   }
   if (layout.charge > memory_.state().limit_bytes) return Status::kTooLarge;
   // Both exist for a moment; the old one, now the newest, is not evicted for the new one.
-  Bump(*ref);
-  if (!MakeRoom(layout.charge, RoomFor::kNewest) || !memory_.Allocate(from, layout, 0)) return Status::kNoMemory;
-  const Ref old = lru_.head();
+  entries_.Bump(*ref);
+  if (!room_.Make(layout.charge, RoomFor::kNewest) || !memory_.Allocate(from, layout, 0)) return Status::kNoMemory;
+  const Ref old = entries_.newest();
   EntryHeader* old_entry = At(old);
   entry = At(memory_.InSlot(0));
   memory_.WriteStream(entry, 0, from.key.data(), key_bytes);
@@ -231,19 +242,10 @@ Status Shard::Rewrite(Ref* ref, const NewEntry& from, std::string_view before, s
   StampAccess(entry, now);
   entry->version = version;
   const uint8_t walk_bits = WalkBitsOf(old_entry);
-  Leave(old, Reason::kReplaced, hash, farewell);
-  CHECK(Enter(0, hash, walk_bits));
-  *ref = lru_.head();
+  entries_.Leave(old, Reason::kReplaced, hash, farewell);
+  CHECK(entries_.Enter(0, hash, walk_bits));
+  *ref = entries_.newest();
   return Status::kStored;
-}
-
-// The decimal number that the value of an entry is. False: it is none.
-bool Shard::ReadNumber(const EntryHeader* entry, uint64_t* number) const {
-  const Codec codec = CodecOf(entry);
-  if (codec == Codec::kJson || codec == Codec::kStructured || entry->value_bytes > kDecimalBytesMax) return false;
-  char digits[kDecimalBytesMax];
-  memory_.ReadStream(entry, KeyBytesOf(entry), digits, entry->value_bytes);
-  return ParseDecimal(digits, entry->value_bytes, number);
 }
 
 // Counts a key that has no entry: stores the initial value, if there is one.
@@ -272,7 +274,7 @@ void Shard::CountAbsent(const Request& request, Found found, uint64_t hash, cons
 void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
   const bool incr = request.verb == Verb::kIncr;
   StoreStats* counters = &state_->counters;
-  const Found found = Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
+  const Found found = entries_.Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
   if (!found.is_live()) return CountAbsent(request, found, hash, now, outcome);
   const Ref old = found.ref;
   const EntryHeader* entry = At(old);
@@ -282,7 +284,7 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
     return;
   }
   uint64_t number = 0;
-  if (!ReadNumber(entry, &number)) {
+  if (!ReadNumber(memory_, entry, &number)) {
     outcome->version = entry->version;
     outcome->status = Status::kNonNumeric;
     return;
@@ -318,25 +320,8 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
 
 // ---- values that come in pieces ----
 
-NewEntry Shard::BodyEntryOf(const Request& request, uint32_t value_bytes) {
-  NewEntry entry;
-  entry.key = request.key;
-  entry.value_bytes = value_bytes;
-  entry.codec = request.codec;
-  entry.client_flags = request.client_flags;
-  entry.expires_ms = request.expires_ms;
-  entry.fresh_until_ms = request.fresh_until_ms;
-  if (request.expires_ms == kKeepExpiry) {
-    // What it keeps of the entry that it is to replace is known when it does. A chunked entry always has the field of
-    // the expiry; that of the freshness has to be asked for.
-    entry.expires_ms = request.keep_else_ms;
-    entry.fresh_until_ms = kFreshUntilTheLink;
-  }
-  return entry;
-}
-
 bool Shard::MakeRoomStep(const Request& request, uint32_t value_bytes, const Now& now) {
-  SettleTouches();
+  entries_.SettleTouches();
   const Layout layout = memory_.LayoutOf(BodyEntryOf(request, value_bytes));
   if (value_bytes > state_->value_bytes_max || layout.charge > memory_.state().limit_bytes ||
       recorder_.HoldsRoomFor(layout.charge)) {
@@ -344,19 +329,19 @@ bool Shard::MakeRoomStep(const Request& request, uint32_t value_bytes, const Now
   }
   bodies_.TakeStalled(layout.charge, now);
   if (bodies_.FreeSlot(layout.charge) == 0) return false;
-  return RoomStep(layout, RoomFor::kBody);
+  return room_.MakeStep(layout, RoomFor::kBody);
 }
 
 Status Shard::RefuseBody(Status status, const Request& request, uint64_t hash, const Now& now) {
   // A set that would not be made (another version, a load that was overtaken) takes nothing away when it is refused.
-  const Found old = Look(request.key, hash, now, StaleTo(request));
+  const Found old = entries_.Look(request.key, hash, now, StaleTo(request));
   const Verb verb = Condition(request, old) == Status::kStored ? request.verb : Verb::kAdd;
   Outcome unused;
   return Refuse(status, verb, request.key, hash, &unused);
 }
 
 Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot) {
-  SettleTouches();
+  entries_.SettleTouches();
   const NewEntry from = BodyEntryOf(request, value_bytes);
   const Layout layout = memory_.LayoutOf(from);
   if (value_bytes > state_->value_bytes_max || layout.charge > memory_.state().limit_bytes) {
@@ -370,11 +355,11 @@ Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_byte
   bodies_.TakeStalled(layout.charge, now);
   const int free_slot = bodies_.FreeSlot(layout.charge);
   if (free_slot == 0) {
-    // That others are being received is no reason to lose what is there.
+    // Values being received hold the memory: the present entry stays.
     state_->counters.no_memory++;
     return Status::kNoMemory;
   }
-  if (!MakeRoom(layout.charge, RoomFor::kBody) || !memory_.Allocate(from, layout, free_slot)) {
+  if (!room_.Make(layout.charge, RoomFor::kBody) || !memory_.Allocate(from, layout, free_slot)) {
     return RefuseBody(Status::kNoMemory, request, hash, now);
   }
   EntryHeader* entry = At(memory_.InSlot(free_slot));
@@ -385,9 +370,9 @@ Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_byte
 }
 
 void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
-  SettleTouches();
+  entries_.SettleTouches();
   StoreStats* counters = &state_->counters;
-  const Found found = Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
+  const Found found = entries_.Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
   const Ref old = found.ref;
   const Status condition = Condition(request, found);
   if (request.verb == Verb::kCas) {
@@ -396,7 +381,7 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
   }
   if (condition != Status::kStored) {
     if (found.is_live()) Describe(At(old), now, outcome);
-    Abandon(slot);
+    bodies_.Abandon(slot);
     outcome->status = condition;
     return;
   }
@@ -410,25 +395,25 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
     outcome->status = Status::kLogFull;
     return;
   }
-  uint8_t walk_bits = walks_.emitted_bits();
+  uint8_t walk_bits = entries_.emitted_bits();
   if (request.expires_ms == kKeepExpiry && found.is_live()) {
     ExpiryOf(At(memory_.InSlot(slot)))->expires_ms = ExpiresMsOf(At(old));
   }
   if (old != 0) {
     walk_bits = WalkBitsOf(At(old));
-    Leave(old, Reason::kReplaced, hash);
+    entries_.Leave(old, Reason::kReplaced, hash);
   }
-  MakeRoom(0, RoomFor::kNewEntry);
+  room_.Make(0, RoomFor::kNewEntry);
   EntryHeader* entry = At(memory_.InSlot(slot));
   bodies_.Leaves(slot);
   StampAccess(entry, now);
   entry->version = recorder_.NextVersion();
-  CHECK(Enter(slot, hash, walk_bits));
+  CHECK(entries_.Enter(slot, hash, walk_bits));
   counters->sets++;
   if (request.verb == Verb::kCas) counters->cas_hits++;
-  FinishStore(lru_.head(), now, outcome);
+  FinishStore(entries_.newest(), now, outcome);
   VoidFills(hash);
-  table_.Adjust();
+  entries_.Adjust();
   outcome->status = Status::kStored;
 }
 

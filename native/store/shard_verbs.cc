@@ -22,19 +22,19 @@ void Shard::Execute(const Request& request, uint64_t hash, const Now& now, Scrat
       return StoreValue(request, hash, now, outcome);
     case Verb::kAppend:
     case Verb::kPrepend:
-      SettleTouches();
+      entries_.SettleTouches();
       return Concat(request, hash, now, outcome, nullptr);
     case Verb::kIncr:
     case Verb::kDecr:
       return Count(request, hash, now, outcome);
     case Verb::kTouch:
     case Verb::kGetAndTouch:
-      SettleTouches();
+      entries_.SettleTouches();
       return Touch(request, hash, now, scratch, pins, outcome);
     case Verb::kDelete:
     case Verb::kTake:
     case Verb::kEvict:
-      SettleTouches();
+      entries_.SettleTouches();
       return Remove(request, hash, now, scratch, pins, outcome);
   }
 }
@@ -84,10 +84,10 @@ bool Shard::GiveValue(Ref ref, Scratch* scratch, Pins pins, Outcome* outcome) {
 
 void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins, Outcome* outcome) {
   if (request.verb != Verb::kGet) {
-    const auto [ref, presence] = Look(request.key, hash, now, StaleTo(request));
+    const auto [ref, presence] = entries_.Look(request.key, hash, now, StaleTo(request));
     outcome->status = MeetPresence(request.verb, presence);
     if (outcome->status != Status::kStored) {
-      // That the entry is not there any more has to be as safe as that it was.
+      // The expiry must be as durable as the entry was: a reply reveals the absence.
       if (ref != 0) recorder_.NoteGone(At(ref)->version);
       return;
     }
@@ -96,25 +96,18 @@ void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* 
     outcome->status = Status::kFound;
     return;
   }
-  const auto [ref, presence] = Lookup(request.key, hash, now, Purpose::kGet, StaleTo(request));
+  const auto [ref, presence] = entries_.Lookup(request.key, hash, now, Purpose::kGet, StaleTo(request));
   if (presence != Presence::kLive) {
     outcome->status = MeetPresence(request.verb, presence);
-    if (outcome->status == Status::kNotFound) CountMiss();
+    if (outcome->status == Status::kNotFound) entries_.CountMiss();
     return;
   }
   EntryHeader* entry = At(ref);
   if (!request.no_value && !GiveValue(ref, scratch, pins, outcome)) return;
   Describe(entry, now, outcome);
   outcome->status = Status::kFound;
-  CountHit();
-  if (!request.no_bump) Use(ref, entry, now);
-}
-
-Found Shard::Look(std::string_view key, uint64_t hash, const Now& now, StaleIs stale_is) const {
-  const Ref ref = Find(key, hash);
-  if (ref == 0 || IsDead(At(ref))) return {};
-  if (IsExpired(At(ref), now)) return {ref, Presence::kAbsent};
-  return {ref, stale_is == StaleIs::kAbsent && IsStale(At(ref), now) ? Presence::kStale : Presence::kLive};
+  entries_.CountHit();
+  if (!request.no_bump) entries_.Use(ref, entry, now);
 }
 
 Status Shard::Retime(Ref* ref, std::string_view key, const Ends& ends, uint64_t hash, const Now& now) {
@@ -132,9 +125,10 @@ Status Shard::Retime(Ref* ref, std::string_view key, const Ends& ends, uint64_t 
   const bool has_expiry = chunked ? (memory_.LayoutOf(from).flags & kEntryChunked) != 0 : is_timed == was_timed;
   const bool has_freshness = ends.fresh_until_ms == kAlwaysFresh || (entry->flags & kEntryHasFreshness) != 0;
   if (has_expiry && has_freshness) {
-    if (was_timed) wheel_.Remove(*ref);
-    if (was_timed || is_timed) ExpiryOf(entry)->expires_ms = expires_ms;
-    if (is_timed) wheel_.Add(*ref);
+    if (was_timed || is_timed) {
+      const Entries::Edit edit(&entries_, *ref);
+      ExpiryOf(entry)->expires_ms = expires_ms;
+    }
     SetFreshUntil(entry, ends.fresh_until_ms);
     return Status::kStored;
   }
@@ -152,13 +146,13 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
                   Outcome* outcome) {
   const bool get = request.verb == Verb::kGetAndTouch;
   StoreStats* counters = &state_->counters;
-  const Found found = Lookup(request.key, hash, now, get ? Purpose::kGet : Purpose::kOther, StaleTo(request));
+  const Found found = entries_.Lookup(request.key, hash, now, get ? Purpose::kGet : Purpose::kOther, StaleTo(request));
   Ref ref = found.ref;
   if (!found.is_live()) {
     outcome->status = MeetPresence(request.verb, found.presence);
     if (outcome->status != Status::kNotFound) return;
     counters->touches++;
-    if (get) CountMiss();
+    if (get) entries_.CountMiss();
     return;
   }
   if (request.has_compare && At(ref)->version != request.compare) {
@@ -177,7 +171,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   Describe(At(ref), now, outcome);
   const Status status = Retime(&ref, request.key, ends, hash, now);
   if (status != Status::kStored) {
-    if (outcome->pin.ref != 0) Unpin(outcome->pin.ref);
+    if (outcome->pin.ref != 0) memory_.Unpin(outcome->pin.ref);
     if (scratch != nullptr) scratch->used = scratch_used;
     outcome->pin = {};
     outcome->has_value = false;
@@ -188,26 +182,27 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   counters->touch_hits++;
   EntryHeader* entry = At(ref);
   if (get) {
-    CountHit();
+    entries_.CountHit();
     if (!request.no_bump) {
       entry->flags |= kEntryFetched;
       StampAccess(entry, now);
     }
   }
-  if (!request.no_bump) Bump(ref);
+  if (!request.no_bump) entries_.Bump(ref);
   outcome->record_version = recorder_.NextVersion();
   recorder_.LeaveEntry(RecordKind::kTouch, ref, outcome->record_version, now);
   outcome->expires_ms = ExpiresMsOf(entry);
   outcome->fresh_until_ms = FreshUntilOf(entry);
   outcome->status = Status::kFound;
-  table_.Adjust();
+  entries_.Adjust();
 }
 
 void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins,
                    Outcome* outcome) {
   StoreStats* counters = &state_->counters;
   const bool evict = request.verb == Verb::kEvict;
-  const Found found = Lookup(request.key, hash, now, Purpose::kOther, evict ? StaleIs::kLive : StaleTo(request));
+  const Found found =
+      entries_.Lookup(request.key, hash, now, Purpose::kOther, evict ? StaleIs::kLive : StaleTo(request));
   const Ref ref = found.ref;
   outcome->status = MeetPresence(request.verb, found.presence);
   if (outcome->status == Status::kNotFound) return RemoveAbsent(request, found, hash, outcome);
@@ -233,7 +228,7 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
     outcome->record_version = recorder_.LeaveDelete(request.key);
   }
   VoidFills(hash);
-  Leave(ref, evict ? Reason::kEvicted : Reason::kDeleted, hash);
+  entries_.Leave(ref, evict ? Reason::kEvicted : Reason::kDeleted, hash);
   outcome->status = Status::kFound;
 }
 
@@ -248,14 +243,15 @@ void Shard::RemoveAbsent(const Request& request, Found found, uint64_t hash, Out
     }
     outcome->record_version = recorder_.LeaveDelete(request.key);
   }
-  if (is_delete && found.ref != 0) Leave(found.ref, Reason::kDeleted, hash);
+  if (is_delete && found.ref != 0) entries_.Leave(found.ref, Reason::kDeleted, hash);
   if (request.verb != Verb::kEvict) state_->counters.deletes++;
   // The delete of an absent key still says that what a load brings back may be old.
   VoidFills(hash);
 }
 
-bool Shard::BeginFill(std::string_view key, uint64_t hash, bool if_absent, const Now& now, FillTicket* ticket) {
-  if (if_absent && Lookup(key, hash, now, Purpose::kOther, StaleIs::kAbsent).is_live()) return false;
+bool Shard::BeginFill(std::string_view key, uint64_t hash, FillOf what, const Now& now, FillTicket* ticket) {
+  if (what == FillOf::kAbsentKey && entries_.Lookup(key, hash, now, Purpose::kOther, StaleIs::kAbsent).is_live())
+    return false;
   fills_.Begin(hash, ticket);
   return true;
 }

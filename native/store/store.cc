@@ -94,18 +94,18 @@ Status Store::SetPlain(std::string_view key, std::string_view value, Codec codec
   return outcome.status;
 }
 
-bool Store::BeginFill(std::string_view key, bool if_absent, const Now& now, FillTicket* ticket) {
+bool Store::BeginFill(std::string_view key, FillOf what, const Now& now, FillTicket* ticket) {
   CheckClock(now);
   Shard* shard = ShardAt(ShardOf(key));
   const uint64_t hash = shard->HashOf(key);
   const ShardHold hold(this, shard);
-  return shard->BeginFill(key, hash, if_absent, now, ticket);
+  return shard->BeginFill(key, hash, what, now, ticket);
 }
 
 void Store::EndFill(std::string_view key, FillTicket* ticket) {
   Shard* shard = ShardAt(ShardOf(key));
   const ShardGuard guard(shard);
-  shard->EndFill(ticket);
+  shard->fills()->End(ticket);
 }
 
 StoreStats Store::ShardStats(uint32_t index) const {
@@ -138,7 +138,7 @@ uint64_t Store::entries() const {
   for (uint32_t i = 0; i < shard_count_; i++) {
     const Shard* shard = ShardAt(i);
     const ShardGuard guard(shard);
-    count += shard->live_entries();
+    count += shard->entries()->live();
   }
   return count;
 }

@@ -21,6 +21,7 @@
 #include "store/change_bell.h"
 #include "store/change_ring.h"
 #include "store/cursor.h"
+#include "store/fill_watch.h"
 #include "store/growth.h"
 #include "store/record.h"
 #include "store/recorder.h"
@@ -176,16 +177,15 @@ class Store {
   bool is_ahead() const { return is_ahead_.load(std::memory_order_relaxed); }
 
   void OpenCursor(Cursor::Order order, Cursor* cursor);
-  // Emits up to `count` entries that fit into scratch, with their values if `with_values`. 0 with *done: the walk is
+  // Emits up to `count` entries that fit into scratch. 0 with *done: the walk is
   // over. 0 without: nothing fitted; the next entry needs a capacity of scratch->used + *bytes_needed.
-  size_t StepCursor(Cursor* cursor, const Now& now, bool with_values, WalkedEntry* entries, size_t count,
-                    Scratch* scratch, bool* done, size_t* bytes_needed);
+  size_t StepCursor(Cursor* cursor, const Now& now, Emits emits, WalkedEntry* entries, size_t count, Scratch* scratch,
+                    bool* done, size_t* bytes_needed);
   void CloseCursor(Cursor* cursor);
 
-  // Applies a record read from a log, a dump or a primary, if its version is higher than the key's. `keep_version`
-  // false gives it a new version (a dump loaded into a running cache), and only then leaves a record.
-  [[nodiscard]] Status Apply(const RecordView& record, const Now& now, bool keep_version);
-  // True while a log is read back: Apply() with keep_version then stores expired entries too, because a later touch in
+  // Applies a record read from a log (if its version is higher than the key's), from a dump or from a primary.
+  [[nodiscard]] Status Apply(const RecordView& record, const Now& now, Origin origin);
+  // True while a log is read back: Apply() from a log then stores expired entries too, because a later touch in
   // the log may have extended their life. If memory is needed, expired entries are removed first; no read ever returns
   // one. A delayed clear that is due is not executed either, because a later record may say that it was; the first call
   // after `false` executes what is still due. REQUIRES: no requests in between.
@@ -196,10 +196,10 @@ class Store {
   void Renumber();
 
   // Watches a key for a load that will fill it: from now on any requested change of the key voids the ticket, also a
-  // delete of the absent key, but neither eviction nor expiry nor a touch. False, and nothing is watched, if
-  // `if_absent` and the key has a live entry. EndFill stops watching: idempotent, from any thread; after it the ticket
-  // may be destroyed.
-  [[nodiscard]] bool BeginFill(std::string_view key, bool if_absent, const Now& now, FillTicket* ticket);
+  // delete of the absent key, but neither eviction nor expiry nor a touch. False, and nothing is watched, if only an
+  // absent key was to be loaded and the key has a live entry. EndFill stops watching: idempotent, from any thread;
+  // after it the ticket may be destroyed.
+  [[nodiscard]] bool BeginFill(std::string_view key, FillOf what, const Now& now, FillTicket* ticket);
   void EndFill(std::string_view key, FillTicket* ticket);
 
   // ---- change rings ----
@@ -275,8 +275,8 @@ class Store {
   uint64_t ClearLocked(Recorder::Barrier barrier) REQUIRES_LOCK(clear_lock_);
   bool ScheduleLocked(uint64_t at_ms, const Now& now) REQUIRES_LOCK(clear_lock_);
   void SetClearAt(uint64_t at_ms, uint64_t version) REQUIRES_LOCK(clear_lock_);
-  Status ApplyClearLocked(const RecordView& record, bool keep_version) REQUIRES_LOCK(clear_lock_);
-  Status ApplyClearAtLocked(const RecordView& record, const Now& now, bool keep_version) REQUIRES_LOCK(clear_lock_);
+  Status ApplyClearLocked(const RecordView& record, Origin origin) REQUIRES_LOCK(clear_lock_);
+  Status ApplyClearAtLocked(const RecordView& record, const Now& now, Origin origin) REQUIRES_LOCK(clear_lock_);
 
   // ---- limits and upkeep: store_upkeep.cc ----
 

@@ -89,9 +89,9 @@ inline ChangeRing::Note Store::ExecuteGroup(uint32_t index, const BatchWindow& w
   Shard* shard = ShardAt(index);
   const ShardGuard guard(shard);
   if (to - from > 1) {
-    for (size_t k = from; k < to; k++) shard->PrefetchBucket(hashes[order[k]]);
-    for (size_t k = from; k < to; k++) shard->PrefetchEntry(hashes[order[k]]);
-    for (size_t k = from; k < to; k++) shard->PrefetchValue(hashes[order[k]]);
+    for (size_t k = from; k < to; k++) shard->entries()->PrefetchBucket(hashes[order[k]]);
+    for (size_t k = from; k < to; k++) shard->entries()->PrefetchEntry(hashes[order[k]]);
+    for (size_t k = from; k < to; k++) shard->entries()->PrefetchValue(hashes[order[k]]);
   }
   for (size_t k = from; k < to; k++) {
     const size_t i = order[k];

@@ -37,7 +37,7 @@ class Store::AllShards {
     return entries;
   }
   void VoidFills() const NO_THREAD_SAFETY_ANALYSIS {
-    for (uint32_t i = 0; i < count(); i++) At(i)->VoidAllFills();
+    for (uint32_t i = 0; i < count(); i++) At(i)->fills()->VoidAll();
   }
   // The last version that any shard has given.
   uint64_t LastVersion() const NO_THREAD_SAFETY_ANALYSIS {
@@ -152,8 +152,8 @@ void Store::RunScheduledClear(const Now& now) {
   Unlocked(ShardAt(0)->removal_sink());
 }
 
-Status Store::ApplyClearLocked(const RecordView& record, bool keep_version) {
-  if (keep_version) {
+Status Store::ApplyClearLocked(const RecordView& record, Origin origin) {
+  if (origin == Origin::kLog) {
     uint64_t entries = 0;
     for (uint32_t i = 0; i < shard_count_; i++) {
       Shard* shard = ShardAt(i);
@@ -169,11 +169,11 @@ Status Store::ApplyClearLocked(const RecordView& record, bool keep_version) {
   return ClearLocked(Recorder::Barrier::kRequested) == 0 ? Status::kLogFull : Status::kStored;
 }
 
-Status Store::ApplyClearAtLocked(const RecordView& record, const Now& now, bool keep_version) {
+Status Store::ApplyClearAtLocked(const RecordView& record, const Now& now, Origin origin) {
   const int64_t wall_ms = record.expires_wall_ms;
   const uint64_t at_ms =
       wall_ms == 0 ? 0 : static_cast<uint64_t>(std::max<int64_t>(wall_ms - now.WallOffset(), kAlreadyExpired));
-  if (!keep_version) return ScheduleLocked(at_ms, now) ? Status::kStored : Status::kLogFull;
+  if (origin != Origin::kLog) return ScheduleLocked(at_ms, now) ? Status::kStored : Status::kLogFull;
   if (record.version <= clear_at_version_) return Status::kNotStored;
   {
     Shard* shard = ShardAt(0);

@@ -1,6 +1,7 @@
 // Shared by the parts of Store (store*.cc), inlined for the requests.
 #pragma once
 
+#include "store/shard_guard.h"
 #include "store/shard_inl.h"
 #include "store/store.h"
 

@@ -31,13 +31,13 @@ void Store::ExecuteConcat(const Request& request, const Now& now, Outcome* outco
       *outcome = Outcome{};
       outcome->pin.shard = index;
       const ShardHold hold(this, shard);
-      shard->SettleTouches();
+      shard->entries()->SettleTouches();
       shard->Concat(request, hash, now, outcome, tries > 0 ? &steps : nullptr);
       if (logged_ && steps.slot == 0 && !steps.wants_room) outcome->commit_version = shard->CommitVersionOf(*outcome);
     } while (steps.wants_room);
     if (steps.slot == 0 || CopyConcat(shard, steps, request, hash, now, outcome)) return;
     const ShardGuard guard(shard);
-    shard->Abandon(steps.slot);
+    shard->bodies()->Abandon(steps.slot);
   }
 }
 
@@ -54,7 +54,7 @@ bool Store::CopyConcat(Shard* shard, const ConcatSteps& steps, const Request& re
   const size_t added_at = append ? steps.old_bytes : 0;
   for (size_t at = 0; at < request.value.size(); at += kPieceBytes) {
     const ShardGuard guard(shard);
-    shard->WriteBody(steps.slot, added_at + at, request.value.substr(at, kPieceBytes), Now{});
+    shard->bodies()->Write(steps.slot, added_at + at, request.value.substr(at, kPieceBytes), Now{});
   }
   const ShardHold hold(this, shard);
   if (!shard->EndConcat(steps, request, hash, now, outcome)) return false;
@@ -69,7 +69,7 @@ void Store::ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) 
 void Store::Unpin(const Pin& pin) {
   Shard* shard = ShardAt(pin.shard);
   const ShardGuard guard(shard);
-  shard->Unpin(pin.ref);
+  shard->memory()->Unpin(pin.ref);
 }
 
 Status Store::Reserve(const Request& request, uint32_t value_bytes, const Now& now, Body* body) {
@@ -88,7 +88,7 @@ Status Store::Reserve(const Request& request, uint32_t value_bytes, const Now& n
   int slot = 0;
   const Status status = shard->Reserve(request, hash, value_bytes, now, &slot);
   if (status == Status::kStored) {
-    *body = Body{index, static_cast<uint32_t>(slot), value_bytes, shard->BodyGeneration(slot)};
+    *body = Body{index, static_cast<uint32_t>(slot), value_bytes, shard->bodies()->GenerationOf(slot)};
   }
   return status;
 }
@@ -100,8 +100,8 @@ bool Store::WriteBody(const Body& body, size_t offset, std::string_view bytes, c
   while (!bytes.empty()) {
     const size_t piece = std::min(bytes.size(), kPieceBytes);
     const ShardGuard guard(shard);
-    if (shard->BodyGeneration(slot) != body.generation) return false;
-    shard->WriteBody(slot, offset, bytes.substr(0, piece), now);
+    if (shard->bodies()->GenerationOf(slot) != body.generation) return false;
+    shard->bodies()->Write(slot, offset, bytes.substr(0, piece), now);
     offset += piece;
     bytes.remove_prefix(piece);
   }
@@ -114,7 +114,7 @@ void Store::Link(Body* body, const Request& request, const Now& now, Outcome* ou
   Shard* shard = ShardAt(body->shard);
   const uint64_t hash = shard->HashOf(request.key);
   const ShardHold hold(this, shard);
-  if (shard->BodyGeneration(static_cast<int>(body->ref)) == body->generation) {
+  if (shard->bodies()->GenerationOf(static_cast<int>(body->ref)) == body->generation) {
     shard->Link(static_cast<int>(body->ref), request, hash, now, outcome);
   } else {
     outcome->status = Status::kNoMemory;
@@ -126,8 +126,8 @@ void Store::Link(Body* body, const Request& request, const Now& now, Outcome* ou
 void Store::Abandon(Body* body) {
   Shard* shard = ShardAt(body->shard);
   const ShardGuard guard(shard);
-  if (shard->BodyGeneration(static_cast<int>(body->ref)) == body->generation) {
-    shard->Abandon(static_cast<int>(body->ref));
+  if (shard->bodies()->GenerationOf(static_cast<int>(body->ref)) == body->generation) {
+    shard->bodies()->Abandon(static_cast<int>(body->ref));
   }
   *body = Body{};
 }

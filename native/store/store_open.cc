@@ -179,15 +179,15 @@ Refusal Store::MakeShards() {
   shards_ = std::make_unique<char[]>(sizeof(Shard) * options_.shard_count);
   for (uint32_t i = 0; i < options_.shard_count; i++) {
     if (large_bytes != 0) OsAdviseHugePages(BaseOf(i), large_bytes);
-    const Shard::Config config{.index = i,
-                               .hash = options_.hash,
-                               .secrets = options_.secrets,
-                               .track_access = options_.track_access,
-                               .classes = classes_.get(),
-                               .header_bytes = ShardHeaderBytes(),
-                               .ring_bytes = ring_bytes_,
-                               .pages_ceiling = PagesCeiling(),
-                               .large_bytes = large_bytes};
+    const ShardConfig config{.index = i,
+                             .hash = options_.hash,
+                             .secrets = options_.secrets,
+                             .track_access = options_.track_access,
+                             .classes = classes_.get(),
+                             .header_bytes = ShardHeaderBytes(),
+                             .ring_bytes = ring_bytes_,
+                             .pages_ceiling = PagesCeiling(),
+                             .large_bytes = large_bytes};
     auto* shard = new (ShardAt(i)) Shard(BaseOf(i), config);
     shard_count_ = i + 1;
     const ShardGuard guard(shard);
@@ -206,7 +206,7 @@ Refusal Store::FitValueBytesMax(bool is_given) {
   uint64_t half;
   {
     const ShardGuard guard(first);
-    half = first->LimitFor(options_.memory_bytes / shard_count_) / 2;
+    half = first->room()->LimitFor(options_.memory_bytes / shard_count_) / 2;
   }
   if (options_.value_bytes_max > half) {
     if (is_given || options_.value_bytes_max != kValueBytesMaxSmall) {
@@ -231,7 +231,7 @@ uint32_t Store::PagesCeiling() const {
   return static_cast<uint32_t>(options_.memory_bytes_ceiling / options_.shard_count / page_bytes_);
 }
 
-uint64_t Store::ShardHeaderBytes() const { return Shard::HeaderBytes(PagesCeiling(), page_bytes_) + ring_bytes_; }
+uint64_t Store::ShardHeaderBytes() const { return ShardState::HeaderBytes(PagesCeiling(), page_bytes_) + ring_bytes_; }
 
 Store::~Store() {
   for (uint32_t i = 0; i < shard_count_; i++) ShardAt(i)->~Shard();

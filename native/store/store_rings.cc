@@ -85,23 +85,23 @@ void Store::Tell(ChangeRing::Note note) {
 
 // ---- records that come from a log, a dump or a primary ----
 
-Status Store::Apply(const RecordView& record, const Now& now, bool keep_version) {
+Status Store::Apply(const RecordView& record, const Now& now, Origin origin) {
   if (record.kind == RecordKind::kClear) {
     clear_lock_.Lock();
-    const Status status = ApplyClearLocked(record, keep_version);
+    const Status status = ApplyClearLocked(record, origin);
     clear_lock_.Unlock();
     Unlocked(ShardAt(0)->removal_sink());
     return status;
   }
   if (record.kind == RecordKind::kClearAt) {
     OsLockGuard guard(&clear_lock_);
-    return ApplyClearAtLocked(record, now, keep_version);
+    return ApplyClearAtLocked(record, now, origin);
   }
   if (record.expires_wall_ms != 0 || record.optional.fields != 0) uses_time_.store(true, std::memory_order_relaxed);
   Shard* shard = ShardAt(ShardOf(record.key));
   const uint64_t hash = shard->HashOf(record.key);
   const ShardHold hold(this, shard);
-  return shard->Apply(record, hash, now, keep_version);
+  return shard->Apply(record, hash, now, origin);
 }
 
 void Store::SetRecovering(bool recovering) {

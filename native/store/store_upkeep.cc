@@ -38,7 +38,7 @@ bool Store::CheckResize(uint64_t memory_bytes, Refusal* refusal) const {
   for (uint32_t i = 0; i < shard_count_; i++) {
     const Shard* shard = ShardAt(i);
     const ShardGuard guard(shard);
-    limit = std::min(limit, shard->LimitFor(memory_bytes / shard_count_));
+    limit = std::min(limit, shard->room()->LimitFor(memory_bytes / shard_count_));
   }
   if (value_bytes_max() > limit / 2) {
     *refusal = {.rule = Refusal::Rule::kValuesFit,
@@ -75,7 +75,7 @@ bool Store::Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now, 
     Growth::Step ahead;
     {
       const ShardHold hold(this, shard);
-      if (!shard->ShrinkStep(&moved)) done = false;
+      if (!shard->room()->ShrinkStep(&moved)) done = false;
       ahead = shard->growth()->Begin(now, Growth::Purpose::kShrink);
     }
     DoAhead(shard, ahead);
@@ -100,7 +100,7 @@ void Store::SetLimits(uint64_t memory_bytes, uint64_t entries_max) {
   for (uint32_t i = 0; i < shard_count_; i++) {
     Shard* shard = ShardAt(i);
     const ShardGuard shard_guard(shard);
-    shard->SetLimits(quota, entries_limit);
+    shard->room()->SetLimits(quota, entries_limit);
   }
 }
 
@@ -110,12 +110,12 @@ bool Store::ReturnPages(Shard* shard, Growth::Purpose purpose) {
   int count;
   {
     const ShardGuard guard(shard);
-    count = shard->BeginReturn(pages, kReturnPagesMax, purpose);
+    count = shard->room()->BeginReturn(pages, kReturnPagesMax, purpose);
   }
   if (count == 0) return false;
   for (int i = 0; i < count; i++) OsDiscard(shard->PageAddress(pages[i]), page_bytes_);
   const ShardGuard guard(shard);
-  shard->EndReturn(pages, count);
+  shard->memory()->arena()->EndReturn(pages, count);
   return true;
 }
 

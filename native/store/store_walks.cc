@@ -36,7 +36,7 @@ void Store::StartWalk(uint32_t index, Cursor::Order order, Cursor::PerShard* wal
   }
 }
 
-size_t Store::StepCursor(Cursor* cursor, const Now& now, bool with_values, WalkedEntry* entries, size_t count,
+size_t Store::StepCursor(Cursor* cursor, const Now& now, Emits emits, WalkedEntry* entries, size_t count,
                          Scratch* scratch, bool* done, size_t* bytes_needed) {
   CheckClock(now);
   *done = false;
@@ -52,7 +52,7 @@ size_t Store::StepCursor(Cursor* cursor, const Now& now, bool with_values, Walke
     if (walk->slot < 0) StartWalk(index, cursor->order, walk);
     WalkStep step{.now = now,
                   .stale_is = cursor->accepts_stale ? StaleIs::kLive : StaleIs::kAbsent,
-                  .with_values = with_values,
+                  .emits = emits,
                   .entries = entries,
                   .count = count,
                   .scratch = scratch};

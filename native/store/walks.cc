@@ -93,7 +93,7 @@ bool Walks::Emit(const EntryHeader* entry, WalkStep* step) const {
   if (step->emitted == step->count) return false;
   Scratch* scratch = step->scratch;
   const size_t key_bytes = KeyBytesOf(entry);
-  const size_t value_bytes = step->with_values ? entry->value_bytes : 0;
+  const size_t value_bytes = step->emits == Emits::kKeysAndValues ? entry->value_bytes : 0;
   if (scratch->capacity - scratch->used < key_bytes + value_bytes) {
     step->bytes_needed = key_bytes + value_bytes;
     return false;

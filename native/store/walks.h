@@ -43,7 +43,7 @@ struct WalksState {
 struct WalkStep {
   Now now;
   StaleIs stale_is = StaleIs::kAbsent;
-  bool with_values = false;
+  Emits emits = Emits::kKeys;
   WalkedEntry* entries = nullptr;
   size_t count = 0;  // 0: emits nothing, and counts what it visits as emitted
   Scratch* scratch = nullptr;

@@ -260,7 +260,7 @@ TEST(ChangeFeed, ARecordThatIsTooLargeForTheTurnSaysSo) {
 TEST(ChangeFeed, AFillIsARecordLikeAnyOther) {
   Fed fed;
   FillTicket ticket;
-  ASSERT_TRUE(fed.store->BeginFill("key", true, kNow, &ticket));
+  ASSERT_TRUE(fed.store->BeginFill("key", FillOf::kAbsentKey, kNow, &ticket));
   Request request;
   request.verb = Verb::kSet;
   request.key = "key";

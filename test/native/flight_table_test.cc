@@ -260,7 +260,7 @@ TEST_F(FlightTableTest, AReplicatedRecordVoidsTheFill) {
     record.key = "k";
     record.value = kind == RecordKind::kSet ? "replicated" : "";
     record.version = uint64_t{1} << 60;
-    EXPECT_EQ(store->Apply(record, store.now(), false), Status::kStored);
+    EXPECT_EQ(store->Apply(record, store.now(), Origin::kElsewhere), Status::kStored);
     EXPECT_EQ(a.Fill(lead.id, "k", "loaded"), Status::kExists);
     a.SettleValue(lead.id, "loaded");
   }

@@ -1,7 +1,7 @@
 // Memory that upkeep makes ready before a growing cache needs it.
 #include <string>
 
-#include "store/shard.h"
+#include "store/shard_guard.h"
 #include "store/store.h"
 #include "support/store_fixture.h"
 #include "test.h"

@@ -3,7 +3,7 @@
 #include <map>
 #include <set>
 
-#include "store/shard.h"
+#include "store/shard_guard.h"
 #include "store/store.h"
 #include "support/store_fixture.h"
 #include "test.h"
@@ -19,28 +19,30 @@ struct Walked {
 };
 
 // One step of a walk, with a scratch that always suffices.
-std::vector<Walked> Step(TestStore& store, Cursor* cursor, size_t count, bool with_values, bool* done) {
+std::vector<Walked> Step(TestStore& store, Cursor* cursor, size_t count, Emits emits, bool* done) {
   static std::string bytes(size_t{2} << 20, '\0');
   std::vector<WalkedEntry> entries(count);
   Scratch scratch{bytes.data(), bytes.size(), 0};
   size_t needed = 0;
-  const size_t emitted =
-      store->StepCursor(cursor, store.now(), with_values, entries.data(), count, &scratch, done, &needed);
+  const size_t emitted = store->StepCursor(cursor, store.now(), emits, entries.data(), count, &scratch, done, &needed);
   std::vector<Walked> walked;
   for (size_t i = 0; i < emitted; ++i) {
     const WalkedEntry& entry = entries[i];
-    walked.push_back({std::string(bytes.data() + entry.key_offset, entry.key_bytes),
-                      with_values ? std::string(bytes.data() + entry.value_offset, entry.value_bytes) : "", entry});
+    walked.push_back(
+        {std::string(bytes.data() + entry.key_offset, entry.key_bytes),
+         emits == Emits::kKeysAndValues ? std::string(bytes.data() + entry.value_offset, entry.value_bytes) : "",
+         entry});
   }
   return walked;
 }
 
-std::vector<Walked> WalkAll(TestStore& store, Cursor::Order order, size_t count = 16, bool with_values = true) {
+std::vector<Walked> WalkAll(TestStore& store, Cursor::Order order, size_t count = 16,
+                            Emits emits = Emits::kKeysAndValues) {
   Cursor cursor;
   store->OpenCursor(order, &cursor);
   std::vector<Walked> all;
   for (bool done = false; !done;) {
-    for (Walked& walked : Step(store, &cursor, count, with_values, &done)) all.push_back(std::move(walked));
+    for (Walked& walked : Step(store, &cursor, count, emits, &done)) all.push_back(std::move(walked));
   }
   store->CloseCursor(&cursor);
   return all;
@@ -85,7 +87,7 @@ TEST(StoreCursor, EveryFieldOfAnEntryIsTold) {
   EXPECT_EQ(walked[0].entry.codec, Codec::kJson);
   EXPECT_EQ(walked[0].entry.version, version);
   EXPECT_EQ(walked[0].entry.expires_ms, store.now_ms() + 500);
-  const std::vector<Walked> keys_only = WalkAll(store, Cursor::Order::kOldestFirst, 16, false);
+  const std::vector<Walked> keys_only = WalkAll(store, Cursor::Order::kOldestFirst, 16, Emits::kKeys);
   ASSERT_EQ(keys_only.size(), 1);
   EXPECT_EQ(keys_only[0].entry.value_bytes, 20'000);
 }
@@ -127,18 +129,19 @@ TEST(StoreCursor, WhatDoesNotFitIsAskedForAgainWithRoom) {
   bool done = false;
   size_t needed = 0;
   Scratch scratch{bytes.data(), bytes.size(), 0};
-  EXPECT_EQ(store->StepCursor(&cursor, store.now(), true, entries, 4, &scratch, &done, &needed), 1);
+  EXPECT_EQ(store->StepCursor(&cursor, store.now(), Emits::kKeysAndValues, entries, 4, &scratch, &done, &needed), 1);
   EXPECT_FALSE(done);
   scratch = Scratch{bytes.data(), bytes.size(), 0};
-  EXPECT_EQ(store->StepCursor(&cursor, store.now(), true, entries, 4, &scratch, &done, &needed), 0);
+  EXPECT_EQ(store->StepCursor(&cursor, store.now(), Emits::kKeysAndValues, entries, 4, &scratch, &done, &needed), 0);
   EXPECT_FALSE(done);
   EXPECT_GE(needed, 5005);
   bytes.resize(needed);
   scratch = Scratch{bytes.data(), bytes.size(), 0};
-  EXPECT_EQ(store->StepCursor(&cursor, store.now(), true, entries, 4, &scratch, &done, &needed), 1);
+  EXPECT_EQ(store->StepCursor(&cursor, store.now(), Emits::kKeysAndValues, entries, 4, &scratch, &done, &needed), 1);
   EXPECT_EQ(std::string_view(bytes.data() + entries[0].key_offset, entries[0].key_bytes), "large");
   scratch.used = 0;
-  while (!done) EXPECT_EQ(store->StepCursor(&cursor, store.now(), true, entries, 4, &scratch, &done, &needed), 0);
+  while (!done)
+    EXPECT_EQ(store->StepCursor(&cursor, store.now(), Emits::kKeysAndValues, entries, 4, &scratch, &done, &needed), 0);
   store->CloseCursor(&cursor);
 }
 
@@ -157,7 +160,8 @@ void WalkWhileBusy(Cursor::Order order, uint32_t shard_count, bool with_overwrit
   std::map<std::string, int> seen;
   int steps = 0;
   for (bool done = false; !done; ++steps) {
-    for (const Walked& walked : Step(store, &cursor, random.Between(1, 9), true, &done)) ++seen[walked.key];
+    for (const Walked& walked : Step(store, &cursor, random.Between(1, 9), Emits::kKeysAndValues, &done))
+      ++seen[walked.key];
     ASSERT_LT(steps, 200'000) << "the walk must end";
     for (int i = 0; i < 12; ++i) {
       const int hit = static_cast<int>(random.Below(kept));
@@ -198,12 +202,12 @@ TEST(StoreCursor, AWalkSurvivesTheRemovalOfTheEntryItStandsOn) {
     store->OpenCursor(order, &cursor);
     bool done = false;
     std::set<std::string> seen;
-    const std::vector<Walked> first = Step(store, &cursor, 10, false, &done);
+    const std::vector<Walked> first = Step(store, &cursor, 10, Emits::kKeys, &done);
     for (const Walked& walked : first) seen.insert(walked.key);
     // Everything around the place where it stands goes: what it has emitted last, and what comes next.
     for (int i = 5; i < 95; ++i) store.Delete(Key(i));
     while (!done) {
-      for (const Walked& walked : Step(store, &cursor, 10, false, &done)) seen.insert(walked.key);
+      for (const Walked& walked : Step(store, &cursor, 10, Emits::kKeys, &done)) seen.insert(walked.key);
     }
     store->CloseCursor(&cursor);
     for (int i = 0; i < 5; ++i) EXPECT_TRUE(seen.contains(Key(i))) << i;
@@ -218,12 +222,12 @@ TEST(StoreCursor, AClearEndsAWalk) {
   Cursor cursor;
   store->OpenCursor(Cursor::Order::kOldestFirst, &cursor);
   bool done = false;
-  Step(store, &cursor, 10, false, &done);
+  Step(store, &cursor, 10, Emits::kKeys, &done);
   store->Clear(store.now());
   store.MaintainAll();
   int steps = 0;
   while (!done) {
-    EXPECT_EQ(Step(store, &cursor, 10, false, &done).size(), 0);
+    EXPECT_EQ(Step(store, &cursor, 10, Emits::kKeys, &done).size(), 0);
     ASSERT_LT(++steps, 10);
   }
   store->CloseCursor(&cursor);
@@ -240,7 +244,7 @@ TEST(StoreCursor, MoreWalksThanCanBeRegisteredEachComeToAnEnd) {
     for (size_t c = 0; c < cursors.size(); ++c) {
       if (finished[c]) continue;
       bool done = false;
-      for (const Walked& walked : Step(store, &cursors[c], 7, false, &done)) seen[c].insert(walked.key);
+      for (const Walked& walked : Step(store, &cursors[c], 7, Emits::kKeys, &done)) seen[c].insert(walked.key);
       if (!done) continue;
       finished[c] = true;
       store->CloseCursor(&cursors[c]);
@@ -263,7 +267,7 @@ TEST(StoreCursor, ClosingGivesThePlaceToTheNextWalk) {
     Cursor cursor;
     store->OpenCursor(Cursor::Order::kOldestFirst, &cursor);
     bool done = false;
-    Step(store, &cursor, 3, false, &done);
+    Step(store, &cursor, 3, Emits::kKeys, &done);
     store->CloseCursor(&cursor);
     store->Verify();
   }
@@ -277,7 +281,7 @@ TEST(StoreCursor, UpkeepFinishesWalksThatWereClosedHalfWay) {
     Cursor cursor;
     bool done = false;
     store->OpenCursor(walk % 2 == 0 ? Cursor::Order::kOldestFirst : Cursor::Order::kNewestFirst, &cursor);
-    Step(store, &cursor, 10, false, &done);
+    Step(store, &cursor, 10, Emits::kKeys, &done);
     store->CloseCursor(&cursor);
   }
   store->Verify();
@@ -307,7 +311,7 @@ TEST(StoreCursor, ClearedEntriesAreNotSteppedOver) {
       Cursor cursor;
       bool done;
       store->OpenCursor(order, &cursor);
-      Step(store, &cursor, 10, false, &done);
+      Step(store, &cursor, 10, Emits::kKeys, &done);
       store->CloseCursor(&cursor);
     }
     store->Clear(store.now());
@@ -337,10 +341,10 @@ TEST(StoreCursor, AWalkThatAClearMeetsIsOver) {
   Cursor cursor;
   store->OpenCursor(Cursor::Order::kOldestFirst, &cursor);
   bool done = false;
-  EXPECT_EQ(Step(store, &cursor, 10, false, &done).size(), 10);
+  EXPECT_EQ(Step(store, &cursor, 10, Emits::kKeys, &done).size(), 10);
   store->Clear(store.now());
   store.Set("later", "v");
-  EXPECT_EQ(Step(store, &cursor, 10, false, &done).size(), 0);
+  EXPECT_EQ(Step(store, &cursor, 10, Emits::kKeys, &done).size(), 0);
   EXPECT_TRUE(done);
   store->CloseCursor(&cursor);
   EXPECT_EQ(KeysOf(WalkAll(store, Cursor::Order::kOldestFirst)), (std::vector<std::string>{"later"}));

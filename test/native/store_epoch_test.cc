@@ -85,12 +85,12 @@ TEST(StoreEpoch, AClearReadBackTakesWhatIsOlderAndLeavesWhatIsNewer) {
   // As a snapshot of a running cache has them: newer entries among older ones.
   for (int i = 0; i < 200; i++) {
     const std::string key = "key" + std::to_string(i);
-    EXPECT_EQ(store->Apply(Stored(key, i % 3 == 0 ? 5 : 3), store.now(), true), Status::kStored);
+    EXPECT_EQ(store->Apply(Stored(key, i % 3 == 0 ? 5 : 3), store.now(), Origin::kLog), Status::kStored);
   }
-  EXPECT_EQ(store->Apply(Barrier(4), store.now(), true), Status::kStored);
+  EXPECT_EQ(store->Apply(Barrier(4), store.now(), Origin::kLog), Status::kStored);
   store->Verify();
   for (int i = 0; i < 200; i++) EXPECT_EQ(store.Has("key" + std::to_string(i)), i % 3 == 0);
-  EXPECT_EQ(store->Apply(Stored("late", 3), store.now(), true), Status::kNotStored);
+  EXPECT_EQ(store->Apply(Stored("late", 3), store.now(), Origin::kLog), Status::kNotStored);
   EXPECT_GE(store.Set("new", "value").outcome.version, VersionOf(9, 0));
   store->Verify();
 }
@@ -100,14 +100,14 @@ TEST(StoreEpoch, AClearReadBackLeavesWhatWasStoredInPlaceSince) {
   options.epoch = 9;
   for (bool plainly : {true, false}) {
     TestStore store(options);
-    EXPECT_EQ(store->Apply(Stored("key", 3), store.now(), true), Status::kStored);
-    EXPECT_EQ(store->Apply(Stored("other", 3), store.now(), true), Status::kStored);
+    EXPECT_EQ(store->Apply(Stored("key", 3), store.now(), Origin::kLog), Status::kStored);
+    EXPECT_EQ(store->Apply(Stored("other", 3), store.now(), Origin::kLog), Status::kStored);
     if (plainly) {
       EXPECT_EQ(store->SetPlain("key", "newer", Codec::kRaw, kNeverExpires, store.now()), Status::kStored);
     } else {
       store.Set("key", "newer");
     }
-    EXPECT_EQ(store->Apply(Barrier(4), store.now(), true), Status::kStored);
+    EXPECT_EQ(store->Apply(Barrier(4), store.now(), Origin::kLog), Status::kStored);
     store->Verify();
     EXPECT_EQ(store.Get("key").value, "newer");
     EXPECT_FALSE(store.Has("other"));
@@ -119,7 +119,7 @@ TEST(StoreEpoch, VersionsRiseAboveThoseThatAreReadBack) {
   const std::string key = "key";
   RecordView ahead = Stored(key, 700);
   ahead.version += 1000;
-  EXPECT_EQ(store->Apply(ahead, store.now(), true), Status::kStored);
+  EXPECT_EQ(store->Apply(ahead, store.now(), Origin::kLog), Status::kStored);
   store->Verify();
   EXPECT_GT(store.Set("key", "newer").outcome.version, ahead.version);
   EXPECT_NE(store->Clear(store.now()), 0u);
@@ -132,9 +132,9 @@ TEST(StoreEpoch, AClearNewerThanEverythingClearsAtOnce) {
   options.epoch = 9;
   TestStore store(options);
   for (int i = 0; i < 200; i++) {
-    EXPECT_EQ(store->Apply(Stored("key" + std::to_string(i), 3), store.now(), true), Status::kStored);
+    EXPECT_EQ(store->Apply(Stored("key" + std::to_string(i), 3), store.now(), Origin::kLog), Status::kStored);
   }
-  EXPECT_EQ(store->Apply(Barrier(4), store.now(), true), Status::kStored);
+  EXPECT_EQ(store->Apply(Barrier(4), store.now(), Origin::kLog), Status::kStored);
   store->Verify();
   EXPECT_EQ(store->Stats().entries, 0u);
   EXPECT_EQ(store->Stats().cleared_entries, 200u);
@@ -150,15 +150,15 @@ TEST(StoreEpoch, WhatIsRenumberedIsOlderThanEverythingThatComes) {
   store->StartEpoch(2);
   for (int i = 0; i < 100; i++) {
     // Of some only the body is left, which a clear has killed.
-    if (i == 40) EXPECT_EQ(store->Apply(Barrier(kEpochMax - 1), store.now(), true), Status::kStored);
+    if (i == 40) EXPECT_EQ(store->Apply(Barrier(kEpochMax - 1), store.now(), Origin::kLog), Status::kStored);
     const std::string key = "key" + std::to_string(i);
-    EXPECT_EQ(store->Apply(Stored(key, i < 40 ? 700 : kEpochMax), store.now(), true), Status::kStored);
+    EXPECT_EQ(store->Apply(Stored(key, i < 40 ? 700 : kEpochMax), store.now(), Origin::kLog), Status::kStored);
   }
   RecordView to_come;
   to_come.kind = RecordKind::kClearAt;
   to_come.version = VersionOf(kEpochMax, 9);
   to_come.expires_wall_ms = store.now().wall_ms + 1000;
-  EXPECT_EQ(store->Apply(to_come, store.now(), true), Status::kStored);
+  EXPECT_EQ(store->Apply(to_come, store.now(), Origin::kLog), Status::kStored);
   store->Renumber();
   store->StartEpoch(4);
   store->Verify();
@@ -179,14 +179,15 @@ TEST(StoreEpoch, WhatIsRenumberedIsOlderThanEverythingThatComes) {
   const std::string present = "key50";
   RecordView newer = Stored(present, 2);
   newer.value = "newer";
-  EXPECT_EQ(store->Apply(newer, store.now(), true), Status::kStored);
+  EXPECT_EQ(store->Apply(newer, store.now(), Origin::kLog), Status::kStored);
   EXPECT_EQ(store.Get("key50").value, "newer");
   EXPECT_TRUE(store->PendingClear(store.now(), &to_come));
   EXPECT_GT(to_come.version, 0u) << "or a snapshot could not bring it back";
-  EXPECT_EQ(store->Apply(Barrier(1), store.now(), true), Status::kStored);
+  EXPECT_EQ(store->Apply(Barrier(1), store.now(), Origin::kLog), Status::kStored);
   EXPECT_FALSE(store->PendingClear(store.now(), &to_come));
   EXPECT_EQ(store->entries(), 1u);
-  EXPECT_EQ(store->Apply(Stored("late", 700), store.now(), true), Status::kStored) << "no trace of what was before";
+  EXPECT_EQ(store->Apply(Stored("late", 700), store.now(), Origin::kLog), Status::kStored)
+      << "no trace of what was before";
   store->Renumber();
   store->StartEpoch(4);
   store->SetRecovering(false);
@@ -202,7 +203,7 @@ TEST(StoreEpoch, RenumberingDrawsItsNumbers) {
   for (int life = 0; life < 8; life++) {
     TestStore store;
     store->SetRecovering(true);
-    EXPECT_EQ(store->Apply(Stored("key", 700), store.now(), true), Status::kStored);
+    EXPECT_EQ(store->Apply(Stored("key", 700), store.now(), Origin::kLog), Status::kStored);
     store->Renumber();
     versions.insert(store.Peek("key").outcome.version);
   }

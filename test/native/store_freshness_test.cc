@@ -278,7 +278,8 @@ TEST(StoreFreshness, AWalkEmitsStaleEntriesToThoseThatAcceptThem) {
     WalkedEntry entry;
     bool done = false;
     size_t needed = 0;
-    EXPECT_EQ(store->StepCursor(&cursor, store.now(), true, &entry, 1, &scratch, &done, &needed), accepts ? 1 : 0);
+    EXPECT_EQ(store->StepCursor(&cursor, store.now(), Emits::kKeysAndValues, &entry, 1, &scratch, &done, &needed),
+              accepts ? 1 : 0);
     if (accepts) EXPECT_EQ(entry.fresh_until_ms, store.now_ms() - 1);
     store->CloseCursor(&cursor);
   }
@@ -287,7 +288,7 @@ TEST(StoreFreshness, AWalkEmitsStaleEntriesToThoseThatAcceptThem) {
 TEST(StoreFreshness, ALoadBeginsForAKeyThatIsStale) {
   StaleStore store;
   FillTicket ticket;
-  EXPECT_TRUE(store->BeginFill("key", true, store.now(), &ticket));
+  EXPECT_TRUE(store->BeginFill("key", FillOf::kAbsentKey, store.now(), &ticket));
   store->EndFill("key", &ticket);
 }
 

@@ -1,7 +1,7 @@
 // What is larger than a chunk: long keys, chunked values, values of many mebibytes; the two ways in (copied, or
 // received as a body) and the two ways out (copied, or read behind a pin).
 
-#include "store/shard.h"
+#include "store/shard_guard.h"
 #include "store/store.h"
 #include "support/store_fixture.h"
 #include "test.h"
@@ -548,7 +548,7 @@ TEST(StoreLarge, APrependToALargeValueGoesInSteps) {
     const ShardGuard guard(shard);
     EXPECT_FALSE(shard->CopyConcat(steps, "key", hash, 0, 4, 64 * 1024));
     EXPECT_FALSE(shard->EndConcat(steps, request, hash, store.now(), &outcome));
-    shard->Abandon(steps.slot);
+    shard->bodies()->Abandon(steps.slot);
   }
   EXPECT_EQ(store.Do(request).status, Status::kStored);
   EXPECT_TRUE(store.Get("key").value == "more" + value + "!");
@@ -583,7 +583,7 @@ TEST(StoreLarge, WhatIsReadAndTouchedDuringAPrependStaysSo) {
     {
       const ShardGuard guard(shard);
       EXPECT_TRUE(shard->CopyConcat(steps, "key", hash, 0, 4, value.size()));
-      shard->WriteBody(steps.slot, 0, "more", Now{});
+      shard->bodies()->Write(steps.slot, 0, "more", Now{});
       EXPECT_TRUE(shard->EndConcat(steps, request, hash, store.now(), &outcome));
     }
     EXPECT_EQ(outcome.status, Status::kStored);

@@ -145,7 +145,7 @@ TEST(StoreRecordFields, AStoreThatAppliesTheRecordsHasEntriesThatAreFreshAsLong)
     ASSERT_EQ(records.size(), 4);
 
     TestStore other;
-    const auto apply = [&](const StoredRecord& record, bool keep_version) {
+    const auto apply = [&](const StoredRecord& record, Origin origin) {
       const RecordView view = {.kind = record.kind,
                                .codec = record.codec,
                                .version = record.version,
@@ -154,21 +154,21 @@ TEST(StoreRecordFields, AStoreThatAppliesTheRecordsHasEntriesThatAreFreshAsLong)
                                .key = record.key,
                                .value = record.value,
                                .optional = record.optional};
-      EXPECT_EQ(other->Apply(view, store.now(), keep_version), Status::kStored);
+      EXPECT_EQ(other->Apply(view, store.now(), origin), Status::kStored);
       return other.Peek("key").outcome;
     };
-    for (bool keep_version : {true, false}) {
+    for (const Origin origin : {Origin::kLog, Origin::kElsewhere}) {
       for (size_t i = 0; i < 4; ++i) {
         const bool is_fresh = i == 3;
-        const Outcome applied = apply(records[i], keep_version);
+        const Outcome applied = apply(records[i], origin);
         EXPECT_EQ(records[i].optional.fields, is_fresh ? 0 : kFieldFreshness) << i;
         EXPECT_EQ(applied.expires_ms, store.now_ms() + (is_fresh ? 800u : 1000u)) << i;
         EXPECT_EQ(applied.fresh_until_ms, is_fresh ? kAlwaysFresh : store.now_ms() + 500) << i;
         other->Verify();
       }
       // A touch that takes freshness away from an entry that had room for none.
-      EXPECT_EQ(apply(records[3], false).fresh_until_ms, kAlwaysFresh);
-      EXPECT_EQ(apply(records[1], false).fresh_until_ms, store.now_ms() + 500);
+      EXPECT_EQ(apply(records[3], Origin::kElsewhere).fresh_until_ms, kAlwaysFresh);
+      EXPECT_EQ(apply(records[1], Origin::kElsewhere).fresh_until_ms, store.now_ms() + 500);
       other->Verify();
       other.Delete("key");
     }
@@ -183,7 +183,7 @@ TEST(StoreRecordFields, WhatIsReadBackIsStaleIfItWas) {
   record.version = VersionOf(2, 1);
   record.optional.SetFreshUntil(store.now().wall_ms - 1000 * 1000);
   store->SetRecovering(true);
-  EXPECT_EQ(store->Apply(record, store.now(), true), Status::kStored);
+  EXPECT_EQ(store->Apply(record, store.now(), Origin::kLog), Status::kStored);
   store->SetRecovering(false);
   EXPECT_FALSE(store.Has("key"));
   EXPECT_EQ(store.Get("key").status, Status::kNotFound);

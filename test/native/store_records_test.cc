@@ -281,7 +281,8 @@ TEST(StoreApply, ARecordBecomesTheEntryItDescribes) {
   TestStore store(options);
   store.RecordAll();
   const uint64_t version = VersionOf(3, 5);
-  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "key", "value", version, store.now().wall_ms + 60), store.now(), true),
+  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "key", "value", version, store.now().wall_ms + 60), store.now(),
+                         Origin::kLog),
             Status::kStored);
   const Answer get = store.Get("key");
   EXPECT_EQ(get.value, "value");
@@ -298,14 +299,16 @@ TEST(StoreApply, OnlyAHigherVersionApplies) {
   options.epoch = 9;
   TestStore store(options);
   const uint64_t version = VersionOf(3, 5);
-  static_cast<void>(store->Apply(View(RecordKind::kSet, "key", "value", version), store.now(), true));
-  EXPECT_NE(store->Apply(View(RecordKind::kSet, "key", "same", version), store.now(), true), Status::kStored);
-  EXPECT_NE(store->Apply(View(RecordKind::kSet, "key", "older", version - 1), store.now(), true), Status::kStored);
-  static_cast<void>(store->Apply(View(RecordKind::kDelete, "key", "", version - 1), store.now(), true));
+  static_cast<void>(store->Apply(View(RecordKind::kSet, "key", "value", version), store.now(), Origin::kLog));
+  EXPECT_NE(store->Apply(View(RecordKind::kSet, "key", "same", version), store.now(), Origin::kLog), Status::kStored);
+  EXPECT_NE(store->Apply(View(RecordKind::kSet, "key", "older", version - 1), store.now(), Origin::kLog),
+            Status::kStored);
+  static_cast<void>(store->Apply(View(RecordKind::kDelete, "key", "", version - 1), store.now(), Origin::kLog));
   EXPECT_EQ(store.Get("key").value, "value");
-  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "key", "newer", version + 1), store.now(), true), Status::kStored);
+  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "key", "newer", version + 1), store.now(), Origin::kLog),
+            Status::kStored);
   EXPECT_EQ(store.Get("key").value, "newer");
-  static_cast<void>(store->Apply(View(RecordKind::kDelete, "key", "", version + 2), store.now(), true));
+  static_cast<void>(store->Apply(View(RecordKind::kDelete, "key", "", version + 2), store.now(), Origin::kLog));
   EXPECT_FALSE(store.Has("key"));
 }
 
@@ -314,9 +317,9 @@ TEST(StoreApply, ATouchMovesTheExpiryOnly) {
   options.epoch = 9;
   TestStore store(options);
   const uint64_t version = VersionOf(3, 5);
-  static_cast<void>(store->Apply(View(RecordKind::kSet, "key", "value", version), store.now(), true));
-  static_cast<void>(
-      store->Apply(View(RecordKind::kTouch, "key", "", version + 1, store.now().wall_ms + 77), store.now(), true));
+  static_cast<void>(store->Apply(View(RecordKind::kSet, "key", "value", version), store.now(), Origin::kLog));
+  static_cast<void>(store->Apply(View(RecordKind::kTouch, "key", "", version + 1, store.now().wall_ms + 77),
+                                 store.now(), Origin::kLog));
   const Answer get = store.Get("key");
   EXPECT_EQ(get.value, "value");
   EXPECT_EQ(get.outcome.expires_ms, store.now_ms() + 77);
@@ -335,7 +338,7 @@ TEST(StoreApply, TheAbsenceThatATouchBringsWaitsForItsRecord) {
     } else {
       touch.expires_wall_ms = store.now().wall_ms + 10;
     }
-    ASSERT_EQ(store->Apply(touch, store.now(), false), Status::kStored);
+    ASSERT_EQ(store->Apply(touch, store.now(), Origin::kElsewhere), Status::kStored);
     const uint64_t touched = store->LastVersion(0);
     EXPECT_GT(touched, stored);
     EXPECT_EQ(store.Get("key").outcome.commit_version, stored);
@@ -351,10 +354,10 @@ TEST(StoreApply, WhatHasExpiredByTheWallClockDoesNotComeBack) {
   options.epoch = 9;
   TestStore store(options);
   const uint64_t version = VersionOf(3, 5);
-  static_cast<void>(
-      store->Apply(View(RecordKind::kSet, "key", "value", version, store.now().wall_ms - 1), store.now(), true));
+  static_cast<void>(store->Apply(View(RecordKind::kSet, "key", "value", version, store.now().wall_ms - 1), store.now(),
+                                 Origin::kLog));
   EXPECT_FALSE(store.Has("key"));
-  static_cast<void>(store->Apply(View(RecordKind::kSet, "past", "value", version, 1), store.now(), true));
+  static_cast<void>(store->Apply(View(RecordKind::kSet, "past", "value", version, 1), store.now(), Origin::kLog));
   EXPECT_FALSE(store.Has("past"));
   store->Verify();
 }
@@ -364,7 +367,7 @@ TEST(StoreApply, ALoadedDumpGetsVersionsAndRecordsOfThisStore) {
   options.epoch = 9;
   TestStore store(options);
   store.RecordAll();
-  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "key", "value", VersionOf(500, 0)), store.now(), false),
+  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "key", "value", VersionOf(500, 0)), store.now(), Origin::kElsewhere),
             Status::kStored);
   EXPECT_EQ(store.Get("key").outcome.version >> 32, 9);
   const std::vector<StoredRecord> records = store.records().Take();
@@ -377,9 +380,10 @@ TEST(StoreApply, AClearOfANewerEpochClearsAndRaisesTheEpoch) {
   TestStore store;
   const uint64_t version = store.Set("old", "v").outcome.version;
   const uint64_t barrier = VersionOf(EpochOf(version) + 5, 1);
-  EXPECT_EQ(store->Apply(View(RecordKind::kClear, "", "", barrier), store.now(), true), Status::kStored);
+  EXPECT_EQ(store->Apply(View(RecordKind::kClear, "", "", barrier), store.now(), Origin::kLog), Status::kStored);
   EXPECT_FALSE(store.Has("old"));
-  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "late", "v", barrier - 1), store.now(), true), Status::kNotStored)
+  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "late", "v", barrier - 1), store.now(), Origin::kLog),
+            Status::kNotStored)
       << "what was written before the barrier stays cleared, however late it comes";
   EXPECT_GT(store.Set("new", "v").outcome.version, barrier);
   store->Verify();
@@ -390,8 +394,8 @@ TEST(StoreApply, ASetThatIsTooLargeForThisStoreRemovesTheOlderValue) {
   options.epoch = 9;
   options.value_bytes_max = 100;
   TestStore store(options);
-  static_cast<void>(store->Apply(View(RecordKind::kSet, "key", "old", 1), store.now(), true));
-  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "key", std::string(101, 'x'), 2), store.now(), true),
+  static_cast<void>(store->Apply(View(RecordKind::kSet, "key", "old", 1), store.now(), Origin::kLog));
+  EXPECT_EQ(store->Apply(View(RecordKind::kSet, "key", std::string(101, 'x'), 2), store.now(), Origin::kLog),
             Status::kTooLarge);
   EXPECT_FALSE(store.Has("key")) << "a stale value is worse than none";
 }

@@ -20,7 +20,7 @@ TEST(StoreRefusals, AnOvertakenFillThatIsTooLargeLeavesWhatWasSetMeanwhile) {
   TestStore store;
   const auto too_large = static_cast<uint32_t>(store->value_bytes_max() + 1);
   FillTicket ticket;
-  EXPECT_TRUE(store->BeginFill("key", true, store.now(), &ticket));
+  EXPECT_TRUE(store->BeginFill("key", FillOf::kAbsentKey, store.now(), &ticket));
   store.Set("key", "newer");
   Request request = SetOf("key");
   request.fill = &ticket;
@@ -29,7 +29,7 @@ TEST(StoreRefusals, AnOvertakenFillThatIsTooLargeLeavesWhatWasSetMeanwhile) {
   EXPECT_TRUE(store.Has("key"));
   store->EndFill("key", &ticket);
   // One that was not overtaken replaces what is there, so that its refusal takes it away, as a set's does.
-  EXPECT_TRUE(store->BeginFill("key", false, store.now(), &ticket));
+  EXPECT_TRUE(store->BeginFill("key", FillOf::kAnyKey, store.now(), &ticket));
   EXPECT_EQ(store->Reserve(request, too_large, store.now(), &body), Status::kTooLarge);
   EXPECT_FALSE(store.Has("key"));
   store->EndFill("key", &ticket);
@@ -57,13 +57,13 @@ TEST(StoreRefusals, ARecordThatHasExpiredVoidsTheLoadsThatBeganBeforeIt) {
     TestStore store;
     if (present) store.Set("key", "value");
     FillTicket ticket;
-    ASSERT_TRUE(store->BeginFill("key", false, store.now(), &ticket));
+    ASSERT_TRUE(store->BeginFill("key", FillOf::kAnyKey, store.now(), &ticket));
     RecordView record;
     record.kind = RecordKind::kSet;
     record.key = "key";
     record.value = "newer";
     record.expires_wall_ms = store.now().wall_ms - 1;
-    EXPECT_EQ(store->Apply(record, store.now(), false), Status::kNotStored);
+    EXPECT_EQ(store->Apply(record, store.now(), Origin::kElsewhere), Status::kNotStored);
     EXPECT_TRUE(ticket.voided());
     store->EndFill("key", &ticket);
   }
@@ -73,15 +73,15 @@ TEST(StoreRefusals, ARecordThatHasExpiredVoidsTheLoadsThatBeganBeforeIt) {
 // nothing to delete or to touch.
 TEST(StoreRefusals, ARecordOfAnAbsentKeyVoidsTheLoadsThatBeganBeforeIt) {
   for (const RecordKind kind : {RecordKind::kDelete, RecordKind::kTouch}) {
-    for (const bool keep_version : {false, true}) {
+    for (const Origin origin : {Origin::kElsewhere, Origin::kLog}) {
       TestStore store;
       FillTicket ticket;
-      ASSERT_TRUE(store->BeginFill("key", false, store.now(), &ticket));
+      ASSERT_TRUE(store->BeginFill("key", FillOf::kAnyKey, store.now(), &ticket));
       RecordView record;
       record.kind = kind;
       record.key = "key";
       record.version = VersionOf(9, 1);
-      EXPECT_EQ(store->Apply(record, store.now(), keep_version), Status::kNotFound);
+      EXPECT_EQ(store->Apply(record, store.now(), origin), Status::kNotFound);
       EXPECT_TRUE(ticket.voided());
       store->EndFill("key", &ticket);
     }
@@ -137,7 +137,7 @@ TEST(StoreRefusals, ARecordThatFindsNoMemoryLeavesADelete) {
   RecordView record;
   record.key = "key";
   record.value = value;
-  ASSERT_EQ(store->Apply(record, store.now(), false), Status::kNoMemory);
+  ASSERT_EQ(store->Apply(record, store.now(), Origin::kElsewhere), Status::kNoMemory);
   const std::vector<StoredRecord> records = store.TakeRecords();
   ASSERT_EQ(records.size(), 1);
   EXPECT_EQ(records[0].kind, RecordKind::kDelete);
@@ -146,7 +146,7 @@ TEST(StoreRefusals, ARecordThatFindsNoMemoryLeavesADelete) {
 
 // The entry has no place for the end of its freshness, and there is no memory for another one beside it.
 TEST(StoreRefusals, AnAppliedTouchThatFindsNoMemoryTakesTheEntryOutIfItComesFromTheLog) {
-  for (const bool keep_version : {false, true}) {
+  for (const Origin origin : {Origin::kElsewhere, Origin::kLog}) {
     HeldStore store;
     size_t bytes = store->value_bytes_max();
     while (store.Set("key", std::string(bytes, 'v')).status != Status::kStored) bytes -= 1000;
@@ -156,10 +156,10 @@ TEST(StoreRefusals, AnAppliedTouchThatFindsNoMemoryTakesTheEntryOutIfItComesFrom
     touch.key = "key";
     touch.version = VersionOf(9, 1);
     touch.optional.SetFreshUntil(store.now().wall_ms + 10);
-    ASSERT_EQ(store->Apply(touch, store.now(), keep_version), Status::kNoMemory);
+    ASSERT_EQ(store->Apply(touch, store.now(), origin), Status::kNoMemory);
     EXPECT_EQ(store.TakeRecords().size(), 0);
-    EXPECT_EQ(store.Has("key"), !keep_version);
-    if (!keep_version) EXPECT_EQ(store.Get("key").outcome.fresh_until_ms, kAlwaysFresh);
+    EXPECT_EQ(store.Has("key"), origin == Origin::kElsewhere);
+    if (origin == Origin::kElsewhere) EXPECT_EQ(store.Get("key").outcome.fresh_until_ms, kAlwaysFresh);
   }
 }
 

@@ -344,7 +344,7 @@ TEST(StoreStress, WhatTheRingsGiveIsAllThatWasWrittenInOrder) {
   for (std::string_view rest = reader.committed; !rest.empty();) {
     RecordView record;
     ASSERT_TRUE(DecodeRecord(rest, &record) == DecodeStatus::kOk);
-    (void)recovered->Apply(record, now, true);
+    (void)recovered->Apply(record, now, Origin::kLog);
     rest.remove_prefix(record.record_bytes);
   }
   EXPECT_EQ(recovered->entries(), store->entries());

@@ -403,10 +403,10 @@ TEST(StoreRings, TheBellRingsWhenItIsWantedAndARecordWasLeft) {
   record.key = "applied";
   record.value = "v";
   record.version = 1;
-  EXPECT_EQ(store->Apply(record, store.now(), false), Status::kStored);
+  EXPECT_EQ(store->Apply(record, store.now(), Origin::kElsewhere), Status::kStored);
   EXPECT_EQ(bell.Take(), 1);
   record.version = store->LastVersion(0) + store->LastVersion(1);
-  EXPECT_EQ(store->Apply(record, store.now(), true), Status::kStored);
+  EXPECT_EQ(store->Apply(record, store.now(), Origin::kLog), Status::kStored);
   EXPECT_EQ(bell.Take(), 0) << "what was read from the log does not go back there";
   store->Clear(store.now());
   EXPECT_EQ(bell.Take(), 1);
@@ -548,17 +548,19 @@ TEST(StoreRings, TheNewestRecordSaysWhetherAClearIsToCome) {
   TestStore store(WithRing());
   RecordView pending;
   const int64_t wall_ms = store.now().wall_ms;
-  EXPECT_EQ(store->Apply(record(RecordKind::kClearAt, 20, wall_ms + 20), store.now(), true), Status::kStored);
+  EXPECT_EQ(store->Apply(record(RecordKind::kClearAt, 20, wall_ms + 20), store.now(), Origin::kLog), Status::kStored);
   EXPECT_TRUE(store->uses_time());
-  EXPECT_EQ(store->Apply(record(RecordKind::kClearAt, 10, wall_ms + 10), store.now(), true), Status::kNotStored);
-  EXPECT_EQ(store->Apply(record(RecordKind::kClear, 15, 0), store.now(), true), Status::kStored);
+  EXPECT_EQ(store->Apply(record(RecordKind::kClearAt, 10, wall_ms + 10), store.now(), Origin::kLog),
+            Status::kNotStored);
+  EXPECT_EQ(store->Apply(record(RecordKind::kClear, 15, 0), store.now(), Origin::kLog), Status::kStored);
   ASSERT_TRUE(store->PendingClear(store.now(), &pending));
   EXPECT_EQ(pending.expires_wall_ms, wall_ms + 20);
-  EXPECT_EQ(store->Apply(record(RecordKind::kClear, 30, 0), store.now(), true), Status::kStored);
+  EXPECT_EQ(store->Apply(record(RecordKind::kClear, 30, 0), store.now(), Origin::kLog), Status::kStored);
   EXPECT_FALSE(store->PendingClear(store.now(), &pending));
-  EXPECT_EQ(store->Apply(record(RecordKind::kClearAt, 20, wall_ms + 20), store.now(), true), Status::kNotStored);
-  EXPECT_EQ(store->Apply(record(RecordKind::kClearAt, 40, wall_ms + 40), store.now(), true), Status::kStored);
-  EXPECT_EQ(store->Apply(record(RecordKind::kClearAt, 50, 0), store.now(), true), Status::kStored);
+  EXPECT_EQ(store->Apply(record(RecordKind::kClearAt, 20, wall_ms + 20), store.now(), Origin::kLog),
+            Status::kNotStored);
+  EXPECT_EQ(store->Apply(record(RecordKind::kClearAt, 40, wall_ms + 40), store.now(), Origin::kLog), Status::kStored);
+  EXPECT_EQ(store->Apply(record(RecordKind::kClearAt, 50, 0), store.now(), Origin::kLog), Status::kStored);
   EXPECT_FALSE(store->PendingClear(store.now(), &pending));
   EXPECT_GT(store.ClearIn(100), uint64_t{3} << kVersionCounterBits | 50) << "versions go on behind it";
 }
@@ -572,12 +574,12 @@ TEST(StoreRings, AClearThatWasDueIsDoneWhenRecoveryIsOver) {
     record.kind = RecordKind::kClearAt;
     record.version = uint64_t{3} << kVersionCounterBits | 20;
     record.expires_wall_ms = is_past ? 5 : store.now().wall_ms + 50;
-    EXPECT_EQ(store->Apply(record, store.now(), true), Status::kStored);
+    EXPECT_EQ(store->Apply(record, store.now(), Origin::kLog), Status::kStored);
     record.kind = RecordKind::kSet;
     record.version++;
     record.expires_wall_ms = 0;
     record.key = "key";
-    EXPECT_EQ(store->Apply(record, store.now(), true), Status::kStored);
+    EXPECT_EQ(store->Apply(record, store.now(), Origin::kLog), Status::kStored);
     store->Maintain(store.now());
     EXPECT_EQ(store->entries(), 1u) << "a clear further on in the log may be newer than what is here";
     store->SetRecovering(false);
@@ -691,7 +693,7 @@ TEST(StoreRings, ACrashBetweenTheRecordsOfOneClearLeavesAllOfItOrNothing) {
           view.version = record.version;
           view.key = record.key;
           view.value = record.value;
-          (void)recovered->Apply(view, recovered.now(), true);
+          (void)recovered->Apply(view, recovered.now(), Origin::kLog);
         }
       }
       size_t expected = expected_behind.size();
@@ -795,11 +797,11 @@ TEST(StoreRings, AnEpochThatIsStartedIsAboveWhatIsRecovered) {
     record.key = "key";
     record.value = "v";
     record.version = highest;
-    EXPECT_EQ(store->Apply(record, store.now(), true), Status::kStored);
+    EXPECT_EQ(store->Apply(record, store.now(), Origin::kLog), Status::kStored);
     record.kind = RecordKind::kClear;
     record.key = record.value = {};
     record.version = VersionOf(12, 7);
-    EXPECT_EQ(store->Apply(record, store.now(), true), Status::kStored);
+    EXPECT_EQ(store->Apply(record, store.now(), Origin::kLog), Status::kStored);
     if (!before) store->StartEpoch(40);
     EXPECT_GT(store->LastVersion(0), highest);
     const Outcome outcome = store.Set("key", "w").outcome;
@@ -994,7 +996,7 @@ TEST(StoreRings, DrainedRecordsMakeTheSameContentsElsewhere) {
       for (std::string_view rest = batch; !rest.empty();) {
         RecordView view;
         ASSERT_TRUE(DecodeRecord(rest, &view) == DecodeStatus::kOk);
-        (void)recovered->Apply(view, recovered.now(), true);
+        (void)recovered->Apply(view, recovered.now(), Origin::kLog);
         rest.remove_prefix(view.record_bytes);
       }
     }
@@ -1040,7 +1042,7 @@ TEST(StoreRings, AnEntryThatWasTouchedInTimeIsRecoveredThoughItsFirstExpiryHasPa
                             .expires_wall_ms = record.expires_wall_ms,
                             .key = record.key,
                             .value = record.value},
-                           recovered.now(), true);
+                           recovered.now(), Origin::kLog);
     EXPECT_FALSE(recovered->Maintain(recovered.now()));
     EXPECT_FALSE(recovered.Do(TestStore::Make(Verb::kPeek, "other")).status == Status::kFound) << "never served";
   }
@@ -1061,7 +1063,7 @@ TEST(StoreRings, WhileRecoveringExpiredEntriesGoBeforeLiveOnes) {
   const auto apply = [&](const std::string& key, int64_t expires_wall_ms) {
     const std::string value = PatternBytes(1000, 1);
     return store->Apply({.version = ++version, .expires_wall_ms = expires_wall_ms, .key = key, .value = value},
-                        store.now(), true);
+                        store.now(), Origin::kLog);
   };
   const int live = 500;
   for (int i = 0; i < live; ++i) ASSERT_EQ(apply("live" + std::to_string(i), 0), Status::kStored);
@@ -1118,7 +1120,7 @@ TEST(StoreRings, AClearOfWhatIsClearedVoidsLoads) {
   const uint64_t first = store->Clear(store.now());
   for (const std::string key : {"a", "b", "c", "d", "e", "f"}) {
     FillTicket ticket;
-    ASSERT_TRUE(store->BeginFill(key, true, store.now(), &ticket));
+    ASSERT_TRUE(store->BeginFill(key, FillOf::kAbsentKey, store.now(), &ticket));
     EXPECT_EQ(store->Clear(store.now()), first);
     EXPECT_TRUE(ticket.voided()) << key;
     Request request = TestStore::Make(Verb::kSet, key, "value");
@@ -1137,9 +1139,9 @@ TEST(StoreRings, AClearTakesWhatCameInSinceTheOneBefore) {
   record.key = "key";
   record.value = "value";
   record.version = first - 1;
-  ASSERT_EQ(store->Apply(record, store.now(), true), Status::kNotStored) << "it is older than the clear";
+  ASSERT_EQ(store->Apply(record, store.now(), Origin::kLog), Status::kNotStored) << "it is older than the clear";
   record.version = first + 5;
-  ASSERT_EQ(store->Apply(record, store.now(), true), Status::kStored);
+  ASSERT_EQ(store->Apply(record, store.now(), Origin::kLog), Status::kStored);
   ASSERT_TRUE(store.Has("key"));
   const uint64_t second = store->Clear(store.now());
   EXPECT_EQ(second, first + 6);
@@ -1147,7 +1149,7 @@ TEST(StoreRings, AClearTakesWhatCameInSinceTheOneBefore) {
   // A clear that comes in is as good as one that is called for.
   record.kind = RecordKind::kClear;
   store.Set("key", "value");
-  ASSERT_EQ(store->Apply(record, store.now(), false), Status::kStored);
+  ASSERT_EQ(store->Apply(record, store.now(), Origin::kElsewhere), Status::kStored);
   EXPECT_EQ(store->Clear(store.now()), second + 2);
   store->Verify();
 }

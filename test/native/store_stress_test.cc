@@ -217,7 +217,8 @@ class Hammer {
         for (int step = 0; !done && step < 100; ++step) {
           scratch.used = 0;
           size_t needed = 0;
-          const size_t count = store_->StepCursor(&cursor, now_, true, entries, 32, &scratch, &done, &needed);
+          const size_t count =
+              store_->StepCursor(&cursor, now_, Emits::kKeysAndValues, entries, 32, &scratch, &done, &needed);
           for (size_t i = 0; i < count; ++i) {
             const std::string_view walked_key(bytes_.data() + entries[i].key_offset, entries[i].key_bytes);
             const uint32_t k =

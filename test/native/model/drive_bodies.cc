@@ -233,7 +233,8 @@ bool Harness::DoFill(const Op& op) {
   Ticket ticket{op.key, std::make_unique<FillTicket>(), std::make_shared<ModelShard::Load>()};
   ticket.load->key = key;
   BeforeCall();
-  const bool began = store_->BeginFill(key, if_absent, store_->uses_time() ? now_ : Now{}, ticket.ticket.get());
+  const bool began = store_->BeginFill(key, if_absent ? FillOf::kAbsentKey : FillOf::kAnyKey,
+                                       store_->uses_time() ? now_ : Now{}, ticket.ticket.get());
   RunScheduledClear();
   ModelShard& shard = ShardFor(key);
   bool is_live = false;

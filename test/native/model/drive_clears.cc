@@ -125,16 +125,16 @@ bool Harness::DoScheduleClear(const Op& op) {
 }
 
 // A clear that is read back: what has a lower version is gone, what is newer stays.
-bool Harness::DoApplyClear(const Op& op, bool keep_version) {
+bool Harness::DoApplyClear(const Op& op, Origin origin) {
   RecordView record;
   record.kind = RecordKind::kClear;
   const uint32_t low = Epoch() > 5 ? Epoch() - 5 : 1;
   const uint32_t epoch = std::min<uint32_t>(low + (op.number >> 6) % 7, kEpochMax - 3);
   record.version = VersionOf(epoch, op.number >> 12);
   BeforeCall();
-  const Status actual = store_->Apply(record, now_, keep_version);
+  const Status actual = store_->Apply(record, now_, origin);
   Status expected = Status::kStored;
-  if (keep_version) {
+  if (origin == Origin::kLog) {
     uint64_t count = 0;
     for (ModelShard& shard : shards_) {
       if (record.version <= shard.cleared_version) continue;
@@ -158,7 +158,7 @@ bool Harness::DoApplyClear(const Op& op, bool keep_version) {
 }
 
 // A clear to come that is read back: the newest record decides whether there is one.
-bool Harness::DoApplyClearAt(const Op& op, bool keep_version) {
+bool Harness::DoApplyClearAt(const Op& op, Origin origin) {
   RecordView record;
   record.kind = RecordKind::kClearAt;
   const uint64_t at_ms = op.number % 3 == 0 ? 0 : now_.boot_ms + (op.number >> 4) % 2000;
@@ -166,15 +166,15 @@ bool Harness::DoApplyClearAt(const Op& op, bool keep_version) {
   record.version = std::max(scheduled_version_, uint64_t{1}) + (op.number >> 6) % 4 - 1;
   if (op.number % 5 == 0) record.version = VersionOf(std::min(Epoch(), kEpochMax - 3), op.number);
   BeforeCall();
-  const Status actual = store_->Apply(record, now_, keep_version);
+  const Status actual = store_->Apply(record, now_, origin);
   Status expected = Status::kStored;
-  if (!keep_version) {
+  if (origin == Origin::kElsewhere) {
     if (!Schedule(at_ms)) expected = Status::kLogFull;
   } else if (record.version <= scheduled_version_) {
     expected = Status::kNotStored;
   }
   if (actual != expected) Fail(std::string("expected ") + NameOf(expected) + ", got " + NameOf(actual));
-  if (keep_version && actual == Status::kStored) {
+  if (origin == Origin::kLog && actual == Status::kStored) {
     ModelShard& shard = shards_[0];
     shard.last_version = std::max(shard.last_version, record.version);
     scheduled_clear_ms_ = at_ms;

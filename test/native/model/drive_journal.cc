@@ -133,7 +133,7 @@ bool Harness::Replay() {
   for (std::string_view rest = replay_; !rest.empty();) {
     RecordView record;
     if (DecodeRecord(rest, &record) != DecodeStatus::kOk) return Fail("replay: not a record");
-    (void)other->Apply(record, now_, true);
+    (void)other->Apply(record, now_, Origin::kLog);
     rest.remove_prefix(record.record_bytes);
     ++coverage_.ring_replayed;
   }

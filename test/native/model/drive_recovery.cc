@@ -39,11 +39,12 @@ bool Harness::DoApply(const Op& op) {
   uint32_t shard_index;
   ModelShard& shard = ShardFor(key, &shard_index);
   // What is read back leaves no record, so the records would not say all.
-  const bool keep_version = recovering_ || (op.number % 4 != 0 && !has_rings());
+  const bool keeps_version = recovering_ || (op.number % 4 != 0 && !has_rings());
+  const Origin origin = keeps_version ? Origin::kLog : Origin::kElsewhere;
   RecordView record;
   // While a log is read back the store has to fill in between.
-  if (op.number % (recovering_ ? 244 : 61) == 0) return DoApplyClear(op, keep_version);
-  if (op.number % 67 == 0) return DoApplyClearAt(op, keep_version);
+  if (op.number % (recovering_ ? 244 : 61) == 0) return DoApplyClear(op, origin);
+  if (op.number % 67 == 0) return DoApplyClearAt(op, origin);
   const RecordKind kinds[] = {RecordKind::kSet, RecordKind::kSet, RecordKind::kSet, RecordKind::kTouch,
                               RecordKind::kDelete};
   record.kind = kinds[(op.number >> 3) % 5];
@@ -74,7 +75,7 @@ bool Harness::DoApply(const Op& op) {
   }
   BeforeCall();
   // Records carry their expiry by the wall clock, so the caller that applies them has read it.
-  const Status actual = store_->Apply(record, now_, keep_version);
+  const Status actual = store_->Apply(record, now_, origin);
 
   if (recovering_ && record.kind == RecordKind::kSet) {
     Entry to_come;
@@ -86,11 +87,11 @@ bool Harness::DoApply(const Op& op) {
     if (!FollowRecovery(shard, shard.FootprintOf(to_come).charge)) return AfterCall("apply");
   }
   ModelShard::Effect effect;
-  const Status expected = shard.Apply(record, keep_version, recovering_, &effect);
-  if (keep_version) FoldApplied(record, effect);
+  const Status expected = shard.Apply(record, keeps_version, recovering_, &effect);
+  if (keeps_version) FoldApplied(record, effect);
   if (actual != expected) Fail(std::string("expected ") + NameOf(expected) + ", got " + NameOf(actual));
   if (actual == Status::kStored) ++coverage_.applied;
-  if (actual == Status::kStored && record.kind == RecordKind::kSet && !keep_version) {
+  if (actual == Status::kStored && record.kind == RecordKind::kSet && !keeps_version) {
     // The version is a new one: look it up.
     Outcome peeked;
     Scratch none;
@@ -144,7 +145,7 @@ bool Harness::FollowRecovery(ModelShard& shard, uint64_t charge) {
 
 // Records of another generation come: what is here is older than all of them, in the order in which it is here.
 bool Harness::DoRenumber(const Op& op) {
-  if (op.number % 2 == 0 && !DoApplyClear(op, true)) return false;
+  if (op.number % 2 == 0 && !DoApplyClear(op, Origin::kLog)) return false;
   BeforeCall();
   store_->Renumber();
   std::map<std::string, StoredRecord> fold;

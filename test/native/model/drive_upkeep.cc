@@ -125,8 +125,9 @@ bool Harness::DoCursor(const Op& op) {
   std::vector<WalkedEntry> entries(count);
   bool done = false;
   size_t needed = 0;
-  const size_t emitted = store_->StepCursor(&handle.cursor, store_->uses_time() ? now_ : Now{}, with_values,
-                                            entries.data(), count, &scratch, &done, &needed);
+  const size_t emitted = store_->StepCursor(&handle.cursor, store_->uses_time() ? now_ : Now{},
+                                            with_values ? Emits::kKeysAndValues : Emits::kKeys, entries.data(), count,
+                                            &scratch, &done, &needed);
   RunScheduledClear();
   if (emitted > count) return Fail("stepCursor: more than was asked for");
   if (done && emitted != 0) Fail("stepCursor: done, and entries");

@@ -293,8 +293,8 @@ bool Harness::Finish() {
       WalkedEntry walked[16];
       Scratch scratch{scratch_.data(), scratch_.size(), 0};
       size_t needed = 0;
-      const size_t count =
-          store_->StepCursor(&cursor, store_->uses_time() ? now_ : Now{}, false, walked, 16, &scratch, &done, &needed);
+      const size_t count = store_->StepCursor(&cursor, store_->uses_time() ? now_ : Now{}, Emits::kKeys, walked, 16,
+                                              &scratch, &done, &needed);
       for (size_t i = 0; i < count; ++i) {
         while (expected != shards_[0].order.rend() && shards_[0].IsExpired(*expected)) ++expected;
         if (expected == shards_[0].order.rend() ||

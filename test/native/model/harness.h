@@ -145,8 +145,8 @@ class Harness {
   bool Schedule(uint64_t at_ms);
   bool DoClear();
   bool DoScheduleClear(const Op& op);
-  bool DoApplyClear(const Op& op, bool keep_version);
-  bool DoApplyClearAt(const Op& op, bool keep_version);
+  bool DoApplyClear(const Op& op, Origin origin);
+  bool DoApplyClearAt(const Op& op, Origin origin);
   void StartEpoch(uint32_t epoch);
   uint32_t Epoch() const;  // the highest of any version
 

@@ -1,7 +1,7 @@
 // What tests ask of one shard of a store, or set in it, each under the shard's lock.
 #pragma once
 
-#include "store/shard.h"
+#include "store/shard_guard.h"
 #include "store/store.h"
 
 namespace cairn::test {
@@ -17,7 +17,7 @@ inline void NoteVersion(Store* store, uint32_t index, uint64_t version) {
 inline uint64_t LimitFor(Store* store, uint32_t index, uint64_t memory_bytes) {
   const Shard* shard = store->shard(index);
   const ShardGuard guard(shard);
-  return shard->LimitFor(memory_bytes);
+  return shard->room()->LimitFor(memory_bytes);
 }
 
 }  // namespace cairn::test

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "store/shard.h"
+#include "store/shard_guard.h"
 #include "store/store.h"
 
 namespace cairn::test {

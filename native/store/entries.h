@@ -1,0 +1,211 @@
+// The entries of a shard that keys lead to: a table finds them by key, a list orders them by last use, a wheel by
+// expiry, walks visit them. Enter() and Leave() are the only ways in and out. They keep all of these in step, and tell
+// the counters, the recorder and the removal sink.
+//
+// Thread safety: none; the shard's lock guards it, except HintBucket() and Prefetch*() as they say.
+// Ownership: the bytes are the EntryMemory's.
+// Invariants (Verify()):
+//   (1) an entry is in the table if and only if it is in the list; in the wheel if and only if it has an expiry;
+//   (2) entries of a version below cleared_version are dead: no look-up finds them; they are the cold end of the list;
+//   (3) once the touches are settled, the list is in the exact order of the last uses.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "base/hash.h"
+#include "store/entry_memory.h"
+#include "store/hash_table.h"
+#include "store/lru_list.h"
+#include "store/population.h"
+#include "store/presence.h"
+#include "store/recorder.h"
+#include "store/removal.h"
+#include "store/shard_state.h"
+#include "store/timer_wheel.h"
+#include "store/walks.h"
+
+namespace cairn {
+
+// Whether the removal sink is told of an entry that leaves: not if an entry with the same value follows it.
+enum class Farewell : uint8_t { kTold, kUntold };
+// kGet counts an entry that it finds expired.
+enum class Purpose : uint8_t { kGet, kOther };
+
+class Entries final : private EntryHasher {
+ public:
+  Entries(ShardState* state, uint32_t* directory, const ShardConfig& config, EntryMemory* memory, Recorder* recorder)
+      : state_(state),
+        base_(memory->arena()->At(0)),
+        memory_(memory),
+        recorder_(recorder),
+        hash_(config.hash),
+        secrets_(config.secrets),
+        table_(memory->arena(), &state->table, directory, this),
+        lru_(memory->arena(), &state->lru),
+        wheel_(memory->arena(), &state->wheel),
+        walks_(&state->walks, memory, &lru_, &state->population) {}
+  Entries(const Entries&) = delete;
+  Entries& operator=(const Entries&) = delete;
+
+  // Makes the first page of the table. False: it does not fit.
+  [[nodiscard]] bool Init() { return table_.Init(); }
+  // Set before the first request or never.
+  void SetRemovalSink(RemovalSink* sink) { removals_ = sink; }
+  RemovalSink* removal_sink() const { return removals_; }
+  uint64_t HashOf(std::string_view key) const { return TableHash(hash_, key, secrets_); }
+
+  // ---- finding ----
+
+  // Of any state: also dead, expired and stale ones.
+  Ref Find(std::string_view key, uint64_t hash) const;
+  // The entry under the key, if a request may find it. Removes a dead or expired entry.
+  [[gnu::always_inline]] Found Lookup(std::string_view key, uint64_t hash, const Now& now, Purpose purpose,
+                                      StaleIs stale_is);
+  // The same, and changes nothing.
+  Found Look(std::string_view key, uint64_t hash, const Now& now, StaleIs stale_is) const;
+  bool IsDead(const EntryHeader* entry) const { return state_->population.IsDead(entry); }
+
+  // Prefetches the bucket while the lock is being taken. It reads the table's state without the lock, so the state may
+  // be stale or half changed; the result is used as the address of a prefetch only. Only an address in the directory is
+  // dereferenced, which is in the mapping for any level and split.
+  NO_SANITIZE_THREAD void HintBucket(uint64_t hash) const { __builtin_prefetch(table_.HintOf(hash)); }
+  // The stages of prefetching for a group of requests; see Store::ExecuteMany.
+  void PrefetchBucket(uint64_t hash) const { __builtin_prefetch(table_.BucketOf(hash)); }
+  void PrefetchEntry(uint64_t hash) const;
+  void PrefetchValue(uint64_t hash) const;
+
+  // ---- coming and going ----
+
+  // Makes an entry of the bytes in memory slot `slot`, as the newest. False: no room in the table, not even by evicting
+  // an entry of the same bucket.
+  bool Enter(int slot, uint64_t hash, uint8_t walk_bits);
+  // Removes the entry and frees it; a pinned entry stays unlinked until it is unpinned. `reason` is that of a live
+  // entry: a dead one has left with the clear. May move other entries.
+  void Leave(Ref ref, Reason reason, uint64_t hash, Farewell farewell = Farewell::kTold);
+  void Leave(Ref ref, Reason reason) { Leave(ref, reason, HashOfEntry(ref)); }
+  // Tells the removal sink of a value that is about to go while its entry stays.
+  void Announce(Reason reason, const EntryHeader* entry) {
+    if (removals_ != nullptr) [[unlikely]]
+      AnnounceTo(removals_, reason, entry);
+  }
+  // Lets the table grow or shrink by a step, if that is due. May move entries.
+  void Adjust() { table_.Adjust(); }
+
+  // While it exists, the value's size and the expiry of an entry may change where they are.
+  class Edit {
+   public:
+    Edit(Entries* entries, Ref ref) : entries_(entries), ref_(ref), entry_(entries->At(ref)) {
+      if (IsTimed(entry_)) entries_->wheel_.Remove(ref_);
+      entries_->state_->population.payload_bytes -= entry_->value_bytes;
+    }
+    ~Edit() {
+      entries_->state_->population.payload_bytes += entry_->value_bytes;
+      if (IsTimed(entry_)) entries_->wheel_.Add(ref_);
+    }
+    Edit(const Edit&) = delete;
+    Edit& operator=(const Edit&) = delete;
+
+   private:
+    Entries* entries_;
+    Ref ref_;
+    EntryHeader* entry_;
+  };
+
+  // ---- the order ----
+
+  // The ends of the list; 0: it is empty. REQUIRES: touches are settled.
+  Ref newest() const { return lru_.head(); }
+  Ref oldest() const { return lru_.tail(); }
+  // A place that has the newest entry's Ref, wherever it moves.
+  const Ref* newest_address() const { return lru_.head_address(); }
+  // Makes the entry the newest. REQUIRES: touches are settled.
+  void Bump(Ref ref);
+  // Notes that the entry is to become the newest.
+  void BumpLater(Ref ref);
+  // An entry was read: marks it fetched, stamps the access, and notes the hit.
+  void Use(Ref ref, EntryHeader* entry, const Now& now) {
+    entry->flags |= kEntryFetched;
+    StampAccess(entry, now);
+    BumpLater(ref);
+  }
+  // Moves the noted entries to the front. Call it before reading the order, and before moving or removing entries.
+  void SettleTouches() {
+    if (state_->touches.count != 0) SettleTouchesNow();
+  }
+  void CountHit() { state_->touches.hits++; }
+  void CountMiss() { state_->touches.misses++; }
+
+  // ---- all of them ----
+
+  // Makes every live entry dead; their memory is freed by Reclaim(). Returns their number. REQUIRES: touches are
+  // settled, no entry has a version of `version` or above.
+  uint64_t Bury(uint64_t version);
+  // The same by removing them, whatever versions there are: for a clear that is read back.
+  uint64_t LeaveBelow(uint64_t version);
+  uint64_t cleared_version() const { return state_->population.cleared_version; }
+  // Frees at most kStepEntriesMax dead entries. True: there are more.
+  bool Reclaim();
+  // Removes expired entries, at the cost of *budget (see TimerWheel::Advance). False: none is left, or none of budget.
+  bool ExpireOne(const Now& now, int* budget);
+  bool has_timed() const { return !wheel_.empty(); }
+  // Gives every entry a version of epoch 0, counted from `counter` in the order of the list. Returns the last.
+  uint64_t Renumber(uint64_t counter);
+  uint64_t live() const { return state_->population.live_entries; }
+  // Dead ones included.
+  uint64_t count() const { return state_->population.entries(); }
+
+  // The walks, with the order settled.
+  Walks* walks() {
+    SettleTouches();
+    return &walks_;
+  }
+  uint8_t emitted_bits() const { return walks_.emitted_bits(); }
+  bool CleanAbandonedWalks() { return !walks_.any_open() || walks_.CleanAbandoned(); }
+
+  // ---- of the arena's mover ----
+
+  // An entry that is in the list has moved.
+  void Moved(Ref from, Ref to);
+  void MovedOverflowBucket(Ref from, Ref to) { table_.MovedOverflowBucket(from, to); }
+
+  // ---- looking ----
+
+  void AddStats(StoreStats* stats) const;
+  // What entries are charged together, and those of them that are pinned.
+  struct Charges {
+    uint64_t charged = 0;
+    uint64_t pinned = 0;
+  };
+  Charges Verify();
+
+ private:
+  class RemovedView;
+
+  EntryHeader* At(Ref ref) const { return reinterpret_cast<EntryHeader*>(base_ + uint64_t{ref} * kGranuleBytes); }
+  uint64_t HashOfEntry(Ref ref) override { return HashOf(memory_->KeyOf(At(ref))); }
+  [[gnu::noinline]] Found LeaveAbsent(Ref ref, Reason reason, uint64_t hash) {
+    SettleTouches();
+    Leave(ref, reason, hash);
+    return {};
+  }
+  void AnnounceTo(RemovalSink* sink, Reason reason, const EntryHeader* entry) const;
+  void SettleTouchesNow();
+  void VerifyChunks(Ref ref) const;
+  void VerifyTable();
+
+  ShardState* state_;
+  char* base_;  // the arena's, here to save a load in every look-up
+  EntryMemory* memory_;
+  Recorder* recorder_;
+  const HashKind hash_;
+  const HashSecrets secrets_;
+  HashTable table_;
+  LruList lru_;
+  TimerWheel wheel_;
+  Walks walks_;
+  RemovalSink* removals_ = nullptr;
+};
+
+}  // namespace cairn

@@ -1,0 +1,73 @@
+// How much fits into a shard: its limits, the evictions that make room, and the steps down to limits that were lowered.
+//
+// Thread safety: none; the shard's lock guards it.
+// Invariant: while the shard is unlocked, charged_bytes is at most limit_bytes, and there are at most entries_limit
+// entries. Lowered limits are targets: limit_bytes and entries_limit follow them down in steps.
+#pragma once
+
+#include <cstdint>
+
+#include "store/entries.h"
+#include "store/entry_memory.h"
+#include "store/growth.h"
+#include "store/shard_state.h"
+
+namespace cairn {
+
+// kNewEntry: one more entry. kBody: a value that is no entry yet. kNewest: a longer value of the newest entry, which is
+// not evicted for it.
+enum class RoomFor : uint8_t { kNewEntry, kBody, kNewest };
+
+class Room final : public PageEvictor {
+ public:
+  Room(ShardState* state, const ShardConfig& config, EntryMemory* memory, Entries* entries)
+      : state_(state),
+        classes_(config.classes),
+        ring_bytes_(config.ring_bytes),
+        pages_ceiling_(config.pages_ceiling),
+        memory_(memory),
+        entries_(entries) {}
+
+  // ---- making room ----
+
+  // Evicts from the cold end until the charge fits. False, and nothing evicted: it does not fit beside entries that
+  // cannot be evicted.
+  bool Make(uint64_t charge, RoomFor what);
+  bool IsFull(uint64_t charge, RoomFor what) const;
+  // Does some of the evictions and moves that the allocation of an entry needs; true: there are more.
+  bool MakeStep(const Layout& layout, RoomFor what);
+  // Evicts for a page while an entry is being allocated: the newest entry stays.
+  bool EvictForPage() override;
+
+  // ---- limits ----
+
+  // The limit on the entries' charge with this memory; 0 if it does not hold even the reserves.
+  uint64_t LimitFor(uint64_t memory_bytes) const;
+  void SetLimits(uint64_t memory_bytes, uint64_t entries_limit);
+  // One step towards the limits; true when they are reached. *moved is set if the step made progress; otherwise bodies
+  // and pins prevent it.
+  bool ShrinkStep(bool* moved);
+  bool IsShrunk() const;
+  // Up to `count` free pages whose memory the caller returns to the system, before it calls Arena::EndReturn().
+  int BeginReturn(uint32_t* pages, int count, Growth::Purpose purpose);
+  // See Shard::Verify().
+  void Verify() const;
+
+ private:
+  uint32_t PagesFor(uint64_t memory_bytes) const;
+  // Pages that no charge may use: one for each class, those for pins, and the table's last.
+  uint32_t ReservePages() const;
+  // The charge of the newest entry, if it is not counted among those that cannot be evicted.
+  uint64_t ChargeOfNewest() const;
+  // The entry at the cold end leaves. False: there is none.
+  bool Evict();
+
+  ShardState* state_;
+  const SizeClasses* classes_;
+  uint64_t ring_bytes_;
+  uint32_t pages_ceiling_;
+  EntryMemory* memory_;
+  Entries* entries_;
+};
+
+}  // namespace cairn
