@@ -12,7 +12,14 @@ import { CacheLog } from './cache-log.ts';
 import { register } from './copies.ts';
 import { type CloseOptions, Ending } from './ending.ts';
 import { wrongType } from './errors.ts';
-import { type FetchCache, Fetcher, type FetchOptions, type FlightHandle, type Loader } from './fetch/index.ts';
+import {
+  type FetchCache,
+  Fetcher,
+  type FetchInfo,
+  type FetchOptions,
+  type FlightHandle,
+  type Loader,
+} from './fetch/index.ts';
 import { Many } from './many.ts';
 import { Code, type NativeHandle, nativeGet, nativeSet } from './native.ts';
 import { attach, effectiveOptions, givenName, make, Opened, open, openNames } from './opening.ts';
@@ -436,9 +443,21 @@ export class Cache<V = unknown> {
     loader: Loader<V, L>,
     options?: FetchOptions<V>,
   ): Promise<V | Extract<L, undefined>> {
-    this.#fetcher ??= new Fetcher(this.#fetchCache());
-    const value = this.#fetcher.fetch(key, loader as Loader<unknown>, options as FetchOptions);
+    const value = this.#fetching.fetch(key, loader as Loader<unknown>, options as FetchOptions);
     return value as Promise<V | Extract<L, undefined>>;
+  }
+
+  /**
+   * As `fetch`, and returns beside the value where it came from and for how long it is fresh: `{ value, outcome, ttl,
+   * staleFor }`.
+   */
+  fetchWithInfo<L extends V | undefined>(
+    key: Key,
+    loader: Loader<V, L>,
+    options?: FetchOptions<V>,
+  ): Promise<FetchInfo<V | Extract<L, undefined>>> {
+    const answer = this.#fetching.fetchWithInfo(key, loader as Loader<unknown>, options as FetchOptions);
+    return answer as Promise<FetchInfo<V | Extract<L, undefined>>>;
   }
 
   // ---- events ----
@@ -648,14 +667,20 @@ export class Cache<V = unknown> {
     this.#promises?.handleClosed();
   }
 
+  get #fetching(): Fetcher {
+    this.#fetcher ??= new Fetcher(this.#fetchCache());
+    return this.#fetcher;
+  }
+
   #fetchCache(): FetchCache {
     return {
       handle: this.#handle as FlightHandle,
       raw: this.#opened.raw,
       ttl: this.closed ? 0 : this.#resolvedOptions().ttl,
+      random: this.#opened.random,
       tick: this.#opened.tick,
       get: (key) => this.get(key),
-      peek: (key) => this.peek(key),
+      remainingTtl: (key) => this.getRemainingTTL(key),
       read: (key, read) => {
         const value = read(key);
         return typeof value === 'boolean' ? this.#reads.finish(value, key, 'get', read) : value;

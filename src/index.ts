@@ -12,7 +12,7 @@ export {
   errorKind,
   type ManyResult,
 } from './errors.ts';
-export type { FetchOptions, LoadContext, Loader } from './fetch/index.ts';
+export type { FetchInfo, FetchOptions, FetchOutcome, LoadContext, Loader } from './fetch/index.ts';
 export type {
   AckLevel,
   AttachOptions,

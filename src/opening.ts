@@ -12,6 +12,7 @@ import {
   type CacheOptions,
   checkName,
   type EffectiveOptions,
+  type HandleOptions,
   type OpeningOptions,
   type RawOption,
   type ResolvedLogOptions,
@@ -29,14 +30,17 @@ export class Opened {
   readonly handle: NativeHandle;
   readonly raw: RawOption;
   readonly promises: ResolvedPromiseOptions;
+  /** From 0 to 1. */
+  readonly random: () => number;
   /** Moves the cache's time, where its maker gave a clock. */
   readonly tick: (() => void) | undefined;
   /** Of a handle that owns a cache with a log. */
   readonly keeper: LogKeeper | undefined;
-  constructor(handle: NativeHandle, raw: RawOption, promises: ResolvedPromiseOptions, keeper?: LogKeeper) {
+  constructor(handle: NativeHandle, { raw, promises, random }: HandleOptions, keeper?: LogKeeper) {
     this.handle = handle;
     this.raw = raw;
     this.promises = promises;
+    this.random = random ?? Math.random;
     this.tick = clockOf(handle);
     this.keeper = keeper;
   }
@@ -90,10 +94,10 @@ export async function open(given: CacheOptions | undefined): Promise<Opened> {
 /** `Cache.attach(name, options)`. */
 export function attach(name: string, options: AttachOptions | undefined): Opened {
   const checked = checkName(name);
-  const { raw, promises } = resolveHandleOptions(options, native.usableMemory);
+  const own = resolveHandleOptions(options, native.usableMemory);
   const handle = native.attachCache(nativeName(checked));
   if (typeof handle === 'number') throw openingError(handle, checked);
-  return new Opened(handle, raw, promises);
+  return new Opened(handle, own);
 }
 
 /** Openings under way of caches with a log, by name. */
@@ -133,12 +137,12 @@ async function openLogged(options: OpeningOptions, log: ResolvedLogOptions): Pro
   const joined = LogKeeper.of(first.handle.cacheId);
   if (joined !== undefined) {
     joined.ownerCount++;
-    return new Opened(first.handle, first.raw, first.promises, joined);
+    return new Opened(first.handle, first, joined);
   }
   const keeper = await LogKeeper.open(feedOf(first.handle)!, keeperOptions(log), options.onRecovery ?? (() => {}));
   const handle = native.attachById(first.handle.cacheId);
   if (typeof handle === 'number') throw openingError(handle, name);
-  return new Opened(handle, first.raw, first.promises, keeper);
+  return new Opened(handle, first, keeper);
 }
 
 function keeperOptions(log: ResolvedLogOptions): KeeperOptions {
@@ -153,10 +157,10 @@ function keeperOptions(log: ResolvedLogOptions): KeeperOptions {
   };
 }
 
-function openNative({ cache, raw, promises, clock }: OpeningOptions, join: boolean): Opened {
-  const handle = openOrJoin(cache, join);
-  if (clock !== undefined) startClock(handle, clock);
-  return new Opened(handle, raw, promises);
+function openNative(options: OpeningOptions, join: boolean): Opened {
+  const handle = openOrJoin(options.cache, join);
+  if (options.clock !== undefined) startClock(handle, options.clock);
+  return new Opened(handle, options);
 }
 
 function openOrJoin(options: ResolvedOptions, join: boolean): NativeHandle {

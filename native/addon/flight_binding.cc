@@ -171,8 +171,9 @@ Napi::Value FlightCounts(const Napi::CallbackInfo& info) {
   return counts;
 }
 
-// getStale(key): as get, and gives an entry that is stale too. The words have 0 for a fresh one, otherwise the
-// milliseconds since the end of its freshness, and 1.
+// getStale(key): as get, and gives an entry that is stale too. The words have the milliseconds for which the value is
+// still fresh (kExpiresIn; 0: without end), and for a stale one the milliseconds since the end of its freshness, and 1
+// (kNumber; 0: it is fresh).
 Napi::Value GetStale(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   CacheHandle* handle = HandleOf(info);
@@ -186,7 +187,9 @@ Napi::Value GetStale(const Napi::CallbackInfo& info) {
   const Now now = handle->instance->ReadNow(false);
   const Napi::Value value(env, Answer(env, handle, request, now, &outcome));
   const bool stale = outcome.fresh_until_ms != kAlwaysFresh && outcome.fresh_until_ms <= now.boot_ms;
-  handle->environment->Set(Word::kExpiresIn, stale ? now.boot_ms - outcome.fresh_until_ms + 1 : 0);
+  const uint64_t end_ms = EndMs(outcome.expires_ms, outcome.fresh_until_ms);
+  handle->environment->Set(Word::kExpiresIn, stale || end_ms == kNeverExpires ? 0 : end_ms - now.boot_ms);
+  handle->environment->Set(Word::kNumber, stale ? now.boot_ms - outcome.fresh_until_ms + 1 : 0);
   return value;
 }
 

@@ -1,8 +1,21 @@
-/** A call of fetch(), and the flight that answers it. */
-import { type GivingUp, wait } from '../patience.ts';
-import type { LoadContext, Loader, Wants } from './fetch-options.ts';
+/** A call of fetch(): which value answers it, and how long it waits. */
+import { type GivingUp, longTimeout, wait } from '../patience.ts';
+import type { Loader, Wants } from './fetch-options.ts';
+import type { Flight } from './flight.ts';
 import type { Key } from './flight-binding.ts';
 import type { Load } from './loads.ts';
+import type { Stored } from './stored.ts';
+
+/**
+ * Where the answer of a fetch came from:
+ *
+ * - `'hit'`: the cache had the value, fresh.
+ * - `'miss'`: the cache had none; this call's loader ran.
+ * - `'refreshed'`: this call's loader ran and replaced a value that the cache still had.
+ * - `'joined'`: the load of another call, in any thread, gave it.
+ * - `'stale'`: the cache had the value, stale, and the options of the call accept that.
+ */
+export type FetchOutcome = 'hit' | 'miss' | 'refreshed' | 'joined' | 'stale';
 
 /** The parts of a call. */
 export interface CallParts {
@@ -10,9 +23,16 @@ export interface CallParts {
   readonly loader: Loader<unknown>;
   readonly wants: Wants;
   readonly refresh: boolean;
-  readonly stale?: unknown;
-  readonly takesStaleOnError?: boolean;
+  /** Makes the answer of the value; undefined: the value is the answer. */
+  readonly describe?: Describe | undefined;
+  /** The entry to be refreshed. */
+  readonly present?: Stored;
+  /** The entry is refreshed for this time before its end. */
+  readonly aheadMs?: number;
 }
+
+/** Makes the answer of `fetchWithInfo`. `present`: the entry that gave the value, if it was not loaded. */
+export type Describe = (key: Key, value: unknown, outcome: FetchOutcome, present: Stored | undefined) => unknown;
 
 /** One call of fetch(). Answered once; later answers are ignored. */
 export class Call {
@@ -21,29 +41,34 @@ export class Call {
   readonly wants: Wants;
   /** True: a present value does not answer it. */
   refresh: boolean;
-  /** The value to be refreshed. */
-  readonly stale: unknown;
-  /** True: if the load fails, the value to be refreshed answers the call. */
-  readonly takesStaleOnError: boolean;
-  /** No caller waits for it. */
+  readonly present: Stored | undefined;
+  readonly aheadMs: number;
+  /** No caller waits for it: the load goes on for the cache. */
   background = false;
   flight: Flight | undefined;
   /** The load whose loader made this call and waits for it. */
   within: Load | undefined;
   /** Answered, perhaps by its own loader, which may close the cache. */
   isSettled = false;
+  readonly #describe: Describe | undefined;
   #stopWatching: (() => void) | undefined;
+  #softTimer: { stop(): void } | undefined;
   #stopWaiting: (() => void) | undefined;
   #resolve: ((value: unknown) => void) | undefined;
   #reject: ((error: unknown) => void) | undefined;
 
-  constructor({ key, loader, wants, refresh, stale, takesStaleOnError }: CallParts) {
+  constructor({ key, loader, wants, refresh, describe, present, aheadMs }: CallParts) {
     this.key = key;
     this.loader = loader;
     this.wants = wants;
     this.refresh = refresh;
-    this.stale = stale;
-    this.takesStaleOnError = takesStaleOnError === true;
+    this.#describe = describe;
+    this.present = present;
+    this.aheadMs = aheadMs ?? 0;
+  }
+  /** The value to be refreshed. */
+  get stale(): unknown {
+    return this.present?.value;
   }
   promise(): Promise<unknown> {
     return new Promise((resolve, reject) => {
@@ -51,18 +76,27 @@ export class Call {
       this.#reject = reject;
     });
   }
-  resolve(value: unknown): void {
+  resolve(value: unknown, outcome: FetchOutcome, present?: Stored): void {
     this.#forget();
-    this.#resolve?.(value);
+    this.#answer(value, outcome, present);
   }
   reject(error: unknown): void {
     this.#forget();
     this.#reject?.(error);
   }
-  /** The load has failed. */
+  /** The load has failed: the old value answers the call if it accepts that. */
   fail(error: unknown): void {
-    if (this.takesStaleOnError) this.resolve(this.stale);
-    else this.reject(error);
+    const { present, wants } = this;
+    if (present === undefined || wants.errorMs === 0 || present.staleMs >= wants.errorMs) this.reject(error);
+    else this.resolve(present.value, present.staleMs < 0 ? 'hit' : 'stale', present);
+  }
+  /** The caller gets this value now; the call stays in its flight in the background, until its timeout at most. */
+  answerEarly(present: Stored, giveUp: GivingUp): void {
+    const { timeoutMs, softMs } = this.wants;
+    this.#stopAll();
+    this.background = true;
+    this.#answer(present.value, present.staleMs < 0 ? 'hit' : 'stale', present);
+    if (timeoutMs > 0) this.#stopWatching = wait({ timeoutMs: timeoutMs - softMs, signal: undefined }, 'timer', giveUp);
   }
   /** The loader of that load waits for this call. */
   waitWithin(load: Load | undefined, cacheId: number): void {
@@ -76,60 +110,29 @@ export class Call {
     this.#stopWatching = wait({ timeoutMs, signal: this.background ? undefined : signal }, 'timer', giveUp);
     if (this.isSettled) this.#stopWatching();
   }
+  /** Calls `onSoft` when the soft timeout is over. */
+  watchSoft(onSoft: () => void): void {
+    const { timeoutMs, softMs } = this.wants;
+    if (softMs === 0 || this.background || this.isSettled || (timeoutMs > 0 && timeoutMs <= softMs)) return;
+    this.#softTimer = longTimeout(softMs, 'timer', onSoft);
+  }
+  // The promise is settled once; what comes later only ends the call.
+  #answer(value: unknown, outcome: FetchOutcome, present: Stored | undefined): void {
+    const resolve = this.#resolve;
+    if (resolve === undefined) return;
+    this.#resolve = undefined;
+    this.#reject = undefined;
+    resolve(this.#describe === undefined ? value : this.#describe(this.key, value, outcome, present));
+  }
   #forget(): void {
     if (this.isSettled) return;
     this.isSettled = true;
+    this.#stopAll();
+  }
+  #stopAll(): void {
     this.#stopWatching?.();
+    this.#softTimer?.stop();
     this.#stopWaiting?.();
-  }
-}
-
-/** A membership in a flight: the calls of this thread that share it. Id 0: not shared with other threads. */
-export class Flight {
-  readonly id: number;
-  readonly calls = new Set<Call>();
-  /** For a flight whose loader runs in this thread. */
-  load: Load | undefined;
-  /** The thread is kept alive for it. */
-  holds = false;
-  ended = false;
-  #controller: AbortController | undefined;
-  #aborted: { reason: unknown } | undefined;
-
-  constructor(id: number) {
-    this.id = id;
-  }
-  add(call: Call): void {
-    call.flight = this;
-    this.calls.add(call);
-  }
-  abort(reason: unknown): void {
-    this.ended = true;
-    if (this.load === undefined) return;
-    this.#aborted = { reason };
-    this.#controller?.abort(reason);
-  }
-  /** Made when it is first read: most loaders do not use it. */
-  get signal(): AbortSignal {
-    if (this.#controller === undefined) {
-      this.#controller = new AbortController();
-      if (this.#aborted !== undefined) this.#controller.abort(this.#aborted.reason);
-    }
-    return this.#controller.signal;
-  }
-}
-
-export class Context implements LoadContext<unknown> {
-  readonly key: Key;
-  readonly stale: unknown;
-  readonly #flight: Flight;
-
-  constructor(flight: Flight, call: Call) {
-    this.key = call.key;
-    this.stale = call.stale;
-    this.#flight = flight;
-  }
-  get signal(): AbortSignal {
-    return this.#flight.signal;
+    this.#stopWaiting = undefined;
   }
 }

@@ -1,6 +1,8 @@
 /** The options of `fetch`: their types, and the checks on them. */
+import { misplaced, outOfRange } from '../errors.ts';
 import { checkBoolean, checkNames, type Duration, parseDuration } from '../options.ts';
 import { checkSignal } from '../patience.ts';
+import type { FetchOutcome } from './call.ts';
 
 /** The argument of a loader. */
 export interface LoadContext<V> {
@@ -14,6 +16,20 @@ export interface LoadContext<V> {
 
 /** Gets a value from its source. `undefined`: there is no value; callers get `undefined`, and nothing is stored. */
 export type Loader<V, L = V | undefined> = (context: LoadContext<V>) => L | PromiseLike<L>;
+
+/** The answer of `fetchWithInfo`. */
+export interface FetchInfo<V> {
+  value: V;
+  /** Where the value came from. */
+  outcome: FetchOutcome;
+  /**
+   * Milliseconds for which the entry of the key is still fresh; `Infinity`: without end; 0: it is stale, or the value
+   * is not stored.
+   */
+  ttl: number;
+  /** Milliseconds since the value became stale; 0: it is fresh. */
+  staleFor: number;
+}
 
 /** Options of `fetch`. The options of the call whose loader runs decide how the value is stored. */
 export interface FetchOptions<V = unknown> {
@@ -44,6 +60,24 @@ export interface FetchOptions<V = unknown> {
    * returns it if the loader fails. Otherwise as `staleWhileRevalidate`. Default 0.
    */
   staleIfError?: Duration;
+  /**
+   * Ends the wait of this caller after this time if there is a stale value within `staleIfError`, which it then gets.
+   * The load goes on and is stored; `timeout` still bounds it. Without such a value the caller waits on. Needs
+   * `staleIfError`. Default 0: never.
+   */
+  softTimeout?: Duration;
+  /**
+   * A hit this near to the end of its value's freshness starts one load, in one thread, which replaces the value; the
+   * hit itself does not wait. A time such as `'30s'`, or a share of the `ttl` of this call such as `'20%'`. Default 0:
+   * values are loaded again only once their time is over.
+   */
+  refreshAhead?: Duration;
+  /**
+   * Shortens the `ttl` of a loaded value by a random time of at most this, so that values loaded together do not end
+   * together: a time such as `'30s'`, or a share of the `ttl` such as `'10%'`. No value lives longer than its `ttl`, or
+   * less than 1 ms. Default 0.
+   */
+  jitter?: Duration;
 }
 
 const OPTION_NAMES: readonly (keyof FetchOptions)[] = [
@@ -53,7 +87,16 @@ const OPTION_NAMES: readonly (keyof FetchOptions)[] = [
   'forceRefresh',
   'staleWhileRevalidate',
   'staleIfError',
+  'softTimeout',
+  'refreshAhead',
+  'jitter',
 ];
+
+/** A part of a time to live: a time, or a share from 0 to 1. At most one of the two is above 0. */
+export interface Part {
+  readonly ms: number;
+  readonly share: number;
+}
 
 /** Options after checking. */
 export interface Wants {
@@ -63,6 +106,14 @@ export interface Wants {
   readonly forceRefresh: boolean;
   readonly revalidateMs: number;
   readonly errorMs: number;
+  /** 0: it does not end its wait early. */
+  readonly softMs: number;
+  /** undefined: it refreshes nothing ahead. */
+  readonly ahead: Part | undefined;
+  /** undefined: the time to live is exact. */
+  readonly jitter: Part | undefined;
+  /** Whether a hit depends on how fresh the entry is. */
+  readonly asksFreshness: boolean;
 }
 
 export const NO_WANTS: Wants = {
@@ -72,6 +123,10 @@ export const NO_WANTS: Wants = {
   forceRefresh: false,
   revalidateMs: 0,
   errorMs: 0,
+  softMs: 0,
+  ahead: undefined,
+  jitter: undefined,
+  asksFreshness: false,
 };
 
 /** Checks the options of a call. Throws the reason of a signal that is aborted. */
@@ -79,19 +134,42 @@ export function checkOptions(given: FetchOptions): Wants {
   checkNames<FetchOptions>('options', given, OPTION_NAMES);
   const { ttl } = given;
   const signal = checkSignal(given.signal);
-  // What a number or text stands for is found out when there is a value; that it stands for something, now.
+  // The number or text is read again when there is a value; here only to refuse a wrong one at once.
   if (typeof ttl !== 'function') parseDuration('ttl', ttl, 0);
+  const revalidateMs = parseWindow('staleWhileRevalidate', given.staleWhileRevalidate);
+  const errorMs = parseWindow('staleIfError', given.staleIfError);
+  const softMs = parseDuration('softTimeout', given.softTimeout, 0);
+  if (softMs > 0 && errorMs === 0) {
+    throw misplaced('softTimeout gives the stale value that staleIfError keeps: give staleIfError too');
+  }
+  const ahead = parsePart('refreshAhead', given.refreshAhead);
   return {
     ttl,
     signal,
     timeoutMs: parseDuration('timeout', given.timeout, 0),
     forceRefresh: checkBoolean('forceRefresh', given.forceRefresh, false),
-    revalidateMs: parseWindow('staleWhileRevalidate', given.staleWhileRevalidate),
-    errorMs: parseWindow('staleIfError', given.staleIfError),
+    revalidateMs,
+    errorMs,
+    softMs,
+    ahead,
+    jitter: parsePart('jitter', given.jitter),
+    asksFreshness: revalidateMs + errorMs > 0 || ahead !== undefined,
   };
 }
 
 // For a time to live Infinity is none, which is 0; for a window it is the longest.
 function parseWindow(name: string, given: unknown): number {
   return given === Number.POSITIVE_INFINITY ? given : parseDuration(name, given, 0);
+}
+
+// undefined: there is none.
+function parsePart(name: string, given: unknown): Part | undefined {
+  const percent = typeof given === 'string' ? /^(\d+(?:\.\d+)?)\s*%$/.exec(given.trim()) : null;
+  if (percent === null) {
+    const ms = parseDuration(name, given, 0);
+    return ms === 0 ? undefined : { ms, share: 0 };
+  }
+  const share = Number(percent[1]) / 100;
+  if (share > 1) throw outOfRange(name, 'a share of at most "100%", or a time such as "30s"', given);
+  return share === 0 ? undefined : { ms: 0, share };
 }

@@ -29,7 +29,10 @@ export interface FlightHandle extends NativeHandle {
   leaveFlight(id: number): number;
   takeFlightNews(): unknown[] | undefined;
   flightCounts(): [number, number, number] | undefined;
-  /** As `get`, for a stale entry too; `words[Word.expiresIn]`: 0, or for how long it is stale, and 1. */
+  /**
+   * As `get`, for a stale entry too. `words[Word.expiresIn]`: milliseconds for which it is still fresh, 0: without end;
+   * `words[Word.number]`: 0, or milliseconds for which it has been stale, and 1.
+   */
   getStale(key: Key): unknown;
 }
 
@@ -39,10 +42,13 @@ export interface FetchCache {
   readonly raw: RawOption;
   /** Milliseconds; 0: entries do not expire. */
   readonly ttl: number;
+  /** From 0 to 1, for `jitter`. */
+  readonly random: () => number;
   /** Moves the cache's time, where its maker gave a clock. */
   readonly tick: (() => void) | undefined;
   get(key: Key): unknown;
-  peek(key: Key): unknown;
+  /** Milliseconds for which the entry is still fresh: `Infinity` without end, 0 for a miss. */
+  remainingTtl(key: Key): number;
   /** As `get`, by another function of the handle. */
   read(key: Key, read: (key: Key) => unknown): unknown;
   /** A key that holds U+FFFD, as bytes. */

@@ -17,6 +17,8 @@ import type {
 export interface HandleOptions {
   readonly raw: RawOption;
   readonly promises: ResolvedPromiseOptions;
+  /** undefined: `Math.random`. */
+  readonly random?: (() => number) | undefined;
 }
 
 /** The options of a cache that is made or opened. */
@@ -29,7 +31,7 @@ export interface OpeningOptions extends HandleOptions {
 /** Checks the options of a cache. `usableMemory` is asked for what `'25%'` is of. Throws `ERR_INVALID_ARGUMENT`. */
 export function resolveOptions(given: CacheOptions | undefined, usableMemory: () => number): OpeningOptions {
   const options = checkAll(CACHE_OPTIONS, 'options', given, usableMemory);
-  const { raw, promises, clock, onRecovery, maxMemory, maxMemoryCeiling, maxValueBytes } = options;
+  const { raw, promises, random, clock, onRecovery, maxMemory, maxMemoryCeiling, maxValueBytes } = options;
   warnOfMemory(maxMemory, usableMemory());
   if (maxMemoryCeiling !== 0 && maxMemoryCeiling < maxMemory) {
     const expected = `(${maxMemory} bytes)`;
@@ -44,7 +46,7 @@ export function resolveOptions(given: CacheOptions | undefined, usableMemory: ()
     ...{ ttl, shards, hash, trackAccess },
     ack: checkAck(given?.ack, log !== undefined, log === undefined ? 'memory' : 'logged'),
   };
-  return { cache, raw, promises, clock, onRecovery };
+  return { cache, raw, promises, random, clock, onRecovery };
 }
 
 let hasWarnedOfMemory = false;

@@ -34,6 +34,11 @@ export const FOREIGN_NAMES: Readonly<Record<string, string>> = {
   path: 'data',
   fsync: 'sync',
   appendfsync: 'sync',
+  grace: 'staleIfError',
+  hardTimeout: 'timeout',
+  eagerRefreshThreshold: 'refreshAhead',
+  refreshThreshold: 'refreshAhead',
+  jitterMaxDuration: 'jitter',
 };
 
 /** Options that lru-cache has and that are methods or events here. */
@@ -51,7 +56,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   KEEPTTL: "set(key, value, { ttl: 'keep' })",
   allowStale: 'fetch(key, loader, { staleWhileRevalidate }): get gives nothing that is over',
   allowStaleOnFetchRejection: 'fetch(key, loader, { staleIfError })',
-  allowStaleOnFetchAbort: 'fetch(key, loader, { staleIfError })',
+  allowStaleOnFetchAbort: 'fetch(key, loader, { staleIfError, softTimeout })',
   noDeleteOnStaleGet: 'no option: what is over is not given, and leaves memory by itself',
   ttlAutopurge: 'no option: what is over leaves memory by itself',
   ttlResolution: 'no option: times are exact to the millisecond',

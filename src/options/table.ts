@@ -195,6 +195,11 @@ export const CACHE_OPTIONS = {
     default: "the machine's",
     doc: 'for tests: the cache takes its time from this function, in milliseconds: `() => Date.now()` with fake timers',
   },
+  random: {
+    check: kinds.callback<() => number>('a function that gives numbers from 0 to 1'),
+    default: '`Math.random`',
+    doc: 'for tests: the numbers from 0 to 1 for `jitter` of `fetch`',
+  },
   data: {
     check: kinds.directory,
     default: 'none',

@@ -59,6 +59,8 @@ export interface CacheOptions {
    * calls.
    */
   clock?: () => number;
+  /** For tests: numbers from 0 to 1 for `jitter` of `fetch` on this handle. Default `Math.random`. */
+  random?: () => number;
 
   /**
    * A directory for the log of this cache: every write goes there too, and the entries are back when the cache is

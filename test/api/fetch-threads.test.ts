@@ -404,6 +404,72 @@ test('threads come, fetch, write and are terminated at any moment, and every fet
   expect(counts().fetchJoins).toBeGreaterThan(0);
 });
 
+describe('a value near or after its end', () => {
+  let now: number;
+  let timed: Cache;
+  beforeEach(async () => {
+    now = 0;
+    timed = new Cache({ name: 'timed threads', maxMemory: '16mb', clock: () => now });
+  });
+  afterEach(() => timed.close());
+  const options = { ttl: 100, staleIfError: '1h', refreshAhead: 20, softTimeout: 1 };
+  const notCalled = () => expect.fail('loaded');
+  type Data = { options: typeof options };
+
+  /** Fetches 'k', tells how each step goes, and loads what the test says. */
+  const program = async ({ cairn, data, say, hear }: ThreadTools<Data>) => {
+    const load = () => {
+      say('loading');
+      return hear();
+    };
+    say({ value: await cairn.Cache.attach('timed threads').fetch('k', load, data.options) });
+    await hear();
+  };
+
+  test('is refreshed ahead by one load of all threads', async () => {
+    await timed.fetch('k', () => 'old', options);
+    now = 90;
+    timed.has('k');
+    const thread = start(program, { options });
+    expect([await thread.next(), await thread.next()]).toEqual(['loading', { value: 'old' }]);
+    for (let i = 0; i < 3; i++) expect(await timed.fetch('k', notCalled, options)).toBe('old');
+    thread.tell('new');
+    await until(() => timed.get('k') === 'new');
+    expect(timed.stats().fetchLoads).toBe(2);
+    thread.tell('end');
+  });
+
+  test('is given after the soft timeout while another thread loads, which goes on', async () => {
+    await timed.fetch('k', () => 'old', options);
+    now = 100;
+    timed.has('k');
+    const thread = start(program, { options: { ...options, softTimeout: 0 } });
+    expect(await thread.next()).toBe('loading');
+    expect(await timed.fetch('k', notCalled, options)).toBe('old');
+    const waiting = timed.fetch('k', notCalled);
+    thread.tell('new');
+    expect(await waiting).toBe('new');
+    expect(await thread.next()).toEqual({ value: 'new' });
+    thread.tell('end');
+  });
+
+  test('is given after the soft timeout to a thread that then ends by itself, though the load goes on', async () => {
+    await timed.fetch('k', () => 'old', options);
+    now = 100;
+    const load = deferred<string>();
+    const own = timed.fetch('k', () => load.promise, { staleIfError: '1h' });
+    const waiter = async ({ cairn, data, say }: ThreadTools<Data>) => {
+      const load = () => say('loading');
+      say({ value: await cairn.Cache.attach('timed threads').fetch('k', load, data.options as never) });
+    };
+    const thread = start(waiter, { options });
+    expect(await thread.next()).toEqual({ value: 'old' });
+    expect(await thread.exit).toBe(0);
+    load.resolve('new');
+    expect(await own).toBe('new');
+  });
+});
+
 describe('a program', () => {
   test('whose load never ends falls off its end', () => {
     const { status, stderr } = runProgram(`

@@ -1,0 +1,419 @@
+/**
+ * The flights of one handle: which load each call shares, and how a load ends.
+ *
+ * The addon knows one membership for each key and handle (native/process/flight_table.h); a {@link Flight} here is that
+ * membership, and holds the {@link Call}s of this thread that share it.
+ *
+ * ```
+ *  start() -> join -> lead: run the loader -> fill -> settle ---------> every call here, every waiting thread
+ *                  -> wait: news: an answer --------------------------> every call here
+ *                                 "you lead": as above
+ *                                 "look again": each call starts over
+ *                  -> the table is full: run the loader, share nothing, store nothing
+ * ```
+ *
+ * Every caller gets its own copy of the value, as from a later `get`, also the caller whose loader ran: the result does
+ * not depend on which call came first.
+ *
+ * A call that has its answer may stay in its flight in the background: it refreshes a value that it gave as it was.
+ */
+import { CairnError, isMalformed, malformedValues, show } from '../errors.ts';
+import { holdAwake, type Looker, lookAgain, lookers } from '../native/wake.ts';
+import { Code } from '../native.ts';
+import type { GivingUp } from '../patience.ts';
+import { bytesOf, Codec, decode, type Encoded, encode, encodeDoubtfulText } from '../request/codec.ts';
+import type { Call, FetchOutcome } from './call.ts';
+import { Context, Flight } from './flight.ts';
+import {
+  ANSWER_ERROR,
+  ANSWER_NOTHING,
+  type FetchCache,
+  type FlightHandle,
+  type Key,
+  LEAVE_GOES_ON,
+  NEWS_ABORT,
+  NEWS_AGAIN,
+  NEWS_ANSWER,
+  NEWS_FIELDS,
+  NEWS_LEAD,
+  ROLE_ALONE,
+  ROLE_LEAD,
+  ROLE_PRESENT,
+  ROLE_WAIT,
+  ROLES,
+  SETTLE_AGAIN,
+} from './flight-binding.ts';
+import { type Life, lifeOf, TTL_NOTHING } from './life.ts';
+import { describeError, reviveError } from './loader-errors.ts';
+import { Load } from './loads.ts';
+import { isValue, readFresh, readStored, type Stored, UNREADABLE } from './stored.ts';
+
+/** Batches of news handled in one turn of the event loop, of 64 rows each. */
+const NEWS_CALLS_PER_TURN = 16;
+
+/** The flights that the calls of one handle take part in. */
+export class Flights implements Looker {
+  readonly #cache: FetchCache;
+  readonly #handle: FlightHandle;
+  readonly #flights = new Map<number, Flight>();
+  /** Flights that are not shared, and have no number. */
+  readonly #alone = new Set<Flight>();
+  #hasToldTooLarge = false;
+
+  constructor(cache: FetchCache) {
+    this.#cache = cache;
+    this.#handle = cache.handle;
+  }
+
+  /**
+   * The handle is about to be closed, or was closed: all calls are rejected, all loads aborted or left to other
+   * threads.
+   */
+  close(): void {
+    const error = this.#cache.error(Code.closed);
+    for (const flight of [...this.#flights.values(), ...this.#alone]) {
+      this.#end(flight);
+      flight.abort(error);
+      for (const call of flight.calls) call.reject(error);
+    }
+  }
+
+  /** Takes the news from other threads for this handle. */
+  look(): void {
+    for (let calls = 0; calls < NEWS_CALLS_PER_TURN; calls++) {
+      const rows = this.#handle.takeFlightNews();
+      // The owner closed the cache, and the handle noticed it before the news came here.
+      if (rows === undefined) this.close();
+      if (rows === undefined || rows.length === 0) return;
+      for (let at = 0; at < rows.length; at += NEWS_FIELDS) {
+        const flight = this.#flights.get(rows[at] as number);
+        if (flight !== undefined) this.#onNews(flight, rows, at + 1);
+      }
+    }
+    lookAgain();
+  }
+
+  // ---- how a call begins ----
+
+  /** The call gets a flight, or an answer. */
+  start(call: Call): Promise<unknown> {
+    const promise = call.promise();
+    call.waitWithin(Load.current, this.#handle.cacheId);
+    this.#enter(call);
+    if (call.flight !== undefined && !call.isSettled) this.#watch(call);
+    return promise;
+  }
+
+  /**
+   * A call without a waiting caller: it counts as waiting, so that the load is not aborted, but it does not wait for
+   * other loads.
+   */
+  revalidate(call: Call): void {
+    call.background = true;
+    this.#enter(call);
+    if (call.flight !== undefined && !call.isSettled) this.#watch(call);
+  }
+
+  // Gives the call a flight, or answers it.
+  #enter(call: Call): void {
+    while (!this.#tryToEnter(call));
+  }
+
+  // False: there was a value, which is gone again.
+  #tryToEnter(call: Call): boolean {
+    let joined = this.#handle.joinFlight(call.key, !call.refresh);
+    if (joined === -Code.keyMaybeIllFormed) {
+      joined = this.#handle.joinFlight(this.#cache.keyBytes(call.key), !call.refresh);
+    }
+    if (joined < 0) {
+      call.reject(this.#cache.error(-joined, call.key));
+      return true;
+    }
+    const id = Math.floor(joined / ROLES);
+    const role = joined % ROLES;
+    if (role === ROLE_PRESENT) {
+      const value = readFresh(this.#cache, call.key);
+      if (value === UNREADABLE) call.refresh = true;
+      if (!isValue(value)) return false;
+      call.resolve(value, 'hit');
+    } else if (role === ROLE_LEAD) {
+      this.#lead(id, call);
+    } else if (role === ROLE_WAIT) {
+      this.#wait(id, call);
+    } else if (role === ROLE_ALONE) {
+      const flight = new Flight(0);
+      this.#alone.add(flight);
+      this.#load(flight, call);
+    } else {
+      call.reject(this.#cache.error(Code.closed));
+    }
+    return true;
+  }
+
+  #lead(id: number, call: Call): void {
+    if (call.refresh && !call.wants.forceRefresh) {
+      // Another thread may have refreshed it after this one saw that it was due.
+      const present = readStored(this.#cache, call.key);
+      if (isValue(present.value) && present.staleMs < 0 && present.leftMs > call.aheadMs) {
+        this.#handle.settleFlight(id, SETTLE_AGAIN);
+        call.resolve(present.value, 'hit', present);
+        return;
+      }
+    }
+    const flight = new Flight(id);
+    this.#add(flight);
+    this.#load(flight, call);
+  }
+
+  #wait(id: number, call: Call): void {
+    let flight = this.#flights.get(id);
+    if (call.background) {
+      // Another call loads it already.
+      if (flight === undefined) this.#handle.leaveFlight(id);
+      return;
+    }
+    const circle = call.within?.circleWith(this.#handle.cacheId, call.key);
+    if (circle !== undefined) {
+      if (flight === undefined) this.#handle.leaveFlight(id);
+      call.reject(circle);
+      return;
+    }
+    if (flight === undefined) {
+      flight = new Flight(id);
+      this.#add(flight);
+    }
+    flight.add(call);
+    this.#hold(flight);
+  }
+
+  #add(flight: Flight): void {
+    this.#flights.set(flight.id, flight);
+    lookers.add(this);
+  }
+
+  // ---- how a call leaves before the end ----
+
+  #watch(call: Call): void {
+    const giveUp: GivingUp = {
+      late: () => {
+        const message = `No value for ${show(call.key)} within ${call.wants.timeoutMs} ms`;
+        this.#leave(call, new CairnError('ERR_TIMEOUT', message));
+      },
+      aborted: (reason) => this.#leave(call, reason),
+    };
+    call.watch(giveUp);
+    call.watchSoft(() => this.#onSoftTimeout(call, giveUp));
+  }
+
+  // Reads the entry now, not when the call began: it may have been written since, deleted, or gone stale for too long.
+  #onSoftTimeout(call: Call, giveUp: GivingUp): void {
+    let present: Stored;
+    try {
+      this.#cache.tick?.();
+      present = readStored(this.#cache, call.key);
+    } catch {
+      return; // The value cannot be read now: the call waits on for its load.
+    }
+    if (!isValue(present.value) || present.staleMs >= call.wants.errorMs) return;
+    call.answerEarly(present, giveUp);
+    const { flight } = call;
+    if (flight !== undefined && [...flight.calls].every((each) => each.background)) this.#release(flight);
+  }
+
+  #leave(call: Call, reason: unknown): void {
+    const { flight } = call;
+    call.reject(reason);
+    if (flight === undefined) return;
+    flight.calls.delete(call);
+    if (flight.calls.size > 0 || flight.ended) return;
+    if (flight.id !== 0 && this.#handle.leaveFlight(flight.id) === LEAVE_GOES_ON) return;
+    this.#end(flight);
+    flight.abort(reason);
+  }
+
+  // ---- how a flight ends ----
+
+  #load(flight: Flight, call: Call): void {
+    this.#release(flight);
+    flight.add(call);
+    flight.load = new Load(this.#handle.cacheId, call.key);
+    new Promise<unknown>((resolve) => {
+      resolve(flight.load!.run(() => call.loader(new Context(flight, call))));
+    }).then(
+      (value) => this.#onLoaded(flight, call, value),
+      (error) => this.#onFailed(flight, error),
+    );
+  }
+
+  #onLoaded(flight: Flight, call: Call, value: unknown): void {
+    if (flight.ended) return;
+    if (value === undefined) {
+      this.#end(flight);
+      if (flight.id !== 0) this.#handle.settleFlight(flight.id, ANSWER_NOTHING);
+      for (const each of flight.calls) each.resolve(undefined, outcomeOf(each, call));
+      return;
+    }
+    let life: Life;
+    try {
+      life = lifeOf(this.#cache, call.wants, call.key, value);
+      encode(value, encoded);
+    } catch (error) {
+      this.#onFailed(flight, error);
+      return;
+    }
+    let { payload, codec } = encoded;
+    if (flight.id !== 0) {
+      this.#cache.tick?.();
+      // With any answer the value was loaded: callers get it even if the cache does not keep it.
+      const { ttlMs, freshMs } = life;
+      let code = this.#handle.fillFlight(flight.id, payload, codec, ttlMs, ttlMs !== TTL_NOTHING, freshMs);
+      if (code === Code.valueMaybeIllFormed) {
+        encodeDoubtfulText(payload as string, encoded);
+        ({ payload, codec } = encoded);
+        code = this.#handle.fillFlight(flight.id, payload, codec, ttlMs, ttlMs !== TTL_NOTHING, freshMs);
+      }
+      if (code === Code.tooLarge) this.#tellTooLarge(call.key, bytesOf(payload));
+    }
+    this.#end(flight);
+    if (typeof value !== 'object' || value === null) {
+      for (const each of flight.calls) each.resolve(value, outcomeOf(each, call));
+    } else {
+      this.#giveCopies(flight, payload, codec, call);
+    }
+  }
+
+  // Once only, because a program that fetches such values would be warned of each of them.
+  #tellTooLarge(key: Key, bytes: number): void {
+    if (this.#hasToldTooLarge) return;
+    this.#hasToldTooLarge = true;
+    process.emitWarning(
+      `fetch() loads ${show(key)} each time: its value of ${bytes} bytes is larger than maxValueBytes (${this.#handle.valueBytesMax}) and is not kept. This is told once for a handle; stats().tooLarge counts`,
+      { type: 'CairnWarning', code: 'CAIRN_VALUE_NOT_KEPT' },
+    );
+  }
+
+  #onFailed(flight: Flight, error: unknown): void {
+    if (flight.ended) return;
+    this.#end(flight);
+    if (flight.id !== 0) {
+      const { message, name, code } = describeError(error);
+      this.#handle.settleFlight(flight.id, ANSWER_ERROR, message, name, code);
+    }
+    for (const call of flight.calls) call.fail(error);
+  }
+
+  #onNews(flight: Flight, rows: unknown[], at: number): void {
+    switch (rows[at]) {
+      case NEWS_ANSWER:
+        this.#end(flight);
+        this.#onAnswer(flight, rows, at + 1);
+        break;
+      case NEWS_AGAIN:
+        this.#end(flight);
+        for (const call of flight.calls) this.#again(call);
+        break;
+      case NEWS_LEAD: {
+        const [call] = flight.calls;
+        if (call !== undefined) this.#load(flight, call);
+        break;
+      }
+      case NEWS_ABORT:
+        this.#end(flight);
+        flight.abort(new DOMException('No caller waits for the value any more', 'AbortError'));
+        break;
+      default: {
+        const error = this.#cache.error(Code.closed);
+        this.#end(flight);
+        flight.abort(error);
+        for (const call of flight.calls) call.reject(error);
+      }
+    }
+  }
+
+  #onAnswer(flight: Flight, rows: unknown[], at: number): void {
+    const payload = rows[at + 1];
+    switch (rows[at]) {
+      case ANSWER_NOTHING:
+        for (const call of flight.calls) call.resolve(undefined, 'joined');
+        break;
+      case ANSWER_ERROR: {
+        const error = reviveError(payload as string, rows[at + 2] as string, rows[at + 3] as string);
+        for (const call of flight.calls) call.fail(error);
+        break;
+      }
+      default:
+        if (payload instanceof Uint8Array) {
+          this.#giveCopies(flight, payload, rows[at + 2] as number);
+        } else if (payload !== undefined) {
+          for (const call of flight.calls) call.resolve(payload, 'joined');
+        } else {
+          for (const call of flight.calls) call.fail(this.#cache.error(Code.outOfMemory, call.key));
+        }
+    }
+  }
+
+  // Starts over: there may be a value now, or another load, or this call may lead.
+  #again(call: Call): void {
+    call.flight = undefined;
+    try {
+      const value = call.refresh ? undefined : readFresh(this.#cache, call.key);
+      if (value === UNREADABLE) call.refresh = true;
+      if (isValue(value)) call.resolve(value, 'hit');
+      else this.#enter(call);
+    } catch (error) {
+      call.reject(error);
+    }
+  }
+
+  // Each call decodes its own copy, so no two calls share an object. `leader`: the call of this thread that loaded it.
+  #giveCopies(flight: Flight, payload: string | Uint8Array, codec: number, leader?: Call): void {
+    for (const call of flight.calls) {
+      try {
+        call.resolve(this.#decode(payload, codec), outcomeOf(call, leader));
+      } catch (error) {
+        call.fail(isMalformed(error) ? malformedValues([call.key], error) : error);
+      }
+    }
+  }
+
+  #decode(payload: string | Uint8Array, codec: number): unknown {
+    if (codec === Codec.json && typeof payload === 'string') return JSON.parse(payload);
+    const bytes =
+      typeof payload === 'string'
+        ? Buffer.from(payload, 'utf8')
+        : Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
+    return decode(codec, bytes, 0, bytes.length, this.#cache.raw, 0);
+  }
+
+  // The flight answers no call any more.
+  #end(flight: Flight): void {
+    this.#release(flight);
+    flight.ended = true;
+    flight.load?.end();
+    if (flight.id === 0) this.#alone.delete(flight);
+    else this.#flights.delete(flight.id);
+    if (this.#flights.size === 0) lookers.delete(this);
+  }
+
+  // A flight whose loader runs in another thread, for which a caller waits here, keeps this thread alive.
+  #hold(flight: Flight): void {
+    if (flight.holds || flight.load !== undefined) return;
+    flight.holds = true;
+    holdAwake(true);
+  }
+
+  #release(flight: Flight): void {
+    if (!flight.holds) return;
+    flight.holds = false;
+    holdAwake(false);
+  }
+}
+
+// `leader`: the call whose loader gave the value.
+function outcomeOf(call: Call, leader: Call | undefined): FetchOutcome {
+  if (call !== leader) return 'joined';
+  return call.present === undefined ? 'miss' : 'refreshed';
+}
+
+// Filled by encode() and used up before anything else runs.
+const encoded: Encoded = { payload: '', codec: 0 };
