@@ -255,6 +255,8 @@ export interface NativeOptions {
   siphash: boolean;
   /** For the rings of a cache with a log, all shards together; 0: it has none. */
   ringBytes: number;
+  /** A database is behind the cache: a key without an entry may have a value there. Default: false. */
+  hasBackend?: boolean;
 }
 
 /** What the addon exports; other stages declare what their own bindings add. */

@@ -121,6 +121,7 @@ Napi::Value OpenCache(const Napi::CallbackInfo& info) {
   options.store.hash = BooleanOr(given.Get("siphash"), false) ? HashKind::kSipHash : HashKind::kFast;
   options.store.epoch = static_cast<uint32_t>(NumberOr(given.Get("epoch"), 1));
   options.store.ring_bytes = NumberOr(given.Get("ringBytes"), 0);
+  options.store.has_backend = BooleanOr(given.Get("hasBackend"), false);
   const bool join = BooleanOr(given.Get("join"), false);
   CachePointer cache;
   switch (Registry::Get().Open(std::move(options), join, &cache, &Environment::Of(info)->refusal)) {

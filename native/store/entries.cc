@@ -28,8 +28,8 @@ void CountLeaving(const EntryHeader* entry, Reason reason, StoreStats* counters,
 
 Found Entries::Look(std::string_view key, uint64_t hash, const Now& now, StaleIs stale_is) const {
   const Ref ref = Find(key, hash);
-  if (ref == 0 || IsDead(At(ref))) return {};
-  if (IsExpired(At(ref), now)) return {ref, Presence::kAbsent};
+  if (ref == 0 || IsDead(At(ref))) return Nothing();
+  if (IsExpired(At(ref), now)) return {ref, nothing_};
   return {ref, stale_is == StaleIs::kAbsent && IsStale(At(ref), now) ? Presence::kStale : Presence::kLive};
 }
 

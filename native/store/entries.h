@@ -42,6 +42,7 @@ class Entries final : private EntryHasher {
         recorder_(recorder),
         hash_(config.hash),
         secrets_(config.secrets),
+        nothing_(config.has_backend ? Presence::kUnknown : Presence::kAbsent),
         table_(memory->arena(), &state->table, directory, this),
         lru_(memory->arena(), &state->lru),
         wheel_(memory->arena(), &state->wheel),
@@ -188,9 +189,11 @@ class Entries final : private EntryHasher {
   [[gnu::noinline]] Found LeaveAbsent(Ref ref, Reason reason, uint64_t hash) {
     SettleTouches();
     Leave(ref, reason, hash);
-    return {};
+    return Nothing();
   }
   void AnnounceTo(RemovalSink* sink, Reason reason, const EntryHeader* entry) const;
+  // What a look-up finds that finds no entry.
+  Found Nothing() const { return {0, nothing_}; }
   void SettleTouchesNow();
   void VerifyChunks(Ref ref) const;
   void VerifyTable();
@@ -201,6 +204,7 @@ class Entries final : private EntryHasher {
   Recorder* recorder_;
   const HashKind hash_;
   const HashSecrets secrets_;
+  const Presence nothing_;
   HashTable table_;
   LruList lru_;
   TimerWheel wheel_;

@@ -18,7 +18,7 @@ inline Ref Entries::Find(std::string_view key, uint64_t hash) const {
 
 inline Found Entries::Lookup(std::string_view key, uint64_t hash, const Now& now, Purpose purpose, StaleIs stale_is) {
   const Ref ref = Find(key, hash);
-  if (ref == 0) return {};
+  if (ref == 0) return Nothing();
   const EntryHeader* entry = At(ref);
   if (IsDead(entry)) [[unlikely]]
     return LeaveAbsent(ref, Reason::kCleared, hash);

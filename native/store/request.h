@@ -53,7 +53,8 @@ enum class Status : uint8_t {
   kNoMemory,    // no room now (pins and bodies in progress hold it); a set removed the old entry
   kLogFull,     // the change ring has no room: nothing was changed
   kNeedsRoom,   // a hit, but the caller's scratch has no room for `value_bytes`: grow it and ask again. Nothing changed
-  kNotResident,  // the key's value is not in memory and the verb depends on it: load it and ask again. Nothing changed
+  kNotResident,  // the verb depends on a value that is not in memory, if there is one: load it and ask again. Nothing
+                 // changed
 };
 
 // Why an entry leaves. The numbers are public (removal events): never change one.
@@ -81,6 +82,12 @@ struct Request {
   bool no_pin = false;
   // kIncr/kDecr: pad a shorter result with blanks to the old length, as memcached does.
   bool pad_decimal = false;
+  // kGet/kPeek/kHas: the caller can wait for a load. A key that only the backend may have then answers kNotResident
+  // instead of kNotFound. Other verbs do so whether or not this is set.
+  bool reads_through = false;
+  // kSet with `fill`: the value is the backend's. It leaves no record, and is not stored if the key has an entry by now
+  // (kExists).
+  bool from_backend = false;
   // Other threads may change the bytes of `value` during the call. Entry and record still get the same bytes.
   bool value_may_change = false;
   uint32_t client_flags = 0;

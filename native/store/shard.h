@@ -150,6 +150,7 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   // Gives the entry this expiry and this end of its freshness; with kKeepExpiry neither. On failure it is as it was,
   // but may have moved.
   Status Retime(Ref* ref, std::string_view key, const Ends& ends, uint64_t hash, const Now& now) REQUIRES_LOCK(this);
+  // Of a key without a live entry. REQUIRES: outcome->status is what presence.h answers.
   void RemoveAbsent(const Request& request, Found found, uint64_t hash, Outcome* outcome) REQUIRES_LOCK(this);
 
   // ---- shard_store.cc ----

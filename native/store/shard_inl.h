@@ -32,7 +32,7 @@ inline Status Shard::GetPlain(std::string_view key, uint64_t hash, const Now& no
                               PlainValue* value) {
   const auto [ref, presence] = entries_.Lookup(key, hash, now, Purpose::kGet, StaleIs::kAbsent);
   if (presence != Presence::kLive) {
-    if (presence == Presence::kStub) return Status::kNeedsRoom;
+    if (presence == Presence::kStub || presence == Presence::kUnknown) return Status::kNeedsRoom;
     entries_.CountMiss();
     return Status::kNotFound;
   }

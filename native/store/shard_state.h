@@ -30,6 +30,7 @@ struct ShardConfig {
   HashKind hash;
   HashSecrets secrets;
   bool track_access;
+  bool has_backend;
   const SizeClasses* classes;
   uint64_t header_bytes;  // of the region before the first page, the ring included, which is its end
   uint64_t ring_bytes;

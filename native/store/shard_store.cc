@@ -67,11 +67,12 @@ NewEntry BodyEntryOf(const Request& request, uint32_t value_bytes) {
 Status Shard::Condition(const Request& request, Found found) const {
   if (request.verb == Verb::kSet && !request.has_compare && request.fill == nullptr) [[likely]]
     return Status::kStored;
-  const Status status = MeetPresence(request.verb, found.presence);
+  const Status status = MeetPresence(request, found.presence);
   if (status != Status::kStored) return status;
   const bool compares = request.has_compare || request.verb == Verb::kCas;
   if (compares && found.is_live() && At(found.ref)->version != request.compare) return Status::kExists;
   if (request.fill != nullptr && request.fill->voided()) return Status::kExists;
+  if (request.from_backend && found.is_live()) return Status::kExists;
   return Status::kStored;
 }
 
@@ -184,13 +185,16 @@ void Shard::StoreValue(Found old, const Request& request, uint64_t hash, const N
     from.expires_ms = old.is_live() ? ExpiresMsOf(At(old.ref)) : request.keep_else_ms;
     if (old.is_live()) from.fresh_until_ms = FreshUntilOf(At(old.ref));
   }
+  std::optional<Recorder::Silence> silence;
+  if (request.from_backend) silence.emplace(&recorder_);
   Status status = Write(from, request.value, hash, old.ref, 0, now, outcome);
+  if (request.from_backend) outcome->record_version = 0;
   if (status == Status::kStored) {
     counters->sets++;
     if (request.verb == Verb::kCas) counters->cas_hits++;
     VoidFills(hash);
   } else if (status == Status::kTooLarge) {
-    status = Refuse(status, request.verb, request.key, hash, outcome);
+    status = Refuse(status, request.from_backend ? Verb::kAdd : request.verb, request.key, hash, outcome);
   } else if (status == Status::kNoMemory) {
     VoidFills(hash);
     // As Refuse(): of an entry that was evicted the log may still have the value. Room was reserved for more than this.
@@ -250,7 +254,7 @@ Status Shard::Rewrite(Ref* ref, const NewEntry& from, std::string_view before, s
 
 // Counts a key that has no entry: stores the initial value, if there is one.
 void Shard::CountAbsent(const Request& request, Found found, uint64_t hash, const Now& now, Outcome* outcome) {
-  outcome->status = MeetPresence(request.verb, found.presence);
+  outcome->status = MeetPresence(request, found.presence);
   if (outcome->status != Status::kNotFound) return;
   StoreStats* counters = &state_->counters;
   (request.verb == Verb::kIncr ? counters->incr_misses : counters->decr_misses)++;
@@ -335,7 +339,8 @@ bool Shard::MakeRoomStep(const Request& request, uint32_t value_bytes, const Now
 Status Shard::RefuseBody(Status status, const Request& request, uint64_t hash, const Now& now) {
   // A set that would not be made (another version, a load that was overtaken) takes nothing away when it is refused.
   const Found old = entries_.Look(request.key, hash, now, StaleTo(request));
-  const Verb verb = Condition(request, old) == Status::kStored ? request.verb : Verb::kAdd;
+  const bool insists = Condition(request, old) == Status::kStored && !request.from_backend;
+  const Verb verb = insists ? request.verb : Verb::kAdd;
   Outcome unused;
   return Refuse(status, verb, request.key, hash, &unused);
 }
@@ -390,6 +395,8 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
     from.fresh_until_ms = found.is_live() ? FreshUntilOf(At(old)) : request.fresh_until_ms;
     SetFreshUntil(At(memory_.InSlot(slot)), from.fresh_until_ms);
   }
+  std::optional<Recorder::Silence> silence;
+  if (request.from_backend) silence.emplace(&recorder_);
   if (!recorder_.ReserveSet(from, Recorder::EntryIs::kInSlot)) {
     bodies_.IsWhole(slot);
     outcome->status = Status::kLogFull;
@@ -412,6 +419,7 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
   counters->sets++;
   if (request.verb == Verb::kCas) counters->cas_hits++;
   FinishStore(entries_.newest(), now, outcome);
+  if (request.from_backend) outcome->record_version = 0;
   VoidFills(hash);
   entries_.Adjust();
   outcome->status = Status::kStored;

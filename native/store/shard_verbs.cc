@@ -85,7 +85,7 @@ bool Shard::GiveValue(Ref ref, Scratch* scratch, Pins pins, Outcome* outcome) {
 void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins, Outcome* outcome) {
   if (request.verb != Verb::kGet) {
     const auto [ref, presence] = entries_.Look(request.key, hash, now, StaleTo(request));
-    outcome->status = MeetPresence(request.verb, presence);
+    outcome->status = MeetPresence(request, presence);
     if (outcome->status != Status::kStored) {
       // The expiry must be as durable as the entry was: a reply reveals the absence.
       if (ref != 0) recorder_.NoteGone(At(ref)->version);
@@ -98,7 +98,7 @@ void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* 
   }
   const auto [ref, presence] = entries_.Lookup(request.key, hash, now, Purpose::kGet, StaleTo(request));
   if (presence != Presence::kLive) {
-    outcome->status = MeetPresence(request.verb, presence);
+    outcome->status = MeetPresence(request, presence);
     if (outcome->status == Status::kNotFound) entries_.CountMiss();
     return;
   }
@@ -149,7 +149,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   const Found found = entries_.Lookup(request.key, hash, now, get ? Purpose::kGet : Purpose::kOther, StaleTo(request));
   Ref ref = found.ref;
   if (!found.is_live()) {
-    outcome->status = MeetPresence(request.verb, found.presence);
+    outcome->status = MeetPresence(request, found.presence);
     if (outcome->status != Status::kNotFound) return;
     counters->touches++;
     if (get) entries_.CountMiss();
@@ -204,9 +204,10 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
   const Found found =
       entries_.Lookup(request.key, hash, now, Purpose::kOther, evict ? StaleIs::kLive : StaleTo(request));
   const Ref ref = found.ref;
-  outcome->status = MeetPresence(request.verb, found.presence);
+  outcome->status = MeetPresence(request, found.presence);
   if (outcome->status == Status::kNotFound) return RemoveAbsent(request, found, hash, outcome);
   if (outcome->status != Status::kStored) return;
+  if (!found.is_live()) return RemoveAbsent(request, found, hash, outcome);
   if (request.has_compare && At(ref)->version != request.compare) {
     Describe(At(ref), now, outcome);
     outcome->status = Status::kExists;
@@ -234,7 +235,9 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
 
 void Shard::RemoveAbsent(const Request& request, Found found, uint64_t hash, Outcome* outcome) {
   // `take` and a delete of a version found nothing and change nothing. An unconditional delete takes a stale entry out,
-  // and leaves a record in any case: the log may still hold the value of an evicted entry.
+  // and leaves a record in any case: the log may still hold the value of an evicted entry, the backend that of a key
+  // without one.
+  const bool is_elsewhere = outcome->status == Status::kStored;
   const bool is_delete = request.verb == Verb::kDelete && !request.has_compare;
   if (is_delete && recorder_.keeps_records()) {
     if (!recorder_.ReserveKey(request.key.size())) {
@@ -245,6 +248,10 @@ void Shard::RemoveAbsent(const Request& request, Found found, uint64_t hash, Out
   }
   if (is_delete && found.ref != 0) entries_.Leave(found.ref, Reason::kDeleted, hash);
   if (request.verb != Verb::kEvict) state_->counters.deletes++;
+  if (is_elsewhere) {
+    state_->counters.delete_hits++;
+    outcome->status = Status::kFound;
+  }
   // The delete of an absent key still says that what a load brings back may be old.
   VoidFills(hash);
 }

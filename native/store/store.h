@@ -60,6 +60,8 @@ struct StoreOptions {
   // power of two of bytes, always at least kRingBytesMin. Values are then at most kLoggedValueBytesMax. 0: no rings,
   // nothing is recorded.
   uint64_t ring_bytes = 0;
+  // There is a database behind the cache, which may have values of keys without an entry (see presence.h).
+  bool has_backend = false;
   // Page size for tests of tiny arenas; 0: derived from the quota of a shard. A power of two.
   uint64_t page_bytes = 0;
   // The system's page size, for tests of those that are larger than this machine's; 0: OsPageBytes().

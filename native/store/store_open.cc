@@ -183,6 +183,7 @@ Refusal Store::MakeShards() {
                              .hash = options_.hash,
                              .secrets = options_.secrets,
                              .track_access = options_.track_access,
+                             .has_backend = options_.has_backend,
                              .classes = classes_.get(),
                              .header_bytes = ShardHeaderBytes(),
                              .ring_bytes = ring_bytes_,

@@ -38,7 +38,9 @@ TEST(ProtocolParse, WhatAVerbMakesOfAValueThatIsNotInMemoryHasAReply) {
   const Verb verbs[] = {Verb::kGet, Verb::kSet,  Verb::kAdd,  Verb::kReplace, Verb::kAppend,      Verb::kPrepend,
                         Verb::kCas, Verb::kIncr, Verb::kDecr, Verb::kTouch,   Verb::kGetAndTouch, Verb::kDelete};
   for (Verb verb : verbs) {
-    const Status status = MeetPresence(verb, Presence::kStub);
+    Request request;
+    request.verb = verb;
+    const Status status = MeetPresence(request, Presence::kStub);
     if (status == Status::kStored) {
       EXPECT_TRUE(verb == Verb::kSet || verb == Verb::kDelete) << static_cast<int>(verb);
       continue;

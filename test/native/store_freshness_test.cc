@@ -302,37 +302,5 @@ TEST(StoreFreshness, TheAbsenceOfAStaleEntryWaitsForItsRecord) {
   EXPECT_EQ(store.Peek("key").outcome.commit_version, set.outcome.version);
 }
 
-TEST(Presence, EveryVerbHasItsAnswer) {
-  struct Row {
-    Verb verb;
-    Status absent, live, stub;
-  };
-  constexpr Status kGoesOn = Status::kStored;
-  const Row rows[] = {
-      {Verb::kGet, Status::kNotFound, kGoesOn, Status::kNotResident},
-      {Verb::kPeek, Status::kNotFound, kGoesOn, Status::kNotResident},
-      {Verb::kHas, Status::kNotFound, kGoesOn, Status::kNotResident},
-      {Verb::kSet, kGoesOn, kGoesOn, kGoesOn},
-      {Verb::kAdd, kGoesOn, Status::kNotStored, Status::kNotResident},
-      {Verb::kReplace, Status::kNotStored, kGoesOn, Status::kNotResident},
-      {Verb::kAppend, Status::kNotStored, kGoesOn, Status::kNotResident},
-      {Verb::kPrepend, Status::kNotStored, kGoesOn, Status::kNotResident},
-      {Verb::kCas, Status::kNotFound, kGoesOn, Status::kNotResident},
-      {Verb::kIncr, Status::kNotFound, kGoesOn, Status::kNotResident},
-      {Verb::kDecr, Status::kNotFound, kGoesOn, Status::kNotResident},
-      {Verb::kTouch, Status::kNotFound, kGoesOn, Status::kNotResident},
-      {Verb::kGetAndTouch, Status::kNotFound, kGoesOn, Status::kNotResident},
-      {Verb::kDelete, Status::kNotFound, kGoesOn, kGoesOn},
-      {Verb::kTake, Status::kNotFound, kGoesOn, Status::kNotResident},
-      {Verb::kEvict, Status::kNotFound, kGoesOn, kGoesOn},
-  };
-  for (const Row& row : rows) {
-    EXPECT_EQ(MeetPresence(row.verb, Presence::kAbsent), row.absent) << static_cast<int>(row.verb);
-    EXPECT_EQ(MeetPresence(row.verb, Presence::kStale), row.absent) << static_cast<int>(row.verb);
-    EXPECT_EQ(MeetPresence(row.verb, Presence::kLive), row.live) << static_cast<int>(row.verb);
-    EXPECT_EQ(MeetPresence(row.verb, Presence::kStub), row.stub) << static_cast<int>(row.verb);
-  }
-}
-
 }  // namespace
 }  // namespace cairn
