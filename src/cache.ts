@@ -13,12 +13,15 @@ import { register } from './copies.ts';
 import { type CloseOptions, Ending } from './ending.ts';
 import { wrongType } from './errors.ts';
 import {
+  type AnyFunction,
   type FetchCache,
   Fetcher,
   type FetchInfo,
   type FetchOptions,
   type FlightHandle,
-  type Loader,
+  type GivenLoader,
+  type WrapOptions,
+  wrap,
 } from './fetch/index.ts';
 import { Many } from './many.ts';
 import { Code, type NativeHandle, nativeGet, nativeSet } from './native.ts';
@@ -28,6 +31,7 @@ import {
   type CacheOptions,
   type Duration,
   type EffectiveOptions,
+  type Loader,
   parseDuration,
   type ResolvedOptions,
   type SetOptions,
@@ -109,7 +113,7 @@ export class Cache<V = unknown> {
    * Throws `ERR_INVALID_ARGUMENT` for an option that is unknown or out of range, `ERR_NAME_TAKEN` if the process has an
    * open cache of that name, and `ERR_OUT_OF_MEMORY` if the system refuses the address space.
    */
-  constructor(options?: CacheOptions);
+  constructor(options?: CacheOptions<NoInfer<V>>);
   /** @internal */
   constructor(opened: Opened);
   constructor(given?: CacheOptions | Opened) {
@@ -146,7 +150,7 @@ export class Cache<V = unknown> {
    * `ERR_LOG_CORRUPT`, `ERR_LOG_VERSION` or `ERR_LOG_IO` if it cannot be read; the directory is then unchanged. In
    * other threads than the main one, rejects with `ERR_INVALID_ARGUMENT`: use `Cache.attach` there.
    */
-  static async open<V = unknown>(options?: CacheOptions): Promise<Cache<V>> {
+  static async open<V = unknown>(options?: CacheOptions<NoInfer<V>>): Promise<Cache<V>> {
     return new Cache<V>(await open(options));
   }
 
@@ -154,7 +158,7 @@ export class Cache<V = unknown> {
    * A handle to the open cache of that name, in any thread of the process. Throws `ERR_NO_SUCH_CACHE` if there is no
    * such cache, and `ERR_NOT_READY` while it is recovering. Closing the handle only detaches it.
    */
-  static attach<V = unknown>(name: string, options?: AttachOptions): Cache<V> {
+  static attach<V = unknown>(name: string, options?: AttachOptions<NoInfer<V>>): Cache<V> {
     return new Cache<V>(attach(name, options));
   }
 
@@ -442,9 +446,11 @@ export class Cache<V = unknown> {
     key: Key,
     loader: Loader<V, L>,
     options?: FetchOptions<V>,
-  ): Promise<V | Extract<L, undefined>> {
-    const value = this.#fetching.fetch(key, loader as Loader<unknown>, options as FetchOptions);
-    return value as Promise<V | Extract<L, undefined>>;
+  ): Promise<V | Extract<L, undefined>>;
+  /** As above, with the loader of this handle (option `loader`). Rejects with `ERR_INVALID_ARGUMENT` without one. */
+  fetch(key: Key, options?: FetchOptions<V>): Promise<V | undefined>;
+  fetch(key: Key, loader?: Loader<V> | FetchOptions<V>, options?: FetchOptions<V>): Promise<V | undefined> {
+    return this.#fetching.fetch(key, loader as GivenLoader, options as FetchOptions) as Promise<V | undefined>;
   }
 
   /**
@@ -455,9 +461,32 @@ export class Cache<V = unknown> {
     key: Key,
     loader: Loader<V, L>,
     options?: FetchOptions<V>,
-  ): Promise<FetchInfo<V | Extract<L, undefined>>> {
-    const answer = this.#fetching.fetchWithInfo(key, loader as Loader<unknown>, options as FetchOptions);
-    return answer as Promise<FetchInfo<V | Extract<L, undefined>>>;
+  ): Promise<FetchInfo<V | Extract<L, undefined>>>;
+  /** As above, with the loader of this handle. */
+  fetchWithInfo(key: Key, options?: FetchOptions<V>): Promise<FetchInfo<V | undefined>>;
+  fetchWithInfo(
+    key: Key,
+    loader?: Loader<V> | FetchOptions<V>,
+    options?: FetchOptions<V>,
+  ): Promise<FetchInfo<V | undefined>> {
+    const answer = this.#fetching.fetchWithInfo(key, loader as GivenLoader, options as FetchOptions);
+    return answer as Promise<FetchInfo<V | undefined>>;
+  }
+
+  /**
+   * A function with the arguments of `fn` that returns the value of `key(...args)`, as by `fetch`: on a miss it calls
+   * `fn(...args)` and stores the result. It takes the options of `fetch`, except `signal`. Calls of equal keys share
+   * one call of `fn`, whatever their other arguments are.
+   *
+   * `fn` is called without `this`: wrap a method as `wrap((id) => users.find(id), ...)`. A value is a copy, also for
+   * the caller whose call ran `fn`.
+   */
+  wrap<A extends unknown[], L extends V | undefined>(
+    fn: (...args: A) => L | PromiseLike<L>,
+    options: WrapOptions<A, NoInfer<L>>,
+  ): (...args: A) => Promise<L> {
+    const wrapped = wrap(this.#fetching, fn as AnyFunction, options as unknown as WrapOptions<unknown[]>);
+    return wrapped as (...args: A) => Promise<L>;
   }
 
   // ---- events ----
@@ -677,6 +706,7 @@ export class Cache<V = unknown> {
       handle: this.#handle as FlightHandle,
       raw: this.#opened.raw,
       ttl: this.closed ? 0 : this.#resolvedOptions().ttl,
+      loader: this.#opened.loader,
       random: this.#opened.random,
       tick: this.#opened.tick,
       get: (key) => this.get(key),

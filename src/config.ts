@@ -6,7 +6,7 @@ import type { CacheOptions, ServeOptions } from './options.ts';
  * functions, so these are left out.
  */
 export interface Config
-  extends Omit<CacheOptions, 'clock' | 'onRecovery' | 'promises' | 'raw'>,
+  extends Omit<CacheOptions, 'clock' | 'loader' | 'onRecovery' | 'promises' | 'random' | 'raw'>,
     Omit<ServeOptions, 'ack'> {
   /** Allows `data` together with addresses beyond loopback: every client there can read and write all entries. */
   allowOpen?: boolean;

@@ -12,7 +12,7 @@ export {
   errorKind,
   type ManyResult,
 } from './errors.ts';
-export type { FetchInfo, FetchOptions, FetchOutcome, LoadContext, Loader } from './fetch/index.ts';
+export type { FetchInfo, FetchOptions, FetchOutcome, WrapOptions } from './fetch/index.ts';
 export type {
   AckLevel,
   AttachOptions,
@@ -20,6 +20,8 @@ export type {
   CallOptions,
   Duration,
   EffectiveOptions,
+  LoadContext,
+  Loader,
   PromiseOptions,
   RawOption,
   RecoveryProgress,

@@ -13,6 +13,7 @@ import {
   checkName,
   type EffectiveOptions,
   type HandleOptions,
+  type Loader,
   type OpeningOptions,
   type RawOption,
   type ResolvedLogOptions,
@@ -30,16 +31,19 @@ export class Opened {
   readonly handle: NativeHandle;
   readonly raw: RawOption;
   readonly promises: ResolvedPromiseOptions;
+  /** For a `fetch` that brings no loader. */
+  readonly loader: Loader<unknown> | undefined;
   /** From 0 to 1. */
   readonly random: () => number;
   /** Moves the cache's time, where its maker gave a clock. */
   readonly tick: (() => void) | undefined;
   /** Of a handle that owns a cache with a log. */
   readonly keeper: LogKeeper | undefined;
-  constructor(handle: NativeHandle, { raw, promises, random }: HandleOptions, keeper?: LogKeeper) {
+  constructor(handle: NativeHandle, { raw, promises, loader, random }: HandleOptions, keeper?: LogKeeper) {
     this.handle = handle;
     this.raw = raw;
     this.promises = promises;
+    this.loader = loader;
     this.random = random ?? Math.random;
     this.tick = clockOf(handle);
     this.keeper = keeper;

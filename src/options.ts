@@ -10,6 +10,7 @@ export {
 } from './options/cache.ts';
 export { checkBoolean, checkChoice, checkInteger, checkNames, suggestion } from './options/check.ts';
 export { timer } from './options/kinds.ts';
+export type * from './options/loader.ts';
 export { checkAck } from './options/log.ts';
 export {
   CACHE_OPTIONS,

@@ -39,7 +39,7 @@ export type Settings = ReadonlyMap<string, Setting>;
 const NESTED: Readonly<Record<string, Readonly<Record<string, Row>>>> = { snapshot: SNAPSHOT_OPTIONS };
 
 /** Only a program can give these; and a server waits for what its cache does. */
-const OF_PROGRAMS: readonly string[] = ['clock', 'onRecovery', 'promises', 'random', 'raw'];
+const OF_PROGRAMS: readonly string[] = ['clock', 'loader', 'onRecovery', 'promises', 'random', 'raw'];
 
 /** The command's own option. */
 export const ALLOW_OPEN: Row<boolean> = {

@@ -1,6 +1,7 @@
 /** A call of fetch(): which value answers it, and how long it waits. */
+import type { Loader } from '../options.ts';
 import { type GivingUp, longTimeout, wait } from '../patience.ts';
-import type { Loader, Wants } from './fetch-options.ts';
+import type { Wants } from './fetch-options.ts';
 import type { Flight } from './flight.ts';
 import type { Key } from './flight-binding.ts';
 import type { Load } from './loads.ts';

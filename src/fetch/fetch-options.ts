@@ -4,19 +4,6 @@ import { checkBoolean, checkNames, type Duration, parseDuration } from '../optio
 import { checkSignal } from '../patience.ts';
 import type { FetchOutcome } from './call.ts';
 
-/** The argument of a loader. */
-export interface LoadContext<V> {
-  /** The key to load, as given to the `fetch` whose loader this is. */
-  readonly key: string | Uint8Array;
-  /** The old value, if this load refreshes one that is still in the cache; otherwise `undefined`. */
-  readonly stale: V | undefined;
-  /** Aborted when no caller in any thread waits any more, or when the cache is closed. */
-  readonly signal: AbortSignal;
-}
-
-/** Gets a value from its source. `undefined`: there is no value; callers get `undefined`, and nothing is stored. */
-export type Loader<V, L = V | undefined> = (context: LoadContext<V>) => L | PromiseLike<L>;
-
 /** The answer of `fetchWithInfo`. */
 export interface FetchInfo<V> {
   value: V;
@@ -80,7 +67,8 @@ export interface FetchOptions<V = unknown> {
   jitter?: Duration;
 }
 
-const OPTION_NAMES: readonly (keyof FetchOptions)[] = [
+/** Their names. */
+export const OPTION_NAMES: readonly (keyof FetchOptions)[] = [
   'ttl',
   'signal',
   'timeout',

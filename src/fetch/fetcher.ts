@@ -10,12 +10,16 @@
  * ```
  */
 import { wrongType } from '../errors.ts';
+import type { Loader } from '../options.ts';
 import { Call, type Describe } from './call.ts';
-import { checkOptions, type FetchOptions, type Loader, NO_WANTS, type Wants } from './fetch-options.ts';
+import { checkOptions, type FetchOptions, NO_WANTS, type Wants } from './fetch-options.ts';
 import type { FetchCache, Key } from './flight-binding.ts';
 import { Flights } from './flights.ts';
 import { aheadMsOf } from './life.ts';
 import { isValue, readFresh, readStored, UNREADABLE } from './stored.ts';
+
+/** The argument `loader`: left out, or the options in its place, if the handle has a loader. */
+export type GivenLoader = Loader<unknown> | FetchOptions | undefined;
 
 /** The fetches of one handle. */
 export class Fetcher {
@@ -28,13 +32,23 @@ export class Fetcher {
   }
 
   /** Cache.fetch, which has the documentation. */
-  fetch(key: Key, loader: Loader<unknown>, options: FetchOptions | undefined): Promise<unknown> {
+  fetch(key: Key, loader: GivenLoader, options: FetchOptions | undefined): Promise<unknown> {
     return this.#fetch(key, loader, options, undefined);
   }
 
   /** Cache.fetchWithInfo, which has the documentation. */
-  fetchWithInfo(key: Key, loader: Loader<unknown>, options: FetchOptions | undefined): Promise<unknown> {
+  fetchWithInfo(key: Key, loader: GivenLoader, options: FetchOptions | undefined): Promise<unknown> {
     return this.#fetch(key, loader, options, this.#describe);
+  }
+
+  /** A call of a wrapped function. */
+  fetchWrapped(key: Key, loader: Loader<unknown>, wants: Wants): Promise<unknown> {
+    try {
+      this.#cache.tick?.();
+      return this.#fetchFresh(key, loader, wants, undefined);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** The handle is about to be closed, or was closed: all calls are rejected. */
@@ -44,22 +58,41 @@ export class Fetcher {
 
   #fetch(
     key: Key,
-    loader: Loader<unknown>,
+    given: GivenLoader,
     options: FetchOptions | undefined,
     describe: Describe | undefined,
   ): Promise<unknown> {
     try {
-      if (typeof loader !== 'function') throw wrongType('loader', 'a function', loader);
-      const wants = options === undefined ? NO_WANTS : checkOptions(options);
-      if (wants.forceRefresh || wants.asksFreshness || describe !== undefined) {
-        return this.#fetchStored(key, loader, wants, describe);
-      }
-      const value = readFresh(this.#cache, key);
-      if (isValue(value)) return Promise.resolve(value);
-      return this.#flights.start(new Call({ key, loader, wants, refresh: value === UNREADABLE }));
+      if (typeof given !== 'function') return this.#fetchByDefault(key, given, options, describe);
+      return this.#fetchFresh(key, given, options === undefined ? NO_WANTS : checkOptions(options), describe);
     } catch (error) {
       return Promise.reject(error);
     }
+  }
+
+  // The call brings no loader: the options may stand in its place.
+  #fetchByDefault(
+    key: Key,
+    given: FetchOptions | undefined,
+    options: FetchOptions | undefined,
+    describe: Describe | undefined,
+  ): Promise<unknown> {
+    const { loader } = this.#cache;
+    const isOptions = given === undefined || (typeof given === 'object' && given !== null && options === undefined);
+    if (!isOptions) throw wrongType('loader', 'a function', given);
+    if (loader === undefined) {
+      throw wrongType('loader', 'a function, because this handle was made without the option loader', given);
+    }
+    return this.#fetchFresh(key, loader, checkOptions(given ?? options ?? {}), describe);
+  }
+
+  #fetchFresh(key: Key, loader: Loader<unknown>, wants: Wants, describe: Describe | undefined): Promise<unknown> {
+    if (wants.forceRefresh || wants.asksFreshness || describe !== undefined) {
+      return this.#fetchStored(key, loader, wants, describe);
+    }
+    const value = readFresh(this.#cache, key);
+    if (isValue(value)) return Promise.resolve(value);
+    return this.#flights.start(new Call({ key, loader, wants, refresh: value === UNREADABLE }));
   }
 
   // The answer depends on how fresh the entry is.

@@ -1,6 +1,6 @@
 /** The door to flight_binding.cc, and the other parts of a cache that fetching needs. */
 import type { Code, NativeHandle } from '../native.ts';
-import type { RawOption } from '../options.ts';
+import type { Loader, RawOption } from '../options.ts';
 
 export type Key = string | Uint8Array;
 
@@ -42,6 +42,8 @@ export interface FetchCache {
   readonly raw: RawOption;
   /** Milliseconds; 0: entries do not expire. */
   readonly ttl: number;
+  /** What loads for a `fetch` that brings no loader; undefined: nothing does. */
+  readonly loader: Loader<unknown> | undefined;
   /** From 0 to 1, for `jitter`. */
   readonly random: () => number;
   /** Moves the cache's time, where its maker gave a clock. */

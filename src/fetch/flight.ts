@@ -1,6 +1,7 @@
 /** A flight: one load of one key, as this thread takes part in it. */
+
+import type { LoadContext } from '../options.ts';
 import type { Call } from './call.ts';
-import type { LoadContext } from './fetch-options.ts';
 import type { Key } from './flight-binding.ts';
 import type { Load } from './loads.ts';
 

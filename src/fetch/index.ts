@@ -1,4 +1,5 @@
 export type { FetchOutcome } from './call.ts';
-export type { FetchInfo, FetchOptions, LoadContext, Loader } from './fetch-options.ts';
-export { Fetcher } from './fetcher.ts';
+export type { FetchInfo, FetchOptions } from './fetch-options.ts';
+export { Fetcher, type GivenLoader } from './fetcher.ts';
 export { type FetchCache, type FetchCounts, type FlightHandle, fetchCounts } from './flight-binding.ts';
+export { type AnyFunction, type WrapOptions, wrap } from './wrap.ts';

@@ -2,6 +2,7 @@
 import { namingOptions, outOfRange } from '../errors.ts';
 import { LOG_VALUES_MIN, LOGGED_VALUE_BYTES_MAX } from '../limits.ts';
 import { entries, nameOfCache } from './kinds.ts';
+import type { Loader } from './loader.ts';
 import { checkAck, resolveLogOptions } from './log.ts';
 import { CACHE_OPTIONS, checkAll } from './table.ts';
 import type {
@@ -17,6 +18,7 @@ import type {
 export interface HandleOptions {
   readonly raw: RawOption;
   readonly promises: ResolvedPromiseOptions;
+  readonly loader?: Loader<unknown> | undefined;
   /** undefined: `Math.random`. */
   readonly random?: (() => number) | undefined;
 }
@@ -31,7 +33,7 @@ export interface OpeningOptions extends HandleOptions {
 /** Checks the options of a cache. `usableMemory` is asked for what `'25%'` is of. Throws `ERR_INVALID_ARGUMENT`. */
 export function resolveOptions(given: CacheOptions | undefined, usableMemory: () => number): OpeningOptions {
   const options = checkAll(CACHE_OPTIONS, 'options', given, usableMemory);
-  const { raw, promises, random, clock, onRecovery, maxMemory, maxMemoryCeiling, maxValueBytes } = options;
+  const { raw, promises, loader, random, clock, onRecovery, maxMemory, maxMemoryCeiling, maxValueBytes } = options;
   warnOfMemory(maxMemory, usableMemory());
   if (maxMemoryCeiling !== 0 && maxMemoryCeiling < maxMemory) {
     const expected = `(${maxMemory} bytes)`;
@@ -46,7 +48,7 @@ export function resolveOptions(given: CacheOptions | undefined, usableMemory: ()
     ...{ ttl, shards, hash, trackAccess },
     ack: checkAck(given?.ack, log !== undefined, log === undefined ? 'memory' : 'logged'),
   };
-  return { cache, raw, promises, random, clock, onRecovery };
+  return { cache, raw, promises, loader, random, clock, onRecovery };
 }
 
 let hasWarnedOfMemory = false;
@@ -72,8 +74,8 @@ function loggedValueBytes(logLimit: number, maxMemory: number): number {
 
 /** Checks the options of a handle that is attached. */
 export function resolveHandleOptions(given: AttachOptions | undefined, usableMemory: () => number): HandleOptions {
-  const { raw, promises } = CACHE_OPTIONS;
-  return checkAll({ raw, promises }, 'options', given, usableMemory);
+  const { raw, promises, loader } = CACHE_OPTIONS;
+  return checkAll({ raw, promises, loader }, 'options', given, usableMemory);
 }
 
 /** A limit on entries; 0: there is none, for `Infinity` too. */

@@ -47,7 +47,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   disposeAfter: "on('removal', ...)",
   onEvict: "on('removal', ...)",
   onEviction: "on('removal', ...)",
-  fetchMethod: 'fetch(key, loader)',
+  fetchMethod: 'the option loader, or fetch(key, loader)',
   sizeCalculation: 'no option: sizes are exact without it',
   updateAgeOnGet: 'touch(key, ttl) after a get: reading does not lengthen a life here',
   updateAgeOnHas: 'touch(key, ttl) after a has: asking does not lengthen a life here',

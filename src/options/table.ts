@@ -23,6 +23,7 @@ import {
 import { addresses } from './address.ts';
 import { checkNames } from './check.ts';
 import * as kinds from './kinds.ts';
+import type { Loader } from './loader.ts';
 import type {
   AckLevel,
   CacheOptions,
@@ -194,6 +195,11 @@ export const CACHE_OPTIONS = {
     check: kinds.callback<() => number>('a function that gives milliseconds'),
     default: "the machine's",
     doc: 'for tests: the cache takes its time from this function, in milliseconds: `() => Date.now()` with fake timers',
+  },
+  loader: {
+    check: kinds.callback<Loader<unknown>>('a function that returns the value of a key'),
+    default: 'none',
+    doc: 'loads for `fetch(key)` without a loader, on this handle; it gets `{ key, stale, signal }`',
   },
   random: {
     check: kinds.callback<() => number>('a function that gives numbers from 0 to 1'),

@@ -1,4 +1,5 @@
 /** The options of a cache, a handle, a server and a call: their types, as given and after checking. */
+import type { Loader } from './loader.ts';
 
 /** A time span: whole milliseconds, or text such as `'500ms'`, `'60s'`, `'1.5h'`, `'7d'` (units ms, s, m, h, d). */
 export type Duration = number | string;
@@ -15,8 +16,9 @@ export type Size = number | string;
  */
 export type RawOption = 'buffer' | 'string' | 'json' | ((bytes: Buffer, flags: number) => unknown);
 
-/** The options of `new Cache` and `Cache.open`, all optional. */
-export interface CacheOptions {
+/** The options of `new Cache` and `Cache.open`, all optional. `V`: the type of the values that `loader` returns. */
+// biome-ignore lint/suspicious/noExplicitAny: options without a loader are those of any cache
+export interface CacheOptions<V = any> {
   /** The name by which other threads of the process attach; without a name they cannot. Up to 200 characters. */
   name?: string;
   /**
@@ -59,6 +61,11 @@ export interface CacheOptions {
    * calls.
    */
   clock?: () => number;
+  /**
+   * Loads for `fetch` and `fetchWithInfo` of this handle if the call brings no loader. Handles of other
+   * threads bring their own.
+   */
+  loader?: Loader<V>;
   /** For tests: numbers from 0 to 1 for `jitter` of `fetch` on this handle. Default `Math.random`. */
   random?: () => number;
 
@@ -166,11 +173,14 @@ export interface ServeOptions {
 }
 
 /** The options of `Cache.attach`. */
-export interface AttachOptions {
+// biome-ignore lint/suspicious/noExplicitAny: options without a loader are those of any cache
+export interface AttachOptions<V = any> {
   /** What reads of this handle return for values that are bytes; see {@link RawOption}. */
   raw?: RawOption;
   /** The queue and the threads of `cache.promises` of this handle. */
   promises?: PromiseOptions;
+  /** Loads for `fetch` of this handle if the call brings no loader. */
+  loader?: Loader<V>;
 }
 
 /** The options of verbs that store. */
