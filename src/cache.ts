@@ -9,6 +9,7 @@
 import { inspect } from 'node:util';
 import { type Asked, answerError, clearError } from './answers.ts';
 import { CacheLog } from './cache-log.ts';
+import { CacheWriteBack, type DrainOptions, type WriteBack } from './cache-write-back.ts';
 import { register } from './copies.ts';
 import { type CloseOptions, Ending } from './ending.ts';
 import { wrongType } from './errors.ts';
@@ -58,6 +59,7 @@ import { resize } from './resize.ts';
 import type { NoticeListener, RecoverySummary, SnapshotSummary } from './scribe/index.ts';
 import { type CacheStats, describeCache, readStats } from './stats.ts';
 import { dump, type LoadResult, load, walk } from './walks.ts';
+import type { WriteBackListener } from './write-back/index.ts';
 import { checkNone, ttlOf, Writes } from './writes.ts';
 
 /**
@@ -92,6 +94,7 @@ export class Cache<V = unknown> {
   readonly #reads: Reads;
   readonly #writes: Writes;
   readonly #log: CacheLog;
+  readonly #writeBack: CacheWriteBack;
   readonly #ending: Ending;
   #resolved: ResolvedOptions | undefined;
   #options: EffectiveOptions | undefined;
@@ -124,6 +127,7 @@ export class Cache<V = unknown> {
     this.#reads = new Reads(handle, raw);
     this.#writes = new Writes(handle);
     this.#log = new CacheLog(handle, opened.keeper);
+    this.#writeBack = new CacheWriteBack(handle, () => this.#resolvedOptions());
     this.#ending = new Ending({
       handle,
       log: this.#log,
@@ -502,14 +506,17 @@ export class Cache<V = unknown> {
    *
    * - `'log'`: notices of the cache's log, each with its `kind` (docs/durability.md lists them), on handles of the
    *   thread that opened the cache.
+   * - `'write-back'`: notices of write-back, likewise (docs/write-back.md lists them).
    *
    * Listening does not keep the process alive. It keeps the handle from garbage collection until `off` or `close()`.
    */
   on(event: 'removal', listener: CacheEvents<V>['removal'], options?: RemovalOptions): this;
   on(event: 'cleared' | 'removals-lost', listener: (count: number) => void): this;
   on(event: 'log', listener: NoticeListener): this;
-  on(event: keyof CacheEvents<V> | 'log', listener: AnyListener<V>, options?: RemovalOptions): this {
+  on(event: 'write-back', listener: WriteBackListener): this;
+  on(event: EventName<V>, listener: AnyListener<V>, options?: RemovalOptions): this {
     if (event === 'log') this.#log.listen(listener as NoticeListener, false);
+    else if (event === 'write-back') this.#writeBack.listen(listener as WriteBackListener, false);
     else this.#listening().add(event, listener as CacheEvents<V>[typeof event], options, false);
     return this;
   }
@@ -518,8 +525,10 @@ export class Cache<V = unknown> {
   once(event: 'removal', listener: CacheEvents<V>['removal'], options?: RemovalOptions): this;
   once(event: 'cleared' | 'removals-lost', listener: (count: number) => void): this;
   once(event: 'log', listener: NoticeListener): this;
-  once(event: keyof CacheEvents<V> | 'log', listener: AnyListener<V>, options?: RemovalOptions): this {
+  once(event: 'write-back', listener: WriteBackListener): this;
+  once(event: EventName<V>, listener: AnyListener<V>, options?: RemovalOptions): this {
     if (event === 'log') this.#log.listen(listener as NoticeListener, true);
+    else if (event === 'write-back') this.#writeBack.listen(listener as WriteBackListener, true);
     else this.#listening().add(event, listener as CacheEvents<V>[typeof event], options, true);
     return this;
   }
@@ -527,8 +536,10 @@ export class Cache<V = unknown> {
   /** Removes a listener of `on` or `once`; if it was added twice, the later one. */
   off<E extends keyof CacheEvents<V>>(event: E, listener: CacheEvents<V>[E]): this;
   off(event: 'log', listener: NoticeListener): this;
-  off(event: keyof CacheEvents<V> | 'log', listener: AnyListener<V>): this {
+  off(event: 'write-back', listener: WriteBackListener): this;
+  off(event: EventName<V>, listener: AnyListener<V>): this {
     if (event === 'log') this.#log.unlisten(listener as NoticeListener);
+    else if (event === 'write-back') this.#writeBack.unlisten(listener as WriteBackListener);
     else this.#removals?.remove(event, listener as CacheEvents<V>[typeof event]);
     return this;
   }
@@ -546,7 +557,8 @@ export class Cache<V = unknown> {
   stats(): CacheStats {
     const stats = readStats(this.#handle);
     if (stats === undefined) throw this.#error(Code.closed);
-    return stats;
+    const writeBack = this.#writeBack.stats();
+    return writeBack === undefined ? stats : { ...stats, writeBack };
   }
 
   /** Sets the counters back to 0. */
@@ -643,6 +655,25 @@ export class Cache<V = unknown> {
     return this.#log.snapshot();
   }
 
+  // ---- the database behind ----
+
+  /**
+   * Resolves when the database has everything that was done so far, by any thread or client. Writes it at once, and
+   * waits while the database cannot be written, or writing is paused.
+   *
+   * Rejects with `ERR_TIMEOUT` after `timeout` (nothing is lost: the log has it, and it is written on); with
+   * `ERR_STORE_REFUSED` if the database is not that of the log any more; with `ERR_INVALID_ARGUMENT` without `store`;
+   * and as `sync()`.
+   */
+  drain(options?: DrainOptions): Promise<void> {
+    return this.#writeBack.drain(options);
+  }
+
+  /** Pauses and resumes writing to the database. */
+  get writeBack(): WriteBack {
+    return this.#writeBack.control;
+  }
+
   // ---- the end ----
 
   /**
@@ -690,6 +721,7 @@ export class Cache<V = unknown> {
 
   #closeNow(): void {
     this.#log.close();
+    this.#writeBack.close();
     this.#removals?.close();
     this.#fetcher?.close();
     this.#handle.close();
@@ -753,4 +785,5 @@ export class Cache<V = unknown> {
 guardReceivers(Cache.prototype, isCache, ['get', 'set']);
 register(openNames);
 
-type AnyListener<V> = CacheEvents<V>[keyof CacheEvents<V>] | NoticeListener;
+type EventName<V> = keyof CacheEvents<V> | 'log' | 'write-back';
+type AnyListener<V> = CacheEvents<V>[keyof CacheEvents<V>] | NoticeListener | WriteBackListener;

@@ -38,6 +38,8 @@ export type ErrorCode =
   | 'ERR_LOG_CORRUPT'
   | 'ERR_LOG_VERSION'
   | 'ERR_LOG_LOCKED'
+  | 'ERR_STORE_REFUSED'
+  | 'ERR_WRITE_BACK'
   | 'ERR_NATIVE_MISSING'
   | 'ERR_NATIVE_MISMATCH';
 
@@ -77,6 +79,8 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_LOG_LOCKED: 'refused',
   /** A newer version wrote the log's files. */
   ERR_LOG_VERSION: 'refused',
+  /** The database behind the cache is not the one of its log, or not any more: nothing was written to it. */
+  ERR_STORE_REFUSED: 'refused',
   /** A server cannot listen on an address: it is in use, not permitted, or not of this machine. */
   ERR_LISTEN: 'refused',
   /** No answer within the given time, or from a log that has been full for ten seconds. */
@@ -95,6 +99,8 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_LOG_IO: 'damaged',
   /** The log is damaged: `cairn log verify`, `cairn log repair`. */
   ERR_LOG_CORRUPT: 'damaged',
+  /** What the log has does not get into the database: records of it are lost, or its writer has stopped. */
+  ERR_WRITE_BACK: 'damaged',
   /** There is no addon for this platform, or it does not load: `npx cairn-cache build` builds one. */
   ERR_NATIVE_MISSING: 'misuse',
   /** The loaded addon belongs to another version of the package: rebuild or reinstall it. */

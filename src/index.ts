@@ -1,6 +1,20 @@
 /// <reference types="node" preserve="true" />
 /** The public API, whole. Nothing else is public. */
+export type {
+  Backend,
+  BackendLevel,
+  Change,
+  Cursor,
+  DeadLetter,
+  ErrorClass,
+  Loaded,
+  Row,
+  RowValue,
+  WriteBatch,
+  WriteOutcome,
+} from './backend/index.ts';
 export { Cache } from './cache.ts';
+export type { DrainOptions, WriteBack } from './cache-write-back.ts';
 export { type Config, defineConfig } from './config.ts';
 export type { CloseOptions } from './ending.ts';
 export {
@@ -29,8 +43,11 @@ export type {
   SetOptions,
   Size,
   SnapshotOptions,
+  StoreMode,
+  StoreOption,
   SyncOption,
   WalkOptions,
+  WriteBackOptions,
 } from './options.ts';
 export type {
   CachePromises,
@@ -52,3 +69,4 @@ export {
 } from './server/index.ts';
 export type { CacheStats } from './stats.ts';
 export type { LoadResult } from './walks.ts';
+export type { WriteBackNotice, WriteBackStats } from './write-back/index.ts';

@@ -19,12 +19,14 @@ import {
   type ResolvedLogOptions,
   type ResolvedOptions,
   type ResolvedPromiseOptions,
+  type ResolvedStoreOptions,
   resolveHandleOptions,
   resolveOptions,
 } from './options.ts';
 import { refusalError } from './refusals.ts';
 import { laneCountOf } from './router/index.ts';
 import { type KeeperOptions, LogKeeper, ringBytesOf } from './scribe/index.ts';
+import { STORE_CURSOR, WriteBackKeeper } from './write-back/index.ts';
 
 /** A handle that was made, joined or attached, for the constructor of Cache. */
 export class Opened {
@@ -104,6 +106,9 @@ export function attach(name: string, options: AttachOptions | undefined): Opened
   return new Opened(handle, own);
 }
 
+/** How long a log that is not used after all may take to close. */
+const CLOSE_MS = 10_000;
+
 /** Openings under way of caches with a log, by name. */
 const openings = new Map<string, Promise<unknown>>();
 
@@ -143,13 +148,37 @@ async function openLogged(options: OpeningOptions, log: ResolvedLogOptions): Pro
     joined.ownerCount++;
     return new Opened(first.handle, first, joined);
   }
-  const keeper = await LogKeeper.open(feedOf(first.handle)!, keeperOptions(log), options.onRecovery ?? (() => {}));
+  const { store } = options.cache;
+  const feed = feedOf(first.handle)!;
+  const keeper = await LogKeeper.open(feed, keeperOptions(log, store), options.onRecovery ?? (() => {}));
+  if (store !== undefined) await writeBack(options, keeper, first.handle.cacheId);
   const handle = native.attachById(first.handle.cacheId);
   if (typeof handle === 'number') throw openingError(handle, name);
   return new Opened(handle, first, keeper);
 }
 
-function keeperOptions(log: ResolvedLogOptions): KeeperOptions {
+// Carries the log to the database from now on. If that is refused, the log is closed.
+async function writeBack(options: OpeningOptions, log: LogKeeper, cacheId: number): Promise<void> {
+  const { maxRows, maxBytes, delay } = options.cache.store!.writeBack;
+  try {
+    await WriteBackKeeper.open({
+      cacheId,
+      log,
+      store: options.store!,
+      options: {
+        limits: { rows: maxRows, bytes: maxBytes, delayMs: delay },
+        syncsLog: options.cache.log!.sync === 'none',
+      },
+    });
+  } catch (error) {
+    await log.release(CLOSE_MS, false).catch(() => {
+      // The refusal says more.
+    });
+    throw error;
+  }
+}
+
+function keeperOptions(log: ResolvedLogOptions, store: ResolvedStoreOptions | undefined): KeeperOptions {
   const { data, sync, recover, logLimit, segmentSize, snapshot } = log;
   return {
     directory: data,
@@ -158,6 +187,8 @@ function keeperOptions(log: ResolvedLogOptions): KeeperOptions {
     segmentBytes: segmentSize,
     limitBytes: logLimit,
     snapshots: { everyMs: snapshot.every, logBytes: snapshot.logBytes, isTakenAtClose: snapshot.atClose },
+    // From its first record on: a log that has not all of them any more is refused by the writer.
+    ...(store === undefined ? { refuseBehind: STORE_CURSOR } : { cursor: { name: STORE_CURSOR } }),
   };
 }
 
@@ -212,7 +243,7 @@ export function effectiveOptions(
   raw: RawOption,
   promises: ResolvedPromiseOptions,
 ): EffectiveOptions {
-  const { log, name, maxEntries, ...rest } = resolved;
+  const { log, store, name, maxEntries, ...rest } = resolved;
   const feed = feedOf(handle);
   return {
     ...(name === '' ? {} : { name }),
@@ -224,6 +255,7 @@ export function effectiveOptions(
     raw,
     promises: { ...promises, lanes: laneCountOf(promises.lanes, handle.shardCount) },
     ...(log === undefined || feed === undefined ? {} : effectiveLogOptions(log, feed)),
+    ...store,
   };
 }
 
@@ -241,7 +273,14 @@ function effectiveLogOptions(log: ResolvedLogOptions, feed: FeedHandle): Partial
 function firstDifference(options: ResolvedOptions, other: NativeHandle): string | undefined {
   const given = JSON.parse(other.description) as ResolvedOptions;
   const own = resolveHandleOptions(undefined, () => 0);
-  const { raw, promises, ...shown } = effectiveOptions(other, given, own.raw, own.promises);
+  const {
+    raw,
+    promises,
+    store: _name,
+    mode: _mode,
+    writeBack: _writeBack,
+    ...shown
+  } = effectiveOptions(other, given, own.raw, own.promises);
   const [mine, theirs, chosen] = [flat(options), flat(given), flat({ ...given, ...shown, log: logOf(given, shown) })];
   // First `data`: with it, other options have other defaults.
   for (const name of new Set(['data', ...Object.keys(mine), ...Object.keys(theirs)])) {
@@ -259,11 +298,12 @@ function logOf(given: ResolvedOptions, shown: Partial<EffectiveOptions>): Resolv
 
 // Every option by its name, those of the log and of snapshots included.
 function flat(options: ResolvedOptions): Record<string, unknown> {
-  const { log, ...rest } = options;
-  if (log === undefined) return { ...rest };
-  const { snapshot, ...others } = log;
-  const snapshots = Object.entries(snapshot).map(([name, value]) => [`snapshot.${name}`, value]);
-  return { ...rest, ...others, ...Object.fromEntries(snapshots) };
+  const { log, store, ...rest } = options;
+  const { snapshot, ...ofLog } = log ?? {};
+  const { writeBack, ...ofStore } = store ?? {};
+  const nested = (prefix: string, inner: object = {}): object =>
+    Object.fromEntries(Object.entries(inner).map(([name, value]) => [`${prefix}.${name}`, value]));
+  return { ...rest, ...ofLog, ...nested('snapshot', snapshot), ...ofStore, ...nested('writeBack', writeBack) };
 }
 
 // ---- errors ----

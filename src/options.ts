@@ -9,7 +9,7 @@ export {
   resolveOptions,
 } from './options/cache.ts';
 export { checkBoolean, checkChoice, checkInteger, checkNames, suggestion } from './options/check.ts';
-export { timer } from './options/kinds.ts';
+export { missingOfBackend, timer } from './options/kinds.ts';
 export type * from './options/loader.ts';
 export { checkAck } from './options/log.ts';
 export {
@@ -20,6 +20,7 @@ export {
   type Row,
   SERVE_OPTIONS,
   SNAPSHOT_OPTIONS,
+  WRITE_BACK_OPTIONS,
 } from './options/table.ts';
 export type * from './options/types.ts';
 export { parseDuration, parseSize } from './options/units.ts';

@@ -4,6 +4,7 @@ import { show } from './errors.ts';
 import { type FetchCounts, type FlightHandle, fetchCounts } from './fetch/index.ts';
 import { Code, feedOf, type NativeHandle, native } from './native.ts';
 import { type LogStats, readLogStats } from './scribe/index.ts';
+import type { WriteBackStats } from './write-back/index.ts';
 
 /** Counters since the cache was opened or `resetStats` was called, and present sizes. */
 export interface CacheStats extends FetchCounts {
@@ -89,6 +90,8 @@ export interface CacheStats extends FetchCounts {
   shards: number;
   /** Only for a cache with a log. */
   log?: LogStats;
+  /** Only for a cache with a database, in the thread that has opened it. */
+  writeBack?: WriteBackStats;
 }
 
 /** The statistics of a cache; undefined: it is closed. */

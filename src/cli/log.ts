@@ -1,8 +1,9 @@
 /**
- * `cairn log inspect | verify | repair`: looks at a request log, checks it, and makes a damaged one usable again.
+ * `cairn log inspect | verify | repair | drop-cursor`: looks at a request log, checks it, makes a damaged one usable
+ * again, and takes a reader's place out of it.
  *
- * `inspect` only reads, also while a process has the log open, and without the native addon. `verify` and `repair` keep
- * other processes out of the directory meanwhile, and are refused while another process has it.
+ * `inspect` only reads, also while a process has the log open, and without the native addon. The others keep other
+ * processes out of the directory meanwhile, and are refused while another process has it.
  */
 import { randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
@@ -113,6 +114,24 @@ export function logCommand(output: LogCommandOutput = console_): Command {
         // A repair that has lost something has not made the log what it should be.
         if (repaired.lostRecords + repaired.lostEntries > 0) return DAMAGED;
         return exitCode(dryRun ? repaired.before : repaired.after);
+      }),
+    );
+  subcommand('drop-cursor', 'forget how far a reader of the log is, such as `store`, the database behind the cache')
+    .argument('<name>', 'the name of the cursor, as inspect shows it')
+    .action((directory: string, name: string) =>
+      action('drop-cursor', directory, async () => {
+        const { EmbeddedLog } = await import('../log/index.ts');
+        const log = EmbeddedLog.open({ directory, lockDirectory: await theLock() });
+        try {
+          const cursor = log.cursor(name);
+          const position = cursor.position();
+          if (position === undefined) throw Object.assign(new Error(`There is no cursor ${name}`), { code: 'ENOENT' });
+          cursor.drop();
+          output.print(`Dropped the cursor ${name}, which was at position ${position} of ${log.end}`);
+        } finally {
+          log.close();
+        }
+        return SOUND;
       }),
     );
   return command;

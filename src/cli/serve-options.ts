@@ -7,7 +7,15 @@ import { dirname, relative } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { messageIn } from '../errors.ts';
 import type { CacheOptions, ServeOptions } from '../index.ts';
-import { CACHE_OPTIONS, type Flag, isLoopback, type Row, SERVE_OPTIONS, SNAPSHOT_OPTIONS } from '../options.ts';
+import {
+  CACHE_OPTIONS,
+  type Flag,
+  isLoopback,
+  type Row,
+  SERVE_OPTIONS,
+  SNAPSHOT_OPTIONS,
+  WRITE_BACK_OPTIONS,
+} from '../options.ts';
 import { ALLOW_OPEN, SETTABLE, type Setting, type Settings } from './settings.ts';
 
 /** What commander found, by the names that it gives the flags. */
@@ -51,6 +59,8 @@ const flags: readonly Flagged[] = [
   { flag: { names: '--no-data', default: '', doc: 'memory only, even if a script gives `--data`' } },
   ...of(CACHE_OPTIONS, '', ['sync', 'ack', 'recover', 'logLimit', 'segmentSize', 'ringSize']),
   ...of(SNAPSHOT_OPTIONS, 'snapshot.', ['every', 'logBytes']),
+  ...of(CACHE_OPTIONS, '', ['store', 'mode']),
+  ...of(WRITE_BACK_OPTIONS, 'writeBack.', ['maxRows', 'maxBytes', 'delay']),
   ...of({ allowOpen: ALLOW_OPEN }, '', ['allowOpen']),
 ];
 
@@ -159,8 +169,13 @@ const OF_LOG: readonly string[] = [
   ...Object.entries<Row>(CACHE_OPTIONS).flatMap(([name, row]) => (row.ofLog && SETTABLE.has(name) ? [name] : [])),
   ...['ack', ...SNAPSHOTS],
 ];
+const WRITE_BACK: readonly string[] = Object.keys(WRITE_BACK_OPTIONS).map((name) => `writeBack.${name}`);
+const OF_STORE: readonly string[] = [
+  ...Object.entries<Row>(CACHE_OPTIONS).flatMap(([name, row]) => (row.ofStore && SETTABLE.has(name) ? [name] : [])),
+  ...WRITE_BACK,
+];
 const OF_MEMORY: readonly string[] = Object.keys(CACHE_OPTIONS).filter(
-  (name) => SETTABLE.has(name) && name !== 'data' && !OF_LOG.includes(name),
+  (name) => SETTABLE.has(name) && name !== 'data' && !OF_LOG.includes(name) && !OF_STORE.includes(name),
 );
 /** A server has the level of its cache. */
 const SERVED: readonly string[] = Object.keys(SERVE_OPTIONS).filter((name) => SETTABLE.has(name) && name !== 'ack');
@@ -172,7 +187,11 @@ export function cacheOptions(settings: Settings, onRecovery: NonNullable<CacheOp
   if (directory === undefined) return options;
   const snapshot = optionsFrom(settings, Object.keys(SNAPSHOT_OPTIONS), 'snapshot.');
   const ofLog = OF_LOG.filter((name) => !SNAPSHOTS.includes(name));
-  return { ...options, ...optionsFrom(settings, ofLog), data: directory, onRecovery, snapshot };
+  const logged = { ...options, ...optionsFrom(settings, ofLog), data: directory, onRecovery, snapshot };
+  if (!settings.has('store')) return logged;
+  const ofStore = OF_STORE.filter((name) => !WRITE_BACK.includes(name));
+  const writeBack = optionsFrom(settings, Object.keys(WRITE_BACK_OPTIONS), 'writeBack.');
+  return { ...logged, ...optionsFrom(settings, ofStore), writeBack };
 }
 
 export function serveOptions(settings: Settings): ServeOptions {
@@ -216,12 +235,18 @@ export function contradiction(settings: Settings): string | undefined {
     if (logged !== undefined) return `Expected --data DIR beside ${where} ${logged.text}: without it there is no log`;
     // --no-data is for the whole file and environment, too.
     const isSetAside = ({ source }: Setting): boolean => settings.has('data') && source !== 'flag';
-    const stray = OF_LOG.map((option) => settings.get(option)).find(
-      // Without a log the level is `memory` anyway.
-      (setting) => setting !== undefined && setting.value !== 'memory' && !isSetAside(setting),
-    );
+    const stray = [...OF_LOG, ...OF_STORE]
+      .map((option) => settings.get(option))
+      .find(
+        // Without a log the level is `memory` anyway.
+        (setting) => setting !== undefined && setting.value !== 'memory' && !isSetAside(setting),
+      );
     return stray && `Expected --data DIR beside ${stray.name}: without it there is no log`;
   }
+  const ofStore = settings.has('store')
+    ? undefined
+    : OF_STORE.map((option) => settings.get(option)).find((each) => each);
+  if (ofStore !== undefined) return `Expected --store beside ${ofStore.name}: without it there is no database`;
   const open = port === NO_TCP ? undefined : addresses.find((address) => !isLoopback(address.host));
   if (open === undefined || settings.get('allowOpen')?.value === true) return undefined;
   return `${open.text} may be reached from elsewhere, and no client is asked for a password: data that is kept is served there only with --allow-open`;

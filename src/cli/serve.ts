@@ -28,6 +28,7 @@ import {
   serveOptions,
   settingsOfFlags,
 } from './serve-options.ts';
+import { describeStore, describeWriteBack } from './serve-store.ts';
 import { merge, nameIn, type Settings, settingsOfEnvironment, settingsOfFile } from './settings.ts';
 
 /** How long clients may take to get their last replies when the server is asked to end. */
@@ -110,6 +111,7 @@ async function run(flags: ServeFlags): Promise<number> {
     cache = await Cache.open(cacheOptions(settings, (progress) => display.show(progress)));
     display.end();
     announceData(cache, settings);
+    announceStore(cache);
     server = await serve(cache, options);
   } catch (error) {
     display.end();
@@ -186,6 +188,14 @@ function announceData(cache: Cache, settings: Settings): void {
   cache.on('log', (notice) => {
     if (filter.isWorthSaying(notice) || verbosityOf(settings) > 0) console.error(describeNotice(notice));
   });
+}
+
+function announceStore(cache: Cache): void {
+  const { store } = cache.options;
+  const stats = cache.stats().writeBack;
+  if (store === undefined || stats === undefined) return;
+  console.log(describeStore(store, stats));
+  cache.on('write-back', (notice) => console.error(describeWriteBack(notice)));
 }
 
 /** Files that are open beside connections: Node's own, listening sockets, the log with its threads. */

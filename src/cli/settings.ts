@@ -21,6 +21,7 @@ import {
   SERVE_OPTIONS,
   SNAPSHOT_OPTIONS,
   suggestion,
+  WRITE_BACK_OPTIONS,
 } from '../options.ts';
 
 export type Source = 'flag' | 'environment' | 'file';
@@ -36,7 +37,10 @@ export interface Setting {
 export type Settings = ReadonlyMap<string, Setting>;
 
 /** Options that hold options. */
-const NESTED: Readonly<Record<string, Readonly<Record<string, Row>>>> = { snapshot: SNAPSHOT_OPTIONS };
+const NESTED: Readonly<Record<string, Readonly<Record<string, Row>>>> = {
+  snapshot: SNAPSHOT_OPTIONS,
+  writeBack: WRITE_BACK_OPTIONS,
+};
 
 /** Only a program can give these; and a server waits for what its cache does. */
 const OF_PROGRAMS: readonly string[] = ['clock', 'loader', 'onRecovery', 'promises', 'random', 'raw'];
@@ -139,7 +143,7 @@ export function settingsOfEnvironment(env: NodeJS.ProcessEnv, warn: (message: st
 }
 
 /** Options whose value is text, also where it looks like a number. */
-const TEXTS: readonly string[] = ['name', 'data', 'path'];
+const TEXTS: readonly string[] = ['name', 'data', 'path', 'store'];
 
 // As the API takes it: numbers and truths are not text there.
 function valueOf(option: string, text: string): unknown {

@@ -24,4 +24,4 @@ export { type Repaired, type RepairOptions, repair } from './repair.ts';
 export type * from './request-log.ts';
 export { hasLog, type Survey, type SurveyOptions, survey } from './survey.ts';
 export type { SyncPolicy } from './sync-policy.ts';
-export { PROGRESS_BYTES } from './watermark.ts';
+export { PROGRESS_BYTES, Watermark } from './watermark.ts';

@@ -116,6 +116,39 @@ export class LogReader {
     }
   }
 
+  /** Epoch and writer of the entry that ends at a position. Undefined: none does, or it was truncated. */
+  stateAt(position: Position): Pick<FenceState, 'epoch' | 'writer'> | undefined {
+    try {
+      return this.#stateAt(position);
+    } catch (error) {
+      if (error instanceof CairnRangeError) return undefined;
+      throw this.#readError(error);
+    }
+  }
+
+  // Only headers are read, and at most those of one segment.
+  #stateAt(position: Position): Pick<FenceState, 'epoch' | 'writer'> | undefined {
+    const committed = this.#watermark.at('committed');
+    if (position <= 0n || position > committed) return undefined;
+    const { header: next } = this.#find(position).segment;
+    if (position === next.base || (position === next.predecessorEnd && next.recordsLost === 0n)) return next.before;
+    const { segment, end } = this.#find(position - 1n);
+    if (position <= segment.header.base) return undefined;
+    const file = openIfThere(this.#files, join(this.#directory, segmentName(segment.number)));
+    if (file === undefined) return undefined;
+    try {
+      const walk = new SegmentReader(file, segment.header, { withPayload: false });
+      const limit = end === undefined || end > committed ? committed : end;
+      for (let batch = walk.next(limit); batch.kind === 'batch'; batch = walk.next(limit)) {
+        if (walk.position === position) return { epoch: batch.header.epoch, writer: batch.header.writer };
+        if (walk.position > position) return undefined;
+      }
+      return undefined;
+    } finally {
+      file.close();
+    }
+  }
+
   #entryAt(position: Position, level: ReadLevel): LogEntry | undefined {
     const limit = this.#watermark.at(level);
     if (position >= limit) return undefined;

@@ -4,6 +4,7 @@ import { LOG_VALUES_MIN, LOGGED_VALUE_BYTES_MAX } from '../limits.ts';
 import { entries, nameOfCache } from './kinds.ts';
 import type { Loader } from './loader.ts';
 import { checkAck, resolveLogOptions } from './log.ts';
+import { resolveStoreOptions } from './store.ts';
 import { CACHE_OPTIONS, checkAll } from './table.ts';
 import type {
   AttachOptions,
@@ -12,6 +13,7 @@ import type {
   RecoveryProgress,
   ResolvedOptions,
   ResolvedPromiseOptions,
+  StoreTarget,
 } from './types.ts';
 
 /** The options that each handle has for itself; the cache's other options are shared by all its handles. */
@@ -28,6 +30,8 @@ export interface OpeningOptions extends HandleOptions {
   readonly cache: ResolvedOptions;
   readonly clock: (() => number) | undefined;
   readonly onRecovery: ((progress: RecoveryProgress) => void) | undefined;
+  /** The database; undefined: there is none. */
+  readonly store: StoreTarget | undefined;
 }
 
 /** Checks the options of a cache. `usableMemory` is asked for what `'25%'` is of. Throws `ERR_INVALID_ARGUMENT`. */
@@ -40,15 +44,17 @@ export function resolveOptions(given: CacheOptions | undefined, usableMemory: ()
     throw outOfRange('maxMemoryCeiling', (say) => `at least ${say('maxMemory')} ${expected}`, given?.maxMemoryCeiling);
   }
   const log = resolveLogOptions(given, options);
+  const store = resolveStoreOptions(given, options);
   const { name, maxEntries, ttl, shards, hash, trackAccess } = options;
   const cache = {
     ...(log === undefined ? {} : { log }),
+    ...(store === undefined ? {} : { store }),
     ...{ name, maxMemory, maxMemoryCeiling, maxEntries },
     maxValueBytes: maxValueBytes === 0 && log !== undefined ? loggedValueBytes(log.logLimit, maxMemory) : maxValueBytes,
     ...{ ttl, shards, hash, trackAccess },
     ack: checkAck(given?.ack, log !== undefined, log === undefined ? 'memory' : 'logged'),
   };
-  return { cache, raw, promises, loader, random, clock, onRecovery };
+  return { cache, raw, promises, loader, random, clock, onRecovery, store: options.store };
 }
 
 let hasWarnedOfMemory = false;

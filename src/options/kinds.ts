@@ -1,9 +1,10 @@
 /** The kinds of options: what each takes, and what it is without. All checks throw `ERR_INVALID_ARGUMENT`. */
 import { resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { outOfRange, wrongType } from '../errors.ts';
 import { LOG_SYNC_MS_MAX, NAME_LENGTH_MAX, SHARD_COUNT_MAX, TIMER_MS_MAX } from '../limits.ts';
 import { checkBoolean, checkChoice, checkInteger } from './check.ts';
-import type { RawOption, SyncPolicy } from './types.ts';
+import type { RawOption, StoreTarget, SyncPolicy } from './types.ts';
 import { durationOf, parseDuration, parseSize } from './units.ts';
 
 /** Makes what is used of what was given; `undefined`: nothing was. `usableMemory` is asked for what `'25%'` is of. */
@@ -132,3 +133,39 @@ export const socketPath: Check<string | undefined> = (given, name) => {
   if (process.platform === 'win32' || bytes <= SOCKET_PATH_BYTES_MAX) return given;
   throw outOfRange(name, `at most ${SOCKET_PATH_BYTES_MAX} bytes long, the most that the system takes`, bytes);
 };
+
+/** What an object has that is the database behind a cache; src/backend/backend.ts says what each does. */
+const BACKEND_METHODS = ['open', 'readCursors', 'load', 'write', 'classify', 'close'] as const;
+
+/** What an object lacks to be a Backend; undefined: nothing. */
+export function missingOfBackend(backend: unknown): string | undefined {
+  if (typeof backend !== 'object' || backend === null) return 'method open';
+  const given = backend as Record<string, unknown>;
+  const method = BACKEND_METHODS.find((name) => typeof given[name] !== 'function');
+  if (method !== undefined) return `method ${method}`;
+  if (typeof given['name'] !== 'string' || given['name'] === '') return 'name';
+  return given['level'] === 'transactional' || given['level'] === 'idempotent' ? undefined : 'level';
+}
+
+/** The database behind a cache; undefined: there is none. */
+export const store: Check<StoreTarget | undefined> = (given, name) => {
+  if (given === undefined) return undefined;
+  if (typeof given === 'object' && given !== null) {
+    const missing = missingOfBackend(given);
+    if (missing !== undefined) throw outOfRange(name, `a Backend, which has a ${missing}`, given);
+    const backend = given as Extract<StoreTarget, { kind: 'object' }>['backend'];
+    return { kind: 'object', backend, name: backend.name };
+  }
+  if (typeof given !== 'string' || given === '') throw wrongType(name, 'the path of a module or a Backend', given);
+  // A single letter is a disk of Windows.
+  const [, scheme] = /^([a-z][a-z0-9+.-]+):/i.exec(given) ?? [];
+  if (scheme !== undefined && scheme !== 'file') {
+    throw outOfRange(name, 'the path of a module or a file: URL', withoutPassword(given));
+  }
+  const path = scheme === undefined ? resolve(given) : fileURLToPath(given);
+  return { kind: 'module', url: pathToFileURL(path).href, name: path };
+};
+
+function withoutPassword(url: string): string {
+  return url.replace(/^([a-z][a-z0-9+.-]*:\/\/[^/?#@:]*):[^/?#]*@/i, '$1:***@');
+}

@@ -19,6 +19,8 @@ import {
   QUEUE_BYTES_MAX,
   QUEUE_REQUESTS_MAX,
   VALUE_BYTES_MAX,
+  WRITE_BACK_BYTES_MAX,
+  WRITE_BACK_ROWS_MAX,
 } from '../limits.ts';
 import { addresses } from './address.ts';
 import { checkNames } from './check.ts';
@@ -31,6 +33,8 @@ import type {
   RecoveryProgress,
   ServeOptions,
   SnapshotOptions,
+  StoreMode,
+  WriteBackOptions,
 } from './types.ts';
 
 /** One option. */
@@ -42,6 +46,8 @@ export interface Row<T = unknown> {
   readonly doc: string;
   /** For a cache with a log only. */
   readonly ofLog?: true;
+  /** For a cache with a database only. */
+  readonly ofStore?: true;
   /** Its flag of `cairn serve`. */
   readonly flag?: Flag;
 }
@@ -109,6 +115,40 @@ export const SNAPSHOT_OPTIONS = {
     doc: 'a snapshot when the cache is closed, if the time allows it',
   },
 } as const satisfies Rows<SnapshotOptions>;
+
+/** `writeBack`. */
+export const WRITE_BACK_OPTIONS = {
+  maxRows: {
+    check: kinds.integer({ without: 1000, min: 1, max: WRITE_BACK_ROWS_MAX }),
+    default: '1000',
+    doc: 'the number of rows, about, of the largest transaction',
+    flag: {
+      names: '--write-rows <num>',
+      default: '1000',
+      doc: 'the number of rows, about, of the largest transaction',
+      read: digits,
+      expected: 'a whole number',
+    },
+  },
+  maxBytes: {
+    check: kinds.fileSize({ without: 4 * 2 ** 20, min: 1024, max: WRITE_BACK_BYTES_MAX }),
+    default: "'4mb'",
+    doc: 'the bytes of keys and values, about, of the largest transaction',
+    flag: { names: '--write-bytes <size>', default: '4mb', doc: 'the bytes, about, of the largest transaction' },
+  },
+  delay: {
+    check: kinds.timer(50),
+    default: "'50ms'",
+    doc: 'how long a change waits for others that share its transaction',
+    flag: {
+      names: '--write-delay <time>',
+      default: '50ms',
+      doc: 'how long a change waits for others that share its transaction',
+      read: (text) => (text === '0' ? 0 : /^\d+$/.test(text) ? undefined : text),
+      expected: '0 or a time with its unit, such as "50ms"',
+    },
+  },
+} as const satisfies Rows<WriteBackOptions>;
 
 /** `promises`. */
 export const PROMISE_OPTIONS = {
@@ -277,6 +317,34 @@ export const CACHE_OPTIONS = {
     doc: "a function that is called a few times a second during recovery with `{ source, bytes, bytesTotal, records, ... }`; `source` is `'snapshot'` or `'log'`",
     ofLog: true,
   },
+  store: {
+    check: kinds.store,
+    default: 'none',
+    doc: 'the database behind: the path of a module that makes a `Backend`, or a `Backend`. The options below need `store`; see [write-back.md](write-back.md)',
+    ofLog: true,
+    flag: {
+      names: '--store <module>',
+      default: 'none',
+      doc: 'writes every change to the database that this module opens. The options below are for it',
+    },
+  },
+  mode: {
+    check: kinds.choice<StoreMode>(['write-back'], 'write-back'),
+    default: "'write-back'",
+    doc: "`'write-back'`: each change is written to the database in the background",
+    ofStore: true,
+    flag: {
+      names: '--mode <mode>',
+      default: 'write-back',
+      doc: '`write-back`: each change is written to the database in the background',
+    },
+  },
+  writeBack: {
+    check: (given, name, usableMemory) => checkAll(WRITE_BACK_OPTIONS, name, given as WriteBackOptions, usableMemory),
+    default: '',
+    doc: "`{ maxRows: 1000, maxBytes: '4mb', delay: '50ms' }`: how changes share transactions",
+    ofStore: true,
+  },
 } as const satisfies Rows<CacheOptions>;
 
 /** `serve`. */
@@ -424,4 +492,9 @@ function idleTimeout(text: string): number | undefined {
 /** The options that only a cache with a log has. */
 export const LOG_OPTION_NAMES: readonly (keyof CacheOptions)[] = Object.entries<Row>(CACHE_OPTIONS)
   .filter(([, row]) => row.ofLog)
+  .map(([name]) => name as keyof CacheOptions);
+
+/** The options that only a cache with a database has. */
+export const STORE_OPTION_NAMES: readonly (keyof CacheOptions)[] = Object.entries<Row>(CACHE_OPTIONS)
+  .filter(([, row]) => row.ofStore)
   .map(([name]) => name as keyof CacheOptions);

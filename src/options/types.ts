@@ -1,4 +1,5 @@
 /** The options of a cache, a handle, a server and a call: their types, as given and after checking. */
+import type { Backend } from '../backend/index.ts';
 import type { Loader } from './loader.ts';
 
 /** A time span: whole milliseconds, or text such as `'500ms'`, `'60s'`, `'1.5h'`, `'7d'` (units ms, s, m, h, d). */
@@ -100,6 +101,31 @@ export interface CacheOptions<V = any> {
   snapshot?: SnapshotOptions;
   /** Called a few times a second during recovery, with its progress. */
   onRecovery?: (progress: RecoveryProgress) => void;
+
+  /**
+   * The database behind the cache (docs/write-back.md): the path of a module whose default export returns a `Backend`,
+   * which a separate thread then uses; or a `Backend`, which is used in this thread. Needs `data`.
+   */
+  store?: StoreOption;
+  /** How the cache uses the database. `'write-back'` (default): each change is written to it in the background. */
+  mode?: StoreMode;
+  /** How changes are written to the database. */
+  writeBack?: WriteBackOptions;
+}
+
+/** A database: the path or the `file:` URL of a module, or an object of the program. */
+export type StoreOption = string | Backend;
+
+export type StoreMode = 'write-back';
+
+/** How changes are written to the database. */
+export interface WriteBackOptions {
+  /** The number of rows, about, of the largest transaction. Default 1000. */
+  maxRows?: number;
+  /** The bytes of keys and values, about, of the largest transaction. Default 4 MiB. */
+  maxBytes?: Size;
+  /** How long a change waits for others, which then share its transaction. Default 50 ms. */
+  delay?: Duration;
 }
 
 /** When the log is synced to the disk; an interval is from 1 ms to an hour. */
@@ -273,6 +299,10 @@ export interface EffectiveOptions {
     readonly logBytes?: number;
     readonly atClose: boolean;
   };
+  /** The name of the database. This and the following properties: only with one. */
+  readonly store?: string;
+  readonly mode?: StoreMode;
+  readonly writeBack?: ResolvedWriteBackOptions;
 }
 
 /** Options after checking, in the units of their names; attached threads read them again. */
@@ -295,7 +325,30 @@ export interface ResolvedOptions {
   readonly ack: AckLevel;
   /** Of a cache with a log. */
   readonly log?: ResolvedLogOptions;
+  /** Of a cache with a database. */
+  readonly store?: ResolvedStoreOptions;
 }
+
+/** Options of the database behind a cache after checking. */
+export interface ResolvedStoreOptions {
+  /** Its name, without credentials. */
+  readonly store: string;
+  readonly mode: StoreMode;
+  readonly writeBack: ResolvedWriteBackOptions;
+}
+
+export interface ResolvedWriteBackOptions {
+  readonly maxRows: number;
+  readonly maxBytes: number;
+  /** Milliseconds. */
+  readonly delay: number;
+}
+
+/** The database itself: what must not be seen by other threads, or cannot go there. */
+export type StoreTarget =
+  /** Any thread can open it. `url`: of a module's file. */
+  | { readonly kind: 'module'; readonly url: string; readonly name: string }
+  | { readonly kind: 'object'; readonly backend: Backend; readonly name: string };
 
 /** An interval is in milliseconds. */
 export type SyncPolicy = 'always' | 'none' | `${number}ms`;

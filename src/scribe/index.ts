@@ -1,13 +1,17 @@
 /** The log of a cache: what `cache.ts` uses of it. */
-export type { ScribeCursor } from './commands.ts';
+export type { ScribeCommands, ScribeCursor } from './commands.ts';
 export { type KeeperOptions, LogKeeper, type NoticeListener } from './keeper.ts';
-export type {
-  LogFiles,
-  OpeningCursor,
-  RecoverySummary,
-  ScribeNotice,
-  SnapshotSchedule,
-  SnapshotSummary,
+export {
+  errorFrom,
+  type LogFiles,
+  type OpeningCursor,
+  type PlainError,
+  plainError,
+  type RecoverySummary,
+  type ScribeNotice,
+  type SnapshotSchedule,
+  type SnapshotSummary,
 } from './message.ts';
 export { LOG_METRICS, type LogStats, readLogStats, ringBytesOf } from './metrics.ts';
 export { RemoteScribe } from './remote.ts';
+export { attachScribe } from './start.ts';

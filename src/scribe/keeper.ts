@@ -87,8 +87,14 @@ export class LogKeeper extends ScribeCommands {
   #onReady: { resolve(): void; reject(error: Error): void } | undefined;
   #onProgress: (progress: RecoveryProgress) => void;
   #closing: Promise<void> | undefined;
+  #isClosingLog = false;
   /** `Cache` objects that own the cache. */
   ownerCount = 1;
+  /**
+   * A reader of the log that ends before it: called when the last owner closes, with the time that it may take (0: no
+   * limit), and whether that is meant to finish what is under way. Must not reject.
+   */
+  endReader: ((timeoutMs: number, finishes: boolean) => Promise<void>) | undefined;
 
   /** The keeper of a cache, if this thread has it. */
   static of(cacheId: number): LogKeeper | undefined {
@@ -174,13 +180,25 @@ export class LogKeeper extends ScribeCommands {
 
   async #close(timeoutMs: number, takesSnapshot: boolean): Promise<void> {
     try {
+      const begunMs = performance.now();
+      await this.#endReader(timeoutMs, takesSnapshot);
+      if (timeoutMs > 0) timeoutMs = Math.max(1, timeoutMs - (performance.now() - begunMs));
       if (this.#failure !== undefined) throw this.#failure;
+      this.#isClosingLog = true;
       const ended = this.ask({ kind: 'close', timeoutMs, takesSnapshot }).finally(() => this.#gone);
       if (timeoutMs === 0) await this.#await(ended);
       else await this.#within(timeoutMs + CLOSE_GRACE_MS, this.#await(ended));
     } finally {
       this.#forget();
     }
+  }
+
+  // It keeps the process alive meanwhile.
+  async #endReader(timeoutMs: number, finishes: boolean): Promise<void> {
+    const { endReader } = this;
+    this.endReader = undefined;
+    // Half of the time at most: the log needs some too.
+    if (endReader !== undefined) await endReader(timeoutMs / 2, finishes);
   }
 
   // A thread that hangs in a file call cannot be ended, and does not keep us from closing.
@@ -345,7 +363,7 @@ export class LogKeeper extends ScribeCommands {
   protected override ask(question: Question): Promise<unknown> {
     const command: Command = { ...question, id: ++this.#ids };
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    const isTooLate = command.kind !== 'close' && this.isClosing;
+    const isTooLate = command.kind !== 'close' && this.#isClosingLog;
     if (isTooLate) return Promise.reject(new CairnError('ERR_CLOSED', 'The cache is closed'));
     const answer = this.#unanswered.add(command);
     this.#worker?.postMessage(command);

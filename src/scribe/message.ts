@@ -41,6 +41,8 @@ export interface ScribeData {
   readonly limitBytes: number | undefined;
   readonly snapshots: SnapshotSchedule;
   readonly cursor?: OpeningCursor;
+  /** A log that has records behind its cursor of this name is refused: a reader that is not there has to have them. */
+  readonly refuseBehind?: string;
   /** Where the log says how far it is, PROGRESS_BYTES. */
   readonly progress?: SharedArrayBuffer;
   /** `resume`: another thread had the log and has died; the cache is as it was. */

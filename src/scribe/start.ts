@@ -114,6 +114,7 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
     onNotice: (notice) => say({ kind: 'notice', notice: plainNotice(notice) }),
   });
   try {
+    if (data.start !== 'resume' && data.refuseBehind !== undefined) refuseBehind(log, data.refuseBehind);
     clock.raise(log.lastTimeMs);
     if (data.start !== 'resume') handle.startFeed(log.epoch, clock.wallMs());
     const run: Run = { handle, log, clock, metrics, say };
@@ -154,6 +155,20 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
     giveBack(log);
     throw error;
   }
+}
+
+// Before anything is changed.
+function refuseBehind(log: LogPort, name: string): void {
+  const position = log.cursors().get(name);
+  if (position === undefined) return;
+  let records = 0;
+  for (const entry of log.entries(position)) if (entry.kind === 'records') records += entry.recordCount;
+  if (records === 0) return;
+  const count = records === 1 ? '1 record' : `${records} records`;
+  throw new CairnError(
+    'ERR_STORE_REFUSED',
+    `The log in ${log.name} has ${count} that its database does not have: open it with store. To leave them out of the database forever: npx cairn-cache log drop-cursor ${log.name} ${name}`,
+  );
 }
 
 // A cursor that is there stays where it is.

@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Cache } from '../../src/index.ts';
+import { WRITE_BACK_OPTIONS } from '../../src/options.ts';
+import { NUMBERS_BYTES, WriteBackMetrics, writeBackStats } from '../../src/write-back/metrics.ts';
 import { startCli } from '../support/serve-process.ts';
 
 /** The first cells of the tables whose first heading is that, without backticks. */
@@ -23,8 +25,14 @@ test('docs/stats.md has every field of stats(), with and without a log', async (
   const stats = cache.stats();
   await cache.close();
   rmSync(data, { recursive: true });
-  expect(firstCells('stats.md', 'Field').sort()).toEqual(Object.keys(stats).sort());
+  expect(firstCells('stats.md', 'Field').sort()).toEqual([...Object.keys(stats), 'writeBack'].sort());
   expect(firstCells('stats.md', 'Field of log').sort()).toEqual(Object.keys(stats.log!).sort());
+});
+
+test('docs/stats.md has every field of stats().writeBack, and docs/write-back.md every option', () => {
+  const stats = writeBackStats(new WriteBackMetrics(new SharedArrayBuffer(NUMBERS_BYTES)), 0);
+  expect(firstCells('stats.md', 'Field of writeBack').sort()).toEqual(Object.keys(stats).sort());
+  expect(firstCells('write-back.md', 'Option of `writeBack`').sort()).toEqual(Object.keys(WRITE_BACK_OPTIONS).sort());
 });
 
 describe('docs/cli.md has every option of', () => {

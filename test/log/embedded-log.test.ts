@@ -4,10 +4,10 @@
 import { crc32 } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { decodeSegmentHeader, Fault, FORMAT_VERSION, type SegmentHeader } from '../../src/log/format.ts';
-import type { LogNotice } from '../../src/log/index.ts';
+import { type LogNotice, LogReader } from '../../src/log/index.ts';
 import { withCode } from '../support/errors.ts';
 import { type Fate, FaultyDisk, type FileCall, PowerCut } from '../support/faulty-files.ts';
-import { append, appendNow, batchFor, keysIn, keysOf, LogDisk, START_MS, take } from '../support/logs.ts';
+import { append, appendNow, batchFor, DIRECTORY, keysIn, keysOf, LogDisk, START_MS, take } from '../support/logs.ts';
 import { Random } from '../support/random.ts';
 
 function headerOf(disk: LogDisk, name: string): SegmentHeader {
@@ -118,6 +118,33 @@ describe('segments', () => {
     expect(keysIn(log)).toEqual(names.map((name) => `${name}.1`));
     log.close();
     expect(keysIn(disk.open())).toHaveLength(5000);
+  });
+
+  test('which entry ends at a position can be told, by its epoch and writer', () => {
+    const disk = new LogDisk();
+    for (let opening = 0; opening < 4; opening++) {
+      const log = disk.open();
+      for (let i = 0; i < 12; i++) appendNow(log, `${opening}.${i}`, { valueBytes: 100 * i });
+      log.close();
+    }
+    const log = disk.open();
+    const makeReader = () => new LogReader({ directory: DIRECTORY, progress: log.progress, files: disk.disk.files() });
+    const reader = makeReader();
+    const entries = [...log.entries(0n)];
+    expect(new Set(entries.map(({ writer }) => writer)).size).toBe(5);
+    for (const { end, epoch, writer } of entries) {
+      expect(reader.stateAt(end), `at ${end}`).toMatchObject({ epoch, writer });
+      expect(reader.stateAt(end - 8n)).toBeUndefined();
+      expect(reader.stateAt(end + 8n)).toBeUndefined();
+    }
+    for (const position of [-1n, 0n, log.end + 1n]) expect(reader.stateAt(position)).toBeUndefined();
+    // The oldest segment says what was before it, and nothing else does.
+    log.truncate(entries.at(-8)!.position);
+    expect(log.oldestReadable).toBeGreaterThan(0n);
+    const late = makeReader();
+    const told = entries.filter(({ end }) => late.stateAt(end) !== undefined);
+    expect(told[0]!.end).toBe(log.oldestReadable);
+    expect(told).toEqual(entries.slice(-told.length));
   });
 
   test('an entry can be read alone by its position', () => {
@@ -362,6 +389,8 @@ describe('a disk with errors', () => {
       ['records', 1],
     ]);
     expect(entries.flatMap(keysOf)).toEqual(['a.1', 'd.1']);
+    const reader = new LogReader({ directory: DIRECTORY, progress: log.progress, files: disk.disk.files() });
+    for (const { end, epoch, writer } of entries) expect(reader.stateAt(end)).toMatchObject({ epoch, writer });
     log.close();
     expect(keysIn(disk.open())).toEqual(['a.1', 'd.1']);
   });

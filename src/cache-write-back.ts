@@ -1,0 +1,131 @@
+/** Write-back of a cache, for a handle: through the keeper if this thread has opened the cache, else by message. */
+import { answerError } from './answers.ts';
+import { CairnError, CairnTypeError, wrongType } from './errors.ts';
+import { Code, type NativeHandle } from './native.ts';
+import { checkNames, type Duration, type ResolvedOptions } from './options.ts';
+import { checkPatience, wait } from './patience.ts';
+import { report } from './reports.ts';
+import {
+  RemoteWriteBack,
+  type WriteBackActions,
+  WriteBackKeeper,
+  type WriteBackListener,
+  type WriteBackStats,
+} from './write-back/index.ts';
+
+/** The options of `drain`. */
+export interface DrainOptions {
+  /** Rejects with `ERR_TIMEOUT` if the database does not have everything within this time. Default (and 0): waits. */
+  timeout?: Duration;
+}
+
+/** `cache.writeBack`. Its methods reject with `ERR_INVALID_ARGUMENT` if the cache has no `store`. */
+export interface WriteBack {
+  /**
+   * Begins no further transaction, until `resume()`. The log keeps the changes meanwhile. Lasts until the cache is
+   * closed.
+   */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+}
+
+interface Listener {
+  readonly listener: WriteBackListener;
+  /** What the keeper calls. */
+  readonly heard: WriteBackListener;
+}
+
+/** Cache has the documentation of what is public here. */
+export class CacheWriteBack {
+  readonly #handle: NativeHandle;
+  readonly #options: () => ResolvedOptions;
+  #remote: RemoteWriteBack | undefined;
+  #listeners: readonly Listener[] = [];
+
+  readonly control: WriteBack;
+
+  constructor(handle: NativeHandle, options: () => ResolvedOptions) {
+    this.#handle = handle;
+    this.#options = options;
+    this.control = {
+      pause: async () => this.#reached('pause').pause(),
+      resume: async () => this.#reached('resume').resume(),
+    };
+  }
+
+  async drain(options: DrainOptions | undefined): Promise<void> {
+    const given = checkNames<DrainOptions>('options', options, ['timeout']);
+    const patience = checkPatience(given);
+    const drained = this.#reached('drain').drain();
+    if (patience === undefined) return drained;
+    return new Promise((resolve, reject) => {
+      const stop = wait(patience, 'timer', {
+        late: (timeoutMs) => reject(tooLate(timeoutMs)),
+        aborted: reject,
+      });
+      drained.then(resolve, reject).finally(stop);
+    });
+  }
+
+  /** Undefined: there is no database, or another thread has opened the cache. */
+  stats(): WriteBackStats | undefined {
+    return this.#keeper()?.stats(Date.now());
+  }
+
+  /** A thread gets no notices of a cache that another thread has opened. */
+  listen(listener: WriteBackListener, once: boolean): void {
+    if (typeof listener !== 'function') throw wrongType('listener', 'a function', listener);
+    const keeper = this.#keeper();
+    if (keeper === undefined) return;
+    const added: Listener = {
+      listener,
+      heard: (notice) => {
+        // It may have been removed while the notice was on its way.
+        if (!this.#listeners.includes(added)) return;
+        if (once) this.#remove(added);
+        listener(report(notice));
+      },
+    };
+    this.#listeners = [...this.#listeners, added];
+    keeper.listen(added.heard);
+  }
+
+  /** If a listener was added twice, the later one. */
+  unlisten(listener: WriteBackListener): void {
+    const found = this.#listeners.findLast((each) => each.listener === listener);
+    if (found !== undefined) this.#remove(found);
+  }
+
+  /** The handle is about to be closed. */
+  close(): void {
+    for (const each of this.#listeners) this.#remove(each);
+    this.#remote?.close(new CairnError('ERR_CLOSED', 'The cache is closed'));
+  }
+
+  #remove(listener: Listener): void {
+    this.#listeners = this.#listeners.filter((other) => other !== listener);
+    this.#keeper()?.unlisten(listener.heard);
+  }
+
+  #keeper(): WriteBackKeeper | undefined {
+    return WriteBackKeeper.of(this.#handle.cacheId);
+  }
+
+  #reached(verb: string): WriteBackActions {
+    if (this.#handle.isClosed()) throw answerError(this.#handle, Code.closed);
+    const keeper = this.#keeper();
+    if (keeper !== undefined) return keeper;
+    if (this.#options().store === undefined) {
+      throw new CairnTypeError('ERR_INVALID_ARGUMENT', `A cache without store has no database for ${verb}()`);
+    }
+    this.#remote ??= new RemoteWriteBack(this.#handle.cacheId);
+    return this.#remote;
+  }
+}
+
+function tooLate(timeoutMs: number): CairnError {
+  return new CairnError(
+    'ERR_TIMEOUT',
+    `The database does not have every change after ${timeoutMs} ms: the rest is in the log, and is written on`,
+  );
+}

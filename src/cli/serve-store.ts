@@ -1,0 +1,35 @@
+/** What `cairn serve` prints of the database behind. Texts of what it is given; nothing is asked or written here. */
+import type { WriteBackNotice, WriteBackStats } from '../index.ts';
+import { countText, sizeText } from './serve-data.ts';
+
+/** How it begins, and what an earlier run has left. */
+export function describeStore(store: string, { state, behindBytes }: WriteBackStats): string {
+  const left = behindBytes === 0 ? '' : `; ${sizeText(behindBytes)} of the log are still on their way`;
+  if (state === 'writing') return `Writing to ${store}${left}`;
+  return `Writing to ${store} when it answers${left}. Until then the log keeps every change`;
+}
+
+export function describeWriteBack(notice: WriteBackNotice): string {
+  switch (notice.kind) {
+    case 'retrying':
+      return `The database cannot be written, which is tried again: ${reasonOf(notice.cause)}`;
+    case 'halted':
+      return `The database cannot be written until that is mended: ${reasonOf(notice.cause)}`;
+    case 'recovered':
+      return 'The database is written again';
+    case 'refused':
+      return `The database is not written any more: ${reasonOf(notice.cause)}`;
+    case 'restarted':
+      return `The thread that writes to the database has ended, and another one goes on: ${reasonOf(notice.cause)}`;
+    case 'dead-letter': {
+      const key = typeof notice.key === 'string' ? JSON.stringify(notice.key) : `0x${notice.key.toString('hex')}`;
+      return `The database refuses the ${notice.change} of ${key}: ${reasonOf(notice.cause)}`;
+    }
+    case 'dead-letters':
+      return `The database refuses ${countText(notice.count, 'more change')} of the same batch`;
+  }
+}
+
+function reasonOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
+}

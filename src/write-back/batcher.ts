@@ -1,0 +1,113 @@
+/**
+ * Makes batches of the entries of a log. One batch gathers while another is written: entries are added until it has
+ * enough rows or bytes, and it is taken when it has, when its oldest record has waited for the delay, or when a caller
+ * asks for everything. A batch is whole entries, so that its end is a place where a cursor can be.
+ */
+import type { LogEntry, Position } from '../log/index.ts';
+import { Changes } from './coalesce.ts';
+
+/** When a batch is full, or due. */
+export interface BatchLimits {
+  /** Distinct keys. The entry that reaches it is still taken whole. */
+  readonly rows: number;
+  /** Bytes of keys and values, likewise. */
+  readonly bytes: number;
+  /** The longest time that a record waits for others, in milliseconds. */
+  readonly delayMs: number;
+}
+
+/** The place behind an entry, for a cursor. */
+export interface EntryEnd {
+  readonly position: Position;
+  readonly epoch: number;
+  readonly writer: bigint;
+}
+
+/** Changes and the place in the log that they reach. */
+export interface Batch {
+  readonly changes: Changes;
+  readonly end: EntryEnd;
+  /** Bytes of log that it stands for. */
+  readonly logBytes: number;
+  /** When the log took its oldest record, in wall time. */
+  readonly oldestMs: number;
+}
+
+export class Batcher {
+  readonly #limits: BatchLimits;
+  #changes = new Changes();
+  #end: EntryEnd | undefined;
+  #logBytes = 0;
+  /** Where the oldest record in it is, and since when. */
+  #begin: Position = 0n;
+  #openedMs = 0;
+  #oldestMs = 0;
+  /** Everything before this has been added. */
+  #position: Position = 0n;
+  #flushTo: Position = 0n;
+
+  constructor(limits: BatchLimits) {
+    this.#limits = limits;
+  }
+
+  /** Forgets what it has gathered: the next entry begins there. */
+  begin(position: Position): void {
+    this.#changes = new Changes();
+    this.#end = undefined;
+    this.#logBytes = 0;
+    this.#position = position;
+  }
+
+  get position(): Position {
+    return this.#position;
+  }
+
+  get isEmpty(): boolean {
+    return this.#changes.rowCount === 0;
+  }
+
+  get isFull(): boolean {
+    return this.#changes.rowCount >= this.#limits.rows || this.#changes.bytes >= this.#limits.bytes;
+  }
+
+  /** What has been gathered and not taken. */
+  get waiting(): { readonly records: number; readonly bytes: number; readonly oldestMs: number | undefined } {
+    const { recordCount: records, bytes } = this.#changes;
+    return { records, bytes, oldestMs: this.isEmpty ? undefined : this.#oldestMs };
+  }
+
+  /** Adds the next entry. REQUIRES: it is not full. */
+  add(entry: LogEntry, nowMs: number): void {
+    const wasEmpty = this.isEmpty;
+    this.#changes.add(entry.records);
+    this.#position = entry.end;
+    this.#logBytes += Number(entry.end - entry.position);
+    this.#end = { position: entry.end, epoch: entry.epoch, writer: entry.writer };
+    if (!wasEmpty || this.isEmpty) return;
+    this.#begin = entry.position;
+    this.#openedMs = nowMs;
+    this.#oldestMs = entry.timeMs;
+  }
+
+  /** Batches up to a position do not wait for the delay. */
+  flushTo(position: Position): void {
+    if (position > this.#flushTo) this.#flushTo = position;
+  }
+
+  /** Milliseconds until there is a batch to take, 0: there is one; undefined: nothing has been gathered. */
+  dueInMs(nowMs: number): number | undefined {
+    if (this.isEmpty) return undefined;
+    // Of a flush, the entries that are still to be read belong to the batch too.
+    if (this.isFull || (this.#begin < this.#flushTo && this.#position >= this.#flushTo)) return 0;
+    return Math.max(0, this.#openedMs + this.#limits.delayMs - nowMs);
+  }
+
+  /** Takes the batch, and begins another. REQUIRES: it is not empty. */
+  take(): Batch {
+    const batch = { changes: this.#changes, end: this.#end!, logBytes: this.#logBytes, oldestMs: this.#oldestMs };
+    this.#changes = new Changes();
+    this.#end = undefined;
+    this.#logBytes = 0;
+    return batch;
+  }
+}

@@ -1,0 +1,68 @@
+/** The log of a cache for its writer: files that this thread reads itself, and a cursor that the scribe moves. */
+import { type LogEntry, LogReader, type Position, Watermark } from '../log/index.ts';
+import type { LogFiles, ScribeCommands } from '../scribe/index.ts';
+import { STORE_CURSOR } from './message.ts';
+import type { WriterLog } from './writer.ts';
+
+/** How long written records wait for others before they are synced, where the writer syncs. */
+const SYNC_MS = 20;
+
+export interface FilesLogOptions {
+  readonly files: LogFiles;
+  readonly scribe: ScribeCommands;
+  /** Where the log's own cursor is. */
+  readonly confirmed: Position;
+  /** Whether the writer syncs the log, because its policy does not. */
+  readonly syncs: boolean;
+}
+
+export class FilesLog implements WriterLog {
+  readonly directory: string;
+  readonly logId: bigint;
+  readonly confirmed: Position;
+  readonly #scribe: ScribeCommands;
+  readonly #reader: LogReader;
+  readonly #watermark: Watermark;
+  readonly #syncs: boolean;
+
+  constructor({ files, scribe, confirmed, syncs }: FilesLogOptions) {
+    this.directory = files.directory;
+    this.logId = files.logId;
+    this.confirmed = confirmed;
+    this.#scribe = scribe;
+    this.#reader = new LogReader(files);
+    this.#watermark = new Watermark(files.progress);
+    this.#syncs = syncs;
+  }
+
+  end(): Position {
+    return this.#watermark.at('durable');
+  }
+
+  stateAt(position: Position): ReturnType<WriterLog['stateAt']> {
+    return this.#reader.stateAt(position);
+  }
+
+  async *read(from: Position, signal: AbortSignal): AsyncGenerator<LogEntry> {
+    if (this.#syncs) void this.#keepSynced(signal);
+    yield* this.#reader.read(from, { signal, level: 'durable' });
+  }
+
+  advance(position: Position): Promise<void> {
+    return this.#scribe.cursor(STORE_CURSOR).advance(position);
+  }
+
+  // A database must not have what a power cut takes from the log, so records become readable when they are synced.
+  async #keepSynced(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted && !this.#watermark.isClosed) {
+      await this.#watermark.wait('committed', this.end(), signal);
+      await new Promise((resolve) => setTimeout(resolve, SYNC_MS).unref());
+      try {
+        if (this.#watermark.at('committed') > this.end()) await this.#scribe.sync();
+      } catch {
+        // The log says itself that it cannot be synced.
+        await new Promise((resolve) => setTimeout(resolve, 1000).unref());
+      }
+    }
+  }
+}

@@ -1,0 +1,104 @@
+/**
+ * Whether a database goes with a log: what its cursor says is compared with what the log itself has at that position.
+ * Every answer that is not "go on" is refused by name, and nothing is written.
+ *
+ * | the database has                             | the log                   | then                        |
+ * |----------------------------------------------|---------------------------|-----------------------------|
+ * | no cursor                                    | has all its records       | begin, at the first record  |
+ * | no cursor                                    | has not                   | refused: another database   |
+ * | a cursor of another log                      |                           | refused: another log        |
+ * | a cursor of more than one lane               |                           | refused                     |
+ * | a cursor behind the end of the log           |                           | refused: another writer     |
+ * | a cursor before what is confirmed            |                           | refused: gone back          |
+ * | a cursor where no such entry of the log ends |                           | refused: another writer     |
+ * | a cursor                                     | has that entry            | go on from there            |
+ */
+import type { Cursor } from '../backend/index.ts';
+import { CairnError } from '../errors.ts';
+import type { FenceState, Position } from '../log/index.ts';
+
+/** Why writing is refused. */
+export type RefusalKind = 'other-log' | 'other-database' | 'lanes' | 'fenced' | 'gone-back';
+
+/** A database that does not go with the log, or not any more. */
+export class Refusal {
+  readonly kind: RefusalKind;
+  readonly error: CairnError;
+
+  constructor(kind: RefusalKind, message: string) {
+    this.kind = kind;
+    this.error = new CairnError('ERR_STORE_REFUSED', message);
+  }
+}
+
+/** What is known of the log. */
+export interface LogIdentity {
+  readonly directory: string;
+  readonly logId: bigint;
+  /** Everything before this is confirmed to be in the database. */
+  readonly confirmed: Position;
+  /** The end of what may be read. */
+  readonly end: Position;
+  /** Epoch and writer of the entry that ends at a position; undefined: none does. */
+  stateAt(position: Position): Pick<FenceState, 'epoch' | 'writer'> | undefined;
+}
+
+/** The one lane of this version. */
+export const ONE_LANE = { lane: 0, laneCount: 1 } as const;
+
+/** Judges the cursors of a database by a log: undefined, the cursor to go on from, or why not. */
+export function judge(cursors: readonly Cursor[], log: LogIdentity, database: string): Cursor | undefined | Refusal {
+  const { directory, logId, confirmed } = log;
+  const [cursor] = cursors;
+  if (cursor === undefined) {
+    if (confirmed === 0n) return undefined;
+    return new Refusal(
+      'other-database',
+      `${database} has no cursor, and the log in ${directory} has no records any more before position ${confirmed}: they went to another database, or were written without one. Give the database that belongs to the log, or begin with an empty directory`,
+    );
+  }
+  if (cursor.logId !== logId) {
+    return new Refusal(
+      'other-log',
+      `${database} belongs to another log than the one in ${directory}. Give the directory that belongs to the database, or a database without tables of Cairn`,
+    );
+  }
+  if (cursors.length > 1 || cursor.lane !== ONE_LANE.lane || cursor.laneCount !== ONE_LANE.laneCount) {
+    return new Refusal(
+      'lanes',
+      `${database} has the log in ${directory} in ${cursor.laneCount} lanes, and this version writes one`,
+    );
+  }
+  if (cursor.position > log.end) return fenced(database, directory);
+  if (cursor.position < confirmed) return goneBack(database, directory);
+  if (cursor.position === 0n) return cursor;
+  const state = log.stateAt(cursor.position);
+  if (state?.epoch !== cursor.epoch || state.writer !== cursor.writer) return fenced(database, directory);
+  return cursor;
+}
+
+function fenced(database: string, directory: string): Refusal {
+  return new Refusal(
+    'fenced',
+    `${database} was written by a copy of the log in ${directory} that was written separately. Only one of them may go on: end the other process, and give each directory a separate database`,
+  );
+}
+
+function goneBack(database: string, directory: string): Refusal {
+  return new Refusal(
+    'gone-back',
+    `${database} has gone back to an earlier state: rows that it had confirmed to the log in ${directory} are not in it any more. Bring it to the later state, or begin with an empty directory and an empty database`,
+  );
+}
+
+export function sameCursor(a: Cursor | undefined, b: Cursor | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return (
+    a.position === b.position &&
+    a.logId === b.logId &&
+    a.epoch === b.epoch &&
+    a.writer === b.writer &&
+    a.lane === b.lane &&
+    a.laneCount === b.laneCount
+  );
+}

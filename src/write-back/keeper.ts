@@ -1,0 +1,447 @@
+/**
+ * The main thread's side of write-back: starts the writer, and another one if it dies or does not answer, and stands
+ * between it and the cache.
+ *
+ * The writer runs in a separate thread, `cairn writer`, if the database is a module, which any thread can load. A
+ * database that is an object of the program is used in the thread that passed it, and so the writer runs there too.
+ *
+ * | the keeper is | the writer is             | drain(), pause(), resume()     | close()      | the thread dies   |
+ * |---------------|---------------------------|--------------------------------|--------------|-------------------|
+ * | opening       | asking for the cursor     |                                |              | another begins    |
+ * | running       | at work, or restarting    | are asked of it, and of a next | asks it to   | the same          |
+ * |               |                           |                                | end          |                   |
+ * | closing       | writing the rest          | reject with `ERR_CLOSED`       | same promise | the rest stays in |
+ * |               |                           |                                |              | the log           |
+ * | closed        | not there                 | the same                       | same promise |                   |
+ *
+ * The thread keeps the process alive only while a caller awaits one of these promises.
+ */
+import { SHARE_ENV, Worker } from 'node:worker_threads';
+import type { Backend } from '../backend/index.ts';
+import { CairnError } from '../errors.ts';
+import { native } from '../native.ts';
+import type { StoreTarget } from '../options.ts';
+import { errorFrom, type LogFiles, type LogKeeper, type PlainError } from '../scribe/index.ts';
+import { quietClock } from './clock.ts';
+import { FilesLog } from './files-log.ts';
+import {
+  PULSE_MS,
+  PULSE_WORDS,
+  Pulse,
+  STORE_CURSOR,
+  type WriteBackNotice,
+  type WriteBackOptions,
+  type WriterCommand,
+  type WriterData,
+  type WriterReport,
+} from './message.ts';
+import { NUMBERS_BYTES, WRITER_STATES, WriteBackMetrics, type WriteBackStats, writeBackStats } from './metrics.ts';
+import { type WriteBackActions, WriteBackHost } from './remote.ts';
+import { WriterService } from './service.ts';
+
+/** How long opening a cache waits for the database's first answer. A database that is away does not keep it closed. */
+const OPENING_MS = 5000;
+/** A thread whose event loop stands still for this time is ended, and another one started. */
+const SILENCE_MS = 10_000;
+/** The wait before a thread is started again, doubled while threads die young. */
+const RESTART_MS_FIRST = 100;
+const RESTART_MS_MAX = 30_000;
+/** A thread that has lived this long did not die young. */
+const OLD_MS = 60_000;
+/** What close() allows the writer beyond its time. */
+const CLOSE_GRACE_MS = 3000;
+
+/** Gets the notices of write-back. */
+export type WriteBackListener = (notice: WriteBackNotice) => void;
+
+export interface WriteBackKeeperOptions {
+  readonly cacheId: number;
+  readonly log: LogKeeper;
+  /** A database that any thread can open, or one that belongs to this thread. */
+  readonly store: StoreTarget;
+  readonly options: WriteBackOptions;
+}
+
+/** A writer that this thread talks to, wherever it runs. */
+interface Running {
+  post(command: WriterCommand): void;
+  /** Whether it keeps the process alive. */
+  hold(yes: boolean): void;
+  /** Ends it as it is. */
+  kill(): void;
+}
+
+interface Asked {
+  readonly command: WriterCommand;
+  resolve(): void;
+  reject(error: Error): void;
+}
+
+/** Of all caches of this thread that write to a database. It hangs on the addon's exports, as the log's keepers do. */
+const shared = native as unknown as { writeBackKeepers?: Map<number, WriteBackKeeper> };
+shared.writeBackKeepers ??= new Map();
+const keepers = shared.writeBackKeepers;
+
+export class WriteBackKeeper implements WriteBackActions {
+  readonly #options: WriteBackKeeperOptions;
+  readonly #files: LogFiles;
+  readonly #pulse = new SharedArrayBuffer(4 * PULSE_WORDS);
+  readonly #numbers = new SharedArrayBuffer(NUMBERS_BYTES);
+  readonly #metrics = new WriteBackMetrics(this.#numbers);
+  readonly #asked = new Map<number, Asked>();
+  readonly #listeners = new Set<WriteBackListener>();
+  #running: Running | undefined;
+  #startedMs = 0;
+  #youngDeaths = 0;
+  #restart: NodeJS.Timeout | undefined;
+  #watch: NodeJS.Timeout | undefined;
+  #holders = 0;
+  #ids = 0;
+  #isPaused = false;
+  #isClosed = false;
+  #closing: Promise<void> | undefined;
+  readonly #host: WriteBackHost;
+  #onJudged: { resolve(): void; reject(error: Error): void } | undefined;
+
+  /** The keeper of a cache, if this thread has it. */
+  static of(cacheId: number): WriteBackKeeper | undefined {
+    return keepers.get(cacheId);
+  }
+
+  /**
+   * Starts to write the log of a cache to its database. Resolves when the database has been found to belong to the log,
+   * or does not answer. Rejects with `ERR_STORE_REFUSED` if it does not, and with what its module throws.
+   */
+  static async open(options: WriteBackKeeperOptions): Promise<WriteBackKeeper> {
+    const keeper = new WriteBackKeeper(options);
+    try {
+      await keeper.#open();
+    } catch (error) {
+      await keeper.close(1, false);
+      throw error;
+    }
+    return keeper;
+  }
+
+  private constructor(options: WriteBackKeeperOptions) {
+    this.#options = options;
+    const { files } = options.log;
+    if (files === undefined) throw new Error('Only a log of files can be written back');
+    this.#files = files;
+    keepers.set(options.cacheId, this);
+    this.#host = new WriteBackHost(options.cacheId, this);
+  }
+
+  async #open(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const judged = new Promise<void>((resolve, reject) => {
+      this.#onJudged = { resolve, reject };
+      timer = setTimeout(resolve, OPENING_MS);
+    });
+    this.#start();
+    this.#watchPulse();
+    try {
+      await this.#await(judged);
+    } finally {
+      clearTimeout(timer);
+      this.#onJudged = undefined;
+    }
+    this.#options.log.endReader = (timeoutMs, finishes) => this.close(timeoutMs, finishes);
+  }
+
+  // ---- what a cache asks ----
+
+  stats(wallMs: number): WriteBackStats {
+    return writeBackStats(this.#metrics, wallMs);
+  }
+
+  listen(listener: WriteBackListener): void {
+    this.#listeners.add(listener);
+  }
+
+  unlisten(listener: WriteBackListener): void {
+    this.#listeners.delete(listener);
+  }
+
+  async drain(): Promise<void> {
+    const position = await this.#options.log.committedUpTo('durable');
+    await this.#ask({ kind: 'drain', id: ++this.#ids, position });
+  }
+
+  async pause(): Promise<void> {
+    this.#isPaused = true;
+    await this.#ask({ kind: 'pause', id: ++this.#ids });
+  }
+
+  async resume(): Promise<void> {
+    this.#isPaused = false;
+    await this.#ask({ kind: 'resume', id: ++this.#ids });
+  }
+
+  /** The thread that writes, if there is one: for tests. */
+  get thread(): Worker | undefined {
+    return this.#running instanceof RunningThread ? this.#running.worker : undefined;
+  }
+
+  /**
+   * Ends the writer; with `finishes`, what the log has by now is written before, within the time (0: no limit). What is
+   * left stays in the log. Never rejects. A second call returns the same promise.
+   */
+  close(timeoutMs: number, finishes: boolean): Promise<void> {
+    this.#closing ??= this.#close(timeoutMs, finishes);
+    return this.#closing;
+  }
+
+  async #close(timeoutMs: number, finishes: boolean): Promise<void> {
+    const begunMs = performance.now();
+    const isLimited = timeoutMs > 0 || !finishes;
+    if (finishes) await within(this.#logged(), isLimited ? timeoutMs : undefined);
+    const leftMs = timeoutMs === 0 ? 0 : Math.max(1, timeoutMs - (performance.now() - begunMs));
+    const ended = this.#ask({ kind: 'close', id: ++this.#ids, timeoutMs: leftMs, finishes }).catch(() => {
+      // It has died: the rest stays in the log.
+    });
+    await within(ended, isLimited ? (finishes ? leftMs : 0) + CLOSE_GRACE_MS : undefined);
+    this.#isClosed = true;
+    clearTimeout(this.#restart);
+    clearInterval(this.#watch);
+    this.#running?.kill();
+    const closed = new CairnError('ERR_CLOSED', 'The cache was closed');
+    this.#rejectAll(closed);
+    this.#host.close(closed);
+    this.#metrics.set('state', WRITER_STATES.indexOf('closed'));
+    this.#listeners.clear();
+    keepers.delete(this.#options.cacheId);
+  }
+
+  // What the cache has done is in the log, where the writer finds it.
+  async #logged(): Promise<void> {
+    try {
+      await this.#options.log.committedUpTo('durable');
+    } catch {
+      // The log says itself that it cannot be written.
+    }
+  }
+
+  #ask(command: WriterCommand): Promise<void> {
+    const isTooLate = this.#isClosed || (this.#closing !== undefined && command.kind !== 'close');
+    if (isTooLate) return Promise.reject(new CairnError('ERR_CLOSED', 'The cache was closed'));
+    const answer = new Promise<void>((resolve, reject) => {
+      this.#asked.set(command.id, { command, resolve, reject });
+    });
+    this.#running?.post(command);
+    return this.#await(answer);
+  }
+
+  #rejectAll(error: Error): void {
+    for (const { reject } of this.#asked.values()) reject(error);
+    this.#asked.clear();
+  }
+
+  // The writer keeps the process alive meanwhile.
+  async #await<T>(promise: Promise<T>): Promise<T> {
+    if (++this.#holders === 1) {
+      this.#running?.hold(true);
+      this.#restart?.ref();
+    }
+    try {
+      return await promise;
+    } finally {
+      if (--this.#holders === 0) this.#running?.hold(false);
+    }
+  }
+
+  // ---- the writer ----
+
+  #start(): void {
+    const { store, options, cacheId } = this.#options;
+    this.#startedMs = performance.now();
+    if (store.kind === 'object') {
+      this.#running = this.#startHere(store.backend);
+    } else {
+      const data: WriterData = {
+        ...{ cacheId, files: this.#files, store, options },
+        ...{ isPaused: this.#isPaused, pulse: this.#pulse, numbers: this.#numbers },
+      };
+      const running = new RunningThread(data, {
+        report: (report) => this.#onReport(report),
+        exit: (cause) => {
+          if (this.#running === running) this.#onDeath(cause);
+        },
+      });
+      this.#running = running;
+    }
+    if (this.#holders > 0) this.#running.hold(true);
+    for (const { command } of this.#asked.values()) this.#running.post(command);
+  }
+
+  #startHere(backend: Backend): Running {
+    const { log, options } = this.#options;
+    let holder: NodeJS.Timeout | undefined;
+    let isOver = false;
+    const hold = (yes: boolean): void => {
+      clearInterval(holder);
+      if (yes) holder = setInterval(() => {}, 1000);
+    };
+    const die = (cause: unknown): void => {
+      if (!isOver) this.#onDeath(asError(cause));
+    };
+    const service = log
+      .cursor(STORE_CURSOR)
+      .position()
+      .then((confirmed = 0n) => {
+        const made = new WriterService({
+          log: new FilesLog({ files: this.#files, scribe: log, confirmed, syncs: options.syncsLog }),
+          connect: async () => backend,
+          options,
+          isPaused: this.#isPaused,
+          clock: quietClock,
+          random: Math.random,
+          pulse: this.#pulse,
+          numbers: this.#numbers,
+          say: (report) => {
+            if (!isOver) this.#onReport(report);
+          },
+        });
+        made.ended.catch(die);
+        return made;
+      });
+    service.catch(die);
+    return {
+      post: (command) => void service.then((made) => made.obey(command)).catch(() => {}),
+      hold,
+      kill: () => {
+        isOver = true;
+        hold(false);
+        void service.then((made) => made.obey({ kind: 'close', id: 0, timeoutMs: 1, finishes: false })).catch(() => {});
+      },
+    };
+  }
+
+  #onReport(report: WriterReport): void {
+    switch (report.kind) {
+      case 'state':
+        if (report.state === 'refused' && report.cause !== undefined) {
+          this.#onJudged?.reject(errorFrom(report.cause));
+        } else this.#onJudged?.resolve();
+        break;
+      case 'notice':
+        this.#notify(noticeFrom(report.notice));
+        break;
+      case 'done': {
+        const asked = this.#asked.get(report.id);
+        this.#asked.delete(report.id);
+        if (report.error === undefined) asked?.resolve();
+        else asked?.reject(errorFrom(report.error));
+        break;
+      }
+      case 'failed':
+        this.#onFailed(errorFrom(report.error));
+        break;
+    }
+  }
+
+  // Its database cannot be used by any thread, which only opening finds out; later a module may have been taken away.
+  #onFailed(error: Error): void {
+    if (this.#onJudged === undefined) this.#notify({ kind: 'halted', cause: error });
+    else this.#onJudged.reject(error);
+  }
+
+  #onDeath(cause: Error): void {
+    this.#running?.kill();
+    this.#running = undefined;
+    if (this.#closing !== undefined) {
+      this.#rejectAll(cause);
+      return;
+    }
+    this.#metrics.add('restarts', 1);
+    this.#metrics.set('state', WRITER_STATES.indexOf('opening'));
+    this.#notify({ kind: 'restarted', cause });
+    this.#youngDeaths = performance.now() - this.#startedMs < OLD_MS ? this.#youngDeaths + 1 : 1;
+    const waitMs = Math.min(RESTART_MS_MAX, RESTART_MS_FIRST * 2 ** (this.#youngDeaths - 1));
+    this.#restart = setTimeout(() => this.#start(), waitMs);
+    if (this.#holders === 0) this.#restart.unref();
+  }
+
+  // Counts the looks at which the pulse has not grown: this thread may have been busy itself between two of them.
+  #watchPulse(): void {
+    const words = new Int32Array(this.#pulse);
+    let beats = 0;
+    let silentMs = 0;
+    this.#watch = setInterval(() => {
+      const now = Atomics.load(words, Pulse.beats);
+      silentMs = now === beats ? silentMs + PULSE_MS : 0;
+      beats = now;
+      // Between two threads there is none that could answer.
+      if (this.#running === undefined) silentMs = 0;
+      if (silentMs < SILENCE_MS) return;
+      silentMs = 0;
+      this.#onDeath(new Error(`The thread that writes to the database has not answered for ${SILENCE_MS} ms`));
+    }, PULSE_MS).unref();
+  }
+
+  // What a listener throws is an uncaught error of the program, and not ours to be stopped by.
+  #notify(notice: WriteBackNotice): void {
+    for (const listener of [...this.#listeners]) queueMicrotask(() => listener(notice));
+  }
+}
+
+class RunningThread implements Running {
+  readonly worker: Worker;
+
+  constructor(data: WriterData, on: { report(report: WriterReport): void; exit(cause: Error): void }) {
+    let cause: Error | undefined;
+    // Not the program's options: its loaders and instrumentation have nothing to do there.
+    this.worker = new Worker(WORKER_FILE, { workerData: data, env: SHARE_ENV, execArgv: [], name: 'cairn writer' });
+    this.worker.unref();
+    this.worker.on('message', on.report);
+    this.worker.on('error', (error) => {
+      cause = asError(error);
+    });
+    this.worker.on('exit', (code) => on.exit(cause ?? new Error(`The thread has ended with code ${code}`)));
+  }
+
+  post(command: WriterCommand): void {
+    this.worker.postMessage(command);
+  }
+
+  hold(yes: boolean): void {
+    if (yes) this.worker.ref();
+    else this.worker.unref();
+  }
+
+  kill(): void {
+    void this.worker.terminate();
+  }
+}
+
+// `undefined`: without a limit.
+async function within(promise: Promise<unknown>, ms: number | undefined): Promise<void> {
+  if (ms === undefined) {
+    await promise;
+    return;
+  }
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([promise, late]);
+  clearTimeout(timer);
+}
+
+// Cloning has made an array of a Buffer.
+function noticeFrom(notice: WriteBackNotice): WriteBackNotice {
+  if (!('cause' in notice)) return notice;
+  const cause = errorFrom(notice.cause as PlainError);
+  if (notice.kind !== 'dead-letter') return { ...notice, cause };
+  return { ...notice, key: typeof notice.key === 'string' ? notice.key : Buffer.from(notice.key), cause };
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}
+
+// Node 20 does not run TypeScript: from sources (in tests), the thread is the built one.
+const WORKER_FILE: URL = new URL(
+  import.meta.url.endsWith('.ts') ? '../../dist/write-back/worker.js' : './worker.js',
+  import.meta.url,
+);

@@ -1,0 +1,79 @@
+/** What the keeper and the writer say to each other, in one thread or between two. Everything can be cloned. */
+import type { LogFiles, PlainError } from '../scribe/index.ts';
+import type { BatchLimits } from './batcher.ts';
+import type { SharedStore } from './store.ts';
+import type { WriterState } from './writer.ts';
+
+/** How a log is written back. */
+export interface WriteBackOptions {
+  readonly limits: BatchLimits;
+  /** The log is synced by the writer, because nothing else does it in time. */
+  readonly syncsLog: boolean;
+}
+
+/** workerData of the writer's thread. */
+export interface WriterData {
+  readonly cacheId: number;
+  readonly files: LogFiles;
+  readonly store: SharedStore;
+  readonly options: WriteBackOptions;
+  readonly isPaused: boolean;
+  /** Words of {@link Pulse}. */
+  readonly pulse: SharedArrayBuffer;
+  /** The numbers of metrics.ts. */
+  readonly numbers: SharedArrayBuffer;
+}
+
+/** Places in {@link WriterData.pulse}. */
+export const Pulse = {
+  /** Grows while the event loop of the thread turns. */
+  beats: 0,
+} as const;
+export const PULSE_WORDS = 1;
+/** How often it grows. */
+export const PULSE_MS = 250;
+
+/** The name of the log's cursor for its database. */
+export const STORE_CURSOR = 'store';
+
+export type WriterCommand =
+  /** Everything before this position is to be in the database. */
+  | { readonly kind: 'drain'; readonly id: number; readonly position: bigint }
+  | { readonly kind: 'pause' | 'resume'; readonly id: number }
+  /** Ends; with `finishes`, what the log has by then is written before, within the time. 0: no limit. */
+  | { readonly kind: 'close'; readonly id: number; readonly timeoutMs: number; readonly finishes: boolean };
+
+/** A change that the database refuses for good, as a notice tells it. */
+export interface DeadLetterNotice {
+  readonly kind: 'dead-letter';
+  /** Text if it is UTF-8. */
+  readonly key: string | Buffer;
+  readonly change: 'set' | 'delete' | 'touch';
+  readonly version: bigint;
+  readonly cause: unknown;
+}
+
+/** A notice of a cache's write-back. */
+export type WriteBackNotice =
+  /** The database cannot be written; it is tried again, forever. The log keeps what is to be written. */
+  | { readonly kind: 'retrying'; readonly cause: unknown }
+  /** The same, and only a change of the database, its rights or the log will help. */
+  | { readonly kind: 'halted'; readonly cause: unknown }
+  /** It is written again. */
+  | { readonly kind: 'recovered' }
+  /** The database is not that of this log, or not any more: nothing is written until the cache is opened again. */
+  | { readonly kind: 'refused'; readonly cause: unknown }
+  /** The thread that writes has died or did not answer, and another one continues. */
+  | { readonly kind: 'restarted'; readonly cause: unknown }
+  /** The database refused a change for good, and keeps it in its table of dead letters. */
+  | DeadLetterNotice
+  /** More dead letters of the same batch, which are not told one by one. */
+  | { readonly kind: 'dead-letters'; readonly count: number };
+
+export type WriterReport =
+  /** `cause` as a plain error. */
+  | { readonly kind: 'state'; readonly state: WriterState; readonly cause: PlainError | undefined }
+  | { readonly kind: 'notice'; readonly notice: WriteBackNotice }
+  | { readonly kind: 'done'; readonly id: number; readonly error: PlainError | undefined }
+  /** It ends, and another thread would do no better. */
+  | { readonly kind: 'failed'; readonly error: PlainError };

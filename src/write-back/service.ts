@@ -1,0 +1,145 @@
+/**
+ * A writer at work for a keeper, in whichever thread: takes commands, tells what happens, keeps the numbers. The
+ * keeper's file says who starts it.
+ */
+import type { Backend, DeadLetter } from '../backend/index.ts';
+import { plainError } from '../scribe/index.ts';
+import type { WriterClock } from './clock.ts';
+import {
+  type DeadLetterNotice,
+  PULSE_MS,
+  Pulse,
+  type WriteBackNotice,
+  type WriteBackOptions,
+  type WriterCommand,
+  type WriterReport,
+} from './message.ts';
+import { WRITER_STATES, WriteBackMetrics } from './metrics.ts';
+import { type Committed, Writer, type WriterLog, type WriterState } from './writer.ts';
+
+/** A call of the database that takes longer counts as failed. Its own limits are shorter, and say more. */
+const CALL_TIMEOUT_MS = 120_000;
+/** Dead letters of one batch that are told one by one. */
+const DEAD_LETTERS_TOLD = 20;
+
+export interface WriterServiceOptions {
+  readonly log: WriterLog;
+  readonly connect: () => Promise<Backend>;
+  readonly options: WriteBackOptions;
+  readonly isPaused: boolean;
+  readonly clock: WriterClock;
+  readonly random: () => number;
+  readonly pulse: SharedArrayBuffer;
+  readonly numbers: SharedArrayBuffer;
+  readonly say: (report: WriterReport) => void;
+}
+
+export class WriterService {
+  readonly #say: (report: WriterReport) => void;
+  readonly #log: WriterLog;
+  readonly #clock: WriterClock;
+  readonly #pulse: Int32Array;
+  readonly #metrics: WriteBackMetrics;
+  readonly #writer: Writer;
+  #wasFailing = false;
+  #beat: { stop(): void } | undefined;
+  /** Rejects for a fault of ours; otherwise it resolves when the writer has ended. */
+  readonly ended: Promise<void>;
+
+  constructor({ log, connect, options, isPaused, clock, random, pulse, numbers, say }: WriterServiceOptions) {
+    this.#say = say;
+    this.#log = log;
+    this.#clock = clock;
+    this.#pulse = new Int32Array(pulse);
+    this.#metrics = new WriteBackMetrics(numbers);
+    this.#metrics.set('state', WRITER_STATES.indexOf('opening'));
+    this.#writer = new Writer({
+      log,
+      connect,
+      limits: options.limits,
+      callTimeoutMs: CALL_TIMEOUT_MS,
+      clock,
+      random,
+      on: {
+        state: (state, cause) => this.#onState(state, cause),
+        committed: (batch) => this.#onCommitted(batch),
+        retry: () => this.#metrics.add('retries', 1),
+      },
+    });
+    if (isPaused) this.#writer.pause();
+    this.ended = this.#writer.ended;
+    this.#tick();
+  }
+
+  async obey(command: WriterCommand): Promise<void> {
+    let error: unknown;
+    try {
+      if (command.kind === 'drain') await this.#writer.drain(command.position);
+      else if (command.kind === 'close') await this.#close(command.finishes ? command.timeoutMs : undefined);
+      else this.#writer[command.kind]();
+    } catch (cause) {
+      error = cause;
+    }
+    this.#measure();
+    this.#say({ kind: 'done', id: command.id, error: error === undefined ? undefined : plainError(error) });
+  }
+
+  async #close(timeoutMs: number | undefined): Promise<void> {
+    await this.#writer.close(timeoutMs === undefined ? 0 : timeoutMs || Number.POSITIVE_INFINITY);
+    this.#beat?.stop();
+  }
+
+  // Shows that this thread's event loop turns.
+  #tick(): void {
+    Atomics.add(this.#pulse, Pulse.beats, 1);
+    this.#measure();
+    this.#beat = this.#clock.after(PULSE_MS, () => this.#tick());
+  }
+
+  #measure(): void {
+    const { confirmed, owed } = this.#writer;
+    const behindBytes = Math.max(0, Number(this.#log.end() - confirmed));
+    this.#metrics.set('behindBytes', owed.records === 0 && this.#writer.isIdle ? 0 : behindBytes);
+    this.#metrics.set('oldestUnwrittenAtMs', owed.oldestMs ?? 0);
+  }
+
+  #onState(state: WriterState, cause: Error | undefined): void {
+    this.#metrics.set('state', WRITER_STATES.indexOf(state));
+    this.#measure();
+    this.#say({ kind: 'state', state, cause: cause === undefined ? undefined : plainError(cause) });
+    if (state === 'retrying' || state === 'halted' || state === 'refused') {
+      this.#wasFailing = state !== 'refused';
+      this.#notify({ kind: state, cause: plainError(cause) });
+    } else if (this.#wasFailing && state !== 'closed') {
+      this.#wasFailing = false;
+      this.#notify({ kind: 'recovered' });
+    }
+  }
+
+  #onCommitted(batch: Committed): void {
+    const metrics = this.#metrics;
+    metrics.add('batches', 1);
+    metrics.add('records', batch.recordCount);
+    metrics.add('rows', batch.changes.length);
+    metrics.add('rowBytes', batch.bytes);
+    metrics.add('deadLetters', batch.deadLetters.length);
+    metrics.set('batchLastRows', batch.changes.length);
+    metrics.set('batchLastMs', batch.elapsedMs);
+    metrics.set('batchMaxMs', Math.max(metrics.get('batchMaxMs'), batch.elapsedMs));
+    const mean = metrics.get('batchMeanMs');
+    metrics.set('batchMeanMs', mean + (batch.elapsedMs - mean) / metrics.get('batches'));
+    for (const letter of batch.deadLetters.slice(0, DEAD_LETTERS_TOLD)) this.#notify(noticeOf(letter));
+    const more = batch.deadLetters.length - DEAD_LETTERS_TOLD;
+    if (more > 0) this.#notify({ kind: 'dead-letters', count: more });
+  }
+
+  #notify(notice: WriteBackNotice): void {
+    this.#say({ kind: 'notice', notice });
+  }
+}
+
+function noticeOf({ change, error }: DeadLetter): DeadLetterNotice {
+  const text = change.key.toString('utf8');
+  const key = Buffer.from(text, 'utf8').equals(change.key) ? text : Buffer.from(change.key);
+  return { kind: 'dead-letter', key, change: change.kind, version: change.version, cause: plainError(error) };
+}

@@ -1,0 +1,53 @@
+/** The writer's thread. It has an event loop: the drivers of databases need one. */
+import { parentPort, workerData } from 'node:worker_threads';
+import type { Backend } from '../backend/index.ts';
+import { attachScribe, plainError, RemoteScribe } from '../scribe/index.ts';
+import { systemClock } from './clock.ts';
+import { FilesLog } from './files-log.ts';
+import { STORE_CURSOR, type WriterCommand, type WriterData, type WriterReport } from './message.ts';
+import { WriterService } from './service.ts';
+import { connectStore } from './store.ts';
+
+const { cacheId, files, store, options, isPaused, pulse, numbers } = workerData as WriterData;
+const port = parentPort!;
+const say = (report: WriterReport): void => port.postMessage(report);
+
+async function start(): Promise<WriterService | undefined> {
+  let first: Backend | undefined;
+  try {
+    // A module that cannot be loaded is no database that is away.
+    first = await connectStore(store);
+  } catch (error) {
+    say({ kind: 'failed', error: plainError(error) });
+    return undefined;
+  }
+  const scribe = new RemoteScribe(attachScribe(cacheId));
+  const confirmed = (await scribe.cursor(STORE_CURSOR).position()) ?? 0n;
+  const connect = async (): Promise<Backend> => {
+    const backend = first ?? (await connectStore(store));
+    first = undefined;
+    return backend;
+  };
+  return new WriterService({
+    log: new FilesLog({ files, scribe, confirmed, syncs: options.syncsLog }),
+    connect,
+    options,
+    isPaused,
+    clock: systemClock,
+    random: Math.random,
+    pulse,
+    numbers,
+    say,
+  });
+}
+
+const service = await start();
+if (service === undefined) port.close();
+else {
+  port.on('message', async (command: WriterCommand) => {
+    await service.obey(command);
+    if (command.kind === 'close') port.close();
+  });
+  // What it throws is a fault of ours: the thread dies of it, and the keeper starts another.
+  await service.ended;
+}

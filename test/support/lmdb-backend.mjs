@@ -1,0 +1,110 @@
+// A real, transactional database for tests that need no server: LMDB, in a directory that CAIRN_TEST_LMDB names. It
+// keeps rows, the cursor, and a history of every change that had an effect, in one transaction, so that a test can
+// count effects. Tables: `rows` by key, `cursors` by lane, `history` by number.
+//
+// Values that contain "poison" are refused for good, and become dead letters.
+
+import { open } from 'lmdb';
+
+export const POISON = Buffer.from('poison');
+
+/** @param {string} path */
+export function openTables(path) {
+  const root = open({ path, maxDbs: 8, noSubdir: false, compression: false });
+  return {
+    root,
+    rows: root.openDB({ name: 'rows', keyEncoding: 'binary', encoding: 'msgpack' }),
+    cursors: root.openDB({ name: 'cursors', encoding: 'msgpack' }),
+    history: root.openDB({ name: 'history', encoding: 'msgpack' }),
+  };
+}
+
+const plain = (cursor) => ({
+  ...cursor,
+  logId: String(cursor.logId),
+  position: String(cursor.position),
+  writer: String(cursor.writer),
+});
+const whole = (cursor) => ({
+  ...cursor,
+  logId: BigInt(cursor.logId),
+  position: BigInt(cursor.position),
+  writer: BigInt(cursor.writer),
+});
+
+class LmdbBackend {
+  name;
+  level = 'transactional';
+  #path;
+  #tables;
+
+  constructor(path) {
+    this.#path = path;
+    this.name = `lmdb:${path}`;
+  }
+
+  async open() {
+    this.#tables ??= openTables(this.#path);
+  }
+
+  async readCursors() {
+    return [...this.#tables.cursors.getRange({ snapshot: true })].map(({ value }) => whole(value));
+  }
+
+  async write({ changes, from, to }) {
+    const { root, cursors } = this.#tables;
+    const deadLetters = [];
+    const found = root.transactionSync(() => {
+      const stored = cursors.get(0);
+      const cursor = stored === undefined ? undefined : whole(stored);
+      const isThere =
+        cursor?.position === from?.position && cursor?.logId === from?.logId && cursor?.writer === from?.writer;
+      if (!isThere) return { cursor };
+      cursors.putSync(0, plain(to));
+      for (const change of changes) {
+        if (change.kind === 'set' && change.value.includes(POISON)) {
+          deadLetters.push({ change, error: new Error('a value that the database refuses') });
+        } else this.#apply(change);
+      }
+      return undefined;
+    });
+    return found === undefined ? { kind: 'committed', deadLetters } : { kind: 'moved', found: found.cursor };
+  }
+
+  #apply(change) {
+    const { rows, history } = this.#tables;
+    const [last] = history.getKeys({ reverse: true, limit: 1 });
+    history.putSync((last ?? 0) + 1, [change.kind, change.key.toString('latin1'), String(change.version)]);
+    if (change.kind === 'delete') {
+      rows.removeSync(change.key);
+      return;
+    }
+    const { expiresWallMs } = change;
+    const version = String(change.version);
+    if (change.kind === 'set') {
+      const { value, codec, clientFlags } = change;
+      rows.putSync(change.key, { value, codec, clientFlags, expiresWallMs, version });
+    } else {
+      const row = rows.get(change.key);
+      if (row !== undefined) rows.putSync(change.key, { ...row, expiresWallMs, version });
+    }
+  }
+
+  async load() {
+    throw new Error('not here');
+  }
+
+  async *scan() {}
+
+  classify() {
+    return 'transient';
+  }
+
+  async close() {
+    const { root } = this.#tables ?? {};
+    this.#tables = undefined;
+    await root?.close();
+  }
+}
+
+export default () => new LmdbBackend(process.env.CAIRN_TEST_LMDB);

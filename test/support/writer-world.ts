@@ -1,0 +1,243 @@
+// What a writer stands between, in memory: a log that tests append records to, and a database whose calls fail as the
+// test says. The database keeps rows, cursor and a history of every change that had an effect, in one transaction; so
+// that a test can count effects.
+
+import type {
+  Backend,
+  Change,
+  Cursor,
+  ErrorClass,
+  Loaded,
+  Row,
+  WriteBatch,
+  WriteOutcome,
+} from '../../src/backend/index.ts';
+import type { LogEntry, Position } from '../../src/log/index.ts';
+import { Changed } from '../../src/write-back/changed.ts';
+import type { WriterLog } from '../../src/write-back/writer.ts';
+import { makeRecord, type RecordParts } from './records.ts';
+import type { VirtualClock } from './virtual-clock.ts';
+
+/** A log whose entries are durable as soon as they are appended. */
+export class WorldLog implements WriterLog {
+  readonly directory = '/data';
+  readonly logId: bigint;
+  writer = 100n;
+  epoch = 1;
+  confirmed: Position = 0n;
+  readonly entries: LogEntry[] = [];
+  readonly #changed = new Changed();
+  #counter = 0;
+
+  constructor(logId = 7n) {
+    this.logId = logId;
+  }
+
+  end(): Position {
+    return this.entries.at(-1)?.end ?? 0n;
+  }
+
+  /** One group of records; each gets the next version. */
+  append(...parts: RecordParts[]): LogEntry {
+    const records = Buffer.concat(
+      parts.map((each) => makeRecord({ ...each, epoch: this.epoch, counter: ++this.#counter })),
+    );
+    return this.#push('records', records, parts.length);
+  }
+
+  /** Another process opens the log, or this one again. */
+  takeOver(): void {
+    this.writer++;
+    this.epoch++;
+    this.#push('takeover', Buffer.alloc(0), 0);
+  }
+
+  lose(recordCount: number): void {
+    this.#push('lost', Buffer.alloc(0), recordCount);
+  }
+
+  #push(kind: LogEntry['kind'], records: Buffer, recordCount: number): LogEntry {
+    const position = this.end();
+    const entry: LogEntry = {
+      kind,
+      position,
+      end: position + BigInt(80 + records.length),
+      epoch: this.epoch,
+      formatVersion: 3,
+      writer: this.writer,
+      recordsBefore: BigInt(this.entries.length),
+      recordCount,
+      timeMs: 0,
+      records,
+    };
+    this.entries.push(entry);
+    this.#changed.notify();
+    return entry;
+  }
+
+  stateAt(position: Position): { epoch: number; writer: bigint } | undefined {
+    return this.entries.find(({ end }) => end === position);
+  }
+
+  async *read(from: Position, signal: AbortSignal): AsyncGenerator<LogEntry> {
+    let position = from;
+    const stopped = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
+    while (!signal.aborted) {
+      const entry = this.entries.find((each) => each.position >= position);
+      if (entry === undefined) {
+        await Promise.race([this.#changed.wait(), stopped]);
+        continue;
+      }
+      yield { ...entry, records: Buffer.from(entry.records) };
+      position = entry.end;
+    }
+  }
+
+  /** As the next process finds it: what was confirmed later is not known to it. */
+  asOfNow(): WriterLog {
+    return {
+      directory: this.directory,
+      logId: this.logId,
+      confirmed: this.confirmed,
+      end: () => this.end(),
+      stateAt: (position) => this.stateAt(position),
+      read: (from, signal) => this.read(from, signal),
+      advance: (position) => this.advance(position),
+    };
+  }
+
+  async advance(position: Position): Promise<void> {
+    if (position < this.confirmed || position > this.end()) throw new Error(`Cannot move to ${position}`);
+    this.confirmed = position;
+  }
+}
+
+/** Rows and a cursor, changed together. */
+export class WorldDatabase {
+  rows = new Map<string, { value: string; expiresWallMs: number; version: bigint }>();
+  cursors: Cursor[] = [];
+  /** Every change that had an effect, in order: `key@version`. */
+  history: string[] = [];
+  /** How many changes each committed batch had. */
+  batchSizes: number[] = [];
+
+  commit(batch: WriteBatch): WriteOutcome {
+    const [cursor] = this.cursors;
+    const { from } = batch;
+    const isThere =
+      cursor === undefined
+        ? from === undefined
+        : from !== undefined &&
+          cursor.position === from.position &&
+          cursor.logId === from.logId &&
+          cursor.writer === from.writer;
+    if (!isThere) return { kind: 'moved', found: cursor };
+    this.cursors = [batch.to];
+    this.batchSizes.push(batch.changes.length);
+    for (const change of batch.changes) this.#apply(change);
+    return { kind: 'committed', deadLetters: [] };
+  }
+
+  #apply(change: Change): void {
+    const key = change.key.toString('latin1');
+    this.history.push(`${key}@${change.version}`);
+    if (change.kind === 'delete') this.rows.delete(key);
+    else if (change.kind === 'set') {
+      const { value, expiresWallMs, version } = change;
+      this.rows.set(key, { value: value.toString('latin1'), expiresWallMs, version });
+    } else {
+      const row = this.rows.get(key);
+      const { expiresWallMs, version } = change;
+      if (row !== undefined) this.rows.set(key, { ...row, expiresWallMs, version });
+    }
+  }
+
+  /** What a backup of now is; the answer puts it back. */
+  backUp(): () => void {
+    const rows = new Map(this.rows);
+    const { cursors } = this;
+    return () => {
+      this.rows = new Map(rows);
+      this.cursors = cursors;
+    };
+  }
+}
+
+/** What a call comes to, beside what it should. */
+export type Fault =
+  /** It fails before it has any effect. */
+  | 'before'
+  /** It has its effect, and fails all the same: the answer to COMMIT is lost. */
+  | 'after'
+  /** It never returns. */
+  | 'hangs'
+  /** It never returns, and has its effect a second later. */
+  | 'late'
+  | 'halt';
+
+export class WorldBackend implements Backend {
+  readonly name = 'memory:world';
+  readonly level = 'transactional';
+  readonly #database: WorldDatabase;
+  readonly #clock: VirtualClock;
+  /** Asked before each call. */
+  fault: (call: 'open' | 'readCursors' | 'write') => Fault | undefined = () => undefined;
+  /** How long a call takes. */
+  callMs = 1;
+  isClosed = false;
+
+  constructor(database: WorldDatabase, clock: VirtualClock) {
+    this.#database = database;
+    this.#clock = clock;
+  }
+
+  open(): Promise<void> {
+    return this.#call('open', () => {});
+  }
+
+  readCursors(): Promise<readonly Cursor[]> {
+    return this.#call('readCursors', () => this.#database.cursors);
+  }
+
+  write(batch: WriteBatch): Promise<WriteOutcome> {
+    return this.#call('write', () => this.#database.commit(batch));
+  }
+
+  async #call<T>(call: 'open' | 'readCursors' | 'write', run: () => T): Promise<T> {
+    const fault = this.fault(call);
+    await this.#clock.sleep(this.callMs);
+    switch (fault) {
+      case 'before':
+        throw Object.assign(new Error('connection lost'), { transient: true });
+      case 'halt':
+        throw new Error('no such table');
+      case 'hangs':
+        return new Promise(() => {});
+      case 'late':
+        this.#clock.after(1000, run);
+        return new Promise(() => {});
+      case 'after':
+        run();
+        throw Object.assign(new Error('connection lost in COMMIT'), { transient: true });
+      default:
+        return run();
+    }
+  }
+
+  async load(): Promise<Loaded> {
+    throw new Error('not here');
+  }
+
+  // biome-ignore lint/correctness/useYield: it is not used here
+  async *scan(): AsyncGenerator<{ rows: Row[]; cursors: Cursor[] }> {
+    throw new Error('not here');
+  }
+
+  classify(error: unknown): ErrorClass {
+    return (error as { transient?: boolean }).transient ? 'transient' : 'halt';
+  }
+
+  async close(): Promise<void> {
+    this.isClosed = true;
+  }
+}

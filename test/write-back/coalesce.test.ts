@@ -1,0 +1,121 @@
+import { describe, expect, test } from 'vitest';
+import type { Change } from '../../src/backend/index.ts';
+import { Changes } from '../../src/write-back/coalesce.ts';
+import { Random } from '../support/random.ts';
+import { makeRecord, type RecordParts } from '../support/records.ts';
+
+let counter = 0;
+
+function changesOf(...groups: RecordParts[][]): Changes {
+  const changes = new Changes();
+  counter = 0;
+  for (const group of groups) {
+    changes.add(Buffer.concat(group.map((parts) => makeRecord({ ...parts, counter: ++counter }))));
+  }
+  return changes;
+}
+
+function show(change: Change): string {
+  const key = change.key.toString();
+  const version = Number(change.version & 0xffffffffn);
+  if (change.kind === 'delete') return `delete ${key} @${version}`;
+  if (change.kind === 'touch') return `touch ${key} until ${change.expiresWallMs} @${version}`;
+  return `set ${key}=${change.value} until ${change.expiresWallMs} @${version}`;
+}
+
+const set = (key: string, value: string, expiresWallMs = 0): RecordParts => ({
+  kind: 'set',
+  key,
+  value,
+  expiresWallMs,
+});
+const touch = (key: string, expiresWallMs: number): RecordParts => ({ kind: 'touch', key, expiresWallMs });
+const del = (key: string): RecordParts => ({ kind: 'delete', key });
+
+describe('of a key', () => {
+  const cases: [string, RecordParts[], string[]][] = [
+    ['a later set replaces a set', [set('a', '1'), set('a', '2', 9)], ['set a=2 until 9 @2']],
+    ['a set replaces a delete', [del('a'), set('a', '2')], ['set a=2 until 0 @2']],
+    ['a set replaces a touch', [touch('a', 5), set('a', '2')], ['set a=2 until 0 @2']],
+    ['a delete replaces a set', [set('a', '1'), del('a')], ['delete a @2']],
+    ['a delete replaces a touch', [touch('a', 5), del('a')], ['delete a @2']],
+    ['a touch alone stays a touch', [touch('a', 5)], ['touch a until 5 @1']],
+    ['a later touch replaces a touch', [touch('a', 5), touch('a', 6)], ['touch a until 6 @2']],
+    ['a touch gives a set its expiry', [set('a', '1', 9), touch('a', 5)], ['set a=1 until 5 @2']],
+    ['a touch of a deleted key changes nothing', [del('a'), touch('a', 5)], ['delete a @1']],
+  ];
+  test.each(cases)('%s', (_, records, expected) => {
+    expect(changesOf(records).list().map(show)).toEqual(expected);
+    expect(
+      changesOf(...records.map((record) => [record]))
+        .list()
+        .map(show),
+      'in groups of one',
+    ).toEqual(expected);
+  });
+});
+
+test('keys are bytes: those that look alike as text are different keys', () => {
+  const keys = [
+    Buffer.from('a'),
+    Buffer.from('a '),
+    Buffer.from('A'),
+    Buffer.from([0]),
+    Buffer.from([0xff]),
+    Buffer.from('ÿ'),
+  ];
+  const changes = changesOf(keys.map((key) => ({ kind: 'set', key, value: 'x' })));
+  expect(changes.list().map(({ key }) => key)).toEqual(keys);
+});
+
+test('a clear, and one that is to come, change no row', () => {
+  const changes = changesOf([set('a', '1'), { kind: 'clear' }, { kind: 'clearAt', expiresWallMs: 99 }]);
+  expect(changes.list().map(show)).toEqual(['set a=1 until 0 @1']);
+  expect(changes.recordCount).toBe(1);
+});
+
+test('codec and client flags go with the value', () => {
+  const [change] = changesOf([{ kind: 'set', key: 'a', value: '1', codec: 3, clientFlags: 77 }, touch('a', 5)]).list();
+  expect(change).toMatchObject({ kind: 'set', codec: 3, clientFlags: 77, expiresWallMs: 5 });
+});
+
+test('changes come in the order of their newest records', () => {
+  const changes = changesOf([set('a', '1'), set('b', '1'), set('a', '2'), set('c', '1')]);
+  expect(changes.list().map(({ key }) => key.toString())).toEqual(['b', 'a', 'c']);
+});
+
+test('1,000 changes of a key are one row', () => {
+  const changes = changesOf(Array.from({ length: 1000 }, (_, i) => set('a', `${i}`)));
+  expect(changes.list().map(show)).toEqual(['set a=999 until 0 @1000']);
+  expect([changes.rowCount, changes.recordCount]).toEqual([1, 1000]);
+});
+
+test('bytes are counted of what is kept: the same as in a batch of the newest records only', () => {
+  const random = new Random();
+  const records = Array.from({ length: 500 }, (): RecordParts => {
+    const key = `key-${random.below(40)}`;
+    return random.pick([set(key, 'x'.repeat(random.below(200))), del(key), touch(key, 5)]);
+  });
+  const changes = changesOf(records);
+  const bytes = changes
+    .list()
+    .reduce((sum, each) => sum + 64 + each.key.length + (each.kind === 'set' ? each.value.length : 0), 0);
+  expect(changes.bytes, `CAIRN_SEED=${random.seed}`).toBe(bytes);
+});
+
+test('groups of which a few small values are left are not kept whole', () => {
+  const changes = new Changes();
+  const large = 'x'.repeat(2 ** 20);
+  for (let i = 0; i < 16; i++) {
+    const group = [set('hot', large), set(`key-${i}`, `value-${i}`), set('hot', 'small')];
+    changes.add(Buffer.concat(group.map((parts) => makeRecord({ ...parts, counter: 3 * i + 1 }))));
+  }
+  const kept = new Set(changes.list().flatMap((each) => (each.kind === 'set' ? [each.value.buffer] : [])));
+  const bytes = [...kept].reduce((sum, buffer) => sum + buffer.byteLength, 0);
+  expect(changes.list().map(({ key }) => key.toString())).toHaveLength(17);
+  expect(bytes).toBeLessThan(8 * 2 ** 20);
+});
+
+test('bytes that are no records are refused', () => {
+  expect(() => new Changes().add(Buffer.from('no record at all'))).toThrow('is not well-formed');
+});

@@ -1,0 +1,509 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import { HALTED_RETRY_MS } from '../../src/write-back/backoff.ts';
+import type { BatchLimits } from '../../src/write-back/batcher.ts';
+import { type Committed, LOG_CURSOR_MS, Writer, type WriterState } from '../../src/write-back/writer.ts';
+import type { RecordParts } from '../support/records.ts';
+import { VirtualClock } from '../support/virtual-clock.ts';
+import { type Fault, WorldBackend, WorldDatabase, WorldLog } from '../support/writer-world.ts';
+
+const CALL_TIMEOUT_MS = 5000;
+
+class World {
+  readonly clock = new VirtualClock();
+  readonly log: WorldLog;
+  readonly database: WorldDatabase;
+  readonly backends: WorldBackend[] = [];
+  readonly states: WriterState[] = [];
+  readonly causes: string[] = [];
+  readonly batches: Committed[] = [];
+  retries = 0;
+  callMs = 1;
+  fault: WorldBackend['fault'] = () => undefined;
+  limits: BatchLimits = { rows: 100, bytes: 2 ** 20, delayMs: 20 };
+  #writer: Writer | undefined;
+
+  constructor(log = new WorldLog(), database = new WorldDatabase()) {
+    this.log = log;
+    this.database = database;
+    worlds.push(this);
+  }
+
+  get writer(): Writer {
+    this.#writer ??= new Writer({
+      log: this.log,
+      connect: async () => {
+        const backend = new WorldBackend(this.database, this.clock);
+        backend.fault = (call) => this.fault(call);
+        backend.callMs = this.callMs;
+        this.backends.push(backend);
+        return backend;
+      },
+      limits: this.limits,
+      callTimeoutMs: CALL_TIMEOUT_MS,
+      clock: this.clock,
+      random: () => 0,
+      on: {
+        state: (state, cause) => {
+          this.states.push(state);
+          if (cause !== undefined) this.causes.push(cause.message);
+        },
+        committed: (batch) => this.batches.push(batch),
+        retry: () => {
+          this.retries++;
+        },
+      },
+    });
+    return this.#writer;
+  }
+
+  async run(ms = 1000): Promise<this> {
+    void this.writer;
+    await this.clock.advance(ms);
+    return this;
+  }
+
+  /** The next calls of a kind come to these; later ones are sound. */
+  failNext(kind: 'open' | 'readCursors' | 'write', ...faults: (Fault | undefined)[]): void {
+    this.fault = (call) => (call === kind ? faults.shift() : undefined);
+  }
+
+  async close(): Promise<void> {
+    const closed = this.writer.close(0);
+    await this.clock.advance(5000);
+    await closed;
+  }
+
+  get rows(): Record<string, string> {
+    return Object.fromEntries([...this.database.rows].map(([key, { value }]) => [key, value]));
+  }
+}
+
+const worlds: World[] = [];
+afterEach(async () => {
+  for (const world of worlds.splice(0)) await world.close();
+});
+
+const set = (key: string, value: string): RecordParts => ({ kind: 'set', key, value });
+
+describe('a writer', () => {
+  test('carries what the log has to the database, and what comes later', async () => {
+    const world = new World();
+    world.log.append(set('a', '1'), set('b', '1'));
+    await world.run();
+    expect(world.rows).toEqual({ a: '1', b: '1' });
+    world.log.append({ kind: 'delete', key: 'a' });
+    world.log.append(set('c', '1'));
+    await world.run();
+    expect(world.rows).toEqual({ b: '1', c: '1' });
+    expect(world.database.cursors).toMatchObject([{ position: world.log.end(), epoch: 1, writer: 100n, logId: 7n }]);
+    expect(world.states).toEqual(['writing']);
+    expect(world.writer.confirmed).toBe(world.log.end());
+  });
+
+  test('gathers for the delay, and coalesces', async () => {
+    const world = await new World().run();
+    for (let i = 0; i < 10; i++) {
+      world.log.append(set('a', `${i}`));
+      await world.run(1);
+    }
+    await world.run();
+    expect(world.database.history).toEqual([`a@${(1n << 32n) + 10n}`]);
+    expect(world.batches).toMatchObject([{ recordCount: 10, changes: { length: 1 } }]);
+  });
+
+  test('goes on gathering while a write is in flight, and writes that as one batch', async () => {
+    const world = new World();
+    world.callMs = 100;
+    await world.run();
+    world.log.append(set('a', '0'));
+    await world.run(30);
+    for (let i = 1; i < 50; i++) {
+      world.log.append(set(`key-${i}`, '1'), set('a', `${i}`));
+      await world.run(1);
+    }
+    await world.run();
+    expect(world.database.batchSizes).toEqual([1, 50]);
+    expect(world.rows).toMatchObject({ a: '49', 'key-1': '1' });
+  });
+
+  test('holds at most two batches in memory, however long the log is', async () => {
+    const world = new World();
+    world.callMs = 1000;
+    world.limits = { rows: 10, bytes: 2 ** 20, delayMs: 0 };
+    for (let i = 0; i < 500; i++) world.log.append(set(`key-${i}`, '1'));
+    await world.run(3500);
+    expect(world.writer.owed.records).toBeLessThanOrEqual(20);
+    await world.run(60_000);
+    expect(world.database.rows.size).toBe(500);
+    expect(Math.max(...world.database.batchSizes)).toBe(10);
+  });
+
+  test('keeps its batch size when sets and deletes mix', async () => {
+    const world = new World();
+    world.limits = { rows: 1000, bytes: 2 ** 20, delayMs: 20 };
+    for (let i = 0; i < 5000; i++) {
+      world.log.append(i % 5 === 4 ? { kind: 'delete', key: `key-${i}` } : set(`key-${i}`, '1'));
+    }
+    await world.run();
+    expect(world.database.batchSizes).toEqual([1000, 1000, 1000, 1000, 1000]);
+  });
+
+  test('writes a clear to no row', async () => {
+    const world = new World();
+    world.log.append(set('a', '1'));
+    world.log.append({ kind: 'clear' });
+    await world.run();
+    world.log.append({ kind: 'clear' });
+    await world.run();
+    expect(world.rows).toEqual({ a: '1' });
+    expect(world.database.batchSizes).toEqual([1]);
+  });
+
+  test('moves the cursor of the log at most every second, also after the last batch', async () => {
+    const world = await new World().run();
+    world.log.append(set('a', '1'));
+    await world.run(100);
+    const first = world.log.confirmed;
+    expect(first).toBe(world.log.end());
+    world.log.append(set('a', '2'));
+    await world.run(100);
+    expect(world.database.cursors[0]?.position).toBe(world.log.end());
+    expect(world.log.confirmed).toBe(first);
+    await world.run(LOG_CURSOR_MS);
+    expect(world.log.confirmed).toBe(world.log.end());
+  });
+});
+
+describe('a database that is away', () => {
+  test('at start: the log is written when it is there', async () => {
+    const world = new World();
+    let isAway = true;
+    world.fault = () => (isAway ? 'before' : undefined);
+    world.log.append(set('a', '1'));
+    await world.run(60_000);
+    expect(world.writer.state).toBe('retrying');
+    expect(world.causes).toEqual(['connection lost']);
+    isAway = false;
+    await world.run(11_000);
+    expect(world.rows).toEqual({ a: '1' });
+    expect(world.states).toEqual(['retrying', 'writing']);
+  });
+
+  test('for a day, under load: tries on, and the rows are the last values', async () => {
+    const world = await new World().run();
+    world.fault = () => 'before';
+    for (let hour = 0; hour < 24; hour++) {
+      world.log.append(set('a', `${hour}`), set(`hour-${hour}`, '1'));
+      await world.run(3_600_000);
+    }
+    expect(world.retries).toBeGreaterThan(24 * 300);
+    world.fault = () => undefined;
+    await world.run(60_000);
+    expect(world.rows).toMatchObject({ a: '23', 'hour-0': '1', 'hour-23': '1' });
+    expect(world.writer.state).toBe('writing');
+  });
+
+  test('in the middle: a batch whose COMMIT was not answered is written once', async () => {
+    const world = await new World().run();
+    world.failNext('write', 'after');
+    world.log.append(set('a', '1'));
+    await world.run();
+    expect(world.database.history).toHaveLength(1);
+    world.log.append(set('a', '2'));
+    await world.run();
+    expect(world.database.history).toHaveLength(2);
+    expect(world.batches).toHaveLength(2);
+  });
+
+  test('a failed batch is written again as it was; a newer value of its key comes behind it', async () => {
+    const world = await new World().run();
+    world.failNext('write', 'before', 'before');
+    world.log.append(set('k', 'A'), set('k', 'B'));
+    await world.run(30);
+    world.log.append(set('k', 'C'));
+    await world.run();
+    expect(world.rows).toEqual({ k: 'C' });
+    const versions = world.database.history.map((each) => Number(BigInt(each.split('@')[1]!) & 0xffffffffn));
+    expect(versions).toEqual([2, 3]);
+  });
+
+  test('a call that never returns counts as failed, and its connection is closed', async () => {
+    const world = await new World().run();
+    world.failNext('write', 'hangs');
+    world.log.append(set('a', '1'));
+    await world.run(CALL_TIMEOUT_MS + 1000);
+    expect(world.rows).toEqual({ a: '1' });
+    expect(world.backends.map(({ isClosed }) => isClosed)).toEqual([true, false]);
+  });
+
+  test('a call that never returns, and has its effect while the batch is written again, has it once', async () => {
+    const world = await new World().run();
+    world.callMs = 600;
+    world.failNext('write', 'late');
+    world.log.append(set('a', '1'));
+    await world.run(CALL_TIMEOUT_MS + 20_000);
+    expect(world.database.history).toHaveLength(1);
+    expect(world.writer.state).toBe('writing');
+  });
+
+  test('an error that only a person can mend halts it, and it tries on slowly', async () => {
+    const world = await new World().run();
+    let isMended = false;
+    world.fault = (call) => (call === 'write' && !isMended ? 'halt' : undefined);
+    world.log.append(set('a', '1'));
+    await world.run(100);
+    expect(world.states).toEqual(['writing', 'halted']);
+    const before = world.retries;
+    await world.run(3 * HALTED_RETRY_MS);
+    expect(world.retries - before).toBeLessThanOrEqual(4);
+    isMended = true;
+    await world.run(2 * HALTED_RETRY_MS);
+    expect(world.rows).toEqual({ a: '1' });
+    expect(world.writer.state).toBe('writing');
+  });
+});
+
+describe('a cursor', () => {
+  // A world whose database has what another writer of this log has written.
+  async function written(): Promise<World> {
+    const world = new World();
+    world.log.append(set('a', '1'));
+    world.log.append(set('b', '1'));
+    await world.run();
+    await world.close();
+    return world;
+  }
+
+  test('is where the next writer goes on', async () => {
+    const { log, database } = await written();
+    log.takeOver();
+    log.append(set('c', '1'));
+    const next = await new World(log, database).run();
+    expect(next.database.history).toHaveLength(3);
+    expect(next.rows).toEqual({ a: '1', b: '1', c: '1' });
+  });
+
+  test('that is further than the log knows is believed: the process was killed before it could note it', async () => {
+    const { log, database } = await written();
+    log.confirmed = 0n;
+    log.append(set('c', '1'));
+    const next = await new World(log, database).run();
+    expect(next.database.history).toHaveLength(3);
+  });
+
+  const refusals: [string, (world: World) => void, string][] = [
+    ['of another log', ({ database }) => patch(database, { logId: 8n }), 'belongs to another log'],
+    ['behind the end of the log', ({ database }) => patch(database, { position: 9999n }), 'a copy of the log'],
+    [
+      'where no entry ends',
+      ({ database, log }) => patch(database, { position: log.end() - 1n }, log),
+      'a copy of the log',
+    ],
+    ['of another epoch', ({ database }) => patch(database, { epoch: 2 }), 'a copy of the log'],
+    ['of another writer, in a copy of the log', ({ database }) => patch(database, { writer: 9n }), 'a copy of the log'],
+    [
+      'before what is confirmed',
+      ({ database, log }) => patch(database, { position: log.entries[0]!.end }),
+      'gone back',
+    ],
+    ['of several lanes', ({ database }) => patch(database, { laneCount: 2 }), '2 lanes'],
+    ['that is missing', ({ database }) => database.cursors.splice(0), 'has no cursor'],
+  ];
+
+  function patch(database: WorldDatabase, parts: object, log?: WorldLog): void {
+    if (log !== undefined) log.confirmed = 0n;
+    database.cursors = [{ ...database.cursors[0]!, ...parts }];
+  }
+
+  test.each(refusals)('%s is refused by name, and nothing is written', async (_, change, message) => {
+    const world = await written();
+    change(world);
+    world.log.append(set('c', '1'));
+    const next = await new World(world.log, world.database).run(120_000);
+    expect(next.writer.state).toBe('refused');
+    expect(next.causes[0]).toContain(message);
+    expect(next.causes[0]).toMatch(/memory:world .*\/data/s);
+    expect(next.database.history).toHaveLength(2);
+    await expect(next.writer.drain(world.log.end())).rejects.toMatchObject({ code: 'ERR_STORE_REFUSED' });
+  });
+
+  test('that another writer has moved stops this one', async () => {
+    const zombie = await new World().run();
+    zombie.log.append(set('a', 'old'));
+    await zombie.run();
+    // A copy of the log that goes its own way.
+    const copy = new WorldLog();
+    copy.entries.push(...zombie.log.entries);
+    copy.takeOver();
+    copy.append(set('a', 'new'));
+    const other = await new World(copy, zombie.database).run();
+    expect(other.rows).toEqual({ a: 'new' });
+    zombie.log.append(set('a', 'older'), set('z', 'zombie'));
+    await zombie.run(120_000);
+    expect(zombie.rows).toEqual({ a: 'new' });
+    expect(zombie.states).toEqual(['writing', 'refused']);
+    expect(zombie.causes).toEqual([expect.stringContaining('a copy of the log')]);
+  });
+
+  test('that goes back with its database stops the writer', async () => {
+    const world = await new World().run();
+    world.log.append(set('a', '1'));
+    await world.run();
+    const putBack = world.database.backUp();
+    world.log.append(set('a', '2'));
+    await world.run();
+    putBack();
+    world.log.append(set('a', '3'));
+    await world.run(60_000);
+    expect(world.causes).toEqual([expect.stringContaining('gone back')]);
+    expect(world.rows).toEqual({ a: '1' });
+  });
+
+  test('that disappears with its database stops the writer', async () => {
+    const world = await new World().run();
+    world.log.append(set('a', '1'));
+    await world.run();
+    world.database.cursors = [];
+    world.log.append(set('a', '3'));
+    await world.run(60_000);
+    expect(world.causes).toEqual([expect.stringContaining('has no cursor')]);
+    expect(world.rows).toEqual({ a: '1' });
+  });
+});
+
+test('a cursor that the thread before has moved further is where the writer goes on', async () => {
+  const world = await new World().run();
+  const before = await new World(world.log, world.database).run();
+  before.callMs = 1;
+  world.callMs = 1;
+  // Both write the same entries at the same time; each entry has its effects once.
+  for (let i = 0; i < 20; i++) {
+    world.log.append(set(`key-${i}`, '1'), set('a', `${i}`));
+    await world.run(i % 3 === 0 ? 50 : 5);
+    await before.run(i % 2 === 0 ? 50 : 5);
+  }
+  await world.run();
+  await before.run();
+  expect(world.rows).toMatchObject({ a: '19', 'key-0': '1', 'key-19': '1' });
+  expect(world.database.history).toHaveLength(new Set(world.database.history).size);
+  expect([world.writer.state, before.writer.state]).toEqual(['writing', 'writing']);
+});
+
+test('records that the log has lost are not passed over: what is before them is written, and it halts', async () => {
+  const world = new World();
+  world.log.append(set('a', '1'));
+  world.log.lose(3);
+  world.log.append(set('b', '1'));
+  await world.run(120_000);
+  expect(world.rows).toEqual({ a: '1' });
+  expect(world.writer.state).toBe('halted');
+  expect(world.causes.at(-1)).toContain('3 records of the log in /data');
+});
+
+describe('pause', () => {
+  test('writes nothing until resume', async () => {
+    const world = await new World().run();
+    world.writer.pause();
+    world.log.append(set('a', '1'));
+    await world.run(60_000);
+    expect(world.rows).toEqual({});
+    expect(world.writer.state).toBe('paused');
+    world.writer.resume();
+    await world.run();
+    expect(world.rows).toEqual({ a: '1' });
+    expect(world.states).toEqual(['writing', 'paused', 'writing']);
+  });
+
+  test('before the database has answered counts too', async () => {
+    const world = new World();
+    world.writer.pause();
+    world.log.append(set('a', '1'));
+    await world.run(60_000);
+    expect([world.rows, world.writer.state]).toEqual([{}, 'paused']);
+  });
+});
+
+describe('drain', () => {
+  test('does not wait for the delay', async () => {
+    const world = new World();
+    world.limits = { rows: 100, bytes: 2 ** 20, delayMs: 3_600_000 };
+    await world.run();
+    const { end } = world.log.append(set('a', '1'));
+    const drained = world.writer.drain(end);
+    await world.run(100);
+    await drained;
+    expect(world.rows).toEqual({ a: '1' });
+  });
+
+  test('resolves at once if there is nothing to write', async () => {
+    const world = new World();
+    world.log.takeOver();
+    world.log.append({ kind: 'clear' });
+    await world.run();
+    await world.writer.drain(world.log.end());
+    expect(world.database.batchSizes).toEqual([]);
+  });
+
+  test('waits for a database that is away', async () => {
+    const world = await new World().run();
+    world.fault = () => 'before';
+    let isDrained = false;
+    const drained = world.writer.drain(world.log.append(set('a', '1')).end).then(() => {
+      isDrained = true;
+    });
+    await world.run(60_000);
+    expect(isDrained).toBe(false);
+    world.fault = () => undefined;
+    await world.run(20_000);
+    await drained;
+    expect(world.rows).toEqual({ a: '1' });
+  });
+});
+
+describe('close', () => {
+  test('writes what the log has, and notes in the log how far it is', async () => {
+    const world = new World();
+    world.limits = { rows: 100, bytes: 2 ** 20, delayMs: 3_600_000 };
+    await world.run();
+    world.log.append(set('a', '1'));
+    const closed = world.writer.close(10_000);
+    await world.run();
+    await closed;
+    expect(world.rows).toEqual({ a: '1' });
+    expect(world.log.confirmed).toBe(world.log.end());
+    expect(world.backends.map(({ isClosed }) => isClosed)).toEqual([true]);
+    expect(world.writer.state).toBe('closed');
+  });
+
+  test('leaves the rest to the next start when the time is over', async () => {
+    const world = await new World().run();
+    world.fault = () => 'before';
+    world.log.append(set('a', '1'));
+    const closed = world.writer.close(2000);
+    await world.run(10_000);
+    await closed;
+    expect(world.rows).toEqual({});
+    const next = await new World(world.log, world.database).run();
+    expect(next.rows).toEqual({ a: '1' });
+  });
+
+  test('does not wait for a call that hangs', async () => {
+    const world = await new World().run();
+    world.fault = () => 'hangs';
+    world.log.append(set('a', '1'));
+    const closed = world.writer.close(1000);
+    await world.run(4000);
+    await closed;
+    expect(world.writer.state).toBe('closed');
+  });
+
+  test('twice is once, and drain says that it is closed', async () => {
+    const world = await new World().run();
+    const first = world.writer.close(0);
+    expect(world.writer.close(0)).toBe(first);
+    await world.run(5000);
+    await first;
+    const { end } = world.log.append(set('a', '1'));
+    await expect(world.writer.drain(end)).rejects.toMatchObject({ code: 'ERR_CLOSED' });
+  });
+});
