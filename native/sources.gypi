@@ -9,6 +9,7 @@
       "native/base/os_linux.cc",
       "native/base/os_lock_file.cc",
       "native/base/os_windows.cc",
+      "native/base/waker_list.cc",
       "native/store/arena.cc",
       "native/store/bodies.cc",
       "native/store/change_ring.cc",
@@ -38,6 +39,7 @@
       "native/process/change_feed.cc",
       "native/process/flight_table.cc",
       "native/process/janitor.cc",
+      "native/process/load_table.cc",
       "native/process/registry.cc",
       "native/process/removal_ring.cc",
       "native/protocol/execute.cc",
@@ -54,8 +56,7 @@
       "native/protocol/text_dump.cc",
       "native/protocol/text_keys.cc",
       "native/protocol/text_parse.cc",
-      "native/protocol/text_storage.cc",
-      "native/protocol/waker_list.cc"
+      "native/protocol/text_storage.cc"
     ],
     "cairn_addon_sources": [
       "native/addon/addon.cc",

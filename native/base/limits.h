@@ -90,6 +90,16 @@ inline constexpr uint64_t kFlightKeyBytesMax = uint64_t{16} << 20;
 // The most bytes of loaded values on their way to waiting threads. Beyond it a waiter reads the cache again instead.
 inline constexpr uint64_t kFlightCarriedBytesMax = uint64_t{64} << 20;
 
+// The most loads from the database in one cache, over all threads and connections. A request beyond it is refused.
+inline constexpr uint32_t kLoadsMax = 64 * 1024;
+// The most bytes of their keys; beyond it as above.
+inline constexpr uint64_t kLoadKeyBytesMax = uint64_t{16} << 20;
+// The most requests that wait for them; beyond it as above.
+inline constexpr uint32_t kLoadWaitersMax = 1024 * 1024;
+// A request begins at most this many loads of its key, one after the other. More are needed only if the value leaves
+// memory between the end of a load and the request.
+inline constexpr uint32_t kLoadTriesMax = 4;
+
 // The unread removal events of one cache. 1 MiB is about 20,000 events with keys of 20 bytes: the events of a busy
 // cache in the tens of milliseconds for which a listener's event loop may be busy.
 inline constexpr size_t kRemovalRingBytes = size_t{1} << 20;

@@ -21,7 +21,7 @@ enum class Counter : uint8_t {
   kYields,  // times that a session stopped because its replies had not left
   // Effects of the log on requests.
   kHeld,     // replies, or values in them, that waited for a commit
-  kParked,   // requests that waited for room
+  kParked,   // requests that waited for room in the log, or for a load
   kRefused,  // requests that were not executed, or whose reply was withheld
   // Connections.
   kConnections,

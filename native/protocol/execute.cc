@@ -59,7 +59,6 @@ Reply ReplyOf(Verb verb, Status status) {
       return verb == Verb::kIncr || verb == Verb::kDecr || verb == Verb::kTouch ? Reply::kNoMemory
                                                                                 : Reply::kNoMemoryToStore;
     case Status::kNotResident:
-      return Reply::kNotResident;
     case Status::kLogFull:
     case Status::kNeedsRoom:
       break;

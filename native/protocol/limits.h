@@ -32,6 +32,8 @@ inline constexpr size_t kTestLoadsMax = 1024;
 inline constexpr size_t kGroupKeysMax = 64;
 // Room for the values of a group. A value that does not fit is read again by itself, and then copied only once.
 inline constexpr size_t kGroupScratchBytes = 32 * 1024;
+// The most keys behind a group whose loads are begun with those of the group.
+inline constexpr size_t kPrefetchKeysMax = 1024;
 // A buffer that has grown beyond this is freed when it is empty, so that idle connections are small.
 inline constexpr size_t kIdleBufferBytesMax = 4 * 1024;
 

@@ -76,16 +76,52 @@ bool ReplyGate::ParkForRoom() {
   return true;
 }
 
-ReadThrough::Load ReplyGate::AwaitLoad(ReadThrough* loads, std::string_view key) {
-  if (load_ != 0) return loads_->Poll(load_);
-  loads_ = loads;
-  load_ = loads->Begin(key);
-  return load_ == 0 ? ReadThrough::Load::kFailed : ReadThrough::Load::kPending;
+bool ReplyGate::ParkForLoad(std::string_view key, const Now& now, Reply* reply) {
+  ReadThrough* loads = service_->loads();
+  *reply = Reply::kNotResident;
+  if (loads == nullptr) return false;
+  // The load of another key: its request has its answer.
+  if (load_ != 0 && load_key_ != key) EndLoad();
+  if (load_ != 0 && loads->Poll(load_) == ReadThrough::Load::kLoaded) {
+    // The value was stored and has left memory since, or it was overtaken by a write and a removal.
+    loads->Leave(load_);
+    load_ = 0;
+    if (++load_tries_ == kLoadTriesMax) return RefuseForLoad();
+  }
+  const bool is_new = load_ == 0;
+  if (AwaitLoad(loads, key, now) == ReadThrough::Load::kPending) {
+    if (!is_new) return true;
+    load_key_ = key;
+    bench_->counters()->Add(Counter::kParked, 1);
+    return true;
+  }
+  *reply = load_ == 0 ? Reply::kTooManyLoads : Reply::kLoadFailed;
+  return RefuseForLoad();
+}
+
+bool ReplyGate::RefuseForLoad() {
+  EndLoad();
+  bench_->counters()->Add(Counter::kRefused, 1);
+  return false;
+}
+
+ReadThrough::Load ReplyGate::AwaitLoad(ReadThrough* loads, std::string_view key, const Now& now) {
+  ReadThrough::Load state = ReadThrough::Load::kPending;
+  if (load_ != 0) {
+    state = loads_->Poll(load_);
+  } else {
+    loads_ = loads;
+    load_ = loads->Begin(key, now);
+    if (load_ == 0) state = ReadThrough::Load::kFailed;
+  }
+  is_parked_for_load_ = state == ReadThrough::Load::kPending;
+  return state;
 }
 
 void ReplyGate::EndLoad() {
   if (load_ != 0) loads_->Leave(load_);
   load_ = 0;
+  load_tries_ = 0;
 }
 
 }  // namespace cairn

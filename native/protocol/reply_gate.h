@@ -15,16 +15,21 @@
 // and refused otherwise. If the log fails, held replies can neither be sent nor denied: their changes were made, and
 // may or may not survive the process. So the session ends, which tells the client that the outcome is unknown.
 //
+// A request whose value is not in memory is parked until a load of its key has ended, and then executed again. It is
+// refused if the load failed, or if the value was not there after kLoadTriesMax loads.
+//
 // Not thread-safe: it is its session's.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "protocol/byte_buffer.h"
 #include "protocol/held_replies.h"
 #include "protocol/limits.h"
+#include "protocol/response.h"
 #include "protocol/service.h"
 #include "store/commit_marks.h"
 #include "store/log_view.h"
@@ -61,6 +66,8 @@ class ReplyGate {
   // kept requests were executed in this call.
   void EndCall(bool has_advanced) {
     bench_->counters()->Add(Counter::kBytesWritten, out_->size() - out_bytes_before_);
+    if (load_ != 0 && !is_parked_for_load_) [[unlikely]]
+      EndLoad();
     if (is_parked_for_room_ || !held_.empty()) [[unlikely]]
       WaitForLog(has_advanced);
   }
@@ -101,13 +108,21 @@ class ReplyGate {
   // The log has no room for a request's record; the request has changed nothing. True: the session is parked until
   // there is room. False: refuse the request.
   bool ParkForRoom();
-  // Waits for the load of a key, and begins one if the session waits for none. kPending: the session is parked.
-  // Otherwise call EndLoad() when the load is no longer needed. kFailed without a load: there are too many.
-  ReadThrough::Load AwaitLoad(ReadThrough* loads, std::string_view key);
+  // The store has answered kNotResident to a request for this key, which has changed nothing. True: the session is
+  // parked until a load of the key has ended. False: refuse the request with `*reply`.
+  bool ParkForLoad(std::string_view key, const Now& now, Reply* reply);
+  // Waits for the load of a key, and begins one if the session waits for none. kPending: the session is parked. kFailed
+  // without a load: there are too many. A load that has ended is kept to the end of the call, or up to EndLoad().
+  ReadThrough::Load AwaitLoad(ReadThrough* loads, std::string_view key, const Now& now);
   uint64_t load() const { return load_; }
   void EndLoad();
+  // True: the session is parked for a load that has not ended.
+  bool IsLoadPending() { return is_parked_for_load_ && loads_->Poll(load_) == ReadThrough::Load::kPending; }
   // The session is no longer parked.
-  void Unpark() { is_parked_for_room_ = false; }
+  void Unpark() {
+    is_parked_for_room_ = false;
+    is_parked_for_load_ = false;
+  }
 
   // ---- state ----
 
@@ -121,6 +136,7 @@ class ReplyGate {
 
  private:
   bool LookAtLog();
+  bool RefuseForLoad();  // false
   void WaitForLog(bool has_advanced);
   Slot SettleOutcome(size_t begin, const Request& request, const Outcome& outcome);
 
@@ -132,6 +148,9 @@ class ReplyGate {
 
   ReadThrough* loads_ = nullptr;
   uint64_t load_ = 0;  // 0: none is waited for
+  std::string load_key_;
+  uint32_t load_tries_ = 0;  // loads of load_key_ that have ended
+  bool is_parked_for_load_ = false;
   bool is_parked_for_room_ = false;
 
   // Of the call in progress.

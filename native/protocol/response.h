@@ -33,13 +33,15 @@ enum class Reply : uint8_t {
   kLogFull,
   kLogFailed,
   kNotResident,
+  kTooManyLoads,
+  kLoadFailed,
   kNoTickets,
   kTicketTaken,
   kHoldsForLog,
 };
 
-// In the order of Reply. The texts are memcached 1.6.45's, except the last six: two for a log that takes no records
-// and one for a value that is elsewhere, which memcached does not have, and three for test commands only.
+// In the order of Reply. The texts are memcached 1.6.45's, except the last eight: two for a log that takes no
+// records and three for a value that is elsewhere, which memcached does not have, and three for test commands only.
 inline constexpr std::string_view kReplyText[] = {
     "STORED\r\n",
     "NOT_STORED\r\n",
@@ -66,6 +68,8 @@ inline constexpr std::string_view kReplyText[] = {
     "SERVER_ERROR the log is full\r\n",
     "SERVER_ERROR the log cannot be written\r\n",
     "SERVER_ERROR the value is not in memory\r\n",
+    "SERVER_ERROR too many values are being loaded\r\n",
+    "SERVER_ERROR the value could not be loaded\r\n",
     "SERVER_ERROR too many requests are parked\r\n",
     "SERVER_ERROR that ticket is taken\r\n",
     "SERVER_ERROR this listener waits for the log\r\n",

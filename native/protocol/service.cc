@@ -12,12 +12,15 @@ Service::Service(Store* store, Options options, const Now& started)
     : store_(store), options_(std::move(options)), started_(started), own_commits_(store->shard_count()) {
   SetVerbosity(options_.verbosity);
   if (options_.log != nullptr) log_watch_ = options_.log->Watch(wakers_);
+  if (options_.loads != nullptr) options_.loads->AddWaker(wakers_);
+  test_loads_.AddWaker(wakers_);
 }
 
 Service::~Service() {
   CHECK(workbenches_ == nullptr);
   CHECK(wakers_->empty());
   if (log_watch_ != nullptr) options_.log->Unwatch(log_watch_.get());
+  if (options_.loads != nullptr) options_.loads->RemoveWaker(wakers_.get());
 }
 
 Now Service::MovedTime(const Now& now) const {
@@ -90,6 +93,7 @@ std::vector<Service::Connection> Service::Connections(const Now& now) {
 }
 
 Workbench::Workbench(Service* service) : service_(service) {
+  for (Request& request : group_.requests) request.reads_through = service->loads() != nullptr;
   OsLockGuard guard(&service_->lock_);
   next_ = service_->workbenches_;
   link_ = &service_->workbenches_;

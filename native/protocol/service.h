@@ -19,12 +19,13 @@
 
 #include "base/clock.h"
 #include "base/os.h"
+#include "base/waker_list.h"
 #include "protocol/counters.h"
 #include "protocol/limits.h"
 #include "protocol/test_loads.h"
-#include "protocol/waker_list.h"
 #include "store/commit_marks.h"
 #include "store/log_view.h"
+#include "store/read_through.h"
 #include "store/store.h"
 
 namespace cairn {
@@ -52,6 +53,9 @@ class Service {
     bool test_commands = false;
     // The log behind the store; null: no log. It outlives the service.
     LogView* log = nullptr;
+    // The loads of values that are not in memory; null: none, and a request for such a value is refused. It outlives
+    // the service.
+    ReadThrough* loads = nullptr;
     // The level of sessions without their own: replies wait until the log has the version that they reveal. REQUIRES:
     // there is a log.
     bool waits_for_log = false;
@@ -87,6 +91,8 @@ class Service {
   }
   // The next progress of the log wakes every front once. REQUIRES: there is a log.
   void ArmLogWatch() { log_watch_->Arm(); }
+  // Null: values are not loaded.
+  ReadThrough* loads() const { return options_.loads; }
   // The loads that debugpark waits for.
   TestLoads* test_loads() { return &test_loads_; }
 
@@ -101,8 +107,8 @@ class Service {
   void StopTime(const Now& time);
   void StartTime() { time_stopped_at_ms_.store(0, std::memory_order_relaxed); }
 
-  // Wakes every front, which then calls Session::Continue() on its waiting sessions. Called after marks have advanced
-  // and after a load has ended; never under a lock.
+  // Wakes every front, which then calls Session::Continue() on its waiting sessions. Called after marks have advanced,
+  // never under a lock. Loads wake the fronts themselves.
   void WakeAll() { wakers_->Wake(); }
   void AddWaker(std::shared_ptr<Waker> waker) { wakers_->Add(std::move(waker)); }
   void RemoveWaker(const Waker* waker) { wakers_->Remove(waker); }

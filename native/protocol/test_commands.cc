@@ -26,13 +26,13 @@ Reply MoveTime(std::string_view word, Service* service, const Now& now) {
   return Reply::kOk;
 }
 
-Why Park(std::string_view ticket, Service* service, ReplyGate* gate) {
+Why Park(std::string_view ticket, Service* service, ReplyGate* gate, const Now& now) {
   TestLoads* loads = service->test_loads();
   if (gate->load() == 0 && loads->has(ticket)) {
     gate->sink()->Append(TextOf(Reply::kTicketTaken));
     return Why::kDone;
   }
-  switch (gate->AwaitLoad(loads, ticket)) {
+  switch (gate->AwaitLoad(loads, ticket, now)) {
     case ReadThrough::Load::kPending:
       return Why::kParked;
     case ReadThrough::Load::kFailed:
@@ -51,9 +51,7 @@ Why Park(std::string_view ticket, Service* service, ReplyGate* gate) {
 Reply Resume(std::string_view ticket, std::string_view words, Service* service) {
   while (!words.empty() && words[0] == ' ') words.remove_prefix(1);
   if (words.size() > kLineBytesMax) return Reply::kBadFormat;
-  if (!service->test_loads()->Resolve(ticket, words)) return Reply::kNotFound;
-  service->WakeAll();
-  return Reply::kOk;
+  return service->test_loads()->Resolve(ticket, words) ? Reply::kOk : Reply::kNotFound;
 }
 
 Reply Hold(uint64_t version, ReplyGate* gate) {
@@ -88,7 +86,7 @@ Why RunTestCommand(const TextRequest& line, Service* service, ReplyGate* gate, c
       reply = MoveTime(first, service, now);
       break;
     case Command::kDebugPark:
-      if (is_number) return Park(first, service, gate);
+      if (is_number) return Park(first, service, gate, now);
       break;
     case Command::kDebugResume:
       if (is_number) reply = Resume(first, words, service);

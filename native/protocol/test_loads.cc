@@ -20,7 +20,7 @@ TestLoads::TestLoad* TestLoads::Find(uint64_t load) {
   return nullptr;
 }
 
-uint64_t TestLoads::Begin(std::string_view key) {
+uint64_t TestLoads::Begin(std::string_view key, const Now&) {
   OsLockGuard guard(&lock_);
   if (loads_.size() == kTestLoadsMax) return 0;
   loads_.push_back({++last_id_, std::string(key), false, std::string()});
@@ -48,11 +48,14 @@ bool TestLoads::has(std::string_view key) {
 }
 
 bool TestLoads::Resolve(std::string_view key, std::string_view text) {
-  OsLockGuard guard(&lock_);
-  TestLoad* open = Find(key);
-  if (open == nullptr || open->is_resolved) return false;
-  open->is_resolved = true;
-  open->text = text;
+  {
+    OsLockGuard guard(&lock_);
+    TestLoad* open = Find(key);
+    if (open == nullptr || open->is_resolved) return false;
+    open->is_resolved = true;
+    open->text = text;
+  }
+  WakeAll();
   return true;
 }
 

@@ -1,4 +1,5 @@
 // Loads for tests: debugpark begins one by its ticket; debugresume ends it with a text, which is debugpark's answer.
+// They take the way of the loads of values, except that the ticket is no key.
 //
 // Thread safety: any thread may call any method.
 #pragma once
@@ -19,12 +20,13 @@ class TestLoads final : public ReadThrough {
   TestLoads() { loads_.reserve(kTestLoadsMax); }
 
   // Each call begins its own load; two loads must not have the same key, see has().
-  [[nodiscard]] uint64_t Begin(std::string_view key) override;
+  [[nodiscard]] uint64_t Begin(std::string_view key, const Now& now) override;
+  void Prefetch(std::string_view, const Now&) override {}
   [[nodiscard]] Load Poll(uint64_t load) override;
   void Leave(uint64_t load) override;
 
   bool has(std::string_view key);
-  // Ends the load of that key. False: no such load, or it has ended.
+  // Ends the load of that key, and wakes the fronts. False: no such load, or it has ended.
   [[nodiscard]] bool Resolve(std::string_view key, std::string_view text);
   // The text with which the load ended.
   std::string TextOf(uint64_t load);

@@ -120,8 +120,8 @@ Why TextDialect::RunKeyed(const TextRequest& line) {
   const Request request = StoreRequestOf(line, *now_);
   Outcome outcome;
   store_->Execute(request, *now_, nullptr, &outcome);
-  if (outcome.status == Status::kLogFull) [[unlikely]]
-    return ParkOrRefuse(line.no_reply);
+  if (outcome.status >= Status::kLogFull) [[unlikely]]
+    return ParkOrRefuse(request, outcome.status, line.no_reply);
   AppendOutcome(request, outcome, line.no_reply);
   return Why::kDone;
 }
@@ -190,7 +190,7 @@ Why TextDialect::RunFlushAll(const TextRequest& line) {
     version = store_->Clear(*now_);
     is_done = version != 0;
   }
-  if (!is_done) return ParkOrRefuse(no_reply);
+  if (!is_done) return ParkForRoomOrRefuse(no_reply);
   bench_->counters()->Add(Counter::kFlushes, 1);
   if (no_reply) return Why::kDone;
   const size_t begin = gate_->sink()->size();
@@ -222,7 +222,15 @@ TextDialect::Told TextDialect::Tell(size_t begin, const Request& request, const 
   return Told::kRefused;
 }
 
-Why TextDialect::ParkOrRefuse(bool no_reply) {
+Why TextDialect::ParkOrRefuse(const Request& request, Status status, bool no_reply) {
+  if (status != Status::kNotResident) return ParkForRoomOrRefuse(no_reply);
+  Reply reply;
+  if (gate_->ParkForLoad(request.key, *now_, &reply)) return Why::kParked;
+  Append(reply, no_reply);
+  return Why::kDone;
+}
+
+Why TextDialect::ParkForRoomOrRefuse(bool no_reply) {
   if (gate_->ParkForRoom()) return Why::kParked;
   Append(Refusal(), no_reply);
   return Why::kDone;

@@ -62,8 +62,14 @@ class TextDialect final : public Dialect {
   // Looks the group up and replies. kDone: returns `done`. Otherwise kFull or kParked, with the key to continue at.
   Progress FlushGroup(Progress done);
   Progress StopGroup(size_t index, Why why);
+  // Begins the loads of the keys behind a parked one, so that all take one round trip: of those in the group from
+  // `index` on, and of those in the rest of the line.
+  void PrefetchGroup(size_t index, size_t count);
+  void PrefetchLine(const char* at, const char* line_end);
+  void Prefetch(std::string_view key);
   Told AppendEntry(const Request& request, Outcome* outcome, bool with_cas);
   Told FetchIntoReply(const Request& request, Outcome* outcome, bool with_cas);
+  void CountGat(Status status);
   Told Tell(size_t begin, const Request& request, const Outcome& outcome);
 
   // ---- text_storage.cc ----
@@ -96,8 +102,9 @@ class TextDialect final : public Dialect {
     if (!no_reply) gate_->sink()->Append(TextOf(reply));
   }
   void AppendOutcome(const Request& request, const Outcome& outcome, bool no_reply);
-  // The log had no room for a request: parks or refuses it.
-  Why ParkOrRefuse(bool no_reply);
+  // The store has not executed a request, kLogFull or kNotResident: parks or refuses it.
+  Why ParkOrRefuse(const Request& request, Status status, bool no_reply);
+  Why ParkForRoomOrRefuse(bool no_reply);
   // The reply to a refused request, which it counts.
   Reply Refusal() { return gate_->CountRefusal() ? Reply::kLogFailed : Reply::kLogFull; }
 
@@ -114,6 +121,8 @@ class TextDialect final : public Dialect {
   bool is_inside_keys_ = false;
   // True: the command whose keys are looked up was refused; its other keys get no reply.
   bool keys_refused_ = false;
+  // True: loads of the keys in the rest of the line have been begun, and the line waits for them.
+  bool has_prefetched_line_ = false;
 
   // The list that the line at the beginning of the bytes has begun.
   std::unique_ptr<Dump, DumpDeleter> dump_;

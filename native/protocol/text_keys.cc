@@ -1,6 +1,7 @@
 // TextDialect: get, gets, gat, gats. Their keys are looked up in groups, over commands that follow one another.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "protocol/execute.h"
 #include "protocol/limits.h"
@@ -42,6 +43,7 @@ Progress TextDialect::RunKeys(const char* at, const char* line_end, const char* 
     at = after;
     if (group_->count == kGroupKeysMax) {
       const Progress flushed = FlushGroup({at, Why::kDone});
+      if (flushed.why == Why::kParked && gate_->load() != 0) PrefetchLine(at, line_end);
       if (flushed.why != Why::kDone) return flushed;
     }
   }
@@ -74,7 +76,12 @@ Progress TextDialect::FlushGroup(Progress done) {
         told = Told::kRefused;
       }
       if (told == Told::kNotResident) [[unlikely]] {
-        Append(ReplyOf(requests[i].verb, Status::kNotResident));
+        Reply reply;
+        if (gate_->ParkForLoad(requests[i].key, *now_, &reply)) {
+          PrefetchGroup(i + 1, count);
+          return StopGroup(i, Why::kParked);
+        }
+        Append(reply);
         told = Told::kRefused;
       }
       if (told == Told::kRefused) [[unlikely]] {
@@ -87,11 +94,45 @@ Progress TextDialect::FlushGroup(Progress done) {
     }
     if (key.is_last) keys_refused_ = false;
     gate_->CountRequest();
-    if (requests[i].verb == Verb::kGetAndTouch) {
-      bench_->counters()->Add(outcomes[i].status == Status::kFound ? Counter::kGatHits : Counter::kGatMisses, 1);
-    }
+    if (requests[i].verb == Verb::kGetAndTouch) CountGat(outcomes[i].status);
   }
+  has_prefetched_line_ = false;
   return done;
+}
+
+// A key that was refused is neither a hit nor a miss.
+void TextDialect::CountGat(Status status) {
+  if (status == Status::kFound) bench_->counters()->Add(Counter::kGatHits, 1);
+  if (status == Status::kNotFound) bench_->counters()->Add(Counter::kGatMisses, 1);
+}
+
+void TextDialect::PrefetchGroup(size_t index, size_t count) {
+  for (size_t i = index; i < count; i++) {
+    const Status status = group_->outcomes[i].status;
+    // The store has not looked at keys behind a value that found no room.
+    if (status == Status::kNotResident || status == Status::kNeedsRoom) Prefetch(group_->requests[i].key);
+  }
+}
+
+void TextDialect::PrefetchLine(const char* at, const char* line_end) {
+  if (std::exchange(has_prefetched_line_, true)) return;
+  for (size_t keys = 0; at != line_end && keys < kPrefetchKeysMax; keys++) {
+    const char* blank = static_cast<const char*>(std::memchr(at, ' ', static_cast<size_t>(line_end - at)));
+    const char* key_end = blank == nullptr ? line_end : blank;
+    Prefetch({at, static_cast<size_t>(key_end - at)});
+    at = key_end;
+    while (at != line_end && *at == ' ') at++;
+  }
+}
+
+void TextDialect::Prefetch(std::string_view key) {
+  Request request;
+  request.verb = Verb::kHas;
+  request.key = key;
+  request.reads_through = true;
+  Outcome outcome;
+  store_->Execute(request, *now_, nullptr, &outcome);
+  if (outcome.status == Status::kNotResident) service_->loads()->Prefetch(key, *now_);
 }
 
 // Leaves the group from `index` on for later: the stream goes on at that key.

@@ -58,8 +58,8 @@ Progress TextDialect::StoreInLine(const TextRequest& line, Request* request, con
     outcome = Outcome();
     store_->Execute(*request, *now_, nullptr, &outcome);
   }
-  if (outcome.status == Status::kLogFull) {
-    const Why why = ParkOrRefuse(line.no_reply);
+  if (outcome.status >= Status::kLogFull) [[unlikely]] {
+    const Why why = ParkOrRefuse(*request, outcome.status, line.no_reply);
     return {why == Why::kParked ? at : after, why};
   }
   CountStorage(outcome);
@@ -142,8 +142,8 @@ Why TextDialect::FinishBody(LargeBody* large) {
   }
   Outcome outcome;
   store_->Link(&large->body, large->request, *now_, &outcome);
-  if (outcome.status == Status::kLogFull) {
-    const Why why = ParkOrRefuse(large->no_reply);
+  if (outcome.status >= Status::kLogFull) [[unlikely]] {
+    const Why why = ParkOrRefuse(large->request, outcome.status, large->no_reply);
     if (why != Why::kParked) store_->Abandon(&large->body);
     return why;
   }

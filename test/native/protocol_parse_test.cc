@@ -2,12 +2,10 @@
 
 #include <string>
 
-#include "protocol/execute.h"
 #include "protocol/exptime.h"
 #include "protocol/limits.h"
 #include "protocol/text_compose.h"
 #include "protocol/text_parse.h"
-#include "store/presence.h"
 #include "test.h"
 
 namespace cairn {
@@ -32,21 +30,6 @@ TEST(ProtocolParse, EveryCommandIsFoundByItsNameAndByNothingElse) {
   EXPECT_TRUE(FindCommand("") == nullptr);
   EXPECT_TRUE(FindCommand("g") == nullptr);
   EXPECT_TRUE(FindCommand("ge") == nullptr);
-}
-
-TEST(ProtocolParse, WhatAVerbMakesOfAValueThatIsNotInMemoryHasAReply) {
-  const Verb verbs[] = {Verb::kGet, Verb::kSet,  Verb::kAdd,  Verb::kReplace, Verb::kAppend,      Verb::kPrepend,
-                        Verb::kCas, Verb::kIncr, Verb::kDecr, Verb::kTouch,   Verb::kGetAndTouch, Verb::kDelete};
-  for (Verb verb : verbs) {
-    Request request;
-    request.verb = verb;
-    const Status status = MeetPresence(request, Presence::kStub);
-    if (status == Status::kStored) {
-      EXPECT_TRUE(verb == Verb::kSet || verb == Verb::kDelete) << static_cast<int>(verb);
-      continue;
-    }
-    EXPECT_EQ(TextOf(ReplyOf(verb, status)), "SERVER_ERROR the value is not in memory\r\n") << static_cast<int>(verb);
-  }
 }
 
 TEST(ProtocolParse, OnlyBlanksSeparateWords) {

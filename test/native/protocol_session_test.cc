@@ -468,7 +468,7 @@ TEST(ProtocolSlots, AParkedRequestStopsItsOwnConnectionOnly) {
 
 TEST(ProtocolSlots, TheFirstAnswerToATicketCounts) {
   TestLoads loads;
-  const uint64_t load = loads.Begin("7");
+  const uint64_t load = loads.Begin("7", Now{});
   ASSERT_NE(load, uint64_t{0});
   EXPECT_TRUE(loads.Poll(load) == ReadThrough::Load::kPending);
   EXPECT_TRUE(loads.Resolve("7", "first"));

@@ -90,7 +90,7 @@ class LengthDialect final : public Dialect {
         return {after, Why::kDone};
       }
       default:
-        switch (gate_->AwaitLoad(loads_, text)) {
+        switch (gate_->AwaitLoad(loads_, text, *now_)) {
           case ReadThrough::Load::kPending:
             return {at, Why::kParked};
           case ReadThrough::Load::kLoaded:
@@ -204,7 +204,7 @@ TEST(ProtocolStream, ALoadThatCannotBeginIsRefusedAndOneThatIsWaitedForIsLeft) {
     EXPECT_EQ(loads->size(), 1);
   }
   EXPECT_EQ(loads->size(), 0);
-  for (size_t i = 0; i < kTestLoadsMax; i++) ASSERT_NE(loads->Begin(std::to_string(i)), uint64_t{0});
+  for (size_t i = 0; i < kTestLoadsMax; i++) ASSERT_NE(loads->Begin(std::to_string(i), server.now), uint64_t{0});
   LengthClient client(&server);
   EXPECT_EQ(client.Feed(Sized('p', "key") + Sized('e', "on")), "Fon");
 }

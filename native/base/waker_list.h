@@ -1,5 +1,5 @@
-// The fronts of a service, which are woken together. Shared by the service and the threads that wake it, so that a
-// wake-up may come while the service ends.
+// Threads that are woken together: the fronts of a service, the services that wait for loads. Shared by its owner and
+// the threads that wake it, so that a wake-up may come while the owner ends.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-#include "protocol/waker_list.h"
+#include "base/waker_list.h"
 
 #include <algorithm>
 #include <utility>
