@@ -71,6 +71,9 @@ inline constexpr uint32_t kRingPinnedPagesMax = kPinnedPagesMax + 32;
 inline constexpr uint64_t kRingPinnedShareMax = 4;
 // The largest value of a cache with rings: a drain buffer holds a whole record.
 inline constexpr uint64_t kLoggedValueBytesMax = uint64_t{64} << 20;
+// The records of one atomic batch together: no more than the largest value, so that a drain buffer for any record is
+// large enough for any atomic batch.
+inline constexpr uint64_t kAtomicBatchBytesMax = kLoggedValueBytesMax;
 // The most groups of records on their way to the log: enough for a log that answers late, few enough for the scribe to
 // keep in memory.
 inline constexpr uint32_t kLogTurnsMax = 16;

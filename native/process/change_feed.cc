@@ -22,6 +22,7 @@ ChangeFeed::ChangeFeed(Store* store)
       shard_count_(store->shard_count()),
       marks_(store->shard_count()),
       drained_(store->shard_count()),
+      parts_next_(store->shard_count()),
       watches_(std::make_shared<const WatchList>()) {
   CHECK(store->has_rings());
   marks_.SetBell(this);
@@ -91,18 +92,10 @@ ChangeFeed::Turn ChangeFeed::Drain(char* out, size_t capacity, uint32_t timeout_
 }
 
 // True if there is something for the log. Versions without a record are committed at once where nothing before them
-// waits. A turn that is cut short is
-// followed by one that begins behind the shard which had its part, so that a shard that always has more than a turn
-// takes does not keep the others from the log; or with the shard whose next record found no room.
+// waits.
 bool ChangeFeed::Collect(char* out, size_t capacity, Turn* turn) {
-  const uint32_t first = first_shard_;
-  first_shard_ = 0;
-  for (uint32_t i = 0; i < shard_count_; i++) {
-    const uint32_t shard = (first + i) % shard_count_;
-    const size_t bytes_before = turn->bytes;
-    if (CollectShard(shard, out, capacity, turn)) continue;
-    first_shard_ = turn->bytes > bytes_before ? (shard + 1) % shard_count_ : shard;
-    break;
+  // Again where a part was met whose siblings may lie in rings before it, or whose batch is out of the way.
+  while (CollectAll(out, capacity, turn) && looks_again_) {
   }
   if (turn->bytes > 0) {
     turn->bytes_needed = 0;
@@ -122,20 +115,98 @@ bool ChangeFeed::Collect(char* out, size_t capacity, Turn* turn) {
     WakeWaiters(false);
     break;
   }
-  committed_up_to_ms_.store(drained_at_ms_, std::memory_order_relaxed);
+  if (parts_next_count_ == 0) committed_up_to_ms_.store(drained_at_ms_, std::memory_order_relaxed);
   return false;
+}
+
+// One look at every ring, and at the atomic batches as if they were one ring more. False: there is more than the turn
+// has room for. The next turn then begins behind the ring which had its part, so that a shard that always has more than
+// a turn takes does not keep the others from the log; or with the ring whose next record found no room.
+bool ChangeFeed::CollectAll(char* out, size_t capacity, Turn* turn) {
+  const uint32_t slots = shard_count_ + 1;
+  const uint32_t first = first_slot_;
+  first_slot_ = 0;
+  looks_again_ = false;
+  for (uint32_t i = 0; i < slots; i++) {
+    const uint32_t slot = (first + i) % slots;
+    const size_t bytes_before = turn->bytes;
+    const bool goes_on =
+        slot < shard_count_ ? CollectShard(slot, out, capacity, turn) : CollectBatches(out, capacity, turn);
+    if (goes_on) continue;
+    first_slot_ = turn->bytes > bytes_before ? (slot + 1) % slots : slot;
+    return false;
+  }
+  return true;
 }
 
 // False: there is more than the turn has room for.
 bool ChangeFeed::CollectShard(uint32_t shard, char* out, size_t capacity, Turn* turn) {
-  const RingDrain drain = store_->DrainRing(shard, out + turn->bytes, capacity - turn->bytes);
+  if (parts_next_[shard].parts != 0) [[unlikely]]
+    return true;
+  const RingDrain drain = store_->DrainRing(shard, out + turn->bytes, capacity - turn->bytes, ChangeRing::Parts::kStop);
+  AddToTurn(shard, drain, turn);
+  turn->bytes_needed = drain.bytes_needed;
+  if (drain.at_part) [[unlikely]]
+    MeetParts(shard);
+  return drain.bytes_needed == 0;
+}
+
+bool ChangeFeed::CollectBatches(char* out, size_t capacity, Turn* turn) {
+  for (WholeBatch batch; FindWholeBatch(&batch);) {
+    CHECK(batch.bytes <= kAtomicBatchBytesMax);
+    turn->bytes_needed = batch.bytes <= capacity - turn->bytes ? 0 : batch.bytes;
+    // The others have their turn first if it is taken, and it is the first of the next turn if it is not.
+    first_batch_shard_ = turn->bytes_needed != 0 ? batch.shard : (batch.shard + 1) % shard_count_;
+    if (turn->bytes_needed != 0) return false;
+    for (uint32_t shard = 0; shard < shard_count_; shard++) {
+      ChangeRing::Run* next = &parts_next_[shard];
+      if (next->parts == 0 || next->batch_id != batch.id) continue;
+      // The room of exactly these records.
+      const RingDrain drain = store_->DrainRing(shard, out + turn->bytes, next->bytes, ChangeRing::Parts::kTake);
+      CHECK(drain.bytes == next->bytes && drain.record_count == next->parts);
+      AddToTurn(shard, drain, turn);
+      *next = {};
+      parts_next_count_--;
+      MeetParts(shard);
+    }
+    looks_again_ = true;
+  }
+  return true;
+}
+
+bool ChangeFeed::FindWholeBatch(WholeBatch* batch) const {
+  if (parts_next_count_ == 0) [[likely]]
+    return false;
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    const uint32_t shard = (first_batch_shard_ + i) % shard_count_;
+    const ChangeRing::Run& run = parts_next_[shard];
+    if (run.parts == 0) continue;
+    uint32_t parts = 0;
+    *batch = {.id = run.batch_id, .bytes = 0, .shard = shard};
+    for (const ChangeRing::Run& other : parts_next_) {
+      if (other.parts == 0 || other.batch_id != run.batch_id) continue;
+      parts += other.parts;
+      batch->bytes += other.bytes;
+    }
+    if (parts == run.batch_count) return true;
+  }
+  return false;
+}
+
+// The next record of this ring may be a part.
+void ChangeFeed::MeetParts(uint32_t shard) {
+  parts_next_[shard] = store_->PartsOfRing(shard);
+  if (parts_next_[shard].parts == 0) return;
+  parts_next_count_++;
+  looks_again_ = true;
+}
+
+void ChangeFeed::AddToTurn(uint32_t shard, const RingDrain& drain, Turn* turn) {
   turn->bytes += drain.bytes;
   turn->record_count += drain.record_count;
   if (drain.record_count > 0) turn->epoch = std::max(turn->epoch, EpochOf(drain.version));
   drained_[shard].version = std::max(drained_[shard].version, drain.version);
   drained_[shard].place = drain.place;
-  turn->bytes_needed = drain.bytes_needed;
-  return drain.bytes_needed == 0;
 }
 
 void ChangeFeed::Commit(uint64_t turn) {
@@ -167,7 +238,9 @@ void ChangeFeed::Rewind() {
     store_->RewindRing(shard);
     // No place: what is free stays free.
     drained_[shard] = {.version = marks_.Mark(shard), .place = {}};
+    parts_next_[shard] = {};
   }
+  parts_next_count_ = 0;
   first_turn_ = next_turn_;
   traffic_at_ms_ = ReadBootMs();
 }

@@ -8,6 +8,12 @@
 // be on their way to the log at once, and may be committed in any order. The marks pass a turn when all turns before it
 // are committed too.
 //
+// The parts of an atomic batch lie in the rings of several shards, and are drained in one turn: the log has them in one
+// group, or has none. A ring whose next record is a part waits until the next records of all rings are parts that make
+// the batch whole; the other rings go on. The thread that writes the batch leaves its parts one after another, so that
+// the scribe may find the first before the last is there; the bell rings for the last. Recorder::Part has the rules
+// that keep two batches from waiting for one another.
+//
 // A thread that waits for the log rings the bell (CommitMarks::RingBell). With no waiters the scribe polls every kNapMs
 // while records come, so that writers which do not wait pay nothing for a wake-up. When no records come it sleeps; the
 // next record wakes it.
@@ -70,7 +76,7 @@ class ChangeFeed final : public ChangeBell, public LogView {
     size_t bytes = 0;     // of whole records
     uint32_t record_count = 0;
     uint32_t epoch = 0;       // the highest of their versions; 0: there are none
-    size_t bytes_needed = 0;  // no record fitted: the size of the next one
+    size_t bytes_needed = 0;  // no record fitted: the size of the next one, or of all parts of the next batch
   };
   // Copies records that were not drained yet. Waits up to timeout_ms for the first; returns early if poked or closed.
   // REQUIRES: turns_in_flight() < kLogTurnsMax.
@@ -119,7 +125,18 @@ class ChangeFeed final : public ChangeBell, public LogView {
   };
 
   bool Collect(char* out, size_t capacity, Turn* turn);
+  bool CollectAll(char* out, size_t capacity, Turn* turn);
   bool CollectShard(uint32_t shard, char* out, size_t capacity, Turn* turn);
+  bool CollectBatches(char* out, size_t capacity, Turn* turn);
+  // An atomic batch whose parts are all next in their rings. False: there is none.
+  struct WholeBatch {
+    uint64_t id;
+    size_t bytes;
+    uint32_t shard;  // the first that has parts of it
+  };
+  bool FindWholeBatch(WholeBatch* batch) const;
+  void AddToTurn(uint32_t shard, const RingDrain& drain, Turn* turn);
+  void MeetParts(uint32_t shard);
   void Settle(const std::vector<Drained>& drained, uint32_t record_count, uint64_t drained_at_ms);
   void WakeWaiters(bool everybody);
 
@@ -133,7 +150,12 @@ class ChangeFeed final : public ChangeBell, public LogView {
   std::atomic<bool> scribe_waits_{false};
   std::atomic<bool> poked_{false};
   // Used by the scribe's thread only.
-  uint32_t first_shard_ = 0;  // of the next turn
+  uint32_t first_slot_ = 0;  // of the next turn: a shard, or shard_count_ for atomic batches
+  // Per shard: the parts of an atomic batch that are next in its ring, if there are any.
+  std::vector<ChangeRing::Run> parts_next_;
+  uint32_t parts_next_count_ = 0;   // of shards that have some
+  uint32_t first_batch_shard_ = 0;  // where the look for a whole batch begins
+  bool looks_again_ = false;        // what the last look at all rings has found may have made more ready
   uint64_t drained_at_ms_ = 0;
   uint64_t traffic_at_ms_ = 0;
   std::vector<Drained> drained_;

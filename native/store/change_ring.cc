@@ -33,4 +33,28 @@ void ChangeRing::CommitPinned(const Pin& pin, uint64_t charge) {
   Added(static_cast<uint64_t>(end_ - At(state_->written)));
 }
 
+ChangeRing::Run ChangeRing::RunAt(const View& view) const {
+  Run run;
+  for (uint64_t at = view.from; at < view.to;) {
+    uint32_t record_bytes;
+    std::memcpy(&record_bytes, At(at), sizeof record_bytes);
+    if (record_bytes == 0) {
+      at += capacity_ - Offset(at);
+      continue;
+    }
+    const RecordHeader header = HeaderAt(at);
+    if (!(header.fields & kFieldBatch)) break;
+    const char* part = At(at) + kRecordHeaderBytes + RecordFieldBytes(header.fields & (kFieldFreshness | kFieldDelta));
+    uint64_t id;
+    std::memcpy(&id, part, sizeof id);
+    if (run.parts != 0 && run.batch_id != id) break;
+    run.batch_id = id;
+    std::memcpy(&run.batch_count, part + sizeof id, sizeof run.batch_count);
+    run.parts++;
+    run.bytes += record_bytes;
+    at += header.reserved == 0 ? record_bytes : PinnedBytes(header);
+  }
+  return run;
+}
+
 }  // namespace cairn

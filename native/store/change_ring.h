@@ -15,8 +15,8 @@
 // it, and Collect() copies the value from the entry. Such a record consists of the header (with kPinnedMark, which no
 // record of the log has), the optional fields, the key, padding to a multiple of 8, and a PinnedTail.
 //
-// Thread safety: every method under the shard's lock, except Collect(), which is called without it. One reader at a
-// time calls Collect(), Advance(), Free() and Rewind().
+// Thread safety: every method under the shard's lock, except Collect() and RunAt(), which are called without it. One
+// reader at a time calls Collect(), RunAt(), Advance(), Free() and Rewind().
 #pragma once
 
 #include <algorithm>
@@ -133,11 +133,24 @@ class ChangeRing {
     uint32_t count = 0;
     uint64_t version = 0;     // of the last record
     size_t bytes_needed = 0;  // of the next record, if it did not fit
+    bool at_part = false;     // the next record is a part of an atomic batch, and Parts::kStop
   };
+  // Parts of atomic batches: copied like other records, or none of them is, nor a record behind one.
+  enum class Parts : uint8_t { kTake, kStop };
   // Copies whole records from position view->from up to view->to, as many as fit into out[0, capacity), and moves
   // view->from behind them. `read(pin, data, bytes)` copies a pinned value.
   template <class Read>
-  Collected Collect(View* view, char* out, size_t capacity, Read read) const;
+  Collected Collect(View* view, char* out, size_t capacity, Parts parts, Read read) const;
+
+  // The parts of one atomic batch that lie one behind the other.
+  struct Run {
+    uint64_t batch_id = 0;
+    uint32_t batch_count = 0;  // of all parts of the batch, wherever they are
+    uint32_t parts = 0;        // of this run; 0: there is none
+    size_t bytes = 0;          // that Collect() makes of them
+  };
+  // The run at the beginning of a view.
+  Run RunAt(const View& view) const;
 
   // The reader has copied all records before `position`.
   void Advance(uint64_t position) { state_->drained = position; }
@@ -225,7 +238,7 @@ class ChangeRing {
 };
 
 template <class Read>
-ChangeRing::Collected ChangeRing::Collect(View* view, char* out, size_t capacity, Read read) const {
+ChangeRing::Collected ChangeRing::Collect(View* view, char* out, size_t capacity, Parts parts, Read read) const {
   Collected collected;
   uint64_t at = view->from;
   uint64_t run = at;  // of records that are copied as they are
@@ -249,11 +262,15 @@ ChangeRing::Collected ChangeRing::Collect(View* view, char* out, size_t capacity
       run = at;
       continue;
     }
+    const RecordHeader header = HeaderAt(at);
+    if ((header.fields & kFieldBatch) && parts == Parts::kStop) [[unlikely]] {
+      collected.at_part = true;
+      break;
+    }
     if (record_bytes > capacity - collected.bytes) {
       collected.bytes_needed = record_bytes;
       break;
     }
-    const RecordHeader header = HeaderAt(at);
     collected.count++;
     collected.version = header.version;
     if (header.reserved == 0) [[likely]] {

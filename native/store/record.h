@@ -108,6 +108,10 @@ struct RecordFields {
     fields |= kFieldDelta;
     delta = added;
   }
+  void DropDelta() {
+    fields &= static_cast<uint16_t>(~kFieldDelta);
+    delta = 0;
+  }
   void SetBatch(uint64_t id, uint32_t count, uint32_t index) {
     fields |= kFieldBatch;
     batch_id = id;

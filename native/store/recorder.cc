@@ -41,7 +41,8 @@ void Recorder::Renumbered(uint64_t counter) {
 // ---- room ----
 
 RecordFields Recorder::FieldsOf(RecordKind kind, uint64_t fresh_until_ms, const Now& now) const {
-  RecordFields fields = kind == RecordKind::kSet ? extra_ : RecordFields{};
+  RecordFields fields = extra_;
+  if (kind != RecordKind::kSet) fields.DropDelta();
   if (fresh_until_ms != kAlwaysFresh) fields.SetFreshUntil(WallMsByClock(fresh_until_ms, now));
   return fields;
 }
@@ -105,6 +106,13 @@ uint64_t Recorder::LeaveDelete(std::string_view key) {
   if (!keeps_records()) [[likely]]
     return version;
   state_->gone_version = version;
+  if (extra_.fields & kFieldBatch) [[unlikely]] {
+    const RecordFields fields = FieldsOf(RecordKind::kDelete, kAlwaysFresh, Now{});
+    ring_.Begin(HeaderOf(RecordKind::kDelete, version, key.size(), 0, fields.fields), fields);
+    ring_.Payload(key.data(), key.size());
+    ring_.Commit();
+    return version;
+  }
   ring_.Append(HeaderOf(RecordKind::kDelete, version, key.size(), 0), key.data(), key.data());
   return version;
 }

@@ -122,10 +122,36 @@ class Recorder {
   // While it exists, records of sets say that `delta` was added to a number.
   class Extra {
    public:
-    Extra(Recorder* recorder, int64_t delta) : recorder_(recorder) { recorder->extra_.SetDelta(delta); }
-    ~Extra() { recorder_->extra_ = RecordFields{}; }
+    Extra(Recorder* recorder, int64_t delta) : recorder_(recorder), before_(recorder->extra_) {
+      recorder->extra_.SetDelta(delta);
+    }
+    ~Extra() { recorder_->extra_ = before_; }
     Extra(const Extra&) = delete;
     Extra& operator=(const Extra&) = delete;
+
+   private:
+    Recorder* recorder_;
+    const RecordFields before_;
+  };
+
+  // While it exists, the record of a set, a delete or a touch says that it is a part of an atomic batch. The log gets
+  // all parts in one group (process/change_feed.h), if the thread that writes the batch keeps these rules:
+  //
+  //   - it leaves either all parts or none: it has made room for all of them, under the locks of all their shards,
+  //     before it leaves the first;
+  //   - the parts of one shard lie one behind the other, and two batches lie in the same order in every ring that has
+  //     parts of both: the locks are held until the last part is left;
+  //   - the records have at most kAtomicBatchBytesMax together; it refuses a larger batch;
+  //   - no other batch of the log has this id.
+  class Part {
+   public:
+    Part(Recorder* recorder, uint64_t id, uint32_t count, uint32_t index) : recorder_(recorder) {
+      DCHECK(recorder->extra_.fields == 0 && index < count);
+      recorder->extra_.SetBatch(id, count, index);
+    }
+    ~Part() { recorder_->extra_ = RecordFields{}; }
+    Part(const Part&) = delete;
+    Part& operator=(const Part&) = delete;
 
    private:
     Recorder* recorder_;
@@ -163,7 +189,8 @@ class Recorder {
   StoreStats* counters_;
   ChangeRing ring_;
   bool keeps_records_;
-  RecordFields extra_;  // of every record of a set
+  // Of every record, but the delta only of those of sets.
+  RecordFields extra_;
   // The form of the record for which ReserveSet() last made room: as for ChangeRing::Append(), with optional fields, or
   // with its value kept in place.
   enum class Reserved : uint8_t { kPlain, kWithFields, kPinned };

@@ -90,6 +90,8 @@ struct RingDrain {
   uint64_t version = 0;
   // The size of the next record, if it did not fit.
   size_t bytes_needed = 0;
+  // The next record is a part of an atomic batch, and the drain was to stop there.
+  bool at_part = false;
   // The end of the drained records, for CommitRing().
   RingPlace place;
 };
@@ -211,7 +213,10 @@ class Store {
 
   bool has_rings() const { return ring_bytes_ != 0; }
   // Copies whole records that were not drained yet to out[0, capacity). Values are copied without the lock.
-  RingDrain DrainRing(uint32_t shard, char* out, size_t capacity);
+  // `parts`: whether it stops before a part of an atomic batch.
+  RingDrain DrainRing(uint32_t shard, char* out, size_t capacity, ChangeRing::Parts parts = ChangeRing::Parts::kTake);
+  // The parts of one atomic batch with which the records begin that were not drained yet.
+  ChangeRing::Run PartsOfRing(uint32_t shard) const;
   // The log has the records drained before a place, or all drained so far: frees their space, and the values kept in
   // place for them. Places of several drains may be committed one by one, in their order.
   void CommitRing(uint32_t shard, const RingPlace& place);

@@ -7,7 +7,7 @@ namespace cairn {
 
 // ---- records that go to the log ----
 
-RingDrain Store::DrainRing(uint32_t index, char* out, size_t capacity) {
+RingDrain Store::DrainRing(uint32_t index, char* out, size_t capacity, ChangeRing::Parts parts) {
   Shard* shard = ShardAt(index);
   ChangeRing* ring = shard->ring();
   ChangeRing::View view;
@@ -22,11 +22,12 @@ RingDrain Store::DrainRing(uint32_t index, char* out, size_t capacity) {
   drain.place.position = view.from;
   if (view.from != view.to) {
     const ChangeRing::Collected collected =
-        ring->Collect(&view, out, capacity,
+        ring->Collect(&view, out, capacity, parts,
                       [shard](const Pin& pin, char* data, size_t bytes) { shard->ReadPinned(pin, 0, data, bytes); });
     drain.bytes = collected.bytes;
     drain.record_count = collected.count;
     drain.bytes_needed = collected.bytes_needed;
+    drain.at_part = collected.at_part;
     if (view.from != view.to) drain.version = collected.version;
     if (collected.bytes != 0) {
       const ShardGuard guard(shard);
@@ -35,6 +36,16 @@ RingDrain Store::DrainRing(uint32_t index, char* out, size_t capacity) {
     }
   }
   return drain;
+}
+
+ChangeRing::Run Store::PartsOfRing(uint32_t index) const {
+  Shard* shard = ShardAt(index);
+  ChangeRing::View view;
+  {
+    const ShardGuard guard(shard);
+    view = shard->ring()->view();
+  }
+  return shard->ring()->RunAt(view);
 }
 
 void Store::CommitRing(uint32_t index, const RingPlace& place) {
