@@ -40,6 +40,8 @@ export type ErrorCode =
   | 'ERR_LOG_LOCKED'
   | 'ERR_STORE_REFUSED'
   | 'ERR_WRITE_BACK'
+  | 'ERR_BACKEND_UNFIT'
+  | 'ERR_DRIVER_MISSING'
   | 'ERR_NATIVE_MISSING'
   | 'ERR_NATIVE_MISMATCH';
 
@@ -83,6 +85,8 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_STORE_REFUSED: 'refused',
   /** A server cannot listen on an address: it is in use, not permitted, or not of this machine. */
   ERR_LISTEN: 'refused',
+  /** The database lacks something, or its tables are not as they have to be: the message lists what to change. */
+  ERR_BACKEND_UNFIT: 'refused',
   /** No answer within the given time, or from a log that has been full for ten seconds. */
   ERR_TIMEOUT: 'unknown',
   /**
@@ -101,6 +105,8 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_LOG_CORRUPT: 'damaged',
   /** What the log has does not get into the database: records of it are lost, or its writer has stopped. */
   ERR_WRITE_BACK: 'damaged',
+  /** The package that talks to the database is not installed: the message has the command that installs it. */
+  ERR_DRIVER_MISSING: 'misuse',
   /** There is no addon for this platform, or it does not load: `npx cairn-cache build` builds one. */
   ERR_NATIVE_MISSING: 'misuse',
   /** The loaded addon belongs to another version of the package: rebuild or reinstall it. */

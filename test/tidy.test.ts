@@ -159,6 +159,7 @@ describe('src/', () => {
     log: [...shared, 'request'],
     scribe: [...shared, 'request', 'native', 'log'],
     backend: ['errors', 'request'],
+    testing: ['backend'],
     'write-back': [...shared, 'log', 'request', 'native', 'backend', 'scribe'],
     replica: [...shared, 'log', 'request'],
     client: ['errors', 'limits'],

@@ -11,7 +11,7 @@
  * which uses a connection that was not in use at the time, and finds out by the cursor.
  *
  * Thread safety: as of the backend, one thread. Calls may overlap: at most one `write` per lane, and any number of
- * `load`s up to the number of connections; further calls wait for a connection.
+ * `load`s, which wait for one of a few connections.
  */
 
 /** How far one lane of a log is written. */
@@ -45,12 +45,31 @@ export interface Row extends RowValue {
   readonly key: Buffer;
 }
 
-/** One change of a row. A batch has its changes in the order of the log; of one key, only the newest unless told. */
-export type Change =
-  | ({ readonly kind: 'set'; readonly key: Buffer } & RowValue)
-  | { readonly kind: 'delete'; readonly key: Buffer; readonly version: bigint }
-  /** Changes the expiry of a row, if there is one; the value stays. */
-  | { readonly kind: 'touch'; readonly key: Buffer; readonly expiresWallMs: number; readonly version: bigint };
+/** Makes a row, or replaces it. */
+export interface SetChange extends Row {
+  readonly kind: 'set';
+}
+
+/** Removes a row, if there is one. */
+export interface DeleteChange {
+  readonly kind: 'delete';
+  readonly key: Buffer;
+  readonly version: bigint;
+}
+
+/** Changes the expiry and the version of a row, if there is one; the value stays. */
+export interface TouchChange {
+  readonly kind: 'touch';
+  readonly key: Buffer;
+  readonly expiresWallMs: number;
+  readonly version: bigint;
+}
+
+/**
+ * One change of a row. A batch has its changes in the order of the log; a key may occur more than once, and then the
+ * row is as if they were applied in this order.
+ */
+export type Change = SetChange | DeleteChange | TouchChange;
 
 export interface WriteBatch {
   readonly changes: readonly Change[];
@@ -65,24 +84,54 @@ export interface DeadLetter {
   readonly error: Error;
 }
 
+/** A dead letter as the table keeps it: enough to bring the change back through the log. */
+export interface KeptDeadLetter {
+  /** Ascending in the order in which they came. */
+  readonly id: bigint;
+  readonly change: Change;
+  /** What the database said, and its code (`23514`), where it has one. */
+  readonly error: string;
+  readonly errorCode: string | undefined;
+  /** Where in the log its batch ends. */
+  readonly cursor: Cursor;
+  readonly addedWallMs: number;
+  /** A later change of the key has been written: a load no longer answers with this one. */
+  readonly isSuperseded: boolean;
+}
+
+/**
+ * The table of dead letters. Until a later change of the key is written, or its dead letter is dropped, `load` and
+ * `scan` answer as if the change had been applied: the cache acknowledged it.
+ */
+export interface DeadLetters {
+  /** The oldest `limit` of those whose id is above `after`. */
+  list(limit: number, after?: bigint): Promise<readonly KeptDeadLetter[]>;
+  /** Removes them; returns how many there were. */
+  drop(ids: readonly bigint[]): Promise<number>;
+}
+
 export type WriteOutcome =
   /** Changes and cursor are committed. `deadLetters`: changes that went into the table of dead letters instead. */
   | { readonly kind: 'committed'; readonly deadLetters: readonly DeadLetter[] }
-  /** The cursor is not where the batch says: nothing was changed. `found`: where it is; undefined: there is none. */
+  /**
+   * The cursor is not where the batch says: nothing was changed. `found`: the cursor in the way, which is the lane's
+   * or, of a lane that has none, one of another log or lane count; undefined: there is none. If `found` is the batch's
+   * own `to`, an earlier try of the same batch was committed after all.
+   */
   | { readonly kind: 'moved'; readonly found: Cursor | undefined };
 
 /** The rows of some keys, and the cursors as of the same moment: read in one statement or one snapshot. */
 export interface Loaded {
-  /** By index of the key; undefined: there is no row, or it has expired. */
+  /** By index of the key, which may repeat; undefined: there is no row, or it has expired. */
   readonly rows: readonly (RowValue | undefined)[];
   readonly cursors: readonly Cursor[];
 }
 
 /** What an error of a backend says about the next try. */
 export type ErrorClass =
-  /** The same call may succeed later: connection lost, deadlock, out of connections, shutting down. */
+  /** The same call may succeed later: connection lost, deadlock, out of connections, anything unknown. */
   | 'transient'
-  /** The database refuses a value, and always will: constraint, type, size. */
+  /** The database refuses a value, and always will: constraint, type, size. `write` puts such changes aside itself. */
   | 'permanent'
   /** Only a change of the database or of the configuration helps: missing table, no permission, wrong password. */
   | 'halt';
@@ -99,13 +148,19 @@ export interface Backend {
   readonly level: BackendLevel;
   /** Connects, and makes the tables if there are none. Safe to call again after it has failed. */
   open(): Promise<void>;
-  /** On a connection that no failed call has used. */
+  /**
+   * On a connection that no failed call has used. Waits for a transaction that is moving a cursor, and so tells the
+   * outcome of a `write` whose connection broke.
+   */
   readCursors(): Promise<readonly Cursor[]>;
   load(keys: readonly Buffer[]): Promise<Loaded>;
   /** All rows that have not expired, in pieces, with the cursors, as of one moment. */
   scan(signal?: AbortSignal): AsyncIterable<{ readonly rows: readonly Row[]; readonly cursors: readonly Cursor[] }>;
   write(batch: WriteBatch): Promise<WriteOutcome>;
+  /** A backend that puts no change aside has none: it reports what it is refused as `halt`. */
+  readonly deadLetters?: DeadLetters;
+  /** Says nothing about connections: a call after any error uses a sound one. */
   classify(error: unknown): ErrorClass;
-  /** Ends calls in progress and releases all connections. A second call does nothing. */
+  /** Ends calls in progress, which reject with `ERR_CLOSED`, and all connections. A second call does nothing. */
   close(): Promise<void>;
 }

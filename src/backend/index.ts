@@ -5,10 +5,17 @@ export type {
   Change,
   Cursor,
   DeadLetter,
+  DeadLetters,
+  DeleteChange,
   ErrorClass,
+  KeptDeadLetter,
   Loaded,
   Row,
   RowValue,
+  SetChange,
+  TouchChange,
   WriteBatch,
   WriteOutcome,
 } from './backend.ts';
+export { checkBackend } from './check.ts';
+export { BACKEND_SCHEMES, type MakeBackendOptions, makeBackend, schemeOf } from './open.ts';

@@ -1,0 +1,22 @@
+/** Whether an object that a user made is a backend. */
+import { misplaced, show, wrongType } from '../errors.ts';
+import type { Backend, BackendLevel } from './backend.ts';
+
+const METHODS = ['open', 'readCursors', 'load', 'scan', 'write', 'classify', 'close'] as const;
+const LEVELS: readonly BackendLevel[] = ['transactional', 'idempotent'];
+
+/** Throws `ERR_INVALID_ARGUMENT` that says what a backend lacks. `name`: what it is called in the message. */
+export function checkBackend(value: unknown, name: string): asserts value is Backend {
+  if (typeof value !== 'object' || value === null) throw wrongType(name, 'a backend', value);
+  const backend = value as Partial<Record<keyof Backend, unknown>>;
+  const missing = METHODS.filter((method) => typeof backend[method] !== 'function');
+  if (missing.length > 0) {
+    const list = missing.map((method) => `${method}()`).join(', ');
+    throw wrongType(name, `a backend, which has ${list} too`, value);
+  }
+  if (typeof backend.name !== 'string') throw wrongType(`the name of ${name}`, 'a string', backend.name);
+  if (!LEVELS.some((level) => level === backend.level)) {
+    const levels = LEVELS.map((level) => show(level)).join(' or ');
+    throw misplaced(`Expected the level of ${name} to be ${levels}, got ${show(backend.level)}`);
+  }
+}

@@ -1,0 +1,52 @@
+/** From an address to a backend: by its scheme, or as a module of the user's. */
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { misplaced, show, wrongType } from '../errors.ts';
+import type { Backend } from './backend.ts';
+import { checkBackend } from './check.ts';
+
+export interface MakeBackendOptions {
+  /** Unix milliseconds: which rows have expired. Default: the clock of the machine. */
+  readonly clock?: (() => number) | undefined;
+}
+
+type Make = (address: string, options: MakeBackendOptions) => Promise<Backend>;
+
+const postgres: Make = async (address, options) => (await import('./postgres-url.ts')).postgresFrom(address, options);
+
+/** Each scheme with what makes its backend. Modules are imported on first use: an unused database costs no start. */
+const SCHEMES: Readonly<Record<string, Make>> = { postgres, postgresql: postgres };
+
+/** The schemes of databases that are known, as messages list them. */
+export const BACKEND_SCHEMES: readonly string[] = Object.keys(SCHEMES).map((scheme) => `${scheme}:`);
+
+/** The scheme of an address without its colon; undefined for a path, and a drive of Windows is one. */
+export function schemeOf(address: string): string | undefined {
+  return /^([a-z][a-z0-9+.-]+):/i.exec(address)?.[1]?.toLowerCase();
+}
+
+/**
+ * Makes the backend of an address: `postgres://...`, or the path (or `file:` URL) of a module whose default export is a
+ * function that returns a backend. It is not opened: whether the database can be reached is found out by `open`.
+ *
+ * Throws `ERR_INVALID_ARGUMENT` for a scheme that is unknown and for a module that makes no backend. Messages never
+ * repeat an address that may have credentials.
+ */
+export async function makeBackend(address: string, options: MakeBackendOptions = {}): Promise<Backend> {
+  const scheme = schemeOf(address);
+  if (scheme === undefined || scheme === 'file') return fromModule(address, options);
+  const make = SCHEMES[scheme];
+  if (make === undefined) {
+    throw misplaced(`No database has the scheme ${show(`${scheme}:`)}: known are ${BACKEND_SCHEMES.join(', ')}`);
+  }
+  return make(address, options);
+}
+
+async function fromModule(path: string, options: MakeBackendOptions): Promise<Backend> {
+  const url = schemeOf(path) === 'file' ? path : pathToFileURL(resolve(path)).href;
+  const { default: make } = (await import(url)) as { default?: unknown };
+  if (typeof make !== 'function') throw wrongType(`the default export of ${path}`, 'a function', make);
+  const backend: unknown = await make(options);
+  checkBackend(backend, `what ${path} makes`);
+  return backend;
+}

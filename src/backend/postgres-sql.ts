@@ -1,0 +1,398 @@
+/**
+ * The tables of a PostgreSQL backend and the statements on them; docs/backends.md describes both for users.
+ *
+ * Numbers of 64 bits without a sign (versions, the identities of log and writer) stand in `bigint` columns with their
+ * bits unchanged. Up to 2^63 that is the number itself; versions reach it after 2^31 epochs.
+ */
+import type { Change, Cursor, SetChange, TouchChange } from './backend.ts';
+import { isLongKey, rowKeyOf } from './row-key.ts';
+
+/** A cell of a statement's parameters. pg sends Buffers as they are and the rest as text. */
+export type Parameter = Buffer | string | number | null;
+
+export interface Statement {
+  /** The same name is the same text: a connection prepares it once. */
+  readonly name: string;
+  readonly text: string;
+  readonly values: readonly Parameter[];
+}
+
+/** Rows of a statement: the largest power of two that is worth its time. Research: past 1,000 nothing is gained. */
+export const STATEMENT_ROWS_MAX = 1024;
+/** Bytes of keys and values of a statement with more than one row. */
+export const STATEMENT_BYTES_MAX: number = 2 ** 20;
+/** Keys of a load: each is a parameter twice, and a statement can have 65,535. */
+export const LOAD_KEYS_MAX = 16_384;
+
+/** The layout that this code makes and reads; it stands in the comment of the table. */
+export const LAYOUT = 1;
+
+export interface Column {
+  readonly name: string;
+  readonly type: string;
+  readonly isRequired: boolean;
+}
+
+const required = (name: string, type: string): Column => ({ name, type, isRequired: true });
+const optional = (name: string, type: string): Column => ({ name, type, isRequired: false });
+
+export interface Table {
+  readonly name: string;
+  /** Its name with its schema, quoted. */
+  readonly quoted: string;
+  readonly columns: readonly Column[];
+  /** The column of its primary key. */
+  readonly key: string;
+  readonly comment: string;
+}
+
+export interface Tables {
+  readonly entries: Table;
+  readonly cursors: Table;
+  readonly deadLetters: Table;
+}
+
+export function tablesOf(schema: string, prefix: string): Tables {
+  const table = (name: string, key: string, comment: string, columns: readonly Column[]): Table => ({
+    name: prefix + name,
+    quoted: `${quoted(schema)}.${quoted(prefix + name)}`,
+    key,
+    columns,
+    comment: `cairn-cache, layout ${LAYOUT}: ${comment}`,
+  });
+  const value = [optional('value', 'bytea'), optional('codec', 'smallint'), optional('client_flags', 'bigint')];
+  const ofCursor = [
+    required('lane', 'integer'),
+    required('lane_count', 'integer'),
+    required('log_id', 'bigint'),
+    required('position', 'bigint'),
+    required('epoch', 'bigint'),
+    required('writer', 'bigint'),
+  ];
+  return {
+    entries: table('entries', 'key', 'one row per key', [
+      required('key', 'bytea'),
+      ...value.map(({ name, type }) => required(name, type)),
+      required('expires_ms', 'bigint'),
+      required('version', 'bigint'),
+      optional('long_key', 'bytea'),
+    ]),
+    cursors: table('cursors', 'lane', 'how far in the log everything is in the rows; never edit it', [
+      ...ofCursor,
+      required('moved_at', 'timestamp with time zone'),
+    ]),
+    deadLetters: table('dead_letters', 'id', 'changes that the database refused', [
+      required('id', 'bigint'),
+      required('kind', 'text'),
+      required('key', 'bytea'),
+      ...value,
+      optional('expires_ms', 'bigint'),
+      required('version', 'bigint'),
+      optional('long_key', 'bytea'),
+      required('error', 'text'),
+      optional('error_code', 'text'),
+      ...ofCursor,
+      required('added_at', 'timestamp with time zone'),
+      required('superseded', 'boolean'),
+    ]),
+  };
+}
+
+/** The commands that make a table. */
+export function creation(tables: Tables, table: Table): string[] {
+  const defaults: Record<string, string> = { added_at: ' DEFAULT now()', superseded: ' DEFAULT false' };
+  const columns = table.columns.map(({ name, type, isRequired }) => {
+    const identity = name === 'id' ? ' GENERATED ALWAYS AS IDENTITY' : '';
+    const key = name === table.key ? ' PRIMARY KEY' : isRequired ? ' NOT NULL' : '';
+    return `${quoted(name)} ${type}${identity}${key}${defaults[name] ?? ''}`;
+  });
+  return [
+    `CREATE TABLE ${table.quoted} (${columns.join(', ')})`,
+    `COMMENT ON TABLE ${table.quoted} IS ${literal(table.comment)}`,
+    // A load looks here for each of its keys; nearly always the index is empty.
+    ...(table === tables.deadLetters
+      ? [`CREATE INDEX ${quoted(`${table.name}_live`)} ON ${table.quoted} (key) WHERE NOT superseded`]
+      : []),
+  ];
+}
+
+export function quoted(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}
+
+function literal(text: string): string {
+  return `'${text.replaceAll("'", "''")}'`;
+}
+
+/** 64 bits without a sign, as a bigint column has them. */
+export function signed(bits: bigint): string {
+  return BigInt.asIntN(64, bits).toString();
+}
+
+export function unsigned(text: string): bigint {
+  return BigInt.asUintN(64, BigInt(text));
+}
+
+/** bytea as text: \x and two digits for each byte. */
+export function bytesOf(text: string): Buffer {
+  return Buffer.from(text.slice(2), 'hex');
+}
+
+const CURSOR_COLUMNS = 'lane, lane_count, log_id, position, epoch, writer';
+
+function cursorNumbers({ lane, laneCount, logId, position, epoch, writer }: Cursor): string[] {
+  return [`${lane}`, `${laneCount}`, signed(logId), signed(position), `${epoch}`, signed(writer)];
+}
+
+/** A cursor from its six numbers with spaces between. */
+export function cursorOf(text: string): Cursor {
+  const [lane, laneCount, logId, position, epoch, writer] = text.split(' ') as [
+    ...[string, string, string, string, string, string],
+  ];
+  return {
+    lane: Number(lane),
+    laneCount: Number(laneCount),
+    logId: unsigned(logId),
+    position: unsigned(position),
+    epoch: Number(epoch),
+    writer: unsigned(writer),
+  };
+}
+
+const cursorText = `concat_ws(' ', ${CURSOR_COLUMNS})`;
+
+/** Repeats a group of parameters: `($1::bytea,$2::bigint),($3,$4)`. Types in the first row are those of all. */
+function groups(count: number, types: readonly string[], first = 1): string {
+  const rows: string[] = [];
+  let next = first;
+  for (let row = 0; row < count; row++) {
+    rows.push(`(${types.map((type) => `$${next++}${row === 0 ? `::${type}` : ''}`).join(',')})`);
+  }
+  return rows.join(',');
+}
+
+function places(count: number, first = 1): string {
+  return Array.from({ length: count }, (_, i) => `$${first + i}`).join(',');
+}
+
+/** The least power of two that is not below the count: statements are prepared for these sizes only. */
+function sizeFor(count: number): number {
+  return 2 ** Math.ceil(Math.log2(count));
+}
+
+export class PostgresStatements {
+  readonly tables: Tables;
+  readonly #texts = new Map<string, string>();
+
+  constructor(tables: Tables) {
+    this.tables = tables;
+  }
+
+  /**
+   * Opens the transaction of a batch and moves the cursor: simple commands without parameters, in one round trip, which
+   * numbers alone allow. The last of them returns a row if the cursor was where it had to be. The row says whether
+   * there are dead letters that a later change may supersede.
+   */
+  begin(from: Cursor | undefined, to: Cursor): string {
+    const { cursors, deadLetters } = this.tables;
+    const [lane, laneCount, logId, position, epoch, writer] = cursorNumbers(to);
+    const live = `RETURNING EXISTS (SELECT FROM ${deadLetters.quoted} WHERE NOT superseded)`;
+    const begin = 'BEGIN ISOLATION LEVEL READ COMMITTED';
+    if (from === undefined) {
+      return `${begin}; INSERT INTO ${cursors.quoted} (${CURSOR_COLUMNS}, moved_at)
+        SELECT ${[lane, laneCount, logId, position, epoch, writer].join(', ')}, now()
+        WHERE NOT EXISTS (SELECT FROM ${cursors.quoted} WHERE lane_count <> ${laneCount} OR log_id <> ${logId})
+        ON CONFLICT (lane) DO NOTHING ${live}`;
+    }
+    const names = CURSOR_COLUMNS.split(', ');
+    const condition = cursorNumbers(from).map((number, i) => `${names[i]} = ${number}`);
+    return `${begin}; UPDATE ${cursors.quoted}
+      SET lane_count = ${laneCount}, log_id = ${logId}, position = ${position}, epoch = ${epoch}, writer = ${writer},
+        moved_at = now()
+      WHERE ${condition.join(' AND ')} ${live}`;
+  }
+
+  readCursors(): string {
+    return `SELECT ${cursorText} FROM ${this.tables.cursors.quoted} ORDER BY lane`;
+  }
+
+  /** The cursors, when no transaction holds one any more. */
+  lockCursors(): string {
+    return `${this.readCursors()} FOR UPDATE`;
+  }
+
+  upsert(sets: readonly SetChange[]): Statement {
+    const size = sizeFor(sets.length);
+    // Long keys are rare: their column is left out of the usual statement.
+    const isLong = sets.some(({ key }) => isLongKey(key));
+    const columns = [
+      ...['key', 'value', 'codec', 'client_flags', 'expires_ms', 'version'],
+      ...(isLong ? ['long_key'] : []),
+    ];
+    const types = ['bytea', 'bytea', 'smallint', 'bigint', 'bigint', 'bigint', ...(isLong ? ['bytea'] : [])];
+    const name = `cairn_set${isLong ? '_long' : ''}_${size}`;
+    const text = this.#text(
+      name,
+      () => `INSERT INTO ${this.tables.entries.quoted} (${columns.join(', ')})
+        SELECT * FROM (VALUES ${groups(size, types)}) AS change (${columns.join(', ')}) WHERE key IS NOT NULL
+        ON CONFLICT (key) DO UPDATE SET ${columns.slice(1).map((column) => `${column} = excluded.${column}`)}`,
+    );
+    const values: Parameter[] = [];
+    for (const { key, value, codec, clientFlags, expiresWallMs, version } of sets) {
+      values.push(rowKeyOf(key), value, codec, clientFlags, expiresWallMs, signed(version));
+      if (isLong) values.push(isLongKey(key) ? key : null);
+    }
+    return { name, text, values: filled(values, size * types.length, null) };
+  }
+
+  /** Removes rows of the table of entries. */
+  remove(keys: readonly Buffer[]): Statement {
+    return this.#byKeys(
+      'cairn_delete',
+      keys,
+      (list) => `DELETE FROM ${this.tables.entries.quoted} WHERE key IN ${list}`,
+    );
+  }
+
+  touch(touches: readonly TouchChange[]): Statement {
+    const { quoted: table } = this.tables.entries;
+    return this.#byTouches('cairn_touch', touches, (list) => `UPDATE ${table} AS entry ${list}`);
+  }
+
+  /** What sets and deletes do to earlier dead letters of their keys. */
+  supersede(keys: readonly Buffer[]): Statement {
+    const { quoted: table } = this.tables.deadLetters;
+    const command = `UPDATE ${table} SET superseded = true WHERE NOT superseded AND key IN`;
+    return this.#byKeys('cairn_supersede', keys, (list) => `${command} ${list}`);
+  }
+
+  /** What touches do to them: an earlier touch is over, and a value has another expiry. */
+  supersedeTouches(keys: readonly Buffer[]): Statement {
+    const { quoted: table } = this.tables.deadLetters;
+    const command = `UPDATE ${table} SET superseded = true WHERE NOT superseded AND kind = 'touch' AND key IN`;
+    return this.#byKeys('cairn_supersede_touches', keys, (list) => `${command} ${list}`);
+  }
+
+  touchDeadLetters(touches: readonly TouchChange[]): Statement {
+    const { quoted: table } = this.tables.deadLetters;
+    const rest = "AND NOT entry.superseded AND entry.kind = 'set'";
+    return this.#byTouches('cairn_touch_letters', touches, (list) => `UPDATE ${table} AS entry ${list} ${rest}`);
+  }
+
+  addDeadLetter(change: Change, error: Error, errorCode: string | undefined, cursor: Cursor): Statement {
+    const columns = 'kind, key, value, codec, client_flags, expires_ms, version, long_key, error, error_code';
+    const name = 'cairn_add_letter';
+    const text = `INSERT INTO ${this.tables.deadLetters.quoted} (${columns}, ${CURSOR_COLUMNS}) VALUES (${places(16)})`;
+    const isSet = change.kind === 'set';
+    const values = [
+      change.kind,
+      rowKeyOf(change.key),
+      isSet ? change.value : null,
+      isSet ? change.codec : null,
+      isSet ? change.clientFlags : null,
+      change.kind === 'delete' ? null : change.expiresWallMs,
+      signed(change.version),
+      isLongKey(change.key) ? change.key : null,
+      // Text of PostgreSQL has no NUL.
+      error.message.replaceAll('\0', ' '),
+      errorCode ?? null,
+      ...cursorNumbers(cursor),
+    ];
+    return { name, text, values };
+  }
+
+  /** The columns of {@link deadLetterOf}. */
+  listDeadLetters(limit: number, after: bigint): Statement {
+    const columns = 'id, kind, coalesce(long_key, key), value, codec, client_flags, expires_ms, version';
+    const added = 'floor(extract(epoch FROM added_at) * 1000)::bigint';
+    const text = `SELECT ${columns}, error, error_code, ${cursorText}, ${added}, superseded
+      FROM ${this.tables.deadLetters.quoted} WHERE id > $1 ORDER BY id LIMIT $2`;
+    return { name: 'cairn_list_letters', text, values: [after.toString(), limit] };
+  }
+
+  dropDeadLetters(ids: readonly bigint[]): Statement {
+    const text = `DELETE FROM ${this.tables.deadLetters.quoted} WHERE id = ANY ($1::bigint[])`;
+    return { name: 'cairn_drop_letters', text, values: [`{${ids.join(',')}}`] };
+  }
+
+  /**
+   * The cursors, the rows of some keys and their dead letters, as of one moment because it is one statement. Columns:
+   * key, value, codec, client_flags, expires_ms, version, tag (of a cursor its numbers, of a dead letter its kind), id.
+   */
+  load(keys: readonly Buffer[], nowMs: number): Statement {
+    const { entries, cursors, deadLetters } = this.tables;
+    const columns = 'key, value, codec, client_flags, expires_ms, version';
+    const size = sizeFor(keys.length);
+    const name = `cairn_load_${size}`;
+    const text = this.#text(name, () => {
+      const list = `(${places(size, 2)})`;
+      // A row that has expired counts where a dead letter may give it another expiry.
+      return `SELECT NULL::bytea, NULL::bytea, NULL::smallint, NULL::bigint, NULL::bigint, NULL::bigint, ${cursorText},
+          0::bigint FROM ${cursors.quoted}
+        UNION ALL SELECT ${columns}, NULL, 0 FROM ${entries.quoted} AS entry WHERE key IN ${list}
+          AND (expires_ms = 0 OR expires_ms > $1::bigint
+            OR EXISTS (SELECT FROM ${deadLetters.quoted} AS letter WHERE letter.key = entry.key AND NOT superseded))
+        UNION ALL SELECT ${columns}, kind, id FROM ${deadLetters.quoted} WHERE NOT superseded AND key IN ${list}`;
+    });
+    const rowKeys: Parameter[] = keys.map(rowKeyOf);
+    return { name, text, values: [nowMs, ...filled(rowKeys, size, rowKeys.at(-1)!)] };
+  }
+
+  /**
+   * All rows without dead letters, for a cursor of the database. Columns: the whole key, value (null if it is larger
+   * than `bytes`), codec, client_flags, expires_ms, version.
+   */
+  scanRows(nowMs: number, bytes: number): string {
+    const { entries, deadLetters } = this.tables;
+    return `SELECT coalesce(long_key, key), CASE WHEN octet_length(value) <= ${bytes} THEN value END,
+        codec, client_flags, expires_ms, version
+      FROM ${entries.quoted} AS entry WHERE (expires_ms = 0 OR expires_ms > ${nowMs})
+        AND NOT EXISTS (SELECT FROM ${deadLetters.quoted} AS letter WHERE letter.key = entry.key AND NOT superseded)`;
+  }
+
+  /** The keys that have dead letters, in pages. */
+  scanDeadLetters(after: Buffer, limit: number): Statement {
+    const text = `SELECT DISTINCT key, coalesce(long_key, key) FROM ${this.tables.deadLetters.quoted}
+      WHERE NOT superseded AND key > $1 ORDER BY key LIMIT $2`;
+    return { name: 'cairn_scan_letters', text, values: [after, limit] };
+  }
+
+  #byKeys(prefix: string, keys: readonly Buffer[], command: (list: string) => string): Statement {
+    const size = sizeFor(keys.length);
+    const name = `${prefix}_${size}`;
+    const rowKeys: Parameter[] = keys.map(rowKeyOf);
+    return {
+      name,
+      text: this.#text(name, () => command(`(${places(size)})`)),
+      values: filled(rowKeys, size, rowKeys.at(-1)!),
+    };
+  }
+
+  #byTouches(prefix: string, touches: readonly TouchChange[], command: (list: string) => string): Statement {
+    const size = sizeFor(touches.length);
+    const name = `${prefix}_${size}`;
+    const text = this.#text(name, () =>
+      command(`SET expires_ms = change.expires_ms, version = change.version
+        FROM (VALUES ${groups(size, ['bytea', 'bigint', 'bigint'])}) AS change (key, expires_ms, version)
+        WHERE entry.key = change.key`),
+    );
+    const values: Parameter[] = [];
+    for (const { key, expiresWallMs, version } of touches) values.push(rowKeyOf(key), expiresWallMs, signed(version));
+    return { name, text, values: filled(values, size * 3, null) };
+  }
+
+  #text(name: string, make: () => string): string {
+    let text = this.#texts.get(name);
+    if (text === undefined) {
+      text = make();
+      this.#texts.set(name, text);
+    }
+    return text;
+  }
+}
+
+/** Adds cells that change nothing until there are `count`: one prepared statement serves several counts. */
+function filled(values: Parameter[], count: number, cell: Parameter): Parameter[] {
+  while (values.length < count) values.push(cell);
+  return values;
+}

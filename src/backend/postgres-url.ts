@@ -1,0 +1,51 @@
+/** The URL of a PostgreSQL backend: pg's, with two parameters of this project's, `schema` and `prefix`. */
+import { misplaced } from '../errors.ts';
+import { PostgresBackend } from './postgres.ts';
+
+/** Longer prefixes would have PostgreSQL cut the names of tables and indexes, which end at 63 bytes. */
+const PREFIX_LENGTH_MAX = 40;
+
+export function postgresFrom(
+  address: string,
+  options: { readonly clock?: (() => number) | undefined },
+): PostgresBackend {
+  // Such an address would be read wrongly, and a part of its password taken for the host.
+  if (!/^[^:]+:(\/\/([^/?#@]*@)?[^/?#@]*)?(\/[^?#@]*)?(\?[^#@]*)?$/.test(address)) {
+    throw misplaced(
+      'Expected the characters / ? # @ in user, password and parameters of the database to be encoded (%40)',
+    );
+  }
+  const question = address.indexOf('?');
+  const parameters = new URLSearchParams(question < 0 ? '' : address.slice(question + 1));
+  const schema = parameters.get('schema') ?? undefined;
+  const prefix = parameters.get('prefix') ?? undefined;
+  if (schema === '') throw misplaced('Expected the parameter schema of the database to be the name of a schema');
+  if (prefix !== undefined && !new RegExp(`^\\w{0,${PREFIX_LENGTH_MAX}}$`).test(prefix)) {
+    throw misplaced(
+      `Expected the parameter prefix of the database to be at most ${PREFIX_LENGTH_MAX} letters, digits and _`,
+    );
+  }
+  parameters.delete('schema');
+  parameters.delete('prefix');
+  const rest = parameters.toString();
+  const base = question < 0 ? address : address.slice(0, question);
+  const url = rest === '' ? base : `${base}?${rest}`;
+  return new PostgresBackend({ ...options, url, name: nameOf(base, parameters.get('host')), schema, prefix });
+}
+
+/** Where the database is, without credentials. */
+function nameOf(base: string, socket: string | null): string {
+  const [, authority = '', database = ''] = /^[^:]+:(?:\/\/([^/]*))?(?:\/(.*))?$/.exec(base) ?? [];
+  const address = authority.slice(authority.indexOf('@') + 1);
+  const host = address === '' ? (socket ?? 'localhost') : decode(address);
+  return `PostgreSQL at ${host}${database === '' ? '' : ` (${decode(database)})`}`;
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    // Not encoded: pg decides what it means.
+    return text;
+  }
+}
