@@ -39,6 +39,7 @@
       "native/process/change_feed.cc",
       "native/process/flight_table.cc",
       "native/process/janitor.cc",
+      "native/process/log_places.cc",
       "native/process/load_table.cc",
       "native/process/registry.cc",
       "native/process/removal_ring.cc",

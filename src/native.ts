@@ -147,13 +147,19 @@ export interface NativeHandle {
 /** What a handle has beside, if its cache has a log: native/addon/feed_binding.h says what each does. */
 export interface FeedHandle extends NativeHandle {
   startFeed(epoch: number, wallFloorMs: number): void;
-  applyRecords(records: Uint8Array): number;
+  /** `begin`, `end`: of the group in the log that has them, if they are owed to a backend. */
+  applyRecords(records: Uint8Array, begin?: bigint, end?: bigint): number;
   renumber(epoch: number): void;
   finishRecovery(): void;
   dumpPendingClear(target: Uint8Array): number;
   drain(target: Uint8Array, timeoutMs: number): number;
-  /** What a turn drained is in the log. Turns may come in any order, each once. */
-  commitDrained(turn: number): void;
+  /**
+   * What a turn drained is in the log, between these positions; undefined: nothing will look for it. Turns may come in
+   * any order, each once.
+   */
+  commitDrained(turn: number, begin?: bigint, end?: bigint): void;
+  /** No record before this position is looked for by `placesOf`. */
+  dropPlaces(before: bigint): void;
   rewindDrained(): void;
   setFeedState(state: FeedState): void;
   setLogMetrics(numbers: Float64Array): void;
@@ -165,6 +171,16 @@ export interface FeedHandle extends NativeHandle {
   covered(versions: BigUint64Array): boolean;
   waitCommitted(versions: BigUint64Array, timeoutMs: number): boolean;
   watchCommits(): void;
+  /**
+   * The ranges of the log that may have the record of a key with this version: fills in begin and end of each, as many
+   * as fit, and returns how many there are. Of a cache with a backend; otherwise there are none.
+   */
+  placesOf(key: Uint8Array, version: bigint, ranges: BigUint64Array): number;
+  /**
+   * The record of a key with this version, if it is not in the log yet: its bytes. 0: it is not there. -1: it does not
+   * fit, and needs `Word.valueBytes`. -2: too many threads are reading it; call again.
+   */
+  findInRing(key: Uint8Array, version: bigint, target: Uint8Array): number;
   commitMark(shard: number): bigint;
   feedState(): FeedState;
   epoch(): number;

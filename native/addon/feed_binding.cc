@@ -1,6 +1,7 @@
 #include "addon/feed_binding.h"
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <utility>
 
@@ -51,6 +52,39 @@ ChangeFeed::Target TargetOf(const uint64_t* versions, const Store* store) {
   return target;
 }
 
+uint64_t PositionOf(Napi::Value value) {
+  bool lossless = false;
+  const uint64_t position = value.IsBigInt() ? value.As<Napi::BigInt>().Uint64Value(&lossless) : 0;
+  CHECK(lossless);
+  return position;
+}
+
+// The versions of the records of one group, by shard, for its place in the log.
+class GroupVersions {
+ public:
+  explicit GroupVersions(const Store* store) : store_(store) {}
+  void Add(const RecordView& record) {
+    if (record.key.empty()) return;
+    Span* span = &spans_[store_->ShardOf(record.key)];
+    span->lowest = std::min(span->lowest, record.version);
+    span->highest = std::max(span->highest, record.version);
+  }
+  void AddTo(LogPlaces* places, const LogRange& range) const {
+    for (uint32_t shard = 0; shard < store_->shard_count(); shard++) {
+      const Span& span = spans_[shard];
+      if (span.highest != 0) places->Add(shard, span.lowest, span.highest, range);
+    }
+  }
+
+ private:
+  struct Span {
+    uint64_t lowest = ~uint64_t{0};
+    uint64_t highest = 0;
+  };
+  const Store* const store_;
+  std::array<Span, kShardCountMax> spans_{};
+};
+
 // ---- the scribe ----
 
 void StartFeed(const Napi::CallbackInfo& info) {
@@ -66,6 +100,8 @@ void Renumber(const Napi::CallbackInfo& info) {
   const FeedCall call(info);
   if (call.feed == nullptr) return;
   call.handle->store->Renumber();
+  // Their versions are other ones now.
+  if (call.feed->places() != nullptr) call.feed->places()->DropBefore(~uint64_t{0});
   call.handle->store->StartEpoch(static_cast<uint32_t>(NumberOr(info[0], 0)));
 }
 
@@ -79,6 +115,8 @@ Napi::Value ApplyRecords(const Napi::CallbackInfo& info) {
   const Now now = call.handle->instance->ReadBothClocks();
   uint64_t applied = 0;
   bool parts_are_whole = false;
+  LogPlaces* const places = info[1].IsBigInt() ? call.feed->places() : nullptr;
+  GroupVersions versions(call.handle->store);
   for (size_t at = 0; at < bytes;) {
     RecordView record;
     if (DecodeRecord(std::string_view(data + at, bytes - at), &record) != DecodeStatus::kOk ||
@@ -90,9 +128,11 @@ Napi::Value ApplyRecords(const Napi::CallbackInfo& info) {
       if (!PartsAreWhole(std::string_view(data + at, bytes - at))) return Napi::Number::New(env, -1);
     }
     at += record.record_bytes;
+    if (places != nullptr) versions.Add(record);
     const Status status = call.handle->store->Apply(record, now, Origin::kLog);
     if (status == Status::kStored || status == Status::kFound) applied++;
   }
+  if (places != nullptr) versions.AddTo(places, {.begin = PositionOf(info[1]), .end = PositionOf(info[2])});
   return Napi::Number::New(env, static_cast<double>(applied));
 }
 
@@ -140,7 +180,15 @@ Napi::Value Drain(const Napi::CallbackInfo& info) {
 
 void CommitDrained(const Napi::CallbackInfo& info) {
   const FeedCall call(info);
-  if (call.feed != nullptr) call.feed->Commit(NumberOr(info[0], 0));
+  if (call.feed == nullptr) return;
+  LogRange range;
+  if (info[1].IsBigInt()) range = {.begin = PositionOf(info[1]), .end = PositionOf(info[2])};
+  call.feed->Commit(NumberOr(info[0], 0), range);
+}
+
+void DropPlaces(const Napi::CallbackInfo& info) {
+  const FeedCall call(info);
+  if (call.feed != nullptr && call.feed->places() != nullptr) call.feed->places()->DropBefore(PositionOf(info[0]));
 }
 
 void RewindDrained(const Napi::CallbackInfo& info) {
@@ -236,6 +284,49 @@ void WatchCommits(const Napi::CallbackInfo& info) {
   static_cast<FeedPart*>(part.get())->Arm();
 }
 
+Napi::Value PlacesOf(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const FeedCall call(info);
+  char* key;
+  size_t key_bytes;
+  size_t count;
+  uint64_t* numbers = NumbersOf<uint64_t>(info[2], napi_biguint64_array, &count);
+  if (call.feed == nullptr || call.feed->places() == nullptr || !BytesOf(info[0], &key, &key_bytes) ||
+      numbers == nullptr) {
+    return Napi::Number::New(env, 0);
+  }
+  static_assert(sizeof(LogRange) == 2 * sizeof(uint64_t));
+  const uint32_t shard = call.handle->store->ShardOf({key, key_bytes});
+  const size_t found =
+      call.feed->places()->Find(shard, PositionOf(info[1]), reinterpret_cast<LogRange*>(numbers), count / 2);
+  return Napi::Number::New(env, static_cast<double>(found));
+}
+
+Napi::Value FindInRing(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const FeedCall call(info);
+  char* key;
+  size_t key_bytes;
+  char* data;
+  size_t capacity;
+  if (call.feed == nullptr || !BytesOf(info[0], &key, &key_bytes) || !BytesOf(info[2], &data, &capacity)) {
+    return Napi::Number::New(env, 0);
+  }
+  size_t bytes = 0;
+  switch (call.handle->store->FindInRing({key, key_bytes}, PositionOf(info[1]), data, capacity, &bytes)) {
+    case InRing::kNone:
+      return Napi::Number::New(env, 0);
+    case InRing::kNeedsRoom:
+      call.handle->environment->Set(Word::kValueBytes, bytes);
+      return Napi::Number::New(env, -1);
+    case InRing::kBusy:
+      return Napi::Number::New(env, -2);
+    case InRing::kCopied:
+      break;
+  }
+  return Napi::Number::New(env, static_cast<double>(bytes));
+}
+
 Napi::Value CommitMark(const Napi::CallbackInfo& info) {
   const FeedCall call(info);
   const uint64_t shard = NumberOr(info[0], 0);
@@ -269,6 +360,7 @@ void ExtendHandle(Napi::Env, CacheHandle* handle, Napi::Object object) {
   AddHandleFunction<DumpPendingClear>(handle, object, "dumpPendingClear");
   AddHandleFunction<Drain>(handle, object, "drain");
   AddHandleFunction<CommitDrained>(handle, object, "commitDrained");
+  AddHandleFunction<DropPlaces>(handle, object, "dropPlaces");
   AddHandleFunction<RewindDrained>(handle, object, "rewindDrained");
   AddHandleFunction<SetFeedState>(handle, object, "setFeedState");
   AddHandleFunction<SetLogMetrics>(handle, object, "setLogMetrics");
@@ -280,6 +372,8 @@ void ExtendHandle(Napi::Env, CacheHandle* handle, Napi::Object object) {
   AddHandleFunction<Covered>(handle, object, "covered");
   AddHandleFunction<WaitCommitted>(handle, object, "waitCommitted");
   AddHandleFunction<WatchCommits>(handle, object, "watchCommits");
+  AddHandleFunction<PlacesOf>(handle, object, "placesOf");
+  AddHandleFunction<FindInRing>(handle, object, "findInRing");
   AddHandleFunction<CommitMark>(handle, object, "commitMark");
   AddHandleFunction<FeedState>(handle, object, "feedState");
   AddHandleFunction<Epoch>(handle, object, "epoch");

@@ -78,6 +78,11 @@ inline constexpr uint64_t kAtomicBatchBytesMax = kLoggedValueBytesMax;
 // keep in memory.
 inline constexpr uint32_t kLogTurnsMax = 16;
 
+// A point in the table of a shard's places in the log covers at least as much of the log: a look-up reads a range.
+inline constexpr uint64_t kLogPlaceBytesMin = 64 * 1024;
+// The most such points of a shard, of 32 bytes each: 8 MiB for the most shards, and 1 GiB of log in ranges of 1 MiB.
+inline constexpr size_t kLogPlacesPerShardMax = 1024;
+
 // The most walks registered with one shard at a time.
 inline constexpr int kCursorsPerShard = 4;
 // The most entries that one step visits under one hold of the lock: of a walk, of the timer wheel, or of freeing

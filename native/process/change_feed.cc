@@ -21,6 +21,7 @@ ChangeFeed::ChangeFeed(Store* store)
     : store_(store),
       shard_count_(store->shard_count()),
       marks_(store->shard_count()),
+      places_(store->options().has_backend ? std::make_unique<LogPlaces>(store->shard_count()) : nullptr),
       drained_(store->shard_count()),
       parts_next_(store->shard_count()),
       watches_(std::make_shared<const WatchList>()) {
@@ -204,14 +205,18 @@ void ChangeFeed::MeetParts(uint32_t shard) {
 void ChangeFeed::AddToTurn(uint32_t shard, const RingDrain& drain, Turn* turn) {
   turn->bytes += drain.bytes;
   turn->record_count += drain.record_count;
-  if (drain.record_count > 0) turn->epoch = std::max(turn->epoch, EpochOf(drain.version));
+  if (drain.record_count > 0) {
+    turn->epoch = std::max(turn->epoch, EpochOf(drain.version));
+    drained_[shard].record_version = drain.version;
+  }
   drained_[shard].version = std::max(drained_[shard].version, drain.version);
   drained_[shard].place = drain.place;
 }
 
-void ChangeFeed::Commit(uint64_t turn) {
+void ChangeFeed::Commit(uint64_t turn, const LogRange& range) {
   CHECK(turn >= first_turn_ && turn < next_turn_ && !FlightOf(turn)->is_committed);
   FlightOf(turn)->is_committed = true;
+  FlightOf(turn)->range = range;
   if (turn != first_turn_) return;
   // One by one, for the numbers; the marks and the rings then move once, to the last of them.
   uint32_t record_count = 0;
@@ -219,6 +224,9 @@ void ChangeFeed::Commit(uint64_t turn) {
   for (; first_turn_ < next_turn_ && FlightOf(first_turn_)->is_committed; first_turn_++) {
     last = FlightOf(first_turn_);
     record_count += last->record_count;
+    for (uint32_t shard = 0; places_ != nullptr && shard < shard_count_; shard++) {
+      places_->AddUpTo(shard, last->drained[shard].record_version, last->range);
+    }
   }
   Settle(last->drained, record_count, last->drained_at_ms);
   WakeWaiters(false);

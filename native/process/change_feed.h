@@ -42,6 +42,7 @@
 #include "base/limits.h"
 #include "base/os.h"
 #include "base/waker.h"
+#include "process/log_places.h"
 #include "store/change_bell.h"
 #include "store/commit_marks.h"
 #include "store/log_view.h"
@@ -81,8 +82,8 @@ class ChangeFeed final : public ChangeBell, public LogView {
   // Copies records that were not drained yet. Waits up to timeout_ms for the first; returns early if poked or closed.
   // REQUIRES: turns_in_flight() < kLogTurnsMax.
   Turn Drain(char* out, size_t capacity, uint32_t timeout_ms);
-  // The log has the records of this turn. REQUIRES: the turn is in flight, and not committed yet.
-  void Commit(uint64_t turn);
+  // The log has the records of this turn, in this range. REQUIRES: the turn is in flight, and not committed yet.
+  void Commit(uint64_t turn, const LogRange& range = {});
   // The number of the last turn, and the count of turns from the oldest uncommitted one on.
   uint64_t last_turn() const { return next_turn_ - 1; }
   uint32_t turns_in_flight() const { return static_cast<uint32_t>(next_turn_ - first_turn_); }
@@ -92,6 +93,11 @@ class ChangeFeed final : public ChangeBell, public LogView {
   void Poke();
   // Marks count from here on: recovered entries are committed. REQUIRES: nothing was recorded yet.
   void Activate();
+
+  // Where the log has the records of each shard: those of committed turns, and those that the scribe adds at recovery.
+  // Null: the cache has no backend, and nothing looks for them. A turn's records are here before the rings free them:
+  // a record that Store::FindInRing() does not find any more is found here.
+  LogPlaces* places() { return places_.get(); }
 
   // ---- those who wait ----
 
@@ -122,6 +128,7 @@ class ChangeFeed final : public ChangeBell, public LogView {
   struct Drained {
     uint64_t version = 0;
     RingPlace place;
+    uint64_t record_version = 0;  // not less than that of the last record that was drained; 0: none was
   };
 
   bool Collect(char* out, size_t capacity, Turn* turn);
@@ -143,6 +150,7 @@ class ChangeFeed final : public ChangeBell, public LogView {
   Store* const store_;
   const uint32_t shard_count_;
   CommitMarks marks_;
+  const std::unique_ptr<LogPlaces> places_;
   std::atomic<State> state_{State::kOpening};
 
   // What the scribe waits on.
@@ -164,6 +172,7 @@ class ChangeFeed final : public ChangeBell, public LogView {
     bool is_committed = false;
     uint32_t record_count = 0;
     uint64_t drained_at_ms = 0;
+    LogRange range;
     std::vector<Drained> drained;
   };
   uint64_t first_turn_ = 1;

@@ -33,6 +33,24 @@ void ChangeRing::CommitPinned(const Pin& pin, uint64_t charge) {
   Added(static_cast<uint64_t>(end_ - At(state_->written)));
 }
 
+ChangeRing::Seek ChangeRing::SeekVersion(uint64_t version, int count, uint64_t* at) const {
+  *at = std::max(*at, state_->freed);
+  while (*at < state_->written) {
+    uint32_t record_bytes;
+    std::memcpy(&record_bytes, At(*at), sizeof record_bytes);
+    if (record_bytes == 0) {
+      *at += capacity_ - Offset(*at);
+      continue;
+    }
+    if (count-- == 0) return Seek::kMore;
+    const RecordHeader header = HeaderAt(*at);
+    // They rise.
+    if (header.version >= version) return header.version == version ? Seek::kFound : Seek::kNone;
+    *at += header.reserved == 0 ? record_bytes : PinnedBytes(header);
+  }
+  return Seek::kNone;
+}
+
 ChangeRing::Run ChangeRing::RunAt(const View& view) const {
   Run run;
   for (uint64_t at = view.from; at < view.to;) {

@@ -152,6 +152,11 @@ class ChangeRing {
   // The run at the beginning of a view.
   Run RunAt(const View& view) const;
 
+  // Looks for the record of a version that was not freed yet: from position *at on, which is 0 or from an earlier call,
+  // at no more than `count` records. *at becomes the record's position, or the place to go on from.
+  enum class Seek : uint8_t { kFound, kNone, kMore };
+  Seek SeekVersion(uint64_t version, int count, uint64_t* at) const;
+
   // The reader has copied all records before `position`.
   void Advance(uint64_t position) { state_->drained = position; }
   // The log has the records before `up_to`, where a record ends: frees their space. Calls `unpin(pin)` for up to

@@ -96,6 +96,10 @@ struct RingDrain {
   RingPlace place;
 };
 
+// The answer of FindInRing(). kNone: no such record is in the ring; the log has it, or there is none. kNeedsRoom: it
+// has more bytes. kBusy: as many threads as can are reading its value; call again.
+enum class InRing : uint8_t { kNone, kCopied, kNeedsRoom, kBusy };
+
 struct RingStats {
   uint64_t fill_bytes = 0;  // written and not committed
   uint64_t capacity_bytes = 0;
@@ -223,6 +227,10 @@ class Store {
   void CommitRing(uint32_t shard);
   // Records that were drained and not committed are drained again.
   void RewindRing(uint32_t shard);
+  // Copies the record of a key that has this version to out[0, capacity), unless the log has it: `bytes` is its size,
+  // also with kNeedsRoom. From any thread, at any time; looks at no more than kStepEntriesMax records under one hold of
+  // the lock, and copies a large value without it.
+  InRing FindInRing(std::string_view key, uint64_t version, char* out, size_t capacity, size_t* bytes);
   RingStats RingStatsOf(uint32_t shard) const;
   // The last version that the shard has given, with or without a record, or that came in with a record.
   uint64_t LastVersion(uint32_t shard) const;

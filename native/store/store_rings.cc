@@ -72,6 +72,46 @@ void Store::RewindRing(uint32_t index) {
   shard->ring()->Rewind();
 }
 
+InRing Store::FindInRing(std::string_view key, uint64_t version, char* out, size_t capacity, size_t* bytes) {
+  const uint32_t index = ShardOf(key);
+  Shard* shard = ShardAt(index);
+  Pin pin;  // of a value that is copied without the lock
+  char* value = nullptr;
+  size_t value_bytes = 0;
+  uint64_t at = 0;
+  for (bool more = true; more;) {
+    const ShardGuard guard(shard);
+    const ChangeRing* ring = shard->ring();
+    const ChangeRing::Seek seek = ring->SeekVersion(version, kStepEntriesMax, &at);
+    if (seek == ChangeRing::Seek::kNone) return InRing::kNone;
+    more = seek == ChangeRing::Seek::kMore;
+    if (more) continue;
+    bool is_pinned = true;
+    ChangeRing::View view{at, at + 1};
+    const ChangeRing::Collected record =
+        ring->Collect(&view, out, capacity, ChangeRing::Parts::kTake,
+                      [&](const Pin& kept, char* data, size_t data_bytes) NO_THREAD_SAFETY_ANALYSIS {
+                        // The ring has its pages pinned: no other page is.
+                        is_pinned = shard->memory()->PinEntry(kept.ref, kRingPinnedPagesMax, &pin);
+                        value = data;
+                        value_bytes = data_bytes;
+                      });
+    *bytes = record.bytes_needed != 0 ? record.bytes_needed : record.bytes;
+    if (record.bytes_needed != 0) return InRing::kNeedsRoom;
+    if (!is_pinned) return InRing::kBusy;
+    pin.shard = index;
+  }
+  if (value != nullptr) {
+    shard->ReadPinned(pin, 0, value, value_bytes);
+    Unpin(pin);
+  }
+  RecordView record;
+  const bool is_record = DecodeRecord({out, *bytes}, &record) == DecodeStatus::kOk;
+  DCHECK(is_record);
+  // A clear has the same version in every shard.
+  return is_record && record.key == key ? InRing::kCopied : InRing::kNone;
+}
+
 RingStats Store::RingStatsOf(uint32_t index) const {
   if (!has_rings()) return {};
   Shard* shard = ShardAt(index);

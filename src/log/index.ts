@@ -18,10 +18,18 @@ export {
 export * from './log-port.ts';
 export { type Place, placeOf } from './place.ts';
 export { LogReader, type LogReaderOptions } from './reader.ts';
-export { type RecordPlace, recordAt, recordsOf } from './record-places.ts';
+export {
+  type FoundRecord,
+  type RecordPlace,
+  type RecordSource,
+  recordAt,
+  recordOf,
+  recordsOf,
+} from './record-places.ts';
 export { type RecordsFrom, type RecoverOptions, type Recovery, recover } from './recover.ts';
 export { type Repaired, type RepairOptions, repair } from './repair.ts';
 export type * from './request-log.ts';
+export { earlier } from './request-log.ts';
 export { hasLog, type Survey, type SurveyOptions, survey } from './survey.ts';
 export type { SyncPolicy } from './sync-policy.ts';
 export { PROGRESS_BYTES, Watermark } from './watermark.ts';

@@ -61,6 +61,17 @@ export class LogReader {
     }
   }
 
+  /** Reading may begin here and later: the log is truncated up to this position. */
+  get oldestReadable(): Position {
+    try {
+      this.#learn(this.#watermark.segment);
+    } catch (error) {
+      throw this.#readError(error);
+    }
+    const first = this.#segments[0]?.header;
+    return first === undefined ? this.#watermark.end : first.predecessorEnd;
+  }
+
   /** The entries from a position on that can be read now, as `read` gives them. */
   *entries(from: Position, level: ReadLevel = 'committed'): Generator<LogEntry, undefined> {
     if (from < 0n || from > this.#watermark.end) {

@@ -4,12 +4,17 @@
  * so that memory does not grow with the log. The store applies a record if its version is higher than what it has; that
  * is why a snapshot may be taken while the cache goes on, and why one that turns out to be damaged half way does no
  * harm: the one before it, and more of the log, is applied over it.
+ *
+ * A reader's cursor may lie before the snapshot. Records behind the cursor are owed to that reader: for `owedFrom`, the
+ * log is read from there on, so that the store knows which of its entries are owed and where their records are. What a
+ * record before the snapshot changes, the snapshot has, unless the entry was evicted.
  */
 import { CairnError } from '../errors.ts';
 import type { RecoveryProgress } from '../options/types.ts';
+import { eraOf } from './epoch.ts';
 import { type LogClock, systemClock } from './log-options.ts';
 import { type LogPort, SnapshotDamaged, type SnapshotInfo } from './log-port.ts';
-import type { Position } from './request-log.ts';
+import { earlier, later, type Position } from './request-log.ts';
 
 /** Where records that are to be applied come from. */
 export interface RecordsFrom {
@@ -17,10 +22,14 @@ export interface RecordsFrom {
   readonly recordCount: number;
   /** Of the log: where the batch begins. Of a snapshot: where the log is to be read from behind it. */
   readonly position: Position;
+  /** Of the log: where the batch ends. Of a snapshot: the same as `position`. */
+  readonly end: Position;
   /** The epoch of the batch; the highest of the snapshot. */
   readonly epoch: number;
   /** The format that they were written in. */
   readonly formatVersion: number;
+  /** They are of the log, and not before `owedFrom`. */
+  readonly isOwed: boolean;
 }
 
 export interface RecoverOptions {
@@ -30,6 +39,8 @@ export interface RecoverOptions {
    * recovery.
    */
   readonly apply: (records: Buffer, from: RecordsFrom) => void;
+  /** Records of the log from here on are owed to a reader. Default: none are. */
+  readonly owedFrom?: Position | undefined;
   /** Called about every `progressMs` (default 250), and at the end. */
   readonly onProgress?: (progress: RecoveryProgress) => void;
   readonly progressMs?: number;
@@ -45,6 +56,8 @@ export interface Recovery {
   readonly end: Position;
   /** Records that were read from either. Some may be in both. */
   readonly records: number;
+  /** Bytes of the records of the log behind the snapshot. */
+  readonly logBytes: number;
   /** Records that the log says are lost in what was read of it, and entries that a repair found lost of a snapshot. */
   readonly lost: number;
   readonly elapsedMs: number;
@@ -58,6 +71,7 @@ export interface Recovery {
 export function recover({
   log,
   apply,
+  owedFrom,
   onProgress = () => {},
   progressMs = 250,
   clock = systemClock,
@@ -66,18 +80,26 @@ export function recover({
   const end = log.committed;
   const unusable: { name: string; why: string }[] = [];
   const snapshot = applySnapshot(log, apply, meter, unusable);
-  const from = snapshot?.position ?? 0n;
+  const behind = snapshot?.position ?? 0n;
+  const from = owedFrom === undefined ? behind : earlier(behind, later(owedFrom, log.oldestReadable));
+  const era = snapshot === undefined ? undefined : eraOf(snapshot.formatVersion, snapshot.epochMax);
   let lost = snapshot?.entriesLost ?? 0;
+  let logBytes = 0;
   meter.begin('log', log.bytesFrom(from));
   for (const entry of log.entries(from)) {
+    const isBehind = entry.position >= behind;
+    if (isBehind) logBytes += entry.records.length;
     if (entry.kind === 'records') {
-      const { recordCount, position, epoch, formatVersion } = entry;
-      apply(entry.records, { source: 'log', recordCount, position, epoch, formatVersion });
-    } else if (entry.kind === 'lost') lost += entry.recordCount;
+      const { recordCount, position, end, epoch, formatVersion } = entry;
+      const isOwed = owedFrom !== undefined && position >= owedFrom;
+      // Versions of an era before the snapshot's would outrank what the snapshot has.
+      if (isBehind || eraOf(formatVersion, epoch) === era)
+        apply(entry.records, { source: 'log', recordCount, position, end, epoch, formatVersion, isOwed });
+    } else if (entry.kind === 'lost' && isBehind) lost += entry.recordCount;
     meter.add(Number(entry.end - entry.position), entry.kind === 'records' ? entry.recordCount : 0);
   }
   meter.report();
-  return { snapshot, unusable, end, records: meter.records, lost, elapsedMs: meter.elapsedMs };
+  return { snapshot, unusable, end, records: meter.records, logBytes, lost, elapsedMs: meter.elapsedMs };
 }
 
 // Applies the newest snapshot that can be read and from whose beginning the log is still there.
@@ -104,7 +126,15 @@ function applySnapshot(
       meter.begin('snapshot', info.fileBytes + log.bytesFrom(info.position));
       for (const { records, recordCount } of log.snapshots.read(info)) {
         const { position, epochMax: epoch, formatVersion } = info;
-        apply(records, { source: 'snapshot', recordCount, position, epoch, formatVersion });
+        apply(records, {
+          source: 'snapshot',
+          recordCount,
+          position,
+          end: position,
+          epoch,
+          formatVersion,
+          isOwed: false,
+        });
         meter.add(records.length, recordCount);
       }
       return info;

@@ -19,6 +19,12 @@
 /** A place in the log. Only the order of positions has a meaning; the rest is the log's business. */
 export type Position = bigint;
 
+/** A part of the log: from a position up to, and not including, another. */
+export interface LogRange {
+  readonly position: Position;
+  readonly end: Position;
+}
+
 export function earlier(a: Position, b: Position): Position {
   if (a < b) return a;
   return b;

@@ -13,7 +13,7 @@
  * | conflict, fenced | stays in the rings forever           | `failed`: another process writes the log               |
  */
 import type { CairnError } from '../errors.ts';
-import { type LogBatch, type LogClock, type LogPort, recordsLost } from '../log/index.ts';
+import { type LogBatch, type LogClock, type LogPort, type LogRange, recordsLost } from '../log/index.ts';
 import { type FeedHandle, FeedState, numberWord, Word } from '../native.ts';
 import { Flights, type Refusal } from './flights.ts';
 import { lostLog } from './log-errors.ts';
@@ -95,7 +95,7 @@ export class Appending {
     this.#handle = handle;
     this.#log = log;
     this.#clock = clock;
-    this.#flights = new Flights(log, (turn, batch) => this.#onCommitted(turn, batch));
+    this.#flights = new Flights(log, (turn, batch, place) => this.#onCommitted(turn, batch, place));
     this.#bufferBytes = groupBytes(log);
     this.#buffer = Buffer.allocUnsafeSlow(this.#bufferBytes);
   }
@@ -192,10 +192,10 @@ export class Appending {
   }
 
   // The log takes groups again, even if a window of them is always in flight.
-  #onCommitted(turn: number, { records, recordCount }: LogBatch): void {
+  #onCommitted(turn: number, { records, recordCount }: LogBatch, { position, end }: LogRange): void {
     this.#trouble = undefined;
     this.setState(FeedState.running);
-    this.#handle.commitDrained(turn);
+    this.#handle.commitDrained(turn, position, end);
     const bytes = records.reduce((sum, piece) => sum + piece.length, 0);
     this.#options.on.committed(bytes, recordCount);
   }

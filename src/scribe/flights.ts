@@ -14,10 +14,13 @@
  * to. For any other they are copied, as the buffer is filled again before the answer comes.
  */
 import { LOG_TURNS_MAX } from '../limits.ts';
-import type { AppendResult, LogBatch, LogPort, Position } from '../log/index.ts';
+import type { AppendResult, LogBatch, LogPort, LogRange, Position } from '../log/index.ts';
 
 /** Why groups are held. */
 export type Refusal = Exclude<AppendResult, { kind: 'committed' }>;
+
+/** Hears of a group that is in the log, and where. */
+type OnCommitted = (turn: number, batch: LogBatch, place: LogRange) => void;
 
 interface Flight {
   readonly turn: number;
@@ -31,11 +34,11 @@ interface Flight {
 export class Flights {
   readonly #log: LogPort;
   readonly #countMax: number;
-  readonly #onCommitted: (turn: number, batch: LogBatch) => void;
+  readonly #onCommitted: OnCommitted;
   #flights: Flight[] = [];
 
   /** `onCommitted` is called once for each group, in any order. */
-  constructor(log: LogPort, onCommitted: (turn: number, batch: LogBatch) => void) {
+  constructor(log: LogPort, onCommitted: OnCommitted) {
     this.#log = log;
     this.#countMax = Math.min(log.windowMax, LOG_TURNS_MAX);
     this.#onCommitted = onCommitted;
@@ -68,7 +71,7 @@ export class Flights {
       if (flight === undefined) throw new Error(`The log has answered a batch that is not in flight: ${ticket}`);
       flight.state = result.kind === 'committed' ? 'committed' : 'held';
       flight.refusal = result.kind === 'committed' ? undefined : result;
-      if (flight.state === 'committed') this.#onCommitted(flight.turn, flight.batch);
+      if (result.kind === 'committed') this.#onCommitted(flight.turn, flight.batch, result);
     }
     while (this.#flights[0]?.state === 'committed') this.#flights.shift();
     const held = this.#flights.find(({ state }) => state === 'held');

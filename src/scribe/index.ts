@@ -13,5 +13,6 @@ export {
   type SnapshotSummary,
 } from './message.ts';
 export { LOG_METRICS, type LogStats, readLogStats, ringBytesOf } from './metrics.ts';
+export { RecordFinder } from './record-finder.ts';
 export { RemoteScribe } from './remote.ts';
 export { attachScribe } from './start.ts';

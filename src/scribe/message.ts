@@ -23,7 +23,10 @@ export interface LogFiles {
   readonly openedAt: Position;
 }
 
-/** A cursor that is there before the cache is ready, so that the log keeps what its reader needs. */
+/**
+ * A cursor that is there before the cache is ready, so that the log keeps what its reader needs. Records behind it are
+ * owed to the reader: recovery tells the cache so.
+ */
 export interface OpeningCursor {
   readonly name: string;
   /** Where it begins if it is new. Default: at the oldest entry that the log has. */

@@ -14,7 +14,7 @@
  * the clock.
  */
 import { CairnError, errorKind } from '../errors.ts';
-import type { LogClock, LogPort, Position, ReadLevel } from '../log/index.ts';
+import { earlier, type LogClock, type LogPort, type Position, type ReadLevel } from '../log/index.ts';
 import { FEED_STAT_COUNT, type FeedHandle, FeedStat, FeedState } from '../native.ts';
 import { Appending } from './appending.ts';
 import { Closing } from './closing.ts';
@@ -266,6 +266,7 @@ export class Scribe {
       else {
         if (act === 'drop') cursor.drop();
         else cursor.advance(act.advance);
+        this.#handle.dropPlaces(lowestCursor(this.#log));
         this.#done(id);
       }
     } catch (error) {
@@ -344,4 +345,9 @@ export class Scribe {
     this.#metricsMs = nowMs;
     this.#isMetricsDue = false;
   }
+}
+
+// No reader needs what is before it.
+function lowestCursor(log: LogPort): Position {
+  return [...log.cursors().values()].reduce(earlier, log.committed);
 }

@@ -20,6 +20,7 @@ import {
   type LogClock,
   type LogNotice,
   type LogPort,
+  type Position,
   type RecordsFrom,
   type Recovery,
   recover,
@@ -117,7 +118,7 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
     if (data.start !== 'resume' && data.refuseBehind !== undefined) refuseBehind(log, data.refuseBehind);
     clock.raise(log.lastTimeMs);
     if (data.start !== 'resume') handle.startFeed(log.epoch, clock.wallMs());
-    const run: Run = { handle, log, clock, metrics, say };
+    const run: Run = { handle, log, clock, metrics, say, cursor: data.cursor };
     const recovery = data.start === 'log' ? bringBack(run) : data.start === 'none' ? discard(run) : undefined;
     if (recovery === undefined) {
       log.takeOver();
@@ -172,9 +173,13 @@ function refuseBehind(log: LogPort, name: string): void {
 }
 
 // A cursor that is there stays where it is.
-function placeCursor(log: LogPort, { name, position = log.oldestReadable }: OpeningCursor): void {
-  const cursor = log.cursor(name);
-  if (cursor.position() === undefined) cursor.advance(position);
+function placeCursor(log: LogPort, opening: OpeningCursor): void {
+  const cursor = log.cursor(opening.name);
+  if (cursor.position() === undefined) cursor.advance(beginOf(log, opening));
+}
+
+function beginOf(log: LogPort, { name, position }: OpeningCursor): Position {
+  return log.cursor(name).position() ?? position ?? log.oldestReadable;
 }
 
 // After an error that says more than that of closing would.
@@ -214,6 +219,7 @@ interface Run {
   readonly clock: LogClock;
   readonly metrics: Metrics;
   readonly say: (report: Report) => void;
+  readonly cursor: OpeningCursor | undefined;
 }
 
 interface Recovered {
@@ -222,10 +228,9 @@ interface Recovered {
   readonly logBytes: number;
 }
 
-function bringBack({ handle, log, clock, metrics, say }: Run): Recovered {
+function bringBack({ handle, log, clock, metrics, say, cursor }: Run): Recovered {
   let applied = 0;
   let bytes = 0;
-  let logBytes = 0;
   let era: string | undefined;
   // What the cache has by then is older than what comes; also than records of an older era, which come again if
   // it is half of a snapshot that turned out to be damaged.
@@ -236,21 +241,22 @@ function bringBack({ handle, log, clock, metrics, say }: Run): Recovered {
   const recovery: Recovery = recover({
     log,
     clock,
+    owedFrom: cursor === undefined ? undefined : beginOf(log, cursor),
     apply(records, from) {
       turnTo(eraOf(from.formatVersion, from.epoch));
-      const count = handle.applyRecords(records);
+      const { isOwed, position, end } = from;
+      const count = isOwed ? handle.applyRecords(records, position, end) : handle.applyRecords(records);
       if (count === -2) throw new CairnError('ERR_CLOSED', 'The cache has ended');
       if (count < 0) throw malformed(log, from, records);
       applied += count;
       bytes += records.length;
-      if (from.source === 'log') logBytes += records.length;
     },
     onProgress: (progress) => say({ kind: 'progress', progress }),
   });
   turnTo(eraOf(FORMAT_VERSION, log.epoch));
   // After all of it was read: a log that is refused stays as it was.
   log.takeOver();
-  const { snapshot, unusable, records, lost, elapsedMs } = recovery;
+  const { snapshot, unusable, records, logBytes, lost, elapsedMs } = recovery;
   metrics.set('recoveryMs', elapsedMs);
   metrics.set('recoveryRecords', records);
   metrics.set('recoveryBytes', bytes);
@@ -318,7 +324,7 @@ function appendGroup(handle: FeedHandle, log: LogPort): boolean {
   for (let attempt = 0; ; attempt++) {
     const result = appendNow(log, batch);
     if (result.kind === 'committed') {
-      handle.commitDrained(turn);
+      handle.commitDrained(turn, result.position, result.end);
       return true;
     }
     if (result.kind === 'unknown' && attempt < 3) continue;

@@ -59,6 +59,37 @@ describe('recovery', () => {
     expect(result).toMatchObject({ snapshot: undefined, records: 60, end: again.end });
   });
 
+  test('says which records are owed to a reader, also those that the snapshot has', () => {
+    const disk = new LogDisk();
+    const log = disk.open();
+    appendNow(log, 'stored');
+    const owedFrom = log.committed;
+    log.cursor('store').advance(owedFrom);
+    appendNow(log, 'owed');
+    snapshotOf(log, 'stored.1', 'owed.1');
+    appendNow(log, 'after');
+    const read = (from: bigint | undefined): { applied: string[]; logBytes: number; records: number } => {
+      const applied: string[] = [];
+      const { logBytes, records } = recover({
+        log,
+        owedFrom: from,
+        apply(bytes, { source, isOwed }) {
+          const reader = new RecordReader(bytes);
+          while (reader.next()) applied.push(`${source} ${reader.key}${isOwed ? ' owed' : ''}`);
+        },
+      });
+      return { applied, logBytes, records };
+    };
+    const snapshot = ['snapshot stored.1', 'snapshot owed.1'];
+    const owed = read(owedFrom);
+    expect(owed.applied).toEqual([...snapshot, 'log owed.1 owed', 'log after.1 owed']);
+    const end = log.committed;
+    expect(read(end).applied).toEqual([...snapshot, 'log after.1']);
+    expect(read(undefined).applied).toEqual([...snapshot, 'log after.1']);
+    // What is behind the snapshot decides when the next one is due.
+    expect(owed.logBytes).toBe(read(undefined).logBytes);
+  });
+
   test('applies the newest snapshot, then the log from where it begins', () => {
     const disk = new LogDisk();
     const log = disk.open();

@@ -92,7 +92,16 @@ export class MemoryFeed {
     return bytes;
   }
 
-  commitDrained(turn: number): void {
+  /** Where turns are in the log, as the scribe has said. */
+  readonly places: { turn: number; begin: bigint; end: bigint }[] = [];
+  placesBefore = 0n;
+
+  dropPlaces(before: bigint): void {
+    this.placesBefore = before;
+  }
+
+  commitDrained(turn: number, begin: bigint, end: bigint): void {
+    this.places.push({ turn, begin, end });
     const flight = this.#turns.find(({ number }) => number === turn);
     if (flight === undefined || flight.isCommitted) throw new Error(`Turn ${turn} is not in flight`);
     flight.isCommitted = true;

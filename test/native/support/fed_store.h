@@ -47,12 +47,13 @@ struct Fed {
   std::unique_ptr<ChangeFeed> feed;
   std::string buffer = std::string(1 << 20, '\0');
 
-  explicit Fed(uint32_t shards = 1) {
+  explicit Fed(uint32_t shards = 1, bool has_backend = false) {
     StoreOptions options;
     options.memory_bytes = 64 << 20;
     options.shard_count = shards;
     options.ring_bytes = shards * (1 << 20);
     options.secrets = FixedSecrets(1);
+    options.has_backend = has_backend;
     Refusal refusal;
     store = Store::Open(options, &refusal);
     CHECK(store != nullptr);

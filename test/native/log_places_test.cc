@@ -1,0 +1,287 @@
+// Where the log has a record: see process/log_places.h.
+#include "process/log_places.h"
+
+#include <algorithm>
+#include <atomic>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "process/change_feed.h"
+#include "store/shard.h"
+#include "support/fed_store.h"
+#include "test.h"
+
+namespace cairn {
+namespace {
+
+std::vector<LogRange> Find(const LogPlaces& places, uint32_t shard, uint64_t version) {
+  std::vector<LogRange> ranges(places.Find(shard, version, nullptr, 0));
+  places.Find(shard, version, ranges.data(), ranges.size());
+  return ranges;
+}
+
+bool Includes(const std::vector<LogRange>& ranges, uint64_t position) {
+  return std::any_of(ranges.begin(), ranges.end(),
+                     [position](const LogRange& range) { return range.begin <= position && position < range.end; });
+}
+
+TEST(LogPlaces, AVersionIsInTheRangeThatCameWithIt) {
+  LogPlaces places(2);
+  constexpr uint64_t kFar = 10 * kLogPlaceBytesMin;
+  places.AddUpTo(0, 10, {0, 100});
+  places.AddUpTo(1, 7, {0, 100});
+  places.AddUpTo(0, 20, {kFar, kFar + 100});
+  EXPECT_TRUE(Find(places, 0, 1) == (std::vector<LogRange>{{0, 100}}));
+  EXPECT_TRUE(Find(places, 0, 10) == (std::vector<LogRange>{{0, 100}}));
+  EXPECT_TRUE(Find(places, 0, 11) == (std::vector<LogRange>{{kFar, kFar + 100}}));
+  EXPECT_TRUE(Find(places, 0, 21).empty());
+  EXPECT_TRUE(Find(places, 1, 8).empty());
+  // It is there already.
+  places.AddUpTo(0, 20, {2 * kFar, 2 * kFar + 100});
+  EXPECT_TRUE(Find(places, 0, 20) == (std::vector<LogRange>{{kFar, kFar + 100}}));
+}
+
+TEST(LogPlaces, SmallGroupsAreOnePointAndLargeOnesOneEach) {
+  LogPlaces places(1);
+  uint64_t position = 0;
+  uint64_t version = 0;
+  for (int i = 0; i < 64; i++) {
+    places.AddUpTo(0, ++version, {position, position + 1024});
+    position += 1024;
+  }
+  EXPECT_EQ(places.point_count(), size_t{1});
+  for (int i = 0; i < 4; i++) {
+    places.AddUpTo(0, ++version, {position, position + 2 * kLogPlaceBytesMin});
+    position += 2 * kLogPlaceBytesMin;
+  }
+  EXPECT_EQ(places.point_count(), size_t{5});
+}
+
+TEST(LogPlaces, WhatIsBeforeAPositionIsDropped) {
+  LogPlaces places(1);
+  for (uint64_t i = 0; i < 10; i++) {
+    places.AddUpTo(0, i + 1, {i * kLogPlaceBytesMin, (i + 1) * kLogPlaceBytesMin});
+  }
+  places.DropBefore(3 * kLogPlaceBytesMin + 1);
+  EXPECT_TRUE(Find(places, 0, 3).empty());
+  EXPECT_EQ(Find(places, 0, 4).size(), size_t{1}) << "it may be behind the position";
+  EXPECT_EQ(Find(places, 0, 10).size(), size_t{1});
+  places.DropBefore(100 * kLogPlaceBytesMin);
+  EXPECT_EQ(places.point_count(), size_t{0});
+  // Versions go on where they were.
+  places.AddUpTo(0, 5, {200 * kLogPlaceBytesMin, 201 * kLogPlaceBytesMin});
+  EXPECT_EQ(places.point_count(), size_t{0});
+}
+
+TEST(LogPlaces, VersionsOfAnotherShardCountMayBeInSeveralRanges) {
+  LogPlaces places(1);
+  places.Add(0, 5, 500, {0, kLogPlaceBytesMin});
+  places.Add(0, 100, 900, {kLogPlaceBytesMin, 3 * kLogPlaceBytesMin});
+  EXPECT_EQ(Find(places, 0, 4).size(), size_t{0});
+  EXPECT_EQ(Find(places, 0, 50).size(), size_t{1});
+  EXPECT_EQ(Find(places, 0, 200).size(), size_t{2});
+  // New versions are above all of them.
+  places.AddUpTo(0, 1000, {3 * kLogPlaceBytesMin, 4 * kLogPlaceBytesMin + 1});
+  EXPECT_EQ(Find(places, 0, 900).size(), size_t{1});
+  EXPECT_EQ(Find(places, 0, 901).size(), size_t{1});
+}
+
+// Random groups of some shards: every version is found in the range of its group, and the number of points is bounded.
+TEST(LogPlaces, EveryVersionIsFoundHoweverManyThereAre) {
+  test::Random random(test::Seed());
+  constexpr uint32_t kShards = 4;
+  LogPlaces places(kShards);
+  struct Written {
+    uint32_t shard;
+    uint64_t version;
+    uint64_t position;
+  };
+  std::vector<Written> written;
+  uint64_t versions[kShards] = {100, 2000, 30, 7};
+  uint64_t position = 0;
+  uint64_t dropped = 0;
+  for (int group = 0; group < 6000; group++) {
+    const uint64_t bytes = random.OneIn(3) ? random.Between(100, 5000) : random.Between(50'000, 1'000'000);
+    for (uint32_t shard = 0; shard < kShards; shard++) {
+      if (random.OneIn(shard + 1)) continue;
+      versions[shard] += random.Between(1, 10);
+      written.push_back({shard, versions[shard], position});
+      places.AddUpTo(shard, versions[shard], {position, position + bytes});
+    }
+    position += bytes;
+    if (random.OneIn(1000)) {
+      dropped = random.Between(dropped, position);
+      places.DropBefore(dropped);
+    }
+    EXPECT_LE(places.point_count(), kShards * kLogPlacesPerShardMax);
+  }
+  for (const Written& record : written) {
+    const std::vector<LogRange> ranges = Find(places, record.shard, record.version);
+    EXPECT_LE(ranges.size(), size_t{1});
+    if (record.position >= dropped) ASSERT_TRUE(Includes(ranges, record.position));
+  }
+}
+
+// ---- the ring and the feed ----
+
+struct Found {
+  InRing answer;
+  StoredRecord record;
+};
+
+Found FindInRing(Fed* fed, std::string_view key, uint64_t version, size_t capacity = 1 << 20) {
+  std::string bytes(capacity, '\0');
+  size_t size = 0;
+  Found found{};
+  found.answer = fed->store->FindInRing(key, version, bytes.data(), bytes.size(), &size);
+  if (found.answer == InRing::kNeedsRoom) found.record.version = size;
+  if (found.answer != InRing::kCopied) return found;
+  RecordView view;
+  CHECK(DecodeRecord({bytes.data(), size}, &view) == DecodeStatus::kOk && view.record_bytes == size);
+  found.record = {view.kind,
+                  view.codec,
+                  view.version,
+                  view.expires_wall_ms,
+                  view.client_flags,
+                  std::string(view.key),
+                  std::string(view.value),
+                  view.optional};
+  return found;
+}
+
+TEST(FindInRing, ARecordIsThereUntilItsTurnIsCommitted) {
+  Fed fed(2);
+  const std::string large(200'000, 'x');
+  const std::string key = fed.KeyIn(1, 7);
+  for (int i = 0; i < 500; i++) fed.Set(fed.KeyIn(1, 100), "before");
+  const uint64_t small = fed.Set(key, "small").record_version;
+  const uint64_t pinned = fed.Set(key, large).record_version;
+  const uint64_t gone = fed.Do(Verb::kDelete, key).record_version;
+  const auto all_are_there = [&] {
+    EXPECT_TRUE(FindInRing(&fed, key, small).record.value == "small");
+    EXPECT_TRUE(FindInRing(&fed, key, pinned).record.value == large);
+    EXPECT_TRUE(FindInRing(&fed, key, gone).record.kind == RecordKind::kDelete);
+  };
+  all_are_there();
+  EXPECT_TRUE(FindInRing(&fed, fed.KeyIn(1, 8), small).answer == InRing::kNone) << "another key";
+  EXPECT_TRUE(FindInRing(&fed, key, gone + 1).answer == InRing::kNone);
+  EXPECT_TRUE(FindInRing(&fed, key, 1).answer == InRing::kNone);
+  const Found needs = FindInRing(&fed, key, pinned, 1000);
+  EXPECT_TRUE(needs.answer == InRing::kNeedsRoom);
+  EXPECT_EQ(needs.record.version, RecordBytes(key.size(), large.size()));
+  fed.Drain(nullptr);
+  all_are_there();
+  fed.feed->Rewind();
+  fed.Drain(nullptr);
+  all_are_there();
+  fed.Commit();
+  for (const uint64_t version : {small, pinned, gone}) {
+    EXPECT_TRUE(FindInRing(&fed, key, version).answer == InRing::kNone);
+  }
+  fed.store->Verify();
+}
+
+// A value that the ring keeps in place outlives its entry, and a reader that has begun outlives the commit.
+TEST(FindInRing, AValueIsWholeWhileTheRingFreesIt) {
+  constexpr int kRounds = 300;
+  Fed fed(1);
+  std::atomic<uint64_t> newest{0};
+  std::atomic<bool> done{false};
+  std::atomic<uint64_t> copied{0};
+  std::atomic<uint64_t> torn{0};
+  std::vector<std::thread> readers;
+  for (int r = 0; r < 2; r++) {
+    readers.emplace_back([&] {
+      while (!done.load()) {
+        const uint64_t version = newest.load();
+        if (version == 0) continue;
+        const Found found = FindInRing(&fed, "key", version);
+        if (found.answer != InRing::kCopied) continue;
+        copied++;
+        const std::string& value = found.record.value;
+        if (value.size() < 50'000 || value.find_first_not_of(value[0]) != std::string::npos) torn++;
+      }
+    });
+  }
+  test::Random random(test::Seed());
+  std::string buffer(1 << 20, '\0');
+  for (int i = 0; i < kRounds || (copied.load() < 20 && i < 100 * kRounds); i++) {
+    const std::string value(random.Between(50'000, 300'000), static_cast<char>('a' + i % 26));
+    const Outcome outcome = fed.Set("key", value);
+    if (outcome.record_version != 0) newest = outcome.record_version;
+    if (random.OneIn(2)) std::this_thread::yield();
+    if (random.OneIn(3)) fed.Do(Verb::kDelete, "key");
+    if (fed.feed->Drain(buffer.data(), buffer.size(), 0).bytes > 0) fed.Commit();
+  }
+  done = true;
+  for (std::thread& reader : readers) reader.join();
+  EXPECT_EQ(torn.load(), 0u);
+  EXPECT_GE(copied.load(), 20u);
+  fed.store->Verify();
+}
+
+TEST(FindInRing, ARecordThatIsNotInTheRingHasItsPlace) {
+  Fed fed(4, true);
+  test::Random random(test::Seed());
+  struct Written {
+    std::string key;
+    uint64_t version;
+  };
+  std::vector<Written> written;
+  std::vector<std::pair<std::string, LogRange>> log;  // key and version, and where it is
+  uint64_t position = 0;
+  std::vector<std::pair<uint64_t, std::vector<StoredRecord>>> in_flight;
+  const auto commit_all = [&](bool shuffled) {
+    std::vector<std::pair<uint64_t, LogRange>> ranges;
+    for (const auto& [turn, records] : in_flight) {
+      const LogRange range{position, position + 100'000};
+      position = range.end;
+      for (const StoredRecord& record : records)
+        log.push_back({record.key + "@" + std::to_string(record.version), range});
+      ranges.push_back({turn, range});
+    }
+    if (shuffled) std::reverse(ranges.begin(), ranges.end());
+    for (const auto& [turn, range] : ranges) fed.feed->Commit(turn, range);
+    in_flight.clear();
+  };
+  for (int i = 0; i < 3000; i++) {
+    const std::string key = "k" + std::to_string(random.Below(300));
+    written.push_back({key, fed.Set(key, std::string(random.Below(300), 'v')).record_version});
+    if (!random.OneIn(10)) continue;
+    Log drained;
+    const ChangeFeed::Turn turn = fed.Drain(&drained, random.Between(500, 20'000));
+    if (turn.bytes > 0) in_flight.push_back({turn.number, drained.records});
+    if (random.OneIn(20)) {
+      // What was in flight may be in the log, and comes again.
+      fed.feed->Rewind();
+      in_flight.clear();
+      position += 50'000;
+    }
+    if (in_flight.size() == kLogTurnsMax || random.OneIn(4)) commit_all(random.OneIn(2));
+  }
+  size_t in_ring = 0;
+  for (const Written& record : written) {
+    if (FindInRing(&fed, record.key, record.version).answer == InRing::kCopied) {
+      in_ring++;
+      continue;
+    }
+    const std::vector<LogRange> ranges = Find(*fed.feed->places(), fed.store->ShardOf(record.key), record.version);
+    const std::string name = record.key + "@" + std::to_string(record.version);
+    const bool is_there = std::any_of(log.begin(), log.end(), [&](const auto& entry) {
+      return entry.first == name && Includes(ranges, entry.second.begin);
+    });
+    ASSERT_TRUE(is_there) << name;
+  }
+  EXPECT_GT(in_ring, size_t{0});
+  EXPECT_LT(in_ring, written.size());
+}
+
+TEST(FindInRing, ACacheWithoutABackendKeepsNoPlaces) {
+  Fed fed;
+  EXPECT_TRUE(fed.feed->places() == nullptr);
+}
+
+}  // namespace
+}  // namespace cairn
