@@ -18,9 +18,11 @@ import {
   type FetchCache,
   Fetcher,
   type FetchInfo,
+  type FetchManyOptions,
   type FetchOptions,
   type FlightHandle,
   type GivenLoader,
+  type ManyLoader,
   type WrapOptions,
   wrap,
 } from './fetch/index.ts';
@@ -451,9 +453,15 @@ export class Cache<V = unknown> {
     loader: Loader<V, L>,
     options?: FetchOptions<V>,
   ): Promise<V | Extract<L, undefined>>;
+  /** As above, with a loader of many keys, which gets the misses of all calls with it in the time `collect`. */
+  fetch(key: Key, loader: ManyLoader<V>, options: CollectOptions<V>): Promise<V | undefined>;
   /** As above, with the loader of this handle (option `loader`). Rejects with `ERR_INVALID_ARGUMENT` without one. */
   fetch(key: Key, options?: FetchOptions<V>): Promise<V | undefined>;
-  fetch(key: Key, loader?: Loader<V> | FetchOptions<V>, options?: FetchOptions<V>): Promise<V | undefined> {
+  fetch(
+    key: Key,
+    loader?: Loader<V> | ManyLoader<V> | FetchOptions<V>,
+    options?: FetchOptions<V>,
+  ): Promise<V | undefined> {
     return this.#fetching.fetch(key, loader as GivenLoader, options as FetchOptions) as Promise<V | undefined>;
   }
 
@@ -466,15 +474,61 @@ export class Cache<V = unknown> {
     loader: Loader<V, L>,
     options?: FetchOptions<V>,
   ): Promise<FetchInfo<V | Extract<L, undefined>>>;
+  /** As above, with a loader of many keys. */
+  fetchWithInfo(key: Key, loader: ManyLoader<V>, options: CollectOptions<V>): Promise<FetchInfo<V | undefined>>;
   /** As above, with the loader of this handle. */
   fetchWithInfo(key: Key, options?: FetchOptions<V>): Promise<FetchInfo<V | undefined>>;
   fetchWithInfo(
     key: Key,
-    loader?: Loader<V> | FetchOptions<V>,
+    loader?: Loader<V> | ManyLoader<V> | FetchOptions<V>,
     options?: FetchOptions<V>,
   ): Promise<FetchInfo<V | undefined>> {
     const answer = this.#fetching.fetchWithInfo(key, loader as GivenLoader, options as FetchOptions);
     return answer as Promise<FetchInfo<V | undefined>>;
+  }
+
+  /**
+   * The values of many keys, in the order of the keys. One call of `loader` loads the missing ones, and each is stored
+   * as by `fetch`: keys that a call in any thread loads already are waited for, not loaded again. A key that the
+   * loader's answer does not have is `undefined` here, and nothing is stored for it. The options count for each key.
+   *
+   * If the load of a key fails, the others are finished and stored; then this rejects with the error of the first such
+   * key. `fetchManySettled` has the outcome of each. Without `loader`, the loader of this handle loads each missing
+   * key.
+   *
+   * Rejects as `fetch`; and with `ERR_INVALID_ARGUMENT` if a key is wrong, having loaded nothing, or if the loader
+   * returns neither a Map nor an array of as many values as it got keys.
+   */
+  fetchMany(keys: Iterable<Key>, loader: ManyLoader<V>, options?: FetchManyOptions<V>): Promise<(V | undefined)[]>;
+  /** As above, with the loader of this handle, one call for each missing key. */
+  fetchMany(keys: Iterable<Key>, options?: FetchOptions<V>): Promise<(V | undefined)[]>;
+  fetchMany(
+    keys: Iterable<Key>,
+    loader?: ManyLoader<V> | FetchOptions<V>,
+    options?: FetchManyOptions<V>,
+  ): Promise<(V | undefined)[]> {
+    const values = this.#fetching.fetchMany(keys, loader as GivenLoader, options as FetchManyOptions);
+    return values as Promise<(V | undefined)[]>;
+  }
+
+  /**
+   * As `fetchMany`, and returns for each key its value or its error, as `Promise.allSettled` does: `{ status:
+   * 'fulfilled', value }` or `{ status: 'rejected', reason }`. Rejects only for wrong arguments.
+   */
+  fetchManySettled(
+    keys: Iterable<Key>,
+    loader: ManyLoader<V>,
+    options?: FetchManyOptions<V>,
+  ): Promise<PromiseSettledResult<V | undefined>[]>;
+  /** As above, with the loader of this handle, one call for each missing key. */
+  fetchManySettled(keys: Iterable<Key>, options?: FetchOptions<V>): Promise<PromiseSettledResult<V | undefined>[]>;
+  fetchManySettled(
+    keys: Iterable<Key>,
+    loader?: ManyLoader<V> | FetchOptions<V>,
+    options?: FetchManyOptions<V>,
+  ): Promise<PromiseSettledResult<V | undefined>[]> {
+    const results = this.#fetching.fetchManySettled(keys, loader as GivenLoader, options as FetchManyOptions);
+    return results as Promise<PromiseSettledResult<V | undefined>[]>;
   }
 
   /**
@@ -742,6 +796,7 @@ export class Cache<V = unknown> {
       random: this.#opened.random,
       tick: this.#opened.tick,
       get: (key) => this.get(key),
+      getMany: (keys) => this.getMany(keys),
       remainingTtl: (key) => this.getRemainingTTL(key),
       read: (key, read) => {
         const value = read(key);
@@ -784,6 +839,9 @@ export class Cache<V = unknown> {
 
 guardReceivers(Cache.prototype, isCache, ['get', 'set']);
 register(openNames);
+
+/** Options of a `fetch` whose loader takes many keys. */
+type CollectOptions<V> = FetchManyOptions<V> & { collect: Duration };
 
 type EventName<V> = keyof CacheEvents<V> | 'log' | 'write-back';
 type AnyListener<V> = CacheEvents<V>[keyof CacheEvents<V>] | NoticeListener | WriteBackListener;

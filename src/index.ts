@@ -26,7 +26,16 @@ export {
   errorKind,
   type ManyResult,
 } from './errors.ts';
-export type { FetchInfo, FetchOptions, FetchOutcome, WrapOptions } from './fetch/index.ts';
+export type {
+  FetchInfo,
+  FetchManyOptions,
+  FetchOptions,
+  FetchOutcome,
+  LoadedMany,
+  ManyContext,
+  ManyLoader,
+  WrapOptions,
+} from './fetch/index.ts';
 export type {
   AckLevel,
   AttachOptions,

@@ -36,6 +36,11 @@ export const JSON_DEPTH_MAX = 100;
  */
 export const CLONE_DEPTH_MAX = 1000;
 
+/** The most keys that one call of a loader gets by default: databases limit the parameters of a query. */
+export const LOADER_KEYS_DEFAULT = 1000;
+/** The most keys that it gets with any option: as many as a cache can have loads in flight. */
+export const LOADER_KEYS_MAX: number = 64 * 1024;
+
 /** Bytes of a block of a dump: it is built, checked and loaded as a whole. An entry that is larger gets its own. */
 export const DUMP_BLOCK_BYTES: number = 256 * 1024;
 

@@ -1,11 +1,12 @@
-/** A call of fetch(): which value answers it, and how long it waits. */
+/** A call of fetch(), or of one key of fetchMany(): which value answers it. */
 import type { Loader } from '../options.ts';
-import { type GivingUp, longTimeout, wait } from '../patience.ts';
+import type { ManyLoader } from './batches.ts';
 import type { Wants } from './fetch-options.ts';
 import type { Flight } from './flight.ts';
 import type { Key } from './flight-binding.ts';
 import type { Load } from './loads.ts';
 import type { Stored } from './stored.ts';
+import type { Watch } from './watch.ts';
 
 /**
  * Where the answer of a fetch came from:
@@ -18,10 +19,13 @@ import type { Stored } from './stored.ts';
  */
 export type FetchOutcome = 'hit' | 'miss' | 'refreshed' | 'joined' | 'stale';
 
+/** A loader of one key; of many, if the call's options have `batching`. */
+export type AnyLoader = Loader<unknown> | ManyLoader<unknown>;
+
 /** The parts of a call. */
 export interface CallParts {
   readonly key: Key;
-  readonly loader: Loader<unknown>;
+  readonly loader: AnyLoader;
   readonly wants: Wants;
   readonly refresh: boolean;
   /** Makes the answer of the value; undefined: the value is the answer. */
@@ -30,6 +34,7 @@ export interface CallParts {
   readonly present?: Stored;
   /** The entry is refreshed for this time before its end. */
   readonly aheadMs?: number;
+  readonly background?: boolean;
 }
 
 /** Makes the answer of `fetchWithInfo`. `present`: the entry that gave the value, if it was not loaded. */
@@ -38,27 +43,27 @@ export type Describe = (key: Key, value: unknown, outcome: FetchOutcome, present
 /** One call of fetch(). Answered once; later answers are ignored. */
 export class Call {
   readonly key: Key;
-  readonly loader: Loader<unknown>;
+  readonly loader: AnyLoader;
   readonly wants: Wants;
   /** True: a present value does not answer it. */
   refresh: boolean;
   readonly present: Stored | undefined;
   readonly aheadMs: number;
   /** No caller waits for it: the load goes on for the cache. */
-  background = false;
+  background: boolean;
+  /** Ends the wait of the call early. */
+  watch: Watch | undefined;
   flight: Flight | undefined;
   /** The load whose loader made this call and waits for it. */
   within: Load | undefined;
   /** Answered, perhaps by its own loader, which may close the cache. */
   isSettled = false;
   readonly #describe: Describe | undefined;
-  #stopWatching: (() => void) | undefined;
-  #softTimer: { stop(): void } | undefined;
   #stopWaiting: (() => void) | undefined;
   #resolve: ((value: unknown) => void) | undefined;
   #reject: ((error: unknown) => void) | undefined;
 
-  constructor({ key, loader, wants, refresh, describe, present, aheadMs }: CallParts) {
+  constructor({ key, loader, wants, refresh, describe, present, aheadMs, background }: CallParts) {
     this.key = key;
     this.loader = loader;
     this.wants = wants;
@@ -66,6 +71,7 @@ export class Call {
     this.#describe = describe;
     this.present = present;
     this.aheadMs = aheadMs ?? 0;
+    this.background = background === true;
   }
   /** The value to be refreshed. */
   get stale(): unknown {
@@ -91,31 +97,17 @@ export class Call {
     if (present === undefined || wants.errorMs === 0 || present.staleMs >= wants.errorMs) this.reject(error);
     else this.resolve(present.value, present.staleMs < 0 ? 'hit' : 'stale', present);
   }
-  /** The caller gets this value now; the call stays in its flight in the background, until its timeout at most. */
-  answerEarly(present: Stored, giveUp: GivingUp): void {
-    const { timeoutMs, softMs } = this.wants;
-    this.#stopAll();
+  /** The caller gets this value now; the call stays in its flight in the background. */
+  answerEarly(present: Stored): void {
+    this.#stopWaitingWithin();
     this.background = true;
     this.#answer(present.value, present.staleMs < 0 ? 'hit' : 'stale', present);
-    if (timeoutMs > 0) this.#stopWatching = wait({ timeoutMs: timeoutMs - softMs, signal: undefined }, 'timer', giveUp);
+    this.watch?.check();
   }
   /** The loader of that load waits for this call. */
   waitWithin(load: Load | undefined, cacheId: number): void {
     this.within = load;
     this.#stopWaiting = load?.waitFor(cacheId, this.key);
-  }
-  /** Stops waiting as its options say. Its loader, which has run already, may have aborted its signal. */
-  watch(giveUp: GivingUp): void {
-    const { timeoutMs, signal } = this.wants;
-    if (timeoutMs === 0 && signal === undefined) return;
-    this.#stopWatching = wait({ timeoutMs, signal: this.background ? undefined : signal }, 'timer', giveUp);
-    if (this.isSettled) this.#stopWatching();
-  }
-  /** Calls `onSoft` when the soft timeout is over. */
-  watchSoft(onSoft: () => void): void {
-    const { timeoutMs, softMs } = this.wants;
-    if (softMs === 0 || this.background || this.isSettled || (timeoutMs > 0 && timeoutMs <= softMs)) return;
-    this.#softTimer = longTimeout(softMs, 'timer', onSoft);
   }
   // The promise is settled once; what comes later only ends the call.
   #answer(value: unknown, outcome: FetchOutcome, present: Stored | undefined): void {
@@ -128,11 +120,10 @@ export class Call {
   #forget(): void {
     if (this.isSettled) return;
     this.isSettled = true;
-    this.#stopAll();
+    this.#stopWaitingWithin();
+    this.watch?.settled(this);
   }
-  #stopAll(): void {
-    this.#stopWatching?.();
-    this.#softTimer?.stop();
+  #stopWaitingWithin(): void {
     this.#stopWaiting?.();
     this.#stopWaiting = undefined;
   }

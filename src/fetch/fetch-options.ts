@@ -1,6 +1,7 @@
 /** The options of `fetch`: their types, and the checks on them. */
 import { misplaced, outOfRange } from '../errors.ts';
-import { checkBoolean, checkNames, type Duration, parseDuration } from '../options.ts';
+import { LOADER_KEYS_DEFAULT, LOADER_KEYS_MAX } from '../limits.ts';
+import { checkBoolean, checkInteger, checkNames, type Duration, parseDuration, timer } from '../options.ts';
 import { checkSignal } from '../patience.ts';
 import type { FetchOutcome } from './call.ts';
 
@@ -67,7 +68,19 @@ export interface FetchOptions<V = unknown> {
   jitter?: Duration;
 }
 
-/** Their names. */
+/** Options of a call whose loader takes many keys: of `fetchMany`, and of `fetch` with `collect`. */
+export interface FetchManyOptions<V = unknown> extends FetchOptions<V> {
+  /**
+   * Collects the misses of all calls on this handle with the same loader for this time, and loads them by one call of
+   * the loader. 0: those of calls that are made together, before the running code ends or awaits. Default 0. A `fetch`
+   * with `collect` takes a loader of many keys.
+   */
+  collect?: Duration;
+  /** The most keys that one call of the loader gets; more misses are loaded by several calls. Default 1000. */
+  batchSize?: number;
+}
+
+/** The names of the options of one key. */
 export const OPTION_NAMES: readonly (keyof FetchOptions)[] = [
   'ttl',
   'signal',
@@ -79,6 +92,14 @@ export const OPTION_NAMES: readonly (keyof FetchOptions)[] = [
   'refreshAhead',
   'jitter',
 ];
+
+const MANY_OPTION_NAMES: readonly (keyof FetchManyOptions)[] = [...OPTION_NAMES, 'collect', 'batchSize'];
+
+/** How keys are collected for a loader of many. */
+export interface Batching {
+  readonly collectMs: number;
+  readonly keysMax: number;
+}
 
 /** A part of a time to live: a time, or a share from 0 to 1. At most one of the two is above 0. */
 export interface Part {
@@ -102,6 +123,8 @@ export interface Wants {
   readonly jitter: Part | undefined;
   /** Whether a hit depends on how fresh the entry is. */
   readonly asksFreshness: boolean;
+  /** Of a loader of many keys; undefined: the loader takes one. */
+  readonly batching: Batching | undefined;
 }
 
 export const NO_WANTS: Wants = {
@@ -115,11 +138,12 @@ export const NO_WANTS: Wants = {
   ahead: undefined,
   jitter: undefined,
   asksFreshness: false,
+  batching: undefined,
 };
 
 /** Checks the options of a call. Throws the reason of a signal that is aborted. */
-export function checkOptions(given: FetchOptions): Wants {
-  checkNames<FetchOptions>('options', given, OPTION_NAMES);
+export function checkOptions(given: FetchManyOptions): Wants {
+  checkNames<FetchManyOptions>('options', given, MANY_OPTION_NAMES);
   const { ttl } = given;
   const signal = checkSignal(given.signal);
   // The number or text is read again when there is a value; here only to refuse a wrong one at once.
@@ -142,7 +166,22 @@ export function checkOptions(given: FetchOptions): Wants {
     ahead,
     jitter: parsePart('jitter', given.jitter),
     asksFreshness: revalidateMs + errorMs > 0 || ahead !== undefined,
+    batching: checkBatching(given),
   };
+}
+
+/** What `fetchMany` wants: its loader takes many keys, whether it says how they are collected or not. */
+export function checkManyOptions(given: FetchManyOptions | undefined): Wants {
+  const options = checkNames<FetchManyOptions>('options', given, MANY_OPTION_NAMES);
+  return checkOptions({ ...options, collect: options.collect ?? 0 });
+}
+
+// A loader of many keys is known by `collect`.
+function checkBatching({ collect, batchSize }: FetchManyOptions): Batching | undefined {
+  const keysMax = checkInteger('batchSize', batchSize, 1, LOADER_KEYS_MAX, LOADER_KEYS_DEFAULT);
+  if (collect !== undefined) return { collectMs: timer(0)(collect, 'collect', () => 0), keysMax };
+  if (batchSize === undefined) return undefined;
+  throw misplaced('batchSize is for loaders of many keys: a fetch with such a loader gives collect too');
 }
 
 // For a time to live Infinity is none, which is 0; for a window it is the longest.

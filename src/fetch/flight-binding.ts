@@ -49,6 +49,7 @@ export interface FetchCache {
   /** Moves the cache's time, where its maker gave a clock. */
   readonly tick: (() => void) | undefined;
   get(key: Key): unknown;
+  getMany(keys: readonly Key[]): unknown[];
   /** Milliseconds for which the entry is still fresh: `Infinity` without end, 0 for a miss. */
   remainingTtl(key: Key): number;
   /** As `get`, by another function of the handle. */

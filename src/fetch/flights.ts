@@ -20,8 +20,9 @@
 import { CairnError, isMalformed, malformedValues, show } from '../errors.ts';
 import { holdAwake, type Looker, lookAgain, lookers } from '../native/wake.ts';
 import { Code } from '../native.ts';
-import type { GivingUp } from '../patience.ts';
+import type { Loader } from '../options.ts';
 import { bytesOf, Codec, decode, type Encoded, encode, encodeDoubtfulText } from '../request/codec.ts';
+import { Batches } from './batches.ts';
 import type { Call, FetchOutcome } from './call.ts';
 import { Context, Flight } from './flight.ts';
 import {
@@ -47,6 +48,7 @@ import { type Life, lifeOf, TTL_NOTHING } from './life.ts';
 import { describeError, reviveError } from './loader-errors.ts';
 import { Load } from './loads.ts';
 import { isValue, readFresh, readStored, type Stored, UNREADABLE } from './stored.ts';
+import { type WaitEnds, Watch } from './watch.ts';
 
 /** Batches of news handled in one turn of the event loop, of 64 rows each. */
 const NEWS_CALLS_PER_TURN = 16;
@@ -58,11 +60,16 @@ export class Flights implements Looker {
   readonly #flights = new Map<number, Flight>();
   /** Flights that are not shared, and have no number. */
   readonly #alone = new Set<Flight>();
+  readonly #batches: Batches;
   #hasToldTooLarge = false;
 
   constructor(cache: FetchCache) {
     this.#cache = cache;
     this.#handle = cache.handle;
+    this.#batches = new Batches(cache.handle.cacheId, {
+      loaded: (flight, call, value) => this.#onLoaded(flight, call, value),
+      failed: (flight, error) => this.#onFailed(flight, error),
+    });
   }
 
   /**
@@ -95,23 +102,26 @@ export class Flights implements Looker {
 
   // ---- how a call begins ----
 
-  /** The call gets a flight, or an answer. */
-  start(call: Call): Promise<unknown> {
-    const promise = call.promise();
-    call.waitWithin(Load.current, this.#handle.cacheId);
-    this.#enter(call);
-    if (call.flight !== undefined && !call.isSettled) this.#watch(call);
-    return promise;
+  /** The calls, which have the same options, each get a flight or an answer. */
+  start(calls: readonly Call[]): Promise<unknown>[] {
+    const within = Load.current;
+    const promises = calls.map((call) => {
+      const promise = call.promise();
+      call.waitWithin(within, this.#handle.cacheId);
+      this.#enter(call);
+      return promise;
+    });
+    this.#watch(calls);
+    return promises;
   }
 
   /**
-   * A call without a waiting caller: it counts as waiting, so that the load is not aborted, but it does not wait for
-   * other loads.
+   * Calls in the background: they count as waiting, so that their loads are not aborted, but do not wait for other
+   * loads.
    */
-  revalidate(call: Call): void {
-    call.background = true;
-    this.#enter(call);
-    if (call.flight !== undefined && !call.isSettled) this.#watch(call);
+  revalidate(calls: readonly Call[]): void {
+    for (const call of calls) this.#enter(call);
+    this.#watch(calls);
   }
 
   // Gives the call a flight, or answers it.
@@ -141,7 +151,7 @@ export class Flights implements Looker {
     } else if (role === ROLE_WAIT) {
       this.#wait(id, call);
     } else if (role === ROLE_ALONE) {
-      const flight = new Flight(0);
+      const flight = new Flight(0, call.key);
       this.#alone.add(flight);
       this.#load(flight, call);
     } else {
@@ -160,7 +170,7 @@ export class Flights implements Looker {
         return;
       }
     }
-    const flight = new Flight(id);
+    const flight = new Flight(id, call.key);
     this.#add(flight);
     this.#load(flight, call);
   }
@@ -179,7 +189,7 @@ export class Flights implements Looker {
       return;
     }
     if (flight === undefined) {
-      flight = new Flight(id);
+      flight = new Flight(id, call.key);
       this.#add(flight);
     }
     flight.add(call);
@@ -193,20 +203,22 @@ export class Flights implements Looker {
 
   // ---- how a call leaves before the end ----
 
-  #watch(call: Call): void {
-    const giveUp: GivingUp = {
-      late: () => {
-        const message = `No value for ${show(call.key)} within ${call.wants.timeoutMs} ms`;
-        this.#leave(call, new CairnError('ERR_TIMEOUT', message));
-      },
-      aborted: (reason) => this.#leave(call, reason),
-    };
-    call.watch(giveUp);
-    call.watchSoft(() => this.#onSoftTimeout(call, giveUp));
+  #watch(calls: readonly Call[]): void {
+    const waiting = calls.filter((call) => call.flight !== undefined && !call.isSettled);
+    Watch.over(waiting, this.#waitEnds);
   }
 
+  readonly #waitEnds: WaitEnds = {
+    late: (call) => {
+      const message = `No value for ${show(call.key)} within ${call.wants.timeoutMs} ms`;
+      this.#leave(call, new CairnError('ERR_TIMEOUT', message));
+    },
+    aborted: (call, reason) => this.#leave(call, reason),
+    soft: (call) => this.#onSoftTimeout(call),
+  };
+
   // Reads the entry now, not when the call began: it may have been written since, deleted, or gone stale for too long.
-  #onSoftTimeout(call: Call, giveUp: GivingUp): void {
+  #onSoftTimeout(call: Call): void {
     let present: Stored;
     try {
       this.#cache.tick?.();
@@ -215,7 +227,7 @@ export class Flights implements Looker {
       return; // The value cannot be read now: the call waits on for its load.
     }
     if (!isValue(present.value) || present.staleMs >= call.wants.errorMs) return;
-    call.answerEarly(present, giveUp);
+    call.answerEarly(present);
     const { flight } = call;
     if (flight !== undefined && [...flight.calls].every((each) => each.background)) this.#release(flight);
   }
@@ -236,9 +248,15 @@ export class Flights implements Looker {
   #load(flight: Flight, call: Call): void {
     this.#release(flight);
     flight.add(call);
-    flight.load = new Load(this.#handle.cacheId, call.key);
+    if (call.wants.batching !== undefined) {
+      this.#batches.add(flight, call);
+      return;
+    }
+    const load = new Load(this.#handle.cacheId);
+    load.add(call.key);
+    flight.load = load;
     new Promise<unknown>((resolve) => {
-      resolve(flight.load!.run(() => call.loader(new Context(flight, call))));
+      resolve(load.run(() => (call.loader as Loader<unknown>)(new Context(flight, call))));
     }).then(
       (value) => this.#onLoaded(flight, call, value),
       (error) => this.#onFailed(flight, error),
@@ -389,7 +407,7 @@ export class Flights implements Looker {
   #end(flight: Flight): void {
     this.#release(flight);
     flight.ended = true;
-    flight.load?.end();
+    flight.load?.end(flight.key);
     if (flight.id === 0) this.#alone.delete(flight);
     else this.#flights.delete(flight.id);
     if (this.#flights.size === 0) lookers.delete(this);

@@ -15,17 +15,22 @@ const running = new AsyncLocalStorage<Load>();
 /** Loads whose loaders run in this thread, by cache and key. */
 const loads = new Map<string, Load>();
 
-/** A load whose loader runs in this thread. */
+/** A load whose loader runs in this thread: of one key, or of the keys of a batch. */
 export class Load {
-  readonly key: Key;
-  readonly #id: string;
+  readonly #cacheId: number;
+  /** The keys that it has still to bring, by their ids. */
+  readonly #keys = new Map<string, Key>();
   readonly #waitsFor = new Map<string, number>();
-  #hasEnded = false;
 
-  constructor(cacheId: number, key: Key) {
-    this.key = key;
-    this.#id = idOf(cacheId, key);
-    loads.set(this.#id, this);
+  constructor(cacheId: number) {
+    this.#cacheId = cacheId;
+  }
+
+  /** The load brings this key too. */
+  add(key: Key): void {
+    const id = idOf(this.#cacheId, key);
+    this.#keys.set(id, key);
+    loads.set(id, this);
   }
 
   /** Runs the loader within this load. */
@@ -33,10 +38,11 @@ export class Load {
     return running.run(this, loader);
   }
 
-  /** The loader has returned its value, or no call waits for it any more. */
-  end(): void {
-    this.#hasEnded = true;
-    if (loads.get(this.#id) === this) loads.delete(this.#id);
+  /** The loader has brought this key, or no call waits for it any more. */
+  end(key: Key): void {
+    const id = idOf(this.#cacheId, key);
+    this.#keys.delete(id);
+    if (loads.get(id) === this) loads.delete(id);
   }
 
   /** The load waits for another key from now on, until the returned function is called. */
@@ -54,28 +60,30 @@ export class Load {
   circleWith(cacheId: number, key: Key): CairnError | undefined {
     const circle = this.#circle(idOf(cacheId, key), new Set());
     if (circle === undefined) return undefined;
-    const others = circle.slice(0, -1).map((load) => `${show(load.key)}, whose loader asks for `);
+    const own = show(circle.at(-1));
+    const others = circle.slice(0, -1).map((other) => `${show(other)}, whose loader asks for `);
     return new CairnError(
       'ERR_FETCH_CIRCLE',
-      `The loader of ${show(this.key)} asks for ${others.join('')}${others.length === 0 ? 'the same key' : show(this.key)}: no value would ever come`,
+      `The loader of ${own} asks for ${others.join('')}${others.length === 0 ? 'the same key' : own}: no value would ever come`,
     );
   }
 
   /** The load in whose loader the caller runs; undefined: none, or one that has ended. */
   static get current(): Load | undefined {
     const load = running.getStore();
-    return load === undefined || load.#hasEnded ? undefined : load;
+    return load === undefined || load.#keys.size === 0 ? undefined : load;
   }
 
-  // The loads from that one to this one.
-  #circle(id: string, seen: Set<string>): Load[] | undefined {
+  // The keys of the loads from that one to this one.
+  #circle(id: string, seen: Set<string>): Key[] | undefined {
     const load = loads.get(id);
     if (load === undefined || seen.has(id)) return undefined;
-    if (load === this) return [this];
+    const key = load.#keys.get(id)!;
+    if (load === this) return [key];
     seen.add(id);
     for (const next of load.#waitsFor.keys()) {
       const rest = this.#circle(next, seen);
-      if (rest !== undefined) return [load, ...rest];
+      if (rest !== undefined) return [key, ...rest];
     }
     return undefined;
   }

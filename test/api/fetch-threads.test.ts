@@ -404,6 +404,54 @@ test('threads come, fetch, write and are terminated at any moment, and every fet
   expect(counts().fetchJoins).toBeGreaterThan(0);
 });
 
+describe('fetchMany', () => {
+  test('loads each key once for all threads, whose calls ask for many of the same keys', async () => {
+    const loads = new Int32Array(new SharedArrayBuffer(4 * 1000));
+    const arrived = new Int32Array(new SharedArrayBuffer(4));
+    type Data = { name: string; loads: Int32Array; arrived: Int32Array; from: number };
+    const program = async ({ cairn, data, say }: ThreadTools<Data>) => {
+      const attached = cairn.Cache.attach(data.name);
+      Atomics.add(data.arrived, 0, 1);
+      Atomics.notify(data.arrived, 0);
+      // All start together.
+      for (let seen = 0; seen < 3; seen = Atomics.load(data.arrived, 0)) Atomics.wait(data.arrived, 0, seen);
+      const load = async ({ keys }: { keys: readonly (string | Uint8Array)[] }) => {
+        for (const key of keys) Atomics.add(data.loads, Number(key), 1);
+        await null;
+        return new Map(keys.map((key) => [key, { of: Number(key) }]));
+      };
+      const keys = Array.from(data.loads, (_, i) => `${(i + data.from) % data.loads.length}`);
+      const values = await attached.fetchMany(keys, load, { batchSize: 64 });
+      say(values.map((value, i) => (value as { of: number }).of === Number(keys[i])));
+    };
+    for (let i = 0; i < 3; i++) start(program, { name, loads, arrived, from: i * 300 });
+    for (const thread of threads) expect(await thread.next()).toEqual(Array(1000).fill(true));
+    expect([...loads].filter((count) => count !== 1)).toEqual([]);
+    expect(counts()).toMatchObject({ fetchLoads: 1000, fetchFlights: 0 });
+  });
+
+  test('loads by one call the keys whose loading thread ends', async () => {
+    const program = async ({ cairn, data, say }: ThreadTools<{ name: string }>) => {
+      const load = () => {
+        say('loading');
+        return new Promise<never>(() => setInterval(() => {}, 1000));
+      };
+      await cairn.Cache.attach(data.name).fetchMany(['a', 'b', 'c'], load);
+    };
+    const thread = start(program, { name });
+    expect(await thread.next()).toBe('loading');
+    const calls: (readonly unknown[])[] = [];
+    const load = ({ keys }: { keys: readonly unknown[] }) => {
+      calls.push(keys);
+      return keys.map((key) => `value of ${key}`);
+    };
+    const call = cache.fetchMany(['a', 'b', 'c'], load);
+    await thread.worker.terminate();
+    expect(await call).toEqual(['value of a', 'value of b', 'value of c']);
+    expect(calls.map((keys) => [...keys].sort())).toEqual([['a', 'b', 'c']]);
+  });
+});
+
 describe('a value near or after its end', () => {
   let now: number;
   let timed: Cache;
