@@ -167,7 +167,8 @@ export class Scribe {
 
   #waitMs(): number {
     if (this.#snapshots.isReclaiming || this.#snapshots.isWalking) return 0;
-    if (this.#snapshots.isWaitingForLog || this.#closing !== undefined || this.#syncs.length > 0) return SHORT_WAIT_MS;
+    if (this.#snapshots.isWaitingForLog || this.#snapshots.isSyncing) return SHORT_WAIT_MS;
+    if (this.#closing !== undefined || this.#syncs.length > 0) return SHORT_WAIT_MS;
     if (this.#isExiting() || this.#appending.count > 0) return SHORT_WAIT_MS;
     const nowMs = this.#clock.steadyMs();
     let waitMs = Math.min(WAIT_MS_MAX, this.#log.syncDueInMs(), this.#snapshots.dueInMs(nowMs));

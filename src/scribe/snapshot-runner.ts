@@ -95,12 +95,17 @@ export class SnapshotRunner {
 
   /** One is under way, and needs the next turn. */
   get isWalking(): boolean {
-    return this.#task !== undefined && !this.#task.isWaitingForLog;
+    return this.#task !== undefined && !this.#task.isWaitingForLog && !this.#task.isSyncing;
   }
 
   /** One is under way, and waits only for the log. */
   get isWaitingForLog(): boolean {
     return this.#task?.isWaitingForLog ?? false;
+  }
+
+  /** One is under way, and the log is being made durable for it. */
+  get isSyncing(): boolean {
+    return this.#task?.isSyncing ?? false;
   }
 
   /** Segments are being removed, some in each turn. */

@@ -33,6 +33,7 @@ export class SnapshotTask {
   /** The log has everything before it that the walk may have seen. */
   #coveredEnd: Position | undefined;
   #finish: Generator<void, SnapshotInfo> | undefined;
+  #isSyncing = false;
 
   /** Begins one. Throws `ERR_LOG_IO`; and `ERR_CLOSED`, if the cache has ended. */
   constructor({ handle, log }: SnapshotTaskOptions) {
@@ -58,6 +59,11 @@ export class SnapshotTask {
     return this.#phase === 'covering' && !this.#handle.covered(this.#targets);
   }
 
+  /** The log is being made durable, which a log across a network does while this thread does other things. */
+  get isSyncing(): boolean {
+    return this.#isSyncing;
+  }
+
   /**
    * Does about `bytes` more. Returns the snapshot once it is complete. Throws as the constructor, having aborted.
    */
@@ -74,7 +80,8 @@ export class SnapshotTask {
         } else {
           if (this.isWaitingForLog) return undefined;
           this.#coveredEnd ??= this.#log.committed;
-          if (!this.#log.syncStep(this.#coveredEnd)) return undefined;
+          this.#isSyncing = !this.#log.syncStep(this.#coveredEnd);
+          if (this.#isSyncing) return undefined;
           const epochMax = Math.max(this.#handle.epoch(), this.#log.epoch);
           this.#finish = this.#writer.finish(this.#log.durable, epochMax);
           this.#phase = 'finishing';

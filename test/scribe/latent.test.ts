@@ -156,6 +156,23 @@ describe('a log that answers late', () => {
     }
   });
 
+  test('is asked once in a millisecond, and not without a pause, whether it is durable for a snapshot', () => {
+    const desk = new Desk(3, { latencyMax: 400 });
+    desk.feed.set('a', 'v');
+    desk.turnUntil(() => desk.feed.uncommitted === 0);
+    desk.feed.events.length = 0;
+    desk.commands.push({ kind: 'snapshot', id: 1 });
+    let turns = 0;
+    desk.turnUntil(() => {
+      turns++;
+      return desk.answerTo(1) !== undefined;
+    });
+    const waits = desk.feed.events.filter(({ kind }) => kind === 'wait').length;
+    expect(desk.answerTo(1)?.error).toBeUndefined();
+    expect(waits).toBeGreaterThan(50);
+    expect(turns - waits, 'turns of the walk').toBeLessThan(10);
+  });
+
   test('makes a sync wait for what was done before it, not for groups that keep coming', () => {
     let seedsWithMore = 0;
     for (let seed = 1; seed <= 10; seed++) {
