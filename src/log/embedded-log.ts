@@ -371,12 +371,11 @@ export class EmbeddedLog implements RequestLog, LogPort {
   }
 
   #committedAt(position: Position): LogEntry | Error | undefined {
-    if (position >= this.committed) return undefined;
     try {
       return this.#reader.entryAt(position);
     } catch (error) {
-      // A position that was truncated, or never was one, has no entry.
-      if (!(error instanceof Error) || !('code' in error)) throw error;
+      // What is damaged there is no batch that was committed.
+      if (!(error instanceof CairnError)) throw error;
       return error.code === 'ERR_LOG_IO' ? error : undefined;
     }
   }

@@ -2,13 +2,17 @@
 // earlier life with another number of shards. Random writes, turns of the scribe, snapshots, cursors and openings;
 // a model has every change. A record that is not found lies before the cursor that the log is kept for.
 
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Cache } from '../../src/index.ts';
 import { LogReader } from '../../src/log/index.ts';
-import { type FeedHandle, feedOf, native } from '../../src/native.ts';
+import { type FeedHandle, feedOf, type NativeHandle, native } from '../../src/native.ts';
 import { RecordReader } from '../../src/request/record.ts';
 import type { Question } from '../../src/scribe/commands.ts';
 import { openEmbeddedLog } from '../../src/scribe/embedded.ts';
+import { LogKeeper } from '../../src/scribe/keeper.ts';
 import { CONTROL_WORDS, type Command, type Report } from '../../src/scribe/message.ts';
 import { RecordFinder } from '../../src/scribe/record-finder.ts';
 import type { Scribe } from '../../src/scribe/scribe.ts';
@@ -22,6 +26,16 @@ afterEach(() => {
   for (const end of ends.splice(0)) end();
 });
 
+function openNative(shardCount: number, hasBackend: boolean): NativeHandle {
+  const owner = native.openCache({
+    ...{ name: NAME, description: '', join: false, ready: false, ttlMs: 0, trackAccess: false, siphash: false },
+    ...{ memoryBytes: 2 ** 26, memoryBytesCeiling: 2 ** 26, entriesMax: 0, shardCount, hasBackend },
+    ...{ valueBytesMax: 2 ** 20, ringBytes: 2 ** 22 },
+  });
+  if (typeof owner === 'number') throw new Error(`The cache cannot be opened: ${owner}`);
+  return owner;
+}
+
 /** A cache with a backend and its log on a disk, all in this thread. */
 class Life {
   readonly feed: FeedHandle;
@@ -33,12 +47,7 @@ class Life {
   #id = 0;
 
   constructor(disk: FaultyDisk, shardCount: number, hasBackend = true) {
-    const owner = native.openCache({
-      ...{ name: NAME, description: '', join: false, ready: false, ttlMs: 0, trackAccess: false, siphash: false },
-      ...{ memoryBytes: 2 ** 26, memoryBytesCeiling: 2 ** 26, entriesMax: 0, shardCount, hasBackend },
-      ...{ valueBytesMax: 2 ** 20, ringBytes: 2 ** 22 },
-    });
-    if (typeof owner === 'number') throw new Error(`The cache cannot be opened: ${owner}`);
+    const owner = openNative(shardCount, hasBackend);
     ends.push(() => owner.close());
     this.feed = feedOf(owner)!;
     const progress = new SharedArrayBuffer(64);
@@ -143,6 +152,58 @@ describe('a change', () => {
       life.feed.close();
     }
     for (const count of Object.values(counts)) expect(count).toBeGreaterThan(50);
+  });
+
+  test('is found while the thread of the scribe writes, rotates, takes snapshots and truncates', async () => {
+    const data = mkdtempSync(join(tmpdir(), 'cairn-finder-'));
+    ends.push(() => rmSync(data, { recursive: true }));
+    const owner = openNative(8, true);
+    const keeper = await LogKeeper.open(
+      feedOf(owner)!,
+      {
+        directory: data,
+        sync: 'none',
+        segmentBytes: 65_536,
+        limitBytes: 2 ** 30,
+        snapshots: { everyMs: 0, logBytes: 2 ** 40, isTakenAtClose: false },
+        cursor: { name: 'store' },
+        start: 'log',
+      },
+      () => {},
+    );
+    const cache = Cache.attach<string>(NAME);
+    const finder = new RecordFinder(feedOf(owner)!, new LogReader(keeper.files!));
+    const random = new Random(11);
+    const changes: Change[] = [];
+    const counts = { found: 0, gone: 0 };
+    for (let round = 0; round < 60; round++) {
+      for (let i = 0; i < 150; i++) {
+        const key = `k${random.below(500)}`;
+        const value = `${changes.length} ${'x'.repeat(random.below(1000))}`;
+        cache.set(key, value);
+        changes.push({ key, value, version: cache.getWithCas(key)!.cas, isStored: false });
+        // Often one of the newest, which is on its way to the log.
+        const sought = random.below(2) === 0 ? random.pick(changes.slice(-50)) : random.pick(changes);
+        const found = finder.find(Buffer.from(sought.key), sought.version);
+        counts[found.kind]++;
+        if (found.kind === 'gone') expect(sought.isStored, `${sought.key} of ${sought.version}`).toBe(true);
+        else {
+          const reader = new RecordReader(found.record);
+          reader.next();
+          expect(reader.value.toString()).toBe(sought.value);
+        }
+      }
+      if (round % 10 === 9) {
+        const end = await keeper.committedUpTo('durable');
+        for (const change of changes) change.isStored = true;
+        await keeper.cursor('store').advance(end);
+        await keeper.snapshot();
+      } else await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(counts.found).toBeGreaterThan(500);
+    expect(counts.gone).toBeGreaterThan(500);
+    cache.close();
+    await keeper.release(0, false);
   });
 
   test('of a cache without a backend is found in the rings only', () => {
