@@ -3,6 +3,9 @@
 // count effects. Tables: `rows` by key, `cursors` by lane, `history` by number.
 //
 // Values that contain "poison" are refused for good, and become dead letters.
+//
+// CAIRN_TEST_LMDB_MISTAKE shows that tests find what a database does wrong: `forgets` leaves out one change in a
+// hundred, `repeats` has the effects of one batch in ten twice.
 
 import { open } from 'lmdb';
 
@@ -31,6 +34,20 @@ const whole = (cursor) => ({
   position: BigInt(cursor.position),
   writer: BigInt(cursor.writer),
 });
+
+let batches = 0;
+let written = 0;
+
+function mistaken(changes) {
+  switch (process.env.CAIRN_TEST_LMDB_MISTAKE) {
+    case 'forgets':
+      return changes.filter(() => ++written % 100 !== 0);
+    case 'repeats':
+      return ++batches % 10 === 0 ? [...changes, ...changes] : changes;
+    default:
+      return changes;
+  }
+}
 
 class LmdbBackend {
   name;
@@ -61,7 +78,7 @@ class LmdbBackend {
         cursor?.position === from?.position && cursor?.logId === from?.logId && cursor?.writer === from?.writer;
       if (!isThere) return { cursor };
       cursors.putSync(0, plain(to));
-      for (const change of changes) {
+      for (const change of mistaken(changes)) {
         if (change.kind === 'set' && change.value.includes(POISON)) {
           deadLetters.push({ change, error: new Error('a value that the database refuses') });
         } else this.#apply(change);

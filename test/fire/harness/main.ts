@@ -9,6 +9,8 @@ import { HistoryWorld } from '../../support/history-random.ts';
 import { Random } from '../../support/random.ts';
 import { Campaign, type CampaignResult } from './campaign.ts';
 import { CrashCampaign } from './crash/crash-campaign.ts';
+import { WriteBackCampaign, type WriteBackResult } from './write-back/campaign.ts';
+import { LmdbDatabase } from './write-back/database.ts';
 
 const USAGE = `npm run torture -- kill [options]      kill -9 under load, over and over, and judge what clients saw
     --rounds N      kills (default 200)
@@ -30,6 +32,13 @@ npm run torture -- crash [options]     every disk that a power cut may leave at 
     --seed S
     --leave-out S   file-sync or directory-sync: shows that its absence is found
     --verbose       a line for each trace
+npm run torture -- write-back [options]   kill -9 of a server that writes its log to a database
+    --minutes N     how long (default 1)
+    --rounds N      lives of the server, at most (default: as many as the time allows)
+    --campaign N    lives on one directory before the next one begins (default 15)
+    --seed S        of what is drawn (default: drawn)
+    --mistake M     the database forgets changes, or repeats them: shows that it is found
+    --verbose       a line for each life
 npm run torture -- history [options]   random histories, right and wrong, for the checker itself
     --rounds N      histories of each kind (default 500)
     --seed S`;
@@ -38,6 +47,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const [what, ...rest] = args;
   if (what === 'kill') return kill(rest);
   if (what === 'crash') return crash(rest);
+  if (what === 'write-back') return writeBack(rest);
   if (what === 'history') return histories(rest);
   console.log(USAGE);
   return what === undefined || what === 'help' || what === '--help' ? 0 : 2;
@@ -144,6 +154,90 @@ function crash(args: readonly string[]): number {
   if (wrong.length === 0) rmSync(folder, { recursive: true });
   else console.log(`kept: ${folder}`);
   return wrong.length === 0 ? 0 : 1;
+}
+
+async function writeBack(args: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      minutes: { type: 'string', default: '1' },
+      rounds: { type: 'string', default: '1000000' },
+      campaign: { type: 'string', default: '15' },
+      seed: { type: 'string' },
+      mistake: { type: 'string', default: '' },
+      verbose: { type: 'boolean', default: false },
+    },
+  });
+  if (!['', 'forgets', 'repeats'].includes(values.mistake)) throw new Error('Expected --mistake forgets or repeats');
+  const rounds = wholeNumber('rounds', values.rounds);
+  const perCampaign = wholeNumber('campaign', values.campaign);
+  const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 32) : wholeNumber('seed', values.seed);
+  const endMs = performance.now() + 60_000 * wholeNumber('minutes', values.minutes);
+  const random = new Random(seed);
+  console.log(`seed ${seed}`);
+  const results: WriteBackResult[] = [];
+  let failures = 0;
+  let begun = 0;
+  while (begun < rounds && performance.now() < endMs) {
+    const own = random.bits();
+    const folder = mkdtempSync(join(tmpdir(), 'cairn-torture-'));
+    const database = new LmdbDatabase(values.mistake);
+    try {
+      const result = await new WriteBackCampaign({
+        seed: own,
+        rounds: Math.min(perCampaign, rounds - begun),
+        budgetMs: endMs - performance.now(),
+        // What is lost does not come by waiting.
+        peaceMs: values.mistake === '' ? 60_000 : 2000,
+        folder,
+        database,
+        onRound: (line) => void (values.verbose && console.log(line)),
+      }).run();
+      results.push(result);
+      begun += result.rounds;
+      const { lost, duplicated } = result;
+      const wrong = lost.length + duplicated.length;
+      console.log(
+        `campaign ${results.length}, seed ${own}: ${result.rounds} lives, ${result.acknowledged} acknowledged: ` +
+          (wrong === 0 ? 'nothing wrong' : `${wrong} WRONG`),
+      );
+      for (const each of [...lost, ...duplicated].slice(0, 5)) console.log(each);
+    } catch (error) {
+      failures++;
+      console.log(`seed ${own}, FAILED: ${(error as Error).message}`);
+      if (failures > 5) break;
+    } finally {
+      await database.end();
+      rmSync(folder, { recursive: true, force: true });
+    }
+  }
+  return reportWriteBack(results, failures);
+}
+
+function reportWriteBack(results: readonly WriteBackResult[], failures: number): number {
+  const sum = (count: (result: WriteBackResult) => number): number =>
+    results.reduce((total, result) => total + count(result), 0);
+  const lost = sum((result) => result.lost.length);
+  const duplicated = sum((result) => result.duplicated.length);
+  const faults = new Map<string, number>();
+  for (const [name, count] of results.flatMap((result) => [...result.faults])) {
+    faults.set(name, (faults.get(name) ?? 0) + count);
+  }
+  const figures: [number, string][] = [
+    [sum(({ rounds }) => rounds), 'lives'],
+    [sum(({ kills }) => kills), 'kills'],
+    ...[...faults].map(([name, count]): [number, string] => [count, name]),
+    [sum(({ acknowledged }) => acknowledged), 'acknowledged'],
+    [sum(({ unknown }) => unknown), 'unknown'],
+    [sum(({ refused }) => refused), 'refused'],
+    [sum(({ rows }) => rows), 'rows compared'],
+    [sum(({ effects }) => effects), 'effects'],
+    [lost, 'lost'],
+    [duplicated, 'duplicated'],
+    [failures, 'failed'],
+  ];
+  console.log(figures.map(([count, name]) => `${count.toLocaleString('en')} ${name}`).join(', '));
+  return lost + duplicated + failures === 0 && results.length > 0 ? 0 : 1;
 }
 
 function report(campaign: number, seed: number, result: CampaignResult): void {

@@ -1,0 +1,171 @@
+// One directory and its database under fire. Life after life `cairn serve` writes the log back, is loaded by clients
+// that know their own keys, and is killed at a random moment, while the database is stopped, started and cut off from
+// it. After each kill every key must be what was acknowledged, or of a request without a reply one of two. At the end
+// the database is left in peace: its rows must be the entries, and no change may have had its effect twice.
+
+import { Random } from '../../../support/random.ts';
+import { Target } from '../target.ts';
+import { Client } from './client.ts';
+import type { FireDatabase } from './database.ts';
+import { Session } from './session.ts';
+
+export interface WriteBackOptions {
+  readonly seed: number;
+  /** Kills; and the campaign ends when the time is over. */
+  readonly rounds: number;
+  readonly budgetMs: number;
+  /** How long the database may take to get everything when it is left in peace. */
+  readonly peaceMs: number;
+  /** An empty folder. */
+  readonly folder: string;
+  readonly database: FireDatabase;
+  readonly onRound?: (line: string) => void;
+}
+
+export interface WriteBackResult {
+  rounds: number;
+  kills: number;
+  /** Faults of the database, by name. */
+  readonly faults: Map<string, number>;
+  acknowledged: number;
+  unknown: number;
+  refused: number;
+  /** Acknowledged values that are not there any more, in the cache or in a row, each with what is there instead. */
+  readonly lost: string[];
+  /** Effects that a change has had more than once. */
+  readonly duplicated: string[];
+  /** Rows that were compared, and effects. */
+  rows: number;
+  effects: number;
+}
+
+const SESSIONS = 6;
+const LIFE_MS_MAX = 1500;
+
+export class WriteBackCampaign {
+  readonly #options: WriteBackOptions;
+  readonly #random: Random;
+  readonly #sessions = Array.from({ length: SESSIONS }, (_, i) => new Session(i));
+  readonly #result: WriteBackResult = {
+    ...{ rounds: 0, kills: 0, faults: new Map(), acknowledged: 0, unknown: 0, refused: 0 },
+    ...{ lost: [], duplicated: [], rows: 0, effects: 0 },
+  };
+
+  constructor(options: WriteBackOptions) {
+    this.#options = options;
+    this.#random = new Random(options.seed);
+  }
+
+  async run(): Promise<WriteBackResult> {
+    const { rounds, budgetMs } = this.#options;
+    const endMs = performance.now() + budgetMs;
+    for (let round = 0; round < rounds && performance.now() < endMs; round++) await this.#live(round);
+    await this.#rest();
+    for (const { acknowledged, unknown, refused } of this.#sessions) {
+      this.#result.acknowledged += acknowledged;
+      this.#result.unknown += unknown;
+      this.#result.refused += refused;
+    }
+    return this.#result;
+  }
+
+  #start(): Target {
+    const { database, folder } = this.#options;
+    const random = this.#random;
+    const settings = [
+      ...['--data', folder, '--store', database.store],
+      ...['--sync', random.pick(['always', 'always', '10ms', 'none'])],
+      ...['--write-delay', random.pick(['0', '5ms', '50ms', '300ms'])],
+      ...['--write-rows', random.pick(['1', '10', '1000'])],
+      ...['--segment-size', random.pick(['1mb', '4mb'])],
+    ];
+    return Target.serve(settings, { environment: { ...database.environment } });
+  }
+
+  async #live(round: number): Promise<void> {
+    const result = this.#result;
+    const random = this.#random;
+    const faults = this.#faults();
+    const target = this.#start();
+    result.rounds++;
+    const end = random.pick(['kill', 'kill', 'kill', 'kill', 'kill-early', 'stop'] as const);
+    if (end === 'kill-early') {
+      await sleep(random.below(400));
+      await target.kill();
+      result.kills++;
+    } else {
+      const port = await target.ready();
+      await this.#settle(port);
+      const stop = new AbortController();
+      const loads = this.#sessions.map(async (session) => {
+        const client = await Client.open(port);
+        await session.load(client, random, stop.signal);
+        client.close();
+      });
+      await sleep(50 + random.below(LIFE_MS_MAX));
+      if (end === 'kill') {
+        await target.kill();
+        result.kills++;
+      } else {
+        stop.abort();
+      }
+      await Promise.all(loads);
+      if (end === 'stop') {
+        const code = await target.stop('signal');
+        if (code !== 0) throw new Error(`It ended with ${code}:\n${target.output}`);
+      }
+    }
+    if (target.diedByItself) throw new Error(`It died by itself:\n${target.output}`);
+    this.#options.onRound?.(`round ${round}: ${end}${faults.names.map((name) => `, ${name}`).join('')}`);
+    await faults.over;
+  }
+
+  // At random moments of a life.
+  #faults(): { names: readonly string[]; over: Promise<unknown> } {
+    const { faults } = this.#options.database;
+    const chosen = faults.filter(() => this.#random.below(3) === 0);
+    const over = chosen.map(async (fault) => {
+      await sleep(this.#random.below(LIFE_MS_MAX));
+      await fault.run();
+      this.#result.faults.set(fault.name, (this.#result.faults.get(fault.name) ?? 0) + 1);
+    });
+    return { names: chosen.map(({ name }) => name), over: Promise.all(over) };
+  }
+
+  async #settle(port: number): Promise<void> {
+    const client = await Client.open(port);
+    for (const session of this.#sessions) this.#result.lost.push(...(await session.settle(client)));
+    client.close();
+  }
+
+  // Nothing more happens: everything must arrive.
+  async #rest(): Promise<void> {
+    const { database } = this.#options;
+    const target = this.#start();
+    await this.#settle(await target.ready());
+    const endMs = performance.now() + this.#options.peaceMs;
+    for (;;) {
+      const rows = await database.rows();
+      const wrong = this.#sessions.flatMap((session) => session.compare(rows));
+      if (wrong.length === 0 || performance.now() >= endMs) {
+        this.#result.lost.push(...wrong);
+        this.#result.rows = rows.size;
+        break;
+      }
+      await sleep(200);
+    }
+    const code = await target.stop('signal');
+    if (code !== 0) throw new Error(`It ended with ${code}:\n${target.output}`);
+    const effects = await database.effects();
+    const seen = new Set<string>();
+    for (const effect of effects) {
+      if (seen.has(effect)) this.#result.duplicated.push(effect);
+      seen.add(effect);
+    }
+    this.#result.effects = effects.length;
+  }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
