@@ -9,7 +9,7 @@ export {
   resolveOptions,
 } from './options/cache.ts';
 export { checkBoolean, checkChoice, checkInteger, checkNames, suggestion } from './options/check.ts';
-export { missingOfBackend, timer } from './options/kinds.ts';
+export { timer } from './options/kinds.ts';
 export type * from './options/loader.ts';
 export { checkAck } from './options/log.ts';
 export {

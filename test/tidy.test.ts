@@ -180,6 +180,7 @@ describe('src/', () => {
     'src/cli/log.ts': ['log', 'native'],
     // What the option `store` may be is the type of the databases.
     'src/options/types.ts': ['backend'],
+    'src/options/kinds.ts': ['backend'],
   };
   const sources = files('src', '.ts');
   const stageOf = (path: string): string => (path.split('/')[1] ?? '').replace(/\.ts$/, '');

@@ -1,6 +1,6 @@
 /** The kinds of options: what each takes, and what it is without. All checks throw `ERR_INVALID_ARGUMENT`. */
 import { resolve } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { BACKEND_SCHEMES, checkBackend, schemeOf } from '../backend/index.ts';
 import { outOfRange, wrongType } from '../errors.ts';
 import { LOG_SYNC_MS_MAX, NAME_LENGTH_MAX, SHARD_COUNT_MAX, TIMER_MS_MAX } from '../limits.ts';
 import { checkBoolean, checkChoice, checkInteger } from './check.ts';
@@ -134,38 +134,30 @@ export const socketPath: Check<string | undefined> = (given, name) => {
   throw outOfRange(name, `at most ${SOCKET_PATH_BYTES_MAX} bytes long, the most that the system takes`, bytes);
 };
 
-/** What an object has that is the database behind a cache; src/backend/backend.ts says what each does. */
-const BACKEND_METHODS = ['open', 'readCursors', 'load', 'write', 'classify', 'close'] as const;
-
-/** What an object lacks to be a Backend; undefined: nothing. */
-export function missingOfBackend(backend: unknown): string | undefined {
-  if (typeof backend !== 'object' || backend === null) return 'method open';
-  const given = backend as Record<string, unknown>;
-  const method = BACKEND_METHODS.find((name) => typeof given[name] !== 'function');
-  if (method !== undefined) return `method ${method}`;
-  if (typeof given['name'] !== 'string' || given['name'] === '') return 'name';
-  return given['level'] === 'transactional' || given['level'] === 'idempotent' ? undefined : 'level';
-}
-
 /** The database behind a cache; undefined: there is none. */
 export const store: Check<StoreTarget | undefined> = (given, name) => {
   if (given === undefined) return undefined;
   if (typeof given === 'object' && given !== null) {
-    const missing = missingOfBackend(given);
-    if (missing !== undefined) throw outOfRange(name, `a Backend, which has a ${missing}`, given);
-    const backend = given as Extract<StoreTarget, { kind: 'object' }>['backend'];
-    return { kind: 'object', backend, name: backend.name };
+    checkBackend(given, name);
+    return { kind: 'object', backend: given, name: given.name };
   }
-  if (typeof given !== 'string' || given === '') throw wrongType(name, 'the path of a module or a Backend', given);
-  // A single letter is a disk of Windows.
-  const [, scheme] = /^([a-z][a-z0-9+.-]+):/i.exec(given) ?? [];
-  if (scheme !== undefined && scheme !== 'file') {
-    throw outOfRange(name, 'the path of a module or a file: URL', withoutPassword(given));
+  if (typeof given !== 'string' || given === '') {
+    throw wrongType(name, 'the address of a database, the path of a module, or a Backend', given);
   }
-  const path = scheme === undefined ? resolve(given) : fileURLToPath(given);
-  return { kind: 'module', url: pathToFileURL(path).href, name: path };
+  const scheme = schemeOf(given);
+  if (scheme === undefined) {
+    const path = resolve(given);
+    return { kind: 'address', address: path, name: path };
+  }
+  if (scheme !== 'file' && !BACKEND_SCHEMES.includes(`${scheme}:`)) {
+    throw outOfRange(name, `the path of a module, or an address with ${BACKEND_SCHEMES.join(' or ')}`, `${scheme}:...`);
+  }
+  return { kind: 'address', address: given, name: nameOfAddress(given) };
 };
 
-function withoutPassword(url: string): string {
-  return url.replace(/^([a-z][a-z0-9+.-]*:\/\/[^/?#@:]*):[^/?#]*@/i, '$1:***@');
+// Without credentials, which a parameter may be too: only those of Cairn are kept, since they choose the tables.
+function nameOfAddress(address: string): string {
+  const [, scheme, rest = '', query = ''] = /^([^:]+:(?:\/\/)?)(?:[^/?#]*@)?([^?#]*)(?:\?([^#]*))?/.exec(address) ?? [];
+  const tables = [...new URLSearchParams(query)].filter(([parameter]) => ['schema', 'prefix'].includes(parameter));
+  return `${scheme}${rest}${tables.length === 0 ? '' : `?${new URLSearchParams(tables)}`}`;
 }

@@ -320,12 +320,12 @@ export const CACHE_OPTIONS = {
   store: {
     check: kinds.store,
     default: 'none',
-    doc: 'the database behind: the path of a module that makes a `Backend`, or a `Backend`. The options below need `store`; see [write-back.md](write-back.md)',
+    doc: 'the database behind: an address (`postgres://...`), the path of a module, or a `Backend`. The options below need `store`; see [write-back.md](write-back.md)',
     ofLog: true,
     flag: {
-      names: '--store <module>',
+      names: '--store <database>',
       default: 'none',
-      doc: 'writes every change to the database that this module opens. The options below are for it',
+      doc: 'writes every change to this database: `postgres://user@host/name` (password: `PGPASSWORD`), or a module. The options below are for it',
     },
   },
   mode: {

@@ -103,8 +103,8 @@ export interface CacheOptions<V = any> {
   onRecovery?: (progress: RecoveryProgress) => void;
 
   /**
-   * The database behind the cache (docs/write-back.md): the path of a module whose default export returns a `Backend`,
-   * which a separate thread then uses; or a `Backend`, which is used in this thread. Needs `data`.
+   * The database behind the cache (docs/write-back.md): an address such as `postgres://user@host/database`, the path
+   * of a module whose default export returns a `Backend`, or a `Backend`, which is used in this thread. Needs `data`.
    */
   store?: StoreOption;
   /** How the cache uses the database. `'write-back'` (default): each change is written to it in the background. */
@@ -113,7 +113,7 @@ export interface CacheOptions<V = any> {
   writeBack?: WriteBackOptions;
 }
 
-/** A database: the path or the `file:` URL of a module, or an object of the program. */
+/** A database: its address, the path or the `file:` URL of a module, or an object of the program. */
 export type StoreOption = string | Backend;
 
 export type StoreMode = 'write-back';
@@ -299,7 +299,7 @@ export interface EffectiveOptions {
     readonly logBytes?: number;
     readonly atClose: boolean;
   };
-  /** The name of the database. This and the following properties: only with one. */
+  /** The database, without credentials. This and the following properties: only with one. */
   readonly store?: string;
   readonly mode?: StoreMode;
   readonly writeBack?: ResolvedWriteBackOptions;
@@ -346,8 +346,8 @@ export interface ResolvedWriteBackOptions {
 
 /** The database itself: what must not be seen by other threads, or cannot go there. */
 export type StoreTarget =
-  /** Any thread can open it. `url`: of a module's file. */
-  | { readonly kind: 'module'; readonly url: string; readonly name: string }
+  /** Any thread can open it. `address`: with credentials. */
+  | { readonly kind: 'address'; readonly address: string; readonly name: string }
   | { readonly kind: 'object'; readonly backend: Backend; readonly name: string };
 
 /** An interval is in milliseconds. */

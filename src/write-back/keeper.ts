@@ -18,7 +18,7 @@
  */
 import { SHARE_ENV, Worker } from 'node:worker_threads';
 import type { Backend } from '../backend/index.ts';
-import { CairnError } from '../errors.ts';
+import { CairnError, errorKind } from '../errors.ts';
 import { native } from '../native.ts';
 import type { StoreTarget } from '../options.ts';
 import { errorFrom, type LogFiles, type LogKeeper, type PlainError } from '../scribe/index.ts';
@@ -38,6 +38,7 @@ import {
 import { NUMBERS_BYTES, WRITER_STATES, WriteBackMetrics, type WriteBackStats, writeBackStats } from './metrics.ts';
 import { type WriteBackActions, WriteBackHost } from './remote.ts';
 import { WriterService } from './service.ts';
+import type { WriterState } from './writer.ts';
 
 /** How long opening a cache waits for the database's first answer. A database that is away does not keep it closed. */
 const OPENING_MS = 5000;
@@ -320,9 +321,7 @@ export class WriteBackKeeper implements WriteBackActions {
   #onReport(report: WriterReport): void {
     switch (report.kind) {
       case 'state':
-        if (report.state === 'refused' && report.cause !== undefined) {
-          this.#onJudged?.reject(errorFrom(report.cause));
-        } else this.#onJudged?.resolve();
+        this.#onState(report.state, report.cause === undefined ? undefined : errorFrom(report.cause));
         break;
       case 'notice':
         this.#notify(noticeFrom(report.notice));
@@ -338,6 +337,14 @@ export class WriteBackKeeper implements WriteBackActions {
         this.#onFailed(errorFrom(report.error));
         break;
     }
+  }
+
+  // A cache is not opened with a database that is not its own, or that only a person can make fit.
+  #onState(state: WriterState, cause: Error | undefined): void {
+    const kind = errorKind(cause);
+    const isUnfit = state === 'refused' || kind === 'misuse' || kind === 'refused';
+    if (isUnfit && cause !== undefined) this.#onJudged?.reject(cause);
+    else this.#onJudged?.resolve();
   }
 
   // Its database cannot be used by any thread, which only opening finds out; later a module may have been taken away.

@@ -257,8 +257,10 @@ export class Writer {
       return false;
     }
     this.#cursor = found;
+    // What was gathered is read again. Until then it is on its way, which drain() sees.
+    this.#batcher.begin(found?.position ?? 0n);
+    this.#writing = undefined;
     this.#confirm(found?.position ?? 0n);
-    this.#batcher.begin(this.#confirmed);
     return true;
   }
 
@@ -270,13 +272,11 @@ export class Writer {
     let moved: readonly Cursor[] | undefined;
     for (let batch = await this.#next(); batch !== undefined; batch = await this.#next()) {
       const outcome = await this.#write(batch);
-      this.#writing = undefined;
       if (outcome === 'ended') break;
       if (outcome !== 'written') {
         moved = outcome;
         break;
       }
-      this.#changed.notify();
       this.#followWithLogCursor();
     }
     this.#stopReading.abort();
@@ -335,6 +335,7 @@ export class Writer {
         oldestMs: batch.oldestMs,
         position: write.to.position,
       });
+      this.#writing = undefined;
       this.#confirm(write.to.position);
       return 'written';
     }

@@ -6,7 +6,9 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { root } from '../../scripts/lib/project.mjs';
+import { POSTGRES_MISSING, postgresPrograms } from '../support/postgres.ts';
 import { Random } from '../support/random.ts';
+import { skipUnless } from '../support/skip.ts';
 
 /** Its exit code, and all that it has printed. */
 async function torture(...args: string[]): Promise<{ code: number | null; output: string }> {
@@ -33,6 +35,16 @@ describe('kill -9 of a server that writes to a database', () => {
     const [, effects = ''] = / ([\d,]+) effects, /.exec(output) ?? [];
     expect(Number(effects.replaceAll(',', ''))).toBeGreaterThan(200);
   });
+
+  skipUnless(postgresPrograms, POSTGRES_MISSING)(
+    'nor does PostgreSQL, which is stopped and cut off meanwhile',
+    async () => {
+      const { code, output } = await torture('--store', 'postgres', '--rounds', '8');
+      expect(output).toMatch(/ 0 lost, 0 duplicated, 0 failed$/m);
+      expect(code, output).toBe(0);
+    },
+    180_000,
+  );
 
   test.each([
     ['forgets', / [1-9]\d* lost, 0 duplicated, 0 failed$/m],

@@ -310,11 +310,11 @@ describe('opening', () => {
     const module = directories.fresh().replace(/\d+$/, 'wrong.mjs');
     writeFileSync(module, 'export default () => ({ open() {} });');
     await expect(open({ store: module })).rejects.toEqual(
-      withCode('ERR_INVALID_ARGUMENT', /what it returned has no method readCursors/),
+      withCode('ERR_INVALID_ARGUMENT', /a backend, which has readCursors\(\)/),
     );
     writeFileSync(module.replace('wrong', 'none'), 'export const x = 1;');
     await expect(open({ store: module.replace('wrong', 'none') })).rejects.toEqual(
-      withCode('ERR_INVALID_ARGUMENT', /a function as its default export/),
+      withCode('ERR_INVALID_ARGUMENT', /the default export of .*none\.mjs to be a function/),
     );
   });
 });

@@ -353,8 +353,13 @@ describe('a cursor', () => {
     world.log.append(set('a', '2'));
     await world.run();
     putBack();
-    world.log.append(set('a', '3'));
+    const drained = world.writer.drain(world.log.append(set('a', '3')).end);
+    const outcome = drained.then(
+      () => 'resolved',
+      ({ code }) => code,
+    );
     await world.run(60_000);
+    expect(await outcome).toBe('ERR_STORE_REFUSED');
     expect(world.causes).toEqual([expect.stringContaining('gone back')]);
     expect(world.rows).toEqual({ a: '1' });
   });

@@ -10,7 +10,7 @@ import { Random } from '../../support/random.ts';
 import { Campaign, type CampaignResult } from './campaign.ts';
 import { CrashCampaign } from './crash/crash-campaign.ts';
 import { WriteBackCampaign, type WriteBackResult } from './write-back/campaign.ts';
-import { LmdbDatabase } from './write-back/database.ts';
+import { type FireDatabase, LmdbDatabase, PostgresDatabase } from './write-back/database.ts';
 
 const USAGE = `npm run torture -- kill [options]      kill -9 under load, over and over, and judge what clients saw
     --rounds N      kills (default 200)
@@ -34,6 +34,7 @@ npm run torture -- crash [options]     every disk that a power cut may leave at 
     --verbose       a line for each trace
 npm run torture -- write-back [options]   kill -9 of a server that writes its log to a database
     --minutes N     how long (default 1)
+    --store S       lmdb (default), or postgres: a server that is stopped, started and cut off meanwhile
     --rounds N      lives of the server, at most (default: as many as the time allows)
     --campaign N    lives on one directory before the next one begins (default 15)
     --seed S        of what is drawn (default: drawn)
@@ -165,10 +166,12 @@ async function writeBack(args: readonly string[]): Promise<number> {
       campaign: { type: 'string', default: '15' },
       seed: { type: 'string' },
       mistake: { type: 'string', default: '' },
+      store: { type: 'string', default: 'lmdb' },
       verbose: { type: 'boolean', default: false },
     },
   });
   if (!['', 'forgets', 'repeats'].includes(values.mistake)) throw new Error('Expected --mistake forgets or repeats');
+  if (!['lmdb', 'postgres'].includes(values.store)) throw new Error('Expected --store lmdb or postgres');
   const rounds = wholeNumber('rounds', values.rounds);
   const perCampaign = wholeNumber('campaign', values.campaign);
   const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 32) : wholeNumber('seed', values.seed);
@@ -181,7 +184,8 @@ async function writeBack(args: readonly string[]): Promise<number> {
   while (begun < rounds && performance.now() < endMs) {
     const own = random.bits();
     const folder = mkdtempSync(join(tmpdir(), 'cairn-torture-'));
-    const database = new LmdbDatabase(values.mistake);
+    const database: FireDatabase =
+      values.store === 'postgres' ? await PostgresDatabase.start() : new LmdbDatabase(values.mistake);
     try {
       const result = await new WriteBackCampaign({
         seed: own,

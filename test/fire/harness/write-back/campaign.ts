@@ -59,6 +59,7 @@ export class WriteBackCampaign {
   async run(): Promise<WriteBackResult> {
     const { rounds, budgetMs } = this.#options;
     const endMs = performance.now() + budgetMs;
+    await this.#prepare();
     for (let round = 0; round < rounds && performance.now() < endMs; round++) await this.#live(round);
     await this.#rest();
     for (const { acknowledged, unknown, refused } of this.#sessions) {
@@ -67,6 +68,14 @@ export class WriteBackCampaign {
       this.#result.refused += refused;
     }
     return this.#result;
+  }
+
+  // The tables are there before anything can happen to them.
+  async #prepare(): Promise<void> {
+    const target = this.#start();
+    await target.ready();
+    await this.#options.database.watch();
+    await target.stop('signal');
   }
 
   #start(): Target {

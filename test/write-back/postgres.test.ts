@@ -1,0 +1,151 @@
+// Write-back of whole caches to PostgreSQL, on a real server of the test's own.
+
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Cache, CacheOptions, WriteBackNotice } from '../../src/index.ts';
+import { DataDirectories } from '../support/data-directories.ts';
+import { withCode } from '../support/errors.ts';
+import { PASSWORD, POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
+import { startCli } from '../support/serve-process.ts';
+import { skipUnless } from '../support/skip.ts';
+import { until } from '../support/threads.ts';
+
+const directories = new DataDirectories('write-back-pg');
+
+skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () => {
+  let server: PostgresServer;
+  let data: string;
+  beforeAll(async () => {
+    server = await PostgresServer.start();
+  });
+  afterAll(() => server?.stop());
+  beforeEach(async () => {
+    data = directories.fresh();
+    await server.query('DROP SCHEMA public CASCADE; CREATE SCHEMA public');
+  });
+
+  const open = (options: CacheOptions = {}): Promise<Cache> =>
+    directories.open(data, { store: server.url(), writeBack: { delay: 5 }, ...options });
+
+  async function rows(): Promise<Record<string, string>> {
+    const found = await server.query("SELECT encode(key, 'escape') AS key, value FROM cairn_entries");
+    return Object.fromEntries(found.map(({ key, value }) => [String(key), (value as Buffer).toString('latin1')]));
+  }
+
+  function noticesOf(cache: Cache): WriteBackNotice[] {
+    const notices: WriteBackNotice[] = [];
+    cache.on('write-back', (notice) => notices.push(notice));
+    return notices;
+  }
+
+  test('rows have the bytes that the port serves, codec, client flags, expiry and version', async () => {
+    const cache = await open();
+    cache.set('text', 'grüße');
+    cache.set('number', 42);
+    cache.set('object', { a: [1, 2] });
+    cache.set('expires', 'soon', { ttl: '1h' });
+    cache.set('gone', 'x');
+    cache.delete('gone');
+    await cache.drain();
+    expect(await rows()).toMatchObject({
+      text: Buffer.from('grüße').toString('latin1'),
+      number: '42',
+      object: '{"a":[1,2]}',
+      expires: 'soon',
+    });
+    expect(await rows()).not.toHaveProperty('gone');
+    const [row] = await server.query("SELECT expires_ms, version FROM cairn_entries WHERE key = 'expires'");
+    expect(Math.abs(Number(row!['expires_ms']) - Date.now() - 3_600_000)).toBeLessThan(60_000);
+    expect(BigInt(String(row!['version']))).toBe(cache.info('expires')!.cas);
+  });
+
+  test('a server that is down at start, and goes down under load, costs nothing', async () => {
+    await server.crash();
+    const cache = await open();
+    expect(cache.stats().writeBack?.state).toBe('retrying');
+    const notices = noticesOf(cache);
+    for (let i = 0; i < 500; i++) cache.set(`key-${i}`, 'first');
+    await server.run();
+    await cache.drain();
+    for (let round = 0; round < 3; round++) {
+      for (let i = 0; i < 500; i++) cache.set(`key-${i}`, `${round}`);
+      await server.crash();
+      await server.run();
+    }
+    await cache.drain();
+    expect(new Set(Object.values(await rows()))).toEqual(new Set(['2']));
+    await until(() => notices.some(({ kind }) => kind === 'recovered'));
+    expect(cache.stats().writeBack).toMatchObject({ state: 'writing', restarts: 0 });
+  });
+
+  test('a change that a constraint refuses becomes a dead letter, and the others are written', async () => {
+    const cache = await open();
+    await server.query("ALTER TABLE cairn_entries ADD CHECK (convert_from(value, 'UTF8') <> 'refused')");
+    const notices = noticesOf(cache);
+    for (let i = 0; i < 300; i++) cache.set(`key-${i}`, i === 123 ? 'refused' : 'fine');
+    await cache.drain();
+    const written = await rows();
+    expect(Object.keys(written)).toHaveLength(299);
+    await until(() => notices.length > 0);
+    expect(notices).toMatchObject([{ kind: 'dead-letter', key: 'key-123', change: 'set', cause: { code: '23514' } }]);
+    cache.set('key-123', 'fine now');
+    await cache.drain();
+    expect((await rows())['key-123']).toBe('fine now');
+  });
+
+  test('a table that is taken away halts it; nothing is lost when it is there again', async () => {
+    const cache = await open();
+    const notices = noticesOf(cache);
+    cache.set('a', '1');
+    await cache.drain();
+    await server.query('ALTER TABLE cairn_entries RENAME TO elsewhere');
+    cache.set('b', '1');
+    await until(() => notices.some(({ kind }) => kind === 'halted'));
+    expect(cache.stats().writeBack?.state).toBe('halted');
+    await server.query('ALTER TABLE elsewhere RENAME TO cairn_entries');
+    await cache.close();
+    const next = await open();
+    await next.drain();
+    expect(await rows()).toEqual({ a: '1', b: '1' });
+  });
+
+  test('a database that goes back to a backup stops the writer, by name', async () => {
+    const cache = await open();
+    cache.set('a', '1');
+    await cache.drain();
+    await server.query('CREATE TABLE backup AS SELECT * FROM cairn_cursors');
+    cache.set('a', '2');
+    await cache.drain();
+    await server.query('DELETE FROM cairn_cursors; INSERT INTO cairn_cursors SELECT * FROM backup');
+    cache.set('a', '3');
+    await expect(cache.drain()).rejects.toEqual(withCode('ERR_STORE_REFUSED', /has gone back to an earlier state/));
+    expect(cache.get('a')).toBe('3');
+    expect(await rows()).toEqual({ a: '2' });
+    expect(cache.stats().writeBack?.state).toBe('refused');
+  });
+
+  test('a table that does not fit keeps the cache from opening, and leaves the directory usable', async () => {
+    await server.query('CREATE TABLE cairn_entries (key text PRIMARY KEY)');
+    await expect(open()).rejects.toEqual(withCode('ERR_BACKEND_UNFIT'));
+    await server.query('DROP TABLE cairn_entries');
+    const cache = await open();
+    cache.set('a', '1');
+    await cache.drain();
+    expect(await rows()).toEqual({ a: '1' });
+  });
+
+  test('the password is in no option, message or output', async () => {
+    const cache = await open();
+    expect(cache.options.store).toMatch(/^postgresql:\/\/.*\/postgres$/);
+    const shown = JSON.stringify([cache.options, cache.stats()]);
+    await cache.close();
+    const serving = startCli(['serve', '-p', '-1', '--data', data, '--store', server.url()]);
+    await serving.printed('Listening on');
+    await server.query('ALTER TABLE cairn_cursors RENAME TO elsewhere');
+    await serving.stop();
+    const printed = serving.stdout + serving.stderr;
+    expect(printed).toContain('Writing to postgresql://');
+    for (const text of [shown, printed]) {
+      for (const secret of [PASSWORD, encodeURIComponent(PASSWORD)]) expect(text).not.toContain(secret);
+    }
+  });
+});
