@@ -40,6 +40,7 @@ export type ErrorCode =
   | 'ERR_LOG_LOCKED'
   | 'ERR_STORE_REFUSED'
   | 'ERR_WRITE_BACK'
+  | 'ERR_BACKEND_FULL'
   | 'ERR_BACKEND_UNFIT'
   | 'ERR_DRIVER_MISSING'
   | 'ERR_NATIVE_MISSING'
@@ -85,6 +86,8 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_STORE_REFUSED: 'refused',
   /** A server cannot listen on an address: it is in use, not permitted, or not of this machine. */
   ERR_LISTEN: 'refused',
+  /** The database has reached its limit: raise it, or let it evict. */
+  ERR_BACKEND_FULL: 'refused',
   /** The database lacks something, or its tables are not as they have to be: the message lists what to change. */
   ERR_BACKEND_UNFIT: 'refused',
   /** No answer within the given time, or from a log that has been full for ten seconds. */

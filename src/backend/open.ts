@@ -8,14 +8,17 @@ import { checkBackend } from './check.ts';
 export interface MakeBackendOptions {
   /** Unix milliseconds: which rows have expired. Default: the clock of the machine. */
   readonly clock?: (() => number) | undefined;
+  /** Where the database is, in a file, if its address names no path (`lmdb:`). */
+  readonly directory?: string | undefined;
 }
 
 type Make = (address: string, options: MakeBackendOptions) => Promise<Backend>;
 
+const lmdb: Make = async (address, options) => (await import('./lmdb-url.ts')).lmdbFrom(address, options);
 const postgres: Make = async (address, options) => (await import('./postgres-url.ts')).postgresFrom(address, options);
 
 /** Each scheme with what makes its backend. Modules are imported on first use: an unused database costs no start. */
-const SCHEMES: Readonly<Record<string, Make>> = { postgres, postgresql: postgres };
+const SCHEMES: Readonly<Record<string, Make>> = { lmdb, postgres, postgresql: postgres };
 
 /** The schemes of databases that are known, as messages list them. */
 export const BACKEND_SCHEMES: readonly string[] = Object.keys(SCHEMES).map((scheme) => `${scheme}:`);
@@ -26,8 +29,9 @@ export function schemeOf(address: string): string | undefined {
 }
 
 /**
- * Makes the backend of an address: `postgres://...`, or the path (or `file:` URL) of a module whose default export is a
- * function that returns a backend. It is not opened: whether the database can be reached is found out by `open`.
+ * Makes the backend of an address: `postgres://...`, `lmdb:PATH`, or the path (or `file:` URL) of a module whose
+ * default export is a function that returns a backend. It is not opened: `open` finds out whether the database can be
+ * reached.
  *
  * Throws `ERR_INVALID_ARGUMENT` for a scheme that is unknown and for a module that makes no backend. Messages never
  * repeat an address that may have credentials.

@@ -1,0 +1,56 @@
+/** Cursors as every backend compares them, and as bytes for stores that have no columns. */
+import type { Cursor, WriteBatch } from './backend.ts';
+
+export function isSameCursor(a: Cursor, b: Cursor): boolean {
+  return (
+    a.lane === b.lane &&
+    a.laneCount === b.laneCount &&
+    a.logId === b.logId &&
+    a.position === b.position &&
+    a.epoch === b.epoch &&
+    a.writer === b.writer
+  );
+}
+
+/**
+ * Whether a batch may be written, of all cursors that there are: its lane's has to be where it begins. A lane without
+ * one may begin, unless there is one of another log or lane count. `found`: the cursor in the way.
+ */
+export function mayMove(
+  cursors: readonly Cursor[],
+  { from, to }: WriteBatch,
+): { readonly isFree: true } | { readonly isFree: false; readonly found: Cursor | undefined } {
+  const own = cursors.find(({ lane }) => lane === to.lane);
+  const stranger = cursors.find(({ laneCount, logId }) => laneCount !== to.laneCount || logId !== to.logId);
+  if (from === undefined) {
+    const found = own ?? stranger;
+    return found === undefined ? { isFree: true } : { isFree: false, found };
+  }
+  if (own !== undefined && isSameCursor(own, from)) return { isFree: true };
+  return { isFree: false, found: own ?? stranger };
+}
+
+const CURSOR_BYTES = 40;
+
+/** Lane, lane count, epoch and zero of 4 bytes each; log, position and writer of 8. Little-endian. */
+export function encodeCursor({ lane, laneCount, logId, position, epoch, writer }: Cursor): Buffer {
+  const bytes = Buffer.alloc(CURSOR_BYTES);
+  bytes.writeUInt32LE(lane, 0);
+  bytes.writeUInt32LE(laneCount, 4);
+  bytes.writeUInt32LE(epoch, 8);
+  bytes.writeBigUInt64LE(logId, 16);
+  bytes.writeBigUInt64LE(position, 24);
+  bytes.writeBigUInt64LE(writer, 32);
+  return bytes;
+}
+
+export function decodeCursor(bytes: Buffer): Cursor {
+  return {
+    lane: bytes.readUInt32LE(0),
+    laneCount: bytes.readUInt32LE(4),
+    epoch: bytes.readUInt32LE(8),
+    logId: bytes.readBigUInt64LE(16),
+    position: bytes.readBigUInt64LE(24),
+    writer: bytes.readBigUInt64LE(32),
+  };
+}

@@ -1,0 +1,305 @@
+/**
+ * LMDB as a backend, transactional: one file on this machine, larger than memory if need be, without a server. The
+ * operating system's page cache keeps what is read often; it is not part of the cache's memory limit.
+ *
+ * All calls work synchronously on the thread that makes them; a write returns when the disk has it. Other processes may
+ * have the same file open, and another writer is fenced off by the cursor as in any database.
+ *
+ * **In the file** there are two databases: `entries` (row key -> row-bytes.ts) and `cursors` (lane -> cursors.ts).
+ * There are no dead letters: LMDB refuses no value.
+ *
+ * **Room.** The file grows with its rows and never shrinks; freed pages are used again. With a limit, pages in use are
+ * counted before each batch. If the batch does not fit, `full` says what happens: `'refuse'` refuses it, until the
+ * limit is raised; `'evict'` removes other rows in its transaction.
+ */
+import { closeSync, mkdirSync, openSync, readSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { CairnError, errorKind } from '../errors.ts';
+import type { Backend, Cursor, ErrorClass, Loaded, Row, RowValue, WriteBatch, WriteOutcome } from './backend.ts';
+import { decodeCursor, encodeCursor, mayMove } from './cursors.ts';
+import { loadDriver } from './driver.ts';
+import { newestChanges } from './newest.ts';
+import { decodeRow, encodeRow, expiryOf, keyOf, retime, versionOf } from './row-bytes.ts';
+import { rowKeyOf } from './row-key.ts';
+
+export interface LmdbOptions {
+  /** The file. Its folder is made if it is missing. */
+  readonly path: string;
+  /** Bytes of pages in use, about. Undefined: as much as the disk has. */
+  readonly limitBytes?: number | undefined;
+  readonly full?: 'refuse' | 'evict' | undefined;
+  /** Unix milliseconds: which rows have expired. */
+  readonly clock?: (() => number) | undefined;
+}
+
+/** What is used of the package lmdb. */
+interface Snapshot {
+  done(): void;
+}
+interface Table {
+  get(key: Buffer, options?: { transaction: Snapshot }): Buffer | undefined;
+  put(key: Buffer, value: Buffer): unknown;
+  remove(key: Buffer): unknown;
+  getRange(options: object): Iterable<{ key: Buffer; value: Buffer }>;
+  getStats(): Readonly<Record<string, number>>;
+}
+interface Root extends Table {
+  openDB(name: string, options: object): Table;
+  transactionSync<T>(work: () => T): T;
+  useReadTransaction(): Snapshot;
+  resetReadTxn(): void;
+  close(): Promise<void>;
+}
+interface Opened {
+  readonly root: Root;
+  readonly entries: Table;
+  readonly cursors: Table;
+}
+
+/** Binary keys and values, compared byte by byte. */
+const BINARY = { encoding: 'binary', keyEncoding: 'binary' };
+
+/** Rows and bytes of a piece of a scan. */
+const SCAN_ROWS = 256;
+const SCAN_BYTES: number = 4 * 2 ** 20;
+
+/** Rows that an eviction looks at at once; it removes the older half of them. */
+const EVICTION_ROWS = 16;
+/** An eviction makes this part of the limit free beyond the batch's need. */
+const EVICTION_SHARE = 64;
+
+/**
+ * LMDB's numbers of damage, and of files that cannot be opened Node's names and the system's numbers, which the package
+ * reports as codes.
+ */
+const HALTING: ReadonlySet<unknown> = new Set([
+  ...[-30_797, -30_796, -30_795, -30_794, -30_793],
+  ...['EPERM', 'ENOENT', 'EACCES', 'EEXIST', 'ENOTDIR', 'EISDIR', 'EROFS'],
+  ...[1, 2, 13, 17, 20, 21, 30],
+]);
+
+export class LmdbBackend implements Backend {
+  readonly name: string;
+  readonly level = 'transactional';
+  readonly #options: LmdbOptions;
+  readonly #clock: () => number;
+  /** Of scans that are under way. */
+  readonly #snapshots = new Set<Snapshot>();
+  #opened: Opened | undefined;
+  #closed: Promise<void> | undefined;
+  /** Where the next eviction begins. */
+  #hand: Buffer | undefined;
+
+  constructor(options: LmdbOptions) {
+    this.#options = options;
+    this.name = `LMDB in ${options.path}`;
+    this.#clock = options.clock ?? Date.now;
+  }
+
+  async open(): Promise<void> {
+    if (this.#closed !== undefined) throw this.#refusal();
+    if (this.#opened !== undefined) return;
+    const { path } = this.#options;
+    const { open } = (await loadDriver('LMDB', 'lmdb', 'lmdb@3')) as { open: (options: object) => Root };
+    if (this.#closed !== undefined) throw this.#refusal();
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    checkFile(path);
+    // A commit returns when it is on the disk, and so is the batch.
+    const root = open({ ...BINARY, path, noSubdir: true, maxDbs: 4, overlappingSync: false });
+    this.#opened = { root, entries: root.openDB('entries', BINARY), cursors: root.openDB('cursors', BINARY) };
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#end();
+    return this.#closed;
+  }
+
+  async #end(): Promise<void> {
+    for (const snapshot of this.#snapshots) snapshot.done();
+    this.#snapshots.clear();
+    await this.#opened?.root.close();
+  }
+
+  classify(error: unknown): ErrorClass {
+    if (!(error instanceof Error)) return 'transient';
+    const { code } = error as { code?: unknown };
+    if (errorKind(error) !== undefined) return code === 'ERR_CLOSED' ? 'transient' : 'halt';
+    return HALTING.has(code) ? 'halt' : 'transient';
+  }
+
+  async readCursors(): Promise<readonly Cursor[]> {
+    return this.#reading((opened, snapshot) => cursorsIn(opened, snapshot));
+  }
+
+  async load(keys: readonly Buffer[]): Promise<Loaded> {
+    const nowMs = this.#clock();
+    return this.#reading((opened, transaction) => ({
+      rows: keys.map((key) => {
+        const bytes = opened.entries.get(rowKeyOf(key), { transaction });
+        return bytes === undefined ? undefined : alive(decodeRow(bytes), nowMs);
+      }),
+      cursors: cursorsIn(opened, transaction),
+    }));
+  }
+
+  async *scan(signal?: AbortSignal): AsyncGenerator<{ rows: readonly Row[]; cursors: readonly Cursor[] }> {
+    signal?.throwIfAborted();
+    const opened = this.#ready();
+    const nowMs = this.#clock();
+    const snapshot = snapshotOf(opened);
+    this.#snapshots.add(snapshot);
+    try {
+      const cursors = cursorsIn(opened, snapshot);
+      yield { rows: [], cursors };
+      let last: Buffer | undefined;
+      for (let isMore = true; isMore; ) {
+        signal?.throwIfAborted();
+        this.#ready();
+        const rows: Row[] = [];
+        let total = 0;
+        isMore = false;
+        for (const { key, value } of rangeFrom(opened, last, { transaction: snapshot, snapshot: true })) {
+          last = Buffer.from(key);
+          const row = alive(decodeRow(value), nowMs);
+          if (row !== undefined) rows.push({ key: Buffer.from(keyOf(last, value)), ...row });
+          total += value.length;
+          isMore = rows.length === SCAN_ROWS || total >= SCAN_BYTES;
+          if (isMore) break;
+        }
+        if (rows.length > 0) yield { rows, cursors };
+      }
+    } finally {
+      if (this.#snapshots.delete(snapshot)) snapshot.done();
+    }
+  }
+
+  async write(batch: WriteBatch): Promise<WriteOutcome> {
+    const opened = this.#ready();
+    const { root, entries, cursors } = opened;
+    const { deletes, sets, touches } = newestChanges(batch.changes);
+    const rows = sets.map((change) => ({ key: rowKeyOf(change.key), bytes: encodeRow(change) }));
+    return root.transactionSync((): WriteOutcome => {
+      const cursor = mayMove(cursorsIn(opened), batch);
+      if (!cursor.isFree) return { kind: 'moved', found: cursor.found };
+      const lane = Buffer.alloc(4);
+      lane.writeUInt32BE(batch.to.lane);
+      cursors.put(lane, encodeCursor(batch.to));
+      for (const { key } of deletes) entries.remove(rowKeyOf(key));
+      this.#makeRoom(opened, rows);
+      for (const { key, bytes } of rows) entries.put(key, bytes);
+      for (const { key, expiresWallMs, version } of touches) {
+        const rowKey = rowKeyOf(key);
+        const bytes = entries.get(rowKey);
+        if (bytes === undefined) continue;
+        const copy = Buffer.from(bytes);
+        retime(copy, expiresWallMs, version);
+        entries.put(rowKey, copy);
+      }
+      return { kind: 'committed', deadLetters: [] };
+    });
+  }
+
+  /** In a transaction: evicts until the rows fit the limit, or throws. */
+  #makeRoom(opened: Opened, rows: readonly { readonly bytes: Buffer }[]): void {
+    const { limitBytes, full = 'refuse' } = this.#options;
+    if (limitBytes === undefined || rows.length === 0) return;
+    const { entries } = opened;
+    const { pageSize = 4096, ...stats } = entries.getStats();
+    const pages =
+      (stats['treeBranchPageCount'] ?? 0) + (stats['treeLeafPageCount'] ?? 0) + (stats['overflowPages'] ?? 0);
+    // Of values of more than half a page, whole pages are used.
+    const sizeOf = (bytes: Buffer): number =>
+      bytes.length < pageSize / 2 ? bytes.length : Math.ceil(bytes.length / pageSize) * pageSize;
+    const needed = rows.reduce((total, { bytes }) => total + sizeOf(bytes), 0);
+    let excess = pages * pageSize + needed - limitBytes;
+    if (excess <= 0) return;
+    if (full === 'refuse' || needed > limitBytes) {
+      throw new CairnError('ERR_BACKEND_FULL', `${this.name} is full: its limit is ${limitBytes} bytes`);
+    }
+    excess += limitBytes / EVICTION_SHARE;
+    const nowMs = this.#clock();
+    let isSecondRound = false;
+    while (excess > 0) {
+      const found: { key: Buffer; expired: boolean; version: bigint; bytes: number }[] = [];
+      for (const { key, value } of rangeFrom(opened, this.#hand, {})) {
+        const expiresMs = expiryOf(value);
+        const expired = expiresMs !== 0 && expiresMs <= nowMs;
+        found.push({ key: Buffer.from(key), expired, version: versionOf(value), bytes: sizeOf(value) });
+        if (found.length === EVICTION_ROWS) break;
+      }
+      this.#hand = found.length === EVICTION_ROWS ? found.at(-1)!.key : undefined;
+      if (found.length === 0) {
+        if (isSecondRound) return;
+        isSecondRound = true;
+        continue;
+      }
+      isSecondRound = false;
+      const inOrder = found.sort((a, b) => Number(b.expired) - Number(a.expired) || (a.version < b.version ? -1 : 1));
+      for (const { key, bytes } of inOrder.slice(0, Math.ceil(found.length / 2))) {
+        entries.remove(key);
+        excess -= bytes;
+      }
+    }
+  }
+
+  #reading<T>(read: (opened: Opened, snapshot: Snapshot) => T): T {
+    const opened = this.#ready();
+    const snapshot = snapshotOf(opened);
+    try {
+      return read(opened, snapshot);
+    } finally {
+      snapshot.done();
+    }
+  }
+
+  #ready(): Opened {
+    if (this.#closed !== undefined) throw this.#refusal();
+    if (this.#opened === undefined) throw new CairnError('ERR_NOT_READY', `${this.name} has not been opened`);
+    return this.#opened;
+  }
+
+  #refusal(): CairnError {
+    return new CairnError('ERR_CLOSED', `${this.name} is closed`);
+  }
+}
+
+/** The newest state of the database, until it is done. */
+function snapshotOf({ root }: Opened): Snapshot {
+  root.resetReadTxn();
+  return root.useReadTransaction();
+}
+
+/** All cursors, of a snapshot or of the transaction under way. */
+function cursorsIn({ cursors }: Opened, transaction?: Snapshot): Cursor[] {
+  const options = transaction === undefined ? {} : { transaction };
+  return Array.from(cursors.getRange(options), ({ value }) => decodeCursor(value));
+}
+
+/** Rows in the order of their keys, behind one of them. */
+function rangeFrom({ entries }: Opened, after: Buffer | undefined, options: object) {
+  return entries.getRange(after === undefined ? options : { ...options, start: after, exclusiveStart: true });
+}
+
+function alive(row: RowValue, nowMs: number): RowValue | undefined {
+  return row.expiresWallMs === 0 || row.expiresWallMs > nowMs ? row : undefined;
+}
+
+/** LMDB ends the process over a file that is not its own, so this looks for its mark first. */
+function checkFile(path: string): void {
+  let file: number;
+  try {
+    file = openSync(path, 'r');
+  } catch (error) {
+    if ((error as { code?: unknown }).code === 'ENOENT') return;
+    throw error;
+  }
+  try {
+    const head = Buffer.alloc(32);
+    const length = readSync(file, head, 0, head.length, 0);
+    // Pages begin with 16 or 24 bytes of their own, depending on the version of the package.
+    const isMarked = [16, 24].some((at) => length >= at + 4 && head.readUInt32LE(at) === 0xbeef_c0de);
+    if (length > 0 && !isMarked) throw new CairnError('ERR_BACKEND_UNFIT', `${path} is not a file of LMDB`);
+  } finally {
+    closeSync(file);
+  }
+}
