@@ -171,10 +171,10 @@ Napi::Value FlightCounts(const Napi::CallbackInfo& info) {
   return counts;
 }
 
-// getStale(key): as get, and gives an entry that is stale too. The words have the milliseconds for which the value is
-// still fresh (kExpiresIn; 0: without end), and for a stale one the milliseconds since the end of its freshness, and 1
-// (kNumber; 0: it is fresh).
-Napi::Value GetStale(const Napi::CallbackInfo& info) {
+// getAged(key, acceptsStale): as get; with `acceptsStale` it gives an entry that is stale, too. The words have the
+// milliseconds for which the value is still fresh (kExpiresIn; 0: without end), and for a stale one the milliseconds
+// since the end of its freshness, and 1 (kNumber; 0: it is fresh).
+Napi::Value GetAged(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   CacheHandle* handle = HandleOf(info);
   KeyArgument key;
@@ -182,7 +182,7 @@ Napi::Value GetStale(const Napi::CallbackInfo& info) {
   if (code != Code::kFound) return Napi::Value(env, Refuse(env, handle, code));
   Request request;
   request.key = key.view();
-  request.accepts_stale = true;
+  request.accepts_stale = BooleanOr(info[1], false);
   Outcome outcome;
   const Now now = handle->instance->ReadNow(false);
   const Napi::Value value(env, Answer(env, handle, request, now, &outcome));
@@ -200,7 +200,7 @@ void ExtendHandle(Napi::Env, CacheHandle* handle, Napi::Object object) {
   AddHandleFunction<LeaveFlight>(handle, object, "leaveFlight");
   AddHandleFunction<TakeFlightNews>(handle, object, "takeFlightNews");
   AddHandleFunction<FlightCounts>(handle, object, "flightCounts");
-  AddHandleFunction<GetStale>(handle, object, "getStale");
+  AddHandleFunction<GetAged>(handle, object, "getAged");
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 
 namespace cairn {
 
-// Adds joinFlight, fillFlight, settleFlight, leaveFlight, takeFlightNews, flightCounts and getStale to every handle.
+// Adds joinFlight, fillFlight, settleFlight, leaveFlight, takeFlightNews, flightCounts and getAged to every handle.
 void InitFlightBinding(Napi::Env env, Napi::Object exports);
 
 }  // namespace cairn

@@ -121,6 +121,8 @@ export interface Wants {
   readonly ahead: Part | undefined;
   /** undefined: the time to live is exact. */
   readonly jitter: Part | undefined;
+  /** Whether a stale entry is of use: as the answer, or for the loader of a forced refresh. */
+  readonly acceptsStale: boolean;
   /** Whether a hit depends on how fresh the entry is. */
   readonly asksFreshness: boolean;
   /** Of a loader of many keys; undefined: the loader takes one. */
@@ -137,6 +139,7 @@ export const NO_WANTS: Wants = {
   softMs: 0,
   ahead: undefined,
   jitter: undefined,
+  acceptsStale: false,
   asksFreshness: false,
   batching: undefined,
 };
@@ -154,17 +157,19 @@ export function checkOptions(given: FetchManyOptions): Wants {
   if (softMs > 0 && errorMs === 0) {
     throw misplaced('softTimeout gives the stale value that staleIfError keeps: give staleIfError too');
   }
+  const forceRefresh = checkBoolean('forceRefresh', given.forceRefresh, false);
   const ahead = parsePart('refreshAhead', given.refreshAhead);
   return {
     ttl,
     signal,
     timeoutMs: parseDuration('timeout', given.timeout, 0),
-    forceRefresh: checkBoolean('forceRefresh', given.forceRefresh, false),
+    forceRefresh,
     revalidateMs,
     errorMs,
     softMs,
     ahead,
     jitter: parsePart('jitter', given.jitter),
+    acceptsStale: revalidateMs + errorMs > 0 || forceRefresh,
     asksFreshness: revalidateMs + errorMs > 0 || ahead !== undefined,
     batching: checkBatching(given),
   };

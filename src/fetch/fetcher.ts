@@ -69,7 +69,9 @@ export class Fetcher {
     }
     // All keys are read before a load begins, so that a wrong key refuses the call as a whole.
     const entries =
-      wants.forceRefresh || wants.asksFreshness ? list.map((key) => readStored(this.#cache, key)) : this.#readAll(list);
+      wants.forceRefresh || wants.asksFreshness
+        ? list.map((key) => readStored(this.#cache, key, wants.acceptsStale))
+        : this.#readAll(list);
     const results: PromiseSettledResult<unknown>[] = entries.map(({ value }) => ({ status: 'fulfilled', value }));
     const waiting: { call: Call; place: number }[] = [];
     const refreshing: Call[] = [];
@@ -146,7 +148,7 @@ export class Fetcher {
 
   // The answer depends on how fresh the entry is.
   #fetchStored(key: Key, loader: AnyLoader, wants: Wants, describe: Describe | undefined): Promise<unknown> {
-    const present = readStored(this.#cache, key);
+    const present = readStored(this.#cache, key, wants.acceptsStale);
     const call = this.#callFor(key, loader, wants, present, describe);
     if (call !== undefined && !call.background) return this.#flights.start([call])[0]!;
     if (call !== undefined) this.#flights.revalidate([call]);
@@ -164,15 +166,14 @@ export class Fetcher {
     present: Stored,
     describe: Describe | undefined,
   ): Call | undefined {
-    const { forceRefresh, revalidateMs, errorMs } = wants;
+    const { forceRefresh } = wants;
     const { value, staleMs, leftMs } = present;
     const isFresh = staleMs < 0;
-    const isWanted = isFresh || forceRefresh || revalidateMs + errorMs > 0;
-    if (!isValue(value) || !isWanted) {
+    if (!isValue(value)) {
       return new Call({ key, loader, wants, refresh: forceRefresh || value === UNREADABLE, describe });
     }
     const parts = { key, loader, wants, refresh: true, present };
-    if (forceRefresh || (!isFresh && staleMs >= revalidateMs)) return new Call({ ...parts, describe });
+    if (forceRefresh || (!isFresh && staleMs >= wants.revalidateMs)) return new Call({ ...parts, describe });
     const aheadMs = isFresh ? aheadMsOf(this.#cache, wants, key, value) : 0;
     return isFresh && leftMs > aheadMs ? undefined : new Call({ ...parts, aheadMs, background: true });
   }

@@ -30,10 +30,10 @@ export interface FlightHandle extends NativeHandle {
   takeFlightNews(): unknown[] | undefined;
   flightCounts(): [number, number, number] | undefined;
   /**
-   * As `get`, for a stale entry too. `words[Word.expiresIn]`: milliseconds for which it is still fresh, 0: without end;
-   * `words[Word.number]`: 0, or milliseconds for which it has been stale, and 1.
+   * As `get`; with `acceptsStale` for a stale entry, too. `words[Word.expiresIn]`: milliseconds for which it is still
+   * fresh, 0: without end; `words[Word.number]`: 0, or milliseconds for which it has been stale, and 1.
    */
-  getStale(key: Key): unknown;
+  getAged(key: Key, acceptsStale: boolean): unknown;
 }
 
 /** The parts of a cache that fetching needs. */

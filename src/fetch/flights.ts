@@ -163,8 +163,8 @@ export class Flights implements Looker {
   #lead(id: number, call: Call): void {
     if (call.refresh && !call.wants.forceRefresh) {
       // Another thread may have refreshed it after this one saw that it was due.
-      const present = readStored(this.#cache, call.key);
-      if (isValue(present.value) && present.staleMs < 0 && present.leftMs > call.aheadMs) {
+      const present = readStored(this.#cache, call.key, false);
+      if (isValue(present.value) && present.leftMs > call.aheadMs) {
         this.#handle.settleFlight(id, SETTLE_AGAIN);
         call.resolve(present.value, 'hit', present);
         return;
@@ -222,7 +222,7 @@ export class Flights implements Looker {
     let present: Stored;
     try {
       this.#cache.tick?.();
-      present = readStored(this.#cache, call.key);
+      present = readStored(this.#cache, call.key, true);
     } catch {
       return; // The value cannot be read now: the call waits on for its load.
     }

@@ -21,13 +21,13 @@ export function readFresh(cache: FetchCache, key: Key): unknown {
   return readable(() => cache.get(key));
 }
 
-/** The entry, be it fresh or stale. */
-export function readStored(cache: FetchCache, key: Key): Stored {
-  const { getStale } = cache.handle;
+/** The entry with its freshness. A stale entry is none, unless the caller accepts that. */
+export function readStored(cache: FetchCache, key: Key, acceptsStale: boolean): Stored {
+  const { getAged } = cache.handle;
   let stalePlusOne = 0;
   let leftMs = 0;
   const read = (again: Key): unknown => {
-    const answer = getStale(again);
+    const answer = getAged(again, acceptsStale);
     stalePlusOne = numberWord(Word.number);
     leftMs = numberWord(Word.expiresIn);
     return answer;

@@ -21,7 +21,7 @@ export class Watch {
   #stopTimer: (() => void) | undefined;
   #stopCallers: (() => void) | undefined;
 
-  /** REQUIRES: the calls are not settled, have the same options, and are all in the background or none is. */
+  /** REQUIRES: the calls are not settled, and have the same options. */
   static over(calls: readonly Call[], ends: WaitEnds): void {
     const [first] = calls;
     if (first === undefined) return;
@@ -31,9 +31,7 @@ export class Watch {
 
   private constructor(calls: readonly Call[], ends: WaitEnds) {
     this.#calls = new Set(calls);
-    const { wants, background } = calls[0]!;
-    const { timeoutMs, softMs } = wants;
-    const signal = background ? undefined : wants.signal;
+    const { timeoutMs, signal, softMs } = calls[0]!.wants;
     for (const call of calls) call.watch = this;
     const each = (end: (call: Call) => void): void => {
       for (const call of [...this.#calls]) end(call);
@@ -42,7 +40,7 @@ export class Watch {
       const late = { late: () => each(ends.late), aborted: () => {} };
       this.#stopTimer = wait({ timeoutMs, signal: undefined }, 'timer', late);
     }
-    const hasSoft = !background && softMs > 0 && (timeoutMs === 0 || softMs < timeoutMs);
+    const hasSoft = softMs > 0 && (timeoutMs === 0 || softMs < timeoutMs);
     const soft = hasSoft ? longTimeout(softMs, 'timer', () => each(ends.soft)) : undefined;
     const aborted = (reason: unknown): void => each((call) => call.background || ends.aborted(call, reason));
     const stopSignal = wait({ timeoutMs: 0, signal }, 'timer', { late: () => {}, aborted });
@@ -50,7 +48,7 @@ export class Watch {
       soft?.stop();
       stopSignal();
     };
-    // The loader, which has run already, may have aborted the signal.
+    // All may be in the background, or the loader, which has run already, has aborted the signal.
     this.check();
   }
 

@@ -39,6 +39,7 @@ export const FOREIGN_NAMES: Readonly<Record<string, string>> = {
   eagerRefreshThreshold: 'refreshAhead',
   refreshThreshold: 'refreshAhead',
   jitterMaxDuration: 'jitter',
+  maxBatchSize: 'batchSize',
 };
 
 /** Options that lru-cache has and that are methods or events here. */

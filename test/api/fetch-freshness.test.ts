@@ -192,6 +192,32 @@ describe('softTimeout', () => {
     expect(await Promise.all([absent, old])).toEqual(['first', 'second']);
   });
 
+  test('gives no value that is too old for the call, though the entry is kept for others', async () => {
+    const { load, loads } = handLoader();
+    const call = cache.fetch('k', load, { ...options, staleIfError: 10 });
+    now = 110;
+    vi.advanceTimersByTime(50);
+    loads[0]!.resolve('new');
+    expect(await call).toBe('new');
+  });
+
+  test('ends the wait of the loader that asked: a circle through it is none any more', async () => {
+    const asked = deferred<void>();
+    const inner = async () => {
+      await asked.promise;
+      return `inner of ${await cache.fetch('outer', notCalled)}`;
+    };
+    const outer = cache.fetch('outer', async () => {
+      const value = await cache.fetch('k', inner, options);
+      asked.resolve();
+      return value;
+    });
+    await null;
+    vi.advanceTimersByTime(50);
+    expect(await outer).toBe('old');
+    await vi.waitUntil(() => cache.get('k') === 'inner of old');
+  });
+
   test('gives the value that was written meanwhile', async () => {
     const { load, loads } = handLoader();
     const call = cache.fetchWithInfo('k', load, options);
@@ -358,6 +384,8 @@ describe('fetchWithInfo', () => {
     await expect(cache.fetchWithInfo('k', fail, { refreshAhead: '50%' })).rejects.toThrow('down');
     const info = await cache.fetchWithInfo('k', ({ stale }) => `after ${stale}`, { ttl: 100 });
     expect(info).toEqual({ value: 'after undefined', outcome: 'miss', ttl: 100, staleFor: 0 });
+    // A stale entry that no option accepts is a miss, in the counters too.
+    expect(cache.stats()).toMatchObject({ hits: 0 });
   });
 
   test('says that a value does not expire, or is not stored', async () => {

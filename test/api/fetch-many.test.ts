@@ -382,6 +382,24 @@ describe('a caller that stops waiting', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
+  test('by its signal leaves the loads of the keys that have stale values by then to go on', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const controller = new AbortController();
+    const options = { ttl: 100, staleIfError: '1h', softTimeout: 50, signal: controller.signal };
+    await cache.fetchMany(['a'], () => ['old a'], options);
+    now = 100;
+    const { load, loads } = handLoader();
+    const call = cache.fetchManySettled(['a', 'missing'], load, options);
+    await null;
+    vi.advanceTimersByTime(50);
+    controller.abort('enough');
+    expect(await call).toMatchObject([{ value: 'old a' }, { reason: 'enough' }]);
+    expect(loads[0]!.signal.aborted).toBe(false);
+    loads[0]!.resolve(['new a', 'too late']);
+    await vi.waitUntil(() => cache.get('a') === 'new a');
+    expect(cache.has('missing')).toBe(false);
+  });
+
   test('listens to its signal once, whatever the number of keys, and leaves nothing on it', async () => {
     const { signal } = new AbortController();
     const add = vi.spyOn(signal, 'addEventListener');
