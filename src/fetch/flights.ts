@@ -21,16 +21,15 @@ import { CairnError, isMalformed, malformedValues, show } from '../errors.ts';
 import { holdAwake, type Looker, lookAgain, lookers } from '../native/wake.ts';
 import { Code } from '../native.ts';
 import type { Loader } from '../options.ts';
-import { bytesOf, Codec, decode, type Encoded, encode, encodeDoubtfulText } from '../request/codec.ts';
 import { Batches } from './batches.ts';
 import type { Call, FetchOutcome } from './call.ts';
+import { type Filled, Filling } from './filling.ts';
 import { Context, Flight } from './flight.ts';
 import {
   ANSWER_ERROR,
   ANSWER_NOTHING,
   type FetchCache,
   type FlightHandle,
-  type Key,
   LEAVE_GOES_ON,
   NEWS_ABORT,
   NEWS_AGAIN,
@@ -44,7 +43,6 @@ import {
   ROLES,
   SETTLE_AGAIN,
 } from './flight-binding.ts';
-import { type Life, lifeOf, TTL_NOTHING } from './life.ts';
 import { describeError, reviveError } from './loader-errors.ts';
 import { Load } from './loads.ts';
 import { isValue, readFresh, readStored, type Stored, UNREADABLE } from './stored.ts';
@@ -61,11 +59,12 @@ export class Flights implements Looker {
   /** Flights that are not shared, and have no number. */
   readonly #alone = new Set<Flight>();
   readonly #batches: Batches;
-  #hasToldTooLarge = false;
+  readonly #filling: Filling;
 
   constructor(cache: FetchCache) {
     this.#cache = cache;
     this.#handle = cache.handle;
+    this.#filling = new Filling(cache);
     this.#batches = new Batches(cache.handle.cacheId, {
       loaded: (flight, call, value) => this.#onLoaded(flight, call, value),
       failed: (flight, error) => this.#onFailed(flight, error),
@@ -126,7 +125,11 @@ export class Flights implements Looker {
 
   // Gives the call a flight, or answers it.
   #enter(call: Call): void {
-    while (!this.#tryToEnter(call));
+    try {
+      while (!this.#tryToEnter(call));
+    } catch (error) {
+      call.reject(error);
+    }
   }
 
   // False: there was a value, which is gone again.
@@ -161,18 +164,25 @@ export class Flights implements Looker {
   }
 
   #lead(id: number, call: Call): void {
-    if (call.refresh && !call.wants.forceRefresh) {
-      // Another thread may have refreshed it after this one saw that it was due.
-      const present = readStored(this.#cache, call.key, false);
-      if (isValue(present.value) && present.leftMs > call.aheadMs) {
-        this.#handle.settleFlight(id, SETTLE_AGAIN);
-        call.resolve(present.value, 'hit', present);
-        return;
-      }
+    const refreshed = call.refresh && !call.wants.forceRefresh ? this.#refreshed(call) : undefined;
+    if (refreshed !== undefined) {
+      this.#handle.settleFlight(id, SETTLE_AGAIN);
+      call.resolve(refreshed.value, 'hit', refreshed);
+      return;
     }
     const flight = new Flight(id, call.key);
     this.#add(flight);
     this.#load(flight, call);
+  }
+
+  // The entry, if another thread has refreshed it after this one saw that it was due.
+  #refreshed(call: Call): Stored | undefined {
+    try {
+      const present = readStored(this.#cache, call.key, false);
+      return isValue(present.value) && present.leftMs > call.aheadMs ? present : undefined;
+    } catch {
+      return undefined; // An entry that cannot be read is loaded: the other threads wait for this one's load.
+    }
   }
 
   #wait(id: number, call: Call): void {
@@ -271,43 +281,19 @@ export class Flights implements Looker {
       for (const each of flight.calls) each.resolve(undefined, outcomeOf(each, call));
       return;
     }
-    let life: Life;
+    let filled: Filled;
     try {
-      life = lifeOf(this.#cache, call.wants, call.key, value);
-      encode(value, encoded);
+      filled = this.#filling.fill(flight.id, call, value);
     } catch (error) {
       this.#onFailed(flight, error);
       return;
-    }
-    let { payload, codec } = encoded;
-    if (flight.id !== 0) {
-      this.#cache.tick?.();
-      // With any answer the value was loaded: callers get it even if the cache does not keep it.
-      const { ttlMs, freshMs } = life;
-      let code = this.#handle.fillFlight(flight.id, payload, codec, ttlMs, ttlMs !== TTL_NOTHING, freshMs);
-      if (code === Code.valueMaybeIllFormed) {
-        encodeDoubtfulText(payload as string, encoded);
-        ({ payload, codec } = encoded);
-        code = this.#handle.fillFlight(flight.id, payload, codec, ttlMs, ttlMs !== TTL_NOTHING, freshMs);
-      }
-      if (code === Code.tooLarge) this.#tellTooLarge(call.key, bytesOf(payload));
     }
     this.#end(flight);
     if (typeof value !== 'object' || value === null) {
       for (const each of flight.calls) each.resolve(value, outcomeOf(each, call));
     } else {
-      this.#giveCopies(flight, payload, codec, call);
+      this.#giveCopies(flight, filled, call);
     }
-  }
-
-  // Once only, because a program that fetches such values would be warned of each of them.
-  #tellTooLarge(key: Key, bytes: number): void {
-    if (this.#hasToldTooLarge) return;
-    this.#hasToldTooLarge = true;
-    process.emitWarning(
-      `fetch() loads ${show(key)} each time: its value of ${bytes} bytes is larger than maxValueBytes (${this.#handle.valueBytesMax}) and is not kept. This is told once for a handle; stats().tooLarge counts`,
-      { type: 'CairnWarning', code: 'CAIRN_VALUE_NOT_KEPT' },
-    );
   }
 
   #onFailed(flight: Flight, error: unknown): void {
@@ -361,7 +347,7 @@ export class Flights implements Looker {
       }
       default:
         if (payload instanceof Uint8Array) {
-          this.#giveCopies(flight, payload, rows[at + 2] as number);
+          this.#giveCopies(flight, { payload, codec: rows[at + 2] as number });
         } else if (payload !== undefined) {
           for (const call of flight.calls) call.resolve(payload, 'joined');
         } else {
@@ -384,23 +370,14 @@ export class Flights implements Looker {
   }
 
   // Each call decodes its own copy, so no two calls share an object. `leader`: the call of this thread that loaded it.
-  #giveCopies(flight: Flight, payload: string | Uint8Array, codec: number, leader?: Call): void {
+  #giveCopies(flight: Flight, filled: Filled, leader?: Call): void {
     for (const call of flight.calls) {
       try {
-        call.resolve(this.#decode(payload, codec), outcomeOf(call, leader));
+        call.resolve(this.#filling.copyOf(filled), outcomeOf(call, leader));
       } catch (error) {
         call.fail(isMalformed(error) ? malformedValues([call.key], error) : error);
       }
     }
-  }
-
-  #decode(payload: string | Uint8Array, codec: number): unknown {
-    if (codec === Codec.json && typeof payload === 'string') return JSON.parse(payload);
-    const bytes =
-      typeof payload === 'string'
-        ? Buffer.from(payload, 'utf8')
-        : Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
-    return decode(codec, bytes, 0, bytes.length, this.#cache.raw, 0);
   }
 
   // The flight answers no call any more.
@@ -432,6 +409,3 @@ function outcomeOf(call: Call, leader: Call | undefined): FetchOutcome {
   if (call !== leader) return 'joined';
   return call.present === undefined ? 'miss' : 'refreshed';
 }
-
-// Filled by encode() and used up before anything else runs.
-const encoded: Encoded = { payload: '', codec: 0 };

@@ -133,6 +133,20 @@ describe('refreshAhead', () => {
     expect(loads[0]!.signal.aborted).toBe(true);
   });
 
+  test('loads a value whose second reading fails, so that others do not wait in vain', async () => {
+    let reads = 0;
+    const raw = (bytes: Buffer) => {
+      if (++reads === 2) throw new RangeError('not now');
+      return bytes.toString();
+    };
+    using odd = new Cache({ raw, clock: () => now });
+    odd.set('k', Buffer.from('old'), { ttl: 100 });
+    now = 90;
+    expect(await odd.fetch('k', () => 'new', { ttl: 100, refreshAhead: 50 })).toBe('old');
+    await until(() => odd.get('k') === 'new');
+    expect([reads, odd.stats().fetchFlights]).toEqual([2, 0]);
+  });
+
   test.for(['101%', 'soon', -1, '5 %%', null])('%s is refused', async (refreshAhead) => {
     const options = { refreshAhead } as FetchOptions;
     await expect(cache.fetch('k', notCalled, options)).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT'));

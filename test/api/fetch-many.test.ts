@@ -520,6 +520,22 @@ describe('collect', () => {
   });
 });
 
+test('a clock that fails when values are stored fails the calls for them, and no other waits', async () => {
+  let isBroken = false;
+  const clock = () => {
+    if (isBroken) throw new RangeError('no time');
+    return 0;
+  };
+  using broken = new Cache({ clock });
+  const { load, loads } = handLoader();
+  const call = broken.fetchManySettled(['a', 'b'], load);
+  await null;
+  isBroken = true;
+  loads[0]!.resolve([1, 2]);
+  expect(await call).toMatchObject([{ reason: { message: 'no time' } }, { reason: { message: 'no time' } }]);
+  isBroken = false;
+});
+
 test('when the cache is closed, a fetchMany that waits is rejected and its load aborted', async () => {
   const { load, loads } = handLoader();
   const many = cache.fetchMany(['a', 'b'], load);
