@@ -1,9 +1,9 @@
 #include "addon/feed_binding.h"
 
 #include <algorithm>
-#include <array>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "addon/convert.h"
 #include "addon/environment.h"
@@ -62,27 +62,21 @@ uint64_t PositionOf(Napi::Value value) {
 // The versions of the records of one group, by shard, for its place in the log.
 class GroupVersions {
  public:
-  explicit GroupVersions(const Store* store) : store_(store) {}
+  explicit GroupVersions(const Store* store) : store_(store), versions_(store->shard_count()) {}
   void Add(const RecordView& record) {
-    if (record.key.empty()) return;
-    Span* span = &spans_[store_->ShardOf(record.key)];
-    span->lowest = std::min(span->lowest, record.version);
-    span->highest = std::max(span->highest, record.version);
+    if (!record.key.empty()) versions_[store_->ShardOf(record.key)].push_back(record.version);
   }
-  void AddTo(LogPlaces* places, const LogRange& range) const {
+  void AddTo(LogPlaces* places, const LogRange& range) {
     for (uint32_t shard = 0; shard < store_->shard_count(); shard++) {
-      const Span& span = spans_[shard];
-      if (span.highest != 0) places->Add(shard, span.lowest, span.highest, range);
+      std::vector<uint64_t>* versions = &versions_[shard];
+      std::sort(versions->begin(), versions->end());
+      if (!versions->empty()) places->AddRecovered(shard, *versions, range);
     }
   }
 
  private:
-  struct Span {
-    uint64_t lowest = ~uint64_t{0};
-    uint64_t highest = 0;
-  };
   const Store* const store_;
-  std::array<Span, kShardCountMax> spans_{};
+  std::vector<std::vector<uint64_t>> versions_;
 };
 
 // ---- the scribe ----
@@ -295,11 +289,13 @@ Napi::Value PlacesOf(const Napi::CallbackInfo& info) {
       numbers == nullptr) {
     return Napi::Number::New(env, 0);
   }
-  static_assert(sizeof(LogRange) == 2 * sizeof(uint64_t));
   const uint32_t shard = call.handle->store->ShardOf({key, key_bytes});
-  const size_t found =
-      call.feed->places()->Find(shard, PositionOf(info[1]), reinterpret_cast<LogRange*>(numbers), count / 2);
-  return Napi::Number::New(env, static_cast<double>(found));
+  const std::vector<LogRange> ranges = call.feed->places()->Find(shard, PositionOf(info[1]));
+  for (size_t i = 0; i < std::min(ranges.size(), count / 2); i++) {
+    numbers[2 * i] = ranges[i].begin;
+    numbers[2 * i + 1] = ranges[i].end;
+  }
+  return Napi::Number::New(env, static_cast<double>(ranges.size()));
 }
 
 Napi::Value FindInRing(const Napi::CallbackInfo& info) {

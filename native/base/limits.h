@@ -80,6 +80,11 @@ inline constexpr uint32_t kLogTurnsMax = 16;
 
 // A point in the table of a shard's places in the log covers at least as much of the log: a look-up reads a range.
 inline constexpr uint64_t kLogPlaceBytesMin = 64 * 1024;
+// Recovered versions of one shard and group that are further apart, times the number of shards, are of different shards
+// of a log that had more of them. Of one shard whose keys are now shared among n, one version in n is in a given shard.
+inline constexpr uint64_t kLogPlaceGapPerShard = 16;
+// The most shards of such a log whose versions a shard tells apart.
+inline constexpr size_t kLogTracksMax = kShardCountMax;
 // The most such points of a shard, of 32 bytes each: 8 MiB for the most shards, and 1 GiB of log in ranges of 1 MiB.
 inline constexpr size_t kLogPlacesPerShardMax = 1024;
 

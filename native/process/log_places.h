@@ -1,12 +1,15 @@
 // Where in the log the records of a shard lie: for a version, the ranges of positions in which its record may be. For
 // values that left memory before the database behind the cache had them: the log still has their records.
 //
-//   a shard's points, in the order of the log:    [ lowest, highest | begin ... end )  [ lowest, highest | ... )  ...
+//   a track's points, in the order of the log:    [ lowest, highest | begin ... end )  [ lowest, highest | ... )  ...
 //
-// A point is a range of the log, and the lowest and the highest version of the shard's records in it. The versions of
-// points overlap only if the log was written with another number of shards. A point covers at least kLogPlaceBytesMin
-// of the log, unless the next record of the shard lies further behind. With more than kLogPlacesPerShardMax points,
-// neighbours are joined and later points cover twice as much.
+// A point is a range of the log, and the lowest and the highest version of some of the shard's records in it. Versions
+// that this process has given are one track, and rise along it. Recovered records of a shard may come from several
+// shards of a log that had another number of them, each of which gave versions for itself: these are told apart by
+// distance, a track for each, so that a point covers few versions.
+//
+// A point covers at least kLogPlaceBytesMin of the log, unless the next record of the track lies further behind. With
+// more than kLogPlacesPerShardMax points in a shard, neighbours are joined, and later points cover twice as much.
 //
 // Thread safety: any thread may call any method. The lock is a leaf.
 #pragma once
@@ -33,14 +36,15 @@ class LogPlaces {
   // All records of the shard with versions above those of its last point, up to `highest`, lie in this range, which
   // begins where the last point's begins or later. Nothing, if a point has this version already.
   void AddUpTo(uint32_t shard, uint64_t highest, const LogRange& range);
-  // The same for records whose lowest version is known, and may lie between those of earlier points.
-  void Add(uint32_t shard, uint64_t lowest, uint64_t highest, const LogRange& range);
+  // Recovered records with these versions, in rising order, lie in this range, which begins where an earlier one of the
+  // shard begins or later. REQUIRES: AddUpTo() was not called for this shard.
+  void AddRecovered(uint32_t shard, const std::vector<uint64_t>& versions, const LogRange& range);
   // Records before this position are not looked for any more.
   void DropBefore(uint64_t position);
 
-  // The ranges in which the record of a version may lie, in the order of the log: writes up to `count`, and returns how
-  // many there are. 0: the version has no record, its record is not in the log yet, or it was dropped.
-  size_t Find(uint32_t shard, uint64_t version, LogRange* ranges, size_t count) const;
+  // The ranges in which the record of a version may lie, in the order of the log. None: the version has no record, its
+  // record is not in the log yet, or it was dropped.
+  std::vector<LogRange> Find(uint32_t shard, uint64_t version) const;
   // Of all shards.
   size_t point_count() const;
 
@@ -50,13 +54,21 @@ class LogPlaces {
     uint64_t highest;
     LogRange range;
   };
-  struct PerShard {
+  struct Track {
     std::vector<Point> points;
-    uint64_t highest = 0;  // of all versions that were added
-    uint64_t bytes_min;
+    uint64_t highest = 0;  // of the last point
   };
-  void AddPoint(PerShard* to, const Point& point) REQUIRES_LOCK(lock_);
+  struct PerShard {
+    std::vector<Track> tracks;  // the first: of versions that this process has given
+    size_t point_count = 0;
+    uint64_t highest = 0;  // of all versions that were added
+    uint64_t bytes_min = 0;
+  };
+  static void AddPoint(PerShard* to, size_t track, const Point& point);
+  size_t TrackOf(PerShard* of, uint64_t lowest) const;
+  static void JoinNeighbours(PerShard* of);
 
+  const uint64_t gap_max_;
   mutable OsLock lock_;
   std::vector<PerShard> shards_ GUARDED_BY(lock_);
 };

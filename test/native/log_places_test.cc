@@ -16,12 +16,6 @@
 namespace cairn {
 namespace {
 
-std::vector<LogRange> Find(const LogPlaces& places, uint32_t shard, uint64_t version) {
-  std::vector<LogRange> ranges(places.Find(shard, version, nullptr, 0));
-  places.Find(shard, version, ranges.data(), ranges.size());
-  return ranges;
-}
-
 bool Includes(const std::vector<LogRange>& ranges, uint64_t position) {
   return std::any_of(ranges.begin(), ranges.end(),
                      [position](const LogRange& range) { return range.begin <= position && position < range.end; });
@@ -33,14 +27,14 @@ TEST(LogPlaces, AVersionIsInTheRangeThatCameWithIt) {
   places.AddUpTo(0, 10, {0, 100});
   places.AddUpTo(1, 7, {0, 100});
   places.AddUpTo(0, 20, {kFar, kFar + 100});
-  EXPECT_TRUE(Find(places, 0, 1) == (std::vector<LogRange>{{0, 100}}));
-  EXPECT_TRUE(Find(places, 0, 10) == (std::vector<LogRange>{{0, 100}}));
-  EXPECT_TRUE(Find(places, 0, 11) == (std::vector<LogRange>{{kFar, kFar + 100}}));
-  EXPECT_TRUE(Find(places, 0, 21).empty());
-  EXPECT_TRUE(Find(places, 1, 8).empty());
+  EXPECT_TRUE(places.Find(0, 1) == (std::vector<LogRange>{{0, 100}}));
+  EXPECT_TRUE(places.Find(0, 10) == (std::vector<LogRange>{{0, 100}}));
+  EXPECT_TRUE(places.Find(0, 11) == (std::vector<LogRange>{{kFar, kFar + 100}}));
+  EXPECT_TRUE(places.Find(0, 21).empty());
+  EXPECT_TRUE(places.Find(1, 8).empty());
   // It is there already.
   places.AddUpTo(0, 20, {2 * kFar, 2 * kFar + 100});
-  EXPECT_TRUE(Find(places, 0, 20) == (std::vector<LogRange>{{kFar, kFar + 100}}));
+  EXPECT_TRUE(places.Find(0, 20) == (std::vector<LogRange>{{kFar, kFar + 100}}));
 }
 
 TEST(LogPlaces, SmallGroupsAreOnePointAndLargeOnesOneEach) {
@@ -65,9 +59,9 @@ TEST(LogPlaces, WhatIsBeforeAPositionIsDropped) {
     places.AddUpTo(0, i + 1, {i * kLogPlaceBytesMin, (i + 1) * kLogPlaceBytesMin});
   }
   places.DropBefore(3 * kLogPlaceBytesMin + 1);
-  EXPECT_TRUE(Find(places, 0, 3).empty());
-  EXPECT_EQ(Find(places, 0, 4).size(), size_t{1}) << "it may be behind the position";
-  EXPECT_EQ(Find(places, 0, 10).size(), size_t{1});
+  EXPECT_TRUE(places.Find(0, 3).empty());
+  EXPECT_EQ(places.Find(0, 4).size(), size_t{1}) << "it may be behind the position";
+  EXPECT_EQ(places.Find(0, 10).size(), size_t{1});
   places.DropBefore(100 * kLogPlaceBytesMin);
   EXPECT_EQ(places.point_count(), size_t{0});
   // Versions go on where they were.
@@ -75,17 +69,64 @@ TEST(LogPlaces, WhatIsBeforeAPositionIsDropped) {
   EXPECT_EQ(places.point_count(), size_t{0});
 }
 
-TEST(LogPlaces, VersionsOfAnotherShardCountMayBeInSeveralRanges) {
+TEST(LogPlaces, RecoveredVersionsOfSeveralShardsAreToldApart) {
   LogPlaces places(1);
-  places.Add(0, 5, 500, {0, kLogPlaceBytesMin});
-  places.Add(0, 100, 900, {kLogPlaceBytesMin, 3 * kLogPlaceBytesMin});
-  EXPECT_EQ(Find(places, 0, 4).size(), size_t{0});
-  EXPECT_EQ(Find(places, 0, 50).size(), size_t{1});
-  EXPECT_EQ(Find(places, 0, 200).size(), size_t{2});
+  constexpr uint64_t kOther = 1 << 20;
+  for (uint64_t i = 0; i < 8; i++) {
+    const LogRange range{i * kLogPlaceBytesMin, (i + 1) * kLogPlaceBytesMin};
+    places.AddRecovered(0, {10 * i + 1, 10 * i + 5, kOther + 10 * i, kOther + 10 * i + 9}, range);
+  }
+  EXPECT_TRUE(places.Find(0, 25) == (std::vector<LogRange>{{2 * kLogPlaceBytesMin, 3 * kLogPlaceBytesMin}}));
+  EXPECT_TRUE(places.Find(0, kOther + 77) == (std::vector<LogRange>{{7 * kLogPlaceBytesMin, 8 * kLogPlaceBytesMin}}));
+  EXPECT_TRUE(places.Find(0, 10'000).empty());
   // New versions are above all of them.
-  places.AddUpTo(0, 1000, {3 * kLogPlaceBytesMin, 4 * kLogPlaceBytesMin + 1});
-  EXPECT_EQ(Find(places, 0, 900).size(), size_t{1});
-  EXPECT_EQ(Find(places, 0, 901).size(), size_t{1});
+  places.AddUpTo(0, 2 * kOther, {8 * kLogPlaceBytesMin, 10 * kLogPlaceBytesMin});
+  EXPECT_TRUE(places.Find(0, kOther + 80) == (std::vector<LogRange>{{8 * kLogPlaceBytesMin, 10 * kLogPlaceBytesMin}}));
+  EXPECT_EQ(places.Find(0, kOther + 79).size(), size_t{1});
+}
+
+// The log of a cache with many shards, read by one with few: also behind clears, which set all shards to one version.
+TEST(LogPlaces, TheLogOfManyShardsIsFoundByFewWithoutReadingMuchOfIt) {
+  constexpr uint32_t kOldShards = 32;
+  test::Random random(test::Seed());
+  LogPlaces places(2);
+  uint64_t versions[kOldShards];
+  for (uint64_t& version : versions) version = random.Below(uint64_t{1} << 31);
+  struct Written {
+    uint32_t shard;
+    uint64_t version;
+    uint64_t position;
+  };
+  std::vector<Written> written;
+  uint64_t position = 0;
+  for (int group = 0; group < 3000; group++) {
+    std::vector<uint64_t> of_shard[2];
+    const LogRange range{position, position + random.Between(1000, 400'000)};
+    for (uint32_t old = 0; old < kOldShards; old++) {
+      // Some are written to much more than others.
+      for (uint64_t i = random.Below(1 + old * 2); i > 0; i--) {
+        of_shard[old % 2].push_back(++versions[old]);
+        if (random.OneIn(20)) written.push_back({old % 2, versions[old], position});
+      }
+    }
+    for (uint32_t shard = 0; shard < 2; shard++) {
+      std::sort(of_shard[shard].begin(), of_shard[shard].end());
+      if (!of_shard[shard].empty()) places.AddRecovered(shard, of_shard[shard], range);
+    }
+    position = range.end;
+    if (group == 2000) {
+      const uint64_t cleared = *std::max_element(std::begin(versions), std::end(versions)) + 1;
+      for (uint64_t& version : versions) version = cleared;
+    }
+    EXPECT_LE(places.point_count(), 2 * kLogPlacesPerShardMax);
+  }
+  uint64_t bytes = 0;
+  for (const Written& record : written) {
+    const std::vector<LogRange> ranges = places.Find(record.shard, record.version);
+    ASSERT_TRUE(Includes(ranges, record.position));
+    for (const LogRange& range : ranges) bytes += range.end - range.begin;
+  }
+  EXPECT_LT(bytes / written.size(), position / 10) << position << " bytes of log";
 }
 
 // Random groups of some shards: every version is found in the range of its group, and the number of points is bounded.
@@ -118,7 +159,7 @@ TEST(LogPlaces, EveryVersionIsFoundHoweverManyThereAre) {
     EXPECT_LE(places.point_count(), kShards * kLogPlacesPerShardMax);
   }
   for (const Written& record : written) {
-    const std::vector<LogRange> ranges = Find(places, record.shard, record.version);
+    const std::vector<LogRange> ranges = places.Find(record.shard, record.version);
     EXPECT_LE(ranges.size(), size_t{1});
     if (record.position >= dropped) ASSERT_TRUE(Includes(ranges, record.position));
   }
@@ -267,7 +308,7 @@ TEST(FindInRing, ARecordThatIsNotInTheRingHasItsPlace) {
       in_ring++;
       continue;
     }
-    const std::vector<LogRange> ranges = Find(*fed.feed->places(), fed.store->ShardOf(record.key), record.version);
+    const std::vector<LogRange> ranges = fed.feed->places()->Find(fed.store->ShardOf(record.key), record.version);
     const std::string name = record.key + "@" + std::to_string(record.version);
     const bool is_there = std::any_of(log.begin(), log.end(), [&](const auto& entry) {
       return entry.first == name && Includes(ranges, entry.second.begin);
