@@ -24,7 +24,7 @@ import { getSystemErrorMap } from 'node:util';
 import { BroadcastChannel, SHARE_ENV, Worker } from 'node:worker_threads';
 import { CairnError, show } from '../errors.ts';
 import { TIMER_MS_MAX } from '../limits.ts';
-import { type DirectoryLock, nodeFiles, type Place, PROGRESS_BYTES, placeOf } from '../log/index.ts';
+import { type DirectoryLock, nodeFiles, type Place, PROGRESS_BYTES, placeOf, Watermark } from '../log/index.ts';
 import { lockByAddon } from '../native/directory-lock.ts';
 import { type FeedHandle, FeedState, native, targetsOf } from '../native.ts';
 import type { RecoveryProgress } from '../options/types.ts';
@@ -220,6 +220,8 @@ export class LogKeeper extends ScribeCommands {
     // The thread, if there still is one, finds that the cache has ended, and the directory is its until it is gone.
     this.#handle.close();
     this.#channel?.close();
+    // Readers of the log in other threads end, also if the scribe could not tell them.
+    new Watermark(this.#progress).close();
     if (this.#worker === undefined) this.#lock.release();
     this.#listeners.clear();
   }

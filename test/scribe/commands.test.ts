@@ -70,6 +70,24 @@ describe('the files of a log', () => {
   });
 });
 
+test('a reader of the files ends with the cache, also if no scribe is left to say so', async () => {
+  const cache = await data.open(data.fresh());
+  cache.on('log', () => {});
+  const keeper = keeperOf(cache);
+  const files = filesOf(keeper);
+  cache.set('a', 1);
+  await cache.sync();
+  const keys: string[] = [];
+  const reading = (async () => {
+    for await (const entry of new LogReader(files).read(files.openedAt))
+      if (entry.kind === 'records') keys.push(...keysOf(entry));
+  })();
+  for (let deaths = 0; deaths < 2; deaths++) await endThread(keeper);
+  await cache.destroy().catch(() => {});
+  await reading;
+  expect(keys).toEqual(['a']);
+});
+
 describe('committedUpTo()', () => {
   test.each(['committed', 'durable'] as const)(
     'is behind every record that was written before the call, %s',
