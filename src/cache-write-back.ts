@@ -1,17 +1,12 @@
 /** Write-back of a cache, for a handle: through the keeper if this thread has opened the cache, else by message. */
 import { answerError } from './answers.ts';
+import type { KeptDeadLetter } from './backend/index.ts';
 import { CairnError, CairnTypeError, wrongType } from './errors.ts';
 import { Code, type NativeHandle } from './native.ts';
-import { checkNames, type Duration, type ResolvedOptions } from './options.ts';
+import { checkInteger, checkNames, type Duration, type ResolvedOptions } from './options.ts';
 import { checkPatience, wait } from './patience.ts';
 import { report } from './reports.ts';
-import {
-  RemoteWriteBack,
-  type WriteBackActions,
-  WriteBackKeeper,
-  type WriteBackListener,
-  type WriteBackStats,
-} from './write-back/index.ts';
+import { RemoteWriteBack, type WriteBackActions, WriteBackKeeper, type WriteBackListener } from './write-back/index.ts';
 
 /** The options of `drain`. */
 export interface DrainOptions {
@@ -27,6 +22,19 @@ export interface WriteBack {
    */
   pause(): Promise<void>;
   resume(): Promise<void>;
+  /**
+   * Changes that the database has refused for good, oldest first. `limit`: default 100; `after`: the id of the last one
+   * that was listed. Rejects with the error of a database that cannot be asked.
+   */
+  deadLetters(options?: DeadLettersOptions): Promise<KeptDeadLetter[]>;
+  /** Removes dead letters; the rows stay as the database has them. Resolves to the number of those that there were. */
+  dropDeadLetters(ids: readonly bigint[]): Promise<number>;
+}
+
+/** The options of `deadLetters`. */
+export interface DeadLettersOptions {
+  limit?: number;
+  after?: bigint;
 }
 
 interface Listener {
@@ -34,6 +42,9 @@ interface Listener {
   /** What the keeper calls. */
   readonly heard: WriteBackListener;
 }
+
+/** Dead letters of one list: each has a value. */
+const DEAD_LETTERS_MAX = 1000;
 
 /** Cache has the documentation of what is public here. */
 export class CacheWriteBack {
@@ -50,6 +61,8 @@ export class CacheWriteBack {
     this.control = {
       pause: async () => this.#reached('pause').pause(),
       resume: async () => this.#reached('resume').resume(),
+      deadLetters: (given) => this.#deadLetters(given),
+      dropDeadLetters: (ids) => this.#dropDeadLetters(ids),
     };
   }
 
@@ -67,9 +80,19 @@ export class CacheWriteBack {
     });
   }
 
-  /** Undefined: there is no database, or another thread has opened the cache. */
-  stats(): WriteBackStats | undefined {
-    return this.#keeper()?.stats(Date.now());
+  async #deadLetters(given: DeadLettersOptions | undefined): Promise<KeptDeadLetter[]> {
+    const { limit, after = 0n } = checkNames<DeadLettersOptions>('options', given, ['limit', 'after']);
+    if (typeof after !== 'bigint') throw wrongType('after', 'a bigint, the id of a dead letter', after);
+    const count = checkInteger('limit', limit, 1, DEAD_LETTERS_MAX, 100);
+    const letters = await this.#reached('deadLetters').deadLetters(count, after);
+    return letters.map((letter) => report(letter));
+  }
+
+  async #dropDeadLetters(ids: readonly bigint[]): Promise<number> {
+    if (!Array.isArray(ids) || !ids.every((id) => typeof id === 'bigint')) {
+      throw wrongType('ids', 'an array of bigints, the ids of dead letters', ids);
+    }
+    return this.#reached('dropDeadLetters').dropDeadLetters(ids);
   }
 
   /** A thread gets no notices of a cache that another thread has opened. */

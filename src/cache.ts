@@ -609,10 +609,9 @@ export class Cache<V = unknown> {
 
   /** Counters and sizes. */
   stats(): CacheStats {
-    const stats = readStats(this.#handle);
+    const stats = readStats(this.#handle, this.#resolvedOptions().store !== undefined);
     if (stats === undefined) throw this.#error(Code.closed);
-    const writeBack = this.#writeBack.stats();
-    return writeBack === undefined ? stats : { ...stats, writeBack };
+    return stats;
   }
 
   /** Sets the counters back to 0. */

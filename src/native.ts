@@ -162,7 +162,8 @@ export interface FeedHandle extends NativeHandle {
   dropPlaces(before: bigint): void;
   rewindDrained(): void;
   setFeedState(state: FeedState): void;
-  setLogMetrics(numbers: Float64Array): void;
+  /** `place`: of the first of them among all numbers, default 0. */
+  setLogMetrics(numbers: Float64Array, place?: number): void;
   poke(): void;
   ringBell(): void;
   feedStats(numbers: Float64Array): number;

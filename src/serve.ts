@@ -6,6 +6,7 @@ import { feedOf } from './native.ts';
 import type { ServeOptions } from './options.ts';
 import { LOG_METRICS } from './scribe/index.ts';
 import { MemcachedServer } from './server/index.ts';
+import { WRITE_BACK_STAT_NAMES } from './write-back/index.ts';
 
 /**
  * Serves a cache to memcached clients, over sockets of the calling thread. Resolves when the server listens, by default
@@ -18,5 +19,6 @@ export async function serve<V>(cache: Cache<V>, options?: ServeOptions): Promise
   if (!(cache instanceof Cache)) throw notACache('cache', cache);
   const handle = handleOf(cache as Cache<never>);
   const ack = feedOf(handle) === undefined ? undefined : cache.options.ack;
-  return MemcachedServer.start(handle, options, { ack, logMetrics: LOG_METRICS, tick: clockOf(handle) });
+  const logMetrics = cache.options.store === undefined ? LOG_METRICS : [...LOG_METRICS, ...WRITE_BACK_STAT_NAMES];
+  return MemcachedServer.start(handle, options, { ack, logMetrics, tick: clockOf(handle) });
 }

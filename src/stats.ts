@@ -4,7 +4,7 @@ import { show } from './errors.ts';
 import { type FetchCounts, type FlightHandle, fetchCounts } from './fetch/index.ts';
 import { Code, feedOf, type NativeHandle, native } from './native.ts';
 import { type LogStats, readLogStats } from './scribe/index.ts';
-import type { WriteBackStats } from './write-back/index.ts';
+import { readWriteBackStats, type WriteBackStats } from './write-back/index.ts';
 
 /** Counters since the cache was opened or `resetStats` was called, and present sizes. */
 export interface CacheStats extends FetchCounts {
@@ -90,12 +90,12 @@ export interface CacheStats extends FetchCounts {
   shards: number;
   /** Only for a cache with a log. */
   log?: LogStats;
-  /** Only for a cache with a database, in the thread that has opened it. */
+  /** Only for a cache with a database. */
   writeBack?: WriteBackStats;
 }
 
-/** The statistics of a cache; undefined: it is closed. */
-export function readStats(handle: NativeHandle): CacheStats | undefined {
+/** The statistics of a cache, with those of write-back if it `hasStore`; undefined: it is closed. */
+export function readStats(handle: NativeHandle, hasStore = false): CacheStats | undefined {
   const names = native.statNames;
   const numbers = new Float64Array(names.length);
   if (handle.stats(numbers) !== Code.stored) return undefined;
@@ -105,6 +105,7 @@ export function readStats(handle: NativeHandle): CacheStats | undefined {
   Object.assign(stats, fetchCounts(handle as FlightHandle));
   const feed = feedOf(handle);
   if (feed !== undefined) Object.assign(stats, { log: readLogStats(feed, Date.now()) });
+  if (feed !== undefined && hasStore) Object.assign(stats, { writeBack: readWriteBackStats(feed) });
   return stats as unknown as CacheStats;
 }
 

@@ -144,10 +144,10 @@ describe('src/', () => {
     opening: [...shared, 'refusals', 'native', 'clock', 'copies', 'router', 'scribe', 'write-back'],
     refusals: ['errors', 'native'],
     resize: [...shared, 'native', 'answers', 'refusals'],
-    'cache-write-back': ['errors', 'options', 'native', 'answers', 'patience', 'reports', 'write-back'],
+    'cache-write-back': ['errors', 'options', 'native', 'answers', 'backend', 'patience', 'reports', 'write-back'],
     'cache-log': ['errors', 'native', 'answers', 'reports', 'scribe'],
     ending: ['native', 'options', 'patience', 'cache-log', 'promises'],
-    serve: ['clock', 'options', 'cache', 'copies', 'native', 'scribe', 'server'],
+    serve: ['clock', 'options', 'cache', 'copies', 'native', 'scribe', 'server', 'write-back'],
     patience: ['errors', 'limits', 'options'],
     config: ['options'],
     fetch: [...first, 'native', 'patience'],
@@ -178,6 +178,8 @@ describe('src/', () => {
   const exceptions: Record<string, string[]> = {
     // It works on files; `inspect` also where the addon, and with it index.ts, does not load.
     'src/cli/log.ts': ['log', 'native'],
+    // It asks the database, without a cache.
+    'src/cli/dead-letters.ts': ['backend'],
     // What the option `store` may be is the type of the databases.
     'src/options/types.ts': ['backend'],
     'src/options/kinds.ts': ['backend'],

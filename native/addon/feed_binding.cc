@@ -201,7 +201,8 @@ void SetLogMetrics(const Napi::CallbackInfo& info) {
   const FeedCall call(info);
   size_t count;
   double* numbers = DoublesOf(info[0], &count);
-  if (call.feed != nullptr && numbers != nullptr) call.feed->SetMetrics(numbers, count);
+  const auto place = static_cast<size_t>(NumberOr(info[1], 0));
+  if (call.feed != nullptr && numbers != nullptr) call.feed->SetMetrics(numbers, count, place);
 }
 
 // ---- everybody ----

@@ -19,7 +19,7 @@
 //   dropPlaces(before)                    placesOf() needs no range of the log before this position
 //   rewindDrained()                       all that is not committed is to be drained once more
 //   setFeedState(state)                   what all threads see of the log: ChangeFeed::State
-//   setLogMetrics(Float64Array)           what logMetrics() returns from now on
+//   setLogMetrics(Float64Array, place)    what logMetrics() returns from now on, from that place on; default 0
 //
 // Any thread:
 //

@@ -380,8 +380,10 @@ LogView::Numbers ChangeFeed::ReadNumbers() const {
   return numbers;
 }
 
-void ChangeFeed::SetMetrics(const double* numbers, size_t count) {
-  for (size_t i = 0; i < std::min(count, kLogMetricsMax); i++) metrics_[i].store(numbers[i], std::memory_order_relaxed);
+void ChangeFeed::SetMetrics(const double* numbers, size_t count, size_t place) {
+  for (size_t i = 0; i < count && place + i < kLogMetricsMax; i++) {
+    metrics_[place + i].store(numbers[i], std::memory_order_relaxed);
+  }
 }
 
 void ChangeFeed::ReadMetrics(double* numbers, size_t count) const {

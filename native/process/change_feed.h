@@ -116,7 +116,8 @@ class ChangeFeed final : public ChangeBell, public LogView {
   // ---- numbers ----
 
   Numbers ReadNumbers() const override;
-  void SetMetrics(const double* numbers, size_t count);
+  // Numbers from `place` on; the others stay. The writer of the log has the first, that of the database those behind.
+  void SetMetrics(const double* numbers, size_t count, size_t place = 0);
   void ReadMetrics(double* numbers, size_t count) const override;
 
   // ChangeBell: makes the scribe drain now.

@@ -6,6 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { configCommand } from './config.ts';
+import { deadLettersCommand } from './dead-letters.ts';
 import { logCommand } from './log.ts';
 import { serveCommand } from './serve.ts';
 
@@ -26,6 +27,7 @@ export function makeProgram(): Command {
   program.addCommand(serveCommand());
   program.addCommand(configCommand());
   program.addCommand(logCommand());
+  program.addCommand(deadLettersCommand());
   program
     .command('build')
     .description('build the native addon where no prebuilt one fits this machine')

@@ -17,11 +17,11 @@
  * The thread keeps the process alive only while a caller awaits one of these promises.
  */
 import { SHARE_ENV, Worker } from 'node:worker_threads';
-import type { Backend } from '../backend/index.ts';
+import type { Backend, KeptDeadLetter } from '../backend/index.ts';
 import { CairnError, errorKind } from '../errors.ts';
-import { native } from '../native.ts';
+import { type FeedHandle, native } from '../native.ts';
 import type { StoreTarget } from '../options.ts';
-import { errorFrom, type LogFiles, type LogKeeper, type PlainError } from '../scribe/index.ts';
+import { attachScribe, errorFrom, type LogFiles, type LogKeeper, type PlainError } from '../scribe/index.ts';
 import { quietClock } from './clock.ts';
 import { FilesLog } from './files-log.ts';
 import {
@@ -35,8 +35,8 @@ import {
   type WriterData,
   type WriterReport,
 } from './message.ts';
-import { NUMBERS_BYTES, WRITER_STATES, WriteBackMetrics, type WriteBackStats, writeBackStats } from './metrics.ts';
-import { type WriteBackActions, WriteBackHost } from './remote.ts';
+import { NUMBERS_BYTES, WRITER_STATES, WriteBackMetrics } from './metrics.ts';
+import { keptFrom, type WriteBackActions, WriteBackHost } from './remote.ts';
 import { WriterService } from './service.ts';
 import type { WriterState } from './writer.ts';
 
@@ -74,7 +74,7 @@ interface Running {
 
 interface Asked {
   readonly command: WriterCommand;
-  resolve(): void;
+  resolve(result: unknown): void;
   reject(error: Error): void;
 }
 
@@ -86,6 +86,7 @@ const keepers = shared.writeBackKeepers;
 export class WriteBackKeeper implements WriteBackActions {
   readonly #options: WriteBackKeeperOptions;
   readonly #files: LogFiles;
+  readonly #handle: FeedHandle;
   readonly #pulse = new SharedArrayBuffer(4 * PULSE_WORDS);
   readonly #numbers = new SharedArrayBuffer(NUMBERS_BYTES);
   readonly #metrics = new WriteBackMetrics(this.#numbers);
@@ -129,6 +130,7 @@ export class WriteBackKeeper implements WriteBackActions {
     const { files } = options.log;
     if (files === undefined) throw new Error('Only a log of files can be written back');
     this.#files = files;
+    this.#handle = attachScribe(options.cacheId);
     keepers.set(options.cacheId, this);
     this.#host = new WriteBackHost(options.cacheId, this);
   }
@@ -152,10 +154,6 @@ export class WriteBackKeeper implements WriteBackActions {
 
   // ---- what a cache asks ----
 
-  stats(wallMs: number): WriteBackStats {
-    return writeBackStats(this.#metrics, wallMs);
-  }
-
   listen(listener: WriteBackListener): void {
     this.#listeners.add(listener);
   }
@@ -177,6 +175,14 @@ export class WriteBackKeeper implements WriteBackActions {
   async resume(): Promise<void> {
     this.#isPaused = false;
     await this.#ask({ kind: 'resume', id: ++this.#ids });
+  }
+
+  async deadLetters(limit: number, after: bigint): Promise<readonly KeptDeadLetter[]> {
+    return keptFrom(await this.#ask({ kind: 'list-dead-letters', id: ++this.#ids, limit, after }));
+  }
+
+  async dropDeadLetters(ids: readonly bigint[]): Promise<number> {
+    return (await this.#ask({ kind: 'drop-dead-letters', id: ++this.#ids, ids })) as number;
   }
 
   /** The thread that writes, if there is one: for tests. */
@@ -210,6 +216,8 @@ export class WriteBackKeeper implements WriteBackActions {
     this.#rejectAll(closed);
     this.#host.close(closed);
     this.#metrics.set('state', WRITER_STATES.indexOf('closed'));
+    this.#metrics.publish(this.#handle);
+    this.#handle.close();
     this.#listeners.clear();
     keepers.delete(this.#options.cacheId);
   }
@@ -223,10 +231,10 @@ export class WriteBackKeeper implements WriteBackActions {
     }
   }
 
-  #ask(command: WriterCommand): Promise<void> {
+  #ask(command: WriterCommand): Promise<unknown> {
     const isTooLate = this.#isClosed || (this.#closing !== undefined && command.kind !== 'close');
     if (isTooLate) return Promise.reject(new CairnError('ERR_CLOSED', 'The cache was closed'));
-    const answer = new Promise<void>((resolve, reject) => {
+    const answer = new Promise<unknown>((resolve, reject) => {
       this.#asked.set(command.id, { command, resolve, reject });
     });
     this.#running?.post(command);
@@ -299,6 +307,7 @@ export class WriteBackKeeper implements WriteBackActions {
           random: Math.random,
           pulse: this.#pulse,
           numbers: this.#numbers,
+          handle: this.#handle,
           say: (report) => {
             if (!isOver) this.#onReport(report);
           },
@@ -329,7 +338,7 @@ export class WriteBackKeeper implements WriteBackActions {
       case 'done': {
         const asked = this.#asked.get(report.id);
         this.#asked.delete(report.id);
-        if (report.error === undefined) asked?.resolve();
+        if (report.error === undefined) asked?.resolve(report.result);
         else asked?.reject(errorFrom(report.error));
         break;
       }
@@ -362,6 +371,7 @@ export class WriteBackKeeper implements WriteBackActions {
     }
     this.#metrics.add('restarts', 1);
     this.#metrics.set('state', WRITER_STATES.indexOf('opening'));
+    this.#metrics.publish(this.#handle);
     this.#notify({ kind: 'restarted', cause });
     this.#youngDeaths = performance.now() - this.#startedMs < OLD_MS ? this.#youngDeaths + 1 : 1;
     const waitMs = Math.min(RESTART_MS_MAX, RESTART_MS_FIRST * 2 ** (this.#youngDeaths - 1));

@@ -40,6 +40,9 @@ export type WriterCommand =
   /** Everything before this position is to be in the database. */
   | { readonly kind: 'drain'; readonly id: number; readonly position: bigint }
   | { readonly kind: 'pause' | 'resume'; readonly id: number }
+  /** The result: dead letters; and how many there were. */
+  | { readonly kind: 'list-dead-letters'; readonly id: number; readonly limit: number; readonly after: bigint }
+  | { readonly kind: 'drop-dead-letters'; readonly id: number; readonly ids: readonly bigint[] }
   /** Ends; with `finishes`, what the log has by then is written before, within the time. 0: no limit. */
   | { readonly kind: 'close'; readonly id: number; readonly timeoutMs: number; readonly finishes: boolean };
 
@@ -74,6 +77,6 @@ export type WriterReport =
   /** `cause` as a plain error. */
   | { readonly kind: 'state'; readonly state: WriterState; readonly cause: PlainError | undefined }
   | { readonly kind: 'notice'; readonly notice: WriteBackNotice }
-  | { readonly kind: 'done'; readonly id: number; readonly error: PlainError | undefined }
+  | { readonly kind: 'done'; readonly id: number; readonly result: unknown; readonly error: PlainError | undefined }
   /** It ends, and another thread would do no better. */
   | { readonly kind: 'failed'; readonly error: PlainError };

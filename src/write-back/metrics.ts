@@ -1,12 +1,20 @@
-/** Numbers about write-back, from the writer to `stats()`: an array in shared memory, in the order of this table. */
+/**
+ * Numbers about write-back, from the writer to `stats()` in any thread and to the port: an array in the order of this
+ * table. The writer and its keeper share it, so that counters go on when a thread is replaced; every other thread sees
+ * it in the addon, behind the numbers of the log.
+ */
+import type { FeedHandle } from '../native.ts';
+import { LOG_METRICS } from '../scribe/index.ts';
 import type { WriterState } from './writer.ts';
 
-/** Times are in milliseconds; points in time are Unix milliseconds, 0 for never. */
+/** Times are in milliseconds. */
 export const WRITE_BACK_METRICS = [
   /** The place in WRITER_STATES. */
   'state',
   'behindBytes',
-  'oldestUnwrittenAtMs',
+  'owedRecords',
+  'owedBytes',
+  'oldestUnwrittenMs',
   'batches',
   'records',
   'rows',
@@ -57,7 +65,17 @@ export class WriteBackMetrics {
   add(name: WriteBackMetric, value: number): void {
     this.#numbers[PLACES[name]]! += value;
   }
+
+  /** Shows them to all threads. */
+  publish(handle: FeedHandle): void {
+    handle.setLogMetrics(this.#numbers, LOG_METRICS.length);
+  }
 }
+
+/** How the port calls them, behind those of the log. */
+export const WRITE_BACK_STAT_NAMES: readonly string[] = WRITE_BACK_METRICS.map(
+  (name) => `writeBack${name[0]!.toUpperCase()}${name.slice(1)}`,
+);
 
 /** Of a cache with a database, in `cache.stats().writeBack`. Counters are since the cache was opened. */
 export interface WriteBackStats {
@@ -68,7 +86,10 @@ export interface WriteBackStats {
   state: WriterState;
   /** Bytes of the log that the database does not have yet. */
   behindBytes: number;
-  /** The age of the oldest change in them, 0: there is none. */
+  /** Of these, what the writer has in memory: records, and bytes of keys and values after coalescing. */
+  owedRecords: number;
+  owedBytes: number;
+  /** The age of the oldest change of them, 0: there is none. */
   oldestUnwrittenMs: number;
   /** Transactions, the records of the log in them, and the rows and bytes that were left after coalescing. */
   batches: number;
@@ -90,25 +111,20 @@ export interface WriteBackStats {
   restarts: number;
 }
 
-export function writeBackStats(metrics: WriteBackMetrics, wallMs: number): WriteBackStats {
-  const of = (name: WriteBackMetric): number => metrics.get(name);
-  const oldestAtMs = of('oldestUnwrittenAtMs');
+/** The statistics, from any thread. */
+export function readWriteBackStats(handle: FeedHandle): WriteBackStats {
+  const numbers = new Float64Array(LOG_METRICS.length + WRITE_BACK_METRICS.length);
+  handle.logMetrics(numbers);
+  return statsOf(numbers.subarray(LOG_METRICS.length));
+}
+
+function statsOf(numbers: Float64Array): WriteBackStats {
+  const of = (name: WriteBackMetric): number => numbers[PLACES[name]]!;
   const rows = of('rows');
+  const { state: _, ...others } = Object.fromEntries(WRITE_BACK_METRICS.map((name) => [name, of(name)]));
   return {
     state: WRITER_STATES[of('state')]!,
-    behindBytes: of('behindBytes'),
-    oldestUnwrittenMs: oldestAtMs === 0 ? 0 : Math.max(0, wallMs - oldestAtMs),
-    batches: of('batches'),
-    records: of('records'),
-    rows,
-    rowBytes: of('rowBytes'),
+    ...(others as unknown as Omit<WriteBackStats, 'state' | 'coalescing'>),
     coalescing: rows === 0 ? 1 : of('records') / rows,
-    batchLastRows: of('batchLastRows'),
-    batchLastMs: of('batchLastMs'),
-    batchMeanMs: of('batchMeanMs'),
-    batchMaxMs: of('batchMaxMs'),
-    retries: of('retries'),
-    deadLetters: of('deadLetters'),
-    restarts: of('restarts'),
   };
 }

@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { BroadcastChannel } from 'node:worker_threads';
+import type { KeptDeadLetter } from '../backend/index.ts';
 import { errorFrom, type PlainError, plainError } from '../scribe/index.ts';
 
 /** What can be asked of write-back from any thread. */
@@ -13,11 +14,29 @@ export interface WriteBackActions {
   /** Resolves when nothing more is written until `resume()`. */
   pause(): Promise<void>;
   resume(): Promise<void>;
+  /** The oldest `limit` dead letters whose id is above `after`. */
+  deadLetters(limit: number, after: bigint): Promise<readonly KeptDeadLetter[]>;
+  /** Removes dead letters; the number of those that there were. */
+  dropDeadLetters(ids: readonly bigint[]): Promise<number>;
 }
 
+type Action = keyof WriteBackActions;
+
 type Message =
-  | { readonly kind: 'ask'; readonly from: string; readonly id: number; readonly action: keyof WriteBackActions }
-  | { readonly kind: 'answer'; readonly to: string; readonly id: number; readonly error: PlainError | undefined }
+  | {
+      readonly kind: 'ask';
+      readonly from: string;
+      readonly id: number;
+      readonly action: Action;
+      readonly given: readonly unknown[];
+    }
+  | {
+      readonly kind: 'answer';
+      readonly to: string;
+      readonly id: number;
+      readonly result: unknown;
+      readonly error: PlainError | undefined;
+    }
   /** The cache was closed: there is no answer any more. */
   | { readonly kind: 'closed'; readonly error: PlainError };
 
@@ -27,6 +46,18 @@ function openChannel(cacheId: number, hear: (message: Message) => void): Broadca
   return channel;
 }
 
+/** Dead letters that came from another thread: cloning has made arrays of their Buffers. */
+export function keptFrom(cloned: unknown): readonly KeptDeadLetter[] {
+  return (cloned as readonly KeptDeadLetter[]).map((letter) => {
+    const { change } = letter;
+    const key = Buffer.from(change.key);
+    return {
+      ...letter,
+      change: change.kind === 'set' ? { ...change, key, value: Buffer.from(change.value) } : { ...change, key },
+    };
+  });
+}
+
 /** Answers other threads in the keeper's. Does not keep its thread alive. */
 export class WriteBackHost {
   readonly #channel: BroadcastChannel;
@@ -34,14 +65,12 @@ export class WriteBackHost {
   constructor(cacheId: number, actions: WriteBackActions) {
     this.#channel = openChannel(cacheId, (message) => {
       if (message.kind !== 'ask') return;
-      const { from, id, action } = message;
-      const answer = (error: PlainError | undefined): void => {
-        this.#channel.postMessage({ kind: 'answer', to: from, id, error } satisfies Message);
+      const { from, id, action, given } = message;
+      const answer = (result: unknown, error?: PlainError): void => {
+        this.#channel.postMessage({ kind: 'answer', to: from, id, result, error } satisfies Message);
       };
-      actions[action]().then(
-        () => answer(undefined),
-        (error) => answer(plainError(error)),
-      );
+      const act = actions[action] as (...given: readonly unknown[]) => Promise<unknown>;
+      act.apply(actions, [...given]).then(answer, (error) => answer(undefined, plainError(error)));
     });
     this.#channel.unref();
   }
@@ -53,7 +82,7 @@ export class WriteBackHost {
 }
 
 interface Asked {
-  resolve(): void;
+  resolve(result: unknown): void;
   reject(error: Error): void;
 }
 
@@ -69,16 +98,24 @@ export class RemoteWriteBack implements WriteBackActions {
     this.#cacheId = cacheId;
   }
 
-  drain(): Promise<void> {
-    return this.#ask('drain');
+  async drain(): Promise<void> {
+    await this.#ask('drain');
   }
 
-  pause(): Promise<void> {
-    return this.#ask('pause');
+  async pause(): Promise<void> {
+    await this.#ask('pause');
   }
 
-  resume(): Promise<void> {
-    return this.#ask('resume');
+  async resume(): Promise<void> {
+    await this.#ask('resume');
+  }
+
+  async deadLetters(limit: number, after: bigint): Promise<readonly KeptDeadLetter[]> {
+    return keptFrom(await this.#ask('deadLetters', limit, after));
+  }
+
+  async dropDeadLetters(ids: readonly bigint[]): Promise<number> {
+    return (await this.#ask('dropDeadLetters', ids)) as number;
   }
 
   /** The handle is closed. */
@@ -88,11 +125,11 @@ export class RemoteWriteBack implements WriteBackActions {
     this.#closeIfIdle();
   }
 
-  #ask(action: keyof WriteBackActions): Promise<void> {
+  #ask(action: Action, ...given: unknown[]): Promise<unknown> {
     this.#channel ??= openChannel(this.#cacheId, (message) => this.#hear(message));
     const id = ++this.#ids;
-    const answer = new Promise<void>((resolve, reject) => this.#asked.set(id, { resolve, reject }));
-    this.#channel.postMessage({ kind: 'ask', from: this.#from, id, action } satisfies Message);
+    const answer = new Promise((resolve, reject) => this.#asked.set(id, { resolve, reject }));
+    this.#channel.postMessage({ kind: 'ask', from: this.#from, id, action, given } satisfies Message);
     return answer;
   }
 
@@ -101,7 +138,7 @@ export class RemoteWriteBack implements WriteBackActions {
     else if (message.kind === 'answer' && message.to === this.#from) {
       const asked = this.#asked.get(message.id);
       this.#asked.delete(message.id);
-      if (message.error === undefined) asked?.resolve();
+      if (message.error === undefined) asked?.resolve(message.result);
       else asked?.reject(errorFrom(message.error));
       this.#closeIfIdle();
     }

@@ -3,6 +3,7 @@
  * keeper's file says who starts it.
  */
 import type { Backend, DeadLetter } from '../backend/index.ts';
+import type { FeedHandle } from '../native.ts';
 import { plainError } from '../scribe/index.ts';
 import type { WriterClock } from './clock.ts';
 import {
@@ -31,12 +32,15 @@ export interface WriterServiceOptions {
   readonly random: () => number;
   readonly pulse: SharedArrayBuffer;
   readonly numbers: SharedArrayBuffer;
+  /** Of the cache; stays the caller's. */
+  readonly handle: FeedHandle;
   readonly say: (report: WriterReport) => void;
 }
 
 export class WriterService {
   readonly #say: (report: WriterReport) => void;
   readonly #log: WriterLog;
+  readonly #handle: FeedHandle;
   readonly #clock: WriterClock;
   readonly #pulse: Int32Array;
   readonly #metrics: WriteBackMetrics;
@@ -46,9 +50,11 @@ export class WriterService {
   /** Rejects for a fault of ours; otherwise it resolves when the writer has ended. */
   readonly ended: Promise<void>;
 
-  constructor({ log, connect, options, isPaused, clock, random, pulse, numbers, say }: WriterServiceOptions) {
+  constructor(given: WriterServiceOptions) {
+    const { log, connect, options, isPaused, clock, random, pulse, numbers, handle, say } = given;
     this.#say = say;
     this.#log = log;
+    this.#handle = handle;
     this.#clock = clock;
     this.#pulse = new Int32Array(pulse);
     this.#metrics = new WriteBackMetrics(numbers);
@@ -72,16 +78,30 @@ export class WriterService {
   }
 
   async obey(command: WriterCommand): Promise<void> {
-    let error: unknown;
+    const { id } = command;
     try {
-      if (command.kind === 'drain') await this.#writer.drain(command.position);
-      else if (command.kind === 'close') await this.#close(command.finishes ? command.timeoutMs : undefined);
-      else this.#writer[command.kind]();
-    } catch (cause) {
-      error = cause;
+      const result = await this.#do(command);
+      this.#measure();
+      this.#say({ kind: 'done', id, result, error: undefined });
+    } catch (error) {
+      this.#measure();
+      this.#say({ kind: 'done', id, result: undefined, error: plainError(error) });
     }
-    this.#measure();
-    this.#say({ kind: 'done', id: command.id, error: error === undefined ? undefined : plainError(error) });
+  }
+
+  async #do(command: WriterCommand): Promise<unknown> {
+    switch (command.kind) {
+      case 'drain':
+        return this.#writer.drain(command.position);
+      case 'close':
+        return this.#close(command.finishes ? command.timeoutMs : undefined);
+      case 'list-dead-letters':
+        return this.#writer.useDeadLetters((letters) => letters.list(command.limit, command.after));
+      case 'drop-dead-letters':
+        return this.#writer.useDeadLetters((letters) => letters.drop(command.ids));
+      default:
+        return this.#writer[command.kind]();
+    }
   }
 
   async #close(timeoutMs: number | undefined): Promise<void> {
@@ -99,8 +119,14 @@ export class WriterService {
   #measure(): void {
     const { confirmed, owed } = this.#writer;
     const behindBytes = Math.max(0, Number(this.#log.end() - confirmed));
-    this.#metrics.set('behindBytes', owed.records === 0 && this.#writer.isIdle ? 0 : behindBytes);
-    this.#metrics.set('oldestUnwrittenAtMs', owed.oldestMs ?? 0);
+    this.#metrics.set('behindBytes', this.#writer.isIdle ? 0 : behindBytes);
+    this.#metrics.set('owedRecords', owed.records);
+    this.#metrics.set('owedBytes', owed.bytes);
+    this.#metrics.set(
+      'oldestUnwrittenMs',
+      Math.max(0, this.#clock.wallMs() - (owed.oldestMs ?? Number.POSITIVE_INFINITY)),
+    );
+    this.#metrics.publish(this.#handle);
   }
 
   #onState(state: WriterState, cause: Error | undefined): void {

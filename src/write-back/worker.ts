@@ -21,7 +21,8 @@ async function start(): Promise<WriterService | undefined> {
     say({ kind: 'failed', error: plainError(error) });
     return undefined;
   }
-  const scribe = new RemoteScribe(attachScribe(cacheId));
+  const handle = attachScribe(cacheId);
+  const scribe = new RemoteScribe(handle);
   const confirmed = (await scribe.cursor(STORE_CURSOR).position()) ?? 0n;
   const connect = async (): Promise<Backend> => {
     const backend = first ?? (await connectStore(store));
@@ -37,6 +38,7 @@ async function start(): Promise<WriterService | undefined> {
     random: Math.random,
     pulse,
     numbers,
+    handle,
     say,
   });
 }

@@ -26,7 +26,7 @@
  * A call that does not return in time counts as failed, and its connection is closed. It may still
  * have its effect later; the cursor decides then which of the two has any.
  */
-import type { Backend, Change, Cursor, DeadLetter, WriteBatch } from '../backend/index.ts';
+import type { Backend, Change, Cursor, DeadLetter, DeadLetters, WriteBatch } from '../backend/index.ts';
 import { CairnError } from '../errors.ts';
 import type { FenceState, LogEntry, Position } from '../log/index.ts';
 import { retryDelayMs } from './backoff.ts';
@@ -190,6 +190,16 @@ export class Writer {
       this.#confirmed >= position ||
       (this.#batcher.position >= position && this.#batcher.isEmpty && this.#writing === undefined)
     );
+  }
+
+  /** The database's dead letters, over its connection. Rejects with what the database answers. */
+  async useDeadLetters<T>(use: (letters: DeadLetters) => Promise<T>): Promise<T> {
+    const outcome = await this.#call(async (backend) => {
+      if (backend.deadLetters !== undefined) return use(backend.deadLetters);
+      throw new CairnError('ERR_INVALID_ARGUMENT', `${backend.name} keeps no dead letters`);
+    });
+    if ('error' in outcome) throw outcome.error;
+    return outcome.value;
   }
 
   /** Writes nothing until resume(); a batch that is being written is finished. */

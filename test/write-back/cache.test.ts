@@ -5,12 +5,13 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { handleOf } from '../../src/cache.ts';
 import { logCommand } from '../../src/cli/log.ts';
-import { type Backend, Cache, type CacheOptions, type WriteBackNotice } from '../../src/index.ts';
+import { type Backend, Cache, type CacheOptions, serve, type WriteBackNotice } from '../../src/index.ts';
 import { WriteBackKeeper } from '../../src/write-back/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
 import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
 import makeLmdb, { POISON } from '../support/lmdb-backend.mjs';
+import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { startThread, until } from '../support/threads.ts';
 
 const directories = new DataDirectories('write-back');
@@ -326,11 +327,26 @@ describe('from other threads', () => {
       const attached = cairn.Cache.attach<string>(name);
       attached.set('from a thread', '1');
       await attached.drain();
-      say(attached.stats().writeBack === undefined);
+      say(attached.stats().writeBack?.rows);
     }, cache.name);
     expect(await thread.exit).toBe(0);
+    expect(await thread.next()).toBe(1);
     expect((await database.read()).rows).toEqual({ 'from a thread': '1' });
   });
+});
+
+test('the port has the numbers, too', async () => {
+  const cache = await open();
+  cache.set('a', '1');
+  await cache.drain();
+  const server = await serve(cache, { port: 0 });
+  const [address] = server.addresses;
+  const socket = await MemcachedSocket.open((address as { port: number }).port);
+  const stats = await socket.ask('stats cairn\r\n', 'END\r\n');
+  await server.close();
+  expect(stats).toMatch(/STAT write_back_state 1\r\n/);
+  expect(stats).toMatch(/STAT write_back_rows 1\r\n/);
+  expect(stats).toMatch(/STAT write_back_oldest_unwritten_ms 0\r\n/);
 });
 
 describe('a cache without a database', () => {

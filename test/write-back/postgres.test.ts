@@ -1,6 +1,7 @@
 // Write-back of whole caches to PostgreSQL, on a real server of the test's own.
 
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { deadLettersCommand } from '../../src/cli/dead-letters.ts';
 import type { Cache, CacheOptions, WriteBackNotice } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
@@ -87,9 +88,26 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     expect(Object.keys(written)).toHaveLength(299);
     await until(() => notices.length > 0);
     expect(notices).toMatchObject([{ kind: 'dead-letter', key: 'key-123', change: 'set', cause: { code: '23514' } }]);
+    const [letter] = await cache.writeBack.deadLetters();
+    expect(letter).toMatchObject({ errorCode: '23514', isSuperseded: false });
+    expect(letter!.change).toMatchObject({ kind: 'set', key: Buffer.from('key-123'), value: Buffer.from('refused') });
+    expect(await cache.writeBack.deadLetters({ after: letter!.id })).toEqual([]);
+    const lines: string[] = [];
+    const run = (...args: string[]) =>
+      deadLettersCommand((line) => lines.push(line)).parseAsync([...args, '--store', server.url()], { from: 'user' });
+    await run('list');
+    expect(lines).toEqual([expect.stringMatching(/^\d+ .* set "key-123": .*\(23514\)$/), '1 dead letter']);
     cache.set('key-123', 'fine now');
     await cache.drain();
     expect((await rows())['key-123']).toBe('fine now');
+    expect(await cache.writeBack.deadLetters()).toMatchObject([{ isSuperseded: true }]);
+    await run('drop', String(letter!.id));
+    expect(lines.at(-1)).toBe('Dropped 1 dead letter');
+    expect(await cache.writeBack.dropDeadLetters([letter!.id])).toBe(0);
+    await expect(cache.writeBack.dropDeadLetters([1] as never)).rejects.toEqual(
+      withCode('ERR_INVALID_ARGUMENT', /ids/),
+    );
+    await expect(cache.writeBack.deadLetters({ limit: 0 })).rejects.toEqual(withCode('ERR_INVALID_ARGUMENT', /limit/));
   });
 
   test('a table that is taken away halts it; nothing is lost when it is there again', async () => {
