@@ -69,6 +69,7 @@
       "native/addon/feed_binding.cc",
       "native/addon/flight_binding.cc",
       "native/addon/handle_binding.cc",
+      "native/addon/load_binding.cc",
       "native/addon/lock_binding.cc",
       "native/addon/many_binding.cc",
       "native/addon/payload.cc",

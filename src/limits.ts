@@ -93,6 +93,9 @@ export const LOG_VALUES_MIN = 4;
 /** The longest interval between two syncs of a log, in milliseconds. */
 export const LOG_SYNC_MS_MAX = 3_600_000;
 
+/** Loads of its key, one after the other, for which a request waits; native/base/limits.h has the same. */
+export const LOAD_TRIES_MAX = 4;
+
 /** The longest time that setTimeout counts, in milliseconds. */
 export const TIMER_MS_MAX: number = 2 ** 31 - 1;
 /** Groups of records that are on their way to the log at once. */

@@ -187,6 +187,26 @@ export interface FeedHandle extends NativeHandle {
   epoch(): number;
 }
 
+/** What a handle has beside, if a database is behind its cache: native/addon/load_binding.h says what each does. */
+export interface LoadHandle extends NativeHandle {
+  beginLoads(keys: readonly NativeKey[]): number[] | undefined;
+  leaveLoads(ids: readonly number[]): void;
+  takeEndedLoads(): (number | string | undefined)[] | undefined;
+  /** As `get`; false with Code.notResident if only the database knows whether there is a value. */
+  getThrough(key: NativeKey): unknown;
+  failLoads(why: string): void;
+  loadCounts(): [now: number, begun: number, joined: number, failed: number, refused: number] | undefined;
+  attachLoader(): boolean;
+  detachLoader(): void;
+  drainLoads(most: number): (number | Buffer)[] | undefined;
+  finishLoads(rows: readonly unknown[]): void;
+}
+
+/** The handle of a cache with a database behind it; undefined for others. */
+export function loadsOf(handle: NativeHandle): LoadHandle | undefined {
+  return 'beginLoads' in handle ? (handle as LoadHandle) : undefined;
+}
+
 /** How a cache's log is: native/process/change_feed.h draws the states. */
 export const FeedState = { opening: 0, running: 1, full: 2, failed: 3, closed: 4, stuck: 5 } as const;
 export type FeedState = (typeof FeedState)[keyof typeof FeedState];

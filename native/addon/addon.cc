@@ -8,6 +8,7 @@
 #include "addon/feed_binding.h"
 #include "addon/flight_binding.h"
 #include "addon/handle_binding.h"
+#include "addon/load_binding.h"
 #include "addon/lock_binding.h"
 #include "addon/many_binding.h"
 #include "addon/removal_binding.h"
@@ -30,6 +31,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   cairn::InitManyBinding(env, exports);     // handles: getChunk, setChunk, deleteChunk, getPacked
   cairn::InitBatchBinding(env, exports);    // handles: beginBatch, continueBatch
   cairn::InitFlightBinding(env, exports);   // handles: joinFlight and its kin
+  cairn::InitLoadBinding(env, exports);     // handles of a cache with a database: beginLoads, drainLoads and their kin
   cairn::InitRemovalBinding(env, exports);  // handles: listenRemovals, takeRemovals
   cairn::InitFeedBinding(env, exports);     // attachForScribe; handles with a log: drain and its kin
   cairn::InitWalkBinding(env, exports);     // statNames; handles: walks, dump, load, stats

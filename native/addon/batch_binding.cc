@@ -154,6 +154,7 @@ class BatchRun final : public HandlePart {
 
     Request* request = &requests_[index];
     *request = Request{};
+    request->reads_through = reads_through_;
     uint64_t ttl_ms = handle_->ttl_ms;
     if ((head.flags & kFlagTtl) != 0) ttl_ms = next_word();
     if ((head.flags & kFlagCompare) != 0) {
@@ -353,6 +354,7 @@ class BatchRun final : public HandlePart {
   std::array<Kind, kWindowRequests> kinds_{};
   std::array<bool, kWindowRequests> holds_{};
   bool refuses_ = false;  // what leaves a record and would wait for the log
+  const bool reads_through_ = handle_->instance->loads() != nullptr;
   std::array<Request, kWindowRequests> requests_{};
   std::array<Outcome, kWindowRequests> outcomes_{};
 };

@@ -87,7 +87,19 @@ class EnvironmentPart {
   virtual void OnEnvironmentCleanup() = 0;
 };
 
-enum class PartId : uint32_t { kWaker, kSession, kFlight, kRemovals, kBatch, kLog, kMany, kLock, kPartCount };
+enum class PartId : uint32_t {
+  kWaker,
+  kSession,
+  kFlight,
+  kRemovals,
+  kBatch,
+  kLog,
+  kMany,
+  kLock,
+  kLoads,
+  kLoader,
+  kPartCount
+};
 
 // State that a *_binding.cc keeps per handle. Destroyed by the handle's thread when the handle is released, while the
 // instance still exists; also when the environment ends.

@@ -65,7 +65,7 @@ void ExecuteStore(Store* store, const Request& request, const Now& now, Outcome*
         if (!store->WriteBody(body, 0, request.value)) break;
         store->Link(&body, request, now, outcome);
         if (outcome->status == Status::kNoMemory) break;  // this thread stalled, and its place was taken away
-        if (outcome->status == Status::kLogFull) store->Abandon(&body);  // Link keeps it then
+        if (body) store->Abandon(&body);                  // Link keeps one that may be linked again
         return;
       }
       default:

@@ -12,6 +12,7 @@
 #include "addon/thread_waker.h"
 #include "base/check.h"
 #include "process/change_feed.h"
+#include "process/load_table.h"
 #include "process/registry.h"
 #include "protocol/service.h"
 #include "protocol/session.h"
@@ -179,6 +180,7 @@ napi_value StartService(napi_env env, napi_callback_info info) {
   server->waker = ThreadWaker::Of(arguments.environment);
   CHECK(server->waker != nullptr);
   options.log = server->cache->feed();
+  options.loads = server->cache->loads();
   if (options.log != nullptr) {
     options.log_metrics = WordsOf(TextField(env, given, "logMetrics"));
     CHECK(options.log_metrics.size() <= kLogMetricsMax);

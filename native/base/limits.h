@@ -112,6 +112,9 @@ inline constexpr uint32_t kLoadWaitersMax = 1024 * 1024;
 // A request begins at most this many loads of its key, one after the other. More are needed only if the value leaves
 // memory between the end of a load and the request.
 inline constexpr uint32_t kLoadTriesMax = 4;
+// A key that the database does not have is known to be absent for at least this time, so that the requests which have
+// waited for the load find that out.
+inline constexpr uint64_t kAbsentMsMin = 1000;
 
 // The unread removal events of one cache. 1 MiB is about 20,000 events with keys of 20 bytes: the events of a busy
 // cache in the tens of milliseconds for which a listener's event loop may be busy.

@@ -71,11 +71,13 @@ Status Fill(Store* store, const Request& request, const Now& now) {
   if (request.value.size() > kCopyUnderLockBytesMax && request.value.size() <= store->value_bytes_max()) {
     Body body;
     const Status status = store->Reserve(request, static_cast<uint32_t>(request.value.size()), now, &body);
-    if (status != Status::kStored) return status;
-    if (!store->WriteBody(body, 0, request.value)) return Status::kNoMemory;
-    store->Link(&body, request, now, &outcome);
-    if (body) store->Abandon(&body);
-    return outcome.status;
+    if (status != Status::kStored && status != Status::kNoMemory) return status;
+    if (status == Status::kStored && store->WriteBody(body, 0, request.value)) {
+      store->Link(&body, request, now, &outcome);
+      if (body) store->Abandon(&body);
+      if (outcome.status != Status::kNoMemory) return outcome.status;
+    }
+    // Other values that are being received have all places, perhaps for requests that wait for this load.
   }
   store->Execute(request, now, nullptr, &outcome);
   return outcome.status;

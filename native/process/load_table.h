@@ -192,7 +192,7 @@ struct LoadTask {
 struct LoadResult {
   enum class Kind : uint8_t {
     kValue = 1,   // `value` and the fields behind it
-    kAbsent = 2,  // neither the log nor the database has a value
+    kAbsent = 2,  // neither the log nor the database has a value; `absent_ms`
     kAgain = 3,   // the loader does not know: the waiters execute their requests again
     kFailed = 4,  // `why`
   };
@@ -202,6 +202,8 @@ struct LoadResult {
   uint32_t client_flags = 0;
   uint64_t expires_ms = kNeverExpires;
   std::string_view value;
+  // How long the key is known to be absent, at least kAbsentMsMin.
+  uint64_t absent_ms = 0;
   std::string_view why;
 };
 

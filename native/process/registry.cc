@@ -7,6 +7,7 @@
 #include "process/change_feed.h"
 #include "process/flight_table.h"
 #include "process/janitor.h"
+#include "process/load_table.h"
 #include "process/removal_ring.h"
 
 namespace cairn {
@@ -19,6 +20,7 @@ CacheInstance::CacheInstance(CacheOptions options, std::unique_ptr<Store> store,
       state_(options_.ready ? State::kOpen : State::kOpening),
       id_(id) {
   store_->SetRemovalSink(removals_.get());
+  if (options_.store.has_backend) loads_ = std::make_unique<LoadTable>(store_.get());
   if (store_->has_rings()) feed_ = std::make_unique<ChangeFeed>(store_.get());
 }
 
@@ -163,6 +165,7 @@ void Registry::Release(CachePointer* cache, bool owner, ReleaseKind kind) {
   if (!ended) return;
   released->removals_->Close();
   released->flights_->Close();
+  if (released->loads_ != nullptr) released->loads_->Close();
   if (released->feed_ != nullptr) released->feed_->SetState(ChangeFeed::State::kClosed);
   // Memory comes back from here on, though handles that have not noticed yet keep the mapping. A store with a log keeps
   // its entries until the mapping goes: a clear would be one more record.

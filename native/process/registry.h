@@ -1,8 +1,8 @@
 // The caches of a process, by name: shared by all its threads.
 //
-// A CacheInstance is a cache: its store, its name, its removal events, flights and change feed. Handles hold it: one
-// per `Cache` object of an environment, one per listening server. An owner is a handle that `new Cache` or `Cache.open`
-// made; the others were attached.
+// A CacheInstance is a cache: its store, its name, its removal events, flights, loads and change feed. Handles hold it:
+// one per `Cache` object of an environment, one per listening server. An owner is a handle that `new Cache` or
+// `Cache.open` made; the others were attached.
 //
 // How a cache ends:
 //
@@ -39,6 +39,7 @@ namespace cairn {
 
 class ChangeFeed;
 class FlightTable;
+class LoadTable;
 class RemovalRing;
 
 struct CacheOptions {
@@ -68,6 +69,8 @@ class CacheInstance {
   // Never null. Both are made with the cache, outlive every call on the store, and are closed when the cache ends.
   RemovalRing* removals() const { return removals_.get(); }
   FlightTable* flights() const { return flights_.get(); }
+  // Null: there is no database behind the cache.
+  LoadTable* loads() const { return loads_.get(); }
   // Null: the cache has no log.
   ChangeFeed* feed() const { return feed_.get(); }
 
@@ -111,6 +114,7 @@ class CacheInstance {
   std::unique_ptr<ChangeFeed> feed_;       // the same
   std::unique_ptr<Store> store_;
   std::unique_ptr<FlightTable> flights_;
+  std::unique_ptr<LoadTable> loads_;
   std::atomic<State> state_;
   // The largest difference seen between the wall clock and the boot clock.
   mutable std::atomic<int64_t> wall_offset_ms_{std::numeric_limits<int64_t>::min()};

@@ -80,23 +80,22 @@ bool ReplyGate::ParkForLoad(std::string_view key, const Now& now, Reply* reply) 
   ReadThrough* loads = service_->loads();
   *reply = Reply::kNotResident;
   if (loads == nullptr) return false;
-  // The load of another key: its request has its answer.
-  if (load_ != 0 && load_key_ != key) EndLoad();
-  if (load_ != 0 && loads->Poll(load_) == ReadThrough::Load::kLoaded) {
-    // The value was stored and has left memory since, or it was overtaken by a write and a removal.
-    loads->Leave(load_);
-    load_ = 0;
-    if (++load_tries_ == kLoadTriesMax) return RefuseForLoad();
+  for (;;) {
+    const bool is_new = !AwaitsLoad(loads, key);
+    switch (AwaitLoad(loads, key, now)) {
+      case ReadThrough::Load::kPending:
+        if (is_new) bench_->counters()->Add(Counter::kParked, 1);
+        return true;
+      case ReadThrough::Load::kFailed:
+        *reply = load_ == 0 ? Reply::kTooManyLoads : Reply::kLoadFailed;
+        return RefuseForLoad();
+      case ReadThrough::Load::kLoaded:
+        // The value has left memory again, or a write and a removal have overtaken it.
+        if (++load_tries_ == kLoadTriesMax) return RefuseForLoad();
+        loads->Leave(load_);
+        load_ = 0;
+    }
   }
-  const bool is_new = load_ == 0;
-  if (AwaitLoad(loads, key, now) == ReadThrough::Load::kPending) {
-    if (!is_new) return true;
-    load_key_ = key;
-    bench_->counters()->Add(Counter::kParked, 1);
-    return true;
-  }
-  *reply = load_ == 0 ? Reply::kTooManyLoads : Reply::kLoadFailed;
-  return RefuseForLoad();
 }
 
 bool ReplyGate::RefuseForLoad() {
@@ -107,10 +106,13 @@ bool ReplyGate::RefuseForLoad() {
 
 ReadThrough::Load ReplyGate::AwaitLoad(ReadThrough* loads, std::string_view key, const Now& now) {
   ReadThrough::Load state = ReadThrough::Load::kPending;
-  if (load_ != 0) {
+  if (AwaitsLoad(loads, key)) {
     state = loads_->Poll(load_);
   } else {
+    // The load of another key: its request has its answer. The tries are counted per key.
+    if (load_ != 0 || load_key_ != key) EndLoad();
     loads_ = loads;
+    load_key_ = key;
     load_ = loads->Begin(key, now);
     if (load_ == 0) state = ReadThrough::Load::kFailed;
   }

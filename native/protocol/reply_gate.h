@@ -114,6 +114,10 @@ class ReplyGate {
   // Waits for the load of a key, and begins one if the session waits for none. kPending: the session is parked. kFailed
   // without a load: there are too many. A load that has ended is kept to the end of the call, or up to EndLoad().
   ReadThrough::Load AwaitLoad(ReadThrough* loads, std::string_view key, const Now& now);
+  // True: the session waits for the load of this key, or has waited for it in this call.
+  bool AwaitsLoad(const ReadThrough* loads, std::string_view key) const {
+    return load_ != 0 && loads_ == loads && load_key_ == key;
+  }
   uint64_t load() const { return load_; }
   void EndLoad();
   // True: the session is parked for a load that has not ended.

@@ -28,7 +28,7 @@ Reply MoveTime(std::string_view word, Service* service, const Now& now) {
 
 Why Park(std::string_view ticket, Service* service, ReplyGate* gate, const Now& now) {
   TestLoads* loads = service->test_loads();
-  if (gate->load() == 0 && loads->has(ticket)) {
+  if (!gate->AwaitsLoad(loads, ticket) && loads->has(ticket)) {
     gate->sink()->Append(TextOf(Reply::kTicketTaken));
     return Why::kDone;
   }

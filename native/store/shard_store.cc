@@ -386,9 +386,9 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
   }
   if (condition != Status::kStored) {
     if (found.is_live()) Describe(At(old), now, outcome);
-    bodies_.Abandon(slot);
     outcome->status = condition;
-    return;
+    if (condition == Status::kNotResident) return bodies_.IsWhole(slot);
+    return bodies_.Abandon(slot);
   }
   NewEntry from = BodyEntryOf(request, At(memory_.InSlot(slot))->value_bytes);
   if (request.expires_ms == kKeepExpiry) {

@@ -151,8 +151,9 @@ class Store {
   // kKeepExpiry only if the value has more than kBodyKeepsExpiryBytesMin. Reserve answers kStored (continue),
   // kTooLarge, kNoMemory or kLogFull. If too many bodies are being received, it answers kNoMemory and evicts nothing.
   // Before that it takes away bodies for which no byte has come for kBodyStalledMs (by the `now` of their calls, if
-  // given): for these WriteBody then returns false, and Link answers kNoMemory. After a Link that answers kLogFull the
-  // body stays, to be linked again or abandoned, and is never taken away; after any other answer it is gone.
+  // given): for these WriteBody then returns false, and Link answers kNoMemory. After a Link that answers kLogFull
+  // or kNotResident the body stays, to be linked again or abandoned, and is never taken away; after any other answer it
+  // is gone.
   [[nodiscard]] Status Reserve(const Request& request, uint32_t value_bytes, const Now& now, Body* body);
   bool WriteBody(const Body& body, size_t offset, std::string_view bytes, const Now& now = {});
   void Link(Body* body, const Request& request, const Now& now, Outcome* outcome);

@@ -120,7 +120,7 @@ void Store::Link(Body* body, const Request& request, const Now& now, Outcome* ou
     outcome->status = Status::kNoMemory;
   }
   if (logged_) outcome->commit_version = shard->CommitVersionOf(*outcome);
-  if (outcome->status != Status::kLogFull) *body = Body{};
+  if (outcome->status != Status::kLogFull && outcome->status != Status::kNotResident) *body = Body{};
 }
 
 void Store::Abandon(Body* body) {

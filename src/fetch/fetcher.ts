@@ -12,6 +12,7 @@
 import { CairnError, misplaced, wrongType } from '../errors.ts';
 import type { Loader } from '../options.ts';
 import { asArray } from '../request/arguments.ts';
+import { copyOfBytes } from '../request/bytes.ts';
 import type { ManyLoader } from './batches.ts';
 import { type AnyLoader, Call, type Describe } from './call.ts';
 import { checkManyOptions, checkOptions, type FetchManyOptions, NO_WANTS, type Wants } from './fetch-options.ts';
@@ -19,6 +20,7 @@ import type { FetchCache, Key } from './flight-binding.ts';
 import { Flights } from './flights.ts';
 import { aheadMsOf } from './life.ts';
 import { isValue, readFresh, readStored, type Stored, UNREADABLE } from './stored.ts';
+import { loadNothing, Through } from './through.ts';
 
 /** The argument `loader`: left out, or the options in its place, if the handle has a loader. */
 export type GivenLoader = Loader<unknown> | ManyLoader<unknown> | FetchManyOptions | undefined;
@@ -27,9 +29,11 @@ export type GivenLoader = Loader<unknown> | ManyLoader<unknown> | FetchManyOptio
 export class Fetcher {
   readonly #cache: FetchCache;
   readonly #flights: Flights;
+  readonly #through: Through | undefined;
 
   constructor(cache: FetchCache) {
     this.#cache = cache;
+    this.#through = Through.of(cache);
     this.#flights = new Flights(cache);
   }
 
@@ -58,7 +62,7 @@ export class Fetcher {
     given: GivenLoader,
     options: FetchManyOptions | undefined,
   ): Promise<PromiseSettledResult<unknown>[]> {
-    const list = asArray('keys', keys);
+    let list: readonly Key[] = asArray('keys', keys);
     let loader: AnyLoader;
     let wants: Wants;
     if (typeof given === 'function') {
@@ -66,6 +70,10 @@ export class Fetcher {
       wants = checkManyOptions(options);
     } else {
       ({ loader, wants } = this.#byDefault(given, options));
+    }
+    if (this.#through !== undefined) {
+      list = list.map(copyOfBytes);
+      wants = (await this.#through.bring(list, wants)) ?? wants;
     }
     // All keys are read before a load begins, so that a wrong key refuses the call as a whole.
     const entries =
@@ -99,6 +107,7 @@ export class Fetcher {
 
   /** The handle is about to be closed, or was closed: all calls are rejected. */
   close(): void {
+    this.#through?.end();
     this.#flights.close();
   }
 
@@ -124,7 +133,7 @@ export class Fetcher {
     given: FetchManyOptions | undefined,
     options: FetchManyOptions | undefined,
   ): { loader: Loader<unknown>; wants: Wants } {
-    const { loader } = this.#cache;
+    const loader = this.#cache.loader ?? (this.#through === undefined ? undefined : loadNothing);
     const isOptions = given === undefined || (typeof given === 'object' && given !== null && options === undefined);
     if (!isOptions) throw wrongType('loader', 'a function', given);
     if (loader === undefined) {
@@ -138,6 +147,14 @@ export class Fetcher {
   }
 
   #fetchOne(key: Key, loader: AnyLoader, wants: Wants, describe: Describe | undefined): Promise<unknown> {
+    if (this.#through === undefined) return this.#fetchHere(key, loader, wants, describe);
+    const own = copyOfBytes(key);
+    const brought = this.#through.bring([own], wants);
+    if (brought === undefined) return this.#fetchHere(key, loader, wants, describe);
+    return brought.then((left) => this.#fetchHere(own, loader, left, describe));
+  }
+
+  #fetchHere(key: Key, loader: AnyLoader, wants: Wants, describe: Describe | undefined): Promise<unknown> {
     if (wants.forceRefresh || wants.asksFreshness || describe !== undefined) {
       return this.#fetchStored(key, loader, wants, describe);
     }

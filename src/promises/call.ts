@@ -4,7 +4,8 @@
  */
 import type { Commits, Waiter } from '../commits.ts';
 import { CairnError, firstError, isMalformed, type ManyResult, malformedValues, show } from '../errors.ts';
-import type { NativeHandle } from '../native.ts';
+import { LOAD_TRIES_MAX } from '../limits.ts';
+import { Code, type NativeHandle } from '../native.ts';
 import type { RawOption } from '../options.ts';
 import { type Patience, wait } from '../patience.ts';
 import type { Key } from '../request/arguments.ts';
@@ -12,6 +13,7 @@ import type { Block } from '../request/batch.ts';
 import { bytesOf } from '../request/codec.ts';
 import type { Batch, Call, Failure, Router } from '../router/index.ts';
 import type { Read } from './answers.ts';
+import { Reload, type Repeat } from './reload.ts';
 
 /** The parts of a call besides its keys. */
 export interface CallParts {
@@ -34,6 +36,9 @@ export abstract class AnyCall implements Call, Waiter {
   batches: Batch[] | undefined;
   /** Answers wait for the log. */
   hold: Hold | undefined;
+  /** The request, to be sent again when a value was loaded. undefined: there is no database. */
+  repeat: Repeat | undefined;
+  #reloads: Map<number, Reload> | undefined;
   #heldCount = 0;
   #heldBytes = 0;
   #sizes: Map<number, number> | undefined;
@@ -94,6 +99,23 @@ export abstract class AnyCall implements Call, Waiter {
     this.hold.commits.hold(block.shard(row), version, this, !block.hasChanged(row));
   }
 
+  /** The answer is that the value is not in memory: waits for it, and asks again. False: the answer stands. */
+  protected reloads(block: Block, row: number, position: number): boolean {
+    if (this.repeat === undefined || block.status(row) !== Code.notResident) return false;
+    this.#reloads ??= new Map();
+    let reload = this.#reloads.get(position);
+    if (reload === undefined) {
+      reload = new Reload(this, position, this.repeat);
+      this.#reloads.set(position, reload);
+    }
+    if (reload.tries === LOAD_TRIES_MAX) return false;
+    reload.wait();
+    return true;
+  }
+
+  /** The value that a request needs was not loaded: the request was not done. */
+  abstract notLoaded(position: number, error: CairnError): void;
+
   /** Some of its versions are not in the log yet. */
   protected get isHeld(): boolean {
     return this.#heldCount > 0;
@@ -146,10 +168,13 @@ export abstract class AnyCall implements Call, Waiter {
   protected settled(): void {
     this.isSettled = true;
     this.#stopWaiting?.();
+    if (this.#reloads !== undefined) for (const reload of this.#reloads.values()) reload.leave();
   }
 
   #late(timeoutMs: number, isNothingDone: boolean): CairnError {
-    const outcome = isNothingDone ? 'it was not done: it was still in the queue' : 'it may or may not have been done';
+    const isLoading = [...(this.#reloads?.values() ?? [])].some(({ isWaiting }) => isWaiting);
+    const where = isLoading ? 'its value was still being loaded' : 'it was still in the queue';
+    const outcome = isNothingDone ? `it was not done: ${where}` : 'it may or may not have been done';
     return new CairnError('ERR_TIMEOUT', `No answer to ${this.describe()} within ${timeoutMs} ms: ${outcome}`);
   }
 }
@@ -168,7 +193,7 @@ export class OneCall extends AnyCall {
   }
 
   answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void {
-    if (this.isSettled) return;
+    if (this.isSettled || this.reloads(block, row, position)) return;
     try {
       this.#value = this.read(block, row, pieces, this, position);
     } catch (error) {
@@ -188,6 +213,10 @@ export class OneCall extends AnyCall {
       this.settled();
       this.#resolve(this.#value);
     }
+  }
+
+  override notLoaded(_position: number, error: CairnError): void {
+    this.rejectWith(error);
   }
 
   override describe(): string {
@@ -221,11 +250,15 @@ export class ManyCall extends AnyCall {
     this.#values[position] = error;
     this.#hasFailed = true;
     this.#missing--;
-    if (this.#missing === 0) this.finish();
+    if (this.#missing === 0 && !this.isHeld) this.finish();
+  }
+
+  override notLoaded(position: number, error: CairnError): void {
+    this.refuse(position, error);
   }
 
   answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void {
-    if (this.isSettled) return;
+    if (this.isSettled || this.reloads(block, row, position)) return;
     try {
       this.#values[position] = this.read(block, row, pieces, this, position);
     } catch (error) {

@@ -10,6 +10,7 @@ import { clearError } from '../answers.ts';
 import { Commits } from '../commits.ts';
 import { CairnError, errorKind, show, wrongType } from '../errors.ts';
 import { UPDATE_TRIES_MAX } from '../limits.ts';
+import { Loads } from '../loads.ts';
 import { type FeedHandle, feedOf, type NativeHandle } from '../native.ts';
 import {
   type AckLevel,
@@ -33,10 +34,12 @@ import {
   type ValueWithCas,
 } from '../request/arguments.ts';
 import { type RequestFields, Verb } from '../request/batch.ts';
+import { copyOfBytes } from '../request/bytes.ts';
 import { type Encoded, encode } from '../request/codec.ts';
 import { laneCountOf, Router } from '../router/index.ts';
 import { type Read, readBigInt, readFound, readNumber, readStored, readUpdated } from './answers.ts';
 import { failureError, type Hold, ManyCall, maybeLost, OneCall } from './call.ts';
+import { kept } from './reload.ts';
 import { type PromisedArithmeticOptions, type PromisedSetOptions, type Terms, TermsOfCalls } from './terms.ts';
 
 /** The answer of `cache.promises.stats()`. */
@@ -72,6 +75,7 @@ export class Calls {
   readonly #raw: RawOption;
   readonly #options: ResolvedPromiseOptions;
   readonly #feed: FeedHandle | undefined;
+  readonly #loads: Loads | undefined;
   readonly #terms: TermsOfCalls;
   /** The queue has refused a call, and has room again. */
   readonly onDrain: () => void;
@@ -85,6 +89,7 @@ export class Calls {
     this.#raw = raw;
     this.#options = options;
     this.#feed = feedOf(handle);
+    this.#loads = Loads.of(handle);
     this.#terms = new TermsOfCalls(this.#feed !== undefined, ack);
     this.onDrain = onDrain;
   }
@@ -277,11 +282,13 @@ export class Calls {
 
   async destroy(): Promise<void> {
     this.#isClosed = true;
+    this.#loads?.end();
     await this.#router?.destroy();
   }
 
   handleClosed(): void {
     this.#commits?.look();
+    this.#loads?.look();
   }
 
   /** For tests. */
@@ -299,11 +306,23 @@ export class Calls {
 
   #submit({ name, verb, key, value, fields, read, terms, resolve, reject }: Submission): void {
     const router = this.#stage(name, key);
-    const call = new OneCall(key, { name, read, handle: this.#handle, raw: this.#raw, resolve, reject });
+    const call = new OneCall(this.#loads === undefined ? key : copyOfBytes(key), {
+      name,
+      read,
+      handle: this.#handle,
+      raw: this.#raw,
+      resolve,
+      reject,
+    });
     if (value !== undefined) call.noteSize(0, value.payload);
     if (terms.patience !== undefined) call.batches = [];
     if (terms.hold) call.hold = this.#holdOf(router);
     const all = terms.hold ? held(fields) : fields;
+    // A set asks for no value, and is never sent again.
+    if (this.#loads !== undefined && verb !== Verb.set) {
+      const again = value === undefined ? undefined : kept(value);
+      call.repeat = { loads: this.#loads, router, verb, value: again, fields: all };
+    }
     try {
       if (value === undefined) router.append(call, 0, verb, all);
       else router.appendValue(call, 0, verb, value, all);
@@ -321,9 +340,19 @@ export class Calls {
       resolve([]);
       return;
     }
-    const call = new ManyCall(keys, { name, read, handle: this.#handle, raw: this.#raw, resolve, reject });
+    const call = new ManyCall(this.#loads === undefined ? keys : keys.map((key) => copyOfBytes(key)), {
+      name,
+      read,
+      handle: this.#handle,
+      raw: this.#raw,
+      resolve,
+      reject,
+    });
     if (terms.hold) call.hold = this.#holdOf(router);
     const all = terms.hold ? held(fields) : fields;
+    if (this.#loads !== undefined && payloads === undefined) {
+      call.repeat = { loads: this.#loads, router, verb, value: undefined, fields: all };
+    }
     // Each entry counts by itself where something is changed.
     const isEachAlone = verb === Verb.set || verb === Verb.delete;
     let entered = 0;

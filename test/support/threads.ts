@@ -16,6 +16,8 @@ export interface ThreadTools<D> {
   say(message: unknown): void;
   /** The next thing that the test sends. */
   hear(): Promise<unknown>;
+  /** Imports a module of the built package, such as 'loads.js'. */
+  load(file: string): Promise<Record<string, never>>;
 }
 
 /**
@@ -73,7 +75,8 @@ export function startThread<D>(program: (tools: ThreadTools<D>) => unknown, data
       parentPort.ref();
       waiting.push((message) => { parentPort.unref(); resolve(message); });
     });
-    import(${JSON.stringify(library)}).then((cairn) => (${program})({ cairn, data: workerData, say, hear }));
+    const load = (file) => import(new URL(file, ${JSON.stringify(library)}).href);
+    import(${JSON.stringify(library)}).then((cairn) => (${program})({ cairn, data: workerData, say, hear, load }));
   `;
   return new Thread(new Worker(code, { eval: true, workerData: data }));
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "process/load_table.h"
 #include "protocol/service.h"
 #include "protocol/session.h"
 #include "store/change_bell.h"
@@ -18,13 +20,19 @@
 
 namespace cairn::test {
 
-// A store and the service over it, with a clock that stands still until it is moved.
+// A store and the service over it, with a clock that stands still until it is moved. If the store has a backend, the
+// service reads through it, by the loads that TestDatabase serves.
 class ProtocolServer {
  public:
-  explicit ProtocolServer(Service::Options options = DefaultOptions(), StoreOptions store_options = SmallStore()) {
+  explicit ProtocolServer(Service::Options options = DefaultOptions(), StoreOptions store_options = SmallStore(),
+                          LoadLimits load_limits = {}) {
     Refusal refusal;
     store_ = Store::Open(store_options, &refusal);
     CHECK(store_ != nullptr);
+    if (store_options.has_backend) {
+      loads_ = std::make_unique<LoadTable>(store_.get(), load_limits);
+      options.loads = loads_.get();
+    }
     service_ = std::make_unique<Service>(store_.get(), std::move(options), now);
     bench_ = std::make_unique<Workbench>(service_.get());
   }
@@ -49,6 +57,7 @@ class ProtocolServer {
   Store* store() { return store_.get(); }
   Service* service() { return service_.get(); }
   Workbench* bench() { return bench_.get(); }
+  LoadTable* loads() { return loads_.get(); }
 
   Now now{1'000'000, 1'700'000'000'000};
 
@@ -59,6 +68,7 @@ class ProtocolServer {
 
  private:
   std::unique_ptr<Store> store_;
+  std::unique_ptr<LoadTable> loads_;
   std::unique_ptr<Service> service_;
   std::unique_ptr<Workbench> bench_;
 };
@@ -124,6 +134,42 @@ class TestLog final : public LogView, public ChangeBell {
 
   Health health_ = Health::kRunning;
   uint32_t progress_ = 0;
+};
+
+// The rows behind a server, and the loader that reads them. Only a key whose name begins with "bad" fails to load.
+class TestDatabase {
+ public:
+  explicit TestDatabase(ProtocolServer* server)
+      : server_(server), loader_(std::make_unique<Loader>(server->loads(), std::make_shared<NoWaker>())) {}
+
+  // Serves the loads that are queued, in one round trip. False: there was none.
+  bool Serve() {
+    std::vector<LoadTask> tasks(2 * kPrefetchKeysMax);
+    tasks.resize(loader_->Drain(tasks.data(), tasks.size()));
+    std::vector<LoadResult> results;
+    for (const LoadTask& task : tasks) {
+      LoadResult result;
+      result.id = task.id;
+      const auto row = rows.find(std::string(task.key));
+      result.kind = row == rows.end() ? LoadResult::Kind::kAbsent : LoadResult::Kind::kValue;
+      if (task.key.starts_with("bad")) result.kind = LoadResult::Kind::kFailed;
+      if (row != rows.end()) result.value = row->second;
+      results.push_back(result);
+    }
+    loader_->End(results.data(), results.size(), server_->now);
+    if (!tasks.empty()) round_trips++;
+    return !tasks.empty();
+  }
+
+  std::map<std::string, std::string> rows;
+  int round_trips = 0;
+
+ private:
+  struct NoWaker final : Waker {
+    void Wake() override {}
+  };
+  ProtocolServer* const server_;
+  std::unique_ptr<Loader> loader_;
 };
 
 class ProtocolClient {
