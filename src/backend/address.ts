@@ -52,3 +52,14 @@ export function wordOf<W extends string>(name: string, text: string | undefined,
   if (text === undefined) return words[0];
   throw misplaced(`Expected the parameter ${name} to be ${words.join(' or ')}, got ${show(text)}`);
 }
+
+/** Longer ones would have PostgreSQL cut the names of tables and indexes, which end at 63 bytes. */
+const PREFIX_LENGTH_MAX = 40;
+
+/** What the names of tables begin with: letters, digits and `_`. */
+export function checkPrefix(prefix: string | undefined): string | undefined {
+  if (prefix === undefined || new RegExp(`^\\w{0,${PREFIX_LENGTH_MAX}}$`).test(prefix)) return prefix;
+  throw misplaced(
+    `Expected the parameter prefix of the database to be at most ${PREFIX_LENGTH_MAX} letters, digits and _`,
+  );
+}

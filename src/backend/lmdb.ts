@@ -15,8 +15,9 @@
 import { closeSync, mkdirSync, openSync, readSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { CairnError, errorKind } from '../errors.ts';
-import type { Backend, Cursor, ErrorClass, Loaded, Row, RowValue, WriteBatch, WriteOutcome } from './backend.ts';
+import type { Backend, Cursor, ErrorClass, Loaded, Row, WriteBatch, WriteOutcome } from './backend.ts';
 import { decodeCursor, encodeCursor, mayMove } from './cursors.ts';
+import { alive } from './dead-letters.ts';
 import { loadDriver } from './driver.ts';
 import { newestChanges } from './newest.ts';
 import { decodeRow, encodeRow, expiryOf, keyOf, retime, versionOf } from './row-bytes.ts';
@@ -278,10 +279,6 @@ function cursorsIn({ cursors }: Opened, transaction?: Snapshot): Cursor[] {
 /** Rows in the order of their keys, behind one of them. */
 function rangeFrom({ entries }: Opened, after: Buffer | undefined, options: object) {
   return entries.getRange(after === undefined ? options : { ...options, start: after, exclusiveStart: true });
-}
-
-function alive(row: RowValue, nowMs: number): RowValue | undefined {
-  return row.expiresWallMs === 0 || row.expiresWallMs > nowMs ? row : undefined;
 }
 
 /** LMDB ends the process over a file that is not its own, so this looks for its mark first. */

@@ -1,9 +1,7 @@
 /** The URL of a PostgreSQL backend: pg's, with two parameters of this project's, `schema` and `prefix`. */
 import { misplaced } from '../errors.ts';
+import { checkPrefix } from './address.ts';
 import { PostgresBackend } from './postgres.ts';
-
-/** Longer prefixes would have PostgreSQL cut the names of tables and indexes, which end at 63 bytes. */
-const PREFIX_LENGTH_MAX = 40;
 
 export function postgresFrom(
   address: string,
@@ -18,13 +16,8 @@ export function postgresFrom(
   const question = address.indexOf('?');
   const parameters = new URLSearchParams(question < 0 ? '' : address.slice(question + 1));
   const schema = parameters.get('schema') ?? undefined;
-  const prefix = parameters.get('prefix') ?? undefined;
+  const prefix = checkPrefix(parameters.get('prefix') ?? undefined);
   if (schema === '') throw misplaced('Expected the parameter schema of the database to be the name of a schema');
-  if (prefix !== undefined && !new RegExp(`^\\w{0,${PREFIX_LENGTH_MAX}}$`).test(prefix)) {
-    throw misplaced(
-      `Expected the parameter prefix of the database to be at most ${PREFIX_LENGTH_MAX} letters, digits and _`,
-    );
-  }
   parameters.delete('schema');
   parameters.delete('prefix');
   const rest = parameters.toString();

@@ -28,6 +28,7 @@ import type {
   WriteBatch,
   WriteOutcome,
 } from './backend.ts';
+import { alive, applied } from './dead-letters.ts';
 import { type NewestChanges, newestChanges, piecesOf } from './newest.ts';
 import { Pool } from './pool.ts';
 import {
@@ -165,12 +166,8 @@ export class PostgresBackend implements Backend {
     // In the order in which they came: a touch is of the value before.
     deadLetters.sort((a, b) => (a.id < b.id ? -1 : 1));
     for (const { key, change } of deadLetters) found.set(key, applied(found.get(key), change));
-    const isAlive = ({ expiresWallMs }: RowValue): boolean => expiresWallMs === 0 || expiresWallMs > nowMs;
     return {
-      rows: keys.map((key) => {
-        const row = found.get(`\\x${rowKeyOf(key).toString('hex')}`);
-        return row !== undefined && isAlive(row) ? row : undefined;
-      }),
+      rows: keys.map((key) => alive(found.get(`\\x${rowKeyOf(key).toString('hex')}`), nowMs)),
       cursors,
     };
   }
@@ -426,15 +423,6 @@ function changeOf(kind: string, key: Buffer, cells: Cells): Change {
   const [, , , expiresMs, version] = cells;
   if (kind === 'delete') return { kind, key, version: unsigned(version!) };
   return { kind: 'touch', key, expiresWallMs: Number(expiresMs), version: unsigned(version!) };
-}
-
-/** The row that a change leaves. */
-function applied(row: RowValue | undefined, change: Change): RowValue | undefined {
-  if (change.kind === 'delete') return undefined;
-  const { expiresWallMs, version } = change;
-  if (change.kind === 'touch') return row === undefined ? undefined : { ...row, expiresWallMs, version };
-  const { value, codec, clientFlags } = change;
-  return { value, codec, clientFlags, expiresWallMs, version };
 }
 
 function cursorsOf({ rows }: Result): Cursor[] {

@@ -22,7 +22,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('an address', () => {
   test('of an unknown scheme is refused with the schemes that are known', async () => {
-    const error = withCode('ERR_INVALID_ARGUMENT', /"oracle:": known are lmdb:, postgres:, postgresql:/);
+    const error = withCode('ERR_INVALID_ARGUMENT', /"oracle:": known are lmdb:, postgres:, postgresql:, sqlite:/);
     await expect(makeBackend('oracle://scott:tiger@host/db')).rejects.toThrow(error);
     await expect(makeBackend('oracle://scott:tiger@host/db')).rejects.not.toThrow(/tiger/);
   });

@@ -1,0 +1,17 @@
+/** What dead letters mean for reads: a load answers as if the changes in them had been applied. */
+import type { Change, RowValue } from './backend.ts';
+
+/** The row that a change leaves. */
+export function applied(row: RowValue | undefined, change: Change): RowValue | undefined {
+  if (change.kind === 'delete') return undefined;
+  const { expiresWallMs, version } = change;
+  if (change.kind === 'touch') return row === undefined ? undefined : { ...row, expiresWallMs, version };
+  const { value, codec, clientFlags } = change;
+  return { value, codec, clientFlags, expiresWallMs, version };
+}
+
+/** The row, unless it has expired: from the millisecond of its expiry on it is a miss. */
+export function alive(row: RowValue | undefined, nowMs: number): RowValue | undefined {
+  if (row === undefined) return undefined;
+  return row.expiresWallMs === 0 || row.expiresWallMs > nowMs ? row : undefined;
+}

@@ -1,0 +1,484 @@
+/**
+ * SQLite as a backend, transactional: tables in a file of this machine, which other programs can read. The file is in
+ * WAL mode, and a commit returns when the disk has it.
+ *
+ * All calls work synchronously on the thread that makes them. A scan has another connection, so that a write may
+ * come between two of its pieces.
+ *
+ * A statement that SQLite refuses leaves the transaction as it was before. So a change that is refused for good goes
+ * into the table of dead letters at once, and the batch goes on.
+ */
+import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { CairnError, errorKind } from '../errors.ts';
+import type {
+  Backend,
+  Change,
+  Cursor,
+  DeadLetter,
+  DeadLetters,
+  ErrorClass,
+  KeptDeadLetter,
+  Loaded,
+  Row,
+  RowValue,
+  WriteBatch,
+  WriteOutcome,
+} from './backend.ts';
+import { mayMove } from './cursors.ts';
+import { alive, applied } from './dead-letters.ts';
+import { type NewestChanges, newestChanges } from './newest.ts';
+import {
+  loadSqlite,
+  type OpenSqlite,
+  type SqliteCell,
+  type SqliteDatabase,
+  type SqliteRow,
+  type SqliteStatement,
+} from './sqlite-driver.ts';
+
+export interface SqliteOptions {
+  /** The file. Its folder is made if it is missing. */
+  readonly path: string;
+  /** What the names of the tables begin with. Default: `cairn_`. */
+  readonly prefix?: string | undefined;
+  /** How long a call waits for another program's transaction. Default 5 s. */
+  readonly busyTimeoutMs?: number | undefined;
+  /** Unix milliseconds: which rows have expired. */
+  readonly clock?: (() => number) | undefined;
+  /** Which package is used; default: the first that is there. */
+  readonly load?: (() => Promise<OpenSqlite>) | undefined;
+}
+
+const CURSOR = 'lane, lane_count, log_id, position, epoch, writer';
+const VALUE = 'value, codec, client_flags, expires_ms, version';
+
+/** Rows and bytes of a piece of a scan. */
+const SCAN_ROWS = 256;
+const SCAN_VALUE_BYTES_MAX: number = 64 * 1024;
+
+/** By SQLite's primary result code. All others are transient. */
+const CLASSES: Readonly<Record<number, ErrorClass>> = {
+  1: 'halt', // no such table or column
+  3: 'halt', // permission
+  8: 'halt', // read-only
+  11: 'halt', // damaged
+  14: 'halt', // cannot be opened
+  18: 'permanent', // too big
+  19: 'permanent', // constraint
+  20: 'permanent', // mismatch of types
+  23: 'halt', // authorization
+  26: 'halt', // not a database
+};
+
+/** better-sqlite3 has names instead of numbers. */
+const NAMES: Readonly<Record<string, number>> = {
+  SQLITE_ERROR: 1,
+  SQLITE_PERM: 3,
+  SQLITE_BUSY: 5,
+  SQLITE_READONLY: 8,
+  SQLITE_CORRUPT: 11,
+  SQLITE_CANTOPEN: 14,
+  SQLITE_TOOBIG: 18,
+  SQLITE_CONSTRAINT: 19,
+  SQLITE_MISMATCH: 20,
+  SQLITE_AUTH: 23,
+  SQLITE_NOTADB: 26,
+};
+
+const HALTING_FILES: ReadonlySet<unknown> = new Set([
+  'EPERM',
+  'ENOENT',
+  'EACCES',
+  'EEXIST',
+  'ENOTDIR',
+  'EISDIR',
+  'EROFS',
+]);
+
+/** A database that is open, with its prepared statements by their text. */
+interface Opened {
+  readonly database: SqliteDatabase;
+  prepare(command: string): SqliteStatement;
+}
+
+export class SqliteBackend implements Backend {
+  readonly name: string;
+  readonly level = 'transactional';
+  readonly deadLetters: DeadLetters = {
+    list: async (limit, after = 0n) => this.#listDeadLetters(limit, after),
+    drop: async (ids) => this.#dropDeadLetters(ids),
+  };
+  readonly #options: SqliteOptions;
+  readonly #clock: () => number;
+  readonly #entries: string;
+  readonly #cursors: string;
+  readonly #letters: string;
+  readonly #scans = new Set<SqliteDatabase>();
+  #connect: OpenSqlite | undefined;
+  #opened: Opened | undefined;
+  #isClosed = false;
+
+  constructor(options: SqliteOptions) {
+    const { prefix = 'cairn_' } = options;
+    this.#options = options;
+    this.name = `SQLite in ${options.path}`;
+    this.#clock = options.clock ?? Date.now;
+    this.#entries = `"${prefix}entries"`;
+    this.#cursors = `"${prefix}cursors"`;
+    this.#letters = `"${prefix}dead_letters"`;
+  }
+
+  async open(): Promise<void> {
+    this.#refuseIfClosed();
+    if (this.#opened !== undefined) return;
+    const connect = await (this.#options.load ?? loadSqlite)();
+    this.#refuseIfClosed();
+    const { path } = this.#options;
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    // SQLite would make it readable for all.
+    closeSync(openSync(path, 'a', 0o600));
+    this.#connect = connect;
+    const database = this.#openOne();
+    try {
+      database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+      this.#makeTables(database);
+    } catch (error) {
+      database.close();
+      throw error;
+    }
+    this.#opened = withStatements(database);
+  }
+
+  #openOne(): SqliteDatabase {
+    const database = this.#connect!(this.#options.path);
+    database.exec(`PRAGMA busy_timeout = ${this.#options.busyTimeoutMs ?? 5_000}`);
+    return database;
+  }
+
+  #makeTables(database: SqliteDatabase): void {
+    const value = 'codec INTEGER, client_flags INTEGER, expires_ms INTEGER';
+    const cursor = CURSOR.split(', ').map((column) => `${column} INTEGER NOT NULL`);
+    const [lane, ...restOfCursor] = cursor;
+    const tables: Record<string, string[]> = {
+      [this.#entries]: [
+        'key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL',
+        ...value.split(', ').map((column) => `${column} NOT NULL`),
+        'version INTEGER NOT NULL',
+      ],
+      [this.#cursors]: [`${lane} PRIMARY KEY`, ...restOfCursor, 'moved_ms INTEGER NOT NULL'],
+      [this.#letters]: [
+        'id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, key BLOB NOT NULL, value BLOB',
+        `${value}, version INTEGER NOT NULL, error TEXT NOT NULL, error_code TEXT`,
+        ...cursor,
+        'added_ms INTEGER NOT NULL, superseded INTEGER NOT NULL DEFAULT 0',
+      ],
+    };
+    const problems: string[] = [];
+    for (const [table, columns] of Object.entries(tables)) {
+      database.exec(`CREATE TABLE IF NOT EXISTS ${table} (${columns.join(', ')})`);
+      const found = database
+        .prepare(`SELECT name, type, "notnull", dflt_value, pk FROM pragma_table_info('${table.slice(1, -1)}')`)
+        .all();
+      const expected = columns
+        .join(', ')
+        .split(', ')
+        .map((column) => column.split(' ') as [string, string]);
+      for (const [name, type] of expected) {
+        const column = found.find((row) => row['name'] === name);
+        if (column === undefined) problems.push(`${table} has no column ${name} (${type})`);
+      }
+      for (const { name, notnull, dflt_value: otherwise, pk } of found) {
+        const isOurs = expected.some(([ours]) => ours === name);
+        if (!isOurs && notnull === 1n && otherwise === null && pk === 0n) {
+          problems.push(`${table}.${String(name)} is NOT NULL without a default, and no value goes there`);
+        }
+      }
+      const [[key] = ['']] = expected.filter((_, i) => columns.join(', ').split(', ')[i]!.includes('PRIMARY KEY'));
+      const keys = found.filter(({ pk }) => pk !== 0n).map(({ name }) => name);
+      if (keys.length !== 1 || keys[0] !== key) problems.push(`the primary key of ${table} is not ${key} alone`);
+    }
+    if (problems.length > 0) {
+      throw new CairnError('ERR_BACKEND_UNFIT', `The database cannot be used: ${problems.join('; ')}`);
+    }
+    const index = `"${this.#letters.slice(1, -1)}_live"`;
+    database.exec(`CREATE INDEX IF NOT EXISTS ${index} ON ${this.#letters} (key) WHERE superseded = 0`);
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    for (const database of this.#scans) database.close();
+    this.#scans.clear();
+    this.#opened?.database.close();
+  }
+
+  classify(error: unknown): ErrorClass {
+    if (!(error instanceof Error)) return 'transient';
+    const { code, errcode } = error as { code?: unknown; errcode?: unknown };
+    if (errorKind(error) !== undefined) return code === 'ERR_CLOSED' ? 'transient' : 'halt';
+    if (HALTING_FILES.has(code)) return 'halt';
+    // Extended codes have the primary one in their lowest byte, extended names at their beginning.
+    const [name = ''] = /^SQLITE_[A-Z]+/.exec(String(code)) ?? [];
+    const primary = typeof errcode === 'number' ? errcode & 0xff : NAMES[name];
+    return (primary === undefined ? undefined : CLASSES[primary]) ?? 'transient';
+  }
+
+  async readCursors(): Promise<readonly Cursor[]> {
+    return this.#cursorsIn(this.#ready());
+  }
+
+  async load(keys: readonly Buffer[]): Promise<Loaded> {
+    const opened = this.#ready();
+    return this.#inTransaction(opened, 'BEGIN', () => ({
+      rows: keys.map((key) => this.#rowOf(opened, key)),
+      cursors: this.#cursorsIn(opened),
+    }));
+  }
+
+  async *scan(signal?: AbortSignal): AsyncGenerator<{ rows: readonly Row[]; cursors: readonly Cursor[] }> {
+    signal?.throwIfAborted();
+    this.#ready();
+    const database = this.#openOne();
+    this.#scans.add(database);
+    const opened = withStatements(database);
+    try {
+      database.exec('BEGIN');
+      const cursors = this.#cursorsIn(opened);
+      yield { rows: [], cursors };
+      this.#refuseIfClosed();
+      // Rows with dead letters come as a load gives them, also those that exist by their dead letter only.
+      const page = database.prepare(`SELECT key, length(value) AS bytes FROM ${this.#entries} WHERE key > ?
+        UNION SELECT key, 0 FROM ${this.#letters} WHERE superseded = 0 AND key > ? ORDER BY key LIMIT ${SCAN_ROWS}`);
+      for (let last: Buffer = Buffer.alloc(0), isMore = true; isMore; ) {
+        signal?.throwIfAborted();
+        const found = page.all(last, last);
+        isMore = found.length === SCAN_ROWS;
+        const rows: Row[] = [];
+        for (const { key, bytes } of found) {
+          const name = key as Buffer;
+          const isRepeated = name.equals(last);
+          last = name;
+          const row = isRepeated ? undefined : this.#rowOf(opened, name);
+          if (row === undefined) continue;
+          if (Number(bytes) <= SCAN_VALUE_BYTES_MAX) rows.push({ key: name, ...row });
+          else {
+            yield { rows: [{ key: name, ...row }], cursors };
+            this.#refuseIfClosed();
+          }
+        }
+        if (rows.length > 0) yield { rows, cursors };
+        this.#refuseIfClosed();
+      }
+    } finally {
+      if (this.#scans.delete(database)) database.close();
+    }
+  }
+
+  async write(batch: WriteBatch): Promise<WriteOutcome> {
+    const opened = this.#ready();
+    const changes = newestChanges(batch.changes);
+    return this.#inTransaction(opened, 'BEGIN IMMEDIATE', (): WriteOutcome => {
+      const cursor = mayMove(this.#cursorsIn(opened), batch);
+      if (!cursor.isFree) return { kind: 'moved', found: cursor.found };
+      const cells = cursorCells(batch.to);
+      opened
+        .prepare(`INSERT OR REPLACE INTO ${this.#cursors} (${CURSOR}, moved_ms) VALUES (?, ?, ?, ?, ?, ?, ?)`)
+        .run(...cells, this.#clock());
+      const [live] = opened.prepare(`SELECT 1 FROM ${this.#letters} WHERE superseded = 0 LIMIT 1`).all();
+      const deadLetters = this.#apply(opened, changes);
+      if (live !== undefined) this.#settle(opened, changes);
+      for (const { change, error } of deadLetters) this.#addDeadLetter(opened, change, error, cells);
+      return { kind: 'committed', deadLetters };
+    });
+  }
+
+  #apply(opened: Opened, { deletes, sets, touches }: NewestChanges): DeadLetter[] {
+    const deadLetters: DeadLetter[] = [];
+    const attempt = (change: Change, statement: SqliteStatement, ...cells: SqliteCell[]): void => {
+      try {
+        statement.run(...cells);
+      } catch (error) {
+        if (this.classify(error) !== 'permanent') throw error;
+        deadLetters.push({ change, error: error as Error });
+      }
+    };
+    const remove = opened.prepare(`DELETE FROM ${this.#entries} WHERE key = ?`);
+    for (const change of deletes) attempt(change, remove, change.key);
+    const columns = VALUE.split(', ').map((column) => `${column} = excluded.${column}`);
+    const set = opened.prepare(
+      `INSERT INTO ${this.#entries} (key, ${VALUE}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET ${columns}`,
+    );
+    for (const change of sets) {
+      const { key, value, codec, clientFlags, expiresWallMs, version } = change;
+      attempt(change, set, key, value, codec, clientFlags, expiresWallMs, signed(version));
+    }
+    const touch = opened.prepare(`UPDATE ${this.#entries} SET expires_ms = ?, version = ? WHERE key = ?`);
+    for (const change of touches) attempt(change, touch, change.expiresWallMs, signed(change.version), change.key);
+    return deadLetters;
+  }
+
+  /** Tells earlier dead letters of the keys that these changes are newer. */
+  #settle(opened: Opened, { deletes, sets, touches }: NewestChanges): void {
+    const command = `UPDATE ${this.#letters} SET superseded = 1 WHERE superseded = 0 AND key = ?`;
+    for (const { key } of [...deletes, ...sets]) opened.prepare(command).run(key);
+    for (const { key, expiresWallMs, version } of touches) {
+      opened.prepare(`${command} AND kind = 'touch'`).run(key);
+      opened
+        .prepare(
+          `UPDATE ${this.#letters} SET expires_ms = ?, version = ? WHERE superseded = 0 AND kind = 'set' AND key = ?`,
+        )
+        .run(expiresWallMs, signed(version), key);
+    }
+  }
+
+  #addDeadLetter(opened: Opened, change: Change, error: Error, cursor: readonly SqliteCell[]): void {
+    const isSet = change.kind === 'set';
+    const columns = `kind, key, ${VALUE}, error, error_code, ${CURSOR}, added_ms`;
+    const cells: SqliteCell[] = [
+      change.kind,
+      change.key,
+      isSet ? change.value : null,
+      isSet ? change.codec : null,
+      isSet ? change.clientFlags : null,
+      change.kind === 'delete' ? null : change.expiresWallMs,
+      signed(change.version),
+      error.message,
+      String((error as { code?: unknown }).code),
+      ...cursor,
+      Date.now(),
+    ];
+    try {
+      opened.prepare(`INSERT INTO ${this.#letters} (${columns}) VALUES (${cells.map(() => '?')})`).run(...cells);
+    } catch (reason) {
+      if (this.classify(reason) !== 'permanent') throw reason;
+      const { message } = reason as Error;
+      throw new CairnError('ERR_BACKEND_UNFIT', `The database refuses a dead letter: ${message}`, { cause: reason });
+    }
+  }
+
+  #rowOf(opened: Opened, key: Buffer): RowValue | undefined {
+    const [found] = opened.prepare(`SELECT ${VALUE} FROM ${this.#entries} WHERE key = ?`).all(key);
+    const letters = opened
+      .prepare(`SELECT kind, key, ${VALUE} FROM ${this.#letters} WHERE superseded = 0 AND key = ? ORDER BY id`)
+      .all(key);
+    let row = found === undefined ? undefined : rowValue(found);
+    for (const letter of letters) row = applied(row, changeOf(letter));
+    return alive(row, this.#clock());
+  }
+
+  #cursorsIn(opened: Opened): Cursor[] {
+    return opened.prepare(`SELECT ${CURSOR} FROM ${this.#cursors} ORDER BY lane`).all().map(cursorOf);
+  }
+
+  #listDeadLetters(limit: number, after: bigint): readonly KeptDeadLetter[] {
+    const found = this.#ready()
+      .prepare(`SELECT * FROM ${this.#letters} WHERE id > ? ORDER BY id LIMIT ?`)
+      .all(after, limit);
+    return found.map((row) => ({
+      id: row['id'] as bigint,
+      change: changeOf(row),
+      error: row['error'] as string,
+      errorCode: (row['error_code'] as string | null) ?? undefined,
+      cursor: cursorOf(row),
+      addedWallMs: Number(row['added_ms']),
+      isSuperseded: row['superseded'] !== 0n,
+    }));
+  }
+
+  #dropDeadLetters(ids: readonly bigint[]): number {
+    const opened = this.#ready();
+    const drop = opened.prepare(`DELETE FROM ${this.#letters} WHERE id = ?`);
+    return this.#inTransaction(opened, 'BEGIN IMMEDIATE', () =>
+      ids.reduce((count, id) => count + Number(drop.run(id).changes), 0),
+    );
+  }
+
+  #inTransaction<T>({ database }: Opened, begin: string, work: () => T): T {
+    database.exec(begin);
+    try {
+      const result = work();
+      database.exec('COMMIT');
+      return result;
+    } catch (error) {
+      try {
+        database.exec('ROLLBACK');
+      } catch {
+        // SQLite has ended the transaction itself; the first error says why.
+      }
+      if (this.classify(error) !== 'permanent') throw error;
+      // A constraint that is checked at COMMIT names no change.
+      const { message } = error as Error;
+      throw new CairnError('ERR_BACKEND_UNFIT', `The database refuses a batch as a whole: ${message}`, {
+        cause: error,
+      });
+    }
+  }
+
+  #ready(): Opened {
+    this.#refuseIfClosed();
+    if (this.#opened === undefined) throw new CairnError('ERR_NOT_READY', `${this.name} has not been opened`);
+    return this.#opened;
+  }
+
+  #refuseIfClosed(): void {
+    if (this.#isClosed) throw new CairnError('ERR_CLOSED', `${this.name} is closed`);
+  }
+}
+
+function withStatements(database: SqliteDatabase): Opened {
+  const statements = new Map<string, SqliteStatement>();
+  return {
+    database,
+    prepare(command) {
+      let statement = statements.get(command);
+      if (statement === undefined) {
+        statement = database.prepare(command);
+        statements.set(command, statement);
+      }
+      return statement;
+    },
+  };
+}
+
+/** 64 bits without a sign keep their bits in an INTEGER, which has one. */
+function signed(bits: bigint): bigint {
+  return BigInt.asIntN(64, bits);
+}
+
+function unsigned(cell: SqliteCell | undefined): bigint {
+  return BigInt.asUintN(64, BigInt(cell as bigint));
+}
+
+function cursorCells({ lane, laneCount, logId, position, epoch, writer }: Cursor): SqliteCell[] {
+  return [lane, laneCount, signed(logId), signed(position), epoch, signed(writer)];
+}
+
+function cursorOf(row: SqliteRow): Cursor {
+  return {
+    lane: Number(row['lane']),
+    laneCount: Number(row['lane_count']),
+    logId: unsigned(row['log_id']),
+    position: unsigned(row['position']),
+    epoch: Number(row['epoch']),
+    writer: unsigned(row['writer']),
+  };
+}
+
+function rowValue(row: SqliteRow): RowValue {
+  return {
+    value: row['value'] as Buffer,
+    codec: Number(row['codec']),
+    clientFlags: Number(row['client_flags']),
+    expiresWallMs: Number(row['expires_ms']),
+    version: unsigned(row['version']),
+  };
+}
+
+function changeOf(row: SqliteRow): Change {
+  const key = row['key'] as Buffer;
+  const version = unsigned(row['version']);
+  if (row['kind'] === 'set') return { kind: 'set', key, ...rowValue(row) };
+  if (row['kind'] === 'delete') return { kind: 'delete', key, version };
+  return { kind: 'touch', key, expiresWallMs: Number(row['expires_ms']), version };
+}

@@ -1,0 +1,166 @@
+// SQLite behind a cache, with each of the packages that are here.
+
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { makeBackend } from '../../src/backend/index.ts';
+import { SqliteBackend, type SqliteOptions } from '../../src/backend/sqlite.ts';
+import {
+  loadSqlite,
+  type OpenSqlite,
+  openWithBetterSqlite,
+  openWithNodeSqlite,
+} from '../../src/backend/sqlite-driver.ts';
+import { REFUSED, REFUSED_EXPIRY, remove, Subject, set } from '../../src/testing/harness.ts';
+import { describeBackend } from '../conformance/backend.ts';
+import { withCode } from '../support/errors.ts';
+import { skipUnless } from '../support/skip.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'cairn-sqlite-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+let count = 0;
+let path = '';
+const fresh = (): string => {
+  path = join(folder, `${++count}`, 'store.sqlite');
+  return path;
+};
+
+const isThere = (load: () => Promise<OpenSqlite>): Promise<boolean> =>
+  load().then(
+    () => true,
+    () => false,
+  );
+const PACKAGES: readonly [string, () => Promise<OpenSqlite>, boolean][] = [
+  ['better-sqlite3', openWithBetterSqlite, await isThere(openWithBetterSqlite)],
+  ['node:sqlite', openWithNodeSqlite, await isThere(openWithNodeSqlite)],
+];
+const UNBUILT = 'better-sqlite3 is not built (npm rebuild better-sqlite3)';
+
+for (const [name, load, has] of PACKAGES) {
+  const condition =
+    name === 'node:sqlite' ? skipUnless(has, 'this Node has no node:sqlite', 'platform') : skipUnless(has, UNBUILT);
+  condition.describe(`with ${name}`, () => {
+    const command = async (text: string): Promise<void> => {
+      mkdirSync(dirname(path), { recursive: true });
+      const database = (await load())(path);
+      database.exec(text);
+      database.close();
+    };
+    const refuse = (): Promise<void> =>
+      command(`
+        CREATE TRIGGER no_value BEFORE INSERT ON cairn_entries WHEN substr(NEW.value, 1, 7) = X'${hex(REFUSED)}'
+          BEGIN SELECT RAISE(ABORT, 'This value is refused'); END;
+        CREATE TRIGGER no_other_value BEFORE UPDATE ON cairn_entries WHEN substr(NEW.value, 1, 7) = X'${hex(REFUSED)}'
+          OR NEW.expires_ms = ${REFUSED_EXPIRY} BEGIN SELECT RAISE(ABORT, 'This value is refused'); END;
+        CREATE TRIGGER no_delete BEFORE DELETE ON cairn_entries WHEN substr(OLD.key, 1, 7) = X'${hex(REFUSED)}'
+          BEGIN SELECT RAISE(ABORT, 'This row stays'); END`);
+
+    describeBackend('SQLite', {
+      async reset() {
+        fresh();
+      },
+      make: (clock) => new SqliteBackend({ path, clock, load }),
+      refuse,
+    });
+
+    describe('SQLite', () => {
+      let open: Subject[] = [];
+      const opened = async (options: Partial<SqliteOptions> = {}): Promise<Subject> => {
+        const subject = new Subject((clock) => new SqliteBackend({ path, clock, load, ...options }));
+        open.push(subject);
+        await subject.backend.open();
+        return subject;
+      };
+      afterEach(async () => {
+        for (const { backend } of open.splice(0)) await backend.close();
+        open = [];
+      });
+
+      test('makes a file that others may not read', async () => {
+        fresh();
+        await opened();
+        for (const end of ['', '-wal']) expect(statSync(`${path}${end}`).mode & 0o777).toBe(0o600);
+      });
+
+      test('waits for another program that writes, and fails as one that may be tried again', async () => {
+        fresh();
+        const subject = await opened({ busyTimeoutMs: 30 });
+        await subject.write(set('key', 'value'));
+        const other = (await load())(path);
+        other.exec('BEGIN IMMEDIATE');
+        const error = await subject.write(set('key', 'new')).catch((reason: unknown) => reason);
+        expect(String(error)).toMatch(/locked/);
+        expect(subject.backend.classify(error)).toBe('transient');
+        expect(await subject.texts('key')).toEqual(['value']);
+        other.exec('ROLLBACK');
+        other.close();
+        await subject.write(set('key', 'new'));
+        expect(await subject.texts('key')).toEqual(['new']);
+      });
+
+      test('halts for a file that is not its own, or not to be had, and for a table that has gone', async () => {
+        const garbage = join(folder, 'garbage');
+        writeFileSync(garbage, Buffer.alloc(10_000, 7));
+        for (const bad of [garbage, folder, join(garbage, 'store')]) {
+          const backend = new SqliteBackend({ path: bad, load });
+          const error = await backend.open().catch((reason: unknown) => reason);
+          expect(backend.classify(error), `${bad}: ${error}`).toBe('halt');
+          await backend.close();
+        }
+        fresh();
+        const subject = await opened();
+        await command('DROP TABLE cairn_entries');
+        const error = await subject.write(set('key', 'value')).catch((reason: unknown) => reason);
+        expect(subject.backend.classify(error)).toBe('halt');
+        expect(await subject.backend.readCursors()).toEqual([]);
+      });
+
+      test('refuses tables that would not do, with all that is wrong', async () => {
+        fresh();
+        await command(`CREATE TABLE cairn_entries (key TEXT, value BLOB, mine TEXT NOT NULL);
+          CREATE TABLE cairn_cursors (lane INTEGER PRIMARY KEY)`);
+        const error = await opened().catch((reason: unknown) => reason);
+        expect(error).toEqual(withCode('ERR_BACKEND_UNFIT', /has no column codec/));
+        for (const part of ['mine is NOT NULL', 'primary key of "cairn_entries" is not key', 'no column log_id']) {
+          expect(String(error)).toContain(part);
+        }
+      });
+
+      test('halts for a constraint that no change can be blamed for', async () => {
+        fresh();
+        const subject = await opened();
+        await command(`CREATE TRIGGER no_cursor BEFORE INSERT ON cairn_cursors BEGIN SELECT RAISE(ABORT, 'no'); END`);
+        const error = await subject.write(set('key', 'value')).catch((reason: unknown) => reason);
+        expect(error).toEqual(withCode('ERR_BACKEND_UNFIT', /refuses a batch as a whole: no/));
+        expect(await subject.texts('key')).toEqual([undefined]);
+      });
+
+      test('keeps a scan as it began while rows come and go', async () => {
+        fresh();
+        const subject = await opened();
+        await subject.write(...Array.from({ length: 600 }, (_, i) => set(`key ${i}`, 'old')));
+        const values = new Set<string>();
+        let rowCount = 0;
+        for await (const { rows } of subject.backend.scan()) {
+          for (const { value } of rows) values.add(value.toString());
+          rowCount += rows.length;
+          await subject.write(set(`key ${rowCount}`, 'new'), remove(`key ${599 - rowCount}`));
+        }
+        expect(rowCount).toBe(600);
+        expect(values).toEqual(new Set(['old']));
+      });
+    });
+  });
+}
+
+const hex = (text: string): string => Buffer.from(text).toString('hex');
+
+test('without any package for SQLite the error names both', async () => {
+  const backend = await makeBackend('sqlite:x?prefix=mine_');
+  expect(backend.name).toBe('SQLite in x');
+  if (PACKAGES.every(([, , has]) => !has)) {
+    await expect(loadSqlite()).rejects.toThrow(withCode('ERR_DRIVER_MISSING', /better-sqlite3.*node:sqlite/));
+  } else expect(await loadSqlite()).toBeTypeOf('function');
+  await expect(makeBackend('sqlite::memory:')).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT', /in memory/));
+});
