@@ -26,7 +26,7 @@ import {
   recover,
 } from '../log/index.ts';
 import { type FeedHandle, feedOf, native, numberWord, Word } from '../native.ts';
-import { RecordReader } from '../request/record.ts';
+import { RecordKind, RecordReader } from '../request/record.ts';
 import { BUFFER_BYTES } from './appending.ts';
 import { ScribeClock } from './clock.ts';
 import {
@@ -115,19 +115,19 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
     onNotice: (notice) => say({ kind: 'notice', notice: plainNotice(notice) }),
   });
   try {
-    if (data.start !== 'resume' && data.refuseBehind !== undefined) refuseBehind(log, data.refuseBehind);
+    refuseOwed(log, data);
     clock.raise(log.lastTimeMs);
     if (data.start !== 'resume') handle.startFeed(log.epoch, clock.wallMs());
     const run: Run = { handle, log, clock, metrics, say, cursor: data.cursor };
     const recovery = data.start === 'log' ? bringBack(run) : data.start === 'none' ? discard(run) : undefined;
-    if (recovery === undefined) {
-      log.takeOver();
-      handle.rewindDrained();
-    } else {
+    if (recovery === undefined) log.takeOver();
+    // Before another thread can attach: the log keeps what the reader needs from the first record on.
+    if (data.cursor !== undefined) placeCursor(log, data.cursor);
+    if (recovery === undefined) handle.rewindDrained();
+    else {
       if (data.sync === 'always') makeSafe(log);
       handle.finishRecovery();
     }
-    if (data.cursor !== undefined) placeCursor(log, data.cursor);
     const [snapshot] = log.snapshots.sound;
     metrics.set('snapshotAtMs', snapshot?.finishedMs ?? 0);
     metrics.set('snapshotBytes', snapshot?.fileBytes ?? 0);
@@ -158,18 +158,33 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
   }
 }
 
-// Before anything is changed.
-function refuseBehind(log: LogPort, name: string): void {
+// Before anything is changed: the database has to have the records behind its cursor, and gets them from a log that is
+// opened with it and recovered.
+function refuseOwed(log: LogPort, { start, refuseBehind, cursor }: ScribeData): void {
+  if (start === 'resume') return;
+  if (refuseBehind !== undefined) refuseBehindCursor(log, refuseBehind, 'open it with store');
+  if (start === 'none' && cursor !== undefined) refuseBehindCursor(log, cursor.name, "open it with recover: 'log'");
+}
+
+function refuseBehindCursor(log: LogPort, name: string, how: string): void {
   const position = log.cursors().get(name);
   if (position === undefined) return;
   let records = 0;
-  for (const entry of log.entries(position)) if (entry.kind === 'records') records += entry.recordCount;
+  for (const entry of log.entries(position)) if (entry.kind === 'records') records += countChanges(entry.records);
   if (records === 0) return;
   const count = records === 1 ? '1 record' : `${records} records`;
   throw new CairnError(
     'ERR_STORE_REFUSED',
-    `The log in ${log.name} has ${count} that its database does not have: open it with store. To leave them out of the database forever: npx cairn-cache log drop-cursor ${log.name} ${name}`,
+    `The log in ${log.name} has ${count} that its database does not have: ${how}. To leave them out of the database forever: npx cairn-cache log drop-cursor ${log.name} ${name}`,
   );
+}
+
+// A database is not told of clears.
+function countChanges(records: Buffer): number {
+  let count = 0;
+  const reader = new RecordReader(records);
+  while (reader.next()) if (reader.kind !== RecordKind.clear && reader.kind !== RecordKind.clearAt) count++;
+  return count;
 }
 
 // A cursor that is there stays where it is.

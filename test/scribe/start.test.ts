@@ -390,6 +390,31 @@ describe('the cursor of an opening', () => {
     expect(() => new Life(disk, { cursor: { name: 'store' } })).toThrow(withCode('ERR_LOG_IO', /cursors/));
   });
 
+  test('keeps a log from being discarded that has records behind it', () => {
+    const disk = newDisk();
+    const first = new Life(disk, { cursor: { name: 'store' } });
+    first.cache.set('a', '1');
+    const end = first.ask('sync').result as bigint;
+    first.ask('close');
+    first.feed.close();
+    const before = disk.bytes;
+    const discarded = (): Life => new Life(disk, { cursor: { name: 'store' }, start: 'none' });
+    expect(discarded).toThrow(withCode('ERR_STORE_REFUSED', /has 1 record .*: open it with recover: 'log'\./));
+    expect(disk.bytes).toBe(before);
+    ends.pop()!();
+    const second = new Life(disk, { cursor: { name: 'store' } });
+    expect(second.recovered).toEqual({ a: '1' });
+    expect(second.tell({ kind: 'cursor', name: 'store', act: { advance: end } }).error).toBeUndefined();
+    second.ask('close');
+    second.feed.close();
+    const third = discarded();
+    expect(third.recovered).toEqual({});
+    third.ask('close');
+    third.feed.close();
+    // The clear that the discarding has left is owed to no database.
+    expect(discarded().recovered).toEqual({});
+  });
+
   test('keeps every entry behind it, also over snapshots', () => {
     const disk = newDisk();
     const life = new Life(disk, { cursor: { name: 'store' } });
