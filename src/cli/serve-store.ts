@@ -2,11 +2,14 @@
 import type { WriteBackNotice, WriteBackStats } from '../index.ts';
 import { countText, sizeText } from './serve-data.ts';
 
-/** How it begins, and what an earlier run has left. */
-export function describeStore(store: string, { state, behindBytes }: WriteBackStats): string {
-  const left = behindBytes === 0 ? '' : `; ${sizeText(behindBytes)} of the log are still on their way`;
-  if (state === 'writing') return `Writing to ${store}${left}`;
-  return `Writing to ${store} when it answers${left}. Until then the log keeps every change`;
+export function describeStore(store: string, { state }: WriteBackStats): string {
+  if (state === 'writing') return `Writing to ${store}`;
+  return `Writing to ${store} when it answers. Until then the log keeps every change`;
+}
+
+/** Soon after the beginning: what an earlier run has left. */
+export function describeRest(behindBytes: number): string {
+  return `${sizeText(behindBytes)} of the log are still on their way to the database`;
 }
 
 export function describeWriteBack(notice: WriteBackNotice): string {

@@ -28,7 +28,7 @@ import {
   serveOptions,
   settingsOfFlags,
 } from './serve-options.ts';
-import { describeStore, describeWriteBack } from './serve-store.ts';
+import { describeRest, describeStore, describeWriteBack } from './serve-store.ts';
 import { merge, nameIn, type Settings, settingsOfEnvironment, settingsOfFile } from './settings.ts';
 
 /** How long clients may take to get their last replies when the server is asked to end. */
@@ -190,11 +190,19 @@ function announceData(cache: Cache, settings: Settings): void {
   });
 }
 
+/** When it is looked how much of the log the database lacks. */
+const REST_MS = 500;
+
 function announceStore(cache: Cache): void {
   const { store } = cache.options;
   const stats = cache.stats().writeBack;
   if (store === undefined || stats === undefined) return;
   console.log(describeStore(store, stats));
+  // What an earlier run has left, if it is not written by then.
+  setTimeout(() => {
+    const { behindBytes } = cache.closed ? { behindBytes: 0 } : cache.stats().writeBack!;
+    if (behindBytes > 0) console.log(describeRest(behindBytes));
+  }, REST_MS).unref();
   cache.on('write-back', (notice) => console.error(describeWriteBack(notice)));
 }
 

@@ -11,7 +11,7 @@ import { ioError, type Link, refused } from './chain.ts';
 import { Fence, type FenceState } from './fence.ts';
 import { type Files, nodeFiles, type OpenFile, openIfThere, systemCode } from './files.ts';
 import { Fault, positionAt, type SegmentHeader, segmentName, segmentNumbers } from './format.ts';
-import type { LogEntry, Position, ReadLevel, ReadOptions } from './request-log.ts';
+import { earlier, type LogEntry, later, type Position, type ReadLevel, type ReadOptions } from './request-log.ts';
 import { type Batch, entryOf, readSegmentHeader, SegmentReader } from './segment.ts';
 import { Watermark } from './watermark.ts';
 
@@ -125,6 +125,20 @@ export class LogReader {
       if (error instanceof CairnRangeError) return undefined;
       throw this.#readError(error);
     }
+  }
+
+  /** Bytes of the entries from a position on: positions that were left out between segments do not count. */
+  bytesFrom(position: Position, level: ReadLevel = 'committed'): number {
+    const limit = this.#watermark.at(level);
+    if (this.#watermark.segment !== this.#knownUpTo) this.#learn(this.#watermark.segment);
+    let bytes = 0;
+    for (const [i, { header }] of this.#segments.entries()) {
+      const end = this.#segments[i + 1]?.header.predecessorEnd ?? limit;
+      const from = later(position, header.base);
+      const to = earlier(end, limit);
+      if (to > from) bytes += Number(to - from);
+    }
+    return bytes;
   }
 
   /** Epoch and writer of the entry that ends at a position. Undefined: none does, or it was truncated. */

@@ -39,6 +39,10 @@ export class FilesLog implements WriterLog {
     return this.#watermark.at('durable');
   }
 
+  bytesFrom(position: Position): number {
+    return this.#reader.bytesFrom(position, 'durable');
+  }
+
   stateAt(position: Position): ReturnType<WriterLog['stateAt']> {
     return this.#reader.stateAt(position);
   }

@@ -118,8 +118,7 @@ export class WriterService {
 
   #measure(): void {
     const { confirmed, owed } = this.#writer;
-    const behindBytes = Math.max(0, Number(this.#log.end() - confirmed));
-    this.#metrics.set('behindBytes', this.#writer.isIdle ? 0 : behindBytes);
+    this.#metrics.set('behindBytes', this.#writer.isIdle ? 0 : this.#log.bytesFrom(confirmed));
     this.#metrics.set('owedRecords', owed.records);
     this.#metrics.set('owedBytes', owed.bytes);
     this.#metrics.set(

@@ -5,7 +5,10 @@ import type { StoreTarget } from '../options.ts';
 /** A database that any thread can open. */
 export type SharedStore = Exclude<StoreTarget, { kind: 'object' }>;
 
-/** Makes the backend, which is not opened yet. Throws for an address or a module that makes none. */
-export function connectStore({ address }: SharedStore): Promise<Backend> {
-  return makeBackend(address);
+/**
+ * Makes the backend, which is not opened yet. Throws for an address or a module that makes none. A database in a file
+ * without a path is in the `directory` of the log.
+ */
+export function connectStore({ address }: SharedStore, directory: string): Promise<Backend> {
+  return makeBackend(address, { directory });
 }

@@ -43,6 +43,8 @@ export interface WriterLog {
   readonly confirmed: Position;
   /** The end of what a power cut leaves. */
   end(): Position;
+  /** Bytes of it from a position on. */
+  bytesFrom(position: Position): number;
   /** Epoch and writer of the entry that ends at a position; undefined: none does. */
   stateAt(position: Position): Pick<FenceState, 'epoch' | 'writer'> | undefined;
   /** The entries that a power cut leaves from a position on, and then each as it comes, until the signal says so. */

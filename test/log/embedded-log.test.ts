@@ -138,6 +138,8 @@ describe('segments', () => {
       expect(reader.stateAt(end + 8n)).toBeUndefined();
     }
     for (const position of [-1n, 0n, log.end + 1n]) expect(reader.stateAt(position)).toBeUndefined();
+    // The segments of a log that was closed follow each other without a gap.
+    for (const { position } of entries) expect(reader.bytesFrom(position)).toBe(Number(log.end - position));
     // The oldest segment says what was before it, and nothing else does.
     log.truncate(entries.at(-8)!.position);
     expect(log.oldestReadable).toBeGreaterThan(0n);
@@ -145,6 +147,19 @@ describe('segments', () => {
     const told = entries.filter(({ end }) => late.stateAt(end) !== undefined);
     expect(told[0]!.end).toBe(log.oldestReadable);
     expect(told).toEqual(entries.slice(-told.length));
+  });
+
+  test('positions that a crash has left out do not count as bytes', () => {
+    const disk = new LogDisk();
+    appendNow(disk.open(), 'a', { valueBytes: 1000 });
+    disk.disk.restart();
+    const log = disk.open();
+    appendNow(log, 'b', { valueBytes: 1000 });
+    const reader = new LogReader({ directory: DIRECTORY, progress: log.progress, files: disk.disk.files() });
+    const entries = [...log.entries(0n)];
+    const bytes = entries.reduce((sum, { position, end }) => sum + Number(end - position), 0);
+    expect(reader.bytesFrom(0n)).toBe(bytes);
+    expect(reader.bytesFrom(entries.at(-1)!.position)).toBe(Number(entries.at(-1)!.end - entries.at(-1)!.position));
   });
 
   test('an entry can be read alone by its position', () => {

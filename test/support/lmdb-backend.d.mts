@@ -7,7 +7,7 @@ interface Table {
 export const POISON: Buffer;
 export function openTables(path: string): {
   root: { close(): Promise<void> };
-  rows: { getRange(): Iterable<{ key: Uint8Array; value: { value: Uint8Array } }> };
+  rows: { getRange(): Iterable<{ key: Uint8Array; value: { value: Uint8Array; expiresWallMs: number } }> };
   cursors: Table;
   history: { getRange(): Iterable<{ value: [kind: string, key: string, version: string] }> };
 };

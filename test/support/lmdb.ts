@@ -11,6 +11,8 @@ export const LMDB_MODULE: string = fileURLToPath(new URL('./lmdb-backend.mjs', i
 export interface LmdbContent {
   /** By key. */
   readonly rows: Readonly<Record<string, string>>;
+  /** Unix milliseconds by key; 0: never. */
+  readonly expiries: Readonly<Record<string, number>>;
   /** Every change that had an effect, in order: `set key@version`. */
   readonly history: readonly string[];
 }
@@ -26,10 +28,10 @@ export class LmdbDirectory {
 
   async read(): Promise<LmdbContent> {
     const { root, rows, history } = openTables(this.path);
+    const all = [...rows.getRange()].map(({ key, value }) => ({ key: Buffer.from(key).toString('latin1'), value }));
     const content = {
-      rows: Object.fromEntries(
-        [...rows.getRange()].map(({ key, value }) => [Buffer.from(key).toString('latin1'), String(value.value)]),
-      ),
+      rows: Object.fromEntries(all.map(({ key, value }) => [key, String(value.value)])),
+      expiries: Object.fromEntries(all.map(({ key, value }) => [key, value.expiresWallMs])),
       history: [...history.getRange()].map(({ value: [kind, key, version] }) => `${kind} ${key}@${version}`),
     };
     await root.close();

@@ -37,6 +37,10 @@ export class WorldLog implements WriterLog {
     return this.entries.at(-1)?.end ?? 0n;
   }
 
+  bytesFrom(position: Position): number {
+    return Number(this.end() - position);
+  }
+
   /** One group of records; each gets the next version. */
   append(...parts: RecordParts[]): LogEntry {
     const records = Buffer.concat(
@@ -100,6 +104,7 @@ export class WorldLog implements WriterLog {
       logId: this.logId,
       confirmed: this.confirmed,
       end: () => this.end(),
+      bytesFrom: (position) => this.bytesFrom(position),
       stateAt: (position) => this.stateAt(position),
       read: (from, signal) => this.read(from, signal),
       advance: (position) => this.advance(position),
