@@ -374,7 +374,17 @@ test('threads come, fetch, write and are terminated at any moment, and every fet
       const key = `k${below(5)}`;
       const options = below(4) === 0 ? { signal: AbortSignal.timeout(below(3)) } : { ttl: below(3) * 1000 };
       const load = () => new Promise<string>((resolve) => setTimeout(resolve, below(3), key));
-      const calls = Array.from({ length: 1 + below(3) }, () => attached.fetch(key, load, options).catch(() => {}));
+      const calls: Promise<unknown>[] = Array.from({ length: 1 + below(3) }, () =>
+        attached.fetch(key, load, options).catch(() => {}),
+      );
+      if (below(2) === 0) {
+        const keys = Array.from({ length: 1 + below(5) }, () => `k${below(5)}`);
+        const loadMany = async (context: { keys: readonly unknown[] }) => {
+          await new Promise((resolve) => setTimeout(resolve, below(3)));
+          return context.keys as string[];
+        };
+        calls.push(attached.fetchMany(keys, loadMany, { ...options, collect: below(2) }).catch(() => {}));
+      }
       if (below(3) === 0) attached.delete(key);
       await Promise.all(calls);
     }
@@ -385,8 +395,9 @@ test('threads come, fetch, write and are terminated at any moment, and every fet
     while (!stop) {
       const keys = ['k0', 'k1', 'k2', 'k3', 'k4'];
       const load = (key: string) => cache.fetch(key, () => sleep(1, key));
-      const values = await Promise.all(keys.map(load));
-      expect(values).toEqual(keys);
+      const loadMany = async (context: { keys: readonly unknown[] }) => sleep(1, context.keys as string[]);
+      const [many, ...values] = await Promise.all([cache.fetchMany(keys, loadMany), ...keys.map(load)]);
+      expect([many, values]).toEqual([keys, keys]);
       for (const key of keys) cache.delete(key);
       answers += keys.length;
     }
@@ -430,7 +441,7 @@ describe('fetchMany', () => {
     expect(counts()).toMatchObject({ fetchLoads: 1000, fetchFlights: 0 });
   });
 
-  test('loads by one call the keys whose loading thread ends', async () => {
+  test('loads the keys whose loading thread ends, and collects them', async () => {
     const program = async ({ cairn, data, say }: ThreadTools<{ name: string }>) => {
       const load = () => {
         say('loading');
@@ -445,7 +456,8 @@ describe('fetchMany', () => {
       calls.push(keys);
       return keys.map((key) => `value of ${key}`);
     };
-    const call = cache.fetchMany(['a', 'b', 'c'], load);
+    // They come one by one, as the memberships of the other thread end: the batch is loaded when it has all three.
+    const call = cache.fetchMany(['a', 'b', 'c'], load, { collect: '1h', batchSize: 3 });
     await thread.worker.terminate();
     expect(await call).toEqual(['value of a', 'value of b', 'value of c']);
     expect(calls.map((keys) => [...keys].sort())).toEqual([['a', 'b', 'c']]);
