@@ -26,8 +26,8 @@ export interface BackendCase {
 }
 
 /**
- * The cases. `seed`: of those that draw their operations at random; a failure names it. Cases that need `refuse` or
- * `makeCuttable` are there only if the harness has it.
+ * The cases for a backend of the harness's level. `seed`: of those that draw their operations at random; a failure
+ * names it. Cases that need `refuse` or `makeCuttable` are there only if the harness has it.
  */
 export function backendCases(
   harness: BackendHarness,
@@ -41,7 +41,9 @@ export function backendCases(
     ...(harness.refuse === undefined ? [] : deadLetterCases),
     ...(harness.makeCuttable === undefined ? [] : cutCases),
   ];
-  return texts.map(({ name, body }) => ({ name, run: () => runCase(harness, seed, body) }));
+  const { level = 'transactional' } = harness;
+  const ofLevel = texts.filter((text) => text.level === undefined || text.level === level);
+  return ofLevel.map(({ name, body }) => ({ name, run: () => runCase(harness, seed, body) }));
 }
 
 async function runCase(harness: BackendHarness, seed: number, body: CaseText['body']): Promise<void> {

@@ -1,8 +1,11 @@
+import type { BackendLevel } from '../backend/index.ts';
 import type { BackendHarness, Subject } from './harness.ts';
 
 /** One case as its file writes it. */
 export interface CaseText {
   readonly name: string;
+  /** Backends of which level it is for. Undefined: all. */
+  readonly level?: BackendLevel;
   body(tools: CaseTools): Promise<void>;
 }
 

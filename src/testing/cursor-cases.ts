@@ -18,6 +18,30 @@ export const cursorCases: readonly CaseText[] = [
     },
   },
   {
+    name: 'a backend is of the level that its tests are for, and has a name',
+    async body({ harness, open }) {
+      const { backend } = await open();
+      assert.equal(backend.level, harness.level ?? 'transactional');
+      assert.ok(backend.name.length > 0);
+    },
+  },
+  {
+    name: 'a change of a lower version than the row has leaves the row as it is',
+    level: 'idempotent',
+    async body({ open }) {
+      const subject = await open();
+      const old = [set('set', 'old'), remove('deleted'), touch('touched', 1), set('gone', 'old')];
+      await subject.write(...['set', 'deleted', 'touched'].map((key) => set(key, 'new')), remove('gone'));
+      await subject.write(...old);
+      assert.deepEqual(await subject.texts('set', 'deleted', 'touched'), ['new', 'new', 'new']);
+      // As after a failure between the changes and the cursor: the same changes once more.
+      const again = [set('set', 'newer'), remove('deleted')];
+      await subject.write(...again);
+      await subject.write(...again);
+      assert.deepEqual(await subject.texts('set', 'deleted'), ['newer', undefined]);
+    },
+  },
+  {
     name: 'rows and cursors are there for a backend that opens the database later',
     async body({ open }) {
       const first = await open();
@@ -98,6 +122,7 @@ export const cursorCases: readonly CaseText[] = [
   },
   {
     name: 'of writers that race with the same cursor, one is committed',
+    level: 'transactional',
     async body({ open }) {
       const first = await open();
       const subjects = [first, await open(), await open()];

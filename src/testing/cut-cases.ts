@@ -81,6 +81,7 @@ async function cutEverywhere(subject: Subject, cuts: Cuts, changesOf: (batch: nu
 export const cutCases: readonly CaseText[] = [
   {
     name: 'a connection that breaks at any statement of a batch leaves all of it or nothing, and the cursor tells which',
+    level: 'transactional',
     async body({ harness }) {
       await withCuts(harness, async (subject, cuts) => {
         const cutCount = await cutEverywhere(subject, cuts, (batch) => [
@@ -94,6 +95,7 @@ export const cutCases: readonly CaseText[] = [
   },
   {
     name: 'so it does while refused changes are put aside',
+    level: 'transactional',
     async body({ harness }) {
       if (harness.refuse === undefined) return;
       await withCuts(harness, async (subject, cuts) => {

@@ -32,6 +32,7 @@ export const endCases: readonly CaseText[] = [
   },
   {
     name: 'closing while busy ends each call with its result or ERR_CLOSED, and leaves whole batches',
+    level: 'transactional',
     async body({ open }) {
       const subject = await open();
       const keys = Array.from({ length: 2000 }, (_, i) => `key ${i}`);

@@ -1,6 +1,6 @@
 /** What a backend has to bring to be tested, and what the tests share. */
 import assert from 'node:assert/strict';
-import type { Backend, Change, Cursor, Loaded, Row, RowValue, WriteOutcome } from '../backend/index.ts';
+import type { Backend, BackendLevel, Change, Cursor, Loaded, Row, RowValue, WriteOutcome } from '../backend/index.ts';
 
 /**
  * A database for tests. Each case begins with `reset`, and closes the backends that it has made.
@@ -8,6 +8,8 @@ import type { Backend, Change, Cursor, Loaded, Row, RowValue, WriteOutcome } fro
  * Abilities that are left out leave out the cases that need them: `backendCases` says which cases there are.
  */
 export interface BackendHarness {
+  /** What the backend says of itself. Default: `transactional`. */
+  readonly level?: BackendLevel;
   /** Empties the database: no rows, no cursors, no tables. */
   reset(): Promise<void>;
   /** A backend on that database, which has not been opened. `clock`: Unix milliseconds, for what has expired. */

@@ -201,6 +201,7 @@ export const rowCases: readonly CaseText[] = [
   },
   {
     name: 'rows and cursor of a load or a scan are of one moment while a writer runs',
+    level: 'transactional',
     async body({ open }) {
       const subject = await open();
       const keys = Array.from({ length: 300 }, (_, i) => `key ${i}`);
