@@ -15,11 +15,19 @@ export interface MakeBackendOptions {
 type Make = (address: string, options: MakeBackendOptions) => Promise<Backend>;
 
 const lmdb: Make = async (address, options) => (await import('./lmdb-url.ts')).lmdbFrom(address, options);
+const mariadb: Make = async (address, options) => (await import('./mariadb-url.ts')).mariadbFrom(address, options);
 const sqlite: Make = async (address, options) => (await import('./sqlite-url.ts')).sqliteFrom(address, options);
 const postgres: Make = async (address, options) => (await import('./postgres-url.ts')).postgresFrom(address, options);
 
 /** Each scheme with what makes its backend. Modules are imported on first use: an unused database costs no start. */
-const SCHEMES: Readonly<Record<string, Make>> = { lmdb, postgres, postgresql: postgres, sqlite };
+const SCHEMES: Readonly<Record<string, Make>> = {
+  lmdb,
+  mariadb,
+  mysql: mariadb,
+  postgres,
+  postgresql: postgres,
+  sqlite,
+};
 
 /** The schemes of databases that are known, as messages list them. */
 export const BACKEND_SCHEMES: readonly string[] = Object.keys(SCHEMES).map((scheme) => `${scheme}:`);

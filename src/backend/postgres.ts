@@ -29,6 +29,7 @@ import type {
   WriteOutcome,
 } from './backend.ts';
 import { alive, applied } from './dead-letters.ts';
+import { halve, type Savepoints, type Step } from './halve.ts';
 import { type NewestChanges, newestChanges, piecesOf } from './newest.ts';
 import { Pool } from './pool.ts';
 import {
@@ -257,7 +258,7 @@ export class PostgresBackend implements Backend {
   ): Promise<WriteOutcome> {
     const moved = await this.#moveCursor(connection, sql, batch);
     if (moved.kind === 'moved') return moved;
-    for (const { changes: part, make } of stepsOf(sql, changes)) await connection.run(make(part));
+    for (const { changes: part, apply } of stepsOf(connection, sql, changes)) await apply(part);
     if (moved.hasDeadLetters) await settle(connection, sql, changes);
     await this.#commit(connection);
     return { kind: 'committed', deadLetters: [] };
@@ -276,33 +277,19 @@ export class PostgresBackend implements Backend {
     // A constraint that is checked at COMMIT names no change.
     if (isDeferred) await connection.command('SET CONSTRAINTS ALL IMMEDIATE');
     const deadLetters: DeadLetter[] = [];
-    for (const step of stepsOf(sql, changes)) await this.#halve(connection, step, deadLetters);
+    const savepoints: Savepoints = {
+      set: () => connection.command('SAVEPOINT cairn'),
+      release: () => connection.command('RELEASE SAVEPOINT cairn'),
+      rollBack: () => connection.command('ROLLBACK TO SAVEPOINT cairn; RELEASE SAVEPOINT cairn'),
+      isRefusal: (error) => this.classify(error) === 'permanent',
+    };
+    for (const step of stepsOf(connection, sql, changes)) await halve(step, savepoints, deadLetters);
     if (moved.hasDeadLetters) await settle(connection, sql, changes);
     for (const { change, error } of deadLetters) {
       await connection.run(sql.addDeadLetter(change, error, codeOf(error), batch.to));
     }
     await this.#commit(connection);
     return { kind: 'committed', deadLetters };
-  }
-
-  /** Runs a step behind a savepoint, and its halves if the database refuses it. */
-  async #halve(connection: PostgresConnection, { changes, make }: Step, deadLetters: DeadLetter[]): Promise<void> {
-    await connection.command('SAVEPOINT cairn');
-    try {
-      await connection.run(make(changes));
-      await connection.command('RELEASE SAVEPOINT cairn');
-      return;
-    } catch (error) {
-      if (this.classify(error) !== 'permanent') throw error;
-      await connection.command('ROLLBACK TO SAVEPOINT cairn; RELEASE SAVEPOINT cairn');
-      if (changes.length === 1) {
-        deadLetters.push({ change: changes[0]!, error: error as Error });
-        return;
-      }
-    }
-    const middle = changes.length >> 1;
-    await this.#halve(connection, { changes: changes.slice(0, middle), make }, deadLetters);
-    await this.#halve(connection, { changes: changes.slice(middle), make }, deadLetters);
   }
 
   async #moveCursor(
@@ -361,18 +348,16 @@ export class PostgresBackend implements Backend {
   }
 }
 
-/** Some changes of one kind, and the statement that applies some of them. */
-interface Step {
-  readonly changes: readonly Change[];
-  make(part: readonly Change[]): Statement;
-}
-
-function* stepsOf(sql: PostgresStatements, { deletes, sets, touches }: NewestChanges): Generator<Step> {
+function* stepsOf(
+  connection: PostgresConnection,
+  sql: PostgresStatements,
+  { deletes, sets, touches }: NewestChanges,
+): Generator<Step> {
   const bounds = { rows: STATEMENT_ROWS_MAX, bytes: STATEMENT_BYTES_MAX };
   const step = <C extends Change>(changes: readonly C[], make: (part: readonly C[]) => Statement): Step => ({
     changes,
     // It is given parts of these changes only.
-    make: make as Step['make'],
+    apply: (part) => connection.run(make(part as readonly C[])),
   });
   for (const part of piecesOf(deletes, bounds)) yield step(part, (some) => sql.remove(keysOf(some)));
   for (const part of piecesOf(sets, bounds)) yield step(part, (some) => sql.upsert(some));

@@ -7,6 +7,7 @@ import { pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { loadDriver } from '../../src/backend/driver.ts';
 import { checkBackend, makeBackend } from '../../src/backend/index.ts';
+import { classifyMariadb } from '../../src/backend/mariadb-errors.ts';
 import { newestChanges, piecesOf } from '../../src/backend/newest.ts';
 import { Pool, type PooledConnection } from '../../src/backend/pool.ts';
 import { classifyPostgres } from '../../src/backend/postgres-errors.ts';
@@ -22,7 +23,10 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('an address', () => {
   test('of an unknown scheme is refused with the schemes that are known', async () => {
-    const error = withCode('ERR_INVALID_ARGUMENT', /"oracle:": known are lmdb:, postgres:, postgresql:, sqlite:/);
+    const error = withCode(
+      'ERR_INVALID_ARGUMENT',
+      /"oracle:": known are lmdb:, mariadb:, mysql:, postgres:, postgresql:, sqlite:/,
+    );
     await expect(makeBackend('oracle://scott:tiger@host/db')).rejects.toThrow(error);
     await expect(makeBackend('oracle://scott:tiger@host/db')).rejects.not.toThrow(/tiger/);
   });
@@ -34,6 +38,8 @@ describe('an address', () => {
       'postgresql:///app?host=/run/postgresql': 'PostgreSQL at /run/postgresql (app)',
       'postgresql://u@%2Frun%2Fpg/app': 'PostgreSQL at /run/pg (app)',
       'postgres:': 'PostgreSQL at localhost',
+      'mysql://u:p%40@db.example:3307/app?prefix=a_': 'MySQL at db.example:3307 (app)',
+      'mariadb://u:p@/app?socket=/run/mysqld.sock': 'MariaDB at /run/mysqld.sock (app)',
     };
     for (const [address, name] of Object.entries(names)) {
       expect((await makeBackend(address)).name, address).toBe(name);
@@ -46,6 +52,15 @@ describe('an address', () => {
       const error = await makeBackend(`postgres://${rest}`).catch((reason: unknown) => reason);
       expect(error).toEqual(withCode('ERR_INVALID_ARGUMENT', /to be encoded/));
       expect(String(error).replace('password', '')).not.toContain('ss');
+    },
+  );
+
+  test.each(['u:p@ss@host/db', 'u:p/ss@host/db', 'u:p?ss@host/db', 'u:p#ss@host/db', 'u:p@host', 'u:p@host/db?ss=1'])(
+    'of MariaDB that is not whole (%s) is refused without its password',
+    async (rest) => {
+      const error = await makeBackend(`mysql://${rest}`).catch((reason: unknown) => reason);
+      expect(error).toEqual(withCode('ERR_INVALID_ARGUMENT'));
+      expect(String(error)).not.toContain('u:p');
     },
   );
 
@@ -201,6 +216,41 @@ test('errors of PostgreSQL are classified by their SQLSTATE, and what is unknown
   expect(classifyPostgres(new Error('Connection terminated unexpectedly'))).toBe('transient');
   expect(classifyPostgres(new Error('The server does not support SSL connections'))).toBe('halt');
   expect(classifyPostgres('not an error')).toBe('transient');
+});
+
+test('errors of MariaDB and MySQL are classified by number and SQLSTATE, and what is unknown is tried again', () => {
+  const classOf = (errno: number, sqlState: string) =>
+    classifyMariadb(Object.assign(new Error('x'), { errno, sqlState }));
+  const expected = {
+    permanent: [
+      [1048, '23000'],
+      [1062, '23000'],
+      [1406, '22001'],
+      [1452, '23000'],
+      [1644, '45000'],
+      [4025, '23000'],
+      [3819, 'HY000'],
+    ],
+    halt: [
+      [1044, '42000'],
+      [1045, '28000'],
+      [1146, '42S02'],
+      [1054, '42S22'],
+      [1142, '42000'],
+    ],
+    transient: [
+      [1205, 'HY000'],
+      [1213, '40001'],
+      [1040, '08004'],
+      [2006, '08S01'],
+      [1290, 'HY000'],
+      [-1, ''],
+    ],
+  } as const;
+  for (const [kind, errors] of Object.entries(expected)) {
+    for (const [errno, sqlState] of errors) expect(classOf(errno, sqlState), `${errno}`).toBe(kind);
+  }
+  expect(classifyMariadb(Object.assign(new Error('x'), { code: 'ECONNREFUSED' }))).toBe('transient');
 });
 
 describe('a pool of connections', () => {
