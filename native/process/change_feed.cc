@@ -22,8 +22,8 @@ ChangeFeed::ChangeFeed(Store* store)
       shard_count_(store->shard_count()),
       marks_(store->shard_count()),
       places_(store->options().has_backend ? std::make_unique<LogPlaces>(store->shard_count()) : nullptr),
-      drained_(store->shard_count()),
       parts_next_(store->shard_count()),
+      drained_(store->shard_count()),
       watches_(std::make_shared<const WatchList>()) {
   CHECK(store->has_rings());
   marks_.SetBell(this);
@@ -245,7 +245,7 @@ void ChangeFeed::Rewind() {
   for (uint32_t shard = 0; shard < shard_count_; shard++) {
     store_->RewindRing(shard);
     // No place: what is free stays free.
-    drained_[shard] = {.version = marks_.Mark(shard), .place = {}};
+    drained_[shard] = {.version = marks_.Mark(shard), .place = {}, .record_version = 0};
     parts_next_[shard] = {};
   }
   parts_next_count_ = 0;
