@@ -3,6 +3,7 @@
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { startMariadb } from './mariadb.mjs';
 import { startPostgres } from './postgres.mjs';
 
 const dist = new URL('../../dist/backend/', import.meta.url).href;
@@ -51,6 +52,32 @@ async function postgres({ folder, url }) {
       await client.end();
       await server.stop();
     },
+  };
+}
+
+async function mariadb({ folder }) {
+  const server = await startMariadb(folder);
+  const { MariadbBackend } = await import(`${dist}mariadb.js`);
+  const { connection } = server;
+  await connection.query(`CREATE TABLE raw (\`key\` varbinary(1056) NOT NULL PRIMARY KEY, value longblob NOT NULL,
+    codec smallint NOT NULL, client_flags bigint NOT NULL, expires_ms bigint NOT NULL, version bigint NOT NULL)`);
+  await connection.query('CREATE TABLE raw_cursor (lane int PRIMARY KEY, position bigint NOT NULL)');
+  await connection.query('INSERT INTO raw_cursor VALUES (0, 0)');
+  const columns = ['value', 'codec', 'client_flags', 'expires_ms', 'version'];
+  const set = `INSERT INTO raw VALUES (?, ?, ?, ?, ?, ?)
+    ON DUPLICATE KEY UPDATE ${columns.map((column) => `${column} = VALUES(${column})`)}`;
+  return {
+    backend: new MariadbBackend({ target: server.target, name: 'bench' }),
+    async raw(changes) {
+      await connection.query('START TRANSACTION');
+      await connection.query('UPDATE raw_cursor SET position = position + 1 WHERE lane = 0');
+      const rows = changes.map(({ key, value, codec, clientFlags, expiresWallMs, version }) => [
+        ...[key, value, codec, BigInt(clientFlags), BigInt(expiresWallMs), signed(version)],
+      ]);
+      await connection.batch(set, rows);
+      await connection.query('COMMIT');
+    },
+    end: () => server.stop(),
   };
 }
 
@@ -108,4 +135,4 @@ async function sqlite({ folder }) {
   };
 }
 
-export const SUBJECTS = { postgres, lmdb, sqlite };
+export const SUBJECTS = { postgres, mariadb, lmdb, sqlite };

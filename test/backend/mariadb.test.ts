@@ -5,16 +5,22 @@ import type { Backend } from '../../src/backend/index.ts';
 import { MariadbBackend, type MariadbOptions } from '../../src/backend/mariadb.ts';
 import { REFUSED, REFUSED_EXPIRY, Subject, set } from '../../src/testing/harness.ts';
 import { describeBackend } from '../conformance/backend.ts';
+import { CuttingProxy, MARIADB_WIRE } from '../support/cutting-proxy.ts';
 import { withCode } from '../support/errors.ts';
 import { hasMariadb, MARIADB_MISSING, MariadbServer, PASSWORD } from '../support/mariadb.ts';
 import { skipUnless } from '../support/skip.ts';
 
 skipUnless(hasMariadb, MARIADB_MISSING).describe('with a server', () => {
   let server: MariadbServer;
+  let proxy: CuttingProxy;
   beforeAll(async () => {
     server = await MariadbServer.start();
+    proxy = await CuttingProxy.start(server.socket, MARIADB_WIRE);
   });
-  afterAll(() => server?.stop());
+  afterAll(async () => {
+    await proxy?.stop();
+    await server?.stop();
+  });
 
   const make = (options: Partial<MariadbOptions> = {}): MariadbBackend =>
     new MariadbBackend({ target: server.target, name: 'MariaDB of the test', ...options });
@@ -31,7 +37,19 @@ skipUnless(hasMariadb, MARIADB_MISSING).describe('with a server', () => {
       'app',
     );
   };
-  describeBackend('MariaDB', { reset, make: (clock) => make({ clock }), refuse });
+  describeBackend('MariaDB', {
+    reset,
+    make: (clock) => make({ clock }),
+    refuse,
+    makeCuttable: (clock) => ({
+      backend: make({
+        clock,
+        target: { ...server.target, socketPath: undefined, host: '127.0.0.1', port: proxy.port },
+      }),
+      cutAt: (index, side) => proxy.cutAt(index, side),
+      disarm: () => proxy.disarm(),
+    }),
+  });
 
   describe('a backend', () => {
     let backends: Backend[] = [];

@@ -7,7 +7,7 @@ import { PostgresBackend, type PostgresOptions } from '../../src/backend/postgre
 import { REFUSED, REFUSED_EXPIRY, Subject, set } from '../../src/testing/harness.ts';
 import type { BackendHarness } from '../../src/testing/index.ts';
 import { describeBackend } from '../conformance/backend.ts';
-import { CuttingProxy } from '../support/cutting-proxy.ts';
+import { CuttingProxy, POSTGRES_WIRE } from '../support/cutting-proxy.ts';
 import { withCode } from '../support/errors.ts';
 import { PASSWORD, POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
 import { skipUnless } from '../support/skip.ts';
@@ -17,7 +17,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
   let proxy: CuttingProxy;
   beforeAll(async () => {
     server = await PostgresServer.start();
-    proxy = await CuttingProxy.start(server.socket);
+    proxy = await CuttingProxy.start(server.socket, POSTGRES_WIRE);
   });
   afterAll(async () => {
     await proxy?.stop();

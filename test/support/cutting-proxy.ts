@@ -1,9 +1,24 @@
-// A proxy in front of PostgreSQL that cuts connections at a chosen statement: before the server gets it, or after the
+// A proxy in front of a database that cuts connections at a chosen statement: before the server gets it, or after the
 // server has carried it out and before the client gets the answer. It reads the protocol only to tell statements apart.
 
 import { connect, createServer, type Server, type Socket } from 'node:net';
 
 export type CutSide = 'before' | 'after';
+
+/** One message of a protocol. */
+interface Message {
+  readonly bytes: Buffer;
+  /** From a client: the last of a statement, which an answer follows. From a server: the statement is carried out. */
+  readonly isEnd: boolean;
+  /** From a client: more of the same statement follows, and passes together with it or not at all. */
+  readonly isPart: boolean;
+}
+
+/** How a protocol cuts each direction of a connection into messages. */
+export interface Wire {
+  fromClient(): (chunk: Buffer) => Iterable<Message>;
+  fromServer(): (chunk: Buffer) => Iterable<Message>;
+}
 
 /** `held`: from this statement on, nothing passes, as if the network were gone. */
 interface Plan {
@@ -14,6 +29,7 @@ interface Plan {
 export class CuttingProxy {
   readonly #server: Server;
   readonly #upstream: string;
+  readonly #wire: Wire;
   readonly #sockets = new Set<Socket>();
   #plan: Plan | undefined;
   #holding = new Set<() => void>();
@@ -22,13 +38,14 @@ export class CuttingProxy {
   /** While set, connections are refused. */
   isDown = false;
 
-  private constructor(upstream: string) {
+  private constructor(upstream: string, wire: Wire) {
     this.#upstream = upstream;
+    this.#wire = wire;
     this.#server = createServer((client) => this.#serve(client));
   }
 
-  static async start(upstream: string): Promise<CuttingProxy> {
-    const proxy = new CuttingProxy(upstream);
+  static async start(upstream: string, wire: Wire): Promise<CuttingProxy> {
+    const proxy = new CuttingProxy(upstream, wire);
     await new Promise<void>((resolve) => proxy.#server.listen(0, '127.0.0.1', resolve));
     return proxy;
   }
@@ -94,14 +111,11 @@ export class CuttingProxy {
       });
     }
     let isAnswerHeld = false;
-    const fromClient = new Messages(true);
-    // A prepared statement is several messages: they pass together or not at all.
+    const fromClient = this.#wire.fromClient();
     let statement: Buffer[] = [];
     client.on('data', (chunk) => {
-      for (const { type, bytes } of fromClient.read(chunk)) {
-        // A simple query, or the end of a prepared one.
-        const isStatement = type === 'Q' || type === 'S';
-        if (isStatement) {
+      for (const { bytes, isEnd, isPart } of fromClient(chunk)) {
+        if (isEnd) {
           this.statements++;
           if (this.#plan !== undefined && this.#plan.left-- === 0) {
             const { side } = this.#plan;
@@ -121,45 +135,80 @@ export class CuttingProxy {
           }
         }
         statement.push(bytes);
-        if (type === '' || !'PBDEC'.includes(type)) {
+        if (!isPart) {
           server.write(Buffer.concat(statement));
           statement = [];
         }
       }
     });
-    const fromServer = new Messages(false);
+    const fromServer = this.#wire.fromServer();
     server.on('data', (chunk) => {
-      for (const { type, bytes } of fromServer.read(chunk)) {
+      for (const { bytes, isEnd } of fromServer(chunk)) {
         if (!isAnswerHeld) client.write(bytes);
-        // ReadyForQuery: the statement has been carried out.
-        else if (type === 'Z') cut();
+        else if (isEnd) cut();
       }
     });
   }
 }
 
-/** Cuts a stream of the protocol into its messages: a letter, a length that counts itself, a body. */
-class Messages {
-  #rest: Buffer = Buffer.alloc(0);
-  /** A client's first message has no letter. */
-  #isFirst: boolean;
-
-  constructor(isClient: boolean) {
-    this.#isFirst = isClient;
-  }
-
-  *read(chunk: Buffer): Generator<{ type: string; bytes: Buffer }> {
-    this.#rest = Buffer.concat([this.#rest, chunk]);
-    for (;;) {
-      const letter = this.#isFirst ? 0 : 1;
-      if (this.#rest.length < letter + 4) return;
-      const size = letter + this.#rest.readInt32BE(letter);
-      if (this.#rest.length < size) return;
-      const bytes = this.#rest.subarray(0, size);
-      this.#rest = this.#rest.subarray(size);
-      const type = this.#isFirst ? '' : String.fromCharCode(bytes[0]!);
-      this.#isFirst = false;
-      yield { type, bytes };
-    }
+/** Cuts a stream into pieces: `sizeOf` says how long the next is, once enough of it is here. */
+function* pieces(
+  rest: { bytes: Buffer },
+  chunk: Buffer,
+  sizeOf: (bytes: Buffer) => number | undefined,
+): Generator<Buffer> {
+  rest.bytes = Buffer.concat([rest.bytes, chunk]);
+  for (;;) {
+    const size = sizeOf(rest.bytes);
+    if (size === undefined || rest.bytes.length < size) return;
+    const piece = rest.bytes.subarray(0, size);
+    rest.bytes = rest.bytes.subarray(size);
+    yield piece;
   }
 }
+
+/** PostgreSQL: a letter, a length that counts itself, a body. A client's first message has no letter. */
+export const POSTGRES_WIRE: Wire = {
+  fromClient() {
+    const rest = { bytes: Buffer.alloc(0) };
+    let letterBytes = 0;
+    const sizeOf = (bytes: Buffer): number | undefined =>
+      bytes.length < letterBytes + 4 ? undefined : letterBytes + bytes.readInt32BE(letterBytes);
+    return function* (chunk) {
+      for (const bytes of pieces(rest, chunk, sizeOf)) {
+        const type = letterBytes === 0 ? '' : String.fromCharCode(bytes[0]!);
+        letterBytes = 1;
+        // Parse, Bind, Describe, Execute and Close come before a Sync; a simple query is alone.
+        yield { bytes, isEnd: type === 'Q' || type === 'S', isPart: type !== '' && 'PBDEC'.includes(type) };
+      }
+    };
+  },
+  fromServer() {
+    const rest = { bytes: Buffer.alloc(0) };
+    const sizeOf = (bytes: Buffer): number | undefined => (bytes.length < 5 ? undefined : 1 + bytes.readInt32BE(1));
+    return function* (chunk) {
+      // ReadyForQuery: the statement has been carried out.
+      for (const bytes of pieces(rest, chunk, sizeOf)) yield { bytes, isEnd: bytes[0] === 0x5a, isPart: false };
+    };
+  },
+};
+
+/** MariaDB: three bytes of length, a number that begins at 0 with each command, a body. */
+export const MARIADB_WIRE: Wire = {
+  fromClient() {
+    const rest = { bytes: Buffer.alloc(0) };
+    const sizeOf = (bytes: Buffer): number | undefined => (bytes.length < 5 ? undefined : 4 + bytes.readUIntLE(0, 3));
+    return function* (chunk) {
+      for (const bytes of pieces(rest, chunk, sizeOf)) {
+        // Quit and the end of a prepared statement have no answer.
+        const isCommand = bytes[3] === 0 && bytes[4] !== 0x01 && bytes[4] !== 0x19;
+        yield { bytes, isEnd: isCommand, isPart: false };
+      }
+    };
+  },
+  fromServer: () =>
+    function* (bytes) {
+      // An answer begins when the command has been carried out.
+      yield { bytes, isEnd: true, isPart: false };
+    },
+};
