@@ -104,6 +104,8 @@ export class LmdbBackend implements Backend {
     const { open } = (await loadDriver('LMDB', 'lmdb', 'lmdb@3')) as { open: (options: object) => Root };
     if (this.#closed !== undefined) throw this.#refusal();
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    // The package would make it readable for all.
+    closeSync(openSync(path, 'a', 0o600));
     checkFile(path);
     // A commit returns when it is on the disk, and so is the batch.
     const root = open({ ...BINARY, path, noSubdir: true, maxDbs: 4, overlappingSync: false });
@@ -283,13 +285,7 @@ function rangeFrom({ entries }: Opened, after: Buffer | undefined, options: obje
 
 /** LMDB ends the process over a file that is not its own, so this looks for its mark first. */
 function checkFile(path: string): void {
-  let file: number;
-  try {
-    file = openSync(path, 'r');
-  } catch (error) {
-    if ((error as { code?: unknown }).code === 'ENOENT') return;
-    throw error;
-  }
+  const file = openSync(path, 'r');
   try {
     const head = Buffer.alloc(32);
     const length = readSync(file, head, 0, head.length, 0);

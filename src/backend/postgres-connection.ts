@@ -27,6 +27,8 @@ interface QueryConfig {
 export interface Result {
   readonly rows: readonly (readonly (string | null)[])[];
   readonly rowCount: number | null;
+  /** What the database has done: `COMMIT`. */
+  readonly command: string | null;
 }
 
 export type ClientConstructor = new (config: object) => Client;
@@ -94,6 +96,12 @@ export class PostgresConnection implements PooledConnection {
   async command(text: string): Promise<Result> {
     const result = await this.#ask({ text, rowMode: 'array' });
     return Array.isArray(result) ? result.at(-1)! : result;
+  }
+
+  /** Throws also where the database says that it has rolled back instead, as it does after an error. */
+  async commit(): Promise<void> {
+    const { command } = await this.command('COMMIT');
+    if (command !== 'COMMIT') throw new Error(`The database answered COMMIT with ${command}`);
   }
 
   async run({ name, text, values }: Statement): Promise<Result> {

@@ -307,7 +307,7 @@ export class PostgresBackend implements Backend {
 
   async #commit(connection: PostgresConnection): Promise<void> {
     try {
-      await connection.command('COMMIT');
+      await connection.commit();
     } catch (error) {
       this.#refusedCommit = error;
       throw error;

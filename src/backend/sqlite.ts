@@ -278,7 +278,7 @@ export class SqliteBackend implements Backend {
   async write(batch: WriteBatch): Promise<WriteOutcome> {
     const opened = this.#ready();
     const changes = newestChanges(batch.changes);
-    return this.#inTransaction(opened, 'BEGIN IMMEDIATE', (): WriteOutcome => {
+    return this.#inTransaction(opened, 'BEGIN IMMEDIATE; SAVEPOINT batch', (): WriteOutcome => {
       const cursor = mayMove(this.#cursorsIn(opened), batch);
       if (!cursor.isFree) return { kind: 'moved', found: cursor.found };
       const cells = cursorCells(batch.to);
@@ -300,6 +300,8 @@ export class SqliteBackend implements Backend {
         statement.run(...cells);
       } catch (error) {
         if (this.classify(error) !== 'permanent') throw error;
+        // A trigger may have rolled back all of the transaction: then there is no such savepoint, and this throws.
+        opened.database.exec('RELEASE batch; SAVEPOINT batch');
         deadLetters.push({ change, error: error as Error });
       }
     };

@@ -72,6 +72,7 @@ describe('LMDB', () => {
     expect(await later.texts('key')).toEqual(['value']);
     expect(await later.backend.readCursors()).toEqual([first.cursor]);
     expect(statSync(join(path, '..')).mode & 0o777).toBe(0o700);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
   });
 
   test.each([

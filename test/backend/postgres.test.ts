@@ -4,6 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { Backend } from '../../src/backend/index.ts';
 import { makeBackend } from '../../src/backend/index.ts';
 import { PostgresBackend, type PostgresOptions } from '../../src/backend/postgres.ts';
+import { loadPg, PostgresConnection } from '../../src/backend/postgres-connection.ts';
 import { REFUSED, REFUSED_EXPIRY, Subject, set } from '../../src/testing/harness.ts';
 import type { BackendHarness } from '../../src/testing/index.ts';
 import { describeBackend } from '../conformance/backend.ts';
@@ -287,6 +288,18 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
       expect(await subject.backend.readCursors()).toEqual([batch.from]);
       expect(await subject.texts('0', '99', '100')).toEqual(['old', 'old', undefined]);
       expect(await subject.backend.write(batch)).toMatchObject({ kind: 'committed' });
+    });
+
+    test('takes a commit that became a rollback for an error', async () => {
+      const settings = { connectTimeoutMs: 5000, lockTimeoutMs: 5000, statementTimeoutMs: 5000, idleTimeoutMs: 5000 };
+      const more = { answerGraceMs: 1000, applicationName: 'test' };
+      const connection = await PostgresConnection.open(await loadPg(), server.url(), { ...settings, ...more });
+      await connection.command('BEGIN');
+      await expect(connection.command('SELECT 1 / 0')).rejects.toThrow(/division/);
+      await expect(connection.commit()).rejects.toThrow(/answered COMMIT with ROLLBACK/);
+      await connection.command('BEGIN');
+      await connection.commit();
+      await connection.end();
     });
 
     test('commits for good even where the database does not by default', async () => {

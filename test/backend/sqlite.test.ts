@@ -136,6 +136,23 @@ for (const [name, load, has] of PACKAGES) {
         expect(await subject.texts('key')).toEqual([undefined]);
       });
 
+      test('halts for a trigger that rolls back the transaction of a batch, of which nothing is left', async () => {
+        fresh();
+        const subject = await opened();
+        await subject.write(set('a', 'old'));
+        await command(`CREATE TRIGGER back BEFORE INSERT ON cairn_entries WHEN NEW.key = X'62'
+          BEGIN SELECT RAISE(ROLLBACK, 'all of it'); END`);
+        const batch = {
+          changes: [set('a', 'new'), set('b', '1'), set('c', '1')],
+          from: subject.cursor,
+          to: subject.next(),
+        };
+        const error = await subject.backend.write(batch).catch((reason: unknown) => reason);
+        expect(subject.backend.classify(error)).toBe('halt');
+        expect(await subject.texts('a', 'b', 'c')).toEqual(['old', undefined, undefined]);
+        expect(await subject.backend.readCursors()).toEqual([subject.cursor]);
+      });
+
       test('keeps a scan as it began while rows come and go', async () => {
         fresh();
         const subject = await opened();
