@@ -144,6 +144,32 @@ export interface NativeHandle {
   resetStats(): Code;
 }
 
+/** What a stub says: the log has the value; the key was deleted; the database has the value, under another expiry. */
+export const StubKind = { value: 0, gone: 1, expiry: 2 } as const;
+
+/** What the stub of a key says whose value left memory before the database had it. */
+export interface NativeStub {
+  readonly kind: (typeof StubKind)[keyof typeof StubKind];
+  /** Of the record that has the value; 0n: none. */
+  readonly valueVersion: bigint;
+  /** Of the newest record of the key: names this stub to `revive`. */
+  readonly newestVersion: bigint;
+}
+
+/** What a handle has beside, if its cache has a backend: native/addon/debts_binding.cc says what each does. */
+export interface BackedHandle extends FeedHandle {
+  /** Everything up to these versions is in the database, by shard. */
+  markStored(versions: BigUint64Array): void;
+  /** Raises the versions, by shard, to those of the records; false: the bytes are not whole records. */
+  collectVersions(records: Uint8Array, versions: BigUint64Array): boolean;
+  stubOf(key: NativeKey): NativeStub | undefined;
+  /**
+   * Puts the value of a log's record back in place of a stub. A code: `stored`; `not-found`: the stub is another one by
+   * now, look the key up again; otherwise there is no room, and the stub stays.
+   */
+  revive(record: Uint8Array, newestVersion: bigint): Code;
+}
+
 /** What a handle has beside, if its cache has a log: native/addon/feed_binding.h says what each does. */
 export interface FeedHandle extends NativeHandle {
   startFeed(epoch: number, wallFloorMs: number): void;

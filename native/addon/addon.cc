@@ -4,6 +4,7 @@
 
 #include "addon/batch_binding.h"
 #include "addon/cache_binding.h"
+#include "addon/debts_binding.h"
 #include "addon/environment.h"
 #include "addon/feed_binding.h"
 #include "addon/flight_binding.h"
@@ -34,6 +35,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   cairn::InitLoadBinding(env, exports);     // handles of a cache with a database: beginLoads, drainLoads and their kin
   cairn::InitRemovalBinding(env, exports);  // handles: listenRemovals, takeRemovals
   cairn::InitFeedBinding(env, exports);     // attachForScribe; handles with a log: drain and its kin
+  cairn::InitDebtsBinding(env, exports);    // handles of caches with a backend: markStored and its kin
   cairn::InitWalkBinding(env, exports);     // statNames; handles: walks, dump, load, stats
   cairn::InitLockBinding(env, exports);     // lockFile, unlockFile
   cairn::InitSessionBinding(env, exports);  // startService, openSession and their kin

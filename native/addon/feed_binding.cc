@@ -123,7 +123,8 @@ Napi::Value ApplyRecords(const Napi::CallbackInfo& info) {
     }
     at += record.record_bytes;
     if (places != nullptr) versions.Add(record);
-    const Status status = call.handle->store->Apply(record, now, Origin::kLog);
+    const Origin origin = places != nullptr ? Origin::kLogOwed : Origin::kLog;
+    const Status status = call.handle->store->Apply(record, now, origin);
     if (status == Status::kStored || status == Status::kFound) applied++;
   }
   if (places != nullptr) versions.AddTo(places, {.begin = PositionOf(info[1]), .end = PositionOf(info[2])});

@@ -1,6 +1,7 @@
 #include "store/entries.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "store/entries_inl.h"
 
@@ -9,7 +10,8 @@ namespace cairn {
 namespace {
 
 // Counts a live entry that leaves, and tells the recorder of an absence that has no record.
-void CountLeaving(const EntryHeader* entry, Reason reason, StoreStats* counters, Recorder* recorder) {
+[[gnu::always_inline]] inline void CountLeaving(const EntryHeader* entry, Reason reason, StoreStats* counters,
+                                                Recorder* recorder) {
   const bool fetched = (entry->flags & kEntryFetched) != 0;
   if (reason == Reason::kEvicted) {
     counters->evictions++;
@@ -28,9 +30,30 @@ void CountLeaving(const EntryHeader* entry, Reason reason, StoreStats* counters,
 
 Found Entries::Look(std::string_view key, uint64_t hash, const Now& now, StaleIs stale_is) const {
   const Ref ref = Find(key, hash);
-  if (ref == 0 || IsDead(At(ref))) return Nothing();
-  if (IsExpired(At(ref), now)) return {ref, nothing_};
-  return {ref, stale_is == StaleIs::kAbsent && IsStale(At(ref), now) ? Presence::kStale : Presence::kLive};
+  if (ref == 0) return Nothing();
+  const EntryHeader* entry = At(ref);
+  if (IsStub(entry)) return FoundStub(ref, now);
+  const bool expired = IsExpired(entry, now);
+  if (expired && debts_.Owes(entry)) return {ref, Presence::kAbsent};
+  if (IsDead(entry)) return debts_.Owes(entry) ? Found{ref, Presence::kStub} : Nothing();
+  if (expired) return {ref, nothing_};
+  if (IsNegative(entry)) return {ref, Presence::kAbsent};
+  return {ref, stale_is == StaleIs::kAbsent && IsStale(entry, now) ? Presence::kStale : Presence::kLive};
+}
+
+Found Entries::FoundStub(Ref stub, const Now& now) const {
+  const EntryHeader* entry = At(stub);
+  const bool is_gone = KindOfStub(entry) == StubKind::kGone || IsExpired(entry, now);
+  return {stub, is_gone ? Presence::kAbsent : Presence::kStub};
+}
+
+Found Entries::MeetUnusual(Ref ref, Reason reason, uint64_t hash, const Now& now) {
+  SettleTouches();
+  if (!IsStub(At(ref))) ref = Leave(ref, reason, hash);
+  if (ref == 0) return Nothing();
+  const Found found = FoundStub(ref, now);
+  if (found.presence == Presence::kAbsent) recorder_->NoteGone(At(ref)->version);
+  return found;
 }
 
 void Entries::PrefetchEntry(uint64_t hash) const {
@@ -52,9 +75,19 @@ void Entries::PrefetchValue(uint64_t hash) const {
 
 // ---- coming and going ----
 
+Ref Entries::FloodVictim(uint64_t hash) {
+  Ref victim = table_.FloodVictim(hash);
+  const auto is_owed = [this](Ref ref) { return IsStub(At(ref)) || debts_.Owes(At(ref)); };
+  for (int i = 1; i < kChainBucketsMax * kBucketSlots && victim != 0 && is_owed(victim); i++)
+    victim = table_.FloodVictim(hash);
+  // A chain full of owed keys: one of them is forgotten, and may be read as the backend has it.
+  if (victim != 0) At(victim)->flags &= static_cast<uint16_t>(~(kEntryOwed | kEntryRetimed));
+  return victim;
+}
+
 bool Entries::Enter(int slot, uint64_t hash, uint8_t walk_bits) {
   while (!table_.Insert(hash, memory_->SlotAddress(slot))) {
-    const Ref victim = table_.FloodVictim(hash);
+    const Ref victim = FloodVictim(hash);
     if (victim == 0) return false;
     state_->counters.hash_flood_evictions++;
     Leave(victim, Reason::kEvicted);
@@ -67,6 +100,8 @@ bool Entries::Enter(int slot, uint64_t hash, uint8_t walk_bits) {
   walks_.Came(walk_bits);
   lru_.PushFront(ref);
   if (IsTimed(entry)) wheel_.Add(ref);
+  if (IsNegative(entry)) [[unlikely]]
+    debts_.CountNegative(1);
   state_->population.live_entries++;
   state_->population.payload_bytes += KeyBytesOf(entry) + entry->value_bytes;
   return true;
@@ -90,10 +125,10 @@ class Entries::RemovedView final : public RemovedEntry {
 };
 
 void Entries::AnnounceTo(RemovalSink* sink, Reason reason, const EntryHeader* entry) const {
-  if (sink->wanted(reason)) sink->OnRemoved(reason, RemovedView(memory_, entry));
+  if (sink->wanted(reason) && !IsNegative(entry)) sink->OnRemoved(reason, RemovedView(memory_, entry));
 }
 
-void Entries::Leave(Ref ref, Reason reason, uint64_t hash, Farewell farewell) {
+inline void Entries::Unlink(Ref ref, Reason reason, Farewell farewell) {
   EntryHeader* entry = At(ref);
   Population* population = &state_->population;
   const bool dead = IsDead(entry);
@@ -102,18 +137,26 @@ void Entries::Leave(Ref ref, Reason reason, uint64_t hash, Farewell farewell) {
     if (population->newest_dead == ref) population->newest_dead = entry->lru_next;
   } else {
     population->live_entries--;
-    CountLeaving(entry, reason, &state_->counters, recorder_);
-    // The sink is told of the entries that a clear takes as a number (RemovalSink::OnCleared).
-    if (farewell == Farewell::kTold && reason != Reason::kCleared) Announce(reason, entry);
+    if (IsNegative(entry)) [[unlikely]] {
+      debts_.CountNegative(-1);
+    } else {
+      CountLeaving(entry, reason, &state_->counters, recorder_);
+      // The sink is told of the entries that a clear takes as a number (RemovalSink::OnCleared).
+      if (farewell == Farewell::kTold && reason != Reason::kCleared) Announce(reason, entry);
+    }
   }
   walks_.StepOver(ref);
   if (!dead) walks_.Went(WalkBitsOf(entry));
-  const HashTable::Slot slot = table_.FindRef(hash, ref);
-  CHECK(slot.bucket != nullptr);
-  table_.Remove(hash, slot);
   lru_.Unlink(ref);
   if (IsTimed(entry)) wheel_.Remove(ref);
   population->payload_bytes -= KeyBytesOf(entry) + entry->value_bytes;
+}
+
+inline void Entries::Release(Ref ref, uint64_t hash) {
+  const HashTable::Slot slot = table_.FindRef(hash, ref);
+  CHECK(slot.bucket != nullptr);
+  table_.Remove(hash, slot);
+  EntryHeader* entry = At(ref);
   if (PinsOf(entry) != 0) {
     entry->flags = WithKind(entry->flags, ChunkKind::kUnlinked);
   } else {
@@ -122,11 +165,91 @@ void Entries::Leave(Ref ref, Reason reason, uint64_t hash, Farewell farewell) {
   table_.Adjust();
 }
 
+Ref Entries::Leave(Ref ref, Reason reason, uint64_t hash, Farewell farewell) {
+  const EntryHeader* entry = At(ref);
+  if ((entry->flags & (kEntryOwed | kEntryRetimed | kEntryStub)) == 0) [[likely]] {
+    Unlink(ref, reason, farewell);
+    Release(ref, hash);
+    return 0;
+  }
+  return LeaveOwing(ref, reason, hash, farewell);
+}
+
+Ref Entries::LeaveOwing(Ref ref, Reason reason, uint64_t hash, Farewell farewell) {
+  const EntryHeader* entry = At(ref);
+  if (IsStub(entry)) {
+    debts_.Went(ref);
+    Release(ref, hash);
+    return 0;
+  }
+  const bool stays_owed = reason != Reason::kReplaced && reason != Reason::kDeleted && debts_.Owes(entry);
+  const StubInfo info = stays_owed ? debts_.StubFor(entry) : StubInfo{};
+  Unlink(ref, reason, farewell);
+  if (stays_owed) return BecomeStub(ref, hash, info);
+  Release(ref, hash);
+  return 0;
+}
+
+Ref Entries::BecomeStub(Ref ref, uint64_t hash, const StubInfo& info) {
+  EntryHeader* entry = At(ref);
+  if (memory_->IsStubSized(ref)) {
+    entry->value_bytes = kStubValueBytes;
+    debts_.Write(entry, info);
+    debts_.Came(ref);
+    return ref;
+  }
+  const std::string_view key = memory_->KeyOf(entry);
+  std::memcpy(stub_key_.get(), key.data(), key.size());
+  const size_t key_bytes = key.size();
+  Release(ref, hash);
+  return EnterStub({stub_key_.get(), key_bytes}, hash, info) ? debts_.newest_stub() : 0;
+}
+
+bool Entries::EnterStub(std::string_view key, uint64_t hash, const StubInfo& info) {
+  const NewEntry from = Debts::StubEntryOf(key, info);
+  if (!memory_->Allocate(from, memory_->LayoutOf(from), 0)) return false;
+  if (!table_.Insert(hash, memory_->SlotAddress(0))) {
+    memory_->Free(memory_->TakeFromSlot(0));
+    return false;
+  }
+  const Ref ref = memory_->TakeFromSlot(0);
+  EntryHeader* stub = At(ref);
+  stub->flags = WithKind(stub->flags, ChunkKind::kEntry);
+  memory_->WriteStream(stub, 0, key.data(), key.size());
+  debts_.Write(stub, info);
+  debts_.Came(ref);
+  recorder_->NoteStored(info.newest_version);
+  table_.Adjust();
+  return true;
+}
+
+void Entries::LeaveGone(Ref ref, std::string_view key, uint64_t hash, uint64_t version, Reason reason) {
+  StubInfo info;
+  info.newest_version = version;
+  if (ref == 0) {
+    (void)EnterStub(key, hash, info);
+  } else if (IsStub(At(ref))) {
+    debts_.Write(At(ref), info);
+  } else {
+    Unlink(ref, reason, Farewell::kTold);
+    (void)BecomeStub(ref, hash, info);
+  }
+}
+
+void Entries::FreeStubs(FillWatch* fills, int* budget) {
+  while (const Ref stub = debts_.NextStored(budget)) {
+    const uint64_t hash = HashOfEntry(stub);
+    fills->Void(hash);
+    Leave(stub, Reason::kReplaced, hash);
+  }
+}
+
 void Entries::Moved(Ref from, Ref to) {
   const EntryHeader* entry = At(to);
   const HashTable::Slot slot = table_.FindRef(HashOfEntry(to), from);
   CHECK(slot.bucket != nullptr);
   slot.bucket->refs[slot.index] = to;
+  if (IsStub(entry)) return debts_.Moved(to);
   lru_.Moved(to);
   if (IsTimed(entry)) wheel_.Moved(to);
   if (state_->population.newest_dead == from) state_->population.newest_dead = to;
@@ -152,9 +275,10 @@ void Entries::SettleTouchesNow() {
 
 uint64_t Entries::Bury(uint64_t version) {
   Population* population = &state_->population;
-  const uint64_t entries = population->live_entries;
+  const uint64_t entries = live();
   population->newest_dead = lru_.head();
-  population->dead_entries += entries;
+  population->dead_entries += population->live_entries;
+  debts_.CountNegative(-static_cast<int>(debts_.negative_count()));
   population->live_entries = 0;
   population->cleared_version = version;
   walks_.AllDied();
@@ -171,7 +295,7 @@ uint64_t Entries::LeaveBelow(uint64_t version) {
       walks_.GoTo(slot, entry->lru_prev);
       continue;
     }
-    if (!IsDead(entry)) entries++;
+    if (!IsDead(entry) && !IsNegative(entry)) entries++;
     Leave(ref, Reason::kCleared);
   }
   walks_.Close(slot, walks_.GenerationOf(slot));
@@ -200,6 +324,7 @@ uint64_t Entries::Renumber(uint64_t counter) {
   while (Reclaim()) {
   }
   for (Ref ref = lru_.tail(); ref != 0; ref = At(ref)->lru_prev) At(ref)->version = ++counter;
+  for (Ref ref = debts_.newest_stub(); ref != 0; ref = At(ref)->lru_next) At(ref)->version = ++counter;
   state_->population.cleared_version = 0;
   return counter;
 }
@@ -210,7 +335,10 @@ void Entries::AddStats(StoreStats* stats) const {
   stats->hits = state_->touches.hits;
   stats->misses = state_->touches.misses;
   stats->gets = stats->hits + stats->misses;
-  stats->entries = state_->population.live_entries;
+  stats->entries = live();
+  stats->stubs = debts_.stub_count();
+  stats->stub_bytes = debts_.stub_bytes();
+  stats->negative_entries = debts_.negative_count();
   stats->cleared_entries = state_->population.dead_entries;
   stats->payload_bytes = state_->population.payload_bytes;
   stats->index_bytes = table_.index_bytes();
@@ -228,12 +356,13 @@ Entries::Charges Entries::Verify() {
   uint64_t live = 0;
   uint64_t payload = 0;
   uint64_t expiring = 0;
+  uint64_t negative = 0;
   uint64_t unemitted[kCursorsPerShard] = {};
   Ref prev = 0;
   bool seen_dead = false;
   for (Ref ref = lru_.head(); ref != 0; ref = At(ref)->lru_next) {
     const EntryHeader* entry = At(ref);
-    CHECK(KindOf(entry->flags) == ChunkKind::kEntry && entry->lru_prev == prev);
+    CHECK(KindOf(entry->flags) == ChunkKind::kEntry && entry->lru_prev == prev && !IsStub(entry));
     prev = ref;
     entries++;
     if (IsDead(entry)) {
@@ -242,6 +371,7 @@ Entries::Charges Entries::Verify() {
     } else {
       CHECK(!seen_dead);
       live++;
+      if (IsNegative(entry)) negative++;
     }
     CHECK(entry->version <= recorder_->newest_version());
     payload += KeyBytesOf(entry) + entry->value_bytes;
@@ -259,10 +389,28 @@ Entries::Charges Entries::Verify() {
   CHECK(live == population.live_entries && entries - live == population.dead_entries);
   CHECK(payload == population.payload_bytes);
   CHECK(expiring == state_->wheel.entries);
-  CHECK(entries == state_->table.entries);
+  CHECK(negative == debts_.negative_count());
+  const uint64_t stub_bytes = VerifyStubs();
+  charges.charged += stub_bytes;
+  CHECK(entries + debts_.stub_count() == state_->table.entries);
   for (int slot = 0; slot < kCursorsPerShard; slot++) CHECK(unemitted[slot] == walks_.unemitted(slot));
   VerifyTable();
   return charges;
+}
+
+uint64_t Entries::VerifyStubs() {
+  uint64_t bytes = 0;
+  uint32_t count = 0;
+  for (Ref ref = debts_.newest_stub(); ref != 0; ref = At(ref)->lru_next) {
+    const EntryHeader* stub = At(ref);
+    CHECK(IsStub(stub) && KindOf(stub->flags) == ChunkKind::kEntry && stub->value_bytes == kStubValueBytes);
+    CHECK(PinsOf(stub) == 0 && stub->version != 0);
+    CHECK(table_.FindRef(HashOfEntry(ref), ref).bucket != nullptr);
+    bytes += memory_->ChargeOf(stub, ref);
+    count++;
+  }
+  CHECK(count == debts_.stub_count() && bytes == debts_.stub_bytes());
+  return bytes;
 }
 
 void Entries::VerifyChunks(Ref ref) const {

@@ -12,10 +12,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string_view>
 
 #include "base/hash.h"
+#include "store/debts.h"
 #include "store/entry_memory.h"
+#include "store/fill_watch.h"
 #include "store/hash_table.h"
 #include "store/lru_list.h"
 #include "store/population.h"
@@ -42,11 +45,13 @@ class Entries final : private EntryHasher {
         recorder_(recorder),
         hash_(config.hash),
         secrets_(config.secrets),
-        nothing_(config.has_backend ? Presence::kUnknown : Presence::kAbsent),
+        nothing_(config.stored_marks != nullptr ? Presence::kUnknown : Presence::kAbsent),
         table_(memory->arena(), &state->table, directory, this),
         lru_(memory->arena(), &state->lru),
         wheel_(memory->arena(), &state->wheel),
-        walks_(&state->walks, memory, &lru_, &state->population) {}
+        walks_(&state->walks, memory, &lru_, &state->population),
+        debts_(&state->debts, memory, config.stored_marks, config.index),
+        stub_key_(config.stored_marks != nullptr ? new char[kKeyBytesMax] : nullptr) {}
   Entries(const Entries&) = delete;
   Entries& operator=(const Entries&) = delete;
 
@@ -82,10 +87,19 @@ class Entries final : private EntryHasher {
   // Makes an entry of the bytes in memory slot `slot`, as the newest. False: no room in the table, not even by evicting
   // an entry of the same bucket.
   bool Enter(int slot, uint64_t hash, uint8_t walk_bits);
-  // Removes the entry and frees it; a pinned entry stays unlinked until it is unpinned. `reason` is that of a live
-  // entry: a dead one has left with the clear. May move other entries.
-  void Leave(Ref ref, Reason reason, uint64_t hash, Farewell farewell = Farewell::kTold);
-  void Leave(Ref ref, Reason reason) { Leave(ref, reason, HashOfEntry(ref)); }
+  // Removes the entry, or the stub, and frees it; a pinned entry stays unlinked until it is unpinned. `reason` is that
+  // of a live entry: a dead one has left with the clear. An owed entry that is evicted, expires or was cleared becomes
+  // a stub, which is returned; 0: there is none. May move other entries.
+  Ref Leave(Ref ref, Reason reason, uint64_t hash, Farewell farewell = Farewell::kTold);
+  Ref Leave(Ref ref, Reason reason) { return Leave(ref, reason, HashOfEntry(ref)); }
+  // The key was deleted by the record of this version, which the backend does not have: from now on it has a stub that
+  // says so. `ref`: what Find() gives for it. REQUIRES: there is a backend; Room::CanLeaveStub().
+  void LeaveGone(Ref ref, std::string_view key, uint64_t hash, uint64_t version, Reason reason);
+  // Puts a stub under a key that has nothing. False: no memory.
+  bool EnterStub(std::string_view key, uint64_t hash, const StubInfo& info);
+  // Frees stubs whose records the backend has, at the cost of 1 of *budget for each that is visited. Loads that began
+  // beside a stub may have read the row before it was written: `fills` voids them.
+  void FreeStubs(FillWatch* fills, int* budget);
   // Tells the removal sink of a value that is about to go while its entry stays.
   void Announce(Reason reason, const EntryHeader* entry) {
     if (removals_ != nullptr) [[unlikely]]
@@ -153,8 +167,11 @@ class Entries final : private EntryHasher {
   bool has_timed() const { return !wheel_.empty(); }
   // Gives every entry a version of epoch 0, counted from `counter` in the order of the list. Returns the last.
   uint64_t Renumber(uint64_t counter);
-  uint64_t live() const { return state_->population.live_entries; }
-  // Dead ones included.
+  Debts* mutable_debts() { return &debts_; }
+  const Debts& debts() const { return debts_; }
+  // Entries that have a value and are not dead.
+  uint64_t live() const { return state_->population.live_entries - debts_.negative_count(); }
+  // All that the list has: dead and negative ones included, stubs not.
   uint64_t count() const { return state_->population.entries(); }
 
   // The walks, with the order settled.
@@ -186,16 +203,25 @@ class Entries final : private EntryHasher {
 
   EntryHeader* At(Ref ref) const { return reinterpret_cast<EntryHeader*>(base_ + uint64_t{ref} * kGranuleBytes); }
   uint64_t HashOfEntry(Ref ref) override { return HashOf(memory_->KeyOf(At(ref))); }
-  [[gnu::noinline]] Found LeaveAbsent(Ref ref, Reason reason, uint64_t hash) {
-    SettleTouches();
-    Leave(ref, reason, hash);
-    return Nothing();
-  }
+  // A look-up has found an entry that is no live one with a value: a stub, a dead, expired or negative entry.
+  [[gnu::noinline]] Found MeetUnusual(Ref ref, Reason reason, uint64_t hash, const Now& now);
+  Found FoundStub(Ref stub, const Now& now) const;
+  // Takes the entry out of list, wheel and walks, and tells of it.
+  [[gnu::always_inline]] void Unlink(Ref ref, Reason reason, Farewell farewell);
+  // Takes the entry out of the table, and frees it.
+  [[gnu::always_inline]] void Release(Ref ref, uint64_t hash);
+  // Leave() of a stub, and of an entry that may be owed.
+  [[gnu::noinline]] Ref LeaveOwing(Ref ref, Reason reason, uint64_t hash, Farewell farewell);
+  // An entry of a full hash chain that gives way; one that is not owed, if there is any.
+  [[gnu::noinline]] Ref FloodVictim(uint64_t hash);
+  // Makes a stub of an unlinked entry, in its place or in a smaller one. Returns the stub; 0: there was no memory.
+  Ref BecomeStub(Ref ref, uint64_t hash, const StubInfo& info);
   void AnnounceTo(RemovalSink* sink, Reason reason, const EntryHeader* entry) const;
   // What a look-up finds that finds no entry.
   Found Nothing() const { return {0, nothing_}; }
   void SettleTouchesNow();
   void VerifyChunks(Ref ref) const;
+  uint64_t VerifyStubs();
   void VerifyTable();
 
   ShardState* state_;
@@ -209,6 +235,8 @@ class Entries final : private EntryHasher {
   LruList lru_;
   TimerWheel wheel_;
   Walks walks_;
+  Debts debts_;
+  std::unique_ptr<char[]> stub_key_;  // of the entry that becomes a stub
   RemovalSink* removals_ = nullptr;
 };
 

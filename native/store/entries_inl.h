@@ -21,13 +21,18 @@ inline Found Entries::Lookup(std::string_view key, uint64_t hash, const Now& now
   if (ref == 0) return Nothing();
   const EntryHeader* entry = At(ref);
   if (IsDead(entry)) [[unlikely]]
-    return LeaveAbsent(ref, Reason::kCleared, hash);
-  // One test for an entry that has neither.
-  if ((entry->flags & (kEntryHasExpiry | kEntryHasFreshness)) != 0) [[unlikely]] {
+    return MeetUnusual(ref, Reason::kCleared, hash, now);
+  // One test for an entry that has none of these.
+  constexpr uint16_t kUnusual = kEntryHasExpiry | kEntryHasFreshness | kEntryStub | kEntryNegative;
+  if ((entry->flags & kUnusual) != 0) [[unlikely]] {
+    if (IsStub(entry)) [[unlikely]]
+      return MeetUnusual(ref, Reason::kExpired, hash, now);
     if (IsExpired(entry, now)) [[unlikely]] {
       if (purpose == Purpose::kGet) state_->counters.get_expired++;
-      return LeaveAbsent(ref, Reason::kExpired, hash);
+      return MeetUnusual(ref, Reason::kExpired, hash, now);
     }
+    if (IsNegative(entry)) [[unlikely]]
+      return {ref, Presence::kAbsent};
     if (stale_is == StaleIs::kAbsent && IsStale(entry, now)) [[unlikely]] {
       recorder_->NoteGone(entry->version);
       return {ref, Presence::kStale};

@@ -9,7 +9,7 @@
 //     8     4  value_bytes
 //    12     1  key_bytes     1..250; 255: a long key, its length is an optional field
 //    13     1  pins_walks    low nibble: readers that hold it in place; high nibble: a bit for each registered walk
-//    14     2  flags         kEntry* below
+//    14     2  flags         kEntry* below; bits 0 to 3 the codec, or of a stub its StubKind
 //    16     8  version       epoch (32 bits) | counter (32 bits): the cas token, and the order of writes to this key
 //    24        optional fields, each there if its flag is set, in this order:
 //              16  expiry       u64 boot-clock ms | u32 wheel_prev | u32 wheel_next. A chunked entry always has it
@@ -52,8 +52,12 @@ inline constexpr uint16_t kEntryHasAccess = 1 << 6;
 inline constexpr uint16_t kEntryChunked = 1 << 7;
 inline constexpr uint16_t kEntryHasFreshness = 1 << 8;
 inline constexpr uint16_t kEntryFetched = 1 << 9;
+inline constexpr uint16_t kEntryOwed = 1 << 10;  // the backend does not have its value yet: debts.h
+inline constexpr uint16_t kEntryStub = 1 << 11;  // it stands for a value that is not in memory: debts.h
 inline constexpr int kEntryKindShift = 12;
 inline constexpr uint16_t kEntryKindMask = 3 << kEntryKindShift;
+inline constexpr uint16_t kEntryRetimed = 1 << 14;   // the backend does not have its expiry yet: debts.h
+inline constexpr uint16_t kEntryNegative = 1 << 15;  // the backend has no value: the key is absent until its expiry
 
 enum class ChunkKind : uint8_t {
   kFree = 0,

@@ -105,6 +105,13 @@ int EntryMemory::TakeLast(Chunks* chunks, uint64_t* data_bytes) const {
   return size_class;
 }
 
+bool EntryMemory::IsStubSized(Ref ref) const {
+  const EntryHeader* entry = At(ref);
+  if ((entry->flags & kEntryChunked) || PinsOf(entry) != 0) return false;
+  const uint64_t bytes = StreamOffsetOf(entry->flags, IsLongKey(entry)) + KeyBytesOf(entry) + value_bytes_min_;
+  return arena_.classes().ClassOf(bytes) == arena_.ClassAt(ref);
+}
+
 // ---- chunks ----
 
 Ref EntryMemory::AllocateChunk(int size_class) {

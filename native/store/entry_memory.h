@@ -49,7 +49,7 @@ struct NewEntry {
   uint32_t client_flags = 0;
   uint64_t expires_ms = kNeverExpires;
   uint64_t fresh_until_ms = kAlwaysFresh;
-  uint16_t extra_flags = 0;  // kEntryFetched
+  uint16_t extra_flags = 0;  // kEntryFetched, kEntryOwed, kEntryRetimed, kEntryStub, kEntryNegative
   bool value_may_change = false;
 };
 
@@ -62,7 +62,7 @@ inline NewEntry KeptOf(const EntryHeader* entry, std::string_view key) {
   kept.client_flags = ClientFlagsOf(entry);
   kept.expires_ms = ExpiresMsOf(entry);
   kept.fresh_until_ms = FreshUntilOf(entry);
-  kept.extra_flags = entry->flags & kEntryFetched;
+  kept.extra_flags = entry->flags & (kEntryFetched | kEntryOwed | kEntryRetimed);
   return kept;
 }
 
@@ -118,11 +118,13 @@ class EntryMemory {
     uint64_t pages_offset;
     MemoryState* memory;
   };
+  // `value_bytes_min`: every entry in one piece has room for a value of this size.
   EntryMemory(const Places& places, const SizeClasses* classes, bool track_access, ChunkMover* mover,
-              PageEvictor* evictor)
+              PageEvictor* evictor, uint64_t value_bytes_min = 0)
       : arena_(places.base, places.arena, places.pages, places.pages_offset, classes, mover),
         state_(places.memory),
         track_access_(track_access),
+        value_bytes_min_(value_bytes_min),
         evictor_(evictor),
         key_buffer_(new char[kKeyBytesMax]) {}
 
@@ -162,6 +164,9 @@ class EntryMemory {
     return state_->slot_bytes + state_->pinned_bytes + keep + charge <= state_->limit_bytes;
   }
   bool IsOver(uint64_t charge) const { return state_->charged_bytes + charge > state_->limit_bytes; }
+
+  // Whether a stub of this entry's key would take the entry's place: in one piece, of the same size class.
+  bool IsStubSized(Ref ref) const;
 
   // ---- entries ----
 
@@ -228,6 +233,7 @@ class EntryMemory {
   Arena arena_;
   MemoryState* state_;
   const bool track_access_;
+  const uint64_t value_bytes_min_;
   PageEvictor* evictor_;
   std::unique_ptr<char[]> key_buffer_;  // kKeyBytesMax: a long key in one piece
 };
@@ -309,7 +315,8 @@ inline Layout EntryMemory::LayoutOf(const NewEntry& entry) const {
   if (entry.fresh_until_ms != kAlwaysFresh) layout.flags |= kEntryHasFreshness;
   if (track_access_) layout.flags |= kEntryHasAccess;
   const uint64_t stream = entry.key.size() + entry.value_bytes;
-  uint64_t bytes = StreamOffsetOf(layout.flags, layout.long_key) + stream;
+  uint64_t bytes =
+      StreamOffsetOf(layout.flags, layout.long_key) + entry.key.size() + std::max(entry.value_bytes, value_bytes_min_);
   layout.chunk_stream = 0;
   layout.charge = kIndexShareBytes;
   if (bytes > classes.chunk_bytes_max()) {

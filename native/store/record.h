@@ -138,8 +138,9 @@ inline char* WriteRecordFields(const RecordFields& fields, char* out) {
 }
 
 // Where a record that is applied comes from. kLog: from the log of this data; it keeps its version, and leaves no other
-// record. kElsewhere: from a dump or another node; it is a change like any, with a new version and a record.
-enum class Origin : uint8_t { kLog, kElsewhere };
+// record. kLogOwed: the same, and the backend may not have it (debts.h). kElsewhere: from a dump or another node; it is
+// a change like any, with a new version and a record.
+enum class Origin : uint8_t { kLog, kLogOwed, kElsewhere };
 
 // A decoded record: views into the bytes from which it was decoded.
 struct RecordView {

@@ -35,30 +35,97 @@ bool Room::MakeStep(const Layout& layout, RoomFor what) {
   return true;
 }
 
-bool Room::IsFull(uint64_t charge, RoomFor what) const {
-  return memory_->IsOver(charge) ||
-         (what == RoomFor::kNewEntry && state_->entries_limit != 0 && entries_->count() >= state_->entries_limit);
+Status Room::EvictFor(uint64_t charge, RoomFor what) {
+  const bool keep_newest = what == RoomFor::kNewest;
+  if (!memory_->FitsBesideKept(charge, keep_newest ? ChargeOfNewest() : 0)) return Status::kNoMemory;
+  while (IsFull(charge, what)) {
+    if (keep_newest && entries_->oldest() == entries_->newest()) return Status::kNoMemory;
+    if (!Evict()) return Status::kNoMemory;
+  }
+  return Status::kStored;
 }
 
-bool Room::Make(uint64_t charge, RoomFor what) {
-  const bool keep_newest = what == RoomFor::kNewest;
-  if (!memory_->FitsBesideKept(charge, keep_newest ? ChargeOfNewest() : 0)) return false;
-  while (IsFull(charge, what)) {
-    if (keep_newest && entries_->oldest() == entries_->newest()) return false;
-    if (!Evict()) return false;
+uint64_t Room::ChargeGivenBack(Ref ref) const {
+  const EntryHeader* entry = memory_->At(ref);
+  return PinsOf(entry) == 0 ? memory_->ChargeOf(entry, ref) : 0;
+}
+
+uint64_t Room::StubChargeOf(Ref ref) const {
+  const EntryHeader* entry = memory_->At(ref);
+  if (memory_->IsStubSized(ref)) return memory_->ChargeOf(entry, ref);
+  StubInfo info;
+  info.expires_ms = ExpiresMsOf(entry);
+  info.fresh_until_ms = FreshUntilOf(entry);
+  return memory_->LayoutOf(Debts::StubEntryOf(memory_->KeyOf(entry), info)).charge;
+}
+
+Status Room::RefuseForStubs() {
+  state_->counters.log_full++;
+  return Status::kLogFull;
+}
+
+Status Room::PlanBesideStubs(uint64_t charge, RoomFor what, Ref replaced) {
+  const Debts& debts = entries_->debts();
+  const uint64_t limit = memory_->state().limit_bytes;
+  const Ref stays = what == RoomFor::kNewest ? entries_->newest() : 0;
+  const bool is_new = what == RoomFor::kNewEntry && state_->entries_limit != 0;
+  uint64_t charged = memory_->state().charged_bytes + charge;
+  uint64_t count = entries_->count();
+  uint64_t stub_bytes = 0;
+  if (replaced != 0 && !IsStub(memory_->At(replaced))) {
+    charged -= ChargeGivenBack(replaced);
+    count--;
   }
-  return true;
+  for (Ref ref = entries_->oldest(); charged > limit || (is_new && count >= state_->entries_limit);
+       ref = memory_->At(ref)->lru_prev) {
+    if (ref == 0) {
+      // Only stubs that the writer is going to free take the room.
+      if (charged - debts.stub_bytes() - stub_bytes <= limit) return RefuseForStubs();
+      return Status::kNoMemory;
+    }
+    if (ref == replaced || ref == stays) continue;
+    const EntryHeader* entry = memory_->At(ref);
+    charged -= ChargeGivenBack(ref);
+    count--;
+    if (!debts.Owes(entry)) continue;
+    const uint64_t stub_charge = StubChargeOf(ref);
+    charged += stub_charge;
+    // The stubs of cleared entries need no room in the reserve, and recovery has no writer to wait for.
+    if (entries_->IsDead(entry) || state_->recovering) continue;
+    stub_bytes += stub_charge;
+    if (!debts.HasRoomFor(stub_bytes)) return RefuseForStubs();
+  }
+  return Status::kStored;
+}
+
+Status Room::MakeForStub(Ref ref, std::string_view key) {
+  const Debts& debts = entries_->debts();
+  if (ref != 0 && IsStub(memory_->At(ref))) return Status::kStored;
+  const uint64_t charge = ref != 0 ? StubChargeOf(ref) : memory_->LayoutOf(Debts::StubEntryOf(key, {})).charge;
+  if (!debts.HasRoomFor(charge)) return RefuseForStubs();
+  if (ref != 0) return Status::kStored;
+  const Status status = Make(charge, RoomFor::kBody);
+  if (status == Status::kNoMemory || (status == Status::kStored && !debts.HasRoomFor(charge))) return RefuseForStubs();
+  return status;
+}
+
+bool Room::HasStubRoomFor(Ref ref) const {
+  // The stub of a cleared entry needs no room in the reserve, and recovery has no writer to wait for.
+  if (entries_->IsDead(memory_->At(ref)) || state_->recovering) return true;
+  return entries_->debts().HasRoomFor(StubChargeOf(ref));
 }
 
 bool Room::Evict() {
   const Ref oldest = entries_->oldest();
-  if (oldest == 0) return false;
+  if (oldest == 0 || !MayEvict(oldest)) return false;
   entries_->Leave(oldest, Reason::kEvicted);
   return true;
 }
 
 bool Room::EvictForPage() {
-  if (entries_->oldest() == entries_->newest()) return false;
+  const Ref oldest = entries_->oldest();
+  // The stub of an owed entry would need memory too.
+  if (oldest == entries_->newest() || entries_->debts().Owes(memory_->At(oldest))) return false;
   state_->counters.reserve_evictions++;
   return Evict();
 }
@@ -140,7 +207,8 @@ int Room::BeginReturn(uint32_t* pages, int count, Growth::Purpose purpose) {
 }
 
 void Room::Verify() const {
-  CHECK(memory_->state().charged_bytes <= memory_->state().limit_bytes);
+  // Above it by stubs at most, of entries that readers still hold.
+  CHECK(memory_->state().charged_bytes <= memory_->state().limit_bytes + entries_->debts().stub_bytes());
   CHECK(state_->entries_limit == 0 || entries_->count() <= state_->entries_limit);
   CHECK(state_->arena.pinned_pages <= static_cast<uint32_t>(ring_bytes_ != 0 ? kRingPinnedPagesMax : kPinnedPagesMax));
   CHECK(state_->arena.pages_used <= state_->arena.pages_total ||

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "store/entries.h"
 #include "store/entry_memory.h"
@@ -30,10 +31,35 @@ class Room final : public PageEvictor {
 
   // ---- making room ----
 
-  // Evicts from the cold end until the charge fits. False, and nothing evicted: it does not fit beside entries that
-  // cannot be evicted.
-  bool Make(uint64_t charge, RoomFor what);
-  bool IsFull(uint64_t charge, RoomFor what) const;
+  // Evicts from the cold end until the charge fits. kNoMemory: it does not fit beside entries that cannot be evicted.
+  // kLogFull: owed entries would have to leave, and their stubs have no room (see debts.h). Nothing is evicted then.
+  [[nodiscard]] Status Make(uint64_t charge, RoomFor what) {
+    const Status plan = Plan(charge, what, 0);
+    return plan == Status::kStored ? MakePlanned(charge, what) : plan;
+  }
+  // The same behind Plan().
+  [[nodiscard]] Status MakePlanned(uint64_t charge, RoomFor what) {
+    if (what == RoomFor::kNewEntry && memory_->FitsBesideKept(charge) && !IsFull(charge, what)) [[likely]]
+      return Status::kStored;
+    return EvictFor(charge, what);
+  }
+  // What Make() would answer once `replaced` (0: none) has left. Changes nothing. Without a backend: kStored.
+  [[nodiscard]] Status Plan(uint64_t charge, RoomFor what, Ref replaced) {
+    if (!entries_->debts().has_backend()) [[likely]]
+      return Status::kStored;
+    return PlanBesideStubs(charge, what, replaced);
+  }
+  // Makes room for the stub of a key that is about to be deleted. `ref`: what the table has under the key; 0: nothing,
+  // and then others may be evicted. kStored or kLogFull. REQUIRES: there is a backend.
+  [[nodiscard]] Status MakeForStub(Ref ref, std::string_view key);
+  // Whether an entry may be evicted now: it is not owed, or its stub has room.
+  bool MayEvict(Ref ref) const {
+    return !entries_->debts().has_backend() || !entries_->debts().Owes(memory_->At(ref)) || HasStubRoomFor(ref);
+  }
+  bool IsFull(uint64_t charge, RoomFor what) const {
+    return memory_->IsOver(charge) ||
+           (what == RoomFor::kNewEntry && state_->entries_limit != 0 && entries_->count() >= state_->entries_limit);
+  }
   // Does some of the evictions and moves that the allocation of an entry needs; true: there are more.
   bool MakeStep(const Layout& layout, RoomFor what);
   // Evicts for a page while an entry is being allocated: the newest entry stays.
@@ -59,7 +85,13 @@ class Room final : public PageEvictor {
   uint32_t ReservePages() const;
   // The charge of the newest entry, if it is not counted among those that cannot be evicted.
   uint64_t ChargeOfNewest() const;
-  // The entry at the cold end leaves. False: there is none.
+  [[gnu::noinline]] Status EvictFor(uint64_t charge, RoomFor what);
+  [[gnu::noinline]] Status PlanBesideStubs(uint64_t charge, RoomFor what, Ref replaced);
+  bool HasStubRoomFor(Ref ref) const;
+  uint64_t StubChargeOf(Ref ref) const;
+  uint64_t ChargeGivenBack(Ref ref) const;
+  Status RefuseForStubs();
+  // The entry at the cold end leaves. False: there is none, or it may not.
   bool Evict();
 
   ShardState* state_;

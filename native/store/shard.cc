@@ -42,14 +42,15 @@ Shard::Shard(char* base, const ShardConfig& config)
       config_(config),
       memory_(EntryMemory::Places{base, &state_->arena, reinterpret_cast<PageDesc*>(DescriptorsOf(state_)),
                                   config.header_bytes, &state_->memory},
-              config.classes, config.track_access, this, &room_),
+              config.classes, config.track_access, this, &room_, config.stored_marks != nullptr ? kStubValueBytes : 0),
       recorder_(&state_->recorder, &state_->ring, base + config.header_bytes - config.ring_bytes, config.ring_bytes,
                 &memory_, &state_->counters),
       entries_(state_, reinterpret_cast<uint32_t*>(DirectoryOf(state_, config.pages_ceiling)), config, &memory_,
                &recorder_),
       room_(state_, config, &memory_, &entries_),
       bodies_(&state_->bodies, &memory_),
-      growth_(&state_->growth, memory_.arena(), base, config.header_bytes, config.large_bytes) {}
+      growth_(&state_->growth, memory_.arena(), base, config.header_bytes, config.large_bytes),
+      owed_flag_(config.stored_marks != nullptr && config.ring_bytes != 0 ? kEntryOwed : 0) {}
 
 bool Shard::Init(uint64_t memory_bytes, uint64_t entries_limit, uint32_t epoch) {
   recorder_.NoteVersion(VersionOf(epoch, 0));
@@ -115,6 +116,9 @@ bool Shard::MaintainStep(const Now& now) {
   }
   bool more = budget < 0;
   if (entries_.Reclaim()) more = true;
+  int stub_budget = kStepEntriesMax;
+  entries_.FreeStubs(&fills_, &stub_budget);
+  if (stub_budget == 0 && entries_.debts().has_unvisited()) more = true;
   if (!entries_.CleanAbandonedWalks()) more = true;
   // A shrinking that bodies and pins hold up goes on in a later turn: there is nothing to do now.
   bool moved = false;

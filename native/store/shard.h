@@ -108,6 +108,9 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   Status Apply(const RecordView& record, uint64_t hash, const Now& now, Origin origin) REQUIRES_LOCK(this);
   // Entries of lower versions are dead. Returns their number.
   uint64_t ApplyClear(uint64_t version) REQUIRES_LOCK(this);
+  // See Store::StubOf() and Revive().
+  bool StubOf(std::string_view key, uint64_t hash, const Now& now, StubInfo* info) REQUIRES_LOCK(this);
+  Status Revive(const RecordView& record, uint64_t newest_version, uint64_t hash, const Now& now) REQUIRES_LOCK(this);
   void SetRecovering(bool recovering) REQUIRES_LOCK(this) { state_->recovering = recovering; }
   // Gives every entry a version of epoch 0, counted from `counter`.
   void Renumber(uint64_t counter) REQUIRES_LOCK(this);
@@ -155,8 +158,40 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
 
   // ---- shard_store.cc ----
 
+  // What is stored meanwhile leaves no record, and is owed as the flags say (0 or kEntryOwed).
+  class Quiet;
+  // Stubs whose records the backend has by now make room.
+  void FreeStubs() REQUIRES_LOCK(this) {
+    if (!entries_.debts().has_backend()) [[likely]]
+      return;
+    int budget = kStepEntriesMax;
+    entries_.FreeStubs(&fills_, &budget);
+  }
+  // Room for the record of a delete, and for the stub of its key; `ref`: what the table has under it.
+  bool ReserveDelete(std::string_view key, Ref ref) REQUIRES_LOCK(this) {
+    return recorder_.ReserveKey(key.size()) && (owed_flag_ == 0 || room_.MakeForStub(ref, key) == Status::kStored);
+  }
+  // The stub of a key that is about to have an entry, which is in memory slot 0, leaves.
+  [[gnu::noinline]] void DropStub(std::string_view key, uint64_t hash) REQUIRES_LOCK(this);
+  // Leaves the record of a delete, and the stub of its key if there is a backend; otherwise the entry, if there is one,
+  // leaves. Returns the record's version. REQUIRES: ReserveDelete().
+  uint64_t LeaveDelete(Ref ref, std::string_view key, uint64_t hash, Reason reason) REQUIRES_LOCK(this);
+  // Whether what is under the key is newer than the backend's row.
+  bool BlocksFill(Found found) const REQUIRES_LOCK(this);
+  // A set found no room: the value that it was to replace is gone all the same. Returns `status`, or kLogFull.
+  // REQUIRES: room for a record was reserved.
+  [[gnu::noinline]] Status LoseOld(Status status, std::string_view key, uint64_t hash, Outcome* outcome)
+      REQUIRES_LOCK(this);
   // Tests the verb's conditions on the look-up: kStored if they hold, otherwise the answer.
-  Status Condition(const Request& request, Found found) const REQUIRES_LOCK(this);
+  Status Condition(const Request& request, Found found) const REQUIRES_LOCK(this) {
+    if (request.verb == Verb::kSet && !request.has_compare && request.fill == nullptr) [[likely]]
+      return Status::kStored;
+    return ConditionOf(request, found);
+  }
+  Status ConditionOf(const Request& request, Found found) const REQUIRES_LOCK(this);
+  // The value, or its absence, that a load has brought from the backend.
+  [[gnu::noinline]] void StoreFill(Found old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome)
+      REQUIRES_LOCK(this);
   // A storing verb without room: kSet removes the old entry, as memcached does.
   Status Refuse(Status status, Verb verb, std::string_view key, uint64_t hash, Outcome* outcome) REQUIRES_LOCK(this);
   // Stores an entry in place of `old` (0: none). `version` 0: the next one.
@@ -183,6 +218,10 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
       REQUIRES_LOCK(this);
   [[gnu::noinline]] Status SetOver(Found old, const Request& request, uint64_t hash, const Now& now)
       REQUIRES_LOCK(this) {
+    if (entries_.debts().has_backend()) [[unlikely]] {
+      FreeStubs();
+      old = entries_.Lookup(request.key, hash, now, Purpose::kOther, StaleIs::kLive);
+    }
     Outcome outcome;
     StoreValue(old, request, hash, now, &outcome);
     return outcome.status;
@@ -208,9 +247,10 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   struct Incoming;
   Status ApplySet(const Incoming& in, const Now& now) REQUIRES_LOCK(this);
   Status ApplyExpiredSet(const Incoming& in) REQUIRES_LOCK(this);
+  Status ApplyAsStub(const Incoming& in) REQUIRES_LOCK(this);
   Status ApplyTouch(const Incoming& in, const Now& now) REQUIRES_LOCK(this);
   Status ApplyDelete(const Incoming& in) REQUIRES_LOCK(this);
-  bool LeaveDeleteOf(const Incoming& in) REQUIRES_LOCK(this);
+  bool LeaveDeleteOf(const Incoming& in, Reason reason) REQUIRES_LOCK(this);
 
   // ---- of the arena's mover: shard.cc ----
 
@@ -227,6 +267,7 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   Bodies bodies_ GUARDED_BY(this);
   Growth growth_ GUARDED_BY(this);
   FillWatch fills_ GUARDED_BY(this);
+  uint16_t owed_flag_;  // of an entry whose record was just left: kEntryOwed with a backend and a log, otherwise 0
 };
 
 }  // namespace cairn

@@ -50,26 +50,34 @@ struct Shard::Incoming {
   Ends ends;
   Ref old;  // the entry under the key; 0: none
 
-  bool keeps_version() const { return origin == Origin::kLog; }
+  bool keeps_version() const { return origin != Origin::kElsewhere; }
+  bool is_owed() const { return origin == Origin::kLogOwed; }
   bool expires() const { return record.expires_wall_ms != 0; }
   bool HasExpired(const Now& now) const { return expires() && record.expires_wall_ms <= now.wall_ms && !recovering; }
 };
 
 Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, Origin origin) {
+  if (origin == Origin::kLogOwed && !entries_.debts().has_backend()) origin = Origin::kLog;
+  FreeStubs();
   entries_.SettleTouches();
-  const bool recovering = origin == Origin::kLog && state_->recovering;
+  const bool keeps_version = origin != Origin::kElsewhere;
+  const bool recovering = keeps_version && state_->recovering;
   if (recovering) MakeRoomFromExpired(record, now);
   Ref old = entries_.Find(record.key, hash);
-  if (old != 0 && (entries_.IsDead(At(old)) || (IsExpired(At(old), now) && !recovering))) {
-    entries_.Leave(old, Reason::kExpired, hash);
-    old = 0;
-  }
-  if (origin == Origin::kLog) {
-    if (record.version < entries_.cleared_version()) return Status::kNotStored;
-    recorder_.NoteVersion(record.version);
-    if (old != 0 && At(old)->version >= record.version) return Status::kNotStored;
+  if (old != 0 && !IsStub(At(old)) && (entries_.IsDead(At(old)) || (IsExpired(At(old), now) && !recovering))) {
+    old = entries_.Leave(old, Reason::kExpired, hash);
   }
   const Incoming in{record, hash, origin, recovering, EndsOf(record, now), old};
+  if (keeps_version) {
+    const bool was_cleared = record.version < entries_.cleared_version();
+    if (was_cleared && !in.is_owed()) return Status::kNotStored;
+    recorder_.NoteVersion(record.version);
+    if (old != 0 && At(old)->version >= record.version) {
+      if (in.is_owed() && At(old)->version == record.version && !IsStub(At(old))) At(old)->flags |= kEntryOwed;
+      return Status::kNotStored;
+    }
+    if (was_cleared) return ApplyAsStub(in);
+  }
   switch (record.kind) {
     case RecordKind::kSet:
       return in.HasExpired(now) ? ApplyExpiredSet(in) : ApplySet(in, now);
@@ -94,16 +102,17 @@ Status Shard::ApplySet(const Incoming& in, const Now& now) {
   from.client_flags = record.client_flags;
   from.expires_ms = in.ends.expires_ms;
   from.fresh_until_ms = in.ends.fresh_until_ms;
-  std::optional<Recorder::Silence> silence;
-  if (in.keeps_version()) silence.emplace(&recorder_);
+  std::optional<Quiet> quiet;
+  if (in.keeps_version()) quiet.emplace(this, in.is_owed() ? kEntryOwed : 0);
   Outcome outcome;
   Status status = Write(from, record.value, in.hash, in.old, in.keeps_version() ? record.version : 0, now, &outcome);
   if (in.keeps_version() && status == Status::kStored) recorder_.NoteStored(record.version);
+  if (in.is_owed() && status != Status::kStored) return ApplyAsStub(in);
   // As after a set: what the record says is newer than what is here, though it cannot be held.
   if (status == Status::kTooLarge) status = Refuse(status, Verb::kSet, record.key, in.hash, &outcome);
   // Of an entry that was evicted the log may still have the value. Room was reserved for more than this.
   if (status == Status::kNoMemory && recorder_.keeps_records() && outcome.record_version == 0) {
-    recorder_.LeaveDelete(record.key);
+    status = LoseOld(status, record.key, in.hash, &outcome);
   }
   VoidFills(in.hash);
   return status;
@@ -111,15 +120,16 @@ Status Shard::ApplySet(const Incoming& in, const Now& now) {
 
 // The value has expired since, but what it replaced is gone all the same.
 Status Shard::ApplyExpiredSet(const Incoming& in) {
-  if (!LeaveDeleteOf(in)) return Status::kLogFull;
+  if (!LeaveDeleteOf(in, Reason::kReplaced)) return Status::kLogFull;
   // A load that began before the set may bring an older value.
   VoidFills(in.hash);
-  if (in.old != 0) entries_.Leave(in.old, Reason::kReplaced, in.hash);
   return Status::kNotStored;
 }
 
 Status Shard::ApplyTouch(const Incoming& in, const Now& now) {
-  if (in.old == 0) {
+  const bool has_entry = in.old != 0 && !IsStub(At(in.old));
+  if (!has_entry && in.is_owed()) return ApplyAsStub(in);
+  if (!has_entry) {
     // Of an absent key too: a load that began before the touch may bring an older value.
     VoidFills(in.hash);
     return Status::kNotFound;
@@ -135,26 +145,95 @@ Status Shard::ApplyTouch(const Incoming& in, const Now& now) {
     entries_.Leave(entries_.Find(key, in.hash), Reason::kEvicted, in.hash);
     return status;
   }
-  if (!in.keeps_version()) recorder_.LeaveEntry(RecordKind::kTouch, ref, recorder_.NextVersion(), now);
+  const uint64_t version = in.keeps_version() ? in.record.version : recorder_.NextVersion();
+  if (!in.keeps_version()) recorder_.LeaveEntry(RecordKind::kTouch, ref, version, now);
+  if (in.is_owed() || (!in.keeps_version() && owed_flag_ != 0)) entries_.mutable_debts()->NoteTouch(At(ref), version);
   entries_.Adjust();
   VoidFills(in.hash);
   return status;
 }
 
 Status Shard::ApplyDelete(const Incoming& in) {
-  if (!LeaveDeleteOf(in)) return Status::kLogFull;
+  if (in.is_owed()) return ApplyAsStub(in);
+  const bool was_there = in.old != 0;
+  if (!LeaveDeleteOf(in, Reason::kDeleted)) return Status::kLogFull;
   VoidFills(in.hash);
-  if (in.old == 0) return Status::kNotFound;
-  entries_.Leave(in.old, Reason::kDeleted, in.hash);
-  return Status::kStored;
+  return was_there ? Status::kStored : Status::kNotFound;
 }
 
-// The record of a delete, unless it comes from the log. False: the ring has no room.
-bool Shard::LeaveDeleteOf(const Incoming& in) {
-  if (in.keeps_version() || (in.old == 0 && !recorder_.keeps_records())) return true;
-  if (!recorder_.ReserveKey(in.record.key.size())) return false;
-  recorder_.LeaveDelete(in.record.key);
+// The entry leaves, with the record of a delete unless that comes from the log. False: the ring has no room.
+bool Shard::LeaveDeleteOf(const Incoming& in, Reason reason) {
+  if (in.keeps_version() || (in.old == 0 && !recorder_.keeps_records())) {
+    if (in.old != 0) entries_.Leave(in.old, reason, in.hash);
+    return true;
+  }
+  if (!ReserveDelete(in.record.key, in.old)) return false;
+  LeaveDelete(in.old, in.record.key, in.hash, reason);
   return true;
+}
+
+// The backend does not have the record yet, and the entry has no room, was cleared, or is gone. Recovery has no writer
+// to wait for: the stub may take more than the reserve.
+Status Shard::ApplyAsStub(const Incoming& in) {
+  StubInfo info;
+  const Ref old = entries_.Find(in.record.key, in.hash);
+  const bool over_stub = old != 0 && IsStub(At(old));
+  if (over_stub) info = entries_.debts().InfoOf(At(old));
+  info.newest_version = in.record.version;
+  info.expires_ms = in.ends.expires_ms;
+  info.fresh_until_ms = in.ends.fresh_until_ms;
+  if (in.record.kind == RecordKind::kSet) {
+    info.kind = StubKind::kValue;
+    info.value_version = in.record.version;
+  } else if (in.record.kind == RecordKind::kDelete) {
+    info.kind = StubKind::kGone;
+    info.value_version = 0;
+  } else if (!over_stub) {
+    info.kind = StubKind::kExpiry;
+  }
+  VoidFills(in.hash);
+  if (old != 0)
+    entries_.Leave(old, in.record.kind == RecordKind::kDelete ? Reason::kDeleted : Reason::kReplaced, in.hash);
+  const uint64_t charge = memory_.LayoutOf(Debts::StubEntryOf(in.record.key, info)).charge;
+  if (room_.Make(charge, RoomFor::kBody) != Status::kStored || !entries_.EnterStub(in.record.key, in.hash, info)) {
+    return Status::kNoMemory;
+  }
+  return in.record.kind == RecordKind::kDelete && old == 0 ? Status::kNotFound : Status::kStored;
+}
+
+// ---- stubs ----
+
+bool Shard::StubOf(std::string_view key, uint64_t hash, const Now& now, StubInfo* info) {
+  const Found found = entries_.Lookup(key, hash, now, Purpose::kOther, StaleIs::kLive);
+  if (found.ref == 0 || !IsStub(At(found.ref))) return false;
+  *info = entries_.debts().InfoOf(At(found.ref));
+  if (found.presence == Presence::kAbsent) info->kind = StubKind::kGone;
+  return true;
+}
+
+Status Shard::Revive(const RecordView& record, uint64_t newest_version, uint64_t hash, const Now& now) {
+  FreeStubs();
+  const Found found = entries_.Lookup(record.key, hash, now, Purpose::kOther, StaleIs::kLive);
+  if (found.presence != Presence::kStub) return Status::kNotFound;
+  const StubInfo info = entries_.debts().InfoOf(At(found.ref));
+  if (info.kind != StubKind::kValue || info.newest_version != newest_version) return Status::kNotFound;
+  NewEntry from;
+  from.key = record.key;
+  from.value_bytes = record.value.size();
+  from.codec = static_cast<Codec>(record.codec);
+  from.client_flags = record.client_flags;
+  from.expires_ms = info.expires_ms;
+  from.fresh_until_ms = info.fresh_until_ms;
+  if (info.value_version != newest_version) from.extra_flags = kEntryRetimed;
+  // Without the stub, loads that have read an older row would no longer be told from others.
+  VoidFills(hash);
+  Outcome outcome;
+  // An entry of a version below the last clear would be dead. So this one gets a new version, and a record.
+  if (info.value_version < entries_.cleared_version()) {
+    return Write(from, record.value, hash, found.ref, 0, now, &outcome);
+  }
+  const Quiet quiet(this, kEntryOwed);
+  return Write(from, record.value, hash, found.ref, info.value_version, now, &outcome);
 }
 
 }  // namespace cairn

@@ -93,6 +93,7 @@ void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcom
 
 void Shard::FinishConcat(Ref ref, uint64_t hash, const Now& now, Outcome* outcome) {
   At(ref)->version = recorder_.NextVersion();
+  At(ref)->flags |= owed_flag_;
   FinishStore(ref, now, outcome);
   state_->counters.sets++;
   VoidFills(hash);
@@ -115,8 +116,9 @@ bool Shard::BeginConcat(const NewEntry& from, Ref old, ConcatSteps* steps, Statu
     steps->wants_room = true;
     return true;
   }
-  if (!room_.Make(layout.charge, RoomFor::kNewest) || !memory_.Allocate(from, layout, slot)) {
-    *status = Status::kNoMemory;
+  const Status room = room_.Make(layout.charge, RoomFor::kNewest);
+  if (room != Status::kStored || !memory_.Allocate(from, layout, slot)) {
+    *status = room == Status::kLogFull ? room : Status::kNoMemory;
     return false;
   }
   old = entries_.newest();
@@ -132,7 +134,7 @@ bool Shard::BeginConcat(const NewEntry& from, Ref old, ConcatSteps* steps, Statu
 bool Shard::CopyConcat(const ConcatSteps& steps, std::string_view key, uint64_t hash, size_t from, size_t to,
                        size_t bytes) {
   const Ref old = entries_.Find(key, hash);
-  if (old == 0 || entries_.IsDead(At(old)) || At(old)->version != steps.version) return false;
+  if (old == 0 || IsStub(At(old)) || entries_.IsDead(At(old)) || At(old)->version != steps.version) return false;
   EntryHeader* entry = At(memory_.InSlot(steps.slot));
   size_t offset = KeyBytesOf(entry) + to;
   memory_.VisitStream(At(old), KeyBytesOf(At(old)) + from, bytes, [&](const char* piece, size_t piece_bytes) {
@@ -184,8 +186,9 @@ Status Shard::Extend(Ref* ref, const NewEntry& from, std::string_view added, con
   const Extension extension = memory_.PlanExtension(layout, added.size());
   EntryMemory::TakenChunks taken;
   // The entry may move while memory is taken, but it stays the newest.
-  if (!room_.Make(memory_.ChargeOf(extension.wanted), RoomFor::kNewest) ||
-      !memory_.TakeChunks(extension, entries_.newest_address(), &taken)) {
+  const Status room = room_.Make(memory_.ChargeOf(extension.wanted), RoomFor::kNewest);
+  if (room == Status::kLogFull) return room;
+  if (room != Status::kStored || !memory_.TakeChunks(extension, entries_.newest_address(), &taken)) {
     return Status::kNoMemory;
   }
   const Ref head = entries_.newest();

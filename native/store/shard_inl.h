@@ -2,16 +2,33 @@
 #pragma once
 
 #include <cstring>
+#include <utility>
 
 #include "store/entries_inl.h"
 #include "store/shard.h"
 
 namespace cairn {
 
+class Shard::Quiet {
+ public:
+  Quiet(Shard* shard, uint16_t owed_flag) NO_THREAD_SAFETY_ANALYSIS
+      : silence_(&shard->recorder_),
+        shard_(shard),
+        before_(std::exchange(shard->owed_flag_, owed_flag)) {}
+  ~Quiet() { shard_->owed_flag_ = before_; }
+  Quiet(const Quiet&) = delete;
+  Quiet& operator=(const Quiet&) = delete;
+
+ private:
+  const Recorder::Silence silence_;
+  Shard* const shard_;
+  const uint16_t before_;
+};
+
 inline bool Shard::WriteInPlace(const NewEntry& from, const Layout& layout, std::string_view value, Ref old,
                                 uint64_t version, const Now& now) {
   EntryHeader* entry = At(old);
-  if (((entry->flags | layout.flags) & kEntryChunked) || PinsOf(entry) != 0 ||
+  if (((entry->flags | layout.flags) & (kEntryChunked | kEntryStub | kEntryNegative)) || PinsOf(entry) != 0 ||
       memory_.arena()->ClassAt(old) != layout.size_class) {
     return false;
   }
@@ -24,6 +41,7 @@ inline bool Shard::WriteInPlace(const NewEntry& from, const Layout& layout, std:
   std::memcpy(stream, from.key.data(), from.key.size());
   if (!value.empty()) std::memcpy(stream + from.key.size(), value.data(), value.size());
   entry->version = version != 0 ? version : recorder_.NextVersion();
+  entry->flags |= owed_flag_;
   entries_.BumpLater(old);
   return true;
 }

@@ -13,6 +13,8 @@
 #include "store/arena.h"
 #include "store/bodies.h"
 #include "store/change_ring.h"
+#include "store/commit_marks.h"
+#include "store/debts.h"
 #include "store/entry_memory.h"
 #include "store/growth.h"
 #include "store/hash_table.h"
@@ -30,12 +32,12 @@ struct ShardConfig {
   HashKind hash;
   HashSecrets secrets;
   bool track_access;
-  bool has_backend;
   const SizeClasses* classes;
   uint64_t header_bytes;  // of the region before the first page, the ring included, which is its end
   uint64_t ring_bytes;
   uint32_t pages_ceiling;
-  uint64_t large_bytes;  // of the region, the part with large pages; 0: none
+  uint64_t large_bytes;             // of the region, the part with large pages; 0: none
+  const CommitMarks* stored_marks;  // null: there is no backend
 };
 
 // The state of a shard in the mapping, without the page descriptors, the directory and the pages behind it. A read
@@ -59,6 +61,7 @@ struct ShardState {
   uint64_t value_bytes_max;
   WalksState walks;
   BodiesState bodies;
+  DebtsState debts;
   alignas(64) WheelState wheel;
   ArenaState arena;
   StoreStats counters;  // only the counters since opening

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "store/shard_inl.h"
 
@@ -59,20 +60,20 @@ NewEntry BodyEntryOf(const Request& request, uint32_t value_bytes) {
     entry.expires_ms = request.keep_else_ms;
     entry.fresh_until_ms = kFreshUntilTheLink;
   }
+  // The field has to be there, for the expiry of a stub.
+  if (request.from_backend && entry.expires_ms == kNeverExpires) entry.expires_ms = kAlreadyExpired;
   return entry;
 }
 
 }  // namespace
 
-Status Shard::Condition(const Request& request, Found found) const {
-  if (request.verb == Verb::kSet && !request.has_compare && request.fill == nullptr) [[likely]]
-    return Status::kStored;
+Status Shard::ConditionOf(const Request& request, Found found) const {
   const Status status = MeetPresence(request, found.presence);
   if (status != Status::kStored) return status;
   const bool compares = request.has_compare || request.verb == Verb::kCas;
   if (compares && found.is_live() && At(found.ref)->version != request.compare) return Status::kExists;
   if (request.fill != nullptr && request.fill->voided()) return Status::kExists;
-  if (request.from_backend && found.is_live()) return Status::kExists;
+  if (request.from_backend && BlocksFill(found)) return Status::kExists;
   return Status::kStored;
 }
 
@@ -89,10 +90,23 @@ Status Shard::Refuse(Status status, Verb verb, std::string_view key, uint64_t ha
   // Of an entry that was evicted the log may still have the value.
   if (!present && !recorder_.keeps_records()) return status;
   if (!recorder_.ReserveKey(key.size())) return Status::kLogFull;
-  outcome->record_version = recorder_.LeaveDelete(key);
-  if (!present) return status;
+  return LoseOld(status, key, hash, outcome);
+}
+
+bool Shard::BlocksFill(Found found) const {
+  if (found.ref == 0) return false;
+  if (found.is_live()) return true;
+  const EntryHeader* entry = At(found.ref);
+  if (IsStub(entry)) return found.presence == Presence::kAbsent || KindOfStub(entry) != StubKind::kExpiry;
+  return entries_.debts().Owes(entry);
+}
+
+Status Shard::LoseOld(Status status, std::string_view key, uint64_t hash, Outcome* outcome) {
   entries_.SettleTouches();
-  entries_.Leave(old, Reason::kReplaced, hash);
+  const Ref old = entries_.Find(key, hash);
+  if (owed_flag_ != 0 && room_.MakeForStub(old, key) != Status::kStored) return Status::kLogFull;
+  const bool present = old != 0 && !entries_.IsDead(At(old));
+  outcome->record_version = LeaveDelete(present || owed_flag_ != 0 ? old : 0, key, hash, Reason::kReplaced);
   return status;
 }
 
@@ -121,6 +135,11 @@ void Shard::FinishWrite(const NewEntry& from, std::string_view value, Ref ref, u
   outcome->value_bytes = static_cast<uint32_t>(value.size());
 }
 
+void Shard::DropStub(std::string_view key, uint64_t hash) {
+  const Ref stub = entries_.Find(key, hash);
+  if (stub != 0) entries_.Leave(stub, Reason::kReplaced, hash);
+}
+
 Status Shard::Write(const NewEntry& from, std::string_view value, uint64_t hash, Ref old, uint64_t version,
                     const Now& now, Outcome* outcome) {
   const Layout layout = memory_.LayoutOf(from);
@@ -132,17 +151,24 @@ Status Shard::Write(const NewEntry& from, std::string_view value, uint64_t hash,
   }
   entries_.SettleTouches();
   uint8_t walk_bits = entries_.emitted_bits();
-  const bool replaced = old != 0;
-  if (replaced) {
+  const bool over_stub = old != 0 && IsStub(At(old));
+  const bool replaced = old != 0 && !over_stub;
+  const Status plan = room_.Plan(layout.charge, RoomFor::kNewEntry, old);
+  if (plan == Status::kLogFull) return plan;
+  if (replaced && plan == Status::kStored) {
     walk_bits = WalkBitsOf(At(old));
     entries_.Leave(old, Reason::kReplaced, hash);
   }
-  if (!room_.Make(layout.charge, RoomFor::kNewEntry) || !memory_.Allocate(from, layout, 0)) {
+  if (plan != Status::kStored || room_.MakePlanned(layout.charge, RoomFor::kNewEntry) != Status::kStored ||
+      !memory_.Allocate(from, layout, 0)) {
     state_->counters.no_memory++;
     // The old entry is gone: the log must say so. A delete's record fits into what was reserved.
-    if (replaced) outcome->record_version = recorder_.LeaveDelete(from.key);
+    if (replaced) return LoseOld(Status::kNoMemory, from.key, hash, outcome);
     return Status::kNoMemory;
   }
+  // The stub stays until its key has another entry, which may have moved it, or freed it.
+  if (over_stub) [[unlikely]]
+    DropStub(from.key, hash);
   EntryHeader* entry = At(memory_.InSlot(0));
   StampAccess(entry, now);
   if (entry->flags & kEntryChunked) {
@@ -155,13 +181,52 @@ Status Shard::Write(const NewEntry& from, std::string_view value, uint64_t hash,
   }
   if (version == 0) version = recorder_.NextVersion();
   entry->version = version;
+  entry->flags |= owed_flag_;
   CHECK(entries_.Enter(0, hash, walk_bits));
   FinishWrite(from, value, entries_.newest(), version, now, outcome);
   entries_.Adjust();
   return Status::kStored;
 }
 
+void Shard::StoreFill(Found old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+  outcome->status = ConditionOf(request, old);
+  if (outcome->status != Status::kStored) {
+    if (old.is_live()) Describe(At(old.ref), now, outcome);
+    return;
+  }
+  NewEntry from;
+  from.key = request.key;
+  from.value_bytes = request.value.size();
+  from.codec = request.codec;
+  from.client_flags = request.client_flags;
+  from.value_may_change = request.value_may_change;
+  from.expires_ms = request.expires_ms;
+  from.fresh_until_ms = request.fresh_until_ms;
+  if (request.is_absence) from.extra_flags = kEntryNegative;
+  const bool over_stub = old.ref != 0 && IsStub(At(old.ref));
+  if (over_stub && request.is_absence) {
+    // The row may only seem to be gone, because its expiry has passed that the stub replaces.
+    outcome->status = Status::kExists;
+    return;
+  }
+  if (over_stub) {
+    from.expires_ms = ExpiresMsOf(At(old.ref));
+    from.extra_flags = kEntryRetimed;
+  }
+  const Quiet quiet(this, 0);
+  outcome->status = Write(from, request.value, hash, old.ref, 0, now, outcome);
+  outcome->record_version = 0;
+  if (outcome->status == Status::kStored) {
+    state_->counters.sets++;
+  } else if (outcome->status == Status::kTooLarge) {
+    state_->counters.too_large++;
+  }
+  VoidFills(hash);
+}
+
 void Shard::StoreValue(Found old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+  if (request.from_backend) [[unlikely]]
+    return StoreFill(old, request, hash, now, outcome);
   StoreStats* counters = &state_->counters;
   const Status condition = Condition(request, old);
   if (request.verb == Verb::kCas) {
@@ -185,21 +250,18 @@ void Shard::StoreValue(Found old, const Request& request, uint64_t hash, const N
     from.expires_ms = old.is_live() ? ExpiresMsOf(At(old.ref)) : request.keep_else_ms;
     if (old.is_live()) from.fresh_until_ms = FreshUntilOf(At(old.ref));
   }
-  std::optional<Recorder::Silence> silence;
-  if (request.from_backend) silence.emplace(&recorder_);
   Status status = Write(from, request.value, hash, old.ref, 0, now, outcome);
-  if (request.from_backend) outcome->record_version = 0;
   if (status == Status::kStored) {
     counters->sets++;
     if (request.verb == Verb::kCas) counters->cas_hits++;
     VoidFills(hash);
   } else if (status == Status::kTooLarge) {
-    status = Refuse(status, request.from_backend ? Verb::kAdd : request.verb, request.key, hash, outcome);
+    status = Refuse(status, request.verb, request.key, hash, outcome);
   } else if (status == Status::kNoMemory) {
     VoidFills(hash);
     // As Refuse(): of an entry that was evicted the log may still have the value. Room was reserved for more than this.
     if (request.verb == Verb::kSet && recorder_.keeps_records() && outcome->record_version == 0) {
-      outcome->record_version = recorder_.LeaveDelete(request.key);
+      status = LoseOld(status, request.key, hash, outcome);
     }
   }
   outcome->status = status;
@@ -230,7 +292,9 @@ Status Shard::Rewrite(Ref* ref, const NewEntry& from, std::string_view before, s
   if (layout.charge > memory_.state().limit_bytes) return Status::kTooLarge;
   // Both exist for a moment; the old one, now the newest, is not evicted for the new one.
   entries_.Bump(*ref);
-  if (!room_.Make(layout.charge, RoomFor::kNewest) || !memory_.Allocate(from, layout, 0)) return Status::kNoMemory;
+  const Status room = room_.Make(layout.charge, RoomFor::kNewest);
+  if (room != Status::kStored) return room;
+  if (!memory_.Allocate(from, layout, 0)) return Status::kNoMemory;
   const Ref old = entries_.newest();
   EntryHeader* old_entry = At(old);
   entry = At(memory_.InSlot(0));
@@ -325,6 +389,7 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
 // ---- values that come in pieces ----
 
 bool Shard::MakeRoomStep(const Request& request, uint32_t value_bytes, const Now& now) {
+  FreeStubs();
   entries_.SettleTouches();
   const Layout layout = memory_.LayoutOf(BodyEntryOf(request, value_bytes));
   if (value_bytes > state_->value_bytes_max || layout.charge > memory_.state().limit_bytes ||
@@ -364,7 +429,9 @@ Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_byte
     state_->counters.no_memory++;
     return Status::kNoMemory;
   }
-  if (!room_.Make(layout.charge, RoomFor::kBody) || !memory_.Allocate(from, layout, free_slot)) {
+  const Status room = room_.Make(layout.charge, RoomFor::kBody);
+  if (room == Status::kLogFull) return room;
+  if (room != Status::kStored || !memory_.Allocate(from, layout, free_slot)) {
     return RefuseBody(Status::kNoMemory, request, hash, now);
   }
   EntryHeader* entry = At(memory_.InSlot(free_slot));
@@ -375,6 +442,7 @@ Status Shard::Reserve(const Request& request, uint64_t hash, uint32_t value_byte
 }
 
 void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) {
+  FreeStubs();
   entries_.SettleTouches();
   StoreStats* counters = &state_->counters;
   const Found found = entries_.Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
@@ -395,9 +463,10 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
     from.fresh_until_ms = found.is_live() ? FreshUntilOf(At(old)) : request.fresh_until_ms;
     SetFreshUntil(At(memory_.InSlot(slot)), from.fresh_until_ms);
   }
-  std::optional<Recorder::Silence> silence;
-  if (request.from_backend) silence.emplace(&recorder_);
-  if (!recorder_.ReserveSet(from, Recorder::EntryIs::kInSlot)) {
+  std::optional<Quiet> quiet;
+  if (request.from_backend) quiet.emplace(this, 0);
+  if (!recorder_.ReserveSet(from, Recorder::EntryIs::kInSlot) ||
+      room_.Plan(0, RoomFor::kNewEntry, old) == Status::kLogFull) {
     bodies_.IsWhole(slot);
     outcome->status = Status::kLogFull;
     return;
@@ -406,15 +475,22 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
   if (request.expires_ms == kKeepExpiry && found.is_live()) {
     ExpiryOf(At(memory_.InSlot(slot)))->expires_ms = ExpiresMsOf(At(old));
   }
+  if (request.from_backend) {
+    EntryHeader* body = At(memory_.InSlot(slot));
+    const bool over_stub = old != 0 && IsStub(At(old));
+    ExpiryOf(body)->expires_ms = over_stub ? ExpiresMsOf(At(old)) : request.expires_ms;
+    if (over_stub) body->flags |= kEntryRetimed;
+  }
   if (old != 0) {
-    walk_bits = WalkBitsOf(At(old));
+    if (!IsStub(At(old))) walk_bits = WalkBitsOf(At(old));
     entries_.Leave(old, Reason::kReplaced, hash);
   }
-  room_.Make(0, RoomFor::kNewEntry);
+  (void)room_.Make(0, RoomFor::kNewEntry);
   EntryHeader* entry = At(memory_.InSlot(slot));
   bodies_.Leaves(slot);
   StampAccess(entry, now);
   entry->version = recorder_.NextVersion();
+  entry->flags |= owed_flag_;
   CHECK(entries_.Enter(slot, hash, walk_bits));
   counters->sets++;
   if (request.verb == Verb::kCas) counters->cas_hits++;

@@ -19,21 +19,26 @@ void Shard::Execute(const Request& request, uint64_t hash, const Now& now, Scrat
     case Verb::kAdd:
     case Verb::kReplace:
     case Verb::kCas:
+      FreeStubs();
       return StoreValue(request, hash, now, outcome);
     case Verb::kAppend:
     case Verb::kPrepend:
+      FreeStubs();
       entries_.SettleTouches();
       return Concat(request, hash, now, outcome, nullptr);
     case Verb::kIncr:
     case Verb::kDecr:
+      FreeStubs();
       return Count(request, hash, now, outcome);
     case Verb::kTouch:
     case Verb::kGetAndTouch:
+      FreeStubs();
       entries_.SettleTouches();
       return Touch(request, hash, now, scratch, pins, outcome);
     case Verb::kDelete:
     case Verb::kTake:
     case Verb::kEvict:
+      FreeStubs();
       entries_.SettleTouches();
       return Remove(request, hash, now, scratch, pins, outcome);
   }
@@ -88,7 +93,7 @@ void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* 
     outcome->status = MeetPresence(request, presence);
     if (outcome->status != Status::kStored) {
       // The expiry must be as durable as the entry was: a reply reveals the absence.
-      if (ref != 0) recorder_.NoteGone(At(ref)->version);
+      if (ref != 0 && outcome->status == Status::kNotFound) recorder_.NoteGone(At(ref)->version);
       return;
     }
     if (request.verb == Verb::kPeek && !request.no_value && !GiveValue(ref, scratch, pins, outcome)) return;
@@ -191,6 +196,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   if (!request.no_bump) entries_.Bump(ref);
   outcome->record_version = recorder_.NextVersion();
   recorder_.LeaveEntry(RecordKind::kTouch, ref, outcome->record_version, now);
+  if (owed_flag_ != 0) entries_.mutable_debts()->NoteTouch(entry, outcome->record_version);
   outcome->expires_ms = ExpiresMsOf(entry);
   outcome->fresh_until_ms = FreshUntilOf(entry);
   outcome->status = Status::kFound;
@@ -213,7 +219,7 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
     outcome->status = Status::kExists;
     return;
   }
-  if (!evict && !recorder_.ReserveKey(request.key.size())) {
+  if (evict ? !room_.MayEvict(ref) : !ReserveDelete(request.key, ref)) {
     outcome->status = Status::kLogFull;
     return;
   }
@@ -226,11 +232,22 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
   if (!evict) {
     counters->deletes++;
     counters->delete_hits++;
-    outcome->record_version = recorder_.LeaveDelete(request.key);
+    outcome->record_version = LeaveDelete(ref, request.key, hash, Reason::kDeleted);
+  } else {
+    entries_.Leave(ref, Reason::kEvicted, hash);
   }
   VoidFills(hash);
-  entries_.Leave(ref, evict ? Reason::kEvicted : Reason::kDeleted, hash);
   outcome->status = Status::kFound;
+}
+
+uint64_t Shard::LeaveDelete(Ref ref, std::string_view key, uint64_t hash, Reason reason) {
+  const uint64_t version = recorder_.LeaveDelete(key);
+  if (owed_flag_ != 0) {
+    entries_.LeaveGone(ref, key, hash, version, reason);
+  } else if (ref != 0) {
+    entries_.Leave(ref, reason, hash);
+  }
+  return version;
 }
 
 void Shard::RemoveAbsent(const Request& request, Found found, uint64_t hash, Outcome* outcome) {
@@ -240,13 +257,14 @@ void Shard::RemoveAbsent(const Request& request, Found found, uint64_t hash, Out
   const bool is_elsewhere = outcome->status == Status::kStored;
   const bool is_delete = request.verb == Verb::kDelete && !request.has_compare;
   if (is_delete && recorder_.keeps_records()) {
-    if (!recorder_.ReserveKey(request.key.size())) {
+    if (!ReserveDelete(request.key, found.ref)) {
       outcome->status = Status::kLogFull;
       return;
     }
-    outcome->record_version = recorder_.LeaveDelete(request.key);
+    outcome->record_version = LeaveDelete(found.ref, request.key, hash, Reason::kDeleted);
+  } else if (is_delete && found.ref != 0) {
+    entries_.Leave(found.ref, Reason::kDeleted, hash);
   }
-  if (is_delete && found.ref != 0) entries_.Leave(found.ref, Reason::kDeleted, hash);
   if (request.verb != Verb::kEvict) state_->counters.deletes++;
   if (is_elsewhere) {
     state_->counters.delete_hits++;

@@ -20,7 +20,9 @@
 #include "base/os.h"
 #include "store/change_bell.h"
 #include "store/change_ring.h"
+#include "store/commit_marks.h"
 #include "store/cursor.h"
+#include "store/debts.h"
 #include "store/fill_watch.h"
 #include "store/growth.h"
 #include "store/record.h"
@@ -185,6 +187,9 @@ class Store {
   // Maintain() again in kAheadIdleMs.
   bool is_ahead() const { return is_ahead_.load(std::memory_order_relaxed); }
 
+  // Walks emit entries with values: no stubs, and no keys that the backend has said to be absent. A snapshot for
+  // recovery may leave stubs out because the log is kept from the writer's cursor on: recovery applies all records from
+  // there on as owed, which makes the stubs again.
   void OpenCursor(Cursor::Order order, Cursor* cursor);
   // Emits up to `count` entries that fit into scratch. 0 with *done: the walk is
   // over. 0 without: nothing fitted; the next entry needs a capacity of scratch->used + *bytes_needed.
@@ -194,6 +199,22 @@ class Store {
 
   // Applies a record read from a log (if its version is higher than the key's), from a dump or from a primary.
   [[nodiscard]] Status Apply(const RecordView& record, const Now& now, Origin origin);
+  // ---- the backend (see debts.h) ----
+
+  // The versions up to which the backend has everything, by shard; the writer's thread raises them.
+  CommitMarks* stored_marks() { return &stored_marks_; }
+  // The backend has no value of the key: it is absent until a change of it, or until `until_ms` of the boot clock.
+  // `ticket`: of a load that began with BeginFill(). Answers as a fill does.
+  [[nodiscard]] Status FillNegative(std::string_view key, FillTicket* ticket, uint64_t until_ms, const Now& now);
+  // What the key's stub says; kGone also if its expiry has come. False: it has none.
+  bool StubOf(std::string_view key, const Now& now, StubInfo* info);
+  // Puts the value of a kValue stub back, as the log has it in `record` (of which key, value, codec and client flags
+  // count): with its version, owed as before, under the stub's expiry, and without a record. The value of an entry that
+  // a clear took comes back as a new set, with a record, because its version is below the clear's. kNotFound: the stub
+  // is another one than that of `newest_version`, or none: look the key up again. Otherwise as a set: kNoMemory,
+  // kTooLarge, kLogFull, and the stub stays.
+  [[nodiscard]] Status Revive(const RecordView& record, uint64_t newest_version, const Now& now);
+
   // True while a log is read back: Apply() from a log then stores expired entries too, because a later touch in
   // the log may have extended their life. If memory is needed, expired entries are removed first; no read ever returns
   // one. A delayed clear that is due is not executed either, because a later record may say that it was; the first call
@@ -370,7 +391,8 @@ class Store {
   uint64_t clear_at_version_ GUARDED_BY(clear_lock_) = 0;
   std::atomic<bool> is_recovering_{false};  // written by SetRecovering()
   OsLock clear_lock_;                       // one Clear or Resize at a time; taken before any shard's lock
-  uint64_t ring_bytes_ = 0;                 // of one shard
+  CommitMarks stored_marks_;
+  uint64_t ring_bytes_ = 0;  // of one shard
   std::atomic<ChangeBell*> bell_{nullptr};
   std::unique_ptr<SizeClasses> classes_;
   // Shards, in raw memory because they can neither be copied nor moved.

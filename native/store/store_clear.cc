@@ -153,7 +153,7 @@ void Store::RunScheduledClear(const Now& now) {
 }
 
 Status Store::ApplyClearLocked(const RecordView& record, Origin origin) {
-  if (origin == Origin::kLog) {
+  if (origin != Origin::kElsewhere) {
     uint64_t entries = 0;
     for (uint32_t i = 0; i < shard_count_; i++) {
       Shard* shard = ShardAt(i);
@@ -173,7 +173,7 @@ Status Store::ApplyClearAtLocked(const RecordView& record, const Now& now, Origi
   const int64_t wall_ms = record.expires_wall_ms;
   const uint64_t at_ms =
       wall_ms == 0 ? 0 : static_cast<uint64_t>(std::max<int64_t>(wall_ms - now.WallOffset(), kAlreadyExpired));
-  if (origin != Origin::kLog) return ScheduleLocked(at_ms, now) ? Status::kStored : Status::kLogFull;
+  if (origin == Origin::kElsewhere) return ScheduleLocked(at_ms, now) ? Status::kStored : Status::kLogFull;
   if (record.version <= clear_at_version_) return Status::kNotStored;
   {
     Shard* shard = ShardAt(0);

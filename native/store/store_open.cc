@@ -142,6 +142,7 @@ Store::Store(const StoreOptions& options)
       uses_time_(options.track_access),
       memory_bytes_(options.memory_bytes),
       entries_max_(options.entries_max),
+      stored_marks_(options.shard_count),
       classes_(std::make_unique<SizeClasses>(options.page_bytes)) {
   if (options.ring_bytes == 0) return;
   ring_bytes_ = std::max(std::bit_floor(options.ring_bytes / options.shard_count), kRingBytesMin);
@@ -183,12 +184,12 @@ Refusal Store::MakeShards() {
                              .hash = options_.hash,
                              .secrets = options_.secrets,
                              .track_access = options_.track_access,
-                             .has_backend = options_.has_backend,
                              .classes = classes_.get(),
                              .header_bytes = ShardHeaderBytes(),
                              .ring_bytes = ring_bytes_,
                              .pages_ceiling = PagesCeiling(),
-                             .large_bytes = large_bytes};
+                             .large_bytes = large_bytes,
+                             .stored_marks = options_.has_backend ? &stored_marks_ : nullptr};
     auto* shard = new (ShardAt(i)) Shard(BaseOf(i), config);
     shard_count_ = i + 1;
     const ShardGuard guard(shard);

@@ -155,6 +155,36 @@ Status Store::Apply(const RecordView& record, const Now& now, Origin origin) {
   return shard->Apply(record, hash, now, origin);
 }
 
+Status Store::FillNegative(std::string_view key, FillTicket* ticket, uint64_t until_ms, const Now& now) {
+  Request request;
+  request.verb = Verb::kSet;
+  request.key = key;
+  request.fill = ticket;
+  request.from_backend = true;
+  request.is_absence = true;
+  request.expires_ms = until_ms;
+  Scratch none;
+  Outcome outcome;
+  Execute(request, now, &none, &outcome);
+  return outcome.status;
+}
+
+bool Store::StubOf(std::string_view key, const Now& now, StubInfo* info) {
+  CheckClock(now);
+  Shard* shard = ShardAt(ShardOf(key));
+  const uint64_t hash = shard->HashOf(key);
+  const ShardHold hold(this, shard);
+  return shard->StubOf(key, hash, now, info);
+}
+
+Status Store::Revive(const RecordView& record, uint64_t newest_version, const Now& now) {
+  CheckClock(now);
+  Shard* shard = ShardAt(ShardOf(record.key));
+  const uint64_t hash = shard->HashOf(record.key);
+  const ShardHold hold(this, shard);
+  return shard->Revive(record, newest_version, hash, now);
+}
+
 void Store::SetRecovering(bool recovering) {
   is_recovering_.store(recovering, std::memory_order_relaxed);
   for (uint32_t i = 0; i < shard_count_; i++) {

@@ -7,8 +7,11 @@ namespace cairn {
 
 // Counters since opening, and present sizes. Of one shard, or summed over all.
 struct StoreStats {
-  uint64_t entries = 0;          // live: not cleared; includes expired ones that were not found yet
-  uint64_t cleared_entries = 0;  // cleared, memory not yet freed
+  uint64_t entries = 0;           // live: not cleared; includes expired ones that were not found yet
+  uint64_t stubs = 0;             // keys whose newest record the backend does not have, and whose entry left memory
+  uint64_t stub_bytes = 0;        // what they are charged
+  uint64_t negative_entries = 0;  // keys of which the backend has said that it has no value
+  uint64_t cleared_entries = 0;   // cleared, memory not yet freed
   uint64_t entries_max = 0;
   uint64_t charged_bytes = 0;    // the charge of the entries against limit_bytes
   uint64_t limit_bytes = 0;      // charged_bytes never exceeds it; memory_bytes less index, reserves, descriptors

@@ -1,0 +1,11 @@
+// What the writer and the loader of a cache with a backend ask of its store; see store/debts.h.
+#pragma once
+
+#include <napi.h>
+
+namespace cairn {
+
+// Handles of caches with a backend: markStored, collectVersions, stubOf, revive.
+void InitDebtsBinding(Napi::Env env, Napi::Object exports);
+
+}  // namespace cairn

@@ -1,0 +1,78 @@
+#include "store/debts.h"
+
+#include <algorithm>
+
+namespace cairn {
+
+StubInfo Debts::StubFor(const EntryHeader* entry) const {
+  StubInfo info;
+  const bool owes_value = OwesValue(entry);
+  info.kind = owes_value ? StubKind::kValue : StubKind::kExpiry;
+  info.value_version = owes_value ? entry->version : 0;
+  // The version of this touch is not kept: that of the shard's newest one is not lower.
+  const bool retimed = (entry->flags & kEntryRetimed) != 0;
+  info.newest_version = retimed ? std::max(entry->version, state_->newest_touch) : entry->version;
+  info.expires_ms = ExpiresMsOf(entry);
+  info.fresh_until_ms = FreshUntilOf(entry);
+  return info;
+}
+
+StubInfo Debts::InfoOf(const EntryHeader* stub) const {
+  StubInfo info;
+  info.kind = KindOfStub(stub);
+  memory_->ReadStream(stub, KeyBytesOf(stub), reinterpret_cast<char*>(&info.value_version), kStubValueBytes);
+  info.newest_version = stub->version;
+  info.expires_ms = ExpiresMsOf(stub);
+  info.fresh_until_ms = FreshUntilOf(stub);
+  return info;
+}
+
+NewEntry Debts::StubEntryOf(std::string_view key, const StubInfo& info) {
+  NewEntry stub;
+  stub.key = key;
+  stub.value_bytes = kStubValueBytes;
+  stub.codec = static_cast<Codec>(info.kind);
+  stub.expires_ms = info.expires_ms;
+  stub.fresh_until_ms = info.fresh_until_ms;
+  stub.extra_flags = kEntryStub;
+  return stub;
+}
+
+void Debts::Write(EntryHeader* stub, const StubInfo& info) {
+  stub->flags &= static_cast<uint16_t>(~(kEntryCodecMask | kEntryOwed | kEntryRetimed | kEntryNegative));
+  stub->flags |= static_cast<uint16_t>(kEntryStub | static_cast<uint16_t>(info.kind));
+  stub->version = info.newest_version;
+  memory_->WriteStream(stub, KeyBytesOf(stub), reinterpret_cast<const char*>(&info.value_version), kStubValueBytes);
+}
+
+void Debts::Came(Ref stub) {
+  stubs_.PushFront(stub);
+  state_->stub_count++;
+  state_->stub_bytes += memory_->ChargeOf(At(stub), stub);
+}
+
+void Debts::Went(Ref stub) {
+  stubs_.Unlink(stub);
+  state_->stub_count--;
+  state_->stub_bytes -= memory_->ChargeOf(At(stub), stub);
+  state_->unvisited = std::min(state_->unvisited, state_->stub_count);
+}
+
+Ref Debts::NextStored(int* budget) {
+  const uint64_t mark = stored_mark();
+  if (state_->seen_mark != mark) {
+    state_->seen_mark = mark;
+    state_->unvisited = state_->stub_count;
+  }
+  while (state_->unvisited != 0 && *budget > 0) {
+    --*budget;
+    state_->unvisited--;
+    const Ref oldest = stubs_.tail();
+    if (At(oldest)->version <= mark) return oldest;
+    // Entries leave memory in another order than that of their versions: the others wait behind the newest.
+    stubs_.MoveToFront(oldest);
+  }
+  return 0;
+}
+
+}  // namespace cairn

@@ -1,0 +1,406 @@
+// A store with a backend against the model of what it owes (model/debts.h), a database that commits what the records
+// say, and readers that go through: entry, stub, row.
+//
+// Random requests, loads that take a while, revivals from the log, commits of any prefix, clears, evictions, expiries,
+// upkeep, and openings that read the log back. After each, for every key:
+//   - a read that goes through gets the newest value and expiry that was acknowledged;
+//   - a key that is owed and has no entry has a stub of the kind that the model says; one that is not owed may have the
+//     stub of an expiry for a while, because the shard keeps the version of its newest touch only;
+//   - a refusal for want of room for stubs changes nothing.
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model/debts.h"
+#include "store/debts.h"
+#include "store/fill_watch.h"
+#include "store/store.h"
+#include "support/store_fixture.h"
+#include "test.h"
+
+namespace cairn {
+namespace {
+
+using model::Debt;
+using model::ExpectedRecord;
+
+struct DbRow {
+  std::string value;
+  uint32_t client_flags = 0;
+  int64_t expires_wall_ms = 0;
+  bool operator==(const DbRow&) const = default;
+};
+using MaybeRow = std::optional<DbRow>;
+using Rows = std::map<std::string, DbRow>;
+
+MaybeRow In(const Rows& rows, const std::string& key) {
+  const auto found = rows.find(key);
+  return found == rows.end() ? std::nullopt : MaybeRow(found->second);
+}
+void Put(Rows* rows, const std::string& key, const MaybeRow& row) {
+  if (row) {
+    (*rows)[key] = *row;
+  } else {
+    rows->erase(key);
+  }
+}
+void Apply(const ExpectedRecord& record, Rows* rows) {
+  MaybeRow row = In(*rows, record.key);
+  if (record.kind == RecordKind::kSet) row = DbRow{record.value, record.client_flags, record.expires_wall_ms};
+  if (record.kind == RecordKind::kDelete) row.reset();
+  if (record.kind == RecordKind::kTouch && row) row->expires_wall_ms = record.expires_wall_ms;
+  Put(rows, record.key, row);
+}
+MaybeRow With(const Debt& debt, MaybeRow row) {
+  if (debt.kind == Debt::Kind::kValue) row = DbRow{debt.value, debt.client_flags, debt.expires_wall_ms};
+  if (debt.kind == Debt::Kind::kGone) row.reset();
+  if (debt.kind == Debt::Kind::kExpiry && row) row->expires_wall_ms = debt.expires_wall_ms;
+  return row;
+}
+
+struct Met {
+  int value_stubs = 0, gone_stubs = 0, expiry_stubs = 0, unknown = 0, refused = 0, revived = 0, fills = 0,
+      late_fills = 0, absences = 0, cleared_owed = 0, recoveries = 0, commits = 0;
+};
+
+class World {
+ public:
+  explicit World(uint64_t seed)
+      : random_(seed), debts_(std::make_unique<model::Debts>(1)), keys_(random_.OneIn(3) ? 30 : 600) {
+    value_bytes_ = random_.OneIn(2) ? 300 : 16'000;
+    // A slow writer: the reserve of stubs is used up.
+    if (random_.OneIn(2)) {
+      commit_share_ = 60;
+      long_key_bytes_ = 20'000;
+    }
+    Open();
+  }
+  ~World() {
+    for (Load& load : loads_) store_->store().EndFill(load.key, load.ticket.get());
+  }
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+
+  void Step() {
+    const std::string key = KeyOf(random_.Below(keys_));
+    switch (random_.Below(24)) {
+      case 0:
+      case 1:
+        if (!random_.OneIn(commit_share_)) break;
+        Commit(random_.OneIn(3) ? last_version_ : mark_ + random_.Below(last_version_ - mark_ + 1));
+        break;
+      case 2:
+        if (random_.OneIn(20)) Clear();
+        break;
+      case 3:
+        store_->Advance(random_.Between(1, 300));
+        break;
+      case 4:
+        BeginLoad(key);
+        break;
+      case 5:
+        EndLoad();
+        break;
+      case 6:
+        if (random_.OneIn(4)) store_->store().Maintain(store_->now());
+        break;
+      case 7:
+        if (random_.OneIn(60)) Recover();
+        break;
+      default:
+        Ask(key, Draw(key));
+        break;
+    }
+    Settle();
+    if (random_.OneIn(16)) store_->store().Verify();
+    for (int i = 0; i < 8; ++i) Check(KeyOf(random_.Below(keys_)));
+    Check(key);
+  }
+
+  void Finish() {
+    for (uint64_t i = 0; i < keys_; ++i) Check(KeyOf(i));
+    Commit(last_version_);
+    store_->MaintainAll();
+    EXPECT_EQ(store_->store().Stats().stubs, 0);
+    EXPECT_TRUE(database_ == truth_) << "the database has everything";
+    for (uint64_t i = 0; i < keys_; ++i) Check(KeyOf(i));
+    store_->store().Verify();
+  }
+
+  const Met& met() const { return met_; }
+
+ private:
+  struct Load {
+    std::string key;
+    std::unique_ptr<FillTicket> ticket;
+    MaybeRow row;
+  };
+
+  std::string KeyOf(uint64_t i) const {
+    return std::string(i % 7 < 3 ? long_key_bytes_ : 1 + i % 5, 'k') + std::to_string(i);
+  }
+
+  void Open() {
+    StoreOptions options = TestStore::Tiny();
+    options.has_backend = true;
+    Now now;
+    if (store_ != nullptr) now = store_->now();
+    store_ = std::make_unique<TestStore>(options);
+    store_->RecordAll();
+    if (now.boot_ms != 0) store_->Advance(now.boot_ms - store_->now().boot_ms);
+  }
+
+  MaybeRow Unexpired(MaybeRow row) const {
+    if (row && row->expires_wall_ms != 0 && row->expires_wall_ms <= store_->now().wall_ms) row.reset();
+    return row;
+  }
+  int64_t WallOf(uint64_t expires_ms) const {
+    return expires_ms == kNeverExpires ? 0 : static_cast<int64_t>(expires_ms) + store_->now().WallOffset();
+  }
+  const ExpectedRecord& RecordOf(uint64_t version) const { return history_.at(version); }
+
+  // ---- what a reader that waits for loads gets ----
+
+  MaybeRow ReadThrough(const std::string& key) {
+    Request request = TestStore::Make(Verb::kPeek, key);
+    request.reads_through = true;
+    const Answer answer = store_->Do(request);
+    if (answer.status == Status::kFound) {
+      return DbRow{answer.value, answer.outcome.client_flags, WallOf(answer.outcome.expires_ms)};
+    }
+    StubInfo info;
+    const bool has_stub = store_->store().StubOf(key, store_->now(), &info);
+    if (answer.status == Status::kNotFound) {
+      met_.gone_stubs += has_stub;
+      if (has_stub) EXPECT_TRUE(info.kind == StubKind::kGone) << key;
+      return std::nullopt;
+    }
+    EXPECT_EQ(answer.status, Status::kNotResident) << key;
+    const Debt debt = debts_->Of(key);
+    if (!has_stub) {
+      ++met_.unknown;
+      EXPECT_TRUE(debt.kind == Debt::Kind::kNothing) << key << " is owed and has no stub";
+      return Unexpired(In(database_, key));
+    }
+    if (info.kind == StubKind::kValue) {
+      ++met_.value_stubs;
+      // The value of one that is not freed yet may be in the database by now.
+      EXPECT_TRUE(info.value_version <= mark_ || debt.value_version == info.value_version) << key;
+      const ExpectedRecord& record = RecordOf(info.value_version);
+      EXPECT_EQ(record.key, key);
+      return Unexpired(DbRow{record.value, record.client_flags, WallOf(info.expires_ms)});
+    }
+    EXPECT_TRUE(info.kind == StubKind::kExpiry) << key;
+    EXPECT_TRUE(debt.kind == Debt::Kind::kExpiry || debt.kind == Debt::Kind::kNothing) << key;
+    ++met_.expiry_stubs;
+    MaybeRow row = In(database_, key);
+    if (row) row->expires_wall_ms = WallOf(info.expires_ms);
+    return Unexpired(row);
+  }
+
+  void Check(const std::string& key) {
+    const MaybeRow truth = In(truth_, key);
+    if (!(With(debts_->Of(key), In(database_, key)) == truth)) ADD_FAILURE() << key << ": the model is wrong";
+    const MaybeRow read = ReadThrough(key);
+    if (read == Unexpired(truth)) return;
+    ADD_FAILURE() << key << " is read otherwise than acknowledged: " << (read ? read->value.size() : 0) << " bytes, "
+                  << (read ? read->expires_wall_ms : -1) << "; expected " << (truth ? truth->value.size() : 0)
+                  << " bytes, " << (truth ? truth->expires_wall_ms : -1);
+  }
+
+  // ---- changes ----
+
+  void Settle() {
+    for (const test::StoredRecord& stored : store_->records().Take()) {
+      ExpectedRecord record;
+      record.kind = stored.kind;
+      record.version = stored.version;
+      record.key = stored.key;
+      record.value = stored.value;
+      record.codec = stored.codec;
+      record.client_flags = stored.client_flags;
+      record.expires_wall_ms = stored.expires_wall_ms;
+      last_version_ = record.version;
+      history_[record.version] = record;
+      if (record.kind == RecordKind::kClear) continue;
+      debts_->Note(record);
+      ::cairn::Apply(record, &truth_);
+    }
+  }
+
+  Request Draw(const std::string& key) {
+    static constexpr Verb kVerbs[] = {Verb::kSet,   Verb::kSet,         Verb::kSet,     Verb::kAdd,  Verb::kReplace,
+                                      Verb::kGet,   Verb::kAppend,      Verb::kPrepend, Verb::kIncr, Verb::kTouch,
+                                      Verb::kTouch, Verb::kGetAndTouch, Verb::kDelete,  Verb::kTake, Verb::kEvict};
+    Request request = TestStore::Make(kVerbs[random_.Below(std::size(kVerbs))], key);
+    const size_t bytes = random_.OneIn(40) ? random_.Below(90'000) : random_.Below(value_bytes_);
+    value_ = random_.OneIn(3) ? std::to_string(random_.Below(100))
+                              : std::string(bytes, static_cast<char>('a' + random_.Below(26)));
+    request.value = value_;
+    request.client_flags = random_.OneIn(3) ? 7 : 0;
+    request.delta = random_.Below(10);
+    request.reads_through = random_.OneIn(2);
+    if (random_.OneIn(3)) request.expires_ms = store_->now_ms() + random_.Between(1, 2000);
+    return request;
+  }
+
+  void Ask(const std::string& key, const Request& request) {
+    const uint64_t records = store_->store().RingStatsOf(0).records;
+    Answer answer = store_->Do(request);
+    if (answer.status == Status::kLogFull) {
+      ++met_.refused;
+      EXPECT_EQ(store_->store().RingStatsOf(0).records, records);
+      return;
+    }
+    if (answer.status != Status::kNotResident || !BringIn(key)) return;
+    answer = store_->Do(request);
+    // What was brought in may have left for the request's own room.
+    if (answer.status == Status::kLogFull) ++met_.refused;
+  }
+
+  // The loader: the log for a value stub, the database for the rest. False: no room.
+  bool BringIn(const std::string& key) {
+    StubInfo info;
+    if (store_->store().StubOf(key, store_->now(), &info) && info.kind == StubKind::kValue) {
+      const ExpectedRecord& record = RecordOf(info.value_version);
+      RecordView view;
+      view.key = record.key;
+      view.value = record.value;
+      view.codec = record.codec;
+      view.client_flags = record.client_flags;
+      const Status status = store_->store().Revive(view, info.newest_version, store_->now());
+      met_.revived += status == Status::kStored;
+      return status == Status::kStored;
+    }
+    BeginLoad(key);
+    return !loads_.empty() && loads_.back().key == key && EndLoad();
+  }
+
+  void BeginLoad(const std::string& key) {
+    if (loads_.size() > 4) return;
+    Load load{key, std::make_unique<FillTicket>(), Unexpired(In(database_, key))};
+    if (!store_->store().BeginFill(key, FillOf::kAbsentKey, store_->now(), load.ticket.get())) return;
+    loads_.push_back(std::move(load));
+  }
+
+  // The newest load ends, or another.
+  bool EndLoad() {
+    if (loads_.empty()) return false;
+    const size_t which = random_.OneIn(2) ? loads_.size() - 1 : random_.Below(loads_.size());
+    const Load load = std::move(loads_[which]);
+    loads_.erase(loads_.begin() + static_cast<ptrdiff_t>(which));
+    const MaybeRow row = Unexpired(load.row);
+    Request request = TestStore::Make(Verb::kSet, load.key);
+    request.fill = load.ticket.get();
+    request.from_backend = true;
+    request.is_absence = !row;
+    if (row) {
+      request.value = row->value;
+      request.client_flags = row->client_flags;
+      if (row->expires_wall_ms != 0) {
+        request.expires_ms = static_cast<uint64_t>(row->expires_wall_ms - store_->now().WallOffset());
+      }
+    } else {
+      request.expires_ms = store_->now_ms() + 100;
+    }
+    const Status status = store_->Do(request).status;
+    store_->store().EndFill(load.key, load.ticket.get());
+    if (status == Status::kStored) ++(row ? met_.fills : met_.absences);
+    if (status == Status::kExists) ++met_.late_fills;
+    return status == Status::kStored;
+  }
+
+  void Clear() {
+    met_.cleared_owed += static_cast<int>(debts_->owed_keys().size());
+    (void)store_->store().Clear(store_->now());
+  }
+
+  void Commit(uint64_t version) {
+    if (version <= mark_) return;
+    mark_ = version;
+    ++met_.commits;
+    for (const auto& [key, debt] : debts_->Commit(0, version)) Put(&database_, key, With(debt, In(database_, key)));
+    store_->store().stored_marks()->Advance(0, version);
+  }
+
+  // The process ends and opens again: the log is read back, what is above the mark as owed.
+  void Recover() {
+    Settle();
+    for (Load& load : loads_) store_->store().EndFill(load.key, load.ticket.get());
+    loads_.clear();
+    Open();
+    ++met_.recoveries;
+    store_->store().SetRecovering(true);
+    for (const auto& [version, record] : history_) {
+      RecordView view;
+      view.kind = record.kind;
+      view.version = record.version;
+      view.key = record.key;
+      view.value = record.value;
+      view.codec = record.codec;
+      view.client_flags = record.client_flags;
+      view.expires_wall_ms = record.expires_wall_ms;
+      (void)store_->store().Apply(view, store_->now(), version > mark_ ? Origin::kLogOwed : Origin::kLog);
+    }
+    store_->store().stored_marks()->Advance(0, mark_);
+    store_->store().SetRecovering(false);
+    store_->store().Verify();
+  }
+
+  test::Random random_;
+  std::unique_ptr<TestStore> store_;
+  std::unique_ptr<model::Debts> debts_;
+  uint64_t keys_;
+  size_t value_bytes_;
+  uint64_t commit_share_ = 1;
+  size_t long_key_bytes_ = 300;
+  std::string value_;
+  uint64_t last_version_ = 0, mark_ = 0;
+  std::map<uint64_t, ExpectedRecord> history_;
+  Rows database_, truth_;
+  std::vector<Load> loads_;
+  Met met_;
+};
+
+TEST(StoreDebtsModel, AReaderGetsWhatWasAcknowledgedWhateverLeavesMemory) {
+  Met met;
+  for (uint64_t life = 0; life < 24; ++life) {
+    World world(test::Seed() + life);
+    for (int step = 0; step < 1500; ++step) {
+      world.Step();
+      if (test::CurrentState().failure_count != 0) {
+        ADD_FAILURE() << "in life " << life << ", step " << step;
+        return;
+      }
+    }
+    world.Finish();
+    if (test::CurrentState().failure_count != 0) {
+      ADD_FAILURE() << "at the end of life " << life;
+      return;
+    }
+    const Met& one = world.met();
+    met.value_stubs += one.value_stubs, met.gone_stubs += one.gone_stubs, met.expiry_stubs += one.expiry_stubs;
+    met.unknown += one.unknown, met.refused += one.refused, met.revived += one.revived, met.fills += one.fills;
+    met.late_fills += one.late_fills, met.absences += one.absences, met.cleared_owed += one.cleared_owed;
+    met.recoveries += one.recoveries, met.commits += one.commits;
+  }
+  EXPECT_GT(met.value_stubs, 0);
+  EXPECT_GT(met.gone_stubs, 0);
+  EXPECT_GT(met.expiry_stubs, 0);
+  EXPECT_GT(met.unknown, 0);
+  EXPECT_GT(met.refused, 0);
+  EXPECT_GT(met.revived, 0);
+  EXPECT_GT(met.fills, 0);
+  EXPECT_GT(met.late_fills, 0);
+  EXPECT_GT(met.absences, 0);
+  EXPECT_GT(met.cleared_owed, 0);
+  EXPECT_GT(met.recoveries, 0);
+  EXPECT_GT(met.commits, 0);
+}
+
+}  // namespace
+}  // namespace cairn
