@@ -447,6 +447,12 @@ size_t Loader::Drain(LoadTask* tasks, size_t count) {
 
 std::shared_ptr<const std::string> Loader::Store(KeyLoad* load, const LoadResult& result, const Now& now) {
   if (result.kind == LoadResult::Kind::kFailed) return Sentence(result.why);
+  if (result.kind == LoadResult::Kind::kAbsent) {
+    const Status status = table_->store_->FillNegative(load->key, &load->ticket,
+                                                       now.boot_ms + std::max<uint64_t>(result.absent_ms, 1000), now);
+    return status == Status::kStored || status == Status::kExists ? nullptr
+                                                                  : Sentence("there is no memory for the answer");
+  }
   if (result.kind != LoadResult::Kind::kValue) return nullptr;
   Request request;
   request.verb = Verb::kSet;

@@ -1,7 +1,9 @@
 /** The writer's thread. It has an event loop: the drivers of databases need one. */
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Backend } from '../backend/index.ts';
-import { attachScribe, plainError, RemoteScribe } from '../scribe/index.ts';
+import { LogReader } from '../log/index.ts';
+import type { BackedHandle, LoadHandle } from '../native.ts';
+import { attachScribe, plainError, RecordFinder, RemoteScribe } from '../scribe/index.ts';
 import { systemClock } from './clock.ts';
 import { FilesLog } from './files-log.ts';
 import { STORE_CURSOR, type WriterCommand, type WriterData, type WriterReport } from './message.ts';
@@ -21,7 +23,7 @@ async function start(): Promise<WriterService | undefined> {
     say({ kind: 'failed', error: plainError(error) });
     return undefined;
   }
-  const handle = attachScribe(cacheId);
+  const handle = attachScribe(cacheId) as LoadHandle & BackedHandle;
   const scribe = new RemoteScribe(handle);
   const confirmed = (await scribe.cursor(STORE_CURSOR).position()) ?? 0n;
   const connect = async (): Promise<Backend> => {
@@ -30,7 +32,7 @@ async function start(): Promise<WriterService | undefined> {
     return backend;
   };
   return new WriterService({
-    log: new FilesLog({ files, scribe, confirmed, syncs: options.syncsLog }),
+    log: new FilesLog({ files, scribe, confirmed, syncs: options.syncsLog, handle }),
     connect,
     options,
     isPaused,
@@ -39,6 +41,7 @@ async function start(): Promise<WriterService | undefined> {
     pulse,
     numbers,
     handle,
+    finder: new RecordFinder(handle, new LogReader(files)),
     say,
   });
 }
