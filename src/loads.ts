@@ -214,6 +214,7 @@ const END_KINDS = { value: 1, absent: 2, again: 3, failed: 4 } as const;
 export class Loader implements Looker {
   readonly #handle: LoadHandle;
   readonly #onPending: () => void;
+  #isDetached = false;
 
   /** `onPending` is called when loads may wait to be drained, and for other news of this thread. It must not throw. */
   constructor(handle: LoadHandle, onPending: () => void) {
@@ -233,7 +234,7 @@ export class Loader implements Looker {
    */
   drain(most: number): PendingLoad[] {
     const loads: PendingLoad[] = [];
-    while (loads.length < most) {
+    while (loads.length < most && !this.#isDetached) {
       const rows = this.#handle.drainLoads(most - loads.length);
       if (rows === undefined || rows.length === 0) break;
       for (let at = 0; at < rows.length; at += 2) loads.push({ id: rows[at] as number, key: rows[at + 1] as Buffer });
@@ -241,8 +242,9 @@ export class Loader implements Looker {
     return loads;
   }
 
-  /** Stores the values and ends the loads. REQUIRES: each was drained here and not ended. */
+  /** Stores the values and ends the loads. Ignores loads that another loader has got meanwhile. */
   finish(ends: readonly LoadEnd[]): void {
+    if (this.#isDetached) return;
     const rows: unknown[] = [];
     for (const end of ends) {
       rows.push(end.id, END_KINDS[end.kind]);
@@ -254,6 +256,7 @@ export class Loader implements Looker {
   }
 
   detach(): void {
+    this.#isDetached = true;
     lookers.delete(this);
     this.#handle.detachLoader();
   }

@@ -65,6 +65,21 @@ void Unlink(LoadWaiter* waiter, LoadWaiter** first, LoadWaiter** last) {
   waiter->in = LoadWaiter::In::kNothing;
 }
 
+// Null: the store has the answer, or the key was written meanwhile.
+std::shared_ptr<const std::string> WhyNot(Status status) {
+  switch (status) {
+    case Status::kStored:
+    case Status::kExists:
+      return nullptr;
+    case Status::kTooLarge:
+      return Sentence("the value is too large for this cache");
+    case Status::kLogFull:
+      return Sentence("the log has no room");
+    default:
+      return Sentence("there is no memory for the value");
+  }
+}
+
 // Stores what was loaded. Larger values are copied without the shard's lock.
 Status Fill(Store* store, const Request& request, const Now& now) {
   Outcome outcome;
@@ -438,22 +453,23 @@ size_t Loader::Drain(LoadTask* tasks, size_t count) {
       if (table_->End(load, ReadThrough::Load::kLoaded, nullptr)) wakes_sessions = true;
       continue;
     }
-    tasks[drained++] = {next_id_, load->key};
-    taken_.emplace(next_id_++, load);
+    const uint64_t id = table_->next_task_id_.fetch_add(1, std::memory_order_relaxed);
+    taken_.emplace(id, load);
+    tasks[drained++] = {id, load->key};
   }
   if (wakes_sessions) table_->WakeAll();
   return drained;
 }
 
 std::shared_ptr<const std::string> Loader::Store(KeyLoad* load, const LoadResult& result, const Now& now) {
+  if (result.kind == LoadResult::Kind::kAgain) return nullptr;
   if (result.kind == LoadResult::Kind::kFailed) return Sentence(result.why);
-  if (result.kind == LoadResult::Kind::kAbsent) {
-    const Status status = table_->store_->FillNegative(load->key, &load->ticket,
-                                                       now.boot_ms + std::max<uint64_t>(result.absent_ms, 1000), now);
-    return status == Status::kStored || status == Status::kExists ? nullptr
-                                                                  : Sentence("there is no memory for the answer");
+  // A row that has expired is as good as none.
+  const bool is_expired = result.expires_ms != kNeverExpires && result.expires_ms <= now.boot_ms;
+  if (result.kind == LoadResult::Kind::kAbsent || is_expired) {
+    const uint64_t until_ms = now.boot_ms + std::max(result.absent_ms, kAbsentMsMin);
+    return WhyNot(table_->store_->FillNegative(load->key, &load->ticket, until_ms, now));
   }
-  if (result.kind != LoadResult::Kind::kValue) return nullptr;
   Request request;
   request.verb = Verb::kSet;
   request.key = load->key;
@@ -463,24 +479,14 @@ std::shared_ptr<const std::string> Loader::Store(KeyLoad* load, const LoadResult
   request.expires_ms = result.expires_ms;
   request.fill = &load->ticket;
   request.from_backend = true;
-  switch (Fill(table_->store_, request, now)) {
-    case Status::kStored:
-    case Status::kExists:  // the key was written meanwhile
-      return nullptr;
-    case Status::kTooLarge:
-      return Sentence("the value is too large for this cache");
-    case Status::kLogFull:
-      return Sentence("the log has no room");
-    default:
-      return Sentence("there is no memory for the value");
-  }
+  return WhyNot(Fill(table_->store_, request, now));
 }
 
 void Loader::End(const LoadResult* results, size_t count, const Now& now) {
   bool wakes_sessions = false;
   for (size_t i = 0; i < count; i++) {
     const auto found = taken_.find(results[i].id);
-    CHECK(found != taken_.end());
+    if (found == taken_.end()) continue;
     KeyLoad* load = found->second;
     taken_.erase(found);
     const std::shared_ptr<const std::string> why = Store(load, results[i], now);

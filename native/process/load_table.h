@@ -139,7 +139,8 @@ class LoadTable final : public ReadThrough {
   // Not null: loads fail with this at once.
   std::shared_ptr<const std::string> refusal_ GUARDED_BY(lock_);
   bool is_closed_ GUARDED_BY(lock_) = false;
-  std::atomic<uint32_t> load_count_{0};  // written under lock_
+  std::atomic<uint32_t> load_count_{0};    // written under lock_
+  std::atomic<uint64_t> next_task_id_{1};  // unique in the table, whichever loader takes the load
   std::atomic<uint64_t> begun_count_{0};
   std::atomic<uint64_t> joined_count_{0};
   std::atomic<uint64_t> failed_count_{0};
@@ -220,7 +221,7 @@ class Loader {
   // Takes queued loads, oldest first, at most `count`; 0: the queue is empty. The waker is woken when the queue ceases
   // to be empty, so a loader that leaves loads in it drains again without being woken.
   [[nodiscard]] size_t Drain(LoadTask* tasks, size_t count);
-  // Stores the values and ends the loads. REQUIRES: each id was drained and has not been ended.
+  // Stores the values and ends the loads. Ignores ids that this loader does not have: another one got the load.
   void End(const LoadResult* results, size_t count, const Now& now);
   // Loads that were drained and have not been ended.
   size_t taken_count() const { return taken_.size(); }
@@ -231,7 +232,6 @@ class Loader {
 
   LoadTable* const table_;
   const std::shared_ptr<Waker> waker_;
-  uint64_t next_id_ = 1;
   std::unordered_map<uint64_t, KeyLoad*> taken_;
 };
 

@@ -98,6 +98,18 @@ describe('promised verbs', () => {
     expect(trips).toEqual([['a'], ['b'], ['n']]);
   });
 
+  test('find a key absent that the database does not have', async () => {
+    expect(await cache.promises.get('a')).toBe(undefined);
+    expect(await cache.promises.add('a', 'new')).toBe('stored');
+    expect(await cache.promises.replace('b', 'x')).toBe('not-stored');
+    expect(await cache.promises.touch('c', 1000)).toBe(false);
+    expect(await cache.promises.incr('d', 1)).toBe(undefined);
+    expect(trips).toEqual([['a'], ['b'], ['c'], ['d']]);
+    // Known to be absent.
+    expect(await cache.promises.get('b')).toBe(undefined);
+    expect(trips).toHaveLength(4);
+  });
+
   test('send a value again as it was when the call was made', async () => {
     rows.set('a', 'one').set('b', 'two');
     const bytes = Buffer.from('-more');
@@ -118,7 +130,7 @@ describe('promised verbs', () => {
   test('share one load, and many keys one round trip', async () => {
     isPaused = true;
     const keys = Array.from({ length: 500 }, (_, i) => `key${i}`);
-    for (const key of keys) rows.set(key, `value of ${key}`);
+    for (const key of keys) if (key !== 'key7') rows.set(key, `value of ${key}`);
     cache.set('key3', 'in memory');
     const calls = [cache.promises.getMany(keys), cache.promises.getMany(keys), cache.promises.get('key1')];
     await until(() => counts()['now'] === 499);
@@ -219,10 +231,25 @@ describe('fetch', () => {
   test('without a loader gives the value of the database, or undefined', async () => {
     rows.set('a', 'one');
     expect(await cache.fetch('a')).toBe('one');
+    expect(await cache.fetch('none')).toBe(undefined);
     expect(await cache.fetchWithInfo('a')).toMatchObject({ value: 'one', outcome: 'hit' });
     await expect(cache.fetch('bad')).rejects.toThrow(withCode('ERR_NOT_RESIDENT'));
     using plain = new Cache();
     await expect(plain.fetch('a')).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT'));
+  });
+
+  test('calls its loader for a key that the database does not have', async () => {
+    rows.set('a', 'one');
+    const loads: string[] = [];
+    const load = ({ key }: { key: unknown }): string => {
+      loads.push(String(key));
+      return `loaded ${key}`;
+    };
+    expect(await cache.fetch('a', load)).toBe('one');
+    expect(await cache.fetch('b', load)).toBe('loaded b');
+    expect(await cache.fetch('b', load)).toBe('loaded b');
+    expect(await cache.fetch('a', load, { forceRefresh: true })).toBe('loaded a');
+    expect(loads).toEqual(['b', 'a']);
   });
 
   test('waits no longer than its time', async () => {
@@ -235,7 +262,7 @@ describe('fetch', () => {
 describe('the port', () => {
   test('waits for values, and other connections do not', async () => {
     isPaused = true;
-    rows.set('a', 'one').set('b', 'two').set('n', '7').set('c', 'three');
+    rows.set('a', 'one').set('b', 'two').set('n', '7');
     const server = await serve(cache, { host: '127.0.0.1', port: 0 });
     try {
       const { port } = server.addresses[0] as { port: number };
@@ -247,7 +274,7 @@ describe('the port', () => {
       isPaused = false;
       loadAll();
       expect(await waiting.ask('', 'MN\r\n')).toBe(
-        'VALUE a 7 3\r\none\r\nVALUE b 7 3\r\ntwo\r\nVALUE c 7 5\r\nthree\r\nEND\r\n8\r\nSERVER_ERROR the value could not be loaded\r\nMN\r\n',
+        'VALUE a 7 3\r\none\r\nVALUE b 7 3\r\ntwo\r\nEND\r\n8\r\nSERVER_ERROR the value could not be loaded\r\nMN\r\n',
       );
       expect(trips).toEqual([['a', 'b', 'c'], ['n'], ['bad']]);
       waiting.destroy();
@@ -260,14 +287,14 @@ describe('the port', () => {
 
 describe('the loader', () => {
   test('serves the waiting callers of other threads', async () => {
-    rows.set('a', 'one').set('b', 'two');
+    rows.set('a', 'one');
     const thread = startThread(async ({ cairn, data, say }) => {
       const theirs = cairn.Cache.attach(data);
       say(await theirs.promises.getMany(['a', 'b']));
       say(await theirs.fetch('a'));
       await theirs.close();
     }, name);
-    expect(await thread.next()).toEqual(['one', 'two']);
+    expect(await thread.next()).toEqual(['one', undefined]);
     expect(await thread.next()).toBe('one');
     await thread.exit;
   });
@@ -301,6 +328,22 @@ describe('the loader', () => {
     rows.set('a', 'next').set('b', 'next');
     loader = new Loader(owner, loadAll);
     expect([await first, await second].sort()).toEqual([answered, 'next']);
+  });
+
+  test('that is detached takes nothing more, and its late answers are ignored', async () => {
+    isPaused = true;
+    const waiting = cache.promises.get('a');
+    await until(() => counts()['now'] === 1);
+    const first = loader!;
+    const [taken] = first.drain(1);
+    first.detach();
+    rows.set('a', 'next');
+    loader = new Loader(owner, () => {
+      first.finish([{ ...endOf(taken!.id, 'bad'), id: taken!.id }]);
+      expect(first.drain(1)).toEqual([]);
+      loadAll();
+    });
+    expect(await waiting).toBe('next');
   });
 
   test('that will not come: waiting callers are told why', async () => {

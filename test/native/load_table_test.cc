@@ -219,6 +219,66 @@ TEST_F(LoadTableTest, AQueuedLoadWhoseKeyIsWrittenIsNotTaken) {
   table.Leave(joined);
 }
 
+// A store with a database behind it.
+class LoadTableAbsenceTest : protected LoadTableTest {
+ protected:
+  static StoreOptions WithBackend() {
+    StoreOptions options = TestStore::Tiny();
+    options.has_backend = true;
+    return options;
+  }
+  // What a caller that can wait is answered.
+  Status ReadThrough() {
+    Request request;
+    request.verb = Verb::kHas;
+    request.key = "a";
+    request.reads_through = true;
+    Outcome outcome;
+    backed->Execute(request, backed.now(), nullptr, &outcome);
+    return outcome.status;
+  }
+  void End(LoadResult result) {
+    loads.Prefetch("a", backed.now());
+    LoadTask task;
+    ASSERT_EQ(loader.Drain(&task, 1), 1u);
+    result.id = task.id;
+    loader.End(&result, 1, backed.now());
+  }
+  TestStore backed{WithBackend()};
+  LoadTable loads{&backed.store()};
+  Loader loader{&loads, loader_bell};
+};
+
+TEST_F(LoadTableAbsenceTest, AnAbsenceHoldsForItsTimeAndASecondAtLeast) {
+  EXPECT_TRUE(ReadThrough() == Status::kNotResident);
+  LoadResult absent;
+  absent.kind = Kind::kAbsent;
+  absent.absent_ms = 5000;
+  End(absent);
+  backed.Advance(4999);
+  EXPECT_TRUE(ReadThrough() == Status::kNotFound);
+  backed.Advance(2);
+  EXPECT_TRUE(ReadThrough() == Status::kNotResident);
+  absent.absent_ms = 0;
+  End(absent);
+  backed.Advance(kAbsentMsMin - 1);
+  EXPECT_TRUE(ReadThrough() == Status::kNotFound);
+  backed.Advance(2);
+  EXPECT_TRUE(ReadThrough() == Status::kNotResident);
+}
+
+TEST_F(LoadTableAbsenceTest, ARowThatHasExpiredIsAsGoodAsNone) {
+  LoadResult row;
+  row.kind = Kind::kValue;
+  row.value = "expired";
+  row.expires_ms = backed.now_ms();
+  End(row);
+  EXPECT_TRUE(ReadThrough() == Status::kNotFound);
+  // A write ends the absence.
+  backed.Set("a", "1");
+  EXPECT_EQ(backed.Get("a").value, "1");
+}
+
 TEST_F(LoadTableTest, AFailureIsToldWithItsReason) {
   auto loader = NewLoader();
   LoadSeat seat(&table, seat_bell);
@@ -292,6 +352,22 @@ TEST_F(LoadTableTest, ALoaderThatEndsGivesItsLoadsToTheNext) {
   EXPECT_EQ(store.Get("before").value, "written");
   table.Leave(a);
   table.Leave(before);
+}
+
+TEST_F(LoadTableTest, ALateAnswerOfALoaderThatHasGivenItsLoadsBackIsIgnored) {
+  auto loader = NewLoader();
+  const uint64_t a = Begin("a");
+  EXPECT_TRUE(Drain(loader.get()) == Keys{"a"});
+  const LoadResult late = ValueOf("a", "late");
+  loader = NewLoader();
+  End(loader.get(), late);
+  EXPECT_TRUE(Drain(loader.get()) == Keys{"a"});
+  End(loader.get(), late);
+  EXPECT_TRUE(table.Poll(a) == Load::kPending);
+  End(loader.get(), ValueOf("a", "1"));
+  EXPECT_TRUE(table.Poll(a) == Load::kLoaded);
+  EXPECT_EQ(store.Get("a").value, "1");
+  table.Leave(a);
 }
 
 TEST_F(LoadTableTest, FailAllFailsLoadsUntilThereIsALoader) {

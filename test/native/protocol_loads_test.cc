@@ -111,15 +111,14 @@ const std::vector<std::string>& Requests() {
 
 TEST(ProtocolLoads, ARequestAnswersAsIfTheValueHadBeenInMemory) {
   for (const std::string& request : Requests()) {
-    for (const bool has_row : {true}) {
+    for (const bool has_row : {true, false}) {
       LoadingServer loading;
       ProtocolServer plain;
       ProtocolClient client(&loading.server);
       ProtocolClient reference(&plain);
       if (has_row) {
         loading.database.rows["n"] = "7";
-        reference.Send(Set("n", "7") + Set("other", "o"));
-        loading.database.rows["other"] = "o";
+        reference.Send(Set("n", "7"));
       }
       const std::string all = "mn\r\n" + request + "mn\r\nget n\r\nget other n\r\n";
       EXPECT_EQ(loading.Ask(&client, all), reference.Send(all)) << request.substr(0, 30) << has_row;
@@ -134,7 +133,7 @@ TEST(ProtocolLoads, TheAnswersAreTheSameHoweverThePipelineIsCut) {
       "get a\r\nset b 0 0 1\r\nB\r\nget a b c d\r\nappend c 0 0 2\r\nxy\r\nincr n 1\r\nget bad1 a\r\nget n\r\n"
       "add d 0 0 1 noreply\r\nD\r\nget c d\r\ngat 0 e a\r\ntouch e 0\r\ncas a 0 0 1 9\r\nz\r\nmn\r\n";
   const auto fill = [](TestDatabase* database) {
-    database->rows = {{"a", "one"}, {"b", "two"}, {"c", "three"}, {"d", "four"}, {"n", "41"}, {"e", ""}};
+    database->rows = {{"a", "one"}, {"b", "two"}, {"c", "three"}, {"n", "41"}, {"e", ""}};
   };
   std::string expected;
   {
@@ -143,9 +142,9 @@ TEST(ProtocolLoads, TheAnswersAreTheSameHoweverThePipelineIsCut) {
     ProtocolClient client(&loading.server);
     expected = loading.Ask(&client, pipeline);
     EXPECT_EQ(expected, Hit("a", "one") + "END\r\nSTORED\r\n" + Hit("a", "one") + Hit("b", "B") + Hit("c", "three") +
-                            Hit("d", "four") + "END\r\nSTORED\r\n42\r\n" + std::string(kFailed) + Hit("n", "42") +
-                            "END\r\n" + Hit("c", "threexy") + Hit("d", "four") + "END\r\n" + Hit("e", "") +
-                            Hit("a", "one") + "END\r\nTOUCHED\r\nEXISTS\r\nMN\r\n");
+                            "END\r\nSTORED\r\n42\r\n" + std::string(kFailed) + Hit("n", "42") + "END\r\n" +
+                            Hit("c", "threexy") + Hit("d", "D") + "END\r\n" + Hit("e", "") + Hit("a", "one") +
+                            "END\r\nTOUCHED\r\nEXISTS\r\nMN\r\n");
   }
   for (size_t cut = 1; cut < pipeline.size(); cut++) {
     for (const bool serves_between : {true, false}) {
@@ -212,10 +211,10 @@ TEST(ProtocolLoads, AGetOfManyKeysCostsOneRoundTrip) {
 
 TEST(ProtocolLoads, ConsecutiveGetsShareTheRoundTripToo) {
   LoadingServer loading;
-  loading.database.rows = {{"a", "1"}, {"b", "2"}, {"c", "3"}, {"x", "4"}};
+  loading.database.rows = {{"a", "1"}, {"b", "2"}, {"c", "3"}};
   ProtocolClient client(&loading.server);
   EXPECT_EQ(loading.Ask(&client, "get a\r\nget x b\r\ngat 0 c\r\n"),
-            Hit("a", "1") + "END\r\n" + Hit("x", "4") + Hit("b", "2") + "END\r\n" + Hit("c", "3") + "END\r\n");
+            Hit("a", "1") + "END\r\n" + Hit("b", "2") + "END\r\n" + Hit("c", "3") + "END\r\n");
   EXPECT_EQ(loading.database.round_trips, 1);
 }
 
@@ -353,7 +352,7 @@ TEST(ProtocolLoads, AParkedTicketAndAParkedKeyDoNotMeet) {
   loading.database.rows["7"] = "seven";
   ProtocolClient client(&loading.server);
   ProtocolClient other(&loading.server);
-  EXPECT_EQ(client.Send("get 7\r\ndebugpark 7\r\nget 7\r\n"), "");
+  EXPECT_EQ(client.Send("get 7\r\ndebugpark 7\r\nget 7 8\r\n"), "");
   EXPECT_EQ(other.Send("debugresume 7 early\r\n"), "NOT_FOUND\r\n");
   EXPECT_TRUE(loading.database.Serve());
   EXPECT_EQ(client.ContinueOnce(), Hit("7", "seven") + "END\r\n");
@@ -368,7 +367,7 @@ TEST(ProtocolLoads, AGetAndTouchThatIsRefusedIsNeitherAHitNorAMiss) {
   ProtocolClient client(&loading.server);
   EXPECT_EQ(loading.Ask(&client, "gat 0 bad\r\n"), kFailed);
   EXPECT_EQ(loading.Stat("get_touch_misses") + loading.Stat("touch_misses"), "0");
-  EXPECT_EQ(loading.Ask(&client, "gat 0 a\r\n"), Hit("a", "1") + "END\r\n");
+  EXPECT_EQ(loading.Ask(&client, "gat 0 a\r\ngat 0 none\r\n"), Hit("a", "1") + "END\r\nEND\r\n");
 }
 
 // Held replies, requests that wait for room and requests that wait for a load, of one connection.
@@ -417,7 +416,7 @@ TEST(ProtocolLoads, InterleavedConnectionsAnswerAsIfEachWereAlone) {
       clients.push_back(std::make_unique<ProtocolClient>(&loading.server));
       ProtocolClient reference(&plain);
       const auto key = [&](uint64_t k) { return "c" + std::to_string(c) + "k" + std::to_string(k); };
-      for (uint64_t k = 0; k < 4; k++) {
+      for (uint64_t k = 0; k < 4; k += 2) {
         const std::string value = std::to_string(random(100));
         loading.database.rows[key(k)] = value;
         reference.Send(Set(key(k), value));
