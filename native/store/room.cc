@@ -36,12 +36,13 @@ bool Room::MakeStep(const Layout& layout, RoomFor what) {
 }
 
 Status Room::EvictFor(uint64_t charge, RoomFor what) {
-  const bool keep_newest = what == RoomFor::kNewest;
-  if (!memory_->FitsBesideKept(charge, keep_newest ? ChargeOfNewest() : 0)) return Status::kNoMemory;
-  while (IsFull(charge, what)) {
-    if (keep_newest && entries_->oldest() == entries_->newest()) return Status::kNoMemory;
-    if (!Evict()) return Status::kNoMemory;
-  }
+  do {
+    const Ref oldest = entries_->oldest();
+    if (oldest == 0 || (what == RoomFor::kNewest && oldest == entries_->newest()) || !MayEvict(oldest)) {
+      return Status::kNoMemory;
+    }
+    entries_->Leave(oldest, Reason::kEvicted);
+  } while (IsFull(charge, what));
   return Status::kStored;
 }
 

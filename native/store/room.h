@@ -39,9 +39,8 @@ class Room final : public PageEvictor {
   }
   // The same behind Plan().
   [[nodiscard]] Status MakePlanned(uint64_t charge, RoomFor what) {
-    if (what == RoomFor::kNewEntry && memory_->FitsBesideKept(charge) && !IsFull(charge, what)) [[likely]]
-      return Status::kStored;
-    return EvictFor(charge, what);
+    if (!memory_->FitsBesideKept(charge, what == RoomFor::kNewest ? ChargeOfNewest() : 0)) return Status::kNoMemory;
+    return IsFull(charge, what) ? EvictFor(charge, what) : Status::kStored;
   }
   // What Make() would answer once `replaced` (0: none) has left. Changes nothing. Without a backend: kStored.
   [[nodiscard]] Status Plan(uint64_t charge, RoomFor what, Ref replaced) {
@@ -85,6 +84,7 @@ class Room final : public PageEvictor {
   uint32_t ReservePages() const;
   // The charge of the newest entry, if it is not counted among those that cannot be evicted.
   uint64_t ChargeOfNewest() const;
+  // REQUIRES: IsFull().
   [[gnu::noinline]] Status EvictFor(uint64_t charge, RoomFor what);
   [[gnu::noinline]] Status PlanBesideStubs(uint64_t charge, RoomFor what, Ref replaced);
   bool HasStubRoomFor(Ref ref) const;
