@@ -231,7 +231,6 @@ function nativeOpen(options: ResolvedOptions, description: string, join: boolean
     valueBytesMax: options.maxValueBytes,
     trackAccess: options.trackAccess,
     siphash: options.hash === 'siphash',
-    hasBackend: options.store !== undefined,
   });
 }
 

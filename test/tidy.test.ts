@@ -161,7 +161,7 @@ describe('src/', () => {
     scribe: [...shared, 'request', 'native', 'log'],
     backend: ['errors', 'request'],
     testing: ['backend'],
-    'write-back': [...shared, 'log', 'request', 'native', 'backend', 'scribe', 'loads'],
+    'write-back': [...shared, 'log', 'request', 'native', 'backend', 'scribe'],
     replica: [...shared, 'log', 'request'],
     client: ['errors', 'limits'],
     cache: [

@@ -31,17 +31,10 @@ export interface Batch {
   readonly logBytes: number;
   /** When the log took its oldest record, in wall time. */
   readonly oldestMs: number;
-  /** The highest versions of its records, by shard; undefined: nothing asks for them. */
-  readonly versions: BigUint64Array | undefined;
 }
-
-/** Raises versions, by shard, to those of an entry; makes them first, if there are none. */
-export type CollectVersions = (entry: LogEntry, versions: BigUint64Array | undefined) => BigUint64Array | undefined;
 
 export class Batcher {
   readonly #limits: BatchLimits;
-  readonly #collect: CollectVersions;
-  #versions: BigUint64Array | undefined;
   #changes = new Changes();
   #end: EntryEnd | undefined;
   #logBytes = 0;
@@ -53,15 +46,13 @@ export class Batcher {
   #position: Position = 0n;
   #flushTo: Position = 0n;
 
-  constructor(limits: BatchLimits, collect: CollectVersions = () => undefined) {
+  constructor(limits: BatchLimits) {
     this.#limits = limits;
-    this.#collect = collect;
   }
 
   /** Forgets what it has gathered: the next entry begins there. */
   begin(position: Position): void {
     this.#changes = new Changes();
-    this.#versions = undefined;
     this.#end = undefined;
     this.#logBytes = 0;
     this.#position = position;
@@ -89,7 +80,6 @@ export class Batcher {
   add(entry: LogEntry, nowMs: number): void {
     const wasEmpty = this.isEmpty;
     this.#changes.add(entry.records);
-    this.#versions = this.#collect(entry, this.#versions);
     this.#position = entry.end;
     this.#logBytes += Number(entry.end - entry.position);
     this.#end = { position: entry.end, epoch: entry.epoch, writer: entry.writer };
@@ -114,15 +104,8 @@ export class Batcher {
 
   /** Takes the batch, and begins another. REQUIRES: it is not empty. */
   take(): Batch {
-    const batch = {
-      changes: this.#changes,
-      end: this.#end!,
-      logBytes: this.#logBytes,
-      oldestMs: this.#oldestMs,
-      versions: this.#versions,
-    };
+    const batch = { changes: this.#changes, end: this.#end!, logBytes: this.#logBytes, oldestMs: this.#oldestMs };
     this.#changes = new Changes();
-    this.#versions = undefined;
     this.#end = undefined;
     this.#logBytes = 0;
     return batch;

@@ -1,12 +1,9 @@
 /** The log of a cache for its writer: files that this thread reads itself, and a cursor that the scribe moves. */
-import { type LogEntry, LogReader, later, type Position, Watermark } from '../log/index.ts';
-import type { BackedHandle } from '../native.ts';
+import { type LogEntry, LogReader, type Position, Watermark } from '../log/index.ts';
 import type { LogFiles, ScribeCommands } from '../scribe/index.ts';
 import { STORE_CURSOR } from './message.ts';
 import type { WriterLog } from './writer.ts';
 
-/** Bits of a version below its epoch. */
-const VERSION_COUNTER_BITS = 32n;
 /** How long written records wait for others before they are synced, where the writer syncs. */
 const SYNC_MS = 20;
 
@@ -17,22 +14,18 @@ export interface FilesLogOptions {
   readonly confirmed: Position;
   /** Whether the writer syncs the log, because its policy does not. */
   readonly syncs: boolean;
-  /** Of the cache; stays the caller's. */
-  readonly handle: BackedHandle;
 }
 
 export class FilesLog implements WriterLog {
   readonly directory: string;
   readonly logId: bigint;
-  readonly openedAt: Position;
   readonly confirmed: Position;
   readonly #scribe: ScribeCommands;
   readonly #reader: LogReader;
   readonly #watermark: Watermark;
   readonly #syncs: boolean;
-  readonly #handle: BackedHandle;
 
-  constructor({ files, scribe, confirmed, syncs, handle }: FilesLogOptions) {
+  constructor({ files, scribe, confirmed, syncs }: FilesLogOptions) {
     this.directory = files.directory;
     this.logId = files.logId;
     this.confirmed = confirmed;
@@ -40,8 +33,6 @@ export class FilesLog implements WriterLog {
     this.#reader = new LogReader(files);
     this.#watermark = new Watermark(files.progress);
     this.#syncs = syncs;
-    this.openedAt = files.openedAt;
-    this.#handle = handle;
   }
 
   end(): Position {
@@ -59,36 +50,6 @@ export class FilesLog implements WriterLog {
   async *read(from: Position, signal: AbortSignal): AsyncGenerator<LogEntry> {
     if (this.#syncs) void this.#keepSynced(signal);
     yield* this.#reader.read(from, { signal, level: 'durable' });
-  }
-
-  collect(entry: LogEntry, versions: BigUint64Array | undefined): BigUint64Array | undefined {
-    // Versions of earlier processes belong to their shards, of which there may have been another number.
-    if (entry.kind !== 'records' || entry.position < this.openedAt) return versions;
-    const raised = versions ?? new BigUint64Array(this.#handle.shardCount);
-    if (!this.#handle.collectVersions(entry.records, raised)) throw new Error('A record of the log is not well-formed');
-    return raised;
-  }
-
-  markStored(versions: BigUint64Array): void {
-    this.#handle.markStored(versions);
-  }
-
-  markRecovered(): void {
-    // What was recovered has versions of earlier epochs.
-    const epoch = this.#reader.stateAt(this.openedAt)?.epoch ?? 0;
-    this.#handle.markStored(new BigUint64Array(this.#handle.shardCount).fill(BigInt(epoch) << VERSION_COUNTER_BITS));
-  }
-
-  markStoredUpTo(position: Position): void {
-    if (position <= this.openedAt) return;
-    const versions = new BigUint64Array(this.#handle.shardCount);
-    // What this process has written before a thread of the writer died that had it confirmed.
-    const from = later(this.confirmed, this.openedAt);
-    for (const entry of this.#reader.entries(from, 'durable')) {
-      if (entry.end > position) break;
-      if (entry.kind === 'records') this.#handle.collectVersions(entry.records, versions);
-    }
-    this.#handle.markStored(versions);
   }
 
   advance(position: Position): Promise<void> {

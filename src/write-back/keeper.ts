@@ -19,17 +19,9 @@
 import { SHARE_ENV, Worker } from 'node:worker_threads';
 import type { Backend, KeptDeadLetter } from '../backend/index.ts';
 import { CairnError, errorKind } from '../errors.ts';
-import { LogReader } from '../log/index.ts';
-import { type BackedHandle, type LoadHandle, native } from '../native.ts';
+import { type FeedHandle, native } from '../native.ts';
 import type { StoreTarget } from '../options.ts';
-import {
-  attachScribe,
-  errorFrom,
-  type LogFiles,
-  type LogKeeper,
-  type PlainError,
-  RecordFinder,
-} from '../scribe/index.ts';
+import { attachScribe, errorFrom, type LogFiles, type LogKeeper, type PlainError } from '../scribe/index.ts';
 import { quietClock } from './clock.ts';
 import { FilesLog } from './files-log.ts';
 import {
@@ -94,7 +86,7 @@ const keepers = shared.writeBackKeepers;
 export class WriteBackKeeper implements WriteBackActions {
   readonly #options: WriteBackKeeperOptions;
   readonly #files: LogFiles;
-  readonly #handle: LoadHandle & BackedHandle;
+  readonly #handle: FeedHandle;
   readonly #pulse = new SharedArrayBuffer(4 * PULSE_WORDS);
   readonly #numbers = new SharedArrayBuffer(NUMBERS_BYTES);
   readonly #metrics = new WriteBackMetrics(this.#numbers);
@@ -138,7 +130,7 @@ export class WriteBackKeeper implements WriteBackActions {
     const { files } = options.log;
     if (files === undefined) throw new Error('Only a log of files can be written back');
     this.#files = files;
-    this.#handle = attachScribe(options.cacheId) as LoadHandle & BackedHandle;
+    this.#handle = attachScribe(options.cacheId);
     keepers.set(options.cacheId, this);
     this.#host = new WriteBackHost(options.cacheId, this);
   }
@@ -307,10 +299,7 @@ export class WriteBackKeeper implements WriteBackActions {
       .position()
       .then((confirmed = 0n) => {
         const made = new WriterService({
-          log: new FilesLog({
-            ...{ files: this.#files, scribe: log, confirmed },
-            ...{ syncs: options.syncsLog, handle: this.#handle },
-          }),
+          log: new FilesLog({ files: this.#files, scribe: log, confirmed, syncs: options.syncsLog }),
           connect: async () => backend,
           options,
           isPaused: this.#isPaused,
@@ -319,7 +308,6 @@ export class WriteBackKeeper implements WriteBackActions {
           pulse: this.#pulse,
           numbers: this.#numbers,
           handle: this.#handle,
-          finder: new RecordFinder(this.#handle, new LogReader(this.#files)),
           say: (report) => {
             if (!isOver) this.#onReport(report);
           },

@@ -26,7 +26,6 @@ export const WRITE_BACK_METRICS = [
   'retries',
   'deadLetters',
   'restarts',
-  'loadsFailed',
 ] as const;
 export type WriteBackMetric = (typeof WRITE_BACK_METRICS)[number];
 
@@ -110,8 +109,6 @@ export interface WriteBackStats {
   deadLetters: number;
   /** Threads that were started anew because one died or did not answer. */
   restarts: number;
-  /** Questions to the database for values that failed; their requests were refused. */
-  loadsFailed: number;
 }
 
 /** The statistics, from any thread. */

@@ -3,10 +3,9 @@
  * keeper's file says who starts it.
  */
 import type { Backend, DeadLetter } from '../backend/index.ts';
-import type { BackedHandle, FeedHandle, LoadHandle } from '../native.ts';
-import { plainError, type RecordFinder } from '../scribe/index.ts';
+import type { FeedHandle } from '../native.ts';
+import { plainError } from '../scribe/index.ts';
 import type { WriterClock } from './clock.ts';
-import { LoaderService } from './loader.ts';
 import {
   type DeadLetterNotice,
   PULSE_MS,
@@ -34,8 +33,7 @@ export interface WriterServiceOptions {
   readonly pulse: SharedArrayBuffer;
   readonly numbers: SharedArrayBuffer;
   /** Of the cache; stays the caller's. */
-  readonly handle: LoadHandle & BackedHandle;
-  readonly finder: RecordFinder;
+  readonly handle: FeedHandle;
   readonly say: (report: WriterReport) => void;
 }
 
@@ -47,7 +45,6 @@ export class WriterService {
   readonly #pulse: Int32Array;
   readonly #metrics: WriteBackMetrics;
   readonly #writer: Writer;
-  readonly #loader: LoaderService;
   #wasFailing = false;
   #beat: { stop(): void } | undefined;
   /** Rejects for a fault of ours; otherwise it resolves when the writer has ended. */
@@ -76,12 +73,6 @@ export class WriterService {
       },
     });
     if (isPaused) this.#writer.pause();
-    this.#loader = new LoaderService({
-      handle,
-      source: this.#writer,
-      finder: given.finder,
-      on: { failed: () => this.#metrics.add('loadsFailed', 1) },
-    });
     this.ended = this.#writer.ended;
     this.#tick();
   }
@@ -114,7 +105,6 @@ export class WriterService {
   }
 
   async #close(timeoutMs: number | undefined): Promise<void> {
-    this.#loader.close();
     await this.#writer.close(timeoutMs === undefined ? 0 : timeoutMs || Number.POSITIVE_INFINITY);
     this.#beat?.stop();
   }

@@ -1,9 +1,7 @@
 /** The writer's thread. It has an event loop: the drivers of databases need one. */
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Backend } from '../backend/index.ts';
-import { LogReader } from '../log/index.ts';
-import type { BackedHandle, LoadHandle } from '../native.ts';
-import { attachScribe, plainError, RecordFinder, RemoteScribe } from '../scribe/index.ts';
+import { attachScribe, plainError, RemoteScribe } from '../scribe/index.ts';
 import { systemClock } from './clock.ts';
 import { FilesLog } from './files-log.ts';
 import { STORE_CURSOR, type WriterCommand, type WriterData, type WriterReport } from './message.ts';
@@ -23,7 +21,7 @@ async function start(): Promise<WriterService | undefined> {
     say({ kind: 'failed', error: plainError(error) });
     return undefined;
   }
-  const handle = attachScribe(cacheId) as LoadHandle & BackedHandle;
+  const handle = attachScribe(cacheId);
   const scribe = new RemoteScribe(handle);
   const confirmed = (await scribe.cursor(STORE_CURSOR).position()) ?? 0n;
   const connect = async (): Promise<Backend> => {
@@ -32,7 +30,7 @@ async function start(): Promise<WriterService | undefined> {
     return backend;
   };
   return new WriterService({
-    log: new FilesLog({ files, scribe, confirmed, syncs: options.syncsLog, handle }),
+    log: new FilesLog({ files, scribe, confirmed, syncs: options.syncsLog }),
     connect,
     options,
     isPaused,
@@ -41,7 +39,6 @@ async function start(): Promise<WriterService | undefined> {
     pulse,
     numbers,
     handle,
-    finder: new RecordFinder(handle, new LogReader(files)),
     say,
   });
 }

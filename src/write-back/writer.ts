@@ -49,16 +49,6 @@ export interface WriterLog {
   stateAt(position: Position): Pick<FenceState, 'epoch' | 'writer'> | undefined;
   /** The entries that a power cut leaves from a position on, and then each as it comes, until the signal says so. */
   read(from: Position, signal: AbortSignal): AsyncIterable<LogEntry>;
-  /** Raises versions, by shard, to those of an entry of this process; of others there is nothing to raise. */
-  collect(entry: LogEntry, versions: BigUint64Array | undefined): BigUint64Array | undefined;
-  /** The database has everything up to these versions, by shard. */
-  markStored(versions: BigUint64Array): void;
-  /** The database has everything before a position, as its cursor says at the beginning. */
-  markStoredUpTo(position: Position): void;
-  /** The end of the log when the cache was opened. */
-  readonly openedAt: Position;
-  /** The database has everything that was recovered. */
-  markRecovered(): void;
   /** Moves the log's own cursor: the log needs nothing before this position for the writer any more. */
   advance(position: Position): Promise<void>;
 }
@@ -134,7 +124,6 @@ export class Writer {
   #state: WriterState = 'opening';
   #isPaused = false;
   #closing: Promise<void> | undefined;
-  #isPastOpening = false;
   /** No further call is begun. */
   #isEnding = false;
   /** The cursor of the database; undefined: it has none. */
@@ -155,7 +144,7 @@ export class Writer {
     this.#log = options.log;
     this.#clock = options.clock;
     this.#confirmed = options.log.confirmed;
-    this.#batcher = new Batcher(options.limits, (entry, versions) => this.#log.collect(entry, versions));
+    this.#batcher = new Batcher(options.limits);
     this.#logCursor = { position: options.log.confirmed, movedMs: Number.NEGATIVE_INFINITY, timer: undefined };
     this.ended = this.#run();
   }
@@ -205,20 +194,14 @@ export class Writer {
     );
   }
 
-  /** One call of the database beside those of the writer. Rejects with its error, and if this writer has stopped. */
-  async use<T>(run: (backend: Backend) => Promise<T>): Promise<T> {
-    if (this.#refusal !== undefined) throw this.#refusal.error;
-    const outcome = await this.#call(run);
-    if ('error' in outcome) throw outcome.error;
-    return outcome.value;
-  }
-
   /** The database's dead letters, over its connection. Rejects with what the database answers. */
-  useDeadLetters<T>(use: (letters: DeadLetters) => Promise<T>): Promise<T> {
-    return this.use(async (backend) => {
+  async useDeadLetters<T>(use: (letters: DeadLetters) => Promise<T>): Promise<T> {
+    const outcome = await this.#call(async (backend) => {
       if (backend.deadLetters !== undefined) return use(backend.deadLetters);
       throw new CairnError('ERR_INVALID_ARGUMENT', `${backend.name} keeps no dead letters`);
     });
+    if ('error' in outcome) throw outcome.error;
+    return outcome.value;
   }
 
   /** Writes nothing until resume(); a batch that is being written is finished. */
@@ -286,7 +269,6 @@ export class Writer {
       return false;
     }
     this.#cursor = found;
-    if (found !== undefined) this.#log.markStoredUpTo(found.position);
     // What was gathered is read again. Until then it is on its way, which drain() sees.
     this.#batcher.begin(found?.position ?? 0n);
     this.#writing = undefined;
@@ -356,7 +338,6 @@ export class Writer {
       if (found.length < 2 && sameCursor(found[0], write.from)) continue;
       if (found.length !== 1 || !sameCursor(found[0], write.to)) return found;
       this.#cursor = write.to;
-      this.#mark(batch);
       this.#options.on.committed({
         changes,
         recordCount: batch.changes.recordCount,
@@ -370,18 +351,6 @@ export class Writer {
       this.#confirm(write.to.position);
       return 'written';
     }
-  }
-
-  // Before the log's own cursor passes these records: what they have left in memory is looked for in the log.
-  #mark({ versions }: Batch): void {
-    if (versions !== undefined) this.#log.markStored(versions);
-  }
-
-  // Also if nothing is behind the records that were recovered but marks, which are no batch.
-  #markRecovered(): void {
-    if (this.#isPastOpening || !this.#has(this.#log.openedAt)) return;
-    this.#isPastOpening = true;
-    this.#log.markRecovered();
   }
 
   #cursorAt({ position, epoch, writer }: EntryEnd): Cursor {
@@ -401,7 +370,6 @@ export class Writer {
 
   #confirm(position: Position): void {
     if (position > this.#confirmed) this.#confirmed = position;
-    this.#markRecovered();
     this.#changed.notify();
   }
 
@@ -421,7 +389,6 @@ export class Writer {
           from = entry.end;
           failures = 0;
           this.#readAgain();
-          this.#markRecovered();
           this.#changed.notify();
           // A long log leaves room for the database's answers.
           if (this.#clock.steadyMs() < sliceEndMs) continue;

@@ -37,16 +37,6 @@ export class WorldLog implements WriterLog {
     return this.entries.at(-1)?.end ?? 0n;
   }
 
-  collect(): undefined {}
-
-  markStored(): void {}
-
-  markStoredUpTo(): void {}
-
-  readonly openedAt = 0n;
-
-  markRecovered(): void {}
-
   bytesFrom(position: Position): number {
     return Number(this.end() - position);
   }
@@ -115,11 +105,6 @@ export class WorldLog implements WriterLog {
       confirmed: this.confirmed,
       end: () => this.end(),
       bytesFrom: (position) => this.bytesFrom(position),
-      collect: () => undefined,
-      markStored: () => {},
-      markStoredUpTo: () => {},
-      openedAt: 0n,
-      markRecovered: () => {},
       stateAt: (position) => this.stateAt(position),
       read: (from, signal) => this.read(from, signal),
       advance: (position) => this.advance(position),

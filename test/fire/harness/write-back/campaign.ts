@@ -87,8 +87,6 @@ export class WriteBackCampaign {
       ...['--write-delay', random.pick(['0', '5ms', '50ms', '300ms'])],
       ...['--write-rows', random.pick(['1', '10', '1000'])],
       ...['--segment-size', random.pick(['1mb', '4mb'])],
-      // In the smallest one not all entries have room: what is not in the database comes from the log.
-      ...['-m', random.pick(['64', '4', '4'])],
     ];
     return Target.serve(settings, { environment: { ...database.environment } });
   }
