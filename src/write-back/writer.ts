@@ -261,6 +261,7 @@ export class Writer {
 
   // Finds where to go on. False: it is refused.
   #begin(cursors: readonly Cursor[]): boolean {
+    this.#succeeded();
     const found = judge(cursors, this.#identity(), this.#name);
     if (found instanceof Refusal) {
       this.#refusal = found;
@@ -319,6 +320,7 @@ export class Writer {
     const changes = batch.changes.list();
     const write: WriteBatch = { changes, from: this.#cursor, to: this.#cursorAt(batch.end) };
     for (;;) {
+      await this.#resumed();
       if (this.#isEnding) return 'ended';
       const outcome = await this.#call((backend) => backend.write(write));
       let found: readonly Cursor[];
@@ -334,8 +336,9 @@ export class Writer {
         deadLetters = outcome.value.deadLetters;
       } else found = outcome.value.found === undefined ? [] : [outcome.value.found];
 
-      this.#succeeded();
+      // Nothing was written: this try counts as a failure, though the database has answered.
       if (found.length < 2 && sameCursor(found[0], write.from)) continue;
+      this.#succeeded();
       if (found.length !== 1 || !sameCursor(found[0], write.to)) return found;
       this.#cursor = write.to;
       this.#options.on.committed({
@@ -459,16 +462,21 @@ export class Writer {
     }
   }
 
-  // A call until it succeeds; undefined: the writer has ended.
+  // Waits while the writer is paused.
+  async #resumed(): Promise<void> {
+    while (this.#isPaused && !this.#isEnding) {
+      this.#enter('paused');
+      await this.#changed.wait();
+    }
+  }
+
+  // A call until it succeeds; undefined: the writer has ended. The caller says what counts as progress.
   async #persist<T>(run: (backend: Backend) => Promise<T>): Promise<T | undefined> {
     for (;;) {
       if (this.#isEnding) return undefined;
       const outcome = await this.#call(run);
       if (this.#isEnding) return undefined;
-      if ('value' in outcome) {
-        this.#succeeded();
-        return outcome.value;
-      }
+      if ('value' in outcome) return outcome.value;
       await this.#failed(outcome);
     }
   }

@@ -246,6 +246,37 @@ describe('a database that is away', () => {
     expect(world.writer.state).toBe('writing');
   });
 
+  test('that refuses writes and answers reads is asked less and less often, and counts as away until a write succeeds', async () => {
+    const world = await new World().run();
+    let isFull = true;
+    world.fault = (call) => (call === 'write' && isFull ? 'before' : undefined);
+    world.log.append(set('a', '1'));
+    await world.run(60_000);
+    expect(world.retries).toBeLessThan(30);
+    expect(world.states).toEqual(['writing', 'retrying']);
+    isFull = false;
+    await world.run(20_000);
+    expect(world.rows).toEqual({ a: '1' });
+    expect(world.states).toEqual(['writing', 'retrying', 'writing']);
+  });
+
+  test('gets no transaction while the writer is paused, also if it comes back meanwhile', async () => {
+    const world = await new World().run();
+    let isAway = true;
+    world.fault = () => (isAway ? 'before' : undefined);
+    world.log.append(set('a', '1'));
+    await world.run(1000);
+    world.writer.pause();
+    isAway = false;
+    await world.run(60_000);
+    expect(world.rows).toEqual({});
+    expect(world.writer.state).toBe('paused');
+    world.writer.resume();
+    await world.run(1000);
+    expect(world.rows).toEqual({ a: '1' });
+    expect(world.writer.state).toBe('writing');
+  });
+
   test('an error that only a person can mend halts it, and it tries on slowly', async () => {
     const world = await new World().run();
     let isMended = false;
