@@ -156,6 +156,8 @@ function sessionCommands(settings: SessionSettings): string {
     // Statements by key gain nothing from compiled code, and a table that is read whole now costs more than 10^10,
     // which would have each of them compiled.
     'SET jit = off',
+    // Cells of bytes are read in this format, and a role or a database may have another.
+    "SET bytea_output = 'hex'",
     // Otherwise a crash of the database could take back commits that the writer has counted.
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
   ].join('; ');

@@ -5,7 +5,7 @@ import type { Backend } from '../../src/backend/index.ts';
 import { makeBackend } from '../../src/backend/index.ts';
 import { PostgresBackend, type PostgresOptions } from '../../src/backend/postgres.ts';
 import { loadPg, PostgresConnection } from '../../src/backend/postgres-connection.ts';
-import { REFUSED, REFUSED_EXPIRY, Subject, set } from '../../src/testing/harness.ts';
+import { bytes, REFUSED, REFUSED_EXPIRY, Subject, set } from '../../src/testing/harness.ts';
 import type { BackendHarness } from '../../src/testing/index.ts';
 import { describeBackend } from '../conformance/backend.ts';
 import { CuttingProxy, POSTGRES_WIRE } from '../support/cutting-proxy.ts';
@@ -106,6 +106,22 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
       expect(await classOf('postgresql://cairn@127.0.0.1:1/postgres')).toBe('transient');
       expect(await classOf('postgresql://cairn@%2Fnowhere/postgres')).toBe('transient');
       await made.close();
+    });
+
+    test('reads bytes as they are where its role writes them in the older format', async () => {
+      const value = Buffer.from([0, 1, 92, 120, 39, 128, 255]);
+      await server.query("ALTER ROLE cairn SET bytea_output = 'escape'");
+      try {
+        const subject = await opened();
+        await refuse();
+        await subject.write(set('key', value), set('poison', REFUSED));
+        expect((await subject.load('key')).rows.map((row) => row?.value)).toEqual([value]);
+        expect((await subject.scan()).rows.map((row) => row.value)).toContainEqual(value);
+        const [letter] = await subject.backend.deadLetters!.list(10);
+        expect(letter!.change).toMatchObject({ key: bytes('poison'), value: bytes(REFUSED) });
+      } finally {
+        await server.query('ALTER ROLE cairn RESET bytea_output');
+      }
     });
 
     test('opens after it has failed to', async () => {
