@@ -176,6 +176,14 @@ export class MariadbBackend implements Backend {
       const keys = found.filter(([, , , , kind]) => kind === 'PRI').map(([column]) => column);
       if (keys.length !== 1 || keys[0] !== primary) problems.push(`the primary key of ${name} is not ${primary} alone`);
     }
+    // A set would change the row of another key that is equal in such an index, and not the row of its key.
+    const entries = this.#entries.slice(1, -1);
+    const others = await connection.run(
+      `SELECT DISTINCT index_name FROM information_schema.statistics
+        WHERE table_schema = DATABASE() AND table_name = ? AND non_unique = 0 AND index_name <> 'PRIMARY'`,
+      [entries],
+    );
+    for (const [index] of others) problems.push(`${entries} has the unique index ${String(index)} besides its key`);
     if (problems.length > 0) {
       throw new CairnError('ERR_BACKEND_UNFIT', `The database cannot be used: ${problems.join('; ')}`);
     }

@@ -97,6 +97,17 @@ skipUnless(hasMariadb, MARIADB_MISSING).describe('with a server', () => {
       }
     });
 
+    test('refuses entries with another unique index, which a set would take for its key', async () => {
+      const subject = await opened();
+      await server.query('CREATE INDEX plain ON cairn_entries (version)', 'app');
+      await opened();
+      await server.query('CREATE UNIQUE INDEX mine ON cairn_entries (codec, version)', 'app');
+      const error = await openError();
+      expect(error).toEqual(withCode('ERR_BACKEND_UNFIT', /cairn_entries has the unique index mine besides its key/));
+      expect(error.message).not.toContain('plain');
+      expect(subject.backend.classify(error)).toBe('halt');
+    });
+
     test('fails within its lock timeout where another transaction holds the cursor', async () => {
       const subject = await opened({ lockTimeoutMs: 1000 });
       await subject.write(set('key', 'value'));
