@@ -2,7 +2,7 @@
 import { answerError } from './answers.ts';
 import type { KeptDeadLetter } from './backend/index.ts';
 import { CairnError, CairnTypeError, wrongType } from './errors.ts';
-import { Code, type NativeHandle } from './native.ts';
+import { Code, feedOf, type NativeHandle } from './native.ts';
 import { checkInteger, checkNames, type Duration, type ResolvedOptions } from './options.ts';
 import { checkPatience, wait } from './patience.ts';
 import { report } from './reports.ts';
@@ -69,11 +69,17 @@ export class CacheWriteBack {
   async drain(options: DrainOptions | undefined): Promise<void> {
     const given = checkNames<DrainOptions>('options', options, ['timeout']);
     const patience = checkPatience(given);
-    const drained = this.#reached('drain').drain();
-    if (patience === undefined) return drained;
+    const reached = this.#reached('drain');
+    if (patience === undefined) return reached.drain();
+    // What is not awaited any more does not keep the process alive.
+    const controller = new AbortController();
+    const drained = reached.drain(controller.signal);
     return new Promise((resolve, reject) => {
       const stop = wait(patience, 'timer', {
-        late: (timeoutMs) => reject(tooLate(timeoutMs)),
+        late: (timeoutMs) => {
+          reject(tooLate(timeoutMs));
+          controller.abort();
+        },
         aborted: reject,
       });
       drained.then(resolve, reject).finally(stop);
@@ -138,10 +144,11 @@ export class CacheWriteBack {
     if (this.#handle.isClosed()) throw answerError(this.#handle, Code.closed);
     const keeper = this.#keeper();
     if (keeper !== undefined) return keeper;
-    if (this.#options().store === undefined) {
+    const feed = feedOf(this.#handle);
+    if (feed === undefined || this.#options().store === undefined) {
       throw new CairnTypeError('ERR_INVALID_ARGUMENT', `A cache without store has no database for ${verb}()`);
     }
-    this.#remote ??= new RemoteWriteBack(this.#handle.cacheId);
+    this.#remote ??= new RemoteWriteBack(feed);
     return this.#remote;
   }
 }

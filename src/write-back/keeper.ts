@@ -162,9 +162,10 @@ export class WriteBackKeeper implements WriteBackActions {
     this.#listeners.delete(listener);
   }
 
-  async drain(): Promise<void> {
+  async drain(signal?: AbortSignal): Promise<void> {
     const position = await this.#options.log.committedUpTo('durable');
-    await this.#ask({ kind: 'drain', id: ++this.#ids, position });
+    signal?.throwIfAborted();
+    await this.#ask({ kind: 'drain', id: ++this.#ids, position }, signal);
   }
 
   async pause(): Promise<void> {
@@ -204,10 +205,13 @@ export class WriteBackKeeper implements WriteBackActions {
     const isLimited = timeoutMs > 0 || !finishes;
     if (finishes) await within(this.#logged(), isLimited ? timeoutMs : undefined);
     const leftMs = timeoutMs === 0 ? 0 : Math.max(1, timeoutMs - (performance.now() - begunMs));
-    const ended = this.#ask({ kind: 'close', id: ++this.#ids, timeoutMs: leftMs, finishes }).catch(() => {
-      // It has died: the rest stays in the log.
-    });
-    await within(ended, isLimited ? (finishes ? leftMs : 0) + CLOSE_GRACE_MS : undefined);
+    // It may have died meanwhile, and then there is no other: the rest stays in the log.
+    if (this.#running !== undefined || this.#restart !== undefined) {
+      const ended = this.#ask({ kind: 'close', id: ++this.#ids, timeoutMs: leftMs, finishes }).catch(() => {
+        // It has died now.
+      });
+      await within(ended, isLimited ? (finishes ? leftMs : 0) + CLOSE_GRACE_MS : undefined);
+    }
     this.#isClosed = true;
     clearTimeout(this.#restart);
     clearInterval(this.#watch);
@@ -231,11 +235,16 @@ export class WriteBackKeeper implements WriteBackActions {
     }
   }
 
-  #ask(command: WriterCommand): Promise<unknown> {
+  #ask(command: WriterCommand, signal?: AbortSignal): Promise<unknown> {
     const isTooLate = this.#isClosed || (this.#closing !== undefined && command.kind !== 'close');
     if (isTooLate) return Promise.reject(new CairnError('ERR_CLOSED', 'The cache was closed'));
     const answer = new Promise<unknown>((resolve, reject) => {
       this.#asked.set(command.id, { command, resolve, reject });
+      const giveUp = (): void => {
+        this.#asked.delete(command.id);
+        reject(signal!.reason);
+      };
+      signal?.addEventListener('abort', giveUp, { once: true });
     });
     this.#running?.post(command);
     return this.#await(answer);
@@ -255,7 +264,10 @@ export class WriteBackKeeper implements WriteBackActions {
     try {
       return await promise;
     } finally {
-      if (--this.#holders === 0) this.#running?.hold(false);
+      if (--this.#holders === 0) {
+        this.#running?.hold(false);
+        this.#restart?.unref();
+      }
     }
   }
 
@@ -264,6 +276,7 @@ export class WriteBackKeeper implements WriteBackActions {
   #start(): void {
     const { store, options, cacheId } = this.#options;
     this.#startedMs = performance.now();
+    this.#restart = undefined;
     if (store.kind === 'object') {
       this.#running = this.#startHere(store.backend);
     } else {

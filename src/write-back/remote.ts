@@ -1,16 +1,22 @@
 /**
  * Write-back in threads that have attached to the cache: what they ask goes to the keeper's thread over a channel that
  * all threads of the process share, and answers come back over it.
+ *
+ * The keeper says hello when it begins, and gets what was asked before. What is asked after its end is refused at the
+ * end of the cache, which is a change of the log's state and wakes this thread.
  */
 import { randomUUID } from 'node:crypto';
 import { BroadcastChannel } from 'node:worker_threads';
 import type { KeptDeadLetter } from '../backend/index.ts';
+import { CairnError } from '../errors.ts';
+import { type Looker, lookers } from '../native/wake.ts';
+import { type FeedHandle, FeedState } from '../native.ts';
 import { errorFrom, type PlainError, plainError } from '../scribe/index.ts';
 
 /** What can be asked of write-back from any thread. */
 export interface WriteBackActions {
-  /** Resolves when the database has everything that was done so far. */
-  drain(): Promise<void>;
+  /** Resolves when the database has everything that was done so far. `signal`: the caller no longer waits. */
+  drain(signal?: AbortSignal): Promise<void>;
   /** Resolves when nothing more is written until `resume()`. */
   pause(): Promise<void>;
   resume(): Promise<void>;
@@ -22,14 +28,18 @@ export interface WriteBackActions {
 
 type Action = keyof WriteBackActions;
 
+interface Ask {
+  readonly kind: 'ask';
+  readonly from: string;
+  readonly id: number;
+  readonly action: Action;
+  readonly given: readonly unknown[];
+}
+
 type Message =
-  | {
-      readonly kind: 'ask';
-      readonly from: string;
-      readonly id: number;
-      readonly action: Action;
-      readonly given: readonly unknown[];
-    }
+  | Ask
+  /** An answer is not awaited any more. */
+  | { readonly kind: 'cancel'; readonly from: string; readonly id: number }
   | {
       readonly kind: 'answer';
       readonly to: string;
@@ -37,6 +47,8 @@ type Message =
       readonly result: unknown;
       readonly error: PlainError | undefined;
     }
+  /** A keeper begins: threads send again what has no answer. */
+  | { readonly kind: 'hello' }
   /** The cache was closed: there is no answer any more. */
   | { readonly kind: 'closed'; readonly error: PlainError };
 
@@ -60,46 +72,78 @@ export function keptFrom(cloned: unknown): readonly KeptDeadLetter[] {
 
 /** Answers other threads in the keeper's. Does not keep its thread alive. */
 export class WriteBackHost {
+  readonly #actions: WriteBackActions;
   readonly #channel: BroadcastChannel;
+  /** Drains that are awaited, by who asked and the number of what was asked. */
+  readonly #drains = new Map<string, AbortController>();
+  #isClosed = false;
 
   constructor(cacheId: number, actions: WriteBackActions) {
+    this.#actions = actions;
     this.#channel = openChannel(cacheId, (message) => {
-      if (message.kind !== 'ask') return;
-      const { from, id, action, given } = message;
-      const answer = (result: unknown, error?: PlainError): void => {
-        this.#channel.postMessage({ kind: 'answer', to: from, id, result, error } satisfies Message);
-      };
-      const act = actions[action] as (...given: readonly unknown[]) => Promise<unknown>;
-      act.apply(actions, [...given]).then(answer, (error) => answer(undefined, plainError(error)));
+      if (message.kind === 'ask') this.#serve(message);
+      else if (message.kind === 'cancel') this.#drains.get(`${message.from} ${message.id}`)?.abort();
     });
     this.#channel.unref();
+    this.#channel.postMessage({ kind: 'hello' } satisfies Message);
+  }
+
+  #serve(ask: Ask): void {
+    const answer = (result: unknown, error?: PlainError): void => {
+      // The asker has been told of the end.
+      if (this.#isClosed) return;
+      this.#channel.postMessage({ kind: 'answer', to: ask.from, id: ask.id, result, error } satisfies Message);
+    };
+    this.#act(ask)
+      .then(answer)
+      .catch((error) => answer(undefined, plainError(error)));
+  }
+
+  async #act({ from, id, action, given }: Ask): Promise<unknown> {
+    if (action !== 'drain') {
+      const act = this.#actions[action] as (...given: readonly unknown[]) => Promise<unknown>;
+      return act.apply(this.#actions, [...given]);
+    }
+    const name = `${from} ${id}`;
+    const controller = new AbortController();
+    this.#drains.set(name, controller);
+    try {
+      return await this.#actions.drain(controller.signal);
+    } finally {
+      this.#drains.delete(name);
+    }
   }
 
   close(error: Error): void {
+    this.#isClosed = true;
     this.#channel.postMessage({ kind: 'closed', error: plainError(error) } satisfies Message);
     this.#channel.close();
   }
 }
 
 interface Asked {
+  readonly ask: Ask;
   resolve(result: unknown): void;
   reject(error: Error): void;
 }
 
 /** Of one handle in another thread. Keeps it alive while an answer is awaited. */
-export class RemoteWriteBack implements WriteBackActions {
-  readonly #cacheId: number;
+export class RemoteWriteBack implements WriteBackActions, Looker {
+  readonly #handle: FeedHandle;
   readonly #from = randomUUID();
   readonly #asked = new Map<number, Asked>();
   #channel: BroadcastChannel | undefined;
   #ids = 0;
 
-  constructor(cacheId: number) {
-    this.#cacheId = cacheId;
+  constructor(handle: FeedHandle) {
+    this.#handle = handle;
   }
 
-  async drain(): Promise<void> {
-    await this.#ask('drain');
+  async drain(signal?: AbortSignal): Promise<void> {
+    const drained = this.#ask('drain');
+    const id = this.#ids;
+    signal?.addEventListener('abort', () => this.#cancel(id, signal.reason), { once: true });
+    await drained;
   }
 
   async pause(): Promise<void> {
@@ -125,17 +169,48 @@ export class RemoteWriteBack implements WriteBackActions {
     this.#closeIfIdle();
   }
 
+  look(): void {
+    if (this.#asked.size === 0) return;
+    this.#handle.watchCommits();
+    if (this.#handle.feedState() === FeedState.closed) this.close(new CairnError('ERR_CLOSED', 'The cache was closed'));
+  }
+
   #ask(action: Action, ...given: unknown[]): Promise<unknown> {
-    this.#channel ??= openChannel(this.#cacheId, (message) => this.#hear(message));
-    const id = ++this.#ids;
-    const answer = new Promise((resolve, reject) => this.#asked.set(id, { resolve, reject }));
-    this.#channel.postMessage({ kind: 'ask', from: this.#from, id, action, given } satisfies Message);
+    this.#open();
+    const ask: Ask = { kind: 'ask', from: this.#from, id: ++this.#ids, action, given };
+    const answer = new Promise((resolve, reject) => this.#asked.set(ask.id, { ask, resolve, reject }));
+    this.#send(ask);
+    // The cache may have ended before we watched.
+    this.look();
     return answer;
   }
 
+  #cancel(id: number, reason: unknown): void {
+    const asked = this.#asked.get(id);
+    if (asked === undefined) return;
+    this.#asked.delete(id);
+    this.#send({ kind: 'cancel', from: this.#from, id });
+    asked.reject(reason as Error);
+    this.#closeIfIdle();
+  }
+
+  #open(): void {
+    if (this.#channel !== undefined) return;
+    this.#channel = openChannel(this.#handle.cacheId, (message) => this.#hear(message));
+    lookers.add(this);
+    this.#handle.watchCommits();
+  }
+
+  #send(message: Message): void {
+    this.#channel?.postMessage(message);
+  }
+
   #hear(message: Message): void {
-    if (message.kind === 'closed') this.close(errorFrom(message.error));
-    else if (message.kind === 'answer' && message.to === this.#from) {
+    if (message.kind === 'hello') {
+      for (const { ask } of this.#asked.values()) this.#send(ask);
+    } else if (message.kind === 'closed') {
+      this.close(errorFrom(message.error));
+    } else if (message.kind === 'answer' && message.to === this.#from) {
       const asked = this.#asked.get(message.id);
       this.#asked.delete(message.id);
       if (message.error === undefined) asked?.resolve(message.result);
@@ -146,6 +221,7 @@ export class RemoteWriteBack implements WriteBackActions {
 
   #closeIfIdle(): void {
     if (this.#asked.size > 0) return;
+    lookers.delete(this);
     this.#channel?.close();
     this.#channel = undefined;
   }

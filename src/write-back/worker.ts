@@ -4,12 +4,15 @@ import type { Backend } from '../backend/index.ts';
 import { attachScribe, plainError, RemoteScribe } from '../scribe/index.ts';
 import { systemClock } from './clock.ts';
 import { FilesLog } from './files-log.ts';
-import { STORE_CURSOR, type WriterCommand, type WriterData, type WriterReport } from './message.ts';
+import { PULSE_MS, Pulse, STORE_CURSOR, type WriterCommand, type WriterData, type WriterReport } from './message.ts';
 import { WriterService } from './service.ts';
 import { connectStore } from './store.ts';
 
 const { cacheId, files, store, options, isPaused, pulse, numbers } = workerData as WriterData;
 const port = parentPort!;
+// A module may take long to load. From then on the service shows that the event loop turns.
+const words = new Int32Array(pulse);
+const beat = setInterval(() => Atomics.add(words, Pulse.beats, 1), PULSE_MS).unref();
 const say = (report: WriterReport): void => port.postMessage(report);
 
 async function start(): Promise<WriterService | undefined> {
@@ -44,6 +47,7 @@ async function start(): Promise<WriterService | undefined> {
 }
 
 const service = await start();
+clearInterval(beat);
 if (service === undefined) port.close();
 else {
   port.on('message', async (command: WriterCommand) => {

@@ -2,17 +2,21 @@
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { handleOf } from '../../src/cache.ts';
 import { logCommand } from '../../src/cli/log.ts';
+import { CairnError } from '../../src/errors.ts';
 import { type Backend, Cache, type CacheOptions, serve, type WriteBackNotice } from '../../src/index.ts';
-import { WriteBackKeeper } from '../../src/write-back/index.ts';
+import { feedOf } from '../../src/native.ts';
+import { LogKeeper } from '../../src/scribe/index.ts';
+import { RemoteWriteBack, WriteBackKeeper } from '../../src/write-back/index.ts';
+import { type WriteBackActions, WriteBackHost } from '../../src/write-back/remote.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
 import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
 import makeLmdb, { POISON } from '../support/lmdb-backend.mjs';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
-import { startThread, until } from '../support/threads.ts';
+import { deferred, runProgram, startThread, until } from '../support/threads.ts';
 
 const directories = new DataDirectories('write-back');
 let database: LmdbDirectory;
@@ -208,7 +212,6 @@ describe('the writer', () => {
 
   test('goes on when the thread that writes the log has died and is restarted', async () => {
     const cache = await open();
-    const { LogKeeper } = await import('../../src/scribe/index.ts');
     cache.on('log', () => {});
     cache.set('a', '1');
     await cache.drain();
@@ -217,6 +220,49 @@ describe('the writer', () => {
     await cache.drain();
     expect((await database.read()).rows).toEqual({ a: '1', b: '1' });
   });
+});
+
+describe('the keeper', () => {
+  test('waits for a module that takes longer to load than a thread may be silent', async () => {
+    const module = join(directories.fresh().replace(/\d+$/, 'slow.mjs'));
+    writeFileSync(
+      module,
+      `import make from ${JSON.stringify(LMDB_MODULE)};
+       await new Promise((resolve) => setTimeout(resolve, 11_500));
+       export default make;`,
+    );
+    const cache = await open({ store: module });
+    cache.set('a', '1');
+    await cache.drain();
+    expect((await database.read()).rows).toEqual({ a: '1' });
+    expect(cache.stats().writeBack).toMatchObject({ restarts: 0 });
+  }, 60_000);
+
+  test('closes without a limit of time when the thread dies before it is asked to end', async () => {
+    const cache = await open();
+    const keeper = keeperOf(cache);
+    const log = LogKeeper.of(handleOf(cache as Cache<never>).cacheId)!;
+    const logged = deferred();
+    const committedUpTo = vi.spyOn(log, 'committedUpTo').mockImplementation(() => logged.promise.then(() => 0n));
+    const closed = keeper.close(0, true);
+    await keeper.thread!.terminate();
+    await until(() => keeper.thread === undefined);
+    logged.resolve();
+    await closed;
+    committedUpTo.mockRestore();
+  });
+
+  test('does not keep a process alive for a drain() whose time is over, here and in a thread', () => {
+    const { stdout } = runProgram(`
+      const options = { data: ${JSON.stringify(data)}, store: ${JSON.stringify(LMDB_MODULE)}, name: 'late drain' };
+      const cache = await Cache.open(options);
+      await cache.writeBack.pause();
+      cache.set('a', '1');
+      const told = (error) => console.log(error.code);
+      await cache.drain({ timeout: 50 }).catch(told);
+      startWorker("Cache.attach('late drain').drain({ timeout: 300 }).catch(({ code }) => console.log(code))");`);
+    expect(stdout).toBe('ERR_TIMEOUT\nERR_TIMEOUT\n');
+  }, 90_000);
 });
 
 describe('opening', () => {
@@ -332,6 +378,63 @@ describe('from other threads', () => {
     expect(await thread.exit).toBe(0);
     expect(await thread.next()).toBe(1);
     expect((await database.read()).rows).toEqual({ 'from a thread': '1' });
+  });
+});
+
+describe('a remote of write-back', () => {
+  function remoteOf(cache: Cache): RemoteWriteBack {
+    return new RemoteWriteBack(feedOf(handleOf(Cache.attach(cache.name) as Cache<never>))!);
+  }
+
+  // An answer over the closed channel would be an unhandled rejection, of which the run fails.
+  test('is told of the end, and the answer that comes after it is dropped', async () => {
+    const cache = await directories.open(data, { name: 'remote at the end' });
+    const remote = remoteOf(cache);
+    const answer = deferred();
+    let isAsked = false;
+    const drain = (): Promise<void> => {
+      isAsked = true;
+      return answer.promise;
+    };
+    const host = new WriteBackHost(handleOf(cache as Cache<never>).cacheId, { drain } as WriteBackActions);
+    const drained = remote.drain().catch((error) => error);
+    await until(() => isAsked);
+    answer.reject(new Error('Too late'));
+    host.close(new CairnError('ERR_CLOSED', 'The end'));
+    expect(await drained).toEqual(withCode('ERR_CLOSED', /The end/));
+  });
+
+  test('that asks between the end of the writer and that of the log is refused', async () => {
+    const cache = await open({ name: 'remote after the end' });
+    const remote = remoteOf(cache);
+    await keeperOf(cache).close(1, false);
+    const drained = remote.drain().catch((error) => error);
+    await cache.close();
+    expect(await drained).toEqual(withCode('ERR_CLOSED'));
+    await expect(remote.drain()).rejects.toEqual(withCode('ERR_CLOSED'));
+  });
+
+  test('that asks before the keeper begins is answered by it, and cancels what it no longer awaits', async () => {
+    const cache = await directories.open(data, { name: 'remote before the beginning' });
+    const remote = remoteOf(cache);
+    const paused = remote.pause();
+    const signals: AbortSignal[] = [];
+    const actions: Partial<WriteBackActions> = {
+      pause: async () => {},
+      drain: (signal) => {
+        signals.push(signal!);
+        return new Promise(() => {});
+      },
+    };
+    const host = new WriteBackHost(handleOf(cache as Cache<never>).cacheId, actions as WriteBackActions);
+    await paused;
+    const controller = new AbortController();
+    const drained = remote.drain(controller.signal);
+    await until(() => signals.length === 1);
+    controller.abort();
+    await expect(drained).rejects.toBe(controller.signal.reason);
+    await until(() => signals[0]!.aborted);
+    host.close(new Error('The end'));
   });
 });
 
