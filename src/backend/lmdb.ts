@@ -2,11 +2,17 @@
  * LMDB as a backend, transactional: one file on this machine, larger than memory if need be, without a server. The
  * operating system's page cache keeps what is read often; it is not part of the cache's memory limit.
  *
- * All calls work synchronously on the thread that makes them; a write returns when the disk has it. Other processes may
- * have the same file open, and another writer is fenced off by the cursor as in any database.
+ * Reads work synchronously on the thread that makes them. Other processes may have the same file open, and another
+ * writer is fenced off by the cursor as in any database.
  *
- * **In the file** there are two databases: `entries` (row key -> row-bytes.ts) and `cursors` (lane -> cursors.ts).
- * There are no dead letters: LMDB refuses no value.
+ * **A write** is decided on a snapshot: which rows go, which rows come, and whether the cursor may move. Then a
+ * thread of Node's pool performs it, on the condition that the count of batches is still that of the snapshot. If
+ * another batch was written since, the write is decided anew. No JavaScript runs inside the transaction: a thread that
+ * Node ends there would leave LMDB's lock taken, and the end of the process would wait for it. The disk has a write
+ * that is answered.
+ *
+ * **In the file** there are three databases: `entries` (row key -> row-bytes.ts), `cursors` (lane -> cursors.ts) and
+ * `batches` (their count, a double). There are no dead letters: LMDB refuses no value.
  *
  * **Room.** The file grows with its rows and never shrinks; freed pages are used again. With a limit, pages in use are
  * counted before each batch. If the batch does not fit, `full` says what happens: `'refuse'` refuses it, until the
@@ -19,7 +25,7 @@ import type { Backend, Cursor, ErrorClass, Loaded, Row, WriteBatch, WriteOutcome
 import { decodeCursor, encodeCursor, mayMove } from './cursors.ts';
 import { alive } from './dead-letters.ts';
 import { loadDriver } from './driver.ts';
-import { newestChanges } from './newest.ts';
+import { type NewestChanges, newestChanges } from './newest.ts';
 import { decodeRow, encodeRow, expiryOf, keyOf, retime, versionOf } from './row-bytes.ts';
 import { rowKeyOf } from './row-key.ts';
 
@@ -43,10 +49,12 @@ interface Table {
   remove(key: Buffer): unknown;
   getRange(options: object): Iterable<{ key: Buffer; value: Buffer }>;
   getStats(): Readonly<Record<string, number>>;
+  /** Writes what the callback puts and removes in one transaction, if the value begins with this double. */
+  ifVersion(key: Buffer, version: number, write: () => void): Promise<boolean>;
+  ifNoExists(key: Buffer, write: () => void): Promise<boolean>;
 }
 interface Root extends Table {
   openDB(name: string, options: object): Table;
-  transactionSync<T>(work: () => T): T;
   useReadTransaction(): Snapshot;
   resetReadTxn(): void;
   close(): Promise<void>;
@@ -55,10 +63,28 @@ interface Opened {
   readonly root: Root;
   readonly entries: Table;
   readonly cursors: Table;
+  readonly batches: Table;
+}
+
+interface RowBytes {
+  readonly key: Buffer;
+  readonly bytes: Buffer;
+}
+/** What a transaction does, removes before puts. */
+interface Plan {
+  readonly kind: 'write';
+  readonly to: Cursor;
+  /** How many batches the file has had. Undefined: none. */
+  readonly count: number | undefined;
+  readonly removes: readonly Buffer[];
+  readonly puts: readonly RowBytes[];
 }
 
 /** Binary keys and values, compared byte by byte. */
 const BINARY = { encoding: 'binary', keyEncoding: 'binary' };
+
+/** The only key of `batches`. */
+const COUNT: Buffer = Buffer.from('count');
 
 /** Rows and bytes of a piece of a scan. */
 const SCAN_ROWS = 256;
@@ -108,8 +134,23 @@ export class LmdbBackend implements Backend {
     closeSync(openSync(path, 'a', 0o600));
     checkFile(path);
     // A commit returns when it is on the disk, and so is the batch.
-    const root = open({ ...BINARY, path, noSubdir: true, maxDbs: 4, overlappingSync: false });
-    this.#opened = { root, entries: root.openDB('entries', BINARY), cursors: root.openDB('cursors', BINARY) };
+    const root = open({
+      ...BINARY,
+      path,
+      noSubdir: true,
+      maxDbs: 4,
+      overlappingSync: false,
+      // A transaction begins when all of its batch is there, so it never waits for this thread.
+      batchStartThreshold: Number.MAX_SAFE_INTEGER,
+      // Otherwise the package makes promises that no caller gets, and if a commit fails, they end the process.
+      eventTurnBatching: false,
+    });
+    this.#opened = {
+      root,
+      entries: root.openDB('entries', BINARY),
+      cursors: root.openDB('cursors', BINARY),
+      batches: root.openDB('batches', BINARY),
+    };
   }
 
   close(): Promise<void> {
@@ -177,54 +218,83 @@ export class LmdbBackend implements Backend {
   }
 
   async write(batch: WriteBatch): Promise<WriteOutcome> {
-    const opened = this.#ready();
-    const { root, entries, cursors } = opened;
-    const { deletes, sets, touches } = newestChanges(batch.changes);
-    const rows = sets.map((change) => ({ key: rowKeyOf(change.key), bytes: encodeRow(change) }));
-    return root.transactionSync((): WriteOutcome => {
-      const cursor = mayMove(cursorsIn(opened), batch);
-      if (!cursor.isFree) return { kind: 'moved', found: cursor.found };
-      const lane = Buffer.alloc(4);
-      lane.writeUInt32BE(batch.to.lane);
-      cursors.put(lane, encodeCursor(batch.to));
-      for (const { key } of deletes) entries.remove(rowKeyOf(key));
-      this.#makeRoom(opened, rows);
-      for (const { key, bytes } of rows) entries.put(key, bytes);
-      for (const { key, expiresWallMs, version } of touches) {
-        const rowKey = rowKeyOf(key);
-        const bytes = entries.get(rowKey);
-        if (bytes === undefined) continue;
-        const copy = Buffer.from(bytes);
-        retime(copy, expiresWallMs, version);
-        entries.put(rowKey, copy);
-      }
-      return { kind: 'committed', deadLetters: [] };
-    });
+    const changes = newestChanges(batch.changes);
+    const rows = changes.sets.map((change) => ({ key: rowKeyOf(change.key), bytes: encodeRow(change) }));
+    for (;;) {
+      const plan = this.#reading((opened, snapshot) => this.#plan(opened, snapshot, batch, changes, rows));
+      if (plan.kind === 'moved') return plan;
+      if (await perform(this.#ready(), plan)) return { kind: 'committed', deadLetters: [] };
+    }
   }
 
-  /** In a transaction: evicts until the rows fit the limit, or throws. */
-  #makeRoom(opened: Opened, rows: readonly { readonly bytes: Buffer }[]): void {
+  /** What a batch does to this state of the database. */
+  #plan(
+    opened: Opened,
+    transaction: Snapshot,
+    batch: WriteBatch,
+    { deletes, touches }: NewestChanges,
+    rows: readonly RowBytes[],
+  ): Plan | (WriteOutcome & { kind: 'moved' }) {
+    const { entries, batches } = opened;
+    const cursor = mayMove(cursorsIn(opened, transaction), batch);
+    if (!cursor.isFree) return { kind: 'moved', found: cursor.found };
+    const removed = deletes.map(({ key }) => rowKeyOf(key));
+    const evicted = this.#evictedFor(opened, transaction, rows, removed);
+    const touched = touches.flatMap(({ key, expiresWallMs, version }) => {
+      const rowKey = rowKeyOf(key);
+      const bytes = evicted.has(nameOf(rowKey)) ? undefined : entries.get(rowKey, { transaction });
+      if (bytes === undefined) return [];
+      const copy = Buffer.from(bytes);
+      retime(copy, expiresWallMs, version);
+      return [{ key: rowKey, bytes: copy }];
+    });
+    return {
+      kind: 'write',
+      to: batch.to,
+      count: batches.get(COUNT, { transaction })?.readDoubleLE(),
+      removes: [...removed, ...evicted.values()],
+      puts: [...rows, ...touched],
+    };
+  }
+
+  /** The rows that have to go so that the batch fits the limit, by name. Throws if it cannot. */
+  #evictedFor(
+    opened: Opened,
+    transaction: Snapshot,
+    rows: readonly RowBytes[],
+    removed: readonly Buffer[],
+  ): Map<string, Buffer> {
+    const evicted = new Map<string, Buffer>();
     const { limitBytes, full = 'refuse' } = this.#options;
-    if (limitBytes === undefined || rows.length === 0) return;
+    if (limitBytes === undefined || rows.length === 0) return evicted;
     const { entries } = opened;
     const { pageSize = 4096, ...stats } = entries.getStats();
     const pages =
       (stats['treeBranchPageCount'] ?? 0) + (stats['treeLeafPageCount'] ?? 0) + (stats['overflowPages'] ?? 0);
     // Of values of more than half a page, whole pages are used.
+    const hasPages = (bytes: Buffer): boolean => bytes.length >= pageSize / 2;
     const sizeOf = (bytes: Buffer): number =>
-      bytes.length < pageSize / 2 ? bytes.length : Math.ceil(bytes.length / pageSize) * pageSize;
+      hasPages(bytes) ? Math.ceil(bytes.length / pageSize) * pageSize : bytes.length;
     const needed = rows.reduce((total, { bytes }) => total + sizeOf(bytes), 0);
     let excess = pages * pageSize + needed - limitBytes;
-    if (excess <= 0) return;
+    if (excess <= 0) return evicted;
+    for (const key of removed) {
+      const bytes = entries.get(key, { transaction });
+      if (bytes !== undefined && hasPages(bytes)) excess -= sizeOf(bytes);
+    }
+    if (excess <= 0) return evicted;
     if (full === 'refuse' || needed > limitBytes) {
       throw new CairnError('ERR_BACKEND_FULL', `${this.name} is full: its limit is ${limitBytes} bytes`);
     }
     excess += limitBytes / EVICTION_SHARE;
+    const gone = new Set(removed.map(nameOf));
     const nowMs = this.#clock();
     let isSecondRound = false;
     while (excess > 0) {
       const found: { key: Buffer; expired: boolean; version: bigint; bytes: number }[] = [];
-      for (const { key, value } of rangeFrom(opened, this.#hand, {})) {
+      for (const { key, value } of rangeFrom(opened, this.#hand, { transaction })) {
+        const name = nameOf(key);
+        if (gone.has(name) || evicted.has(name)) continue;
         const expiresMs = expiryOf(value);
         const expired = expiresMs !== 0 && expiresMs <= nowMs;
         found.push({ key: Buffer.from(key), expired, version: versionOf(value), bytes: sizeOf(value) });
@@ -232,17 +302,18 @@ export class LmdbBackend implements Backend {
       }
       this.#hand = found.length === EVICTION_ROWS ? found.at(-1)!.key : undefined;
       if (found.length === 0) {
-        if (isSecondRound) return;
+        if (isSecondRound) break;
         isSecondRound = true;
         continue;
       }
       isSecondRound = false;
       const inOrder = found.sort((a, b) => Number(b.expired) - Number(a.expired) || (a.version < b.version ? -1 : 1));
       for (const { key, bytes } of inOrder.slice(0, Math.ceil(found.length / 2))) {
-        entries.remove(key);
+        evicted.set(nameOf(key), key);
         excess -= bytes;
       }
     }
+    return evicted;
   }
 
   #reading<T>(read: (opened: Opened, snapshot: Snapshot) => T): T {
@@ -263,6 +334,33 @@ export class LmdbBackend implements Backend {
 
   #refusal(): CairnError {
     return new CairnError('ERR_CLOSED', `${this.name} is closed`);
+  }
+}
+
+function nameOf(rowKey: Buffer): string {
+  return rowKey.toString('latin1');
+}
+
+/** False if another batch was written since the plan was made: then this one is not, in no part. */
+async function perform({ entries, cursors, batches }: Opened, plan: Plan): Promise<boolean> {
+  const { to, count = 0, removes, puts } = plan;
+  const lane = Buffer.alloc(4);
+  lane.writeUInt32BE(to.lane);
+  const next = Buffer.alloc(8);
+  next.writeDoubleLE(count + 1);
+  const write = (): void => {
+    batches.put(COUNT, next);
+    cursors.put(lane, encodeCursor(to));
+    for (const key of removes) entries.remove(key);
+    for (const { key, bytes } of puts) entries.put(key, bytes);
+  };
+  try {
+    return await (plan.count === undefined ? batches.ifNoExists(COUNT, write) : batches.ifVersion(COUNT, count, write));
+  } catch (error) {
+    // The package promises the reason beside the error.
+    const { commitError } = error as { commitError?: Promise<never> };
+    if (commitError !== undefined) await commitError;
+    throw error;
   }
 }
 

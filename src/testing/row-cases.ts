@@ -215,6 +215,8 @@ export const rowCases: readonly CaseText[] = [
       const moments = new Set<bigint>();
       const look = async (read: () => Promise<{ versions: bigint[]; position: bigint }>): Promise<void> => {
         while (!isOver) {
+          // Reads that work synchronously would leave no turn to a writer that does not.
+          await new Promise((resolve) => setImmediate(resolve));
           const { versions, position } = await read();
           assert.deepEqual(new Set(versions), new Set([position]));
           assert.equal(versions.length, keys.length);

@@ -1,6 +1,6 @@
 // LMDB behind a cache.
 
-import { fork } from 'node:child_process';
+import { fork, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -35,6 +35,44 @@ const WRITER = `
     process.send(String(version));
     await new Promise((resolve) => setImmediate(resolve));
   }`;
+
+// Writes on a thread until the process is told to end, which it does in the middle of that.
+const ENDING = `
+  import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+  import { LmdbBackend } from '${dist}backend/lmdb.js';
+  import { Subject, set } from '${dist}testing/harness.js';
+  if (isMainThread) {
+    const worker = new Worker(new URL(import.meta.url), { workerData: process.argv[2] });
+    worker.on('message', () => process.send('writes'));
+    process.on('message', () => process.exit(0));
+  } else {
+    const subject = new Subject((clock) => new LmdbBackend({ path: workerData, clock }));
+    await subject.backend.open();
+    subject.moveTo((await subject.backend.readCursors())[0]);
+    for (let round = 0; ; round++) {
+      const version = subject.next().position;
+      await subject.write(...Array.from({ length: 1000 }, (_, i) => set('key ' + i, String(version), { version })));
+      if (round === 3) parentPort.postMessage('writes');
+    }
+  }`;
+
+// Writes until a batch fails, and tells which, why, and what is there then.
+const LIMITED = `
+  import { LmdbBackend } from '${dist}backend/lmdb.js';
+  import { Subject, set } from '${dist}testing/harness.js';
+  const subject = new Subject((clock) => new LmdbBackend({ path: process.argv[2], clock }));
+  await subject.backend.open();
+  for (let number = 0; number < 100; number++) {
+    try {
+      await subject.write(set('key ' + number, Buffer.alloc(200_000)));
+    } catch (error) {
+      const [cursor] = await subject.backend.readCursors();
+      const [value] = await subject.texts('key ' + number);
+      console.log(number, typeof error.code, subject.backend.classify(error), String(cursor.position), value);
+      break;
+    }
+  }
+  await subject.backend.close();`;
 
 describeBackend('LMDB', {
   async reset() {
@@ -156,6 +194,85 @@ describe('LMDB', () => {
     expect((await subject.scan()).rows.length).toBe(kept + 500);
     // A batch that can never fit is refused whatever is removed.
     await expect(subject.write(set('large', Buffer.alloc(2 * LIMIT)))).rejects.toThrow(withCode('ERR_BACKEND_FULL'));
+  });
+
+  test('fails a batch that the disk does not take, as a whole, and goes on', async () => {
+    fresh();
+    const program = join(folder, 'limited.mjs');
+    writeFileSync(program, LIMITED);
+    // The shell limits files to 2,000 blocks, which are of 512 or 1,024 bytes.
+    const { status, stdout, stderr } = spawnSync(
+      'sh',
+      ['-c', 'ulimit -f 2000; exec "$0" "$@"', process.execPath, program, path],
+      {
+        encoding: 'utf8',
+      },
+    );
+    expect(status, stderr).toBe(0);
+    const [failed, of, kind, position, found] = stdout.trim().split(' ');
+    expect(Number(failed)).toBeGreaterThan(1);
+    expect([of, kind, found]).toEqual(['number', 'transient', 'undefined']);
+    expect(position).toBe(failed);
+    const subject = await opened();
+    subject.moveTo((await subject.backend.readCursors())[0]);
+    await subject.write(set('later', 'value'));
+    expect(await subject.texts('later')).toEqual(['value']);
+  });
+
+  test('lets the process end while its thread writes', { timeout: 120_000 }, async () => {
+    fresh();
+    const program = join(folder, 'ending.mjs');
+    writeFileSync(program, ENDING);
+    for (let round = 0; round < 20; round++) {
+      const child = fork(program, [path]);
+      const signal = await new Promise((resolve) => {
+        child.on('message', () => {
+          // At another moment of a batch each time.
+          setTimeout(() => child.send('end'), round * 3);
+          setTimeout(() => child.kill('SIGKILL'), 5000).unref();
+        });
+        child.on('exit', (_, by) => resolve(by));
+      });
+      // The package aborts the process if its thread is ended at the edge of a call, which is rare.
+      expect(signal, `round ${round}`).not.toBe('SIGKILL');
+      const subject = await opened();
+      const [cursor] = await subject.backend.readCursors();
+      const { rows } = await subject.backend.load(Array.from({ length: 1000 }, (_, i) => bytes(`key ${i}`)));
+      expect(new Set(rows.map((row) => row?.version))).toEqual(new Set([cursor!.position]));
+      await subject.backend.close();
+    }
+  });
+
+  test('of writers of one file at once each moves its own lane, and none moves a cursor twice', async () => {
+    fresh();
+    const lanes = [await opened(), await opened(), await opened()];
+    const key = 'key of all';
+    const outcomes = await Promise.all(
+      lanes.map((subject, lane) =>
+        subject.backend.write({
+          changes: [set(key, `${lane}`), set(`key ${lane}`, 'own')],
+          from: undefined,
+          to: { ...subject.next(), lane, laneCount: 3 },
+        }),
+      ),
+    );
+    expect(outcomes.map(({ kind }) => kind)).toEqual(['committed', 'committed', 'committed']);
+    const cursors = await lanes[0]!.backend.readCursors();
+    expect(cursors.map(({ lane }) => lane)).toEqual([0, 1, 2]);
+    const from = cursors[0]!;
+    const same = await Promise.all(
+      lanes.map(({ backend }, i) =>
+        backend.write({
+          changes: [set('raced', `${i}`)],
+          from,
+          to: { ...from, position: from.position + BigInt(i + 1) },
+        }),
+      ),
+    );
+    expect(same.filter(({ kind }) => kind === 'committed')).toHaveLength(1);
+    expect(same.filter(({ kind }) => kind === 'moved')).toHaveLength(2);
+    const winner = same.findIndex(({ kind }) => kind === 'committed');
+    expect(await lanes[0]!.texts('raced', 'key 2')).toEqual([`${winner}`, 'own']);
   });
 
   test('loses nothing that it has confirmed, and no part of a batch, when its process is killed', async () => {
