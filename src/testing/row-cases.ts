@@ -207,16 +207,20 @@ export const rowCases: readonly CaseText[] = [
       const keys = Array.from({ length: 300 }, (_, i) => `key ${i}`);
       const round = (n: bigint): Change[] => keys.map((key) => set(key, `${n}`, { version: n }));
       await subject.write(...round(1n));
+      // Calls that work synchronously would leave no turn to the others.
+      const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
       let isOver = false;
       const writing = (async () => {
-        for (let n = 2n; n <= 40n; n++) await subject.write(...round(n));
+        for (let n = 2n; n <= 40n; n++) {
+          await turn();
+          await subject.write(...round(n));
+        }
         isOver = true;
       })();
       const moments = new Set<bigint>();
       const look = async (read: () => Promise<{ versions: bigint[]; position: bigint }>): Promise<void> => {
         while (!isOver) {
-          // Reads that work synchronously would leave no turn to a writer that does not.
-          await new Promise((resolve) => setImmediate(resolve));
+          await turn();
           const { versions, position } = await read();
           assert.deepEqual(new Set(versions), new Set([position]));
           assert.equal(versions.length, keys.length);

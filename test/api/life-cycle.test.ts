@@ -67,6 +67,11 @@ const OTHERS = new Set([
   'options',
   'resize',
   'fetch',
+  'fetchWithInfo',
+  'fetchMany',
+  'fetchManySettled',
+  'wrap',
+  'writeBack',
   'on',
   'once',
   'off',
@@ -116,6 +121,17 @@ test('the table above has every method that there is', () => {
   for (const name of Object.getOwnPropertyNames(Cache.prototype)) {
     expect(names.has(name) || OTHERS.has(name), name).toBe(true);
   }
+});
+
+test.each<[string, (cache: Cache) => Promise<unknown>]>([
+  ['fetchWithInfo', (cache) => cache.fetchWithInfo('a', () => 1)],
+  ['fetchMany', (cache) => cache.fetchMany(['a'], () => [1])],
+  ['a wrapped function', (cache) => cache.wrap(async (id: string) => id, { key: (id) => id })('a')],
+])('%s rejects with ERR_CLOSED on a closed cache', async (_name, call) => {
+  const cache = new Cache();
+  await expect(call(cache)).resolves.toBeDefined();
+  await cache.close();
+  await expect(call(cache)).rejects.toThrow(withCode('ERR_CLOSED'));
 });
 
 describe('close', () => {
