@@ -4,13 +4,14 @@
 
 namespace cairn {
 
-StubInfo Debts::StubFor(const EntryHeader* entry) const {
+StubInfo Debts::StubFor(const EntryHeader* entry, bool recovering) const {
   StubInfo info;
   const bool owes_value = OwesValue(entry);
   info.kind = owes_value ? StubKind::kValue : StubKind::kExpiry;
   info.value_version = owes_value ? entry->version : 0;
-  // The version of this touch is not kept: that of the shard's newest one is not lower.
-  const bool retimed = (entry->flags & kEntryRetimed) != 0;
+  // The version of this touch is not kept: that of the shard's newest one is not lower. While a log is read back, a
+  // version that is too high would keep the key's later records out; until recovery has ended no mark frees a stub.
+  const bool retimed = !recovering && (entry->flags & kEntryRetimed) != 0;
   info.newest_version = retimed ? std::max(entry->version, state_->newest_touch) : entry->version;
   info.expires_ms = ExpiresMsOf(entry);
   info.fresh_until_ms = FreshUntilOf(entry);

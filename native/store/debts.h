@@ -86,8 +86,9 @@ class Debts {
     entry->flags |= kEntryRetimed;
     if (version > state_->newest_touch) state_->newest_touch = version;
   }
-  // What the stub of an owed entry says. REQUIRES: Owes(entry).
-  StubInfo StubFor(const EntryHeader* entry) const;
+  // What the stub of an owed entry says. `recovering`: records of other shards than the present ones are read back, and
+  // only versions of one key can be compared. REQUIRES: Owes(entry).
+  StubInfo StubFor(const EntryHeader* entry, bool recovering) const;
 
   // ---- stubs ----
 

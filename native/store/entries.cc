@@ -183,7 +183,7 @@ Ref Entries::LeaveOwing(Ref ref, Reason reason, uint64_t hash, Farewell farewell
     return 0;
   }
   const bool stays_owed = reason != Reason::kReplaced && reason != Reason::kDeleted && debts_.Owes(entry);
-  const StubInfo info = stays_owed ? debts_.StubFor(entry) : StubInfo{};
+  const StubInfo info = stays_owed ? debts_.StubFor(entry, state_->recovering) : StubInfo{};
   Unlink(ref, reason, farewell);
   if (stays_owed) return BecomeStub(ref, hash, info);
   Release(ref, hash);

@@ -548,6 +548,26 @@ TEST(StoreDebts, OwedRecordsThatAreReadBackAreOwed) {
   store->Verify();
 }
 
+// A log of a cache with more shards: the versions of two keys say nothing of each other.
+TEST(StoreDebts, ATouchOfAnotherKeyKeepsNoLaterRecordOut) {
+  DebtStore store;
+  const int64_t wall_ms = store.now().wall_ms + 50'000;
+  const auto apply = [&](const RecordView& record) { return store->Apply(record, store.now(), Origin::kLogOwed); };
+  store->SetRecovering(true);
+  EXPECT_EQ(apply(View(RecordKind::kSet, "other", "v", 1000)), Status::kStored);
+  EXPECT_EQ(apply(View(RecordKind::kTouch, "other", "", 1001, wall_ms)), Status::kStored);
+  EXPECT_EQ(apply(View(RecordKind::kSet, "key", "old", 10)), Status::kStored);
+  EXPECT_EQ(apply(View(RecordKind::kTouch, "key", "", 11, wall_ms)), Status::kStored);
+  EXPECT_EQ(store.Evict("key"), Status::kFound);
+  EXPECT_EQ(apply(View(RecordKind::kSet, "key", "new", 12)), Status::kStored);
+  EXPECT_EQ(store.Get("key").value, "new");
+  EXPECT_EQ(store.Evict("key"), Status::kFound);
+  EXPECT_EQ(apply(View(RecordKind::kDelete, "key", "", 13)), Status::kStored);
+  store->SetRecovering(false);
+  EXPECT_EQ(store.Read("key"), Status::kNotFound);
+  store->Verify();
+}
+
 TEST(StoreDebts, AnOwedRecordBelowAClearIsAStub) {
   DebtStore store;
   store->SetRecovering(true);
