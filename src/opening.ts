@@ -41,6 +41,8 @@ export class Opened {
   readonly tick: (() => void) | undefined;
   /** Of a handle that owns a cache with a log. */
   readonly keeper: LogKeeper | undefined;
+  #resolved: ResolvedOptions | undefined;
+
   constructor(handle: NativeHandle, { raw, promises, loader, random }: HandleOptions, keeper?: LogKeeper) {
     this.handle = handle;
     this.raw = raw;
@@ -49,6 +51,12 @@ export class Opened {
     this.random = random ?? Math.random;
     this.tick = clockOf(handle);
     this.keeper = keeper;
+  }
+
+  /** What the cache was made with, by any handle. */
+  get resolved(): ResolvedOptions {
+    this.#resolved ??= JSON.parse(this.handle.description) as ResolvedOptions;
+    return this.#resolved;
   }
 }
 

@@ -164,9 +164,13 @@ describe('src/', () => {
     'write-back': [...shared, 'log', 'request', 'native', 'backend', 'scribe'],
     replica: [...shared, 'log', 'request'],
     client: ['errors', 'limits'],
+    // The classes of a cache, from the first to the last.
+    'cache-entries': [...first, 'native', 'answers', 'opening', 'receiver', 'reads', 'writes', 'many'],
+    'cache-fetch': ['options', 'request', 'answers', 'opening', 'reads', 'fetch', 'cache-entries'],
+    'cache-whole': ['options', 'native', 'answers', 'opening', 'walks', 'stats', 'resize', 'cache-fetch'],
     cache: [
-      ...[...first, 'native', 'answers', 'opening', 'copies', 'receiver', 'fetch', 'removals', 'promises'],
-      ...['reads', 'writes', 'many', 'walks', 'stats', 'resize', 'cache-log', 'cache-write-back', 'ending'],
+      ...[...shared, 'native', 'answers', 'opening', 'copies', 'receiver', 'removals', 'promises', 'stats'],
+      ...['cache-fetch', 'cache-whole', 'cache-log', 'cache-write-back', 'ending'],
       ...['scribe', 'write-back', 'replica', 'client'],
     ],
     cluster: [...shared, 'cache', 'client', 'replica', 'request', 'router'],

@@ -54,8 +54,6 @@ export interface FetchCache {
   remainingTtl(key: Key): number;
   /** As `get`, by another function of the handle. */
   read(key: Key, read: (key: Key) => unknown): unknown;
-  /** A key that holds U+FFFD, as bytes. */
-  keyBytes(key: Key): Uint8Array;
   error(code: number, key?: Key): Error;
 }
 

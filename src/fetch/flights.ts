@@ -21,6 +21,7 @@ import { CairnError, isMalformed, malformedValues, show } from '../errors.ts';
 import { holdAwake, type Looker, lookAgain, lookers } from '../native/wake.ts';
 import { Code } from '../native.ts';
 import type { Loader } from '../options.ts';
+import { keyBytes } from '../request/arguments.ts';
 import { Batches } from './batches.ts';
 import type { Call, FetchOutcome } from './call.ts';
 import { type Filled, Filling } from './filling.ts';
@@ -136,7 +137,7 @@ export class Flights implements Looker {
   #tryToEnter(call: Call): boolean {
     let joined = this.#handle.joinFlight(call.key, !call.refresh);
     if (joined === -Code.keyMaybeIllFormed) {
-      joined = this.#handle.joinFlight(this.#cache.keyBytes(call.key), !call.refresh);
+      joined = this.#handle.joinFlight(keyBytes(call.key), !call.refresh);
     }
     if (joined < 0) {
       call.reject(this.#cache.error(-joined, call.key));

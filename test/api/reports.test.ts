@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { Cache, type CairnError, serve } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
+import { membersOf } from '../support/members.ts';
 import { until } from '../support/threads.ts';
 
 const data = new DataDirectories('reports');
@@ -106,20 +107,20 @@ describe('the object', () => {
       const message = new RegExp(`Cache\\.${property} was read from .*: write cache\\.${property}\\. A Proxy`);
       expect(() => proxy[property]).toThrow(withCode('ERR_INVALID_ARGUMENT', message));
     }
-    for (const method of Object.getOwnPropertyNames(Cache.prototype)) {
-      const { value } = Object.getOwnPropertyDescriptor(Cache.prototype, method)!;
-      if (method === 'constructor' || typeof value !== 'function') continue;
-      wrong(() => value('k', 1), method);
-      wrong(() => value.call({}, 'k', 1), method);
-      wrong(() => value.call(proxy, 'k', 1), method);
+    for (const { name, property } of membersOf(Cache.prototype)) {
+      const { value } = property;
+      if (typeof value !== 'function') continue;
+      wrong(() => value('k', 1), name);
+      wrong(() => value.call({}, 'k', 1), name);
+      wrong(() => value.call(proxy, 'k', 1), name);
     }
     const prototype: object = Object.getPrototypeOf(cache.promises);
-    for (const method of Object.getOwnPropertyNames(prototype)) {
-      const { value } = Object.getOwnPropertyDescriptor(prototype, method)!;
-      if (method === 'constructor' || typeof value !== 'function') continue;
+    for (const { name, property } of membersOf(prototype)) {
+      const { value } = property;
+      if (typeof value !== 'function') continue;
       const error = withCode(
         'ERR_INVALID_ARGUMENT',
-        new RegExp(`^CachePromises\\.${method} was called without its cache`),
+        new RegExp(`^CachePromises\\.${name} was called without its cache`),
       );
       for (const receiver of [undefined, {}, new Proxy(cache.promises, {})]) {
         expect(() => value.call(receiver, 'k', 1)).toThrow(error);
