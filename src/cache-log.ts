@@ -3,29 +3,25 @@
  * to the scribe. Syncs, snapshots and notices.
  */
 import { answerError } from './answers.ts';
-import { CairnTypeError, wrongType } from './errors.ts';
+import { CairnTypeError } from './errors.ts';
 import { Code, feedOf, type NativeHandle } from './native.ts';
+import { NoticeListeners } from './notices.ts';
 import { report } from './reports.ts';
 import {
   LogKeeper,
-  type NoticeListener,
   type RecoverySummary,
   RemoteScribe,
+  type ScribeNotice,
   type SnapshotSummary,
 } from './scribe/index.ts';
 
-interface Listener {
-  readonly listener: NoticeListener;
-  /** What the keeper calls. */
-  readonly heard: NoticeListener;
-}
-
 /** Cache has the documentation of what is public here. */
 export class CacheLog {
+  /** To notices of the log. */
+  readonly listeners = new NoticeListeners<ScribeNotice>(() => this.#keeperHere());
   readonly #handle: NativeHandle;
   readonly #keeper: LogKeeper | undefined;
   #remote: RemoteScribe | undefined;
-  #listeners: readonly Listener[] = [];
 
   /** `keeper`: for a handle that owns the cache. */
   constructor(handle: NativeHandle, keeper: LogKeeper | undefined) {
@@ -50,44 +46,15 @@ export class CacheLog {
     return report(await log.snapshot());
   }
 
-  /** A thread gets no notices of a log that another thread has opened. */
-  listen(listener: NoticeListener, once: boolean): void {
-    if (typeof listener !== 'function') throw wrongType('listener', 'a function', listener);
-    const keeper = this.#keeperHere();
-    if (keeper === undefined) return;
-    const added: Listener = {
-      listener,
-      heard: (notice) => {
-        // It may have been removed while the notice was on its way.
-        if (!this.#listeners.includes(added)) return;
-        if (once) this.#remove(added);
-        listener(report(notice));
-      },
-    };
-    this.#listeners = [...this.#listeners, added];
-    keeper.listen(added.heard);
-  }
-
-  /** If a listener was added twice, the later one. */
-  unlisten(listener: NoticeListener): void {
-    const found = this.#listeners.findLast((each) => each.listener === listener);
-    if (found !== undefined) this.#remove(found);
-  }
-
   /** The handle is about to be closed. */
   close(): void {
-    for (const each of this.#listeners) this.#remove(each);
+    this.listeners.close();
     this.#remote?.close();
   }
 
   /** Closes an owner's share of the log, within the time (0: no limit). */
   async release(timeoutMs: number, withSnapshot: boolean): Promise<void> {
     await this.#keeper?.release(timeoutMs, withSnapshot);
-  }
-
-  #remove(listener: Listener): void {
-    this.#listeners = this.#listeners.filter((other) => other !== listener);
-    this.#keeperHere()?.unlisten(listener.heard);
   }
 
   #keeperHere(): LogKeeper | undefined {

@@ -3,10 +3,11 @@ import { answerError } from './answers.ts';
 import type { KeptDeadLetter } from './backend/index.ts';
 import { CairnError, CairnTypeError, wrongType } from './errors.ts';
 import { Code, feedOf, type NativeHandle } from './native.ts';
+import { NoticeListeners } from './notices.ts';
 import { checkInteger, checkNames, type Duration, type ResolvedOptions } from './options.ts';
 import { checkPatience, wait } from './patience.ts';
 import { report } from './reports.ts';
-import { RemoteWriteBack, type WriteBackActions, WriteBackKeeper, type WriteBackListener } from './write-back/index.ts';
+import { RemoteWriteBack, type WriteBackActions, WriteBackKeeper, type WriteBackNotice } from './write-back/index.ts';
 
 /** The options of `drain`. */
 export interface DrainOptions {
@@ -37,21 +38,16 @@ export interface DeadLettersOptions {
   after?: bigint;
 }
 
-interface Listener {
-  readonly listener: WriteBackListener;
-  /** What the keeper calls. */
-  readonly heard: WriteBackListener;
-}
-
 /** Dead letters of one list: each has a value. */
 const DEAD_LETTERS_MAX = 1000;
 
 /** Cache has the documentation of what is public here. */
 export class CacheWriteBack {
+  /** To notices of write-back. */
+  readonly listeners = new NoticeListeners<WriteBackNotice>(() => this.#keeper());
   readonly #handle: NativeHandle;
   readonly #options: () => ResolvedOptions;
   #remote: RemoteWriteBack | undefined;
-  #listeners: readonly Listener[] = [];
 
   readonly control: WriteBack;
 
@@ -101,39 +97,10 @@ export class CacheWriteBack {
     return this.#reached('dropDeadLetters').dropDeadLetters(ids);
   }
 
-  /** A thread gets no notices of a cache that another thread has opened. */
-  listen(listener: WriteBackListener, once: boolean): void {
-    if (typeof listener !== 'function') throw wrongType('listener', 'a function', listener);
-    const keeper = this.#keeper();
-    if (keeper === undefined) return;
-    const added: Listener = {
-      listener,
-      heard: (notice) => {
-        // It may have been removed while the notice was on its way.
-        if (!this.#listeners.includes(added)) return;
-        if (once) this.#remove(added);
-        listener(report(notice));
-      },
-    };
-    this.#listeners = [...this.#listeners, added];
-    keeper.listen(added.heard);
-  }
-
-  /** If a listener was added twice, the later one. */
-  unlisten(listener: WriteBackListener): void {
-    const found = this.#listeners.findLast((each) => each.listener === listener);
-    if (found !== undefined) this.#remove(found);
-  }
-
   /** The handle is about to be closed. */
   close(): void {
-    for (const each of this.#listeners) this.#remove(each);
+    this.listeners.close();
     this.#remote?.close(new CairnError('ERR_CLOSED', 'The cache is closed'));
-  }
-
-  #remove(listener: Listener): void {
-    this.#listeners = this.#listeners.filter((other) => other !== listener);
-    this.#keeper()?.unlisten(listener.heard);
   }
 
   #keeper(): WriteBackKeeper | undefined {

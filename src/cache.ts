@@ -169,10 +169,7 @@ export class Cache<V = unknown> extends CacheWhole<V> {
   on(event: 'log', listener: NoticeListener): this;
   on(event: 'write-back', listener: WriteBackListener): this;
   on(event: EventName<V>, listener: AnyListener<V>, options?: RemovalOptions): this {
-    if (event === 'log') this.#log.listen(listener as NoticeListener, false);
-    else if (event === 'write-back') this.#writeBack.listen(listener as WriteBackListener, false);
-    else this.#listening().add(event, listener as CacheEvents<V>[typeof event], options, false);
-    return this;
+    return this.#listen(event, listener, options, false);
   }
 
   /** As `on`, for the first event only. */
@@ -181,10 +178,7 @@ export class Cache<V = unknown> extends CacheWhole<V> {
   once(event: 'log', listener: NoticeListener): this;
   once(event: 'write-back', listener: WriteBackListener): this;
   once(event: EventName<V>, listener: AnyListener<V>, options?: RemovalOptions): this {
-    if (event === 'log') this.#log.listen(listener as NoticeListener, true);
-    else if (event === 'write-back') this.#writeBack.listen(listener as WriteBackListener, true);
-    else this.#listening().add(event, listener as CacheEvents<V>[typeof event], options, true);
-    return this;
+    return this.#listen(event, listener, options, true);
   }
 
   /** Removes a listener of `on` or `once`; if it was added twice, the later one. */
@@ -192,8 +186,8 @@ export class Cache<V = unknown> extends CacheWhole<V> {
   off(event: 'log', listener: NoticeListener): this;
   off(event: 'write-back', listener: WriteBackListener): this;
   off(event: EventName<V>, listener: AnyListener<V>): this {
-    if (event === 'log') this.#log.unlisten(listener as NoticeListener);
-    else if (event === 'write-back') this.#writeBack.unlisten(listener as WriteBackListener);
+    if (event === 'log') this.#log.listeners.remove(listener as NoticeListener);
+    else if (event === 'write-back') this.#writeBack.listeners.remove(listener as WriteBackListener);
     else this.#removals?.remove(event, listener as CacheEvents<V>[typeof event]);
     return this;
   }
@@ -291,6 +285,13 @@ export class Cache<V = unknown> extends CacheWhole<V> {
     closeFetches(this);
     this.#handle.close();
     this.#promises?.handleClosed();
+  }
+
+  #listen(event: EventName<V>, listener: AnyListener<V>, options: RemovalOptions | undefined, once: boolean): this {
+    if (event === 'log') this.#log.listeners.add(listener as NoticeListener, once);
+    else if (event === 'write-back') this.#writeBack.listeners.add(listener as WriteBackListener, once);
+    else this.#listening().add(event, listener as CacheEvents<V>[typeof event], options, once);
+    return this;
   }
 
   #listening(): Removals {
