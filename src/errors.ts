@@ -180,6 +180,18 @@ export function show(value: unknown): string {
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }
 
+/** A key as a line of text says it: whole, as text if it is text. */
+export function keyText(key: string | Buffer): string {
+  const text = key.toString('utf8');
+  const isText = typeof key === 'string' || Buffer.from(text, 'utf8').equals(key);
+  return isText ? JSON.stringify(text) : `0x${key.toString('hex')}`;
+}
+
+/** The message of what was thrown, which may be no error. */
+export function reasonOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}
+
 /** Some values cannot be decoded, and why the first of them cannot. Others of the same call may be sound. */
 export function malformedValues(keys: readonly (string | Uint8Array)[], error: CairnError): CairnError {
   const more = keys.length === 1 ? '' : `, and ${keys.length - 1} more`;

@@ -1,8 +1,8 @@
 /** `cairn config`: which value each option of `cairn serve` would have, and where it comes from. */
 import { Command } from 'commander';
-import { explain, settingsFrom } from './serve.ts';
+import { settingsFor } from './serve.ts';
 import { addServeFlags, contradiction, type ServeFlags } from './serve-options.ts';
-import { SETTABLE, type Setting, type Settings, shown } from './settings.ts';
+import { SETTABLE, type Setting, shown } from './settings.ts';
 
 /** Makes the subcommand. */
 export function configCommand(): Command {
@@ -24,13 +24,8 @@ interface Line {
 }
 
 async function run(flags: ServeFlags, asJson: boolean): Promise<number> {
-  let settings: Settings = new Map();
-  try {
-    settings = await settingsFrom(flags, (message) => console.error(`Warning: ${message}`));
-  } catch (error) {
-    console.error(`cairn config: ${explain(error, settings)}`);
-    return 1;
-  }
+  const settings = await settingsFor('config', flags);
+  if (settings === undefined) return 1;
   const lines = [...SETTABLE].map(([option, row]): Line => {
     return { option, setting: settings.get(option), default: plain(row.default) };
   });

@@ -4,6 +4,7 @@
  */
 import { Command, InvalidArgumentError } from 'commander';
 import type { KeptDeadLetter } from '../backend/index.ts';
+import { keyText, reasonOf } from '../errors.ts';
 import { countText } from './serve-data.ts';
 
 /** Letters of one question. */
@@ -18,7 +19,6 @@ export function deadLettersCommand(print: (line: string) => void = console.log):
     command
       .command(name)
       .description(description)
-      .helpOption('-h, --help', 'print this help and exit')
       .requiredOption('--store <database>', 'the database: what --store of serve, or the option store, is');
   subcommand('list', 'say which changes were refused, and why; values are never printed').action(({ store }) =>
     withLetters(store, async (letters) => {
@@ -58,17 +58,15 @@ async function withLetters(
       await backend.close();
     }
   } catch (error) {
-    console.error(`cairn dead-letters: ${error instanceof Error ? error.message : String(error)}`);
+    console.error(`cairn dead-letters: ${reasonOf(error)}`);
     process.exitCode = 1;
   }
 }
 
 function describeLetter({ id, change, error, errorCode, addedWallMs, isSuperseded }: KeptDeadLetter): string {
-  const text = change.key.toString('utf8');
-  const key = Buffer.from(text).equals(change.key) ? JSON.stringify(text) : `0x${change.key.toString('hex')}`;
   const code = errorCode === undefined ? '' : ` (${errorCode})`;
   const later = isSuperseded ? '; a later change of the key is written' : '';
-  return `${id}  ${new Date(addedWallMs).toISOString()}  ${change.kind} ${key}: ${error}${code}${later}`;
+  return `${id}  ${new Date(addedWallMs).toISOString()}  ${change.kind} ${keyText(change.key)}: ${error}${code}${later}`;
 }
 
 function parseId(text: string, before: readonly bigint[]): readonly bigint[] {

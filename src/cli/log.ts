@@ -69,7 +69,6 @@ export function logCommand(output: LogCommandOutput = console_): Command {
     command
       .command(name)
       .description(description)
-      .helpOption('-h, --help', 'print this help and exit')
       .argument('<directory>', 'the directory of the log: what --data, or the option data, was');
 
   subcommand('inspect', 'say what is in a log, also while it is in use; values are never printed')

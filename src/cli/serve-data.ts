@@ -2,6 +2,7 @@
  * What `cairn serve` prints of a cache that keeps its data: how recovery goes on, what it has brought, and what a crash
  * can take. Texts of what it is given; nothing is asked or written here.
  */
+import { reasonOf } from '../errors.ts';
 import type { AckLevel, LogNotice, RecoveryProgress, RecoverySummary } from '../index.ts';
 
 const BAR_CHARACTERS = 24;
@@ -179,10 +180,6 @@ export class NoticeFilter {
     this.#isAlarmed = notice.level === 'critical' || notice.level === 'full';
     return this.#isAlarmed || wasAlarmed;
   }
-}
-
-function reasonOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
 }
 
 /** What ending has come to. */

@@ -5,7 +5,6 @@
 import { existsSync } from 'node:fs';
 import { dirname, relative } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { messageIn } from '../errors.ts';
 import type { CacheOptions, ServeOptions } from '../index.ts';
 import {
   CACHE_OPTIONS,
@@ -16,7 +15,7 @@ import {
   SNAPSHOT_OPTIONS,
   WRITE_BACK_OPTIONS,
 } from '../options.ts';
-import { ALLOW_OPEN, SETTABLE, type Setting, type Settings } from './settings.ts';
+import { ALLOW_OPEN, complaintOf, SETTABLE, type Setting, type Settings } from './settings.ts';
 
 /** What commander found, by the names that it gives the flags. */
 export type ServeFlags = Readonly<Record<string, unknown>>;
@@ -108,18 +107,10 @@ function optionOf({ option, row, flag }: Flagged): Option {
     const value = flag.read === undefined ? text : flag.read(text);
     // The port's -1 and 0 are the command's own.
     if (value === undefined) throw wrongFlag(`Expected ${shortest(flag)} to be ${plain(flag.expected!)}`, text);
-    if (value !== -1) check(row, option!, value);
+    const complaint = value === -1 ? undefined : complaintOf(option!, row, value, flagName);
+    if (complaint !== undefined) throw new InvalidArgumentError(`${complaint}.`);
     return Array.isArray(value) && Array.isArray(before) ? [...before, ...value] : value;
   });
-}
-
-function check(row: Row, option: string, value: unknown): void {
-  try {
-    // How much memory there is is not known before the addon is loaded: a share of it is checked then.
-    row.check(value, option, () => Number.MAX_SAFE_INTEGER);
-  } catch (error) {
-    throw new InvalidArgumentError(`${messageIn(error as Error, flagName)}.`);
-  }
 }
 
 function wrongFlag(sentence: string, text: string): InvalidArgumentError {

@@ -1,4 +1,5 @@
 /** What `cairn serve` prints of the database behind. Texts of what it is given; nothing is asked or written here. */
+import { keyText, reasonOf } from '../errors.ts';
 import type { WriteBackNotice, WriteBackStats } from '../index.ts';
 import { countText, sizeText } from './serve-data.ts';
 
@@ -24,15 +25,9 @@ export function describeWriteBack(notice: WriteBackNotice): string {
       return `The database is not written any more: ${reasonOf(notice.cause)}`;
     case 'restarted':
       return `The thread that writes to the database has ended, and another one goes on: ${reasonOf(notice.cause)}`;
-    case 'dead-letter': {
-      const key = typeof notice.key === 'string' ? JSON.stringify(notice.key) : `0x${notice.key.toString('hex')}`;
-      return `The database refuses the ${notice.change} of ${key}: ${reasonOf(notice.cause)}`;
-    }
+    case 'dead-letter':
+      return `The database refuses the ${notice.change} of ${keyText(notice.key)}: ${reasonOf(notice.cause)}`;
     case 'dead-letters':
       return `The database refuses ${countText(notice.count, 'more change')} of the same batch`;
   }
-}
-
-function reasonOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
 }

@@ -5,7 +5,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { Command } from 'commander';
-import { messageIn } from '../errors.ts';
+import { messageIn, reasonOf } from '../errors.ts';
 import type { Cache, MemcachedServer, ServerAddress } from '../index.ts';
 import { isLoopback, SERVE_OPTIONS } from '../options.ts';
 import {
@@ -58,8 +58,8 @@ function isPort(cause: NodeJS.ErrnoException & { port?: number }): boolean {
 }
 
 /** An error, with the options called as the user called them. */
-export function explain(error: unknown, settings: Settings): string {
-  if (!(error instanceof Error)) return String(error);
+function explain(error: unknown, settings: Settings): string {
+  if (!(error instanceof Error)) return reasonOf(error);
   const message = messageIn(error, nameIn(settings, flagName));
   const cause = error.cause as NodeJS.ErrnoException | undefined;
   if (cause?.code === 'EADDRINUSE' && message.endsWith(': it is in use')) {
@@ -70,23 +70,23 @@ export function explain(error: unknown, settings: Settings): string {
   return message;
 }
 
-/** The settings of all sources. Throws `ERR_INVALID_ARGUMENT` for one that is wrong by itself. */
-export async function settingsFrom(flags: ServeFlags, warn: (message: string) => void): Promise<Settings> {
+/** The settings of all sources. Undefined: one is wrong by itself, as was printed in the name of the command. */
+export async function settingsFor(command: 'serve' | 'config', flags: ServeFlags): Promise<Settings | undefined> {
   const file = (flags['config'] as string | undefined) ?? process.env['CAIRN_CONFIG'];
-  const environment = settingsOfEnvironment(process.env, warn);
-  const fromFile: Settings = file === undefined || file === '' ? new Map() : await settingsOfFile(file);
-  return merge(settingsOfFlags(flags), environment, fromFile);
+  try {
+    const environment = settingsOfEnvironment(process.env, (message) => console.error(`Warning: ${message}`));
+    const fromFile: Settings = file === undefined || file === '' ? new Map() : await settingsOfFile(file);
+    return merge(settingsOfFlags(flags), environment, fromFile);
+  } catch (error) {
+    console.error(`cairn ${command}: ${explain(error, new Map())}`);
+    return undefined;
+  }
 }
 
 /** Serves until a signal comes. Resolves to the exit code. */
 async function run(flags: ServeFlags): Promise<number> {
-  let settings: Settings = new Map();
-  try {
-    settings = await settingsFrom(flags, (message) => console.error(`Warning: ${message}`));
-  } catch (error) {
-    console.error(`cairn serve: ${explain(error, settings)}`);
-    return 1;
-  }
+  const settings = await settingsFor('serve', flags);
+  if (settings === undefined) return 1;
   const wrong = contradiction(settings);
   if (wrong !== undefined) {
     console.error(`cairn serve: ${wrong}`);

@@ -12,7 +12,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { extname, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { CairnError, messageIn, show } from '../errors.ts';
+import { CairnError, messageIn, type Naming, reasonOf, show } from '../errors.ts';
 import {
   CACHE_OPTIONS,
   checkBoolean,
@@ -90,17 +90,21 @@ export function merge(...sources: readonly Settings[]): Settings {
   return new Map(sources.toReversed().flatMap((settings) => [...settings]));
 }
 
-/** Checks an option by itself. Throws with the name by which it was given. */
-export function checkSetting(option: string, { value, name }: Setting): void {
+/** What is wrong with an option by itself, in a message that calls options as `say` does; undefined: nothing. */
+export function complaintOf(option: string, row: Row, value: unknown, say: Naming): string | undefined {
   try {
     // How much memory there is is not known before the addon is loaded: a share of it is checked then.
-    SETTABLE.get(option)!.check(value, option, () => Number.MAX_SAFE_INTEGER);
+    row.check(value, option, () => Number.MAX_SAFE_INTEGER);
+    return undefined;
   } catch (error) {
-    throw new CairnError(
-      'ERR_INVALID_ARGUMENT',
-      messageIn(error as Error, (each) => (each === option ? name : each)),
-    );
+    return messageIn(error as Error, say);
   }
+}
+
+// Throws with the name by which it was given.
+function checkSetting(option: string, { value, name }: Setting): void {
+  const complaint = complaintOf(option, SETTABLE.get(option)!, value, (each) => (each === option ? name : each));
+  if (complaint !== undefined) throw wrong(complaint);
 }
 
 // ---- the environment ----
@@ -190,7 +194,7 @@ async function load(file: string): Promise<unknown> {
         ({ default: exported } = (await import(pathToFileURL(path).href)) as { default?: unknown });
         exported = await exported;
       } catch (cause) {
-        throw wrong(`${file} cannot be loaded: ${cause instanceof Error ? cause.message : String(cause)}`, cause);
+        throw wrong(`${file} cannot be loaded: ${reasonOf(cause)}`, cause);
       }
       if (exported === undefined) throw wrong(`${file} exports no default: export default { maxMemory: '512mb' }`);
       return exported;

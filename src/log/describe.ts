@@ -1,5 +1,6 @@
 /** What `cairn log` prints: a survey, the entries and records of a log, and what a repair did, as lines of text. */
 import { join } from 'node:path';
+import { keyText } from '../errors.ts';
 import { RecordKind, RecordReader } from '../request/record.ts';
 import { epochText, versionParts } from './epoch.ts';
 import { type Files, nodeFiles, openIfThere } from './files.ts';
@@ -178,11 +179,6 @@ function* recordLines(records: Buffer, { formatVersion }: SegmentHeader): Genera
 
 function clearAtText(wallMs: bigint): string {
   return wallMs === 0n ? 'none' : `at ${time(Number(wallMs))}`;
-}
-
-function keyText(key: Buffer): string {
-  const text = key.toString('utf8');
-  return Buffer.from(text, 'utf8').equals(key) ? JSON.stringify(text) : `0x${key.toString('hex')}`;
 }
 
 export function* describeRepair({

@@ -1,6 +1,6 @@
 /** The answers of a lane: each function makes a value of a row, or throws its error. */
 import { answerError, countAnswer, entryInfo, storeAnswer } from '../answers.ts';
-import { CairnError, show } from '../errors.ts';
+import { CairnError, reasonOf, show } from '../errors.ts';
 import { Code } from '../native.ts';
 import type { RawOption } from '../options.ts';
 import { withJson } from '../reports.ts';
@@ -63,10 +63,13 @@ function putBack(block: Block, row: number, pieces: readonly Buffer[], call: Any
 }
 
 function takenForGood(error: unknown, key: Key): unknown {
-  const reason = error instanceof Error ? error.message : String(error);
-  return new CairnError('ERR_VALUE_MALFORMED', `${reason}; and the entry of ${show(key)} could not be put back`, {
-    cause: error,
-  });
+  return new CairnError(
+    'ERR_VALUE_MALFORMED',
+    `${reasonOf(error)}; and the entry of ${show(key)} could not be put back`,
+    {
+      cause: error,
+    },
+  );
 }
 
 export const readWithCas: Read = (block, row, pieces, call, position) => {

@@ -13,7 +13,7 @@
  */
 import { types } from 'node:util';
 import { DefaultDeserializer, DefaultSerializer, serialize } from 'node:v8';
-import { show } from '../errors.ts';
+import { reasonOf, show } from '../errors.ts';
 import { CLONE_DEPTH_MAX } from '../limits.ts';
 import { isReadable, unreadable } from './bytes.ts';
 import { describe, notStorable } from './not-storable.ts';
@@ -39,8 +39,7 @@ export function serializeClone(value: object): Buffer {
     serializer.writeRawBytes(MARK);
     return serializer.releaseBuffer();
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw notStorable(`Expected value to be data that structuredClone takes: ${why}`, error);
+    throw notStorable(`Expected value to be data that structuredClone takes: ${reasonOf(error)}`, error);
   }
 }
 

@@ -14,7 +14,7 @@
  * Bytes from the port are always raw: nothing that a client sends selects a decoder.
  */
 import { types } from 'node:util';
-import { CairnError, CairnTypeError } from '../errors.ts';
+import { CairnError, CairnTypeError, reasonOf } from '../errors.ts';
 import { JSON_DEPTH_MAX } from '../limits.ts';
 import type { RawOption } from '../options.ts';
 import { isReadable, unreadable } from './bytes.ts';
@@ -286,8 +286,7 @@ export function decode(
     if (codec === Codec.raw && typeof raw === 'function') throw error; // The user's own.
     if (isStackOverflow(error)) throw error; // The value is sound: the caller has too little stack left.
     const what = codec === Codec.raw ? 'raw bytes' : `a value of kind ${CODEC_NAMES[codec]}`;
-    const why = error instanceof Error ? error.message : String(error);
-    throw new CairnError('ERR_VALUE_MALFORMED', `Cannot decode ${what} of ${end - start} bytes: ${why}`, {
+    throw new CairnError('ERR_VALUE_MALFORMED', `Cannot decode ${what} of ${end - start} bytes: ${reasonOf(error)}`, {
       cause: error,
     });
   }

@@ -21,7 +21,7 @@
  */
 import { SHARE_ENV, type Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
-import type { ErrorCode } from '../errors.ts';
+import { type ErrorCode, reasonOf } from '../errors.ts';
 import { LANE_BLOCKS_KEPT, LANE_STARTS_MAX } from '../limits.ts';
 import { Code } from '../native.ts';
 import { Fifo } from '../queue/index.ts';
@@ -420,7 +420,7 @@ export class Lane {
 }
 
 function firstLine(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).split('\n')[0]!;
+  return reasonOf(error).split('\n')[0]!;
 }
 
 /** The failure of requests that were not sent when the lanes were destroyed. */
