@@ -1,7 +1,7 @@
 /** Cursors as every backend compares them, and as bytes for stores that have no columns. */
 import type { Cursor, WriteBatch } from './backend.ts';
 
-export function isSameCursor(a: Cursor, b: Cursor): boolean {
+function isSameCursor(a: Cursor, b: Cursor): boolean {
   return (
     a.lane === b.lane &&
     a.laneCount === b.laneCount &&
@@ -12,22 +12,23 @@ export function isSameCursor(a: Cursor, b: Cursor): boolean {
   );
 }
 
+/** Of all cursors: that of the lane or, if it has none, one of another log or lane count: it cannot begin beside it. */
+export function inTheWay(cursors: readonly Cursor[], { lane, laneCount, logId }: Cursor): Cursor | undefined {
+  const isStranger = (cursor: Cursor): boolean => cursor.laneCount !== laneCount || cursor.logId !== logId;
+  return cursors.find((cursor) => cursor.lane === lane) ?? cursors.find(isStranger);
+}
+
 /**
- * Whether a batch may be written, of all cursors that there are: its lane's has to be where it begins. A lane without
- * one may begin, unless there is one of another log or lane count. `found`: the cursor in the way.
+ * Whether a batch may be written, of all cursors that there are: its lane's has to be where it begins. `found`: the
+ * cursor in the way.
  */
 export function mayMove(
   cursors: readonly Cursor[],
   { from, to }: WriteBatch,
 ): { readonly isFree: true } | { readonly isFree: false; readonly found: Cursor | undefined } {
-  const own = cursors.find(({ lane }) => lane === to.lane);
-  const stranger = cursors.find(({ laneCount, logId }) => laneCount !== to.laneCount || logId !== to.logId);
-  if (from === undefined) {
-    const found = own ?? stranger;
-    return found === undefined ? { isFree: true } : { isFree: false, found };
-  }
-  if (own !== undefined && isSameCursor(own, from)) return { isFree: true };
-  return { isFree: false, found: own ?? stranger };
+  const found = inTheWay(cursors, to);
+  const isFree = from === undefined || found === undefined ? from === found : isSameCursor(found, from);
+  return isFree ? { isFree } : { isFree, found };
 }
 
 const CURSOR_BYTES = 40;

@@ -15,3 +15,23 @@ export function alive(row: RowValue | undefined, nowMs: number): RowValue | unde
   if (row === undefined) return undefined;
   return row.expiresWallMs === 0 || row.expiresWallMs > nowMs ? row : undefined;
 }
+
+/** A dead letter that is not superseded, by the name of its key. */
+export interface LiveLetter {
+  readonly name: string;
+  readonly change: Change;
+}
+
+/**
+ * What a load answers for some keys, by their names: the rows that were found, with dead letters in the order in which
+ * they came, because a touch is of the value before.
+ */
+export function answersOf(
+  names: readonly string[],
+  found: Map<string, RowValue | undefined>,
+  letters: readonly LiveLetter[],
+  nowMs: number,
+): (RowValue | undefined)[] {
+  for (const { name, change } of letters) found.set(name, applied(found.get(name), change));
+  return names.map((name) => alive(found.get(name), nowMs));
+}

@@ -20,12 +20,13 @@
  */
 import { closeSync, mkdirSync, openSync, readSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { CairnError, errorKind } from '../errors.ts';
+import { CairnError } from '../errors.ts';
 import type { Backend, Cursor, ErrorClass, Loaded, Row, WriteBatch, WriteOutcome } from './backend.ts';
 import { decodeCursor, encodeCursor, mayMove } from './cursors.ts';
 import { alive } from './dead-letters.ts';
 import { loadDriver } from './driver.ts';
 import { type NewestChanges, newestChanges } from './newest.ts';
+import { classOfOwn } from './own-errors.ts';
 import { decodeRow, encodeRow, expiryOf, keyOf, retime, versionOf } from './row-bytes.ts';
 import { rowKeyOf } from './row-key.ts';
 
@@ -167,8 +168,7 @@ export class LmdbBackend implements Backend {
   classify(error: unknown): ErrorClass {
     if (!(error instanceof Error)) return 'transient';
     const { code } = error as { code?: unknown };
-    if (errorKind(error) !== undefined) return code === 'ERR_CLOSED' ? 'transient' : 'halt';
-    return HALTING.has(code) ? 'halt' : 'transient';
+    return classOfOwn(error) ?? (HALTING.has(code) ? 'halt' : 'transient');
   }
 
   async readCursors(): Promise<readonly Cursor[]> {

@@ -1,6 +1,7 @@
 /** One connection to MariaDB or MySQL: what this project needs of the package mariadb, with a deadline on answers. */
 import { loadDriver } from './driver.ts';
-import type { PooledConnection } from './pool.ts';
+import { MessageTooLarge } from './mariadb-errors.ts';
+import { SqlConnection, type SqlSettings } from './sql-connection.ts';
 
 /** A cell of a parameter or a row. */
 export type Cell = Buffer | string | number | bigint | null;
@@ -27,40 +28,31 @@ export interface MariadbTarget {
   readonly ssl: boolean;
 }
 
-export interface MariadbSettings {
-  readonly connectTimeoutMs: number;
-  readonly lockTimeoutMs: number;
-  readonly statementTimeoutMs: number;
-  readonly idleTimeoutMs: number;
-  readonly answerGraceMs: number;
-}
-
 export async function loadMariadb(): Promise<CreateConnection> {
   const { createConnection } = await loadDriver('MariaDB or MySQL', 'mariadb', 'mariadb@3');
   return createConnection as CreateConnection;
 }
 
-export class MariadbConnection implements PooledConnection {
-  readonly #connection: DriverConnection;
-  readonly #answerMs: number;
-  #brokenBy: Error | undefined;
+/** What a message has beside the bytes of its cells, at most: numbers, lengths, the text of an error. */
+const MESSAGE_OVERHEAD_BYTES_MAX = 4096;
+/** As long as Windows allows, in seconds: 23 days. */
+const IDLE_SECONDS_MAX = 2_000_000;
 
-  private constructor(connection: DriverConnection, answerMs: number) {
+export class MariadbConnection extends SqlConnection {
+  readonly #connection: DriverConnection;
+  readonly #idleSeconds: number;
+  #packetBytesMax = 0;
+
+  private constructor(connection: DriverConnection, settings: SqlSettings) {
+    super(connection, settings);
     this.#connection = connection;
-    this.#answerMs = answerMs;
-    // Without a listener, the end of an idle connection would end the process.
-    connection.on('error', (error) => {
-      this.#brokenBy ??= error ?? new Error('The connection has failed');
-    });
-    connection.on('end', () => {
-      this.#brokenBy ??= new Error('The database has ended the connection');
-    });
+    this.#idleSeconds = secondsOf(settings.idleTimeoutMs);
   }
 
   static async open(
     create: CreateConnection,
     target: MariadbTarget,
-    settings: MariadbSettings,
+    settings: SqlSettings,
     isolation: 'READ COMMITTED' | 'REPEATABLE READ',
   ): Promise<MariadbConnection> {
     const driver = await create({
@@ -73,11 +65,14 @@ export class MariadbConnection implements PooledConnection {
       logParam: false,
       logger: { error: () => {}, warning: () => {} },
     });
-    const connection = new MariadbConnection(driver, settings.statementTimeoutMs + settings.answerGraceMs);
+    const connection = new MariadbConnection(driver, settings);
     try {
       for (const command of sessionCommands(settings, isolation, driver.info.isMariaDB())) {
         await connection.command(command);
       }
+      await connection.mayIdle(false);
+      const [row] = await connection.command('SELECT @@max_allowed_packet');
+      connection.#packetBytesMax = Number(row![0]);
     } catch (error) {
       connection.destroy(error as Error);
       throw error;
@@ -85,22 +80,36 @@ export class MariadbConnection implements PooledConnection {
     return connection;
   }
 
-  get isBroken(): boolean {
-    return this.#brokenBy !== undefined;
+  /** The server's `max_allowed_packet`: it ends a connection that sends a larger message. */
+  get packetBytesMax(): number {
+    return this.#packetBytesMax;
+  }
+
+  /** Whether the server is to keep a transaction whose client is silent: by default it ends it after a while. */
+  async mayIdle(isPatient: boolean): Promise<void> {
+    // MySQL has a limit for all connections only.
+    if (!this.#connection.info.isMariaDB()) {
+      await this.command(`SET SESSION wait_timeout = ${isPatient ? IDLE_SECONDS_MAX : this.#idleSeconds}`);
+      return;
+    }
+    const limit = isPatient ? 0 : this.#idleSeconds;
+    await this.command(`SET SESSION idle_transaction_timeout = ${limit}, SESSION idle_readonly_transaction_timeout = ${limit},
+      SESSION wait_timeout = ${isPatient ? IDLE_SECONDS_MAX : 'DEFAULT'}`);
   }
 
   command(sql: string): Promise<Cell[][]> {
-    return this.#ask(() => this.#connection.query({ sql, rowsAsArray: true })) as Promise<Cell[][]>;
+    return this.ask(() => this.#connection.query({ sql, rowsAsArray: true })) as Promise<Cell[][]>;
   }
 
   /** A prepared statement. */
   async run(sql: string, values: readonly Cell[]): Promise<Cell[][]> {
-    return (await this.#ask(() => this.#connection.execute({ sql, rowsAsArray: true }, values))) as Cell[][];
+    return (await this.ask(() => this.#connection.execute({ sql, rowsAsArray: true }, values))) as Cell[][];
   }
 
   /** The number of rows that a prepared statement has found. */
   async change(sql: string, values: readonly Cell[]): Promise<number> {
-    const { affectedRows } = (await this.#ask(() => this.#connection.execute({ sql }, values))) as {
+    this.#refuseIfTooLarge(values);
+    const { affectedRows } = (await this.ask(() => this.#connection.execute({ sql }, values))) as {
       affectedRows: number;
     };
     return affectedRows;
@@ -108,46 +117,41 @@ export class MariadbConnection implements PooledConnection {
 
   /** One statement for many rows of parameters: in one message where the server can. */
   async many(sql: string, rows: readonly (readonly Cell[])[]): Promise<void> {
-    if (rows.length > 0) await this.#ask(() => this.#connection.batch({ sql }, rows));
+    if (rows.length === 0) return;
+    for (const row of rows) this.#refuseIfTooLarge(row);
+    await this.ask(() => this.#connection.batch({ sql }, rows));
   }
 
-  async #ask(send: () => Promise<unknown>): Promise<unknown> {
-    if (this.#brokenBy !== undefined) throw this.#brokenBy;
-    const timer = setTimeout(() => {
-      this.destroy(Object.assign(new Error(`No answer within ${this.#answerMs} ms`), { code: 'ETIMEDOUT' }));
-    }, this.#answerMs);
-    try {
-      return await send();
-    } catch (error) {
-      throw this.#brokenBy ?? error;
-    } finally {
-      clearTimeout(timer);
+  /** The server would end the connection in the middle of the message, and that looks like a network that breaks. */
+  #refuseIfTooLarge(cells: readonly Cell[]): void {
+    let bytes = MESSAGE_OVERHEAD_BYTES_MAX;
+    for (const cell of cells) if (Buffer.isBuffer(cell)) bytes += cell.length;
+    if (bytes > this.#packetBytesMax) {
+      throw new MessageTooLarge(
+        `A change needs a message of ${bytes} bytes, and the server's max_allowed_packet is ${this.#packetBytesMax}`,
+      );
     }
   }
 
-  async end(): Promise<void> {
-    this.#brokenBy ??= new Error('The connection was closed');
-    await this.#connection.end().catch(() => {});
+  protected leave(): Promise<void> {
+    return this.#connection.end();
   }
 
-  destroy(error: Error): void {
-    this.#brokenBy ??= error;
+  protected cut(): void {
     this.#connection.destroy();
   }
 }
 
-function sessionCommands(settings: MariadbSettings, isolation: string, isMariadb: boolean): string[] {
-  const seconds = (ms: number): number => Math.max(1, Math.ceil(ms / 1000));
+function secondsOf(ms: number): number {
+  return Math.max(1, Math.ceil(ms / 1000));
+}
+
+function sessionCommands(settings: SqlSettings, isolation: string, isMariadb: boolean): string[] {
   return [
     // What does not fit is refused, not cut off.
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
     `SET SESSION TRANSACTION ISOLATION LEVEL ${isolation}`,
-    `SET SESSION innodb_lock_wait_timeout = ${seconds(settings.lockTimeoutMs)}`,
-    ...(isMariadb
-      ? [
-          `SET SESSION max_statement_time = ${settings.statementTimeoutMs / 1000}`,
-          `SET SESSION idle_transaction_timeout = ${seconds(settings.idleTimeoutMs)}`,
-        ]
-      : [`SET SESSION wait_timeout = ${seconds(settings.idleTimeoutMs)}`]),
+    `SET SESSION innodb_lock_wait_timeout = ${secondsOf(settings.lockTimeoutMs)}`,
+    ...(isMariadb ? [`SET SESSION max_statement_time = ${settings.statementTimeoutMs / 1000}`] : []),
   ];
 }

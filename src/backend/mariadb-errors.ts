@@ -1,6 +1,9 @@
 /** What the errors of MariaDB and MySQL, and of a connection to them, say about the next try. */
-import { errorKind } from '../errors.ts';
 import type { ErrorClass } from './backend.ts';
+import { classOfOwn } from './own-errors.ts';
+
+/** ER_NET_PACKET_TOO_LARGE */
+export const MESSAGE_TOO_LARGE = 1153;
 
 /** By the server's number, where the SQLSTATE says too little. */
 const NUMBERS: Readonly<Record<number, ErrorClass>> = {
@@ -13,6 +16,7 @@ const NUMBERS: Readonly<Record<number, ErrorClass>> = {
   1146: 'halt', // no such table
   1227: 'halt', // no permission
   1698: 'halt', // wrong user
+  [MESSAGE_TOO_LARGE]: 'halt', // a message above max_allowed_packet, of which the connection has ended
   1118: 'permanent', // row too large
   1406: 'permanent', // too long for its column
   1264: 'permanent', // out of range
@@ -33,10 +37,17 @@ const CLASSES: Readonly<Record<string, ErrorClass>> = {
   '42': 'halt', // missing table or column, no permission
 };
 
+/** A message that the server would not take, and that was not sent: the connection is sound. */
+export class MessageTooLarge extends Error {
+  readonly errno = MESSAGE_TOO_LARGE;
+}
+
 export function classifyMariadb(error: unknown): ErrorClass {
   if (!(error instanceof Error)) return 'transient';
-  const { code, errno, sqlState } = error as { code?: unknown; errno?: unknown; sqlState?: unknown };
-  if (errorKind(error) !== undefined) return code === 'ERR_CLOSED' || code === 'ERR_QUEUE_FULL' ? 'transient' : 'halt';
+  if (error instanceof MessageTooLarge) return 'permanent';
+  const own = classOfOwn(error);
+  if (own !== undefined) return own;
+  const { errno, sqlState } = error as { errno?: unknown; sqlState?: unknown };
   const byNumber = typeof errno === 'number' ? NUMBERS[errno] : undefined;
   return byNumber ?? CLASSES[String(sqlState).slice(0, 2)] ?? 'transient';
 }

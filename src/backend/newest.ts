@@ -36,10 +36,15 @@ export function newestChanges(changes: readonly Change[]): NewestChanges {
   return { deletes, sets, touches };
 }
 
+export interface PieceBounds {
+  readonly rows: number;
+  readonly bytes: number;
+}
+
 /** The changes in pieces of at most that number of rows and of bytes. A larger change is a piece alone. */
 export function* piecesOf<C extends Change>(
   changes: readonly C[],
-  { rows, bytes }: { readonly rows: number; readonly bytes: number },
+  { rows, bytes }: PieceBounds,
 ): Generator<readonly C[]> {
   let start = 0;
   let total = 0;

@@ -1,7 +1,7 @@
-/** One connection to PostgreSQL: what this project needs of the package pg, with a deadline on every answer. */
+/** One connection to PostgreSQL: what this project needs of the package pg, as an SQL connection. */
 import { loadDriver } from './driver.ts';
-import type { PooledConnection } from './pool.ts';
 import type { Statement } from './postgres-sql.ts';
+import { SqlConnection, type SqlSettings } from './sql-connection.ts';
 
 /** A client of pg, as far as it is used here. */
 interface Client {
@@ -11,8 +11,7 @@ interface Client {
   connect(): Promise<void>;
   query(config: QueryConfig): Promise<Result | Result[]>;
   end(): Promise<void>;
-  on(event: 'error', listener: (error: Error) => void): this;
-  on(event: 'end', listener: () => void): this;
+  on(event: 'error' | 'end', listener: (error?: Error) => void): this;
   readonly connection: { readonly stream: { destroy(error?: Error): void; unref(): void } };
 }
 
@@ -33,40 +32,21 @@ export interface Result {
 
 export type ClientConstructor = new (config: object) => Client;
 
-export interface SessionSettings {
-  readonly connectTimeoutMs: number;
-  readonly lockTimeoutMs: number;
-  readonly statementTimeoutMs: number;
-  readonly idleTimeoutMs: number;
-  /** How much longer than the database's own limit an answer may take before the network is held to be gone. */
-  readonly answerGraceMs: number;
+export interface SessionSettings extends SqlSettings {
   readonly applicationName: string;
 }
-
-/** How long the end of a connection waits for the database. */
-const GOODBYE_MS_MAX = 1_000;
 
 export async function loadPg(): Promise<ClientConstructor> {
   const { Client: constructor } = await loadDriver('PostgreSQL', 'pg', 'pg@8');
   return constructor as ClientConstructor;
 }
 
-export class PostgresConnection implements PooledConnection {
+export class PostgresConnection extends SqlConnection {
   readonly #client: Client;
-  readonly #answerMs: number;
-  #brokenBy: Error | undefined;
-  #ended: Promise<void> | undefined;
 
-  private constructor(client: Client, answerMs: number) {
+  private constructor(client: Client, settings: SqlSettings) {
+    super(client, settings);
     this.#client = client;
-    this.#answerMs = answerMs;
-    // Without a listener, the end of an idle connection would end the process.
-    client.on('error', (error) => {
-      this.#brokenBy ??= error;
-    });
-    client.on('end', () => {
-      this.#brokenBy ??= new Error('The database has ended the connection');
-    });
   }
 
   static async open(Client: ClientConstructor, connectionString: string, settings: SessionSettings) {
@@ -77,7 +57,7 @@ export class PostgresConnection implements PooledConnection {
       keepAlive: true,
       types: { getTypeParser: () => (text: string) => text },
     });
-    const connection = new PostgresConnection(client, settings.statementTimeoutMs + settings.answerGraceMs);
+    const connection = new PostgresConnection(client, settings);
     try {
       await client.connect();
       await connection.command(sessionCommands(settings));
@@ -88,13 +68,9 @@ export class PostgresConnection implements PooledConnection {
     return connection;
   }
 
-  get isBroken(): boolean {
-    return this.#brokenBy !== undefined;
-  }
-
   /** Simple commands, several with `;` between. Returns the result of the last. */
   async command(text: string): Promise<Result> {
-    const result = await this.#ask({ text, rowMode: 'array' });
+    const result = await this.ask(() => this.#client.query({ text, rowMode: 'array' }));
     return Array.isArray(result) ? result.at(-1)! : result;
   }
 
@@ -105,40 +81,14 @@ export class PostgresConnection implements PooledConnection {
   }
 
   async run({ name, text, values }: Statement): Promise<Result> {
-    return (await this.#ask({ name, text, values, rowMode: 'array' })) as Result;
+    return (await this.ask(() => this.#client.query({ name, text, values, rowMode: 'array' }))) as Result;
   }
 
-  async #ask(query: QueryConfig): Promise<Result | Result[]> {
-    if (this.#brokenBy !== undefined) throw this.#brokenBy;
-    const timer = setTimeout(() => {
-      const error = new Error(`No answer within ${this.#answerMs} ms`);
-      this.destroy(Object.assign(error, { code: 'ETIMEDOUT' }));
-    }, this.#answerMs);
-    try {
-      return await this.#client.query(query);
-    } catch (error) {
-      // pg says that the connection was terminated; the reason is better.
-      throw this.#brokenBy ?? error;
-    } finally {
-      clearTimeout(timer);
-    }
+  protected leave(): Promise<void> {
+    return this.#client.end();
   }
 
-  end(): Promise<void> {
-    this.#brokenBy ??= new Error('The connection was closed');
-    this.#ended ??= this.#sayGoodbye();
-    return this.#ended;
-  }
-
-  async #sayGoodbye(): Promise<void> {
-    // A network that is gone gives no answer.
-    const timer = setTimeout(() => this.#client.connection.stream.destroy(), GOODBYE_MS_MAX);
-    await this.#client.end().catch(() => {});
-    clearTimeout(timer);
-  }
-
-  destroy(error: Error): void {
-    this.#brokenBy ??= error;
+  protected cut(): void {
     this.#client.connection.stream.destroy();
   }
 }

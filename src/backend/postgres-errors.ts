@@ -1,6 +1,6 @@
 /** What the errors of PostgreSQL and of a connection to it say about the next try. */
-import { errorKind } from '../errors.ts';
 import type { ErrorClass } from './backend.ts';
+import { classOfOwn } from './own-errors.ts';
 
 /**
  * By the class of the SQLSTATE, its first two characters. Everything else is transient: a writer that goes on trying
@@ -41,9 +41,9 @@ const HALTING = /^SASL|does not support SSL|unsupported authentication/i;
 
 export function classifyPostgres(error: unknown): ErrorClass {
   if (!(error instanceof Error)) return 'transient';
+  const own = classOfOwn(error);
+  if (own !== undefined) return own;
   const code = codeOf(error) ?? '';
-  // An error of this project's: a package that is missing, tables that do not fit.
-  if (errorKind(error) !== undefined) return code === 'ERR_CLOSED' || code === 'ERR_QUEUE_FULL' ? 'transient' : 'halt';
   if (code in CODES) return CODES[code]!;
   if (/^[0-9A-Z]{5}$/.test(code)) return CLASSES[code.slice(0, 2)] ?? 'transient';
   return HALTING.test(error.message) ? 'halt' : 'transient';

@@ -1,14 +1,12 @@
 /**
  * The tables of a PostgreSQL backend and the statements on them; docs/backends.md describes both for users.
- *
- * Numbers of 64 bits without a sign (versions, the identities of log and writer) stand in `bigint` columns with their
- * bits unchanged. Up to 2^63 that is the number itself; versions reach it after 2^31 epochs.
  */
 import type { Change, Cursor, SetChange, TouchChange } from './backend.ts';
 import { isLongKey, rowKeyOf } from './row-key.ts';
+import { CURSOR_COLUMNS, changeCells, cursorCells, signed, VALUE_COLUMNS } from './sql-rows.ts';
 
 /** A cell of a statement's parameters. pg sends Buffers as they are and the rest as text. */
-export type Parameter = Buffer | string | number | null;
+export type Parameter = Buffer | string | number | bigint | null;
 
 export interface Statement {
   /** The same name is the same text: a connection prepares it once. */
@@ -21,8 +19,6 @@ export interface Statement {
 export const STATEMENT_ROWS_MAX = 1024;
 /** Bytes of keys and values of a statement with more than one row. */
 export const STATEMENT_BYTES_MAX: number = 2 ** 20;
-/** Keys of a load: each is a parameter twice, and a statement can have 65,535. */
-export const LOAD_KEYS_MAX = 16_384;
 
 /** The layout that this code makes and reads; it stands in the comment of the table. */
 export const LAYOUT = 1;
@@ -124,39 +120,9 @@ function literal(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }
 
-/** 64 bits without a sign, as a bigint column has them. */
-export function signed(bits: bigint): string {
-  return BigInt.asIntN(64, bits).toString();
-}
-
-export function unsigned(text: string): bigint {
-  return BigInt.asUintN(64, BigInt(text));
-}
-
 /** bytea as text: \x and two digits for each byte. */
 export function bytesOf(text: string): Buffer {
   return Buffer.from(text.slice(2), 'hex');
-}
-
-const CURSOR_COLUMNS = 'lane, lane_count, log_id, position, epoch, writer';
-
-function cursorNumbers({ lane, laneCount, logId, position, epoch, writer }: Cursor): string[] {
-  return [`${lane}`, `${laneCount}`, signed(logId), signed(position), `${epoch}`, signed(writer)];
-}
-
-/** A cursor from its six numbers with spaces between. */
-export function cursorOf(text: string): Cursor {
-  const [lane, laneCount, logId, position, epoch, writer] = text.split(' ') as [
-    ...[string, string, string, string, string, string],
-  ];
-  return {
-    lane: Number(lane),
-    laneCount: Number(laneCount),
-    logId: unsigned(logId),
-    position: unsigned(position),
-    epoch: Number(epoch),
-    writer: unsigned(writer),
-  };
 }
 
 const cursorText = `concat_ws(' ', ${CURSOR_COLUMNS})`;
@@ -195,7 +161,7 @@ export class PostgresStatements {
    */
   begin(from: Cursor | undefined, to: Cursor): string {
     const { cursors, deadLetters } = this.tables;
-    const [lane, laneCount, logId, position, epoch, writer] = cursorNumbers(to);
+    const [lane, laneCount, logId, position, epoch, writer] = cursorCells(to);
     const live = `RETURNING EXISTS (SELECT FROM ${deadLetters.quoted} WHERE NOT superseded)`;
     const begin = 'BEGIN ISOLATION LEVEL READ COMMITTED';
     if (from === undefined) {
@@ -205,7 +171,7 @@ export class PostgresStatements {
         ON CONFLICT (lane) DO NOTHING ${live}`;
     }
     const names = CURSOR_COLUMNS.split(', ');
-    const condition = cursorNumbers(from).map((number, i) => `${names[i]} = ${number}`);
+    const condition = cursorCells(from).map((number, i) => `${names[i]} = ${number}`);
     return `${begin}; UPDATE ${cursors.quoted}
       SET lane_count = ${laneCount}, log_id = ${logId}, position = ${position}, epoch = ${epoch}, writer = ${writer},
         moved_at = now()
@@ -280,30 +246,25 @@ export class PostgresStatements {
   }
 
   addDeadLetter(change: Change, error: Error, errorCode: string | undefined, cursor: Cursor): Statement {
-    const columns = 'kind, key, value, codec, client_flags, expires_ms, version, long_key, error, error_code';
+    const columns = `kind, key, ${VALUE_COLUMNS}, long_key, error, error_code, ${CURSOR_COLUMNS}`;
     const name = 'cairn_add_letter';
-    const text = `INSERT INTO ${this.tables.deadLetters.quoted} (${columns}, ${CURSOR_COLUMNS}) VALUES (${places(16)})`;
-    const isSet = change.kind === 'set';
+    const text = `INSERT INTO ${this.tables.deadLetters.quoted} (${columns}) VALUES (${places(16)})`;
     const values = [
       change.kind,
       rowKeyOf(change.key),
-      isSet ? change.value : null,
-      isSet ? change.codec : null,
-      isSet ? change.clientFlags : null,
-      change.kind === 'delete' ? null : change.expiresWallMs,
-      signed(change.version),
+      ...changeCells(change),
       isLongKey(change.key) ? change.key : null,
       // Text of PostgreSQL has no NUL.
       error.message.replaceAll('\0', ' '),
       errorCode ?? null,
-      ...cursorNumbers(cursor),
+      ...cursorCells(cursor),
     ];
     return { name, text, values };
   }
 
-  /** The columns of {@link deadLetterOf}. */
+  /** Columns: id, kind, the whole key, those of the value, error, error_code, the cursor, the time, superseded. */
   listDeadLetters(limit: number, after: bigint): Statement {
-    const columns = 'id, kind, coalesce(long_key, key), value, codec, client_flags, expires_ms, version';
+    const columns = `id, kind, coalesce(long_key, key), ${VALUE_COLUMNS}`;
     const added = 'floor(extract(epoch FROM added_at) * 1000)::bigint';
     const text = `SELECT ${columns}, error, error_code, ${cursorText}, ${added}, superseded
       FROM ${this.tables.deadLetters.quoted} WHERE id > $1 ORDER BY id LIMIT $2`;
@@ -321,7 +282,7 @@ export class PostgresStatements {
    */
   load(keys: readonly Buffer[], nowMs: number): Statement {
     const { entries, cursors, deadLetters } = this.tables;
-    const columns = 'key, value, codec, client_flags, expires_ms, version';
+    const columns = `key, ${VALUE_COLUMNS}`;
     const size = sizeFor(keys.length);
     const name = `cairn_load_${size}`;
     const text = this.#text(name, () => {

@@ -1,5 +1,5 @@
 /** Makes the tables of a PostgreSQL backend where they are missing, and finds at opening why they would not do. */
-import { CairnError } from '../errors.ts';
+import { unfit } from './own-errors.ts';
 import type { PostgresConnection } from './postgres-connection.ts';
 import { creation, LAYOUT, quoted, type Table, type Tables, tablesOf } from './postgres-sql.ts';
 
@@ -35,10 +35,6 @@ export async function openTables(connection: PostgresConnection, names: TableNam
   const problems = all.flatMap((table) => problemsOf(table, found.get(table.name)));
   if (problems.length > 0) throw unfit(problems);
   return tables;
-}
-
-function unfit(problems: readonly string[]): CairnError {
-  return new CairnError('ERR_BACKEND_UNFIT', `The database cannot be used: ${problems.join('; ')}`);
 }
 
 async function create(

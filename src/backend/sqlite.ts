@@ -10,7 +10,7 @@
  */
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { CairnError, errorKind } from '../errors.ts';
+import { CairnError } from '../errors.ts';
 import type {
   Backend,
   Change,
@@ -28,6 +28,19 @@ import type {
 import { mayMove } from './cursors.ts';
 import { alive, applied } from './dead-letters.ts';
 import { type NewestChanges, newestChanges } from './newest.ts';
+import { classOfOwn, refusal, unfit } from './own-errors.ts';
+import {
+  CURSOR_COLUMNS,
+  changeCells,
+  changeOf,
+  cursorCells,
+  cursorOf,
+  rowValueOf,
+  SCAN_ROWS,
+  SCAN_VALUE_BYTES_MAX,
+  signed,
+  VALUE_COLUMNS,
+} from './sql-rows.ts';
 import {
   loadSqlite,
   type OpenSqlite,
@@ -50,12 +63,8 @@ export interface SqliteOptions {
   readonly load?: (() => Promise<OpenSqlite>) | undefined;
 }
 
-const CURSOR = 'lane, lane_count, log_id, position, epoch, writer';
-const VALUE = 'value, codec, client_flags, expires_ms, version';
-
-/** Rows and bytes of a piece of a scan. */
-const SCAN_ROWS = 256;
-const SCAN_VALUE_BYTES_MAX: number = 64 * 1024;
+const CURSOR_NAMES = CURSOR_COLUMNS.split(', ');
+const VALUE_NAMES = VALUE_COLUMNS.split(', ');
 
 /** By SQLite's primary result code. All others are transient. */
 const CLASSES: Readonly<Record<number, ErrorClass>> = {
@@ -158,7 +167,7 @@ export class SqliteBackend implements Backend {
 
   #makeTables(database: SqliteDatabase): void {
     const value = 'codec INTEGER, client_flags INTEGER, expires_ms INTEGER';
-    const cursor = CURSOR.split(', ').map((column) => `${column} INTEGER NOT NULL`);
+    const cursor = CURSOR_NAMES.map((column) => `${column} INTEGER NOT NULL`);
     const [lane, ...restOfCursor] = cursor;
     const tables: Record<string, string[]> = {
       [this.#entries]: [
@@ -198,9 +207,7 @@ export class SqliteBackend implements Backend {
       const keys = found.filter(({ pk }) => pk !== 0n).map(({ name }) => name);
       if (keys.length !== 1 || keys[0] !== key) problems.push(`the primary key of ${table} is not ${key} alone`);
     }
-    if (problems.length > 0) {
-      throw new CairnError('ERR_BACKEND_UNFIT', `The database cannot be used: ${problems.join('; ')}`);
-    }
+    if (problems.length > 0) throw unfit(problems);
     const index = `"${this.#letters.slice(1, -1)}_live"`;
     database.exec(`CREATE INDEX IF NOT EXISTS ${index} ON ${this.#letters} (key) WHERE superseded = 0`);
   }
@@ -215,8 +222,9 @@ export class SqliteBackend implements Backend {
 
   classify(error: unknown): ErrorClass {
     if (!(error instanceof Error)) return 'transient';
+    const own = classOfOwn(error);
+    if (own !== undefined) return own;
     const { code, errcode } = error as { code?: unknown; errcode?: unknown };
-    if (errorKind(error) !== undefined) return code === 'ERR_CLOSED' ? 'transient' : 'halt';
     if (HALTING_FILES.has(code)) return 'halt';
     // Extended codes have the primary one in their lowest byte, extended names at their beginning.
     const [name = ''] = /^SQLITE_[A-Z]+/.exec(String(code)) ?? [];
@@ -283,7 +291,7 @@ export class SqliteBackend implements Backend {
       if (!cursor.isFree) return { kind: 'moved', found: cursor.found };
       const cells = cursorCells(batch.to);
       opened
-        .prepare(`INSERT OR REPLACE INTO ${this.#cursors} (${CURSOR}, moved_ms) VALUES (?, ?, ?, ?, ?, ?, ?)`)
+        .prepare(`INSERT OR REPLACE INTO ${this.#cursors} (${CURSOR_COLUMNS}, moved_ms) VALUES (?, ?, ?, ?, ?, ?, ?)`)
         .run(...cells, this.#clock());
       const [live] = opened.prepare(`SELECT 1 FROM ${this.#letters} WHERE superseded = 0 LIMIT 1`).all();
       const deadLetters = this.#apply(opened, changes);
@@ -307,9 +315,9 @@ export class SqliteBackend implements Backend {
     };
     const remove = opened.prepare(`DELETE FROM ${this.#entries} WHERE key = ?`);
     for (const change of deletes) attempt(change, remove, change.key);
-    const columns = VALUE.split(', ').map((column) => `${column} = excluded.${column}`);
+    const columns = VALUE_NAMES.map((column) => `${column} = excluded.${column}`);
     const set = opened.prepare(
-      `INSERT INTO ${this.#entries} (key, ${VALUE}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET ${columns}`,
+      `INSERT INTO ${this.#entries} (key, ${VALUE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET ${columns}`,
     );
     for (const change of sets) {
       const { key, value, codec, clientFlags, expiresWallMs, version } = change;
@@ -335,16 +343,11 @@ export class SqliteBackend implements Backend {
   }
 
   #addDeadLetter(opened: Opened, change: Change, error: Error, cursor: readonly SqliteCell[]): void {
-    const isSet = change.kind === 'set';
-    const columns = `kind, key, ${VALUE}, error, error_code, ${CURSOR}, added_ms`;
+    const columns = `kind, key, ${VALUE_COLUMNS}, error, error_code, ${CURSOR_COLUMNS}, added_ms`;
     const cells: SqliteCell[] = [
       change.kind,
       change.key,
-      isSet ? change.value : null,
-      isSet ? change.codec : null,
-      isSet ? change.clientFlags : null,
-      change.kind === 'delete' ? null : change.expiresWallMs,
-      signed(change.version),
+      ...changeCells(change),
       error.message,
       String((error as { code?: unknown }).code),
       ...cursor,
@@ -353,24 +356,22 @@ export class SqliteBackend implements Backend {
     try {
       opened.prepare(`INSERT INTO ${this.#letters} (${columns}) VALUES (${cells.map(() => '?')})`).run(...cells);
     } catch (reason) {
-      if (this.classify(reason) !== 'permanent') throw reason;
-      const { message } = reason as Error;
-      throw new CairnError('ERR_BACKEND_UNFIT', `The database refuses a dead letter: ${message}`, { cause: reason });
+      throw this.classify(reason) === 'permanent' ? refusal('a dead letter', reason) : reason;
     }
   }
 
   #rowOf(opened: Opened, key: Buffer): RowValue | undefined {
-    const [found] = opened.prepare(`SELECT ${VALUE} FROM ${this.#entries} WHERE key = ?`).all(key);
+    const [found] = opened.prepare(`SELECT ${VALUE_COLUMNS} FROM ${this.#entries} WHERE key = ?`).all(key);
     const letters = opened
-      .prepare(`SELECT kind, key, ${VALUE} FROM ${this.#letters} WHERE superseded = 0 AND key = ? ORDER BY id`)
+      .prepare(`SELECT kind, key, ${VALUE_COLUMNS} FROM ${this.#letters} WHERE superseded = 0 AND key = ? ORDER BY id`)
       .all(key);
-    let row = found === undefined ? undefined : rowValue(found);
-    for (const letter of letters) row = applied(row, changeOf(letter));
+    let row = found === undefined ? undefined : rowValueOf(cellsOf(found, VALUE_NAMES));
+    for (const letter of letters) row = applied(row, letterIn(letter));
     return alive(row, this.#clock());
   }
 
   #cursorsIn(opened: Opened): Cursor[] {
-    return opened.prepare(`SELECT ${CURSOR} FROM ${this.#cursors} ORDER BY lane`).all().map(cursorOf);
+    return opened.prepare(`SELECT ${CURSOR_COLUMNS} FROM ${this.#cursors} ORDER BY lane`).all().map(cursorIn);
   }
 
   #listDeadLetters(limit: number, after: bigint): readonly KeptDeadLetter[] {
@@ -379,10 +380,10 @@ export class SqliteBackend implements Backend {
       .all(after, limit);
     return found.map((row) => ({
       id: row['id'] as bigint,
-      change: changeOf(row),
+      change: letterIn(row),
       error: row['error'] as string,
       errorCode: (row['error_code'] as string | null) ?? undefined,
-      cursor: cursorOf(row),
+      cursor: cursorIn(row),
       addedWallMs: Number(row['added_ms']),
       isSuperseded: row['superseded'] !== 0n,
     }));
@@ -408,12 +409,8 @@ export class SqliteBackend implements Backend {
       } catch {
         // SQLite has ended the transaction itself; the first error says why.
       }
-      if (this.classify(error) !== 'permanent') throw error;
       // A constraint that is checked at COMMIT names no change.
-      const { message } = error as Error;
-      throw new CairnError('ERR_BACKEND_UNFIT', `The database refuses a batch as a whole: ${message}`, {
-        cause: error,
-      });
+      throw this.classify(error) === 'permanent' ? refusal('a batch as a whole', error) : error;
     }
   }
 
@@ -443,44 +440,15 @@ function withStatements(database: SqliteDatabase): Opened {
   };
 }
 
-/** 64 bits without a sign keep their bits in an INTEGER, which has one. */
-function signed(bits: bigint): bigint {
-  return BigInt.asIntN(64, bits);
+/** The cells of some columns of a row, in their order. */
+function cellsOf(row: SqliteRow, columns: readonly string[]): (SqliteCell | undefined)[] {
+  return columns.map((column) => row[column]);
 }
 
-function unsigned(cell: SqliteCell | undefined): bigint {
-  return BigInt.asUintN(64, BigInt(cell as bigint));
+function cursorIn(row: SqliteRow): Cursor {
+  return cursorOf(cellsOf(row, CURSOR_NAMES));
 }
 
-function cursorCells({ lane, laneCount, logId, position, epoch, writer }: Cursor): SqliteCell[] {
-  return [lane, laneCount, signed(logId), signed(position), epoch, signed(writer)];
-}
-
-function cursorOf(row: SqliteRow): Cursor {
-  return {
-    lane: Number(row['lane']),
-    laneCount: Number(row['lane_count']),
-    logId: unsigned(row['log_id']),
-    position: unsigned(row['position']),
-    epoch: Number(row['epoch']),
-    writer: unsigned(row['writer']),
-  };
-}
-
-function rowValue(row: SqliteRow): RowValue {
-  return {
-    value: row['value'] as Buffer,
-    codec: Number(row['codec']),
-    clientFlags: Number(row['client_flags']),
-    expiresWallMs: Number(row['expires_ms']),
-    version: unsigned(row['version']),
-  };
-}
-
-function changeOf(row: SqliteRow): Change {
-  const key = row['key'] as Buffer;
-  const version = unsigned(row['version']);
-  if (row['kind'] === 'set') return { kind: 'set', key, ...rowValue(row) };
-  if (row['kind'] === 'delete') return { kind: 'delete', key, version };
-  return { kind: 'touch', key, expiresWallMs: Number(row['expires_ms']), version };
+function letterIn(row: SqliteRow): Change {
+  return changeOf(row['kind'] as string, row['key'] as Buffer, cellsOf(row, VALUE_NAMES));
 }

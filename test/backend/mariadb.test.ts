@@ -3,7 +3,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/index.ts';
 import { MariadbBackend, type MariadbOptions } from '../../src/backend/mariadb.ts';
-import { REFUSED, REFUSED_EXPIRY, Subject, set } from '../../src/testing/harness.ts';
+import { loadMariadb, MariadbConnection } from '../../src/backend/mariadb-connection.ts';
+import { bytes, NOW_MS, REFUSED, REFUSED_EXPIRY, remove, Subject, set, touch } from '../../src/testing/harness.ts';
 import { describeBackend } from '../conformance/backend.ts';
 import { CuttingProxy, MARIADB_WIRE } from '../support/cutting-proxy.ts';
 import { withCode } from '../support/errors.ts';
@@ -120,6 +121,119 @@ skipUnless(hasMariadb, MARIADB_MISSING).describe('with a server', () => {
       await holding;
       expect(await subject.backend.readCursors()).toEqual([subject.cursor]);
       expect(await subject.backend.write(batch)).toMatchObject({ kind: 'committed' });
+    });
+
+    test('keeps pieces of changes and of keys below the largest message that the server takes', async () => {
+      await server.query('SET GLOBAL max_allowed_packet = 65536');
+      try {
+        const subject = await opened();
+        const keys = Array.from({ length: 400 }, (_, i) => `${i} `.padEnd(1000, 'k'));
+        await subject.write(...keys.map((key) => set(key, 'v'.repeat(500))));
+        await subject.write(...keys.map((key) => set(key, '')));
+        expect(await subject.texts(...keys)).toEqual(keys.map(() => ''));
+        await subject.write(...keys.map((key) => remove(key)));
+        expect((await subject.scan()).rows).toEqual([]);
+      } finally {
+        await server.query('SET GLOBAL max_allowed_packet = 1073741824');
+      }
+    });
+
+    test('puts a value aside that is above the largest message of the server, and reads it whole', async () => {
+      await server.query('SET GLOBAL max_allowed_packet = 65536');
+      try {
+        const subject = await opened();
+        const large = (key: string, size: number) => set(key, Buffer.alloc(size, `${key} of some size `), { codec: 6 });
+        const bodies = [large('b', 61_439), large('c', 61_440), large('d', 65_536), large('e', 300_001)];
+        const { deadLetters } = await subject.write(set('a', 'small'), ...bodies, set('f', 'small'));
+        expect(deadLetters.map(({ change }) => change.key.toString())).toEqual(['c', 'd', 'e']);
+        for (const { error } of deadLetters) expect(subject.backend.classify(error)).toBe('permanent');
+        const later = await opened();
+        later.moveTo(subject.cursor);
+        expect((await later.load('a', 'b', 'c', 'd', 'e', 'f')).rows.map((row) => row?.value)).toEqual([
+          ...[bytes('small'), ...bodies.map(({ value }) => value), bytes('small')],
+        ]);
+        expect((await later.scan()).rows).toHaveLength(6);
+        const kept = await later.backend.deadLetters!.list(10);
+        expect(kept.map(({ change }) => change)).toEqual(bodies.slice(1));
+        expect(kept[0]).toMatchObject({
+          errorCode: '1153',
+          error: expect.stringMatching(/max_allowed_packet is 65536/),
+        });
+        expect(await later.backend.deadLetters!.list(1, kept[0]!.id)).toEqual([kept[1]]);
+        await later.write(set('d', 'new'), touch('e', NOW_MS + 1000));
+        expect((await later.load('d', 'e')).rows).toMatchObject([
+          { value: bytes('new') },
+          { value: bodies[3]!.value, expiresWallMs: NOW_MS + 1000 },
+        ]);
+        // Of the parts of a dead letter none is left, and none is a letter.
+        expect(await later.backend.deadLetters!.drop([...kept.map(({ id }) => id), kept[2]!.id + 1n])).toBe(3);
+        expect(await server.query('SELECT count(*) AS n FROM cairn_dead_letters', 'app')).toEqual([{ n: 0n }]);
+        expect(await later.texts('c', 'd', 'e')).toEqual([undefined, 'new', undefined]);
+      } finally {
+        await server.query('SET GLOBAL max_allowed_packet = 1073741824');
+      }
+    });
+
+    test('halts for a message above the bound that the server answers itself', () => {
+      const error = Object.assign(new Error('Got a packet bigger than max_allowed_packet'), {
+        errno: 1153,
+        sqlState: '08S01',
+      });
+      expect(make().classify(error)).toBe('halt');
+    });
+
+    test('gives the reader of a scan the time that it takes, and no other transaction', async () => {
+      const subject = await opened({ idleTimeoutMs: 1000, loadConnections: 1 });
+      await subject.write(...Array.from({ length: 300 }, (_, i) => set(`key ${i}`, 'value')));
+      // The limits of the server are those of a session that sets none.
+      await server.query('SET GLOBAL idle_readonly_transaction_timeout = 1; SET GLOBAL wait_timeout = 1');
+      try {
+        const slow = await opened({ idleTimeoutMs: 1000, loadConnections: 1 });
+        let count = 0;
+        for await (const { rows } of slow.backend.scan()) {
+          count += rows.length;
+          if (count < 300) await new Promise((resolve) => setTimeout(resolve, 2200));
+        }
+        expect(count).toBe(300);
+      } finally {
+        await server.query('SET GLOBAL idle_readonly_transaction_timeout = 0; SET GLOBAL wait_timeout = 28800');
+      }
+      const connection = await MariadbConnection.open(
+        await loadMariadb(),
+        server.target,
+        {
+          connectTimeoutMs: 1000,
+          lockTimeoutMs: 1000,
+          statementTimeoutMs: 1000,
+          idleTimeoutMs: 7000,
+          answerGraceMs: 1000,
+        },
+        'REPEATABLE READ',
+      );
+      const limits = 'SELECT @@idle_transaction_timeout, @@idle_readonly_transaction_timeout, @@wait_timeout';
+      const before = await connection.command(limits);
+      expect(before.flat().map(Number)).toEqual([7, 7, 28_800]);
+      await connection.mayIdle(true);
+      await connection.mayIdle(false);
+      expect(await connection.command(limits)).toEqual(before);
+      await connection.end();
+    });
+
+    test('has the server end a transaction whose client is silent', async () => {
+      const target = { ...server.target, socketPath: undefined, host: '127.0.0.1', port: proxy.port };
+      const subject = await opened({ target, idleTimeoutMs: 1000 });
+      await subject.write(set('key', 'value'));
+      proxy.holdAt(2);
+      const batch = { changes: [set('key', 'new')], from: subject.cursor, to: subject.next() };
+      const silent = subject.backend.write(batch);
+      silent.catch(() => {});
+      while (!proxy.isHolding) await new Promise((resolve) => setTimeout(resolve, 1));
+      const other = await opened();
+      expect(await other.backend.readCursors()).toEqual([subject.cursor]);
+      await subject.backend.close();
+      await expect(silent).rejects.toThrow(withCode('ERR_CLOSED'));
+      proxy.release();
+      expect(await other.texts('key')).toEqual(['value']);
     });
 
     test('survives that the server ends its connections', async () => {

@@ -1,0 +1,323 @@
+/**
+ * What calls do with the tables of a MariaDB backend. MariaDB gets the rows of a statement in one message.
+ *
+ * **Reads** are transactions with a consistent snapshot, so that rows and cursors are of one moment.
+ *
+ * **Messages** have a bound, the server's `max_allowed_packet`: pieces of changes and of keys keep below it. A value
+ * that does not fit alone becomes a dead letter. The server has no way to put a value of that size together, so the
+ * rest of it stands in further rows, of kind `part`, with the id of the dead letter as their `error_code`.
+ */
+import type {
+  Change,
+  Cursor,
+  DeadLetter,
+  DeleteChange,
+  KeptDeadLetter,
+  Loaded,
+  RowValue,
+  SetChange,
+  TouchChange,
+  WriteBatch,
+} from './backend.ts';
+import { inTheWay } from './cursors.ts';
+import { answersOf, type LiveLetter } from './dead-letters.ts';
+import type { Cell, MariadbConnection } from './mariadb-connection.ts';
+import { MESSAGE_TOO_LARGE, MessageTooLarge } from './mariadb-errors.ts';
+import type { TableNames } from './mariadb-tables.ts';
+import type { NewestChanges, PieceBounds } from './newest.ts';
+import { isLongKey, ROW_KEY_BYTES_MAX, rowKeyOf } from './row-key.ts';
+import { namedRows, type ScanPiece, type SqlTables } from './sql-backend.ts';
+import {
+  CURSOR_COLUMNS,
+  changeCells,
+  changeOf,
+  cursorCells,
+  cursorOf,
+  LOAD_KEYS_MAX,
+  rowValueOf,
+  SCAN_ROWS,
+  SCAN_VALUE_BYTES_MAX,
+  signed,
+  VALUE_COLUMNS,
+} from './sql-rows.ts';
+
+/** Rows and bytes of a message with many rows. */
+const PIECE: PieceBounds = { rows: 1000, bytes: 2 ** 20 };
+/** What a row adds to a message beside its key and value, at most, with some room. */
+const ROW_BYTES_MAX = 256;
+/** A key in a list, with its length. */
+const LISTED_KEY_BYTES_MAX: number = ROW_KEY_BYTES_MAX + 64;
+
+export class MariadbTables implements SqlTables<MariadbConnection> {
+  readonly #entries: string;
+  readonly #cursors: string;
+  readonly #letters: string;
+
+  constructor({ entries, cursors, letters }: TableNames) {
+    this.#entries = entries;
+    this.#cursors = cursors;
+    this.#letters = letters;
+  }
+
+  boundsOn({ packetBytesMax }: MariadbConnection): PieceBounds {
+    const half = packetBytesMax >> 1;
+    return { rows: Math.min(PIECE.rows, Math.ceil(half / ROW_BYTES_MAX)), bytes: Math.min(PIECE.bytes, half) };
+  }
+
+  async begin(connection: MariadbConnection, { from, to }: WriteBatch, nowMs: number) {
+    await connection.command('START TRANSACTION');
+    const isMoved =
+      from === undefined
+        ? await this.#makeCursor(connection, to, nowMs)
+        : await this.#moveCursor(connection, from, to, nowMs);
+    if (!isMoved) return undefined;
+    const [live] = await connection.command(`SELECT 1 FROM ${this.#letters} WHERE superseded = 0 LIMIT 1`);
+    return { hasDeadLetters: live !== undefined };
+  }
+
+  async #moveCursor(connection: MariadbConnection, from: Cursor, to: Cursor, nowMs: number): Promise<boolean> {
+    const condition = CURSOR_COLUMNS.split(', ').map((column) => `${column} = ?`);
+    const [, ...moving] = condition;
+    const [, ...cells] = cursorCells(to);
+    const found = await connection.change(
+      `UPDATE ${this.#cursors} SET ${moving.join(', ')}, moved_ms = ? WHERE ${condition.join(' AND ')}`,
+      [...cells, nowMs, ...cursorCells(from)],
+    );
+    return found === 1;
+  }
+
+  /** The first cursor of a lane. */
+  async #makeCursor(connection: MariadbConnection, to: Cursor, nowMs: number): Promise<boolean> {
+    if (inTheWay(await this.cursors(connection, true), to) !== undefined) return false;
+    try {
+      await connection.change(
+        `INSERT INTO ${this.#cursors} (${CURSOR_COLUMNS}, moved_ms) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+        [...cursorCells(to), nowMs],
+      );
+      return true;
+    } catch (error) {
+      // Another writer began it since.
+      if ((error as { errno?: unknown }).errno === 1062) return false;
+      throw error;
+    }
+  }
+
+  remove(connection: MariadbConnection, deletes: readonly DeleteChange[]): Promise<void> {
+    return connection.many(
+      `DELETE FROM ${this.#entries} WHERE \`key\` = ?`,
+      deletes.map(({ key }) => [rowKeyOf(key)]),
+    );
+  }
+
+  set(connection: MariadbConnection, sets: readonly SetChange[]): Promise<void> {
+    const columns = `${VALUE_COLUMNS}, long_key`.split(', ');
+    return connection.many(
+      `INSERT INTO ${this.#entries} (\`key\`, ${columns.join(', ')}) VALUES (?, ?, ?, ?, ?, ?, ?)
+      ON DUPLICATE KEY UPDATE ${columns.map((column) => `${column} = VALUES(${column})`).join(', ')}`,
+      sets.map(({ key, value, codec, clientFlags, expiresWallMs, version }) => [
+        ...[rowKeyOf(key), value, codec, BigInt(clientFlags), BigInt(expiresWallMs), signed(version)],
+        isLongKey(key) ? key : null,
+      ]),
+    );
+  }
+
+  touch(connection: MariadbConnection, touches: readonly TouchChange[]): Promise<void> {
+    return connection.many(
+      `UPDATE ${this.#entries} SET expires_ms = ?, version = ? WHERE \`key\` = ?`,
+      touches.map(({ key, expiresWallMs, version }) => [BigInt(expiresWallMs), signed(version), rowKeyOf(key)]),
+    );
+  }
+
+  async settle(connection: MariadbConnection, { deletes, sets, touches }: NewestChanges): Promise<void> {
+    const supersede = `UPDATE ${this.#letters} SET superseded = 1 WHERE superseded = 0 AND \`key\` = ?`;
+    for (const { key } of [...deletes, ...sets]) await connection.change(supersede, [rowKeyOf(key)]);
+    for (const { key, expiresWallMs, version } of touches) {
+      await connection.change(`${supersede} AND kind = 'touch'`, [rowKeyOf(key)]);
+      await connection.change(
+        `UPDATE ${this.#letters} SET expires_ms = ?, version = ? WHERE superseded = 0 AND kind = 'set' AND \`key\` = ?`,
+        [BigInt(expiresWallMs), signed(version), rowKeyOf(key)],
+      );
+    }
+  }
+
+  async addDeadLetter(connection: MariadbConnection, { change, error }: DeadLetter, cursor: Cursor): Promise<void> {
+    const { errno, sqlMessage } = error as { errno?: number; sqlMessage?: string };
+    // The message of the package repeats the statement.
+    const reason = sqlMessage ?? error.message;
+    const code = errno === undefined ? null : `${errno}`;
+    const { kind } = change;
+    if (kind !== 'set' || !(error instanceof MessageTooLarge)) {
+      await this.#insertLetter(connection, kind, change, [reason, code], cursor);
+      return;
+    }
+    const { value } = change;
+    const room = connection.packetBytesMax >> 1;
+    const partAt = (at: number): Change => ({ ...change, value: value.subarray(at, at + room) });
+    await this.#insertLetter(connection, kind, partAt(0), [reason, code], cursor);
+    const [row] = await connection.command('SELECT LAST_INSERT_ID()');
+    for (let at = room; at < value.length; at += room) {
+      await this.#insertLetter(connection, 'part', partAt(at), ['', `${row![0]}`], cursor);
+    }
+  }
+
+  #insertLetter(
+    connection: MariadbConnection,
+    kind: string,
+    change: Change,
+    error: readonly Cell[],
+    cursor: Cursor,
+  ): Promise<number> {
+    const cells: Cell[] = [
+      ...[kind, rowKeyOf(change.key), ...changeCells(change), isLongKey(change.key) ? change.key : null],
+      ...[...error, ...cursorCells(cursor), Date.now()],
+    ];
+    const columns = `kind, \`key\`, ${VALUE_COLUMNS}, long_key, error, error_code, ${CURSOR_COLUMNS}, added_ms`;
+    return connection.change(
+      `INSERT INTO ${this.#letters} (${columns}) VALUES (${cells.map(() => '?').join(', ')})`,
+      cells,
+    );
+  }
+
+  commit(connection: MariadbConnection): Promise<unknown> {
+    return connection.command('COMMIT');
+  }
+
+  async cursors(connection: MariadbConnection, isLast: boolean): Promise<readonly Cursor[]> {
+    const lock = isLast ? ' FOR UPDATE' : '';
+    const rows = await connection.command(`SELECT ${CURSOR_COLUMNS} FROM ${this.#cursors} ORDER BY lane${lock}`);
+    return rows.map(cursorOf);
+  }
+
+  async load(connection: MariadbConnection, keys: readonly Buffer[], nowMs: number): Promise<Loaded> {
+    await this.#beginReading(connection);
+    const rows = await this.#rowsOf(connection, keys, nowMs);
+    const cursors = await this.cursors(connection, false);
+    await connection.command('COMMIT');
+    return { rows, cursors };
+  }
+
+  async *scan(connection: MariadbConnection, clock: () => number): AsyncGenerator<ScanPiece> {
+    // The reader of the pieces may take its time.
+    await connection.mayIdle(true);
+    await this.#beginReading(connection);
+    const cursors = await this.cursors(connection, false);
+    yield { rows: [], cursors };
+    const loaded = async (keys: readonly Buffer[]) => {
+      return namedRows(keys, await this.#rowsOf(connection, keys, clock()));
+    };
+    // Rows with dead letters come as a load gives them, also those that exist by their dead letter only.
+    const page = `SELECT \`key\`, long_key, bytes FROM (
+        (SELECT \`key\`, long_key, length(value) AS bytes FROM ${this.#entries} WHERE \`key\` > ? ORDER BY \`key\` LIMIT ${SCAN_ROWS})
+        UNION ALL (SELECT \`key\`, long_key, 0 FROM ${this.#letters} WHERE superseded = 0 AND kind <> 'part' AND \`key\` > ? ORDER BY \`key\`
+          LIMIT ${SCAN_ROWS})) AS found ORDER BY \`key\` LIMIT ${SCAN_ROWS}`;
+    for (let last: Buffer = Buffer.alloc(0), isMore = true; isMore; ) {
+      const found = await connection.run(page, [last, last]);
+      isMore = found.length === SCAN_ROWS;
+      const small: Buffer[] = [];
+      for (const [rowKey, longKey, bytes] of found) {
+        const isRepeated = (rowKey as Buffer).equals(last);
+        last = rowKey as Buffer;
+        const key = (longKey ?? rowKey) as Buffer;
+        if (isRepeated) continue;
+        if (Number(bytes) <= SCAN_VALUE_BYTES_MAX) small.push(key);
+        else yield { rows: await loaded([key]), cursors };
+      }
+      if (small.length > 0) yield { rows: await loaded(small), cursors };
+    }
+    await connection.command('COMMIT');
+    await connection.mayIdle(false);
+  }
+
+  #beginReading(connection: MariadbConnection): Promise<unknown> {
+    return connection.command('START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY');
+  }
+
+  /** In a transaction: the rows as of its snapshot. */
+  async #rowsOf(connection: MariadbConnection, keys: readonly Buffer[], nowMs: number) {
+    const rowKeys = keys.map(rowKeyOf);
+    const names = rowKeys.map((key) => key.toString('latin1'));
+    const found = new Map<string, RowValue | undefined>();
+    const letters: LiveLetter[] = [];
+    // Of powers of two, the largest whose list fits into half a message. The server keeps to its index for it.
+    const fitting = 2 ** Math.floor(Math.log2(connection.packetBytesMax / 2 / LISTED_KEY_BYTES_MAX));
+    const most = Math.max(1, Math.min(LOAD_KEYS_MAX, fitting));
+    for (let start = 0; start < rowKeys.length; start += most) {
+      // Statements are prepared for powers of two; repeated keys change nothing.
+      const cells: Cell[] = rowKeys.slice(start, start + most);
+      const size = 2 ** Math.ceil(Math.log2(cells.length));
+      while (cells.length < size) cells.push(cells[0]!);
+      const list = `(${Array.from({ length: size }, () => '?').join(',')})`;
+      const rows = `SELECT \`key\`, ${VALUE_COLUMNS} FROM ${this.#entries} WHERE \`key\` IN ${list}`;
+      for (const [key, ...value] of await connection.run(rows, cells)) found.set(nameOf(key), rowValueOf(value));
+      const live = `SELECT kind, \`key\`, ${VALUE_COLUMNS} FROM ${this.#letters} WHERE superseded = 0
+        AND \`key\` IN ${list} ORDER BY id`;
+      const kept = await connection.run(live, cells);
+      // Of a key no more than one value is live.
+      const parts = partsBy(kept.filter(([kind]) => kind === 'part').map(([, key, part]) => [nameOf(key), part]));
+      for (const [kind, key, ...value] of kept) {
+        if (kind === 'part') continue;
+        const name = nameOf(key);
+        letters.push({ name, change: joined(changeOf(kind as string, key as Buffer, value), parts.get(name)) });
+      }
+    }
+    return answersOf(names, found, letters, nowMs);
+  }
+
+  async listDeadLetters(connection: MariadbConnection, limit: number, after: bigint): Promise<KeptDeadLetter[]> {
+    const columns = `id, kind, coalesce(long_key, \`key\`), error, error_code, added_ms, superseded, ${VALUE_COLUMNS}, ${CURSOR_COLUMNS}`;
+    const rows = await connection.run(
+      `SELECT ${columns} FROM ${this.#letters} WHERE id > ? AND kind <> 'part' ORDER BY id LIMIT ?`,
+      [after, limit],
+    );
+    const parts = partsBy(await this.#partsOf(connection, rows));
+    return rows.map(([id, kind, key, error, errorCode, addedMs, superseded, ...cells]) => ({
+      id: BigInt(id as bigint),
+      change: joined(changeOf(kind as string, key as Buffer, cells), parts.get(`${id}`)),
+      error: error as string,
+      errorCode: (errorCode as string | null) ?? undefined,
+      cursor: cursorOf(cells.slice(VALUE_COLUMNS.split(', ').length)),
+      addedWallMs: Number(addedMs),
+      isSuperseded: Number(superseded) !== 0,
+    }));
+  }
+
+  async #partsOf(connection: MariadbConnection, letters: readonly Cell[][]): Promise<Cell[][]> {
+    const large = letters.filter(([, , , , errorCode]) => errorCode === `${MESSAGE_TOO_LARGE}`);
+    if (large.length === 0) return [];
+    const list = large.map(([id]) => `'${id}'`).join(', ');
+    return connection.command(
+      `SELECT error_code, value FROM ${this.#letters} WHERE kind = 'part' AND error_code IN (${list}) ORDER BY id`,
+    );
+  }
+
+  async dropDeadLetters(connection: MariadbConnection, ids: readonly bigint[]): Promise<number> {
+    let count = 0;
+    for (const id of ids) {
+      const isPart = "kind = 'part'";
+      await connection.change(`DELETE FROM ${this.#letters} WHERE id > ? AND ${isPart} AND error_code = ?`, [
+        id,
+        `${id}`,
+      ]);
+      count += await connection.change(`DELETE FROM ${this.#letters} WHERE id = ? AND NOT ${isPart}`, [id]);
+    }
+    return count;
+  }
+}
+
+/** The rest of values, by the name of their dead letter. */
+function partsBy(rows: readonly (readonly (Cell | undefined)[])[]): Map<string, Buffer[]> {
+  const parts = new Map<string, Buffer[]>();
+  for (const [name, part] of rows) {
+    parts.set(name as string, [...(parts.get(name as string) ?? []), part as Buffer]);
+  }
+  return parts;
+}
+
+function joined(change: Change, parts: readonly Buffer[] | undefined): Change {
+  if (parts === undefined || change.kind !== 'set') return change;
+  return { ...change, value: Buffer.concat([change.value, ...parts]) };
+}
+
+function nameOf(key: Cell | undefined): string {
+  return (key as Buffer).toString('latin1');
+}

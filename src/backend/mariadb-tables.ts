@@ -1,0 +1,89 @@
+/** Makes the tables of a MariaDB backend where they are missing, and finds at opening why they would not do. */
+import type { MariadbConnection } from './mariadb-connection.ts';
+import { unfit } from './own-errors.ts';
+import { ROW_KEY_BYTES_MAX } from './row-key.ts';
+import { CURSOR_COLUMNS } from './sql-rows.ts';
+
+/** The names of the tables, quoted. */
+export interface TableNames {
+  readonly entries: string;
+  readonly cursors: string;
+  readonly letters: string;
+}
+
+export async function makeTables(connection: MariadbConnection, prefix: string): Promise<TableNames> {
+  const tables = {
+    entries: `\`${prefix}entries\``,
+    cursors: `\`${prefix}cursors\``,
+    letters: `\`${prefix}dead_letters\``,
+  };
+  const key = `\`key\` varbinary(${ROW_KEY_BYTES_MAX + 32}) NOT NULL`;
+  const value = ['value longblob', 'codec smallint', 'client_flags bigint', 'expires_ms bigint'];
+  const [lane, ...rest] = CURSOR_COLUMNS.split(', ').map(
+    (column) => `${column} ${column.startsWith('lane') ? 'int' : 'bigint'} NOT NULL`,
+  );
+  const version = 'version bigint NOT NULL';
+  const layout: Record<string, string[]> = {
+    [tables.entries]: [
+      `${key} PRIMARY KEY`,
+      ...value.map((column) => `${column} NOT NULL`),
+      version,
+      'long_key mediumblob',
+    ],
+    [tables.cursors]: [`${lane} PRIMARY KEY`, ...rest, 'moved_ms bigint NOT NULL'],
+    [tables.letters]: [
+      ...['id bigint NOT NULL AUTO_INCREMENT PRIMARY KEY', 'kind varchar(10) NOT NULL', key, ...value, version],
+      ...['long_key mediumblob', 'error text NOT NULL', 'error_code varchar(100)', lane!, ...rest],
+      ...['added_ms bigint NOT NULL', 'superseded tinyint NOT NULL DEFAULT 0', 'KEY live (superseded, `key`)'],
+    ],
+  };
+  const problems: string[] = [];
+  for (const [table, columns] of Object.entries(layout)) {
+    const name = table.slice(1, -1);
+    const [exists] = await connection.run(
+      'SELECT engine FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?',
+      [name],
+    );
+    if (exists === undefined) {
+      await connection.command(`CREATE TABLE IF NOT EXISTS ${table} (${columns.join(', ')}) ENGINE = InnoDB ROW_FORMAT = DYNAMIC
+        DEFAULT CHARACTER SET utf8mb4`);
+    } else if (exists[0] !== 'InnoDB') problems.push(`${name} has the engine ${String(exists[0])}, and needs InnoDB`);
+    const found = await connection.run(
+      `SELECT column_name, CONVERT(data_type USING utf8mb4), is_nullable, column_default IS NULL, column_key, extra
+        FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ?`,
+      [name],
+    );
+    const ours = columns
+      .filter((column) => !column.startsWith('KEY'))
+      .map((column) => column.replaceAll('`', '').split(' '));
+    for (const [column, type = ''] of ours) {
+      const actual = found.find(([other]) => other === column);
+      const wanted = type.replace(/\(.*/, '');
+      if (actual === undefined) problems.push(`${name} has no column ${column} (${wanted})`);
+      else if (actual[1] !== wanted)
+        problems.push(`${name}.${column} is ${String(actual[1])}, and has to be ${wanted}`);
+    }
+    for (const [column, , isNullable, hasNoDefault, , extra] of found) {
+      if (ours.some(([known]) => known === column) || isNullable === 'YES' || Number(hasNoDefault) === 0) continue;
+      if (!String(extra).includes('auto_increment')) {
+        problems.push(`${name}.${String(column)} is NOT NULL without a default, and no value goes there`);
+      }
+    }
+    const [primary] = columns
+      .find((column) => column.includes('PRIMARY KEY'))!
+      .replaceAll('`', '')
+      .split(' ');
+    const keys = found.filter(([, , , , kind]) => kind === 'PRI').map(([column]) => column);
+    if (keys.length !== 1 || keys[0] !== primary) problems.push(`the primary key of ${name} is not ${primary} alone`);
+  }
+  // A set would change the row of another key that is equal in such an index, and not the row of its key.
+  const entries = tables.entries.slice(1, -1);
+  const others = await connection.run(
+    `SELECT DISTINCT index_name FROM information_schema.statistics
+      WHERE table_schema = DATABASE() AND table_name = ? AND non_unique = 0 AND index_name <> 'PRIMARY'`,
+    [entries],
+  );
+  for (const [index] of others) problems.push(`${entries} has the unique index ${String(index)} besides its key`);
+  if (problems.length > 0) throw unfit(problems);
+  return tables;
+}

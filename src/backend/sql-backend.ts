@@ -1,0 +1,267 @@
+/**
+ * An SQL server as a backend, transactional: the course of each call, which is the same for every server. The
+ * statements are those of a dialect: postgres-sql.ts, mariadb-sql.ts.
+ *
+ * **The transaction of a batch**: the cursor, conditionally; deletes, sets, touches, each sorted by key, in pieces;
+ * COMMIT. If the database refuses a change for good, the transaction is rolled back and done again with a savepoint
+ * around each piece. A piece that fails is halved until the changes at fault stand alone; they go into the table of
+ * dead letters.
+ *
+ * **A connection that is cut** leaves at most one statement on its way, because each waits for the answer to the one
+ * before. The database ends the transaction when it notices, or after `idleTimeoutMs`. `readCursors` locks the rows
+ * that it reads, so it waits for that end.
+ *
+ * Connections: one for each lane that writes, and a few for loads and scans. A connection whose call failed is closed.
+ */
+import { CairnError, outOfRange } from '../errors.ts';
+import type {
+  Backend,
+  Change,
+  Cursor,
+  DeadLetter,
+  DeadLetters,
+  DeleteChange,
+  ErrorClass,
+  KeptDeadLetter,
+  Loaded,
+  Row,
+  RowValue,
+  SetChange,
+  TouchChange,
+  WriteBatch,
+  WriteOutcome,
+} from './backend.ts';
+import { inTheWay } from './cursors.ts';
+import { halve, type Savepoints, type Step } from './halve.ts';
+import { type NewestChanges, newestChanges, type PieceBounds, piecesOf } from './newest.ts';
+import { refusal } from './own-errors.ts';
+import { Pool } from './pool.ts';
+import type { SqlConnection, SqlSettings } from './sql-connection.ts';
+import { LOAD_KEYS_MAX } from './sql-rows.ts';
+
+export interface SqlOptions extends Partial<SqlSettings> {
+  /** For messages, without credentials. */
+  readonly name: string;
+  /** What the names of the tables begin with. Default: `cairn_`. Two caches need two prefixes. */
+  readonly prefix?: string | undefined;
+  /** Connections for loads and scans. Default 4. */
+  readonly loadConnections?: number | undefined;
+  /** Connections for writes: one for each lane. Default 1. */
+  readonly writeConnections?: number | undefined;
+  /** Unix milliseconds: which rows have expired. */
+  readonly clock?: (() => number) | undefined;
+}
+
+const DEFAULTS: SqlSettings = {
+  connectTimeoutMs: 10_000,
+  lockTimeoutMs: 10_000,
+  statementTimeoutMs: 60_000,
+  idleTimeoutMs: 15_000,
+  answerGraceMs: 5_000,
+};
+
+export interface ScanPiece {
+  readonly rows: readonly Row[];
+  readonly cursors: readonly Cursor[];
+}
+
+/** The tables of one database that are open: what calls do with them, in the words of the database. */
+export interface SqlTables<C extends SqlConnection> {
+  /** The largest piece of changes that one statement takes. */
+  boundsOn(connection: C): PieceBounds;
+  /** Begins the transaction of a batch and moves the cursor; undefined: the cursor is not where it has to be. */
+  begin(connection: C, batch: WriteBatch, nowMs: number): Promise<{ readonly hasDeadLetters: boolean } | undefined>;
+  remove(connection: C, deletes: readonly DeleteChange[]): Promise<unknown>;
+  set(connection: C, sets: readonly SetChange[]): Promise<unknown>;
+  touch(connection: C, touches: readonly TouchChange[]): Promise<unknown>;
+  /** Tells earlier dead letters of the keys that these changes are newer. */
+  settle(connection: C, changes: NewestChanges): Promise<void>;
+  addDeadLetter(connection: C, letter: DeadLetter, cursor: Cursor): Promise<unknown>;
+  /** Has constraints checked at each statement which the database would check at COMMIT, if it has such. */
+  checkAtOnce?(connection: C): Promise<unknown>;
+  commit(connection: C): Promise<unknown>;
+  /** `isLast`: when no transaction holds one any more. */
+  cursors(connection: C, isLast: boolean): Promise<readonly Cursor[]>;
+  load(connection: C, keys: readonly Buffer[], nowMs: number): Promise<Loaded>;
+  scan(connection: C, clock: () => number): AsyncGenerator<ScanPiece>;
+  listDeadLetters(connection: C, limit: number, after: bigint): Promise<readonly KeptDeadLetter[]>;
+  dropDeadLetters(connection: C, ids: readonly bigint[]): Promise<number>;
+}
+
+/** A batch and where it is written. */
+interface Job<C extends SqlConnection> {
+  readonly connection: C;
+  readonly tables: SqlTables<C>;
+  readonly batch: WriteBatch;
+  readonly changes: NewestChanges;
+  /** Whether the last try came to its COMMIT. */
+  isCommitting: boolean;
+}
+
+export abstract class SqlBackend<C extends SqlConnection> implements Backend {
+  readonly name: string;
+  readonly level = 'transactional';
+  readonly deadLetters: DeadLetters = {
+    list: (limit, after = 0n) => this.#read((tables, connection) => tables.listDeadLetters(connection, limit, after)),
+    drop: (ids) => this.#read((tables, connection) => tables.dropDeadLetters(connection, ids)),
+  };
+  protected readonly settings: SqlSettings;
+  readonly #clock: () => number;
+  readonly #writers: Pool<C>;
+  readonly #loaders: Pool<C>;
+  /** Undefined until the tables have been found or made. */
+  #tables: SqlTables<C> | undefined;
+
+  constructor(options: SqlOptions) {
+    this.name = options.name;
+    const given = Object.keys(DEFAULTS).map((name) => [name, options[name as keyof SqlSettings]]);
+    this.settings = { ...DEFAULTS, ...Object.fromEntries(given.filter(([, value]) => value !== undefined)) };
+    this.#clock = options.clock ?? Date.now;
+    this.#writers = new Pool(this.name, options.writeConnections ?? 1, () => this.connect('write'));
+    this.#loaders = new Pool(this.name, options.loadConnections ?? 4, () => this.connect('load'));
+  }
+
+  protected abstract connect(purpose: 'write' | 'load'): Promise<C>;
+
+  /** Makes the tables that are missing, and says why others would not do. */
+  protected abstract openTables(connection: C): Promise<SqlTables<C>>;
+
+  abstract classify(error: unknown): ErrorClass;
+
+  async open(): Promise<void> {
+    this.#tables = await this.#writers.use((connection) => this.openTables(connection));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#writers.close(), this.#loaders.close()]);
+  }
+
+  async readCursors(): Promise<readonly Cursor[]> {
+    const tables = this.#opened();
+    return this.#writers.use((connection) => tables.cursors(connection, true));
+  }
+
+  async load(keys: readonly Buffer[]): Promise<Loaded> {
+    if (keys.length > LOAD_KEYS_MAX) throw outOfRange('keys', `at most ${LOAD_KEYS_MAX} at once`, keys.length);
+    return this.#read((tables, connection) => tables.load(connection, keys, this.#clock()));
+  }
+
+  async *scan(signal?: AbortSignal): AsyncGenerator<ScanPiece> {
+    const tables = this.#opened();
+    signal?.throwIfAborted();
+    const connection = await this.#loaders.borrow();
+    const abort = (): void => connection.destroy(asError(signal!.reason));
+    signal?.addEventListener('abort', abort, { once: true });
+    let isSound = false;
+    try {
+      yield* tables.scan(connection, this.#clock);
+      isSound = true;
+    } catch (error) {
+      throw this.#loaders.breakOff(connection, error);
+    } finally {
+      signal?.removeEventListener('abort', abort);
+      // The reader may leave before the end, and the transaction is open then.
+      if (!isSound) connection.destroy(new Error('The scan was ended'));
+      this.#loaders.giveBack(connection);
+    }
+  }
+
+  async write(batch: WriteBatch): Promise<WriteOutcome> {
+    const tables = this.#opened();
+    const changes = newestChanges(batch.changes);
+    return this.#writers.use(async (connection) => {
+      const job = { connection, tables, batch, changes, isCommitting: false };
+      try {
+        return await this.#transact(job, ({ changes: all, apply }) => apply(all), []);
+      } catch (error) {
+        if (this.classify(error) !== 'permanent') throw error;
+        await connection.command('ROLLBACK');
+      }
+      return this.#orRefusal(this.#writeApart(job));
+    });
+  }
+
+  /** The whole batch, with the changes that the database refuses put aside. */
+  #writeApart(job: Job<C>): Promise<WriteOutcome> {
+    const { connection } = job;
+    const deadLetters: DeadLetter[] = [];
+    const savepoints: Savepoints = {
+      set: () => connection.command('SAVEPOINT cairn'),
+      release: () => connection.command('RELEASE SAVEPOINT cairn'),
+      rollBack: async () => {
+        await connection.command('ROLLBACK TO SAVEPOINT cairn');
+        // PostgreSQL would keep it below the next one of the same name.
+        await connection.command('RELEASE SAVEPOINT cairn');
+      },
+      isRefusal: (error) => this.classify(error) === 'permanent',
+    };
+    return this.#transact(job, (step) => halve(step, savepoints, deadLetters), deadLetters);
+  }
+
+  /** `deadLetters`: what `perform` puts aside. */
+  async #transact(
+    job: Job<C>,
+    perform: (step: Step) => Promise<unknown>,
+    deadLetters: readonly DeadLetter[],
+  ): Promise<WriteOutcome> {
+    const { connection, tables, batch, changes, isCommitting: wasRefusedAtCommit } = job;
+    const begun = await this.#orRefusal(tables.begin(connection, batch, this.#clock()));
+    if (begun === undefined) {
+      const found = inTheWay(await tables.cursors(connection, false), batch.to);
+      await connection.command('ROLLBACK');
+      return { kind: 'moved', found };
+    }
+    // A constraint that is checked at COMMIT names no change.
+    if (wasRefusedAtCommit) await tables.checkAtOnce?.(connection);
+    for (const step of stepsOf(connection, tables, changes)) await perform(step);
+    if (begun.hasDeadLetters) await tables.settle(connection, changes);
+    for (const letter of deadLetters) await tables.addDeadLetter(connection, letter, batch.to);
+    job.isCommitting = true;
+    await tables.commit(connection);
+    return { kind: 'committed', deadLetters };
+  }
+
+  /** An error that is permanent and that no change can be blamed for: the tables are not as they have to be. */
+  async #orRefusal<T>(attempt: Promise<T>): Promise<T> {
+    try {
+      return await attempt;
+    } catch (error) {
+      throw this.classify(error) === 'permanent' ? refusal('a batch as a whole', error) : error;
+    }
+  }
+
+  async #read<T>(job: (tables: SqlTables<C>, connection: C) => Promise<T>): Promise<T> {
+    const tables = this.#opened();
+    return this.#loaders.use((connection) => job(tables, connection));
+  }
+
+  #opened(): SqlTables<C> {
+    if (this.#tables === undefined) throw new CairnError('ERR_NOT_READY', `${this.name} has not been opened`);
+    return this.#tables;
+  }
+}
+
+function* stepsOf<C extends SqlConnection>(
+  connection: C,
+  tables: SqlTables<C>,
+  { deletes, sets, touches }: NewestChanges,
+): Generator<Step> {
+  const bounds = tables.boundsOn(connection);
+  // A step is given parts of these changes only.
+  const step = <K extends Change>(changes: readonly K[], apply: (part: readonly K[]) => Promise<unknown>): Step => ({
+    changes,
+    apply: (part) => apply(part as readonly K[]),
+  });
+  for (const part of piecesOf(deletes, bounds)) yield step(part, (some) => tables.remove(connection, some));
+  for (const part of piecesOf(sets, bounds)) yield step(part, (some) => tables.set(connection, some));
+  for (const part of piecesOf(touches, bounds)) yield step(part, (some) => tables.touch(connection, some));
+}
+
+/** Those of the rows of some keys that are there. */
+export function namedRows(keys: readonly Buffer[], rows: readonly (RowValue | undefined)[]): Row[] {
+  return keys.flatMap((key, i) => (rows[i] === undefined ? [] : [{ key, ...rows[i] }]));
+}
+
+function asError(reason: unknown): Error {
+  return reason instanceof Error ? reason : new Error(String(reason));
+}

@@ -1,0 +1,75 @@
+/**
+ * Rows, cursors and dead letters as the columns of SQL tables, the same in each database.
+ *
+ * Numbers of 64 bits without a sign (versions, the identities of log and writer) stand in columns of 64 bits with a
+ * sign, with their bits unchanged. Up to 2^63 that is the number itself; versions reach it after 2^31 epochs.
+ */
+import type { Change, Cursor, RowValue } from './backend.ts';
+
+export const CURSOR_COLUMNS = 'lane, lane_count, log_id, position, epoch, writer';
+export const VALUE_COLUMNS = 'value, codec, client_flags, expires_ms, version';
+
+/** Keys of a load. PostgreSQL: each is a parameter twice, and a statement can have 65,535. */
+export const LOAD_KEYS_MAX = 16_384;
+/** Rows of a piece of a scan, and the largest value that comes with others; a larger one is a piece alone. */
+export const SCAN_ROWS = 256;
+export const SCAN_VALUE_BYTES_MAX: number = 64 * 1024;
+
+/** A cell that a driver gives. Numbers come as their text, too. */
+export type FoundCell = Buffer | string | number | bigint | null | undefined;
+
+/** 64 bits without a sign, as a column has them. */
+export function signed(bits: bigint): bigint {
+  return BigInt.asIntN(64, bits);
+}
+
+export function unsigned(cell: FoundCell): bigint {
+  return BigInt.asUintN(64, BigInt(cell as bigint));
+}
+
+/** The cells of {@link CURSOR_COLUMNS}. */
+export function cursorCells({ lane, laneCount, logId, position, epoch, writer }: Cursor): (number | bigint)[] {
+  return [lane, laneCount, signed(logId), signed(position), BigInt(epoch), signed(writer)];
+}
+
+export function cursorOf([lane, laneCount, logId, position, epoch, writer]: readonly FoundCell[]): Cursor {
+  return {
+    lane: Number(lane),
+    laneCount: Number(laneCount),
+    logId: unsigned(logId),
+    position: unsigned(position),
+    epoch: Number(epoch),
+    writer: unsigned(writer),
+  };
+}
+
+/** A row from the cells of {@link VALUE_COLUMNS}. */
+export function rowValueOf([value, codec, clientFlags, expiresMs, version]: readonly FoundCell[]): RowValue {
+  return {
+    value: value as Buffer,
+    codec: Number(codec),
+    clientFlags: Number(clientFlags),
+    expiresWallMs: Number(expiresMs),
+    version: unsigned(version),
+  };
+}
+
+/** The cells of {@link VALUE_COLUMNS} of a dead letter. */
+export function changeCells(change: Change): (Buffer | number | bigint | null)[] {
+  const isSet = change.kind === 'set';
+  return [
+    isSet ? change.value : null,
+    isSet ? change.codec : null,
+    isSet ? BigInt(change.clientFlags) : null,
+    change.kind === 'delete' ? null : BigInt(change.expiresWallMs),
+    signed(change.version),
+  ];
+}
+
+/** The change of a dead letter from the same cells. */
+export function changeOf(kind: string, key: Buffer, cells: readonly FoundCell[]): Change {
+  if (kind === 'set') return { kind, key, ...rowValueOf(cells) };
+  const [, , , expiresMs, version] = cells;
+  if (kind === 'delete') return { kind, key, version: unsigned(version) };
+  return { kind: 'touch', key, expiresWallMs: Number(expiresMs), version: unsigned(version) };
+}
