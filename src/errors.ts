@@ -259,3 +259,8 @@ export function misplaced(message: string): CairnRangeError {
 export function outOfRange(name: string, what: Expectation, value: unknown): CairnRangeError {
   return namingOptions((text) => new CairnRangeError('ERR_INVALID_ARGUMENT', text), expected(name, what, value));
 }
+
+/** What was thrown, as an error. */
+export function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
+}

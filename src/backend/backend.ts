@@ -72,6 +72,7 @@ export interface TouchChange {
 export type Change = SetChange | DeleteChange | TouchChange;
 
 export interface WriteBatch {
+  /** None: only the cursor moves. */
   readonly changes: readonly Change[];
   /** Where the cursor is; undefined: there is no row for the lane yet, and this write makes it. */
   readonly from: Cursor | undefined;

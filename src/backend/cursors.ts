@@ -1,7 +1,9 @@
 /** Cursors as every backend compares them, and as bytes for stores that have no columns. */
 import type { Cursor, WriteBatch } from './backend.ts';
 
-function isSameCursor(a: Cursor, b: Cursor): boolean {
+/** Whether two are the same; undefined: there is none. */
+export function sameCursor(a: Cursor | undefined, b: Cursor | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
   return (
     a.lane === b.lane &&
     a.laneCount === b.laneCount &&
@@ -27,7 +29,7 @@ export function mayMove(
   { from, to }: WriteBatch,
 ): { readonly isFree: true } | { readonly isFree: false; readonly found: Cursor | undefined } {
   const found = inTheWay(cursors, to);
-  const isFree = from === undefined || found === undefined ? from === found : isSameCursor(found, from);
+  const isFree = sameCursor(found, from);
   return isFree ? { isFree } : { isFree, found };
 }
 

@@ -18,4 +18,5 @@ export type {
   WriteOutcome,
 } from './backend.ts';
 export { checkBackend } from './check.ts';
+export { sameCursor } from './cursors.ts';
 export { BACKEND_SCHEMES, type MakeBackendOptions, makeBackend, schemeOf } from './open.ts';

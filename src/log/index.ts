@@ -29,7 +29,7 @@ export {
 export { type RecordsFrom, type RecoverOptions, type Recovery, recover } from './recover.ts';
 export { type Repaired, type RepairOptions, repair } from './repair.ts';
 export type * from './request-log.ts';
-export { earlier } from './request-log.ts';
+export { earlier, later } from './request-log.ts';
 export { hasLog, type Survey, type SurveyOptions, survey } from './survey.ts';
 export type { SyncPolicy } from './sync-policy.ts';
 export { PROGRESS_BYTES, Watermark } from './watermark.ts';

@@ -27,8 +27,8 @@ export abstract class ScribeCommands {
     this.#feed = feed;
   }
 
-  /** Sends a command under a new number; the promise of its answer. */
-  protected abstract ask(question: Question): Promise<unknown>;
+  /** Sends a command under a new number; the promise of its answer, which rejects when the signal comes. */
+  protected abstract ask(question: Question, signal?: AbortSignal): Promise<unknown>;
 
   /** Resolves when everything that was done so far is durable. */
   async sync(): Promise<void> {
@@ -37,10 +37,11 @@ export abstract class ScribeCommands {
 
   /**
    * Resolves when everything that was done so far is in the log, and durable if that is the level: with a position of
-   * the log behind all records of it.
+   * the log behind all records of it. `signal`: the caller does not wait any more.
    */
-  async committedUpTo(level: ReadLevel): Promise<Position> {
-    return (await this.ask({ kind: 'sync', targets: targetsOf(this.#feed), level })) as Position;
+  async committedUpTo(level: ReadLevel, signal?: AbortSignal): Promise<Position> {
+    signal?.throwIfAborted();
+    return (await this.ask({ kind: 'sync', targets: targetsOf(this.#feed), level }, signal)) as Position;
   }
 
   /** Takes a snapshot of what is there now. */

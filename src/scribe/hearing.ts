@@ -3,7 +3,7 @@
  * have attached to the cache (remote.ts). Answers go back the same way.
  */
 import { BroadcastChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
-import type { Command, Report } from './message.ts';
+import type { Report, Told } from './message.ts';
 import { type ChannelMessage, channelName } from './remote.ts';
 
 export class Hearing {
@@ -23,10 +23,10 @@ export class Hearing {
     this.#post({ kind: 'hello' });
   }
 
-  /** The next command, if there is one. */
-  hear(): Command | undefined {
+  /** The next of what the scribe is told, if there is any. */
+  hear(): Told | undefined {
     const own = receiveMessageOnPort(this.#port);
-    if (own !== undefined) return own.message as Command;
+    if (own !== undefined) return own.message as Told;
     for (;;) {
       const other = receiveMessageOnPort(this.#channel as unknown as MessagePort);
       if (other === undefined) return undefined;

@@ -16,3 +16,4 @@ export { LOG_METRICS, type LogStats, readLogStats, ringBytesOf } from './metrics
 export { RecordFinder } from './record-finder.ts';
 export { RemoteScribe } from './remote.ts';
 export { attachScribe } from './start.ts';
+export { type Answer, Unanswered } from './unanswered.ts';

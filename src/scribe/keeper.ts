@@ -41,6 +41,7 @@ import {
   type Report,
   type ScribeData,
   type ScribeNotice,
+  type Told,
 } from './message.ts';
 import { type ChannelMessage, channelName, messageOf } from './remote.ts';
 import { Unanswered } from './unanswered.ts';
@@ -70,7 +71,7 @@ export class LogKeeper extends ScribeCommands {
   readonly #place: Place;
   readonly #control = new Int32Array(new SharedArrayBuffer(4 * CONTROL_WORDS));
   readonly #progress = new SharedArrayBuffer(PROGRESS_BYTES);
-  readonly #unanswered = new Unanswered();
+  readonly #unanswered = new Unanswered<Command>();
   readonly #listeners = new Set<NoticeListener>();
   #worker: Worker | undefined;
   #awaited = 0;
@@ -362,15 +363,19 @@ export class LogKeeper extends ScribeCommands {
     for (const listener of [...this.#listeners]) queueMicrotask(() => listener(notice));
   }
 
-  protected override ask(question: Question): Promise<unknown> {
+  protected override ask(question: Question, signal?: AbortSignal): Promise<unknown> {
     const command: Command = { ...question, id: ++this.#ids };
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     const isTooLate = command.kind !== 'close' && this.#isClosingLog;
     if (isTooLate) return Promise.reject(new CairnError('ERR_CLOSED', 'The cache is closed'));
-    const answer = this.#unanswered.add(command);
-    this.#worker?.postMessage(command);
-    this.#handle.poke();
+    const answer = this.#unanswered.add(command, signal, () => this.#tell({ kind: 'cancel', id: command.id }));
+    this.#tell(command);
     return this.#await(answer);
+  }
+
+  #tell(told: Told): void {
+    this.#worker?.postMessage(told);
+    this.#handle.poke();
   }
 
   // The thread keeps the process alive meanwhile.

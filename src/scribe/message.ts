@@ -61,6 +61,12 @@ export const Control = {
 } as const;
 export const CONTROL_WORDS = 1;
 
+/** What the scribe is told by its keeper. */
+export type Told =
+  | Command
+  /** The command of this number is not awaited any more. */
+  | { readonly kind: 'cancel'; readonly id: number };
+
 /** What the scribe is asked to do. Each is answered by a `done` with its number. */
 export type Command =
   /** Everything up to these versions is to be durable, or only committed. The result is a position behind it. */

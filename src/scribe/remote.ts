@@ -35,7 +35,7 @@ export function messageOf(event: unknown): ChannelMessage {
 export class RemoteScribe extends ScribeCommands implements Looker {
   readonly #handle: FeedHandle;
   readonly #from = randomUUID();
-  readonly #unanswered = new Unanswered();
+  readonly #unanswered = new Unanswered<Command>();
   #channel: BroadcastChannel | undefined;
   #ids = 0;
 
@@ -44,10 +44,10 @@ export class RemoteScribe extends ScribeCommands implements Looker {
     this.#handle = handle;
   }
 
-  protected override ask(question: Question): Promise<unknown> {
+  protected override ask(question: Question, signal?: AbortSignal): Promise<unknown> {
     const command: Command = { ...question, id: ++this.#ids };
     if (this.#unanswered.count === 0) this.#open();
-    const answer = this.#unanswered.add(command);
+    const answer = this.#unanswered.add(command, signal, () => this.#closeIfIdle());
     this.#send(command);
     // It may have ended before we watched.
     this.look();

@@ -28,6 +28,7 @@ import {
   type Report,
   type ScribeNotice,
   type SnapshotSchedule,
+  type Told,
 } from './message.ts';
 import { LOG_LEVELS, type Metrics } from './metrics.ts';
 import { SnapshotRunner } from './snapshot-runner.ts';
@@ -50,7 +51,7 @@ export interface ScribeOptions {
   /** The keeper's words; see Control. */
   readonly control: Int32Array;
   /** The next command, if there is one. */
-  readonly hear: () => Command | undefined;
+  readonly hear: () => Told | undefined;
   readonly say: (report: Report) => void;
   /** Stops this thread for `ms` milliseconds. */
   readonly sleep: (ms: number) => void;
@@ -241,8 +242,9 @@ export class Scribe {
 
   // ---- commands ----
 
-  #begin(command: Command): void {
+  #begin(command: Told): void {
     if (command.kind === 'sync') this.#syncs.push(command);
+    else if (command.kind === 'cancel') this.#syncs = this.#syncs.filter(({ id }) => id !== command.id);
     else if (command.kind === 'snapshot') this.#snapshots.ask(command.id);
     else if (command.kind === 'cursor') this.#useCursor(command);
     else if (this.#closing === undefined) {

@@ -30,13 +30,13 @@ import { RecordKind, RecordReader } from '../request/record.ts';
 import { BUFFER_BYTES } from './appending.ts';
 import { ScribeClock } from './clock.ts';
 import {
-  type Command,
   type LogFiles,
   type OpeningCursor,
   plainNotice,
   type RecoveredByThread,
   type Report,
   type ScribeData,
+  type Told,
 } from './message.ts';
 import { Metrics } from './metrics.ts';
 import { Scribe } from './scribe.ts';
@@ -66,7 +66,7 @@ export interface StartOptions {
   readonly openLog: (options: OpenLogOptions) => OpenedLog;
   /** The machine's. */
   readonly clock: LogClock;
-  readonly hear: () => Command | undefined;
+  readonly hear: () => Told | undefined;
   readonly say: (report: Report) => void;
 }
 

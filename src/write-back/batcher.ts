@@ -2,9 +2,16 @@
  * Makes batches of the entries of a log. One batch gathers while another is written: entries are added until it has
  * enough rows or bytes, and it is taken when it has, when its oldest record has waited for the delay, or when a caller
  * asks for everything. A batch is whole entries, so that its end is a place where a cursor can be.
+ *
+ * Entries that change no row make no batch by themselves, until they take so much of the log that it should have that
+ * room back: then they are a batch without changes.
  */
 import type { LogEntry, Position } from '../log/index.ts';
 import { Changes } from './coalesce.ts';
+import { PassedVersions } from './passed.ts';
+
+/** Bytes of log without changes that are a batch. */
+export const BARREN_BYTES_MAX: number = 2 ** 20;
 
 /** When a batch is full, or due. */
 export interface BatchLimits {
@@ -27,16 +34,16 @@ export interface EntryEnd {
 export interface Batch {
   readonly changes: Changes;
   readonly end: EntryEnd;
-  /** Bytes of log that it stands for. */
-  readonly logBytes: number;
-  /** When the log took its oldest record, in wall time. */
-  readonly oldestMs: number;
+  /** When the log took its oldest record, in wall time; undefined: it has no changes. */
+  readonly oldestMs: number | undefined;
 }
 
 export class Batcher {
   readonly #limits: BatchLimits;
+  readonly #passed = new PassedVersions();
   #changes = new Changes();
   #end: EntryEnd | undefined;
+  /** Bytes of log that it stands for. */
   #logBytes = 0;
   /** Where the oldest record in it is, and since when. */
   #begin: Position = 0n;
@@ -56,8 +63,10 @@ export class Batcher {
     this.#end = undefined;
     this.#logBytes = 0;
     this.#position = position;
+    this.#passed.clear();
   }
 
+  /** Everything before this has been added, or passed. */
   get position(): Position {
     return this.#position;
   }
@@ -79,7 +88,8 @@ export class Batcher {
   /** Adds the next entry. REQUIRES: it is not full. */
   add(entry: LogEntry, nowMs: number): void {
     const wasEmpty = this.isEmpty;
-    this.#changes.add(entry.records);
+    this.#passed.enter(entry);
+    this.#changes.add(entry.records, this.#passed);
     this.#position = entry.end;
     this.#logBytes += Number(entry.end - entry.position);
     this.#end = { position: entry.end, epoch: entry.epoch, writer: entry.writer };
@@ -89,22 +99,28 @@ export class Batcher {
     this.#oldestMs = entry.timeMs;
   }
 
+  /** Passes an entry that the database has, before where it begins: a second copy of its records may follow. */
+  pass(entry: LogEntry): void {
+    this.#passed.passAll(entry);
+  }
+
   /** Batches up to a position do not wait for the delay. */
   flushTo(position: Position): void {
     if (position > this.#flushTo) this.#flushTo = position;
   }
 
-  /** Milliseconds until there is a batch to take, 0: there is one; undefined: nothing has been gathered. */
+  /** Milliseconds until there is a batch to take, 0: there is one; undefined: no change has been gathered. */
   dueInMs(nowMs: number): number | undefined {
-    if (this.isEmpty) return undefined;
+    if (this.isEmpty) return this.#logBytes >= BARREN_BYTES_MAX ? 0 : undefined;
     // Of a flush, the entries that are still to be read belong to the batch too.
     if (this.isFull || (this.#begin < this.#flushTo && this.#position >= this.#flushTo)) return 0;
     return Math.max(0, this.#openedMs + this.#limits.delayMs - nowMs);
   }
 
-  /** Takes the batch, and begins another. REQUIRES: it is not empty. */
+  /** Takes the batch, and begins another. REQUIRES: dueInMs() has said that there is one. */
   take(): Batch {
-    const batch = { changes: this.#changes, end: this.#end!, logBytes: this.#logBytes, oldestMs: this.#oldestMs };
+    const oldestMs = this.isEmpty ? undefined : this.#oldestMs;
+    const batch = { changes: this.#changes, end: this.#end!, oldestMs };
     this.#changes = new Changes();
     this.#end = undefined;
     this.#logBytes = 0;

@@ -29,3 +29,34 @@ export const quietClock: WriterClock = {
     return { stop: () => clearTimeout(timer) };
   },
 };
+
+/** Waits the whole time, unless the signal comes before. */
+export async function sleep(clock: WriterClock, ms: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise<void>((resolve) => {
+    const end = (): void => {
+      timer.stop();
+      signal.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = clock.after(ms, end);
+    signal.addEventListener('abort', end);
+  });
+}
+
+/** Waits for work, but only for this time; `Infinity`: however long it takes. */
+export async function within(clock: WriterClock, ms: number, work: Promise<unknown>): Promise<void> {
+  if (ms === Number.POSITIVE_INFINITY) {
+    await work;
+    return;
+  }
+  let timer: { stop(): void } | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = clock.after(ms, resolve);
+  });
+  try {
+    await Promise.race([late, work]);
+  } finally {
+    timer?.stop();
+  }
+}

@@ -10,11 +10,12 @@
  * | a touch       | touch              | the later touch                            |
  * | a delete      | touch              | the delete: a touch makes no entry         |
  *
- * Clears change no row. Evictions and expiries leave no record; a row of an expired entry says by its expiry that it is
- * a miss.
+ * Clears change no row. Neither does the second copy of a record: see passed.ts. Evictions and expiries leave no
+ * record; a row of an expired entry says by its expiry that it is a miss.
  */
 import type { Change } from '../backend/index.ts';
 import { RecordKind, RecordReader } from '../request/record.ts';
+import type { PassedVersions } from './passed.ts';
 
 /** What a change counts beside its key and value: columns of fixed size and the objects here. */
 const CHANGE_BYTES = 64;
@@ -47,20 +48,24 @@ export class Changes {
     return [...this.#byKey.values()];
   }
 
-  /** Adds whole records in the order of the log. Keeps views of them. Throws if they are none. */
-  add(records: Buffer): void {
+  /**
+   * Adds whole records in the order of the log, without those that have been passed before. Keeps views of them. Throws
+   * if they are none.
+   */
+  add(records: Buffer, passed?: PassedVersions): void {
     const reader = new RecordReader(records);
     let isKept = false;
-    while (reader.next()) if (this.#addOne(reader)) isKept = true;
+    while (reader.next()) if (this.#addOne(reader, passed)) isKept = true;
     if (reader.status !== 'ok') throw new Error(`A record of the log ${reader.fault}`);
     if (!isKept) return;
     this.#keptBytes += records.length;
     if (this.#keptBytes > 2 * this.#bytes + WASTE_BYTES_MAX) this.#copy();
   }
 
-  #addOne(record: RecordReader): boolean {
+  #addOne(record: RecordReader, passed: PassedVersions | undefined): boolean {
     const { kind } = record;
     if (kind === RecordKind.clear || kind === RecordKind.clearAt) return false;
+    if (passed?.pass(record) === false) return false;
     this.#recordCount++;
     const name = record.key.toString('latin1');
     const before = this.#byKey.get(name);

@@ -2,7 +2,7 @@
 import { type LogEntry, LogReader, type Position, Watermark } from '../log/index.ts';
 import type { LogFiles, ScribeCommands } from '../scribe/index.ts';
 import { STORE_CURSOR } from './message.ts';
-import type { WriterLog } from './writer.ts';
+import type { WriterLog } from './writer-log.ts';
 
 /** How long written records wait for others before they are synced, where the writer syncs. */
 const SYNC_MS = 20;
@@ -41,6 +41,11 @@ export class FilesLog implements WriterLog {
 
   bytesFrom(position: Position): number {
     return this.#reader.bytesFrom(position, 'durable');
+  }
+
+  timeFrom(position: Position): number | undefined {
+    for (const entry of this.#reader.entries(position, 'durable')) if (entry.kind === 'records') return entry.timeMs;
+    return undefined;
   }
 
   stateAt(position: Position): ReturnType<WriterLog['stateAt']> {

@@ -90,15 +90,3 @@ function goneBack(database: string, directory: string): Refusal {
     `${database} has gone back to an earlier state: rows that it had confirmed to the log in ${directory} are not in it any more. Bring it to the later state, or begin with an empty directory and an empty database`,
   );
 }
-
-export function sameCursor(a: Cursor | undefined, b: Cursor | undefined): boolean {
-  if (a === undefined || b === undefined) return a === b;
-  return (
-    a.position === b.position &&
-    a.logId === b.logId &&
-    a.epoch === b.epoch &&
-    a.writer === b.writer &&
-    a.lane === b.lane &&
-    a.laneCount === b.laneCount
-  );
-}

@@ -1,9 +1,6 @@
 /**
- * The main thread's side of write-back: starts the writer, and another one if it dies or does not answer, and stands
- * between it and the cache.
- *
- * The writer runs in a separate thread, `cairn writer`, if the database is a module, which any thread can load. A
- * database that is an object of the program is used in the thread that passed it, and so the writer runs there too.
+ * The main thread's side of write-back: starts the writer (running.ts), and another one if it dies or does not answer,
+ * and stands between it and the cache.
  *
  * | the keeper is | the writer is             | drain(), pause(), resume()     | close()      | the thread dies   |
  * |---------------|---------------------------|--------------------------------|--------------|-------------------|
@@ -16,28 +13,32 @@
  *
  * The thread keeps the process alive only while a caller awaits one of these promises.
  */
-import { SHARE_ENV, Worker } from 'node:worker_threads';
-import type { Backend, KeptDeadLetter } from '../backend/index.ts';
+import type { Worker } from 'node:worker_threads';
+import type { KeptDeadLetter } from '../backend/index.ts';
 import { CairnError, errorKind } from '../errors.ts';
 import { type FeedHandle, native } from '../native.ts';
 import type { StoreTarget } from '../options.ts';
-import { attachScribe, errorFrom, type LogFiles, type LogKeeper, type PlainError } from '../scribe/index.ts';
-import { quietClock } from './clock.ts';
-import { FilesLog } from './files-log.ts';
+import {
+  attachScribe,
+  errorFrom,
+  type LogFiles,
+  type LogKeeper,
+  type PlainError,
+  Unanswered,
+} from '../scribe/index.ts';
+import { systemClock, within } from './clock.ts';
 import {
   PULSE_MS,
   PULSE_WORDS,
   Pulse,
-  STORE_CURSOR,
   type WriteBackNotice,
   type WriteBackOptions,
   type WriterCommand,
-  type WriterData,
   type WriterReport,
 } from './message.ts';
 import { NUMBERS_BYTES, WRITER_STATES, WriteBackMetrics } from './metrics.ts';
 import { keptFrom, type WriteBackActions, WriteBackHost } from './remote.ts';
-import { WriterService } from './service.ts';
+import { type RunningEvents, type RunningWriter, WriterHere, WriterThread } from './running.ts';
 import type { WriterState } from './writer.ts';
 
 /** How long opening a cache waits for the database's first answer. A database that is away does not keep it closed. */
@@ -63,21 +64,6 @@ export interface WriteBackKeeperOptions {
   readonly options: WriteBackOptions;
 }
 
-/** A writer that this thread talks to, wherever it runs. */
-interface Running {
-  post(command: WriterCommand): void;
-  /** Whether it keeps the process alive. */
-  hold(yes: boolean): void;
-  /** Ends it as it is. */
-  kill(): void;
-}
-
-interface Asked {
-  readonly command: WriterCommand;
-  resolve(result: unknown): void;
-  reject(error: Error): void;
-}
-
 /** Of all caches of this thread that write to a database. It hangs on the addon's exports, as the log's keepers do. */
 const shared = native as unknown as { writeBackKeepers?: Map<number, WriteBackKeeper> };
 shared.writeBackKeepers ??= new Map();
@@ -90,9 +76,9 @@ export class WriteBackKeeper implements WriteBackActions {
   readonly #pulse = new SharedArrayBuffer(4 * PULSE_WORDS);
   readonly #numbers = new SharedArrayBuffer(NUMBERS_BYTES);
   readonly #metrics = new WriteBackMetrics(this.#numbers);
-  readonly #asked = new Map<number, Asked>();
+  readonly #unanswered = new Unanswered<WriterCommand>();
   readonly #listeners = new Set<WriteBackListener>();
-  #running: Running | undefined;
+  #running: RunningWriter | undefined;
   #startedMs = 0;
   #youngDeaths = 0;
   #restart: NodeJS.Timeout | undefined;
@@ -163,7 +149,7 @@ export class WriteBackKeeper implements WriteBackActions {
   }
 
   async drain(signal?: AbortSignal): Promise<void> {
-    const position = await this.#options.log.committedUpTo('durable');
+    const position = await this.#options.log.committedUpTo('durable', signal);
     signal?.throwIfAborted();
     await this.#ask({ kind: 'drain', id: ++this.#ids, position }, signal);
   }
@@ -188,7 +174,7 @@ export class WriteBackKeeper implements WriteBackActions {
 
   /** The thread that writes, if there is one: for tests. */
   get thread(): Worker | undefined {
-    return this.#running instanceof RunningThread ? this.#running.worker : undefined;
+    return this.#running instanceof WriterThread ? this.#running.worker : undefined;
   }
 
   /**
@@ -203,21 +189,22 @@ export class WriteBackKeeper implements WriteBackActions {
   async #close(timeoutMs: number, finishes: boolean): Promise<void> {
     const begunMs = performance.now();
     const isLimited = timeoutMs > 0 || !finishes;
-    if (finishes) await within(this.#logged(), isLimited ? timeoutMs : undefined);
+    if (finishes) await within(systemClock, isLimited ? timeoutMs : Number.POSITIVE_INFINITY, this.#logged());
     const leftMs = timeoutMs === 0 ? 0 : Math.max(1, timeoutMs - (performance.now() - begunMs));
     // It may have died meanwhile, and then there is no other: the rest stays in the log.
     if (this.#running !== undefined || this.#restart !== undefined) {
       const ended = this.#ask({ kind: 'close', id: ++this.#ids, timeoutMs: leftMs, finishes }).catch(() => {
         // It has died now.
       });
-      await within(ended, isLimited ? (finishes ? leftMs : 0) + CLOSE_GRACE_MS : undefined);
+      const limitMs = isLimited ? (finishes ? leftMs : 0) + CLOSE_GRACE_MS : Number.POSITIVE_INFINITY;
+      await within(systemClock, limitMs, ended);
     }
     this.#isClosed = true;
     clearTimeout(this.#restart);
     clearInterval(this.#watch);
     this.#running?.kill();
     const closed = new CairnError('ERR_CLOSED', 'The cache was closed');
-    this.#rejectAll(closed);
+    this.#unanswered.rejectAll(closed);
     this.#host.close(closed);
     this.#metrics.set('state', WRITER_STATES.indexOf('closed'));
     this.#metrics.publish(this.#handle);
@@ -238,21 +225,10 @@ export class WriteBackKeeper implements WriteBackActions {
   #ask(command: WriterCommand, signal?: AbortSignal): Promise<unknown> {
     const isTooLate = this.#isClosed || (this.#closing !== undefined && command.kind !== 'close');
     if (isTooLate) return Promise.reject(new CairnError('ERR_CLOSED', 'The cache was closed'));
-    const answer = new Promise<unknown>((resolve, reject) => {
-      this.#asked.set(command.id, { command, resolve, reject });
-      const giveUp = (): void => {
-        this.#asked.delete(command.id);
-        reject(signal!.reason);
-      };
-      signal?.addEventListener('abort', giveUp, { once: true });
-    });
+    const { id } = command;
+    const answer = this.#unanswered.add(command, signal, () => this.#running?.post({ kind: 'cancel', id }));
     this.#running?.post(command);
     return this.#await(answer);
-  }
-
-  #rejectAll(error: Error): void {
-    for (const { reject } of this.#asked.values()) reject(error);
-    this.#asked.clear();
   }
 
   // The writer keeps the process alive meanwhile.
@@ -274,70 +250,23 @@ export class WriteBackKeeper implements WriteBackActions {
   // ---- the writer ----
 
   #start(): void {
-    const { store, options, cacheId } = this.#options;
+    const { store, options, cacheId, log } = this.#options;
     this.#startedMs = performance.now();
     this.#restart = undefined;
-    if (store.kind === 'object') {
-      this.#running = this.#startHere(store.backend);
-    } else {
-      const data: WriterData = {
-        ...{ cacheId, files: this.#files, store, options },
-        ...{ isPaused: this.#isPaused, pulse: this.#pulse, numbers: this.#numbers },
-      };
-      const running = new RunningThread(data, {
-        report: (report) => this.#onReport(report),
-        exit: (cause) => {
-          if (this.#running === running) this.#onDeath(cause);
-        },
-      });
-      this.#running = running;
-    }
-    if (this.#holders > 0) this.#running.hold(true);
-    for (const { command } of this.#asked.values()) this.#running.post(command);
-  }
-
-  #startHere(backend: Backend): Running {
-    const { log, options } = this.#options;
-    let holder: NodeJS.Timeout | undefined;
-    let isOver = false;
-    const hold = (yes: boolean): void => {
-      clearInterval(holder);
-      if (yes) holder = setInterval(() => {}, 1000);
-    };
-    const die = (cause: unknown): void => {
-      if (!isOver) this.#onDeath(asError(cause));
-    };
-    const service = log
-      .cursor(STORE_CURSOR)
-      .position()
-      .then((confirmed = 0n) => {
-        const made = new WriterService({
-          log: new FilesLog({ files: this.#files, scribe: log, confirmed, syncs: options.syncsLog }),
-          connect: async () => backend,
-          options,
-          isPaused: this.#isPaused,
-          clock: quietClock,
-          random: Math.random,
-          pulse: this.#pulse,
-          numbers: this.#numbers,
-          handle: this.#handle,
-          say: (report) => {
-            if (!isOver) this.#onReport(report);
-          },
-        });
-        made.ended.catch(die);
-        return made;
-      });
-    service.catch(die);
-    return {
-      post: (command) => void service.then((made) => made.obey(command)).catch(() => {}),
-      hold,
-      kill: () => {
-        isOver = true;
-        hold(false);
-        void service.then((made) => made.obey({ kind: 'close', id: 0, timeoutMs: 1, finishes: false })).catch(() => {});
+    const given = { files: this.#files, options, isPaused: this.#isPaused, pulse: this.#pulse, numbers: this.#numbers };
+    let running: RunningWriter | undefined;
+    const events: RunningEvents = {
+      report: (report) => this.#onReport(report),
+      died: (cause) => {
+        if (this.#running === running) this.#onDeath(cause);
       },
     };
+    if (store.kind === 'object') {
+      running = new WriterHere({ ...given, backend: store.backend, log, handle: this.#handle }, events);
+    } else running = new WriterThread({ ...given, cacheId, store }, events);
+    this.#running = running;
+    if (this.#holders > 0) running.hold(true);
+    for (const command of this.#unanswered.commands()) running.post(command);
   }
 
   #onReport(report: WriterReport): void {
@@ -348,13 +277,9 @@ export class WriteBackKeeper implements WriteBackActions {
       case 'notice':
         this.#notify(noticeFrom(report.notice));
         break;
-      case 'done': {
-        const asked = this.#asked.get(report.id);
-        this.#asked.delete(report.id);
-        if (report.error === undefined) asked?.resolve(report.result);
-        else asked?.reject(errorFrom(report.error));
+      case 'done':
+        this.#unanswered.settle(report);
         break;
-      }
       case 'failed':
         this.#onFailed(errorFrom(report.error));
         break;
@@ -379,7 +304,7 @@ export class WriteBackKeeper implements WriteBackActions {
     this.#running?.kill();
     this.#running = undefined;
     if (this.#closing !== undefined) {
-      this.#rejectAll(cause);
+      this.#unanswered.rejectAll(cause);
       return;
     }
     this.#metrics.add('restarts', 1);
@@ -415,49 +340,6 @@ export class WriteBackKeeper implements WriteBackActions {
   }
 }
 
-class RunningThread implements Running {
-  readonly worker: Worker;
-
-  constructor(data: WriterData, on: { report(report: WriterReport): void; exit(cause: Error): void }) {
-    let cause: Error | undefined;
-    // Not the program's options: its loaders and instrumentation have nothing to do there.
-    this.worker = new Worker(WORKER_FILE, { workerData: data, env: SHARE_ENV, execArgv: [], name: 'cairn writer' });
-    this.worker.unref();
-    this.worker.on('message', on.report);
-    this.worker.on('error', (error) => {
-      cause = asError(error);
-    });
-    this.worker.on('exit', (code) => on.exit(cause ?? new Error(`The thread has ended with code ${code}`)));
-  }
-
-  post(command: WriterCommand): void {
-    this.worker.postMessage(command);
-  }
-
-  hold(yes: boolean): void {
-    if (yes) this.worker.ref();
-    else this.worker.unref();
-  }
-
-  kill(): void {
-    void this.worker.terminate();
-  }
-}
-
-// `undefined`: without a limit.
-async function within(promise: Promise<unknown>, ms: number | undefined): Promise<void> {
-  if (ms === undefined) {
-    await promise;
-    return;
-  }
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms);
-  });
-  await Promise.race([promise, late]);
-  clearTimeout(timer);
-}
-
 // Cloning has made an array of a Buffer.
 function noticeFrom(notice: WriteBackNotice): WriteBackNotice {
   if (!('cause' in notice)) return notice;
@@ -465,13 +347,3 @@ function noticeFrom(notice: WriteBackNotice): WriteBackNotice {
   if (notice.kind !== 'dead-letter') return { ...notice, cause };
   return { ...notice, key: typeof notice.key === 'string' ? notice.key : Buffer.from(notice.key), cause };
 }
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
-}
-
-// Node 20 does not run TypeScript: from sources (in tests), the thread is the built one.
-const WORKER_FILE: URL = new URL(
-  import.meta.url.endsWith('.ts') ? '../../dist/write-back/worker.js' : './worker.js',
-  import.meta.url,
-);

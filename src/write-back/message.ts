@@ -1,5 +1,5 @@
 /** What the keeper and the writer say to each other, in one thread or between two. Everything can be cloned. */
-import type { LogFiles, PlainError } from '../scribe/index.ts';
+import type { Answer, LogFiles, PlainError } from '../scribe/index.ts';
 import type { BatchLimits } from './batcher.ts';
 import type { SharedStore } from './store.ts';
 import type { WriterState } from './writer.ts';
@@ -36,6 +36,13 @@ export const PULSE_MS = 250;
 /** The name of the log's cursor for its database. */
 export const STORE_CURSOR = 'store';
 
+/** What a writer is told. */
+export type WriterTold =
+  | WriterCommand
+  /** The command of this number is not awaited any more. */
+  | { readonly kind: 'cancel'; readonly id: number };
+
+/** What it is asked to do. Each is answered by a `done` with its number. */
 export type WriterCommand =
   /** Everything before this position is to be in the database. */
   | { readonly kind: 'drain'; readonly id: number; readonly position: bigint }
@@ -77,6 +84,6 @@ export type WriterReport =
   /** `cause` as a plain error. */
   | { readonly kind: 'state'; readonly state: WriterState; readonly cause: PlainError | undefined }
   | { readonly kind: 'notice'; readonly notice: WriteBackNotice }
-  | { readonly kind: 'done'; readonly id: number; readonly result: unknown; readonly error: PlainError | undefined }
+  | ({ readonly kind: 'done' } & Answer)
   /** It ends, and another thread would do no better. */
   | { readonly kind: 'failed'; readonly error: PlainError };

@@ -11,7 +11,7 @@ import type { KeptDeadLetter } from '../backend/index.ts';
 import { CairnError } from '../errors.ts';
 import { type Looker, lookers } from '../native/wake.ts';
 import { type FeedHandle, FeedState } from '../native.ts';
-import { errorFrom, type PlainError, plainError } from '../scribe/index.ts';
+import { type Answer, errorFrom, type PlainError, plainError, Unanswered } from '../scribe/index.ts';
 
 /** What can be asked of write-back from any thread. */
 export interface WriteBackActions {
@@ -40,13 +40,7 @@ type Message =
   | Ask
   /** An answer is not awaited any more. */
   | { readonly kind: 'cancel'; readonly from: string; readonly id: number }
-  | {
-      readonly kind: 'answer';
-      readonly to: string;
-      readonly id: number;
-      readonly result: unknown;
-      readonly error: PlainError | undefined;
-    }
+  | ({ readonly kind: 'answer'; readonly to: string } & Answer)
   /** A keeper begins: threads send again what has no answer. */
   | { readonly kind: 'hello' }
   /** The cache was closed: there is no answer any more. */
@@ -121,17 +115,11 @@ export class WriteBackHost {
   }
 }
 
-interface Asked {
-  readonly ask: Ask;
-  resolve(result: unknown): void;
-  reject(error: Error): void;
-}
-
 /** Of one handle in another thread. Keeps it alive while an answer is awaited. */
 export class RemoteWriteBack implements WriteBackActions, Looker {
   readonly #handle: FeedHandle;
   readonly #from = randomUUID();
-  readonly #asked = new Map<number, Asked>();
+  readonly #unanswered = new Unanswered<Ask>();
   #channel: BroadcastChannel | undefined;
   #ids = 0;
 
@@ -140,10 +128,8 @@ export class RemoteWriteBack implements WriteBackActions, Looker {
   }
 
   async drain(signal?: AbortSignal): Promise<void> {
-    const drained = this.#ask('drain');
-    const id = this.#ids;
-    signal?.addEventListener('abort', () => this.#cancel(id, signal.reason), { once: true });
-    await drained;
+    signal?.throwIfAborted();
+    await this.#ask('drain', [], signal);
   }
 
   async pause(): Promise<void> {
@@ -155,43 +141,37 @@ export class RemoteWriteBack implements WriteBackActions, Looker {
   }
 
   async deadLetters(limit: number, after: bigint): Promise<readonly KeptDeadLetter[]> {
-    return keptFrom(await this.#ask('deadLetters', limit, after));
+    return keptFrom(await this.#ask('deadLetters', [limit, after]));
   }
 
   async dropDeadLetters(ids: readonly bigint[]): Promise<number> {
-    return (await this.#ask('dropDeadLetters', ids)) as number;
+    return (await this.#ask('dropDeadLetters', [ids])) as number;
   }
 
   /** The handle is closed. */
   close(error: Error): void {
-    for (const { reject } of this.#asked.values()) reject(error);
-    this.#asked.clear();
+    this.#unanswered.rejectAll(error);
     this.#closeIfIdle();
   }
 
   look(): void {
-    if (this.#asked.size === 0) return;
+    if (this.#unanswered.count === 0) return;
     this.#handle.watchCommits();
     if (this.#handle.feedState() === FeedState.closed) this.close(new CairnError('ERR_CLOSED', 'The cache was closed'));
   }
 
-  #ask(action: Action, ...given: unknown[]): Promise<unknown> {
+  #ask(action: Action, given: readonly unknown[] = [], signal?: AbortSignal): Promise<unknown> {
     this.#open();
-    const ask: Ask = { kind: 'ask', from: this.#from, id: ++this.#ids, action, given };
-    const answer = new Promise((resolve, reject) => this.#asked.set(ask.id, { ask, resolve, reject }));
+    const id = ++this.#ids;
+    const ask: Ask = { kind: 'ask', from: this.#from, id, action, given };
+    const answer = this.#unanswered.add(ask, signal, () => {
+      this.#send({ kind: 'cancel', from: this.#from, id });
+      this.#closeIfIdle();
+    });
     this.#send(ask);
     // The cache may have ended before we watched.
     this.look();
     return answer;
-  }
-
-  #cancel(id: number, reason: unknown): void {
-    const asked = this.#asked.get(id);
-    if (asked === undefined) return;
-    this.#asked.delete(id);
-    this.#send({ kind: 'cancel', from: this.#from, id });
-    asked.reject(reason as Error);
-    this.#closeIfIdle();
   }
 
   #open(): void {
@@ -207,20 +187,17 @@ export class RemoteWriteBack implements WriteBackActions, Looker {
 
   #hear(message: Message): void {
     if (message.kind === 'hello') {
-      for (const { ask } of this.#asked.values()) this.#send(ask);
+      for (const ask of this.#unanswered.commands()) this.#send(ask);
     } else if (message.kind === 'closed') {
       this.close(errorFrom(message.error));
     } else if (message.kind === 'answer' && message.to === this.#from) {
-      const asked = this.#asked.get(message.id);
-      this.#asked.delete(message.id);
-      if (message.error === undefined) asked?.resolve(message.result);
-      else asked?.reject(errorFrom(message.error));
+      this.#unanswered.settle(message);
       this.#closeIfIdle();
     }
   }
 
   #closeIfIdle(): void {
-    if (this.#asked.size > 0) return;
+    if (this.#unanswered.count > 0) return;
     lookers.delete(this);
     this.#channel?.close();
     this.#channel = undefined;

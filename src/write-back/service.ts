@@ -14,9 +14,11 @@ import {
   type WriteBackOptions,
   type WriterCommand,
   type WriterReport,
+  type WriterTold,
 } from './message.ts';
 import { WRITER_STATES, WriteBackMetrics } from './metrics.ts';
-import { type Committed, Writer, type WriterLog, type WriterState } from './writer.ts';
+import { type Committed, Writer, type WriterState } from './writer.ts';
+import type { WriterLog } from './writer-log.ts';
 
 /** A call of the database that takes longer counts as failed. Its own limits are shorter, and say more. */
 const CALL_TIMEOUT_MS = 120_000;
@@ -45,6 +47,8 @@ export class WriterService {
   readonly #pulse: Int32Array;
   readonly #metrics: WriteBackMetrics;
   readonly #writer: Writer;
+  /** Those that are awaited, by the numbers of their commands. */
+  readonly #drains = new Map<number, AbortController>();
   #wasFailing = false;
   #beat: { stop(): void } | undefined;
   /** Rejects for a fault of ours; otherwise it resolves when the writer has ended. */
@@ -77,8 +81,12 @@ export class WriterService {
     this.#tick();
   }
 
-  async obey(command: WriterCommand): Promise<void> {
+  async obey(command: WriterTold): Promise<void> {
     const { id } = command;
+    if (command.kind === 'cancel') {
+      this.#drains.get(id)?.abort();
+      return;
+    }
     try {
       const result = await this.#do(command);
       this.#measure();
@@ -92,7 +100,7 @@ export class WriterService {
   async #do(command: WriterCommand): Promise<unknown> {
     switch (command.kind) {
       case 'drain':
-        return this.#writer.drain(command.position);
+        return this.#drain(command.id, command.position);
       case 'close':
         return this.#close(command.finishes ? command.timeoutMs : undefined);
       case 'list-dead-letters':
@@ -101,6 +109,16 @@ export class WriterService {
         return this.#writer.useDeadLetters((letters) => letters.drop(command.ids));
       default:
         return this.#writer[command.kind]();
+    }
+  }
+
+  async #drain(id: number, position: bigint): Promise<void> {
+    const controller = new AbortController();
+    this.#drains.set(id, controller);
+    try {
+      await this.#writer.drain(position, controller.signal);
+    } finally {
+      this.#drains.delete(id);
     }
   }
 

@@ -4,7 +4,7 @@ import type { Backend } from '../backend/index.ts';
 import { attachScribe, plainError, RemoteScribe } from '../scribe/index.ts';
 import { systemClock } from './clock.ts';
 import { FilesLog } from './files-log.ts';
-import { PULSE_MS, Pulse, STORE_CURSOR, type WriterCommand, type WriterData, type WriterReport } from './message.ts';
+import { PULSE_MS, Pulse, STORE_CURSOR, type WriterData, type WriterReport, type WriterTold } from './message.ts';
 import { WriterService } from './service.ts';
 import { connectStore } from './store.ts';
 
@@ -50,7 +50,7 @@ const service = await start();
 clearInterval(beat);
 if (service === undefined) port.close();
 else {
-  port.on('message', async (command: WriterCommand) => {
+  port.on('message', async (command: WriterTold) => {
     await service.obey(command);
     if (command.kind === 'close') port.close();
   });

@@ -21,37 +21,31 @@
  * So the writer reads the cursor first. Where the batch would have put it, the batch was committed; where it was, the
  * batch is written again, the same one: nothing is added to a batch that was sent. Anywhere else, identity.ts judges it
  * as at the beginning: a writer of this log that died with a batch on its way may have moved it, and this one goes on
- * from there; a copy of the log, or a database that has gone back, stops it.
+ * from there; a copy of the log, or a database that has gone back, stops it. A call that took too long may still have
+ * its effect later, while the batch is written again: the cursor decides then which of the two has any.
  *
- * A call that does not return in time counts as failed, and its connection is closed. It may still
- * have its effect later; the cursor decides then which of the two has any.
+ * This file has its course and its states. Calls of the database are in calls.ts, what is read of the log and what a
+ * batch is in gatherer.ts and batcher.ts, and the log's own cursor in following-cursor.ts.
  */
-import type { Backend, Change, Cursor, DeadLetter, DeadLetters, WriteBatch } from '../backend/index.ts';
+import {
+  type Backend,
+  type Change,
+  type Cursor,
+  type DeadLetter,
+  type DeadLetters,
+  sameCursor,
+  type WriteBatch,
+} from '../backend/index.ts';
 import { CairnError } from '../errors.ts';
-import type { FenceState, LogEntry, Position } from '../log/index.ts';
-import { retryDelayMs } from './backoff.ts';
+import { later, type Position } from '../log/index.ts';
 import { type Batch, Batcher, type BatchLimits, type EntryEnd } from './batcher.ts';
+import { Calls, type Failure } from './calls.ts';
 import { Changed } from './changed.ts';
-import type { WriterClock } from './clock.ts';
-import { judge, type LogIdentity, ONE_LANE, Refusal, sameCursor } from './identity.ts';
-
-/** The log as the writer uses it. */
-export interface WriterLog {
-  readonly directory: string;
-  readonly logId: bigint;
-  /** Everything before this is known to be in the database: the log's own cursor as of opening. */
-  readonly confirmed: Position;
-  /** The end of what a power cut leaves. */
-  end(): Position;
-  /** Bytes of it from a position on. */
-  bytesFrom(position: Position): number;
-  /** Epoch and writer of the entry that ends at a position; undefined: none does. */
-  stateAt(position: Position): Pick<FenceState, 'epoch' | 'writer'> | undefined;
-  /** The entries that a power cut leaves from a position on, and then each as it comes, until the signal says so. */
-  read(from: Position, signal: AbortSignal): AsyncIterable<LogEntry>;
-  /** Moves the log's own cursor: the log needs nothing before this position for the writer any more. */
-  advance(position: Position): Promise<void>;
-}
+import { type WriterClock, within } from './clock.ts';
+import { FollowingCursor } from './following-cursor.ts';
+import { Gatherer } from './gatherer.ts';
+import { judge, type LogIdentity, ONE_LANE, Refusal } from './identity.ts';
+import type { WriterLog } from './writer-log.ts';
 
 export type WriterState = 'opening' | 'writing' | 'retrying' | 'halted' | 'paused' | 'refused' | 'closed';
 
@@ -63,8 +57,6 @@ export interface Committed {
   readonly deadLetters: readonly DeadLetter[];
   /** Until the database answered, all tries included. */
   readonly elapsedMs: number;
-  /** When the log took the oldest record of it. */
-  readonly oldestMs: number;
   readonly position: Position;
 }
 
@@ -90,63 +82,57 @@ export interface WriterOptions {
   readonly on: WriterEvents;
 }
 
-/** The log's own cursor follows at most this often: each move costs a sync. */
-export const LOG_CURSOR_MS = 1000;
-/** The longest time for which entries are read in one go. */
-const SLICE_MS = 10;
-
 /** How long close() waits for a database that does not answer any more, and then for the log. */
 const END_MS = 1000;
-
-interface Failure {
-  readonly error: Error;
-  readonly isHalting: boolean;
-}
-
-interface LogCursorPlace {
-  position: Position;
-  /** When it was moved to there. */
-  movedMs: number;
-  /** Moves it. */
-  timer: { stop(): void } | undefined;
-}
 
 export class Writer {
   readonly #options: WriterOptions;
   readonly #log: WriterLog;
   readonly #clock: WriterClock;
   readonly #changed = new Changed();
-  #stopReading = new AbortController();
+  /** No further call is begun. */
+  readonly #ending = new AbortController();
+  readonly #calls: Calls;
   readonly #batcher: Batcher;
-  #backend: Backend | undefined;
-  #isOpen = false;
-  #name = 'The database';
+  readonly #gatherer: Gatherer;
+  #stopGathering = new AbortController();
+  readonly #logCursor: FollowingCursor;
   #state: WriterState = 'opening';
   #isPaused = false;
   #closing: Promise<void> | undefined;
-  /** No further call is begun. */
-  #isEnding = false;
   /** The cursor of the database; undefined: it has none. */
   #cursor: Cursor | undefined;
   /** Everything before this is in the database. */
   #confirmed: Position;
   #writing: Batch | undefined;
   #refusal: Refusal | undefined;
-  /** Failures in a row. */
-  #failures = 0;
-  #readError: Error | undefined;
-  readonly #logCursor: LogCursorPlace;
+  /** What the log says of its oldest record behind what has been read, which costs a look into its files. */
+  #unread: { readonly from: Position; readonly oldestMs: number } | undefined;
   /** Resolves when it has ended: closed, or refused. Rejects for a fault of ours. */
   readonly ended: Promise<void>;
 
   constructor(options: WriterOptions) {
+    const { log, connect, limits, callTimeoutMs, clock, random } = options;
     this.#options = options;
-    this.#log = options.log;
-    this.#clock = options.clock;
-    this.#confirmed = options.log.confirmed;
-    this.#batcher = new Batcher(options.limits);
-    this.#logCursor = { position: options.log.confirmed, movedMs: Number.NEGATIVE_INFINITY, timer: undefined };
+    this.#log = log;
+    this.#clock = clock;
+    this.#confirmed = log.confirmed;
+    this.#logCursor = new FollowingCursor(log, clock);
+    this.#batcher = new Batcher(limits);
+    this.#gatherer = new Gatherer({
+      ...{ log, clock, random, batcher: this.#batcher, changed: this.#changed },
+      onFailed: (error) => this.#enter('halted', error),
+      onRecovered: () => this.#workIfWell(),
+    });
+    this.#calls = new Calls({
+      ...{ connect, callTimeoutMs, clock, random, ending: this.#ending.signal },
+      onFailed: (failure) => this.#onFailed(failure),
+    });
     this.ended = this.#run();
+  }
+
+  get #isEnding(): boolean {
+    return this.#ending.signal.aborted;
   }
 
   get state(): WriterState {
@@ -163,26 +149,51 @@ export class Writer {
     return this.#has(this.#log.end());
   }
 
-  /** What has been read and is not in the database yet; the log may have more behind it. */
+  /**
+   * What has been read and is not in the database yet; the log may have more behind it. `oldestMs`: when the log took
+   * the oldest record that the database does not have, read or not.
+   */
   get owed(): { readonly records: number; readonly bytes: number; readonly oldestMs: number | undefined } {
     const { records, bytes, oldestMs } = this.#batcher.waiting;
     const batch = this.#writing;
-    if (batch === undefined) return { records, bytes, oldestMs };
+    if (batch === undefined) return { records, bytes, oldestMs: oldestMs ?? this.#oldestUnreadMs() };
     const { recordCount, bytes: batchBytes } = batch.changes;
-    return { records: records + recordCount, bytes: bytes + batchBytes, oldestMs: batch.oldestMs };
+    return { records: records + recordCount, bytes: bytes + batchBytes, oldestMs: batch.oldestMs ?? oldestMs };
+  }
+
+  #oldestUnreadMs(): number | undefined {
+    if (this.isIdle) return undefined;
+    const from = later(this.#batcher.position, this.#confirmed);
+    if (this.#unread?.from === from) return this.#unread.oldestMs;
+    try {
+      const oldestMs = this.#log.timeFrom(from);
+      if (oldestMs !== undefined) this.#unread = { from, oldestMs };
+      return oldestMs;
+    } catch {
+      // The gatherer will say what is wrong with the log.
+      return undefined;
+    }
   }
 
   /**
    * Writes everything before a position at once, and resolves when the database has it. Rejects if this writer has
-   * stopped; while the database cannot be written, it waits.
+   * stopped, or when the signal says that the caller does not wait any more; while the database cannot be written, it
+   * waits.
    */
-  async drain(position: Position): Promise<void> {
+  async drain(position: Position, signal?: AbortSignal): Promise<void> {
+    const look = (): void => this.#changed.notify();
+    signal?.addEventListener('abort', look, { once: true });
     this.#batcher.flushTo(position);
     this.#changed.notify();
-    while (!this.#has(position)) {
-      if (this.#refusal !== undefined) throw this.#refusal.error;
-      if (this.#state === 'closed') throw new CairnError('ERR_CLOSED', 'The cache was closed');
-      await this.#changed.wait();
+    try {
+      while (!this.#has(position)) {
+        signal?.throwIfAborted();
+        if (this.#refusal !== undefined) throw this.#refusal.error;
+        if (this.#state === 'closed') throw new CairnError('ERR_CLOSED', 'The cache was closed');
+        await this.#changed.wait();
+      }
+    } finally {
+      signal?.removeEventListener('abort', look);
     }
   }
 
@@ -196,7 +207,7 @@ export class Writer {
 
   /** The database's dead letters, over its connection. Rejects with what the database answers. */
   async useDeadLetters<T>(use: (letters: DeadLetters) => Promise<T>): Promise<T> {
-    const outcome = await this.#call(async (backend) => {
+    const outcome = await this.#calls.once(async (backend) => {
       if (backend.deadLetters !== undefined) return use(backend.deadLetters);
       throw new CairnError('ERR_INVALID_ARGUMENT', `${backend.name} keeps no dead letters`);
     });
@@ -229,14 +240,14 @@ export class Writer {
 
   async #close(timeoutMs: number): Promise<void> {
     const drained = this.#drainOrGiveUp(this.#log.end());
-    if (timeoutMs > 0) await this.#within(timeoutMs, drained);
-    this.#isEnding = true;
-    this.#stopReading.abort();
+    if (timeoutMs > 0) await within(this.#clock, timeoutMs, drained);
+    this.#ending.abort();
+    this.#stopGathering.abort();
+    this.#logCursor.stop();
     this.#changed.notify();
     // Ends a call in progress, which may or may not have had its effect. A database that hangs is not waited for.
-    await this.#within(END_MS, Promise.all([this.#disconnect(), this.ended.catch(() => {})]));
-    this.#logCursor.timer?.stop();
-    await this.#within(END_MS, this.#moveLogCursor());
+    await within(this.#clock, END_MS, Promise.all([this.#calls.disconnect(), this.ended.catch(() => {})]));
+    await within(this.#clock, END_MS, this.#logCursor.end(this.#confirmed));
     this.#enter('closed');
     this.#changed.notify();
   }
@@ -253,16 +264,15 @@ export class Writer {
   // ---- its course ----
 
   async #run(): Promise<void> {
-    let cursors = await this.#persist((backend) => backend.readCursors());
+    let cursors = await this.#calls.untilAnswered((backend) => backend.readCursors());
     while (cursors !== undefined && this.#begin(cursors)) cursors = await this.#carry();
-    this.#stopReading.abort();
     this.#changed.notify();
   }
 
   // Finds where to go on. False: it is refused.
   #begin(cursors: readonly Cursor[]): boolean {
     this.#succeeded();
-    const found = judge(cursors, this.#identity(), this.#name);
+    const found = judge(cursors, this.#identity(), this.#calls.name);
     if (found instanceof Refusal) {
       this.#refusal = found;
       this.#enter('refused', found.error);
@@ -280,8 +290,8 @@ export class Writer {
   // Carries batches from the cursor on, until it has ended, which is undefined; or until the cursor is elsewhere.
   async #carry(): Promise<readonly Cursor[] | undefined> {
     this.#work();
-    this.#stopReading = new AbortController();
-    const gathering = this.#gather(this.#stopReading.signal);
+    this.#stopGathering = new AbortController();
+    const gathering = this.#gatherer.run(this.#logCursor.position, this.#stopGathering.signal);
     let moved: readonly Cursor[] | undefined;
     for (let batch = await this.#next(); batch !== undefined; batch = await this.#next()) {
       const outcome = await this.#write(batch);
@@ -290,9 +300,9 @@ export class Writer {
         moved = outcome;
         break;
       }
-      this.#followWithLogCursor();
+      if (!this.#isEnding) this.#logCursor.follow(this.#confirmed);
     }
-    this.#stopReading.abort();
+    this.#stopGathering.abort();
     this.#changed.notify();
     await gathering;
     return moved;
@@ -322,13 +332,13 @@ export class Writer {
     for (;;) {
       await this.#resumed();
       if (this.#isEnding) return 'ended';
-      const outcome = await this.#call((backend) => backend.write(write));
+      const outcome = await this.#calls.once((backend) => backend.write(write));
       let found: readonly Cursor[];
       let deadLetters: readonly DeadLetter[] = [];
       if ('error' in outcome) {
         if (this.#isEnding) return 'ended';
-        await this.#failed(outcome);
-        const cursors = await this.#persist((backend) => backend.readCursors());
+        await this.#calls.failed(outcome);
+        const cursors = await this.#calls.untilAnswered((backend) => backend.readCursors());
         if (cursors === undefined) return 'ended';
         found = cursors;
       } else if (outcome.value.kind === 'committed') {
@@ -347,7 +357,6 @@ export class Writer {
         bytes: batch.changes.bytes,
         deadLetters,
         elapsedMs: this.#clock.steadyMs() - begunMs,
-        oldestMs: batch.oldestMs,
         position: write.to.position,
       });
       this.#writing = undefined;
@@ -376,92 +385,6 @@ export class Writer {
     this.#changed.notify();
   }
 
-  // ---- reading the log ----
-
-  // Gathers entries until it is told to stop. An error of the log halts the writer.
-  async #gather(signal: AbortSignal): Promise<void> {
-    let sliceEndMs = this.#clock.steadyMs() + SLICE_MS;
-    let from = this.#confirmed;
-    for (let failures = 0; !signal.aborted; ) {
-      try {
-        for await (const entry of this.#log.read(from, signal)) {
-          while (this.#batcher.isFull && !signal.aborted) await this.#changed.wait();
-          if (signal.aborted) return;
-          if (entry.kind === 'lost') throw lost(this.#log.directory, entry);
-          this.#batcher.add(entry, this.#clock.steadyMs());
-          from = entry.end;
-          failures = 0;
-          this.#readAgain();
-          this.#changed.notify();
-          // A long log leaves room for the database's answers.
-          if (this.#clock.steadyMs() < sliceEndMs) continue;
-          await this.#clock.yield();
-          sliceEndMs = this.#clock.steadyMs() + SLICE_MS;
-        }
-        // The log was closed.
-        if (!signal.aborted) return;
-      } catch (error) {
-        this.#readError = asError(error);
-        this.#enter('halted', this.#readError);
-        await this.#sleep(retryDelayMs(++failures, true, this.#options.random), signal);
-      }
-    }
-  }
-
-  #readAgain(): void {
-    if (this.#readError === undefined) return;
-    this.#readError = undefined;
-    if (this.#failures === 0) this.#work();
-  }
-
-  // ---- calls of the database ----
-
-  // One call, on the connection that there is or on a new one.
-  async #call<T>(run: (backend: Backend) => Promise<T>): Promise<{ readonly value: T } | Failure> {
-    let timer: { stop(): void } | undefined;
-    try {
-      const isLate = new Promise<'late'>((resolve) => {
-        timer = this.#clock.after(this.#options.callTimeoutMs, () => resolve('late'));
-      });
-      const running = this.#connected().then(run);
-      const value = await Promise.race([running, isLate]);
-      if (value !== 'late') return { value };
-      running.catch(() => {
-        // Nothing is waiting for it any more.
-      });
-      const error = new Error(`${this.#name} did not answer within ${this.#options.callTimeoutMs} ms`);
-      void this.#disconnect();
-      return { error, isHalting: false };
-    } catch (error) {
-      const isHalting = this.#backend !== undefined && this.#backend.classify(error) !== 'transient';
-      return { error: asError(error), isHalting };
-    } finally {
-      timer?.stop();
-    }
-  }
-
-  async #connected(): Promise<Backend> {
-    if (this.#backend !== undefined && this.#isOpen) return this.#backend;
-    this.#backend ??= await this.#options.connect();
-    const backend = this.#backend;
-    this.#name = backend.name;
-    await backend.open();
-    // Meanwhile the call may have been too late.
-    if (this.#backend === backend) this.#isOpen = true;
-    return backend;
-  }
-
-  async #disconnect(): Promise<void> {
-    const backend = this.#backend;
-    this.#backend = undefined;
-    this.#isOpen = false;
-    try {
-      await backend?.close();
-    } catch {
-      // It is not used any more, whatever its end was.
-    }
-  }
-
   // Waits while the writer is paused.
   async #resumed(): Promise<void> {
     while (this.#isPaused && !this.#isEnding) {
@@ -470,90 +393,30 @@ export class Writer {
     }
   }
 
-  // A call until it succeeds; undefined: the writer has ended. The caller says what counts as progress.
-  async #persist<T>(run: (backend: Backend) => Promise<T>): Promise<T | undefined> {
-    for (;;) {
-      if (this.#isEnding) return undefined;
-      const outcome = await this.#call(run);
-      if (this.#isEnding) return undefined;
-      if ('value' in outcome) return outcome.value;
-      await this.#failed(outcome);
-    }
-  }
-
-  // Says so, and waits.
-  async #failed({ error, isHalting }: Failure): Promise<void> {
-    this.#failures++;
+  #onFailed({ error, isHalting }: Failure): void {
     this.#options.on.retry(error);
     this.#enter(isHalting ? 'halted' : 'retrying', error);
-    await this.#sleep(retryDelayMs(this.#failures, isHalting, this.#options.random));
   }
 
   #succeeded(): void {
-    if (this.#failures === 0) return;
-    this.#failures = 0;
-    if (this.#readError === undefined) this.#work();
+    if (!this.#calls.areFailing) return;
+    this.#calls.succeeded();
+    this.#workIfWell();
+  }
+
+  #workIfWell(): void {
+    if (!this.#calls.areFailing && !this.#gatherer.isFailing) this.#work();
   }
 
   #work(): void {
     this.#enter(this.#isPaused ? 'paused' : 'writing');
   }
 
-  // ---- the log's own cursor ----
-
-  #followWithLogCursor(): void {
-    const place = this.#logCursor;
-    if (place.timer !== undefined) return;
-    const waitMs = place.movedMs + LOG_CURSOR_MS - this.#clock.steadyMs();
-    place.timer = this.#clock.after(Math.max(0, waitMs), () => {
-      place.timer = undefined;
-      if (!this.#isEnding) void this.#moveLogCursor();
-    });
-  }
-
-  async #moveLogCursor(): Promise<void> {
-    const position = this.#confirmed;
-    if (position <= this.#logCursor.position) return;
-    this.#logCursor.movedMs = this.#clock.steadyMs();
-    try {
-      await this.#log.advance(position);
-      this.#logCursor.position = position;
-    } catch {
-      // The log says itself that it cannot be written. Until the next time it keeps more than it needs.
-    }
-  }
-
-  // ---- waiting ----
-
   // Until something changes, or the time is over.
   async #changedWithin(ms: number): Promise<void> {
     const timer = this.#clock.after(ms, () => this.#changed.notify());
     await this.#changed.wait();
     timer.stop();
-  }
-
-  // The whole time, unless the writer ends before, or the signal comes.
-  async #sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    let isOver = false;
-    const timer = this.#clock.after(ms, () => {
-      isOver = true;
-      this.#changed.notify();
-    });
-    while (!isOver && !this.#isEnding && !signal?.aborted) await this.#changed.wait();
-    timer.stop();
-  }
-
-  async #within(ms: number, work: Promise<unknown>): Promise<void> {
-    if (ms === Number.POSITIVE_INFINITY) {
-      await work;
-      return;
-    }
-    let timer: { stop(): void } | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = this.#clock.after(ms, resolve);
-    });
-    await Promise.race([late, work]);
-    timer?.stop();
   }
 
   #enter(state: WriterState, cause?: Error): void {
@@ -563,15 +426,4 @@ export class Writer {
     this.#options.on.state(state, cause);
     this.#changed.notify();
   }
-}
-
-function lost(directory: string, { recordCount, position }: LogEntry): CairnError {
-  return new CairnError(
-    'ERR_WRITE_BACK',
-    `${recordCount} records of the log in ${directory} behind position ${position} are lost: the database does not get them`,
-  );
-}
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }

@@ -109,6 +109,19 @@ describe('committedUpTo()', () => {
     },
   );
 
+  test('rejects when its caller does not wait any more', async () => {
+    const cache = await data.open(data.fresh());
+    const keeper = keeperOf(cache);
+    cache.set('a', 1);
+    const controller = new AbortController();
+    const position = keeper.committedUpTo('durable', controller.signal);
+    controller.abort(new Error('too long'));
+    await expect(position).rejects.toThrow('too long');
+    await expect(keeper.committedUpTo('durable', controller.signal)).rejects.toThrow('too long');
+    expect(await keeper.committedUpTo('durable')).toBeGreaterThan(0n);
+    await cache.close();
+  });
+
   function durableKeys(files: LogFiles): Set<string> {
     const entries = [...new LogReader(files).entries(0n, 'durable')];
     return new Set(entries.flatMap((entry) => (entry.kind === 'records' ? keysOf(entry) : [])));

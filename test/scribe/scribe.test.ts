@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { type EmbeddedLog, type EmbeddedLogOptions, recover, type SyncPolicy } from '../../src/log/index.ts';
 import { FeedState } from '../../src/native.ts';
 import { BUFFER_BYTES } from '../../src/scribe/appending.ts';
-import { CONTROL_WORDS, type Command, type Report, type SnapshotSchedule } from '../../src/scribe/message.ts';
+import { CONTROL_WORDS, type Report, type SnapshotSchedule, type Told } from '../../src/scribe/message.ts';
 import { type LogMetric, Metrics } from '../../src/scribe/metrics.ts';
 import { Scribe } from '../../src/scribe/scribe.ts';
 import { withCode } from '../support/errors.ts';
@@ -22,7 +22,7 @@ class Desk {
   readonly scribe: Scribe;
   readonly metrics = new Metrics();
   readonly reports: Report[] = [];
-  readonly commands: Command[] = [];
+  readonly commands: Told[] = [];
   readonly control = new Int32Array(CONTROL_WORDS);
 
   constructor(
@@ -175,6 +175,21 @@ describe('records', () => {
     desk.turns(1);
     expect(waits().at(-1)).toBe(1);
   });
+});
+
+test('a sync that is not awaited any more is not answered', () => {
+  const desk = new Desk();
+  desk.feed.set('a', 'v');
+  const targets = desk.targets();
+  targets[0]! += 1n;
+  desk.commands.push({ kind: 'sync', id: 1, targets }, { kind: 'sync', id: 2, targets });
+  desk.turns(2);
+  desk.commands.push({ kind: 'cancel', id: 1 });
+  desk.turns(2);
+  desk.feed.set('b', 'v');
+  desk.turnUntil(() => desk.answerTo(2) !== undefined);
+  desk.turns(2);
+  expect(desk.answerTo(1)).toBeUndefined();
 });
 
 describe('a log without room', () => {

@@ -14,7 +14,7 @@ import type {
 } from '../../src/backend/index.ts';
 import type { LogEntry, Position } from '../../src/log/index.ts';
 import { Changed } from '../../src/write-back/changed.ts';
-import type { WriterLog } from '../../src/write-back/writer.ts';
+import type { WriterLog } from '../../src/write-back/writer-log.ts';
 import { makeRecord, type RecordParts } from './records.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
@@ -24,6 +24,9 @@ export class WorldLog implements WriterLog {
   readonly logId: bigint;
   writer = 100n;
   epoch = 1;
+  formatVersion = 3;
+  /** When it takes entries. */
+  timeMs = 0;
   confirmed: Position = 0n;
   readonly entries: LogEntry[] = [];
   readonly #changed = new Changed();
@@ -41,12 +44,21 @@ export class WorldLog implements WriterLog {
     return Number(this.end() - position);
   }
 
+  timeFrom(position: Position): number | undefined {
+    return this.entries.find((entry) => entry.kind === 'records' && entry.position >= position)?.timeMs;
+  }
+
   /** One group of records; each gets the next version. */
   append(...parts: RecordParts[]): LogEntry {
     const records = Buffer.concat(
       parts.map((each) => makeRecord({ ...each, epoch: this.epoch, counter: ++this.#counter })),
     );
     return this.#push('records', records, parts.length);
+  }
+
+  /** A scribe that was started again appends what the one before had not committed. */
+  appendAgain({ records, recordCount }: LogEntry): void {
+    this.#push('records', records, recordCount);
   }
 
   /** Another process opens the log, or this one again. */
@@ -67,11 +79,11 @@ export class WorldLog implements WriterLog {
       position,
       end: position + BigInt(80 + records.length),
       epoch: this.epoch,
-      formatVersion: 3,
+      formatVersion: this.formatVersion,
       writer: this.writer,
       recordsBefore: BigInt(this.entries.length),
       recordCount,
-      timeMs: 0,
+      timeMs: this.timeMs,
       records,
     };
     this.entries.push(entry);
@@ -105,6 +117,7 @@ export class WorldLog implements WriterLog {
       confirmed: this.confirmed,
       end: () => this.end(),
       bytesFrom: (position) => this.bytesFrom(position),
+      timeFrom: (position) => this.timeFrom(position),
       stateAt: (position) => this.stateAt(position),
       read: (from, signal) => this.read(from, signal),
       advance: (position) => this.advance(position),

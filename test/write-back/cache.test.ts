@@ -11,6 +11,7 @@ import { feedOf } from '../../src/native.ts';
 import { LogKeeper } from '../../src/scribe/index.ts';
 import { RemoteWriteBack, WriteBackKeeper } from '../../src/write-back/index.ts';
 import { type WriteBackActions, WriteBackHost } from '../../src/write-back/remote.ts';
+import { Writer } from '../../src/write-back/writer.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
 import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
@@ -250,6 +251,25 @@ describe('the keeper', () => {
     logged.resolve();
     await closed;
     committedUpTo.mockRestore();
+  });
+
+  test('waits for neither the log nor the database for a drain() whose time is over', async () => {
+    const cache = await open({ store: makeLmdb() });
+    const log = LogKeeper.of(handleOf(cache as Cache<never>).cacheId)!;
+    const logged = vi
+      .spyOn(log, 'committedUpTo')
+      .mockImplementationOnce(
+        (_, signal) => new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason))),
+      );
+    const written = vi.spyOn(Writer.prototype, 'drain');
+    await cache.writeBack.pause();
+    cache.set('a', '1');
+    const ofLog = cache.drain({ timeout: 50 });
+    await expect(ofLog).rejects.toThrow(withCode('ERR_TIMEOUT'));
+    await expect(logged.mock.results[0]!.value).rejects.toThrow();
+    await expect(cache.drain({ timeout: 300 })).rejects.toThrow(withCode('ERR_TIMEOUT'));
+    await expect(written.mock.results[0]!.value).rejects.toThrow();
+    vi.restoreAllMocks();
   });
 
   test('does not keep a process alive for a drain() whose time is over, here and in a thread', () => {

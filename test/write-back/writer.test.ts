@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { HALTED_RETRY_MS } from '../../src/write-back/backoff.ts';
-import type { BatchLimits } from '../../src/write-back/batcher.ts';
-import { type Committed, LOG_CURSOR_MS, Writer, type WriterState } from '../../src/write-back/writer.ts';
+import { BARREN_BYTES_MAX, type BatchLimits } from '../../src/write-back/batcher.ts';
+import { LOG_CURSOR_MS } from '../../src/write-back/following-cursor.ts';
+import { type Committed, Writer, type WriterState } from '../../src/write-back/writer.ts';
 import type { RecordParts } from '../support/records.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 import { type Fault, WorldBackend, WorldDatabase, WorldLog } from '../support/writer-world.ts';
@@ -159,6 +160,35 @@ describe('a writer', () => {
     expect(world.database.batchSizes).toEqual([1]);
   });
 
+  test('gives the log room back also when there are only clears, for which it writes now and then', async () => {
+    const world = await new World().run();
+    world.log.append({ kind: 'clear' });
+    world.log.append(...Array<RecordParts>(BARREN_BYTES_MAX / 64).fill({ kind: 'clear' }));
+    await world.run(10_000);
+    expect([world.log.confirmed, world.writer.isIdle]).toEqual([0n, true]);
+    world.log.append(...Array<RecordParts>(BARREN_BYTES_MAX / 64).fill({ kind: 'clear' }));
+    await world.run(10_000);
+    expect(world.database.batchSizes).toEqual([0]);
+    expect(world.log.confirmed).toBe(world.log.end());
+  });
+
+  test('says since when the oldest change waits, also of a log that it has not read yet', async () => {
+    const world = new World();
+    world.fault = () => 'before';
+    world.log.takeOver();
+    world.log.timeMs = 5000;
+    await world.run();
+    expect(world.writer.owed.oldestMs, 'there is no change').toBeUndefined();
+    world.log.append(set('a', '1'));
+    world.log.timeMs = 6000;
+    world.log.append(set('b', '1'));
+    await world.run();
+    expect(world.writer.owed.oldestMs).toBe(5000);
+    world.fault = () => undefined;
+    await world.run(60_000);
+    expect(world.writer.owed.oldestMs).toBeUndefined();
+  });
+
   test('moves the cursor of the log at most every second, also after the last batch', async () => {
     const world = await new World().run();
     world.log.append(set('a', '1'));
@@ -171,6 +201,54 @@ describe('a writer', () => {
     expect(world.log.confirmed).toBe(first);
     await world.run(LOG_CURSOR_MS);
     expect(world.log.confirmed).toBe(world.log.end());
+  });
+});
+
+describe('a record that lies in the log twice, because a scribe was started again', () => {
+  // The row has the newer value, and the older record comes once more.
+  async function twice(between: (world: World) => World): Promise<World> {
+    let world = await new World().run();
+    const copies = [world.log.append(set('a', '1'), set('b', '1')), world.log.append({ kind: 'delete', key: 'b' })];
+    copies.push(world.log.append(set('a', '2')));
+    await world.run();
+    world = between(world);
+    world.log.takeOver();
+    for (const copy of copies) {
+      world.log.appendAgain(copy);
+      await world.run();
+      expect(world.rows).toEqual({ a: '2' });
+    }
+    return world;
+  }
+
+  test('is written once: no row goes back', async () => {
+    const world = await twice((it) => it);
+    expect(world.database.batchSizes).toEqual([2]);
+    world.log.append(set('a', '3'), set('b', '3'));
+    await world.run();
+    expect(world.rows).toEqual({ a: '3', b: '3' });
+  });
+
+  test('is written once also if another writer begins between the two', async () => {
+    const world = await twice(({ log, database }) => {
+      log.confirmed = 0n;
+      return new World(log, database);
+    });
+    expect(world.database.batchSizes).toEqual([2]);
+  });
+
+  test('but versions of another format of the log are not compared with it', async () => {
+    const world = new World();
+    world.log.formatVersion = 2;
+    world.log.epoch = 2 ** 19;
+    world.log.append(set('a', 'old'));
+    await world.run();
+    world.log.formatVersion = 3;
+    world.log.epoch = 3;
+    world.log.takeOver();
+    world.log.append(set('a', 'new'));
+    await world.run();
+    expect(world.rows).toEqual({ a: 'new' });
   });
 });
 
@@ -492,6 +570,20 @@ describe('drain', () => {
     world.fault = () => undefined;
     await world.run(20_000);
     await drained;
+    expect(world.rows).toEqual({ a: '1' });
+  });
+
+  test('ends when its caller does not wait any more', async () => {
+    const world = await new World().run();
+    world.fault = () => 'before';
+    const controller = new AbortController();
+    const drained = world.writer.drain(world.log.append(set('a', '1')).end, controller.signal);
+    const outcome = drained.catch((error) => error);
+    await world.run(1000);
+    controller.abort(new Error('too long'));
+    expect(await outcome).toEqual(new Error('too long'));
+    world.fault = () => undefined;
+    await world.run(20_000);
     expect(world.rows).toEqual({ a: '1' });
   });
 });

@@ -1,0 +1,120 @@
+/**
+ * A writer at work, as its keeper sees it. It runs in a separate thread, `cairn writer`, if the database is an address
+ * or a module, which any thread can load. A database that is an object of the program is used in the thread that
+ * passed it, and so the writer runs there too.
+ */
+import { SHARE_ENV, Worker } from 'node:worker_threads';
+import type { Backend } from '../backend/index.ts';
+import { asError } from '../errors.ts';
+import type { FeedHandle } from '../native.ts';
+import type { LogKeeper } from '../scribe/index.ts';
+import { quietClock } from './clock.ts';
+import { FilesLog } from './files-log.ts';
+import { STORE_CURSOR, type WriterData, type WriterReport, type WriterTold } from './message.ts';
+import { WriterService } from './service.ts';
+
+/** A writer that the keeper's thread talks to, wherever it runs. */
+export interface RunningWriter {
+  post(told: WriterTold): void;
+  /** Whether it keeps the process alive. */
+  hold(yes: boolean): void;
+  /** Ends it as it is. */
+  kill(): void;
+}
+
+/** What it tells the keeper. */
+export interface RunningEvents {
+  report(report: WriterReport): void;
+  died(cause: Error): void;
+}
+
+/** In a separate thread. */
+export class WriterThread implements RunningWriter {
+  readonly worker: Worker;
+
+  constructor(data: WriterData, on: RunningEvents) {
+    let cause: Error | undefined;
+    // Not the program's options: its loaders and instrumentation have nothing to do there.
+    this.worker = new Worker(WORKER_FILE, { workerData: data, env: SHARE_ENV, execArgv: [], name: 'cairn writer' });
+    this.worker.unref();
+    this.worker.on('message', on.report);
+    this.worker.on('error', (error) => {
+      cause = asError(error);
+    });
+    this.worker.on('exit', (code) => on.died(cause ?? new Error(`The thread has ended with code ${code}`)));
+  }
+
+  post(told: WriterTold): void {
+    this.worker.postMessage(told);
+  }
+
+  hold(yes: boolean): void {
+    if (yes) this.worker.ref();
+    else this.worker.unref();
+  }
+
+  kill(): void {
+    void this.worker.terminate();
+  }
+}
+
+/** What one in the keeper's thread is made with. */
+export interface WriterHereOptions extends Omit<WriterData, 'cacheId' | 'store'> {
+  readonly backend: Backend;
+  readonly log: LogKeeper;
+  readonly handle: FeedHandle;
+}
+
+/** In the keeper's thread. */
+export class WriterHere implements RunningWriter {
+  readonly #service: Promise<WriterService>;
+  #holder: NodeJS.Timeout | undefined;
+  #isOver = false;
+
+  constructor(options: WriterHereOptions, on: RunningEvents) {
+    const die = (cause: unknown): void => {
+      if (!this.#isOver) on.died(asError(cause));
+    };
+    this.#service = this.#start(options, on);
+    this.#service.then((service) => service.ended).catch(die);
+  }
+
+  async #start(
+    { backend, log, files, options, ...given }: WriterHereOptions,
+    on: RunningEvents,
+  ): Promise<WriterService> {
+    const confirmed = (await log.cursor(STORE_CURSOR).position()) ?? 0n;
+    return new WriterService({
+      ...given,
+      log: new FilesLog({ files, scribe: log, confirmed, syncs: options.syncsLog }),
+      connect: async () => backend,
+      options,
+      clock: quietClock,
+      random: Math.random,
+      say: (report) => {
+        if (!this.#isOver) on.report(report);
+      },
+    });
+  }
+
+  post(told: WriterTold): void {
+    void this.#service.then((service) => service.obey(told)).catch(() => {});
+  }
+
+  hold(yes: boolean): void {
+    clearInterval(this.#holder);
+    if (yes) this.#holder = setInterval(() => {}, 1000);
+  }
+
+  kill(): void {
+    this.#isOver = true;
+    this.hold(false);
+    this.post({ kind: 'close', id: 0, timeoutMs: 1, finishes: false });
+  }
+}
+
+// Node 20 does not run TypeScript: from sources (in tests), the thread is the built one.
+const WORKER_FILE: URL = new URL(
+  import.meta.url.endsWith('.ts') ? '../../dist/write-back/worker.js' : './worker.js',
+  import.meta.url,
+);

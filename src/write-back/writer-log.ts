@@ -1,0 +1,21 @@
+/** The log as the writer uses it. */
+import type { FenceState, LogEntry, Position } from '../log/index.ts';
+
+export interface WriterLog {
+  readonly directory: string;
+  readonly logId: bigint;
+  /** Everything before this is known to be in the database: the log's own cursor as of opening. */
+  readonly confirmed: Position;
+  /** The end of what a power cut leaves. */
+  end(): Position;
+  /** Bytes of it from a position on. */
+  bytesFrom(position: Position): number;
+  /** When the log took the first records from a position on, in wall time; undefined: there are none. */
+  timeFrom(position: Position): number | undefined;
+  /** Epoch and writer of the entry that ends at a position; undefined: none does. */
+  stateAt(position: Position): Pick<FenceState, 'epoch' | 'writer'> | undefined;
+  /** The entries that a power cut leaves from a position on, and then each as it comes, until the signal says so. */
+  read(from: Position, signal: AbortSignal): AsyncIterable<LogEntry>;
+  /** Moves the log's own cursor: the log needs nothing before this position for the writer any more. */
+  advance(position: Position): Promise<void>;
+}
