@@ -2,8 +2,8 @@
 // figures it has to reach (targets.mjs). README.md says how to read what is printed.
 
 import { writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { describeMachine, printMachine, versionOf } from '../lib/machine.mjs';
+import { namesOption, numberOption, readOptions } from '../lib/options.mjs';
 import { comparison, number, printTable, withRange } from '../lib/table.mjs';
 import { section as many } from './many.mjs';
 import { section as memory } from './memory.mjs';
@@ -34,28 +34,14 @@ export const help = `npm run bench -- core [options]
 `;
 
 function settingsFrom(values) {
-  const count = (name, otherwise) => {
-    if (values[name] === undefined) return otherwise;
-    const given = Number(values[name]);
-    if (!Number.isInteger(given) || given < 1)
-      throw new RangeError(`Expected --${name} to be a whole number from 1, got "${values[name]}"`);
-    return given;
-  };
   const quick = values.quick ?? false;
-  const names = values.only?.split(',') ?? whole.map(({ name }) => name);
-  for (const name of names) {
-    if (!sections.some((section) => section.name === name)) {
-      throw new RangeError(
-        `Expected --only to be of ${sections.map((section) => section.name).join(', ')}, got "${name}"`,
-      );
-    }
-  }
+  const namesOf = (some) => some.map(({ name }) => name);
   return {
     quick,
-    names,
-    rounds: count('rounds', quick ? 1 : 9),
-    ms: count('ms', quick ? 10 : 150),
-    entries: count('entries', quick ? 2_000 : 100_000),
+    names: namesOption(values, 'only', namesOf(sections), namesOf(whole)),
+    rounds: numberOption(values, 'rounds', quick ? 1 : 9),
+    ms: numberOption(values, 'ms', quick ? 10 : 150),
+    entries: numberOption(values, 'entries', quick ? 2_000 : 100_000),
   };
 }
 
@@ -87,23 +73,16 @@ function printVerdicts(verdicts) {
 }
 
 export async function run(args) {
-  const { values } = parseArgs({
-    args,
-    options: {
-      only: { type: 'string' },
-      quick: { type: 'boolean' },
-      rounds: { type: 'string' },
-      ms: { type: 'string' },
-      entries: { type: 'string' },
-      json: { type: 'string' },
-      strict: { type: 'boolean' },
-      help: { type: 'boolean', short: 'h' },
-    },
+  const values = readOptions(args, help, {
+    only: { type: 'string' },
+    quick: { type: 'boolean' },
+    rounds: { type: 'string' },
+    ms: { type: 'string' },
+    entries: { type: 'string' },
+    json: { type: 'string' },
+    strict: { type: 'boolean' },
   });
-  if (values.help) {
-    console.log(help);
-    return;
-  }
+  if (values === undefined) return;
   const settings = settingsFrom(values);
   const machine = describeMachine();
   printMachine(machine);

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { numberOption, readOptions } from '../lib/options.mjs';
 
 export const summary = 'instructions of a get, a set and an eviction in the store, counted by valgrind';
 
@@ -57,25 +57,15 @@ function count(path, operations) {
 export { measure as run };
 
 async function measure(args) {
-  const { values } = parseArgs({
-    args,
-    options: {
-      only: { type: 'string', default: '' },
-      operations: { type: 'string', default: '20000' },
-      json: { type: 'boolean' },
-      against: { type: 'string' },
-      'no-build': { type: 'boolean' },
-      help: { type: 'boolean', short: 'h' },
-    },
+  const values = readOptions(args, help, {
+    only: { type: 'string', default: '' },
+    operations: { type: 'string', default: '20000' },
+    json: { type: 'boolean' },
+    against: { type: 'string' },
+    'no-build': { type: 'boolean' },
   });
-  if (values.help) {
-    console.log(help);
-    return;
-  }
-  const operations = Number(values.operations);
-  if (!Number.isInteger(operations) || operations < 1) {
-    throw new RangeError(`Expected --operations to be a whole number from 1, got "${values.operations}"`);
-  }
+  if (values === undefined) return;
+  const operations = numberOption(values, 'operations');
   if (!values['no-build']) build();
   const before = values.against === undefined ? {} : JSON.parse(readFileSync(values.against, 'utf8'));
   const counts = {};

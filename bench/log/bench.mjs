@@ -4,8 +4,8 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { describeMachine, printMachine } from '../lib/machine.mjs';
+import { numberOption, readOptions } from '../lib/options.mjs';
 import { measureLog } from './alone.mjs';
 import { measureService } from './service.mjs';
 
@@ -21,26 +21,19 @@ export const help = `npm run bench -- log [options]
 `;
 
 export async function run(args) {
-  const { values } = parseArgs({
-    args,
-    options: {
-      dir: { type: 'string' },
-      quick: { type: 'boolean' },
-      rounds: { type: 'string' },
-      ms: { type: 'string' },
-      part: { type: 'string' },
-      help: { type: 'boolean', short: 'h' },
-    },
+  const values = readOptions(args, help, {
+    dir: { type: 'string' },
+    quick: { type: 'boolean' },
+    rounds: { type: 'string' },
+    ms: { type: 'string' },
+    part: { type: 'string' },
   });
-  if (values.help) {
-    console.log(help);
-    return;
-  }
+  if (values === undefined) return;
   const quick = values.quick ?? false;
-  const settings = { rounds: Number(values.rounds ?? (quick ? 2 : 9)), ms: Number(values.ms ?? (quick ? 30 : 400)) };
-  for (const [name, value] of Object.entries(settings)) {
-    if (!Number.isInteger(value) || value < 1) throw new RangeError(`Expected --${name} to be a whole number from 1`);
-  }
+  const settings = {
+    rounds: numberOption(values, 'rounds', quick ? 2 : 9),
+    ms: numberOption(values, 'ms', quick ? 30 : 400),
+  };
   const part = values.part ?? 'both';
   if (!['log', 'cache', 'both'].includes(part))
     throw new RangeError(`Expected --part to be log or cache, got "${part}"`);
@@ -52,8 +45,8 @@ export async function run(args) {
     }
     if (part !== 'log') {
       const { Cache } = await import(new URL('../../dist/index.js', import.meta.url).href);
-      const rounds = Number(values.rounds ?? (quick ? 1 : 5));
-      const ms = Number(values.ms ?? (quick ? 100 : 1000));
+      const rounds = numberOption(values, 'rounds', quick ? 1 : 5);
+      const ms = numberOption(values, 'ms', quick ? 100 : 1000);
       await measureService(root, { rounds, ms, entries: quick ? 20_000 : 1_000_000 }, Cache);
     }
   } finally {

@@ -8,8 +8,8 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { parseArgs } from 'node:util';
 import { describeMachine, printMachine, root } from '../lib/machine.mjs';
+import { numberOption, readOptions } from '../lib/options.mjs';
 import { startPostgres } from '../lib/postgres.mjs';
 import { number, printTable } from '../lib/table.mjs';
 
@@ -37,14 +37,6 @@ const UNWRITTEN_MS_MAX = 10_000;
 
 const loadFile = fileURLToPath(new URL('load.mjs', import.meta.url));
 const cli = join(root, 'dist', 'cli', 'main.js');
-
-function count(name, text, least) {
-  const value = Number(text);
-  if (!Number.isFinite(value) || value < least) {
-    throw new RangeError(`Expected --${name} to be a number from ${least}, got "${text}"`);
-  }
-  return value;
-}
 
 /** Starts `cairn serve` on a free port. Resolves to `{ port, child, ended, output() }`. */
 async function serve(args) {
@@ -128,37 +120,30 @@ async function check(url, { last, keyPrefix }) {
 }
 
 export async function run(args) {
-  const { values } = parseArgs({
-    args,
-    options: {
-      seconds: { type: 'string' },
-      rate: { type: 'string' },
-      connections: { type: 'string', default: '50' },
-      keys: { type: 'string', default: '100000' },
-      reads: { type: 'string', default: '0.9' },
-      'value-bytes': { type: 'string', default: '100' },
-      store: { type: 'string' },
-      sync: { type: 'string', default: 'always' },
-      dir: { type: 'string', default: tmpdir() },
-      seed: { type: 'string', default: '1' },
-      quick: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h' },
-    },
+  const values = readOptions(args, help, {
+    seconds: { type: 'string' },
+    rate: { type: 'string' },
+    connections: { type: 'string', default: '50' },
+    keys: { type: 'string', default: '100000' },
+    reads: { type: 'string', default: '0.9' },
+    'value-bytes': { type: 'string', default: '100' },
+    store: { type: 'string' },
+    sync: { type: 'string', default: 'always' },
+    dir: { type: 'string', default: tmpdir() },
+    seed: { type: 'string', default: '1' },
+    quick: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
   });
-  if (values.help) {
-    console.log(help);
-    return;
-  }
+  if (values === undefined) return;
   const load = {
-    seconds: count('seconds', values.seconds ?? (values.quick ? 5 : 600), 1),
-    rate: count('rate', values.rate ?? (values.quick ? 2000 : 50_000), 1),
-    connections: count('connections', values.connections, 1),
-    keys: count('keys', values.keys, 1),
-    readShare: count('reads', values.reads, 0),
-    valueBytes: count('value-bytes', values['value-bytes'], 32),
+    seconds: numberOption(values, 'seconds', values.quick ? 5 : 600, { isWhole: false }),
+    rate: numberOption(values, 'rate', values.quick ? 2000 : 50_000),
+    connections: numberOption(values, 'connections'),
+    keys: numberOption(values, 'keys'),
+    readShare: numberOption(values, 'reads', undefined, { least: 0, isWhole: false }),
+    valueBytes: numberOption(values, 'value-bytes', undefined, { least: 32 }),
     zipf: 0.99,
-    seed: count('seed', values.seed, 0),
+    seed: numberOption(values, 'seed', undefined, { least: 0 }),
   };
   const machine = describeMachine();
   if (!values.json) printMachine(machine);

@@ -4,9 +4,9 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { threadCpuNs } from '../lib/clock.mjs';
 import { describeMachine, printMachine } from '../lib/machine.mjs';
+import { namesOption, numberOption, readOptions } from '../lib/options.mjs';
 import { ratio, summary as summarize } from '../lib/statistics.mjs';
 import { number, printTable, withRange } from '../lib/table.mjs';
 import { SUBJECTS } from './subjects.mjs';
@@ -108,39 +108,25 @@ async function measure(name, settings, place) {
 const each = (samples, field) => samples.map((sample) => sample[field]);
 
 export async function run(args) {
-  const { values } = parseArgs({
-    args,
-    options: {
-      only: { type: 'string' },
-      postgres: { type: 'string' },
-      dir: { type: 'string' },
-      rows: { type: 'string' },
-      value: { type: 'string' },
-      rounds: { type: 'string' },
-      ms: { type: 'string' },
-      quick: { type: 'boolean' },
-      help: { type: 'boolean', short: 'h' },
-    },
+  const values = readOptions(args, help, {
+    only: { type: 'string' },
+    postgres: { type: 'string' },
+    dir: { type: 'string' },
+    rows: { type: 'string' },
+    value: { type: 'string' },
+    rounds: { type: 'string' },
+    ms: { type: 'string' },
+    quick: { type: 'boolean' },
   });
-  if (values.help) {
-    console.log(help);
-    return;
-  }
+  if (values === undefined) return;
   const quick = values.quick ?? false;
   const settings = {
-    rows: Number(values.rows ?? 1000),
-    value: Number(values.value ?? 256),
-    rounds: Number(values.rounds ?? (quick ? 2 : 7)),
-    ms: Number(values.ms ?? (quick ? 100 : 1000)),
+    rows: numberOption(values, 'rows', 1000),
+    value: numberOption(values, 'value', 256),
+    rounds: numberOption(values, 'rounds', quick ? 2 : 7),
+    ms: numberOption(values, 'ms', quick ? 100 : 1000),
   };
-  for (const [name, value] of Object.entries(settings)) {
-    if (!Number.isInteger(value) || value < 1) throw new RangeError(`Expected --${name} to be a whole number from 1`);
-  }
-  const names = values.only?.split(',') ?? Object.keys(SUBJECTS);
-  for (const name of names) {
-    if (!(name in SUBJECTS))
-      throw new RangeError(`Expected --only to be of ${Object.keys(SUBJECTS).join(', ')}, got "${name}"`);
-  }
+  const names = namesOption(values, 'only', Object.keys(SUBJECTS));
   printMachine(describeMachine());
   console.log(
     `== batches of ${settings.rows} rows of 20 + ${settings.value} bytes over ${number(KEYS)} keys, one connection`,

@@ -3,8 +3,8 @@
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { startPostgres } from '../lib/postgres.mjs';
 import { startMariadb } from './mariadb.mjs';
-import { startPostgres } from './postgres.mjs';
 
 const dist = new URL('../../dist/backend/', import.meta.url).href;
 const signed = (version) => BigInt.asIntN(64, version);

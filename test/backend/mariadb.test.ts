@@ -8,10 +8,10 @@ import { bytes, NOW_MS, REFUSED, REFUSED_EXPIRY, remove, Subject, set, touch } f
 import { describeBackend } from '../conformance/backend.ts';
 import { CuttingProxy, MARIADB_WIRE } from '../support/cutting-proxy.ts';
 import { withCode } from '../support/errors.ts';
-import { hasMariadb, MARIADB_MISSING, MariadbServer, PASSWORD } from '../support/mariadb.ts';
+import { MARIADB_MISSING, MariadbServer, mariadbPrograms, PASSWORD } from '../support/mariadb.ts';
 import { skipUnless } from '../support/skip.ts';
 
-skipUnless(hasMariadb, MARIADB_MISSING).describe('with a server', () => {
+skipUnless(mariadbPrograms, MARIADB_MISSING).describe('with a server', () => {
   let server: MariadbServer;
   let proxy: CuttingProxy;
   beforeAll(async () => {
