@@ -38,14 +38,14 @@ async function run(flags: ServeFlags, asJson: boolean): Promise<number> {
 
 function jsonOf({ option, setting, default: otherwise }: Line): [string, object] {
   if (setting === undefined) return [option, { default: otherwise }];
-  return [option, { value: shown(setting.value), source: setting.source, name: setting.name }];
+  return [option, { value: shown(option, setting), source: setting.source, name: setting.name }];
 }
 
 function tableOf(lines: readonly Line[]): string {
   const rows = lines.map(({ option, setting, default: otherwise }) =>
     setting === undefined
       ? [option, otherwise === '' ? '-' : otherwise, 'default']
-      : [option, textOf(shown(setting.value)), setting.name],
+      : [option, textOf(shown(option, setting)), setting.name],
   );
   const widths = [0, 1].map((i) => Math.max(...rows.map((row) => row[i]!.length)));
   return rows.map((row) => row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ')).join('\n');

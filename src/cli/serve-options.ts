@@ -142,6 +142,11 @@ export function settingsOfFlags(values: ServeFlags): Settings {
   return settings;
 }
 
+/** Arguments for the eyes of an operator: without the address of a database, which may have a password. */
+export function shownArguments(args: readonly string[]): string[] {
+  return args.map((each, i) => (args[i - 1] === '--store' ? '...' : each.replace(/^(--store=).*/s, '$1...')));
+}
+
 function asInApi(option: string, value: unknown): unknown {
   if (option !== 'port') return value;
   return value === 0 ? NO_TCP : Math.max(value as number, 0);

@@ -27,6 +27,7 @@ import {
   START_DIRECTORY,
   serveOptions,
   settingsOfFlags,
+  shownArguments,
 } from './serve-options.ts';
 import { describeRest, describeStore, describeWriteBack } from './serve-store.ts';
 import { merge, nameIn, type Settings, settingsOfEnvironment, settingsOfFile } from './settings.ts';
@@ -293,7 +294,7 @@ Ctrl-C ends it.`);
 
 /** The command that started this, `npm start` or npx, with its arguments. */
 function startCommand(): string {
-  const given = process.argv.slice(process.argv.indexOf('serve') + 1);
+  const given = shownArguments(process.argv.slice(process.argv.indexOf('serve') + 1));
   if (process.env['npm_lifecycle_event'] === 'npx') return ['npx cairn-cache serve', ...given].join(' ');
   // scripts/task.mjs puts the directory in front.
   const own = given[0] === '--data' && given[1] === START_DIRECTORY ? given.slice(2) : given;

@@ -79,10 +79,9 @@ export function nameIn(settings: Settings, otherwise: (option: string) => string
   };
 }
 
-/** A value for the eyes of an operator: without the password of a URL. */
-export function shown(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(shown);
-  return typeof value === 'string' ? value.replace(/^([a-z][a-z+.-]*:\/\/[^/?#@:]*):[^/?#]*@/i, '$1:***@') : value;
+/** The value of an option for the eyes of an operator: a database has no credentials then. */
+export function shown(option: string, { value }: Setting): unknown {
+  return option === 'store' ? CACHE_OPTIONS.store.check(value, option, () => 0)?.name : value;
 }
 
 /** Of several settings of an option the first counts. */

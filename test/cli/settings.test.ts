@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { contradiction, settingsOfFlags } from '../../src/cli/serve-options.ts';
+import { contradiction, settingsOfFlags, shownArguments } from '../../src/cli/serve-options.ts';
 import {
   merge,
   SETTABLE,
@@ -178,13 +178,19 @@ describe('flag, variable, file and default', () => {
   });
 });
 
-test('a password in a URL is not shown', () => {
-  expect(shown('postgres://me:secret@host/db?x=1')).toBe('postgres://me:***@host/db?x=1');
-  expect(shown('postgres://me:se@cret@host/db')).toBe('postgres://me:***@host/db');
-  expect(shown('postgres://:secret@host')).toBe('postgres://:***@host');
-  expect(shown(['a://u:p@h', 5])).toEqual(['a://u:***@h', 5]);
-  expect(shown('memory:[::1]:11212')).toBe('memory:[::1]:11212');
-  expect(shown('postgres://host:5432/db')).toBe('postgres://host:5432/db');
+test.each([
+  ['postgres://me:secret@host/db?x=1', 'postgres://host/db'],
+  ['postgres://me:se@cret@host/db', 'postgres://host/db'],
+  ['postgres://:secret@host', 'postgres://host'],
+  ['postgres://host/db?password=secret&prefix=a_', 'postgres://host/db?prefix=a_'],
+  ['postgres://host:5432/db', 'postgres://host:5432/db'],
+])('the database %s is shown as %s', (value, seen) => {
+  expect(shown('store', { value, source: 'flag', name: '--store' })).toBe(seen);
+});
+
+test('a command is shown without the address of its database', () => {
+  const args = ['--data', 'd', '--store', 'postgres://me:secret@host', '-m', '64', '--store=postgres://me:secret@host'];
+  expect(shownArguments(args)).toEqual(['--data', 'd', '--store', '...', '-m', '64', '--store=...']);
 });
 
 describe('the commands', () => {
@@ -197,6 +203,26 @@ describe('the commands', () => {
     expect(cli.stdout).toMatch(/^maxEntries +5 +maxEntries in .*shown\.json$/m);
     expect(cli.stdout).toMatch(/^segmentSize +'64mb' +default$/m);
     expect(cli.stdout.trimEnd().split('\n')).toHaveLength(SETTABLE.size);
+  });
+
+  test('config shows no password of a database, whatever it was given as', async () => {
+    const address = 'postgres://me:secret@host/db?sslpassword=secret';
+    const module = fileOf(
+      'object.mjs',
+      `const backend = { name: 'mine', level: 'idempotent', password: 'secret', own: null };
+       for (const verb of ['open', 'readCursors', 'load', 'scan', 'write', 'classify', 'close']) backend[verb] = async () => {};
+       backend.own = backend;
+       export default { data: './d', store: backend };`,
+    );
+    for (const args of [
+      ['--data', 'd', '--store', address],
+      ['--config', module],
+    ]) {
+      const cli = startCli(['config', ...args]);
+      expect((await cli.ended).code).toBe(0);
+      expect(cli.stdout).toMatch(/^store +'(postgres:\/\/host\/db|mine)'/m);
+      expect(cli.stdout + cli.stderr).not.toContain('secret');
+    }
   });
 
   test('config --json is for programs, and a contradiction is an error after it', async () => {
