@@ -1,5 +1,5 @@
 /** Whether an object that a user made is a backend. */
-import { misplaced, show, wrongType } from '../errors.ts';
+import { CairnTypeError, misplaced, namingOptions, show, wrongType } from '../errors.ts';
 import type { Backend, BackendLevel } from './backend.ts';
 
 const METHODS = ['open', 'readCursors', 'load', 'scan', 'write', 'classify', 'close'] as const;
@@ -12,7 +12,11 @@ export function checkBackend(value: unknown, name: string): asserts value is Bac
   const missing = METHODS.filter((method) => typeof backend[method] !== 'function');
   if (missing.length > 0) {
     const list = missing.map((method) => `${method}()`).join(', ');
-    throw wrongType(name, `a backend, which has ${list} too`, value);
+    // Without its other fields: a password may be among them.
+    throw namingOptions(
+      (text) => new CairnTypeError('ERR_INVALID_ARGUMENT', text),
+      (say) => `Expected ${say(name)} to be a backend, which has ${list} too`,
+    );
   }
   if (typeof backend.name !== 'string') throw wrongType(`the name of ${name}`, 'a string', backend.name);
   if (!LEVELS.some((level) => level === backend.level)) {

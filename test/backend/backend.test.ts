@@ -98,6 +98,7 @@ test('an object that is no backend is refused with what it lacks', () => {
   expect(check({ ...whole, name: 'x', level: 'idempotent', scan: 1, load: undefined })).toThrow(
     /which has load\(\), scan\(\) too/,
   );
+  expect(check({ ...whole, password: 'secret', scan: 1 })).toThrow(/^(?!.*secret).* which has scan\(\) too$/);
   expect(check({ ...whole, name: 'x', level: 'eventual' })).toThrow(/"transactional" or "idempotent", got "eventual"/);
   expect(check({ ...whole, level: 'idempotent' })).toThrow(/name of the store/);
 });
