@@ -38,8 +38,8 @@ import { copyOfBytes } from '../request/bytes.ts';
 import { type Encoded, encode } from '../request/codec.ts';
 import { laneCountOf, Router } from '../router/index.ts';
 import { type Read, readBigInt, readFound, readNumber, readStored, readUpdated } from './answers.ts';
-import { failureError, type Hold, ManyCall, maybeLost, OneCall } from './call.ts';
-import { kept } from './reload.ts';
+import { type AnyCall, type CallParts, failureError, type Hold, ManyCall, maybeLost, OneCall } from './call.ts';
+import { keptValue } from './reload.ts';
 import { type PromisedArithmeticOptions, type PromisedSetOptions, type Terms, TermsOfCalls } from './terms.ts';
 
 /** The answer of `cache.promises.stats()`. */
@@ -99,17 +99,7 @@ export class Calls {
   ask<T>(name: string, verb: Verb, key: Key, read: Read<T>, options: CallOptions | undefined): Promise<T> {
     return new Promise((resolve, reject) => {
       const terms = this.#terms.of(options);
-      this.#submit({
-        name,
-        verb,
-        key,
-        value: undefined,
-        fields: undefined,
-        read,
-        terms,
-        resolve: resolve as never,
-        reject,
-      });
+      this.#submit({ name, verb, key, value: undefined, fields: undefined, read, terms }, resolve, reject);
     });
   }
 
@@ -122,9 +112,9 @@ export class Calls {
   ): Promise<T[]> {
     return new Promise((resolve, reject) => {
       const terms = this.#terms.of(options);
-      const settle = { resolve: resolve as (value: unknown) => void, reject };
       const list = asArray('keys', keys);
-      this.#submitMany({ name, verb, keys: list, payloads: undefined, fields: undefined, read, terms, ...settle });
+      const asked = { name, verb, keys: list, payloads: undefined, fields: undefined, read, terms };
+      this.#submitMany(asked, resolve, reject);
     });
   }
 
@@ -143,7 +133,7 @@ export class Calls {
       if (options !== undefined) ({ terms, fields } = this.#terms.ofSet(options));
       if (verb === Verb.cas) fields = { ...fields, compare: checkCas(cas) };
       encode(value, encoded);
-      this.#submit({ name, verb, key, value: encoded, fields, read, terms, resolve, reject });
+      this.#submit({ name, verb, key, value: encoded, fields, read, terms }, resolve, reject);
     });
   }
 
@@ -157,17 +147,8 @@ export class Calls {
     return new Promise((resolve, reject) => {
       const terms = this.#terms.of(options);
       encode(checkPiece(piece), encoded);
-      this.#submit({
-        name,
-        verb,
-        key,
-        value: encoded,
-        fields: undefined,
-        read: readStored,
-        terms,
-        resolve: resolve as never,
-        reject,
-      });
+      const asked = { name, verb, key, value: encoded, fields: undefined, read: readStored, terms };
+      this.#submit(asked, resolve, reject);
     });
   }
 
@@ -205,7 +186,7 @@ export class Calls {
       const delta = checkAmount('by', by);
       const { terms, fields } = this.#terms.ofCount(delta, options);
       const read = typeof delta === 'bigint' ? readBigInt : readNumber;
-      this.#submit({ name, verb, key, value: undefined, fields, read, terms, resolve: resolve as never, reject });
+      this.#submit({ name, verb, key, value: undefined, fields, read, terms }, resolve, reject);
     });
   }
 
@@ -218,8 +199,8 @@ export class Calls {
         keys.push(key);
         payloads.push(encodedOrError(value));
       }
-      const settle = { resolve: resolve as (value: unknown) => void, reject };
-      this.#submitMany({ name: 'setMany', verb: Verb.set, keys, payloads, fields, read: readStored, terms, ...settle });
+      const asked = { name: 'setMany', verb: Verb.set, keys, payloads, fields, read: readStored, terms };
+      this.#submitMany(asked, resolve, reject);
     });
   }
 
@@ -249,17 +230,8 @@ export class Calls {
     return new Promise((resolve, reject) => {
       const terms = this.#terms.of(options);
       const fields = ttl === undefined ? undefined : { ttl: parseDuration('ttl', ttl, 0) };
-      this.#submit({
-        name: 'touch',
-        verb: Verb.touch,
-        key,
-        value: undefined,
-        fields,
-        read: readFound,
-        terms,
-        resolve: resolve as never,
-        reject,
-      });
+      const asked = { name: 'touch', verb: Verb.touch, key, value: undefined, fields, read: readFound, terms };
+      this.#submit(asked, resolve, reject);
     });
   }
 
@@ -304,28 +276,16 @@ export class Calls {
 
   // From here on nothing of the user's runs, so that the key which the router has staged stays the one that it appends.
 
-  #submit({ name, verb, key, value, fields, read, terms, resolve, reject }: Submission): void {
+  #submit<T>({ name, verb, key, value, fields, read, terms }: Submission, resolve: Resolve<T>, reject: Reject): void {
     const router = this.#stage(name, key);
-    const call = new OneCall(this.#loads === undefined ? key : copyOfBytes(key), {
-      name,
-      read,
-      handle: this.#handle,
-      raw: this.#raw,
-      resolve,
-      reject,
-    });
+    const kept = this.#loads === undefined ? key : copyOfBytes(key);
+    const call = new OneCall(kept, this.#partsOf(name, read, resolve, reject));
     if (value !== undefined) call.noteSize(0, value.payload);
     if (terms.patience !== undefined) call.batches = [];
-    if (terms.hold) call.hold = this.#holdOf(router);
-    const all = terms.hold ? held(fields) : fields;
-    // A set asks for no value, and is never sent again.
-    if (this.#loads !== undefined && verb !== Verb.set) {
-      const again = value === undefined ? undefined : kept(value);
-      call.repeat = { loads: this.#loads, router, verb, value: again, fields: all };
-    }
+    const sent = this.#sentFor(call, router, verb, fields, terms, value);
     try {
-      if (value === undefined) router.append(call, 0, verb, all);
-      else router.appendValue(call, 0, verb, value, all);
+      if (value === undefined) router.append(call, 0, verb, sent);
+      else router.appendValue(call, 0, verb, value, sent);
     } catch (error) {
       router.leave(1);
       throw noMemory(name, error);
@@ -333,26 +293,17 @@ export class Calls {
     if (terms.patience !== undefined) call.wait(terms.patience, router);
   }
 
-  #submitMany({ name, verb, keys, payloads, fields, read, terms, resolve, reject }: ManySubmission): void {
+  #submitMany<T>(asked: ManySubmission, resolve: Resolve<T[]>, reject: Reject): void {
+    const { name, verb, keys, payloads, fields, read, terms } = asked;
     const { length } = keys;
     const router = this.#enter(length, name);
     if (length === 0) {
       resolve([]);
       return;
     }
-    const call = new ManyCall(this.#loads === undefined ? keys : keys.map((key) => copyOfBytes(key)), {
-      name,
-      read,
-      handle: this.#handle,
-      raw: this.#raw,
-      resolve,
-      reject,
-    });
-    if (terms.hold) call.hold = this.#holdOf(router);
-    const all = terms.hold ? held(fields) : fields;
-    if (this.#loads !== undefined && payloads === undefined) {
-      call.repeat = { loads: this.#loads, router, verb, value: undefined, fields: all };
-    }
+    const kept = this.#loads === undefined ? keys : keys.map((key) => copyOfBytes(key));
+    const call = new ManyCall(kept, this.#partsOf(name, read, resolve, reject));
+    const sent = this.#sentFor(call, router, verb, fields, terms, undefined);
     // Each entry counts by itself where something is changed.
     const isEachAlone = verb === Verb.set || verb === Verb.delete;
     let entered = 0;
@@ -367,10 +318,10 @@ export class Calls {
           call.refuse(entered, wrong);
           refused++;
         } else if (payload === undefined) {
-          router.append(call, entered, verb, all);
+          router.append(call, entered, verb, sent);
         } else {
           call.noteSize(entered, (payload as Encoded).payload);
-          router.appendValue(call, entered, verb, payload as Encoded, all);
+          router.appendValue(call, entered, verb, payload as Encoded, sent);
         }
       }
     } catch (error) {
@@ -381,6 +332,29 @@ export class Calls {
     }
     if (refused > 0) router.leave(refused);
     if (terms.patience !== undefined) call.wait(terms.patience, router);
+  }
+
+  #partsOf<T>(name: string, read: Read, resolve: Resolve<T>, reject: Reject): CallParts {
+    return { name, read, handle: this.#handle, raw: this.#raw, resolve: resolve as Resolve<unknown>, reject };
+  }
+
+  // The fields that are sent for a call, which is told how to wait for the log and for a value that is not in memory.
+  #sentFor(
+    call: AnyCall,
+    router: Router,
+    verb: Verb,
+    fields: RequestFields | undefined,
+    { hold }: Terms,
+    value: Encoded | undefined,
+  ): RequestFields | undefined {
+    const sent = hold ? held(fields) : fields;
+    if (hold) call.hold = this.#holdOf(router);
+    // A set asks for no value, and is never sent again.
+    if (this.#loads !== undefined && verb !== Verb.set) {
+      const again = value === undefined ? undefined : keptValue(value);
+      call.repeat = { loads: this.#loads, router, verb, value: again, fields: sent };
+    }
+    return sent;
   }
 
   #stage(name: string, key: Key): Router {
@@ -425,15 +399,16 @@ export class Calls {
   }
 }
 
-/** A request on its way to the router: what is asked, and who is told. */
+type Resolve<T> = (value: T) => void;
+type Reject = (error: unknown) => void;
+
+/** What a call asks. */
 interface Asking {
   readonly name: string;
   readonly verb: Verb;
   readonly fields: RequestFields | undefined;
   readonly read: Read;
   readonly terms: Terms;
-  readonly resolve: (value: unknown) => void;
-  readonly reject: (error: unknown) => void;
 }
 
 interface Submission extends Asking {

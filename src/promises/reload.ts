@@ -19,7 +19,7 @@ export interface Repeat {
 }
 
 /** What of a value is needed to send it again: the caller may change its bytes. */
-export function kept({ payload, codec }: Encoded): Encoded {
+export function keptValue({ payload, codec }: Encoded): Encoded {
   return { payload: typeof payload === 'string' ? payload : Uint8Array.from(payload), codec };
 }
 
