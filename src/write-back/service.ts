@@ -2,7 +2,7 @@
  * A writer at work for a keeper, in whichever thread: takes commands, tells what happens, keeps the numbers. The
  * keeper's file says who starts it.
  */
-import type { Backend, DeadLetter } from '../backend/index.ts';
+import type { DeadLetter } from '../backend/index.ts';
 import type { FeedHandle } from '../native.ts';
 import { plainError } from '../scribe/index.ts';
 import type { WriterClock } from './clock.ts';
@@ -11,13 +11,13 @@ import {
   PULSE_MS,
   Pulse,
   type WriteBackNotice,
-  type WriteBackOptions,
   type WriterCommand,
+  type WriterData,
   type WriterReport,
   type WriterTold,
 } from './message.ts';
 import { WRITER_STATES, WriteBackMetrics } from './metrics.ts';
-import { type Committed, Writer, type WriterState } from './writer.ts';
+import { type Committed, Writer, type WriterOptions, type WriterState } from './writer.ts';
 import type { WriterLog } from './writer-log.ts';
 
 /** A call of the database that takes longer counts as failed. Its own limits are shorter, and say more. */
@@ -25,15 +25,9 @@ const CALL_TIMEOUT_MS = 120_000;
 /** Dead letters of one batch that are told one by one. */
 const DEAD_LETTERS_TOLD = 20;
 
-export interface WriterServiceOptions {
-  readonly log: WriterLog;
-  readonly connect: () => Promise<Backend>;
-  readonly options: WriteBackOptions;
-  readonly isPaused: boolean;
-  readonly clock: WriterClock;
-  readonly random: () => number;
-  readonly pulse: SharedArrayBuffer;
-  readonly numbers: SharedArrayBuffer;
+export interface WriterServiceOptions
+  extends Pick<WriterOptions, 'log' | 'connect' | 'clock' | 'random'>,
+    Pick<WriterData, 'options' | 'isPaused' | 'pulse' | 'numbers'> {
   /** Of the cache; stays the caller's. */
   readonly handle: FeedHandle;
   readonly say: (report: WriterReport) => void;

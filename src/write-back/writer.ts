@@ -28,7 +28,6 @@
  * batch is in gatherer.ts and batcher.ts, and the log's own cursor in following-cursor.ts.
  */
 import {
-  type Backend,
   type Change,
   type Cursor,
   type DeadLetter,
@@ -39,7 +38,7 @@ import {
 import { CairnError } from '../errors.ts';
 import { later, type Position } from '../log/index.ts';
 import { type Batch, Batcher, type BatchLimits, type EntryEnd } from './batcher.ts';
-import { Calls, type Failure } from './calls.ts';
+import { Calls, type CallsOptions, type Failure } from './calls.ts';
 import { Changed } from './changed.ts';
 import { type WriterClock, within } from './clock.ts';
 import { FollowingCursor } from './following-cursor.ts';
@@ -69,16 +68,9 @@ export interface WriterEvents {
   retry(cause: Error): void;
 }
 
-export interface WriterOptions {
+export interface WriterOptions extends Omit<CallsOptions, 'ending' | 'onFailed'> {
   readonly log: WriterLog;
-  /** Makes the connection to the database; called again when a call has not returned. */
-  readonly connect: () => Promise<Backend>;
   readonly limits: BatchLimits;
-  /** A call that takes longer counts as failed. */
-  readonly callTimeoutMs: number;
-  readonly clock: WriterClock;
-  /** In [0, 1). */
-  readonly random: () => number;
   readonly on: WriterEvents;
 }
 

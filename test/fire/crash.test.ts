@@ -1,36 +1,18 @@
 // Power cuts at the level of system calls, the short form of `npm run torture -- crash`: which disks are tried, and how
 // what recovery finds on them is judged, is in harness/crash/crash-campaign.ts.
 
-import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
+import { spawnSync } from 'node:child_process';
 import { expect, test } from 'vitest';
-import { root } from '../../scripts/lib/project.mjs';
-import { Random } from '../support/random.ts';
 import { skipUnless } from '../support/skip.ts';
+import { torture } from '../support/torture.ts';
 import { type Moment, moments } from './harness/crash/states.ts';
 import type { Step } from './harness/crash/trace.ts';
 
 const hasCompiler = process.platform === 'linux' && spawnSync('cc', ['--version']).status === 0;
 const withCompiler = skipUnless(hasCompiler, 'needs a C compiler on Linux', 'platform');
 
-/** Its exit code, and all that it has printed. */
-async function torture(...args: string[]): Promise<{ code: number | null; output: string }> {
-  const seed = String(new Random().seed);
-  const command = [join(root, 'scripts/torture/main.mjs'), 'crash', ...args, '--seed', seed];
-  const child = spawn(process.execPath, command, { stdio: ['ignore', 'pipe', 'pipe'] });
-  let output = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on('data', (chunk) => {
-      output += chunk;
-    });
-  }
-  const [code] = await once(child, 'close');
-  return { code, output };
-}
-
 withCompiler('every disk that a power cut may leave opens with all that was durable, and nothing else', async () => {
-  const { code, output } = await torture('--seconds', '20', '--per-moment', '64');
+  const { code, output } = await torture('crash', '--seconds', '20', '--per-moment', '64');
   expect(code, output).toBe(0);
   const [, states = '0'] = /([\d,]+) different states, 0 wrong$/m.exec(output) ?? [];
   expect(Number(states.replaceAll(',', '')), output).toBeGreaterThan(50);
@@ -38,7 +20,7 @@ withCompiler('every disk that a power cut may leave opens with all that was dura
 
 withCompiler.describe('a sync that the disk never sees is noticed', () => {
   test.each(['file-sync', 'directory-sync'])('%s', async (what) => {
-    const { code, output } = await torture('--seconds', '60', '--per-moment', '64', '--leave-out', what);
+    const { code, output } = await torture('crash', '--seconds', '60', '--per-moment', '64', '--leave-out', what);
     expect(output).toMatch(/, 1 wrong$/m);
     expect(code).toBe(1);
   });

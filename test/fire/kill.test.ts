@@ -1,28 +1,8 @@
 // kill -9 under load, the short form of `npm run torture -- kill`: what the processes do, and how their histories are
 // judged, is in harness/campaign.ts.
 
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { root } from '../../scripts/lib/project.mjs';
-import { Random } from '../support/random.ts';
-
-/** Its exit code, and all that it has printed. */
-async function torture(...args: string[]): Promise<{ code: number | null; output: string }> {
-  const seed = String(new Random().seed);
-  const child = spawn(process.execPath, [join(root, 'scripts/torture/main.mjs'), ...args, '--seed', seed], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let output = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on('data', (chunk) => {
-      output += chunk;
-    });
-  }
-  const [code] = await once(child, 'close');
-  return { code, output };
-}
+import { torture } from '../support/torture.ts';
 
 describe('kill -9 at a random moment', () => {
   test.each([
