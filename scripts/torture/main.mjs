@@ -8,6 +8,7 @@ import { unlessDone } from '../lib/inputs.mjs';
 import { bin, main, root } from '../lib/project.mjs';
 import { ensureBuilt } from '../lib/steps.mjs';
 
+const copy = (file) => copyFileSync(join(root, file), join(root, 'build/torture', file));
 const entry = 'build/torture/test/fire/harness/main.js';
 
 await main(async () => {
@@ -16,7 +17,9 @@ await main(async () => {
   unlessDone({ stamp: 'build/torture/.inputs', inputs, outputs: [entry] }, () => {
     bin('typescript', 'bin/tsc', ['-p', 'scripts/torture/tsconfig.json']);
     // The product's sources are compiled along, and one of them reads its version there.
-    copyFileSync(join(root, 'package.json'), join(root, 'build/torture/package.json'));
+    copy('package.json');
+    // It is JavaScript already.
+    copy('test/support/database-servers.mjs');
   });
   // What is compiled into build/ does not lie where the addon is looked for.
   process.env.CAIRN_NATIVE_PATH ??= join(root, 'native/build/Release/cairn.node');
