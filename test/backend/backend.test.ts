@@ -1,5 +1,6 @@
 // What backends share, without a database: addresses, packages, the changes of a batch, connections.
 
+import { EventEmitter } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,6 +13,7 @@ import { newestChanges, piecesOf } from '../../src/backend/newest.ts';
 import { Pool, type PooledConnection } from '../../src/backend/pool.ts';
 import { classifyPostgres } from '../../src/backend/postgres-errors.ts';
 import { isLongKey, rowKeyOf } from '../../src/backend/row-key.ts';
+import { SqlConnection } from '../../src/backend/sql-connection.ts';
 import { Draw, RowsModel, set } from '../../src/testing/harness.ts';
 import { randomChange } from '../../src/testing/random-cases.ts';
 import { ODD_KEYS } from '../../src/testing/row-cases.ts';
@@ -252,6 +254,30 @@ test('errors of MariaDB and MySQL are classified by number and SQLSTATE, and wha
     for (const [errno, sqlState] of errors) expect(classOf(errno, sqlState), `${errno}`).toBe(kind);
   }
   expect(classifyMariadb(Object.assign(new Error('x'), { code: 'ECONNREFUSED' }))).toBe('transient');
+});
+
+test('the end of a connection waits for the database a second at most, and once', async () => {
+  let goodbyes = 0;
+  class Silent extends SqlConnection {
+    #finish: (() => void) | undefined;
+    async command(): Promise<void> {}
+    protected leave(): Promise<void> {
+      goodbyes++;
+      return new Promise((resolve) => {
+        this.#finish = resolve;
+      });
+    }
+    protected cut(): void {
+      this.#finish?.();
+    }
+  }
+  const limits = { connectTimeoutMs: 1, lockTimeoutMs: 1, statementTimeoutMs: 1, idleTimeoutMs: 1, answerGraceMs: 1 };
+  const connection = new Silent(new EventEmitter(), limits);
+  expect(connection.isBroken).toBe(false);
+  const ending = connection.end();
+  expect(connection.isBroken).toBe(true);
+  await Promise.all([ending, connection.end()]);
+  expect(goodbyes).toBe(1);
 });
 
 describe('a pool of connections', () => {

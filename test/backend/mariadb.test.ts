@@ -219,6 +219,23 @@ skipUnless(mariadbPrograms, MARIADB_MISSING).describe('with a server', () => {
       await connection.end();
     });
 
+    test('limits a transaction again on the connection that a scan has used', async () => {
+      const target = { ...server.target, socketPath: undefined, host: '127.0.0.1', port: proxy.port };
+      const subject = await opened({ target, idleTimeoutMs: 1000, loadConnections: 1 });
+      await subject.write(set('key', 'value'));
+      await subject.scan();
+      const idle = async (): Promise<unknown> =>
+        server.query("SELECT id FROM information_schema.processlist WHERE user = 'cairn'");
+      expect(await idle()).toHaveLength(2);
+      // The transaction of the load has begun, and nothing more comes.
+      proxy.holdAt(1);
+      const silent = subject.backend.load([bytes('key')]);
+      silent.catch(() => {});
+      await expect.poll(idle, { interval: 20, timeout: 5000 }).toHaveLength(1);
+      proxy.release();
+      await expect(silent).rejects.toThrow();
+    });
+
     test('has the server end a transaction whose client is silent', async () => {
       const target = { ...server.target, socketPath: undefined, host: '127.0.0.1', port: proxy.port };
       const subject = await opened({ target, idleTimeoutMs: 1000 });

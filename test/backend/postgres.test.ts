@@ -269,6 +269,18 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
       expect(await subject.texts('key')).toEqual([undefined]);
     });
 
+    test('gives the reader of a scan the time that it takes', async () => {
+      const subject = await opened({ idleTimeoutMs: 100, loadConnections: 1, url: server.url(proxy.port) });
+      const keys = Array.from({ length: 300 }, (_, i) => `key ${i}`);
+      await subject.write(...keys.map((key) => set(key, 'value')));
+      let count = 0;
+      for await (const { rows } of subject.backend.scan()) {
+        count += rows.length;
+        if (count < keys.length) await new Promise((resolve) => setTimeout(resolve, 300));
+      }
+      expect(count).toBe(keys.length);
+    });
+
     test('survives that the server ends its connections while they are idle', async () => {
       const subject = await opened();
       await subject.write(set('key', 'value'));
