@@ -34,17 +34,17 @@ Found Entries::Look(std::string_view key, uint64_t hash, const Now& now, StaleIs
   const EntryHeader* entry = At(ref);
   if (IsStub(entry)) return FoundStub(ref, now);
   const bool expired = IsExpired(entry, now);
-  if (expired && debts_.Owes(entry)) return {ref, Presence::kAbsent};
-  if (IsDead(entry)) return debts_.Owes(entry) ? Found{ref, Presence::kStub} : Nothing();
+  if ((expired || IsDead(entry)) && debts_.Owes(entry)) return FoundStub(ref, now);
+  if (IsDead(entry)) return Nothing();
   if (expired) return {ref, nothing_};
   if (IsNegative(entry)) return {ref, Presence::kAbsent};
   return {ref, stale_is == StaleIs::kAbsent && IsStale(entry, now) ? Presence::kStale : Presence::kLive};
 }
 
-Found Entries::FoundStub(Ref stub, const Now& now) const {
-  const EntryHeader* entry = At(stub);
-  const bool is_gone = KindOfStub(entry) == StubKind::kGone || IsExpired(entry, now);
-  return {stub, is_gone ? Presence::kAbsent : Presence::kStub};
+Found Entries::FoundStub(Ref ref, const Now& now) const {
+  const EntryHeader* entry = At(ref);
+  const bool is_gone = (IsStub(entry) && KindOfStub(entry) == StubKind::kGone) || IsExpired(entry, now);
+  return {ref, is_gone ? Presence::kAbsent : Presence::kStub};
 }
 
 Found Entries::MeetUnusual(Ref ref, Reason reason, uint64_t hash, const Now& now) {
@@ -80,9 +80,7 @@ Ref Entries::FloodVictim(uint64_t hash) {
   const auto is_owed = [this](Ref ref) { return IsStub(At(ref)) || debts_.Owes(At(ref)); };
   for (int i = 1; i < kChainBucketsMax * kBucketSlots && victim != 0 && is_owed(victim); i++)
     victim = table_.FloodVictim(hash);
-  // A chain full of owed keys: one of them is forgotten, and may be read as the backend has it.
-  if (victim != 0) At(victim)->flags &= static_cast<uint16_t>(~(kEntryOwed | kEntryRetimed));
-  return victim;
+  return victim != 0 && is_owed(victim) ? 0 : victim;
 }
 
 bool Entries::Enter(int slot, uint64_t hash, uint8_t walk_bits) {
@@ -152,16 +150,20 @@ inline void Entries::Unlink(Ref ref, Reason reason, Farewell farewell) {
   population->payload_bytes -= KeyBytesOf(entry) + entry->value_bytes;
 }
 
-inline void Entries::Release(Ref ref, uint64_t hash) {
-  const HashTable::Slot slot = table_.FindRef(hash, ref);
-  CHECK(slot.bucket != nullptr);
-  table_.Remove(hash, slot);
+inline void Entries::Free(Ref ref) {
   EntryHeader* entry = At(ref);
   if (PinsOf(entry) != 0) {
     entry->flags = WithKind(entry->flags, ChunkKind::kUnlinked);
   } else {
     memory_->Free(ref);
   }
+}
+
+inline void Entries::Release(Ref ref, uint64_t hash) {
+  const HashTable::Slot slot = table_.FindRef(hash, ref);
+  CHECK(slot.bucket != nullptr);
+  table_.Remove(hash, slot);
+  Free(ref);
   table_.Adjust();
 }
 
@@ -182,58 +184,71 @@ Ref Entries::LeaveOwing(Ref ref, Reason reason, uint64_t hash, Farewell farewell
     Release(ref, hash);
     return 0;
   }
-  const bool stays_owed = reason != Reason::kReplaced && reason != Reason::kDeleted && debts_.Owes(entry);
-  const StubInfo info = stays_owed ? debts_.StubFor(entry, state_->recovering) : StubInfo{};
+  if (reason != Reason::kReplaced && reason != Reason::kDeleted && debts_.Owes(entry)) {
+    return LeaveStub(ref, hash, debts_.StubFor(entry, state_->recovering), reason, farewell);
+  }
   Unlink(ref, reason, farewell);
-  if (stays_owed) return BecomeStub(ref, hash, info);
   Release(ref, hash);
   return 0;
 }
 
-Ref Entries::BecomeStub(Ref ref, uint64_t hash, const StubInfo& info) {
-  EntryHeader* entry = At(ref);
-  if (memory_->IsStubSized(ref)) {
-    entry->value_bytes = kStubValueBytes;
-    debts_.Write(entry, info);
-    debts_.Came(ref);
-    return ref;
+Ref Entries::LeaveStub(Ref ref, uint64_t hash, const StubInfo& info, Reason reason, Farewell farewell) {
+  Ref stub = ref;
+  if (!memory_->IsStubSized(ref)) {
+    const std::string_view key = memory_->KeyOf(At(ref));
+    std::memcpy(stub_key_.get(), key.data(), key.size());
+    const std::string_view kept_key(stub_key_.get(), key.size());
+    const bool has_memory = AllocateStub(kept_key, info);
+    // What has made room may have moved it.
+    ref = Find(kept_key, hash);
+    if (!has_memory && (PinsOf(At(ref)) != 0 || (At(ref)->flags & kEntryChunked))) return ref;
+    stub = has_memory ? memory_->TakeFromSlot(0) : ref;
   }
-  const std::string_view key = memory_->KeyOf(entry);
-  std::memcpy(stub_key_.get(), key.data(), key.size());
-  const size_t key_bytes = key.size();
-  Release(ref, hash);
-  return EnterStub({stub_key_.get(), key_bytes}, hash, info) ? debts_.newest_stub() : 0;
+  Unlink(ref, reason, farewell);
+  if (stub != ref) {
+    const HashTable::Slot slot = table_.FindRef(hash, ref);
+    CHECK(slot.bucket != nullptr);
+    slot.bucket->refs[slot.index] = stub;
+    At(stub)->flags = WithKind(At(stub)->flags, ChunkKind::kEntry);
+    Free(ref);
+  }
+  At(stub)->value_bytes = kStubValueBytes;
+  debts_.Write(At(stub), info);
+  debts_.Came(stub);
+  return stub;
 }
 
-bool Entries::EnterStub(std::string_view key, uint64_t hash, const StubInfo& info) {
+bool Entries::AllocateStub(std::string_view key, const StubInfo& info) {
   const NewEntry from = Debts::StubEntryOf(key, info);
   if (!memory_->Allocate(from, memory_->LayoutOf(from), 0)) return false;
-  if (!table_.Insert(hash, memory_->SlotAddress(0))) {
-    memory_->Free(memory_->TakeFromSlot(0));
-    return false;
-  }
-  const Ref ref = memory_->TakeFromSlot(0);
-  EntryHeader* stub = At(ref);
-  stub->flags = WithKind(stub->flags, ChunkKind::kEntry);
-  memory_->WriteStream(stub, 0, key.data(), key.size());
-  debts_.Write(stub, info);
-  debts_.Came(ref);
-  recorder_->NoteStored(info.newest_version);
-  table_.Adjust();
+  memory_->WriteStream(At(memory_->InSlot(0)), 0, key.data(), key.size());
   return true;
 }
 
-void Entries::LeaveGone(Ref ref, std::string_view key, uint64_t hash, uint64_t version, Reason reason) {
-  StubInfo info;
-  info.newest_version = version;
-  if (ref == 0) {
-    (void)EnterStub(key, hash, info);
-  } else if (IsStub(At(ref))) {
-    debts_.Write(At(ref), info);
-  } else {
-    Unlink(ref, reason, Farewell::kTold);
-    (void)BecomeStub(ref, hash, info);
+Ref Entries::EnterStub(std::string_view key, uint64_t hash, const StubInfo& info) {
+  if (!AllocateStub(key, info)) return 0;
+  if (!table_.Insert(hash, memory_->SlotAddress(0))) {
+    memory_->Free(memory_->TakeFromSlot(0));
+    return 0;
   }
+  const Ref ref = memory_->TakeFromSlot(0);
+  At(ref)->flags = WithKind(At(ref)->flags, ChunkKind::kEntry);
+  debts_.Write(At(ref), info);
+  debts_.Came(ref);
+  recorder_->NoteStored(info.newest_version);
+  table_.Adjust();
+  return debts_.newest_stub();
+}
+
+Ref Entries::LeaveGone(Ref ref, std::string_view key, uint64_t hash, Reason reason) {
+  if (ref == 0) return EnterStub(key, hash, {});
+  if (IsStub(At(ref))) return ref;
+  const Ref left = LeaveStub(ref, hash, {}, reason, Farewell::kTold);
+  return Stayed(left) ? 0 : left;
+}
+
+bool Entries::LeaveForStub(Ref ref, uint64_t hash, Reason reason) {
+  return !Stayed(LeaveStub(ref, hash, debts_.StubFor(At(ref), state_->recovering), reason, Farewell::kTold));
 }
 
 void Entries::FreeStubs(FillWatch* fills, int* budget) {
@@ -296,7 +311,8 @@ uint64_t Entries::LeaveBelow(uint64_t version) {
       continue;
     }
     if (!IsDead(entry) && !IsNegative(entry)) entries++;
-    Leave(ref, Reason::kCleared);
+    // No reader holds an entry yet, and the pages that are kept for them have room for a stub.
+    CHECK(!Stayed(Leave(ref, Reason::kCleared)));
   }
   walks_.Close(slot, walks_.GenerationOf(slot));
   state_->population.cleared_version = version;
@@ -307,7 +323,7 @@ bool Entries::Reclaim() {
   int reclaimed = 0;
   while (state_->population.dead_entries > 0 && reclaimed < kStepEntriesMax) {
     CHECK(IsDead(At(lru_.tail())));
-    Leave(lru_.tail(), Reason::kCleared);
+    if (Stayed(Leave(lru_.tail(), Reason::kCleared))) return false;
     reclaimed++;
   }
   return reclaimed == kStepEntriesMax;
@@ -316,13 +332,13 @@ bool Entries::Reclaim() {
 bool Entries::ExpireOne(const Now& now, int* budget) {
   const Ref ref = wheel_.Advance(now.boot_ms, budget);
   if (ref == 0) return false;
-  Leave(ref, Reason::kExpired);
-  return true;
+  return !Stayed(Leave(ref, Reason::kExpired));
 }
 
 uint64_t Entries::Renumber(uint64_t counter) {
   while (Reclaim()) {
   }
+  CHECK(state_->population.dead_entries == 0);
   for (Ref ref = lru_.tail(); ref != 0; ref = At(ref)->lru_prev) At(ref)->version = ++counter;
   for (Ref ref = debts_.newest_stub(); ref != 0; ref = At(ref)->lru_next) At(ref)->version = ++counter;
   state_->population.cleared_version = 0;

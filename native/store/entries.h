@@ -85,18 +85,34 @@ class Entries final : private EntryHasher {
   // ---- coming and going ----
 
   // Makes an entry of the bytes in memory slot `slot`, as the newest. False: no room in the table, not even by evicting
-  // an entry of the same bucket.
+  // an entry of the same bucket that is not owed.
   bool Enter(int slot, uint64_t hash, uint8_t walk_bits);
   // Removes the entry, or the stub, and frees it; a pinned entry stays unlinked until it is unpinned. `reason` is that
   // of a live entry: a dead one has left with the clear. An owed entry that is evicted, expires or was cleared becomes
-  // a stub, which is returned; 0: there is none. May move other entries.
+  // a stub, which is returned; 0: there is none. If there is no memory for the stub, the entry stays, and is returned
+  // (Stayed()): a debt is never forgotten. May move other entries, and this one if it stays.
+  // REQUIRES: memory slot 0 is empty, if the entry is owed and becomes a stub.
   Ref Leave(Ref ref, Reason reason, uint64_t hash, Farewell farewell = Farewell::kTold);
   Ref Leave(Ref ref, Reason reason) { return Leave(ref, reason, HashOfEntry(ref)); }
-  // The key was deleted by the record of this version, which the backend does not have: from now on it has a stub that
-  // says so. `ref`: what Find() gives for it. REQUIRES: there is a backend; Room::CanLeaveStub().
-  void LeaveGone(Ref ref, std::string_view key, uint64_t hash, uint64_t version, Reason reason);
-  // Puts a stub under a key that has nothing. False: no memory.
-  bool EnterStub(std::string_view key, uint64_t hash, const StubInfo& info);
+  // Whether Leave() returned the entry itself. One that stays is chunked or pinned: no store writes over it in place.
+  bool Stayed(Ref left) const { return left != 0 && !IsStub(At(left)); }
+  // The key is deleted by a record that the backend will not have at first: from now on it has a stub that says so,
+  // whose version the caller then writes (SetGone()). `ref`: what Find() gives for it. 0: there is no memory, and
+  // nothing was changed. REQUIRES: there is a backend.
+  Ref LeaveGone(Ref ref, std::string_view key, uint64_t hash, Reason reason);
+  void SetGone(Ref stub, uint64_t version) {
+    StubInfo info;
+    info.newest_version = version;
+    debts_.Write(At(stub), info);
+  }
+  // An owed entry becomes a stub, though a request is about to replace it. False: no memory, and nothing was changed.
+  bool LeaveForStub(Ref ref, uint64_t hash, Reason reason);
+  // Puts a stub under a key that has nothing. 0: no memory, or only owed keys in a full chain of the table.
+  Ref EnterStub(std::string_view key, uint64_t hash, const StubInfo& info);
+  // What the stub says, or would say, of a key that is owed and that no request finds.
+  StubInfo InfoOf(Ref ref) const {
+    return IsStub(At(ref)) ? debts_.InfoOf(At(ref)) : debts_.StubFor(At(ref), state_->recovering);
+  }
   // Frees stubs whose records the backend has, at the cost of 1 of *budget for each that is visited. Loads that began
   // beside a stub may have read the row before it was written: `fills` voids them.
   void FreeStubs(FillWatch* fills, int* budget);
@@ -205,17 +221,23 @@ class Entries final : private EntryHasher {
   uint64_t HashOfEntry(Ref ref) override { return HashOf(memory_->KeyOf(At(ref))); }
   // A look-up has found an entry that is no live one with a value: a stub, a dead, expired or negative entry.
   [[gnu::noinline]] Found MeetUnusual(Ref ref, Reason reason, uint64_t hash, const Now& now);
-  Found FoundStub(Ref stub, const Now& now) const;
+  // Of a stub, or of an owed entry that is dead or has expired.
+  Found FoundStub(Ref ref, const Now& now) const;
   // Takes the entry out of list, wheel and walks, and tells of it.
   [[gnu::always_inline]] void Unlink(Ref ref, Reason reason, Farewell farewell);
+  // Frees the memory, once no reader holds it.
+  [[gnu::always_inline]] void Free(Ref ref);
   // Takes the entry out of the table, and frees it.
   [[gnu::always_inline]] void Release(Ref ref, uint64_t hash);
   // Leave() of a stub, and of an entry that may be owed.
   [[gnu::noinline]] Ref LeaveOwing(Ref ref, Reason reason, uint64_t hash, Farewell farewell);
-  // An entry of a full hash chain that gives way; one that is not owed, if there is any.
+  // An entry of a full hash chain that gives way; 0: all of them are owed.
   [[gnu::noinline]] Ref FloodVictim(uint64_t hash);
-  // Makes a stub of an unlinked entry, in its place or in a smaller one. Returns the stub; 0: there was no memory.
-  Ref BecomeStub(Ref ref, uint64_t hash, const StubInfo& info);
+  // The entry leaves, and a stub has its place in the table; its memory too, if that has the size of one. The stub's
+  // memory is taken first: without it, nothing is changed, and the entry is returned.
+  Ref LeaveStub(Ref ref, uint64_t hash, const StubInfo& info, Reason reason, Farewell farewell);
+  // Makes a stub in memory slot 0. False: no memory.
+  [[nodiscard]] bool AllocateStub(std::string_view key, const StubInfo& info);
   void AnnounceTo(RemovalSink* sink, Reason reason, const EntryHeader* entry) const;
   // What a look-up finds that finds no entry.
   Found Nothing() const { return {0, nothing_}; }

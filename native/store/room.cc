@@ -38,10 +38,9 @@ bool Room::MakeStep(const Layout& layout, RoomFor what) {
 Status Room::EvictFor(uint64_t charge, RoomFor what) {
   do {
     const Ref oldest = entries_->oldest();
-    if (oldest == 0 || (what == RoomFor::kNewest && oldest == entries_->newest()) || !MayEvict(oldest)) {
-      return Status::kNoMemory;
-    }
-    entries_->Leave(oldest, Reason::kEvicted);
+    if (oldest == 0 || (what == RoomFor::kNewest && oldest == entries_->newest())) return Status::kNoMemory;
+    if (!MayEvict(oldest) || entries_->Stayed(entries_->Leave(oldest, Reason::kEvicted))) [[unlikely]]
+      return RefuseForStubs();
   } while (IsFull(charge, what));
   return Status::kStored;
 }
@@ -119,8 +118,7 @@ bool Room::HasStubRoomFor(Ref ref) const {
 bool Room::Evict() {
   const Ref oldest = entries_->oldest();
   if (oldest == 0 || !MayEvict(oldest)) return false;
-  entries_->Leave(oldest, Reason::kEvicted);
-  return true;
+  return !entries_->Stayed(entries_->Leave(oldest, Reason::kEvicted));
 }
 
 bool Room::EvictForPage() {

@@ -32,7 +32,8 @@ class Room final : public PageEvictor {
   // ---- making room ----
 
   // Evicts from the cold end until the charge fits. kNoMemory: it does not fit beside entries that cannot be evicted.
-  // kLogFull: owed entries would have to leave, and their stubs have no room (see debts.h). Nothing is evicted then.
+  // kLogFull: owed entries would have to leave, and their stubs have no room (see debts.h); then nothing is evicted. Or
+  // a stub found no memory beside values that readers hold: its entry stays.
   [[nodiscard]] Status Make(uint64_t charge, RoomFor what) {
     const Status plan = Plan(charge, what, 0);
     return plan == Status::kStored ? MakePlanned(charge, what) : plan;

@@ -149,6 +149,8 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   void Remove(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins, Outcome* outcome)
       REQUIRES_LOCK(this);
   bool GiveValue(Ref ref, Scratch* scratch, Pins pins, Outcome* outcome) REQUIRES_LOCK(this);
+  // Undoes GiveValue(). `scratch_used`: before it.
+  void TakeValueBack(Scratch* scratch, size_t scratch_used, Outcome* outcome) REQUIRES_LOCK(this);
   void Describe(const EntryHeader* entry, const Now& now, Outcome* outcome) const REQUIRES_LOCK(this);
   // Gives the entry this expiry and this end of its freshness; with kKeepExpiry neither. On failure it is as it was,
   // but may have moved.
@@ -171,11 +173,17 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   bool ReserveDelete(std::string_view key, Ref ref) REQUIRES_LOCK(this) {
     return recorder_.ReserveKey(key.size()) && (owed_flag_ == 0 || room_.MakeForStub(ref, key) == Status::kStored);
   }
+  // No memory for a stub, or only owed keys in a full chain of the table.
+  [[gnu::noinline]] Status RefuseStub() REQUIRES_LOCK(this) {
+    state_->counters.log_full++;
+    return Status::kLogFull;
+  }
   // The stub of a key that is about to have an entry, which is in memory slot 0, leaves.
   [[gnu::noinline]] void DropStub(std::string_view key, uint64_t hash) REQUIRES_LOCK(this);
   // Leaves the record of a delete, and the stub of its key if there is a backend; otherwise the entry, if there is one,
-  // leaves. Returns the record's version. REQUIRES: ReserveDelete().
-  uint64_t LeaveDelete(Ref ref, std::string_view key, uint64_t hash, Reason reason) REQUIRES_LOCK(this);
+  // leaves. False, and nothing was changed: the stub has no memory. REQUIRES: ReserveDelete().
+  [[nodiscard]] bool LeaveDelete(Ref ref, std::string_view key, uint64_t hash, Reason reason, uint64_t* version)
+      REQUIRES_LOCK(this);
   // Whether what is under the key is newer than the backend's row.
   bool BlocksFill(Found found) const REQUIRES_LOCK(this);
   // A set found no room: the value that it was to replace is gone all the same. Returns `status`, or kLogFull.
@@ -194,7 +202,8 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
       REQUIRES_LOCK(this);
   // A storing verb without room: kSet removes the old entry, as memcached does.
   Status Refuse(Status status, Verb verb, std::string_view key, uint64_t hash, Outcome* outcome) REQUIRES_LOCK(this);
-  // Stores an entry in place of `old` (0: none). `version` 0: the next one.
+  // Stores an entry in place of `old` (0: none). `version` 0: the next one. kLogFull: nothing was changed, except that
+  // `old` may have left memory, as by an eviction.
   Status Write(const NewEntry& entry, std::string_view value, uint64_t hash, Ref old, uint64_t version, const Now& now,
                Outcome* outcome) REQUIRES_LOCK(this);
   bool FitsAtAll(const NewEntry& entry, const Layout& layout) const REQUIRES_LOCK(this) {

@@ -66,6 +66,7 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, Ori
   Ref old = entries_.Find(record.key, hash);
   if (old != 0 && !IsStub(At(old)) && (entries_.IsDead(At(old)) || (IsExpired(At(old), now) && !recovering))) {
     old = entries_.Leave(old, Reason::kExpired, hash);
+    if (entries_.Stayed(old)) return Status::kLogFull;
   }
   const Incoming in{record, hash, origin, recovering, EndsOf(record, now), old};
   if (keeps_version) {
@@ -167,9 +168,8 @@ bool Shard::LeaveDeleteOf(const Incoming& in, Reason reason) {
     if (in.old != 0) entries_.Leave(in.old, reason, in.hash);
     return true;
   }
-  if (!ReserveDelete(in.record.key, in.old)) return false;
-  LeaveDelete(in.old, in.record.key, in.hash, reason);
-  return true;
+  uint64_t version;
+  return ReserveDelete(in.record.key, in.old) && LeaveDelete(in.old, in.record.key, in.hash, reason, &version);
 }
 
 // The backend does not have the record yet, and the entry has no room, was cleared, or is gone. Recovery has no writer
@@ -195,7 +195,7 @@ Status Shard::ApplyAsStub(const Incoming& in) {
   if (old != 0)
     entries_.Leave(old, in.record.kind == RecordKind::kDelete ? Reason::kDeleted : Reason::kReplaced, in.hash);
   const uint64_t charge = memory_.LayoutOf(Debts::StubEntryOf(in.record.key, info)).charge;
-  if (room_.Make(charge, RoomFor::kBody) != Status::kStored || !entries_.EnterStub(in.record.key, in.hash, info)) {
+  if (room_.Make(charge, RoomFor::kBody) != Status::kStored || entries_.EnterStub(in.record.key, in.hash, info) == 0) {
     return Status::kNoMemory;
   }
   return in.record.kind == RecordKind::kDelete && old == 0 ? Status::kNotFound : Status::kStored;
@@ -205,8 +205,9 @@ Status Shard::ApplyAsStub(const Incoming& in) {
 
 bool Shard::StubOf(std::string_view key, uint64_t hash, const Now& now, StubInfo* info) {
   const Found found = entries_.Lookup(key, hash, now, Purpose::kOther, StaleIs::kLive);
-  if (found.ref == 0 || !IsStub(At(found.ref))) return false;
-  *info = entries_.debts().InfoOf(At(found.ref));
+  const bool is_owed = found.presence == Presence::kStub || found.presence == Presence::kAbsent;
+  if (found.ref == 0 || !is_owed || IsNegative(At(found.ref))) return false;
+  *info = entries_.InfoOf(found.ref);
   if (found.presence == Presence::kAbsent) info->kind = StubKind::kGone;
   return true;
 }
@@ -215,7 +216,7 @@ Status Shard::Revive(const RecordView& record, uint64_t newest_version, uint64_t
   FreeStubs();
   const Found found = entries_.Lookup(record.key, hash, now, Purpose::kOther, StaleIs::kLive);
   if (found.presence != Presence::kStub) return Status::kNotFound;
-  const StubInfo info = entries_.debts().InfoOf(At(found.ref));
+  const StubInfo info = entries_.InfoOf(found.ref);
   if (info.kind != StubKind::kValue || info.newest_version != newest_version) return Status::kNotFound;
   NewEntry from;
   from.key = record.key;

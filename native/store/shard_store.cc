@@ -106,8 +106,8 @@ Status Shard::LoseOld(Status status, std::string_view key, uint64_t hash, Outcom
   const Ref old = entries_.Find(key, hash);
   if (owed_flag_ != 0 && room_.MakeForStub(old, key) != Status::kStored) return Status::kLogFull;
   const bool present = old != 0 && !entries_.IsDead(At(old));
-  outcome->record_version = LeaveDelete(present || owed_flag_ != 0 ? old : 0, key, hash, Reason::kReplaced);
-  return status;
+  const Ref ref = present || owed_flag_ != 0 ? old : 0;
+  return LeaveDelete(ref, key, hash, Reason::kReplaced, &outcome->record_version) ? status : Status::kLogFull;
 }
 
 void Shard::FinishStore(Ref ref, const Now& now, Outcome* outcome) {
@@ -151,16 +151,24 @@ Status Shard::Write(const NewEntry& from, std::string_view value, uint64_t hash,
   }
   entries_.SettleTouches();
   uint8_t walk_bits = entries_.emitted_bits();
-  const bool over_stub = old != 0 && IsStub(At(old));
+  bool over_stub = old != 0 && IsStub(At(old));
   const bool replaced = old != 0 && !over_stub;
-  const Status plan = room_.Plan(layout.charge, RoomFor::kNewEntry, old);
-  if (plan == Status::kLogFull) return plan;
-  if (replaced && plan == Status::kStored) {
-    walk_bits = WalkBitsOf(At(old));
-    entries_.Leave(old, Reason::kReplaced, hash);
+  Status room = room_.Plan(layout.charge, RoomFor::kNewEntry, old);
+  if (room == Status::kLogFull) return room;
+  if (replaced && room == Status::kStored) {
+    if (!entries_.IsDead(At(old))) walk_bits = WalkBitsOf(At(old));
+    if (entries_.debts().Owes(At(old))) [[unlikely]] {
+      // Without memory for the new entry, the key still has its debt.
+      if (!entries_.LeaveForStub(old, hash, Reason::kReplaced)) return RefuseStub();
+      over_stub = true;
+    } else {
+      entries_.Leave(old, Reason::kReplaced, hash);
+    }
   }
-  if (plan != Status::kStored || room_.MakePlanned(layout.charge, RoomFor::kNewEntry) != Status::kStored ||
-      !memory_.Allocate(from, layout, 0)) {
+  if (room == Status::kStored) room = room_.MakePlanned(layout.charge, RoomFor::kNewEntry);
+  if (room == Status::kLogFull) [[unlikely]]
+    return room;
+  if (room != Status::kStored || !memory_.Allocate(from, layout, 0)) {
     state_->counters.no_memory++;
     // The old entry is gone: the log must say so. A delete's record fits into what was reserved.
     if (replaced) return LoseOld(Status::kNoMemory, from.key, hash, outcome);
@@ -179,10 +187,14 @@ Status Shard::Write(const NewEntry& from, std::string_view value, uint64_t hash,
     std::memcpy(stream, from.key.data(), from.key.size());
     if (!value.empty()) std::memcpy(stream + from.key.size(), value.data(), value.size());
   }
-  if (version == 0) version = recorder_.NextVersion();
-  entry->version = version;
   entry->flags |= owed_flag_;
-  CHECK(entries_.Enter(0, hash, walk_bits));
+  if (!entries_.Enter(0, hash, walk_bits)) [[unlikely]] {
+    CHECK(entries_.debts().has_backend());
+    memory_.Free(memory_.TakeFromSlot(0));
+    return RefuseStub();
+  }
+  if (version == 0) version = recorder_.NextVersion();
+  At(entries_.newest())->version = version;
   FinishWrite(from, value, entries_.newest(), version, now, outcome);
   entries_.Adjust();
   return Status::kStored;
@@ -446,31 +458,34 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
   entries_.SettleTouches();
   StoreStats* counters = &state_->counters;
   const Found found = entries_.Lookup(request.key, hash, now, Purpose::kOther, StaleTo(request));
-  const Ref old = found.ref;
+  const bool is_more = found.ref == 0 || IsStub(At(found.ref));
   const Status condition = Condition(request, found);
   if (request.verb == Verb::kCas) {
     if (condition == Status::kNotFound) counters->cas_misses++;
     if (condition == Status::kExists) counters->cas_exists++;
   }
   if (condition != Status::kStored) {
-    if (found.is_live()) Describe(At(old), now, outcome);
+    if (found.is_live()) Describe(At(found.ref), now, outcome);
     outcome->status = condition;
     if (condition == Status::kNotResident) return bodies_.IsWhole(slot);
     return bodies_.Abandon(slot);
   }
   NewEntry from = BodyEntryOf(request, At(memory_.InSlot(slot))->value_bytes);
   if (request.expires_ms == kKeepExpiry) {
-    from.fresh_until_ms = found.is_live() ? FreshUntilOf(At(old)) : request.fresh_until_ms;
+    from.fresh_until_ms = found.is_live() ? FreshUntilOf(At(found.ref)) : request.fresh_until_ms;
     SetFreshUntil(At(memory_.InSlot(slot)), from.fresh_until_ms);
   }
   std::optional<Quiet> quiet;
   if (request.from_backend) quiet.emplace(this, 0);
   if (!recorder_.ReserveSet(from, Recorder::EntryIs::kInSlot) ||
-      room_.Plan(0, RoomFor::kNewEntry, old) == Status::kLogFull) {
+      room_.Plan(0, RoomFor::kNewEntry, found.ref) == Status::kLogFull ||
+      (is_more && room_.MakePlanned(0, RoomFor::kNewEntry) == Status::kLogFull)) {
     bodies_.IsWhole(slot);
     outcome->status = Status::kLogFull;
     return;
   }
+  // What has made room may have moved a stub.
+  const Ref old = is_more && found.ref != 0 ? entries_.Find(request.key, hash) : found.ref;
   uint8_t walk_bits = entries_.emitted_bits();
   if (request.expires_ms == kKeepExpiry && found.is_live()) {
     ExpiryOf(At(memory_.InSlot(slot)))->expires_ms = ExpiresMsOf(At(old));
@@ -482,16 +497,21 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
     if (over_stub) body->flags |= kEntryRetimed;
   }
   if (old != 0) {
-    if (!IsStub(At(old))) walk_bits = WalkBitsOf(At(old));
+    if (!IsStub(At(old)) && !entries_.IsDead(At(old))) walk_bits = WalkBitsOf(At(old));
     entries_.Leave(old, Reason::kReplaced, hash);
   }
-  (void)room_.Make(0, RoomFor::kNewEntry);
   EntryHeader* entry = At(memory_.InSlot(slot));
   bodies_.Leaves(slot);
   StampAccess(entry, now);
   entry->version = recorder_.NextVersion();
   entry->flags |= owed_flag_;
-  CHECK(entries_.Enter(slot, hash, walk_bits));
+  if (!entries_.Enter(slot, hash, walk_bits)) [[unlikely]] {
+    CHECK(entries_.debts().has_backend());
+    memory_.Free(memory_.TakeFromSlot(slot));
+    counters->no_memory++;
+    outcome->status = Status::kNoMemory;
+    return;
+  }
   counters->sets++;
   if (request.verb == Verb::kCas) counters->cas_hits++;
   FinishStore(entries_.newest(), now, outcome);

@@ -87,6 +87,13 @@ bool Shard::GiveValue(Ref ref, Scratch* scratch, Pins pins, Outcome* outcome) {
   return true;
 }
 
+void Shard::TakeValueBack(Scratch* scratch, size_t scratch_used, Outcome* outcome) {
+  if (outcome->pin.ref != 0) memory_.Unpin(outcome->pin.ref);
+  if (scratch != nullptr) scratch->used = scratch_used;
+  outcome->pin = {};
+  outcome->has_value = false;
+}
+
 void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins, Outcome* outcome) {
   if (request.verb != Verb::kGet) {
     const auto [ref, presence] = entries_.Look(request.key, hash, now, StaleTo(request));
@@ -176,10 +183,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   Describe(At(ref), now, outcome);
   const Status status = Retime(&ref, request.key, ends, hash, now);
   if (status != Status::kStored) {
-    if (outcome->pin.ref != 0) memory_.Unpin(outcome->pin.ref);
-    if (scratch != nullptr) scratch->used = scratch_used;
-    outcome->pin = {};
-    outcome->has_value = false;
+    TakeValueBack(scratch, scratch_used, outcome);
     outcome->status = recorder_.NoMemory(status);
     return;
   }
@@ -223,31 +227,43 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
     outcome->status = Status::kLogFull;
     return;
   }
+  const size_t scratch_used = scratch == nullptr ? 0 : scratch->used;
   if (request.verb == Verb::kTake && !request.no_value &&
       !GiveValue(ref, scratch, request.no_pin ? Pins::kNone : pins, outcome)) {
     return;
   }
   Describe(At(ref), now, outcome);
   outcome->version = 0;
+  if (evict ? entries_.Stayed(entries_.Leave(ref, Reason::kEvicted, hash))
+            : !LeaveDelete(ref, request.key, hash, Reason::kDeleted, &outcome->record_version)) [[unlikely]] {
+    TakeValueBack(scratch, scratch_used, outcome);
+    outcome->status = Status::kLogFull;
+    return;
+  }
   if (!evict) {
     counters->deletes++;
     counters->delete_hits++;
-    outcome->record_version = LeaveDelete(ref, request.key, hash, Reason::kDeleted);
-  } else {
-    entries_.Leave(ref, Reason::kEvicted, hash);
   }
   VoidFills(hash);
   outcome->status = Status::kFound;
 }
 
-uint64_t Shard::LeaveDelete(Ref ref, std::string_view key, uint64_t hash, Reason reason) {
-  const uint64_t version = recorder_.LeaveDelete(key);
+bool Shard::LeaveDelete(Ref ref, std::string_view key, uint64_t hash, Reason reason, uint64_t* version) {
+  Ref stub = 0;
   if (owed_flag_ != 0) {
-    entries_.LeaveGone(ref, key, hash, version, reason);
+    stub = entries_.LeaveGone(ref, key, hash, reason);
+    if (stub == 0) {
+      state_->counters.log_full++;
+      return false;
+    }
+  }
+  *version = recorder_.LeaveDelete(key);
+  if (stub != 0) {
+    entries_.SetGone(stub, *version);
   } else if (ref != 0) {
     entries_.Leave(ref, reason, hash);
   }
-  return version;
+  return true;
 }
 
 void Shard::RemoveAbsent(const Request& request, Found found, uint64_t hash, Outcome* outcome) {
@@ -257,11 +273,11 @@ void Shard::RemoveAbsent(const Request& request, Found found, uint64_t hash, Out
   const bool is_elsewhere = outcome->status == Status::kStored;
   const bool is_delete = request.verb == Verb::kDelete && !request.has_compare;
   if (is_delete && recorder_.keeps_records()) {
-    if (!ReserveDelete(request.key, found.ref)) {
+    if (!ReserveDelete(request.key, found.ref) ||
+        !LeaveDelete(found.ref, request.key, hash, Reason::kDeleted, &outcome->record_version)) {
       outcome->status = Status::kLogFull;
       return;
     }
-    outcome->record_version = LeaveDelete(found.ref, request.key, hash, Reason::kDeleted);
   } else if (is_delete && found.ref != 0) {
     entries_.Leave(found.ref, Reason::kDeleted, hash);
   }

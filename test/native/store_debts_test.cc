@@ -3,6 +3,8 @@
 
 #include "store/debts.h"
 
+#include <array>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -499,6 +501,168 @@ TEST(StoreDebts, AValueThatIsReadOrWaitsForTheLogBecomesAStubToo) {
     store.records().MakeRoom();
     store->Verify();
   }
+}
+
+// Everything is owed, and most memory is that of large values that the ring or a reader holds in place, so that they give
+// none back when they leave. Whatever the answers are: a key has its newest value, or a stub that says where it is.
+TEST(StoreDebts, NoDebtIsForgottenWhenLargeEntriesLeaveWhileOthersArePinned) {
+  for (uint64_t seed = 1; seed <= 12; seed++) {
+    DebtStore store;
+    test::Random random(seed);
+    std::vector<Pin> pins;
+    std::map<std::string, bool> has_value;  // of the keys with a record: whether it is a set
+    // Long keys too: their stubs are large.
+    const size_t key_bytes_max = std::array{size_t{40}, size_t{9000}, size_t{60'000}}[seed % 3];
+    std::vector<std::string> keys;
+    for (int i = 0; i < 120; i++) {
+      keys.push_back("key" + std::to_string(i) + std::string(random.Below(key_bytes_max), 'k'));
+    }
+    const std::string bytes(90 << 10, 'v');
+    for (int step = 0; step < 3000; step++) {
+      const std::string& key = keys[random.Below(keys.size())];
+      const uint64_t what = random.Below(16);
+      Status status = Status::kNotFound;
+      if (what < 8) {
+        const size_t value_bytes = what < 6 ? (70 << 10) + random.Below(20 << 10) : random.Below(3000);
+        const uint64_t expires_ms = random.Below(4) == 0 ? store.now_ms() + random.Below(2000) : kNeverExpires;
+        const Answer answer = store.Set(key, std::string_view(bytes).substr(0, value_bytes), expires_ms);
+        if (answer.status == Status::kStored) has_value[key] = true;
+        // Without memory a set deletes, with a record.
+        if (answer.status == Status::kNoMemory && answer.outcome.record_version != 0) has_value[key] = false;
+        status = answer.status;
+      } else if (what < 11) {
+        status = store.Do(TestStore::Make(what == 8 ? Verb::kTake : Verb::kDelete, key)).status;
+        if (status == Status::kFound) has_value[key] = false;
+      } else if (what == 11) {
+        status = store.Evict(key);
+      } else if (what == 12) {
+        char none;
+        Scratch scratch{&none, 0, 0};
+        Outcome outcome;
+        store->Execute(TestStore::Make(Verb::kGet, key), store.now(), &scratch, &outcome);
+        if (outcome.pin.ref != 0) pins.push_back(outcome.pin);
+      } else if (what == 13 && !pins.empty()) {
+        store->Unpin(pins.back());
+        pins.pop_back();
+      } else if (what == 14) {
+        store.Advance(50);
+        store.MaintainAll();
+      } else if (random.Below(8) == 0) {
+        store.records().MakeRoom();
+      }
+      for (const auto& [name, is_set] : has_value) {
+        StubInfo info;
+        const bool has_stub = store.HasStub(name, &info);
+        const Status read = store.Do(TestStore::Make(Verb::kPeek, name)).status;
+        if (read == Status::kFound) {
+          ASSERT_TRUE(is_set) << "a deleted key is back, seed " << seed << " step " << step;
+          continue;
+        }
+        ASSERT_TRUE(has_stub) << "a debt is forgotten, seed " << seed << " step " << step << " of " << what << " answered "
+                              << static_cast<int>(status);
+        if (!is_set) ASSERT_EQ(info.kind, StubKind::kGone);
+      }
+      if (step % 100 == 0) store->Verify();
+    }
+    while (!pins.empty()) {
+      store->Unpin(pins.back());
+      pins.pop_back();
+    }
+    store->Verify();
+  }
+}
+
+// The stubs of entries that readers and the ring hold need memory beside them. Their keys are long, so that the stubs are
+// larger than what a shard has in reserve.
+TEST(StoreDebts, AnEntryThatIsHeldStaysUntilItsStubHasMemory) {
+  for (const bool by_clear : {false, true}) {
+    DebtStore store;
+    std::vector<Pin> pins;
+    std::vector<std::string> keys;
+    const std::string value(70 << 10, 'v');
+    for (int i = 0; i < 20; i++) {
+      const std::string key = std::to_string(i) + std::string(60'000, 'k');
+      if (store.Set(key, value, store.now_ms() + 100).status != Status::kStored) break;
+      keys.push_back(key);
+      char none;
+      Scratch scratch{&none, 0, 0};
+      Outcome outcome;
+      store->Execute(TestStore::Make(Verb::kGet, key), store.now(), &scratch, &outcome);
+      if (outcome.pin.ref == 0) break;
+      pins.push_back(outcome.pin);
+      store.records().MakeRoom();
+    }
+    for (int i = 0; store.Set("small" + std::to_string(i), std::string(2000, 'v')).status == Status::kStored; i++) {
+      store.records().MakeRoom();
+    }
+    if (by_clear) {
+      store->Clear(store.now());
+    } else {
+      store.Advance(1000);
+    }
+    const auto check = [&] {
+      for (const std::string& key : keys) {
+        const Status read = store.Read(key);
+        if (by_clear) {
+          EXPECT_EQ(read, Status::kNotResident);
+        } else {
+          EXPECT_EQ(read, Status::kNotFound) << "expired, without asking the backend";
+        }
+      }
+      store->Verify();
+    };
+    for (int i = 0; i < 50; i++) store->Maintain(store.now());
+    check();
+    EXPECT_GT(pins.size(), 8);
+    while (!pins.empty()) {
+      store->Unpin(pins.back());
+      pins.pop_back();
+    }
+    store.MaintainAll();
+    check();
+    EXPECT_EQ(store->Stats().cleared_entries, 0);
+    for (const std::string& key : keys) {
+      StubInfo info;
+      EXPECT_TRUE(store.HasStub(key, &info));
+    }
+  }
+}
+
+TEST(StoreDebts, AChainFullOfOwedKeysTakesNoMore) {
+  DebtStore store;
+  const StoreOptions options = TestStore::Tiny();
+  std::vector<std::string> colliding;
+  for (uint64_t i = 0; colliding.size() < 150; ++i) {
+    std::string key = "k" + std::to_string(i);
+    if (TableHash(options.hash, key, options.secrets) % 4096 == 17) colliding.push_back(std::move(key));
+  }
+  std::vector<std::string> stored;
+  for (const std::string& key : colliding) {
+    const uint64_t last = store->LastVersion(0);
+    const Status status = store.Set(key, key).status;
+    if (status == Status::kStored) {
+      stored.push_back(key);
+      continue;
+    }
+    EXPECT_EQ(status, Status::kLogFull);
+    EXPECT_EQ(store.Delete(key).status, Status::kLogFull) << "its stub has no place either";
+    EXPECT_EQ(store->LastVersion(0), last) << "nothing was changed";
+  }
+  EXPECT_EQ(store->Stats().hash_flood_evictions, 0);
+  EXPECT_LT(stored.size(), colliding.size());
+  for (const std::string& key : stored) {
+    EXPECT_EQ(store.Get(key).value, key);
+    EXPECT_EQ(store.Set(key, key + "!").status, Status::kStored) << "in its place";
+    EXPECT_EQ(store.Set(key, std::string(500, 'v')).status, Status::kStored) << "in another";
+  }
+  store->Verify();
+  store.StoreAll();
+  EXPECT_EQ(store.Set("k-more", "v").status, Status::kStored);
+  for (const std::string& key : colliding) {
+    EXPECT_EQ(store.Set(key, key).status, Status::kStored);
+    store.StoreAll();
+  }
+  store->Verify();
 }
 
 // ---- records that come in ----
