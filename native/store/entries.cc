@@ -126,6 +126,7 @@ void Entries::AnnounceTo(RemovalSink* sink, Reason reason, const EntryHeader* en
   if (sink->wanted(reason) && !IsNegative(entry)) sink->OnRemoved(reason, RemovedView(memory_, entry));
 }
 
+template <bool kMayBeNegative>
 inline void Entries::Unlink(Ref ref, Reason reason, Farewell farewell) {
   EntryHeader* entry = At(ref);
   Population* population = &state_->population;
@@ -135,7 +136,7 @@ inline void Entries::Unlink(Ref ref, Reason reason, Farewell farewell) {
     if (population->newest_dead == ref) population->newest_dead = entry->lru_next;
   } else {
     population->live_entries--;
-    if (IsNegative(entry)) [[unlikely]] {
+    if (kMayBeNegative && IsNegative(entry)) {
       debts_.CountNegative(-1);
     } else {
       CountLeaving(entry, reason, &state_->counters, recorder_);
@@ -169,8 +170,8 @@ inline void Entries::Release(Ref ref, uint64_t hash) {
 
 Ref Entries::Leave(Ref ref, Reason reason, uint64_t hash, Farewell farewell) {
   const EntryHeader* entry = At(ref);
-  if ((entry->flags & (kEntryOwed | kEntryRetimed | kEntryStub)) == 0) [[likely]] {
-    Unlink(ref, reason, farewell);
+  if ((entry->flags & (kEntryOwed | kEntryRetimed | kEntryStub | kEntryNegative)) == 0) [[likely]] {
+    Unlink<false>(ref, reason, farewell);
     Release(ref, hash);
     return 0;
   }
@@ -187,7 +188,7 @@ Ref Entries::LeaveOwing(Ref ref, Reason reason, uint64_t hash, Farewell farewell
   if (reason != Reason::kReplaced && reason != Reason::kDeleted && debts_.Owes(entry)) {
     return LeaveStub(ref, hash, debts_.StubFor(entry, state_->recovering), reason, farewell);
   }
-  Unlink(ref, reason, farewell);
+  Unlink<true>(ref, reason, farewell);
   Release(ref, hash);
   return 0;
 }
@@ -204,7 +205,7 @@ Ref Entries::LeaveStub(Ref ref, uint64_t hash, const StubInfo& info, Reason reas
     if (!has_memory && (PinsOf(At(ref)) != 0 || (At(ref)->flags & kEntryChunked))) return ref;
     stub = has_memory ? memory_->TakeFromSlot(0) : ref;
   }
-  Unlink(ref, reason, farewell);
+  Unlink<true>(ref, reason, farewell);
   if (stub != ref) {
     const HashTable::Slot slot = table_.FindRef(hash, ref);
     CHECK(slot.bucket != nullptr);

@@ -224,12 +224,13 @@ class Entries final : private EntryHasher {
   // Of a stub, or of an owed entry that is dead or has expired.
   Found FoundStub(Ref ref, const Now& now) const;
   // Takes the entry out of list, wheel and walks, and tells of it.
+  template <bool kMayBeNegative>
   [[gnu::always_inline]] void Unlink(Ref ref, Reason reason, Farewell farewell);
   // Frees the memory, once no reader holds it.
   [[gnu::always_inline]] void Free(Ref ref);
   // Takes the entry out of the table, and frees it.
   [[gnu::always_inline]] void Release(Ref ref, uint64_t hash);
-  // Leave() of a stub, and of an entry that may be owed.
+  // Leave() of a stub, of a negative entry, and of an entry that may be owed.
   [[gnu::noinline]] Ref LeaveOwing(Ref ref, Reason reason, uint64_t hash, Farewell farewell);
   // An entry of a full hash chain that gives way; 0: all of them are owed.
   [[gnu::noinline]] Ref FloodVictim(uint64_t hash);

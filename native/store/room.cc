@@ -35,16 +35,6 @@ bool Room::MakeStep(const Layout& layout, RoomFor what) {
   return true;
 }
 
-Status Room::EvictFor(uint64_t charge, RoomFor what) {
-  do {
-    const Ref oldest = entries_->oldest();
-    if (oldest == 0 || (what == RoomFor::kNewest && oldest == entries_->newest())) return Status::kNoMemory;
-    if (!MayEvict(oldest) || entries_->Stayed(entries_->Leave(oldest, Reason::kEvicted))) [[unlikely]]
-      return RefuseForStubs();
-  } while (IsFull(charge, what));
-  return Status::kStored;
-}
-
 uint64_t Room::ChargeGivenBack(Ref ref) const {
   const EntryHeader* entry = memory_->At(ref);
   return PinsOf(entry) == 0 ? memory_->ChargeOf(entry, ref) : 0;

@@ -86,7 +86,15 @@ class Room final : public PageEvictor {
   // The charge of the newest entry, if it is not counted among those that cannot be evicted.
   uint64_t ChargeOfNewest() const;
   // REQUIRES: IsFull().
-  [[gnu::noinline]] Status EvictFor(uint64_t charge, RoomFor what);
+  Status EvictFor(uint64_t charge, RoomFor what) {
+    do {
+      const Ref oldest = entries_->oldest();
+      if (oldest == 0 || (what == RoomFor::kNewest && oldest == entries_->newest())) return Status::kNoMemory;
+      if (!MayEvict(oldest) || entries_->Stayed(entries_->Leave(oldest, Reason::kEvicted))) [[unlikely]]
+        return RefuseForStubs();
+    } while (IsFull(charge, what));
+    return Status::kStored;
+  }
   [[gnu::noinline]] Status PlanBesideStubs(uint64_t charge, RoomFor what, Ref replaced);
   bool HasStubRoomFor(Ref ref) const;
   uint64_t StubChargeOf(Ref ref) const;

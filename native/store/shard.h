@@ -209,6 +209,9 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   bool FitsAtAll(const NewEntry& entry, const Layout& layout) const REQUIRES_LOCK(this) {
     return entry.value_bytes <= state_->value_bytes_max && layout.charge <= memory_.state().limit_bytes;
   }
+  // Write() has found no room. `is_lost`: the old entry has left, or has to.
+  [[gnu::noinline]] Status RefuseWrite(Status room, bool is_lost, std::string_view key, uint64_t hash, Outcome* outcome)
+      REQUIRES_LOCK(this);
   // Overwrites `old`, if it has the same size class and is not pinned or chunked. False: nothing was changed.
   bool WriteInPlace(const NewEntry& entry, const Layout& layout, std::string_view value, Ref old, uint64_t version,
                     const Now& now) REQUIRES_LOCK(this);
@@ -225,12 +228,16 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   // `old`: the result of Lookup() for the key.
   void StoreValue(Found old, const Request& request, uint64_t hash, const Now& now, Outcome* outcome)
       REQUIRES_LOCK(this);
+  [[gnu::noinline]] Status SetBesideStubs(const Request& request, uint64_t hash, const Now& now) REQUIRES_LOCK(this) {
+    FreeStubs();
+    Outcome outcome;
+    StoreValue(entries_.Lookup(request.key, hash, now, Purpose::kOther, StaleIs::kLive), request, hash, now, &outcome);
+    return outcome.status;
+  }
   [[gnu::noinline]] Status SetOver(Found old, const Request& request, uint64_t hash, const Now& now)
       REQUIRES_LOCK(this) {
-    if (entries_.debts().has_backend()) [[unlikely]] {
-      FreeStubs();
-      old = entries_.Lookup(request.key, hash, now, Purpose::kOther, StaleIs::kLive);
-    }
+    if (entries_.debts().has_backend()) [[unlikely]]
+      return SetBesideStubs(request, hash, now);
     Outcome outcome;
     StoreValue(old, request, hash, now, &outcome);
     return outcome.status;

@@ -135,6 +135,13 @@ void Shard::FinishWrite(const NewEntry& from, std::string_view value, Ref ref, u
   outcome->value_bytes = static_cast<uint32_t>(value.size());
 }
 
+Status Shard::RefuseWrite(Status room, bool is_lost, std::string_view key, uint64_t hash, Outcome* outcome) {
+  if (room == Status::kLogFull) return room;
+  state_->counters.no_memory++;
+  // The old entry is gone: the log must say so. A delete's record fits into what was reserved.
+  return is_lost ? LoseOld(Status::kNoMemory, key, hash, outcome) : Status::kNoMemory;
+}
+
 void Shard::DropStub(std::string_view key, uint64_t hash) {
   const Ref stub = entries_.Find(key, hash);
   if (stub != 0) entries_.Leave(stub, Reason::kReplaced, hash);
@@ -151,28 +158,26 @@ Status Shard::Write(const NewEntry& from, std::string_view value, uint64_t hash,
   }
   entries_.SettleTouches();
   uint8_t walk_bits = entries_.emitted_bits();
-  bool over_stub = old != 0 && IsStub(At(old));
-  const bool replaced = old != 0 && !over_stub;
-  Status room = room_.Plan(layout.charge, RoomFor::kNewEntry, old);
-  if (room == Status::kLogFull) return room;
-  if (replaced && room == Status::kStored) {
-    if (!entries_.IsDead(At(old))) walk_bits = WalkBitsOf(At(old));
-    if (entries_.debts().Owes(At(old))) [[unlikely]] {
+  bool over_stub = false;
+  if (entries_.debts().has_backend()) [[unlikely]] {
+    over_stub = old != 0 && IsStub(At(old));
+    const Status plan = room_.Plan(layout.charge, RoomFor::kNewEntry, old);
+    if (plan != Status::kStored) return RefuseWrite(plan, old != 0 && !over_stub, from.key, hash, outcome);
+    if (old != 0 && !over_stub && entries_.debts().Owes(At(old))) {
       // Without memory for the new entry, the key still has its debt.
+      if (!entries_.IsDead(At(old))) walk_bits = WalkBitsOf(At(old));
       if (!entries_.LeaveForStub(old, hash, Reason::kReplaced)) return RefuseStub();
       over_stub = true;
-    } else {
-      entries_.Leave(old, Reason::kReplaced, hash);
     }
+    if (over_stub) old = 0;
   }
-  if (room == Status::kStored) room = room_.MakePlanned(layout.charge, RoomFor::kNewEntry);
-  if (room == Status::kLogFull) [[unlikely]]
-    return room;
-  if (room != Status::kStored || !memory_.Allocate(from, layout, 0)) {
-    state_->counters.no_memory++;
-    // The old entry is gone: the log must say so. A delete's record fits into what was reserved.
-    if (replaced) return LoseOld(Status::kNoMemory, from.key, hash, outcome);
-    return Status::kNoMemory;
+  if (old != 0) {
+    if (!entries_.IsDead(At(old))) walk_bits = WalkBitsOf(At(old));
+    entries_.Leave(old, Reason::kReplaced, hash);
+  }
+  const Status room = room_.MakePlanned(layout.charge, RoomFor::kNewEntry);
+  if (room != Status::kStored || !memory_.Allocate(from, layout, 0)) [[unlikely]] {
+    return RefuseWrite(room, old != 0, from.key, hash, outcome);
   }
   // The stub stays until its key has another entry, which may have moved it, or freed it.
   if (over_stub) [[unlikely]]

@@ -503,8 +503,9 @@ TEST(StoreDebts, AValueThatIsReadOrWaitsForTheLogBecomesAStubToo) {
   }
 }
 
-// Everything is owed, and most memory is that of large values that the ring or a reader holds in place, so that they give
-// none back when they leave. Whatever the answers are: a key has its newest value, or a stub that says where it is.
+// Everything is owed, and most memory is that of large values that the ring or a reader holds in place, so that they
+// give none back when they leave. Whatever the answers are: a key has its newest value, or a stub that says where it
+// is.
 TEST(StoreDebts, NoDebtIsForgottenWhenLargeEntriesLeaveWhileOthersArePinned) {
   for (uint64_t seed = 1; seed <= 12; seed++) {
     DebtStore store;
@@ -558,8 +559,8 @@ TEST(StoreDebts, NoDebtIsForgottenWhenLargeEntriesLeaveWhileOthersArePinned) {
           ASSERT_TRUE(is_set) << "a deleted key is back, seed " << seed << " step " << step;
           continue;
         }
-        ASSERT_TRUE(has_stub) << "a debt is forgotten, seed " << seed << " step " << step << " of " << what << " answered "
-                              << static_cast<int>(status);
+        ASSERT_TRUE(has_stub) << "a debt is forgotten, seed " << seed << " step " << step << " of " << what
+                              << " answered " << static_cast<int>(status);
         if (!is_set) ASSERT_EQ(info.kind, StubKind::kGone);
       }
       if (step % 100 == 0) store->Verify();
@@ -572,8 +573,8 @@ TEST(StoreDebts, NoDebtIsForgottenWhenLargeEntriesLeaveWhileOthersArePinned) {
   }
 }
 
-// The stubs of entries that readers and the ring hold need memory beside them. Their keys are long, so that the stubs are
-// larger than what a shard has in reserve.
+// The stubs of entries that readers and the ring hold need memory beside them. Their keys are long, so that the stubs
+// are larger than what a shard has in reserve.
 TEST(StoreDebts, AnEntryThatIsHeldStaysUntilItsStubHasMemory) {
   for (const bool by_clear : {false, true}) {
     DebtStore store;
