@@ -48,6 +48,7 @@ export type {
   PromiseOptions,
   RawOption,
   RecoveryProgress,
+  RuleOptions,
   ServeOptions,
   SetOptions,
   Size,

@@ -167,7 +167,8 @@ async function openLogged(options: OpeningOptions, log: ResolvedLogOptions): Pro
 
 // Carries the log to the database from now on. If that is refused, the log is closed.
 async function writeBack(options: OpeningOptions, log: LogKeeper, cacheId: number): Promise<void> {
-  const { maxRows, maxBytes, delay } = options.cache.store!.writeBack;
+  const { writeBack, rules } = options.cache.store!;
+  const { maxRows, maxBytes, delay } = writeBack;
   try {
     await WriteBackKeeper.open({
       cacheId,
@@ -175,6 +176,7 @@ async function writeBack(options: OpeningOptions, log: LogKeeper, cacheId: numbe
       store: options.store!,
       options: {
         limits: { rows: maxRows, bytes: maxBytes, delayMs: delay },
+        rules,
         syncsLog: options.cache.log!.sync === 'none',
       },
     });
@@ -287,6 +289,7 @@ function firstDifference(options: ResolvedOptions, other: NativeHandle): string 
     store: _name,
     mode: _mode,
     writeBack: _writeBack,
+    rules: _rules,
     ...shown
   } = effectiveOptions(other, given, own.raw, own.promises);
   const [mine, theirs, chosen] = [flat(options), flat(given), flat({ ...given, ...shown, log: logOf(given, shown) })];
@@ -308,10 +311,14 @@ function logOf(given: ResolvedOptions, shown: Partial<EffectiveOptions>): Resolv
 function flat(options: ResolvedOptions): Record<string, unknown> {
   const { log, store, ...rest } = options;
   const { snapshot, ...ofLog } = log ?? {};
-  const { writeBack, ...ofStore } = store ?? {};
+  const { writeBack, rules, ...ofStore } = store ?? {};
   const nested = (prefix: string, inner: object = {}): object =>
     Object.fromEntries(Object.entries(inner).map(([name, value]) => [`${prefix}.${name}`, value]));
-  return { ...rest, ...ofLog, ...nested('snapshot', snapshot), ...ofStore, ...nested('writeBack', writeBack) };
+  return {
+    ...{ ...rest, ...ofLog, ...nested('snapshot', snapshot), ...ofStore, ...nested('writeBack', writeBack) },
+    // As text, so that equal ones are the same.
+    ...(rules === undefined ? {} : { rules: JSON.stringify(rules) }),
+  };
 }
 
 // ---- errors ----

@@ -18,6 +18,7 @@ export {
   checkAll,
   type Flag,
   type Row,
+  RULE_OPTIONS,
   SERVE_OPTIONS,
   SNAPSHOT_OPTIONS,
   WRITE_BACK_OPTIONS,

@@ -162,9 +162,10 @@ describe('src/', () => {
     server: [...first, 'native'],
     log: [...shared, 'request'],
     scribe: [...shared, 'request', 'native', 'log'],
+    rules: [],
     backend: ['errors', 'request'],
     testing: ['backend'],
-    'write-back': [...shared, 'log', 'request', 'native', 'backend', 'scribe'],
+    'write-back': [...shared, 'log', 'request', 'native', 'rules', 'backend', 'scribe'],
     replica: [...shared, 'log', 'request'],
     client: ['errors', 'limits'],
     // The classes of a cache, from the first to the last.
@@ -189,8 +190,9 @@ describe('src/', () => {
     // It asks the database, without a cache.
     'src/cli/dead-letters.ts': ['backend'],
     // What the option `store` may be is the type of the databases.
-    'src/options/types.ts': ['backend'],
-    'src/options/kinds.ts': ['backend'],
+    'src/options/types.ts': ['backend', 'rules'],
+    'src/options/kinds.ts': ['backend', 'rules'],
+    'src/options/table.ts': ['rules'],
   };
   const sources = files('src', '.ts');
   const stageOf = (path: string): string => (path.split('/')[1] ?? '').replace(/\.ts$/, '');

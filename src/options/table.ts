@@ -22,6 +22,7 @@ import {
   WRITE_BACK_BYTES_MAX,
   WRITE_BACK_ROWS_MAX,
 } from '../limits.ts';
+import type { Rule } from '../rules/index.ts';
 import { addresses } from './address.ts';
 import { checkNames } from './check.ts';
 import * as kinds from './kinds.ts';
@@ -31,6 +32,7 @@ import type {
   CacheOptions,
   PromiseOptions,
   RecoveryProgress,
+  RuleOptions,
   ServeOptions,
   SnapshotOptions,
   StoreMode,
@@ -149,6 +151,28 @@ export const WRITE_BACK_OPTIONS = {
     },
   },
 } as const satisfies Rows<WriteBackOptions>;
+
+/** Each of `rules`. */
+export const RULE_OPTIONS = {
+  prefix: {
+    check: kinds.prefix,
+    default: '',
+    doc: "what the keys begin with; `''`: every key that has no other rule",
+  },
+  skip: {
+    check: kinds.yesOrNo(false),
+    default: 'false',
+    doc: 'the keys are in memory and in the log only: the database never gets them',
+  },
+} as const satisfies Rows<RuleOptions>;
+
+// Not in kinds.ts, because a rule has a table here.
+function rules(given: unknown, name: string, usableMemory: () => number): readonly Rule[] {
+  return kinds.rules((rule, itsName) => checkAll(RULE_OPTIONS, itsName, rule as RuleOptions, usableMemory))(
+    given,
+    name,
+  );
+}
 
 /** `promises`. */
 export const PROMISE_OPTIONS = {
@@ -343,6 +367,12 @@ export const CACHE_OPTIONS = {
     check: (given, name, usableMemory) => checkAll(WRITE_BACK_OPTIONS, name, given as WriteBackOptions, usableMemory),
     default: '',
     doc: "`{ maxRows: 1000, maxBytes: '4mb', delay: '50ms' }`: how changes share transactions",
+    ofStore: true,
+  },
+  rules: {
+    check: rules,
+    default: 'none',
+    doc: "`[{ prefix: 'session:', skip: true }]`: what the database gets of which keys, see [write-back.md](write-back.md#rules)",
     ofStore: true,
   },
 } as const satisfies Rows<CacheOptions>;

@@ -1,5 +1,6 @@
 /** The options of a cache, a handle, a server and a call: their types, as given and after checking. */
 import type { Backend } from '../backend/index.ts';
+import type { Rule } from '../rules/index.ts';
 import type { Loader } from './loader.ts';
 
 /** A time span: whole milliseconds, or text such as `'500ms'`, `'60s'`, `'1.5h'`, `'7d'` (units ms, s, m, h, d). */
@@ -111,12 +112,25 @@ export interface CacheOptions<V = any> {
   mode?: StoreMode;
   /** How changes are written to the database. */
   writeBack?: WriteBackOptions;
+  /**
+   * What the database gets of which keys. Each rule is for the keys that begin with its prefix; of several the longest
+   * prefix counts. Keys without a rule are written. Default: no rules.
+   */
+  rules?: readonly RuleOptions[];
 }
 
 /** A database: its address, the path or the `file:` URL of a module, or an object of the program. */
 export type StoreOption = string | Backend;
 
 export type StoreMode = 'write-back';
+
+/** What the database gets of the keys that begin with a prefix. */
+export interface RuleOptions {
+  /** What the keys begin with; `''`: every key that has no other rule. */
+  prefix: string;
+  /** True: the keys are in memory and in the log only; the database never gets them. Default false. */
+  skip?: boolean;
+}
 
 /** How changes are written to the database. */
 export interface WriteBackOptions {
@@ -303,6 +317,8 @@ export interface EffectiveOptions {
   readonly store?: string;
   readonly mode?: StoreMode;
   readonly writeBack?: ResolvedWriteBackOptions;
+  /** Only with rules. */
+  readonly rules?: readonly Rule[];
 }
 
 /** Options after checking, in the units of their names; attached threads read them again. */
@@ -335,6 +351,7 @@ export interface ResolvedStoreOptions {
   readonly store: string;
   readonly mode: StoreMode;
   readonly writeBack: ResolvedWriteBackOptions;
+  readonly rules: readonly Rule[];
 }
 
 export interface ResolvedWriteBackOptions {

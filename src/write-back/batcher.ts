@@ -7,6 +7,7 @@
  * room back: then they are a batch without changes.
  */
 import type { LogEntry, Position } from '../log/index.ts';
+import type { RuleSet } from '../rules/index.ts';
 import { Changes } from './coalesce.ts';
 import { PassedVersions } from './passed.ts';
 
@@ -40,8 +41,9 @@ export interface Batch {
 
 export class Batcher {
   readonly #limits: BatchLimits;
+  readonly #rules: RuleSet | undefined;
   readonly #passed = new PassedVersions();
-  #changes = new Changes();
+  #changes: Changes;
   #end: EntryEnd | undefined;
   /** Bytes of log that it stands for. */
   #logBytes = 0;
@@ -53,13 +55,16 @@ export class Batcher {
   #position: Position = 0n;
   #flushTo: Position = 0n;
 
-  constructor(limits: BatchLimits) {
+  /** `rules`: which keys are written; undefined: all. */
+  constructor(limits: BatchLimits, rules?: RuleSet) {
     this.#limits = limits;
+    this.#rules = rules;
+    this.#changes = new Changes(rules);
   }
 
   /** Forgets what it has gathered: the next entry begins there. */
   begin(position: Position): void {
-    this.#changes = new Changes();
+    this.#changes = new Changes(this.#rules);
     this.#end = undefined;
     this.#logBytes = 0;
     this.#position = position;
@@ -121,7 +126,7 @@ export class Batcher {
   take(): Batch {
     const oldestMs = this.isEmpty ? undefined : this.#oldestMs;
     const batch = { changes: this.#changes, end: this.#end!, oldestMs };
-    this.#changes = new Changes();
+    this.#changes = new Changes(this.#rules);
     this.#end = undefined;
     this.#logBytes = 0;
     return batch;

@@ -10,11 +10,12 @@
  * | a touch       | touch              | the later touch                            |
  * | a delete      | touch              | the delete: a touch makes no entry         |
  *
- * Clears change no row. Neither does the second copy of a record: see passed.ts. Evictions and expiries leave no
- * record; a row of an expired entry says by its expiry that it is a miss.
+ * Clears change no row. Neither does the second copy of a record (passed.ts), nor a record of a key that a rule skips.
+ * Evictions and expiries leave no record; a row of an expired entry says by its expiry that it is a miss.
  */
 import type { Change } from '../backend/index.ts';
 import { RecordKind, RecordReader } from '../request/record.ts';
+import type { RuleSet } from '../rules/index.ts';
 import type { PassedVersions } from './passed.ts';
 
 /** What a change counts beside its key and value: columns of fixed size and the objects here. */
@@ -28,6 +29,12 @@ export class Changes {
   #bytes = 0;
   #keptBytes = 0;
   #recordCount = 0;
+  readonly #rules: RuleSet | undefined;
+
+  /** `rules`: which keys change a row; undefined: all. */
+  constructor(rules?: RuleSet) {
+    this.#rules = rules;
+  }
 
   /** Distinct keys. */
   get rowCount(): number {
@@ -66,6 +73,7 @@ export class Changes {
     const { kind } = record;
     if (kind === RecordKind.clear || kind === RecordKind.clearAt) return false;
     if (passed?.pass(record) === false) return false;
+    if (this.#rules?.writes(record.key) === false) return false;
     this.#recordCount++;
     const name = record.key.toString('latin1');
     const before = this.#byKey.get(name);

@@ -27,10 +27,12 @@ import {
   Unanswered,
 } from '../scribe/index.ts';
 import { systemClock, within } from './clock.ts';
+import { keepRules } from './kept-rules.ts';
 import {
   PULSE_MS,
   PULSE_WORDS,
   Pulse,
+  STORE_CURSOR,
   type WriteBackNotice,
   type WriteBackOptions,
   type WriterCommand,
@@ -127,6 +129,7 @@ export class WriteBackKeeper implements WriteBackActions {
       this.#onJudged = { resolve, reject };
       timer = setTimeout(resolve, OPENING_MS);
     });
+    await this.#keepRules();
     this.#start();
     this.#watchPulse();
     try {
@@ -136,6 +139,11 @@ export class WriteBackKeeper implements WriteBackActions {
       this.#onJudged = undefined;
     }
     this.#options.log.endReader = (timeoutMs, finishes) => this.close(timeoutMs, finishes);
+  }
+
+  async #keepRules(): Promise<void> {
+    const confirmed = (await this.#options.log.cursor(STORE_CURSOR).position()) ?? 0n;
+    keepRules({ files: this.#files, rules: this.#options.options.rules, confirmed });
   }
 
   // ---- what a cache asks ----

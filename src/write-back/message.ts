@@ -1,4 +1,5 @@
 /** What the keeper and the writer say to each other, in one thread or between two. Everything can be cloned. */
+import type { Rule } from '../rules/index.ts';
 import type { Answer, LogFiles, PlainError } from '../scribe/index.ts';
 import type { BatchLimits } from './batcher.ts';
 import type { SharedStore } from './store.ts';
@@ -7,6 +8,8 @@ import type { WriterState } from './writer.ts';
 /** How a log is written back. */
 export interface WriteBackOptions {
   readonly limits: BatchLimits;
+  /** What happens to the changes of which keys. */
+  readonly rules: readonly Rule[];
   /** The log is synced by the writer, because nothing else does it in time. */
   readonly syncsLog: boolean;
 }

@@ -4,6 +4,7 @@
  */
 import type { DeadLetter } from '../backend/index.ts';
 import type { FeedHandle } from '../native.ts';
+import { RuleSet } from '../rules/index.ts';
 import { plainError } from '../scribe/index.ts';
 import type { WriterClock } from './clock.ts';
 import {
@@ -61,6 +62,7 @@ export class WriterService {
       log,
       connect,
       limits: options.limits,
+      rules: options.rules.length === 0 ? undefined : new RuleSet(options.rules),
       callTimeoutMs: CALL_TIMEOUT_MS,
       clock,
       random,

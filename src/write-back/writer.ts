@@ -37,6 +37,7 @@ import {
 } from '../backend/index.ts';
 import { CairnError } from '../errors.ts';
 import { later, type Position } from '../log/index.ts';
+import type { RuleSet } from '../rules/index.ts';
 import { type Batch, Batcher, type BatchLimits, type EntryEnd } from './batcher.ts';
 import { Calls, type CallsOptions, type Failure } from './calls.ts';
 import { Changed } from './changed.ts';
@@ -71,6 +72,8 @@ export interface WriterEvents {
 export interface WriterOptions extends Omit<CallsOptions, 'ending' | 'onFailed'> {
   readonly log: WriterLog;
   readonly limits: BatchLimits;
+  /** Which keys are written; undefined: all. */
+  readonly rules?: RuleSet | undefined;
   readonly on: WriterEvents;
 }
 
@@ -104,13 +107,13 @@ export class Writer {
   readonly ended: Promise<void>;
 
   constructor(options: WriterOptions) {
-    const { log, connect, limits, callTimeoutMs, clock, random } = options;
+    const { log, connect, limits, rules, callTimeoutMs, clock, random } = options;
     this.#options = options;
     this.#log = log;
     this.#clock = clock;
     this.#confirmed = log.confirmed;
     this.#logCursor = new FollowingCursor(log, clock);
-    this.#batcher = new Batcher(limits);
+    this.#batcher = new Batcher(limits, rules);
     this.#gatherer = new Gatherer({
       ...{ log, clock, random, batcher: this.#batcher, changed: this.#changed },
       onFailed: (error) => this.#enter('halted', error),

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Cache } from '../../src/index.ts';
-import { WRITE_BACK_OPTIONS } from '../../src/options.ts';
+import { RULE_OPTIONS, WRITE_BACK_OPTIONS } from '../../src/options.ts';
 import { WRITE_BACK_METRICS } from '../../src/write-back/metrics.ts';
 import { startCli } from '../support/serve-process.ts';
 
@@ -33,6 +33,7 @@ test('docs/stats.md has every field of stats().writeBack, and docs/write-back.md
   const fields = [...WRITE_BACK_METRICS, 'coalescing'];
   expect(firstCells('stats.md', 'Field of writeBack').sort()).toEqual(fields.sort());
   expect(firstCells('write-back.md', 'Option of `writeBack`').sort()).toEqual(Object.keys(WRITE_BACK_OPTIONS).sort());
+  expect(firstCells('write-back.md', 'Option of a rule').sort()).toEqual(Object.keys(RULE_OPTIONS).sort());
 });
 
 describe('docs/cli.md has every option of', () => {

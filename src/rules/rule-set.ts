@@ -1,0 +1,48 @@
+/**
+ * Finds the rule of a key: that of the longest prefix which the key begins with. Prefixes are compared as bytes, so a
+ * key that is no text has a rule too.
+ */
+import { DEFAULT_RULE, type Rule } from './rule.ts';
+
+export class RuleSet {
+  readonly rules: readonly Rule[];
+  /** By the bytes of the prefix, as latin1; the rules of one length are together, the longest first. */
+  readonly #lengths: readonly (readonly [number, ReadonlyMap<string, Rule>])[];
+  readonly #default: Rule;
+
+  constructor(rules: readonly Rule[]) {
+    this.rules = rules;
+    const lengths = new Map<number, Map<string, Rule>>();
+    let otherwise = DEFAULT_RULE;
+    for (const rule of rules) {
+      const bytes = Buffer.from(rule.prefix, 'utf8');
+      if (bytes.length === 0) {
+        otherwise = rule;
+        continue;
+      }
+      const same = lengths.get(bytes.length) ?? new Map<string, Rule>();
+      lengths.set(bytes.length, same.set(bytes.toString('latin1'), rule));
+    }
+    this.#lengths = [...lengths].sort(([a], [b]) => b - a);
+    this.#default = otherwise;
+  }
+
+  of(key: Buffer): Rule {
+    for (const [length, rules] of this.#lengths) {
+      if (key.length < length) continue;
+      const rule = rules.get(key.toString('latin1', 0, length));
+      if (rule !== undefined) return rule;
+    }
+    return this.#default;
+  }
+
+  /** Whether changes of the key go to the database. */
+  writes(key: Buffer): boolean {
+    return !this.of(key).skip;
+  }
+
+  /** Whether the database is asked for the key. */
+  loads(key: Buffer): boolean {
+    return !this.of(key).skip;
+  }
+}

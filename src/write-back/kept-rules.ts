@@ -1,0 +1,99 @@
+/**
+ * The rules under which a log was written, kept in its directory: `store-rules.json`. A cache that is opened with other
+ * rules may have changes in its log that the database was to get by a rule which is not there any more. They would go
+ * to another table, or nowhere. So such an opening is refused, with the name of the rule.
+ *
+ * The file is there once a cache has been opened with rules. It is written before the first change under new rules.
+ */
+import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { CairnError, reasonOf, show } from '../errors.ts';
+import { type Files, LogReader, nodeFiles, type Position } from '../log/index.ts';
+import { RecordKind, RecordReader } from '../request/record.ts';
+import { type Rule, RuleSet } from '../rules/index.ts';
+import type { LogFiles } from '../scribe/index.ts';
+
+const FILE = 'store-rules.json';
+const FORMAT = 1;
+
+export interface KeptRulesOptions {
+  /** Of the log. */
+  readonly files: LogFiles;
+  readonly rules: readonly Rule[];
+  /** Everything in the log before this is in the database. */
+  readonly confirmed: Position;
+}
+
+/**
+ * Keeps the rules for the next opening. Reads the unwritten records of the log if the rules have changed, and throws
+ * `ERR_STORE_REFUSED` if the rule of one is gone.
+ */
+export function keepRules({ files, rules, confirmed }: KeptRulesOptions): void {
+  const { directory } = files;
+  const path = join(directory, FILE);
+  const kept = read(path);
+  if (kept === undefined && rules.length === 0) return;
+  if (kept !== undefined && JSON.stringify(kept) !== JSON.stringify(rules)) {
+    const [before, after] = [new RuleSet(kept), new RuleSet(rules)];
+    for (const key of keysFrom(new LogReader(files), confirmed)) {
+      const rule = before.of(key);
+      const target = targetOf(rule);
+      if (target !== undefined && target !== targetOf(after.of(key)))
+        throw refused(directory, rule, kept.includes(rule));
+    }
+  }
+  write(path, rules, nodeFiles);
+}
+
+function* keysFrom(reader: LogReader, from: Position): Generator<Buffer> {
+  for (const { records } of reader.entries(from)) {
+    const record = new RecordReader(records);
+    while (record.next()) {
+      if (record.kind !== RecordKind.clear && record.kind !== RecordKind.clearAt) yield record.key;
+    }
+  }
+}
+
+/** Where changes go by a rule, as text that is equal for the same place; undefined: nowhere. */
+function targetOf({ skip }: Rule): string | undefined {
+  return skip ? undefined : '';
+}
+
+function refused(directory: string, { prefix }: Rule, isGiven: boolean): CairnError {
+  const name = isGiven ? `the rule for the prefix ${show(prefix)}` : 'no rule';
+  return new CairnError(
+    'ERR_STORE_REFUSED',
+    `The log in ${directory} has changes under ${name} that the database may not have, and the rules that are given do not send them to the same place. Open the cache with the earlier rules, which are in ${FILE} there, call drain(), and change the rules then`,
+  );
+}
+
+function read(path: string): Rule[] | undefined {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  try {
+    const { format, rules } = JSON.parse(text) as { format: number; rules: Rule[] };
+    if (format !== FORMAT) throw new Error(`it has format ${format}, and this version knows ${FORMAT}`);
+    return rules;
+  } catch (cause) {
+    throw new CairnError('ERR_STORE_REFUSED', `${path} cannot be read: ${reasonOf(cause)}`, { cause });
+  }
+}
+
+// A crash leaves the file as it was, or the new one.
+function write(path: string, rules: readonly Rule[], files: Files): void {
+  const fresh = `${path}.new`;
+  const file = files.open(fresh, 'create');
+  try {
+    file.write([Buffer.from(`${JSON.stringify({ format: FORMAT, rules }, undefined, 2)}\n`)], 0);
+    file.sync();
+  } finally {
+    file.close();
+  }
+  files.rename(fresh, path);
+  files.syncDirectory(dirname(path));
+}
