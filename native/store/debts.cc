@@ -25,7 +25,18 @@ StubInfo Debts::InfoOf(const EntryHeader* stub) const {
   info.newest_version = stub->version;
   info.expires_ms = ExpiresMsOf(stub);
   info.fresh_until_ms = FreshUntilOf(stub);
+  if (info.kind == StubKind::kValue && (info.value_version <= stored_mark() || IsStored(stub))) {
+    info.kind = StubKind::kExpiry;
+    info.value_version = 0;
+  }
   return info;
+}
+
+bool Debts::ForgetStoredValue(EntryHeader* stub) {
+  const StubInfo info = InfoOf(stub);
+  if (info.kind == KindOfStub(stub)) return false;
+  Write(stub, info);
+  return true;
 }
 
 NewEntry Debts::StubEntryOf(std::string_view key, const StubInfo& info) {

@@ -14,6 +14,9 @@
 //   kExpiry  the backend has the value; the expiry is   an entry by a fill, with the stub's expiry
 //            the stub's
 //
+// Once the stored mark has passed value_version, and a touch is still owed, a kValue stub is one of kExpiry: the log
+// may have dropped the value. Loads that began before may have read an older row, so the change voids their tickets.
+//
 // A stub whose expiry has come says that the key is gone, whatever its kind.
 //
 // Thread safety: none; the shard's lock guards it. The stored mark is read without it.
@@ -99,6 +102,10 @@ class Debts {
     return state_->stub_bytes + charge <= memory_->state().limit_bytes / kStubShareMax;
   }
   StubInfo InfoOf(const EntryHeader* stub) const;
+  // Whether the backend has all that the stub says.
+  bool IsStored(const EntryHeader* stub) const { return stub->version <= stored_mark(); }
+  // A kValue stub is one of kExpiry from now on, if the backend has the value. True: it was changed.
+  bool ForgetStoredValue(EntryHeader* stub);
   static NewEntry StubEntryOf(std::string_view key, const StubInfo& info);
   // Writes what the stub says, except its expiry. REQUIRES: the entry has the size of a stub.
   void Write(EntryHeader* stub, const StubInfo& info);

@@ -252,12 +252,18 @@ bool Entries::LeaveForStub(Ref ref, uint64_t hash, Reason reason) {
   return !Stayed(LeaveStub(ref, hash, debts_.StubFor(At(ref), state_->recovering), reason, Farewell::kTold));
 }
 
-void Entries::FreeStubs(FillWatch* fills, int* budget) {
-  while (const Ref stub = debts_.NextStored(budget)) {
-    const uint64_t hash = HashOfEntry(stub);
-    fills->Void(hash);
-    Leave(stub, Reason::kReplaced, hash);
+bool Entries::SettleStub(Ref stub, uint64_t hash, FillWatch* fills) {
+  if (!debts_.IsStored(At(stub))) {
+    if (debts_.ForgetStoredValue(At(stub))) fills->Void(hash);
+    return false;
   }
+  fills->Void(hash);
+  Leave(stub, Reason::kReplaced, hash);
+  return true;
+}
+
+void Entries::FreeStubs(FillWatch* fills, int* budget) {
+  while (const Ref stub = debts_.NextStored(budget)) SettleStub(stub, HashOfEntry(stub), fills);
 }
 
 void Entries::Moved(Ref from, Ref to) {

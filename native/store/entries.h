@@ -113,6 +113,9 @@ class Entries final : private EntryHasher {
   StubInfo InfoOf(Ref ref) const {
     return IsStub(At(ref)) ? debts_.InfoOf(At(ref)) : debts_.StubFor(At(ref), state_->recovering);
   }
+  // The stub leaves if the backend has all that it says: true. If the backend has the value alone, it is one of an
+  // expiry. Loads that began before may have read an older row: `fills` voids them.
+  bool SettleStub(Ref stub, uint64_t hash, FillWatch* fills);
   // Frees stubs whose records the backend has, at the cost of 1 of *budget for each that is visited. Loads that began
   // beside a stub may have read the row before it was written: `fills` voids them.
   void FreeStubs(FillWatch* fills, int* budget);

@@ -293,7 +293,17 @@ void Shard::RemoveAbsent(const Request& request, Found found, uint64_t hash, Out
 bool Shard::BeginFill(std::string_view key, uint64_t hash, FillOf what, const Now& now, FillTicket* ticket) {
   if (what == FillOf::kAbsentKey && entries_.Lookup(key, hash, now, Purpose::kOther, StaleIs::kAbsent).is_live())
     return false;
+  const Ref ref = entries_.debts().has_backend() ? entries_.Find(key, hash) : 0;
+  // An owed entry that readers hold may have to stay without a stub, though it has left for every request. It would let
+  // an older row in once the backend has its record.
+  bool stays = false;
+  if (ref != 0 && IsStub(At(ref))) {
+    entries_.SettleStub(ref, hash, &fills_);
+  } else if (ref != 0) {
+    stays = (entries_.IsDead(At(ref)) || IsExpired(At(ref), now)) && entries_.debts().Owes(At(ref));
+  }
   fills_.Begin(hash, ticket);
+  if (stays) fills_.Void(hash);
   return true;
 }
 

@@ -403,6 +403,81 @@ TEST(StoreDebts, B5APrefixThatIsStoredLeavesTheRestOwed) {
   EXPECT_FALSE(store.HasStub("key", &info));
 }
 
+// A stub of a value under a touch, of which the backend has the value and not the touch.
+uint64_t MakeStubOfAStoredValue(DebtStore* store) {
+  const uint64_t set = store->Set("key", "v").outcome.version;
+  store->Touch("key", store->now_ms() + 500);
+  store->Evict("key");
+  StubInfo info;
+  EXPECT_TRUE(store->HasStub("key", &info) && info.kind == StubKind::kValue);
+  return set;
+}
+
+TEST(StoreDebts, B3AStubLeadsToTheRowOnceTheBackendHasTheValue) {
+  DebtStore store;
+  const uint64_t set = MakeStubOfAStoredValue(&store);
+  store.StoreUpTo(set);
+  StubInfo info;
+  ASSERT_TRUE(store.HasStub("key", &info));
+  EXPECT_TRUE(info.kind == StubKind::kExpiry) << "the log may have dropped the value";
+  EXPECT_EQ(info.newest_version, store->LastVersion(0));
+  EXPECT_EQ(store.Revive("key", "v", info.newest_version), Status::kNotFound);
+  EXPECT_EQ(store.Read("key"), Status::kNotResident);
+  EXPECT_EQ(store.Fill("key", "v"), Status::kStored);
+  EXPECT_EQ(store.Get("key").outcome.expires_ms, store.now_ms() + 500);
+  store.Evict("key");
+  ASSERT_TRUE(store.HasStub("key", &info)) << "the touch is still owed";
+  EXPECT_TRUE(info.kind == StubKind::kExpiry);
+  store.StoreAll();
+  EXPECT_FALSE(store.HasStub("key", &info));
+  EXPECT_EQ(store->Stats().stubs, 0);
+  store->Verify();
+}
+
+TEST(StoreDebts, B3AMarkThatMovesBeforeARevivalSendsItToTheRow) {
+  DebtStore store;
+  const uint64_t set = MakeStubOfAStoredValue(&store);
+  StubInfo seen;
+  ASSERT_TRUE(store.HasStub("key", &seen));
+  store.StoreUpTo(set);
+  EXPECT_EQ(store.Revive("key", "v", seen.newest_version), Status::kNotFound) << "look the key up again";
+  ASSERT_TRUE(store.HasStub("key", &seen));
+  EXPECT_TRUE(seen.kind == StubKind::kExpiry);
+  EXPECT_EQ(store.Fill("key", "v"), Status::kStored);
+}
+
+TEST(StoreDebts, B3ALoadThatBeganBesideAValueDoesNotComeOverItsExpiry) {
+  enum class Meets { kNothing, kStubOf, kOtherLoad, kUpkeep };
+  for (const Meets meets : {Meets::kNothing, Meets::kStubOf, Meets::kOtherLoad, Meets::kUpkeep}) {
+    DebtStore store;
+    const uint64_t set = MakeStubOfAStoredValue(&store);
+    // It reads the row before the writer has written it.
+    FillTicket ticket;
+    ASSERT_TRUE(store->BeginFill("key", FillOf::kAbsentKey, store.now(), &ticket));
+    store.StoreUpTo(set);
+    StubInfo info;
+    if (meets == Meets::kStubOf) EXPECT_TRUE(store.HasStub("key", &info));
+    FillTicket other;
+    if (meets == Meets::kOtherLoad) ASSERT_TRUE(store->BeginFill("key", FillOf::kAbsentKey, store.now(), &other));
+    if (meets == Meets::kUpkeep) store.MaintainAll();
+    Request request = TestStore::Make(Verb::kSet, "key", "old row");
+    request.fill = &ticket;
+    request.from_backend = true;
+    EXPECT_EQ(store.Do(request).status, Status::kExists) << static_cast<int>(meets);
+    store->EndFill("key", &ticket);
+    if (meets == Meets::kOtherLoad) {
+      request.value = "v";
+      request.fill = &other;
+      EXPECT_EQ(store.Do(request).status, Status::kStored) << "it began behind the mark";
+      store->EndFill("key", &other);
+    } else {
+      EXPECT_EQ(store.Fill("key", "v"), Status::kStored);
+    }
+    EXPECT_EQ(store.Get("key").value, "v");
+    store->Verify();
+  }
+}
+
 TEST(StoreDebts, B6WithoutRoomForStubsNothingThatIsOwedLeaves) {
   DebtStore store;
   const std::string value(2000, 'v');

@@ -9,7 +9,8 @@
 //       read uses the stub and never the row. It does not matter how the entry left: evicted, expired or cleared.
 //   B3  A stub says a value (the newest set that is owed, under the newest expiry), that the key is gone (a delete, or
 //       an expiry that has come), or an expiry alone: a touch of an entry whose value the database has. Then the value
-//       is the row's, and the expiry the stub's.
+//       is the row's, and the expiry the stub's. A commit of the set, while a later touch is owed, makes the one of the
+//       other: a stub never leads to a value that is committed, because the log may have dropped its record.
 //   B4  A clear leaves no debt and takes none away: it makes the entries leave, as an eviction of all would.
 //   B5  A lane may commit any prefix of what is owed, and coalesce it per key; what a key owes after that is what came
 //       behind the prefix.
