@@ -119,13 +119,14 @@ export function logCommand(output: LogCommandOutput = console_): Command {
     .argument('<name>', 'the name of the cursor, as inspect shows it')
     .action((directory: string, name: string) =>
       action('drop-cursor', directory, async () => {
-        const { EmbeddedLog } = await import('../log/index.ts');
+        const { EmbeddedLog, HISTORY_PREFIX } = await import('../log/index.ts');
         const log = EmbeddedLog.open({ directory, lockDirectory: await theLock() });
         try {
           const cursor = log.cursor(name);
           const position = cursor.position();
           if (position === undefined) throw Object.assign(new Error(`There is no cursor ${name}`), { code: 'ENOENT' });
           cursor.drop();
+          log.cursor(`${HISTORY_PREFIX}${name}`).drop();
           output.print(`Dropped the cursor ${name}, which was at position ${position} of ${log.end}`);
         } finally {
           log.close();

@@ -59,7 +59,7 @@ const flags: readonly Flagged[] = [
   ...of(CACHE_OPTIONS, '', ['sync', 'ack', 'recover', 'logLimit', 'segmentSize', 'ringSize']),
   ...of(SNAPSHOT_OPTIONS, 'snapshot.', ['every', 'logBytes']),
   ...of(CACHE_OPTIONS, '', ['store', 'mode']),
-  ...of(WRITE_BACK_OPTIONS, 'writeBack.', ['maxRows', 'maxBytes', 'delay']),
+  ...of(WRITE_BACK_OPTIONS, 'writeBack.', ['maxRows', 'maxBytes', 'delay', 'retainBehind']),
   ...of({ allowOpen: ALLOW_OPEN }, '', ['allowOpen']),
 ];
 

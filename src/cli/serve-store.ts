@@ -21,6 +21,12 @@ export function describeWriteBack(notice: WriteBackNotice): string {
       return `The database cannot be written until that is mended: ${reasonOf(notice.cause)}`;
     case 'recovered':
       return 'The database is written again';
+    case 'healing':
+      return `The database has gone back to an earlier state, and gets ${sizeText(notice.bytes)} of the log again`;
+    case 'healed':
+      return 'The database has again what it had before it went back';
+    case 'history-short':
+      return `The log has no room for all that it should keep for a database that goes back: it keeps ${countText(Math.round(notice.keptMs / 1000), 'second')}`;
     case 'refused':
       return `The database is not written any more: ${reasonOf(notice.cause)}`;
     case 'restarted':

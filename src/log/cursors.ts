@@ -1,7 +1,7 @@
 /**
  * The cursors' file: every named cursor with its position, written anew with each change, synced and renamed over the
- * last one. The one before is kept as `cursors.old`: cursors only go ahead, so that old ones are safe if the file is
- * damaged; readers see some entries again.
+ * last one. The one before is kept as `cursors.old`: cursors go ahead, so old ones are safe if the file is damaged;
+ * readers see some entries again. A cursor that has gone back belongs to a reader that looks for itself where it is.
  *
  *     header    0  128  see docs/log-format.md: magic "CAIRNCUR", log id, count, bytes and checksum of what follows
  *     cursor    0    8  position
@@ -15,7 +15,7 @@ import { isWellFormed } from '../request/codec.ts';
 import { ioError } from './chain.ts';
 import { type Files, isUnreadable, openIfThere, systemCode } from './files.ts';
 import { CURSORS_MAGIC, checkFileHeader, Fault, FILE_HEADER_BYTES, sealFileHeader, startFileHeader } from './format.ts';
-import type { PortCursor } from './log-port.ts';
+import { isHistory, type PortCursor } from './log-port.ts';
 import type { Position } from './request-log.ts';
 
 /** Cursors of one log: each keeps the log from being cut, and all are written with each change of one. */
@@ -30,6 +30,9 @@ export const CURSORS_FILE = 'cursors';
 export const CURSORS_FILE_OLD = 'cursors.old';
 
 export type CursorTable = ReadonlyMap<string, Position>;
+
+/** `firm`: the log keeps everything behind it. */
+export type CursorKind = 'firm' | 'history';
 
 export function encodeCursors(logId: bigint, cursors: CursorTable): Buffer {
   const entries = [...cursors].map(([name, position]) => {
@@ -137,6 +140,25 @@ export class Cursors {
     return this.#table;
   }
 
+  /** The positions of those that the log keeps everything for, or of those of history. */
+  positions(kind: CursorKind): Position[] {
+    return [...this.#table]
+      .filter(([name]) => isHistory(name) === (kind === 'history'))
+      .map(([, position]) => position);
+  }
+
+  /** Moves the cursors of history that are before a position to it: the log begins there now. */
+  giveWay(position: Position): void {
+    const table = new Map(this.#table);
+    for (const [name, each] of this.#table) if (isHistory(name) && each < position) table.set(name, position);
+    this.#table = table;
+    try {
+      this.#write(table);
+    } catch {
+      // On a full disk the file is as it was, and its cursors are moved when the log gives way again.
+    }
+  }
+
   cursor(name: string): PortCursor {
     const isName = typeof name === 'string' && name !== '' && name.length <= CURSOR_NAME_LENGTH_MAX;
     if (!isName || !isWellFormed(name)) {
@@ -145,17 +167,19 @@ export class Cursors {
     return {
       name,
       position: () => this.#table.get(name),
-      advance: (position) => this.#advance(name, position),
+      advance: (position) => this.#move(name, position, this.#table.get(name)),
+      place: (position) => this.#move(name, position, undefined),
       drop: () => this.#drop(name),
     };
   }
 
-  #advance(name: string, position: Position): void {
+  // Not to before `from`; undefined: to wherever the log can be read.
+  #move(name: string, position: Position, from: Position | undefined): void {
     const committed = this.#options.committed();
     const current = this.#table.get(name);
     if (current === position) return;
     if (typeof position !== 'bigint') throw wrongType('position', 'a bigint', position);
-    const least = current ?? this.#options.oldest();
+    const least = from ?? this.#options.oldest();
     if (position < least || position > committed) {
       throw outOfRange('position', `from ${least} to ${committed}, what is committed`, position);
     }
@@ -174,6 +198,11 @@ export class Cursors {
   }
 
   #replace(table: CursorTable): void {
+    this.#write(table);
+    this.#options.moved();
+  }
+
+  #write(table: CursorTable): void {
     const { files, directory, logId } = this.#options;
     try {
       writeCursors(files, directory, logId, table);
@@ -182,7 +211,6 @@ export class Cursors {
       throw ioError(`write ${join(directory, CURSORS_FILE)}`, error);
     }
     this.#table = table;
-    this.#options.moved();
   }
 }
 

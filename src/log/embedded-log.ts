@@ -171,7 +171,8 @@ export class EmbeddedLog implements RequestLog, LogPort {
       head: this.#head,
       segments: this.#segments,
       snapshots: this.snapshots,
-      cursors: () => this.#cursors.table.values(),
+      cursors: (kind) => this.#cursors.positions(kind),
+      giveWay: (position) => this.#cursors.giveWay(position),
       notify,
     });
     const syncsEveryBatch = this.#syncDelayMs === 0;

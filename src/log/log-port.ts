@@ -36,7 +36,18 @@ export interface PortCursor extends LogCursor {
   position(): Position | undefined;
   /** May take as long as a sync. */
   advance(position: Position): void;
+  place(position: Position): void;
   drop(): void;
+}
+
+/**
+ * A cursor of history, whose name begins with this: it keeps what its reader has passed for the day on which the reader
+ * goes back, as long as the log has room. The log moves it ahead when it gives way.
+ */
+export const HISTORY_PREFIX = 'history of ';
+
+export function isHistory(name: string): boolean {
+  return name.startsWith(HISTORY_PREFIX);
 }
 
 /** What a snapshot is taken of. */

@@ -113,6 +113,8 @@ export interface LogCursor {
    * back, to begin where the log was truncated, and to go beyond what is committed.
    */
   advance(position: Position): Awaitable<void>;
+  /** The same, also to a position before that where it is: what the reader had passed is owed to it again. */
+  place(position: Position): Awaitable<void>;
   /** Forgets it. */
   drop(): Awaitable<void>;
 }

@@ -5,7 +5,11 @@
  * was verified. While the log is below the level `high` and the disk has room, a second way to all entries is kept for
  * the day on which that snapshot cannot be read: the log from the snapshot before it on, or, without one, a log that is
  * whole from its first position on.
+ *
+ * History, which readers have passed and may want again, is kept while the log is at most half full. Then it gives way,
+ * oldest first, so that it never costs a write its room, nor a snapshot or the second way.
  */
+import type { CursorKind } from './cursors.ts';
 import type { Head } from './head.ts';
 import type { LogNotice } from './log-options.ts';
 import type { SnapshotInfo } from './log-port.ts';
@@ -17,6 +21,8 @@ import type { Snapshots } from './snapshot.ts';
 const LEVEL_HIGH = 0.7;
 const LEVEL_CRITICAL = 0.85;
 const LEVEL_SLACK = 0.05;
+/** The share of the limit up to which history is kept: below every level, so that none begins for its sake. */
+const HISTORY_SHARE = 0.5;
 
 /** Nothing was written: the log is at its limit, or the disk is full. */
 export class NoRoom extends Error {
@@ -33,9 +39,18 @@ export interface RoomOptions {
   readonly head: Head;
   readonly segments: SegmentFiles;
   readonly snapshots: Snapshots;
-  /** The positions of all cursors. */
-  readonly cursors: () => Iterable<Position>;
+  /** The positions of cursors: of those that the log keeps everything for, or of those of history. */
+  readonly cursors: (kind: CursorKind) => Iterable<Position>;
+  /** Moves the cursors of history that are before a position, where the log begins now, to it. */
+  readonly giveWay: (position: Position) => void;
   readonly notify: (notice: LogNotice) => void;
+}
+
+interface Reclaim {
+  readonly keepsSecondWay: boolean;
+  /** History may fill the log up to this share of its limit. */
+  readonly historyShare: number;
+  readonly segmentCountMax: number;
 }
 
 export class Room {
@@ -95,38 +110,49 @@ export class Room {
 
   /** Removes at most `segmentCountMax` segments that neither a cursor nor recovery needs. True: there are more. */
   reclaim(segmentCountMax: number = Number.POSITIVE_INFINITY): boolean {
-    return this.#reclaim({ keepsSecondWay: this.#share() < LEVEL_HIGH, segmentCountMax });
+    const keepsSecondWay = this.#share() < LEVEL_HIGH;
+    return this.#reclaim({ keepsSecondWay, historyShare: HISTORY_SHARE, segmentCountMax });
   }
 
-  /** The same without keeping a second way to all entries. Whether there was anything to remove. */
+  /** The same without keeping a second way to all entries, or history. Whether there was anything to remove. */
   reclaimAll(): boolean {
     const { first } = this.#segments;
-    this.#reclaim({ keepsSecondWay: false, segmentCountMax: Number.POSITIVE_INFINITY });
+    this.#reclaim({ keepsSecondWay: false, historyShare: 0, segmentCountMax: Number.POSITIVE_INFINITY });
     return first !== this.#segments.first;
   }
 
   /** Removes segments that end before a position and that no cursor needs, at most a number. True: there are more. */
   cut(before: Position, segmentCountMax: number = Number.POSITIVE_INFINITY): boolean {
-    const floor = this.#floorOf(before);
-    const { first } = this.#segments;
-    let isFailing = false;
-    for (let count = 0; count < segmentCountMax && this.#isFirstBefore(floor) && !isFailing; count++) {
-      isFailing = !this.#segments.removeFirst();
-    }
-    if (first !== this.#segments.first) this.updateLevel();
-    return this.#isFirstBefore(floor) && !isFailing;
+    return this.#cutWhile(this.#floorOf(before, ['firm', 'history']), segmentCountMax, () => true);
   }
 
   /** Whether a segment is kept by nothing but the want of a snapshot that is begun now. */
   get holdsForSnapshot(): boolean {
-    return this.#isFirstBefore(this.#floorOf(this.#options.head.committed));
+    return this.#isFirstBefore(this.#floorOf(this.#options.head.committed, ['firm']));
   }
 
-  #reclaim({ keepsSecondWay, segmentCountMax }: { keepsSecondWay: boolean; segmentCountMax: number }): boolean {
+  #reclaim({ keepsSecondWay, historyShare, segmentCountMax }: Reclaim): boolean {
     const { newestVerified } = this.#options.snapshots;
     if (newestVerified === undefined) return false;
     const before = keepsSecondWay ? this.#secondWay(newestVerified) : newestVerified.position;
-    return this.cut(before, segmentCountMax);
+    if (this.cut(before, segmentCountMax)) return true;
+    const { first } = this.#segments;
+    const floor = this.#floorOf(before, ['firm']);
+    const isMore = this.#cutWhile(floor, segmentCountMax, () => this.#share() > historyShare);
+    if (first !== this.#segments.first) this.#options.giveWay(this.#segments.oldestReadable);
+    return isMore;
+  }
+
+  // Removes segments that end before a position, at most a number, while the condition is true. True: there are more.
+  #cutWhile(floor: Position, segmentCountMax: number, isWanted: () => boolean): boolean {
+    const { first } = this.#segments;
+    const isNext = (): boolean => this.#isFirstBefore(floor) && isWanted();
+    let isFailing = false;
+    for (let count = 0; count < segmentCountMax && isNext() && !isFailing; count++) {
+      isFailing = !this.#segments.removeFirst();
+    }
+    if (first !== this.#segments.first) this.updateLevel();
+    return isNext() && !isFailing;
   }
 
   // Where the log has to begin so that all entries can be had without the newest snapshot, if they can.
@@ -140,9 +166,9 @@ export class Room {
   }
 
   // Up to where cursors let the log be cut, at most a position.
-  #floorOf(before: Position): Position {
+  #floorOf(before: Position, kinds: readonly CursorKind[]): Position {
     let floor = before;
-    for (const position of this.#options.cursors()) floor = earlier(floor, position);
+    for (const kind of kinds) for (const each of this.#options.cursors(kind)) floor = earlier(floor, each);
     return floor;
   }
 

@@ -150,6 +150,18 @@ export const WRITE_BACK_OPTIONS = {
       expected: '0 or a time with its unit, such as "50ms"',
     },
   },
+  retainBehind: {
+    check: kinds.duration(600_000),
+    default: "'10m'",
+    doc: 'how far back the database may go, to a backup or a standby, and get what it lacks from the log; 0: not at all',
+    flag: {
+      names: '--retain-behind <time>',
+      default: '10m',
+      doc: 'how far back the database may go and get what it lacks from the log; 0: not at all',
+      read: (text) => (text === '0' ? 0 : /^\d+$/.test(text) ? undefined : text),
+      expected: '0 or a time with its unit, such as "10m"',
+    },
+  },
 } as const satisfies Rows<WriteBackOptions>;
 
 /** Each of `rules`. */
@@ -366,7 +378,7 @@ export const CACHE_OPTIONS = {
   writeBack: {
     check: (given, name, usableMemory) => checkAll(WRITE_BACK_OPTIONS, name, given as WriteBackOptions, usableMemory),
     default: '',
-    doc: "`{ maxRows: 1000, maxBytes: '4mb', delay: '50ms' }`: how changes share transactions",
+    doc: "`{ maxRows: 1000, maxBytes: '4mb', delay: '50ms', retainBehind: '10m' }`: how changes share transactions",
     ofStore: true,
   },
   rules: {

@@ -140,6 +140,11 @@ export interface WriteBackOptions {
   maxBytes?: Size;
   /** How long a change waits for others, which then share its transaction. Default 50 ms. */
   delay?: Duration;
+  /**
+   * How far back the database may go, to a backup or a standby, and get what it lacks from the log. Default 10 minutes;
+   * 0: not at all.
+   */
+  retainBehind?: Duration;
 }
 
 /** When the log is synced to the disk; an interval is from 1 ms to an hour. */
@@ -359,6 +364,7 @@ export interface ResolvedWriteBackOptions {
   readonly maxBytes: number;
   /** Milliseconds. */
   readonly delay: number;
+  readonly retainBehind: number;
 }
 
 /** The database itself: what must not be seen by other threads, or cannot go there. */

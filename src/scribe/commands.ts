@@ -17,6 +17,8 @@ export interface ScribeCursor {
   position(): Promise<Position | undefined>;
   /** Makes the cursor, or moves it ahead. It is durable, and so is the log up to there, when this resolves. */
   advance(position: Position): Promise<void>;
+  /** The same, also to a position before that where it is. */
+  place(position: Position): Promise<void>;
   drop(): Promise<void>;
 }
 
@@ -55,6 +57,7 @@ export abstract class ScribeCommands {
       name,
       position: async () => (await ask('position')) as Position | undefined,
       advance: async (position) => void (await ask({ advance: position })),
+      place: async (position) => void (await ask({ place: position })),
       drop: async () => void (await ask('drop')),
     };
   }

@@ -78,7 +78,7 @@ export type Command =
   | { readonly kind: 'close'; readonly id: number; readonly timeoutMs: number; readonly takesSnapshot: boolean };
 
 /** What is done to a cursor of the log. */
-export type CursorAct = 'position' | 'drop' | { readonly advance: Position };
+export type CursorAct = 'position' | 'drop' | { readonly advance: Position } | { readonly place: Position };
 
 /** What the scribe says. */
 export type Report =

@@ -14,7 +14,7 @@
  * the clock.
  */
 import { CairnError, errorKind } from '../errors.ts';
-import { earlier, type LogClock, type LogPort, type Position, type ReadLevel } from '../log/index.ts';
+import { earlier, isHistory, type LogClock, type LogPort, type Position, type ReadLevel } from '../log/index.ts';
 import { FEED_STAT_COUNT, type FeedHandle, FeedStat, FeedState } from '../native.ts';
 import { Appending } from './appending.ts';
 import { Closing } from './closing.ts';
@@ -268,6 +268,7 @@ export class Scribe {
       if (act === 'position') this.#done(id, cursor.position());
       else {
         if (act === 'drop') cursor.drop();
+        else if ('place' in act) cursor.place(act.place);
         else cursor.advance(act.advance);
         this.#handle.dropPlaces(lowestCursor(this.#log));
         this.#done(id);
@@ -350,7 +351,9 @@ export class Scribe {
   }
 }
 
-// No reader needs what is before it.
+// No reader needs what is before it, unless it goes back.
 function lowestCursor(log: LogPort): Position {
-  return [...log.cursors().values()].reduce(earlier, log.committed);
+  let lowest = log.committed;
+  for (const [name, position] of log.cursors()) if (!isHistory(name)) lowest = earlier(lowest, position);
+  return lowest;
 }

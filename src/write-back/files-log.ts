@@ -1,7 +1,7 @@
 /** The log of a cache for its writer: files that this thread reads itself, and a cursor that the scribe moves. */
 import { type LogEntry, LogReader, type Position, Watermark } from '../log/index.ts';
 import type { LogFiles, ScribeCommands } from '../scribe/index.ts';
-import { STORE_CURSOR } from './message.ts';
+import { HISTORY_CURSOR, STORE_CURSOR } from './message.ts';
 import type { WriterLog } from './writer-log.ts';
 
 /** How long written records wait for others before they are synced, where the writer syncs. */
@@ -35,6 +35,10 @@ export class FilesLog implements WriterLog {
     this.#syncs = syncs;
   }
 
+  oldest(): Position {
+    return this.#reader.oldestReadable;
+  }
+
   end(): Position {
     return this.#watermark.at('durable');
   }
@@ -59,6 +63,19 @@ export class FilesLog implements WriterLog {
 
   advance(position: Position): Promise<void> {
     return this.#scribe.cursor(STORE_CURSOR).advance(position);
+  }
+
+  goBack(position: Position): Promise<void> {
+    return this.#scribe.cursor(STORE_CURSOR).place(position);
+  }
+
+  historyFrom(): Promise<Position | undefined> {
+    return this.#scribe.cursor(HISTORY_CURSOR).position();
+  }
+
+  keepHistory(position: Position | undefined): Promise<void> {
+    const cursor = this.#scribe.cursor(HISTORY_CURSOR);
+    return position === undefined ? cursor.drop() : cursor.place(position);
   }
 
   // A database must not have what a power cut takes from the log, so records become readable when they are synced.

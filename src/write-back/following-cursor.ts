@@ -39,9 +39,23 @@ export class FollowingCursor {
     });
   }
 
+  /** Moves it back to a position at once: the log keeps everything behind that, as long as it still has it. */
+  async goBack(position: Position): Promise<void> {
+    this.stop();
+    this.#goal = position;
+    // What is written from here on moves it ahead again, from there.
+    this.#position = position;
+    try {
+      await this.#log.goBack(position);
+    } catch {
+      // The log says itself that it cannot be written, and reading it that it does not go back so far.
+    }
+  }
+
   /** No further move begins by itself. */
   stop(): void {
     this.#timer?.stop();
+    this.#timer = undefined;
   }
 
   /** Moves it now, for the last time. Never rejects. */

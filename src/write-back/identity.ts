@@ -9,9 +9,13 @@
  * | a cursor of another log                      |                           | refused: another log        |
  * | a cursor of more than one lane               |                           | refused                     |
  * | a cursor behind the end of the log           |                           | refused: another writer     |
- * | a cursor before what is confirmed            |                           | refused: gone back          |
+ * | a cursor before the beginning of the log     |                           | refused: gone back too far  |
  * | a cursor where no such entry of the log ends |                           | refused: another writer     |
  * | a cursor                                     | has that entry            | go on from there            |
+ *
+ * The last holds for a cursor before what is confirmed, too: the database has gone back to an earlier state, and the
+ * log writes what it lacks again. Cursor and rows are changed in one transaction, so they went back together. What a
+ * writer from before sends late has no effect: its batch begins elsewhere, or is the same range of the same log.
  */
 import type { Cursor } from '../backend/index.ts';
 import { CairnError } from '../errors.ts';
@@ -35,8 +39,10 @@ export class Refusal {
 export interface LogIdentity {
   readonly directory: string;
   readonly logId: bigint;
-  /** Everything before this is confirmed to be in the database. */
+  /** Everything before this was confirmed to be in the database. */
   readonly confirmed: Position;
+  /** Where it begins. */
+  readonly oldest: Position;
   /** The end of what may be read. */
   readonly end: Position;
   /** Epoch and writer of the entry that ends at a position; undefined: none does. */
@@ -48,7 +54,7 @@ export const ONE_LANE = { lane: 0, laneCount: 1 } as const;
 
 /** Judges the cursors of a database by a log: undefined, the cursor to go on from, or why not. */
 export function judge(cursors: readonly Cursor[], log: LogIdentity, database: string): Cursor | undefined | Refusal {
-  const { directory, logId, confirmed } = log;
+  const { directory, logId, confirmed, oldest } = log;
   const [cursor] = cursors;
   if (cursor === undefined) {
     if (confirmed === 0n) return undefined;
@@ -70,7 +76,7 @@ export function judge(cursors: readonly Cursor[], log: LogIdentity, database: st
     );
   }
   if (cursor.position > log.end) return fenced(database, directory);
-  if (cursor.position < confirmed) return goneBack(database, directory);
+  if (cursor.position < oldest) return goneBack(database, log, cursor.position);
   if (cursor.position === 0n) return cursor;
   const state = log.stateAt(cursor.position);
   if (state?.epoch !== cursor.epoch || state.writer !== cursor.writer) return fenced(database, directory);
@@ -84,9 +90,9 @@ function fenced(database: string, directory: string): Refusal {
   );
 }
 
-function goneBack(database: string, directory: string): Refusal {
+function goneBack(database: string, { directory, oldest, confirmed }: LogIdentity, position: Position): Refusal {
   return new Refusal(
     'gone-back',
-    `${database} has gone back to an earlier state: rows that it had confirmed to the log in ${directory} are not in it any more. Bring it to the later state, or begin with an empty directory and an empty database`,
+    `${database} has gone back to an earlier state, to position ${position} of the log in ${directory}, which had been written up to ${confirmed} and is kept from ${oldest} on. What is between cannot be written again. Bring the database to a later state, or begin with an empty directory and an empty database`,
   );
 }

@@ -1,4 +1,5 @@
 /** What the keeper and the writer say to each other, in one thread or between two. Everything can be cloned. */
+import { HISTORY_PREFIX } from '../log/index.ts';
 import type { Rule } from '../rules/index.ts';
 import type { Answer, LogFiles, PlainError } from '../scribe/index.ts';
 import type { BatchLimits } from './batcher.ts';
@@ -10,6 +11,8 @@ export interface WriteBackOptions {
   readonly limits: BatchLimits;
   /** What happens to the changes of which keys. */
   readonly rules: readonly Rule[];
+  /** For how long the log keeps what the database has; 0: it does not. */
+  readonly retainMs: number;
   /** The log is synced by the writer, because nothing else does it in time. */
   readonly syncsLog: boolean;
 }
@@ -38,6 +41,8 @@ export const PULSE_MS = 250;
 
 /** The name of the log's cursor for its database. */
 export const STORE_CURSOR = 'store';
+/** That of the history that is kept for it. */
+export const HISTORY_CURSOR = `${HISTORY_PREFIX}${STORE_CURSOR}`;
 
 /** What a writer is told. */
 export type WriterTold =
@@ -74,6 +79,12 @@ export type WriteBackNotice =
   | { readonly kind: 'halted'; readonly cause: unknown }
   /** It is written again. */
   | { readonly kind: 'recovered' }
+  /** The database has gone back to an earlier state, and gets these bytes of the log again. */
+  | { readonly kind: 'healing'; readonly bytes: number }
+  /** The database has all of that again. */
+  | { readonly kind: 'healed' }
+  /** The log has no room to keep all of `retainBehind`: it keeps this time of it. */
+  | { readonly kind: 'history-short'; readonly keptMs: number }
   /** The database is not that of this log, or not any more: nothing is written until the cache is opened again. */
   | { readonly kind: 'refused'; readonly cause: unknown }
   /** The thread that writes has died or did not answer, and another one continues. */

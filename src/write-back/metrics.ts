@@ -26,6 +26,9 @@ export const WRITE_BACK_METRICS = [
   'retries',
   'deadLetters',
   'restarts',
+  'healings',
+  'historyMs',
+  'historyBytes',
 ] as const;
 export type WriteBackMetric = (typeof WRITE_BACK_METRICS)[number];
 
@@ -37,6 +40,7 @@ export const WRITER_STATES: readonly WriterState[] = [
   'paused',
   'refused',
   'closed',
+  'healing',
 ];
 
 const PLACES = Object.fromEntries(WRITE_BACK_METRICS.map((name, place) => [name, place])) as Record<
@@ -80,7 +84,8 @@ export const WRITE_BACK_STAT_NAMES: readonly string[] = WRITE_BACK_METRICS.map(
 /** Of a cache with a database, in `cache.stats().writeBack`. Counters are since the cache was opened. */
 export interface WriteBackStats {
   /**
-   * `opening`: the database has not answered yet; `writing`; `retrying` and `halted`: it cannot be written, and is
+   * `opening`: the database has not answered yet; `writing`; `healing`: it has gone back to an earlier state, and gets
+   * what it lacks from the log; `retrying` and `halted`: it cannot be written, and is
    * tried again; `paused`; `refused`: nothing is written until the cache is opened again; `closed`.
    */
   state: WriterState;
@@ -109,6 +114,11 @@ export interface WriteBackStats {
   deadLetters: number;
   /** Threads that were started anew because one died or did not answer. */
   restarts: number;
+  /** Times the database had gone back to an earlier state, and was brought to the present one. */
+  healings: number;
+  /** What the log keeps for that: the time that the database may go back, and the bytes of the log. */
+  historyMs: number;
+  historyBytes: number;
 }
 
 /** The statistics, from any thread. */

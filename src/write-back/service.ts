@@ -63,6 +63,7 @@ export class WriterService {
       connect,
       limits: options.limits,
       rules: options.rules.length === 0 ? undefined : new RuleSet(options.rules),
+      retainMs: options.retainMs,
       callTimeoutMs: CALL_TIMEOUT_MS,
       clock,
       random,
@@ -70,6 +71,12 @@ export class WriterService {
         state: (state, cause) => this.#onState(state, cause),
         committed: (batch) => this.#onCommitted(batch),
         retry: () => this.#metrics.add('retries', 1),
+        healing: (bytes) => {
+          this.#metrics.add('healings', 1);
+          this.#notify({ kind: 'healing', bytes });
+        },
+        healed: () => this.#notify({ kind: 'healed' }),
+        historyShort: (keptMs) => this.#notify({ kind: 'history-short', keptMs }),
       },
     });
     if (isPaused) this.#writer.pause();
@@ -131,7 +138,7 @@ export class WriterService {
   }
 
   #measure(): void {
-    const { confirmed, owed } = this.#writer;
+    const { confirmed, owed, history } = this.#writer;
     this.#metrics.set('behindBytes', this.#writer.isIdle ? 0 : this.#log.bytesFrom(confirmed));
     this.#metrics.set('owedRecords', owed.records);
     this.#metrics.set('owedBytes', owed.bytes);
@@ -139,6 +146,8 @@ export class WriterService {
       'oldestUnwrittenMs',
       Math.max(0, this.#clock.wallMs() - (owed.oldestMs ?? Number.POSITIVE_INFINITY)),
     );
+    this.#metrics.set('historyMs', history.ms);
+    this.#metrics.set('historyBytes', history.bytes);
     this.#metrics.publish(this.#handle);
   }
 

@@ -6,6 +6,8 @@ export interface WriterLog {
   readonly logId: bigint;
   /** Everything before this is known to be in the database: the log's own cursor as of opening. */
   readonly confirmed: Position;
+  /** Where the log begins. */
+  oldest(): Position;
   /** The end of what a power cut leaves. */
   end(): Position;
   /** Bytes of it from a position on. */
@@ -18,4 +20,10 @@ export interface WriterLog {
   read(from: Position, signal: AbortSignal): AsyncIterable<LogEntry>;
   /** Moves the log's own cursor: the log needs nothing before this position for the writer any more. */
   advance(position: Position): Promise<void>;
+  /** Moves it back: what is behind this position is owed to the database again. */
+  goBack(position: Position): Promise<void>;
+  /** From where on the log keeps what the database has, for the day on which that goes back; undefined: nothing yet. */
+  historyFrom(): Promise<Position | undefined>;
+  /** Keeps it from a position on, as long as there is room; undefined: no more. */
+  keepHistory(position: Position | undefined): Promise<void>;
 }

@@ -12,6 +12,8 @@
  * | retrying  | a call failed that may succeed later                | a call that succeeds; tries forever       |
  * | halted    | only a change of the database or its rights helps,  | the same; tries every 30 s                 |
  * |           | or the log cannot be read                           |                                            |
+ * | healing   | the database has gone back to an earlier state, and | the database being where it was before     |
+ * |           | gets what it lacks from the log                     |                                            |
  * | paused    | pause()                                             | resume()                                   |
  * | refused   | the database is not that of the log, or not any     | nothing: the cache has to be opened again  |
  * |           | more, or another writer has taken it over           |                                            |
@@ -21,11 +23,16 @@
  * So the writer reads the cursor first. Where the batch would have put it, the batch was committed; where it was, the
  * batch is written again, the same one: nothing is added to a batch that was sent. Anywhere else, identity.ts judges it
  * as at the beginning: a writer of this log that died with a batch on its way may have moved it, and this one goes on
- * from there; a copy of the log, or a database that has gone back, stops it. A call that took too long may still have
- * its effect later, while the batch is written again: the cursor decides then which of the two has any.
+ * from there; a copy of the log stops it. A call that took too long may still have its effect later, while the batch is
+ * written again: the cursor decides then which of the two has any.
+ *
+ * **Healing.** A cursor before the last confirmed one means that the database has gone back, its rows with it. The
+ * writer goes on from there, as from any cursor: what is behind it is owed again. While nothing is to be written it
+ * looks at the cursor now and then, so that it finds out while the log still has what is needed.
  *
  * This file has its course and its states. Calls of the database are in calls.ts, what is read of the log and what a
- * batch is in gatherer.ts and batcher.ts, and the log's own cursor in following-cursor.ts.
+ * batch is in gatherer.ts and batcher.ts, the log's own cursor in following-cursor.ts, and what the log keeps for
+ * healing in kept-history.ts.
  */
 import {
   type Change,
@@ -36,7 +43,7 @@ import {
   type WriteBatch,
 } from '../backend/index.ts';
 import { CairnError } from '../errors.ts';
-import { later, type Position } from '../log/index.ts';
+import { earlier, later, type Position } from '../log/index.ts';
 import type { RuleSet } from '../rules/index.ts';
 import { type Batch, Batcher, type BatchLimits, type EntryEnd } from './batcher.ts';
 import { Calls, type CallsOptions, type Failure } from './calls.ts';
@@ -45,9 +52,10 @@ import { type WriterClock, within } from './clock.ts';
 import { FollowingCursor } from './following-cursor.ts';
 import { Gatherer } from './gatherer.ts';
 import { judge, type LogIdentity, ONE_LANE, Refusal } from './identity.ts';
+import { KeptHistory } from './kept-history.ts';
 import type { WriterLog } from './writer-log.ts';
 
-export type WriterState = 'opening' | 'writing' | 'retrying' | 'halted' | 'paused' | 'refused' | 'closed';
+export type WriterState = 'opening' | 'writing' | 'healing' | 'retrying' | 'halted' | 'paused' | 'refused' | 'closed';
 
 /** A batch that the database has. */
 export interface Committed {
@@ -67,6 +75,12 @@ export interface WriterEvents {
   committed(batch: Committed): void;
   /** A call has failed and is tried again. */
   retry(cause: Error): void;
+  /** The database has gone back by this much of the log. */
+  healing(bytes: number): void;
+  /** It is where it was before. */
+  healed(): void;
+  /** The log has no room for all of `retainMs`, and keeps this time of it. */
+  historyShort(keptMs: number): void;
 }
 
 export interface WriterOptions extends Omit<CallsOptions, 'ending' | 'onFailed'> {
@@ -74,11 +88,15 @@ export interface WriterOptions extends Omit<CallsOptions, 'ending' | 'onFailed'>
   readonly limits: BatchLimits;
   /** Which keys are written; undefined: all. */
   readonly rules?: RuleSet | undefined;
+  /** For how long the log keeps what the database has; 0: it does not. */
+  readonly retainMs: number;
   readonly on: WriterEvents;
 }
 
 /** How long close() waits for a database that does not answer any more, and then for the log. */
 const END_MS = 1000;
+/** While nothing is to be written, the cursor of the database is looked at this often. */
+export const LOOK_MS = 10_000;
 
 export class Writer {
   readonly #options: WriterOptions;
@@ -92,6 +110,7 @@ export class Writer {
   readonly #gatherer: Gatherer;
   #stopGathering = new AbortController();
   readonly #logCursor: FollowingCursor;
+  readonly #history: KeptHistory;
   #state: WriterState = 'opening';
   #isPaused = false;
   #closing: Promise<void> | undefined;
@@ -99,6 +118,12 @@ export class Writer {
   #cursor: Cursor | undefined;
   /** Everything before this is in the database. */
   #confirmed: Position;
+  /** The furthest that it was: beyond `confirmed` while the database is healed. */
+  #reached: Position;
+  /** When the cursor of the database was last known to be where it should; undefined: it is to be looked at. */
+  #seenMs: number | undefined;
+  /** What a look at the database has found instead. */
+  #moved: readonly Cursor[] | undefined;
   #writing: Batch | undefined;
   #refusal: Refusal | undefined;
   /** What the log says of its oldest record behind what has been read, which costs a look into its files. */
@@ -112,11 +137,16 @@ export class Writer {
     this.#log = log;
     this.#clock = clock;
     this.#confirmed = log.confirmed;
+    this.#reached = log.confirmed;
     this.#logCursor = new FollowingCursor(log, clock);
+    this.#history = new KeptHistory({
+      ...{ log, clock, retainMs: options.retainMs },
+      onShort: (keptMs) => options.on.historyShort(keptMs),
+    });
     this.#batcher = new Batcher(limits, rules);
     this.#gatherer = new Gatherer({
       ...{ log, clock, random, batcher: this.#batcher, changed: this.#changed },
-      onFailed: (error) => this.#enter('halted', error),
+      onFailed: (error) => this.#onUnreadable(error),
       onRecovered: () => this.#workIfWell(),
     });
     this.#calls = new Calls({
@@ -137,6 +167,33 @@ export class Writer {
   /** Everything before this is in the database. */
   get confirmed(): Position {
     return this.#confirmed;
+  }
+
+  /**
+   * Everything before this was in the database at some time. An answer of the database that was asked for later, and
+   * whose cursor is before this, is of an earlier state: tell it to doubt().
+   */
+  get reached(): Position {
+    return this.#reached;
+  }
+
+  /** The database has gone back, and does not have all yet that it had. */
+  get isHealing(): boolean {
+    return this.#confirmed < this.#reached;
+  }
+
+  /** What the log keeps for a database that goes back: the time that it may go back by, and the bytes. */
+  get history(): { readonly ms: number; readonly bytes: number } {
+    const { position, keptMs } = this.#history;
+    if (position === undefined) return { ms: 0, bytes: 0 };
+    const bytes = this.#log.bytesFrom(position) - this.#log.bytesFrom(this.#confirmed);
+    return { ms: keptMs, bytes: Math.max(0, bytes) };
+  }
+
+  /** The database may have gone back: its cursor is looked at as soon as nothing is to be written. */
+  doubt(): void {
+    this.#seenMs = undefined;
+    this.#changed.notify();
   }
 
   /** Everything that the log has is in the database. */
@@ -213,7 +270,7 @@ export class Writer {
   /** Writes nothing until resume(); a batch that is being written is finished. */
   pause(): void {
     this.#isPaused = true;
-    if (this.#state === 'writing') this.#enter('paused');
+    if (this.#state === 'writing' || this.#state === 'healing') this.#enter('paused');
     this.#changed.notify();
   }
 
@@ -242,7 +299,7 @@ export class Writer {
     this.#changed.notify();
     // Ends a call in progress, which may or may not have had its effect. A database that hangs is not waited for.
     await within(this.#clock, END_MS, Promise.all([this.#calls.disconnect(), this.ended.catch(() => {})]));
-    await within(this.#clock, END_MS, this.#logCursor.end(this.#confirmed));
+    await within(this.#clock, END_MS, Promise.all([this.#logCursor.end(this.#confirmed), this.#history.settled()]));
     this.#enter('closed');
     this.#changed.notify();
   }
@@ -260,12 +317,12 @@ export class Writer {
 
   async #run(): Promise<void> {
     let cursors = await this.#calls.untilAnswered((backend) => backend.readCursors());
-    while (cursors !== undefined && this.#begin(cursors)) cursors = await this.#carry();
+    while (cursors !== undefined && (await this.#begin(cursors))) cursors = await this.#carry();
     this.#changed.notify();
   }
 
   // Finds where to go on. False: it is refused.
-  #begin(cursors: readonly Cursor[]): boolean {
+  async #begin(cursors: readonly Cursor[]): Promise<boolean> {
     this.#succeeded();
     const found = judge(cursors, this.#identity(), this.#calls.name);
     if (found instanceof Refusal) {
@@ -274,19 +331,28 @@ export class Writer {
       this.#changed.notify();
       return false;
     }
+    const position = found?.position ?? 0n;
     this.#cursor = found;
     // What was gathered is read again. Until then it is on its way, which drain() sees.
-    this.#batcher.begin(found?.position ?? 0n);
+    this.#batcher.begin(position);
     this.#writing = undefined;
-    this.#confirm(found?.position ?? 0n);
+    if (position < this.#confirmed) await this.#goBack(position);
+    this.#confirm(position);
     return true;
+  }
+
+  // The database has. From now on everything behind this is owed to it.
+  async #goBack(position: Position): Promise<void> {
+    this.#confirmed = position;
+    this.#options.on.healing(this.#log.bytesFrom(position) - this.#log.bytesFrom(this.#reached));
+    await this.#logCursor.goBack(position);
   }
 
   // Carries batches from the cursor on, until it has ended, which is undefined; or until the cursor is elsewhere.
   async #carry(): Promise<readonly Cursor[] | undefined> {
     this.#work();
     this.#stopGathering = new AbortController();
-    const gathering = this.#gatherer.run(this.#logCursor.position, this.#stopGathering.signal);
+    const gathering = this.#gatherer.run(this.#readFrom(), this.#stopGathering.signal);
     let moved: readonly Cursor[] | undefined;
     for (let batch = await this.#next(); batch !== undefined; batch = await this.#next()) {
       const outcome = await this.#write(batch);
@@ -300,13 +366,41 @@ export class Writer {
     this.#stopGathering.abort();
     this.#changed.notify();
     await gathering;
+    moved ??= this.#moved;
+    this.#moved = undefined;
     return moved;
+  }
+
+  #readFrom(): Position {
+    const { position } = this.#batcher;
+    if (!this.isHealing) return this.#logCursor.position;
+    const from = earlier(this.#logCursor.position, this.#history.readFrom(position));
+    return from < this.#log.oldest() ? position : from;
+  }
+
+  // Looks at the cursor of the database when that has not been seen for a while. True: it is elsewhere, or the end has
+  // come.
+  async #look(): Promise<boolean> {
+    const cursors = await this.#calls.untilAnswered((backend) => backend.readCursors());
+    if (cursors === undefined) return true;
+    this.#succeeded();
+    if (cursors.length > 1 || !sameCursor(cursors[0], this.#cursor)) {
+      this.#moved = cursors;
+      return true;
+    }
+    this.#see();
+    return false;
+  }
+
+  #see(): void {
+    this.#seenMs = this.#clock.steadyMs();
+    this.#history.seen(this.#confirmed);
   }
 
   // Takes the next batch when it is due; undefined: there is nothing to write any more.
   async #next(): Promise<Batch | undefined> {
     for (;;) {
-      if (this.#isEnding) return undefined;
+      if (this.#isEnding || this.#moved !== undefined) return undefined;
       const dueInMs = this.#isPaused ? undefined : this.#batcher.dueInMs(this.#clock.steadyMs());
       if (dueInMs === 0) {
         this.#writing = this.#batcher.take();
@@ -314,8 +408,12 @@ export class Writer {
         this.#changed.notify();
         return this.#writing;
       }
-      if (dueInMs === undefined) await this.#changed.wait();
-      else await this.#changedWithin(dueInMs);
+      if (dueInMs !== undefined) await this.#changedWithin(dueInMs);
+      else {
+        const lookInMs = this.#seenMs === undefined ? 0 : this.#seenMs + LOOK_MS - this.#clock.steadyMs();
+        if (lookInMs > 0) await this.#changedWithin(lookInMs);
+        else if (await this.#look()) return undefined;
+      }
     }
   }
 
@@ -369,14 +467,22 @@ export class Writer {
     return {
       directory,
       logId,
-      confirmed: this.#confirmed,
+      confirmed: this.#reached,
+      oldest: this.#log.oldest(),
       end: this.#log.end(),
       stateAt: (position) => this.#log.stateAt(position),
     };
   }
 
   #confirm(position: Position): void {
-    if (position > this.#confirmed) this.#confirmed = position;
+    const wasHealing = this.isHealing;
+    this.#confirmed = later(this.#confirmed, position);
+    this.#reached = later(this.#reached, position);
+    this.#see();
+    if (wasHealing && !this.isHealing) {
+      this.#options.on.healed();
+      if (this.#state === 'healing') this.#work();
+    }
     this.#changed.notify();
   }
 
@@ -386,6 +492,13 @@ export class Writer {
       this.#enter('paused');
       await this.#changed.wait();
     }
+  }
+
+  #onUnreadable(error: Error): void {
+    // The log has removed what the database lacks since it went back.
+    if (this.#cursor !== undefined && this.#cursor.position < this.#log.oldest()) this.#moved = [this.#cursor];
+    this.#enter('halted', error);
+    this.#changed.notify();
   }
 
   #onFailed({ error, isHalting }: Failure): void {
@@ -404,7 +517,7 @@ export class Writer {
   }
 
   #work(): void {
-    this.#enter(this.#isPaused ? 'paused' : 'writing');
+    this.#enter(this.#isPaused ? 'paused' : this.isHealing ? 'healing' : 'writing');
   }
 
   // Until something changes, or the time is over.

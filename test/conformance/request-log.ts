@@ -262,6 +262,23 @@ export function describeRequestLog(name: string, makeHarness: () => LogHarness |
       expect([...(await second.cursors()).keys()]).toEqual(['feed']);
     });
 
+    test('a cursor can be placed before where it is, as far as the log still goes', async () => {
+      const log = await open();
+      const places: { position: Position; end: Position }[] = [];
+      for (let i = 0; i < 40; i++) places.push(await append(log, `${i}`, { valueBytes: 900 }));
+      const cursor = log.cursor('feed');
+      await cursor.place(places[39]!.end);
+      await cursor.place(places[9]!.end);
+      expect(await cursor.position()).toBe(places[9]!.end);
+      expect(await log.truncate(places[29]!.end)).toBeLessThanOrEqual(places[9]!.end);
+      expect(await all(log, 30, places[9]!.end)).toHaveLength(30);
+      await cursor.advance(places[39]!.end);
+      const oldest = await log.truncate(places[29]!.end);
+      expect(oldest).toBeGreaterThan(places[9]!.end);
+      await expect(async () => cursor.place(places[9]!.end)).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT'));
+      expect(await cursor.position()).toBe(places[39]!.end);
+    });
+
     test('truncating keeps everything behind the position and everything that a cursor needs', async () => {
       const log = await open();
       const places: { position: Position; end: Position }[] = [];

@@ -794,6 +794,66 @@ describe('the limit', () => {
     expect(log.usage().level).not.toBe('full');
   });
 
+  test('history is kept while the log is at most half full, and then gives way, oldest first', async () => {
+    const disk = new LogDisk();
+    let log = disk.open({ limitBytes: 160_000 });
+    const snapshot = (): void => {
+      const start = { position: log.committed, recordsBefore: log.recordsBefore, epoch: log.epoch };
+      const steps = log.snapshots.begin(start).finish(log.durable, log.epoch);
+      while (!steps.next().done);
+      log.reclaim();
+    };
+    const history = () => log.cursors().get('history of feed')!;
+    log.cursor('history of feed').place(0n);
+    for (let i = 0; i < 20; i++) await append(log, `${i}`, { valueBytes: 2000 });
+    for (let i = 0; i < 3; i++) snapshot();
+    expect([log.oldestReadable, history()]).toEqual([0n, 0n]);
+    for (let i = 0; i < 100; i++) {
+      await append(log, `${i}`, { valueBytes: 2000 });
+      if (i % 5 === 4) snapshot();
+      expect(history()).toBeGreaterThanOrEqual(log.oldestReadable);
+    }
+    // As much as there is room for is still there, and no level has begun for its sake.
+    const { bytes, level } = log.usage();
+    expect([bytes > 50_000, bytes <= 80_000, level]).toEqual([true, true, 'ok']);
+    expect(history()).toBe(log.oldestReadable);
+    const { size } = new Set(kindsOf(disk.notices));
+    expect(size).toBe(0);
+    log.close();
+    log = disk.open({ limitBytes: 160_000 });
+    expect(history()).toBe(log.oldestReadable);
+    // A cursor that is not of history keeps its segments, and costs history the rest.
+    const slow = log.committed;
+    log.cursor('slow').advance(slow);
+    for (let i = 0; log.append(batchFor(log, `${i}`, { valueBytes: 2000 })).kind === 'committed'; i++) {
+      if (i % 5 === 4) snapshot();
+    }
+    expect(log.usage().level).toBe('full');
+    expect(log.oldestReadable).toBeLessThanOrEqual(slow);
+    expect(history()).toBe(log.oldestReadable);
+  });
+
+  test('history gives way on a full disk, where its cursor cannot be moved', async () => {
+    const disk = new LogDisk();
+    const log = disk.open({ limitBytes: 2 ** 20 });
+    log.cursor('history of feed').place(0n);
+    for (let i = 0; i < 20; i++) await append(log, `${i}`, { valueBytes: 2000 });
+    for (let i = 0; i < 2; i++) {
+      const start = { position: log.committed, recordsBefore: log.recordsBefore, epoch: log.epoch };
+      const steps = log.snapshots.begin(start).finish(log.durable, log.epoch);
+      while (!steps.next().done);
+    }
+    const before = log.usage().bytes;
+    let isFull = true;
+    disk.disk.fate = ({ kind }) => {
+      if (kind === 'remove') isFull = false;
+      return isFull && kind === 'write' ? 'ENOSPC' : 'ok';
+    };
+    await append(log, 'x', { valueBytes: 2000 });
+    expect(log.usage().bytes).toBeLessThan(before);
+    expect(log.oldestReadable).toBeGreaterThan(0n);
+  });
+
   test('no segment is deleted without a snapshot, wherever the cursors are', () => {
     const disk = new LogDisk();
     const log = disk.open();

@@ -235,6 +235,10 @@ export class LatentLog implements LogPort {
         cursor.advance(position);
         while (!this.syncStep(position));
       },
+      place: (position) => {
+        cursor.place(position);
+        while (!this.syncStep(position));
+      },
     };
   }
   cursors(): ReadonlyMap<string, Position> {

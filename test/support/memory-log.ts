@@ -177,6 +177,10 @@ export class MemoryLog implements RequestLog {
         if (position < least || position > this.#end) throw outOfRange('position', '', position);
         cursors.set(name, position);
       },
+      place: (position) => {
+        if (position < this.#stream.oldest || position > this.#end) throw outOfRange('position', '', position);
+        cursors.set(name, position);
+      },
       drop: () => void cursors.delete(name),
     };
   }

@@ -36,6 +36,15 @@ export class WorldLog implements WriterLog {
     this.logId = logId;
   }
 
+  /** Of the history. */
+  history: Position | undefined;
+  /** Entries before this were removed. */
+  begin: Position = 0n;
+
+  oldest(): Position {
+    return this.begin;
+  }
+
   end(): Position {
     return this.entries.at(-1)?.end ?? 0n;
   }
@@ -99,6 +108,7 @@ export class WorldLog implements WriterLog {
     let position = from;
     const stopped = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
     while (!signal.aborted) {
+      if (position < this.begin) throw new Error(`The log begins at ${this.begin}`);
       const entry = this.entries.find((each) => each.position >= position);
       if (entry === undefined) {
         await Promise.race([this.#changed.wait(), stopped]);
@@ -115,18 +125,36 @@ export class WorldLog implements WriterLog {
       directory: this.directory,
       logId: this.logId,
       confirmed: this.confirmed,
+      oldest: () => this.oldest(),
       end: () => this.end(),
       bytesFrom: (position) => this.bytesFrom(position),
       timeFrom: (position) => this.timeFrom(position),
       stateAt: (position) => this.stateAt(position),
       read: (from, signal) => this.read(from, signal),
       advance: (position) => this.advance(position),
+      goBack: (position) => this.goBack(position),
+      historyFrom: () => this.historyFrom(),
+      keepHistory: (position) => this.keepHistory(position),
     };
   }
 
   async advance(position: Position): Promise<void> {
     if (position < this.confirmed || position > this.end()) throw new Error(`Cannot move to ${position}`);
     this.confirmed = position;
+  }
+
+  async goBack(position: Position): Promise<void> {
+    if (position < this.begin) throw new Error(`There is nothing at ${position}`);
+    this.confirmed = position;
+  }
+
+  async historyFrom(): Promise<Position | undefined> {
+    return this.history;
+  }
+
+  async keepHistory(position: Position | undefined): Promise<void> {
+    if (position !== undefined && position < this.begin) throw new Error(`There is nothing at ${position}`);
+    this.history = position;
   }
 }
 
@@ -173,9 +201,11 @@ export class WorldDatabase {
   /** What a backup of now is; the answer puts it back. */
   backUp(): () => void {
     const rows = new Map(this.rows);
+    const history = [...this.history];
     const { cursors } = this;
     return () => {
       this.rows = new Map(rows);
+      this.history = [...history];
       this.cursors = cursors;
     };
   }

@@ -350,6 +350,9 @@ describe('opening', () => {
     const command = logCommand({ ...output, setExitCode: (code) => lines.push(`${code}`) });
     await command.parseAsync(['drop-cursor', data, 'store'], { from: 'user' });
     expect(lines).toEqual([expect.stringMatching(/^Dropped the cursor store, which was at position 0 of \d+$/), '0']);
+    lines.length = 0;
+    await command.parseAsync(['inspect', data], { from: 'user' });
+    expect(lines.join('\n')).not.toContain('store');
     const without = await directories.open(data);
     expect(without.get('a')).toBe('1');
   });
@@ -505,6 +508,6 @@ test('the options say the database by name', async () => {
   expect(cache.options).toMatchObject({
     store: LMDB_MODULE,
     mode: 'write-back',
-    writeBack: { maxRows: 1000, maxBytes: 4 * 2 ** 20, delay: 5 },
+    writeBack: { maxRows: 1000, maxBytes: 4 * 2 ** 20, delay: 5, retainBehind: 600_000 },
   });
 });

@@ -3,8 +3,9 @@
 // Random records go into a log; a writer carries them to a database whose calls fail at random: before their effect,
 // after it, never returning, or returning never and having their effect later. At random moments the writer is killed
 // (no call of it is begun any more, calls on their way go on) and another one begins with the log's cursor as it was
-// noted, and at times the killed one lives on as a zombie. At the end the database is sound for a while. Then the rows
-// must be those of a model that applies the log, and no change may be twice in the database's history.
+// noted, and at times the killed one lives on as a zombie. The database goes back to earlier states, rows, history and
+// cursor together. At the end it is sound for a while. Then the rows must be those of a model that applies the log, and
+// no change may be twice in the database's history.
 
 import { expect, test } from 'vitest';
 import { Writer } from '../../src/write-back/writer.ts';
@@ -39,14 +40,17 @@ interface Run {
   isDead: boolean;
 }
 
-async function round(random: Random): Promise<void> {
+// How often the database was found to have gone back.
+async function round(random: Random): Promise<number> {
   const clock = new VirtualClock();
   const log = new WorldLog();
   const database = new WorldDatabase();
   const model = new Model();
   const runs: Run[] = [];
   const states = new Set<string>();
+  const backups: (() => void)[] = [];
   let faultShare = 0;
+  let healings = 0;
 
   const begin = (): Run => {
     const run: Run = {
@@ -68,10 +72,18 @@ async function round(random: Random): Promise<void> {
           return backend;
         },
         limits: { rows: 1 + random.below(20), bytes: 2 ** 20, delayMs: random.below(40) },
+        retainMs: 600_000,
         callTimeoutMs: 500,
         clock,
         random: () => random.below(1000) / 1000,
-        on: { state: (state) => void states.add(state), committed: () => {}, retry: () => {} },
+        on: {
+          state: (state) => void states.add(state),
+          committed: () => {},
+          retry: () => {},
+          healing: () => void healings++,
+          healed: () => {},
+          historyShort: () => {},
+        },
       }),
     };
     runs.push(run);
@@ -111,6 +123,9 @@ async function round(random: Random): Promise<void> {
       // The keeper restarts the thread, and the one before lives on.
       current = begin();
     } else if (chance < 70) faultShare = random.below(70);
+    // Before its first cursor it is another database.
+    else if (chance < 76 && database.cursors.length > 0) backups.push(database.backUp());
+    else if (chance < 78 && backups.length > 0) random.pick(backups)();
     await clock.advance(random.below(60));
   }
   faultShare = 0;
@@ -131,15 +146,18 @@ async function round(random: Random): Promise<void> {
   const closed = last.writer.close(0);
   await clock.advance(5000);
   await closed;
+  return healings;
 }
 
 test('each change of a log has its effect once, and the rows are those of the log', async () => {
   const random = new Random();
+  let healings = 0;
   for (let i = 0; i < ROUNDS; i++) {
     try {
-      await round(random);
+      healings += await round(random);
     } catch (error) {
       throw new Error(`Failed in round ${i} with CAIRN_SEED=${random.seed}`, { cause: error });
     }
   }
+  expect(healings).toBeGreaterThan(0);
 });

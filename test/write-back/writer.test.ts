@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { HALTED_RETRY_MS } from '../../src/write-back/backoff.ts';
 import { BARREN_BYTES_MAX, type BatchLimits } from '../../src/write-back/batcher.ts';
 import { LOG_CURSOR_MS } from '../../src/write-back/following-cursor.ts';
-import { type Committed, Writer, type WriterState } from '../../src/write-back/writer.ts';
+import { type Committed, LOOK_MS, Writer, type WriterState } from '../../src/write-back/writer.ts';
 import type { RecordParts } from '../support/records.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 import { type Fault, WorldBackend, WorldDatabase, WorldLog } from '../support/writer-world.ts';
@@ -20,6 +20,8 @@ class World {
   retries = 0;
   callMs = 1;
   fault: WorldBackend['fault'] = () => undefined;
+  retainMs = 600_000;
+  readonly told: string[] = [];
   limits: BatchLimits = { rows: 100, bytes: 2 ** 20, delayMs: 20 };
   #writer: Writer | undefined;
 
@@ -40,6 +42,7 @@ class World {
         return backend;
       },
       limits: this.limits,
+      retainMs: this.retainMs,
       callTimeoutMs: CALL_TIMEOUT_MS,
       clock: this.clock,
       random: () => 0,
@@ -52,6 +55,9 @@ class World {
         retry: () => {
           this.retries++;
         },
+        healing: (bytes) => this.told.push(`healing ${bytes}`),
+        healed: () => this.told.push('healed'),
+        historyShort: (keptMs) => this.told.push(`short ${keptMs}`),
       },
     });
     return this.#writer;
@@ -411,9 +417,12 @@ describe('a cursor', () => {
     ['of another epoch', ({ database }) => patch(database, { epoch: 2 }), 'a copy of the log'],
     ['of another writer, in a copy of the log', ({ database }) => patch(database, { writer: 9n }), 'a copy of the log'],
     [
-      'before what is confirmed',
-      ({ database, log }) => patch(database, { position: log.entries[0]!.end }),
-      'gone back',
+      'before the beginning of the log',
+      ({ database, log }) => {
+        patch(database, { position: log.entries[0]!.position + 1n });
+        log.begin = log.entries[0]!.end;
+      },
+      'gone back to an earlier state, to position 1 of the log',
     ],
     ['of several lanes', ({ database }) => patch(database, { laneCount: 2 }), '2 lanes'],
     ['that is missing', ({ database }) => database.cursors.splice(0), 'has no cursor'],
@@ -454,25 +463,6 @@ describe('a cursor', () => {
     expect(zombie.causes).toEqual([expect.stringContaining('a copy of the log')]);
   });
 
-  test('that goes back with its database stops the writer', async () => {
-    const world = await new World().run();
-    world.log.append(set('a', '1'));
-    await world.run();
-    const putBack = world.database.backUp();
-    world.log.append(set('a', '2'));
-    await world.run();
-    putBack();
-    const drained = world.writer.drain(world.log.append(set('a', '3')).end);
-    const outcome = drained.then(
-      () => 'resolved',
-      ({ code }) => code,
-    );
-    await world.run(60_000);
-    expect(await outcome).toBe('ERR_STORE_REFUSED');
-    expect(world.causes).toEqual([expect.stringContaining('gone back')]);
-    expect(world.rows).toEqual({ a: '1' });
-  });
-
   test('that disappears with its database stops the writer', async () => {
     const world = await new World().run();
     world.log.append(set('a', '1'));
@@ -482,6 +472,199 @@ describe('a cursor', () => {
     await world.run(60_000);
     expect(world.causes).toEqual([expect.stringContaining('has no cursor')]);
     expect(world.rows).toEqual({ a: '1' });
+  });
+});
+
+describe('a database that goes back to an earlier state', () => {
+  // It has had a = 1, 2, 3 and b = 1, and has only the first of these. The answer puts it back.
+  async function written(retainMs = 600_000): Promise<{ world: World; putBack: () => void }> {
+    const world = new World();
+    world.retainMs = retainMs;
+    await world.run();
+    world.log.append(set('a', '1'));
+    await world.run();
+    const putBack = world.database.backUp();
+    world.log.append(set('a', '2'));
+    world.log.append(set('b', '1'));
+    await world.run();
+    world.log.append(set('a', '3'));
+    await world.run();
+    return { world, putBack };
+  }
+
+  test('gets what it lacks from the log, and what comes meanwhile; drain waits for all of it', async () => {
+    const { world, putBack } = await written();
+    putBack();
+    const from = world.database.cursors[0]!.position;
+    const before = world.log.end();
+    const { end } = world.log.append(set('c', '1'));
+    const drained = world.writer.drain(before).then(() => 'drained');
+    await world.run(10_000);
+    expect(await drained).toBe('drained');
+    expect(world.rows).toEqual({ a: '3', b: '1', c: '1' });
+    expect(world.database.history).toHaveLength(new Set(world.database.history).size);
+    expect(world.states).toEqual(['writing', 'healing', 'writing']);
+    expect(world.told).toEqual([`healing ${before - from}`, 'healed']);
+    expect([world.writer.confirmed, world.writer.reached, world.writer.isHealing]).toEqual([end, end, false]);
+  });
+
+  test('is found out also if nothing is to be written, and at once if there is a doubt', async () => {
+    const { world, putBack } = await written();
+    putBack();
+    await world.run(LOOK_MS);
+    await world.run();
+    expect(world.rows).toEqual({ a: '3', b: '1' });
+    putBack();
+    world.writer.doubt();
+    await world.run(100);
+    expect(world.rows).toEqual({ a: '3', b: '1' });
+    expect(world.told).toHaveLength(4);
+  });
+
+  test('again before it is healed is healed from there', async () => {
+    const { world, putBack } = await written();
+    world.limits = { rows: 1, bytes: 1, delayMs: 0 };
+    const slow = new World(world.log, world.database);
+    await world.close();
+    slow.limits = { rows: 1, bytes: 1, delayMs: 0 };
+    slow.callMs = 100;
+    putBack();
+    await slow.run(250);
+    expect(slow.writer.isHealing).toBe(true);
+    putBack();
+    await slow.run(LOOK_MS);
+    expect(slow.rows).toEqual({ a: '3', b: '1' });
+    expect(slow.database.history).toHaveLength(new Set(slow.database.history).size);
+  });
+
+  test('and the cache ends meanwhile: the log owes it from there to the next writer, which heals it', async () => {
+    const { world, putBack } = await written();
+    putBack();
+    world.fault = (call) => (call === 'write' ? 'before' : undefined);
+    const { position } = world.database.cursors[0]!;
+    await world.run(LOOK_MS + 1000);
+    expect(world.log.confirmed).toBe(position);
+    await world.close();
+    expect(world.log.confirmed).toBe(position);
+    world.log.takeOver();
+    const next = await new World(world.log, world.database).run();
+    expect(next.rows).toEqual({ a: '3', b: '1' });
+    expect(next.writer.state).toBe('writing');
+  });
+
+  test('further than the log goes is refused by name, and nothing is written', async () => {
+    const { world, putBack } = await written();
+    putBack();
+    world.log.begin = world.log.entries[1]!.end;
+    const drained = world.writer.drain(world.log.append(set('a', '4')).end);
+    const outcome = drained.catch(({ code, message }) => [code, message]);
+    await world.run(60_000);
+    expect(await outcome).toEqual([
+      'ERR_STORE_REFUSED',
+      expect.stringMatching(/^memory:world has gone back .* written up to \d+ and is kept from \d+ on/),
+    ]);
+    expect(world.rows).toEqual({ a: '1' });
+  });
+
+  test('further than the log goes by the time it is read is refused, too', async () => {
+    const { world, putBack } = await written();
+    putBack();
+    world.log.keepHistory = async () => {};
+    const { goBack } = world.log;
+    world.log.goBack = async (position) => {
+      world.log.begin = world.log.entries[1]!.end;
+      await goBack.call(world.log, position);
+    };
+    world.log.append(set('a', '4'));
+    await world.run(60_000);
+    expect(world.writer.state).toBe('refused');
+    expect(world.rows).toEqual({ a: '1' });
+  });
+
+  test('gets a record that lies in the log twice once, though the first copy is before where it goes back to', async () => {
+    const world = await new World().run();
+    const first = world.log.append(set('a', '1'));
+    await world.run();
+    await world.run(LOOK_MS);
+    world.log.append(set('a', '2'));
+    await world.run();
+    const putBack = world.database.backUp();
+    world.log.appendAgain(first);
+    world.log.append(set('b', '1'));
+    await world.run();
+    putBack();
+    await world.run(2 * LOOK_MS);
+    expect(world.rows).toEqual({ a: '2', b: '1' });
+  });
+
+  test('is not healed of what it had before the history that is kept', async () => {
+    const { world } = await written(0);
+    await world.run(120_000);
+    expect(world.log.history).toBeUndefined();
+    expect(world.writer.history).toEqual({ ms: 0, bytes: 0 });
+  });
+});
+
+describe('history', () => {
+  // A change every second, for this time.
+  async function live(world: World, ms: number): Promise<void> {
+    for (let i = 0; i < ms / 1000; i++) {
+      world.log.append(set('a', `${i}`));
+      await world.run(1000);
+    }
+  }
+  const entryAt = (world: World, secondsAgo: number) => world.log.entries.at(-1 - secondsAgo)!.end;
+
+  test('begins where the database was as long ago as is kept, or little before', async () => {
+    const world = new World();
+    world.retainMs = 80_000;
+    await live(world, 400_000);
+    expect(world.log.history).toBeLessThanOrEqual(entryAt(world, 80));
+    expect(world.log.history).toBeGreaterThan(entryAt(world, 80 + 25));
+    expect(world.writer.history.ms).toBeGreaterThanOrEqual(80_000);
+    expect(world.writer.history.bytes).toBe(Number(world.log.end() - world.log.history!));
+  });
+
+  test('does not age while the database is away', async () => {
+    const world = new World();
+    world.retainMs = 80_000;
+    await live(world, 200_000);
+    const { history } = world.log;
+    world.fault = () => 'before';
+    await live(world, 600_000);
+    expect(world.log.history).toBe(history);
+  });
+
+  test('is not shortened by a restart', async () => {
+    const world = new World();
+    world.retainMs = 80_000;
+    await live(world, 200_000);
+    const { history } = world.log;
+    await world.close();
+    const next = new World(world.log, world.database);
+    next.retainMs = 80_000;
+    await live(next, 70_000);
+    expect(world.log.history).toBe(history);
+    await live(next, 30_000);
+    expect(world.log.history).toBeGreaterThan(history!);
+  });
+
+  test('that the log has no room for is told once, until all is kept again', async () => {
+    const world = new World();
+    world.retainMs = 80_000;
+    await live(world, 200_000);
+    for (let i = 0; i < 3; i++) {
+      world.log.history = entryAt(world, 10);
+      world.log.begin = world.log.history;
+      await live(world, 20_000);
+    }
+    expect(world.told).toEqual([expect.stringMatching(/^short \d+$/)]);
+    expect(Number(world.told[0]!.slice(6))).toBeLessThan(60_000);
+    await live(world, 120_000);
+    world.log.history = entryAt(world, 10);
+    world.log.begin = world.log.history;
+    await live(world, 20_000);
+    expect(world.told).toHaveLength(2);
   });
 });
 
