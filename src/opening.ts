@@ -242,6 +242,7 @@ function nativeOpen(options: ResolvedOptions, description: string, join: boolean
     valueBytesMax: options.maxValueBytes,
     trackAccess: options.trackAccess,
     siphash: options.hash === 'siphash',
+    hasBackend: options.store !== undefined,
   });
 }
 

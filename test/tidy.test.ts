@@ -165,7 +165,7 @@ describe('src/', () => {
     rules: [],
     backend: ['errors', 'request'],
     testing: ['backend'],
-    'write-back': [...shared, 'log', 'request', 'native', 'rules', 'backend', 'scribe'],
+    'write-back': [...shared, 'log', 'request', 'native', 'rules', 'backend', 'scribe', 'loads'],
     replica: [...shared, 'log', 'request'],
     client: ['errors', 'limits'],
     // The classes of a cache, from the first to the last.

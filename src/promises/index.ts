@@ -25,7 +25,11 @@ let callsOf: <V>(promises: CachePromises<V>, verb: string) => Calls;
  *
  * Order: calls of one thread for the same key take effect in the order in which they were made; `clear()` takes effect
  * after all calls made before it. Between different keys, and between promised and synchronous verbs, only awaiting
- * makes an order.
+ * makes an order. A call whose value is in the database only waits for it, and takes effect when the value has come:
+ * behind calls for the same key, and clears, that were made meanwhile and need not wait.
+ *
+ * In a cache with a `store`, a call that needs a value which is not in memory loads it first. It rejects with
+ * `ERR_NOT_RESIDENT`, having done nothing, if the value cannot be loaded.
  *
  * A call rejects with `ERR_INVALID_ARGUMENT`, having done nothing, where the synchronous verb throws it (`setMany` and
  * `deleteMany` do the other entries). It rejects with `ERR_QUEUE_FULL`, having done nothing, if too many calls are

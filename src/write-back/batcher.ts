@@ -10,6 +10,7 @@ import type { LogEntry, Position } from '../log/index.ts';
 import type { RuleSet } from '../rules/index.ts';
 import { Changes } from './coalesce.ts';
 import { PassedVersions } from './passed.ts';
+import type { Versions, WriterMarks } from './stored-marks.ts';
 
 /** Bytes of log without changes that are a batch. */
 export const BARREN_BYTES_MAX: number = 2 ** 20;
@@ -37,11 +38,15 @@ export interface Batch {
   readonly end: EntryEnd;
   /** When the log took its oldest record, in wall time; undefined: it has no changes. */
   readonly oldestMs: number | undefined;
+  /** The highest versions of its records, by shard; undefined: no mark is behind them. */
+  readonly versions: Versions | undefined;
 }
 
 export class Batcher {
   readonly #limits: BatchLimits;
   readonly #rules: RuleSet | undefined;
+  readonly #marks: Pick<WriterMarks, 'collect'>;
+  #versions: Versions | undefined;
   readonly #passed = new PassedVersions();
   #changes: Changes;
   #end: EntryEnd | undefined;
@@ -56,8 +61,9 @@ export class Batcher {
   #flushTo: Position = 0n;
 
   /** `rules`: which keys are written; undefined: all. */
-  constructor(limits: BatchLimits, rules?: RuleSet) {
+  constructor(limits: BatchLimits, marks: Pick<WriterMarks, 'collect'>, rules?: RuleSet) {
     this.#limits = limits;
+    this.#marks = marks;
     this.#rules = rules;
     this.#changes = new Changes(rules);
   }
@@ -65,6 +71,7 @@ export class Batcher {
   /** Forgets what it has gathered: the next entry begins there. */
   begin(position: Position): void {
     this.#changes = new Changes(this.#rules);
+    this.#versions = undefined;
     this.#end = undefined;
     this.#logBytes = 0;
     this.#position = position;
@@ -95,6 +102,7 @@ export class Batcher {
     const wasEmpty = this.isEmpty;
     this.#passed.enter(entry);
     this.#changes.add(entry.records, this.#passed);
+    this.#versions = this.#marks.collect(entry, this.#versions);
     this.#position = entry.end;
     this.#logBytes += Number(entry.end - entry.position);
     this.#end = { position: entry.end, epoch: entry.epoch, writer: entry.writer };
@@ -114,6 +122,14 @@ export class Batcher {
     if (position > this.#flushTo) this.#flushTo = position;
   }
 
+  /** The versions of what was gathered, once, if none of it changes a row: the database has all that it needs of it. */
+  takeBarren(): Versions | undefined {
+    if (!this.isEmpty) return undefined;
+    const versions = this.#versions;
+    this.#versions = undefined;
+    return versions;
+  }
+
   /** Milliseconds until there is a batch to take, 0: there is one; undefined: no change has been gathered. */
   dueInMs(nowMs: number): number | undefined {
     if (this.isEmpty) return this.#logBytes >= BARREN_BYTES_MAX ? 0 : undefined;
@@ -125,8 +141,9 @@ export class Batcher {
   /** Takes the batch, and begins another. REQUIRES: dueInMs() has said that there is one. */
   take(): Batch {
     const oldestMs = this.isEmpty ? undefined : this.#oldestMs;
-    const batch = { changes: this.#changes, end: this.#end!, oldestMs };
+    const batch = { changes: this.#changes, end: this.#end!, oldestMs, versions: this.#versions };
     this.#changes = new Changes(this.#rules);
+    this.#versions = undefined;
     this.#end = undefined;
     this.#logBytes = 0;
     return batch;

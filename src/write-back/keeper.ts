@@ -16,7 +16,7 @@
 import type { Worker } from 'node:worker_threads';
 import type { KeptDeadLetter } from '../backend/index.ts';
 import { CairnError, errorKind } from '../errors.ts';
-import { type FeedHandle, native } from '../native.ts';
+import { type BackedHandle, type LoadHandle, native } from '../native.ts';
 import type { StoreTarget } from '../options.ts';
 import {
   attachScribe,
@@ -74,7 +74,7 @@ const keepers = shared.writeBackKeepers;
 export class WriteBackKeeper implements WriteBackActions {
   readonly #options: WriteBackKeeperOptions;
   readonly #files: LogFiles;
-  readonly #handle: FeedHandle;
+  readonly #handle: LoadHandle & BackedHandle;
   readonly #pulse = new SharedArrayBuffer(4 * PULSE_WORDS);
   readonly #numbers = new SharedArrayBuffer(NUMBERS_BYTES);
   readonly #metrics = new WriteBackMetrics(this.#numbers);
@@ -118,7 +118,7 @@ export class WriteBackKeeper implements WriteBackActions {
     const { files } = options.log;
     if (files === undefined) throw new Error('Only a log of files can be written back');
     this.#files = files;
-    this.#handle = attachScribe(options.cacheId);
+    this.#handle = attachScribe(options.cacheId) as LoadHandle & BackedHandle;
     keepers.set(options.cacheId, this);
     this.#host = new WriteBackHost(options.cacheId, this);
   }

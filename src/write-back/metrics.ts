@@ -29,6 +29,7 @@ export const WRITE_BACK_METRICS = [
   'healings',
   'historyMs',
   'historyBytes',
+  'loadsFailed',
 ] as const;
 export type WriteBackMetric = (typeof WRITE_BACK_METRICS)[number];
 
@@ -119,6 +120,8 @@ export interface WriteBackStats {
   /** What the log keeps for that: the time that the database may go back, and the bytes of the log. */
   historyMs: number;
   historyBytes: number;
+  /** Questions to the database for values that failed; their requests were refused. */
+  loadsFailed: number;
 }
 
 /** The statistics, from any thread. */

@@ -6,12 +6,14 @@
 import { SHARE_ENV, Worker } from 'node:worker_threads';
 import type { Backend } from '../backend/index.ts';
 import { asError } from '../errors.ts';
-import type { FeedHandle } from '../native.ts';
-import type { LogKeeper } from '../scribe/index.ts';
+import { LogReader } from '../log/index.ts';
+import type { BackedHandle, LoadHandle } from '../native.ts';
+import { type LogKeeper, RecordFinder } from '../scribe/index.ts';
 import { quietClock } from './clock.ts';
 import { FilesLog } from './files-log.ts';
 import { STORE_CURSOR, type WriterData, type WriterReport, type WriterTold } from './message.ts';
 import { WriterService } from './service.ts';
+import { StoredMarks } from './stored-marks.ts';
 
 /** A writer that the keeper's thread talks to, wherever it runs. */
 export interface RunningWriter {
@@ -62,7 +64,7 @@ export class WriterThread implements RunningWriter {
 export interface WriterHereOptions extends Omit<WriterData, 'cacheId' | 'store'> {
   readonly backend: Backend;
   readonly log: LogKeeper;
-  readonly handle: FeedHandle;
+  readonly handle: LoadHandle & BackedHandle;
 }
 
 /** In the keeper's thread. */
@@ -87,6 +89,8 @@ export class WriterHere implements RunningWriter {
     return new WriterService({
       ...given,
       log: new FilesLog({ files, scribe: log, confirmed, syncs: options.syncsLog }),
+      marks: new StoredMarks(files, confirmed, given.handle),
+      finder: new RecordFinder(given.handle, new LogReader(files)),
       connect: async () => backend,
       options,
       clock: quietClock,

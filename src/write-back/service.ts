@@ -3,10 +3,11 @@
  * keeper's file says who starts it.
  */
 import type { DeadLetter } from '../backend/index.ts';
-import type { FeedHandle } from '../native.ts';
+import type { BackedHandle, LoadHandle } from '../native.ts';
 import { RuleSet } from '../rules/index.ts';
-import { plainError } from '../scribe/index.ts';
+import { plainError, type RecordFinder } from '../scribe/index.ts';
 import type { WriterClock } from './clock.ts';
+import { LoaderService } from './loader.ts';
 import {
   type DeadLetterNotice,
   PULSE_MS,
@@ -27,21 +28,23 @@ const CALL_TIMEOUT_MS = 120_000;
 const DEAD_LETTERS_TOLD = 20;
 
 export interface WriterServiceOptions
-  extends Pick<WriterOptions, 'log' | 'connect' | 'clock' | 'random'>,
+  extends Pick<WriterOptions, 'log' | 'marks' | 'connect' | 'clock' | 'random'>,
     Pick<WriterData, 'options' | 'isPaused' | 'pulse' | 'numbers'> {
   /** Of the cache; stays the caller's. */
-  readonly handle: FeedHandle;
+  readonly handle: LoadHandle & BackedHandle;
+  readonly finder: RecordFinder;
   readonly say: (report: WriterReport) => void;
 }
 
 export class WriterService {
   readonly #say: (report: WriterReport) => void;
   readonly #log: WriterLog;
-  readonly #handle: FeedHandle;
+  readonly #handle: BackedHandle;
   readonly #clock: WriterClock;
   readonly #pulse: Int32Array;
   readonly #metrics: WriteBackMetrics;
   readonly #writer: Writer;
+  readonly #loader: LoaderService;
   /** Those that are awaited, by the numbers of their commands. */
   readonly #drains = new Map<number, AbortController>();
   #wasFailing = false;
@@ -50,7 +53,7 @@ export class WriterService {
   readonly ended: Promise<void>;
 
   constructor(given: WriterServiceOptions) {
-    const { log, connect, options, isPaused, clock, random, pulse, numbers, handle, say } = given;
+    const { log, marks, connect, options, isPaused, clock, random, pulse, numbers, handle, finder, say } = given;
     this.#say = say;
     this.#log = log;
     this.#handle = handle;
@@ -58,11 +61,13 @@ export class WriterService {
     this.#pulse = new Int32Array(pulse);
     this.#metrics = new WriteBackMetrics(numbers);
     this.#metrics.set('state', WRITER_STATES.indexOf('opening'));
+    const rules = options.rules.length === 0 ? undefined : new RuleSet(options.rules);
     this.#writer = new Writer({
       log,
+      marks,
       connect,
       limits: options.limits,
-      rules: options.rules.length === 0 ? undefined : new RuleSet(options.rules),
+      rules,
       retainMs: options.retainMs,
       callTimeoutMs: CALL_TIMEOUT_MS,
       clock,
@@ -80,6 +85,10 @@ export class WriterService {
       },
     });
     if (isPaused) this.#writer.pause();
+    this.#loader = new LoaderService({
+      ...{ handle, finder, rules, source: this.#writer },
+      on: { failed: () => this.#metrics.add('loadsFailed', 1) },
+    });
     this.ended = this.#writer.ended;
     this.#tick();
   }
@@ -126,6 +135,7 @@ export class WriterService {
   }
 
   async #close(timeoutMs: number | undefined): Promise<void> {
+    this.#loader.close();
     await this.#writer.close(timeoutMs === undefined ? 0 : timeoutMs || Number.POSITIVE_INFINITY);
     this.#beat?.stop();
   }

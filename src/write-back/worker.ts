@@ -1,12 +1,15 @@
 /** The writer's thread. It has an event loop: the drivers of databases need one. */
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Backend } from '../backend/index.ts';
-import { attachScribe, plainError, RemoteScribe } from '../scribe/index.ts';
+import { LogReader } from '../log/index.ts';
+import type { BackedHandle, LoadHandle } from '../native.ts';
+import { attachScribe, plainError, RecordFinder, RemoteScribe } from '../scribe/index.ts';
 import { systemClock } from './clock.ts';
 import { FilesLog } from './files-log.ts';
 import { PULSE_MS, Pulse, STORE_CURSOR, type WriterData, type WriterReport, type WriterTold } from './message.ts';
 import { WriterService } from './service.ts';
 import { connectStore } from './store.ts';
+import { StoredMarks } from './stored-marks.ts';
 
 const { cacheId, files, store, options, isPaused, pulse, numbers } = workerData as WriterData;
 const port = parentPort!;
@@ -24,7 +27,7 @@ async function start(): Promise<WriterService | undefined> {
     say({ kind: 'failed', error: plainError(error) });
     return undefined;
   }
-  const handle = attachScribe(cacheId);
+  const handle = attachScribe(cacheId) as LoadHandle & BackedHandle;
   const scribe = new RemoteScribe(handle);
   const confirmed = (await scribe.cursor(STORE_CURSOR).position()) ?? 0n;
   const connect = async (): Promise<Backend> => {
@@ -34,6 +37,8 @@ async function start(): Promise<WriterService | undefined> {
   };
   return new WriterService({
     log: new FilesLog({ files, scribe, confirmed, syncs: options.syncsLog }),
+    marks: new StoredMarks(files, confirmed, handle),
+    finder: new RecordFinder(handle, new LogReader(files)),
     connect,
     options,
     isPaused,

@@ -35,6 +35,7 @@
  * healing in kept-history.ts.
  */
 import {
+  type Backend,
   type Change,
   type Cursor,
   type DeadLetter,
@@ -53,6 +54,7 @@ import { FollowingCursor } from './following-cursor.ts';
 import { Gatherer } from './gatherer.ts';
 import { judge, type LogIdentity, ONE_LANE, Refusal } from './identity.ts';
 import { KeptHistory } from './kept-history.ts';
+import type { WriterMarks } from './stored-marks.ts';
 import type { WriterLog } from './writer-log.ts';
 
 export type WriterState = 'opening' | 'writing' | 'healing' | 'retrying' | 'halted' | 'paused' | 'refused' | 'closed';
@@ -85,6 +87,7 @@ export interface WriterEvents {
 
 export interface WriterOptions extends Omit<CallsOptions, 'ending' | 'onFailed'> {
   readonly log: WriterLog;
+  readonly marks: WriterMarks;
   readonly limits: BatchLimits;
   /** Which keys are written; undefined: all. */
   readonly rules?: RuleSet | undefined;
@@ -132,7 +135,7 @@ export class Writer {
   readonly ended: Promise<void>;
 
   constructor(options: WriterOptions) {
-    const { log, connect, limits, rules, callTimeoutMs, clock, random } = options;
+    const { log, marks, connect, limits, rules, callTimeoutMs, clock, random } = options;
     this.#options = options;
     this.#log = log;
     this.#clock = clock;
@@ -143,7 +146,7 @@ export class Writer {
       ...{ log, clock, retainMs: options.retainMs },
       onShort: (keptMs) => options.on.historyShort(keptMs),
     });
-    this.#batcher = new Batcher(limits, rules);
+    this.#batcher = new Batcher(limits, marks, rules);
     this.#gatherer = new Gatherer({
       ...{ log, clock, random, batcher: this.#batcher, changed: this.#changed },
       onFailed: (error) => this.#onUnreadable(error),
@@ -257,14 +260,20 @@ export class Writer {
     );
   }
 
-  /** The database's dead letters, over its connection. Rejects with what the database answers. */
-  async useDeadLetters<T>(use: (letters: DeadLetters) => Promise<T>): Promise<T> {
-    const outcome = await this.#calls.once(async (backend) => {
+  /** One call of the database beside those of the writer. Rejects with its error, and if this writer has stopped. */
+  async use<T>(run: (backend: Backend) => Promise<T>): Promise<T> {
+    if (this.#refusal !== undefined) throw this.#refusal.error;
+    const outcome = await this.#calls.once(run);
+    if ('error' in outcome) throw outcome.error;
+    return outcome.value;
+  }
+
+  /** The database's dead letters, over its connection. Rejects as use(). */
+  useDeadLetters<T>(use: (letters: DeadLetters) => Promise<T>): Promise<T> {
+    return this.use(async (backend) => {
       if (backend.deadLetters !== undefined) return use(backend.deadLetters);
       throw new CairnError('ERR_INVALID_ARGUMENT', `${backend.name} keeps no dead letters`);
     });
-    if ('error' in outcome) throw outcome.error;
-    return outcome.value;
   }
 
   /** Writes nothing until resume(); a batch that is being written is finished. */
@@ -333,6 +342,7 @@ export class Writer {
     }
     const position = found?.position ?? 0n;
     this.#cursor = found;
+    if (found !== undefined) this.#options.marks.raiseTo(found.position);
     // What was gathered is read again. Until then it is on its way, which drain() sees.
     this.#batcher.begin(position);
     this.#writing = undefined;
@@ -401,6 +411,7 @@ export class Writer {
   async #next(): Promise<Batch | undefined> {
     for (;;) {
       if (this.#isEnding || this.#moved !== undefined) return undefined;
+      this.#raiseMarks();
       const dueInMs = this.#isPaused ? undefined : this.#batcher.dueInMs(this.#clock.steadyMs());
       if (dueInMs === 0) {
         this.#writing = this.#batcher.take();
@@ -444,6 +455,7 @@ export class Writer {
       this.#succeeded();
       if (found.length !== 1 || !sameCursor(found[0], write.to)) return found;
       this.#cursor = write.to;
+      if (batch.versions !== undefined) this.#options.marks.raise(batch.versions);
       this.#options.on.committed({
         changes,
         recordCount: batch.changes.recordCount,
@@ -456,6 +468,14 @@ export class Writer {
       this.#confirm(write.to.position);
       return 'written';
     }
+  }
+
+  // Of what changes no row, and so belongs to no batch.
+  #raiseMarks(): void {
+    const { marks } = this.#options;
+    if (this.#has(marks.openedAt)) marks.raiseRecovered();
+    const barren = this.#batcher.takeBarren();
+    if (barren !== undefined) marks.raise(barren);
   }
 
   #cursorAt({ position, epoch, writer }: EntryEnd): Cursor {

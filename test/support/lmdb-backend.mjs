@@ -109,8 +109,16 @@ class LmdbBackend {
     }
   }
 
-  async load() {
-    throw new Error('not here');
+  async load(keys) {
+    const { root, rows, cursors } = this.#tables;
+    return root.transactionSync(() => ({
+      rows: keys.map((key) => {
+        const row = rows.get(key);
+        const isThere = row !== undefined && (row.expiresWallMs === 0 || row.expiresWallMs > Date.now());
+        return isThere ? { ...row, version: BigInt(row.version) } : undefined;
+      }),
+      cursors: [...cursors.getRange()].map(({ value }) => whole(value)),
+    }));
   }
 
   async *scan() {}

@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { Batcher } from '../../src/write-back/batcher.ts';
-import { WorldLog } from '../support/writer-world.ts';
+import { noMarks, WorldLog } from '../support/writer-world.ts';
 
 const limits = { rows: 3, bytes: 1000, delayMs: 50 };
 
 describe('a batch is taken', () => {
   test('when it has enough rows, with the whole entry that reached them', () => {
     const log = new WorldLog();
-    const batcher = new Batcher(limits);
+    const batcher = new Batcher(limits, noMarks);
     batcher.add(log.append({ kind: 'set', key: 'a' }, { kind: 'set', key: 'b' }), 0);
     expect(batcher.isFull).toBe(false);
     batcher.add(log.append({ kind: 'set', key: 'c' }, { kind: 'set', key: 'd' }), 0);
@@ -19,7 +19,7 @@ describe('a batch is taken', () => {
 
   test('when it has enough bytes', () => {
     const log = new WorldLog();
-    const batcher = new Batcher(limits);
+    const batcher = new Batcher(limits, noMarks);
     batcher.add(log.append({ kind: 'set', key: 'a', value: 'x'.repeat(1000 - 64 - 2) }), 0);
     expect(batcher.isFull).toBe(false);
     batcher.add(log.append({ kind: 'set', key: 'a', value: 'x'.repeat(1000 - 64 - 1) }), 0);
@@ -28,7 +28,7 @@ describe('a batch is taken', () => {
 
   test('when its oldest record has waited, also if others came later', () => {
     const log = new WorldLog();
-    const batcher = new Batcher(limits);
+    const batcher = new Batcher(limits, noMarks);
     batcher.add(log.append({ kind: 'set', key: 'a' }), 100);
     expect(batcher.dueInMs(120)).toBe(30);
     batcher.add(log.append({ kind: 'set', key: 'a' }), 140);
@@ -38,7 +38,7 @@ describe('a batch is taken', () => {
 
   test('at once when everything up to a position is asked for and has been read', () => {
     const log = new WorldLog();
-    const batcher = new Batcher(limits);
+    const batcher = new Batcher(limits, noMarks);
     batcher.add(log.append({ kind: 'set', key: 'a' }), 0);
     const second = log.append({ kind: 'set', key: 'b' });
     batcher.flushTo(second.end);
@@ -53,7 +53,7 @@ describe('a batch is taken', () => {
 
 test('its end is that of the last entry, also of one without changes', () => {
   const log = new WorldLog();
-  const batcher = new Batcher(limits);
+  const batcher = new Batcher(limits, noMarks);
   batcher.add(log.append({ kind: 'set', key: 'a' }), 0);
   log.takeOver();
   const takeover = log.entries.at(-1)!;
@@ -63,7 +63,7 @@ test('its end is that of the last entry, also of one without changes', () => {
 
 test('entries without changes are no batch, and have no delay', () => {
   const log = new WorldLog();
-  const batcher = new Batcher(limits);
+  const batcher = new Batcher(limits, noMarks);
   const entry = log.append({ kind: 'clear' });
   batcher.add(entry, 0);
   expect([batcher.isEmpty, batcher.dueInMs(1000), batcher.position]).toEqual([true, undefined, entry.end]);

@@ -12,7 +12,7 @@ import { Writer } from '../../src/write-back/writer.ts';
 import { Random } from '../support/random.ts';
 import type { RecordParts } from '../support/records.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
-import { type Fault, WorldBackend, WorldDatabase, WorldLog } from '../support/writer-world.ts';
+import { type Fault, noMarks, WorldBackend, WorldDatabase, WorldLog } from '../support/writer-world.ts';
 
 const ROUNDS = 60;
 const STEPS = 150;
@@ -57,6 +57,7 @@ async function round(random: Random): Promise<number> {
       isDead: false,
       backends: [],
       writer: new Writer({
+        marks: noMarks,
         // Of the log's own cursor it knows what was noted when it began.
         log: log.asOfNow(),
         connect: async () => {

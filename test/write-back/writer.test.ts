@@ -5,7 +5,7 @@ import { LOG_CURSOR_MS } from '../../src/write-back/following-cursor.ts';
 import { type Committed, LOOK_MS, Writer, type WriterState } from '../../src/write-back/writer.ts';
 import type { RecordParts } from '../support/records.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
-import { type Fault, WorldBackend, WorldDatabase, WorldLog } from '../support/writer-world.ts';
+import { type Fault, noMarks, WorldBackend, WorldDatabase, WorldLog } from '../support/writer-world.ts';
 
 const CALL_TIMEOUT_MS = 5000;
 
@@ -33,6 +33,7 @@ class World {
 
   get writer(): Writer {
     this.#writer ??= new Writer({
+      marks: noMarks,
       log: this.log,
       connect: async () => {
         const backend = new WorldBackend(this.database, this.clock);

@@ -1,0 +1,77 @@
+/**
+ * Up to which versions the database has the changes of a cache, by shard: memory needs no more for those than for any
+ * other entry. The writer raises the marks, before it lets the log forget the records: a value that has left memory is
+ * looked for in the log until the mark says that the database has it.
+ *
+ * A record that an earlier process wrote has a version of that process's shards, of which there may have been another
+ * number. Such records raise no mark one by one: when the database has all that was recovered, all marks are raised to
+ * the epoch in which the cache was opened.
+ */
+import { type LogEntry, LogReader, later, type Position } from '../log/index.ts';
+import type { BackedHandle } from '../native.ts';
+import type { LogFiles } from '../scribe/index.ts';
+
+/** Bits of a version below its epoch. */
+const VERSION_COUNTER_BITS = 32n;
+
+/** The highest versions of some records, by shard. */
+export type Versions = BigUint64Array;
+
+/** The marks as the writer uses them. */
+export interface WriterMarks {
+  /** The end of the log when the cache was opened: everything before it was recovered. */
+  readonly openedAt: Position;
+  /** Raises versions to those of an entry; makes them first if there are none. Undefined: no mark is behind it. */
+  collect(entry: LogEntry, versions: Versions | undefined): Versions | undefined;
+  /** The database has everything up to these versions. */
+  raise(versions: Versions): void;
+  /** The database has everything before a position, as its cursor says at the beginning. */
+  raiseTo(position: Position): void;
+  /** The database has everything that was recovered. */
+  raiseRecovered(): void;
+}
+
+export class StoredMarks implements WriterMarks {
+  readonly openedAt: Position;
+  readonly #confirmed: Position;
+  readonly #reader: LogReader;
+  readonly #handle: BackedHandle;
+  #haveRecovered = false;
+
+  /** `confirmed`: where the log's own cursor is. `handle`: of the cache; stays the caller's. */
+  constructor(files: LogFiles, confirmed: Position, handle: BackedHandle) {
+    this.openedAt = files.openedAt;
+    this.#confirmed = confirmed;
+    this.#reader = new LogReader(files);
+    this.#handle = handle;
+  }
+
+  collect(entry: LogEntry, versions: Versions | undefined): Versions | undefined {
+    if (entry.kind !== 'records' || entry.position < this.openedAt) return versions;
+    const raised = versions ?? new BigUint64Array(this.#handle.shardCount);
+    if (!this.#handle.collectVersions(entry.records, raised)) throw new Error('A record of the log is not well-formed');
+    return raised;
+  }
+
+  raise(versions: Versions): void {
+    this.#handle.markStored(versions);
+  }
+
+  raiseTo(position: Position): void {
+    if (position <= this.openedAt) return;
+    let versions: Versions | undefined;
+    // What this process has written before a thread of the writer died that had it confirmed.
+    for (const entry of this.#reader.entries(later(this.#confirmed, this.openedAt), 'durable')) {
+      if (entry.end > position) break;
+      versions = this.collect(entry, versions);
+    }
+    if (versions !== undefined) this.raise(versions);
+  }
+
+  raiseRecovered(): void {
+    if (this.#haveRecovered) return;
+    this.#haveRecovered = true;
+    const epoch = this.#reader.stateAt(this.openedAt)?.epoch ?? 0;
+    this.raise(new BigUint64Array(this.#handle.shardCount).fill(BigInt(epoch) << VERSION_COUNTER_BITS));
+  }
+}
