@@ -11,7 +11,7 @@ describe('kill -9 of a server that writes to a database', () => {
     timeout: 180_000,
   }, async () => {
     const { code, output } = await torture('write-back', '--rounds', '8');
-    expect(output).toMatch(/ 0 lost, 0 duplicated, 0 failed$/m);
+    expect(output).toMatch(/ 0 lost, 0 stale, 0 duplicated, 0 failed$/m);
     expect(code, output).toBe(0);
     const [, effects = ''] = / ([\d,]+) effects, /.exec(output) ?? [];
     expect(Number(effects.replaceAll(',', ''))).toBeGreaterThan(200);
@@ -21,15 +21,15 @@ describe('kill -9 of a server that writes to a database', () => {
     'nor does PostgreSQL, which is stopped and cut off meanwhile',
     async () => {
       const { code, output } = await torture('write-back', '--store', 'postgres', '--rounds', '8');
-      expect(output).toMatch(/ 0 lost, 0 duplicated, 0 failed$/m);
+      expect(output).toMatch(/ 0 lost, 0 stale, 0 duplicated, 0 failed$/m);
       expect(code, output).toBe(0);
     },
     180_000,
   );
 
   test.each([
-    ['forgets', / [1-9][\d,]* lost, 0 duplicated, 0 failed$/m],
-    ['repeats', / 0 lost, [1-9][\d,]* duplicated, 0 failed$/m],
+    ['forgets', / [1-9][\d,]* lost, [\d,]+ stale, 0 duplicated, 0 failed$/m],
+    ['repeats', / 0 lost, 0 stale, [1-9][\d,]* duplicated, 0 failed$/m],
   ])('finds a database that %s', { timeout: 180_000 }, async (mistake, found) => {
     // Some lives end before they have begun.
     const { code, output } = await torture('write-back', '--rounds', '6', '--mistake', mistake);

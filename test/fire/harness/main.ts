@@ -199,13 +199,13 @@ async function writeBack(args: readonly string[]): Promise<number> {
       }).run();
       results.push(result);
       begun += result.rounds;
-      const { lost, duplicated } = result;
-      const wrong = lost.length + duplicated.length;
+      const { lost, stale, duplicated } = result;
+      const wrong = lost.length + stale.length + duplicated.length;
       console.log(
         `campaign ${results.length}, seed ${own}: ${result.rounds} lives, ${result.acknowledged} acknowledged: ` +
           (wrong === 0 ? 'nothing wrong' : `${wrong} WRONG`),
       );
-      for (const each of [...lost, ...duplicated].slice(0, 5)) console.log(each);
+      for (const each of [...lost, ...stale, ...duplicated].slice(0, 5)) console.log(each);
     } catch (error) {
       failures++;
       console.log(`seed ${own}, FAILED: ${(error as Error).message}`);
@@ -222,6 +222,7 @@ function reportWriteBack(results: readonly WriteBackResult[], failures: number):
   const sum = (count: (result: WriteBackResult) => number): number =>
     results.reduce((total, result) => total + count(result), 0);
   const lost = sum((result) => result.lost.length);
+  const stale = sum((result) => result.stale.length);
   const duplicated = sum((result) => result.duplicated.length);
   const faults = new Map<string, number>();
   for (const [name, count] of results.flatMap((result) => [...result.faults])) {
@@ -237,11 +238,12 @@ function reportWriteBack(results: readonly WriteBackResult[], failures: number):
     [sum(({ rows }) => rows), 'rows compared'],
     [sum(({ effects }) => effects), 'effects'],
     [lost, 'lost'],
+    [stale, 'stale'],
     [duplicated, 'duplicated'],
     [failures, 'failed'],
   ];
   console.log(figures.map(([count, name]) => `${count.toLocaleString('en')} ${name}`).join(', '));
-  return lost + duplicated + failures === 0 && results.length > 0 ? 0 : 1;
+  return lost + stale + duplicated + failures === 0 && results.length > 0 ? 0 : 1;
 }
 
 function report(campaign: number, seed: number, result: CampaignResult): void {

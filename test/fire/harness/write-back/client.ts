@@ -44,10 +44,12 @@ export class Client {
     return this.#take(/^([^\r]*)\r\n/).then((match) => match?.[1]);
   }
 
-  async get(key: string): Promise<Found | 'miss' | undefined> {
+  /** `refused`: the value has to be loaded, and the database does not answer. */
+  async get(key: string): Promise<Found | 'miss' | 'refused' | undefined> {
     this.#socket.write(`get ${key}\r\n`, 'latin1');
-    const head = await this.#take(/^(?:END|VALUE \S+ (\d+) (\d+))\r\n/);
+    const head = await this.#take(/^(?:END|SERVER_ERROR[^\r]*|VALUE \S+ (\d+) (\d+))\r\n/);
     if (head === undefined) return undefined;
+    if (head[0].startsWith('SERVER_ERROR')) return 'refused';
     if (head[2] === undefined) return 'miss';
     const rest = await this.#take(new RegExp(`^([^]{${head[2]}})\\r\\nEND\\r\\n`));
     return rest === undefined ? undefined : { value: rest[1]!, clientFlags: Number(head[1]) };
