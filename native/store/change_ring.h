@@ -69,6 +69,14 @@ class ChangeRing {
   [[nodiscard]] bool ReservePinned(size_t field_bytes, size_t key_bytes) {
     return HasRoom(PinnedBytes(field_bytes, key_bytes), 2 * kBarrierRoomBytes);
   }
+  // Room for records that lie one behind the other, `bytes` in all, the largest of them of `largest_bytes`: once their
+  // run meets the ring's end, less than that is skipped. HoldsRun(): whether an empty ring has it.
+  [[nodiscard]] bool ReserveRun(uint64_t bytes, uint64_t largest_bytes) const {
+    return fill_bytes() + bytes + largest_bytes + 2 * kBarrierRoomBytes <= capacity_;
+  }
+  bool HoldsRun(uint64_t bytes, uint64_t largest_bytes) const {
+    return bytes + largest_bytes + 2 * kBarrierRoomBytes <= capacity_;
+  }
   // For a clear or a delayed clear; `is_due`: a delayed clear whose time has come.
   [[nodiscard]] bool ReserveBarrier(bool is_due) { return HasRoom(kRecordHeaderBytes, is_due ? 0 : kBarrierRoomBytes); }
 

@@ -83,13 +83,28 @@ Ref Entries::FloodVictim(uint64_t hash) {
   return victim != 0 && is_owed(victim) ? 0 : victim;
 }
 
-bool Entries::Enter(int slot, uint64_t hash, uint8_t walk_bits) {
+bool Entries::InsertSlot(int slot, uint64_t hash) {
   while (!table_.Insert(hash, memory_->SlotAddress(slot))) {
     const Ref victim = FloodVictim(hash);
     if (victim == 0) return false;
     state_->counters.hash_flood_evictions++;
     Leave(victim, Reason::kEvicted);
   }
+  return true;
+}
+
+bool Entries::HasPlaces(uint32_t bucket_index, uint64_t count) const {
+  uint64_t places = uint64_t{kChainBucketsMax} * kBucketSlots;
+  for (const Bucket* bucket = table_.At(bucket_index); bucket != nullptr; bucket = table_.Next(bucket)) {
+    for (int i = 0; i < bucket->Count(); i++) {
+      if (IsStub(At(bucket->refs[i])) || debts_.Owes(At(bucket->refs[i]))) places--;
+    }
+  }
+  return count <= places;
+}
+
+bool Entries::Enter(int slot, uint64_t hash, uint8_t walk_bits) {
+  if (!InsertSlot(slot, hash)) return false;
   const Ref ref = memory_->InSlot(slot);
   memory_->TakeFromSlot(slot);
   EntryHeader* entry = At(ref);
@@ -228,10 +243,13 @@ bool Entries::AllocateStub(std::string_view key, const StubInfo& info) {
 
 Ref Entries::EnterStub(std::string_view key, uint64_t hash, const StubInfo& info) {
   if (!AllocateStub(key, info)) return 0;
-  if (!table_.Insert(hash, memory_->SlotAddress(0))) {
-    memory_->Free(memory_->TakeFromSlot(0));
-    return 0;
-  }
+  const Ref stub = EnterSlotAsStub(hash, info);
+  if (stub == 0) memory_->Free(memory_->TakeFromSlot(0));
+  return stub;
+}
+
+Ref Entries::EnterSlotAsStub(uint64_t hash, const StubInfo& info) {
+  if (!InsertSlot(0, hash)) return 0;
   const Ref ref = memory_->TakeFromSlot(0);
   At(ref)->flags = WithKind(At(ref)->flags, ChunkKind::kEntry);
   debts_.Write(At(ref), info);

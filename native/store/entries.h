@@ -109,6 +109,13 @@ class Entries final : private EntryHasher {
   bool LeaveForStub(Ref ref, uint64_t hash, Reason reason);
   // Puts a stub under a key that has nothing. 0: no memory, or only owed keys in a full chain of the table.
   Ref EnterStub(std::string_view key, uint64_t hash, const StubInfo& info);
+  // The same in two steps. AllocateStub() makes it in memory slot 0, which has to be empty; false: no memory.
+  // EnterSlotAsStub() enters what is there; 0: it is as it was.
+  [[nodiscard]] bool AllocateStub(std::string_view key, const StubInfo& info);
+  Ref EnterSlotAsStub(uint64_t hash, const StubInfo& info);
+  // Whether a bucket has places for `count` more entries, those of entries that may be evicted included.
+  bool HasPlaces(uint32_t bucket_index, uint64_t count) const;
+  uint32_t BucketIndexOf(uint64_t hash) const { return table_.IndexOf(hash); }
   // What the stub says, or would say, of a key that is owed and that no request finds.
   StubInfo InfoOf(Ref ref) const {
     return IsStub(At(ref)) ? debts_.InfoOf(At(ref)) : debts_.StubFor(At(ref), state_->recovering);
@@ -226,6 +233,8 @@ class Entries final : private EntryHasher {
   [[gnu::noinline]] Found MeetUnusual(Ref ref, Reason reason, uint64_t hash, const Now& now);
   // Of a stub, or of an owed entry that is dead or has expired.
   Found FoundStub(Ref ref, const Now& now) const;
+  // Puts what is in a memory slot into the table, also in place of an entry of the same chain that is not owed.
+  [[gnu::always_inline]] bool InsertSlot(int slot, uint64_t hash);
   // Takes the entry out of list, wheel and walks, and tells of it.
   template <bool kMayBeNegative>
   [[gnu::always_inline]] void Unlink(Ref ref, Reason reason, Farewell farewell);
@@ -240,8 +249,6 @@ class Entries final : private EntryHasher {
   // The entry leaves, and a stub has its place in the table; its memory too, if that has the size of one. The stub's
   // memory is taken first: without it, nothing is changed, and the entry is returned.
   Ref LeaveStub(Ref ref, uint64_t hash, const StubInfo& info, Reason reason, Farewell farewell);
-  // Makes a stub in memory slot 0. False: no memory.
-  [[nodiscard]] bool AllocateStub(std::string_view key, const StubInfo& info);
   void AnnounceTo(RemovalSink* sink, Reason reason, const EntryHeader* entry) const;
   // What a look-up finds that finds no entry.
   Found Nothing() const { return {0, nothing_}; }

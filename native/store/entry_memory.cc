@@ -348,8 +348,25 @@ void EntryMemory::MovedHead(Ref to) {
 
 void EntryMemory::MovedInSlot(Ref from, Ref to) {
   const uint32_t slot = At(to)->lru_prev;
-  CHECK(slot < kEntrySlots && state_->slots[slot] == from);
-  state_->slots[slot] = to;
+  Ref* const place = slot < kEntrySlots ? &state_->slots[slot] : &staged_[slot - kEntrySlots];
+  CHECK(*place == from);
+  *place = to;
+}
+
+// ---- staged entries ----
+
+void EntryMemory::Stage(uint32_t index) {
+  const Ref ref = TakeFromSlot(0);
+  At(ref)->lru_prev = kEntrySlots + index;
+  staged_[index] = ref;
+}
+
+void EntryMemory::Unstage(uint32_t index) {
+  DCHECK(InSlot(0) == 0);
+  const Ref ref = staged_[index];
+  At(ref)->lru_prev = 0;
+  state_->slots[0] = ref;
+  staged_[index] = 0;
 }
 
 }  // namespace cairn

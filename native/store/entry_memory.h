@@ -185,6 +185,15 @@ class EntryMemory {
   void AddSlotBytes(uint64_t charge) { state_->slot_bytes += charge; }
   void RemoveSlotBytes(int slot) { state_->slot_bytes -= ChargeOf(At(InSlot(slot)), InSlot(slot)); }
 
+  // ---- staged entries: those of an atomic batch, from their allocation until all of them enter ----
+
+  // From now on until EndStaging(), which no staged entry outlives, staged[] has the places of entries that are in no
+  // slot. Stage() moves the entry in slot 0 to staged[index], Unstage() moves it back.
+  void BeginStaging(Ref* staged) { staged_ = staged; }
+  void EndStaging() { staged_ = nullptr; }
+  void Stage(uint32_t index);
+  void Unstage(uint32_t index);
+
   // Keeps an entry in place for a reader without the lock. False, and not pinned: more than `pages_max` pages would
   // have pins, or the entry has kPinsPerEntryMax.
   [[nodiscard]] bool PinEntry(Ref ref, uint32_t pages_max, Pin* pin);
@@ -235,6 +244,7 @@ class EntryMemory {
   const bool track_access_;
   const uint64_t value_bytes_min_;
   PageEvictor* evictor_;
+  Ref* staged_ = nullptr;               // see BeginStaging()
   std::unique_ptr<char[]> key_buffer_;  // kKeyBytesMax: a long key in one piece
 };
 

@@ -91,6 +91,12 @@ class Recorder {
       return true;
     return ReserveSetInRing(entry, entry_is);
   }
+  // For the records of an atomic batch that lie one behind the other in this ring: see ChangeRing::ReserveRun().
+  [[nodiscard]] bool ReserveRun(uint64_t bytes, uint64_t largest_bytes) {
+    if (!keeps_records() || ring_.ReserveRun(bytes, largest_bytes)) return true;
+    counters_->log_full++;
+    return false;
+  }
   // For a clear or a delayed clear. kDue: a delayed clear whose time has come, which is never refused.
   enum class Barrier : uint8_t { kRequested, kDue };
   [[nodiscard]] bool ReserveBarrier(Barrier barrier);
@@ -117,6 +123,12 @@ class Recorder {
   void LeaveEntry(RecordKind kind, Ref ref, uint64_t version, const Now& now) {
     if (keeps_records()) [[unlikely]]
       LeaveEntryInRing(kind, ref, version, now);
+  }
+
+  // For an entry of an atomic batch, from its memory, however large its value is. REQUIRES: ReserveRun().
+  void LeaveOfRun(Ref ref, uint64_t version, const Now& now) {
+    reserved_ = Reserved::kWithFields;
+    LeaveEntry(RecordKind::kSet, ref, version, now);
   }
 
   // While it exists, records of sets say that `delta` was added to a number.

@@ -54,19 +54,18 @@ Status Room::RefuseForStubs() {
   return Status::kLogFull;
 }
 
-Status Room::PlanBesideStubs(uint64_t charge, RoomFor what, Ref replaced) {
+Status Room::PlanBesideStubs(uint64_t charge, RoomFor what, Ref replaced, uint64_t added, uint64_t stub_bytes) {
   const Debts& debts = entries_->debts();
   const uint64_t limit = memory_->state().limit_bytes;
   const Ref stays = what == RoomFor::kNewest ? entries_->newest() : 0;
   const bool is_new = what == RoomFor::kNewEntry && state_->entries_limit != 0;
   uint64_t charged = memory_->state().charged_bytes + charge;
   uint64_t count = entries_->count();
-  uint64_t stub_bytes = 0;
   if (replaced != 0 && !IsStub(memory_->At(replaced))) {
     charged -= ChargeGivenBack(replaced);
     count--;
   }
-  for (Ref ref = entries_->oldest(); charged > limit || (is_new && count >= state_->entries_limit);
+  for (Ref ref = entries_->oldest(); charged > limit || (is_new && count + added > state_->entries_limit);
        ref = memory_->At(ref)->lru_prev) {
     if (ref == 0) {
       // Only stubs that the writer is going to free take the room.
@@ -88,10 +87,29 @@ Status Room::PlanBesideStubs(uint64_t charge, RoomFor what, Ref replaced) {
   return Status::kStored;
 }
 
+uint64_t Room::StubChargeFor(std::string_view key) const {
+  return memory_->LayoutOf(Debts::StubEntryOf(key, {})).charge;
+}
+
+Status Room::PlanMany(uint64_t charge, uint64_t entries, uint64_t stub_bytes) {
+  if (!memory_->FitsBesideKept(charge)) return Status::kNoMemory;
+  if (!entries_->debts().has_backend()) return Status::kStored;
+  if (stub_bytes != 0 && !entries_->debts().HasRoomFor(stub_bytes)) return RefuseForStubs();
+  return PlanBesideStubs(charge, RoomFor::kNewEntry, 0, entries, stub_bytes);
+}
+
+bool Room::MakeMany(uint64_t charge, uint64_t entries) {
+  const uint64_t limit = state_->entries_limit;
+  while (memory_->IsOver(charge) || (limit != 0 && entries_->count() + entries > limit)) {
+    if (!Evict()) return false;
+  }
+  return true;
+}
+
 Status Room::MakeForStub(Ref ref, std::string_view key) {
   const Debts& debts = entries_->debts();
   if (ref != 0 && IsStub(memory_->At(ref))) return Status::kStored;
-  const uint64_t charge = ref != 0 ? StubChargeOf(ref) : memory_->LayoutOf(Debts::StubEntryOf(key, {})).charge;
+  const uint64_t charge = ref != 0 ? StubChargeOf(ref) : StubChargeFor(key);
   if (!debts.HasRoomFor(charge)) return RefuseForStubs();
   if (ref != 0) return Status::kStored;
   const Status status = Make(charge, RoomFor::kBody);

@@ -52,6 +52,13 @@ class Room final : public PageEvictor {
   // Makes room for the stub of a key that is about to be deleted. `ref`: what the table has under the key; 0: nothing,
   // and then others may be evicted. kStored or kLogFull. REQUIRES: there is a backend.
   [[nodiscard]] Status MakeForStub(Ref ref, std::string_view key);
+  // Room for many entries at once. PlanMany(): what MakeMany() will find, without a change; kNoMemory or kLogFull as
+  // of Make(). `stub_bytes`: the share of the charge for stubs that deletes will leave. MakeMany() evicts; false: an
+  // entry stays, because its stub found no memory.
+  [[nodiscard]] Status PlanMany(uint64_t charge, uint64_t entries, uint64_t stub_bytes);
+  [[nodiscard]] bool MakeMany(uint64_t charge, uint64_t entries);
+  // The charge of the stub that the delete of a key leaves, if the key has no entry.
+  uint64_t StubChargeFor(std::string_view key) const;
   // Whether an entry may be evicted now: it is not owed, or its stub has room.
   bool MayEvict(Ref ref) const {
     return !entries_->debts().has_backend() || !entries_->debts().Owes(memory_->At(ref)) || HasStubRoomFor(ref);
@@ -95,7 +102,9 @@ class Room final : public PageEvictor {
     } while (IsFull(charge, what));
     return Status::kStored;
   }
-  [[gnu::noinline]] Status PlanBesideStubs(uint64_t charge, RoomFor what, Ref replaced);
+  // `added`: entries, of kNewEntry. `stub_bytes`: of stubs that come besides.
+  [[gnu::noinline]] Status PlanBesideStubs(uint64_t charge, RoomFor what, Ref replaced, uint64_t added = 1,
+                                           uint64_t stub_bytes = 0);
   bool HasStubRoomFor(Ref ref) const;
   uint64_t StubChargeOf(Ref ref) const;
   uint64_t ChargeGivenBack(Ref ref) const;

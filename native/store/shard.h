@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "store/atomic_batch.h"
 #include "store/bodies.h"
 #include "store/concat_steps.h"
 #include "store/entries.h"
@@ -84,6 +85,13 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   void Link(int slot, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
   bool BeginFill(std::string_view key, uint64_t hash, FillOf what, const Now& now, FillTicket* ticket)
       REQUIRES_LOCK(this);
+  // The parts of an atomic batch that are this shard's, in three steps under one hold of the lock: what they need and
+  // whether it can be had; memory for all of them; all of them at once. A refusal changes nothing except that entries
+  // may have been evicted. Abandon takes the memory back. REQUIRES: the step before, and its success.
+  Status PlanAtomic(AtomicRun* run, const Now& now, AtomicOutcome* outcome) REQUIRES_LOCK(this);
+  Status StageAtomic(const AtomicRun& run) REQUIRES_LOCK(this);
+  void AbandonAtomic(const AtomicRun& run) REQUIRES_LOCK(this);
+  void CommitAtomic(const AtomicRun& run, uint64_t batch_id, uint32_t batch_count, const Now& now) REQUIRES_LOCK(this);
   // The Outcome::commit_version of an outcome. REQUIRES: the same hold of the lock as the request.
   uint64_t CommitVersionOf(const Outcome& outcome) const REQUIRES_LOCK(this) {
     if (outcome.record_version != 0) return outcome.record_version;
@@ -247,6 +255,13 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
       REQUIRES_LOCK(this);
   // The answer to a Reserve() that is refused.
   Status RefuseBody(Status status, const Request& request, uint64_t hash, const Now& now) REQUIRES_LOCK(this);
+
+  // ---- shard_atomic.cc ----
+
+  bool HasPlacesFor(const AtomicRun& run) const REQUIRES_LOCK(this);
+  bool StagePart(const AtomicPart& part, uint32_t staged) REQUIRES_LOCK(this);
+  void SetPart(const AtomicPart& part, uint32_t staged, const Now& now) REQUIRES_LOCK(this);
+  void DeletePart(const AtomicPart& part, uint32_t staged, const Now& now) REQUIRES_LOCK(this);
 
   // ---- shard_concat.cc ----
 

@@ -1,7 +1,8 @@
 // A Store is one cache: its shards, their mapping, and the rule that assigns a key to a shard.
 //
 // Thread safety: any thread may call any method at any time between Open() and the destructor. A call takes the lock of
-// one shard at a time and never holds it across a system call, an allocation, a callback or a wait.
+// one shard at a time, except a clear and an atomic batch, which take several in the order of the shards. It never
+// holds one across a system call, an allocation, a callback or a wait for anything else.
 // Ownership: keys and values are copied in and copied out; no pointer into the arena leaves it, except a Pin, from
 // which ReadPinned() copies. Request and Outcome hold views of the caller's memory only.
 // Invariants: Verify().
@@ -18,6 +19,7 @@
 #include "base/hash.h"
 #include "base/limits.h"
 #include "base/os.h"
+#include "store/atomic_batch.h"
 #include "store/change_bell.h"
 #include "store/change_ring.h"
 #include "store/commit_marks.h"
@@ -142,6 +144,12 @@ class Store {
   // request, every later change of its shard, and reads of keys that those would change answer kLogFull and change
   // nothing.
   void ExecuteMany(const Request* requests, size_t count, const Now& now, Scratch* scratch, Outcome* outcomes);
+
+  // Executes sets and deletes as one: all of them at one moment, in their order, or none. A thread that sees one of
+  // them done sees all of them done, in every call from then on; a call for many keys (ExecuteMany, a walk) is not one
+  // moment itself. With a log, its records are in one group of it or in none. REQUIRES: verbs kSet and kDelete, without
+  // `compare`, `fill` and kKeepExpiry; the bytes of keys and values do not change during the call.
+  AtomicOutcome ExecuteAtomic(const Request* requests, size_t count, const Now& now);
 
   // Copies value bytes [offset, offset + bytes) of a pinned entry. No lock: a pinned entry does not move or change.
   void ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const;
@@ -326,6 +334,7 @@ class Store {
   // ---- walks: store_walks.cc; batches: store_batch.cc ----
 
   void StartWalk(uint32_t index, Cursor::Order order, Cursor::PerShard* walk);
+  class RunShards;
   class Refusals;
   struct BatchWindow;
   void SortByShard(BatchWindow* window);
@@ -385,6 +394,7 @@ class Store {
   std::atomic<uint64_t> memory_bytes_{0};
   std::atomic<uint64_t> entries_max_{0};
   std::atomic<uint64_t> clears_{0};
+  std::atomic<uint64_t> atomic_ids_{0};  // from a random number on, so that no log has one twice
   std::atomic<bool> is_ahead_{false};
   std::atomic<uint32_t> upkeep_pauses_{0};  // still to be made, a hold each
   // Of the record that says whether a clear is to come, and when; 0: there was none yet.

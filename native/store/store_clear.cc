@@ -6,8 +6,8 @@
 namespace cairn {
 
 // Holds the locks of all shards: what is done meanwhile happens at one moment for all of them. They are taken in the
-// order of the shards, and only under clear_lock_. A thread that holds one shard's lock never waits for another's, so
-// each of these waits ends with what one thread does under one lock.
+// order of the shards, and only under clear_lock_. Other threads that hold a shard's lock wait for another's only in an
+// atomic batch, which takes them in the same order: no cycle is possible.
 //
 // Clang cannot follow that many locks: methods of this class touch the shards, and nothing else does meanwhile.
 class Store::AllShards {

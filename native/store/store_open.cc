@@ -153,6 +153,9 @@ void Store::KeepRecords() {
   if (logged_) return;
   logged_clear_at_ms_.store(attention_at_ms_.exchange(0, std::memory_order_relaxed), std::memory_order_relaxed);
   logged_ = true;
+  uint64_t first_id;
+  OsRandom(&first_id, sizeof first_id);
+  atomic_ids_.store(first_id, std::memory_order_relaxed);
 }
 
 Refusal Store::Map() {
