@@ -45,20 +45,29 @@ export interface Row extends RowValue {
   readonly key: Buffer;
 }
 
+/** What every change may have. */
+export interface ChangeParts {
+  /**
+   * A number that the changes of an atomic batch share, within one `write`: all of them are applied, or all of them
+   * become dead letters. Each of their keys occurs once in that `write`. A backend of level `idempotent` ignores it.
+   */
+  readonly atomic?: number;
+}
+
 /** Makes a row, or replaces it. */
-export interface SetChange extends Row {
+export interface SetChange extends Row, ChangeParts {
   readonly kind: 'set';
 }
 
 /** Removes a row, if there is one. */
-export interface DeleteChange {
+export interface DeleteChange extends ChangeParts {
   readonly kind: 'delete';
   readonly key: Buffer;
   readonly version: bigint;
 }
 
 /** Changes the expiry and the version of a row, if there is one; the value stays. */
-export interface TouchChange {
+export interface TouchChange extends ChangeParts {
   readonly kind: 'touch';
   readonly key: Buffer;
   readonly expiresWallMs: number;
@@ -79,7 +88,10 @@ export interface WriteBatch {
   readonly to: Cursor;
 }
 
-/** A change that the database refuses for good, put aside in the transaction of its batch. */
+/**
+ * A change that the database refuses for good, or of an atomic batch that has one, put aside in the transaction of its
+ * batch.
+ */
 export interface DeadLetter {
   readonly change: Change;
   readonly error: Error;

@@ -5,7 +5,8 @@
  * **The transaction of a batch**: the cursor, conditionally; deletes, sets, touches, each sorted by key, in pieces;
  * COMMIT. If the database refuses a change for good, the transaction is rolled back and done again with a savepoint
  * around each piece. A piece that fails is halved until the changes at fault stand alone; they go into the table of
- * dead letters.
+ * dead letters. If one of them is of an atomic batch, the transaction is done once more without that batch, all of
+ * which becomes dead letters.
  *
  * **A connection that is cut** leaves at most one statement on its way, because each waits for the answer to the one
  * before. The database ends the transaction when it notices, or after `idleTimeoutMs`. `readCursors` locks the rows
@@ -14,6 +15,7 @@
  * Connections: one for each lane that writes, and a few for loads and scans. A connection whose call failed is closed.
  */
 import { CairnError, outOfRange } from '../errors.ts';
+import { AtomicLetters } from './atomic-letters.ts';
 import type {
   Backend,
   Change,
@@ -98,6 +100,12 @@ interface Job<C extends SqlConnection> {
   isCommitting: boolean;
 }
 
+/** The changes of a batch that become dead letters instead of being applied. */
+interface Aside {
+  readonly deadLetters: readonly DeadLetter[];
+  readonly atomic: AtomicLetters;
+}
+
 export abstract class SqlBackend<C extends SqlConnection> implements Backend {
   readonly name: string;
   readonly level = 'transactional';
@@ -172,7 +180,7 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     return this.#writers.use(async (connection) => {
       const job = { connection, tables, batch, changes, isCommitting: false };
       try {
-        return await this.#transact(job, ({ changes: all, apply }) => apply(all), []);
+        return await this.#transact(job, ({ changes: all, apply }) => apply(all));
       } catch (error) {
         if (this.classify(error) !== 'permanent') throw error;
         await connection.command('ROLLBACK');
@@ -182,9 +190,8 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
   }
 
   /** The whole batch, with the changes that the database refuses put aside. */
-  #writeApart(job: Job<C>): Promise<WriteOutcome> {
+  async #writeApart(job: Job<C>): Promise<WriteOutcome> {
     const { connection } = job;
-    const deadLetters: DeadLetter[] = [];
     const savepoints: Savepoints = {
       set: () => connection.command('SAVEPOINT cairn'),
       release: () => connection.command('RELEASE SAVEPOINT cairn'),
@@ -195,15 +202,29 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
       },
       isRefusal: (error) => this.classify(error) === 'permanent',
     };
-    return this.#transact(job, (step) => halve(step, savepoints, deadLetters), deadLetters);
+    const atomic = new AtomicLetters();
+    for (;;) {
+      const deadLetters: DeadLetter[] = [];
+      const outcome = await this.#transact(job, (step) => halve(step, savepoints, deadLetters), {
+        deadLetters,
+        atomic,
+      });
+      if (outcome !== 'again') return outcome;
+    }
   }
 
-  /** `deadLetters`: what `perform` puts aside. */
+  /** `aside`: what `perform` puts aside, and the atomic batches that are put aside; undefined: nothing is. */
+  async #transact(job: Job<C>, perform: (step: Step) => Promise<unknown>): Promise<WriteOutcome>;
   async #transact(
     job: Job<C>,
     perform: (step: Step) => Promise<unknown>,
-    deadLetters: readonly DeadLetter[],
-  ): Promise<WriteOutcome> {
+    aside: Aside,
+  ): Promise<WriteOutcome | 'again'>;
+  async #transact(
+    job: Job<C>,
+    perform: (step: Step) => Promise<unknown>,
+    aside?: Aside,
+  ): Promise<WriteOutcome | 'again'> {
     const { connection, tables, batch, changes, isCommitting: wasRefusedAtCommit } = job;
     const begun = await this.#orRefusal(tables.begin(connection, batch, this.#clock()));
     if (begun === undefined) {
@@ -213,8 +234,14 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     }
     // A constraint that is checked at COMMIT names no change.
     if (wasRefusedAtCommit) await tables.checkAtOnce?.(connection);
-    for (const step of stepsOf(connection, tables, changes)) await perform(step);
+    const applied = aside === undefined ? changes : aside.atomic.without(changes);
+    for (const step of stepsOf(connection, tables, applied)) await perform(step);
+    if (aside?.atomic.learn(aside.deadLetters) === true) {
+      await connection.command('ROLLBACK');
+      return 'again';
+    }
     if (begun.hasDeadLetters) await tables.settle(connection, changes);
+    const deadLetters = aside === undefined ? [] : [...aside.deadLetters, ...aside.atomic.of(changes)];
     for (const letter of deadLetters) await tables.addDeadLetter(connection, letter, batch.to);
     job.isCommitting = true;
     await tables.commit(connection);

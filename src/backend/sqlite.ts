@@ -11,6 +11,7 @@
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { CairnError } from '../errors.ts';
+import { AtomicLetters } from './atomic-letters.ts';
 import type {
   Backend,
   Change,
@@ -286,19 +287,30 @@ export class SqliteBackend implements Backend {
   async write(batch: WriteBatch): Promise<WriteOutcome> {
     const opened = this.#ready();
     const changes = newestChanges(batch.changes);
-    return this.#inTransaction(opened, 'BEGIN IMMEDIATE; SAVEPOINT batch', (): WriteOutcome => {
+    return this.#inTransaction(opened, 'BEGIN IMMEDIATE', (): WriteOutcome => {
       const cursor = mayMove(this.#cursorsIn(opened), batch);
       if (!cursor.isFree) return { kind: 'moved', found: cursor.found };
       const cells = cursorCells(batch.to);
       opened
         .prepare(`INSERT OR REPLACE INTO ${this.#cursors} (${CURSOR_COLUMNS}, moved_ms) VALUES (?, ?, ?, ?, ?, ?, ?)`)
         .run(...cells, this.#clock());
+      opened.database.exec('SAVEPOINT changes; SAVEPOINT batch');
       const [live] = opened.prepare(`SELECT 1 FROM ${this.#letters} WHERE superseded = 0 LIMIT 1`).all();
-      const deadLetters = this.#apply(opened, changes);
+      const deadLetters = this.#applyAll(opened, changes);
       if (live !== undefined) this.#settle(opened, changes);
       for (const { change, error } of deadLetters) this.#addDeadLetter(opened, change, error, cells);
       return { kind: 'committed', deadLetters };
     });
+  }
+
+  /** The changes without those that are put aside, which it returns. */
+  #applyAll(opened: Opened, changes: NewestChanges): DeadLetter[] {
+    const atomic = new AtomicLetters();
+    for (;;) {
+      const deadLetters = this.#apply(opened, atomic.without(changes));
+      if (!atomic.learn(deadLetters)) return [...deadLetters, ...atomic.of(changes)];
+      opened.database.exec('ROLLBACK TO changes; SAVEPOINT batch');
+    }
   }
 
   #apply(opened: Opened, { deletes, sets, touches }: NewestChanges): DeadLetter[] {

@@ -54,6 +54,40 @@ export const deadLetterCases: readonly CaseText[] = [
     },
   },
   {
+    name: 'an atomic batch of which one change is refused is put aside as a whole, and others are committed',
+    async body({ open, harness }) {
+      const subject = await open();
+      const model = new RowsModel();
+      const keys = Array.from({ length: 40 }, (_, i) => bytes(`key ${String(i).padStart(2, '0')}`));
+      const before = keys.filter((_, i) => i % 2 === 0).map((key) => set(key, 'before'));
+      await subject.write(...before);
+      model.apply(before);
+      await harness.refuse!();
+      // Four atomic batches, one in the other: of the first one change is refused, of the second each.
+      const changes = keys.map((key, i): Change => {
+        const atomic = i % 5;
+        if (atomic === 4) return set(key, i === 4 ? `${REFUSED} alone` : 'alone');
+        if (i === 15 || atomic === 1) return { ...set(key, `${REFUSED} ${i}`), atomic };
+        if (i % 3 === 0) return { ...touch(key, NOW_MS + 1000), atomic };
+        return i % 3 === 1 ? { ...remove(key), atomic } : { ...set(key, 'after'), atomic };
+      });
+      const { deadLetters } = await subject.write(...changes);
+      const isOut = (i: number): boolean => i % 5 < 2 || i === 4;
+      assert.deepEqual(names(deadLetters.map(({ change }) => change)), names(changes.filter((_, i) => isOut(i))));
+      assert.ok(deadLetters.every(({ error }) => error instanceof Error));
+      // Loads and scans answer as if nothing had been refused; the rows say it when the dead letters are dropped.
+      model.apply(changes);
+      await compare(subject, model, keys);
+      const kept = await subject.backend.deadLetters!.list(1000);
+      assert.deepEqual(names(kept.map(({ change }) => change)), names(changes.filter((_, i) => isOut(i))));
+      await subject.backend.deadLetters!.drop(kept.map(({ id }) => id));
+      const rows = new RowsModel();
+      rows.apply(before);
+      rows.apply(changes.filter((_, i) => !isOut(i)));
+      await compare(subject, rows, keys);
+    },
+  },
+  {
     name: 'a later change of the key supersedes a dead letter',
     async body({ open, harness }) {
       const subject = await open();

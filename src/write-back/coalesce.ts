@@ -10,6 +10,11 @@
  * | a touch       | touch              | the later touch                            |
  * | a delete      | touch              | the delete: a touch makes no entry         |
  *
+ * **Atomic batches.** The entry of the log that has one is added as a whole, so all parts are in one batch here. They
+ * have a number in common (`Change.atomic`), by which a database that refuses one of them refuses all. A change that
+ * takes the place of a part takes its number too: otherwise the part would be lost alone if the change is refused. If
+ * it has one itself, the two batches become one.
+ *
  * Clears change no row. Neither does the second copy of a record (passed.ts), nor a record of a key that a rule skips.
  * Evictions and expiries leave no record; a row of an expired entry says by its expiry that it is a miss.
  */
@@ -24,6 +29,7 @@ const CHANGE_BYTES = 64;
 const WASTE_BYTES_MAX: number = 4 * 2 ** 20;
 
 export class Changes {
+  readonly #groups = new AtomicGroups();
   // In the order of their newest records.
   readonly #byKey = new Map<string, Change>();
   #bytes = 0;
@@ -52,7 +58,7 @@ export class Changes {
 
   /** The changes in the order of the log. */
   list(): Change[] {
-    return [...this.#byKey.values()];
+    return this.#groups.isEmpty ? [...this.#byKey.values()] : Array.from(this.#byKey.values(), this.#groups.settled);
   }
 
   /**
@@ -77,7 +83,7 @@ export class Changes {
     this.#recordCount++;
     const name = record.key.toString('latin1');
     const before = this.#byKey.get(name);
-    const change = this.#changeOf(record, before);
+    const change = this.#groups.place(this.#changeOf(record, before), record.batch?.id, before?.atomic);
     if (before !== undefined) {
       this.#bytes -= bytesOf(before);
       this.#byKey.delete(name);
@@ -119,4 +125,43 @@ export class Changes {
 
 function bytesOf(change: Change): number {
   return CHANGE_BYTES + change.key.length + (change.kind === 'set' ? change.value.length : 0);
+}
+
+/** The atomic batches of the changes: each has a number, and several may have become one. */
+class AtomicGroups {
+  readonly #numbers = new Map<bigint, number>();
+  // By number: that of the group that it has joined, or itself.
+  readonly #joined: number[] = [];
+
+  get isEmpty(): boolean {
+    return this.#joined.length === 0;
+  }
+
+  /** The change with its number: it is a part of the batch `id`, and takes the place of a change with a number. */
+  place(change: Change, id: bigint | undefined, before: number | undefined): Change {
+    if (id === undefined) return before === undefined ? change : { ...change, atomic: before };
+    let atomic = this.#numbers.get(id);
+    if (atomic === undefined) {
+      atomic = this.#joined.push(this.#joined.length) - 1;
+      this.#numbers.set(id, atomic);
+    }
+    if (before !== undefined) this.#joined[this.#rootOf(before)] = this.#rootOf(atomic);
+    return { ...change, atomic };
+  }
+
+  /** The change with the number of all that have become one with its batch. */
+  readonly settled = (change: Change): Change => {
+    const { atomic } = change;
+    if (atomic === undefined) return change;
+    const root = this.#rootOf(atomic);
+    return root === atomic ? change : { ...change, atomic: root };
+  };
+
+  #rootOf(number: number): number {
+    let root = number;
+    while (this.#joined[root] !== root) root = this.#joined[root]!;
+    // The next look at it is short.
+    this.#joined[number] = root;
+    return root;
+  }
 }

@@ -119,3 +119,52 @@ test('groups of which a few small values are left are not kept whole', () => {
 test('bytes that are no records are refused', () => {
   expect(() => new Changes().add(Buffer.from('no record at all'))).toThrow('is not well-formed');
 });
+
+describe('atomic batches', () => {
+  const part = (parts: RecordParts, id: bigint, count = 2, index = 0): RecordParts => ({
+    ...parts,
+    batch: { id, count, index },
+  });
+  /** The keys of each group, and those of none. */
+  function groupsOf(changes: Changes): string[] {
+    const groups = new Map<number | string, string[]>();
+    for (const { key, atomic } of changes.list()) {
+      const name = atomic ?? `alone ${key}`;
+      groups.set(name, [...(groups.get(name) ?? []), key.toString()]);
+    }
+    return [...groups.values()].map((keys) => keys.sort().join()).sort();
+  }
+
+  test('the parts of a batch share a number, which no other change has', () => {
+    const changes = changesOf(
+      [part(set('a', '1'), 7n), part(del('b'), 7n, 2, 1), set('c', '1')],
+      [part(touch('d', 5), 8n), part(set('e', '1'), 8n, 2, 1)],
+    );
+    expect(groupsOf(changes)).toEqual(['a,b', 'c', 'd,e']);
+  });
+
+  test('a later change of a key takes its place, and is a part of the batch', () => {
+    for (const later of [set('a', '2'), del('a'), touch('a', 9)]) {
+      const changes = changesOf([part(set('a', '1'), 7n), part(set('b', '1'), 7n, 2, 1)], [later], [set('c', '1')]);
+      expect(groupsOf(changes), later.kind).toEqual(['a,b', 'c']);
+    }
+    const deleted = changesOf([part(del('a'), 7n), part(set('b', '1'), 7n, 2, 1)], [touch('a', 9)]);
+    expect(deleted.list().map(show)).toEqual(['set b=1 until 0 @2', 'delete a @1']);
+    expect(groupsOf(deleted)).toEqual(['a,b']);
+  });
+
+  test('batches that have a key in common become one, also by way of a third', () => {
+    const changes = changesOf(
+      [part(set('a', '1'), 1n), part(set('b', '1'), 1n, 2, 1)],
+      [part(set('c', '1'), 2n), part(set('d', '1'), 2n, 2, 1)],
+      [part(set('x', '1'), 4n), part(set('y', '1'), 4n, 2, 1)],
+      [part(set('b', '2'), 3n), part(set('c', '2'), 3n, 2, 1)],
+    );
+    expect(groupsOf(changes)).toEqual(['a,b,c,d', 'x,y']);
+  });
+
+  test('a batch takes the place of changes that were of none', () => {
+    const changes = changesOf([set('a', '1'), set('b', '1')], [part(set('a', '2'), 1n), part(del('c'), 1n, 2, 1)]);
+    expect(groupsOf(changes)).toEqual(['a,c', 'b']);
+  });
+});
