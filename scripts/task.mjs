@@ -23,9 +23,12 @@ const tasks = {
   async start() {
     ensureBuilt();
     // What is said behind `--` wins: the last --data, or --no-data, counts. A configuration says itself where data is.
-    const isConfigured =
-      args.some((arg) => /^--config(=|$)/.test(arg)) || process.env.CAIRN_CONFIG || process.env.CAIRN_DATA;
-    await become('dist/cli/main.js', ['serve', ...(isConfigured ? [] : ['--data', './cairn-data']), ...args]);
+    const isGiven = (name) => args.some((arg) => arg === name || arg.startsWith(`${name}=`));
+    const { CAIRN_CONFIG, CAIRN_DATA, CAIRN_STORE } = process.env;
+    const isConfigured = isGiven('--config') || CAIRN_CONFIG || CAIRN_DATA;
+    const hasStore = isGiven('--store') || isGiven('--no-data') || CAIRN_STORE;
+    const own = ['--data', './cairn-data', ...(hasStore ? [] : ['--store', 'lmdb:'])];
+    await become('dist/cli/main.js', ['serve', ...(isConfigured ? [] : own), ...args]);
   },
   async test() {
     ensureBuilt();

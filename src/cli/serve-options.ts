@@ -22,6 +22,8 @@ export type ServeFlags = Readonly<Record<string, unknown>>;
 
 /** Where `npm start` keeps its data; scripts/task.mjs has the same. */
 export const START_DIRECTORY = './cairn-data';
+/** And the database that it writes to: a file in that directory. */
+export const START_STORE = 'lmdb:';
 
 const EXAMPLES = `
 Examples:

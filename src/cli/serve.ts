@@ -25,6 +25,7 @@ import {
   probedOptions,
   type ServeFlags,
   START_DIRECTORY,
+  START_STORE,
   serveOptions,
   settingsOfFlags,
   shownArguments,
@@ -199,6 +200,8 @@ function announceStore(cache: Cache): void {
   const stats = cache.stats().writeBack;
   if (store === undefined || stats === undefined) return;
   console.log(describeStore(store, stats));
+  if (store === START_STORE && process.env['npm_lifecycle_event'] === 'start')
+    console.log('Any other database: npm start -- --store postgres://user@host/name, its password in PGPASSWORD');
   // What an earlier run has left, if it is not written by then.
   setTimeout(() => {
     const { behindBytes } = cache.closed ? { behindBytes: 0 } : cache.stats().writeBack!;
@@ -292,11 +295,17 @@ A crash takes nothing of it back:
 Ctrl-C ends it.`);
 }
 
+/** Arguments without those that they begin with. */
+function without(first: readonly string[], args: readonly string[]): readonly string[] {
+  return first.every((each, i) => args[i] === each) ? args.slice(first.length) : args;
+}
+
 /** The command that started this, `npm start` or npx, with its arguments. */
 function startCommand(): string {
-  const given = shownArguments(process.argv.slice(process.argv.indexOf('serve') + 1));
-  if (process.env['npm_lifecycle_event'] === 'npx') return ['npx cairn-cache serve', ...given].join(' ');
-  // scripts/task.mjs puts the directory in front.
-  const own = given[0] === '--data' && given[1] === START_DIRECTORY ? given.slice(2) : given;
+  const given = process.argv.slice(process.argv.indexOf('serve') + 1);
+  if (process.env['npm_lifecycle_event'] === 'npx')
+    return ['npx cairn-cache serve', ...shownArguments(given)].join(' ');
+  // scripts/task.mjs puts the directory and its database in front.
+  const own = shownArguments(without(['--store', START_STORE], without(['--data', START_DIRECTORY], given)));
   return own.length === 0 ? 'npm start' : `npm start -- ${own.join(' ')}`;
 }

@@ -16,6 +16,7 @@ import {
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { Random } from '../support/random.ts';
@@ -508,10 +509,34 @@ describe('what is refused', () => {
 describe('npm start', () => {
   test('keeps its data in a folder that git ignores', () => {
     const read = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
-    expect(read('scripts/task.mjs')).toContain("['--data', './cairn-data']");
+    expect(read('scripts/task.mjs')).toContain("['--data', './cairn-data', ");
     expect(read('src/cli/serve-options.ts')).toContain("START_DIRECTORY = './cairn-data'");
     expect(read('.gitignore').split('\n')).toContain('cairn-data/');
     expect(read('README.md')).toContain('`./cairn-data`');
+  });
+
+  test('writes to a database in that folder, and says how to name another one', async () => {
+    const folder = newFolder();
+    const task = fileURLToPath(new URL('../../scripts/task.mjs', import.meta.url));
+    const start = async (...args: string[]): Promise<string> => {
+      const child = spawn(process.execPath, [task, 'start', '-p', '-1', ...args], {
+        env: { ...process.env, npm_lifecycle_event: 'start' },
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      cleanUps.push(() => child.kill('SIGKILL'));
+      let stdout = '';
+      child.stdout.on('data', (chunk) => {
+        stdout += chunk;
+        if (stdout.includes('Ctrl-C ends it.')) child.kill('SIGTERM');
+      });
+      await once(child, 'close');
+      return stdout;
+    };
+    const stdout = await start('--data', folder);
+    expect(stdout).toContain('Writing to lmdb:\nAny other database: npm start -- --store postgres://');
+    expect(stdout).toContain(`\n  npm start -- -p -1 --data ${folder}\n`);
+    expect(existsSync(join(folder, 'store.lmdb'))).toBe(true);
+    expect(await start('--no-data')).not.toContain('Writing to');
   });
 
   const has = (program: string): boolean => spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
