@@ -49,6 +49,7 @@ export type {
   RawOption,
   RecoveryProgress,
   RuleOptions,
+  RuleValue,
   ServeOptions,
   SetOptions,
   Size,

@@ -7,6 +7,8 @@
  * that does not fit alone becomes a dead letter. The server has no way to put a value of that size together, so the
  * rest of it stands in further rows, of kind `part`, with the id of the dead letter as their `error_code`.
  */
+
+import type { RuleSet } from '../rules/index.ts';
 import type {
   Change,
   Cursor,
@@ -25,6 +27,7 @@ import type { Cell, MariadbConnection } from './mariadb-connection.ts';
 import { MESSAGE_TOO_LARGE, MessageTooLarge } from './mariadb-errors.ts';
 import type { TableNames } from './mariadb-tables.ts';
 import type { NewestChanges, PieceBounds } from './newest.ts';
+import { Routes, type RowTable } from './routes.ts';
 import { isLongKey, ROW_KEY_BYTES_MAX, rowKeyOf } from './row-key.ts';
 import { namedRows, type ScanPiece, type SqlTables } from './sql-backend.ts';
 import {
@@ -48,12 +51,14 @@ const ROW_BYTES_MAX = 256;
 /** A key in a list, with its length. */
 const LISTED_KEY_BYTES_MAX: number = ROW_KEY_BYTES_MAX + 64;
 
-export class MariadbTables implements SqlTables<MariadbConnection> {
+export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<MariadbConnection> {
+  readonly routes: Routes<MariadbConnection>;
   readonly #entries: string;
   readonly #cursors: string;
   readonly #letters: string;
 
-  constructor({ entries, cursors, letters }: TableNames) {
+  constructor({ entries, cursors, letters }: TableNames, rules: RuleSet) {
+    this.routes = new Routes(rules, this, []);
     this.#entries = entries;
     this.#cursors = cursors;
     this.#letters = letters;

@@ -26,7 +26,7 @@ export class MariadbBackend extends SqlBackend<MariadbConnection> {
   }
 
   protected async openTables(connection: MariadbConnection): Promise<MariadbTables> {
-    return new MariadbTables(await makeTables(connection, this.#options.prefix ?? 'cairn_'));
+    return new MariadbTables(await makeTables(connection, this.#options.prefix ?? 'cairn_'), this.rules);
   }
 
   classify(error: unknown): ErrorClass {

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { misplaced, show, wrongType } from '../errors.ts';
+import type { Rule } from '../rules/index.ts';
 import type { Backend } from './backend.ts';
 import { checkBackend } from './check.ts';
 
@@ -10,6 +11,16 @@ export interface MakeBackendOptions {
   readonly clock?: (() => number) | undefined;
   /** Where the database is, in a file, if its address names no path (`lmdb:`). */
   readonly directory?: string | undefined;
+  /** Which keys have their rows in tables of the user's own. Default: none. */
+  readonly rules?: readonly Rule[] | undefined;
+}
+
+/** The databases that can have rows in tables of the user's own. */
+const OWN_TABLES: readonly string[] = ['postgres', 'postgresql'];
+
+/** Whether the database of an address can have rows in tables of the user's own. */
+export function takesOwnTables(address: string): boolean {
+  return OWN_TABLES.includes(schemeOf(address) ?? '');
 }
 
 type Make = (address: string, options: MakeBackendOptions) => Promise<Backend>;

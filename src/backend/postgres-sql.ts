@@ -128,9 +128,9 @@ export function bytesOf(text: string): Buffer {
 const cursorText = `concat_ws(' ', ${CURSOR_COLUMNS})`;
 
 /** Repeats a group of parameters: `($1::bytea,$2::bigint),($3,$4)`. Types in the first row are those of all. */
-function groups(count: number, types: readonly string[], first = 1): string {
+export function groups(count: number, types: readonly string[]): string {
   const rows: string[] = [];
-  let next = first;
+  let next = 1;
   for (let row = 0; row < count; row++) {
     rows.push(`(${types.map((type) => `$${next++}${row === 0 ? `::${type}` : ''}`).join(',')})`);
   }
@@ -142,7 +142,7 @@ function places(count: number, first = 1): string {
 }
 
 /** The least power of two that is not below the count: statements are prepared for these sizes only. */
-function sizeFor(count: number): number {
+export function sizeFor(count: number): number {
   return 2 ** Math.ceil(Math.log2(count));
 }
 
@@ -318,6 +318,13 @@ export class PostgresStatements {
     return { name: 'cairn_scan_letters', text, values: [after, limit] };
   }
 
+  /** Those of the keys that have dead letters. */
+  liveDeadLetters(keys: readonly Buffer[]): Statement {
+    const { quoted: table } = this.tables.deadLetters;
+    const command = `SELECT key FROM ${table} WHERE NOT superseded AND key IN`;
+    return this.#byKeys('cairn_live_letters', keys, (list) => `${command} ${list}`);
+  }
+
   #byKeys(prefix: string, keys: readonly Buffer[], command: (list: string) => string): Statement {
     const size = sizeFor(keys.length);
     const name = `${prefix}_${size}`;
@@ -353,7 +360,7 @@ export class PostgresStatements {
 }
 
 /** Adds cells that change nothing until there are `count`: one prepared statement serves several counts. */
-function filled(values: Parameter[], count: number, cell: Parameter): Parameter[] {
+export function filled(values: Parameter[], count: number, cell: Parameter): Parameter[] {
   while (values.length < count) values.push(cell);
   return values;
 }

@@ -1,11 +1,12 @@
 /** The URL of a PostgreSQL backend: pg's, with two parameters of this project's, `schema` and `prefix`. */
 import { misplaced } from '../errors.ts';
 import { checkPrefix } from './address.ts';
+import type { MakeBackendOptions } from './open.ts';
 import { PostgresBackend } from './postgres.ts';
 
 export function postgresFrom(
   address: string,
-  options: { readonly clock?: (() => number) | undefined },
+  { clock, rules }: Pick<MakeBackendOptions, 'clock' | 'rules'>,
 ): PostgresBackend {
   // Such an address would be read wrongly, and a part of its password taken for the host.
   if (!/^[^:]+:(\/\/([^/?#@]*@)?[^/?#@]*)?(\/[^?#@]*)?(\?[^#@]*)?$/.test(address)) {
@@ -23,7 +24,7 @@ export function postgresFrom(
   const rest = parameters.toString();
   const base = question < 0 ? address : address.slice(0, question);
   const url = rest === '' ? base : `${base}?${rest}`;
-  return new PostgresBackend({ ...options, url, name: nameOf(base, parameters.get('host')), schema, prefix });
+  return new PostgresBackend({ clock, rules, url, name: nameOf(base, parameters.get('host')), schema, prefix });
 }
 
 /** Where the database is, without credentials. */

@@ -4,6 +4,8 @@
  *
  * BEGIN and the move of the cursor are one message. Statements have up to 1,024 rows or 1 MiB.
  */
+
+import type { RuleSet } from '../rules/index.ts';
 import type {
   Change,
   Cursor,
@@ -18,7 +20,7 @@ import type {
   TouchChange,
   WriteBatch,
 } from './backend.ts';
-import { answersOf, type LiveLetter } from './dead-letters.ts';
+import { alive, answersOf, type LiveLetter } from './dead-letters.ts';
 import { type NewestChanges, type PieceBounds, piecesOf } from './newest.ts';
 import {
   type ClientConstructor,
@@ -28,8 +30,10 @@ import {
   type SessionSettings,
 } from './postgres-connection.ts';
 import { classifyPostgres, codeOf } from './postgres-errors.ts';
+import { openOwnTables, type PostgresOwnTable } from './postgres-own-tables.ts';
 import { bytesOf, PostgresStatements, STATEMENT_BYTES_MAX, STATEMENT_ROWS_MAX } from './postgres-sql.ts';
 import { openTables } from './postgres-tables.ts';
+import { type OwnKeys, Routes, type RowTable } from './routes.ts';
 import { rowKeyOf } from './row-key.ts';
 import { namedRows, type ScanPiece, SqlBackend, type SqlOptions, type SqlTables } from './sql-backend.ts';
 import { changeOf, cursorOf, type FoundCell, rowValueOf, SCAN_ROWS, SCAN_VALUE_BYTES_MAX } from './sql-rows.ts';
@@ -63,7 +67,8 @@ export class PostgresBackend extends SqlBackend<PostgresConnection> {
 
   protected async openTables(connection: PostgresConnection): Promise<PostgresTables> {
     const { schema, prefix = 'cairn_' } = this.#options;
-    return new PostgresTables(new PostgresStatements(await openTables(connection, { schema, prefix })));
+    const sql = new PostgresStatements(await openTables(connection, { schema, prefix }));
+    return new PostgresTables(sql, this.rules, await openOwnTables(connection, this.rules));
   }
 
   classify(error: unknown): ErrorClass {
@@ -71,11 +76,18 @@ export class PostgresBackend extends SqlBackend<PostgresConnection> {
   }
 }
 
-class PostgresTables implements SqlTables<PostgresConnection> {
-  readonly #sql: PostgresStatements;
+/** The transaction of reads that have to be of one moment. */
+const READING = 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY';
 
-  constructor(sql: PostgresStatements) {
+class PostgresTables implements SqlTables<PostgresConnection>, RowTable<PostgresConnection> {
+  readonly routes: Routes<PostgresConnection>;
+  readonly #sql: PostgresStatements;
+  readonly #own: readonly PostgresOwnTable[];
+
+  constructor(sql: PostgresStatements, rules: RuleSet, own: readonly PostgresOwnTable[]) {
     this.#sql = sql;
+    this.#own = own;
+    this.routes = new Routes(rules, this, own);
   }
 
   boundsOn(): PieceBounds {
@@ -127,6 +139,21 @@ class PostgresTables implements SqlTables<PostgresConnection> {
 
   async load(connection: PostgresConnection, keys: readonly Buffer[], nowMs: number): Promise<Loaded> {
     if (keys.length === 0) return { rows: [], cursors: await this.cursors(connection, false) };
+    const own = this.routes.ownKeys(keys);
+    if (own.length === 0) return this.#loadNow(connection, keys, own, nowMs);
+    await connection.command(READING);
+    const loaded = await this.#loadNow(connection, keys, own, nowMs);
+    await connection.command('COMMIT');
+    return loaded;
+  }
+
+  /** In one statement; with keys of the user's own tables, in a transaction of one moment. */
+  async #loadNow(
+    connection: PostgresConnection,
+    keys: readonly Buffer[],
+    own: readonly OwnKeys<PostgresConnection>[],
+    nowMs: number,
+  ): Promise<Loaded> {
     const { rows } = await connection.run(this.#sql.load(keys, nowMs));
     const cursors: Cursor[] = [];
     const found = new Map<string, RowValue | undefined>();
@@ -138,21 +165,25 @@ class PostgresTables implements SqlTables<PostgresConnection> {
       else letters.push({ id: BigInt(id!), name: key, change: changeOf(tag, bytesOf(key), withBytes(cells)) });
     }
     letters.sort((a, b) => (a.id < b.id ? -1 : 1));
-    const names = keys.map((key) => `\\x${rowKeyOf(key).toString('hex')}`);
+    for (const { table, keys: its } of own) {
+      const values = await table.load(connection, its);
+      for (const [i, key] of its.entries()) found.set(nameOf(key), values[i]);
+    }
+    const names = keys.map(nameOf);
     return { rows: answersOf(names, found, letters, nowMs), cursors };
   }
 
   async *scan(connection: PostgresConnection, clock: () => number): AsyncGenerator<ScanPiece> {
     const sql = this.#sql;
     // The reader of the pieces may take its time.
-    const begin = 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY';
     await connection.command(
-      `${begin}; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL enable_seqscan = on`,
+      `${READING}; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL enable_seqscan = on`,
     );
     const cursors = await this.cursors(connection, false);
     yield { rows: [], cursors };
     const loaded = async (keys: readonly Buffer[]): Promise<Row[]> => {
-      return namedRows(keys, (await this.load(connection, keys, clock())).rows);
+      const { rows } = await this.#loadNow(connection, keys, this.routes.ownKeys(keys), clock());
+      return namedRows(keys, rows);
     };
     await connection.command(`DECLARE cairn_scan NO SCROLL CURSOR FOR ${sql.scanRows(clock(), SCAN_VALUE_BYTES_MAX)}`);
     for (let isMore = true; isMore; ) {
@@ -160,12 +191,16 @@ class PostgresTables implements SqlTables<PostgresConnection> {
       const { rows: fetched } = await connection.command(`FETCH ${SCAN_ROWS} FROM cairn_scan`);
       for (const [key, ...cells] of fetched) {
         const name = bytesOf(key!);
+        // Left from before its rule.
+        if (this.routes.ownOf(name) !== undefined) continue;
         if (cells[0] != null) rows.push({ key: name, ...rowValueOf(withBytes(cells)) });
         else yield { rows: await loaded([name]), cursors };
       }
       if (rows.length > 0) yield { rows, cursors };
       isMore = fetched.length === SCAN_ROWS;
     }
+    for (const table of this.#own)
+      for await (const rows of this.#scanOwn(connection, table, clock)) yield { rows, cursors };
     for (let after: Buffer = Buffer.alloc(0); ; ) {
       const { rows: page } = await connection.run(sql.scanDeadLetters(after, SCAN_DEAD_LETTERS));
       if (page.length === 0) break;
@@ -173,6 +208,28 @@ class PostgresTables implements SqlTables<PostgresConnection> {
       after = bytesOf(page.at(-1)![0]!);
     }
     await connection.command('COMMIT');
+  }
+
+  /** In the transaction of a scan: the rows of a table of the user's own, without those that have dead letters. */
+  async *#scanOwn(connection: PostgresConnection, table: PostgresOwnTable, clock: () => number): AsyncGenerator<Row[]> {
+    const sql = this.#sql;
+    await connection.command(`DECLARE cairn_own NO SCROLL CURSOR FOR ${table.scan()}`);
+    for (let isMore = true; isMore; ) {
+      const { rows: fetched } = await connection.command(`FETCH ${SCAN_ROWS} FROM cairn_own`);
+      isMore = fetched.length === SCAN_ROWS;
+      const rows = fetched.flatMap((cells): Row[] => {
+        const entry = table.entryOf(cells);
+        // A key with a longer prefix has another rule.
+        if (entry === undefined || this.routes.ownOf(entry.key) !== table) return [];
+        return alive(entry.value, clock()) === undefined ? [] : [{ key: entry.key, ...entry.value }];
+      });
+      if (rows.length === 0) continue;
+      const { rows: letters } = await connection.run(sql.liveDeadLetters(rows.map(({ key }) => key)));
+      const names = new Set(letters.map(([key]) => key!));
+      const sound = rows.filter(({ key }) => !names.has(nameOf(key)));
+      if (sound.length > 0) yield sound;
+    }
+    await connection.command('CLOSE cairn_own');
   }
 
   async listDeadLetters(connection: PostgresConnection, limit: number, after: bigint): Promise<KeptDeadLetter[]> {
@@ -199,6 +256,11 @@ class PostgresTables implements SqlTables<PostgresConnection> {
 /** The cells of a value, which begin with its bytes. */
 function withBytes([value, ...numbers]: readonly (string | null | undefined)[]): FoundCell[] {
   return [value == null ? null : bytesOf(value), ...numbers];
+}
+
+/** How results name the row of a key. */
+function nameOf(key: Buffer): string {
+  return `\\x${rowKeyOf(key).toString('hex')}`;
 }
 
 function cursorsOf({ rows }: Result): Cursor[] {

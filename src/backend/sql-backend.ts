@@ -15,6 +15,7 @@
  * Connections: one for each lane that writes, and a few for loads and scans. A connection whose call failed is closed.
  */
 import { CairnError, outOfRange } from '../errors.ts';
+import { type Rule, RuleSet } from '../rules/index.ts';
 import { AtomicLetters } from './atomic-letters.ts';
 import type {
   Backend,
@@ -22,14 +23,11 @@ import type {
   Cursor,
   DeadLetter,
   DeadLetters,
-  DeleteChange,
   ErrorClass,
   KeptDeadLetter,
   Loaded,
   Row,
   RowValue,
-  SetChange,
-  TouchChange,
   WriteBatch,
   WriteOutcome,
 } from './backend.ts';
@@ -38,6 +36,7 @@ import { halve, type Savepoints, type Step } from './halve.ts';
 import { type NewestChanges, newestChanges, type PieceBounds, piecesOf } from './newest.ts';
 import { refusal } from './own-errors.ts';
 import { Pool } from './pool.ts';
+import type { Routes, TablePart } from './routes.ts';
 import type { SqlConnection, SqlSettings } from './sql-connection.ts';
 import { LOAD_KEYS_MAX } from './sql-rows.ts';
 
@@ -52,6 +51,8 @@ export interface SqlOptions extends Partial<SqlSettings> {
   readonly writeConnections?: number | undefined;
   /** Unix milliseconds: which rows have expired. */
   readonly clock?: (() => number) | undefined;
+  /** Which keys have their rows in tables of the user's own. Default: none. */
+  readonly rules?: readonly Rule[] | undefined;
 }
 
 const DEFAULTS: SqlSettings = {
@@ -71,11 +72,10 @@ export interface ScanPiece {
 export interface SqlTables<C extends SqlConnection> {
   /** The largest piece of changes that one statement takes. */
   boundsOn(connection: C): PieceBounds;
+  /** Which table has which rows. */
+  readonly routes: Routes<C>;
   /** Begins the transaction of a batch and moves the cursor; undefined: the cursor is not where it has to be. */
   begin(connection: C, batch: WriteBatch, nowMs: number): Promise<{ readonly hasDeadLetters: boolean } | undefined>;
-  remove(connection: C, deletes: readonly DeleteChange[]): Promise<unknown>;
-  set(connection: C, sets: readonly SetChange[]): Promise<unknown>;
-  touch(connection: C, touches: readonly TouchChange[]): Promise<unknown>;
   /** Tells earlier dead letters of the keys that these changes are newer. */
   settle(connection: C, changes: NewestChanges): Promise<void>;
   addDeadLetter(connection: C, letter: DeadLetter, cursor: Cursor): Promise<unknown>;
@@ -96,14 +96,13 @@ interface Job<C extends SqlConnection> {
   readonly tables: SqlTables<C>;
   readonly batch: WriteBatch;
   readonly changes: NewestChanges;
+  readonly parts: readonly TablePart<C>[];
+  /** Changes of no atomic batch that cannot become rows: they are put aside from the start. */
+  readonly misfits: readonly DeadLetter[];
+  /** The atomic batches that are put aside. */
+  readonly atomic: AtomicLetters;
   /** Whether the last try came to its COMMIT. */
   isCommitting: boolean;
-}
-
-/** The changes of a batch that become dead letters instead of being applied. */
-interface Aside {
-  readonly deadLetters: readonly DeadLetter[];
-  readonly atomic: AtomicLetters;
 }
 
 export abstract class SqlBackend<C extends SqlConnection> implements Backend {
@@ -114,6 +113,7 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     drop: (ids) => this.#read((tables, connection) => tables.dropDeadLetters(connection, ids)),
   };
   protected readonly settings: SqlSettings;
+  protected readonly rules: RuleSet;
   readonly #clock: () => number;
   readonly #writers: Pool<C>;
   readonly #loaders: Pool<C>;
@@ -124,6 +124,7 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     this.name = options.name;
     const given = Object.keys(DEFAULTS).map((name) => [name, options[name as keyof SqlSettings]]);
     this.settings = { ...DEFAULTS, ...Object.fromEntries(given.filter(([, value]) => value !== undefined)) };
+    this.rules = new RuleSet(options.rules ?? []);
     this.#clock = options.clock ?? Date.now;
     this.#writers = new Pool(this.name, options.writeConnections ?? 1, () => this.connect('write'));
     this.#loaders = new Pool(this.name, options.loadConnections ?? 4, () => this.connect('load'));
@@ -177,10 +178,15 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
   async write(batch: WriteBatch): Promise<WriteOutcome> {
     const tables = this.#opened();
     const changes = newestChanges(batch.changes);
+    const { parts, misfits: all } = tables.routes.split(changes);
+    const atomic = new AtomicLetters();
+    atomic.learn(all);
+    const misfits = all.filter(({ change }) => !atomic.isOut(change));
     return this.#writers.use(async (connection) => {
-      const job = { connection, tables, batch, changes, isCommitting: false };
+      const job = { connection, tables, batch, changes, parts, misfits, atomic, isCommitting: false };
       try {
-        return await this.#transact(job, ({ changes: all, apply }) => apply(all));
+        const outcome = await this.#transact(job, ({ changes: some, apply }) => apply(some), misfits);
+        if (outcome !== 'again') return outcome;
       } catch (error) {
         if (this.classify(error) !== 'permanent') throw error;
         await connection.command('ROLLBACK');
@@ -202,30 +208,20 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
       },
       isRefusal: (error) => this.classify(error) === 'permanent',
     };
-    const atomic = new AtomicLetters();
     for (;;) {
-      const deadLetters: DeadLetter[] = [];
-      const outcome = await this.#transact(job, (step) => halve(step, savepoints, deadLetters), {
-        deadLetters,
-        atomic,
-      });
+      const deadLetters = [...job.misfits];
+      const outcome = await this.#transact(job, (step) => halve(step, savepoints, deadLetters), deadLetters);
       if (outcome !== 'again') return outcome;
     }
   }
 
-  /** `aside`: what `perform` puts aside, and the atomic batches that are put aside; undefined: nothing is. */
-  async #transact(job: Job<C>, perform: (step: Step) => Promise<unknown>): Promise<WriteOutcome>;
+  /** `deadLetters`: what `perform` puts aside. `again`: with more atomic batches aside; nothing has been done yet. */
   async #transact(
     job: Job<C>,
     perform: (step: Step) => Promise<unknown>,
-    aside: Aside,
-  ): Promise<WriteOutcome | 'again'>;
-  async #transact(
-    job: Job<C>,
-    perform: (step: Step) => Promise<unknown>,
-    aside?: Aside,
+    deadLetters: readonly DeadLetter[],
   ): Promise<WriteOutcome | 'again'> {
-    const { connection, tables, batch, changes, isCommitting: wasRefusedAtCommit } = job;
+    const { connection, tables, batch, changes, parts, atomic, isCommitting: wasRefusedAtCommit } = job;
     const begun = await this.#orRefusal(tables.begin(connection, batch, this.#clock()));
     if (begun === undefined) {
       const found = inTheWay(await tables.cursors(connection, false), batch.to);
@@ -234,18 +230,18 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     }
     // A constraint that is checked at COMMIT names no change.
     if (wasRefusedAtCommit) await tables.checkAtOnce?.(connection);
-    const applied = aside === undefined ? changes : aside.atomic.without(changes);
-    for (const step of stepsOf(connection, tables, applied)) await perform(step);
-    if (aside?.atomic.learn(aside.deadLetters) === true) {
+    const applied = parts.map((part) => ({ ...part, changes: atomic.without(part.changes) }));
+    for (const step of stepsOf(connection, tables.boundsOn(connection), applied)) await perform(step);
+    if (atomic.learn(deadLetters)) {
       await connection.command('ROLLBACK');
       return 'again';
     }
     if (begun.hasDeadLetters) await tables.settle(connection, changes);
-    const deadLetters = aside === undefined ? [] : [...aside.deadLetters, ...aside.atomic.of(changes)];
-    for (const letter of deadLetters) await tables.addDeadLetter(connection, letter, batch.to);
+    const aside = [...deadLetters, ...atomic.of(changes)];
+    for (const letter of aside) await tables.addDeadLetter(connection, letter, batch.to);
     job.isCommitting = true;
     await tables.commit(connection);
-    return { kind: 'committed', deadLetters };
+    return { kind: 'committed', deadLetters: aside };
   }
 
   /** An error that is permanent and that no change can be blamed for: the tables are not as they have to be. */
@@ -268,20 +264,35 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
   }
 }
 
+/**
+ * The statements of a batch. A table whose rows refer to those of another stands behind it: rows are removed from the
+ * last table on, and set from the first on.
+ */
 function* stepsOf<C extends SqlConnection>(
   connection: C,
-  tables: SqlTables<C>,
-  { deletes, sets, touches }: NewestChanges,
+  bounds: PieceBounds,
+  parts: readonly TablePart<C>[],
 ): Generator<Step> {
-  const bounds = tables.boundsOn(connection);
   // A step is given parts of these changes only.
   const step = <K extends Change>(changes: readonly K[], apply: (part: readonly K[]) => Promise<unknown>): Step => ({
     changes,
     apply: (part) => apply(part as readonly K[]),
   });
-  for (const part of piecesOf(deletes, bounds)) yield step(part, (some) => tables.remove(connection, some));
-  for (const part of piecesOf(sets, bounds)) yield step(part, (some) => tables.set(connection, some));
-  for (const part of piecesOf(touches, bounds)) yield step(part, (some) => tables.touch(connection, some));
+  const boundsOf = ({ table: { rowsMax } }: TablePart<C>): PieceBounds =>
+    rowsMax === undefined ? bounds : { ...bounds, rows: Math.min(rowsMax, bounds.rows) };
+  for (const part of parts.toReversed()) {
+    const { table, changes } = part;
+    for (const some of piecesOf(changes.deletes, boundsOf(part))) {
+      yield step(some, (each) => table.remove(connection, each));
+    }
+  }
+  for (const part of parts) {
+    const { table, changes } = part;
+    for (const some of piecesOf(changes.sets, boundsOf(part))) yield step(some, (each) => table.set(connection, each));
+    for (const some of piecesOf(changes.touches, boundsOf(part))) {
+      yield step(some, (each) => table.touch(connection, each));
+    }
+  }
 }
 
 /** Those of the rows of some keys that are there. */

@@ -1,9 +1,8 @@
 /** The kinds of options: what each takes, and what it is without. All checks throw `ERR_INVALID_ARGUMENT`. */
 import { resolve } from 'node:path';
 import { BACKEND_SCHEMES, checkBackend, schemeOf } from '../backend/index.ts';
-import { misplaced, outOfRange, show, wrongType } from '../errors.ts';
-import { KEY_BYTES_MAX, LOG_SYNC_MS_MAX, NAME_LENGTH_MAX, SHARD_COUNT_MAX, TIMER_MS_MAX } from '../limits.ts';
-import { RULES_MAX, type Rule } from '../rules/index.ts';
+import { outOfRange, wrongType } from '../errors.ts';
+import { LOG_SYNC_MS_MAX, NAME_LENGTH_MAX, SHARD_COUNT_MAX, TIMER_MS_MAX } from '../limits.ts';
 import { checkBoolean, checkChoice, checkInteger } from './check.ts';
 import type { RawOption, StoreTarget, SyncPolicy } from './types.ts';
 import { durationOf, parseDuration, parseSize } from './units.ts';
@@ -134,30 +133,6 @@ export const socketPath: Check<string | undefined> = (given, name) => {
   if (process.platform === 'win32' || bytes <= SOCKET_PATH_BYTES_MAX) return given;
   throw outOfRange(name, `at most ${SOCKET_PATH_BYTES_MAX} bytes long, the most that the system takes`, bytes);
 };
-
-/** What keys begin with. A longer prefix is one of no key. */
-export const prefix: (given: unknown, name: string) => string = (given, name) => {
-  if (typeof given !== 'string') throw wrongType(name, 'text that keys begin with', given);
-  if (Buffer.byteLength(given) > KEY_BYTES_MAX) throw outOfRange(name, `text of at most ${KEY_BYTES_MAX} bytes`, given);
-  if (/\p{Surrogate}/u.test(given)) throw outOfRange(name, 'text without lone surrogates', given);
-  return given;
-};
-
-/** Rules, each of another prefix. `check`: makes a rule of what was given. */
-export function rules(check: (given: object, name: string) => Rule): (given: unknown, name: string) => readonly Rule[] {
-  return (given, name) => {
-    if (given === undefined) return [];
-    if (!Array.isArray(given)) throw wrongType(name, 'an array of rules', given);
-    if (given.length > RULES_MAX) throw outOfRange(name, `at most ${RULES_MAX} rules`, given.length);
-    const checked = given.map((rule, i) => check(rule as object, `${name}[${i}]`));
-    for (const [i, rule] of checked.entries()) {
-      const first = checked.findIndex((other) => other.prefix === rule.prefix);
-      if (first < i)
-        throw misplaced(`Expected each of the rules to have another prefix, got ${show(rule.prefix)} twice`);
-    }
-    return checked;
-  };
-}
 
 /** The database behind a cache; undefined: there is none. */
 export const store: Check<StoreTarget | undefined> = (given, name) => {

@@ -27,6 +27,7 @@ import { addresses } from './address.ts';
 import { checkNames } from './check.ts';
 import * as kinds from './kinds.ts';
 import type { Loader } from './loader.ts';
+import * as ofRules from './rules.ts';
 import type {
   AckLevel,
   CacheOptions,
@@ -167,7 +168,7 @@ export const WRITE_BACK_OPTIONS = {
 /** Each of `rules`. */
 export const RULE_OPTIONS = {
   prefix: {
-    check: kinds.prefix,
+    check: ofRules.prefix,
     default: '',
     doc: "what the keys begin with; `''`: every key that has no other rule",
   },
@@ -176,14 +177,40 @@ export const RULE_OPTIONS = {
     default: 'false',
     doc: 'the keys are in memory and in the log only: the database never gets them',
   },
+  table: {
+    check: ofRules.table,
+    default: "Cairn's own",
+    doc: "a table of yours that has the rows, with its schema if it has one: `'shop.users'`. The options below are for it",
+  },
+  key: {
+    check: ofRules.keyColumns,
+    default: '',
+    doc: 'its key columns: the text behind the prefix, of several columns with `:` between',
+  },
+  value: {
+    check: ofRules.value,
+    default: "`'json'`",
+    doc: "`'json'`: each field of a JSON object in the column of that name. `{ columns: ['name'] }`: in these columns only. `{ column: 'data' }`: the whole value in one column",
+  },
+  expiresAt: {
+    check: ofRules.column,
+    default: 'none',
+    doc: 'the column of the expiry; without one, rows do not expire',
+  },
+  version: { check: ofRules.column, default: 'none', doc: 'the column of the version of a change' },
+  clientFlags: {
+    check: ofRules.column,
+    default: 'none',
+    doc: "the column of memcached's client flags; without one, values with flags are dead letters",
+  },
 } as const satisfies Rows<RuleOptions>;
 
-// Not in kinds.ts, because a rule has a table here.
+// Here, because a rule has a table of options.
 function rules(given: unknown, name: string, usableMemory: () => number): readonly Rule[] {
-  return kinds.rules((rule, itsName) => checkAll(RULE_OPTIONS, itsName, rule as RuleOptions, usableMemory))(
-    given,
-    name,
-  );
+  return ofRules.rulesOf(given, name, (rule, itsName) => {
+    const checked = checkAll(RULE_OPTIONS, itsName, rule as RuleOptions, usableMemory);
+    return ofRules.ruleOf(checked, rule as RuleOptions, itsName);
+  });
 }
 
 /** `promises`. */

@@ -130,7 +130,25 @@ export interface RuleOptions {
   prefix: string;
   /** True: the keys are in memory and in the log only; the database never gets them. Default false. */
   skip?: boolean;
+  /**
+   * A table of yours that has the rows of these keys, with its schema if it has one: `'shop.users'`. It is never made
+   * or changed. Default: the table that Cairn makes.
+   */
+  table?: string;
+  /** With `table`: its key columns, which have the text behind the prefix; of several columns with `:` between. */
+  key?: string | readonly string[];
+  /** With `table`: where values are. Default `'json'`: each field of a JSON object in the column of that name. */
+  value?: RuleValue;
+  /** With `table`: the column of the expiry. Without one, rows do not expire. */
+  expiresAt?: string;
+  /** With `table`: the column of the version of a change. */
+  version?: string;
+  /** With `table`: the column of memcached's client flags. Without one, values with flags are refused. */
+  clientFlags?: string;
 }
+
+/** Where the values of a table are: in all columns, in these, or whole in one. */
+export type RuleValue = 'json' | { readonly columns: readonly string[] } | { readonly column: string };
 
 /** How changes are written to the database. */
 export interface WriteBackOptions {

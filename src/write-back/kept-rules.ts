@@ -55,8 +55,10 @@ function* keysFrom(reader: LogReader, from: Position): Generator<Buffer> {
 }
 
 /** Where changes go by a rule, as text that is equal for the same place; undefined: nowhere. */
-function targetOf({ skip }: Rule): string | undefined {
-  return skip ? undefined : '';
+function targetOf({ prefix, skip, own }: Rule): string | undefined {
+  if (skip) return undefined;
+  // The columns of values may change: whether an unwritten value fits is found when it is written.
+  return own === undefined ? '' : JSON.stringify([own.table, own.key, prefix]);
 }
 
 function refused(directory: string, { prefix }: Rule, isGiven: boolean): CairnError {

@@ -22,7 +22,7 @@ async function start(): Promise<WriterService | undefined> {
   let first: Backend | undefined;
   try {
     // A module that cannot be loaded is no database that is away.
-    first = await connectStore(store, files.directory);
+    first = await connectStore(store, files.directory, options.rules);
   } catch (error) {
     say({ kind: 'failed', error: plainError(error) });
     return undefined;
@@ -31,7 +31,7 @@ async function start(): Promise<WriterService | undefined> {
   const scribe = new RemoteScribe(handle);
   const confirmed = (await scribe.cursor(STORE_CURSOR).position()) ?? 0n;
   const connect = async (): Promise<Backend> => {
-    const backend = first ?? (await connectStore(store, files.directory));
+    const backend = first ?? (await connectStore(store, files.directory, options.rules));
     first = undefined;
     return backend;
   };

@@ -3,9 +3,10 @@
 import { readdirSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { deadLettersCommand } from '../../src/cli/dead-letters.ts';
-import type { Cache, CacheOptions, WriteBackNotice } from '../../src/index.ts';
+import { type Cache, type CacheOptions, serve, type WriteBackNotice } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
+import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { PASSWORD, POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
 import { startCli } from '../support/serve-process.ts';
 import { skipUnless } from '../support/skip.ts';
@@ -58,6 +59,48 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     const [row] = await server.query("SELECT expires_ms, version FROM cairn_entries WHERE key = 'expires'");
     expect(Math.abs(Number(row!['expires_ms']) - Date.now() - 3_600_000)).toBeLessThan(60_000);
     expect(BigInt(String(row!['version']))).toBe(cache.info('expires')!.cas);
+  });
+
+  test('rules lead objects to the rows of a table of the user, and refuse rules without it while it lacks some', async () => {
+    await server.query('CREATE TABLE users (id integer PRIMARY KEY, name text, seen timestamptz)');
+    const ruled: CacheOptions = {
+      mode: 'write-back',
+      rules: [
+        { prefix: 'user:', table: 'users', key: 'id', value: { columns: ['name'] }, expiresAt: 'seen' },
+        { prefix: 'user:draft:', skip: true },
+      ],
+    };
+    const cache = await open(ruled);
+    const notices = noticesOf(cache);
+    const [address] = (await serve(cache, { port: 0 })).addresses;
+    const socket = await MemcachedSocket.open((address as { port: number }).port);
+    cache.set('user:1', { name: 'Ada' });
+    await socket.ask('set user:2 0 0 14\r\n{"name":"Bob"}\r\n', 'STORED\r\n');
+    cache.set('user:3', 'no object');
+    cache.set('user:draft:4', { any: 'thing' });
+    cache.set('plain', 'x');
+    await cache.drain();
+    expect(await server.query('SELECT id, name FROM users ORDER BY id')).toEqual([
+      { id: 1, name: 'Ada' },
+      { id: 2, name: 'Bob' },
+    ]);
+    expect(await rows()).toEqual({ plain: 'x' });
+    await until(() => notices.length > 0);
+    expect(notices).toMatchObject([{ kind: 'dead-letter', key: 'user:3', change: 'set' }]);
+    await cache.writeBack.pause();
+    cache.delete('user:1');
+    await cache.destroy();
+    await expect(open()).rejects.toThrow(withCode('ERR_STORE_REFUSED', /the rule for the prefix "user:"/));
+    const elsewhere = { ...ruled.rules![0]!, table: 'others' };
+    await expect(open({ ...ruled, rules: [elsewhere, ruled.rules![1]!] })).rejects.toThrow(
+      withCode('ERR_STORE_REFUSED'),
+    );
+    const again = await open(ruled);
+    await again.drain();
+    expect(await server.query('SELECT id FROM users')).toEqual([{ id: 2 }]);
+    await again.close();
+    await server.query('ALTER TABLE users DROP COLUMN name');
+    await expect(open(ruled)).rejects.toThrow(withCode('ERR_BACKEND_UNFIT', /users has no column name/));
   });
 
   test('a server that is down at start, and goes down under load, costs nothing', async () => {

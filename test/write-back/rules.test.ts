@@ -115,9 +115,36 @@ test.each<[string, unknown, RegExp]>([
     [{ prefix: 'a', skipp: true }],
     /Unknown option "skipp" in rules\[0\]: did you mean skip/,
   ],
+  ['a table and skip', [{ prefix: 'a', table: 't', key: 'k', skip: true }], /rules\[0\] to have either skip or table/],
+  ['a table without a key', [{ prefix: 'a', table: 't' }], /name the key columns of "t"/],
+  ['a key without a table', [{ prefix: 'a', key: 'k' }], /rules\[0\]\.key is for a rule with a table/],
+  ['no name of a table', [{ prefix: 'a', table: 'a.b.c', key: 'k' }], /rules\[0\]\.table to be the name of a table/],
+  ['no columns of a key', [{ prefix: 'a', table: 't', key: [] }], /rules\[0\]\.key to be at least one/],
+  [
+    'a key of another type',
+    [{ prefix: 'a', table: 't', key: ['k', 5] }],
+    /rules\[0\]\.key\[1\] to be the name of a column/,
+  ],
+  ['a value of another kind', [{ prefix: 'a', table: 't', key: 'k', value: 'text' }], /rules\[0\]\.value to be 'json'/],
+  [
+    'two kinds of values',
+    [{ prefix: 'a', table: 't', key: 'k', value: { columns: ['a'], column: 'b' } }],
+    /either columns or column/,
+  ],
+  [
+    'a table of another database',
+    [{ prefix: 'a', table: 't', key: 'k' }],
+    /names a table of yours: that is for postgres:/,
+  ],
   ['too many', Array.from({ length: 65 }, (_, i) => ({ prefix: `${i}` })), /at most 64 rules/],
 ])('rules are refused with %s', async (_, rules, message) => {
   await expect(open(rules as RuleOptions[])).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT', message));
+});
+
+test('a table of the user is written only if the user says so', async () => {
+  const rules = [{ prefix: 'user:', table: 'users', key: 'id' }];
+  const opening = open(rules, { store: 'postgres://127.0.0.1:1/none' });
+  await expect(opening).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT', /give mode: 'write-back'/));
 });
 
 test('rules need a database', async () => {

@@ -1,0 +1,294 @@
+/** Tables of the user's own in PostgreSQL: what the catalogue says of them, and the statements on them. */
+import {
+  type Cell,
+  type Column,
+  type ColumnKind,
+  type FoundColumn,
+  type FoundTable,
+  type OwnTableRule,
+  planTable,
+  type ReadCell,
+  type RuleSet,
+  type TablePlan,
+  TableRows,
+} from '../rules/index.ts';
+import type { DeleteChange, RowValue, SetChange, TouchChange } from './backend.ts';
+import { unfit } from './own-errors.ts';
+import type { PostgresConnection } from './postgres-connection.ts';
+import { bytesOf, filled, groups, type Parameter, quoted, STATEMENT_ROWS_MAX, sizeFor } from './postgres-sql.ts';
+import type { OwnTable } from './routes.ts';
+
+/** PostgreSQL counts the parameters of a statement with 16 bits. */
+const PARAMETERS_MAX = 65_535;
+
+/** Finds the tables of all rules. Throws `ERR_BACKEND_UNFIT` with every reason against one of them. */
+export async function openOwnTables(connection: PostgresConnection, rules: RuleSet): Promise<PostgresOwnTable[]> {
+  const problems: string[] = [];
+  const tables: PostgresOwnTable[] = [];
+  for (const rule of rules.rules) {
+    if (rule.own === undefined) continue;
+    const found = await describe(connection, rule.own);
+    const plan =
+      found === undefined
+        ? [`the table ${rule.own.table} is missing`]
+        : planTable(rule, rule.own, rule.own.table, found);
+    if (Array.isArray(plan)) problems.push(...plan);
+    else tables.push(new PostgresOwnTable(plan, tables.length));
+  }
+  if (problems.length > 0) throw unfit(problems);
+  return tables;
+}
+
+/** The name of a table as statements write it: `shop.users`, with or without its schema. */
+function nameInSql({ table }: OwnTableRule): string {
+  return table.split('.').map(quoted).join('.');
+}
+
+const KINDS: Readonly<Record<string, readonly [ColumnKind, number]>> = {
+  boolean: ['boolean', 0],
+  smallint: ['integer', 16],
+  integer: ['integer', 32],
+  bigint: ['integer', 64],
+  numeric: ['decimal', 0],
+  real: ['float', 0],
+  'double precision': ['float', 0],
+  text: ['text', 0],
+  'character varying': ['text', 0],
+  json: ['json', 0],
+  jsonb: ['json', 0],
+  'timestamp with time zone': ['instant', 0],
+  'timestamp without time zone': ['time', 0],
+  date: ['date', 0],
+  uuid: ['uuid', 0],
+  bytea: ['bytes', 0],
+};
+
+/** Undefined: there is no such table. */
+async function describe(connection: PostgresConnection, own: OwnTableRule): Promise<FoundTable | undefined> {
+  const run = (text: string) => connection.run({ name: '', text, values: [nameInSql(own)] });
+  const [table] = (
+    await run(`SELECT c.relkind, c.relpersistence, row_security_active(c.oid),
+        has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+          AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
+          AND has_table_privilege(c.oid, 'DELETE')
+      FROM pg_class AS c WHERE c.oid = to_regclass($1)`)
+  ).rows;
+  if (table === undefined) return undefined;
+  const [kind, persistence, hidesRows, isGranted] = table;
+  const problems: string[] = [];
+  if (kind !== 'r' && kind !== 'p') problems.push(`${own.table} is not a table`);
+  if (persistence !== 'p') {
+    problems.push(
+      `${own.table} is ${persistence === 'u' ? 'unlogged' : 'temporary'}: a crash of the database empties it`,
+    );
+  }
+  if (hidesRows === 't') problems.push(`row-level security hides rows of ${own.table} from this user`);
+  if (isGranted !== 't') problems.push(`SELECT, INSERT, UPDATE and DELETE on ${own.table} are needed`);
+  const { rows: columns } = await run(`SELECT a.attname, format_type(t.oid, NULL), t.typtype, a.attnotnull,
+        pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> '' OR a.attidentity = 'a', a.attidentity <> '',
+        coalesce(l.collisdeterministic, true), l.collname
+      FROM pg_attribute AS a JOIN pg_type AS own ON own.oid = a.atttypid
+        JOIN pg_type AS t ON t.oid = CASE WHEN own.typtype = 'd' THEN own.typbasetype ELSE own.oid END
+        LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        LEFT JOIN pg_collation AS l ON l.oid = a.attcollation
+      WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`);
+  const { rows: unique } = await run(`SELECT (SELECT json_agg(a.attname) FROM pg_attribute AS a
+        WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]))
+      FROM pg_index AS i WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indisvalid AND i.indimmediate
+        AND i.indpred IS NULL AND i.indexprs IS NULL`);
+  return {
+    problems,
+    columns: new Map(columns.map(([name, ...rest]) => [name!, columnOf(rest)])),
+    unique: unique.map(([names]) => JSON.parse(names!) as string[]),
+  };
+}
+
+function columnOf(cells: readonly (string | null)[]): FoundColumn {
+  const [type, typeKind, isRequired, otherwise, isGenerated, isIdentity, isDeterministic, collation] = cells;
+  const isEnum = typeKind === 'e';
+  const [kind, bits] = isEnum ? (['text', 0] as const) : (KINDS[type!] ?? [undefined, 0]);
+  return {
+    type: type!,
+    kind,
+    bits,
+    isRequired: isRequired === 't',
+    // A column that numbers rows has no expression; it takes a number too.
+    otherwise: otherwise ?? (isIdentity === 't' ? '' : undefined),
+    isGenerated: isGenerated === 't',
+    keyProblem: isEnum
+      ? `has the type ${type}`
+      : isDeterministic === 't'
+        ? undefined
+        : `has the collation ${collation}, which merges texts that differ`,
+  };
+}
+
+export class PostgresOwnTable implements OwnTable<PostgresConnection> {
+  readonly rows: TableRows;
+  readonly rowsMax: number;
+  readonly #table: string;
+  readonly #plan: TablePlan;
+  /** All columns that are written, in the order of cells. */
+  readonly #columns: readonly Column[];
+  readonly #name: string;
+  readonly #texts = new Map<string, string>();
+
+  /** `index`: tells its prepared statements from those of other tables. */
+  constructor(plan: TablePlan, index: number) {
+    this.rows = new TableRows(plan);
+    this.#plan = plan;
+    this.#table = nameInSql(plan.own);
+    this.#name = `cairn_own_${index}`;
+    const { key, value, expiresAt, version, clientFlags } = plan;
+    this.#columns = [...key, ...value, expiresAt, version, clientFlags].filter((column) => column !== undefined);
+    this.rowsMax = Math.min(STATEMENT_ROWS_MAX, 2 ** Math.floor(Math.log2(PARAMETERS_MAX / this.#columns.length)));
+  }
+
+  remove(connection: PostgresConnection, deletes: readonly DeleteChange[]): Promise<unknown> {
+    return this.#byKeys(connection, 'delete', deletes, (list) => `DELETE FROM ${this.#table} AS own WHERE ${list}`);
+  }
+
+  set(connection: PostgresConnection, sets: readonly SetChange[]): Promise<unknown> {
+    const columns = this.#columns;
+    const size = sizeFor(sets.length);
+    const name = `${this.#name}_set_${size}`;
+    const text = this.#text(name, () => {
+      const names = columns.map((column) => quoted(column.name));
+      const keys = this.#plan.key.map((column) => quoted(column.name));
+      const changed = names.slice(keys.length).map((each) => `${each} = excluded.${each}`);
+      return `INSERT INTO ${this.#table} (${names.join(', ')})
+        SELECT ${columns.map((column, i) => this.#written(column, i)).join(', ')}
+        FROM (VALUES ${groups(
+          size,
+          columns.map((column) => this.#parameterType(column)),
+        )})
+          AS change (${columns.map((_, i) => `c${i}`).join(', ')}) WHERE c0 IS NOT NULL
+        ON CONFLICT (${keys.join(', ')}) DO ${changed.length === 0 ? 'NOTHING' : `UPDATE SET ${changed.join(', ')}`}`;
+    });
+    const values = sets.flatMap((set) => this.rows.cellsOf(set).map(parameterOf));
+    return connection.run({ name, text, values: filled(values, size * columns.length, null) });
+  }
+
+  touch(connection: PostgresConnection, touches: readonly TouchChange[]): Promise<unknown> {
+    const { key, expiresAt, version } = this.#plan;
+    const columns = [...key, ...[expiresAt, version].filter((column) => column !== undefined)];
+    const size = sizeFor(touches.length);
+    const name = `${this.#name}_touch_${size}`;
+    const text = this.#text(name, () => {
+      const set = columns.slice(key.length).map((column, i) => {
+        return `${quoted(column.name)} = ${this.#written(column, key.length + i)}`;
+      });
+      return `UPDATE ${this.#table} AS own SET ${set.join(', ')}
+        FROM (VALUES ${groups(
+          size,
+          columns.map((column) => this.#parameterType(column)),
+        )})
+          AS change (${columns.map((_, i) => `c${i}`).join(', ')})
+        WHERE ${key.map((column, i) => `own.${quoted(column.name)} = c${i}`).join(' AND ')}`;
+    });
+    const values = touches.flatMap((touch) => {
+      return this.rows.touchCells(touch.key, touch.expiresWallMs, touch.version).map(parameterOf);
+    });
+    return connection.run({ name, text, values: filled(values, size * columns.length, null) });
+  }
+
+  async load(connection: PostgresConnection, keys: readonly Buffer[]): Promise<(RowValue | undefined)[]> {
+    const known = keys.filter((key) => this.rows.keyCells(key) !== undefined).map((key) => ({ key }));
+    const found = new Map<string, RowValue | undefined>();
+    const most = 2 ** Math.floor(Math.log2(PARAMETERS_MAX / this.#plan.key.length));
+    for (let start = 0; start < known.length; start += most) {
+      const some = known.slice(start, start + most);
+      const { rows } = await this.#byKeys(connection, 'load', some, (list) => `${this.#select()} WHERE ${list}`);
+      for (const cells of rows) {
+        const [key, value] = this.#entryOf(cells);
+        if (key !== undefined) found.set(key.toString('latin1'), value);
+      }
+    }
+    return keys.map((key) => found.get(key.toString('latin1')));
+  }
+
+  /** The statement that reads all rows, for a cursor of the database. */
+  scan(): string {
+    return this.#select();
+  }
+
+  /** The key and the value of a row of {@link scan}. */
+  entryOf(cells: readonly (string | null)[]): { readonly key: Buffer; readonly value: RowValue } | undefined {
+    const [key, value] = this.#entryOf(cells);
+    return key === undefined || value === undefined ? undefined : { key, value };
+  }
+
+  #entryOf(cells: readonly (string | null)[]): [Buffer | undefined, RowValue | undefined] {
+    const read: ReadCell[] = cells.map((cell, i) => {
+      return cell !== null && this.#columns[i]!.kind === 'bytes' ? bytesOf(cell) : cell;
+    });
+    return [this.rows.keyOf(read.slice(0, this.#plan.key.length)), this.rows.valueOf(read)];
+  }
+
+  #select(): string {
+    return `SELECT ${this.#columns.map((column) => this.#read(column)).join(', ')} FROM ${this.#table} AS own`;
+  }
+
+  // A statement on the rows of some keys. Repeated keys change nothing: a connection prepares it for few sizes.
+  #byKeys(
+    connection: PostgresConnection,
+    verb: string,
+    keyed: readonly { readonly key: Buffer }[],
+    command: (list: string) => string,
+  ) {
+    const { key } = this.#plan;
+    const size = sizeFor(keyed.length);
+    const name = `${this.#name}_${verb}_${size}`;
+    const text = this.#text(name, () => {
+      const names = key.map((column) => `own.${quoted(column.name)}`).join(', ');
+      const types = key.map(({ type }) => type);
+      return command(`(${names}) IN (${groups(size, types)})`);
+    });
+    const values = keyed.flatMap((each) => this.rows.keyCells(each.key)!.map(parameterOf));
+    const last = values.slice(-key.length);
+    while (values.length < size * key.length) values.push(...last);
+    return connection.run({ name, text, values });
+  }
+
+  #parameterType(column: Column): string {
+    return column === this.#plan.expiresAt ? 'bigint' : column.type;
+  }
+
+  // The cell as the column has it. Milliseconds are exact in numbers of this size.
+  #written(column: Column, index: number): string {
+    const cell = `c${index}`;
+    if (column === this.#plan.expiresAt && column.kind === 'instant') return `to_timestamp(${cell} / 1000.0)`;
+    const { isRequired, otherwise } = column;
+    return isRequired && otherwise !== undefined && otherwise !== '' ? `coalesce(${cell}, ${otherwise})` : cell;
+  }
+
+  #read(column: Column): string {
+    const name = `own.${quoted(column.name)}`;
+    if (column === this.#plan.expiresAt && column.kind === 'instant') {
+      return `round(extract(epoch FROM ${name}) * 1000)::bigint`;
+    }
+    switch (column.kind) {
+      case 'instant':
+        return `to_char(${name} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+      case 'time':
+        return `to_char(${name}, 'YYYY-MM-DD"T"HH24:MI:SS.US')`;
+      case 'date':
+        return `to_char(${name}, 'YYYY-MM-DD')`;
+      default:
+        return name;
+    }
+  }
+
+  #text(name: string, make: () => string): string {
+    let text = this.#texts.get(name);
+    if (text === undefined) {
+      text = make();
+      this.#texts.set(name, text);
+    }
+    return text;
+  }
+}
+
+function parameterOf(cell: Cell): Parameter {
+  return typeof cell === 'boolean' ? (cell ? 't' : 'f') : cell;
+}
