@@ -163,9 +163,10 @@ describe('src/', () => {
     log: [...shared, 'request'],
     scribe: [...shared, 'request', 'native', 'log'],
     rules: ['request'],
+    supervisor: [],
     backend: ['errors', 'request', 'rules'],
     testing: ['backend'],
-    'write-back': [...shared, 'log', 'request', 'native', 'rules', 'backend', 'scribe', 'loads'],
+    'write-back': [...shared, 'log', 'request', 'native', 'rules', 'backend', 'scribe', 'loads', 'supervisor'],
     replica: [...shared, 'log', 'request'],
     client: ['errors', 'limits'],
     // The classes of a cache, from the first to the last.

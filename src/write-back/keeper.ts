@@ -26,12 +26,10 @@ import {
   type PlainError,
   Unanswered,
 } from '../scribe/index.ts';
+import { newPulse, Supervisor } from '../supervisor.ts';
 import { systemClock, within } from './clock.ts';
 import { keepRules } from './kept-rules.ts';
 import {
-  PULSE_MS,
-  PULSE_WORDS,
-  Pulse,
   STORE_CURSOR,
   type WriteBackNotice,
   type WriteBackOptions,
@@ -45,13 +43,6 @@ import type { WriterState } from './writer.ts';
 
 /** How long opening a cache waits for the database's first answer. A database that is away does not keep it closed. */
 const OPENING_MS = 5000;
-/** A thread whose event loop stands still for this time is ended, and another one started. */
-const SILENCE_MS = 10_000;
-/** The wait before a thread is started again, doubled while threads die young. */
-const RESTART_MS_FIRST = 100;
-const RESTART_MS_MAX = 30_000;
-/** A thread that has lived this long did not die young. */
-const OLD_MS = 60_000;
 /** What close() allows the writer beyond its time. */
 const CLOSE_GRACE_MS = 3000;
 
@@ -75,17 +66,12 @@ export class WriteBackKeeper implements WriteBackActions {
   readonly #options: WriteBackKeeperOptions;
   readonly #files: LogFiles;
   readonly #handle: LoadHandle & BackedHandle;
-  readonly #pulse = new SharedArrayBuffer(4 * PULSE_WORDS);
+  readonly #pulse = newPulse();
   readonly #numbers = new SharedArrayBuffer(NUMBERS_BYTES);
   readonly #metrics = new WriteBackMetrics(this.#numbers);
   readonly #unanswered = new Unanswered<WriterCommand>();
   readonly #listeners = new Set<WriteBackListener>();
-  #running: RunningWriter | undefined;
-  #startedMs = 0;
-  #youngDeaths = 0;
-  #restart: NodeJS.Timeout | undefined;
-  #watch: NodeJS.Timeout | undefined;
-  #holders = 0;
+  readonly #supervisor: Supervisor<RunningWriter>;
   #ids = 0;
   #isPaused = false;
   #isClosed = false;
@@ -121,6 +107,15 @@ export class WriteBackKeeper implements WriteBackActions {
     this.#handle = attachScribe(options.cacheId) as LoadHandle & BackedHandle;
     keepers.set(options.cacheId, this);
     this.#host = new WriteBackHost(options.cacheId, this);
+    this.#supervisor = new Supervisor({
+      start: (died) => this.#start(died),
+      onStarted: (running) => {
+        for (const command of this.#unanswered.commands()) running.post(command);
+      },
+      onDeath: (cause, isLast) => this.#onDeath(cause, isLast),
+      pulse: this.#pulse,
+      task: 'writes to the database',
+    });
   }
 
   async #open(): Promise<void> {
@@ -130,10 +125,9 @@ export class WriteBackKeeper implements WriteBackActions {
       timer = setTimeout(resolve, OPENING_MS);
     });
     await this.#keepRules();
-    this.#start();
-    this.#watchPulse();
+    this.#supervisor.begin();
     try {
-      await this.#await(judged);
+      await this.#supervisor.holdWhile(judged);
     } finally {
       clearTimeout(timer);
       this.#onJudged = undefined;
@@ -182,7 +176,8 @@ export class WriteBackKeeper implements WriteBackActions {
 
   /** The thread that writes, if there is one: for tests. */
   get thread(): Worker | undefined {
-    return this.#running instanceof WriterThread ? this.#running.worker : undefined;
+    const { running } = this.#supervisor;
+    return running instanceof WriterThread ? running.worker : undefined;
   }
 
   /**
@@ -190,6 +185,7 @@ export class WriteBackKeeper implements WriteBackActions {
    * left stays in the log. Never rejects. A second call returns the same promise.
    */
   close(timeoutMs: number, finishes: boolean): Promise<void> {
+    this.#supervisor.isLast();
     this.#closing ??= this.#close(timeoutMs, finishes);
     return this.#closing;
   }
@@ -200,7 +196,7 @@ export class WriteBackKeeper implements WriteBackActions {
     if (finishes) await within(systemClock, isLimited ? timeoutMs : Number.POSITIVE_INFINITY, this.#logged());
     const leftMs = timeoutMs === 0 ? 0 : Math.max(1, timeoutMs - (performance.now() - begunMs));
     // It may have died meanwhile, and then there is no other: the rest stays in the log.
-    if (this.#running !== undefined || this.#restart !== undefined) {
+    if (this.#supervisor.isThere) {
       const ended = this.#ask({ kind: 'close', id: ++this.#ids, timeoutMs: leftMs, finishes }).catch(() => {
         // It has died now.
       });
@@ -208,9 +204,7 @@ export class WriteBackKeeper implements WriteBackActions {
       await within(systemClock, limitMs, ended);
     }
     this.#isClosed = true;
-    clearTimeout(this.#restart);
-    clearInterval(this.#watch);
-    this.#running?.kill();
+    this.#supervisor.end();
     const closed = new CairnError('ERR_CLOSED', 'The cache was closed');
     this.#unanswered.rejectAll(closed);
     this.#host.close(closed);
@@ -234,47 +228,19 @@ export class WriteBackKeeper implements WriteBackActions {
     const isTooLate = this.#isClosed || (this.#closing !== undefined && command.kind !== 'close');
     if (isTooLate) return Promise.reject(new CairnError('ERR_CLOSED', 'The cache was closed'));
     const { id } = command;
-    const answer = this.#unanswered.add(command, signal, () => this.#running?.post({ kind: 'cancel', id }));
-    this.#running?.post(command);
-    return this.#await(answer);
-  }
-
-  // The writer keeps the process alive meanwhile.
-  async #await<T>(promise: Promise<T>): Promise<T> {
-    if (++this.#holders === 1) {
-      this.#running?.hold(true);
-      this.#restart?.ref();
-    }
-    try {
-      return await promise;
-    } finally {
-      if (--this.#holders === 0) {
-        this.#running?.hold(false);
-        this.#restart?.unref();
-      }
-    }
+    const answer = this.#unanswered.add(command, signal, () => this.#supervisor.running?.post({ kind: 'cancel', id }));
+    this.#supervisor.running?.post(command);
+    return this.#supervisor.holdWhile(answer);
   }
 
   // ---- the writer ----
 
-  #start(): void {
+  #start(died: (cause: Error) => void): RunningWriter {
     const { store, options, cacheId, log } = this.#options;
-    this.#startedMs = performance.now();
-    this.#restart = undefined;
     const given = { files: this.#files, options, isPaused: this.#isPaused, pulse: this.#pulse, numbers: this.#numbers };
-    let running: RunningWriter | undefined;
-    const events: RunningEvents = {
-      report: (report) => this.#onReport(report),
-      died: (cause) => {
-        if (this.#running === running) this.#onDeath(cause);
-      },
-    };
-    if (store.kind === 'object') {
-      running = new WriterHere({ ...given, backend: store.backend, log, handle: this.#handle }, events);
-    } else running = new WriterThread({ ...given, cacheId, store }, events);
-    this.#running = running;
-    if (this.#holders > 0) running.hold(true);
-    for (const command of this.#unanswered.commands()) running.post(command);
+    const events: RunningEvents = { report: (report) => this.#onReport(report), died };
+    if (store.kind !== 'object') return new WriterThread({ ...given, cacheId, store }, events);
+    return new WriterHere({ ...given, backend: store.backend, log, handle: this.#handle }, events);
   }
 
   #onReport(report: WriterReport): void {
@@ -308,10 +274,8 @@ export class WriteBackKeeper implements WriteBackActions {
     else this.#onJudged.reject(error);
   }
 
-  #onDeath(cause: Error): void {
-    this.#running?.kill();
-    this.#running = undefined;
-    if (this.#closing !== undefined) {
+  #onDeath(cause: Error, isLast: boolean): void {
+    if (isLast) {
       this.#unanswered.rejectAll(cause);
       return;
     }
@@ -319,27 +283,6 @@ export class WriteBackKeeper implements WriteBackActions {
     this.#metrics.set('state', WRITER_STATES.indexOf('opening'));
     this.#metrics.publish(this.#handle);
     this.#notify({ kind: 'restarted', cause });
-    this.#youngDeaths = performance.now() - this.#startedMs < OLD_MS ? this.#youngDeaths + 1 : 1;
-    const waitMs = Math.min(RESTART_MS_MAX, RESTART_MS_FIRST * 2 ** (this.#youngDeaths - 1));
-    this.#restart = setTimeout(() => this.#start(), waitMs);
-    if (this.#holders === 0) this.#restart.unref();
-  }
-
-  // Counts the looks at which the pulse has not grown: this thread may have been busy itself between two of them.
-  #watchPulse(): void {
-    const words = new Int32Array(this.#pulse);
-    let beats = 0;
-    let silentMs = 0;
-    this.#watch = setInterval(() => {
-      const now = Atomics.load(words, Pulse.beats);
-      silentMs = now === beats ? silentMs + PULSE_MS : 0;
-      beats = now;
-      // Between two threads there is none that could answer.
-      if (this.#running === undefined) silentMs = 0;
-      if (silentMs < SILENCE_MS) return;
-      silentMs = 0;
-      this.#onDeath(new Error(`The thread that writes to the database has not answered for ${SILENCE_MS} ms`));
-    }, PULSE_MS).unref();
   }
 
   // What a listener throws is an uncaught error of the program, and not ours to be stopped by.

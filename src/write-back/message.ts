@@ -24,20 +24,11 @@ export interface WriterData {
   readonly store: SharedStore;
   readonly options: WriteBackOptions;
   readonly isPaused: boolean;
-  /** Words of {@link Pulse}. */
+  /** Words that show that its event loop turns: supervisor.ts. */
   readonly pulse: SharedArrayBuffer;
   /** The numbers of metrics.ts. */
   readonly numbers: SharedArrayBuffer;
 }
-
-/** Places in {@link WriterData.pulse}. */
-export const Pulse = {
-  /** Grows while the event loop of the thread turns. */
-  beats: 0,
-} as const;
-export const PULSE_WORDS = 1;
-/** How often it grows. */
-export const PULSE_MS = 250;
 
 /** The name of the log's cursor for its database. */
 export const STORE_CURSOR = 'store';

@@ -6,17 +6,16 @@ import type { DeadLetter } from '../backend/index.ts';
 import type { BackedHandle, LoadHandle } from '../native.ts';
 import { RuleSet } from '../rules/index.ts';
 import { plainError, type RecordFinder } from '../scribe/index.ts';
+import { beat, PULSE_MS } from '../supervisor.ts';
 import type { WriterClock } from './clock.ts';
 import { LoaderService } from './loader.ts';
-import {
-  type DeadLetterNotice,
-  PULSE_MS,
-  Pulse,
-  type WriteBackNotice,
-  type WriterCommand,
-  type WriterData,
-  type WriterReport,
-  type WriterTold,
+import type {
+  DeadLetterNotice,
+  WriteBackNotice,
+  WriterCommand,
+  WriterData,
+  WriterReport,
+  WriterTold,
 } from './message.ts';
 import { WRITER_STATES, WriteBackMetrics } from './metrics.ts';
 import { type Committed, Writer, type WriterOptions, type WriterState } from './writer.ts';
@@ -41,7 +40,7 @@ export class WriterService {
   readonly #log: WriterLog;
   readonly #handle: BackedHandle;
   readonly #clock: WriterClock;
-  readonly #pulse: Int32Array;
+  readonly #pulse: SharedArrayBuffer;
   readonly #metrics: WriteBackMetrics;
   readonly #writer: Writer;
   readonly #loader: LoaderService;
@@ -58,7 +57,7 @@ export class WriterService {
     this.#log = log;
     this.#handle = handle;
     this.#clock = clock;
-    this.#pulse = new Int32Array(pulse);
+    this.#pulse = pulse;
     this.#metrics = new WriteBackMetrics(numbers);
     this.#metrics.set('state', WRITER_STATES.indexOf('opening'));
     const rules = options.rules.length === 0 ? undefined : new RuleSet(options.rules);
@@ -142,7 +141,7 @@ export class WriterService {
 
   // Shows that this thread's event loop turns.
   #tick(): void {
-    Atomics.add(this.#pulse, Pulse.beats, 1);
+    beat(this.#pulse);
     this.#measure();
     this.#beat = this.#clock.after(PULSE_MS, () => this.#tick());
   }

@@ -4,9 +4,10 @@ import type { Backend } from '../backend/index.ts';
 import { LogReader } from '../log/index.ts';
 import type { BackedHandle, LoadHandle } from '../native.ts';
 import { attachScribe, plainError, RecordFinder, RemoteScribe } from '../scribe/index.ts';
+import { beat, PULSE_MS } from '../supervisor.ts';
 import { systemClock } from './clock.ts';
 import { FilesLog } from './files-log.ts';
-import { PULSE_MS, Pulse, STORE_CURSOR, type WriterData, type WriterReport, type WriterTold } from './message.ts';
+import { STORE_CURSOR, type WriterData, type WriterReport, type WriterTold } from './message.ts';
 import { WriterService } from './service.ts';
 import { connectStore } from './store.ts';
 import { StoredMarks } from './stored-marks.ts';
@@ -14,8 +15,7 @@ import { StoredMarks } from './stored-marks.ts';
 const { cacheId, files, store, options, isPaused, pulse, numbers } = workerData as WriterData;
 const port = parentPort!;
 // A module may take long to load. From then on the service shows that the event loop turns.
-const words = new Int32Array(pulse);
-const beat = setInterval(() => Atomics.add(words, Pulse.beats, 1), PULSE_MS).unref();
+const beating = setInterval(() => beat(pulse), PULSE_MS).unref();
 const say = (report: WriterReport): void => port.postMessage(report);
 
 async function start(): Promise<WriterService | undefined> {
@@ -52,7 +52,7 @@ async function start(): Promise<WriterService | undefined> {
 }
 
 const service = await start();
-clearInterval(beat);
+clearInterval(beating);
 if (service === undefined) port.close();
 else {
   port.on('message', async (command: WriterTold) => {
