@@ -27,6 +27,31 @@ describe('kill -9 of a server that writes to a database', () => {
     180_000,
   );
 
+  test('nor does it while the database goes back to earlier states', { timeout: 180_000 }, async () => {
+    const { code, output } = await torture('write-back', '--db-failover', '--rounds', '5');
+    expect(output).toMatch(
+      / [1-9]\d* database gone back, [1-9][\d,]* effects taken by that,.* 0 lost, 0 stale, 0 duplicated, 0 failed$/m,
+    );
+    expect(code, output).toBe(0);
+  });
+
+  skipUnless(postgresPrograms, POSTGRES_MISSING)(
+    'nor do that and PostgreSQL',
+    async () => {
+      const { code, output } = await torture('write-back', '--db-failover', '--store', 'postgres', '--rounds', '5');
+      expect(output).toMatch(/ [1-9]\d* database gone back, .* 0 lost, 0 stale, 0 duplicated, 0 failed$/m);
+      expect(code, output).toBe(0);
+    },
+    180_000,
+  );
+
+  test('finds a database that goes back without its cursors', { timeout: 180_000 }, async () => {
+    const args = ['--db-failover', '--rounds', '2', '--mistake', 'rows-alone'];
+    const { code, output } = await torture('write-back', ...args);
+    expect(output).toMatch(/ [1-9][\d,]* lost, .* 0 failed$/m);
+    expect(code).toBe(1);
+  });
+
   test.each([
     ['forgets', / [1-9][\d,]* lost, [\d,]+ stale, 0 duplicated, 0 failed$/m],
     ['repeats', / 0 lost, 0 stale, [1-9][\d,]* duplicated, 0 failed$/m],

@@ -38,7 +38,10 @@ npm run torture -- write-back [options]   kill -9 of a server that writes its lo
     --rounds N      lives of the server, at most (default: as many as the time allows)
     --campaign N    lives on one directory before the next one begins (default 15)
     --seed S        of what is drawn (default: drawn)
-    --mistake M     the database forgets changes, or repeats them: shows that it is found
+    --db-failover   the database goes back to earlier states under load, rows and cursors together
+    --back SECONDS  by at most this time (default 2)
+    --mistake M     shows that it is found: the database forgets changes (lmdb), repeats them (lmdb), or goes back
+                    without its cursors (rows-alone)
     --verbose       a line for each life
 npm run torture -- history [options]   random histories, right and wrong, for the checker itself
     --rounds N      histories of each kind (default 500)
@@ -166,11 +169,16 @@ async function writeBack(args: readonly string[]): Promise<number> {
       campaign: { type: 'string', default: '15' },
       seed: { type: 'string' },
       mistake: { type: 'string', default: '' },
+      'db-failover': { type: 'boolean', default: false },
+      back: { type: 'string', default: '2' },
       store: { type: 'string', default: 'lmdb' },
       verbose: { type: 'boolean', default: false },
     },
   });
-  if (!['', 'forgets', 'repeats'].includes(values.mistake)) throw new Error('Expected --mistake forgets or repeats');
+  if (!['', 'forgets', 'repeats', 'rows-alone'].includes(values.mistake)) {
+    throw new Error('Expected --mistake forgets, repeats or rows-alone');
+  }
+  const backMs = values['db-failover'] ? 1000 * wholeNumber('back', values.back) : 0;
   if (!['lmdb', 'postgres'].includes(values.store)) throw new Error('Expected --store lmdb or postgres');
   const rounds = wholeNumber('rounds', values.rounds);
   const perCampaign = wholeNumber('campaign', values.campaign);
@@ -185,7 +193,7 @@ async function writeBack(args: readonly string[]): Promise<number> {
     const own = random.bits();
     const folder = mkdtempSync(join(tmpdir(), 'cairn-torture-'));
     const database: FireDatabase =
-      values.store === 'postgres' ? await PostgresDatabase.start() : new LmdbDatabase(values.mistake);
+      values.store === 'postgres' ? await PostgresDatabase.start(values.mistake) : new LmdbDatabase(values.mistake);
     try {
       const result = await new WriteBackCampaign({
         seed: own,
@@ -195,6 +203,7 @@ async function writeBack(args: readonly string[]): Promise<number> {
         peaceMs: values.mistake === '' ? 60_000 : 2000,
         folder,
         database,
+        backMs,
         onRound: (line) => void (values.verbose && console.log(line)),
       }).run();
       results.push(result);
@@ -235,6 +244,8 @@ function reportWriteBack(results: readonly WriteBackResult[], failures: number):
     [sum(({ acknowledged }) => acknowledged), 'acknowledged'],
     [sum(({ unknown }) => unknown), 'unknown'],
     [sum(({ refused }) => refused), 'refused'],
+    [sum(({ failovers }) => failovers), 'database gone back'],
+    [sum(({ taken }) => taken), 'effects taken by that'],
     [sum(({ rows }) => rows), 'rows compared'],
     [sum(({ effects }) => effects), 'effects'],
     [lost, 'lost'],

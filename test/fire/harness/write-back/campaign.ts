@@ -7,6 +7,7 @@ import { Random } from '../../../support/random.ts';
 import { Target } from '../target.ts';
 import { Client } from './client.ts';
 import type { FireDatabase } from './database.ts';
+import { Failovers } from './failovers.ts';
 import { Session } from './session.ts';
 
 export interface WriteBackOptions {
@@ -19,6 +20,8 @@ export interface WriteBackOptions {
   /** An empty folder. */
   readonly folder: string;
   readonly database: FireDatabase;
+  /** The database goes back to earlier states, by at most this time; 0: it does not. */
+  readonly backMs: number;
   readonly onRound?: (line: string) => void;
 }
 
@@ -36,6 +39,9 @@ export interface WriteBackResult {
   readonly stale: string[];
   /** Effects that a change has had more than once. */
   readonly duplicated: string[];
+  /** Times that the database went back, and effects that this took. */
+  failovers: number;
+  taken: number;
   /** Rows that were compared, and effects. */
   rows: number;
   effects: number;
@@ -50,20 +56,33 @@ export class WriteBackCampaign {
   readonly #sessions = Array.from({ length: SESSIONS }, (_, i) => new Session(i));
   readonly #result: WriteBackResult = {
     ...{ rounds: 0, kills: 0, faults: new Map(), acknowledged: 0, unknown: 0, refused: 0 },
-    ...{ lost: [], stale: [], duplicated: [], rows: 0, effects: 0 },
+    ...{ lost: [], stale: [], duplicated: [], failovers: 0, taken: 0, rows: 0, effects: 0 },
   };
+
+  readonly #failovers: Failovers;
 
   constructor(options: WriteBackOptions) {
     this.#options = options;
     this.#random = new Random(options.seed);
+    const { backMs, database } = options;
+    this.#failovers = new Failovers({ past: database.past, random: new Random(this.#random.bits()), backMs });
   }
 
   async run(): Promise<WriteBackResult> {
     const { rounds, budgetMs } = this.#options;
     const endMs = performance.now() + budgetMs;
     await this.#prepare();
-    for (let round = 0; round < rounds && performance.now() < endMs; round++) await this.#live(round);
+    const stop = new AbortController();
+    const failing = this.#options.backMs === 0 ? undefined : this.#failovers.run(stop.signal);
+    try {
+      for (let round = 0; round < rounds && performance.now() < endMs; round++) await this.#live(round);
+    } finally {
+      stop.abort();
+      await failing;
+    }
     await this.#rest();
+    this.#result.failovers = this.#failovers.times;
+    this.#result.taken = this.#failovers.effectsTaken;
     for (const { acknowledged, unknown, refused, stale } of this.#sessions) {
       this.#result.acknowledged += acknowledged;
       this.#result.unknown += unknown;
@@ -73,11 +92,13 @@ export class WriteBackCampaign {
     return this.#result;
   }
 
-  // The tables are there before anything can happen to them.
+  // The tables and a cursor are there before anything can happen to them: without one it is another database.
   async #prepare(): Promise<void> {
     const target = this.#start();
-    await target.ready();
+    const client = await Client.open(await target.ready());
     await this.#options.database.watch();
+    await client.ask('set first 0 0 1\r\n1');
+    client.close();
     await target.stop('signal');
   }
 
@@ -154,20 +175,12 @@ export class WriteBackCampaign {
 
   // Nothing more happens: everything must arrive.
   async #rest(): Promise<void> {
-    const { database } = this.#options;
+    const { backMs, database } = this.#options;
     const target = this.#start();
-    await this.#settle(await target.ready());
-    const endMs = performance.now() + this.#options.peaceMs;
-    for (;;) {
-      const rows = await database.rows();
-      const wrong = this.#sessions.flatMap((session) => session.compare(rows));
-      if (wrong.length === 0 || performance.now() >= endMs) {
-        this.#result.lost.push(...wrong);
-        this.#result.rows = rows.size;
-        break;
-      }
-      await sleep(200);
-    }
+    const port = await target.ready();
+    await this.#settle(port);
+    await this.#arrive();
+    if (backMs > 0) await this.#goBackAtRest(port);
     const code = await target.stop('signal');
     if (code !== 0) throw new Error(`It ended with ${code}:\n${target.output}`);
     const effects = await database.effects();
@@ -177,6 +190,36 @@ export class WriteBackCampaign {
       seen.add(effect);
     }
     this.#result.effects = effects.length;
+  }
+
+  // Compares the rows until they are right, or the time is over.
+  async #arrive(): Promise<void> {
+    const endMs = performance.now() + this.#options.peaceMs;
+    for (;;) {
+      const rows = await this.#options.database.rows();
+      const wrong = this.#sessions.flatMap((session) => session.compare(rows));
+      if (wrong.length === 0 || performance.now() >= endMs) {
+        this.#result.lost.push(...wrong);
+        this.#result.rows = rows.size;
+        return;
+      }
+      await sleep(200);
+    }
+  }
+
+  // Once more, when it is certain that it takes something, and when only a look of the writer finds it.
+  async #goBackAtRest(port: number): Promise<void> {
+    await this.#options.database.past.remember();
+    const client = await Client.open(port);
+    const stop = new AbortController();
+    const loading = this.#sessions[0]!.load(client, this.#random, stop.signal);
+    await sleep(300);
+    stop.abort();
+    await loading;
+    client.close();
+    await this.#arrive();
+    await this.#failovers.goBack();
+    await this.#arrive();
   }
 }
 

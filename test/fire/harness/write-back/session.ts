@@ -26,7 +26,7 @@ const KEYS = 80;
 /** Values of all sizes around that of the ring's references, and of the port's large blocks. */
 const SIZES = [0, 1, 20, 200, 4000, 16_000, 17_000, 70_000, 70_000, 90_000];
 /** A reply that depends on the value that the cache has. */
-const DECIDED = /^(STORED|NOT_STORED|DELETED|NOT_FOUND|TOUCHED|\d+)$/;
+const DECIDED = /^(CLIENT_ERROR cannot increment .*|STORED|NOT_STORED|DELETED|NOT_FOUND|TOUCHED|\d+)$/;
 const DAY_S = 86_400;
 
 export class Session {
