@@ -25,23 +25,21 @@ export interface WriterMarks {
   collect(entry: LogEntry, versions: Versions | undefined): Versions | undefined;
   /** The database has everything up to these versions. */
   raise(versions: Versions): void;
-  /** The database has everything before a position, as its cursor says at the beginning. */
-  raiseTo(position: Position): void;
+  /** The database has everything between two positions, as its cursor says: another thread has written it. */
+  raiseBetween(from: Position, to: Position): void;
   /** The database has everything that was recovered. */
   raiseRecovered(): void;
 }
 
 export class StoredMarks implements WriterMarks {
   readonly openedAt: Position;
-  readonly #confirmed: Position;
   readonly #reader: LogReader;
   readonly #handle: BackedHandle;
   #haveRecovered = false;
 
-  /** `confirmed`: where the log's own cursor is. `handle`: of the cache; stays the caller's. */
-  constructor(files: LogFiles, confirmed: Position, handle: BackedHandle) {
+  /** `handle`: of the cache; stays the caller's. */
+  constructor(files: LogFiles, handle: BackedHandle) {
     this.openedAt = files.openedAt;
-    this.#confirmed = confirmed;
     this.#reader = new LogReader(files);
     this.#handle = handle;
   }
@@ -57,12 +55,12 @@ export class StoredMarks implements WriterMarks {
     this.#handle.markStored(versions);
   }
 
-  raiseTo(position: Position): void {
-    if (position <= this.openedAt) return;
+  raiseBetween(from: Position, to: Position): void {
+    if (to <= this.openedAt) return;
     let versions: Versions | undefined;
     // What this process has written before a thread of the writer died that had it confirmed.
-    for (const entry of this.#reader.entries(later(this.#confirmed, this.openedAt), 'durable')) {
-      if (entry.end > position) break;
+    for (const entry of this.#reader.entries(later(from, this.openedAt), 'durable')) {
+      if (entry.end > to) break;
       versions = this.collect(entry, versions);
     }
     if (versions !== undefined) this.raise(versions);

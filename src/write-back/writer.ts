@@ -342,7 +342,7 @@ export class Writer {
     }
     const position = found?.position ?? 0n;
     this.#cursor = found;
-    if (found !== undefined) this.#options.marks.raiseTo(found.position);
+    if (position > this.#confirmed) this.#options.marks.raiseBetween(this.#confirmed, position);
     // What was gathered is read again. Until then it is on its way, which drain() sees.
     this.#batcher.begin(position);
     this.#writing = undefined;

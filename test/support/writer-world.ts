@@ -24,7 +24,7 @@ export const noMarks: WriterMarks = {
   openedAt: 0n,
   collect: () => undefined,
   raise() {},
-  raiseTo() {},
+  raiseBetween() {},
   raiseRecovered() {},
 };
 
