@@ -110,6 +110,9 @@ export const ITEM_BYTES_MIN = 1024;
 export const ITEM_BYTES_MAX: number = 2 ** 30;
 export const ITEM_BYTES_DEFAULT: number = 2 ** 20;
 
+/** Rows a second that the sweep of expired rows looks at by default: one short statement each second. */
+export const SWEEP_ROWS_DEFAULT = 1000;
+
 /** Rows and bytes of one transaction of write-back: two of them are in memory, and one in the database's. */
 export const WRITE_BACK_ROWS_MAX = 100_000;
 export const WRITE_BACK_BYTES_MAX: number = 256 * 2 ** 20;

@@ -168,7 +168,7 @@ async function openLogged(options: OpeningOptions, log: ResolvedLogOptions): Pro
 // Carries the log to the database from now on. If that is refused, the log is closed.
 async function writeBack(options: OpeningOptions, log: LogKeeper, cacheId: number): Promise<void> {
   const { writeBack, rules } = options.cache.store!;
-  const { maxRows, maxBytes, delay, retainBehind } = writeBack;
+  const { maxRows, maxBytes, delay, retainBehind, sweepRows } = writeBack;
   try {
     await WriteBackKeeper.open({
       cacheId,
@@ -178,6 +178,7 @@ async function writeBack(options: OpeningOptions, log: LogKeeper, cacheId: numbe
         limits: { rows: maxRows, bytes: maxBytes, delayMs: delay },
         rules,
         retainMs: retainBehind,
+        sweepRows,
         syncsLog: options.cache.log!.sync === 'none',
       },
     });

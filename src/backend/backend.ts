@@ -14,6 +14,10 @@
  * `load`s, which wait for one of a few connections.
  */
 
+import type { SweepPiece, Swept } from './sweep.ts';
+
+export type { SweepPiece, SweepPlace, Swept } from './sweep.ts';
+
 /** How far one lane of a log is written. */
 export interface Cursor {
   /** The share of the keys: those whose routing hash modulo `laneCount` is this number. */
@@ -170,6 +174,12 @@ export interface Backend {
   /** All rows that have not expired, in pieces, with the cursors, as of one moment. */
   scan(signal?: AbortSignal): AsyncIterable<{ readonly rows: readonly Row[]; readonly cursors: readonly Cursor[] }>;
   write(batch: WriteBatch): Promise<WriteOutcome>;
+  /**
+   * Removes expired rows among the next rows of the database, in one transaction with a look at the cursor. Rows with
+   * dead letters stay. Undefined: the cursor is another one, and nothing was done. A backend without it keeps expired
+   * rows.
+   */
+  sweep?(piece: SweepPiece): Promise<Swept | undefined>;
   /** A backend that puts no change aside has none: it reports what it is refused as `halt`. */
   readonly deadLetters?: DeadLetters;
   /** Says nothing about connections: a call after any error uses a sound one. */

@@ -43,6 +43,7 @@ import {
   signed,
   VALUE_COLUMNS,
 } from './sql-rows.ts';
+import { mayStillSweep, type SweptTable } from './sweep.ts';
 
 /** Rows and bytes of a message with many rows. */
 const PIECE: PieceBounds = { rows: 1000, bytes: 2 ** 20 };
@@ -53,12 +54,14 @@ const LISTED_KEY_BYTES_MAX: number = ROW_KEY_BYTES_MAX + 64;
 
 export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<MariadbConnection> {
   readonly routes: Routes<MariadbConnection>;
+  readonly swept: readonly SweptTable<MariadbConnection>[];
   readonly #entries: string;
   readonly #cursors: string;
   readonly #letters: string;
 
   constructor({ entries, cursors, letters }: TableNames, rules: RuleSet) {
     this.routes = new Routes(rules, this, []);
+    this.swept = [this.#sweptEntries(rules)];
     this.#entries = entries;
     this.#cursors = cursors;
     this.#letters = letters;
@@ -199,6 +202,46 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     const cursors = await this.cursors(connection, false);
     await connection.command('COMMIT');
     return { rows, cursors };
+  }
+
+  async beginSweep(connection: MariadbConnection, at: Cursor) {
+    await connection.command('START TRANSACTION');
+    if (!mayStillSweep(await this.cursors(connection, true), at)) return undefined;
+    const [live] = await connection.command(`SELECT 1 FROM ${this.#letters} WHERE superseded = 0 LIMIT 1`);
+    return { hasDeadLetters: live !== undefined };
+  }
+
+  async withoutDeadLetters(connection: MariadbConnection, keys: readonly Buffer[]): Promise<readonly Buffer[]> {
+    const free: Buffer[] = [];
+    for (const key of keys) {
+      const live = `SELECT 1 FROM ${this.#letters} WHERE superseded = 0 AND \`key\` = ? LIMIT 1`;
+      if ((await connection.run(live, [rowKeyOf(key)])).length === 0) free.push(key);
+    }
+    return free;
+  }
+
+  #sweptEntries(rules: RuleSet): SweptTable<MariadbConnection> {
+    return {
+      page: async (connection, after, limit) => {
+        const [last = Buffer.alloc(0)] = (after ?? []) as readonly Buffer[];
+        const page = `SELECT \`key\`, coalesce(long_key, \`key\`), expires_ms FROM ${this.#entries} WHERE \`key\` > ?
+          ORDER BY \`key\` LIMIT ?`;
+        const rows = await connection.run(page, [last, limit]);
+        return {
+          rows: rows.flatMap(([, key, expiresMs]) => {
+            const row = { key: key as Buffer, expiresWallMs: Number(expiresMs) };
+            return row.expiresWallMs !== 0 && rules.sweeps(row.key) ? [row] : [];
+          }),
+          last: rows.length < limit ? undefined : [rows.at(-1)![0]],
+        };
+      },
+      removeExpired: async (connection, keys, expiredAtMs) => {
+        let removed = 0;
+        const remove = `DELETE FROM ${this.#entries} WHERE \`key\` = ? AND expires_ms BETWEEN 1 AND ?`;
+        for (const key of keys) removed += await connection.change(remove, [rowKeyOf(key), BigInt(expiredAtMs)]);
+        return removed;
+      },
+    };
   }
 
   async *scan(connection: MariadbConnection, clock: () => number): AsyncGenerator<ScanPiece> {

@@ -2,12 +2,13 @@
 import { misplaced, show } from '../errors.ts';
 import { checkPrefix } from './address.ts';
 import { MariadbBackend } from './mariadb.ts';
+import type { MakeBackendOptions } from './open.ts';
 
 const KNOWN = ['prefix', 'socket', 'ssl'];
 
 export function mariadbFrom(
   address: string,
-  { clock }: { readonly clock?: (() => number) | undefined },
+  { clock, rules }: Pick<MakeBackendOptions, 'clock' | 'rules'>,
 ): MariadbBackend {
   const parts = /^([^:]+):\/\/(?:([^/?#@:]*)(?::([^/?#@]*))?@)?([^/?#@:]*)(?::(\d+))?\/([^/?#@]+)(?:\?([^#@]*))?$/.exec(
     address,
@@ -40,7 +41,7 @@ export function mariadbFrom(
   const place = socketPath ?? `${target.host}${port === undefined ? '' : `:${port}`}`;
   const kind = scheme.toLowerCase() === 'mysql' ? 'MySQL' : 'MariaDB';
   const name = `${kind} at ${place} (${target.database})`;
-  return new MariadbBackend({ target, name, prefix: checkPrefix(parameters.get('prefix') ?? undefined), clock });
+  return new MariadbBackend({ target, name, prefix: checkPrefix(parameters.get('prefix') ?? undefined), clock, rules });
 }
 
 function decode(text: string): string {

@@ -17,6 +17,7 @@ import { unfit } from './own-errors.ts';
 import type { PostgresConnection } from './postgres-connection.ts';
 import { bytesOf, filled, groups, type Parameter, quoted, STATEMENT_ROWS_MAX, sizeFor } from './postgres-sql.ts';
 import type { OwnTable } from './routes.ts';
+import type { SweptPage, SweptTable } from './sweep.ts';
 
 /** PostgreSQL counts the parameters of a statement with 16 bits. */
 const PARAMETERS_MAX = 65_535;
@@ -33,7 +34,7 @@ export async function openOwnTables(connection: PostgresConnection, rules: RuleS
         ? [`the table ${rule.own.table} is missing`]
         : planTable(rule, rule.own, rule.own.table, found);
     if (Array.isArray(plan)) problems.push(...plan);
-    else tables.push(new PostgresOwnTable(plan, tables.length));
+    else tables.push(new PostgresOwnTable(plan, tables.length, rules));
   }
   if (problems.length > 0) throw unfit(problems);
   return tables;
@@ -123,7 +124,7 @@ function columnOf(cells: readonly (string | null)[]): FoundColumn {
   };
 }
 
-export class PostgresOwnTable implements OwnTable<PostgresConnection> {
+export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTable<PostgresConnection> {
   readonly rows: TableRows;
   readonly rowsMax: number;
   readonly #table: string;
@@ -131,11 +132,13 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection> {
   /** All columns that are written, in the order of cells. */
   readonly #columns: readonly Column[];
   readonly #name: string;
+  readonly #rules: RuleSet;
   readonly #texts = new Map<string, string>();
 
   /** `index`: tells its prepared statements from those of other tables. */
-  constructor(plan: TablePlan, index: number) {
+  constructor(plan: TablePlan, index: number, rules: RuleSet) {
     this.rows = new TableRows(plan);
+    this.#rules = rules;
     this.#plan = plan;
     this.#table = nameInSql(plan.own);
     this.#name = `cairn_own_${index}`;
@@ -218,6 +221,59 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection> {
     return key === undefined || value === undefined ? undefined : { key, value };
   }
 
+  /** REQUIRES, as the next one: the plan has an expiry. */
+  async page(connection: PostgresConnection, after: readonly unknown[] | undefined, rows: number): Promise<SweptPage> {
+    const { key, expiresAt } = this.#plan;
+    const names = key.map((column) => `own.${quoted(column.name)}`).join(', ');
+    const from =
+      after === undefined
+        ? ''
+        : `WHERE (${names}) > ${groups(
+            1,
+            key.map(({ type }) => type),
+          )}`;
+    const { rows: found } = await connection.run({
+      name: `${this.#name}_sweep${after === undefined ? '_first' : ''}`,
+      text: `SELECT ${names}, ${this.#read(expiresAt!)} FROM ${this.#table} AS own ${from}
+        ORDER BY ${names} LIMIT $${after === undefined ? 1 : key.length + 1}`,
+      values: [...((after ?? []) as Parameter[]), rows],
+    });
+    const cellsOf = (row: readonly (string | null)[]): ReadCell[] =>
+      key.map(({ kind }, i) => (row[i] !== null && kind === 'bytes' ? bytesOf(row[i]!) : row[i]!));
+    // The order of an index has NULLs last, and no entry has such a row.
+    const last = found.length < rows ? undefined : cellsOf(found.at(-1)!);
+    return {
+      rows: found.flatMap((row) => {
+        const its = this.rows.keyOf(cellsOf(row));
+        const expiresMs = row[key.length];
+        return its === undefined || expiresMs == null || !this.#isMine(its)
+          ? []
+          : [{ key: its, expiresWallMs: Number(expiresMs) }];
+      }),
+      last: last?.includes(null) ? undefined : last,
+    };
+  }
+
+  async removeExpired(connection: PostgresConnection, keys: readonly Buffer[], expiredAtMs: number): Promise<number> {
+    const expiry = this.#read(this.#plan.expiresAt!);
+    let removed = 0;
+    const most = 2 ** Math.floor(Math.log2(PARAMETERS_MAX / this.#plan.key.length));
+    for (let start = 0; start < keys.length; start += most) {
+      const some = keys.slice(start, start + most).map((key) => ({ key }));
+      const { rowCount } = await this.#byKeys(
+        connection,
+        'expired',
+        some,
+        // The time stands in the text of this statement alone, so it is not prepared.
+        (list) =>
+          `DELETE FROM ${this.#table} AS own WHERE ${expiry} BETWEEN 1 AND ${Math.floor(expiredAtMs)} AND ${list}`,
+        false,
+      );
+      removed += rowCount ?? 0;
+    }
+    return removed;
+  }
+
   #entryOf(cells: readonly (string | null)[]): [Buffer | undefined, RowValue | undefined] {
     const read: ReadCell[] = cells.map((cell, i) => {
       return cell !== null && this.#columns[i]!.kind === 'bytes' ? bytesOf(cell) : cell;
@@ -235,19 +291,27 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection> {
     verb: string,
     keyed: readonly { readonly key: Buffer }[],
     command: (list: string) => string,
+    isPrepared = true,
   ) {
     const { key } = this.#plan;
     const size = sizeFor(keyed.length);
     const name = `${this.#name}_${verb}_${size}`;
-    const text = this.#text(name, () => {
+    const make = (): string => {
       const names = key.map((column) => `own.${quoted(column.name)}`).join(', ');
       const types = key.map(({ type }) => type);
       return command(`(${names}) IN (${groups(size, types)})`);
-    });
+    };
     const values = keyed.flatMap((each) => this.rows.keyCells(each.key)!.map(parameterOf));
     const last = values.slice(-key.length);
     while (values.length < size * key.length) values.push(...last);
-    return connection.run({ name, text, values });
+    return connection.run(
+      isPrepared ? { name, text: this.#text(name, make), values } : { name: '', text: make(), values },
+    );
+  }
+
+  #isMine(key: Buffer): boolean {
+    // A key with a longer prefix has another rule.
+    return this.#rules.of(key) === this.#plan.rule;
   }
 
   #parameterType(column: Column): string {

@@ -187,6 +187,41 @@ export class PostgresStatements {
     return `${this.readCursors()} FOR UPDATE`;
   }
 
+  /**
+   * Opens the transaction of a sweep and locks the cursor. A row: it is that of the writer at `at`, or behind it. The
+   * row says whether there are dead letters.
+   */
+  beginSweep(at: Cursor): string {
+    const { cursors, deadLetters } = this.tables;
+    const [lane, laneCount, logId, position, epoch, writer] = cursorCells(at);
+    return `BEGIN ISOLATION LEVEL READ COMMITTED;
+      SELECT EXISTS (SELECT FROM ${deadLetters.quoted} WHERE NOT superseded) FROM ${cursors.quoted}
+      WHERE lane = ${lane} AND lane_count = ${laneCount} AND log_id = ${logId} AND position >= ${position}
+        AND epoch = ${epoch} AND writer = ${writer} FOR UPDATE`;
+  }
+
+  /** The next rows by key: the row key, the whole key, the expiry. */
+  sweepPage(after: Buffer, rows: number): Statement {
+    const text = `SELECT key, coalesce(long_key, key), expires_ms FROM ${this.tables.entries.quoted}
+      WHERE key > $1 ORDER BY key LIMIT $2`;
+    return { name: 'cairn_sweep', text, values: [after, rows] };
+  }
+
+  removeExpired(keys: readonly Buffer[], expiredAtMs: number): Statement {
+    const { quoted: table } = this.tables.entries;
+    const size = sizeFor(keys.length);
+    const rowKeys: Parameter[] = keys.map(rowKeyOf);
+    const name = `cairn_expired_${size}`;
+    return {
+      name,
+      text: this.#text(
+        name,
+        () => `DELETE FROM ${table} WHERE expires_ms BETWEEN 1 AND $1::bigint AND key IN (${places(size, 2)})`,
+      ),
+      values: [expiredAtMs, ...filled(rowKeys, size, rowKeys.at(-1)!)],
+    };
+  }
+
   upsert(sets: readonly SetChange[]): Statement {
     const size = sizeFor(sets.length);
     // Long keys are rare: their column is left out of the usual statement.

@@ -37,6 +37,7 @@ import { type OwnKeys, Routes, type RowTable } from './routes.ts';
 import { rowKeyOf } from './row-key.ts';
 import { namedRows, type ScanPiece, SqlBackend, type SqlOptions, type SqlTables } from './sql-backend.ts';
 import { changeOf, cursorOf, type FoundCell, rowValueOf, SCAN_ROWS, SCAN_VALUE_BYTES_MAX } from './sql-rows.ts';
+import type { SweptTable } from './sweep.ts';
 
 export interface PostgresOptions extends SqlOptions {
   /** A connection URL as the package pg takes it. Its credentials stay in it. */
@@ -81,6 +82,7 @@ const READING = 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY';
 
 class PostgresTables implements SqlTables<PostgresConnection>, RowTable<PostgresConnection> {
   readonly routes: Routes<PostgresConnection>;
+  readonly swept: readonly SweptTable<PostgresConnection>[];
   readonly #sql: PostgresStatements;
   readonly #own: readonly PostgresOwnTable[];
 
@@ -88,6 +90,7 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
     this.#sql = sql;
     this.#own = own;
     this.routes = new Routes(rules, this, own);
+    this.swept = [this.#sweptEntries(rules), ...own.filter(({ rows }) => rows.plan.rule.deleteOnExpire)];
   }
 
   boundsOn(): PieceBounds {
@@ -212,7 +215,6 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
 
   /** In the transaction of a scan: the rows of a table of the user's own, without those that have dead letters. */
   async *#scanOwn(connection: PostgresConnection, table: PostgresOwnTable, clock: () => number): AsyncGenerator<Row[]> {
-    const sql = this.#sql;
     await connection.command(`DECLARE cairn_own NO SCROLL CURSOR FOR ${table.scan()}`);
     for (let isMore = true; isMore; ) {
       const { rows: fetched } = await connection.command(`FETCH ${SCAN_ROWS} FROM cairn_own`);
@@ -224,12 +226,57 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
         return alive(entry.value, clock()) === undefined ? [] : [{ key: entry.key, ...entry.value }];
       });
       if (rows.length === 0) continue;
-      const { rows: letters } = await connection.run(sql.liveDeadLetters(rows.map(({ key }) => key)));
-      const names = new Set(letters.map(([key]) => key!));
-      const sound = rows.filter(({ key }) => !names.has(nameOf(key)));
+      const names = new Set(
+        (
+          await this.withoutDeadLetters(
+            connection,
+            rows.map(({ key }) => key),
+          )
+        ).map(nameOf),
+      );
+      const sound = rows.filter(({ key }) => names.has(nameOf(key)));
       if (sound.length > 0) yield sound;
     }
     await connection.command('CLOSE cairn_own');
+  }
+
+  async beginSweep(connection: PostgresConnection, at: Cursor) {
+    const [row] = (await connection.command(this.#sql.beginSweep(at))).rows;
+    return row === undefined ? undefined : { hasDeadLetters: row[0] === 't' };
+  }
+
+  async withoutDeadLetters(connection: PostgresConnection, keys: readonly Buffer[]): Promise<readonly Buffer[]> {
+    const live = new Set<string>();
+    for (let start = 0; start < keys.length; start += STATEMENT_ROWS_MAX) {
+      const some = keys.slice(start, start + STATEMENT_ROWS_MAX);
+      for (const [key] of (await connection.run(this.#sql.liveDeadLetters(some))).rows) live.add(key!);
+    }
+    return keys.filter((key) => !live.has(nameOf(key)));
+  }
+
+  #sweptEntries(rules: RuleSet): SweptTable<PostgresConnection> {
+    const sql = this.#sql;
+    return {
+      page: async (connection, after, limit) => {
+        const [last = Buffer.alloc(0)] = (after ?? []) as readonly Buffer[];
+        const { rows } = await connection.run(sql.sweepPage(last, limit));
+        return {
+          rows: rows.flatMap(([, key, expiresMs]) => {
+            const row = { key: bytesOf(key!), expiresWallMs: Number(expiresMs) };
+            return row.expiresWallMs !== 0 && rules.sweeps(row.key) ? [row] : [];
+          }),
+          last: rows.length < limit ? undefined : [bytesOf(rows.at(-1)![0]!)],
+        };
+      },
+      removeExpired: async (connection, keys, expiredAtMs) => {
+        let removed = 0;
+        for (let start = 0; start < keys.length; start += STATEMENT_ROWS_MAX) {
+          const some = keys.slice(start, start + STATEMENT_ROWS_MAX);
+          removed += (await connection.run(sql.removeExpired(some, expiredAtMs))).rowCount ?? 0;
+        }
+        return removed;
+      },
+    };
   }
 
   async listDeadLetters(connection: PostgresConnection, limit: number, after: bigint): Promise<KeptDeadLetter[]> {

@@ -39,6 +39,7 @@ import { Pool } from './pool.ts';
 import type { Routes, TablePart } from './routes.ts';
 import type { SqlConnection, SqlSettings } from './sql-connection.ts';
 import { LOAD_KEYS_MAX } from './sql-rows.ts';
+import type { SweepPiece, Swept, SweptTable } from './sweep.ts';
 
 export interface SqlOptions extends Partial<SqlSettings> {
   /** For messages, without credentials. */
@@ -86,6 +87,12 @@ export interface SqlTables<C extends SqlConnection> {
   cursors(connection: C, isLast: boolean): Promise<readonly Cursor[]>;
   load(connection: C, keys: readonly Buffer[], nowMs: number): Promise<Loaded>;
   scan(connection: C, clock: () => number): AsyncGenerator<ScanPiece>;
+  /** Begins the transaction of a sweep; undefined: the cursor is another one. */
+  beginSweep(connection: C, at: Cursor): Promise<{ readonly hasDeadLetters: boolean } | undefined>;
+  /** The tables whose expired rows are removed. */
+  readonly swept: readonly SweptTable<C>[];
+  /** Those of the keys that have no dead letter. */
+  withoutDeadLetters(connection: C, keys: readonly Buffer[]): Promise<readonly Buffer[]>;
   listDeadLetters(connection: C, limit: number, after: bigint): Promise<readonly KeptDeadLetter[]>;
   dropDeadLetters(connection: C, ids: readonly bigint[]): Promise<number>;
 }
@@ -242,6 +249,44 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     job.isCommitting = true;
     await tables.commit(connection);
     return { kind: 'committed', deadLetters: aside };
+  }
+
+  async sweep(piece: SweepPiece): Promise<Swept | undefined> {
+    const tables = this.#opened();
+    return this.#writers.use(async (connection) => {
+      try {
+        return await this.#sweepPiece(connection, tables, piece, true);
+      } catch (error) {
+        if (this.classify(error) !== 'permanent') throw error;
+        await connection.command('ROLLBACK');
+      }
+      // A row that another refers to, or that a trigger keeps: this piece stays.
+      return this.#sweepPiece(connection, tables, piece, false);
+    });
+  }
+
+  async #sweepPiece(
+    connection: C,
+    tables: SqlTables<C>,
+    { at, expiredAtMs, place, rows }: SweepPiece,
+    removes: boolean,
+  ): Promise<Swept | undefined> {
+    const begun = await tables.beginSweep(connection, at);
+    const { table: index, after } = place ?? { table: 0, after: undefined };
+    const table = tables.swept[index];
+    if (begun === undefined || table === undefined) {
+      await connection.command('ROLLBACK');
+      return begun === undefined ? undefined : { removed: 0, place: undefined };
+    }
+    const page = await table.page(connection, after, rows);
+    let keys: readonly Buffer[] = page.rows
+      .filter(({ expiresWallMs }) => expiresWallMs !== 0 && expiresWallMs <= expiredAtMs)
+      .map(({ key }) => key);
+    if (begun.hasDeadLetters && keys.length > 0) keys = await tables.withoutDeadLetters(connection, keys);
+    const removed = removes && keys.length > 0 ? await table.removeExpired(connection, keys, expiredAtMs) : 0;
+    await connection.command('COMMIT');
+    if (page.last !== undefined) return { removed, place: { table: index, after: page.last } };
+    return { removed, place: index + 1 < tables.swept.length ? { table: index + 1, after: undefined } : undefined };
   }
 
   /** An error that is permanent and that no change can be blamed for: the tables are not as they have to be. */

@@ -11,6 +11,7 @@
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { CairnError } from '../errors.ts';
+import { type Rule, RuleSet } from '../rules/index.ts';
 import { AtomicLetters } from './atomic-letters.ts';
 import type {
   Backend,
@@ -50,6 +51,7 @@ import {
   type SqliteRow,
   type SqliteStatement,
 } from './sqlite-driver.ts';
+import { mayStillSweep, type SweepPiece, type Swept } from './sweep.ts';
 
 export interface SqliteOptions {
   /** The file. Its folder is made if it is missing. */
@@ -60,6 +62,8 @@ export interface SqliteOptions {
   readonly busyTimeoutMs?: number | undefined;
   /** Unix milliseconds: which rows have expired. */
   readonly clock?: (() => number) | undefined;
+  /** Which rows stay when they have expired. Default: none. */
+  readonly rules?: readonly Rule[] | undefined;
   /** Which package is used; default: the first that is there. */
   readonly load?: (() => Promise<OpenSqlite>) | undefined;
 }
@@ -121,6 +125,7 @@ export class SqliteBackend implements Backend {
   };
   readonly #options: SqliteOptions;
   readonly #clock: () => number;
+  readonly #rules: RuleSet;
   readonly #entries: string;
   readonly #cursors: string;
   readonly #letters: string;
@@ -134,6 +139,7 @@ export class SqliteBackend implements Backend {
     this.#options = options;
     this.name = `SQLite in ${options.path}`;
     this.#clock = options.clock ?? Date.now;
+    this.#rules = new RuleSet(options.rules ?? []);
     this.#entries = `"${prefix}entries"`;
     this.#cursors = `"${prefix}cursors"`;
     this.#letters = `"${prefix}dead_letters"`;
@@ -281,6 +287,39 @@ export class SqliteBackend implements Backend {
       }
     } finally {
       if (this.#scans.delete(database)) database.close();
+    }
+  }
+
+  async sweep({ at, expiredAtMs, place, rows }: SweepPiece): Promise<Swept | undefined> {
+    const opened = this.#ready();
+    return this.#inTransaction(opened, 'BEGIN IMMEDIATE', () => {
+      if (!mayStillSweep(this.#cursorsIn(opened), at)) return undefined;
+      const [last = Buffer.alloc(0)] = (place?.after ?? []) as readonly Buffer[];
+      const page = opened.prepare(
+        `SELECT key, expires_ms > 0 AND expires_ms <= ? AS expired FROM ${this.#entries} WHERE key > ? ORDER BY key LIMIT ?`,
+      );
+      const found = page.all(expiredAtMs, last, rows);
+      const letters = `SELECT 1 FROM ${this.#letters} WHERE superseded = 0 AND key = ? LIMIT 1`;
+      let removed = 0;
+      for (const { key, expired } of found) {
+        const name = key as Buffer;
+        if (Number(expired) === 0 || !this.#rules.sweeps(name) || opened.prepare(letters).all(name).length > 0)
+          continue;
+        if (this.#removeIfAllowed(opened, name)) removed++;
+      }
+      const after = found.length < rows ? undefined : [found.at(-1)!['key']];
+      return { removed, place: after === undefined ? undefined : { table: 0, after } };
+    });
+  }
+
+  // A trigger may refuse: SQLite undoes the one statement then.
+  #removeIfAllowed(opened: Opened, key: Buffer): boolean {
+    try {
+      opened.prepare(`DELETE FROM ${this.#entries} WHERE key = ?`).run(key);
+      return true;
+    } catch (error) {
+      if (this.classify(error) !== 'permanent') throw error;
+      return false;
     }
   }
 

@@ -67,6 +67,7 @@ export interface CheckedRule {
   readonly expiresAt: string | undefined;
   readonly version: string | undefined;
   readonly clientFlags: string | undefined;
+  readonly deleteOnExpire: boolean | undefined;
 }
 
 const OF_TABLES = ['key', 'value', 'expiresAt', 'version', 'clientFlags'] as const;
@@ -74,16 +75,21 @@ const OF_TABLES = ['key', 'value', 'expiresAt', 'version', 'clientFlags'] as con
 /** A rule from its options. */
 export function ruleOf(checked: CheckedRule, given: RuleOptions, name: string): Rule {
   const { prefix: its, skip, table: own, key, value: where, expiresAt, version, clientFlags } = checked;
+  if (skip && checked.deleteOnExpire) throw misplaced(`Expected ${name} to have either skip or deleteOnExpire`);
   if (own === undefined) {
     const other = OF_TABLES.find((each) => given[each] !== undefined);
     if (other !== undefined) throw misplaced(`The option ${name}.${other} is for a rule with a table: give table too`);
-    return { prefix: its, skip };
+    return { prefix: its, skip, deleteOnExpire: checked.deleteOnExpire ?? !skip };
   }
   if (skip) throw misplaced(`Expected ${name} to have either skip or table`);
   if (key === undefined) throw misplaced(`Expected ${name} to name the key columns of ${show(own)}: give key too`);
+  if (checked.deleteOnExpire && expiresAt === undefined) {
+    throw misplaced(`The option ${name}.deleteOnExpire needs a column of the expiry: give expiresAt too`);
+  }
   return {
     prefix: its,
     skip,
+    deleteOnExpire: checked.deleteOnExpire ?? false,
     own: {
       ...{ table: own, key, value: where ?? { kind: 'fields' } },
       ...(expiresAt === undefined ? {} : { expiresAt }),

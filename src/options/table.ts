@@ -18,6 +18,7 @@ import {
   PORT_DEFAULT,
   QUEUE_BYTES_MAX,
   QUEUE_REQUESTS_MAX,
+  SWEEP_ROWS_DEFAULT,
   VALUE_BYTES_MAX,
   WRITE_BACK_BYTES_MAX,
   WRITE_BACK_ROWS_MAX,
@@ -163,6 +164,11 @@ export const WRITE_BACK_OPTIONS = {
       expected: '0 or a time with its unit, such as "10m"',
     },
   },
+  sweepRows: {
+    check: kinds.integer({ without: SWEEP_ROWS_DEFAULT, min: 0, max: WRITE_BACK_ROWS_MAX }),
+    default: String(SWEEP_ROWS_DEFAULT),
+    doc: 'the number of rows a second, at most, that the sweep of expired rows looks at; 0: expired rows stay',
+  },
 } as const satisfies Rows<WriteBackOptions>;
 
 /** Each of `rules`. */
@@ -202,6 +208,11 @@ export const RULE_OPTIONS = {
     check: ofRules.column,
     default: 'none',
     doc: "the column of memcached's client flags; without one, values with flags are dead letters",
+  },
+  deleteOnExpire: {
+    check: (given, name) => (given === undefined ? undefined : kinds.yesOrNo(false)(given, name, () => 0)),
+    default: '`true`, of a table of yours `false`',
+    doc: 'rows that have expired are removed; of a table of yours only with `expiresAt`',
   },
 } as const satisfies Rows<RuleOptions>;
 
@@ -405,7 +416,7 @@ export const CACHE_OPTIONS = {
   writeBack: {
     check: (given, name, usableMemory) => checkAll(WRITE_BACK_OPTIONS, name, given as WriteBackOptions, usableMemory),
     default: '',
-    doc: "`{ maxRows: 1000, maxBytes: '4mb', delay: '50ms', retainBehind: '10m' }`: how changes share transactions",
+    doc: "`{ maxRows: 1000, maxBytes: '4mb', delay: '50ms', retainBehind: '10m', sweepRows: 1000 }`: how changes share transactions",
     ofStore: true,
   },
   rules: {

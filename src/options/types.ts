@@ -145,6 +145,10 @@ export interface RuleOptions {
   version?: string;
   /** With `table`: the column of memcached's client flags. Without one, values with flags are refused. */
   clientFlags?: string;
+  /**
+   * True: rows that have expired are removed. Default true; of a table of yours, which needs `expiresAt` for it, false.
+   */
+  deleteOnExpire?: boolean;
 }
 
 /** Where the values of a table are: in all columns, in these, or whole in one. */
@@ -163,6 +167,8 @@ export interface WriteBackOptions {
    * 0: not at all.
    */
   retainBehind?: Duration;
+  /** The number of rows a second, at most, that the sweep of expired rows looks at; 0: none. Default 1000. */
+  sweepRows?: number;
 }
 
 /** When the log is synced to the disk; an interval is from 1 ms to an hour. */
@@ -383,6 +389,7 @@ export interface ResolvedWriteBackOptions {
   /** Milliseconds. */
   readonly delay: number;
   readonly retainBehind: number;
+  readonly sweepRows: number;
 }
 
 /** The database itself: what must not be seen by other threads, or cannot go there. */

@@ -41,6 +41,12 @@ export class RuleSet {
     return !this.of(key).skip;
   }
 
+  /** Whether a row of the key in Cairn's table is removed when it has expired. */
+  sweeps(key: Buffer): boolean {
+    const { deleteOnExpire, own } = this.of(key);
+    return deleteOnExpire && own === undefined;
+  }
+
   /** Whether the database is asked for the key. */
   loads(key: Buffer): boolean {
     return !this.of(key).skip;

@@ -4,6 +4,8 @@ export interface Rule {
   readonly prefix: string;
   /** Changes of these keys never reach the database, and it is never asked for them. */
   readonly skip: boolean;
+  /** Rows that have expired are removed. */
+  readonly deleteOnExpire: boolean;
   /** The user's own table, which has the rows of these keys; left out: Cairn's table of entries. */
   readonly own?: OwnTableRule;
 }
@@ -30,4 +32,4 @@ export type OwnValueRule =
 export const RULES_MAX = 64;
 
 /** Of keys without a rule of theirs. */
-export const DEFAULT_RULE: Rule = { prefix: '', skip: false };
+export const DEFAULT_RULE: Rule = { prefix: '', skip: false, deleteOnExpire: true };

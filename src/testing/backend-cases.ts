@@ -17,6 +17,7 @@ import { endCases } from './end-cases.ts';
 import { type BackendHarness, Subject } from './harness.ts';
 import { randomCases } from './random-cases.ts';
 import { rowCases } from './row-cases.ts';
+import { sweepCases, sweptLetterCases } from './sweep-cases.ts';
 
 export type { BackendHarness } from './harness.ts';
 
@@ -27,7 +28,7 @@ export interface BackendCase {
 
 /**
  * The cases for a backend of the harness's level. `seed`: of those that draw their operations at random; a failure
- * names it. Cases that need `refuse` or `makeCuttable` are there only if the harness has it.
+ * names it. Cases that need `refuse`, `sweeps` or `makeCuttable` are there only if the harness has it.
  */
 export function backendCases(
   harness: BackendHarness,
@@ -39,6 +40,8 @@ export function backendCases(
     ...randomCases,
     ...endCases,
     ...(harness.refuse === undefined ? [] : deadLetterCases),
+    ...(harness.sweeps ? sweepCases : []),
+    ...(harness.sweeps && harness.refuse !== undefined ? sweptLetterCases : []),
     ...(harness.makeCuttable === undefined ? [] : cutCases),
   ];
   const { level = 'transactional' } = harness;

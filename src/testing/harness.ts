@@ -21,6 +21,8 @@ export interface BackendHarness {
   refuse?(): Promise<void>;
   /** A backend as of `make`, through connections that can be cut. */
   makeCuttable?(clock: () => number): Cuts & { readonly backend: Backend };
+  /** The backend has `sweep`. */
+  readonly sweeps?: true;
   /** The largest value to try, in bytes. Default: 64 MiB. */
   readonly valueBytesMax?: number;
 }

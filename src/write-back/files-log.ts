@@ -43,6 +43,10 @@ export class FilesLog implements WriterLog {
     return this.#watermark.at('durable');
   }
 
+  settled(): Promise<Position> {
+    return this.#scribe.committedUpTo('durable');
+  }
+
   bytesFrom(position: Position): number {
     return this.#reader.bytesFrom(position, 'durable');
   }

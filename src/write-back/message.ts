@@ -13,6 +13,8 @@ export interface WriteBackOptions {
   readonly rules: readonly Rule[];
   /** For how long the log keeps what the database has; 0: it does not. */
   readonly retainMs: number;
+  /** Rows a second that the sweep looks at; 0: none. */
+  readonly sweepRows: number;
   /** The log is synced by the writer, because nothing else does it in time. */
   readonly syncsLog: boolean;
 }

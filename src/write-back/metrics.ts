@@ -30,6 +30,8 @@ export const WRITE_BACK_METRICS = [
   'historyMs',
   'historyBytes',
   'loadsFailed',
+  'sweptRows',
+  'sweepsFailed',
 ] as const;
 export type WriteBackMetric = (typeof WRITE_BACK_METRICS)[number];
 
@@ -122,6 +124,9 @@ export interface WriteBackStats {
   historyBytes: number;
   /** Questions to the database for values that failed; their requests were refused. */
   loadsFailed: number;
+  /** Expired rows that the sweep has removed, and steps of it that failed. */
+  sweptRows: number;
+  sweepsFailed: number;
 }
 
 /** The statistics, from any thread. */

@@ -18,6 +18,7 @@ import type {
   WriterTold,
 } from './message.ts';
 import { WRITER_STATES, WriteBackMetrics } from './metrics.ts';
+import { Sweeper } from './sweeper.ts';
 import { type Committed, Writer, type WriterOptions, type WriterState } from './writer.ts';
 import type { WriterLog } from './writer-log.ts';
 
@@ -44,6 +45,7 @@ export class WriterService {
   readonly #metrics: WriteBackMetrics;
   readonly #writer: Writer;
   readonly #loader: LoaderService;
+  readonly #sweeper: Sweeper | undefined;
   /** Those that are awaited, by the numbers of their commands. */
   readonly #drains = new Map<number, AbortController>();
   #wasFailing = false;
@@ -88,6 +90,15 @@ export class WriterService {
       ...{ handle, finder, rules, source: this.#writer },
       on: { failed: () => this.#metrics.add('loadsFailed', 1) },
     });
+    if (options.sweepRows > 0) {
+      this.#sweeper = new Sweeper({
+        ...{ source: this.#writer, settled: () => log.settled(), clock, rows: options.sweepRows },
+        on: {
+          swept: (rows) => this.#metrics.add('sweptRows', rows),
+          failed: () => this.#metrics.add('sweepsFailed', 1),
+        },
+      });
+    }
     this.ended = this.#writer.ended;
     this.#tick();
   }
@@ -135,6 +146,7 @@ export class WriterService {
 
   async #close(timeoutMs: number | undefined): Promise<void> {
     this.#loader.close();
+    this.#sweeper?.close();
     await this.#writer.close(timeoutMs === undefined ? 0 : timeoutMs || Number.POSITIVE_INFINITY);
     this.#beat?.stop();
   }

@@ -10,6 +10,8 @@ export interface WriterLog {
   oldest(): Position;
   /** The end of what a power cut leaves. */
   end(): Position;
+  /** A position behind everything that was done so far, when the log has it. */
+  settled(): Promise<Position>;
   /** Bytes of it from a position on. */
   bytesFrom(position: Position): number;
   /** When the log took the first records from a position on, in wall time; undefined: there are none. */

@@ -201,7 +201,7 @@ export class Writer {
 
   /** Everything that the log has is in the database. */
   get isIdle(): boolean {
-    return this.#has(this.#log.end());
+    return this.has(this.#log.end());
   }
 
   /**
@@ -241,7 +241,7 @@ export class Writer {
     this.#batcher.flushTo(position);
     this.#changed.notify();
     try {
-      while (!this.#has(position)) {
+      while (!this.has(position)) {
         signal?.throwIfAborted();
         if (this.#refusal !== undefined) throw this.#refusal.error;
         if (this.#state === 'closed') throw new CairnError('ERR_CLOSED', 'The cache was closed');
@@ -252,12 +252,20 @@ export class Writer {
     }
   }
 
-  // A position behind which nothing is on its way, too: of entries without changes there is nothing to confirm.
-  #has(position: Position): boolean {
+  /**
+   * Whether the database has everything before a position. Of entries without changes there is nothing to confirm, so a
+   * position behind which nothing is on its way counts too.
+   */
+  has(position: Position): boolean {
     return (
       this.#confirmed >= position ||
       (this.#batcher.position >= position && this.#batcher.isEmpty && this.#writing === undefined)
     );
+  }
+
+  /** The cursor of the database; undefined: it has none. */
+  get cursor(): Cursor | undefined {
+    return this.#cursor;
   }
 
   /** One call of the database beside those of the writer. Rejects with its error, and if this writer has stopped. */
@@ -316,7 +324,7 @@ export class Writer {
   async #drainOrGiveUp(position: Position): Promise<void> {
     this.#batcher.flushTo(position);
     this.#changed.notify();
-    while (!this.#has(position)) {
+    while (!this.has(position)) {
       if (this.#state === 'halted' || this.#state === 'paused' || this.#refusal !== undefined) return;
       await this.#changed.wait();
     }
@@ -473,7 +481,7 @@ export class Writer {
   // Of what changes no row, and so belongs to no batch.
   #raiseMarks(): void {
     const { marks } = this.#options;
-    if (this.#has(marks.openedAt)) marks.raiseRecovered();
+    if (this.has(marks.openedAt)) marks.raiseRecovered();
     const barren = this.#batcher.takeBarren();
     if (barren !== undefined) marks.raise(barren);
   }

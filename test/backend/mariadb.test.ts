@@ -42,6 +42,7 @@ skipUnless(mariadbPrograms, MARIADB_MISSING).describe('with a server', () => {
     reset,
     make: (clock) => make({ clock }),
     refuse,
+    sweeps: true,
     makeCuttable: (clock) => ({
       backend: make({
         clock,

@@ -1,7 +1,7 @@
 // Tables of the user's own in PostgreSQL, on a real server of the test's own.
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { Change } from '../../src/backend/index.ts';
+import type { Change, SweepPlace } from '../../src/backend/index.ts';
 import { Codec } from '../../src/request/codec.ts';
 import type { Rule } from '../../src/rules/index.ts';
 import { compare, Draw, RowsModel, remove, type Subject, set, touch } from '../../src/testing/harness.ts';
@@ -368,6 +368,67 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
     expect((await subject.texts(...keys)).filter((text) => text !== undefined)).toHaveLength(3000);
     await subject.write(...keys.map((key) => remove(key)));
     expect(await server.query('SELECT count(*)::int FROM users')).toEqual([{ count: 0 }]);
+  });
+
+  describe('a sweep', () => {
+    async function pass(subject: Subject, expiredAtMs: number, rows = 3): Promise<number> {
+      let removed = 0;
+      let place: SweepPlace | undefined;
+      for (let pieces = 0; pieces < 100; pieces++) {
+        const swept = await subject.backend.sweep!({ at: subject.cursor!, expiredAtMs, place, rows });
+        removed += swept!.removed;
+        place = swept!.place;
+        if (place === undefined) return removed;
+      }
+      throw new Error('The pass does not end');
+    }
+
+    test.each(['timestamptz', 'bigint'])('removes expired rows of tables whose rule says so (%s)', async (type) => {
+      await server.query(`CREATE TABLE swept (a text, b integer, until ${type}, UNIQUE (a, b));
+        CREATE TABLE kept (id integer PRIMARY KEY, until ${type})`);
+      const both = { table: 'swept', key: ['a', 'b'], expiresAt: 'until' };
+      const subject = await opened([
+        ownRule('s:', both, true),
+        { prefix: 's:keep:', skip: false, deleteOnExpire: false },
+        ownRule('k:', { table: 'kept', expiresAt: 'until' }),
+        { prefix: 'keep:', skip: false, deleteOnExpire: false },
+      ]);
+      const timeMs = subject.nowMs + 100;
+      const expiring = (key: string, i: number) => {
+        return setJson(key, {}, { expiresWallMs: [0, timeMs - 1, timeMs, timeMs + 1][i % 4]! });
+      };
+      await subject.write(
+        ...Array.from({ length: 20 }, (_, i) => expiring(`s:${'ab'[i % 2]}:${i}`, i)),
+        ...['k:1', 'keep:1', 'other:1', 's:keep:1'].map((key) => expiring(key, 1)),
+      );
+      // A row of another program, which the longer prefix has, and one that no key can have.
+      const until = type === 'bigint' ? '1' : "'2001-01-01Z'";
+      await server.query(`INSERT INTO swept VALUES ('keep', 1, ${until}), (NULL, 1, ${until})`);
+      expect(await pass(subject, timeMs)).toBe(11);
+      expect(await server.query('SELECT a, b FROM swept ORDER BY b, a')).toEqual([
+        { a: 'a', b: 0 },
+        { a: 'keep', b: 1 },
+        { a: null, b: 1 },
+        ...Array.from({ length: 20 }, (_, i) => ({ a: 'ab'[i % 2], b: i })).filter(
+          ({ b }) => b > 1 && b % 4 !== 1 && b % 4 !== 2,
+        ),
+      ]);
+      expect(await server.query('SELECT id FROM kept')).toHaveLength(1);
+      expect(await subject.texts('keep:1', 'other:1', 's:keep:1')).toEqual(['{}', undefined, '{}']);
+      expect(await pass(subject, timeMs, 1000)).toBe(0);
+    });
+
+    test('leaves a piece with a row that the database keeps, and removes those of others', async () => {
+      await server.query(`CREATE TABLE t (id integer PRIMARY KEY, until bigint);
+        CREATE TABLE refers (t integer REFERENCES t)`);
+      const subject = await opened([ownRule('t:', { table: 't', expiresAt: 'until' }, true)]);
+      const timeMs = subject.nowMs + 100;
+      const more = { expiresWallMs: timeMs };
+      await subject.write(...Array.from({ length: 9 }, (_, i) => setJson(`t:${i}`, {}, more)));
+      await server.query('INSERT INTO refers VALUES (4)');
+      expect(await pass(subject, timeMs)).toBe(6);
+      expect((await rowsOf('t')).map(({ id }) => id)).toEqual([3, 4, 5]);
+    });
   });
 
   describe('open refuses by name', () => {

@@ -46,6 +46,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
     reset,
     make: (clock) => make({ clock }),
     refuse,
+    sweeps: true,
     makeCuttable: (clock) => ({
       backend: make({ clock, url: server.url(proxy.port) }),
       cutAt: (index, side) => proxy.cutAt(index, side),

@@ -62,6 +62,7 @@ for (const [name, load, has] of PACKAGES) {
       },
       make: (clock) => new SqliteBackend({ path, clock, load }),
       refuse,
+      sweeps: true,
     });
 
     describe('SQLite', () => {

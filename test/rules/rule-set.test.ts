@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { RuleSet } from '../../src/rules/index.ts';
 
-const rule = (prefix: string, skip = false) => ({ prefix, skip });
+const rule = (prefix: string, skip = false) => ({ prefix, skip, deleteOnExpire: !skip });
 const prefixOf = (rules: RuleSet, key: string | Buffer): string => rules.of(Buffer.from(key as string)).prefix;
 
 describe('the rule of a key', () => {

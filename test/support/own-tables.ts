@@ -5,8 +5,12 @@ import type { OwnTableRule, Rule } from '../../src/rules/index.ts';
 import { Subject, set } from '../../src/testing/harness.ts';
 
 /** A rule whose rows are in a table. */
-export function ownRule(prefix: string, own: Partial<OwnTableRule> & Pick<OwnTableRule, 'table'>): Rule {
-  return { prefix, skip: false, own: { key: ['id'], value: { kind: 'fields' }, ...own } };
+export function ownRule(
+  prefix: string,
+  own: Partial<OwnTableRule> & Pick<OwnTableRule, 'table'>,
+  deleteOnExpire = false,
+): Rule {
+  return { prefix, skip: false, deleteOnExpire, own: { key: ['id'], value: { kind: 'fields' }, ...own } };
 }
 
 /** A change that a program makes by `set(key, object)`. */

@@ -59,6 +59,10 @@ export class WorldLog implements WriterLog {
     return this.entries.at(-1)?.end ?? 0n;
   }
 
+  async settled(): Promise<Position> {
+    return this.end();
+  }
+
   bytesFrom(position: Position): number {
     return Number(this.end() - position);
   }
@@ -137,6 +141,7 @@ export class WorldLog implements WriterLog {
       confirmed: this.confirmed,
       oldest: () => this.oldest(),
       end: () => this.end(),
+      settled: () => this.settled(),
       bytesFrom: (position) => this.bytesFrom(position),
       timeFrom: (position) => this.timeFrom(position),
       stateAt: (position) => this.stateAt(position),

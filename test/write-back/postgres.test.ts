@@ -103,6 +103,20 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     await expect(open(ruled)).rejects.toThrow(withCode('ERR_BACKEND_UNFIT', /users has no column name/));
   });
 
+  test('expired rows are removed when the database has everything, and others stay', async () => {
+    const first = await open({ writeBack: { sweepRows: 0 } });
+    expect(first.options.writeBack).toMatchObject({ sweepRows: 0 });
+    first.set('lives', 'x', { ttl: '1h' });
+    first.set('forever', 'x');
+    await first.close();
+    await server.query(`INSERT INTO cairn_entries (key, value, codec, client_flags, expires_ms, version)
+      SELECT convert_to('gone:' || i, 'UTF8'), 'x', 1, 0, 1 + i, 1 FROM generate_series(1, 500) AS i`);
+    const cache = await open();
+    await until(() => cache.stats().writeBack?.sweptRows === 500);
+    expect(Object.keys(await rows()).sort()).toEqual(['forever', 'lives']);
+    expect(cache.stats().writeBack).toMatchObject({ state: 'writing', sweepsFailed: 0 });
+  });
+
   test('a server that is down at start, and goes down under load, costs nothing', async () => {
     await server.crash();
     const cache = await open();

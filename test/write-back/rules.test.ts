@@ -28,7 +28,10 @@ const LATE: CacheOptions = { writeBack: { delay: '1h' } };
 
 test('keys of a rule that skips never reach the database, and those of a longer prefix do', async () => {
   const cache = await open([SESSIONS, { prefix: 'session:admin:' }]);
-  expect(cache.options.rules).toEqual([SESSIONS, { prefix: 'session:admin:', skip: false }]);
+  expect(cache.options.rules).toEqual([
+    { ...SESSIONS, deleteOnExpire: false },
+    { prefix: 'session:admin:', skip: false, deleteOnExpire: true },
+  ]);
   for (let i = 0; i < 100; i++) cache.set(`session:${i}`, i);
   cache.set('session:admin:1', 'root');
   cache.set('user:1', 'Ada');
@@ -135,6 +138,12 @@ test.each<[string, unknown, RegExp]>([
     'a table of another database',
     [{ prefix: 'a', table: 't', key: 'k' }],
     /names a table of yours: that is for postgres:/,
+  ],
+  ['a sweep of what is skipped', [{ prefix: 'a', skip: true, deleteOnExpire: true }], /either skip or deleteOnExpire/],
+  [
+    'a sweep without an expiry',
+    [{ prefix: 'a', table: 't', key: 'k', deleteOnExpire: true }],
+    /rules\[0\]\.deleteOnExpire needs a column of the expiry/,
   ],
   ['too many', Array.from({ length: 65 }, (_, i) => ({ prefix: `${i}` })), /at most 64 rules/],
 ])('rules are refused with %s', async (_, rules, message) => {

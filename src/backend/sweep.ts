@@ -1,0 +1,68 @@
+/**
+ * The sweep: removes expired rows, a bounded piece of a table at a time. It walks each table by its key, so it needs no
+ * index on the expiry, and a pass over all rows takes as long as the pieces allow.
+ *
+ * A row whose expiry has passed is not always one that is over: a touch that lengthens it may still be on its way. So
+ * the caller says up to which time everything was written, and the transaction of a piece makes sure that the writer
+ * which says so is still the writer of the database: it locks the cursor of the lane and compares it.
+ */
+import type { Cursor } from './backend.ts';
+
+/** Where a sweep goes on. It belongs to the backend that gave it. */
+export interface SweepPlace {
+  /** The table. */
+  readonly table: number;
+  /** The cells of the last key that was looked at; undefined: the table begins. */
+  readonly after: readonly unknown[] | undefined;
+}
+
+export interface SweepPiece {
+  /** The writer's cursor: that of the database has the same log, epoch and writer, and is not before it. */
+  readonly at: Cursor;
+  /** Rows whose expiry is at or before this are removed, in Unix milliseconds. */
+  readonly expiredAtMs: number;
+  /** Undefined: from the beginning. */
+  readonly place: SweepPlace | undefined;
+  /** The most rows that are looked at. */
+  readonly rows: number;
+}
+
+export interface Swept {
+  readonly removed: number;
+  /** Where to go on; undefined: all tables have been walked. */
+  readonly place: SweepPlace | undefined;
+}
+
+/** Whether the cursor of a database is that of the writer that sweeps, or has moved on since under the same writer. */
+export function mayStillSweep(cursors: readonly Cursor[], at: Cursor): boolean {
+  return cursors.some(
+    (found) =>
+      found.lane === at.lane &&
+      found.laneCount === at.laneCount &&
+      found.logId === at.logId &&
+      found.epoch === at.epoch &&
+      found.writer === at.writer &&
+      found.position >= at.position,
+  );
+}
+
+/** A row that a sweep looks at. */
+export interface SweptRow {
+  readonly key: Buffer;
+  readonly expiresWallMs: number;
+}
+
+export interface SweptPage {
+  /** Those that have an expiry. Rows of no key are left out. */
+  readonly rows: readonly SweptRow[];
+  /** The cells of the last key of the page; undefined: the table ends here. */
+  readonly last: readonly unknown[] | undefined;
+}
+
+/** A table as the sweep of an SQL server walks it. */
+export interface SweptTable<C> {
+  /** Rows in the order of their keys. */
+  page(connection: C, after: readonly unknown[] | undefined, rows: number): Promise<SweptPage>;
+  /** Removes those of the rows that still have such an expiry. Returns how many there were. */
+  removeExpired(connection: C, keys: readonly Buffer[], expiredAtMs: number): Promise<number>;
+}
