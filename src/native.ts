@@ -175,6 +175,7 @@ export interface FeedHandle extends NativeHandle {
   startFeed(epoch: number, wallFloorMs: number): void;
   /** `begin`, `end`: of the group in the log that has them, if they are owed to a backend. */
   applyRecords(records: Uint8Array, begin?: bigint, end?: bigint): number;
+  settleRecovered(): void;
   renumber(epoch: number): void;
   finishRecovery(): void;
   dumpPendingClear(target: Uint8Array): number;

@@ -125,10 +125,16 @@ Napi::Value ApplyRecords(const Napi::CallbackInfo& info) {
     if (places != nullptr) versions.Add(record);
     const Origin origin = places != nullptr ? Origin::kLogOwed : Origin::kLog;
     const Status status = call.handle->store->Apply(record, now, origin);
+    if (status == Status::kLogFull) return Napi::Number::New(env, -3);
     if (status == Status::kStored || status == Status::kFound) applied++;
   }
   if (places != nullptr) versions.AddTo(places, {.begin = PositionOf(info[1]), .end = PositionOf(info[2])});
   return Napi::Number::New(env, static_cast<double>(applied));
+}
+
+void SettleRecovered(const Napi::CallbackInfo& info) {
+  const FeedCall call(info);
+  if (call.feed != nullptr) call.handle->store->SettleRecovered();
 }
 
 void FinishRecovery(const Napi::CallbackInfo& info) {
@@ -353,6 +359,7 @@ void ExtendHandle(Napi::Env, CacheHandle* handle, Napi::Object object) {
   if (handle->instance->feed() == nullptr) return;
   AddHandleFunction<StartFeed>(handle, object, "startFeed");
   AddHandleFunction<ApplyRecords>(handle, object, "applyRecords");
+  AddHandleFunction<SettleRecovered>(handle, object, "settleRecovered");
   AddHandleFunction<Renumber>(handle, object, "renumber");
   AddHandleFunction<FinishRecovery>(handle, object, "finishRecovery");
   AddHandleFunction<DumpPendingClear>(handle, object, "dumpPendingClear");

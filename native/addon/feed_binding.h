@@ -7,8 +7,13 @@
 //   renumber(epoch)                       the log changes to another generation of epochs, and startFeed's epoch
 //   applyRecords(records, begin, end) -> number
 //                                         records of the log or a snapshot: how many were applied; -1: malformed; -2:
-//                                         closed. The positions of the group that has them, as bigints, if the backend
-//                                         does not have them yet: placesOf() gives these; otherwise undefined
+//                                         closed; -3: memory has no room for what the backend does not have yet, and
+//                                         some of the records were not applied. The positions of the group that has
+//                                         them, as bigints, if the backend does not have them yet: placesOf() gives
+//                                         these; otherwise undefined
+//   settleRecovered()                     the backend has all records that were applied: none of them takes room as one
+//                                         that it does not have. After -3, when the backend has everything before the
+//                                         group; the group is then applied again
 //   finishRecovery()                      the cache is ready, and commit marks count
 //   dumpPendingClear(target) -> bytes     the record of a clear that is due later; 0: there is none
 //   drain(target, timeoutMs) -> bytes     -1: closed. The words: kNumber the count of records, kVersion their highest

@@ -243,7 +243,11 @@ bool Entries::AllocateStub(std::string_view key, const StubInfo& info) {
 
 Ref Entries::EnterStub(std::string_view key, uint64_t hash, const StubInfo& info) {
   if (!AllocateStub(key, info)) return 0;
+  // What made room may have moved it, or made a stub of it.
+  const Ref old = Find(key, hash);
+  if (old != 0) Leave(old, info.kind == StubKind::kGone ? Reason::kDeleted : Reason::kReplaced, hash);
   const Ref stub = EnterSlotAsStub(hash, info);
+  CHECK(stub != 0 || old == 0);
   if (stub == 0) memory_->Free(memory_->TakeFromSlot(0));
   return stub;
 }
@@ -257,6 +261,18 @@ Ref Entries::EnterSlotAsStub(uint64_t hash, const StubInfo& info) {
   recorder_->NoteStored(info.newest_version);
   table_.Adjust();
   return debts_.newest_stub();
+}
+
+bool Entries::RewriteStub(Ref stub, std::string_view key, const StubInfo& info) {
+  const NewEntry from = Debts::StubEntryOf(key, info);
+  const Layout layout = memory_->LayoutOf(from);
+  if (((At(stub)->flags | layout.flags) & kEntryChunked) || memory_->arena()->ClassAt(stub) != layout.size_class)
+    return false;
+  EntryMemory::WriteFields(At(stub), from, layout, Now{});
+  memory_->WriteStream(At(stub), 0, key.data(), key.size());
+  debts_.Write(At(stub), info);
+  recorder_->NoteStored(info.newest_version);
+  return true;
 }
 
 Ref Entries::LeaveGone(Ref ref, std::string_view key, uint64_t hash, Reason reason) {
@@ -358,6 +374,13 @@ bool Entries::ExpireOne(const Now& now, int* budget) {
   const Ref ref = wheel_.Advance(now.boot_ms, budget);
   if (ref == 0) return false;
   return !Stayed(Leave(ref, Reason::kExpired));
+}
+
+void Entries::SettleAll(FillWatch* fills) {
+  fills->VoidAll();
+  while (const Ref stub = debts_.newest_stub()) Leave(stub, Reason::kReplaced);
+  for (Ref ref = lru_.tail(); ref != 0; ref = At(ref)->lru_prev)
+    At(ref)->flags &= static_cast<uint16_t>(~(kEntryOwed | kEntryRetimed));
 }
 
 uint64_t Entries::Renumber(uint64_t counter) {

@@ -107,15 +107,18 @@ class Entries final : private EntryHasher {
   }
   // An owed entry becomes a stub, though a request is about to replace it. False: no memory, and nothing was changed.
   bool LeaveForStub(Ref ref, uint64_t hash, Reason reason);
-  // Puts a stub under a key that has nothing. 0: no memory, or only owed keys in a full chain of the table.
+  // Puts a stub under a key, in place of what is there. 0: no memory, or only owed keys in a full chain of the table,
+  // and nothing was changed.
   Ref EnterStub(std::string_view key, uint64_t hash, const StubInfo& info);
-  // The same in two steps. AllocateStub() makes it in memory slot 0, which has to be empty; false: no memory.
-  // EnterSlotAsStub() enters what is there; 0: it is as it was.
+  // The same in two steps, for a key that has nothing. AllocateStub() makes it in memory slot 0, which has to be empty;
+  // false: no memory. EnterSlotAsStub() enters what is there; 0: it is as it was.
   [[nodiscard]] bool AllocateStub(std::string_view key, const StubInfo& info);
   Ref EnterSlotAsStub(uint64_t hash, const StubInfo& info);
   // Whether a bucket has places for `count` more entries, those of entries that may be evicted included.
   bool HasPlaces(uint32_t bucket_index, uint64_t count) const;
   uint32_t BucketIndexOf(uint64_t hash) const { return table_.IndexOf(hash); }
+  // The stub of the key says something else from now on. False: that needs other memory, and nothing was changed.
+  bool RewriteStub(Ref stub, std::string_view key, const StubInfo& info);
   // What the stub says, or would say, of a key that is owed and that no request finds.
   StubInfo InfoOf(Ref ref) const {
     return IsStub(At(ref)) ? debts_.InfoOf(At(ref)) : debts_.StubFor(At(ref), state_->recovering);
@@ -191,6 +194,8 @@ class Entries final : private EntryHasher {
   // Removes expired entries, at the cost of *budget (see TimerWheel::Advance). False: none is left, or none of budget.
   bool ExpireOne(const Now& now, int* budget);
   bool has_timed() const { return !wheel_.empty(); }
+  // The backend has everything: nothing is owed, and no stub stays.
+  void SettleAll(FillWatch* fills);
   // Gives every entry a version of epoch 0, counted from `counter` in the order of the list. Returns the last.
   uint64_t Renumber(uint64_t counter);
   Debts* mutable_debts() { return &debts_; }

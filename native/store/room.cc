@@ -8,6 +8,9 @@ namespace {
 
 // The most pages that a step of making room empties under one hold of the lock.
 constexpr int kEvacuationsPerStep = 4;
+// Owed entries at the cold end that are as small as their stubs give no room. Beyond this number of them a request
+// waits for the writer, instead of looking further under the lock each time.
+constexpr int kVainVisitsMax = 16 * kStepEntriesMax;
 
 }  // namespace
 
@@ -61,6 +64,7 @@ Status Room::PlanBesideStubs(uint64_t charge, RoomFor what, Ref replaced, uint64
   const bool is_new = what == RoomFor::kNewEntry && state_->entries_limit != 0;
   uint64_t charged = memory_->state().charged_bytes + charge;
   uint64_t count = entries_->count();
+  int vain_visits = 0;
   if (replaced != 0 && !IsStub(memory_->At(replaced))) {
     charged -= ChargeGivenBack(replaced);
     count--;
@@ -74,7 +78,8 @@ Status Room::PlanBesideStubs(uint64_t charge, RoomFor what, Ref replaced, uint64
     }
     if (ref == replaced || ref == stays) continue;
     const EntryHeader* entry = memory_->At(ref);
-    charged -= ChargeGivenBack(ref);
+    const uint64_t given_back = ChargeGivenBack(ref);
+    charged -= given_back;
     count--;
     if (!debts.Owes(entry)) continue;
     const uint64_t stub_charge = StubChargeOf(ref);
@@ -82,7 +87,8 @@ Status Room::PlanBesideStubs(uint64_t charge, RoomFor what, Ref replaced, uint64
     // The stubs of cleared entries need no room in the reserve, and recovery has no writer to wait for.
     if (entries_->IsDead(entry) || state_->recovering) continue;
     stub_bytes += stub_charge;
-    if (!debts.HasRoomFor(stub_bytes)) return RefuseForStubs();
+    const bool is_vain = stub_charge >= given_back && !(is_new && count + added > state_->entries_limit);
+    if ((is_vain && ++vain_visits > kVainVisitsMax) || !debts.HasRoomFor(stub_bytes)) return RefuseForStubs();
   }
   return Status::kStored;
 }

@@ -119,6 +119,11 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   // See Store::StubOf() and Revive().
   bool StubOf(std::string_view key, uint64_t hash, const Now& now, StubInfo* info) REQUIRES_LOCK(this);
   Status Revive(const RecordView& record, uint64_t newest_version, uint64_t hash, const Now& now) REQUIRES_LOCK(this);
+  // See Store::SettleRecovered().
+  void SettleRecovered() REQUIRES_LOCK(this) {
+    entries_.SettleTouches();
+    entries_.SettleAll(&fills_);
+  }
   void SetRecovering(bool recovering) REQUIRES_LOCK(this) { state_->recovering = recovering; }
   // Gives every entry a version of epoch 0, counted from `counter`.
   void Renumber(uint64_t counter) REQUIRES_LOCK(this);
@@ -278,6 +283,7 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   struct Incoming;
   Status ApplySet(const Incoming& in, const Now& now) REQUIRES_LOCK(this);
   Status ApplyExpiredSet(const Incoming& in) REQUIRES_LOCK(this);
+  StubInfo StubInfoOf(const Incoming& in, Ref old) const REQUIRES_LOCK(this);
   Status ApplyAsStub(const Incoming& in) REQUIRES_LOCK(this);
   Status ApplyTouch(const Incoming& in, const Now& now) REQUIRES_LOCK(this);
   Status ApplyDelete(const Incoming& in) REQUIRES_LOCK(this);

@@ -81,7 +81,8 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, Ori
   }
   switch (record.kind) {
     case RecordKind::kSet:
-      return in.HasExpired(now) ? ApplyExpiredSet(in) : ApplySet(in, now);
+      if (!in.HasExpired(now)) return ApplySet(in, now);
+      return in.is_owed() ? ApplyAsStub(in) : ApplyExpiredSet(in);
     case RecordKind::kTouch:
       return ApplyTouch(in, now);
     case RecordKind::kDelete:
@@ -128,7 +129,7 @@ Status Shard::ApplyExpiredSet(const Incoming& in) {
 }
 
 Status Shard::ApplyTouch(const Incoming& in, const Now& now) {
-  const bool has_entry = in.old != 0 && !IsStub(At(in.old));
+  const bool has_entry = in.old != 0 && !IsStub(At(in.old)) && !IsNegative(At(in.old));
   if (!has_entry && in.is_owed()) return ApplyAsStub(in);
   if (!has_entry) {
     // Of an absent key too: a load that began before the touch may bring an older value.
@@ -143,8 +144,9 @@ Status Shard::ApplyTouch(const Incoming& in, const Now& now) {
   if (status != Status::kStored) {
     // An absent entry is right for a cache; one that lives longer than its record says is not.
     state_->counters.no_memory++;
-    entries_.Leave(entries_.Find(key, in.hash), Reason::kEvicted, in.hash);
-    return status;
+    const Ref left = entries_.Leave(entries_.Find(key, in.hash), Reason::kEvicted, in.hash);
+    if (in.is_owed()) return ApplyAsStub(in);
+    return entries_.Stayed(left) ? Status::kLogFull : status;
   }
   const uint64_t version = in.keeps_version() ? in.record.version : recorder_.NextVersion();
   if (!in.keeps_version()) recorder_.LeaveEntry(RecordKind::kTouch, ref, version, now);
@@ -172,33 +174,43 @@ bool Shard::LeaveDeleteOf(const Incoming& in, Reason reason) {
   return ReserveDelete(in.record.key, in.old) && LeaveDelete(in.old, in.record.key, in.hash, reason, &version);
 }
 
-// The backend does not have the record yet, and the entry has no room, was cleared, or is gone. Recovery has no writer
-// to wait for: the stub may take more than the reserve.
-Status Shard::ApplyAsStub(const Incoming& in) {
+// What a stub says of the record, over what the table has under its key (0: nothing).
+StubInfo Shard::StubInfoOf(const Incoming& in, Ref old) const {
+  const RecordView& record = in.record;
+  const bool is_over_debt = old != 0 && (IsStub(At(old)) || entries_.debts().Owes(At(old)));
   StubInfo info;
-  const Ref old = entries_.Find(in.record.key, in.hash);
-  const bool over_stub = old != 0 && IsStub(At(old));
-  if (over_stub) info = entries_.debts().InfoOf(At(old));
-  info.newest_version = in.record.version;
-  info.expires_ms = in.ends.expires_ms;
-  info.fresh_until_ms = in.ends.fresh_until_ms;
-  if (in.record.kind == RecordKind::kSet) {
+  if (is_over_debt) info = entries_.InfoOf(old);
+  if (record.kind == RecordKind::kSet) {
     info.kind = StubKind::kValue;
-    info.value_version = in.record.version;
-  } else if (in.record.kind == RecordKind::kDelete) {
+    info.value_version = record.version;
+  } else if (record.kind == RecordKind::kDelete) {
     info.kind = StubKind::kGone;
     info.value_version = 0;
-  } else if (!over_stub) {
+  } else if (!is_over_debt) {
     info.kind = StubKind::kExpiry;
   }
-  VoidFills(in.hash);
-  if (old != 0)
-    entries_.Leave(old, in.record.kind == RecordKind::kDelete ? Reason::kDeleted : Reason::kReplaced, in.hash);
-  const uint64_t charge = memory_.LayoutOf(Debts::StubEntryOf(in.record.key, info)).charge;
-  if (room_.Make(charge, RoomFor::kBody) != Status::kStored || entries_.EnterStub(in.record.key, in.hash, info) == 0) {
-    return Status::kNoMemory;
+  info.newest_version = record.version;
+  info.expires_ms = in.ends.expires_ms;
+  info.fresh_until_ms = in.ends.fresh_until_ms;
+  return info;
+}
+
+// The backend does not have the record yet, and the entry has no room, was cleared, or is gone. Recovery has no writer
+// to wait for: the stub may take more than the reserve. kLogFull: it has no memory, and nothing was changed.
+Status Shard::ApplyAsStub(const Incoming& in) {
+  const std::string_view key = in.record.key;
+  const Ref old = entries_.Find(key, in.hash);
+  const bool was_there = old != 0;
+  StubInfo info = StubInfoOf(in, old);
+  if (old == 0 || !IsStub(At(old)) || !entries_.RewriteStub(old, key, info)) {
+    const Status room = room_.Make(memory_.LayoutOf(Debts::StubEntryOf(key, info)).charge, RoomFor::kBody);
+    if (room != Status::kStored) return room == Status::kLogFull ? room : RefuseStub();
+    // What has made room may have moved it, or made a stub of it.
+    info = StubInfoOf(in, entries_.Find(key, in.hash));
+    if (entries_.EnterStub(key, in.hash, info) == 0) return RefuseStub();
   }
-  return in.record.kind == RecordKind::kDelete && old == 0 ? Status::kNotFound : Status::kStored;
+  VoidFills(in.hash);
+  return in.record.kind == RecordKind::kDelete && !was_there ? Status::kNotFound : Status::kStored;
 }
 
 // ---- stubs ----

@@ -138,6 +138,8 @@ void Shard::FinishWrite(const NewEntry& from, std::string_view value, Ref ref, u
 Status Shard::RefuseWrite(Status room, bool is_lost, std::string_view key, uint64_t hash, Outcome* outcome) {
   if (room == Status::kLogFull) return room;
   state_->counters.no_memory++;
+  // A record that is read back and owed becomes a stub (ApplyAsStub()), in place of what is there.
+  if (owed_flag_ != 0 && !recorder_.keeps_records()) return Status::kNoMemory;
   // The old entry is gone: the log must say so. A delete's record fits into what was reserved.
   return is_lost ? LoseOld(Status::kNoMemory, key, hash, outcome) : Status::kNoMemory;
 }

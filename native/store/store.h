@@ -205,8 +205,11 @@ class Store {
                     bool* done, size_t* bytes_needed);
   void CloseCursor(Cursor* cursor);
 
-  // Applies a record read from a log (if its version is higher than the key's), from a dump or from a primary.
+  // Applies a record read from a log (if its version is higher than the key's), from a dump or from a primary. kLogFull
+  // for one that is owed and is read back: memory has no room for its stub, because there are too many keys that the
+  // backend does not have yet. Nothing was changed; the writer has to carry on first, see SettleRecovered().
   [[nodiscard]] Status Apply(const RecordView& record, const Now& now, Origin origin);
+
   // ---- the backend (see debts.h) ----
 
   // The versions up to which the backend has everything, by shard; the writer's thread raises them.
@@ -228,6 +231,10 @@ class Store {
   // one. A delayed clear that is due is not executed either, because a later record may say that it was; the first call
   // after `false` executes what is still due. REQUIRES: no requests in between.
   void SetRecovering(bool recovering);
+  // While a log is read back: the backend has all records that were applied so far as owed. After an Apply() that
+  // answered kLogFull this makes room; records of the same group of the log that the backend does not have yet are then
+  // applied again.
+  void SettleRecovered();
   // While a log is read back whose epochs start over: all its further records are newer than all present entries. Gives
   // every entry a version of epoch 0, which no record has, counted from a random number, so that no cas token which a
   // client still holds is given to another entry. StartEpoch() must be called again.

@@ -194,6 +194,14 @@ void Store::SetRecovering(bool recovering) {
   }
 }
 
+void Store::SettleRecovered() {
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    Shard* shard = ShardAt(i);
+    const ShardGuard guard(shard);
+    shard->SettleRecovered();
+  }
+}
+
 void Store::Renumber() {
   uint64_t counters[kShardCountMax];
   OsRandom(counters, shard_count_ * sizeof counters[0]);

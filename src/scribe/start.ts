@@ -262,6 +262,7 @@ function bringBack({ handle, log, clock, metrics, say, cursor }: Run): Recovered
       const { isOwed, position, end } = from;
       const count = isOwed ? handle.applyRecords(records, position, end) : handle.applyRecords(records);
       if (count === -2) throw new CairnError('ERR_CLOSED', 'The cache has ended');
+      if (count === -3) throw tooMuchIsOwed(log);
       if (count < 0) throw malformed(log, from, records);
       applied += count;
       bytes += records.length;
@@ -362,6 +363,13 @@ function appendNow(log: LogPort, batch: LogBatch): AppendResult {
 function takeWhole(handle: FeedHandle, log: LogPort): void {
   const task = new SnapshotTask({ handle, log });
   while (task.step(STEP_BYTES) === undefined);
+}
+
+function tooMuchIsOwed({ name: directory }: LogPort): CairnError {
+  return new CairnError(
+    'ERR_STORE_REFUSED',
+    `The cache has too little memory for the keys of the log in ${directory} that the database does not have yet. Nothing was changed: open it with more memory`,
+  );
 }
 
 function malformed({ name: directory }: LogPort, { source, position }: RecordsFrom, records: Buffer): CairnError {

@@ -19,7 +19,10 @@ namespace {
 // A store with a log and a backend, of which the test plays the writer.
 class DebtStore : public TestStore {
  public:
-  explicit DebtStore(uint64_t memory_bytes = kMemoryBytesMin) : TestStore(Options(memory_bytes)) { RecordAll(); }
+  explicit DebtStore(uint64_t memory_bytes = kMemoryBytesMin, uint64_t value_bytes_max = 0)
+      : TestStore(Options(memory_bytes, value_bytes_max)) {
+    RecordAll();
+  }
 
   // The writer has committed everything up to now.
   void StoreAll() { StoreUpTo(store().LastVersion(0)); }
@@ -58,8 +61,9 @@ class DebtStore : public TestStore {
   }
 
  private:
-  static StoreOptions Options(uint64_t memory_bytes) {
+  static StoreOptions Options(uint64_t memory_bytes, uint64_t value_bytes_max) {
     StoreOptions options = Tiny();
+    options.value_bytes_max = value_bytes_max;
     options.memory_bytes = memory_bytes;
     options.has_backend = true;
     return options;
@@ -741,6 +745,39 @@ TEST(StoreDebts, AChainFullOfOwedKeysTakesNoMore) {
   store->Verify();
 }
 
+TEST(StoreDebts, TheStubOfADeleteComesIntoAFullChain) {
+  DebtStore store;
+  const StoreOptions options = TestStore::Tiny();
+  std::vector<std::string> colliding;
+  for (uint64_t i = 0; colliding.size() < 150; ++i) {
+    std::string key = "k" + std::to_string(i);
+    if (TableHash(options.hash, key, options.secrets) % 4096 == 17) colliding.push_back(std::move(key));
+  }
+  for (const std::string& key : colliding) EXPECT_EQ(store.Fill(key, key), Status::kStored);
+  EXPECT_GT(store->Stats().hash_flood_evictions, 0) << "the chain is full of what the backend has";
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(store.Delete(colliding[static_cast<size_t>(i)]).status, Status::kFound);
+  StubInfo info;
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(store.HasStub(colliding[static_cast<size_t>(i)], &info));
+  store->Verify();
+}
+
+// Each would need a stub as large as itself.
+TEST(StoreDebts, SmallOwedEntriesAreNotEvictedInVain) {
+  DebtStore store;
+  int count = 0;
+  while (store.Set("key" + std::to_string(count), "1").status == Status::kStored) {
+    store.records().MakeRoom();
+    ASSERT_LT(++count, 1'000'000);
+  }
+  EXPECT_EQ(store->Stats().evictions, 0);
+  EXPECT_EQ(store->Stats().stubs, 0);
+  EXPECT_EQ(store->Stats().entries, static_cast<uint64_t>(count));
+  EXPECT_EQ(store.Incr("key0", 1).status, Status::kFound);
+  store.StoreAll();
+  EXPECT_EQ(store.Set("more", "1").status, Status::kStored);
+  store->Verify();
+}
+
 // ---- records that come in ----
 
 RecordView View(RecordKind kind, std::string_view key, std::string_view value, uint64_t version, int64_t wall_ms = 0) {
@@ -842,6 +879,73 @@ TEST(StoreDebts, RecoveryMayUseMoreThanTheReserve) {
   EXPECT_GT(store->Stats().stubs, 0);
 }
 
+// The writer has to carry some of it first: nothing that is known is forgotten for it.
+TEST(StoreDebts, RecoveryIsRefusedWhatMemoryCannotHoldStubsFor) {
+  for (const size_t value_bytes : {size_t{4}, size_t{500}}) {
+    DebtStore store;
+    const std::string value(value_bytes, 'v');
+    const auto key_of = [](uint64_t i) { return std::to_string(i) + std::string(i % 3 == 0 ? 3000 : 200, 'k'); };
+    const auto read = [&](uint64_t i, RecordKind kind, uint64_t version) {
+      return store->Apply(View(kind, key_of(i), kind == RecordKind::kSet ? value : "", version), store.now(),
+                          Origin::kLogOwed);
+    };
+    store->SetRecovering(true);
+    uint64_t count = 0;
+    while (read(count, RecordKind::kSet, 100 + count) == Status::kStored) ASSERT_LT(++count, 100'000);
+    const auto check = [&](uint64_t known) {
+      for (uint64_t i = 0; i < known; ++i) {
+        StubInfo info;
+        if (store.Peek(key_of(i)).status == Status::kFound) continue;
+        ASSERT_TRUE(store.HasStub(key_of(i), &info)) << "a debt is forgotten";
+        EXPECT_TRUE(info.kind == StubKind::kValue && info.value_version == 100 + i);
+      }
+      store->Verify();
+    };
+    check(count);
+    for (const RecordKind kind : {RecordKind::kSet, RecordKind::kDelete, RecordKind::kTouch})
+      EXPECT_EQ(read(count, kind, 100 + count), Status::kLogFull);
+    check(count);
+    StubInfo info;
+    EXPECT_FALSE(store.HasStub(key_of(count), &info));
+    // What is known already needs no more room.
+    EXPECT_EQ(read(1, RecordKind::kDelete, 200'000), Status::kStored);
+    ASSERT_TRUE(store.HasStub(key_of(1), &info));
+    EXPECT_TRUE(info.kind == StubKind::kGone && info.newest_version == 200'000);
+    store->SettleRecovered();
+    EXPECT_EQ(store->Stats().stubs, 0);
+    EXPECT_EQ(read(count, RecordKind::kSet, 100 + count), Status::kStored);
+    store->SetRecovering(false);
+    EXPECT_EQ(store.Evict(key_of(count)), Status::kFound);
+    EXPECT_TRUE(store.HasStub(key_of(count), &info)) << "it is owed";
+    EXPECT_EQ(store.Evict(key_of(count - 2)), Status::kFound);
+    EXPECT_FALSE(store.HasStub(key_of(count - 2), &info)) << "it is not";
+    store->Verify();
+  }
+}
+
+// The touch gives the entry another layout, and the largest values have no room beside themselves.
+TEST(StoreDebts, AnOwedTouchWithoutRoomForItsEntryIsAStub) {
+  for (const Origin origin : {Origin::kLog, Origin::kLogOwed}) {
+    // Half of what a shard holds.
+    DebtStore store(kMemoryBytesMin, DebtStore()->Stats().limit_bytes / 2);
+    store->SetRecovering(true);
+    const std::string value(store->value_bytes_max(), 'v');
+    ASSERT_EQ(store->Apply(View(RecordKind::kSet, "key", value, 10), store.now(), origin), Status::kStored);
+    RecordView touch = View(RecordKind::kTouch, "key", "", 11, store.now().wall_ms + 5000);
+    touch.optional.SetFreshUntil(store.now().wall_ms + 4000);
+    ASSERT_EQ(store->Apply(touch, store.now(), Origin::kLogOwed), Status::kStored);
+    store->SetRecovering(false);
+    StubInfo info;
+    ASSERT_TRUE(store.HasStub("key", &info)) << "there was no room";
+    EXPECT_TRUE(info.kind == (origin == Origin::kLogOwed ? StubKind::kValue : StubKind::kExpiry));
+    EXPECT_EQ(info.value_version, origin == Origin::kLogOwed ? 10 : 0);
+    EXPECT_EQ(info.newest_version, 11);
+    EXPECT_EQ(info.expires_ms, store.now_ms() + 5000);
+    EXPECT_EQ(info.fresh_until_ms, store.now_ms() + 4000);
+    store->Verify();
+  }
+}
+
 TEST(StoreDebts, ADeleteOfADumpIsOwed) {
   DebtStore store;
   EXPECT_EQ(store->Apply(View(RecordKind::kDelete, "key", "", 1), store.now(), Origin::kElsewhere), Status::kNotFound);
@@ -895,6 +999,17 @@ TEST(StoreDebts, WalksAndSizesShowEntriesOnly) {
   store->Clear(store.now());
   EXPECT_EQ(store.removals().TakeCleared(), std::vector<uint64_t>{1});
   store->Verify();
+}
+
+TEST(StoreDebts, ATouchThatComesInIsOfNoNegativeEntry) {
+  DebtStore store;
+  EXPECT_EQ(store.Fill("key", "", true, store.now_ms() + 100), Status::kStored);
+  const uint64_t records = store->RingStatsOf(0).records;
+  const RecordView touch = View(RecordKind::kTouch, "key", "", 1, store.now().wall_ms + 50'000);
+  EXPECT_EQ(store->Apply(touch, store.now(), Origin::kElsewhere), Status::kNotFound);
+  EXPECT_EQ(store->RingStatsOf(0).records, records);
+  store.Advance(100);
+  EXPECT_EQ(store.Read("key"), Status::kNotResident) << "the touch did not make it longer";
 }
 
 TEST(StoreDebts, ANegativeEntryEndsWithItsTimeOrWithAChange) {
