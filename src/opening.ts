@@ -23,6 +23,7 @@ import {
   resolveHandleOptions,
   resolveOptions,
 } from './options.ts';
+import { ReadThroughKeeper } from './read-through/index.ts';
 import { refusalError } from './refusals.ts';
 import { laneCountOf } from './router/index.ts';
 import { type KeeperOptions, LogKeeper, ringBytesOf } from './scribe/index.ts';
@@ -93,16 +94,24 @@ export function openNames(): string[] {
 /** `new Cache(options)`. */
 export function make(given: CacheOptions | undefined): Opened {
   const options = resolveOptions(given, native.usableMemory);
-  if (options.cache.log === undefined) return openNative(options, false);
+  const { log, store } = options.cache;
+  if (log !== undefined) {
+    throw misplaced(
+      `A cache with data is opened by 'await Cache.open({ data, ... })', which recovers before it resolves`,
+    );
+  }
+  if (store === undefined) return openNative(options, false);
   throw misplaced(
-    `A cache with data is opened by 'await Cache.open({ data, ... })', which recovers before it resolves`,
+    `A cache with store is opened by 'await Cache.open({ store, ... })', which asks the database before it resolves`,
   );
 }
 
 /** `Cache.open(options)`. */
 export async function open(given: CacheOptions | undefined): Promise<Opened> {
   const options = resolveOptions(given, native.usableMemory);
-  return options.cache.log === undefined ? openNative(options, true) : openOneByOne(options, options.cache.log);
+  const { log, store } = options.cache;
+  if (log !== undefined) return openOneByOne(options, () => openLogged(options, log));
+  return store === undefined ? openNative(options, true) : openOneByOne(options, () => openReading(options, store));
 }
 
 /** `Cache.attach(name, options)`. */
@@ -117,19 +126,19 @@ export function attach(name: string, options: AttachOptions | undefined): Opened
 /** How long a log that is not used after all may take to close. */
 const CLOSE_MS = 10_000;
 
-/** Openings under way of caches with a log, by name. */
+/** Openings under way of caches with a log or a database, by name. */
 const openings = new Map<string, Promise<unknown>>();
 
 // Two that open one name at the same time: the second waits, and joins what the first has made.
-async function openOneByOne(options: OpeningOptions, log: ResolvedLogOptions): Promise<Opened> {
+async function openOneByOne(options: OpeningOptions, open: () => Promise<Opened>): Promise<Opened> {
   const { name } = options.cache;
-  if (name === '') return openLogged(options, log);
+  if (name === '') return open();
   for (let other = openings.get(name); other !== undefined; other = openings.get(name)) {
     await other.catch(() => {
       // Its caller is told. This one tries for itself.
     });
   }
-  const opening = openLogged(options, log);
+  const opening = open();
   openings.set(name, opening);
   try {
     return await opening;
@@ -159,16 +168,19 @@ async function openLogged(options: OpeningOptions, log: ResolvedLogOptions): Pro
   const { store } = options.cache;
   const feed = feedOf(first.handle)!;
   const keeper = await LogKeeper.open(feed, keeperOptions(log, store), options.onRecovery ?? (() => {}));
-  if (store !== undefined) await writeBack(options, keeper, first.handle.cacheId);
+  if (store !== undefined) await writeBack(options, store, keeper, first.handle.cacheId);
   const handle = native.attachById(first.handle.cacheId);
   if (typeof handle === 'number') throw openingError(handle, name);
   return new Opened(handle, first, keeper);
 }
 
 // Carries the log to the database from now on. If that is refused, the log is closed.
-async function writeBack(options: OpeningOptions, log: LogKeeper, cacheId: number): Promise<void> {
-  const { writeBack, rules } = options.cache.store!;
-  const { maxRows, maxBytes, delay, retainBehind, sweepRows } = writeBack;
+async function writeBack(
+  options: OpeningOptions,
+  { writeBack: { maxRows, maxBytes, delay, retainBehind, sweepRows }, rules }: ResolvedStoreOptions,
+  log: LogKeeper,
+  cacheId: number,
+): Promise<void> {
   try {
     await WriteBackKeeper.open({
       cacheId,
@@ -188,6 +200,29 @@ async function writeBack(options: OpeningOptions, log: LogKeeper, cacheId: numbe
     });
     throw error;
   }
+}
+
+/** Caches of this process that only read their database, by their numbers, of which each is given once. */
+const readers = new Set<number>();
+
+// A cache whose misses the database answers. One that is open by this name is joined.
+async function openReading(options: OpeningOptions, { rules }: ResolvedStoreOptions): Promise<Opened> {
+  if (!isMainThread) {
+    throw misplaced('A cache with store is opened on the main thread; other threads use Cache.attach(name)');
+  }
+  const opened = openNative(options, true);
+  const { handle } = opened;
+  const { cacheId } = handle;
+  if (readers.has(cacheId)) return opened;
+  readers.add(cacheId);
+  try {
+    await ReadThroughKeeper.open({ cacheId, store: options.store!, rules });
+  } catch (error) {
+    readers.delete(cacheId);
+    handle.close();
+    throw error;
+  }
+  return opened;
 }
 
 function keeperOptions(log: ResolvedLogOptions, store: ResolvedStoreOptions | undefined): KeeperOptions {

@@ -3,6 +3,9 @@
  * loop stands still. Threads that die young are started again less and less often.
  */
 
+import { SHARE_ENV, Worker } from 'node:worker_threads';
+import { asError } from './errors.ts';
+
 /** A thread whose event loop stands still for this time is ended, and another one started. */
 const SILENCE_MS = 10_000;
 /** The wait before a thread is started again, doubled while threads die young. */
@@ -140,5 +143,38 @@ export class Supervisor<S extends Supervised> {
       silentMs = 0;
       this.#onDeath(new Error(`The thread that ${this.#options.task} has not answered for ${SILENCE_MS} ms`));
     }, PULSE_MS).unref();
+  }
+}
+
+/** What a thread tells. */
+export interface ThreadEvents<R> {
+  report(report: R): void;
+  died(cause: Error): void;
+}
+
+/** A service in a separate thread, which reports by messages to its parent. */
+export class ServiceThread<R> implements Supervised {
+  readonly worker: Worker;
+
+  /** `data`: its workerData. */
+  constructor(file: URL, name: string, data: unknown, on: ThreadEvents<R>) {
+    let cause: Error | undefined;
+    // Not the program's options: its loaders and instrumentation have nothing to do there.
+    this.worker = new Worker(file, { workerData: data, env: SHARE_ENV, execArgv: [], name });
+    this.worker.unref();
+    this.worker.on('message', on.report);
+    this.worker.on('error', (error) => {
+      cause = asError(error);
+    });
+    this.worker.on('exit', (code) => on.died(cause ?? new Error(`The thread has ended with code ${code}`)));
+  }
+
+  hold(yes: boolean): void {
+    if (yes) this.worker.ref();
+    else this.worker.unref();
+  }
+
+  kill(): void {
+    void this.worker.terminate();
   }
 }

@@ -142,7 +142,7 @@ describe('src/', () => {
     reads: [...first, 'native', 'answers', 'reports'],
     writes: [...first, 'native', 'answers'],
     stats: ['errors', 'native', 'fetch', 'scribe', 'write-back'],
-    opening: [...shared, 'refusals', 'native', 'clock', 'copies', 'router', 'scribe', 'write-back'],
+    opening: [...shared, 'refusals', 'native', 'clock', 'copies', 'router', 'scribe', 'write-back', 'read-through'],
     refusals: ['errors', 'native'],
     resize: [...shared, 'native', 'answers', 'refusals'],
     'cache-write-back': [
@@ -163,10 +163,11 @@ describe('src/', () => {
     log: [...shared, 'request'],
     scribe: [...shared, 'request', 'native', 'log'],
     rules: ['request'],
-    supervisor: [],
+    supervisor: ['errors'],
     backend: ['errors', 'request', 'rules'],
     testing: ['backend'],
     'write-back': [...shared, 'log', 'request', 'native', 'rules', 'backend', 'scribe', 'loads', 'supervisor'],
+    'read-through': [...shared, 'native', 'rules', 'backend', 'scribe', 'supervisor', 'write-back'],
     replica: [...shared, 'log', 'request'],
     client: ['errors', 'limits'],
     // The classes of a cache, from the first to the last.

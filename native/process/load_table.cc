@@ -328,7 +328,11 @@ void LoadTable::Leave(uint64_t load) {
 
 void LoadTable::FailAll(std::string_view why) { Fail(why, /*for_good=*/false); }
 
-void LoadTable::Close() { Fail("the cache is closed", /*for_good=*/true); }
+void LoadTable::Close() {
+  Fail("the cache is closed", /*for_good=*/true);
+  // They end with the cache.
+  loaders_.Wake();
+}
 
 void LoadTable::Fail(std::string_view why, bool for_good) {
   const std::shared_ptr<const std::string> sentence = Sentence(why);

@@ -79,7 +79,7 @@ class LoadTable final : public ReadThrough {
 
   // There will be no loader for now: every load fails with `why`, and so does each later one until a loader is made.
   void FailAll(std::string_view why);
-  // The cache has ended: as FailAll(), for good.
+  // The cache has ended: as FailAll(), for good. Loaders are woken.
   void Close();
 
   // Loads that exist, ended ones with waiters included.

@@ -182,14 +182,22 @@ export function cacheOptions(settings: Settings, onRecovery: NonNullable<CacheOp
   const itemSize = settings.get('maxItemSize')?.value as string | number | undefined;
   const options: CacheOptions = { ...largeValues(itemSize), ...optionsFrom(settings, OF_MEMORY) };
   const directory = directoryOf(settings);
-  if (directory === undefined) return options;
+  if (directory === undefined) return onlyReads(settings) ? { ...options, ...storeOptions(settings) } : options;
   const snapshot = optionsFrom(settings, Object.keys(SNAPSHOT_OPTIONS), 'snapshot.');
   const ofLog = OF_LOG.filter((name) => !SNAPSHOTS.includes(name));
   const logged = { ...options, ...optionsFrom(settings, ofLog), data: directory, onRecovery, snapshot };
-  if (!settings.has('store')) return logged;
+  return settings.has('store') ? { ...logged, ...storeOptions(settings) } : logged;
+}
+
+// Without a log there is only what needs none.
+function onlyReads(settings: Settings): boolean {
+  return settings.has('store') && settings.get('mode')?.value === 'read-through';
+}
+
+function storeOptions(settings: Settings): CacheOptions {
   const ofStore = OF_STORE.filter((name) => !WRITE_BACK.includes(name));
   const writeBack = optionsFrom(settings, Object.keys(WRITE_BACK_OPTIONS), 'writeBack.');
-  return { ...logged, ...optionsFrom(settings, ofStore), writeBack };
+  return { ...optionsFrom(settings, ['store', ...ofStore]), ...(Object.keys(writeBack).length > 0 && { writeBack }) };
 }
 
 export function serveOptions(settings: Settings): ServeOptions {
@@ -233,13 +241,15 @@ export function contradiction(settings: Settings): string | undefined {
     if (logged !== undefined) return `Expected --data DIR beside ${where} ${logged.text}: without it there is no log`;
     // --no-data is for the whole file and environment, too.
     const isSetAside = ({ source }: Setting): boolean => settings.has('data') && source !== 'flag';
-    const stray = [...OF_LOG, ...OF_STORE]
+    const stray = [...OF_LOG, ...(onlyReads(settings) ? [] : ['store', ...OF_STORE])]
       .map((option) => settings.get(option))
       .find(
         // Without a log the level is `memory` anyway.
         (setting) => setting !== undefined && setting.value !== 'memory' && !isSetAside(setting),
       );
-    return stray && `Expected --data DIR beside ${stray.name}: without it there is no log`;
+    const other = settings.has('store') ? ' or --mode read-through' : '';
+    if (stray !== undefined) return `Expected --data DIR${other} beside ${stray.name}: without it there is no log`;
+    if (!onlyReads(settings)) return undefined;
   }
   const ofStore = settings.has('store')
     ? undefined

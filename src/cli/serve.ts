@@ -198,7 +198,11 @@ const REST_MS = 500;
 function announceStore(cache: Cache): void {
   const { store } = cache.options;
   const stats = cache.stats().writeBack;
-  if (store === undefined || stats === undefined) return;
+  if (store === undefined) return;
+  if (stats === undefined) {
+    console.log(`Reading from ${store}`);
+    return;
+  }
   console.log(describeStore(store, stats));
   if (store === START_STORE && process.env['npm_lifecycle_event'] === 'start')
     console.log('Any other database: npm start -- --store postgres://user@host/name, its password in PGPASSWORD');

@@ -44,7 +44,7 @@ export function resolveOptions(given: CacheOptions | undefined, usableMemory: ()
     throw outOfRange('maxMemoryCeiling', (say) => `at least ${say('maxMemory')} ${expected}`, given?.maxMemoryCeiling);
   }
   const log = resolveLogOptions(given, options);
-  const store = resolveStoreOptions(given, options);
+  const store = resolveStoreOptions(given, options, log !== undefined);
   const { name, maxEntries, ttl, shards, hash, trackAccess } = options;
   const cache = {
     ...(log === undefined ? {} : { log }),

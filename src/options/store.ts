@@ -5,27 +5,42 @@ import type { Rule } from '../rules/index.ts';
 import { type CACHE_OPTIONS, type Checked, STORE_OPTION_NAMES } from './table.ts';
 import type { CacheOptions, ResolvedStoreOptions, StoreTarget } from './types.ts';
 
-/** What they are beside one another; undefined: there is no database. `options`: each was checked by itself. */
+/**
+ * What they are beside one another; undefined: there is no database. `hasLog`: changes are kept until the database has
+ * them. `options`: each was checked by itself.
+ */
 export function resolveStoreOptions(
   given: CacheOptions | undefined,
-  { store, mode, writeBack, rules }: Checked<typeof CACHE_OPTIONS>,
+  { store, mode: givenMode, writeBack, rules }: Checked<typeof CACHE_OPTIONS>,
+  hasLog: boolean,
 ): ResolvedStoreOptions | undefined {
-  if (store !== undefined) {
-    checkOwnTables(store, rules, given?.mode !== undefined);
-    return { store: store.name, mode, writeBack, rules };
+  if (store === undefined) {
+    const name = STORE_OPTION_NAMES.find((each) => given?.[each] !== undefined);
+    if (name === undefined) return undefined;
+    throw misplaced(`The option ${name} is for a cache with a database: give store, the database behind it, too`);
   }
-  const name = STORE_OPTION_NAMES.find((each) => given?.[each] !== undefined);
-  if (name === undefined) return undefined;
-  throw misplaced(`The option ${name} is for a cache with a database: give store, the database behind it, too`);
+  checkOwnTables(store, rules);
+  const mode = givenMode ?? (rules.some(({ own }) => own !== undefined) ? 'read-through' : 'write-back');
+  if (mode === 'read-through') {
+    const stray = hasLog ? 'data' : given?.writeBack === undefined ? undefined : 'writeBack';
+    if (stray !== undefined) {
+      throw misplaced(
+        `The option ${stray} is for a cache that changes its database: leave it out, or give mode: 'write-back'`,
+      );
+    }
+  } else if (!hasLog) {
+    throw misplaced(
+      `A cache that changes its database keeps each change in a log until it is there: give data, the directory of the log, or mode: 'read-through'`,
+    );
+  }
+  return { store: store.name, mode, writeBack, rules };
 }
 
-// Tables of the user's own are written only if the user says so.
-function checkOwnTables(store: StoreTarget, rules: readonly Rule[], isModeGiven: boolean): void {
+function checkOwnTables(store: StoreTarget, rules: readonly Rule[]): void {
   const rule = rules.find(({ own }) => own !== undefined);
   if (rule === undefined) return;
-  const named = `The rule for ${show(rule.prefix)} names a table of yours`;
   if (store.kind === 'object' || !takesOwnTables(store.address)) {
+    const named = `The rule for ${show(rule.prefix)} names a table of yours`;
     throw misplaced(`${named}: that is for postgres:, and the database is ${store.name}`);
   }
-  if (!isModeGiven) throw misplaced(`${named}: give mode: 'write-back', which lets the cache change its rows`);
 }

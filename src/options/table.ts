@@ -244,6 +244,8 @@ export const PROMISE_OPTIONS = {
   },
 } as const satisfies Rows<PromiseOptions>;
 
+const modes = kinds.choice<StoreMode>(['read-through', 'write-back'], 'write-back');
+
 /** `new Cache` and `Cache.open`. */
 export const CACHE_OPTIONS = {
   name: {
@@ -395,22 +397,21 @@ export const CACHE_OPTIONS = {
     check: kinds.store,
     default: 'none',
     doc: 'the database behind: an address (`postgres://...`), the path of a module, or a `Backend`. The options below need `store`; see [write-back.md](write-back.md)',
-    ofLog: true,
     flag: {
       names: '--store <database>',
       default: 'none',
-      doc: 'writes every change to this database: `postgres://user@host/name` (password: `PGPASSWORD`), or a module. The options below are for it',
+      doc: 'the database behind: `postgres://user@host/name` (password: `PGPASSWORD`), or a module. The options below are for it',
     },
   },
   mode: {
-    check: kinds.choice<StoreMode>(['write-back'], 'write-back'),
+    check: (given, name): StoreMode | undefined => (given === undefined ? undefined : modes(given, name, () => 0)),
     default: "'write-back'",
-    doc: "`'write-back'`: each change is written to the database in the background",
+    doc: "`'write-back'`: each change is written to the database in the background; `'read-through'`: misses are loaded from it, and nothing is written, which is the default where `rules` name a table of yours",
     ofStore: true,
     flag: {
       names: '--mode <mode>',
       default: 'write-back',
-      doc: '`write-back`: each change is written to the database in the background',
+      doc: '`write-back`: each change is written to the database in the background; `read-through`: misses are loaded from it, and nothing is written',
     },
   },
   writeBack: {

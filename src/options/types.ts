@@ -105,10 +105,15 @@ export interface CacheOptions<V = any> {
 
   /**
    * The database behind the cache (docs/write-back.md): an address such as `postgres://user@host/database`, the path
-   * of a module whose default export returns a `Backend`, or a `Backend`, which is used in this thread. Needs `data`.
+   * of a module whose default export returns a `Backend`, or a `Backend`, which is used in this thread. A cache that
+   * changes it needs `data`.
    */
   store?: StoreOption;
-  /** How the cache uses the database. `'write-back'` (default): each change is written to it in the background. */
+  /**
+   * How the cache uses the database. `'write-back'` (default): each change is written to it in the background.
+   * `'read-through'`: misses are loaded from it, and the cache changes nothing in it. It is the default where `rules`
+   * name a table of yours.
+   */
   mode?: StoreMode;
   /** How changes are written to the database. */
   writeBack?: WriteBackOptions;
@@ -122,7 +127,7 @@ export interface CacheOptions<V = any> {
 /** A database: its address, the path or the `file:` URL of a module, or an object of the program. */
 export type StoreOption = string | Backend;
 
-export type StoreMode = 'write-back';
+export type StoreMode = 'read-through' | 'write-back';
 
 /** What the database gets of the keys that begin with a prefix. */
 export interface RuleOptions {

@@ -16,9 +16,9 @@
 import type { Backend, Cursor, Loaded } from '../backend/index.ts';
 import { type LoadEnd, Loader, type PendingLoad } from '../loads.ts';
 import type { Position } from '../log/index.ts';
-import { type BackedHandle, Code, type LoadHandle, StubKind } from '../native.ts';
+import type { LoadHandle } from '../native.ts';
 import type { RuleSet } from '../rules/index.ts';
-import type { RecordFinder } from '../scribe/index.ts';
+import type { StubResolver } from './stub-resolver.ts';
 
 /** Keys of one question to the database. */
 const BATCH_KEYS = 256;
@@ -38,28 +38,27 @@ export interface LoadSource {
 }
 
 export interface LoaderServiceOptions {
-  readonly handle: LoadHandle & BackedHandle;
+  readonly handle: LoadHandle;
   readonly source: LoadSource;
-  readonly finder: RecordFinder;
+  /** What keys owe; undefined: the cache writes nothing. */
+  readonly stubs: StubResolver | undefined;
   /** Which keys the database is asked for; undefined: all. */
   readonly rules: RuleSet | undefined;
   readonly on: { failed(error: Error): void };
 }
 
 export class LoaderService {
-  readonly #handle: LoadHandle & BackedHandle;
   readonly #source: LoadSource;
-  readonly #finder: RecordFinder;
+  readonly #stubs: StubResolver | undefined;
   readonly #rules: RuleSet | undefined;
   readonly #on: LoaderServiceOptions['on'];
   readonly #loader: Loader;
   #questions = 0;
   #isClosed = false;
 
-  constructor({ handle, source, finder, rules, on }: LoaderServiceOptions) {
-    this.#handle = handle;
+  constructor({ handle, source, stubs, rules, on }: LoaderServiceOptions) {
     this.#source = source;
-    this.#finder = finder;
+    this.#stubs = stubs;
     this.#rules = rules;
     this.#on = on;
     this.#loader = new Loader(handle, () => this.#pump());
@@ -96,27 +95,10 @@ export class LoaderService {
   }
 
   #endAlone({ id, key }: PendingLoad): LoadEnd | undefined {
-    let gone: bigint | undefined;
-    for (;;) {
-      const stub = this.#handle.stubOf(key);
-      if (stub === undefined || stub.kind === StubKind.expiry) {
-        return this.#rules?.loads(key) === false ? { kind: 'absent', id, forMs: NEGATIVE_MS } : undefined;
-      }
-      if (stub.kind === StubKind.gone) return { kind: 'again', id };
-      try {
-        const found = this.#finder.find(key, stub.valueVersion);
-        if (found.kind === 'found') {
-          const code = this.#handle.revive(found.record, stub.newestVersion);
-          if (code === Code.stored || code === Code.notFound) return { kind: 'again', id };
-          return { kind: 'failed', id, why: 'there is no room for it in memory' };
-        }
-      } catch (error) {
-        return { kind: 'failed', id, why: reasonOf(error) };
-      }
-      // The database has it by now, and the stub goes; or the log has lost it.
-      if (gone === stub.valueVersion) return { kind: 'failed', id, why: 'the log has lost it' };
-      gone = stub.valueVersion;
-    }
+    const resolved = this.#stubs?.resolve(key);
+    if (resolved?.kind === 'failed') return { kind: 'failed', id, why: resolved.why };
+    if (resolved?.kind === 'memory') return { kind: 'again', id };
+    return this.#rules?.loads(key) === false ? { kind: 'absent', id, forMs: NEGATIVE_MS } : undefined;
   }
 
   async #askDatabase(loads: readonly PendingLoad[]): Promise<void> {

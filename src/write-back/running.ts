@@ -3,12 +3,12 @@
  * or a module, which any thread can load. A database that is an object of the program is used in the thread that
  * passed it, and so the writer runs there too.
  */
-import { SHARE_ENV, Worker } from 'node:worker_threads';
 import type { Backend } from '../backend/index.ts';
 import { asError } from '../errors.ts';
 import { LogReader } from '../log/index.ts';
 import type { BackedHandle, LoadHandle } from '../native.ts';
 import { type LogKeeper, RecordFinder } from '../scribe/index.ts';
+import { ServiceThread, type Supervised, type ThreadEvents } from '../supervisor.ts';
 import { quietClock } from './clock.ts';
 import { FilesLog } from './files-log.ts';
 import { STORE_CURSOR, type WriterData, type WriterReport, type WriterTold } from './message.ts';
@@ -16,47 +16,21 @@ import { WriterService } from './service.ts';
 import { StoredMarks } from './stored-marks.ts';
 
 /** A writer that the keeper's thread talks to, wherever it runs. */
-export interface RunningWriter {
+export interface RunningWriter extends Supervised {
   post(told: WriterTold): void;
-  /** Whether it keeps the process alive. */
-  hold(yes: boolean): void;
-  /** Ends it as it is. */
-  kill(): void;
 }
 
 /** What it tells the keeper. */
-export interface RunningEvents {
-  report(report: WriterReport): void;
-  died(cause: Error): void;
-}
+export type RunningEvents = ThreadEvents<WriterReport>;
 
 /** In a separate thread. */
-export class WriterThread implements RunningWriter {
-  readonly worker: Worker;
-
+export class WriterThread extends ServiceThread<WriterReport> implements RunningWriter {
   constructor(data: WriterData, on: RunningEvents) {
-    let cause: Error | undefined;
-    // Not the program's options: its loaders and instrumentation have nothing to do there.
-    this.worker = new Worker(WORKER_FILE, { workerData: data, env: SHARE_ENV, execArgv: [], name: 'cairn writer' });
-    this.worker.unref();
-    this.worker.on('message', on.report);
-    this.worker.on('error', (error) => {
-      cause = asError(error);
-    });
-    this.worker.on('exit', (code) => on.died(cause ?? new Error(`The thread has ended with code ${code}`)));
+    super(WORKER_FILE, 'cairn writer', data, on);
   }
 
   post(told: WriterTold): void {
     this.worker.postMessage(told);
-  }
-
-  hold(yes: boolean): void {
-    if (yes) this.worker.ref();
-    else this.worker.unref();
-  }
-
-  kill(): void {
-    void this.worker.terminate();
   }
 }
 

@@ -18,6 +18,7 @@ import type {
   WriterTold,
 } from './message.ts';
 import { WRITER_STATES, WriteBackMetrics } from './metrics.ts';
+import { StubResolver } from './stub-resolver.ts';
 import { Sweeper } from './sweeper.ts';
 import { type Committed, Writer, type WriterOptions, type WriterState } from './writer.ts';
 import type { WriterLog } from './writer-log.ts';
@@ -87,7 +88,8 @@ export class WriterService {
     });
     if (isPaused) this.#writer.pause();
     this.#loader = new LoaderService({
-      ...{ handle, finder, rules, source: this.#writer },
+      ...{ handle, rules, source: this.#writer },
+      stubs: new StubResolver(handle, finder),
       on: { failed: () => this.#metrics.add('loadsFailed', 1) },
     });
     if (options.sweepRows > 0) {

@@ -10,6 +10,10 @@ export type SharedStore = Exclude<StoreTarget, { kind: 'object' }>;
  * Makes the backend, which is not opened yet. Throws for an address or a module that makes none. A database in a file
  * without a path is in the `directory` of the log.
  */
-export function connectStore({ address }: SharedStore, directory: string, rules: readonly Rule[]): Promise<Backend> {
+export function connectStore(
+  { address }: SharedStore,
+  directory: string | undefined,
+  rules: readonly Rule[],
+): Promise<Backend> {
   return makeBackend(address, { directory, rules });
 }

@@ -391,7 +391,9 @@ TEST_F(LoadTableTest, FailAllFailsLoadsUntilThereIsALoader) {
   loader = NewLoader();
   const uint64_t load = Begin("y");
   EXPECT_TRUE(Drain(loader.get()) == Keys{"y"});
+  const int told = loader_bell->count.load();
   table.Close();
+  EXPECT_EQ(loader_bell->count.load(), told + 1);
   EXPECT_TRUE(table.Poll(load) == Load::kFailed);
   table.Leave(load);
   // For good: a loader changes nothing.

@@ -1,0 +1,42 @@
+/** The loader's thread. It has an event loop: the drivers of databases need one. */
+import { parentPort, workerData } from 'node:worker_threads';
+import type { Backend } from '../backend/index.ts';
+import { type LoadHandle, native } from '../native.ts';
+import { plainError } from '../scribe/index.ts';
+import { beat, PULSE_MS } from '../supervisor.ts';
+import { connectStore } from '../write-back/index.ts';
+import type { ReaderData, ReaderReport } from './message.ts';
+import { ReadThroughService } from './service.ts';
+
+const { cacheId, store, rules, pulse } = workerData as ReaderData;
+const port = parentPort!;
+// A module may take long to load. From then on the service shows that the event loop turns.
+const beating = setInterval(() => beat(pulse), PULSE_MS).unref();
+// The thread lives while its port is open.
+port.on('message', () => {});
+const say = (report: ReaderReport): void => {
+  port.postMessage(report);
+  if (report.kind === 'closed') port.close();
+};
+
+async function start(): Promise<void> {
+  let first: Backend | undefined;
+  try {
+    // A module that cannot be loaded is no database that is away.
+    first = await connectStore(store, undefined, rules);
+  } catch (error) {
+    say({ kind: 'refused', error: plainError(error) });
+    return;
+  }
+  const connect = async (): Promise<Backend> => {
+    const backend = first ?? (await connectStore(store, undefined, rules));
+    first = undefined;
+    return backend;
+  };
+  const handle = native.attachById(cacheId);
+  if (typeof handle === 'number') say({ kind: 'closed' });
+  else new ReadThroughService({ handle: handle as LoadHandle, connect, rules, pulse, say });
+}
+
+await start();
+clearInterval(beating);
