@@ -84,9 +84,17 @@ export interface TouchChange extends ChangeParts {
  */
 export type Change = SetChange | DeleteChange | TouchChange;
 
+/** A write as it was, for the table of history. */
+export type HistoryRow = Change & {
+  /** When the log took it, in Unix milliseconds. */
+  readonly loggedWallMs: number;
+};
+
 export interface WriteBatch {
   /** None: only the cursor moves. */
   readonly changes: readonly Change[];
+  /** Writes of keys whose rule keeps every one of them. Left out: there are none. */
+  readonly history?: readonly HistoryRow[];
   /** Where the cursor is; undefined: there is no row for the lane yet, and this write makes it. */
   readonly from: Cursor | undefined;
   readonly to: Cursor;

@@ -1,7 +1,7 @@
 /**
  * The tables of a PostgreSQL backend and the statements on them; docs/backends.md describes both for users.
  */
-import type { Change, Cursor, SetChange, TouchChange } from './backend.ts';
+import type { Change, Cursor, HistoryRow, SetChange, TouchChange } from './backend.ts';
 import { isLongKey, rowKeyOf } from './row-key.ts';
 import { CURSOR_COLUMNS, changeCells, cursorCells, signed, VALUE_COLUMNS } from './sql-rows.ts';
 
@@ -37,8 +37,8 @@ export interface Table {
   /** Its name with its schema, quoted. */
   readonly quoted: string;
   readonly columns: readonly Column[];
-  /** The column of its primary key. */
-  readonly key: string;
+  /** The columns of its primary key. */
+  readonly key: readonly string[];
   readonly comment: string;
 }
 
@@ -46,10 +46,12 @@ export interface Tables {
   readonly entries: Table;
   readonly cursors: Table;
   readonly deadLetters: Table;
+  /** There only if a rule keeps history. */
+  readonly history: Table;
 }
 
 export function tablesOf(schema: string, prefix: string): Tables {
-  const table = (name: string, key: string, comment: string, columns: readonly Column[]): Table => ({
+  const table = (name: string, key: readonly string[], comment: string, columns: readonly Column[]): Table => ({
     name: prefix + name,
     quoted: `${quoted(schema)}.${quoted(prefix + name)}`,
     key,
@@ -66,18 +68,18 @@ export function tablesOf(schema: string, prefix: string): Tables {
     required('writer', 'bigint'),
   ];
   return {
-    entries: table('entries', 'key', 'one row per key', [
+    entries: table('entries', ['key'], 'one row per key', [
       required('key', 'bytea'),
       ...value.map(({ name, type }) => required(name, type)),
       required('expires_ms', 'bigint'),
       required('version', 'bigint'),
       optional('long_key', 'bytea'),
     ]),
-    cursors: table('cursors', 'lane', 'how far in the log everything is in the rows; never edit it', [
+    cursors: table('cursors', ['lane'], 'how far in the log everything is in the rows; never edit it', [
       ...ofCursor,
       required('moved_at', 'timestamp with time zone'),
     ]),
-    deadLetters: table('dead_letters', 'id', 'changes that the database refused', [
+    deadLetters: table('dead_letters', ['id'], 'changes that the database refused', [
       required('id', 'bigint'),
       required('kind', 'text'),
       required('key', 'bytea'),
@@ -91,6 +93,15 @@ export function tablesOf(schema: string, prefix: string): Tables {
       required('added_at', 'timestamp with time zone'),
       required('superseded', 'boolean'),
     ]),
+    history: table('history', ['key', 'version'], 'every write of the keys of some rules', [
+      required('key', 'bytea'),
+      required('version', 'bigint'),
+      required('kind', 'text'),
+      ...value,
+      optional('expires_ms', 'bigint'),
+      optional('long_key', 'bytea'),
+      required('logged_at', 'timestamp with time zone'),
+    ]),
   };
 }
 
@@ -99,11 +110,10 @@ export function creation(tables: Tables, table: Table): string[] {
   const defaults: Record<string, string> = { added_at: ' DEFAULT now()', superseded: ' DEFAULT false' };
   const columns = table.columns.map(({ name, type, isRequired }) => {
     const identity = name === 'id' ? ' GENERATED ALWAYS AS IDENTITY' : '';
-    const key = name === table.key ? ' PRIMARY KEY' : isRequired ? ' NOT NULL' : '';
-    return `${quoted(name)} ${type}${identity}${key}${defaults[name] ?? ''}`;
+    return `${quoted(name)} ${type}${identity}${isRequired ? ' NOT NULL' : ''}${defaults[name] ?? ''}`;
   });
   return [
-    `CREATE TABLE ${table.quoted} (${columns.join(', ')})`,
+    `CREATE TABLE ${table.quoted} (${columns.join(', ')}, PRIMARY KEY (${table.key.map(quoted).join(', ')}))`,
     `COMMENT ON TABLE ${table.quoted} IS ${literal(table.comment)}`,
     // A load looks here for each of its keys; nearly always the index is empty.
     ...(table === tables.deadLetters
@@ -278,6 +288,28 @@ export class PostgresStatements {
     const { quoted: table } = this.tables.deadLetters;
     const rest = "AND NOT entry.superseded AND entry.kind = 'set'";
     return this.#byTouches('cairn_touch_letters', touches, (list) => `UPDATE ${table} AS entry ${list} ${rest}`);
+  }
+
+  /** Times stand in milliseconds in the parameters. */
+  addHistory(rows: readonly HistoryRow[]): Statement {
+    const columns = ['key', 'version', 'kind', 'value', 'codec', 'client_flags', 'expires_ms', 'long_key', 'logged_at'];
+    const types = ['bytea', 'bigint', 'text', 'bytea', 'smallint', 'bigint', 'bigint', 'bytea', 'bigint'];
+    const size = sizeFor(rows.length);
+    const name = `cairn_history_${size}`;
+    const text = this.#text(
+      name,
+      () => `INSERT INTO ${this.tables.history.quoted} (${columns.join(', ')})
+        SELECT ${columns.slice(0, -1).join(', ')}, to_timestamp(logged_at / 1000.0)
+        FROM (VALUES ${groups(size, types)}) AS write (${columns.join(', ')}) WHERE key IS NOT NULL
+        ON CONFLICT (key, version) DO NOTHING`,
+    );
+    const values: Parameter[] = [];
+    for (const row of rows) {
+      const [value, codec, clientFlags, expiresMs, version] = changeCells(row);
+      values.push(rowKeyOf(row.key), version!, row.kind, value!, codec!, clientFlags!, expiresMs!);
+      values.push(isLongKey(row.key) ? row.key : null, row.loggedWallMs);
+    }
+    return { name, text, values: filled(values, size * types.length, null) };
   }
 
   addDeadLetter(change: Change, error: Error, errorCode: string | undefined, cursor: Cursor): Statement {

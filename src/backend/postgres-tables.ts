@@ -13,6 +13,8 @@ export interface TableNames {
   /** Undefined: the first schema of the search path that exists. */
   readonly schema: string | undefined;
   readonly prefix: string;
+  /** Whether there is a table of history. */
+  readonly hasHistory: boolean;
 }
 
 export async function openTables(connection: PostgresConnection, names: TableNames): Promise<Tables> {
@@ -26,7 +28,7 @@ export async function openTables(connection: PostgresConnection, names: TableNam
   const schema = names.schema ?? currentSchema;
   if (schema == null) throw unfit(['the search path has no schema that exists: name one (?schema=NAME)']);
   const tables = tablesOf(schema, names.prefix);
-  const all = [tables.cursors, tables.entries, tables.deadLetters];
+  const all = [tables.cursors, tables.entries, tables.deadLetters, ...(names.hasHistory ? [tables.history] : [])];
   let found = await describe(connection, schema, all);
   if (all.some((table) => !found.has(table.name))) {
     await create(connection, schema, tables, all);
@@ -70,8 +72,8 @@ interface FoundTable {
   readonly hidesRows: boolean;
   readonly comment: string;
   readonly columns: ReadonlyMap<string, FoundColumn>;
-  /** Columns that are a unique key by themselves. */
-  readonly unique: ReadonlySet<string>;
+  /** The columns of each unique key. */
+  readonly unique: readonly (readonly string[])[];
 }
 
 /** What the catalogue says of those of the tables that exist. */
@@ -103,10 +105,10 @@ async function describe(
   });
   const { rows: keys } = await connection.run({
     name: '',
-    text: `SELECT c.relname, a.attname FROM ${from}
-        JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
-          AND i.indpred IS NULL AND i.indnkeyatts = 1
-        JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+    text: `SELECT c.relname, (SELECT json_agg(a.attname) FROM pg_attribute AS a
+          WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]))
+        FROM ${from} JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+          AND i.indpred IS NULL AND i.indexprs IS NULL
       WHERE ${ours}`,
     values,
   });
@@ -127,7 +129,7 @@ async function describe(
               { type: type!, isRequired: isRequired === 't', hasDefault: hasDefault === 't' },
             ]),
         ),
-        unique: new Set(keys.filter(([table]) => table === name).map(([, column]) => column!)),
+        unique: keys.filter(([table]) => table === name).map(([, names]) => JSON.parse(names!) as string[]),
       },
     ]),
   );
@@ -163,6 +165,9 @@ function problemsOf(table: Table, found: FoundTable | undefined): string[] {
       problems.push(`${name}.${column} is NOT NULL, and has to take NULL`);
     }
   }
-  if (!found.unique.has(table.key)) problems.push(`${name} has no unique index on ${table.key} alone`);
+  const { key } = table;
+  if (!found.unique.some((index) => index.length === key.length && key.every((column) => index.includes(column)))) {
+    problems.push(`${name} has no unique index on ${key.join(', ')} alone`);
+  }
   return problems;
 }

@@ -12,6 +12,7 @@ import type {
   DeadLetter,
   DeleteChange,
   ErrorClass,
+  HistoryRow,
   KeptDeadLetter,
   Loaded,
   Row,
@@ -68,7 +69,8 @@ export class PostgresBackend extends SqlBackend<PostgresConnection> {
 
   protected async openTables(connection: PostgresConnection): Promise<PostgresTables> {
     const { schema, prefix = 'cairn_' } = this.#options;
-    const sql = new PostgresStatements(await openTables(connection, { schema, prefix }));
+    const names = { schema, prefix, hasHistory: this.rules.hasHistory };
+    const sql = new PostgresStatements(await openTables(connection, names));
     return new PostgresTables(sql, this.rules, await openOwnTables(connection, this.rules));
   }
 
@@ -112,6 +114,10 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
 
   touch(connection: PostgresConnection, touches: readonly TouchChange[]): Promise<unknown> {
     return connection.run(this.#sql.touch(touches));
+  }
+
+  addHistory(connection: PostgresConnection, rows: readonly HistoryRow[]): Promise<unknown> {
+    return connection.run(this.#sql.addHistory(rows));
   }
 
   async settle(connection: PostgresConnection, { deletes, sets, touches }: NewestChanges): Promise<void> {

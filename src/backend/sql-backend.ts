@@ -24,6 +24,7 @@ import type {
   DeadLetter,
   DeadLetters,
   ErrorClass,
+  HistoryRow,
   KeptDeadLetter,
   Loaded,
   Row,
@@ -34,7 +35,7 @@ import type {
 import { inTheWay } from './cursors.ts';
 import { halve, type Savepoints, type Step } from './halve.ts';
 import { type NewestChanges, newestChanges, type PieceBounds, piecesOf } from './newest.ts';
-import { refusal } from './own-errors.ts';
+import { refusal, unfit } from './own-errors.ts';
 import { Pool } from './pool.ts';
 import type { Routes, TablePart } from './routes.ts';
 import type { SqlConnection, SqlSettings } from './sql-connection.ts';
@@ -79,6 +80,8 @@ export interface SqlTables<C extends SqlConnection> {
   begin(connection: C, batch: WriteBatch, nowMs: number): Promise<{ readonly hasDeadLetters: boolean } | undefined>;
   /** Tells earlier dead letters of the keys that these changes are newer. */
   settle(connection: C, changes: NewestChanges): Promise<void>;
+  /** Adds rows of history; those that are there stay as they are. */
+  addHistory?(connection: C, rows: readonly HistoryRow[]): Promise<unknown>;
   addDeadLetter(connection: C, letter: DeadLetter, cursor: Cursor): Promise<unknown>;
   /** Has constraints checked at each statement which the database would check at COMMIT, if it has such. */
   checkAtOnce?(connection: C): Promise<unknown>;
@@ -246,6 +249,7 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     if (begun.hasDeadLetters) await tables.settle(connection, changes);
     const aside = [...deadLetters, ...atomic.of(changes)];
     for (const letter of aside) await tables.addDeadLetter(connection, letter, batch.to);
+    await this.#addHistory(job);
     job.isCommitting = true;
     await tables.commit(connection);
     return { kind: 'committed', deadLetters: aside };
@@ -287,6 +291,14 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     await connection.command('COMMIT');
     if (page.last !== undefined) return { removed, place: { table: index, after: page.last } };
     return { removed, place: index + 1 < tables.swept.length ? { table: index + 1, after: undefined } : undefined };
+  }
+
+  /** Of a change that is put aside too: the cache has acknowledged it. */
+  async #addHistory({ connection, tables, batch: { history = [] } }: Job<C>): Promise<void> {
+    for (const part of piecesOf(history, tables.boundsOn(connection))) {
+      if (tables.addHistory === undefined) throw unfit([`${this.name} keeps no history`]);
+      await this.#orRefusal(tables.addHistory(connection, part));
+    }
   }
 
   /** An error that is permanent and that no change can be blamed for: the tables are not as they have to be. */

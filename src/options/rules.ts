@@ -68,6 +68,7 @@ export interface CheckedRule {
   readonly version: string | undefined;
   readonly clientFlags: string | undefined;
   readonly deleteOnExpire: boolean | undefined;
+  readonly coalesce: boolean;
 }
 
 const OF_TABLES = ['key', 'value', 'expiresAt', 'version', 'clientFlags'] as const;
@@ -76,10 +77,12 @@ const OF_TABLES = ['key', 'value', 'expiresAt', 'version', 'clientFlags'] as con
 export function ruleOf(checked: CheckedRule, given: RuleOptions, name: string): Rule {
   const { prefix: its, skip, table: own, key, value: where, expiresAt, version, clientFlags } = checked;
   if (skip && checked.deleteOnExpire) throw misplaced(`Expected ${name} to have either skip or deleteOnExpire`);
+  if (skip && !checked.coalesce) throw misplaced(`Expected ${name} to have either skip or coalesce: false`);
+  const history = checked.coalesce ? {} : ({ history: true } as const);
   if (own === undefined) {
     const other = OF_TABLES.find((each) => given[each] !== undefined);
     if (other !== undefined) throw misplaced(`The option ${name}.${other} is for a rule with a table: give table too`);
-    return { prefix: its, skip, deleteOnExpire: checked.deleteOnExpire ?? !skip };
+    return { prefix: its, skip, ...history, deleteOnExpire: checked.deleteOnExpire ?? !skip };
   }
   if (skip) throw misplaced(`Expected ${name} to have either skip or table`);
   if (key === undefined) throw misplaced(`Expected ${name} to name the key columns of ${show(own)}: give key too`);
@@ -89,6 +92,7 @@ export function ruleOf(checked: CheckedRule, given: RuleOptions, name: string): 
   return {
     prefix: its,
     skip,
+    ...history,
     deleteOnExpire: checked.deleteOnExpire ?? false,
     own: {
       ...{ table: own, key, value: where ?? { kind: 'fields' } },

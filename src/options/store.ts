@@ -28,6 +28,12 @@ export function resolveStoreOptions(
         `The option ${stray} is for a cache that changes its database: leave it out, or give mode: 'write-back'`,
       );
     }
+    const kept = rules.find(({ history }) => history);
+    if (kept !== undefined) {
+      throw misplaced(
+        `The rule for ${show(kept.prefix)} keeps every write (coalesce: false), and mode 'read-through' writes nothing`,
+      );
+    }
   } else if (!hasLog) {
     throw misplaced(
       `A cache that changes its database keeps each change in a log until it is there: give data, the directory of the log, or mode: 'read-through'`,
@@ -37,10 +43,11 @@ export function resolveStoreOptions(
 }
 
 function checkOwnTables(store: StoreTarget, rules: readonly Rule[]): void {
-  const rule = rules.find(({ own }) => own !== undefined);
+  if (store.kind === 'address' && takesOwnTables(store.address)) return;
+  const rule = rules.find(({ own, history }) => own !== undefined || history);
   if (rule === undefined) return;
-  if (store.kind === 'object' || !takesOwnTables(store.address)) {
-    const named = `The rule for ${show(rule.prefix)} names a table of yours`;
-    throw misplaced(`${named}: that is for postgres:, and the database is ${store.name}`);
-  }
+  const what = rule.own === undefined ? 'keeps every write (coalesce: false)' : 'names a table of yours';
+  throw misplaced(
+    `The rule for ${show(rule.prefix)} ${what}: that is for postgres:, and the database is ${store.name}`,
+  );
 }

@@ -183,6 +183,11 @@ export const RULE_OPTIONS = {
     default: 'false',
     doc: 'the keys are in memory and in the log only: the database never gets them',
   },
+  coalesce: {
+    check: kinds.yesOrNo(true),
+    default: 'true',
+    doc: '`false`: every write is kept, too, as a row of the table `cairn_history`',
+  },
   table: {
     check: ofRules.table,
     default: "Cairn's own",

@@ -136,6 +136,11 @@ export interface RuleOptions {
   /** True: the keys are in memory and in the log only; the database never gets them. Default false. */
   skip?: boolean;
   /**
+   * False: every write of these keys is kept, too, as a row of the table `cairn_history`, exactly once. Default true:
+   * of a key that changes several times within a transaction, the last change counts.
+   */
+  coalesce?: boolean;
+  /**
    * A table of yours that has the rows of these keys, with its schema if it has one: `'shop.users'`. It is never made
    * or changed. Default: the table that Cairn makes.
    */

@@ -41,6 +41,16 @@ export class RuleSet {
     return !this.of(key).skip;
   }
 
+  /** Whether every write of the key is kept. */
+  keepsHistory(key: Buffer): boolean {
+    return this.of(key).history === true;
+  }
+
+  /** Whether there are keys of which every write is kept. */
+  get hasHistory(): boolean {
+    return this.rules.some(({ history }) => history);
+  }
+
   /** Whether a row of the key in Cairn's table is removed when it has expired. */
   sweeps(key: Buffer): boolean {
     const { deleteOnExpire, own } = this.of(key);

@@ -4,6 +4,8 @@ export interface Rule {
   readonly prefix: string;
   /** Changes of these keys never reach the database, and it is never asked for them. */
   readonly skip: boolean;
+  /** Every write is kept, too, as a row of the table of history. */
+  readonly history?: true;
   /** Rows that have expired are removed. */
   readonly deleteOnExpire: boolean;
   /** The user's own table, which has the rows of these keys; left out: Cairn's table of entries. */

@@ -17,7 +17,7 @@ export const BARREN_BYTES_MAX: number = 2 ** 20;
 
 /** When a batch is full, or due. */
 export interface BatchLimits {
-  /** Distinct keys. The entry that reaches it is still taken whole. */
+  /** Distinct keys, and rows of history. The entry that reaches it is still taken whole. */
   readonly rows: number;
   /** Bytes of keys and values, likewise. */
   readonly bytes: number;
@@ -88,7 +88,8 @@ export class Batcher {
   }
 
   get isFull(): boolean {
-    return this.#changes.rowCount >= this.#limits.rows || this.#changes.bytes >= this.#limits.bytes;
+    const { rowCount, history, bytes } = this.#changes;
+    return rowCount + history.length >= this.#limits.rows || bytes >= this.#limits.bytes;
   }
 
   /** What has been gathered and not taken. */
@@ -101,7 +102,7 @@ export class Batcher {
   add(entry: LogEntry, nowMs: number): void {
     const wasEmpty = this.isEmpty;
     this.#passed.enter(entry);
-    this.#changes.add(entry.records, this.#passed);
+    this.#changes.add(entry.records, this.#passed, entry.timeMs);
     this.#versions = this.#marks.collect(entry, this.#versions);
     this.#position = entry.end;
     this.#logBytes += Number(entry.end - entry.position);

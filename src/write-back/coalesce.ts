@@ -15,10 +15,12 @@
  * takes the place of a part takes its number too: otherwise the part would be lost alone if the change is refused. If
  * it has one itself, the two batches become one.
  *
+ * **History.** Of keys whose rule says so, every record is kept beside that, as it is.
+ *
  * Clears change no row. Neither does the second copy of a record (passed.ts), nor a record of a key that a rule skips.
  * Evictions and expiries leave no record; a row of an expired entry says by its expiry that it is a miss.
  */
-import type { Change } from '../backend/index.ts';
+import type { Change, HistoryRow } from '../backend/index.ts';
 import { RecordKind, RecordReader } from '../request/record.ts';
 import type { RuleSet } from '../rules/index.ts';
 import type { PassedVersions } from './passed.ts';
@@ -36,10 +38,14 @@ export class Changes {
   #keptBytes = 0;
   #recordCount = 0;
   readonly #rules: RuleSet | undefined;
+  readonly #keepsHistory: boolean;
+  // In the order of the log.
+  #history: HistoryRow[] = [];
 
   /** `rules`: which keys change a row; undefined: all. */
   constructor(rules?: RuleSet) {
     this.#rules = rules;
+    this.#keepsHistory = rules?.hasHistory === true;
   }
 
   /** Distinct keys. */
@@ -56,6 +62,11 @@ export class Changes {
     return this.#recordCount;
   }
 
+  /** The writes that are kept as they are, in the order of the log. */
+  get history(): readonly HistoryRow[] {
+    return this.#history;
+  }
+
   /** The changes in the order of the log. */
   list(): Change[] {
     return this.#groups.isEmpty ? [...this.#byKey.values()] : Array.from(this.#byKey.values(), this.#groups.settled);
@@ -63,24 +74,29 @@ export class Changes {
 
   /**
    * Adds whole records in the order of the log, without those that have been passed before. Keeps views of them. Throws
-   * if they are none.
+   * if they are none. `loggedWallMs`: when the log took them.
    */
-  add(records: Buffer, passed?: PassedVersions): void {
+  add(records: Buffer, passed?: PassedVersions, loggedWallMs = 0): void {
     const reader = new RecordReader(records);
     let isKept = false;
-    while (reader.next()) if (this.#addOne(reader, passed)) isKept = true;
+    while (reader.next()) if (this.#addOne(reader, passed, loggedWallMs)) isKept = true;
     if (reader.status !== 'ok') throw new Error(`A record of the log ${reader.fault}`);
     if (!isKept) return;
     this.#keptBytes += records.length;
     if (this.#keptBytes > 2 * this.#bytes + WASTE_BYTES_MAX) this.#copy();
   }
 
-  #addOne(record: RecordReader, passed: PassedVersions | undefined): boolean {
+  #addOne(record: RecordReader, passed: PassedVersions | undefined, loggedWallMs: number): boolean {
     const { kind } = record;
     if (kind === RecordKind.clear || kind === RecordKind.clearAt) return false;
     if (passed?.pass(record) === false) return false;
     if (this.#rules?.writes(record.key) === false) return false;
     this.#recordCount++;
+    if (this.#keepsHistory && this.#rules!.keepsHistory(record.key)) {
+      const row = { ...this.#changeOf(record, undefined), loggedWallMs };
+      this.#history.push(row);
+      this.#bytes += bytesOf(row);
+    }
     const name = record.key.toString('latin1');
     const before = this.#byKey.get(name);
     const change = this.#groups.place(this.#changeOf(record, before), record.batch?.id, before?.atomic);
@@ -112,15 +128,15 @@ export class Changes {
 
   // Lets the buffers of the log go: of most of their records another is newer.
   #copy(): void {
-    for (const [name, change] of this.#byKey) {
-      const key = Buffer.from(change.key);
-      this.#byKey.set(
-        name,
-        change.kind === 'set' ? { ...change, key, value: Buffer.from(change.value) } : { ...change, key },
-      );
-    }
+    for (const [name, change] of this.#byKey) this.#byKey.set(name, copyOf(change));
+    this.#history = this.#history.map(copyOf);
     this.#keptBytes = this.#bytes;
   }
+}
+
+function copyOf<C extends Change>(change: C): C {
+  const key = Buffer.from(change.key);
+  return change.kind === 'set' ? { ...change, key, value: Buffer.from(change.value) } : { ...change, key };
 }
 
 function bytesOf(change: Change): number {

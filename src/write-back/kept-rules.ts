@@ -38,8 +38,9 @@ export function keepRules({ files, rules, confirmed }: KeptRulesOptions): void {
     for (const key of keysFrom(new LogReader(files), confirmed)) {
       const rule = before.of(key);
       const target = targetOf(rule);
-      if (target !== undefined && target !== targetOf(after.of(key)))
-        throw refused(directory, rule, kept.includes(rule));
+      const next = after.of(key);
+      const isLost = target !== targetOf(next) || (rule.history === true && !next.history);
+      if (target !== undefined && isLost) throw refused(directory, rule, kept.includes(rule));
     }
   }
   write(path, rules, nodeFiles);

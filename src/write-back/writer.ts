@@ -440,7 +440,9 @@ export class Writer {
   async #write(batch: Batch): Promise<'written' | 'ended' | readonly Cursor[]> {
     const begunMs = this.#clock.steadyMs();
     const changes = batch.changes.list();
-    const write: WriteBatch = { changes, from: this.#cursor, to: this.#cursorAt(batch.end) };
+    const { history } = batch.changes;
+    const rows = history.length === 0 ? { changes } : { changes, history };
+    const write: WriteBatch = { ...rows, from: this.#cursor, to: this.#cursorAt(batch.end) };
     for (;;) {
       await this.#resumed();
       if (this.#isEnding) return 'ended';

@@ -370,6 +370,50 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
     expect(await server.query('SELECT count(*)::int FROM users')).toEqual([{ count: 0 }]);
   });
 
+  test('rows of history are added with their batch, once, also those of values that do not fit', async () => {
+    await server.query(USERS);
+    const rule = { ...ownRule('user:', { table: 'users' }), history: true as const };
+    const subject = await opened([rule]);
+    const long = `user:${'x'.repeat(3000)}`;
+    const logged = (change: Change, loggedWallMs: number) => ({ ...change, loggedWallMs });
+    const changes = [setJson('user:1', { name: 'Ada' }), setJson('user:2', 'no object'), setJson(long, {})];
+    const history = [
+      logged(setJson('user:1', { name: 'A' }), 1_900_000_000_123),
+      ...changes.map((change) => logged(change, 1_900_000_000_456)),
+      ...Array.from({ length: 2000 }, (_, i) => logged(touch('user:1', i), i)),
+    ];
+    const to = subject.next();
+    const outcome = await subject.backend.write({ changes, history, from: undefined, to });
+    expect(outcome).toMatchObject({ kind: 'committed', deadLetters: [{}, {}] });
+    expect(await subject.backend.write({ changes, history, from: undefined, to })).toMatchObject({ kind: 'moved' });
+    subject.moveTo(to);
+    // A scribe that was started again may have a record twice in the log.
+    const again = { changes: [], history: history.slice(0, 3), from: to, to: subject.next() };
+    expect(await subject.backend.write(again)).toMatchObject({ kind: 'committed' });
+    const found = await server.query(`SELECT kind, coalesce(long_key, key) AS key, value, version,
+      round(extract(epoch FROM logged_at) * 1000)::text AS ms FROM cairn_history WHERE kind <> 'touch' ORDER BY version`);
+    expect(found.map(({ key, value, ms }) => [String(key), String(value), Number(ms)])).toEqual(
+      [...history.slice(1, 4), history[0]!].map((row) => {
+        return [String(row.key), row.kind === 'set' ? String(row.value) : '', row.loggedWallMs];
+      }),
+    );
+    expect(await server.query("SELECT count(*)::int FROM cairn_history WHERE kind = 'touch'")).toEqual([
+      { count: 2000 },
+    ]);
+  });
+
+  test('a history that the database refuses halts, and nothing of the batch is there', async () => {
+    const subject = await opened([{ prefix: '', skip: false, deleteOnExpire: true, history: true }]);
+    await server.query('ALTER TABLE cairn_history ADD CHECK (octet_length(value) < 5)');
+    const change = set('key', 'too long');
+    const batch = { changes: [change], history: [{ ...change, loggedWallMs: 1 }], from: undefined, to: subject.next() };
+    const error = await subject.backend.write(batch).catch((cause: unknown) => cause);
+    expect(error).toMatchObject({ code: 'ERR_BACKEND_UNFIT' });
+    expect(subject.backend.classify(error)).toBe('halt');
+    expect(await subject.backend.readCursors()).toEqual([]);
+    expect(await subject.texts('key')).toEqual([undefined]);
+  });
+
   describe('a sweep', () => {
     async function pass(subject: Subject, expiredAtMs: number, rows = 3): Promise<number> {
       let removed = 0;

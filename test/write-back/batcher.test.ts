@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { RuleSet } from '../../src/rules/index.ts';
 import { Batcher } from '../../src/write-back/batcher.ts';
 import { noMarks, WorldLog } from '../support/writer-world.ts';
 
@@ -67,4 +68,15 @@ test('entries without changes are no batch, and have no delay', () => {
   const entry = log.append({ kind: 'clear' });
   batcher.add(entry, 0);
   expect([batcher.isEmpty, batcher.dueInMs(1000), batcher.position]).toEqual([true, undefined, entry.end]);
+});
+
+test('rows of history fill a batch as distinct keys do', () => {
+  const log = new WorldLog();
+  const rules = new RuleSet([{ prefix: 'h:', skip: false, history: true, deleteOnExpire: true }]);
+  const batcher = new Batcher(limits, noMarks, rules);
+  batcher.add(log.append({ kind: 'set', key: 'h:a' }), 0);
+  expect(batcher.isFull).toBe(false);
+  batcher.add(log.append({ kind: 'set', key: 'h:a' }), 0);
+  expect(batcher.isFull).toBe(true);
+  expect(batcher.take().changes.history).toHaveLength(2);
 });

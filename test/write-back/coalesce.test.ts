@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Change } from '../../src/backend/index.ts';
+import { RuleSet } from '../../src/rules/index.ts';
 import { Changes } from '../../src/write-back/coalesce.ts';
 import { Random } from '../support/random.ts';
 import { makeRecord, type RecordParts } from '../support/records.ts';
@@ -166,5 +167,44 @@ describe('atomic batches', () => {
   test('a batch takes the place of changes that were of none', () => {
     const changes = changesOf([set('a', '1'), set('b', '1')], [part(set('a', '2'), 1n), part(del('c'), 1n, 2, 1)]);
     expect(groupsOf(changes)).toEqual(['a,c', 'b']);
+  });
+});
+
+describe('history', () => {
+  const rules = new RuleSet([{ prefix: 'h:', skip: false, history: true, deleteOnExpire: true }]);
+
+  test('has every record of the keys whose rule keeps it, as it is, beside the coalesced changes', () => {
+    const changes = new Changes(rules);
+    const records = [set('h:a', '1', 9), touch('h:a', 5), set('b', 'x'), set('h:a', '2'), del('h:a'), touch('h:a', 7)];
+    for (const [i, parts] of records.entries()) {
+      changes.add(makeRecord({ ...parts, counter: i + 1 }), undefined, 1000 + i);
+    }
+    expect(changes.history.map((row) => `${show(row)} at ${row.loggedWallMs}`)).toEqual([
+      'set h:a=1 until 9 @1 at 1000',
+      'touch h:a until 5 @2 at 1001',
+      'set h:a=2 until 0 @4 at 1003',
+      'delete h:a @5 at 1004',
+      'touch h:a until 7 @6 at 1005',
+    ]);
+    expect(changes.list().map(show)).toEqual(['set b=x until 0 @3', 'delete h:a @5']);
+  });
+
+  test('counts in bytes, and keeps its values when the buffers of the log are let go', () => {
+    const changes = new Changes(rules);
+    const value = 'v'.repeat(100_000);
+    const waste = makeRecord({ ...set('other', 'w'.repeat(2 ** 20)), counter: 1 });
+    changes.add(makeRecord({ ...set('h:a', value), counter: 2 }));
+    expect(changes.bytes).toBeGreaterThan(200_000);
+    for (let i = 0; i < 20; i++)
+      changes.add(Buffer.concat([waste, makeRecord({ ...set('h:a', value), counter: 3 + i })]));
+    expect(changes.history).toHaveLength(21);
+    for (const row of changes.history) expect(row.kind === 'set' && row.value.equals(Buffer.from(value))).toBe(true);
+  });
+
+  test('of other keys is none', () => {
+    expect(changesOf([set('h:a', '1')]).history).toEqual([]);
+    const changes = new Changes(rules);
+    changes.add(makeRecord({ ...set('b', '1'), counter: 1 }));
+    expect(changes.history).toEqual([]);
   });
 });

@@ -2,8 +2,10 @@
 
 import { readdirSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { handleOf } from '../../src/cache.ts';
 import { deadLettersCommand } from '../../src/cli/dead-letters.ts';
 import { type Cache, type CacheOptions, serve, type WriteBackNotice } from '../../src/index.ts';
+import { WriteBackKeeper } from '../../src/write-back/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
@@ -115,6 +117,57 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     await until(() => cache.stats().writeBack?.sweptRows === 500);
     expect(Object.keys(await rows()).sort()).toEqual(['forever', 'lives']);
     expect(cache.stats().writeBack).toMatchObject({ state: 'writing', sweepsFailed: 0 });
+  });
+
+  test('every write of a rule without coalescing is a row of history, exactly once, whatever fails', async () => {
+    const ruled: CacheOptions = { rules: [{ prefix: 'n:', coalesce: false }] };
+    let cache = await open(ruled);
+    const expected: string[] = [];
+    for (let round = 0; round < 5; round++) {
+      for (let i = 0; i < 200; i++) {
+        cache.set(`n:${i % 3}`, i);
+        expected.push(`set n:${i % 3} ${i}`);
+        cache.set('other', i);
+      }
+      cache.touch('n:1', '1h');
+      cache.delete('n:2');
+      expected.push('touch n:1 ', 'delete n:2 ');
+      // The database, the thread that writes, or the whole cache ends with batches on their way.
+      if (round % 3 === 0) {
+        await server.crash();
+        await server.run();
+      } else if (round % 3 === 1) {
+        const { thread } = WriteBackKeeper.of(handleOf(cache as Cache<never>).cacheId)!;
+        await thread?.terminate();
+      } else {
+        await cache.destroy();
+        cache = await open(ruled);
+      }
+    }
+    await cache.drain();
+    const found =
+      await server.query(`SELECT kind, encode(key, 'escape') AS key, coalesce(encode(value, 'escape'), '') AS value,
+        version, codec, logged_at > now() - interval '1 hour' AS recent FROM cairn_history`);
+    expect(found.map(({ kind, key, value }) => `${kind} ${key} ${value}`).sort()).toEqual(expected.sort());
+    expect(found.every(({ recent }) => recent === true)).toBe(true);
+    expect(new Set(found.map(({ key, version }) => `${key} ${version}`)).size).toBe(found.length);
+    expect(await rows()).toEqual({ 'n:0': '198', 'n:1': '199', other: '199' });
+    await cache.close();
+    const last = await server.query("SELECT value FROM cairn_history WHERE key = 'n:0' ORDER BY version DESC LIMIT 1");
+    expect(String(last[0]!['value'])).toBe('198');
+  });
+
+  test('a rule whose history lacks writes cannot go, and a new one begins with the next write', async () => {
+    const cache = await open({ rules: [{ prefix: 'n:', coalesce: false }] });
+    await cache.writeBack.pause();
+    cache.set('n:1', 1);
+    await cache.destroy();
+    await expect(open({ rules: [{ prefix: 'n:' }] })).rejects.toThrow(withCode('ERR_STORE_REFUSED', /prefix "n:"/));
+    const same = await open({ rules: [{ prefix: 'n:', coalesce: false }] });
+    await same.drain();
+    expect(await server.query('SELECT kind FROM cairn_history')).toEqual([{ kind: 'set' }]);
+    await same.close();
+    await (await open({ rules: [{ prefix: 'n:' }] })).close();
   });
 
   test('a server that is down at start, and goes down under load, costs nothing', async () => {

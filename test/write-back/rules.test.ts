@@ -3,7 +3,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { Cache, CacheOptions, RuleOptions } from '../../src/index.ts';
+import { Cache, type CacheOptions, type RuleOptions } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
 import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
@@ -139,6 +139,12 @@ test.each<[string, unknown, RegExp]>([
     [{ prefix: 'a', table: 't', key: 'k' }],
     /names a table of yours: that is for postgres:/,
   ],
+  ['history of what is skipped', [{ prefix: 'a', skip: true, coalesce: false }], /either skip or coalesce: false/],
+  [
+    'history in another database',
+    [{ prefix: 'a', coalesce: false }],
+    /keeps every write \(coalesce: false\): that is for postgres:/,
+  ],
   ['a sweep of what is skipped', [{ prefix: 'a', skip: true, deleteOnExpire: true }], /either skip or deleteOnExpire/],
   [
     'a sweep without an expiry',
@@ -154,6 +160,14 @@ test('a table of the user is written only if the user says so', async () => {
   const rules = [{ prefix: 'user:', table: 'users', key: 'id' }];
   const opening = open(rules, { store: 'postgres://127.0.0.1:1/none' });
   await expect(opening).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT', /give mode: 'write-back'/));
+});
+
+test('history is for a cache that writes', async () => {
+  const opening = Cache.open({
+    ...{ store: 'postgres://127.0.0.1:1/none', mode: 'read-through' },
+    rules: [{ prefix: 'n:', coalesce: false }],
+  });
+  await expect(opening).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT', /mode 'read-through' writes nothing/));
 });
 
 test('rules need a database', async () => {
