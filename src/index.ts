@@ -7,9 +7,13 @@ export type {
   Cursor,
   DeadLetter,
   ErrorClass,
+  HistoryRow,
   Loaded,
   Row,
   RowValue,
+  SweepPiece,
+  SweepPlace,
+  Swept,
   WriteBatch,
   WriteOutcome,
 } from './backend/index.ts';
@@ -70,6 +74,7 @@ export type { CacheEvents, RemovalEvent, RemovalOptions, RemovalReason } from '.
 export type { ArithmeticOptions, CasResult, EntryInfo, Key, StoreResult, ValueWithCas } from './request/arguments.ts';
 export type { ValueKind } from './request/codec.ts';
 export { PackedKeys, PackedValues } from './request/packed.ts';
+export type { OwnTableRule, OwnValueRule, Rule } from './rules/index.ts';
 export type { LogStats, RecoverySummary, ScribeNotice as LogNotice, SnapshotSummary } from './scribe/index.ts';
 export { serve } from './serve.ts';
 export {

@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { handleOf } from '../../src/cache.ts';
 import { deadLettersCommand } from '../../src/cli/dead-letters.ts';
-import { type Cache, type CacheOptions, serve, type WriteBackNotice } from '../../src/index.ts';
+import { Cache, type CacheOptions, serve, type WriteBackNotice } from '../../src/index.ts';
 import { WriteBackKeeper } from '../../src/write-back/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
@@ -103,6 +103,34 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     await again.close();
     await server.query('ALTER TABLE users DROP COLUMN name');
     await expect(open(ruled)).rejects.toThrow(withCode('ERR_BACKEND_UNFIT', /users has no column name/));
+  });
+
+  test('a table of the user is read, and its rows do not change unless the cache is told to write', async () => {
+    await server.query(`CREATE TABLE users (tenant text, id integer, name text, PRIMARY KEY (tenant, id));
+      INSERT INTO users VALUES ('acme', 1, 'Ada'), ('acme', 2, NULL)`);
+    const rules = [{ prefix: 'user:', table: 'users', key: ['tenant', 'id'] }];
+    const cache = await Cache.open({ store: server.url(), rules });
+    try {
+      expect(cache.options.mode).toBe('read-through');
+      const found = await cache.promises.getMany(['user:acme:1', 'user:acme:2', 'user:acme:3', 'user:acme:x', 'other']);
+      expect(found).toEqual([
+        { tenant: 'acme', id: 1, name: 'Ada' },
+        { tenant: 'acme', id: 2, name: null },
+        ...[undefined, undefined, undefined],
+      ]);
+      const [address] = (await serve(cache, { port: 0 })).addresses;
+      const socket = await MemcachedSocket.open((address as { port: number }).port);
+      const line = 'VALUE user:acme:1 0 37\r\n{"tenant":"acme","id":1,"name":"Ada"}\r\nEND\r\n';
+      expect(await socket.ask('get user:acme:1\r\n', 'END\r\n')).toBe(line);
+      cache.set('user:acme:1', { name: 'own' });
+      cache.delete('user:acme:2');
+    } finally {
+      await cache.close();
+    }
+    expect(await server.query('SELECT * FROM users ORDER BY id')).toEqual([
+      { tenant: 'acme', id: 1, name: 'Ada' },
+      { tenant: 'acme', id: 2, name: null },
+    ]);
   });
 
   test('expired rows are removed when the database has everything, and others stay', async () => {
