@@ -43,6 +43,8 @@ Found Entries::Look(std::string_view key, uint64_t hash, const Now& now, StaleIs
 
 Found Entries::FoundStub(Ref ref, const Now& now) const {
   const EntryHeader* entry = At(ref);
+  // Of which the backend has everything: as if it had left already.
+  if (IsStub(entry) && debts_.IsStored(entry)) return {ref, nothing_};
   const bool is_gone = (IsStub(entry) && KindOfStub(entry) == StubKind::kGone) || IsExpired(entry, now);
   return {ref, is_gone ? Presence::kAbsent : Presence::kStub};
 }
@@ -83,7 +85,7 @@ Ref Entries::FloodVictim(uint64_t hash) {
   return victim != 0 && is_owed(victim) ? 0 : victim;
 }
 
-bool Entries::InsertSlot(int slot, uint64_t hash) {
+inline bool Entries::InsertSlot(int slot, uint64_t hash) {
   while (!table_.Insert(hash, memory_->SlotAddress(slot))) {
     const Ref victim = FloodVictim(hash);
     if (victim == 0) return false;

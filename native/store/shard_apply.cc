@@ -217,9 +217,9 @@ Status Shard::ApplyAsStub(const Incoming& in) {
 
 bool Shard::StubOf(std::string_view key, uint64_t hash, const Now& now, StubInfo* info) {
   const Found found = entries_.Lookup(key, hash, now, Purpose::kOther, StaleIs::kLive);
+  if (found.ref != 0 && IsStub(At(found.ref)) && entries_.SettleStub(found.ref, hash, &fills_)) return false;
   const bool is_owed = found.presence == Presence::kStub || found.presence == Presence::kAbsent;
   if (found.ref == 0 || !is_owed || IsNegative(At(found.ref))) return false;
-  if (IsStub(At(found.ref)) && entries_.SettleStub(found.ref, hash, &fills_)) return false;
   *info = entries_.InfoOf(found.ref);
   if (found.presence == Presence::kAbsent) info->kind = StubKind::kGone;
   return true;

@@ -2,10 +2,11 @@
 // say, and readers that go through: entry, stub, row.
 //
 // Random requests, loads that take a while, revivals from the log, commits of any prefix, clears, evictions, expiries,
-// upkeep, and openings that read the log back: with another number of shards, with or without a snapshot, from a cursor
-// of the log that is behind the database's, from a log that has some records twice, with less memory. The writer raises
-// the stored marks as src/write-back/stored-marks.ts does: by the versions that this process has given, and all at once
-// when the database has what was recovered; then the log drops what is committed. After each, for every key:
+// upkeep, values that readers hold, values that come in pieces, atomic batches, and openings that read the log back:
+// with another number of shards, with or without a snapshot, from a cursor of the log that is behind the database's,
+// from a log that has some records twice, with less memory. The writer raises the stored marks as
+// src/write-back/stored-marks.ts does: by the versions that this process has given, and all at once when the database
+// has what was recovered; then the log drops what is committed. After each, for every key:
 //   - a read that goes through gets the newest value and expiry that was acknowledged;
 //   - a key that is owed and has no entry has a stub of the kind that the model says; one that is not owed may have the
 //     stub of an expiry for a while, because the shard keeps the version of its newest touch only, and any stub until
@@ -71,13 +72,7 @@ MaybeRow With(const Debt& debt, MaybeRow row) {
 struct Met {
   int value_stubs = 0, gone_stubs = 0, expiry_stubs = 0, unknown = 0, refused = 0, revived = 0, fills = 0,
       late_fills = 0, absences = 0, cleared_owed = 0, recoveries = 0, commits = 0, snapshots = 0, other_counts = 0,
-      twice = 0, waits = 0;
-};
-
-// A record of the log, at the position that is its index, counted from 1.
-struct Logged {
-  ExpectedRecord record;
-  bool is_again = false;  // an earlier one has the same version: the scribe has written it twice
+      twice = 0, waits = 0, held = 0, bodies = 0, atomic = 0, late_revivals = 0;
 };
 
 class World {
@@ -103,6 +98,7 @@ class World {
     Open();
   }
   ~World() {
+    LetGo(pins_.size());
     for (Load& load : loads_) store_->store().EndFill(load.key, load.ticket.get());
   }
   World(const World&) = delete;
@@ -110,7 +106,7 @@ class World {
 
   void Step() {
     const std::string key = KeyOf(random_.Below(keys_));
-    switch (random_.Below(24)) {
+    switch (random_.Below(30)) {
       case 0:
       case 1:
         if (!random_.OneIn(commit_share_)) break;
@@ -135,6 +131,24 @@ class World {
         if (random_.OneIn(is_overfull_ ? 30 : 60)) Recover();
         if (random_.OneIn(100)) TakeSnapshot();
         break;
+      case 8:
+        Hold(key);
+        break;
+      case 9:
+        LetGo(random_.Below(4));
+        break;
+      case 10:
+        if (random_.OneIn(2)) StoreInPieces(key);
+        break;
+      case 11:
+        if (random_.OneIn(2)) AskAtomic();
+        break;
+      case 12:
+        if (revivals_.size() < 4 && BeginRevival(key)) Ask(key, Draw(key));
+        break;
+      case 13:
+        EndRevival();
+        break;
       default:
         Ask(key, Draw(key));
         break;
@@ -146,6 +160,7 @@ class World {
   }
 
   void Finish() {
+    LetGo(pins_.size());
     if (is_overfull_) Recover();
     for (uint64_t i = 0; i < keys_; ++i) Check(KeyOf(i));
     Commit(log_.size());
@@ -193,7 +208,7 @@ class World {
   // The record of the key with this version, which the log has to have.
   const ExpectedRecord& RecordOf(const std::string& key, uint64_t version) {
     for (size_t at = log_.size(); at > dropped_; --at) {
-      const ExpectedRecord& record = log_[at - 1].record;
+      const ExpectedRecord& record = log_[at - 1];
       if (record.version == version && record.key == key && record.kind == RecordKind::kSet) return record;
     }
     ADD_FAILURE() << key << " leads to a record that the log has dropped";
@@ -269,7 +284,7 @@ class World {
         record.codec = stored.codec;
         record.client_flags = stored.client_flags;
         record.expires_wall_ms = stored.expires_wall_ms;
-        log_.push_back({record});
+        log_.push_back(record);
         if (record.kind == RecordKind::kClear) continue;
         // The model counts in positions: versions of different shards cannot be compared.
         record.version = log_.size();
@@ -282,7 +297,7 @@ class World {
     const size_t count = log_.size() - before + random_.Below(6);
     const size_t from = log_.size() - std::min<size_t>(count, log_.size() - opened_at_);
     for (size_t at = from, end = log_.size(); at < end; ++at) {
-      log_.push_back({log_[at].record, true});
+      log_.push_back(ExpectedRecord(log_[at]));
       ++met_.twice;
     }
   }
@@ -317,22 +332,89 @@ class World {
     if (answer.status == Status::kLogFull) ++met_.refused;
   }
 
+  // A reader begins to read the value where it is.
+  void Hold(const std::string& key) {
+    if (pins_.size() > 6) return;
+    char none;
+    Scratch scratch{&none, 0, 0};
+    Outcome outcome;
+    store_->store().Execute(TestStore::Make(Verb::kGet, key), store_->now(), &scratch, &outcome);
+    if (outcome.pin.ref == 0) return;
+    pins_.push_back(outcome.pin);
+    ++met_.held;
+  }
+  // Some readers are done.
+  void LetGo(size_t count) {
+    for (; count > 0 && !pins_.empty(); --count) {
+      store_->store().Unpin(pins_.back());
+      pins_.pop_back();
+    }
+  }
+
+  // As the port stores a large value, with what else happens between its pieces left out.
+  void StoreInPieces(const std::string& key) {
+    const std::string value(70'000 + random_.Below(20'000), 'p');
+    Request request = TestStore::Make(random_.OneIn(4) ? Verb::kAdd : Verb::kSet, key);
+    request.value = value;
+    if (random_.OneIn(3)) request.expires_ms = store_->now_ms() + random_.Between(1, 2000);
+    Body body;
+    if (store_->store().Reserve(request, static_cast<uint32_t>(value.size()), store_->now(), &body) != Status::kStored)
+      return;
+    store_->store().WriteBody(body, 0, value);
+    Outcome outcome;
+    store_->store().Link(&body, request, store_->now(), &outcome);
+    met_.bodies += outcome.status == Status::kStored;
+    if (body) store_->store().Abandon(&body);
+  }
+
+  void AskAtomic() {
+    std::vector<std::string> keys;
+    std::vector<Request> requests;
+    const std::string value(random_.Below(value_bytes_), 'a');
+    for (uint64_t i = random_.Between(1, 6); i > 0; --i) keys.push_back(KeyOf(random_.Below(keys_)));
+    for (const std::string& key : keys) {
+      const bool is_delete = random_.OneIn(3);
+      requests.push_back(TestStore::Make(is_delete ? Verb::kDelete : Verb::kSet, key, is_delete ? "" : value));
+    }
+    const uint64_t records = RecordCount();
+    const Status status = store_->store().ExecuteAtomic(requests.data(), requests.size(), store_->now()).status;
+    met_.atomic += status == Status::kStored;
+    EXPECT_EQ(RecordCount() - records, status == Status::kStored ? requests.size() : 0);
+  }
+
   // The loader: the log for a value stub, the database for the rest. False: no room.
   bool BringIn(const std::string& key) {
-    StubInfo info;
-    if (store_->store().StubOf(key, store_->now(), &info) && info.kind == StubKind::kValue) {
-      const ExpectedRecord& record = RecordOf(key, info.value_version);
-      RecordView view;
-      view.key = record.key;
-      view.value = record.value;
-      view.codec = record.codec;
-      view.client_flags = record.client_flags;
-      const Status status = store_->store().Revive(view, info.newest_version, store_->now());
-      met_.revived += status == Status::kStored;
-      return status == Status::kStored;
-    }
+    if (BeginRevival(key)) return EndRevival();
     BeginLoad(key);
     return !loads_.empty() && loads_.back().key == key && EndLoad();
+  }
+
+  // What the loader has found in the log for a stub.
+  struct Revival {
+    ExpectedRecord record;
+    uint64_t newest_version;
+  };
+  // False: the key has no stub of a value.
+  bool BeginRevival(const std::string& key) {
+    StubInfo info;
+    if (!store_->store().StubOf(key, store_->now(), &info) || info.kind != StubKind::kValue) return false;
+    revivals_.push_back({RecordOf(key, info.value_version), info.newest_version});
+    return true;
+  }
+  // Of the newest that began. Meanwhile its key may have another stub, or an entry.
+  bool EndRevival() {
+    if (revivals_.empty()) return false;
+    const Revival revival = std::move(revivals_.back());
+    revivals_.pop_back();
+    RecordView view;
+    view.key = revival.record.key;
+    view.value = revival.record.value;
+    view.codec = revival.record.codec;
+    view.client_flags = revival.record.client_flags;
+    const Status status = store_->store().Revive(view, revival.newest_version, store_->now());
+    met_.revived += status == Status::kStored;
+    met_.late_revivals += status == Status::kNotFound;
+    return status == Status::kStored;
   }
 
   void BeginLoad(const std::string& key) {
@@ -340,6 +422,22 @@ class World {
     Load load{key, std::make_unique<FillTicket>(), Unexpired(In(database_, key))};
     if (!store_->store().BeginFill(key, FillOf::kAbsentKey, store_->now(), load.ticket.get())) return;
     loads_.push_back(std::move(load));
+  }
+
+  // As the table of loads does: a large value in pieces.
+  Status Fill(const Request& request) {
+    Body body;
+    if (request.value.size() <= kCopyUnderLockBytesMax ||
+        store_->store().Reserve(request, static_cast<uint32_t>(request.value.size()), store_->now(), &body) !=
+            Status::kStored) {
+      return store_->Do(request).status;
+    }
+    store_->store().WriteBody(body, 0, request.value);
+    Outcome outcome;
+    store_->store().Link(&body, request, store_->now(), &outcome);
+    if (body) store_->store().Abandon(&body);
+    ++met_.bodies;
+    return outcome.status;
   }
 
   // The newest load ends, or another.
@@ -362,7 +460,7 @@ class World {
     } else {
       request.expires_ms = store_->now_ms() + 100;
     }
-    const Status status = store_->Do(request).status;
+    const Status status = Fill(request);
     store_->store().EndFill(load.key, load.ticket.get());
     if (status == Status::kStored) ++(row ? met_.fills : met_.absences);
     if (status == Status::kExists) ++met_.late_fills;
@@ -386,7 +484,7 @@ class World {
     Settle();
     std::map<uint32_t, uint64_t> versions;
     for (uint64_t at = std::max(committed_, opened_at_) + 1; at <= position; ++at) {
-      const ExpectedRecord& record = log_[at - 1].record;
+      const ExpectedRecord& record = log_[at - 1];
       if (record.kind == RecordKind::kClear) continue;
       uint64_t* version = &versions[store_->store().ShardOf(record.key)];
       *version = std::max(*version, record.version);
@@ -447,6 +545,8 @@ class World {
     Settle();
     for (Load& load : loads_) store_->store().EndFill(load.key, load.ticket.get());
     loads_.clear();
+    revivals_.clear();
+    LetGo(pins_.size());
     Open();
     ++met_.recoveries;
     epoch_ += 2;
@@ -458,7 +558,7 @@ class World {
     store_->store().SetRecovering(true);
     for (const ExpectedRecord& record : snapshot_) (void)Read(record, Origin::kLog);
     for (uint64_t at = std::min(snapshot_at_, cursor) + 1; at <= log_.size(); ++at) {
-      const ExpectedRecord& record = log_[at - 1].record;
+      const ExpectedRecord& record = log_[at - 1];
       const Origin origin = at > cursor ? Origin::kLogOwed : Origin::kLog;
       if (Read(record, origin) != Status::kLogFull) continue;
       EXPECT_TRUE(origin == Origin::kLogOwed);
@@ -483,7 +583,7 @@ class World {
   uint64_t commit_share_ = 1;
   size_t long_key_bytes_ = 300, long_keys_of_7_ = 3;
   std::string value_;
-  std::vector<Logged> log_;
+  std::vector<ExpectedRecord> log_;  // by position, counted from 1
   // Positions: of the database's cursor, of the log's, and of the log's end when the store was opened.
   uint64_t committed_ = 0, dropped_ = 0, opened_at_ = 0;
   uint32_t epoch_ = 1;
@@ -491,6 +591,8 @@ class World {
   uint64_t snapshot_at_ = 0;
   Rows database_, truth_;
   std::vector<Load> loads_;
+  std::vector<Revival> revivals_;
+  std::vector<Pin> pins_;
   Met met_;
 };
 
@@ -516,6 +618,8 @@ TEST(StoreDebtsModel, AReaderGetsWhatWasAcknowledgedWhateverLeavesMemory) {
     met.late_fills += one.late_fills, met.absences += one.absences, met.cleared_owed += one.cleared_owed;
     met.recoveries += one.recoveries, met.commits += one.commits, met.snapshots += one.snapshots;
     met.other_counts += one.other_counts, met.twice += one.twice, met.waits += one.waits;
+    met.held += one.held, met.bodies += one.bodies, met.atomic += one.atomic;
+    met.late_revivals += one.late_revivals;
   }
   EXPECT_GT(met.value_stubs, 0);
   EXPECT_GT(met.gone_stubs, 0);
@@ -533,6 +637,10 @@ TEST(StoreDebtsModel, AReaderGetsWhatWasAcknowledgedWhateverLeavesMemory) {
   EXPECT_GT(met.other_counts, 0);
   EXPECT_GT(met.twice, 0);
   EXPECT_GT(met.waits, 0);
+  EXPECT_GT(met.held, 0);
+  EXPECT_GT(met.bodies, 0);
+  EXPECT_GT(met.atomic, 0);
+  EXPECT_GT(met.late_revivals, 0);
 }
 
 }  // namespace

@@ -255,6 +255,27 @@ TEST(StoreDebts, B1AStubIsFreedOnceTheMarkHasPassed) {
   store->Verify();
 }
 
+// A cache that writes nothing to its backend has every version stored: a delete only makes the backend be asked again.
+TEST(StoreDebts, B1AStubThatIsStoredIsAsNone) {
+  for (const Kind kind : {Kind::kValue, Kind::kExpiry, Kind::kGone}) {
+    DebtStore store;
+    MakeStub(&store, kind);
+    store.StoreUpTo(~uint64_t{0});
+    EXPECT_EQ(store.Read("key"), Status::kNotResident);
+    EXPECT_EQ(store.Get("key").status, Status::kNotFound) << "it cannot wait";
+    EXPECT_EQ(store.Fill("key", "row"), Status::kStored);
+    EXPECT_EQ(store.Get("key").value, "row");
+    EXPECT_EQ(store.Delete("key").status, Status::kFound);
+    EXPECT_EQ(store.Read("key"), Status::kNotResident);
+    EXPECT_EQ(store.Do(TestStore::Make(Verb::kAdd, "key", "v")).status, Status::kNotResident);
+    EXPECT_EQ(store.Set("key", "v").status, Status::kStored);
+    EXPECT_EQ(store.Evict("key"), Status::kFound);
+    store.MaintainAll();
+    EXPECT_EQ(store->Stats().stubs, 0);
+    store->Verify();
+  }
+}
+
 TEST(StoreDebts, B1AnEntryThatTheBackendHasLeavesWithoutAStub) {
   DebtStore store;
   store.Set("key", "v");
