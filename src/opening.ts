@@ -27,7 +27,7 @@ import { ReadThroughKeeper } from './read-through/index.ts';
 import { refusalError } from './refusals.ts';
 import { laneCountOf } from './router/index.ts';
 import { type KeeperOptions, LogKeeper, ringBytesOf } from './scribe/index.ts';
-import { STORE_CURSOR, WriteBackKeeper } from './write-back/index.ts';
+import { type Restore, restoreFrom, STORE_CURSOR, WriteBackKeeper } from './write-back/index.ts';
 
 /** A handle that was made, joined or attached, for the constructor of Cache. */
 export class Opened {
@@ -167,11 +167,32 @@ async function openLogged(options: OpeningOptions, log: ResolvedLogOptions): Pro
   }
   const { store } = options.cache;
   const feed = feedOf(first.handle)!;
-  const keeper = await LogKeeper.open(feed, keeperOptions(log, store), options.onRecovery ?? (() => {}));
+  const keeper = await openLog(feed, options, log);
   if (store !== undefined) await writeBack(options, store, keeper, first.handle.cacheId);
   const handle = native.attachById(first.handle.cacheId);
   if (typeof handle === 'number') throw openingError(handle, name);
   return new Opened(handle, first, keeper);
+}
+
+// `feed` is the keeper's from then on, or closed.
+async function openLog(feed: FeedHandle, options: OpeningOptions, log: ResolvedLogOptions): Promise<LogKeeper> {
+  const { store } = options.cache;
+  const onRecovery = options.onRecovery ?? (() => {});
+  if (log.recover !== 'store') return LogKeeper.open(feed, keeperOptions(log, store), onRecovery);
+  let restore: Restore;
+  try {
+    restore = await restoreFrom(options.store!, log.data, store!.rules, options.cache.maxMemory);
+  } catch (error) {
+    feed.close();
+    throw error;
+  }
+  try {
+    const { cursor, epochMin } = restore;
+    const given = { epochMin, filler: restore, ...(cursor === undefined ? {} : { stored: cursor }) };
+    return await LogKeeper.open(feed, { ...keeperOptions(log, store), ...given }, onRecovery);
+  } finally {
+    await restore.close();
+  }
 }
 
 // Carries the log to the database from now on. If that is refused, the log is closed.

@@ -49,6 +49,9 @@ export function progressBar(progress: RecoveryProgress): string {
 }
 
 function progressText({ source, bytes, bytesTotal, records, bytesPerSecond }: RecoveryProgress): string {
+  if (source === 'store') {
+    return `from the database: ${countText(records, 'row')}, ${sizeText(bytes)}, ${sizeText(bytesPerSecond)}/s`;
+  }
   const percent = `${Math.floor(shareOf({ bytes, bytesTotal }) * 100)} % of the ${source}`;
   return `${percent}: ${sizeText(bytes)} of ${sizeText(bytesTotal)}, ${countText(records, 'record')}, ${sizeText(bytesPerSecond)}/s`;
 }
@@ -75,8 +78,13 @@ export function describeRecovery(
 }
 
 function recoveredText(directory: string, recovery: RecoverySummary, entries: number): string {
-  const { from, snapshot, records, bytes, elapsedMs, notices } = recovery;
+  const { from, snapshot, records, bytes, isFull, elapsedMs, notices } = recovery;
   if (from === 'none') return `Began empty: what ${directory} held is discarded`;
+  if (from === 'store') {
+    const read = `${countText(records, 'row')}, ${sizeText(bytes)}, in ${secondsText(elapsedMs)}`;
+    const rest = isFull ? '. Memory is full: other rows are loaded when they are asked for' : '';
+    return `Began with the rows of the database: ${read}${rest}; what ${directory} held is discarded`;
+  }
   const torn = notices.find((notice) => notice.kind === 'torn');
   const unclosed = notices.find((notice) => notice.kind === 'unclosed');
   const left = torn === undefined ? '' : `; ${sizeText(torn.bytes)} of a write that was cut short are left out`;

@@ -19,11 +19,14 @@ export function resolveLogOptions(
   given: CacheOptions | undefined,
   options: Checked<typeof CACHE_OPTIONS>,
 ): ResolvedLogOptions | undefined {
-  const { data, maxMemory, maxValueBytes, sync, recover, snapshot } = options;
+  const { data, maxMemory, maxValueBytes, sync, recover, snapshot, store } = options;
   if (data === undefined) {
     const name = LOG_OPTION_NAMES.find((each) => given?.[each] !== undefined);
     if (name === undefined) return undefined;
     throw misplaced(`The option ${name} is for a cache with a log: give data, the directory of it, too`);
+  }
+  if (recover === 'store' && store === undefined) {
+    throw misplaced("recover: 'store' is for a cache with a database: give store, the database behind it, too");
   }
   if (maxValueBytes > LOGGED_VALUE_BYTES_MAX) {
     throw outOfRange('maxValueBytes', 'at most 64mb where there is a log', given?.maxValueBytes);

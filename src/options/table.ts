@@ -33,6 +33,7 @@ import type {
   AckLevel,
   CacheOptions,
   PromiseOptions,
+  RecoverSource,
   RecoveryProgress,
   RuleOptions,
   ServeOptions,
@@ -355,11 +356,15 @@ export const CACHE_OPTIONS = {
     flag: { names: '--ack <level>', default: 'logged', doc: 'what replies wait for: `logged` or `memory`' },
   },
   recover: {
-    check: kinds.choice<'log' | 'none'>(['log', 'none'], 'log'),
+    check: kinds.choice<RecoverSource>(['log', 'store', 'none'], 'log'),
     default: "'log'",
-    doc: "`'none'` deletes forever what the directory holds",
+    doc: "`'store'` begins with the rows of the database, `'none'` empty; both delete forever what the directory holds",
     ofLog: true,
-    flag: { names: '--recover <source>', default: 'log', doc: '`none` discards what the directory has, forever' },
+    flag: {
+      names: '--recover <source>',
+      default: 'log',
+      doc: '`store` begins with the rows of the database, `none` empty; both discard what the directory has, forever',
+    },
   },
   logLimit: {
     check: kinds.fileSize({ without: 0 }),
@@ -395,7 +400,7 @@ export const CACHE_OPTIONS = {
   onRecovery: {
     check: kinds.callback<(progress: RecoveryProgress) => void>('a function'),
     default: '',
-    doc: "a function that is called a few times a second during recovery with `{ source, bytes, bytesTotal, records, ... }`; `source` is `'snapshot'` or `'log'`",
+    doc: "a function that is called a few times a second during recovery with `{ source, bytes, bytesTotal, records, ... }`; `source` is `'snapshot'`, `'log'` or `'store'`",
     ofLog: true,
   },
   store: {

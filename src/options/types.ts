@@ -84,8 +84,11 @@ export interface CacheOptions<V = any> {
   sync?: SyncOption;
   /** The level that promised verbs and listeners wait for by default; see {@link AckLevel}. Default `'logged'`. */
   ack?: AckLevel;
-  /** `'log'` (default): the cache starts with the entries of the directory. `'none'`: deletes them forever. */
-  recover?: 'log' | 'none';
+  /**
+   * `'log'` (default): the cache starts with the entries of the directory. `'store'`: with the rows of the database, as
+   * many as there is memory for; the directory's entries are deleted. `'none'`: empty; they are deleted forever.
+   */
+  recover?: RecoverSource;
   /**
    * The disk space for the log's segments, without snapshots. Default 4 GiB. Beyond it writes are refused with
    * `ERR_LOG_FULL`.
@@ -194,11 +197,14 @@ export interface SnapshotOptions {
   atClose?: boolean;
 }
 
+/** What a cache with a log begins with. */
+export type RecoverSource = 'log' | 'store' | 'none';
+
 /** The progress of recovery. */
 export interface RecoveryProgress {
-  /** The kind of file being read: a snapshot comes first, if there is one. */
-  readonly source: 'snapshot' | 'log';
-  /** Bytes read so far, and bytes in all. */
+  /** What is being read: of the directory a snapshot comes first, if there is one; or the rows of the database. */
+  readonly source: 'snapshot' | 'log' | 'store';
+  /** Bytes read so far, and bytes in all; of the database's, how many memory has room for. */
   readonly bytes: number;
   readonly bytesTotal: number;
   /** Records read so far. */
@@ -340,7 +346,7 @@ export interface EffectiveOptions {
   /** The absolute path. This and the following properties: only with a log. */
   readonly data?: string;
   readonly sync?: 'always' | 'none' | `${number}ms`;
-  readonly recover?: 'log' | 'none';
+  readonly recover?: RecoverSource;
   readonly logLimit?: number;
   readonly segmentSize?: number;
   /** Of all shards together. */
@@ -416,7 +422,7 @@ export interface ResolvedLogOptions {
   /** The whole path. */
   readonly data: string;
   readonly sync: SyncPolicy;
-  readonly recover: 'log' | 'none';
+  readonly recover: RecoverSource;
   readonly logLimit: number;
   readonly segmentSize: number;
   readonly ringSize: number;

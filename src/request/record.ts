@@ -1,6 +1,7 @@
 /**
- * The record as TypeScript reads it: native/store/record.h draws it, C++ alone writes it, and this file decodes it for
- * readers of logs, snapshots and dumps. Both decoders refuse the same bytes, field for field.
+ * The record as TypeScript reads it: native/store/record.h draws it, C++ alone writes it to logs, snapshots and dumps,
+ * and this file decodes it for their readers. Both decoders refuse the same bytes, field for field. Rows of a database
+ * become records here, for a cache that begins with them.
  *
  * Nothing is copied: a key or a value is a view into the bytes that it was decoded from, and lives as long as they do.
  */
@@ -67,6 +68,39 @@ function fieldBytes(fields: number): number {
   let bytes = 0;
   for (const [bit, size] of FIELD_BYTES) if ((fields & bit) !== 0) bytes += size;
   return bytes;
+}
+
+/** An entry that comes from elsewhere. `expiresWallMs`: 0: never. */
+export interface SetParts {
+  readonly key: Buffer;
+  readonly value: Buffer;
+  readonly codec: number;
+  readonly clientFlags: number;
+  readonly expiresWallMs: number;
+}
+
+/** Writes the record of a set at a place; returns where the next one goes. REQUIRES: recordBytes() have room there. */
+export function writeSet(target: Buffer, at: number, parts: SetParts, version: bigint): number {
+  const { key, value, codec, clientFlags, expiresWallMs } = parts;
+  const bytes = recordBytes(key.length, value.length);
+  target.fill(0, at, at + RECORD_HEADER_BYTES);
+  target.writeUInt32LE(bytes, at);
+  target[at + 4] = RecordKind.set;
+  target[at + 5] = codec | (clientFlags === 0 ? 0 : HAS_CLIENT_FLAGS);
+  target.writeBigUInt64LE(version, at + 8);
+  target.writeBigInt64LE(BigInt(expiresWallMs), at + 16);
+  target.writeUInt32LE(clientFlags, at + 24);
+  target.writeUInt32LE(key.length, at + 28);
+  target.writeUInt32LE(value.length, at + 32);
+  key.copy(target, at + RECORD_HEADER_BYTES);
+  value.copy(target, at + RECORD_HEADER_BYTES + key.length);
+  target.fill(0, at + RECORD_HEADER_BYTES + key.length + value.length, at + bytes);
+  return at + bytes;
+}
+
+/** A version of an epoch. */
+export function versionOf(epoch: number, counter: number): bigint {
+  return (BigInt(epoch) << COUNTER_BITS) + BigInt(counter);
 }
 
 /** The epoch that a version was given in. */

@@ -1,9 +1,10 @@
 /** The log of a cache: what `cache.ts` uses of it. */
 export type { ScribeCommands, ScribeCursor } from './commands.ts';
-export { type KeeperOptions, LogKeeper, type NoticeListener } from './keeper.ts';
+export { type Filler, type KeeperOptions, LogKeeper, type NoticeListener } from './keeper.ts';
 export {
   errorFrom,
   type LogFiles,
+  type OpeningAnswer,
   type OpeningCursor,
   type PlainError,
   plainError,

@@ -24,7 +24,16 @@ import { getSystemErrorMap } from 'node:util';
 import { BroadcastChannel, SHARE_ENV, Worker } from 'node:worker_threads';
 import { CairnError, show } from '../errors.ts';
 import { TIMER_MS_MAX } from '../limits.ts';
-import { type DirectoryLock, nodeFiles, type Place, PROGRESS_BYTES, placeOf, Watermark } from '../log/index.ts';
+import {
+  type DirectoryLock,
+  type FenceState,
+  LogReader,
+  nodeFiles,
+  type Place,
+  PROGRESS_BYTES,
+  placeOf,
+  Watermark,
+} from '../log/index.ts';
 import { lockByAddon } from '../native/directory-lock.ts';
 import { type FeedHandle, FeedState, native, targetsOf } from '../native.ts';
 import type { RecoveryProgress } from '../options/types.ts';
@@ -36,6 +45,8 @@ import {
   errorFrom,
   type LogFiles,
   noticeFrom,
+  type OpeningAnswer,
+  type OpeningQuestion,
   plainError,
   type RecoverySummary,
   type Report,
@@ -54,7 +65,18 @@ const EXIT_LOOK_MS = 50;
 const CLOSE_GRACE_MS = 2000;
 
 /** What a keeper is made with; the rest is in the files. */
-export type KeeperOptions = Omit<ScribeData, 'cacheId' | 'control' | 'place' | 'progress'>;
+export interface KeeperOptions extends Omit<ScribeData, 'cacheId' | 'control' | 'place' | 'progress'> {
+  /** Of a cache that begins with the rows of its database. */
+  readonly filler?: Filler;
+}
+
+/** Brings the rows of a database into a cache that is not ready. */
+export interface Filler {
+  /** The cache is in this epoch; its handle stays the keeper's. */
+  fill(handle: FeedHandle, epoch: number, onProgress: (progress: RecoveryProgress) => void): Promise<OpeningAnswer>;
+  /** Moves the cursor of the database: from now on it follows this log. */
+  adopt(at: Omit<OpeningQuestion & { kind: 'adopt' }, 'kind'> & Pick<FenceState, 'epoch' | 'writer'>): Promise<void>;
+}
 
 /** Gets the notices of the log. */
 export type NoticeListener = (notice: ScribeNotice) => void;
@@ -235,8 +257,9 @@ export class LogKeeper extends ScribeCommands {
     const ready = new Promise<void>((resolve, reject) => {
       this.#onReady = { resolve, reject };
     });
+    const { filler: _, ...options } = this.#options;
     const data: ScribeData = {
-      ...this.#options,
+      ...options,
       place: this.#place,
       start,
       cacheId: this.#handle.cacheId,
@@ -280,6 +303,9 @@ export class LogKeeper extends ScribeCommands {
         this.#notify(notice);
         break;
       }
+      case 'question':
+        void this.#answer(report.question);
+        break;
       case 'done':
         this.#unanswered.settle(report);
         break;
@@ -287,6 +313,25 @@ export class LogKeeper extends ScribeCommands {
         this.#fail(errorFrom(report.error));
         break;
     }
+  }
+
+  async #answer(question: OpeningQuestion): Promise<void> {
+    try {
+      const result = await this.#ask(question, this.#options.filler!);
+      this.#worker?.postMessage({ kind: 'answer', result } satisfies Told);
+    } catch (error) {
+      this.#worker?.postMessage({ kind: 'answer', error: plainError(error) } satisfies Told);
+    }
+  }
+
+  async #ask(question: OpeningQuestion, filler: Filler): Promise<OpeningAnswer> {
+    if (question.kind === 'fill')
+      return filler.fill(this.#handle, question.epoch, (progress) => this.#onProgress(progress));
+    const { logId, position } = question;
+    const reader = new LogReader({ directory: this.#options.directory, progress: this.#progress });
+    const { epoch, writer } = reader.stateAt(position)!;
+    await filler.adopt({ logId, position, epoch, writer });
+    return { rows: 0, bytes: 0, isFull: false };
   }
 
   #onExit(code: number): void {

@@ -49,7 +49,11 @@ export interface ScribeData {
   /** Where the log says how far it is, PROGRESS_BYTES. */
   readonly progress?: SharedArrayBuffer;
   /** `resume`: another thread had the log and has died; the cache is as it was. */
-  readonly start: 'log' | 'none' | 'resume';
+  readonly start: 'log' | 'none' | 'store' | 'resume';
+  /** The cache's epoch is at least this: a database has rows of lower versions. */
+  readonly epochMin?: number;
+  /** Up to where in which log a database has everything. */
+  readonly stored?: { readonly logId: bigint; readonly position: Position };
   /** Words that the keeper sets; see {@link Control}. */
   readonly control: SharedArrayBuffer;
 }
@@ -65,7 +69,27 @@ export const CONTROL_WORDS = 1;
 export type Told =
   | Command
   /** The command of this number is not awaited any more. */
-  | { readonly kind: 'cancel'; readonly id: number };
+  | { readonly kind: 'cancel'; readonly id: number }
+  /** Of the question that it asks while it opens the log. */
+  | { readonly kind: 'answer'; readonly result?: OpeningAnswer; readonly error?: PlainError };
+
+/** What it is told once the log is open. */
+export type Heard = Exclude<Told, { kind: 'answer' }>;
+
+/** What a log that begins with the rows of a database needs of another thread. */
+export type OpeningQuestion =
+  /** Put the rows into memory. */
+  | { readonly kind: 'fill'; readonly epoch: number }
+  /** Move the cursor of the database to this log and position. */
+  | { readonly kind: 'adopt'; readonly logId: bigint; readonly position: Position };
+
+/** What filling has come to. Of another question: nothing. */
+export interface OpeningAnswer {
+  readonly rows: number;
+  readonly bytes: number;
+  /** There was no room for more. */
+  readonly isFull: boolean;
+}
 
 /** What the scribe is asked to do. Each is answered by a `done` with its number. */
 export type Command =
@@ -90,22 +114,25 @@ export type Report =
       readonly files: Omit<LogFiles, 'progress'> | undefined;
     }
   | { readonly kind: 'notice'; readonly notice: ScribeNotice }
+  | { readonly kind: 'question'; readonly question: OpeningQuestion }
   | { readonly kind: 'done'; readonly id: number; readonly result: unknown; readonly error: PlainError | undefined }
   /** It ends, and another thread would do no better. */
   | { readonly kind: 'failed'; readonly error: PlainError };
 
 /** What opening a cache read from its directory. */
 export interface RecoverySummary {
-  /** The option `recover`: with `none` the directory's entries were deleted. */
-  readonly from: 'log' | 'none';
+  /** The option `recover`: with `none` the directory's entries were deleted, with `store` rows came in their place. */
+  readonly from: 'log' | 'none' | 'store';
   /** The snapshot that recovery began with, if there was one. */
   readonly snapshot: SnapshotSummary | undefined;
   /** Snapshots that could not be used, each with the reason. */
   readonly unusable: readonly { readonly name: string; readonly why: string }[];
-  /** Records read from snapshot and log; and the number of those that changed the cache. */
+  /** Records read from snapshot and log, or rows of the database; and the number of those that changed the cache. */
   readonly records: number;
   readonly applied: number;
   readonly bytes: number;
+  /** Of `store`: memory was full before every row was read. */
+  readonly isFull: boolean;
   /** Records that the log reports as lost, and entries of the snapshot that a repair could not save. */
   readonly lost: number;
   readonly elapsedMs: number;

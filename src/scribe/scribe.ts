@@ -23,12 +23,12 @@ import { Losses } from './losses.ts';
 import {
   type Command,
   Control,
+  type Heard,
   plainError,
   plainNotice,
   type Report,
   type ScribeNotice,
   type SnapshotSchedule,
-  type Told,
 } from './message.ts';
 import { LOG_LEVELS, type Metrics } from './metrics.ts';
 import { SnapshotRunner } from './snapshot-runner.ts';
@@ -51,7 +51,7 @@ export interface ScribeOptions {
   /** The keeper's words; see Control. */
   readonly control: Int32Array;
   /** The next command, if there is one. */
-  readonly hear: () => Told | undefined;
+  readonly hear: () => Heard | undefined;
   readonly say: (report: Report) => void;
   /** Stops this thread for `ms` milliseconds. */
   readonly sleep: (ms: number) => void;
@@ -242,7 +242,7 @@ export class Scribe {
 
   // ---- commands ----
 
-  #begin(command: Told): void {
+  #begin(command: Heard): void {
     if (command.kind === 'sync') this.#syncs.push(command);
     else if (command.kind === 'cancel') this.#syncs = this.#syncs.filter(({ id }) => id !== command.id);
     else if (command.kind === 'snapshot') this.#snapshots.ask(command.id);

@@ -8,29 +8,33 @@
  *   that clears everything goes into the log for its readers, and an empty snapshot is taken, which frees the disk;
  *   then the cache is ready. None of the content ever comes back. If a step fails, the directory is as it was, or is
  *   empty.
+ * - `store`: it is discarded like that, and the cache begins with the rows of its database. Another thread reads them
+ *   before anything is changed here; then the cursor of the database is moved to this log.
  * - `resume`: it is in the cache. The thread that wrote it has died. Records that it had drained and not committed are
  *   drained again, and may be in the log twice; versions tell.
  */
 import { CairnError } from '../errors.ts';
 import {
-  type AppendResult,
   eraOf,
   FORMAT_VERSION,
-  type LogBatch,
   type LogClock,
   type LogNotice,
   type LogPort,
+  later,
   type Position,
   type RecordsFrom,
   type Recovery,
   recover,
 } from '../log/index.ts';
-import { type FeedHandle, feedOf, native, numberWord, Word } from '../native.ts';
+import { type FeedHandle, feedOf, native } from '../native.ts';
+import type { RecoveryProgress } from '../options/types.ts';
 import { RecordKind, RecordReader } from '../request/record.ts';
-import { BUFFER_BYTES } from './appending.ts';
+import { Asking } from './asking.ts';
 import { ScribeClock } from './clock.ts';
+import { discard } from './discard.ts';
 import {
   type LogFiles,
+  type OpeningAnswer,
   type OpeningCursor,
   plainNotice,
   type RecoveredByThread,
@@ -41,7 +45,6 @@ import {
 import { Metrics } from './metrics.ts';
 import { Scribe } from './scribe.ts';
 import { summaryOf } from './snapshot-runner.ts';
-import { SnapshotTask, STEP_BYTES } from './snapshot-task.ts';
 
 /** What a log is opened with. */
 export interface OpenLogOptions {
@@ -78,12 +81,13 @@ export function startScribe(options: StartOptions): Scribe {
   try {
     return start(options);
   } catch (error) {
-    if (options.data.start !== 'none' || !(error instanceof CairnError) || error.code !== 'ERR_LOG_CORRUPT')
+    const { start: from } = options.data;
+    if ((from !== 'none' && from !== 'store') || !(error instanceof CairnError) || error.code !== 'ERR_LOG_CORRUPT')
       throw error;
     const { directory } = options.data;
     throw new CairnError(
       'ERR_LOG_CORRUPT',
-      `${error.message}. recover: 'none' discards only a sound log; to discard this one as it is, remove ${directory}`,
+      `${error.message}. recover: '${from}' discards only a sound log; to discard this one as it is, remove ${directory}`,
       { cause: error.cause },
     );
   }
@@ -115,17 +119,22 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
     onNotice: (notice) => say({ kind: 'notice', notice: plainNotice(notice) }),
   });
   try {
-    refuseOwed(log, data);
+    refuseOwed(log, data, files?.logId);
     clock.raise(log.lastTimeMs);
-    if (data.start !== 'resume') handle.startFeed(log.epoch, clock.wallMs());
+    const epoch = Math.max(log.epoch, data.epochMin ?? 0);
+    if (data.start !== 'resume') handle.startFeed(epoch, clock.wallMs());
+    const asking = new Asking(hear, say, sleep);
     const run: Run = { handle, log, clock, metrics, say, cursor: data.cursor };
-    const recovery = data.start === 'log' ? bringBack(run) : data.start === 'none' ? discard(run) : undefined;
+    const recovery = begin(data.start, run, () => asking.ask({ kind: 'fill', epoch }));
     if (recovery === undefined) log.takeOver();
     // Before another thread can attach: the log keeps what the reader needs from the first record on.
-    if (data.cursor !== undefined) placeCursor(log, data.cursor);
+    if (data.start === 'store') log.cursor(data.cursor!.name).place(log.committed);
+    else if (data.cursor !== undefined) placeCursor(log, data.cursor);
     if (recovery === undefined) handle.rewindDrained();
     else {
-      if (data.sync === 'always') makeSafe(log);
+      if (data.sync === 'always' || data.start === 'store') makeSafe(log);
+      // The database follows this log from here on: before, another one may have written to it.
+      if (data.start === 'store') asking.ask({ kind: 'adopt', logId: files!.logId, position: log.committed });
       handle.finishRecovery();
     }
     const [snapshot] = log.snapshots.sound;
@@ -142,7 +151,7 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
       snapshots: data.snapshots,
       logBytes,
       control,
-      hear,
+      hear: asking.hear,
       say,
       sleep,
     });
@@ -160,15 +169,20 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
 
 // Before anything is changed: the database has to have the records behind its cursor, and gets them from a log that is
 // opened with it and recovered.
-function refuseOwed(log: LogPort, { start, refuseBehind, cursor }: ScribeData): void {
+function refuseOwed(log: LogPort, data: ScribeData, logId: bigint | undefined): void {
+  const { start, refuseBehind, cursor, stored } = data;
   if (start === 'resume') return;
   if (refuseBehind !== undefined) refuseBehindCursor(log, refuseBehind, 'open it with store');
-  if (start === 'none' && cursor !== undefined) refuseBehindCursor(log, cursor.name, "open it with recover: 'log'");
+  if (start === 'log' || cursor === undefined) return;
+  // What the database says is newer than what the log has noted of it.
+  const has = stored !== undefined && stored.logId === logId && stored.position <= log.end ? stored.position : 0n;
+  refuseBehindCursor(log, cursor.name, "open it with recover: 'log'", has);
 }
 
-function refuseBehindCursor(log: LogPort, name: string, how: string): void {
-  const position = log.cursors().get(name);
-  if (position === undefined) return;
+function refuseBehindCursor(log: LogPort, name: string, how: string, has: Position = 0n): void {
+  const noted = log.cursors().get(name);
+  if (noted === undefined) return;
+  const position = later(noted, has);
   let records = 0;
   for (const entry of log.entries(position)) if (entry.kind === 'records') records += countChanges(entry.records);
   if (records === 0) return;
@@ -243,6 +257,19 @@ interface Recovered {
   readonly logBytes: number;
 }
 
+function begin(start: ScribeData['start'], run: Run, fill: () => OpeningAnswer): Recovered | undefined {
+  switch (start) {
+    case 'log':
+      return bringBack(run);
+    case 'none':
+      return beginAnew(run);
+    case 'store':
+      return beginAnew(run, fill);
+    case 'resume':
+      return undefined;
+  }
+}
+
 function bringBack({ handle, log, clock, metrics, say, cursor }: Run): Recovered {
   let applied = 0;
   let bytes = 0;
@@ -283,86 +310,30 @@ function bringBack({ handle, log, clock, metrics, say, cursor }: Run): Recovered
     records,
     applied,
     bytes,
+    isFull: false,
     lost,
     elapsedMs,
   };
   return { summary, logBytes };
 }
 
-function discard({ handle, log, clock, say }: Run): Recovered {
+// Memory begins empty, or with what fills it.
+function beginAnew({ handle, log, clock, say }: Run, fill?: () => OpeningAnswer): Recovered {
   const begunMs = clock.steadyMs();
-  // A directory without records needs none of it.
-  const hasContent = log.recordsBefore > 0n || log.snapshots.found.length > 0;
-  if (hasContent) recover({ log, clock, apply() {}, onProgress: (progress) => say({ kind: 'progress', progress }) });
-  log.takeOver();
-  if (hasContent) {
-    let isLogged = appendClear(handle, log);
-    takeWhole(handle, log);
-    // Without a snapshot before the empty one nothing of what was before is kept for the case that it is lost.
-    if (log.snapshots.sound.length > 1) log.reclaim();
-    else log.truncate(log.snapshots.newestVerified!.position);
-    // It was full of what is gone now.
-    if (!isLogged) isLogged = appendGroup(handle, log);
-    if (!isLogged)
-      throw new CairnError('ERR_LOG_FULL', `The log in ${log.name} has no room for the record that discards it`);
-  }
-  const elapsedMs = clock.steadyMs() - begunMs;
+  const onProgress = (progress: RecoveryProgress): void => say({ kind: 'progress', progress });
+  const filled = discard({ handle, log, clock, sleep, onProgress, fill });
   const summary: RecoveredByThread = {
-    from: 'none',
+    from: filled === undefined ? 'none' : 'store',
     snapshot: undefined,
     unusable: [],
-    records: 0,
-    applied: 0,
-    bytes: 0,
+    records: filled?.rows ?? 0,
+    applied: filled?.rows ?? 0,
+    bytes: filled?.bytes ?? 0,
+    isFull: filled?.isFull ?? false,
     lost: 0,
-    elapsedMs,
+    elapsedMs: clock.steadyMs() - begunMs,
   };
   return { summary, logBytes: 0 };
-}
-
-function appendClear(handle: FeedHandle, log: LogPort): boolean {
-  handle.clear();
-  return appendGroup(handle, log);
-}
-
-// What is in the rings: the record of the clear. False: there is no room for it, and it is there still.
-function appendGroup(handle: FeedHandle, log: LogPort): boolean {
-  const buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
-  const bytes = handle.drain(buffer, 0);
-  if (bytes <= 0) throw new Error('Clearing the cache has left no record');
-  const turn = numberWord(Word.place);
-  const batch = {
-    records: [buffer.subarray(0, bytes)],
-    recordCount: numberWord(Word.number),
-    epoch: Math.max(numberWord(Word.version), log.epoch),
-    expectPosition: log.end,
-  };
-  for (let attempt = 0; ; attempt++) {
-    const result = appendNow(log, batch);
-    if (result.kind === 'committed') {
-      handle.commitDrained(turn, result.position, result.end);
-      return true;
-    }
-    if (result.kind === 'unknown' && attempt < 3) continue;
-    handle.rewindDrained();
-    if (result.kind === 'full') return false;
-    throw result.kind === 'unknown' ? result.cause : new Error(`The log answers ${result.kind}`);
-  }
-}
-
-// With nothing else in flight.
-function appendNow(log: LogPort, batch: LogBatch): AppendResult {
-  log.submit(0, batch);
-  for (;;) {
-    const [settled] = log.poll();
-    if (settled !== undefined) return settled.result;
-    sleep(1);
-  }
-}
-
-function takeWhole(handle: FeedHandle, log: LogPort): void {
-  const task = new SnapshotTask({ handle, log });
-  while (task.step(STEP_BYTES) === undefined);
 }
 
 function tooMuchIsOwed({ name: directory }: LogPort): CairnError {

@@ -66,7 +66,7 @@ export function judge(cursors: readonly Cursor[], log: LogIdentity, database: st
   if (cursor.logId !== logId) {
     return new Refusal(
       'other-log',
-      `${database} belongs to another log than the one in ${directory}. Give the directory that belongs to the database, or a database without tables of Cairn`,
+      `${database} belongs to another log than the one in ${directory}. Give the directory that belongs to the database, or a database without tables of Cairn. A new directory with recover: 'store' takes the database over, with its rows as they are`,
     );
   }
   if (cursors.length > 1 || cursor.lane !== ONE_LANE.lane || cursor.laneCount !== ONE_LANE.laneCount) {
@@ -93,6 +93,6 @@ function fenced(database: string, directory: string): Refusal {
 function goneBack(database: string, { directory, oldest, confirmed }: LogIdentity, position: Position): Refusal {
   return new Refusal(
     'gone-back',
-    `${database} has gone back to an earlier state, to position ${position} of the log in ${directory}, which had been written up to ${confirmed} and is kept from ${oldest} on. What is between cannot be written again. Bring the database to a later state, or begin with an empty directory and an empty database`,
+    `${database} has gone back to an earlier state, to position ${position} of the log in ${directory}, which had been written up to ${confirmed} and is kept from ${oldest} on. What is between cannot be written again. Bring the database to a later state, or begin with its rows as they are: an empty directory, and recover: 'store'`,
   );
 }

@@ -6,4 +6,5 @@ export { LoaderService, type LoadSource } from './loader.ts';
 export { STORE_CURSOR, type WriteBackNotice } from './message.ts';
 export { readWriteBackStats, WRITE_BACK_STAT_NAMES, type WriteBackStats } from './metrics.ts';
 export { RemoteWriteBack, type WriteBackActions } from './remote.ts';
-export { connectStore, type SharedStore } from './store.ts';
+export type { Restore } from './restore.ts';
+export { connectStore, restoreFrom, type SharedStore } from './store.ts';

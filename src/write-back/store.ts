@@ -1,7 +1,24 @@
-/** Which database a cache has: what the option `store` leads to, in the thread that writes. */
+/** Which database a cache has: what the option `store` leads to, in the thread that uses it. */
 import { type Backend, makeBackend } from '../backend/index.ts';
 import type { StoreTarget } from '../options.ts';
-import type { Rule } from '../rules/index.ts';
+import { type Rule, RuleSet } from '../rules/index.ts';
+import { Restore } from './restore.ts';
+
+/** Looks at the database that a cache is to begin with, in this thread. */
+export async function restoreFrom(
+  store: StoreTarget,
+  directory: string,
+  rules: readonly Rule[],
+  memoryBytes: number,
+): Promise<Restore> {
+  const isObject = store.kind === 'object';
+  return Restore.open({
+    backend: isObject ? store.backend : await connectStore(store, directory, rules),
+    ownsBackend: !isObject,
+    rules: rules.length === 0 ? undefined : new RuleSet(rules),
+    memoryBytes,
+  });
+}
 
 /** A database that any thread can open. */
 export type SharedStore = Exclude<StoreTarget, { kind: 'object' }>;

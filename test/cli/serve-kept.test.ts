@@ -413,7 +413,10 @@ describe('what is refused', () => {
     const wrong: [string[], string][] = [
       [['--sync', 'sometimes'], "Expected --sync to be 'always', 'none' or an interval such as '10ms'"],
       [['--ack', 'stored'], "argument 'stored' is invalid. Expected --ack to be 'memory' or 'logged', got \"stored\""],
-      [['--recover', 'database'], "argument 'database' is invalid. Expected --recover to be 'log' or 'none'"],
+      [
+        ['--recover', 'database'],
+        "argument 'database' is invalid. Expected --recover to be 'log' or 'store' or 'none'",
+      ],
       [
         ['--log-limit', '1mb', '--segment-size', '1mb'],
         'Expected --log-limit to be at least 4 times --segment-size (4194304 bytes), got "1mb"',

@@ -3,7 +3,15 @@
 
 import { describe, expect, test } from 'vitest';
 import { DumpReader } from '../../src/dump.ts';
-import { epochOf, RecordKind, RecordReader, recordBytes, recordsFault } from '../../src/request/record.ts';
+import {
+  epochOf,
+  RecordKind,
+  RecordReader,
+  recordBytes,
+  recordsFault,
+  versionOf,
+  writeSet,
+} from '../../src/request/record.ts';
 import { withRandom } from '../support/random.ts';
 import { makeRecord, type RecordParts } from '../support/records.ts';
 import { skipUnless } from '../support/skip.ts';
@@ -248,4 +256,22 @@ skipUnless(
   reader.end();
   expect(stored.size).toBe(0);
   cache.close();
+});
+
+test('a set that is written here is the record that the addon would make of it', () => {
+  withRandom((random) => {
+    for (let i = 0; i < 500; i++) {
+      const parts = {
+        key: random.bytes(1 + random.below(40)),
+        value: random.bytes(random.below(60)),
+        codec: random.below(8),
+        clientFlags: random.below(2) * random.bits(),
+        expiresWallMs: random.below(2) * (1_700_000_000_000 + random.below(1e9)),
+      };
+      const record = makeRecord({ kind: 'set', ...parts, epoch: 7, counter: i });
+      const target = Buffer.alloc(8 + record.length, 0xff);
+      expect(writeSet(target, 8, parts, versionOf(7, i))).toBe(target.length);
+      expect(target.subarray(8)).toEqual(record);
+    }
+  });
 });

@@ -572,7 +572,7 @@ describe('options', () => {
     [{ sync: '0.5ms' }, /sync/],
     [{ sync: 10 }, /sync.*got 10/],
     [{ ack: 'stored' }, /ack/],
-    [{ recover: 'all' }, /recover to be 'log' or 'none'/],
+    [{ recover: 'all' }, /recover to be 'log' or 'store' or 'none'/],
     [{ logLimit: '10%' }, /logLimit.*"10%"/],
     [{ logLimit: 10_000 }, /logLimit to be at least 16384 bytes, got 10000/],
     [

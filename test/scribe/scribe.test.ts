@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { type EmbeddedLog, type EmbeddedLogOptions, recover, type SyncPolicy } from '../../src/log/index.ts';
 import { FeedState } from '../../src/native.ts';
 import { BUFFER_BYTES } from '../../src/scribe/appending.ts';
-import { CONTROL_WORDS, type Report, type SnapshotSchedule, type Told } from '../../src/scribe/message.ts';
+import { CONTROL_WORDS, type Heard, type Report, type SnapshotSchedule } from '../../src/scribe/message.ts';
 import { type LogMetric, Metrics } from '../../src/scribe/metrics.ts';
 import { Scribe } from '../../src/scribe/scribe.ts';
 import { withCode } from '../support/errors.ts';
@@ -22,7 +22,7 @@ class Desk {
   readonly scribe: Scribe;
   readonly metrics = new Metrics();
   readonly reports: Report[] = [];
-  readonly commands: Told[] = [];
+  readonly commands: Heard[] = [];
   readonly control = new Int32Array(CONTROL_WORDS);
 
   constructor(

@@ -325,6 +325,20 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     expect(cache.stats().writeBack?.state).toBe('refused');
   });
 
+  test('a new log takes the database over, and the cache that has written to it is refused', async () => {
+    const old = await open();
+    old.set('a', '1');
+    old.set('b', '1');
+    await old.drain();
+    const cache = await directories.open(directories.fresh(), { store: server.url(), recover: 'store' });
+    expect([cache.get('a'), cache.get('b')]).toEqual(['1', '1']);
+    old.set('a', 'old');
+    await expect(old.drain()).rejects.toEqual(withCode('ERR_STORE_REFUSED', /belongs to another log/));
+    cache.set('b', '2');
+    await cache.drain();
+    expect(await rows()).toEqual({ a: '1', b: '2' });
+  });
+
   test('a table that does not fit keeps the cache from opening, and leaves the directory usable', async () => {
     await server.query('CREATE TABLE cairn_entries (key text PRIMARY KEY)');
     await expect(open()).rejects.toEqual(withCode('ERR_BACKEND_UNFIT'));
