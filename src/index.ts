@@ -49,6 +49,7 @@ export type {
   EffectiveOptions,
   LoadContext,
   Loader,
+  LoadsOptions,
   PromiseOptions,
   RawOption,
   RecoveryProgress,

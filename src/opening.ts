@@ -16,6 +16,7 @@ import {
   type Loader,
   type OpeningOptions,
   type RawOption,
+  type ResolvedLoadsOptions,
   type ResolvedLogOptions,
   type ResolvedOptions,
   type ResolvedPromiseOptions,
@@ -27,7 +28,7 @@ import { ReadThroughKeeper } from './read-through/index.ts';
 import { refusalError } from './refusals.ts';
 import { laneCountOf } from './router/index.ts';
 import { type KeeperOptions, LogKeeper, ringBytesOf } from './scribe/index.ts';
-import { type Restore, restoreFrom, STORE_CURSOR, WriteBackKeeper } from './write-back/index.ts';
+import { type LoadLimits, type Restore, restoreFrom, STORE_CURSOR, WriteBackKeeper } from './write-back/index.ts';
 
 /** A handle that was made, joined or attached, for the constructor of Cache. */
 export class Opened {
@@ -198,7 +199,7 @@ async function openLog(feed: FeedHandle, options: OpeningOptions, log: ResolvedL
 // Carries the log to the database from now on. If that is refused, the log is closed.
 async function writeBack(
   options: OpeningOptions,
-  { writeBack: { maxRows, maxBytes, delay, retainBehind, sweepRows }, rules }: ResolvedStoreOptions,
+  { writeBack: { maxRows, maxBytes, delay, retainBehind, sweepRows }, loads, rules }: ResolvedStoreOptions,
   log: LogKeeper,
   cacheId: number,
 ): Promise<void> {
@@ -212,6 +213,7 @@ async function writeBack(
         rules,
         retainMs: retainBehind,
         sweepRows,
+        loads: limitsOf(loads),
         syncsLog: options.cache.log!.sync === 'none',
       },
     });
@@ -227,7 +229,7 @@ async function writeBack(
 const readers = new Set<number>();
 
 // A cache whose misses the database answers. One that is open by this name is joined.
-async function openReading(options: OpeningOptions, { rules }: ResolvedStoreOptions): Promise<Opened> {
+async function openReading(options: OpeningOptions, { loads, rules }: ResolvedStoreOptions): Promise<Opened> {
   if (!isMainThread) {
     throw misplaced('A cache with store is opened on the main thread; other threads use Cache.attach(name)');
   }
@@ -237,13 +239,17 @@ async function openReading(options: OpeningOptions, { rules }: ResolvedStoreOpti
   if (readers.has(cacheId)) return opened;
   readers.add(cacheId);
   try {
-    await ReadThroughKeeper.open({ cacheId, store: options.store!, rules });
+    await ReadThroughKeeper.open({ cacheId, store: options.store!, rules, loads: limitsOf(loads) });
   } catch (error) {
     readers.delete(cacheId);
     handle.close();
     throw error;
   }
   return opened;
+}
+
+function limitsOf({ timeout, negativeTtl }: ResolvedLoadsOptions): LoadLimits {
+  return { timeoutMs: timeout, negativeMs: negativeTtl };
 }
 
 function keeperOptions(log: ResolvedLogOptions, store: ResolvedStoreOptions | undefined): KeeperOptions {
@@ -348,6 +354,7 @@ function firstDifference(options: ResolvedOptions, other: NativeHandle): string 
     store: _name,
     mode: _mode,
     writeBack: _writeBack,
+    loads: _loads,
     rules: _rules,
     ...shown
   } = effectiveOptions(other, given, own.raw, own.promises);
@@ -370,11 +377,18 @@ function logOf(given: ResolvedOptions, shown: Partial<EffectiveOptions>): Resolv
 function flat(options: ResolvedOptions): Record<string, unknown> {
   const { log, store, ...rest } = options;
   const { snapshot, ...ofLog } = log ?? {};
-  const { writeBack, rules, ...ofStore } = store ?? {};
+  const { writeBack, loads, rules, ...ofStore } = store ?? {};
   const nested = (prefix: string, inner: object = {}): object =>
     Object.fromEntries(Object.entries(inner).map(([name, value]) => [`${prefix}.${name}`, value]));
   return {
-    ...{ ...rest, ...ofLog, ...nested('snapshot', snapshot), ...ofStore, ...nested('writeBack', writeBack) },
+    ...{
+      ...rest,
+      ...ofLog,
+      ...nested('snapshot', snapshot),
+      ...ofStore,
+      ...nested('writeBack', writeBack),
+      ...nested('loads', loads),
+    },
     // As text, so that equal ones are the same.
     ...(rules === undefined ? {} : { rules: JSON.stringify(rules) }),
   };

@@ -17,6 +17,7 @@ export {
   type Checked,
   checkAll,
   type Flag,
+  LOADS_OPTIONS,
   type Row,
   RULE_OPTIONS,
   SERVE_OPTIONS,

@@ -10,6 +10,7 @@ import {
   CACHE_OPTIONS,
   type Flag,
   isLoopback,
+  LOADS_OPTIONS,
   type Row,
   SERVE_OPTIONS,
   SNAPSHOT_OPTIONS,
@@ -62,6 +63,7 @@ const flags: readonly Flagged[] = [
   ...of(SNAPSHOT_OPTIONS, 'snapshot.', ['every', 'logBytes']),
   ...of(CACHE_OPTIONS, '', ['store', 'mode']),
   ...of(WRITE_BACK_OPTIONS, 'writeBack.', ['maxRows', 'maxBytes', 'delay', 'retainBehind']),
+  ...of(LOADS_OPTIONS, 'loads.', ['timeout', 'negativeTtl']),
   ...of({ allowOpen: ALLOW_OPEN }, '', ['allowOpen']),
 ];
 
@@ -168,9 +170,11 @@ const OF_LOG: readonly string[] = [
   ...['ack', ...SNAPSHOTS],
 ];
 const WRITE_BACK: readonly string[] = Object.keys(WRITE_BACK_OPTIONS).map((name) => `writeBack.${name}`);
+const LOADS: readonly string[] = Object.keys(LOADS_OPTIONS).map((name) => `loads.${name}`);
 const OF_STORE: readonly string[] = [
   ...Object.entries<Row>(CACHE_OPTIONS).flatMap(([name, row]) => (row.ofStore && SETTABLE.has(name) ? [name] : [])),
   ...WRITE_BACK,
+  ...LOADS,
 ];
 const OF_MEMORY: readonly string[] = Object.keys(CACHE_OPTIONS).filter(
   (name) => SETTABLE.has(name) && name !== 'data' && !OF_LOG.includes(name) && !OF_STORE.includes(name),
@@ -195,9 +199,15 @@ function onlyReads(settings: Settings): boolean {
 }
 
 function storeOptions(settings: Settings): CacheOptions {
-  const ofStore = OF_STORE.filter((name) => !WRITE_BACK.includes(name));
+  const ofStore = OF_STORE.filter((name) => !WRITE_BACK.includes(name) && !LOADS.includes(name));
+  const loads = optionsFrom(settings, Object.keys(LOADS_OPTIONS), 'loads.');
   const writeBack = optionsFrom(settings, Object.keys(WRITE_BACK_OPTIONS), 'writeBack.');
-  return { ...optionsFrom(settings, ['store', ...ofStore]), ...(Object.keys(writeBack).length > 0 && { writeBack }) };
+  const given = (options: object): boolean => Object.keys(options).length > 0;
+  return {
+    ...optionsFrom(settings, ['store', ...ofStore]),
+    ...(given(writeBack) && { writeBack }),
+    ...(given(loads) && { loads }),
+  };
 }
 
 export function serveOptions(settings: Settings): ServeOptions {

@@ -17,6 +17,7 @@ import {
   CACHE_OPTIONS,
   checkBoolean,
   checkNames,
+  LOADS_OPTIONS,
   type Row,
   SERVE_OPTIONS,
   SNAPSHOT_OPTIONS,
@@ -40,6 +41,7 @@ export type Settings = ReadonlyMap<string, Setting>;
 const NESTED: Readonly<Record<string, Readonly<Record<string, Row>>>> = {
   snapshot: SNAPSHOT_OPTIONS,
   writeBack: WRITE_BACK_OPTIONS,
+  loads: LOADS_OPTIONS,
 };
 
 /** Only a program can give these; and a server waits for what its cache does. */

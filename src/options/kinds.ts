@@ -45,10 +45,10 @@ export function duration(without: number): Check<number> {
 }
 
 /** Milliseconds that a timer can wait for. */
-export function timer(without: number, min = 0): Check<number> {
+export function timer(without: number, min = 0, max: number = TIMER_MS_MAX): Check<number> {
   return (given, name) => {
     const ms = parseDuration(name, given, without);
-    if (ms < min || ms > TIMER_MS_MAX) throw outOfRange(name, `between ${min} ms and ${TIMER_MS_MAX} ms`, given);
+    if (ms < min || ms > max) throw outOfRange(name, `between ${min} ms and ${max} ms`, given);
     return ms;
   };
 }

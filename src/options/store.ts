@@ -11,7 +11,7 @@ import type { CacheOptions, ResolvedStoreOptions, StoreTarget } from './types.ts
  */
 export function resolveStoreOptions(
   given: CacheOptions | undefined,
-  { store, mode: givenMode, writeBack, rules }: Checked<typeof CACHE_OPTIONS>,
+  { store, mode: givenMode, writeBack, loads, rules }: Checked<typeof CACHE_OPTIONS>,
   hasLog: boolean,
 ): ResolvedStoreOptions | undefined {
   if (store === undefined) {
@@ -39,7 +39,7 @@ export function resolveStoreOptions(
       `A cache that changes its database keeps each change in a log until it is there: give data, the directory of the log, or mode: 'read-through'`,
     );
   }
-  return { store: store.name, mode, writeBack, rules };
+  return { store: store.name, mode, writeBack, loads, rules };
 }
 
 function checkOwnTables(store: StoreTarget, rules: readonly Rule[]): void {

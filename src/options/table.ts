@@ -32,6 +32,7 @@ import * as ofRules from './rules.ts';
 import type {
   AckLevel,
   CacheOptions,
+  LoadsOptions,
   PromiseOptions,
   RecoverSource,
   RecoveryProgress,
@@ -171,6 +172,34 @@ export const WRITE_BACK_OPTIONS = {
     doc: 'the number of rows a second, at most, that the sweep of expired rows looks at; 0: expired rows stay',
   },
 } as const satisfies Rows<WriteBackOptions>;
+
+/** `loads`. */
+export const LOADS_OPTIONS = {
+  timeout: {
+    check: kinds.timer(5000, 1),
+    default: "'5s'",
+    doc: 'a question to the database that takes longer has failed, and so have the requests that need it',
+    flag: {
+      names: '--load-timeout <time>',
+      default: '5s',
+      doc: 'a question to the database that takes longer has failed, and so have the requests that need it',
+      read: (text) => (/^\d+$/.test(text) ? undefined : text),
+      expected: 'a time with its unit, such as "5s"',
+    },
+  },
+  negativeTtl: {
+    check: kinds.timer(1000, 1000, 3_600_000),
+    default: "'1s'",
+    doc: 'how long a key without a row is known to be absent; between a second and an hour',
+    flag: {
+      names: '--negative-ttl <time>',
+      default: '1s',
+      doc: 'how long a key without a row is known to be absent',
+      read: (text) => (/^\d+$/.test(text) ? undefined : text),
+      expected: 'a time with its unit, such as "1s"',
+    },
+  },
+} as const satisfies Rows<LoadsOptions>;
 
 /** Each of `rules`. */
 export const RULE_OPTIONS = {
@@ -428,6 +457,12 @@ export const CACHE_OPTIONS = {
     check: (given, name, usableMemory) => checkAll(WRITE_BACK_OPTIONS, name, given as WriteBackOptions, usableMemory),
     default: '',
     doc: "`{ maxRows: 1000, maxBytes: '4mb', delay: '50ms', retainBehind: '10m', sweepRows: 1000 }`: how changes share transactions",
+    ofStore: true,
+  },
+  loads: {
+    check: (given, name, usableMemory) => checkAll(LOADS_OPTIONS, name, given as LoadsOptions, usableMemory),
+    default: '',
+    doc: "`{ timeout: '5s', negativeTtl: '1s' }`: how values are loaded from the database",
     ofStore: true,
   },
   rules: {

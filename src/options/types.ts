@@ -120,6 +120,8 @@ export interface CacheOptions<V = any> {
   mode?: StoreMode;
   /** How changes are written to the database. */
   writeBack?: WriteBackOptions;
+  /** How values are loaded from it. */
+  loads?: LoadsOptions;
   /**
    * What the database gets of which keys. Each rule is for the keys that begin with its prefix; of several the longest
    * prefix counts. Keys without a rule are written. Default: no rules.
@@ -182,6 +184,14 @@ export interface WriteBackOptions {
   retainBehind?: Duration;
   /** The number of rows a second, at most, that the sweep of expired rows looks at; 0: none. Default 1000. */
   sweepRows?: number;
+}
+
+/** How values are loaded from the database. */
+export interface LoadsOptions {
+  /** A question to the database that takes longer has failed, and so have the requests that need it. Default 5 s. */
+  timeout?: Duration;
+  /** How long a key without a row is known to be absent: at least a second, and an hour at most. Default 1 s. */
+  negativeTtl?: Duration;
 }
 
 /** When the log is synced to the disk; an interval is from 1 ms to an hour. */
@@ -362,6 +372,7 @@ export interface EffectiveOptions {
   readonly store?: string;
   readonly mode?: StoreMode;
   readonly writeBack?: ResolvedWriteBackOptions;
+  readonly loads?: ResolvedLoadsOptions;
   /** Only with rules. */
   readonly rules?: readonly Rule[];
 }
@@ -396,7 +407,14 @@ export interface ResolvedStoreOptions {
   readonly store: string;
   readonly mode: StoreMode;
   readonly writeBack: ResolvedWriteBackOptions;
+  readonly loads: ResolvedLoadsOptions;
   readonly rules: readonly Rule[];
+}
+
+/** In milliseconds. */
+export interface ResolvedLoadsOptions {
+  readonly timeout: number;
+  readonly negativeTtl: number;
 }
 
 export interface ResolvedWriteBackOptions {

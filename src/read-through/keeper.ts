@@ -9,6 +9,7 @@ import type { StoreTarget } from '../options.ts';
 import type { Rule } from '../rules/index.ts';
 import { errorFrom } from '../scribe/index.ts';
 import { newPulse, ServiceThread, type Supervised, Supervisor } from '../supervisor.ts';
+import type { LoadLimits } from '../write-back/index.ts';
 import type { ReaderData, ReaderReport } from './message.ts';
 import { ReadThroughService } from './service.ts';
 
@@ -19,6 +20,7 @@ export interface ReadThroughOptions {
   readonly cacheId: number;
   readonly store: StoreTarget;
   readonly rules: readonly Rule[];
+  readonly loads: LoadLimits;
 }
 
 export class ReadThroughKeeper {
@@ -65,16 +67,16 @@ export class ReadThroughKeeper {
   }
 
   #start(died: (cause: Error) => void): Supervised {
-    const { cacheId, store, rules } = this.#options;
+    const { cacheId, store, rules, loads } = this.#options;
     const report = (report: ReaderReport): void => this.#onReport(report);
     if (store.kind !== 'object') {
-      const data: ReaderData = { cacheId, store, rules, pulse: this.#pulse };
+      const data: ReaderData = { cacheId, store, rules, loads, pulse: this.#pulse };
       return new ServiceThread(WORKER_FILE, 'cairn loader', data, { report, died });
     }
     const handle = native.attachById(cacheId);
     if (typeof handle === 'number') throw new CairnError('ERR_CLOSED', 'The cache was closed');
     const service = new ReadThroughService({
-      ...{ handle: handle as LoadHandle, rules, pulse: this.#pulse, say: report },
+      ...{ handle: handle as LoadHandle, rules, loads, pulse: this.#pulse, say: report },
       connect: async () => store.backend,
     });
     let holder: NodeJS.Timeout | undefined;

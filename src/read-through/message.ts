@@ -1,13 +1,14 @@
 /** What the keeper and the loader's thread say to each other. Everything can be cloned. */
 import type { Rule } from '../rules/index.ts';
 import type { PlainError } from '../scribe/index.ts';
-import type { SharedStore } from '../write-back/index.ts';
+import type { LoadLimits, SharedStore } from '../write-back/index.ts';
 
 /** workerData of the loader's thread. */
 export interface ReaderData {
   readonly cacheId: number;
   readonly store: SharedStore;
   readonly rules: readonly Rule[];
+  readonly loads: LoadLimits;
   /** supervisor.ts. */
   readonly pulse: SharedArrayBuffer;
 }

@@ -9,7 +9,7 @@ import type { LoadHandle } from '../native.ts';
 import { type Rule, RuleSet } from '../rules/index.ts';
 import { plainError } from '../scribe/index.ts';
 import { beat, PULSE_MS } from '../supervisor.ts';
-import { Calls, LoaderService, type LoadSource, quietClock } from '../write-back/index.ts';
+import { Calls, LoaderService, type LoadLimits, type LoadSource, quietClock } from '../write-back/index.ts';
 import type { ReaderReport } from './message.ts';
 
 /** A call of the database that takes longer counts as failed. Its own limits are shorter, and say more. */
@@ -20,6 +20,7 @@ export interface ReadThroughServiceOptions {
   readonly handle: LoadHandle;
   readonly connect: () => Promise<Backend>;
   readonly rules: readonly Rule[];
+  readonly loads: LoadLimits;
   readonly pulse: SharedArrayBuffer;
   readonly say: (report: ReaderReport) => void;
 }
@@ -34,7 +35,7 @@ export class ReadThroughService implements LoadSource, Looker {
   readonly reached = 0n;
 
   constructor(options: ReadThroughServiceOptions) {
-    const { handle, connect, rules, pulse } = options;
+    const { handle, connect, rules, loads, pulse } = options;
     this.#options = options;
     this.#calls = new Calls({
       ...{ connect, callTimeoutMs: CALL_TIMEOUT_MS, clock: quietClock, random: Math.random },
@@ -45,7 +46,8 @@ export class ReadThroughService implements LoadSource, Looker {
       ...{ handle, source: this },
       stubs: undefined,
       rules: rules.length === 0 ? undefined : new RuleSet(rules),
-      on: { failed: () => {} },
+      ...{ limits: loads, clock: quietClock, random: Math.random },
+      on: { asked: () => {}, failed: () => {}, opened: () => {} },
     });
     this.#beating = setInterval(() => beat(pulse), PULSE_MS).unref();
     lookers.add(this);

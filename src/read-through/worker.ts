@@ -8,7 +8,7 @@ import { connectStore } from '../write-back/index.ts';
 import type { ReaderData, ReaderReport } from './message.ts';
 import { ReadThroughService } from './service.ts';
 
-const { cacheId, store, rules, pulse } = workerData as ReaderData;
+const { cacheId, store, rules, loads, pulse } = workerData as ReaderData;
 const port = parentPort!;
 // A module may take long to load. From then on the service shows that the event loop turns.
 const beating = setInterval(() => beat(pulse), PULSE_MS).unref();
@@ -35,7 +35,7 @@ async function start(): Promise<void> {
   };
   const handle = native.attachById(cacheId);
   if (typeof handle === 'number') say({ kind: 'closed' });
-  else new ReadThroughService({ handle: handle as LoadHandle, connect, rules, pulse, say });
+  else new ReadThroughService({ handle: handle as LoadHandle, connect, rules, loads, pulse, say });
 }
 
 await start();

@@ -2,7 +2,7 @@
 export { Calls } from './calls.ts';
 export { quietClock } from './clock.ts';
 export { WriteBackKeeper, type WriteBackListener } from './keeper.ts';
-export { LoaderService, type LoadSource } from './loader.ts';
+export { LoaderService, type LoadLimits, type LoadSource } from './loader.ts';
 export { STORE_CURSOR, type WriteBackNotice } from './message.ts';
 export { readWriteBackStats, WRITE_BACK_STAT_NAMES, type WriteBackStats } from './metrics.ts';
 export { RemoteWriteBack, type WriteBackActions } from './remote.ts';

@@ -11,21 +11,43 @@
  *
  * A row that is read loses to any newer write: the load's ticket sees to that. And an answer counts only if the cursor
  * that was read with it is not behind the furthest one that was seen: otherwise the database has gone back, and the
- * writer is told; or a standby that lags has answered.
+ * writer is told; or a standby that lags has answered. Then the database is asked again, as long as a load may take.
+ *
+ * While the database does not answer, loads are refused at once: circuit.ts.
  */
-import type { Backend, Cursor, Loaded } from '../backend/index.ts';
+import type { Backend, Cursor, Loaded, RowValue } from '../backend/index.ts';
 import { type LoadEnd, Loader, type PendingLoad } from '../loads.ts';
 import type { Position } from '../log/index.ts';
 import type { LoadHandle } from '../native.ts';
 import type { RuleSet } from '../rules/index.ts';
+import { Circuit } from './circuit.ts';
+import type { WriterClock } from './clock.ts';
 import type { StubResolver } from './stub-resolver.ts';
 
 /** Keys of one question to the database. */
 const BATCH_KEYS = 256;
 /** Questions at a time. */
 const QUESTIONS_MAX = 4;
-/** How long a key without a row is known to be absent. */
-const NEGATIVE_MS = 1000;
+/** How often a database that has gone back is asked again. */
+const BEHIND_MS = 50;
+
+/** What loads may take, and leave. */
+export interface LoadLimits {
+  /** The longest time that a question may take, in milliseconds. */
+  readonly timeoutMs: number;
+  /** How long a key without a row is known to be absent, in milliseconds; at least a second. */
+  readonly negativeMs: number;
+}
+
+/** What the loader tells; called synchronously, must not throw. */
+export interface LoaderEvents {
+  /** A question to the database has ended. */
+  asked(keys: number, elapsedMs: number): void;
+  /** Loads have failed. */
+  failed(error: Error): void;
+  /** The database does not answer: it is left in peace for a while. */
+  opened(): void;
+}
 
 /** Where the loader reads. */
 export interface LoadSource {
@@ -44,22 +66,32 @@ export interface LoaderServiceOptions {
   readonly stubs: StubResolver | undefined;
   /** Which keys the database is asked for; undefined: all. */
   readonly rules: RuleSet | undefined;
-  readonly on: { failed(error: Error): void };
+  readonly limits: LoadLimits;
+  readonly clock: WriterClock;
+  /** In [0, 1). */
+  readonly random: () => number;
+  readonly on: LoaderEvents;
 }
 
 export class LoaderService {
   readonly #source: LoadSource;
   readonly #stubs: StubResolver | undefined;
   readonly #rules: RuleSet | undefined;
-  readonly #on: LoaderServiceOptions['on'];
+  readonly #limits: LoadLimits;
+  readonly #clock: WriterClock;
+  readonly #circuit: Circuit;
+  readonly #on: LoaderEvents;
   readonly #loader: Loader;
   #questions = 0;
   #isClosed = false;
 
-  constructor({ handle, source, stubs, rules, on }: LoaderServiceOptions) {
+  constructor({ handle, source, stubs, rules, limits, clock, random, on }: LoaderServiceOptions) {
     this.#source = source;
     this.#stubs = stubs;
     this.#rules = rules;
+    this.#limits = limits;
+    this.#clock = clock;
+    this.#circuit = new Circuit({ clock, random });
     this.#on = on;
     this.#loader = new Loader(handle, () => this.#pump());
     this.#pump();
@@ -77,8 +109,15 @@ export class LoaderService {
       const loads = this.#loader.drain(BATCH_KEYS);
       if (loads.length === 0) return;
       const ask = this.#answerWithoutDatabase(loads);
-      if (ask.length > 0) void this.#askDatabase(ask);
+      if (ask.length === 0) continue;
+      if (this.#circuit.admits()) void this.#askDatabase(ask);
+      else this.#refuse(ask, `the database does not answer: ${this.#circuit.why}`);
     }
+  }
+
+  #refuse(loads: readonly PendingLoad[], why: string): void {
+    this.#on.failed(new Error(why));
+    this.#loader.finish(loads.map(({ id }) => ({ kind: 'failed', id, why })));
   }
 
   // Ends the loads of keys that the database does not have yet, and of those that it never has; returns the others.
@@ -98,29 +137,69 @@ export class LoaderService {
     const resolved = this.#stubs?.resolve(key);
     if (resolved?.kind === 'failed') return { kind: 'failed', id, why: resolved.why };
     if (resolved?.kind === 'memory') return { kind: 'again', id };
-    return this.#rules?.loads(key) === false ? { kind: 'absent', id, forMs: NEGATIVE_MS } : undefined;
+    return this.#rules?.loads(key) === false ? this.#absent(id) : undefined;
+  }
+
+  #absent(id: number): LoadEnd {
+    return { kind: 'absent', id, forMs: this.#limits.negativeMs };
   }
 
   async #askDatabase(loads: readonly PendingLoad[]): Promise<void> {
     this.#questions++;
-    let ends: LoadEnd[];
+    const begunMs = this.#clock.steadyMs();
     try {
-      const { reached } = this.#source;
-      const loaded = await this.#source.use((backend) => backend.load(loads.map(({ key }) => key)));
-      if (isBehind(loaded.cursors, reached)) {
-        this.#source.doubt();
-        throw new Error('the database has gone back to an earlier state');
-      }
-      ends = loads.map(({ id }, i) => endOf(id, loaded.rows[i]));
+      const { rows } = await this.#withinTime(this.#load(loads, begunMs));
+      this.#circuit.succeeded();
+      this.#on.asked(loads.length, this.#clock.steadyMs() - begunMs);
+      const ends = loads.map(({ id }, i) => {
+        const row = rows[i];
+        return row === undefined ? this.#absent(id) : endOf(id, row);
+      });
+      if (!this.#isClosed) this.#loader.finish(ends);
     } catch (error) {
-      this.#on.failed(error instanceof Error ? error : new Error(String(error)));
       const why = reasonOf(error);
-      ends = loads.map(({ id }) => ({ kind: 'failed', id, why }));
+      if (error instanceof Behind) this.#circuit.succeeded();
+      else if (this.#circuit.failed(why)) this.#on.opened();
+      if (!this.#isClosed) this.#refuse(loads, why);
     }
     this.#questions--;
-    if (this.#isClosed) return;
-    this.#loader.finish(ends);
     this.#pump();
+  }
+
+  async #load(loads: readonly PendingLoad[], begunMs: number): Promise<Loaded> {
+    const keys = loads.map(({ key }) => key);
+    for (;;) {
+      const { reached } = this.#source;
+      const loaded = await this.#source.use((backend) => backend.load(keys));
+      if (!isBehind(loaded.cursors, reached)) return loaded;
+      this.#source.doubt();
+      const leftMs = begunMs + this.#limits.timeoutMs - this.#clock.steadyMs();
+      if (leftMs <= BEHIND_MS || this.#isClosed) throw new Behind();
+      await new Promise<void>((resolve) => this.#clock.after(BEHIND_MS, resolve));
+    }
+  }
+
+  // What the database answers later is not used.
+  async #withinTime<T>(loading: Promise<T>): Promise<T> {
+    const { timeoutMs } = this.#limits;
+    let timer: { stop(): void } | undefined;
+    const late = new Promise<never>((_, reject) => {
+      const error = new Error(`the database did not answer within ${timeoutMs} ms`);
+      timer = this.#clock.after(timeoutMs, () => reject(error));
+    });
+    loading.catch(() => {});
+    try {
+      return await Promise.race([loading, late]);
+    } finally {
+      timer?.stop();
+    }
+  }
+}
+
+/** The database has answered, and lacks what it had. */
+class Behind extends Error {
+  constructor() {
+    super('the database has gone back to an earlier state');
   }
 }
 
@@ -128,9 +207,7 @@ function isBehind(cursors: readonly Cursor[], reached: Position): boolean {
   return reached > 0n && !cursors.some(({ position }) => position >= reached);
 }
 
-function endOf(id: number, row: Loaded['rows'][number]): LoadEnd {
-  if (row === undefined) return { kind: 'absent', id, forMs: NEGATIVE_MS };
-  const { value, codec, clientFlags, expiresWallMs } = row;
+function endOf(id: number, { value, codec, clientFlags, expiresWallMs }: RowValue): LoadEnd {
   return { kind: 'value', id, value, codec, clientFlags, expiresWallMs };
 }
 

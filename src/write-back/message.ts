@@ -3,12 +3,14 @@ import { HISTORY_PREFIX } from '../log/index.ts';
 import type { Rule } from '../rules/index.ts';
 import type { Answer, LogFiles, PlainError } from '../scribe/index.ts';
 import type { BatchLimits } from './batcher.ts';
+import type { LoadLimits } from './loader.ts';
 import type { SharedStore } from './store.ts';
 import type { WriterState } from './writer.ts';
 
 /** How a log is written back. */
 export interface WriteBackOptions {
   readonly limits: BatchLimits;
+  readonly loads: LoadLimits;
   /** What happens to the changes of which keys. */
   readonly rules: readonly Rule[];
   /** For how long the log keeps what the database has; 0: it does not. */

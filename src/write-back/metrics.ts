@@ -29,7 +29,12 @@ export const WRITE_BACK_METRICS = [
   'healings',
   'historyMs',
   'historyBytes',
+  'questions',
+  'keysAsked',
+  'questionMeanMs',
+  'questionMaxMs',
   'loadsFailed',
+  'circuitOpened',
   'sweptRows',
   'sweepsFailed',
 ] as const;
@@ -122,8 +127,15 @@ export interface WriteBackStats {
   /** What the log keeps for that: the time that the database may go back, and the bytes of the log. */
   historyMs: number;
   historyBytes: number;
-  /** Questions to the database for values that failed; their requests were refused. */
+  /** Questions to the database for rows that were answered, the keys in them, and the mean and the longest time. */
+  questions: number;
+  keysAsked: number;
+  questionMeanMs: number;
+  questionMaxMs: number;
+  /** Questions that failed, or were not asked because the database did not answer; their requests were refused. */
   loadsFailed: number;
+  /** Times that the database was left in peace for a while, because it did not answer. */
+  circuitOpened: number;
   /** Expired rows that the sweep has removed, and steps of it that failed. */
   sweptRows: number;
   sweepsFailed: number;

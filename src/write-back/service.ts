@@ -90,7 +90,12 @@ export class WriterService {
     this.#loader = new LoaderService({
       ...{ handle, rules, source: this.#writer },
       stubs: new StubResolver(handle, finder),
-      on: { failed: () => this.#metrics.add('loadsFailed', 1) },
+      ...{ limits: options.loads, clock, random },
+      on: {
+        asked: (keys, elapsedMs) => this.#onAsked(keys, elapsedMs),
+        failed: () => this.#metrics.add('loadsFailed', 1),
+        opened: () => this.#metrics.add('circuitOpened', 1),
+      },
     });
     if (options.sweepRows > 0) {
       this.#sweeper = new Sweeper({
@@ -202,6 +207,15 @@ export class WriterService {
     for (const letter of batch.deadLetters.slice(0, DEAD_LETTERS_TOLD)) this.#notify(noticeOf(letter));
     const more = batch.deadLetters.length - DEAD_LETTERS_TOLD;
     if (more > 0) this.#notify({ kind: 'dead-letters', count: more });
+  }
+
+  #onAsked(keys: number, elapsedMs: number): void {
+    const metrics = this.#metrics;
+    metrics.add('questions', 1);
+    metrics.add('keysAsked', keys);
+    metrics.set('questionMaxMs', Math.max(metrics.get('questionMaxMs'), elapsedMs));
+    const mean = metrics.get('questionMeanMs');
+    metrics.set('questionMeanMs', mean + (elapsedMs - mean) / metrics.get('questions'));
   }
 
   #notify(notice: WriteBackNotice): void {

@@ -154,6 +154,47 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     expect(await server.query('SELECT count(*)::int AS rows FROM cairn_entries')).toEqual([{ rows: 0 }]);
   });
 
+  test('a database that does not answer is left in peace for a while, and asked again', async () => {
+    const cache = await open({ loads: { timeout: '200ms' } });
+    await evicted(cache, { a: '1' });
+    const refused = (): Promise<unknown> => cache.promises.get('a').catch(({ code, message }) => [code, message]);
+    // The row cannot be read while another transaction has the table.
+    const client = await server.connect();
+    await client.query('BEGIN; LOCK TABLE cairn_entries');
+    try {
+      expect(await refused()).toEqual(['ERR_NOT_RESIDENT', expect.stringContaining('did not answer within 200 ms')]);
+      await expect
+        .poll(refused)
+        .toEqual(['ERR_NOT_RESIDENT', expect.stringContaining('the database does not answer: ')]);
+      await expect.poll(() => cache.stats().writeBack?.circuitOpened).toBeGreaterThan(0);
+      await expect.poll(() => cache.stats().writeBack?.loadsFailed).toBeGreaterThan(3);
+    } finally {
+      await client.query('ROLLBACK');
+      await client.end();
+    }
+    await expect.poll(() => refused(), { timeout: 20_000 }).toBe('1');
+    await expect.poll(() => cache.stats().writeBack?.questions).toBeGreaterThan(0);
+  });
+
+  test('a key without a row is asked for again when it has been absent for negativeTtl', async () => {
+    const insert = (key: string): Promise<unknown> =>
+      server.query(
+        `INSERT INTO cairn_entries (key, value, codec, client_flags, expires_ms, version) VALUES ('${key}', '1', 1, 0, 0, 1)`,
+      );
+    const patient = await open({ loads: { negativeTtl: '1h' } });
+    expect(await patient.promises.get('a')).toBeUndefined();
+    expect(await patient.promises.get('b')).toBeUndefined();
+    await insert('a');
+    expect(await patient.promises.get('a'), 'known to be absent').toBeUndefined();
+    expect(await patient.promises.add('b', 'now')).toBe('stored');
+    expect(await patient.promises.get('b')).toBe('now');
+    await patient.close();
+    const cache = await open({ loads: { negativeTtl: '1s' } });
+    expect(await cache.promises.get('c')).toBeUndefined();
+    await insert('c');
+    await expect.poll(() => cache.promises.get('c'), { timeout: 20_000 }).toBe('1');
+  });
+
   test('an older value that is being loaded does not replace a newer one', async () => {
     const cache = await open();
     for (let round = 0; round < 50; round++) {
