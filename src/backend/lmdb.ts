@@ -21,6 +21,7 @@
 import { closeSync, mkdirSync, openSync, readSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { CairnError } from '../errors.ts';
+import { type Rule, RuleSet } from '../rules/index.ts';
 import type { Backend, Cursor, ErrorClass, Loaded, Row, WriteBatch, WriteOutcome } from './backend.ts';
 import { decodeCursor, encodeCursor, mayMove } from './cursors.ts';
 import { alive } from './dead-letters.ts';
@@ -29,6 +30,7 @@ import { type NewestChanges, newestChanges } from './newest.ts';
 import { classOfOwn } from './own-errors.ts';
 import { decodeRow, encodeRow, expiryOf, keyOf, retime, versionOf } from './row-bytes.ts';
 import { rowKeyOf } from './row-key.ts';
+import { mayStillSweep, type SweepPiece, type Swept } from './sweep.ts';
 
 export interface LmdbOptions {
   /** The file. Its folder is made if it is missing. */
@@ -38,6 +40,8 @@ export interface LmdbOptions {
   readonly full?: 'refuse' | 'evict' | undefined;
   /** Unix milliseconds: which rows have expired. */
   readonly clock?: (() => number) | undefined;
+  /** Which rows stay when they have expired. Default: none. */
+  readonly rules?: readonly Rule[] | undefined;
 }
 
 /** What is used of the package lmdb. */
@@ -111,6 +115,7 @@ export class LmdbBackend implements Backend {
   readonly level = 'transactional';
   readonly #options: LmdbOptions;
   readonly #clock: () => number;
+  readonly #rules: RuleSet;
   /** Of scans that are under way. */
   readonly #snapshots = new Set<Snapshot>();
   #opened: Opened | undefined;
@@ -122,6 +127,7 @@ export class LmdbBackend implements Backend {
     this.#options = options;
     this.name = `LMDB in ${options.path}`;
     this.#clock = options.clock ?? Date.now;
+    this.#rules = new RuleSet(options.rules ?? []);
   }
 
   async open(): Promise<void> {
@@ -225,6 +231,41 @@ export class LmdbBackend implements Backend {
       if (plan.kind === 'moved') return plan;
       if (await perform(this.#ready(), plan)) return { kind: 'committed', deadLetters: [] };
     }
+  }
+
+  async sweep(piece: SweepPiece): Promise<Swept | undefined> {
+    for (;;) {
+      const found = this.#reading((opened, snapshot) => this.#sweepPlan(opened, snapshot, piece));
+      if (found === undefined) return undefined;
+      const { plan, place } = found;
+      const removed = plan.removes.length;
+      if (removed === 0 || (await perform(this.#ready(), plan))) return { removed, place };
+    }
+  }
+
+  /** What a piece of a sweep removes of this state of the database; the cursor stays where it is. */
+  #sweepPlan(opened: Opened, transaction: Snapshot, { at, expiredAtMs, place, rows }: SweepPiece) {
+    const cursors = cursorsIn(opened, transaction);
+    const cursor = cursors.find(({ lane }) => lane === at.lane);
+    if (cursor === undefined || !mayStillSweep([cursor], at)) return undefined;
+    const removes: Buffer[] = [];
+    let last: Buffer | undefined;
+    let count = 0;
+    const from = place?.after?.[0] as Buffer | undefined;
+    for (const { key, value } of rangeFrom(opened, from, { transaction, limit: rows })) {
+      last = Buffer.from(key);
+      count++;
+      const expiresMs = expiryOf(value);
+      if (expiresMs !== 0 && expiresMs <= expiredAtMs && this.#rules.sweeps(keyOf(last, value))) removes.push(last);
+    }
+    const plan: Plan = {
+      kind: 'write',
+      to: cursor,
+      count: opened.batches.get(COUNT, { transaction })?.readDoubleLE(),
+      removes,
+      puts: [],
+    };
+    return { plan, place: count < rows ? undefined : { table: 0, after: [last] } };
   }
 
   /** What a batch does to this state of the database. */

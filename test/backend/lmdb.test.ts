@@ -79,6 +79,24 @@ describeBackend('LMDB', {
     fresh();
   },
   make: (clock) => new LmdbBackend({ path, clock }),
+  sweeps: true,
+});
+
+test('a sweep of LMDB leaves the rows of a rule that keeps them, also of long keys', async () => {
+  fresh();
+  const prefix = 'k'.repeat(1500);
+  const rules = [{ prefix, skip: false, deleteOnExpire: false }];
+  const subject = new Subject((clock) => new LmdbBackend({ path, clock, rules }));
+  await subject.backend.open();
+  try {
+    const more = { expiresWallMs: NOW_MS + 1 };
+    await subject.write(set(`${prefix} 1`, 'x', more), set('k', 'x', more), set('j'.repeat(1501), 'x', more));
+    const piece = { at: subject.cursor!, expiredAtMs: NOW_MS + 1, place: undefined, rows: 10 };
+    expect(await subject.backend.sweep!(piece)).toEqual({ removed: 2, place: undefined });
+    expect(await subject.texts(`${prefix} 1`, 'k')).toEqual(['x', undefined]);
+  } finally {
+    await subject.backend.close();
+  }
 });
 
 describe('LMDB', () => {
