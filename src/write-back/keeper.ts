@@ -67,6 +67,7 @@ export class WriteBackKeeper implements WriteBackActions {
   readonly #files: LogFiles;
   readonly #handle: LoadHandle & BackedHandle;
   readonly #pulse = newPulse();
+  readonly #reached = new SharedArrayBuffer(BigUint64Array.BYTES_PER_ELEMENT);
   readonly #numbers = new SharedArrayBuffer(NUMBERS_BYTES);
   readonly #metrics = new WriteBackMetrics(this.#numbers);
   readonly #unanswered = new Unanswered<WriterCommand>();
@@ -237,7 +238,14 @@ export class WriteBackKeeper implements WriteBackActions {
 
   #start(died: (cause: Error) => void): RunningWriter {
     const { store, options, cacheId, log } = this.#options;
-    const given = { files: this.#files, options, isPaused: this.#isPaused, pulse: this.#pulse, numbers: this.#numbers };
+    const given = {
+      files: this.#files,
+      options,
+      isPaused: this.#isPaused,
+      pulse: this.#pulse,
+      reached: this.#reached,
+      numbers: this.#numbers,
+    };
     const events: RunningEvents = { report: (report) => this.#onReport(report), died };
     if (store.kind !== 'object') return new WriterThread({ ...given, cacheId, store }, events);
     return new WriterHere({ ...given, backend: store.backend, log, handle: this.#handle }, events);

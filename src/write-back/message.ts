@@ -30,6 +30,11 @@ export interface WriterData {
   readonly isPaused: boolean;
   /** Words that show that its event loop turns: supervisor.ts. */
   readonly pulse: SharedArrayBuffer;
+  /**
+   * The furthest position up to which the database had everything, of 64 bits: memory counts on it, also if the thread
+   * that knew it has died.
+   */
+  readonly reached: SharedArrayBuffer;
   /** The numbers of metrics.ts. */
   readonly numbers: SharedArrayBuffer;
 }

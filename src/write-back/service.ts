@@ -30,7 +30,7 @@ const DEAD_LETTERS_TOLD = 20;
 
 export interface WriterServiceOptions
   extends Pick<WriterOptions, 'log' | 'marks' | 'connect' | 'clock' | 'random'>,
-    Pick<WriterData, 'options' | 'isPaused' | 'pulse' | 'numbers'> {
+    Pick<WriterData, 'options' | 'isPaused' | 'pulse' | 'reached' | 'numbers'> {
   /** Of the cache; stays the caller's. */
   readonly handle: LoadHandle & BackedHandle;
   readonly finder: RecordFinder;
@@ -71,6 +71,7 @@ export class WriterService {
       limits: options.limits,
       rules,
       retainMs: options.retainMs,
+      reached: given.reached,
       callTimeoutMs: CALL_TIMEOUT_MS,
       clock,
       random,

@@ -12,7 +12,7 @@ import { WriterService } from './service.ts';
 import { connectStore } from './store.ts';
 import { StoredMarks } from './stored-marks.ts';
 
-const { cacheId, files, store, options, isPaused, pulse, numbers } = workerData as WriterData;
+const { cacheId, files, store, options, isPaused, pulse, reached, numbers } = workerData as WriterData;
 const port = parentPort!;
 // A module may take long to load. From then on the service shows that the event loop turns.
 const beating = setInterval(() => beat(pulse), PULSE_MS).unref();
@@ -45,6 +45,7 @@ async function start(): Promise<WriterService | undefined> {
     clock: systemClock,
     random: Math.random,
     pulse,
+    reached,
     numbers,
     handle,
     say,

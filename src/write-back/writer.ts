@@ -93,6 +93,8 @@ export interface WriterOptions extends Omit<CallsOptions, 'ending' | 'onFailed'>
   readonly rules?: RuleSet | undefined;
   /** For how long the log keeps what the database has; 0: it does not. */
   readonly retainMs: number;
+  /** How far the database was, as WriterData says. */
+  readonly reached: SharedArrayBuffer;
   readonly on: WriterEvents;
 }
 
@@ -121,8 +123,8 @@ export class Writer {
   #cursor: Cursor | undefined;
   /** Everything before this is in the database. */
   #confirmed: Position;
-  /** The furthest that it was: beyond `confirmed` while the database is healed. */
-  #reached: Position;
+  /** The furthest that it was, by whichever writer of the cache: beyond `confirmed` while the database is healed. */
+  readonly #reached: BigUint64Array;
   /** When the cursor of the database was last known to be where it should; undefined: it is to be looked at. */
   #seenMs: number | undefined;
   /** What a look at the database has found instead. */
@@ -139,8 +141,9 @@ export class Writer {
     this.#options = options;
     this.#log = log;
     this.#clock = clock;
-    this.#confirmed = log.confirmed;
-    this.#reached = log.confirmed;
+    this.#reached = new BigUint64Array(options.reached);
+    this.#reached[0] = later(this.reached, log.confirmed);
+    this.#confirmed = this.reached;
     this.#logCursor = new FollowingCursor(log, clock);
     this.#history = new KeptHistory({
       ...{ log, clock, retainMs: options.retainMs },
@@ -177,12 +180,12 @@ export class Writer {
    * whose cursor is before this, is of an earlier state: tell it to doubt().
    */
   get reached(): Position {
-    return this.#reached;
+    return this.#reached[0]!;
   }
 
   /** The database has gone back, and does not have all yet that it had. */
   get isHealing(): boolean {
-    return this.#confirmed < this.#reached;
+    return this.#confirmed < this.reached;
   }
 
   /** What the log keeps for a database that goes back: the time that it may go back by, and the bytes. */
@@ -362,7 +365,7 @@ export class Writer {
   // The database has. From now on everything behind this is owed to it.
   async #goBack(position: Position): Promise<void> {
     this.#confirmed = position;
-    this.#options.on.healing(this.#log.bytesFrom(position) - this.#log.bytesFrom(this.#reached));
+    this.#options.on.healing(this.#log.bytesFrom(position) - this.#log.bytesFrom(this.reached));
     await this.#logCursor.goBack(position);
   }
 
@@ -497,7 +500,7 @@ export class Writer {
     return {
       directory,
       logId,
-      confirmed: this.#reached,
+      confirmed: this.reached,
       oldest: this.#log.oldest(),
       end: this.#log.end(),
       stateAt: (position) => this.#log.stateAt(position),
@@ -507,7 +510,7 @@ export class Writer {
   #confirm(position: Position): void {
     const wasHealing = this.isHealing;
     this.#confirmed = later(this.#confirmed, position);
-    this.#reached = later(this.#reached, position);
+    this.#reached[0] = later(this.reached, position);
     this.#see();
     if (wasHealing && !this.isHealing) {
       this.#options.on.healed();

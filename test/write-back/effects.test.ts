@@ -74,6 +74,7 @@ async function round(random: Random): Promise<number> {
         },
         limits: { rows: 1 + random.below(20), bytes: 2 ** 20, delayMs: random.below(40) },
         retainMs: 600_000,
+        reached: new SharedArrayBuffer(8),
         callTimeoutMs: 500,
         clock,
         random: () => random.below(1000) / 1000,

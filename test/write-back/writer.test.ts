@@ -21,6 +21,7 @@ class World {
   callMs = 1;
   fault: WorldBackend['fault'] = () => undefined;
   retainMs = 600_000;
+  reached = new SharedArrayBuffer(8);
   readonly told: string[] = [];
   limits: BatchLimits = { rows: 100, bytes: 2 ** 20, delayMs: 20 };
   #writer: Writer | undefined;
@@ -44,6 +45,7 @@ class World {
       },
       limits: this.limits,
       retainMs: this.retainMs,
+      reached: this.reached,
       callTimeoutMs: CALL_TIMEOUT_MS,
       clock: this.clock,
       random: () => 0,
@@ -551,6 +553,18 @@ describe('a database that goes back to an earlier state', () => {
     const next = await new World(world.log, world.database).run();
     expect(next.rows).toEqual({ a: '3', b: '1' });
     expect(next.writer.state).toBe('writing');
+  });
+
+  test('while the thread of the writer is restarted is healed by the next one, though the log had not noted all', async () => {
+    const { world, putBack } = await written();
+    world.log.confirmed = 0n;
+    putBack();
+    const next = new World(world.log, world.database);
+    next.reached = world.reached;
+    expect(next.writer.reached).toBe(world.log.end());
+    await next.run();
+    expect(next.told).toEqual([expect.stringMatching(/^healing [1-9]/), 'healed']);
+    expect(next.rows).toEqual({ a: '3', b: '1' });
   });
 
   test('further than the log goes is refused by name, and nothing is written', async () => {
