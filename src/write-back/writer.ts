@@ -382,7 +382,6 @@ export class Writer {
         moved = outcome;
         break;
       }
-      if (!this.#isEnding) this.#logCursor.follow(this.#confirmed);
     }
     this.#stopGathering.abort();
     this.#changed.notify();
@@ -483,10 +482,14 @@ export class Writer {
     }
   }
 
-  // Of what changes no row, and so belongs to no batch.
+  // Of what changes no row, and so belongs to no batch. The log forgets records behind the marks only: memory looks
+  // there for a value that has left it, until its mark says that the database has it.
   #raiseMarks(): void {
     const { marks } = this.#options;
-    if (this.has(marks.openedAt)) marks.raiseRecovered();
+    if (this.has(marks.openedAt)) {
+      marks.raiseRecovered();
+      if (this.#confirmed > this.#logCursor.position) this.#logCursor.follow(this.#confirmed);
+    }
     const barren = this.#batcher.takeBarren();
     if (barren !== undefined) marks.raise(barren);
   }

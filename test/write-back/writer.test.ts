@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { HALTED_RETRY_MS } from '../../src/write-back/backoff.ts';
 import { BARREN_BYTES_MAX, type BatchLimits } from '../../src/write-back/batcher.ts';
 import { LOG_CURSOR_MS } from '../../src/write-back/following-cursor.ts';
+import type { WriterMarks } from '../../src/write-back/stored-marks.ts';
 import { type Committed, LOOK_MS, Writer, type WriterState } from '../../src/write-back/writer.ts';
 import type { RecordParts } from '../support/records.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
@@ -22,6 +23,7 @@ class World {
   fault: WorldBackend['fault'] = () => undefined;
   retainMs = 600_000;
   reached = new SharedArrayBuffer(8);
+  marks: WriterMarks = noMarks;
   readonly told: string[] = [];
   limits: BatchLimits = { rows: 100, bytes: 2 ** 20, delayMs: 20 };
   #writer: Writer | undefined;
@@ -34,7 +36,7 @@ class World {
 
   get writer(): Writer {
     this.#writer ??= new Writer({
-      marks: noMarks,
+      marks: this.marks,
       log: this.log,
       connect: async () => {
         const backend = new WorldBackend(this.database, this.clock);
@@ -211,6 +213,28 @@ describe('a writer', () => {
     await world.run(LOG_CURSOR_MS);
     expect(world.log.confirmed).toBe(world.log.end());
   });
+});
+
+test('the log keeps what was recovered until all of it is in the database: no mark says which part is', async () => {
+  const world = new World();
+  world.limits = { rows: 1, bytes: 2 ** 20, delayMs: 0 };
+  const [first, second] = [world.log.append(set('a', '1')), world.log.append(set('b', '1'))];
+  const raisedAt: bigint[] = [];
+  world.marks = {
+    ...noMarks,
+    openedAt: second.end,
+    raiseRecovered: () => {
+      if (raisedAt.length === 0) raisedAt.push(world.log.confirmed);
+    },
+  };
+  world.failNext('write', undefined, ...Array<Fault>(1000).fill('before'));
+  await world.run(10 * LOG_CURSOR_MS);
+  expect(world.database.cursors[0]?.position).toBe(first.end);
+  expect([world.log.confirmed, raisedAt]).toEqual([0n, []]);
+  world.fault = () => undefined;
+  await world.run(60_000);
+  expect(raisedAt, 'the marks are first').toEqual([0n]);
+  expect(world.log.confirmed).toBe(second.end);
 });
 
 describe('a record that lies in the log twice, because a scribe was started again', () => {
