@@ -11,7 +11,8 @@
  *
  * A row that is read loses to any newer write: the load's ticket sees to that. And an answer counts only if the cursor
  * that was read with it is not behind the furthest one that was seen: otherwise the database has gone back, and the
- * writer is told; or a standby that lags has answered. Then the database is asked again, as long as a load may take.
+ * writer is told; or a standby that lags has answered. Then the database is asked again, as long as a load may take. So
+ * it is for a row that has expired while its touch is on the way to the database.
  *
  * While the database does not answer, loads are refused at once: circuit.ts.
  */
@@ -28,8 +29,8 @@ import type { StubResolver } from './stub-resolver.ts';
 const BATCH_KEYS = 256;
 /** Questions at a time. */
 const QUESTIONS_MAX = 4;
-/** How often a database that has gone back is asked again. */
-const BEHIND_MS = 50;
+/** How often a database is asked again that will have the answer. */
+const AGAIN_MS = 50;
 
 /** What loads may take, and leave. */
 export interface LoadLimits {
@@ -144,18 +145,25 @@ export class LoaderService {
     return { kind: 'absent', id, forMs: this.#limits.negativeMs };
   }
 
-  async #askDatabase(loads: readonly PendingLoad[]): Promise<void> {
+  async #askDatabase(loads: readonly PendingLoad[], begunMs = this.#clock.steadyMs()): Promise<void> {
     this.#questions++;
-    const begunMs = this.#clock.steadyMs();
+    // Before the database is asked: its touch may be written meanwhile.
+    const touched = loads.map(({ key }) => this.#stubs?.isTouched(key) ?? false);
     try {
+      const askedMs = this.#clock.steadyMs();
       const { rows } = await this.#withinTime(this.#load(loads, begunMs));
       this.#circuit.succeeded();
-      this.#on.asked(loads.length, this.#clock.steadyMs() - begunMs);
-      const ends = loads.map(({ id }, i) => {
+      this.#on.asked(loads.length, this.#clock.steadyMs() - askedMs);
+      const again: PendingLoad[] = [];
+      const ends = loads.flatMap((load, i): LoadEnd[] => {
         const row = rows[i];
-        return row === undefined ? this.#absent(id) : endOf(id, row);
+        if (row !== undefined) return [endOf(load.id, row)];
+        if (!touched[i]) return [this.#absent(load.id)];
+        again.push(load);
+        return [];
       });
       if (!this.#isClosed) this.#loader.finish(ends);
+      if (again.length > 0) this.#askAgain(again, begunMs);
     } catch (error) {
       const why = reasonOf(error);
       if (error instanceof Behind) this.#circuit.succeeded();
@@ -166,6 +174,13 @@ export class LoaderService {
     this.#pump();
   }
 
+  // Their rows have expired, and will be there again when their touches are written.
+  #askAgain(loads: readonly PendingLoad[], begunMs: number): void {
+    const leftMs = begunMs + this.#limits.timeoutMs - this.#clock.steadyMs();
+    if (leftMs <= AGAIN_MS) this.#refuse(loads, 'the database does not have its new expiry yet');
+    else this.#clock.after(AGAIN_MS, () => void (this.#isClosed || this.#askDatabase(loads, begunMs)));
+  }
+
   async #load(loads: readonly PendingLoad[], begunMs: number): Promise<Loaded> {
     const keys = loads.map(({ key }) => key);
     for (;;) {
@@ -174,8 +189,8 @@ export class LoaderService {
       if (!isBehind(loaded.cursors, reached)) return loaded;
       this.#source.doubt();
       const leftMs = begunMs + this.#limits.timeoutMs - this.#clock.steadyMs();
-      if (leftMs <= BEHIND_MS || this.#isClosed) throw new Behind();
-      await new Promise<void>((resolve) => this.#clock.after(BEHIND_MS, resolve));
+      if (leftMs <= AGAIN_MS || this.#isClosed) throw new Behind();
+      await new Promise<void>((resolve) => this.#clock.after(AGAIN_MS, resolve));
     }
   }
 

@@ -22,6 +22,11 @@ export class StubResolver {
     this.#finder = finder;
   }
 
+  /** Whether a new expiry of the key is owed: its row may have expired, and be there again when it is written. */
+  isTouched(key: Buffer): boolean {
+    return this.#handle.stubOf(key)?.kind === StubKind.expiry;
+  }
+
   resolve(key: Buffer): Resolved {
     let gone: bigint | undefined;
     for (;;) {

@@ -195,6 +195,20 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     await expect.poll(() => cache.promises.get('c'), { timeout: 20_000 }).toBe('1');
   });
 
+  test('a row that has expired while its touch is on the way is there again, and never absent', async () => {
+    const cache = await open({ loads: { timeout: '300ms' } });
+    cache.set('k', 'kept', { ttl: '1h' });
+    await cache.drain();
+    await cache.writeBack.pause();
+    cache.touch('k', '2h');
+    cache.evict('k');
+    await server.query('UPDATE cairn_entries SET expires_ms = 1000');
+    await expect(cache.promises.get('k')).rejects.toEqual(withCode('ERR_NOT_RESIDENT'));
+    await cache.writeBack.resume();
+    await expect.poll(() => cache.promises.get('k').catch(() => 'refused')).toBe('kept');
+    expect(cache.getRemainingTTL('k')).toBeGreaterThan(60_000);
+  });
+
   test('an older value that is being loaded does not replace a newer one', async () => {
     const cache = await open();
     for (let round = 0; round < 50; round++) {
