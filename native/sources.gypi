@@ -65,6 +65,7 @@
     "cairn_addon_sources": [
       "native/addon/addon.cc",
       "native/addon/answer.cc",
+      "native/addon/atomic_binding.cc",
       "native/addon/batch_binding.cc",
       "native/addon/cache_binding.cc",
       "native/addon/convert.cc",

@@ -5,12 +5,13 @@
  * whole number or a miss, and `true` or `false` if there is more to do (native.ts says what). The rest of each verb is
  * in reads.ts, writes.ts and many.ts.
  */
-import { clearError } from './answers.ts';
+import { answerError, clearError } from './answers.ts';
+import { AtomicBatch, setsOf } from './atomic.ts';
 import { wrongType } from './errors.ts';
 import { Many } from './many.ts';
 import { Code, type NativeHandle, nativeGet, nativeSet } from './native.ts';
 import type { Opened } from './opening.ts';
-import { type Duration, parseDuration, type RawOption, type SetOptions } from './options.ts';
+import { type Duration, parseDuration, type RawOption, type SetManyOptions, type SetOptions } from './options.ts';
 import { finishYesNo, Reads } from './reads.ts';
 import { withoutCache } from './receiver.ts';
 import {
@@ -24,7 +25,7 @@ import {
 } from './request/arguments.ts';
 import { Verb } from './request/batch.ts';
 import { PackedKeys, type PackedValues } from './request/packed.ts';
-import { checkNone, ttlOf, Writes } from './writes.ts';
+import { checkNone, manyTermsOf, ttlOf, Writes } from './writes.ts';
 
 /** The part of Cache that reads, stores and removes entries. */
 export abstract class CacheEntries<V> {
@@ -227,9 +228,29 @@ export abstract class CacheEntries<V> {
    * A refused entry does not stop the others. After all others are stored, the first error is thrown; its `results`
    * have the answer or the error of each entry, in order. If `entries` yields something that is not a pair, or throws,
    * nothing is stored.
+   *
+   * With `atomic`, all entries are stored at one moment, or none: as `batch()`, with the errors of its `commit`.
    */
-  setMany(entries: Iterable<readonly [Key, V]>, options?: SetOptions): StoreResult[] {
-    return this.#forMany.set(entries, ttlOf(options));
+  setMany(entries: Iterable<readonly [Key, V]>, options?: SetManyOptions): StoreResult[] {
+    const { ttl, isAtomic } = manyTermsOf(options);
+    if (!isAtomic) return this.#forMany.set(entries, ttl);
+    const parts = setsOf(entries, ttl);
+    const error = parts.executeOn(this.#handle);
+    if (error !== undefined) throw error;
+    return new Array(parts.count).fill('stored');
+  }
+
+  /**
+   * Begins an atomic batch: sets and deletes that `commit()` does at one moment, all or none.
+   *
+   * Every read sees all of a batch or nothing of it: a read that begins after one which has seen a part sees every
+   * part. A call for many keys (`getMany`, a walk, a dump) reads one key after another, and a batch may be committed in
+   * between. With a log, a crash leaves all of a batch or nothing; with a database, its rows change in one transaction,
+   * and if the database refuses one of them, all become dead letters.
+   */
+  batch(): AtomicBatch<V> {
+    if (this.#handle.isClosed()) throw answerError(this.#handle, Code.closed);
+    return new AtomicBatch<V>(this.#handle);
   }
 
   // ---- removing ----

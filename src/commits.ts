@@ -94,6 +94,11 @@ export class Commits implements Looker {
     });
   }
 
+  /** The log takes changes. */
+  get isRunning(): boolean {
+    return this.#handle.feedState() === FeedState.running;
+  }
+
   /**
    * Resolves when all earlier changes are committed. Otherwise rejects with the error that `inWords` makes of the
    * reason.

@@ -19,6 +19,7 @@ export type ErrorKind = 'misuse' | 'refused' | 'unknown' | 'damaged';
 export type ErrorCode =
   | 'ERR_INVALID_ARGUMENT'
   | 'ERR_VALUE_TOO_LARGE'
+  | 'ERR_BATCH_TOO_LARGE'
   | 'ERR_VALUE_NOT_STORABLE'
   | 'ERR_NAME_TAKEN'
   | 'ERR_FETCH_CIRCLE'
@@ -52,6 +53,8 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_INVALID_ARGUMENT: 'misuse',
   /** The value is larger than `maxValueBytes`, or does not fit a shard. A `RangeError`. */
   ERR_VALUE_TOO_LARGE: 'misuse',
+  /** An atomic batch is larger than the bound that the message names. A `RangeError`. */
+  ERR_BATCH_TOO_LARGE: 'misuse',
   /**
    * The value cannot be stored: a function, a symbol, a promise, a value that contains one or is nested too deep, or a
    * transferred buffer. A `TypeError`.

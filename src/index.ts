@@ -1,5 +1,7 @@
 /// <reference types="node" preserve="true" />
 /** The public API, whole. Nothing else is public. */
+
+export type { AtomicBatch, BatchSetOptions } from './atomic.ts';
 export type {
   Backend,
   BackendLevel,
@@ -56,6 +58,7 @@ export type {
   RuleOptions,
   RuleValue,
   ServeOptions,
+  SetManyOptions,
   SetOptions,
   Size,
   SnapshotOptions,
@@ -68,6 +71,8 @@ export type {
 export type {
   CachePromises,
   PromisedArithmeticOptions,
+  PromisedAtomicBatch,
+  PromisedSetManyOptions,
   PromisedSetOptions,
   PromiseStats,
 } from './promises/index.ts';

@@ -24,6 +24,19 @@ export const TTL_MS_MAX: number = Number.MAX_SAFE_INTEGER;
 /** The longest name of a cache, in UTF-16 units. */
 export const NAME_LENGTH_MAX = 200;
 
+/** The most sets and deletes of an atomic batch: its shards are locked while they are done. */
+export const ATOMIC_PARTS_MAX = 4096;
+
+/** The most bytes of an atomic batch, keys, values and what stands beside them: the log writes it as a whole. */
+export const ATOMIC_BYTES_MAX: number = 64 * 2 ** 20;
+
+/**
+ * A promised batch for which the log has no room is tried again after ATOMIC_RETRY_MS. It is refused after
+ * ATOMIC_TRIES_MAX tries, ten seconds.
+ */
+export const ATOMIC_RETRY_MS = 100;
+export const ATOMIC_TRIES_MAX = 100;
+
 /** Tries of `update()` before it throws because other writers keep changing the entry. */
 export const UPDATE_TRIES_MAX = 1000;
 

@@ -34,6 +34,8 @@ export const Code = {
   noSuchCache: 23,
   notReady: 24,
   refused: 25,
+  notAtomic: 26,
+  atomicUnknown: 27,
 } as const;
 export type Code = number;
 
@@ -135,6 +137,14 @@ export interface NativeHandle {
     missing: boolean,
   ): number | false;
 
+  /**
+   * Executes the parts of an atomic batch, as src/atomic.ts encodes them. `tooLarge`: the words say what does not fit:
+   * `place` an {@link AtomicBound}, `number` what there is of it, `version` the limit, `valueBytes` the part.
+   */
+  executeAtomic(parts: Uint8Array): Code;
+  /** Of all handles of the cache. */
+  setAtomicBatches(rule: AtomicBatches): void;
+
   openWalk(newest: boolean, acceptsStale: boolean): NativeWalk | Code;
   stepWalk(walk: NativeWalk, entriesMax: number): unknown[] | undefined | Code;
   closeWalk(walk: NativeWalk): void;
@@ -143,6 +153,13 @@ export interface NativeHandle {
   stats(numbers: Float64Array): Code;
   resetStats(): Code;
 }
+
+/** What an atomic batch does not fit into: native/store/atomic_batch.h has the same. */
+export const AtomicBound = { value: 1, records: 2, ring: 3, memory: 4, entries: 5 } as const;
+
+/** Whether callers may write atomic batches: native/process/registry.h has the same. */
+export const AtomicBatches = { allowed: 0, unknown: 1, refused: 2 } as const;
+export type AtomicBatches = (typeof AtomicBatches)[keyof typeof AtomicBatches];
 
 /** What a stub says: the log has the value; the key was deleted; the database has the value, under another expiry. */
 export const StubKind = { value: 0, gone: 1, expiry: 2 } as const;

@@ -6,7 +6,7 @@ import { answerError, countAnswer, storeAnswer } from './answers.ts';
 import { wrongType } from './errors.ts';
 import { UPDATE_TRIES_MAX } from './limits.ts';
 import { Code, lowWord, type NativeHandle, numberWord, TTL_KEEP, Word, words } from './native.ts';
-import { checkNames, parseDuration, type SetOptions } from './options.ts';
+import { checkBoolean, checkNames, parseDuration, type SetManyOptions, type SetOptions } from './options.ts';
 import {
   type ArithmeticOptions,
   type CasResult,
@@ -49,6 +49,13 @@ export function ttlOf(options: SetOptions | undefined): number | undefined {
   const { ttl } = checkNames<SetOptions>('options', options, ['ttl']);
   if (ttl === undefined) return undefined;
   return ttl === 'keep' ? TTL_KEEP : parseDuration('ttl', ttl, 0);
+}
+
+/** The terms of `setMany`. */
+export function manyTermsOf(options: SetManyOptions | undefined): { ttl: number | undefined; isAtomic: boolean } {
+  if (options === undefined) return { ttl: undefined, isAtomic: false };
+  const { atomic, ttl } = checkNames<SetManyOptions>('options', options, ['ttl', 'atomic']);
+  return { ttl: ttlOf(ttl === undefined ? undefined : { ttl }), isAtomic: checkBoolean('atomic', atomic, false) };
 }
 
 /** Refuses options of `append` and `prepend`, because a caller might expect a `ttl` there to have an effect. */

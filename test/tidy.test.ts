@@ -141,6 +141,7 @@ describe('src/', () => {
     many: [...first, 'native', 'answers'],
     reads: [...first, 'native', 'answers', 'reports'],
     writes: [...first, 'native', 'answers'],
+    atomic: [...first, 'native', 'answers', 'writes'],
     stats: ['errors', 'native', 'fetch', 'scribe', 'write-back'],
     opening: [...shared, 'refusals', 'native', 'clock', 'copies', 'router', 'scribe', 'write-back', 'read-through'],
     refusals: ['errors', 'native'],
@@ -158,7 +159,9 @@ describe('src/', () => {
     router: [...first, 'native'],
     commits: [...first, 'native'],
     loads: [...shared, 'native', 'patience'],
-    promises: [...first, 'native', 'answers', 'commits', 'loads', 'patience', 'receiver', 'reports', 'router'],
+    promises: [
+      ...[...first, 'native', 'answers', 'atomic', 'commits', 'loads', 'patience', 'receiver', 'reports', 'router'],
+    ],
     server: [...first, 'native'],
     log: [...shared, 'request'],
     scribe: [...shared, 'request', 'native', 'log'],
@@ -171,7 +174,7 @@ describe('src/', () => {
     replica: [...shared, 'log', 'request'],
     client: ['errors', 'limits'],
     // The classes of a cache, from the first to the last.
-    'cache-entries': [...first, 'native', 'answers', 'opening', 'receiver', 'reads', 'writes', 'many'],
+    'cache-entries': [...first, 'native', 'answers', 'opening', 'receiver', 'reads', 'writes', 'many', 'atomic'],
     'cache-fetch': ['options', 'request', 'answers', 'opening', 'reads', 'fetch', 'cache-entries'],
     'cache-whole': ['options', 'native', 'answers', 'opening', 'walks', 'stats', 'resize', 'cache-fetch'],
     cache: [

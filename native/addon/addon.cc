@@ -2,6 +2,7 @@
 // extenders, its functions to every cache handle.
 #include <napi.h>
 
+#include "addon/atomic_binding.h"
 #include "addon/batch_binding.h"
 #include "addon/cache_binding.h"
 #include "addon/debts_binding.h"
@@ -30,6 +31,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   cairn::InitHandleBinding(env, exports);   // openCache, attachCache, attachById, limits; handles: clear, resize, close
   cairn::InitCacheBinding(env, exports);    // get, set; handles: the other direct verbs
   cairn::InitManyBinding(env, exports);     // handles: getChunk, setChunk, deleteChunk, getPacked
+  cairn::InitAtomicBinding(env, exports);   // handles: executeAtomic, setAtomicBatches
   cairn::InitBatchBinding(env, exports);    // handles: beginBatch, continueBatch
   cairn::InitFlightBinding(env, exports);   // handles: joinFlight and its kin
   cairn::InitLoadBinding(env, exports);     // handles of a cache with a database: beginLoads, drainLoads and their kin

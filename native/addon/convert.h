@@ -39,7 +39,9 @@ enum class Code : uint32_t {
   kNameTaken = 22,
   kNoSuchCache = 23,
   kNotReady = 24,
-  kRefused = 25,  // takeRefusal() says why
+  kRefused = 25,        // takeRefusal() says why
+  kNotAtomic = 26,      // the database behind cannot keep an atomic batch whole
+  kAtomicUnknown = 27,  // it has not said yet whether it can
 };
 
 inline Code CodeOf(Status status) { return static_cast<Code>(status); }

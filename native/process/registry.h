@@ -96,6 +96,12 @@ class CacheInstance {
   // From now on the wall clock is at least `wall_ms`, in Unix milliseconds.
   void RaiseWallClock(int64_t wall_ms);
 
+  // Whether callers may write atomic batches: not if the database behind cannot keep them whole. kUnknown: it has not
+  // said what it is yet. The numbers are known to src/native.ts.
+  enum class AtomicBatches : uint8_t { kAllowed = 0, kUnknown = 1, kRefused = 2 };
+  AtomicBatches atomic_batches() const { return atomic_batches_.load(std::memory_order_relaxed); }
+  void SetAtomicBatches(AtomicBatches rule) { atomic_batches_.store(rule, std::memory_order_relaxed); }
+
   // Increases with every instance of the process, never reused.
   uint64_t id() const { return id_; }
 
@@ -121,6 +127,7 @@ class CacheInstance {
   // For a cache whose clock is set: when it was first set, on the boot clock, and its time now. 0: it is not set.
   std::atomic<uint64_t> clock_begun_ms_{0};
   std::atomic<uint64_t> set_boot_ms_{0};
+  std::atomic<AtomicBatches> atomic_batches_{AtomicBatches::kAllowed};
   const uint64_t id_;
   // Guarded by the registry's lock.
   uint32_t owner_count_ = 0;

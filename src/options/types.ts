@@ -287,6 +287,12 @@ export interface SetOptions {
   ttl?: Duration | 'keep';
 }
 
+/** The options of `setMany`. */
+export interface SetManyOptions extends SetOptions {
+  /** All entries are stored at one moment, or none. Not with `ttl: 'keep'`. Default: false. */
+  atomic?: boolean;
+}
+
 /** The options of promised verbs. */
 export interface CallOptions {
   /**

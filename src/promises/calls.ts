@@ -7,6 +7,7 @@
  * router does not keep this alive: it finishes and ends when the handle is collected.
  */
 import { clearError } from '../answers.ts';
+import { type AtomicParts, setsOf } from '../atomic.ts';
 import { Commits } from '../commits.ts';
 import { CairnError, errorKind, show, wrongType } from '../errors.ts';
 import { UPDATE_TRIES_MAX } from '../limits.ts';
@@ -39,8 +40,15 @@ import { type Encoded, encode } from '../request/codec.ts';
 import { laneCountOf, Router } from '../router/index.ts';
 import { type Read, readBigInt, readFound, readNumber, readStored, readUpdated } from './answers.ts';
 import { type AnyCall, type CallParts, failureError, type Hold, ManyCall, maybeLost, OneCall } from './call.ts';
+import { Commit } from './commit.ts';
 import { keptValue } from './reload.ts';
-import { type PromisedArithmeticOptions, type PromisedSetOptions, type Terms, TermsOfCalls } from './terms.ts';
+import {
+  type PromisedArithmeticOptions,
+  type PromisedSetManyOptions,
+  type PromisedSetOptions,
+  type Terms,
+  TermsOfCalls,
+} from './terms.ts';
 
 /** The answer of `cache.promises.stats()`. */
 export interface PromiseStats {
@@ -190,9 +198,17 @@ export class Calls {
     });
   }
 
-  setMany(entries: Iterable<readonly [Key, unknown]>, options: PromisedSetOptions | undefined): Promise<StoreResult[]> {
+  setMany(
+    entries: Iterable<readonly [Key, unknown]>,
+    options: PromisedSetManyOptions | undefined,
+  ): Promise<StoreResult[]> {
     return new Promise((resolve, reject) => {
-      const { terms, fields } = this.#terms.ofSet(options);
+      const { terms, fields, isAtomic } = this.#terms.ofSetMany(options);
+      if (isAtomic) {
+        const parts = setsOf(entries, fields?.ttl);
+        this.#commit('setMany', parts, terms, () => resolve(new Array(parts.count).fill('stored')), reject);
+        return;
+      }
       const keys: Key[] = [];
       const payloads: (Encoded | Error)[] = [];
       for (const [key, value] of pairsOf(entries)) {
@@ -202,6 +218,35 @@ export class Calls {
       const asked = { name: 'setMany', verb: Verb.set, keys, payloads, fields, read: readStored, terms };
       this.#submitMany(asked, resolve, reject);
     });
+  }
+
+  /** Commits an atomic batch. `done`: it is done, whatever becomes of the promise. */
+  commit(parts: AtomicParts, options: CallOptions | undefined, done: () => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#commit('commit', parts, this.#terms.of(options), resolve, reject, done);
+    });
+  }
+
+  #commit(
+    name: string,
+    parts: AtomicParts,
+    { patience, hold }: Terms,
+    resolve: () => void,
+    reject: Reject,
+    done: () => void = () => {},
+  ): void {
+    const router = this.#enter(1, name);
+    const commit = new Commit({
+      name,
+      patience,
+      resolve,
+      reject,
+      execute: () => (this.#handle.isClosed() ? this.#closedError(name) : parts.executeOn(this.#handle)),
+      done,
+      commits: this.#feed === undefined ? undefined : this.#holdOf(router).commits,
+      isHeld: hold,
+    });
+    router.barrier((failure) => commit.pass(failure));
   }
 
   clear(options: { ack?: AckLevel } | undefined): Promise<void> {

@@ -11,10 +11,17 @@ import { Verb } from '../request/batch.ts';
 import { copyOfBytes } from '../request/bytes.ts';
 import type { Router } from '../router/index.ts';
 import { readFound, readInfo, readRemaining, readTaken, readValue, readWithCas } from './answers.ts';
+import { PromisedAtomicBatch } from './batch.ts';
 import { Calls, type PromiseStats } from './calls.ts';
-import type { PromisedArithmeticOptions, PromisedSetOptions } from './terms.ts';
+import type { PromisedArithmeticOptions, PromisedSetManyOptions, PromisedSetOptions } from './terms.ts';
 
-export type { PromisedArithmeticOptions, PromisedSetOptions, PromiseStats };
+export type {
+  PromisedArithmeticOptions,
+  PromisedAtomicBatch,
+  PromisedSetManyOptions,
+  PromisedSetOptions,
+  PromiseStats,
+};
 
 // The calls of a CachePromises; a verb that is called on something else throws.
 let callsOf: <V>(promises: CachePromises<V>, verb: string) => Calls;
@@ -216,9 +223,19 @@ export class CachePromises<V = unknown> extends EventEmitter<{ drain: [] }> {
    * Stores many entries, given as pairs of key and value (such as a `Map`), with the same options. Returns the answer
    * of each `set`, in order. A refused entry does not stop the others: after all others are stored, the promise rejects
    * with the first error, whose `results` have the answer or the error of each entry.
+   *
+   * With `atomic`, all entries are stored at one moment, or none: as `batch()`, with the errors of its `commit`.
    */
-  setMany(entries: Iterable<readonly [Key, V]>, options?: PromisedSetOptions): Promise<StoreResult[]> {
+  setMany(entries: Iterable<readonly [Key, V]>, options?: PromisedSetManyOptions): Promise<StoreResult[]> {
     return callsOf(this, 'setMany').setMany(entries, options);
+  }
+
+  /**
+   * Begins an atomic batch, as the synchronous `batch`. Its `commit()` is done on the calling thread, behind all calls
+   * made before it. If the log has no room at that moment, it is tried again for 10 s, behind later calls.
+   */
+  batch(): PromisedAtomicBatch<V> {
+    return new PromisedAtomicBatch<V>(callsOf(this, 'batch'));
   }
 
   // ---- removing ----

@@ -1,5 +1,13 @@
 /** The terms of a promised call: what its options make of it. */
-import { type AckLevel, type CallOptions, checkAck, checkNames, type Duration, parseDuration } from '../options.ts';
+import {
+  type AckLevel,
+  type CallOptions,
+  checkAck,
+  checkBoolean,
+  checkNames,
+  type Duration,
+  parseDuration,
+} from '../options.ts';
 import { checkPatience, type Patience } from '../patience.ts';
 import { type ArithmeticOptions, checkAmount } from '../request/arguments.ts';
 import { KEEP_EXPIRY, type RequestFields } from '../request/batch.ts';
@@ -10,11 +18,18 @@ export interface PromisedSetOptions extends CallOptions {
   ttl?: Duration | 'keep';
 }
 
+/** Options of the promised `setMany`. */
+export interface PromisedSetManyOptions extends PromisedSetOptions {
+  /** As for the synchronous `setMany`. */
+  atomic?: boolean;
+}
+
 /** Options of the promised `incr` and `decr`. */
 export interface PromisedArithmeticOptions extends ArithmeticOptions, CallOptions {}
 
 const CALL_NAMES: readonly (keyof CallOptions)[] = ['signal', 'timeout', 'ack'];
 const SET_NAMES: readonly (keyof PromisedSetOptions)[] = [...CALL_NAMES, 'ttl'];
+const SET_MANY_NAMES: readonly (keyof PromisedSetManyOptions)[] = [...SET_NAMES, 'atomic'];
 const ARITHMETIC_NAMES: readonly (keyof PromisedArithmeticOptions)[] = [...CALL_NAMES, 'initial', 'ttl'];
 
 /** How long the caller of a call waits, and what its answer waits for. */
@@ -56,6 +71,12 @@ export class TermsOfCalls {
     const { ttl } = given;
     if (ttl === undefined) return { terms, fields: undefined };
     return { terms, fields: { ttl: ttl === 'keep' ? KEEP_EXPIRY : parseDuration('ttl', ttl, 0) } };
+  }
+
+  ofSetMany(options: PromisedSetManyOptions | undefined): FieldTerms & { readonly isAtomic: boolean } {
+    if (options === undefined) return { ...this.#usualOfSet, isAtomic: false };
+    const { atomic, ...set } = checkNames<PromisedSetManyOptions>('options', options, SET_MANY_NAMES);
+    return { ...this.ofSet(set), isAtomic: checkBoolean('atomic', atomic, false) };
   }
 
   ofCount(delta: number | bigint, options: PromisedArithmeticOptions | undefined): FieldTerms {

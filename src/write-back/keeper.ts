@@ -16,7 +16,7 @@
 import type { Worker } from 'node:worker_threads';
 import type { KeptDeadLetter } from '../backend/index.ts';
 import { CairnError, errorKind } from '../errors.ts';
-import { type BackedHandle, type LoadHandle, native } from '../native.ts';
+import { AtomicBatches, type BackedHandle, type LoadHandle, native } from '../native.ts';
 import type { StoreTarget } from '../options.ts';
 import {
   attachScribe,
@@ -106,6 +106,8 @@ export class WriteBackKeeper implements WriteBackActions {
     if (files === undefined) throw new Error('Only a log of files can be written back');
     this.#files = files;
     this.#handle = attachScribe(options.cacheId) as LoadHandle & BackedHandle;
+    // Until the writer knows the database.
+    this.#handle.setAtomicBatches(AtomicBatches.unknown);
     keepers.set(options.cacheId, this);
     this.#host = new WriteBackHost(options.cacheId, this);
     this.#supervisor = new Supervisor({

@@ -3,7 +3,7 @@
  * keeper's file says who starts it.
  */
 import type { DeadLetter } from '../backend/index.ts';
-import type { BackedHandle, LoadHandle } from '../native.ts';
+import { AtomicBatches, type BackedHandle, type LoadHandle } from '../native.ts';
 import { RuleSet } from '../rules/index.ts';
 import { plainError, type RecordFinder } from '../scribe/index.ts';
 import { beat, PULSE_MS } from '../supervisor.ts';
@@ -67,7 +67,12 @@ export class WriterService {
     this.#writer = new Writer({
       log,
       marks,
-      connect,
+      connect: async () => {
+        const backend = await connect();
+        const isWhole = backend.level === 'transactional';
+        handle.setAtomicBatches(isWhole ? AtomicBatches.allowed : AtomicBatches.refused);
+        return backend;
+      },
       limits: options.limits,
       rules,
       retainMs: options.retainMs,

@@ -32,6 +32,8 @@ const CALLS: Record<string, (cache: Cache) => unknown> = {
   incr: (cache) => cache.incr('a'),
   decr: (cache) => cache.decr('a'),
   setMany: (cache) => cache.setMany([['a', 1]]),
+  'setMany, atomic': (cache) => cache.setMany([['a', 1]], { atomic: true }),
+  batch: (cache) => cache.batch().set('a', 1).commit(),
   delete: (cache) => cache.delete('a'),
   deleteMany: (cache) => cache.deleteMany(['a']),
   evict: (cache) => cache.evict('a'),

@@ -2,7 +2,7 @@
 // keeps rows, the cursor, and a history of every change that had an effect, in one transaction, so that a test can
 // count effects. Tables: `rows` by key, `cursors` by lane, `history` by number.
 //
-// Values that contain "poison" are refused for good, and become dead letters.
+// Values that contain "poison" are refused for good, and become dead letters, with the atomic batch that they are of.
 //
 // CAIRN_TEST_LMDB_MISTAKE shows that tests find what a database does wrong: `forgets` leaves out every change of one
 // key in eight, `repeats` has their effects twice.
@@ -80,8 +80,10 @@ class LmdbBackend {
         cursor?.position === from?.position && cursor?.logId === from?.logId && cursor?.writer === from?.writer;
       if (!isThere) return { cursor };
       cursors.putSync(0, plain(to));
+      const isPoison = (change) => change.kind === 'set' && change.value.includes(POISON);
+      const refused = new Set(changes.filter(isPoison).map(({ atomic }) => atomic));
       for (const change of mistaken(changes)) {
-        if (change.kind === 'set' && change.value.includes(POISON)) {
+        if (isPoison(change) || (change.atomic !== undefined && refused.has(change.atomic))) {
           deadLetters.push({ change, error: new Error('a value that the database refuses') });
         } else this.#apply(change);
       }
