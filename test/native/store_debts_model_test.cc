@@ -144,7 +144,10 @@ class World {
         if (random_.OneIn(2)) AskAtomic();
         break;
       case 12:
-        if (revivals_.size() < 4 && BeginRevival(key)) Ask(key, Draw(key));
+        if (revivals_.size() < 4 && BeginRevival(key)) {
+          Ask(key, Draw(key));
+          Ask(key, TestStore::Make(Verb::kEvict, key));
+        }
         break;
       case 13:
         EndRevival();
@@ -373,8 +376,8 @@ class World {
     const std::string value(random_.Below(value_bytes_), 'a');
     for (uint64_t i = random_.Between(1, 6); i > 0; --i) keys.push_back(KeyOf(random_.Below(keys_)));
     for (const std::string& key : keys) {
-      const bool is_delete = random_.OneIn(3);
-      requests.push_back(TestStore::Make(is_delete ? Verb::kDelete : Verb::kSet, key, is_delete ? "" : value));
+      const Verb verb = random_.OneIn(3) ? Verb::kDelete : Verb::kSet;
+      requests.push_back(TestStore::Make(verb, key, value));
     }
     const uint64_t records = RecordCount();
     const Status status = store_->store().ExecuteAtomic(requests.data(), requests.size(), store_->now()).status;
