@@ -7,7 +7,7 @@
  * order, so only the first call of each shard is tested.
  */
 import { CairnError, namingOptions } from './errors.ts';
-import { holdAwake, type Looker, lookers } from './native/wake.ts';
+import { type Held, HeldAnswers, type Waiter } from './held.ts';
 import {
   type FeedHandle,
   FeedState,
@@ -17,21 +17,10 @@ import {
   type NativeHandle,
   targetsOf,
 } from './native.ts';
-import { Fifo } from './queue/index.ts';
 
-/** A call that waits. Neither of its methods may throw. */
-export interface Waiter {
-  /** One of the versions that it waits for is committed. */
-  committed(): void;
-  /** The version will not be committed, as far as is known. */
-  uncommitted(why: CairnError): void;
-}
-
-interface Held {
-  readonly version: bigint;
+interface HeldAnswer extends Held {
   /** The request changed nothing, so it may be refused instead. */
   readonly isRead: boolean;
-  readonly waiter: Waiter;
 }
 
 /** The error of a change that found no room on the way to the log. `what` cannot be done; nothing was changed. */
@@ -61,42 +50,18 @@ function takenOf(feed: FeedHandle): string {
   return limitBytes === 0 ? '' : `: it takes ${numbers[LogMetricPlace.logBytes]!} of ${limitBytes} bytes`;
 }
 
-export class Commits implements Looker {
-  readonly #handle: FeedHandle;
-  readonly #held: Fifo<Held>[];
-  #count = 0;
-  #isRinging = false;
-
-  constructor(handle: FeedHandle) {
-    this.#handle = handle;
-    this.#held = Array.from({ length: handle.shardCount }, () => new Fifo<Held>());
-  }
-
+export class Commits extends HeldAnswers<HeldAnswer> {
   /**
    * Holds a waiter until a version of a shard is committed. While the log is full, a read is refused: its value may
    * never get into the log, and reads must not wait for that.
    */
   hold(shard: number, version: bigint, waiter: Waiter, isRead: boolean): void {
-    this.#held[shard]!.push({ version, isRead, waiter });
-    this.#count++;
-    if (this.#count === 1) {
-      lookers.add(this);
-      holdAwake(true);
-      this.#handle.watchCommits();
-    }
-    if (this.#isRinging) return;
-    this.#isRinging = true;
-    // Once for all answers of a batch. Also finds commits from before this watch.
-    queueMicrotask(() => {
-      this.#isRinging = false;
-      this.look();
-      if (this.#count > 0) this.#handle.ringBell();
-    });
+    this.add(shard, { version, isRead, waiter });
   }
 
   /** The log takes changes. */
   get isRunning(): boolean {
-    return this.#handle.feedState() === FeedState.running;
+    return this.handle.feedState() === FeedState.running;
   }
 
   /**
@@ -105,7 +70,7 @@ export class Commits implements Looker {
    */
   all(inWords: (why: CairnError) => CairnError): Promise<void> {
     return new Promise((resolve, reject) => {
-      const targets = targetsOf(this.#handle);
+      const targets = targetsOf(this.handle);
       let missing = targets.length;
       const waiter: Waiter = {
         committed: () => {
@@ -118,48 +83,33 @@ export class Commits implements Looker {
     });
   }
 
-  /**
-   * Releases waiters whose versions are committed. Rejects all if the log has failed or is full for long, and reads if
-   * it is full.
-   */
-  look(): void {
-    if (this.#count === 0) return;
-    // Before the marks are read: later commits wake again.
-    this.#handle.watchCommits();
-    const state = this.#handle.feedState();
-    const before = this.#count;
-    for (const [shard, held] of this.#held.entries()) {
-      let next = held.peek();
+  /** Rejects all if the log has failed or is full for long, and reads if it is full. */
+  protected override release(): void {
+    const state = this.handle.feedState();
+    for (const [shard, queue] of this.queues.entries()) {
+      let next = queue.peek();
       if (next === undefined) continue;
-      const mark = this.#handle.commitMark(shard);
-      for (; next !== undefined && next.version <= mark; next = held.peek()) {
-        held.shift();
-        this.#count--;
-        next.waiter.committed();
-      }
+      const mark = this.handle.commitMark(shard);
+      for (; next !== undefined && next.version <= mark; next = queue.peek()) this.take(queue).waiter.committed();
     }
-    if (state === FeedState.failed) this.#giveUp(unwritten(), () => true);
-    else if (state === FeedState.stuck) this.#giveUp(stuckLog(), () => true);
-    else if (state === FeedState.closed) this.#giveUp(closedBefore(), () => true);
-    else if (state === FeedState.full) this.#giveUp(fullLog(), ({ isRead }) => isRead);
-    if (this.#count === 0 && before > 0) {
-      lookers.delete(this);
-      holdAwake(false);
-    }
+    const why = whyNotLogged(state);
+    if (why !== undefined) this.giveUp(why, ({ isRead }) => isRead || state !== FeedState.full);
   }
+}
 
-  #giveUp(why: CairnError, isHopeless: (held: Held) => boolean): void {
-    for (const held of this.#held) {
-      for (let left = held.length; left > 0; left--) {
-        const next = held.shift()!;
-        if (!isHopeless(next)) {
-          held.push(next);
-          continue;
-        }
-        this.#count--;
-        next.waiter.uncommitted(why);
-      }
-    }
+/** Why a log in that state commits nothing any more, as far as is known; undefined: it does. */
+export function whyNotLogged(state: FeedState): CairnError | undefined {
+  switch (state) {
+    case FeedState.failed:
+      return unwritten();
+    case FeedState.stuck:
+      return stuckLog();
+    case FeedState.closed:
+      return closedBefore();
+    case FeedState.full:
+      return fullLog();
+    default:
+      return undefined;
   }
 }
 

@@ -40,6 +40,8 @@ export type ErrorCode =
   | 'ERR_LOG_VERSION'
   | 'ERR_LOG_LOCKED'
   | 'ERR_STORE_REFUSED'
+  | 'ERR_STORE_AWAY'
+  | 'ERR_DEAD_LETTER'
   | 'ERR_WRITE_BACK'
   | 'ERR_BACKEND_FULL'
   | 'ERR_BACKEND_UNFIT'
@@ -87,6 +89,8 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_LOG_VERSION: 'refused',
   /** The database behind the cache is not the one of its log, or not any more: nothing was written to it. */
   ERR_STORE_REFUSED: 'refused',
+  /** The database confirms nothing, and the change was to wait for it: the change was not made. */
+  ERR_STORE_AWAY: 'refused',
   /** A server cannot listen on an address: it is in use, not permitted, or not of this machine. */
   ERR_LISTEN: 'refused',
   /** The database has reached its limit: raise it, or let it evict. */
@@ -111,6 +115,8 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_LOG_CORRUPT: 'damaged',
   /** What the log has does not get into the database: records of it are lost, or its writer has stopped. */
   ERR_WRITE_BACK: 'damaged',
+  /** The database has refused the change for good: the row stays as it was. */
+  ERR_DEAD_LETTER: 'damaged',
   /** The package that talks to the database is not installed: the message has the command that installs it. */
   ERR_DRIVER_MISSING: 'misuse',
   /** There is no addon for this platform, or it does not load: `npx cairn-cache build` builds one. */

@@ -175,10 +175,6 @@ export interface NativeStub {
 
 /** What a handle has beside, if its cache has a backend: native/addon/debts_binding.cc says what each does. */
 export interface BackedHandle extends FeedHandle {
-  /** Everything up to these versions is in the database, by shard. */
-  markStored(versions: BigUint64Array): void;
-  /** Raises the versions, by shard, to those of the records; false: the bytes are not whole records. */
-  collectVersions(records: Uint8Array, versions: BigUint64Array): boolean;
   stubOf(key: NativeKey): NativeStub | undefined;
   /**
    * Puts the value of a log's record back in place of a stub. A code: `stored`; `not-found`: the stub is another one by
@@ -228,8 +224,27 @@ export interface FeedHandle extends NativeHandle {
   findInRing(key: Uint8Array, version: bigint, target: Uint8Array): number;
   commitMark(shard: number): bigint;
   feedState(): FeedState;
+  // What the database has: native/addon/stored_binding.h says what each does.
+  collectVersions(records: Uint8Array, versions: BigUint64Array): boolean;
+  refuseStored(key: Uint8Array, version: bigint, reason: string): void;
+  markStored(versions: BigUint64Array): void;
+  dropStored(key: Uint8Array, version: bigint): void;
+  tellStored(): void;
+  setStoredHealth(health: StoredHealth): void;
+  listenWanted(): void;
+  takeWanted(): boolean;
+  wantStored(shard: number, version: bigint): void;
+  storedOutcome(shard: number, key: NativeKey, version: bigint): number | string;
+  storedHealth(): StoredHealth;
   epoch(): number;
 }
+
+/** What has become of a change, for callers that wait for the database; a string instead: why it was refused. */
+export const StoredOutcome = { pending: 0, stored: 1, unknown: 3 } as const;
+
+/** What the writer says of the database: native/store/stored_changes.h has the words. */
+export const StoredHealth = { running: 0, away: 1, stopped: 2 } as const;
+export type StoredHealth = (typeof StoredHealth)[keyof typeof StoredHealth];
 
 /** What a handle has beside, if a database is behind its cache: native/addon/load_binding.h says what each does. */
 export interface LoadHandle extends NativeHandle {

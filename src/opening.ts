@@ -199,10 +199,11 @@ async function openLog(feed: FeedHandle, options: OpeningOptions, log: ResolvedL
 // Carries the log to the database from now on. If that is refused, the log is closed.
 async function writeBack(
   options: OpeningOptions,
-  { writeBack: { maxRows, maxBytes, delay, retainBehind, sweepRows }, loads, rules }: ResolvedStoreOptions,
+  { writeBack, loads, rules, mode }: ResolvedStoreOptions,
   log: LogKeeper,
   cacheId: number,
 ): Promise<void> {
+  const { maxRows, maxBytes, delay, maxRowsPerSecond, ackTimeout, retainBehind, sweepRows } = writeBack;
   try {
     await WriteBackKeeper.open({
       cacheId,
@@ -211,6 +212,9 @@ async function writeBack(
       options: {
         limits: { rows: maxRows, bytes: maxBytes, delayMs: delay },
         rules,
+        rowsPerSecond: maxRowsPerSecond,
+        ackTimeoutMs: ackTimeout,
+        dropsRefused: mode === 'write-through',
         retainMs: retainBehind,
         sweepRows,
         loads: limitsOf(loads),

@@ -11,7 +11,7 @@ export {
 export { checkBoolean, checkChoice, checkInteger, checkNames, suggestion } from './options/check.ts';
 export { timer } from './options/kinds.ts';
 export type * from './options/loader.ts';
-export { checkAck } from './options/log.ts';
+export { checkAck, hasLevel, levelsOf } from './options/log.ts';
 export {
   CACHE_OPTIONS,
   type Checked,

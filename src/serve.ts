@@ -18,7 +18,8 @@ import { WRITE_BACK_STAT_NAMES } from './write-back/index.ts';
 export async function serve<V>(cache: Cache<V>, options?: ServeOptions): Promise<MemcachedServer> {
   if (!(cache instanceof Cache)) throw notACache('cache', cache);
   const handle = handleOf(cache as Cache<never>);
-  const ack = feedOf(handle) === undefined ? undefined : cache.options.ack;
-  const logMetrics = cache.options.store === undefined ? LOG_METRICS : [...LOG_METRICS, ...WRITE_BACK_STAT_NAMES];
-  return MemcachedServer.start(handle, options, { ack, logMetrics, tick: clockOf(handle) });
+  const { ack, store } = cache.options;
+  const highestAck = feedOf(handle) === undefined ? 'memory' : store === undefined ? 'logged' : 'stored';
+  const logMetrics = store === undefined ? LOG_METRICS : [...LOG_METRICS, ...WRITE_BACK_STAT_NAMES];
+  return MemcachedServer.start(handle, options, { ack, highestAck, logMetrics, tick: clockOf(handle) });
 }

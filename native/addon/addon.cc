@@ -15,6 +15,7 @@
 #include "addon/many_binding.h"
 #include "addon/removal_binding.h"
 #include "addon/session_binding.h"
+#include "addon/stored_binding.h"
 #include "addon/thread_waker.h"
 #include "addon/walk_binding.h"
 #include "base/os.h"
@@ -37,7 +38,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   cairn::InitLoadBinding(env, exports);     // handles of a cache with a database: beginLoads, drainLoads and their kin
   cairn::InitRemovalBinding(env, exports);  // handles: listenRemovals, takeRemovals
   cairn::InitFeedBinding(env, exports);     // attachForScribe; handles with a log: drain and its kin
-  cairn::InitDebtsBinding(env, exports);    // handles of caches with a backend: markStored and its kin
+  cairn::InitStoredBinding(env, exports);   // handles of caches with a log: markStored and its kin
+  cairn::InitDebtsBinding(env, exports);    // handles of caches with a backend: stubOf, revive
   cairn::InitWalkBinding(env, exports);     // statNames; handles: walks, dump, load, stats
   cairn::InitLockBinding(env, exports);     // lockFile, unlockFile
   cairn::InitSessionBinding(env, exports);  // startService, openSession and their kin

@@ -5,7 +5,7 @@
 
 namespace cairn {
 
-// Handles of caches with a backend: markStored, collectVersions, stubOf, revive.
+// Handles of caches with a backend: stubOf, revive.
 void InitDebtsBinding(Napi::Env env, Napi::Object exports);
 
 }  // namespace cairn

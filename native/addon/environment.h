@@ -98,6 +98,7 @@ enum class PartId : uint32_t {
   kLock,
   kLoads,
   kLoader,
+  kStored,
   kPartCount
 };
 

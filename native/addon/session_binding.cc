@@ -72,8 +72,8 @@ class NumberedList {
 };
 
 struct OpenSession {
-  OpenSession(Server* its_server, std::shared_ptr<const ConnectionNames> names, const Now& now, bool waits_for_log)
-      : server(its_server), session(its_server->bench.get(), std::move(names), now, waits_for_log) {}
+  OpenSession(Server* its_server, std::shared_ptr<const ConnectionNames> names, const Now& now, Ack ack)
+      : server(its_server), session(its_server->bench.get(), std::move(names), now, ack) {}
   Server* const server;
   Session session;
 };
@@ -219,17 +219,19 @@ napi_value CountIdleKick(napi_env env, napi_callback_info info) {
   return Undefined(env);
 }
 
-// openSession(service, peer, listener, waits) -> number.
+// openSession(service, peer, listener, ack) -> number.
 napi_value MakeSession(napi_env env, napi_callback_info info) {
   Arguments arguments = Read(env, info);
   Server* server = arguments.part->servers.At(NumberOf(env, arguments.values[0]));
   auto names = std::make_shared<const ConnectionNames>(
       ConnectionNames{StringOf(env, arguments.values[1]), StringOf(env, arguments.values[2])});
-  const bool waits_for_log = BooleanOr(env, arguments.values[3], false);
-  CHECK(!waits_for_log || server->cache->feed() != nullptr);
+  uint32_t number = 0;
+  if (napi_get_value_uint32(env, arguments.values[3], &number) != napi_ok) number = 0;
+  const auto ack = static_cast<Ack>(number);
+  CHECK(ack <= Ack::kStored && (ack == Ack::kMemory || server->cache->feed() != nullptr));
   server->session_count++;
-  return Uint32(env, arguments.part->sessions.Add(std::make_unique<OpenSession>(
-                         server, std::move(names), server->cache->ReadBothClocks(), waits_for_log)));
+  return Uint32(env, arguments.part->sessions.Add(std::make_unique<OpenSession>(server, std::move(names),
+                                                                                server->cache->ReadBothClocks(), ack)));
 }
 
 napi_value CloseSession(napi_env env, napi_callback_info info) {

@@ -101,6 +101,9 @@ class ChangeFeed final : public ChangeBell, public LogView {
 
   // ---- those who wait ----
 
+  // The backend has more, or takes changes no more: waiting threads look.
+  void TellStored() { WakeWaiters(false); }
+
   // A version per shard: all changes made so far.
   using Target = std::array<uint64_t, kShardCountMax>;
   void ReadTarget(Target* target) const;

@@ -1,12 +1,23 @@
 #include "protocol/held_replies.h"
 
+#include <utility>
+
+#include "protocol/response.h"
+
 namespace cairn {
 
 void HeldReplies::Hold(uint32_t shard, uint64_t version, size_t begin) {
   // The last mark is the one that a pipeline of requests for one key repeats; looking further back would cost more than
   // another mark does.
-  if (!empty() && marks_.back().shard == shard && marks_.back().version >= version) return;
-  marks_.push_back({begin, version, shard});
+  if (!empty() && marks_.back().change == nullptr && marks_.back().shard == shard && marks_.back().version >= version) {
+    return;
+  }
+  marks_.push_back({begin, version, shard, nullptr});
+}
+
+void HeldReplies::HoldForBackend(uint32_t shard, std::string_view key, uint64_t version, size_t begin, bool is_whole) {
+  marks_.push_back(
+      {begin, version, shard, std::make_unique<Change>(Change{bytes_.size(), is_whole, std::string(key)})});
 }
 
 void HeldReplies::Drop() {
@@ -15,21 +26,38 @@ void HeldReplies::Drop() {
   bytes_.Release();
 }
 
-bool HeldReplies::Release(const CommitMarks& marks, ByteBuffer* out) {
-  while (next_ != marks_.size() && marks.Covers(marks_[next_].shard, marks_[next_].version)) next_++;
-  size_t leaving = empty() ? bytes_.size() : marks_[next_].begin;
-  out->Append(bytes_.view().substr(0, leaving));
+HeldReplies::Released HeldReplies::Release(const CommitMarks& marks, StoredChanges* stored, ByteBuffer* out) {
+  size_t left = 0;  // the bytes before it have left
+  for (; next_ != marks_.size(); next_++) {
+    const Mark& mark = marks_[next_];
+    if (mark.change == nullptr) {
+      if (!marks.Covers(mark.shard, mark.version)) break;
+      continue;
+    }
+    const StoredChanges::Outcome outcome = stored->OutcomeOf(mark.shard, mark.change->key, mark.version);
+    if (outcome == StoredChanges::Outcome::kPending) break;
+    if (outcome == StoredChanges::Outcome::kStored) continue;
+    if (!mark.change->is_whole) return Released::kBroken;
+    out->Append(bytes_.view().substr(left, mark.begin - left));
+    out->Append(TextOf(outcome == StoredChanges::Outcome::kRefused ? Reply::kChangeRefused : Reply::kChangeUnknown));
+    left = mark.change->end;
+  }
+  const size_t leaving = empty() ? bytes_.size() : marks_[next_].begin;
+  out->Append(bytes_.view().substr(left, leaving - left));
   bytes_.DropFront(leaving);
   if (empty()) {
     marks_.clear();
     next_ = 0;
     if (bytes_.capacity() > kIdleBufferBytesMax) bytes_.Release();
-    return true;
+    return Released::kAll;
   }
-  for (size_t i = next_; i < marks_.size(); i++) marks_[i].begin -= leaving;
+  for (size_t i = next_; i < marks_.size(); i++) {
+    marks_[i].begin -= leaving;
+    if (marks_[i].change != nullptr) marks_[i].change->end -= leaving;
+  }
   marks_.erase(marks_.begin(), marks_.begin() + static_cast<ptrdiff_t>(next_));
   next_ = 0;
-  return false;
+  return Released::kSome;
 }
 
 }  // namespace cairn

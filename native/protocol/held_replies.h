@@ -3,17 +3,21 @@
 //   bytes of   |  STORED  |  VALUE a ... END  |  STORED  |  ERROR  |        one buffer, in the order of the requests
 //   marks      ^ shard 2, version 71          ^ shard 0, version 88         each where the reply begins that must wait
 //
-// Bytes before the first uncommitted mark leave; ready replies behind it wait too. Not thread-safe: it is its
+// Bytes before the first mark that waits leave; ready replies behind it wait too. Not thread-safe: it is its
 // session's.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "protocol/byte_buffer.h"
 #include "protocol/limits.h"
 #include "store/commit_marks.h"
+#include "store/stored_changes.h"
 
 namespace cairn {
 
@@ -28,22 +32,36 @@ class HeldReplies {
   // The bytes in the buffer from `begin` on wait for the version. REQUIRES: `begin` is not before that of an earlier
   // mark.
   void Hold(uint32_t shard, uint64_t version, size_t begin);
+  // The bytes from `begin` to the end of the buffer are the reply to a change of the key, and wait for the backend to
+  // have it. `is_whole`: they may be replaced by an error line, if the backend does not get it.
+  void HoldForBackend(uint32_t shard, std::string_view key, uint64_t version, size_t begin, bool is_whole);
 
   // Discards all held replies: their versions will never be committed.
   void Drop();
 
-  // Moves the replies that may leave to `out`. True if no reply is held any more.
-  bool Release(const CommitMarks& marks, ByteBuffer* out);
+  enum class Released : uint8_t {
+    kAll,
+    kSome,    // others are held
+    kBroken,  // the outcome of a change is unknown or bad, and its reply cannot say so
+  };
+  // Moves the replies that may leave to `out`. `stored`: null if no reply waits for the backend.
+  Released Release(const CommitMarks& marks, StoredChanges* stored, ByteBuffer* out);
 
  private:
+  struct Change {
+    size_t end;  // of the reply, in bytes_
+    bool is_whole;
+    std::string key;
+  };
   struct Mark {
     size_t begin;  // in bytes_
     uint64_t version;
     uint32_t shard;
+    std::unique_ptr<Change> change;  // null: it waits for the log
   };
   ByteBuffer bytes_;
   std::vector<Mark> marks_;
-  size_t next_ = 0;  // the first mark that is not yet committed
+  size_t next_ = 0;  // the first mark that waits
 };
 
 }  // namespace cairn

@@ -4,11 +4,12 @@
 
 namespace cairn {
 
-ReplyGate::ReplyGate(Workbench* bench, bool waits_for_log)
+ReplyGate::ReplyGate(Workbench* bench, Ack ack)
     : service_(bench->service()),
       bench_(bench),
-      waits_for_log_(waits_for_log),
-      commits_(service_->commits(waits_for_log)) {}
+      ack_(ack),
+      commits_(service_->commits(ack)),
+      stored_(ack == Ack::kStored ? service_->store()->stored() : nullptr) {}
 
 ReplyGate::~ReplyGate() { EndLoad(); }
 
@@ -19,7 +20,14 @@ bool ReplyGate::LookAtLog() {
     log_progress_ = log->progress();
     log_health_ = log->health();
   }
-  if (held_.empty() || held_.Release(*commits_, out_)) return true;
+  is_backend_away_ = stored_ != nullptr && stored_->health() != StoredChanges::Health::kRunning;
+  if (held_.empty()) return true;
+  const HeldReplies::Released released = held_.Release(*commits_, stored_, out_);
+  if (released == HeldReplies::Released::kAll) return true;
+  if (released == HeldReplies::Released::kBroken) {
+    held_.Drop();
+    return false;
+  }
   const bool is_hopeless = log_health_ == LogView::Health::kFailed || log_health_ == LogView::Health::kStuck;
   if (is_hopeless) held_.Drop();
   return !is_hopeless;
@@ -44,29 +52,45 @@ ReplyGate::Slot ReplyGate::SettleOutcome(size_t begin, const Request& request, c
   // A store without records has none to commit. There debughold counts the versions themselves.
   if (version == 0) version = outcome.record_version != 0 ? outcome.record_version : outcome.version;
   if (version == 0) return Slot::kReady;
-  return Settle(begin, service_->store()->ShardOf(request.key), version, outcome.record_version == 0);
+  const uint32_t shard = service_->store()->ShardOf(request.key);
+  if (stored_ != nullptr && outcome.record_version != 0) return HoldForBackend(begin, shard, request, version);
+  return Settle(begin, shard, version, outcome.record_version == 0);
+}
+
+ReplyGate::Slot ReplyGate::HoldForBackend(size_t begin, uint32_t shard, const Request& request, uint64_t version) {
+  const bool is_first = held_.empty();
+  MoveToHeld(begin);
+  // Of a line for many keys, the reply is one of many pieces.
+  const bool is_whole = request.verb != Verb::kGetAndTouch;
+  held_.HoldForBackend(shard, request.key, version, is_first ? 0 : begin, is_whole);
+  stored_->Want(shard, version);
+  return Slot::kHeld;
 }
 
 ReplyGate::Slot ReplyGate::Settle(size_t begin, uint32_t shard, uint64_t version, bool may_refuse) {
   if (commits_->Covers(shard, version)) return Slot::kReady;
-  if (may_refuse && refuses()) return Slot::kRefused;
+  if (may_refuse && refuses_reads()) return Slot::kRefused;
+  const bool is_first = held_.empty();
+  MoveToHeld(begin);
+  held_.Hold(shard, version, is_first ? 0 : begin);
+  return Slot::kHeld;
+}
+
+// The reply that was appended from `begin` on is to be held.
+void ReplyGate::MoveToHeld(size_t begin) {
   has_new_holds_ = true;
   bench_->counters()->Add(Counter::kHeld, 1);
-  if (!held_.empty()) {
-    held_.Hold(shard, version, begin);
-    return Slot::kHeld;
-  }
-  held_.Hold(shard, version, 0);
+  if (!held_.empty()) return;
   held_.buffer()->Append(out_->view().substr(begin));
   out_->Truncate(begin);
-  return Slot::kHeld;
 }
 
 // ---- executing ----
 
-bool ReplyGate::CountRefusal() {
+Reply ReplyGate::CountRefusal() {
   bench_->counters()->Add(Counter::kRefused, 1);
-  return log_health_ == LogView::Health::kFailed;
+  if (log_health_ == LogView::Health::kFailed) return Reply::kLogFailed;
+  return is_backend_away_ && log_health_ == LogView::Health::kRunning ? Reply::kBackendAway : Reply::kLogFull;
 }
 
 bool ReplyGate::ParkForRoom() {

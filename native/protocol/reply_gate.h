@@ -4,8 +4,8 @@
 //
 // Replies leave in the order of the requests. A reply slot is one of
 //   ready    in `out`
-//   held     composed, and waits until a version is committed (CommitMarks); requests behind it are executed, and their
-//            replies wait in line
+//   held     composed, and waits until a version is committed (CommitMarks), or the backend has a change
+//            (StoredChanges); requests behind it are executed, and their replies wait in line
 //   parked   the request has no answer yet: room in the log, or a load (ReadThrough); nothing behind it is executed
 // A fourth kind, remote (the answer comes from another node while requests behind it are executed), would be a mark of
 // HeldReplies that waits for bytes instead of a version.
@@ -14,6 +14,10 @@
 // reads of values that the log does not have. A request that finds no room in the ring is parked while the log runs,
 // and refused otherwise. If the log fails, held replies can neither be sent nor denied: their changes were made, and
 // may or may not survive the process. So the session ends, which tells the client that the outcome is unknown.
+//
+// At the level `stored` the reply to a change waits for the backend. If the change becomes a dead letter, or the
+// backend confirms nothing any more, an error line takes the place of the reply; where it cannot, the session ends.
+// While the backend confirms nothing, changes are refused.
 //
 // A request whose value is not in memory is parked until a load of its key has ended, and then executed again. It is
 // refused if the load failed, or if the value was not there after kLoadTriesMax loads.
@@ -26,6 +30,7 @@
 #include <string>
 #include <string_view>
 
+#include "protocol/ack.h"
 #include "protocol/byte_buffer.h"
 #include "protocol/held_replies.h"
 #include "protocol/limits.h"
@@ -41,7 +46,7 @@ namespace cairn {
 
 class ReplyGate {
  public:
-  ReplyGate(Workbench* bench, bool waits_for_log);
+  ReplyGate(Workbench* bench, Ack ack);
   // Discards held replies, and leaves the load that the session waits for.
   ~ReplyGate();
   ReplyGate(const ReplyGate&) = delete;
@@ -89,6 +94,7 @@ class ReplyGate {
       return Slot::kReady;
     return SettleOutcome(begin, request, outcome);
   }
+  // Waits for the log only: it reveals no change of a row.
   Slot Settle(size_t begin, uint32_t shard, uint64_t version, bool may_refuse);
   bool marks_are_active() const { return commits_->active(); }
 
@@ -101,9 +107,9 @@ class ReplyGate {
   // True: no more requests are executed in this call.
   bool IsFull() const { return IsOutputFull() || requests_in_call_ >= kRequestsPerCallMax; }
   // True: requests that would leave a record are refused.
-  bool refuses() const { return waits_for_log_ && log_health_ != LogView::Health::kRunning; }
-  // Counts a refusal. True: the log has failed; false: it is full.
-  bool CountRefusal();
+  bool refuses() const { return refuses_reads() || is_backend_away_; }
+  // Counts a refusal, and returns its reply.
+  Reply CountRefusal();
 
   // The log has no room for a request's record; the request has changed nothing. True: the session is parked until
   // there is room. False: refuse the request.
@@ -130,7 +136,7 @@ class ReplyGate {
 
   // ---- state ----
 
-  bool waits_for_log() const { return waits_for_log_; }
+  Ack ack() const { return ack_; }
   CommitMarks* commits() { return commits_; }
   bool has_held() const { return !held_.empty(); }
   // Replies wait to be sent: a front that flushes makes progress.
@@ -140,14 +146,19 @@ class ReplyGate {
 
  private:
   bool LookAtLog();
+  // True: what the log does not have is not told.
+  bool refuses_reads() const { return ack_ != Ack::kMemory && log_health_ != LogView::Health::kRunning; }
+  void MoveToHeld(size_t begin);
+  Slot HoldForBackend(size_t begin, uint32_t shard, const Request& request, uint64_t version);
   bool RefuseForLoad();  // false
   void WaitForLog(bool has_advanced);
   Slot SettleOutcome(size_t begin, const Request& request, const Outcome& outcome);
 
   Service* const service_;
   Workbench* const bench_;
-  const bool waits_for_log_;
+  const Ack ack_;
   CommitMarks* const commits_;
+  StoredChanges* const stored_;  // null: no reply waits for the backend
   HeldReplies held_;
 
   ReadThrough* loads_ = nullptr;
@@ -165,6 +176,7 @@ class ReplyGate {
   bool was_parked_for_room_ = false;
   bool has_new_holds_ = false;
   LogView::Health log_health_ = LogView::Health::kRunning;
+  bool is_backend_away_ = false;
   uint32_t log_progress_ = 0;
 };
 

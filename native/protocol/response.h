@@ -32,6 +32,9 @@ enum class Reply : uint8_t {
   kNoMemory,
   kLogFull,
   kLogFailed,
+  kBackendAway,
+  kChangeRefused,
+  kChangeUnknown,
   kNotResident,
   kTooManyLoads,
   kLoadFailed,
@@ -40,8 +43,9 @@ enum class Reply : uint8_t {
   kHoldsForLog,
 };
 
-// In the order of Reply. The texts are memcached 1.6.45's, except the last eight: two for a log that takes no
-// records and three for a value that is elsewhere, which memcached does not have, and three for test commands only.
+// In the order of Reply. The texts are memcached 1.6.45's, except the last eleven, which memcached does not
+// have: two for a log that takes no records, three for a backend that does not get a change, three for a value that is
+// elsewhere, and three for test commands only.
 inline constexpr std::string_view kReplyText[] = {
     "STORED\r\n",
     "NOT_STORED\r\n",
@@ -67,6 +71,9 @@ inline constexpr std::string_view kReplyText[] = {
     "SERVER_ERROR out of memory\r\n",
     "SERVER_ERROR the log is full\r\n",
     "SERVER_ERROR the log cannot be written\r\n",
+    "SERVER_ERROR the database cannot be written\r\n",
+    "SERVER_ERROR the database has refused the change\r\n",
+    "SERVER_ERROR the change is made, and may not reach the database\r\n",
     "SERVER_ERROR the value is not in memory\r\n",
     "SERVER_ERROR too many values are being loaded\r\n",
     "SERVER_ERROR the value could not be loaded\r\n",

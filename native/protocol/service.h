@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/os.h"
 #include "base/waker_list.h"
+#include "protocol/ack.h"
 #include "protocol/counters.h"
 #include "protocol/limits.h"
 #include "protocol/test_loads.h"
@@ -56,9 +57,9 @@ class Service {
     // The loads of values that are not in memory; null: none, and a request for such a value is refused. It outlives
     // the service.
     ReadThrough* loads = nullptr;
-    // The level of sessions without their own: replies wait until the log has the version that they reveal. REQUIRES:
-    // there is a log.
-    bool waits_for_log = false;
+    // The level of sessions without their own. REQUIRES: there is a log, if it is not kMemory; a backend, if it is
+    // kStored.
+    Ack ack = Ack::kMemory;
     // The names of the log's own numbers in `stats cairn`, in their order. A name that ends in _at_ms is a point in
     // time, in Unix milliseconds or 0 for never; it is shown as an age.
     std::vector<std::string> log_metrics;
@@ -84,7 +85,7 @@ class Service {
   Store* store() const { return store_; }
   const Options& options() const { return options_; }
   // The marks that a session's replies wait for: the log's, or the service's own, which only debughold activates.
-  CommitMarks* commits(bool waits_for_log = false) { return waits_for_log ? options_.log->marks() : &own_commits_; }
+  CommitMarks* commits(Ack ack = Ack::kMemory) { return ack == Ack::kMemory ? &own_commits_ : options_.log->marks(); }
   LogView* log() const { return options_.log; }
   LogView::Health LogHealth() const {
     return options_.log == nullptr ? LogView::Health::kRunning : options_.log->health();

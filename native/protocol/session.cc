@@ -4,12 +4,12 @@
 
 namespace cairn {
 
-Session::Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names, const Now& now, bool waits_for_log)
+Session::Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names, const Now& now, Ack ack)
     : service_(bench->service()),
       bench_(bench),
       names_(std::move(names)),
       last_command_ms_(service_->Time(now).boot_ms),
-      gate_(bench, waits_for_log),
+      gate_(bench, ack),
       stream_(service_->store(), &gate_, &now_),
       text_(bench, &stream_, &gate_, &now_) {
   stream_.SetDialect(&text_);

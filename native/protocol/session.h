@@ -47,11 +47,11 @@ class Session {
     kYield,  // feed nothing; Continue() after other sessions had a turn
   };
 
-  // `waits_for_log`: the level of the client's listener; see Service::Options. REQUIRES if true: there is a log.
-  Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names, const Now& now, bool waits_for_log);
+  // `ack`: the level of the client's listener; see Service::Options.
+  Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names, const Now& now, Ack ack);
   // With the service's own level.
   Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names, const Now& now)
-      : Session(bench, std::move(names), now, bench->service()->options().waits_for_log) {}
+      : Session(bench, std::move(names), now, bench->service()->options().ack) {}
   // Discards unfinished work: held replies, a pending load, an incomplete value.
   ~Session();
   Session(const Session&) = delete;

@@ -303,11 +303,23 @@ std::string_view NameOf(LogView::Health state) {
   return "";
 }
 
+std::string_view NameOf(Ack ack) {
+  switch (ack) {
+    case Ack::kMemory:
+      return "memory";
+    case Ack::kLogged:
+      return "logged";
+    case Ack::kStored:
+      return "stored";
+  }
+  return "";
+}
+
 // What memcached has nothing of.
-void AppendCairn(Service* service, bool waits_for_log, const Now& now, ByteBuffer* out) {
+void AppendCairn(Service* service, Ack ack, const Now& now, ByteBuffer* out) {
   const Service::Options& options = service->options();
   AppendStat("version", options.cairn_version, out);
-  AppendStat("ack", waits_for_log ? "logged" : "memory", out);
+  AppendStat("ack", NameOf(ack), out);
   const LogView* log = service->log();
   if (log == nullptr) return AppendStat("log", "none", out);
   const LogView::Numbers numbers = log->ReadNumbers();
@@ -349,7 +361,7 @@ void AppendConnections(Service* service, const Now& now, ByteBuffer* out) {
 
 }  // namespace
 
-void AppendStats(std::string_view topic, Service* service, bool waits_for_log, const Now& now, ByteBuffer* out) {
+void AppendStats(std::string_view topic, Service* service, Ack ack, const Now& now, ByteBuffer* out) {
   if (topic.empty()) {
     AppendGeneral(service, now, out);
   } else if (topic == "settings") {
@@ -363,7 +375,7 @@ void AppendStats(std::string_view topic, Service* service, bool waits_for_log, c
   } else if (topic == "conns") {
     AppendConnections(service, now, out);
   } else if (topic == "cairn") {
-    AppendCairn(service, waits_for_log, now, out);
+    AppendCairn(service, ack, now, out);
   } else if (topic == "reset") {
     service->ResetStats();
     return out->Append(TextOf(Reply::kReset));

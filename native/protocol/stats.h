@@ -12,7 +12,7 @@
 namespace cairn {
 
 // Appends the whole reply to `stats TOPIC`: an empty topic is the general one, an unknown one is an ERROR.
-// `waits_for_log`: the level of the session.
-void AppendStats(std::string_view topic, Service* service, bool waits_for_log, const Now& now, ByteBuffer* out);
+// `ack`: the level of the session.
+void AppendStats(std::string_view topic, Service* service, Ack ack, const Now& now, ByteBuffer* out);
 
 }  // namespace cairn

@@ -55,14 +55,14 @@ Reply Resume(std::string_view ticket, std::string_view words, Service* service) 
 }
 
 Reply Hold(uint64_t version, ReplyGate* gate) {
-  if (gate->waits_for_log()) return Reply::kHoldsForLog;
+  if (gate->ack() != Ack::kMemory) return Reply::kHoldsForLog;
   gate->commits()->Activate(version);
   return Reply::kOk;
 }
 
 Reply Commit(std::string_view word, ReplyGate* gate) {
   uint64_t version = 0;
-  if (gate->waits_for_log()) return Reply::kHoldsForLog;
+  if (gate->ack() != Ack::kMemory) return Reply::kHoldsForLog;
   if (word == "all") {
     gate->commits()->Deactivate();
   } else if (ParseUint64(word, &version)) {

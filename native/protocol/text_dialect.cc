@@ -157,7 +157,7 @@ Why TextDialect::RunWords(const TextRequest& line) {
     case Command::kStats: {
       const std::string_view topic = NextWord(&words);
       if (topic == "cachedump") return RunCacheDump(words);
-      AppendStats(topic, service_, gate_->waits_for_log(), *now_, gate_->sink());
+      AppendStats(topic, service_, gate_->ack(), *now_, gate_->sink());
       return Why::kDone;
     }
     default:

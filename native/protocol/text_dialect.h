@@ -106,7 +106,7 @@ class TextDialect final : public Dialect {
   Why ParkOrRefuse(const Request& request, Status status, bool no_reply);
   Why ParkForRoomOrRefuse(bool no_reply);
   // The reply to a refused request, which it counts.
-  Reply Refusal() { return gate_->CountRefusal() ? Reply::kLogFailed : Reply::kLogFull; }
+  Reply Refusal() { return gate_->CountRefusal(); }
 
   Service* const service_;
   Store* const store_;

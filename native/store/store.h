@@ -33,6 +33,7 @@
 #include "store/removal.h"
 #include "store/request.h"
 #include "store/store_stats.h"
+#include "store/stored_changes.h"
 
 namespace cairn {
 
@@ -212,8 +213,9 @@ class Store {
 
   // ---- the backend (see debts.h) ----
 
-  // The versions up to which the backend has everything, by shard; the writer's thread raises them.
-  CommitMarks* stored_marks() { return &stored_marks_; }
+  // What the backend has; the writer's thread raises its marks.
+  StoredChanges* stored() { return &stored_; }
+  CommitMarks* stored_marks() { return stored_.marks(); }
   // The backend has no value of the key: it is absent until a change of it, or until `until_ms` of the boot clock.
   // `ticket`: of a load that began with BeginFill(). Answers as a fill does.
   [[nodiscard]] Status FillNegative(std::string_view key, FillTicket* ticket, uint64_t until_ms, const Now& now);
@@ -408,7 +410,7 @@ class Store {
   uint64_t clear_at_version_ GUARDED_BY(clear_lock_) = 0;
   std::atomic<bool> is_recovering_{false};  // written by SetRecovering()
   OsLock clear_lock_;                       // one Clear or Resize at a time; taken before any shard's lock
-  CommitMarks stored_marks_;
+  StoredChanges stored_;
   uint64_t ring_bytes_ = 0;  // of one shard
   std::atomic<ChangeBell*> bell_{nullptr};
   std::unique_ptr<SizeClasses> classes_;

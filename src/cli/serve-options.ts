@@ -62,7 +62,14 @@ const flags: readonly Flagged[] = [
   ...of(CACHE_OPTIONS, '', ['sync', 'ack', 'recover', 'logLimit', 'segmentSize', 'ringSize']),
   ...of(SNAPSHOT_OPTIONS, 'snapshot.', ['every', 'logBytes']),
   ...of(CACHE_OPTIONS, '', ['store', 'mode']),
-  ...of(WRITE_BACK_OPTIONS, 'writeBack.', ['maxRows', 'maxBytes', 'delay', 'retainBehind']),
+  ...of(WRITE_BACK_OPTIONS, 'writeBack.', [
+    'maxRows',
+    'maxBytes',
+    'delay',
+    'maxRowsPerSecond',
+    'ackTimeout',
+    'retainBehind',
+  ]),
   ...of(LOADS_OPTIONS, 'loads.', ['timeout', 'negativeTtl']),
   ...of({ allowOpen: ALLOW_OPEN }, '', ['allowOpen']),
 ];

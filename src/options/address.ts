@@ -27,7 +27,7 @@ export const addresses: Check<GivenAddress[] | undefined> = (given, name) => {
  */
 function addressOf(text: unknown, name: string): GivenAddress {
   if (typeof text !== 'string') throw wrongType(name, 'a string', text);
-  const [, level, rest] = /^(memory|logged):(?!\d{1,5}$)(.+)$/.exec(text) ?? [];
+  const [, level, rest] = /^(memory|logged|stored):(?!\d{1,5}$)(.+)$/.exec(text) ?? [];
   const address = rest ?? text;
   const parts = { text, level: level as AckLevel | undefined };
   const match = /^(?:\[([^[\]]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/.exec(address);

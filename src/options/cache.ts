@@ -7,12 +7,14 @@ import { checkAck, resolveLogOptions } from './log.ts';
 import { resolveStoreOptions } from './store.ts';
 import { CACHE_OPTIONS, checkAll } from './table.ts';
 import type {
+  AckLevel,
   AttachOptions,
   CacheOptions,
   RawOption,
   RecoveryProgress,
   ResolvedOptions,
   ResolvedPromiseOptions,
+  ResolvedStoreOptions,
   StoreTarget,
 } from './types.ts';
 
@@ -52,9 +54,15 @@ export function resolveOptions(given: CacheOptions | undefined, usableMemory: ()
     ...{ name, maxMemory, maxMemoryCeiling, maxEntries },
     maxValueBytes: maxValueBytes === 0 && log !== undefined ? loggedValueBytes(log.logLimit, maxMemory) : maxValueBytes,
     ...{ ttl, shards, hash, trackAccess },
-    ack: checkAck(given?.ack, log !== undefined, log === undefined ? 'memory' : 'logged'),
+    ack: ackOf(given, log !== undefined, store),
   };
   return { cache, raw, promises, loader, random, clock, onRecovery, store: options.store };
+}
+
+function ackOf(given: CacheOptions | undefined, hasLog: boolean, store: ResolvedStoreOptions | undefined): AckLevel {
+  if (!hasLog) return checkAck(given?.ack, 'memory', 'memory');
+  const usual = store?.mode === 'write-through' ? 'stored' : 'logged';
+  return checkAck(given?.ack, store === undefined ? 'logged' : 'stored', usual);
 }
 
 let hasWarnedOfMemory = false;

@@ -48,6 +48,7 @@ export function duration(without: number): Check<number> {
 export function timer(without: number, min = 0, max: number = TIMER_MS_MAX): Check<number> {
   return (given, name) => {
     const ms = parseDuration(name, given, without);
+    if (given === undefined) return ms;
     if (ms < min || ms > max) throw outOfRange(name, `between ${min} ms and ${max} ms`, given);
     return ms;
   };

@@ -64,10 +64,28 @@ function defaultSegment(logLimit: number): number {
   return Math.max(LOG_SEGMENT_BYTES_MIN, Math.min(LOG_SEGMENT_BYTES_DEFAULT, Math.floor(logLimit / 16)));
 }
 
-/** Checks an acknowledgement level. `hasLog`: whether the cache has a log, without which `memory` is the only level. */
-export function checkAck(ack: unknown, hasLog: boolean, otherwise: AckLevel): AckLevel {
+const ACK_LEVELS: readonly AckLevel[] = ['memory', 'logged', 'stored'];
+
+/** Whether a cache has a level. `highest`: the highest that it has. */
+export function hasLevel(level: AckLevel, highest: AckLevel): boolean {
+  return ACK_LEVELS.indexOf(level) <= ACK_LEVELS.indexOf(highest);
+}
+
+/** The levels that a cache has, in words. */
+export function levelsOf(highest: AckLevel): string {
+  switch (highest) {
+    case 'memory':
+      return "'memory', the only level of a cache without a log";
+    case 'logged':
+      return "'memory' or 'logged', the levels of a cache without a database";
+    case 'stored':
+      return "'memory', 'logged' or 'stored'";
+  }
+}
+
+/** Checks an acknowledgement level. `highest`: the highest that the cache has. */
+export function checkAck(ack: unknown, highest: AckLevel, otherwise: AckLevel): AckLevel {
   const level = ack === undefined ? otherwise : ack;
-  if (level === 'memory' || (level === 'logged' && hasLog)) return level;
-  const levels = hasLog ? "'memory' or 'logged'" : "'memory', the only level of a cache without a log";
-  throw (typeof ack === 'string' ? outOfRange : wrongType)('ack', levels, ack);
+  if (ACK_LEVELS.includes(level as AckLevel) && hasLevel(level as AckLevel, highest)) return level as AckLevel;
+  throw (typeof ack === 'string' ? outOfRange : wrongType)('ack', levelsOf(highest), ack);
 }

@@ -2,8 +2,11 @@
 import { takesOwnTables } from '../backend/index.ts';
 import { misplaced, show } from '../errors.ts';
 import type { Rule } from '../rules/index.ts';
-import { type CACHE_OPTIONS, type Checked, STORE_OPTION_NAMES } from './table.ts';
-import type { CacheOptions, ResolvedStoreOptions, StoreTarget } from './types.ts';
+import { type CACHE_OPTIONS, type Checked, DELAY_BY_MODE, STORE_OPTION_NAMES } from './table.ts';
+import type { CacheOptions, ResolvedStoreOptions, StoreMode, StoreTarget } from './types.ts';
+
+/** How long a change waits for others where no delay is given, in milliseconds. */
+const DELAYS: Readonly<Record<StoreMode, number>> = { 'read-through': 0, 'write-back': 50, 'write-through': 0 };
 
 /**
  * What they are beside one another; undefined: there is no database. `hasLog`: changes are kept until the database has
@@ -39,7 +42,8 @@ export function resolveStoreOptions(
       `A cache that changes its database keeps each change in a log until it is there: give data, the directory of the log, or mode: 'read-through'`,
     );
   }
-  return { store: store.name, mode, writeBack, loads, rules };
+  const delay = writeBack.delay === DELAY_BY_MODE ? DELAYS[mode] : writeBack.delay;
+  return { store: store.name, mode, writeBack: { ...writeBack, delay }, loads, rules };
 }
 
 function checkOwnTables(store: StoreTarget, rules: readonly Rule[]): void {

@@ -122,6 +122,9 @@ export const SNAPSHOT_OPTIONS = {
   },
 } as const satisfies Rows<SnapshotOptions>;
 
+/** As `delay`: none was given, and the mode says it. */
+export const DELAY_BY_MODE = -1;
+
 /** `writeBack`. */
 export const WRITE_BACK_OPTIONS = {
   maxRows: {
@@ -143,15 +146,39 @@ export const WRITE_BACK_OPTIONS = {
     flag: { names: '--write-bytes <size>', default: '4mb', doc: 'the bytes, about, of the largest transaction' },
   },
   delay: {
-    check: kinds.timer(50),
-    default: "'50ms'",
+    check: kinds.timer(DELAY_BY_MODE),
+    default: "`'50ms'`, 0 with `mode: 'write-through'`",
     doc: 'how long a change waits for others that share its transaction',
     flag: {
       names: '--write-delay <time>',
-      default: '50ms',
+      default: '50ms, 0 with --mode write-through',
       doc: 'how long a change waits for others that share its transaction',
       read: (text) => (text === '0' ? 0 : /^\d+$/.test(text) ? undefined : text),
       expected: '0 or a time with its unit, such as "50ms"',
+    },
+  },
+  maxRowsPerSecond: {
+    check: kinds.integer({ without: 0, min: 0 }),
+    default: 'no limit',
+    doc: 'the rows that the database gets in a second, about; beyond it the log keeps the changes',
+    flag: {
+      names: '--write-rate <num>',
+      default: 'no limit',
+      doc: 'the rows that the database gets in a second, about',
+      read: digits,
+      expected: 'a whole number',
+    },
+  },
+  ackTimeout: {
+    check: kinds.timer(10_000),
+    default: "'10s'",
+    doc: 'how long answers at the level `stored` wait while the database confirms nothing; 0: without a limit',
+    flag: {
+      names: '--ack-timeout <time>',
+      default: '10s',
+      doc: 'how long replies at the level stored wait while the database confirms nothing; 0: without a limit',
+      read: (text) => (text === '0' ? 0 : /^\d+$/.test(text) ? undefined : text),
+      expected: '0 or a time with its unit, such as "10s"',
     },
   },
   retainBehind: {
@@ -279,7 +306,7 @@ export const PROMISE_OPTIONS = {
   },
 } as const satisfies Rows<PromiseOptions>;
 
-const modes = kinds.choice<StoreMode>(['read-through', 'write-back'], 'write-back');
+const modes = kinds.choice<StoreMode>(['read-through', 'write-back', 'write-through'], 'write-back');
 
 /** `new Cache` and `Cache.open`. */
 export const CACHE_OPTIONS = {
@@ -379,10 +406,14 @@ export const CACHE_OPTIONS = {
     },
   },
   ack: {
-    check: kinds.choice<AckLevel | ''>(['memory', 'logged'], ''),
+    check: kinds.choice<AckLevel | ''>(['memory', 'logged', 'stored'], ''),
     default: "'logged'",
-    doc: "what promised verbs and listeners wait for by default: `'memory'` or `'logged'`",
-    flag: { names: '--ack <level>', default: 'logged', doc: 'what replies wait for: `logged` or `memory`' },
+    doc: "what promised verbs and listeners wait for by default: `'memory'`, `'logged'`, or with `store` `'stored'`",
+    flag: {
+      names: '--ack <level>',
+      default: 'logged',
+      doc: 'what replies wait for: `logged`, `memory`, or with `--store` `stored`',
+    },
   },
   recover: {
     check: kinds.choice<RecoverSource>(['log', 'store', 'none'], 'log'),
@@ -445,18 +476,18 @@ export const CACHE_OPTIONS = {
   mode: {
     check: (given, name): StoreMode | undefined => (given === undefined ? undefined : modes(given, name, () => 0)),
     default: "'write-back'",
-    doc: "`'write-back'`: each change is written to the database in the background; `'read-through'`: misses are loaded from it, and nothing is written, which is the default where `rules` name a table of yours",
+    doc: "`'write-back'`: each change is written to the database in the background; `'write-through'`: at once, and answers wait for it (`ack: 'stored'`); `'read-through'`: misses are loaded from it, and nothing is written, which is the default where `rules` name a table of yours",
     ofStore: true,
     flag: {
       names: '--mode <mode>',
       default: 'write-back',
-      doc: '`write-back`: each change is written to the database in the background; `read-through`: misses are loaded from it, and nothing is written',
+      doc: '`write-back`: each change is written to the database in the background; `write-through`: at once, and replies wait for it; `read-through`: misses are loaded from it, and nothing is written',
     },
   },
   writeBack: {
     check: (given, name, usableMemory) => checkAll(WRITE_BACK_OPTIONS, name, given as WriteBackOptions, usableMemory),
     default: '',
-    doc: "`{ maxRows: 1000, maxBytes: '4mb', delay: '50ms', retainBehind: '10m', sweepRows: 1000 }`: how changes share transactions",
+    doc: "`{ maxRows: 1000, maxBytes: '4mb', delay: '50ms', maxRowsPerSecond: 0, ackTimeout: '10s', retainBehind: '10m', sweepRows: 1000 }`: how changes share transactions",
     ofStore: true,
   },
   loads: {
@@ -522,9 +553,9 @@ export const SERVE_OPTIONS = {
     },
   },
   ack: {
-    check: kinds.choice<AckLevel | ''>(['memory', 'logged'], ''),
+    check: kinds.choice<AckLevel | ''>(['memory', 'logged', 'stored'], ''),
     default: 'that of the cache',
-    doc: "what replies wait for: `'memory'` or `'logged'`",
+    doc: "what replies wait for: `'memory'`, `'logged'` or `'stored'`",
   },
   maxConnections: {
     check: kinds.integer({ without: 1024, min: 1, max: CONNECTIONS_MAX }),

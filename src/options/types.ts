@@ -82,7 +82,10 @@ export interface CacheOptions<V = any> {
    * `'none'`: when the operating system does it.
    */
   sync?: SyncOption;
-  /** The level that promised verbs and listeners wait for by default; see {@link AckLevel}. Default `'logged'`. */
+  /**
+   * The level that promised verbs and listeners wait for by default; see {@link AckLevel}. Default `'logged'`, with
+   * `mode: 'write-through'` `'stored'`.
+   */
   ack?: AckLevel;
   /**
    * `'log'` (default): the cache starts with the entries of the directory. `'store'`: with the rows of the database, as
@@ -114,6 +117,8 @@ export interface CacheOptions<V = any> {
   store?: StoreOption;
   /**
    * How the cache uses the database. `'write-back'` (default): each change is written to it in the background.
+   * `'write-through'`: each change is written at once, and the default `ack` is `'stored'`; an entry that the database
+   * refuses leaves the cache.
    * `'read-through'`: misses are loaded from it, and the cache changes nothing in it. It is the default where `rules`
    * name a table of yours.
    */
@@ -132,7 +137,7 @@ export interface CacheOptions<V = any> {
 /** A database: its address, the path or the `file:` URL of a module, or an object of the program. */
 export type StoreOption = string | Backend;
 
-export type StoreMode = 'read-through' | 'write-back';
+export type StoreMode = 'read-through' | 'write-back' | 'write-through';
 
 /** What the database gets of the keys that begin with a prefix. */
 export interface RuleOptions {
@@ -175,7 +180,10 @@ export interface WriteBackOptions {
   maxRows?: number;
   /** The bytes of keys and values, about, of the largest transaction. Default 4 MiB. */
   maxBytes?: Size;
-  /** How long a change waits for others, which then share its transaction. Default 50 ms. */
+  /**
+   * How long a change waits for others, which then share its transaction. Default 50 ms; 0 with `mode:
+   * 'write-through'`.
+   */
   delay?: Duration;
   /**
    * How far back the database may go, to a backup or a standby, and get what it lacks from the log. Default 10 minutes;
@@ -184,6 +192,15 @@ export interface WriteBackOptions {
   retainBehind?: Duration;
   /** The number of rows a second, at most, that the sweep of expired rows looks at; 0: none. Default 1000. */
   sweepRows?: number;
+  /**
+   * The rows that the database gets in a second, about; beyond it the log keeps the changes. Default 0: no limit.
+   */
+  maxRowsPerSecond?: number;
+  /**
+   * How long answers at the level `'stored'` wait while the database confirms nothing. Default 10 s; 0: without a
+   * limit.
+   */
+  ackTimeout?: Duration;
 }
 
 /** How values are loaded from the database. */
@@ -255,8 +272,9 @@ export interface ServeOptions {
   backlog?: number;
   /**
    * What a reply waits for. `'memory'`: nothing. `'logged'`: the cache's log has what the reply reveals; reads wait
-   * too, so no client sees a value that a crash could take back. Default: the cache's own `ack`; without a log
-   * `'memory'` is the only level. An address in `host` may name its own level.
+   * too, so no client sees a value that a crash could take back. `'stored'`: the database has the change; reads wait
+   * for the log. Default: the cache's own `ack`; without a log `'memory'` is the only level. An address in `host` may
+   * name its own level.
    */
   ack?: AckLevel;
   /** Answers the test commands (debugtime, debugpark and others). For tests only. Default false. */
@@ -297,8 +315,9 @@ export interface SetManyOptions extends SetOptions {
 export interface CallOptions {
   /**
    * What the answer waits for. `'memory'`: nothing. `'logged'`: the log has the change, so a crash does not take it
-   * back; a read waits for the log to have the value that it read. Default: the cache's `ack`, which is `'logged'` with
-   * a log and `'memory'`, the only level, without.
+   * back; a read waits for the log to have the value that it read. `'stored'`: the database behind has the change; a
+   * read waits as at `'logged'`. Default: the cache's `ack`, which is `'logged'` with a log and `'memory'`, the only
+   * level, without.
    */
   ack?: AckLevel;
   /** Rejects with `ERR_TIMEOUT` if there is no answer within this time. Default (and 0): waits forever. */
@@ -308,7 +327,7 @@ export interface CallOptions {
 }
 
 /** What an answer waits for: nothing, or that the log has what the answer reveals. */
-export type AckLevel = 'memory' | 'logged';
+export type AckLevel = 'memory' | 'logged' | 'stored';
 
 /** The queue and the threads of `cache.promises` of a handle, which its first use creates. */
 export interface PromiseOptions {
@@ -428,6 +447,10 @@ export interface ResolvedWriteBackOptions {
   readonly maxBytes: number;
   /** Milliseconds. */
   readonly delay: number;
+  /** 0: no limit. */
+  readonly maxRowsPerSecond: number;
+  /** 0: without a limit. */
+  readonly ackTimeout: number;
   readonly retainBehind: number;
   readonly sweepRows: number;
 }

@@ -2,8 +2,9 @@
  * A promised call: its request, and how it is answered. Its caller may stop waiting, and its answer may be held back
  * until the log has the version that it reveals.
  */
-import type { Commits, Waiter } from '../commits.ts';
+import type { Commits } from '../commits.ts';
 import { CairnError, firstError, isMalformed, type ManyResult, malformedValues, show } from '../errors.ts';
+import type { Waiter } from '../held.ts';
 import { LOAD_TRIES_MAX } from '../limits.ts';
 import { Code, type NativeHandle } from '../native.ts';
 import type { RawOption } from '../options.ts';
@@ -12,6 +13,7 @@ import type { Key } from '../request/arguments.ts';
 import type { Block } from '../request/batch.ts';
 import { bytesOf } from '../request/codec.ts';
 import type { Batch, Call, Failure, Router } from '../router/index.ts';
+import type { StoredWaits } from '../stored-waits.ts';
 import type { Read } from './answers.ts';
 import { Reload, type Repeat } from './reload.ts';
 
@@ -25,9 +27,11 @@ export interface CallParts {
   readonly reject: (error: unknown) => void;
 }
 
-/** Holds answers back until the log has the versions that they reveal. */
+/** Holds answers back until the log, or the database, has the versions that they reveal. */
 export interface Hold {
   readonly commits: Commits;
+  /** Changes wait for the database. Undefined: for the log. */
+  readonly stored: StoredWaits | undefined;
   readonly router: Router;
 }
 
@@ -87,8 +91,8 @@ export abstract class AnyCall implements Call, Waiter {
     return this.isHeld;
   }
 
-  /** Waits until the log has the version that this answer reveals. */
-  protected waitFor(block: Block, row: number): void {
+  /** Waits until the log has the version that this answer reveals, or the database the change that was made. */
+  protected waitFor(block: Block, row: number, position: number): void {
     if (this.hold === undefined) return;
     const version = block.commitVersion(row);
     if (version === 0n) return;
@@ -96,7 +100,13 @@ export abstract class AnyCall implements Call, Waiter {
     this.#heldCount++;
     this.#heldBytes += bytes;
     this.hold.router.stay(bytes);
-    this.hold.commits.hold(block.shard(row), version, this, !block.hasChanged(row));
+    const { commits, stored } = this.hold;
+    if (stored === undefined || !block.hasChanged(row)) {
+      commits.hold(block.shard(row), version, this, !block.hasChanged(row));
+    } else {
+      const uncommitted = (why: CairnError): void => this.#unstored(position, why);
+      stored.hold(block.shard(row), version, this.key(position), { committed: () => this.committed(), uncommitted });
+    }
   }
 
   /** The answer is that the value is not in memory: waits for it, and asks again. False: the answer stands. */
@@ -135,6 +145,16 @@ export abstract class AnyCall implements Call, Waiter {
     this.rejectWith(maybeLost(this.describe(), why));
     this.#release();
   }
+
+  #unstored(position: number, why: CairnError): void {
+    this.#heldCount--;
+    this.notStored(position, notConfirmed(this.describe(position), why));
+    if (this.#heldCount === 0) this.finish();
+    this.#release();
+  }
+
+  /** The database does not have the change of a request, for all that is known. */
+  protected abstract notStored(position: number, error: CairnError): void;
 
   // The bytes are freed with the last request: a call counts as a whole.
   #release(): void {
@@ -201,7 +221,7 @@ export class OneCall extends AnyCall {
       this.#error = isMalformed(error) ? malformedValues([this.#key], error) : error;
       this.#hasFailed = true;
     }
-    this.waitFor(block, row);
+    this.waitFor(block, row, position);
     if (!this.isHeld) this.finish();
   }
 
@@ -216,6 +236,10 @@ export class OneCall extends AnyCall {
   }
 
   override notLoaded(_position: number, error: CairnError): void {
+    this.rejectWith(error);
+  }
+
+  protected override notStored(_position: number, error: CairnError): void {
     this.rejectWith(error);
   }
 
@@ -257,6 +281,12 @@ export class ManyCall extends AnyCall {
     this.refuse(position, error);
   }
 
+  // The others go on: each entry counts by itself.
+  protected override notStored(position: number, error: CairnError): void {
+    this.#values[position] = error;
+    this.#hasFailed = true;
+  }
+
   answer(block: Block, row: number, position: number, pieces: readonly Buffer[]): void {
     if (this.isSettled || this.reloads(block, row, position)) return;
     try {
@@ -267,7 +297,7 @@ export class ManyCall extends AnyCall {
       this.#hasFailed = true;
     }
     this.#missing--;
-    this.waitFor(block, row);
+    this.waitFor(block, row, position);
     if (!this.isHeld) this.finish();
   }
 
@@ -309,6 +339,11 @@ export class ManyCall extends AnyCall {
 export function maybeLost(request: string, why: CairnError): CairnError {
   const what = why.code === 'ERR_LOG_FULL' ? 'cannot be answered' : 'may be lost';
   return new CairnError(why.code, `The request ${request} ${what}: ${why.message}`);
+}
+
+// For a request that was done, of which the database has not confirmed the change.
+function notConfirmed(request: string, why: CairnError): CairnError {
+  return new CairnError(why.code, `The request ${request} was done in memory: ${why.message}`);
 }
 
 /** The error of a request that was not answered. */

@@ -9,10 +9,10 @@
 import { clearError } from '../answers.ts';
 import { type AtomicParts, setsOf } from '../atomic.ts';
 import { Commits } from '../commits.ts';
-import { CairnError, errorKind, show, wrongType } from '../errors.ts';
+import { CairnError, errorKind, outOfRange, show, wrongType } from '../errors.ts';
 import { UPDATE_TRIES_MAX } from '../limits.ts';
 import { Loads } from '../loads.ts';
-import { type FeedHandle, feedOf, type NativeHandle } from '../native.ts';
+import { type FeedHandle, feedOf, type NativeHandle, StoredHealth } from '../native.ts';
 import {
   type AckLevel,
   type CallOptions,
@@ -38,6 +38,7 @@ import { type RequestFields, Verb } from '../request/batch.ts';
 import { copyOfBytes } from '../request/bytes.ts';
 import { type Encoded, encode } from '../request/codec.ts';
 import { laneCountOf, Router } from '../router/index.ts';
+import { StoredWaits, storeAway } from '../stored-waits.ts';
 import { type Read, readBigInt, readFound, readNumber, readStored, readUpdated } from './answers.ts';
 import { type AnyCall, type CallParts, failureError, type Hold, ManyCall, maybeLost, OneCall } from './call.ts';
 import { Commit } from './commit.ts';
@@ -89,7 +90,9 @@ export class Calls {
   readonly onDrain: () => void;
   #router: Router | undefined;
   #commits: Commits | undefined;
+  #stored: StoredWaits | undefined;
   #hold: Hold | undefined;
+  #holdForStore: Hold | undefined;
   #isClosed = false;
 
   constructor({ handle, raw, options, ack, onDrain }: CallsCache) {
@@ -98,7 +101,7 @@ export class Calls {
     this.#options = options;
     this.#feed = feedOf(handle);
     this.#loads = Loads.of(handle);
-    this.#terms = new TermsOfCalls(this.#feed !== undefined, ack);
+    this.#terms = new TermsOfCalls(highestAck(this.#feed, this.#loads), ack);
     this.onDrain = onDrain;
   }
 
@@ -230,11 +233,12 @@ export class Calls {
   #commit(
     name: string,
     parts: AtomicParts,
-    { patience, hold }: Terms,
+    { patience, ack }: Terms,
     resolve: () => void,
     reject: Reject,
     done: () => void = () => {},
   ): void {
+    if (ack === 'stored') throw outOfRange('ack', "'memory' or 'logged' for an atomic batch", ack);
     const router = this.#enter(1, name);
     const commit = new Commit({
       name,
@@ -244,14 +248,15 @@ export class Calls {
       execute: () => (this.#handle.isClosed() ? this.#closedError(name) : parts.executeOn(this.#handle)),
       done,
       commits: this.#feed === undefined ? undefined : this.#holdOf(router).commits,
-      isHeld: hold,
+      isHeld: ack !== 'memory',
     });
     router.barrier((failure) => commit.pass(failure));
   }
 
   clear(options: { ack?: AckLevel } | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
-      const isHeld = this.#terms.isHeld(checkNames<{ ack?: AckLevel }>('options', options, ['ack']).ack);
+      // No row changes: at the level `stored` it waits for the log.
+      const isHeld = this.#terms.ackOf(checkNames<{ ack?: AckLevel }>('options', options, ['ack']).ack) !== 'memory';
       const router = this.#enter(1);
       const { clear } = this.#handle;
       const closed = this.#closedError.bind(this, 'clear');
@@ -305,6 +310,7 @@ export class Calls {
 
   handleClosed(): void {
     this.#commits?.look();
+    this.#stored?.look();
     this.#loads?.look();
   }
 
@@ -315,13 +321,28 @@ export class Calls {
 
   #holdOf(router: Router): Hold {
     this.#commits ??= new Commits(this.#feed!);
-    if (this.#hold?.router !== router) this.#hold = { commits: this.#commits, router };
+    if (this.#hold?.router !== router) this.#hold = { commits: this.#commits, stored: undefined, router };
     return this.#hold;
+  }
+
+  // For calls whose changes wait for the database.
+  #holdForStoreOf(router: Router): Hold {
+    const { commits } = this.#holdOf(router);
+    this.#stored ??= new StoredWaits(this.#feed!);
+    if (this.#holdForStore?.router !== router) this.#holdForStore = { commits, stored: this.#stored, router };
+    return this.#holdForStore;
+  }
+
+  // A change that would wait for a database that confirms nothing is not made.
+  #checkStore(name: string, verb: Verb, { ack }: Terms): void {
+    if (ack !== 'stored' || READS.has(verb) || this.#feed!.storedHealth() === StoredHealth.running) return;
+    if (!this.#handle.isClosed()) throw storeAway(name);
   }
 
   // From here on nothing of the user's runs, so that the key which the router has staged stays the one that it appends.
 
   #submit<T>({ name, verb, key, value, fields, read, terms }: Submission, resolve: Resolve<T>, reject: Reject): void {
+    this.#checkStore(name, verb, terms);
     const router = this.#stage(name, key);
     const kept = this.#loads === undefined ? key : copyOfBytes(key);
     const call = new OneCall(kept, this.#partsOf(name, read, resolve, reject));
@@ -341,6 +362,7 @@ export class Calls {
   #submitMany<T>(asked: ManySubmission, resolve: Resolve<T[]>, reject: Reject): void {
     const { name, verb, keys, payloads, fields, read, terms } = asked;
     const { length } = keys;
+    this.#checkStore(name, verb, terms);
     const router = this.#enter(length, name);
     if (length === 0) {
       resolve([]);
@@ -389,11 +411,12 @@ export class Calls {
     router: Router,
     verb: Verb,
     fields: RequestFields | undefined,
-    { hold }: Terms,
+    { ack }: Terms,
     value: Encoded | undefined,
   ): RequestFields | undefined {
-    const sent = hold ? held(fields) : fields;
-    if (hold) call.hold = this.#holdOf(router);
+    const sent = ack === 'memory' ? fields : held(fields);
+    if (ack === 'logged') call.hold = this.#holdOf(router);
+    else if (ack === 'stored') call.hold = this.#holdForStoreOf(router);
     // A set asks for no value, and is never sent again.
     if (this.#loads !== undefined && verb !== Verb.set) {
       const again = value === undefined ? undefined : keptValue(value);
@@ -491,6 +514,13 @@ const encoded: Encoded = { payload: '', codec: 0 };
 // ---- options ----
 
 const HELD: RequestFields = { hold: true };
+
+const READS: ReadonlySet<Verb> = new Set([Verb.get, Verb.peek, Verb.has, Verb.evict]);
+
+function highestAck(feed: FeedHandle | undefined, loads: Loads | undefined): AckLevel {
+  if (feed === undefined) return 'memory';
+  return loads === undefined ? 'logged' : 'stored';
+}
 
 // The fields of a request whose answer is to be held.
 function held(fields: RequestFields | undefined): RequestFields {

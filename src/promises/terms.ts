@@ -35,8 +35,8 @@ const ARITHMETIC_NAMES: readonly (keyof PromisedArithmeticOptions)[] = [...CALL_
 /** How long the caller of a call waits, and what its answer waits for. */
 export interface Terms {
   readonly patience: Patience | undefined;
-  /** The answer waits until the log has the versions that it reveals. */
-  readonly hold: boolean;
+  /** What the answer waits for. */
+  readonly ack: AckLevel;
 }
 
 /** The terms of a call, with the fields of its request that come from its options too. */
@@ -47,15 +47,15 @@ export interface FieldTerms {
 
 /** Checks the options of the calls of one handle. Throws `ERR_INVALID_ARGUMENT`. */
 export class TermsOfCalls {
-  readonly #hasLog: boolean;
+  readonly #highest: AckLevel;
   /** Without options. */
   readonly usual: Terms;
   readonly #usualOfSet: FieldTerms;
 
-  /** `ack`: the level of the cache. */
-  constructor(hasLog: boolean, ack: AckLevel) {
-    this.#hasLog = hasLog;
-    this.usual = { patience: undefined, hold: ack !== 'memory' && hasLog };
+  /** `highest`: the highest level that there is. `ack`: the level of the cache. */
+  constructor(highest: AckLevel, ack: AckLevel) {
+    this.#highest = highest;
+    this.usual = { patience: undefined, ack: highest === 'memory' ? 'memory' : ack };
     this.#usualOfSet = { terms: this.usual, fields: undefined };
   }
 
@@ -91,12 +91,12 @@ export class TermsOfCalls {
     return { terms, fields };
   }
 
-  /** True if answers wait for the log: at the given level, or at that of the cache. */
-  isHeld(ack: unknown): boolean {
-    return checkAck(ack, this.#hasLog, this.usual.hold ? 'logged' : 'memory') !== 'memory';
+  /** The given level, or that of the cache. */
+  ackOf(ack: unknown): AckLevel {
+    return checkAck(ack, this.#highest, this.usual.ack);
   }
 
   #ofChecked(given: CallOptions): Terms {
-    return { patience: checkPatience(given), hold: this.isHeld(given.ack) };
+    return { patience: checkPatience(given), ack: this.ackOf(given.ack) };
   }
 }

@@ -27,7 +27,7 @@ import { version } from './version.ts';
  */
 const MEMCACHED_VERSION = '1.6.45';
 /** Its level does not matter for a test of addresses. */
-const ANY_CACHE: ServedCache = { ack: 'logged', logMetrics: [] };
+const ANY_CACHE: ServedCache = { ack: 'stored', highestAck: 'stored', logMetrics: [] };
 /** How long close() lets clients take their replies. */
 const closeTimeout = timer(5_000);
 

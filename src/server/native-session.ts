@@ -3,6 +3,7 @@
  * FLAGS_RANGE} times the bytes of reply in `output`, plus flags.
  */
 import { type NativeHandle, native } from '../native.ts';
+import type { AckLevel } from '../options.ts';
 
 /** The options of a service; the numbers and texts below `testCommands` are for `stats` only. */
 export interface NativeServiceOptions {
@@ -24,6 +25,9 @@ export interface NativeServiceOptions {
   socketPath: string;
 }
 
+/** What the replies of a session wait for: native/protocol/ack.h. */
+export const AckCode: Readonly<Record<AckLevel, number>> = { memory: 0, logged: 1, stored: 2 };
+
 /** The functions of the binding. */
 export interface NativeSessions {
   startService(handle: NativeHandle, options: NativeServiceOptions): number | undefined;
@@ -33,8 +37,8 @@ export interface NativeSessions {
   countIdleKick(service: number): void;
   /** The buffer with the replies of a call, until the next call. */
   output?: Buffer;
-  /** `waits`: its replies wait until the log has what they reveal. */
-  openSession(service: number, peer: string, listener: string, waits?: boolean): number;
+  /** `ack`: an {@link AckCode}, default `memory`. */
+  openSession(service: number, peer: string, listener: string, ack?: number): number;
   closeSession(session: number): void;
   setOutput(buffer: Uint8Array): void;
   takeOutput(): Buffer | undefined;

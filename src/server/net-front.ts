@@ -6,7 +6,7 @@ import type { AckLevel } from '../options.ts';
 import { Connection, type ConnectionOwner } from './connection.ts';
 import type { Front, FrontLimits, FrontOwner, ServerAddress } from './front.ts';
 import { type ListenOptions, listen } from './listen.ts';
-import { ensureOutput, sessions } from './native-session.ts';
+import { AckCode, ensureOutput, sessions } from './native-session.ts';
 import type { Listener } from './settings.ts';
 
 const TOO_MANY = 'ERROR Too many open connections\r\n';
@@ -119,7 +119,7 @@ export class NetFront implements Front {
       socket.resume();
       return;
     }
-    const session = sessions.openSession(this.#service, peer, listener, ack === 'logged');
+    const session = sessions.openSession(this.#service, peer, listener, AckCode[ack]);
     this.#connections.add(new Connection(this.#connectionOwner, socket, session, peer));
     this.#owner.connected(peer);
   }

@@ -1,12 +1,22 @@
 /** Options of a server: what may be given, what is assumed otherwise, and the only checks on it. */
 import { outOfRange } from '../errors.ts';
 import { PORT_DEFAULT } from '../limits.ts';
-import { type AckLevel, type Checked, checkAck, checkAll, SERVE_OPTIONS, type ServeOptions } from '../options.ts';
+import {
+  type AckLevel,
+  type Checked,
+  checkAck,
+  checkAll,
+  hasLevel,
+  levelsOf,
+  SERVE_OPTIONS,
+  type ServeOptions,
+} from '../options.ts';
 
 /** What a server has to know of its cache. */
 export interface ServedCache {
-  /** Its own level; undefined: it has no log. */
-  readonly ack: AckLevel | undefined;
+  /** Its own level, and the highest that it has. */
+  readonly ack: AckLevel;
+  readonly highestAck: AckLevel;
   /** What the numbers that its log reports are called, in their order. */
   readonly logMetrics: readonly string[];
   /** Moves the cache's time, where its maker gave a clock. */
@@ -14,7 +24,7 @@ export interface ServedCache {
 }
 
 /** A cache that is in memory only. */
-export const MEMORY_ONLY: ServedCache = { ack: undefined, logMetrics: [] };
+export const MEMORY_ONLY: ServedCache = { ack: 'memory', highestAck: 'memory', logMetrics: [] };
 
 /** One address to listen on. */
 export type Listener =
@@ -39,10 +49,10 @@ export interface ServerSettings {
 /** Checks the options of a server of that cache. Throws `ERR_INVALID_ARGUMENT`. */
 export function resolveServeOptions(given: ServeOptions | undefined, cache: ServedCache = MEMORY_ONLY): ServerSettings {
   const options = checkAll(SERVE_OPTIONS, 'options', given, () => 0);
-  const ack = checkAck(given?.ack, cache.ack !== undefined, cache.ack ?? 'memory');
+  const ack = checkAck(given?.ack, cache.highestAck, cache.ack);
   const { pathMode, maxConnections, maxItemSize, idleTimeout, stallTimeout, backlog, testCommands } = options;
   return {
-    listeners: listenersOf(options, ack, cache.ack !== undefined),
+    listeners: listenersOf(options, ack, cache.highestAck),
     pathMode,
     maxConnections,
     itemBytesMax: maxItemSize,
@@ -59,14 +69,14 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
 function listenersOf(
   { path, port: given, host: addresses }: Checked<typeof SERVE_OPTIONS>,
   ack: AckLevel,
-  hasLog: boolean,
+  highest: AckLevel,
 ): Listener[] {
   const port = given ?? PORT_DEFAULT;
   const listeners: Listener[] = path === undefined ? [] : [{ path, ack }];
   if (addresses !== undefined) {
     for (const address of addresses) {
-      if (address.level === 'logged' && !hasLog) {
-        throw outOfRange('host', "at the level 'memory', the only one of a cache without a log", address.text);
+      if (address.level !== undefined && !hasLevel(address.level, highest)) {
+        throw outOfRange('host', `at the level ${levelsOf(highest)}`, address.text);
       }
       const { host } = address;
       listeners.push({ host, port: address.port ?? port, optional: false, ack: address.level ?? ack });

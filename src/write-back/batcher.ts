@@ -131,11 +131,14 @@ export class Batcher {
     return versions;
   }
 
-  /** Milliseconds until there is a batch to take, 0: there is one; undefined: no change has been gathered. */
-  dueInMs(nowMs: number): number | undefined {
+  /**
+   * Milliseconds until there is a batch to take, 0: there is one; undefined: no change has been gathered. `isWanted`: a
+   * caller waits, so no record waits for others.
+   */
+  dueInMs(nowMs: number, isWanted = false): number | undefined {
     if (this.isEmpty) return this.#logBytes >= BARREN_BYTES_MAX ? 0 : undefined;
     // Of a flush, the entries that are still to be read belong to the batch too.
-    if (this.isFull || (this.#begin < this.#flushTo && this.#position >= this.#flushTo)) return 0;
+    if (isWanted || this.isFull || (this.#begin < this.#flushTo && this.#position >= this.#flushTo)) return 0;
     return Math.max(0, this.#openedMs + this.#limits.delayMs - nowMs);
   }
 

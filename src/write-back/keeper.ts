@@ -16,7 +16,7 @@
 import type { Worker } from 'node:worker_threads';
 import type { KeptDeadLetter } from '../backend/index.ts';
 import { CairnError, errorKind } from '../errors.ts';
-import { AtomicBatches, type BackedHandle, type LoadHandle, native } from '../native.ts';
+import { AtomicBatches, type BackedHandle, type LoadHandle, native, StoredHealth } from '../native.ts';
 import type { StoreTarget } from '../options.ts';
 import {
   attachScribe,
@@ -75,6 +75,8 @@ export class WriteBackKeeper implements WriteBackActions {
   readonly #supervisor: Supervisor<RunningWriter>;
   #ids = 0;
   #isPaused = false;
+  /** Of threads, since the last one that wrote. */
+  #deaths = 0;
   #isClosed = false;
   #closing: Promise<void> | undefined;
   readonly #host: WriteBackHost;
@@ -213,6 +215,8 @@ export class WriteBackKeeper implements WriteBackActions {
     this.#host.close(closed);
     this.#metrics.set('state', WRITER_STATES.indexOf('closed'));
     this.#metrics.publish(this.#handle);
+    // Their answers do not come any more.
+    this.#handle.setStoredHealth(StoredHealth.stopped);
     this.#handle.close();
     this.#listeners.clear();
     keepers.delete(this.#options.cacheId);
@@ -272,6 +276,7 @@ export class WriteBackKeeper implements WriteBackActions {
 
   // A cache is not opened with a database that is not its own, or that only a person can make fit.
   #onState(state: WriterState, cause: Error | undefined): void {
+    if (state === 'writing') this.#deaths = 0;
     const kind = errorKind(cause);
     const isUnfit = state === 'refused' || kind === 'misuse' || kind === 'refused';
     if (isUnfit && cause !== undefined) this.#onJudged?.reject(cause);
@@ -280,6 +285,7 @@ export class WriteBackKeeper implements WriteBackActions {
 
   // Its database cannot be used by any thread, which only opening finds out; later a module may have been taken away.
   #onFailed(error: Error): void {
+    this.#handle.setStoredHealth(StoredHealth.stopped);
     if (this.#onJudged === undefined) this.#notify({ kind: 'halted', cause: error });
     else this.#onJudged.reject(error);
   }
@@ -289,6 +295,8 @@ export class WriteBackKeeper implements WriteBackActions {
       this.#unanswered.rejectAll(cause);
       return;
     }
+    // One that dies again and again confirms nothing.
+    if (++this.#deaths > 1) this.#handle.setStoredHealth(StoredHealth.away);
     this.#metrics.add('restarts', 1);
     this.#metrics.set('state', WRITER_STATES.indexOf('opening'));
     this.#metrics.publish(this.#handle);

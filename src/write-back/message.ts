@@ -13,6 +13,12 @@ export interface WriteBackOptions {
   readonly loads: LoadLimits;
   /** What happens to the changes of which keys. */
   readonly rules: readonly Rule[];
+  /** The rows that the database gets in a second; 0: without a limit. */
+  readonly rowsPerSecond: number;
+  /** How long callers wait while the database confirms nothing; 0: without a limit. */
+  readonly ackTimeoutMs: number;
+  /** An entry whose change the database has refused leaves the cache, and no dead letter of it is kept. */
+  readonly dropsRefused: boolean;
   /** For how long the log keeps what the database has; 0: it does not. */
   readonly retainMs: number;
   /** Rows a second that the sweep looks at; 0: none. */

@@ -63,7 +63,7 @@ export class WriterHere implements RunningWriter {
     return new WriterService({
       ...given,
       log: new FilesLog({ files, scribe: log, confirmed, syncs: options.syncsLog }),
-      marks: new StoredMarks(files, given.handle),
+      marks: new StoredMarks(files, given.handle, options.dropsRefused),
       finder: new RecordFinder(given.handle, new LogReader(files)),
       connect: async () => backend,
       options,

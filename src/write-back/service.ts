@@ -3,6 +3,7 @@
  * keeper's file says who starts it.
  */
 import type { DeadLetter } from '../backend/index.ts';
+import { type Looker, lookers } from '../native/wake.ts';
 import { AtomicBatches, type BackedHandle, type LoadHandle } from '../native.ts';
 import { RuleSet } from '../rules/index.ts';
 import { plainError, type RecordFinder } from '../scribe/index.ts';
@@ -18,7 +19,11 @@ import type {
   WriterTold,
 } from './message.ts';
 import { WRITER_STATES, WriteBackMetrics } from './metrics.ts';
+
+import { StoredHealthWatch } from './stored-health.ts';
+
 import { StubResolver } from './stub-resolver.ts';
+
 import { Sweeper } from './sweeper.ts';
 import { type Committed, Writer, type WriterOptions, type WriterState } from './writer.ts';
 import type { WriterLog } from './writer-log.ts';
@@ -49,6 +54,13 @@ export class WriterService {
   readonly #sweeper: Sweeper | undefined;
   /** Those that are awaited, by the numbers of their commands. */
   readonly #drains = new Map<number, AbortController>();
+  readonly #health: StoredHealthWatch;
+  // A caller has begun to wait for the database, or this thread was woken for another part.
+  readonly #looker: Looker = {
+    look: () => {
+      if (this.#handle.takeWanted()) this.#writer.hurry();
+    },
+  };
   #wasFailing = false;
   #beat: { stop(): void } | undefined;
   /** Rejects for a fault of ours; otherwise it resolves when the writer has ended. */
@@ -63,6 +75,7 @@ export class WriterService {
     this.#pulse = pulse;
     this.#metrics = new WriteBackMetrics(numbers);
     this.#metrics.set('state', WRITER_STATES.indexOf('opening'));
+    this.#health = new StoredHealthWatch({ handle, clock, ackTimeoutMs: options.ackTimeoutMs });
     const rules = options.rules.length === 0 ? undefined : new RuleSet(options.rules);
     this.#writer = new Writer({
       log,
@@ -75,6 +88,8 @@ export class WriterService {
       },
       limits: options.limits,
       rules,
+      rowsPerSecond: options.rowsPerSecond,
+      dropsRefused: options.dropsRefused,
       retainMs: options.retainMs,
       reached: given.reached,
       callTimeoutMs: CALL_TIMEOUT_MS,
@@ -92,6 +107,8 @@ export class WriterService {
         historyShort: (keptMs) => this.#notify({ kind: 'history-short', keptMs }),
       },
     });
+    lookers.add(this.#looker);
+    handle.listenWanted();
     if (isPaused) this.#writer.pause();
     this.#loader = new LoaderService({
       ...{ handle, rules, source: this.#writer },
@@ -162,12 +179,14 @@ export class WriterService {
     this.#sweeper?.close();
     await this.#writer.close(timeoutMs === undefined ? 0 : timeoutMs || Number.POSITIVE_INFINITY);
     this.#beat?.stop();
+    lookers.delete(this.#looker);
   }
 
   // Shows that this thread's event loop turns.
   #tick(): void {
     beat(this.#pulse);
     this.#measure();
+    this.#health.look();
     this.#beat = this.#clock.after(PULSE_MS, () => this.#tick());
   }
 
@@ -186,6 +205,7 @@ export class WriterService {
   }
 
   #onState(state: WriterState, cause: Error | undefined): void {
+    this.#health.onState(state);
     this.#metrics.set('state', WRITER_STATES.indexOf(state));
     this.#measure();
     this.#say({ kind: 'state', state, cause: cause === undefined ? undefined : plainError(cause) });
@@ -199,6 +219,7 @@ export class WriterService {
   }
 
   #onCommitted(batch: Committed): void {
+    this.#health.onCommitted();
     const metrics = this.#metrics;
     metrics.add('batches', 1);
     metrics.add('records', batch.recordCount);

@@ -7,6 +7,7 @@
  * number. Such records raise no mark one by one: when the database has all that was recovered, all marks are raised to
  * the epoch in which the cache was opened.
  */
+import type { DeadLetter } from '../backend/index.ts';
 import { type LogEntry, LogReader, later, type Position } from '../log/index.ts';
 import type { BackedHandle } from '../native.ts';
 import type { LogFiles } from '../scribe/index.ts';
@@ -23,7 +24,11 @@ export interface WriterMarks {
   readonly openedAt: Position;
   /** Raises versions to those of an entry; makes them first if there are none. Undefined: no mark is behind it. */
   collect(entry: LogEntry, versions: Versions | undefined): Versions | undefined;
-  /** The database has everything up to these versions. */
+  /** A caller waits for a change that the database does not have. */
+  isWanted(): boolean;
+  /** The database has put this change aside. Called before its batch is told by `raise`. */
+  refuse(letter: DeadLetter): void;
+  /** The database has everything up to these versions, except what it has put aside. */
   raise(versions: Versions): void;
   /** The database has everything between two positions, as its cursor says: another thread has written it. */
   raiseBetween(from: Position, to: Position): void;
@@ -35,10 +40,17 @@ export class StoredMarks implements WriterMarks {
   readonly openedAt: Position;
   readonly #reader: LogReader;
   readonly #handle: BackedHandle;
+  readonly #dropsRefused: boolean;
+  /** Refused changes of batches that no mark tells of yet. */
+  #refused: DeadLetter[] = [];
   #haveRecovered = false;
 
-  /** `handle`: of the cache; stays the caller's. */
-  constructor(files: LogFiles, handle: BackedHandle) {
+  /**
+   * `handle`: of the cache; stays the caller's. `dropsRefused`: an entry whose change was refused leaves the cache,
+   * unless a newer one is there.
+   */
+  constructor(files: LogFiles, handle: BackedHandle, dropsRefused: boolean) {
+    this.#dropsRefused = dropsRefused;
     this.openedAt = files.openedAt;
     this.#reader = new LogReader(files);
     this.#handle = handle;
@@ -51,8 +63,23 @@ export class StoredMarks implements WriterMarks {
     return raised;
   }
 
+  isWanted(): boolean {
+    return this.#handle.takeWanted();
+  }
+
+  refuse(letter: DeadLetter): void {
+    const { change, error } = letter;
+    this.#handle.refuseStored(change.key, change.version, error.message);
+    if (this.#dropsRefused) this.#refused.push(letter);
+  }
+
   raise(versions: Versions): void {
+    const refused = this.#refused;
+    this.#refused = [];
     this.#handle.markStored(versions);
+    // Behind the mark: before, they are owed to the database. And before callers are told.
+    for (const { change } of refused) this.#handle.dropStored(change.key, change.version);
+    this.#handle.tellStored();
   }
 
   raiseBetween(from: Position, to: Position): void {

@@ -37,7 +37,7 @@ async function start(): Promise<WriterService | undefined> {
   };
   return new WriterService({
     log: new FilesLog({ files, scribe, confirmed, syncs: options.syncsLog }),
-    marks: new StoredMarks(files, handle),
+    marks: new StoredMarks(files, handle, options.dropsRefused),
     finder: new RecordFinder(handle, new LogReader(files)),
     connect,
     options,

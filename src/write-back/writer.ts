@@ -54,6 +54,8 @@ import { FollowingCursor } from './following-cursor.ts';
 import { Gatherer } from './gatherer.ts';
 import { judge, type LogIdentity, ONE_LANE, Refusal } from './identity.ts';
 import { KeptHistory } from './kept-history.ts';
+import { lettersBehind } from './letters-behind.ts';
+import { RowRate } from './row-rate.ts';
 import type { WriterMarks } from './stored-marks.ts';
 import type { WriterLog } from './writer-log.ts';
 
@@ -91,6 +93,10 @@ export interface WriterOptions extends Omit<CallsOptions, 'ending' | 'onFailed'>
   readonly limits: BatchLimits;
   /** Which keys are written; undefined: all. */
   readonly rules?: RuleSet | undefined;
+  /** The rows that the database gets in a second; 0: without a limit. */
+  readonly rowsPerSecond: number;
+  /** No dead letter is kept. */
+  readonly dropsRefused: boolean;
   /** For how long the log keeps what the database has; 0: it does not. */
   readonly retainMs: number;
   /** How far the database was, as WriterData says. */
@@ -112,6 +118,7 @@ export class Writer {
   readonly #ending = new AbortController();
   readonly #calls: Calls;
   readonly #batcher: Batcher;
+  readonly #rate: RowRate;
   readonly #gatherer: Gatherer;
   #stopGathering = new AbortController();
   readonly #logCursor: FollowingCursor;
@@ -149,6 +156,7 @@ export class Writer {
       ...{ log, clock, retainMs: options.retainMs },
       onShort: (keptMs) => options.on.historyShort(keptMs),
     });
+    this.#rate = new RowRate(options.rowsPerSecond);
     this.#batcher = new Batcher(limits, marks, rules);
     this.#gatherer = new Gatherer({
       ...{ log, clock, random, batcher: this.#batcher, changed: this.#changed },
@@ -287,6 +295,11 @@ export class Writer {
     });
   }
 
+  /** A caller waits for a change: it is written at once. */
+  hurry(): void {
+    this.#changed.notify();
+  }
+
   /** Writes nothing until resume(); a batch that is being written is finished. */
   pause(): void {
     this.#isPaused = true;
@@ -353,13 +366,29 @@ export class Writer {
     }
     const position = found?.position ?? 0n;
     this.#cursor = found;
-    if (position > this.#confirmed) this.#options.marks.raiseBetween(this.#confirmed, position);
+    if (position > this.#confirmed && !(await this.#catchUp(position))) return false;
     // What was gathered is read again. Until then it is on its way, which drain() sees.
     this.#batcher.begin(position);
     this.#writing = undefined;
     if (position < this.#confirmed) await this.#goBack(position);
     this.#confirm(position);
     return true;
+  }
+
+  // A writer of this process may have died behind a batch that the database has. False: the end has come.
+  async #catchUp(position: Position): Promise<boolean> {
+    const { marks } = this.#options;
+    const letters = await this.#lettersBehind(this.#confirmed, position);
+    if (letters === undefined) return false;
+    for (const letter of letters) marks.refuse(letter);
+    marks.raiseBetween(this.#confirmed, position);
+    return true;
+  }
+
+  #lettersBehind(after: Position, end: Position): Promise<readonly DeadLetter[] | undefined> {
+    return this.#calls.untilAnswered((backend) =>
+      lettersBehind(backend, { logId: this.#log.logId, after, end }, this.#options.dropsRefused),
+    );
   }
 
   // The database has. From now on everything behind this is owed to it.
@@ -417,14 +446,23 @@ export class Writer {
     this.#history.seen(this.#confirmed);
   }
 
+  // Milliseconds until a batch is to be taken; undefined: when something changes.
+  #dueInMs(): number | undefined {
+    if (this.#isPaused) return undefined;
+    const nowMs = this.#clock.steadyMs();
+    const dueInMs = this.#batcher.dueInMs(nowMs, this.#options.marks.isWanted());
+    return dueInMs === undefined ? undefined : Math.max(dueInMs, this.#rate.waitMs(nowMs));
+  }
+
   // Takes the next batch when it is due; undefined: there is nothing to write any more.
   async #next(): Promise<Batch | undefined> {
     for (;;) {
       if (this.#isEnding || this.#moved !== undefined) return undefined;
       this.#raiseMarks();
-      const dueInMs = this.#isPaused ? undefined : this.#batcher.dueInMs(this.#clock.steadyMs());
+      const dueInMs = this.#dueInMs();
       if (dueInMs === 0) {
         this.#writing = this.#batcher.take();
+        this.#rate.count(this.#writing.changes.rowCount, this.#clock.steadyMs());
         // The reader may go on.
         this.#changed.notify();
         return this.#writing;
@@ -466,7 +504,14 @@ export class Writer {
       if (found.length < 2 && sameCursor(found[0], write.from)) continue;
       this.#succeeded();
       if (found.length !== 1 || !sameCursor(found[0], write.to)) return found;
+      const isToldAll = 'value' in outcome && outcome.value.kind === 'committed';
+      if (!isToldAll || (this.#options.dropsRefused && deadLetters.length > 0)) {
+        const letters = await this.#lettersBehind(write.from?.position ?? 0n, write.to.position);
+        if (letters === undefined) return 'ended';
+        if (!isToldAll) deadLetters = letters;
+      }
       this.#cursor = write.to;
+      for (const letter of deadLetters) this.#options.marks.refuse(letter);
       if (batch.versions !== undefined) this.#options.marks.raise(batch.versions);
       this.#options.on.committed({
         changes,

@@ -412,7 +412,10 @@ describe('what is refused', () => {
     const folder = newFolder();
     const wrong: [string[], string][] = [
       [['--sync', 'sometimes'], "Expected --sync to be 'always', 'none' or an interval such as '10ms'"],
-      [['--ack', 'stored'], "argument 'stored' is invalid. Expected --ack to be 'memory' or 'logged', got \"stored\""],
+      [
+        ['--ack', 'stored'],
+        "Expected --ack to be 'memory' or 'logged', the levels of a cache without a database, got \"stored\"",
+      ],
       [
         ['--recover', 'database'],
         "argument 'database' is invalid. Expected --recover to be 'log' or 'store' or 'none'",

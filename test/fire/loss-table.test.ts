@@ -70,7 +70,7 @@ class Process extends ProcessOnDisk {
     const server = await MemcachedServer.start(
       this.feed,
       { port: 0, host: '127.0.0.1' },
-      { ack: 'logged', logMetrics: [] },
+      { ack: 'logged', highestAck: 'logged', logMetrics: [] },
     );
     ends.push(async () => {
       server.destroy();

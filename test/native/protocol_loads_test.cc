@@ -375,7 +375,7 @@ TEST(ProtocolLoads, ARequestMayWaitForALoadBehindRepliesThatWaitForTheLog) {
   TestLog log(1);
   Service::Options options = ProtocolServer::DefaultOptions();
   options.log = &log;
-  options.waits_for_log = true;
+  options.ack = Ack::kLogged;
   StoreOptions store_options = WithBackend();
   store_options.shard_count = 1;
   store_options.ring_bytes = kRingBytesMin;

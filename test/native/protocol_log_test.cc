@@ -49,7 +49,7 @@ struct LoggedServer {
   static Service::Options OptionsFor(TestLog* log, bool waits_for_log) {
     Service::Options options = ProtocolServer::DefaultOptions();
     options.log = log;
-    options.waits_for_log = waits_for_log;
+    options.ack = waits_for_log ? Ack::kLogged : Ack::kMemory;
     return options;
   }
   static StoreOptions StoreFor(uint32_t shard_count) {
@@ -220,8 +220,8 @@ TEST(ProtocolLog, SessionsOfOneServiceHaveEachTheirLevel) {
   for (const bool waits_for_log : {false, true}) {
     LoggedServer logged(waits_for_log);  // what a session is told counts, whatever the service's own level is
     const auto names = std::make_shared<ConnectionNames>(ConnectionNames{"tcp:test", "tcp:here"});
-    Session patient(logged.server.bench(), names, logged.server.now, /*waits_for_log=*/true);
-    Session quick(logged.server.bench(), names, logged.server.now, /*waits_for_log=*/false);
+    Session patient(logged.server.bench(), names, logged.server.now, Ack::kLogged);
+    Session quick(logged.server.bench(), names, logged.server.now, Ack::kMemory);
     const auto feed = [&logged](Session* session, const std::string& bytes) {
       ByteBuffer out;
       session->Feed(bytes, 0, logged.server.now, &out);
@@ -651,7 +651,7 @@ TEST(ProtocolLog, StatsCairnSaysHowTheLogIsDoing) {
   log.numbers.lag_ms = 3;
   Service::Options options = ProtocolServer::DefaultOptions();
   options.log = &log;
-  options.waits_for_log = true;
+  options.ack = Ack::kLogged;
   options.log_metrics = {"syncs", "sync_mean_ms", "snapshot_at_ms", "other_at_ms"};
   ProtocolServer server(options, LoggedServer::StoreFor(1));
   log.metrics = {12, 0.25, static_cast<double>(server.now.wall_ms - 5000), 0};

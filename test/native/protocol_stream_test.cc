@@ -120,7 +120,7 @@ std::string Sized(char name, std::string_view text) {
 struct LengthClient {
   explicit LengthClient(test::ProtocolServer* its_server)
       : server(its_server),
-        gate(server->bench(), false),
+        gate(server->bench(), Ack::kMemory),
         stream(server->store(), &gate, &server->now),
         dialect(server->store(), &stream, &gate, server->service()->test_loads(), &server->now) {
     stream.SetDialect(&dialect);
@@ -222,7 +222,7 @@ TEST(ProtocolStream, ABlockThatIsNeverCompleteLeavesNothing) {
 
 TEST(ProtocolStream, WhatIsNeitherALineNorOfAKnownLengthEndsTheSession) {
   test::ProtocolServer server;
-  ReplyGate gate(server.bench(), false);
+  ReplyGate gate(server.bench(), Ack::kMemory);
   Stream stream(server.store(), &gate, &server.now);
   struct Endless final : Dialect {
     Progress Run(const char* at, const char*) override { return {at, Why::kMore}; }

@@ -46,7 +46,7 @@ async function start(feed: FeedHandle, options: ServeOptions = {}) {
   const server = await MemcachedServer.start(
     feed,
     { port: 0, host: '127.0.0.1', ...options },
-    { ack: 'logged', logMetrics: ['syncs', 'snapshotAtMs'] },
+    { ack: 'logged', highestAck: 'logged', logMetrics: ['syncs', 'snapshotAtMs'] },
   );
   cleanUps.push(async () => {
     server.destroy();

@@ -30,7 +30,7 @@ describe('where a server listens', () => {
   });
 
   test('a listener may have its own level; without one it has that of the server', () => {
-    const logged = { ack: 'logged', logMetrics: [] } as const;
+    const logged = { ack: 'logged', highestAck: 'logged', logMetrics: [] } as const;
     const of = (options: object) => resolveServeOptions(options, logged).listeners;
     expect(of({ host: ['127.0.0.1', 'memory:127.0.0.1:11212', 'logged:::1', 'memory:[::1]:5', 'memory:box'] })).toEqual(
       [
@@ -64,7 +64,7 @@ describe('options that are wrong are refused by name', () => {
     [{ host: 'a:99999' }, 'Expected the port of "a:99999" to be at most 65535, got 99999'],
     [
       { host: 'logged:10.0.0.5' },
-      `Expected host to be at the level 'memory', the only one of a cache without a log, got "logged:10.0.0.5"`,
+      `Expected host to be at the level 'memory', the only level of a cache without a log, got "logged:10.0.0.5"`,
     ],
     [{ host: 'memory:a b' }, 'Expected host to be an address, a name, or one of them with a port, got "a b"'],
     [{ path: '' }, 'Expected path to be the path of a socket, got ""'],

@@ -23,6 +23,8 @@ import type { VirtualClock } from './virtual-clock.ts';
 export const noMarks: WriterMarks = {
   openedAt: 0n,
   collect: () => undefined,
+  isWanted: () => false,
+  refuse() {},
   raise() {},
   raiseBetween() {},
   raiseRecovered() {},

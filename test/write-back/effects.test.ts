@@ -73,6 +73,8 @@ async function round(random: Random): Promise<number> {
           return backend;
         },
         limits: { rows: 1 + random.below(20), bytes: 2 ** 20, delayMs: random.below(40) },
+        rowsPerSecond: 0,
+        dropsRefused: false,
         retainMs: 600_000,
         reached: new SharedArrayBuffer(8),
         callTimeoutMs: 500,

@@ -249,6 +249,28 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     await expect(cache.writeBack.deadLetters({ limit: 0 })).rejects.toEqual(withCode('ERR_INVALID_ARGUMENT', /limit/));
   });
 
+  test('at the level stored an answer is that of the row, also of one that is refused', async () => {
+    const cache = await open({ ack: 'stored', writeBack: { delay: '10m' } });
+    await server.query("ALTER TABLE cairn_entries ADD CHECK (convert_from(value, 'UTF8') <> 'refused')");
+    expect(await cache.promises.set('a', '1')).toBe('stored');
+    expect(await rows()).toEqual({ a: '1' });
+    await expect(cache.promises.set('a', 'refused')).rejects.toEqual(withCode('ERR_DEAD_LETTER', /set "a".*check/));
+    expect(cache.get('a')).toBe('refused');
+    expect(await cache.promises.set('a', '2')).toBe('stored');
+    expect(await rows()).toEqual({ a: '2' });
+  });
+
+  test('write-through keeps no dead letter, and the row is what reads get', async () => {
+    const cache = await open({ mode: 'write-through', writeBack: {} });
+    await server.query("ALTER TABLE cairn_entries ADD CHECK (convert_from(value, 'UTF8') <> 'refused')");
+    await cache.promises.set('a', '1');
+    await expect(cache.promises.set('a', 'refused')).rejects.toEqual(withCode('ERR_DEAD_LETTER'));
+    expect(cache.get('a')).toBeUndefined();
+    expect(await cache.promises.get('a')).toBe('1');
+    expect(await cache.writeBack.deadLetters()).toEqual([]);
+    expect(cache.stats().writeBack).toMatchObject({ deadLetters: 1 });
+  });
+
   test('a table that is taken away halts it; nothing is lost when it is there again', async () => {
     const cache = await open();
     const notices = noticesOf(cache);

@@ -37,6 +37,8 @@ class World {
   get writer(): Writer {
     this.#writer ??= new Writer({
       marks: this.marks,
+      rowsPerSecond: 0,
+      dropsRefused: false,
       log: this.log,
       connect: async () => {
         const backend = new WorldBackend(this.database, this.clock);

@@ -1,0 +1,180 @@
+#include "addon/stored_binding.h"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "addon/convert.h"
+#include "addon/environment.h"
+#include "addon/thread_waker.h"
+#include "base/check.h"
+#include "process/change_feed.h"
+#include "store/record.h"
+#include "store/store.h"
+#include "store/stored_changes.h"
+
+namespace cairn {
+namespace {
+
+// The thread of the writer, which is woken for callers that wait.
+class WriterPart final : public HandlePart {
+ public:
+  WriterPart(StoredChanges* stored, std::shared_ptr<Waker> waker) : stored_(stored), waker_(std::move(waker)) {
+    stored_->SetWriter(waker_);
+  }
+  ~WriterPart() override { stored_->RemoveWriter(waker_.get()); }
+
+ private:
+  StoredChanges* const stored_;
+  const std::shared_ptr<Waker> waker_;
+};
+
+// A version for each shard.
+uint64_t* VersionsOf(Napi::Value array, const Store* store) {
+  size_t count = 0;
+  uint64_t* versions = NumbersOf<uint64_t>(array, napi_biguint64_array, &count);
+  CHECK(versions != nullptr && count == store->shard_count());
+  return versions;
+}
+
+uint64_t VersionOf(Napi::Value value) {
+  bool lossless = false;
+  const uint64_t version = value.IsBigInt() ? value.As<Napi::BigInt>().Uint64Value(&lossless) : 0;
+  CHECK(lossless);
+  return version;
+}
+
+uint32_t ShardNumber(Napi::Value value, const Store* store) {
+  const auto shard = static_cast<uint32_t>(NumberOr(value, store->shard_count()));
+  CHECK(shard < store->shard_count());
+  return shard;
+}
+
+// The record of a clear is of no key, and is owed to no backend.
+Napi::Value CollectVersions(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  CacheHandle* handle = HandleOf(info);
+  char* data;
+  size_t bytes;
+  if (!handle->Usable() || !BytesOf(info[0], &data, &bytes)) return Napi::Boolean::New(env, false);
+  uint64_t* versions = VersionsOf(info[1], handle->store);
+  for (size_t at = 0; at < bytes;) {
+    RecordView record;
+    if (DecodeRecord(std::string_view(data + at, bytes - at), &record) != DecodeStatus::kOk) {
+      return Napi::Boolean::New(env, false);
+    }
+    at += record.record_bytes;
+    if (record.key.empty()) continue;
+    uint64_t* version = &versions[handle->store->ShardOf(record.key)];
+    *version = std::max(*version, record.version);
+  }
+  return Napi::Boolean::New(env, true);
+}
+
+void RefuseStored(const Napi::CallbackInfo& info) {
+  CacheHandle* handle = HandleOf(info);
+  char* key;
+  size_t key_bytes;
+  if (!handle->Usable() || !BytesOf(info[0], &key, &key_bytes)) return;
+  Store* store = handle->store;
+  const std::string reason = info[2].ToString().Utf8Value();
+  store->stored()->Refuse(store->ShardOf({key, key_bytes}), {key, key_bytes}, VersionOf(info[1]), reason);
+}
+
+void MarkStored(const Napi::CallbackInfo& info) {
+  CacheHandle* handle = HandleOf(info);
+  if (!handle->Usable()) return;
+  const uint64_t* versions = VersionsOf(info[0], handle->store);
+  for (uint32_t shard = 0; shard < handle->store->shard_count(); shard++) {
+    handle->store->stored_marks()->Advance(shard, versions[shard]);
+  }
+}
+
+void DropStored(const Napi::CallbackInfo& info) {
+  CacheHandle* handle = HandleOf(info);
+  char* key;
+  size_t key_bytes;
+  if (!handle->Usable() || !BytesOf(info[0], &key, &key_bytes)) return;
+  Request evict;
+  evict.verb = Verb::kEvict;
+  evict.key = {key, key_bytes};
+  evict.has_compare = true;
+  evict.compare = VersionOf(info[1]);
+  Outcome outcome;
+  handle->store->Execute(evict, handle->instance->ReadBothClocks(), nullptr, &outcome);
+}
+
+void TellStored(const Napi::CallbackInfo& info) {
+  CacheHandle* handle = HandleOf(info);
+  if (handle->Usable()) handle->instance->feed()->TellStored();
+}
+
+void SetStoredHealth(const Napi::CallbackInfo& info) {
+  CacheHandle* handle = HandleOf(info);
+  if (!handle->Usable()) return;
+  handle->store->stored()->SetHealth(static_cast<StoredChanges::Health>(static_cast<uint32_t>(NumberOr(info[0], 0))));
+  handle->instance->feed()->TellStored();
+}
+
+void ListenWanted(const Napi::CallbackInfo& info) {
+  CacheHandle* handle = HandleOf(info);
+  auto& part = handle->parts[static_cast<size_t>(PartId::kStored)];
+  if (!handle->Usable() || part != nullptr) return;
+  std::shared_ptr<ThreadWaker> waker = ThreadWaker::Of(handle->environment);
+  CHECK(waker != nullptr);
+  part = std::make_unique<WriterPart>(handle->store->stored(), std::move(waker));
+}
+
+Napi::Value TakeWanted(const Napi::CallbackInfo& info) {
+  CacheHandle* handle = HandleOf(info);
+  return Napi::Boolean::New(info.Env(), handle->Usable() && handle->store->stored()->TakeWanted());
+}
+
+void WantStored(const Napi::CallbackInfo& info) {
+  CacheHandle* handle = HandleOf(info);
+  if (!handle->Usable()) return;
+  handle->store->stored()->Want(ShardNumber(info[0], handle->store), VersionOf(info[1]));
+}
+
+Napi::Value StoredOutcome(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  CacheHandle* handle = HandleOf(info);
+  KeyArgument key;
+  StoredChanges::Outcome outcome = StoredChanges::Outcome::kUnknown;
+  std::string reason;
+  if (handle->Usable() && key.Read(env, info[1]) == Code::kFound) {
+    const uint32_t shard = ShardNumber(info[0], handle->store);
+    outcome = handle->store->stored()->OutcomeOf(shard, key.view(), VersionOf(info[2]), &reason);
+  }
+  if (outcome == StoredChanges::Outcome::kRefused) return Napi::String::New(env, reason);
+  return Napi::Number::New(env, static_cast<double>(outcome));
+}
+
+Napi::Value StoredHealth(const Napi::CallbackInfo& info) {
+  CacheHandle* handle = HandleOf(info);
+  const auto health = handle->Usable() ? handle->store->stored()->health() : StoredChanges::Health::kStopped;
+  return Napi::Number::New(info.Env(), static_cast<double>(health));
+}
+
+void ExtendHandle(Napi::Env, CacheHandle* handle, Napi::Object object) {
+  if (handle->instance->feed() == nullptr) return;
+  AddHandleFunction<CollectVersions>(handle, object, "collectVersions");
+  AddHandleFunction<RefuseStored>(handle, object, "refuseStored");
+  AddHandleFunction<MarkStored>(handle, object, "markStored");
+  AddHandleFunction<DropStored>(handle, object, "dropStored");
+  AddHandleFunction<TellStored>(handle, object, "tellStored");
+  AddHandleFunction<SetStoredHealth>(handle, object, "setStoredHealth");
+  AddHandleFunction<ListenWanted>(handle, object, "listenWanted");
+  AddHandleFunction<TakeWanted>(handle, object, "takeWanted");
+  AddHandleFunction<WantStored>(handle, object, "wantStored");
+  AddHandleFunction<StoredOutcome>(handle, object, "storedOutcome");
+  AddHandleFunction<StoredHealth>(handle, object, "storedHealth");
+}
+
+}  // namespace
+
+void InitStoredBinding(Napi::Env env, Napi::Object) { Environment::Of(env)->extenders.push_back(ExtendHandle); }
+
+}  // namespace cairn

@@ -1,0 +1,31 @@
+// What the backend of a cache has, for its writer and for calls that wait for it. Functions of a handle whose cache has
+// a log; src/native.ts declares their types.
+//
+// The writer:
+//
+//   collectVersions(records, BigUint64Array) -> boolean
+//                                         raises the versions, by shard, to those of the records; false: the bytes are
+//                                         not whole records
+//   refuseStored(key, version, reason)    the backend has put this change aside; before markStored() of its batch
+//   markStored(BigUint64Array)            the backend has everything up to these versions, by shard
+//   dropStored(key, version)              evicts the entry of the key if it has this version
+//   tellStored()                          wakes waiters
+//   setStoredHealth(number)               StoredChanges::Health; wakes waiters
+//   listenWanted()                        this thread is woken when a caller begins to wait
+//   takeWanted() -> boolean               a caller waits for a change that the backend does not have
+//
+// Any thread:
+//
+//   wantStored(shard, version)            a caller is about to wait for this version
+//   storedOutcome(shard, key, version) -> number or string
+//                                         StoredChanges::Outcome; a string: the reason for which it was refused
+//   storedHealth() -> number
+#pragma once
+
+#include <napi.h>
+
+namespace cairn {
+
+void InitStoredBinding(Napi::Env env, Napi::Object exports);
+
+}  // namespace cairn

@@ -1,0 +1,79 @@
+#include "store/stored_changes.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace cairn {
+
+StoredChanges::StoredChanges(uint32_t shard_count)
+    : shard_count_(shard_count),
+      marks_(shard_count),
+      wanted_(std::make_unique<std::atomic<uint64_t>[]>(shard_count)),
+      forgotten_(shard_count, 0) {}
+
+// ---- the writer ----
+
+void StoredChanges::Refuse(uint32_t shard, std::string_view key, uint64_t version, std::string_view reason) {
+  const uint64_t above = marks_.Mark(shard);
+  Refused refused{shard, above, version, std::string(key), std::string(reason.substr(0, kReasonBytesMax))};
+  OsLockGuard guard(&lock_);
+  refused_.push_back(std::move(refused));
+  if (refused_.size() > kRefusedMax) {
+    const Refused& oldest = refused_.front();
+    forgotten_[oldest.shard] = std::max(forgotten_[oldest.shard], oldest.version);
+    refused_.pop_front();
+  }
+  has_refused_.store(true, std::memory_order_seq_cst);
+}
+
+void StoredChanges::SetWriter(std::shared_ptr<Waker> writer) {
+  OsLockGuard guard(&lock_);
+  writer_.swap(writer);
+}
+
+void StoredChanges::RemoveWriter(const Waker* writer) {
+  std::shared_ptr<Waker> removed;  // freed without the lock
+  OsLockGuard guard(&lock_);
+  if (writer_.get() == writer) writer_.swap(removed);
+}
+
+bool StoredChanges::TakeWanted() {
+  // Before the versions are read: a door that raises one afterwards wakes again.
+  is_writer_told_.store(false, std::memory_order_seq_cst);
+  for (uint32_t shard = 0; shard < shard_count_; shard++) {
+    if (wanted_[shard].load(std::memory_order_seq_cst) > marks_.Mark(shard)) return true;
+  }
+  return false;
+}
+
+// ---- doors ----
+
+void StoredChanges::Want(uint32_t shard, uint64_t version) {
+  std::atomic<uint64_t>& wanted = wanted_[shard];
+  uint64_t seen = wanted.load(std::memory_order_relaxed);
+  while (seen < version && !wanted.compare_exchange_weak(seen, version, std::memory_order_seq_cst)) {
+  }
+  if (is_writer_told_.exchange(true, std::memory_order_seq_cst)) return;
+  std::shared_ptr<Waker> writer;
+  {
+    OsLockGuard guard(&lock_);
+    writer = writer_;
+  }
+  if (writer != nullptr) writer->Wake();
+}
+
+StoredChanges::Outcome StoredChanges::OutcomeOf(uint32_t shard, std::string_view key, uint64_t version,
+                                                std::string* reason) {
+  if (version > marks_.Mark(shard)) return health() == Health::kRunning ? Outcome::kPending : Outcome::kUnknown;
+  if (!has_refused_.load(std::memory_order_seq_cst)) return Outcome::kStored;
+  OsLockGuard guard(&lock_);
+  for (const Refused& refused : refused_) {
+    const bool is_of_it = refused.shard == shard && refused.above < version && version <= refused.version;
+    if (!is_of_it || refused.key != key) continue;
+    if (reason != nullptr) *reason = refused.reason;
+    return Outcome::kRefused;
+  }
+  return version <= forgotten_[shard] ? Outcome::kUnknown : Outcome::kStored;
+}
+
+}  // namespace cairn

@@ -1,0 +1,40 @@
+/**
+ * The dead letters of some batches, as the database has them with the cursor of each batch. For a batch whose outcome
+ * did not come back: the connection broke in COMMIT, or the thread that wrote it died. And for the mode
+ * `write-through`, which keeps none.
+ */
+import type { Backend, DeadLetter } from '../backend/index.ts';
+import type { Position } from '../log/index.ts';
+
+/** Letters of one question. */
+const PAGE = 100;
+
+/** Where batches end: behind the first position, and at most at the second. */
+export interface BatchRange {
+  readonly logId: bigint;
+  readonly after: Position;
+  readonly end: Position;
+}
+
+/** The letters of the batches in a range, in their order. `drops`: they are removed from the database. */
+export async function lettersBehind(
+  { deadLetters }: Pick<Backend, 'deadLetters'>,
+  { logId, after, end }: BatchRange,
+  drops: boolean,
+): Promise<DeadLetter[]> {
+  const found: DeadLetter[] = [];
+  const ids: bigint[] = [];
+  if (deadLetters === undefined) return found;
+  for (let last = 0n; ; ) {
+    const page = await deadLetters.list(PAGE, last);
+    for (const { id, change, error, cursor } of page) {
+      if (cursor.logId !== logId || cursor.position <= after || cursor.position > end) continue;
+      found.push({ change, error: new Error(error) });
+      ids.push(id);
+    }
+    if (page.length < PAGE) break;
+    last = page.at(-1)!.id;
+  }
+  if (drops && ids.length > 0) await deadLetters.drop(ids);
+  return found;
+}
