@@ -292,7 +292,8 @@ class BatchRun final : public HandlePart {
     if (holds_[index] && outcome.commit_version != 0) {
       ChangeFeed* const feed = handle_->instance->feed();
       const uint32_t shard = store_->ShardOf(requests_[index].key);
-      if (feed != nullptr && !feed->marks()->Covers(shard, outcome.commit_version)) {
+      // Of a change the database may be waited for, which is behind the log.
+      if (feed != nullptr && (outcome.record_version != 0 || !feed->marks()->Covers(shard, outcome.commit_version))) {
         row->commit_version = outcome.commit_version;
         row->shard = shard;
         row->changed = outcome.record_version != 0;

@@ -97,13 +97,20 @@ void DropStored(const Napi::CallbackInfo& info) {
   char* key;
   size_t key_bytes;
   if (!handle->Usable() || !BytesOf(info[0], &key, &key_bytes)) return;
-  Request evict;
-  evict.verb = Verb::kEvict;
-  evict.key = {key, key_bytes};
-  evict.has_compare = true;
-  evict.compare = VersionOf(info[1]);
+  const Now now = handle->instance->ReadBothClocks();
+  Request request;
+  request.verb = Verb::kPeek;
+  request.key = {key, key_bytes};
+  request.no_value = true;
   Outcome outcome;
-  handle->store->Execute(evict, handle->instance->ReadBothClocks(), nullptr, &outcome);
+  handle->store->Execute(request, now, nullptr, &outcome);
+  // A touch of the refused change has left the entry the version that it had before.
+  if (outcome.status != Status::kFound || outcome.version > VersionOf(info[1])) return;
+  request.verb = Verb::kEvict;
+  request.has_compare = true;
+  request.compare = outcome.version;
+  outcome = Outcome{};
+  handle->store->Execute(request, now, nullptr, &outcome);
 }
 
 void TellStored(const Napi::CallbackInfo& info) {

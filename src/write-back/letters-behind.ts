@@ -16,25 +16,29 @@ export interface BatchRange {
   readonly end: Position;
 }
 
-/** The letters of the batches in a range, in their order. `drops`: they are removed from the database. */
+/** Dead letters, and the numbers that they have in the database. */
+export interface Letters {
+  readonly letters: readonly DeadLetter[];
+  readonly ids: readonly bigint[];
+}
+
+/** The letters of the batches in a range, in their order. */
 export async function lettersBehind(
   { deadLetters }: Pick<Backend, 'deadLetters'>,
   { logId, after, end }: BatchRange,
-  drops: boolean,
-): Promise<DeadLetter[]> {
-  const found: DeadLetter[] = [];
+): Promise<Letters> {
+  const letters: DeadLetter[] = [];
   const ids: bigint[] = [];
-  if (deadLetters === undefined) return found;
+  if (deadLetters === undefined) return { letters, ids };
   for (let last = 0n; ; ) {
     const page = await deadLetters.list(PAGE, last);
     for (const { id, change, error, cursor } of page) {
       if (cursor.logId !== logId || cursor.position <= after || cursor.position > end) continue;
-      found.push({ change, error: new Error(error) });
+      letters.push({ change, error: new Error(error) });
       ids.push(id);
     }
     if (page.length < PAGE) break;
     last = page.at(-1)!.id;
   }
-  if (drops && ids.length > 0) await deadLetters.drop(ids);
-  return found;
+  return { letters, ids };
 }

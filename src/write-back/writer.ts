@@ -54,7 +54,7 @@ import { FollowingCursor } from './following-cursor.ts';
 import { Gatherer } from './gatherer.ts';
 import { judge, type LogIdentity, ONE_LANE, Refusal } from './identity.ts';
 import { KeptHistory } from './kept-history.ts';
-import { lettersBehind } from './letters-behind.ts';
+import { type Letters, lettersBehind } from './letters-behind.ts';
 import { RowRate } from './row-rate.ts';
 import type { WriterMarks } from './stored-marks.ts';
 import type { WriterLog } from './writer-log.ts';
@@ -378,17 +378,22 @@ export class Writer {
   // A writer of this process may have died behind a batch that the database has. False: the end has come.
   async #catchUp(position: Position): Promise<boolean> {
     const { marks } = this.#options;
-    const letters = await this.#lettersBehind(this.#confirmed, position);
-    if (letters === undefined) return false;
-    for (const letter of letters) marks.refuse(letter);
+    const behind = await this.#lettersBehind(this.#confirmed, position);
+    if (behind === undefined) return false;
+    for (const letter of behind.letters) marks.refuse(letter);
     marks.raiseBetween(this.#confirmed, position);
+    await this.#dropLetters(behind);
     return true;
   }
 
-  #lettersBehind(after: Position, end: Position): Promise<readonly DeadLetter[] | undefined> {
-    return this.#calls.untilAnswered((backend) =>
-      lettersBehind(backend, { logId: this.#log.logId, after, end }, this.#options.dropsRefused),
-    );
+  // Those of a mode that keeps none. Callers have been told, and memory, so that a writer that dies before finds them.
+  async #dropLetters({ ids }: Letters): Promise<void> {
+    if (!this.#options.dropsRefused || ids.length === 0) return;
+    await this.#calls.untilAnswered(async ({ deadLetters }) => deadLetters?.drop(ids));
+  }
+
+  #lettersBehind(after: Position, end: Position): Promise<Letters | undefined> {
+    return this.#calls.untilAnswered((backend) => lettersBehind(backend, { logId: this.#log.logId, after, end }));
   }
 
   // The database has. From now on everything behind this is owed to it.
@@ -450,7 +455,11 @@ export class Writer {
   #dueInMs(): number | undefined {
     if (this.#isPaused) return undefined;
     const nowMs = this.#clock.steadyMs();
-    const dueInMs = this.#batcher.dueInMs(nowMs, this.#options.marks.isWanted());
+    const dueInMs = this.#batcher.dueInMs(
+      nowMs,
+      this.#options.marks.isWanted(),
+      this.isHealing ? this.reached : undefined,
+    );
     return dueInMs === undefined ? undefined : Math.max(dueInMs, this.#rate.waitMs(nowMs));
   }
 
@@ -505,10 +514,11 @@ export class Writer {
       this.#succeeded();
       if (found.length !== 1 || !sameCursor(found[0], write.to)) return found;
       const isToldAll = 'value' in outcome && outcome.value.kind === 'committed';
+      let behind: Letters | undefined;
       if (!isToldAll || (this.#options.dropsRefused && deadLetters.length > 0)) {
-        const letters = await this.#lettersBehind(write.from?.position ?? 0n, write.to.position);
-        if (letters === undefined) return 'ended';
-        if (!isToldAll) deadLetters = letters;
+        behind = await this.#lettersBehind(write.from?.position ?? 0n, write.to.position);
+        if (behind === undefined) return 'ended';
+        if (!isToldAll) deadLetters = behind.letters;
       }
       this.#cursor = write.to;
       for (const letter of deadLetters) this.#options.marks.refuse(letter);
@@ -523,6 +533,7 @@ export class Writer {
       });
       this.#writing = undefined;
       this.#confirm(write.to.position);
+      if (behind !== undefined) await this.#dropLetters(behind);
       return 'written';
     }
   }

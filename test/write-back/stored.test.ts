@@ -272,6 +272,20 @@ describe('write-through', () => {
     expect(await cache.promises.get('new')).toBeUndefined();
   });
 
+  test('so it does if it was touched before the database has refused it', async () => {
+    const held = deferred();
+    const cache = await through({ store: faulty({ write: () => held.promise }) });
+    const bad = cache.promises.set('a', POISON);
+    const touched = cache.promises.touch('a', '1h');
+    const over = Promise.allSettled([bad, touched]);
+    await cache.sync();
+    held.resolve();
+    await over;
+    await expect(bad).rejects.toEqual(withCode('ERR_DEAD_LETTER'));
+    expect(cache.get('a')).toBeUndefined();
+    expect(await cache.promises.get('a')).toBeUndefined();
+  });
+
   test('a newer write of the key stays', async () => {
     const held = deferred();
     let writes = 0;
@@ -288,4 +302,26 @@ describe('write-through', () => {
     expect(cache.get('a')).toBe('newer');
     expect(await rows()).toEqual({ a: 'newer' });
   });
+});
+
+test('no set is answered before the database has it, however fast the log is', async () => {
+  const held = deferred();
+  let isHeld = true;
+  const store = faulty({ write: () => held.promise });
+  const cache = await open({ store, shards: 1, ringSize: '1mb', sync: 'none' });
+  const early: string[] = [];
+  const value = 'x'.repeat(200);
+  const sets = Array.from({ length: 20_000 }, async (_, i) => {
+    await cache.promises.set(`k${i}`, value);
+    if (isHeld) early.push(`k${i}`);
+  });
+  const all = Promise.all(sets);
+  await until(() => (cache.stats().writeBack?.behindBytes ?? 0) > 0);
+  await cache.sync();
+  await new Promise(setImmediate);
+  expect(early).toEqual([]);
+  isHeld = false;
+  held.resolve();
+  await all;
+  expect(Object.keys(await rows())).toHaveLength(20_000);
 });
