@@ -33,6 +33,14 @@ export interface OpeningCursor {
   readonly position?: Position;
 }
 
+/** The place in a log up to which a database has everything, with the epoch and the writer of the entry before it. */
+export interface StoredPlace {
+  readonly logId: bigint;
+  readonly position: Position;
+  readonly epoch: number;
+  readonly writer: bigint;
+}
+
 /** workerData of the scribe's thread. */
 export interface ScribeData {
   readonly cacheId: number;
@@ -53,7 +61,7 @@ export interface ScribeData {
   /** The cache's epoch is at least this: a database has rows of lower versions. */
   readonly epochMin?: number;
   /** Up to where in which log a database has everything. */
-  readonly stored?: { readonly logId: bigint; readonly position: Position };
+  readonly stored?: StoredPlace;
   /** Words that the keeper sets; see {@link Control}. */
   readonly control: SharedArrayBuffer;
 }

@@ -40,6 +40,7 @@ import {
   type RecoveredByThread,
   type Report,
   type ScribeData,
+  type StoredPlace,
   type Told,
 } from './message.ts';
 import { Metrics } from './metrics.ts';
@@ -174,15 +175,24 @@ function refuseOwed(log: LogPort, data: ScribeData, logId: bigint | undefined): 
   if (start === 'resume') return;
   if (refuseBehind !== undefined) refuseBehindCursor(log, refuseBehind, 'open it with store');
   if (start === 'log' || cursor === undefined) return;
-  // What the database says is newer than what the log has noted of it.
-  const has = stored !== undefined && stored.logId === logId && stored.position <= log.end ? stored.position : 0n;
-  refuseBehindCursor(log, cursor.name, "open it with recover: 'log'", has);
+  // What the database says counts, not what the log has noted of it: it may have gone back since.
+  const isOwn = stored !== undefined && stored.logId === logId && isPlaceOf(log, stored);
+  refuseBehindCursor(log, cursor.name, "open it with recover: 'log'", isOwn ? stored.position : undefined);
 }
 
-function refuseBehindCursor(log: LogPort, name: string, how: string, has: Position = 0n): void {
+// Whether the log has an entry that ends there, as this cursor says it; of its oldest position nothing can be said.
+function isPlaceOf(log: LogPort, { position, epoch, writer }: StoredPlace): boolean {
+  if (position <= log.oldestReadable) return true;
+  for (const entry of log.entries(log.oldestReadable)) {
+    if (entry.end === position) return entry.epoch === epoch && entry.writer === writer;
+  }
+  return false;
+}
+
+function refuseBehindCursor(log: LogPort, name: string, how: string, has?: Position): void {
   const noted = log.cursors().get(name);
   if (noted === undefined) return;
-  const position = later(noted, has);
+  const position = later(has ?? noted, log.oldestReadable);
   let records = 0;
   for (const entry of log.entries(position)) if (entry.kind === 'records') records += countChanges(entry.records);
   if (records === 0) return;

@@ -1,7 +1,7 @@
 // A cache that begins with the rows of its database: what is in memory then, who may write to the database from there
 // on, and what is refused.
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { makeBackend } from '../../src/backend/index.ts';
@@ -198,6 +198,24 @@ describe('with the log that the database has', () => {
     expect(Object.entries(await rows()).map(([key, [value]]) => [key, value])).toEqual([
       ['a', '1'],
       ['c', '1'],
+    ]);
+  });
+
+  test('nor are those that the database had, before it went back to an earlier state', async () => {
+    await write({ a: '1' });
+    const backup = join(directories.fresh(), 'backup');
+    cpSync(path, backup, { recursive: true });
+    await write({ a: '2', b: '2' });
+    rmSync(path, { recursive: true });
+    cpSync(backup, path, { recursive: true });
+    await expect(open({ recover: 'store' })).rejects.toEqual(
+      withCode('ERR_STORE_REFUSED', /2 records that its database does not have.*recover: 'log'/),
+    );
+    const cache = await open();
+    await cache.drain();
+    expect(Object.entries(await rows()).map(([key, [value]]) => [key, value])).toEqual([
+      ['a', '2'],
+      ['b', '2'],
     ]);
   });
 
