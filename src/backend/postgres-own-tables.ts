@@ -329,7 +329,9 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
   #read(column: Column): string {
     const name = `own.${quoted(column.name)}`;
     if (column === this.#plan.expiresAt && column.kind === 'instant') {
-      return `round(extract(epoch FROM ${name}) * 1000)::bigint`;
+      // Of the infinities one never comes, and the other has been.
+      const ms = `round(extract(epoch FROM ${name}) * 1000)::bigint`;
+      return `CASE WHEN isfinite(${name}) THEN ${ms} WHEN ${name} < now() THEN 1 END`;
     }
     switch (column.kind) {
       case 'instant':

@@ -92,13 +92,25 @@ export class ReadThroughKeeper {
     };
   }
 
+  // Later on, a module may have been taken away: requests do not wait for a loader that does not come.
+  #refuse(error: Error): void {
+    if (this.#onOpened !== undefined) {
+      this.#onOpened.reject(error);
+      return;
+    }
+    const handle = native.attachById(this.#options.cacheId);
+    if (typeof handle === 'number') return;
+    (handle as LoadHandle).failLoads(error.message);
+    handle.close();
+  }
+
   #onReport(report: ReaderReport): void {
     switch (report.kind) {
       case 'opened':
         this.#onOpened?.resolve();
         break;
       case 'refused':
-        this.#onOpened?.reject(errorFrom(report.error));
+        this.#refuse(errorFrom(report.error));
         break;
       case 'closed':
         this.#supervisor.end();

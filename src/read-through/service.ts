@@ -64,10 +64,12 @@ export class ReadThroughService implements LoadSource, Looker {
     if (this.#ending.signal.aborted) return;
     this.#ending.abort();
     lookers.delete(this);
-    clearInterval(this.#beating);
     this.#loader.close();
     this.#options.handle.close();
-    void this.#calls.disconnect().then(() => this.#options.say({ kind: 'closed' }));
+    void this.#calls.disconnect().then(() => {
+      clearInterval(this.#beating);
+      this.#options.say({ kind: 'closed' });
+    });
   }
 
   doubt(): void {

@@ -133,10 +133,14 @@ export class Batcher {
 
   /**
    * Milliseconds until there is a batch to take, 0: there is one; undefined: no change has been gathered. `isWanted`: a
-   * caller waits, so no record waits for others.
+   * caller waits, so no record waits for others. `goal`: a position that the cursor is to reach, with changes or
+   * without.
    */
-  dueInMs(nowMs: number, isWanted = false): number | undefined {
-    if (this.isEmpty) return this.#logBytes >= BARREN_BYTES_MAX ? 0 : undefined;
+  dueInMs(nowMs: number, isWanted = false, goal?: Position): number | undefined {
+    if (this.isEmpty) {
+      const reaches = goal !== undefined && this.#end !== undefined && this.#end.position >= goal;
+      return reaches || this.#logBytes >= BARREN_BYTES_MAX ? 0 : undefined;
+    }
     // Of a flush, the entries that are still to be read belong to the batch too.
     if (isWanted || this.isFull || (this.#begin < this.#flushTo && this.#position >= this.#flushTo)) return 0;
     return Math.max(0, this.#openedMs + this.#limits.delayMs - nowMs);

@@ -34,6 +34,7 @@ export interface Failure {
 export class Calls {
   readonly #options: CallsOptions;
   #backend: Backend | undefined;
+  #connecting: Promise<Backend> | undefined;
   #isOpen = false;
   #name = 'The database';
   /** In a row. */
@@ -106,6 +107,7 @@ export class Calls {
   async disconnect(): Promise<void> {
     const backend = this.#backend;
     this.#backend = undefined;
+    this.#connecting = undefined;
     this.#isOpen = false;
     try {
       await backend?.close();
@@ -114,10 +116,21 @@ export class Calls {
     }
   }
 
-  async #connected(): Promise<Backend> {
-    if (this.#backend !== undefined && this.#isOpen) return this.#backend;
-    this.#backend ??= await this.#options.connect();
-    const backend = this.#backend;
+  // Calls that find no connection at the same time wait for the same one.
+  #connected(): Promise<Backend> {
+    if (this.#backend !== undefined && this.#isOpen) return Promise.resolve(this.#backend);
+    if (this.#connecting === undefined) {
+      const connecting = this.#connect().finally(() => {
+        if (this.#connecting === connecting) this.#connecting = undefined;
+      });
+      this.#connecting = connecting;
+    }
+    return this.#connecting;
+  }
+
+  async #connect(): Promise<Backend> {
+    const backend = this.#backend ?? (await this.#options.connect());
+    this.#backend ??= backend;
     this.#name = backend.name;
     await backend.open();
     // Meanwhile the call may have been too late.

@@ -286,8 +286,12 @@ export class WriteBackKeeper implements WriteBackActions {
   // Its database cannot be used by any thread, which only opening finds out; later a module may have been taken away.
   #onFailed(error: Error): void {
     this.#handle.setStoredHealth(StoredHealth.stopped);
-    if (this.#onJudged === undefined) this.#notify({ kind: 'halted', cause: error });
-    else this.#onJudged.reject(error);
+    if (this.#onJudged !== undefined) {
+      this.#onJudged.reject(error);
+      return;
+    }
+    this.#handle.failLoads(error.message);
+    this.#notify({ kind: 'halted', cause: error });
   }
 
   #onDeath(cause: Error, isLast: boolean): void {

@@ -29,6 +29,8 @@ import type { StubResolver } from './stub-resolver.ts';
 const BATCH_KEYS = 256;
 /** Questions at a time. */
 const QUESTIONS_MAX = 4;
+/** The longest time for which loads are ended in one go: the writer needs the thread, too. */
+const SLICE_MS = 10;
 /** How often a database is asked again that will have the answer. */
 const AGAIN_MS = 50;
 
@@ -84,6 +86,7 @@ export class LoaderService {
   readonly #on: LoaderEvents;
   readonly #loader: Loader;
   #questions = 0;
+  #isYielding = false;
   #isClosed = false;
 
   constructor({ handle, source, stubs, rules, limits, clock, random, on }: LoaderServiceOptions) {
@@ -106,7 +109,16 @@ export class LoaderService {
   }
 
   #pump(): void {
-    while (!this.#isClosed && this.#questions < QUESTIONS_MAX) {
+    const endMs = this.#clock.steadyMs() + SLICE_MS;
+    while (!this.#isClosed && !this.#isYielding && this.#questions < QUESTIONS_MAX) {
+      if (this.#clock.steadyMs() >= endMs) {
+        this.#isYielding = true;
+        void this.#clock.yield().then(() => {
+          this.#isYielding = false;
+          this.#pump();
+        });
+        return;
+      }
       const loads = this.#loader.drain(BATCH_KEYS);
       if (loads.length === 0) return;
       const ask = this.#answerWithoutDatabase(loads);

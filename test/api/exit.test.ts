@@ -80,7 +80,8 @@ describe('a process', () => {
     ['an error', "setImmediate(() => { throw new Error('on purpose'); })"],
   ])('that ends by %s with workers at work ends', (_name, end) => {
     const result = runProgram(`
-      const cache = new Cache({ name: 'shared' });
+      // Held, as a module holds its own: the cache ends with its last handle.
+      globalThis.cache = new Cache({ name: 'shared' });
       const work = \`
         const shared = Cache.attach('shared');
         import('node:worker_threads').then(({ parentPort }) => {

@@ -32,12 +32,13 @@ const CALLS: Record<string, (promises: CachePromises) => Promise<unknown>> = {
   deleteMany: (promises) => promises.deleteMany(['a']),
   clear: (promises) => promises.clear(),
   touch: (promises) => promises.touch('a', 5),
+  batch: (promises) => promises.batch().set('a', 'x').commit(),
 };
 /** What is no call to a lane. */
 const OTHERS = ['constructor', 'drained', 'stats', 'close', 'destroy', 'handleClosed', 'router'];
 
 /** Made on the calling thread, or answered by it: no thread of a lane has them. */
-const WITHOUT_LANE = new Set(['clear', 'getMany of none']);
+const WITHOUT_LANE = new Set(['batch', 'clear', 'getMany of none']);
 
 const open = (): { cache: Cache; promises: CachePromises } => {
   const cache = new Cache({ shards: 1 });

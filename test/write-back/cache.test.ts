@@ -1,6 +1,6 @@
 // Write-back of whole caches to a real database, LMDB, in the writer's thread or in the program's.
 
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { handleOf } from '../../src/cache.ts';
@@ -183,6 +183,19 @@ describe('the writer', () => {
     await cache.writeBack.resume();
     await drained;
     expect((await database.read()).rows).toEqual({ a: '1' });
+  });
+
+  test('that cannot be started again, because its module is gone, keeps no request waiting', async () => {
+    const module = join(directories.fresh().replace(/\d+$/, 'removed.mjs'));
+    writeFileSync(module, `export { default } from ${JSON.stringify(LMDB_MODULE)};`);
+    const cache = await open({ store: module });
+    cache.set('a', '1');
+    await cache.drain();
+    cache.evict('a');
+    rmSync(module);
+    await keeperOf(cache).thread!.terminate();
+    await expect(cache.promises.get('a')).rejects.toEqual(withCode('ERR_NOT_RESIDENT'));
+    await cache.destroy();
   });
 
   test('that does not answer any more is restarted', async () => {

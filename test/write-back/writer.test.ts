@@ -521,6 +521,28 @@ describe('a database that goes back to an earlier state', () => {
     return { world, putBack };
   }
 
+  test('is healed also where the last of what it had changed no row', async () => {
+    const world = new World();
+    world.limits = { ...world.limits, rows: 2 };
+    await world.run();
+    world.log.append(set('z', '0'));
+    await world.run();
+    const putBack = world.database.backUp();
+    world.log.append(set('a', '1'));
+    await world.run();
+    // One batch, which ends behind the clear.
+    world.log.append(set('b', '1'));
+    world.log.append({ kind: 'clear' });
+    await world.run();
+    const { reached } = world.writer;
+    expect(reached).toBe(world.log.end());
+    putBack();
+    world.writer.doubt();
+    await world.run(60_000);
+    expect([world.writer.isHealing, world.writer.confirmed]).toEqual([false, reached]);
+    expect(world.rows).toEqual({ z: '0', a: '1', b: '1' });
+  });
+
   test('gets what it lacks from the log, and what comes meanwhile; drain waits for all of it', async () => {
     const { world, putBack } = await written();
     putBack();
