@@ -54,7 +54,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const unsigned kind = size == 0 ? 0 : data[0] % 4;
   cairn::Service::Options options = ProtocolServer::DefaultOptions();
   if (kind != 0) options.log = &log;
-  options.ack = kind >= 2 ? Ack::kLogged : Ack::kMemory;
+  options.ack = kind >= 2 ? cairn::Ack::kLogged : cairn::Ack::kMemory;
   const bool has_backend = size != 0 && (data[0] & 4) != 0;
   ProtocolServer server(options, TinyStore(kind != 0, has_backend));
   std::unique_ptr<TestDatabase> database;
