@@ -15,5 +15,6 @@ export default defineConfig({
     testTimeout: packageTests ? 600_000 : 120_000,
     hookTimeout: packageTests ? 600_000 : 120_000,
     teardownTimeout: 10_000,
+    expect: { poll: { timeout: 60_000 } },
   },
 });
