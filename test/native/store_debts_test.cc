@@ -651,7 +651,10 @@ TEST(StoreDebts, NoDebtIsForgottenWhenLargeEntriesLeaveWhileOthersArePinned) {
       } else if (random.Below(8) == 0) {
         store.records().MakeRoom();
       }
+      // All keys now and then only: their names are long, and hashing them is most of the test.
+      const bool looks_at_all = step % 20 == 0;
       for (const auto& [name, is_set] : has_value) {
+        if (!looks_at_all && name != key) continue;
         StubInfo info;
         const bool has_stub = store.HasStub(name, &info);
         const Status read = store.Do(TestStore::Make(Verb::kPeek, name)).status;
