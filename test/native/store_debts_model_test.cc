@@ -601,7 +601,8 @@ class World {
 
 TEST(StoreDebtsModel, AReaderGetsWhatWasAcknowledgedWhateverLeavesMemory) {
   Met met;
-  for (uint64_t life = 0; life < 24; ++life) {
+  constexpr uint64_t kLives = test::kUnderTsan ? 1 : 24;
+  for (uint64_t life = 0; life < kLives; ++life) {
     World world(test::Seed() + life, life % 6 == 5);
     for (int step = 0; step < 1500; ++step) {
       world.Step();
@@ -624,6 +625,8 @@ TEST(StoreDebtsModel, AReaderGetsWhatWasAcknowledgedWhateverLeavesMemory) {
     met.held += one.held, met.bodies += one.bodies, met.atomic += one.atomic;
     met.late_revivals += one.late_revivals;
   }
+  // One life does not meet everything.
+  if (test::kUnderTsan) return;
   EXPECT_GT(met.value_stubs, 0);
   EXPECT_GT(met.gone_stubs, 0);
   EXPECT_GT(met.expiry_stubs, 0);

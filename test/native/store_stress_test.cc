@@ -13,23 +13,10 @@
 #include "support/store_fixture.h"
 #include "test.h"
 
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define CAIRN_UNDER_TSAN 1
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__)
-#define CAIRN_UNDER_TSAN 1
-#endif
-
 namespace cairn {
 namespace {
 
-#if defined(CAIRN_UNDER_TSAN)
-constexpr int kOperationsPerThread = 30'000;
-#else
-constexpr int kOperationsPerThread = 60'000;
-#endif
+constexpr int kOperationsPerThread = test::kUnderTsan ? 30'000 : 60'000;
 
 // A value that says who wrote it under what key, and whether it is whole.
 struct Stamp {

@@ -35,7 +35,23 @@
 #define CAIRN_TEST_HAS_FORK_ 1
 #endif
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CAIRN_UNDER_TSAN_ 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define CAIRN_UNDER_TSAN_ 1
+#endif
+
 namespace cairn::test {
+
+// ThreadSanitizer makes everything ten times as slow, and finds nothing in what has one thread.
+#if defined(CAIRN_UNDER_TSAN_)
+inline constexpr bool kUnderTsan = true;
+#else
+inline constexpr bool kUnderTsan = false;
+#endif
 
 // One registered test.
 struct Case {
