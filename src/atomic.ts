@@ -128,16 +128,11 @@ export class AtomicParts {
   }
 }
 
-/** The sets and deletes of `cache.batch()`. */
-export class AtomicBatch<V = unknown> {
-  readonly #handle: NativeHandle;
+/** The sets and deletes of a batch until its commit, of which there are two kinds: at once, and promised. */
+export abstract class OpenBatch<V> {
   readonly #parts = new AtomicParts();
-  #isCommitted = false;
-
   /** @internal */
-  constructor(handle: NativeHandle) {
-    this.#handle = handle;
-  }
+  protected isOpen = true;
 
   /** The number of sets and deletes so far. */
   get size(): number {
@@ -149,14 +144,31 @@ export class AtomicBatch<V = unknown> {
    * `ERR_BATCH_TOO_LARGE` for a part too many; the batch is then as before.
    */
   set(key: Key, value: V, options?: BatchSetOptions): this {
-    this.#partsOf('set').set(key, value, atomicTtlOf(options));
+    this.partsFor('set').set(key, value, atomicTtlOf(options));
     return this;
   }
 
   /** Adds a delete. */
   delete(key: Key): this {
-    this.#partsOf('delete').delete(key);
+    this.partsFor('delete').delete(key);
     return this;
+  }
+
+  /** @internal */
+  protected partsFor(verb: string): AtomicParts {
+    if (!this.isOpen) throw committedBefore(verb);
+    return this.#parts;
+  }
+}
+
+/** The sets and deletes of `cache.batch()`. */
+export class AtomicBatch<V = unknown> extends OpenBatch<V> {
+  readonly #handle: NativeHandle;
+
+  /** @internal */
+  constructor(handle: NativeHandle) {
+    super();
+    this.#handle = handle;
   }
 
   /**
@@ -165,14 +177,9 @@ export class AtomicBatch<V = unknown> {
    * `ERR_LOG_FULL` and `ERR_OUT_OF_MEMORY` say that there is no room now.
    */
   commit(): void {
-    const error = this.#partsOf('commit').executeOn(this.#handle);
+    const error = this.partsFor('commit').executeOn(this.#handle);
     if (error !== undefined) throw error;
-    this.#isCommitted = true;
-  }
-
-  #partsOf(verb: string): AtomicParts {
-    if (this.#isCommitted) throw committedBefore(verb);
-    return this.#parts;
+    this.isOpen = false;
   }
 }
 
@@ -184,8 +191,8 @@ export function setsOf(entries: Iterable<readonly [Key, unknown]>, ttl: number |
   return parts;
 }
 
-/** The time to live of a part: that of a batch does not depend on what is there. */
-export function atomicTtlOf(options: BatchSetOptions | undefined): number | undefined {
+// The time to live of a part: that of a batch does not depend on what is there.
+function atomicTtlOf(options: BatchSetOptions | undefined): number | undefined {
   const ttl = ttlOf(options as SetOptions | undefined);
   refuseKeep(ttl);
   return ttl;
@@ -195,8 +202,8 @@ function refuseKeep(ttl: number | undefined): void {
   if (ttl === TTL_KEEP) throw misplaced(`ttl: 'keep' cannot be used in an atomic batch: give the time to live`);
 }
 
-/** The error for a batch that is used after its commit. */
-export function committedBefore(verb: string): CairnTypeError {
+// The error for a batch that is used after its commit.
+function committedBefore(verb: string): CairnTypeError {
   return new CairnTypeError(
     'ERR_INVALID_ARGUMENT',
     `${verb} was called on a batch that was committed: begin another one with cache.batch()`,

@@ -1,35 +1,16 @@
 /** The atomic batch whose commit is promised. */
-import { AtomicParts, atomicTtlOf, type BatchSetOptions, committedBefore } from '../atomic.ts';
+import { OpenBatch } from '../atomic.ts';
 import type { CallOptions } from '../options.ts';
-import type { Key } from '../request/arguments.ts';
 import type { Calls } from './calls.ts';
 
 /** The sets and deletes of `cache.promises.batch()`. */
-export class PromisedAtomicBatch<V = unknown> {
+export class PromisedAtomicBatch<V = unknown> extends OpenBatch<V> {
   readonly #calls: Calls;
-  readonly #parts = new AtomicParts();
-  #isOpen = true;
 
   /** @internal */
   constructor(calls: Calls) {
+    super();
     this.#calls = calls;
-  }
-
-  /** The number of sets and deletes so far. */
-  get size(): number {
-    return this.#parts.count;
-  }
-
-  /** Adds a set, as the synchronous batch does. */
-  set(key: Key, value: V, options?: BatchSetOptions): this {
-    this.#partsOf('set').set(key, value, atomicTtlOf(options));
-    return this;
-  }
-
-  /** Adds a delete. */
-  delete(key: Key): this {
-    this.#partsOf('delete').delete(key);
-    return this;
   }
 
   /**
@@ -38,20 +19,15 @@ export class PromisedAtomicBatch<V = unknown> {
    * be committed again. With `timeout` or `signal`, a batch that has not been done by then is not done.
    */
   async commit(options?: CallOptions): Promise<void> {
-    const parts = this.#partsOf('commit');
-    this.#isOpen = false;
+    const parts = this.partsFor('commit');
+    this.isOpen = false;
     let isDone = false;
     try {
       await this.#calls.commit(parts, options, () => {
         isDone = true;
       });
     } finally {
-      this.#isOpen = !isDone;
+      this.isOpen = !isDone;
     }
-  }
-
-  #partsOf(verb: string): AtomicParts {
-    if (!this.#isOpen) throw committedBefore(verb);
-    return this.#parts;
   }
 }
