@@ -3,17 +3,21 @@
  * and ends with the cache.
  */
 import type { Backend } from '../backend/index.ts';
-import { errorKind } from '../errors.ts';
 import { type Looker, lookers } from '../native/wake.ts';
 import type { LoadHandle } from '../native.ts';
 import { type Rule, RuleSet } from '../rules/index.ts';
 import { plainError } from '../scribe/index.ts';
 import { beat, PULSE_MS } from '../supervisor.ts';
-import { Calls, LoaderService, type LoadLimits, type LoadSource, quietClock } from '../write-back/index.ts';
+import {
+  CALL_TIMEOUT_MS,
+  Calls,
+  isUnfit,
+  LoaderService,
+  type LoadLimits,
+  type LoadSource,
+  quietClock,
+} from '../write-back/index.ts';
 import type { ReaderReport } from './message.ts';
-
-/** A call of the database that takes longer counts as failed. Its own limits are shorter, and say more. */
-const CALL_TIMEOUT_MS = 120_000;
 
 export interface ReadThroughServiceOptions {
   /** Of the cache. The service closes it at its end. */
@@ -45,7 +49,7 @@ export class ReadThroughService implements LoadSource, Looker {
     this.#loader = new LoaderService({
       ...{ handle, source: this },
       stubs: undefined,
-      rules: rules.length === 0 ? undefined : new RuleSet(rules),
+      rules: RuleSet.from(rules),
       ...{ limits: loads, clock: quietClock, random: Math.random },
       on: { asked: () => {}, failed: () => {}, opened: () => {} },
     });
@@ -76,18 +80,15 @@ export class ReadThroughService implements LoadSource, Looker {
     // Any of its states is as good as another.
   }
 
-  async use<T>(run: (backend: Backend) => Promise<T>): Promise<T> {
-    const outcome = await this.#calls.once(run);
-    if ('error' in outcome) throw outcome.error;
-    return outcome.value;
+  use<T>(run: (backend: Backend) => Promise<T>): Promise<T> {
+    return this.#calls.use(run);
   }
 
   // A database that is away does not keep the cache closed; one that is unfit does.
   async #open(): Promise<void> {
     const outcome = await this.#calls.once(async () => {});
-    const kind = 'error' in outcome ? errorKind(outcome.error) : undefined;
-    const isUnfit = kind === 'misuse' || kind === 'refused';
-    if (isUnfit && 'error' in outcome) this.#options.say({ kind: 'refused', error: plainError(outcome.error) });
+    if ('error' in outcome && isUnfit(outcome.error))
+      this.#options.say({ kind: 'refused', error: plainError(outcome.error) });
     else this.#options.say({ kind: 'opened' });
   }
 }

@@ -1,10 +1,9 @@
 /** The loader's thread. It has an event loop: the drivers of databases need one. */
 import { parentPort, workerData } from 'node:worker_threads';
-import type { Backend } from '../backend/index.ts';
 import { type LoadHandle, native } from '../native.ts';
 import { plainError } from '../scribe/index.ts';
 import { beat, PULSE_MS } from '../supervisor.ts';
-import { connectStore } from '../write-back/index.ts';
+import { connector } from '../write-back/index.ts';
 import type { ReaderData, ReaderReport } from './message.ts';
 import { ReadThroughService } from './service.ts';
 
@@ -20,19 +19,13 @@ const say = (report: ReaderReport): void => {
 };
 
 async function start(): Promise<void> {
-  let first: Backend | undefined;
+  let connect: Awaited<ReturnType<typeof connector>>;
   try {
-    // A module that cannot be loaded is no database that is away.
-    first = await connectStore(store, undefined, rules);
+    connect = await connector(store, undefined, rules);
   } catch (error) {
     say({ kind: 'refused', error: plainError(error) });
     return;
   }
-  const connect = async (): Promise<Backend> => {
-    const backend = first ?? (await connectStore(store, undefined, rules));
-    first = undefined;
-    return backend;
-  };
   const handle = native.attachById(cacheId);
   if (typeof handle === 'number') say({ kind: 'closed' });
   else new ReadThroughService({ handle: handle as LoadHandle, connect, rules, loads, pulse, say });

@@ -10,6 +10,11 @@ export class RuleSet {
   readonly #lengths: readonly (readonly [number, ReadonlyMap<string, Rule>])[];
   readonly #default: Rule;
 
+  /** The set of the given rules; undefined: there are none, and every key has the default rule. */
+  static from(rules: readonly Rule[]): RuleSet | undefined {
+    return rules.length === 0 ? undefined : new RuleSet(rules);
+  }
+
   constructor(rules: readonly Rule[]) {
     this.rules = rules;
     const lengths = new Map<number, Map<string, Rule>>();

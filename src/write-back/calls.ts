@@ -10,6 +10,9 @@ import { asError } from '../errors.ts';
 import { retryDelayMs } from './backoff.ts';
 import { sleep, type WriterClock } from './clock.ts';
 
+/** A call of the database that takes longer counts as failed. Its own limits are shorter, and say more. */
+export const CALL_TIMEOUT_MS = 120_000;
+
 export interface CallsOptions {
   /** Makes the connection to the database; called again when a call has not returned. */
   readonly connect: () => Promise<Backend>;
@@ -76,6 +79,13 @@ export class Calls {
     } finally {
       timer?.stop();
     }
+  }
+
+  /** The same, which rejects with the error of the call. */
+  async use<T>(run: (backend: Backend) => Promise<T>): Promise<T> {
+    const outcome = await this.once(run);
+    if ('error' in outcome) throw outcome.error;
+    return outcome.value;
   }
 
   /** A call until it succeeds; undefined: the end has come. The caller says what counts as success: succeeded(). */

@@ -1,5 +1,5 @@
 /** Write-back: carries the log of a cache to its database. */
-export { Calls } from './calls.ts';
+export { CALL_TIMEOUT_MS, Calls } from './calls.ts';
 export { quietClock } from './clock.ts';
 export { WriteBackKeeper, type WriteBackListener } from './keeper.ts';
 export { LoaderService, type LoadLimits, type LoadSource } from './loader.ts';
@@ -7,4 +7,4 @@ export { STORE_CURSOR, type WriteBackNotice } from './message.ts';
 export { readWriteBackStats, WRITE_BACK_STAT_NAMES, type WriteBackStats } from './metrics.ts';
 export { RemoteWriteBack, type WriteBackActions } from './remote.ts';
 export type { Restore } from './restore.ts';
-export { connectStore, restoreFrom, type SharedStore } from './store.ts';
+export { connector, isUnfit, restoreFrom, type SharedStore } from './store.ts';

@@ -15,7 +15,7 @@
  */
 import type { Worker } from 'node:worker_threads';
 import type { KeptDeadLetter } from '../backend/index.ts';
-import { CairnError, errorKind } from '../errors.ts';
+import { CairnError } from '../errors.ts';
 import { AtomicBatches, type BackedHandle, type LoadHandle, native, StoredHealth } from '../native.ts';
 import type { StoreTarget } from '../options.ts';
 import {
@@ -39,6 +39,7 @@ import {
 import { NUMBERS_BYTES, WRITER_STATES, WriteBackMetrics } from './metrics.ts';
 import { keptFrom, type WriteBackActions, WriteBackHost } from './remote.ts';
 import { type RunningEvents, type RunningWriter, WriterHere, WriterThread } from './running.ts';
+import { isUnfit } from './store.ts';
 import type { WriterState } from './writer.ts';
 
 /** How long opening a cache waits for the database's first answer. A database that is away does not keep it closed. */
@@ -277,9 +278,7 @@ export class WriteBackKeeper implements WriteBackActions {
   // A cache is not opened with a database that is not its own, or that only a person can make fit.
   #onState(state: WriterState, cause: Error | undefined): void {
     if (state === 'writing') this.#deaths = 0;
-    const kind = errorKind(cause);
-    const isUnfit = state === 'refused' || kind === 'misuse' || kind === 'refused';
-    if (isUnfit && cause !== undefined) this.#onJudged?.reject(cause);
+    if (cause !== undefined && (state === 'refused' || isUnfit(cause))) this.#onJudged?.reject(cause);
     else this.#onJudged?.resolve();
   }
 

@@ -17,6 +17,7 @@
  * While the database does not answer, loads are refused at once: circuit.ts.
  */
 import type { Backend, Cursor, Loaded, RowValue } from '../backend/index.ts';
+import { reasonOf } from '../errors.ts';
 import { type LoadEnd, Loader, type PendingLoad } from '../loads.ts';
 import type { Position } from '../log/index.ts';
 import type { LoadHandle } from '../native.ts';
@@ -236,8 +237,4 @@ function isBehind(cursors: readonly Cursor[], reached: Position): boolean {
 
 function endOf(id: number, { value, codec, clientFlags, expiresWallMs }: RowValue): LoadEnd {
   return { kind: 'value', id, value, codec, clientFlags, expiresWallMs };
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

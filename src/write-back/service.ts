@@ -8,6 +8,7 @@ import { AtomicBatches, type BackedHandle, type LoadHandle } from '../native.ts'
 import { RuleSet } from '../rules/index.ts';
 import { plainError, type RecordFinder } from '../scribe/index.ts';
 import { beat, PULSE_MS } from '../supervisor.ts';
+import { CALL_TIMEOUT_MS } from './calls.ts';
 import type { WriterClock } from './clock.ts';
 import { LoaderService } from './loader.ts';
 import type {
@@ -19,17 +20,12 @@ import type {
   WriterTold,
 } from './message.ts';
 import { WRITER_STATES, WriteBackMetrics } from './metrics.ts';
-
 import { StoredHealthWatch } from './stored-health.ts';
-
 import { StubResolver } from './stub-resolver.ts';
-
 import { Sweeper } from './sweeper.ts';
 import { type Committed, Writer, type WriterOptions, type WriterState } from './writer.ts';
 import type { WriterLog } from './writer-log.ts';
 
-/** A call of the database that takes longer counts as failed. Its own limits are shorter, and say more. */
-const CALL_TIMEOUT_MS = 120_000;
 /** Dead letters of one batch that are told one by one. */
 const DEAD_LETTERS_TOLD = 20;
 
@@ -76,7 +72,7 @@ export class WriterService {
     this.#metrics = new WriteBackMetrics(numbers);
     this.#metrics.set('state', WRITER_STATES.indexOf('opening'));
     this.#health = new StoredHealthWatch({ handle, clock, ackTimeoutMs: options.ackTimeoutMs });
-    const rules = options.rules.length === 0 ? undefined : new RuleSet(options.rules);
+    const rules = RuleSet.from(options.rules);
     this.#writer = new Writer({
       log,
       marks,

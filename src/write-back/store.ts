@@ -1,5 +1,6 @@
 /** Which database a cache has: what the option `store` leads to, in the thread that uses it. */
 import { type Backend, makeBackend } from '../backend/index.ts';
+import { errorKind } from '../errors.ts';
 import type { StoreTarget } from '../options.ts';
 import { type Rule, RuleSet } from '../rules/index.ts';
 import { Restore } from './restore.ts';
@@ -15,7 +16,7 @@ export async function restoreFrom(
   return Restore.open({
     backend: isObject ? store.backend : await connectStore(store, directory, rules),
     ownsBackend: !isObject,
-    rules: rules.length === 0 ? undefined : new RuleSet(rules),
+    rules: RuleSet.from(rules),
     memoryBytes,
   });
 }
@@ -24,10 +25,29 @@ export async function restoreFrom(
 export type SharedStore = Exclude<StoreTarget, { kind: 'object' }>;
 
 /**
+ * Makes the backend now, and rejects if the address or the module makes none: that is no database that is away. Returns
+ * how to connect: with this backend first, and with another one each time after.
+ */
+export async function connector(...given: Parameters<typeof connectStore>): Promise<() => Promise<Backend>> {
+  let first: Backend | undefined = await connectStore(...given);
+  return async () => {
+    const backend = first ?? (await connectStore(...given));
+    first = undefined;
+    return backend;
+  };
+}
+
+/** Whether an error says that a database is unfit for a cache, which no later try changes. */
+export function isUnfit(error: unknown): boolean {
+  const kind = errorKind(error);
+  return kind === 'misuse' || kind === 'refused';
+}
+
+/**
  * Makes the backend, which is not opened yet. Throws for an address or a module that makes none. A database in a file
  * without a path is in the `directory` of the log.
  */
-export function connectStore(
+function connectStore(
   { address }: SharedStore,
   directory: string | undefined,
   rules: readonly Rule[],

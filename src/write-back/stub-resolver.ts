@@ -2,6 +2,7 @@
  * What a key owes, as its stub in memory says: a value that left memory before the database had it comes back from the
  * log, and a key that was deleted is absent, though the database has its row yet.
  */
+import { reasonOf } from '../errors.ts';
 import { type BackedHandle, Code, StubKind } from '../native.ts';
 import type { RecordFinder } from '../scribe/index.ts';
 
@@ -41,7 +42,7 @@ export class StubResolver {
           return { kind: 'failed', why: 'there is no room for it in memory' };
         }
       } catch (error) {
-        return { kind: 'failed', why: error instanceof Error ? error.message : String(error) };
+        return { kind: 'failed', why: reasonOf(error) };
       }
       // The database has it by now, and the stub goes; or the log has lost it.
       if (gone === stub.valueVersion) return { kind: 'failed', why: 'the log has lost it' };

@@ -9,6 +9,7 @@
  * does not write, or a database that is being healed, stops the pass.
  */
 import type { Backend, Cursor, SweepPlace } from '../backend/index.ts';
+import { asError } from '../errors.ts';
 import type { Position } from '../log/index.ts';
 import type { WriterClock } from './clock.ts';
 import type { WriterState } from './writer.ts';
@@ -76,7 +77,7 @@ export class Sweeper {
     try {
       await this.#sweep();
     } catch (error) {
-      if (!this.#isClosed) this.#options.on.failed(error instanceof Error ? error : new Error(String(error)));
+      if (!this.#isClosed) this.#options.on.failed(asError(error));
     }
     this.#wait();
   }

@@ -1,6 +1,5 @@
 /** The writer's thread. It has an event loop: the drivers of databases need one. */
 import { parentPort, workerData } from 'node:worker_threads';
-import type { Backend } from '../backend/index.ts';
 import { LogReader } from '../log/index.ts';
 import type { BackedHandle, LoadHandle } from '../native.ts';
 import { attachScribe, plainError, RecordFinder, RemoteScribe } from '../scribe/index.ts';
@@ -9,7 +8,7 @@ import { systemClock } from './clock.ts';
 import { FilesLog } from './files-log.ts';
 import { STORE_CURSOR, type WriterData, type WriterReport, type WriterTold } from './message.ts';
 import { WriterService } from './service.ts';
-import { connectStore } from './store.ts';
+import { connector } from './store.ts';
 import { StoredMarks } from './stored-marks.ts';
 
 const { cacheId, files, store, options, isPaused, pulse, reached, numbers } = workerData as WriterData;
@@ -19,10 +18,9 @@ const beating = setInterval(() => beat(pulse), PULSE_MS).unref();
 const say = (report: WriterReport): void => port.postMessage(report);
 
 async function start(): Promise<WriterService | undefined> {
-  let first: Backend | undefined;
+  let connect: Awaited<ReturnType<typeof connector>>;
   try {
-    // A module that cannot be loaded is no database that is away.
-    first = await connectStore(store, files.directory, options.rules);
+    connect = await connector(store, files.directory, options.rules);
   } catch (error) {
     say({ kind: 'failed', error: plainError(error) });
     return undefined;
@@ -30,11 +28,6 @@ async function start(): Promise<WriterService | undefined> {
   const handle = attachScribe(cacheId) as LoadHandle & BackedHandle;
   const scribe = new RemoteScribe(handle);
   const confirmed = (await scribe.cursor(STORE_CURSOR).position()) ?? 0n;
-  const connect = async (): Promise<Backend> => {
-    const backend = first ?? (await connectStore(store, files.directory, options.rules));
-    first = undefined;
-    return backend;
-  };
   return new WriterService({
     log: new FilesLog({ files, scribe, confirmed, syncs: options.syncsLog }),
     marks: new StoredMarks(files, handle, options.dropsRefused),

@@ -282,9 +282,7 @@ export class Writer {
   /** One call of the database beside those of the writer. Rejects with its error, and if this writer has stopped. */
   async use<T>(run: (backend: Backend) => Promise<T>): Promise<T> {
     if (this.#refusal !== undefined) throw this.#refusal.error;
-    const outcome = await this.#calls.once(run);
-    if ('error' in outcome) throw outcome.error;
-    return outcome.value;
+    return this.#calls.use(run);
   }
 
   /** The database's dead letters, over its connection. Rejects as use(). */
