@@ -16,7 +16,7 @@ import {
   SNAPSHOT_OPTIONS,
   WRITE_BACK_OPTIONS,
 } from '../options.ts';
-import { ALLOW_OPEN, complaintOf, SETTABLE, type Setting, type Settings } from './settings.ts';
+import { ALLOW_OPEN, checkSetting, complaintOf, SETTABLE, type Setting, type Settings } from './settings.ts';
 
 /** What commander found, by the names that it gives the flags. */
 export type ServeFlags = Readonly<Record<string, unknown>>;
@@ -113,7 +113,7 @@ function optionOf({ option, row, flag }: Flagged): Option {
   const shown = flag.default === '' ? '' : ` (default: ${flag.default})`;
   const made = new Option(flag.names, plain(flag.doc) + plain(shown));
   if (option === 'verbosity') return made.argParser((_, before: unknown) => (Number(before) || 0) + 1);
-  if (row === undefined || !flag.names.includes('<')) return made;
+  if (row === undefined || !flag.names.includes('<') || option === 'store') return made;
   return made.argParser((text: string, before: unknown) => {
     const value = flag.read === undefined ? text : flag.read(text);
     // The port's -1 and 0 are the command's own.
@@ -140,14 +140,17 @@ const NO_DATA = false;
 /** The value of `port` that listens on no TCP port: 0 is "no TCP" on the command line, and "any port" in the API. */
 const NO_TCP = 'none';
 
-/** The options that the flags give. */
+/** The options that the flags give. Throws `ERR_INVALID_ARGUMENT` for a wrong database. */
 export function settingsOfFlags(values: ServeFlags): Settings {
   const settings = new Map<string, Setting>();
   for (const { option, flag } of flags) {
     if (option === undefined) continue;
     const value = values[new Option(flag.names).attributeName()];
-    if (value !== undefined)
-      settings.set(option, { value: asInApi(option, value), source: 'flag', name: shortest(flag) });
+    if (value === undefined) continue;
+    const setting: Setting = { value: asInApi(option, value), source: 'flag', name: shortest(flag) };
+    // Not by the parser of the command line, which repeats what it refuses: an address may have a password.
+    if (option === 'store') checkSetting(option, setting);
+    settings.set(option, setting);
   }
   if (values['data'] === false) settings.set('data', { value: NO_DATA, source: 'flag', name: '--no-data' });
   return settings;

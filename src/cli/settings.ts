@@ -102,8 +102,8 @@ export function complaintOf(option: string, row: Row, value: unknown, say: Namin
   }
 }
 
-// Throws with the name by which it was given.
-function checkSetting(option: string, { value, name }: Setting): void {
+/** Throws `ERR_INVALID_ARGUMENT` with the name by which it was given. */
+export function checkSetting(option: string, { value, name }: Setting): void {
   const complaint = complaintOf(option, SETTABLE.get(option)!, value, (each) => (each === option ? name : each));
   if (complaint !== undefined) throw wrong(complaint);
 }

@@ -146,19 +146,28 @@ export const store: Check<StoreTarget | undefined> = (given, name) => {
     throw wrongType(name, 'the address of a database, the path of a module, or a Backend', given);
   }
   const scheme = schemeOf(given);
+  const expected = `the path of a module, or an address with ${BACKEND_SCHEMES.join(' or ')}`;
   if (scheme === undefined) {
+    // An address whose colon is missing: its password is not shown as a path.
+    if (/\/\/[^/]*:[^/]*@/.test(given)) throw outOfRange(name, expected, '//...');
     const path = resolve(given);
     return { kind: 'address', address: path, name: path };
   }
   if (scheme !== 'file' && !BACKEND_SCHEMES.includes(`${scheme}:`)) {
-    throw outOfRange(name, `the path of a module, or an address with ${BACKEND_SCHEMES.join(' or ')}`, `${scheme}:...`);
+    throw outOfRange(name, expected, `${scheme}:...`);
   }
-  return { kind: 'address', address: given, name: nameOfAddress(given) };
+  return { kind: 'address', address: given, name: nameOfAddress(given, scheme) };
 };
 
+/** Their addresses are paths, without a user. */
+const IN_FILES: readonly string[] = ['file', 'lmdb', 'sqlite'];
+
 // Without credentials, which a parameter may be too: only those of Cairn are kept, since they choose the tables.
-function nameOfAddress(address: string): string {
-  const [, scheme, rest = '', query = ''] = /^([^:]+:(?:\/\/)?)(?:[^/?#]*@)?([^?#]*)(?:\?([^#]*))?/.exec(address) ?? [];
+function nameOfAddress(address: string, scheme: string): string {
+  const [, start = '', rest = ''] = /^([^:]+:(?:\/\/)?)(?:[^/?#]*@)?(.*)$/s.exec(address) ?? [];
+  // A password that has `/`, `?` or `#` as they are ends at a later `@`: no part of the address can be told from it.
+  if (rest.includes('@') && !IN_FILES.includes(scheme)) return `${start}...`;
+  const [, place, query = ''] = /^([^?#]*)(?:\?([^#]*))?/.exec(rest) ?? [];
   const tables = [...new URLSearchParams(query)].filter(([parameter]) => ['schema', 'prefix'].includes(parameter));
-  return `${scheme}${rest}${tables.length === 0 ? '' : `?${new URLSearchParams(tables)}`}`;
+  return `${start}${place}${tables.length === 0 ? '' : `?${new URLSearchParams(tables)}`}`;
 }

@@ -184,6 +184,11 @@ test.each([
   ['postgres://:secret@host', 'postgres://host'],
   ['postgres://host/db?password=secret&prefix=a_', 'postgres://host/db?prefix=a_'],
   ['postgres://host:5432/db', 'postgres://host:5432/db'],
+  ['postgres:/me:secret@host/db', 'postgres:...'],
+  ['postgres://me:sec/ret@host/db', 'postgres://...'],
+  ['mysql://me:sec?ret@host/db', 'mysql://...'],
+  ['mariadb://me:sec#ret@host/db', 'mariadb://...'],
+  ['lmdb:/data/a@b/store.lmdb', 'lmdb:/data/a@b/store.lmdb'],
 ])('the database %s is shown as %s', (value, seen) => {
   expect(shown('store', { value, source: 'flag', name: '--store' })).toBe(seen);
 });
@@ -221,6 +226,20 @@ describe('the commands', () => {
       const cli = startCli(['config', ...args]);
       expect((await cli.ended).code).toBe(0);
       expect(cli.stdout).toMatch(/^store +'(postgres:\/\/host\/db|mine)'/m);
+      expect(cli.stdout + cli.stderr).not.toContain('secret');
+    }
+  });
+
+  test.each([
+    [['--store', 'postgress://me:secret@host/db'], '"postgress:..."'],
+    [['--store=postgress://me:secret@host/db'], '"postgress:..."'],
+    [['--store', 'postgres//me:secret@host/db'], '"//..."'],
+  ])('no password is repeated of a database that is refused: %j', async (args, seen) => {
+    for (const command of ['serve', 'config']) {
+      const cli = startCli([command, '--data', 'd', ...args]);
+      expect((await cli.ended).code).toBe(1);
+      expect(cli.stderr).toMatch(new RegExp(`^cairn ${command}: Expected --store to be the path of a module, or an `));
+      expect(cli.stderr).toContain(seen);
       expect(cli.stdout + cli.stderr).not.toContain('secret');
     }
   });
