@@ -13,6 +13,8 @@ const RESTART_MS_FIRST = 100;
 const RESTART_MS_MAX = 30_000;
 /** A thread that has lived this long did not die young. */
 const OLD_MS = 60_000;
+/** How long the first service may take to say that it is fit. One that does not answer counts as fit. */
+const OPENING_MS = 5000;
 
 /** How often a service shows that its event loop turns. */
 export const PULSE_MS = 250;
@@ -57,6 +59,8 @@ export class Supervisor<S extends Supervised> {
   #watch: NodeJS.Timeout | undefined;
   #holders = 0;
   #isLast = false;
+  /** Until the service has been opened. */
+  #opening: { resolve(): void; reject(error: Error): void } | undefined;
 
   constructor(options: SupervisorOptions<S>) {
     this.#options = options;
@@ -72,9 +76,32 @@ export class Supervisor<S extends Supervised> {
     return this.#running !== undefined || this.#restart !== undefined;
   }
 
-  begin(): void {
+  /** Starts the service. Resolves when it is fit, or does not say so in time. Rejects with why it is not. */
+  async open(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const opened = new Promise<void>((resolve, reject) => {
+      this.#opening = { resolve, reject };
+      timer = setTimeout(resolve, OPENING_MS);
+    });
     this.#start();
     this.#watchPulse();
+    try {
+      await this.holdWhile(opened);
+    } finally {
+      clearTimeout(timer);
+      this.#opening = undefined;
+    }
+  }
+
+  /** The service is fit. */
+  isFit(): void {
+    this.#opening?.resolve();
+  }
+
+  /** It is not. False: it has been opened by then. */
+  isUnfit(error: Error): boolean {
+    this.#opening?.reject(error);
+    return this.#opening !== undefined;
   }
 
   /** The service keeps the process alive while the promise is open. */
@@ -144,6 +171,23 @@ export class Supervisor<S extends Supervised> {
       this.#onDeath(new Error(`The thread that ${this.#options.task} has not answered for ${SILENCE_MS} ms`));
     }, PULSE_MS).unref();
   }
+}
+
+/** A service in the thread that starts it, which it keeps alive by a timer. */
+export abstract class ServiceHere implements Supervised {
+  #holder: NodeJS.Timeout | undefined;
+
+  hold(yes: boolean): void {
+    clearInterval(this.#holder);
+    if (yes) this.#holder = setInterval(() => {}, 1000);
+  }
+
+  kill(): void {
+    this.hold(false);
+    this.end();
+  }
+
+  protected abstract end(): void;
 }
 
 /** What a thread tells. */

@@ -8,13 +8,10 @@ import { type LoadHandle, native } from '../native.ts';
 import type { StoreTarget } from '../options.ts';
 import type { Rule } from '../rules/index.ts';
 import { errorFrom } from '../scribe/index.ts';
-import { newPulse, ServiceThread, type Supervised, Supervisor } from '../supervisor.ts';
+import { newPulse, ServiceHere, ServiceThread, type Supervised, Supervisor } from '../supervisor.ts';
 import type { LoadLimits } from '../write-back/index.ts';
 import type { ReaderData, ReaderReport } from './message.ts';
-import { ReadThroughService } from './service.ts';
-
-/** How long opening a cache waits for the database's first answer. A database that is away does not keep it closed. */
-const OPENING_MS = 5000;
+import { ReadThroughService, type ReadThroughServiceOptions } from './service.ts';
 
 export interface ReadThroughOptions {
   readonly cacheId: number;
@@ -27,7 +24,6 @@ export class ReadThroughKeeper {
   readonly #options: ReadThroughOptions;
   readonly #pulse = newPulse();
   readonly #supervisor: Supervisor<Supervised>;
-  #onOpened: { resolve(): void; reject(error: Error): void } | undefined;
 
   /**
    * Starts to answer the misses of a cache from its database. Resolves when the database can be read, or does not
@@ -49,20 +45,11 @@ export class ReadThroughKeeper {
   }
 
   async #open(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const opened = new Promise<void>((resolve, reject) => {
-      this.#onOpened = { resolve, reject };
-      timer = setTimeout(resolve, OPENING_MS);
-    });
-    this.#supervisor.begin();
     try {
-      await this.#supervisor.holdWhile(opened);
+      await this.#supervisor.open();
     } catch (error) {
       this.#supervisor.end();
       throw error;
-    } finally {
-      clearTimeout(timer);
-      this.#onOpened = undefined;
     }
   }
 
@@ -75,29 +62,15 @@ export class ReadThroughKeeper {
     }
     const handle = native.attachById(cacheId);
     if (typeof handle === 'number') throw new CairnError('ERR_CLOSED', 'The cache was closed');
-    const service = new ReadThroughService({
+    return new LoaderHere({
       ...{ handle: handle as LoadHandle, rules, loads, pulse: this.#pulse, say: report },
       connect: async () => store.backend,
     });
-    let holder: NodeJS.Timeout | undefined;
-    return {
-      hold(yes) {
-        clearInterval(holder);
-        if (yes) holder = setInterval(() => {}, 1000);
-      },
-      kill() {
-        clearInterval(holder);
-        service.end();
-      },
-    };
   }
 
   // Later on, a module may have been taken away: requests do not wait for a loader that does not come.
   #refuse(error: Error): void {
-    if (this.#onOpened !== undefined) {
-      this.#onOpened.reject(error);
-      return;
-    }
+    if (this.#supervisor.isUnfit(error)) return;
     const handle = native.attachById(this.#options.cacheId);
     if (typeof handle === 'number') return;
     (handle as LoadHandle).failLoads(error.message);
@@ -107,7 +80,7 @@ export class ReadThroughKeeper {
   #onReport(report: ReaderReport): void {
     switch (report.kind) {
       case 'opened':
-        this.#onOpened?.resolve();
+        this.#supervisor.isFit();
         break;
       case 'refused':
         this.#refuse(errorFrom(report.error));
@@ -116,6 +89,20 @@ export class ReadThroughKeeper {
         this.#supervisor.end();
         break;
     }
+  }
+}
+
+/** In the keeper's thread. */
+class LoaderHere extends ServiceHere {
+  readonly #service: ReadThroughService;
+
+  constructor(options: ReadThroughServiceOptions) {
+    super();
+    this.#service = new ReadThroughService(options);
+  }
+
+  protected end(): void {
+    this.#service.end();
   }
 }
 

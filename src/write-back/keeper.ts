@@ -42,8 +42,6 @@ import { type RunningEvents, type RunningWriter, WriterHere, WriterThread } from
 import { isUnfit } from './store.ts';
 import type { WriterState } from './writer.ts';
 
-/** How long opening a cache waits for the database's first answer. A database that is away does not keep it closed. */
-const OPENING_MS = 5000;
 /** What close() allows the writer beyond its time. */
 const CLOSE_GRACE_MS = 3000;
 
@@ -81,7 +79,6 @@ export class WriteBackKeeper implements WriteBackActions {
   #isClosed = false;
   #closing: Promise<void> | undefined;
   readonly #host: WriteBackHost;
-  #onJudged: { resolve(): void; reject(error: Error): void } | undefined;
 
   /** The keeper of a cache, if this thread has it. */
   static of(cacheId: number): WriteBackKeeper | undefined {
@@ -125,19 +122,8 @@ export class WriteBackKeeper implements WriteBackActions {
   }
 
   async #open(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const judged = new Promise<void>((resolve, reject) => {
-      this.#onJudged = { resolve, reject };
-      timer = setTimeout(resolve, OPENING_MS);
-    });
     await this.#keepRules();
-    this.#supervisor.begin();
-    try {
-      await this.#supervisor.holdWhile(judged);
-    } finally {
-      clearTimeout(timer);
-      this.#onJudged = undefined;
-    }
+    await this.#supervisor.open();
     this.#options.log.endReader = (timeoutMs, finishes) => this.close(timeoutMs, finishes);
   }
 
@@ -278,17 +264,14 @@ export class WriteBackKeeper implements WriteBackActions {
   // A cache is not opened with a database that is not its own, or that only a person can make fit.
   #onState(state: WriterState, cause: Error | undefined): void {
     if (state === 'writing') this.#deaths = 0;
-    if (cause !== undefined && (state === 'refused' || isUnfit(cause))) this.#onJudged?.reject(cause);
-    else this.#onJudged?.resolve();
+    if (cause !== undefined && (state === 'refused' || isUnfit(cause))) this.#supervisor.isUnfit(cause);
+    else this.#supervisor.isFit();
   }
 
   // Its database cannot be used by any thread, which only opening finds out; later a module may have been taken away.
   #onFailed(error: Error): void {
     this.#handle.setStoredHealth(StoredHealth.stopped);
-    if (this.#onJudged !== undefined) {
-      this.#onJudged.reject(error);
-      return;
-    }
+    if (this.#supervisor.isUnfit(error)) return;
     this.#handle.failLoads(error.message);
     this.#notify({ kind: 'halted', cause: error });
   }

@@ -8,7 +8,7 @@ import { asError } from '../errors.ts';
 import { LogReader } from '../log/index.ts';
 import type { BackedHandle, LoadHandle } from '../native.ts';
 import { type LogKeeper, RecordFinder } from '../scribe/index.ts';
-import { ServiceThread, type Supervised, type ThreadEvents } from '../supervisor.ts';
+import { ServiceHere, ServiceThread, type Supervised, type ThreadEvents } from '../supervisor.ts';
 import { quietClock } from './clock.ts';
 import { FilesLog } from './files-log.ts';
 import { STORE_CURSOR, type WriterData, type WriterReport, type WriterTold } from './message.ts';
@@ -42,12 +42,12 @@ export interface WriterHereOptions extends Omit<WriterData, 'cacheId' | 'store'>
 }
 
 /** In the keeper's thread. */
-export class WriterHere implements RunningWriter {
+export class WriterHere extends ServiceHere implements RunningWriter {
   readonly #service: Promise<WriterService>;
-  #holder: NodeJS.Timeout | undefined;
   #isOver = false;
 
   constructor(options: WriterHereOptions, on: RunningEvents) {
+    super();
     const die = (cause: unknown): void => {
       if (!this.#isOver) on.died(asError(cause));
     };
@@ -79,14 +79,8 @@ export class WriterHere implements RunningWriter {
     void this.#service.then((service) => service.obey(told)).catch(() => {});
   }
 
-  hold(yes: boolean): void {
-    clearInterval(this.#holder);
-    if (yes) this.#holder = setInterval(() => {}, 1000);
-  }
-
-  kill(): void {
+  protected end(): void {
     this.#isOver = true;
-    this.hold(false);
     this.post({ kind: 'close', id: 0, timeoutMs: 1, finishes: false });
   }
 }

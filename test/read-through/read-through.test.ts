@@ -1,12 +1,14 @@
 // A cache that only reads its database: misses are loaded, and no row changes.
 
 import { once } from 'node:events';
+import { rmSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { postgresFrom } from '../../src/backend/postgres-url.ts';
 import { Cache, type CacheOptions, serve } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
+import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
 import { startServe } from '../support/serve-process.ts';
@@ -131,6 +133,28 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
       await expect.poll(async () => (await server.query(idle))[0]?.['count'], { timeout: 10_000 }).toBe(0);
     }
   });
+});
+
+test('a loader that has died, and cannot be started again because its module is gone, keeps no request waiting', async () => {
+  const database = new LmdbDirectory();
+  cleanUps.push(() => database.remove());
+  const module = directories.fresh().replace(/\d+$/, 'dies.mjs');
+  writeFileSync(
+    module,
+    `import make from ${JSON.stringify(LMDB_MODULE)};
+     export default () => Object.assign(make(), {
+       load() {
+         setImmediate(() => { throw new Error('a fault of the module'); });
+         return new Promise(() => {});
+       },
+     });`,
+  );
+  const cache = await Cache.open({ store: module, mode: 'read-through' });
+  cleanUps.push(() => cache.close());
+  rmSync(module);
+  const refused = withCode('ERR_NOT_RESIDENT', /dies\.mjs/);
+  await expect(cache.promises.get('a')).rejects.toEqual(refused);
+  await expect(cache.promises.get('b'), 'nor any later one').rejects.toEqual(refused);
 });
 
 test('what does not fit to the mode is refused by name', async () => {
