@@ -48,6 +48,11 @@ export class VirtualClock implements WriterClock {
     this.#nowMs = endMs;
   }
 
+  /** Time passes in which this thread is busy: nothing is called back. */
+  pass(ms: number): void {
+    this.#nowMs += ms;
+  }
+
   /** Everything that can go on without time passing does. */
   async settle(): Promise<void> {
     // A turn of the event loop comes when no promise is ready any more.

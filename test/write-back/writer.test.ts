@@ -22,6 +22,7 @@ class World {
   callMs = 1;
   fault: WorldBackend['fault'] = () => undefined;
   retainMs = 600_000;
+  rowsPerSecond = 0;
   reached = new SharedArrayBuffer(8);
   marks: WriterMarks = noMarks;
   readonly told: string[] = [];
@@ -37,7 +38,7 @@ class World {
   get writer(): Writer {
     this.#writer ??= new Writer({
       marks: this.marks,
-      rowsPerSecond: 0,
+      rowsPerSecond: this.rowsPerSecond,
       dropsRefused: false,
       log: this.log,
       connect: async () => {
@@ -150,6 +151,19 @@ describe('a writer', () => {
     await world.run(60_000);
     expect(world.database.rows.size).toBe(500);
     expect(Math.max(...world.database.batchSizes)).toBe(10);
+  });
+
+  test('writes no more rows a second than it may', async () => {
+    const world = new World();
+    world.rowsPerSecond = 10;
+    world.limits = { rows: 5, bytes: 2 ** 20, delayMs: 20 };
+    for (let i = 0; i < 20; i++) world.log.append(set(`key-${i}`, '1'));
+    const counts: number[] = [];
+    for (let ms = 0; ms < 2000; ms += 500) {
+      await world.run(500);
+      counts.push(world.database.rows.size);
+    }
+    expect(counts).toEqual([5, 10, 15, 20]);
   });
 
   test('keeps its batch size when sets and deletes mix', async () => {
