@@ -86,7 +86,9 @@ async function describe(connection: PostgresConnection, own: OwnTableRule): Prom
   if (hidesRows === 't') problems.push(`row-level security hides rows of ${own.table} from this user`);
   if (isGranted !== 't') problems.push(`SELECT, INSERT, UPDATE and DELETE on ${own.table} are needed`);
   const { rows: columns } = await run(`SELECT a.attname, format_type(t.oid, NULL), t.typtype, a.attnotnull,
-        pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> '' OR a.attidentity = 'a', a.attidentity <> '',
+        CASE WHEN a.attidentity = '' THEN pg_get_expr(d.adbin, d.adrelid)
+          ELSE format('nextval(%L::regclass)', pg_get_serial_sequence($1, a.attname)) END,
+        a.attgenerated <> '' OR a.attidentity = 'a',
         coalesce(l.collisdeterministic, true), l.collname
       FROM pg_attribute AS a JOIN pg_type AS own ON own.oid = a.atttypid
         JOIN pg_type AS t ON t.oid = CASE WHEN own.typtype = 'd' THEN own.typbasetype ELSE own.oid END
@@ -105,7 +107,7 @@ async function describe(connection: PostgresConnection, own: OwnTableRule): Prom
 }
 
 function columnOf(cells: readonly (string | null)[]): FoundColumn {
-  const [type, typeKind, isRequired, otherwise, isGenerated, isIdentity, isDeterministic, collation] = cells;
+  const [type, typeKind, isRequired, otherwise, isGenerated, isDeterministic, collation] = cells;
   const isEnum = typeKind === 'e';
   const [kind, bits] = isEnum ? (['text', 0] as const) : (KINDS[type!] ?? [undefined, 0]);
   return {
@@ -113,8 +115,7 @@ function columnOf(cells: readonly (string | null)[]): FoundColumn {
     kind,
     bits,
     isRequired: isRequired === 't',
-    // A column that numbers rows has no expression; it takes a number too.
-    otherwise: otherwise ?? (isIdentity === 't' ? '' : undefined),
+    otherwise: otherwise ?? undefined,
     isGenerated: isGenerated === 't',
     keyProblem: isEnum
       ? `has the type ${type}`
@@ -323,7 +324,7 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
     const cell = `c${index}`;
     if (column === this.#plan.expiresAt && column.kind === 'instant') return `to_timestamp(${cell} / 1000.0)`;
     const { isRequired, otherwise } = column;
-    return isRequired && otherwise !== undefined && otherwise !== '' ? `coalesce(${cell}, ${otherwise})` : cell;
+    return isRequired && otherwise !== undefined ? `coalesce(${cell}, ${otherwise})` : cell;
   }
 
   #read(column: Column): string {
