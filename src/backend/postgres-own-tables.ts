@@ -225,24 +225,23 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
   /** REQUIRES, as the next one: the plan has an expiry. */
   async page(connection: PostgresConnection, after: readonly unknown[] | undefined, rows: number): Promise<SweptPage> {
     const { key, expiresAt } = this.#plan;
-    const names = key.map((column) => `own.${quoted(column.name)}`).join(', ');
-    const from =
-      after === undefined
-        ? ''
-        : `WHERE (${names}) > ${groups(
-            1,
-            key.map(({ type }) => type),
-          )}`;
+    const names = key.map((column) => `own.${quoted(column.name)}`);
+    const passed = (after ?? []) as Parameter[];
+    const count = passed.length;
+    const types = key.slice(0, count).map(({ type }) => type);
+    const from = count === 0 ? '' : `WHERE (${names.slice(0, count).join(', ')}) > ${groups(1, types)}`;
     const { rows: found } = await connection.run({
-      name: `${this.#name}_sweep${after === undefined ? '_first' : ''}`,
-      text: `SELECT ${names}, ${this.#read(expiresAt!)} FROM ${this.#table} AS own ${from}
-        ORDER BY ${names} LIMIT $${after === undefined ? 1 : key.length + 1}`,
-      values: [...((after ?? []) as Parameter[]), rows],
+      name: `${this.#name}_sweep_${count}`,
+      text: `SELECT ${names.join(', ')}, ${this.#read(expiresAt!)} FROM ${this.#table} AS own ${from}
+        ORDER BY ${names.join(', ')} LIMIT $${count + 1}`,
+      values: [...passed, rows],
     });
     const cellsOf = (row: readonly (string | null)[]): ReadCell[] =>
       key.map(({ kind }, i) => (row[i] !== null && kind === 'bytes' ? bytesOf(row[i]!) : row[i]!));
-    // The order of an index has NULLs last, and no entry has such a row.
-    const last = found.length < rows ? undefined : cellsOf(found.at(-1)!);
+    // The order of an index has NULLs last, and no entry has such a row: the next page begins behind all rows that share
+    // the cells before the NULL.
+    const last = found.length < rows ? [] : cellsOf(found.at(-1)!);
+    const known = last.includes(null) ? last.slice(0, last.indexOf(null)) : last;
     return {
       rows: found.flatMap((row) => {
         const its = this.rows.keyOf(cellsOf(row));
@@ -251,7 +250,7 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
           ? []
           : [{ key: its, expiresWallMs: Number(expiresMs) }];
       }),
-      last: last?.includes(null) ? undefined : last,
+      last: known.length === 0 ? undefined : known,
     };
   }
 

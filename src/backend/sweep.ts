@@ -55,7 +55,7 @@ export interface SweptRow {
 export interface SweptPage {
   /** Those that have an expiry. Rows of no key are left out. */
   readonly rows: readonly SweptRow[];
-  /** The cells of the last key of the page; undefined: the table ends here. */
+  /** The cells of the last key of the page, or the first of them; undefined: the table ends here. */
   readonly last: readonly unknown[] | undefined;
 }
 

@@ -476,6 +476,17 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
       expect(await pass(subject, timeMs, 1000)).toBe(0);
     });
 
+    test.each([1, 2, 3, 100])('goes on behind rows that no key can have, %i at a time', async (rows) => {
+      await server.query('CREATE TABLE t (a text, b bytea, until bigint, UNIQUE (a, b))');
+      const subject = await opened([ownRule('t:', { table: 't', key: ['a', 'b'], expiresAt: 'until' }, true)]);
+      const more = { expiresWallMs: subject.nowMs + 100 };
+      await subject.write(...['a:1', 'a:2', 'b:', 'c:1'].map((key) => setJson(`t:${key}`, {}, more)));
+      await server.query(`INSERT INTO t VALUES ('a', NULL, 1), ('a', NULL, 1), ('a', NULL, 1), ('b', NULL, 1),
+        (NULL, '3', 1), (NULL, NULL, 1), (NULL, NULL, 1)`);
+      expect(await pass(subject, subject.nowMs + 100, rows)).toBe(4);
+      expect(await server.query('SELECT * FROM t WHERE until > 1')).toEqual([]);
+    });
+
     test('leaves a piece with a row that the database keeps, and removes those of others', async () => {
       await server.query(`CREATE TABLE t (id integer PRIMARY KEY, until bigint);
         CREATE TABLE refers (t integer REFERENCES t)`);
