@@ -74,8 +74,8 @@ export class WriteBackKeeper implements WriteBackActions {
   readonly #supervisor: Supervisor<RunningWriter>;
   #ids = 0;
   #isPaused = false;
-  /** Of threads, since the last one that wrote. */
-  #deaths = 0;
+  /** How many batches there were when the last thread died; undefined: none has. */
+  #batchesAtDeath: number | undefined;
   #isClosed = false;
   #closing: Promise<void> | undefined;
   readonly #host: WriteBackHost;
@@ -263,7 +263,6 @@ export class WriteBackKeeper implements WriteBackActions {
 
   // A cache is not opened with a database that is not its own, or that only a person can make fit.
   #onState(state: WriterState, cause: Error | undefined): void {
-    if (state === 'writing') this.#deaths = 0;
     if (cause !== undefined && (state === 'refused' || isUnfit(cause))) this.#supervisor.isUnfit(cause);
     else this.#supervisor.isFit();
   }
@@ -281,8 +280,11 @@ export class WriteBackKeeper implements WriteBackActions {
       this.#unanswered.rejectAll(cause);
       return;
     }
-    // One that dies again and again confirms nothing.
-    if (++this.#deaths > 1) this.#handle.setStoredHealth(StoredHealth.away);
+    // Threads that die one after another, and write nothing between, confirm nothing: each begins well, and dies of
+    // what it is to write.
+    const batches = this.#metrics.get('batches');
+    if (batches === this.#batchesAtDeath) this.#handle.setStoredHealth(StoredHealth.away);
+    this.#batchesAtDeath = batches;
     this.#metrics.add('restarts', 1);
     this.#metrics.set('state', WRITER_STATES.indexOf('opening'));
     this.#metrics.publish(this.#handle);

@@ -2,6 +2,7 @@
 // when the database refuses a change, confirms nothing, or the cache ends. The database is LMDB, in the test's own
 // thread where the test holds its calls back.
 
+import { writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Backend, type Cache, type CacheOptions, type CairnError, serve } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
@@ -201,6 +202,23 @@ describe('a database that confirms nothing', () => {
     await until(() => (cache.stats().writeBack?.batches ?? 0) > 0);
     expect(await cache.promises.set('a', '3')).toBe('stored');
     expect(await rows()).toEqual({ a: '3', b: '1' });
+  });
+
+  test('because its thread dies again and again ends the waits, too', async () => {
+    const module = directories.fresh().replace(/\d+$/, 'dies.mjs');
+    writeFileSync(
+      module,
+      `import make from ${JSON.stringify(LMDB_MODULE)};
+       export default () => Object.assign(make(), {
+         write() {
+           setImmediate(() => { throw new Error('a fault of the module'); });
+           return new Promise(() => {});
+         },
+       });`,
+    );
+    const cache = await open({ store: module });
+    await expect(cache.promises.set('a', '1')).rejects.toEqual(withCode('ERR_TIMEOUT', /not confirmed it in time/));
+    expect(cache.stats().writeBack?.restarts).toBeGreaterThan(1);
   });
 
   test('that only a person can mend ends every wait at once', async () => {
