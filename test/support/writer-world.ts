@@ -6,7 +6,10 @@ import type {
   Backend,
   Change,
   Cursor,
+  DeadLetter,
+  DeadLetters,
   ErrorClass,
+  KeptDeadLetter,
   Loaded,
   Row,
   WriteBatch,
@@ -183,6 +186,10 @@ export class WorldDatabase {
   history: string[] = [];
   /** How many changes each committed batch had. */
   batchSizes: number[] = [];
+  /** Keys whose changes it refuses for good. */
+  readonly refused = new Set<string>();
+  letters: KeptDeadLetter[] = [];
+  #letterCount = 0n;
 
   commit(batch: WriteBatch): WriteOutcome {
     const [cursor] = this.cursors;
@@ -197,8 +204,17 @@ export class WorldDatabase {
     if (!isThere) return { kind: 'moved', found: cursor };
     this.cursors = [batch.to];
     this.batchSizes.push(batch.changes.length);
-    for (const change of batch.changes) this.#apply(change);
-    return { kind: 'committed', deadLetters: [] };
+    const deadLetters: DeadLetter[] = [];
+    for (const change of batch.changes) {
+      if (this.refused.has(change.key.toString())) deadLetters.push({ change, error: new Error('refused') });
+      else this.#apply(change);
+    }
+    for (const { change, error } of deadLetters) {
+      const id = ++this.#letterCount;
+      const text = { error: error.message, errorCode: undefined };
+      this.letters.push({ id, change, ...text, cursor: batch.to, addedWallMs: 0, isSuperseded: false });
+    }
+    return { kind: 'committed', deadLetters };
   }
 
   #apply(change: Change): void {
@@ -243,6 +259,14 @@ export type Fault =
 export class WorldBackend implements Backend {
   readonly name = 'memory:world';
   readonly level = 'transactional';
+  readonly deadLetters: DeadLetters = {
+    list: async (limit, after = 0n) => this.#database.letters.filter(({ id }) => id > after).slice(0, limit),
+    drop: async (ids) => {
+      const before = this.#database.letters;
+      this.#database.letters = before.filter(({ id }) => !ids.includes(id));
+      return before.length - this.#database.letters.length;
+    },
+  };
   readonly #database: WorldDatabase;
   readonly #clock: VirtualClock;
   /** Asked before each call. */

@@ -23,6 +23,7 @@ class World {
   fault: WorldBackend['fault'] = () => undefined;
   retainMs = 600_000;
   rowsPerSecond = 0;
+  dropsRefused = false;
   reached = new SharedArrayBuffer(8);
   marks: WriterMarks = noMarks;
   readonly told: string[] = [];
@@ -39,7 +40,7 @@ class World {
     this.#writer ??= new Writer({
       marks: this.marks,
       rowsPerSecond: this.rowsPerSecond,
-      dropsRefused: false,
+      dropsRefused: this.dropsRefused,
       log: this.log,
       connect: async () => {
         const backend = new WorldBackend(this.database, this.clock);
@@ -761,6 +762,66 @@ test('a cursor that the thread before has moved further is where the writer goes
   expect(world.rows).toMatchObject({ a: '19', 'key-0': '1', 'key-19': '1' });
   expect(world.database.history).toHaveLength(new Set(world.database.history).size);
   expect([world.writer.state, before.writer.state]).toEqual(['writing', 'writing']);
+});
+
+describe('a change that the database refuses for good', () => {
+  function refusing(world: World): World {
+    world.database.refused.add('bad');
+    world.marks = {
+      ...noMarks,
+      collect: (_, versions) => versions ?? new BigUint64Array(1),
+      refuse: ({ change, error }) => world.told.push(`${error.message} ${change.key}`),
+      raise: () => world.told.push('raised'),
+      raiseBetween: (from, to) => world.told.push(`raised from ${from} to ${to}`),
+    };
+    return world;
+  }
+
+  test.each([
+    ['is a dead letter', false, undefined],
+    ['is found as one if COMMIT was not answered', false, 'after'],
+    ['is kept nowhere in a mode that keeps none', true, undefined],
+    ['is kept nowhere then if COMMIT was not answered, either', true, 'after'],
+  ] as const)('%s, and memory is told of it before the mark', async (_, dropsRefused, fault) => {
+    const world = refusing(new World());
+    world.dropsRefused = dropsRefused;
+    world.failNext('write', fault);
+    world.log.append(set('bad', '1'), set('good', '1'));
+    await world.run();
+    expect(world.rows).toEqual({ good: '1' });
+    expect(world.told).toEqual(['refused bad', 'raised']);
+    expect(world.batches.map(({ deadLetters }) => deadLetters.length)).toEqual([1]);
+    expect(world.database.letters.map(({ change }) => change.key.toString())).toEqual(dropsRefused ? [] : ['bad']);
+  });
+
+  test('is told by the next thread if the one that wrote it has died before', async () => {
+    const first = new World();
+    first.database.refused.add('bad');
+    const { end } = first.log.append(set('bad', '1'), set('good', '1'));
+    await first.run();
+    await first.close();
+    // It had noted nothing.
+    first.log.confirmed = 0n;
+    const next = refusing(new World(first.log, first.database));
+    next.dropsRefused = true;
+    await next.run();
+    expect(next.told).toEqual(['refused bad', `raised from 0 to ${end}`]);
+    expect(next.database.letters).toEqual([]);
+  });
+});
+
+test('a change that a caller waits for does not wait for the delay', async () => {
+  const world = new World();
+  let isWanted = false;
+  world.marks = { ...noMarks, isWanted: () => isWanted };
+  world.limits = { ...world.limits, delayMs: 3_600_000 };
+  world.log.append(set('a', '1'));
+  await world.run(60_000);
+  expect(world.rows).toEqual({});
+  isWanted = true;
+  world.writer.hurry();
+  await world.run(10);
+  expect(world.rows).toEqual({ a: '1' });
 });
 
 test('records that the log has lost are not passed over: what is before them is written, and it halts', async () => {
