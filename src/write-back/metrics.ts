@@ -78,6 +78,14 @@ export class WriteBackMetrics {
     this.#numbers[PLACES[name]]! += value;
   }
 
+  /** One more of these has ended, after this time: their number, and the mean and the longest time. */
+  ended(what: 'batch' | 'question', elapsedMs: number): void {
+    const count = what === 'batch' ? 'batches' : 'questions';
+    this.add(count, 1);
+    this.add(`${what}MeanMs`, (elapsedMs - this.get(`${what}MeanMs`)) / this.get(count));
+    this.set(`${what}MaxMs`, Math.max(this.get(`${what}MaxMs`), elapsedMs));
+  }
+
   /** Shows them to all threads. */
   publish(handle: FeedHandle): void {
     handle.setLogMetrics(this.#numbers, LOG_METRICS.length);

@@ -217,28 +217,21 @@ export class WriterService {
   #onCommitted(batch: Committed): void {
     this.#health.onCommitted();
     const metrics = this.#metrics;
-    metrics.add('batches', 1);
+    metrics.ended('batch', batch.elapsedMs);
     metrics.add('records', batch.recordCount);
     metrics.add('rows', batch.changes.length);
     metrics.add('rowBytes', batch.bytes);
     metrics.add('deadLetters', batch.deadLetters.length);
     metrics.set('batchLastRows', batch.changes.length);
     metrics.set('batchLastMs', batch.elapsedMs);
-    metrics.set('batchMaxMs', Math.max(metrics.get('batchMaxMs'), batch.elapsedMs));
-    const mean = metrics.get('batchMeanMs');
-    metrics.set('batchMeanMs', mean + (batch.elapsedMs - mean) / metrics.get('batches'));
     for (const letter of batch.deadLetters.slice(0, DEAD_LETTERS_TOLD)) this.#notify(noticeOf(letter));
     const more = batch.deadLetters.length - DEAD_LETTERS_TOLD;
     if (more > 0) this.#notify({ kind: 'dead-letters', count: more });
   }
 
   #onAsked(keys: number, elapsedMs: number): void {
-    const metrics = this.#metrics;
-    metrics.add('questions', 1);
-    metrics.add('keysAsked', keys);
-    metrics.set('questionMaxMs', Math.max(metrics.get('questionMaxMs'), elapsedMs));
-    const mean = metrics.get('questionMeanMs');
-    metrics.set('questionMeanMs', mean + (elapsedMs - mean) / metrics.get('questions'));
+    this.#metrics.ended('question', elapsedMs);
+    this.#metrics.add('keysAsked', keys);
   }
 
   #notify(notice: WriteBackNotice): void {
