@@ -88,21 +88,25 @@ Ref Entries::FloodVictim(uint64_t hash) {
 inline bool Entries::InsertSlot(int slot, uint64_t hash) {
   while (!table_.Insert(hash, memory_->SlotAddress(slot))) {
     const Ref victim = FloodVictim(hash);
-    if (victim == 0) return false;
+    if (victim == 0) return table_.InsertSetAside(hash, memory_->SlotAddress(slot));
     state_->counters.hash_flood_evictions++;
     Leave(victim, Reason::kEvicted);
   }
   return true;
 }
 
-bool Entries::HasPlaces(uint32_t bucket_index, uint64_t count) const {
-  uint64_t places = uint64_t{kChainBucketsMax} * kBucketSlots;
+bool Entries::CountBuckets(uint32_t bucket_index, uint64_t count, uint64_t* wanted) const {
+  uint64_t owed = 0;
+  uint64_t length = 0;
   for (const Bucket* bucket = table_.At(bucket_index); bucket != nullptr; bucket = table_.Next(bucket)) {
+    length++;
     for (int i = 0; i < bucket->Count(); i++) {
-      if (IsStub(At(bucket->refs[i])) || debts_.Owes(At(bucket->refs[i]))) places--;
+      if (IsStub(At(bucket->refs[i])) || debts_.Owes(At(bucket->refs[i]))) owed++;
     }
   }
-  return count <= places;
+  const uint64_t buckets = (owed + count + kBucketSlots - 1) / kBucketSlots;
+  *wanted += buckets - std::min(buckets, length);
+  return buckets <= kChainBucketsMax;
 }
 
 bool Entries::Enter(int slot, uint64_t hash, uint8_t walk_bits) {

@@ -114,9 +114,10 @@ class Entries final : private EntryHasher {
   // false: no memory. EnterSlotAsStub() enters what is there; 0: it is as it was.
   [[nodiscard]] bool AllocateStub(std::string_view key, const StubInfo& info);
   Ref EnterSlotAsStub(uint64_t hash, const StubInfo& info);
-  // Whether a bucket has places for `count` more entries, those of entries that may be evicted included.
-  bool HasPlaces(uint32_t bucket_index, uint64_t count) const;
-  uint32_t BucketIndexOf(uint64_t hash) const { return table_.IndexOf(hash); }
+  // Adds to `wanted` the buckets without which a chain has no places for `count` more entries that may not be evicted,
+  // in place of all that may. False: the chain would be too long.
+  bool CountBuckets(uint32_t bucket_index, uint64_t count, uint64_t* wanted) const;
+  HashTable* table() { return &table_; }
   // The stub of the key says something else from now on. False: that needs other memory, and nothing was changed.
   bool RewriteStub(Ref stub, std::string_view key, const StubInfo& info);
   // What the stub says, or would say, of a key that is owed and that no request finds.

@@ -10,6 +10,8 @@ namespace {
 constexpr uint64_t kSplitAboveTenths = 96;
 constexpr uint64_t kMergeBelowTenths = 84;
 constexpr int kChainEntriesMax = kChainBucketsMax * kBucketSlots;
+// The first reference of a bucket that is set aside: it is in use (Arena::IsFreeSlot), and in no chain.
+constexpr Ref kSetAside = ~Ref{0};
 
 }  // namespace
 
@@ -50,18 +52,23 @@ bool HashTable::Insert(uint64_t hash, const Ref* ref_location) {
     const Ref added = arena_->Allocate(arena_->classes().overflow_class());
     if (added == 0) return false;
     // The allocation may have moved the chain's overflow buckets, and the entry itself.
-    bucket = BucketOf(hash);
-    while (bucket->next != 0) bucket = Next(bucket);
-    bucket->next = added;
-    bucket = reinterpret_cast<Bucket*>(arena_->At(added));
-    std::memset(static_cast<void*>(bucket), 0, sizeof(Bucket));
-    state_->overflow_buckets++;
+    bucket = AddBucket(hash, added);
   }
   const int index = bucket->Count();
   bucket->tags[index] = TagOf(hash);
   bucket->refs[index] = *ref_location;
   state_->entries++;
   return true;
+}
+
+Bucket* HashTable::AddBucket(uint64_t hash, Ref added) {
+  Bucket* last = BucketOf(hash);
+  while (last->next != 0) last = Next(last);
+  last->next = added;
+  auto* bucket = reinterpret_cast<Bucket*>(arena_->At(added));
+  std::memset(static_cast<void*>(bucket), 0, sizeof(Bucket));
+  state_->overflow_buckets++;
+  return bucket;
 }
 
 Ref HashTable::FloodVictim(uint64_t hash) {
@@ -94,8 +101,56 @@ void HashTable::Remove(uint64_t hash, Slot slot) {
 }
 
 void HashTable::FreeOverflow(Bucket* bucket) {
-  arena_->Free(arena_->RefOf(bucket));
   state_->overflow_buckets--;
+  if (sets_aside_) return SetAside(bucket);
+  arena_->Free(arena_->RefOf(bucket));
+}
+
+void HashTable::GrowFor(uint64_t count) {
+  const uint64_t tenths = (state_->entries + count) * 10;
+  for (uint32_t before = 0; tenths > bucket_count() * kSplitAboveTenths && bucket_count() != before;) {
+    before = bucket_count();
+    SplitOne();
+  }
+}
+
+void HashTable::SetAside(Bucket* bucket) {
+  std::memset(static_cast<void*>(bucket), 0, sizeof(Bucket));
+  bucket->refs[0] = kSetAside;
+  bucket->next = set_aside_;
+  set_aside_ = arena_->RefOf(bucket);
+}
+
+bool HashTable::SetBucketsAside(uint64_t count) {
+  sets_aside_ = true;
+  for (; count > 0; count--) {
+    const Ref added = arena_->Allocate(arena_->classes().overflow_class());
+    if (added == 0) {
+      ReleaseBuckets();
+      return false;
+    }
+    SetAside(reinterpret_cast<Bucket*>(arena_->At(added)));
+  }
+  return true;
+}
+
+bool HashTable::InsertSetAside(uint64_t hash, const Ref* ref_location) {
+  int length = 1;
+  for (const Bucket* bucket = BucketOf(hash); bucket->next != 0; bucket = Next(bucket)) length++;
+  if (set_aside_ == 0 || length >= kChainBucketsMax) return false;
+  const Ref added = set_aside_;
+  set_aside_ = reinterpret_cast<const Bucket*>(arena_->At(added))->next;
+  AddBucket(hash, added);
+  return Insert(hash, ref_location);
+}
+
+void HashTable::ReleaseBuckets() {
+  sets_aside_ = false;
+  while (set_aside_ != 0) {
+    const Ref ref = set_aside_;
+    set_aside_ = reinterpret_cast<const Bucket*>(arena_->At(ref))->next;
+    arena_->Free(ref);
+  }
 }
 
 void HashTable::Adjust() {
@@ -148,6 +203,7 @@ struct ChainFiller {
 }  // namespace
 
 void HashTable::SplitOne() {
+  if (sets_aside_) return;
   const uint32_t added = bucket_count();
   const uint32_t page_slot = added >> buckets_per_page_shift_;
   if (page_slot >= state_->table_pages) {
@@ -188,6 +244,7 @@ void HashTable::SplitOne() {
 }
 
 void HashTable::MergeOne() {
+  if (sets_aside_) return;
   const uint32_t removed = bucket_count() - 1;
   uint32_t level = state_->level;
   uint32_t split = state_->split;
@@ -247,6 +304,15 @@ void HashTable::MergeOne() {
 
 void HashTable::MovedOverflowBucket(Ref from, Ref to) {
   const auto* moved = reinterpret_cast<const Bucket*>(arena_->At(to));
+  if (moved->refs[0] == kSetAside) {
+    Ref* link = &set_aside_;
+    while (*link != from) {
+      CHECK(*link != 0);
+      link = &reinterpret_cast<Bucket*>(arena_->At(*link))->next;
+    }
+    *link = to;
+    return;
+  }
   Bucket* bucket = BucketOf(hasher_->HashOfEntry(moved->refs[0]));
   while (bucket->next != from) {
     CHECK(bucket->next != 0);

@@ -134,6 +134,18 @@ class HashTable {
   // One step of growing or shrinking, if due. May move chunks.
   void Adjust();
 
+  // ---- places for entries that must enter later (an atomic batch) ----
+
+  // Grows as `count` more entries will need it, as far as there is memory. May move chunks.
+  void GrowFor(uint64_t count);
+  // Sets `count` overflow buckets aside. False: no memory, and none is set aside. Until ReleaseBuckets() the table
+  // neither grows nor shrinks, and buckets that chains release are set aside too. May move chunks.
+  [[nodiscard]] bool SetBucketsAside(uint64_t count);
+  // Insert() into a chain that is full, with a bucket that was set aside. False: there is none, or the chain has
+  // kChainBucketsMax.
+  [[nodiscard]] bool InsertSetAside(uint64_t hash, const Ref* ref_location);
+  void ReleaseBuckets();
+
   // For the arena's mover: repoints the chain that leads to the bucket now at `to`.
   void MovedOverflowBucket(Ref from, Ref to);
 
@@ -156,6 +168,9 @@ class HashTable {
   void SplitOne();
   void MergeOne();
   void FreeOverflow(Bucket* bucket);
+  // Puts an empty overflow bucket at the end of the chain.
+  Bucket* AddBucket(uint64_t hash, Ref added);
+  void SetAside(Bucket* bucket);
   // Moves all entries of a chain to arrays and leaves its buckets empty and linked. Returns the number of entries.
   int Drain(Bucket* first, uint8_t* tags, Ref* refs, Bucket** buckets, int* bucket_count);
 
@@ -165,6 +180,8 @@ class HashTable {
   EntryHasher* hasher_;
   int buckets_per_page_shift_;
   uint32_t buckets_per_page_mask_;
+  bool sets_aside_ = false;  // since SetBucketsAside()
+  Ref set_aside_ = 0;        // the first of them; each has the next one
 };
 
 }  // namespace cairn

@@ -263,7 +263,7 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
 
   // ---- shard_atomic.cc ----
 
-  bool HasPlacesFor(const AtomicRun& run) const REQUIRES_LOCK(this);
+  bool SetPlacesAside(const AtomicRun& run) REQUIRES_LOCK(this);
   bool StagePart(const AtomicPart& part, uint32_t staged) REQUIRES_LOCK(this);
   void SetPart(const AtomicPart& part, uint32_t staged, const Now& now) REQUIRES_LOCK(this);
   void DeletePart(const AtomicPart& part, uint32_t staged, const Now& now) REQUIRES_LOCK(this);

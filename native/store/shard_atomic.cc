@@ -67,21 +67,23 @@ Status Shard::PlanAtomic(AtomicRun* run, const Now& now, AtomicOutcome* outcome)
     return Never(outcome, AtomicBound::kEntries, run->entries, entries_limit);
   }
   if (!recorder_.ReserveRun(records, largest)) return Status::kLogFull;
-  if (owed_flag_ != 0 && !HasPlacesFor(*run)) return RefuseStub();
   const Status status = room_.PlanMany(run->charge, run->entries, stub_bytes);
   return status == Status::kStored ? status : recorder_.NoMemory(status);
 }
 
-// What is owed gives no place to others: the chains have to have places for all parts.
-bool Shard::HasPlacesFor(const AtomicRun& run) const {
-  for (uint32_t i = 0; i < run.count; i++) run.buckets[i] = entries_.BucketIndexOf(run.parts[i].hash);
+// What is owed gives no place to others: the chains must have places for all parts, with what memory gives now.
+bool Shard::SetPlacesAside(const AtomicRun& run) {
+  HashTable* table = entries_.table();
+  table->GrowFor(run.count);
+  for (uint32_t i = 0; i < run.count; i++) run.buckets[i] = table->IndexOf(run.parts[i].hash);
   std::sort(run.buckets, run.buckets + run.count);
+  uint64_t wanted = 0;
   for (uint32_t i = 0; i < run.count;) {
     const uint32_t begin = i;
     while (i < run.count && run.buckets[i] == run.buckets[begin]) i++;
-    if (!entries_.HasPlaces(run.buckets[begin], i - begin)) return false;
+    if (!entries_.CountBuckets(run.buckets[begin], i - begin, &wanted)) return false;
   }
-  return true;
+  return table->SetBucketsAside(wanted);
 }
 
 Status Shard::StageAtomic(const AtomicRun& run) {
@@ -89,6 +91,8 @@ Status Shard::StageAtomic(const AtomicRun& run) {
   memory_.BeginStaging(run.staged);
   bool has_room = room_.MakeMany(run.charge, run.entries);
   for (uint32_t i = 0; i < run.count && has_room; i++) has_room = StagePart(run.parts[i], i);
+  // Last, because what makes room takes entries out of their chains.
+  if (has_room && owed_flag_ != 0) has_room = SetPlacesAside(run);
   if (has_room) return Status::kStored;
   AbandonAtomic(run);
   return owed_flag_ != 0 ? RefuseStub() : recorder_.NoMemory(Status::kNoMemory);
@@ -117,6 +121,7 @@ void Shard::AbandonAtomic(const AtomicRun& run) {
     memory_.Free(memory_.TakeFromSlot(0));
   }
   memory_.EndStaging();
+  entries_.table()->ReleaseBuckets();
 }
 
 void Shard::CommitAtomic(const AtomicRun& run, uint64_t batch_id, uint32_t batch_count, const Now& now) {
@@ -131,6 +136,7 @@ void Shard::CommitAtomic(const AtomicRun& run, uint64_t batch_id, uint32_t batch
     VoidFills(part.hash);
   }
   memory_.EndStaging();
+  entries_.table()->ReleaseBuckets();
 }
 
 void Shard::SetPart(const AtomicPart& part, uint32_t staged, const Now& now) {

@@ -301,6 +301,35 @@ TEST(StoreAtomic, ABatchWaitsForTheReserveOfStubs) {
   store->Verify();
 }
 
+// The table has 64 buckets at first, of which no chain may have more than kChainBucketsMax.
+TEST(StoreAtomic, ABatchMayHaveMoreKeysThanTheTableHasPlaces) {
+  StoreOptions options = Sharded(1, true);
+  options.memory_bytes = 16 << 20;
+  TestStore store(options);
+  store.RecordAll(4 << 20);
+  Batch batch;
+  for (int i = 0; i < 10'000; i++) batch.Set("key" + std::to_string(i), "v");
+  ASSERT_EQ(batch.ExecuteOn(store.get(), store.now()).status, Status::kStored);
+  EXPECT_EQ(store->entries(), 10'000);
+  EXPECT_GT(store->Stats().buckets, 10'000 / kBucketSlots);
+  store->Verify();
+}
+
+TEST(StoreAtomic, AChainFullOfOwedKeysRefusesTheBatch) {
+  TestStore store(Sharded(1, true));
+  store.RecordAll();
+  Batch batch;
+  for (const std::string& key : KeysOfOneChain(TestStore::Tiny(), kChainBucketsMax * kBucketSlots + 1)) {
+    batch.Set(key, "v");
+  }
+  EXPECT_EQ(batch.ExecuteOn(store.get(), store.now()).status, Status::kLogFull);
+  EXPECT_EQ(store->entries(), 0);
+  store->Verify();
+  batch.parts.pop_back();
+  EXPECT_EQ(batch.ExecuteOn(store.get(), store.now()).status, Status::kStored);
+  store->Verify();
+}
+
 TEST(StoreAtomic, WhatAnotherShardRefusesIsTakenBack) {
   TestStore store(Sharded(1));
   store.Set("old", "old");

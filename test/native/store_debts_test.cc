@@ -735,12 +735,7 @@ TEST(StoreDebts, AnEntryThatIsHeldStaysUntilItsStubHasMemory) {
 
 TEST(StoreDebts, AChainFullOfOwedKeysTakesNoMore) {
   DebtStore store;
-  const StoreOptions options = TestStore::Tiny();
-  std::vector<std::string> colliding;
-  for (uint64_t i = 0; colliding.size() < 150; ++i) {
-    std::string key = "k" + std::to_string(i);
-    if (TableHash(options.hash, key, options.secrets) % 4096 == 17) colliding.push_back(std::move(key));
-  }
+  const std::vector<std::string> colliding = KeysOfOneChain(TestStore::Tiny(), 150);
   std::vector<std::string> stored;
   for (const std::string& key : colliding) {
     const uint64_t last = store->LastVersion(0);
@@ -772,12 +767,7 @@ TEST(StoreDebts, AChainFullOfOwedKeysTakesNoMore) {
 
 TEST(StoreDebts, TheStubOfADeleteComesIntoAFullChain) {
   DebtStore store;
-  const StoreOptions options = TestStore::Tiny();
-  std::vector<std::string> colliding;
-  for (uint64_t i = 0; colliding.size() < 150; ++i) {
-    std::string key = "k" + std::to_string(i);
-    if (TableHash(options.hash, key, options.secrets) % 4096 == 17) colliding.push_back(std::move(key));
-  }
+  const std::vector<std::string> colliding = KeysOfOneChain(TestStore::Tiny(), 150);
   for (const std::string& key : colliding) EXPECT_EQ(store.Fill(key, key), Status::kStored);
   EXPECT_GT(store->Stats().hash_flood_evictions, 0) << "the chain is full of what the backend has";
   for (int i = 0; i < 20; ++i) EXPECT_EQ(store.Delete(colliding[static_cast<size_t>(i)]).status, Status::kFound);

@@ -118,6 +118,16 @@ struct Answer {
   Outcome outcome;
 };
 
+// Keys of one hash chain of any table with up to 4096 buckets.
+inline std::vector<std::string> KeysOfOneChain(const StoreOptions& options, size_t count) {
+  std::vector<std::string> keys;
+  for (uint64_t i = 0; keys.size() < count; ++i) {
+    std::string key = "k" + std::to_string(i);
+    if (TableHash(options.hash, key, options.secrets) % 4096 == 17) keys.push_back(std::move(key));
+  }
+  return keys;
+}
+
 // A store with a hand-moved clock, and calls that read as the verbs do. Not thread-safe.
 class TestStore {
  public:
@@ -148,8 +158,8 @@ class TestStore {
     now_.wall_ms += static_cast<int64_t>(ms);
   }
   // Opens the store anew with change rings. REQUIRES: no request was made.
-  void RecordAll() {
-    options_.ring_bytes = kRingBytesMin;
+  void RecordAll(uint64_t ring_bytes = kRingBytesMin) {
+    options_.ring_bytes = ring_bytes;
     Open();
     for (uint32_t i = 0; i < store_->shard_count(); ++i) logs_.emplace_back(store_.get(), i);
   }
