@@ -330,6 +330,24 @@ TEST(StoreAtomic, AChainFullOfOwedKeysRefusesTheBatch) {
   store->Verify();
 }
 
+TEST(StoreAtomic, AFullChainOfALaterShardTakesBackWhatIsStaged) {
+  TestStore store(Sharded(2, true));
+  store.RecordAll();
+  const std::string here = KeyIn(store.get(), 0, 0);
+  store.Set(here, "old");
+  const uint64_t charged_before = store->Stats().charged_bytes;
+  Batch batch = Batch().Set(here, "new").Delete(KeyIn(store.get(), 0, 1));
+  for (const std::string& key : KeysOfOneChain(TestStore::Tiny(), 4 * kChainBucketsMax * kBucketSlots)) {
+    if (store->ShardOf(key) == 1) batch.Set(key, "v");
+  }
+  ASSERT_GT(batch.parts.size(), kChainBucketsMax * kBucketSlots + 2);
+  EXPECT_EQ(batch.ExecuteOn(store.get(), store.now()).status, Status::kLogFull);
+  EXPECT_EQ(store.Get(here).value, "old");
+  EXPECT_EQ(store->entries(), 1);
+  EXPECT_EQ(store->Stats().charged_bytes, charged_before);
+  store->Verify();
+}
+
 TEST(StoreAtomic, WhatAnotherShardRefusesIsTakenBack) {
   TestStore store(Sharded(1));
   store.Set("old", "old");

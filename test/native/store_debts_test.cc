@@ -471,6 +471,26 @@ TEST(StoreDebts, B3AMarkThatMovesBeforeARevivalSendsItToTheRow) {
   EXPECT_EQ(store.Fill("key", "v"), Status::kStored);
 }
 
+// Nothing has met the entry yet, so it has no stub: the load is all that remembers it.
+TEST(StoreDebts, ALoadThatBeganBesideAnOwedEntryThatHasLeftDoesNotBringAnOlderRow) {
+  for (const bool is_cleared : {false, true}) {
+    DebtStore store;
+    store.Set("key", "v", store.now_ms() + 50);
+    if (is_cleared) store->Clear(store.now());
+    store.Advance(50);
+    FillTicket ticket;
+    ASSERT_TRUE(store->BeginFill("key", FillOf::kAnyKey, store.now(), &ticket));
+    store.StoreAll();
+    Request request = TestStore::Make(Verb::kSet, "key", "old row");
+    request.fill = &ticket;
+    request.from_backend = true;
+    EXPECT_EQ(store.Do(request).status, Status::kExists) << is_cleared;
+    store->EndFill("key", &ticket);
+    EXPECT_EQ(store.Fill("key", "row"), Status::kStored);
+    store->Verify();
+  }
+}
+
 TEST(StoreDebts, B3ALoadThatBeganBesideAValueDoesNotComeOverItsExpiry) {
   enum class Meets { kNothing, kStubOf, kOtherLoad, kUpkeep };
   for (const Meets meets : {Meets::kNothing, Meets::kStubOf, Meets::kOtherLoad, Meets::kUpkeep}) {
