@@ -116,6 +116,9 @@ export function describeLoss({ directory, ack, sync, syncMs }: Keeping): string 
     const both = machine === undefined ? 'and so can one of the machine' : `one of the machine also ${machine}`;
     return `${kept} do not wait for that${takes}: ${process}, ${both}`;
   }
+  if (ack === 'stored') {
+    return `${kept} to changes wait until the database has them${takes}: no crash, of this process or of the machine, takes back a change that was answered`;
+  }
   if (machine === undefined) {
     return `${kept} wait until it is on the disk${takes}: no crash, of this process or of the machine, takes back what was answered`;
   }

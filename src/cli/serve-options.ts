@@ -257,7 +257,7 @@ export function contradiction(settings: Settings): string | undefined {
   const where = host?.name ?? flagName('host');
   const addresses = SERVE_OPTIONS.host.check(host?.value, where, () => 0) ?? [];
   if (directoryOf(settings) === undefined) {
-    const logged = addresses.find(({ level }) => level === 'logged');
+    const logged = addresses.find(({ level = 'memory' }) => level !== 'memory');
     if (logged !== undefined) return `Expected --data DIR beside ${where} ${logged.text}: without it there is no log`;
     // --no-data is for the whole file and environment, too.
     const isSetAside = ({ source }: Setting): boolean => settings.has('data') && source !== 'flag';
@@ -275,6 +275,8 @@ export function contradiction(settings: Settings): string | undefined {
     ? undefined
     : OF_STORE.map((option) => settings.get(option)).find((each) => each);
   if (ofStore !== undefined) return `Expected --store beside ${ofStore.name}: without it there is no database`;
+  const stored = settings.has('store') ? undefined : addresses.find(({ level }) => level === 'stored');
+  if (stored !== undefined) return `Expected --store beside ${where} ${stored.text}: without it there is no database`;
   const open = port === NO_TCP ? undefined : addresses.find((address) => !isLoopback(address.host));
   if (open === undefined || settings.get('allowOpen')?.value === true) return undefined;
   return `${open.text} may be reached from elsewhere, and no client is asked for a password: data that is kept is served there only with --allow-open`;

@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { Command } from 'commander';
 import { messageIn, reasonOf } from '../errors.ts';
-import type { Cache, MemcachedServer, ServerAddress } from '../index.ts';
+import type { AckLevel, Cache, MemcachedServer, ServerAddress } from '../index.ts';
 import { isLoopback, SERVE_OPTIONS } from '../options.ts';
 import {
   describeEnd,
@@ -270,9 +270,15 @@ function textOf(address: ServerAddress): string {
   return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }
 
+/** Of an address that has a level of its own. */
+const LEVEL_TEXTS: Readonly<Record<AckLevel, string>> = {
+  memory: ' (its replies do not wait)',
+  logged: ' (its replies wait for the log)',
+  stored: ' (its replies wait for the database)',
+};
+
 function levelText({ ack }: ServerAddress, server: MemcachedServer): string {
-  if (ack === server.ack) return '';
-  return ack === 'memory' ? ' (its replies do not wait)' : ' (its replies wait for the log)';
+  return ack === server.ack ? '' : LEVEL_TEXTS[ack];
 }
 
 /** Commands to try. The first needs nothing but Node, which is what has just been started. */

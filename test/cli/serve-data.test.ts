@@ -14,7 +14,7 @@ import {
   secondsText,
   sizeText,
 } from '../../src/cli/serve-data.ts';
-import type { LogNotice, RecoveryProgress, RecoverySummary } from '../../src/index.ts';
+import type { AckLevel, LogNotice, RecoveryProgress, RecoverySummary } from '../../src/index.ts';
 
 const progress = (more: Partial<RecoveryProgress> = {}): RecoveryProgress => ({
   source: 'log',
@@ -126,7 +126,7 @@ describe('what was recovered', () => {
 });
 
 describe('what a crash can take, in one sentence', () => {
-  const lossOf = (ack: 'memory' | 'logged', sync: string, syncMs?: number): string =>
+  const lossOf = (ack: AckLevel, sync: string, syncMs?: number): string =>
     describeLoss({ directory: './d', ack, sync, syncMs });
 
   test.each([
@@ -145,6 +145,11 @@ describe('what a crash can take, in one sentence', () => {
       'memory',
       'always',
       'do not wait for that (a sync takes 0.35 ms here): a crash of this process can take back the last moments before it, and so can one of the machine',
+    ],
+    [
+      'stored',
+      '10ms',
+      'to changes wait until the database has them (a sync takes 0.35 ms here): no crash, of this process or of the machine, takes back a change that was answered',
     ],
     ['memory', '100ms', 'the last moments before it, one of the machine also up to the last 100 ms'],
     ['memory', 'none', 'one of the machine also what the system had not yet put on the disk'],

@@ -226,9 +226,11 @@ describe('what is kept', () => {
   });
 
   posixTest('-l may give an address its own level', async () => {
-    const server = startCli(['serve', '--data', newFolder(), '-p', '-1', '-l', '127.0.0.1,memory:127.0.0.1']);
+    const addresses = '127.0.0.1,memory:127.0.0.1,stored:127.0.0.1';
+    const server = startCli(['serve', '--data', newFolder(), '--store', 'lmdb:', '-p', '-1', '-l', addresses]);
     cleanUps.push(() => server.stop());
-    const listening = /^Listening on 127\.0\.0\.1:(\d+) and 127\.0\.0\.1:(\d+) \(its replies do not wait\)$/m;
+    const listening =
+      /^Listening on 127\.0\.0\.1:(\d+) and 127\.0\.0\.1:(\d+) \(its replies do not wait\) and 127\.0\.0\.1:\d+ \(its replies wait for the database\)$/m;
     await server.printed(listening);
     expect(server.stdout).toContain('replies wait until it is on the disk');
     const [, logged, memory] = listening.exec(server.stdout) ?? [];
@@ -406,6 +408,12 @@ describe('what is refused', () => {
     expect(await refused('--ack', 'logged')).toContain('Expected --data DIR beside --ack');
     expect(await refused('-l', '127.0.0.1,logged:127.0.0.1:0')).toContain(
       'Expected --data DIR beside -l logged:127.0.0.1:0: without it there is no log',
+    );
+    expect(await refused('-l', 'stored:127.0.0.1:0')).toContain(
+      'Expected --data DIR beside -l stored:127.0.0.1:0: without it there is no log',
+    );
+    expect(await refused('--data', newFolder(), '-l', 'stored:127.0.0.1:0')).toContain(
+      'Expected --store beside -l stored:127.0.0.1:0: without it there is no database',
     );
     expect(await refused('--data', newFolder(), '--no-data', '--ring', '1mb')).toContain('--data DIR beside --ring');
     expect(await refused('--data', '')).toContain('Expected --data to be a directory, got ""');
