@@ -7,6 +7,7 @@ import { pathToFileURL } from 'node:url';
 import { format, lint } from './lib/format.mjs';
 import { BuildError, bin, main, root } from './lib/project.mjs';
 import { seedTests } from './lib/seed.mjs';
+import { startArguments } from './lib/start.mjs';
 import { ensureBuilt, ensurePackages } from './lib/steps.mjs';
 
 const [task, ...args] = process.argv.slice(2);
@@ -22,13 +23,7 @@ async function become(script, scriptArgs) {
 const tasks = {
   async start() {
     ensureBuilt();
-    // What is said behind `--` wins: the last --data, or --no-data, counts. A configuration says itself where data is.
-    const isGiven = (name) => args.some((arg) => arg === name || arg.startsWith(`${name}=`));
-    const { CAIRN_CONFIG, CAIRN_DATA, CAIRN_STORE } = process.env;
-    const isConfigured = isGiven('--config') || CAIRN_CONFIG || CAIRN_DATA;
-    const hasStore = isGiven('--store') || isGiven('--no-data') || CAIRN_STORE;
-    const own = ['--data', './cairn-data', ...(hasStore ? [] : ['--store', 'lmdb:'])];
-    await become('dist/cli/main.js', ['serve', ...(isConfigured ? [] : own), ...args]);
+    await become('dist/cli/main.js', ['serve', ...startArguments(args)]);
   },
   async test() {
     ensureBuilt();

@@ -9,6 +9,7 @@ import { checkCompiler, compilerAdvice, findProgram, run } from '../native/build
 import { BuildProgress } from '../native/progress.mjs';
 import { fingerprint, unlessDone } from '../scripts/lib/inputs.mjs';
 import { checkNode, root } from '../scripts/lib/project.mjs';
+import { startArguments } from '../scripts/lib/start.mjs';
 import { checkPortable } from '../scripts/prebuild.mjs';
 import { skipUnless } from './support/skip.ts';
 
@@ -89,6 +90,28 @@ describe('a native build', () => {
     expect(() =>
       run(process.execPath, ['-e', "console.log('broken'); process.exit(3)"], { quiet: true, progress: true }),
     ).toThrow(/node.* exit code 3\nbroken$/s);
+  });
+});
+
+describe('npm start', () => {
+  const data = ['--data', './cairn-data'];
+  const lmdb = ['--store', 'lmdb:'];
+
+  test.each<[string[], Record<string, string>, string[]]>([
+    [[], {}, [...data, ...lmdb]],
+    [['-m', '64'], {}, [...data, ...lmdb, '-m', '64']],
+    [['--data', 'd'], {}, [...data, ...lmdb, '--data', 'd']],
+    [['--store', 'mine.mjs'], {}, [...data, '--store', 'mine.mjs']],
+    [['--store=mine.mjs'], {}, [...data, '--store=mine.mjs']],
+    [[], { CAIRN_STORE: 'mine.mjs' }, data],
+    [['--no-data'], {}, [...data, '--no-data']],
+    [['--config', 'c.json'], {}, ['--config', 'c.json']],
+    [['--config=c.json'], {}, ['--config=c.json']],
+    [[], { CAIRN_CONFIG: 'c.json' }, []],
+    [[], { CAIRN_DATA: 'd' }, []],
+    [[], { CAIRN_CONFIG: '', CAIRN_DATA: '', CAIRN_STORE: '' }, [...data, ...lmdb]],
+  ])('with %j and the variables %j serves with %j', (args, variables, all) => {
+    expect(startArguments(args, variables)).toEqual(all);
   });
 });
 

@@ -21,7 +21,7 @@ import { ALLOW_OPEN, checkSetting, complaintOf, SETTABLE, type Setting, type Set
 /** What commander found, by the names that it gives the flags. */
 export type ServeFlags = Readonly<Record<string, unknown>>;
 
-/** Where `npm start` keeps its data; scripts/task.mjs has the same. */
+/** Where `npm start` keeps its data; scripts/lib/start.mjs has the same. */
 export const START_DIRECTORY = './cairn-data';
 /** And the database that it writes to: a file in that directory. */
 export const START_STORE = 'lmdb:';

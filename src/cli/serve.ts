@@ -315,7 +315,7 @@ function startCommand(): string {
   const given = process.argv.slice(process.argv.indexOf('serve') + 1);
   if (process.env['npm_lifecycle_event'] === 'npx')
     return ['npx cairn-cache serve', ...shownArguments(given)].join(' ');
-  // scripts/task.mjs puts the directory and its database in front.
+  // scripts/lib/start.mjs puts the directory and its database in front.
   const own = shownArguments(without(['--store', START_STORE], without(['--data', START_DIRECTORY], given)));
   return own.length === 0 ? 'npm start' : `npm start -- ${own.join(' ')}`;
 }

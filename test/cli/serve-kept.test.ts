@@ -523,7 +523,7 @@ describe('what is refused', () => {
 describe('npm start', () => {
   test('keeps its data in a folder that git ignores', () => {
     const read = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
-    expect(read('scripts/task.mjs')).toContain("['--data', './cairn-data', ");
+    expect(read('scripts/lib/start.mjs')).toContain("['--data', './cairn-data', ");
     expect(read('src/cli/serve-options.ts')).toContain("START_DIRECTORY = './cairn-data'");
     expect(read('.gitignore').split('\n')).toContain('cairn-data/');
     expect(read('README.md')).toContain('`./cairn-data`');
