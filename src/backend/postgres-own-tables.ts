@@ -238,8 +238,8 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
     });
     const cellsOf = (row: readonly (string | null)[]): ReadCell[] =>
       key.map(({ kind }, i) => (row[i] !== null && kind === 'bytes' ? bytesOf(row[i]!) : row[i]!));
-    // The order of an index has NULLs last, and no entry has such a row: the next page begins behind all rows that share
-    // the cells before the NULL.
+    // The order of an index has NULLs last, and no entry has such a row: the next page begins behind all rows that
+    // share the cells before the NULL.
     const last = found.length < rows ? [] : cellsOf(found.at(-1)!);
     const known = last.includes(null) ? last.slice(0, last.indexOf(null)) : last;
     return {

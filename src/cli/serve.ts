@@ -270,7 +270,7 @@ function textOf(address: ServerAddress): string {
   return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }
 
-/** Of an address that has a level of its own. */
+/** Of an address whose level was given with it. */
 const LEVEL_TEXTS: Readonly<Record<AckLevel, string>> = {
   memory: ' (its replies do not wait)',
   logged: ' (its replies wait for the log)',
