@@ -184,6 +184,7 @@ describe('src/', () => {
     supervisor: ['errors'],
     backend: ['errors', 'request', 'rules'],
     testing: ['backend'],
+    torture: ['backend'],
     'write-back': [...shared, 'log', 'request', 'native', 'rules', 'backend', 'scribe', 'loads', 'supervisor'],
     'read-through': [...shared, 'native', 'rules', 'backend', 'scribe', 'supervisor', 'write-back'],
     replica: [...shared, 'log', 'request'],

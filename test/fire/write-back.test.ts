@@ -1,5 +1,5 @@
 // Write-back under fire, the short form of `npm run torture -- write-back`: what happens in a campaign, and how it is
-// judged, is in harness/write-back/campaign.ts.
+// judged, is in src/torture/campaign.ts.
 
 import { describe, expect, test } from 'vitest';
 import { POSTGRES_MISSING, postgresPrograms } from '../support/postgres.ts';

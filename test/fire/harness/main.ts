@@ -4,13 +4,15 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { WriteBackCampaign, type WriteBackResult } from '../../../src/torture/campaign.ts';
+import type { FireDatabase } from '../../../src/torture/database.ts';
 import { checkHistory } from '../../support/history-check.ts';
 import { HistoryWorld } from '../../support/history-random.ts';
 import { Random } from '../../support/random.ts';
 import { Campaign, type CampaignResult } from './campaign.ts';
 import { CrashCampaign } from './crash/crash-campaign.ts';
-import { WriteBackCampaign, type WriteBackResult } from './write-back/campaign.ts';
-import { type FireDatabase, LmdbDatabase, PostgresDatabase } from './write-back/database.ts';
+import { cliFile } from './target.ts';
+import { LmdbDatabase, PostgresDatabase } from './write-back/database.ts';
 
 const USAGE = `npm run torture -- kill [options]      kill -9 under load, over and over, and judge what clients saw
     --rounds N      kills (default 200)
@@ -202,6 +204,7 @@ async function writeBack(args: readonly string[]): Promise<number> {
         // What is lost does not come by waiting.
         peaceMs: values.mistake === '' ? 60_000 : 2000,
         folder,
+        cliFile,
         database,
         backMs,
         onRound: (line) => void (values.verbose && console.log(line)),

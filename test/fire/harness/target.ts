@@ -1,12 +1,12 @@
-// A process under fire: `cairn serve`, or a program that uses the API (actor.ts). It is started on a directory, killed,
-// or asked to end; its output is kept, because nothing else would say why it died.
+// A process under fire: `cairn serve`, or a program that uses the API (actor.ts).
 
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { ServerProcess } from '../../../src/torture/server-process.ts';
 import type { ActorOptions } from './actor.ts';
+
+export { PATIENCE_MS } from '../../../src/torture/server-process.ts';
 
 /** The project's folder: this file may run from where it was compiled to. */
 export const projectRoot: string = (() => {
@@ -16,9 +16,7 @@ export const projectRoot: string = (() => {
 })();
 
 export const libraryUrl: string = pathToFileURL(join(projectRoot, 'dist/index.js')).href;
-
-/** A process without a sign of life for this time is taken to hang. */
-export const PATIENCE_MS = 60_000;
+export const cliFile: string = join(projectRoot, 'dist/cli/main.js');
 
 /** What a process meets beside its options. */
 export interface Surroundings {
@@ -27,110 +25,19 @@ export interface Surroundings {
   readonly environment?: Record<string, string> | undefined;
 }
 
-export class Target {
-  readonly #child: ChildProcess;
-  readonly #ended: Promise<void>;
-  #output = '';
-  #isKilled = false;
-  #isStopped = false;
-  #hasEnded = false;
-  #port: number | undefined;
-  #look: (() => void) | undefined;
-
-  private constructor(args: readonly string[], { cores, environment }: Surroundings, portPattern: RegExp) {
-    const command = cores === undefined ? [process.execPath] : ['taskset', '-c', cores, process.execPath];
-    this.#child = spawn(command[0]!, [...command.slice(1), ...args], {
-      stdio: ['pipe', 'pipe', 'pipe'],
-      env: { ...process.env, npm_lifecycle_event: '', ...environment },
-    });
-    const take = (chunk: Buffer): void => {
-      this.#output = (this.#output + chunk).slice(-20_000);
-      if (this.#port === undefined) {
-        const [, port] = portPattern.exec(this.#output) ?? [];
-        if (port !== undefined) this.#port = Number(port);
-      }
-      this.#look?.();
-    };
-    this.#child.stdout!.on('data', take);
-    this.#child.stderr!.on('data', take);
-    // Of one that is killed.
-    this.#child.stdin!.on('error', () => {});
-    this.#ended = once(this.#child, 'close').then(() => {
-      this.#hasEnded = true;
-      this.#look?.();
-    });
+export class Target extends ServerProcess {
+  private constructor(args: readonly string[], { cores, environment }: Surroundings, portPattern?: RegExp) {
+    const [command, ...before] = cores === undefined ? [process.execPath] : ['taskset', '-c', cores, process.execPath];
+    super({ command: command!, args: [...before, ...args], environment, portPattern });
   }
 
   /** `cairn serve` with these options. */
   static serve(options: readonly string[], surroundings: Surroundings = {}): Target {
-    const args = [join(projectRoot, 'dist/cli/main.js'), 'serve', '-l', '127.0.0.1', '-p', '-1', ...options];
-    return new Target(args, surroundings, /Listening on 127\.0\.0\.1:(\d+)/);
+    return new Target([cliFile, 'serve', '-l', '127.0.0.1', '-p', '-1', ...options], surroundings);
   }
 
   static act(options: ActorOptions, surroundings: Surroundings = {}): Target {
     const file = fileURLToPath(new URL('./actor.js', import.meta.url));
     return new Target([file, JSON.stringify(options)], surroundings, /^ready (\d+)/m);
-  }
-
-  /** Everything it has printed, its end at least. */
-  get output(): string {
-    return this.#output;
-  }
-
-  get hasEnded(): boolean {
-    return this.#hasEnded;
-  }
-
-  /** Resolves to the port once it listens. Rejects if it ends instead, or says nothing for too long. */
-  async ready(): Promise<number> {
-    const limit = setTimeout(() => this.#look?.(), PATIENCE_MS);
-    const start = performance.now();
-    try {
-      while (this.#port === undefined) {
-        if (this.#hasEnded) throw new Error(`It ended before it listened:\n${this.#output}`);
-        if (performance.now() - start >= PATIENCE_MS) throw new Error(`It does not come to listen:\n${this.#output}`);
-        await new Promise<void>((resolve) => {
-          this.#look = resolve;
-        });
-      }
-    } finally {
-      clearTimeout(limit);
-    }
-    return this.#port;
-  }
-
-  /** A line on its standard input. */
-  say(line: string): void {
-    this.#child.stdin!.write(`${line}\n`);
-  }
-
-  /** SIGTERM, or a line for the actor; resolves to its exit code. */
-  async stop(how: 'signal' | 'stop' | 'exit'): Promise<number | null> {
-    this.askToStop(how);
-    const limit = setTimeout(() => this.#child.kill('SIGKILL'), PATIENCE_MS);
-    await this.#ended;
-    clearTimeout(limit);
-    return this.#child.exitCode;
-  }
-
-  askToStop(how: 'signal' | 'stop' | 'exit'): void {
-    this.#isStopped = true;
-    if (how === 'signal') this.#child.kill('SIGTERM');
-    else this.say(how);
-  }
-
-  /** kill -9; resolves when nothing of it runs. */
-  async kill(): Promise<void> {
-    this.#isKilled = true;
-    this.#child.kill('SIGKILL');
-    await this.#ended;
-  }
-
-  /** It has ended, and not because it was told to. */
-  get diedByItself(): boolean {
-    if (!this.#hasEnded) return false;
-    const { exitCode, signalCode } = this.#child;
-    if (this.#isKilled && signalCode === 'SIGKILL') return false;
-    return !(this.#isStopped && exitCode === 0);
   }
 }

@@ -1,5 +1,4 @@
-// A memcached client of few words: one request at a time, and the reply.
-
+/** A memcached client of few words: one request at a time, and the reply. */
 import { connect, type Socket } from 'node:net';
 
 export interface Found {

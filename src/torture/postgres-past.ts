@@ -1,6 +1,7 @@
-// An earlier state of a cache's tables in PostgreSQL: copies of them in the same schema, which the caller has made for
-// this.
-
+/**
+ * An earlier state of a cache's tables in PostgreSQL: copies of them in the same schema, which the caller has made for
+ * this.
+ */
 import type { Past } from './failovers.ts';
 
 /** The first is the one that a batch locks first, so that putting back waits for batches and ends in no deadlock. */

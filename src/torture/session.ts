@@ -1,9 +1,11 @@
-// One client's share of the keys. No other client writes them, so that this one knows what each key must be: the last
-// acknowledged value, or, of a request whose reply did not come, one of two.
+/**
+ * One client's share of the keys. No other client writes them, so that this one knows what each key must be: the last
+ * acknowledged value, or, of a request whose reply did not come, one of two.
+ */
 
-import type { Random } from '../../../support/random.ts';
 import type { Client } from './client.ts';
 import type { FireRow } from './database.ts';
+import type { Random } from './random.ts';
 
 /** What an entry should be. Undefined: there is none. */
 export interface Entry {

@@ -1,13 +1,15 @@
-// One directory and its database under fire. Life after life `cairn serve` writes the log back, is loaded by clients
-// that know their own keys, and is killed at a random moment, while the database is stopped, started and cut off from
-// it. After each kill every key must be what was acknowledged, or of a request without a reply one of two. At the end
-// the database is left in peace: its rows must be the entries, and no change may have had its effect twice.
+/**
+ * One directory and its database under fire. Life after life `cairn serve` writes the log back, is loaded by clients
+ * that know their own keys, and is killed at a random moment, while the database is stopped, started and cut off from
+ * it. After each kill every key must be what was acknowledged, or of a request without a reply one of two. At the end
+ * the database is left in peace: its rows must be the entries, and no change may have had its effect twice.
+ */
 
-import { Random } from '../../../support/random.ts';
-import { Target } from '../target.ts';
 import { Client } from './client.ts';
 import type { FireDatabase } from './database.ts';
 import { Failovers } from './failovers.ts';
+import { Random } from './random.ts';
+import { ServerProcess } from './server-process.ts';
 import { Session } from './session.ts';
 
 export interface WriteBackOptions {
@@ -19,6 +21,8 @@ export interface WriteBackOptions {
   readonly peaceMs: number;
   /** An empty folder. */
   readonly folder: string;
+  /** The command `cairn-cache`, as a file of JavaScript. */
+  readonly cliFile: string;
   readonly database: FireDatabase;
   /** The database goes back to earlier states, by at most this time; 0: it does not. */
   readonly backMs: number;
@@ -102,8 +106,8 @@ export class WriteBackCampaign {
     await target.stop('signal');
   }
 
-  #start(): Target {
-    const { database, folder } = this.#options;
+  #start(): ServerProcess {
+    const { cliFile, database, folder } = this.#options;
     const random = this.#random;
     const settings = [
       ...['--data', folder, '--store', database.store],
@@ -114,7 +118,11 @@ export class WriteBackCampaign {
       // In the smallest one not all entries have room: what is not in the database comes from the log.
       ...['-m', random.pick(['64', '4', '4'])],
     ];
-    return Target.serve(settings, { environment: { ...database.environment } });
+    return new ServerProcess({
+      command: process.execPath,
+      args: [cliFile, 'serve', '-l', '127.0.0.1', '-p', '-1', ...settings],
+      environment: database.environment,
+    });
   }
 
   async #live(round: number): Promise<void> {

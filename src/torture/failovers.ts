@@ -1,7 +1,8 @@
-// A database that goes back to an earlier state under load, as a failover to a standby that lagged does: its tables and
-// cursors are copied, and a while later put back together in one transaction.
-
-import type { Random } from '../../../support/random.ts';
+/**
+ * A database that goes back to an earlier state under load, as a failover to a standby that lagged does: its tables and
+ * cursors are copied, and a while later put back together in one transaction.
+ */
+import type { Random } from './random.ts';
 
 /** One earlier state of a database. */
 export interface Past {

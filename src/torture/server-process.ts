@@ -1,0 +1,114 @@
+/**
+ * A process under fire: it is started on a directory, killed, or asked to end. Its output is kept, because nothing else
+ * would say why it died.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+
+/** A process without a sign of life for this time is taken to hang. */
+export const PATIENCE_MS = 60_000;
+
+export interface ProcessOptions {
+  readonly command: string;
+  readonly args: readonly string[];
+  /** What it has beside the environment of this process. */
+  readonly environment?: Readonly<Record<string, string>> | undefined;
+  /** Finds the port that it listens on in its output. */
+  readonly portPattern?: RegExp | undefined;
+}
+
+export class ServerProcess {
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<void>;
+  #output = '';
+  #isKilled = false;
+  #isStopped = false;
+  #hasEnded = false;
+  #port: number | undefined;
+  #look: (() => void) | undefined;
+
+  constructor({ command, args, environment, portPattern = /Listening on 127\.0\.0\.1:(\d+)/ }: ProcessOptions) {
+    this.#child = spawn(command, args, {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: { ...process.env, npm_lifecycle_event: '', ...environment },
+    });
+    const take = (chunk: Buffer): void => {
+      this.#output = (this.#output + chunk).slice(-20_000);
+      if (this.#port === undefined) {
+        const [, port] = portPattern.exec(this.#output) ?? [];
+        if (port !== undefined) this.#port = Number(port);
+      }
+      this.#look?.();
+    };
+    this.#child.stdout!.on('data', take);
+    this.#child.stderr!.on('data', take);
+    // Of one that is killed.
+    this.#child.stdin!.on('error', () => {});
+    this.#ended = once(this.#child, 'close').then(() => {
+      this.#hasEnded = true;
+      this.#look?.();
+    });
+  }
+
+  /** Everything it has printed, its end at least. */
+  get output(): string {
+    return this.#output;
+  }
+
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
+  /** Resolves to the port once it listens. Rejects if it ends instead, or says nothing for too long. */
+  async ready(): Promise<number> {
+    const limit = setTimeout(() => this.#look?.(), PATIENCE_MS);
+    const start = performance.now();
+    try {
+      while (this.#port === undefined) {
+        if (this.#hasEnded) throw new Error(`It ended before it listened:\n${this.#output}`);
+        if (performance.now() - start >= PATIENCE_MS) throw new Error(`It does not come to listen:\n${this.#output}`);
+        await new Promise<void>((resolve) => {
+          this.#look = resolve;
+        });
+      }
+    } finally {
+      clearTimeout(limit);
+    }
+    return this.#port;
+  }
+
+  /** A line on its standard input. */
+  say(line: string): void {
+    this.#child.stdin!.write(`${line}\n`);
+  }
+
+  /** SIGTERM, or a line for the actor; resolves to its exit code. */
+  async stop(how: 'signal' | 'stop' | 'exit'): Promise<number | null> {
+    this.askToStop(how);
+    const limit = setTimeout(() => this.#child.kill('SIGKILL'), PATIENCE_MS);
+    await this.#ended;
+    clearTimeout(limit);
+    return this.#child.exitCode;
+  }
+
+  askToStop(how: 'signal' | 'stop' | 'exit'): void {
+    this.#isStopped = true;
+    if (how === 'signal') this.#child.kill('SIGTERM');
+    else this.say(how);
+  }
+
+  /** kill -9; resolves when nothing of it runs. */
+  async kill(): Promise<void> {
+    this.#isKilled = true;
+    this.#child.kill('SIGKILL');
+    await this.#ended;
+  }
+
+  /** It has ended, and not because it was told to. */
+  get diedByItself(): boolean {
+    if (!this.#hasEnded) return false;
+    const { exitCode, signalCode } = this.#child;
+    if (this.#isKilled && signalCode === 'SIGKILL') return false;
+    return !(this.#isStopped && exitCode === 0);
+  }
+}
