@@ -14,6 +14,7 @@ import type {
   Cursor,
   DeadLetter,
   DeleteChange,
+  HistoryRow,
   KeptDeadLetter,
   Loaded,
   RowValue,
@@ -58,13 +59,15 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
   readonly #entries: string;
   readonly #cursors: string;
   readonly #letters: string;
+  readonly #history: string;
 
-  constructor({ entries, cursors, letters }: TableNames, rules: RuleSet) {
+  constructor({ entries, cursors, letters, history }: TableNames, rules: RuleSet) {
     this.routes = new Routes(rules, this, []);
     this.swept = [this.#sweptEntries(rules)];
     this.#entries = entries;
     this.#cursors = cursors;
     this.#letters = letters;
+    this.#history = history;
   }
 
   boundsOn({ packetBytesMax }: MariadbConnection): PieceBounds {
@@ -133,6 +136,18 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     return connection.many(
       `UPDATE ${this.#entries} SET expires_ms = ?, version = ? WHERE \`key\` = ?`,
       touches.map(({ key, expiresWallMs, version }) => [BigInt(expiresWallMs), signed(version), rowKeyOf(key)]),
+    );
+  }
+
+  addHistory(connection: MariadbConnection, rows: readonly HistoryRow[]): Promise<void> {
+    const columns = ['`key`', ...VALUE_COLUMNS.split(', '), 'kind', 'long_key', 'logged_ms'];
+    return connection.many(
+      `INSERT INTO ${this.#history} (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})
+      ON DUPLICATE KEY UPDATE version = version`,
+      rows.map((row) => [
+        ...[rowKeyOf(row.key), ...changeCells(row), row.kind],
+        ...[isLongKey(row.key) ? row.key : null, BigInt(row.loggedWallMs)],
+      ]),
     );
   }
 

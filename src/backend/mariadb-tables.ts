@@ -9,44 +9,75 @@ export interface TableNames {
   readonly entries: string;
   readonly cursors: string;
   readonly letters: string;
+  /** There only if a rule keeps history. */
+  readonly history: string;
 }
 
-export async function makeTables(connection: MariadbConnection, prefix: string): Promise<TableNames> {
+interface Layout {
+  /** Its columns, and keys besides the primary one. */
+  readonly columns: readonly string[];
+  /** The columns of its primary key. */
+  readonly key: readonly string[];
+  /** Whether rows are told apart by this key alone: another unique index would let a row change that of another key. */
+  readonly isKeyed: boolean;
+}
+
+export async function makeTables(
+  connection: MariadbConnection,
+  prefix: string,
+  hasHistory: boolean,
+): Promise<TableNames> {
   const tables = {
     entries: `\`${prefix}entries\``,
     cursors: `\`${prefix}cursors\``,
     letters: `\`${prefix}dead_letters\``,
+    history: `\`${prefix}history\``,
   };
   const key = `\`key\` varbinary(${ROW_KEY_BYTES_MAX + 32}) NOT NULL`;
   const value = ['value longblob', 'codec smallint', 'client_flags bigint', 'expires_ms bigint'];
-  const [lane, ...rest] = CURSOR_COLUMNS.split(', ').map(
+  const cursor = CURSOR_COLUMNS.split(', ').map(
     (column) => `${column} ${column.startsWith('lane') ? 'int' : 'bigint'} NOT NULL`,
   );
   const version = 'version bigint NOT NULL';
-  const layout: Record<string, string[]> = {
-    [tables.entries]: [
-      `${key} PRIMARY KEY`,
-      ...value.map((column) => `${column} NOT NULL`),
-      version,
-      'long_key mediumblob',
-    ],
-    [tables.cursors]: [`${lane} PRIMARY KEY`, ...rest, 'moved_ms bigint NOT NULL'],
-    [tables.letters]: [
-      ...['id bigint NOT NULL AUTO_INCREMENT PRIMARY KEY', 'kind varchar(10) NOT NULL', key, ...value, version],
-      ...['long_key mediumblob', 'error text NOT NULL', 'error_code varchar(100)', lane!, ...rest],
-      ...['added_ms bigint NOT NULL', 'superseded tinyint NOT NULL DEFAULT 0', 'KEY live (superseded, `key`)'],
-    ],
+  const layout: Record<string, Layout> = {
+    [tables.entries]: {
+      columns: [key, ...value.map((column) => `${column} NOT NULL`), version, 'long_key mediumblob'],
+      ...{ key: ['key'], isKeyed: true },
+    },
+    [tables.cursors]: { columns: [...cursor, 'moved_ms bigint NOT NULL'], key: ['lane'], isKeyed: false },
+    [tables.letters]: {
+      columns: [
+        ...['id bigint NOT NULL AUTO_INCREMENT', 'kind varchar(10) NOT NULL', key, ...value, version],
+        ...['long_key mediumblob', 'error text NOT NULL', 'error_code varchar(100)', ...cursor],
+        ...['added_ms bigint NOT NULL', 'superseded tinyint NOT NULL DEFAULT 0', 'KEY live (superseded, `key`)'],
+      ],
+      ...{ key: ['id'], isKeyed: false },
+    },
   };
+  if (hasHistory) {
+    layout[tables.history] = {
+      columns: [
+        key,
+        version,
+        'kind varchar(10) NOT NULL',
+        ...value,
+        'long_key mediumblob',
+        'logged_ms bigint NOT NULL',
+      ],
+      ...{ key: ['key', 'version'], isKeyed: true },
+    };
+  }
   const problems: string[] = [];
-  for (const [table, columns] of Object.entries(layout)) {
+  for (const [table, { columns, key: keyColumns, isKeyed }] of Object.entries(layout)) {
+    const primary = keyColumns.map((column) => `\`${column}\``).join(', ');
     const name = table.slice(1, -1);
     const [exists] = await connection.run(
       'SELECT engine FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?',
       [name],
     );
     if (exists === undefined) {
-      await connection.command(`CREATE TABLE IF NOT EXISTS ${table} (${columns.join(', ')}) ENGINE = InnoDB ROW_FORMAT = DYNAMIC
-        DEFAULT CHARACTER SET utf8mb4`);
+      await connection.command(`CREATE TABLE IF NOT EXISTS ${table} (${columns.join(', ')}, PRIMARY KEY (${primary}))
+        ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4`);
     } else if (exists[0] !== 'InnoDB') problems.push(`${name} has the engine ${String(exists[0])}, and needs InnoDB`);
     const found = await connection.run(
       `SELECT column_name, CONVERT(data_type USING utf8mb4), is_nullable, column_default IS NULL, column_key, extra
@@ -69,21 +100,18 @@ export async function makeTables(connection: MariadbConnection, prefix: string):
         problems.push(`${name}.${String(column)} is NOT NULL without a default, and no value goes there`);
       }
     }
-    const [primary] = columns
-      .find((column) => column.includes('PRIMARY KEY'))!
-      .replaceAll('`', '')
-      .split(' ');
     const keys = found.filter(([, , , , kind]) => kind === 'PRI').map(([column]) => column);
-    if (keys.length !== 1 || keys[0] !== primary) problems.push(`the primary key of ${name} is not ${primary} alone`);
+    if (keys.length !== keyColumns.length || !keyColumns.every((column) => keys.includes(column))) {
+      problems.push(`the primary key of ${name} is not ${keyColumns.join(', ')} alone`);
+    }
+    if (!isKeyed) continue;
+    const others = await connection.run(
+      `SELECT DISTINCT index_name FROM information_schema.statistics
+        WHERE table_schema = DATABASE() AND table_name = ? AND non_unique = 0 AND index_name <> 'PRIMARY'`,
+      [name],
+    );
+    for (const [index] of others) problems.push(`${name} has the unique index ${String(index)} besides its key`);
   }
-  // A set would change the row of another key that is equal in such an index, and not the row of its key.
-  const entries = tables.entries.slice(1, -1);
-  const others = await connection.run(
-    `SELECT DISTINCT index_name FROM information_schema.statistics
-      WHERE table_schema = DATABASE() AND table_name = ? AND non_unique = 0 AND index_name <> 'PRIMARY'`,
-    [entries],
-  );
-  for (const [index] of others) problems.push(`${entries} has the unique index ${String(index)} besides its key`);
   if (problems.length > 0) throw unfit(problems);
   return tables;
 }

@@ -26,7 +26,8 @@ export class MariadbBackend extends SqlBackend<MariadbConnection> {
   }
 
   protected async openTables(connection: MariadbConnection): Promise<MariadbTables> {
-    return new MariadbTables(await makeTables(connection, this.#options.prefix ?? 'cairn_'), this.rules);
+    const { prefix = 'cairn_' } = this.#options;
+    return new MariadbTables(await makeTables(connection, prefix, this.rules.hasHistory), this.rules);
   }
 
   classify(error: unknown): ErrorClass {

@@ -17,10 +17,12 @@ export interface MakeBackendOptions {
 
 /** The databases that can have rows in tables of the user's own. */
 const OWN_TABLES: readonly string[] = ['postgres', 'postgresql'];
+/** The databases that can keep every write as a row of history. */
+const HISTORY: readonly string[] = ['mariadb', 'mysql', 'postgres', 'postgresql', 'sqlite'];
 
-/** Whether the database of an address can have rows in tables of the user's own. */
-export function takesOwnTables(address: string): boolean {
-  return OWN_TABLES.includes(schemeOf(address) ?? '');
+/** The schemes of the databases that can do what a rule asks for; undefined: any can. */
+export function schemesFor({ own, history }: Rule): readonly string[] | undefined {
+  return own !== undefined ? OWN_TABLES : history ? HISTORY : undefined;
 }
 
 type Make = (address: string, options: MakeBackendOptions) => Promise<Backend>;

@@ -20,6 +20,7 @@ import type {
   DeadLetter,
   DeadLetters,
   ErrorClass,
+  HistoryRow,
   KeptDeadLetter,
   Loaded,
   Row,
@@ -30,7 +31,7 @@ import type {
 import { mayMove } from './cursors.ts';
 import { alive, applied } from './dead-letters.ts';
 import { type NewestChanges, newestChanges } from './newest.ts';
-import { classOfOwn, refusal, unfit } from './own-errors.ts';
+import { classOfOwn, refusal } from './own-errors.ts';
 import {
   CURSOR_COLUMNS,
   changeCells,
@@ -51,6 +52,7 @@ import {
   type SqliteRow,
   type SqliteStatement,
 } from './sqlite-driver.ts';
+import { makeSqliteTables, type SqliteTableNames, sqliteNames } from './sqlite-tables.ts';
 import { mayStillSweep, type SweepPiece, type Swept } from './sweep.ts';
 
 export interface SqliteOptions {
@@ -126,9 +128,7 @@ export class SqliteBackend implements Backend {
   readonly #options: SqliteOptions;
   readonly #clock: () => number;
   readonly #rules: RuleSet;
-  readonly #entries: string;
-  readonly #cursors: string;
-  readonly #letters: string;
+  readonly #tables: SqliteTableNames;
   readonly #scans = new Set<SqliteDatabase>();
   #connect: OpenSqlite | undefined;
   #opened: Opened | undefined;
@@ -140,9 +140,7 @@ export class SqliteBackend implements Backend {
     this.name = `SQLite in ${options.path}`;
     this.#clock = options.clock ?? Date.now;
     this.#rules = new RuleSet(options.rules ?? []);
-    this.#entries = `"${prefix}entries"`;
-    this.#cursors = `"${prefix}cursors"`;
-    this.#letters = `"${prefix}dead_letters"`;
+    this.#tables = sqliteNames(prefix);
   }
 
   async open(): Promise<void> {
@@ -158,7 +156,7 @@ export class SqliteBackend implements Backend {
     const database = this.#openOne();
     try {
       database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
-      this.#makeTables(database);
+      makeSqliteTables(database, this.#tables, this.#rules.hasHistory);
     } catch (error) {
       database.close();
       throw error;
@@ -170,53 +168,6 @@ export class SqliteBackend implements Backend {
     const database = this.#connect!(this.#options.path);
     database.exec(`PRAGMA busy_timeout = ${this.#options.busyTimeoutMs ?? 5_000}`);
     return database;
-  }
-
-  #makeTables(database: SqliteDatabase): void {
-    const value = 'codec INTEGER, client_flags INTEGER, expires_ms INTEGER';
-    const cursor = CURSOR_NAMES.map((column) => `${column} INTEGER NOT NULL`);
-    const [lane, ...restOfCursor] = cursor;
-    const tables: Record<string, string[]> = {
-      [this.#entries]: [
-        'key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL',
-        ...value.split(', ').map((column) => `${column} NOT NULL`),
-        'version INTEGER NOT NULL',
-      ],
-      [this.#cursors]: [`${lane} PRIMARY KEY`, ...restOfCursor, 'moved_ms INTEGER NOT NULL'],
-      [this.#letters]: [
-        'id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, key BLOB NOT NULL, value BLOB',
-        `${value}, version INTEGER NOT NULL, error TEXT NOT NULL, error_code TEXT`,
-        ...cursor,
-        'added_ms INTEGER NOT NULL, superseded INTEGER NOT NULL DEFAULT 0',
-      ],
-    };
-    const problems: string[] = [];
-    for (const [table, columns] of Object.entries(tables)) {
-      database.exec(`CREATE TABLE IF NOT EXISTS ${table} (${columns.join(', ')})`);
-      const found = database
-        .prepare(`SELECT name, type, "notnull", dflt_value, pk FROM pragma_table_info('${table.slice(1, -1)}')`)
-        .all();
-      const expected = columns
-        .join(', ')
-        .split(', ')
-        .map((column) => column.split(' ') as [string, string]);
-      for (const [name, type] of expected) {
-        const column = found.find((row) => row['name'] === name);
-        if (column === undefined) problems.push(`${table} has no column ${name} (${type})`);
-      }
-      for (const { name, notnull, dflt_value: otherwise, pk } of found) {
-        const isOurs = expected.some(([ours]) => ours === name);
-        if (!isOurs && notnull === 1n && otherwise === null && pk === 0n) {
-          problems.push(`${table}.${String(name)} is NOT NULL without a default, and no value goes there`);
-        }
-      }
-      const [[key] = ['']] = expected.filter((_, i) => columns.join(', ').split(', ')[i]!.includes('PRIMARY KEY'));
-      const keys = found.filter(({ pk }) => pk !== 0n).map(({ name }) => name);
-      if (keys.length !== 1 || keys[0] !== key) problems.push(`the primary key of ${table} is not ${key} alone`);
-    }
-    if (problems.length > 0) throw unfit(problems);
-    const index = `"${this.#letters.slice(1, -1)}_live"`;
-    database.exec(`CREATE INDEX IF NOT EXISTS ${index} ON ${this.#letters} (key) WHERE superseded = 0`);
   }
 
   async close(): Promise<void> {
@@ -263,8 +214,8 @@ export class SqliteBackend implements Backend {
       yield { rows: [], cursors };
       this.#refuseIfClosed();
       // Rows with dead letters come as a load gives them, also those that exist by their dead letter only.
-      const page = database.prepare(`SELECT key, length(value) AS bytes FROM ${this.#entries} WHERE key > ?
-        UNION SELECT key, 0 FROM ${this.#letters} WHERE superseded = 0 AND key > ? ORDER BY key LIMIT ${SCAN_ROWS}`);
+      const page = database.prepare(`SELECT key, length(value) AS bytes FROM ${this.#tables.entries} WHERE key > ?
+        UNION SELECT key, 0 FROM ${this.#tables.letters} WHERE superseded = 0 AND key > ? ORDER BY key LIMIT ${SCAN_ROWS}`);
       for (let last: Buffer = Buffer.alloc(0), isMore = true; isMore; ) {
         signal?.throwIfAborted();
         const found = page.all(last, last);
@@ -296,10 +247,10 @@ export class SqliteBackend implements Backend {
       if (!mayStillSweep(this.#cursorsIn(opened), at)) return undefined;
       const [last = Buffer.alloc(0)] = (place?.after ?? []) as readonly Buffer[];
       const page = opened.prepare(
-        `SELECT key, expires_ms > 0 AND expires_ms <= ? AS expired FROM ${this.#entries} WHERE key > ? ORDER BY key LIMIT ?`,
+        `SELECT key, expires_ms > 0 AND expires_ms <= ? AS expired FROM ${this.#tables.entries} WHERE key > ? ORDER BY key LIMIT ?`,
       );
       const found = page.all(expiredAtMs, last, rows);
-      const letters = `SELECT 1 FROM ${this.#letters} WHERE superseded = 0 AND key = ? LIMIT 1`;
+      const letters = `SELECT 1 FROM ${this.#tables.letters} WHERE superseded = 0 AND key = ? LIMIT 1`;
       let removed = 0;
       for (const { key, expired } of found) {
         const name = key as Buffer;
@@ -315,7 +266,7 @@ export class SqliteBackend implements Backend {
   // A trigger may refuse: SQLite undoes the one statement then.
   #removeIfAllowed(opened: Opened, key: Buffer): boolean {
     try {
-      opened.prepare(`DELETE FROM ${this.#entries} WHERE key = ?`).run(key);
+      opened.prepare(`DELETE FROM ${this.#tables.entries} WHERE key = ?`).run(key);
       return true;
     } catch (error) {
       if (this.classify(error) !== 'permanent') throw error;
@@ -331,13 +282,16 @@ export class SqliteBackend implements Backend {
       if (!cursor.isFree) return { kind: 'moved', found: cursor.found };
       const cells = cursorCells(batch.to);
       opened
-        .prepare(`INSERT OR REPLACE INTO ${this.#cursors} (${CURSOR_COLUMNS}, moved_ms) VALUES (?, ?, ?, ?, ?, ?, ?)`)
+        .prepare(
+          `INSERT OR REPLACE INTO ${this.#tables.cursors} (${CURSOR_COLUMNS}, moved_ms) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+        )
         .run(...cells, this.#clock());
       opened.database.exec('SAVEPOINT changes; SAVEPOINT batch');
-      const [live] = opened.prepare(`SELECT 1 FROM ${this.#letters} WHERE superseded = 0 LIMIT 1`).all();
+      const [live] = opened.prepare(`SELECT 1 FROM ${this.#tables.letters} WHERE superseded = 0 LIMIT 1`).all();
       const deadLetters = this.#applyAll(opened, changes);
       if (live !== undefined) this.#settle(opened, changes);
       for (const { change, error } of deadLetters) this.#addDeadLetter(opened, change, error, cells);
+      for (const row of batch.history ?? []) this.#addHistory(opened, row);
       return { kind: 'committed', deadLetters };
     });
   }
@@ -364,30 +318,30 @@ export class SqliteBackend implements Backend {
         deadLetters.push({ change, error: error as Error });
       }
     };
-    const remove = opened.prepare(`DELETE FROM ${this.#entries} WHERE key = ?`);
+    const remove = opened.prepare(`DELETE FROM ${this.#tables.entries} WHERE key = ?`);
     for (const change of deletes) attempt(change, remove, change.key);
     const columns = VALUE_NAMES.map((column) => `${column} = excluded.${column}`);
     const set = opened.prepare(
-      `INSERT INTO ${this.#entries} (key, ${VALUE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET ${columns}`,
+      `INSERT INTO ${this.#tables.entries} (key, ${VALUE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET ${columns}`,
     );
     for (const change of sets) {
       const { key, value, codec, clientFlags, expiresWallMs, version } = change;
       attempt(change, set, key, value, codec, clientFlags, expiresWallMs, signed(version));
     }
-    const touch = opened.prepare(`UPDATE ${this.#entries} SET expires_ms = ?, version = ? WHERE key = ?`);
+    const touch = opened.prepare(`UPDATE ${this.#tables.entries} SET expires_ms = ?, version = ? WHERE key = ?`);
     for (const change of touches) attempt(change, touch, change.expiresWallMs, signed(change.version), change.key);
     return deadLetters;
   }
 
   /** Tells earlier dead letters of the keys that these changes are newer. */
   #settle(opened: Opened, { deletes, sets, touches }: NewestChanges): void {
-    const command = `UPDATE ${this.#letters} SET superseded = 1 WHERE superseded = 0 AND key = ?`;
+    const command = `UPDATE ${this.#tables.letters} SET superseded = 1 WHERE superseded = 0 AND key = ?`;
     for (const { key } of [...deletes, ...sets]) opened.prepare(command).run(key);
     for (const { key, expiresWallMs, version } of touches) {
       opened.prepare(`${command} AND kind = 'touch'`).run(key);
       opened
         .prepare(
-          `UPDATE ${this.#letters} SET expires_ms = ?, version = ? WHERE superseded = 0 AND kind = 'set' AND key = ?`,
+          `UPDATE ${this.#tables.letters} SET expires_ms = ?, version = ? WHERE superseded = 0 AND kind = 'set' AND key = ?`,
         )
         .run(expiresWallMs, signed(version), key);
     }
@@ -404,17 +358,33 @@ export class SqliteBackend implements Backend {
       ...cursor,
       Date.now(),
     ];
+    const add = opened.prepare(`INSERT INTO ${this.#tables.letters} (${columns}) VALUES (${cells.map(() => '?')})`);
+    this.#orRefusal('a dead letter', () => add.run(...cells));
+  }
+
+  /** Of a change that is put aside too: the cache has acknowledged it. */
+  #addHistory(opened: Opened, row: HistoryRow): void {
+    const add = opened.prepare(
+      `INSERT INTO ${this.#tables.history} (key, ${VALUE_COLUMNS}, kind, logged_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+      ON CONFLICT (key, version) DO NOTHING`,
+    );
+    this.#orRefusal('a row of history', () => add.run(row.key, ...changeCells(row), row.kind, row.loggedWallMs));
+  }
+
+  #orRefusal(what: string, run: () => unknown): void {
     try {
-      opened.prepare(`INSERT INTO ${this.#letters} (${columns}) VALUES (${cells.map(() => '?')})`).run(...cells);
-    } catch (reason) {
-      throw this.classify(reason) === 'permanent' ? refusal('a dead letter', reason) : reason;
+      run();
+    } catch (error) {
+      throw this.classify(error) === 'permanent' ? refusal(what, error) : error;
     }
   }
 
   #rowOf(opened: Opened, key: Buffer): RowValue | undefined {
-    const [found] = opened.prepare(`SELECT ${VALUE_COLUMNS} FROM ${this.#entries} WHERE key = ?`).all(key);
+    const [found] = opened.prepare(`SELECT ${VALUE_COLUMNS} FROM ${this.#tables.entries} WHERE key = ?`).all(key);
     const letters = opened
-      .prepare(`SELECT kind, key, ${VALUE_COLUMNS} FROM ${this.#letters} WHERE superseded = 0 AND key = ? ORDER BY id`)
+      .prepare(
+        `SELECT kind, key, ${VALUE_COLUMNS} FROM ${this.#tables.letters} WHERE superseded = 0 AND key = ? ORDER BY id`,
+      )
       .all(key);
     let row = found === undefined ? undefined : rowValueOf(cellsOf(found, VALUE_NAMES));
     for (const letter of letters) row = applied(row, letterIn(letter));
@@ -422,12 +392,12 @@ export class SqliteBackend implements Backend {
   }
 
   #cursorsIn(opened: Opened): Cursor[] {
-    return opened.prepare(`SELECT ${CURSOR_COLUMNS} FROM ${this.#cursors} ORDER BY lane`).all().map(cursorIn);
+    return opened.prepare(`SELECT ${CURSOR_COLUMNS} FROM ${this.#tables.cursors} ORDER BY lane`).all().map(cursorIn);
   }
 
   #listDeadLetters(limit: number, after: bigint): readonly KeptDeadLetter[] {
     const found = this.#ready()
-      .prepare(`SELECT * FROM ${this.#letters} WHERE id > ? ORDER BY id LIMIT ?`)
+      .prepare(`SELECT * FROM ${this.#tables.letters} WHERE id > ? ORDER BY id LIMIT ?`)
       .all(after, limit);
     return found.map((row) => ({
       id: row['id'] as bigint,
@@ -442,7 +412,7 @@ export class SqliteBackend implements Backend {
 
   #dropDeadLetters(ids: readonly bigint[]): number {
     const opened = this.#ready();
-    const drop = opened.prepare(`DELETE FROM ${this.#letters} WHERE id = ?`);
+    const drop = opened.prepare(`DELETE FROM ${this.#tables.letters} WHERE id = ?`);
     return this.#inTransaction(opened, 'BEGIN IMMEDIATE', () =>
       ids.reduce((count, id) => count + Number(drop.run(id).changes), 0),
     );

@@ -1,5 +1,5 @@
 /** The options of the database behind a cache. */
-import { takesOwnTables } from '../backend/index.ts';
+import { schemeOf, schemesFor } from '../backend/index.ts';
 import { misplaced, show } from '../errors.ts';
 import type { Rule } from '../rules/index.ts';
 import { type CACHE_OPTIONS, type Checked, DELAY_BY_MODE, STORE_OPTION_NAMES } from './table.ts';
@@ -22,7 +22,7 @@ export function resolveStoreOptions(
     if (name === undefined) return undefined;
     throw misplaced(`The option ${name} is for a cache with a database: give store, the database behind it, too`);
   }
-  checkOwnTables(store, rules);
+  checkAbilities(store, rules);
   const mode = givenMode ?? (rules.some(({ own }) => own !== undefined) ? 'read-through' : 'write-back');
   if (mode === 'read-through') {
     const stray = hasLog ? 'data' : given?.writeBack === undefined ? undefined : 'writeBack';
@@ -46,12 +46,16 @@ export function resolveStoreOptions(
   return { store: store.name, mode, writeBack: { ...writeBack, delay }, loads, rules };
 }
 
-function checkOwnTables(store: StoreTarget, rules: readonly Rule[]): void {
-  if (store.kind === 'address' && takesOwnTables(store.address)) return;
-  const rule = rules.find(({ own, history }) => own !== undefined || history);
-  if (rule === undefined) return;
-  const what = rule.own === undefined ? 'keeps every write (coalesce: false)' : 'names a table of yours';
-  throw misplaced(
-    `The rule for ${show(rule.prefix)} ${what}: that is for postgres:, and the database is ${store.name}`,
-  );
+/** Refuses a rule that the database cannot follow. */
+function checkAbilities(store: StoreTarget, rules: readonly Rule[]): void {
+  const scheme = store.kind === 'address' ? schemeOf(store.address) : undefined;
+  for (const rule of rules) {
+    const schemes = schemesFor(rule);
+    if (schemes === undefined || schemes.includes(scheme ?? '')) continue;
+    const what = rule.own === undefined ? 'keeps every write (coalesce: false)' : 'names a table of yours';
+    const known = schemes.map((each) => `${each}:`).join(', ');
+    throw misplaced(
+      `The rule for ${show(rule.prefix)} ${what}: that is for ${known}, and the database is ${store.name}`,
+    );
+  }
 }

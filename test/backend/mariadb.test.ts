@@ -6,6 +6,7 @@ import { MariadbBackend, type MariadbOptions } from '../../src/backend/mariadb.t
 import { loadMariadb, MariadbConnection } from '../../src/backend/mariadb-connection.ts';
 import { bytes, NOW_MS, REFUSED, REFUSED_EXPIRY, remove, Subject, set, touch } from '../../src/testing/harness.ts';
 import { describeBackend } from '../conformance/backend.ts';
+import { describeHistory } from '../conformance/history.ts';
 import { CuttingProxy, MARIADB_WIRE } from '../support/cutting-proxy.ts';
 import { withCode } from '../support/errors.ts';
 import { MARIADB_MISSING, MariadbServer, mariadbPrograms, PASSWORD } from '../support/mariadb.ts';
@@ -51,6 +52,36 @@ skipUnless(mariadbPrograms, MARIADB_MISSING).describe('with a server', () => {
       cutAt: (index, side) => proxy.cutAt(index, side),
       disarm: () => proxy.disarm(),
     }),
+  });
+
+  describe('with rules', () => {
+    const subjects: Subject[] = [];
+    afterEach(() => Promise.all(subjects.splice(0).map(({ backend }) => backend.close())));
+
+    describeHistory('MariaDB', {
+      async open(rules) {
+        await reset();
+        const subject = new Subject((clock) => make({ clock, rules }));
+        subjects.push(subject);
+        await subject.backend.open();
+        return subject;
+      },
+      async rows() {
+        const found = await server.query(
+          `SELECT coalesce(long_key, \`key\`) AS name, version, kind, value, codec, client_flags, expires_ms, logged_ms
+            FROM cairn_history ORDER BY version`,
+          'app',
+        );
+        const number = (cell: unknown): bigint | undefined => (cell === null ? undefined : BigInt(cell as bigint));
+        return (found as Record<string, unknown>[]).map((row) => ({
+          ...{ key: row['name'] as Buffer, version: number(row['version'])!, kind: row['kind'] as string },
+          ...{ value: (row['value'] as Buffer | null) ?? undefined, codec: number(row['codec']) },
+          ...{ clientFlags: number(row['client_flags']), expiresMs: number(row['expires_ms']) },
+          loggedMs: number(row['logged_ms'])!,
+        }));
+      },
+      refuseLong: () => server.query('ALTER TABLE cairn_history ADD CHECK (length(value) < 5)', 'app'),
+    });
   });
 
   describe('a backend', () => {

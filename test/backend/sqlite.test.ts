@@ -14,6 +14,7 @@ import {
 } from '../../src/backend/sqlite-driver.ts';
 import { REFUSED, REFUSED_EXPIRY, remove, Subject, set } from '../../src/testing/harness.ts';
 import { describeBackend } from '../conformance/backend.ts';
+import { describeHistory } from '../conformance/history.ts';
 import { withCode } from '../support/errors.ts';
 import { skipUnless } from '../support/skip.ts';
 
@@ -63,6 +64,36 @@ for (const [name, load, has] of PACKAGES) {
       make: (clock) => new SqliteBackend({ path, clock, load }),
       refuse,
       sweeps: true,
+    });
+
+    describe('with rules', () => {
+      const subjects: Subject[] = [];
+      afterEach(() => Promise.all(subjects.splice(0).map(({ backend }) => backend.close())));
+
+      describeHistory('SQLite', {
+        async open(rules) {
+          fresh();
+          const subject = new Subject((clock) => new SqliteBackend({ path, clock, load, rules }));
+          subjects.push(subject);
+          await subject.backend.open();
+          return subject;
+        },
+        async rows() {
+          const database = (await load())(path);
+          const found = database.prepare('SELECT * FROM cairn_history ORDER BY version').all();
+          database.close();
+          const number = (cell: unknown): bigint | undefined => (cell === null ? undefined : (cell as bigint));
+          return found.map((row) => ({
+            ...{ key: row['key'] as Buffer, version: number(row['version'])!, kind: row['kind'] as string },
+            ...{ value: (row['value'] as Buffer | null) ?? undefined, codec: number(row['codec']) },
+            ...{ clientFlags: number(row['client_flags']), expiresMs: number(row['expires_ms']) },
+            loggedMs: number(row['logged_ms'])!,
+          }));
+        },
+        refuseLong: () =>
+          command(`CREATE TRIGGER no_long BEFORE INSERT ON cairn_history WHEN length(NEW.value) > 4
+            BEGIN SELECT RAISE(ABORT, 'too long'); END`),
+      });
     });
 
     describe('SQLite', () => {

@@ -143,7 +143,7 @@ test.each<[string, unknown, RegExp]>([
   [
     'history in another database',
     [{ prefix: 'a', coalesce: false }],
-    /keeps every write \(coalesce: false\): that is for postgres:/,
+    /keeps every write \(coalesce: false\): that is for mariadb:, mysql:, postgres:, postgresql:, sqlite:/,
   ],
   ['a sweep of what is skipped', [{ prefix: 'a', skip: true, deleteOnExpire: true }], /either skip or deleteOnExpire/],
   [

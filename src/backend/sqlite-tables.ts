@@ -1,0 +1,87 @@
+/** Makes the tables of an SQLite backend where they are missing, and finds at opening why they would not do. */
+import { unfit } from './own-errors.ts';
+import { CURSOR_COLUMNS } from './sql-rows.ts';
+import type { SqliteDatabase } from './sqlite-driver.ts';
+
+/** The names of the tables, quoted. */
+export interface SqliteTableNames {
+  readonly entries: string;
+  readonly cursors: string;
+  readonly letters: string;
+  /** There only if a rule keeps history. */
+  readonly history: string;
+}
+
+interface Layout {
+  readonly columns: readonly string[];
+  /** The columns of its primary key. */
+  readonly key: readonly string[];
+}
+
+export function sqliteNames(prefix: string): SqliteTableNames {
+  return {
+    entries: `"${prefix}entries"`,
+    cursors: `"${prefix}cursors"`,
+    letters: `"${prefix}dead_letters"`,
+    history: `"${prefix}history"`,
+  };
+}
+
+/** Throws `ERR_BACKEND_UNFIT` with every reason against one of the tables. */
+export function makeSqliteTables(database: SqliteDatabase, tables: SqliteTableNames, hasHistory: boolean): void {
+  const problems: string[] = [];
+  for (const [table, layout] of layoutsOf(tables, hasHistory)) {
+    const { columns, key } = layout;
+    // Only in this form SQLite counts the column up.
+    const lines = columns.map((column) =>
+      column === 'id INTEGER NOT NULL' ? 'id INTEGER PRIMARY KEY AUTOINCREMENT' : column,
+    );
+    if (lines.every((line) => !line.includes('PRIMARY KEY'))) lines.push(`PRIMARY KEY (${key.join(', ')})`);
+    database.exec(`CREATE TABLE IF NOT EXISTS ${table} (${lines.join(', ')})`);
+    problems.push(...problemsOf(database, table, layout));
+  }
+  if (problems.length > 0) throw unfit(problems);
+  const index = `"${tables.letters.slice(1, -1)}_live"`;
+  database.exec(`CREATE INDEX IF NOT EXISTS ${index} ON ${tables.letters} (key) WHERE superseded = 0`);
+}
+
+function layoutsOf(tables: SqliteTableNames, hasHistory: boolean): [string, Layout][] {
+  const value = ['value BLOB', 'codec INTEGER', 'client_flags INTEGER', 'expires_ms INTEGER'];
+  const [key, kind, version] = ['key BLOB NOT NULL', 'kind TEXT NOT NULL', 'version INTEGER NOT NULL'];
+  const cursor = CURSOR_COLUMNS.split(', ').map((column) => `${column} INTEGER NOT NULL`);
+  const entries = [key, ...value.map((column) => `${column} NOT NULL`), version];
+  const letters = [
+    ...['id INTEGER NOT NULL', kind, key, ...value, version, 'error TEXT NOT NULL', 'error_code TEXT', ...cursor],
+    ...['added_ms INTEGER NOT NULL', 'superseded INTEGER NOT NULL DEFAULT 0'],
+  ];
+  const history = [key, version, kind, ...value, 'logged_ms INTEGER NOT NULL'];
+  return [
+    [tables.entries, { columns: entries, key: ['key'] }],
+    [tables.cursors, { columns: [...cursor, 'moved_ms INTEGER NOT NULL'], key: ['lane'] }],
+    [tables.letters, { columns: letters, key: ['id'] }],
+    ...(hasHistory ? [[tables.history, { columns: history, key: ['key', 'version'] }] as [string, Layout]] : []),
+  ];
+}
+
+function problemsOf(database: SqliteDatabase, table: string, { columns, key }: Layout): string[] {
+  const problems: string[] = [];
+  const found = database
+    .prepare(`SELECT name, type, "notnull", dflt_value, pk FROM pragma_table_info('${table.slice(1, -1)}')`)
+    .all();
+  const expected = columns.map((column) => column.split(' ') as [string, string]);
+  for (const [name, type] of expected) {
+    const column = found.find((row) => row['name'] === name);
+    if (column === undefined) problems.push(`${table} has no column ${name} (${type})`);
+  }
+  for (const { name, notnull, dflt_value: otherwise, pk } of found) {
+    const isOurs = expected.some(([ours]) => ours === name);
+    if (!isOurs && notnull === 1n && otherwise === null && pk === 0n) {
+      problems.push(`${table}.${String(name)} is NOT NULL without a default, and no value goes there`);
+    }
+  }
+  const keys = found.filter(({ pk }) => pk !== 0n).map(({ name }) => name);
+  if (keys.length !== key.length || !key.every((column) => keys.includes(column))) {
+    problems.push(`the primary key of ${table} is not ${key.join(', ')} alone`);
+  }
+  return problems;
+}
