@@ -20,7 +20,10 @@ export type { SweepPiece, SweepPlace, Swept } from './sweep.ts';
 
 /** How far one lane of a log is written. */
 export interface Cursor {
-  /** The share of the keys: those whose routing hash modulo `laneCount` is this number. */
+  /**
+   * The share of the keys: those whose routing hash has this number in its top bits. `laneCount`, a power of two, says
+   * how many bits these are.
+   */
   readonly lane: number;
   readonly laneCount: number;
   /** The identity of the log, drawn at random when the log was made. */
@@ -90,14 +93,27 @@ export type HistoryRow = Change & {
   readonly loggedWallMs: number;
 };
 
-export interface WriteBatch {
+/** Where the cursor of a lane goes. */
+export interface CursorMove {
+  /** Where it is; undefined: there is no row for the lane yet, and this move makes it. */
+  readonly from: Cursor | undefined;
+  /** Undefined: its row is removed. */
+  readonly to: Cursor | undefined;
+}
+
+export interface WriteBatch extends CursorMove {
   /** None: only the cursor moves. */
   readonly changes: readonly Change[];
   /** Writes of keys whose rule keeps every one of them. Left out: there are none. */
   readonly history?: readonly HistoryRow[];
-  /** Where the cursor is; undefined: there is no row for the lane yet, and this write makes it. */
   readonly from: Cursor | undefined;
   readonly to: Cursor;
+  /**
+   * Cursors of other lanes that move with it, in the order of the lanes and behind its own: in the same transaction, on
+   * the same condition, all of them or none. Left out: none does. So a batch of changes of several lanes is whole, and
+   * so the number of lanes changes, with moves to another `laneCount`. A backend of level `idempotent` gets none.
+   */
+  readonly also?: readonly CursorMove[];
 }
 
 /**
@@ -141,7 +157,8 @@ export type WriteOutcome =
   /**
    * The cursor is not where the batch says: nothing was changed. `found`: the cursor in the way, which is the lane's
    * or, of a lane that has none, one of another log or lane count; undefined: there is none. If `found` is the batch's
-   * own `to`, an earlier try of the same batch was committed after all.
+   * own `to`, an earlier try of the same batch was committed after all. Of a batch that moves several cursors, it is
+   * the first that is elsewhere.
    */
   | { readonly kind: 'moved'; readonly found: Cursor | undefined };
 

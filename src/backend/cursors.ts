@@ -1,5 +1,5 @@
 /** Cursors as every backend compares them, and as bytes for stores that have no columns. */
-import type { Cursor, WriteBatch } from './backend.ts';
+import type { Cursor, CursorMove, WriteBatch } from './backend.ts';
 
 /** Whether two are the same; undefined: there is none. */
 export function sameCursor(a: Cursor | undefined, b: Cursor | undefined): boolean {
@@ -20,17 +20,28 @@ export function inTheWay(cursors: readonly Cursor[], { lane, laneCount, logId }:
   return cursors.find((cursor) => cursor.lane === lane) ?? cursors.find(isStranger);
 }
 
+/** All moves of a batch, in the order in which they are made. */
+export function movesOf({ from, to, also = [] }: WriteBatch): readonly CursorMove[] {
+  return [{ from, to }, ...also];
+}
+
 /**
- * Whether a batch may be written, of all cursors that there are: its lane's has to be where it begins. `found`: the
- * cursor in the way.
+ * Whether a batch may be written, of all cursors that there are: those of its lanes have to be where it begins.
+ * `found`: the cursor in the way.
  */
 export function mayMove(
   cursors: readonly Cursor[],
-  { from, to }: WriteBatch,
+  batch: WriteBatch,
 ): { readonly isFree: true } | { readonly isFree: false; readonly found: Cursor | undefined } {
-  const found = inTheWay(cursors, to);
-  const isFree = sameCursor(found, from);
-  return isFree ? { isFree } : { isFree, found };
+  let then = cursors;
+  for (const { from, to } of movesOf(batch)) {
+    const place = (to ?? from)!;
+    const found = inTheWay(then, place);
+    if (!sameCursor(found, from)) return { isFree: false, found };
+    const others = then.filter(({ lane }) => lane !== place.lane);
+    then = to === undefined ? others : [...others, to];
+  }
+  return { isFree: true };
 }
 
 const CURSOR_BYTES = 40;

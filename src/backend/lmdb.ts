@@ -22,8 +22,8 @@ import { closeSync, mkdirSync, openSync, readSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { CairnError } from '../errors.ts';
 import { type Rule, RuleSet } from '../rules/index.ts';
-import type { Backend, Cursor, ErrorClass, Loaded, Row, WriteBatch, WriteOutcome } from './backend.ts';
-import { decodeCursor, encodeCursor, mayMove } from './cursors.ts';
+import type { Backend, Cursor, CursorMove, ErrorClass, Loaded, Row, WriteBatch, WriteOutcome } from './backend.ts';
+import { decodeCursor, encodeCursor, mayMove, movesOf } from './cursors.ts';
 import { alive } from './dead-letters.ts';
 import { loadDriver } from './driver.ts';
 import { type NewestChanges, newestChanges } from './newest.ts';
@@ -78,7 +78,8 @@ interface RowBytes {
 /** What a transaction does, removes before puts. */
 interface Plan {
   readonly kind: 'write';
-  readonly to: Cursor;
+  /** Of the cursors, in the order in which they are made. */
+  readonly moves: readonly CursorMove[];
   /** How many batches the file has had. Undefined: none. */
   readonly count: number | undefined;
   readonly removes: readonly Buffer[];
@@ -245,9 +246,7 @@ export class LmdbBackend implements Backend {
 
   /** What a piece of a sweep removes of this state of the database; the cursor stays where it is. */
   #sweepPlan(opened: Opened, transaction: Snapshot, { at, expiredAtMs, place, rows }: SweepPiece) {
-    const cursors = cursorsIn(opened, transaction);
-    const cursor = cursors.find(({ lane }) => lane === at.lane);
-    if (cursor === undefined || !mayStillSweep([cursor], at)) return undefined;
+    if (!mayStillSweep(cursorsIn(opened, transaction), at)) return undefined;
     const removes: Buffer[] = [];
     let last: Buffer | undefined;
     let count = 0;
@@ -260,7 +259,7 @@ export class LmdbBackend implements Backend {
     }
     const plan: Plan = {
       kind: 'write',
-      to: cursor,
+      moves: [],
       count: opened.batches.get(COUNT, { transaction })?.readDoubleLE(),
       removes,
       puts: [],
@@ -291,7 +290,7 @@ export class LmdbBackend implements Backend {
     });
     return {
       kind: 'write',
-      to: batch.to,
+      moves: movesOf(batch),
       count: batches.get(COUNT, { transaction })?.readDoubleLE(),
       removes: [...removed, ...evicted.values()],
       puts: [...rows, ...touched],
@@ -384,14 +383,15 @@ function nameOf(rowKey: Buffer): string {
 
 /** False if another batch was written since the plan was made: then this one is not, in no part. */
 async function perform({ entries, cursors, batches }: Opened, plan: Plan): Promise<boolean> {
-  const { to, count = 0, removes, puts } = plan;
-  const lane = Buffer.alloc(4);
-  lane.writeUInt32BE(to.lane);
+  const { moves, count = 0, removes, puts } = plan;
   const next = Buffer.alloc(8);
   next.writeDoubleLE(count + 1);
   const write = (): void => {
     batches.put(COUNT, next);
-    cursors.put(lane, encodeCursor(to));
+    for (const { from, to } of moves) {
+      if (to === undefined) cursors.remove(laneKey(from!));
+      else cursors.put(laneKey(to), encodeCursor(to));
+    }
     for (const key of removes) entries.remove(key);
     for (const { key, bytes } of puts) entries.put(key, bytes);
   };
@@ -403,6 +403,12 @@ async function perform({ entries, cursors, batches }: Opened, plan: Plan): Promi
     if (commitError !== undefined) await commitError;
     throw error;
   }
+}
+
+function laneKey({ lane }: Cursor): Buffer {
+  const key = Buffer.alloc(4);
+  key.writeUInt32BE(lane);
+  return key;
 }
 
 /** The newest state of the database, until it is done. */

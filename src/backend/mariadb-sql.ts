@@ -12,6 +12,7 @@ import type { RuleSet } from '../rules/index.ts';
 import type {
   Change,
   Cursor,
+  CursorMove,
   DeadLetter,
   DeleteChange,
   HistoryRow,
@@ -22,7 +23,7 @@ import type {
   TouchChange,
   WriteBatch,
 } from './backend.ts';
-import { inTheWay } from './cursors.ts';
+import { inTheWay, movesOf } from './cursors.ts';
 import { answersOf, type LiveLetter } from './dead-letters.ts';
 import type { Cell, MariadbConnection } from './mariadb-connection.ts';
 import { MESSAGE_TOO_LARGE, MessageTooLarge } from './mariadb-errors.ts';
@@ -75,19 +76,20 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     return { rows: Math.min(PIECE.rows, Math.ceil(half / ROW_BYTES_MAX)), bytes: Math.min(PIECE.bytes, half) };
   }
 
-  async begin(connection: MariadbConnection, { from, to }: WriteBatch, nowMs: number) {
+  async begin(connection: MariadbConnection, batch: WriteBatch, nowMs: number) {
     await connection.command('START TRANSACTION');
-    const isMoved =
-      from === undefined
-        ? await this.#makeCursor(connection, to, nowMs)
-        : await this.#moveCursor(connection, from, to, nowMs);
-    if (!isMoved) return undefined;
+    for (const move of movesOf(batch)) if (!(await this.#move(connection, move, nowMs))) return undefined;
     const [live] = await connection.command(`SELECT 1 FROM ${this.#letters} WHERE superseded = 0 LIMIT 1`);
     return { hasDeadLetters: live !== undefined };
   }
 
-  async #moveCursor(connection: MariadbConnection, from: Cursor, to: Cursor, nowMs: number): Promise<boolean> {
+  async #move(connection: MariadbConnection, { from, to }: CursorMove, nowMs: number): Promise<boolean> {
+    if (from === undefined) return this.#makeCursor(connection, to!, nowMs);
     const condition = CURSOR_COLUMNS.split(', ').map((column) => `${column} = ?`);
+    if (to === undefined) {
+      const gone = `DELETE FROM ${this.#cursors} WHERE ${condition.join(' AND ')}`;
+      return (await connection.change(gone, cursorCells(from))) === 1;
+    }
     const [, ...moving] = condition;
     const [, ...cells] = cursorCells(to);
     const found = await connection.change(
@@ -219,7 +221,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     return { rows, cursors };
   }
 
-  async beginSweep(connection: MariadbConnection, at: Cursor) {
+  async beginSweep(connection: MariadbConnection, at: readonly Cursor[]) {
     await connection.command('START TRANSACTION');
     if (!mayStillSweep(await this.cursors(connection, true), at)) return undefined;
     const [live] = await connection.command(`SELECT 1 FROM ${this.#letters} WHERE superseded = 0 LIMIT 1`);

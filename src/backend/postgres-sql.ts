@@ -1,7 +1,7 @@
 /**
  * The tables of a PostgreSQL backend and the statements on them; docs/backends.md describes both for users.
  */
-import type { Change, Cursor, HistoryRow, SetChange, TouchChange } from './backend.ts';
+import type { Change, Cursor, CursorMove, HistoryRow, SetChange, TouchChange } from './backend.ts';
 import { isLongKey, rowKeyOf } from './row-key.ts';
 import { CURSOR_COLUMNS, changeCells, cursorCells, signed, VALUE_COLUMNS } from './sql-rows.ts';
 
@@ -169,23 +169,31 @@ export class PostgresStatements {
    * numbers alone allow. The last of them returns a row if the cursor was where it had to be. The row says whether
    * there are dead letters that a later change may supersede.
    */
-  begin(from: Cursor | undefined, to: Cursor): string {
+  begin(move: CursorMove): string {
+    return `BEGIN ISOLATION LEVEL READ COMMITTED; ${this.move(move)}`;
+  }
+
+  /** Moves a cursor. A row: it was where it had to be. */
+  move({ from, to }: CursorMove): string {
     const { cursors, deadLetters } = this.tables;
-    const [lane, laneCount, logId, position, epoch, writer] = cursorCells(to);
     const live = `RETURNING EXISTS (SELECT FROM ${deadLetters.quoted} WHERE NOT superseded)`;
-    const begin = 'BEGIN ISOLATION LEVEL READ COMMITTED';
+    const names = CURSOR_COLUMNS.split(', ');
+    const condition = (at: Cursor): string =>
+      cursorCells(at)
+        .map((number, i) => `${names[i]} = ${number}`)
+        .join(' AND ');
+    if (to === undefined) return `DELETE FROM ${cursors.quoted} WHERE ${condition(from!)} ${live}`;
+    const [lane, laneCount, logId, position, epoch, writer] = cursorCells(to);
     if (from === undefined) {
-      return `${begin}; INSERT INTO ${cursors.quoted} (${CURSOR_COLUMNS}, moved_at)
+      return `INSERT INTO ${cursors.quoted} (${CURSOR_COLUMNS}, moved_at)
         SELECT ${[lane, laneCount, logId, position, epoch, writer].join(', ')}, now()
         WHERE NOT EXISTS (SELECT FROM ${cursors.quoted} WHERE lane_count <> ${laneCount} OR log_id <> ${logId})
         ON CONFLICT (lane) DO NOTHING ${live}`;
     }
-    const names = CURSOR_COLUMNS.split(', ');
-    const condition = cursorCells(from).map((number, i) => `${names[i]} = ${number}`);
-    return `${begin}; UPDATE ${cursors.quoted}
+    return `UPDATE ${cursors.quoted}
       SET lane_count = ${laneCount}, log_id = ${logId}, position = ${position}, epoch = ${epoch}, writer = ${writer},
         moved_at = now()
-      WHERE ${condition.join(' AND ')} ${live}`;
+      WHERE ${condition(from)} ${live}`;
   }
 
   readCursors(): string {
@@ -197,17 +205,14 @@ export class PostgresStatements {
     return `${this.readCursors()} FOR UPDATE`;
   }
 
-  /**
-   * Opens the transaction of a sweep and locks the cursor. A row: it is that of the writer at `at`, or behind it. The
-   * row says whether there are dead letters.
-   */
-  beginSweep(at: Cursor): string {
-    const { cursors, deadLetters } = this.tables;
-    const [lane, laneCount, logId, position, epoch, writer] = cursorCells(at);
-    return `BEGIN ISOLATION LEVEL READ COMMITTED;
-      SELECT EXISTS (SELECT FROM ${deadLetters.quoted} WHERE NOT superseded) FROM ${cursors.quoted}
-      WHERE lane = ${lane} AND lane_count = ${laneCount} AND log_id = ${logId} AND position >= ${position}
-        AND epoch = ${epoch} AND writer = ${writer} FOR UPDATE`;
+  /** Opens the transaction of a sweep and locks the cursors, which are its rows. */
+  beginSweep(): string {
+    return `BEGIN ISOLATION LEVEL READ COMMITTED; ${this.lockCursors()}`;
+  }
+
+  /** A row: there are dead letters that a later change may supersede. */
+  anyDeadLetter(): string {
+    return `SELECT FROM ${this.tables.deadLetters.quoted} WHERE NOT superseded LIMIT 1`;
   }
 
   /** The next rows by key: the row key, the whole key, the expiry. */

@@ -21,6 +21,7 @@ import type {
   TouchChange,
   WriteBatch,
 } from './backend.ts';
+import { movesOf } from './cursors.ts';
 import { alive, answersOf, type LiveLetter } from './dead-letters.ts';
 import { type NewestChanges, type PieceBounds, piecesOf } from './newest.ts';
 import {
@@ -38,7 +39,7 @@ import { type OwnKeys, Routes, type RowTable } from './routes.ts';
 import { rowKeyOf } from './row-key.ts';
 import { namedRows, type ScanPiece, SqlBackend, type SqlOptions, type SqlTables } from './sql-backend.ts';
 import { changeOf, cursorOf, type FoundCell, rowValueOf, SCAN_ROWS, SCAN_VALUE_BYTES_MAX } from './sql-rows.ts';
-import type { SweptTable } from './sweep.ts';
+import { mayStillSweep, type SweptTable } from './sweep.ts';
 
 export interface PostgresOptions extends SqlOptions {
   /** A connection URL as the package pg takes it. Its credentials stay in it. */
@@ -99,9 +100,14 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
     return { rows: STATEMENT_ROWS_MAX, bytes: STATEMENT_BYTES_MAX };
   }
 
-  async begin(connection: PostgresConnection, { from, to }: WriteBatch) {
-    const [row] = (await connection.command(this.#sql.begin(from, to))).rows;
-    return row === undefined ? undefined : { hasDeadLetters: row[0] === 't' };
+  async begin(connection: PostgresConnection, batch: WriteBatch) {
+    const [first, ...others] = movesOf(batch);
+    const [row] = (await connection.command(this.#sql.begin(first!))).rows;
+    if (row === undefined) return undefined;
+    for (const move of others) {
+      if ((await connection.command(this.#sql.move(move))).rows.length === 0) return undefined;
+    }
+    return { hasDeadLetters: row[0] === 't' };
   }
 
   remove(connection: PostgresConnection, deletes: readonly DeleteChange[]): Promise<unknown> {
@@ -246,9 +252,10 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
     await connection.command('CLOSE cairn_own');
   }
 
-  async beginSweep(connection: PostgresConnection, at: Cursor) {
-    const [row] = (await connection.command(this.#sql.beginSweep(at))).rows;
-    return row === undefined ? undefined : { hasDeadLetters: row[0] === 't' };
+  async beginSweep(connection: PostgresConnection, at: readonly Cursor[]) {
+    const cursors = cursorsOf(await connection.command(this.#sql.beginSweep()));
+    if (!mayStillSweep(cursors, at)) return undefined;
+    return { hasDeadLetters: (await connection.command(this.#sql.anyDeadLetter())).rows.length > 0 };
   }
 
   async withoutDeadLetters(connection: PostgresConnection, keys: readonly Buffer[]): Promise<readonly Buffer[]> {

@@ -32,7 +32,7 @@ import type {
   WriteBatch,
   WriteOutcome,
 } from './backend.ts';
-import { inTheWay } from './cursors.ts';
+import { mayMove } from './cursors.ts';
 import { halve, type Savepoints, type Step } from './halve.ts';
 import { type NewestChanges, newestChanges, type PieceBounds, piecesOf } from './newest.ts';
 import { refusal, unfit } from './own-errors.ts';
@@ -76,7 +76,7 @@ export interface SqlTables<C extends SqlConnection> {
   boundsOn(connection: C): PieceBounds;
   /** Which table has which rows. */
   readonly routes: Routes<C>;
-  /** Begins the transaction of a batch and moves the cursor; undefined: the cursor is not where it has to be. */
+  /** Begins the transaction of a batch and moves its cursors; undefined: one of them is not where it has to be. */
   begin(connection: C, batch: WriteBatch, nowMs: number): Promise<{ readonly hasDeadLetters: boolean } | undefined>;
   /** Tells earlier dead letters of the keys that these changes are newer. */
   settle(connection: C, changes: NewestChanges): Promise<void>;
@@ -90,8 +90,8 @@ export interface SqlTables<C extends SqlConnection> {
   cursors(connection: C, isLast: boolean): Promise<readonly Cursor[]>;
   load(connection: C, keys: readonly Buffer[], nowMs: number): Promise<Loaded>;
   scan(connection: C, clock: () => number): AsyncGenerator<ScanPiece>;
-  /** Begins the transaction of a sweep; undefined: the cursor is another one. */
-  beginSweep(connection: C, at: Cursor): Promise<{ readonly hasDeadLetters: boolean } | undefined>;
+  /** Begins the transaction of a sweep and locks the cursors; undefined: one of them is another one. */
+  beginSweep(connection: C, at: readonly Cursor[]): Promise<{ readonly hasDeadLetters: boolean } | undefined>;
   /** The tables whose expired rows are removed. */
   readonly swept: readonly SweptTable<C>[];
   /** Those of the keys that have no dead letter. */
@@ -234,9 +234,11 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     const { connection, tables, batch, changes, parts, atomic, isCommitting: wasRefusedAtCommit } = job;
     const begun = await this.#orRefusal(tables.begin(connection, batch, this.#clock()));
     if (begun === undefined) {
-      const found = inTheWay(await tables.cursors(connection, false), batch.to);
+      // Those that did move are back where they were.
       await connection.command('ROLLBACK');
-      return { kind: 'moved', found };
+      const outcome = mayMove(await tables.cursors(connection, false), batch);
+      // Free by now: the transaction that was in the way has been rolled back, and the batch may be written again.
+      return { kind: 'moved', found: outcome.isFree ? batch.from : outcome.found };
     }
     // A constraint that is checked at COMMIT names no change.
     if (wasRefusedAtCommit) await tables.checkAtOnce?.(connection);

@@ -17,6 +17,7 @@ import type {
   Backend,
   Change,
   Cursor,
+  CursorMove,
   DeadLetter,
   DeadLetters,
   ErrorClass,
@@ -28,7 +29,7 @@ import type {
   WriteBatch,
   WriteOutcome,
 } from './backend.ts';
-import { mayMove } from './cursors.ts';
+import { mayMove, movesOf } from './cursors.ts';
 import { alive, applied } from './dead-letters.ts';
 import { type NewestChanges, newestChanges } from './newest.ts';
 import { classOfOwn, refusal } from './own-errors.ts';
@@ -280,12 +281,8 @@ export class SqliteBackend implements Backend {
     return this.#inTransaction(opened, 'BEGIN IMMEDIATE', (): WriteOutcome => {
       const cursor = mayMove(this.#cursorsIn(opened), batch);
       if (!cursor.isFree) return { kind: 'moved', found: cursor.found };
+      for (const move of movesOf(batch)) this.#move(opened, move);
       const cells = cursorCells(batch.to);
-      opened
-        .prepare(
-          `INSERT OR REPLACE INTO ${this.#tables.cursors} (${CURSOR_COLUMNS}, moved_ms) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-        )
-        .run(...cells, this.#clock());
       opened.database.exec('SAVEPOINT changes; SAVEPOINT batch');
       const [live] = opened.prepare(`SELECT 1 FROM ${this.#tables.letters} WHERE superseded = 0 LIMIT 1`).all();
       const deadLetters = this.#applyAll(opened, changes);
@@ -294,6 +291,18 @@ export class SqliteBackend implements Backend {
       for (const row of batch.history ?? []) this.#addHistory(opened, row);
       return { kind: 'committed', deadLetters };
     });
+  }
+
+  /** REQUIRES: the cursor is where the move begins. */
+  #move(opened: Opened, { from, to }: CursorMove): void {
+    if (to === undefined) opened.prepare(`DELETE FROM ${this.#tables.cursors} WHERE lane = ?`).run(from!.lane);
+    else {
+      opened
+        .prepare(
+          `INSERT OR REPLACE INTO ${this.#tables.cursors} (${CURSOR_COLUMNS}, moved_ms) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+        )
+        .run(...cursorCells(to), this.#clock());
+    }
   }
 
   /** The changes without those that are put aside, which it returns. */

@@ -4,7 +4,7 @@
  *
  * A row whose expiry has passed is not always one that is over: a touch that lengthens it may still be on its way. So
  * the caller says up to which time everything was written, and the transaction of a piece makes sure that the writer
- * which says so is still the writer of the database: it locks the cursor of the lane and compares it.
+ * which says so is still the writer of the database: it locks the cursors of all lanes and compares them.
  */
 import type { Cursor } from './backend.ts';
 
@@ -17,8 +17,8 @@ export interface SweepPlace {
 }
 
 export interface SweepPiece {
-  /** The writer's cursor: that of the database has the same log, epoch and writer, and is not before it. */
-  readonly at: Cursor;
+  /** The writer's cursors: those of the database have the same log, epoch and writer, and are not before them. */
+  readonly at: readonly Cursor[];
   /** Rows whose expiry is at or before this are removed, in Unix milliseconds. */
   readonly expiredAtMs: number;
   /** Undefined: from the beginning. */
@@ -33,16 +33,19 @@ export interface Swept {
   readonly place: SweepPlace | undefined;
 }
 
-/** Whether the cursor of a database is that of the writer that sweeps, or has moved on since under the same writer. */
-export function mayStillSweep(cursors: readonly Cursor[], at: Cursor): boolean {
-  return cursors.some(
-    (found) =>
-      found.lane === at.lane &&
-      found.laneCount === at.laneCount &&
-      found.logId === at.logId &&
-      found.epoch === at.epoch &&
-      found.writer === at.writer &&
-      found.position >= at.position,
+/** Whether the cursors of a database are those of the writer that sweeps, or have moved on since under that writer. */
+export function mayStillSweep(cursors: readonly Cursor[], at: readonly Cursor[]): boolean {
+  return at.every((of) => cursors.some((found) => isAtOrBehind(found, of)));
+}
+
+function isAtOrBehind(found: Cursor, at: Cursor): boolean {
+  return (
+    found.lane === at.lane &&
+    found.laneCount === at.laneCount &&
+    found.logId === at.logId &&
+    found.epoch === at.epoch &&
+    found.writer === at.writer &&
+    found.position >= at.position
   );
 }
 

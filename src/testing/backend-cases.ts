@@ -15,6 +15,7 @@ import { cutCases } from './cut-cases.ts';
 import { deadLetterCases } from './dead-letter-cases.ts';
 import { endCases } from './end-cases.ts';
 import { type BackendHarness, Subject } from './harness.ts';
+import { laneCases } from './lane-cases.ts';
 import { randomCases } from './random-cases.ts';
 import { rowCases } from './row-cases.ts';
 import { sweepCases, sweptLetterCases } from './sweep-cases.ts';
@@ -36,6 +37,7 @@ export function backendCases(
 ): BackendCase[] {
   const texts = [
     ...cursorCases,
+    ...laneCases,
     ...rowCases,
     ...randomCases,
     ...endCases,

@@ -9,7 +9,7 @@ async function pass(subject: Subject, expiredAtMs: number, rows: number): Promis
   const removed: number[] = [];
   let place: SweepPlace | undefined;
   do {
-    const swept = await subject.backend.sweep!({ at: subject.cursor!, expiredAtMs, place, rows });
+    const swept = await subject.backend.sweep!({ at: [subject.cursor!], expiredAtMs, place, rows });
     assert.ok(swept !== undefined, 'the cursor is that of the writer');
     removed.push(swept.removed);
     place = swept.place;
@@ -60,8 +60,10 @@ export const sweepCases: readonly CaseText[] = [
         { ...cursor, logId: cursor.logId - 1n },
         { ...cursor, lane: 1, laneCount: 2 },
       ];
-      const sweep = (at: Cursor) => subject.backend.sweep!({ at, expiredAtMs: timeMs, place: undefined, rows: 10 });
+      const sweep = (...at: Cursor[]) =>
+        subject.backend.sweep!({ at, expiredAtMs: timeMs, place: undefined, rows: 10 });
       for (const at of others) assert.equal(await sweep(at), undefined);
+      for (const at of others) assert.equal(await sweep(cursor, at), undefined);
       assert.deepEqual(await subject.texts('key'), ['x']);
       assert.equal((await sweep(earlier))?.removed, 1);
       assert.deepEqual(await subject.texts('key'), [undefined]);

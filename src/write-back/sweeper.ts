@@ -23,8 +23,8 @@ export const SWEEP_GRACE_MS = 60_000;
 /** The writer whose database is swept. */
 export interface SweepSource {
   readonly state: WriterState;
-  /** The cursor of the database; undefined: it has none. */
-  readonly cursor: Cursor | undefined;
+  /** The cursors of the database, one of each lane; none: it has none yet. */
+  readonly cursors: readonly Cursor[];
   /** Whether the database has everything before a position. */
   has(position: Position): boolean;
   /** One call of the database. Rejects with its error. */
@@ -86,12 +86,12 @@ export class Sweeper {
     const { source, clock, rows, on } = this.#options;
     this.#pass ??= await this.#begin();
     const pass = this.#pass;
-    const at = source.cursor;
-    if (pass === undefined || at === undefined || this.#isClosed) return;
+    const at = source.cursors;
+    if (pass === undefined || at.length === 0 || this.#isClosed) return;
     if (source.state !== 'writing' || !source.has(pass.settled)) return;
     const { expiredAtMs, place } = pass;
     const swept = await source.use(async (backend) => backend.sweep?.({ at, expiredAtMs, place, rows }));
-    // The cursor is another one: the writer will find that out.
+    // A cursor is another one: the writer will find that out.
     if (swept === undefined) return;
     on.swept(swept.removed);
     pass.place = swept.place;

@@ -274,9 +274,9 @@ export class Writer {
     );
   }
 
-  /** The cursor of the database; undefined: it has none. */
-  get cursor(): Cursor | undefined {
-    return this.#cursor;
+  /** The cursors of the database; none: it has none yet. */
+  get cursors(): readonly Cursor[] {
+    return this.#cursor === undefined ? [] : [this.#cursor];
   }
 
   /** One call of the database beside those of the writer. Rejects with its error, and if this writer has stopped. */

@@ -91,7 +91,7 @@ test('a sweep of LMDB leaves the rows of a rule that keeps them, also of long ke
   try {
     const more = { expiresWallMs: NOW_MS + 1 };
     await subject.write(set(`${prefix} 1`, 'x', more), set('k', 'x', more), set('j'.repeat(1501), 'x', more));
-    const piece = { at: subject.cursor!, expiredAtMs: NOW_MS + 1, place: undefined, rows: 10 };
+    const piece = { at: [subject.cursor!], expiredAtMs: NOW_MS + 1, place: undefined, rows: 10 };
     expect(await subject.backend.sweep!(piece)).toEqual({ removed: 2, place: undefined });
     expect(await subject.texts(`${prefix} 1`, 'k')).toEqual(['x', undefined]);
   } finally {

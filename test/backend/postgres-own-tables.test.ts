@@ -430,7 +430,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
       let removed = 0;
       let place: SweepPlace | undefined;
       for (let pieces = 0; pieces < 100; pieces++) {
-        const swept = await subject.backend.sweep!({ at: subject.cursor!, expiredAtMs, place, rows });
+        const swept = await subject.backend.sweep!({ at: [subject.cursor!], expiredAtMs, place, rows });
         removed += swept!.removed;
         place = swept!.place;
         if (place === undefined) return removed;

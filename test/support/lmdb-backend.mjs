@@ -35,6 +35,9 @@ const whole = (cursor) => ({
   writer: BigInt(cursor.writer),
 });
 
+const isSame = (a, b) =>
+  a?.position === b?.position && a?.laneCount === b?.laneCount && a?.logId === b?.logId && a?.writer === b?.writer;
+
 // A mistake belongs to a key: a later change of the key cannot make it good.
 function isMistaken(key) {
   return key.reduce((sum, byte) => sum + byte, 0) % 8 === 0;
@@ -70,16 +73,20 @@ class LmdbBackend {
     return [...this.#tables.cursors.getRange({ snapshot: true })].map(({ value }) => whole(value));
   }
 
-  async write({ changes, from, to }) {
+  async write({ changes, from, to, also = [] }) {
     const { root, cursors } = this.#tables;
     const deadLetters = [];
     const found = root.transactionSync(() => {
-      const stored = cursors.get(0);
-      const cursor = stored === undefined ? undefined : whole(stored);
-      const isThere =
-        cursor?.position === from?.position && cursor?.logId === from?.logId && cursor?.writer === from?.writer;
-      if (!isThere) return { cursor };
-      cursors.putSync(0, plain(to));
+      const moves = [{ from, to }, ...also];
+      for (const move of moves) {
+        const stored = cursors.get((move.from ?? move.to).lane);
+        const cursor = stored === undefined ? undefined : whole(stored);
+        if (!isSame(cursor, move.from)) return { cursor };
+      }
+      for (const move of moves) {
+        if (move.to === undefined) cursors.removeSync(move.from.lane);
+        else cursors.putSync(move.to.lane, plain(move.to));
+      }
       const isPoison = (change) => change.kind === 'set' && change.value.includes(POISON);
       const refused = new Set(changes.filter(isPoison).map(({ atomic }) => atomic));
       for (const change of mistaken(changes)) {

@@ -2,6 +2,7 @@
 // test says. The database keeps rows, cursor and a history of every change that had an effect, in one transaction; so
 // that a test can count effects.
 
+import { mayMove, movesOf } from '../../src/backend/cursors.ts';
 import type {
   Backend,
   Change,
@@ -192,17 +193,12 @@ export class WorldDatabase {
   #letterCount = 0n;
 
   commit(batch: WriteBatch): WriteOutcome {
-    const [cursor] = this.cursors;
-    const { from } = batch;
-    const isThere =
-      cursor === undefined
-        ? from === undefined
-        : from !== undefined &&
-          cursor.position === from.position &&
-          cursor.logId === from.logId &&
-          cursor.writer === from.writer;
-    if (!isThere) return { kind: 'moved', found: cursor };
-    this.cursors = [batch.to];
+    const outcome = mayMove(this.cursors, batch);
+    if (!outcome.isFree) return { kind: 'moved', found: outcome.found };
+    for (const { from, to } of movesOf(batch)) {
+      const others = this.cursors.filter(({ lane }) => lane !== (to ?? from)!.lane);
+      this.cursors = to === undefined ? others : [...others, to].sort((a, b) => a.lane - b.lane);
+    }
     this.batchSizes.push(batch.changes.length);
     const deadLetters: DeadLetter[] = [];
     for (const change of batch.changes) {

@@ -10,7 +10,7 @@ const CURSOR: Cursor = { lane: 0, laneCount: 1, logId: 7n, position: 10n, epoch:
 /** A writer that has written the log up to a position, and a database that answers as the test says. */
 class Source implements SweepSource {
   state: WriterState = 'writing';
-  cursor: Cursor | undefined = CURSOR;
+  cursors: readonly Cursor[] = [CURSOR];
   written: Position = 0n;
   readonly pieces: SweepPiece[] = [];
   readonly answers: (Swept | undefined | Error)[] = [];
@@ -61,7 +61,9 @@ describe('the sweeper', () => {
     end = 9n;
     source.written = 5n;
     await clock.advance(1000);
-    expect(source.pieces).toEqual([{ at: CURSOR, expiredAtMs: begunMs - SWEEP_GRACE_MS, place: undefined, rows: 10 }]);
+    expect(source.pieces).toEqual([
+      { at: [CURSOR], expiredAtMs: begunMs - SWEEP_GRACE_MS, place: undefined, rows: 10 },
+    ]);
   });
 
   test('goes on a piece a second, and begins again after a minute', async () => {
@@ -85,7 +87,7 @@ describe('the sweeper', () => {
     ['paused', (its) => (its.state = 'paused')],
     ['retrying', (its) => (its.state = 'retrying')],
     ['healing', (its) => (its.state = 'healing')],
-    ['without a cursor', (its) => (its.cursor = undefined)],
+    ['without a cursor', (its) => (its.cursors = [])],
     ['behind again, after the database went back', (its) => (its.written = 4n)],
   ])('removes nothing while the writer is %s', async (_, change) => {
     source.written = 5n;
@@ -95,7 +97,7 @@ describe('the sweeper', () => {
     change(source);
     await clock.advance(5000);
     expect(source.pieces).toHaveLength(1);
-    Object.assign(source, { state: 'writing', cursor: CURSOR, written: 5n });
+    Object.assign(source, { state: 'writing', cursors: [CURSOR], written: 5n });
     await clock.advance(1000);
     expect(source.pieces).toHaveLength(2);
   });
