@@ -89,7 +89,10 @@ export const ERROR_KINDS: Readonly<Record<ErrorCode, ErrorKind>> = {
   ERR_LOG_VERSION: 'refused',
   /** The database behind the cache is not the one of its log, or not any more: nothing was written to it. */
   ERR_STORE_REFUSED: 'refused',
-  /** The database confirms nothing, and the change was to wait for it: the change was not made. */
+  /**
+   * The database confirms nothing, and the change was to wait for it: the change was not made. Of `Cache.open`: memory
+   * has no room for the keys that the database lacks.
+   */
   ERR_STORE_AWAY: 'refused',
   /** A server cannot listen on an address: it is in use, not permitted, or not of this machine. */
   ERR_LISTEN: 'refused',

@@ -7,6 +7,7 @@ import { clockOf, startClock } from './clock.ts';
 import { elsewhere } from './copies.ts';
 import { CairnError, misplaced, show } from './errors.ts';
 import { Code, type FeedHandle, feedOf, type NativeHandle, native } from './native.ts';
+import { limitsOf, openLog, writeBack } from './opening-data.ts';
 import {
   type AttachOptions,
   type CacheOptions,
@@ -16,7 +17,6 @@ import {
   type Loader,
   type OpeningOptions,
   type RawOption,
-  type ResolvedLoadsOptions,
   type ResolvedLogOptions,
   type ResolvedOptions,
   type ResolvedPromiseOptions,
@@ -27,8 +27,7 @@ import {
 import { ReadThroughKeeper } from './read-through/index.ts';
 import { refusalError } from './refusals.ts';
 import { laneCountOf } from './router/index.ts';
-import { type KeeperOptions, LogKeeper, ringBytesOf } from './scribe/index.ts';
-import { type LoadLimits, type Restore, restoreFrom, STORE_CURSOR, WriteBackKeeper } from './write-back/index.ts';
+import { LogKeeper, ringBytesOf } from './scribe/index.ts';
 
 /** A handle that was made, joined or attached, for the constructor of Cache. */
 export class Opened {
@@ -124,9 +123,6 @@ export function attach(name: string, options: AttachOptions | undefined): Opened
   return new Opened(handle, own);
 }
 
-/** How long a log that is not used after all may take to close. */
-const CLOSE_MS = 10_000;
-
 /** Openings under way of caches with a log or a database, by name. */
 const openings = new Map<string, Promise<unknown>>();
 
@@ -175,60 +171,6 @@ async function openLogged(options: OpeningOptions, log: ResolvedLogOptions): Pro
   return new Opened(handle, first, keeper);
 }
 
-// `feed` is the keeper's from then on, or closed.
-async function openLog(feed: FeedHandle, options: OpeningOptions, log: ResolvedLogOptions): Promise<LogKeeper> {
-  const { store } = options.cache;
-  const onRecovery = options.onRecovery ?? (() => {});
-  if (log.recover !== 'store') return LogKeeper.open(feed, keeperOptions(log, store), onRecovery);
-  let restore: Restore;
-  try {
-    restore = await restoreFrom(options.store!, log.data, store!.rules, options.cache.maxMemory);
-  } catch (error) {
-    feed.close();
-    throw error;
-  }
-  try {
-    const { cursor, epochMin } = restore;
-    const given = { epochMin, filler: restore, ...(cursor === undefined ? {} : { stored: cursor }) };
-    return await LogKeeper.open(feed, { ...keeperOptions(log, store), ...given }, onRecovery);
-  } finally {
-    await restore.close();
-  }
-}
-
-// Carries the log to the database from now on. If that is refused, the log is closed.
-async function writeBack(
-  options: OpeningOptions,
-  { writeBack, loads, rules, mode }: ResolvedStoreOptions,
-  log: LogKeeper,
-  cacheId: number,
-): Promise<void> {
-  const { maxRows, maxBytes, delay, maxRowsPerSecond, ackTimeout, retainBehind, sweepRows } = writeBack;
-  try {
-    await WriteBackKeeper.open({
-      cacheId,
-      log,
-      store: options.store!,
-      options: {
-        limits: { rows: maxRows, bytes: maxBytes, delayMs: delay },
-        rules,
-        rowsPerSecond: maxRowsPerSecond,
-        ackTimeoutMs: ackTimeout,
-        dropsRefused: mode === 'write-through',
-        retainMs: retainBehind,
-        sweepRows,
-        loads: limitsOf(loads),
-        syncsLog: options.cache.log!.sync === 'none',
-      },
-    });
-  } catch (error) {
-    await log.release(CLOSE_MS, false).catch(() => {
-      // The refusal says more.
-    });
-    throw error;
-  }
-}
-
 /** Caches of this process that only read their database, by their numbers, of which each is given once. */
 const readers = new Set<number>();
 
@@ -250,24 +192,6 @@ async function openReading(options: OpeningOptions, { loads, rules }: ResolvedSt
     throw error;
   }
   return opened;
-}
-
-function limitsOf({ timeout, negativeTtl }: ResolvedLoadsOptions): LoadLimits {
-  return { timeoutMs: timeout, negativeMs: negativeTtl };
-}
-
-function keeperOptions(log: ResolvedLogOptions, store: ResolvedStoreOptions | undefined): KeeperOptions {
-  const { data, sync, recover, logLimit, segmentSize, snapshot } = log;
-  return {
-    directory: data,
-    sync,
-    start: recover,
-    segmentBytes: segmentSize,
-    limitBytes: logLimit,
-    snapshots: { everyMs: snapshot.every, logBytes: snapshot.logBytes, isTakenAtClose: snapshot.atClose },
-    // From its first record on: a log that has not all of them any more is refused by the writer.
-    ...(store === undefined ? { refuseBehind: STORE_CURSOR } : { cursor: { name: STORE_CURSOR } }),
-  };
 }
 
 function openNative(options: OpeningOptions, join: boolean): Opened {

@@ -143,7 +143,10 @@ describe('src/', () => {
     writes: [...first, 'native', 'answers'],
     atomic: [...first, 'native', 'answers', 'writes'],
     stats: ['errors', 'native', 'fetch', 'scribe', 'write-back'],
-    opening: [...shared, 'refusals', 'native', 'clock', 'copies', 'router', 'scribe', 'write-back', 'read-through'],
+    'opening-data': ['options', 'native', 'scribe', 'write-back'],
+    opening: [
+      ...[...shared, 'refusals', 'native', 'clock', 'copies', 'router', 'scribe', 'opening-data', 'read-through'],
+    ],
     refusals: ['errors', 'native'],
     resize: [...shared, 'native', 'answers', 'refusals'],
     'cache-write-back': [
@@ -246,7 +249,7 @@ describe('src/', () => {
 
   test('the scribe knows its log by the port, and so does recovery', () => {
     // These take the directory, choose the log, or carry its options.
-    const outside = ['embedded.ts', 'files.ts', 'keeper.ts', 'message.ts', 'worker.ts'];
+    const outside = ['embedded.ts', 'files.ts', 'keeper.ts', 'message.ts', 'opening-help.ts', 'worker.ts'];
     const ofEveryLog = ['log-port', 'request-log', 'record-places', 'recover'].flatMap((name) =>
       [...read(`src/log/${name}.ts`).matchAll(/^export (?:interface|type|class|function\*?|const) (\w+)/gm)].map(
         ([, exported]) => exported!,

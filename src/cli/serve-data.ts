@@ -48,12 +48,14 @@ export function progressBar(progress: RecoveryProgress): string {
   return `Recovering [${'#'.repeat(filled)}${'-'.repeat(BAR_CHARACTERS - filled)}] ${progressText(progress)}`;
 }
 
-function progressText({ source, bytes, bytesTotal, records, bytesPerSecond }: RecoveryProgress): string {
+function progressText({ source, bytes, bytesTotal, records, bytesPerSecond, problem }: RecoveryProgress): string {
   if (source === 'store') {
     return `from the database: ${countText(records, 'row')}, ${sizeText(bytes)}, ${sizeText(bytesPerSecond)}/s`;
   }
-  const percent = `${Math.floor(shareOf({ bytes, bytesTotal }) * 100)} % of the ${source}`;
-  return `${percent}: ${sizeText(bytes)} of ${sizeText(bytesTotal)}, ${countText(records, 'record')}, ${sizeText(bytesPerSecond)}/s`;
+  const share = `${Math.floor(shareOf({ bytes, bytesTotal }) * 100)} %`;
+  const percent = source === 'write-back' ? `writing to the database first, ${share}` : `${share} of the ${source}`;
+  const cause = problem === undefined ? '' : `: ${problem}`;
+  return `${percent}: ${sizeText(bytes)} of ${sizeText(bytesTotal)}, ${countText(records, 'record')}, ${sizeText(bytesPerSecond)}/s${cause}`;
 }
 
 function shareOf({ bytes, bytesTotal }: Pick<RecoveryProgress, 'bytes' | 'bytesTotal'>): number {
@@ -171,6 +173,11 @@ export function describeNotice(notice: LogNotice): string {
     }
     case 'snapshot-failed':
       return `A snapshot could not be taken, which is tried again: ${reasonOf(notice.cause)}`;
+    case 'written-first': {
+      const { records, elapsedMs, deadLetters } = notice;
+      const refused = deadLetters === 0 ? '' : `, of which it refused ${countText(deadLetters, 'change')}`;
+      return `Memory had no room for all keys that the database lacked: it got ${countText(records, 'record')} first, in ${secondsText(elapsedMs)}${refused}`;
+    }
     case 'restarted':
       return `The thread that writes the log has died, and another one goes on: ${reasonOf(notice.cause)}`;
     case 'failed':

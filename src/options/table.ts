@@ -460,7 +460,7 @@ export const CACHE_OPTIONS = {
   onRecovery: {
     check: kinds.callback<(progress: RecoveryProgress) => void>('a function'),
     default: '',
-    doc: "a function that is called a few times a second during recovery with `{ source, bytes, bytesTotal, records, ... }`; `source` is `'snapshot'`, `'log'` or `'store'`",
+    doc: "a function that is called a few times a second during recovery with `{ source, bytes, bytesTotal, records, ... }`; `source` is `'snapshot'`, `'log'`, `'store'`, or `'write-back'` while [the database gets changes first](write-back.md#when-the-database-is-down)",
     ofLog: true,
   },
   store: {

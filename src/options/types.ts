@@ -229,18 +229,23 @@ export type RecoverSource = 'log' | 'store' | 'none';
 
 /** The progress of recovery. */
 export interface RecoveryProgress {
-  /** What is being read: of the directory a snapshot comes first, if there is one; or the rows of the database. */
-  readonly source: 'snapshot' | 'log' | 'store';
-  /** Bytes read so far, and bytes in all; of the database's, how many memory has room for. */
+  /**
+   * What is being read: of the directory a snapshot comes first, if there is one; or the rows of the database.
+   * `write-back`: changes are written to the database, because memory has no room for all keys that it lacks.
+   */
+  readonly source: 'snapshot' | 'log' | 'store' | 'write-back';
+  /** Bytes read or written so far, and bytes in all; of the database's, how many memory has room for. */
   readonly bytes: number;
   readonly bytesTotal: number;
-  /** Records read so far. */
+  /** Records read or written so far. */
   readonly records: number;
   /** Milliseconds since recovery began. */
   readonly elapsedMs: number;
-  /** The mean rates since recovery began. */
+  /** The mean rates since recovery, or writing, began. */
   readonly bytesPerSecond: number;
   readonly recordsPerSecond: number;
+  /** Of `write-back`: why the database cannot be written. It is tried again. */
+  readonly problem?: string;
 }
 
 /** The options of `serve`, all optional. */

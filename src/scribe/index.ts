@@ -1,6 +1,6 @@
 /** The log of a cache: what `cache.ts` uses of it. */
 export type { ScribeCommands, ScribeCursor } from './commands.ts';
-export { type Filler, type KeeperOptions, LogKeeper, type NoticeListener } from './keeper.ts';
+export { type KeeperOptions, LogKeeper, type NoticeListener } from './keeper.ts';
 export {
   errorFrom,
   type LogFiles,
@@ -14,6 +14,7 @@ export {
   type SnapshotSummary,
 } from './message.ts';
 export { LOG_METRICS, type LogStats, readLogStats, ringBytesOf } from './metrics.ts';
+export type { Carrier, Filler, ProgressListener, Written } from './opening-help.ts';
 export { RecordFinder } from './record-finder.ts';
 export { RemoteScribe } from './remote.ts';
 export { attachScribe } from './start.ts';

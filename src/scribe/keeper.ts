@@ -24,16 +24,7 @@ import { getSystemErrorMap } from 'node:util';
 import { BroadcastChannel, SHARE_ENV, Worker } from 'node:worker_threads';
 import { CairnError, show } from '../errors.ts';
 import { TIMER_MS_MAX } from '../limits.ts';
-import {
-  type DirectoryLock,
-  type FenceState,
-  LogReader,
-  nodeFiles,
-  type Place,
-  PROGRESS_BYTES,
-  placeOf,
-  Watermark,
-} from '../log/index.ts';
+import { type DirectoryLock, nodeFiles, type Place, PROGRESS_BYTES, placeOf, Watermark } from '../log/index.ts';
 import { lockByAddon } from '../native/directory-lock.ts';
 import { type FeedHandle, FeedState, native, targetsOf } from '../native.ts';
 import type { RecoveryProgress } from '../options/types.ts';
@@ -45,7 +36,6 @@ import {
   errorFrom,
   type LogFiles,
   noticeFrom,
-  type OpeningAnswer,
   type OpeningQuestion,
   plainError,
   type RecoverySummary,
@@ -54,6 +44,7 @@ import {
   type ScribeNotice,
   type Told,
 } from './message.ts';
+import { type Carrier, type Filler, help } from './opening-help.ts';
 import { type ChannelMessage, channelName, messageOf } from './remote.ts';
 import { Unanswered } from './unanswered.ts';
 
@@ -68,14 +59,8 @@ const CLOSE_GRACE_MS = 2000;
 export interface KeeperOptions extends Omit<ScribeData, 'cacheId' | 'control' | 'place' | 'progress'> {
   /** Of a cache that begins with the rows of its database. */
   readonly filler?: Filler;
-}
-
-/** Brings the rows of a database into a cache that is not ready. */
-export interface Filler {
-  /** The cache is in this epoch; its handle stays the keeper's. */
-  fill(handle: FeedHandle, epoch: number, onProgress: (progress: RecoveryProgress) => void): Promise<OpeningAnswer>;
-  /** Moves the cursor of the database: from now on it follows this log. */
-  adopt(at: Omit<OpeningQuestion & { kind: 'adopt' }, 'kind'> & Pick<FenceState, 'epoch' | 'writer'>): Promise<void>;
+  /** Of a cache whose log is carried to a database: the database gets first what memory has no room for. */
+  readonly carrier?: Carrier;
 }
 
 /** Gets the notices of the log. */
@@ -257,7 +242,7 @@ export class LogKeeper extends ScribeCommands {
     const ready = new Promise<void>((resolve, reject) => {
       this.#onReady = { resolve, reject };
     });
-    const { filler: _, ...options } = this.#options;
+    const { filler: _filler, carrier: _carrier, ...options } = this.#options;
     const data: ScribeData = {
       ...options,
       place: this.#place,
@@ -291,6 +276,7 @@ export class LogKeeper extends ScribeCommands {
         queueMicrotask(() => this.#onProgress(report.progress));
         break;
       case 'ready':
+        this.#tellWritten();
         this.#isOpening = false;
         if (report.recovery !== undefined) this.#recovery ??= { ...report.recovery, notices: this.#openingNotices };
         if (report.files !== undefined) this.#files ??= { ...report.files, progress: this.#progress };
@@ -315,23 +301,20 @@ export class LogKeeper extends ScribeCommands {
     }
   }
 
+  #tellWritten(): void {
+    const written = this.#options.carrier?.written;
+    if (written !== undefined && written.records > 0) this.#openingNotices.push({ kind: 'written-first', ...written });
+  }
+
   async #answer(question: OpeningQuestion): Promise<void> {
     try {
-      const result = await this.#ask(question, this.#options.filler!);
+      const { directory, filler, carrier } = this.#options;
+      const given = { handle: this.#handle, directory, progress: this.#progress, filler, carrier };
+      const result = await help(given, question, (progress) => this.#onProgress(progress));
       this.#worker?.postMessage({ kind: 'answer', result } satisfies Told);
     } catch (error) {
       this.#worker?.postMessage({ kind: 'answer', error: plainError(error) } satisfies Told);
     }
-  }
-
-  async #ask(question: OpeningQuestion, filler: Filler): Promise<OpeningAnswer> {
-    if (question.kind === 'fill')
-      return filler.fill(this.#handle, question.epoch, (progress) => this.#onProgress(progress));
-    const { logId, position } = question;
-    const reader = new LogReader({ directory: this.#options.directory, progress: this.#progress });
-    const { epoch, writer } = reader.stateAt(position)!;
-    await filler.adopt({ logId, position, epoch, writer });
-    return { rows: 0, bytes: 0, isFull: false };
   }
 
   #onExit(code: number): void {

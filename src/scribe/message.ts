@@ -2,6 +2,7 @@
 import { CairnError, CairnRangeError, CairnTypeError, ERROR_KINDS, type ErrorCode } from '../errors.ts';
 import type { LogNotice, Place, Position, ReadLevel, SyncPolicy } from '../log/index.ts';
 import type { RecoveryProgress } from '../options/types.ts';
+import type { Written } from './opening-help.ts';
 
 /** When snapshots are taken. */
 export interface SnapshotSchedule {
@@ -84,12 +85,16 @@ export type Told =
 /** What it is told once the log is open. */
 export type Heard = Exclude<Told, { kind: 'answer' }>;
 
-/** What a log that begins with the rows of a database needs of another thread. */
+/** What a log that has a database needs of another thread while it is opened: opening-help.ts. */
 export type OpeningQuestion =
   /** Put the rows into memory. */
   | { readonly kind: 'fill'; readonly epoch: number }
   /** Move the cursor of the database to this log and position. */
-  | { readonly kind: 'adopt'; readonly logId: bigint; readonly position: Position };
+  | { readonly kind: 'adopt'; readonly logId: bigint; readonly position: Position }
+  /** Find out whether the database can be written from this log. Where the log's own cursor is: `confirmed`. */
+  | { readonly kind: 'reach'; readonly logId: bigint; readonly confirmed: Position }
+  /** Bring everything before a position to it. */
+  | { readonly kind: 'write'; readonly position: Position };
 
 /** What filling has come to. Of another question: nothing. */
 export interface OpeningAnswer {
@@ -173,6 +178,8 @@ export type ScribeNotice =
   | { readonly kind: 'snapshot'; readonly snapshot: SnapshotSummary }
   /** The previous snapshot is kept; a new one will be tried. */
   | { readonly kind: 'snapshot-failed'; readonly cause: unknown }
+  /** At opening: memory had no room for all keys that the database lacked, so it got these changes first. */
+  | ({ readonly kind: 'written-first' } & Written)
   /** The thread that writes the log has died, and another one continues. */
   | { readonly kind: 'restarted'; readonly cause: unknown }
   /** No further record gets into the log: records that are not in it are lost with the process. Reads go on. */

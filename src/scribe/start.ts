@@ -14,22 +14,12 @@
  *   drained again, and may be in the log twice; versions tell.
  */
 import { CairnError } from '../errors.ts';
-import {
-  eraOf,
-  FORMAT_VERSION,
-  type LogClock,
-  type LogNotice,
-  type LogPort,
-  later,
-  type Position,
-  type RecordsFrom,
-  type Recovery,
-  recover,
-} from '../log/index.ts';
+import { type LogClock, type LogNotice, type LogPort, later, type Position } from '../log/index.ts';
 import { type FeedHandle, feedOf, native } from '../native.ts';
 import type { RecoveryProgress } from '../options/types.ts';
 import { RecordKind, RecordReader } from '../request/record.ts';
 import { Asking } from './asking.ts';
+import { bringBack, type Recovered, type Run } from './bring-back.ts';
 import { ScribeClock } from './clock.ts';
 import { discard } from './discard.ts';
 import {
@@ -45,7 +35,6 @@ import {
 } from './message.ts';
 import { Metrics } from './metrics.ts';
 import { Scribe } from './scribe.ts';
-import { summaryOf } from './snapshot-runner.ts';
 
 /** What a log is opened with. */
 export interface OpenLogOptions {
@@ -125,8 +114,14 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
     const epoch = Math.max(log.epoch, data.epochMin ?? 0);
     if (data.start !== 'resume') handle.startFeed(epoch, clock.wallMs());
     const asking = new Asking(hear, say, sleep);
-    const run: Run = { handle, log, clock, metrics, say, cursor: data.cursor };
-    const recovery = begin(data.start, run, () => asking.ask({ kind: 'fill', epoch }));
+    const run: Run = {
+      ...{ handle, log, clock, metrics, say },
+      owedFrom: data.cursor === undefined || data.start !== 'log' ? undefined : beginOf(log, data.cursor),
+      logId: files?.logId ?? 0n,
+      ask: (question) => asking.ask(question),
+      makeSafe: () => makeSafe(log),
+    };
+    const recovery = begin(data.start, run, epoch);
     if (recovery === undefined) log.takeOver();
     // Before another thread can attach: the log keeps what the reader needs from the first record on.
     if (data.start === 'store') log.cursor(data.cursor!.name).place(log.committed);
@@ -252,79 +247,17 @@ function makeSafe(log: LogPort): void {
   }
 }
 
-interface Run {
-  readonly handle: FeedHandle;
-  readonly log: LogPort;
-  readonly clock: LogClock;
-  readonly metrics: Metrics;
-  readonly say: (report: Report) => void;
-  readonly cursor: OpeningCursor | undefined;
-}
-
-interface Recovered {
-  readonly summary: RecoveredByThread;
-  /** Bytes of the log behind the snapshot. */
-  readonly logBytes: number;
-}
-
-function begin(start: ScribeData['start'], run: Run, fill: () => OpeningAnswer): Recovered | undefined {
+function begin(start: ScribeData['start'], run: Run, epoch: number): Recovered | undefined {
   switch (start) {
     case 'log':
       return bringBack(run);
     case 'none':
       return beginAnew(run);
     case 'store':
-      return beginAnew(run, fill);
+      return beginAnew(run, () => run.ask({ kind: 'fill', epoch }));
     case 'resume':
       return undefined;
   }
-}
-
-function bringBack({ handle, log, clock, metrics, say, cursor }: Run): Recovered {
-  let applied = 0;
-  let bytes = 0;
-  let era: string | undefined;
-  // What the cache has by then is older than what comes; also than records of an older era, which come again if
-  // it is half of a snapshot that turned out to be damaged.
-  const turnTo = (next: string): void => {
-    if (era !== undefined && era !== next) handle.renumber(log.epoch);
-    era = next;
-  };
-  const recovery: Recovery = recover({
-    log,
-    clock,
-    owedFrom: cursor === undefined ? undefined : beginOf(log, cursor),
-    apply(records, from) {
-      turnTo(eraOf(from.formatVersion, from.epoch));
-      const { isOwed, position, end } = from;
-      const count = isOwed ? handle.applyRecords(records, position, end) : handle.applyRecords(records);
-      if (count === -2) throw new CairnError('ERR_CLOSED', 'The cache has ended');
-      if (count === -3) throw tooMuchIsOwed(log);
-      if (count < 0) throw malformed(log, from, records);
-      applied += count;
-      bytes += records.length;
-    },
-    onProgress: (progress) => say({ kind: 'progress', progress }),
-  });
-  turnTo(eraOf(FORMAT_VERSION, log.epoch));
-  // After all of it was read: a log that is refused stays as it was.
-  log.takeOver();
-  const { snapshot, unusable, records, logBytes, lost, elapsedMs } = recovery;
-  metrics.set('recoveryMs', elapsedMs);
-  metrics.set('recoveryRecords', records);
-  metrics.set('recoveryBytes', bytes);
-  const summary: RecoveredByThread = {
-    from: 'log',
-    snapshot: snapshot === undefined ? undefined : summaryOf(snapshot),
-    unusable,
-    records,
-    applied,
-    bytes,
-    isFull: false,
-    lost,
-    elapsedMs,
-  };
-  return { summary, logBytes };
 }
 
 // Memory begins empty, or with what fills it.
@@ -344,27 +277,4 @@ function beginAnew({ handle, log, clock, say }: Run, fill?: () => OpeningAnswer)
     elapsedMs: clock.steadyMs() - begunMs,
   };
   return { summary, logBytes: 0 };
-}
-
-function tooMuchIsOwed({ name: directory }: LogPort): CairnError {
-  return new CairnError(
-    'ERR_STORE_REFUSED',
-    `The cache has too little memory for the keys of the log in ${directory} that the database does not have yet. Nothing was changed: open it with more memory`,
-  );
-}
-
-function malformed({ name: directory }: LogPort, { source, position }: RecordsFrom, records: Buffer): CairnError {
-  const reader = new RecordReader(records);
-  while (reader.next());
-  const place = `in the ${source} at position ${position}`;
-  if (reader.status === 'unknown-field') {
-    return new CairnError(
-      'ERR_LOG_VERSION',
-      `The log in ${directory} was written by a newer version of cairn-cache: a record ${place} ${reader.fault}. Nothing was changed`,
-    );
-  }
-  return new CairnError(
-    'ERR_LOG_CORRUPT',
-    `The log in ${directory} has records that are none, ${place}. To see all of it: npx cairn-cache log verify ${directory}`,
-  );
 }

@@ -1,10 +1,11 @@
 /** Write-back: carries the log of a cache to its database. */
 export { CALL_TIMEOUT_MS, Calls } from './calls.ts';
 export { quietClock } from './clock.ts';
+export { EarlyWriter } from './early-writer.ts';
 export { WriteBackKeeper, type WriteBackListener } from './keeper.ts';
 export { LoaderService, type LoadLimits, type LoadSource } from './loader.ts';
-export { STORE_CURSOR, type WriteBackNotice } from './message.ts';
+export { STORE_CURSOR, type WriteBackNotice, type WriteBackOptions } from './message.ts';
 export { readWriteBackStats, WRITE_BACK_STAT_NAMES, type WriteBackStats } from './metrics.ts';
 export { RemoteWriteBack, type WriteBackActions } from './remote.ts';
 export type { Restore } from './restore.ts';
-export { connector, isUnfit, restoreFrom, type SharedStore } from './store.ts';
+export { connector, isUnfit, restoreFrom, type SharedStore, storeConnector } from './store.ts';

@@ -18,7 +18,7 @@ const FORMAT = 1;
 
 export interface KeptRulesOptions {
   /** Of the log. */
-  readonly files: LogFiles;
+  readonly files: Pick<LogFiles, 'directory' | 'progress'>;
   readonly rules: readonly Rule[];
   /** Everything in the log before this is in the database. */
   readonly confirmed: Position;

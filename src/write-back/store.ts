@@ -37,6 +37,31 @@ export async function connector(...given: Parameters<typeof connectStore>): Prom
   };
 }
 
+/**
+ * The same for a database of any kind, in this thread. One that is an object of the program is not closed: it stays the
+ * program's.
+ */
+export async function storeConnector(
+  store: StoreTarget,
+  directory: string,
+  rules: readonly Rule[],
+): Promise<() => Promise<Backend>> {
+  if (store.kind !== 'object') return connector(store, directory, rules);
+  const backend = withoutClose(store.backend);
+  return async () => backend;
+}
+
+// Methods are called on the object itself, which may have private fields.
+function withoutClose(backend: Backend): Backend {
+  return new Proxy(backend, {
+    get(target, name) {
+      if (name === 'close') return async () => {};
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
 /** Whether an error says that a database is unfit for a cache, which no later try changes. */
 export function isUnfit(error: unknown): boolean {
   const kind = errorKind(error);

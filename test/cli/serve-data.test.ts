@@ -57,6 +57,9 @@ describe('the progress of recovery', () => {
     expect(progressBar(progress())).toBe(
       'Recovering [######------------------] 25 % of the log: 512.0 KiB of 2.0 MiB, 4,321 records, 5.0 MiB/s',
     );
+    expect(progressBar(progress({ source: 'write-back', problem: 'it is down' }))).toBe(
+      'Recovering [######------------------] writing to the database first, 25 %: 512.0 KiB of 2.0 MiB, 4,321 records, 5.0 MiB/s: it is down',
+    );
     expect(progressBar(progress({ bytes: 0 }))).toContain('[------------------------] 0 %');
     expect(progressBar(progress({ bytes: 3 * 2 ** 20, source: 'snapshot' }))).toContain(
       '[########################] 100 % of the snapshot',
@@ -184,6 +187,10 @@ test('every notice of a log is a sentence', () => {
     [{ kind: 'cleanup-failed', file: 'f', cause: 'busy' }, 'f could not be removed: busy'],
     [{ kind: 'snapshot', snapshot }, 'Snapshot: 2 entries, 2.0 KiB, in 0.50 s'],
     [{ kind: 'snapshot-failed', cause }, 'A snapshot could not be taken, which is tried again: EIO'],
+    [
+      { kind: 'written-first', records: 1200, bytes: 9, deadLetters: 1, elapsedMs: 1500 },
+      'it got 1,200 records first, in 1.50 s, of which it refused 1 change',
+    ],
     [{ kind: 'restarted', cause }, 'has died, and another one goes on: EIO'],
     [{ kind: 'failed', cause }, 'The log is not written any more.'],
   ];

@@ -1,0 +1,56 @@
+/**
+ * Recovery with more keys that the database does not have than memory has room for, even as stubs: the database gets
+ * them before the cache is ready. The thread that opens the cache writes them, and recovery waits for it.
+ *
+ *     a group without room -> the database is reached -> the rest of the log is read, the log is taken over, and synced
+ *                          -> the database has everything up to the group's end -> memory settles -> the group again
+ *
+ * Until the log is taken over, no byte of it is changed, nor of the database: a log that is damaged further on stays as
+ * it was, and so does one whose database does not answer. It is synced before the first write, since a database must
+ * not have what a power cut takes from the log.
+ */
+import type { LogPort, Position } from '../log/index.ts';
+import type { OpeningQuestion } from './message.ts';
+
+export interface FirstWritesOptions {
+  readonly log: LogPort;
+  readonly logId: bigint;
+  /** Where the log's own cursor is. */
+  readonly confirmed: Position;
+  /** Asks the keeper; throws what it answers instead. */
+  readonly ask: (question: OpeningQuestion) => unknown;
+  /** Throws if a part of the log from a position on cannot be applied. */
+  readonly check: (from: Position) => void;
+  /** Makes what was read durable. */
+  readonly makeSafe: () => void;
+}
+
+export class FirstWrites {
+  readonly #options: FirstWritesOptions;
+  #hasTakenOver = false;
+
+  constructor(options: FirstWritesOptions) {
+    this.#options = options;
+  }
+
+  /** The log was taken over. */
+  get hasTakenOver(): boolean {
+    return this.#hasTakenOver;
+  }
+
+  /** The database has everything before `end` when this returns. `position`: before which the log has been applied. */
+  upTo(end: Position, position: Position): void {
+    const { ask } = this.#options;
+    if (!this.#hasTakenOver) this.#begin(position);
+    ask({ kind: 'write', position: end });
+  }
+
+  #begin(position: Position): void {
+    const { log, logId, confirmed, ask, check, makeSafe } = this.#options;
+    ask({ kind: 'reach', logId, confirmed });
+    check(position);
+    log.takeOver();
+    this.#hasTakenOver = true;
+    makeSafe();
+  }
+}
