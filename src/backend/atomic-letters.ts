@@ -30,13 +30,14 @@ export class AtomicLetters {
       deletes: changes.deletes.filter(isIn),
       sets: changes.sets.filter(isIn),
       touches: changes.touches.filter(isIn),
+      adds: changes.adds.filter(isIn),
     };
   }
 
   /** The dead letters of the changes that are out: each has the error of the change that was refused first. */
-  of({ deletes, sets, touches }: NewestChanges): DeadLetter[] {
+  of({ deletes, sets, touches, adds }: NewestChanges): DeadLetter[] {
     if (this.#errors.size === 0) return [];
-    return [...deletes, ...sets, ...touches]
+    return [...deletes, ...sets, ...touches, ...adds]
       .filter((change) => this.isOut(change))
       .map((change) => ({ change, error: this.#errors.get(change.atomic!)! }));
   }

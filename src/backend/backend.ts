@@ -82,13 +82,25 @@ export interface TouchChange extends ChangeParts {
 }
 
 /**
+ * Adds to the number that a row holds (counter.ts says how), and gives it the expiry and the version. Where there is no
+ * row, it makes that of a set with the result. A row that holds no number is not changed: the change is put aside.
+ */
+export interface AddChange extends Row, ChangeParts {
+  readonly kind: 'add';
+  /** What was added, with its sign. */
+  readonly delta: bigint;
+  // `value` is the result as the cache saw it. `codec` and `clientFlags` are for a row that is made: another keeps its
+  // own.
+}
+
+/**
  * One change of a row. A batch has its changes in the order of the log; a key may occur more than once, and then the
  * row is as if they were applied in this order.
  */
-export type Change = SetChange | DeleteChange | TouchChange;
+export type Change = SetChange | DeleteChange | TouchChange | AddChange;
 
-/** A write as it was, for the table of history. */
-export type HistoryRow = Change & {
+/** A write as it was, for the table of history; an addition as a set of its result. */
+export type HistoryRow = Exclude<Change, AddChange> & {
   /** When the log took it, in Unix milliseconds. */
   readonly loggedWallMs: number;
 };
@@ -142,7 +154,9 @@ export interface KeptDeadLetter {
 
 /**
  * The table of dead letters. Until a later change of the key is written, or its dead letter is dropped, `load` and
- * `scan` answer as if the change had been applied: the cache acknowledged it.
+ * `scan` answer as if the change had been applied: the cache acknowledged it. An addition supersedes no dead letter of
+ * a set or an addition; to a row that holds no number it is as if the row had its result. While a set or a delete of
+ * the key is put aside, `write` takes an addition for a set of its result, because the row is not that of the cache.
  */
 export interface DeadLetters {
   /** The oldest `limit` of those whose id is above `after`. */
@@ -180,7 +194,8 @@ export type ErrorClass =
 
 /**
  * `transactional`: `write` is all or nothing, with the cursor. `idempotent`: changes are applied before the cursor
- * moves, and may be applied again after a failure; each is applied only over a row of a lower version.
+ * moves, and may be applied again after a failure; each is applied only over a row of a lower version. A cache gives it
+ * no additions.
  */
 export type BackendLevel = 'transactional' | 'idempotent';
 

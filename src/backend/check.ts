@@ -1,6 +1,8 @@
 /** Whether an object that a user made is a backend. */
 import { CairnTypeError, misplaced, namingOptions, show, wrongType } from '../errors.ts';
+import type { RuleSet } from '../rules/index.ts';
 import type { Backend, BackendLevel } from './backend.ts';
+import { unfit } from './own-errors.ts';
 
 const METHODS = ['open', 'readCursors', 'load', 'scan', 'write', 'classify', 'close'] as const;
 const LEVELS: readonly BackendLevel[] = ['transactional', 'idempotent'];
@@ -23,4 +25,12 @@ export function checkBackend(value: unknown, name: string): asserts value is Bac
     const levels = LEVELS.map((level) => show(level)).join(' or ');
     throw misplaced(`Expected the level of ${name} to be ${levels}, got ${show(backend.level)}`);
   }
+}
+
+/** Throws `ERR_BACKEND_UNFIT` if a rule adds to rows, and the backend might add a batch twice. */
+export function checkCounters({ name, level }: Pick<Backend, 'name' | 'level'>, { counterRule }: RuleSet): void {
+  if (level === 'transactional' || counterRule === undefined) return;
+  throw unfit([
+    `the rule for ${show(counterRule.prefix)} adds to rows (counter: true), and ${name} is of level ${level}: after a failure it would add twice`,
+  ]);
 }

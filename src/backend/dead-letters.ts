@@ -1,5 +1,6 @@
 /** What dead letters mean for reads: a load answers as if the changes in them had been applied. */
 import type { Change, RowValue } from './backend.ts';
+import { numberOf, sumOf } from './counter.ts';
 
 /** The row that a change leaves. */
 export function applied(row: RowValue | undefined, change: Change): RowValue | undefined {
@@ -7,6 +8,10 @@ export function applied(row: RowValue | undefined, change: Change): RowValue | u
   const { expiresWallMs, version } = change;
   if (change.kind === 'touch') return row === undefined ? undefined : { ...row, expiresWallMs, version };
   const { value, codec, clientFlags } = change;
+  const number = change.kind === 'add' && row !== undefined ? numberOf(row.value) : undefined;
+  if (change.kind === 'add' && row !== undefined && number !== undefined) {
+    return { ...row, value: Buffer.from(`${sumOf(number, change.delta)}`), expiresWallMs, version };
+  }
   return { value, codec, clientFlags, expiresWallMs, version };
 }
 

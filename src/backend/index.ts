@@ -1,5 +1,7 @@
 /** The databases behind a cache. */
 export type * from './backend.ts';
-export { checkBackend } from './check.ts';
+export { checkBackend, checkCounters } from './check.ts';
+export { deltaOf, numberOf } from './counter.ts';
 export { sameCursor } from './cursors.ts';
+export { joined } from './newest.ts';
 export { BACKEND_SCHEMES, type MakeBackendOptions, makeBackend, schemeOf, schemesFor } from './open.ts';

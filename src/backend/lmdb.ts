@@ -12,7 +12,8 @@
  * that is answered.
  *
  * **In the file** there are three databases: `entries` (row key -> row-bytes.ts), `cursors` (lane -> cursors.ts) and
- * `batches` (their count, a double). There are no dead letters: LMDB refuses no value.
+ * `batches` (their count, a double). There are no dead letters: LMDB refuses no value, and a row
+ * that holds no number gets the result of an addition.
  *
  * **Room.** The file grows with its rows and never shrinks; freed pages are used again. With a limit, pages in use are
  * counted before each batch. If the batch does not fit, `full` says what happens: `'refuse'` refuses it, until the
@@ -24,7 +25,7 @@ import { CairnError } from '../errors.ts';
 import { type Rule, RuleSet } from '../rules/index.ts';
 import type { Backend, Cursor, CursorMove, ErrorClass, Loaded, Row, WriteBatch, WriteOutcome } from './backend.ts';
 import { decodeCursor, encodeCursor, mayMove, movesOf } from './cursors.ts';
-import { alive } from './dead-letters.ts';
+import { alive, applied } from './dead-letters.ts';
 import { loadDriver } from './driver.ts';
 import { type NewestChanges, newestChanges } from './newest.ts';
 import { classOfOwn } from './own-errors.ts';
@@ -272,13 +273,20 @@ export class LmdbBackend implements Backend {
     opened: Opened,
     transaction: Snapshot,
     batch: WriteBatch,
-    { deletes, touches }: NewestChanges,
-    rows: readonly RowBytes[],
+    { deletes, touches, adds }: NewestChanges,
+    sets: readonly RowBytes[],
   ): Plan | (WriteOutcome & { kind: 'moved' }) {
     const { entries, batches } = opened;
     const cursor = mayMove(cursorsIn(opened, transaction), batch);
     if (!cursor.isFree) return { kind: 'moved', found: cursor.found };
     const removed = deletes.map(({ key }) => rowKeyOf(key));
+    const added = adds.map((change): RowBytes => {
+      const key = rowKeyOf(change.key);
+      const bytes = entries.get(key, { transaction });
+      const row = bytes === undefined ? undefined : decodeRow(bytes);
+      return { key, bytes: encodeRow({ key: change.key, ...applied(row, change)! }) };
+    });
+    const rows = [...sets, ...added];
     const evicted = this.#evictedFor(opened, transaction, rows, removed);
     const touched = touches.flatMap(({ key, expiresWallMs, version }) => {
       const rowKey = rowKeyOf(key);

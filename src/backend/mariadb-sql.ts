@@ -10,6 +10,7 @@
 
 import type { RuleSet } from '../rules/index.ts';
 import type {
+  AddChange,
   Change,
   Cursor,
   CursorMove,
@@ -23,6 +24,7 @@ import type {
   TouchChange,
   WriteBatch,
 } from './backend.ts';
+import { COUNTER_BYTES_MAX, COUNTER_MODULUS, COUNTER_PATTERN } from './counter.ts';
 import { inTheWay, movesOf } from './cursors.ts';
 import { answersOf, type LiveLetter } from './dead-letters.ts';
 import type { Cell, MariadbConnection } from './mariadb-connection.ts';
@@ -38,7 +40,9 @@ import {
   changeOf,
   cursorCells,
   cursorOf,
+  LETTER_COLUMNS,
   LOAD_KEYS_MAX,
+  letterCells,
   rowValueOf,
   SCAN_ROWS,
   SCAN_VALUE_BYTES_MAX,
@@ -153,13 +157,40 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     );
   }
 
-  async settle(connection: MariadbConnection, { deletes, sets, touches }: NewestChanges): Promise<void> {
+  /** A row without a number would get NULL, which its column refuses. */
+  add(connection: MariadbConnection, adds: readonly AddChange[]): Promise<void> {
+    const columns = `${VALUE_COLUMNS}, long_key`.split(', ');
+    const text = 'CONVERT(value USING latin1)';
+    const number = `CAST(REGEXP_SUBSTR(${text}, '[0-9]+') AS DECIMAL(65))`;
+    const isNumber = `length(value) <= ${COUNTER_BYTES_MAX} AND ${text} REGEXP '${COUNTER_PATTERN}'`;
+    const sum = `MOD(GREATEST(${number} + CAST(? AS DECIMAL(65)), 0), ${COUNTER_MODULUS})`;
+    return connection.many(
+      `INSERT INTO ${this.#entries} (\`key\`, ${columns.join(', ')}) VALUES (?, ?, ?, ?, ?, ?, ?)
+      ON DUPLICATE KEY UPDATE expires_ms = VALUES(expires_ms), version = VALUES(version),
+        value = IF(${isNumber}, IF(${number} < ${COUNTER_MODULUS}, CAST(${sum} AS CHAR), NULL), NULL)`,
+      adds.map(({ key, value, codec, clientFlags, expiresWallMs, version, delta }) => [
+        ...[rowKeyOf(key), value, codec, BigInt(clientFlags), BigInt(expiresWallMs), signed(version)],
+        ...[isLongKey(key) ? key : null, String(delta)],
+      ]),
+    );
+  }
+
+  async covered(connection: MariadbConnection, keys: readonly Buffer[]): Promise<(key: Buffer) => boolean> {
+    const names = new Set<string>();
+    const live = `SELECT 1 FROM ${this.#letters} WHERE superseded = 0 AND kind IN ('set', 'delete') AND \`key\` = ? LIMIT 1`;
+    for (const key of keys) {
+      if ((await connection.run(live, [rowKeyOf(key)])).length > 0) names.add(nameOf(key));
+    }
+    return (key) => names.has(nameOf(key));
+  }
+
+  async settle(connection: MariadbConnection, { deletes, sets, touches, adds }: NewestChanges): Promise<void> {
     const supersede = `UPDATE ${this.#letters} SET superseded = 1 WHERE superseded = 0 AND \`key\` = ?`;
     for (const { key } of [...deletes, ...sets]) await connection.change(supersede, [rowKeyOf(key)]);
-    for (const { key, expiresWallMs, version } of touches) {
+    for (const { key, expiresWallMs, version } of [...touches, ...adds]) {
       await connection.change(`${supersede} AND kind = 'touch'`, [rowKeyOf(key)]);
       await connection.change(
-        `UPDATE ${this.#letters} SET expires_ms = ?, version = ? WHERE superseded = 0 AND kind = 'set' AND \`key\` = ?`,
+        `UPDATE ${this.#letters} SET expires_ms = ?, version = ? WHERE superseded = 0 AND kind IN ('set', 'add') AND \`key\` = ?`,
         [BigInt(expiresWallMs), signed(version), rowKeyOf(key)],
       );
     }
@@ -193,10 +224,10 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     cursor: Cursor,
   ): Promise<number> {
     const cells: Cell[] = [
-      ...[kind, rowKeyOf(change.key), ...changeCells(change), isLongKey(change.key) ? change.key : null],
+      ...[kind, rowKeyOf(change.key), ...letterCells(change), isLongKey(change.key) ? change.key : null],
       ...[...error, ...cursorCells(cursor), Date.now()],
     ];
-    const columns = `kind, \`key\`, ${VALUE_COLUMNS}, long_key, error, error_code, ${CURSOR_COLUMNS}, added_ms`;
+    const columns = `kind, \`key\`, ${LETTER_COLUMNS}, long_key, error, error_code, ${CURSOR_COLUMNS}, added_ms`;
     return connection.change(
       `INSERT INTO ${this.#letters} (${columns}) VALUES (${cells.map(() => '?').join(', ')})`,
       cells,
@@ -314,7 +345,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
       const list = `(${Array.from({ length: size }, () => '?').join(',')})`;
       const rows = `SELECT \`key\`, ${VALUE_COLUMNS} FROM ${this.#entries} WHERE \`key\` IN ${list}`;
       for (const [key, ...value] of await connection.run(rows, cells)) found.set(nameOf(key), rowValueOf(value));
-      const live = `SELECT kind, \`key\`, ${VALUE_COLUMNS} FROM ${this.#letters} WHERE superseded = 0
+      const live = `SELECT kind, \`key\`, ${LETTER_COLUMNS} FROM ${this.#letters} WHERE superseded = 0
         AND \`key\` IN ${list} ORDER BY id`;
       const kept = await connection.run(live, cells);
       // Of a key no more than one value is live.
@@ -329,7 +360,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
   }
 
   async listDeadLetters(connection: MariadbConnection, limit: number, after: bigint): Promise<KeptDeadLetter[]> {
-    const columns = `id, kind, coalesce(long_key, \`key\`), error, error_code, added_ms, superseded, ${VALUE_COLUMNS}, ${CURSOR_COLUMNS}`;
+    const columns = `id, kind, coalesce(long_key, \`key\`), error, error_code, added_ms, superseded, ${LETTER_COLUMNS}, ${CURSOR_COLUMNS}`;
     const rows = await connection.run(
       `SELECT ${columns} FROM ${this.#letters} WHERE id > ? AND kind <> 'part' ORDER BY id LIMIT ?`,
       [after, limit],
@@ -340,7 +371,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
       change: joined(changeOf(kind as string, key as Buffer, cells), parts.get(`${id}`)),
       error: error as string,
       errorCode: (errorCode as string | null) ?? undefined,
-      cursor: cursorOf(cells.slice(VALUE_COLUMNS.split(', ').length)),
+      cursor: cursorOf(cells.slice(LETTER_COLUMNS.split(', ').length)),
       addedWallMs: Number(addedMs),
       isSuperseded: Number(superseded) !== 0,
     }));

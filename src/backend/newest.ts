@@ -2,20 +2,45 @@
  * What a batch of changes comes to: of each key its newest change, by kind, sorted by key. Sorted, because two
  * transactions that lock rows in the same order cannot lock each other out.
  */
-import type { Change, DeleteChange, SetChange, TouchChange } from './backend.ts';
+import type { AddChange, Change, DeleteChange, SetChange, TouchChange } from './backend.ts';
+import { together } from './counter.ts';
 
 export interface NewestChanges {
   readonly deletes: readonly DeleteChange[];
   readonly sets: readonly SetChange[];
   readonly touches: readonly TouchChange[];
+  readonly adds: readonly AddChange[];
 }
 
-/** `before`, and then `after`, as one change of the same key. */
-function joined(before: Change, after: Change): Change {
+/**
+ * `before`, and then `after`, as one change of the same key.
+ *
+ * | before        | after       | together                                     |
+ * |---------------|-------------|----------------------------------------------|
+ * | anything      | set, delete | that set or delete                           |
+ * | a set         | touch       | the set with the expiry of the touch         |
+ * | a touch       | touch       | the later touch                              |
+ * | a delete      | touch       | the delete: a touch makes no row             |
+ * | an add        | touch       | the add with the expiry of the touch         |
+ * | an add        | add         | the later add, of both sums                  |
+ * | a touch       | add         | the add, which has the expiry of the touch   |
+ * | a set, delete | add         | a set of the result of the add               |
+ */
+export function joined(before: Change, after: Change): Change {
+  if (after.kind === 'add') return addedTo(before, after);
   if (after.kind !== 'touch') return after;
-  // A touch finds the row that the earlier change left. After a delete there is none.
   if (before.kind === 'delete') return before;
   return { ...before, expiresWallMs: after.expiresWallMs, version: after.version };
+}
+
+function addedTo(before: Change, after: AddChange): Change {
+  if (before.kind === 'add') return { ...after, delta: together(before.delta, after.delta) };
+  return before.kind === 'touch' ? after : resultOf(after);
+}
+
+/** The set that leaves the row of an addition as the cache saw it. */
+export function resultOf({ delta: _, ...change }: AddChange): SetChange {
+  return { ...change, kind: 'set' };
 }
 
 export function newestChanges(changes: readonly Change[]): NewestChanges {
@@ -25,15 +50,28 @@ export function newestChanges(changes: readonly Change[]): NewestChanges {
   const deletes: DeleteChange[] = [];
   const sets: SetChange[] = [];
   const touches: TouchChange[] = [];
+  const adds: AddChange[] = [];
   for (let i = 0; i < named.length; ) {
     const { name, index } = named[i]!;
     let change = changes[index]!;
     for (i++; i < named.length && named[i]!.name === name; i++) change = joined(change, changes[named[i]!.index]!);
     if (change.kind === 'set') sets.push(change);
     else if (change.kind === 'delete') deletes.push(change);
+    else if (change.kind === 'add') adds.push(change);
     else touches.push(change);
   }
-  return { deletes, sets, touches };
+  return { deletes, sets, touches, adds };
+}
+
+/** The changes with those of the additions that `isCovered` names as sets of their results. */
+export function withResults(changes: NewestChanges, isCovered: (key: Buffer) => boolean): NewestChanges {
+  const results = changes.adds.filter(({ key }) => isCovered(key)).map(resultOf);
+  if (results.length === 0) return changes;
+  return {
+    ...changes,
+    sets: [...changes.sets, ...results].sort((a, b) => Buffer.compare(a.key, b.key)),
+    adds: changes.adds.filter(({ key }) => !isCovered(key)),
+  };
 }
 
 export interface PieceBounds {
@@ -61,5 +99,5 @@ export function* piecesOf<C extends Change>(
 }
 
 function changeBytes(change: Change): number {
-  return change.key.length + (change.kind === 'set' ? change.value.length : 0);
+  return change.key.length + ('value' in change ? change.value.length : 0);
 }

@@ -12,9 +12,11 @@ import {
   type TablePlan,
   TableRows,
 } from '../rules/index.ts';
-import type { DeleteChange, RowValue, SetChange, TouchChange } from './backend.ts';
+import { addOrMake } from './add-or-make.ts';
+import type { AddChange, DeleteChange, Row, RowValue, SetChange, TouchChange } from './backend.ts';
+import { COUNTER_MODULUS, numberOf } from './counter.ts';
 import { unfit } from './own-errors.ts';
-import type { PostgresConnection } from './postgres-connection.ts';
+import type { PostgresConnection, Result } from './postgres-connection.ts';
 import { bytesOf, filled, groups, type Parameter, quoted, STATEMENT_ROWS_MAX, sizeFor } from './postgres-sql.ts';
 import type { OwnTable } from './routes.ts';
 import type { SweptPage, SweptTable } from './sweep.ts';
@@ -153,13 +155,26 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
   }
 
   set(connection: PostgresConnection, sets: readonly SetChange[]): Promise<unknown> {
+    return this.#insert(connection, 'set', sets, (changed) => {
+      return changed.length === 0
+        ? 'NOTHING'
+        : `UPDATE SET ${changed.map((each) => `${each} = excluded.${each}`).join(', ')}`;
+    });
+  }
+
+  // `onConflict` is given the quoted names of all columns but those of the key.
+  #insert(
+    connection: PostgresConnection,
+    verb: string,
+    sets: readonly Row[],
+    onConflict: (changed: readonly string[]) => string,
+  ) {
     const columns = this.#columns;
     const size = sizeFor(sets.length);
-    const name = `${this.#name}_set_${size}`;
+    const name = `${this.#name}_${verb}_${size}`;
     const text = this.#text(name, () => {
       const names = columns.map((column) => quoted(column.name));
       const keys = this.#plan.key.map((column) => quoted(column.name));
-      const changed = names.slice(keys.length).map((each) => `${each} = excluded.${each}`);
       return `INSERT INTO ${this.#table} (${names.join(', ')})
         SELECT ${columns.map((column, i) => this.#written(column, i)).join(', ')}
         FROM (VALUES ${groups(
@@ -167,10 +182,53 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
           columns.map((column) => this.#parameterType(column)),
         )})
           AS change (${columns.map((_, i) => `c${i}`).join(', ')}) WHERE c0 IS NOT NULL
-        ON CONFLICT (${keys.join(', ')}) DO ${changed.length === 0 ? 'NOTHING' : `UPDATE SET ${changed.join(', ')}`}`;
+        ON CONFLICT (${keys.join(', ')}) DO ${onConflict(names.slice(keys.length))}`;
     });
     const values = sets.flatMap((set) => this.rows.cellsOf(set).map(parameterOf));
     return connection.run({ name, text, values: filled(values, size * columns.length, null) });
+  }
+
+  add(connection: PostgresConnection, adds: readonly AddChange[]): Promise<unknown> {
+    const keys = this.#plan.key.map((column) => `own.${quoted(column.name)}`);
+    const namesOf = ({ rows }: Result): string[] =>
+      rows.map((cells) => this.#keyIn(cells)?.toString('latin1') ?? 'of no key');
+    return addOrMake(adds, {
+      add: async (some) => namesOf(await this.#addTo(connection, some, keys)),
+      make: async (some) => {
+        const names = this.#plan.key.map((column) => quoted(column.name));
+        return namesOf(await this.#insert(connection, 'make', some, () => `NOTHING RETURNING ${names.join(', ')}`));
+      },
+      nameOf: ({ key }) => key.toString('latin1'),
+    });
+  }
+
+  // A row without a value gets the result. A sum that the column cannot have is refused by the cast to its type.
+  #addTo(connection: PostgresConnection, adds: readonly AddChange[], keys: readonly string[]): Promise<Result> {
+    const { key, value, expiresAt, version } = this.#plan;
+    const columns = [...key, ...[expiresAt, version].filter((column) => column !== undefined)];
+    const [delta, result] = [`c${columns.length}`, `c${columns.length + 1}`];
+    const size = sizeFor(adds.length);
+    const name = `${this.#name}_add_${size}`;
+    const text = this.#text(name, () => {
+      const [column] = value as [Column];
+      const cell = `own.${quoted(column.name)}`;
+      const sum = `${cell} + ${delta}`;
+      const wraps = `WHEN ${cell} < ${COUNTER_MODULUS} THEN mod(${sum}, ${COUNTER_MODULUS})`;
+      const set = columns.slice(key.length).map((each, i) => {
+        return `${quoted(each.name)} = ${this.#written(each, key.length + i)}`;
+      });
+      set.push(`${quoted(column.name)} = coalesce(CASE WHEN ${delta} < 0 THEN greatest(${sum}, least(${cell}, 0))
+          ${column.kind === 'decimal' ? wraps : ''} ELSE ${sum} END, ${result})`);
+      const types = [...columns.map((each) => this.#parameterType(each)), 'numeric', 'numeric'];
+      return `UPDATE ${this.#table} AS own SET ${set.join(', ')} FROM (VALUES ${groups(size, types)})
+          AS change (${types.map((_, i) => `c${i}`).join(', ')})
+        WHERE ${keys.map((each, i) => `${each} = c${i}`).join(' AND ')} RETURNING ${keys.join(', ')}`;
+    });
+    const values = adds.flatMap((change): Parameter[] => [
+      ...this.rows.touchCells(change.key, change.expiresWallMs, change.version).map(parameterOf),
+      ...[change.delta, `${numberOf(change.value)}`],
+    ]);
+    return connection.run({ name, text, values: filled(values, size * (columns.length + 2), null) });
   }
 
   touch(connection: PostgresConnection, touches: readonly TouchChange[]): Promise<unknown> {
@@ -272,6 +330,12 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
       removed += rowCount ?? 0;
     }
     return removed;
+  }
+
+  #keyIn(cells: readonly (string | null)[]): Buffer | undefined {
+    return this.rows.keyOf(
+      cells.map((cell, i) => (cell !== null && this.#plan.key[i]!.kind === 'bytes' ? bytesOf(cell) : cell)),
+    );
   }
 
   #entryOf(cells: readonly (string | null)[]): [Buffer | undefined, RowValue | undefined] {

@@ -1,9 +1,18 @@
 /**
  * The tables of a PostgreSQL backend and the statements on them; docs/backends.md describes both for users.
  */
-import type { Change, Cursor, CursorMove, HistoryRow, SetChange, TouchChange } from './backend.ts';
+import type { AddChange, Change, Cursor, CursorMove, HistoryRow, Row, TouchChange } from './backend.ts';
+import { COUNTER_BYTES_MAX, COUNTER_MODULUS, COUNTER_PATTERN } from './counter.ts';
 import { isLongKey, rowKeyOf } from './row-key.ts';
-import { CURSOR_COLUMNS, changeCells, cursorCells, signed, VALUE_COLUMNS } from './sql-rows.ts';
+import {
+  CURSOR_COLUMNS,
+  changeCells,
+  cursorCells,
+  LETTER_COLUMNS,
+  letterCells,
+  signed,
+  VALUE_COLUMNS,
+} from './sql-rows.ts';
 
 /** A cell of a statement's parameters. pg sends Buffers as they are and the rest as text. */
 export type Parameter = Buffer | string | number | bigint | null;
@@ -86,6 +95,7 @@ export function tablesOf(schema: string, prefix: string): Tables {
       ...value,
       optional('expires_ms', 'bigint'),
       required('version', 'bigint'),
+      optional('delta', 'numeric'),
       optional('long_key', 'bytea'),
       required('error', 'text'),
       optional('error_code', 'text'),
@@ -237,7 +247,19 @@ export class PostgresStatements {
     };
   }
 
-  upsert(sets: readonly SetChange[]): Statement {
+  /** Makes rows, or replaces them. */
+  upsert(sets: readonly Row[]): Statement {
+    return this.#insert('cairn_set', sets, (columns) => {
+      return `UPDATE SET ${columns.map((column) => `${column} = excluded.${column}`)}`;
+    });
+  }
+
+  /** Makes those of the rows that are not there, and returns their keys. */
+  make(rows: readonly Row[]): Statement {
+    return this.#insert('cairn_make', rows, () => 'NOTHING RETURNING key');
+  }
+
+  #insert(prefix: string, sets: readonly Row[], onConflict: (columns: readonly string[]) => string): Statement {
     const size = sizeFor(sets.length);
     // Long keys are rare: their column is left out of the usual statement.
     const isLong = sets.some(({ key }) => isLongKey(key));
@@ -246,12 +268,12 @@ export class PostgresStatements {
       ...(isLong ? ['long_key'] : []),
     ];
     const types = ['bytea', 'bytea', 'smallint', 'bigint', 'bigint', 'bigint', ...(isLong ? ['bytea'] : [])];
-    const name = `cairn_set${isLong ? '_long' : ''}_${size}`;
+    const name = `${prefix}${isLong ? '_long' : ''}_${size}`;
     const text = this.#text(
       name,
       () => `INSERT INTO ${this.tables.entries.quoted} (${columns.join(', ')})
         SELECT * FROM (VALUES ${groups(size, types)}) AS change (${columns.join(', ')}) WHERE key IS NOT NULL
-        ON CONFLICT (key) DO UPDATE SET ${columns.slice(1).map((column) => `${column} = excluded.${column}`)}`,
+        ON CONFLICT (key) DO ${onConflict(columns.slice(1))}`,
     );
     const values: Parameter[] = [];
     for (const { key, value, codec, clientFlags, expiresWallMs, version } of sets) {
@@ -259,6 +281,28 @@ export class PostgresStatements {
       if (isLong) values.push(isLongKey(key) ? key : null);
     }
     return { name, text, values: filled(values, size * types.length, null) };
+  }
+
+  /** Adds to the numbers of rows, and returns the keys of those that are there. Refused by a row without a number. */
+  add(adds: readonly AddChange[]): Statement {
+    const { quoted: table } = this.tables.entries;
+    const size = sizeFor(adds.length);
+    const name = `cairn_add_${size}`;
+    const text = this.#text(name, () => {
+      const number = `substring(encode(entry.value, 'escape') FROM '${COUNTER_PATTERN}')::numeric`;
+      // Text that is no number, so that the cast refuses it. It has a part of the row, so that no plan casts it before.
+      const refusal = `('a row of ' || octet_length(entry.value) || ' bytes that hold no number to add to')::numeric`;
+      return `UPDATE ${table} AS entry SET expires_ms = change.expires_ms, version = change.version,
+          value = convert_to((CASE WHEN octet_length(entry.value) <= ${COUNTER_BYTES_MAX} AND ${number} < ${COUNTER_MODULUS}
+            THEN mod(greatest(${number} + change.delta, 0), ${COUNTER_MODULUS}) ELSE ${refusal} END)::text, 'UTF8')
+        FROM (VALUES ${groups(size, ['bytea', 'numeric', 'bigint', 'bigint'])}) AS change (key, delta, expires_ms, version)
+        WHERE entry.key = change.key RETURNING entry.key`;
+    });
+    const values: Parameter[] = [];
+    for (const { key, delta, expiresWallMs, version } of adds) {
+      values.push(rowKeyOf(key), delta, expiresWallMs, signed(version));
+    }
+    return { name, text, values: filled(values, size * 4, null) };
   }
 
   /** Removes rows of the table of entries. */
@@ -282,16 +326,23 @@ export class PostgresStatements {
     return this.#byKeys('cairn_supersede', keys, (list) => `${command} ${list}`);
   }
 
-  /** What touches do to them: an earlier touch is over, and a value has another expiry. */
+  /** Those of the keys whose set or delete is put aside. */
+  covered(keys: readonly Buffer[]): Statement {
+    const { quoted: table } = this.tables.deadLetters;
+    const command = `SELECT key FROM ${table} WHERE NOT superseded AND kind IN ('set', 'delete') AND key IN`;
+    return this.#byKeys('cairn_covered', keys, (list) => `${command} ${list}`);
+  }
+
+  /** What touches and additions do to them: an earlier touch is over, and a value has another expiry. */
   supersedeTouches(keys: readonly Buffer[]): Statement {
     const { quoted: table } = this.tables.deadLetters;
     const command = `UPDATE ${table} SET superseded = true WHERE NOT superseded AND kind = 'touch' AND key IN`;
     return this.#byKeys('cairn_supersede_touches', keys, (list) => `${command} ${list}`);
   }
 
-  touchDeadLetters(touches: readonly TouchChange[]): Statement {
+  touchDeadLetters(touches: readonly Omit<TouchChange, 'kind'>[]): Statement {
     const { quoted: table } = this.tables.deadLetters;
-    const rest = "AND NOT entry.superseded AND entry.kind = 'set'";
+    const rest = "AND NOT entry.superseded AND entry.kind IN ('set', 'add')";
     return this.#byTouches('cairn_touch_letters', touches, (list) => `UPDATE ${table} AS entry ${list} ${rest}`);
   }
 
@@ -318,13 +369,13 @@ export class PostgresStatements {
   }
 
   addDeadLetter(change: Change, error: Error, errorCode: string | undefined, cursor: Cursor): Statement {
-    const columns = `kind, key, ${VALUE_COLUMNS}, long_key, error, error_code, ${CURSOR_COLUMNS}`;
+    const columns = `kind, key, ${LETTER_COLUMNS}, long_key, error, error_code, ${CURSOR_COLUMNS}`;
     const name = 'cairn_add_letter';
-    const text = `INSERT INTO ${this.tables.deadLetters.quoted} (${columns}) VALUES (${places(16)})`;
+    const text = `INSERT INTO ${this.tables.deadLetters.quoted} (${columns}) VALUES (${places(17)})`;
     const values = [
       change.kind,
       rowKeyOf(change.key),
-      ...changeCells(change),
+      ...letterCells(change),
       isLongKey(change.key) ? change.key : null,
       // Text of PostgreSQL has no NUL.
       error.message.replaceAll('\0', ' '),
@@ -334,9 +385,12 @@ export class PostgresStatements {
     return { name, text, values };
   }
 
-  /** Columns: id, kind, the whole key, those of the value, error, error_code, the cursor, the time, superseded. */
+  /**
+   * Columns: id, kind, the whole key, those of the value and the delta, error, error_code, the cursor, the time,
+   * superseded.
+   */
   listDeadLetters(limit: number, after: bigint): Statement {
-    const columns = `id, kind, coalesce(long_key, key), ${VALUE_COLUMNS}`;
+    const columns = `id, kind, coalesce(long_key, key), ${LETTER_COLUMNS}`;
     const added = 'floor(extract(epoch FROM added_at) * 1000)::bigint';
     const text = `SELECT ${columns}, error, error_code, ${cursorText}, ${added}, superseded
       FROM ${this.tables.deadLetters.quoted} WHERE id > $1 ORDER BY id LIMIT $2`;
@@ -350,7 +404,8 @@ export class PostgresStatements {
 
   /**
    * The cursors, the rows of some keys and their dead letters, as of one moment because it is one statement. Columns:
-   * key, value, codec, client_flags, expires_ms, version, tag (of a cursor its numbers, of a dead letter its kind), id.
+   * key, value, codec, client_flags, expires_ms, version, delta, tag (of a cursor its numbers, of a dead letter its
+   * kind), id.
    */
   load(keys: readonly Buffer[], nowMs: number): Statement {
     const { entries, cursors, deadLetters } = this.tables;
@@ -360,12 +415,12 @@ export class PostgresStatements {
     const text = this.#text(name, () => {
       const list = `(${places(size, 2)})`;
       // A row that has expired counts where a dead letter may give it another expiry.
-      return `SELECT NULL::bytea, NULL::bytea, NULL::smallint, NULL::bigint, NULL::bigint, NULL::bigint, ${cursorText},
-          0::bigint FROM ${cursors.quoted}
-        UNION ALL SELECT ${columns}, NULL, 0 FROM ${entries.quoted} AS entry WHERE key IN ${list}
+      return `SELECT NULL::bytea, NULL::bytea, NULL::smallint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric,
+          ${cursorText}, 0::bigint FROM ${cursors.quoted}
+        UNION ALL SELECT ${columns}, NULL, NULL, 0 FROM ${entries.quoted} AS entry WHERE key IN ${list}
           AND (expires_ms = 0 OR expires_ms > $1::bigint
             OR EXISTS (SELECT FROM ${deadLetters.quoted} AS letter WHERE letter.key = entry.key AND NOT superseded))
-        UNION ALL SELECT ${columns}, kind, id FROM ${deadLetters.quoted} WHERE NOT superseded AND key IN ${list}`;
+        UNION ALL SELECT ${columns}, delta, kind, id FROM ${deadLetters.quoted} WHERE NOT superseded AND key IN ${list}`;
     });
     const rowKeys: Parameter[] = keys.map(rowKeyOf);
     return { name, text, values: [nowMs, ...filled(rowKeys, size, rowKeys.at(-1)!)] };
@@ -408,7 +463,11 @@ export class PostgresStatements {
     };
   }
 
-  #byTouches(prefix: string, touches: readonly TouchChange[], command: (list: string) => string): Statement {
+  #byTouches(
+    prefix: string,
+    touches: readonly Omit<TouchChange, 'kind'>[],
+    command: (list: string) => string,
+  ): Statement {
     const size = sizeFor(touches.length);
     const name = `${prefix}_${size}`;
     const text = this.#text(name, () =>

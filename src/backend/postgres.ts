@@ -6,7 +6,9 @@
  */
 
 import type { RuleSet } from '../rules/index.ts';
+import { addOrMake } from './add-or-make.ts';
 import type {
+  AddChange,
   Change,
   Cursor,
   DeadLetter,
@@ -33,7 +35,13 @@ import {
 } from './postgres-connection.ts';
 import { classifyPostgres, codeOf } from './postgres-errors.ts';
 import { openOwnTables, type PostgresOwnTable } from './postgres-own-tables.ts';
-import { bytesOf, PostgresStatements, STATEMENT_BYTES_MAX, STATEMENT_ROWS_MAX } from './postgres-sql.ts';
+import {
+  bytesOf,
+  PostgresStatements,
+  STATEMENT_BYTES_MAX,
+  STATEMENT_ROWS_MAX,
+  type Statement,
+} from './postgres-sql.ts';
 import { openTables } from './postgres-tables.ts';
 import { type OwnKeys, Routes, type RowTable } from './routes.ts';
 import { rowKeyOf } from './row-key.ts';
@@ -122,15 +130,28 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
     return connection.run(this.#sql.touch(touches));
   }
 
+  add(connection: PostgresConnection, adds: readonly AddChange[]): Promise<unknown> {
+    return addOrMake(adds, {
+      add: async (some) => namesIn(await connection.run(this.#sql.add(some))),
+      make: async (some) => namesIn(await connection.run(this.#sql.make(some))),
+      nameOf: ({ key }) => nameOf(key),
+    });
+  }
+
   addHistory(connection: PostgresConnection, rows: readonly HistoryRow[]): Promise<unknown> {
     return connection.run(this.#sql.addHistory(rows));
   }
 
-  async settle(connection: PostgresConnection, { deletes, sets, touches }: NewestChanges): Promise<void> {
+  async covered(connection: PostgresConnection, keys: readonly Buffer[]): Promise<(key: Buffer) => boolean> {
+    const names = await this.#among(connection, keys, (some) => this.#sql.covered(some));
+    return (key) => names.has(nameOf(key));
+  }
+
+  async settle(connection: PostgresConnection, { deletes, sets, touches, adds }: NewestChanges): Promise<void> {
     const sql = this.#sql;
     const bounds = { rows: STATEMENT_ROWS_MAX, bytes: Number.POSITIVE_INFINITY };
     for (const part of piecesOf([...deletes, ...sets], bounds)) await connection.run(sql.supersede(keysOf(part)));
-    for (const part of piecesOf(touches, bounds)) {
+    for (const part of piecesOf([...touches, ...adds], bounds)) {
       await connection.run(sql.touchDeadLetters(part));
       await connection.run(sql.supersedeTouches(keysOf(part)));
     }
@@ -173,8 +194,8 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
     const cursors: Cursor[] = [];
     const found = new Map<string, RowValue | undefined>();
     const letters: (LiveLetter & { readonly id: bigint })[] = [];
-    for (const [key, value, codec, clientFlags, expiresMs, version, tag, id] of rows) {
-      const cells = [value, codec, clientFlags, expiresMs, version];
+    for (const [key, value, codec, clientFlags, expiresMs, version, delta, tag, id] of rows) {
+      const cells = [value, codec, clientFlags, expiresMs, version, delta];
       if (key == null) cursors.push(cursorOf(tag!.split(' ')));
       else if (tag == null) found.set(key, rowValueOf(withBytes(cells)));
       else letters.push({ id: BigInt(id!), name: key, change: changeOf(tag, bytesOf(key), withBytes(cells)) });
@@ -259,12 +280,22 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
   }
 
   async withoutDeadLetters(connection: PostgresConnection, keys: readonly Buffer[]): Promise<readonly Buffer[]> {
-    const live = new Set<string>();
-    for (let start = 0; start < keys.length; start += STATEMENT_ROWS_MAX) {
-      const some = keys.slice(start, start + STATEMENT_ROWS_MAX);
-      for (const [key] of (await connection.run(this.#sql.liveDeadLetters(some))).rows) live.add(key!);
-    }
+    const live = await this.#among(connection, keys, (some) => this.#sql.liveDeadLetters(some));
     return keys.filter((key) => !live.has(nameOf(key)));
+  }
+
+  /** The names of those of the keys that statements find. */
+  async #among(
+    connection: PostgresConnection,
+    keys: readonly Buffer[],
+    statement: (some: readonly Buffer[]) => Statement,
+  ): Promise<ReadonlySet<string>> {
+    const found = new Set<string>();
+    for (let start = 0; start < keys.length; start += STATEMENT_ROWS_MAX) {
+      const result = await connection.run(statement(keys.slice(start, start + STATEMENT_ROWS_MAX)));
+      for (const name of namesIn(result)) found.add(name);
+    }
+    return found;
   }
 
   #sweptEntries(rules: RuleSet): SweptTable<PostgresConnection> {
@@ -294,11 +325,11 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
 
   async listDeadLetters(connection: PostgresConnection, limit: number, after: bigint): Promise<KeptDeadLetter[]> {
     const { rows } = await connection.run(this.#sql.listDeadLetters(limit, after));
-    return rows.map(([id, kind, key, value, codec, clientFlags, expiresMs, version, ...rest]) => {
+    return rows.map(([id, kind, key, value, codec, clientFlags, expiresMs, version, delta, ...rest]) => {
       const [error, errorCode, cursor, addedMs, isSuperseded] = rest;
       return {
         id: BigInt(id!),
-        change: changeOf(kind!, bytesOf(key!), withBytes([value, codec, clientFlags, expiresMs, version])),
+        change: changeOf(kind!, bytesOf(key!), withBytes([value, codec, clientFlags, expiresMs, version, delta])),
         error: error!,
         errorCode: errorCode ?? undefined,
         cursor: cursorOf(cursor!.split(' ')),
@@ -321,6 +352,10 @@ function withBytes([value, ...numbers]: readonly (string | null | undefined)[]):
 /** How results name the row of a key. */
 function nameOf(key: Buffer): string {
   return `\\x${rowKeyOf(key).toString('hex')}`;
+}
+
+function namesIn({ rows }: Result): string[] {
+  return rows.map(([name]) => name!);
 }
 
 function cursorsOf({ rows }: Result): Cursor[] {

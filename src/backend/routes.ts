@@ -3,7 +3,7 @@
  * course of a batch (sql-backend.ts) asks for the parts of its changes, and writes each part to its table.
  */
 import type { Rule, RuleSet, TableRows } from '../rules/index.ts';
-import type { Change, DeadLetter, DeleteChange, RowValue, SetChange, TouchChange } from './backend.ts';
+import type { AddChange, Change, DeadLetter, DeleteChange, RowValue, SetChange, TouchChange } from './backend.ts';
 import type { NewestChanges } from './newest.ts';
 
 /** A table that gets changes of rows, sorted by key, in pieces. */
@@ -13,6 +13,7 @@ export interface RowTable<C> {
   remove(connection: C, deletes: readonly DeleteChange[]): Promise<unknown>;
   set(connection: C, sets: readonly SetChange[]): Promise<unknown>;
   touch(connection: C, touches: readonly TouchChange[]): Promise<unknown>;
+  add(connection: C, adds: readonly AddChange[]): Promise<unknown>;
 }
 
 /** A table of the user's own. */
@@ -35,7 +36,12 @@ export interface OwnKeys<C> {
 }
 
 interface MutablePart<C> extends TablePart<C> {
-  readonly changes: { readonly deletes: DeleteChange[]; readonly sets: SetChange[]; readonly touches: TouchChange[] };
+  readonly changes: {
+    readonly deletes: DeleteChange[];
+    readonly sets: SetChange[];
+    readonly touches: TouchChange[];
+    readonly adds: AddChange[];
+  };
 }
 
 export class Routes<C> {
@@ -61,15 +67,16 @@ export class Routes<C> {
   }
 
   /**
-   * The changes of each table: Cairn's first, the others in the order of their rules. `misfits`: sets that cannot
-   * become rows. Deletes and touches of keys that no row can have are left out, and touches of a table without expiry.
+   * The changes of each table: Cairn's first, the others in the order of their rules. `misfits`: sets and additions
+   * that cannot become rows. Deletes and touches of keys that no row can have are left out, and touches of a table
+   * without expiry.
    */
   split(changes: NewestChanges): { readonly parts: readonly TablePart<C>[]; readonly misfits: DeadLetter[] } {
     const misfits: DeadLetter[] = [];
     if (this.#own.size === 0) return { parts: [{ table: this.#entries, changes }], misfits };
     const parts = new Map<OwnTable<C> | undefined, MutablePart<C>>();
     for (const own of [undefined, ...this.#own.values()]) {
-      parts.set(own, { table: own ?? this.#entries, changes: { deletes: [], sets: [], touches: [] } });
+      parts.set(own, { table: own ?? this.#entries, changes: { deletes: [], sets: [], touches: [], adds: [] } });
     }
     const partOf = (change: Change): [OwnTable<C> | undefined, MutablePart<C>['changes']] => {
       const own = this.ownOf(change.key);
@@ -83,6 +90,12 @@ export class Routes<C> {
       const [own, its] = partOf(change);
       const misfit = own?.rows.prepare(change);
       if (misfit === undefined) its.sets.push(change);
+      else misfits.push({ change, error: misfit });
+    }
+    for (const change of changes.adds) {
+      const [own, its] = partOf(change);
+      const misfit = own?.rows.prepare(change);
+      if (misfit === undefined) its.adds.push(change);
       else misfits.push({ change, error: misfit });
     }
     for (const change of changes.touches) {

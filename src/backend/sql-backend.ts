@@ -2,11 +2,11 @@
  * An SQL server as a backend, transactional: the course of each call, which is the same for every server. The
  * statements are those of a dialect: postgres-sql.ts, mariadb-sql.ts.
  *
- * **The transaction of a batch**: the cursor, conditionally; deletes, sets, touches, each sorted by key, in pieces;
- * COMMIT. If the database refuses a change for good, the transaction is rolled back and done again with a savepoint
- * around each piece. A piece that fails is halved until the changes at fault stand alone; they go into the table of
- * dead letters. If one of them is of an atomic batch, the transaction is done once more without that batch, all of
- * which becomes dead letters.
+ * **The transaction of a batch**: the cursor, conditionally; deletes, sets, touches, additions, each sorted by key, in
+ * pieces; COMMIT. If the database refuses a change for good, the transaction is rolled back and done again with a
+ * savepoint around each piece. A piece that fails is halved until the changes at fault stand alone; they go into the
+ * table of dead letters. If one of them is of an atomic batch, the transaction is done once more without that batch,
+ * all of which becomes dead letters.
  *
  * **A connection that is cut** leaves at most one statement on its way, because each waits for the answer to the one
  * before. The database ends the transaction when it notices, or after `idleTimeoutMs`. `readCursors` locks the rows
@@ -34,7 +34,7 @@ import type {
 } from './backend.ts';
 import { mayMove } from './cursors.ts';
 import { halve, type Savepoints, type Step } from './halve.ts';
-import { type NewestChanges, newestChanges, type PieceBounds, piecesOf } from './newest.ts';
+import { type NewestChanges, newestChanges, type PieceBounds, piecesOf, withResults } from './newest.ts';
 import { refusal, unfit } from './own-errors.ts';
 import { Pool } from './pool.ts';
 import type { Routes, TablePart } from './routes.ts';
@@ -78,6 +78,8 @@ export interface SqlTables<C extends SqlConnection> {
   readonly routes: Routes<C>;
   /** Begins the transaction of a batch and moves its cursors; undefined: one of them is not where it has to be. */
   begin(connection: C, batch: WriteBatch, nowMs: number): Promise<{ readonly hasDeadLetters: boolean } | undefined>;
+  /** Whether a set or a delete of a key has been put aside, of some keys. */
+  covered(connection: C, keys: readonly Buffer[]): Promise<(key: Buffer) => boolean>;
   /** Tells earlier dead letters of the keys that these changes are newer. */
   settle(connection: C, changes: NewestChanges): Promise<void>;
   /** Adds rows of history; those that are there stay as they are. */
@@ -231,7 +233,7 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     perform: (step: Step) => Promise<unknown>,
     deadLetters: readonly DeadLetter[],
   ): Promise<WriteOutcome | 'again'> {
-    const { connection, tables, batch, changes, parts, atomic, isCommitting: wasRefusedAtCommit } = job;
+    const { connection, tables, batch, atomic, isCommitting: wasRefusedAtCommit } = job;
     const begun = await this.#orRefusal(tables.begin(connection, batch, this.#clock()));
     if (begun === undefined) {
       // Those that did move are back where they were.
@@ -242,6 +244,7 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     }
     // A constraint that is checked at COMMIT names no change.
     if (wasRefusedAtCommit) await tables.checkAtOnce?.(connection);
+    const { changes, parts } = begun.hasDeadLetters ? await this.#overLetters(job) : job;
     const applied = parts.map((part) => ({ ...part, changes: atomic.without(part.changes) }));
     for (const step of stepsOf(connection, tables.boundsOn(connection), applied)) await perform(step);
     if (atomic.learn(deadLetters)) {
@@ -255,6 +258,17 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     job.isCommitting = true;
     await tables.commit(connection);
     return { kind: 'committed', deadLetters: aside };
+  }
+
+  /** The row that an addition was made to is not there while a set of its key is put aside: it is one of its result. */
+  async #overLetters({ connection, tables, changes, parts }: Job<C>): Promise<Pick<Job<C>, 'changes' | 'parts'>> {
+    const keys = changes.adds.map(({ key }) => key);
+    if (keys.length === 0) return { changes, parts };
+    const isCovered = await tables.covered(connection, keys);
+    return {
+      changes: withResults(changes, isCovered),
+      parts: parts.map((part) => ({ ...part, changes: withResults(part.changes, isCovered) })),
+    };
   }
 
   async sweep(piece: SweepPiece): Promise<Swept | undefined> {
@@ -351,6 +365,7 @@ function* stepsOf<C extends SqlConnection>(
     for (const some of piecesOf(changes.touches, boundsOf(part))) {
       yield step(some, (each) => table.touch(connection, each));
     }
+    for (const some of piecesOf(changes.adds, boundsOf(part))) yield step(some, (each) => table.add(connection, each));
   }
 }
 

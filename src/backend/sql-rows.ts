@@ -8,6 +8,8 @@ import type { Change, Cursor, RowValue } from './backend.ts';
 
 export const CURSOR_COLUMNS = 'lane, lane_count, log_id, position, epoch, writer';
 export const VALUE_COLUMNS = 'value, codec, client_flags, expires_ms, version';
+/** Those, and what an addition adds. */
+export const LETTER_COLUMNS = `${VALUE_COLUMNS}, delta`;
 
 /** Keys of a load. PostgreSQL: each is a parameter twice, and a statement can have 65,535. */
 export const LOAD_KEYS_MAX = 16_384;
@@ -54,22 +56,28 @@ export function rowValueOf([value, codec, clientFlags, expiresMs, version]: read
   };
 }
 
-/** The cells of {@link VALUE_COLUMNS} of a dead letter. */
+/** The cells of {@link VALUE_COLUMNS} of a change. */
 export function changeCells(change: Change): (Buffer | number | bigint | null)[] {
-  const isSet = change.kind === 'set';
+  const hasValue = 'value' in change;
   return [
-    isSet ? change.value : null,
-    isSet ? change.codec : null,
-    isSet ? BigInt(change.clientFlags) : null,
+    hasValue ? change.value : null,
+    hasValue ? change.codec : null,
+    hasValue ? BigInt(change.clientFlags) : null,
     change.kind === 'delete' ? null : BigInt(change.expiresWallMs),
     signed(change.version),
   ];
 }
 
+/** The cells of {@link LETTER_COLUMNS} of a change. What was added is text: it may have 65 bits. */
+export function letterCells(change: Change): (Buffer | number | bigint | string | null)[] {
+  return [...changeCells(change), change.kind === 'add' ? String(change.delta) : null];
+}
+
 /** The change of a dead letter from the same cells. */
 export function changeOf(kind: string, key: Buffer, cells: readonly FoundCell[]): Change {
   if (kind === 'set') return { kind, key, ...rowValueOf(cells) };
-  const [, , , expiresMs, version] = cells;
+  const [, , , expiresMs, version, delta] = cells;
+  if (kind === 'add') return { kind, key, ...rowValueOf(cells), delta: BigInt(String(delta)) };
   if (kind === 'delete') return { kind, key, version: unsigned(version) };
   return { kind: 'touch', key, expiresWallMs: Number(expiresMs), version: unsigned(version) };
 }

@@ -51,7 +51,17 @@ function layoutsOf(tables: SqliteTableNames, hasHistory: boolean): [string, Layo
   const cursor = CURSOR_COLUMNS.split(', ').map((column) => `${column} INTEGER NOT NULL`);
   const entries = [key, ...value.map((column) => `${column} NOT NULL`), version];
   const letters = [
-    ...['id INTEGER NOT NULL', kind, key, ...value, version, 'error TEXT NOT NULL', 'error_code TEXT', ...cursor],
+    ...[
+      'id INTEGER NOT NULL',
+      kind,
+      key,
+      ...value,
+      version,
+      'delta TEXT',
+      'error TEXT NOT NULL',
+      'error_code TEXT',
+      ...cursor,
+    ],
     ...['added_ms INTEGER NOT NULL', 'superseded INTEGER NOT NULL DEFAULT 0'],
   ];
   const history = [key, version, kind, ...value, 'logged_ms INTEGER NOT NULL'];

@@ -29,9 +29,10 @@ import type {
   WriteBatch,
   WriteOutcome,
 } from './backend.ts';
+import { NoNumber, numberOf } from './counter.ts';
 import { mayMove, movesOf } from './cursors.ts';
 import { alive, applied } from './dead-letters.ts';
-import { type NewestChanges, newestChanges } from './newest.ts';
+import { type NewestChanges, newestChanges, withResults } from './newest.ts';
 import { classOfOwn, refusal } from './own-errors.ts';
 import {
   CURSOR_COLUMNS,
@@ -39,6 +40,8 @@ import {
   changeOf,
   cursorCells,
   cursorOf,
+  LETTER_COLUMNS,
+  letterCells,
   rowValueOf,
   SCAN_ROWS,
   SCAN_VALUE_BYTES_MAX,
@@ -73,6 +76,7 @@ export interface SqliteOptions {
 
 const CURSOR_NAMES = CURSOR_COLUMNS.split(', ');
 const VALUE_NAMES = VALUE_COLUMNS.split(', ');
+const LETTER_NAMES = LETTER_COLUMNS.split(', ');
 
 /** By SQLite's primary result code. All others are transient. */
 const CLASSES: Readonly<Record<number, ErrorClass>> = {
@@ -277,7 +281,7 @@ export class SqliteBackend implements Backend {
 
   async write(batch: WriteBatch): Promise<WriteOutcome> {
     const opened = this.#ready();
-    const changes = newestChanges(batch.changes);
+    const newest = newestChanges(batch.changes);
     return this.#inTransaction(opened, 'BEGIN IMMEDIATE', (): WriteOutcome => {
       const cursor = mayMove(this.#cursorsIn(opened), batch);
       if (!cursor.isFree) return { kind: 'moved', found: cursor.found };
@@ -285,6 +289,7 @@ export class SqliteBackend implements Backend {
       const cells = cursorCells(batch.to);
       opened.database.exec('SAVEPOINT changes; SAVEPOINT batch');
       const [live] = opened.prepare(`SELECT 1 FROM ${this.#tables.letters} WHERE superseded = 0 LIMIT 1`).all();
+      const changes = live === undefined ? newest : withResults(newest, (key) => this.#isCovered(opened, key));
       const deadLetters = this.#applyAll(opened, changes);
       if (live !== undefined) this.#settle(opened, changes);
       for (const { change, error } of deadLetters) this.#addDeadLetter(opened, change, error, cells);
@@ -315,7 +320,7 @@ export class SqliteBackend implements Backend {
     }
   }
 
-  #apply(opened: Opened, { deletes, sets, touches }: NewestChanges): DeadLetter[] {
+  #apply(opened: Opened, { deletes, sets, touches, adds }: NewestChanges): DeadLetter[] {
     const deadLetters: DeadLetter[] = [];
     const attempt = (change: Change, statement: SqliteStatement, ...cells: SqliteCell[]): void => {
       try {
@@ -339,29 +344,46 @@ export class SqliteBackend implements Backend {
     }
     const touch = opened.prepare(`UPDATE ${this.#tables.entries} SET expires_ms = ?, version = ? WHERE key = ?`);
     for (const change of touches) attempt(change, touch, change.expiresWallMs, signed(change.version), change.key);
+    const find = opened.prepare(`SELECT ${VALUE_COLUMNS} FROM ${this.#tables.entries} WHERE key = ?`);
+    for (const change of adds) {
+      const [found] = find.all(change.key);
+      const row = found === undefined ? undefined : rowValueOf(cellsOf(found, VALUE_NAMES));
+      if (row !== undefined && numberOf(row.value) === undefined) {
+        deadLetters.push({ change, error: new NoNumber() });
+        continue;
+      }
+      const { value, codec, clientFlags, expiresWallMs, version } = applied(row, change)!;
+      attempt(change, set, change.key, value, codec, clientFlags, expiresWallMs, signed(version));
+    }
     return deadLetters;
   }
 
+  /** Whether a set or a delete of the key is put aside. */
+  #isCovered(opened: Opened, key: Buffer): boolean {
+    const command = `SELECT 1 FROM ${this.#tables.letters} WHERE superseded = 0 AND kind IN ('set', 'delete') AND key = ? LIMIT 1`;
+    return opened.prepare(command).all(key).length > 0;
+  }
+
   /** Tells earlier dead letters of the keys that these changes are newer. */
-  #settle(opened: Opened, { deletes, sets, touches }: NewestChanges): void {
+  #settle(opened: Opened, { deletes, sets, touches, adds }: NewestChanges): void {
     const command = `UPDATE ${this.#tables.letters} SET superseded = 1 WHERE superseded = 0 AND key = ?`;
     for (const { key } of [...deletes, ...sets]) opened.prepare(command).run(key);
-    for (const { key, expiresWallMs, version } of touches) {
+    for (const { key, expiresWallMs, version } of [...touches, ...adds]) {
       opened.prepare(`${command} AND kind = 'touch'`).run(key);
       opened
         .prepare(
-          `UPDATE ${this.#tables.letters} SET expires_ms = ?, version = ? WHERE superseded = 0 AND kind = 'set' AND key = ?`,
+          `UPDATE ${this.#tables.letters} SET expires_ms = ?, version = ? WHERE superseded = 0 AND kind IN ('set', 'add') AND key = ?`,
         )
         .run(expiresWallMs, signed(version), key);
     }
   }
 
   #addDeadLetter(opened: Opened, change: Change, error: Error, cursor: readonly SqliteCell[]): void {
-    const columns = `kind, key, ${VALUE_COLUMNS}, error, error_code, ${CURSOR_COLUMNS}, added_ms`;
+    const columns = `kind, key, ${LETTER_COLUMNS}, error, error_code, ${CURSOR_COLUMNS}, added_ms`;
     const cells: SqliteCell[] = [
       change.kind,
       change.key,
-      ...changeCells(change),
+      ...letterCells(change),
       error.message,
       String((error as { code?: unknown }).code),
       ...cursor,
@@ -392,7 +414,7 @@ export class SqliteBackend implements Backend {
     const [found] = opened.prepare(`SELECT ${VALUE_COLUMNS} FROM ${this.#tables.entries} WHERE key = ?`).all(key);
     const letters = opened
       .prepare(
-        `SELECT kind, key, ${VALUE_COLUMNS} FROM ${this.#tables.letters} WHERE superseded = 0 AND key = ? ORDER BY id`,
+        `SELECT kind, key, ${LETTER_COLUMNS} FROM ${this.#tables.letters} WHERE superseded = 0 AND key = ? ORDER BY id`,
       )
       .all(key);
     let row = found === undefined ? undefined : rowValueOf(cellsOf(found, VALUE_NAMES));
@@ -480,5 +502,5 @@ function cursorIn(row: SqliteRow): Cursor {
 }
 
 function letterIn(row: SqliteRow): Change {
-  return changeOf(row['kind'] as string, row['key'] as Buffer, cellsOf(row, VALUE_NAMES));
+  return changeOf(row['kind'] as string, row['key'] as Buffer, cellsOf(row, LETTER_NAMES));
 }

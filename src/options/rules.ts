@@ -69,6 +69,7 @@ export interface CheckedRule {
   readonly clientFlags: string | undefined;
   readonly deleteOnExpire: boolean | undefined;
   readonly coalesce: boolean;
+  readonly counter: boolean;
 }
 
 const OF_TABLES = ['key', 'value', 'expiresAt', 'version', 'clientFlags'] as const;
@@ -78,11 +79,16 @@ export function ruleOf(checked: CheckedRule, given: RuleOptions, name: string): 
   const { prefix: its, skip, table: own, key, value: where, expiresAt, version, clientFlags } = checked;
   if (skip && checked.deleteOnExpire) throw misplaced(`Expected ${name} to have either skip or deleteOnExpire`);
   if (skip && !checked.coalesce) throw misplaced(`Expected ${name} to have either skip or coalesce: false`);
+  if (skip && checked.counter) throw misplaced(`Expected ${name} to have either skip or counter`);
+  if (checked.counter && own !== undefined && where?.kind !== 'whole') {
+    throw misplaced(`The option ${name}.counter needs the column of the number: give value: { column: '...' } too`);
+  }
   const history = checked.coalesce ? {} : ({ history: true } as const);
+  const counter = checked.counter ? ({ counter: true } as const) : {};
   if (own === undefined) {
     const other = OF_TABLES.find((each) => given[each] !== undefined);
     if (other !== undefined) throw misplaced(`The option ${name}.${other} is for a rule with a table: give table too`);
-    return { prefix: its, skip, ...history, deleteOnExpire: checked.deleteOnExpire ?? !skip };
+    return { prefix: its, skip, ...history, ...counter, deleteOnExpire: checked.deleteOnExpire ?? !skip };
   }
   if (skip) throw misplaced(`Expected ${name} to have either skip or table`);
   if (key === undefined) throw misplaced(`Expected ${name} to name the key columns of ${show(own)}: give key too`);
@@ -93,6 +99,7 @@ export function ruleOf(checked: CheckedRule, given: RuleOptions, name: string): 
     prefix: its,
     skip,
     ...history,
+    ...counter,
     deleteOnExpire: checked.deleteOnExpire ?? false,
     own: {
       ...{ table: own, key, value: where ?? { kind: 'fields' } },

@@ -37,6 +37,12 @@ export function resolveStoreOptions(
         `The rule for ${show(kept.prefix)} keeps every write (coalesce: false), and mode 'read-through' writes nothing`,
       );
     }
+    const counting = rules.find(({ counter }) => counter);
+    if (counting !== undefined) {
+      throw misplaced(
+        `The rule for ${show(counting.prefix)} adds to rows (counter: true), and mode 'read-through' writes nothing`,
+      );
+    }
   } else if (!hasLog) {
     throw misplaced(
       `A cache that changes its database keeps each change in a log until it is there: give data, the directory of the log, or mode: 'read-through'`,

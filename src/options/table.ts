@@ -245,6 +245,11 @@ export const RULE_OPTIONS = {
     default: 'true',
     doc: '`false`: every write is kept, too, as a row of the table `cairn_history`',
   },
+  counter: {
+    check: kinds.yesOrNo(false),
+    default: 'false',
+    doc: '`incr` and `decr` add to the row, so that what other programs add to it stays: [counters](#counters)',
+  },
   table: {
     check: ofRules.table,
     default: "Cairn's own",

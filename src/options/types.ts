@@ -151,6 +151,11 @@ export interface RuleOptions {
    */
   coalesce?: boolean;
   /**
+   * True: `incr` and `decr` of these keys add to the row, so that what other programs add to it stays. Default false:
+   * the row gets the result.
+   */
+  counter?: boolean;
+  /**
    * A table of yours that has the rows of these keys, with its schema if it has one: `'shop.users'`. It is never made
    * or changed. Default: the table that Cairn makes.
    */

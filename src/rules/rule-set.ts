@@ -56,6 +56,16 @@ export class RuleSet {
     return this.rules.some(({ history }) => history);
   }
 
+  /** Whether `incr` and `decr` of the key add to its row. */
+  counts(key: Buffer): boolean {
+    return this.of(key).counter === true;
+  }
+
+  /** A rule of counters, if there is one. */
+  get counterRule(): Rule | undefined {
+    return this.rules.find(({ counter }) => counter);
+  }
+
   /** Whether a row of the key in Cairn's table is removed when it has expired. */
   sweeps(key: Buffer): boolean {
     const { deleteOnExpire, own } = this.of(key);

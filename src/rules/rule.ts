@@ -6,6 +6,8 @@ export interface Rule {
   readonly skip: boolean;
   /** Every write is kept, too, as a row of the table of history. */
   readonly history?: true;
+  /** `incr` and `decr` add to the row, so that what other writers add to it stays. */
+  readonly counter?: true;
   /** Rows that have expired are removed. */
   readonly deleteOnExpire: boolean;
   /** The user's own table, which has the rows of these keys; left out: Cairn's table of entries. */

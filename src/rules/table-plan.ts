@@ -44,6 +44,8 @@ export interface TablePlan {
 /** Kinds that a key can have. Others merge texts that differ, or have no one text for each value. */
 const KEY_KINDS: readonly (ColumnKind | undefined)[] = ['bytes', 'text', 'integer', 'uuid'];
 const WHOLE_KINDS: readonly (ColumnKind | undefined)[] = ['bytes', 'text', 'json', 'integer'];
+/** Of a rule of counters. */
+const COUNTER_KINDS: readonly (ColumnKind | undefined)[] = ['integer', 'decimal'];
 
 /** The plan, or the reasons against it. `name`: of the table, as messages name it. */
 export function planTable(rule: Rule, own: OwnTableRule, name: string, found: FoundTable): TablePlan | string[] {
@@ -86,10 +88,11 @@ export function planTable(rule: Rule, own: OwnTableRule, name: string, found: Fo
   const { value: given } = own;
   const unsupported = ({ kind, type }: FoundColumn): string | undefined =>
     kind === undefined || kind === 'bytes' ? `has the type ${type}, which no value of JSON stands for` : undefined;
+  const wholeKinds = rule.counter ? COUNTER_KINDS : WHOLE_KINDS;
   const value =
     given.kind === 'whole'
-      ? picked([given.column], 'a value', ({ kind, type }) =>
-          WHOLE_KINDS.includes(kind) ? undefined : `has the type ${type}`,
+      ? picked([given.column], rule.counter ? 'a counter' : 'a value', ({ kind, type }) =>
+          wholeKinds.includes(kind) ? undefined : `has the type ${type}`,
         )
       : picked(
           given.columns ??

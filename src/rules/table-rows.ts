@@ -65,9 +65,9 @@ export class TableRows {
     }
   }
 
-  /** The cells of a set that was prepared. */
+  /** The cells of a set. Where it was prepared, they are at hand. */
   cellsOf(set: Entry): readonly Cell[] {
-    return this.#prepared.get(set)!;
+    return this.#prepared.get(set) ?? this.cells(set);
   }
 
   /**
@@ -149,6 +149,8 @@ export class TableRows {
         break;
       default: {
         const digits = value.toString('latin1');
+        // Of a counter: any whole number that a cache counts.
+        if (column.kind === 'decimal' && /^\d{1,20}$/.test(digits)) return digits;
         if ((codec === Codec.number || codec === Codec.raw) && fitsBits(digits, column.bits)) return digits;
       }
     }

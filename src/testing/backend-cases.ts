@@ -10,6 +10,7 @@
  */
 
 import type { CaseText } from './case.ts';
+import { counterCases, counterLetterCases } from './counter-cases.ts';
 import { cursorCases } from './cursor-cases.ts';
 import { cutCases } from './cut-cases.ts';
 import { deadLetterCases } from './dead-letter-cases.ts';
@@ -40,8 +41,9 @@ export function backendCases(
     ...laneCases,
     ...rowCases,
     ...randomCases,
+    ...counterCases,
     ...endCases,
-    ...(harness.refuse === undefined ? [] : deadLetterCases),
+    ...(harness.refuse === undefined ? [] : [...deadLetterCases, ...counterLetterCases]),
     ...(harness.sweeps ? sweepCases : []),
     ...(harness.sweeps && harness.refuse !== undefined ? sweptLetterCases : []),
     ...(harness.makeCuttable === undefined ? [] : cutCases),

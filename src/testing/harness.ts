@@ -1,6 +1,19 @@
 /** What a backend has to bring to be tested, and what the tests share. */
 import assert from 'node:assert/strict';
-import type { Backend, BackendLevel, Change, Cursor, Loaded, Row, RowValue, WriteOutcome } from '../backend/index.ts';
+import type {
+  AddChange,
+  Backend,
+  BackendLevel,
+  Change,
+  Cursor,
+  DeleteChange,
+  Loaded,
+  Row,
+  RowValue,
+  SetChange,
+  TouchChange,
+  WriteOutcome,
+} from '../backend/index.ts';
 
 /**
  * A database for tests. Each case begins with `reset`, and closes the backends that it has made.
@@ -119,17 +132,41 @@ export function bytes(key: Buffer | string): Buffer {
 
 let lastVersion = 1n << 32n;
 
-export function set(key: Buffer | string, value: Buffer | string, more: Partial<RowValue> = {}): Change & Row {
+export function set(key: Buffer | string, value: Buffer | string, more: Partial<RowValue> = {}): SetChange {
   const rest = { codec: 2, clientFlags: 0, expiresWallMs: 0, version: ++lastVersion, ...more };
   return { kind: 'set', key: bytes(key), value: bytes(value), ...rest } as const;
 }
 
-export function remove(key: Buffer | string): Change {
+export function remove(key: Buffer | string): DeleteChange {
   return { kind: 'delete', key: bytes(key), version: ++lastVersion };
 }
 
-export function touch(key: Buffer | string, expiresWallMs: number): Change {
+export function touch(key: Buffer | string, expiresWallMs: number): TouchChange {
   return { kind: 'touch', key: bytes(key), expiresWallMs, version: ++lastVersion };
+}
+
+/** `result`: as the cache saw it. */
+export function add(
+  key: Buffer | string,
+  delta: bigint,
+  result: bigint | number,
+  more: Partial<RowValue> = {},
+): AddChange {
+  return { ...set(key, `${result}`, { codec: 4, ...more }), kind: 'add', delta };
+}
+
+function holdsNumber(row: RowValue | undefined): boolean {
+  return row !== undefined && /^\s*\+?\d+(\s|$)/.test(row.value.toString('latin1')) && numberIn(row.value) < 2n ** 64n;
+}
+
+function numberIn(value: Buffer): bigint {
+  return BigInt(/\d+/.exec(value.toString('latin1'))![0]);
+}
+
+// Modulo 2^64, and not below 0.
+function sumOf(value: Buffer, delta: bigint): Buffer {
+  const sum = numberIn(value) + delta;
+  return Buffer.from(String(sum < 0n ? 0n : BigInt.asUintN(64, sum)));
 }
 
 /** What the rows have to be, kept in a Map. */
@@ -142,15 +179,23 @@ export class RowsModel {
       const { version } = change;
       const row = this.#rows.get(name);
       if (change.kind === 'delete') this.#rows.delete(name);
-      else if (change.kind === 'set') {
+      else if (change.kind === 'set' || (change.kind === 'add' && !holdsNumber(row))) {
         const { value, codec, clientFlags, expiresWallMs } = change;
         this.#rows.set(name, { value, codec, clientFlags, expiresWallMs, version });
-      } else if (row !== undefined) this.#rows.set(name, { ...row, expiresWallMs: change.expiresWallMs, version });
+      } else if (row !== undefined) {
+        const value = change.kind === 'add' ? sumOf(row.value, change.delta) : row.value;
+        this.#rows.set(name, { ...row, value, expiresWallMs: change.expiresWallMs, version });
+      }
     }
   }
 
+  /** The row, though it may have expired. */
+  stored(key: Buffer): RowValue | undefined {
+    return this.#rows.get(key.toString('latin1'));
+  }
+
   row(key: Buffer, nowMs: number): RowValue | undefined {
-    const row = this.#rows.get(key.toString('latin1'));
+    const row = this.stored(key);
     return row !== undefined && (row.expiresWallMs === 0 || row.expiresWallMs > nowMs) ? row : undefined;
   }
 

@@ -1,26 +1,20 @@
 /**
- * The changes that a batch will make, coalesced: of each key only the newest, as the records of the log say it.
+ * The changes that a batch will make, coalesced: of each key one, as `joined` of backend/newest.ts makes it of two.
  *
- * | the batch has | and a record comes | the batch then has                         |
- * |---------------|--------------------|--------------------------------------------|
- * | anything      | set                | that set                                   |
- * | anything      | delete             | that delete                                |
- * | nothing       | touch              | that touch: the row keeps its value        |
- * | a set         | touch              | the set with the expiry of the touch       |
- * | a touch       | touch              | the later touch                            |
- * | a delete      | touch              | the delete: a touch makes no entry         |
+ * **Counters.** A record of `incr` or `decr` says what was added. Of a key of a counter rule it is an addition; of
+ * other keys, as a record without that, a set.
  *
  * **Atomic batches.** The entry of the log that has one is added as a whole, so all parts are in one batch here. They
  * have a number in common (`Change.atomic`), by which a database that refuses one of them refuses all. A change that
  * takes the place of a part takes its number too: otherwise the part would be lost alone if the change is refused. If
  * it has one itself, the two batches become one.
  *
- * **History.** Of keys whose rule says so, every record is kept beside that, as it is.
+ * **History.** Of keys whose rule says so, every record is kept beside that, as it is; of counters the results.
  *
  * Clears change no row. Neither does the second copy of a record (passed.ts), nor a record of a key that a rule skips.
  * Evictions and expiries leave no record; a row of an expired entry says by its expiry that it is a miss.
  */
-import type { Change, HistoryRow } from '../backend/index.ts';
+import { type Change, deltaOf, type HistoryRow, joined, numberOf } from '../backend/index.ts';
 import { RecordKind, RecordReader } from '../request/record.ts';
 import type { RuleSet } from '../rules/index.ts';
 import type { PassedVersions } from './passed.ts';
@@ -93,13 +87,18 @@ export class Changes {
     if (this.#rules?.writes(record.key) === false) return false;
     this.#recordCount++;
     if (this.#keepsHistory && this.#rules!.keepsHistory(record.key)) {
-      const row = { ...this.#changeOf(record, undefined), loggedWallMs };
+      const row = { ...changeOf(record), loggedWallMs };
       this.#history.push(row);
       this.#bytes += bytesOf(row);
     }
     const name = record.key.toString('latin1');
     const before = this.#byKey.get(name);
-    const change = this.#groups.place(this.#changeOf(record, before), record.batch?.id, before?.atomic);
+    const after = this.#rules?.counts(record.key) ? asAddition(changeOf(record), record.delta) : changeOf(record);
+    const change = this.#groups.place(
+      before === undefined ? after : joined(before, after),
+      record.batch?.id,
+      before?.atomic,
+    );
     if (before !== undefined) {
       this.#bytes -= bytesOf(before);
       this.#byKey.delete(name);
@@ -107,23 +106,6 @@ export class Changes {
     this.#bytes += bytesOf(change);
     this.#byKey.set(name, change);
     return true;
-  }
-
-  #changeOf(record: RecordReader, before: Change | undefined): Change {
-    const { kind, key, version } = record;
-    const expiresWallMs = Number(record.expiresWallMs);
-    switch (kind) {
-      case RecordKind.set: {
-        const { value, codec, clientFlags } = record;
-        return { kind: 'set', key, value, codec, clientFlags, expiresWallMs, version };
-      }
-      case RecordKind.touch:
-        if (before?.kind === 'delete') return before;
-        if (before?.kind === 'set') return { ...before, expiresWallMs, version };
-        return { kind: 'touch', key, expiresWallMs, version };
-      default:
-        return { kind: 'delete', key, version };
-    }
   }
 
   // Lets the buffers of the log go: of most of their records another is newer.
@@ -134,13 +116,35 @@ export class Changes {
   }
 }
 
+function changeOf(record: RecordReader): Exclude<Change, { kind: 'add' }> {
+  const { kind, key, version } = record;
+  const expiresWallMs = Number(record.expiresWallMs);
+  switch (kind) {
+    case RecordKind.set: {
+      const { value, codec, clientFlags } = record;
+      return { kind: 'set', key, value, codec, clientFlags, expiresWallMs, version };
+    }
+    case RecordKind.touch:
+      return { kind: 'touch', key, expiresWallMs, version };
+    default:
+      return { kind: 'delete', key, version };
+  }
+}
+
+/** `difference`: what was added, modulo 2^64, if it was. */
+function asAddition(change: Change, difference: bigint | undefined): Change {
+  if (change.kind !== 'set' || difference === undefined) return change;
+  const result = numberOf(change.value);
+  return result === undefined ? change : { ...change, kind: 'add', delta: deltaOf(result, difference) };
+}
+
 function copyOf<C extends Change>(change: C): C {
   const key = Buffer.from(change.key);
-  return change.kind === 'set' ? { ...change, key, value: Buffer.from(change.value) } : { ...change, key };
+  return 'value' in change ? { ...change, key, value: Buffer.from(change.value) } : { ...change, key };
 }
 
 function bytesOf(change: Change): number {
-  return CHANGE_BYTES + change.key.length + (change.kind === 'set' ? change.value.length : 0);
+  return CHANGE_BYTES + change.key.length + ('value' in change ? change.value.length : 0);
 }
 
 /** The atomic batches of the changes: each has a number, and several may have become one. */

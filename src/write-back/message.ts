@@ -72,7 +72,7 @@ export interface DeadLetterNotice {
   readonly kind: 'dead-letter';
   /** Text if it is UTF-8. */
   readonly key: string | Buffer;
-  readonly change: 'set' | 'delete' | 'touch';
+  readonly change: 'set' | 'delete' | 'touch' | 'add';
   readonly version: bigint;
   readonly cause: unknown;
 }

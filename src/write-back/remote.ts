@@ -59,7 +59,7 @@ export function keptFrom(cloned: unknown): readonly KeptDeadLetter[] {
     const key = Buffer.from(change.key);
     return {
       ...letter,
-      change: change.kind === 'set' ? { ...change, key, value: Buffer.from(change.value) } : { ...change, key },
+      change: 'value' in change ? { ...change, key, value: Buffer.from(change.value) } : { ...change, key },
     };
   });
 }

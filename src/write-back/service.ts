@@ -2,7 +2,7 @@
  * A writer at work for a keeper, in whichever thread: takes commands, tells what happens, keeps the numbers. The
  * keeper's file says who starts it.
  */
-import type { DeadLetter } from '../backend/index.ts';
+import { checkCounters, type DeadLetter } from '../backend/index.ts';
 import { type Looker, lookers } from '../native/wake.ts';
 import { AtomicBatches, type BackedHandle, type LoadHandle } from '../native.ts';
 import { RuleSet } from '../rules/index.ts';
@@ -79,6 +79,7 @@ export class WriterService {
       connect: async () => {
         const backend = await connect();
         const isWhole = backend.level === 'transactional';
+        if (rules !== undefined) checkCounters(backend, rules);
         handle.setAtomicBatches(isWhole ? AtomicBatches.allowed : AtomicBatches.refused);
         return backend;
       },

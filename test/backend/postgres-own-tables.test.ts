@@ -1,10 +1,10 @@
 // Tables of the user's own in PostgreSQL, on a real server of the test's own.
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { Change, SweepPlace } from '../../src/backend/index.ts';
+import type { Change, SetChange, SweepPlace, TouchChange } from '../../src/backend/index.ts';
 import { Codec } from '../../src/request/codec.ts';
 import type { Rule } from '../../src/rules/index.ts';
-import { compare, Draw, RowsModel, remove, type Subject, set, touch } from '../../src/testing/harness.ts';
+import { add, compare, Draw, RowsModel, remove, type Subject, set, touch } from '../../src/testing/harness.ts';
 import { describeHistory } from '../conformance/history.ts';
 import { CuttingProxy, POSTGRES_WIRE } from '../support/cutting-proxy.ts';
 import { withCode } from '../support/errors.ts';
@@ -385,12 +385,86 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
     expect(await server.query('SELECT count(*)::int FROM users')).toEqual([{ count: 0 }]);
   });
 
+  describe('a counter', () => {
+    const rule = (own: object = {}): Rule => ({
+      ...ownRule('n:', { table: 'counters', value: { kind: 'whole', column: 'n' }, ...own }),
+      counter: true,
+    });
+
+    test('adds to its column, and keeps what another program has added', async () => {
+      await server.query(`CREATE TABLE counters (id integer PRIMARY KEY, n bigint, until bigint, changed bigint);
+        INSERT INTO counters VALUES (1, 100), (2, 5), (3, NULL), (4, -5), (5, -5)`);
+      const subject = await opened([rule({ expiresAt: 'until', version: 'changed' })]);
+      const changes = [
+        add('n:1', 7n, 8, { expiresWallMs: 5 }),
+        add('n:2', -7n, 0),
+        add('n:3', 7n, 8),
+        add('n:4', 3n, 3),
+        add('n:5', -3n, 3),
+        add('n:6', 7n, 8, { expiresWallMs: 9 }),
+      ];
+      expect((await subject.write(...changes)).deadLetters).toEqual([]);
+      const numbers = ['107', '0', '8', '-2', '-5', '8'];
+      expect((await rowsOf('counters')).map(({ n }) => String(n))).toEqual(numbers);
+      expect((await rowsOf('counters')).map(({ until }) => Number(until))).toEqual([5, 0, 0, 0, 0, 9]);
+      await server.query('UPDATE counters SET n = n + 1000 WHERE id = 1; DELETE FROM counters WHERE id = 6');
+      await subject.write(add('n:1', 1n, 9), add('n:6', 1n, 9));
+      expect(await subject.texts('n:1', 'n:6')).toEqual(['1108', '9']);
+    });
+
+    test('is a dead letter where the column cannot have the sum, and others are committed', async () => {
+      await server.query(`CREATE TABLE counters (id integer PRIMARY KEY, n smallint NOT NULL);
+        INSERT INTO counters SELECT i, 32000 FROM generate_series(1, 40) AS i`);
+      const subject = await opened([rule()]);
+      const changes = Array.from({ length: 40 }, (_, i) => add(`n:${i + 1}`, i === 20 ? 1000n : 1n, 5));
+      const { deadLetters } = await subject.write(...changes, add('n:50', 1n, 70_000), add('n:x', 1n, 1));
+      expect(deadLetters.map(({ change }) => String(change.key)).sort()).toEqual(['n:21', 'n:50', 'n:x']);
+      const found = await rowsOf('counters');
+      expect(found.map(({ n }) => n)).toEqual(Array.from({ length: 40 }, (_, i) => (i === 20 ? 32_000 : 32_001)));
+      // As if the sum were there.
+      expect(await subject.texts('n:21', 'n:50', 'n:20')).toEqual(['33000', '70000', '32001']);
+    });
+
+    test('takes a column of decimals, and goes round at 2^64', async () => {
+      await server.query(`CREATE TABLE counters (id integer PRIMARY KEY, n numeric(30, 0));
+        INSERT INTO counters VALUES (1, 18446744073709551615), (2, 18446744073709551616)`);
+      const subject = await opened([rule()]);
+      await subject.write(
+        add('n:1', 3n, 2),
+        add('n:2', 3n, 2),
+        set('n:3', '18446744073709551615', { codec: Codec.number }),
+      );
+      expect((await rowsOf('counters')).map(({ n }) => n)).toEqual([
+        '2',
+        '18446744073709551619',
+        '18446744073709551615',
+      ]);
+      expect(await subject.texts('n:3')).toEqual(['18446744073709551615']);
+    });
+
+    test('is added once to each of thousands of rows, some of which are not there, by text keys of two columns', async () => {
+      await server.query(`CREATE TABLE counters (a text, id text, n integer NOT NULL, PRIMARY KEY (a, id));
+        INSERT INTO counters SELECT 'x', i::text, 1000 FROM generate_series(0, 2999, 2) AS i`);
+      const subject = await opened([rule({ key: ['a', 'id'] })]);
+      await subject.write(...Array.from({ length: 3000 }, (_, i) => add(`n:x:${i}`, BigInt(i), i + 5)));
+      const found = await server.query('SELECT id::int, n FROM counters ORDER BY id::int');
+      expect(found).toEqual(Array.from({ length: 3000 }, (_, id) => ({ id, n: id % 2 === 0 ? 1000 + id : id + 5 })));
+    });
+
+    test('needs a column of numbers', async () => {
+      await server.query('CREATE TABLE counters (id integer PRIMARY KEY, n text)');
+      await expect(opened([rule()])).rejects.toThrow(
+        withCode('ERR_BACKEND_UNFIT', /counters\.n has the type text: it cannot be a counter/),
+      );
+    });
+  });
+
   test('rows of history are added with their batch, also those of values that do not fit', async () => {
     await server.query(USERS);
     const rule = { ...ownRule('user:', { table: 'users' }), history: true as const };
     const subject = await opened([rule]);
     const long = `user:${'x'.repeat(3000)}`;
-    const logged = (change: Change, loggedWallMs: number) => ({ ...change, loggedWallMs });
+    const logged = (change: SetChange | TouchChange, loggedWallMs: number) => ({ ...change, loggedWallMs });
     const changes = [setJson('user:1', { name: 'Ada' }), setJson('user:2', 'no object'), setJson(long, {})];
     const history = [
       logged(setJson('user:1', { name: 'A' }), 1_900_000_000_123),

@@ -2,7 +2,7 @@
 // in the transaction of its batch, once.
 
 import { describe, expect, test } from 'vitest';
-import type { Change, HistoryRow } from '../../src/backend/index.ts';
+import type { DeleteChange, HistoryRow, SetChange, TouchChange } from '../../src/backend/index.ts';
 import { Codec } from '../../src/request/codec.ts';
 import type { Rule } from '../../src/rules/index.ts';
 import { type Subject, set, touch } from '../../src/testing/harness.ts';
@@ -33,7 +33,10 @@ const KEPT: Rule = { prefix: 'kept:', skip: false, deleteOnExpire: true, history
 
 export function describeHistory(name: string, harness: HistoryHarness): void {
   describe(`the history in ${name}`, () => {
-    const logged = (change: Change, loggedWallMs: number): HistoryRow => ({ ...change, loggedWallMs });
+    const logged = (change: DeleteChange | SetChange | TouchChange, loggedWallMs: number): HistoryRow => ({
+      ...change,
+      loggedWallMs,
+    });
 
     test('has each write of a batch, as it was', async () => {
       const subject = await harness.open([KEPT]);

@@ -1,5 +1,5 @@
 // What tests of tables of the user's own share.
-import { type Change, makeBackend } from '../../src/backend/index.ts';
+import { makeBackend, type SetChange } from '../../src/backend/index.ts';
 import { Codec } from '../../src/request/codec.ts';
 import type { OwnTableRule, Rule } from '../../src/rules/index.ts';
 import { Subject, set } from '../../src/testing/harness.ts';
@@ -14,7 +14,7 @@ export function ownRule(
 }
 
 /** A change that a program makes by `set(key, object)`. */
-export function setJson(key: string, value: unknown, more: Parameters<typeof set>[2] = {}): Change {
+export function setJson(key: string, value: unknown, more: Parameters<typeof set>[2] = {}): SetChange {
   return set(key, JSON.stringify(value), { codec: Codec.json, ...more });
 }
 

@@ -190,6 +190,8 @@ export class WorldDatabase {
   /** Keys whose changes it refuses for good. */
   readonly refused = new Set<string>();
   letters: KeptDeadLetter[] = [];
+  /** What another writer has added to the rows. */
+  foreign = new Map<string, bigint>();
   #letterCount = 0n;
 
   commit(batch: WriteBatch): WriteOutcome {
@@ -216,25 +218,36 @@ export class WorldDatabase {
   #apply(change: Change): void {
     const key = change.key.toString('latin1');
     this.history.push(`${key}@${change.version}`);
+    const row = this.rows.get(key);
     if (change.kind === 'delete') this.rows.delete(key);
-    else if (change.kind === 'set') {
+    else if (change.kind === 'set' || (change.kind === 'add' && row === undefined)) {
       const { value, expiresWallMs, version } = change;
       this.rows.set(key, { value: value.toString('latin1'), expiresWallMs, version });
-    } else {
-      const row = this.rows.get(key);
+    } else if (row !== undefined) {
       const { expiresWallMs, version } = change;
-      if (row !== undefined) this.rows.set(key, { ...row, expiresWallMs, version });
+      const value = change.kind === 'add' ? String(BigInt(row.value) + change.delta) : row.value;
+      this.rows.set(key, { value, expiresWallMs, version });
     }
+  }
+
+  /** Another writer adds to a row, if it is there. */
+  addTo(key: string, number: bigint): void {
+    const row = this.rows.get(key);
+    if (row === undefined) return;
+    this.rows.set(key, { ...row, value: String(BigInt(row.value) + number) });
+    this.foreign.set(key, (this.foreign.get(key) ?? 0n) + number);
   }
 
   /** What a backup of now is; the answer puts it back. */
   backUp(): () => void {
     const rows = new Map(this.rows);
     const history = [...this.history];
+    const foreign = new Map(this.foreign);
     const { cursors } = this;
     return () => {
       this.rows = new Map(rows);
       this.history = [...history];
+      this.foreign = new Map(foreign);
       this.cursors = cursors;
     };
   }

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Change } from '../../src/backend/index.ts';
 import { RuleSet } from '../../src/rules/index.ts';
 import { Changes } from '../../src/write-back/coalesce.ts';
+import { PassedVersions } from '../../src/write-back/passed.ts';
 import { Random } from '../support/random.ts';
 import { makeRecord, type RecordParts } from '../support/records.ts';
 
@@ -20,6 +21,9 @@ function show(change: Change): string {
   const key = change.key.toString();
   const version = Number(change.version & 0xffffffffn);
   if (change.kind === 'delete') return `delete ${key} @${version}`;
+  if (change.kind === 'add') {
+    return `add ${key} ${change.delta} to ${change.value} until ${change.expiresWallMs} @${version}`;
+  }
   if (change.kind === 'touch') return `touch ${key} until ${change.expiresWallMs} @${version}`;
   return `set ${key}=${change.value} until ${change.expiresWallMs} @${version}`;
 }
@@ -167,6 +171,99 @@ describe('atomic batches', () => {
   test('a batch takes the place of changes that were of none', () => {
     const changes = changesOf([set('a', '1'), set('b', '1')], [part(set('a', '2'), 1n), part(del('c'), 1n, 2, 1)]);
     expect(groupsOf(changes)).toEqual(['a,c', 'b']);
+  });
+});
+
+describe('a counter', () => {
+  const rules = new RuleSet([{ prefix: 'n:', skip: false, counter: true, deleteOnExpire: true }]);
+  const MOST = 2n ** 64n - 1n;
+  const incr = (delta: bigint, result: bigint | number, expiresWallMs = 0): RecordParts => ({
+    ...set('n:a', `${result}`, expiresWallMs),
+    delta: BigInt.asIntN(64, delta),
+  });
+  const cases: [string, RecordParts[], string[]][] = [
+    ['an incr is an addition', [incr(3n, 5)], ['add n:a 3 to 5 until 0 @1']],
+    ['a decr is one of less', [incr(-3n, 5)], ['add n:a -3 to 5 until 0 @1']],
+    ['a decr at 0 adds nothing', [incr(0n, 0)], ['add n:a 0 to 0 until 0 @1']],
+    [
+      'two are one of both sums, with the newest result',
+      [incr(3n, 5), incr(-4n, 1, 9)],
+      ['add n:a -1 to 1 until 9 @2'],
+    ],
+    ['a number that wraps adds what was added', [incr(2n, 1)], ['add n:a 2 to 1 until 0 @1']],
+    [
+      'so does one that is large',
+      [incr(2n ** 63n + 1n, 2n ** 63n + 6n)],
+      [`add n:a ${2n ** 63n + 1n} to ${2n ** 63n + 6n} until 0 @1`],
+    ],
+    ['and a large one that is taken away', [incr(-(2n ** 62n), 5)], [`add n:a ${-(2n ** 62n)} to 5 until 0 @1`]],
+    ['sums go round', [incr(MOST, MOST), incr(MOST, MOST - 1n)], [`add n:a ${MOST - 1n} to ${MOST - 1n} until 0 @2`]],
+    ['a set and an incr are a set of the result', [set('n:a', '5'), incr(3n, 8)], ['set n:a=8 until 0 @2']],
+    ['a delete and a set, for initial, are that set', [del('n:a'), set('n:a', '1')], ['set n:a=1 until 0 @2']],
+    ['a delete, a set and an incr are a set', [del('n:a'), set('n:a', '1'), incr(3n, 4)], ['set n:a=4 until 0 @3']],
+    [
+      'a touch and an incr are the incr, which has the expiry',
+      [touch('n:a', 9), incr(3n, 5, 9)],
+      ['add n:a 3 to 5 until 9 @2'],
+    ],
+    ['an incr and a touch are the incr with its expiry', [incr(3n, 5), touch('n:a', 9)], ['add n:a 3 to 5 until 9 @2']],
+    ['an incr and a delete are the delete', [incr(3n, 5), del('n:a')], ['delete n:a @2']],
+    ['an incr and a set are the set', [incr(3n, 5), set('n:a', 'x')], ['set n:a=x until 0 @2']],
+    ['an incr, a set and an incr are a set', [incr(3n, 5), set('n:a', '1'), incr(1n, 2)], ['set n:a=2 until 0 @3']],
+    [
+      'blanks behind a result are none of its digits',
+      [{ ...incr(-3n, 9), value: '9  ' }],
+      ['add n:a -3 to 9   until 0 @1'],
+    ],
+    ['of another prefix, it is a set', [{ ...incr(3n, 5), key: 'm:a' }], ['set m:a=5 until 0 @1']],
+  ];
+  test.each(cases)('%s', (_, records, expected) => {
+    for (const groups of [[records], records.map((record) => [record])]) {
+      const changes = new Changes(rules);
+      let number = 0;
+      for (const group of groups) {
+        changes.add(Buffer.concat(group.map((parts) => makeRecord({ ...parts, counter: ++number }))));
+      }
+      expect(changes.list().map(show)).toEqual(expected);
+    }
+  });
+
+  test('adds what came in between only once: the second copy of a record is passed over', () => {
+    const changes = new Changes(rules);
+    const passed = new PassedVersions();
+    const records = [incr(3n, 5), incr(4n, 9)].map((parts, i) => makeRecord({ ...parts, counter: i + 1 }));
+    changes.add(Buffer.concat(records), passed);
+    changes.add(records[1]!, passed);
+    expect(changes.list().map(show)).toEqual(['add n:a 7 to 9 until 0 @2']);
+  });
+
+  test('keeps its sum when the buffers of the log are let go, and its place in an atomic batch', () => {
+    const changes = new Changes(rules);
+    const waste = makeRecord({ ...set('other', 'w'.repeat(2 ** 20)), counter: 1 });
+    for (let i = 1; i <= 20; i++)
+      changes.add(Buffer.concat([waste, makeRecord({ ...incr(2n, 2 * i), counter: i + 1 })]));
+    expect(changes.list().map(show)).toContain('add n:a 40 to 40 until 0 @21');
+    const batch = { id: 7n, count: 2, index: 0 };
+    changes.add(
+      Buffer.concat([
+        makeRecord({ ...set('n:a', '5'), batch, counter: 30 }),
+        makeRecord({ ...set('b', '5'), batch: { ...batch, index: 1 }, counter: 31 }),
+        makeRecord({ ...incr(1n, 6), counter: 32 }),
+      ]),
+    );
+    const [a, b] = ['n:a', 'b'].map((name) => changes.list().find(({ key }) => `${key}` === name)!);
+    expect(show(a!)).toBe('set n:a=6 until 0 @32');
+    expect(a!.atomic).toBe(b!.atomic);
+    expect(a!.atomic).toBeDefined();
+  });
+
+  test('has its results in the history', () => {
+    const both = new RuleSet([{ prefix: 'n:', skip: false, history: true, counter: true, deleteOnExpire: true }]);
+    const changes = new Changes(both);
+    for (const [i, parts] of [incr(3n, 5), incr(4n, 9)].entries())
+      changes.add(makeRecord({ ...parts, counter: i + 1 }));
+    expect(changes.history.map(show)).toEqual(['set n:a=5 until 0 @1', 'set n:a=9 until 0 @2']);
+    expect(changes.list().map(show)).toEqual(['add n:a 7 to 9 until 0 @2']);
   });
 });
 

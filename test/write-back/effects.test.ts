@@ -4,10 +4,12 @@
 // after it, never returning, or returning never and having their effect later. At random moments the writer is killed
 // (no call of it is begun any more, calls on their way go on) and another one begins with the log's cursor as it was
 // noted, and at times the killed one lives on as a zombie. The database goes back to earlier states, rows, history and
-// cursor together. At the end it is sound for a while. Then the rows must be those of a model that applies the log, and
-// no change may be twice in the database's history.
+// cursor together. Another writer adds to counters, which the log only adds to. At the end it is sound for a while.
+// Then the rows must be those of a model that applies the log, with what the other writer has added, and no change may
+// be twice in the database's history.
 
 import { expect, test } from 'vitest';
+import { RuleSet } from '../../src/rules/index.ts';
 import { Writer } from '../../src/write-back/writer.ts';
 import { Random } from '../support/random.ts';
 import type { RecordParts } from '../support/records.ts';
@@ -17,6 +19,8 @@ import { type Fault, noMarks, WorldBackend, WorldDatabase, WorldLog } from '../s
 const ROUNDS = 60;
 const STEPS = 150;
 const KEYS = 12;
+const COUNTERS = 3;
+const rules = new RuleSet([{ prefix: 'counter-', skip: false, deleteOnExpire: true, counter: true }]);
 
 /** The rows that the log makes: value, expiry and version. */
 class Model {
@@ -73,6 +77,7 @@ async function round(random: Random): Promise<number> {
           return backend;
         },
         limits: { rows: 1 + random.below(20), bytes: 2 ** 20, delayMs: random.below(40) },
+        rules,
         rowsPerSecond: 0,
         dropsRefused: false,
         retainMs: 600_000,
@@ -94,8 +99,17 @@ async function round(random: Random): Promise<number> {
     return run;
   };
 
+  // The numbers as a cache has them: it adds to its own.
+  const counters = Array.from({ length: COUNTERS }, () => 1_000_000n);
+  const count = (): RecordParts => {
+    const i = random.below(COUNTERS);
+    const delta = BigInt(random.below(100) - 50);
+    counters[i] = counters[i]! + delta;
+    return { kind: 'set', key: `counter-${i}`, value: String(counters[i]), delta };
+  };
   const append = (): void => {
     const records = Array.from({ length: 1 + random.below(5) }, (): RecordParts => {
+      if (random.below(4) === 0) return count();
       const key = `key-${random.below(KEYS)}`;
       const expiresWallMs = random.below(2) * random.below(1000);
       switch (random.below(10)) {
@@ -114,6 +128,10 @@ async function round(random: Random): Promise<number> {
     for (const each of records) model.apply(each, log.epoch);
   };
 
+  const first = counters.map((number, i): RecordParts => ({ kind: 'set', key: `counter-${i}`, value: String(number) }));
+  log.append(...first);
+  for (const each of first) model.apply(each, log.epoch);
+
   let current = begin();
   for (let step = 0; step < STEPS; step++) {
     const chance = random.below(100);
@@ -130,6 +148,7 @@ async function round(random: Random): Promise<number> {
     // Before its first cursor it is another database.
     else if (chance < 76 && database.cursors.length > 0) backups.push(database.backUp());
     else if (chance < 78 && backups.length > 0) random.pick(backups)();
+    else if (chance < 85) database.addTo(`counter-${random.below(COUNTERS)}`, BigInt(1_000_000 + random.below(1000)));
     await clock.advance(random.below(60));
   }
   faultShare = 0;
@@ -144,6 +163,10 @@ async function round(random: Random): Promise<number> {
   expect(states).not.toContain('refused');
 
   const rows = new Map([...database.rows].map(([key, row]) => [key, [row.value, row.expiresWallMs, row.version]]));
+  for (const [key, number] of database.foreign) {
+    const [value, ...rest] = model.rows.get(key)!;
+    model.rows.set(key, [String(BigInt(value) + number), ...rest]);
+  }
   expect(rows).toEqual(model.rows);
   expect(database.history.length).toBe(new Set(database.history).size);
   expect(database.history.length).toBeGreaterThan(0);

@@ -7,6 +7,7 @@ import { Cache, type CacheOptions, type RuleOptions } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
 import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
+import { PlainStore, plainBackend } from '../support/plain-backend.ts';
 
 const directories = new DataDirectories('write-back-rules');
 let database: LmdbDirectory;
@@ -145,6 +146,12 @@ test.each<[string, unknown, RegExp]>([
     [{ prefix: 'a', coalesce: false }],
     /keeps every write \(coalesce: false\): that is for mariadb:, mysql:, postgres:, postgresql:, sqlite:/,
   ],
+  ['counters of what is skipped', [{ prefix: 'a', skip: true, counter: true }], /either skip or counter/],
+  [
+    'counters without their column',
+    [{ prefix: 'a', table: 't', key: 'k', counter: true }],
+    /rules\[0\]\.counter needs the column of the number/,
+  ],
   ['a sweep of what is skipped', [{ prefix: 'a', skip: true, deleteOnExpire: true }], /either skip or deleteOnExpire/],
   [
     'a sweep without an expiry',
@@ -160,6 +167,19 @@ test('a table of the user is written only if the user says so', async () => {
   const rules = [{ prefix: 'user:', table: 'users', key: 'id' }];
   const opening = open(rules, { store: 'postgres://127.0.0.1:1/none' });
   await expect(opening).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT', /give mode: 'write-back'/));
+});
+
+test('counters are for a cache that writes', async () => {
+  const opening = Cache.open({ store: LMDB_MODULE, mode: 'read-through', rules: [{ prefix: 'n:', counter: true }] });
+  await expect(opening).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT', /adds to rows \(counter: true\)/));
+});
+
+test('counters are refused over a database that could add twice', async () => {
+  const store = plainBackend(new PlainStore(), Date.now);
+  const opening = open([{ prefix: 'n:', counter: true }], { store });
+  await expect(opening).rejects.toThrow(
+    withCode('ERR_BACKEND_UNFIT', /the rule for "n:" adds to rows .* a map is of level idempotent/),
+  );
 });
 
 test('history is for a cache that writes', async () => {
