@@ -66,6 +66,7 @@ export type {
   StoreOption,
   SyncOption,
   WalkOptions,
+  WarmUpOptions,
   WriteBackOptions,
 } from './options.ts';
 export type {
@@ -91,4 +92,4 @@ export {
 } from './server/index.ts';
 export type { CacheStats } from './stats.ts';
 export type { LoadResult } from './walks.ts';
-export type { WriteBackNotice, WriteBackStats } from './write-back/index.ts';
+export type { WarmUpStats, WriteBackNotice, WriteBackStats } from './write-back/index.ts';

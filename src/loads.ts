@@ -37,7 +37,16 @@ export class Loads implements Looker {
   readonly #new = new Set<LoadWaiter>();
   readonly #waiters = new Map<number, LoadWaiter>();
   readonly #ids = new Map<LoadWaiter, number>();
+  readonly #onlyFreeRoom: boolean;
   #isLooking = false;
+
+  /**
+   * Of a handle for which nothing else waits: its values are stored where there is free room, and its loads do not keep
+   * the thread awake.
+   */
+  static intoFreeRoom(handle: LoadHandle): Loads {
+    return new Loads(handle, true);
+  }
 
   /** Of a handle, which has one; undefined: there is no database behind its cache. */
   static of(handle: NativeHandle): Loads | undefined {
@@ -51,8 +60,9 @@ export class Loads implements Looker {
     return loads;
   }
 
-  private constructor(handle: LoadHandle) {
+  private constructor(handle: LoadHandle, onlyFreeRoom = false) {
     this.#handle = handle;
+    this.#onlyFreeRoom = onlyFreeRoom;
   }
 
   /** Tells the waiter once, in a later turn, unless it leaves before. */
@@ -143,7 +153,8 @@ export class Loads implements Looker {
     const waiters = [...this.#new];
     this.#new.clear();
     if (waiters.length === 0) return;
-    const ids = this.#handle.beginLoads(waiters.map(({ key }) => nativeKey(key)));
+    const keys = waiters.map(({ key }) => nativeKey(key));
+    const ids = this.#handle.beginLoads(keys, this.#onlyFreeRoom);
     for (const [at, waiter] of waiters.entries()) {
       const id = ids === undefined ? 0 : ids[at]!;
       if (id === 0) {
@@ -156,7 +167,7 @@ export class Loads implements Looker {
     if (this.#isLooking || this.#waiters.size === 0) return;
     this.#isLooking = true;
     lookers.add(this);
-    holdAwake(true);
+    if (!this.#onlyFreeRoom) holdAwake(true);
   }
 
   #forget(id: number, waiter: LoadWaiter): void {
@@ -169,7 +180,7 @@ export class Loads implements Looker {
     if (!this.#isLooking || this.#waiters.size > 0) return;
     this.#isLooking = false;
     lookers.delete(this);
-    holdAwake(false);
+    if (!this.#onlyFreeRoom) holdAwake(false);
   }
 }
 

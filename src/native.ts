@@ -248,7 +248,8 @@ export type StoredHealth = (typeof StoredHealth)[keyof typeof StoredHealth];
 
 /** What a handle has beside, if a database is behind its cache: native/addon/load_binding.h says what each does. */
 export interface LoadHandle extends NativeHandle {
-  beginLoads(keys: readonly NativeKey[]): number[] | undefined;
+  /** `onlyFreeRoom`: nothing is evicted for the values; one without room is not stored, and its load ends well. */
+  beginLoads(keys: readonly NativeKey[], onlyFreeRoom?: boolean): number[] | undefined;
   leaveLoads(ids: readonly number[]): void;
   takeEndedLoads(): (number | string | undefined)[] | undefined;
   /** As `get`; false with Code.notResident if only the database knows whether there is a value. */

@@ -82,7 +82,7 @@ export async function writeBack(
 
 function writerOptions(
   options: OpeningOptions,
-  { writeBack, loads, rules, mode }: ResolvedStoreOptions,
+  { writeBack, loads, warmUp, rules, mode }: ResolvedStoreOptions,
 ): WriteBackOptions {
   const { maxRows, maxBytes, delay, maxRowsPerSecond, ackTimeout, retainBehind, sweepRows } = writeBack;
   return {
@@ -94,6 +94,7 @@ function writerOptions(
     retainMs: retainBehind,
     sweepRows,
     loads: limitsOf(loads),
+    warmUp,
     syncsLog: options.cache.log!.sync === 'none',
   };
 }

@@ -175,7 +175,7 @@ async function openLogged(options: OpeningOptions, log: ResolvedLogOptions): Pro
 const readers = new Set<number>();
 
 // A cache whose misses the database answers. One that is open by this name is joined.
-async function openReading(options: OpeningOptions, { loads, rules }: ResolvedStoreOptions): Promise<Opened> {
+async function openReading(options: OpeningOptions, { loads, warmUp, rules }: ResolvedStoreOptions): Promise<Opened> {
   if (!isMainThread) {
     throw misplaced('A cache with store is opened on the main thread; other threads use Cache.attach(name)');
   }
@@ -185,7 +185,7 @@ async function openReading(options: OpeningOptions, { loads, rules }: ResolvedSt
   if (readers.has(cacheId)) return opened;
   readers.add(cacheId);
   try {
-    await ReadThroughKeeper.open({ cacheId, store: options.store!, rules, loads: limitsOf(loads) });
+    await ReadThroughKeeper.open({ cacheId, store: options.store!, rules, loads: limitsOf(loads), warmUp });
   } catch (error) {
     readers.delete(cacheId);
     handle.close();
@@ -283,6 +283,7 @@ function firstDifference(options: ResolvedOptions, other: NativeHandle): string 
     mode: _mode,
     writeBack: _writeBack,
     loads: _loads,
+    warmUp: _warmUp,
     rules: _rules,
     ...shown
   } = effectiveOptions(other, given, own.raw, own.promises);
@@ -305,7 +306,7 @@ function logOf(given: ResolvedOptions, shown: Partial<EffectiveOptions>): Resolv
 function flat(options: ResolvedOptions): Record<string, unknown> {
   const { log, store, ...rest } = options;
   const { snapshot, ...ofLog } = log ?? {};
-  const { writeBack, loads, rules, ...ofStore } = store ?? {};
+  const { writeBack, loads, warmUp, rules, ...ofStore } = store ?? {};
   const nested = (prefix: string, inner: object = {}): object =>
     Object.fromEntries(Object.entries(inner).map(([name, value]) => [`${prefix}.${name}`, value]));
   return {
@@ -319,6 +320,7 @@ function flat(options: ResolvedOptions): Record<string, unknown> {
     },
     // As text, so that equal ones are the same.
     ...(rules === undefined ? {} : { rules: JSON.stringify(rules) }),
+    ...(warmUp === undefined ? {} : { warmUp: JSON.stringify(warmUp) }),
   };
 }
 

@@ -22,6 +22,7 @@ export {
   RULE_OPTIONS,
   SERVE_OPTIONS,
   SNAPSHOT_OPTIONS,
+  WARM_UP_OPTIONS,
   WRITE_BACK_OPTIONS,
 } from './options/table.ts';
 export type * from './options/types.ts';

@@ -4,7 +4,7 @@ import { show } from './errors.ts';
 import { type FetchCounts, type FlightHandle, fetchCounts } from './fetch/index.ts';
 import { Code, feedOf, type NativeHandle, native } from './native.ts';
 import { type LogStats, readLogStats } from './scribe/index.ts';
-import { readWriteBackStats, type WriteBackStats } from './write-back/index.ts';
+import { readWarmUpStats, readWriteBackStats, type WarmUpStats, type WriteBackStats } from './write-back/index.ts';
 
 /** Counters since the cache was opened or `resetStats` was called, and present sizes. */
 export interface CacheStats extends FetchCounts {
@@ -92,6 +92,8 @@ export interface CacheStats extends FetchCounts {
   log?: LogStats;
   /** Only for a cache with a database. */
   writeBack?: WriteBackStats;
+  /** Only for a cache with the option `warmUp`, on the thread that has opened it. */
+  warmUp?: WarmUpStats;
 }
 
 /** The statistics of a cache, with those of write-back if it `hasStore`; undefined: it is closed. */
@@ -106,6 +108,8 @@ export function readStats(handle: NativeHandle, hasStore = false): CacheStats | 
   const feed = feedOf(handle);
   if (feed !== undefined) Object.assign(stats, { log: readLogStats(feed, Date.now()) });
   if (feed !== undefined && hasStore) Object.assign(stats, { writeBack: readWriteBackStats(feed) });
+  const warmUp = readWarmUpStats(handle.cacheId);
+  if (warmUp !== undefined) Object.assign(stats, { warmUp });
   return stats as unknown as CacheStats;
 }
 

@@ -65,6 +65,7 @@ Napi::Value BeginLoads(const Napi::CallbackInfo& info) {
   }
   const auto keys = info[0].As<Napi::Array>();
   const uint32_t count = keys.Length();
+  const LoadInto into = BooleanOr(info[1], false) ? LoadInto::kFreeRoom : LoadInto::kAnyRoom;
   const Now now = handle->instance->ReadBothClocks();
   Napi::Array ids = Napi::Array::New(env, count);
   for (uint32_t i = 0; i < count; i++) {
@@ -72,7 +73,7 @@ Napi::Value BeginLoads(const Napi::CallbackInfo& info) {
     // TypeScript has checked the keys, and gives those with U+FFFD as bytes.
     const Code code = key.Read(env, keys.Get(i));
     CHECK(code == Code::kFound);
-    ids.Set(i, static_cast<double>(seat->Begin(key.view(), now)));
+    ids.Set(i, static_cast<double>(seat->Begin(key.view(), now, into)));
   }
   return ids;
 }

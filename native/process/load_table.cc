@@ -33,6 +33,8 @@ struct KeyLoad {
   std::shared_ptr<const std::string> why;  // of kFailed
   // True: found by its key, and open to new waiters. False once it is voided or has ended.
   bool is_listed = false;
+  // True: only waiters of kFreeRoom want it. Written under the lock, read by the thread that stores the value.
+  std::atomic<bool> only_free_room{false};
   KeyLoad* next_in_head = nullptr;
   KeyLoad* all_next = nullptr;
   KeyLoad* all_previous = nullptr;
@@ -83,6 +85,7 @@ std::shared_ptr<const std::string> WhyNot(Status status) {
 // Stores what was loaded. Larger values are copied without the shard's lock.
 Status Fill(Store* store, const Request& request, const Now& now) {
   Outcome outcome;
+  if (request.only_free_room && !store->HasFreeRoom(request)) return Status::kNoMemory;
   if (request.value.size() > kCopyUnderLockBytesMax && request.value.size() <= store->value_bytes_max()) {
     Body body;
     const Status status = store->Reserve(request, static_cast<uint32_t>(request.value.size()), now, &body);
@@ -182,7 +185,7 @@ KeyLoad* LoadTable::FindOrListLocked(std::unique_ptr<KeyLoad>* fresh) {
   return load;
 }
 
-LoadWaiter* LoadTable::Enter(std::string_view key, const Now& now, LoadSeat* seat, uint64_t id) {
+LoadWaiter* LoadTable::Enter(std::string_view key, const Now& now, LoadSeat* seat, uint64_t id, LoadInto into) {
   // Made before the lock is taken, and freed after it if they are not needed.
   auto waiter = std::make_unique<LoadWaiter>();
   auto fresh = std::make_unique<KeyLoad>();
@@ -195,6 +198,9 @@ LoadWaiter* LoadTable::Enter(std::string_view key, const Now& now, LoadSeat* sea
     OsLockGuard guard(&lock_);
     if (waiter_count_ < limits_.waiters_max) load = FindOrListLocked(&fresh);
     if (load != nullptr) {
+      // Of a load that is new, `fresh` is null: it is as its first waiter wants it.
+      if (fresh == nullptr || into == LoadInto::kAnyRoom)
+        load->only_free_room.store(into == LoadInto::kFreeRoom, std::memory_order_relaxed);
       waiter->load = load;
       Append(waiter.get(), LoadWaiter::In::kLoad, &load->first, &load->last);
       ++load->reference_count;
@@ -221,6 +227,7 @@ void LoadTable::Prefetch(std::string_view key, const Now& now) {
   {
     OsLockGuard guard(&lock_);
     load = FindOrListLocked(&fresh);
+    if (load != nullptr) load->only_free_room.store(false, std::memory_order_relaxed);
   }
   if (load != nullptr && fresh == nullptr) Start(load, now);
 }
@@ -297,7 +304,7 @@ void LoadTable::LeaveLocked(LoadWaiter* waiter) {
 }
 
 uint64_t LoadTable::Begin(std::string_view key, const Now& now) {
-  return reinterpret_cast<uintptr_t>(Enter(key, now, nullptr, 0));
+  return reinterpret_cast<uintptr_t>(Enter(key, now, nullptr, 0, LoadInto::kAnyRoom));
 }
 
 ReadThrough::Load LoadTable::Poll(uint64_t load) {
@@ -374,9 +381,9 @@ LoadSeat::~LoadSeat() {
   --table_->owner_count_;
 }
 
-uint64_t LoadSeat::Begin(std::string_view key, const Now& now) {
+uint64_t LoadSeat::Begin(std::string_view key, const Now& now, LoadInto into) {
   const uint64_t id = next_id_;
-  LoadWaiter* waiter = table_->Enter(key, now, this, id);
+  LoadWaiter* waiter = table_->Enter(key, now, this, id, into);
   if (waiter == nullptr) return 0;
   ++next_id_;
   waiters_.emplace(id, waiter);
@@ -483,7 +490,9 @@ std::shared_ptr<const std::string> Loader::Store(KeyLoad* load, const LoadResult
   request.expires_ms = result.expires_ms;
   request.fill = &load->ticket;
   request.from_backend = true;
-  return WhyNot(Fill(table_->store_, request, now));
+  request.only_free_room = load->only_free_room.load(std::memory_order_relaxed);
+  const Status status = Fill(table_->store_, request, now);
+  return request.only_free_room ? nullptr : WhyNot(status);
 }
 
 void Loader::End(const LoadResult* results, size_t count, const Now& now) {

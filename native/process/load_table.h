@@ -18,6 +18,9 @@
 //
 // A load goes on without waiters: its value is stored all the same.
 //
+// Nothing is evicted for a value that only waiters of kFreeRoom want. Without free room it is not stored, and its load
+// ends as loaded: another waiter, which has joined by then, executes its request again.
+//
 // A loader that ends gives its loads back: they wait in the queue for the next loader. FailAll() ends this wait when
 // there will be no loader; it also fails later loads, until a loader is made.
 //
@@ -46,6 +49,9 @@
 #include "store/request.h"
 
 namespace cairn {
+
+// Whether a value that is loaded may take the place of others.
+enum class LoadInto : uint8_t { kAnyRoom, kFreeRoom };
 
 class Store;
 class Loader;
@@ -104,7 +110,7 @@ class LoadTable final : public ReadThrough {
   };
 
   // Joins or begins a load. Null: there are too many. `seat` null: a session's.
-  LoadWaiter* Enter(std::string_view key, const Now& now, LoadSeat* seat, uint64_t id);
+  LoadWaiter* Enter(std::string_view key, const Now& now, LoadSeat* seat, uint64_t id, LoadInto into);
   KeyLoad* FindOrListLocked(std::unique_ptr<KeyLoad>* fresh) REQUIRES_LOCK(lock_);
   KeyLoad* FindLocked(uint64_t hash, std::string_view key) REQUIRES_LOCK(lock_);
   void UnlistLocked(KeyLoad* load) REQUIRES_LOCK(lock_);
@@ -158,7 +164,7 @@ class LoadSeat {
   LoadSeat& operator=(const LoadSeat&) = delete;
 
   // Joins or begins a load of the key. 0: there are too many. The number is unique within the seat.
-  [[nodiscard]] uint64_t Begin(std::string_view key, const Now& now);
+  [[nodiscard]] uint64_t Begin(std::string_view key, const Now& now, LoadInto into = LoadInto::kAnyRoom);
   // No caller waits for it any more. A number whose end was taken is ignored.
   void Leave(uint64_t id);
 

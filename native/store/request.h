@@ -88,6 +88,8 @@ struct Request {
   // kSet with `fill`: the value is the backend's. It leaves no record, and is not stored if the key has an entry by now
   // (kExists).
   bool from_backend = false;
+  // With from_backend: nothing is evicted for the value; without free room it answers kNoMemory.
+  bool only_free_room = false;
   // With from_backend: the backend has no value of the key, which is absent until `expires_ms` or a change of it.
   bool is_absence = false;
   // Other threads may change the bytes of `value` during the call. Entry and record still get the same bytes.

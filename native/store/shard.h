@@ -80,6 +80,8 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   // A value that comes in pieces: room is made in steps, so that each hold of the lock evicts and moves little (true:
   // there is more to do); Reserve() takes a body slot, Bodies::Write() fills it, Link() makes it the key's entry.
   bool MakeRoomStep(const Request& request, uint32_t value_bytes, const Now& now) REQUIRES_LOCK(this);
+  // See Store::HasFreeRoom().
+  bool HasFreeRoom(const Request& request) const REQUIRES_LOCK(this);
   Status Reserve(const Request& request, uint64_t hash, uint32_t value_bytes, const Now& now, int* slot)
       REQUIRES_LOCK(this);
   void Link(int slot, const Request& request, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);

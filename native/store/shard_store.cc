@@ -232,6 +232,10 @@ void Shard::StoreFill(Found old, const Request& request, uint64_t hash, const No
     from.expires_ms = ExpiresMsOf(At(old.ref));
     from.extra_flags = kEntryRetimed;
   }
+  if (request.only_free_room && room_.IsFull(memory_.LayoutOf(from).charge, RoomFor::kNewEntry)) {
+    outcome->status = Status::kNoMemory;
+    return;
+  }
   const Quiet quiet(this, 0);
   outcome->status = Write(from, request.value, hash, old.ref, 0, now, outcome);
   outcome->record_version = 0;
@@ -406,6 +410,11 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
 }
 
 // ---- values that come in pieces ----
+
+bool Shard::HasFreeRoom(const Request& request) const {
+  const NewEntry entry = BodyEntryOf(request, static_cast<uint32_t>(request.value.size()));
+  return !room_.IsFull(memory_.LayoutOf(entry).charge, RoomFor::kNewEntry);
+}
 
 bool Shard::MakeRoomStep(const Request& request, uint32_t value_bytes, const Now& now) {
   FreeStubs();

@@ -219,6 +219,8 @@ class Store {
   // The backend has no value of the key: it is absent until a change of it, or until `until_ms` of the boot clock.
   // `ticket`: of a load that began with BeginFill(). Answers as a fill does.
   [[nodiscard]] Status FillNegative(std::string_view key, FillTicket* ticket, uint64_t until_ms, const Now& now);
+  // Whether the value of a kSet fits without an eviction, as it is now.
+  bool HasFreeRoom(const Request& request);
   // What the key's stub says; kGone also if its expiry has come. False: it has none.
   bool StubOf(std::string_view key, const Now& now, StubInfo* info);
   // Puts the value of a kValue stub back, as the log has it in `record` (of which key, value, codec and client flags

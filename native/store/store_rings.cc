@@ -177,6 +177,12 @@ bool Store::StubOf(std::string_view key, const Now& now, StubInfo* info) {
   return shard->StubOf(key, hash, now, info);
 }
 
+bool Store::HasFreeRoom(const Request& request) {
+  Shard* shard = ShardAt(ShardOf(request.key));
+  const ShardHold hold(this, shard);
+  return shard->HasFreeRoom(request);
+}
+
 Status Store::Revive(const RecordView& record, uint64_t newest_version, const Now& now) {
   CheckClock(now);
   Shard* shard = ShardAt(ShardOf(record.key));

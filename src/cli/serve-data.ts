@@ -44,8 +44,13 @@ export class RecoveryDisplay {
 }
 
 export function progressBar(progress: RecoveryProgress): string {
-  const filled = Math.round(shareOf(progress) * BAR_CHARACTERS);
-  return `Recovering [${'#'.repeat(filled)}${'-'.repeat(BAR_CHARACTERS - filled)}] ${progressText(progress)}`;
+  return `Recovering ${barOf(shareOf(progress))} ${progressText(progress)}`;
+}
+
+/** `share`: from 0 to 1. */
+export function barOf(share: number): string {
+  const filled = Math.round(Math.min(1, share) * BAR_CHARACTERS);
+  return `[${'#'.repeat(filled)}${'-'.repeat(BAR_CHARACTERS - filled)}]`;
 }
 
 function progressText({ source, bytes, bytesTotal, records, bytesPerSecond, problem }: RecoveryProgress): string {

@@ -71,6 +71,7 @@ const flags: readonly Flagged[] = [
     'retainBehind',
   ]),
   ...of(LOADS_OPTIONS, 'loads.', ['timeout', 'negativeTtl']),
+  ...of(CACHE_OPTIONS, '', ['warmUp']),
   ...of({ allowOpen: ALLOW_OPEN }, '', ['allowOpen']),
 ];
 

@@ -31,6 +31,7 @@ import {
   shownArguments,
 } from './serve-options.ts';
 import { describeRest, describeStore, describeWriteBack } from './serve-store.ts';
+import { showWarmUp } from './serve-warm-up.ts';
 import { merge, nameIn, type Settings, settingsOfEnvironment, settingsOfFile } from './settings.ts';
 
 /** How long clients may take to get their last replies when the server is asked to end. */
@@ -122,6 +123,14 @@ async function run(flags: ServeFlags): Promise<number> {
     return 1;
   }
   announce(server, settings);
+  showWarmUp({
+    output: { isTerminal: process.stderr.isTTY === true, write: (text) => process.stderr.write(text) },
+    stats: () => {
+      const { warmUp, chargedBytes, limitBytes } = cache.closed ? { warmUp: undefined } : cache.stats();
+      return warmUp === undefined ? undefined : { warmUp, chargedBytes, limitBytes };
+    },
+    print: (line) => console.log(line),
+  });
   const ending = new Ending(server, cache);
   return ending.exitCode;
 }

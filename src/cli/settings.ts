@@ -155,7 +155,7 @@ function valueOf(option: string, text: string): unknown {
   if (TEXTS.includes(option)) return text;
   if (option === 'host') return text.split(',').map((each) => each.trim());
   // Only text in JSON can say it; what is none is refused as text.
-  if (option === 'rules') return jsonOr(text);
+  if (option === 'rules' || option === 'warmUp') return jsonOr(text);
   if (option === 'pathMode') return SERVE_OPTIONS.pathMode.flag.read(text) ?? text;
   if (/^-?\d+(\.\d+)?$/.test(text)) return Number(text);
   if (text === 'true' || text === 'false') return text === 'true';

@@ -39,6 +39,15 @@ function sizeName(bytes: number): string {
   return `${bytes / 2 ** power}${{ 30: 'gb', 20: 'mb', 10: 'kb', 0: '' }[power]}`;
 }
 
+/** Text; without any, none. */
+export function text(what: string): Check<string> {
+  return (given, name) => {
+    if (given === undefined) return '';
+    if (typeof given !== 'string') throw wrongType(name, what, given);
+    return given;
+  };
+}
+
 /** Milliseconds. */
 export function duration(without: number): Check<number> {
   return (given, name) => parseDuration(name, given, without);

@@ -14,7 +14,7 @@ const DELAYS: Readonly<Record<StoreMode, number>> = { 'read-through': 0, 'write-
  */
 export function resolveStoreOptions(
   given: CacheOptions | undefined,
-  { store, mode: givenMode, writeBack, loads, rules }: Checked<typeof CACHE_OPTIONS>,
+  { store, mode: givenMode, writeBack, loads, warmUp, rules }: Checked<typeof CACHE_OPTIONS>,
   hasLog: boolean,
 ): ResolvedStoreOptions | undefined {
   if (store === undefined) {
@@ -49,7 +49,8 @@ export function resolveStoreOptions(
     );
   }
   const delay = writeBack.delay === DELAY_BY_MODE ? DELAYS[mode] : writeBack.delay;
-  return { store: store.name, mode, writeBack: { ...writeBack, delay }, loads, rules };
+  const warmed = warmUp === undefined ? {} : { warmUp };
+  return { store: store.name, mode, writeBack: { ...writeBack, delay }, loads, ...warmed, rules };
 }
 
 /** Refuses a rule that the database cannot follow. */

@@ -36,10 +36,12 @@ import type {
   PromiseOptions,
   RecoverSource,
   RecoveryProgress,
+  ResolvedWarmUpOptions,
   RuleOptions,
   ServeOptions,
   SnapshotOptions,
   StoreMode,
+  WarmUpOptions,
   WriteBackOptions,
 } from './types.ts';
 
@@ -227,6 +229,31 @@ export const LOADS_OPTIONS = {
     },
   },
 } as const satisfies Rows<LoadsOptions>;
+
+/** `warmUp`. */
+export const WARM_UP_OPTIONS = {
+  prefix: {
+    check: kinds.text('the text that keys begin with'),
+    default: "`''`",
+    doc: 'only keys that begin with it',
+  },
+  limit: {
+    check: kinds.integer({ without: 0, min: 0 }),
+    default: 'no limit',
+    doc: 'the number of rows, at most, that are put into memory',
+  },
+  rowsPerSecond: {
+    check: kinds.integer({ without: 0, min: 0 }),
+    default: 'no limit',
+    doc: 'the rows that the database is asked for in a second, about',
+  },
+} as const satisfies Rows<WarmUpOptions>;
+
+// `true`: everything.
+function warmUp(given: unknown, name: string, usableMemory: () => number): ResolvedWarmUpOptions | undefined {
+  if (given === undefined || given === false) return undefined;
+  return checkAll(WARM_UP_OPTIONS, name, given === true ? {} : (given as WarmUpOptions), usableMemory);
+}
 
 /** Each of `rules`. */
 export const RULE_OPTIONS = {
@@ -500,6 +527,17 @@ export const CACHE_OPTIONS = {
     default: '',
     doc: "`{ timeout: '5s', negativeTtl: '1s' }`: how values are loaded from the database",
     ofStore: true,
+  },
+  warmUp: {
+    check: warmUp,
+    default: '`false`',
+    doc: '`true`, or `{ prefix, limit, rowsPerSecond }`: rows are put into memory once the cache is open, see [write-back.md](write-back.md#warm-up)',
+    ofStore: true,
+    flag: {
+      names: '--warm-up',
+      default: '',
+      doc: 'puts the rows of the database into memory, as many as there is room for, while the server serves',
+    },
   },
   rules: {
     check: rules,

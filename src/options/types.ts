@@ -128,6 +128,11 @@ export interface CacheOptions<V = any> {
   /** How values are loaded from it. */
   loads?: LoadsOptions;
   /**
+   * Rows of the database are put into memory once the cache is open, as many as there is free room for: `true`, or
+   * which of them and how fast. `stats().warmUp` says how far it is. Default: false.
+   */
+  warmUp?: boolean | WarmUpOptions;
+  /**
    * What the database gets of which keys. Each rule is for the keys that begin with its prefix; of several the longest
    * prefix counts. Keys without a rule are written. Default: no rules.
    */
@@ -206,6 +211,16 @@ export interface WriteBackOptions {
    * limit.
    */
   ackTimeout?: Duration;
+}
+
+/** Which rows are put into memory when the cache is open. */
+export interface WarmUpOptions {
+  /** Only keys that begin with it. Default: all. */
+  prefix?: string;
+  /** The number of rows, at most, that are put into memory. Default: no limit. */
+  limit?: number;
+  /** The rows that the database is asked for in a second, about. Default: no limit. */
+  rowsPerSecond?: number;
 }
 
 /** How values are loaded from the database. */
@@ -408,6 +423,7 @@ export interface EffectiveOptions {
   readonly mode?: StoreMode;
   readonly writeBack?: ResolvedWriteBackOptions;
   readonly loads?: ResolvedLoadsOptions;
+  readonly warmUp?: ResolvedWarmUpOptions;
   /** Only with rules. */
   readonly rules?: readonly Rule[];
 }
@@ -443,10 +459,19 @@ export interface ResolvedStoreOptions {
   readonly mode: StoreMode;
   readonly writeBack: ResolvedWriteBackOptions;
   readonly loads: ResolvedLoadsOptions;
+  /** undefined: nothing is warmed up. */
+  readonly warmUp?: ResolvedWarmUpOptions;
   readonly rules: readonly Rule[];
 }
 
 /** In milliseconds. */
+/** A limit of 0: there is none. */
+export interface ResolvedWarmUpOptions {
+  readonly prefix: string;
+  readonly limit: number;
+  readonly rowsPerSecond: number;
+}
+
 export interface ResolvedLoadsOptions {
   readonly timeout: number;
   readonly negativeTtl: number;

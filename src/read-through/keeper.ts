@@ -5,11 +5,11 @@
  */
 import { CairnError } from '../errors.ts';
 import { type LoadHandle, native } from '../native.ts';
-import type { StoreTarget } from '../options.ts';
+import type { ResolvedWarmUpOptions, StoreTarget } from '../options.ts';
 import type { Rule } from '../rules/index.ts';
 import { errorFrom } from '../scribe/index.ts';
 import { newPulse, ServiceHere, ServiceThread, type Supervised, Supervisor } from '../supervisor.ts';
-import type { LoadLimits } from '../write-back/index.ts';
+import { forgetWarmUp, type LoadLimits, newWarmUp, type WarmUpData } from '../write-back/index.ts';
 import type { ReaderData, ReaderReport } from './message.ts';
 import { ReadThroughService, type ReadThroughServiceOptions } from './service.ts';
 
@@ -18,11 +18,13 @@ export interface ReadThroughOptions {
   readonly store: StoreTarget;
   readonly rules: readonly Rule[];
   readonly loads: LoadLimits;
+  readonly warmUp: ResolvedWarmUpOptions | undefined;
 }
 
 export class ReadThroughKeeper {
   readonly #options: ReadThroughOptions;
   readonly #pulse = newPulse();
+  readonly #warmUp: WarmUpData | undefined;
   readonly #supervisor: Supervisor<Supervised>;
 
   /**
@@ -35,6 +37,8 @@ export class ReadThroughKeeper {
 
   private constructor(options: ReadThroughOptions) {
     this.#options = options;
+    const { cacheId, warmUp } = options;
+    this.#warmUp = warmUp === undefined ? undefined : { options: warmUp, numbers: newWarmUp(cacheId) };
     this.#supervisor = new Supervisor({
       start: (died) => this.#start(died),
       onStarted: () => {},
@@ -55,15 +59,16 @@ export class ReadThroughKeeper {
 
   #start(died: (cause: Error) => void): Supervised {
     const { cacheId, store, rules, loads } = this.#options;
+    const warmUp = this.#warmUp;
     const report = (report: ReaderReport): void => this.#onReport(report);
     if (store.kind !== 'object') {
-      const data: ReaderData = { cacheId, store, rules, loads, pulse: this.#pulse };
+      const data: ReaderData = { cacheId, store, rules, loads, warmUp, pulse: this.#pulse };
       return new ServiceThread(WORKER_FILE, 'cairn loader', data, { report, died });
     }
     const handle = native.attachById(cacheId);
     if (typeof handle === 'number') throw new CairnError('ERR_CLOSED', 'The cache was closed');
     return new LoaderHere({
-      ...{ handle: handle as LoadHandle, rules, loads, pulse: this.#pulse, say: report },
+      ...{ handle: handle as LoadHandle, rules, loads, warmUp, pulse: this.#pulse, say: report },
       connect: async () => store.backend,
     });
   }
@@ -86,6 +91,7 @@ export class ReadThroughKeeper {
         this.#refuse(errorFrom(report.error));
         break;
       case 'closed':
+        forgetWarmUp(this.#options.cacheId);
         this.#supervisor.end();
         break;
     }

@@ -1,7 +1,7 @@
 /** What the keeper and the loader's thread say to each other. Everything can be cloned. */
 import type { Rule } from '../rules/index.ts';
 import type { PlainError } from '../scribe/index.ts';
-import type { LoadLimits, SharedStore } from '../write-back/index.ts';
+import type { LoadLimits, SharedStore, WarmUpData } from '../write-back/index.ts';
 
 /** workerData of the loader's thread. */
 export interface ReaderData {
@@ -9,6 +9,8 @@ export interface ReaderData {
   readonly store: SharedStore;
   readonly rules: readonly Rule[];
   readonly loads: LoadLimits;
+  /** undefined: nothing is warmed up. */
+  readonly warmUp: WarmUpData | undefined;
   /** supervisor.ts. */
   readonly pulse: SharedArrayBuffer;
 }

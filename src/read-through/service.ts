@@ -16,6 +16,8 @@ import {
   type LoadLimits,
   type LoadSource,
   quietClock,
+  WarmUp,
+  type WarmUpData,
 } from '../write-back/index.ts';
 import type { ReaderReport } from './message.ts';
 
@@ -25,6 +27,7 @@ export interface ReadThroughServiceOptions {
   readonly connect: () => Promise<Backend>;
   readonly rules: readonly Rule[];
   readonly loads: LoadLimits;
+  readonly warmUp: WarmUpData | undefined;
   readonly pulse: SharedArrayBuffer;
   readonly say: (report: ReaderReport) => void;
 }
@@ -33,13 +36,14 @@ export class ReadThroughService implements LoadSource, Looker {
   readonly #options: ReadThroughServiceOptions;
   readonly #calls: Calls;
   readonly #loader: LoaderService;
+  readonly #warmUp: WarmUp | undefined;
   readonly #ending = new AbortController();
   readonly #beating: NodeJS.Timeout;
   /** The cache writes nothing: no state of the database is behind another. */
   readonly reached = 0n;
 
   constructor(options: ReadThroughServiceOptions) {
-    const { handle, connect, rules, loads, pulse } = options;
+    const { handle, connect, rules, loads, warmUp, pulse } = options;
     this.#options = options;
     this.#calls = new Calls({
       ...{ connect, callTimeoutMs: CALL_TIMEOUT_MS, clock: quietClock, random: Math.random },
@@ -53,6 +57,12 @@ export class ReadThroughService implements LoadSource, Looker {
       ...{ limits: loads, clock: quietClock, random: Math.random },
       on: { asked: () => {}, failed: () => {}, opened: () => {} },
     });
+    if (warmUp !== undefined) {
+      this.#warmUp = new WarmUp({
+        ...{ handle, ...warmUp, use: (run) => this.use(run), rules: RuleSet.from(rules) },
+        ...{ clock: quietClock, random: Math.random },
+      });
+    }
     this.#beating = setInterval(() => beat(pulse), PULSE_MS).unref();
     lookers.add(this);
     void this.#open();
@@ -68,6 +78,7 @@ export class ReadThroughService implements LoadSource, Looker {
     if (this.#ending.signal.aborted) return;
     this.#ending.abort();
     lookers.delete(this);
+    this.#warmUp?.close();
     this.#loader.close();
     this.#options.handle.close();
     void this.#calls.disconnect().then(() => {

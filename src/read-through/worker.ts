@@ -7,7 +7,7 @@ import { connector } from '../write-back/index.ts';
 import type { ReaderData, ReaderReport } from './message.ts';
 import { ReadThroughService } from './service.ts';
 
-const { cacheId, store, rules, loads, pulse } = workerData as ReaderData;
+const { cacheId, store, rules, loads, warmUp, pulse } = workerData as ReaderData;
 const port = parentPort!;
 // A module may take long to load. From then on the service shows that the event loop turns.
 const beating = setInterval(() => beat(pulse), PULSE_MS).unref();
@@ -28,7 +28,7 @@ async function start(): Promise<void> {
   }
   const handle = native.attachById(cacheId);
   if (typeof handle === 'number') say({ kind: 'closed' });
-  else new ReadThroughService({ handle: handle as LoadHandle, connect, rules, loads, pulse, say });
+  else new ReadThroughService({ handle: handle as LoadHandle, connect, rules, loads, warmUp, pulse, say });
 }
 
 await start();

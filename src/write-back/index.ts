@@ -9,3 +9,5 @@ export { readWriteBackStats, WRITE_BACK_STAT_NAMES, type WriteBackStats } from '
 export { RemoteWriteBack, type WriteBackActions } from './remote.ts';
 export type { Restore } from './restore.ts';
 export { connector, isUnfit, restoreFrom, type SharedStore, storeConnector } from './store.ts';
+export { WarmUp, type WarmUpData } from './warm-up.ts';
+export { forgetWarmUp, newWarmUp, readWarmUpStats, type WarmUpStats } from './warm-up-numbers.ts';

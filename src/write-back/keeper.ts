@@ -40,6 +40,7 @@ import { NUMBERS_BYTES, WRITER_STATES, WriteBackMetrics } from './metrics.ts';
 import { keptFrom, type WriteBackActions, WriteBackHost } from './remote.ts';
 import { type RunningEvents, type RunningWriter, WriterHere, WriterThread } from './running.ts';
 import { isUnfit } from './store.ts';
+import { forgetWarmUp, newWarmUp } from './warm-up-numbers.ts';
 import type { WriterState } from './writer.ts';
 
 /** What close() allows the writer beyond its time. */
@@ -68,6 +69,7 @@ export class WriteBackKeeper implements WriteBackActions {
   readonly #pulse = newPulse();
   readonly #reached = new SharedArrayBuffer(BigUint64Array.BYTES_PER_ELEMENT);
   readonly #numbers = new SharedArrayBuffer(NUMBERS_BYTES);
+  readonly #warmUpNumbers: SharedArrayBuffer | undefined;
   readonly #metrics = new WriteBackMetrics(this.#numbers);
   readonly #unanswered = new Unanswered<WriterCommand>();
   readonly #listeners = new Set<WriteBackListener>();
@@ -109,6 +111,7 @@ export class WriteBackKeeper implements WriteBackActions {
     // Until the writer knows the database.
     this.#handle.setAtomicBatches(AtomicBatches.unknown);
     keepers.set(options.cacheId, this);
+    if (options.options.warmUp !== undefined) this.#warmUpNumbers = newWarmUp(options.cacheId);
     this.#host = new WriteBackHost(options.cacheId, this);
     this.#supervisor = new Supervisor({
       start: (died) => this.#start(died),
@@ -207,6 +210,7 @@ export class WriteBackKeeper implements WriteBackActions {
     this.#handle.close();
     this.#listeners.clear();
     keepers.delete(this.#options.cacheId);
+    forgetWarmUp(this.#options.cacheId);
   }
 
   // What the cache has done is in the log, where the writer finds it.
@@ -238,6 +242,7 @@ export class WriteBackKeeper implements WriteBackActions {
       pulse: this.#pulse,
       reached: this.#reached,
       numbers: this.#numbers,
+      warmUpNumbers: this.#warmUpNumbers,
     };
     const events: RunningEvents = { report: (report) => this.#onReport(report), died };
     if (store.kind !== 'object') return new WriterThread({ ...given, cacheId, store }, events);

@@ -1,5 +1,6 @@
 /** What the keeper and the writer say to each other, in one thread or between two. Everything can be cloned. */
 import { HISTORY_PREFIX } from '../log/index.ts';
+import type { ResolvedWarmUpOptions } from '../options.ts';
 import type { Rule } from '../rules/index.ts';
 import type { Answer, LogFiles, PlainError } from '../scribe/index.ts';
 import type { BatchLimits } from './batcher.ts';
@@ -11,6 +12,8 @@ import type { WriterState } from './writer.ts';
 export interface WriteBackOptions {
   readonly limits: BatchLimits;
   readonly loads: LoadLimits;
+  /** What is put into memory once the cache is open; undefined: nothing. */
+  readonly warmUp: ResolvedWarmUpOptions | undefined;
   /** What happens to the changes of which keys. */
   readonly rules: readonly Rule[];
   /** The rows that the database gets in a second; 0: without a limit. */
@@ -43,6 +46,8 @@ export interface WriterData {
   readonly reached: SharedArrayBuffer;
   /** The numbers of metrics.ts. */
   readonly numbers: SharedArrayBuffer;
+  /** Of warm-up-numbers.ts; undefined: nothing is warmed up. */
+  readonly warmUpNumbers: SharedArrayBuffer | undefined;
 }
 
 /** The name of the log's cursor for its database. */

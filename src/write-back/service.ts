@@ -23,6 +23,7 @@ import { WRITER_STATES, WriteBackMetrics } from './metrics.ts';
 import { StoredHealthWatch } from './stored-health.ts';
 import { StubResolver } from './stub-resolver.ts';
 import { Sweeper } from './sweeper.ts';
+import { WarmUp } from './warm-up.ts';
 import { type Committed, Writer, type WriterOptions, type WriterState } from './writer.ts';
 import type { WriterLog } from './writer-log.ts';
 
@@ -31,7 +32,7 @@ const DEAD_LETTERS_TOLD = 20;
 
 export interface WriterServiceOptions
   extends Pick<WriterOptions, 'log' | 'marks' | 'connect' | 'clock' | 'random'>,
-    Pick<WriterData, 'options' | 'isPaused' | 'pulse' | 'reached' | 'numbers'> {
+    Pick<WriterData, 'options' | 'isPaused' | 'pulse' | 'reached' | 'numbers' | 'warmUpNumbers'> {
   /** Of the cache; stays the caller's. */
   readonly handle: LoadHandle & BackedHandle;
   readonly finder: RecordFinder;
@@ -48,6 +49,7 @@ export class WriterService {
   readonly #writer: Writer;
   readonly #loader: LoaderService;
   readonly #sweeper: Sweeper | undefined;
+  readonly #warmUp: WarmUp | undefined;
   /** Those that are awaited, by the numbers of their commands. */
   readonly #drains = new Map<number, AbortController>();
   readonly #health: StoredHealthWatch;
@@ -126,6 +128,12 @@ export class WriterService {
         },
       });
     }
+    if (options.warmUp !== undefined && given.warmUpNumbers !== undefined) {
+      this.#warmUp = new WarmUp({
+        ...{ handle, rules, use: (run) => this.#writer.use(run), clock, random },
+        ...{ options: options.warmUp, numbers: given.warmUpNumbers },
+      });
+    }
     this.ended = this.#writer.ended;
     this.#tick();
   }
@@ -172,6 +180,7 @@ export class WriterService {
   }
 
   async #close(timeoutMs: number | undefined): Promise<void> {
+    this.#warmUp?.close();
     this.#loader.close();
     this.#sweeper?.close();
     await this.#writer.close(timeoutMs === undefined ? 0 : timeoutMs || Number.POSITIVE_INFINITY);

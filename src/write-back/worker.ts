@@ -11,7 +11,7 @@ import { WriterService } from './service.ts';
 import { connector } from './store.ts';
 import { StoredMarks } from './stored-marks.ts';
 
-const { cacheId, files, store, options, isPaused, pulse, reached, numbers } = workerData as WriterData;
+const { cacheId, files, store, options, isPaused, pulse, reached, numbers, warmUpNumbers } = workerData as WriterData;
 const port = parentPort!;
 // A module may take long to load. From then on the service shows that the event loop turns.
 const beating = setInterval(() => beat(pulse), PULSE_MS).unref();
@@ -40,6 +40,7 @@ async function start(): Promise<WriterService | undefined> {
     pulse,
     reached,
     numbers,
+    warmUpNumbers,
     handle,
     say,
   });

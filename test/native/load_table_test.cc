@@ -532,5 +532,54 @@ TEST_F(LoadTableTest, AValueOlderThanAWriteNeverStays) {
   store->Verify();
 }
 
+// ---- without an eviction ----
+
+TEST_F(LoadTableTest, AValueForFreeRoomIsStoredUntilMemoryIsFullAndEvictsNothing) {
+  auto loader = NewLoader();
+  LoadSeat seat(&table, loader_bell);
+  // Within the bound of copies under the lock, and beyond it when there is no room any more.
+  for (const size_t bytes : {size_t{20'000}, size_t{1000}, size_t{20'000}}) {
+    const std::string value(bytes, 'v');
+    uint64_t stored = 0;
+    for (;; ++stored) {
+      const std::string key = std::to_string(bytes) + ":" + std::to_string(stored);
+      ASSERT_LT(stored, 1'000'000u);
+      if (store.Peek(key).status == Status::kFound) continue;
+      ASSERT_NE(seat.Begin(key, store.now(), LoadInto::kFreeRoom), 0u);
+      Drain(loader.get());
+      End(loader.get(), ValueOf(key, value));
+      LoadSeat::Ended ended;
+      ASSERT_EQ(seat.TakeEnded(&ended, 1), 1u);
+      EXPECT_TRUE(ended.why == nullptr);
+      if (store.Peek(key).status != Status::kFound) break;
+    }
+    EXPECT_GT(stored, 5u);
+    EXPECT_EQ(store->Stats().evictions, 0u);
+    store->Verify();
+  }
+}
+
+TEST_F(LoadTableTest, ARequestThatJoinsALoadForFreeRoomGetsItsValue) {
+  auto loader = NewLoader();
+  LoadSeat seat(&table, loader_bell);
+  const std::string value(1000, 'v');
+  for (uint64_t i = 0; store->Stats().evictions == 0; i++) store.Set(std::to_string(i), value);
+  const uint64_t evictions = store->Stats().evictions;
+  ASSERT_NE(seat.Begin("a", store.now(), LoadInto::kFreeRoom), 0u);
+  const uint64_t joined = Begin("a");
+  ASSERT_NE(seat.Begin("a", store.now(), LoadInto::kFreeRoom), 0u);
+  Drain(loader.get());
+  End(loader.get(), ValueOf("a", value));
+  EXPECT_TRUE(table.Poll(joined) == Load::kLoaded);
+  table.Leave(joined);
+  EXPECT_EQ(store.Peek("a").status, Status::kFound);
+  EXPECT_GT(store->Stats().evictions, evictions);
+  // One that joins when the value has found no room executes its request again, and then begins a load.
+  ASSERT_NE(seat.Begin("b", store.now(), LoadInto::kFreeRoom), 0u);
+  Drain(loader.get());
+  End(loader.get(), ValueOf("b", std::string(100'000, 'v')));
+  EXPECT_EQ(store.Peek("b").status, Status::kNotFound);
+}
+
 }  // namespace
 }  // namespace cairn

@@ -41,6 +41,7 @@ beforeEach(() => {
       ...{ limits: { rows: 1, bytes: 1000, delayMs: 50 }, rules: [], rowsPerSecond: 0, ackTimeoutMs: 0 },
       ...{ dropsRefused: false, retainMs: 0, sweepRows: 0, syncsLog: false },
       loads: { timeoutMs: 1000, negativeMs: 1000 },
+      warmUp: undefined,
     },
     clock,
     random: () => 0,
