@@ -14,7 +14,8 @@
 //    36     4  reserved       0
 //    40        optional fields, each there if its bit is set, in this order:
 //              8  kFieldFreshness  Unix ms: from then on the entry is stale; without it, it is fresh until it expires
-//              8  kFieldDelta      what was added to the number that was there, modulo 2^64
+//              8  kFieldDelta      what was added to the number that was there, modulo 2^64; 0 also of any value that
+//                                  is stored again as it was
 //             16  kFieldBatch      id (8) | number of parts (4) | which of them this is, from 0 (4)
 //              key, value, padding
 #pragma once

@@ -242,8 +242,10 @@ Status Shard::Revive(const RecordView& record, uint64_t newest_version, uint64_t
   // Without the stub, loads that have read an older row would no longer be told from others.
   VoidFills(hash);
   Outcome outcome;
-  // An entry of a version below the last clear would be dead. So this one gets a new version, and a record.
+  // An entry of a version below the last clear would be dead. So this one gets a new version, and a record, which says
+  // that nothing was added: other programs may have added to the row since.
   if (info.value_version < entries_.cleared_version()) {
+    const Recorder::Extra nothing_added(&recorder_, 0);
     return Write(from, record.value, hash, found.ref, 0, now, &outcome);
   }
   const Quiet quiet(this, kEntryOwed);

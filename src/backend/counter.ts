@@ -14,7 +14,7 @@ const HALF = 2n ** 63n;
 /** The longest value that is a number. */
 export const COUNTER_BYTES_MAX = 128;
 /** The number is the group. Databases have the same expression, so it has classes of POSIX. */
-export const COUNTER_PATTERN = String.raw`^[[:space:]]*[+]?([0-9]+)([[:space:]]|$)`;
+export const COUNTER_PATTERN = '^[[:space:]]*[+]?([0-9]+)([[:space:]]|$)';
 const PATTERN = new RegExp(COUNTER_PATTERN.replaceAll('[:space:]', String.raw` \t-\r`));
 
 /** The number of a row; undefined: it holds none. */

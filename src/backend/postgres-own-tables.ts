@@ -213,11 +213,14 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
       const [column] = value as [Column];
       const cell = `own.${quoted(column.name)}`;
       const sum = `${cell} + ${delta}`;
+      // NaN and the infinities, which are no number to add to: the cast refuses the text.
+      const isNone = `WHEN ${cell} - ${cell} <> 0 THEN ('no number: ' || ${cell})::numeric`;
       const wraps = `WHEN ${cell} < ${COUNTER_MODULUS} THEN mod(${sum}, ${COUNTER_MODULUS})`;
       const set = columns.slice(key.length).map((each, i) => {
         return `${quoted(each.name)} = ${this.#written(each, key.length + i)}`;
       });
-      set.push(`${quoted(column.name)} = coalesce(CASE WHEN ${delta} < 0 THEN greatest(${sum}, least(${cell}, 0))
+      set.push(`${quoted(column.name)} = coalesce(CASE ${column.kind === 'decimal' ? isNone : ''}
+          WHEN ${delta} < 0 THEN greatest(${sum}, least(${cell}, 0))
           ${column.kind === 'decimal' ? wraps : ''} ELSE ${sum} END, ${result})`);
       const types = [...columns.map((each) => this.#parameterType(each)), 'numeric', 'numeric'];
       return `UPDATE ${this.#table} AS own SET ${set.join(', ')} FROM (VALUES ${groups(size, types)})

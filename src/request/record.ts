@@ -29,7 +29,7 @@ export type RecordKind = (typeof RecordKind)[keyof typeof RecordKind];
 export const RecordField = {
   /** When the entry becomes stale. Of `set` and `touch`; without it, it is fresh until it expires. */
   freshness: 1,
-  /** What was added to the number that was there, modulo 2^64. Of `set`. */
+  /** What was added to the number that was there, modulo 2^64; 0 also of any value that is stored again. Of `set`. */
   delta: 2,
   /** Of which batch this is a part. Of `set`, `delete` and `touch`. */
   batch: 4,
@@ -201,7 +201,10 @@ export class RecordReader {
     return at === undefined ? undefined : this.#bytes.readBigInt64LE(at);
   }
 
-  /** What was added to the number that was there, modulo 2^64; undefined: it was not by adding. */
+  /**
+   * What was added to the number that was there, modulo 2^64; 0n also of any value that is stored again as it was;
+   * undefined: it is another one.
+   */
   get delta(): bigint | undefined {
     const at = this.#fieldAt(RecordField.delta);
     return at === undefined ? undefined : this.#bytes.readBigInt64LE(at);

@@ -9,7 +9,9 @@
  * takes the place of a part takes its number too: otherwise the part would be lost alone if the change is refused. If
  * it has one itself, the two batches become one.
  *
- * **History.** Of keys whose rule says so, every record is kept beside that, as it is; of counters the results.
+ * **History.** Of keys whose rule says so, every record is kept beside that, as it is; of counters the results. A
+ * record that adds nothing is not: it may be of a value that a clear took from memory and that was stored again as it
+ * was.
  *
  * Clears change no row. Neither does the second copy of a record (passed.ts), nor a record of a key that a rule skips.
  * Evictions and expiries leave no record; a row of an expired entry says by its expiry that it is a miss.
@@ -86,7 +88,7 @@ export class Changes {
     if (passed?.pass(record) === false) return false;
     if (this.#rules?.writes(record.key) === false) return false;
     this.#recordCount++;
-    if (this.#keepsHistory && this.#rules!.keepsHistory(record.key)) {
+    if (this.#keepsHistory && record.delta !== 0n && this.#rules!.keepsHistory(record.key)) {
       const row = { ...changeOf(record), loggedWallMs };
       this.#history.push(row);
       this.#bytes += bytesOf(row);

@@ -442,6 +442,17 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
       expect(await subject.texts('n:3')).toEqual(['18446744073709551615']);
     });
 
+    test('is a dead letter where the column has NaN, and is skipped where a trigger skips the row', async () => {
+      await server.query(`CREATE TABLE counters (id integer PRIMARY KEY, n numeric);
+        INSERT INTO counters VALUES (1, 'NaN'), (2, 1.5), (3, 1);
+        CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER skip BEFORE UPDATE ON counters FOR EACH ROW WHEN (NEW.id = 3) EXECUTE FUNCTION skip()`);
+      const subject = await opened([rule()]);
+      const { deadLetters } = await subject.write(add('n:1', 3n, 4), add('n:2', 3n, 4), add('n:3', 3n, 4));
+      expect(deadLetters.map(({ change }) => String(change.key))).toEqual(['n:1']);
+      expect((await rowsOf('counters')).map(({ n }) => n)).toEqual(['NaN', '4.5', '1']);
+    });
+
     test('is added once to each of thousands of rows, some of which are not there, by text keys of two columns', async () => {
       await server.query(`CREATE TABLE counters (a text, id text, n integer NOT NULL, PRIMARY KEY (a, id));
         INSERT INTO counters SELECT 'x', i::text, 1000 FROM generate_series(0, 2999, 2) AS i`);

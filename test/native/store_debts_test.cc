@@ -405,6 +405,9 @@ TEST(StoreDebts, B4AClearTakesNoDebtAway) {
     EXPECT_EQ(store.Revive("owed", "v", version), Status::kStored);
     EXPECT_EQ(store.Get("owed").value, "v");
     EXPECT_GT(store.Get("owed").outcome.version, version) << "its version is below the clear's: it is set anew";
+    const StoredRecord record = DrainAll(&store.store(), 0).back();
+    EXPECT_EQ(record.optional.fields, kFieldDelta) << "and nothing was added to it";
+    EXPECT_EQ(record.optional.delta, 0);
     store->Verify();
     store.StoreAll();
     store.MaintainAll();

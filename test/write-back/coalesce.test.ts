@@ -263,7 +263,11 @@ describe('a counter', () => {
     for (const [i, parts] of [incr(3n, 5), incr(4n, 9)].entries())
       changes.add(makeRecord({ ...parts, counter: i + 1 }));
     expect(changes.history.map(show)).toEqual(['set n:a=5 until 0 @1', 'set n:a=9 until 0 @2']);
-    expect(changes.list().map(show)).toEqual(['add n:a 7 to 9 until 0 @2']);
+    // Stored again as it was: no write of the user's.
+    changes.add(makeRecord({ ...incr(0n, 9), counter: 3 }));
+    changes.add(makeRecord({ ...set('n:b', 'text'), delta: 0n, counter: 4 }));
+    expect(changes.history).toHaveLength(2);
+    expect(changes.list().map(show)).toEqual(['add n:a 7 to 9 until 0 @3', 'set n:b=text until 0 @4']);
   });
 });
 
