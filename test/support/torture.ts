@@ -8,7 +8,7 @@ import { Random } from './random.ts';
 
 /** Its exit code, and all that it has printed. */
 export async function torture(
-  program: 'crash' | 'kill' | 'write-back',
+  program: 'crash' | 'effects' | 'kill' | 'write-back',
   ...args: string[]
 ): Promise<{ code: number | null; output: string }> {
   const seed = String(new Random().seed);

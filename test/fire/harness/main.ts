@@ -11,6 +11,7 @@ import { HistoryWorld } from '../../support/history-random.ts';
 import { Random } from '../../support/random.ts';
 import { Campaign, type CampaignResult } from './campaign.ts';
 import { CrashCampaign } from './crash/crash-campaign.ts';
+import { effects } from './effects/main.ts';
 import { cliFile } from './target.ts';
 import { LmdbDatabase, PostgresDatabase } from './write-back/database.ts';
 
@@ -45,6 +46,14 @@ npm run torture -- write-back [options]   kill -9 of a server that writes its lo
     --mistake M     shows that it is found: the database forgets changes (lmdb), repeats them (lmdb), or goes back
                     without its cursors (rows-alone)
     --verbose       a line for each life
+npm run torture -- effects [options]   kill -9 of a server that counts in rows in which another writer counts too
+    --effects N     increments, and writes that are kept as history (default 100000)
+    --sync S        always (default), or a time such as 10ms
+    --store S       postgres (default), or lmdb: increments alone, without another writer
+    --life SECONDS  the longest life until a kill (default 4)
+    --seed S        of what is drawn (default: drawn)
+    --mistake M     shows that it is found: the database forgets effects, or repeats them (postgres)
+    --verbose       a line for each life
 npm run torture -- history [options]   random histories, right and wrong, for the checker itself
     --rounds N      histories of each kind (default 500)
     --seed S`;
@@ -54,6 +63,7 @@ export async function main(args: readonly string[]): Promise<number> {
   if (what === 'kill') return kill(rest);
   if (what === 'crash') return crash(rest);
   if (what === 'write-back') return writeBack(rest);
+  if (what === 'effects') return effects(rest);
   if (what === 'history') return histories(rest);
   console.log(USAGE);
   return what === undefined || what === 'help' || what === '--help' ? 0 : 2;
