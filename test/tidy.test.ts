@@ -213,6 +213,8 @@ describe('src/', () => {
     'src/cli/log.ts': ['log', 'native'],
     // It asks the database, without a cache.
     'src/cli/dead-letters.ts': ['backend'],
+    // It works on the log and the database, without a cache.
+    'src/cli/rebuild.ts': ['write-back'],
     // What the option `store` may be is the type of the databases.
     'src/options/types.ts': ['backend', 'rules'],
     'src/options/kinds.ts': ['backend'],

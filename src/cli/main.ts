@@ -8,6 +8,7 @@ import { Command } from 'commander';
 import { configCommand } from './config.ts';
 import { deadLettersCommand } from './dead-letters.ts';
 import { logCommand } from './log.ts';
+import { rebuildCommand } from './rebuild.ts';
 import { serveCommand } from './serve.ts';
 
 function packageVersion(): string {
@@ -28,6 +29,7 @@ export function makeProgram(): Command {
   program.addCommand(configCommand());
   program.addCommand(logCommand());
   program.addCommand(deadLettersCommand());
+  program.addCommand(rebuildCommand());
   program
     .command('build')
     .description('build the native addon where no prebuilt one fits this machine')

@@ -93,6 +93,6 @@ function fenced(database: string, directory: string): Refusal {
 function goneBack(database: string, { directory, oldest, confirmed }: LogIdentity, position: Position): Refusal {
   return new Refusal(
     'gone-back',
-    `${database} has gone back to an earlier state, to position ${position} of the log in ${directory}, which had been written up to ${confirmed} and is kept from ${oldest} on. What is between cannot be written again. Bring the database to a later state, or begin with its rows as they are: an empty directory, and recover: 'store'`,
+    `${database} has gone back to an earlier state, to position ${position} of the log in ${directory}, which had been written up to ${confirmed} and is kept from ${oldest} on. What is between cannot be written again. Bring the database to a later state; or write all that the directory has to it, with npx cairn-cache rebuild --data ${directory} --store DATABASE; or begin with its rows as they are: an empty directory, and recover: 'store'`,
   );
 }

@@ -6,6 +6,8 @@ export { WriteBackKeeper, type WriteBackListener } from './keeper.ts';
 export { LoaderService, type LoadLimits, type LoadSource } from './loader.ts';
 export { STORE_CURSOR, type WriteBackNotice, type WriteBackOptions } from './message.ts';
 export { readWriteBackStats, WRITE_BACK_STAT_NAMES, type WriteBackStats } from './metrics.ts';
+export type { RebuildProgress, Rebuilt } from './rebuild.ts';
+export { rebuildDirectory } from './rebuild-directory.ts';
 export { RemoteWriteBack, type WriteBackActions } from './remote.ts';
 export type { Restore } from './restore.ts';
 export { connector, isUnfit, restoreFrom, type SharedStore, storeConnector } from './store.ts';

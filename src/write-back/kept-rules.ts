@@ -46,6 +46,11 @@ export function keepRules({ files, rules, confirmed }: KeptRulesOptions): void {
   write(path, rules, nodeFiles);
 }
 
+/** The rules under which a log was written; undefined: it was always without. Throws `ERR_STORE_REFUSED`. */
+export function readKeptRules(directory: string): readonly Rule[] | undefined {
+  return read(join(directory, FILE));
+}
+
 function* keysFrom(reader: LogReader, from: Position): Generator<Buffer> {
   for (const { records } of reader.entries(from)) {
     const record = new RecordReader(records);

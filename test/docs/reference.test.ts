@@ -25,7 +25,7 @@ test('docs/stats.md has every field of stats(), with and without a log', async (
   const stats = cache.stats();
   await cache.close();
   rmSync(data, { recursive: true });
-  expect(firstCells('stats.md', 'Field').sort()).toEqual([...Object.keys(stats), 'writeBack'].sort());
+  expect(firstCells('stats.md', 'Field').sort()).toEqual([...Object.keys(stats), 'warmUp', 'writeBack'].sort());
   expect(firstCells('stats.md', 'Field of log').sort()).toEqual(Object.keys(stats.log!).sort());
 });
 
