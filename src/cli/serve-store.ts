@@ -8,6 +8,12 @@ export function describeStore(store: string, { state }: WriteBackStats): string 
   return `Writing to ${store} when it answers. Until then the log keeps every change`;
 }
 
+/** What the database did not have when the last run ended. */
+export function describeOwed(changes: number): string {
+  const are = changes === 1 ? 'is' : 'are';
+  return `${countText(changes, 'change')} of the last run ${are} not known to be in the database, and ${are} written now`;
+}
+
 /** Soon after the beginning: what an earlier run has left. */
 export function describeRest(behindBytes: number): string {
   return `${sizeText(behindBytes)} of the log are still on their way to the database`;

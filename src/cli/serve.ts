@@ -30,7 +30,7 @@ import {
   settingsOfFlags,
   shownArguments,
 } from './serve-options.ts';
-import { describeRest, describeStore, describeWriteBack } from './serve-store.ts';
+import { describeOwed, describeRest, describeStore, describeWriteBack } from './serve-store.ts';
 import { showWarmUp } from './serve-warm-up.ts';
 import { merge, nameIn, type Settings, settingsOfEnvironment, settingsOfFile } from './settings.ts';
 
@@ -213,6 +213,8 @@ function announceStore(cache: Cache): void {
     return;
   }
   console.log(describeStore(store, stats));
+  const { owed } = cache.recovery ?? { owed: 0 };
+  if (owed > 0) console.log(describeOwed(owed));
   if (store === START_STORE && process.env['npm_lifecycle_event'] === 'start')
     console.log('Any other database: npm start -- --store postgres://user@host/name, its password in PGPASSWORD');
   // What an earlier run has left, if it is not written by then.

@@ -14,7 +14,7 @@ import {
   recover,
 } from '../log/index.ts';
 import type { FeedHandle } from '../native.ts';
-import { RecordReader } from '../request/record.ts';
+import { RecordKind, RecordReader } from '../request/record.ts';
 import { FirstWrites } from './first-writes.ts';
 import type { OpeningAnswer, OpeningQuestion, RecoveredByThread, Report } from './message.ts';
 import type { Metrics } from './metrics.ts';
@@ -49,6 +49,7 @@ const NO_ROOM = -3;
 export function bringBack({ handle, log, logId, clock, metrics, say, ask, makeSafe, owedFrom }: Run): Recovered {
   let applied = 0;
   let bytes = 0;
+  let owed = 0;
   let era: string | undefined;
   // What the cache has by then is older than what comes; also than records of an older era, which come again if
   // it is half of a snapshot that turned out to be damaged.
@@ -65,6 +66,7 @@ export function bringBack({ handle, log, logId, clock, metrics, say, ask, makeSa
     apply(records, from) {
       turnTo(eraOf(from.formatVersion, from.epoch));
       const { isOwed, position, end } = from;
+      if (isOwed) owed += countChanges(records);
       let count = isOwed ? handle.applyRecords(records, position, end) : handle.applyRecords(records);
       if (count === NO_ROOM) {
         writes.upTo(end, position);
@@ -93,6 +95,7 @@ export function bringBack({ handle, log, logId, clock, metrics, say, ask, makeSa
     records,
     applied,
     bytes,
+    owed,
     isFull: false,
     lost,
     elapsedMs,
@@ -110,6 +113,14 @@ function checkFrom(log: LogPort, from: Position): void {
     if (reader.status === 'ok') continue;
     throw malformed(log, { source: 'log', recordCount, position, end, epoch, formatVersion, isOwed: true }, records);
   }
+}
+
+/** A database is not told of clears. */
+export function countChanges(records: Buffer): number {
+  let count = 0;
+  const reader = new RecordReader(records);
+  while (reader.next()) if (reader.kind !== RecordKind.clear && reader.kind !== RecordKind.clearAt) count++;
+  return count;
 }
 
 function malformed({ name: directory }: LogPort, { source, position }: RecordsFrom, records: Buffer): CairnError {

@@ -144,6 +144,11 @@ export interface RecoverySummary {
   readonly records: number;
   readonly applied: number;
   readonly bytes: number;
+  /**
+   * Changes that the log did not know to be in the database when the cache ended; after a crash it may be some that the
+   * database has. 0: there is none, or no database.
+   */
+  readonly owed: number;
   /** Of `store`: memory was full before every row was read. */
   readonly isFull: boolean;
   /** Records that the log reports as lost, and entries of the snapshot that a repair could not save. */

@@ -17,9 +17,8 @@ import { CairnError } from '../errors.ts';
 import { type LogClock, type LogNotice, type LogPort, later, type Position } from '../log/index.ts';
 import { type FeedHandle, feedOf, native } from '../native.ts';
 import type { RecoveryProgress } from '../options/types.ts';
-import { RecordKind, RecordReader } from '../request/record.ts';
 import { Asking } from './asking.ts';
-import { bringBack, type Recovered, type Run } from './bring-back.ts';
+import { bringBack, countChanges, type Recovered, type Run } from './bring-back.ts';
 import { ScribeClock } from './clock.ts';
 import { discard } from './discard.ts';
 import {
@@ -198,14 +197,6 @@ function refuseBehindCursor(log: LogPort, name: string, how: string, has?: Posit
   );
 }
 
-// A database is not told of clears.
-function countChanges(records: Buffer): number {
-  let count = 0;
-  const reader = new RecordReader(records);
-  while (reader.next()) if (reader.kind !== RecordKind.clear && reader.kind !== RecordKind.clearAt) count++;
-  return count;
-}
-
 // A cursor that is there stays where it is.
 function placeCursor(log: LogPort, opening: OpeningCursor): void {
   const cursor = log.cursor(opening.name);
@@ -272,6 +263,7 @@ function beginAnew({ handle, log, clock, say }: Run, fill?: () => OpeningAnswer)
     records: filled?.rows ?? 0,
     applied: filled?.rows ?? 0,
     bytes: filled?.bytes ?? 0,
+    owed: 0,
     isFull: filled?.isFull ?? false,
     lost: 0,
     elapsedMs: clock.steadyMs() - begunMs,
