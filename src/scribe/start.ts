@@ -168,10 +168,26 @@ function refuseOwed(log: LogPort, data: ScribeData, logId: bigint | undefined): 
   const { start, refuseBehind, cursor, stored } = data;
   if (start === 'resume') return;
   if (refuseBehind !== undefined) refuseBehindCursor(log, refuseBehind, 'open it with store');
-  if (start === 'log' || cursor === undefined) return;
+  if (cursor === undefined) return;
+  if (start === 'log') {
+    refuseGap(log, cursor.name);
+    return;
+  }
   // What the database says counts, not what the log has noted of it: it may have gone back since.
   const isOwn = stored !== undefined && stored.logId === logId && isPlaceOf(log, stored);
   refuseBehindCursor(log, cursor.name, "open it with recover: 'log'", isOwn ? stored.position : undefined);
+}
+
+// The log keeps everything behind the cursor. Where that is gone, memory may have no entry of what the database lacks,
+// and a load would find an older row.
+function refuseGap(log: LogPort, name: string): void {
+  const noted = log.cursors().get(name);
+  const oldest = log.oldestReadable;
+  if (noted === undefined || noted >= oldest) return;
+  throw new CairnError(
+    'ERR_LOG_CORRUPT',
+    `The log in ${log.name} begins at position ${oldest}, and what its database may lack begins at ${noted}: records between them are gone. Nothing was changed. Put the files back; or bring all that is left to the database: npx cairn-cache rebuild --data ${log.name} --store DATABASE`,
+  );
 }
 
 // Whether the log has an entry that ends there, as this cursor says it; of its oldest position nothing can be said.

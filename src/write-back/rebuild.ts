@@ -119,7 +119,10 @@ class Rebuild {
     };
     if (this.#cursors.some((cursor) => cursor.logId !== logId))
       refuse(`belongs to another log than the one in ${directory}`);
-    const isBehind = this.#cursors.length === 0 || this.#cursors.some(({ position }) => position < oldest);
+    // Also if files of the log are gone that the database needed.
+    const noted = log.cursors().get(STORE_CURSOR) ?? oldest;
+    const isBehind =
+      this.#cursors.length === 0 || this.#cursors.some(({ position }) => position < oldest) || noted < oldest;
     if (!isBehind || oldest === 0n)
       refuse(`needs no rebuild: the log in ${directory} has every change that it lacks. Open the cache`);
   }
