@@ -215,6 +215,7 @@ describe('src/', () => {
     'src/cli/dead-letters.ts': ['backend'],
     // It works on the log and the database, without a cache.
     'src/cli/rebuild.ts': ['write-back'],
+    'src/cli/torture.ts': ['torture'],
     // What the option `store` may be is the type of the databases.
     'src/options/types.ts': ['backend', 'rules'],
     'src/options/kinds.ts': ['backend'],

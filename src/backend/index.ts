@@ -5,3 +5,8 @@ export { deltaOf, numberOf } from './counter.ts';
 export { sameCursor } from './cursors.ts';
 export { joined } from './newest.ts';
 export { BACKEND_SCHEMES, type MakeBackendOptions, makeBackend, schemeOf, schemesFor } from './open.ts';
+
+/** Loaded on use: a cache needs none of it. */
+export function loadTools(): Promise<typeof import('./tools.ts')> {
+  return import('./tools.ts');
+}

@@ -10,6 +10,7 @@ import { deadLettersCommand } from './dead-letters.ts';
 import { logCommand } from './log.ts';
 import { rebuildCommand } from './rebuild.ts';
 import { serveCommand } from './serve.ts';
+import { tortureCommand } from './torture.ts';
 
 function packageVersion(): string {
   const file = new URL('../../package.json', import.meta.url);
@@ -30,6 +31,7 @@ export function makeProgram(): Command {
   program.addCommand(logCommand());
   program.addCommand(deadLettersCommand());
   program.addCommand(rebuildCommand());
+  program.addCommand(tortureCommand());
   program
     .command('build')
     .description('build the native addon where no prebuilt one fits this machine')

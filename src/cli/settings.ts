@@ -113,7 +113,8 @@ export function checkSetting(option: string, { value, name }: Setting): void {
 const PREFIX = 'CAIRN_';
 
 /** Variables of the package that are no options. */
-const OTHER_VARIABLES = /^CAIRN_(CONFIG|NATIVE_PATH|NODES|SEED|REQUIRE_SERVICES|(TEST|MODEL|FUZZ|PACKAGE|BENCH)_?.*)$/;
+const OTHER_VARIABLES =
+  /^CAIRN_(CONFIG|NATIVE_PATH|NODES|SEED|REQUIRE_SERVICES|(TEST|MODEL|FUZZ|PACKAGE|BENCH|TORTURE)_?.*)$/;
 
 /** Kubernetes sets these for a service whose name begins with `cairn`. */
 const OF_A_SERVICE = /^CAIRN_.*(SERVICE_(HOST|PORT)|PORT_\d+_)/;

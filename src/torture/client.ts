@@ -54,6 +54,14 @@ export class Client {
     return rest === undefined ? undefined : { value: rest[1]!, clientFlags: Number(head[1]) };
   }
 
+  /** The lines of `stats NAME`, by name; undefined: the connection has ended before. */
+  async stats(name: string): Promise<ReadonlyMap<string, string> | undefined> {
+    this.#socket.write(`stats ${name}\r\n`, 'latin1');
+    const match = await this.#take(/^((?:STAT [^\r]*\r\n)*)END\r\n/);
+    if (match === undefined) return undefined;
+    return new Map([...match[1]!.matchAll(/STAT (\S+) ([^\r]*)/g)].map(([, key, value]) => [key!, value!]));
+  }
+
   async #take(pattern: RegExp): Promise<RegExpExecArray | undefined> {
     for (;;) {
       const match = pattern.exec(this.#received);

@@ -3,6 +3,7 @@
  * cursors are copied, and a while later put back together in one transaction.
  */
 import type { Random } from './random.ts';
+import { sleep } from './sleep.ts';
 
 /** One earlier state of a database. */
 export interface Past {
@@ -21,6 +22,7 @@ export interface FailoversOptions {
 
 export class Failovers {
   readonly #options: FailoversOptions;
+  #running: { readonly stop: AbortController; readonly over: Promise<void> } | undefined;
   times = 0;
   effectsTaken = 0;
 
@@ -28,14 +30,27 @@ export class Failovers {
     this.#options = options;
   }
 
-  /** Over and over, until the signal comes. */
-  async run(signal: AbortSignal): Promise<void> {
+  /** Over and over from now on. */
+  start(): void {
+    const stop = new AbortController();
+    this.#running = { stop, over: this.#run(stop.signal) };
+  }
+
+  /** Resolves when none is under way. What was remembered is not used any more. */
+  async stop(): Promise<void> {
+    const running = this.#running;
+    this.#running = undefined;
+    running?.stop.abort();
+    await running?.over;
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
     const { past, random, backMs } = this.#options;
     while (!signal.aborted) {
       try {
         await past.remember();
         await sleep(random.below(backMs), signal);
-        await this.goBack();
+        if (!signal.aborted) await this.goBack();
       } catch {
         // It is stopped, or cut off, meanwhile.
       }
@@ -47,17 +62,4 @@ export class Failovers {
     this.effectsTaken += await this.#options.past.goBack();
     this.times++;
   }
-}
-
-async function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve) => {
-    const end = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener('abort', end);
-  });
 }

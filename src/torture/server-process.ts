@@ -1,9 +1,10 @@
 /**
- * A process under fire: it is started on a directory, killed, or asked to end. Its output is kept, because nothing else
- * would say why it died.
+ * A process under fire: it is started on a directory, killed, stopped for a while, or asked to end. Its output is kept,
+ * because nothing else would say why it died.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import type { Writable } from 'node:stream';
 
 /** A process without a sign of life for this time is taken to hang. */
 export const PATIENCE_MS = 60_000;
@@ -11,15 +12,22 @@ export const PATIENCE_MS = 60_000;
 export interface ProcessOptions {
   readonly command: string;
   readonly args: readonly string[];
-  /** What it has beside the environment of this process. */
-  readonly environment?: Readonly<Record<string, string>> | undefined;
+  /** What it has beside the environment of this process; undefined: it has not. */
+  readonly environment?: NodeJS.ProcessEnv | undefined;
   /** Finds the port that it listens on in its output. */
   readonly portPattern?: RegExp | undefined;
+  /** A Ctrl-C in the terminal is not for it. */
+  readonly isDetached?: boolean | undefined;
 }
+
+/** Whether a process can be stopped for a while here. */
+export const canPause: boolean = process.platform !== 'win32';
 
 export class ServerProcess {
   readonly #child: ChildProcess;
   readonly #ended: Promise<void>;
+  /** While it is stopped: kills it if this process ends. A stopped process notices nothing itself. */
+  #guard: { readonly stdin: Writable } | undefined;
   #output = '';
   #isKilled = false;
   #isStopped = false;
@@ -27,10 +35,13 @@ export class ServerProcess {
   #port: number | undefined;
   #look: (() => void) | undefined;
 
-  constructor({ command, args, environment, portPattern = /Listening on 127\.0\.0\.1:(\d+)/ }: ProcessOptions) {
+  constructor(options: ProcessOptions) {
+    const { command, args, environment, isDetached = false } = options;
+    const { portPattern = /Listening on 127\.0\.0\.1:(\d+)/ } = options;
     this.#child = spawn(command, args, {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...process.env, npm_lifecycle_event: '', ...environment },
+      detached: isDetached && canPause,
     });
     const take = (chunk: Buffer): void => {
       this.#output = (this.#output + chunk).slice(-20_000);
@@ -82,6 +93,24 @@ export class ServerProcess {
     this.#child.stdin!.write(`${line}\n`);
   }
 
+  /** SIGSTOP: it does nothing until `resume`. */
+  pause(): void {
+    if (this.#hasEnded) return;
+    const guard = spawn('sh', ['-c', 'read -r word || kill -9 "$1"', 'sh', String(this.#child.pid)], {
+      stdio: ['pipe', 'ignore', 'ignore'],
+      detached: true,
+    });
+    guard.stdin.on('error', () => {});
+    this.#guard = guard;
+    this.#child.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#child.kill('SIGCONT');
+    this.#guard?.stdin.end('resumed\n');
+    this.#guard = undefined;
+  }
+
   /** SIGTERM, or a line for the actor; resolves to its exit code. */
   async stop(how: 'signal' | 'stop' | 'exit'): Promise<number | null> {
     this.askToStop(how);
@@ -102,6 +131,8 @@ export class ServerProcess {
     this.#isKilled = true;
     this.#child.kill('SIGKILL');
     await this.#ended;
+    this.#guard?.stdin.end('killed\n');
+    this.#guard = undefined;
   }
 
   /** It has ended, and not because it was told to. */

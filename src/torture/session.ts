@@ -4,7 +4,7 @@
  */
 
 import type { Client } from './client.ts';
-import type { FireRow } from './database.ts';
+import type { TortureRow } from './database.ts';
 import type { Random } from './random.ts';
 
 /** What an entry should be. Undefined: there is none. */
@@ -44,6 +44,10 @@ export class Session {
   constructor(number: number) {
     this.#number = number;
     this.#keys = Array.from({ length: KEYS }, (_, i) => ({ name: `s${number}:k${i}`, known: undefined }));
+  }
+
+  get keyCount(): number {
+    return this.#keys.length;
   }
 
   /** Writes and reads until the connection ends, or the signal comes. */
@@ -146,7 +150,7 @@ export class Session {
   }
 
   /** Compares the rows of a database that has everything. */
-  compare(rows: ReadonlyMap<string, FireRow>): string[] {
+  compare(rows: ReadonlyMap<string, TortureRow>): string[] {
     return this.#keys.flatMap((key) => {
       const row = rows.get(key.name);
       const candidates = [key.known, ...(key.perhaps === undefined ? [] : [key.perhaps.entry])];
@@ -162,7 +166,7 @@ function matches(entry: Entry | undefined, found: { value: string; clientFlags: 
 }
 
 // The clock of the cache and the wall clock may be apart by a few milliseconds, and the former may be set again.
-function expiresAt(entry: Entry | undefined, row: FireRow | undefined): boolean {
+function expiresAt(entry: Entry | undefined, row: TortureRow | undefined): boolean {
   if (entry === undefined || row === undefined) return true;
   if (entry.expires === 0 || row.expiresWallMs === 0) return entry.expires === row.expiresWallMs;
   return Math.abs(row.expiresWallMs - 1000 * entry.expires) <= 2000;

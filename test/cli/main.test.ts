@@ -41,6 +41,7 @@ describe('cairn', () => {
     const help = await run('help');
     expect(help.code).toBe(0);
     expect(help.stdout).toMatch(/serve .*memcached clients/s);
+    expect(help.stdout).toMatch(/torture .*database/s);
     expect(help.stdout).toMatch(/build .*addon/s);
     expect((await run('help', 'serve')).stdout).toContain('--memory-limit <num>');
   });

@@ -37,7 +37,7 @@ test('docs/stats.md has every field of stats().writeBack, and docs/write-back.md
 });
 
 describe('docs/cli.md has every option of', () => {
-  test.each([['serve'], ['log inspect'], ['log repair'], ['build']])('%s', async (command) => {
+  test.each([['serve'], ['log inspect'], ['log repair'], ['torture'], ['build']])('%s', async (command) => {
     const help = startCli([...command.split(' '), '-h']);
     await help.ended;
     const options = [...help.stdout.matchAll(/^ {2}((?:-\w, )?--[\w-]+(?: <\w+>)?)/gm)].map(([, option]) => option!);

@@ -73,7 +73,15 @@ afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
 describe('the tarball', () => {
   test('holds what is used and what an addon can be built from', () => {
-    for (const path of ['dist/index.js', 'dist/index.d.ts', 'dist/cli/main.js', 'native/build.mjs', 'LICENSE']) {
+    for (const path of [
+      'dist/index.js',
+      'dist/index.d.ts',
+      'dist/cli/main.js',
+      'native/build.mjs',
+      'LICENSE',
+      'dist/cli/torture-server.js',
+      'dist/torture/noted.js',
+    ]) {
       expect(packed).toContain(path);
     }
     for (const path of [

@@ -28,18 +28,19 @@ interface Plan {
 
 export class CuttingProxy {
   readonly #server: Server;
-  readonly #upstream: string;
   readonly #wire: Wire;
   readonly #sockets = new Set<Socket>();
   #plan: Plan | undefined;
   #holding = new Set<() => void>();
   /** Statements that clients have sent. */
   statements = 0;
+  /** The file that new connections lead to. */
+  upstream: string;
   /** While set, connections are refused. */
   isDown = false;
 
   private constructor(upstream: string, wire: Wire) {
-    this.#upstream = upstream;
+    this.upstream = upstream;
     this.#wire = wire;
     this.#server = createServer((client) => this.#serve(client));
   }
@@ -96,7 +97,7 @@ export class CuttingProxy {
       client.destroy();
       return;
     }
-    const server = connect(this.#upstream);
+    const server = connect(this.upstream);
     client.setNoDelay(true);
     const cut = (): void => {
       client.destroy();

@@ -15,6 +15,7 @@ export class PostgresCluster {
   readonly socket: string;
   constructor(folder: string, user: string);
   make(options?: { readonly password?: string; readonly options?: readonly string[] }): void;
+  copy(primary: { readonly socketFolder: string; readonly password: string }): Promise<void>;
   run(signal: 'INT' | 'QUIT', settings?: Readonly<Record<string, string>>): ServerProcess;
 }
 

@@ -109,6 +109,22 @@ export class PostgresCluster {
     });
   }
 
+  /** Becomes a standby of a running cluster: `socketFolder` is where that listens. */
+  async copy({ socketFolder, password }) {
+    if (postgresPrograms === undefined) throw new RangeError(POSTGRES_MISSING);
+    mkdirSync(this.folder, { recursive: true });
+    this.#give(this.folder);
+    const args = ['-D', this.#data, '-h', socketFolder, '-U', this.user, '-R', '-c', 'fast', '--no-sync'];
+    const child = spawn(join(postgresPrograms, 'pg_basebackup'), args, {
+      ...this.#owner,
+      cwd: this.folder,
+      stdio: ['ignore', 'ignore', 'inherit'],
+      env: { ...process.env, PGPASSWORD: password },
+    });
+    const code = await new Promise((resolve) => child.once('exit', resolve));
+    if (code !== 0) throw new Error(`pg_basebackup ended with ${code}`);
+  }
+
   #give(file) {
     if (this.#owner !== undefined) chownSync(file, this.#owner.uid, this.#owner.gid);
   }

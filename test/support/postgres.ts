@@ -25,10 +25,22 @@ export class PostgresServer {
   readonly directory: string = mkdtempSync(join(tmpdir(), 'cairn-pg-'));
   readonly #cluster = new PostgresCluster(this.directory, USER);
   #process: ServerProcess | undefined;
+  #settings: Readonly<Record<string, string>> = {};
 
   static async start(): Promise<PostgresServer> {
     const server = new PostgresServer();
     server.#cluster.make({ password: PASSWORD, options: ['--no-sync'] });
+    await server.run();
+    return server;
+  }
+
+  /** A standby of a server, which gets the log of that through a port of this machine. */
+  static async standbyOf(primary: PostgresServer, port: number): Promise<PostgresServer> {
+    const server = new PostgresServer();
+    await server.#cluster.copy({ socketFolder: primary.directory, password: PASSWORD });
+    // A proxy that tells statements apart does not know the question whether there is encryption.
+    const plain = 'sslmode=disable gssencmode=disable';
+    server.#settings = { primary_conninfo: `host=127.0.0.1 port=${port} user=${USER} password='${PASSWORD}' ${plain}` };
     await server.run();
     return server;
   }
@@ -40,7 +52,11 @@ export class PostgresServer {
 
   /** Starts it, or starts it again with all that it has. */
   async run(): Promise<void> {
-    this.#process = this.#cluster.run('QUIT', { fsync: 'off', max_connections: '60' });
+    this.#process = this.#cluster.run('QUIT', {
+      fsync: 'off',
+      max_connections: '60',
+      ...this.#settings,
+    });
     await this.#process.isUp(() => this.query('SELECT 1'));
   }
 

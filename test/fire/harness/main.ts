@@ -4,16 +4,16 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { WriteBackCampaign, type WriteBackResult } from '../../../src/torture/campaign.ts';
-import type { FireDatabase } from '../../../src/torture/database.ts';
+import type { TortureDatabase } from '../../../src/torture/database.ts';
+import { lineOf, runCampaigns, wrongIn } from '../../../src/torture/index.ts';
 import { checkHistory } from '../../support/history-check.ts';
 import { HistoryWorld } from '../../support/history-random.ts';
 import { Random } from '../../support/random.ts';
 import { Campaign, type CampaignResult } from './campaign.ts';
 import { CrashCampaign } from './crash/crash-campaign.ts';
 import { effects } from './effects/main.ts';
-import { cliFile } from './target.ts';
-import { LmdbDatabase, PostgresDatabase } from './write-back/database.ts';
+import { tortureServer } from './target.ts';
+import { LmdbDatabase, postgresDatabase, standbyDatabase } from './write-back/database.ts';
 
 const USAGE = `npm run torture -- kill [options]      kill -9 under load, over and over, and judge what clients saw
     --rounds N      kills (default 200)
@@ -37,14 +37,16 @@ npm run torture -- crash [options]     every disk that a power cut may leave at 
     --verbose       a line for each trace
 npm run torture -- write-back [options]   kill -9 of a server that writes its log to a database
     --minutes N     how long (default 1)
-    --store S       lmdb (default), or postgres: a server that is stopped, started and cut off meanwhile
+    --store S       lmdb (default); postgres: a server that is stopped, started and cut off meanwhile; postgres-standby:
+                    with --db-failover the primary is killed and an asynchronous standby promoted
     --rounds N      lives of the server, at most (default: as many as the time allows)
     --campaign N    lives on one directory before the next one begins (default 15)
     --seed S        of what is drawn (default: drawn)
     --db-failover   the database goes back to earlier states under load, rows and cursors together
     --back SECONDS  by at most this time (default 2)
-    --mistake M     shows that it is found: the database forgets changes (lmdb), repeats them (lmdb), or goes back
-                    without its cursors (rows-alone)
+    --mistake M     shows that it is found: the database forgets changes (lmdb), repeats them (lmdb), lets a writer
+                    write from which another has taken over (unfenced, lmdb), or goes back without its cursors
+                    (rows-alone)
     --verbose       a line for each life
 npm run torture -- effects [options]   kill -9 of a server that counts in rows in which another writer counts too
     --effects N     increments, and writes that are kept as history (default 100000)
@@ -172,6 +174,12 @@ function crash(args: readonly string[]): number {
   return wrong.length === 0 ? 0 : 1;
 }
 
+const DATABASES: Readonly<Record<string, (mistake: string) => Promise<TortureDatabase>>> = {
+  lmdb: async (mistake) => new LmdbDatabase(mistake),
+  postgres: postgresDatabase,
+  'postgres-standby': standbyDatabase,
+};
+
 async function writeBack(args: readonly string[]): Promise<number> {
   const { values } = parseArgs({
     args: [...args],
@@ -187,87 +195,37 @@ async function writeBack(args: readonly string[]): Promise<number> {
       verbose: { type: 'boolean', default: false },
     },
   });
-  if (!['', 'forgets', 'repeats', 'rows-alone'].includes(values.mistake)) {
-    throw new Error('Expected --mistake forgets, repeats or rows-alone');
+  if (!['', 'forgets', 'repeats', 'unfenced', 'rows-alone'].includes(values.mistake)) {
+    throw new Error('Expected --mistake forgets, repeats, unfenced or rows-alone');
   }
   const backMs = values['db-failover'] ? 1000 * wholeNumber('back', values.back) : 0;
-  if (!['lmdb', 'postgres'].includes(values.store)) throw new Error('Expected --store lmdb or postgres');
-  const rounds = wholeNumber('rounds', values.rounds);
-  const perCampaign = wholeNumber('campaign', values.campaign);
+  if (!(values.store in DATABASES)) throw new Error(`Expected --store to be one of ${Object.keys(DATABASES)}`);
   const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 32) : wholeNumber('seed', values.seed);
-  const endMs = performance.now() + 60_000 * wholeNumber('minutes', values.minutes);
-  const random = new Random(seed);
   console.log(`seed ${seed}`);
-  const results: WriteBackResult[] = [];
-  let failures = 0;
-  let begun = 0;
-  while (begun < rounds && performance.now() < endMs) {
-    const own = random.bits();
-    const folder = mkdtempSync(join(tmpdir(), 'cairn-torture-'));
-    const database: FireDatabase =
-      values.store === 'postgres' ? await PostgresDatabase.start(values.mistake) : new LmdbDatabase(values.mistake);
-    try {
-      const result = await new WriteBackCampaign({
-        seed: own,
-        rounds: Math.min(perCampaign, rounds - begun),
-        budgetMs: endMs - performance.now(),
-        // What is lost does not come by waiting.
-        peaceMs: values.mistake === '' ? 60_000 : 2000,
-        folder,
-        cliFile,
-        database,
-        backMs,
-        onRound: (line) => void (values.verbose && console.log(line)),
-      }).run();
-      results.push(result);
-      begun += result.rounds;
-      const { lost, stale, duplicated } = result;
-      const wrong = lost.length + stale.length + duplicated.length;
-      console.log(
-        `campaign ${results.length}, seed ${own}: ${result.rounds} lives, ${result.acknowledged} acknowledged: ` +
-          (wrong === 0 ? 'nothing wrong' : `${wrong} WRONG`),
-      );
-      for (const each of [...lost, ...stale, ...duplicated].slice(0, 5)) console.log(each);
-    } catch (error) {
-      failures++;
-      console.log(`seed ${own}, FAILED: ${(error as Error).message}`);
-      if (failures > 5) break;
-    } finally {
-      await database.end();
-      rmSync(folder, { recursive: true, force: true });
-    }
-  }
-  return reportWriteBack(results, failures);
-}
-
-function reportWriteBack(results: readonly WriteBackResult[], failures: number): number {
-  const sum = (count: (result: WriteBackResult) => number): number =>
-    results.reduce((total, result) => total + count(result), 0);
-  const lost = sum((result) => result.lost.length);
-  const stale = sum((result) => result.stale.length);
-  const duplicated = sum((result) => result.duplicated.length);
-  const faults = new Map<string, number>();
-  for (const [name, count] of results.flatMap((result) => [...result.faults])) {
-    faults.set(name, (faults.get(name) ?? 0) + count);
-  }
-  const figures: [number, string][] = [
-    [sum(({ rounds }) => rounds), 'lives'],
-    [sum(({ kills }) => kills), 'kills'],
-    ...[...faults].map(([name, count]): [number, string] => [count, name]),
-    [sum(({ acknowledged }) => acknowledged), 'acknowledged'],
-    [sum(({ unknown }) => unknown), 'unknown'],
-    [sum(({ refused }) => refused), 'refused'],
-    [sum(({ failovers }) => failovers), 'database gone back'],
-    [sum(({ taken }) => taken), 'effects taken by that'],
-    [sum(({ rows }) => rows), 'rows compared'],
-    [sum(({ effects }) => effects), 'effects'],
-    [lost, 'lost'],
-    [stale, 'stale'],
-    [duplicated, 'duplicated'],
-    [failures, 'failed'],
-  ];
-  console.log(figures.map(([count, name]) => `${count.toLocaleString('en')} ${name}`).join(', '));
-  return lost + stale + duplicated + failures === 0 && results.length > 0 ? 0 : 1;
+  let campaigns = 0;
+  const totals = await runCampaigns({
+    seed,
+    make: async () => DATABASES[values.store]!(values.mistake),
+    budgetMs: 60_000 * wholeNumber('minutes', values.minutes),
+    lives: wholeNumber('rounds', values.rounds),
+    livesPerCampaign: wholeNumber('campaign', values.campaign),
+    // What is lost does not come by waiting.
+    peaceMs: values.mistake === '' ? 60_000 : 2000,
+    backMs,
+    serverFile: tortureServer,
+    onLife: (line) => void (values.verbose && console.log(line)),
+    onCampaign: ({ seed: own, result, error }) => {
+      const name = `campaign ${campaigns++}, seed ${own}`;
+      if (error !== undefined) console.log(`${name}, FAILED: ${error.message}`);
+      const wrong = wrongIn(result);
+      const found = wrong === 0 ? 'nothing wrong' : `${wrong} WRONG`;
+      console.log(`${name}: ${result.rounds} lives, ${result.acknowledged} acknowledged: ${found}`);
+      const { lost, stale, duplicated, foreign } = result;
+      for (const each of [...lost, ...stale, ...duplicated, ...foreign].slice(0, 5)) console.log(each);
+    },
+  });
+  console.log(lineOf(totals));
+  return totals.isRight ? 0 : 1;
 }
 
 function report(campaign: number, seed: number, result: CampaignResult): void {

@@ -17,6 +17,8 @@ export const projectRoot: string = (() => {
 
 export const libraryUrl: string = pathToFileURL(join(projectRoot, 'dist/index.js')).href;
 export const cliFile: string = join(projectRoot, 'dist/cli/main.js');
+/** What campaigns of write-back start. */
+export const tortureServer: string = join(projectRoot, 'dist/cli/torture-server.js');
 
 /** What a process meets beside its options. */
 export interface Surroundings {
@@ -28,7 +30,12 @@ export interface Surroundings {
 export class Target extends ServerProcess {
   private constructor(args: readonly string[], { cores, environment }: Surroundings, portPattern?: RegExp) {
     const [command, ...before] = cores === undefined ? [process.execPath] : ['taskset', '-c', cores, process.execPath];
-    super({ command: command!, args: [...before, ...args], environment, portPattern });
+    super({
+      command: command!,
+      args: [...before, ...args],
+      environment,
+      portPattern,
+    });
   }
 
   /** `cairn serve` with these options. */

@@ -5,10 +5,17 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { DatabaseFault, FireDatabase, FireRow } from '../../../../src/torture/database.ts';
+import {
+  type DatabaseFault,
+  type Effects,
+  effectsOf,
+  type TortureDatabase,
+  type TortureRow,
+} from '../../../../src/torture/database.ts';
 import type { Past } from '../../../../src/torture/failovers.ts';
-import { PostgresPast } from '../../../../src/torture/postgres-past.ts';
+import { PostgresStore } from '../../../../src/torture/postgres-store.ts';
 import { PostgresServer } from '../../../support/postgres.ts';
+import { PostgresPair } from '../../../support/postgres-pair.ts';
 import { projectRoot } from '../target.ts';
 
 interface Tables {
@@ -24,10 +31,12 @@ interface Table<Key, Value> {
   removeSync(key: Key): void;
 }
 
+const LMDB_MODULE: string = join(projectRoot, 'test/support/lmdb-backend.mjs');
+
 /** LMDB by test/support/lmdb-backend.mjs. It has no server that could be stopped. */
-export class LmdbDatabase implements FireDatabase, Past {
+export class LmdbDatabase implements TortureDatabase, Past {
   readonly name = 'lmdb';
-  readonly store: string = join(projectRoot, 'test/support/lmdb-backend.mjs');
+  readonly level = 'transactional';
   readonly environment: Readonly<Record<string, string>>;
   readonly faults: readonly DatabaseFault[] = [];
   readonly #path = mkdtempSync(join(tmpdir(), 'cairn-fire-lmdb-'));
@@ -40,12 +49,12 @@ export class LmdbDatabase implements FireDatabase, Past {
   /** `mistake`: what the database does wrong, to show that it is found. */
   constructor(mistake = '') {
     this.#leavesCursors = mistake === 'rows-alone';
-    this.environment = { CAIRN_TEST_LMDB: this.#path, CAIRN_TEST_LMDB_MISTAKE: mistake };
+    this.environment = { CAIRN_STORE: LMDB_MODULE, CAIRN_TEST_LMDB: this.#path, CAIRN_TEST_LMDB_MISTAKE: mistake };
   }
 
   async watch(): Promise<void> {}
 
-  rows(): Promise<ReadonlyMap<string, FireRow>> {
+  rows(): Promise<ReadonlyMap<string, TortureRow>> {
     return this.#read(({ rows }) => {
       return new Map(
         Array.from(rows.getRange(), ({ key, value: { value, clientFlags, expiresWallMs } }) => [
@@ -56,8 +65,8 @@ export class LmdbDatabase implements FireDatabase, Past {
     });
   }
 
-  effects(): Promise<readonly string[]> {
-    return this.#read(({ history }) => Array.from(history.getRange(), ({ value }) => value.join(' ')));
+  effects(): Promise<Effects> {
+    return this.#read(({ history }) => effectsOf(Array.from(history.getRange(), ({ value }) => value.join(' '))));
   }
 
   remember(): Promise<void> {
@@ -86,7 +95,7 @@ export class LmdbDatabase implements FireDatabase, Past {
   }
 
   async #read<T>(use: (tables: Tables) => T): Promise<T> {
-    const { openTables } = (await import(pathToFileURL(this.store).href)) as { openTables(path: string): Tables };
+    const { openTables } = (await import(pathToFileURL(LMDB_MODULE).href)) as { openTables(path: string): Tables };
     const tables = openTables(this.#path);
     try {
       return use(tables);
@@ -100,99 +109,42 @@ export class LmdbDatabase implements FireDatabase, Past {
   }
 }
 
-/** Only what is in here is ever put back. */
+/** test/support/postgres-pair.ts counts effects in it. */
 const SCHEMA = 'cairn_torture';
 
-/** A PostgreSQL server that is stopped, started and cut off. A trigger notes every effect on a row. */
-export class PostgresDatabase implements FireDatabase {
-  readonly name = 'postgres';
-  readonly store: string;
-  readonly environment: Readonly<Record<string, string>> = {};
-  readonly faults: readonly DatabaseFault[];
-  readonly past: Past;
-  readonly #server: PostgresServer;
-
-  private constructor(server: PostgresServer, mistake: string) {
-    this.#server = server;
-    const url = new URL(server.url());
-    url.searchParams.set('schema', SCHEMA);
-    this.store = url.href;
-    this.past = new PostgresPast({
-      query: (text) => server.query(text),
-      schema: SCHEMA,
-      leavesCursors: mistake === 'rows-alone',
-    });
-    this.faults = [
-      { name: 'database stopped', run: () => this.#stopAWhile() },
-      { name: 'connections cut', run: () => this.#cut() },
-    ];
-  }
-
-  static async start(mistake = ''): Promise<PostgresDatabase> {
-    const server = await PostgresServer.start();
-    // The table as Cairn makes it, so that there is one for the trigger; docs/backends.md has it.
-    await server.query(`
-      CREATE SCHEMA ${SCHEMA};
-      CREATE TABLE ${SCHEMA}.effects (number bigserial PRIMARY KEY, effect text NOT NULL);
-      CREATE FUNCTION ${SCHEMA}.note() RETURNS trigger LANGUAGE plpgsql AS $$
-      BEGIN
-        IF TG_OP = 'DELETE' THEN
-          INSERT INTO ${SCHEMA}.effects (effect) VALUES ('delete ' || encode(OLD.key, 'escape') || ' ' || OLD.version);
-        ELSE
-          INSERT INTO ${SCHEMA}.effects (effect) VALUES ('write ' || encode(NEW.key, 'escape') || ' ' || NEW.version);
-        END IF;
-        RETURN NULL;
-      END $$`);
-    return new PostgresDatabase(server, mistake);
-  }
-
-  /** When the tables have been made. */
-  async watch(): Promise<void> {
-    await this.#server.query(
-      `CREATE OR REPLACE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON ${SCHEMA}.cairn_entries FOR EACH ROW EXECUTE FUNCTION ${SCHEMA}.note()`,
-    );
-  }
-
-  async #stopAWhile(): Promise<void> {
-    await this.#server.crash();
+/** PostgreSQL on a private server, which is also stopped and started. */
+export async function postgresDatabase(mistake = ''): Promise<TortureDatabase> {
+  const server = await PostgresServer.start();
+  const stopAWhile = async (): Promise<void> => {
+    await server.crash();
     await new Promise((resolve) => setTimeout(resolve, 300));
-    await this.#server.run();
-  }
+    await server.run();
+  };
+  const store = await PostgresStore.make({
+    address: server.url(),
+    schema: SCHEMA,
+    faults: [{ name: 'database stopped', run: stopAWhile }],
+    leavesCursors: mistake === 'rows-alone',
+  });
+  const end = store.end.bind(store);
+  return Object.assign(store, {
+    end: async (keeps: boolean) => {
+      await end(keeps);
+      await server.stop();
+    },
+  });
+}
 
-  // In the middle of a transaction or not, as it comes.
-  async #cut(): Promise<void> {
-    for (let i = 0; i < 5; i++) {
-      await this.#server
-        .query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cairn-cache'")
-        .catch(() => {
-          // It is stopped meanwhile.
-        });
-      await new Promise((resolve) => setTimeout(resolve, 7));
-    }
-  }
-
-  async rows(): Promise<ReadonlyMap<string, FireRow>> {
-    const rows = await this.#server.query(
-      `SELECT encode(key, 'escape') AS key, value, client_flags, expires_ms FROM ${SCHEMA}.cairn_entries`,
-    );
-    return new Map(
-      rows.map(({ key, value, client_flags, expires_ms }) => [
-        String(key),
-        {
-          value: (value as Buffer).toString('latin1'),
-          clientFlags: Number(client_flags),
-          expiresWallMs: Number(expires_ms),
-        },
-      ]),
-    );
-  }
-
-  async effects(): Promise<readonly string[]> {
-    const rows = await this.#server.query(`SELECT effect FROM ${SCHEMA}.effects ORDER BY number`);
-    return rows.map(({ effect }) => String(effect));
-  }
-
-  async end(): Promise<void> {
-    await this.#server.stop();
-  }
+/** PostgreSQL with an asynchronous standby: it goes back because the primary is killed and the standby promoted. */
+export async function standbyDatabase(): Promise<TortureDatabase> {
+  const pair = await PostgresPair.start();
+  const store = await PostgresStore.make({ address: pair.url, schema: SCHEMA });
+  const end = store.end.bind(store);
+  return Object.assign(store, {
+    past: pair,
+    end: async (keeps: boolean) => {
+      await end(keeps);
+      await pair.stop();
+    },
+  });
 }
