@@ -1,8 +1,19 @@
 /** Additions, to rows that may not be there: another writer may make or remove them at the same time. */
 import type { AddChange } from './backend.ts';
 
-/** Turns in which a row may come and go. A row that is there in all of them is one that a trigger leaves as it is. */
+/** Turns in which a row may come and go. */
 const TURNS_MAX = 10;
+
+/** A row that is there when it is to be made, and not when it is added to: a trigger leaves it as it is. */
+class SkippedRow extends Error {
+  // Of the class "triggered action exception", which databases take for a refusal.
+  readonly code = '09000';
+  readonly sqlState = '09000';
+
+  constructor() {
+    super('A trigger or a policy of the database leaves the row as it is');
+  }
+}
 
 /** Statements on a table. Rows have names here. */
 export interface AddsTo {
@@ -14,8 +25,8 @@ export interface AddsTo {
 }
 
 /**
- * Adds to each row once, or makes it. Adding comes first, because nearly always the rows are there. What a trigger of
- * the user's skips is skipped, as with a set.
+ * Adds to each row once, or makes it. Adding comes first, because nearly always the rows are there. Throws, as for a
+ * refusal of the database, if a row takes neither.
  */
 export async function addOrMake(adds: readonly AddChange[], { add, make, nameOf }: AddsTo): Promise<void> {
   let left = adds;
@@ -26,4 +37,5 @@ export async function addOrMake(adds: readonly AddChange[], { add, make, nameOf 
       if (left.length === 0) return;
     }
   }
+  throw new SkippedRow();
 }

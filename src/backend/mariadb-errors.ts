@@ -28,6 +28,7 @@ const NUMBERS: Readonly<Record<number, ErrorClass>> = {
 
 /** By the class of the SQLSTATE. Everything else is transient: a writer that goes on trying loses nothing. */
 const CLASSES: Readonly<Record<string, ErrorClass>> = {
+  '09': 'permanent', // triggered action exception
   '22': 'permanent', // data exception
   '23': 'permanent', // integrity constraint
   '44': 'permanent', // WITH CHECK OPTION

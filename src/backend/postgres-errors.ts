@@ -7,6 +7,7 @@ import { classOfOwn } from './own-errors.ts';
  * loses nothing, one that puts a change aside or stops may be wrong.
  */
 const CLASSES: Readonly<Record<string, ErrorClass>> = {
+  '09': 'permanent', // triggered action exception
   '22': 'permanent', // data exception
   '23': 'permanent', // integrity constraint violation
   '44': 'permanent', // WITH CHECK OPTION violation

@@ -35,6 +35,7 @@ export class Changes {
   #recordCount = 0;
   readonly #rules: RuleSet | undefined;
   readonly #keepsHistory: boolean;
+  readonly #hasCounters: boolean;
   // In the order of the log.
   #history: HistoryRow[] = [];
 
@@ -42,6 +43,7 @@ export class Changes {
   constructor(rules?: RuleSet) {
     this.#rules = rules;
     this.#keepsHistory = rules?.hasHistory === true;
+    this.#hasCounters = rules?.counterRule !== undefined;
   }
 
   /** Distinct keys. */
@@ -95,7 +97,8 @@ export class Changes {
     }
     const name = record.key.toString('latin1');
     const before = this.#byKey.get(name);
-    const after = this.#rules?.counts(record.key) ? asAddition(changeOf(record), record.delta) : changeOf(record);
+    const isCounter = this.#hasCounters && this.#rules!.counts(record.key);
+    const after = isCounter ? asAddition(changeOf(record), record.delta) : changeOf(record);
     const change = this.#groups.place(
       before === undefined ? after : joined(before, after),
       record.batch?.id,

@@ -442,14 +442,14 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
       expect(await subject.texts('n:3')).toEqual(['18446744073709551615']);
     });
 
-    test('is a dead letter where the column has NaN, and is skipped where a trigger skips the row', async () => {
+    test('is a dead letter where the column has NaN, and where a trigger skips the row', async () => {
       await server.query(`CREATE TABLE counters (id integer PRIMARY KEY, n numeric);
         INSERT INTO counters VALUES (1, 'NaN'), (2, 1.5), (3, 1);
         CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
         CREATE TRIGGER skip BEFORE UPDATE ON counters FOR EACH ROW WHEN (NEW.id = 3) EXECUTE FUNCTION skip()`);
       const subject = await opened([rule()]);
       const { deadLetters } = await subject.write(add('n:1', 3n, 4), add('n:2', 3n, 4), add('n:3', 3n, 4));
-      expect(deadLetters.map(({ change }) => String(change.key))).toEqual(['n:1']);
+      expect(deadLetters.map(({ change }) => String(change.key)).sort()).toEqual(['n:1', 'n:3']);
       expect((await rowsOf('counters')).map(({ n }) => n)).toEqual(['NaN', '4.5', '1']);
     });
 
