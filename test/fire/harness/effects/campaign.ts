@@ -1,6 +1,7 @@
 // Effects are counted: increments of counters that another program counts in too, and writes of which each is kept as a
-// row of history. Life after life a server takes them, carries them to the database, and is killed with kill -9. At the
-// end each counter must be the sum of what both have added, and each write must be one row.
+// row of history. Life after life a server takes them, carries them to the database, and is killed with kill -9;
+// meanwhile its connections to the database are cut. At the end each counter must be the sum of what both have added,
+// and each write must be one row.
 
 import { Random } from '../../../../src/torture/random.ts';
 import { ServerProcess } from '../../../../src/torture/server-process.ts';
@@ -28,6 +29,8 @@ export interface EffectsOptions {
 
 export interface EffectsResult {
   kills: number;
+  /** Of the connections to the database. */
+  cuts: number;
   /** Acknowledged, or found in the log after a kill. */
   effects: number;
   acknowledged: number;
@@ -41,17 +44,23 @@ export interface EffectsResult {
 }
 
 const CLIENTS = 6;
+/** The longest time between two cuts of the connections to the database. */
+const CUT_MS_MAX = 2000;
 
 export class EffectsCampaign {
   readonly #options: EffectsOptions;
   readonly #random: Random;
   readonly #clients: readonly EffectsClient[];
   #kills = 0;
+  #cuts = 0;
 
   constructor(options: EffectsOptions) {
     this.#options = options;
     this.#random = new Random(options.seed);
-    this.#clients = Array.from({ length: CLIENTS }, (_, id) => new EffectsClient(id, options.database.isSql));
+    this.#clients = Array.from(
+      { length: CLIENTS },
+      (_, id) => new EffectsClient(id, options.database.isSql, !options.database.isWrong),
+    );
   }
 
   async run(): Promise<EffectsResult> {
@@ -73,6 +82,7 @@ export class EffectsCampaign {
       this.#clients.reduce((total, client) => total + count(client), 0);
     return {
       kills: this.#kills,
+      cuts: this.#cuts,
       effects: sum(({ effects }) => effects),
       acknowledged: sum(({ acknowledged }) => acknowledged),
       unknown: sum(({ unknown }) => unknown),
@@ -130,7 +140,8 @@ export class EffectsCampaign {
       pipe.close();
     });
     const loaded = Promise.all(loads);
-    await Promise.race([loaded, sleep(200 + random.below(this.#options.lifeMsMax))]);
+    const over = Promise.race([loaded, sleep(200 + random.below(this.#options.lifeMsMax))]);
+    await Promise.all([over, this.#cutWhile(over)]);
     await target.kill();
     this.#kills++;
     await loaded;
@@ -139,6 +150,20 @@ export class EffectsCampaign {
     this.#options.onLife?.(
       `life ${this.#kills}: ${Math.round(performance.now() - before)} ms, ${effects} effects so far`,
     );
+  }
+
+  // In the middle of what the writer does, so that it does not learn whether its last COMMIT came.
+  async #cutWhile(over: Promise<unknown>): Promise<void> {
+    let isOver = false;
+    void over.then(() => {
+      isOver = true;
+    });
+    while (this.#options.database.isSql) {
+      await Promise.race([over, sleep(100 + this.#random.below(CUT_MS_MAX))]);
+      if (isOver) return;
+      await this.#options.database.cut();
+      this.#cuts++;
+    }
   }
 
   async #settle(port: number): Promise<void> {

@@ -15,12 +15,16 @@ export interface EffectsDatabase {
   readonly store: string;
   /** It has a table of history, and another writer can add to its rows. */
   readonly isSql: boolean;
+  /** A mistake is planted. */
+  readonly isWrong: boolean;
   /** Called when the tables are there. */
   watch(): Promise<void>;
   /** The numbers of rows, by key. */
   numbers(keys: readonly string[]): Promise<ReadonlyMap<string, bigint>>;
   /** Of each client how often each number is in the history. */
   history(): Promise<ReadonlyMap<number, ReadonlyMap<number, number>>>;
+  /** Cuts the connections of the cache, in the middle of a transaction or not. */
+  cut(): Promise<void>;
   /** Another writer: adds {@link FOREIGN} to random ones of the rows until the signal comes; returns how often. */
   add(keys: readonly string[], pick: () => string, signal: AbortSignal): Promise<ReadonlyMap<string, number>>;
   end(): Promise<void>;
@@ -29,12 +33,14 @@ export interface EffectsDatabase {
 export class PostgresEffects implements EffectsDatabase {
   readonly store: string;
   readonly isSql = true;
+  readonly isWrong: boolean;
   readonly #server: PostgresServer;
   readonly #mistake: Mistake;
 
   private constructor(server: PostgresServer, mistake: Mistake) {
     this.#server = server;
     this.#mistake = mistake;
+    this.isWrong = mistake !== '';
     this.store = server.url();
   }
 
@@ -45,14 +51,14 @@ export class PostgresEffects implements EffectsDatabase {
   async watch(): Promise<void> {
     if (this.#mistake === '') return;
     const forgets = this.#mistake === 'forgets';
-    const add = (number: number): string => {
-      return `NEW.value := convert_to((encode(NEW.value, 'escape')::numeric + ${number})::text, 'UTF8');`;
-    };
+    const count = forgets
+      ? 'NEW.value := OLD.value;'
+      : "NEW.value := convert_to((encode(NEW.value, 'escape')::numeric + 1)::text, 'UTF8');";
     const again = `INSERT INTO cairn_history SELECT NEW.key, -NEW.version, NEW.kind, NEW.value, NEW.codec,
       NEW.client_flags, NEW.expires_ms, NEW.long_key, NEW.logged_at WHERE NEW.version > 0;`;
     await this.#server.query(`
       CREATE FUNCTION miscount() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN ${add(forgets ? -1 : 1)} RETURN NEW; END $$;
+        BEGIN ${count} RETURN NEW; END $$;
       CREATE TRIGGER miscount BEFORE UPDATE ON cairn_entries FOR EACH ROW
         WHEN (NEW.key = 'n:0:0' AND NEW.version <> OLD.version) EXECUTE FUNCTION miscount();
       CREATE FUNCTION miskeep() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -77,6 +83,12 @@ export class PostgresEffects implements EffectsDatabase {
       found.set(Number(client), its.set(Number(number), Number(count)));
     }
     return found;
+  }
+
+  async cut(): Promise<void> {
+    await this.#server.query(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cairn-cache'",
+    );
   }
 
   async add(_keys: readonly string[], pick: () => string, signal: AbortSignal): Promise<ReadonlyMap<string, number>> {
@@ -105,6 +117,7 @@ export class PostgresEffects implements EffectsDatabase {
 export class LmdbEffects implements EffectsDatabase {
   readonly store: string;
   readonly isSql = false;
+  readonly isWrong = false;
   readonly #folder = mkdtempSync(join(tmpdir(), 'cairn-effects-'));
 
   constructor() {
@@ -127,6 +140,8 @@ export class LmdbEffects implements EffectsDatabase {
   async history(): Promise<ReadonlyMap<number, ReadonlyMap<number, number>>> {
     return new Map();
   }
+
+  async cut(): Promise<void> {}
 
   async add(): Promise<ReadonlyMap<string, number>> {
     return new Map();
