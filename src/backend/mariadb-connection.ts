@@ -64,6 +64,8 @@ export class MariadbConnection extends SqlConnection {
       // Errors repeat the statement otherwise, and with it keys and values.
       logParam: false,
       logger: { error: () => {}, warning: () => {} },
+      // JSON of a column is its text.
+      jsonStrings: true,
     });
     const connection = new MariadbConnection(driver, settings);
     try {
@@ -80,6 +82,11 @@ export class MariadbConnection extends SqlConnection {
     return connection;
   }
 
+  /** Otherwise the server is MySQL. */
+  get isMariadb(): boolean {
+    return this.#connection.info.isMariaDB();
+  }
+
   /** The server's `max_allowed_packet`: it ends a connection that sends a larger message. */
   get packetBytesMax(): number {
     return this.#packetBytesMax;
@@ -88,7 +95,7 @@ export class MariadbConnection extends SqlConnection {
   /** Whether the server is to keep a transaction whose client is silent: by default it ends it after a while. */
   async mayIdle(isPatient: boolean): Promise<void> {
     // MySQL has a limit for all connections only.
-    if (!this.#connection.info.isMariaDB()) {
+    if (!this.isMariadb) {
       await this.command(`SET SESSION wait_timeout = ${isPatient ? IDLE_SECONDS_MAX : this.#idleSeconds}`);
       return;
     }
@@ -125,7 +132,10 @@ export class MariadbConnection extends SqlConnection {
   /** The server would end the connection in the middle of the message, and that looks like a network that breaks. */
   #refuseIfTooLarge(cells: readonly Cell[]): void {
     let bytes = MESSAGE_OVERHEAD_BYTES_MAX;
-    for (const cell of cells) if (Buffer.isBuffer(cell)) bytes += cell.length;
+    for (const cell of cells) {
+      if (Buffer.isBuffer(cell)) bytes += cell.length;
+      else if (typeof cell === 'string') bytes += Buffer.byteLength(cell);
+    }
     if (bytes > this.#packetBytesMax) {
       throw new MessageTooLarge(
         `A change needs a message of ${bytes} bytes, and the server's max_allowed_packet is ${this.#packetBytesMax}`,
@@ -150,6 +160,8 @@ function sessionCommands(settings: SqlSettings, isolation: string, isMariadb: bo
   return [
     // What does not fit is refused, not cut off.
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+    // Columns of the user's own tables have moments, which no change to summer time may make two of.
+    "SET SESSION time_zone = '+00:00'",
     `SET SESSION TRANSACTION ISOLATION LEVEL ${isolation}`,
     `SET SESSION innodb_lock_wait_timeout = ${secondsOf(settings.lockTimeoutMs)}`,
     ...(isMariadb ? [`SET SESSION max_statement_time = ${settings.statementTimeoutMs / 1000}`] : []),

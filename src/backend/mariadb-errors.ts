@@ -18,6 +18,8 @@ const NUMBERS: Readonly<Record<number, ErrorClass>> = {
   1698: 'halt', // wrong user
   [MESSAGE_TOO_LARGE]: 'halt', // a message above max_allowed_packet, of which the connection has ended
   1118: 'permanent', // row too large
+  1265: 'permanent', // cut off
+  1526: 'permanent', // no partition has such rows
   1406: 'permanent', // too long for its column
   1264: 'permanent', // out of range
   1366: 'permanent', // wrong kind of value

@@ -26,9 +26,10 @@ import type {
 } from './backend.ts';
 import { COUNTER_BYTES_MAX, COUNTER_MODULUS, COUNTER_PATTERN } from './counter.ts';
 import { inTheWay, movesOf } from './cursors.ts';
-import { answersOf, type LiveLetter } from './dead-letters.ts';
+import { alive, answersOf, type LiveLetter } from './dead-letters.ts';
 import type { Cell, MariadbConnection } from './mariadb-connection.ts';
 import { MESSAGE_TOO_LARGE, MessageTooLarge } from './mariadb-errors.ts';
+import type { MariadbOwnTable } from './mariadb-own-tables.ts';
 import type { TableNames } from './mariadb-tables.ts';
 import type { NewestChanges, PieceBounds } from './newest.ts';
 import { Routes, type RowTable } from './routes.ts';
@@ -55,20 +56,22 @@ import { mayStillSweep, type SweptTable } from './sweep.ts';
 const PIECE: PieceBounds = { rows: 1000, bytes: 2 ** 20 };
 /** What a row adds to a message beside its key and value, at most, with some room. */
 const ROW_BYTES_MAX = 256;
+/** Keys of a list, of which the server is asked once. */
+const LISTED_KEYS_MAX = 256;
 /** A key in a list, with its length. */
 const LISTED_KEY_BYTES_MAX: number = ROW_KEY_BYTES_MAX + 64;
 
 export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<MariadbConnection> {
-  readonly routes: Routes<MariadbConnection>;
+  readonly routes: Routes<MariadbOwnTable, RowTable<MariadbConnection>>;
   readonly swept: readonly SweptTable<MariadbConnection>[];
   readonly #entries: string;
   readonly #cursors: string;
   readonly #letters: string;
   readonly #history: string;
 
-  constructor({ entries, cursors, letters, history }: TableNames, rules: RuleSet) {
-    this.routes = new Routes(rules, this, []);
-    this.swept = [this.#sweptEntries(rules)];
+  constructor({ entries, cursors, letters, history }: TableNames, rules: RuleSet, own: readonly MariadbOwnTable[]) {
+    this.routes = new Routes(rules, this, own);
+    this.swept = [this.#sweptEntries(rules), ...own.filter(({ rows }) => rows.plan.rule.deleteOnExpire)];
     this.#entries = entries;
     this.#cursors = cursors;
     this.#letters = letters;
@@ -260,12 +263,13 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
   }
 
   async withoutDeadLetters(connection: MariadbConnection, keys: readonly Buffer[]): Promise<readonly Buffer[]> {
-    const free: Buffer[] = [];
-    for (const key of keys) {
-      const live = `SELECT 1 FROM ${this.#letters} WHERE superseded = 0 AND \`key\` = ? LIMIT 1`;
-      if ((await connection.run(live, [rowKeyOf(key)])).length === 0) free.push(key);
+    const live = new Set<string>();
+    for (let start = 0; start < keys.length; start += LISTED_KEYS_MAX) {
+      const some = keys.slice(start, start + LISTED_KEYS_MAX).map(rowKeyOf);
+      const list = `SELECT DISTINCT \`key\` FROM ${this.#letters} WHERE superseded = 0 AND \`key\` IN (${some.map(() => '?')})`;
+      for (const [key] of await connection.run(list, some)) live.add(nameOf(key));
     }
-    return free;
+    return keys.filter((key) => !live.has(nameOf(rowKeyOf(key))));
   }
 
   #sweptEntries(rules: RuleSet): SweptTable<MariadbConnection> {
@@ -310,15 +314,38 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
       const found = await connection.run(page, [last, last]);
       isMore = found.length === SCAN_ROWS;
       const small: Buffer[] = [];
+      // A row of such a key is left from before its rule, unless it is a dead letter.
+      const strays: Buffer[] = [];
       for (const [rowKey, longKey, bytes] of found) {
         const isRepeated = (rowKey as Buffer).equals(last);
         last = rowKey as Buffer;
         const key = (longKey ?? rowKey) as Buffer;
         if (isRepeated) continue;
-        if (Number(bytes) <= SCAN_VALUE_BYTES_MAX) small.push(key);
+        if (this.routes.ownOf(key) !== undefined) strays.push(key);
+        else if (Number(bytes) <= SCAN_VALUE_BYTES_MAX) small.push(key);
         else yield { rows: await loaded([key]), cursors };
       }
+      if (strays.length > 0) {
+        const sound = new Set(await this.withoutDeadLetters(connection, strays));
+        small.push(...strays.filter((key) => !sound.has(key)));
+      }
       if (small.length > 0) yield { rows: await loaded(small), cursors };
+    }
+    for (const table of this.routes.own) {
+      for await (const found of table.scan(connection)) {
+        // A key with a longer prefix has another rule.
+        const mine = found.filter(({ key, value }) => {
+          return this.routes.ownOf(key) === table && alive(value, clock()) !== undefined;
+        });
+        const sound = new Set(
+          await this.withoutDeadLetters(
+            connection,
+            mine.map(({ key }) => key),
+          ),
+        );
+        const rows = mine.flatMap(({ key, value }) => (sound.has(key) ? [{ key, ...value }] : []));
+        if (rows.length > 0) yield { rows, cursors };
+      }
     }
     await connection.command('COMMIT');
     await connection.mayIdle(false);
@@ -355,6 +382,10 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
         const name = nameOf(key);
         letters.push({ name, change: joined(changeOf(kind as string, key as Buffer, value), parts.get(name)) });
       }
+    }
+    for (const { table, keys: its } of this.routes.ownKeys(keys)) {
+      const values = await table.load(connection, its);
+      for (const [i, key] of its.entries()) found.set(nameOf(rowKeyOf(key)), values[i]);
     }
     return answersOf(names, found, letters, nowMs);
   }

@@ -2,6 +2,7 @@
 import type { ErrorClass } from './backend.ts';
 import { type CreateConnection, loadMariadb, MariadbConnection, type MariadbTarget } from './mariadb-connection.ts';
 import { classifyMariadb } from './mariadb-errors.ts';
+import { openOwnTables } from './mariadb-own-tables.ts';
 import { MariadbTables } from './mariadb-sql.ts';
 import { makeTables } from './mariadb-tables.ts';
 import { SqlBackend, type SqlOptions } from './sql-backend.ts';
@@ -27,7 +28,8 @@ export class MariadbBackend extends SqlBackend<MariadbConnection> {
 
   protected async openTables(connection: MariadbConnection): Promise<MariadbTables> {
     const { prefix = 'cairn_' } = this.#options;
-    return new MariadbTables(await makeTables(connection, prefix, this.rules.hasHistory), this.rules);
+    const names = await makeTables(connection, prefix, this.rules.hasHistory);
+    return new MariadbTables(names, this.rules, await openOwnTables(connection, this.rules));
   }
 
   classify(error: unknown): ErrorClass {

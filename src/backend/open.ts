@@ -16,7 +16,7 @@ export interface MakeBackendOptions {
 }
 
 /** The databases that can have rows in tables of the user's own. */
-const OWN_TABLES: readonly string[] = ['postgres', 'postgresql'];
+const OWN_TABLES: readonly string[] = ['mariadb', 'mysql', 'postgres', 'postgresql', 'sqlite'];
 /** The databases that can keep every write as a row of history. */
 const HISTORY: readonly string[] = ['mariadb', 'mysql', 'postgres', 'postgresql', 'sqlite'];
 

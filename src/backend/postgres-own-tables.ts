@@ -1,21 +1,19 @@
 /** Tables of the user's own in PostgreSQL: what the catalogue says of them, and the statements on them. */
-import {
-  type Cell,
-  type Column,
-  type ColumnKind,
-  type FoundColumn,
-  type FoundTable,
-  type OwnTableRule,
-  planTable,
-  type ReadCell,
-  type RuleSet,
-  type TablePlan,
-  TableRows,
+import type {
+  Cell,
+  Column,
+  ColumnKind,
+  FoundColumn,
+  FoundTable,
+  OwnTableRule,
+  ReadCell,
+  RuleSet,
+  TablePlan,
 } from '../rules/index.ts';
 import { addOrMake } from './add-or-make.ts';
 import type { AddChange, DeleteChange, Row, RowValue, SetChange, TouchChange } from './backend.ts';
 import { COUNTER_MODULUS, numberOf } from './counter.ts';
-import { unfit } from './own-errors.ts';
+import { findOwnTables, OwnTableRows } from './own-table.ts';
 import type { PostgresConnection, Result } from './postgres-connection.ts';
 import { bytesOf, filled, groups, type Parameter, quoted, STATEMENT_ROWS_MAX, sizeFor } from './postgres-sql.ts';
 import type { OwnTable } from './routes.ts';
@@ -25,21 +23,11 @@ import type { SweptPage, SweptTable } from './sweep.ts';
 const PARAMETERS_MAX = 65_535;
 
 /** Finds the tables of all rules. Throws `ERR_BACKEND_UNFIT` with every reason against one of them. */
-export async function openOwnTables(connection: PostgresConnection, rules: RuleSet): Promise<PostgresOwnTable[]> {
-  const problems: string[] = [];
-  const tables: PostgresOwnTable[] = [];
-  for (const rule of rules.rules) {
-    if (rule.own === undefined) continue;
-    const found = await describe(connection, rule.own);
-    const plan =
-      found === undefined
-        ? [`the table ${rule.own.table} is missing`]
-        : planTable(rule, rule.own, rule.own.table, found);
-    if (Array.isArray(plan)) problems.push(...plan);
-    else tables.push(new PostgresOwnTable(plan, tables.length, rules));
-  }
-  if (problems.length > 0) throw unfit(problems);
-  return tables;
+export function openOwnTables(connection: PostgresConnection, rules: RuleSet): Promise<PostgresOwnTable[]> {
+  return findOwnTables(rules, {
+    describe: (own) => describe(connection, own),
+    make: (plan, index) => new PostgresOwnTable(plan, index, rules),
+  });
 }
 
 /** The name of a table as statements write it: `shop.users`, with or without its schema. */
@@ -70,14 +58,14 @@ const KINDS: Readonly<Record<string, readonly [ColumnKind, number]>> = {
 async function describe(connection: PostgresConnection, own: OwnTableRule): Promise<FoundTable | undefined> {
   const run = (text: string) => connection.run({ name: '', text, values: [nameInSql(own)] });
   const [table] = (
-    await run(`SELECT c.relkind, c.relpersistence, row_security_active(c.oid),
+    await run(`SELECT c.oid, c.relkind, c.relpersistence, row_security_active(c.oid),
         has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
           AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
           AND has_table_privilege(c.oid, 'DELETE')
       FROM pg_class AS c WHERE c.oid = to_regclass($1)`)
   ).rows;
   if (table === undefined) return undefined;
-  const [kind, persistence, hidesRows, isGranted] = table;
+  const [identity, kind, persistence, hidesRows, isGranted] = table;
   const problems: string[] = [];
   if (kind !== 'r' && kind !== 'p') problems.push(`${own.table} is not a table`);
   if (persistence !== 'p') {
@@ -102,6 +90,7 @@ async function describe(connection: PostgresConnection, own: OwnTableRule): Prom
       FROM pg_index AS i WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indisvalid AND i.indimmediate
         AND i.indpred IS NULL AND i.indexprs IS NULL`);
   return {
+    identity: identity!,
     problems,
     columns: new Map(columns.map(([name, ...rest]) => [name!, columnOf(rest)])),
     unique: unique.map(([names]) => JSON.parse(names!) as string[]),
@@ -127,27 +116,21 @@ function columnOf(cells: readonly (string | null)[]): FoundColumn {
   };
 }
 
-export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTable<PostgresConnection> {
-  readonly rows: TableRows;
+export class PostgresOwnTable
+  extends OwnTableRows
+  implements OwnTable<PostgresConnection>, SweptTable<PostgresConnection>
+{
   readonly rowsMax: number;
   readonly #table: string;
-  readonly #plan: TablePlan;
-  /** All columns that are written, in the order of cells. */
-  readonly #columns: readonly Column[];
   readonly #name: string;
-  readonly #rules: RuleSet;
   readonly #texts = new Map<string, string>();
 
   /** `index`: tells its prepared statements from those of other tables. */
   constructor(plan: TablePlan, index: number, rules: RuleSet) {
-    this.rows = new TableRows(plan);
-    this.#rules = rules;
-    this.#plan = plan;
+    super(plan, rules);
     this.#table = nameInSql(plan.own);
     this.#name = `cairn_own_${index}`;
-    const { key, value, expiresAt, version, clientFlags } = plan;
-    this.#columns = [...key, ...value, expiresAt, version, clientFlags].filter((column) => column !== undefined);
-    this.rowsMax = Math.min(STATEMENT_ROWS_MAX, 2 ** Math.floor(Math.log2(PARAMETERS_MAX / this.#columns.length)));
+    this.rowsMax = Math.min(STATEMENT_ROWS_MAX, 2 ** Math.floor(Math.log2(PARAMETERS_MAX / this.columns.length)));
   }
 
   remove(connection: PostgresConnection, deletes: readonly DeleteChange[]): Promise<unknown> {
@@ -169,12 +152,12 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
     sets: readonly Row[],
     onConflict: (changed: readonly string[]) => string,
   ) {
-    const columns = this.#columns;
+    const columns = this.columns;
     const size = sizeFor(sets.length);
     const name = `${this.#name}_${verb}_${size}`;
     const text = this.#text(name, () => {
       const names = columns.map((column) => quoted(column.name));
-      const keys = this.#plan.key.map((column) => quoted(column.name));
+      const keys = this.plan.key.map((column) => quoted(column.name));
       return `INSERT INTO ${this.#table} (${names.join(', ')})
         SELECT ${columns.map((column, i) => this.#written(column, i)).join(', ')}
         FROM (VALUES ${groups(
@@ -189,13 +172,13 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
   }
 
   add(connection: PostgresConnection, adds: readonly AddChange[]): Promise<unknown> {
-    const keys = this.#plan.key.map((column) => `own.${quoted(column.name)}`);
+    const keys = this.plan.key.map((column) => `own.${quoted(column.name)}`);
     const namesOf = ({ rows }: Result): string[] =>
-      rows.map((cells) => this.#keyIn(cells)?.toString('latin1') ?? 'of no key');
+      rows.map((cells) => this.rows.keyOf(this.#cellsOf(cells))?.toString('latin1') ?? 'of no key');
     return addOrMake(adds, {
       add: async (some) => namesOf(await this.#addTo(connection, some, keys)),
       make: async (some) => {
-        const names = this.#plan.key.map((column) => quoted(column.name));
+        const names = this.plan.key.map((column) => quoted(column.name));
         return namesOf(await this.#insert(connection, 'make', some, () => `NOTHING RETURNING ${names.join(', ')}`));
       },
       nameOf: ({ key }) => key.toString('latin1'),
@@ -204,8 +187,8 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
 
   // A row without a value gets the result. A sum that the column cannot have is refused by the cast to its type.
   #addTo(connection: PostgresConnection, adds: readonly AddChange[], keys: readonly string[]): Promise<Result> {
-    const { key, value, expiresAt, version } = this.#plan;
-    const columns = [...key, ...[expiresAt, version].filter((column) => column !== undefined)];
+    const { key, value } = this.plan;
+    const columns = [...key, ...this.touched];
     const [delta, result] = [`c${columns.length}`, `c${columns.length + 1}`];
     const size = sizeFor(adds.length);
     const name = `${this.#name}_add_${size}`;
@@ -235,8 +218,8 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
   }
 
   touch(connection: PostgresConnection, touches: readonly TouchChange[]): Promise<unknown> {
-    const { key, expiresAt, version } = this.#plan;
-    const columns = [...key, ...[expiresAt, version].filter((column) => column !== undefined)];
+    const { key } = this.plan;
+    const columns = [...key, ...this.touched];
     const size = sizeFor(touches.length);
     const name = `${this.#name}_touch_${size}`;
     const text = this.#text(name, () => {
@@ -258,18 +241,15 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
   }
 
   async load(connection: PostgresConnection, keys: readonly Buffer[]): Promise<(RowValue | undefined)[]> {
-    const known = keys.filter((key) => this.rows.keyCells(key) !== undefined).map((key) => ({ key }));
-    const found = new Map<string, RowValue | undefined>();
-    const most = 2 ** Math.floor(Math.log2(PARAMETERS_MAX / this.#plan.key.length));
+    const known = this.rowKeys(keys).map((key) => ({ key }));
+    const found: ReadCell[][] = [];
+    const most = 2 ** Math.floor(Math.log2(PARAMETERS_MAX / this.plan.key.length));
     for (let start = 0; start < known.length; start += most) {
       const some = known.slice(start, start + most);
       const { rows } = await this.#byKeys(connection, 'load', some, (list) => `${this.#select()} WHERE ${list}`);
-      for (const cells of rows) {
-        const [key, value] = this.#entryOf(cells);
-        if (key !== undefined) found.set(key.toString('latin1'), value);
-      }
+      found.push(...rows.map((cells) => this.#cellsOf(cells)));
     }
-    return keys.map((key) => found.get(key.toString('latin1')));
+    return this.byKey(keys, found);
   }
 
   /** The statement that reads all rows, for a cursor of the database. */
@@ -279,13 +259,12 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
 
   /** The key and the value of a row of {@link scan}. */
   entryOf(cells: readonly (string | null)[]): { readonly key: Buffer; readonly value: RowValue } | undefined {
-    const [key, value] = this.#entryOf(cells);
-    return key === undefined || value === undefined ? undefined : { key, value };
+    return this.entryIn(this.#cellsOf(cells));
   }
 
   /** REQUIRES, as the next one: the plan has an expiry. */
   async page(connection: PostgresConnection, after: readonly unknown[] | undefined, rows: number): Promise<SweptPage> {
-    const { key, expiresAt } = this.#plan;
+    const { key, expiresAt } = this.plan;
     const names = key.map((column) => `own.${quoted(column.name)}`);
     const passed = (after ?? []) as Parameter[];
     const count = passed.length;
@@ -297,28 +276,18 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
         ORDER BY ${names.join(', ')} LIMIT $${count + 1}`,
       values: [...passed, rows],
     });
-    const cellsOf = (row: readonly (string | null)[]): ReadCell[] =>
-      key.map(({ kind }, i) => (row[i] !== null && kind === 'bytes' ? bytesOf(row[i]!) : row[i]!));
+    const cells = found.map((row) => [...this.#cellsOf(row.slice(0, key.length)), row[key.length]!]);
     // The order of an index has NULLs last, and no entry has such a row: the next page begins behind all rows that
     // share the cells before the NULL.
-    const last = found.length < rows ? [] : cellsOf(found.at(-1)!);
+    const last = found.length < rows ? [] : cells.at(-1)!.slice(0, key.length);
     const known = last.includes(null) ? last.slice(0, last.indexOf(null)) : last;
-    return {
-      rows: found.flatMap((row) => {
-        const its = this.rows.keyOf(cellsOf(row));
-        const expiresMs = row[key.length];
-        return its === undefined || expiresMs == null || !this.#isMine(its)
-          ? []
-          : [{ key: its, expiresWallMs: Number(expiresMs) }];
-      }),
-      last: known.length === 0 ? undefined : known,
-    };
+    return { rows: this.sweptRows(cells), last: known.length === 0 ? undefined : known };
   }
 
   async removeExpired(connection: PostgresConnection, keys: readonly Buffer[], expiredAtMs: number): Promise<number> {
-    const expiry = this.#read(this.#plan.expiresAt!);
+    const expiry = this.#read(this.plan.expiresAt!);
     let removed = 0;
-    const most = 2 ** Math.floor(Math.log2(PARAMETERS_MAX / this.#plan.key.length));
+    const most = 2 ** Math.floor(Math.log2(PARAMETERS_MAX / this.plan.key.length));
     for (let start = 0; start < keys.length; start += most) {
       const some = keys.slice(start, start + most).map((key) => ({ key }));
       const { rowCount } = await this.#byKeys(
@@ -335,21 +304,13 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
     return removed;
   }
 
-  #keyIn(cells: readonly (string | null)[]): Buffer | undefined {
-    return this.rows.keyOf(
-      cells.map((cell, i) => (cell !== null && this.#plan.key[i]!.kind === 'bytes' ? bytesOf(cell) : cell)),
-    );
-  }
-
-  #entryOf(cells: readonly (string | null)[]): [Buffer | undefined, RowValue | undefined] {
-    const read: ReadCell[] = cells.map((cell, i) => {
-      return cell !== null && this.#columns[i]!.kind === 'bytes' ? bytesOf(cell) : cell;
-    });
-    return [this.rows.keyOf(read.slice(0, this.#plan.key.length)), this.rows.valueOf(read)];
+  // Of a row whose columns are those of this table, or the first of them.
+  #cellsOf(cells: readonly (string | null)[]): ReadCell[] {
+    return cells.map((cell, i) => (cell !== null && this.columns[i]!.kind === 'bytes' ? bytesOf(cell) : cell));
   }
 
   #select(): string {
-    return `SELECT ${this.#columns.map((column) => this.#read(column)).join(', ')} FROM ${this.#table} AS own`;
+    return `SELECT ${this.columns.map((column) => this.#read(column)).join(', ')} FROM ${this.#table} AS own`;
   }
 
   // A statement on the rows of some keys. Repeated keys change nothing: a connection prepares it for few sizes.
@@ -360,7 +321,7 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
     command: (list: string) => string,
     isPrepared = true,
   ) {
-    const { key } = this.#plan;
+    const { key } = this.plan;
     const size = sizeFor(keyed.length);
     const name = `${this.#name}_${verb}_${size}`;
     const make = (): string => {
@@ -376,26 +337,21 @@ export class PostgresOwnTable implements OwnTable<PostgresConnection>, SweptTabl
     );
   }
 
-  #isMine(key: Buffer): boolean {
-    // A key with a longer prefix has another rule.
-    return this.#rules.of(key) === this.#plan.rule;
-  }
-
   #parameterType(column: Column): string {
-    return column === this.#plan.expiresAt ? 'bigint' : column.type;
+    return column === this.plan.expiresAt ? 'bigint' : column.type;
   }
 
   // The cell as the column has it. Milliseconds are exact in numbers of this size.
   #written(column: Column, index: number): string {
     const cell = `c${index}`;
-    if (column === this.#plan.expiresAt && column.kind === 'instant') return `to_timestamp(${cell} / 1000.0)`;
+    if (column === this.plan.expiresAt && column.kind === 'instant') return `to_timestamp(${cell} / 1000.0)`;
     const { isRequired, otherwise } = column;
     return isRequired && otherwise !== undefined ? `coalesce(${cell}, ${otherwise})` : cell;
   }
 
   #read(column: Column): string {
     const name = `own.${quoted(column.name)}`;
-    if (column === this.#plan.expiresAt && column.kind === 'instant') {
+    if (column === this.plan.expiresAt && column.kind === 'instant') {
       // Of the infinities one never comes, and the other has been.
       const ms = `round(extract(epoch FROM ${name}) * 1000)::bigint`;
       return `CASE WHEN isfinite(${name}) THEN ${ms} WHEN ${name} < now() THEN 1 END`;

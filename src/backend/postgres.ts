@@ -92,7 +92,7 @@ export class PostgresBackend extends SqlBackend<PostgresConnection> {
 const READING = 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY';
 
 class PostgresTables implements SqlTables<PostgresConnection>, RowTable<PostgresConnection> {
-  readonly routes: Routes<PostgresConnection>;
+  readonly routes: Routes<PostgresOwnTable, RowTable<PostgresConnection>>;
   readonly swept: readonly SweptTable<PostgresConnection>[];
   readonly #sql: PostgresStatements;
   readonly #own: readonly PostgresOwnTable[];
@@ -187,7 +187,7 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
   async #loadNow(
     connection: PostgresConnection,
     keys: readonly Buffer[],
-    own: readonly OwnKeys<PostgresConnection>[],
+    own: readonly OwnKeys<PostgresOwnTable>[],
     nowMs: number,
   ): Promise<Loaded> {
     const { rows } = await connection.run(this.#sql.load(keys, nowMs));

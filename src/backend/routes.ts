@@ -24,18 +24,18 @@ export interface OwnTable<C> extends RowTable<C> {
 }
 
 /** The changes of one table. */
-export interface TablePart<C> {
-  readonly table: RowTable<C>;
+export interface TablePart<T> {
+  readonly table: T;
   readonly changes: NewestChanges;
 }
 
 /** The keys of one table of the user's own. */
-export interface OwnKeys<C> {
-  readonly table: OwnTable<C>;
+export interface OwnKeys<T> {
+  readonly table: T;
   readonly keys: readonly Buffer[];
 }
 
-interface MutablePart<C> extends TablePart<C> {
+interface MutablePart<T> extends TablePart<T> {
   readonly changes: {
     readonly deletes: DeleteChange[];
     readonly sets: SetChange[];
@@ -44,25 +44,25 @@ interface MutablePart<C> extends TablePart<C> {
   };
 }
 
-export class Routes<C> {
+/** `Own`: a table of the user's own; `Entries`: Cairn's. */
+export class Routes<Own extends { readonly rows: TableRows }, Entries> {
   readonly #rules: RuleSet;
-  readonly #entries: RowTable<C>;
-  readonly #own: ReadonlyMap<Rule, OwnTable<C>>;
+  readonly #entries: Entries;
+  readonly #own: ReadonlyMap<Rule, Own>;
 
-  /** `entries`: Cairn's table. */
-  constructor(rules: RuleSet, entries: RowTable<C>, own: readonly OwnTable<C>[]) {
+  constructor(rules: RuleSet, entries: Entries, own: readonly Own[]) {
     this.#rules = rules;
     this.#entries = entries;
     this.#own = new Map(own.map((table) => [table.rows.plan.rule, table]));
   }
 
   /** The user's own tables, in the order of their rules. */
-  get own(): readonly OwnTable<C>[] {
+  get own(): readonly Own[] {
     return [...this.#own.values()];
   }
 
   /** The user's own table of a key; undefined: Cairn's table has its row. */
-  ownOf(key: Buffer): OwnTable<C> | undefined {
+  ownOf(key: Buffer): Own | undefined {
     return this.#own.size === 0 ? undefined : this.#own.get(this.#rules.of(key));
   }
 
@@ -71,14 +71,17 @@ export class Routes<C> {
    * that cannot become rows. Deletes and touches of keys that no row can have are left out, and touches of a table
    * without expiry.
    */
-  split(changes: NewestChanges): { readonly parts: readonly TablePart<C>[]; readonly misfits: DeadLetter[] } {
+  split(changes: NewestChanges): {
+    readonly parts: readonly TablePart<Own | Entries>[];
+    readonly misfits: DeadLetter[];
+  } {
     const misfits: DeadLetter[] = [];
     if (this.#own.size === 0) return { parts: [{ table: this.#entries, changes }], misfits };
-    const parts = new Map<OwnTable<C> | undefined, MutablePart<C>>();
+    const parts = new Map<Own | undefined, MutablePart<Own | Entries>>();
     for (const own of [undefined, ...this.#own.values()]) {
       parts.set(own, { table: own ?? this.#entries, changes: { deletes: [], sets: [], touches: [], adds: [] } });
     }
-    const partOf = (change: Change): [OwnTable<C> | undefined, MutablePart<C>['changes']] => {
+    const partOf = (change: Change): [Own | undefined, MutablePart<Own>['changes']] => {
       const own = this.ownOf(change.key);
       return [own, parts.get(own)!.changes];
     };
@@ -106,9 +109,9 @@ export class Routes<C> {
   }
 
   /** Those of the keys whose rows are in tables of the user's own, by table. */
-  ownKeys(keys: readonly Buffer[]): readonly OwnKeys<C>[] {
+  ownKeys(keys: readonly Buffer[]): readonly OwnKeys<Own>[] {
     if (this.#own.size === 0) return [];
-    const parts = new Map<OwnTable<C>, Buffer[]>();
+    const parts = new Map<Own, Buffer[]>();
     for (const key of keys) {
       const table = this.ownOf(key);
       if (table === undefined) continue;

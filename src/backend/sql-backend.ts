@@ -37,7 +37,7 @@ import { halve, type Savepoints, type Step } from './halve.ts';
 import { type NewestChanges, newestChanges, type PieceBounds, piecesOf, withResults } from './newest.ts';
 import { refusal, unfit } from './own-errors.ts';
 import { Pool } from './pool.ts';
-import type { Routes, TablePart } from './routes.ts';
+import type { OwnTable, Routes, RowTable, TablePart } from './routes.ts';
 import type { SqlConnection, SqlSettings } from './sql-connection.ts';
 import { LOAD_KEYS_MAX } from './sql-rows.ts';
 import type { SweepPiece, Swept, SweptTable } from './sweep.ts';
@@ -75,7 +75,7 @@ export interface SqlTables<C extends SqlConnection> {
   /** The largest piece of changes that one statement takes. */
   boundsOn(connection: C): PieceBounds;
   /** Which table has which rows. */
-  readonly routes: Routes<C>;
+  readonly routes: Routes<OwnTable<C>, RowTable<C>>;
   /** Begins the transaction of a batch and moves its cursors; undefined: one of them is not where it has to be. */
   begin(connection: C, batch: WriteBatch, nowMs: number): Promise<{ readonly hasDeadLetters: boolean } | undefined>;
   /** Whether a set or a delete of a key has been put aside, of some keys. */
@@ -108,7 +108,7 @@ interface Job<C extends SqlConnection> {
   readonly tables: SqlTables<C>;
   readonly batch: WriteBatch;
   readonly changes: NewestChanges;
-  readonly parts: readonly TablePart<C>[];
+  readonly parts: readonly TablePart<RowTable<C>>[];
   /** Changes of no atomic batch that cannot become rows: they are put aside from the start. */
   readonly misfits: readonly DeadLetter[];
   /** The atomic batches that are put aside. */
@@ -344,14 +344,14 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
 function* stepsOf<C extends SqlConnection>(
   connection: C,
   bounds: PieceBounds,
-  parts: readonly TablePart<C>[],
+  parts: readonly TablePart<RowTable<C>>[],
 ): Generator<Step> {
   // A step is given parts of these changes only.
   const step = <K extends Change>(changes: readonly K[], apply: (part: readonly K[]) => Promise<unknown>): Step => ({
     changes,
     apply: (part) => apply(part as readonly K[]),
   });
-  const boundsOf = ({ table: { rowsMax } }: TablePart<C>): PieceBounds =>
+  const boundsOf = ({ table: { rowsMax } }: TablePart<RowTable<C>>): PieceBounds =>
     rowsMax === undefined ? bounds : { ...bounds, rows: Math.min(rowsMax, bounds.rows) };
   for (const part of parts.toReversed()) {
     const { table, changes } = part;

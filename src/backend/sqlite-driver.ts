@@ -18,6 +18,27 @@ export interface SqliteDatabase {
   close(): void;
 }
 
+/** A database that is open, with its prepared statements by their text. */
+export interface OpenedSqlite {
+  readonly database: SqliteDatabase;
+  prepare(command: string): SqliteStatement;
+}
+
+export function withStatements(database: SqliteDatabase): OpenedSqlite {
+  const statements = new Map<string, SqliteStatement>();
+  return {
+    database,
+    prepare(command) {
+      let statement = statements.get(command);
+      if (statement === undefined) {
+        statement = database.prepare(command);
+        statements.set(command, statement);
+      }
+      return statement;
+    },
+  };
+}
+
 export type OpenSqlite = (path: string) => SqliteDatabase;
 
 /** What both packages have, as far as it is used here. */

@@ -1,7 +1,47 @@
 /** Makes the tables of an SQLite backend where they are missing, and finds at opening why they would not do. */
+
+import type { AddChange, DeleteChange, SetChange, TouchChange } from './backend.ts';
+import { NoNumber, numberOf } from './counter.ts';
+import { applied } from './dead-letters.ts';
 import { unfit } from './own-errors.ts';
-import { CURSOR_COLUMNS } from './sql-rows.ts';
-import type { SqliteDatabase } from './sqlite-driver.ts';
+import { CURSOR_COLUMNS, rowValueOf, signed, VALUE_COLUMNS } from './sql-rows.ts';
+import type { OpenedSqlite, SqliteDatabase } from './sqlite-driver.ts';
+
+/** A table that gets changes of rows, one after another. */
+export interface SqliteTable {
+  remove(opened: OpenedSqlite, change: DeleteChange): void;
+  set(opened: OpenedSqlite, change: SetChange): void;
+  touch(opened: OpenedSqlite, change: TouchChange): void;
+  /** Returns why the row cannot be added to, if so. */
+  add(opened: OpenedSqlite, change: AddChange): Error | undefined;
+}
+
+/** The table of entries. */
+export function sqliteEntries(table: string): SqliteTable {
+  const names = VALUE_COLUMNS.split(', ');
+  const columns = names.map((column) => `${column} = excluded.${column}`);
+  const entries: SqliteTable = {
+    remove({ prepare }, { key }) {
+      prepare(`DELETE FROM ${table} WHERE key = ?`).run(key);
+    },
+    set({ prepare }, { key, value, codec, clientFlags, expiresWallMs, version }) {
+      prepare(
+        `INSERT INTO ${table} (key, ${VALUE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET ${columns}`,
+      ).run(key, value, codec, clientFlags, expiresWallMs, signed(version));
+    },
+    touch({ prepare }, { key, expiresWallMs, version }) {
+      prepare(`UPDATE ${table} SET expires_ms = ?, version = ? WHERE key = ?`).run(expiresWallMs, signed(version), key);
+    },
+    add(opened, change) {
+      const [found] = opened.prepare(`SELECT ${VALUE_COLUMNS} FROM ${table} WHERE key = ?`).all(change.key);
+      const row = found === undefined ? undefined : rowValueOf(names.map((name) => found[name]));
+      if (row !== undefined && numberOf(row.value) === undefined) return new NoNumber();
+      entries.set(opened, { kind: 'set', key: change.key, ...applied(row, change)! });
+      return undefined;
+    },
+  };
+  return entries;
+}
 
 /** The names of the tables, quoted. */
 export interface SqliteTableNames {

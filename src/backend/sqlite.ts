@@ -29,11 +29,11 @@ import type {
   WriteBatch,
   WriteOutcome,
 } from './backend.ts';
-import { NoNumber, numberOf } from './counter.ts';
 import { mayMove, movesOf } from './cursors.ts';
 import { alive, applied } from './dead-letters.ts';
 import { type NewestChanges, newestChanges, withResults } from './newest.ts';
 import { classOfOwn, refusal } from './own-errors.ts';
+import { Routes, type TablePart } from './routes.ts';
 import {
   CURSOR_COLUMNS,
   changeCells,
@@ -50,14 +50,22 @@ import {
 } from './sql-rows.ts';
 import {
   loadSqlite,
+  type OpenedSqlite,
   type OpenSqlite,
   type SqliteCell,
   type SqliteDatabase,
   type SqliteRow,
-  type SqliteStatement,
+  withStatements,
 } from './sqlite-driver.ts';
-import { makeSqliteTables, type SqliteTableNames, sqliteNames } from './sqlite-tables.ts';
-import { mayStillSweep, type SweepPiece, type Swept } from './sweep.ts';
+import { openOwnTables, type SqliteOwnTable } from './sqlite-own-tables.ts';
+import {
+  makeSqliteTables,
+  type SqliteTable,
+  type SqliteTableNames,
+  sqliteEntries,
+  sqliteNames,
+} from './sqlite-tables.ts';
+import { mayStillSweep, type SweepPiece, type Swept, type SweptPage } from './sweep.ts';
 
 export interface SqliteOptions {
   /** The file. Its folder is made if it is missing. */
@@ -117,12 +125,6 @@ const HALTING_FILES: ReadonlySet<unknown> = new Set([
   'EROFS',
 ]);
 
-/** A database that is open, with its prepared statements by their text. */
-interface Opened {
-  readonly database: SqliteDatabase;
-  prepare(command: string): SqliteStatement;
-}
-
 export class SqliteBackend implements Backend {
   readonly name: string;
   readonly level = 'transactional';
@@ -134,9 +136,11 @@ export class SqliteBackend implements Backend {
   readonly #clock: () => number;
   readonly #rules: RuleSet;
   readonly #tables: SqliteTableNames;
+  /** Which table has which rows. */
+  #routes: Routes<SqliteOwnTable, SqliteTable>;
   readonly #scans = new Set<SqliteDatabase>();
   #connect: OpenSqlite | undefined;
-  #opened: Opened | undefined;
+  #opened: OpenedSqlite | undefined;
   #isClosed = false;
 
   constructor(options: SqliteOptions) {
@@ -146,6 +150,7 @@ export class SqliteBackend implements Backend {
     this.#clock = options.clock ?? Date.now;
     this.#rules = new RuleSet(options.rules ?? []);
     this.#tables = sqliteNames(prefix);
+    this.#routes = new Routes(this.#rules, sqliteEntries(this.#tables.entries), []);
   }
 
   async open(): Promise<void> {
@@ -162,11 +167,18 @@ export class SqliteBackend implements Backend {
     try {
       database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
       makeSqliteTables(database, this.#tables, this.#rules.hasHistory);
+      const opened = withStatements(database);
+      this.#routes = new Routes(
+        this.#rules,
+        sqliteEntries(this.#tables.entries),
+        await openOwnTables(opened, this.#rules),
+      );
+      this.#refuseIfClosed();
+      this.#opened = opened;
     } catch (error) {
       database.close();
       throw error;
     }
-    this.#opened = withStatements(database);
   }
 
   #openOne(): SqliteDatabase {
@@ -230,7 +242,9 @@ export class SqliteBackend implements Backend {
           const name = key as Buffer;
           const isRepeated = name.equals(last);
           last = name;
-          const row = isRepeated ? undefined : this.#rowOf(opened, name);
+          // Of a key of the user's own tables, a row is left from before its rule, unless it is a dead letter.
+          const isStray = this.#routes.ownOf(name) !== undefined && !this.#hasDeadLetter(opened, name);
+          const row = isRepeated || isStray ? undefined : this.#rowOf(opened, name);
           if (row === undefined) continue;
           if (Number(bytes) <= SCAN_VALUE_BYTES_MAX) rows.push({ key: name, ...row });
           else {
@@ -241,6 +255,21 @@ export class SqliteBackend implements Backend {
         if (rows.length > 0) yield { rows, cursors };
         this.#refuseIfClosed();
       }
+      for (const table of this.#routes.own) {
+        for (let after: readonly SqliteCell[] | undefined, isMore = true; isMore; ) {
+          signal?.throwIfAborted();
+          const found = table.rowsBehind(opened, after, SCAN_ROWS);
+          after = found.last;
+          isMore = after !== undefined;
+          const rows = found.rows.filter((row) => {
+            // A key with a longer prefix has another rule, and those with dead letters have been.
+            const isMine = this.#routes.ownOf(row.key) === table && alive(row, this.#clock()) !== undefined;
+            return isMine && !this.#hasDeadLetter(opened, row.key);
+          });
+          if (rows.length > 0) yield { rows, cursors };
+          this.#refuseIfClosed();
+        }
+      }
     } finally {
       if (this.#scans.delete(database)) database.close();
     }
@@ -250,27 +279,43 @@ export class SqliteBackend implements Backend {
     const opened = this.#ready();
     return this.#inTransaction(opened, 'BEGIN IMMEDIATE', () => {
       if (!mayStillSweep(this.#cursorsIn(opened), at)) return undefined;
-      const [last = Buffer.alloc(0)] = (place?.after ?? []) as readonly Buffer[];
-      const page = opened.prepare(
-        `SELECT key, expires_ms > 0 AND expires_ms <= ? AS expired FROM ${this.#tables.entries} WHERE key > ? ORDER BY key LIMIT ?`,
-      );
-      const found = page.all(expiredAtMs, last, rows);
-      const letters = `SELECT 1 FROM ${this.#tables.letters} WHERE superseded = 0 AND key = ? LIMIT 1`;
+      const { table: index, after } = place ?? { table: 0, after: undefined };
+      const tables = [undefined, ...this.#routes.own.filter(({ rows: { plan } }) => plan.rule.deleteOnExpire)];
+      const table = tables[index];
+      const page = table === undefined ? this.#page(opened, after, rows) : table.page(opened, after, rows);
       let removed = 0;
-      for (const { key, expired } of found) {
-        const name = key as Buffer;
-        if (Number(expired) === 0 || !this.#rules.sweeps(name) || opened.prepare(letters).all(name).length > 0)
-          continue;
-        if (this.#removeIfAllowed(opened, name)) removed++;
+      for (const { key, expiresWallMs } of page.rows) {
+        if (expiresWallMs === 0 || expiresWallMs > expiredAtMs || this.#hasDeadLetter(opened, key)) continue;
+        if (this.#removeIfAllowed(opened, key, expiredAtMs, table)) removed++;
       }
-      const after = found.length < rows ? undefined : [found.at(-1)!['key']];
-      return { removed, place: after === undefined ? undefined : { table: 0, after } };
+      if (page.last !== undefined) return { removed, place: { table: index, after: page.last } };
+      return { removed, place: index + 1 < tables.length ? { table: index + 1, after: undefined } : undefined };
     });
   }
 
-  // A trigger may refuse: SQLite undoes the one statement then.
-  #removeIfAllowed(opened: Opened, key: Buffer): boolean {
+  /** What a sweep looks at in the table of entries. */
+  #page(opened: OpenedSqlite, after: readonly unknown[] | undefined, rows: number): SweptPage {
+    const [last = Buffer.alloc(0)] = (after ?? []) as readonly Buffer[];
+    const found = opened
+      .prepare(`SELECT key, expires_ms FROM ${this.#tables.entries} WHERE key > ? ORDER BY key LIMIT ?`)
+      .all(last, rows);
+    return {
+      rows: found
+        .map(({ key, expires_ms: expiresMs }) => ({ key: key as Buffer, expiresWallMs: Number(expiresMs) }))
+        .filter(({ key }) => this.#rules.sweeps(key)),
+      last: found.length < rows ? undefined : [found.at(-1)!['key']],
+    };
+  }
+
+  #hasDeadLetter(opened: OpenedSqlite, key: Buffer): boolean {
+    const live = `SELECT 1 FROM ${this.#tables.letters} WHERE superseded = 0 AND key = ? LIMIT 1`;
+    return opened.prepare(live).all(key).length > 0;
+  }
+
+  // A trigger or another row may refuse: SQLite undoes the one statement then.
+  #removeIfAllowed(opened: OpenedSqlite, key: Buffer, expiredAtMs: number, table: SqliteOwnTable | undefined): boolean {
     try {
+      if (table !== undefined) return table.removeExpired(opened, key, expiredAtMs);
       opened.prepare(`DELETE FROM ${this.#tables.entries} WHERE key = ?`).run(key);
       return true;
     } catch (error) {
@@ -290,7 +335,8 @@ export class SqliteBackend implements Backend {
       opened.database.exec('SAVEPOINT changes; SAVEPOINT batch');
       const [live] = opened.prepare(`SELECT 1 FROM ${this.#tables.letters} WHERE superseded = 0 LIMIT 1`).all();
       const changes = live === undefined ? newest : withResults(newest, (key) => this.#isCovered(opened, key));
-      const deadLetters = this.#applyAll(opened, changes);
+      const { parts, misfits } = this.#routes.split(changes);
+      const deadLetters = this.#applyAll(opened, changes, parts, misfits);
       if (live !== undefined) this.#settle(opened, changes);
       for (const { change, error } of deadLetters) this.#addDeadLetter(opened, change, error, cells);
       for (const row of batch.history ?? []) this.#addHistory(opened, row);
@@ -299,7 +345,7 @@ export class SqliteBackend implements Backend {
   }
 
   /** REQUIRES: the cursor is where the move begins. */
-  #move(opened: Opened, { from, to }: CursorMove): void {
+  #move(opened: OpenedSqlite, { from, to }: CursorMove): void {
     if (to === undefined) opened.prepare(`DELETE FROM ${this.#tables.cursors} WHERE lane = ?`).run(from!.lane);
     else {
       opened
@@ -311,20 +357,33 @@ export class SqliteBackend implements Backend {
   }
 
   /** The changes without those that are put aside, which it returns. */
-  #applyAll(opened: Opened, changes: NewestChanges): DeadLetter[] {
+  #applyAll(
+    opened: OpenedSqlite,
+    changes: NewestChanges,
+    parts: readonly TablePart<SqliteTable>[],
+    misfits: readonly DeadLetter[],
+  ): DeadLetter[] {
     const atomic = new AtomicLetters();
+    atomic.learn(misfits);
+    const alone = misfits.filter(({ change }) => !atomic.isOut(change));
     for (;;) {
-      const deadLetters = this.#apply(opened, atomic.without(changes));
-      if (!atomic.learn(deadLetters)) return [...deadLetters, ...atomic.of(changes)];
+      const applied = parts.map((part) => ({ ...part, changes: atomic.without(part.changes) }));
+      const deadLetters = this.#apply(opened, applied);
+      if (!atomic.learn(deadLetters)) return [...alone, ...deadLetters, ...atomic.of(changes)];
       opened.database.exec('ROLLBACK TO changes; SAVEPOINT batch');
     }
   }
 
-  #apply(opened: Opened, { deletes, sets, touches, adds }: NewestChanges): DeadLetter[] {
+  /**
+   * A table whose rows refer to those of another stands behind it: rows are removed from the last table on, and set
+   * from the first on.
+   */
+  #apply(opened: OpenedSqlite, parts: readonly TablePart<SqliteTable>[]): DeadLetter[] {
     const deadLetters: DeadLetter[] = [];
-    const attempt = (change: Change, statement: SqliteStatement, ...cells: SqliteCell[]): void => {
+    const attempt = (change: Change, run: () => unknown): void => {
       try {
-        statement.run(...cells);
+        const error = run();
+        if (error instanceof Error) deadLetters.push({ change, error });
       } catch (error) {
         if (this.classify(error) !== 'permanent') throw error;
         // A trigger may have rolled back all of the transaction: then there is no such savepoint, and this throws.
@@ -332,40 +391,25 @@ export class SqliteBackend implements Backend {
         deadLetters.push({ change, error: error as Error });
       }
     };
-    const remove = opened.prepare(`DELETE FROM ${this.#tables.entries} WHERE key = ?`);
-    for (const change of deletes) attempt(change, remove, change.key);
-    const columns = VALUE_NAMES.map((column) => `${column} = excluded.${column}`);
-    const set = opened.prepare(
-      `INSERT INTO ${this.#tables.entries} (key, ${VALUE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET ${columns}`,
-    );
-    for (const change of sets) {
-      const { key, value, codec, clientFlags, expiresWallMs, version } = change;
-      attempt(change, set, key, value, codec, clientFlags, expiresWallMs, signed(version));
+    for (const { table, changes } of parts.toReversed()) {
+      for (const change of changes.deletes) attempt(change, () => table.remove(opened, change));
     }
-    const touch = opened.prepare(`UPDATE ${this.#tables.entries} SET expires_ms = ?, version = ? WHERE key = ?`);
-    for (const change of touches) attempt(change, touch, change.expiresWallMs, signed(change.version), change.key);
-    const find = opened.prepare(`SELECT ${VALUE_COLUMNS} FROM ${this.#tables.entries} WHERE key = ?`);
-    for (const change of adds) {
-      const [found] = find.all(change.key);
-      const row = found === undefined ? undefined : rowValueOf(cellsOf(found, VALUE_NAMES));
-      if (row !== undefined && numberOf(row.value) === undefined) {
-        deadLetters.push({ change, error: new NoNumber() });
-        continue;
-      }
-      const { value, codec, clientFlags, expiresWallMs, version } = applied(row, change)!;
-      attempt(change, set, change.key, value, codec, clientFlags, expiresWallMs, signed(version));
+    for (const { table, changes } of parts) {
+      for (const change of changes.sets) attempt(change, () => table.set(opened, change));
+      for (const change of changes.touches) attempt(change, () => table.touch(opened, change));
+      for (const change of changes.adds) attempt(change, () => table.add(opened, change));
     }
     return deadLetters;
   }
 
   /** Whether a set or a delete of the key is put aside. */
-  #isCovered(opened: Opened, key: Buffer): boolean {
+  #isCovered(opened: OpenedSqlite, key: Buffer): boolean {
     const command = `SELECT 1 FROM ${this.#tables.letters} WHERE superseded = 0 AND kind IN ('set', 'delete') AND key = ? LIMIT 1`;
     return opened.prepare(command).all(key).length > 0;
   }
 
   /** Tells earlier dead letters of the keys that these changes are newer. */
-  #settle(opened: Opened, { deletes, sets, touches, adds }: NewestChanges): void {
+  #settle(opened: OpenedSqlite, { deletes, sets, touches, adds }: NewestChanges): void {
     const command = `UPDATE ${this.#tables.letters} SET superseded = 1 WHERE superseded = 0 AND key = ?`;
     for (const { key } of [...deletes, ...sets]) opened.prepare(command).run(key);
     for (const { key, expiresWallMs, version } of [...touches, ...adds]) {
@@ -378,7 +422,7 @@ export class SqliteBackend implements Backend {
     }
   }
 
-  #addDeadLetter(opened: Opened, change: Change, error: Error, cursor: readonly SqliteCell[]): void {
+  #addDeadLetter(opened: OpenedSqlite, change: Change, error: Error, cursor: readonly SqliteCell[]): void {
     const columns = `kind, key, ${LETTER_COLUMNS}, error, error_code, ${CURSOR_COLUMNS}, added_ms`;
     const cells: SqliteCell[] = [
       change.kind,
@@ -394,7 +438,7 @@ export class SqliteBackend implements Backend {
   }
 
   /** Of a change that is put aside too: the cache has acknowledged it. */
-  #addHistory(opened: Opened, row: HistoryRow): void {
+  #addHistory(opened: OpenedSqlite, row: HistoryRow): void {
     const add = opened.prepare(
       `INSERT INTO ${this.#tables.history} (key, ${VALUE_COLUMNS}, kind, logged_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
       ON CONFLICT (key, version) DO NOTHING`,
@@ -410,19 +454,24 @@ export class SqliteBackend implements Backend {
     }
   }
 
-  #rowOf(opened: Opened, key: Buffer): RowValue | undefined {
-    const [found] = opened.prepare(`SELECT ${VALUE_COLUMNS} FROM ${this.#tables.entries} WHERE key = ?`).all(key);
+  #rowOf(opened: OpenedSqlite, key: Buffer): RowValue | undefined {
+    const own = this.#routes.ownOf(key);
     const letters = opened
       .prepare(
         `SELECT kind, key, ${LETTER_COLUMNS} FROM ${this.#tables.letters} WHERE superseded = 0 AND key = ? ORDER BY id`,
       )
       .all(key);
-    let row = found === undefined ? undefined : rowValueOf(cellsOf(found, VALUE_NAMES));
+    let row = own === undefined ? this.#entryOf(opened, key) : own.load(opened, key);
     for (const letter of letters) row = applied(row, letterIn(letter));
     return alive(row, this.#clock());
   }
 
-  #cursorsIn(opened: Opened): Cursor[] {
+  #entryOf(opened: OpenedSqlite, key: Buffer): RowValue | undefined {
+    const [found] = opened.prepare(`SELECT ${VALUE_COLUMNS} FROM ${this.#tables.entries} WHERE key = ?`).all(key);
+    return found === undefined ? undefined : rowValueOf(cellsOf(found, VALUE_NAMES));
+  }
+
+  #cursorsIn(opened: OpenedSqlite): Cursor[] {
     return opened.prepare(`SELECT ${CURSOR_COLUMNS} FROM ${this.#tables.cursors} ORDER BY lane`).all().map(cursorIn);
   }
 
@@ -449,7 +498,7 @@ export class SqliteBackend implements Backend {
     );
   }
 
-  #inTransaction<T>({ database }: Opened, begin: string, work: () => T): T {
+  #inTransaction<T>({ database }: OpenedSqlite, begin: string, work: () => T): T {
     database.exec(begin);
     try {
       const result = work();
@@ -466,7 +515,7 @@ export class SqliteBackend implements Backend {
     }
   }
 
-  #ready(): Opened {
+  #ready(): OpenedSqlite {
     this.#refuseIfClosed();
     if (this.#opened === undefined) throw new CairnError('ERR_NOT_READY', `${this.name} has not been opened`);
     return this.#opened;
@@ -475,21 +524,6 @@ export class SqliteBackend implements Backend {
   #refuseIfClosed(): void {
     if (this.#isClosed) throw new CairnError('ERR_CLOSED', `${this.name} is closed`);
   }
-}
-
-function withStatements(database: SqliteDatabase): Opened {
-  const statements = new Map<string, SqliteStatement>();
-  return {
-    database,
-    prepare(command) {
-      let statement = statements.get(command);
-      if (statement === undefined) {
-        statement = database.prepare(command);
-        statements.set(command, statement);
-      }
-      return statement;
-    },
-  };
 }
 
 /** The cells of some columns of a row, in their order. */

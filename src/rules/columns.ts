@@ -41,6 +41,10 @@ export interface Column {
   readonly kind: ColumnKind;
   /** Of an integer. */
   readonly bits: number;
+  /** Of an integer: it has no sign. */
+  readonly isUnsigned?: boolean | undefined;
+  /** Of text and decimals: whether the column keeps it as it is; left out: it keeps all, or refuses. */
+  readonly accepts?: ((text: string) => boolean) | undefined;
   /** The type as the database names it. */
   readonly type: string;
   readonly isRequired: boolean;
@@ -57,7 +61,8 @@ const PATTERNS: Readonly<Partial<Record<ColumnKind, RegExp>>> = {
 };
 
 /** The cell of a value of JSON. Throws Misfit. */
-export function cellOf({ name, kind, bits, type }: Column, value: unknown): Cell {
+export function cellOf(column: Column, value: unknown): Cell {
+  const { name, kind, type } = column;
   if (value === null) return null;
   const misfit = (): Misfit => new Misfit(`The column ${name} (${type}) cannot have ${shown(value)}`);
   switch (kind) {
@@ -66,18 +71,19 @@ export function cellOf({ name, kind, bits, type }: Column, value: unknown): Cell
       break;
     case 'integer': {
       const digits = typeof value === 'string' && isBeyond(value) ? value : Number.isSafeInteger(value) && `${value}`;
-      if (digits !== false && fitsBits(digits, bits)) return digits;
+      if (digits !== false && isInteger(digits, column)) return digits;
       break;
     }
     case 'decimal':
       if (typeof value === 'number') return String(value);
-      if (typeof value === 'string' && /^-?\d+(\.\d+)?$/.test(value) && !isExact(value)) return value;
+      if (typeof value === 'string' && /^-?\d+(\.\d+)?$/.test(value) && !isExact(value) && isKept(value, column))
+        return value;
       break;
     case 'float':
       if (typeof value === 'number') return String(value);
       break;
     case 'text':
-      if (typeof value === 'string' && isText(value)) return value;
+      if (typeof value === 'string' && isText(value, column)) return value;
       break;
     case 'json': {
       const text = JSON.stringify(value);
@@ -104,7 +110,8 @@ export function jsonOf(kind: ColumnKind, text: string | null): string {
     case 'boolean':
       return text === 't' || text === '1' || text === 'true' ? 'true' : 'false';
     case 'integer':
-      return isBeyond(text) ? JSON.stringify(text) : text;
+      // A column of SQLite may have something else.
+      return NUMBER.test(text) && !isBeyond(text) ? text : JSON.stringify(text);
     case 'decimal':
       if (!/^-?\d/.test(text)) return 'null'; // NaN
       return isExact(text) ? String(Number(text)) : JSON.stringify(text);
@@ -121,17 +128,24 @@ export function jsonOf(kind: ColumnKind, text: string | null): string {
   }
 }
 
-/** Whether a database keeps the text as it is. */
-export function isText(text: string): boolean {
-  return !/\0|\p{Surrogate}/u.test(text);
+/** Whether the column keeps the text as it is. */
+export function isText(text: string, column: Pick<Column, 'accepts'>): boolean {
+  return !/\0|\p{Surrogate}/u.test(text) && isKept(text, column);
 }
 
-const INTEGER = /^(0|-?[1-9]\d{0,18})$/;
+/** Whether the column keeps the text of a number, or a text, as it is. */
+export function isKept(text: string, { accepts }: Pick<Column, 'accepts'>): boolean {
+  return accepts === undefined || accepts(text);
+}
 
-/** Whether the text is a whole number as JavaScript writes it, which a column of these bits can have. */
-export function fitsBits(digits: string, bits: number): boolean {
+const NUMBER = /^-?(0|[1-9]\d*)(\.\d+)?(e[-+]?\d+)?$/;
+const INTEGER = /^(0|-?[1-9]\d{0,19})$/;
+
+/** Whether the text is a whole number as JavaScript writes it, which the column can have. */
+export function isInteger(digits: string, { bits, isUnsigned }: Pick<Column, 'bits' | 'isUnsigned'>): boolean {
   if (!INTEGER.test(digits)) return false;
-  return BigInt.asIntN(bits, BigInt(digits)) === BigInt(digits);
+  const number = BigInt(digits);
+  return (isUnsigned ? BigInt.asUintN(bits, number) : BigInt.asIntN(bits, number)) === number;
 }
 
 // Digits of a whole number that a number of JavaScript is not sure to have.

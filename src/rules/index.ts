@@ -1,5 +1,5 @@
 /** Rules per prefix of keys: what reaches the database, and where. */
-export type { Cell, Column, ColumnKind } from './columns.ts';
+export { type Cell, type Column, type ColumnKind, isInteger } from './columns.ts';
 export { Misfit } from './misfit.ts';
 export { type OwnTableRule, type OwnValueRule, RULES_MAX, type Rule } from './rule.ts';
 export { RuleSet } from './rule-set.ts';

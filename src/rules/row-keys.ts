@@ -3,7 +3,7 @@
  * several parts the last has the rest, `:` included. Each key is one row and each row one key: a key that another key's
  * row would have (`007` beside `7`) has none.
  */
-import { type Cell, type Column, fitsBits, isText } from './columns.ts';
+import { type Cell, type Column, isInteger, isText } from './columns.ts';
 
 const SEPARATOR = 0x3a;
 
@@ -39,16 +39,16 @@ export function keyOfCells(cells: readonly (string | Buffer | null)[], columns: 
     : undefined;
 }
 
-function keyCell(bytes: Buffer, { kind, bits }: Column): Cell | undefined {
-  if (kind === 'bytes') return bytes;
+function keyCell(bytes: Buffer, column: Column): Cell | undefined {
+  if (column.kind === 'bytes') return bytes;
   const text = bytes.toString('utf8');
-  switch (kind) {
+  switch (column.kind) {
     case 'integer':
-      return fitsBits(text, bits) ? text : undefined;
+      return isInteger(text, column) ? text : undefined;
     case 'uuid':
       return /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/.test(text) ? text : undefined;
     case 'text':
-      return isText(text) && Buffer.from(text, 'utf8').equals(bytes) ? text : undefined;
+      return isText(text, column) && Buffer.from(text, 'utf8').equals(bytes) ? text : undefined;
     default:
       return undefined;
   }

@@ -4,7 +4,7 @@
  * column that is NOT NULL, and NULL in others.
  */
 import { Codec } from '../request/codec.ts';
-import { type Cell, cellOf, fitsBits, isText, jsonOf } from './columns.ts';
+import { type Cell, type Column, cellOf, isInteger, isKept, isText, jsonOf } from './columns.ts';
 import { Misfit } from './misfit.ts';
 import { keyCells, keyOfCells } from './row-keys.ts';
 import type { TablePlan } from './table-plan.ts';
@@ -86,7 +86,7 @@ export class TableRows {
     }
     const cells = [...ofKey, ...(plan.own.value.kind === 'whole' ? [this.#whole(entry)] : this.#fields(ofKey, entry))];
     if (plan.expiresAt !== undefined) cells.push(this.#expiryCell(entry.expiresWallMs));
-    if (plan.version !== undefined) cells.push(versionCell(entry.version));
+    if (plan.version !== undefined) cells.push(versionCell(entry.version, plan.version));
     if (plan.clientFlags !== undefined) cells.push(String(entry.clientFlags));
     return cells;
   }
@@ -97,7 +97,7 @@ export class TableRows {
     return [
       ...this.keyCells(key)!,
       ...(expiresAt === undefined ? [] : [this.#expiryCell(expiresWallMs)]),
-      ...(versions === undefined ? [] : [versionCell(version)]),
+      ...(versions === undefined ? [] : [versionCell(version, versions)]),
     ];
   }
 
@@ -139,7 +139,8 @@ export class TableRows {
         break;
       case 'text': {
         const text = value.toString('utf8');
-        if ((isText8 || codec === Codec.raw) && isText(text) && Buffer.from(text, 'utf8').equals(value)) return text;
+        if ((isText8 || codec === Codec.raw) && isText(text, column) && Buffer.from(text, 'utf8').equals(value))
+          return text;
         break;
       }
       case 'json':
@@ -150,8 +151,8 @@ export class TableRows {
       default: {
         const digits = value.toString('latin1');
         // Of a counter: any whole number that a cache counts.
-        if (column.kind === 'decimal' && /^\d{1,20}$/.test(digits)) return digits;
-        if ((codec === Codec.number || codec === Codec.raw) && fitsBits(digits, column.bits)) return digits;
+        if (column.kind === 'decimal' && /^\d{1,20}$/.test(digits) && isKept(digits, column)) return digits;
+        if ((codec === Codec.number || codec === Codec.raw) && isInteger(digits, column)) return digits;
       }
     }
     throw new Misfit(`The column ${column.name} (${column.type}) cannot have this value`);
@@ -192,9 +193,9 @@ export class TableRows {
   }
 }
 
-// 64 bits without a sign, as a column has them.
-function versionCell(version: bigint): string {
-  return String(BigInt.asIntN(64, version));
+// 64 bits without a sign, as the column has them.
+function versionCell(version: bigint, { isUnsigned }: Column): string {
+  return String(isUnsigned ? version : BigInt.asIntN(64, version));
 }
 
 function parsed(value: Buffer): unknown {

@@ -6,17 +6,12 @@ import { dirname, join } from 'node:path';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { makeBackend } from '../../src/backend/index.ts';
 import { SqliteBackend, type SqliteOptions } from '../../src/backend/sqlite.ts';
-import {
-  loadSqlite,
-  type OpenSqlite,
-  openWithBetterSqlite,
-  openWithNodeSqlite,
-} from '../../src/backend/sqlite-driver.ts';
+import { loadSqlite } from '../../src/backend/sqlite-driver.ts';
 import { REFUSED, REFUSED_EXPIRY, remove, Subject, set } from '../../src/testing/harness.ts';
 import { describeBackend } from '../conformance/backend.ts';
 import { describeHistory } from '../conformance/history.ts';
 import { withCode } from '../support/errors.ts';
-import { skipUnless } from '../support/skip.ts';
+import { SQLITE_PACKAGES } from '../support/sqlite.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'cairn-sqlite-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -27,20 +22,7 @@ const fresh = (): string => {
   return path;
 };
 
-const isThere = (load: () => Promise<OpenSqlite>): Promise<boolean> =>
-  load().then(
-    () => true,
-    () => false,
-  );
-const PACKAGES: readonly [string, () => Promise<OpenSqlite>, boolean][] = [
-  ['better-sqlite3', openWithBetterSqlite, await isThere(openWithBetterSqlite)],
-  ['node:sqlite', openWithNodeSqlite, await isThere(openWithNodeSqlite)],
-];
-const UNBUILT = 'better-sqlite3 is not built (npm rebuild better-sqlite3)';
-
-for (const [name, load, has] of PACKAGES) {
-  const condition =
-    name === 'node:sqlite' ? skipUnless(has, 'this Node has no node:sqlite', 'platform') : skipUnless(has, UNBUILT);
+for (const { name, load, condition } of SQLITE_PACKAGES) {
   condition.describe(`with ${name}`, () => {
     const command = async (text: string): Promise<void> => {
       mkdirSync(dirname(path), { recursive: true });
@@ -208,7 +190,7 @@ const hex = (text: string): string => Buffer.from(text).toString('hex');
 test('without any package for SQLite the error names both', async () => {
   const backend = await makeBackend('sqlite:x?prefix=mine_');
   expect(backend.name).toBe('SQLite in x');
-  if (PACKAGES.every(([, , has]) => !has)) {
+  if (SQLITE_PACKAGES.every(({ isThere }) => !isThere)) {
     await expect(loadSqlite()).rejects.toThrow(withCode('ERR_DRIVER_MISSING', /better-sqlite3.*node:sqlite/));
   } else expect(await loadSqlite()).toBeTypeOf('function');
   await expect(makeBackend('sqlite::memory:')).rejects.toThrow(withCode('ERR_INVALID_ARGUMENT', /in memory/));

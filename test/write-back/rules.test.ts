@@ -138,7 +138,7 @@ test.each<[string, unknown, RegExp]>([
   [
     'a table of another database',
     [{ prefix: 'a', table: 't', key: 'k' }],
-    /names a table of yours: that is for postgres:/,
+    /names a table of yours: that is for mariadb:, mysql:, postgres:, postgresql:, sqlite:/,
   ],
   ['history of what is skipped', [{ prefix: 'a', skip: true, coalesce: false }], /either skip or coalesce: false/],
   [
