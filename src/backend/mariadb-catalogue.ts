@@ -20,6 +20,7 @@ export function nameInSql({ table }: OwnTableRule): string {
 export async function describe(
   connection: MariadbConnection,
   own: OwnTableRule,
+  readsOnly: boolean,
 ): Promise<MariadbFoundTable | undefined> {
   const [table, schema] = own.table.split('.').reverse();
   const candidates = await connection.run(
@@ -34,7 +35,7 @@ export async function describe(
   const [itsSchema, itsName, type, engine] = found;
   const problems: string[] = [];
   if (type !== 'BASE TABLE' && type !== 'SYSTEM VERSIONED') problems.push(`${own.table} is not a table`);
-  else if (engine !== 'InnoDB') {
+  else if (engine !== 'InnoDB' && !readsOnly) {
     problems.push(`${own.table} has the engine ${String(engine)}, which has no transactions: change it to InnoDB`);
   }
   const where = 'WHERE table_schema = ? AND table_name = ? AND BINARY table_name = ?';
@@ -73,7 +74,7 @@ export async function describe(
     }),
   );
   if (problems.length === 0 && own.key.every((column) => described.has(column))) {
-    problems.push(...(await missingPermissions(connection, own)));
+    problems.push(...(await missingPermissions(connection, own, readsOnly)));
   }
   return {
     identity: `${textOf(itsSchema)}.${textOf(itsName)}`,
@@ -85,23 +86,29 @@ export async function describe(
 }
 
 /** Statements that touch no row find out what the user may: the catalogue does not know of roles. */
-async function missingPermissions(connection: MariadbConnection, own: OwnTableRule): Promise<string[]> {
+async function missingPermissions(
+  connection: MariadbConnection,
+  own: OwnTableRule,
+  readsOnly: boolean,
+): Promise<string[]> {
   const table = nameInSql(own);
   const key = own.key.map(quoted);
-  const statements = [
-    `SELECT ${key.join(', ')} FROM ${table} LIMIT 0`,
+  const reading = `SELECT ${key.join(', ')} FROM ${table} LIMIT 0`;
+  const writing = [
     `INSERT INTO ${table} (${key.join(', ')}) SELECT ${key.join(', ')} FROM ${table} WHERE FALSE`,
     `UPDATE ${table} SET ${key[0]} = ${key[0]} WHERE FALSE`,
     `DELETE FROM ${table} WHERE FALSE`,
   ];
-  for (const statement of statements) {
+  for (const statement of readsOnly ? [reading] : [reading, ...writing]) {
     try {
       await connection.command(statement);
     } catch (error) {
       if (connection.isBroken) throw error;
       // Others are those of a table that would not do, which the columns say by name.
       if (!PERMISSION.has((error as { errno?: unknown }).errno)) continue;
-      return [`SELECT, INSERT, UPDATE and DELETE on ${own.table} are needed`];
+      return [
+        readsOnly ? `SELECT on ${own.table} is needed` : `SELECT, INSERT, UPDATE and DELETE on ${own.table} are needed`,
+      ];
     }
   }
   return [];

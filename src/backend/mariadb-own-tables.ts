@@ -13,7 +13,7 @@ import { COUNTER_MODULUS } from './counter.ts';
 import { describe, nameInSql, quoted } from './mariadb-catalogue.ts';
 import type { MariadbConnection, Cell as Parameter } from './mariadb-connection.ts';
 import { piecesOf } from './newest.ts';
-import { findOwnTables, OwnTableRows } from './own-table.ts';
+import { findOwnTables, type OpenOwnTables, OwnTableRows } from './own-table.ts';
 import type { OwnTable } from './routes.ts';
 import { SCAN_ROWS } from './sql-rows.ts';
 import type { SweptPage, SweptTable } from './sweep.ts';
@@ -24,12 +24,12 @@ const KEYS_MAX = 256;
 const CELLS_MAX: number = 2 ** 15;
 
 /** Finds the tables of all rules. Throws `ERR_BACKEND_UNFIT` with every reason against one of them. */
-export function openOwnTables(connection: MariadbConnection, rules: RuleSet): Promise<MariadbOwnTable[]> {
-  return findOwnTables(rules, {
-    describe: (own) => describe(connection, own),
+export function openOwnTables(connection: MariadbConnection, options: OpenOwnTables): Promise<MariadbOwnTable[]> {
+  return findOwnTables(options, {
+    describe: (own) => describe(connection, own, options.readsOnly),
     make: (plan, _, { indexes }) => {
       const isOther = indexes.some((index) => index.toSorted().join('\0') !== plan.own.key.toSorted().join('\0'));
-      return new MariadbOwnTable(plan, rules, isOther);
+      return new MariadbOwnTable(plan, options.rules, isOther);
     },
   });
 }

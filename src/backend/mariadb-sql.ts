@@ -243,7 +243,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
 
   async cursors(connection: MariadbConnection, isLast: boolean): Promise<readonly Cursor[]> {
     const lock = isLast ? ' FOR UPDATE' : '';
-    const rows = await connection.command(`SELECT ${CURSOR_COLUMNS} FROM ${this.#cursors} ORDER BY lane${lock}`);
+    const rows = await connection.command(`SELECT ${CURSOR_COLUMNS} FROM ${this.#cursors} AS its ORDER BY lane${lock}`);
     return rows.map(cursorOf);
   }
 
@@ -266,7 +266,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     const live = new Set<string>();
     for (let start = 0; start < keys.length; start += LISTED_KEYS_MAX) {
       const some = keys.slice(start, start + LISTED_KEYS_MAX).map(rowKeyOf);
-      const list = `SELECT DISTINCT \`key\` FROM ${this.#letters} WHERE superseded = 0 AND \`key\` IN (${some.map(() => '?')})`;
+      const list = `SELECT DISTINCT \`key\` FROM ${this.#letters} AS its WHERE superseded = 0 AND \`key\` IN (${some.map(() => '?')})`;
       for (const [key] of await connection.run(list, some)) live.add(nameOf(key));
     }
     return keys.filter((key) => !live.has(nameOf(rowKeyOf(key))));
@@ -307,8 +307,8 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     };
     // Rows with dead letters come as a load gives them, also those that exist by their dead letter only.
     const page = `SELECT \`key\`, long_key, bytes FROM (
-        (SELECT \`key\`, long_key, length(value) AS bytes FROM ${this.#entries} WHERE \`key\` > ? ORDER BY \`key\` LIMIT ${SCAN_ROWS})
-        UNION ALL (SELECT \`key\`, long_key, 0 FROM ${this.#letters} WHERE superseded = 0 AND kind <> 'part' AND \`key\` > ? ORDER BY \`key\`
+        (SELECT \`key\`, long_key, length(value) AS bytes FROM ${this.#entries} AS its WHERE \`key\` > ? ORDER BY \`key\` LIMIT ${SCAN_ROWS})
+        UNION ALL (SELECT \`key\`, long_key, 0 FROM ${this.#letters} AS its WHERE superseded = 0 AND kind <> 'part' AND \`key\` > ? ORDER BY \`key\`
           LIMIT ${SCAN_ROWS})) AS found ORDER BY \`key\` LIMIT ${SCAN_ROWS}`;
     for (let last: Buffer = Buffer.alloc(0), isMore = true; isMore; ) {
       const found = await connection.run(page, [last, last]);
@@ -370,7 +370,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
       const size = 2 ** Math.ceil(Math.log2(cells.length));
       while (cells.length < size) cells.push(cells[0]!);
       const list = `(${Array.from({ length: size }, () => '?').join(',')})`;
-      const rows = `SELECT \`key\`, ${VALUE_COLUMNS} FROM ${this.#entries} WHERE \`key\` IN ${list}`;
+      const rows = `SELECT \`key\`, ${VALUE_COLUMNS} FROM ${this.#entries} AS its WHERE \`key\` IN ${list}`;
       for (const [key, ...value] of await connection.run(rows, cells)) found.set(nameOf(key), rowValueOf(value));
       const live = `SELECT kind, \`key\`, ${LETTER_COLUMNS} FROM ${this.#letters} WHERE superseded = 0
         AND \`key\` IN ${list} ORDER BY id`;

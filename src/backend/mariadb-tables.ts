@@ -13,6 +13,13 @@ export interface TableNames {
   readonly history: string;
 }
 
+export interface TableOptions {
+  readonly prefix: string;
+  readonly hasHistory: boolean;
+  /** No table is made, and one that is missing is as an empty one. */
+  readonly readsOnly: boolean;
+}
+
 interface Layout {
   /** Its columns, and keys besides the primary one. */
   readonly columns: readonly string[];
@@ -24,8 +31,7 @@ interface Layout {
 
 export async function makeTables(
   connection: MariadbConnection,
-  prefix: string,
-  hasHistory: boolean,
+  { prefix, hasHistory, readsOnly }: TableOptions,
 ): Promise<TableNames> {
   const tables = {
     entries: `\`${prefix}entries\``,
@@ -68,6 +74,7 @@ export async function makeTables(
     };
   }
   const problems: string[] = [];
+  const missing = new Set<string>();
   for (const [table, { columns, key: keyColumns, isKeyed }] of Object.entries(layout)) {
     const primary = keyColumns.map((column) => `\`${column}\``).join(', ');
     const name = table.slice(1, -1);
@@ -75,6 +82,10 @@ export async function makeTables(
       'SELECT engine FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?',
       [name],
     );
+    if (exists === undefined && readsOnly) {
+      missing.add(table);
+      continue;
+    }
     if (exists === undefined) {
       await connection.command(`CREATE TABLE IF NOT EXISTS ${table} (${columns.join(', ')}, PRIMARY KEY (${primary}))
         ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4`);
@@ -113,5 +124,17 @@ export async function makeTables(
     for (const [index] of others) problems.push(`${name} has the unique index ${String(index)} besides its key`);
   }
   if (problems.length > 0) throw unfit(problems);
-  return tables;
+  const orEmpty = (table: string): string => (missing.has(table) ? empty(layout[table]!) : table);
+  return {
+    ...tables,
+    entries: orEmpty(tables.entries),
+    cursors: orEmpty(tables.cursors),
+    letters: orEmpty(tables.letters),
+  };
+}
+
+/** What stands for a missing table in statements that read. */
+function empty({ columns }: Layout): string {
+  const names = columns.filter((column) => !column.startsWith('KEY')).map((column) => column.split(' ')[0]);
+  return `(SELECT ${names.map((name) => `NULL AS ${name}`).join(', ')} FROM DUAL WHERE FALSE)`;
 }

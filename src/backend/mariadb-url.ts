@@ -5,7 +5,7 @@ import type { MakeBackendOptions } from './open.ts';
 
 export function mariadbFrom(
   address: string,
-  { clock, rules }: Pick<MakeBackendOptions, 'clock' | 'rules'>,
+  { clock, rules, readsOnly }: Pick<MakeBackendOptions, 'clock' | 'rules' | 'readsOnly'>,
 ): MariadbBackend {
-  return new MariadbBackend({ ...mariadbTarget(address), clock, rules });
+  return new MariadbBackend({ ...mariadbTarget(address), clock, rules, readsOnly });
 }

@@ -28,8 +28,9 @@ export class MariadbBackend extends SqlBackend<MariadbConnection> {
 
   protected async openTables(connection: MariadbConnection): Promise<MariadbTables> {
     const { prefix = 'cairn_' } = this.#options;
-    const names = await makeTables(connection, prefix, this.rules.hasHistory);
-    return new MariadbTables(names, this.rules, await openOwnTables(connection, this.rules));
+    const { rules, readsOnly } = this;
+    const names = await makeTables(connection, { prefix, hasHistory: rules.hasHistory, readsOnly });
+    return new MariadbTables(names, rules, await openOwnTables(connection, { rules, readsOnly }));
   }
 
   classify(error: unknown): ErrorClass {

@@ -13,6 +13,8 @@ export interface MakeBackendOptions {
   readonly directory?: string | undefined;
   /** Which keys have their rows in tables of the user's own. Default: none. */
   readonly rules?: readonly Rule[] | undefined;
+  /** Rows are read and never written: opening makes no table, and needs no right but to read. Default: false. */
+  readonly readsOnly?: boolean | undefined;
 }
 
 /** The databases that can have rows in tables of the user's own. */

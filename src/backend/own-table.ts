@@ -17,6 +17,13 @@ import type { RowValue } from './backend.ts';
 import { unfit } from './own-errors.ts';
 import type { SweptPage } from './sweep.ts';
 
+/** How tables are opened. */
+export interface OpenOwnTables {
+  readonly rules: RuleSet;
+  /** Rows are only read: what only a write could do wrong does not matter. */
+  readonly readsOnly: boolean;
+}
+
 /** A dialect: reads the catalogue, and makes the table of a rule when it would do. */
 export interface OwnDialect<T, Found extends FoundTable> {
   /** Undefined: there is no such table. */
@@ -30,7 +37,7 @@ export interface OwnDialect<T, Found extends FoundTable> {
  * that name the same table: a delete by one would take the row from the other, and lanes would write it in any order.
  */
 export async function findOwnTables<T, Found extends FoundTable>(
-  rules: RuleSet,
+  { rules, readsOnly }: OpenOwnTables,
   { describe, make }: OwnDialect<T, Found>,
 ): Promise<T[]> {
   const problems: string[] = [];
@@ -44,12 +51,12 @@ export async function findOwnTables<T, Found extends FoundTable>(
       problems.push(`the table ${table} is missing`);
       continue;
     }
-    const plan = planTable(rule, rule.own, table, found);
+    const plan = planTable(rule, rule.own, found, { readsOnly });
     if (Array.isArray(plan)) problems.push(...plan);
     else tables.push(make(plan, tables.length, found));
     const other = rulesBy.get(found.identity);
     rulesBy.set(found.identity, rule);
-    if (other === undefined) continue;
+    if (other === undefined || readsOnly) continue;
     const names = `${JSON.stringify(other.prefix)} and ${JSON.stringify(rule.prefix)}`;
     problems.push(`the rules for ${names} name one table, ${table}: two keys would change one row`);
   }

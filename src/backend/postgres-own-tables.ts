@@ -13,9 +13,10 @@ import type {
 import { addOrMake } from './add-or-make.ts';
 import type { AddChange, DeleteChange, Row, RowValue, SetChange, TouchChange } from './backend.ts';
 import { COUNTER_MODULUS, numberOf } from './counter.ts';
-import { findOwnTables, OwnTableRows } from './own-table.ts';
+import { findOwnTables, type OpenOwnTables, OwnTableRows } from './own-table.ts';
 import type { PostgresConnection, Result } from './postgres-connection.ts';
 import { bytesOf, filled, groups, type Parameter, quoted, STATEMENT_ROWS_MAX, sizeFor } from './postgres-sql.ts';
+import { areNeeded, hasRights, rightsFor } from './postgres-tables.ts';
 import type { OwnTable } from './routes.ts';
 import type { SweptPage, SweptTable } from './sweep.ts';
 
@@ -23,10 +24,10 @@ import type { SweptPage, SweptTable } from './sweep.ts';
 const PARAMETERS_MAX = 65_535;
 
 /** Finds the tables of all rules. Throws `ERR_BACKEND_UNFIT` with every reason against one of them. */
-export function openOwnTables(connection: PostgresConnection, rules: RuleSet): Promise<PostgresOwnTable[]> {
-  return findOwnTables(rules, {
-    describe: (own) => describe(connection, own),
-    make: (plan, index) => new PostgresOwnTable(plan, index, rules),
+export function openOwnTables(connection: PostgresConnection, options: OpenOwnTables): Promise<PostgresOwnTable[]> {
+  return findOwnTables(options, {
+    describe: (own) => describe(connection, own, options.readsOnly),
+    make: (plan, index) => new PostgresOwnTable(plan, index, options.rules),
   });
 }
 
@@ -55,26 +56,29 @@ const KINDS: Readonly<Record<string, readonly [ColumnKind, number]>> = {
 };
 
 /** Undefined: there is no such table. */
-async function describe(connection: PostgresConnection, own: OwnTableRule): Promise<FoundTable | undefined> {
+async function describe(
+  connection: PostgresConnection,
+  own: OwnTableRule,
+  readsOnly: boolean,
+): Promise<FoundTable | undefined> {
+  const rights = rightsFor(readsOnly);
   const run = (text: string) => connection.run({ name: '', text, values: [nameInSql(own)] });
   const [table] = (
     await run(`SELECT c.oid, c.relkind, c.relpersistence, row_security_active(c.oid),
-        has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
-          AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
-          AND has_table_privilege(c.oid, 'DELETE')
+        has_schema_privilege(c.relnamespace, 'USAGE') AND ${hasRights('c.oid', rights)}
       FROM pg_class AS c WHERE c.oid = to_regclass($1)`)
   ).rows;
   if (table === undefined) return undefined;
   const [identity, kind, persistence, hidesRows, isGranted] = table;
   const problems: string[] = [];
   if (kind !== 'r' && kind !== 'p') problems.push(`${own.table} is not a table`);
-  if (persistence !== 'p') {
+  if (persistence !== 'p' && !readsOnly) {
     problems.push(
       `${own.table} is ${persistence === 'u' ? 'unlogged' : 'temporary'}: a crash of the database empties it`,
     );
   }
   if (hidesRows === 't') problems.push(`row-level security hides rows of ${own.table} from this user`);
-  if (isGranted !== 't') problems.push(`SELECT, INSERT, UPDATE and DELETE on ${own.table} are needed`);
+  if (isGranted !== 't') problems.push(areNeeded(rights, own.table));
   const { rows: columns } = await run(`SELECT a.attname, format_type(t.oid, NULL), t.typtype, a.attnotnull,
         CASE WHEN a.attidentity = '' THEN pg_get_expr(d.adbin, d.adrelid)
           ELSE format('nextval(%L::regclass)', pg_get_serial_sequence($1, a.attname)) END,

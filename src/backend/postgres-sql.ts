@@ -207,7 +207,7 @@ export class PostgresStatements {
   }
 
   readCursors(): string {
-    return `SELECT ${cursorText} FROM ${this.tables.cursors.quoted} ORDER BY lane`;
+    return `SELECT ${cursorText} FROM ${this.tables.cursors.quoted} AS its ORDER BY lane`;
   }
 
   /** The cursors, when no transaction holds one any more. */
@@ -416,7 +416,7 @@ export class PostgresStatements {
       const list = `(${places(size, 2)})`;
       // A row that has expired counts where a dead letter may give it another expiry.
       return `SELECT NULL::bytea, NULL::bytea, NULL::smallint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::numeric,
-          ${cursorText}, 0::bigint FROM ${cursors.quoted}
+          ${cursorText}, 0::bigint FROM ${cursors.quoted} AS its
         UNION ALL SELECT ${columns}, NULL, NULL, 0 FROM ${entries.quoted} AS entry WHERE key IN ${list}
           AND (expires_ms = 0 OR expires_ms > $1::bigint
             OR EXISTS (SELECT FROM ${deadLetters.quoted} AS letter WHERE letter.key = entry.key AND NOT superseded))
@@ -440,7 +440,7 @@ export class PostgresStatements {
 
   /** The keys that have dead letters, in pages. */
   scanDeadLetters(after: Buffer, limit: number): Statement {
-    const text = `SELECT DISTINCT key, coalesce(long_key, key) FROM ${this.tables.deadLetters.quoted}
+    const text = `SELECT DISTINCT key, coalesce(long_key, key) FROM ${this.tables.deadLetters.quoted} AS its
       WHERE NOT superseded AND key > $1 ORDER BY key LIMIT $2`;
     return { name: 'cairn_scan_letters', text, values: [after, limit] };
   }
@@ -448,7 +448,7 @@ export class PostgresStatements {
   /** Those of the keys that have dead letters. */
   liveDeadLetters(keys: readonly Buffer[]): Statement {
     const { quoted: table } = this.tables.deadLetters;
-    const command = `SELECT key FROM ${table} WHERE NOT superseded AND key IN`;
+    const command = `SELECT key FROM ${table} AS its WHERE NOT superseded AND key IN`;
     return this.#byKeys('cairn_live_letters', keys, (list) => `${command} ${list}`);
   }
 

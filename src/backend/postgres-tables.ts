@@ -15,6 +15,25 @@ export interface TableNames {
   readonly prefix: string;
   /** Whether there is a table of history. */
   readonly hasHistory: boolean;
+  /** No table is made, and one that is missing is as an empty one. */
+  readonly readsOnly: boolean;
+}
+
+/** The rights on a table that are needed. */
+export function rightsFor(readsOnly: boolean): readonly string[] {
+  return readsOnly ? ['SELECT'] : ['SELECT', 'INSERT', 'UPDATE', 'DELETE'];
+}
+
+/** The condition that the user has all of the rights on a table. */
+export function hasRights(table: string, rights: readonly string[]): string {
+  return rights.map((right) => `has_table_privilege(${table}, '${right}')`).join(' AND ');
+}
+
+/** What is wrong where the user lacks one of them. */
+export function areNeeded(rights: readonly string[], table: string): string {
+  return rights.length === 1
+    ? `${rights[0]} on ${table} is needed`
+    : `${rights.slice(0, -1).join(', ')} and ${rights.at(-1)} on ${table} are needed`;
 }
 
 export async function openTables(connection: PostgresConnection, names: TableNames): Promise<Tables> {
@@ -24,19 +43,43 @@ export async function openTables(connection: PostgresConnection, names: TableNam
   const [version, currentSchema, isStandby] = state.rows[0]!;
   if (Number(version) < SERVER_VERSION_MIN) throw unfit(['PostgreSQL 12 or newer is needed']);
   // During a failover the address may still be a standby's: the next try may find the new primary.
-  if (isStandby === 't') throw Object.assign(new Error('The database is a standby: read-only'), { code: '25006' });
+  if (isStandby === 't' && !names.readsOnly)
+    throw Object.assign(new Error('The database is a standby: read-only'), { code: '25006' });
   const schema = names.schema ?? currentSchema;
   if (schema == null) throw unfit(['the search path has no schema that exists: name one (?schema=NAME)']);
   const tables = tablesOf(schema, names.prefix);
   const all = [tables.cursors, tables.entries, tables.deadLetters, ...(names.hasHistory ? [tables.history] : [])];
-  let found = await describe(connection, schema, all);
+  let found = await describe(connection, schema, all, names);
+  if (names.readsOnly) return readable(tables, all, names, found);
   if (all.some((table) => !found.has(table.name))) {
-    await create(connection, schema, tables, all);
-    found = await describe(connection, schema, all);
+    await create(connection, schema, tables, all, names);
+    found = await describe(connection, schema, all, names);
   }
-  const problems = all.flatMap((table) => problemsOf(table, found.get(table.name)));
+  const problems = all.flatMap((table) => problemsOf(table, found.get(table.name), names));
   if (problems.length > 0) throw unfit(problems);
   return tables;
+}
+
+/** The tables for a cache that only reads. */
+function readable(
+  tables: Tables,
+  all: readonly Table[],
+  names: TableNames,
+  found: ReadonlyMap<string, FoundTable>,
+): Tables {
+  const problems = all.flatMap((table) => {
+    const its = found.get(table.name);
+    return its === undefined ? [] : problemsOf(table, its, names);
+  });
+  if (problems.length > 0) throw unfit(problems);
+  const orEmpty = (table: Table): Table => (found.has(table.name) ? table : { ...table, quoted: empty(table) });
+  const { entries, cursors, deadLetters } = tables;
+  return { ...tables, entries: orEmpty(entries), cursors: orEmpty(cursors), deadLetters: orEmpty(deadLetters) };
+}
+
+/** What stands for a missing table in statements that read. */
+function empty({ columns }: Table): string {
+  return `(SELECT ${columns.map(({ name, type }) => `NULL::${type} AS ${quoted(name)}`).join(', ')} WHERE false)`;
 }
 
 async function create(
@@ -44,6 +87,7 @@ async function create(
   schema: string,
   tables: Tables,
   all: readonly Table[],
+  names: TableNames,
 ): Promise<void> {
   await connection.command(`BEGIN; SELECT pg_advisory_xact_lock(${ADVISORY_LOCK})`);
   const schemas = await connection.run({
@@ -52,7 +96,7 @@ async function create(
     values: [schema],
   });
   if (schemas.rows.length === 0) await connection.command(`CREATE SCHEMA ${quoted(schema)}`);
-  const found = await describe(connection, schema, all);
+  const found = await describe(connection, schema, all, names);
   for (const table of all) {
     if (!found.has(table.name)) for (const command of creation(tables, table)) await connection.command(command);
   }
@@ -81,6 +125,7 @@ async function describe(
   connection: PostgresConnection,
   schema: string,
   all: readonly Table[],
+  { readsOnly }: TableNames,
 ): Promise<Map<string, FoundTable>> {
   const values = [schema, ...all.map(({ name }) => name)];
   const ours = `n.nspname = $1 AND c.relname IN (${all.map((_, i) => `$${i + 2}`).join(', ')})`;
@@ -88,9 +133,7 @@ async function describe(
   const { rows: tables } = await connection.run({
     name: '',
     text: `SELECT c.relname, c.relkind, c.relpersistence,
-        has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
-          AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
-          AND has_table_privilege(c.oid, 'DELETE'),
+        has_schema_privilege(n.oid, 'USAGE') AND ${hasRights('c.oid', rightsFor(readsOnly))},
         row_security_active(c.oid), obj_description(c.oid, 'pg_class')
       FROM ${from} WHERE ${ours} AND c.relkind IN ('r', 'p', 'v', 'm', 'f')`,
     values,
@@ -135,7 +178,7 @@ async function describe(
   );
 }
 
-function problemsOf(table: Table, found: FoundTable | undefined): string[] {
+function problemsOf(table: Table, found: FoundTable | undefined, { readsOnly }: TableNames): string[] {
   const { quoted: name } = table;
   if (found === undefined) return [`the table ${name} is missing`];
   if (found.kind !== 'r' && found.kind !== 'p') return [`${name} is not a table`];
@@ -149,7 +192,7 @@ function problemsOf(table: Table, found: FoundTable | undefined): string[] {
       `${name} is ${found.persistence === 'u' ? 'unlogged' : 'temporary'}: a crash of the database empties it`,
     );
   }
-  if (!found.isGranted) problems.push(`SELECT, INSERT, UPDATE and DELETE on ${name} are needed`);
+  if (!found.isGranted) problems.push(areNeeded(rightsFor(readsOnly), name));
   if (found.hidesRows) problems.push(`row-level security hides rows of ${name} from this user`);
   for (const { name: column, type } of table.columns) {
     const actual = found.columns.get(column);

@@ -6,7 +6,7 @@ import { PostgresBackend } from './postgres.ts';
 
 export function postgresFrom(
   address: string,
-  { clock, rules }: Pick<MakeBackendOptions, 'clock' | 'rules'>,
+  { clock, rules, readsOnly }: Pick<MakeBackendOptions, 'clock' | 'rules' | 'readsOnly'>,
 ): PostgresBackend {
   // Such an address would be read wrongly, and a part of its password taken for the host.
   if (!/^[^:]+:(\/\/([^/?#@]*@)?[^/?#@]*)?(\/[^?#@]*)?(\?[^#@]*)?$/.test(address)) {
@@ -24,7 +24,15 @@ export function postgresFrom(
   const rest = parameters.toString();
   const base = question < 0 ? address : address.slice(0, question);
   const url = rest === '' ? base : `${base}?${rest}`;
-  return new PostgresBackend({ clock, rules, url, name: nameOf(base, parameters.get('host')), schema, prefix });
+  return new PostgresBackend({
+    clock,
+    rules,
+    readsOnly,
+    url,
+    name: nameOf(base, parameters.get('host')),
+    schema,
+    prefix,
+  });
 }
 
 /** Where the database is, without credentials. */

@@ -78,9 +78,10 @@ export class PostgresBackend extends SqlBackend<PostgresConnection> {
 
   protected async openTables(connection: PostgresConnection): Promise<PostgresTables> {
     const { schema, prefix = 'cairn_' } = this.#options;
-    const names = { schema, prefix, hasHistory: this.rules.hasHistory };
+    const { rules, readsOnly } = this;
+    const names = { schema, prefix, hasHistory: rules.hasHistory, readsOnly };
     const sql = new PostgresStatements(await openTables(connection, names));
-    return new PostgresTables(sql, this.rules, await openOwnTables(connection, this.rules));
+    return new PostgresTables(sql, rules, await openOwnTables(connection, { rules, readsOnly }));
   }
 
   classify(error: unknown): ErrorClass {

@@ -55,6 +55,8 @@ export interface SqlOptions extends Partial<SqlSettings> {
   readonly clock?: (() => number) | undefined;
   /** Which keys have their rows in tables of the user's own. Default: none. */
   readonly rules?: readonly Rule[] | undefined;
+  /** Nothing is written: tables that are missing are as empty ones, and reading is the only right that is needed. */
+  readonly readsOnly?: boolean | undefined;
 }
 
 const DEFAULTS: SqlSettings = {
@@ -126,6 +128,7 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
   };
   protected readonly settings: SqlSettings;
   protected readonly rules: RuleSet;
+  protected readonly readsOnly: boolean;
   readonly #clock: () => number;
   readonly #writers: Pool<C>;
   readonly #loaders: Pool<C>;
@@ -137,6 +140,7 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     const given = Object.keys(DEFAULTS).map((name) => [name, options[name as keyof SqlSettings]]);
     this.settings = { ...DEFAULTS, ...Object.fromEntries(given.filter(([, value]) => value !== undefined)) };
     this.rules = new RuleSet(options.rules ?? []);
+    this.readsOnly = options.readsOnly ?? false;
     this.#clock = options.clock ?? Date.now;
     this.#writers = new Pool(this.name, options.writeConnections ?? 1, () => this.connect('write'));
     this.#loaders = new Pool(this.name, options.loadConnections ?? 4, () => this.connect('load'));
@@ -159,7 +163,7 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
 
   async readCursors(): Promise<readonly Cursor[]> {
     const tables = this.#opened();
-    return this.#writers.use((connection) => tables.cursors(connection, true));
+    return this.#writers.use((connection) => tables.cursors(connection, !this.readsOnly));
   }
 
   async load(keys: readonly Buffer[]): Promise<Loaded> {

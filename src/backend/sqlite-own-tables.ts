@@ -3,17 +3,17 @@ import type { Cell, Column, ReadCell, RuleSet, TablePlan } from '../rules/index.
 import { isInteger, Misfit } from '../rules/index.ts';
 import type { AddChange, DeleteChange, Row, RowValue, TouchChange } from './backend.ts';
 import { NoNumber, numberOf } from './counter.ts';
-import { findOwnTables, OwnTableRows } from './own-table.ts';
+import { findOwnTables, type OpenOwnTables, OwnTableRows } from './own-table.ts';
 import { describe, nameInSql, quoted } from './sqlite-catalogue.ts';
 import type { OpenedSqlite, SqliteCell, SqliteRow } from './sqlite-driver.ts';
 import type { SqliteTable } from './sqlite-tables.ts';
 import type { SweptPage } from './sweep.ts';
 
 /** Finds the tables of all rules. Throws `ERR_BACKEND_UNFIT` with every reason against one of them. */
-export function openOwnTables({ database }: OpenedSqlite, rules: RuleSet): Promise<SqliteOwnTable[]> {
-  return findOwnTables(rules, {
+export function openOwnTables({ database }: OpenedSqlite, options: OpenOwnTables): Promise<SqliteOwnTable[]> {
+  return findOwnTables(options, {
     describe: async (own) => describe(database, own),
-    make: (plan) => new SqliteOwnTable(plan, rules),
+    make: (plan) => new SqliteOwnTable(plan, options.rules),
   });
 }
 

@@ -67,6 +67,23 @@ export function sqliteNames(prefix: string): SqliteTableNames {
   };
 }
 
+/** For a cache that only reads: a table that is missing is as an empty one. */
+export function readableSqliteTables(database: SqliteDatabase, tables: SqliteTableNames): SqliteTableNames {
+  const problems: string[] = [];
+  const readable = { ...tables };
+  for (const [table, layout] of layoutsOf(tables, false)) {
+    const isThere = database.prepare('SELECT 1 FROM pragma_table_info(?)').all(table.slice(1, -1)).length > 0;
+    if (isThere) problems.push(...problemsOf(database, table, layout));
+    else {
+      const name = Object.entries(tables).find(([, its]) => its === table)![0];
+      const nothing = layout.columns.map((column) => `NULL AS ${column.split(' ')[0]}`).join(', ');
+      Object.assign(readable, { [name]: `(SELECT ${nothing} WHERE 0)` });
+    }
+  }
+  if (problems.length > 0) throw unfit(problems);
+  return readable;
+}
+
 /** Throws `ERR_BACKEND_UNFIT` with every reason against one of the tables. */
 export function makeSqliteTables(database: SqliteDatabase, tables: SqliteTableNames, hasHistory: boolean): void {
   const problems: string[] = [];

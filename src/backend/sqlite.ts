@@ -8,7 +8,7 @@
  * A statement that SQLite refuses leaves the transaction as it was before. So a change that is refused for good goes
  * into the table of dead letters at once, and the batch goes on.
  */
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { CairnError } from '../errors.ts';
 import { type Rule, RuleSet } from '../rules/index.ts';
@@ -32,7 +32,7 @@ import type {
 import { mayMove, movesOf } from './cursors.ts';
 import { alive, applied } from './dead-letters.ts';
 import { type NewestChanges, newestChanges, withResults } from './newest.ts';
-import { classOfOwn, refusal } from './own-errors.ts';
+import { classOfOwn, refusal, unfit } from './own-errors.ts';
 import { Routes, type TablePart } from './routes.ts';
 import {
   CURSOR_COLUMNS,
@@ -60,6 +60,7 @@ import {
 import { openOwnTables, type SqliteOwnTable } from './sqlite-own-tables.ts';
 import {
   makeSqliteTables,
+  readableSqliteTables,
   type SqliteTable,
   type SqliteTableNames,
   sqliteEntries,
@@ -78,6 +79,8 @@ export interface SqliteOptions {
   readonly clock?: (() => number) | undefined;
   /** Which rows stay when they have expired. Default: none. */
   readonly rules?: readonly Rule[] | undefined;
+  /** Nothing is written: the file is there, and tables that are missing are as empty ones. */
+  readonly readsOnly?: boolean | undefined;
   /** Which package is used; default: the first that is there. */
   readonly load?: (() => Promise<OpenSqlite>) | undefined;
 }
@@ -135,7 +138,7 @@ export class SqliteBackend implements Backend {
   readonly #options: SqliteOptions;
   readonly #clock: () => number;
   readonly #rules: RuleSet;
-  readonly #tables: SqliteTableNames;
+  #tables: SqliteTableNames;
   /** Which table has which rows. */
   #routes: Routes<SqliteOwnTable, SqliteTable>;
   readonly #scans = new Set<SqliteDatabase>();
@@ -158,20 +161,27 @@ export class SqliteBackend implements Backend {
     if (this.#opened !== undefined) return;
     const connect = await (this.#options.load ?? loadSqlite)();
     this.#refuseIfClosed();
-    const { path } = this.#options;
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    // SQLite would make it readable for all.
-    closeSync(openSync(path, 'a', 0o600));
+    const { path, readsOnly = false } = this.#options;
+    if (readsOnly) {
+      if (!existsSync(path)) throw unfit([`there is no file ${path}`]);
+    } else {
+      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      // SQLite would make it readable for all.
+      closeSync(openSync(path, 'a', 0o600));
+    }
     this.#connect = connect;
     const database = this.#openOne();
     try {
-      database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
-      makeSqliteTables(database, this.#tables, this.#rules.hasHistory);
+      if (readsOnly) this.#tables = readableSqliteTables(database, this.#tables);
+      else {
+        database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+        makeSqliteTables(database, this.#tables, this.#rules.hasHistory);
+      }
       const opened = withStatements(database);
       this.#routes = new Routes(
         this.#rules,
         sqliteEntries(this.#tables.entries),
-        await openOwnTables(opened, this.#rules),
+        await openOwnTables(opened, { rules: this.#rules, readsOnly }),
       );
       this.#refuseIfClosed();
       this.#opened = opened;
@@ -183,7 +193,8 @@ export class SqliteBackend implements Backend {
 
   #openOne(): SqliteDatabase {
     const database = this.#connect!(this.#options.path);
-    database.exec(`PRAGMA busy_timeout = ${this.#options.busyTimeoutMs ?? 5_000}`);
+    const { busyTimeoutMs = 5_000, readsOnly = false } = this.#options;
+    database.exec(`PRAGMA busy_timeout = ${busyTimeoutMs}${readsOnly ? '; PRAGMA query_only = ON' : ''}`);
     return database;
   }
 

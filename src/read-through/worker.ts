@@ -21,7 +21,7 @@ const say = (report: ReaderReport): void => {
 async function start(): Promise<void> {
   let connect: Awaited<ReturnType<typeof connector>>;
   try {
-    connect = await connector(store, undefined, rules);
+    connect = await connector(store, { rules, readsOnly: true });
   } catch (error) {
     say({ kind: 'refused', error: plainError(error) });
     return;

@@ -23,7 +23,7 @@ export async function rebuildDirectory(
   const rules = readKeptRules(directory) ?? [];
   const log = EmbeddedLog.look({ directory, lockDirectory: lockByAddon });
   try {
-    return await rebuild({ log, connect: await connector(target, directory, rules), rules, onProgress });
+    return await rebuild({ log, connect: await connector(target, { directory, rules }), rules, onProgress });
   } finally {
     log.close();
   }

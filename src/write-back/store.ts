@@ -1,5 +1,5 @@
 /** Which database a cache has: what the option `store` leads to, in the thread that uses it. */
-import { type Backend, makeBackend } from '../backend/index.ts';
+import { type Backend, type MakeBackendOptions, makeBackend } from '../backend/index.ts';
 import { errorKind } from '../errors.ts';
 import type { StoreTarget } from '../options.ts';
 import { type Rule, RuleSet } from '../rules/index.ts';
@@ -14,7 +14,7 @@ export async function restoreFrom(
 ): Promise<Restore> {
   const isObject = store.kind === 'object';
   return Restore.open({
-    backend: isObject ? store.backend : await connectStore(store, directory, rules),
+    backend: isObject ? store.backend : await connectStore(store, { directory, rules }),
     ownsBackend: !isObject,
     rules: RuleSet.from(rules),
     memoryBytes,
@@ -46,7 +46,7 @@ export async function storeConnector(
   directory: string,
   rules: readonly Rule[],
 ): Promise<() => Promise<Backend>> {
-  if (store.kind !== 'object') return connector(store, directory, rules);
+  if (store.kind !== 'object') return connector(store, { directory, rules });
   const backend = withoutClose(store.backend);
   return async () => backend;
 }
@@ -72,10 +72,6 @@ export function isUnfit(error: unknown): boolean {
  * Makes the backend, which is not opened yet. Throws for an address or a module that makes none. A database in a file
  * without a path is in the `directory` of the log.
  */
-function connectStore(
-  { address }: SharedStore,
-  directory: string | undefined,
-  rules: readonly Rule[],
-): Promise<Backend> {
-  return makeBackend(address, { directory, rules });
+function connectStore({ address }: SharedStore, options: MakeBackendOptions): Promise<Backend> {
+  return makeBackend(address, options);
 }

@@ -20,7 +20,7 @@ const say = (report: WriterReport): void => port.postMessage(report);
 async function start(): Promise<WriterService | undefined> {
   let connect: Awaited<ReturnType<typeof connector>>;
   try {
-    connect = await connector(store, files.directory, options.rules);
+    connect = await connector(store, { directory: files.directory, rules: options.rules });
   } catch (error) {
     say({ kind: 'failed', error: plainError(error) });
     return undefined;

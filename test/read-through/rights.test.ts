@@ -1,0 +1,144 @@
+// What a cache needs that only reads its database: rows that it may read, and nothing else. No table is made.
+
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { Cache, type RuleOptions } from '../../src/index.ts';
+import { DataDirectories } from '../support/data-directories.ts';
+import { withCode } from '../support/errors.ts';
+import { MARIADB_MISSING, MariadbServer, mariadbPrograms } from '../support/mariadb.ts';
+import { POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
+import { skipUnless } from '../support/skip.ts';
+import { SQLITE_PACKAGES } from '../support/sqlite.ts';
+
+const directories = new DataDirectories('rights');
+const cleanUps: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
+});
+
+async function open(store: string, rules: readonly RuleOptions[]): Promise<Cache> {
+  const cache = await Cache.open({ store, rules, mode: 'read-through' });
+  cleanUps.push(() => cache.close());
+  return cache;
+}
+
+/** Writes entries of Cairn's own, as a user with all rights. */
+async function write(store: string, entries: Record<string, unknown>): Promise<void> {
+  const writer = await directories.open(directories.fresh(), { store });
+  for (const [key, value] of Object.entries(entries)) writer.set(key, value);
+  await writer.drain();
+  await writer.close();
+}
+
+const USERS = `CREATE TABLE users (id integer PRIMARY KEY, email varchar(50) NOT NULL, n integer NOT NULL,
+  twice integer GENERATED ALWAYS AS (2 * n) STORED)`;
+const ROWS = "INSERT INTO users (id, email, n) VALUES (1, 'a@x', 5), (2, 'b@x', 6)";
+const BY_ID: RuleOptions = { prefix: 'user:', table: 'users', key: 'id' };
+/** Columns that a write could not leave out, or not set. */
+const TWICE: RuleOptions = { prefix: 'twice:', table: 'users', key: 'id', value: { columns: ['twice'] } };
+
+async function readsUsers(cache: Cache): Promise<void> {
+  expect(await cache.promises.get('user:1')).toEqual({ id: 1, email: 'a@x', n: 5 });
+  expect(await cache.promises.getMany(['user:2', 'user:3', 'plain'])).toEqual([
+    { id: 2, email: 'b@x', n: 6 },
+    undefined,
+    undefined,
+  ]);
+  expect(await cache.promises.get('twice:2')).toEqual({ id: 2, twice: 12 });
+  cache.set('user:1', 'here only');
+  cache.delete('user:2');
+  expect(await cache.promises.get('user:2')).toEqual({ id: 2, email: 'b@x', n: 6 });
+}
+
+skipUnless(postgresPrograms, POSTGRES_MISSING).describe('of PostgreSQL', () => {
+  let server: PostgresServer;
+  let reader: string;
+  beforeAll(async () => {
+    server = await PostgresServer.start();
+    await server.query("CREATE ROLE reader LOGIN PASSWORD 'secret'");
+    reader = server.url().replace(/\/\/[^@]*@/, '//reader:secret@');
+  });
+  afterAll(() => server?.stop());
+  beforeEach(() =>
+    server.query(
+      `DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO reader; ${USERS}; ${ROWS}`,
+    ),
+  );
+
+  test('a role that may only read a table is enough, and nothing is made', async () => {
+    const refused = withCode('ERR_BACKEND_UNFIT', /SELECT on users is needed/);
+    await expect(open(reader, [BY_ID])).rejects.toThrow(refused);
+    await server.query('GRANT SELECT ON users TO reader');
+    await readsUsers(await open(reader, [BY_ID, TWICE]));
+    expect(await server.query("SELECT relname FROM pg_class WHERE relname LIKE 'cairn%'")).toEqual([]);
+    expect(await server.query('SELECT id, n FROM users ORDER BY id')).toEqual([
+      { id: 1, n: 5 },
+      { id: 2, n: 6 },
+    ]);
+  });
+
+  test('rows of Cairn are read by a role that may read its tables, and refused by name to others', async () => {
+    await write(server.url(), { plain: 'x' });
+    await server.query('GRANT SELECT ON users TO reader');
+    const refused = withCode('ERR_BACKEND_UNFIT', /SELECT on "public"\."cairn_entries" is needed/);
+    await expect(open(reader, [BY_ID])).rejects.toThrow(refused);
+    await server.query('GRANT SELECT ON cairn_entries, cairn_cursors, cairn_dead_letters TO reader');
+    const cache = await open(reader, [BY_ID]);
+    expect(await cache.promises.get('plain')).toBe('x');
+    expect(await cache.promises.get('user:1')).toEqual({ id: 1, email: 'a@x', n: 5 });
+  });
+});
+
+skipUnless(mariadbPrograms, MARIADB_MISSING).describe('of MariaDB', () => {
+  let server: MariadbServer;
+  let reader: string;
+  let writer: string;
+  beforeAll(async () => {
+    server = await MariadbServer.start();
+    await server.query("CREATE USER reader IDENTIFIED BY 'secret'");
+    const { target, socket } = server;
+    const rest = `localhost/app?socket=${encodeURIComponent(socket)}`;
+    reader = `mariadb://reader:secret@${rest}`;
+    writer = `mariadb://${target.user}:${encodeURIComponent(target.password!)}@${rest}`;
+  });
+  afterAll(() => server?.stop());
+  beforeEach(async () => {
+    await server.query('DROP DATABASE app; CREATE DATABASE app CHARACTER SET utf8mb4');
+    await server.query(`${USERS}; ${ROWS}; REVOKE ALL PRIVILEGES, GRANT OPTION FROM reader`, 'app');
+  });
+
+  test('a user that may only read a table is enough, and nothing is made', async () => {
+    await server.query('GRANT INSERT ON app.users TO reader');
+    const refused = withCode('ERR_BACKEND_UNFIT', /SELECT on users is needed/);
+    await expect(open(reader, [BY_ID])).rejects.toThrow(refused);
+    await server.query('GRANT SELECT ON app.users TO reader');
+    await readsUsers(await open(reader, [BY_ID, TWICE]));
+    expect(await server.query("SHOW TABLES LIKE 'cairn%'", 'app')).toHaveLength(0);
+  });
+
+  test('rows of Cairn are read by a user that may read its tables', async () => {
+    await write(writer, { plain: 'x' });
+    await server.query('GRANT SELECT ON app.* TO reader');
+    const cache = await open(reader, [BY_ID]);
+    expect(await cache.promises.get('plain')).toBe('x');
+    expect(await cache.promises.get('user:1')).toEqual({ id: 1, email: 'a@x', n: 5 });
+  });
+});
+
+for (const { name, load, condition } of SQLITE_PACKAGES) {
+  condition.describe(`of SQLite by ${name}`, () => {
+    test('a file is read as it is, and one that is missing is refused', async () => {
+      const path = `${directories.fresh()}/store.sqlite`;
+      mkdirSync(dirname(path), { recursive: true });
+      const error = await open(`sqlite:${path}`, [BY_ID]).catch((cause: unknown) => cause);
+      expect(error).toEqual(withCode('ERR_BACKEND_UNFIT', /there is no file .*store\.sqlite/));
+      const database = (await load())(path);
+      database.exec(`${USERS}; ${ROWS}`);
+      await readsUsers(await open(`sqlite:${path}`, [BY_ID, TWICE]));
+      expect(database.prepare('SELECT name FROM sqlite_schema').all()).toEqual([{ name: 'users' }]);
+      expect(database.prepare('PRAGMA journal_mode').all()).toEqual([{ journal_mode: 'delete' }]);
+      database.close();
+    });
+  });
+}
