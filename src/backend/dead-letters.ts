@@ -21,22 +21,47 @@ export function alive(row: RowValue | undefined, nowMs: number): RowValue | unde
   return row.expiresWallMs === 0 || row.expiresWallMs > nowMs ? row : undefined;
 }
 
+/** Dead letters of one question: of a counter that is refused there may be any number. */
+export const LETTERS_PIECE = 256;
+
 /** A dead letter that is not superseded, by the name of its key. */
 export interface LiveLetter {
+  readonly id: bigint;
   readonly name: string;
   readonly change: Change;
 }
 
-/**
- * What a load answers for some keys, by their names: the rows that were found, with dead letters in the order in which
- * they came, because a touch is of the value before.
- */
-export function answersOf(
+/** The dead letters of some keys, in the order of their numbers, in which they came: a touch is of the value before. */
+export interface LettersOfKeys {
+  /** The first of all of them: {@link LETTERS_PIECE}, or all. */
+  readonly first: readonly LiveLetter[];
+  /** The next of one key, behind a number. */
+  next(name: string, after: bigint): Promise<readonly LiveLetter[]>;
+}
+
+/** What a load answers for some keys, by their names: the rows that were found, with their dead letters. */
+export async function answersOf(
   names: readonly string[],
   found: Map<string, RowValue | undefined>,
-  letters: readonly LiveLetter[],
+  { first, next }: LettersOfKeys,
   nowMs: number,
-): (RowValue | undefined)[] {
-  for (const { name, change } of letters) found.set(name, applied(found.get(name), change));
+): Promise<(RowValue | undefined)[]> {
+  const last = new Map<string, bigint>();
+  const apply = (letters: readonly LiveLetter[]): void => {
+    for (const { id, name, change } of letters) {
+      found.set(name, applied(found.get(name), change));
+      last.set(name, id);
+    }
+  };
+  apply(first);
+  if (first.length === LETTERS_PIECE) {
+    for (const name of new Set(names)) {
+      for (let isMore = true; isMore; ) {
+        const letters = await next(name, last.get(name) ?? 0n);
+        apply(letters);
+        isMore = letters.length === LETTERS_PIECE;
+      }
+    }
+  }
   return names.map((name) => alive(found.get(name), nowMs));
 }

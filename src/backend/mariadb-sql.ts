@@ -26,7 +26,7 @@ import type {
 } from './backend.ts';
 import { COUNTER_BYTES_MAX, COUNTER_MODULUS, COUNTER_PATTERN } from './counter.ts';
 import { inTheWay, movesOf } from './cursors.ts';
-import { alive, answersOf, type LiveLetter } from './dead-letters.ts';
+import { alive, answersOf, LETTERS_PIECE, type LiveLetter } from './dead-letters.ts';
 import type { Cell, MariadbConnection } from './mariadb-connection.ts';
 import { MESSAGE_TOO_LARGE, MessageTooLarge } from './mariadb-errors.ts';
 import type { MariadbOwnTable } from './mariadb-own-tables.ts';
@@ -372,32 +372,48 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
       const list = `(${Array.from({ length: size }, () => '?').join(',')})`;
       const rows = `SELECT \`key\`, ${VALUE_COLUMNS} FROM ${this.#entries} AS its WHERE \`key\` IN ${list}`;
       for (const [key, ...value] of await connection.run(rows, cells)) found.set(nameOf(key), rowValueOf(value));
-      const live = `SELECT kind, \`key\`, ${LETTER_COLUMNS} FROM ${this.#letters} WHERE superseded = 0
-        AND \`key\` IN ${list} ORDER BY id`;
-      const kept = await connection.run(live, cells);
-      // Of a key no more than one value is live.
-      const parts = partsBy(kept.filter(([kind]) => kind === 'part').map(([, key, part]) => [nameOf(key), part]));
-      for (const [kind, key, ...value] of kept) {
-        if (kind === 'part') continue;
-        const name = nameOf(key);
-        letters.push({ name, change: joined(changeOf(kind as string, key as Buffer, value), parts.get(name)) });
+      if (letters.length < LETTERS_PIECE) {
+        letters.push(...(await this.#lettersIn(connection, `\`key\` IN ${list}`, 'id + 0', cells)));
       }
     }
+    letters.sort((a, b) => (a.id < b.id ? -1 : 1)).splice(LETTERS_PIECE);
     for (const { table, keys: its } of this.routes.ownKeys(keys)) {
       const values = await table.load(connection, its);
       for (const [i, key] of its.entries()) found.set(nameOf(rowKeyOf(key)), values[i]);
     }
-    return answersOf(names, found, letters, nowMs);
+    const next = (name: string, after: bigint): Promise<LiveLetter[]> =>
+      this.#lettersIn(connection, '`key` = ? AND id > ?', 'id', [Buffer.from(name, 'latin1'), after]);
+    return answersOf(names, found, { first: letters, next }, nowMs);
+  }
+
+  /** A piece of the dead letters of some keys. An order that no index has keeps the server to the index of keys. */
+  async #lettersIn(
+    connection: MariadbConnection,
+    condition: string,
+    order: string,
+    cells: readonly Cell[],
+  ): Promise<LiveLetter[]> {
+    const kept = await connection.run(
+      `SELECT id, error_code, kind, \`key\`, ${LETTER_COLUMNS} FROM ${this.#letters} AS its
+        WHERE superseded = 0 AND kind <> 'part' AND ${condition} ORDER BY ${order} LIMIT ${LETTERS_PIECE}`,
+      cells,
+    );
+    const parts = partsBy(await this.#partsOf(connection, kept));
+    return kept.map(([id, , kind, key, ...value]) => ({
+      id: BigInt(id as bigint),
+      name: nameOf(key),
+      change: joined(changeOf(kind as string, key as Buffer, value), parts.get(`${id}`)),
+    }));
   }
 
   async listDeadLetters(connection: MariadbConnection, limit: number, after: bigint): Promise<KeptDeadLetter[]> {
-    const columns = `id, kind, coalesce(long_key, \`key\`), error, error_code, added_ms, superseded, ${LETTER_COLUMNS}, ${CURSOR_COLUMNS}`;
+    const columns = `id, error_code, kind, coalesce(long_key, \`key\`), error, added_ms, superseded, ${LETTER_COLUMNS}, ${CURSOR_COLUMNS}`;
     const rows = await connection.run(
       `SELECT ${columns} FROM ${this.#letters} WHERE id > ? AND kind <> 'part' ORDER BY id LIMIT ?`,
       [after, limit],
     );
     const parts = partsBy(await this.#partsOf(connection, rows));
-    return rows.map(([id, kind, key, error, errorCode, addedMs, superseded, ...cells]) => ({
+    return rows.map(([id, errorCode, kind, key, error, addedMs, superseded, ...cells]) => ({
       id: BigInt(id as bigint),
       change: joined(changeOf(kind as string, key as Buffer, cells), parts.get(`${id}`)),
       error: error as string,
@@ -408,8 +424,9 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     }));
   }
 
+  /** The rest of large values. `letters`: their rows, which begin with the number and the code of the error. */
   async #partsOf(connection: MariadbConnection, letters: readonly Cell[][]): Promise<Cell[][]> {
-    const large = letters.filter(([, , , , errorCode]) => errorCode === `${MESSAGE_TOO_LARGE}`);
+    const large = letters.filter(([, errorCode]) => errorCode === `${MESSAGE_TOO_LARGE}`);
     if (large.length === 0) return [];
     const list = large.map(([id]) => `'${id}'`).join(', ');
     return connection.command(

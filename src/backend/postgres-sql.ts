@@ -3,6 +3,7 @@
  */
 import type { AddChange, Change, Cursor, CursorMove, HistoryRow, Row, TouchChange } from './backend.ts';
 import { COUNTER_BYTES_MAX, COUNTER_MODULUS, COUNTER_PATTERN } from './counter.ts';
+import { LETTERS_PIECE } from './dead-letters.ts';
 import { isLongKey, rowKeyOf } from './row-key.ts';
 import {
   CURSOR_COLUMNS,
@@ -127,7 +128,7 @@ export function creation(tables: Tables, table: Table): string[] {
     `COMMENT ON TABLE ${table.quoted} IS ${literal(table.comment)}`,
     // A load looks here for each of its keys; nearly always the index is empty.
     ...(table === tables.deadLetters
-      ? [`CREATE INDEX ${quoted(`${table.name}_live`)} ON ${table.quoted} (key) WHERE NOT superseded`]
+      ? [`CREATE INDEX ${quoted(`${table.name}_live`)} ON ${table.quoted} (key, id) WHERE NOT superseded`]
       : []),
   ];
 }
@@ -403,7 +404,8 @@ export class PostgresStatements {
   }
 
   /**
-   * The cursors, the rows of some keys and their dead letters, as of one moment because it is one statement. Columns:
+   * The cursors, the rows of some keys and the first of their dead letters, as of one moment because it is one
+   * statement. An order that no index has keeps the planner to the index of keys. Columns:
    * key, value, codec, client_flags, expires_ms, version, delta, tag (of a cursor its numbers, of a dead letter its
    * kind), id.
    */
@@ -420,10 +422,18 @@ export class PostgresStatements {
         UNION ALL SELECT ${columns}, NULL, NULL, 0 FROM ${entries.quoted} AS entry WHERE key IN ${list}
           AND (expires_ms = 0 OR expires_ms > $1::bigint
             OR EXISTS (SELECT FROM ${deadLetters.quoted} AS letter WHERE letter.key = entry.key AND NOT superseded))
-        UNION ALL SELECT ${columns}, delta, kind, id FROM ${deadLetters.quoted} WHERE NOT superseded AND key IN ${list}`;
+        UNION ALL (SELECT ${columns}, delta, kind, id FROM ${deadLetters.quoted} AS its
+          WHERE NOT superseded AND key IN ${list} ORDER BY id + 0 LIMIT ${LETTERS_PIECE})`;
     });
     const rowKeys: Parameter[] = keys.map(rowKeyOf);
     return { name, text, values: [nowMs, ...filled(rowKeys, size, rowKeys.at(-1)!)] };
+  }
+
+  /** The next dead letters of a key, in the same columns. */
+  lettersBehind(rowKey: Buffer, after: bigint): Statement {
+    const text = `SELECT key, ${VALUE_COLUMNS}, delta, kind, id FROM ${this.tables.deadLetters.quoted} AS its
+      WHERE NOT superseded AND key = $1 AND id > $2 ORDER BY id LIMIT ${LETTERS_PIECE}`;
+    return { name: 'cairn_letters_behind', text, values: [rowKey, after] };
   }
 
   /**

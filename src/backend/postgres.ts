@@ -24,7 +24,7 @@ import type {
   WriteBatch,
 } from './backend.ts';
 import { movesOf } from './cursors.ts';
-import { alive, answersOf, type LiveLetter } from './dead-letters.ts';
+import { alive, answersOf, LETTERS_PIECE, type LiveLetter } from './dead-letters.ts';
 import { type NewestChanges, type PieceBounds, piecesOf } from './newest.ts';
 import {
   type ClientConstructor,
@@ -177,37 +177,56 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
   async load(connection: PostgresConnection, keys: readonly Buffer[], nowMs: number): Promise<Loaded> {
     if (keys.length === 0) return { rows: [], cursors: await this.cursors(connection, false) };
     const own = this.routes.ownKeys(keys);
-    if (own.length === 0) return this.#loadNow(connection, keys, own, nowMs);
+    if (own.length === 0) {
+      const result = await connection.run(this.#sql.load(keys, nowMs));
+      const loaded = this.#loadedIn(result);
+      // Nearly always that is all.
+      if (loaded.letters.length < LETTERS_PIECE) return this.#answers(connection, keys, loaded, nowMs);
+    }
     await connection.command(READING);
     const loaded = await this.#loadNow(connection, keys, own, nowMs);
     await connection.command('COMMIT');
     return loaded;
   }
 
-  /** In one statement; with keys of the user's own tables, in a transaction of one moment. */
+  /** In a transaction of one moment. */
   async #loadNow(
     connection: PostgresConnection,
     keys: readonly Buffer[],
     own: readonly OwnKeys<PostgresOwnTable>[],
     nowMs: number,
   ): Promise<Loaded> {
-    const { rows } = await connection.run(this.#sql.load(keys, nowMs));
-    const cursors: Cursor[] = [];
-    const found = new Map<string, RowValue | undefined>();
-    const letters: (LiveLetter & { readonly id: bigint })[] = [];
-    for (const [key, value, codec, clientFlags, expiresMs, version, delta, tag, id] of rows) {
-      const cells = [value, codec, clientFlags, expiresMs, version, delta];
-      if (key == null) cursors.push(cursorOf(tag!.split(' ')));
-      else if (tag == null) found.set(key, rowValueOf(withBytes(cells)));
-      else letters.push({ id: BigInt(id!), name: key, change: changeOf(tag, bytesOf(key), withBytes(cells)) });
-    }
-    letters.sort((a, b) => (a.id < b.id ? -1 : 1));
+    const loaded = this.#loadedIn(await connection.run(this.#sql.load(keys, nowMs)));
     for (const { table, keys: its } of own) {
       const values = await table.load(connection, its);
-      for (const [i, key] of its.entries()) found.set(nameOf(key), values[i]);
+      for (const [i, key] of its.entries()) loaded.found.set(nameOf(key), values[i]);
     }
-    const names = keys.map(nameOf);
-    return { rows: answersOf(names, found, letters, nowMs), cursors };
+    return this.#answers(connection, keys, loaded, nowMs);
+  }
+
+  #loadedIn({ rows }: Result): LoadedRows {
+    const cursors: Cursor[] = [];
+    const found = new Map<string, RowValue | undefined>();
+    const letters: LiveLetter[] = [];
+    for (const row of rows) {
+      const [key, value, codec, clientFlags, expiresMs, version, , tag] = row;
+      if (key == null) cursors.push(cursorOf(tag!.split(' ')));
+      else if (tag == null) found.set(key, rowValueOf(withBytes([value, codec, clientFlags, expiresMs, version])));
+      else letters.push(letterIn(row));
+    }
+    letters.sort((a, b) => (a.id < b.id ? -1 : 1));
+    return { cursors, found, letters };
+  }
+
+  async #answers(
+    connection: PostgresConnection,
+    keys: readonly Buffer[],
+    { cursors, found, letters }: LoadedRows,
+    nowMs: number,
+  ): Promise<Loaded> {
+    const next = async (name: string, after: bigint): Promise<LiveLetter[]> =>
+      (await connection.run(this.#sql.lettersBehind(bytesOf(name), after))).rows.map(letterIn);
+    return { rows: await answersOf(keys.map(nameOf), found, { first: letters, next }, nowMs), cursors };
   }
 
   async *scan(connection: PostgresConnection, clock: () => number): AsyncGenerator<ScanPiece> {
@@ -343,6 +362,22 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
   async dropDeadLetters(connection: PostgresConnection, ids: readonly bigint[]): Promise<number> {
     return (await connection.run(this.#sql.dropDeadLetters(ids))).rowCount ?? 0;
   }
+}
+
+/** What the statement of a load has found, by the names of keys. */
+interface LoadedRows {
+  readonly cursors: Cursor[];
+  readonly found: Map<string, RowValue | undefined>;
+  readonly letters: LiveLetter[];
+}
+
+/** A dead letter from the columns of that statement. */
+function letterIn([key, value, codec, clientFlags, expiresMs, version, delta, kind, id]: readonly (
+  | string
+  | null
+)[]): LiveLetter {
+  const cells = withBytes([value, codec, clientFlags, expiresMs, version, delta]);
+  return { id: BigInt(id!), name: key!, change: changeOf(kind!, bytesOf(key!), cells) };
 }
 
 /** The cells of a value, which begin with its bytes. */

@@ -22,7 +22,6 @@ import type {
   DeadLetters,
   ErrorClass,
   HistoryRow,
-  KeptDeadLetter,
   Loaded,
   Row,
   RowValue,
@@ -30,22 +29,17 @@ import type {
   WriteOutcome,
 } from './backend.ts';
 import { mayMove, movesOf } from './cursors.ts';
-import { alive, applied } from './dead-letters.ts';
+import { alive } from './dead-letters.ts';
 import { type NewestChanges, newestChanges, withResults } from './newest.ts';
-import { classOfOwn, refusal, unfit } from './own-errors.ts';
+import { refusal, unfit } from './own-errors.ts';
 import { Routes, type TablePart } from './routes.ts';
 import {
   CURSOR_COLUMNS,
   changeCells,
-  changeOf,
   cursorCells,
-  cursorOf,
-  LETTER_COLUMNS,
-  letterCells,
   rowValueOf,
   SCAN_ROWS,
   SCAN_VALUE_BYTES_MAX,
-  signed,
   VALUE_COLUMNS,
 } from './sql-rows.ts';
 import {
@@ -54,9 +48,10 @@ import {
   type OpenSqlite,
   type SqliteCell,
   type SqliteDatabase,
-  type SqliteRow,
   withStatements,
 } from './sqlite-driver.ts';
+import { classifySqlite, orRefusal } from './sqlite-errors.ts';
+import { cellsOf, cursorIn, SqliteLetters } from './sqlite-letters.ts';
 import { openOwnTables, type SqliteOwnTable } from './sqlite-own-tables.ts';
 import {
   makeSqliteTables,
@@ -85,60 +80,23 @@ export interface SqliteOptions {
   readonly load?: (() => Promise<OpenSqlite>) | undefined;
 }
 
-const CURSOR_NAMES = CURSOR_COLUMNS.split(', ');
 const VALUE_NAMES = VALUE_COLUMNS.split(', ');
-const LETTER_NAMES = LETTER_COLUMNS.split(', ');
-
-/** By SQLite's primary result code. All others are transient. */
-const CLASSES: Readonly<Record<number, ErrorClass>> = {
-  1: 'halt', // no such table or column
-  3: 'halt', // permission
-  8: 'halt', // read-only
-  11: 'halt', // damaged
-  14: 'halt', // cannot be opened
-  18: 'permanent', // too big
-  19: 'permanent', // constraint
-  20: 'permanent', // mismatch of types
-  23: 'halt', // authorization
-  26: 'halt', // not a database
-};
-
-/** better-sqlite3 has names instead of numbers. */
-const NAMES: Readonly<Record<string, number>> = {
-  SQLITE_ERROR: 1,
-  SQLITE_PERM: 3,
-  SQLITE_BUSY: 5,
-  SQLITE_READONLY: 8,
-  SQLITE_CORRUPT: 11,
-  SQLITE_CANTOPEN: 14,
-  SQLITE_TOOBIG: 18,
-  SQLITE_CONSTRAINT: 19,
-  SQLITE_MISMATCH: 20,
-  SQLITE_AUTH: 23,
-  SQLITE_NOTADB: 26,
-};
-
-const HALTING_FILES: ReadonlySet<unknown> = new Set([
-  'EPERM',
-  'ENOENT',
-  'EACCES',
-  'EEXIST',
-  'ENOTDIR',
-  'EISDIR',
-  'EROFS',
-]);
 
 export class SqliteBackend implements Backend {
   readonly name: string;
   readonly level = 'transactional';
   readonly deadLetters: DeadLetters = {
-    list: async (limit, after = 0n) => this.#listDeadLetters(limit, after),
-    drop: async (ids) => this.#dropDeadLetters(ids),
+    list: async (limit, after = 0n) => this.#letters.list(this.#ready(), limit, after),
+    drop: async (ids) => {
+      const opened = this.#ready();
+      return this.#inTransaction(opened, 'BEGIN IMMEDIATE', () => this.#letters.drop(opened, ids));
+    },
   };
   readonly #options: SqliteOptions;
   readonly #clock: () => number;
   readonly #rules: RuleSet;
   #tables: SqliteTableNames;
+  #letters: SqliteLetters;
   /** Which table has which rows. */
   #routes: Routes<SqliteOwnTable, SqliteTable>;
   readonly #scans = new Set<SqliteDatabase>();
@@ -153,6 +111,7 @@ export class SqliteBackend implements Backend {
     this.#clock = options.clock ?? Date.now;
     this.#rules = new RuleSet(options.rules ?? []);
     this.#tables = sqliteNames(prefix);
+    this.#letters = new SqliteLetters(this.#tables.letters);
     this.#routes = new Routes(this.#rules, sqliteEntries(this.#tables.entries), []);
   }
 
@@ -172,8 +131,10 @@ export class SqliteBackend implements Backend {
     this.#connect = connect;
     const database = this.#openOne();
     try {
-      if (readsOnly) this.#tables = readableSqliteTables(database, this.#tables);
-      else {
+      if (readsOnly) {
+        this.#tables = readableSqliteTables(database, this.#tables);
+        this.#letters = new SqliteLetters(this.#tables.letters);
+      } else {
         database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
         makeSqliteTables(database, this.#tables, this.#rules.hasHistory);
       }
@@ -207,15 +168,7 @@ export class SqliteBackend implements Backend {
   }
 
   classify(error: unknown): ErrorClass {
-    if (!(error instanceof Error)) return 'transient';
-    const own = classOfOwn(error);
-    if (own !== undefined) return own;
-    const { code, errcode } = error as { code?: unknown; errcode?: unknown };
-    if (HALTING_FILES.has(code)) return 'halt';
-    // Extended codes have the primary one in their lowest byte, extended names at their beginning.
-    const [name = ''] = /^SQLITE_[A-Z]+/.exec(String(code)) ?? [];
-    const primary = typeof errcode === 'number' ? errcode & 0xff : NAMES[name];
-    return (primary === undefined ? undefined : CLASSES[primary]) ?? 'transient';
+    return classifySqlite(error);
   }
 
   async readCursors(): Promise<readonly Cursor[]> {
@@ -254,7 +207,7 @@ export class SqliteBackend implements Backend {
           const isRepeated = name.equals(last);
           last = name;
           // Of a key of the user's own tables, a row is left from before its rule, unless it is a dead letter.
-          const isStray = this.#routes.ownOf(name) !== undefined && !this.#hasDeadLetter(opened, name);
+          const isStray = this.#routes.ownOf(name) !== undefined && !this.#letters.has(opened, name);
           const row = isRepeated || isStray ? undefined : this.#rowOf(opened, name);
           if (row === undefined) continue;
           if (Number(bytes) <= SCAN_VALUE_BYTES_MAX) rows.push({ key: name, ...row });
@@ -275,7 +228,7 @@ export class SqliteBackend implements Backend {
           const rows = found.rows.filter((row) => {
             // A key with a longer prefix has another rule, and those with dead letters have been.
             const isMine = this.#routes.ownOf(row.key) === table && alive(row, this.#clock()) !== undefined;
-            return isMine && !this.#hasDeadLetter(opened, row.key);
+            return isMine && !this.#letters.has(opened, row.key);
           });
           if (rows.length > 0) yield { rows, cursors };
           this.#refuseIfClosed();
@@ -296,7 +249,7 @@ export class SqliteBackend implements Backend {
       const page = table === undefined ? this.#page(opened, after, rows) : table.page(opened, after, rows);
       let removed = 0;
       for (const { key, expiresWallMs } of page.rows) {
-        if (expiresWallMs === 0 || expiresWallMs > expiredAtMs || this.#hasDeadLetter(opened, key)) continue;
+        if (expiresWallMs === 0 || expiresWallMs > expiredAtMs || this.#letters.has(opened, key)) continue;
         if (this.#removeIfAllowed(opened, key, expiredAtMs, table)) removed++;
       }
       if (page.last !== undefined) return { removed, place: { table: index, after: page.last } };
@@ -316,11 +269,6 @@ export class SqliteBackend implements Backend {
         .filter(({ key }) => this.#rules.sweeps(key)),
       last: found.length < rows ? undefined : [found.at(-1)!['key']],
     };
-  }
-
-  #hasDeadLetter(opened: OpenedSqlite, key: Buffer): boolean {
-    const live = `SELECT 1 FROM ${this.#tables.letters} WHERE superseded = 0 AND key = ? LIMIT 1`;
-    return opened.prepare(live).all(key).length > 0;
   }
 
   // A trigger or another row may refuse: SQLite undoes the one statement then.
@@ -344,12 +292,12 @@ export class SqliteBackend implements Backend {
       for (const move of movesOf(batch)) this.#move(opened, move);
       const cells = cursorCells(batch.to);
       opened.database.exec('SAVEPOINT changes; SAVEPOINT batch');
-      const [live] = opened.prepare(`SELECT 1 FROM ${this.#tables.letters} WHERE superseded = 0 LIMIT 1`).all();
-      const changes = live === undefined ? newest : withResults(newest, (key) => this.#isCovered(opened, key));
+      const hasLetters = this.#letters.areThere(opened);
+      const changes = hasLetters ? withResults(newest, (key) => this.#letters.cover(opened, key)) : newest;
       const { parts, misfits } = this.#routes.split(changes);
       const deadLetters = this.#applyAll(opened, changes, parts, misfits);
-      if (live !== undefined) this.#settle(opened, changes);
-      for (const { change, error } of deadLetters) this.#addDeadLetter(opened, change, error, cells);
+      if (hasLetters) this.#letters.settle(opened, changes);
+      for (const letter of deadLetters) this.#letters.add(opened, letter, cells);
       for (const row of batch.history ?? []) this.#addHistory(opened, row);
       return { kind: 'committed', deadLetters };
     });
@@ -413,68 +361,19 @@ export class SqliteBackend implements Backend {
     return deadLetters;
   }
 
-  /** Whether a set or a delete of the key is put aside. */
-  #isCovered(opened: OpenedSqlite, key: Buffer): boolean {
-    const command = `SELECT 1 FROM ${this.#tables.letters} WHERE superseded = 0 AND kind IN ('set', 'delete') AND key = ? LIMIT 1`;
-    return opened.prepare(command).all(key).length > 0;
-  }
-
-  /** Tells earlier dead letters of the keys that these changes are newer. */
-  #settle(opened: OpenedSqlite, { deletes, sets, touches, adds }: NewestChanges): void {
-    const command = `UPDATE ${this.#tables.letters} SET superseded = 1 WHERE superseded = 0 AND key = ?`;
-    for (const { key } of [...deletes, ...sets]) opened.prepare(command).run(key);
-    for (const { key, expiresWallMs, version } of [...touches, ...adds]) {
-      opened.prepare(`${command} AND kind = 'touch'`).run(key);
-      opened
-        .prepare(
-          `UPDATE ${this.#tables.letters} SET expires_ms = ?, version = ? WHERE superseded = 0 AND kind IN ('set', 'add') AND key = ?`,
-        )
-        .run(expiresWallMs, signed(version), key);
-    }
-  }
-
-  #addDeadLetter(opened: OpenedSqlite, change: Change, error: Error, cursor: readonly SqliteCell[]): void {
-    const columns = `kind, key, ${LETTER_COLUMNS}, error, error_code, ${CURSOR_COLUMNS}, added_ms`;
-    const cells: SqliteCell[] = [
-      change.kind,
-      change.key,
-      ...letterCells(change),
-      error.message,
-      String((error as { code?: unknown }).code),
-      ...cursor,
-      Date.now(),
-    ];
-    const add = opened.prepare(`INSERT INTO ${this.#tables.letters} (${columns}) VALUES (${cells.map(() => '?')})`);
-    this.#orRefusal('a dead letter', () => add.run(...cells));
-  }
-
   /** Of a change that is put aside too: the cache has acknowledged it. */
   #addHistory(opened: OpenedSqlite, row: HistoryRow): void {
     const add = opened.prepare(
       `INSERT INTO ${this.#tables.history} (key, ${VALUE_COLUMNS}, kind, logged_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
       ON CONFLICT (key, version) DO NOTHING`,
     );
-    this.#orRefusal('a row of history', () => add.run(row.key, ...changeCells(row), row.kind, row.loggedWallMs));
-  }
-
-  #orRefusal(what: string, run: () => unknown): void {
-    try {
-      run();
-    } catch (error) {
-      throw this.classify(error) === 'permanent' ? refusal(what, error) : error;
-    }
+    orRefusal('a row of history', () => add.run(row.key, ...changeCells(row), row.kind, row.loggedWallMs));
   }
 
   #rowOf(opened: OpenedSqlite, key: Buffer): RowValue | undefined {
     const own = this.#routes.ownOf(key);
-    const letters = opened
-      .prepare(
-        `SELECT kind, key, ${LETTER_COLUMNS} FROM ${this.#tables.letters} WHERE superseded = 0 AND key = ? ORDER BY id`,
-      )
-      .all(key);
-    let row = own === undefined ? this.#entryOf(opened, key) : own.load(opened, key);
-    for (const letter of letters) row = applied(row, letterIn(letter));
-    return alive(row, this.#clock());
+    const row = own === undefined ? this.#entryOf(opened, key) : own.load(opened, key);
+    return alive(this.#letters.appliedTo(row, opened, key), this.#clock());
   }
 
   #entryOf(opened: OpenedSqlite, key: Buffer): RowValue | undefined {
@@ -484,29 +383,6 @@ export class SqliteBackend implements Backend {
 
   #cursorsIn(opened: OpenedSqlite): Cursor[] {
     return opened.prepare(`SELECT ${CURSOR_COLUMNS} FROM ${this.#tables.cursors} ORDER BY lane`).all().map(cursorIn);
-  }
-
-  #listDeadLetters(limit: number, after: bigint): readonly KeptDeadLetter[] {
-    const found = this.#ready()
-      .prepare(`SELECT * FROM ${this.#tables.letters} WHERE id > ? ORDER BY id LIMIT ?`)
-      .all(after, limit);
-    return found.map((row) => ({
-      id: row['id'] as bigint,
-      change: letterIn(row),
-      error: row['error'] as string,
-      errorCode: (row['error_code'] as string | null) ?? undefined,
-      cursor: cursorIn(row),
-      addedWallMs: Number(row['added_ms']),
-      isSuperseded: row['superseded'] !== 0n,
-    }));
-  }
-
-  #dropDeadLetters(ids: readonly bigint[]): number {
-    const opened = this.#ready();
-    const drop = opened.prepare(`DELETE FROM ${this.#tables.letters} WHERE id = ?`);
-    return this.#inTransaction(opened, 'BEGIN IMMEDIATE', () =>
-      ids.reduce((count, id) => count + Number(drop.run(id).changes), 0),
-    );
   }
 
   #inTransaction<T>({ database }: OpenedSqlite, begin: string, work: () => T): T {
@@ -535,17 +411,4 @@ export class SqliteBackend implements Backend {
   #refuseIfClosed(): void {
     if (this.#isClosed) throw new CairnError('ERR_CLOSED', `${this.name} is closed`);
   }
-}
-
-/** The cells of some columns of a row, in their order. */
-function cellsOf(row: SqliteRow, columns: readonly string[]): (SqliteCell | undefined)[] {
-  return columns.map((column) => row[column]);
-}
-
-function cursorIn(row: SqliteRow): Cursor {
-  return cursorOf(cellsOf(row, CURSOR_NAMES));
-}
-
-function letterIn(row: SqliteRow): Change {
-  return changeOf(row['kind'] as string, row['key'] as Buffer, cellsOf(row, LETTER_NAMES));
 }

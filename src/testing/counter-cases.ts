@@ -211,6 +211,22 @@ export const counterLetterCases: readonly CaseText[] = [
     },
   },
   {
+    name: 'a key may have any number of dead letters: a load adds all of them, in their order',
+    level: 'transactional',
+    async body({ open }) {
+      const subject = await open();
+      await subject.write(set('many', 'no number', { codec: 1 }), set('few', 'no number', { codec: 1 }));
+      await subject.write(add('few', 1n, 1));
+      const count = 530;
+      for (let i = 1; i <= count; i++) await subject.write(add('many', 1n, i));
+      await subject.write(add('few', 5n, 6), touch('many', NOW_MS + 50));
+      assert.deepEqual(await subject.texts('few', 'many', 'none', 'many'), ['6', `${count}`, undefined, `${count}`]);
+      subject.nowMs += 50;
+      assert.deepEqual(await subject.texts('few', 'many'), ['6', undefined]);
+      assert.equal((await subject.backend.deadLetters!.list(1000)).length, count + 2);
+    },
+  },
+  {
     name: 'an addition to a key whose set was refused is a set of its result',
     level: 'transactional',
     async body({ open, harness }) {
