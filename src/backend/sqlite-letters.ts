@@ -60,9 +60,10 @@ export class SqliteLetters {
 
   add({ prepare }: OpenedSqlite, { change, error }: DeadLetter, cursor: readonly SqliteCell[]): void {
     const columns = `kind, key, ${LETTER_COLUMNS}, error, error_code, ${CURSOR_COLUMNS}, added_ms`;
+    const { code } = error as { code?: unknown };
     const cells: SqliteCell[] = [
       ...[change.kind, change.key, ...letterCells(change), error.message],
-      ...[String((error as { code?: unknown }).code), ...cursor, Date.now()],
+      ...[code === undefined ? null : String(code), ...cursor, Date.now()],
     ];
     const add = prepare(`INSERT INTO ${this.#table} (${columns}) VALUES (${cells.map(() => '?')})`);
     orRefusal('a dead letter', () => add.run(...cells));

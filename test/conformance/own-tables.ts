@@ -267,7 +267,8 @@ export function describeOwnTables(name: string, harness: OwnTablesHarness): void
       expect(await query('SELECT id FROM users ORDER BY id')).toEqual([{ id: 1 }, { id: 12 }]);
       // The cache has acknowledged it: a load gives it until a later change is written.
       expect(await subject.texts('user:7', 'user:x')).toEqual(['{"name":7}', undefined]);
-      expect(await subject.backend.deadLetters!.list(100)).toHaveLength(9);
+      const kept = await subject.backend.deadLetters!.list(100);
+      expect(kept.map(({ errorCode }) => errorCode)).toEqual(Array.from({ length: 9 }, () => undefined));
       await subject.write(setJson('user:7', { name: 'Eve' }), remove('user:08'));
       expect(await subject.texts('user:7', 'user:08')).toEqual(['{"id":7,"name":"Eve","age":null}', undefined]);
       const { rows } = await subject.scan();

@@ -3,6 +3,7 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { makeBackend } from '../../src/backend/index.ts';
 import { Cache, type RuleOptions } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
@@ -38,6 +39,21 @@ const BY_ID: RuleOptions = { prefix: 'user:', table: 'users', key: 'id' };
 /** Columns that a write could not leave out, or not set. */
 const TWICE: RuleOptions = { prefix: 'twice:', table: 'users', key: 'id', value: { columns: ['twice'] } };
 
+/** What a warm-up reads. */
+async function scanned(store: string): Promise<string[]> {
+  const rule = { prefix: 'user:', skip: false, deleteOnExpire: false } as const;
+  const own = { table: 'users', key: ['id'], value: { kind: 'fields', columns: ['n'] } } as const;
+  const backend = await makeBackend(store, { rules: [{ ...rule, own }], readsOnly: true });
+  cleanUps.push(() => backend.close());
+  await backend.open();
+  expect(await backend.readCursors()).toEqual([]);
+  const found: string[] = [];
+  for await (const { rows } of backend.scan()) found.push(...rows.map(({ key, value }) => `${key} ${value}`));
+  return found;
+}
+
+const SCANNED = ['user:1 {"id":1,"n":5}', 'user:2 {"id":2,"n":6}'];
+
 async function readsUsers(cache: Cache): Promise<void> {
   expect(await cache.promises.get('user:1')).toEqual({ id: 1, email: 'a@x', n: 5 });
   expect(await cache.promises.getMany(['user:2', 'user:3', 'plain'])).toEqual([
@@ -71,6 +87,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('of PostgreSQL', () => {
     await expect(open(reader, [BY_ID])).rejects.toThrow(refused);
     await server.query('GRANT SELECT ON users TO reader');
     await readsUsers(await open(reader, [BY_ID, TWICE]));
+    expect(await scanned(reader)).toEqual(SCANNED);
     expect(await server.query("SELECT relname FROM pg_class WHERE relname LIKE 'cairn%'")).toEqual([]);
     expect(await server.query('SELECT id, n FROM users ORDER BY id')).toEqual([
       { id: 1, n: 5 },
@@ -114,6 +131,7 @@ skipUnless(mariadbPrograms, MARIADB_MISSING).describe('of MariaDB', () => {
     await expect(open(reader, [BY_ID])).rejects.toThrow(refused);
     await server.query('GRANT SELECT ON app.users TO reader');
     await readsUsers(await open(reader, [BY_ID, TWICE]));
+    expect(await scanned(reader)).toEqual(SCANNED);
     expect(await server.query("SHOW TABLES LIKE 'cairn%'", 'app')).toHaveLength(0);
   });
 
@@ -136,6 +154,7 @@ for (const { name, load, condition } of SQLITE_PACKAGES) {
       const database = (await load())(path);
       database.exec(`${USERS}; ${ROWS}`);
       await readsUsers(await open(`sqlite:${path}`, [BY_ID, TWICE]));
+      expect(await scanned(`sqlite:${path}`)).toEqual(SCANNED);
       expect(database.prepare('SELECT name FROM sqlite_schema').all()).toEqual([{ name: 'users' }]);
       expect(database.prepare('PRAGMA journal_mode').all()).toEqual([{ journal_mode: 'delete' }]);
       database.close();
