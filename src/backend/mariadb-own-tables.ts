@@ -64,7 +64,8 @@ export class MariadbOwnTable
     const touched = this.touched.map(({ name }) => `${quoted(name)} = VALUES(${quoted(name)})`);
     const sum = plan.rule.counter ? sumIn(plan.value[0]!) : '';
     this.#add = [insert, sum, ...touched].join(', ');
-    this.#addends = sum.split('?').length - 1;
+    // A name of a column may have the sign of a parameter.
+    this.#addends = sum.replaceAll(/`(?:[^`]|``)*`/g, '').split('?').length - 1;
   }
 
   remove(connection: MariadbConnection, deletes: readonly DeleteChange[]): Promise<void> {

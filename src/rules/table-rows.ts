@@ -5,6 +5,7 @@
  */
 import { Codec } from '../request/codec.ts';
 import { type Cell, type Column, cellOf, isInteger, isKept, isText, jsonOf } from './columns.ts';
+import { parseExactly, parseJson } from './json-text.ts';
 import { Misfit } from './misfit.ts';
 import { keyCells, keyOfCells } from './row-keys.ts';
 import type { TablePlan } from './table-plan.ts';
@@ -108,7 +109,7 @@ export class TableRows {
 
   #fields(ofKey: readonly Cell[], { value, codec }: EntryValue): Cell[] {
     if (codec !== Codec.json && codec !== Codec.raw) throw new Misfit('Expected a JSON object: the value is none');
-    const object = parsed(value);
+    const object = parsed(value, codec);
     if (typeof object !== 'object' || object === null || Array.isArray(object)) {
       throw new Misfit('Expected a JSON object: the value is none');
     }
@@ -145,8 +146,8 @@ export class TableRows {
       }
       case 'json':
         // NULL is for a row without a value.
-        if ((codec === Codec.json || codec === Codec.raw) && parsed(value) !== null)
-          return cellOf(column, parsed(value));
+        if ((codec === Codec.json || codec === Codec.raw) && parsed(value, codec) !== null)
+          return cellOf(column, parsed(value, codec));
         break;
       default: {
         const digits = value.toString('latin1');
@@ -198,11 +199,8 @@ function versionCell(version: bigint, { isUnsigned }: Column): string {
   return String(isUnsigned ? version : BigInt.asIntN(64, version));
 }
 
-function parsed(value: Buffer): unknown {
+/** A cache writes its JSON itself; raw bytes are those of any program. */
+function parsed(value: Buffer, codec: number): unknown {
   const text = value.toString('utf8');
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new Misfit('Expected JSON: the value is none');
-  }
+  return codec === Codec.json ? parseJson(text) : parseExactly(text);
 }

@@ -277,6 +277,24 @@ export function describeOwnTables(name: string, harness: OwnTablesHarness): void
       );
     });
 
+    test('take JSON of any program, unless a number would be rounded', async () => {
+      const subject = await opened('CREATE TABLE t (id integer PRIMARY KEY, doc json)', [
+        ownRule('doc:', { table: 't', value: { kind: 'whole', column: 'doc' } }),
+      ]);
+      const raw = (key: string, text: string) => set(key, text, { codec: Codec.raw });
+      const { deadLetters } = await subject.write(
+        raw('doc:1', '{ "a": [1.50, "9007199254740993"] }'),
+        raw('doc:2', '{"a":{"id":9007199254740993}}'),
+      );
+      expect(deadLetters.map(({ change, error }) => `${change.key} ${error.message}`)).toEqual([
+        'doc:2 The number 9007199254740993 would be rounded to 9007199254740992',
+      ]);
+      expect((await subject.texts('doc:1', 'doc:2')).map((text) => text?.replaceAll(' ', ''))).toEqual([
+        '{"a":[1.5,"9007199254740993"]}',
+        '{"a":{"id":9007199254740993}}',
+      ]);
+    });
+
     test('take all changes of an atomic batch with a value that does not fit as dead letters', async () => {
       const subject = await opened(`${USERS}; INSERT INTO users VALUES (1, 'Ada', 36)`, [
         ownRule('user:', { table: 'users' }),
