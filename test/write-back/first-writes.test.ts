@@ -10,6 +10,8 @@ import type { Backend, Cache, CacheOptions, RecoveryProgress } from '../../src/i
 import { DataDirectories, patiently } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
 import { LMDB_MODULE, type LmdbContent, LmdbDirectory } from '../support/lmdb.ts';
+import { POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
+import { skipUnless } from '../support/skip.ts';
 
 const KEYS = 24_000;
 /** Long, so that stubs take more than the memory of SMALL. */
@@ -149,6 +151,32 @@ describe('a memory that is too small for what the database lacks', () => {
     expect((await database.read()).history).toEqual([]);
   });
 });
+
+skipUnless(postgresPrograms, POSTGRES_MISSING)(
+  'PostgreSQL that is down when the cache is opened, and comes back',
+  async () => {
+    const server = await PostgresServer.start();
+    try {
+      const store = server.url();
+      await owe({ store });
+      await server.crash();
+      let isBack: Promise<void> | undefined;
+      const onRecovery = ({ problem }: RecoveryProgress): void => {
+        if (problem !== undefined) isBack ??= server.run();
+      };
+      const cache = await open({ ...SMALL, store, onRecovery });
+      await isBack;
+      for (let i = 0; i < KEYS; i += 97) expect(await cache.promises.get(keyOf(i))).toBe(valueOf(i));
+      await cache.drain();
+      await cache.close();
+      const [counted] = await server.query('SELECT count(*)::int AS rows FROM cairn_entries');
+      expect(counted).toEqual({ rows: (KEYS * 2) / 3 });
+    } finally {
+      await server.stop();
+    }
+  },
+  60_000,
+);
 
 /** The database of the test, which is down while `isDown` says so, as it is asked at each opening. */
 async function failing(isDown: () => boolean): Promise<Backend> {
