@@ -2,7 +2,7 @@
  * Recovery with more keys that the database does not have than memory has room for, even as stubs: the database gets
  * them before the cache is ready. The thread that opens the cache writes them, and recovery waits for it.
  *
- *     a group without room -> the database is reached -> the rest of the log is read, the log is taken over, and synced
+ *     a group without room -> the rest of the log is read -> the database is reached -> the log is taken over, synced
  *                          -> the database has everything up to the group's end -> memory settles -> the group again
  *
  * Until the log is taken over, no byte of it is changed, nor of the database: a log that is damaged further on stays as
@@ -47,8 +47,8 @@ export class FirstWrites {
 
   #begin(position: Position): void {
     const { log, logId, confirmed, ask, check, makeSafe } = this.#options;
-    ask({ kind: 'reach', logId, confirmed });
     check(position);
+    ask({ kind: 'reach', logId, confirmed });
     log.takeOver();
     this.#hasTakenOver = true;
     makeSafe();

@@ -79,7 +79,8 @@ export class EarlyWriter implements Carrier {
       limits: options.limits,
       rules: RuleSet.from(options.rules),
       rowsPerSecond: options.rowsPerSecond,
-      dropsRefused: options.dropsRefused,
+      // The writer of the open cache does that: memory is told of them then. It begins where the log's cursor is.
+      dropsRefused: false,
       retainMs: 0,
       reached: new SharedArrayBuffer(BigUint64Array.BYTES_PER_ELEMENT),
       callTimeoutMs: CALL_TIMEOUT_MS,

@@ -20,6 +20,8 @@ let fault: Fault | undefined;
 let callMs: number;
 let progress: RecoveryProgress[];
 let writer: EarlyWriter;
+/** Of a cache that writes through. */
+const mode = { dropsRefused: false };
 
 beforeEach(() => {
   clock = new VirtualClock();
@@ -30,6 +32,7 @@ beforeEach(() => {
     log.append({ records: [record], recordCount: 1, epoch: log.epoch, expectPosition: log.end });
   }
   [fault, callMs, progress] = [undefined, 1, []];
+  mode.dropsRefused = false;
   writer = new EarlyWriter({
     connector: async () => async () => {
       const backend = new WorldBackend(database, clock);
@@ -39,7 +42,10 @@ beforeEach(() => {
     },
     options: {
       ...{ limits: { rows: 1, bytes: 1000, delayMs: 50 }, rules: [], rowsPerSecond: 0, ackTimeoutMs: 0 },
-      ...{ dropsRefused: false, retainMs: 0, sweepRows: 0, syncsLog: false },
+      ...{ retainMs: 0, sweepRows: 0, syncsLog: false },
+      get dropsRefused() {
+        return mode.dropsRefused;
+      },
       loads: { timeoutMs: 1000, negativeMs: 1000 },
       warmUp: undefined,
     },
@@ -112,6 +118,15 @@ describe('a database that does not answer', () => {
     expect(database.history).toHaveLength(RECORDS);
     expect(progress.at(-1)).toMatchObject({ source: 'write-back', records: RECORDS });
   });
+});
+
+test('what the database refuses is kept for the writer of the open cache, which tells memory', async () => {
+  mode.dropsRefused = true;
+  database.refused.add('k3');
+  expect(await outcome(reach(), 10_000)).toBe('done');
+  expect(await outcome(writer.write(log.end, onProgress), 20_000)).toBe('done');
+  expect(database.letters.map(({ change }) => change.key.toString())).toEqual(['k3']);
+  expect(writer.written.deadLetters).toBe(1);
 });
 
 test('a slow database is waited for while it confirms something', async () => {
