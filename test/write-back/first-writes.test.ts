@@ -3,7 +3,7 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, truncateSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Backend, Cache, CacheOptions, RecoveryProgress } from '../../src/index.ts';
@@ -99,7 +99,6 @@ describe('a memory that is too small for what the database lacks', () => {
       expect(length).toBeGreaterThan(effects);
       effects = length;
     }
-    expect(effects).toBeLessThan(KEYS);
     const cache = await open(SMALL);
     await cache.drain();
     await cache.close();
@@ -142,9 +141,12 @@ describe('a memory that is too small for what the database lacks', () => {
   test('a log that is damaged further on is refused, and neither is changed', async () => {
     await owe({ segmentSize: '1mb' });
     const segments = readdirSync(data).filter((name) => name.endsWith('.log'));
+    const full = segments.sort().filter((name) => statSync(join(data, name)).size > 500_000);
     // Not the last: its end counts as torn.
-    const damaged = join(data, segments.sort().at(-3)!);
-    truncateSync(damaged, 300_000);
+    const damaged = join(data, full.at(-2)!);
+    const bytes = readFileSync(damaged);
+    bytes[250_000] = bytes[250_000]! ^ 0xff;
+    writeFileSync(damaged, bytes);
     const files = filesOf(data);
     await expect(open(SMALL)).rejects.toEqual(withCode('ERR_LOG_CORRUPT', /verify/));
     expect(filesOf(data)).toEqual(files);
