@@ -59,7 +59,7 @@ export class ReadThroughService implements LoadSource, Looker {
     });
     if (warmUp !== undefined) {
       this.#warmUp = new WarmUp({
-        ...{ handle, ...warmUp, use: (run) => this.use(run), rules: RuleSet.from(rules) },
+        ...{ cacheId: handle.cacheId, ...warmUp, use: (run) => this.use(run), rules: RuleSet.from(rules) },
         ...{ clock: quietClock, random: Math.random },
       });
     }

@@ -130,7 +130,7 @@ export class WriterService {
     }
     if (options.warmUp !== undefined && given.warmUpNumbers !== undefined) {
       this.#warmUp = new WarmUp({
-        ...{ handle, rules, use: (run) => this.#writer.use(run), clock, random },
+        ...{ cacheId: handle.cacheId, rules, use: (run) => this.#writer.use(run), clock, random },
         ...{ options: options.warmUp, numbers: given.warmUpNumbers },
       });
     }

@@ -16,7 +16,7 @@ export interface WarmUpStats {
   /** Rows that were put into memory, and the bytes of their keys and values. */
   rows: number;
   bytes: number;
-  /** Rows whose keys were in memory already. */
+  /** Rows that the first walk has found in memory. */
   residentRows: number;
   /** Milliseconds since it began, or that it took. */
   elapsedMs: number;
@@ -50,6 +50,10 @@ export class WarmUpNumbers {
   /** More of one of them. */
   add(name: 'rows' | 'bytes' | 'residentRows' | 'elapsedMs', value: number): void {
     this.#numbers[NAMES.indexOf(name)]! += value;
+  }
+
+  clear(name: 'residentRows'): void {
+    this.#numbers[NAMES.indexOf(name)] = 0;
   }
 
   get stats(): WarmUpStats {
