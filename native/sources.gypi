@@ -81,6 +81,7 @@
       "native/addon/many_binding.cc",
       "native/addon/payload.cc",
       "native/addon/removal_binding.cc",
+      "native/addon/retry_binding.cc",
       "native/addon/session_binding.cc",
       "native/addon/thread_waker.cc",
       "native/addon/walk_binding.cc"

@@ -7,7 +7,13 @@ import { NoticeListeners } from './notices.ts';
 import { checkInteger, checkNames, type Duration, type ResolvedOptions } from './options.ts';
 import { checkPatience, wait } from './patience.ts';
 import { report } from './reports.ts';
-import { RemoteWriteBack, type WriteBackActions, WriteBackKeeper, type WriteBackNotice } from './write-back/index.ts';
+import {
+  RemoteWriteBack,
+  type RetriedDeadLetter,
+  type WriteBackActions,
+  WriteBackKeeper,
+  type WriteBackNotice,
+} from './write-back/index.ts';
 
 /** The options of `drain`. */
 export interface DrainOptions {
@@ -30,6 +36,13 @@ export interface WriteBack {
   deadLetters(options?: DeadLettersOptions): Promise<KeptDeadLetter[]>;
   /** Removes dead letters; the rows stay as the database has them. Resolves to the number of those that there were. */
   dropDeadLetters(ids: readonly bigint[]): Promise<number>;
+  /**
+   * Makes the changes of dead letters again, through the log: those of these ids, or `'all'` that no later change has
+   * superseded. Letters of one atomic batch, or of one key, are tried together, at one moment. Resolves, when the
+   * database has written or refused them, to what has become of each; a newer change of the key wins. Waits as
+   * `drain()` does. Rejects with the error of a database that cannot be asked; then the rest can be tried again.
+   */
+  retryDeadLetters(ids: readonly bigint[] | 'all'): Promise<RetriedDeadLetter[]>;
 }
 
 /** The options of `deadLetters`. */
@@ -59,6 +72,7 @@ export class CacheWriteBack {
       resume: async () => this.#reached('resume').resume(),
       deadLetters: (given) => this.#deadLetters(given),
       dropDeadLetters: (ids) => this.#dropDeadLetters(ids),
+      retryDeadLetters: (ids) => this.#retryDeadLetters(ids),
     };
   }
 
@@ -91,10 +105,14 @@ export class CacheWriteBack {
   }
 
   async #dropDeadLetters(ids: readonly bigint[]): Promise<number> {
-    if (!Array.isArray(ids) || !ids.every((id) => typeof id === 'bigint')) {
-      throw wrongType('ids', 'an array of bigints, the ids of dead letters', ids);
-    }
+    checkIds(ids, 'an array of bigints, the ids of dead letters');
     return this.#reached('dropDeadLetters').dropDeadLetters(ids);
+  }
+
+  async #retryDeadLetters(ids: readonly bigint[] | 'all'): Promise<RetriedDeadLetter[]> {
+    if (ids !== 'all') checkIds(ids, "an array of bigints, the ids of dead letters, or 'all'");
+    const retried = await this.#reached('retryDeadLetters').retryDeadLetters(ids);
+    return retried.map((letter) => report(letter));
   }
 
   /** The handle is about to be closed. */
@@ -118,6 +136,10 @@ export class CacheWriteBack {
     this.#remote ??= new RemoteWriteBack(feed);
     return this.#remote;
   }
+}
+
+function checkIds(ids: readonly bigint[], expected: string): void {
+  if (!Array.isArray(ids) || !ids.every((id) => typeof id === 'bigint')) throw wrongType('ids', expected, ids);
 }
 
 function tooLate(timeoutMs: number): CairnError {

@@ -92,4 +92,4 @@ export {
 } from './server/index.ts';
 export type { CacheStats } from './stats.ts';
 export type { LoadResult } from './walks.ts';
-export type { WarmUpStats, WriteBackNotice, WriteBackStats } from './write-back/index.ts';
+export type { RetriedDeadLetter, WarmUpStats, WriteBackNotice, WriteBackStats } from './write-back/index.ts';

@@ -183,6 +183,16 @@ export interface BackedHandle extends FeedHandle {
   revive(record: Uint8Array, newestVersion: bigint): Code;
 }
 
+/**
+ * What a handle has beside, if its cache has a backend, for changes that are made again: native/addon/retry_binding.cc
+ * says what each does.
+ */
+export interface RetryHandle extends NativeHandle {
+  beginRetry(keys: readonly Uint8Array[]): boolean;
+  executeRetry(rows: readonly unknown[]): Code;
+  endRetry(): void;
+}
+
 /** What a handle has beside, if its cache has a log: native/addon/feed_binding.h says what each does. */
 export interface FeedHandle extends NativeHandle {
   startFeed(epoch: number, wallFloorMs: number): void;

@@ -14,6 +14,7 @@
 #include "addon/lock_binding.h"
 #include "addon/many_binding.h"
 #include "addon/removal_binding.h"
+#include "addon/retry_binding.h"
 #include "addon/session_binding.h"
 #include "addon/stored_binding.h"
 #include "addon/thread_waker.h"
@@ -40,6 +41,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   cairn::InitFeedBinding(env, exports);     // attachForScribe; handles with a log: drain and its kin
   cairn::InitStoredBinding(env, exports);   // handles of caches with a log: markStored and its kin
   cairn::InitDebtsBinding(env, exports);    // handles of caches with a backend: stubOf, revive
+  cairn::InitRetryBinding(env, exports);    // handles of caches with a backend: beginRetry, executeRetry, endRetry
   cairn::InitWalkBinding(env, exports);     // statNames; handles: walks, dump, load, stats
   cairn::InitLockBinding(env, exports);     // lockFile, unlockFile
   cairn::InitSessionBinding(env, exports);  // startService, openSession and their kin

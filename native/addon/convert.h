@@ -131,6 +131,13 @@ class KeyArgument {
 // The bytes of a Buffer, Uint8Array or DataView; false for other values. Valid until JavaScript runs.
 bool BytesOf(napi_env env, napi_value value, char** data, size_t* bytes);
 
+// An expiry in Unix milliseconds (0: never), as the boot clock has it.
+inline uint64_t BootExpiryOf(uint64_t wall_ms, const Now& now) {
+  if (wall_ms == 0) return kNeverExpires;
+  const int64_t boot_ms = static_cast<int64_t>(wall_ms) - now.WallOffset();
+  return boot_ms <= 0 ? kAlreadyExpired : static_cast<uint64_t>(boot_ms);
+}
+
 // The value as a whole number; `otherwise` if it is not one.
 uint64_t NumberOr(napi_env env, napi_value value, uint64_t otherwise);
 bool BooleanOr(napi_env env, napi_value value, bool otherwise);

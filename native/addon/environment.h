@@ -99,6 +99,7 @@ enum class PartId : uint32_t {
   kLoads,
   kLoader,
   kStored,
+  kRetry,
   kPartCount
 };
 

@@ -162,12 +162,6 @@ Napi::Value DrainLoads(const Napi::CallbackInfo& info) {
   return rows;
 }
 
-uint64_t ExpiryOf(uint64_t wall_ms, const Now& now) {
-  if (wall_ms == 0) return kNeverExpires;
-  const int64_t boot_ms = static_cast<int64_t>(wall_ms) - now.WallOffset();
-  return boot_ms <= 0 ? kAlreadyExpired : static_cast<uint64_t>(boot_ms);
-}
-
 void FinishLoads(const Napi::CallbackInfo& info) {
   CacheHandle* handle = HandleOf(info);
   Loader* loader = LoaderOf(handle);
@@ -192,7 +186,7 @@ void FinishLoads(const Napi::CallbackInfo& info) {
         result->codec = static_cast<Codec>(NumberOr(field(3), 0));
         CHECK(static_cast<int>(result->codec) < kCodecCount);
         result->client_flags = static_cast<uint32_t>(NumberOr(field(4), 0));
-        result->expires_ms = ExpiryOf(NumberOr(field(5), 0), now);
+        result->expires_ms = BootExpiryOf(NumberOr(field(5), 0), now);
         break;
       }
       case LoadResult::Kind::kAbsent:

@@ -22,7 +22,7 @@ enum class AtomicBound : uint8_t {
 
 struct AtomicOutcome {
   // kStored: all was done. Otherwise nothing was: kTooLarge (it never fits, see `bound`), kNoMemory or kLogFull (not
-  // now).
+  // now), kExists (a ticket is void).
   Status status = Status::kStored;
   AtomicBound bound = AtomicBound::kNone;
   uint64_t wanted = 0;  // of the bound
@@ -39,7 +39,7 @@ inline uint64_t AtomicRecordBytes(const Request& request) {
 
 // One request of an atomic batch.
 struct AtomicPart {
-  const Request* request;
+  Request* request;
   uint64_t hash;
   uint32_t shard;
   uint32_t index;  // in the batch

@@ -108,7 +108,7 @@ struct Request {
   uint64_t delta = 0;
   uint64_t initial = 0;
   // kSet: the fill of a load that began with Store::BeginFill. Stores only if the ticket is not void; otherwise answers
-  // kExists and changes nothing.
+  // kExists and changes nothing. Also of the parts of an atomic batch.
   FillTicket* fill = nullptr;
 };
 

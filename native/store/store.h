@@ -148,9 +148,11 @@ class Store {
 
   // Executes sets and deletes as one: all of them at one moment, in their order, or none. A thread that sees one of
   // them done sees all of them done, in every call from then on; a call for many keys (ExecuteMany, a walk) is not one
-  // moment itself. With a log, its records are in one group of it or in none. REQUIRES: verbs kSet and kDelete, without
-  // `compare`, `fill` and kKeepExpiry; the bytes of keys and values do not change during the call.
-  AtomicOutcome ExecuteAtomic(const Request* requests, size_t count, const Now& now);
+  // moment itself. With a log, its records are in one group of it or in none. Requests with `fill` are changes made
+  // before that are made again: if one of their tickets is void, nothing is done (kExists); the expiry of a present
+  // entry replaces that of the request. REQUIRES: verbs kSet and kDelete, without `compare`, `from_backend` and
+  // kKeepExpiry; the bytes of keys and values do not change during the call.
+  AtomicOutcome ExecuteAtomic(Request* requests, size_t count, const Now& now);
 
   // Copies value bytes [offset, offset + bytes) of a pinned entry. No lock: a pinned entry does not move or change.
   void ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const;

@@ -52,7 +52,7 @@ class Store::RunShards {
   std::vector<AtomicRun>* const runs_;
 };
 
-AtomicOutcome Store::ExecuteAtomic(const Request* requests, size_t count, const Now& now) {
+AtomicOutcome Store::ExecuteAtomic(Request* requests, size_t count, const Now& now) {
   CheckClock(now);
   AtomicOutcome outcome;
   if (count == 0) return outcome;
@@ -60,9 +60,9 @@ AtomicOutcome Store::ExecuteAtomic(const Request* requests, size_t count, const 
   parts.reserve(count);
   uint64_t records = 0;
   for (size_t i = 0; i < count; i++) {
-    const Request& request = requests[i];
+    Request& request = requests[i];
     DCHECK((request.verb == Verb::kSet || request.verb == Verb::kDelete) && !request.has_compare);
-    DCHECK(request.expires_ms != kKeepExpiry && request.fill == nullptr);
+    DCHECK(request.expires_ms != kKeepExpiry && !request.from_backend);
     if (IsTimed(request) && !uses_time()) uses_time_.store(true, std::memory_order_relaxed);
     records += AtomicRecordBytes(request);
     parts.push_back(

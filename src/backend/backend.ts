@@ -56,7 +56,8 @@ export interface Row extends RowValue {
 export interface ChangeParts {
   /**
    * A number that the changes of an atomic batch share, within one `write`: all of them are applied, or all of them
-   * become dead letters. Each of their keys occurs once in that `write`. A backend of level `idempotent` ignores it.
+   * become dead letters, which keep it. Each of their keys occurs once in that `write`. A backend of level `idempotent`
+   * ignores it.
    */
   readonly atomic?: number;
 }

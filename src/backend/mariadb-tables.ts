@@ -54,7 +54,14 @@ export async function makeTables(
     [tables.letters]: {
       columns: [
         ...['id bigint NOT NULL AUTO_INCREMENT', 'kind varchar(10) NOT NULL', key, ...value, version],
-        ...['delta decimal(65)', 'long_key mediumblob', 'error text NOT NULL', 'error_code varchar(100)', ...cursor],
+        ...[
+          'delta decimal(65)',
+          'atomic int',
+          'long_key mediumblob',
+          'error text NOT NULL',
+          'error_code varchar(100)',
+          ...cursor,
+        ],
         ...['added_ms bigint NOT NULL', 'superseded tinyint NOT NULL DEFAULT 0', 'KEY live (superseded, `key`)'],
       ],
       ...{ key: ['id'], isKeyed: false },

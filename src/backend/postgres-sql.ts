@@ -97,6 +97,7 @@ export function tablesOf(schema: string, prefix: string): Tables {
       optional('expires_ms', 'bigint'),
       required('version', 'bigint'),
       optional('delta', 'numeric'),
+      optional('atomic', 'integer'),
       optional('long_key', 'bytea'),
       required('error', 'text'),
       optional('error_code', 'text'),
@@ -372,7 +373,7 @@ export class PostgresStatements {
   addDeadLetter(change: Change, error: Error, errorCode: string | undefined, cursor: Cursor): Statement {
     const columns = `kind, key, ${LETTER_COLUMNS}, long_key, error, error_code, ${CURSOR_COLUMNS}`;
     const name = 'cairn_add_letter';
-    const text = `INSERT INTO ${this.tables.deadLetters.quoted} (${columns}) VALUES (${places(17)})`;
+    const text = `INSERT INTO ${this.tables.deadLetters.quoted} (${columns}) VALUES (${places(18)})`;
     const values = [
       change.kind,
       rowKeyOf(change.key),
@@ -387,7 +388,7 @@ export class PostgresStatements {
   }
 
   /**
-   * Columns: id, kind, the whole key, those of the value and the delta, error, error_code, the cursor, the time,
+   * Columns: id, kind, the whole key, those of LETTER_COLUMNS, error, error_code, the cursor, the time,
    * superseded.
    */
   listDeadLetters(limit: number, after: bigint): Statement {

@@ -345,11 +345,12 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
 
   async listDeadLetters(connection: PostgresConnection, limit: number, after: bigint): Promise<KeptDeadLetter[]> {
     const { rows } = await connection.run(this.#sql.listDeadLetters(limit, after));
-    return rows.map(([id, kind, key, value, codec, clientFlags, expiresMs, version, delta, ...rest]) => {
+    return rows.map(([id, kind, key, value, codec, clientFlags, expiresMs, version, delta, atomic, ...rest]) => {
+      const cells = [value, codec, clientFlags, expiresMs, version, delta, atomic] as const;
       const [error, errorCode, cursor, addedMs, isSuperseded] = rest;
       return {
         id: BigInt(id!),
-        change: changeOf(kind!, bytesOf(key!), withBytes([value, codec, clientFlags, expiresMs, version, delta])),
+        change: changeOf(kind!, bytesOf(key!), withBytes(cells)),
         error: error!,
         errorCode: errorCode ?? undefined,
         cursor: cursorOf(cursor!.split(' ')),

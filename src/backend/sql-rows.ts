@@ -8,8 +8,8 @@ import type { Change, Cursor, RowValue } from './backend.ts';
 
 export const CURSOR_COLUMNS = 'lane, lane_count, log_id, position, epoch, writer';
 export const VALUE_COLUMNS = 'value, codec, client_flags, expires_ms, version';
-/** Those, and what an addition adds. */
-export const LETTER_COLUMNS = `${VALUE_COLUMNS}, delta`;
+/** Those, what an addition adds, and which of the atomic batches of its transaction a change was in. */
+export const LETTER_COLUMNS = `${VALUE_COLUMNS}, delta, atomic`;
 
 /** Keys of a load. PostgreSQL: each is a parameter twice, and a statement can have 65,535. */
 export const LOAD_KEYS_MAX = 16_384;
@@ -70,11 +70,24 @@ export function changeCells(change: Change): (Buffer | number | bigint | null)[]
 
 /** The cells of {@link LETTER_COLUMNS} of a change. What was added is text: it may have 65 bits. */
 export function letterCells(change: Change): (Buffer | number | bigint | string | null)[] {
-  return [...changeCells(change), change.kind === 'add' ? String(change.delta) : null];
+  const { kind, atomic } = change;
+  return [
+    ...changeCells(change),
+    kind === 'add' ? String(change.delta) : null,
+    atomic === undefined ? null : BigInt(atomic),
+  ];
 }
 
 /** The change of a dead letter from the same cells. */
 export function changeOf(kind: string, key: Buffer, cells: readonly FoundCell[]): Change {
+  const change = changeAlone(kind, key, cells);
+  const atomic = cells[ATOMIC];
+  return atomic === null || atomic === undefined ? change : { ...change, atomic: Number(atomic) };
+}
+
+const ATOMIC = LETTER_COLUMNS.split(', ').indexOf('atomic');
+
+function changeAlone(kind: string, key: Buffer, cells: readonly FoundCell[]): Change {
   if (kind === 'set') return { kind, key, ...rowValueOf(cells) };
   const [, , , expiresMs, version, delta] = cells;
   if (kind === 'add') return { kind, key, ...rowValueOf(cells), delta: BigInt(String(delta)) };

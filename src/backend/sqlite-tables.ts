@@ -115,6 +115,7 @@ function layoutsOf(tables: SqliteTableNames, hasHistory: boolean): [string, Layo
       ...value,
       version,
       'delta TEXT',
+      'atomic INTEGER',
       'error TEXT NOT NULL',
       'error_code TEXT',
       ...cursor,

@@ -1,11 +1,13 @@
 /**
- * `cairn dead-letters list | drop`: the changes that a database has refused for good. Asks the database itself, so no
- * cache has to be open.
+ * `cairn dead-letters list | drop | retry`: the changes that a database has refused for good. `list` and `drop` ask the
+ * database itself, so no cache has to be open. `retry` opens one, because a change goes to the database through the log
+ * only.
  */
 import { Command, InvalidArgumentError } from 'commander';
 import type { KeptDeadLetter } from '../backend/index.ts';
 import { keyText, reasonOf } from '../errors.ts';
 import { countText } from './serve-data.ts';
+import { addServeFlags, cacheOptions, type ServeFlags } from './serve-options.ts';
 
 /** Letters of one question. */
 const PAGE = 100;
@@ -13,7 +15,7 @@ const PAGE = 100;
 /** Makes the subcommand. */
 export function deadLettersCommand(print: (line: string) => void = console.log): Command {
   const command = new Command('dead-letters')
-    .description('list or drop the changes that the database behind a cache has refused')
+    .description('list, drop or retry the changes that the database behind a cache has refused')
     .helpOption('-h, --help', 'print this help and exit');
   const subcommand = (name: string, description: string): Command =>
     command
@@ -40,7 +42,43 @@ export function deadLettersCommand(print: (line: string) => void = console.log):
         print(`Dropped ${countText(await letters.drop(ids), 'dead letter')}`);
       }),
     );
+  const retry = command
+    .command('retry')
+    .description(
+      'make the changes of dead letters again, with the options of `serve`: no other process may have the directory',
+    )
+    .argument('[id...]', 'ids, as list prints them; none: all that no later change has superseded', parseId, []);
+  addServeFlags(retry).action((ids: readonly bigint[], flags: ServeFlags) => retryLetters(ids, flags, print));
   return command;
+}
+
+async function retryLetters(ids: readonly bigint[], flags: ServeFlags, print: (line: string) => void): Promise<void> {
+  const { settingsFor } = await import('./serve.ts');
+  const settings = await settingsFor('dead-letters retry', flags);
+  try {
+    if (settings === undefined) {
+      process.exitCode = 1;
+      return;
+    }
+    for (const option of ['data', 'store']) {
+      if (typeof settings.get(option)?.value !== 'string') throw new Error(`Expected --${option}: see serve -h`);
+    }
+    const { Cache } = await import('../index.ts');
+    const cache = await Cache.open(cacheOptions(settings, () => {}));
+    try {
+      const retried = await cache.writeBack.retryDeadLetters(ids.length === 0 ? 'all' : ids);
+      for (const { id, outcome, reason } of retried)
+        print(`${id}  ${outcome}${reason === undefined ? '' : `: ${reason}`}`);
+      const done = retried.filter(({ outcome }) => outcome === 'retried').length;
+      print(`The database has the changes of ${countText(done, 'dead letter')}, of ${retried.length}`);
+      if (done < retried.length) process.exitCode = 1;
+    } finally {
+      await cache.close();
+    }
+  } catch (error) {
+    console.error(`cairn dead-letters retry: ${reasonOf(error)}`);
+    process.exitCode = 1;
+  }
 }
 
 async function withLetters(
@@ -65,8 +103,9 @@ async function withLetters(
 
 function describeLetter({ id, change, error, errorCode, addedWallMs, isSuperseded }: KeptDeadLetter): string {
   const code = errorCode === undefined ? '' : ` (${errorCode})`;
+  const batch = change.atomic === undefined ? '' : '; of an atomic batch';
   const later = isSuperseded ? '; a later change of the key is written' : '';
-  return `${id}  ${new Date(addedWallMs).toISOString()}  ${change.kind} ${keyText(change.key)}: ${error}${code}${later}`;
+  return `${id}  ${new Date(addedWallMs).toISOString()}  ${change.kind} ${keyText(change.key)}: ${error}${code}${batch}${later}`;
 }
 
 function parseId(text: string, before: readonly bigint[]): readonly bigint[] {

@@ -74,7 +74,10 @@ function explain(error: unknown, settings: Settings): string {
 }
 
 /** The settings of all sources. Undefined: one is wrong by itself, as was printed in the name of the command. */
-export async function settingsFor(command: 'serve' | 'config', flags: ServeFlags): Promise<Settings | undefined> {
+export async function settingsFor(
+  command: 'serve' | 'config' | 'dead-letters retry',
+  flags: ServeFlags,
+): Promise<Settings | undefined> {
   const file = (flags['config'] as string | undefined) ?? process.env['CAIRN_CONFIG'];
   try {
     const environment = settingsOfEnvironment(process.env, (message) => console.error(`Warning: ${message}`));

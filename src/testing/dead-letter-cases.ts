@@ -80,6 +80,11 @@ export const deadLetterCases: readonly CaseText[] = [
       await compare(subject, model, keys);
       const kept = await subject.backend.deadLetters!.list(1000);
       assert.deepEqual(names(kept.map(({ change }) => change)), names(changes.filter((_, i) => isOut(i))));
+      // Which of them belong together is kept.
+      for (const { change } of kept) {
+        const i = keys.findIndex((key) => key.equals(change.key));
+        assert.equal(change.atomic, changes[i]!.atomic);
+      }
       await subject.backend.deadLetters!.drop(kept.map(({ id }) => id));
       const rows = new RowsModel();
       rows.apply(before);

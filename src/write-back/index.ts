@@ -3,6 +3,7 @@ export { CALL_TIMEOUT_MS, Calls } from './calls.ts';
 export { quietClock } from './clock.ts';
 export { EarlyWriter } from './early-writer.ts';
 export { WriteBackKeeper, type WriteBackListener } from './keeper.ts';
+export type { RetriedDeadLetter } from './letter-retry.ts';
 export { LoaderService, type LoadLimits, type LoadSource } from './loader.ts';
 export { STORE_CURSOR, type WriteBackNotice, type WriteBackOptions } from './message.ts';
 export { readWriteBackStats, WRITE_BACK_STAT_NAMES, type WriteBackStats } from './metrics.ts';

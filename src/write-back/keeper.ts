@@ -16,8 +16,17 @@
 import type { Worker } from 'node:worker_threads';
 import type { KeptDeadLetter } from '../backend/index.ts';
 import { CairnError } from '../errors.ts';
-import { AtomicBatches, type BackedHandle, type LoadHandle, native, StoredHealth } from '../native.ts';
+import { Loads } from '../loads.ts';
+import {
+  AtomicBatches,
+  type BackedHandle,
+  type LoadHandle,
+  native,
+  type RetryHandle,
+  StoredHealth,
+} from '../native.ts';
 import type { StoreTarget } from '../options.ts';
+import { RuleSet } from '../rules/index.ts';
 import {
   attachScribe,
   errorFrom,
@@ -29,6 +38,7 @@ import {
 import { newPulse, Supervisor } from '../supervisor.ts';
 import { systemClock, within } from './clock.ts';
 import { keepRules } from './kept-rules.ts';
+import { LetterRetry, type RetriedDeadLetter } from './letter-retry.ts';
 import {
   STORE_CURSOR,
   type WriteBackNotice,
@@ -65,7 +75,7 @@ const keepers = shared.writeBackKeepers;
 export class WriteBackKeeper implements WriteBackActions {
   readonly #options: WriteBackKeeperOptions;
   readonly #files: LogFiles;
-  readonly #handle: LoadHandle & BackedHandle;
+  readonly #handle: LoadHandle & BackedHandle & RetryHandle;
   readonly #pulse = newPulse();
   readonly #reached = new SharedArrayBuffer(BigUint64Array.BYTES_PER_ELEMENT);
   readonly #numbers = new SharedArrayBuffer(NUMBERS_BYTES);
@@ -80,6 +90,8 @@ export class WriteBackKeeper implements WriteBackActions {
   #batchesAtDeath: number | undefined;
   #isClosed = false;
   #closing: Promise<void> | undefined;
+  /** Resolves when no dead letters are tried again. */
+  #retrying: Promise<unknown> = Promise.resolve();
   readonly #host: WriteBackHost;
 
   /** The keeper of a cache, if this thread has it. */
@@ -107,7 +119,7 @@ export class WriteBackKeeper implements WriteBackActions {
     const { files } = options.log;
     if (files === undefined) throw new Error('Only a log of files can be written back');
     this.#files = files;
-    this.#handle = attachScribe(options.cacheId) as LoadHandle & BackedHandle;
+    this.#handle = attachScribe(options.cacheId) as LoadHandle & BackedHandle & RetryHandle;
     // Until the writer knows the database.
     this.#handle.setAtomicBatches(AtomicBatches.unknown);
     keepers.set(options.cacheId, this);
@@ -167,6 +179,24 @@ export class WriteBackKeeper implements WriteBackActions {
 
   async dropDeadLetters(ids: readonly bigint[]): Promise<number> {
     return (await this.#ask({ kind: 'drop-dead-letters', id: ++this.#ids, ids })) as number;
+  }
+
+  retryDeadLetters(ids: readonly bigint[] | 'all'): Promise<readonly RetriedDeadLetter[]> {
+    const retry = new LetterRetry({
+      letters: {
+        list: (limit, after = 0n) => this.deadLetters(limit, after),
+        drop: (given) => this.dropDeadLetters(given),
+      },
+      handle: this.#handle,
+      rules: RuleSet.from(this.#options.options.rules),
+      drain: () => this.drain(),
+      load: (key) => Loads.of(this.#handle)!.load('Cannot try a dead letter again', [key]),
+      wallMs: () => systemClock.wallMs(),
+    });
+    // One after another: the handle watches the keys of one of them.
+    const retried = this.#retrying.then(() => retry.run(ids));
+    this.#retrying = retried.catch(() => {});
+    return retried;
   }
 
   /** The thread that writes, if there is one: for tests. */

@@ -12,6 +12,7 @@ import { CairnError } from '../errors.ts';
 import { type Looker, lookers } from '../native/wake.ts';
 import { type FeedHandle, FeedState } from '../native.ts';
 import { type Answer, errorFrom, type PlainError, plainError, Unanswered } from '../scribe/index.ts';
+import type { RetriedDeadLetter } from './letter-retry.ts';
 
 /** What can be asked of write-back from any thread. */
 export interface WriteBackActions {
@@ -24,6 +25,8 @@ export interface WriteBackActions {
   deadLetters(limit: number, after: bigint): Promise<readonly KeptDeadLetter[]>;
   /** Removes dead letters; the number of those that there were. */
   dropDeadLetters(ids: readonly bigint[]): Promise<number>;
+  /** Makes the changes of dead letters again: letter-retry.ts. */
+  retryDeadLetters(ids: readonly bigint[] | 'all'): Promise<readonly RetriedDeadLetter[]>;
 }
 
 type Action = keyof WriteBackActions;
@@ -146,6 +149,10 @@ export class RemoteWriteBack implements WriteBackActions, Looker {
 
   async dropDeadLetters(ids: readonly bigint[]): Promise<number> {
     return (await this.#ask('dropDeadLetters', [ids])) as number;
+  }
+
+  async retryDeadLetters(ids: readonly bigint[] | 'all'): Promise<readonly RetriedDeadLetter[]> {
+    return (await this.#ask('retryDeadLetters', [ids])) as readonly RetriedDeadLetter[];
   }
 
   /** The handle is closed. */

@@ -482,4 +482,38 @@ TEST(StoreAtomic, NoReaderSeesABatchAndThenTheStateBeforeIt) {
 }
 
 }  // namespace
+TEST(StoreAtomic, PartsWithTicketsAreDoneUnlessAKeyWasChanged) {
+  TestStore store(Sharded(4));
+  const Now now = store.now();
+  store.Set("a", "old", now.boot_ms + 1000);
+  FillTicket tickets[2];
+  std::vector<Request> requests = {TestStore::Make(Verb::kSet, "a", "new"), TestStore::Make(Verb::kDelete, "b")};
+  const auto begin = [&] {
+    for (size_t i = 0; i < 2; i++) {
+      ASSERT_TRUE(store.store().BeginFill(requests[i].key, FillOf::kAnyKey, now, &tickets[i]));
+      requests[i].fill = &tickets[i];
+    }
+  };
+  const auto end = [&] {
+    for (size_t i = 0; i < 2; i++) store.store().EndFill(requests[i].key, &tickets[i]);
+  };
+  begin();
+  store.Set("b", "newer");
+  EXPECT_EQ(store.store().ExecuteAtomic(requests.data(), 2, now).status, Status::kExists);
+  EXPECT_EQ(store.Get("a").value, "old");
+  EXPECT_EQ(store.Get("b").value, "newer");
+  end();
+  begin();
+  // A touch voids nothing, and its expiry stays.
+  store.Do(TestStore::Make(Verb::kTouch, "a"));
+  requests[0].expires_ms = now.boot_ms + 1000;
+  EXPECT_EQ(store.store().ExecuteAtomic(requests.data(), 2, now).status, Status::kStored);
+  EXPECT_EQ(store.Get("a").value, "new");
+  EXPECT_EQ(store.Do(TestStore::Make(Verb::kHas, "a")).outcome.expires_ms, kNeverExpires);
+  EXPECT_EQ(store.Do(TestStore::Make(Verb::kHas, "b")).status, Status::kNotFound);
+  // The batch itself is a change.
+  EXPECT_TRUE(tickets[0].voided());
+  end();
+}
+
 }  // namespace cairn

@@ -1,0 +1,370 @@
+// Dead letters that are tried again, over SQLite: in one process, from another thread, on the command line, and by
+// processes that are killed at each step.
+
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeEach, expect, test } from 'vitest';
+import type { DeadLetters } from '../../src/backend/index.ts';
+import { handleOf } from '../../src/cache.ts';
+import { deadLettersCommand } from '../../src/cli/dead-letters.ts';
+import type { Cache, CacheOptions, RetriedDeadLetter } from '../../src/index.ts';
+import type { RetryHandle } from '../../src/native.ts';
+import { RuleSet } from '../../src/rules/index.ts';
+import { LetterRetry } from '../../src/write-back/letter-retry.ts';
+import { DataDirectories } from '../support/data-directories.ts';
+import { withCode } from '../support/errors.ts';
+import { startCli } from '../support/serve-process.ts';
+import { skipUnless } from '../support/skip.ts';
+import { hasSqlite, SqliteFile } from '../support/sqlite-file.ts';
+import { startThread } from '../support/threads.ts';
+
+const directories = new DataDirectories('letter-retry');
+const UNBUILT = 'there is no package for SQLite (npm rebuild better-sqlite3)';
+
+skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
+  let database: SqliteFile;
+  let data: string;
+  beforeEach(() => {
+    database = new SqliteFile(directories.fresh());
+    data = directories.fresh();
+  });
+
+  const open = (options: CacheOptions = {}): Promise<Cache<string>> =>
+    directories.open(data, { store: database.url, writeBack: { delay: 5 }, ...options });
+
+  /** A cache whose database refuses values. */
+  async function refusing(options?: CacheOptions): Promise<Cache<string>> {
+    const cache = await open(options);
+    await database.refuse();
+    return cache;
+  }
+
+  const outcomes = (retried: readonly RetriedDeadLetter[]): string[] => retried.map(({ outcome }) => outcome);
+  const keysOf = async (cache: Cache<string>): Promise<string[]> =>
+    (await cache.writeBack.deadLetters()).map(
+      ({ change, isSuperseded }) => `${change.key}${isSuperseded ? ' old' : ''}`,
+    );
+
+  /** Tries all letters, and does something when the database is asked for the first of them, behind the drain. */
+  function retryWith(cache: Cache<string>, meanwhile: () => unknown): Promise<RetriedDeadLetter[]> {
+    let isDone = false;
+    const letters: DeadLetters = {
+      async list(limit, after = 0n) {
+        const found = await cache.writeBack.deadLetters({ limit, after });
+        if (limit === 1 && !isDone) {
+          isDone = true;
+          await meanwhile();
+        }
+        return found;
+      },
+      drop: (ids) => cache.writeBack.dropDeadLetters(ids),
+    };
+    const retry = new LetterRetry({
+      ...{ letters, rules: undefined, drain: () => cache.drain(), wallMs: Date.now },
+      handle: handleOf(cache as Cache<never>) as unknown as RetryHandle,
+      load: async (key) => void (await cache.promises.get(key)),
+    });
+    return retry.run('all');
+  }
+
+  test('a set is written with its expiry when the database takes it, and the letter is gone', async () => {
+    const cache = await refusing();
+    cache.set('a', 'refused', { ttl: '1h' });
+    cache.set('b', 'refused');
+    cache.set('c', 'fine');
+    await cache.drain();
+    expect(await database.rows()).toEqual({ c: 'fine' });
+    const [first] = await cache.writeBack.deadLetters();
+    await database.allow();
+    const version = cache.info('a')!.cas;
+    const retried = await cache.writeBack.retryDeadLetters([first!.id]);
+    expect(retried).toEqual([{ id: first!.id, outcome: 'retried', reason: undefined }]);
+    expect(JSON.stringify(retried)).toContain(`"${first!.id}"`);
+    expect(await database.rows()).toEqual({ a: 'refused', c: 'fine' });
+    const [row] = await database.query("SELECT expires_ms FROM cairn_entries WHERE key = CAST('a' AS BLOB)");
+    expect(Math.abs(Number(row!['expires_ms']) - Date.now() - 3_600_000)).toBeLessThan(60_000);
+    expect(cache.info('a')!.cas).toBeGreaterThan(version);
+    expect(await keysOf(cache)).toEqual(['b']);
+    expect(outcomes(await cache.writeBack.retryDeadLetters('all'))).toEqual(['retried']);
+    expect(await keysOf(cache)).toEqual([]);
+    expect(await cache.writeBack.retryDeadLetters([first!.id])).toMatchObject([{ outcome: 'not-found' }]);
+    expect(await cache.writeBack.retryDeadLetters('all')).toEqual([]);
+  });
+
+  test('a value that has left memory is written too', async () => {
+    const cache = await refusing();
+    cache.set('a', 'refused');
+    await cache.drain();
+    cache.evict('a');
+    await database.allow();
+    expect(outcomes(await cache.writeBack.retryDeadLetters('all'))).toEqual(['retried']);
+    expect(await database.rows()).toEqual({ a: 'refused' });
+    expect(cache.get('a')).toBe('refused');
+  });
+
+  test('a set that is refused again is a new dead letter, and the old one is gone', async () => {
+    const cache = await refusing();
+    cache.set('a', 'refused');
+    await cache.drain();
+    const [before] = await cache.writeBack.deadLetters();
+    expect(await cache.writeBack.retryDeadLetters('all')).toMatchObject([
+      { id: before!.id, outcome: 'refused', reason: expect.stringContaining('refused') },
+    ]);
+    const [after, ...more] = await cache.writeBack.deadLetters();
+    expect(more).toEqual([]);
+    expect(after!.id).toBeGreaterThan(before!.id);
+    expect(after).toMatchObject({ isSuperseded: false, change: { value: Buffer.from('refused') } });
+    expect(cache.get('a')).toBe('refused');
+  });
+
+  test('a later change wins, whenever it was made', async () => {
+    const cache = await refusing();
+    for (const key of ['a', 'b']) cache.set(key, 'refused');
+    await cache.drain();
+    await database.allow();
+    cache.set('a', 'newer');
+    const [a, b] = await cache.writeBack.deadLetters();
+    expect(await cache.writeBack.retryDeadLetters([a!.id])).toMatchObject([{ outcome: 'superseded' }]);
+    const retried = await retryWith(cache, () => cache.set('b', 'newest'));
+    expect(retried).toMatchObject([{ id: b!.id, outcome: 'superseded' }]);
+    expect(await database.rows()).toEqual({ a: 'newer', b: 'newest' });
+    expect(await keysOf(cache)).toEqual(['a old', 'b old']);
+  });
+
+  test('a delete that comes meanwhile wins, and a clear, which changes no row, does not', async () => {
+    const cache = await refusing();
+    cache.set('a', 'refused');
+    await cache.drain();
+    await database.allow();
+    expect(outcomes(await retryWith(cache, () => cache.delete('a')))).toEqual(['superseded']);
+    expect(await database.rows()).toEqual({});
+    await database.refuse();
+    cache.set('b', 'refused');
+    await cache.drain();
+    await database.allow();
+    expect(outcomes(await retryWith(cache, () => cache.clear()))).toEqual(['retried']);
+    expect(await database.rows()).toEqual({ b: 'refused' });
+  });
+
+  test('a touch that comes meanwhile counts', async () => {
+    const cache = await refusing();
+    cache.set('a', 'refused', { ttl: '1h' });
+    await cache.drain();
+    await database.allow();
+    expect(outcomes(await retryWith(cache, () => cache.touch('a', '10h')))).toEqual(['retried']);
+    const [row] = await database.query('SELECT expires_ms FROM cairn_entries');
+    expect(Math.abs(Number(row!['expires_ms']) - Date.now() - 36_000_000)).toBeLessThan(60_000);
+  });
+
+  test('deletes and touches are tried again, the touch of a value that has left memory too', async () => {
+    const cache = await open();
+    for (const key of ['delete', 'touch', 'away']) cache.set(key, 'refused');
+    await cache.drain();
+    await database.refuse();
+    cache.delete('delete');
+    cache.touch('touch', '1h');
+    cache.touch('away', '2h');
+    await cache.drain();
+    cache.evict('away');
+    expect(await keysOf(cache)).toEqual(expect.arrayContaining(['delete', 'touch', 'away']));
+    await database.allow();
+    expect(outcomes(await cache.writeBack.retryDeadLetters('all'))).toEqual(['retried', 'retried', 'retried']);
+    const rows = await database.query('SELECT key, expires_ms FROM cairn_entries ORDER BY key');
+    expect(rows.map(({ key }) => String(key))).toEqual(['away', 'touch']);
+    const hours = rows.map((row) => Math.round((Number(row['expires_ms']) - Date.now()) / 3_600_000));
+    expect(hours).toEqual([2, 1]);
+    expect(await keysOf(cache)).toEqual([]);
+  });
+
+  test('an atomic batch is tried again as a whole, without the parts that a later change has superseded', async () => {
+    const cache = await refusing();
+    const transactions = 'CREATE TABLE effects (key, value, at)';
+    const note = 'BEGIN INSERT INTO effects VALUES (NEW.key, NEW.value, (SELECT position FROM cairn_cursors)); END';
+    await database.run(`${transactions}; CREATE TRIGGER note AFTER INSERT ON cairn_entries ${note}`);
+    for (const [first, second] of [
+      ['a', 'b'],
+      ['x', 'y'],
+    ] as const) {
+      cache.batch().set(first, 'part').set(second, 'refused').set(`${first} last`, 'part').delete('gone').commit();
+      await cache.drain();
+      cache.set('gone', 'again');
+    }
+    expect(await keysOf(cache)).toHaveLength(8);
+    cache.set('a', 'newer');
+    await cache.drain();
+    await database.allow();
+    const letters = await cache.writeBack.deadLetters();
+    const partOf = (key: string) => letters.find(({ change }) => String(change.key) === key)!;
+    const retried = await cache.writeBack.retryDeadLetters([partOf('b').id]);
+    expect(outcomes(retried)).toEqual(['retried', 'retried']);
+    expect(retried.map(({ id }) => id).sort()).toEqual([partOf('b').id, partOf('a last').id].sort());
+    expect(await database.rows()).toEqual({ a: 'newer', 'a last': 'part', b: 'refused', gone: 'again' });
+    const places = await database.query(
+      "SELECT DISTINCT at FROM effects WHERE key IN (CAST('b' AS BLOB), CAST('a last' AS BLOB))",
+    );
+    expect(places, 'one transaction').toHaveLength(1);
+    expect(outcomes(await cache.writeBack.retryDeadLetters('all'))).toEqual(['retried', 'retried', 'retried']);
+    expect(await database.rows()).toMatchObject({ x: 'part', y: 'refused', 'x last': 'part' });
+  });
+
+  test('a batch of which one part is changed meanwhile is tried anew, and done without that part', async () => {
+    const cache = await refusing();
+    cache.batch().set('a', 'part').set('b', 'refused').commit();
+    await cache.drain();
+    await database.allow();
+    expect(outcomes(await retryWith(cache, () => cache.set('a', 'newer')))).toEqual(['superseded', 'retried']);
+    expect(await database.rows()).toEqual({ a: 'newer', b: 'refused' });
+  });
+
+  test('what would have expired, and what a rule skips by now, is left as it is', async () => {
+    const cache = await refusing();
+    cache.set('short', 'refused', { ttl: 1000 });
+    cache.set('skipped', 'refused');
+    await cache.drain();
+    await database.allow();
+    const letters: DeadLetters = {
+      list: (limit, after = 0n) => cache.writeBack.deadLetters({ limit, after }),
+      drop: (ids) => cache.writeBack.dropDeadLetters(ids),
+    };
+    const rule = { prefix: 'skipped', skip: true, sweeps: false };
+    const retry = new LetterRetry({
+      ...{ letters, drain: () => cache.drain(), wallMs: () => Date.now() + 1000, load: async () => {} },
+      handle: handleOf(cache as Cache<never>) as unknown as RetryHandle,
+      rules: new RuleSet([rule as never]),
+    });
+    expect(await retry.run('all')).toMatchObject([
+      { outcome: 'expired' },
+      { outcome: 'failed', reason: 'a rule skips the key' },
+    ]);
+    expect(await keysOf(cache)).toEqual(['short', 'skipped']);
+  });
+
+  test('more letters than one page, and than one round, are tried', async () => {
+    const cache = await refusing();
+    for (let i = 0; i < 700; i++) cache.set(`k${i}`, `refused ${i}`);
+    await cache.drain();
+    await database.allow();
+    const retried = await cache.writeBack.retryDeadLetters('all');
+    expect(retried).toHaveLength(700);
+    expect(new Set(outcomes(retried))).toEqual(new Set(['retried']));
+    const rows = await database.rows();
+    expect(Object.keys(rows)).toHaveLength(700);
+    expect(rows['k699']).toBe('refused 699');
+    expect(await keysOf(cache)).toEqual([]);
+  });
+
+  test('another thread can try them, two callers try them once, and wrong ids are refused', async () => {
+    const cache = await refusing({ name: 'retry threads' });
+    cache.set('a', 'refused');
+    await cache.drain();
+    await database.allow();
+    const thread = startThread(async ({ cairn, data: name, say }) => {
+      const attached = cairn.Cache.attach<string>(name);
+      const both = [attached.writeBack.retryDeadLetters('all'), attached.writeBack.retryDeadLetters('all')];
+      say((await Promise.all(both)).map((retried) => retried.map(({ outcome }) => outcome)));
+    }, cache.name);
+    expect(await thread.exit).toBe(0);
+    expect(await thread.next()).toEqual([['retried'], []]);
+    expect(await database.rows()).toEqual({ a: 'refused' });
+    for (const ids of ['some', [1], undefined]) {
+      await expect(cache.writeBack.retryDeadLetters(ids as never)).rejects.toEqual(
+        withCode('ERR_INVALID_ARGUMENT', /ids.*'all'/),
+      );
+    }
+    await cache.close();
+    await expect(cache.writeBack.retryDeadLetters('all')).rejects.toEqual(withCode('ERR_CLOSED'));
+  });
+
+  test('the command opens the directory, and says what has become of each', async () => {
+    const cache = await refusing();
+    cache.set('a', 'refused');
+    cache.set('b', 'refused');
+    await cache.drain();
+    const [letter] = await cache.writeBack.deadLetters();
+    const run = async (...args: string[]) => {
+      const cli = startCli(['dead-letters', 'retry', '--data', data, '--store', database.url, ...args]);
+      const { code } = await cli.ended;
+      return { code, said: `${cli.stdout}${cli.stderr}` };
+    };
+    const locked = await run();
+    expect(locked).toMatchObject({ code: 1, said: expect.stringMatching(/^cairn dead-letters retry: .*process/) });
+    await cache.close();
+    expect(await run()).toMatchObject({ code: 1, said: expect.stringMatching(/refused: .*\n.*0 dead letters, of 2/) });
+    await database.allow();
+    const missing = await run(`${letter!.id}`);
+    expect(missing).toMatchObject({ code: 1, said: expect.stringContaining(`${letter!.id}  not-found`) });
+    const done = await run();
+    expect(done).toMatchObject({
+      code: 0,
+      said: expect.stringContaining('The database has the changes of 2 dead letters, of 2'),
+    });
+    expect(await database.rows()).toEqual({ a: 'refused', b: 'refused' });
+    const lines: string[] = [];
+    const list = deadLettersCommand((line) => lines.push(line));
+    await list.parseAsync(['list', '--store', database.url], { from: 'user' });
+    expect(lines).toEqual(['0 dead letters']);
+  });
+
+  // The backend of the process is killed before or behind one of its calls, each in turn, until one comes through.
+  test('a process that is killed at any step loses no change and has no effect twice', async () => {
+    const module = join(directories.root, 'killed.mjs');
+    const backend = new URL('../../dist/backend/index.js', import.meta.url).href;
+    writeFileSync(
+      module,
+      `import { makeBackend } from ${JSON.stringify(backend)};
+      let calls = 0;
+      const count = () => {
+        if (++calls === Number(process.env.RETRY_STEP)) process.kill(process.pid, 'SIGKILL');
+      };
+      const counted = (call, isBehindToo) => async (...given) => {
+        count();
+        const result = await call(...given);
+        if (isBehindToo) count();
+        return result;
+      };
+      export default async () => {
+        const backend = await makeBackend(process.env.RETRY_STORE);
+        const { deadLetters } = backend;
+        backend.write = counted(backend.write.bind(backend), true);
+        const list = counted(deadLetters.list.bind(deadLetters));
+        const drop = counted(deadLetters.drop.bind(deadLetters), true);
+        Object.defineProperty(backend, 'deadLetters', { value: { list, drop } });
+        return backend;
+      };`,
+    );
+    let kills = 0;
+    for (let step = 1; ; step++) {
+      database = new SqliteFile(directories.fresh());
+      data = directories.fresh();
+      const cache = await refusing();
+      cache.batch().set('a', 'part').set('b', 'refused').commit();
+      cache.set('c', 'refused');
+      await cache.drain();
+      await cache.close();
+      await database.allow();
+      await database.run(`CREATE TABLE effects (key);
+        CREATE TRIGGER note AFTER INSERT ON cairn_entries BEGIN INSERT INTO effects VALUES (NEW.key); END;
+        CREATE TRIGGER note_more AFTER UPDATE ON cairn_entries BEGIN INSERT INTO effects VALUES (NEW.key); END`);
+      const cli = startCli(['dead-letters', 'retry', '--data', data, '--store', module], {
+        RETRY_STEP: `${step}`,
+        RETRY_STORE: database.url,
+      });
+      const { signal } = await cli.ended;
+      const whole = { a: 'part', b: 'refused', c: 'refused' };
+      const again = await open();
+      expect([again.get('a') ?? 'part', again.get('b') ?? 'refused'], `after step ${step}`).toEqual([
+        'part',
+        'refused',
+      ]);
+      await again.writeBack.retryDeadLetters('all');
+      expect(await database.rows(), `after step ${step}`).toEqual(whole);
+      const effects = await database.query('SELECT key FROM effects');
+      expect(effects.map(({ key }) => String(key)).sort(), `after step ${step}`).toEqual(['a', 'b', 'c']);
+      expect((await again.writeBack.deadLetters()).every(({ isSuperseded }) => isSuperseded)).toBe(true);
+      await again.close();
+      if (signal !== 'SIGKILL') break;
+      kills++;
+    }
+    expect(kills).toBeGreaterThan(8);
+  }, 120_000);
+});
