@@ -53,18 +53,24 @@ ReplyGate::Slot ReplyGate::SettleOutcome(size_t begin, const Request& request, c
   if (version == 0) version = outcome.record_version != 0 ? outcome.record_version : outcome.version;
   if (version == 0) return Slot::kReady;
   const uint32_t shard = service_->store()->ShardOf(request.key);
-  if (stored_ != nullptr && outcome.record_version != 0) return HoldForBackend(begin, shard, request, version);
+  if (stored_ != nullptr && outcome.record_version != 0) {
+    // Of a line for many keys, the reply is one of many pieces.
+    HoldForBackend(begin, shard, request.key, version, request.verb != Verb::kGetAndTouch);
+    return Slot::kHeld;
+  }
   return Settle(begin, shard, version, outcome.record_version == 0);
 }
 
-ReplyGate::Slot ReplyGate::HoldForBackend(size_t begin, uint32_t shard, const Request& request, uint64_t version) {
+void ReplyGate::SettleChange(size_t begin, uint32_t shard, std::string_view key, uint64_t version) {
+  if (stored_ != nullptr) return HoldForBackend(begin, shard, key, version, /*is_whole=*/true);
+  (void)Settle(begin, shard, version, /*may_refuse=*/false);
+}
+
+void ReplyGate::HoldForBackend(size_t begin, uint32_t shard, std::string_view key, uint64_t version, bool is_whole) {
   const bool is_first = held_.empty();
   MoveToHeld(begin);
-  // Of a line for many keys, the reply is one of many pieces.
-  const bool is_whole = request.verb != Verb::kGetAndTouch;
-  held_.HoldForBackend(shard, request.key, version, is_first ? 0 : begin, is_whole);
+  held_.HoldForBackend(shard, key, version, is_first ? 0 : begin, is_whole);
   stored_->Want(shard, version);
-  return Slot::kHeld;
 }
 
 ReplyGate::Slot ReplyGate::Settle(size_t begin, uint32_t shard, uint64_t version, bool may_refuse) {

@@ -94,6 +94,8 @@ class ReplyGate {
       return Slot::kReady;
     return SettleOutcome(begin, request, outcome);
   }
+  // The same for a reply that reveals the change of a key which has this version, and cannot be refused any more.
+  void SettleChange(size_t begin, uint32_t shard, std::string_view key, uint64_t version);
   // Waits for the log only: it reveals no change of a row.
   Slot Settle(size_t begin, uint32_t shard, uint64_t version, bool may_refuse);
   bool marks_are_active() const { return commits_->active(); }
@@ -149,7 +151,7 @@ class ReplyGate {
   // True: what the log does not have is not told.
   bool refuses_reads() const { return ack_ != Ack::kMemory && log_health_ != LogView::Health::kRunning; }
   void MoveToHeld(size_t begin);
-  Slot HoldForBackend(size_t begin, uint32_t shard, const Request& request, uint64_t version);
+  void HoldForBackend(size_t begin, uint32_t shard, std::string_view key, uint64_t version, bool is_whole);
   bool RefuseForLoad();  // false
   void WaitForLog(bool has_advanced);
   Slot SettleOutcome(size_t begin, const Request& request, const Outcome& outcome);

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "base/clock.h"
@@ -35,6 +36,8 @@ class TextDialect final : public Dialect {
   void FinishSwallow() override;
 
  private:
+  // The reply behind the block that is thrown away tells of the deletion of a key, which has this version.
+  void RevealDelete(std::string_view key, uint64_t version);
   // Executes one line from `at` on, and for storage commands its block.
   Progress RunLine(const char* at, const char* end);
   Progress RunCommand(const TextRequest& line, const char* at, const char* next);
@@ -130,9 +133,10 @@ class TextDialect final : public Dialect {
   // The reply after the block being discarded.
   Reply swallow_reply_ = Reply::kOk;
   bool swallow_no_reply_ = false;
-  // The deletion that this reply reveals; version 0: none.
+  // The deletion that this reply reveals, and its key, which is not in the bytes any more; version 0: none.
   uint32_t swallow_shard_ = 0;
   uint64_t swallow_version_ = 0;
+  std::string swallow_key_;
 };
 
 }  // namespace cairn

@@ -84,8 +84,7 @@ Progress TextDialect::BeginLarge(const TextRequest& line, Request request, const
     return Swallow(BlockBytes(line), Refusal(), line.no_reply, block);
   }
   // The old value is gone, which the reply tells too; its record is the last of its shard at the latest.
-  swallow_shard_ = store_->ShardOf(line.key);
-  swallow_version_ = gate_->marks_are_active() ? store_->LastVersion(swallow_shard_) : 0;
+  if (gate_->marks_are_active()) RevealDelete(line.key, store_->LastVersion(store_->ShardOf(line.key)));
   const Reply reply = status == Status::kNoMemory ? Reply::kNoMemoryToStore : Reply::kTooLarge;
   return Swallow(BlockBytes(line), reply, line.no_reply, block);
 }
@@ -102,8 +101,7 @@ Progress TextDialect::RefuseTooLarge(const TextRequest& line, const char* at, co
       if (gate_->ParkForRoom()) return {at, Why::kParked};
       return Swallow(BlockBytes(line), Refusal(), line.no_reply, block);
     }
-    swallow_shard_ = store_->ShardOf(line.key);
-    swallow_version_ = outcome.commit_version;
+    if (gate_->marks_are_active()) RevealDelete(line.key, outcome.commit_version);
   }
   bench_->counters()->Add(Counter::kTooLarge, 1);
   return Swallow(BlockBytes(line), Reply::kTooLarge, line.no_reply, block);
@@ -165,12 +163,18 @@ Progress TextDialect::Swallow(uint64_t bytes, Reply reply, bool no_reply, const 
   return {block, Why::kDone};
 }
 
+void TextDialect::RevealDelete(std::string_view key, uint64_t version) {
+  swallow_shard_ = store_->ShardOf(key);
+  swallow_version_ = version;
+  swallow_key_ = key;
+}
+
 void TextDialect::FinishSwallow() {
   const uint64_t version = std::exchange(swallow_version_, 0);
   if (swallow_no_reply_) return;
   const size_t begin = gate_->sink()->size();
   Append(swallow_reply_);
-  if (version != 0 && gate_->marks_are_active()) gate_->Settle(begin, swallow_shard_, version, /*may_refuse=*/false);
+  if (version != 0) gate_->SettleChange(begin, swallow_shard_, swallow_key_, version);
 }
 
 }  // namespace cairn

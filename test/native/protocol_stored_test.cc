@@ -75,6 +75,8 @@ TEST(ProtocolStored, TheReplyToEveryChangeWaitsForTheBackend) {
       {"delete n\r\n", "DELETED\r\n"},
       {"delete none\r\n", "NOT_FOUND\r\n"},  // which takes the row away, if there is one
       {Set("big", std::string(100'000, 'b')), "STORED\r\n"},
+      // The value does not fit, so the present one is removed, which is a change of the row.
+      {Set("n", std::string(2 << 20, 'b')), "SERVER_ERROR object too large for cache\r\n"},
   };
   for (const auto& [request, reply] : cases) {
     StoredServer stored;
@@ -106,6 +108,14 @@ TEST(ProtocolStored, EverythingElseWaitsForTheLog) {
     EXPECT_FALSE(reader.session()->waits()) << request;
     EXPECT_EQ(writer.ContinueOnce(), "");
   }
+}
+
+TEST(ProtocolStored, TheReplyToASetThatIsTooLargeTellsOfItsDeadLetter) {
+  StoredServer stored;
+  ProtocolClient client(&stored.server);
+  EXPECT_EQ(client.Send(Set("a", std::string(2 << 20, 'b'))), "");
+  stored.StoreAllBut("a");
+  EXPECT_EQ(client.ContinueOnce(), kRefused);
 }
 
 TEST(ProtocolStored, ADeadLetterIsAnErrorLineInThePlaceOfItsReply) {
