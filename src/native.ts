@@ -236,7 +236,8 @@ export interface FeedHandle extends NativeHandle {
   feedState(): FeedState;
   // What the database has: native/addon/stored_binding.h says what each does.
   collectVersions(records: Uint8Array, versions: BigUint64Array): boolean;
-  refuseStored(key: Uint8Array, version: bigint, reason: string): void;
+  /** `ofSome`: between the stored mark and this change there may be several batches. */
+  refuseStored(key: Uint8Array, version: bigint, reason: string, ofSome?: boolean): void;
   markStored(versions: BigUint64Array): void;
   dropStored(key: Uint8Array, version: bigint): void;
   tellStored(): void;

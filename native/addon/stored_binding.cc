@@ -80,7 +80,8 @@ void RefuseStored(const Napi::CallbackInfo& info) {
   if (!handle->Usable() || !BytesOf(info[0], &key, &key_bytes)) return;
   Store* store = handle->store;
   const std::string reason = info[2].ToString().Utf8Value();
-  store->stored()->Refuse(store->ShardOf({key, key_bytes}), {key, key_bytes}, VersionOf(info[1]), reason);
+  store->stored()->Refuse(store->ShardOf({key, key_bytes}), {key, key_bytes}, VersionOf(info[1]), reason,
+                          BooleanOr(info[3], false) ? StoredChanges::Of::kSomeBatches : StoredChanges::Of::kOneBatch);
 }
 
 void MarkStored(const Napi::CallbackInfo& info) {

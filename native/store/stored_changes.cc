@@ -13,9 +13,9 @@ StoredChanges::StoredChanges(uint32_t shard_count)
 
 // ---- the writer ----
 
-void StoredChanges::Refuse(uint32_t shard, std::string_view key, uint64_t version, std::string_view reason) {
+void StoredChanges::Refuse(uint32_t shard, std::string_view key, uint64_t version, std::string_view reason, Of of) {
   const uint64_t above = marks_.Mark(shard);
-  Refused refused{shard, above, version, std::string(key), std::string(reason.substr(0, kReasonBytesMax))};
+  Refused refused{shard, above, version, of, std::string(key), std::string(reason.substr(0, kReasonBytesMax))};
   OsLockGuard guard(&lock_);
   refused_.push_back(std::move(refused));
   if (refused_.size() > kRefusedMax) {
@@ -70,6 +70,7 @@ StoredChanges::Outcome StoredChanges::OutcomeOf(uint32_t shard, std::string_view
   for (const Refused& refused : refused_) {
     const bool is_of_it = refused.shard == shard && refused.above < version && version <= refused.version;
     if (!is_of_it || refused.key != key) continue;
+    if (refused.of == Of::kSomeBatches && version != refused.version) return Outcome::kUnknown;
     if (reason != nullptr) *reason = refused.reason;
     return Outcome::kRefused;
   }

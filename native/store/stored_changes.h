@@ -6,7 +6,8 @@
 //
 // The marks alone do not say that a change is in the backend: it may be a dead letter. The writer tells of these before
 // it raises the marks, so a door that sees a mark sees them. A dead letter stands for all changes of its key in its
-// batch, which are those above the mark as of then.
+// batch, which are those above the mark as of then. Where several batches may lie there (another thread wrote them),
+// the outcome of all but the refused change itself is unknown.
 //
 // Only the latest kRefusedMax dead letters are kept. A door that looks at a change later than that is told that the
 // outcome is unknown.
@@ -53,9 +54,12 @@ class StoredChanges {
 
   // ---- the writer ----
 
+  // Between the mark and a dead letter there is one batch, or there may be several. In several, an earlier change of
+  // the key may be in the backend or not.
+  enum class Of : uint8_t { kOneBatch, kSomeBatches };
   // The backend has put the change of this version aside, and with it the earlier ones of the key that are above the
   // mark. Called before the mark is raised to it.
-  void Refuse(uint32_t shard, std::string_view key, uint64_t version, std::string_view reason);
+  void Refuse(uint32_t shard, std::string_view key, uint64_t version, std::string_view reason, Of of = Of::kOneBatch);
   void SetHealth(Health health) { health_.store(health, std::memory_order_seq_cst); }
   // Woken when a door begins to wait, until it is removed, or another one is set.
   void SetWriter(std::shared_ptr<Waker> writer);
@@ -83,6 +87,7 @@ class StoredChanges {
     uint32_t shard;
     uint64_t above;    // the mark before its batch
     uint64_t version;  // of the dead letter
+    Of of;
     std::string key;
     std::string reason;
   };

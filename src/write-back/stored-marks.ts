@@ -26,8 +26,11 @@ export interface WriterMarks {
   collect(entry: LogEntry, versions: Versions | undefined): Versions | undefined;
   /** A caller waits for a change that the database does not have. */
   isWanted(): boolean;
-  /** The database has put this change aside. Called before its batch is told by `raise`. */
-  refuse(letter: DeadLetter): void;
+  /**
+   * The database has put this change aside. Called before its batch is told by `raise`. `ofSome`: it is of one of
+   * several batches that are told together.
+   */
+  refuse(letter: DeadLetter, ofSome?: boolean): void;
   /** The database has everything up to these versions, except what it has put aside. */
   raise(versions: Versions): void;
   /** The database has everything between two positions, as its cursor says: another thread has written it. */
@@ -67,9 +70,9 @@ export class StoredMarks implements WriterMarks {
     return this.#handle.takeWanted();
   }
 
-  refuse(letter: DeadLetter): void {
+  refuse(letter: DeadLetter, ofSome = false): void {
     const { change, error } = letter;
-    this.#handle.refuseStored(change.key, change.version, error.message);
+    this.#handle.refuseStored(change.key, change.version, error.message, ofSome);
     if (this.#dropsRefused) this.#refused.push(letter);
   }
 

@@ -378,7 +378,7 @@ export class Writer {
     const { marks } = this.#options;
     const behind = await this.#lettersBehind(this.#confirmed, position);
     if (behind === undefined) return false;
-    for (const letter of behind.letters) marks.refuse(letter);
+    for (const letter of behind.letters) marks.refuse(letter, true);
     marks.raiseBetween(this.#confirmed, position);
     await this.#dropLetters(behind);
     return true;

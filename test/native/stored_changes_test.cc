@@ -44,6 +44,18 @@ TEST(StoredChanges, ADeadLetterIsOfAllChangesOfItsKeyInItsBatch) {
   EXPECT_EQ(stored.OutcomeOf(1, "a", 7), Outcome::kPending);
 }
 
+TEST(StoredChanges, BehindSomeBatchesADeadLetterSaysNothingOfEarlierChangesOfItsKey) {
+  StoredChanges stored(1);
+  stored.marks()->Advance(0, 4);
+  stored.Refuse(0, "a", 7, "", StoredChanges::Of::kSomeBatches);
+  stored.marks()->Advance(0, 8);
+  EXPECT_EQ(stored.OutcomeOf(0, "a", 7), Outcome::kRefused);
+  EXPECT_EQ(stored.OutcomeOf(0, "a", 5), Outcome::kUnknown);  // of the same batch, or of one that is stored
+  EXPECT_EQ(stored.OutcomeOf(0, "a", 4), Outcome::kStored);
+  EXPECT_EQ(stored.OutcomeOf(0, "a", 8), Outcome::kStored);
+  EXPECT_EQ(stored.OutcomeOf(0, "b", 5), Outcome::kStored);
+}
+
 TEST(StoredChanges, ADeadLetterThatIsForgottenLeavesEarlierChangesUnknown) {
   StoredChanges stored(1);
   for (uint64_t version = 1; version <= StoredChanges::kRefusedMax + 1; version++) {
