@@ -2,11 +2,14 @@
 import { answerError } from './answers.ts';
 import type { KeptDeadLetter } from './backend/index.ts';
 import { CairnError, CairnTypeError, wrongType } from './errors.ts';
-import { Code, feedOf, type NativeHandle } from './native.ts';
+import { KeyDrains } from './key-drains.ts';
+import { type BackedHandle, Code, feedOf, type NativeHandle } from './native.ts';
 import { NoticeListeners } from './notices.ts';
 import { checkInteger, checkNames, type Duration, type ResolvedOptions } from './options.ts';
 import { checkPatience, wait } from './patience.ts';
 import { report } from './reports.ts';
+import { asArray, type Key } from './request/arguments.ts';
+import { copyOfBytes } from './request/bytes.ts';
 import {
   RemoteWriteBack,
   type RetriedDeadLetter,
@@ -19,6 +22,11 @@ import {
 export interface DrainOptions {
   /** Rejects with `ERR_TIMEOUT` if the database does not have everything within this time. Default (and 0): waits. */
   timeout?: Duration;
+  /**
+   * Waits for the changes of these keys only, which are written at once. Rejects as a change at the level `stored`
+   * does: with `ERR_DEAD_LETTER` if the database has refused the newest change of a key for good.
+   */
+  keys?: Iterable<Key>;
 }
 
 /** `cache.writeBack`. Its methods reject with `ERR_INVALID_ARGUMENT` if the cache has no `store`. */
@@ -61,6 +69,7 @@ export class CacheWriteBack {
   readonly #handle: NativeHandle;
   readonly #options: () => ResolvedOptions;
   #remote: RemoteWriteBack | undefined;
+  #drains: KeyDrains | undefined;
 
   readonly control: WriteBack;
 
@@ -77,13 +86,16 @@ export class CacheWriteBack {
   }
 
   async drain(options: DrainOptions | undefined): Promise<void> {
-    const given = checkNames<DrainOptions>('options', options, ['timeout']);
+    const given = checkNames<DrainOptions>('options', options, ['timeout', 'keys']);
     const patience = checkPatience(given);
+    const keys = given.keys === undefined ? undefined : asArray('keys', given.keys).map(copyOfBytes);
     const reached = this.#reached('drain');
-    if (patience === undefined) return reached.drain();
+    const drain = (signal?: AbortSignal): Promise<void> =>
+      keys === undefined ? reached.drain(signal) : this.#keyDrains().drain(keys, signal);
+    if (patience === undefined) return drain();
     // What is not awaited any more does not keep the process alive.
     const controller = new AbortController();
-    const drained = reached.drain(controller.signal);
+    const drained = drain(controller.signal);
     return new Promise((resolve, reject) => {
       const stop = wait(patience, 'timer', {
         late: (timeoutMs) => {
@@ -94,6 +106,11 @@ export class CacheWriteBack {
       });
       drained.then(resolve, reject).finally(stop);
     });
+  }
+
+  #keyDrains(): KeyDrains {
+    this.#drains ??= new KeyDrains(this.#handle as BackedHandle);
+    return this.#drains;
   }
 
   async #deadLetters(given: DeadLettersOptions | undefined): Promise<KeptDeadLetter[]> {
@@ -119,6 +136,11 @@ export class CacheWriteBack {
   close(): void {
     this.listeners.close();
     this.#remote?.close(new CairnError('ERR_CLOSED', 'The cache is closed'));
+  }
+
+  /** The handle was closed: nothing wakes this thread for it any more. */
+  handleClosed(): void {
+    this.#drains?.handleClosed();
   }
 
   #keeper(): WriteBackKeeper | undefined {

@@ -222,7 +222,8 @@ export class Cache<V = unknown> extends CacheWhole<V> {
    *
    * Rejects with `ERR_TIMEOUT` after `timeout` (nothing is lost: the log has it, and it is written on); with
    * `ERR_STORE_REFUSED` if the database is not that of the log any more; with `ERR_INVALID_ARGUMENT` without `store`;
-   * and as `sync()`.
+   * and as `sync()`. With `keys` it waits for the changes of these keys only, and rejects as a change at the level
+   * `stored` does, for example with `ERR_DEAD_LETTER`.
    */
   drain(options?: DrainOptions): Promise<void> {
     return this.#writeBack.drain(options);
@@ -284,6 +285,7 @@ export class Cache<V = unknown> extends CacheWhole<V> {
     this.#removals?.close();
     closeFetches(this);
     this.#handle.close();
+    this.#writeBack.handleClosed();
     this.#promises?.handleClosed();
   }
 

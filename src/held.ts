@@ -58,10 +58,7 @@ export abstract class HeldAnswers<H extends Held> implements Looker {
     this.handle.watchCommits();
     const before = this.#count;
     this.release();
-    if (this.#count === 0 && before > 0) {
-      lookers.delete(this);
-      holdAwake(false);
-    }
+    if (this.#count === 0 && before > 0) this.#rest();
   }
 
   /** Takes the calls out whose waits are over, and tells them. */
@@ -71,6 +68,18 @@ export abstract class HeldAnswers<H extends Held> implements Looker {
   protected take(queue: Fifo<H>): H {
     this.#count--;
     return queue.shift()!;
+  }
+
+  /** Tells all that are left the same, and holds none any more. */
+  end(why: CairnError): void {
+    if (this.#count === 0) return;
+    this.giveUp(why, () => true);
+    this.#rest();
+  }
+
+  #rest(): void {
+    lookers.delete(this);
+    holdAwake(false);
   }
 
   /** Rejects all for which there is no hope. */

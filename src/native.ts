@@ -181,6 +181,11 @@ export interface BackedHandle extends FeedHandle {
    * now, look the key up again; otherwise there is no room, and the stub stays.
    */
   revive(record: Uint8Array, newestVersion: bigint): Code;
+  /**
+   * Whether the database does not have all changes of a key yet. `Word.place`: its shard; `Word.version`: the version
+   * to wait for, 0: none.
+   */
+  lastChangeOf(key: NativeKey): boolean | Code;
 }
 
 /**

@@ -50,7 +50,8 @@ export function storeAway(what: string): CairnError {
   return new CairnError('ERR_STORE_AWAY', `Cannot ${what}: the database cannot be written`);
 }
 
-function refused(reason: string): CairnError {
+/** The error of a change that the database has put aside. */
+export function refused(reason: string): CairnError {
   return new CairnError('ERR_DEAD_LETTER', `the database has refused the change for good: ${reason}`);
 }
 

@@ -150,7 +150,8 @@ describe('src/', () => {
     refusals: ['errors', 'native'],
     resize: [...shared, 'native', 'answers', 'refusals'],
     'cache-write-back': [
-      ...['errors', 'options', 'native', 'answers', 'backend', 'notices', 'patience', 'reports', 'write-back'],
+      ...['errors', 'options', 'request', 'native', 'answers', 'backend', 'notices', 'patience', 'reports'],
+      ...['key-drains', 'write-back'],
     ],
     'cache-log': ['errors', 'native', 'answers', 'notices', 'reports', 'scribe'],
     ending: ['native', 'options', 'patience', 'cache-log', 'promises'],
@@ -163,6 +164,7 @@ describe('src/', () => {
     held: ['errors', 'native', 'queue'],
     commits: [...first, 'native', 'held'],
     'stored-waits': [...first, 'native', 'held', 'commits'],
+    'key-drains': [...first, 'native', 'stored-waits'],
     loads: [...shared, 'native', 'patience'],
     promises: [
       ...[

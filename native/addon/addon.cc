@@ -40,7 +40,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   cairn::InitRemovalBinding(env, exports);  // handles: listenRemovals, takeRemovals
   cairn::InitFeedBinding(env, exports);     // attachForScribe; handles with a log: drain and its kin
   cairn::InitStoredBinding(env, exports);   // handles of caches with a log: markStored and its kin
-  cairn::InitDebtsBinding(env, exports);    // handles of caches with a backend: stubOf, revive
+  cairn::InitDebtsBinding(env, exports);    // handles of caches with a backend: stubOf and its kin
   cairn::InitRetryBinding(env, exports);    // handles of caches with a backend: beginRetry, executeRetry, endRetry
   cairn::InitWalkBinding(env, exports);     // statNames; handles: walks, dump, load, stats
   cairn::InitLockBinding(env, exports);     // lockFile, unlockFile

@@ -46,10 +46,26 @@ Napi::Value Revive(const Napi::CallbackInfo& info) {
   return CodeNumber(env, CodeOf(handle->store->Revive(record, newest, handle->instance->ReadBothClocks())));
 }
 
+// lastChangeOf(key): whether the backend does not have all changes of the key yet. The words say its shard (kPlace) and
+// the version to wait for (kVersion; 0: none). A code: what is wrong with the key, or the handle.
+Napi::Value LastChangeOf(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  CacheHandle* handle = HandleOf(info);
+  KeyArgument key;
+  const Code code = handle->Usable() ? key.Read(env, info[0]) : Code::kClosed;
+  if (code != Code::kFound) return CodeNumber(env, code);
+  bool is_owed = false;
+  const uint64_t version = handle->store->LastChangeOf(key.view(), handle->instance->ReadBothClocks(), &is_owed);
+  handle->environment->Set(Word::kPlace, uint64_t{handle->store->ShardOf(key.view())});
+  handle->environment->Set(Word::kVersion, version);
+  return Napi::Boolean::New(env, is_owed);
+}
+
 void ExtendHandle(Napi::Env, CacheHandle* handle, Napi::Object object) {
   if (!handle->store->options().has_backend) return;
   AddHandleFunction<StubOf>(handle, object, "stubOf");
   AddHandleFunction<Revive>(handle, object, "revive");
+  AddHandleFunction<LastChangeOf>(handle, object, "lastChangeOf");
 }
 
 }  // namespace

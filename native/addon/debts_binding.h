@@ -5,7 +5,7 @@
 
 namespace cairn {
 
-// Handles of caches with a backend: stubOf, revive.
+// Handles of caches with a backend: stubOf, revive, lastChangeOf.
 void InitDebtsBinding(Napi::Env env, Napi::Object exports);
 
 }  // namespace cairn

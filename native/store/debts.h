@@ -83,6 +83,8 @@ class Debts {
   bool Owes(const EntryHeader* entry) const {
     return OwesValue(entry) || ((entry->flags & kEntryRetimed) != 0 && state_->newest_touch > stored_mark());
   }
+  // The version of the shard's newest touch.
+  uint64_t newest_touch() const { return state_->newest_touch; }
   // The entry's expiry was changed by the record of this version.
   void NoteTouch(EntryHeader* entry, uint64_t version) {
     if (!has_backend()) return;

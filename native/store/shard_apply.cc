@@ -225,6 +225,17 @@ bool Shard::StubOf(std::string_view key, uint64_t hash, const Now& now, StubInfo
   return true;
 }
 
+uint64_t Shard::LastChangeOf(std::string_view key, uint64_t hash, const Now& now, bool* is_owed) {
+  *is_owed = false;
+  const Ref ref = entries_.Lookup(key, hash, now, Purpose::kOther, StaleIs::kLive).ref;
+  if (ref == 0 || IsNegative(At(ref))) return 0;
+  const EntryHeader* entry = At(ref);
+  const Debts& debts = entries_.debts();
+  *is_owed = IsStub(entry) ? !debts.IsStored(entry) : debts.Owes(entry);
+  if (IsStub(entry) || (entry->flags & kEntryRetimed) == 0) return entry->version;
+  return std::max(entry->version, debts.newest_touch());
+}
+
 Status Shard::Revive(const RecordView& record, uint64_t newest_version, uint64_t hash, const Now& now) {
   FreeStubs();
   const Found found = entries_.Lookup(record.key, hash, now, Purpose::kOther, StaleIs::kLive);

@@ -225,6 +225,9 @@ class Store {
   bool HasFreeRoom(const Request& request);
   // What the key's stub says; kGone also if its expiry has come. False: it has none.
   bool StubOf(std::string_view key, const Now& now, StubInfo* info);
+  // A version up to which the backend has to come to have all changes of the key; 0: memory knows of none that is owed.
+  // `*is_owed`: the backend does not have all of them. Otherwise the version is that of the entry, which may be a fill.
+  uint64_t LastChangeOf(std::string_view key, const Now& now, bool* is_owed);
   // Puts the value of a kValue stub back, as the log has it in `record` (of which key, value, codec and client flags
   // count): with its version, owed as before, under the stub's expiry, and without a record. The value of an entry that
   // a clear took comes back as a new set, with a record, because its version is below the clear's. kNotFound: the stub

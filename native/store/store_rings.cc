@@ -183,6 +183,14 @@ bool Store::HasFreeRoom(const Request& request) {
   return shard->HasFreeRoom(request);
 }
 
+uint64_t Store::LastChangeOf(std::string_view key, const Now& now, bool* is_owed) {
+  CheckClock(now);
+  Shard* shard = ShardAt(ShardOf(key));
+  const uint64_t hash = shard->HashOf(key);
+  const ShardHold hold(this, shard);
+  return shard->LastChangeOf(key, hash, now, is_owed);
+}
+
 Status Store::Revive(const RecordView& record, uint64_t newest_version, const Now& now) {
   CheckClock(now);
   Shard* shard = ShardAt(ShardOf(record.key));
