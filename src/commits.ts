@@ -9,6 +9,7 @@
 import { CairnError, namingOptions } from './errors.ts';
 import { type Held, HeldAnswers, type Waiter } from './held.ts';
 import {
+  type BackedHandle,
   type FeedHandle,
   FeedState,
   feedOf,
@@ -38,9 +39,22 @@ export function logRefusal(handle: NativeHandle, what: string): CairnError {
       );
     }
     default:
-      return new CairnError('ERR_LOG_FULL', `${what}: the log does not keep up; try again after sync()`);
+      return isReserveFull(handle)
+        ? new CairnError(
+            'ERR_LOG_FULL',
+            `${what}: memory has no room for more keys whose changes the database does not have; try again after drain(), or give the cache more memory`,
+          )
+        : new CairnError('ERR_LOG_FULL', `${what}: the log does not keep up; try again after sync()`);
   }
 }
+
+// It is divided among the shards, and the key may need more than is left.
+function isReserveFull(handle: NativeHandle): boolean {
+  return 'stubShare' in handle && (handle as BackedHandle).stubShare() > RESERVE_FULL;
+}
+
+/** From here on the reserve is what an entry finds no room in, and not the ring. */
+const RESERVE_FULL = 0.9;
 
 // As last reported by the scribe, a moment ago.
 function takenOf(feed: FeedHandle): string {

@@ -186,6 +186,8 @@ export interface BackedHandle extends FeedHandle {
    * to wait for, 0: none.
    */
   lastChangeOf(key: NativeKey): boolean | Code;
+  /** How much is taken of the memory for keys that the database does not have yet, from 0 to 1. */
+  stubShare(): number;
 }
 
 /**

@@ -61,11 +61,18 @@ Napi::Value LastChangeOf(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(env, is_owed);
 }
 
+// stubShare(): how much of the memory for stubs is taken, from 0 to 1.
+Napi::Value StubShare(const Napi::CallbackInfo& info) {
+  CacheHandle* handle = HandleOf(info);
+  return Napi::Number::New(info.Env(), handle->Usable() ? handle->store->StubShare() : 0);
+}
+
 void ExtendHandle(Napi::Env, CacheHandle* handle, Napi::Object object) {
   if (!handle->store->options().has_backend) return;
   AddHandleFunction<StubOf>(handle, object, "stubOf");
   AddHandleFunction<Revive>(handle, object, "revive");
   AddHandleFunction<LastChangeOf>(handle, object, "lastChangeOf");
+  AddHandleFunction<StubShare>(handle, object, "stubShare");
 }
 
 }  // namespace

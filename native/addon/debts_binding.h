@@ -5,7 +5,7 @@
 
 namespace cairn {
 
-// Handles of caches with a backend: stubOf, revive, lastChangeOf.
+// Handles of caches with a backend: stubOf, revive, lastChangeOf, stubShare.
 void InitDebtsBinding(Napi::Env env, Napi::Object exports);
 
 }  // namespace cairn

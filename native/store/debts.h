@@ -104,6 +104,12 @@ class Debts {
     return state_->stub_bytes + charge <= memory_->state().limit_bytes / kStubShareMax;
   }
   StubInfo InfoOf(const EntryHeader* stub) const;
+  // How much of that share is taken: from 0 to 1.
+  double StubShare() const {
+    const double most = static_cast<double>(memory_->state().limit_bytes / kStubShareMax);
+    const double share = most == 0 ? 0 : static_cast<double>(state_->stub_bytes) / most;
+    return share < 1 ? share : 1;
+  }
   // Whether the backend has all that the stub says.
   bool IsStored(const EntryHeader* stub) const { return stub->version <= stored_mark(); }
   // A kValue stub is one of kExpiry from now on, if the backend has the value. True: it was changed.

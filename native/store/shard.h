@@ -120,6 +120,8 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   uint64_t ApplyClear(uint64_t version) REQUIRES_LOCK(this);
   // See Store::StubOf() and Revive().
   bool StubOf(std::string_view key, uint64_t hash, const Now& now, StubInfo* info) REQUIRES_LOCK(this);
+  // See Store::StubShare().
+  double StubShare() const REQUIRES_LOCK(this) { return entries_.debts().StubShare(); }
   // See Store::LastChangeOf().
   uint64_t LastChangeOf(std::string_view key, uint64_t hash, const Now& now, bool* is_owed) REQUIRES_LOCK(this);
   Status Revive(const RecordView& record, uint64_t newest_version, uint64_t hash, const Now& now) REQUIRES_LOCK(this);

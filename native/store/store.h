@@ -225,6 +225,9 @@ class Store {
   bool HasFreeRoom(const Request& request);
   // What the key's stub says; kGone also if its expiry has come. False: it has none.
   bool StubOf(std::string_view key, const Now& now, StubInfo* info);
+  // How much is taken of the memory for stubs of evicted and deleted entries that are owed, from 0 to 1: of the fullest
+  // shard. Near 1, changes are refused with kLogFull until the backend has more of them.
+  double StubShare() const;
   // A version up to which the backend has to come to have all changes of the key; 0: memory knows of none that is owed.
   // `*is_owed`: the backend does not have all of them. Otherwise the version is that of the entry, which may be a fill.
   uint64_t LastChangeOf(std::string_view key, const Now& now, bool* is_owed);

@@ -183,6 +183,16 @@ bool Store::HasFreeRoom(const Request& request) {
   return shard->HasFreeRoom(request);
 }
 
+double Store::StubShare() const {
+  double share = 0;
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    Shard* shard = ShardAt(i);
+    const ShardGuard guard(shard);
+    share = std::max(share, shard->StubShare());
+  }
+  return share;
+}
+
 uint64_t Store::LastChangeOf(std::string_view key, const Now& now, bool* is_owed) {
   CheckClock(now);
   Shard* shard = ShardAt(ShardOf(key));

@@ -33,6 +33,8 @@ export function describeWriteBack(notice: WriteBackNotice): string {
       return 'The database has again what it had before it went back';
     case 'history-short':
       return `The log has no room for all that it should keep for a database that goes back: it keeps ${countText(Math.round(notice.keptMs / 1000), 'second')}`;
+    case 'pressure':
+      return describePressure(notice.of, notice.percent);
     case 'refused':
       return `The database is not written any more: ${reasonOf(notice.cause)}`;
     case 'restarted':
@@ -42,4 +44,10 @@ export function describeWriteBack(notice: WriteBackNotice): string {
     case 'dead-letters':
       return `The database refuses ${countText(notice.count, 'more change')} of the same batch`;
   }
+}
+
+function describePressure(of: 'log' | 'reserve', percent: number): string {
+  const what = of === 'log' ? 'The log' : 'The memory for keys that the database does not have';
+  if (percent === 0) return `${what} has room again: the database has most changes`;
+  return `${what} is ${percent} % full, because the database does not take the changes: when it is full, they are refused`;
 }

@@ -5,6 +5,7 @@ import type { Rule } from '../rules/index.ts';
 import type { Answer, LogFiles, PlainError } from '../scribe/index.ts';
 import type { BatchLimits } from './batcher.ts';
 import type { LoadLimits } from './loader.ts';
+import type { Pressed } from './pressure.ts';
 import type { SharedStore } from './store.ts';
 import type { WriterState } from './writer.ts';
 
@@ -96,6 +97,11 @@ export type WriteBackNotice =
   | { readonly kind: 'healed' }
   /** The log has no room to keep all of `retainBehind`: it keeps this time of it. */
   | { readonly kind: 'history-short'; readonly keptMs: number }
+  /**
+   * The log, or the memory for keys that the database does not have, has filled up to this grade: 50, 75 or 90 percent.
+   * At 100 changes are refused. 0: it is relieved.
+   */
+  | { readonly kind: 'pressure'; readonly of: Pressed; readonly percent: number }
   /** The database is not that of this log, or not any more: nothing is written until the cache is opened again. */
   | { readonly kind: 'refused'; readonly cause: unknown }
   /** The thread that writes has died or did not answer, and another one continues. */

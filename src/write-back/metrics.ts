@@ -37,6 +37,8 @@ export const WRITE_BACK_METRICS = [
   'circuitOpened',
   'sweptRows',
   'sweepsFailed',
+  'logPressure',
+  'reservePressure',
 ] as const;
 export type WriteBackMetric = (typeof WRITE_BACK_METRICS)[number];
 
@@ -147,6 +149,12 @@ export interface WriteBackStats {
   /** Expired rows that the sweep has removed, and steps of it that failed. */
   sweptRows: number;
   sweepsFailed: number;
+  /**
+   * How full the log is of changes that the database lacks, and the memory for keys of which it lacks some, in percent:
+   * at 100 changes are refused.
+   */
+  logPressure: number;
+  reservePressure: number;
 }
 
 /** The statistics, from any thread. */

@@ -4,7 +4,7 @@
  */
 import { checkCounters, type DeadLetter } from '../backend/index.ts';
 import { type Looker, lookers } from '../native/wake.ts';
-import { AtomicBatches, type BackedHandle, type LoadHandle } from '../native.ts';
+import { AtomicBatches, type BackedHandle, LOG_METRICS_MAX, type LoadHandle, LogMetricPlace } from '../native.ts';
 import { RuleSet } from '../rules/index.ts';
 import { plainError, type RecordFinder } from '../scribe/index.ts';
 import { beat, PULSE_MS } from '../supervisor.ts';
@@ -20,6 +20,7 @@ import type {
   WriterTold,
 } from './message.ts';
 import { WRITER_STATES, WriteBackMetrics } from './metrics.ts';
+import { logPressure, Pressure } from './pressure.ts';
 import { StoredHealthWatch } from './stored-health.ts';
 import { StubResolver } from './stub-resolver.ts';
 import { Sweeper } from './sweeper.ts';
@@ -53,6 +54,8 @@ export class WriterService {
   /** Those that are awaited, by the numbers of their commands. */
   readonly #drains = new Map<number, AbortController>();
   readonly #health: StoredHealthWatch;
+  readonly #pressure = new Pressure((of, percent) => this.#notify({ kind: 'pressure', of, percent }));
+  readonly #logNumbers = new Float64Array(LOG_METRICS_MAX);
   // A caller has begun to wait for the database, or this thread was woken for another part.
   readonly #looker: Looker = {
     look: () => {
@@ -207,7 +210,23 @@ export class WriterService {
     );
     this.#metrics.set('historyMs', history.ms);
     this.#metrics.set('historyBytes', history.bytes);
+    this.#press();
     this.#metrics.publish(this.#handle);
+  }
+
+  #press(): void {
+    this.#handle.logMetrics(this.#logNumbers);
+    const log = logPressure({
+      bytes: this.#logNumbers[LogMetricPlace.logBytes]!,
+      limitBytes: this.#logNumbers[LogMetricPlace.logLimitBytes]!,
+      behindBytes: this.#metrics.get('behindBytes'),
+      historyBytes: this.#metrics.get('historyBytes'),
+    });
+    const reserve = Math.round(100 * this.#handle.stubShare());
+    this.#metrics.set('logPressure', log);
+    this.#metrics.set('reservePressure', reserve);
+    this.#pressure.look('log', log);
+    this.#pressure.look('reserve', reserve);
   }
 
   #onState(state: WriterState, cause: Error | undefined): void {

@@ -1,0 +1,121 @@
+// What is told while the database does not take changes and the log, or memory, fills up: grades, numbers, and at last
+// a refusal that names what is full. No change is lost.
+
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Cache, CacheOptions, CairnError, WriteBackNotice } from '../../src/index.ts';
+import { logPressure, PRESSURE_GRADES, Pressure } from '../../src/write-back/pressure.ts';
+import { DataDirectories } from '../support/data-directories.ts';
+import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
+import { until } from '../support/threads.ts';
+
+describe('the pressure of the log', () => {
+  const log = { bytes: 0, limitBytes: 1000, behindBytes: 0, historyBytes: 0 };
+
+  test('is the share of changes that the database lacks of the room that they may have', () => {
+    expect(logPressure({ ...log, bytes: 500, behindBytes: 500 })).toBe(50);
+    // A snapshot's second way, or a segment that is begun, takes room too.
+    expect(logPressure({ ...log, bytes: 800, behindBytes: 200 })).toBe(50);
+    expect(logPressure({ ...log, bytes: 1000, behindBytes: 1 })).toBe(100);
+    expect(logPressure({ ...log, bytes: 1200, behindBytes: 900 })).toBe(100);
+  });
+
+  test('is none while the database has everything, or the log has no limit', () => {
+    expect(logPressure({ ...log, bytes: 1000 })).toBe(0);
+    expect(logPressure({ ...log, limitBytes: 0, bytes: 1000, behindBytes: 1000 })).toBe(0);
+  });
+
+  test('counts what is kept for a database that goes back as room, which it gives', () => {
+    expect(logPressure({ ...log, bytes: 1000, behindBytes: 500, historyBytes: 500 })).toBe(50);
+  });
+});
+
+test('each grade is told once on the way up, and again when it was relieved between', () => {
+  const told: string[] = [];
+  const pressure = new Pressure((of, percent) => told.push(`${of} ${percent}`));
+  for (const percent of [0, 49, 50, 60, 49, 50, 74, 75, 80, 60, 76, 100, 90, 41, 91, 39, 10, 49]) {
+    pressure.look('log', percent);
+  }
+  expect(told).toEqual(['log 50', 'log 75', 'log 90', 'log 0']);
+  pressure.look('reserve', 80);
+  pressure.look('log', 95);
+  expect(told.slice(4)).toEqual(['reserve 75', 'log 90']);
+});
+
+describe('of a cache', () => {
+  const directories = new DataDirectories('pressure');
+  let database: LmdbDirectory;
+  beforeEach(() => {
+    database = new LmdbDirectory();
+  });
+  afterEach(() => database.remove());
+
+  interface Filled {
+    readonly cache: Cache;
+    readonly notices: Extract<WriteBackNotice, { kind: 'pressure' }>[];
+    readonly keys: readonly string[];
+    readonly error: CairnError;
+  }
+
+  /** Sets while the database takes nothing, until a set is refused. */
+  async function fill(options: CacheOptions, set: (cache: Cache, key: string) => void): Promise<Filled> {
+    const cache = await directories.open<unknown>(directories.fresh(), { store: LMDB_MODULE, ...options });
+    const notices: Filled['notices'] = [];
+    cache.on('write-back', (notice) => {
+      if (notice.kind === 'pressure') notices.push(notice);
+    });
+    await cache.writeBack.pause();
+    const keys: string[] = [];
+    for (;;) {
+      const key = `key ${keys.length}`;
+      try {
+        set(cache, key);
+        keys.push(key);
+      } catch (error) {
+        const { code, message } = error as CairnError;
+        expect(code).toBe('ERR_LOG_FULL');
+        // The ring is full for a moment, while the log is written. A sync() would be let in beyond the limit.
+        if (!message.includes('does not keep up')) return { cache, notices, keys, error: error as CairnError };
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+    }
+  }
+
+  async function relieve({ cache, notices, keys }: Filled, of: 'log' | 'reserve'): Promise<void> {
+    const percents = notices.map(({ percent }) => percent);
+    expect([...percents].sort((a, b) => a - b)).toEqual(percents);
+    await cache.writeBack.resume();
+    await cache.drain();
+    const { rows } = await database.read();
+    expect(Object.keys(rows)).toEqual(expect.arrayContaining([...keys]));
+    await until(() => notices.at(-1)?.percent === 0);
+    expect(notices.at(-1)).toEqual({ kind: 'pressure', of, percent: 0 });
+    await until(() => cache.stats().writeBack![`${of}Pressure`] < 50);
+    cache.set('again', '1');
+  }
+
+  test('a log that fills up is told, refuses by name, and loses nothing', async () => {
+    const value = 'x'.repeat(1000);
+    const options = { logLimit: '4mb', ringSize: '256kb', maxMemory: '16mb', shards: 1, sync: 'none' } as const;
+    const filled = await fill(options, (cache, key) => cache.set(key, value));
+    const { cache, notices, error } = filled;
+    expect(error.message).toMatch(/the log has no room on the disk, or has reached logLimit: it takes \d+ of 4194304/);
+    await until(() => notices.at(-1)?.percent === PRESSURE_GRADES.at(-1));
+    expect(notices.every(({ of }) => of === 'log')).toBe(true);
+    expect(cache.stats().writeBack!.logPressure).toBeGreaterThanOrEqual(90);
+    await relieve(filled, 'log');
+  });
+
+  test('so is memory for keys whose values have left it', async () => {
+    const filled = await fill({ maxMemory: '4mb', shards: 1, sync: 'none' }, (cache, key) => {
+      cache.set(key, 'x'.repeat(1000));
+    });
+    const { cache, notices, error } = filled;
+    expect(error.message).toMatch(
+      /memory has no room for more keys whose changes the database does not have; try again/,
+    );
+    await until(() => notices.at(-1)?.percent === PRESSURE_GRADES.at(-1));
+    expect(notices.every(({ of }) => of === 'reserve')).toBe(true);
+    expect(cache.stats().writeBack!.reservePressure).toBeGreaterThanOrEqual(90);
+    await relieve(filled, 'reserve');
+  });
+});
