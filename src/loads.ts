@@ -17,8 +17,8 @@ export interface LoadWaiter {
   readonly key: Key;
   /** The load has ended: the value is in memory, if there is one. */
   loaded(): void;
-  /** The value was not loaded, for this reason. */
-  failed(why: string): void;
+  /** The value was not loaded, for this reason. `isUnknown`: the database did not answer, and a read is a miss then. */
+  failed(why: string, isUnknown: boolean): void;
 }
 
 const CLOSED = 'the cache is closed';
@@ -83,11 +83,13 @@ export class Loads implements Looker {
   }
 
   /**
-   * Resolves when the loads of all keys have ended. Rejects with `ERR_NOT_RESIDENT` when one of them has failed, and
-   * when `patience` ends. REQUIRES: valid keys, which stay as they are.
+   * Resolves when the loads of all keys have ended, to the keys that are misses because the database did not answer.
+   * Rejects with `ERR_NOT_RESIDENT` when one of them has failed, and when `patience` ends. REQUIRES: valid keys, which
+   * stay as they are.
    */
-  load(what: string, keys: readonly Key[], patience?: Patience): Promise<void> {
+  load(what: string, keys: readonly Key[], patience?: Patience): Promise<ReadonlySet<Key>> {
     return new Promise((resolve, reject) => {
+      const unknown = new Set<Key>();
       const waiters = new Set<LoadWaiter>();
       let stop: (() => void) | undefined;
       const end = (settle: () => void): void => {
@@ -101,14 +103,18 @@ export class Loads implements Looker {
           key,
           loaded: () => {
             waiters.delete(waiter);
-            if (waiters.size === 0) end(resolve);
+            if (waiters.size === 0) end(() => resolve(unknown));
           },
-          failed: (why) => end(() => reject(loadError(what, key, why))),
+          failed(why, isUnknown) {
+            if (!isUnknown) return end(() => reject(loadError(what, key, why)));
+            unknown.add(key);
+            this.loaded();
+          },
         };
         waiters.add(waiter);
         this.wait(waiter);
       }
-      if (waiters.size === 0) return resolve();
+      if (waiters.size === 0) return resolve(unknown);
       if (patience === undefined) return;
       const late = (ms: number): CairnError =>
         new CairnError('ERR_TIMEOUT', `${what}: no value was loaded within ${ms} ms; nothing was done`);
@@ -121,7 +127,7 @@ export class Loads implements Looker {
 
   /** Tells all waiters that the cache is closed. */
   end(): void {
-    for (const waiter of [...this.#new, ...this.#ids.keys()]) if (this.leave(waiter)) waiter.failed(CLOSED);
+    for (const waiter of [...this.#new, ...this.#ids.keys()]) if (this.leave(waiter)) waiter.failed(CLOSED, false);
   }
 
   /** Tells waiters whose loads have ended; all of them, if the handle is closed. */
@@ -131,19 +137,19 @@ export class Loads implements Looker {
       if (rows === undefined) {
         for (const [id, waiter] of [...this.#waiters]) {
           this.#forget(id, waiter);
-          waiter.failed(CLOSED);
+          waiter.failed(CLOSED, false);
         }
         break;
       }
       if (rows.length === 0) break;
-      for (let at = 0; at < rows.length; at += 2) {
+      for (let at = 0; at < rows.length; at += 3) {
         const id = rows[at] as number;
         const waiter = this.#waiters.get(id);
         if (waiter === undefined) continue;
         this.#forget(id, waiter);
         const why = rows[at + 1] as string | undefined;
         if (why === undefined) waiter.loaded();
-        else waiter.failed(why);
+        else waiter.failed(why, rows[at + 2] as boolean);
       }
     }
     this.#rest();
@@ -158,7 +164,7 @@ export class Loads implements Looker {
     for (const [at, waiter] of waiters.entries()) {
       const id = ids === undefined ? 0 : ids[at]!;
       if (id === 0) {
-        waiter.failed(ids === undefined ? CLOSED : TOO_MANY);
+        waiter.failed(ids === undefined ? CLOSED : TOO_MANY, false);
         continue;
       }
       this.#waiters.set(id, waiter);
@@ -213,10 +219,12 @@ export type LoadEnd =
   | { readonly kind: 'absent'; readonly id: number; readonly forMs: number }
   /** Unknown: the requests look again. */
   | { readonly kind: 'again'; readonly id: number }
-  | { readonly kind: 'failed'; readonly id: number; readonly why: string };
+  | { readonly kind: 'failed'; readonly id: number; readonly why: string }
+  /** The same, but a read is a miss. */
+  | { readonly kind: 'unknown'; readonly id: number; readonly why: string };
 
 // LoadResult::Kind of native/process/load_table.h.
-const END_KINDS = { value: 1, absent: 2, again: 3, failed: 4 } as const;
+const END_KINDS = { value: 1, absent: 2, again: 3, failed: 4, unknown: 5 } as const;
 
 /**
  * The loader's side: takes the loads of all threads and ends them. Loads that it has when it is detached, or when its
@@ -260,7 +268,7 @@ export class Loader implements Looker {
     for (const end of ends) {
       rows.push(end.id, END_KINDS[end.kind]);
       if (end.kind === 'value') rows.push(end.value, end.codec, end.clientFlags, end.expiresWallMs);
-      else if (end.kind === 'failed') rows.push(end.why, 0, 0, 0);
+      else if (end.kind === 'failed' || end.kind === 'unknown') rows.push(end.why, 0, 0, 0);
       else rows.push(undefined, 0, 0, end.kind === 'absent' ? end.forMs : 0);
     }
     this.#handle.finishLoads(rows);

@@ -269,7 +269,8 @@ export interface LoadHandle extends NativeHandle {
   /** `onlyFreeRoom`: nothing is evicted for the values; one without room is not stored, and its load ends well. */
   beginLoads(keys: readonly NativeKey[], onlyFreeRoom?: boolean): number[] | undefined;
   leaveLoads(ids: readonly number[]): void;
-  takeEndedLoads(): (number | string | undefined)[] | undefined;
+  /** Three to each: its id, why it has failed, and whether a read is a miss then. */
+  takeEndedLoads(): (number | string | boolean | undefined)[] | undefined;
   /** As `get`; false with Code.notResident if only the database knows whether there is a value. */
   getThrough(key: NativeKey): unknown;
   failLoads(why: string): void;

@@ -100,8 +100,8 @@ function writerOptions(
 }
 
 /** How values are loaded. */
-export function limitsOf({ timeout, negativeTtl }: ResolvedLoadsOptions): LoadLimits {
-  return { timeoutMs: timeout, negativeMs: negativeTtl };
+export function limitsOf({ timeout, negativeTtl, onFailure }: ResolvedLoadsOptions): LoadLimits {
+  return { timeoutMs: timeout, negativeMs: negativeTtl, failsAsMiss: onFailure === 'miss' };
 }
 
 function keeperOptions(log: ResolvedLogOptions, store: ResolvedStoreOptions | undefined): KeeperOptions {

@@ -93,10 +93,11 @@ Napi::Value TakeEndedLoads(const Napi::CallbackInfo& info) {
   if (seat == nullptr) return env.Undefined();
   LoadSeat::Ended ended[kRowsPerCall];
   const size_t count = seat->TakeEnded(ended, kRowsPerCall);
-  Napi::Array rows = Napi::Array::New(env, 2 * count);
+  Napi::Array rows = Napi::Array::New(env, 3 * count);
   for (uint32_t i = 0; i < count; i++) {
-    rows.Set(2 * i, static_cast<double>(ended[i].id));
-    if (ended[i].why != nullptr) rows.Set(2 * i + 1, *ended[i].why);
+    rows.Set(3 * i, static_cast<double>(ended[i].id));
+    if (ended[i].why != nullptr) rows.Set(3 * i + 1, *ended[i].why);
+    rows.Set(3 * i + 2, ended[i].is_unknown);
   }
   return rows;
 }
@@ -193,6 +194,7 @@ void FinishLoads(const Napi::CallbackInfo& info) {
         result->absent_ms = NumberOr(field(5), 0);
         break;
       case LoadResult::Kind::kFailed:
+      case LoadResult::Kind::kUnknown:
         reasons[i] = StringOf(field(2));
         result->why = reasons[i];
         break;

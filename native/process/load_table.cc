@@ -23,14 +23,14 @@ struct LoadWaiter {
 
 // Guarded by the table's lock, except `key`, which never changes, and `ticket`, see fill_watch.h.
 struct KeyLoad {
-  enum class State : uint8_t { kStarting, kQueued, kTaken, kLoaded, kFailed };
+  enum class State : uint8_t { kStarting, kQueued, kTaken, kLoaded, kFailed, kUnknown };
   bool has_ended() const { return state >= State::kLoaded; }
 
   std::string key;
   uint64_t hash = 0;
   FillTicket ticket;
   State state = State::kStarting;
-  std::shared_ptr<const std::string> why;  // of kFailed
+  std::shared_ptr<const std::string> why;  // of kFailed and kUnknown
   // True: found by its key, and open to new waiters. False once it is voided or has ended.
   bool is_listed = false;
   // True: only waiters of kFreeRoom want it. Written under the lock, read by the thread that stores the value.
@@ -261,6 +261,11 @@ bool LoadTable::End(KeyLoad* load, Load result, const std::shared_ptr<const std:
   return Tell(load, result, why);
 }
 
+static KeyLoad::State EndOf(ReadThrough::Load result) {
+  if (result == ReadThrough::Load::kUnknown) return KeyLoad::State::kUnknown;
+  return result == ReadThrough::Load::kLoaded ? KeyLoad::State::kLoaded : KeyLoad::State::kFailed;
+}
+
 bool LoadTable::Tell(KeyLoad* load, Load result, const std::shared_ptr<const std::string>& why) {
   bool wakes_sessions = false;
   bool is_last = false;
@@ -272,9 +277,9 @@ bool LoadTable::Tell(KeyLoad* load, Load result, const std::shared_ptr<const std
         UnlistLocked(load);
         (load->all_previous != nullptr ? load->all_previous->all_next : all_) = load->all_next;
         if (load->all_next != nullptr) load->all_next->all_previous = load->all_previous;
-        load->state = result == Load::kLoaded ? KeyLoad::State::kLoaded : KeyLoad::State::kFailed;
+        load->state = EndOf(result);
         load->why = why;
-        if (result == Load::kFailed) failed_count_.fetch_add(1, std::memory_order_relaxed);
+        if (result != Load::kLoaded) failed_count_.fetch_add(1, std::memory_order_relaxed);
       }
       while (load->first != nullptr && !wakes.full()) {
         LoadWaiter* waiter = load->first;
@@ -315,6 +320,8 @@ ReadThrough::Load LoadTable::Poll(uint64_t load) {
       return Load::kLoaded;
     case KeyLoad::State::kFailed:
       return Load::kFailed;
+    case KeyLoad::State::kUnknown:
+      return Load::kUnknown;
     default:
       return Load::kPending;
   }
@@ -404,7 +411,7 @@ size_t LoadSeat::TakeEnded(Ended* ended, size_t count) {
     while (taken_count < count && taken_count < kEndedPerHold && ended_head_ != nullptr) {
       LoadWaiter* waiter = ended_head_;
       Unlink(waiter, &ended_head_, &ended_tail_);
-      ended[taken_count++] = {waiter->id, waiter->load->why};
+      ended[taken_count++] = {waiter->id, waiter->load->why, waiter->load->state == KeyLoad::State::kUnknown};
     }
   }
   for (size_t i = 0; i < taken_count; ++i) Leave(ended[i].id);
@@ -474,7 +481,9 @@ size_t Loader::Drain(LoadTask* tasks, size_t count) {
 
 std::shared_ptr<const std::string> Loader::Store(KeyLoad* load, const LoadResult& result, const Now& now) {
   if (result.kind == LoadResult::Kind::kAgain) return nullptr;
-  if (result.kind == LoadResult::Kind::kFailed) return Sentence(result.why);
+  if (result.kind == LoadResult::Kind::kFailed || result.kind == LoadResult::Kind::kUnknown) {
+    return Sentence(result.why);
+  }
   // A row that has expired is as good as none.
   const bool is_expired = result.expires_ms != kNeverExpires && result.expires_ms <= now.boot_ms;
   if (result.kind == LoadResult::Kind::kAbsent || is_expired) {
@@ -503,7 +512,8 @@ void Loader::End(const LoadResult* results, size_t count, const Now& now) {
     KeyLoad* load = found->second;
     taken_.erase(found);
     const std::shared_ptr<const std::string> why = Store(load, results[i], now);
-    const auto result = why == nullptr ? ReadThrough::Load::kLoaded : ReadThrough::Load::kFailed;
+    auto result = why == nullptr ? ReadThrough::Load::kLoaded : ReadThrough::Load::kFailed;
+    if (results[i].kind == LoadResult::Kind::kUnknown) result = ReadThrough::Load::kUnknown;
     if (table_->End(load, result, why)) wakes_sessions = true;
   }
   if (wakes_sessions) table_->WakeAll();

@@ -171,6 +171,7 @@ class LoadSeat {
   struct Ended {
     uint64_t id = 0;
     std::shared_ptr<const std::string> why;  // null: loaded
+    bool is_unknown = false;                 // a read is a miss
   };
   // Takes loads that have ended, oldest first, at most `count` and at most kEndedPerHold; 0: there is no more.
   [[nodiscard]] size_t TakeEnded(Ended* ended, size_t count);
@@ -198,10 +199,11 @@ struct LoadTask {
 // How a load ends.
 struct LoadResult {
   enum class Kind : uint8_t {
-    kValue = 1,   // `value` and the fields behind it
-    kAbsent = 2,  // neither the log nor the database has a value; `absent_ms`
-    kAgain = 3,   // the loader does not know: the waiters execute their requests again
-    kFailed = 4,  // `why`
+    kValue = 1,    // `value` and the fields behind it
+    kAbsent = 2,   // neither the log nor the database has a value; `absent_ms`
+    kAgain = 3,    // the loader does not know: the waiters execute their requests again
+    kFailed = 4,   // `why`
+    kUnknown = 5,  // `why`: it is a miss for reads
   };
   uint64_t id = 0;
   Kind kind = Kind::kAgain;

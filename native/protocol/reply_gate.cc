@@ -109,6 +109,7 @@ bool ReplyGate::ParkForRoom() {
 bool ReplyGate::ParkForLoad(std::string_view key, const Now& now, Reply* reply) {
   ReadThrough* loads = service_->loads();
   *reply = Reply::kNotResident;
+  is_unknown_ = false;
   if (loads == nullptr) return false;
   for (;;) {
     const bool is_new = !AwaitsLoad(loads, key);
@@ -118,6 +119,10 @@ bool ReplyGate::ParkForLoad(std::string_view key, const Now& now, Reply* reply) 
         return true;
       case ReadThrough::Load::kFailed:
         *reply = load_ == 0 ? Reply::kTooManyLoads : Reply::kLoadFailed;
+        return RefuseForLoad();
+      case ReadThrough::Load::kUnknown:
+        *reply = Reply::kLoadFailed;
+        is_unknown_ = true;
         return RefuseForLoad();
       case ReadThrough::Load::kLoaded:
         // The value has left memory again, or a write and a removal have overtaken it.

@@ -117,8 +117,11 @@ class ReplyGate {
   // there is room. False: refuse the request.
   bool ParkForRoom();
   // The store has answered kNotResident to a request for this key, which has changed nothing. True: the session is
-  // parked until a load of the key has ended. False: refuse the request with `*reply`.
+  // parked until a load of the key has ended. False: refuse the request with `*reply`; if is_unknown(), and the request
+  // only reads, it may be answered with a miss instead.
   bool ParkForLoad(std::string_view key, const Now& now, Reply* reply);
+  // The last ParkForLoad() has found that the backend did not answer.
+  bool is_unknown() const { return is_unknown_; }
   // Waits for the load of a key, and begins one if the session waits for none. kPending: the session is parked. kFailed
   // without a load: there are too many. A load that has ended is kept to the end of the call, or up to EndLoad().
   ReadThrough::Load AwaitLoad(ReadThrough* loads, std::string_view key, const Now& now);
@@ -168,6 +171,7 @@ class ReplyGate {
   std::string load_key_;
   uint32_t load_tries_ = 0;  // loads of load_key_ that have ended
   bool is_parked_for_load_ = false;
+  bool is_unknown_ = false;
   bool is_parked_for_room_ = false;
 
   // Of the call in progress.

@@ -36,6 +36,7 @@ Why Park(std::string_view ticket, Service* service, ReplyGate* gate, const Now& 
     case ReadThrough::Load::kPending:
       return Why::kParked;
     case ReadThrough::Load::kFailed:
+    case ReadThrough::Load::kUnknown:
       gate->sink()->Append(TextOf(Reply::kNoTickets));
       return Why::kDone;
     case ReadThrough::Load::kLoaded:

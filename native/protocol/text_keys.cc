@@ -81,8 +81,12 @@ Progress TextDialect::FlushGroup(Progress done) {
           PrefetchGroup(i + 1, count);
           return StopGroup(i, Why::kParked);
         }
-        Append(reply);
-        told = Told::kRefused;
+        if (gate_->is_unknown() && requests[i].verb == Verb::kGet) {
+          told = Told::kYes;
+        } else {
+          Append(reply);
+          told = Told::kRefused;
+        }
       }
       if (told == Told::kRefused) [[unlikely]] {
         keys_refused_ = true;

@@ -3,7 +3,7 @@
 //
 //   Begin(key) -> load     joins a load of that key that is under way, or begins one
 //   Prefetch(key)          begins a load for which the caller does not wait; a later Begin() joins it
-//   Poll(load)             kPending until the front is woken; then kLoaded or kFailed
+//   Poll(load)             kPending until the front is woken; then how the load has ended
 //   Leave(load)            exactly once per load, in any state: the request has its answer, or its client is gone
 //
 // Thread safety: any thread may call any method. The implementation wakes the wakers after a load has ended, never
@@ -26,6 +26,8 @@ class ReadThrough {
     kPending,
     kLoaded,  // the store has the value, if there is one: execute the request again
     kFailed,  // the request is to be refused
+    // The backend did not answer, and the cache's options say that a read is a miss then. Other requests are refused.
+    kUnknown,
   };
   virtual ~ReadThrough() = default;
   // Never 0 for a load; 0: there are too many, the request is to be refused.

@@ -70,7 +70,7 @@ const flags: readonly Flagged[] = [
     'ackTimeout',
     'retainBehind',
   ]),
-  ...of(LOADS_OPTIONS, 'loads.', ['timeout', 'negativeTtl']),
+  ...of(LOADS_OPTIONS, 'loads.', ['timeout', 'negativeTtl', 'onFailure']),
   ...of(CACHE_OPTIONS, '', ['warmUp']),
   ...of({ allowOpen: ALLOW_OPEN }, '', ['allowOpen']),
 ];

@@ -52,9 +52,9 @@ export class Through {
     for (let tries = 0; missing.length > 0; tries++) {
       const what = `Cannot fetch ${show(missing[0])}`;
       if (tries === LOAD_TRIES_MAX) throw loadError(what, missing[0]!, 'it has left memory again');
-      await this.#loads.load(what, missing, { timeoutMs, signal: wants.signal });
+      const unknown = await this.#loads.load(what, missing, { timeoutMs, signal: wants.signal });
       if (timeoutMs > 0) timeoutMs = Math.max(1, Math.ceil(wants.timeoutMs - (performance.now() - startMs)));
-      missing = missing.filter((key) => this.#isElsewhere(key));
+      missing = missing.filter((key) => !unknown.has(key) && this.#isElsewhere(key));
     }
     return { ...wants, timeoutMs };
   }

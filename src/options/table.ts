@@ -32,6 +32,7 @@ import * as ofRules from './rules.ts';
 import type {
   AckLevel,
   CacheOptions,
+  LoadFailure,
   LoadsOptions,
   PromiseOptions,
   RecoverSource,
@@ -202,6 +203,8 @@ export const WRITE_BACK_OPTIONS = {
   },
 } as const satisfies Rows<WriteBackOptions>;
 
+const loadFailures = kinds.choice<LoadFailure>(['error', 'miss'], 'error');
+
 /** `loads`. */
 export const LOADS_OPTIONS = {
   timeout: {
@@ -226,6 +229,16 @@ export const LOADS_OPTIONS = {
       doc: 'how long a key without a row is known to be absent',
       read: (text) => (/^\d+$/.test(text) ? undefined : text),
       expected: 'a time with its unit, such as "1s"',
+    },
+  },
+  onFailure: {
+    check: loadFailures,
+    default: "'error'",
+    doc: "what a read is while the database does not answer: `'error'`, or `'miss'`, with which `fetch` calls its loader",
+    flag: {
+      names: '--load-failure <answer>',
+      default: 'error',
+      doc: 'the reply to a `get` while the database does not answer: `error`, or `miss`',
     },
   },
 } as const satisfies Rows<LoadsOptions>;
@@ -525,7 +538,7 @@ export const CACHE_OPTIONS = {
   loads: {
     check: (given, name, usableMemory) => checkAll(LOADS_OPTIONS, name, given as LoadsOptions, usableMemory),
     default: '',
-    doc: "`{ timeout: '5s', negativeTtl: '1s' }`: how values are loaded from the database",
+    doc: "`{ timeout: '5s', negativeTtl: '1s', onFailure: 'error' }`: how values are loaded from the database",
     ofStore: true,
   },
   warmUp: {

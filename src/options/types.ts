@@ -229,7 +229,14 @@ export interface LoadsOptions {
   timeout?: Duration;
   /** How long a key without a row is known to be absent: at least a second, and an hour at most. Default 1 s. */
   negativeTtl?: Duration;
+  /**
+   * What a read is whose value is in the database only, while the database does not answer: `'error'` (default), or
+   * `'miss'`, with which `fetch` calls its loader. Requests that depend on the value and change it are errors.
+   */
+  onFailure?: LoadFailure;
 }
+
+export type LoadFailure = 'error' | 'miss';
 
 /** When the log is synced to the disk; an interval is from 1 ms to an hour. */
 export type SyncOption = 'always' | 'none' | `${number}ms` | `${number}s` | `${number}m` | `${number}h`;
@@ -475,6 +482,7 @@ export interface ResolvedWarmUpOptions {
 export interface ResolvedLoadsOptions {
   readonly timeout: number;
   readonly negativeTtl: number;
+  readonly onFailure: LoadFailure;
 }
 
 export interface ResolvedWriteBackOptions {

@@ -141,3 +141,9 @@ function decodeValue(block: Block, row: number, pieces: readonly Buffer[], raw: 
   if (isOwn && codec === Codec.raw && raw === 'buffer') return bytes;
   return decode(codec, bytes, start, end, raw, block.clientFlags(row));
 }
+
+/** What a reading function makes of a key without a value. */
+export function missOf(read: Read): unknown {
+  if (read === readFound) return false;
+  return read === readRemaining ? 0 : undefined;
+}

@@ -14,7 +14,7 @@ import type { Block } from '../request/batch.ts';
 import { bytesOf } from '../request/codec.ts';
 import type { Batch, Call, Failure, Router } from '../router/index.ts';
 import type { StoredWaits } from '../stored-waits.ts';
-import type { Read } from './answers.ts';
+import { missOf, type Read } from './answers.ts';
 import { Reload, type Repeat } from './reload.ts';
 
 /** The parts of a call besides its keys. */
@@ -125,6 +125,9 @@ export abstract class AnyCall implements Call, Waiter {
 
   /** The value that a request needs was not loaded: the request was not done. */
   abstract notLoaded(position: number, error: CairnError): void;
+
+  /** The value that a read needs is unknown, and that is a miss. */
+  abstract missed(position: number): void;
 
   /** Some of its versions are not in the log yet. */
   protected get isHeld(): boolean {
@@ -239,6 +242,11 @@ export class OneCall extends AnyCall {
     this.rejectWith(error);
   }
 
+  override missed(): void {
+    this.#value = missOf(this.read);
+    this.finish();
+  }
+
   protected override notStored(_position: number, error: CairnError): void {
     this.rejectWith(error);
   }
@@ -279,6 +287,12 @@ export class ManyCall extends AnyCall {
 
   override notLoaded(position: number, error: CairnError): void {
     this.refuse(position, error);
+  }
+
+  override missed(position: number): void {
+    this.#values[position] = missOf(this.read);
+    this.#missing--;
+    if (!this.isHeld) this.finish();
   }
 
   // The others go on: each entry counts by itself.

@@ -4,7 +4,7 @@
  */
 import { type Loads, type LoadWaiter, loadError } from '../loads.ts';
 import type { Key } from '../request/arguments.ts';
-import type { RequestFields, Verb } from '../request/batch.ts';
+import { type RequestFields, Verb } from '../request/batch.ts';
 import { bytesOf, type Encoded } from '../request/codec.ts';
 import type { Router } from '../router/index.ts';
 import type { AnyCall } from './call.ts';
@@ -22,6 +22,9 @@ export interface Repeat {
 export function keptValue({ payload, codec }: Encoded): Encoded {
   return { payload: typeof payload === 'string' ? payload : Uint8Array.from(payload), codec };
 }
+
+/** Verbs that change nothing: they may be misses. */
+const READS: ReadonlySet<Verb> = new Set([Verb.get, Verb.peek, Verb.has]);
 
 /** One request that waits for loads of its key. */
 export class Reload implements LoadWaiter {
@@ -64,15 +67,20 @@ export class Reload implements LoadWaiter {
       if (value === undefined) router.append(this.#call, this.#position, verb, fields);
       else router.appendValue(this.#call, this.#position, verb, value, fields);
     } catch {
-      this.failed('there is no memory for the request');
+      this.failed('there is no memory for the request', false);
       return;
     }
     // The place is that of the request again.
     router.left(0, this.#bytes);
   }
 
-  failed(why: string): void {
+  failed(why: string, isUnknown: boolean): void {
     this.isWaiting = false;
+    if (isUnknown && READS.has(this.#repeat.verb)) {
+      this.#call.missed(this.#position);
+      this.#repeat.router.left(1, this.#bytes);
+      return;
+    }
     const error = loadError(`Cannot ${this.#call.describe(this.#position)}`, this.key, why);
     this.#call.notLoaded(this.#position, error);
     this.#repeat.router.left(1, this.#bytes);

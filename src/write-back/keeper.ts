@@ -190,13 +190,18 @@ export class WriteBackKeeper implements WriteBackActions {
       handle: this.#handle,
       rules: RuleSet.from(this.#options.options.rules),
       drain: () => this.drain(),
-      load: (key) => Loads.of(this.#handle)!.load('Cannot try a dead letter again', [key]),
+      load: (key) => this.#load(key),
       wallMs: () => systemClock.wallMs(),
     });
     // One after another: the handle watches the keys of one of them.
     const retried = this.#retrying.then(() => retry.run(ids));
     this.#retrying = retried.catch(() => {});
     return retried;
+  }
+
+  async #load(key: Buffer): Promise<void> {
+    const unknown = await Loads.of(this.#handle)!.load('Cannot try a dead letter again', [key]);
+    if (unknown.size > 0) throw new CairnError('ERR_NOT_RESIDENT', 'the database did not answer for the value');
   }
 
   /** The thread that writes, if there is one: for tests. */

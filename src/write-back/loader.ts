@@ -14,7 +14,8 @@
  * writer is told; or a standby that lags has answered. Then the database is asked again, as long as a load may take. So
  * it is for a row that has expired while its touch is on the way to the database.
  *
- * While the database does not answer, loads are refused at once: circuit.ts.
+ * While the database does not answer, loads are refused at once: circuit.ts. A load that is refused is an error for the
+ * request, or, by an option, a miss for a request that only reads.
  */
 import type { Backend, Cursor, Loaded, RowValue } from '../backend/index.ts';
 import { reasonOf } from '../errors.ts';
@@ -41,6 +42,8 @@ export interface LoadLimits {
   readonly timeoutMs: number;
   /** How long a key without a row is known to be absent, in milliseconds; at least a second. */
   readonly negativeMs: number;
+  /** While the database does not answer, reads are misses; otherwise they are errors, as all other requests are. */
+  readonly failsAsMiss: boolean;
 }
 
 /** What the loader tells; called synchronously, must not throw. */
@@ -131,7 +134,8 @@ export class LoaderService {
 
   #refuse(loads: readonly PendingLoad[], why: string): void {
     this.#on.failed(new Error(why));
-    this.#loader.finish(loads.map(({ id }) => ({ kind: 'failed', id, why })));
+    const kind = this.#limits.failsAsMiss ? 'unknown' : 'failed';
+    this.#loader.finish(loads.map(({ id }) => ({ kind, id, why })));
   }
 
   // Ends the loads of keys that the database does not have yet, and of those that it never has; returns the others.

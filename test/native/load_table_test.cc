@@ -279,6 +279,23 @@ TEST_F(LoadTableAbsenceTest, ARowThatHasExpiredIsAsGoodAsNone) {
   EXPECT_EQ(backed.Get("a").value, "1");
 }
 
+TEST_F(LoadTableTest, AnUnknownValueIsToldApartFromAFailure) {
+  auto loader = NewLoader();
+  LoadSeat seat(&table, seat_bell);
+  const uint64_t load = Begin("a");
+  static_cast<void>(seat.Begin("a", store.now()));
+  Drain(loader.get());
+  End(loader.get(), Of("a", Kind::kUnknown, "the database is down"));
+  EXPECT_TRUE(table.Poll(load) == Load::kUnknown);
+  table.Leave(load);
+  LoadSeat::Ended ended[2];
+  ASSERT_EQ(seat.TakeEnded(ended, 2), 1u);
+  EXPECT_TRUE(ended[0].is_unknown);
+  EXPECT_EQ(*ended[0].why, "the database is down");
+  EXPECT_EQ(table.failed_count(), 1u);
+  EXPECT_FALSE(store.Has("a"));
+}
+
 TEST_F(LoadTableTest, AFailureIsToldWithItsReason) {
   auto loader = NewLoader();
   LoadSeat seat(&table, seat_bell);

@@ -97,6 +97,7 @@ class LengthDialect final : public Dialect {
             gate_->sink()->Append("P");
             break;
           case ReadThrough::Load::kFailed:
+          case ReadThrough::Load::kUnknown:
             gate_->sink()->Append("F");
         }
         gate_->EndLoad();

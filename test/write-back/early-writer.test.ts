@@ -46,7 +46,7 @@ beforeEach(() => {
       get dropsRefused() {
         return mode.dropsRefused;
       },
-      loads: { timeoutMs: 1000, negativeMs: 1000 },
+      loads: { timeoutMs: 1000, negativeMs: 1000, failsAsMiss: false },
       warmUp: undefined,
     },
     clock,

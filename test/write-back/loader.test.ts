@@ -56,7 +56,7 @@ class World {
       },
       stubs: undefined,
       rules: undefined,
-      limits: { timeoutMs: TIMEOUT_MS, negativeMs: 5000 },
+      limits: { timeoutMs: TIMEOUT_MS, negativeMs: 5000, failsAsMiss: false },
       clock: this.clock,
       random: () => 0,
       on: { asked() {}, failed() {}, opened: () => void this.opened++ },
