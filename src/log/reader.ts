@@ -61,6 +61,11 @@ export class LogReader {
     }
   }
 
+  /** Behind the last entry, whether it can be read yet or not. */
+  get end(): Position {
+    return this.#watermark.end;
+  }
+
   /** Reading may begin here and later: the log is truncated up to this position. */
   get oldestReadable(): Position {
     try {

@@ -8,9 +8,11 @@
  * the epoch in which the cache was opened.
  */
 import type { DeadLetter } from '../backend/index.ts';
+import { reasonOf } from '../errors.ts';
 import { type LogEntry, LogReader, later, type Position } from '../log/index.ts';
 import type { BackedHandle } from '../native.ts';
 import type { LogFiles } from '../scribe/index.ts';
+import { RefusedChanges } from './refused-changes.ts';
 
 /** Bits of a version below its epoch. */
 const VERSION_COUNTER_BITS = 32n;
@@ -45,7 +47,8 @@ export class StoredMarks implements WriterMarks {
   readonly #handle: BackedHandle;
   readonly #dropsRefused: boolean;
   /** Refused changes of batches that no mark tells of yet. */
-  #refused: DeadLetter[] = [];
+  #refused: { readonly key: Buffer; readonly version: bigint }[];
+  readonly #kept: RefusedChanges;
   #haveRecovered = false;
 
   /**
@@ -57,6 +60,10 @@ export class StoredMarks implements WriterMarks {
     this.openedAt = files.openedAt;
     this.#reader = new LogReader(files);
     this.#handle = handle;
+    this.#kept = new RefusedChanges(files.directory, this.#reader);
+    this.#refused = [...this.#kept.all];
+    // Those that are owed to the database by what the log knows leave memory once more when it has them.
+    for (const { key, version } of this.#refused) handle.dropStored(key, version);
   }
 
   collect(entry: LogEntry, versions: Versions | undefined): Versions | undefined {
@@ -73,7 +80,19 @@ export class StoredMarks implements WriterMarks {
   refuse(letter: DeadLetter, ofSome = false): void {
     const { change, error } = letter;
     this.#handle.refuseStored(change.key, change.version, error.message, ofSome);
-    if (this.#dropsRefused) this.#refused.push(letter);
+    if (!this.#dropsRefused) return;
+    const { key, version } = change;
+    this.#refused.push({ key, version });
+    this.#keep(key, version);
+  }
+
+  // A disk that is full costs this alone: after a crash the cache has the refused value until it is written anew.
+  #keep(key: Buffer, version: bigint): void {
+    try {
+      this.#kept.add(key, version);
+    } catch (error) {
+      process.emitWarning(`A refused change may come back after a crash: ${reasonOf(error)}`, 'CairnWarning');
+    }
   }
 
   raise(versions: Versions): void {
@@ -81,7 +100,7 @@ export class StoredMarks implements WriterMarks {
     this.#refused = [];
     this.#handle.markStored(versions);
     // Behind the mark: before, they are owed to the database. And before callers are told.
-    for (const { change } of refused) this.#handle.dropStored(change.key, change.version);
+    for (const { key, version } of refused) this.#handle.dropStored(key, version);
     this.#handle.tellStored();
   }
 

@@ -2,6 +2,7 @@
 // when the database refuses a change, confirms nothing, or the cache ends. The database is LMDB, in the test's own
 // thread where the test holds its calls back.
 
+import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Backend, type Cache, type CacheOptions, type CairnError, serve } from '../../src/index.ts';
@@ -302,6 +303,33 @@ describe('write-through', () => {
     await expect(bad).rejects.toEqual(withCode('ERR_DEAD_LETTER'));
     expect(cache.get('a')).toBeUndefined();
     expect(await cache.promises.get('a')).toBeUndefined();
+  });
+
+  test('a refused value does not come back with the log after a crash', async () => {
+    const library = new URL('../../dist/index.js', import.meta.url).href;
+    const options = { data, store: LMDB_MODULE, mode: 'write-through' };
+    const crash = (body: string): string => {
+      const program = `import { Cache } from ${JSON.stringify(library)};
+        const cache = await Cache.open(${JSON.stringify(options)});
+        ${body}
+        process.kill(process.pid, 'SIGKILL');`;
+      const args = ['--input-type=module', '--eval', program];
+      const { signal, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 60_000 });
+      expect(signal, stderr).toBe('SIGKILL');
+      return stdout;
+    };
+    const said = crash(`await cache.promises.set('a', '1');
+      await cache.promises.set('a', 'poison').catch(({ code }) => console.log(code));
+      await cache.promises.set('new', 'poison').catch(({ code }) => console.log(code));
+      await cache.promises.set('b', '2');`);
+    expect(said).toBe('ERR_DEAD_LETTER\nERR_DEAD_LETTER\n');
+    // Once more, with a log whose cursor knows that the database has all of it.
+    crash('await cache.drain();');
+    const cache = await through();
+    await cache.drain();
+    for (let value: unknown = POISON; value !== '1'; ) value = await cache.promises.get('a');
+    expect(await cache.promises.get('new')).toBeUndefined();
+    expect(await cache.promises.get('b')).toBe('2');
   });
 
   test('a newer write of the key stays', async () => {
