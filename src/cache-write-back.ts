@@ -24,7 +24,7 @@ export interface DrainOptions {
   timeout?: Duration;
   /**
    * Waits for the changes of these keys only, which are written at once. Rejects as a change at the level `stored`
-   * does: with `ERR_DEAD_LETTER` if the database has refused the newest change of a key for good.
+   * does: with `ERR_DEAD_LETTER` if the database refuses a change for good that it waits for.
    */
   keys?: Iterable<Key>;
 }

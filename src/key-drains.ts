@@ -11,6 +11,8 @@ interface NewestChange {
   readonly key: Key;
   readonly shard: number;
   readonly version: bigint;
+  /** A dead letter of it has at least this version. */
+  readonly valueVersion: bigint;
 }
 
 /** Those of one handle. */
@@ -29,12 +31,11 @@ export class KeyDrains {
    */
   drain(keys: readonly Key[], signal?: AbortSignal): Promise<void> {
     const owed: NewestChange[] = [];
-    let before: CairnError | undefined;
     for (const given of keys) {
       const [key, isOwed] = this.#isOwed(given);
-      const change = { key, shard: Number(words[Word.place]), version: words[Word.version]! };
-      if (isOwed) owed.push(change);
-      else before ??= this.#refusalOf(change);
+      if (!isOwed) continue;
+      const [shard, version, valueVersion] = [words[Word.place]!, words[Word.version]!, words[Word.number]!];
+      owed.push({ key, shard: Number(shard), version, valueVersion });
     }
     // Of a shard the earliest is tested first.
     owed.sort((a, b) => (a.version < b.version ? -1 : 1));
@@ -48,7 +49,6 @@ export class KeyDrains {
       signal?.removeEventListener('abort', end);
       const failed = settled.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined;
       if (failed !== undefined) throw failed.reason;
-      if (before !== undefined) throw before;
     });
   }
 
@@ -65,16 +65,15 @@ export class KeyDrains {
     return [key, isOwed];
   }
 
-  // Of a change from before. The entry may also be a row that was loaded, whose version no mark will pass.
-  #refusalOf({ key, shard, version }: NewestChange): CairnError | undefined {
-    const outcome = version === 0n ? undefined : this.#handle.storedOutcome(shard, key, version);
-    return typeof outcome === 'string' ? inWords(key, refused(outcome)) : undefined;
-  }
-
-  #stored(waits: StoredWaits, { key, shard, version }: NewestChange): Promise<void> {
+  #stored(waits: StoredWaits, { key, shard, version, valueVersion }: NewestChange): Promise<void> {
     return new Promise((resolve, reject) => {
       waits.hold(shard, version, key, {
-        committed: resolve,
+        committed: () => {
+          // The version that was waited for may be that of another key's touch.
+          const reason = this.#handle.refusedSince(shard, key, valueVersion);
+          if (reason === undefined) resolve();
+          else reject(inWords(key, refused(reason)));
+        },
         uncommitted: (why) => reject(inWords(key, why)),
       });
     });

@@ -183,7 +183,7 @@ export interface BackedHandle extends FeedHandle {
   revive(record: Uint8Array, newestVersion: bigint): Code;
   /**
    * Whether the database does not have all changes of a key yet. `Word.place`: its shard; `Word.version`: the version
-   * to wait for, 0: none.
+   * to wait for; `Word.number`: the least version that its newest dead letter would have.
    */
   lastChangeOf(key: NativeKey): boolean | Code;
   /** How much is taken of the memory for keys that the database does not have yet, from 0 to 1. */
@@ -253,6 +253,7 @@ export interface FeedHandle extends NativeHandle {
   takeWanted(): boolean;
   wantStored(shard: number, version: bigint): void;
   storedOutcome(shard: number, key: NativeKey, version: bigint): number | string;
+  refusedSince(shard: number, key: NativeKey, version: bigint): string | undefined;
   storedHealth(): StoredHealth;
   epoch(): number;
 }

@@ -46,19 +46,21 @@ Napi::Value Revive(const Napi::CallbackInfo& info) {
   return CodeNumber(env, CodeOf(handle->store->Revive(record, newest, handle->instance->ReadBothClocks())));
 }
 
-// lastChangeOf(key): whether the backend does not have all changes of the key yet. The words say its shard (kPlace) and
-// the version to wait for (kVersion; 0: none). A code: what is wrong with the key, or the handle.
+// lastChangeOf(key): whether the backend does not have all changes of the key yet. The words say its shard (kPlace),
+// the version to wait for (kVersion), and the least one that its newest dead letter would have (kNumber). A code: what
+// is wrong with the key, or the handle.
 Napi::Value LastChangeOf(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   CacheHandle* handle = HandleOf(info);
   KeyArgument key;
   const Code code = handle->Usable() ? key.Read(env, info[0]) : Code::kClosed;
   if (code != Code::kFound) return CodeNumber(env, code);
-  bool is_owed = false;
-  const uint64_t version = handle->store->LastChangeOf(key.view(), handle->instance->ReadBothClocks(), &is_owed);
+  uint64_t value_version = 0;
+  const uint64_t version = handle->store->LastChangeOf(key.view(), handle->instance->ReadBothClocks(), &value_version);
   handle->environment->Set(Word::kPlace, uint64_t{handle->store->ShardOf(key.view())});
   handle->environment->Set(Word::kVersion, version);
-  return Napi::Boolean::New(env, is_owed);
+  handle->environment->Set(Word::kNumber, value_version);
+  return Napi::Boolean::New(env, version != 0);
 }
 
 // stubShare(): how much of the memory for stubs is taken, from 0 to 1.

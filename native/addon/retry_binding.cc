@@ -30,6 +30,7 @@ class RetryPart final : public HandlePart {
     watched_.push_back(std::make_unique<Watched>());
     Watched* watched = watched_.back().get();
     watched->key = key;
+    watched->ticket.WatchTouches();
     CHECK(store_->BeginFill(watched->key, FillOf::kAnyKey, now, &watched->ticket));
   }
   size_t count() const { return watched_.size(); }
@@ -68,7 +69,7 @@ Napi::Value BeginRetry(const Napi::CallbackInfo& info) {
 }
 
 // A touch finds the value that was there when the watch began: the version is read before the ticket, so that a newer
-// value has another one, or has voided the ticket.
+// value has another one, or has voided the ticket. A touch that comes in between counts as one that came before.
 Status TouchAgain(CacheHandle* handle, std::string_view key, const FillTicket& ticket, uint64_t expires_ms,
                   const Now& now) {
   Scratch scratch;

@@ -160,6 +160,18 @@ Napi::Value StoredOutcome(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, static_cast<double>(outcome));
 }
 
+// refusedSince(shard, key, version): the reason of a dead letter of the key that has at least this version.
+Napi::Value RefusedSince(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  CacheHandle* handle = HandleOf(info);
+  KeyArgument key;
+  std::string reason;
+  if (!handle->Usable() || key.Read(env, info[1]) != Code::kFound) return env.Undefined();
+  const uint32_t shard = ShardNumber(info[0], handle->store);
+  if (!handle->store->stored()->IsRefusedSince(shard, key.view(), VersionOf(info[2]), &reason)) return env.Undefined();
+  return Napi::String::New(env, reason);
+}
+
 Napi::Value StoredHealth(const Napi::CallbackInfo& info) {
   CacheHandle* handle = HandleOf(info);
   const auto health = handle->Usable() ? handle->store->stored()->health() : StoredChanges::Health::kStopped;
@@ -178,6 +190,7 @@ void ExtendHandle(Napi::Env, CacheHandle* handle, Napi::Object object) {
   AddHandleFunction<TakeWanted>(handle, object, "takeWanted");
   AddHandleFunction<WantStored>(handle, object, "wantStored");
   AddHandleFunction<StoredOutcome>(handle, object, "storedOutcome");
+  AddHandleFunction<RefusedSince>(handle, object, "refusedSince");
   AddHandleFunction<StoredHealth>(handle, object, "storedHealth");
 }
 

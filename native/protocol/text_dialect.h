@@ -36,8 +36,9 @@ class TextDialect final : public Dialect {
   void FinishSwallow() override;
 
  private:
-  // The reply behind the block that is thrown away tells of the deletion of a key, which has this version.
-  void RevealDelete(std::string_view key, uint64_t version);
+  // The reply behind the block that is thrown away tells of the deletion of a key. `is_record`: its record has this
+  // version; otherwise it has none, or one up to this version.
+  void RevealDelete(std::string_view key, uint64_t version, bool is_record);
   // Executes one line from `at` on, and for storage commands its block.
   Progress RunLine(const char* at, const char* end);
   Progress RunCommand(const TextRequest& line, const char* at, const char* next);
@@ -133,7 +134,7 @@ class TextDialect final : public Dialect {
   // The reply after the block being discarded.
   Reply swallow_reply_ = Reply::kOk;
   bool swallow_no_reply_ = false;
-  // The deletion that this reply reveals, and its key, which is not in the bytes any more; version 0: none.
+  // The deletion that this reply reveals; version 0: none. Its key, if it has a record, because the bytes are gone.
   uint32_t swallow_shard_ = 0;
   uint64_t swallow_version_ = 0;
   std::string swallow_key_;

@@ -84,7 +84,10 @@ Progress TextDialect::BeginLarge(const TextRequest& line, Request request, const
     return Swallow(BlockBytes(line), Refusal(), line.no_reply, block);
   }
   // The old value is gone, which the reply tells too; its record is the last of its shard at the latest.
-  if (gate_->marks_are_active()) RevealDelete(line.key, store_->LastVersion(store_->ShardOf(line.key)));
+  if (gate_->marks_are_active()) {
+    const uint64_t version = store_->LastChangeOf(line.key, *now_);
+    RevealDelete(line.key, version != 0 ? version : store_->LastVersion(store_->ShardOf(line.key)), version != 0);
+  }
   const Reply reply = status == Status::kNoMemory ? Reply::kNoMemoryToStore : Reply::kTooLarge;
   return Swallow(BlockBytes(line), reply, line.no_reply, block);
 }
@@ -101,7 +104,7 @@ Progress TextDialect::RefuseTooLarge(const TextRequest& line, const char* at, co
       if (gate_->ParkForRoom()) return {at, Why::kParked};
       return Swallow(BlockBytes(line), Refusal(), line.no_reply, block);
     }
-    if (gate_->marks_are_active()) RevealDelete(line.key, outcome.commit_version);
+    if (gate_->marks_are_active()) RevealDelete(line.key, outcome.commit_version, outcome.record_version != 0);
   }
   bench_->counters()->Add(Counter::kTooLarge, 1);
   return Swallow(BlockBytes(line), Reply::kTooLarge, line.no_reply, block);
@@ -163,10 +166,11 @@ Progress TextDialect::Swallow(uint64_t bytes, Reply reply, bool no_reply, const 
   return {block, Why::kDone};
 }
 
-void TextDialect::RevealDelete(std::string_view key, uint64_t version) {
+void TextDialect::RevealDelete(std::string_view key, uint64_t version, bool is_record) {
   swallow_shard_ = store_->ShardOf(key);
   swallow_version_ = version;
-  swallow_key_ = key;
+  // Of other versions the backend may never hear.
+  swallow_key_ = is_record ? key : std::string_view();
 }
 
 void TextDialect::FinishSwallow() {
@@ -174,7 +178,12 @@ void TextDialect::FinishSwallow() {
   if (swallow_no_reply_) return;
   const size_t begin = gate_->sink()->size();
   Append(swallow_reply_);
-  if (version != 0) gate_->SettleChange(begin, swallow_shard_, swallow_key_, version);
+  if (version == 0) return;
+  if (swallow_key_.empty()) {
+    (void)gate_->Settle(begin, swallow_shard_, version, /*may_refuse=*/false);
+  } else {
+    gate_->SettleChange(begin, swallow_shard_, swallow_key_, version);
+  }
 }
 
 }  // namespace cairn

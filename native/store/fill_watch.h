@@ -36,6 +36,8 @@ class FillTicket {
   // True if the key was changed since Begin(); stays true until the next Begin(). A thread that made the change, or saw
   // its end, gets true.
   bool voided() const { return voided_.load(std::memory_order_acquire); }
+  // A touch of the key voids this ticket, too. Called before Begin().
+  void WatchTouches() { watches_touches_ = true; }
 
  private:
   friend class FillWatch;
@@ -43,6 +45,7 @@ class FillTicket {
   FillTicket* next_ = nullptr;
   FillTicket** link_ = nullptr;  // the pointer to this ticket
   bool watched_ = false;
+  bool watches_touches_ = false;
   std::atomic<bool> voided_{false};
 };
 
@@ -87,6 +90,13 @@ class FillWatch {
   void Void(uint64_t hash) {
     for (FillTicket* ticket = heads_[hash % kHeads]; ticket != nullptr; ticket = ticket->next_) {
       if (ticket->hash_ == hash) ticket->voided_.store(true, std::memory_order_release);
+    }
+  }
+
+  // A key with this hash was touched.
+  void VoidTouched(uint64_t hash) {
+    for (FillTicket* ticket = heads_[hash % kHeads]; ticket != nullptr; ticket = ticket->next_) {
+      if (ticket->hash_ == hash && ticket->watches_touches_) ticket->voided_.store(true, std::memory_order_release);
     }
   }
 

@@ -123,7 +123,8 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   // See Store::StubShare().
   double StubShare() const REQUIRES_LOCK(this) { return entries_.debts().StubShare(); }
   // See Store::LastChangeOf().
-  uint64_t LastChangeOf(std::string_view key, uint64_t hash, const Now& now, bool* is_owed) REQUIRES_LOCK(this);
+  uint64_t LastChangeOf(std::string_view key, uint64_t hash, const Now& now, uint64_t* value_version)
+      REQUIRES_LOCK(this);
   Status Revive(const RecordView& record, uint64_t newest_version, uint64_t hash, const Now& now) REQUIRES_LOCK(this);
   // See Store::SettleRecovered().
   void SettleRecovered() REQUIRES_LOCK(this) {

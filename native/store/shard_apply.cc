@@ -225,14 +225,23 @@ bool Shard::StubOf(std::string_view key, uint64_t hash, const Now& now, StubInfo
   return true;
 }
 
-uint64_t Shard::LastChangeOf(std::string_view key, uint64_t hash, const Now& now, bool* is_owed) {
-  *is_owed = false;
+uint64_t Shard::LastChangeOf(std::string_view key, uint64_t hash, const Now& now, uint64_t* value_version) {
   const Ref ref = entries_.Lookup(key, hash, now, Purpose::kOther, StaleIs::kLive).ref;
   if (ref == 0 || IsNegative(At(ref))) return 0;
   const EntryHeader* entry = At(ref);
   const Debts& debts = entries_.debts();
-  *is_owed = IsStub(entry) ? !debts.IsStored(entry) : debts.Owes(entry);
-  if (IsStub(entry) || (entry->flags & kEntryRetimed) == 0) return entry->version;
+  const bool is_stub = IsStub(entry);
+  if (is_stub ? debts.IsStored(entry) : !debts.Owes(entry)) return 0;
+  if (value_version != nullptr) {
+    // A touch has the version of the shard's newest one, at least its own: its own is above the mark.
+    *value_version = debts.stored_mark() + 1;
+    if (!is_stub && debts.OwesValue(entry)) *value_version = entry->version;
+    if (is_stub && KindOfStub(entry) == StubKind::kGone) *value_version = entry->version;
+    if (is_stub && KindOfStub(entry) == StubKind::kValue) {
+      *value_version = std::max(*value_version, debts.InfoOf(entry).value_version);
+    }
+  }
+  if (is_stub || (entry->flags & kEntryRetimed) == 0) return entry->version;
   return std::max(entry->version, debts.newest_touch());
 }
 

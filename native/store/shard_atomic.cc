@@ -39,16 +39,15 @@ Status Shard::PlanAtomic(AtomicRun* run, const Now& now, AtomicOutcome* outcome)
   for (uint32_t i = 0; i < run->count; i++) {
     const AtomicPart& part = run->parts[i];
     Request& request = *part.request;
-    const uint64_t record = AtomicRecordBytes(request);
-    records += record;
-    largest = std::max(largest, record);
     // An entry that has expired or was cleared leaves here, and its stub takes what room it needs before the plan.
     const Found found = entries_.Lookup(request.key, part.hash, now, Purpose::kOther, StaleIs::kLive);
     if (request.fill != nullptr) {
       if (request.fill->voided()) return Status::kExists;
-      // A touch voids no ticket, and counts.
-      if (found.is_live()) request.expires_ms = ExpiresMsOf(At(found.ref));
+      if (found.is_live()) request.fresh_until_ms = FreshUntilOf(At(found.ref));
     }
+    const uint64_t record = AtomicRecordBytes(request);
+    records += record;
+    largest = std::max(largest, record);
     if (request.verb == Verb::kDelete) {
       if (owed_flag_ != 0) stub_bytes += room_.StubChargeFor(request.key);
       continue;

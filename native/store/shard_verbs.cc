@@ -201,6 +201,8 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   outcome->record_version = recorder_.NextVersion();
   recorder_.LeaveEntry(RecordKind::kTouch, ref, outcome->record_version, now);
   if (owed_flag_ != 0) entries_.mutable_debts()->NoteTouch(entry, outcome->record_version);
+  if (!fills_.empty()) [[unlikely]]
+    fills_.VoidTouched(hash);
   outcome->expires_ms = ExpiresMsOf(entry);
   outcome->fresh_until_ms = FreshUntilOf(entry);
   outcome->status = Status::kFound;

@@ -149,8 +149,8 @@ class Store {
   // Executes sets and deletes as one: all of them at one moment, in their order, or none. A thread that sees one of
   // them done sees all of them done, in every call from then on; a call for many keys (ExecuteMany, a walk) is not one
   // moment itself. With a log, its records are in one group of it or in none. Requests with `fill` are changes made
-  // before that are made again: if one of their tickets is void, nothing is done (kExists); the expiry of a present
-  // entry replaces that of the request. REQUIRES: verbs kSet and kDelete, without `compare`, `from_backend` and
+  // before that are made again: if one of their tickets is void, nothing is done (kExists); they keep the end of
+  // freshness of a present entry. REQUIRES: verbs kSet and kDelete, without `compare`, `from_backend` and
   // kKeepExpiry; the bytes of keys and values do not change during the call.
   AtomicOutcome ExecuteAtomic(Request* requests, size_t count, const Now& now);
 
@@ -228,9 +228,9 @@ class Store {
   // How much is taken of the memory for stubs of evicted and deleted entries that are owed, from 0 to 1: of the fullest
   // shard. Near 1, changes are refused with kLogFull until the backend has more of them.
   double StubShare() const;
-  // A version up to which the backend has to come to have all changes of the key; 0: memory knows of none that is owed.
-  // `*is_owed`: the backend does not have all of them. Otherwise the version is that of the entry, which may be a fill.
-  uint64_t LastChangeOf(std::string_view key, const Now& now, bool* is_owed);
+  // A version up to which the backend has to come to have all changes of the key; 0: none is owed. `*value_version`,
+  // where it is not null: its newest dead letter, if there is one by then, has at least this version.
+  uint64_t LastChangeOf(std::string_view key, const Now& now, uint64_t* value_version = nullptr);
   // Puts the value of a kValue stub back, as the log has it in `record` (of which key, value, codec and client flags
   // count): with its version, owed as before, under the stub's expiry, and without a record. The value of an entry that
   // a clear took comes back as a new set, with a record, because its version is below the clear's. kNotFound: the stub

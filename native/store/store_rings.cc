@@ -193,12 +193,12 @@ double Store::StubShare() const {
   return share;
 }
 
-uint64_t Store::LastChangeOf(std::string_view key, const Now& now, bool* is_owed) {
+uint64_t Store::LastChangeOf(std::string_view key, const Now& now, uint64_t* value_version) {
   CheckClock(now);
   Shard* shard = ShardAt(ShardOf(key));
   const uint64_t hash = shard->HashOf(key);
   const ShardHold hold(this, shard);
-  return shard->LastChangeOf(key, hash, now, is_owed);
+  return shard->LastChangeOf(key, hash, now, value_version);
 }
 
 Status Store::Revive(const RecordView& record, uint64_t newest_version, const Now& now) {

@@ -77,4 +77,15 @@ StoredChanges::Outcome StoredChanges::OutcomeOf(uint32_t shard, std::string_view
   return version <= forgotten_[shard] ? Outcome::kUnknown : Outcome::kStored;
 }
 
+bool StoredChanges::IsRefusedSince(uint32_t shard, std::string_view key, uint64_t version, std::string* reason) {
+  if (!has_refused_.load(std::memory_order_seq_cst)) return false;
+  OsLockGuard guard(&lock_);
+  for (const Refused& refused : refused_) {
+    if (refused.shard != shard || refused.version < version || refused.key != key) continue;
+    if (reason != nullptr) *reason = refused.reason;
+    return true;
+  }
+  return false;
+}
+
 }  // namespace cairn

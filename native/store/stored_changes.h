@@ -81,6 +81,8 @@ class StoredChanges {
   };
   // What has become of a change. `reason`, where it is not null: of a dead letter.
   Outcome OutcomeOf(uint32_t shard, std::string_view key, uint64_t version, std::string* reason = nullptr);
+  // Whether a dead letter of the key is known whose version is at least this. `reason`, where it is not null: of it.
+  bool IsRefusedSince(uint32_t shard, std::string_view key, uint64_t version, std::string* reason);
 
  private:
   struct Refused {

@@ -15,7 +15,7 @@
  */
 import type { Worker } from 'node:worker_threads';
 import type { KeptDeadLetter } from '../backend/index.ts';
-import { CairnError } from '../errors.ts';
+import { CairnError, misplaced } from '../errors.ts';
 import { Loads } from '../loads.ts';
 import {
   AtomicBatches,
@@ -181,7 +181,13 @@ export class WriteBackKeeper implements WriteBackActions {
     return (await this.#ask({ kind: 'drop-dead-letters', id: ++this.#ids, ids })) as number;
   }
 
-  retryDeadLetters(ids: readonly bigint[] | 'all'): Promise<readonly RetriedDeadLetter[]> {
+  async retryDeadLetters(ids: readonly bigint[] | 'all'): Promise<readonly RetriedDeadLetter[]> {
+    // A change that is refused once more would be dropped, and be nowhere.
+    if (this.#options.options.dropsRefused) {
+      throw misplaced(
+        "A cache of mode 'write-through' keeps no dead letters: open it with mode: 'write-back' to retry those of before",
+      );
+    }
     const retry = new LetterRetry({
       letters: {
         list: (limit, after = 0n) => this.deadLetters(limit, after),

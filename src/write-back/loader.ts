@@ -128,13 +128,14 @@ export class LoaderService {
       const ask = this.#answerWithoutDatabase(loads);
       if (ask.length === 0) continue;
       if (this.#circuit.admits()) void this.#askDatabase(ask);
-      else this.#refuse(ask, `the database does not answer: ${this.#circuit.why}`);
+      else this.#refuse(ask, `the database does not answer: ${this.#circuit.why}`, true);
     }
   }
 
-  #refuse(loads: readonly PendingLoad[], why: string): void {
+  // `isAway`: the database does not answer. Otherwise it has answered with less than there is.
+  #refuse(loads: readonly PendingLoad[], why: string, isAway: boolean): void {
     this.#on.failed(new Error(why));
-    const kind = this.#limits.failsAsMiss ? 'unknown' : 'failed';
+    const kind = isAway && this.#limits.failsAsMiss ? 'unknown' : 'failed';
     this.#loader.finish(loads.map(({ id }) => ({ kind, id, why })));
   }
 
@@ -185,7 +186,7 @@ export class LoaderService {
       const why = reasonOf(error);
       if (error instanceof Behind) this.#circuit.succeeded();
       else if (this.#circuit.failed(why)) this.#on.opened();
-      if (!this.#isClosed) this.#refuse(loads, why);
+      if (!this.#isClosed) this.#refuse(loads, why, !(error instanceof Behind));
     }
     this.#questions--;
     this.#pump();
@@ -194,7 +195,7 @@ export class LoaderService {
   // Their rows have expired, and will be there again when their touches are written.
   #askAgain(loads: readonly PendingLoad[], begunMs: number): void {
     const leftMs = begunMs + this.#limits.timeoutMs - this.#clock.steadyMs();
-    if (leftMs <= AGAIN_MS) this.#refuse(loads, 'the database does not have its new expiry yet');
+    if (leftMs <= AGAIN_MS) this.#refuse(loads, 'the database does not have its new expiry yet', false);
     else this.#clock.after(AGAIN_MS, () => void (this.#isClosed || this.#askDatabase(loads, begunMs)));
   }
 

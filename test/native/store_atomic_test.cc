@@ -503,13 +503,19 @@ TEST(StoreAtomic, PartsWithTicketsAreDoneUnlessAKeyWasChanged) {
   EXPECT_EQ(store.Get("a").value, "old");
   EXPECT_EQ(store.Get("b").value, "newer");
   end();
+  // A touch voids the tickets that watch for it.
   begin();
-  // A touch voids nothing, and its expiry stays.
   store.Do(TestStore::Make(Verb::kTouch, "a"));
-  requests[0].expires_ms = now.boot_ms + 1000;
+  EXPECT_FALSE(tickets[0].voided());
+  end();
+  tickets[0].WatchTouches();
+  begin();
+  store.Do(TestStore::Make(Verb::kTouch, "a"));
+  EXPECT_TRUE(tickets[0].voided());
+  end();
+  begin();
   EXPECT_EQ(store.store().ExecuteAtomic(requests.data(), 2, now).status, Status::kStored);
   EXPECT_EQ(store.Get("a").value, "new");
-  EXPECT_EQ(store.Do(TestStore::Make(Verb::kHas, "a")).outcome.expires_ms, kNeverExpires);
   EXPECT_EQ(store.Do(TestStore::Make(Verb::kHas, "b")).status, Status::kNotFound);
   // The batch itself is a change.
   EXPECT_TRUE(tickets[0].voided());

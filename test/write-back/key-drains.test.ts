@@ -69,7 +69,7 @@ test('what the database has is not waited for, whatever else is on its way', asy
   expect(await rows()).toEqual({ a: '1', other: '1' });
 });
 
-test('a dead letter rejects, also one from before, and a later change of the key does not', async () => {
+test('a dead letter rejects, also of a key that was touched, and a later change of the key does not', async () => {
   const cache = await open();
   cache.set('bad', bad);
   cache.set('good', '1');
@@ -77,6 +77,14 @@ test('a dead letter rejects, also one from before, and a later change of the key
   await expect(cache.drain({ keys: ['good', 'bad'] })).rejects.toEqual(refused);
   expect(await rows()).toEqual({ good: '1' });
   await cache.drain({ keys: ['good'] });
+  cache.set('bad', bad);
+  cache.touch('bad', '1h');
+  cache.touch('good', '1h');
+  await expect(cache.drain({ keys: ['bad'] })).rejects.toEqual(refused);
+  cache.set('bad', bad);
+  cache.touch('bad', '1h');
+  cache.touch('good', '1h');
+  cache.evict('bad');
   await expect(cache.drain({ keys: ['bad'] })).rejects.toEqual(refused);
   cache.set('bad', 'better');
   await cache.drain({ keys: ['bad'] });

@@ -239,6 +239,18 @@ skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
     expect(await keysOf(cache)).toEqual(['short', 'skipped']);
   });
 
+  test('a cache of mode write-through, which keeps none, refuses to try them', async () => {
+    const first = await refusing();
+    first.set('a', 'refused');
+    await first.drain();
+    await first.close();
+    const cache = await open({ mode: 'write-through', writeBack: {} });
+    await expect(cache.writeBack.retryDeadLetters('all')).rejects.toEqual(
+      withCode('ERR_INVALID_ARGUMENT', /mode: 'write-back' to retry/),
+    );
+    expect(await keysOf(cache)).toEqual(['a']);
+  });
+
   test('more letters than one page, and than one round, are tried', async () => {
     const cache = await refusing();
     for (let i = 0; i < 700; i++) cache.set(`k${i}`, `refused ${i}`);
