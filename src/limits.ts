@@ -18,6 +18,13 @@ export const MEMORY_BYTES_DEFAULT: number = 64 * 2 ** 20;
 /** The most shards that a cache can have. */
 export const SHARD_COUNT_MAX = 256;
 
+/** The least memory, in bytes, and the least entries of a shard, unless the number of shards is given. */
+export const SHARD_BYTES_MIN: number = 4 * 2 ** 20;
+export const SHARD_ENTRIES_MIN = 1024;
+
+/** The most lanes that write to a database: each has a connection, and reads the log by itself. */
+export const LANES_MAX = 16;
+
 /** The longest time to live, in milliseconds: about 285,000 years, so that adding it to a clock stays exact. */
 export const TTL_MS_MAX: number = Number.MAX_SAFE_INTEGER;
 

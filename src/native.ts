@@ -7,7 +7,14 @@
  */
 import { endianness } from 'node:os';
 import { CairnError } from './errors.ts';
-import { KEY_BYTES_MAX, MEMORY_BYTES_MIN, SHARD_COUNT_MAX, VALUE_BYTES_MAX } from './limits.ts';
+import {
+  KEY_BYTES_MAX,
+  MEMORY_BYTES_MIN,
+  SHARD_BYTES_MIN,
+  SHARD_COUNT_MAX,
+  SHARD_ENTRIES_MIN,
+  VALUE_BYTES_MAX,
+} from './limits.ts';
 import { loadNative } from './native/load.ts';
 import { Codec } from './request/codec.ts';
 
@@ -367,6 +374,8 @@ export interface NativeOptions {
   memoryBytesCeiling: number;
   entriesMax: number;
   shardCount: number;
+  /** Of those that are chosen where `shardCount` is 0. Default 1. */
+  shardCountMin?: number;
   valueBytesMax: number;
   trackAccess: boolean;
   siphash: boolean;
@@ -448,6 +457,8 @@ function checked(loaded: Native): Native {
     valueBytesMax: VALUE_BYTES_MAX,
     memoryBytesMin: MEMORY_BYTES_MIN,
     shardCountMax: SHARD_COUNT_MAX,
+    shardBytesMin: SHARD_BYTES_MIN,
+    shardEntriesMin: SHARD_ENTRIES_MIN,
     codecCount: Object.keys(Codec).length,
   };
   for (const [name, value] of Object.entries(expected)) {

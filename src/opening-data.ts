@@ -35,7 +35,7 @@ export async function openLog(feed: FeedHandle, options: OpeningOptions, log: Re
 
 function earlyWriter(options: OpeningOptions, store: ResolvedStoreOptions, log: ResolvedLogOptions): EarlyWriter {
   return new EarlyWriter({
-    connector: () => storeConnector(options.store!, log.data, store.rules),
+    connector: () => storeConnector(options.store!, log.data, store.rules, store.writeBack.lanes),
     options: writerOptions(options, store),
   });
 }
@@ -84,13 +84,14 @@ function writerOptions(
   options: OpeningOptions,
   { writeBack, loads, warmUp, rules, mode }: ResolvedStoreOptions,
 ): WriteBackOptions {
-  const { maxRows, maxBytes, delay, maxRowsPerSecond, ackTimeout, retainBehind, sweepRows } = writeBack;
+  const { maxRows, maxBytes, delay, maxRowsPerSecond, ackTimeout, retainBehind, lanes, sweepRows } = writeBack;
   return {
     limits: { rows: maxRows, bytes: maxBytes, delayMs: delay },
     rules,
     rowsPerSecond: maxRowsPerSecond,
     ackTimeoutMs: ackTimeout,
     dropsRefused: mode === 'write-through',
+    lanes,
     retainMs: retainBehind,
     sweepRows,
     loads: limitsOf(loads),

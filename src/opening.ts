@@ -230,6 +230,7 @@ function nativeOpen(options: ResolvedOptions, description: string, join: boolean
     memoryBytesCeiling: options.maxMemoryCeiling,
     entriesMax: options.maxEntries,
     shardCount: options.shards,
+    shardCountMin: options.store?.writeBack.lanes ?? 1,
     valueBytesMax: options.maxValueBytes,
     trackAccess: options.trackAccess,
     siphash: options.hash === 'siphash',

@@ -116,6 +116,7 @@ Napi::Value OpenCache(const Napi::CallbackInfo& info) {
   options.store.memory_bytes_ceiling = NumberOr(given.Get("memoryBytesCeiling"), 0);
   options.store.entries_max = NumberOr(given.Get("entriesMax"), 0);
   options.store.shard_count = static_cast<uint32_t>(NumberOr(given.Get("shardCount"), 0));
+  options.store.shard_count_min = static_cast<uint32_t>(NumberOr(given.Get("shardCountMin"), 1));
   options.store.value_bytes_max = NumberOr(given.Get("valueBytesMax"), 0);
   options.store.track_access = BooleanOr(given.Get("trackAccess"), false);
   options.store.hash = BooleanOr(given.Get("siphash"), false) ? HashKind::kSipHash : HashKind::kFast;
@@ -182,6 +183,8 @@ Napi::Object Limits(Napi::Env env) {
   add("valueBytesMax", kValueBytesMax);
   add("memoryBytesMin", kMemoryBytesMin);
   add("shardCountMax", kShardCountMax);
+  add("shardBytesMin", kShardQuotaBytesMin);
+  add("shardEntriesMin", kShardEntriesMin);
   add("scratchBytes", kScratchBytes);
   add("wordCount", kWordCount);
   add("chunkKeysMax", kChunkKeysMax);

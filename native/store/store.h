@@ -51,6 +51,8 @@ struct StoreOptions {
   // A power of two up to kShardCountMax; 0: chosen from the cores, then halved until a shard's quota is
   // >= max(kShardQuotaBytesMin, kValuesPerShardMin x value_bytes_max) and entries_max / shards >= kShardEntriesMin.
   uint32_t shard_count = 0;
+  // Where shard_count is 0, at least this number is chosen. A power of two up to kShardCountMax.
+  uint32_t shard_count_min = 1;
   // Larger values are refused with kTooLarge. At most half of what a shard can hold, and kValueBytesMax. 0: 1/1024 of
   // memory_bytes, at least 1 MiB.
   uint64_t value_bytes_max = 0;

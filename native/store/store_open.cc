@@ -68,15 +68,16 @@ Refusal CheckOptions(const StoreOptions& options) {
   return {};
 }
 
-// As many shards as the cores can use, or fewer, so that each is large enough.
+// As many shards as the cores can use, or fewer, so that each is large enough; but not fewer than the options ask for.
 uint32_t ChooseShardCount(const StoreOptions& options) {
   uint32_t shards = std::min(std::bit_floor(std::max(kShardsPerProcessor * OsCpuCount(), 1u)), kShardCountMax);
+  shards = std::max(shards, options.shard_count_min);
   const uint64_t quota_min = std::max(kShardQuotaBytesMin, kValuesPerShardMin * options.value_bytes_max);
   const auto is_too_many = [&] {
     return options.memory_bytes / shards < quota_min ||
            (options.entries_max != 0 && options.entries_max / shards < kShardEntriesMin);
   };
-  while (shards > 1 && is_too_many()) shards /= 2;
+  while (shards > options.shard_count_min && is_too_many()) shards /= 2;
   return shards;
 }
 

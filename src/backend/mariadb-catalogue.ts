@@ -1,6 +1,7 @@
 /** What the catalogue of MariaDB or MySQL says of a table of the user's own. */
 import type { ColumnKind, FoundColumn, FoundTable, OwnTableRule } from '../rules/index.ts';
 import type { Cell, MariadbConnection } from './mariadb-connection.ts';
+import type { Reference } from './own-table.ts';
 
 export interface MariadbFoundTable extends FoundTable {
   /** The columns of every unique index, also of those that no key can have. */
@@ -83,6 +84,21 @@ export async function describe(
     unique: [...indexes.values()].filter(({ isWhole }) => isWhole).map(({ columns: its }) => its),
     indexes: [...indexes.values()].map(({ columns: its }) => its),
   };
+}
+
+/** The foreign keys of a table, with the tables that they refer to. */
+export async function references(connection: MariadbConnection, own: OwnTableRule): Promise<Reference[]> {
+  const [table, schema] = own.table.split('.').reverse();
+  const rows = await connection.run(
+    `SELECT DISTINCT constraint_name, referenced_table_schema, referenced_table_name
+      FROM information_schema.key_column_usage WHERE referenced_table_name IS NOT NULL
+        AND table_schema = coalesce(?, DATABASE()) AND table_name = ? ORDER BY constraint_name`,
+    [schema ?? null, table!],
+  );
+  return rows.map(([name, itsSchema, itsName]) => ({
+    name: textOf(name),
+    identity: `${textOf(itsSchema)}.${textOf(itsName)}`,
+  }));
 }
 
 /** Statements that touch no row find out what the user may: the catalogue does not know of roles. */

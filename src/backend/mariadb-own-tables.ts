@@ -10,7 +10,7 @@
 import type { Cell, Column, ReadCell, RuleSet, TablePlan } from '../rules/index.ts';
 import type { AddChange, DeleteChange, RowValue, SetChange, TouchChange } from './backend.ts';
 import { COUNTER_MODULUS } from './counter.ts';
-import { describe, nameInSql, quoted } from './mariadb-catalogue.ts';
+import { describe, nameInSql, quoted, references } from './mariadb-catalogue.ts';
 import type { MariadbConnection, Cell as Parameter } from './mariadb-connection.ts';
 import { piecesOf } from './newest.ts';
 import { findOwnTables, type OpenOwnTables, OwnTableRows } from './own-table.ts';
@@ -27,6 +27,7 @@ const CELLS_MAX: number = 2 ** 15;
 export function openOwnTables(connection: MariadbConnection, options: OpenOwnTables): Promise<MariadbOwnTable[]> {
   return findOwnTables(options, {
     describe: (own) => describe(connection, own, options.readsOnly),
+    references: (own) => references(connection, own),
     make: (plan, _, { indexes }) => {
       const isOther = indexes.some((index) => index.toSorted().join('\0') !== plan.own.key.toSorted().join('\0'));
       return new MariadbOwnTable(plan, options.rules, isOther);

@@ -5,7 +5,7 @@ import type { MakeBackendOptions } from './open.ts';
 
 export function mariadbFrom(
   address: string,
-  { clock, rules, readsOnly }: Pick<MakeBackendOptions, 'clock' | 'rules' | 'readsOnly'>,
+  { clock, rules, readsOnly, lanes }: Pick<MakeBackendOptions, 'clock' | 'rules' | 'readsOnly' | 'lanes'>,
 ): MariadbBackend {
-  return new MariadbBackend({ ...mariadbTarget(address), clock, rules, readsOnly });
+  return new MariadbBackend({ ...mariadbTarget(address), clock, rules, readsOnly, lanes });
 }

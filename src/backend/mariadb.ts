@@ -30,7 +30,7 @@ export class MariadbBackend extends SqlBackend<MariadbConnection> {
     const { prefix = 'cairn_' } = this.#options;
     const { rules, readsOnly } = this;
     const names = await makeTables(connection, { prefix, hasHistory: rules.hasHistory, readsOnly });
-    return new MariadbTables(names, rules, await openOwnTables(connection, { rules, readsOnly }));
+    return new MariadbTables(names, rules, await openOwnTables(connection, { rules, readsOnly, lanes: this.lanes }));
   }
 
   classify(error: unknown): ErrorClass {

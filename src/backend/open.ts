@@ -15,6 +15,8 @@ export interface MakeBackendOptions {
   readonly rules?: readonly Rule[] | undefined;
   /** Rows are read and never written: opening makes no table, and needs no right but to read. Default: false. */
   readonly readsOnly?: boolean | undefined;
+  /** How many lanes write at the same time. Default 1. */
+  readonly lanes?: number | undefined;
 }
 
 /** The databases that can have rows in tables of the user's own. */

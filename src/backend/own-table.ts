@@ -22,12 +22,23 @@ export interface OpenOwnTables {
   readonly rules: RuleSet;
   /** Rows are only read: what only a write could do wrong does not matter. */
   readonly readsOnly: boolean;
+  /** How many lanes write at the same time. */
+  readonly lanes: number;
+}
+
+/** A foreign key: its name, and the table that it refers to. */
+export interface Reference {
+  readonly name: string;
+  /** As in FoundTable. */
+  readonly identity: string;
 }
 
 /** A dialect: reads the catalogue, and makes the table of a rule when it would do. */
 export interface OwnDialect<T, Found extends FoundTable> {
   /** Undefined: there is no such table. */
   describe(own: OwnTableRule): Promise<Found | undefined>;
+  /** The foreign keys of a table. */
+  references(own: OwnTableRule): Promise<readonly Reference[]>;
   /** `index`: of the table among those of the rules. */
   make(plan: TablePlan, index: number, found: Found): T;
 }
@@ -35,10 +46,11 @@ export interface OwnDialect<T, Found extends FoundTable> {
 /**
  * Finds the tables of all rules. Throws `ERR_BACKEND_UNFIT` with every reason against one of them, or against two rules
  * that name the same table: a delete by one would take the row from the other, and lanes would write it in any order.
+ * With several lanes, no table may refer to one of them by a foreign key, itself included.
  */
 export async function findOwnTables<T, Found extends FoundTable>(
-  { rules, readsOnly }: OpenOwnTables,
-  { describe, make }: OwnDialect<T, Found>,
+  { rules, readsOnly, lanes }: OpenOwnTables,
+  { describe, references, make }: OwnDialect<T, Found>,
 ): Promise<T[]> {
   const problems: string[] = [];
   const tables: T[] = [];
@@ -59,6 +71,16 @@ export async function findOwnTables<T, Found extends FoundTable>(
     if (other === undefined || readsOnly) continue;
     const names = `${JSON.stringify(other.prefix)} and ${JSON.stringify(rule.prefix)}`;
     problems.push(`the rules for ${names} name one table, ${table}: two keys would change one row`);
+  }
+  if (lanes > 1 && !readsOnly) {
+    for (const { own } of rulesBy.values()) {
+      for (const { name, identity } of await references(own!)) {
+        const to = rulesBy.get(identity)?.own?.table;
+        if (to === undefined) continue;
+        const what = `${own!.table} refers to ${to} by the foreign key ${name}`;
+        problems.push(`${what}: with ${lanes} lanes, a row may be written before the one that it refers to`);
+      }
+    }
   }
   if (problems.length > 0) throw unfit(problems);
   return tables;

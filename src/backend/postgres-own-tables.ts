@@ -13,7 +13,7 @@ import type {
 import { addOrMake } from './add-or-make.ts';
 import type { AddChange, DeleteChange, Row, RowValue, SetChange, TouchChange } from './backend.ts';
 import { COUNTER_MODULUS, numberOf } from './counter.ts';
-import { findOwnTables, type OpenOwnTables, OwnTableRows } from './own-table.ts';
+import { findOwnTables, type OpenOwnTables, OwnTableRows, type Reference } from './own-table.ts';
 import type { PostgresConnection, Result } from './postgres-connection.ts';
 import { bytesOf, filled, groups, type Parameter, quoted, STATEMENT_ROWS_MAX, sizeFor } from './postgres-sql.ts';
 import { areNeeded, hasRights, rightsFor } from './postgres-tables.ts';
@@ -27,8 +27,17 @@ const PARAMETERS_MAX = 65_535;
 export function openOwnTables(connection: PostgresConnection, options: OpenOwnTables): Promise<PostgresOwnTable[]> {
   return findOwnTables(options, {
     describe: (own) => describe(connection, own, options.readsOnly),
+    references: (own) => references(connection, own),
     make: (plan, index) => new PostgresOwnTable(plan, index, options.rules),
   });
+}
+
+/** The foreign keys of a table, with the tables that they refer to. */
+async function references(connection: PostgresConnection, own: OwnTableRule): Promise<Reference[]> {
+  const text = `SELECT conname, confrelid FROM pg_constraint WHERE contype = 'f' AND conrelid = to_regclass($1)
+    ORDER BY conname`;
+  const { rows } = await connection.run({ name: '', text, values: [nameInSql(own)] });
+  return rows.map(([name, identity]) => ({ name: name!, identity: identity! }));
 }
 
 /** The name of a table as statements write it: `shop.users`, with or without its schema. */

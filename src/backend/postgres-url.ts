@@ -6,7 +6,7 @@ import { PostgresBackend } from './postgres.ts';
 
 export function postgresFrom(
   address: string,
-  { clock, rules, readsOnly }: Pick<MakeBackendOptions, 'clock' | 'rules' | 'readsOnly'>,
+  { clock, rules, readsOnly, lanes }: Pick<MakeBackendOptions, 'clock' | 'rules' | 'readsOnly' | 'lanes'>,
 ): PostgresBackend {
   // Such an address would be read wrongly, and a part of its password taken for the host.
   if (!/^[^:]+:(\/\/([^/?#@]*@)?[^/?#@]*)?(\/[^?#@]*)?(\?[^#@]*)?$/.test(address)) {
@@ -28,6 +28,7 @@ export function postgresFrom(
     clock,
     rules,
     readsOnly,
+    lanes,
     url,
     name: nameOf(base, parameters.get('host')),
     schema,

@@ -81,7 +81,7 @@ export class PostgresBackend extends SqlBackend<PostgresConnection> {
     const { rules, readsOnly } = this;
     const names = { schema, prefix, hasHistory: rules.hasHistory, readsOnly };
     const sql = new PostgresStatements(await openTables(connection, names));
-    return new PostgresTables(sql, rules, await openOwnTables(connection, { rules, readsOnly }));
+    return new PostgresTables(sql, rules, await openOwnTables(connection, { rules, readsOnly, lanes: this.lanes }));
   }
 
   classify(error: unknown): ErrorClass {

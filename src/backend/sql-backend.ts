@@ -49,8 +49,8 @@ export interface SqlOptions extends Partial<SqlSettings> {
   readonly prefix?: string | undefined;
   /** Connections for loads and scans. Default 4. */
   readonly loadConnections?: number | undefined;
-  /** Connections for writes: one for each lane. Default 1. */
-  readonly writeConnections?: number | undefined;
+  /** How many lanes write at the same time: each needs a connection. Default 1. */
+  readonly lanes?: number | undefined;
   /** Unix milliseconds: which rows have expired. */
   readonly clock?: (() => number) | undefined;
   /** Which keys have their rows in tables of the user's own. Default: none. */
@@ -129,6 +129,7 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
   protected readonly settings: SqlSettings;
   protected readonly rules: RuleSet;
   protected readonly readsOnly: boolean;
+  protected readonly lanes: number;
   readonly #clock: () => number;
   readonly #writers: Pool<C>;
   readonly #loaders: Pool<C>;
@@ -141,8 +142,9 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     this.settings = { ...DEFAULTS, ...Object.fromEntries(given.filter(([, value]) => value !== undefined)) };
     this.rules = new RuleSet(options.rules ?? []);
     this.readsOnly = options.readsOnly ?? false;
+    this.lanes = options.lanes ?? 1;
     this.#clock = options.clock ?? Date.now;
-    this.#writers = new Pool(this.name, options.writeConnections ?? 1, () => this.connect('write'));
+    this.#writers = new Pool(this.name, this.lanes, () => this.connect('write'));
     this.#loaders = new Pool(this.name, options.loadConnections ?? 4, () => this.connect('load'));
   }
 

@@ -1,5 +1,6 @@
 /** What the catalogue of SQLite says of a table of the user's own. */
 import { type ColumnKind, type FoundColumn, type FoundTable, isInteger, type OwnTableRule } from '../rules/index.ts';
+import type { Reference } from './own-table.ts';
 import type { SqliteDatabase, SqliteRow } from './sqlite-driver.ts';
 
 export function quoted(name: string): string {
@@ -14,6 +15,14 @@ function nameOf({ table }: OwnTableRule): string | undefined {
 
 export function nameInSql(own: OwnTableRule): string {
   return `main.${quoted(nameOf(own)!)}`;
+}
+
+/** The foreign keys of a table, which have numbers, with the tables that they refer to. */
+export function references(database: SqliteDatabase, own: OwnTableRule): Reference[] {
+  const command = `SELECT DISTINCT k.id AS id, l.name AS name FROM pragma_foreign_key_list(?) AS k
+    JOIN pragma_table_list AS l ON l.schema = 'main' AND l.name = k."table" COLLATE NOCASE ORDER BY k.id`;
+  const rows = database.prepare(command).all(nameOf(own)!);
+  return rows.map(({ id, name }) => ({ name: String(id), identity: name as string }));
 }
 
 /** Undefined: there is no such table. */

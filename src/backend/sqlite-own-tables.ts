@@ -4,7 +4,7 @@ import { isInteger, Misfit } from '../rules/index.ts';
 import type { AddChange, DeleteChange, Row, RowValue, TouchChange } from './backend.ts';
 import { NoNumber, numberOf } from './counter.ts';
 import { findOwnTables, type OpenOwnTables, OwnTableRows } from './own-table.ts';
-import { describe, nameInSql, quoted } from './sqlite-catalogue.ts';
+import { describe, nameInSql, quoted, references } from './sqlite-catalogue.ts';
 import type { OpenedSqlite, SqliteCell, SqliteRow } from './sqlite-driver.ts';
 import type { SqliteTable } from './sqlite-tables.ts';
 import type { SweptPage } from './sweep.ts';
@@ -13,6 +13,7 @@ import type { SweptPage } from './sweep.ts';
 export function openOwnTables({ database }: OpenedSqlite, options: OpenOwnTables): Promise<SqliteOwnTable[]> {
   return findOwnTables(options, {
     describe: async (own) => describe(database, own),
+    references: async (own) => references(database, own),
     make: (plan) => new SqliteOwnTable(plan, options.rules),
   });
 }

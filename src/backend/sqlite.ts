@@ -76,6 +76,8 @@ export interface SqliteOptions {
   readonly rules?: readonly Rule[] | undefined;
   /** Nothing is written: the file is there, and tables that are missing are as empty ones. */
   readonly readsOnly?: boolean | undefined;
+  /** How many lanes write at the same time: here, one after another. Default 1. */
+  readonly lanes?: number | undefined;
   /** Which package is used; default: the first that is there. */
   readonly load?: (() => Promise<OpenSqlite>) | undefined;
 }
@@ -142,7 +144,7 @@ export class SqliteBackend implements Backend {
       this.#routes = new Routes(
         this.#rules,
         sqliteEntries(this.#tables.entries),
-        await openOwnTables(opened, { rules: this.#rules, readsOnly }),
+        await openOwnTables(opened, { rules: this.#rules, readsOnly, lanes: this.#options.lanes ?? 1 }),
       );
       this.#refuseIfClosed();
       this.#opened = opened;

@@ -69,6 +69,7 @@ const flags: readonly Flagged[] = [
     'maxRowsPerSecond',
     'ackTimeout',
     'retainBehind',
+    'lanes',
   ]),
   ...of(LOADS_OPTIONS, 'loads.', ['timeout', 'negativeTtl', 'onFailure']),
   ...of(CACHE_OPTIONS, '', ['warmUp']),

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { BACKEND_SCHEMES, checkBackend, schemeOf } from '../backend/index.ts';
 import { outOfRange, wrongType } from '../errors.ts';
-import { LOG_SYNC_MS_MAX, NAME_LENGTH_MAX, SHARD_COUNT_MAX, TIMER_MS_MAX } from '../limits.ts';
+import { LANES_MAX, LOG_SYNC_MS_MAX, NAME_LENGTH_MAX, SHARD_COUNT_MAX, TIMER_MS_MAX } from '../limits.ts';
 import { checkBoolean, checkChoice, checkInteger } from './check.ts';
 import type { RawOption, StoreTarget, SyncPolicy } from './types.ts';
 import { durationOf, parseDuration, parseSize } from './units.ts';
@@ -91,6 +91,12 @@ export const entries: Check<number> = (given, name) =>
 export const shards: Check<number> = (given, name) => {
   const count = checkInteger(name, given, 1, SHARD_COUNT_MAX, 0);
   if ((count & (count - 1)) !== 0) throw outOfRange(name, `a power of two up to ${SHARD_COUNT_MAX}`, given);
+  return count;
+};
+
+export const lanes: Check<number> = (given, name) => {
+  const count = checkInteger(name, given, 1, LANES_MAX, 1);
+  if ((count & (count - 1)) !== 0) throw outOfRange(name, `a power of two up to ${LANES_MAX}`, given);
   return count;
 };
 

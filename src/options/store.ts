@@ -1,6 +1,7 @@
 /** The options of the database behind a cache. */
 import { schemeOf, schemesFor } from '../backend/index.ts';
-import { misplaced, show } from '../errors.ts';
+import { type CairnError, misplaced, show } from '../errors.ts';
+import { SHARD_BYTES_MIN, SHARD_ENTRIES_MIN } from '../limits.ts';
 import type { Rule } from '../rules/index.ts';
 import { type CACHE_OPTIONS, type Checked, DELAY_BY_MODE, STORE_OPTION_NAMES } from './table.ts';
 import type { CacheOptions, ResolvedStoreOptions, StoreMode, StoreTarget } from './types.ts';
@@ -14,7 +15,7 @@ const DELAYS: Readonly<Record<StoreMode, number>> = { 'read-through': 0, 'write-
  */
 export function resolveStoreOptions(
   given: CacheOptions | undefined,
-  { store, mode: givenMode, writeBack, loads, warmUp, rules }: Checked<typeof CACHE_OPTIONS>,
+  { store, mode: givenMode, writeBack, loads, warmUp, rules, ...cache }: Checked<typeof CACHE_OPTIONS>,
   hasLog: boolean,
 ): ResolvedStoreOptions | undefined {
   if (store === undefined) {
@@ -48,6 +49,7 @@ export function resolveStoreOptions(
       `A cache that changes its database keeps each change in a log until it is there: give data, the directory of the log, or mode: 'read-through'`,
     );
   }
+  checkLanes(writeBack.lanes, cache);
   const delay = writeBack.delay === DELAY_BY_MODE ? DELAYS[mode] : writeBack.delay;
   const warmed = warmUp === undefined ? {} : { warmUp };
   return { store: store.name, mode, writeBack: { ...writeBack, delay }, loads, ...warmed, rules };
@@ -64,5 +66,24 @@ function checkAbilities(store: StoreTarget, rules: readonly Rule[]): void {
     throw misplaced(
       `The rule for ${show(rule.prefix)} ${what}: that is for ${known}, and the database is ${store.name}`,
     );
+  }
+}
+
+// A lane has whole shards. Where their number is chosen, it is at least that of the lanes: not where they would be
+// smaller than any that are chosen.
+function checkLanes(
+  lanes: number,
+  { shards, maxMemory, maxEntries }: Pick<Checked<typeof CACHE_OPTIONS>, 'shards' | 'maxMemory' | 'maxEntries'>,
+): void {
+  if (lanes === 1 || shards >= lanes) return;
+  const refused = (why: string): CairnError => {
+    return misplaced(`The option writeBack.lanes is ${lanes}, and each lane needs a shard: ${why}`);
+  };
+  if (shards !== 0) throw refused(`give shards of at least ${lanes}, not ${shards}, or fewer lanes`);
+  if (maxMemory < lanes * SHARD_BYTES_MIN) {
+    throw refused(`give a maxMemory of at least ${lanes * SHARD_BYTES_MIN} bytes, not ${maxMemory}, or fewer lanes`);
+  }
+  if (maxEntries !== 0 && maxEntries < lanes * SHARD_ENTRIES_MIN) {
+    throw refused(`give maxEntries of at least ${lanes * SHARD_ENTRIES_MIN}, not ${maxEntries}, or fewer lanes`);
   }
 }

@@ -196,6 +196,18 @@ export const WRITE_BACK_OPTIONS = {
       expected: '0 or a time with its unit, such as "10m"',
     },
   },
+  lanes: {
+    check: kinds.lanes,
+    default: '1',
+    doc: 'transactions at a time, each of its share of the keys: 1, 2, 4, 8 or 16',
+    flag: {
+      names: '--write-lanes <num>',
+      default: '1',
+      doc: 'transactions at a time, each of its share of the keys: 1, 2, 4, 8 or 16',
+      read: digits,
+      expected: 'a whole number',
+    },
+  },
   sweepRows: {
     check: kinds.integer({ without: SWEEP_ROWS_DEFAULT, min: 0, max: WRITE_BACK_ROWS_MAX }),
     default: String(SWEEP_ROWS_DEFAULT),
@@ -532,7 +544,7 @@ export const CACHE_OPTIONS = {
   writeBack: {
     check: (given, name, usableMemory) => checkAll(WRITE_BACK_OPTIONS, name, given as WriteBackOptions, usableMemory),
     default: '',
-    doc: "`{ maxRows: 1000, maxBytes: '4mb', delay: '50ms', maxRowsPerSecond: 0, ackTimeout: '10s', retainBehind: '10m', sweepRows: 1000 }`: how changes share transactions",
+    doc: "`{ maxRows: 1000, maxBytes: '4mb', delay: '50ms', maxRowsPerSecond: 0, ackTimeout: '10s', retainBehind: '10m', lanes: 1, sweepRows: 1000 }`: how changes share transactions",
     ofStore: true,
   },
   loads: {

@@ -200,6 +200,11 @@ export interface WriteBackOptions {
    * 0: not at all.
    */
   retainBehind?: Duration;
+  /**
+   * Transactions at a time, each of its share of the keys: 1, 2, 4, 8 or 16. More lanes help a database that is far
+   * away, or that works on several transactions at once. A cache has at least as many shards. Default 1.
+   */
+  lanes?: number;
   /** The number of rows a second, at most, that the sweep of expired rows looks at; 0: none. Default 1000. */
   sweepRows?: number;
   /**
@@ -495,6 +500,7 @@ export interface ResolvedWriteBackOptions {
   /** 0: without a limit. */
   readonly ackTimeout: number;
   readonly retainBehind: number;
+  readonly lanes: number;
   readonly sweepRows: number;
 }
 

@@ -10,7 +10,7 @@ import { plainError } from '../scribe/index.ts';
 import { beat, PULSE_MS } from '../supervisor.ts';
 import {
   CALL_TIMEOUT_MS,
-  Calls,
+  Connection,
   isUnfit,
   LoaderService,
   type LoadLimits,
@@ -34,22 +34,18 @@ export interface ReadThroughServiceOptions {
 
 export class ReadThroughService implements LoadSource, Looker {
   readonly #options: ReadThroughServiceOptions;
-  readonly #calls: Calls;
+  readonly #connection: Connection;
   readonly #loader: LoaderService;
   readonly #warmUp: WarmUp | undefined;
   readonly #ending = new AbortController();
   readonly #beating: NodeJS.Timeout;
   /** The cache writes nothing: no state of the database is behind another. */
-  readonly reached = 0n;
+  readonly reached = [];
 
   constructor(options: ReadThroughServiceOptions) {
     const { handle, connect, rules, loads, warmUp, pulse } = options;
     this.#options = options;
-    this.#calls = new Calls({
-      ...{ connect, callTimeoutMs: CALL_TIMEOUT_MS, clock: quietClock, random: Math.random },
-      ending: this.#ending.signal,
-      onFailed: () => {},
-    });
+    this.#connection = new Connection({ connect, callTimeoutMs: CALL_TIMEOUT_MS, clock: quietClock });
     this.#loader = new LoaderService({
       ...{ handle, source: this },
       stubs: undefined,
@@ -81,7 +77,7 @@ export class ReadThroughService implements LoadSource, Looker {
     this.#warmUp?.close();
     this.#loader.close();
     this.#options.handle.close();
-    void this.#calls.disconnect().then(() => {
+    void this.#connection.disconnect().then(() => {
       clearInterval(this.#beating);
       this.#options.say({ kind: 'closed' });
     });
@@ -92,12 +88,12 @@ export class ReadThroughService implements LoadSource, Looker {
   }
 
   use<T>(run: (backend: Backend) => Promise<T>): Promise<T> {
-    return this.#calls.use(run);
+    return this.#connection.use(run);
   }
 
   // A database that is away does not keep the cache closed; one that is unfit does.
   async #open(): Promise<void> {
-    const outcome = await this.#calls.once(async () => {});
+    const outcome = await this.#connection.once(async () => {});
     if ('error' in outcome && isUnfit(outcome.error))
       this.#options.say({ kind: 'refused', error: plainError(outcome.error) });
     else this.#options.say({ kind: 'opened' });

@@ -253,6 +253,16 @@ export class RecordReader {
   }
 }
 
+/** Whether some of these records are parts of atomic batches. Quick: it looks at sizes and fields alone. */
+export function haveBatches(records: Buffer): boolean {
+  for (let start = 0; start + RECORD_HEADER_BYTES <= records.length; ) {
+    if ((records[start + 6]! & RecordField.batch) !== 0) return true;
+    // Of bytes that are no records, nothing is known.
+    start += Math.max(RECORD_HEADER_BYTES, records.readUInt32LE(start));
+  }
+  return false;
+}
+
 /**
  * The id of an atomic batch that these records have some parts of and not all, each once; undefined: there is none.
  */

@@ -5,11 +5,15 @@
  *
  * Entries that change no row make no batch by themselves, until they take so much of the log that it should have that
  * room back: then they are a batch without changes.
+ *
+ * An entry that has to be written together with other lanes (crossing.ts) ends the batch before it, and is a batch.
  */
 import type { LogEntry, Position } from '../log/index.ts';
 import type { RuleSet } from '../rules/index.ts';
 import { Changes } from './coalesce.ts';
+import { type Crossing, crossingAt } from './crossing.ts';
 import { PassedVersions } from './passed.ts';
+import type { Share } from './share.ts';
 import type { Versions, WriterMarks } from './stored-marks.ts';
 
 /** Bytes of log without changes that are a batch. */
@@ -47,7 +51,9 @@ export class Batcher {
   readonly #rules: RuleSet | undefined;
   readonly #marks: Pick<WriterMarks, 'collect'>;
   #versions: Versions | undefined;
-  readonly #passed = new PassedVersions();
+  readonly #laneCount: number;
+  readonly #lane: number;
+  readonly #passed: PassedVersions;
   #changes: Changes;
   #end: EntryEnd | undefined;
   /** Bytes of log that it stands for. */
@@ -59,12 +65,16 @@ export class Batcher {
   /** Everything before this has been added. */
   #position: Position = 0n;
   #flushTo: Position = 0n;
+  #crossing: Crossing | undefined;
 
-  /** `rules`: which keys are written; undefined: all. */
-  constructor(limits: BatchLimits, marks: Pick<WriterMarks, 'collect'>, rules?: RuleSet) {
+  /** `rules`: which keys are written; undefined: all. `share`: those of one lane; undefined: all. */
+  constructor(limits: BatchLimits, marks: Pick<WriterMarks, 'collect'>, rules?: RuleSet, share?: Share) {
     this.#limits = limits;
     this.#marks = marks;
     this.#rules = rules;
+    this.#lane = share?.lane ?? 0;
+    this.#laneCount = share?.laneCount ?? 1;
+    this.#passed = new PassedVersions(share);
     this.#changes = new Changes(rules);
   }
 
@@ -75,6 +85,7 @@ export class Batcher {
     this.#end = undefined;
     this.#logBytes = 0;
     this.#position = position;
+    this.#crossing = undefined;
     this.#passed.clear();
   }
 
@@ -98,11 +109,35 @@ export class Batcher {
     return { records, bytes, oldestMs: this.isEmpty ? undefined : this.#oldestMs };
   }
 
-  /** Adds the next entry. REQUIRES: it is not full. */
-  add(entry: LogEntry, nowMs: number): void {
+  /**
+   * Adds the next entry. False: it is a crossing of this lane, which addCrossing() adds; no entry may be added before.
+   * REQUIRES: it is not full.
+   */
+  add(entry: LogEntry, nowMs: number): boolean {
+    const crossing = crossingAt(entry, this.#laneCount);
+    if (crossing?.lanes.includes(this.#lane)) {
+      this.#crossing = crossing;
+      return false;
+    }
+    this.#add(entry, this.#changes, nowMs);
+    return true;
+  }
+
+  /** The crossing that the next entry is. */
+  get crossing(): Crossing | undefined {
+    return this.#crossing;
+  }
+
+  /** Adds the changes of the crossing to those of all its lanes. REQUIRES: it is empty. */
+  addCrossing(entry: LogEntry, changes: Changes): void {
+    this.#crossing = undefined;
+    this.#add(entry, changes, 0);
+  }
+
+  #add(entry: LogEntry, changes: Changes, nowMs: number): void {
     const wasEmpty = this.isEmpty;
     this.#passed.enter(entry);
-    this.#changes.add(entry.records, this.#passed, entry.timeMs);
+    changes.add(entry.records, this.#passed, entry.timeMs);
     this.#versions = this.#marks.collect(entry, this.#versions);
     this.#position = entry.end;
     this.#logBytes += Number(entry.end - entry.position);
@@ -134,9 +169,10 @@ export class Batcher {
   /**
    * Milliseconds until there is a batch to take, 0: there is one; undefined: no change has been gathered. `isWanted`: a
    * caller waits, so no record waits for others. `goal`: a position that the cursor is to reach, with changes or
-   * without.
+   * without. At a crossing there is one: no record before it waits for others.
    */
   dueInMs(nowMs: number, isWanted = false, goal?: Position): number | undefined {
+    if (this.#crossing !== undefined) return 0;
     if (this.isEmpty) {
       const reaches = goal !== undefined && this.#end !== undefined && this.#end.position >= goal;
       return reaches || this.#logBytes >= BARREN_BYTES_MAX ? 0 : undefined;
@@ -146,7 +182,7 @@ export class Batcher {
     return Math.max(0, this.#openedMs + this.#limits.delayMs - nowMs);
   }
 
-  /** Takes the batch, and begins another. REQUIRES: dueInMs() has said that there is one. */
+  /** Takes the batch, and begins another. REQUIRES: dueInMs() or crossing has said that there is one. */
   take(): Batch {
     const oldestMs = this.isEmpty ? undefined : this.#oldestMs;
     const batch = { changes: this.#changes, end: this.#end!, oldestMs, versions: this.#versions };

@@ -12,12 +12,13 @@ import { type Position, Watermark } from '../log/index.ts';
 import type { RecoveryProgress } from '../options/types.ts';
 import { RuleSet } from '../rules/index.ts';
 import type { Carrier, LogFiles, ProgressListener, Written } from '../scribe/index.ts';
-import { CALL_TIMEOUT_MS } from './calls.ts';
 import { systemClock, type WriterClock } from './clock.ts';
+import { CALL_TIMEOUT_MS } from './connection.ts';
 import { keepRules } from './kept-rules.ts';
 import type { WriteBackOptions } from './message.ts';
 import { OpeningLog } from './opening-log.ts';
 import { isUnfit } from './store.ts';
+import { NO_MARKS } from './stored-marks.ts';
 import { type Committed, Writer, type WriterState } from './writer.ts';
 
 /** How long an opening waits for a database that confirms nothing. */
@@ -71,7 +72,8 @@ export class EarlyWriter implements Carrier {
     this.#log = log;
     this.#writer = new Writer({
       log,
-      marks: { ...NO_MARKS, openedAt: log.end() },
+      lanes: options.lanes,
+      marksOf: () => ({ ...NO_MARKS, openedAt: log.end() }),
       connect: async () => {
         this.#backend = await connect();
         return this.#backend;
@@ -82,7 +84,7 @@ export class EarlyWriter implements Carrier {
       // The writer of the open cache does that: memory is told of them then. It begins where the log's cursor is.
       dropsRefused: false,
       retainMs: 0,
-      reached: new SharedArrayBuffer(BigUint64Array.BYTES_PER_ELEMENT),
+      reached: new SharedArrayBuffer(options.lanes * BigUint64Array.BYTES_PER_ELEMENT),
       callTimeoutMs: CALL_TIMEOUT_MS,
       clock: this.#clock,
       random,
@@ -187,13 +189,3 @@ export class EarlyWriter implements Carrier {
     );
   }
 }
-
-/** Of a cache that is not ready: recovery says itself what the database has. */
-const NO_MARKS = {
-  collect: () => undefined,
-  isWanted: () => false,
-  refuse() {},
-  raise() {},
-  raiseBetween() {},
-  raiseRecovered() {},
-};

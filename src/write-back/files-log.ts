@@ -24,6 +24,9 @@ export class FilesLog implements WriterLog {
   readonly #reader: LogReader;
   readonly #watermark: Watermark;
   readonly #syncs: boolean;
+  /** How many read, for whom it is synced. */
+  #readers = 0;
+  #stopSyncing = new AbortController();
 
   constructor({ files, scribe, confirmed, syncs }: FilesLogOptions) {
     this.directory = files.directory;
@@ -61,8 +64,15 @@ export class FilesLog implements WriterLog {
   }
 
   async *read(from: Position, signal: AbortSignal): AsyncGenerator<LogEntry> {
-    if (this.#syncs) void this.#keepSynced(signal);
-    yield* this.#reader.read(from, { signal, level: 'durable' });
+    if (this.#syncs && this.#readers++ === 0) {
+      this.#stopSyncing = new AbortController();
+      void this.#keepSynced(this.#stopSyncing.signal);
+    }
+    try {
+      yield* this.#reader.read(from, { signal, level: 'durable' });
+    } finally {
+      if (this.#syncs && --this.#readers === 0) this.#stopSyncing.abort();
+    }
   }
 
   advance(position: Position): Promise<void> {

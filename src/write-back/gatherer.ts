@@ -20,9 +20,11 @@ export interface GathererOptions {
   readonly log: WriterLog;
   /** Gets the entries. */
   readonly batcher: Batcher;
-  /** Told of each entry. When the batcher has room again, it tells. */
+  /** Told of each entry. When the batcher has room again, or a crossing has been added, it tells. */
   readonly changed: Changed;
   readonly clock: WriterClock;
+  /** Entries before this are gathered; undefined: all. */
+  readonly until: Position | undefined;
   /** In [0, 1). */
   readonly random: () => number;
   /** The log cannot be read; it is tried again. */
@@ -46,7 +48,7 @@ export class Gatherer {
 
   /** Gathers entries until it is told to stop, or the log is closed. */
   async run(from: Position, signal: AbortSignal): Promise<void> {
-    const { log, batcher, changed, clock, random, onFailed } = this.#options;
+    const { log, batcher, changed, clock, random, until, onFailed } = this.#options;
     let sliceEndMs = clock.steadyMs() + SLICE_MS;
     let position = from;
     for (let failures = 0; !signal.aborted; ) {
@@ -54,9 +56,14 @@ export class Gatherer {
         for await (const entry of log.read(position, signal)) {
           while (batcher.isFull && !signal.aborted) await changed.wait();
           if (signal.aborted) return;
+          if (until !== undefined && entry.position >= until) return;
           if (entry.end <= batcher.position) batcher.pass(entry);
           else if (entry.kind === 'lost') throw lost(log.directory, entry);
-          else batcher.add(entry, clock.steadyMs());
+          else if (!batcher.add(entry, clock.steadyMs())) {
+            changed.notify();
+            while (batcher.crossing !== undefined && !signal.aborted) await changed.wait();
+            if (signal.aborted) return;
+          }
           position = entry.end;
           failures = 0;
           this.#succeeded();

@@ -7,11 +7,11 @@
  * | no cursor                                    | has all its records       | begin, at the first record  |
  * | no cursor                                    | has not                   | refused: another database   |
  * | a cursor of another log                      |                           | refused: another log        |
- * | a cursor of more than one lane               |                           | refused                     |
+ * | cursors that are not those of all lanes      |                           | refused: they were edited   |
  * | a cursor behind the end of the log           |                           | refused: another writer     |
  * | a cursor before the beginning of the log     |                           | refused: gone back too far  |
  * | a cursor where no such entry of the log ends |                           | refused: another writer     |
- * | a cursor                                     | has that entry            | go on from there            |
+ * | a cursor of each lane                        | has these entries         | go on from there            |
  *
  * The last holds for a cursor before what is confirmed, too: the database has gone back to an earlier state, and the
  * log writes what it lacks again. Cursor and rows are changed in one transaction, so they went back together. What a
@@ -19,6 +19,7 @@
  */
 import type { Cursor } from '../backend/index.ts';
 import { CairnError } from '../errors.ts';
+import { LANES_MAX } from '../limits.ts';
 import type { FenceState, Position } from '../log/index.ts';
 
 /** Why writing is refused. */
@@ -49,38 +50,62 @@ export interface LogIdentity {
   stateAt(position: Position): Pick<FenceState, 'epoch' | 'writer'> | undefined;
 }
 
-/** The one lane of this version. */
+/** Of a database that one lane writes. */
 export const ONE_LANE = { lane: 0, laneCount: 1 } as const;
 
-/** Judges the cursors of a database by a log: undefined, the cursor to go on from, or why not. */
-export function judge(cursors: readonly Cursor[], log: LogIdentity, database: string): Cursor | undefined | Refusal {
-  const { directory, logId, confirmed, oldest } = log;
-  const [cursor] = cursors;
-  if (cursor === undefined) {
-    if (confirmed === 0n) return undefined;
+/**
+ * Judges the cursors of a database by a log: the cursors of all its lanes in their order, of which there are none if
+ * the database is new; or why not.
+ */
+export function judge(cursors: readonly Cursor[], log: LogIdentity, database: string): readonly Cursor[] | Refusal {
+  const { directory, logId, confirmed } = log;
+  if (cursors.length === 0) {
+    if (confirmed === 0n) return [];
     return new Refusal(
       'other-database',
       `${database} has no cursor, and the log in ${directory} has no records any more before position ${confirmed}: they went to another database, or were written without one. Give the database that belongs to the log, or begin with an empty directory`,
     );
   }
-  if (cursor.logId !== logId) {
+  if (cursors.some((cursor) => cursor.logId !== logId)) {
     return new Refusal(
       'other-log',
       `${database} belongs to another log than the one in ${directory}. Give the directory that belongs to the database, or a database without tables of Cairn. A new directory with recover: 'store' takes the database over, with its rows as they are`,
     );
   }
-  if (cursors.length > 1 || cursor.lane !== ONE_LANE.lane || cursor.laneCount !== ONE_LANE.laneCount) {
-    return new Refusal(
-      'lanes',
-      `${database} has the log in ${directory} in ${cursor.laneCount} lanes, and this version writes one`,
-    );
+  const lanes = allLanes(cursors);
+  if (lanes === undefined) return new Refusal('lanes', `${database} ${NOT_ALL_LANES} (${directory})`);
+  for (const cursor of lanes) {
+    const refusal = judgeOne(cursor, log, database);
+    if (refusal !== undefined) return refusal;
   }
-  if (cursor.position > log.end) return fenced(database, directory);
-  if (cursor.position < oldest) return goneBack(database, log, cursor.position);
-  if (cursor.position === 0n) return cursor;
-  const state = log.stateAt(cursor.position);
-  if (state?.epoch !== cursor.epoch || state.writer !== cursor.writer) return fenced(database, directory);
-  return cursor;
+  return lanes;
+}
+
+/** What is wrong with cursors that allLanes() refuses. */
+export const NOT_ALL_LANES =
+  'has cursors that are not those of all lanes of a log: its table of cursors was edited, or is of a newer version';
+
+/** Cursors in the order of their lanes; undefined: they are not those of all lanes. */
+export function allLanes(cursors: readonly Cursor[]): readonly Cursor[] | undefined {
+  const lanes = cursors.toSorted((a, b) => a.lane - b.lane);
+  const count = lanes.length;
+  const isWhole =
+    isLaneCount(count) && lanes.every(({ lane, laneCount }, place) => lane === place && laneCount === count);
+  return isWhole || count === 0 ? lanes : undefined;
+}
+
+/** Whether there can be that many lanes. */
+export function isLaneCount(count: number): boolean {
+  return Number.isInteger(count) && count >= 1 && count <= LANES_MAX && (count & (count - 1)) === 0;
+}
+
+function judgeOne({ position, epoch, writer }: Cursor, log: LogIdentity, database: string): Refusal | undefined {
+  const { directory, oldest } = log;
+  if (position > log.end) return fenced(database, directory);
+  if (position < oldest) return goneBack(database, log, position);
+  if (position === 0n) return undefined;
+  const state = log.stateAt(position);
+  return state?.epoch === epoch && state.writer === writer ? undefined : fenced(database, directory);
 }
 
 function fenced(database: string, directory: string): Refusal {

@@ -1,6 +1,6 @@
 /** Write-back: carries the log of a cache to its database. */
-export { CALL_TIMEOUT_MS, Calls } from './calls.ts';
 export { quietClock } from './clock.ts';
+export { CALL_TIMEOUT_MS, Connection } from './connection.ts';
 export { EarlyWriter } from './early-writer.ts';
 export { WriteBackKeeper, type WriteBackListener } from './keeper.ts';
 export type { RetriedDeadLetter } from './letter-retry.ts';

@@ -77,7 +77,7 @@ export class WriteBackKeeper implements WriteBackActions {
   readonly #files: LogFiles;
   readonly #handle: LoadHandle & BackedHandle & RetryHandle;
   readonly #pulse = newPulse();
-  readonly #reached = new SharedArrayBuffer(BigUint64Array.BYTES_PER_ELEMENT);
+  readonly #reached: SharedArrayBuffer;
   readonly #numbers = new SharedArrayBuffer(NUMBERS_BYTES);
   readonly #warmUpNumbers: SharedArrayBuffer | undefined;
   readonly #metrics = new WriteBackMetrics(this.#numbers);
@@ -116,6 +116,7 @@ export class WriteBackKeeper implements WriteBackActions {
 
   private constructor(options: WriteBackKeeperOptions) {
     this.#options = options;
+    this.#reached = new SharedArrayBuffer(options.options.lanes * BigUint64Array.BYTES_PER_ELEMENT);
     const { files } = options.log;
     if (files === undefined) throw new Error('Only a log of files can be written back');
     this.#files = files;

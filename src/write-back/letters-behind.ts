@@ -9,10 +9,12 @@ import type { Position } from '../log/index.ts';
 /** Letters of one question. */
 const PAGE = 100;
 
-/** Where batches end: behind the first position, and at most at the second. */
+/** Some batches. */
 export interface BatchRange {
   readonly logId: bigint;
-  readonly after: Position;
+  /** Those of a key end behind this position; undefined: the key is of another lane. */
+  readonly afterOf: (key: Buffer) => Position | undefined;
+  /** They end here, or before. */
   readonly end: Position;
 }
 
@@ -25,7 +27,7 @@ export interface Letters {
 /** The letters of the batches in a range, in their order. */
 export async function lettersBehind(
   { deadLetters }: Pick<Backend, 'deadLetters'>,
-  { logId, after, end }: BatchRange,
+  { logId, afterOf, end }: BatchRange,
 ): Promise<Letters> {
   const letters: DeadLetter[] = [];
   const ids: bigint[] = [];
@@ -33,7 +35,9 @@ export async function lettersBehind(
   for (let last = 0n; ; ) {
     const page = await deadLetters.list(PAGE, last);
     for (const { id, change, error, cursor } of page) {
-      if (cursor.logId !== logId || cursor.position <= after || cursor.position > end) continue;
+      if (cursor.logId !== logId || cursor.position > end) continue;
+      const after = afterOf(change.key);
+      if (after === undefined || cursor.position <= after) continue;
       letters.push({ change, error: new Error(error) });
       ids.push(id);
     }

@@ -17,7 +17,7 @@
  * While the database does not answer, loads are refused at once: circuit.ts. A load that is refused is an error for the
  * request, or, by an option, a miss for a request that only reads.
  */
-import type { Backend, Cursor, Loaded, RowValue } from '../backend/index.ts';
+import type { Backend, Loaded, RowValue } from '../backend/index.ts';
 import { reasonOf } from '../errors.ts';
 import { type LoadEnd, Loader, type PendingLoad } from '../loads.ts';
 import type { Position } from '../log/index.ts';
@@ -25,6 +25,7 @@ import type { LoadHandle } from '../native.ts';
 import type { RuleSet } from '../rules/index.ts';
 import { Circuit } from './circuit.ts';
 import type { WriterClock } from './clock.ts';
+import { areBehind } from './reached.ts';
 import type { StubResolver } from './stub-resolver.ts';
 
 /** Keys of one question to the database. */
@@ -58,8 +59,10 @@ export interface LoaderEvents {
 
 /** Where the loader reads. */
 export interface LoadSource {
-  /** Everything before this was in the database, as far as it has ever been. */
-  readonly reached: Position;
+  /**
+   * By lane: everything of it before this was in the database, as far as it has ever been. None: nothing is written.
+   */
+  readonly reached: readonly Position[];
   /** The database may have gone back. */
   doubt(): void;
   /** One call of the database. Rejects with its error. */
@@ -204,7 +207,7 @@ export class LoaderService {
     for (;;) {
       const { reached } = this.#source;
       const loaded = await this.#source.use((backend) => backend.load(keys));
-      if (!isBehind(loaded.cursors, reached)) return loaded;
+      if (!areBehind(loaded.cursors, keys, reached)) return loaded;
       this.#source.doubt();
       const leftMs = begunMs + this.#limits.timeoutMs - this.#clock.steadyMs();
       if (leftMs <= AGAIN_MS || this.#isClosed) throw new Behind();
@@ -234,10 +237,6 @@ class Behind extends Error {
   constructor() {
     super('the database has gone back to an earlier state');
   }
-}
-
-function isBehind(cursors: readonly Cursor[], reached: Position): boolean {
-  return reached > 0n && !cursors.some(({ position }) => position >= reached);
 }
 
 function endOf(id: number, { value, codec, clientFlags, expiresWallMs }: RowValue): LoadEnd {

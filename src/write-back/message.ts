@@ -17,6 +17,8 @@ export interface WriteBackOptions {
   readonly warmUp: ResolvedWarmUpOptions | undefined;
   /** What happens to the changes of which keys. */
   readonly rules: readonly Rule[];
+  /** How many lanes write. */
+  readonly lanes: number;
   /** The rows that the database gets in a second; 0: without a limit. */
   readonly rowsPerSecond: number;
   /** How long callers wait while the database confirms nothing; 0: without a limit. */
@@ -41,8 +43,8 @@ export interface WriterData {
   /** Words that show that its event loop turns: supervisor.ts. */
   readonly pulse: SharedArrayBuffer;
   /**
-   * The furthest position up to which the database had everything, of 64 bits: memory counts on it, also if the thread
-   * that knew it has died.
+   * The furthest position up to which the database had everything, of 64 bits for each lane: memory counts on it, also
+   * if the thread that knew it has died.
    */
   readonly reached: SharedArrayBuffer;
   /** The numbers of metrics.ts. */

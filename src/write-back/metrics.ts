@@ -35,6 +35,7 @@ export const WRITE_BACK_METRICS = [
   'questionMaxMs',
   'loadsFailed',
   'circuitOpened',
+  'lanes',
   'sweptRows',
   'sweepsFailed',
   'logPressure',
@@ -146,6 +147,8 @@ export interface WriteBackStats {
   loadsFailed: number;
   /** Times that the database was left in peace for a while, because it did not answer. */
   circuitOpened: number;
+  /** Lanes that write, each with its share of the keys. */
+  lanes: number;
   /** Expired rows that the sweep has removed, and steps of it that failed. */
   sweptRows: number;
   sweepsFailed: number;

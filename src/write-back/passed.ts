@@ -13,14 +13,21 @@
 import { eraOf, type LogEntry } from '../log/index.ts';
 import { routingHashOfBytes } from '../request/hash.ts';
 import { RecordKind, RecordReader } from '../request/record.ts';
+import type { Share } from './share.ts';
 
 /** As many as there can be shards. */
 const SLOT_BITS = 8;
 
 export class PassedVersions {
+  readonly #share: Share | undefined;
   /** The highest version of each slot. */
   readonly #highest = new BigUint64Array(2 ** SLOT_BITS);
   #era: string | undefined;
+
+  /** `share`: of which keys; undefined: of all. */
+  constructor(share?: Share) {
+    this.#share = share;
+  }
 
   /** Forgets them all. */
   clear(): void {
@@ -41,9 +48,10 @@ export class PassedVersions {
     while (reader.next()) if (reader.kind !== RecordKind.clear && reader.kind !== RecordKind.clearAt) this.pass(reader);
   }
 
-  /** Passes a record with a key. False: it has been passed before. */
+  /** Passes a record with a key. False: it has been passed before, or another lane has its key. */
   pass({ key, version }: RecordReader): boolean {
     const slot = routingHashOfBytes(key) >>> (32 - SLOT_BITS);
+    if (this.#share?.hasSlot(slot, SLOT_BITS) === false) return false;
     if (version <= this.#highest[slot]!) return false;
     this.#highest[slot] = version;
     return true;

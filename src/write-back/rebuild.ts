@@ -16,6 +16,7 @@ import { type Rule, RuleSet } from '../rules/index.ts';
 import { Calls } from './calls.ts';
 import { systemClock, type WriterClock } from './clock.ts';
 import { Changes } from './coalesce.ts';
+import { CALL_TIMEOUT_MS, Connection } from './connection.ts';
 import { ONE_LANE } from './identity.ts';
 import { HISTORY_CURSOR, STORE_CURSOR } from './message.ts';
 import { PassedVersions } from './passed.ts';
@@ -25,7 +26,6 @@ const BATCH_ROWS = 1000;
 const BATCH_BYTES: number = 4 * 2 ** 20;
 /** Calls of the database that fail in a row before the command ends with their error. */
 const TRIES_MAX = 10;
-const CALL_TIMEOUT_MS = 120_000;
 
 export interface RebuildOptions {
   /** Looked at, and not taken over; stays the caller's. */
@@ -64,27 +64,30 @@ export interface Rebuilt {
 export async function rebuild(options: RebuildOptions): Promise<Rebuilt> {
   const { clock = systemClock } = options;
   const ending = new AbortController();
+  const connection = new Connection({ connect: options.connect, callTimeoutMs: CALL_TIMEOUT_MS, clock });
   const calls = new Calls({
-    ...{ connect: options.connect, callTimeoutMs: CALL_TIMEOUT_MS, clock, random: Math.random },
+    ...{ connection, clock, random: Math.random },
     ...{ ending: ending.signal, onFailed: () => {} },
   });
   try {
-    return await new Rebuild(options, calls).run();
+    return await new Rebuild(options, connection, calls).run();
   } finally {
     ending.abort();
-    await calls.disconnect();
+    await connection.disconnect();
   }
 }
 
 class Rebuild {
   readonly #options: RebuildOptions;
+  readonly #connection: Connection;
   readonly #calls: Calls;
   #cursors: readonly Cursor[] = [];
   #rows = 0;
   #deadLetters = 0;
 
-  constructor(options: RebuildOptions, calls: Calls) {
+  constructor(options: RebuildOptions, connection: Connection, calls: Calls) {
     this.#options = options;
+    this.#connection = connection;
     this.#calls = calls;
   }
 
@@ -104,7 +107,7 @@ class Rebuild {
     await this.#write([], (lane) => ({ ...lane, position: end, epoch, writer }));
     for (const name of [STORE_CURSOR, HISTORY_CURSOR]) log.cursor(name).place(end);
     return {
-      ...{ database: this.#calls.name, rows: this.#rows, deadLetters: this.#deadLetters, from, oldest },
+      ...{ database: this.#connection.name, rows: this.#rows, deadLetters: this.#deadLetters, from, oldest },
       snapshotMs: snapshot?.startedMs,
       hasCounters: rules.some(({ counter }) => counter),
       hasHistory: rules.some(({ history }) => history),
@@ -115,7 +118,7 @@ class Rebuild {
     const { log } = this.#options;
     const { directory, logId, oldestReadable: oldest } = log;
     const refuse = (why: string): never => {
-      throw new CairnError('ERR_STORE_REFUSED', `${this.#calls.name} ${why}. Nothing was changed`);
+      throw new CairnError('ERR_STORE_REFUSED', `${this.#connection.name} ${why}. Nothing was changed`);
     };
     if (this.#cursors.some((cursor) => cursor.logId !== logId))
       refuse(`belongs to another log than the one in ${directory}`);
@@ -184,7 +187,10 @@ class Rebuild {
       const cursors = await this.#call((backend) => backend.readCursors());
       if (isAt(cursors, goals)) break;
       if (!isAt(cursors, this.#cursors))
-        throw new CairnError('ERR_STORE_REFUSED', `${this.#calls.name} is written by another process. Run it again`);
+        throw new CairnError(
+          'ERR_STORE_REFUSED',
+          `${this.#connection.name} is written by another process. Run it again`,
+        );
       await this.#giveUpOrWait(outcome, tries);
     }
     this.#cursors = goals;

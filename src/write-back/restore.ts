@@ -14,7 +14,7 @@ import type { RecoveryProgress } from '../options/types.ts';
 import { epochOf, recordBytes, type SetParts, versionOf, writeSet } from '../request/record.ts';
 import type { RuleSet } from '../rules/index.ts';
 import type { Filler, OpeningAnswer } from '../scribe/index.ts';
-import { ONE_LANE } from './identity.ts';
+import { allLanes, NOT_ALL_LANES, ONE_LANE } from './identity.ts';
 
 /** From one epoch to the next, as openings of a log count them. */
 const EPOCH_STEP = 2;
@@ -36,8 +36,8 @@ export interface RestoreOptions {
 
 export class Restore implements Filler {
   readonly #options: RestoreOptions;
-  /** As of the scan. */
-  #cursor: Cursor | undefined;
+  /** As of the scan, in the order of the lanes. */
+  #cursors: readonly Cursor[] = [];
   #epochMin = 0;
 
   private constructor(options: RestoreOptions) {
@@ -61,19 +61,19 @@ export class Restore implements Filler {
     return this.#epochMin;
   }
 
-  /** Where the cursor of the database is. */
+  /** Where the database has everything before: the cursor of the lane that is furthest behind. */
   get cursor(): Cursor | undefined {
-    return this.#cursor;
+    return this.#cursors.toSorted((a, b) => (a.position < b.position ? -1 : 1))[0];
   }
 
   async #look(): Promise<void> {
     const { backend } = this.#options;
     await backend.open();
     const cursors = await backend.readCursors();
-    this.#cursor = one(cursors, backend.name);
+    this.#cursors = whole(cursors, backend.name);
     // Every row was written with a cursor of its epoch or a later one.
-    let newest = this.#cursor?.epoch ?? 0;
-    if (this.#cursor === undefined) {
+    let newest = newestOf(this.#cursors);
+    if (this.#cursors.length === 0) {
       for await (const { rows } of backend.scan()) {
         for (const { version } of rows) newest = Math.max(newest, epochOf(version));
       }
@@ -93,10 +93,11 @@ export class Restore implements Filler {
     try {
       let isFirst = true;
       for await (const { rows, cursors } of backend.scan()) {
-        if (isFirst) this.#cursor = one(cursors, backend.name);
-        else if (!sameCursor(this.#cursor, cursors[0])) throw new Error('its cursor moves within one scan');
+        const found = whole(cursors, backend.name);
+        if (isFirst) this.#cursors = found;
+        else if (!areSame(this.#cursors, found)) throw new Error('its cursor moves within one scan');
         isFirst = false;
-        if ((this.#cursor?.epoch ?? 0) >= epoch) throw new Error('another cache writes to it');
+        if (newestOf(this.#cursors) >= epoch) throw new Error('another cache writes to it');
         for (const row of rows) if (this.#isWanted(row)) filling.add(row);
         if (filling.isFull) break;
         const nowMs = performance.now();
@@ -117,10 +118,13 @@ export class Restore implements Filler {
 
   async adopt(at: Pick<Cursor, 'logId' | 'position' | 'epoch' | 'writer'>): Promise<void> {
     const { backend } = this.#options;
+    // Of one lane, as of a new database: the writer divides it among its lanes.
     const to: Cursor = { ...ONE_LANE, ...at };
     try {
-      if (sameCursor(this.#cursor, to)) return;
-      const outcome = await backend.write({ changes: [], from: this.#cursor, to });
+      const [from, ...others] = this.#cursors;
+      if (others.length === 0 && sameCursor(from, to)) return;
+      const also = others.map((other) => ({ from: other, to: undefined }));
+      const outcome = await backend.write({ changes: [], from, to, ...(also.length === 0 ? {} : { also }) });
       if (outcome.kind !== 'committed' && !sameCursor(outcome.found, to)) throw new Error('another cache writes to it');
     } catch (error) {
       throw this.#refusal(error, 'Its rows are as they were; open the cache again');
@@ -148,12 +152,18 @@ export class Restore implements Filler {
   }
 }
 
-function one(cursors: readonly Cursor[], name: string): Cursor | undefined {
-  const [cursor] = cursors;
-  if (cursors.length > 1 || (cursor !== undefined && cursor.laneCount !== ONE_LANE.laneCount)) {
-    throw new CairnError('ERR_STORE_REFUSED', `${name} has the cursors of several lanes, and this version writes one`);
-  }
-  return cursor;
+function whole(cursors: readonly Cursor[], name: string): readonly Cursor[] {
+  const lanes = allLanes(cursors);
+  if (lanes === undefined) throw new CairnError('ERR_STORE_REFUSED', `${name} ${NOT_ALL_LANES}`);
+  return lanes;
+}
+
+function newestOf(cursors: readonly Cursor[]): number {
+  return cursors.reduce((newest, { epoch }) => Math.max(newest, epoch), 0);
+}
+
+function areSame(some: readonly Cursor[], others: readonly Cursor[]): boolean {
+  return some.length === others.length && some.every((cursor, lane) => sameCursor(cursor, others[lane]));
 }
 
 /** Rows on their way into memory. */

@@ -13,7 +13,7 @@ import { quietClock } from './clock.ts';
 import { FilesLog } from './files-log.ts';
 import { STORE_CURSOR, type WriterData, type WriterReport, type WriterTold } from './message.ts';
 import { WriterService } from './service.ts';
-import { StoredMarks } from './stored-marks.ts';
+import { storedMarks } from './stored-marks.ts';
 
 /** A writer that the keeper's thread talks to, wherever it runs. */
 export interface RunningWriter extends Supervised {
@@ -63,7 +63,7 @@ export class WriterHere extends ServiceHere implements RunningWriter {
     return new WriterService({
       ...given,
       log: new FilesLog({ files, scribe: log, confirmed, syncs: options.syncsLog }),
-      marks: new StoredMarks(files, given.handle, options.dropsRefused),
+      marksOf: storedMarks(files, given.handle, options.dropsRefused),
       finder: new RecordFinder(given.handle, new LogReader(files)),
       connect: async () => backend,
       options,

@@ -8,8 +8,8 @@ import { AtomicBatches, type BackedHandle, LOG_METRICS_MAX, type LoadHandle, Log
 import { RuleSet } from '../rules/index.ts';
 import { plainError, type RecordFinder } from '../scribe/index.ts';
 import { beat, PULSE_MS } from '../supervisor.ts';
-import { CALL_TIMEOUT_MS } from './calls.ts';
 import type { WriterClock } from './clock.ts';
+import { CALL_TIMEOUT_MS } from './connection.ts';
 import { LoaderService } from './loader.ts';
 import type {
   DeadLetterNotice,
@@ -32,7 +32,7 @@ import type { WriterLog } from './writer-log.ts';
 const DEAD_LETTERS_TOLD = 20;
 
 export interface WriterServiceOptions
-  extends Pick<WriterOptions, 'log' | 'marks' | 'connect' | 'clock' | 'random'>,
+  extends Pick<WriterOptions, 'log' | 'marksOf' | 'connect' | 'clock' | 'random'>,
     Pick<WriterData, 'options' | 'isPaused' | 'pulse' | 'reached' | 'numbers' | 'warmUpNumbers'> {
   /** Of the cache; stays the caller's. */
   readonly handle: LoadHandle & BackedHandle;
@@ -68,7 +68,7 @@ export class WriterService {
   readonly ended: Promise<void>;
 
   constructor(given: WriterServiceOptions) {
-    const { log, marks, connect, options, isPaused, clock, random, pulse, numbers, handle, finder, say } = given;
+    const { log, marksOf, connect, options, isPaused, clock, random, pulse, numbers, handle, finder, say } = given;
     this.#say = say;
     this.#log = log;
     this.#handle = handle;
@@ -76,11 +76,13 @@ export class WriterService {
     this.#pulse = pulse;
     this.#metrics = new WriteBackMetrics(numbers);
     this.#metrics.set('state', WRITER_STATES.indexOf('opening'));
+    this.#metrics.set('lanes', options.lanes);
     this.#health = new StoredHealthWatch({ handle, clock, ackTimeoutMs: options.ackTimeoutMs });
     const rules = RuleSet.from(options.rules);
     this.#writer = new Writer({
       log,
-      marks,
+      lanes: options.lanes,
+      marksOf,
       connect: async () => {
         const backend = await connect();
         const isWhole = backend.level === 'transactional';
@@ -244,7 +246,7 @@ export class WriterService {
   }
 
   #onCommitted(batch: Committed): void {
-    this.#health.onCommitted();
+    this.#health.onCommitted(this.#writer.sendingSinceMs);
     const metrics = this.#metrics;
     metrics.ended('batch', batch.elapsedMs);
     metrics.add('records', batch.recordCount);

@@ -45,8 +45,9 @@ export async function storeConnector(
   store: StoreTarget,
   directory: string,
   rules: readonly Rule[],
+  lanes: number,
 ): Promise<() => Promise<Backend>> {
-  if (store.kind !== 'object') return connector(store, { directory, rules });
+  if (store.kind !== 'object') return connector(store, { directory, rules, lanes });
   const backend = withoutClose(store.backend);
   return async () => backend;
 }

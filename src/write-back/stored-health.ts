@@ -1,7 +1,8 @@
 /**
  * Whether callers may wait for the database. While some do and it has confirmed nothing for their time, or nothing is
  * written until a person acts, it says so: then their waits end, and further changes that would wait are refused before
- * they are made. The next batch that is committed ends that.
+ * they are made. The next batch that is committed ends that. Of several lanes, the one that confirms nothing counts:
+ * for which of them a caller waits, this does not know.
  */
 import { type FeedHandle, StoredHealth } from '../native.ts';
 import type { WriterClock } from './clock.ts';
@@ -36,9 +37,15 @@ export class StoredHealthWatch {
     else if (this.#health === StoredHealth.stopped && state !== 'retrying') this.#tell(StoredHealth.running);
   }
 
-  onCommitted(): void {
-    this.#waitingSinceMs = undefined;
-    if (this.#health === StoredHealth.away) this.#tell(StoredHealth.running);
+  /**
+   * A batch was committed. `sendingSinceMs`: since when the oldest of those is on its way that other lanes write;
+   * undefined: there is none. Callers may wait for that one, so its time goes on.
+   */
+  onCommitted(sendingSinceMs?: number): void {
+    this.#waitingSinceMs = sendingSinceMs;
+    const { clock, ackTimeoutMs } = this.#options;
+    const isLate = sendingSinceMs !== undefined && clock.steadyMs() - sendingSinceMs >= ackTimeoutMs;
+    if (this.#health === StoredHealth.away && !isLate) this.#tell(StoredHealth.running);
   }
 
   /** Called a few times a second. */

@@ -6,6 +6,8 @@
  * A record that an earlier process wrote has a version of that process's shards, of which there may have been another
  * number. Such records raise no mark one by one: when the database has all that was recovered, all marks are raised to
  * the epoch in which the cache was opened.
+ *
+ * Each lane raises the marks of the shards that it has: it has all their keys, and did so under every number of shards.
  */
 import type { DeadLetter } from '../backend/index.ts';
 import { reasonOf } from '../errors.ts';
@@ -13,6 +15,7 @@ import { type LogEntry, LogReader, later, type Position } from '../log/index.ts'
 import type { BackedHandle } from '../native.ts';
 import type { LogFiles } from '../scribe/index.ts';
 import { RefusedChanges } from './refused-changes.ts';
+import type { Share } from './share.ts';
 
 /** Bits of a version below its epoch. */
 const VERSION_COUNTER_BITS = 32n;
@@ -20,7 +23,7 @@ const VERSION_COUNTER_BITS = 32n;
 /** The highest versions of some records, by shard. */
 export type Versions = BigUint64Array;
 
-/** The marks as the writer uses them. */
+/** The marks as a lane of the writer uses them. */
 export interface WriterMarks {
   /** The end of the log when the cache was opened: everything before it was recovered. */
   readonly openedAt: Position;
@@ -41,10 +44,22 @@ export interface WriterMarks {
   raiseRecovered(): void;
 }
 
+/** Of a lane that moves to where the lanes of another number begin: those raise the marks. */
+export const NO_MARKS: WriterMarks = {
+  openedAt: 0n,
+  collect: () => undefined,
+  isWanted: () => false,
+  refuse() {},
+  raise() {},
+  raiseBetween() {},
+  raiseRecovered() {},
+};
+
 export class StoredMarks implements WriterMarks {
   readonly openedAt: Position;
   readonly #reader: LogReader;
   readonly #handle: BackedHandle;
+  readonly #share: Share;
   readonly #dropsRefused: boolean;
   /** Refused changes of batches that no mark tells of yet. */
   #refused: { readonly key: Buffer; readonly version: bigint }[];
@@ -52,16 +67,17 @@ export class StoredMarks implements WriterMarks {
   #haveRecovered = false;
 
   /**
-   * `handle`: of the cache; stays the caller's. `dropsRefused`: an entry whose change was refused leaves the cache,
-   * unless a newer one is there.
+   * `kept`: of all lanes. `dropsRefused`: an entry whose change was refused leaves the cache, unless a newer one is
+   * there.
    */
-  constructor(files: LogFiles, handle: BackedHandle, dropsRefused: boolean) {
+  constructor(files: LogFiles, handle: BackedHandle, share: Share, kept: RefusedChanges, dropsRefused: boolean) {
+    this.#share = share;
     this.#dropsRefused = dropsRefused;
     this.openedAt = files.openedAt;
     this.#reader = new LogReader(files);
     this.#handle = handle;
-    this.#kept = new RefusedChanges(files.directory, this.#reader);
-    this.#refused = [...this.#kept.all];
+    this.#kept = kept;
+    this.#refused = kept.all.filter(({ key }) => share.has(key));
     // Those that are owed to the database by what the log knows leave memory once more when it has them.
     for (const { key, version } of this.#refused) handle.dropStored(key, version);
   }
@@ -98,6 +114,9 @@ export class StoredMarks implements WriterMarks {
   raise(versions: Versions): void {
     const refused = this.#refused;
     this.#refused = [];
+    // A version of 0 raises none.
+    const [from, end] = this.#share.shards(versions.length);
+    versions.fill(0n, 0, from).fill(0n, end);
     this.#handle.markStored(versions);
     // Behind the mark: before, they are owed to the database. And before callers are told.
     for (const { key, version } of refused) this.#handle.dropStored(key, version);
@@ -121,4 +140,14 @@ export class StoredMarks implements WriterMarks {
     const epoch = this.#reader.stateAt(this.openedAt)?.epoch ?? 0;
     this.raise(new BigUint64Array(this.#handle.shardCount).fill(BigInt(epoch) << VERSION_COUNTER_BITS));
   }
+}
+
+/** The marks of each lane of a writer. `handle`: of the cache; stays the caller's. */
+export function storedMarks(
+  files: LogFiles,
+  handle: BackedHandle,
+  dropsRefused: boolean,
+): (share: Share) => StoredMarks {
+  const kept = new RefusedChanges(files.directory, new LogReader(files));
+  return (share) => new StoredMarks(files, handle, share, kept, dropsRefused);
 }

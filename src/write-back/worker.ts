@@ -9,7 +9,7 @@ import { FilesLog } from './files-log.ts';
 import { STORE_CURSOR, type WriterData, type WriterReport, type WriterTold } from './message.ts';
 import { WriterService } from './service.ts';
 import { connector } from './store.ts';
-import { StoredMarks } from './stored-marks.ts';
+import { storedMarks } from './stored-marks.ts';
 
 const { cacheId, files, store, options, isPaused, pulse, reached, numbers, warmUpNumbers } = workerData as WriterData;
 const port = parentPort!;
@@ -20,7 +20,7 @@ const say = (report: WriterReport): void => port.postMessage(report);
 async function start(): Promise<WriterService | undefined> {
   let connect: Awaited<ReturnType<typeof connector>>;
   try {
-    connect = await connector(store, { directory: files.directory, rules: options.rules });
+    connect = await connector(store, { directory: files.directory, rules: options.rules, lanes: options.lanes });
   } catch (error) {
     say({ kind: 'failed', error: plainError(error) });
     return undefined;
@@ -30,7 +30,7 @@ async function start(): Promise<WriterService | undefined> {
   const confirmed = (await scribe.cursor(STORE_CURSOR).position()) ?? 0n;
   return new WriterService({
     log: new FilesLog({ files, scribe, confirmed, syncs: options.syncsLog }),
-    marks: new StoredMarks(files, handle, options.dropsRefused),
+    marksOf: storedMarks(files, handle, options.dropsRefused),
     finder: new RecordFinder(handle, new LogReader(files)),
     connect,
     options,

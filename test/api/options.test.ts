@@ -102,6 +102,18 @@ describe('a wrong value is refused, naming option, expectation and value', () =>
     expect(() => make(options)).toThrow(type);
   });
 
+  test('lanes of write-back that have no shard each', () => {
+    const laned = { store: 'postgres://host/name', data: '/nowhere', maxMemory: '64mb', writeBack: { lanes: 4 } };
+    const refused = (options: object, message: RegExp): void => {
+      expect(() => make({ ...laned, ...options })).toThrow(withCode('ERR_INVALID_ARGUMENT', message));
+    };
+    refused({ writeBack: { lanes: 3 } }, /Expected writeBack\.lanes to be a power of two up to 16, got 3/);
+    refused({ writeBack: { lanes: 32 } }, /Expected writeBack\.lanes to be .* 16, got 32/);
+    refused({ shards: 2 }, /writeBack\.lanes is 4, .*shards of at least 4, not 2, or fewer lanes/);
+    refused({ maxMemory: '8mb' }, /writeBack\.lanes is 4, .*maxMemory of at least 16777216 bytes, not 8388608/);
+    refused({ maxEntries: 4000 }, /writeBack\.lanes is 4, .*maxEntries of at least 4096, not 4000/);
+  });
+
   test('options that are no object', () => {
     for (const options of [5, 'x', [], null])
       expect(() => make(options)).toThrow(withCode('ERR_INVALID_ARGUMENT', /options/));

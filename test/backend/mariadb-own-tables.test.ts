@@ -56,6 +56,7 @@ skipUnless(mariadbPrograms, MARIADB_MISSING).describe('with a server', () => {
 
   describeOwnTables('MariaDB', {
     ...{ reset, exec, query, make },
+    laned: (rules) => make(rules, { lanes: 4 }),
     cut: {
       arm: (draw) => proxy.cutAt(draw.below(12), draw.pick(['before', 'after'])),
       disarm: () => proxy.disarm(),

@@ -30,8 +30,8 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
   beforeEach(() => server.query("SET lock_timeout = '5s'; DROP SCHEMA public CASCADE; CREATE SCHEMA public"));
   afterEach(() => Promise.all(subjects.splice(0).map((subject) => subject.backend.close())));
 
-  async function closed(rules: readonly Rule[], port?: number): Promise<Subject> {
-    const subject = await subjectWith(server.url(port), rules);
+  async function closed(rules: readonly Rule[], port?: number, lanes = 1): Promise<Subject> {
+    const subject = await subjectWith(server.url(port), rules, lanes);
     subjects.push(subject);
     return subject;
   }
@@ -58,6 +58,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
       );
     },
     make: closed,
+    laned: (rules) => closed(rules, undefined, 4),
     cut: {
       arm: (draw) => proxy.cutAt(draw.below(8), draw.pick(['before', 'after'])),
       disarm: () => proxy.disarm(),

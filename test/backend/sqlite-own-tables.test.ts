@@ -39,8 +39,8 @@ for (const { name, load, condition } of SQLITE_PACKAGES) {
       const plain = (cell: unknown): unknown => (typeof cell === 'bigint' ? Number(cell) : cell);
       return rows.map((row) => Object.fromEntries(Object.entries(row).map(([each, cell]) => [each, plain(cell)])));
     };
-    const make = async (rules: readonly Rule[]): Promise<Subject> => {
-      const subject = new Subject((clock) => new SqliteBackend({ path, clock, load, rules }));
+    const make = async (rules: readonly Rule[], lanes = 1): Promise<Subject> => {
+      const subject = new Subject((clock) => new SqliteBackend({ path, clock, load, rules, lanes }));
       subjects.push(subject);
       return subject;
     };
@@ -53,6 +53,7 @@ for (const { name, load, condition } of SQLITE_PACKAGES) {
 
     describeOwnTables('SQLite', {
       ...{ reset, exec, query, make },
+      laned: (rules) => make(rules, 4),
       types: { textKey: 'text', bytesKey: 'blob', bigint: 'bigint' },
       fields: [
         ['boolean', true],

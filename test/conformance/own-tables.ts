@@ -17,6 +17,8 @@ export interface OwnTablesHarness {
   query(command: string): Promise<Record<string, unknown>[]>;
   /** A backend that is not opened, and is closed after the test. */
   make(rules: readonly Rule[]): Promise<Subject>;
+  /** The same, for four lanes. */
+  laned(rules: readonly Rule[]): Promise<Subject>;
   /** Has the next write of the subject fail somewhere in its course, if the database is behind a network. */
   cut?: { arm(draw: Draw): void; disarm(): void; make(rules: readonly Rule[]): Promise<Subject> };
   readonly types: {
@@ -637,6 +639,23 @@ export function describeOwnTables(name: string, harness: OwnTablesHarness): void
         const subject = await harness.make([ownRule('u:', { table: 'users' }), ownRule('user:', { table: 'users' })]);
         const message = /the rules for "u:" and "user:" name one table, users: two keys would change one row/;
         await expect(subject.backend.open()).rejects.toThrow(withCode('ERR_BACKEND_UNFIT', message));
+      });
+
+      test('with several lanes, tables that refer to one another or to themselves', async () => {
+        await harness.reset(`CREATE TABLE parents (id integer PRIMARY KEY, name ${types.textKey}, boss integer,
+            CONSTRAINT chief FOREIGN KEY (boss) REFERENCES parents (id));
+          CREATE TABLE children (id integer PRIMARY KEY, parent integer,
+            CONSTRAINT family FOREIGN KEY (parent) REFERENCES parents (id));
+          CREATE TABLE towns (id integer PRIMARY KEY);
+          CREATE TABLE houses (id integer PRIMARY KEY, town integer, FOREIGN KEY (town) REFERENCES towns (id))`);
+        const rules = ['parents', 'children', 'houses'].map((table) => ownRule(`${table}:`, { table }));
+        await (await harness.make(rules)).backend.open();
+        const laned = await harness.laned(rules);
+        const message =
+          /parents refers to parents by the foreign key (chief|0): with 4 lanes.*children refers to parents by the foreign key (family|0)/s;
+        await expect(laned.backend.open()).rejects.toThrow(withCode('ERR_BACKEND_UNFIT', message));
+        // One such table alone, and one that refers to a table of no rule.
+        await (await harness.laned(rules.slice(1))).backend.open();
       });
 
       test('every reason at once', async () => {

@@ -129,6 +129,25 @@ TEST(StoreOptions, TheNumberOfShardsFollowsFromWhatAShardNeeds) {
   EXPECT_EQ(shards(uint64_t{16} << 20, 0, 1000), std::min(many, 4u));
 }
 
+TEST(StoreOptions, AsManyShardsAreChosenAsTheOptionsAskFor) {
+  const auto shards = [](uint32_t shard_count_min, uint64_t entries_max, uint32_t shard_count) {
+    StoreOptions options;
+    options.memory_bytes = uint64_t{1} << 30;
+    options.memory_bytes_ceiling = options.memory_bytes;
+    options.entries_max = entries_max;
+    options.value_bytes_max = 1000;
+    options.shard_count = shard_count;
+    options.shard_count_min = shard_count_min;
+    Refusal refusal;
+    const std::unique_ptr<Store> store = Store::Open(options, &refusal);
+    return store == nullptr ? 0 : store->shard_count();
+  };
+  EXPECT_EQ(shards(1, 1000, 0), 1);
+  EXPECT_EQ(shards(8, 1000, 0), 8);
+  EXPECT_EQ(shards(256, 0, 0), 256) << "beyond those that the processors can use, too";
+  EXPECT_EQ(shards(8, 1000, 2), 2) << "a number that is given counts";
+}
+
 TEST(StoreOptions, AResizeIsRefusedIfAShardCouldNotHoldTwoOfTheLargestValues) {
   StoreOptions options = TestStore::Tiny();
   options.memory_bytes = 16 << 20;

@@ -19,9 +19,9 @@ export function setJson(key: string, value: unknown, more: Parameters<typeof set
 }
 
 /** A backend that is not opened. */
-export async function subjectWith(address: string, rules: readonly Rule[]): Promise<Subject> {
+export async function subjectWith(address: string, rules: readonly Rule[], lanes = 1): Promise<Subject> {
   let clock = (): number => 0;
-  const backend = await makeBackend(address, { rules, clock: () => clock() });
+  const backend = await makeBackend(address, { rules, lanes, clock: () => clock() });
   return new Subject((its) => {
     clock = its;
     return backend;

@@ -5,6 +5,7 @@
 import { mayMove, movesOf } from '../../src/backend/cursors.ts';
 import type {
   Backend,
+  BackendLevel,
   Change,
   Cursor,
   DeadLetter,
@@ -192,6 +193,8 @@ export class WorldDatabase {
   letters: KeptDeadLetter[] = [];
   /** What another writer has added to the rows. */
   foreign = new Map<string, bigint>();
+  /** Told of each batch when its rows have changed. */
+  onCommit: (batch: WriteBatch) => void = () => {};
   #letterCount = 0n;
 
   commit(batch: WriteBatch): WriteOutcome {
@@ -212,6 +215,7 @@ export class WorldDatabase {
       const text = { error: error.message, errorCode: undefined };
       this.letters.push({ id, change, ...text, cursor: batch.to, addedWallMs: 0, isSuperseded: false });
     }
+    this.onCommit(batch);
     return { kind: 'committed', deadLetters };
   }
 
@@ -267,7 +271,7 @@ export type Fault =
 
 export class WorldBackend implements Backend {
   readonly name = 'memory:world';
-  readonly level = 'transactional';
+  level: BackendLevel = 'transactional';
   readonly deadLetters: DeadLetters = {
     list: async (limit, after = 0n) => this.#database.letters.filter(({ id }) => id > after).slice(0, limit),
     drop: async (ids) => {
@@ -279,7 +283,7 @@ export class WorldBackend implements Backend {
   readonly #database: WorldDatabase;
   readonly #clock: VirtualClock;
   /** Asked before each call. */
-  fault: (call: 'open' | 'readCursors' | 'write') => Fault | undefined = () => undefined;
+  fault: (call: 'open' | 'readCursors' | 'write', batch?: WriteBatch) => Fault | undefined = () => undefined;
   /** How long a call takes. */
   callMs = 1;
   isClosed = false;
@@ -298,11 +302,11 @@ export class WorldBackend implements Backend {
   }
 
   write(batch: WriteBatch): Promise<WriteOutcome> {
-    return this.#call('write', () => this.#database.commit(batch));
+    return this.#call('write', () => this.#database.commit(batch), batch);
   }
 
-  async #call<T>(call: 'open' | 'readCursors' | 'write', run: () => T): Promise<T> {
-    const fault = this.fault(call);
+  async #call<T>(call: 'open' | 'readCursors' | 'write', run: () => T, batch?: WriteBatch): Promise<T> {
+    const fault = this.fault(call, batch);
     await this.#clock.sleep(this.callMs);
     switch (fault) {
       case 'before':
@@ -322,8 +326,8 @@ export class WorldBackend implements Backend {
     }
   }
 
-  async load(): Promise<Loaded> {
-    throw new Error('not here');
+  load(keys: readonly Buffer[]): Promise<Loaded> {
+    return this.#call('readCursors', () => ({ rows: keys.map(() => undefined), cursors: this.#database.cursors }));
   }
 
   // biome-ignore lint/correctness/useYield: it is not used here

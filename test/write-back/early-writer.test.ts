@@ -41,7 +41,7 @@ beforeEach(() => {
       return backend;
     },
     options: {
-      ...{ limits: { rows: 1, bytes: 1000, delayMs: 50 }, rules: [], rowsPerSecond: 0, ackTimeoutMs: 0 },
+      ...{ lanes: 1, limits: { rows: 1, bytes: 1000, delayMs: 50 }, rules: [], rowsPerSecond: 0, ackTimeoutMs: 0 },
       ...{ retainMs: 0, sweepRows: 0, syncsLog: false },
       get dropsRefused() {
         return mode.dropsRefused;

@@ -3,10 +3,12 @@
 // Random records go into a log; a writer carries them to a database whose calls fail at random: before their effect,
 // after it, never returning, or returning never and having their effect later. At random moments the writer is killed
 // (no call of it is begun any more, calls on their way go on) and another one begins with the log's cursor as it was
-// noted, and at times the killed one lives on as a zombie. The database goes back to earlier states, rows, history and
-// cursor together. Another writer adds to counters, which the log only adds to. At the end it is sound for a while.
-// Then the rows must be those of a model that applies the log, with what the other writer has added, and no change may
-// be twice in the database's history.
+// noted, and at times the killed one lives on as a zombie. The next process has another number of lanes. Atomic batches
+// change all keys of a group, which lie in several lanes; no other change touches these. The database goes back to
+// earlier states, rows, history and cursors together. Another writer adds to counters, which the log only adds to. At
+// the end it is sound for a while. Then the rows must be those of a model that applies the log, with what the other
+// writer has added, and no change may be twice in the database's history. And after each transaction all rows of a
+// group must have the same value, or all must be missing.
 
 import { expect, test } from 'vitest';
 import { RuleSet } from '../../src/rules/index.ts';
@@ -18,7 +20,10 @@ import { type Fault, noMarks, WorldBackend, WorldDatabase, WorldLog } from '../s
 
 const ROUNDS = 60;
 const STEPS = 150;
-const KEYS = 12;
+const KEYS = 24;
+const GROUPS = 4;
+const GROUP_KEYS = 3;
+const LANES = [1, 2, 4, 8];
 const COUNTERS = 3;
 const rules = new RuleSet([{ prefix: 'counter-', skip: false, deleteOnExpire: true, counter: true }]);
 
@@ -44,8 +49,10 @@ interface Run {
   isDead: boolean;
 }
 
-// How often the database was found to have gone back.
-async function round(random: Random): Promise<number> {
+const keysOf = (group: number): string[] => Array.from({ length: GROUP_KEYS }, (_, i) => `group-${group}-${i}`);
+
+// How often the database was found to have gone back, and lanes came together.
+async function round(random: Random): Promise<{ healings: number; joint: number }> {
   const clock = new VirtualClock();
   const log = new WorldLog();
   const database = new WorldDatabase();
@@ -55,13 +62,24 @@ async function round(random: Random): Promise<number> {
   const backups: (() => void)[] = [];
   let faultShare = 0;
   let healings = 0;
+  let batchIds = 0n;
+  let lanes = random.pick(LANES);
+  let joint = 0;
+  database.onCommit = ({ changes, also = [] }) => {
+    if (changes.length > 0 && also.length > 0) joint++;
+    for (let group = 0; group < GROUPS; group++) {
+      const values = keysOf(group).map((key) => database.rows.get(key)?.value);
+      if (new Set(values).size !== 1) throw new Error(`Group ${group} is torn: ${values}`);
+    }
+  };
 
   const begin = (): Run => {
     const run: Run = {
       isDead: false,
       backends: [],
       writer: new Writer({
-        marks: noMarks,
+        lanes,
+        marksOf: () => noMarks,
         // Of the log's own cursor it knows what was noted when it began.
         log: log.asOfNow(),
         connect: async () => {
@@ -81,7 +99,7 @@ async function round(random: Random): Promise<number> {
         rowsPerSecond: 0,
         dropsRefused: false,
         retainMs: 600_000,
-        reached: new SharedArrayBuffer(8),
+        reached: new SharedArrayBuffer(8 * lanes),
         callTimeoutMs: 500,
         clock,
         random: () => random.below(1000) / 1000,
@@ -97,6 +115,14 @@ async function round(random: Random): Promise<number> {
     };
     runs.push(run);
     return run;
+  };
+
+  const atomicBatch = (): RecordParts[] => {
+    const id = ++batchIds;
+    const kind = random.below(4) === 0 ? 'delete' : 'set';
+    return keysOf(random.below(GROUPS)).map((key, index) => {
+      return { kind, key, value: kind === 'set' ? `batch-${id}` : '', batch: { id, count: GROUP_KEYS, index } };
+    });
   };
 
   // The numbers as a cache has them: it adds to its own.
@@ -124,6 +150,7 @@ async function round(random: Random): Promise<number> {
           return { kind: 'set', key, value: `value-${random.below(1000)}`, expiresWallMs };
       }
     });
+    if (random.below(4) === 0) records.push(...atomicBatch());
     log.append(...records);
     for (const each of records) model.apply(each, log.epoch);
   };
@@ -140,6 +167,7 @@ async function round(random: Random): Promise<number> {
       // kill -9, and the next process takes the log over.
       current.isDead = true;
       log.takeOver();
+      lanes = random.pick(LANES);
       current = begin();
     } else if (chance < 65) {
       // The keeper restarts the thread, and the one before lives on.
@@ -173,18 +201,21 @@ async function round(random: Random): Promise<number> {
   const closed = last.writer.close(0);
   await clock.advance(5000);
   await closed;
-  return healings;
+  return { healings, joint };
 }
 
 test('each change of a log has its effect once, and the rows are those of the log', async () => {
   const random = new Random();
-  let healings = 0;
+  const sum = { healings: 0, joint: 0 };
   for (let i = 0; i < ROUNDS; i++) {
     try {
-      healings += await round(random);
+      const { healings, joint } = await round(random);
+      sum.healings += healings;
+      sum.joint += joint;
     } catch (error) {
       throw new Error(`Failed in round ${i} with CAIRN_SEED=${random.seed}`, { cause: error });
     }
   }
-  expect(healings).toBeGreaterThan(0);
+  expect(sum.healings).toBeGreaterThan(0);
+  expect(sum.joint).toBeGreaterThan(0);
 });

@@ -18,7 +18,7 @@ function table(count: number): DeadLetters {
 
 test('the letters of the batches in a range are found among many, and of this log only', async () => {
   const deadLetters = table(350);
-  const { letters, ids } = await lettersBehind({ deadLetters }, { logId: 7n, after: 1990n, end: 2020n });
+  const { letters, ids } = await lettersBehind({ deadLetters }, { logId: 7n, afterOf: () => 1990n, end: 2020n });
   expect(letters.map(({ change, error }) => [change.key.toString(), error.message])).toEqual([
     ['k200', 'reason 200'],
     ['k201', 'reason 201'],
@@ -26,6 +26,8 @@ test('the letters of the batches in a range are found among many, and of this lo
   ]);
   expect(ids).toEqual([200n, 201n, 202n]);
   const none = { letters: [], ids: [] };
-  expect(await lettersBehind({ deadLetters }, { logId: 8n, after: 0n, end: 9999n })).toEqual(none);
-  expect(await lettersBehind({}, { logId: 7n, after: 0n, end: 10n }), 'of a database that keeps none').toEqual(none);
+  expect(await lettersBehind({ deadLetters }, { logId: 8n, afterOf: () => 0n, end: 9999n })).toEqual(none);
+  expect(await lettersBehind({}, { logId: 7n, afterOf: () => 0n, end: 10n }), 'of a database that keeps none').toEqual(
+    none,
+  );
 });

@@ -49,7 +49,7 @@ class World {
       handle,
       source: {
         get reached() {
-          return world.reached;
+          return [world.reached];
         },
         doubt: () => void this.doubts++,
         use: (run) => run(backend),

@@ -6,6 +6,7 @@ import { handleOf } from '../../src/cache.ts';
 import { deadLettersCommand } from '../../src/cli/dead-letters.ts';
 import { Cache, type CacheOptions, serve, type WriteBackNotice } from '../../src/index.ts';
 import { WriteBackKeeper } from '../../src/write-back/index.ts';
+import { laneOf } from '../../src/write-back/share.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
@@ -61,6 +62,65 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     const [row] = await server.query("SELECT expires_ms, version FROM cairn_entries WHERE key = 'expires'");
     expect(Math.abs(Number(row!['expires_ms']) - Date.now() - 3_600_000)).toBeLessThan(60_000);
     expect(BigInt(String(row!['version']))).toBe(cache.info('expires')!.cas);
+  });
+
+  test('of four lanes, one whose row is locked holds up no other, and an atomic batch waits for it as a whole', async () => {
+    const cache = await open({ shards: 4, maxMemory: '64mb', writeBack: { delay: 5, lanes: 4, ackTimeout: 500 } });
+    expect(cache.stats().writeBack).toMatchObject({ lanes: 4 });
+    const keys = Array.from({ length: 40 }, (_, i) => `key-${i}`);
+    for (const key of keys) cache.set(key, 'old');
+    await cache.drain();
+    const cursors = await server.query('SELECT lane, lane_count FROM cairn_cursors ORDER BY lane');
+    expect(cursors).toEqual([0, 1, 2, 3].map((lane) => ({ lane, lane_count: 4 })));
+    const locked = keys.find((key) => laneOf(Buffer.from(key), 4) === 2)!;
+    const [held, free] = [true, false].map((isHeld) =>
+      keys.filter((key) => (laneOf(Buffer.from(key), 4) === 2) === isHeld),
+    ) as [string[], string[]];
+    const holder = await server.connect();
+    try {
+      await holder.query(`BEGIN; SELECT FROM cairn_entries WHERE key = '${locked}' FOR UPDATE`);
+      cache.set(locked, 'new');
+      for (const key of free) cache.set(key, 'new');
+      let stored = await rows();
+      while (free.some((key) => stored[key] !== 'new')) stored = await rows();
+      expect(stored[locked]).toBe('old');
+      const batch = cache.batch();
+      for (const key of [free[0]!, held[1]!]) batch.set(key, 'batch');
+      batch.commit();
+      for (const key of free.slice(1)) cache.set(key, 'newer');
+      cache.set(held[1]!, 'last');
+      // Its callers do not wait without a limit because other lanes go on.
+      const going = free.find((key) => laneOf(Buffer.from(key), 4) !== laneOf(Buffer.from(free[0]!), 4))!;
+      const caller = cache.promises.set(locked, 'newest', { ack: 'stored' }).catch(({ code }) => code);
+      let outcome: unknown;
+      void caller.then((code) => {
+        outcome = code;
+      });
+      for (let i = 0; outcome === undefined; i++) {
+        cache.set(going, i);
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      expect(outcome).toBe('ERR_TIMEOUT');
+      cache.set(going, 'newer');
+      await until(() => cache.stats().writeBack!.owedRecords > 0);
+      expect((await rows())[free[0]!]).toBe('new');
+    } finally {
+      await holder.query('COMMIT');
+      await holder.end();
+    }
+    await cache.drain();
+    expect(await rows()).toMatchObject({
+      [locked]: 'newest',
+      [free[0]!]: 'batch',
+      [held[1]!]: 'last',
+      [free[1]!]: 'newer',
+    });
+    await cache.close();
+    const one = await open();
+    expect(await server.query('SELECT lane, lane_count FROM cairn_cursors')).toEqual([{ lane: 0, lane_count: 1 }]);
+    one.set(locked, 'of one lane');
+    await one.drain();
+    expect((await rows())[locked]).toBe('of one lane');
   });
 
   test('rules lead objects to the rows of a table of the user, and refuse rules without it while it lacks some', async () => {

@@ -45,6 +45,22 @@ test('each confirmation gives the time anew', async () => {
   expect(state.health).toBe(StoredHealth.running);
 });
 
+test('a confirmation of one lane does not give the time of another anew', async () => {
+  const { clock, state, watch } = world();
+  state.isWanted = true;
+  const sendingSinceMs = clock.steadyMs();
+  for (let i = 0; i < 4; i++) {
+    await clock.advance(300);
+    watch.onCommitted(sendingSinceMs);
+    watch.look();
+  }
+  expect(state.health).toBe(StoredHealth.away);
+  watch.onCommitted(sendingSinceMs);
+  expect(state.health).toBe(StoredHealth.away);
+  watch.onCommitted(clock.steadyMs() - 500);
+  expect(state.health).toBe(StoredHealth.running);
+});
+
 test('nothing that is waited for any more ends it, too', async () => {
   const { clock, state, watch } = world();
   state.isWanted = true;

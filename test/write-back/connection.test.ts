@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Calls, type Failure } from '../../src/write-back/calls.ts';
+import { Connection } from '../../src/write-back/connection.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 import { WorldBackend, WorldDatabase } from '../support/writer-world.ts';
 
@@ -8,9 +8,7 @@ class Connections {
   readonly made: WorldBackend[] = [];
   readonly opened: WorldBackend[] = [];
   isAway = false;
-  readonly ending = new AbortController();
-  readonly failures: Failure[] = [];
-  readonly calls = new Calls({
+  readonly calls = new Connection({
     connect: async () => {
       const backend = new WorldBackend(new WorldDatabase(), this.clock);
       backend.fault = (call) => {
@@ -22,9 +20,6 @@ class Connections {
     },
     callTimeoutMs: 5000,
     clock: this.clock,
-    random: () => 0,
-    ending: this.ending.signal,
-    onFailed: (failure) => this.failures.push(failure),
   });
 }
 
