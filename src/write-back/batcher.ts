@@ -4,7 +4,8 @@
  * asks for everything. A batch is whole entries, so that its end is a place where a cursor can be.
  *
  * Entries that change no row make no batch by themselves, until they take so much of the log that it should have that
- * room back: then they are a batch without changes.
+ * room back: then they are a batch without changes. So they are, in a lane of several, when the log is quiet: otherwise
+ * it would seem to owe what the other lanes have written.
  *
  * An entry that has to be written together with other lanes (crossing.ts) ends the batch before it, and is a batch.
  */
@@ -18,6 +19,8 @@ import type { Versions, WriterMarks } from './stored-marks.ts';
 
 /** Bytes of log without changes that are a batch. */
 export const BARREN_BYTES_MAX: number = 2 ** 20;
+/** Of several lanes, one without changes has its cursor moved when the log has had no entry for this time. */
+export const QUIET_MS = 1000;
 
 /** When a batch is full, or due. */
 export interface BatchLimits {
@@ -61,6 +64,8 @@ export class Batcher {
   /** Where the oldest record in it is, and since when. */
   #begin: Position = 0n;
   #openedMs = 0;
+  /** When the last entry was added. */
+  #addedMs = 0;
   #oldestMs = 0;
   /** Everything before this has been added. */
   #position: Position = 0n;
@@ -142,6 +147,7 @@ export class Batcher {
     this.#position = entry.end;
     this.#logBytes += Number(entry.end - entry.position);
     this.#end = { position: entry.end, epoch: entry.epoch, writer: entry.writer };
+    this.#addedMs = nowMs;
     if (!wasEmpty || this.isEmpty) return;
     this.#begin = entry.position;
     this.#openedMs = nowMs;
@@ -175,7 +181,9 @@ export class Batcher {
     if (this.#crossing !== undefined) return 0;
     if (this.isEmpty) {
       const reaches = goal !== undefined && this.#end !== undefined && this.#end.position >= goal;
-      return reaches || this.#logBytes >= BARREN_BYTES_MAX ? 0 : undefined;
+      if (reaches || this.#logBytes >= BARREN_BYTES_MAX) return 0;
+      const movesAlong = this.#laneCount > 1 && this.#end !== undefined;
+      return movesAlong ? Math.max(0, this.#addedMs + QUIET_MS - nowMs) : undefined;
     }
     // Of a flush, the entries that are still to be read belong to the batch too.
     if (isWanted || this.isFull || (this.#begin < this.#flushTo && this.#position >= this.#flushTo)) return 0;

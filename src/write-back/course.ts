@@ -93,7 +93,11 @@ export class Course {
     const lanes = this.#lanes;
     const areOurs = cursors.length === lanes.length || (cursors.length === 0 && lanes.length === 1);
     await this.#goBack(cursors, areOurs);
-    if (areOurs) return this.#carry(lanes, cursors);
+    if (areOurs) {
+      const end = await this.#carry(lanes, cursors);
+      if (end === 'moved') for (const lane of lanes) lane.doubt();
+      return end;
+    }
     if (cursors.length === 0) return this.#rewrite(firstMoves(room.log.logId, lanes.length));
     // All lanes of the database reach one position, and then become those of this writer.
     const goal = furthest(cursors);

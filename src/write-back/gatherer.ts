@@ -53,7 +53,7 @@ export class Gatherer {
     let position = from;
     for (let failures = 0; !signal.aborted; ) {
       try {
-        for await (const entry of log.read(position, signal)) {
+        for await (const entry of log.read(position, signal, until)) {
           while (batcher.isFull && !signal.aborted) await changed.wait();
           if (signal.aborted) return;
           if (until !== undefined && entry.position >= until) return;

@@ -98,6 +98,7 @@ export class Lane {
   readonly #room: LaneRoom;
   readonly #marks: WriterMarks;
   readonly #until: Position | undefined;
+  readonly #dropsRefused: boolean;
   readonly #changed = new Changed();
   readonly #batcher: Batcher;
   readonly #gatherer: Gatherer;
@@ -115,6 +116,11 @@ export class Lane {
   #sendingSinceMs: number | undefined;
   /** The cursor of the database has been found elsewhere. */
   #isMoved = false;
+  /** The database may lack what it had: its cursors are being read again. */
+  #isInDoubt = false;
+  #hasRecovered = false;
+  /** The lanes that it waits for, with itself. */
+  #meets: readonly number[] = [];
   /** It is to be moved up to there also without changes. */
   #goal: Position | undefined;
   /** What the log says of its oldest record behind what has been read, which costs a look into its files. */
@@ -126,6 +132,8 @@ export class Lane {
     this.#room = room;
     this.#marks = marks;
     this.#until = until;
+    // One that moves to where others begin tells no memory of refused changes: those find them in the table.
+    this.#dropsRefused = room.dropsRefused && until === undefined;
     this.#reached = reached;
     this.#confirmed = this.reached;
     this.#batcher = new Batcher(limits, marks, rules, share);
@@ -183,9 +191,14 @@ export class Lane {
     return this.has(this.#room.log.end());
   }
 
-  /** Everything that was recovered when the cache was opened is in the database. */
+  /** The marks say that everything that was recovered when the cache was opened is in the database. */
   get hasRecovered(): boolean {
-    return this.has(this.#marks.openedAt);
+    return this.#hasRecovered;
+  }
+
+  /** The lanes that write an entry together with it, while it waits for them or for their transaction. */
+  get meets(): readonly number[] {
+    return this.#meets;
   }
 
   /**
@@ -193,9 +206,10 @@ export class Lane {
    * confirm, so a position behind which nothing is on its way counts too.
    */
   has(position: Position): boolean {
+    if (this.#isInDoubt) return false;
     return (
       this.#confirmed >= position ||
-      (this.#batcher.position >= position && this.#batcher.isEmpty && this.#writing === undefined)
+      (this.#batcher.position >= position && this.#batcher.isEmpty && this.#writing?.oldestMs === undefined)
     );
   }
 
@@ -247,9 +261,16 @@ export class Lane {
     this.#changed.notify();
   }
 
+  /** The database may have gone back: nothing is known to be there until the lane is carried again. */
+  doubt(): void {
+    this.#isInDoubt = true;
+  }
+
   /** The database has gone back to before what is confirmed. REQUIRES: it is not carried. */
   goBack(position: Position): void {
     this.#confirmed = position;
+    this.#batcher.begin(position);
+    this.#writing = undefined;
   }
 
   pause(): void {
@@ -321,12 +342,26 @@ export class Lane {
       const next = await this.#next();
       if (typeof next === 'string') end = next;
       else if ('changes' in next) end = await this.#send([this], [next]);
-      else end = await meetings.attend(this, next, ([first, ...others]) => first.#sendCrossing(next.entry, others));
+      else end = await this.#attend(next, meetings);
     }
+    const result = this.#isMoved ? 'moved' : end;
+    // Before anything is awaited: a caller may ask what the database has.
+    if (result === 'moved') this.doubt();
     stopGathering.abort();
     this.#changed.notify();
     await gathering;
-    return this.#isMoved ? 'moved' : end;
+    return result;
+  }
+
+  async #attend(crossing: Crossing, meetings: Meetings<Lane>): Promise<LaneOutcome> {
+    this.#meets = crossing.lanes;
+    this.#changed.notify();
+    try {
+      const write = ([first, ...others]: readonly [Lane, ...Lane[]]) => first.#sendCrossing(crossing.entry, others);
+      return await meetings.attend(this, crossing, write);
+    } finally {
+      this.#meets = [];
+    }
   }
 
   // Milliseconds until a batch is to be taken; undefined: when something changes.
@@ -387,7 +422,7 @@ export class Lane {
   // Writes the changes of the first of some batches, and moves the cursors of all their lanes, of which this is the
   // first.
   async #send(lanes: readonly Lane[], batches: readonly Batch[]): Promise<LaneOutcome> {
-    const { clock, dropsRefused } = this.#room;
+    const { clock } = this.#room;
     const begunMs = clock.steadyMs();
     this.#sendingSinceMs = begunMs;
     const { changes: gathered } = batches[0]!;
@@ -402,7 +437,7 @@ export class Lane {
     this.#succeeded();
     let { deadLetters } = delivered;
     let behind: Letters | undefined;
-    if (deadLetters === undefined || (dropsRefused && deadLetters.length > 0)) {
+    if (deadLetters === undefined || (this.#dropsRefused && deadLetters.length > 0)) {
       behind = await this.#lettersBehind(lanes, undefined, own!.to.position);
       if (behind === undefined) return 'ended';
       deadLetters ??= behind.letters;
@@ -434,7 +469,7 @@ export class Lane {
 
   // Those of a mode that keeps none. Callers have been told, and memory, so that a writer that dies before finds them.
   async #dropLetters({ ids }: Letters): Promise<void> {
-    if (!this.#room.dropsRefused || ids.length === 0) return;
+    if (!this.#dropsRefused || ids.length === 0) return;
     await this.#calls!.untilAnswered(async ({ deadLetters }) => deadLetters?.drop(ids));
   }
 
@@ -451,7 +486,10 @@ export class Lane {
   // Of what changes no row, and so belongs to no batch. The log forgets records behind the marks only: memory looks
   // there for a value that has left it, until its mark says that the database has it.
   #raiseMarks(): void {
-    if (this.hasRecovered) this.#marks.raiseRecovered();
+    if (this.has(this.#marks.openedAt)) {
+      this.#marks.raiseRecovered();
+      this.#hasRecovered = true;
+    }
     const barren = this.#batcher.takeBarren();
     if (barren !== undefined) this.#marks.raise(barren);
     this.#room.progressed();
@@ -464,6 +502,7 @@ export class Lane {
 
   #confirm(position: Position): void {
     const wasHealing = this.isHealing;
+    this.#isInDoubt = false;
     this.#confirmed = later(this.#confirmed, position);
     this.#reached[0] = later(this.reached, position);
     this.#room.seen();

@@ -2,7 +2,7 @@
  * The log of a cache that is not open yet, for its writer: files that this thread reads itself, up to where recovery
  * wants them written. Its cursors stay where they are. The scribe has synced the log before it says how far.
  */
-import { type LogEntry, LogReader, type Position } from '../log/index.ts';
+import { type LogEntry, LogReader, later, type Position } from '../log/index.ts';
 import type { LogFiles } from '../scribe/index.ts';
 import { Changed } from './changed.ts';
 import type { WriterLog } from './writer-log.ts';
@@ -55,13 +55,13 @@ export class OpeningLog implements WriterLog {
     return this.#reader.stateAt(position);
   }
 
-  async *read(from: Position, signal: AbortSignal): AsyncGenerator<LogEntry> {
+  async *read(from: Position, signal: AbortSignal, until = 0n): AsyncGenerator<LogEntry> {
     const wake = (): void => this.#changed.notify();
     signal.addEventListener('abort', wake, { once: true });
     let position = from;
     while (!signal.aborted) {
       for (const entry of this.#reader.entries(position)) {
-        if (entry.position >= this.#upTo || signal.aborted) break;
+        if (entry.position >= later(this.#upTo, until) || signal.aborted) break;
         yield entry;
         position = entry.end;
       }

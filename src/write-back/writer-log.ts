@@ -18,8 +18,11 @@ export interface WriterLog {
   timeFrom(position: Position): number | undefined;
   /** Epoch and writer of the entry that ends at a position; undefined: none does. */
   stateAt(position: Position): Pick<FenceState, 'epoch' | 'writer'> | undefined;
-  /** The entries that a power cut leaves from a position on, and then each as it comes, until the signal says so. */
-  read(from: Position, signal: AbortSignal): AsyncIterable<LogEntry>;
+  /**
+   * The entries that a power cut leaves from a position on, and then each as it comes, until the signal says so.
+   * `until`: the database has entries up to there, so that they may be read in any case.
+   */
+  read(from: Position, signal: AbortSignal, until?: Position): AsyncIterable<LogEntry>;
   /** Moves the log's own cursor: the log needs nothing before this position for the writer any more. */
   advance(position: Position): Promise<void>;
   /** Moves it back: what is behind this position is owed to the database again. */

@@ -261,6 +261,7 @@ export class Writer {
           await lane.changed();
         }
       }
+      if (this.#lanes.length > 1) await Promise.all(this.#lanes.map((lane) => this.#comeAlong(lane, position)));
     } finally {
       signal?.removeEventListener('abort', look);
     }
@@ -333,16 +334,31 @@ export class Writer {
   }
 
   async #drainOrGiveUp(lane: Lane, position: Position): Promise<void> {
-    // The cursors of lanes without changes come along, so that the next writer does not read so far back for them.
-    const comesAlong = this.#lanes.length > 1;
-    if (comesAlong) lane.moveTo(position);
-    else lane.flushTo(position);
-    const isThere = (): boolean => (comesAlong ? lane.confirmed >= position : lane.has(position));
-    while (!isThere() && !this.#isEnding) {
-      const state = lane.state === 'resting' ? this.#state : lane.state;
-      if (state === 'halted' || state === 'paused' || this.#refusal !== undefined) return;
+    lane.flushTo(position);
+    while (!lane.has(position) && !this.#isEnding) {
+      if (this.#isStuck(lane) || this.#refusal !== undefined) return;
       await lane.changed();
     }
+    if (this.#lanes.length > 1) await this.#comeAlong(lane, position);
+  }
+
+  // Moves the cursor of a lane that has nothing before a position: otherwise the log would seem to owe what other lanes
+  // have there. A database that does not answer now is not waited for.
+  async #comeAlong(lane: Lane, position: Position): Promise<void> {
+    lane.moveTo(position);
+    while (lane.confirmed < position && !this.#isEnding) {
+      if (lane.state !== 'writing' && lane.state !== 'healing') return;
+      await lane.changed();
+    }
+  }
+
+  // Only a person can have it go on, or a lane that it waits for.
+  #isStuck(lane: Lane, seen: Set<Lane> = new Set()): boolean {
+    seen.add(lane);
+    const state = lane.state === 'resting' ? this.#state : lane.state;
+    if (state === 'halted' || state === 'paused') return true;
+    const met = lane.meets.map((number) => this.#lanes[number]!);
+    return met.some((other) => !seen.has(other) && this.#isStuck(other, seen));
   }
 
   async #run(): Promise<void> {
@@ -410,6 +426,7 @@ export class Writer {
   }
 
   #onLaneState(): void {
+    this.#wake();
     const worst = LANE_STATES.find((state) => this.#course.carried.some((lane) => lane.state === state));
     if (worst === undefined || worst === 'resting') return;
     this.#enter(worst, this.#course.carried.find(({ state }) => state === worst)!.cause);

@@ -4,10 +4,11 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import type { WriteBatch } from '../../src/backend/index.ts';
 import { HALTED_RETRY_MS } from '../../src/write-back/backoff.ts';
+import { QUIET_MS } from '../../src/write-back/batcher.ts';
 import { laneOf, Share } from '../../src/write-back/share.ts';
 import { LOOK_MS } from '../../src/write-back/writer.ts';
 import type { RecordParts } from '../support/records.ts';
-import { type Fault, WorldDatabase, WorldLog } from '../support/writer-world.ts';
+import { type Fault, noMarks, WorldDatabase, WorldLog } from '../support/writer-world.ts';
 import { closeWorlds, set, World } from '../support/written-world.ts';
 
 afterEach(closeWorlds);
@@ -111,6 +112,52 @@ describe('four lanes', () => {
     expect(slow.log.confirmed).toBe(end);
   });
 
+  test('leave nothing that the log seems to owe, when drain resolves and when the log is quiet', async () => {
+    const world = await laned(4).run();
+    const end = world.log.append(set(first, '1')).end;
+    const drained = world.writer.drain(end);
+    await world.run(20);
+    await drained;
+    expect(positions(world)).toEqual([end, end, end, end]);
+    const later = world.log.append(set(second, '1')).end;
+    await world.run(2 * QUIET_MS);
+    expect(positions(world)).toEqual([later, later, later, later]);
+    await world.run(2000);
+    expect(world.log.confirmed).toBe(later);
+  });
+
+  test('drain what a database has that does not answer any more: nothing is waited for', async () => {
+    const world = await laned(4).run();
+    const end = world.log.append(set(first, '1')).end;
+    await world.run(100);
+    world.fault = () => 'before';
+    const drained = world.writer.drain(end);
+    await world.run(100);
+    await drained;
+    let isClosed = false;
+    void world.writer.close(Number.POSITIVE_INFINITY).then(() => {
+      isClosed = true;
+    });
+    await world.run(5000);
+    expect(isClosed).toBe(true);
+  });
+
+  test('say that all was recovered before the log forgets any of it', async () => {
+    const world = laned(4);
+    const end = world.log.append(set(first, '1'), set(second, '1')).end;
+    const told: string[] = [];
+    world.marksOf = ({ lane }) => ({ ...noMarks, openedAt: end, raiseRecovered: () => void told.push(`lane ${lane}`) });
+    const { advance } = world.log;
+    world.log.advance = (position) => {
+      told.push('log');
+      return advance.call(world.log, position);
+    };
+    await world.run(5000);
+    const before = told.slice(0, told.indexOf('log'));
+    expect(new Set(before)).toEqual(new Set(['lane 0', 'lane 1', 'lane 2', 'lane 3']));
+    expect(told).toContain('log');
+  });
+
   test('write no more rows a second than one may', async () => {
     const world = laned(4);
     world.rowsPerSecond = 10;
@@ -187,6 +234,42 @@ describe('a lane', () => {
     const next = await laned(4, world.log, world.database).run();
     expect(next.rows).toEqual({ [first]: '2', [second]: '2' });
     expect(next.database.history).toHaveLength(2);
+  });
+
+  test('that is halted is not waited for by those that share an atomic batch with it, at the end either', async () => {
+    const world = await laned(4).run();
+    world.fault = (_, batch) => (touches(batch, second) ? 'halt' : undefined);
+    world.log.append(set(second, '1'), set(third, '1'));
+    // The last lane waits for the third, which waits for the first, which waits for the second.
+    world.log.append(...atomic('batch', second, first));
+    world.log.append(...atomic('batch', first, third));
+    world.log.append(...atomic('batch', third, fourth));
+    await world.run(1000);
+    let isClosed = false;
+    void world.writer.close(Number.POSITIVE_INFINITY).then(() => {
+      isClosed = true;
+    });
+    await world.run(5000);
+    expect(isClosed).toBe(true);
+    expect(world.rows).toEqual({ [third]: '1' });
+  });
+
+  test('that becomes halted while the end waits for it, or for one that waits for it, ends that', async () => {
+    const world = await laned(4).run();
+    let fault: Fault = 'before';
+    world.fault = (_, batch) => (touches(batch, second) || touches(batch, fourth) ? fault : undefined);
+    world.log.append(set(second, '1'), set(fourth, '1'));
+    world.log.append(...atomic('batch', second, first));
+    await world.run(1000);
+    let isClosed = false;
+    void world.writer.close(Number.POSITIVE_INFINITY).then(() => {
+      isClosed = true;
+    });
+    await world.run(5000);
+    expect(isClosed).toBe(false);
+    fault = 'halt';
+    await world.run(60_000);
+    expect(isClosed).toBe(true);
   });
 
   test('whose call hangs is tried again over another connection, as are those of the others', async () => {
@@ -336,6 +419,33 @@ describe('another number of lanes', () => {
     expect(next.writer.isHealing).toBe(false);
   });
 
+  test('in a mode that keeps no dead letter leaves none, and memory is told of each refused change', async () => {
+    const before = laned(4);
+    before.database.refused.add(second);
+    await before.run();
+    before.fault = (_, batch) => (touches(batch, second) ? 'before' : undefined);
+    before.log.append(set(second, 'refused'));
+    before.log.append(set(first, '1'));
+    await before.run();
+    await before.close();
+    before.log.takeOver();
+    const next = laned(2, before.log, before.database);
+    next.dropsRefused = true;
+    const told: string[] = [];
+    next.marksOf = ({ lane }) => ({ ...noMarks, refuse: ({ change }) => void told.push(`${lane} ${change.key}`) });
+    // The thread of the writer may die once it has moved the old lanes.
+    next.fault = (_, batch) => (batch?.also === undefined ? undefined : 'hangs');
+    await next.run(1000);
+    expect(told).toEqual([]);
+    expect(next.database.letters).toHaveLength(1);
+    next.fault = () => undefined;
+    await next.run(20_000);
+    expect(next.database.cursors).toHaveLength(2);
+    expect(told).toEqual([`0 ${second}`]);
+    expect(next.database.letters).toEqual([]);
+    expect(next.rows).toEqual({ [first]: '1' });
+  });
+
   // The process ends at each call of the database in turn, before it has an effect or after.
   test.each<[string, Fault]>([
     ['before its effect', 'hangs'],
@@ -415,6 +525,34 @@ describe('a database that goes back to an earlier state', () => {
     expect(world.told).toEqual([expect.stringMatching(/^healing [1-9]/), 'healed']);
     expect(world.writer.isHealing).toBe(false);
     expect(world.writer.reached).toEqual(positions(world));
+  });
+
+  test('never counts as having everything once that is known, until it has', async () => {
+    const world = laned(4);
+    world.callMs = 50;
+    await world.run();
+    world.log.append(set(first, '1'), set(second, '1'));
+    await world.run();
+    const putBack = world.database.backUp();
+    const { end } = world.log.append(set(first, '2'), ...atomic('2', second, third));
+    await world.run(5000);
+    putBack();
+    world.writer.doubt();
+    let reads = 0;
+    world.fault = (call) => {
+      if (call === 'readCursors') reads++;
+      return undefined;
+    };
+    // Four lanes look; what is read next is where to begin again.
+    let isKnown = false;
+    for (let ms = 0; ms < 2000; ms++) {
+      await world.run(1);
+      isKnown ||= reads > 4;
+      if (isKnown && world.writer.has(end)) expect(world.rows).toEqual({ [first]: '2', [second]: '2', [third]: '2' });
+    }
+    expect(isKnown).toBe(true);
+    expect(world.writer.has(end)).toBe(true);
+    expect(world.told).toEqual([expect.stringMatching(/^healing [1-9]/), 'healed']);
   });
 
   test('is found out where only a lane that is idle has gone back', async () => {
