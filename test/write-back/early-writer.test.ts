@@ -1,9 +1,11 @@
 // The writer of a cache that is not open yet, with a clock that the test moves: how long it waits for a database.
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { EmbeddedLog, lockedByCaller } from '../../src/log/index.ts';
+import type { Cursor } from '../../src/backend/index.ts';
+import { EmbeddedLog, LogReader, lockedByCaller } from '../../src/log/index.ts';
 import type { RecoveryProgress } from '../../src/options/types.ts';
 import { EarlyWriter, WAIT_MS } from '../../src/write-back/early-writer.ts';
+import { laneOf } from '../../src/write-back/share.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
 import { makeRecord } from '../support/records.ts';
@@ -82,6 +84,24 @@ async function outcome(promise: Promise<void>, ms: number): Promise<unknown> {
   }
   return end;
 }
+
+test('a database with the cursors of other lanes, at different places, gets those of this cache', async () => {
+  const ends = [...log.entries(0n)].filter(({ kind }) => kind === 'records').map(({ end }) => end);
+  const cursorAt = (lane: number, end: bigint): Cursor => {
+    const { epoch, writer } = new LogReader(log).stateAt(end)!;
+    return { lane, laneCount: 2, logId: log.logId, position: end, epoch, writer };
+  };
+  // What the lane that is further has, the other one may lack.
+  database.cursors = [cursorAt(0, ends[5]!), cursorAt(1, ends[11]!)];
+  expect(await outcome(reach(), 20_000)).toBe('done');
+  expect(await outcome(writer.write(ends[2]!, onProgress), 20_000)).toBe('done');
+  expect(database.cursors).toMatchObject([{ lane: 0, laneCount: 1, position: ends[11] }]);
+  expect(database.history.map((effect) => effect.split('@')[0])).toEqual(
+    ['k7', 'k8', 'k9', 'k10', 'k11', 'k12'].filter((key) => laneOf(Buffer.from(key), 2) === 0),
+  );
+  expect(await outcome(writer.write(log.end, onProgress), 20_000)).toBe('done');
+  expect(database.cursors).toMatchObject([{ laneCount: 1, position: ends.at(-1) }]);
+});
 
 describe('a database that does not answer', () => {
   test('is waited for, and then the opening is refused by name', async () => {
