@@ -52,6 +52,7 @@ npm run torture -- effects [options]   kill -9 of a server that counts in rows i
     --effects N     increments, and writes that are kept as history (default 100000)
     --sync S        always (default), or a time such as 10ms
     --store S       postgres (default), or lmdb: increments alone, without another writer
+    --lanes N       lanes that write at a time: 1, 2, 4, 8 or 16 (default 1)
     --life SECONDS  the longest life until a kill (default 4)
     --seed S        of what is drawn (default: drawn)
     --mistake M     shows that it is found: the database forgets effects, or repeats them (postgres)

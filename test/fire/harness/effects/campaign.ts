@@ -15,6 +15,8 @@ export interface EffectsOptions {
   readonly effects: number;
   /** What `--sync` is. */
   readonly sync: string;
+  /** How many lanes write at a time. */
+  readonly lanes: number;
   /** An empty folder. */
   readonly folder: string;
   /** The command `cairn-cache`, as a file of JavaScript. */
@@ -98,7 +100,7 @@ export class EffectsCampaign {
   }
 
   #start(): ServerProcess {
-    const { cliFile, database, folder, sync } = this.#options;
+    const { cliFile, database, folder, sync, lanes } = this.#options;
     const random = this.#random;
     const rules = [
       { prefix: COUNTER_PREFIX, counter: true },
@@ -106,6 +108,7 @@ export class EffectsCampaign {
     ];
     const settings = [
       ...['--data', folder, '--store', database.store, '--sync', sync],
+      ...['--write-lanes', String(lanes)],
       ...['--write-delay', random.pick(['0', '5ms', '50ms'])],
       ...['--write-rows', random.pick(['100', '1000', '1000'])],
       ...['-m', random.pick(['64', '16'])],

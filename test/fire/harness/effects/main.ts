@@ -1,4 +1,4 @@
-// `npm run torture -- effects [--effects N] [--sync always|10ms] [--store postgres|lmdb] ...`
+// `npm run torture -- effects [--effects N] [--sync always|10ms] [--store postgres|lmdb] [--lanes N] ...`
 
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,6 +16,7 @@ export async function effects(args: readonly string[]): Promise<number> {
       effects: { type: 'string', default: '100000' },
       sync: { type: 'string', default: 'always' },
       store: { type: 'string', default: 'postgres' },
+      lanes: { type: 'string', default: '1' },
       life: { type: 'string', default: '4' },
       seed: { type: 'string' },
       mistake: { type: 'string', default: '' },
@@ -37,6 +38,7 @@ export async function effects(args: readonly string[]): Promise<number> {
       seed,
       effects: wholeNumber('effects', values.effects),
       sync: values.sync,
+      lanes: wholeNumber('lanes', values.lanes),
       lifeMsMax: 1000 * wholeNumber('life', values.life),
       // What is lost does not come by waiting.
       peaceMs: mistake === '' ? 60_000 : 3000,
