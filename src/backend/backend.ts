@@ -207,10 +207,10 @@ export interface Backend {
   /** Connects, and makes the tables if there are none. Safe to call again after it has failed. */
   open(): Promise<void>;
   /**
-   * On a connection that no failed call has used. Waits for a transaction that is moving a cursor, and so tells the
-   * outcome of a `write` whose connection broke.
+   * All cursors, on a connection that no failed call has used. Waits for a transaction that is moving the cursor of one
+   * of these lanes, and so tells the outcome of a `write` whose connection broke. `lanes`: undefined: of any lane.
    */
-  readCursors(): Promise<readonly Cursor[]>;
+  readCursors(lanes?: readonly number[]): Promise<readonly Cursor[]>;
   load(keys: readonly Buffer[]): Promise<Loaded>;
   /** All rows that have not expired, in pieces, with the cursors, as of one moment. */
   scan(signal?: AbortSignal): AsyncIterable<{ readonly rows: readonly Row[]; readonly cursors: readonly Cursor[] }>;

@@ -108,7 +108,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
 
   /** The first cursor of a lane. */
   async #makeCursor(connection: MariadbConnection, to: Cursor, nowMs: number): Promise<boolean> {
-    if (inTheWay(await this.cursors(connection, true), to) !== undefined) return false;
+    if (inTheWay(await this.cursors(connection, 'all'), to) !== undefined) return false;
     try {
       await connection.change(
         `INSERT INTO ${this.#cursors} (${CURSOR_COLUMNS}, moved_ms) VALUES (?, ?, ?, ?, ?, ?, ?)`,
@@ -241,23 +241,29 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     return connection.command('COMMIT');
   }
 
-  async cursors(connection: MariadbConnection, isLast: boolean): Promise<readonly Cursor[]> {
-    const lock = isLast ? ' FOR UPDATE' : '';
-    const rows = await connection.command(`SELECT ${CURSOR_COLUMNS} FROM ${this.#cursors} AS its ORDER BY lane${lock}`);
+  async cursors(
+    connection: MariadbConnection,
+    waitsFor: readonly number[] | 'all' | 'none',
+  ): Promise<readonly Cursor[]> {
+    const select = `SELECT ${CURSOR_COLUMNS} FROM ${this.#cursors}`;
+    if (Array.isArray(waitsFor)) {
+      await connection.command(`${select} WHERE lane IN (${waitsFor.join(', ')}) ORDER BY lane FOR UPDATE`);
+    }
+    const rows = await connection.command(`${select} ORDER BY lane${waitsFor === 'all' ? ' FOR UPDATE' : ''}`);
     return rows.map(cursorOf);
   }
 
   async load(connection: MariadbConnection, keys: readonly Buffer[], nowMs: number): Promise<Loaded> {
     await this.#beginReading(connection);
     const rows = await this.#rowsOf(connection, keys, nowMs);
-    const cursors = await this.cursors(connection, false);
+    const cursors = await this.cursors(connection, 'none');
     await connection.command('COMMIT');
     return { rows, cursors };
   }
 
   async beginSweep(connection: MariadbConnection, at: readonly Cursor[]) {
     await connection.command('START TRANSACTION');
-    if (!mayStillSweep(await this.cursors(connection, true), at)) return undefined;
+    if (!mayStillSweep(await this.cursors(connection, at.length === 1 ? 'all' : 'none'), at)) return undefined;
     const [live] = await connection.command(`SELECT 1 FROM ${this.#letters} WHERE superseded = 0 LIMIT 1`);
     return { hasDeadLetters: live !== undefined };
   }
@@ -300,7 +306,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     // The reader of the pieces may take its time.
     await connection.mayIdle(true);
     await this.#beginReading(connection);
-    const cursors = await this.cursors(connection, false);
+    const cursors = await this.cursors(connection, 'none');
     yield { rows: [], cursors };
     const loaded = async (keys: readonly Buffer[]) => {
       return namedRows(keys, await this.#rowsOf(connection, keys, clock()));

@@ -212,14 +212,16 @@ export class PostgresStatements {
     return `SELECT ${cursorText} FROM ${this.tables.cursors.quoted} AS its ORDER BY lane`;
   }
 
-  /** The cursors, when no transaction holds one any more. */
-  lockCursors(): string {
-    return `${this.readCursors()} FOR UPDATE`;
+  /** The cursors, when no transaction holds one of these lanes any more. */
+  lockCursors(lanes: readonly number[] | 'all'): string {
+    if (lanes === 'all') return `${this.readCursors()} FOR UPDATE`;
+    const those = `WHERE lane IN (${lanes.join(', ')}) ORDER BY lane FOR UPDATE`;
+    return `SELECT FROM ${this.tables.cursors.quoted} ${those}; ${this.readCursors()}`;
   }
 
-  /** Opens the transaction of a sweep and locks the cursors, which are its rows. */
-  beginSweep(): string {
-    return `BEGIN ISOLATION LEVEL READ COMMITTED; ${this.lockCursors()}`;
+  /** Opens the transaction of a sweep. Its rows are the cursors; locked, if `isLocked`. */
+  beginSweep(isLocked: boolean): string {
+    return `BEGIN ISOLATION LEVEL READ COMMITTED; ${isLocked ? this.lockCursors('all') : this.readCursors()}`;
   }
 
   /** A row: there are dead letters that a later change may supersede. */

@@ -170,12 +170,16 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
     return connection.commit();
   }
 
-  async cursors(connection: PostgresConnection, isLast: boolean): Promise<readonly Cursor[]> {
-    return cursorsOf(await connection.command(isLast ? this.#sql.lockCursors() : this.#sql.readCursors()));
+  async cursors(
+    connection: PostgresConnection,
+    waitsFor: readonly number[] | 'all' | 'none',
+  ): Promise<readonly Cursor[]> {
+    const text = waitsFor === 'none' ? this.#sql.readCursors() : this.#sql.lockCursors(waitsFor);
+    return cursorsOf(await connection.command(text));
   }
 
   async load(connection: PostgresConnection, keys: readonly Buffer[], nowMs: number): Promise<Loaded> {
-    if (keys.length === 0) return { rows: [], cursors: await this.cursors(connection, false) };
+    if (keys.length === 0) return { rows: [], cursors: await this.cursors(connection, 'none') };
     const own = this.routes.ownKeys(keys);
     if (own.length === 0) {
       const result = await connection.run(this.#sql.load(keys, nowMs));
@@ -235,7 +239,7 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
     await connection.command(
       `${READING}; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL enable_seqscan = on`,
     );
-    const cursors = await this.cursors(connection, false);
+    const cursors = await this.cursors(connection, 'none');
     yield { rows: [], cursors };
     const loaded = async (keys: readonly Buffer[]): Promise<Row[]> => {
       const { rows } = await this.#loadNow(connection, keys, this.routes.ownKeys(keys), clock());
@@ -294,7 +298,7 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
   }
 
   async beginSweep(connection: PostgresConnection, at: readonly Cursor[]) {
-    const cursors = cursorsOf(await connection.command(this.#sql.beginSweep()));
+    const cursors = cursorsOf(await connection.command(this.#sql.beginSweep(at.length === 1)));
     if (!mayStillSweep(cursors, at)) return undefined;
     return { hasDeadLetters: (await connection.command(this.#sql.anyDeadLetter())).rows.length > 0 };
   }

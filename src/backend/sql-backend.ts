@@ -90,11 +90,11 @@ export interface SqlTables<C extends SqlConnection> {
   /** Has constraints checked at each statement which the database would check at COMMIT, if it has such. */
   checkAtOnce?(connection: C): Promise<unknown>;
   commit(connection: C): Promise<unknown>;
-  /** `isLast`: when no transaction holds one any more. */
-  cursors(connection: C, isLast: boolean): Promise<readonly Cursor[]>;
+  /** All of them. `waitsFor`: when no transaction holds one of these lanes any more. */
+  cursors(connection: C, waitsFor: readonly number[] | 'all' | 'none'): Promise<readonly Cursor[]>;
   load(connection: C, keys: readonly Buffer[], nowMs: number): Promise<Loaded>;
   scan(connection: C, clock: () => number): AsyncGenerator<ScanPiece>;
-  /** Begins the transaction of a sweep and locks the cursors; undefined: one of them is another one. */
+  /** Begins the transaction of a sweep, as sweep.ts says; undefined: one of the cursors is another one. */
   beginSweep(connection: C, at: readonly Cursor[]): Promise<{ readonly hasDeadLetters: boolean } | undefined>;
   /** The tables whose expired rows are removed. */
   readonly swept: readonly SweptTable<C>[];
@@ -163,9 +163,9 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     await Promise.all([this.#writers.close(), this.#loaders.close()]);
   }
 
-  async readCursors(): Promise<readonly Cursor[]> {
+  async readCursors(lanes?: readonly number[]): Promise<readonly Cursor[]> {
     const tables = this.#opened();
-    return this.#writers.use((connection) => tables.cursors(connection, !this.readsOnly));
+    return this.#writers.use((connection) => tables.cursors(connection, this.readsOnly ? 'none' : (lanes ?? 'all')));
   }
 
   async load(keys: readonly Buffer[]): Promise<Loaded> {
@@ -244,7 +244,7 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
     if (begun === undefined) {
       // Those that did move are back where they were.
       await connection.command('ROLLBACK');
-      const outcome = mayMove(await tables.cursors(connection, false), batch);
+      const outcome = mayMove(await tables.cursors(connection, 'none'), batch);
       // Free by now: the transaction that was in the way has been rolled back, and the batch may be written again.
       return { kind: 'moved', found: outcome.isFree ? batch.from : outcome.found };
     }

@@ -4,7 +4,8 @@
  *
  * A row whose expiry has passed is not always one that is over: a touch that lengthens it may still be on its way. So
  * the caller says up to which time everything was written, and the transaction of a piece makes sure that the writer
- * which says so is still the writer of the database: it locks the cursors of all lanes and compares them.
+ * which says so is still the writer of the database: it compares the cursors of all lanes. The cursor of a single lane
+ * is locked for it; with several, one lane would have the others wait while it waits for a row.
  */
 import type { Cursor } from './backend.ts';
 

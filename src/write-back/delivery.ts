@@ -37,12 +37,16 @@ export async function deliver(write: WriteBatch, { calls, resumed, ending }: Cou
       if (value.kind === 'committed') return { kind: 'written', deadLetters: value.deadLetters };
       if (write.also === undefined) found = value.found === undefined ? [] : [value.found];
     }
-    found ??= await calls.untilAnswered((backend) => backend.readCursors());
+    found ??= await calls.untilAnswered((backend) => backend.readCursors(lanesOf(write)));
     if (found === undefined) return { kind: 'ended' };
     // Nothing was written: this try counts as a failure, though the database has answered.
     if (mayMove(found, write).isFree) continue;
     return hasMoved(found, write) ? { kind: 'written', deadLetters: undefined } : { kind: 'moved' };
   }
+}
+
+function lanesOf(write: WriteBatch): number[] {
+  return movesOf(write).map(({ from, to }) => (to ?? from)!.lane);
 }
 
 function hasMoved(found: readonly Cursor[], write: WriteBatch): boolean {

@@ -260,6 +260,27 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
       expect(await other.texts('key')).toEqual(['of another']);
     });
 
+    test('of several lanes, one that another transaction holds is waited for by none of the others', async () => {
+      const lanes = [0, 1].map((lane) => {
+        const subject = new Subject((clock) => make({ clock, lanes: 2, lockTimeoutMs: 100 }), lane, 2);
+        backends.push(subject.backend);
+        return subject;
+      });
+      for (const { backend } of lanes) await backend.open();
+      const [first, second] = lanes as [Subject, Subject];
+      await first.write(set('key', 'value', { expiresWallMs: first.nowMs + 1 }));
+      await second.write();
+      const holder = await server.connect();
+      await holder.query('BEGIN; SELECT FROM cairn_cursors WHERE lane = 1 FOR UPDATE');
+      expect(await first.backend.readCursors([0])).toHaveLength(2);
+      await expect(first.backend.readCursors([1])).rejects.toMatchObject({ code: '55P03' });
+      const at = lanes.map(({ cursor }) => cursor!);
+      const piece = { at, expiredAtMs: first.nowMs + 2, place: undefined, rows: 10 };
+      expect(await first.backend.sweep!(piece)).toMatchObject({ removed: 1 });
+      await holder.query('COMMIT');
+      await holder.end();
+    });
+
     test('does not wait for the answer of a network that is gone longer than its statements may take', async () => {
       const subject = await opened({ statementTimeoutMs: 200, answerGraceMs: 100, url: server.url(proxy.port) });
       proxy.holdAt(0);
