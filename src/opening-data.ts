@@ -16,12 +16,20 @@ import {
 /** How long a log that is not used after all may take to close. */
 const CLOSE_MS = 10_000;
 
-/** Opens the log, and recovers. `feed` is the keeper's from then on, or closed. */
-export async function openLog(feed: FeedHandle, options: OpeningOptions, log: ResolvedLogOptions): Promise<LogKeeper> {
+/**
+ * Opens the log, and recovers. `feed` is the keeper's from then on, or closed. `reached`: of newReached(), for
+ * writeBack().
+ */
+export async function openLog(
+  feed: FeedHandle,
+  options: OpeningOptions,
+  log: ResolvedLogOptions,
+  reached: SharedArrayBuffer,
+): Promise<LogKeeper> {
   const { store } = options.cache;
   const onRecovery = options.onRecovery ?? (() => {});
   if (log.recover === 'store') return openRestored(feed, options, log, store!, onRecovery);
-  const carrier = store === undefined ? undefined : earlyWriter(options, store, log);
+  const carrier = store === undefined ? undefined : earlyWriter(options, store, log, reached);
   try {
     return await LogKeeper.open(
       feed,
@@ -33,10 +41,16 @@ export async function openLog(feed: FeedHandle, options: OpeningOptions, log: Re
   }
 }
 
-function earlyWriter(options: OpeningOptions, store: ResolvedStoreOptions, log: ResolvedLogOptions): EarlyWriter {
+function earlyWriter(
+  options: OpeningOptions,
+  store: ResolvedStoreOptions,
+  log: ResolvedLogOptions,
+  reached: SharedArrayBuffer,
+): EarlyWriter {
   return new EarlyWriter({
     connector: () => storeConnector(options.store!, log.data, store.rules, store.writeBack.lanes),
     options: writerOptions(options, store),
+    reached,
   });
 }
 
@@ -63,15 +77,22 @@ async function openRestored(
   }
 }
 
+/** How far the database of a cache has been, as its writers know. */
+export function newReached(store: ResolvedStoreOptions | undefined): SharedArrayBuffer {
+  return new SharedArrayBuffer((store?.writeBack.lanes ?? 1) * BigUint64Array.BYTES_PER_ELEMENT);
+}
+
 /** Carries the log to the database from now on. If that is refused, the log is closed. */
 export async function writeBack(
   options: OpeningOptions,
   store: ResolvedStoreOptions,
   log: LogKeeper,
   cacheId: number,
+  reached: SharedArrayBuffer,
 ): Promise<void> {
   try {
-    await WriteBackKeeper.open({ cacheId, log, store: options.store!, options: writerOptions(options, store) });
+    const writer = { store: options.store!, options: writerOptions(options, store), reached };
+    await WriteBackKeeper.open({ cacheId, log, ...writer });
   } catch (error) {
     await log.release(CLOSE_MS, false).catch(() => {
       // The refusal says more.

@@ -7,7 +7,7 @@ import { clockOf, startClock } from './clock.ts';
 import { elsewhere } from './copies.ts';
 import { CairnError, misplaced, show } from './errors.ts';
 import { Code, type FeedHandle, feedOf, type NativeHandle, native } from './native.ts';
-import { limitsOf, openLog, writeBack } from './opening-data.ts';
+import { limitsOf, newReached, openLog, writeBack } from './opening-data.ts';
 import {
   type AttachOptions,
   type CacheOptions,
@@ -164,8 +164,9 @@ async function openLogged(options: OpeningOptions, log: ResolvedLogOptions): Pro
   }
   const { store } = options.cache;
   const feed = feedOf(first.handle)!;
-  const keeper = await openLog(feed, options, log);
-  if (store !== undefined) await writeBack(options, store, keeper, first.handle.cacheId);
+  const reached = newReached(store);
+  const keeper = await openLog(feed, options, log, reached);
+  if (store !== undefined) await writeBack(options, store, keeper, first.handle.cacheId, reached);
   const handle = native.attachById(first.handle.cacheId);
   if (typeof handle === 'number') throw openingError(handle, name);
   return new Opened(handle, first, keeper);

@@ -30,6 +30,8 @@ export interface EarlyWriterOptions {
   /** Makes the backend, or rejects if there will never be one; then makes connections. */
   readonly connector: () => Promise<() => Promise<Backend>>;
   readonly options: WriteBackOptions;
+  /** How far the database was, for the writer of the open cache too: memory counts on it. As WriterData says. */
+  readonly reached: SharedArrayBuffer;
   readonly clock?: WriterClock;
   /** In [0, 1). */
   readonly random?: () => number;
@@ -84,7 +86,7 @@ export class EarlyWriter implements Carrier {
       // The writer of the open cache does that: memory is told of them then. It begins where the log's cursor is.
       dropsRefused: false,
       retainMs: 0,
-      reached: new SharedArrayBuffer(options.lanes * BigUint64Array.BYTES_PER_ELEMENT),
+      reached: this.#options.reached,
       callTimeoutMs: CALL_TIMEOUT_MS,
       clock: this.#clock,
       random,

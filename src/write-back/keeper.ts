@@ -65,6 +65,8 @@ export interface WriteBackKeeperOptions {
   /** A database that any thread can open, or one that belongs to this thread. */
   readonly store: StoreTarget;
   readonly options: WriteBackOptions;
+  /** How far the database was before the cache was open, as WriterData says; 0: no farther than the log has noted. */
+  readonly reached: SharedArrayBuffer;
 }
 
 /** Of all caches of this thread that write to a database. It hangs on the addon's exports, as the log's keepers do. */
@@ -116,13 +118,13 @@ export class WriteBackKeeper implements WriteBackActions {
 
   private constructor(options: WriteBackKeeperOptions) {
     this.#options = options;
-    this.#reached = new SharedArrayBuffer(options.options.lanes * BigUint64Array.BYTES_PER_ELEMENT);
     const { files } = options.log;
     if (files === undefined) throw new Error('Only a log of files can be written back');
     this.#files = files;
     this.#handle = attachScribe(options.cacheId) as LoadHandle & BackedHandle & RetryHandle;
     // Until the writer knows the database.
     this.#handle.setAtomicBatches(AtomicBatches.unknown);
+    this.#reached = options.reached;
     keepers.set(options.cacheId, this);
     if (options.options.warmUp !== undefined) this.#warmUpNumbers = newWarmUp(options.cacheId);
     this.#host = new WriteBackHost(options.cacheId, this);

@@ -51,6 +51,7 @@ beforeEach(() => {
       loads: { timeoutMs: 1000, negativeMs: 1000, failsAsMiss: false },
       warmUp: undefined,
     },
+    reached: new SharedArrayBuffer(8),
     clock,
     random: () => 0,
   });

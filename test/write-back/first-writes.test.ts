@@ -10,6 +10,7 @@ import type { Backend, Cache, CacheOptions, RecoveryProgress } from '../../src/i
 import { DataDirectories, patiently } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
 import { LMDB_MODULE, type LmdbContent, LmdbDirectory } from '../support/lmdb.ts';
+import { PlainStore, plainBackend } from '../support/plain-backend.ts';
 import { POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
 import { skipUnless } from '../support/skip.ts';
 
@@ -179,6 +180,62 @@ skipUnless(postgresPrograms, POSTGRES_MISSING)(
   },
   60_000,
 );
+
+test('a database that goes back before the cache is open answers no load until it has again what it had', async () => {
+  const store = new PlainStore();
+  await owe({ store: plainBackend(store, Date.now) });
+  const backend = plainBackend(store, Date.now);
+  const [write, read, load] = [backend.write, backend.readCursors, backend.load];
+  let back: (() => void) | undefined;
+  let release: () => void = () => {};
+  let held = Promise.resolve();
+  let reads = 0;
+  let loads = 0;
+  backend.write = async (batch) => {
+    await held;
+    const outcome = await write(batch);
+    const [rows, cursors] = [new Map(store.rows), new Map(store.cursors)];
+    back ??= () => {
+      store.rows.clear();
+      store.cursors.clear();
+      for (const [key, row] of rows) store.rows.set(key, row);
+      for (const [lane, cursor] of cursors) store.cursors.set(lane, cursor);
+    };
+    return outcome;
+  };
+  backend.readCursors = async () => {
+    // The second is that of the writer of the open cache.
+    if (++reads === 2) {
+      back!();
+      held = new Promise((resolve) => {
+        release = resolve;
+      });
+    }
+    return read();
+  };
+  backend.load = (keys) => {
+    loads++;
+    return load(keys);
+  };
+  const cache = await open({ ...SMALL, store: backend, writeBack: { maxRows: 300 } });
+  const isGone = (i: number): boolean => valueOf(i) !== undefined && !store.rows.has(keyOf(i)) && isUnknown(cache, i);
+  const gone = Array.from({ length: KEYS }, (_, i) => i).find(isGone)!;
+  expect(gone).toBeDefined();
+  const got = cache.promises.get(keyOf(gone));
+  await expect.poll(() => loads, { timeout: 30_000 }).toBeGreaterThan(1);
+  release();
+  expect(await got).toBe(valueOf(gone));
+  await cache.close();
+}, 60_000);
+
+/** Memory has neither the entry nor a stub. */
+function isUnknown(cache: Cache, i: number): boolean {
+  try {
+    return !cache.has(keyOf(i));
+  } catch {
+    return false;
+  }
+}
 
 /** The database of the test, which is down while `isDown` says so, as it is asked at each opening. */
 async function failing(isDown: () => boolean): Promise<Backend> {
