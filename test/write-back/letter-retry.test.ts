@@ -176,6 +176,35 @@ skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
     expect(await keysOf(cache)).toEqual([]);
   });
 
+  test('a touch that was refused does not undo one that comes meanwhile', async () => {
+    const cache = await open();
+    cache.set('a', 'refused');
+    await cache.drain();
+    await database.refuse();
+    cache.touch('a', '1h');
+    await cache.drain();
+    expect(await keysOf(cache)).toEqual(['a']);
+    await database.allow();
+    expect(outcomes(await retryWith(cache, () => cache.touch('a', '10h')))).toEqual(['superseded']);
+    const [row] = await database.query('SELECT expires_ms FROM cairn_entries');
+    expect(Math.abs(Number(row!['expires_ms']) - Date.now() - 36_000_000)).toBeLessThan(60_000);
+    expect(Math.abs(cache.getRemainingTTL('a') - 36_000_000)).toBeLessThan(60_000);
+  });
+
+  test('a touch of a value that has left memory by then counts too', async () => {
+    const cache = await refusing();
+    cache.set('a', 'refused', { ttl: '1h' });
+    await cache.drain();
+    await database.allow();
+    const touchAndEvict = (): void => {
+      cache.touch('a', '10h');
+      cache.evict('a');
+    };
+    expect(outcomes(await retryWith(cache, touchAndEvict))).toEqual(['retried']);
+    const [row] = await database.query('SELECT expires_ms FROM cairn_entries');
+    expect(Math.abs(Number(row!['expires_ms']) - Date.now() - 36_000_000)).toBeLessThan(60_000);
+  });
+
   test('an atomic batch is tried again as a whole, without the parts that a later change has superseded', async () => {
     const cache = await refusing();
     const transactions = 'CREATE TABLE effects (key, value, at)';

@@ -82,7 +82,10 @@ class World {
   #finish(rows: readonly unknown[]): void {
     for (let at = 0; at < rows.length; at += 6) {
       const [id, kind, value, , , ms] = rows.slice(at, at + 6) as [number, number, unknown, number, number, number];
-      this.ends.set(this.#keys.get(id)!, ['', `value ${value}`, `absent ${ms}`, 'again', `failed ${value}`][kind]!);
+      this.ends.set(
+        this.#keys.get(id)!,
+        ['', `value ${value}`, `absent ${ms}`, 'again', `failed ${value}`, `unknown ${value}`][kind]!,
+      );
     }
     this.clock.pass(this.finishMs);
   }
@@ -219,4 +222,26 @@ test('a question without an answer fails in its time, and its late answer is not
   answer.resolve();
   await world.clock.settle();
   expect(world.ends.size).toBe(0);
+});
+
+test('by an option a value is unknown while the database does not answer, and not when it answers with less', async () => {
+  const world = new World({ limits: { timeoutMs: TIMEOUT_MS, negativeMs: 5000, failsAsMiss: true } });
+  world.answer = () => new Promise(() => {});
+  world.begin('late');
+  await world.clock.advance(TIMEOUT_MS);
+  expect(world.ends.get('late')).toMatch(/^unknown the database did not answer within/);
+  world.answer = () => Promise.reject(new Error('connection refused'));
+  for (const key of ['a', 'b']) {
+    world.begin(key);
+    await world.clock.settle();
+    expect(world.ends.get(key)).toBe('unknown connection refused');
+  }
+  world.begin('in peace');
+  expect(world.ends.get('in peace')).toBe('unknown the database does not answer: connection refused');
+  await world.clock.advance(TIMEOUT_MS);
+  world.answer = async (asked) => world.rowsOf(asked);
+  world.reached = 100n;
+  world.begin('behind');
+  await world.clock.advance(2 * TIMEOUT_MS);
+  expect(world.ends.get('behind')).toBe('failed the database has gone back to an earlier state');
 });
