@@ -68,11 +68,18 @@ Status Shard::Apply(const RecordView& record, uint64_t hash, const Now& now, Ori
     old = entries_.Leave(old, Reason::kExpired, hash);
     if (entries_.Stayed(old)) return Status::kLogFull;
   }
-  const Incoming in{record, hash, origin, recovering, EndsOf(record, now), old};
+  Incoming in{record, hash, origin, recovering, EndsOf(record, now), old};
   if (keeps_version) {
     const bool was_cleared = record.version < entries_.cleared_version();
     if (was_cleared && !in.is_owed()) return Status::kNotStored;
     recorder_.NoteVersion(record.version);
+    // A load leaves no record, so a snapshot has what it brought under a version that no record has, above that of the
+    // record whose value it is. The backend had that record then, and has gone back behind it since: without a debt,
+    // the key would be evicted, and loaded as it was before. What is of a later record comes again with that.
+    if (in.is_owed() && old != 0 && At(old)->version > record.version && !IsStub(At(old)) &&
+        (At(old)->flags & (kEntryOwed | kEntryRetimed)) == 0) {
+      in.old = old = entries_.Leave(old, Reason::kReplaced, hash);
+    }
     if (old != 0 && At(old)->version >= record.version) {
       if (in.is_owed() && At(old)->version == record.version && !IsStub(At(old))) At(old)->flags |= kEntryOwed;
       return Status::kNotStored;

@@ -863,6 +863,43 @@ TEST(StoreDebts, OwedRecordsThatAreReadBackAreOwed) {
   store->Verify();
 }
 
+// The database had the records when their rows were loaded, and then went back behind them: a snapshot has what was
+// loaded, with versions that no record has.
+TEST(StoreDebts, OwedRecordsAreNotOutrankedByWhatWasLoaded) {
+  DebtStore store;
+  const int64_t wall_ms = store.now().wall_ms + 50'000;
+  store->SetRecovering(true);
+  const auto apply = [&](const RecordView& record, Origin origin) { return store->Apply(record, store.now(), origin); };
+  for (const char* key : {"set", "touched", "deleted", "set and touched"})
+    EXPECT_EQ(apply(View(RecordKind::kSet, key, "loaded", 100), Origin::kLog), Status::kStored);
+  // The walk of the snapshot has met a record that the log has further on.
+  EXPECT_EQ(apply(View(RecordKind::kSet, "twice", "second", 30), Origin::kLog), Status::kStored);
+  EXPECT_EQ(apply(View(RecordKind::kSet, "set", "v", 10), Origin::kLogOwed), Status::kStored);
+  EXPECT_EQ(apply(View(RecordKind::kTouch, "touched", "", 11, wall_ms), Origin::kLogOwed), Status::kStored);
+  EXPECT_EQ(apply(View(RecordKind::kDelete, "deleted", "", 12), Origin::kLogOwed), Status::kNotFound);
+  EXPECT_EQ(apply(View(RecordKind::kSet, "set and touched", "v", 13), Origin::kLogOwed), Status::kStored);
+  EXPECT_EQ(apply(View(RecordKind::kSet, "twice", "first", 14), Origin::kLogOwed), Status::kStored);
+  EXPECT_EQ(apply(View(RecordKind::kSet, "twice", "second", 30), Origin::kLogOwed), Status::kStored);
+  // A second copy of it in the log.
+  EXPECT_EQ(apply(View(RecordKind::kSet, "twice", "first", 14), Origin::kLogOwed), Status::kNotStored);
+  EXPECT_EQ(apply(View(RecordKind::kTouch, "set and touched", "", 120, wall_ms), Origin::kLogOwed), Status::kStored);
+  store->SetRecovering(false);
+  store->Verify();
+  EXPECT_EQ(store.Get("set").value, "v");
+  EXPECT_EQ(store.Get("set and touched").value, "v");
+  EXPECT_EQ(store.Get("twice").value, "second");
+  for (const char* key : {"set", "set and touched", "twice"}) EXPECT_EQ(store.Evict(key), Status::kFound) << key;
+  StubInfo info;
+  EXPECT_TRUE(store.HasStub("set", &info) && info.kind == StubKind::kValue && info.value_version == 10);
+  EXPECT_TRUE(store.HasStub("touched", &info) && info.kind == StubKind::kExpiry);
+  EXPECT_EQ(info.expires_ms, store.now_ms() + 50'000);
+  EXPECT_TRUE(store.HasStub("deleted", &info) && info.kind == StubKind::kGone);
+  EXPECT_TRUE(store.HasStub("set and touched", &info) && info.kind == StubKind::kValue && info.value_version == 13);
+  EXPECT_EQ(info.expires_ms, store.now_ms() + 50'000);
+  EXPECT_TRUE(store.HasStub("twice", &info) && info.kind == StubKind::kValue && info.value_version == 30);
+  store->Verify();
+}
+
 // A log of a cache with more shards: the versions of two keys say nothing of each other.
 TEST(StoreDebts, ATouchOfAnotherKeyKeepsNoLaterRecordOut) {
   DebtStore store;
