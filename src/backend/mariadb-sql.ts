@@ -86,7 +86,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
   async begin(connection: MariadbConnection, batch: WriteBatch, nowMs: number) {
     await connection.command('START TRANSACTION');
     for (const move of movesOf(batch)) if (!(await this.#move(connection, move, nowMs))) return undefined;
-    const [live] = await connection.command(`SELECT 1 FROM ${this.#letters} WHERE superseded = 0 LIMIT 1`);
+    const [live] = await connection.command(`SELECT 1 FROM ${this.#letters} AS its WHERE superseded = 0 LIMIT 1`);
     return { hasDeadLetters: live !== undefined };
   }
 
@@ -245,7 +245,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     connection: MariadbConnection,
     waitsFor: readonly number[] | 'all' | 'none',
   ): Promise<readonly Cursor[]> {
-    const select = `SELECT ${CURSOR_COLUMNS} FROM ${this.#cursors}`;
+    const select = `SELECT ${CURSOR_COLUMNS} FROM ${this.#cursors} AS its`;
     if (Array.isArray(waitsFor)) {
       await connection.command(`${select} WHERE lane IN (${waitsFor.join(', ')}) ORDER BY lane FOR UPDATE`);
     }
@@ -264,7 +264,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
   async beginSweep(connection: MariadbConnection, at: readonly Cursor[]) {
     await connection.command('START TRANSACTION');
     if (!mayStillSweep(await this.cursors(connection, at.length === 1 ? 'all' : 'none'), at)) return undefined;
-    const [live] = await connection.command(`SELECT 1 FROM ${this.#letters} WHERE superseded = 0 LIMIT 1`);
+    const [live] = await connection.command(`SELECT 1 FROM ${this.#letters} AS its WHERE superseded = 0 LIMIT 1`);
     return { hasDeadLetters: live !== undefined };
   }
 
@@ -415,7 +415,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
   async listDeadLetters(connection: MariadbConnection, limit: number, after: bigint): Promise<KeptDeadLetter[]> {
     const columns = `id, error_code, kind, coalesce(long_key, \`key\`), error, added_ms, superseded, ${LETTER_COLUMNS}, ${CURSOR_COLUMNS}`;
     const rows = await connection.run(
-      `SELECT ${columns} FROM ${this.#letters} WHERE id > ? AND kind <> 'part' ORDER BY id LIMIT ?`,
+      `SELECT ${columns} FROM ${this.#letters} AS its WHERE id > ? AND kind <> 'part' ORDER BY id LIMIT ?`,
       [after, limit],
     );
     const parts = partsBy(await this.#partsOf(connection, rows));
@@ -436,7 +436,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     if (large.length === 0) return [];
     const list = large.map(([id]) => `'${id}'`).join(', ');
     return connection.command(
-      `SELECT error_code, value FROM ${this.#letters} WHERE kind = 'part' AND error_code IN (${list}) ORDER BY id`,
+      `SELECT error_code, value FROM ${this.#letters} AS its WHERE kind = 'part' AND error_code IN (${list}) ORDER BY id`,
     );
   }
 
