@@ -194,7 +194,7 @@ export class WriteBackCampaign {
   }
 
   async #live(round: number): Promise<string> {
-    const faults = this.#faults();
+    const faults = this.#faults(round);
     const server = this.#start();
     this.#result.rounds++;
     const drawn = this.#random.pick(['kill', 'kill', 'kill', 'kill', 'kill-early', 'stop'] as const);
@@ -289,10 +289,10 @@ export class WriteBackCampaign {
     for (const key of rows.keys()) if (key.startsWith(ZOMBIE_PREFIX)) this.#result.foreign.push(key);
   }
 
-  // At random moments of a life.
-  #faults(): { names: readonly string[]; over: Promise<unknown> } {
+  // At random moments of a life. The first has all of them, so that no campaign is without one.
+  #faults(round: number): { names: readonly string[]; over: Promise<unknown> } {
     const { database, signal } = this.#options;
-    const chosen = database.faults.filter(() => this.#random.below(3) === 0);
+    const chosen = database.faults.filter(() => this.#random.below(3) === 0 || round === 0);
     const over = Promise.all(
       chosen.map(async (fault) => {
         await sleep(this.#random.below(LIFE_MS_MAX), signal);
