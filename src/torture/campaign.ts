@@ -329,10 +329,14 @@ export class WriteBackCampaign {
   // Compares the rows until they are right, or the time is over.
   async #arrive(): Promise<void> {
     const { database, peaceMs, signal } = this.#options;
-    const endMs = performance.now() + peaceMs;
+    let endMs = performance.now() + peaceMs;
+    let fewest = Number.POSITIVE_INFINITY;
     for (;;) {
       const rows = await database.rows();
       const wrong = this.#sessions.flatMap((session) => session.compare(rows));
+      // A slow machine gets its time, if only it comes nearer.
+      if (wrong.length < fewest) endMs = performance.now() + peaceMs;
+      fewest = Math.min(fewest, wrong.length);
       if (wrong.length === 0 || performance.now() >= endMs) {
         this.#result.lost.push(...wrong);
         this.#result.rows = this.#sessions.reduce((sum, session) => sum + session.keyCount, 0);

@@ -211,7 +211,7 @@ async function writeBack(args: readonly string[]): Promise<number> {
     lives: wholeNumber('rounds', values.rounds),
     livesPerCampaign: wholeNumber('campaign', values.campaign),
     // What is lost does not come by waiting.
-    peaceMs: values.mistake === '' ? 60_000 : 2000,
+    peaceMs: values.mistake === '' ? 60_000 : 10_000,
     backMs,
     serverFile: tortureServer,
     onLife: (line) => void (values.verbose && console.log(line)),

@@ -41,7 +41,7 @@ export async function effects(args: readonly string[]): Promise<number> {
       lanes: wholeNumber('lanes', values.lanes),
       lifeMsMax: 1000 * wholeNumber('life', values.life),
       // What is lost does not come by waiting.
-      peaceMs: mistake === '' ? 60_000 : 3000,
+      peaceMs: mistake === '' ? 60_000 : 10_000,
       folder,
       cliFile,
       database,
