@@ -1,0 +1,149 @@
+/** The options of `serve`. */
+import { CONNECTIONS_MAX, ITEM_BYTES_DEFAULT, ITEM_BYTES_MAX, ITEM_BYTES_MIN, PORT_DEFAULT } from '../../limits.ts';
+import { addresses } from '../address.ts';
+import * as kinds from '../kinds.ts';
+import type { AckLevel, ServeOptions } from '../types.ts';
+import { digits } from './flags.ts';
+import type { Rows } from './row.ts';
+
+/** `serve`. */
+export const SERVE_OPTIONS = {
+  port: {
+    check: (given, name, usableMemory) =>
+      given === undefined ? undefined : kinds.integer({ without: 0, min: 0, max: 65_535 })(given, name, usableMemory),
+    default: String(PORT_DEFAULT),
+    doc: '0: any free port, see `server.addresses`',
+    flag: {
+      names: '-p, --port <num>',
+      default: '11211',
+      doc: 'TCP port; -1: any free one, 0: none',
+      read: (text) => (text === '-1' ? -1 : digits(text)),
+      expected: 'a port, -1 for any that is free, or 0 for none',
+    },
+  },
+  host: {
+    check: addresses,
+    default: 'loopback',
+    doc: "addresses, each with its own port and level if given: `['127.0.0.1', 'memory:[::1]:11212']`",
+    flag: {
+      names: '-l, --listen <addr>',
+      default: 'loopback',
+      doc: 'addresses, separated by commas, each with a port and a level if it needs them: `10.0.0.5,[::1]:11212,memory:127.0.0.1:11213`',
+      read: (text) => text.split(',').map((host) => host.trim()),
+    },
+  },
+  path: {
+    check: kinds.socketPath,
+    default: 'none',
+    doc: 'a unix socket, of at most 107 bytes (macOS: 103); turns TCP off unless `port` or `host` is given',
+    flag: {
+      names: '-s, --unix-socket <file>',
+      default: 'none',
+      doc: 'a unix socket; no TCP then, unless `-p` or `-l` is given',
+    },
+  },
+  pathMode: {
+    check: kinds.integer({ without: 0o700, min: 0, max: 0o777 }),
+    default: '0o700',
+    doc: 'the permissions of the unix socket',
+    flag: {
+      names: '-a, --unix-mask <mask>',
+      default: '700',
+      doc: 'the permissions of the unix socket, in octal',
+      read: (text) => (/^0?[0-7]{1,3}$/.test(text) ? Number.parseInt(text, 8) : undefined),
+      expected: 'an octal number up to 777',
+    },
+  },
+  ack: {
+    check: kinds.choice<AckLevel | ''>(['memory', 'logged', 'stored'], ''),
+    default: 'that of the cache',
+    doc: "what replies wait for: `'memory'`, `'logged'` or `'stored'`",
+  },
+  maxConnections: {
+    check: kinds.integer({ without: 1024, min: 1, max: CONNECTIONS_MAX }),
+    default: '1024',
+    doc: 'a further connection gets an error and is closed',
+    flag: {
+      names: '-c, --conn-limit <num>',
+      default: '1024',
+      doc: 'connections at a time',
+      read: digits,
+      expected: 'a whole number',
+    },
+  },
+  maxItemSize: {
+    check: kinds.size({ without: ITEM_BYTES_DEFAULT, min: ITEM_BYTES_MIN, max: ITEM_BYTES_MAX }),
+    default: "'1mb'",
+    doc: 'key, value and about 60 bytes; above 1 MiB, raise `maxValueBytes` of the cache too',
+    flag: {
+      names: '-I, --max-item-size <num>',
+      default: '1m',
+      doc: 'key, value and header together, 1k to 1024m',
+      read: (text) => digits(text) ?? (/^\d+(\.\d+)?\s*([kmgt]i?b?|b)$/i.test(text) ? text : undefined),
+      expected: 'bytes, such as 1048576, or a size such as 2m',
+    },
+  },
+  idleTimeout: {
+    check: kinds.timer(0),
+    default: '0',
+    doc: 'closes a connection that sends nothing for this time; 0: never',
+    flag: {
+      names: '-o, --extended <list>',
+      default: '',
+      doc: '`idle_timeout=SECONDS`: closes connections without a command for this time',
+      read: idleTimeout,
+      expected: '`idle_timeout=SECONDS`',
+    },
+  },
+  stallTimeout: {
+    check: kinds.timer(30_000, 1),
+    default: "'30s'",
+    doc: 'closes a connection that does not read its replies, or stops in the middle of a large value or line',
+  },
+  backlog: {
+    check: kinds.integer({ without: 1024, min: 1, max: 65_535 }),
+    default: '1024',
+    doc: 'connections that the system queues',
+    flag: {
+      names: '-b, --listen-backlog <num>',
+      default: '1024',
+      doc: 'connections that the system queues',
+      read: digits,
+      expected: 'a whole number',
+    },
+  },
+  testCommands: {
+    check: kinds.yesOrNo(false),
+    default: 'false',
+    doc: 'answers the [test commands](protocol.md#test-commands)',
+    flag: { names: '--test-commands', default: '', doc: 'answers `debugtime` and its like; for tests only' },
+  },
+  verbosity: {
+    check: kinds.integer({ without: 0, min: 0, max: 2 ** 32 - 1 }),
+    default: '0',
+    doc: 'what `stats settings` reports; no other effect',
+    flag: {
+      names: '-v, --verbose',
+      default: '',
+      doc: 'prints refused and dropped connections and what the log does; `-vv` also those that come and go',
+    },
+  },
+  threads: {
+    check: kinds.integer({ without: 1, min: 1, max: 1024 }),
+    default: '1',
+    doc: 'what `stats` reports; no other effect',
+    flag: {
+      names: '-t, --threads <num>',
+      default: '1',
+      doc: 'what `stats` says; one thread serves all connections in this version',
+      read: digits,
+      expected: 'a whole number',
+    },
+  },
+} as const satisfies Rows<ServeOptions>;
+
+// Of several, the last counts.
+function idleTimeout(text: string): number | undefined {
+  const seconds = text.split(',').map((each) => /^idle_timeout=(\d{1,7})$/.exec(each.trim())?.[1]);
+  return seconds.includes(undefined) ? undefined : Number(seconds.at(-1)) * 1000;
+}
