@@ -258,6 +258,7 @@ export interface FeedHandle extends NativeHandle {
   setStoredHealth(health: StoredHealth): void;
   listenWanted(): void;
   takeWanted(): boolean;
+  isWanted(from: number, end: number): boolean;
   wantStored(shard: number, version: bigint): void;
   storedOutcome(shard: number, key: NativeKey, version: bigint): number | string;
   refusedSince(shard: number, key: NativeKey, version: bigint): string | undefined;

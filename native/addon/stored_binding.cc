@@ -140,6 +140,15 @@ Napi::Value TakeWanted(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), handle->Usable() && handle->store->stored()->TakeWanted());
 }
 
+Napi::Value IsWanted(const Napi::CallbackInfo& info) {
+  CacheHandle* handle = HandleOf(info);
+  if (!handle->Usable()) return Napi::Boolean::New(info.Env(), false);
+  const uint32_t from = ShardNumber(info[0], handle->store);
+  const auto end = static_cast<uint32_t>(NumberOr(info[1], 0));
+  CHECK(end <= handle->store->shard_count());
+  return Napi::Boolean::New(info.Env(), handle->store->stored()->IsWanted(from, end));
+}
+
 void WantStored(const Napi::CallbackInfo& info) {
   CacheHandle* handle = HandleOf(info);
   if (!handle->Usable()) return;
@@ -188,6 +197,7 @@ void ExtendHandle(Napi::Env, CacheHandle* handle, Napi::Object object) {
   AddHandleFunction<SetStoredHealth>(handle, object, "setStoredHealth");
   AddHandleFunction<ListenWanted>(handle, object, "listenWanted");
   AddHandleFunction<TakeWanted>(handle, object, "takeWanted");
+  AddHandleFunction<IsWanted>(handle, object, "isWanted");
   AddHandleFunction<WantStored>(handle, object, "wantStored");
   AddHandleFunction<StoredOutcome>(handle, object, "storedOutcome");
   AddHandleFunction<RefusedSince>(handle, object, "refusedSince");

@@ -13,6 +13,7 @@
 //   setStoredHealth(number)               StoredChanges::Health; wakes waiters
 //   listenWanted()                        this thread is woken when a caller begins to wait
 //   takeWanted() -> boolean               a caller waits for a change that the backend does not have
+//   isWanted(from, end) -> boolean        the same of the shards from the first to before the second
 //
 // Any thread:
 //

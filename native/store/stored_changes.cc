@@ -40,7 +40,11 @@ void StoredChanges::RemoveWriter(const Waker* writer) {
 bool StoredChanges::TakeWanted() {
   // Before the versions are read: a door that raises one afterwards wakes again.
   is_writer_told_.store(false, std::memory_order_seq_cst);
-  for (uint32_t shard = 0; shard < shard_count_; shard++) {
+  return IsWanted(0, shard_count_);
+}
+
+bool StoredChanges::IsWanted(uint32_t from, uint32_t end) const {
+  for (uint32_t shard = from; shard < end; shard++) {
     if (wanted_[shard].load(std::memory_order_seq_cst) > marks_.Mark(shard)) return true;
   }
   return false;

@@ -66,6 +66,8 @@ class StoredChanges {
   void RemoveWriter(const Waker* writer);
   // True: a door waits for a change above the mark. A later Want() wakes again.
   bool TakeWanted();
+  // Whether a door waits for such a change of the shards from the first to before the second.
+  bool IsWanted(uint32_t from, uint32_t end) const;
 
   // ---- doors ----
 

@@ -29,7 +29,7 @@ export interface WriterMarks {
   readonly openedAt: Position;
   /** Raises versions to those of an entry; makes them first if there are none. Undefined: no mark is behind it. */
   collect(entry: LogEntry, versions: Versions | undefined): Versions | undefined;
-  /** A caller waits for a change that the database does not have. */
+  /** A caller waits for a change of the lane that the database does not have. */
   isWanted(): boolean;
   /**
    * The database has put this change aside. Called before its batch is told by `raise`. `ofSome`: it is of one of
@@ -90,7 +90,7 @@ export class StoredMarks implements WriterMarks {
   }
 
   isWanted(): boolean {
-    return this.#handle.takeWanted();
+    return this.#handle.isWanted(...this.#share.shards(this.#handle.shardCount));
   }
 
   refuse(letter: DeadLetter, ofSome = false): void {

@@ -110,6 +110,23 @@ TEST(StoredChanges, TheWriterIsWokenOnceUntilItHasLooked) {
   EXPECT_EQ(waker->wakes, 2);
 }
 
+TEST(StoredChanges, TheShardsOfALaneAreWantedByThemselves) {
+  StoredChanges stored(4);
+  auto waker = std::make_shared<CountingWaker>();
+  stored.SetWriter(waker);
+  stored.Want(1, 3);
+  EXPECT_TRUE(stored.IsWanted(0, 2));
+  EXPECT_FALSE(stored.IsWanted(2, 4));
+  EXPECT_FALSE(stored.IsWanted(0, 1));
+  // A lane that looks is no writer that has been told.
+  stored.Want(2, 5);
+  EXPECT_EQ(waker->wakes, 1);
+  EXPECT_TRUE(stored.IsWanted(2, 4));
+  stored.marks()->Advance(1, 3);
+  EXPECT_FALSE(stored.IsWanted(0, 2));
+  EXPECT_TRUE(stored.TakeWanted());
+}
+
 TEST(StoredChanges, ALaterWriterIsNotRemovedByAnEarlierOne) {
   StoredChanges stored(1);
   auto first = std::make_shared<CountingWaker>();

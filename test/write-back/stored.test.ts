@@ -5,7 +5,9 @@
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { WriteBatch } from '../../src/backend/index.ts';
 import { type Backend, type Cache, type CacheOptions, type CairnError, serve } from '../../src/index.ts';
+import { laneOf } from '../../src/write-back/share.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
 import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
@@ -31,7 +33,7 @@ function open(options: CacheOptions = {}): Promise<Cache> {
 }
 
 interface Fault {
-  write: () => Promise<void>;
+  write: (batch: WriteBatch) => Promise<void>;
 }
 
 // The database of this test, with what happens before each write.
@@ -39,7 +41,7 @@ function faulty(fault: Partial<Fault>): Backend {
   const backend: Backend = makeLmdb();
   const write = backend.write.bind(backend);
   backend.write = async (batch) => {
-    await fault.write?.();
+    await fault.write?.(batch);
     return write(batch);
   };
   return backend;
@@ -122,6 +124,30 @@ describe('a promised change at the level stored', () => {
     held.resolve();
     expect(await set).toBe('stored');
     expect(await rows()).toEqual({ a: '1' });
+  });
+
+  test('hurries the lane of its key only: what other lanes have waits for the delay', async () => {
+    const answer = deferred();
+    const written: string[][] = [];
+    const backend = faulty({
+      write: async ({ to, changes }) => {
+        if (to.lane === 0 && changes.length > 0) await answer.promise;
+        if (to.lane === 1 && changes.length > 0) written.push(changes.map(({ key }) => `${key}`));
+      },
+    });
+    const cache = await open({ store: backend, writeBack: { lanes: 2 } });
+    const keys = Array.from({ length: 20 }, (_, i) => `key-${i}`);
+    const stuck = keys.find((key) => laneOf(Buffer.from(key), 2) === 0)!;
+    const [first, second] = keys.filter((key) => laneOf(Buffer.from(key), 2) === 1);
+    const waits = cache.promises.set(stuck, '1');
+    await until(() => (cache.stats().writeBack?.owedRecords ?? 0) === 1);
+    await cache.promises.set(first!, '1', { ack: 'logged' });
+    await until(() => written.length > 0 || cache.stats().writeBack?.owedRecords === 2);
+    expect(written).toEqual([]);
+    expect(await cache.promises.set(second!, '1')).toBe('stored');
+    expect(written.flat()).toEqual([first, second]);
+    answer.resolve();
+    expect(await waits).toBe('stored');
   });
 
   test('answers when a newer value of its key is there, and both went in one batch', async () => {
