@@ -46,13 +46,14 @@ import { Course } from './course.ts';
 import { FollowingCursor } from './following-cursor.ts';
 import type { Refusal } from './identity.ts';
 import { KeptHistory } from './kept-history.ts';
-import { type Committed, Lane, type LaneRoom, type LaneState } from './lane.ts';
+import { Lane, type LaneState } from './lane.ts';
+import type { Committed, LaneRoom } from './lane-room.ts';
 import { RowRate } from './row-rate.ts';
 import { Share } from './share.ts';
 import type { WriterMarks } from './stored-marks.ts';
 import type { WriterLog } from './writer-log.ts';
 
-export type { Committed } from './lane.ts';
+export type { Committed } from './lane-room.ts';
 
 export type WriterState = 'opening' | 'writing' | 'healing' | 'retrying' | 'halted' | 'paused' | 'refused' | 'closed';
 
