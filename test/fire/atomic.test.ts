@@ -103,7 +103,7 @@ interface Verdict {
 
 async function campaign(seed: number): Promise<Verdict> {
   const random = new Random(seed);
-  const database = new LmdbDirectory();
+  const database = new LmdbDirectory().make();
   const data = directories.fresh();
   let [halves, lost, acknowledged, last] = [0, 0, 0, 0];
   const judge = (number: number | undefined, least: number): void => {

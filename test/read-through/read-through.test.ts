@@ -3,14 +3,15 @@
 import { once } from 'node:events';
 import { rmSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { postgresFrom } from '../../src/backend/postgres-url.ts';
 import { Cache, type CacheOptions, serve } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
+import { postgresOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
 import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
-import { POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
+import { POSTGRES_MISSING, postgresPrograms } from '../support/postgres.ts';
 import { startServe } from '../support/serve-process.ts';
 import { skipUnless } from '../support/skip.ts';
 
@@ -21,13 +22,9 @@ afterEach(async () => {
 });
 
 skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () => {
-  let server: PostgresServer;
-  beforeAll(async () => {
-    server = await PostgresServer.start();
-  });
-  afterAll(() => server?.stop());
+  const server = postgresOfTests();
   beforeEach(async () => {
-    await server.query('DROP SCHEMA public CASCADE; CREATE SCHEMA public');
+    await server.reset();
     const writer = await directories.open(directories.fresh(), { store: server.url() });
     for (const [key, value] of Object.entries({ a: '1', n: '5', t: 'x' })) writer.set(key, value);
     writer.set('short', 'x', { ttl: 50 });
@@ -41,15 +38,8 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     return cache;
   }
 
-  const rows = async (): Promise<Record<string, string>> => {
-    const found = await server.query(
-      "SELECT encode(key, 'escape') AS key, encode(value, 'escape') AS value FROM cairn_entries",
-    );
-    return Object.fromEntries(found.map(({ key, value }) => [key, value]));
-  };
-
   test('misses are loaded, and no verb changes a row', async () => {
-    const before = await rows();
+    const before = await server.entries();
     const cache = await open();
     expect(cache.get('a')).toBeUndefined();
     expect(await cache.promises.getMany(['a', 'none'])).toEqual(['1', undefined]);
@@ -63,7 +53,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     cache.clear();
     expect(await cache.promises.get('a')).toBe('1');
     expect(await cache.promises.get('new')).toBeUndefined();
-    expect(await rows()).toEqual(before);
+    expect(await server.entries()).toEqual(before);
   });
 
   test('a delete takes the entry out of the cache: the next reader gets the row', async () => {
@@ -98,7 +88,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     const other = await MemcachedSocket.open(process.port);
     cleanUps.push(() => other.destroy());
     expect(await other.ask('incr n 2\r\n', '\r\n')).toBe('7\r\n');
-    expect((await rows())['n']).toBe('5');
+    expect((await server.entries())['n']).toBe('5');
   });
 
   test('a database that is away does not keep the cache closed, and is asked again', async () => {
@@ -136,7 +126,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
 });
 
 test('a loader that has died, and cannot be started again because its module is gone, keeps no request waiting', async () => {
-  const database = new LmdbDirectory();
+  const database = new LmdbDirectory().make();
   cleanUps.push(() => database.remove());
   const module = directories.fresh().replace(/\d+$/, 'dies.mjs');
   writeFileSync(

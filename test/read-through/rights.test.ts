@@ -2,13 +2,14 @@
 
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { makeBackend } from '../../src/backend/index.ts';
 import { Cache, type RuleOptions } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
+import { mariadbOfTests, postgresOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
-import { MARIADB_MISSING, MariadbServer, mariadbPrograms } from '../support/mariadb.ts';
-import { POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
+import { MARIADB_MISSING, mariadbPrograms } from '../support/mariadb.ts';
+import { POSTGRES_MISSING, postgresPrograms } from '../support/postgres.ts';
 import { skipUnless } from '../support/skip.ts';
 import { SQLITE_PACKAGES } from '../support/sqlite.ts';
 
@@ -68,19 +69,13 @@ async function readsUsers(cache: Cache): Promise<void> {
 }
 
 skipUnless(postgresPrograms, POSTGRES_MISSING).describe('of PostgreSQL', () => {
-  let server: PostgresServer;
+  const server = postgresOfTests();
   let reader: string;
   beforeAll(async () => {
-    server = await PostgresServer.start();
     await server.query("CREATE ROLE reader LOGIN PASSWORD 'secret'");
     reader = server.url().replace(/\/\/[^@]*@/, '//reader:secret@');
   });
-  afterAll(() => server?.stop());
-  beforeEach(() =>
-    server.query(
-      `DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO reader; ${USERS}; ${ROWS}`,
-    ),
-  );
+  beforeEach(() => server.reset(`GRANT USAGE ON SCHEMA public TO reader; ${USERS}; ${ROWS}`));
 
   test('a role that may only read a table is enough, and nothing is made', async () => {
     const refused = withCode('ERR_BACKEND_UNFIT', /SELECT on users is needed/);
@@ -108,21 +103,18 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('of PostgreSQL', () => {
 });
 
 skipUnless(mariadbPrograms, MARIADB_MISSING).describe('of MariaDB', () => {
-  let server: MariadbServer;
+  const server = mariadbOfTests();
   let reader: string;
   let writer: string;
   beforeAll(async () => {
-    server = await MariadbServer.start();
     await server.query("CREATE USER reader IDENTIFIED BY 'secret'");
     const { target, socket } = server;
     const rest = `localhost/app?socket=${encodeURIComponent(socket)}`;
     reader = `mariadb://reader:secret@${rest}`;
     writer = `mariadb://${target.user}:${encodeURIComponent(target.password!)}@${rest}`;
   });
-  afterAll(() => server?.stop());
   beforeEach(async () => {
-    await server.query('DROP DATABASE app; CREATE DATABASE app CHARACTER SET utf8mb4');
-    await server.query(`${USERS}; ${ROWS}; REVOKE ALL PRIVILEGES, GRANT OPTION FROM reader`, 'app');
+    await server.reset(`${USERS}; ${ROWS}; REVOKE ALL PRIVILEGES, GRANT OPTION FROM reader`);
   });
 
   test('a user that may only read a table is enough, and nothing is made', async () => {

@@ -35,20 +35,24 @@ export class CuttingProxy {
   /** Statements that clients have sent. */
   statements = 0;
   /** The file that new connections lead to. */
-  upstream: string;
+  upstream = '';
   /** While set, connections are refused. */
   isDown = false;
 
-  private constructor(upstream: string, wire: Wire) {
-    this.upstream = upstream;
+  constructor(wire: Wire) {
     this.#wire = wire;
     this.#server = createServer((client) => this.#serve(client));
   }
 
   static async start(upstream: string, wire: Wire): Promise<CuttingProxy> {
-    const proxy = new CuttingProxy(upstream, wire);
-    await new Promise<void>((resolve) => proxy.#server.listen(0, '127.0.0.1', resolve));
+    const proxy = new CuttingProxy(wire);
+    await proxy.begin(upstream);
     return proxy;
+  }
+
+  async begin(upstream: string): Promise<void> {
+    this.upstream = upstream;
+    await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
   }
 
   get port(): number {

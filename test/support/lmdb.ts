@@ -19,11 +19,13 @@ export interface LmdbContent {
 
 /** A directory for one database, whose name the backend finds in CAIRN_TEST_LMDB. */
 export class LmdbDirectory {
-  readonly path: string;
+  path = '';
 
-  constructor() {
+  /** Makes it. A second call makes another one, which is empty. */
+  make(): this {
     this.path = mkdtempSync(join(tmpdir(), 'cairn-lmdb-'));
     process.env['CAIRN_TEST_LMDB'] = this.path;
+    return this;
   }
 
   async read(): Promise<LmdbContent> {

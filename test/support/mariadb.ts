@@ -19,17 +19,31 @@ interface Connection {
 export const PASSWORD = 'correct-horse/battery';
 
 export class MariadbServer {
-  readonly directory: string = mkdtempSync(join(tmpdir(), 'cairn-mariadb-'));
-  readonly #data = new MariadbData(this.directory);
+  #placed: MariadbData | undefined;
   #process: ServerProcess | undefined;
 
   static async start(): Promise<MariadbServer> {
     const server = new MariadbServer();
-    server.#data.make();
-    await server.run();
-    await server.query(`CREATE DATABASE app; CREATE USER cairn IDENTIFIED BY '${PASSWORD}';
-      GRANT ALL ON app.* TO cairn`);
+    await server.begin();
     return server;
+  }
+
+  /** Makes its data, and runs it. */
+  async begin(): Promise<void> {
+    this.#data.make();
+    await this.run();
+    await this.query(`CREATE DATABASE app; CREATE USER cairn IDENTIFIED BY '${PASSWORD}';
+      GRANT ALL ON app.* TO cairn`);
+  }
+
+  // The folder is made when it is needed: tests may have a server that never begins.
+  get #data(): MariadbData {
+    this.#placed ??= new MariadbData(mkdtempSync(join(tmpdir(), 'cairn-mariadb-')));
+    return this.#placed;
+  }
+
+  get directory(): string {
+    return this.#data.folder;
   }
 
   /** The file that clients connect to. */
@@ -46,6 +60,12 @@ export class MariadbServer {
   async stop(): Promise<void> {
     await this.#process?.end();
     rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  /** Has these tables alone in the database `app`. */
+  async reset(commands = ''): Promise<void> {
+    await this.query('DROP DATABASE IF EXISTS app; CREATE DATABASE app CHARACTER SET utf8mb4');
+    if (commands !== '') await this.query(commands, 'app');
   }
 
   get target(): MariadbTarget {

@@ -22,16 +22,20 @@ const USER = 'cairn';
 export const PASSWORD = 'correct-horse/battery';
 
 export class PostgresServer {
-  readonly directory: string = mkdtempSync(join(tmpdir(), 'cairn-pg-'));
-  readonly #cluster = new PostgresCluster(this.directory, USER);
+  #placed: PostgresCluster | undefined;
   #process: ServerProcess | undefined;
   #settings: Readonly<Record<string, string>> = {};
 
   static async start(): Promise<PostgresServer> {
     const server = new PostgresServer();
-    server.#cluster.make({ password: PASSWORD, options: ['--no-sync'] });
-    await server.run();
+    await server.begin();
     return server;
+  }
+
+  /** Makes its data, and runs it. */
+  async begin(): Promise<void> {
+    this.#cluster.make({ password: PASSWORD, options: ['--no-sync'] });
+    await this.run();
   }
 
   /** A standby of a server, which gets the log of that through a port of this machine. */
@@ -43,6 +47,16 @@ export class PostgresServer {
     server.#settings = { primary_conninfo: `host=127.0.0.1 port=${port} user=${USER} password='${PASSWORD}' ${plain}` };
     await server.run();
     return server;
+  }
+
+  // The folder is made when it is needed: tests may have a server that never begins.
+  get #cluster(): PostgresCluster {
+    this.#placed ??= new PostgresCluster(mkdtempSync(join(tmpdir(), 'cairn-pg-')), USER);
+    return this.#placed;
+  }
+
+  get directory(): string {
+    return this.#cluster.folder;
   }
 
   /** The file that clients connect to. */
@@ -68,6 +82,17 @@ export class PostgresServer {
   async stop(): Promise<void> {
     await this.crash();
     rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  /** Has these tables alone. */
+  async reset(commands = ''): Promise<void> {
+    await this.query(`DROP SCHEMA public CASCADE; CREATE SCHEMA public; ${commands}`);
+  }
+
+  /** The values of Cairn's own rows, by key. */
+  async entries(): Promise<Record<string, string>> {
+    const found = await this.query("SELECT encode(key, 'escape') AS key, value FROM cairn_entries");
+    return Object.fromEntries(found.map(({ key, value }) => [String(key), (value as Buffer).toString('latin1')]));
   }
 
   /** A URL for its socket, or for a port of this machine that leads there. */

@@ -1,23 +1,19 @@
 // Atomic batches on their way to a database: never divided between two transactions, refused as a whole, and not to be
 // had over a database that cannot keep them whole.
 
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Change } from '../../src/backend/index.ts';
 import { handleOf } from '../../src/cache.ts';
 import { type Backend, Cache, type WriteBackNotice } from '../../src/index.ts';
 import { AtomicBatches } from '../../src/native.ts';
 import { DataDirectories } from '../support/data-directories.ts';
+import { lmdbOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
-import { LmdbDirectory } from '../support/lmdb.ts';
 import makeLmdb, { POISON } from '../support/lmdb-backend.mjs';
 import { PlainStore, plainBackend } from '../support/plain-backend.ts';
 
 const directories = new DataDirectories('write-back-atomic');
-let database: LmdbDirectory;
-beforeEach(() => {
-  database = new LmdbDirectory();
-});
-afterEach(() => database.remove());
+const database = lmdbOfTests();
 
 /** A database that notes the changes of each transaction. */
 function noting(transactions: (readonly Change[])[]): Backend {

@@ -2,7 +2,7 @@
 
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { handleOf } from '../../src/cache.ts';
 import { logCommand } from '../../src/cli/log.ts';
 import { CairnError } from '../../src/errors.ts';
@@ -13,6 +13,7 @@ import { RemoteWriteBack, WriteBackKeeper } from '../../src/write-back/index.ts'
 import { type WriteBackActions, WriteBackHost } from '../../src/write-back/remote.ts';
 import { Writer } from '../../src/write-back/writer.ts';
 import { DataDirectories } from '../support/data-directories.ts';
+import { lmdbOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
 import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
 import makeLmdb, { POISON } from '../support/lmdb-backend.mjs';
@@ -20,15 +21,11 @@ import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { deferred, runProgram, startThread, until } from '../support/threads.ts';
 
 const directories = new DataDirectories('write-back');
-let database: LmdbDirectory;
+const database = lmdbOfTests();
 let data: string;
-
 beforeEach(() => {
-  database = new LmdbDirectory();
   data = directories.fresh();
 });
-
-afterEach(() => database.remove());
 
 function open(options: CacheOptions = {}): Promise<Cache> {
   return directories.open(data, { store: LMDB_MODULE, writeBack: { delay: 5 }, ...options });
@@ -344,7 +341,7 @@ describe('opening', () => {
     const first = await open();
     first.set('a', '1');
     await first.close();
-    const empty = new LmdbDirectory();
+    const empty = new LmdbDirectory().make();
     await expect(open()).rejects.toEqual(withCode('ERR_STORE_REFUSED', /has no cursor/));
     empty.remove();
   });

@@ -3,11 +3,12 @@
 // hangs, a batch whose COMMIT was not answered, a copy of the log, a database that goes back. cache.test.ts: a thread
 // that dies or does not answer, a clear, an eviction. postgres.test.ts: a constraint.
 
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import type { Cache, CacheOptions } from '../../src/index.ts';
 import { Changes } from '../../src/write-back/coalesce.ts';
 import { DataDirectories } from '../support/data-directories.ts';
-import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
+import { lmdbOfTests } from '../support/databases-of-tests.ts';
+import { LMDB_MODULE } from '../support/lmdb.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
 import { makeRecord } from '../support/records.ts';
@@ -15,14 +16,11 @@ import { startCli } from '../support/serve-process.ts';
 import { skipUnless } from '../support/skip.ts';
 
 const directories = new DataDirectories('write-back-classes');
-let database: LmdbDirectory;
+const database = lmdbOfTests();
 let data: string;
-
 beforeEach(() => {
-  database = new LmdbDirectory();
   data = directories.fresh();
 });
-afterEach(() => database.remove());
 
 const open = (options: CacheOptions = {}): Promise<Cache> =>
   directories.open(data, { store: LMDB_MODULE, writeBack: { delay: 5 }, ...options });

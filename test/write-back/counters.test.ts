@@ -1,10 +1,11 @@
 // Counters of whole caches in PostgreSQL, with another program that adds to the same rows.
 
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { type Cache, type CacheOptions, serve } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
+import { postgresOfTests } from '../support/databases-of-tests.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
-import { POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
+import { POSTGRES_MISSING, postgresPrograms } from '../support/postgres.ts';
 import { skipUnless } from '../support/skip.ts';
 import { until } from '../support/threads.ts';
 
@@ -12,25 +13,16 @@ const directories = new DataDirectories('write-back-counters');
 const MOST = 2n ** 64n - 1n;
 
 skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () => {
-  let server: PostgresServer;
+  const server = postgresOfTests();
   let data: string;
-  beforeAll(async () => {
-    server = await PostgresServer.start();
-  });
-  afterAll(() => server?.stop());
   beforeEach(async () => {
     data = directories.fresh();
-    await server.query('DROP SCHEMA public CASCADE; CREATE SCHEMA public');
+    await server.reset();
   });
 
   const rules = [{ prefix: 'n:', counter: true }];
   const open = (options: CacheOptions = {}): Promise<Cache> =>
     directories.open(data, { store: server.url(), writeBack: { delay: 5 }, rules, ...options });
-
-  async function rows(): Promise<Record<string, string>> {
-    const found = await server.query("SELECT encode(key, 'escape') AS key, value FROM cairn_entries");
-    return Object.fromEntries(found.map(({ key, value }) => [String(key), (value as Buffer).toString('latin1')]));
-  }
 
   /** Another program adds to counters. */
   const addInSql = (number: number): Promise<unknown> =>
@@ -127,8 +119,8 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     const cache = await open();
     for (const step of steps) await step(cache);
     await cache.drain();
-    const [key] = Object.keys(await rows());
-    expect(Object.values(await rows())[0]).toBe(row);
+    const [key] = Object.keys(await server.entries());
+    expect(Object.values(await server.entries())[0]).toBe(row);
     expect(cache.get(key ?? 'n:a')).toEqual(value);
     // What others have added is seen when the row is loaded.
     cache.evict('n:a');
@@ -148,7 +140,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     await socket.ask('touch n:a 3600\r\n', 'TOUCHED\r\n');
     await socket.ask('decr n:a 90\r\n', '7\r\n');
     await cache.drain();
-    expect(await rows()).toEqual({ 'n:a': '1007' });
+    expect(await server.entries()).toEqual({ 'n:a': '1007' });
     const [row] = await server.query('SELECT client_flags, expires_ms FROM cairn_entries');
     expect(Number(row!['client_flags'])).toBe(7);
     expect(Math.abs(Number(row!['expires_ms']) - Date.now() - 3_600_000)).toBeLessThan(600_000);
@@ -169,7 +161,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     expect(await cache.promises.get('n:a')).toBe(1008);
     expect(await cache.promises.incr('n:a')).toBe(1009);
     await cache.drain();
-    expect(await rows()).toEqual({ 'n:a': '1009' });
+    expect(await server.entries()).toEqual({ 'n:a': '1009' });
   });
 
   test('a clear takes no addition away, and what is stored again from the log adds nothing', async () => {
@@ -186,7 +178,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     cache.incr('n:a', 2);
     await cache.writeBack.resume();
     await cache.drain();
-    expect(await rows()).toEqual({ 'n:a': '1010', 'h:a': 'y' });
+    expect(await server.entries()).toEqual({ 'n:a': '1010', 'h:a': 'y' });
     const history = await server.query("SELECT encode(value, 'escape') AS value FROM cairn_history ORDER BY version");
     expect(history).toEqual([{ value: 'x' }, { value: 'y' }]);
   });
@@ -205,7 +197,9 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
       expect(cache.get('n:7')).toBe(7 + 9 * (round + 1));
       await cache.drain();
     }
-    expect(await rows()).toEqual(Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`n:${i}`, `${1036 + i}`])));
+    expect(await server.entries()).toEqual(
+      Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`n:${i}`, `${1036 + i}`])),
+    );
   });
 
   test('a database that goes back gets what it lacks added, and keeps what others have added since', async () => {
@@ -223,7 +217,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
       await cache.promises.incr('n:b', 1, { initial: 50 });
       await cache.drain();
     }
-    expect(await rows()).toEqual({ 'n:a': '1108', 'n:b': '59' });
+    expect(await server.entries()).toEqual({ 'n:a': '1108', 'n:b': '59' });
     await addInSql(500);
     await server.query(`BEGIN; DELETE FROM cairn_entries; INSERT INTO cairn_entries SELECT * FROM past_entries;
       DELETE FROM cairn_cursors; INSERT INTO cairn_cursors SELECT * FROM past_cursors; COMMIT`);
@@ -231,7 +225,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     cache.incr('n:a');
     await cache.drain();
     await until(() => notices.includes('healed'));
-    expect(await rows()).toEqual({ 'n:a': '21109', 'n:b': '59' });
+    expect(await server.entries()).toEqual({ 'n:a': '21109', 'n:b': '59' });
   });
 
   describe('a row that holds no number', () => {
@@ -246,7 +240,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
       cache.incr('n:a', 3);
       cache.incr('n:b', 3);
       await cache.drain();
-      expect(await rows()).toEqual({ 'n:a': 'x', 'n:b': '8' });
+      expect(await server.entries()).toEqual({ 'n:a': 'x', 'n:b': '8' });
       await until(() => notices.length > 0);
       expect(notices).toMatchObject([{ kind: 'dead-letter', key: 'n:a', change: 'add' }]);
       const [letter] = await cache.writeBack.deadLetters();
@@ -261,7 +255,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
       expect(await cache.promises.get('n:a')).toBe(107);
       cache.set('n:a', 1);
       await cache.drain();
-      expect(await rows()).toEqual({ 'n:a': '1', 'n:b': '8' });
+      expect(await server.entries()).toEqual({ 'n:a': '1', 'n:b': '8' });
       expect((await cache.writeBack.deadLetters()).every(({ isSuperseded }) => isSuperseded)).toBe(true);
     });
 
@@ -273,7 +267,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
       await expect(cache.promises.incr('n:a', 3, { ack: 'stored' })).rejects.toMatchObject({ code: 'ERR_DEAD_LETTER' });
       await server.query("UPDATE cairn_entries SET value = '7' WHERE key = 'n:a'");
       expect(await cache.promises.incr('n:a', 3, { ack: 'stored' })).toBe(11);
-      expect(await rows()).toEqual({ 'n:a': '10' });
+      expect(await server.entries()).toEqual({ 'n:a': '10' });
     });
   });
 
@@ -288,11 +282,11 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     cache.decr('n:b', 3);
     await cache.writeBack.resume();
     await cache.drain();
-    expect(await rows()).toEqual({ 'n:a': '103', 'n:b': '197' });
+    expect(await server.entries()).toEqual({ 'n:a': '103', 'n:b': '197' });
     await addInSql(1000);
     cache.incr('n:a');
     await cache.drain();
-    expect(await rows()).toEqual({ 'n:a': '1104', 'n:b': '1197' });
+    expect(await server.entries()).toEqual({ 'n:a': '1104', 'n:b': '1197' });
   });
 
   test('a column of a table of the user is counted in by several programs', async () => {

@@ -5,11 +5,12 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import type { Backend, Cache, CacheOptions, RecoveryProgress } from '../../src/index.ts';
 import { DataDirectories, patiently } from '../support/data-directories.ts';
+import { lmdbOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
-import { LMDB_MODULE, type LmdbContent, LmdbDirectory } from '../support/lmdb.ts';
+import { LMDB_MODULE, type LmdbContent } from '../support/lmdb.ts';
 import { PlainStore, plainBackend } from '../support/plain-backend.ts';
 import { POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
 import { skipUnless } from '../support/skip.ts';
@@ -20,15 +21,11 @@ const keyOf = (i: number): string => `key-${i}-`.padEnd(230, 'k');
 const SMALL: CacheOptions = { maxMemory: '4mb', shards: 2 };
 
 const directories = new DataDirectories('first-writes');
+const database = lmdbOfTests();
 let data: string;
-let database: LmdbDirectory;
-
 beforeEach(() => {
   data = directories.fresh();
-  database = new LmdbDirectory();
 });
-
-afterEach(() => database.remove());
 
 function open(options: CacheOptions): Promise<Cache> {
   return directories.open(data, { store: LMDB_MODULE, sync: 'none', ...options });

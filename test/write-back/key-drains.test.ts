@@ -1,23 +1,20 @@
 // drain({ keys }): waits for the changes of some keys, which the writer writes at once.
 
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { Cache, type CacheOptions } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
+import { lmdbOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
-import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
+import { LMDB_MODULE } from '../support/lmdb.ts';
 import { POISON } from '../support/lmdb-backend.mjs';
 import { startThread } from '../support/threads.ts';
 
 const directories = new DataDirectories('key-drains');
-let database: LmdbDirectory;
+const database = lmdbOfTests();
 let data: string;
-
 beforeEach(() => {
-  database = new LmdbDirectory();
   data = directories.fresh();
 });
-
-afterEach(() => database.remove());
 
 // With this delay only a caller that waits has a change written.
 function open(options: CacheOptions = {}): Promise<Cache> {

@@ -1,21 +1,17 @@
 // What requests answer while the database does not answer for a value that only it may have: an error, or, with
 // `loads.onFailure: 'miss'`, a miss for those that only read.
 
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type Backend, type Cache, type CacheOptions, serve } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
+import { lmdbOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
-import { LmdbDirectory } from '../support/lmdb.ts';
 import makeLmdb from '../support/lmdb-backend.mjs';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { startThread, until } from '../support/threads.ts';
 
 const directories = new DataDirectories('load-failure');
-let database: LmdbDirectory;
-beforeEach(() => {
-  database = new LmdbDirectory();
-});
-afterEach(() => database.remove());
+const database = lmdbOfTests();
 
 type Fault = 'rejects' | 'hangs';
 
@@ -112,7 +108,7 @@ test('fetch calls its loader, and the database gets what it gives', async () => 
   expect((await database.read()).rows['key']).toBe('loaded');
   expect(await cache.fetch('number')).toBeUndefined();
   database.remove();
-  database = new LmdbDirectory();
+  database.make();
   const strict = await down();
   await expect(strict.fetch('key', () => 'loaded')).rejects.toEqual(refused);
 });

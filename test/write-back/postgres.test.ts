@@ -1,16 +1,17 @@
 // Write-back of whole caches to PostgreSQL, on a real server of the test's own.
 
 import { readdirSync } from 'node:fs';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { handleOf } from '../../src/cache.ts';
 import { deadLettersCommand } from '../../src/cli/dead-letters.ts';
 import { Cache, type CacheOptions, serve, type WriteBackNotice } from '../../src/index.ts';
 import { WriteBackKeeper } from '../../src/write-back/index.ts';
 import { laneOf } from '../../src/write-back/share.ts';
 import { DataDirectories } from '../support/data-directories.ts';
+import { postgresOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
-import { PASSWORD, POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
+import { PASSWORD, POSTGRES_MISSING, postgresPrograms } from '../support/postgres.ts';
 import { startCli } from '../support/serve-process.ts';
 import { skipUnless } from '../support/skip.ts';
 import { until } from '../support/threads.ts';
@@ -18,24 +19,15 @@ import { until } from '../support/threads.ts';
 const directories = new DataDirectories('write-back-pg');
 
 skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () => {
-  let server: PostgresServer;
+  const server = postgresOfTests();
   let data: string;
-  beforeAll(async () => {
-    server = await PostgresServer.start();
-  });
-  afterAll(() => server?.stop());
   beforeEach(async () => {
     data = directories.fresh();
-    await server.query('DROP SCHEMA public CASCADE; CREATE SCHEMA public');
+    await server.reset();
   });
 
   const open = (options: CacheOptions = {}): Promise<Cache> =>
     directories.open(data, { store: server.url(), writeBack: { delay: 5 }, ...options });
-
-  async function rows(): Promise<Record<string, string>> {
-    const found = await server.query("SELECT encode(key, 'escape') AS key, value FROM cairn_entries");
-    return Object.fromEntries(found.map(({ key, value }) => [String(key), (value as Buffer).toString('latin1')]));
-  }
 
   function noticesOf(cache: Cache): WriteBackNotice[] {
     const notices: WriteBackNotice[] = [];
@@ -52,13 +44,13 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     cache.set('gone', 'x');
     cache.delete('gone');
     await cache.drain();
-    expect(await rows()).toMatchObject({
+    expect(await server.entries()).toMatchObject({
       text: Buffer.from('grüße').toString('latin1'),
       number: '42',
       object: '{"a":[1,2]}',
       expires: 'soon',
     });
-    expect(await rows()).not.toHaveProperty('gone');
+    expect(await server.entries()).not.toHaveProperty('gone');
     const [row] = await server.query("SELECT expires_ms, version FROM cairn_entries WHERE key = 'expires'");
     expect(Math.abs(Number(row!['expires_ms']) - Date.now() - 3_600_000)).toBeLessThan(60_000);
     expect(BigInt(String(row!['version']))).toBe(cache.info('expires')!.cas);
@@ -81,8 +73,8 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
       await holder.query(`BEGIN; SELECT FROM cairn_entries WHERE key = '${locked}' FOR UPDATE`);
       cache.set(locked, 'new');
       for (const key of free) cache.set(key, 'new');
-      let stored = await rows();
-      while (free.some((key) => stored[key] !== 'new')) stored = await rows();
+      let stored = await server.entries();
+      while (free.some((key) => stored[key] !== 'new')) stored = await server.entries();
       expect(stored[locked]).toBe('old');
       const batch = cache.batch();
       for (const key of [free[0]!, held[1]!]) batch.set(key, 'batch');
@@ -103,13 +95,13 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
       expect(outcome).toBe('ERR_TIMEOUT');
       cache.set(going, 'newer');
       await until(() => cache.stats().writeBack!.owedRecords > 0);
-      expect((await rows())[free[0]!]).toBe('new');
+      expect((await server.entries())[free[0]!]).toBe('new');
     } finally {
       await holder.query('COMMIT');
       await holder.end();
     }
     await cache.drain();
-    expect(await rows()).toMatchObject({
+    expect(await server.entries()).toMatchObject({
       [locked]: 'newest',
       [free[0]!]: 'batch',
       [held[1]!]: 'last',
@@ -120,7 +112,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     expect(await server.query('SELECT lane, lane_count FROM cairn_cursors')).toEqual([{ lane: 0, lane_count: 1 }]);
     one.set(locked, 'of one lane');
     await one.drain();
-    expect((await rows())[locked]).toBe('of one lane');
+    expect((await server.entries())[locked]).toBe('of one lane');
   });
 
   test('rules lead objects to the rows of a table of the user, and refuse rules without it while it lacks some', async () => {
@@ -146,7 +138,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
       { id: 1, name: 'Ada' },
       { id: 2, name: 'Bob' },
     ]);
-    expect(await rows()).toEqual({ plain: 'x' });
+    expect(await server.entries()).toEqual({ plain: 'x' });
     await until(() => notices.length > 0);
     expect(notices).toMatchObject([{ kind: 'dead-letter', key: 'user:3', change: 'set' }]);
     await cache.writeBack.pause();
@@ -203,7 +195,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
       SELECT convert_to('gone:' || i, 'UTF8'), 'x', 1, 0, 1 + i, 1 FROM generate_series(1, 500) AS i`);
     const cache = await open();
     await until(() => cache.stats().writeBack?.sweptRows === 500);
-    expect(Object.keys(await rows()).sort()).toEqual(['forever', 'lives']);
+    expect(Object.keys(await server.entries()).sort()).toEqual(['forever', 'lives']);
     expect(cache.stats().writeBack).toMatchObject({ state: 'writing', sweepsFailed: 0 });
   });
 
@@ -239,7 +231,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     expect(found.map(({ kind, key, value }) => `${kind} ${key} ${value}`).sort()).toEqual(expected.sort());
     expect(found.every(({ recent }) => recent === true)).toBe(true);
     expect(new Set(found.map(({ key, version }) => `${key} ${version}`)).size).toBe(found.length);
-    expect(await rows()).toEqual({ 'n:0': '198', 'n:1': '199', other: '199' });
+    expect(await server.entries()).toEqual({ 'n:0': '198', 'n:1': '199', other: '199' });
     await cache.close();
     const last = await server.query("SELECT value FROM cairn_history WHERE key = 'n:0' ORDER BY version DESC LIMIT 1");
     expect(String(last[0]!['value'])).toBe('198');
@@ -272,7 +264,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
       await server.run();
     }
     await cache.drain();
-    expect(new Set(Object.values(await rows()))).toEqual(new Set(['2']));
+    expect(new Set(Object.values(await server.entries()))).toEqual(new Set(['2']));
     await until(() => notices.some(({ kind }) => kind === 'recovered'));
     expect(cache.stats().writeBack).toMatchObject({ state: 'writing', restarts: 0 });
   });
@@ -283,7 +275,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     const notices = noticesOf(cache);
     for (let i = 0; i < 300; i++) cache.set(`key-${i}`, i === 123 ? 'refused' : 'fine');
     await cache.drain();
-    const written = await rows();
+    const written = await server.entries();
     expect(Object.keys(written)).toHaveLength(299);
     await until(() => notices.length > 0);
     expect(notices).toMatchObject([{ kind: 'dead-letter', key: 'key-123', change: 'set', cause: { code: '23514' } }]);
@@ -298,7 +290,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     expect(lines).toEqual([expect.stringMatching(/^\d+ .* set "key-123": .*\(23514\)$/), '1 dead letter']);
     cache.set('key-123', 'fine now');
     await cache.drain();
-    expect((await rows())['key-123']).toBe('fine now');
+    expect((await server.entries())['key-123']).toBe('fine now');
     expect(await cache.writeBack.deadLetters()).toMatchObject([{ isSuperseded: true }]);
     await run('drop', String(letter!.id));
     expect(lines.at(-1)).toBe('Dropped 1 dead letter');
@@ -313,11 +305,11 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     const cache = await open({ ack: 'stored', writeBack: { delay: '10m' } });
     await server.query("ALTER TABLE cairn_entries ADD CHECK (convert_from(value, 'UTF8') <> 'refused')");
     expect(await cache.promises.set('a', '1')).toBe('stored');
-    expect(await rows()).toEqual({ a: '1' });
+    expect(await server.entries()).toEqual({ a: '1' });
     await expect(cache.promises.set('a', 'refused')).rejects.toEqual(withCode('ERR_DEAD_LETTER', /set "a".*check/));
     expect(cache.get('a')).toBe('refused');
     expect(await cache.promises.set('a', '2')).toBe('stored');
-    expect(await rows()).toEqual({ a: '2' });
+    expect(await server.entries()).toEqual({ a: '2' });
   });
 
   test('write-through keeps no dead letter, and the row is what reads get', async () => {
@@ -344,7 +336,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     await cache.close();
     const next = await open();
     await next.drain();
-    expect(await rows()).toEqual({ a: '1', b: '1' });
+    expect(await server.entries()).toEqual({ a: '1', b: '1' });
   });
 
   // Copies of the tables with their rows as they are now; the answer puts them back in one transaction.
@@ -369,10 +361,10 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     cache.delete('gone');
     await cache.drain();
     await putBack();
-    expect(await rows()).toEqual({ a: '1', gone: '1' });
+    expect(await server.entries()).toEqual({ a: '1', gone: '1' });
     cache.set('c', '3');
     await cache.drain();
-    expect(await rows()).toEqual({ a: '2', b: '2', c: '3' });
+    expect(await server.entries()).toEqual({ a: '2', b: '2', c: '3' });
     expect(notices).toMatchObject([{ kind: 'healing' }, { kind: 'healed' }]);
     expect(cache.stats().writeBack).toMatchObject({ state: 'writing', healings: 1 });
     // Between two lives of the cache, too.
@@ -380,7 +372,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     await putBack();
     const next = await open();
     await next.drain();
-    expect(await rows()).toEqual({ a: '2', b: '2', c: '3' });
+    expect(await server.entries()).toEqual({ a: '2', b: '2', c: '3' });
   });
 
   test('a database that goes back further than the log is refused by name', async () => {
@@ -403,7 +395,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     cache.set('a', 'new');
     await expect(cache.drain()).rejects.toEqual(withCode('ERR_STORE_REFUSED', /has gone back .* is kept from \d+ on/));
     expect(cache.get('a')).toBe('new');
-    expect(await rows()).toEqual({ a: '1' });
+    expect(await server.entries()).toEqual({ a: '1' });
     expect(cache.stats().writeBack?.state).toBe('refused');
   });
 
@@ -418,7 +410,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     await expect(old.drain()).rejects.toEqual(withCode('ERR_STORE_REFUSED', /belongs to another log/));
     cache.set('b', '2');
     await cache.drain();
-    expect(await rows()).toEqual({ a: '1', b: '2' });
+    expect(await server.entries()).toEqual({ a: '1', b: '2' });
   });
 
   test('a table that does not fit keeps the cache from opening, and leaves the directory usable', async () => {
@@ -428,7 +420,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     const cache = await open();
     cache.set('a', '1');
     await cache.drain();
-    expect(await rows()).toEqual({ a: '1' });
+    expect(await server.entries()).toEqual({ a: '1' });
   });
 
   test('the password is in no option, message or output', async () => {

@@ -1,11 +1,12 @@
 // What is told while the database does not take changes and the log, or memory, fills up: grades, numbers, and at last
 // a refusal that names what is full. No change is lost.
 
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Cache, CacheOptions, CairnError, WriteBackNotice } from '../../src/index.ts';
 import { logPressure, PRESSURE_GRADES, Pressure } from '../../src/write-back/pressure.ts';
 import { DataDirectories } from '../support/data-directories.ts';
-import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
+import { lmdbOfTests } from '../support/databases-of-tests.ts';
+import { LMDB_MODULE } from '../support/lmdb.ts';
 import { until } from '../support/threads.ts';
 
 describe('the pressure of the log', () => {
@@ -43,11 +44,7 @@ test('each grade is told once on the way up, and again when it was relieved betw
 
 describe('of a cache', () => {
   const directories = new DataDirectories('pressure');
-  let database: LmdbDirectory;
-  beforeEach(() => {
-    database = new LmdbDirectory();
-  });
-  afterEach(() => database.remove());
+  const database = lmdbOfTests();
 
   interface Filled {
     readonly cache: Cache;

@@ -1,26 +1,23 @@
 // Misses are answered by the database, and by the log for what the database does not have yet: in the writer's thread
 // and in that of a database that is an object.
 
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { type Cache, type CacheOptions, serve } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
+import { postgresOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
-import { POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
+import { POSTGRES_MISSING, postgresPrograms } from '../support/postgres.ts';
 import { skipUnless } from '../support/skip.ts';
 
 const directories = new DataDirectories('read-through');
 
 skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () => {
-  let server: PostgresServer;
+  const server = postgresOfTests();
   let data: string;
-  beforeAll(async () => {
-    server = await PostgresServer.start();
-  });
-  afterAll(() => server?.stop());
   beforeEach(async () => {
     data = directories.fresh();
-    await server.query('DROP SCHEMA public CASCADE; CREATE SCHEMA public');
+    await server.reset();
   });
 
   const open = (options: CacheOptions = {}): Promise<Cache> =>
@@ -58,15 +55,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
     expect(await cache.promises.add('there', 'new')).toBe('not-stored');
     expect(await cache.promises.add('new', 'new')).toBe('stored');
     await cache.drain();
-    const rows = await server.query(
-      "SELECT encode(key, 'escape') AS key, encode(value, 'escape') AS value FROM cairn_entries",
-    );
-    expect(Object.fromEntries(rows.map(({ key, value }) => [key, value]))).toEqual({
-      n: '6',
-      text: 'ab',
-      there: 'x',
-      new: 'new',
-    });
+    expect(await server.entries()).toEqual({ n: '6', text: 'ab', there: 'x', new: 'new' });
   });
 
   test('what the database does not have yet comes from the log: never the older row', async () => {

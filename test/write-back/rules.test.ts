@@ -2,23 +2,20 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { Cache, type CacheOptions, type RuleOptions } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
+import { lmdbOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
-import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
+import { LMDB_MODULE } from '../support/lmdb.ts';
 import { PlainStore, plainBackend } from '../support/plain-backend.ts';
 
 const directories = new DataDirectories('write-back-rules');
-let database: LmdbDirectory;
+const database = lmdbOfTests();
 let data: string;
-
 beforeEach(() => {
-  database = new LmdbDirectory();
   data = directories.fresh();
 });
-
-afterEach(() => database.remove());
 
 const open = (rules: RuleOptions[], options: CacheOptions = {}): Promise<Cache> =>
   directories.open(data, { store: LMDB_MODULE, writeBack: { delay: 5 }, rules, ...options });

@@ -4,27 +4,24 @@
 
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import type { WriteBatch } from '../../src/backend/index.ts';
 import { type Backend, type Cache, type CacheOptions, type CairnError, serve } from '../../src/index.ts';
 import { laneOf } from '../../src/write-back/share.ts';
 import { DataDirectories } from '../support/data-directories.ts';
+import { lmdbOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
-import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
+import { LMDB_MODULE } from '../support/lmdb.ts';
 import makeLmdb, { POISON } from '../support/lmdb-backend.mjs';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { deferred, startThread, until } from '../support/threads.ts';
 
 const directories = new DataDirectories('stored');
-let database: LmdbDirectory;
+const database = lmdbOfTests();
 let data: string;
-
 beforeEach(() => {
-  database = new LmdbDirectory();
   data = directories.fresh();
 });
-
-afterEach(() => database.remove());
 
 // With this delay only a flush at once ends a wait.
 function open(options: CacheOptions = {}): Promise<Cache> {

@@ -1,7 +1,7 @@
 // The warm-up of a cache: what is in memory then, what is not evicted or overwritten for it, what goes on meanwhile.
 
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { makeBackend } from '../../src/backend/index.ts';
 import { handleOf } from '../../src/cache.ts';
 import { Cache, type CacheOptions, type WarmUpStats } from '../../src/index.ts';
@@ -9,7 +9,8 @@ import { quietClock } from '../../src/write-back/clock.ts';
 import { WarmUp } from '../../src/write-back/warm-up.ts';
 import { WarmUpNumbers } from '../../src/write-back/warm-up-numbers.ts';
 import { DataDirectories } from '../support/data-directories.ts';
-import { POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
+import { postgresOfTests } from '../support/databases-of-tests.ts';
+import { POSTGRES_MISSING, postgresPrograms } from '../support/postgres.ts';
 import { skipUnless } from '../support/skip.ts';
 
 const directories = new DataDirectories('warm-up');
@@ -89,15 +90,11 @@ describe('the rows of the database are in memory', () => {
     });
   });
 
-  describe('of PostgreSQL', () => {
-    let server: PostgresServer | undefined;
-    beforeAll(async () => {
-      if (postgresPrograms !== undefined) server = await PostgresServer.start();
-    });
-    afterAll(async () => server?.stop());
+  skipUnless(postgresPrograms, POSTGRES_MISSING).describe('of PostgreSQL', () => {
+    const server = postgresOfTests();
 
-    skipUnless(postgresPrograms, POSTGRES_MISSING)('as of every other database', async () => {
-      store = server!.url();
+    test('as of every other database', async () => {
+      store = server.url();
       await fill(store);
       await reading({ warmUp: true }, async (cache) => {
         expect(await warmed(cache)).toMatchObject({ state: 'done', rows: ROWS });
