@@ -72,9 +72,9 @@ interface Load {
 
 const SESSIONS = 6;
 const LIFE_MS_MAX = 1500;
-/** One life in this number ends as a zombie's, the third first. */
+/** One life in this number ends as a zombie's, the second first. */
 const ZOMBIE_EVERY = 8;
-const FIRST_ZOMBIE = 2;
+const FIRST_ZOMBIE = 1;
 /** A zombie is stopped this long after its last reply, at most, so that the database still lacks something. */
 const ZOMBIE_DELAY_MS_MAX = 40;
 
@@ -117,12 +117,19 @@ export class WriteBackCampaign {
       return this.result;
     } catch (error) {
       signal?.throwIfAborted();
-      throw error;
+      throw await this.#explained(error as Error);
     } finally {
       signal?.removeEventListener('abort', killAll);
       await this.#faulting;
       await Promise.all([this.#failovers?.stop(), ...Array.from(this.#processes, (each) => each.kill())]);
     }
+  }
+
+  // A server that does not answer any more has said why, or ends with a code that does.
+  async #explained(error: Error): Promise<Error> {
+    const untold = [...this.#processes].filter(({ output }) => output === '' || !error.message.includes(output));
+    const accounts = await Promise.all(untold.map((each) => each.account()));
+    return new Error([error.message, ...accounts].join('\n'), { cause: error });
   }
 
   async #course(): Promise<void> {

@@ -5,9 +5,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
+import { sleep } from './sleep.ts';
 
 /** A process without a sign of life for this time is taken to hang. */
 export const PATIENCE_MS = 60_000;
+/** The end of a process is known this long after that of its connections, at most. */
+const END_MS = 1000;
 
 export interface ProcessOptions {
   readonly command: string;
@@ -64,6 +67,13 @@ export class ServerProcess {
   /** Everything it has printed, its end at least. */
   get output(): string {
     return this.#output;
+  }
+
+  /** What has become of it, and what it has printed. */
+  async account(): Promise<string> {
+    await Promise.race([this.#ended, sleep(END_MS)]);
+    const { exitCode, signalCode } = this.#child;
+    return `The server ${this.#hasEnded ? `ended with ${exitCode ?? signalCode}` : 'runs'}:\n${this.#output}`;
   }
 
   get hasEnded(): boolean {
