@@ -1,15 +1,16 @@
 // A cache that only reads its database: misses are loaded, and no row changes.
 
 import { once } from 'node:events';
-import { rmSync, writeFileSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { postgresFrom } from '../../src/backend/postgres-url.ts';
 import { Cache, type CacheOptions, serve } from '../../src/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { postgresOfTests } from '../support/databases-of-tests.ts';
+import { dyingModule } from '../support/dying-module.ts';
 import { withCode } from '../support/errors.ts';
-import { LMDB_MODULE, LmdbDirectory } from '../support/lmdb.ts';
+import { LmdbDirectory } from '../support/lmdb.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { POSTGRES_MISSING, postgresPrograms } from '../support/postgres.ts';
 import { startServe } from '../support/serve-process.ts';
@@ -128,17 +129,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with PostgreSQL', () =>
 test('a loader that has died, and cannot be started again because its module is gone, keeps no request waiting', async () => {
   const database = new LmdbDirectory().make();
   cleanUps.push(() => database.remove());
-  const module = directories.fresh().replace(/\d+$/, 'dies.mjs');
-  writeFileSync(
-    module,
-    `import make from ${JSON.stringify(LMDB_MODULE)};
-     export default () => Object.assign(make(), {
-       load() {
-         setImmediate(() => { throw new Error('a fault of the module'); });
-         return new Promise(() => {});
-       },
-     });`,
-  );
+  const module = dyingModule(directories.root, 'load');
   const cache = await Cache.open({ store: module, mode: 'read-through' });
   cleanUps.push(() => cache.close());
   rmSync(module);

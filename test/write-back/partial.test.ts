@@ -9,6 +9,7 @@ import type { Backend, Cache } from '../../src/index.ts';
 import { rebuildDirectory } from '../../src/write-back/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
+import { rowsIn } from '../support/stored-rows.ts';
 
 const directories = new DataDirectories('partial');
 const KEYS = 4000;
@@ -44,19 +45,7 @@ async function away(): Promise<Backend> {
   return backend;
 }
 
-async function rows(): Promise<Map<string, string>> {
-  const backend = await makeBackend(`lmdb:${path}`);
-  const found = new Map<string, string>();
-  try {
-    await backend.open();
-    for await (const piece of backend.scan()) {
-      for (const { key, value } of piece.rows) found.set(key.toString(), value.toString());
-    }
-  } finally {
-    await backend.close();
-  }
-  return found;
-}
+const rows = (): Promise<Map<string, string>> => rowsIn(`lmdb:${path}`);
 
 const segments = (): string[] => readdirSync(data).filter((name) => name.endsWith('.log'));
 const snapshots = (): string[] => readdirSync(data).filter((name) => name.endsWith('.snapshot'));

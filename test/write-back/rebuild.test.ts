@@ -6,12 +6,12 @@ import { once } from 'node:events';
 import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
-import { makeBackend } from '../../src/backend/index.ts';
 import { describeRebuilt, rebuildCommand } from '../../src/cli/rebuild.ts';
-import type { Backend, Cache } from '../../src/index.ts';
+import type { Cache } from '../../src/index.ts';
 import { rebuildDirectory } from '../../src/write-back/index.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
+import { rowsIn } from '../support/stored-rows.ts';
 
 const directories = new DataDirectories('rebuild');
 const KEYS = 3000;
@@ -30,19 +30,7 @@ const open = (): Promise<Cache> =>
     ...{ snapshot: { every: 0, atClose: false }, writeBack: { delay: 1, retainBehind: 0 } },
   });
 
-async function rows(): Promise<Map<string, string>> {
-  const backend: Backend = await makeBackend(`lmdb:${path}`);
-  const found = new Map<string, string>();
-  try {
-    await backend.open();
-    for await (const piece of backend.scan()) {
-      for (const { key, value } of piece.rows) found.set(key.toString(), value.toString());
-    }
-  } finally {
-    await backend.close();
-  }
-  return found;
-}
+const rows = (): Promise<Map<string, string>> => rowsIn(`lmdb:${path}`);
 
 const entriesOf = (cache: Cache): Map<string, string> => new Map([...cache.entries()] as [string, string][]);
 

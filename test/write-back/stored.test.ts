@@ -3,13 +3,13 @@
 // thread where the test holds its calls back.
 
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { WriteBatch } from '../../src/backend/index.ts';
 import { type Backend, type Cache, type CacheOptions, type CairnError, serve } from '../../src/index.ts';
 import { laneOf } from '../../src/write-back/share.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { lmdbOfTests } from '../support/databases-of-tests.ts';
+import { dyingModule } from '../support/dying-module.ts';
 import { withCode } from '../support/errors.ts';
 import { LMDB_MODULE } from '../support/lmdb.ts';
 import makeLmdb, { POISON } from '../support/lmdb-backend.mjs';
@@ -229,17 +229,7 @@ describe('a database that confirms nothing', () => {
   });
 
   test('because its thread dies again and again ends the waits, too', async () => {
-    const module = directories.fresh().replace(/\d+$/, 'dies.mjs');
-    writeFileSync(
-      module,
-      `import make from ${JSON.stringify(LMDB_MODULE)};
-       export default () => Object.assign(make(), {
-         write() {
-           setImmediate(() => { throw new Error('a fault of the module'); });
-           return new Promise(() => {});
-         },
-       });`,
-    );
+    const module = dyingModule(directories.root, 'write');
     const cache = await open({ store: module });
     await expect(cache.promises.set('a', '1')).rejects.toEqual(withCode('ERR_TIMEOUT', /not confirmed it in time/));
     expect(cache.stats().writeBack?.restarts).toBeGreaterThan(1);

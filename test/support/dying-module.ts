@@ -1,0 +1,22 @@
+// A database whose thread dies of a fault of its module.
+
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Backend } from '../../src/index.ts';
+import { LMDB_MODULE } from './lmdb.ts';
+
+/** A module in this folder whose database, LMDB, has its thread die in this call, which is never answered. */
+export function dyingModule(folder: string, call: keyof Backend): string {
+  const file = join(folder, 'dies.mjs');
+  writeFileSync(
+    file,
+    `import make from ${JSON.stringify(LMDB_MODULE)};
+     export default () => Object.assign(make(), {
+       ${call}() {
+         setImmediate(() => { throw new Error('a fault of the module'); });
+         return new Promise(() => {});
+       },
+     });`,
+  );
+  return file;
+}
