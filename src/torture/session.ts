@@ -6,6 +6,7 @@
 import type { Client } from './client.ts';
 import type { TortureRow } from './database.ts';
 import type { Random } from './random.ts';
+import { sleep } from './sleep.ts';
 
 /** What an entry should be. Undefined: there is none. */
 export interface Entry {
@@ -133,7 +134,7 @@ export class Session {
     for (const key of this.#keys) {
       let found = await client.get(key.name);
       while (found === 'refused') {
-        await new Promise((resolve) => setTimeout(resolve, 50));
+        await sleep(50);
         found = await client.get(key.name);
       }
       if (found === undefined) throw new Error('The server does not answer any more');

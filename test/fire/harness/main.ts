@@ -13,6 +13,7 @@ import { Campaign, type CampaignResult } from './campaign.ts';
 import { CrashCampaign } from './crash/crash-campaign.ts';
 import { effects } from './effects/main.ts';
 import { tortureServer } from './target.ts';
+import { wholeNumber } from './whole-number.ts';
 import { LmdbDatabase, postgresDatabase, standbyDatabase } from './write-back/database.ts';
 
 const USAGE = `npm run torture -- kill [options]      kill -9 under load, over and over, and judge what clients saw
@@ -282,9 +283,4 @@ function histories(args: readonly string[]): number {
   console.log(`${rounds * 7} histories, ${operations} operations in the right ones, ${seconds} s`);
   console.log(`${wrong} misjudged, ${undecided} keys undecided`);
   return wrong === 0 ? 0 : 1;
-}
-
-function wholeNumber(name: string, text: string): number {
-  if (!/^\d{1,10}$/.test(text)) throw new Error(`Expected --${name} to be a whole number, got "${text}"`);
-  return Number(text);
 }

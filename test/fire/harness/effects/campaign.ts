@@ -5,6 +5,7 @@
 
 import { Random } from '../../../../src/torture/random.ts';
 import { ServerProcess } from '../../../../src/torture/server-process.ts';
+import { sleep } from '../../../../src/torture/sleep.ts';
 import { COUNTER_PREFIX, EffectsClient, HISTORY_PREFIX, type Wrong } from './client.ts';
 import type { EffectsDatabase } from './database.ts';
 import { Pipe } from './pipe.ts';
@@ -209,8 +210,4 @@ export class EffectsCampaign {
     const code = await target.stop('signal');
     if (code !== 0) throw new Error(`It ended with ${code}:\n${target.output}`);
   }
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

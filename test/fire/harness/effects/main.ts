@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { cliFile } from '../target.ts';
+import { wholeNumber } from '../whole-number.ts';
 import { EffectsCampaign } from './campaign.ts';
 import { type EffectsDatabase, LmdbEffects, type Mistake, PostgresEffects } from './database.ts';
 
@@ -59,9 +60,4 @@ export async function effects(args: readonly string[]): Promise<number> {
     await database.end();
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-function wholeNumber(name: string, text: string): number {
-  if (!/^\d{1,10}$/.test(text)) throw new Error(`Expected --${name} to be a whole number, got "${text}"`);
-  return Number(text);
 }
