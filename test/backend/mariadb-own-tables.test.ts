@@ -1,67 +1,43 @@
 // Tables of the user's own in MariaDB, on a real server of the test's own.
 
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { MariadbBackend, type MariadbOptions } from '../../src/backend/mariadb.ts';
-import type { Rule } from '../../src/rules/index.ts';
 import { add, Subject } from '../../src/testing/harness.ts';
 import { describeOwnTables } from '../conformance/own-tables.ts';
-import { CuttingProxy, MARIADB_WIRE } from '../support/cutting-proxy.ts';
+import { MARIADB_WIRE } from '../support/cutting-proxy.ts';
+import { mariadbOfTests, proxyOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
-import { MARIADB_MISSING, MariadbServer, mariadbPrograms } from '../support/mariadb.ts';
-import { ownRule, setJson } from '../support/own-tables.ts';
+import { MARIADB_MISSING, mariadbPrograms } from '../support/mariadb.ts';
+import { ownRule, plainRows, setJson, subjectsOf } from '../support/own-tables.ts';
 import { skipUnless } from '../support/skip.ts';
 
 const TEXT_KEY = 'varchar(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin';
 
 skipUnless(mariadbPrograms, MARIADB_MISSING).describe('with a server', () => {
-  let server: MariadbServer;
-  let proxy: CuttingProxy;
-  const subjects: Subject[] = [];
-  beforeAll(async () => {
-    server = await MariadbServer.start();
-    proxy = await CuttingProxy.start(server.socket, MARIADB_WIRE);
-  });
-  afterAll(async () => {
-    await proxy?.stop();
-    await server?.stop();
-  });
-  afterEach(() => Promise.all(subjects.splice(0).map(({ backend }) => backend.close())));
+  const server = mariadbOfTests();
+  const proxy = proxyOfTests(server, MARIADB_WIRE);
 
   const exec = (commands: string): Promise<unknown> =>
     commands === '' ? Promise.resolve() : server.query(commands, 'app');
-  const reset = async (commands: string): Promise<void> => {
-    await server.query('DROP DATABASE IF EXISTS app; CREATE DATABASE app CHARACTER SET utf8mb4');
-    await exec(commands);
-  };
-  const query = async (command: string): Promise<Record<string, unknown>[]> => {
-    const rows = (await server.query(command, 'app')) as Record<string, unknown>[];
-    const plain = (cell: unknown): unknown => (typeof cell === 'bigint' ? Number(cell) : cell);
-    return Array.from(rows, (row) =>
-      Object.fromEntries(Object.entries(row).map(([name, cell]) => [name, plain(cell)])),
+  const reset = (commands: string): Promise<void> => server.reset(commands);
+  const query = async (command: string): Promise<Record<string, unknown>[]> =>
+    plainRows((await server.query(command, 'app')) as object[]);
+  const subjectWith = (options: Partial<MariadbOptions>): Subject =>
+    new Subject(
+      (clock) => new MariadbBackend({ target: server.target, name: 'MariaDB of the test', clock, ...options }),
     );
-  };
-  const make = async (rules: readonly Rule[], options: Partial<MariadbOptions> = {}): Promise<Subject> => {
-    const subject = new Subject(
-      (clock) => new MariadbBackend({ target: server.target, name: 'MariaDB of the test', clock, rules, ...options }),
-    );
-    subjects.push(subject);
-    return subject;
-  };
-  const opened = async (commands: string, rules: readonly Rule[]): Promise<Subject> => {
-    await reset(commands);
-    const subject = await make(rules);
-    await subject.backend.open();
-    return subject;
-  };
+  const subjects = subjectsOf(reset, (rules, lanes = 1) => subjectWith({ rules, lanes }));
+  const { closed, opened } = subjects;
 
   describeOwnTables('MariaDB', {
-    ...{ reset, exec, query, make },
-    laned: (rules) => make(rules, { lanes: 4 }),
+    ...{ reset, exec, query, subjects },
     cut: {
       arm: (draw) => proxy.cutAt(draw.below(12), draw.pick(['before', 'after'])),
       disarm: () => proxy.disarm(),
-      make: (rules) =>
-        make(rules, { target: { ...server.target, socketPath: undefined, host: '127.0.0.1', port: proxy.port } }),
+      make: async (rules) => {
+        const target = { ...server.target, socketPath: undefined, host: '127.0.0.1', port: proxy.port };
+        return subjects.keep(subjectWith({ rules, target }));
+      },
     },
     types: { textKey: TEXT_KEY, bytesKey: 'varbinary(200)', bigint: 'bigint', wide: 'decimal(30, 0)' },
     fields: [
@@ -250,11 +226,11 @@ skipUnless(mariadbPrograms, MARIADB_MISSING).describe('with a server', () => {
       CREATE TABLE \`the shop\`.T (id integer PRIMARY KEY, name text); GRANT SELECT ON \`the shop\`.T TO cairn`);
     await reset('');
     const rules = [ownRule('t:', { table: 'the shop.T' })];
-    const refused = await make(rules);
+    const refused = await closed(rules);
     const message = /SELECT, INSERT, UPDATE and DELETE on the shop\.T are needed/;
     await expect(refused.backend.open()).rejects.toThrow(withCode('ERR_BACKEND_UNFIT', message));
     await server.query('GRANT INSERT, UPDATE, DELETE ON `the shop`.T TO cairn');
-    const subject = await make(rules);
+    const subject = await closed(rules);
     await subject.backend.open();
     await subject.write(setJson('t:1', { name: 'x' }));
     expect(await query('SELECT * FROM `the shop`.T')).toEqual([{ id: 1, name: 'x' }]);
@@ -267,7 +243,7 @@ skipUnless(mariadbPrograms, MARIADB_MISSING).describe('with a server', () => {
     ]);
     await subject.backend.close();
     await server.query(`SET GLOBAL max_allowed_packet = ${2 ** 20}`);
-    const small = await make([ownRule('t:', { table: 't', value: { kind: 'whole', column: 'data' } })]);
+    const small = await closed([ownRule('t:', { table: 't', value: { kind: 'whole', column: 'data' } })]);
     await small.backend.open();
     const text = 'grün '.repeat(300_000);
     const { deadLetters } = await small.write(

@@ -1,28 +1,21 @@
 // MariaDB behind a cache, on a real server of the test.
 
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/index.ts';
 import { MariadbBackend, type MariadbOptions } from '../../src/backend/mariadb.ts';
 import { loadMariadb, MariadbConnection } from '../../src/backend/mariadb-connection.ts';
 import { bytes, NOW_MS, REFUSED, REFUSED_EXPIRY, remove, Subject, set, touch } from '../../src/testing/harness.ts';
 import { describeBackend } from '../conformance/backend.ts';
 import { describeHistory } from '../conformance/history.ts';
-import { CuttingProxy, MARIADB_WIRE } from '../support/cutting-proxy.ts';
+import { MARIADB_WIRE } from '../support/cutting-proxy.ts';
+import { mariadbOfTests, proxyOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
-import { MARIADB_MISSING, MariadbServer, mariadbPrograms, PASSWORD } from '../support/mariadb.ts';
+import { MARIADB_MISSING, mariadbPrograms, PASSWORD } from '../support/mariadb.ts';
 import { skipUnless } from '../support/skip.ts';
 
 skipUnless(mariadbPrograms, MARIADB_MISSING).describe('with a server', () => {
-  let server: MariadbServer;
-  let proxy: CuttingProxy;
-  beforeAll(async () => {
-    server = await MariadbServer.start();
-    proxy = await CuttingProxy.start(server.socket, MARIADB_WIRE);
-  });
-  afterAll(async () => {
-    await proxy?.stop();
-    await server?.stop();
-  });
+  const server = mariadbOfTests();
+  const proxy = proxyOfTests(server, MARIADB_WIRE);
 
   const make = (options: Partial<MariadbOptions> = {}): MariadbBackend =>
     new MariadbBackend({ target: server.target, name: 'MariaDB of the test', ...options });

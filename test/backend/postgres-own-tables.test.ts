@@ -1,43 +1,34 @@
 // Tables of the user's own in PostgreSQL, on a real server of the test's own.
 
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { SetChange, SweepPlace, TouchChange } from '../../src/backend/index.ts';
+import { beforeEach, describe, expect, test } from 'vitest';
+import type { SetChange, TouchChange } from '../../src/backend/index.ts';
 import { Codec } from '../../src/request/codec.ts';
 import type { Rule } from '../../src/rules/index.ts';
 import { add, remove, type Subject, set } from '../../src/testing/harness.ts';
 import { describeHistory } from '../conformance/history.ts';
 import { describeOwnTables } from '../conformance/own-tables.ts';
-import { CuttingProxy, POSTGRES_WIRE } from '../support/cutting-proxy.ts';
+import { POSTGRES_WIRE } from '../support/cutting-proxy.ts';
+import { postgresOfTests, proxyOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
-import { ownRule, setJson, subjectWith } from '../support/own-tables.ts';
-import { POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
+import { ownRule, plainRows, setJson, subjectsOf, subjectWith, sweepOnce } from '../support/own-tables.ts';
+import { POSTGRES_MISSING, postgresPrograms } from '../support/postgres.ts';
 import { skipUnless } from '../support/skip.ts';
 
 const USERS = 'CREATE TABLE users (id integer PRIMARY KEY, name text, age smallint)';
 
 skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
-  let server: PostgresServer;
-  let proxy: CuttingProxy;
-  const subjects: Subject[] = [];
-  beforeAll(async () => {
-    server = await PostgresServer.start();
-    proxy = await CuttingProxy.start(server.socket, POSTGRES_WIRE);
-  });
-  afterAll(async () => {
-    await proxy?.stop();
-    await server?.stop();
-  });
-  beforeEach(() => server.query("SET lock_timeout = '5s'; DROP SCHEMA public CASCADE; CREATE SCHEMA public"));
-  afterEach(() => Promise.all(subjects.splice(0).map((subject) => subject.backend.close())));
+  const server = postgresOfTests();
+  const proxy = proxyOfTests(server, POSTGRES_WIRE);
+  beforeEach(() => server.reset());
 
-  async function closed(rules: readonly Rule[], port?: number, lanes = 1): Promise<Subject> {
-    const subject = await subjectWith(server.url(port), rules, lanes);
-    subjects.push(subject);
-    return subject;
-  }
+  const reset = (commands: string): Promise<void> => server.reset(commands);
+  const subjects = subjectsOf(reset, (rules, lanes) => subjectWith(server.url(), rules, lanes));
+  const { closed } = subjects;
+  const throughProxy = async (rules: readonly Rule[]): Promise<Subject> =>
+    subjects.keep(await subjectWith(server.url(proxy.port), rules));
 
-  async function opened(rules: readonly Rule[], port?: number): Promise<Subject> {
-    const subject = await closed(rules, port);
+  async function opened(rules: readonly Rule[]): Promise<Subject> {
+    const subject = await closed(rules);
     await subject.backend.open();
     return subject;
   }
@@ -46,23 +37,17 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
     server.query(`SELECT * FROM ${table} ORDER BY ${order}`);
 
   describeOwnTables('PostgreSQL', {
-    async reset(commands) {
-      await server.query(`DROP SCHEMA public CASCADE; CREATE SCHEMA public; ${commands}`);
-    },
+    ...{ reset, subjects },
     exec: (commands) => server.query(commands),
     async query(command) {
-      const plain = (cell: unknown): unknown =>
-        typeof cell === 'string' && /^-?\d{1,15}$/.test(cell) ? Number(cell) : cell;
-      return (await server.query(command)).map((row) =>
-        Object.fromEntries(Object.entries(row).map(([name, cell]) => [name, plain(cell)])),
+      return plainRows(await server.query(command), (cell) =>
+        typeof cell === 'string' && /^-?\d{1,15}$/.test(cell) ? Number(cell) : cell,
       );
     },
-    make: closed,
-    laned: (rules) => closed(rules, undefined, 4),
     cut: {
       arm: (draw) => proxy.cutAt(draw.below(8), draw.pick(['before', 'after'])),
       disarm: () => proxy.disarm(),
-      make: (rules) => closed(rules, proxy.port),
+      make: throughProxy,
     },
     types: { textKey: 'text', bytesKey: 'bytea', bigint: 'bigint', wide: 'numeric(30, 0)' },
     fields: [
@@ -348,18 +333,6 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
   });
 
   describe('a sweep', () => {
-    async function pass(subject: Subject, expiredAtMs: number, rows = 3): Promise<number> {
-      let removed = 0;
-      let place: SweepPlace | undefined;
-      for (let pieces = 0; pieces < 100; pieces++) {
-        const swept = await subject.backend.sweep!({ at: [subject.cursor!], expiredAtMs, place, rows });
-        removed += swept!.removed;
-        place = swept!.place;
-        if (place === undefined) return removed;
-      }
-      throw new Error('The pass does not end');
-    }
-
     test('removes expired rows by a timestamp', async () => {
       await server.query('CREATE TABLE swept (a text, b integer, until timestamptz, UNIQUE (a, b))');
       const both = { table: 'swept', key: ['a', 'b'], expiresAt: 'until' };
@@ -371,7 +344,7 @@ skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
         }),
       );
       await server.query("INSERT INTO swept VALUES ('x', 1, '-infinity'), ('x', 2, 'infinity')");
-      expect(await pass(subject, timeMs)).toBe(5);
+      expect(await sweepOnce(subject, timeMs)).toBe(5);
       const left = await server.query('SELECT a, b FROM swept ORDER BY a, b');
       expect(left.map(({ a, b }) => `${a}${b}`)).toEqual(['a0', 'a3', 'a4', 'a7', 'x2']);
     });

@@ -1,6 +1,6 @@
 // PostgreSQL behind a cache, on a real server of the test's own.
 
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/index.ts';
 import { makeBackend } from '../../src/backend/index.ts';
 import { PostgresBackend, type PostgresOptions } from '../../src/backend/postgres.ts';
@@ -8,22 +8,15 @@ import { loadPg, PostgresConnection } from '../../src/backend/postgres-connectio
 import { bytes, REFUSED, REFUSED_EXPIRY, Subject, set } from '../../src/testing/harness.ts';
 import type { BackendHarness } from '../../src/testing/index.ts';
 import { describeBackend } from '../conformance/backend.ts';
-import { CuttingProxy, POSTGRES_WIRE } from '../support/cutting-proxy.ts';
+import { POSTGRES_WIRE } from '../support/cutting-proxy.ts';
+import { postgresOfTests, proxyOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
-import { PASSWORD, POSTGRES_MISSING, PostgresServer, postgresPrograms } from '../support/postgres.ts';
+import { PASSWORD, POSTGRES_MISSING, postgresPrograms } from '../support/postgres.ts';
 import { skipUnless } from '../support/skip.ts';
 
 skipUnless(postgresPrograms, POSTGRES_MISSING).describe('with a server', () => {
-  let server: PostgresServer;
-  let proxy: CuttingProxy;
-  beforeAll(async () => {
-    server = await PostgresServer.start();
-    proxy = await CuttingProxy.start(server.socket, POSTGRES_WIRE);
-  });
-  afterAll(async () => {
-    await proxy?.stop();
-    await server?.stop();
-  });
+  const server = postgresOfTests();
+  const proxy = proxyOfTests(server, POSTGRES_WIRE);
 
   const make = (options: Partial<PostgresOptions> = {}): PostgresBackend =>
     new PostgresBackend({ url: server.url(), name: 'PostgreSQL of the test', ...options });

@@ -3,13 +3,12 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { SqliteBackend } from '../../src/backend/sqlite.ts';
 import { Codec } from '../../src/request/codec.ts';
-import type { Rule } from '../../src/rules/index.ts';
 import { Subject, set } from '../../src/testing/harness.ts';
 import { describeOwnTables } from '../conformance/own-tables.ts';
-import { ownRule, setJson } from '../support/own-tables.ts';
+import { ownRule, plainRows, setJson, subjectsOf } from '../support/own-tables.ts';
 import { SQLITE_PACKAGES } from '../support/sqlite.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'cairn-sqlite-own-'));
@@ -19,9 +18,6 @@ for (const { name, load, condition } of SQLITE_PACKAGES) {
   condition.describe(`with ${name}`, () => {
     let path = '';
     let count = 0;
-    const subjects: Subject[] = [];
-    afterEach(() => Promise.all(subjects.splice(0).map(({ backend }) => backend.close())));
-
     const exec = async (commands: string): Promise<void> => {
       const database = (await load())(path);
       database.exec(commands);
@@ -36,24 +32,15 @@ for (const { name, load, condition } of SQLITE_PACKAGES) {
       const database = (await load())(path);
       const rows = database.prepare(command).all();
       database.close();
-      const plain = (cell: unknown): unknown => (typeof cell === 'bigint' ? Number(cell) : cell);
-      return rows.map((row) => Object.fromEntries(Object.entries(row).map(([each, cell]) => [each, plain(cell)])));
+      return plainRows(rows);
     };
-    const make = async (rules: readonly Rule[], lanes = 1): Promise<Subject> => {
-      const subject = new Subject((clock) => new SqliteBackend({ path, clock, load, rules, lanes }));
-      subjects.push(subject);
-      return subject;
-    };
-    const opened = async (commands: string, rules: readonly Rule[]): Promise<Subject> => {
-      await reset(commands);
-      const subject = await make(rules);
-      await subject.backend.open();
-      return subject;
-    };
+    const subjects = subjectsOf(reset, (rules, lanes = 1) => {
+      return new Subject((clock) => new SqliteBackend({ path, clock, load, rules, lanes }));
+    });
+    const { opened } = subjects;
 
     describeOwnTables('SQLite', {
-      ...{ reset, exec, query, make },
-      laned: (rules) => make(rules, 4),
+      ...{ reset, exec, query, subjects },
       types: { textKey: 'text', bytesKey: 'blob', bigint: 'bigint' },
       fields: [
         ['boolean', true],

@@ -2,12 +2,12 @@
 // differ come from the harness; what only one database has is tested beside its other tests.
 
 import { describe, expect, test } from 'vitest';
-import type { Change, SweepPlace } from '../../src/backend/index.ts';
+import type { Change } from '../../src/backend/index.ts';
 import { Codec } from '../../src/request/codec.ts';
 import type { Rule } from '../../src/rules/index.ts';
 import { add, compare, Draw, RowsModel, remove, type Subject, set, touch } from '../../src/testing/harness.ts';
 import { withCode } from '../support/errors.ts';
-import { ownRule, setJson } from '../support/own-tables.ts';
+import { ownRule, type Subjects, setJson, sweepOnce } from '../support/own-tables.ts';
 
 export interface OwnTablesHarness {
   /** Empties the database and runs commands of the user's. */
@@ -15,10 +15,7 @@ export interface OwnTablesHarness {
   exec(commands: string): Promise<unknown>;
   /** Rows as objects; whole numbers as numbers. */
   query(command: string): Promise<Record<string, unknown>[]>;
-  /** A backend that is not opened, and is closed after the test. */
-  make(rules: readonly Rule[]): Promise<Subject>;
-  /** The same, for four lanes. */
-  laned(rules: readonly Rule[]): Promise<Subject>;
+  readonly subjects: Subjects;
   /** Has the next write of the subject fail somewhere in its course, if the database is behind a network. */
   cut?: { arm(draw: Draw): void; disarm(): void; make(rules: readonly Rule[]): Promise<Subject> };
   readonly types: {
@@ -41,12 +38,7 @@ const USERS = 'CREATE TABLE users (id integer PRIMARY KEY, name text, age smalli
 
 export function describeOwnTables(name: string, harness: OwnTablesHarness): void {
   const { query, exec, types } = harness;
-  const opened = async (commands: string, rules: readonly Rule[]): Promise<Subject> => {
-    await harness.reset(commands);
-    const subject = await harness.make(rules);
-    await subject.backend.open();
-    return subject;
-  };
+  const { closed, opened } = harness.subjects;
   const countOf = async (table: string): Promise<unknown> =>
     (await query(`SELECT count(*) AS n FROM ${table}`))[0]!['n'];
 
@@ -356,7 +348,7 @@ export function describeOwnTables(name: string, harness: OwnTablesHarness): void
       await harness.reset(`CREATE TABLE t (id integer PRIMARY KEY, field text, until ${types.bigint} NOT NULL,
         changed ${types.bigint} NOT NULL)`);
       const { cut } = harness;
-      const make = cut?.make ?? harness.make;
+      const make = cut?.make ?? closed;
       const subject = await make([ownRule('t:', { table: 't', expiresAt: 'until', version: 'changed' })]);
       await subject.backend.open();
       const model = new RowsModel();
@@ -454,10 +446,10 @@ export function describeOwnTables(name: string, harness: OwnTablesHarness): void
 
     test('are scanned with the entries: each key once, by the rule of the longest prefix', async () => {
       await harness.reset(`${USERS}; CREATE TABLE names (id ${types.textKey} PRIMARY KEY, n integer)`);
-      const before = await harness.make([]);
+      const before = await closed([]);
       await before.backend.open();
       await before.write(set('user:5', 'from before the rule'), set('plain', 'x'));
-      const subject = await harness.make([ownRule('user:', { table: 'users' }), ownRule('', { table: 'names' })]);
+      const subject = await closed([ownRule('user:', { table: 'users' }), ownRule('', { table: 'names' })]);
       await subject.backend.open();
       subject.moveTo(before.cursor);
       await subject.write(setJson('user:1', { name: 'Ada' }), setJson('key', { n: 1 }), setJson('user:2', { typo: 1 }));
@@ -494,18 +486,6 @@ export function describeOwnTables(name: string, harness: OwnTablesHarness): void
     });
 
     describe('in a sweep', () => {
-      async function pass(subject: Subject, expiredAtMs: number, rows = 3): Promise<number> {
-        let removed = 0;
-        let place: SweepPlace | undefined;
-        for (let pieces = 0; pieces < 100; pieces++) {
-          const swept = await subject.backend.sweep!({ at: [subject.cursor!], expiredAtMs, place, rows });
-          removed += swept!.removed;
-          place = swept!.place;
-          if (place === undefined) return removed;
-        }
-        throw new Error('The pass does not end');
-      }
-
       test('lose their expired rows if their rule says so', async () => {
         const both = { table: 'swept', key: ['a', 'b'], expiresAt: 'until' };
         const subject = await opened(
@@ -528,7 +508,7 @@ export function describeOwnTables(name: string, harness: OwnTablesHarness): void
         );
         // A row of another program, which the longer prefix has, and one that no key can have.
         await exec("INSERT INTO swept VALUES ('keep', 1, 1), (NULL, 1, 1)");
-        expect(await pass(subject, timeMs)).toBe(11);
+        expect(await sweepOnce(subject, timeMs)).toBe(11);
         const left = await query('SELECT a, b FROM swept ORDER BY b, a');
         expect(left.map(({ a, b }) => `${a} ${b}`).sort()).toEqual(
           [
@@ -540,7 +520,7 @@ export function describeOwnTables(name: string, harness: OwnTablesHarness): void
         );
         expect(await countOf('kept')).toBe(1);
         expect(await subject.texts('keep:1', 'other:1', 's:keep:1')).toEqual(['{}', undefined, '{}']);
-        expect(await pass(subject, timeMs, 1000)).toBe(0);
+        expect(await sweepOnce(subject, timeMs, 1000)).toBe(0);
       });
 
       test.each([1, 2, 3, 100])('are walked past rows that no key can have, %i at a time', async (rows) => {
@@ -552,7 +532,7 @@ export function describeOwnTables(name: string, harness: OwnTablesHarness): void
         await subject.write(...['a:1', 'a:2', 'b:', 'c:1'].map((key) => setJson(`t:${key}`, {}, more)));
         await exec(`INSERT INTO t VALUES ('a', NULL, 1), ('a', NULL, 1), ('a', NULL, 1), ('b', NULL, 1),
           (NULL, '3', 1), (NULL, NULL, 1), (NULL, NULL, 1)`);
-        expect(await pass(subject, subject.nowMs + 100, rows)).toBe(4);
+        expect(await sweepOnce(subject, subject.nowMs + 100, rows)).toBe(4);
         expect(await query('SELECT * FROM t WHERE until > 1')).toEqual([]);
       });
 
@@ -565,7 +545,7 @@ export function describeOwnTables(name: string, harness: OwnTablesHarness): void
         const timeMs = subject.nowMs + 100;
         await subject.write(...Array.from({ length: 9 }, (_, i) => setJson(`t:${i}`, {}, { expiresWallMs: timeMs })));
         await exec('INSERT INTO refers VALUES (4)');
-        expect(await pass(subject, timeMs)).toBeGreaterThanOrEqual(6);
+        expect(await sweepOnce(subject, timeMs)).toBeGreaterThanOrEqual(6);
         const left = (await query('SELECT id FROM t ORDER BY id')).map(({ id }) => id);
         expect(left).toContain(4);
         expect(left.every((id) => [3, 4, 5].includes(id as number))).toBe(true);
@@ -580,7 +560,7 @@ export function describeOwnTables(name: string, harness: OwnTablesHarness): void
         await subject.write(...[1, 2].map((i) => setJson(`t:${i}`, {}, { expiresWallMs: timeMs })));
         const { deadLetters } = await subject.write(touch('t:1', 4_000_000_000_000));
         expect(deadLetters).toHaveLength(1);
-        expect(await pass(subject, timeMs)).toBe(1);
+        expect(await sweepOnce(subject, timeMs)).toBe(1);
         expect(await query('SELECT id FROM t')).toEqual([{ id: 1 }]);
       });
     });
@@ -630,13 +610,13 @@ export function describeOwnTables(name: string, harness: OwnTablesHarness): void
         ...harness.refused,
       ])('%s', async (_, commands, rule, message) => {
         await harness.reset(commands);
-        const subject = await harness.make([rule]);
+        const subject = await closed([rule]);
         await expect(subject.backend.open()).rejects.toThrow(withCode('ERR_BACKEND_UNFIT', message));
       });
 
       test('two rules for one table', async () => {
         await harness.reset(USERS);
-        const subject = await harness.make([ownRule('u:', { table: 'users' }), ownRule('user:', { table: 'users' })]);
+        const subject = await closed([ownRule('u:', { table: 'users' }), ownRule('user:', { table: 'users' })]);
         const message = /the rules for "u:" and "user:" name one table, users: two keys would change one row/;
         await expect(subject.backend.open()).rejects.toThrow(withCode('ERR_BACKEND_UNFIT', message));
       });
@@ -649,18 +629,18 @@ export function describeOwnTables(name: string, harness: OwnTablesHarness): void
           CREATE TABLE towns (id integer PRIMARY KEY);
           CREATE TABLE houses (id integer PRIMARY KEY, town integer, FOREIGN KEY (town) REFERENCES towns (id))`);
         const rules = ['parents', 'children', 'houses'].map((table) => ownRule(`${table}:`, { table }));
-        await (await harness.make(rules)).backend.open();
-        const laned = await harness.laned(rules);
+        await (await closed(rules)).backend.open();
+        const laned = await closed(rules, 4);
         const message =
           /parents refers to parents by the foreign key (chief|0): with 4 lanes.*children refers to parents by the foreign key (family|0)/s;
         await expect(laned.backend.open()).rejects.toThrow(withCode('ERR_BACKEND_UNFIT', message));
         // One such table alone, and one that refers to a table of no rule.
-        await (await harness.laned(rules.slice(1))).backend.open();
+        await (await closed(rules.slice(1), 4)).backend.open();
       });
 
       test('every reason at once', async () => {
         await harness.reset(`CREATE TABLE users (id decimal(10, 2), email ${types.textKey} NOT NULL)`);
-        const subject = await harness.make([
+        const subject = await closed([
           ownRule('u:', { table: 'users', value: { kind: 'fields', columns: ['name'] } }),
           ownRule('x:', { table: 'missing' }),
         ]);
