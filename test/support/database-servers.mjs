@@ -164,7 +164,9 @@ export class MariadbData {
 
   /** Starts it. It ends by SIGKILL. */
   run(options = []) {
-    const own = [`--socket=${this.socket}`, '--skip-networking', `--pid-file=${join(this.folder, 'pid')}`];
+    const files = [`--socket=${this.socket}`, `--pid-file=${join(this.folder, 'pid')}`];
+    // A server that starts removes the temporary tables that it finds, also those of another server in the same folder.
+    const own = [...files, '--skip-networking', `--tmpdir=${this.folder}`];
     return new ServerProcess('KILL', [mariadbPrograms.server, ...this.#options, ...own, ...options], {});
   }
 }
