@@ -42,7 +42,7 @@ export class Connection {
     this.#socket.write(text, 'latin1');
   }
 
-  /** Takes the next piece as soon as `find` finds it; undefined: the connection has ended before. One caller at a time. */
+  /** Takes the next piece once `find` finds it; undefined: the connection has ended before. One caller at a time. */
   async take<T>(find: (received: string) => Piece<T> | undefined): Promise<T | undefined> {
     for (;;) {
       const piece = find(this.#received);

@@ -1,5 +1,5 @@
-// Databases that are there while the tests of a file, or of a `describe`, run. Each function is called where those tests
-// are declared.
+// Databases that are there while the tests of a file, or of a `describe`, run. Call each function where those tests are
+// declared.
 
 import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
 import { CuttingProxy, type Wire } from './cutting-proxy.ts';

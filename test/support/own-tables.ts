@@ -29,7 +29,7 @@ export async function subjectWith(address: string, rules: readonly Rule[], lanes
   });
 }
 
-/** Subjects of some tests, each closed after its test: not opened yet, or opened on a database with these tables alone. */
+/** Subjects of some tests, closed after their test: not opened yet, or opened on a database with these tables alone. */
 export interface Subjects {
   closed(rules: readonly Rule[], lanes?: number): Promise<Subject>;
   opened(commands: string, rules: readonly Rule[]): Promise<Subject>;
@@ -69,7 +69,7 @@ export function plainRows(
   return Array.from(rows, (row) => Object.fromEntries(Object.entries(row).map(([name, cell]) => [name, plain(cell)])));
 }
 
-/** One pass of the sweep, in pieces of so many rows; how many it has removed. */
+/** One pass of the sweep, in pieces of `rows`; how many it has removed. */
 export async function sweepOnce(subject: Subject, expiredAtMs: number, rows = 3): Promise<number> {
   let removed = 0;
   let place: SweepPlace | undefined;
