@@ -502,8 +502,8 @@ export class EmbeddedLog implements RequestLog, LogPort {
     return this.#room.reclaim(segmentCountMax);
   }
 
-  get holdsForSnapshot(): boolean {
-    return this.#room.holdsForSnapshot;
+  makesRoom(position: Position): boolean {
+    return this.#room.makesRoom(position);
   }
 
   exceedLimit(yes: boolean): void {

@@ -190,9 +190,12 @@ export interface LogPort {
   truncate(before: Position): Position;
   /** Removes some of the entries that neither a cursor nor recovery needs; true: there are more. */
   reclaim(segmentCountMax?: number): boolean;
-  /** Whether a snapshot that is begun now would make room. */
-  readonly holdsForSnapshot: boolean;
-  /** Whether the log may exceed its limit, for records that a snapshot waits for. */
+  /**
+   * Whether a snapshot that begins at a position makes room once it is complete: it frees something, and the limit has
+   * room for what is left, which cursors may hold.
+   */
+  makesRoom(position: Position): boolean;
+  /** Whether the log may exceed its limit, for records that a snapshot waits for that makes room. */
   exceedLimit(yes: boolean): void;
 
   close(): void;

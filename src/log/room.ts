@@ -126,9 +126,10 @@ export class Room {
     return this.#cutWhile(this.#floorOf(before, ['firm', 'history']), segmentCountMax, () => true);
   }
 
-  /** Whether a segment is kept by nothing but the want of a snapshot that is begun now. */
-  get holdsForSnapshot(): boolean {
-    return this.#isFirstBefore(this.#floorOf(this.#options.head.committed, ['firm']));
+  /** See LogPort.makesRoom. */
+  makesRoom(position: Position): boolean {
+    const floor = this.#floorOf(position, ['firm']);
+    return this.#isFirstBefore(floor) && this.#segments.bytesBehind(floor) <= this.#limitBytes;
   }
 
   #reclaim({ keepsSecondWay, historyShare, segmentCountMax }: Reclaim): boolean {

@@ -97,6 +97,17 @@ export class SegmentFiles {
     return this.#bytes;
   }
 
+  /** What the segments take that a log needs that is read from a position on. */
+  bytesBehind(position: Position): number {
+    let bytes = this.#bytes;
+    for (const [i, { fileBytes }] of this.#segments.entries()) {
+      const next = this.#segments[i + 1];
+      if (next === undefined || next.header.predecessorEnd > position) break;
+      bytes -= fileBytes;
+    }
+    return bytes;
+  }
+
   /** Of batches in [from, end). Less than lies between these positions where a crash has left some out. */
   batchBytes(from: Position, end: Position): number {
     let bytes = 0n;

@@ -117,7 +117,7 @@ export class Scribe {
       log,
       clock,
       sleep,
-      mayExceedLimit: () => this.#snapshots.isWaitingForLog,
+      mayExceedLimit: () => this.#snapshots.mayExceedLimit(),
       on: {
         committed: (bytes, recordCount) => this.#onCommitted(bytes, recordCount),
         full: (reason) => this.#snapshots.makeRoom(reason),

@@ -70,6 +70,8 @@ export class SnapshotRunner {
   /** The log may have segments that can go. The snapshot that recovery has read is a verified one, too. */
   #isReclaiming = true;
   #isClosing = false;
+  /** The log has refused the last group because of its limit. */
+  #isAtLimit = false;
   #last: 'unwanted' | 'wanted' | 'over' = 'unwanted';
 
   constructor(options: SnapshotRunnerOptions) {
@@ -90,6 +92,7 @@ export class SnapshotRunner {
 
   /** `bytes` more are in the log. */
   appended(bytes: number): void {
+    this.#isAtLimit = false;
     this.#plan.add(bytes);
   }
 
@@ -103,6 +106,11 @@ export class SnapshotRunner {
     return this.#task?.isWaitingForLog ?? false;
   }
 
+  /** The log may exceed its limit, for records that the one waits for that is under way. */
+  mayExceedLimit(): boolean {
+    return this.#task?.mayExceedLimit() ?? false;
+  }
+
   /** One is under way, and the log is being made durable for it. */
   get isSyncing(): boolean {
     return this.#task?.isSyncing ?? false;
@@ -113,8 +121,12 @@ export class SnapshotRunner {
     return this.#isReclaiming;
   }
 
-  /** Milliseconds until one is due by the schedule. */
+  /**
+   * Milliseconds until one is due by the schedule. None is while the log is at its limit and cursors keep it there: it
+   * would wait for records that the log does not take.
+   */
   dueInMs(nowMs: number): number {
+    if (this.#isAtLimit && !this.#log.makesRoom(this.#log.committed)) return Number.POSITIVE_INFINITY;
     return this.#plan.dueInMs(nowMs);
   }
 
@@ -127,7 +139,8 @@ export class SnapshotRunner {
     const { newestVerified } = this.#log.snapshots;
     if (reason === 'disk' && newestVerified !== undefined) this.#log.truncate(newestVerified.position);
     else this.#isReclaiming = true;
-    if (reason === 'limit' && this.#task === undefined && this.#log.holdsForSnapshot) this.#plan.demand();
+    this.#isAtLimit = reason === 'limit';
+    if (this.#isAtLimit && this.#task === undefined && this.#log.makesRoom(this.#log.committed)) this.#plan.demand();
   }
 
   /** This turn's share of a snapshot, and of removing segments. */
@@ -192,7 +205,7 @@ export class SnapshotRunner {
   #begin(): boolean {
     const isAsked = this.#askedNext.length > 0 || this.#last === 'wanted';
     if (!isAsked && this.#isClosing && !this.#plan.isDemanded) return false;
-    if (!isAsked && this.#plan.dueInMs(this.#clock.steadyMs()) > 0) return false;
+    if (!isAsked && this.dueInMs(this.#clock.steadyMs()) > 0) return false;
     this.#askedNow = this.#askedNext;
     this.#askedNext = [];
     this.#begunMs = this.#clock.steadyMs();
@@ -236,21 +249,28 @@ export class SnapshotRunner {
     this.#options.on.notice({ kind: 'snapshot', snapshot });
   }
 
-  // Commands that came since would wait for the same log.
+  // Commands that came since would wait for the same log. One at its limit needs another snapshot as soon as that makes
+  // room.
   #giveUp(cause: CairnError): void {
     this.#task?.abort();
     this.#askedNow.push(...this.takeAsked());
-    this.#onFailed(cause);
+    if (!this.#isAtLimit) this.#plan.failed();
+    this.#refuse(cause);
   }
 
   #onFailed(error: unknown): void {
     if (!(error instanceof CairnError)) throw error;
-    this.#end();
     if (error.code === 'ERR_CLOSED') {
+      this.#end();
       this.#options.on.ended();
       return;
     }
     this.#plan.failed();
+    this.#refuse(error);
+  }
+
+  #refuse(error: CairnError): void {
+    this.#end();
     this.#metrics.add('snapshotsFailed', 1);
     for (const id of this.#askedNow.splice(0)) this.#options.on.refused(id, error);
     this.#options.on.notice({ kind: 'snapshot-failed', cause: error });

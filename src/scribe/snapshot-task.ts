@@ -34,6 +34,9 @@ export class SnapshotTask {
   #coveredEnd: Position | undefined;
   #finish: Generator<void, SnapshotInfo> | undefined;
   #isSyncing = false;
+  #mayExceedLimit = false;
+  /** Where the log stood when it was begun. */
+  readonly #position: Position;
 
   /** Begins one. Throws `ERR_LOG_IO`; and `ERR_CLOSED`, if the cache has ended. */
   constructor({ handle, log }: SnapshotTaskOptions) {
@@ -41,8 +44,9 @@ export class SnapshotTask {
     this.#log = log;
     this.#targets = new BigUint64Array(handle.shardCount);
     // The log first, as it stands before the walk.
+    this.#position = log.committed;
     this.#writer = log.snapshots.begin({
-      position: log.committed,
+      position: this.#position,
       recordsBefore: log.recordsBefore,
       epoch: log.epoch,
     });
@@ -57,6 +61,16 @@ export class SnapshotTask {
   /** The walk is over, and only the log keeps it from being finished. */
   get isWaitingForLog(): boolean {
     return this.#phase === 'covering' && !this.#handle.covered(this.#targets);
+  }
+
+  /**
+   * Whether the log may exceed its limit for the records that this waits for, since this makes room then. If it may, it
+   * may until this has all of them, though they are behind what this frees.
+   */
+  mayExceedLimit(): boolean {
+    if (!this.isWaitingForLog) return false;
+    this.#mayExceedLimit ||= this.#log.makesRoom(this.#position);
+    return this.#mayExceedLimit;
   }
 
   /** The log is being made durable, which a log across a network does while this thread does other things. */

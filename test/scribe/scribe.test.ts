@@ -285,6 +285,76 @@ describe('a log without room', () => {
     expect(desk.found().size).toBe(10);
     expect(desk.log.usage().bytes).toBeLessThan(2 * 16_384);
   });
+
+  describe('that a cursor keeps at its limit', () => {
+    const limitBytes = 16_384;
+
+    /** Sets values until the log refuses them for good. */
+    function full(): Desk {
+      const desk = new Desk({ segmentBytes: 4096, limitBytes });
+      desk.log.cursor('holds').advance(0n);
+      for (let i = 0; desk.feed.state !== FeedState.stuck; i++) {
+        if (i < 200) desk.feed.set(`k${i % 10}`, Buffer.alloc(500, String(i % 10)));
+        desk.turns(1);
+      }
+      return desk;
+    }
+
+    test('does not exceed it for snapshots, which make no room there', () => {
+      const desk = full();
+      expect(desk.log.usage().bytes).toBeLessThanOrEqual(limitBytes);
+      const failed = desk.get('snapshotsFailed');
+      desk.commands.push({ kind: 'snapshot', id: 1 });
+      desk.turnUntil(() => desk.answerTo(1) !== undefined);
+      expect(desk.answerTo(1)?.error).toMatchObject({ code: 'ERR_LOG_FULL' });
+      desk.turns(1000);
+      expect(desk.log.usage().bytes).toBeLessThanOrEqual(limitBytes);
+      // None is begun that could not be finished.
+      expect(desk.get('snapshotsFailed')).toBe(failed + 1);
+    });
+
+    test('gets room from a snapshot as soon as the cursor has passed', () => {
+      const desk = full();
+      for (let id = 1; id <= 5; id++) {
+        desk.commands.push({ kind: 'snapshot', id });
+        desk.turnUntil(() => desk.answerTo(id) !== undefined);
+      }
+      const fullMs = desk.disk.nowMs;
+      desk.log.cursor('holds').advance(desk.log.committed);
+      desk.turnUntil(() => desk.feed.uncommitted === 0);
+      expect(desk.disk.nowMs - fullMs).toBeLessThan(1000);
+      expect(desk.found().size).toBe(10);
+    });
+
+    test('exceeds it only for a snapshot that brings it back below', () => {
+      const desk = full();
+      const cursor = desk.log.cursor('holds');
+      const ringBytes = desk.feed.uncommitted * 600;
+      expect(ringBytes).toBeGreaterThan(2 * limitBytes);
+      cursor.advance(desk.log.committed);
+      desk.turnUntil(() => desk.feed.uncommitted === 0);
+      const most = limitBytes + ringBytes;
+      const { bytes } = desk.log.usage();
+      expect(bytes).toBeGreaterThan(2 * limitBytes);
+      expect(bytes).toBeLessThanOrEqual(most);
+
+      const moveUntil = (isThere: (position: bigint) => boolean): void => {
+        while (!isThere(cursor.position()!)) cursor.advance(desk.log.entryAt(cursor.position()!)!.end);
+      };
+      // The next snapshot would free a little, and leave more than the limit.
+      for (let i = 0; i < 10; i++) desk.feed.set(`k${i}`, Buffer.alloc(500, String(i)));
+      const newest = desk.log.snapshots.sound[0]!.position;
+      moveUntil((position) => position > newest + 8192n);
+      desk.turnUntil(() => desk.feed.state === FeedState.stuck);
+      expect(desk.feed.uncommitted).toBe(10);
+      expect(desk.log.usage().bytes).toBeLessThanOrEqual(bytes);
+
+      moveUntil((position) => desk.log.committed - position < limitBytes / 2);
+      desk.turnUntil(() => desk.feed.uncommitted === 0);
+      expect(desk.log.usage().bytes).toBeLessThanOrEqual(most);
+      expect(desk.found().size).toBe(10);
+    });
+  });
 });
 
 describe('a disk that fails', () => {

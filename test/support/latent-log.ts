@@ -50,7 +50,6 @@ export class LatentLog implements LogPort {
   readonly segmentCount = 1;
   readonly lastTimeMs = 0;
   readonly lost = { recordCount: 0, end: 0n };
-  readonly holdsForSnapshot = false;
   readonly snapshots: SnapshotStore;
   /** What the stream answers everything with, instead of taking it. */
   isFull = false;
@@ -252,6 +251,9 @@ export class LatentLog implements LogPort {
     return this.#open().truncate(before);
   }
   reclaim(): boolean {
+    return false;
+  }
+  makesRoom(): boolean {
     return false;
   }
   exceedLimit(): void {}
