@@ -21,6 +21,7 @@ const steps = [
   'tests',
   'model',
   'services',
+  'sqlite',
   'asan',
   'addon',
   'tsan',
