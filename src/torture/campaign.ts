@@ -259,8 +259,8 @@ export class WriteBackCampaign {
   }
 
   async #takeOver(zombie: Zombie): Promise<{ server: ServerProcess; load: Load }> {
-    zombie.freeze();
     try {
+      await zombie.freeze();
       const left = this.#directory;
       cpSync(left, this.#nextDirectory(), { recursive: true });
       const server = this.#start();

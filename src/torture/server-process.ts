@@ -2,8 +2,9 @@
  * A process under fire: it is started on a directory, killed, stopped for a while, or asked to end. Its output is kept,
  * because nothing else would say why it died.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { sleep } from './sleep.ts';
 
@@ -115,6 +116,11 @@ export class ServerProcess {
     this.#child.kill('SIGSTOP');
   }
 
+  /** None of its threads runs, as far as the system tells; true also once it has ended. */
+  get isPaused(): boolean {
+    return this.#hasEnded || statesOf(this.#child.pid!).every((state) => /^[TtZX]/.test(state));
+  }
+
   resume(): void {
     this.#child.kill('SIGCONT');
     this.#guard?.stdin.end('resumed\n');
@@ -151,5 +157,24 @@ export class ServerProcess {
     const { exitCode, signalCode } = this.#child;
     if (this.#isKilled && signalCode === 'SIGKILL') return false;
     return !(this.#isStopped && exitCode === 0);
+  }
+}
+
+// Of the threads of a process, the letters that `ps` has for them; none where the system does not tell.
+function statesOf(pid: number): readonly string[] {
+  if (process.platform !== 'linux') {
+    const { stdout } = spawnSync('ps', ['-o', 'stat=', '-p', String(pid)], { encoding: 'latin1' });
+    return (stdout ?? '').split('\n').flatMap((line) => line.trim() || []);
+  }
+  const tasks = `/proc/${pid}/task`;
+  try {
+    return readdirSync(tasks).map((task) => {
+      const stat = readFileSync(`${tasks}/${task}/stat`, 'latin1');
+      // Behind the name, which is in parentheses and may have any.
+      return stat.slice(stat.lastIndexOf(')') + 2);
+    });
+  } catch {
+    // A thread has just ended: another look will tell.
+    return ['R'];
   }
 }

@@ -32,8 +32,10 @@ export class Zombie {
   }
 
   /** No client may have a request on its way to it: it would be executed later, in a log that has been left. */
-  freeze(): void {
+  async freeze(): Promise<void> {
     this.#server.pause();
+    // Its directory is copied next: all its threads have stopped.
+    while (!this.#server.isPaused) await sleep(POLL_MS);
     this.#pulsing = this.#pulse();
   }
 

@@ -215,18 +215,21 @@ describe('it is refused by name', () => {
 /** Pids of those whose command names this folder. */
 function processesOf(folder: string): string[] {
   if (!hasProc) return [];
-  return readdirSync('/proc').filter((name) => {
-    try {
-      return /^\d+$/.test(name) && readFileSync(`/proc/${name}/cmdline`, 'latin1').includes(`${folder}/`);
-    } catch {
-      // It has ended meanwhile.
-      return false;
-    }
-  });
+  const isOne = (name: string): boolean => /^\d+$/.test(name) && ofProcess(name, 'cmdline').includes(`${folder}/`);
+  return readdirSync('/proc').filter(isOne);
 }
 
 function isStopped(pid: string): boolean {
-  return /^State:\tT/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'));
+  return /^State:\tT/m.test(ofProcess(pid, 'status'));
+}
+
+/** What `/proc` has of a process; nothing once it has ended. */
+function ofProcess(pid: string, file: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, 'latin1');
+  } catch {
+    return '';
+  }
 }
 
 async function until(condition: () => boolean): Promise<void> {
