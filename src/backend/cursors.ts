@@ -14,6 +14,11 @@ export function sameCursor(a: Cursor | undefined, b: Cursor | undefined): boolea
   );
 }
 
+/** The same of all lanes, in the same order. */
+export function sameCursors(some: readonly Cursor[], others: readonly Cursor[]): boolean {
+  return some.length === others.length && some.every((cursor, i) => sameCursor(cursor, others[i]));
+}
+
 /** Of all cursors: that of the lane or, if it has none, one of another log or lane count: it cannot begin beside it. */
 export function inTheWay(cursors: readonly Cursor[], { lane, laneCount, logId }: Cursor): Cursor | undefined {
   const isStranger = (cursor: Cursor): boolean => cursor.laneCount !== laneCount || cursor.logId !== logId;

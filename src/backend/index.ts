@@ -2,7 +2,7 @@
 export type * from './backend.ts';
 export { checkBackend, checkCounters } from './check.ts';
 export { deltaOf, numberOf } from './counter.ts';
-export { mayMove, movesOf, sameCursor } from './cursors.ts';
+export { mayMove, movesOf, sameCursor, sameCursors } from './cursors.ts';
 export { joined } from './newest.ts';
 export { BACKEND_SCHEMES, type MakeBackendOptions, makeBackend, schemeOf, schemesFor } from './open.ts';
 

@@ -4,12 +4,14 @@
  *
  *     all is read once -> the log is taken over -> snapshot, then log, in batches -> the cursor goes to the log's end
  *
- * Each batch sets the cursor of the database anew, at its old position: a writer of the log is still refused, and so is
- * another one that works at the same time. Only the last step moves it to the end of the log. A command that breaks off
- * is started again, from the beginning: sets and deletes have the same effect once more. Additions of counters and rows
- * of history would not, so counters get the value that the cache saw, and history gets no row.
+ * Each batch sets the cursor of the database anew, at its old position and under a writer that no other process has:
+ * a writer of the log is still refused, and so is another rebuild that works at the same time. Only the last step
+ * moves it to the end of the log. A command that breaks off is started again, from the beginning: sets and deletes
+ * have the same effect once more. Additions of counters and rows of history would not, so counters get the value that
+ * the cache saw, and history gets no row.
  */
-import { type Backend, type Cursor, sameCursor, type WriteBatch } from '../backend/index.ts';
+import { randomBytes } from 'node:crypto';
+import { type Backend, type Cursor, sameCursors, type WriteBatch } from '../backend/index.ts';
 import { asError, CairnError } from '../errors.ts';
 import { type EmbeddedLog, earlier, LogReader, recover, SnapshotDamaged } from '../log/index.ts';
 import { type Rule, RuleSet } from '../rules/index.ts';
@@ -82,6 +84,8 @@ class Rebuild {
   readonly #connection: Connection;
   readonly #calls: Calls;
   #cursors: readonly Cursor[] = [];
+  /** The writer of the last batch. It begins anywhere: the batch of another rebuild is not taken for an own one. */
+  #writer: bigint = randomBytes(8).readBigUInt64LE();
   #rows = 0;
   #deadLetters = 0;
 
@@ -170,8 +174,9 @@ class Rebuild {
   // Moves the cursors: where they are, under another writer; or where `goal` says.
   async #write(
     changes: WriteBatch['changes'],
-    goal: (lane: Cursor) => Cursor = (lane) => ({ ...lane, writer: BigInt.asUintN(63, lane.writer + 1n) }),
+    goal: (lane: Cursor) => Cursor = (lane) => ({ ...lane, writer: this.#writer }),
   ): Promise<void> {
+    this.#writer = BigInt.asUintN(63, this.#writer + 1n);
     const { logId } = this.#options.log;
     const none: Cursor = { ...ONE_LANE, logId, position: 0n, epoch: 0, writer: 0n };
     const moves = this.#cursors.length === 0 ? [{ from: undefined, to: goal(none) }] : undefined;
@@ -182,11 +187,12 @@ class Rebuild {
       const outcome = await this.#calls.once((backend) => backend.write(batch));
       if ('value' in outcome && outcome.value.kind === 'committed') {
         this.#deadLetters += outcome.value.deadLetters.length;
+        this.#calls.succeeded();
         break;
       }
       const cursors = await this.#call((backend) => backend.readCursors());
-      if (isAt(cursors, goals)) break;
-      if (!isAt(cursors, this.#cursors))
+      if (sameCursors(cursors, goals)) break;
+      if (!sameCursors(cursors, this.#cursors))
         throw new CairnError(
           'ERR_STORE_REFUSED',
           `${this.#connection.name} is written by another process. Run it again`,
@@ -216,8 +222,4 @@ class Rebuild {
     if (tries === TRIES_MAX || failure.isHalting) throw asError(failure.error);
     await this.#calls.failed(failure);
   }
-}
-
-function isAt(found: readonly Cursor[], wanted: readonly Cursor[]): boolean {
-  return found.length === wanted.length && found.every((cursor, i) => sameCursor(cursor, wanted[i]));
 }

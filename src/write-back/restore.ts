@@ -7,7 +7,7 @@
  * The rows leave no record and are owed to no database. Their versions are of the epoch in which the cache is opened,
  * which is above every epoch in the database, so that each later change is newer than its row.
  */
-import { type Backend, type Cursor, sameCursor } from '../backend/index.ts';
+import { type Backend, type Cursor, sameCursor, sameCursors } from '../backend/index.ts';
 import { CairnError, reasonOf } from '../errors.ts';
 import type { FeedHandle } from '../native.ts';
 import type { RecoveryProgress } from '../options/types.ts';
@@ -95,7 +95,7 @@ export class Restore implements Filler {
       for await (const { rows, cursors } of backend.scan()) {
         const found = whole(cursors, backend.name);
         if (isFirst) this.#cursors = found;
-        else if (!areSame(this.#cursors, found)) throw new Error('its cursor moves within one scan');
+        else if (!sameCursors(this.#cursors, found)) throw new Error('its cursor moves within one scan');
         isFirst = false;
         if (newestOf(this.#cursors) >= epoch) throw new Error('another cache writes to it');
         for (const row of rows) if (this.#isWanted(row)) filling.add(row);
@@ -160,10 +160,6 @@ function whole(cursors: readonly Cursor[], name: string): readonly Cursor[] {
 
 function newestOf(cursors: readonly Cursor[]): number {
   return cursors.reduce((newest, { epoch }) => Math.max(newest, epoch), 0);
-}
-
-function areSame(some: readonly Cursor[], others: readonly Cursor[]): boolean {
-  return some.length === others.length && some.every((cursor, lane) => sameCursor(cursor, others[lane]));
 }
 
 /** Rows on their way into memory. */

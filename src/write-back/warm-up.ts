@@ -6,7 +6,7 @@
  *
  * A walk gives the keys only, and lasts as long as a scan takes: the database keeps its snapshot no longer. A value
  * comes by a load as of any request (loader.ts): its ticket is there before the database is asked, so a newer write
- * wins, and a database that has gone back is noticed. Nothing is evicted for it. One batch is under way at a time:
+ * wins, and a database that has gone back is noticed. Nothing is evicted for it. One batch is under way at a time, as
  * one question to the database: others are free for requests.
  *
  * A walk that fails begins again after a while, as often as it takes: what is in memory by then is passed.
