@@ -11,6 +11,7 @@
       "native/base/os_windows.cc",
       "native/base/waker_list.cc",
       "native/store/arena.cc",
+      "native/store/backends.cc",
       "native/store/bodies.cc",
       "native/store/change_ring.cc",
       "native/store/debts.cc",

@@ -1,4 +1,7 @@
-/** Answers that are held until the version that they reveal has got somewhere: one queue per shard. */
+/**
+ * Answers that are held until the version that they reveal has got somewhere: one queue per shard, or per shard and
+ * database.
+ */
 import type { CairnError } from './errors.ts';
 import { holdAwake, type Looker, lookers } from './native/wake.ts';
 import type { FeedHandle } from './native.ts';
@@ -19,12 +22,12 @@ export interface Held {
 }
 
 /**
- * Versions of a shard get there in their order, so only the first call of each shard is tested. Wakes this thread while
+ * Versions of a shard get there in their order, so only the first call of each queue is tested. Wakes this thread while
  * a call is held, and keeps it alive.
  */
 export abstract class HeldAnswers<H extends Held> implements Looker {
   protected readonly handle: FeedHandle;
-  protected readonly queues: readonly Fifo<H>[];
+  protected readonly queues: Fifo<H>[];
   #count = 0;
   #isRinging = false;
 
@@ -33,8 +36,10 @@ export abstract class HeldAnswers<H extends Held> implements Looker {
     this.queues = Array.from({ length: handle.shardCount }, () => new Fifo<H>());
   }
 
-  protected add(shard: number, held: H): void {
-    this.queues[shard]!.push(held);
+  /** `queue`: the number of a shard; one of another database is behind all shards of those before. */
+  protected add(queue: number, held: H): void {
+    while (this.queues.length <= queue) this.queues.push(new Fifo<H>());
+    this.queues[queue]!.push(held);
     this.#count++;
     if (this.#count === 1) {
       lookers.add(this);
@@ -64,7 +69,7 @@ export abstract class HeldAnswers<H extends Held> implements Looker {
   /** Takes the calls out whose waits are over, and tells them. */
   protected abstract release(): void;
 
-  /** Takes the first call of a shard out. */
+  /** Takes the first call of a queue out. */
   protected take(queue: Fifo<H>): H {
     this.#count--;
     return queue.shift()!;

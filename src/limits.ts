@@ -22,6 +22,9 @@ export const SHARD_COUNT_MAX = 256;
 export const SHARD_BYTES_MIN: number = 4 * 2 ** 20;
 export const SHARD_ENTRIES_MIN = 1024;
 
+/** The most databases behind one cache: each has its thread. */
+export const STORES_MAX = 8;
+
 /** The most lanes that write to a database: each has a connection, and reads the log by itself. */
 export const LANES_MAX = 16;
 

@@ -13,6 +13,7 @@ import {
   SHARD_BYTES_MIN,
   SHARD_COUNT_MAX,
   SHARD_ENTRIES_MIN,
+  STORES_MAX,
   VALUE_BYTES_MAX,
 } from './limits.ts';
 import { loadNative } from './native/load.ts';
@@ -43,6 +44,7 @@ export const Code = {
   refused: 25,
   notAtomic: 26,
   atomicUnknown: 27,
+  severalStores: 28,
 } as const;
 export type Code = number;
 
@@ -147,9 +149,12 @@ export interface NativeHandle {
   /**
    * Executes the parts of an atomic batch, as src/atomic.ts encodes them. `tooLarge`: the words say what does not fit:
    * `place` an {@link AtomicBound}, `number` what there is of it, `version` the limit, `valueBytes` the part.
+   * `severalStores`: `place` and `number` are two backends, `valueBytes` a part that is of the second.
    */
   executeAtomic(parts: Uint8Array): Code;
-  /** Of all handles of the cache. */
+  /** Before other calls of a writer or a loader: this handle is that of the backend of this number, not of 0. */
+  useBackend(number: number): void;
+  /** Of all handles of the cache, for keys of the backend of this one. */
   setAtomicBatches(rule: AtomicBatches): void;
 
   openWalk(newest: boolean, acceptsStale: boolean): NativeWalk | Code;
@@ -259,10 +264,12 @@ export interface FeedHandle extends NativeHandle {
   listenWanted(): void;
   takeWanted(): boolean;
   isWanted(from: number, end: number): boolean;
-  wantStored(shard: number, version: bigint): void;
+  /** The number of the key's backend. */
+  wantStored(shard: number, key: NativeKey, version: bigint): number;
   storedOutcome(shard: number, key: NativeKey, version: bigint): number | string;
   refusedSince(shard: number, key: NativeKey, version: bigint): string | undefined;
-  storedHealth(): StoredHealth;
+  /** Of the backend of a key; without one: the worst of all. */
+  storedHealth(key?: NativeKey): StoredHealth;
   epoch(): number;
 }
 
@@ -316,7 +323,7 @@ export const FEED_STAT_COUNT = 7;
  */
 export const LogMetricPlace = { logBytes: 0, logLimitBytes: 1 } as const;
 /** As many numbers fit `setLogMetrics`. */
-export const LOG_METRICS_MAX = 64;
+export const LOG_METRICS_MAX = 512;
 
 /** The handle of a cache that has a log; undefined for others. */
 export function feedOf(handle: NativeHandle): FeedHandle | undefined {
@@ -384,6 +391,10 @@ export interface NativeOptions {
   ringBytes: number;
   /** A database is behind the cache: a key without an entry may have a value there. Default: false. */
   hasBackend?: boolean;
+  /** Of several databases, how many. Default 1. */
+  backendCount?: number;
+  /** Which keys belong to which: to each prefix the number of a database, and whether that gets them. */
+  backendRoutes?: readonly (string | number | boolean)[];
 }
 
 /** What the addon exports; other stages declare what their own bindings add. */
@@ -460,6 +471,7 @@ function checked(loaded: Native): Native {
     shardCountMax: SHARD_COUNT_MAX,
     shardBytesMin: SHARD_BYTES_MIN,
     shardEntriesMin: SHARD_ENTRIES_MIN,
+    backendsMax: STORES_MAX,
     codecCount: Object.keys(Codec).length,
   };
   for (const [name, value] of Object.entries(expected)) {

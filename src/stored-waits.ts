@@ -22,19 +22,21 @@ interface HeldChange extends Held {
 export class StoredWaits extends HeldAnswers<HeldChange> {
   /** Holds a waiter until the database has the change of a key that has this version. */
   hold(shard: number, version: bigint, key: Key, waiter: Waiter): void {
-    this.handle.wantStored(shard, version);
-    this.add(shard, { version, key, waiter });
+    const store = this.handle.wantStored(shard, key, version);
+    this.add(store * this.handle.shardCount + shard, { version, key, waiter });
   }
 
   protected override release(): void {
     const logState = this.handle.feedState();
-    for (const [shard, queue] of this.queues.entries()) {
+    const { shardCount } = this.handle;
+    for (const [number, queue] of this.queues.entries()) {
+      const shard = number % shardCount;
       for (let next = queue.peek(); next !== undefined; next = queue.peek()) {
         const outcome = this.handle.storedOutcome(shard, next.key, next.version);
         if (outcome === StoredOutcome.pending) break;
         const { waiter } = this.take(queue);
         if (outcome === StoredOutcome.stored) waiter.committed();
-        else waiter.uncommitted(typeof outcome === 'string' ? refused(outcome) : unconfirmed(this.handle));
+        else waiter.uncommitted(typeof outcome === 'string' ? refused(outcome) : unconfirmed(this.handle, next.key));
       }
     }
     // What is not in the log never gets into the database.
@@ -55,8 +57,8 @@ export function refused(reason: string): CairnError {
   return new CairnError('ERR_DEAD_LETTER', `the database has refused the change for good: ${reason}`);
 }
 
-function unconfirmed(handle: FeedHandle): CairnError {
-  if (handle.isClosed() || handle.storedHealth() === StoredHealth.stopped) {
+function unconfirmed(handle: FeedHandle, key: Key): CairnError {
+  if (handle.isClosed() || handle.storedHealth(key) === StoredHealth.stopped) {
     return new CairnError('ERR_WRITE_BACK', 'the log has the change, and nothing is written to the database now');
   }
   return new CairnError('ERR_TIMEOUT', 'the log has the change, and the database has not confirmed it in time');

@@ -50,7 +50,8 @@ void DecodeParts(const CacheHandle* handle, std::string_view bytes, const Now& n
 }
 
 // executeAtomic(parts): a code. kTooLarge: the words say what does not fit: the bound (kPlace, of AtomicBound), what it
-// would be (kNumber), the limit (kVersion), and of a value the index of its part (kValueBytes).
+// would be (kNumber), the limit (kVersion), and of a value the index of its part (kValueBytes). kSeveralStores: the
+// backend of the first part (kPlace), another one (kNumber), and the index of a part that is of that (kValueBytes).
 napi_value ExecuteAtomic(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value parts;
@@ -58,17 +59,29 @@ napi_value ExecuteAtomic(napi_env env, napi_callback_info info) {
   napi_get_cb_info(env, info, &count, &parts, nullptr, &data);
   auto* handle = static_cast<CacheHandle*>(data);
   if (!handle->Usable()) return CodeValue(env, Code::kClosed);
-  const auto rule = handle->instance->atomic_batches();
-  if (rule == CacheInstance::AtomicBatches::kRefused) return CodeValue(env, Code::kNotAtomic);
-  if (rule == CacheInstance::AtomicBatches::kUnknown) return CodeValue(env, Code::kAtomicUnknown);
+  Environment* environment = handle->environment;
   char* bytes;
   size_t size;
   if (!BytesOf(env, parts, &bytes, &size)) return CodeValue(env, Code::kInvalidValue);
   const Now now = handle->instance->ReadNow(true);
   std::vector<Request> requests;
   DecodeParts(handle, {bytes, size}, now, &requests);
+  uint32_t backend = 0;
+  uint32_t other = 0;
+  size_t index = 0;
+  const auto key_at = [&requests](size_t i) { return requests[i].key; };
+  const bool is_of_one = handle->store->backends().AreOfOne(requests.size(), key_at, &backend, &other, &index);
+  // What no database gets is done at one moment, whichever keys it has.
+  if (!is_of_one && handle->instance->feed() != nullptr) {
+    environment->Set(Word::kPlace, uint64_t{backend});
+    environment->Set(Word::kNumber, uint64_t{other});
+    environment->Set(Word::kValueBytes, uint64_t{index});
+    return CodeValue(env, Code::kSeveralStores);
+  }
+  const auto rule = handle->instance->atomic_batches(backend);
+  if (rule == CacheInstance::AtomicBatches::kRefused) return CodeValue(env, Code::kNotAtomic);
+  if (rule == CacheInstance::AtomicBatches::kUnknown) return CodeValue(env, Code::kAtomicUnknown);
   const AtomicOutcome outcome = handle->store->ExecuteAtomic(requests.data(), requests.size(), now);
-  Environment* environment = handle->environment;
   environment->Set(Word::kPlace, static_cast<uint64_t>(outcome.bound));
   environment->Set(Word::kNumber, outcome.wanted);
   environment->Set(Word::kVersion, outcome.limit);
@@ -76,7 +89,7 @@ napi_value ExecuteAtomic(napi_env env, napi_callback_info info) {
   return CodeValue(env, CodeOf(outcome.status));
 }
 
-// setAtomicBatches(rule): of all handles of the cache.
+// setAtomicBatches(rule): of all handles of the cache, for keys of the backend of this one.
 napi_value SetAtomicBatches(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value rule;
@@ -85,7 +98,8 @@ napi_value SetAtomicBatches(napi_env env, napi_callback_info info) {
   auto* handle = static_cast<CacheHandle*>(data);
   uint32_t number = 0;
   CHECK(napi_get_value_uint32(env, rule, &number) == napi_ok && number <= 2);
-  if (handle->Usable()) handle->instance->SetAtomicBatches(static_cast<CacheInstance::AtomicBatches>(number));
+  if (handle->Usable())
+    handle->instance->SetAtomicBatches(handle->backend, static_cast<CacheInstance::AtomicBatches>(number));
   return Undefined(env);
 }
 

@@ -42,6 +42,7 @@ enum class Code : uint32_t {
   kRefused = 25,        // takeRefusal() says why
   kNotAtomic = 26,      // the database behind cannot keep an atomic batch whole
   kAtomicUnknown = 27,  // it has not said yet whether it can
+  kSeveralStores = 28,  // the keys of an atomic batch belong to several databases
 };
 
 inline Code CodeOf(Status status) { return static_cast<Code>(status); }

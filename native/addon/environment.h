@@ -120,6 +120,8 @@ struct CacheHandle {
   CachePointer pointer;  // keeps `instance` alive; copy it to give the cache to a thread
   uint64_t ttl_ms = 0;   // the cache's: for entries that are stored without one
   bool owner = false;
+  // That of the writer or the loader which has this handle, see useBackend().
+  uint32_t backend = 0;
   // Values of codec kRaw are returned as Buffers; false: TypeScript decodes them (option `raw`).
   bool raw_as_buffer = true;
   std::unique_ptr<HandlePart> parts[static_cast<size_t>(PartId::kPartCount)];

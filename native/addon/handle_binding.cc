@@ -103,6 +103,17 @@ Napi::Value Attached(Napi::Env env, AttachStatus status, CachePointer cache) {
   return CodeNumber(env, Code::kNoSuchCache);
 }
 
+// Three to each: the prefix, the number of its backend, and whether that gets the keys.
+std::vector<BackendRoute> RoutesOf(const Napi::Array& rows) {
+  std::vector<BackendRoute> routes;
+  for (uint32_t i = 0; i + 2 < rows.Length(); i += 3) {
+    const Napi::Value backend = rows.Get(i + 1);
+    const Napi::Value is_written = rows.Get(i + 2);
+    routes.push_back({StringOf(rows.Get(i)), static_cast<uint32_t>(NumberOr(backend, 0)), BooleanOr(is_written, true)});
+  }
+  return routes;
+}
+
 // openCache(options): a handle, or a code. Options: NativeOptions of src/native.ts.
 Napi::Value OpenCache(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -123,6 +134,8 @@ Napi::Value OpenCache(const Napi::CallbackInfo& info) {
   options.store.epoch = static_cast<uint32_t>(NumberOr(given.Get("epoch"), 1));
   options.store.ring_bytes = NumberOr(given.Get("ringBytes"), 0);
   options.store.has_backend = BooleanOr(given.Get("hasBackend"), false);
+  options.store.backend_count = static_cast<uint32_t>(NumberOr(given.Get("backendCount"), 1));
+  if (given.Has("backendRoutes")) options.store.backend_routes = RoutesOf(given.Get("backendRoutes").As<Napi::Array>());
   const bool join = BooleanOr(given.Get("join"), false);
   CachePointer cache;
   switch (Registry::Get().Open(std::move(options), join, &cache, &Environment::Of(info)->refusal)) {
@@ -185,6 +198,7 @@ Napi::Object Limits(Napi::Env env) {
   add("shardCountMax", kShardCountMax);
   add("shardBytesMin", kShardQuotaBytesMin);
   add("shardEntriesMin", kShardEntriesMin);
+  add("backendsMax", kBackendsMax);
   add("scratchBytes", kScratchBytes);
   add("wordCount", kWordCount);
   add("chunkKeysMax", kChunkKeysMax);

@@ -29,7 +29,8 @@ struct SeatPart final : HandlePart {
 };
 
 struct LoaderPart final : HandlePart {
-  LoaderPart(LoadTable* table, std::shared_ptr<Waker> waker) : loader(table, std::move(waker)) {}
+  LoaderPart(LoadTable* table, std::shared_ptr<Waker> waker, uint32_t backend)
+      : loader(table, std::move(waker), backend) {}
   Loader loader;
 };
 
@@ -119,7 +120,7 @@ Napi::Value GetThrough(const Napi::CallbackInfo& info) {
 
 void FailLoads(const Napi::CallbackInfo& info) {
   CacheHandle* handle = HandleOf(info);
-  if (handle->Usable()) handle->instance->loads()->FailAll(StringOf(info[0]));
+  if (handle->Usable()) handle->instance->loads()->FailAll(StringOf(info[0]), handle->backend);
 }
 
 Napi::Value LoadCounts(const Napi::CallbackInfo& info) {
@@ -141,7 +142,8 @@ Napi::Value AttachLoader(const Napi::CallbackInfo& info) {
   CacheHandle* handle = HandleOf(info);
   if (!handle->Usable()) return Napi::Boolean::New(env, false);
   if (LoaderOf(handle) == nullptr) {
-    PartOf(handle, PartId::kLoader) = std::make_unique<LoaderPart>(handle->instance->loads(), WakerOf(handle));
+    PartOf(handle, PartId::kLoader) =
+        std::make_unique<LoaderPart>(handle->instance->loads(), WakerOf(handle), handle->backend);
   }
   return Napi::Boolean::New(env, true);
 }

@@ -80,8 +80,9 @@ void RefuseStored(const Napi::CallbackInfo& info) {
   if (!handle->Usable() || !BytesOf(info[0], &key, &key_bytes)) return;
   Store* store = handle->store;
   const std::string reason = info[2].ToString().Utf8Value();
-  store->stored()->Refuse(store->ShardOf({key, key_bytes}), {key, key_bytes}, VersionOf(info[1]), reason,
-                          BooleanOr(info[3], false) ? StoredChanges::Of::kSomeBatches : StoredChanges::Of::kOneBatch);
+  store->stored(handle->backend)
+      ->Refuse(store->ShardOf({key, key_bytes}), {key, key_bytes}, VersionOf(info[1]), reason,
+               BooleanOr(info[3], false) ? StoredChanges::Of::kSomeBatches : StoredChanges::Of::kOneBatch);
 }
 
 void MarkStored(const Napi::CallbackInfo& info) {
@@ -89,7 +90,7 @@ void MarkStored(const Napi::CallbackInfo& info) {
   if (!handle->Usable()) return;
   const uint64_t* versions = VersionsOf(info[0], handle->store);
   for (uint32_t shard = 0; shard < handle->store->shard_count(); shard++) {
-    handle->store->stored_marks()->Advance(shard, versions[shard]);
+    handle->store->stored_marks(handle->backend)->Advance(shard, versions[shard]);
   }
 }
 
@@ -122,7 +123,8 @@ void TellStored(const Napi::CallbackInfo& info) {
 void SetStoredHealth(const Napi::CallbackInfo& info) {
   CacheHandle* handle = HandleOf(info);
   if (!handle->Usable()) return;
-  handle->store->stored()->SetHealth(static_cast<StoredChanges::Health>(static_cast<uint32_t>(NumberOr(info[0], 0))));
+  const auto health = static_cast<StoredChanges::Health>(static_cast<uint32_t>(NumberOr(info[0], 0)));
+  handle->store->stored(handle->backend)->SetHealth(health);
   handle->instance->feed()->TellStored();
 }
 
@@ -132,12 +134,12 @@ void ListenWanted(const Napi::CallbackInfo& info) {
   if (!handle->Usable() || part != nullptr) return;
   std::shared_ptr<ThreadWaker> waker = ThreadWaker::Of(handle->environment);
   CHECK(waker != nullptr);
-  part = std::make_unique<WriterPart>(handle->store->stored(), std::move(waker));
+  part = std::make_unique<WriterPart>(handle->store->stored(handle->backend), std::move(waker));
 }
 
 Napi::Value TakeWanted(const Napi::CallbackInfo& info) {
   CacheHandle* handle = HandleOf(info);
-  return Napi::Boolean::New(info.Env(), handle->Usable() && handle->store->stored()->TakeWanted());
+  return Napi::Boolean::New(info.Env(), handle->Usable() && handle->store->stored(handle->backend)->TakeWanted());
 }
 
 Napi::Value IsWanted(const Napi::CallbackInfo& info) {
@@ -146,13 +148,18 @@ Napi::Value IsWanted(const Napi::CallbackInfo& info) {
   const uint32_t from = ShardNumber(info[0], handle->store);
   const auto end = static_cast<uint32_t>(NumberOr(info[1], 0));
   CHECK(end <= handle->store->shard_count());
-  return Napi::Boolean::New(info.Env(), handle->store->stored()->IsWanted(from, end));
+  return Napi::Boolean::New(info.Env(), handle->store->stored(handle->backend)->IsWanted(from, end));
 }
 
-void WantStored(const Napi::CallbackInfo& info) {
+Napi::Value WantStored(const Napi::CallbackInfo& info) {
   CacheHandle* handle = HandleOf(info);
-  if (!handle->Usable()) return;
-  handle->store->stored()->Want(ShardNumber(info[0], handle->store), VersionOf(info[1]));
+  KeyArgument key;
+  uint32_t backend = 0;
+  if (handle->Usable() && key.Read(info.Env(), info[1]) == Code::kFound) {
+    backend = handle->store->backends().Of(key.view());
+    handle->store->stored(backend)->Want(ShardNumber(info[0], handle->store), VersionOf(info[2]));
+  }
+  return Napi::Number::New(info.Env(), backend);
 }
 
 Napi::Value StoredOutcome(const Napi::CallbackInfo& info) {
@@ -163,7 +170,7 @@ Napi::Value StoredOutcome(const Napi::CallbackInfo& info) {
   std::string reason;
   if (handle->Usable() && key.Read(env, info[1]) == Code::kFound) {
     const uint32_t shard = ShardNumber(info[0], handle->store);
-    outcome = handle->store->stored()->OutcomeOf(shard, key.view(), VersionOf(info[2]), &reason);
+    outcome = handle->store->backends().For(key.view())->OutcomeOf(shard, key.view(), VersionOf(info[2]), &reason);
   }
   if (outcome == StoredChanges::Outcome::kRefused) return Napi::String::New(env, reason);
   return Napi::Number::New(env, static_cast<double>(outcome));
@@ -177,17 +184,33 @@ Napi::Value RefusedSince(const Napi::CallbackInfo& info) {
   std::string reason;
   if (!handle->Usable() || key.Read(env, info[1]) != Code::kFound) return env.Undefined();
   const uint32_t shard = ShardNumber(info[0], handle->store);
-  if (!handle->store->stored()->IsRefusedSince(shard, key.view(), VersionOf(info[2]), &reason)) return env.Undefined();
+  StoredChanges* stored = handle->store->backends().For(key.view());
+  if (!stored->IsRefusedSince(shard, key.view(), VersionOf(info[2]), &reason)) return env.Undefined();
   return Napi::String::New(env, reason);
 }
 
 Napi::Value StoredHealth(const Napi::CallbackInfo& info) {
   CacheHandle* handle = HandleOf(info);
-  const auto health = handle->Usable() ? handle->store->stored()->health() : StoredChanges::Health::kStopped;
+  auto health = StoredChanges::Health::kStopped;
+  KeyArgument key;
+  if (handle->Usable()) {
+    const Backends& backends = handle->store->backends();
+    const bool is_of_key = !info[0].IsUndefined() && key.Read(info.Env(), info[0]) == Code::kFound;
+    health = is_of_key ? backends.For(key.view())->health() : backends.health();
+  }
   return Napi::Number::New(info.Env(), static_cast<double>(health));
 }
 
+void UseBackend(const Napi::CallbackInfo& info) {
+  CacheHandle* handle = HandleOf(info);
+  const auto backend = static_cast<uint32_t>(NumberOr(info[0], 0));
+  if (!handle->Usable()) return;
+  CHECK(backend < handle->store->backends().count());
+  handle->backend = backend;
+}
+
 void ExtendHandle(Napi::Env, CacheHandle* handle, Napi::Object object) {
+  AddHandleFunction<UseBackend>(handle, object, "useBackend");
   if (handle->instance->feed() == nullptr) return;
   AddHandleFunction<CollectVersions>(handle, object, "collectVersions");
   AddHandleFunction<RefuseStored>(handle, object, "refuseStored");

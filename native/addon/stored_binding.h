@@ -1,6 +1,11 @@
 // What the backend of a cache has, for its writer and for calls that wait for it. Functions of a handle whose cache has
 // a log; src/native.ts declares their types.
 //
+// The writer, and the loader, of one of several backends:
+//
+//   useBackend(number)                    before the others: this handle is that of the backend of this number, not of
+//                                         the first one. Every cache has it
+//
 // The writer:
 //
 //   collectVersions(records, BigUint64Array) -> boolean
@@ -17,10 +22,11 @@
 //
 // Any thread:
 //
-//   wantStored(shard, version)            a caller is about to wait for this version
+//   wantStored(shard, key, version) -> number
+//                                         a caller is about to wait for this version; which backend the key is of
 //   storedOutcome(shard, key, version) -> number or string
 //                                         StoredChanges::Outcome; a string: the reason for which it was refused
-//   storedHealth() -> number
+//   storedHealth(key) -> number           of the backend of a key; without one: the worst of all backends'
 #pragma once
 
 #include <napi.h>

@@ -19,6 +19,8 @@ inline constexpr uint64_t kMemoryBytesMin = uint64_t{4} << 20;
 inline constexpr uint64_t kShardBytesMax = uint64_t{32} << 30;
 inline constexpr uint64_t kGranuleBytes = 8;
 inline constexpr uint32_t kShardCountMax = 256;
+// Databases behind one cache: each has its thread.
+inline constexpr uint32_t kBackendsMax = 8;
 // A shard below this quota cannot hold a useful mix of sizes; see StoreOptions.
 inline constexpr uint64_t kShardQuotaBytesMin = uint64_t{4} << 20;
 // As a limit on entries: no limit, which is as many as JavaScript can count.

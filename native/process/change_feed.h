@@ -51,7 +51,7 @@
 namespace cairn {
 
 // The most numbers that the scribe reports about the log, for `stats`.
-inline constexpr size_t kLogMetricsMax = 64;
+inline constexpr size_t kLogMetricsMax = 512;
 
 class ChangeFeed final : public ChangeBell, public LogView {
  public:

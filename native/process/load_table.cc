@@ -28,6 +28,7 @@ struct KeyLoad {
 
   std::string key;
   uint64_t hash = 0;
+  uint32_t backend = 0;
   FillTicket ticket;
   State state = State::kStarting;
   std::shared_ptr<const std::string> why;  // of kFailed and kUnknown
@@ -117,7 +118,8 @@ LoadTable::LoadTable(Store* store, LoadLimits limits)
 LoadTable::~LoadTable() {
   Close();
   OsLockGuard guard(&lock_);
-  CHECK(all_ == nullptr && waiter_count_ == 0 && owner_count_ == 0 && load_count() == 0);
+  for (const Lane& lane : lanes_) CHECK(lane.all == nullptr);
+  CHECK(waiter_count_ == 0 && owner_count_ == 0 && load_count() == 0);
 }
 
 KeyLoad* LoadTable::FindLocked(uint64_t hash, std::string_view key) {
@@ -137,15 +139,17 @@ void LoadTable::UnlistLocked(KeyLoad* load) {
 }
 
 void LoadTable::EnqueueLocked(KeyLoad* load) {
+  Lane* lane = &lanes_[load->backend];
   load->state = KeyLoad::State::kQueued;
-  load->queue_previous = queue_tail_;
-  (queue_tail_ != nullptr ? queue_tail_->queue_next : queue_head_) = load;
-  queue_tail_ = load;
+  load->queue_previous = lane->queue_tail;
+  (lane->queue_tail != nullptr ? lane->queue_tail->queue_next : lane->queue_head) = load;
+  lane->queue_tail = load;
 }
 
 void LoadTable::DequeueLocked(KeyLoad* load) {
-  (load->queue_previous != nullptr ? load->queue_previous->queue_next : queue_head_) = load->queue_next;
-  (load->queue_next != nullptr ? load->queue_next->queue_previous : queue_tail_) = load->queue_previous;
+  Lane* lane = &lanes_[load->backend];
+  (load->queue_previous != nullptr ? load->queue_previous->queue_next : lane->queue_head) = load->queue_next;
+  (load->queue_next != nullptr ? load->queue_next->queue_previous : lane->queue_tail) = load->queue_previous;
   load->queue_next = load->queue_previous = nullptr;
 }
 
@@ -176,9 +180,10 @@ KeyLoad* LoadTable::FindOrListLocked(std::unique_ptr<KeyLoad>* fresh) {
   load->next_in_head = *head;
   *head = load;
   load->is_listed = true;
-  load->all_next = all_;
-  if (all_ != nullptr) all_->all_previous = load;
-  all_ = load;
+  Lane* lane = &lanes_[load->backend];
+  load->all_next = lane->all;
+  if (lane->all != nullptr) lane->all->all_previous = load;
+  lane->all = load;
   load->reference_count = 1;
   key_bytes_ += load->key.size();
   load_count_.store(load_count() + 1, std::memory_order_relaxed);
@@ -191,6 +196,7 @@ LoadWaiter* LoadTable::Enter(std::string_view key, const Now& now, LoadSeat* sea
   auto fresh = std::make_unique<KeyLoad>();
   fresh->key = key;
   fresh->hash = TableHashFast(key, secrets_);
+  fresh->backend = store_->backends().Of(key);
   waiter->seat = seat;
   waiter->id = id;
   KeyLoad* load = nullptr;
@@ -223,6 +229,7 @@ void LoadTable::Prefetch(std::string_view key, const Now& now) {
   auto fresh = std::make_unique<KeyLoad>();
   fresh->key = key;
   fresh->hash = TableHashFast(key, secrets_);
+  fresh->backend = store_->backends().Of(key);
   KeyLoad* load;
   {
     OsLockGuard guard(&lock_);
@@ -244,9 +251,10 @@ void LoadTable::Start(KeyLoad* load, const Now& now) {
   bool is_over;
   {
     OsLockGuard guard(&lock_);
-    why = refusal_;
+    const Lane& lane = lanes_[load->backend];
+    why = lane.refusal;
     is_over = why != nullptr || load->has_ended();
-    is_first = queue_head_ == nullptr;
+    is_first = lane.queue_head == nullptr;
     if (!is_over) EnqueueLocked(load);
   }
   if (is_over) {
@@ -275,7 +283,7 @@ bool LoadTable::Tell(KeyLoad* load, Load result, const std::shared_ptr<const std
       OsLockGuard guard(&lock_);
       if (!load->has_ended()) {
         UnlistLocked(load);
-        (load->all_previous != nullptr ? load->all_previous->all_next : all_) = load->all_next;
+        (load->all_previous != nullptr ? load->all_previous->all_next : lanes_[load->backend].all) = load->all_next;
         if (load->all_next != nullptr) load->all_next->all_previous = load->all_previous;
         load->state = EndOf(result);
         load->why = why;
@@ -340,15 +348,23 @@ void LoadTable::Leave(uint64_t load) {
   if (is_last) Free(left);
 }
 
-void LoadTable::FailAll(std::string_view why) { Fail(why, /*for_good=*/false); }
+void LoadTable::FailAll(std::string_view why, uint32_t backend) { Fail(why, backend); }
 
 void LoadTable::Close() {
-  Fail("the cache is closed", /*for_good=*/true);
+  constexpr std::string_view kWhy = "the cache is closed";
+  {
+    OsLockGuard guard(&lock_);
+    if (!is_closed_) {
+      for (Lane& lane : lanes_) lane.refusal = Sentence(kWhy);
+    }
+    is_closed_ = true;
+  }
+  for (uint32_t backend = 0; backend < kBackendsMax; backend++) Fail(kWhy, backend);
   // They end with the cache.
   loaders_.Wake();
 }
 
-void LoadTable::Fail(std::string_view why, bool for_good) {
+void LoadTable::Fail(std::string_view why, uint32_t backend) {
   const std::shared_ptr<const std::string> sentence = Sentence(why);
   bool wakes_sessions = false;
   for (;;) {
@@ -356,9 +372,9 @@ void LoadTable::Fail(std::string_view why, bool for_good) {
     bool was_queued = false;
     {
       OsLockGuard guard(&lock_);
-      if (!is_closed_) refusal_ = sentence;
-      is_closed_ = is_closed_ || for_good;
-      load = all_;
+      Lane* lane = &lanes_[backend];
+      if (!is_closed_) lane->refusal = sentence;
+      load = lane->all;
       if (load == nullptr) break;
       if (load->state == KeyLoad::State::kQueued) {
         // The queue's reference is this thread's from here on.
@@ -420,14 +436,17 @@ size_t LoadSeat::TakeEnded(Ended* ended, size_t count) {
 
 // ---- Loader ----
 
-Loader::Loader(LoadTable* table, std::shared_ptr<Waker> waker) : table_(table), waker_(std::move(waker)) {
+Loader::Loader(LoadTable* table, std::shared_ptr<Waker> waker, uint32_t backend)
+    : table_(table), waker_(std::move(waker)), backend_(backend) {
+  CHECK(backend < kBackendsMax);
   table_->loaders_.Add(waker_);
   bool has_work;
   {
     OsLockGuard guard(&table_->lock_);
     ++table_->owner_count_;
-    if (!table_->is_closed_) table_->refusal_ = nullptr;
-    has_work = table_->queue_head_ != nullptr;
+    LoadTable::Lane* lane = &table_->lanes_[backend_];
+    if (!table_->is_closed_) lane->refusal = nullptr;
+    has_work = lane->queue_head != nullptr;
   }
   if (has_work) waker_->Wake();
 }
@@ -446,7 +465,7 @@ Loader::~Loader() {
       table_->EnqueueLocked(load);
       load = nullptr;
     }
-    has_work = table_->queue_head_ != nullptr;
+    has_work = table_->lanes_[backend_].queue_head != nullptr;
   }
   for (const auto& [id, load] : loads) {
     if (load != nullptr) table_->End(load, ReadThrough::Load::kFailed, nullptr);
@@ -461,7 +480,7 @@ size_t Loader::Drain(LoadTask* tasks, size_t count) {
     KeyLoad* load;
     {
       OsLockGuard guard(&table_->lock_);
-      load = table_->queue_head_;
+      load = table_->lanes_[backend_].queue_head;
       if (load == nullptr) break;
       table_->DequeueLocked(load);
       load->state = KeyLoad::State::kTaken;

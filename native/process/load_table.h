@@ -21,8 +21,9 @@
 // Nothing is evicted for a value that only waiters of kFreeRoom want. Without free room it is not stored, and its load
 // ends as loaded: another waiter, which has joined by then, executes its request again.
 //
-// A loader that ends gives its loads back: they wait in the queue for the next loader. FailAll() ends this wait when
-// there will be no loader; it also fails later loads, until a loader is made.
+// Each backend of the cache has its queue and its loaders. A loader that ends gives its loads back: they wait in the
+// queue for the next loader. FailAll() ends this wait when there will be no loader; it also fails later loads of this
+// backend, until a loader is made.
 //
 // Thread safety: a LoadTable may be used from any thread; a LoadSeat and a Loader belong to one thread each.
 // Lock order: the table's lock is a leaf: under it nothing is called, allocated or waited for, neither a shard's lock
@@ -83,8 +84,9 @@ class LoadTable final : public ReadThrough {
 
   // ---- the owner ----
 
-  // There will be no loader for now: every load fails with `why`, and so does each later one until a loader is made.
-  void FailAll(std::string_view why);
+  // A backend will have no loader for now: each of its loads fails with `why`, and so does each later one until a
+  // loader is made.
+  void FailAll(std::string_view why, uint32_t backend = 0);
   // The cache has ended: as FailAll(), for good. Loaders are woken.
   void Close();
 
@@ -125,7 +127,7 @@ class LoadTable final : public ReadThrough {
   bool End(KeyLoad* load, Load result, const std::shared_ptr<const std::string>& why);
   // Ends the load for its waiters, if it has not ended, and takes back one reference. True: sessions are to be woken.
   bool Tell(KeyLoad* load, Load result, const std::shared_ptr<const std::string>& why);
-  void Fail(std::string_view why, bool for_good);
+  void Fail(std::string_view why, uint32_t backend);
   void Free(KeyLoad* load);
 
   Store* const store_;
@@ -135,15 +137,19 @@ class LoadTable final : public ReadThrough {
 
   static constexpr uint32_t kHeads = 4096;
   OsLock lock_;
-  const std::unique_ptr<KeyLoad*[]> heads_;   // what it points to: guarded by lock_
-  KeyLoad* all_ GUARDED_BY(lock_) = nullptr;  // those that have not ended
-  KeyLoad* queue_head_ GUARDED_BY(lock_) = nullptr;
-  KeyLoad* queue_tail_ GUARDED_BY(lock_) = nullptr;
+  const std::unique_ptr<KeyLoad*[]> heads_;  // what it points to: guarded by lock_
+  // Loads of one backend.
+  struct Lane {
+    KeyLoad* all = nullptr;  // those that have not ended
+    KeyLoad* queue_head = nullptr;
+    KeyLoad* queue_tail = nullptr;
+    // Not null: loads fail with this at once.
+    std::shared_ptr<const std::string> refusal;
+  };
+  Lane lanes_[kBackendsMax] GUARDED_BY(lock_);
   uint64_t key_bytes_ GUARDED_BY(lock_) = 0;
   uint32_t waiter_count_ GUARDED_BY(lock_) = 0;
   uint32_t owner_count_ GUARDED_BY(lock_) = 0;  // seats and loaders
-  // Not null: loads fail with this at once.
-  std::shared_ptr<const std::string> refusal_ GUARDED_BY(lock_);
   bool is_closed_ GUARDED_BY(lock_) = false;
   std::atomic<uint32_t> load_count_{0};    // written under lock_
   std::atomic<uint64_t> next_task_id_{1};  // unique in the table, whichever loader takes the load
@@ -216,11 +222,11 @@ struct LoadResult {
   std::string_view why;
 };
 
-// The thread that reads the database. There may be several at a time, as when a new one takes over.
+// The thread that reads a database. There may be several at a time, as when a new one takes over.
 class Loader {
  public:
-  // `waker` is woken when loads are queued, and at once if there are any.
-  Loader(LoadTable* table, std::shared_ptr<Waker> waker);
+  // `waker` is woken when loads are queued, also those of other backends, and at once if there are any.
+  Loader(LoadTable* table, std::shared_ptr<Waker> waker, uint32_t backend = 0);
   // Gives the loads that it has taken back to the queue.
   ~Loader();
   Loader(const Loader&) = delete;
@@ -240,6 +246,7 @@ class Loader {
 
   LoadTable* const table_;
   const std::shared_ptr<Waker> waker_;
+  const uint32_t backend_;
   std::unordered_map<uint64_t, KeyLoad*> taken_;
 };
 

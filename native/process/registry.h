@@ -22,6 +22,7 @@
 // Lock order: Registry's lock, then the store's own. Never taken under a shard's lock.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <limits>
@@ -96,11 +97,15 @@ class CacheInstance {
   // From now on the wall clock is at least `wall_ms`, in Unix milliseconds.
   void RaiseWallClock(int64_t wall_ms);
 
-  // Whether callers may write atomic batches: not if the database behind cannot keep them whole. kUnknown: it has not
-  // said what it is yet. The numbers are known to src/native.ts.
+  // Whether callers may write atomic batches of keys of a backend: not if it cannot keep them whole. kUnknown: it has
+  // not said what it is yet. The numbers are known to src/native.ts.
   enum class AtomicBatches : uint8_t { kAllowed = 0, kUnknown = 1, kRefused = 2 };
-  AtomicBatches atomic_batches() const { return atomic_batches_.load(std::memory_order_relaxed); }
-  void SetAtomicBatches(AtomicBatches rule) { atomic_batches_.store(rule, std::memory_order_relaxed); }
+  AtomicBatches atomic_batches(uint32_t backend) const {
+    return atomic_batches_[backend].load(std::memory_order_relaxed);
+  }
+  void SetAtomicBatches(uint32_t backend, AtomicBatches rule) {
+    atomic_batches_[backend].store(rule, std::memory_order_relaxed);
+  }
 
   // Increases with every instance of the process, never reused.
   uint64_t id() const { return id_; }
@@ -127,7 +132,7 @@ class CacheInstance {
   // For a cache whose clock is set: when it was first set, on the boot clock, and its time now. 0: it is not set.
   std::atomic<uint64_t> clock_begun_ms_{0};
   std::atomic<uint64_t> set_boot_ms_{0};
-  std::atomic<AtomicBatches> atomic_batches_{AtomicBatches::kAllowed};
+  std::array<std::atomic<AtomicBatches>, kBackendsMax> atomic_batches_{};  // kAllowed
   const uint64_t id_;
   // Guarded by the registry's lock.
   uint32_t owner_count_ = 0;

@@ -26,7 +26,7 @@ void HeldReplies::Drop() {
   bytes_.Release();
 }
 
-HeldReplies::Released HeldReplies::Release(const CommitMarks& marks, StoredChanges* stored, ByteBuffer* out) {
+HeldReplies::Released HeldReplies::Release(const CommitMarks& marks, const Backends* backends, ByteBuffer* out) {
   size_t left = 0;  // the bytes before it have left
   for (; next_ != marks_.size(); next_++) {
     const Mark& mark = marks_[next_];
@@ -34,7 +34,8 @@ HeldReplies::Released HeldReplies::Release(const CommitMarks& marks, StoredChang
       if (!marks.Covers(mark.shard, mark.version)) break;
       continue;
     }
-    const StoredChanges::Outcome outcome = stored->OutcomeOf(mark.shard, mark.change->key, mark.version);
+    const std::string& key = mark.change->key;
+    const StoredChanges::Outcome outcome = backends->For(key)->OutcomeOf(mark.shard, key, mark.version);
     if (outcome == StoredChanges::Outcome::kPending) break;
     if (outcome == StoredChanges::Outcome::kStored) continue;
     if (!mark.change->is_whole) return Released::kBroken;

@@ -16,8 +16,8 @@
 
 #include "protocol/byte_buffer.h"
 #include "protocol/limits.h"
+#include "store/backends.h"
 #include "store/commit_marks.h"
-#include "store/stored_changes.h"
 
 namespace cairn {
 
@@ -44,8 +44,8 @@ class HeldReplies {
     kSome,    // others are held
     kBroken,  // the outcome of a change is unknown or bad, and its reply cannot say so
   };
-  // Moves the replies that may leave to `out`. `stored`: null if no reply waits for the backend.
-  Released Release(const CommitMarks& marks, StoredChanges* stored, ByteBuffer* out);
+  // Moves the replies that may leave to `out`. `backends`: null if no reply waits for one.
+  Released Release(const CommitMarks& marks, const Backends* backends, ByteBuffer* out);
 
  private:
   struct Change {

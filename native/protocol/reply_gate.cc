@@ -9,7 +9,7 @@ ReplyGate::ReplyGate(Workbench* bench, Ack ack)
       bench_(bench),
       ack_(ack),
       commits_(service_->commits(ack)),
-      stored_(ack == Ack::kStored ? service_->store()->stored() : nullptr) {}
+      backends_(ack == Ack::kStored ? &service_->store()->backends() : nullptr) {}
 
 ReplyGate::~ReplyGate() { EndLoad(); }
 
@@ -20,9 +20,9 @@ bool ReplyGate::LookAtLog() {
     log_progress_ = log->progress();
     log_health_ = log->health();
   }
-  is_backend_away_ = stored_ != nullptr && stored_->health() != StoredChanges::Health::kRunning;
+  is_backend_away_ = backends_ != nullptr && backends_->health() != StoredChanges::Health::kRunning;
   if (held_.empty()) return true;
-  const HeldReplies::Released released = held_.Release(*commits_, stored_, out_);
+  const HeldReplies::Released released = held_.Release(*commits_, backends_, out_);
   if (released == HeldReplies::Released::kAll) return true;
   if (released == HeldReplies::Released::kBroken) {
     held_.Drop();
@@ -31,6 +31,11 @@ bool ReplyGate::LookAtLog() {
   const bool is_hopeless = log_health_ == LogView::Health::kFailed || log_health_ == LogView::Health::kStuck;
   if (is_hopeless) held_.Drop();
   return !is_hopeless;
+}
+
+// Looked at again: a request of another key may be one of a backend that is there.
+bool ReplyGate::IsAway(std::string_view key) const {
+  return key.empty() || backends_->For(key)->health() != StoredChanges::Health::kRunning;
 }
 
 void ReplyGate::WaitForLog(bool has_advanced) {
@@ -53,7 +58,7 @@ ReplyGate::Slot ReplyGate::SettleOutcome(size_t begin, const Request& request, c
   if (version == 0) version = outcome.record_version != 0 ? outcome.record_version : outcome.version;
   if (version == 0) return Slot::kReady;
   const uint32_t shard = service_->store()->ShardOf(request.key);
-  if (stored_ != nullptr && outcome.record_version != 0) {
+  if (backends_ != nullptr && outcome.record_version != 0) {
     // Of a line for many keys, the reply is one of many pieces.
     HoldForBackend(begin, shard, request.key, version, request.verb != Verb::kGetAndTouch);
     return Slot::kHeld;
@@ -62,7 +67,7 @@ ReplyGate::Slot ReplyGate::SettleOutcome(size_t begin, const Request& request, c
 }
 
 void ReplyGate::SettleChange(size_t begin, uint32_t shard, std::string_view key, uint64_t version) {
-  if (stored_ != nullptr) return HoldForBackend(begin, shard, key, version, /*is_whole=*/true);
+  if (backends_ != nullptr) return HoldForBackend(begin, shard, key, version, /*is_whole=*/true);
   (void)Settle(begin, shard, version, /*may_refuse=*/false);
 }
 
@@ -70,7 +75,7 @@ void ReplyGate::HoldForBackend(size_t begin, uint32_t shard, std::string_view ke
   const bool is_first = held_.empty();
   MoveToHeld(begin);
   held_.HoldForBackend(shard, key, version, is_first ? 0 : begin, is_whole);
-  stored_->Want(shard, version);
+  backends_->For(key)->Want(shard, version);
 }
 
 ReplyGate::Slot ReplyGate::Settle(size_t begin, uint32_t shard, uint64_t version, bool may_refuse) {

@@ -108,8 +108,8 @@ class ReplyGate {
   }
   // True: no more requests are executed in this call.
   bool IsFull() const { return IsOutputFull() || requests_in_call_ >= kRequestsPerCallMax; }
-  // True: requests that would leave a record are refused.
-  bool refuses() const { return refuses_reads() || is_backend_away_; }
+  // True: a request that would leave a record of this key is refused; without a key: of any.
+  bool refuses(std::string_view key = {}) const { return refuses_reads() || (is_backend_away_ && IsAway(key)); }
   // Counts a refusal, and returns its reply.
   Reply CountRefusal();
 
@@ -151,6 +151,7 @@ class ReplyGate {
 
  private:
   bool LookAtLog();
+  bool IsAway(std::string_view key) const;
   // True: what the log does not have is not told.
   bool refuses_reads() const { return ack_ != Ack::kMemory && log_health_ != LogView::Health::kRunning; }
   void MoveToHeld(size_t begin);
@@ -163,7 +164,7 @@ class ReplyGate {
   Workbench* const bench_;
   const Ack ack_;
   CommitMarks* const commits_;
-  StoredChanges* const stored_;  // null: no reply waits for the backend
+  const Backends* const backends_;  // null: no reply waits for a backend
   HeldReplies held_;
 
   ReadThrough* loads_ = nullptr;

@@ -113,7 +113,7 @@ Progress TextDialect::RunCommand(const TextRequest& line, const char* at, const 
 
 // Names one key and changes something.
 Why TextDialect::RunKeyed(const TextRequest& line) {
-  if (gate_->refuses()) [[unlikely]] {
+  if (gate_->refuses(line.key)) [[unlikely]] {
     Append(Refusal(), line.no_reply);
     return Why::kDone;
   }

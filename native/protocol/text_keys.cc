@@ -14,11 +14,23 @@ namespace {
 
 constexpr std::string_view kLineEnd = "\r\n";
 
+// Whether a change of one of the keys, up to the end of the line, is refused.
+bool RefusesOneOf(const ReplyGate& gate, const char* at, const char* line_end) {
+  if (!gate.refuses()) [[likely]]
+    return false;
+  while (at != line_end) {
+    const char* key_end = std::find(at, line_end, ' ');
+    if (key_end != at && gate.refuses({at, static_cast<size_t>(key_end - at)})) return true;
+    at = key_end == line_end ? line_end : key_end + 1;
+  }
+  return false;
+}
+
 }  // namespace
 
 Progress TextDialect::RunKeys(const char* at, const char* line_end, const char* next) {
   is_inside_keys_ = false;
-  if (asked_.verb == Verb::kGetAndTouch && gate_->refuses()) [[unlikely]] {
+  if (asked_.verb == Verb::kGetAndTouch && RefusesOneOf(*gate_, at, line_end)) [[unlikely]] {
     if (group_->count != 0) {
       const Progress flushed = FlushGroup({at, Why::kDone});
       if (flushed.why != Why::kDone) return flushed;

@@ -29,7 +29,7 @@ Progress TextDialect::RunStorage(const TextRequest& line, const char* at, const 
     Append(line.error, line.no_reply);
     return {block, Why::kDone};
   }
-  if (gate_->refuses()) [[unlikely]]
+  if (gate_->refuses(line.key)) [[unlikely]]
     return Swallow(BlockBytes(line), Refusal(), line.no_reply, block);
   if (ItemBytes(line.key.size(), line.client_flags, line.body_bytes) > service_->options().item_bytes_max) {
     return RefuseTooLarge(line, at, block);
@@ -136,7 +136,7 @@ Why TextDialect::FinishBody(LargeBody* large) {
     Append(Reply::kBadChunk, large->no_reply);
     return Why::kDone;
   }
-  if (gate_->refuses()) {
+  if (gate_->refuses(large->request.key)) {
     store_->Abandon(&large->body);
     Append(Refusal(), large->no_reply);
     return Why::kDone;

@@ -4,6 +4,13 @@
 
 namespace cairn {
 
+uint64_t Debts::MarkByKey(const EntryHeader* entry) const {
+  char prefix[kKeyBytesMax];
+  const size_t bytes = std::min(KeyBytesOf(entry), backends_->prefix_bytes_max());
+  memory_->ReadStream(entry, 0, prefix, bytes);
+  return backends_->For({prefix, bytes})->marks()->Mark(shard_);
+}
+
 StubInfo Debts::StubFor(const EntryHeader* entry, bool recovering) const {
   StubInfo info;
   const bool owes_value = OwesValue(entry);
@@ -25,7 +32,7 @@ StubInfo Debts::InfoOf(const EntryHeader* stub) const {
   info.newest_version = stub->version;
   info.expires_ms = ExpiresMsOf(stub);
   info.fresh_until_ms = FreshUntilOf(stub);
-  if (info.kind == StubKind::kValue && (info.value_version <= stored_mark() || IsStored(stub))) {
+  if (info.kind == StubKind::kValue && (info.value_version <= MarkOf(stub) || IsStored(stub))) {
     info.kind = StubKind::kExpiry;
     info.value_version = 0;
   }
@@ -71,16 +78,16 @@ void Debts::Went(Ref stub) {
 }
 
 Ref Debts::NextStored(int* budget) {
-  const uint64_t mark = stored_mark();
-  if (state_->seen_mark != mark) {
-    state_->seen_mark = mark;
+  const uint64_t marks = Marks();
+  if (state_->seen_marks != marks) {
+    state_->seen_marks = marks;
     state_->unvisited = state_->stub_count;
   }
   while (state_->unvisited != 0 && *budget > 0) {
     --*budget;
     state_->unvisited--;
     const Ref oldest = stubs_.tail();
-    if (At(oldest)->version <= mark) return oldest;
+    if (IsStored(At(oldest))) return oldest;
     // Entries leave memory in another order than that of their versions: the others wait behind the newest.
     stubs_.MoveToFront(oldest);
   }

@@ -3,7 +3,8 @@
 //   set, delete -> record, the key is owed -> the writer commits it -> the stored mark passes its version: not owed
 //
 // An entry whose newest value is owed has kEntryOwed, one whose expiry is owed has kEntryRetimed. Both flags count only
-// until the stored mark passes: the entry's version, or that of the shard's newest touch.
+// until the stored mark passes: the entry's version, or that of the shard's newest touch. The mark is that of the
+// backend which the key belongs to; its writer passes the records of other backends, too.
 //
 // A key that is owed and whose entry left memory has a stub: an entry of the table with 8 bytes in place of the value.
 // A read uses the stub and never the backend's row, which is older.
@@ -27,7 +28,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "store/commit_marks.h"
+#include "store/backends.h"
 #include "store/entry.h"
 #include "store/entry_memory.h"
 #include "store/lru_list.h"
@@ -56,9 +57,9 @@ struct DebtsState {
   LruState stubs;  // the newest stub first
   uint64_t stub_bytes;
   uint64_t newest_touch;  // the version of the shard's newest touch
-  uint64_t seen_mark;     // the stored mark when the visiting of stubs last began
+  uint64_t seen_marks;    // the sum of the stored marks when the visiting of stubs last began
   uint32_t stub_count;
-  uint32_t unvisited;  // stubs that were not compared with seen_mark yet
+  uint32_t unvisited;  // stubs that were not compared with their mark yet
   uint32_t negative_count;
 };
 
@@ -68,20 +69,30 @@ inline StubKind KindOfStub(const EntryHeader* stub) { return static_cast<StubKin
 
 class Debts {
  public:
-  // `marks` null: there is no backend, and nothing is ever owed.
-  Debts(DebtsState* state, EntryMemory* memory, const CommitMarks* marks, uint32_t shard)
-      : state_(state), memory_(memory), marks_(marks), shard_(shard), stubs_(memory->arena(), &state->stubs) {}
+  // `backends` null: there is none, and nothing is ever owed.
+  Debts(DebtsState* state, EntryMemory* memory, const Backends* backends, uint32_t shard)
+      : state_(state),
+        memory_(memory),
+        backends_(backends),
+        one_(backends != nullptr && backends->is_one() ? backends->At(0)->marks() : nullptr),
+        shard_(shard),
+        stubs_(memory->arena(), &state->stubs) {}
 
-  bool has_backend() const { return marks_ != nullptr; }
-  uint64_t stored_mark() const { return marks_ == nullptr ? ~uint64_t{0} : marks_->Mark(shard_); }
+  bool has_backend() const { return backends_ != nullptr; }
+  // The stored mark for the key of an entry or a stub.
+  uint64_t MarkOf(const EntryHeader* entry) const {
+    if (one_ != nullptr) [[likely]]
+      return one_->Mark(shard_);
+    return backends_ == nullptr ? ~uint64_t{0} : MarkByKey(entry);
+  }
 
   // ---- entries ----
 
   bool OwesValue(const EntryHeader* entry) const {
-    return (entry->flags & kEntryOwed) != 0 && entry->version > stored_mark();
+    return (entry->flags & kEntryOwed) != 0 && entry->version > MarkOf(entry);
   }
   bool Owes(const EntryHeader* entry) const {
-    return OwesValue(entry) || ((entry->flags & kEntryRetimed) != 0 && state_->newest_touch > stored_mark());
+    return OwesValue(entry) || ((entry->flags & kEntryRetimed) != 0 && state_->newest_touch > MarkOf(entry));
   }
   // The version of the shard's newest touch.
   uint64_t newest_touch() const { return state_->newest_touch; }
@@ -111,7 +122,7 @@ class Debts {
     return share < 1 ? share : 1;
   }
   // Whether the backend has all that the stub says.
-  bool IsStored(const EntryHeader* stub) const { return stub->version <= stored_mark(); }
+  bool IsStored(const EntryHeader* stub) const { return stub->version <= MarkOf(stub); }
   // A kValue stub is one of kExpiry from now on, if the backend has the value. True: it was changed.
   bool ForgetStoredValue(EntryHeader* stub);
   static NewEntry StubEntryOf(std::string_view key, const StubInfo& info);
@@ -123,9 +134,9 @@ class Debts {
   void Moved(Ref to) { stubs_.Moved(to); }
   // A stub whose record the backend has by now; 0: none was found among *budget visited ones.
   Ref NextStored(int* budget);
-  // Whether stubs are left that were not compared with the present mark.
+  // Whether stubs are left that were not compared with the present marks.
   bool has_unvisited() const {
-    return state_->stub_count != 0 && (state_->unvisited != 0 || state_->seen_mark != stored_mark());
+    return state_->stub_count != 0 && (state_->unvisited != 0 || state_->seen_marks != Marks());
   }
   Ref newest_stub() const { return stubs_.head(); }
 
@@ -136,10 +147,17 @@ class Debts {
 
  private:
   EntryHeader* At(Ref ref) const { return memory_->At(ref); }
+  uint64_t MarkByKey(const EntryHeader* entry) const;
+  // Changes with each mark of the shard.
+  uint64_t Marks() const {
+    if (one_ != nullptr) return one_->Mark(shard_);
+    return backends_ == nullptr ? 0 : backends_->SumOfMarks(shard_);
+  }
 
   DebtsState* state_;
   EntryMemory* memory_;
-  const CommitMarks* marks_;
+  const Backends* backends_;
+  const CommitMarks* one_;  // of the only backend; null: there is none, or there are several
   uint32_t shard_;
   LruList stubs_;
 };

@@ -45,13 +45,13 @@ class Entries final : private EntryHasher {
         recorder_(recorder),
         hash_(config.hash),
         secrets_(config.secrets),
-        nothing_(config.stored_marks != nullptr ? Presence::kUnknown : Presence::kAbsent),
+        nothing_(config.backends != nullptr ? Presence::kUnknown : Presence::kAbsent),
         table_(memory->arena(), &state->table, directory, this),
         lru_(memory->arena(), &state->lru),
         wheel_(memory->arena(), &state->wheel),
         walks_(&state->walks, memory, &lru_, &state->population),
-        debts_(&state->debts, memory, config.stored_marks, config.index),
-        stub_key_(config.stored_marks != nullptr ? new char[kKeyBytesMax] : nullptr) {}
+        debts_(&state->debts, memory, config.backends, config.index),
+        stub_key_(config.backends != nullptr ? new char[kKeyBytesMax] : nullptr) {}
   Entries(const Entries&) = delete;
   Entries& operator=(const Entries&) = delete;
 

@@ -42,7 +42,7 @@ Shard::Shard(char* base, const ShardConfig& config)
       config_(config),
       memory_(EntryMemory::Places{base, &state_->arena, reinterpret_cast<PageDesc*>(DescriptorsOf(state_)),
                                   config.header_bytes, &state_->memory},
-              config.classes, config.track_access, this, &room_, config.stored_marks != nullptr ? kStubValueBytes : 0),
+              config.classes, config.track_access, this, &room_, config.backends != nullptr ? kStubValueBytes : 0),
       recorder_(&state_->recorder, &state_->ring, base + config.header_bytes - config.ring_bytes, config.ring_bytes,
                 &memory_, &state_->counters),
       entries_(state_, reinterpret_cast<uint32_t*>(DirectoryOf(state_, config.pages_ceiling)), config, &memory_,
@@ -50,7 +50,7 @@ Shard::Shard(char* base, const ShardConfig& config)
       room_(state_, config, &memory_, &entries_),
       bodies_(&state_->bodies, &memory_),
       growth_(&state_->growth, memory_.arena(), base, config.header_bytes, config.large_bytes),
-      owed_flag_(config.stored_marks != nullptr && config.ring_bytes != 0 ? kEntryOwed : 0) {}
+      owed_flag_(config.backends != nullptr && config.ring_bytes != 0 ? kEntryOwed : 0) {}
 
 bool Shard::Init(uint64_t memory_bytes, uint64_t entries_limit, uint32_t epoch) {
   recorder_.NoteVersion(VersionOf(epoch, 0));

@@ -241,7 +241,7 @@ uint64_t Shard::LastChangeOf(std::string_view key, uint64_t hash, const Now& now
   if (is_stub ? debts.IsStored(entry) : !debts.Owes(entry)) return 0;
   if (value_version != nullptr) {
     // A touch has the version of the shard's newest one, at least its own: its own is above the mark.
-    *value_version = debts.stored_mark() + 1;
+    *value_version = debts.MarkOf(entry) + 1;
     if (!is_stub && debts.OwesValue(entry)) *value_version = entry->version;
     if (is_stub && KindOfStub(entry) == StubKind::kGone) *value_version = entry->version;
     if (is_stub && KindOfStub(entry) == StubKind::kValue) {

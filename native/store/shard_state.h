@@ -36,8 +36,8 @@ struct ShardConfig {
   uint64_t header_bytes;  // of the region before the first page, the ring included, which is its end
   uint64_t ring_bytes;
   uint32_t pages_ceiling;
-  uint64_t large_bytes;             // of the region, the part with large pages; 0: none
-  const CommitMarks* stored_marks;  // null: there is no backend
+  uint64_t large_bytes;      // of the region, the part with large pages; 0: none
+  const Backends* backends;  // null: there is none
 };
 
 // The state of a shard in the mapping, without the page descriptors, the directory and the pages behind it. A read

@@ -33,7 +33,6 @@
 #include "store/removal.h"
 #include "store/request.h"
 #include "store/store_stats.h"
-#include "store/stored_changes.h"
 
 namespace cairn {
 
@@ -69,6 +68,9 @@ struct StoreOptions {
   uint64_t ring_bytes = 0;
   // There is a database behind the cache, which may have values of keys without an entry (see presence.h).
   bool has_backend = false;
+  // Of several databases, and which keys belong to which.
+  uint32_t backend_count = 1;
+  std::vector<BackendRoute> backend_routes = {};
   // Page size for tests of tiny arenas; 0: derived from the quota of a shard. A power of two.
   uint64_t page_bytes = 0;
   // The system's page size, for tests of those that are larger than this machine's; 0: OsPageBytes().
@@ -217,9 +219,10 @@ class Store {
 
   // ---- the backend (see debts.h) ----
 
-  // What the backend has; the writer's thread raises its marks.
-  StoredChanges* stored() { return &stored_; }
-  CommitMarks* stored_marks() { return stored_.marks(); }
+  const Backends& backends() const { return backends_; }
+  // What a backend has; its writer's thread raises its marks.
+  StoredChanges* stored(uint32_t backend = 0) { return backends_.At(backend); }
+  CommitMarks* stored_marks(uint32_t backend = 0) { return stored(backend)->marks(); }
   // The backend has no value of the key: it is absent until a change of it, or until `until_ms` of the boot clock.
   // `ticket`: of a load that began with BeginFill(). Answers as a fill does.
   [[nodiscard]] Status FillNegative(std::string_view key, FillTicket* ticket, uint64_t until_ms, const Now& now);
@@ -422,7 +425,7 @@ class Store {
   uint64_t clear_at_version_ GUARDED_BY(clear_lock_) = 0;
   std::atomic<bool> is_recovering_{false};  // written by SetRecovering()
   OsLock clear_lock_;                       // one Clear or Resize at a time; taken before any shard's lock
-  StoredChanges stored_;
+  const Backends backends_;
   uint64_t ring_bytes_ = 0;  // of one shard
   std::atomic<ChangeBell*> bell_{nullptr};
   std::unique_ptr<SizeClasses> classes_;

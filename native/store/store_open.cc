@@ -143,7 +143,7 @@ Store::Store(const StoreOptions& options)
       uses_time_(options.track_access),
       memory_bytes_(options.memory_bytes),
       entries_max_(options.entries_max),
-      stored_(options.shard_count),
+      backends_(options.backend_count, options.backend_routes, options.shard_count),
       classes_(std::make_unique<SizeClasses>(options.page_bytes)) {
   if (options.ring_bytes == 0) return;
   ring_bytes_ = std::max(std::bit_floor(options.ring_bytes / options.shard_count), kRingBytesMin);
@@ -193,7 +193,7 @@ Refusal Store::MakeShards() {
                              .ring_bytes = ring_bytes_,
                              .pages_ceiling = PagesCeiling(),
                              .large_bytes = large_bytes,
-                             .stored_marks = options_.has_backend ? stored_.marks() : nullptr};
+                             .backends = options_.has_backend ? &backends_ : nullptr};
     auto* shard = new (ShardAt(i)) Shard(BaseOf(i), config);
     shard_count_ = i + 1;
     const ShardGuard guard(shard);

@@ -334,15 +334,17 @@ export class Calls {
   }
 
   // A change that would wait for a database that confirms nothing is not made.
-  #checkStore(name: string, verb: Verb, { ack }: Terms): void {
+  #checkStore(name: string, verb: Verb, { ack }: Terms, keys: readonly Key[]): void {
     if (ack !== 'stored' || READS.has(verb) || this.#feed!.storedHealth() === StoredHealth.running) return;
+    // One of several databases.
+    if (keys.length > 0 && keys.every((key) => this.#feed!.storedHealth(key) === StoredHealth.running)) return;
     if (!this.#handle.isClosed()) throw storeAway(name);
   }
 
   // From here on nothing of the user's runs, so that the key which the router has staged stays the one that it appends.
 
   #submit<T>({ name, verb, key, value, fields, read, terms }: Submission, resolve: Resolve<T>, reject: Reject): void {
-    this.#checkStore(name, verb, terms);
+    this.#checkStore(name, verb, terms, [key]);
     const router = this.#stage(name, key);
     const kept = this.#loads === undefined ? key : copyOfBytes(key);
     const call = new OneCall(kept, this.#partsOf(name, read, resolve, reject));
@@ -362,7 +364,7 @@ export class Calls {
   #submitMany<T>(asked: ManySubmission, resolve: Resolve<T[]>, reject: Reject): void {
     const { name, verb, keys, payloads, fields, read, terms } = asked;
     const { length } = keys;
-    this.#checkStore(name, verb, terms);
+    this.#checkStore(name, verb, terms, keys);
     const router = this.#enter(length, name);
     if (length === 0) {
       resolve([]);
