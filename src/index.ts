@@ -7,6 +7,7 @@ export type {
   BackendLevel,
   Change,
   Cursor,
+  CursorPlace,
   DeadLetter,
   ErrorClass,
   HistoryRow,

@@ -70,7 +70,7 @@ async function time(write, state, settings) {
 /** A writer that moves the cursor with each batch. */
 function through(backend) {
   let from;
-  const identity = { lane: 0, laneCount: 1, logId: 1n, epoch: 1, writer: 1n };
+  const identity = { lane: 0, laneCount: 1, logId: 1n, epoch: 1, writer: 1n, holderEpoch: 1, holderWriter: 1n };
   return async (changes) => {
     const to = { ...identity, position: (from?.position ?? 0n) + 1n };
     const outcome = await backend.write({ changes, from, to });

@@ -18,8 +18,8 @@ import type { SweepPiece, Swept } from './sweep.ts';
 
 export type { SweepPiece, SweepPlace, Swept } from './sweep.ts';
 
-/** How far one lane of a log is written. */
-export interface Cursor {
+/** A place in one lane of a log. */
+export interface CursorPlace {
   /**
    * The share of the keys: those whose routing hash has this number in its top bits. `laneCount`, a power of two, says
    * how many bits these are.
@@ -33,6 +33,17 @@ export interface Cursor {
   /** Epoch and writer of the log entry that ends at `position`; 0 and 0n at the beginning of a log. */
   readonly epoch: number;
   readonly writer: bigint;
+}
+
+/** How far one lane of a log is written, and the process that writes it. Two are the same if all their parts are. */
+export interface Cursor extends CursorPlace {
+  /**
+   * The process that holds the database: epoch and writer of the entry with which it took the log over. It puts them
+   * into the cursors of all lanes at once before it changes anything. From then on the batches of the process before,
+   * which begin at cursors with another holder, have no effect in any lane.
+   */
+  readonly holderEpoch: number;
+  readonly holderWriter: bigint;
 }
 
 /** What a row holds beside its key. */
@@ -147,7 +158,7 @@ export interface KeptDeadLetter {
   readonly error: string;
   readonly errorCode: string | undefined;
   /** Where in the log its batch ends. */
-  readonly cursor: Cursor;
+  readonly cursor: CursorPlace;
   readonly addedWallMs: number;
   /** A later change of the key has been written: a load no longer answers with this one. */
   readonly isSuperseded: boolean;

@@ -10,7 +10,9 @@ export function sameCursor(a: Cursor | undefined, b: Cursor | undefined): boolea
     a.logId === b.logId &&
     a.position === b.position &&
     a.epoch === b.epoch &&
-    a.writer === b.writer
+    a.writer === b.writer &&
+    a.holderEpoch === b.holderEpoch &&
+    a.holderWriter === b.holderWriter
   );
 }
 
@@ -49,17 +51,22 @@ export function mayMove(
   return { isFree: true };
 }
 
-const CURSOR_BYTES = 40;
+const CURSOR_BYTES = 48;
 
-/** Lane, lane count, epoch and zero of 4 bytes each; log, position and writer of 8. Little-endian. */
-export function encodeCursor({ lane, laneCount, logId, position, epoch, writer }: Cursor): Buffer {
+/**
+ * Lane, lane count, epoch and the epoch of the holder, of 4 bytes each; log, position, writer and the writer number of
+ * the holder, of 8. Little-endian.
+ */
+export function encodeCursor(cursor: Cursor): Buffer {
   const bytes = Buffer.alloc(CURSOR_BYTES);
-  bytes.writeUInt32LE(lane, 0);
-  bytes.writeUInt32LE(laneCount, 4);
-  bytes.writeUInt32LE(epoch, 8);
-  bytes.writeBigUInt64LE(logId, 16);
-  bytes.writeBigUInt64LE(position, 24);
-  bytes.writeBigUInt64LE(writer, 32);
+  bytes.writeUInt32LE(cursor.lane, 0);
+  bytes.writeUInt32LE(cursor.laneCount, 4);
+  bytes.writeUInt32LE(cursor.epoch, 8);
+  bytes.writeUInt32LE(cursor.holderEpoch, 12);
+  bytes.writeBigUInt64LE(cursor.logId, 16);
+  bytes.writeBigUInt64LE(cursor.position, 24);
+  bytes.writeBigUInt64LE(cursor.writer, 32);
+  bytes.writeBigUInt64LE(cursor.holderWriter, 40);
   return bytes;
 }
 
@@ -71,5 +78,7 @@ export function decodeCursor(bytes: Buffer): Cursor {
     logId: bytes.readBigUInt64LE(16),
     position: bytes.readBigUInt64LE(24),
     writer: bytes.readBigUInt64LE(32),
+    holderEpoch: bytes.readUInt32LE(12),
+    holderWriter: bytes.readBigUInt64LE(40),
   };
 }

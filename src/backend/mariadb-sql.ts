@@ -14,6 +14,7 @@ import type {
   Change,
   Cursor,
   CursorMove,
+  CursorPlace,
   DeadLetter,
   DeleteChange,
   HistoryRow,
@@ -44,6 +45,9 @@ import {
   LETTER_COLUMNS,
   LOAD_KEYS_MAX,
   letterCells,
+  PLACE_COLUMNS,
+  placeCells,
+  placeOf,
   rowValueOf,
   SCAN_ROWS,
   SCAN_VALUE_BYTES_MAX,
@@ -109,10 +113,11 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
   /** The first cursor of a lane. */
   async #makeCursor(connection: MariadbConnection, to: Cursor, nowMs: number): Promise<boolean> {
     if (inTheWay(await this.cursors(connection, 'all'), to) !== undefined) return false;
+    const cells: Cell[] = [...cursorCells(to), nowMs];
     try {
       await connection.change(
-        `INSERT INTO ${this.#cursors} (${CURSOR_COLUMNS}, moved_ms) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-        [...cursorCells(to), nowMs],
+        `INSERT INTO ${this.#cursors} (${CURSOR_COLUMNS}, moved_ms) VALUES (${cells.map(() => '?').join(', ')})`,
+        cells,
       );
       return true;
     } catch (error) {
@@ -199,7 +204,11 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     }
   }
 
-  async addDeadLetter(connection: MariadbConnection, { change, error }: DeadLetter, cursor: Cursor): Promise<void> {
+  async addDeadLetter(
+    connection: MariadbConnection,
+    { change, error }: DeadLetter,
+    cursor: CursorPlace,
+  ): Promise<void> {
     const { errno, sqlMessage } = error as { errno?: number; sqlMessage?: string };
     // The message of the package repeats the statement.
     const reason = sqlMessage ?? error.message;
@@ -224,13 +233,13 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     kind: string,
     change: Change,
     error: readonly Cell[],
-    cursor: Cursor,
+    cursor: CursorPlace,
   ): Promise<number> {
     const cells: Cell[] = [
       ...[kind, rowKeyOf(change.key), ...letterCells(change), isLongKey(change.key) ? change.key : null],
-      ...[...error, ...cursorCells(cursor), Date.now()],
+      ...[...error, ...placeCells(cursor), Date.now()],
     ];
-    const columns = `kind, \`key\`, ${LETTER_COLUMNS}, long_key, error, error_code, ${CURSOR_COLUMNS}, added_ms`;
+    const columns = `kind, \`key\`, ${LETTER_COLUMNS}, long_key, error, error_code, ${PLACE_COLUMNS}, added_ms`;
     return connection.change(
       `INSERT INTO ${this.#letters} (${columns}) VALUES (${cells.map(() => '?').join(', ')})`,
       cells,
@@ -413,7 +422,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
   }
 
   async listDeadLetters(connection: MariadbConnection, limit: number, after: bigint): Promise<KeptDeadLetter[]> {
-    const columns = `id, error_code, kind, coalesce(long_key, \`key\`), error, added_ms, superseded, ${LETTER_COLUMNS}, ${CURSOR_COLUMNS}`;
+    const columns = `id, error_code, kind, coalesce(long_key, \`key\`), error, added_ms, superseded, ${LETTER_COLUMNS}, ${PLACE_COLUMNS}`;
     const rows = await connection.run(
       `SELECT ${columns} FROM ${this.#letters} AS its WHERE id > ? AND kind <> 'part' ORDER BY id LIMIT ?`,
       [after, limit],
@@ -424,7 +433,7 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
       change: joined(changeOf(kind as string, key as Buffer, cells), parts.get(`${id}`)),
       error: error as string,
       errorCode: (errorCode as string | null) ?? undefined,
-      cursor: cursorOf(cells.slice(LETTER_COLUMNS.split(', ').length)),
+      cursor: placeOf(cells.slice(LETTER_COLUMNS.split(', ').length)),
       addedWallMs: Number(addedMs),
       isSuperseded: Number(superseded) !== 0,
     }));

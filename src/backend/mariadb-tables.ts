@@ -2,7 +2,7 @@
 import type { MariadbConnection } from './mariadb-connection.ts';
 import { unfit } from './own-errors.ts';
 import { ROW_KEY_BYTES_MAX } from './row-key.ts';
-import { CURSOR_COLUMNS } from './sql-rows.ts';
+import { CURSOR_COLUMNS, PLACE_COLUMNS } from './sql-rows.ts';
 
 /** The names of the tables, quoted. */
 export interface TableNames {
@@ -41,16 +41,19 @@ export async function makeTables(
   };
   const key = `\`key\` varbinary(${ROW_KEY_BYTES_MAX + 32}) NOT NULL`;
   const value = ['value longblob', 'codec smallint', 'client_flags bigint', 'expires_ms bigint'];
-  const cursor = CURSOR_COLUMNS.split(', ').map(
-    (column) => `${column} ${column.startsWith('lane') ? 'int' : 'bigint'} NOT NULL`,
-  );
+  const numbers = (columns: string): string[] =>
+    columns.split(', ').map((column) => `${column} ${column.startsWith('lane') ? 'int' : 'bigint'} NOT NULL`);
   const version = 'version bigint NOT NULL';
   const layout: Record<string, Layout> = {
     [tables.entries]: {
       columns: [key, ...value.map((column) => `${column} NOT NULL`), version, 'long_key mediumblob'],
       ...{ key: ['key'], isKeyed: true },
     },
-    [tables.cursors]: { columns: [...cursor, 'moved_ms bigint NOT NULL'], key: ['lane'], isKeyed: false },
+    [tables.cursors]: {
+      columns: [...numbers(CURSOR_COLUMNS), 'moved_ms bigint NOT NULL'],
+      key: ['lane'],
+      isKeyed: false,
+    },
     [tables.letters]: {
       columns: [
         ...['id bigint NOT NULL AUTO_INCREMENT', 'kind varchar(10) NOT NULL', key, ...value, version],
@@ -60,7 +63,7 @@ export async function makeTables(
           'long_key mediumblob',
           'error text NOT NULL',
           'error_code varchar(100)',
-          ...cursor,
+          ...numbers(PLACE_COLUMNS),
         ],
         ...['added_ms bigint NOT NULL', 'superseded tinyint NOT NULL DEFAULT 0', 'KEY live (superseded, `key`)'],
       ],

@@ -1,7 +1,7 @@
 /**
  * The tables of a PostgreSQL backend and the statements on them; docs/backends.md describes both for users.
  */
-import type { AddChange, Change, Cursor, CursorMove, HistoryRow, Row, TouchChange } from './backend.ts';
+import type { AddChange, Change, Cursor, CursorMove, CursorPlace, HistoryRow, Row, TouchChange } from './backend.ts';
 import { COUNTER_BYTES_MAX, COUNTER_MODULUS, COUNTER_PATTERN } from './counter.ts';
 import { LETTERS_PIECE } from './dead-letters.ts';
 import { isLongKey, rowKeyOf } from './row-key.ts';
@@ -11,6 +11,8 @@ import {
   cursorCells,
   LETTER_COLUMNS,
   letterCells,
+  PLACE_COLUMNS,
+  placeCells,
   signed,
   VALUE_COLUMNS,
 } from './sql-rows.ts';
@@ -69,7 +71,7 @@ export function tablesOf(schema: string, prefix: string): Tables {
     comment: `cairn-cache, layout ${LAYOUT}: ${comment}`,
   });
   const value = [optional('value', 'bytea'), optional('codec', 'smallint'), optional('client_flags', 'bigint')];
-  const ofCursor = [
+  const place = [
     required('lane', 'integer'),
     required('lane_count', 'integer'),
     required('log_id', 'bigint'),
@@ -86,7 +88,9 @@ export function tablesOf(schema: string, prefix: string): Tables {
       optional('long_key', 'bytea'),
     ]),
     cursors: table('cursors', ['lane'], 'how far in the log everything is in the rows; never edit it', [
-      ...ofCursor,
+      ...place,
+      required('holder_epoch', 'bigint'),
+      required('holder_writer', 'bigint'),
       required('moved_at', 'timestamp with time zone'),
     ]),
     deadLetters: table('dead_letters', ['id'], 'changes that the database refused', [
@@ -101,7 +105,7 @@ export function tablesOf(schema: string, prefix: string): Tables {
       optional('long_key', 'bytea'),
       required('error', 'text'),
       optional('error_code', 'text'),
-      ...ofCursor,
+      ...place,
       required('added_at', 'timestamp with time zone'),
       required('superseded', 'boolean'),
     ]),
@@ -148,6 +152,7 @@ export function bytesOf(text: string): Buffer {
 }
 
 const cursorText = `concat_ws(' ', ${CURSOR_COLUMNS})`;
+const placeText = `concat_ws(' ', ${PLACE_COLUMNS})`;
 
 /** Repeats a group of parameters: `($1::bytea,$2::bigint),($3,$4)`. Types in the first row are those of all. */
 export function groups(count: number, types: readonly string[]): string {
@@ -195,17 +200,16 @@ export class PostgresStatements {
         .map((number, i) => `${names[i]} = ${number}`)
         .join(' AND ');
     if (to === undefined) return `DELETE FROM ${cursors.quoted} WHERE ${condition(from!)} ${live}`;
-    const [lane, laneCount, logId, position, epoch, writer] = cursorCells(to);
+    const cells = cursorCells(to);
+    const [, laneCount, logId] = cells;
     if (from === undefined) {
       return `INSERT INTO ${cursors.quoted} (${CURSOR_COLUMNS}, moved_at)
-        SELECT ${[lane, laneCount, logId, position, epoch, writer].join(', ')}, now()
+        SELECT ${cells.join(', ')}, now()
         WHERE NOT EXISTS (SELECT FROM ${cursors.quoted} WHERE lane_count <> ${laneCount} OR log_id <> ${logId})
         ON CONFLICT (lane) DO NOTHING ${live}`;
     }
-    return `UPDATE ${cursors.quoted}
-      SET lane_count = ${laneCount}, log_id = ${logId}, position = ${position}, epoch = ${epoch}, writer = ${writer},
-        moved_at = now()
-      WHERE ${condition(from)} ${live}`;
+    const [, ...moving] = cells.map((number, i) => `${names[i]} = ${number}`);
+    return `UPDATE ${cursors.quoted} SET ${moving.join(', ')}, moved_at = now() WHERE ${condition(from)} ${live}`;
   }
 
   readCursors(): string {
@@ -372,8 +376,8 @@ export class PostgresStatements {
     return { name, text, values: filled(values, size * types.length, null) };
   }
 
-  addDeadLetter(change: Change, error: Error, errorCode: string | undefined, cursor: Cursor): Statement {
-    const columns = `kind, key, ${LETTER_COLUMNS}, long_key, error, error_code, ${CURSOR_COLUMNS}`;
+  addDeadLetter(change: Change, error: Error, errorCode: string | undefined, cursor: CursorPlace): Statement {
+    const columns = `kind, key, ${LETTER_COLUMNS}, long_key, error, error_code, ${PLACE_COLUMNS}`;
     const name = 'cairn_add_letter';
     const text = `INSERT INTO ${this.tables.deadLetters.quoted} (${columns}) VALUES (${places(18)})`;
     const values = [
@@ -384,7 +388,7 @@ export class PostgresStatements {
       // Text of PostgreSQL has no NUL.
       error.message.replaceAll('\0', ' '),
       errorCode ?? null,
-      ...cursorCells(cursor),
+      ...placeCells(cursor),
     ];
     return { name, text, values };
   }
@@ -396,7 +400,7 @@ export class PostgresStatements {
   listDeadLetters(limit: number, after: bigint): Statement {
     const columns = `id, kind, coalesce(long_key, key), ${LETTER_COLUMNS}`;
     const added = 'floor(extract(epoch FROM added_at) * 1000)::bigint';
-    const text = `SELECT ${columns}, error, error_code, ${cursorText}, ${added}, superseded
+    const text = `SELECT ${columns}, error, error_code, ${placeText}, ${added}, superseded
       FROM ${this.tables.deadLetters.quoted} WHERE id > $1 ORDER BY id LIMIT $2`;
     return { name: 'cairn_list_letters', text, values: [after.toString(), limit] };
   }

@@ -11,6 +11,7 @@ import type {
   AddChange,
   Change,
   Cursor,
+  CursorPlace,
   DeadLetter,
   DeleteChange,
   ErrorClass,
@@ -46,7 +47,15 @@ import { openTables } from './postgres-tables.ts';
 import { type OwnKeys, Routes, type RowTable } from './routes.ts';
 import { rowKeyOf } from './row-key.ts';
 import { namedRows, type ScanPiece, SqlBackend, type SqlOptions, type SqlTables } from './sql-backend.ts';
-import { changeOf, cursorOf, type FoundCell, rowValueOf, SCAN_ROWS, SCAN_VALUE_BYTES_MAX } from './sql-rows.ts';
+import {
+  changeOf,
+  cursorOf,
+  type FoundCell,
+  placeOf,
+  rowValueOf,
+  SCAN_ROWS,
+  SCAN_VALUE_BYTES_MAX,
+} from './sql-rows.ts';
 import { mayStillSweep, type SweptTable } from './sweep.ts';
 
 export interface PostgresOptions extends SqlOptions {
@@ -158,7 +167,7 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
     }
   }
 
-  addDeadLetter(connection: PostgresConnection, { change, error }: DeadLetter, cursor: Cursor): Promise<unknown> {
+  addDeadLetter(connection: PostgresConnection, { change, error }: DeadLetter, cursor: CursorPlace): Promise<unknown> {
     return connection.run(this.#sql.addDeadLetter(change, error, codeOf(error), cursor));
   }
 
@@ -357,7 +366,7 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
         change: changeOf(kind!, bytesOf(key!), withBytes(cells)),
         error: error!,
         errorCode: errorCode ?? undefined,
-        cursor: cursorOf(cursor!.split(' ')),
+        cursor: placeOf(cursor!.split(' ')),
         addedWallMs: Number(addedMs),
         isSuperseded: isSuperseded === 't',
       };

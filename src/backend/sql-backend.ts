@@ -21,6 +21,7 @@ import type {
   Backend,
   Change,
   Cursor,
+  CursorPlace,
   DeadLetter,
   DeadLetters,
   ErrorClass,
@@ -86,7 +87,7 @@ export interface SqlTables<C extends SqlConnection> {
   settle(connection: C, changes: NewestChanges): Promise<void>;
   /** Adds rows of history; those that are there stay as they are. */
   addHistory?(connection: C, rows: readonly HistoryRow[]): Promise<unknown>;
-  addDeadLetter(connection: C, letter: DeadLetter, cursor: Cursor): Promise<unknown>;
+  addDeadLetter(connection: C, letter: DeadLetter, cursor: CursorPlace): Promise<unknown>;
   /** Has constraints checked at each statement which the database would check at COMMIT, if it has such. */
   checkAtOnce?(connection: C): Promise<unknown>;
   commit(connection: C): Promise<unknown>;

@@ -4,9 +4,11 @@
  * Numbers of 64 bits without a sign (versions, the identities of log and writer) stand in columns of 64 bits with a
  * sign, with their bits unchanged. Up to 2^63 that is the number itself; versions reach it after 2^31 epochs.
  */
-import type { Change, Cursor, RowValue } from './backend.ts';
+import type { Change, Cursor, CursorPlace, RowValue } from './backend.ts';
 
-export const CURSOR_COLUMNS = 'lane, lane_count, log_id, position, epoch, writer';
+/** Of a dead letter. */
+export const PLACE_COLUMNS = 'lane, lane_count, log_id, position, epoch, writer';
+export const CURSOR_COLUMNS = `${PLACE_COLUMNS}, holder_epoch, holder_writer`;
 export const VALUE_COLUMNS = 'value, codec, client_flags, expires_ms, version';
 /** Those, what an addition adds, and which of the atomic batches of its transaction a change was in. */
 export const LETTER_COLUMNS = `${VALUE_COLUMNS}, delta, atomic`;
@@ -29,12 +31,17 @@ export function unsigned(cell: FoundCell): bigint {
   return BigInt.asUintN(64, BigInt(cell as bigint));
 }
 
-/** The cells of {@link CURSOR_COLUMNS}. */
-export function cursorCells({ lane, laneCount, logId, position, epoch, writer }: Cursor): (number | bigint)[] {
+/** The cells of {@link PLACE_COLUMNS}. */
+export function placeCells({ lane, laneCount, logId, position, epoch, writer }: CursorPlace): (number | bigint)[] {
   return [lane, laneCount, signed(logId), signed(position), BigInt(epoch), signed(writer)];
 }
 
-export function cursorOf([lane, laneCount, logId, position, epoch, writer]: readonly FoundCell[]): Cursor {
+/** The cells of {@link CURSOR_COLUMNS}. */
+export function cursorCells(cursor: Cursor): (number | bigint)[] {
+  return [...placeCells(cursor), BigInt(cursor.holderEpoch), signed(cursor.holderWriter)];
+}
+
+export function placeOf([lane, laneCount, logId, position, epoch, writer]: readonly FoundCell[]): CursorPlace {
   return {
     lane: Number(lane),
     laneCount: Number(laneCount),
@@ -43,6 +50,13 @@ export function cursorOf([lane, laneCount, logId, position, epoch, writer]: read
     epoch: Number(epoch),
     writer: unsigned(writer),
   };
+}
+
+const HOLDER = PLACE_COLUMNS.split(', ').length;
+
+export function cursorOf(cells: readonly FoundCell[]): Cursor {
+  const [holderEpoch, holderWriter] = cells.slice(HOLDER);
+  return { ...placeOf(cells), holderEpoch: Number(holderEpoch), holderWriter: unsigned(holderWriter) };
 }
 
 /** A row from the cells of {@link VALUE_COLUMNS}. */

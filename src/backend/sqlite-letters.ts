@@ -1,12 +1,23 @@
 /** The table of dead letters in SQLite. */
-import type { Change, Cursor, DeadLetter, KeptDeadLetter, RowValue } from './backend.ts';
+import type { Change, Cursor, CursorPlace, DeadLetter, KeptDeadLetter, RowValue } from './backend.ts';
 import { applied, LETTERS_PIECE } from './dead-letters.ts';
 import type { NewestChanges } from './newest.ts';
-import { CURSOR_COLUMNS, changeOf, cursorOf, LETTER_COLUMNS, letterCells, signed } from './sql-rows.ts';
+import {
+  CURSOR_COLUMNS,
+  changeOf,
+  cursorOf,
+  LETTER_COLUMNS,
+  letterCells,
+  PLACE_COLUMNS,
+  placeCells,
+  placeOf,
+  signed,
+} from './sql-rows.ts';
 import type { OpenedSqlite, SqliteCell, SqliteRow } from './sqlite-driver.ts';
 import { orRefusal } from './sqlite-errors.ts';
 
 const CURSOR_NAMES = CURSOR_COLUMNS.split(', ');
+const PLACE_NAMES = PLACE_COLUMNS.split(', ');
 const LETTER_NAMES = LETTER_COLUMNS.split(', ');
 
 export class SqliteLetters {
@@ -58,12 +69,12 @@ export class SqliteLetters {
     }
   }
 
-  add({ prepare }: OpenedSqlite, { change, error }: DeadLetter, cursor: readonly SqliteCell[]): void {
-    const columns = `kind, key, ${LETTER_COLUMNS}, error, error_code, ${CURSOR_COLUMNS}, added_ms`;
+  add({ prepare }: OpenedSqlite, { change, error }: DeadLetter, cursor: CursorPlace): void {
+    const columns = `kind, key, ${LETTER_COLUMNS}, error, error_code, ${PLACE_COLUMNS}, added_ms`;
     const { code } = error as { code?: unknown };
     const cells: SqliteCell[] = [
       ...[change.kind, change.key, ...letterCells(change), error.message],
-      ...[code === undefined ? null : String(code), ...cursor, Date.now()],
+      ...[code === undefined ? null : String(code), ...placeCells(cursor), Date.now()],
     ];
     const add = prepare(`INSERT INTO ${this.#table} (${columns}) VALUES (${cells.map(() => '?')})`);
     orRefusal('a dead letter', () => add.run(...cells));
@@ -76,7 +87,7 @@ export class SqliteLetters {
       change: letterIn(row),
       error: row['error'] as string,
       errorCode: (row['error_code'] as string | null) ?? undefined,
-      cursor: cursorIn(row),
+      cursor: placeOf(cellsOf(row, PLACE_NAMES)),
       addedWallMs: Number(row['added_ms']),
       isSuperseded: row['superseded'] !== 0n,
     }));

@@ -4,7 +4,7 @@ import type { AddChange, DeleteChange, SetChange, TouchChange } from './backend.
 import { NoNumber, numberOf } from './counter.ts';
 import { applied } from './dead-letters.ts';
 import { unfit } from './own-errors.ts';
-import { CURSOR_COLUMNS, rowValueOf, signed, VALUE_COLUMNS } from './sql-rows.ts';
+import { CURSOR_COLUMNS, PLACE_COLUMNS, rowValueOf, signed, VALUE_COLUMNS } from './sql-rows.ts';
 import type { OpenedSqlite, SqliteDatabase } from './sqlite-driver.ts';
 
 /** A table that gets changes of rows, one after another. */
@@ -105,7 +105,7 @@ export function makeSqliteTables(database: SqliteDatabase, tables: SqliteTableNa
 function layoutsOf(tables: SqliteTableNames, hasHistory: boolean): [string, Layout][] {
   const value = ['value BLOB', 'codec INTEGER', 'client_flags INTEGER', 'expires_ms INTEGER'];
   const [key, kind, version] = ['key BLOB NOT NULL', 'kind TEXT NOT NULL', 'version INTEGER NOT NULL'];
-  const cursor = CURSOR_COLUMNS.split(', ').map((column) => `${column} INTEGER NOT NULL`);
+  const numbers = (columns: string): string[] => columns.split(', ').map((column) => `${column} INTEGER NOT NULL`);
   const entries = [key, ...value.map((column) => `${column} NOT NULL`), version];
   const letters = [
     ...[
@@ -118,14 +118,14 @@ function layoutsOf(tables: SqliteTableNames, hasHistory: boolean): [string, Layo
       'atomic INTEGER',
       'error TEXT NOT NULL',
       'error_code TEXT',
-      ...cursor,
+      ...numbers(PLACE_COLUMNS),
     ],
     ...['added_ms INTEGER NOT NULL', 'superseded INTEGER NOT NULL DEFAULT 0'],
   ];
   const history = [key, version, kind, ...value, 'logged_ms INTEGER NOT NULL'];
   return [
     [tables.entries, { columns: entries, key: ['key'] }],
-    [tables.cursors, { columns: [...cursor, 'moved_ms INTEGER NOT NULL'], key: ['lane'] }],
+    [tables.cursors, { columns: [...numbers(CURSOR_COLUMNS), 'moved_ms INTEGER NOT NULL'], key: ['lane'] }],
     [tables.letters, { columns: letters, key: ['id'] }],
     ...(hasHistory ? [[tables.history, { columns: history, key: ['key', 'version'] }] as [string, Layout]] : []),
   ];

@@ -292,14 +292,13 @@ export class SqliteBackend implements Backend {
       const cursor = mayMove(this.#cursorsIn(opened), batch);
       if (!cursor.isFree) return { kind: 'moved', found: cursor.found };
       for (const move of movesOf(batch)) this.#move(opened, move);
-      const cells = cursorCells(batch.to);
       opened.database.exec('SAVEPOINT changes; SAVEPOINT batch');
       const hasLetters = this.#letters.areThere(opened);
       const changes = hasLetters ? withResults(newest, (key) => this.#letters.cover(opened, key)) : newest;
       const { parts, misfits } = this.#routes.split(changes);
       const deadLetters = this.#applyAll(opened, changes, parts, misfits);
       if (hasLetters) this.#letters.settle(opened, changes);
-      for (const letter of deadLetters) this.#letters.add(opened, letter, cells);
+      for (const letter of deadLetters) this.#letters.add(opened, letter, batch.to);
       for (const row of batch.history ?? []) this.#addHistory(opened, row);
       return { kind: 'committed', deadLetters };
     });
@@ -309,11 +308,12 @@ export class SqliteBackend implements Backend {
   #move(opened: OpenedSqlite, { from, to }: CursorMove): void {
     if (to === undefined) opened.prepare(`DELETE FROM ${this.#tables.cursors} WHERE lane = ?`).run(from!.lane);
     else {
+      const cells = [...cursorCells(to), this.#clock()];
       opened
         .prepare(
-          `INSERT OR REPLACE INTO ${this.#tables.cursors} (${CURSOR_COLUMNS}, moved_ms) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+          `INSERT OR REPLACE INTO ${this.#tables.cursors} (${CURSOR_COLUMNS}, moved_ms) VALUES (${cells.map(() => '?')})`,
         )
-        .run(...cursorCells(to), this.#clock());
+        .run(...cells);
     }
   }
 

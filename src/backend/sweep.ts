@@ -18,7 +18,7 @@ export interface SweepPlace {
 }
 
 export interface SweepPiece {
-  /** The writer's cursors: those of the database have the same log, epoch and writer, and are not before them. */
+  /** The writer's cursors: those of the database have the same log, epoch, writer and holder, and are not before. */
   readonly at: readonly Cursor[];
   /** Rows whose expiry is at or before this are removed, in Unix milliseconds. */
   readonly expiredAtMs: number;
@@ -46,6 +46,8 @@ function isAtOrBehind(found: Cursor, at: Cursor): boolean {
     found.logId === at.logId &&
     found.epoch === at.epoch &&
     found.writer === at.writer &&
+    found.holderEpoch === at.holderEpoch &&
+    found.holderWriter === at.holderWriter &&
     found.position >= at.position
   );
 }

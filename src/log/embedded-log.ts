@@ -29,6 +29,7 @@ import { RECORD_HEADER_BYTES } from '../request/record.ts';
 import { ioError, recordsLost } from './chain.ts';
 import { Cursors } from './cursors.ts';
 import { LOG_EPOCH_MAX } from './epoch.ts';
+import type { Takeover } from './fence.ts';
 import { type Files, isNoSpace, nodeFiles, systemCode } from './files.ts';
 import { BATCH_BYTES_MAX, BATCH_HEADER_BYTES } from './format.ts';
 import { Head } from './head.ts';
@@ -63,6 +64,8 @@ import { syncDelayMs } from './sync-policy.ts';
 export class EmbeddedLog implements RequestLog, LogPort {
   readonly directory: string;
   readonly snapshots: Snapshots;
+  /** The entry that takeOver() writes, and syncs under every policy. */
+  readonly takeover: Takeover;
   readonly #files: Files;
   readonly #checkPlace: () => void;
   readonly #clock: LogClock;
@@ -148,6 +151,8 @@ export class EmbeddedLog implements RequestLog, LogPort {
       writer: random(),
       progress: options.progress,
     });
+    const { epoch, writer, end } = this.#head;
+    this.takeover = { epoch, writer, end };
     this.#segments = new SegmentFiles(files, directory, links, notify);
     this.#cursors = new Cursors(
       {
@@ -209,8 +214,14 @@ export class EmbeddedLog implements RequestLog, LogPort {
     for (const name of files.list(directory)) if (isLeftover(name)) files.remove(join(directory, name));
     // Files that the last process has named and removed must be so on the disk before this one names any.
     files.syncDirectory(directory);
+    this.#begin();
+  }
+
+  // Writes this opening's entry. A full disk has no room for it: the log can be read, and begins when there is room.
+  #begin(): void {
     try {
       this.#succession.resume(0);
+      this.#room.setRefusing(false);
     } catch (error) {
       if (!(error instanceof NoRoom)) throw error;
       this.#room.setRefusing(true);
@@ -441,6 +452,12 @@ export class EmbeddedLog implements RequestLog, LogPort {
   #makeDurable(): void {
     this.#mustBeTakenOver();
     let cause: unknown;
+    try {
+      if (this.durable < this.takeover.end && this.#succession.active === undefined) this.#begin();
+    } catch (error) {
+      if (systemCode(error) === undefined) throw error;
+      cause = error;
+    }
     for (let attempt = 0; attempt < 2 && !this.#isDurable(); attempt++) {
       try {
         this.#succession.makeDurable();

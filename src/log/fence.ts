@@ -39,6 +39,16 @@ export interface Point {
   readonly fence: FenceState;
 }
 
+/** The entry with which an opening of a log begins. */
+export interface Takeover {
+  /** Of the opening. Batches may have higher ones: a counter of versions that runs over raises them. */
+  readonly epoch: number;
+  /** Drawn at random by the opening. */
+  readonly writer: bigint;
+  /** Where it ends. A full disk has no room for it: then it is written there when there is room. */
+  readonly end: Position;
+}
+
 /** Before the first entry of a log. */
 export const FENCE_START: FenceState = { epoch: 0, writer: 0n, recordsBefore: 0n };
 

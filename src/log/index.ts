@@ -4,7 +4,7 @@ export { recordsLost } from './chain.ts';
 export { describeBatches, describeProblems, describeRepair, describeSurvey } from './describe.ts';
 export { EmbeddedLog } from './embedded-log.ts';
 export { eraOf } from './epoch.ts';
-export { FENCE_START, Fence, type Fenced, type FenceState } from './fence.ts';
+export { FENCE_START, Fence, type Fenced, type FenceState, type Takeover } from './fence.ts';
 export { type Files, nodeFiles, type OpenFile } from './files.ts';
 export { FORMAT_VERSION } from './format.ts';
 export {

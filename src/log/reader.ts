@@ -8,7 +8,7 @@
 import { join } from 'node:path';
 import { CairnRangeError, outOfRange } from '../errors.ts';
 import { ioError, type Link, refused } from './chain.ts';
-import { Fence, type FenceState } from './fence.ts';
+import { Fence, type FenceState, type Takeover } from './fence.ts';
 import { type Files, nodeFiles, type OpenFile, openIfThere, systemCode } from './files.ts';
 import { Fault, positionAt, type SegmentHeader, segmentName, segmentNumbers } from './format.ts';
 import { earlier, type LogEntry, later, type Position, type ReadLevel, type ReadOptions } from './request-log.ts';
@@ -154,6 +154,21 @@ export class LogReader {
       if (error instanceof CairnRangeError) return undefined;
       throw this.#readError(error);
     }
+  }
+
+  /**
+   * Whether the log had an opening: the segments that there are have its writer, or they all are of a later epoch, so
+   * that nothing is known of it.
+   */
+  mayHaveHad({ epoch, writer }: Pick<Takeover, 'epoch' | 'writer'>): boolean {
+    try {
+      if (this.#watermark.segment !== this.#knownUpTo) this.#learn(this.#watermark.segment);
+    } catch (error) {
+      throw this.#readError(error);
+    }
+    const [first] = this.#segments;
+    if (first === undefined || epoch <= first.header.before.epoch) return true;
+    return this.#segments.some(({ header }) => header.writer === writer || header.before.writer === writer);
   }
 
   // Only headers are read, and at most those of one segment.

@@ -16,7 +16,7 @@ import {
 import type { FeedHandle } from '../native.ts';
 import { RecordKind, RecordReader } from '../request/record.ts';
 import { FirstWrites } from './first-writes.ts';
-import type { OpeningAnswer, OpeningQuestion, RecoveredByThread, Report } from './message.ts';
+import type { LogFiles, OpeningAnswer, OpeningQuestion, RecoveredByThread, Report } from './message.ts';
 import type { Metrics } from './metrics.ts';
 import { summaryOf } from './snapshot-runner.ts';
 
@@ -24,7 +24,8 @@ import { summaryOf } from './snapshot-runner.ts';
 export interface Run {
   readonly handle: FeedHandle;
   readonly log: LogPort;
-  readonly logId: bigint;
+  /** Undefined: it is no log of files, and has no database. */
+  readonly files: Pick<LogFiles, 'logId' | 'takeover'> | undefined;
   readonly clock: LogClock;
   readonly metrics: Metrics;
   readonly say: (report: Report) => void;
@@ -46,7 +47,7 @@ export interface Recovered {
 const ENDED = -2;
 const NO_ROOM = -3;
 
-export function bringBack({ handle, log, logId, clock, metrics, say, ask, makeSafe, owedFrom }: Run): Recovered {
+export function bringBack({ handle, log, files, clock, metrics, say, ask, makeSafe, owedFrom }: Run): Recovered {
   let applied = 0;
   let bytes = 0;
   let owed = 0;
@@ -58,7 +59,7 @@ export function bringBack({ handle, log, logId, clock, metrics, say, ask, makeSa
     era = next;
   };
   const check = (from: Position): void => checkFrom(log, from);
-  const writes = new FirstWrites({ log, logId, confirmed: owedFrom ?? 0n, ask, check, makeSafe });
+  const writes = new FirstWrites({ log, files, confirmed: owedFrom ?? 0n, ask, check, makeSafe });
   const recovery: Recovery = recover({
     log,
     clock,

@@ -19,7 +19,7 @@ export function openEmbeddedLog(files: Files): (options: OpenLogOptions) => Open
       files: timedFiles(files, clock, onSync),
       onNotice,
     });
-    const { directory, logId } = log;
-    return { log, files: { directory, logId } };
+    const { directory, logId, takeover } = log;
+    return { log, files: { directory, logId, takeover } };
   };
 }

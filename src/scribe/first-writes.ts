@@ -10,11 +10,12 @@
  * not have what a power cut takes from the log.
  */
 import type { LogPort, Position } from '../log/index.ts';
-import type { OpeningQuestion } from './message.ts';
+import type { LogFiles, OpeningQuestion } from './message.ts';
 
 export interface FirstWritesOptions {
   readonly log: LogPort;
-  readonly logId: bigint;
+  /** Of a log that is carried to a database. */
+  readonly files: Pick<LogFiles, 'logId' | 'takeover'> | undefined;
   /** Where the log's own cursor is. */
   readonly confirmed: Position;
   /** Asks the keeper; throws what it answers instead. */
@@ -46,9 +47,10 @@ export class FirstWrites {
   }
 
   #begin(position: Position): void {
-    const { log, logId, confirmed, ask, check, makeSafe } = this.#options;
+    const { log, files, confirmed, ask, check, makeSafe } = this.#options;
+    const { logId, takeover } = files!;
     check(position);
-    ask({ kind: 'reach', logId, confirmed });
+    ask({ kind: 'reach', logId, takeover, confirmed });
     log.takeOver();
     this.#hasTakenOver = true;
     makeSafe();

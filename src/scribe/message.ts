@@ -1,6 +1,6 @@
 /** What the keeper and the scribe's thread say to each other. Everything is cloned on its way. */
 import { CairnError, CairnRangeError, CairnTypeError, ERROR_KINDS, type ErrorCode } from '../errors.ts';
-import type { LogNotice, Place, Position, ReadLevel, SyncPolicy } from '../log/index.ts';
+import type { LogNotice, Place, Position, ReadLevel, SyncPolicy, Takeover } from '../log/index.ts';
 import type { RecoveryProgress } from '../options/types.ts';
 import type { Written } from './opening-help.ts';
 
@@ -20,6 +20,8 @@ export interface LogFiles {
   readonly progress: SharedArrayBuffer;
   /** Drawn when the log was made. */
   readonly logId: bigint;
+  /** Of this process. It stays that of the first scribe, if this one dies. */
+  readonly takeover: Takeover;
   /** The end of the log when the cache became ready: recovered records lie before it, this process's behind it. */
   readonly openedAt: Position;
 }
@@ -90,9 +92,12 @@ export type OpeningQuestion =
   /** Put the rows into memory. */
   | { readonly kind: 'fill'; readonly epoch: number }
   /** Move the cursor of the database to this log and position. */
-  | { readonly kind: 'adopt'; readonly logId: bigint; readonly position: Position }
-  /** Find out whether the database can be written from this log. Where the log's own cursor is: `confirmed`. */
-  | { readonly kind: 'reach'; readonly logId: bigint; readonly confirmed: Position }
+  | { readonly kind: 'adopt'; readonly logId: bigint; readonly takeover: Takeover; readonly position: Position }
+  /**
+   * Find out whether the database can be written from this log, which is taken over when the answer is there. Where the
+   * log's own cursor is: `confirmed`.
+   */
+  | { readonly kind: 'reach'; readonly logId: bigint; readonly takeover: Takeover; readonly confirmed: Position }
   /** Bring everything before a position to it. */
   | { readonly kind: 'write'; readonly position: Position };
 

@@ -63,14 +63,16 @@ export async function help(
     case 'fill':
       return filler!.fill(handle, question.epoch, onProgress);
     case 'adopt': {
-      const { logId, position } = question;
+      const { logId, takeover, position } = question;
       const { epoch, writer } = new LogReader({ directory, progress }).stateAt(position)!;
-      await filler!.adopt({ logId, position, epoch, writer });
+      await filler!.adopt({ logId, takeover, position, epoch, writer });
       return NOTHING;
     }
-    case 'reach':
-      await carrier!.reach({ directory, progress, logId: question.logId }, question.confirmed, onProgress);
+    case 'reach': {
+      const { logId, takeover, confirmed } = question;
+      await carrier!.reach({ directory, progress, logId, takeover }, confirmed, onProgress);
       return NOTHING;
+    }
     case 'write':
       await carrier!.write(question.position, onProgress);
       return NOTHING;

@@ -47,7 +47,7 @@ export interface OpenLogOptions {
 /** A log that was opened. `files`: other threads read it with these; undefined if it is no log of files. */
 export interface OpenedLog {
   readonly log: LogPort;
-  readonly files: Pick<LogFiles, 'directory' | 'logId'> | undefined;
+  readonly files: Pick<LogFiles, 'directory' | 'logId' | 'takeover'> | undefined;
 }
 
 export interface StartOptions {
@@ -116,7 +116,7 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
     const run: Run = {
       ...{ handle, log, clock, metrics, say },
       owedFrom: data.cursor === undefined || data.start !== 'log' ? undefined : beginOf(log, data.cursor),
-      logId: files?.logId ?? 0n,
+      files,
       ask: (question) => asking.ask(question),
       makeSafe: () => makeSafe(log),
     };
@@ -129,7 +129,10 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
     else {
       if (data.sync === 'always' || data.start === 'store') makeSafe(log);
       // The database follows this log from here on: before, another one may have written to it.
-      if (data.start === 'store') asking.ask({ kind: 'adopt', logId: files!.logId, position: log.committed });
+      if (data.start === 'store') {
+        const { logId, takeover } = files!;
+        asking.ask({ kind: 'adopt', logId, takeover, position: log.committed });
+      }
       handle.finishRecovery();
     }
     const [snapshot] = log.snapshots.sound;

@@ -91,6 +91,9 @@ export const cursorCases: readonly CaseText[] = [
         { ...at, epoch: at.epoch - 1 },
         { ...at, epoch: at.epoch + 1 },
         { ...at, writer: at.writer - 1n },
+        { ...at, holderEpoch: at.holderEpoch - 1 },
+        { ...at, holderEpoch: at.holderEpoch + 1 },
+        { ...at, holderWriter: at.holderWriter - 1n },
         { ...at, logId: at.logId + 1n },
         { ...at, laneCount: 2 },
       ];
@@ -109,15 +112,21 @@ export const cursorCases: readonly CaseText[] = [
       const zombie = await open();
       await zombie.write(set('key', 'value'));
       const heir = await open();
-      heir.moveTo(zombie.cursor);
-      // The takeover is an entry of the log: from here on, epoch and writer are others.
-      const takenOver = { ...heir.next(), epoch: 4, writer: 1n };
-      assert.equal((await heir.backend.write({ changes: [], from: heir.cursor, to: takenOver })).kind, 'committed');
-      heir.moveTo(takenOver);
+      // The cursor stays where it is, and has another holder from here on.
+      const held = { ...zombie.cursor!, holderEpoch: 0xffff_ffff, holderWriter: 1n };
+      assert.equal((await heir.backend.write({ changes: [], from: zombie.cursor, to: held })).kind, 'committed');
+      assert.deepEqual(await zombie.backend.readCursors(), [held]);
       const changes = [set('key', 'of the zombie')];
       const outcome = await zombie.backend.write({ changes, from: zombie.cursor, to: zombie.next() });
-      assert.deepEqual(outcome, { kind: 'moved', found: takenOver });
+      assert.deepEqual(outcome, { kind: 'moved', found: held });
       assert.deepEqual(await heir.texts('key'), ['value']);
+      assert.deepEqual((await heir.load('key')).cursors, [held]);
+      assert.deepEqual((await heir.scan()).cursors, [held]);
+      // What the heir writes then has the holder that it has put there.
+      const to = { ...zombie.next(), holderEpoch: held.holderEpoch, holderWriter: held.holderWriter };
+      const written = await heir.backend.write({ changes: [set('key', 'of the heir')], from: held, to });
+      assert.equal(written.kind, 'committed');
+      assert.deepEqual(await heir.backend.readCursors(), [to]);
     },
   },
   {

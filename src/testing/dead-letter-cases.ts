@@ -1,10 +1,14 @@
 /** Changes that the database refuses: put aside with their batch, and still what a load answers. */
 import assert from 'node:assert/strict';
-import type { Change } from '../backend/index.ts';
+import type { Change, CursorPlace } from '../backend/index.ts';
 import type { CaseText } from './case.ts';
 import { bytes, compare, NOW_MS, REFUSED, REFUSED_EXPIRY, RowsModel, remove, set, touch } from './harness.ts';
 
 const names = (changes: readonly Change[]): string[] => changes.map(({ kind, key }) => `${kind} ${key}`).sort();
+
+function placeOf({ lane, laneCount, logId, position, epoch, writer }: CursorPlace): CursorPlace {
+  return { lane, laneCount, logId, position, epoch, writer };
+}
 
 export const deadLetterCases: readonly CaseText[] = [
   {
@@ -151,7 +155,7 @@ export const deadLetterCases: readonly CaseText[] = [
         [...changes].sort((a, b) => Buffer.compare(a.key, b.key)),
       );
       for (const letter of all) {
-        assert.deepEqual(letter.cursor, subject.cursor);
+        assert.deepEqual(placeOf(letter.cursor), placeOf(subject.cursor!));
         assert.equal(letter.isSuperseded, false);
         assert.ok(letter.error.length > 0);
         assert.ok(Math.abs(letter.addedWallMs - Date.now()) < 3_600_000);

@@ -12,7 +12,16 @@ export const endCases: readonly CaseText[] = [
       const { backend } = await open();
       await Promise.all([backend.close(), backend.close()]);
       await backend.close();
-      const to = { lane: 0, laneCount: 1, logId: 1n, position: 1n, epoch: 1, writer: 1n };
+      const to = {
+        lane: 0,
+        laneCount: 1,
+        logId: 1n,
+        position: 1n,
+        epoch: 1,
+        writer: 1n,
+        holderEpoch: 1,
+        holderWriter: 1n,
+      };
       await assert.rejects(async () => backend.load([]), isClosed);
       await assert.rejects(async () => backend.readCursors(), isClosed);
       await assert.rejects(async () => backend.write({ changes: [], from: undefined, to }), isClosed);

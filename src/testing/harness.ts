@@ -82,7 +82,8 @@ export class Subject {
   /** The cursor after one more batch. */
   next(): Cursor {
     const { lane, laneCount } = this;
-    return { lane, laneCount, logId: LOG_ID, position: this.#position + 1n, epoch: 3, writer: WRITER };
+    const place = { lane, laneCount, logId: LOG_ID, position: this.#position + 1n, epoch: 3, writer: WRITER };
+    return { ...place, holderEpoch: 3, holderWriter: WRITER };
   }
 
   moveTo(cursor: Cursor | undefined): void {

@@ -45,6 +45,30 @@ export const laneCases: readonly CaseText[] = [
     },
   },
   {
+    name: 'lanes that get another holder in one batch stay where they are, and no batch of the one before has an effect',
+    level: 'transactional',
+    async body({ open }) {
+      const lanes = [await open(0, 4), await open(1, 4), await open(2, 4), await open(3, 4)];
+      const [first] = lanes as [Subject];
+      for (const lane of lanes) await lane.write(set(`${lane.lane}`, 'value'));
+      const [own, ...also] = lanes.map(({ cursor }): CursorMove & { to: Cursor } => {
+        return { from: cursor, to: { ...cursor!, holderEpoch: 4, holderWriter: 1n } };
+      });
+      assert.equal((await first.backend.write({ changes: [], ...own!, also })).kind, 'committed');
+      const held = [own!, ...also].map(({ to }) => to);
+      await expectCursors(first, held);
+      for (const lane of lanes) {
+        const changes = [set(`${lane.lane}`, 'of the zombie'), set('new', 'of the zombie')];
+        const outcome = await lane.backend.write({ changes, from: lane.cursor, to: lane.next() });
+        assert.deepEqual(outcome, { kind: 'moved', found: held[lane.lane] });
+      }
+      const all = jointly(lanes, [set('new', 'of the zombie')]);
+      assert.deepEqual(await first.backend.write(all), { kind: 'moved', found: held[0] });
+      assert.deepEqual(await first.texts('0', '1', '2', '3', 'new'), [...Array(4).fill('value'), undefined]);
+      await expectCursors(first, held);
+    },
+  },
+  {
     name: 'a batch of several lanes changes nothing if one of its cursors is elsewhere, whichever it is',
     level: 'transactional',
     async body({ open }) {
@@ -57,7 +81,13 @@ export const laneCases: readonly CaseText[] = [
       for (let i = 0; i < lanes.length; i++) {
         const batch = jointly(lanes, [set('key', 'torn'), set('new', 'torn')]);
         const moves = [{ from: batch.from, to: batch.to }, ...batch.also!] as { from: Cursor; to: Cursor }[];
-        for (const part of [{ position: there[i]!.position + 1n }, { writer: 1n }, { logId: 1n }, { laneCount: 2 }]) {
+        for (const part of [
+          { position: there[i]!.position + 1n },
+          { writer: 1n },
+          { holderWriter: 1n },
+          { logId: 1n },
+          { laneCount: 2 },
+        ]) {
           const [own, ...also] = moves.map((move, at) =>
             at === i ? { ...move, from: { ...move.from, ...part } } : move,
           );

@@ -57,6 +57,8 @@ export const sweepCases: readonly CaseText[] = [
         { ...cursor, position: cursor.position + 1n },
         { ...cursor, epoch: cursor.epoch + 1 },
         { ...cursor, writer: WRITER - 1n },
+        { ...cursor, holderEpoch: cursor.holderEpoch - 1 },
+        { ...cursor, holderWriter: WRITER - 1n },
         { ...cursor, logId: cursor.logId - 1n },
         { ...cursor, lane: 1, laneCount: 2 },
       ];

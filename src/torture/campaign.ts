@@ -269,10 +269,10 @@ export class WriteBackCampaign {
       const client = await Client.open(port);
       await zombie.isSucceededBy(client);
       client.close();
-      const load = this.#load(port);
+      // The heir is without load: what it does not change, the zombie must not change either.
       if (await zombie.revive()) this.#result.zombies++;
       else this.#result.foreign.push('A server wrote to the database after another one had taken over');
-      return { server, load };
+      return { server, load: this.#load(port) };
     } finally {
       await zombie.end();
     }

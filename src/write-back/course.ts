@@ -1,20 +1,23 @@
 /**
  * The course of a writer: reads the cursors of the database, judges them (identity.ts), and has the lanes carried from
- * there until one of them finds its cursor elsewhere; then it begins again. If the database has the cursors of another
- * number of lanes, it has those carried to one position first, and makes their cursors those of the writer's own
- * (relaning.ts).
+ * there until one of them finds its cursor elsewhere; then it begins again. Before it has anything changed, it claims
+ * the database for this process (holder.ts). If the database has the cursors of another number of lanes, it has those
+ * carried to one position first, and makes their cursors those of the writer's own (relaning.ts).
  */
 import { setMaxListeners } from 'node:events';
 import type { Backend, Cursor } from '../backend/index.ts';
+import { asError } from '../errors.ts';
 import { earlier, later } from '../log/index.ts';
 import type { Calls } from './calls.ts';
+import { sleep } from './clock.ts';
 import { deliver } from './delivery.ts';
 import type { FollowingCursor } from './following-cursor.ts';
+import { claimMoves, isHeldBy, type Moves } from './holder.ts';
 import { judge, type LogIdentity, Refusal } from './identity.ts';
 import { type CarryEnd, Lane } from './lane.ts';
 import type { LaneRoom } from './lane-room.ts';
 import { Meetings } from './meetings.ts';
-import { firstMoves, furthest, relaningMoves } from './relaning.ts';
+import { furthest, relaningMoves } from './relaning.ts';
 import { Share } from './share.ts';
 import { NO_MARKS } from './stored-marks.ts';
 
@@ -28,9 +31,14 @@ export interface CourseOptions {
   readonly ending: AbortSignal;
   /** Resolves when a call may be begun. */
   readonly resumed: () => Promise<void>;
+  /** The log does not have the entry yet by which this process claims the database. */
+  readonly onUnclaimed: (cause: Error) => void;
   /** The database has gone back by this much of the log. */
   readonly onHealing: (bytes: number) => void;
 }
+
+/** How often the log is asked again for its entry. */
+const CLAIM_AGAIN_MS = 1000;
 
 export class Course {
   readonly #options: CourseOptions;
@@ -77,14 +85,16 @@ export class Course {
 
   #identity(): LogIdentity {
     const { log } = this.#options.room;
-    const { directory, logId } = log;
+    const { directory, logId, takeover } = log;
     return {
       directory,
       logId,
+      takeover,
       confirmed: this.#lanes.map(({ reached }) => reached).reduce(later),
       oldest: log.oldest(),
       end: log.end(),
       stateAt: (position) => log.stateAt(position),
+      mayHaveHad: (other) => log.mayHaveHad(other),
     };
   }
 
@@ -92,14 +102,14 @@ export class Course {
   async #begin(cursors: readonly Cursor[]): Promise<CarryEnd> {
     const { room } = this.#options;
     const lanes = this.#lanes;
-    const areOurs = cursors.length === lanes.length || (cursors.length === 0 && lanes.length === 1);
+    if (!isHeldBy(cursors, room.log.takeover)) return this.#claim(cursors);
+    const areOurs = cursors.length === lanes.length;
     await this.#goBack(cursors, areOurs);
     if (areOurs) {
       const end = await this.#carry(lanes, cursors);
       if (end === 'moved') for (const lane of lanes) lane.doubt();
       return end;
     }
-    if (cursors.length === 0) return this.#rewrite(firstMoves(room.log.logId, lanes.length));
     // All lanes of the database reach one position, and then become those of this writer.
     const goal = furthest(cursors);
     if (cursors.some(({ position }) => position < goal.position)) {
@@ -114,9 +124,25 @@ export class Course {
     return this.#rewrite(relaningMoves(cursors, goal, lanes.length));
   }
 
+  // Makes this process the holder of the database, if its cursors are still those.
+  async #claim(cursors: readonly Cursor[]): Promise<CarryEnd> {
+    const { room, ending, onUnclaimed } = this.#options;
+    const { log, clock } = room;
+    for (let isTakenOver = false; !isTakenOver; ) {
+      try {
+        await log.takenOver(ending);
+        isTakenOver = true;
+      } catch (error) {
+        onUnclaimed(asError(error));
+        await sleep(clock, CLAIM_AGAIN_MS, ending);
+      }
+      if (ending.aborted) return 'ended';
+    }
+    return this.#rewrite(claimMoves(cursors, log, this.#lanes.length));
+  }
+
   // If the database has gone back: from now on everything behind its cursors is owed to it.
   async #goBack(cursors: readonly Cursor[], areOurs: boolean): Promise<void> {
-    if (cursors.length === 0) return;
     const { room, logCursor, onHealing } = this.#options;
     const lowest = cursors.map(({ position }) => position).reduce(earlier);
     const bytes: number[] = [];
@@ -132,7 +158,7 @@ export class Course {
   }
 
   // One transaction that makes the cursors of the database others.
-  async #rewrite(moves: ReturnType<typeof relaningMoves>): Promise<CarryEnd> {
+  async #rewrite(moves: Moves): Promise<CarryEnd> {
     const { calls, resumed, ending } = this.#options;
     const delivered = await deliver({ changes: [], ...moves }, { calls, resumed, ending });
     calls.succeeded();
@@ -153,7 +179,7 @@ export class Course {
         lanes.map(async (lane, i) => {
           let end: CarryEnd = 'ended';
           try {
-            end = await lane.carry(cursors[i], session);
+            end = await lane.carry(cursors[i]!, session);
           } finally {
             if (end !== 'reached') stop();
           }

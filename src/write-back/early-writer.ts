@@ -49,7 +49,6 @@ export class EarlyWriter implements Carrier {
   /** The database was reached, or has confirmed something. */
   #signMs = 0;
   #problem: Error | undefined;
-  #onReached: () => void = () => {};
   #written: Written = { records: 0, bytes: 0, deadLetters: 0, elapsedMs: 0 };
 
   constructor(options: EarlyWriterOptions) {
@@ -68,9 +67,6 @@ export class EarlyWriter implements Carrier {
     keepRules({ files, rules: options.rules, confirmed });
     const connect = await connector();
     const log = new OpeningLog(files, confirmed, () => watermark.at('committed'));
-    const reached = new Promise<void>((resolve) => {
-      this.#onReached = resolve;
-    });
     this.#log = log;
     this.#writer = new Writer({
       log,
@@ -100,7 +96,7 @@ export class EarlyWriter implements Carrier {
       },
     });
     this.#writer.ended.catch((error) => this.#stop.abort(asError(error)));
-    await this.#patiently(reached, () => this.#progress(0, 0, 0), onProgress);
+    await this.#patiently(log.reached, () => this.#progress(0, 0, 0), onProgress);
   }
 
   async write(position: Position, onProgress: ProgressListener): Promise<void> {
@@ -167,7 +163,6 @@ export class EarlyWriter implements Carrier {
     if (cause !== undefined && (state === 'refused' || isUnfit(cause))) this.#stop.abort(cause);
     if (state !== 'writing' && state !== 'healing') return;
     this.#signMs = this.#clock.steadyMs();
-    this.#onReached();
   }
 
   #onCommitted({ recordCount, bytes, deadLetters }: Committed): void {

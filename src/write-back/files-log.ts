@@ -1,8 +1,8 @@
 /** The log of a cache for its writer: files that this thread reads itself, and a cursor that the scribe moves. */
-import { type LogEntry, LogReader, type Position, Watermark } from '../log/index.ts';
+import { type LogEntry, LogReader, type Position, type Takeover, Watermark } from '../log/index.ts';
 import type { LogFiles, ScribeCommands } from '../scribe/index.ts';
 import { HISTORY_CURSOR, STORE_CURSOR } from './message.ts';
-import type { WriterLog } from './writer-log.ts';
+import { notTakenOver, type WriterLog } from './writer-log.ts';
 
 /** How long written records wait for others before they are synced, where the writer syncs. */
 const SYNC_MS = 20;
@@ -20,6 +20,7 @@ export class FilesLog implements WriterLog {
   readonly directory: string;
   readonly logId: bigint;
   readonly confirmed: Position;
+  readonly takeover: Takeover;
   readonly #scribe: ScribeCommands;
   readonly #reader: LogReader;
   readonly #watermark: Watermark;
@@ -32,10 +33,22 @@ export class FilesLog implements WriterLog {
     this.directory = files.directory;
     this.logId = files.logId;
     this.confirmed = confirmed;
+    this.takeover = files.takeover;
     this.#scribe = scribe;
     this.#reader = new LogReader(files);
     this.#watermark = new Watermark(files.progress);
     this.#syncs = syncs;
+  }
+
+  async takenOver(): Promise<void> {
+    const hasEntry = (): boolean => this.end() >= this.takeover.end;
+    // It was there before the cache was ready, unless the disk was full. With room by now, a sync writes it.
+    if (!hasEntry()) await this.#scribe.sync();
+    if (!hasEntry()) throw notTakenOver(this.directory);
+  }
+
+  mayHaveHad(takeover: Pick<Takeover, 'epoch' | 'writer'>): boolean {
+    return this.#reader.mayHaveHad(takeover);
   }
 
   oldest(): Position {

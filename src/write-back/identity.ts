@@ -1,6 +1,7 @@
 /**
  * Whether a database goes with a log: what its cursor says is compared with what the log itself has at that position.
- * Every answer that is not "go on" is refused by name, and nothing is written.
+ * Every answer that is not "go on" is refused by name, and nothing is written. The holder (holder.ts) is looked at
+ * before the places: a process that another one has taken over from says so, wherever that one is by now.
  *
  * | the database has                             | the log                   | then                        |
  * |----------------------------------------------|---------------------------|-----------------------------|
@@ -8,6 +9,7 @@
  * | no cursor                                    | has not                   | refused: another database   |
  * | a cursor of another log                      |                           | refused: another log        |
  * | cursors that are not those of all lanes      |                           | refused: they were edited   |
+ * | a holder that is no opening of this log      |                           | refused: another process    |
  * | a cursor behind the end of the log           |                           | refused: another writer     |
  * | a cursor before the beginning of the log     |                           | refused: gone back too far  |
  * | a cursor where no such entry of the log ends |                           | refused: another writer     |
@@ -20,10 +22,11 @@
 import type { Cursor } from '../backend/index.ts';
 import { CairnError } from '../errors.ts';
 import { LANES_MAX } from '../limits.ts';
-import type { FenceState, Position } from '../log/index.ts';
+import type { FenceState, Position, Takeover } from '../log/index.ts';
+import { isHeldByAnother } from './holder.ts';
 
 /** Why writing is refused. */
-export type RefusalKind = 'other-log' | 'other-database' | 'lanes' | 'fenced' | 'gone-back';
+export type RefusalKind = 'other-log' | 'other-database' | 'lanes' | 'taken-over' | 'fenced' | 'gone-back';
 
 /** A database that does not go with the log, or not any more. */
 export class Refusal {
@@ -40,6 +43,10 @@ export class Refusal {
 export interface LogIdentity {
   readonly directory: string;
   readonly logId: bigint;
+  /** The entry with which this process took it over. */
+  readonly takeover: Takeover;
+  /** Whether the log had another opening, as WriterLog says. */
+  mayHaveHad(takeover: Pick<Takeover, 'epoch' | 'writer'>): boolean;
   /** Everything before this was confirmed to be in the database. */
   readonly confirmed: Position;
   /** Where it begins. */
@@ -74,6 +81,8 @@ export function judge(cursors: readonly Cursor[], log: LogIdentity, database: st
   }
   const lanes = allLanes(cursors);
   if (lanes === undefined) return new Refusal('lanes', `${database} ${NOT_ALL_LANES} (${directory})`);
+  const other = lanes.find((cursor) => isHeldByAnother(cursor, log));
+  if (other !== undefined) return takenOver(other, log, database);
   for (const cursor of lanes) {
     const refusal = judgeOne(cursor, log, database);
     if (refusal !== undefined) return refusal;
@@ -106,6 +115,13 @@ function judgeOne({ position, epoch, writer }: Cursor, log: LogIdentity, databas
   if (position === 0n) return undefined;
   const state = log.stateAt(position);
   return state?.epoch === epoch && state.writer === writer ? undefined : fenced(database, directory);
+}
+
+function takenOver({ holderEpoch }: Cursor, { directory, takeover }: LogIdentity, database: string): Refusal {
+  return new Refusal(
+    'taken-over',
+    `Another process has taken ${database} over, with a copy of the log in ${directory} (in epoch ${holderEpoch}; this process is in epoch ${takeover.epoch}). This process writes nothing to it any more: end it, and go on with the directory of the other one. If that one is lost, begin with the rows as they are: an empty directory, and recover: 'store'`,
+  );
 }
 
 function fenced(database: string, directory: string): Refusal {

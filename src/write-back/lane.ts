@@ -108,7 +108,7 @@ export class Lane {
     return this.#cause;
   }
 
-  /** The cursor of the database, as far as the lane knows; undefined: it has none. */
+  /** The cursor of the database, as far as the lane knows; undefined: it was not carried yet. */
   get cursor(): Cursor | undefined {
     return this.#standing.cursor;
   }
@@ -211,7 +211,7 @@ export class Lane {
   // ---- its course ----
 
   /** Carries it from a cursor of the database on, until something else is to be done. */
-  async carry(found: Cursor | undefined, { ending, meetings }: Session): Promise<CarryEnd> {
+  async carry(found: Cursor, { ending, meetings }: Session): Promise<CarryEnd> {
     const { connection, clock, random } = this.#room;
     this.#ending = ending;
     this.#calls = new Calls({
@@ -228,7 +228,7 @@ export class Lane {
     const wake = (): void => this.#changed.notify();
     ending.addEventListener('abort', wake, { once: true });
     try {
-      const position = found?.position ?? 0n;
+      const { position } = found;
       const isBehind = position > this.confirmed;
       if (isBehind && !(await this.#party.marks.catchUp(this.#calls, position))) return 'ended';
       // Until then what was gathered is on its way, which has() sees.

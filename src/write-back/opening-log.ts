@@ -2,15 +2,19 @@
  * The log of a cache that is not open yet, for its writer: files that this thread reads itself, up to where recovery
  * wants them written. Its cursors stay where they are. The scribe has synced the log before it says how far.
  */
-import { type LogEntry, LogReader, later, type Position } from '../log/index.ts';
+import { type LogEntry, LogReader, later, type Position, type Takeover } from '../log/index.ts';
 import type { LogFiles } from '../scribe/index.ts';
 import { Changed } from './changed.ts';
-import type { WriterLog } from './writer-log.ts';
+import { notTakenOver, type WriterLog } from './writer-log.ts';
 
 export class OpeningLog implements WriterLog {
   readonly directory: string;
   readonly logId: bigint;
   readonly confirmed: Position;
+  readonly takeover: Takeover;
+  /** The writer has nothing left to do before the log is taken over. */
+  readonly reached: Promise<void>;
+  #onReached: () => void = () => {};
   readonly #reader: LogReader;
   readonly #watermark: () => Position;
   readonly #changed = new Changed();
@@ -21,6 +25,10 @@ export class OpeningLog implements WriterLog {
     this.directory = files.directory;
     this.logId = files.logId;
     this.confirmed = confirmed;
+    this.takeover = files.takeover;
+    this.reached = new Promise((resolve) => {
+      this.#onReached = resolve;
+    });
     this.#reader = new LogReader(files);
     this.#watermark = end;
   }
@@ -29,6 +37,20 @@ export class OpeningLog implements WriterLog {
   allow(position: Position): void {
     this.#upTo = position;
     this.#changed.notify();
+  }
+
+  async takenOver(signal: AbortSignal): Promise<void> {
+    this.#onReached();
+    const wake = (): void => this.#changed.notify();
+    signal.addEventListener('abort', wake, { once: true });
+    // Nothing is allowed before.
+    while (this.#upTo === 0n && !signal.aborted) await this.#changed.wait();
+    signal.removeEventListener('abort', wake);
+    if (!signal.aborted && this.end() < this.takeover.end) throw notTakenOver(this.directory);
+  }
+
+  mayHaveHad(takeover: Pick<Takeover, 'epoch' | 'writer'>): boolean {
+    return this.#reader.mayHaveHad(takeover);
   }
 
   oldest(): Position {

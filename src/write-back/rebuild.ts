@@ -19,9 +19,11 @@ import { Calls } from './calls.ts';
 import { systemClock, type WriterClock } from './clock.ts';
 import { Changes } from './coalesce.ts';
 import { CALL_TIMEOUT_MS, Connection } from './connection.ts';
+import { holderOf, isHeldByAnother } from './holder.ts';
 import { ONE_LANE } from './identity.ts';
 import { HISTORY_CURSOR, STORE_CURSOR } from './message.ts';
 import { PassedVersions } from './passed.ts';
+import { notTakenOver } from './writer-log.ts';
 
 /** Rows of one transaction, about. */
 const BATCH_ROWS = 1000;
@@ -105,6 +107,7 @@ class Rebuild {
     const { snapshot } = recover({ log, apply() {}, owedFrom: oldest });
     log.takeOver();
     log.sync();
+    if (log.durable < log.takeover.end) throw notTakenOver(log.directory);
     await this.#writeAll(snapshot?.number);
     const { committed: end } = log;
     const { epoch, writer } = new LogReader(log).stateAt(end)!;
@@ -126,6 +129,10 @@ class Rebuild {
     };
     if (this.#cursors.some((cursor) => cursor.logId !== logId))
       refuse(`belongs to another log than the one in ${directory}`);
+    const reader = new LogReader(log);
+    const own = { takeover: log.takeover, mayHaveHad: reader.mayHaveHad.bind(reader) };
+    if (this.#cursors.some((cursor) => isHeldByAnother(cursor, own)))
+      refuse(`was taken over by another process, with a copy of the log in ${directory}`);
     // Also if files of the log are gone that the database needed.
     const noted = log.cursors().get(STORE_CURSOR) ?? oldest;
     const isBehind =
@@ -177,10 +184,12 @@ class Rebuild {
     goal: (lane: Cursor) => Cursor = (lane) => ({ ...lane, writer: this.#writer }),
   ): Promise<void> {
     this.#writer = BigInt.asUintN(63, this.#writer + 1n);
-    const { logId } = this.#options.log;
-    const none: Cursor = { ...ONE_LANE, logId, position: 0n, epoch: 0, writer: 0n };
+    const { logId, takeover } = this.#options.log;
+    const holder = holderOf(takeover);
+    const none: Cursor = { ...ONE_LANE, logId, position: 0n, epoch: 0, writer: 0n, ...holder };
     const moves = this.#cursors.length === 0 ? [{ from: undefined, to: goal(none) }] : undefined;
-    const [first, ...also] = moves ?? this.#cursors.map((cursor) => ({ from: cursor, to: goal(cursor) }));
+    const [first, ...also] =
+      moves ?? this.#cursors.map((cursor) => ({ from: cursor, to: { ...goal(cursor), ...holder } }));
     const batch: WriteBatch = { changes, ...first!, ...(also.length === 0 ? {} : { also }) };
     const goals = [first!, ...also].map(({ to }) => to);
     for (let tries = 1; ; tries++) {

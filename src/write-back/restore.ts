@@ -14,6 +14,7 @@ import type { RecoveryProgress } from '../options/types.ts';
 import { epochOf, recordBytes, type SetParts, versionOf, writeSet } from '../request/record.ts';
 import type { RuleSet } from '../rules/index.ts';
 import type { Filler, OpeningAnswer } from '../scribe/index.ts';
+import { holderOf } from './holder.ts';
 import { allLanes, NOT_ALL_LANES, ONE_LANE } from './identity.ts';
 
 /** From one epoch to the next, as openings of a log count them. */
@@ -116,10 +117,10 @@ export class Restore implements Filler {
     return this.#options.rules?.loads(key) !== false;
   }
 
-  async adopt(at: Pick<Cursor, 'logId' | 'position' | 'epoch' | 'writer'>): Promise<void> {
+  async adopt({ takeover, ...at }: Parameters<Filler['adopt']>[0]): Promise<void> {
     const { backend } = this.#options;
     // Of one lane, as of a new database: the writer divides it among its lanes.
-    const to: Cursor = { ...ONE_LANE, ...at };
+    const to: Cursor = { ...ONE_LANE, ...at, ...holderOf(takeover) };
     try {
       const [from, ...others] = this.#cursors;
       if (others.length === 0 && sameCursor(from, to)) return;

@@ -22,7 +22,7 @@ export interface StandingOptions {
 export class Standing {
   readonly share: Share;
   readonly batcher: Batcher;
-  /** The cursor of the database; undefined: it has none. */
+  /** The cursor of the database; undefined: it was not carried yet. */
   cursor: Cursor | undefined;
   /** What is on its way. */
   writing: Batch | undefined;
@@ -99,10 +99,9 @@ export class Standing {
     }
   }
 
-  /** The cursor of the lane at the end of a batch. */
+  /** The cursor of the lane at the end of a batch, whose holder is this process still. REQUIRES: it has one. */
   cursorAt({ position, epoch, writer }: EntryEnd): Cursor {
-    const { lane, laneCount } = this.share;
-    return { lane, laneCount, logId: this.#room.log.logId, position, epoch, writer };
+    return { ...this.cursor!, position, epoch, writer };
   }
 
   /** The database may have gone back: nothing is known to be there until its cursor has been read. */

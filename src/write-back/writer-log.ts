@@ -1,11 +1,29 @@
 /** The log as the writer uses it. */
-import type { FenceState, LogEntry, Position } from '../log/index.ts';
+import { CairnError } from '../errors.ts';
+import type { FenceState, LogEntry, Position, Takeover } from '../log/index.ts';
+
+/** Why a log that was opened on a full disk cannot be carried yet. */
+export function notTakenOver(directory: string): CairnError {
+  return new CairnError(
+    'ERR_LOG_FULL',
+    `The disk has no room for the entry of the log in ${directory} with which this process has opened it. Until then the database gets nothing`,
+  );
+}
 
 export interface WriterLog {
   readonly directory: string;
   readonly logId: bigint;
   /** Everything before this is known to be in the database: the log's own cursor as of opening. */
   readonly confirmed: Position;
+  /** The entry with which this process took it over. By that it holds the database. */
+  readonly takeover: Takeover;
+  /**
+   * Resolves when a power cut leaves that entry, or when the signal says so. Rejects with why the log does not have it:
+   * another call may find it there.
+   */
+  takenOver(signal: AbortSignal): Promise<void>;
+  /** Whether it had the entry of another opening; true also if what it still has says nothing of that one. */
+  mayHaveHad(takeover: Pick<Takeover, 'epoch' | 'writer'>): boolean;
   /** Where the log begins. */
   oldest(): Position;
   /** The end of what a power cut leaves. */

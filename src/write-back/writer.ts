@@ -7,11 +7,12 @@
  *
  * | it is     | because                                             | it leaves that by                          |
  * |-----------|-----------------------------------------------------|--------------------------------------------|
- * | opening   | the cursors of the database have not been read yet  | reading them                               |
+ * | opening   | the cursors of the database have not been read yet, | reading them, and claiming the database    |
+ * |           | or name another process than this one              |                                            |
  * | writing   | all is well; there may be nothing to write          |                                            |
  * | retrying  | a call failed that may succeed later                | a call that succeeds; tries forever       |
  * | halted    | only a change of the database or its rights helps,  | the same; tries every 30 s                 |
- * |           | or the log cannot be read                           |                                            |
+ * |           | or the log cannot be read, or has no room          |                                            |
  * | healing   | the database has gone back to an earlier state, and | the database being where it was before     |
  * |           | gets what it lacks from the log                     |                                            |
  * | paused    | pause()                                             | resume()                                   |
@@ -155,6 +156,7 @@ export class Writer {
       ...{ room: this.#room, lanes: this.#lanes, calls: this.#calls, logCursor: this.#logCursor },
       ending: this.#ending.signal,
       resumed: () => this.#resumed(),
+      onUnclaimed: (cause) => this.#enter('halted', cause),
       onHealing: (bytes) => options.on.healing(bytes),
     });
     this.ended = this.#run();

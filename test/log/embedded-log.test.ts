@@ -587,6 +587,65 @@ describe('a disk with errors', () => {
   });
 });
 
+describe('the entry with which a log is taken over', () => {
+  test.each(['always', '10ms', 'none'] as const)('is durable before anything else happens, under sync %s', (sync) => {
+    const disk = new LogDisk();
+    disk.open({ sync }).close();
+    const log = disk.open({ sync });
+    const { takeover } = log;
+    expect(takeover.epoch).toBe(4);
+    expect(log.durable).toBe(takeover.end);
+    disk.disk.restart();
+    const again = disk.open({ sync });
+    expect(new LogReader({ ...disk.options(), progress: again.progress }).stateAt(takeover.end)).toMatchObject({
+      epoch: takeover.epoch,
+      writer: takeover.writer,
+    });
+    expect(again.takeover.epoch).toBe(6);
+    expect(again.takeover.writer).not.toBe(takeover.writer);
+  });
+
+  test('is written by a sync, once a full disk has room for it', () => {
+    const disk = new LogDisk();
+    disk.open().close();
+    const { bytes } = disk.disk;
+    disk.disk.capacityBytes = bytes;
+    const log = disk.open();
+    expect(log.usage().level).toBe('full');
+    log.sync();
+    expect(log.durable).toBeLessThan(log.takeover.end);
+    disk.disk.capacityBytes = Number.POSITIVE_INFINITY;
+    log.sync();
+    expect(log.durable).toBe(log.takeover.end);
+    expect(log.usage().level).toBe('ok');
+    appendNow(log, 'a');
+    expect(keysIn(log)).toEqual(['a.1']);
+  });
+
+  test('is known to each later opening, and none of a copy that was opened is; of what was truncated nothing is said', () => {
+    const disk = new LogDisk();
+    const openings = [disk.open()];
+    for (let i = 0; i < 3; i++) {
+      appendNow(openings.at(-1)!, `${i}`);
+      openings.at(-1)!.close();
+      openings.push(disk.open());
+    }
+    const log = openings.at(-1)!;
+    const reader = new LogReader({ ...disk.options(), progress: log.progress });
+    for (const { takeover } of openings) {
+      expect(reader.mayHaveHad(takeover)).toBe(true);
+      expect(reader.mayHaveHad({ ...takeover, writer: 1n })).toBe(false);
+    }
+    const { takeover: second } = openings[1]!;
+    log.truncate(openings[2]!.takeover.end);
+    expect(log.oldestReadable).toBeGreaterThan(second.end);
+    const later = new LogReader({ ...disk.options(), progress: log.progress });
+    expect(later.mayHaveHad({ ...second, writer: 1n })).toBe(true);
+    for (const { takeover } of openings) expect(later.mayHaveHad(takeover)).toBe(true);
+    expect(later.mayHaveHad({ ...log.takeover, writer: 1n })).toBe(false);
+  });
+});
+
 describe('a full disk', () => {
   test('an append is answered with `full`, nothing of it is ever read, and it succeeds once there is room', () => {
     const disk = new LogDisk();

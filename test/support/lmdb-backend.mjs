@@ -29,16 +29,18 @@ const plain = (cursor) => ({
   logId: String(cursor.logId),
   position: String(cursor.position),
   writer: String(cursor.writer),
+  holderWriter: String(cursor.holderWriter),
 });
 const whole = (cursor) => ({
   ...cursor,
   logId: BigInt(cursor.logId),
   position: BigInt(cursor.position),
   writer: BigInt(cursor.writer),
+  holderWriter: BigInt(cursor.holderWriter),
 });
 
-const isSame = (a, b) =>
-  a?.position === b?.position && a?.laneCount === b?.laneCount && a?.logId === b?.logId && a?.writer === b?.writer;
+const PARTS = ['laneCount', 'logId', 'position', 'epoch', 'writer', 'holderEpoch', 'holderWriter'];
+const isSame = (a, b) => PARTS.every((part) => a?.[part] === b?.[part]);
 
 // A mistake belongs to a key: a later change of the key cannot make it good.
 function isMistaken(key) {

@@ -17,7 +17,7 @@ import type {
   WriteBatch,
   WriteOutcome,
 } from '../../src/backend/index.ts';
-import type { LogEntry, Position } from '../../src/log/index.ts';
+import type { LogEntry, Position, Takeover } from '../../src/log/index.ts';
 import { Changed } from '../../src/write-back/changed.ts';
 import type { WriterMarks } from '../../src/write-back/stored-marks.ts';
 import type { WriterLog } from '../../src/write-back/writer-log.ts';
@@ -36,7 +36,7 @@ export const noMarks: WriterMarks = {
 };
 
 /** A log whose entries are durable as soon as they are appended. */
-export class WorldLog implements WriterLog {
+export class WorldLog {
   readonly directory = '/data';
   readonly logId: bigint;
   writer = 100n;
@@ -60,6 +60,18 @@ export class WorldLog implements WriterLog {
 
   oldest(): Position {
     return this.begin;
+  }
+
+  /** The entry of the process that opens it now. */
+  get takeover(): Takeover {
+    return { epoch: this.epoch, writer: this.writer, end: this.end() };
+  }
+
+  async takenOver(_signal: AbortSignal): Promise<void> {}
+
+  /** Nothing tells of the first opening. */
+  mayHaveHad({ epoch, writer }: Pick<Takeover, 'epoch' | 'writer'>): boolean {
+    return epoch === 1 || this.entries.some((entry) => entry.kind === 'takeover' && entry.writer === writer);
   }
 
   end(): Position {
@@ -140,11 +152,14 @@ export class WorldLog implements WriterLog {
     }
   }
 
-  /** As the next process finds it: what was confirmed later is not known to it. */
+  /** As the process has it that opens it now: what was confirmed later is not known to it. */
   asOfNow(): WriterLog {
     return {
       directory: this.directory,
       logId: this.logId,
+      takeover: this.takeover,
+      takenOver: (signal) => this.takenOver(signal),
+      mayHaveHad: (other) => this.mayHaveHad(other),
       confirmed: this.confirmed,
       oldest: () => this.oldest(),
       end: () => this.end(),
@@ -186,7 +201,7 @@ export class WorldDatabase {
   cursors: Cursor[] = [];
   /** Every change that had an effect, in order: `key@version`. */
   history: string[] = [];
-  /** How many changes each committed batch had. */
+  /** How many changes each committed batch had, of those that moved their lane. */
   batchSizes: number[] = [];
   /** Keys whose changes it refuses for good. */
   readonly refused = new Set<string>();
@@ -204,7 +219,7 @@ export class WorldDatabase {
       const others = this.cursors.filter(({ lane }) => lane !== (to ?? from)!.lane);
       this.cursors = to === undefined ? others : [...others, to].sort((a, b) => a.lane - b.lane);
     }
-    this.batchSizes.push(batch.changes.length);
+    if (batch.to.position !== (batch.from?.position ?? 0n)) this.batchSizes.push(batch.changes.length);
     const deadLetters: DeadLetter[] = [];
     for (const change of batch.changes) {
       if (this.refused.has(change.key.toString())) deadLetters.push({ change, error: new Error('refused') });

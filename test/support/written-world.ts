@@ -46,7 +46,7 @@ export class World {
       marksOf: (share) => this.marksOf(share),
       rowsPerSecond: this.rowsPerSecond,
       dropsRefused: this.dropsRefused,
-      log: this.log,
+      log: this.log.asOfNow(),
       connect: async () => {
         const backend = new WorldBackend(this.database, this.clock);
         backend.fault = (call, batch) => this.fault(call, batch);

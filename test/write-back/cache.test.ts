@@ -205,8 +205,10 @@ describe('the writer', () => {
          const write = backend.write.bind(backend);
          backend.write = (batch) => {
            const isStuck = batch.changes.some((change) => String(change.value) === 'stuck') && !process.env.CAIRN_TEST_FREE;
-           process.env.CAIRN_TEST_FREE = '1';
-           if (isStuck) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+           if (isStuck) {
+             process.env.CAIRN_TEST_FREE = '1';
+             Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+           }
            return write(batch);
          };
          return backend;

@@ -90,7 +90,7 @@ test('a database with the cursors of other lanes, at different places, gets thos
   const ends = [...log.entries(0n)].filter(({ kind }) => kind === 'records').map(({ end }) => end);
   const cursorAt = (lane: number, end: bigint): Cursor => {
     const { epoch, writer } = new LogReader(log).stateAt(end)!;
-    return { lane, laneCount: 2, logId: log.logId, position: end, epoch, writer };
+    return { lane, laneCount: 2, logId: log.logId, position: end, epoch, writer, holderEpoch: 0, holderWriter: 0n };
   };
   // What the lane that is further has, the other one may lack.
   database.cursors = [cursorAt(0, ends[5]!), cursorAt(1, ends[11]!)];

@@ -3,7 +3,8 @@
 // Random records go into a log; a writer carries them to a database whose calls fail at random: before their effect,
 // after it, never returning, or returning never and having their effect later. At random moments the writer is killed
 // (no call of it is begun any more, calls on their way go on) and another one begins with the log's cursor as it was
-// noted, and at times the killed one lives on as a zombie. The next process has another number of lanes. Atomic batches
+// noted, and at times the one before lives on. Once another process that has opened the log has claimed the database,
+// no change of one before it may reach the database. The next process has another number of lanes. Atomic batches
 // change all keys of a group, which lie in several lanes; no other change touches these. The database goes back to
 // earlier states, rows, history and cursors together. Another writer adds to counters, which the log only adds to. At
 // the end it is sound for a while. Then the rows must be those of a model that applies the log, with what the other
@@ -45,6 +46,8 @@ class Model {
 
 interface Run {
   readonly writer: Writer;
+  /** Its process, by the epoch of the log. */
+  readonly epoch: number;
   readonly backends: WorldBackend[];
   isDead: boolean;
 }
@@ -58,14 +61,20 @@ async function round(random: Random): Promise<{ healings: number; joint: number 
   const database = new WorldDatabase();
   const model = new Model();
   const runs: Run[] = [];
-  const states = new Set<string>();
+  /** The epoch of the process that holds the database. */
+  let holder = 0;
   const backups: (() => void)[] = [];
   let faultShare = 0;
   let healings = 0;
   let batchIds = 0n;
   let lanes = random.pick(LANES);
   let joint = 0;
-  database.onCommit = ({ changes, also = [] }) => {
+  database.onCommit = ({ changes, to, also = [] }) => {
+    for (const { holderEpoch } of [to, ...also.flatMap((move) => move.to ?? [])]) {
+      if (holderEpoch < holder) throw new Error(`Epoch ${holderEpoch} writes, and ${holder} has taken over`);
+      if (changes.length > 0 && holderEpoch !== holder) throw new Error(`Epoch ${holderEpoch} has not taken over`);
+      holder = holderEpoch;
+    }
     if (changes.length > 0 && also.length > 0) joint++;
     for (let group = 0; group < GROUPS; group++) {
       const values = keysOf(group).map((key) => database.rows.get(key)?.value);
@@ -75,6 +84,7 @@ async function round(random: Random): Promise<{ healings: number; joint: number 
 
   const begin = (): Run => {
     const run: Run = {
+      epoch: log.epoch,
       isDead: false,
       backends: [],
       writer: new Writer({
@@ -104,7 +114,7 @@ async function round(random: Random): Promise<{ healings: number; joint: number 
         clock,
         random: () => random.below(1000) / 1000,
         on: {
-          state: (state) => void states.add(state),
+          state: () => {},
           committed: () => {},
           retry: () => {},
           healing: () => void healings++,
@@ -175,20 +185,24 @@ async function round(random: Random): Promise<{ healings: number; joint: number 
     } else if (chance < 70) faultShare = random.below(70);
     // Before its first cursor it is another database.
     else if (chance < 76 && database.cursors.length > 0) backups.push(database.backUp());
-    else if (chance < 78 && backups.length > 0) random.pick(backups)();
-    else if (chance < 85) database.addTo(`counter-${random.below(COUNTERS)}`, BigInt(1_000_000 + random.below(1000)));
+    else if (chance < 78 && backups.length > 0) {
+      random.pick(backups)();
+      holder = database.cursors[0]!.holderEpoch;
+    } else if (chance < 85) database.addTo(`counter-${random.below(COUNTERS)}`, BigInt(1_000_000 + random.below(1000)));
     await clock.advance(random.below(60));
   }
   faultShare = 0;
-  // One of those that live on may still be the one that writes.
+  // One of this process that lives on may still be the one that writes.
   await clock.advance(120_000);
+  for (const { writer, epoch, isDead } of runs) {
+    if (!isDead) expect(writer.state === 'refused').toBe(epoch < log.epoch);
+  }
   const ended = runs.map(({ writer }) => writer.close(0));
   await clock.advance(10_000);
   await Promise.all(ended);
   const last = begin();
   await clock.advance(60_000);
   expect(last.writer.state).toBe('writing');
-  expect(states).not.toContain('refused');
 
   const rows = new Map([...database.rows].map(([key, row]) => [key, [row.value, row.expiresWallMs, row.version]]));
   for (const [key, number] of database.foreign) {

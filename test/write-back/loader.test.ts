@@ -99,7 +99,18 @@ class World {
     );
     return {
       rows,
-      cursors: [{ lane: 0, laneCount: 1, logId: 7n, position: this.position, epoch: 1, writer: 1n }],
+      cursors: [
+        {
+          lane: 0,
+          laneCount: 1,
+          logId: 7n,
+          position: this.position,
+          epoch: 1,
+          writer: 1n,
+          holderEpoch: 1,
+          holderWriter: 1n,
+        },
+      ],
     };
   }
 }

@@ -5,7 +5,16 @@ import { SWEEP_GRACE_MS, Sweeper, type SweepSource } from '../../src/write-back/
 import type { WriterState } from '../../src/write-back/writer.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 
-const CURSOR: Cursor = { lane: 0, laneCount: 1, logId: 7n, position: 10n, epoch: 1, writer: 1n };
+const CURSOR: Cursor = {
+  lane: 0,
+  laneCount: 1,
+  logId: 7n,
+  position: 10n,
+  epoch: 1,
+  writer: 1n,
+  holderEpoch: 1,
+  holderWriter: 1n,
+};
 
 /** A writer that has written the log up to a position, and a database that answers as the test says. */
 class Source implements SweepSource {

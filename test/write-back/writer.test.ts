@@ -152,7 +152,7 @@ test('the log keeps what was recovered until all of it is in the database: no ma
       if (raisedAt.length === 0) raisedAt.push(world.log.confirmed);
     },
   };
-  world.failNext('write', undefined, ...Array<Fault>(1000).fill('before'));
+  world.failNext('write', undefined, undefined, ...Array<Fault>(1000).fill('before'));
   await world.run(10 * LOG_CURSOR_MS);
   expect(world.database.cursors[0]?.position).toBe(first.end);
   expect([world.log.confirmed, raisedAt]).toEqual([0n, []]);
@@ -365,6 +365,16 @@ describe('a cursor', () => {
       'where no entry ends',
       ({ database, log }) => patch(database, { position: log.end() - 1n }, log),
       'a copy of the log',
+    ],
+    [
+      'whose holder took the log over later',
+      ({ database }) => patch(database, { holderEpoch: 2 }),
+      'taken memory:world over',
+    ],
+    [
+      'whose holder is as old as this process',
+      ({ database }) => patch(database, { holderWriter: 9n }),
+      'taken memory:world over',
     ],
     ['of another epoch', ({ database }) => patch(database, { epoch: 2 }), 'a copy of the log'],
     ['of another writer, in a copy of the log', ({ database }) => patch(database, { writer: 9n }), 'a copy of the log'],
