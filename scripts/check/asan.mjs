@@ -6,7 +6,8 @@ export const title = 'native tests under ASan and UBSan';
 
 export async function check() {
   if (process.platform === 'win32') return 'sanitizers are run on Linux and macOS only';
-  const programs = [...nativeTestParts, ...modelPrograms().map((program) => [program])];
+  const parts = nativeTestParts.map((part) => ['native_tests', part]);
+  const programs = [...modelPrograms().map((program) => [program]), ...parts];
   await runSanitized('build-asan', 'address,undefined', asanEnvironment, programs);
   return undefined;
 }

@@ -6,7 +6,8 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { asanEnvironment, fuzzCorpus, fuzzPrograms, runSanitized } from '../lib/native-run.mjs';
-import { findProgram, run } from '../lib/project.mjs';
+import { inPairs, runAside } from '../lib/pairs.mjs';
+import { findProgram } from '../lib/project.mjs';
 import { seedTests } from '../lib/seed.mjs';
 import { buildNativeTests } from '../lib/steps.mjs';
 
@@ -28,7 +29,7 @@ export async function check() {
   const out = buildNativeTests('build-fuzz', options);
   const seconds = process.env.CAIRN_FUZZ_SECONDS ?? '10';
   const seed = seedTests();
-  for (const [program, name] of fuzzPrograms()) {
+  const fuzz = async ([program, name]) => {
     const found = join(out, 'corpus', name);
     mkdirSync(found, { recursive: true });
     const limits = [
@@ -38,9 +39,10 @@ export async function check() {
       '-print_final_stats=1',
       `-seed=${seed}`,
     ];
-    const { stderr } = run(join(out, program), [...limits, found, ...fuzzCorpus(name)], { cwd: out, quiet: true });
-    const [, count = '?'] = /number_of_executed_units: (\d+)/.exec(stderr) ?? [];
+    const output = await runAside(join(out, program), [...limits, found, ...fuzzCorpus(name)], { cwd: out });
+    const [, count = '?'] = /number_of_executed_units: (\d+)/.exec(output) ?? [];
     console.log(`${program}: ${count} inputs in ${seconds} s, seed ${seed}`);
-  }
+  };
+  await inPairs(fuzzPrograms().map((program) => () => fuzz(program)));
   return undefined;
 }

@@ -7,6 +7,7 @@ export const title = 'native tests under TSan';
 export async function check() {
   if (process.platform === 'win32') return 'sanitizers are run on Linux and macOS only';
   const env = { TSAN_OPTIONS: 'halt_on_error=1:second_deadlock_stack=1' };
-  await runSanitized('build-tsan', 'thread', env, nativeTestParts);
+  const programs = nativeTestParts.map((part) => ['native_tests', part]);
+  await runSanitized('build-tsan', 'thread', env, programs);
   return undefined;
 }

@@ -1,9 +1,9 @@
 // Building and running the native test programs under a sanitizer.
 
-import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { BuildError, root } from './project.mjs';
+import { inPairs, runAside } from './pairs.mjs';
+import { root } from './project.mjs';
 import { buildNativeTests } from './steps.mjs';
 
 const stems = (folder) =>
@@ -29,53 +29,24 @@ export function fuzzCorpus(name) {
   return existsSync(folder) ? [folder] : [];
 }
 
-/**
- * Runs a program with its arguments in `folder`. Resolves with the reason why it failed, or undefined. A run that takes
- * longer than half an hour is ended.
- */
-function runProgram(folder, env, [program, ...args]) {
-  const start = performance.now();
-  const child = spawn(join(folder, program), args, {
-    cwd: folder,
-    env: { ...process.env, ...env },
-    stdio: ['ignore', 'inherit', 'inherit'],
-    timeout: 1_800_000,
-    killSignal: 'SIGKILL',
-  });
-  const name = [program, ...args].join(' ');
-  return new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (code, signal) => {
-      console.log(`${name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);
-      resolve(code === 0 ? undefined : `${name}: ${signal === null ? `exit code ${code}` : `ended by ${signal}`}`);
-    });
-  });
-}
-
-/** native_tests in two parts, as most tests have one thread. */
-export const nativeTestParts = [
-  ['native_tests', '--part=1/2'],
-  ['native_tests', '--part=2/2'],
-];
+/** What divides the native tests among processes, for inPairs(): more than two parts, which end together. */
+export const nativeTestParts = Array.from({ length: 12 }, (_, i) => `--part=${i + 1}/12`);
 
 /**
  * Builds `programs`, each with its arguments, in native/`folder` with `sanitize`, warnings being errors, and runs them
- * with `env`, two at a time: all of them, also after one has failed.
+ * with `env`, two at a time: all of them, also after one has failed. What each prints comes when it has ended.
  */
 export async function runSanitized(folder, sanitize, env, programs) {
   const options = [`-DSANITIZE=${sanitize}`, '-DWERROR=ON'];
   const names = new Set(programs.map(([program]) => program));
   const out = buildNativeTests(folder, options, [...names]);
-  const waiting = [...programs];
-  const failed = [];
-  const runNext = async () => {
-    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-      const reason = await runProgram(out, env, next);
-      if (reason !== undefined) failed.push(reason);
-    }
+  const run = async ([program, ...args]) => {
+    const start = performance.now();
+    const output = await runAside(join(out, program), args, { cwd: out, env: { ...process.env, ...env } });
+    process.stdout.write(output);
+    console.log(`${[program, ...args].join(' ')}: ${((performance.now() - start) / 1000).toFixed(1)} s`);
   };
-  await Promise.all([runNext(), runNext()]);
-  if (failed.length > 0) throw new BuildError(failed.join('\n'));
+  await inPairs(programs.map((program) => () => run(program)));
 }
 
 /** What AddressSanitizer and UndefinedBehaviorSanitizer are told: to report everything, and to stop at it. */

@@ -1,12 +1,12 @@
 // The platforms that one machine builds for, beside its own: with which compilers, and what runs the result here.
 // Linux for ARM runs under QEMU's user emulation, Windows under Wine; the Node for each comes from npm.
 
-import { spawnSync } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fetchTool, nativeRoot } from '../../native/build.mjs';
-import { BuildError, findProgram, root } from './project.mjs';
+import { runAside } from './pairs.mjs';
+import { findProgram, root } from './project.mjs';
 
 /** This machine's own, in the words of the names of prebuilt files. */
 export const ownTarget = `${process.platform}-${process.arch}`;
@@ -85,8 +85,8 @@ export const packagesFor = (target) => crossTargets[target].apt;
 
 /**
  * What runs programs of `target` here; undefined where the emulator is missing. `run(file, args, env)` and
- * `node(args, env)` print what was printed and throw a BuildError on failure. The Node is of this process's version;
- * `nodeCommand()` is what starts it. `path` is what that platform calls one of our paths.
+ * `node(args, env)` print what was printed once it has ended, and reject with a BuildError on failure. The Node is of
+ * this process's version; `nodeCommand()` is what starts it. `path` is what that platform calls one of our paths.
  */
 export function runnerFor(target) {
   const emulator = crossTargets[target].emulator();
@@ -106,17 +106,13 @@ export function runnerFor(target) {
 }
 
 // The output goes through a file: Node for Windows cannot use the pipes that Wine hands on.
-function runIntoFile([command, ...args], env) {
-  const timeout = 600_000;
+async function runIntoFile([command, ...args], env) {
   const file = join(mkdtempSync(join(tmpdir(), 'cairn-run-')), 'output');
   const fd = openSync(file, 'w');
   try {
-    const { status, signal, error } = spawnSync(command, args, { cwd: root, env, timeout, stdio: ['ignore', fd, fd] });
-    process.stdout.write(readFileSync(file));
-    if (status === 0) return;
-    const reason = error?.message ?? (signal ? `ended by ${signal}` : `exit code ${status}`);
-    throw new BuildError(`${[command, ...args].join(' ')}: ${reason}`);
+    await runAside(command, args, { cwd: root, env, timeout: 600_000, output: fd });
   } finally {
+    process.stdout.write(readFileSync(file));
     closeSync(fd);
     rmSync(dirname(file), { recursive: true, force: true });
   }
