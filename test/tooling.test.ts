@@ -1,9 +1,10 @@
 // What the scripts promise to someone with a fresh clone and a machine that lacks something.
 
-import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
+import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { checkCompiler, compilerAdvice, findProgram, run } from '../native/build.mjs';
 import { BuildProgress } from '../native/progress.mjs';
@@ -161,6 +162,36 @@ describe('a step', () => {
       }),
     ).toThrow('failed');
     expect(unlessDone(job, write)).toBe(true);
+  });
+
+  test('is done by one of the processes that find it at the same time, and the others wait', async () => {
+    const program = join(folder, 'program.mjs');
+    const job = { stamp: inside('stamp'), inputs: [], outputs: [inside('out')] };
+    // The work takes until all have begun, and longer.
+    writeFileSync(
+      program,
+      `import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+      import { unlessDone } from ${JSON.stringify(new URL('../scripts/lib/inputs.mjs', import.meta.url).href)};
+      process.chdir(${JSON.stringify(folder)});
+      const pause = (ms) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+      writeFileSync('begun-' + process.pid, '');
+      const ran = unlessDone(${JSON.stringify(job)}, () => {
+        while (readdirSync('.').filter((name) => name.startsWith('begun-')).length < 3) pause(5);
+        pause(200);
+        appendFileSync('out', 'done');
+      });
+      console.log(ran, readFileSync('out', 'utf8'));`,
+    );
+    const run = promisify(execFile);
+    const ends = await Promise.all([1, 2, 3].map(() => run(process.execPath, [program])));
+    expect(ends.map(({ stdout }) => stdout).sort()).toEqual(['false done\n', 'false done\n', 'true done\n']);
+  });
+
+  test('is not waited for when the process that did it has died', () => {
+    const { pid } = spawnSync(process.execPath, ['-e', '']);
+    writeFileSync(join(folder, 'stamp.lock'), String(pid));
+    expect(unlessDone({ stamp: inside('stamp'), inputs: [] }, () => {})).toBe(true);
+    expect(readdirSync(folder)).toEqual(['stamp']);
   });
 });
 

@@ -104,6 +104,7 @@ export function ensureTypeScript() {
 // dist/ is not emptied before compiling: something may be running from it.
 function removeOrphans(folder) {
   for (const entry of readdirSync(join(root, 'dist', folder), { withFileTypes: true })) {
+    if (entry.name.startsWith('.')) continue; // what unlessDone() keeps there
     const path = join(folder, entry.name);
     const source = entry.isDirectory() ? path : path.replace(/(\.d\.ts|\.js|\.js\.map)$/, '.ts');
     if (!existsSync(join(root, 'src', source))) rmSync(join(root, 'dist', path), { recursive: true });
