@@ -77,6 +77,8 @@ const ZOMBIE_EVERY = 8;
 const FIRST_ZOMBIE = 1;
 /** A zombie is stopped this long after its last reply, at most, so that the database still lacks something. */
 const ZOMBIE_DELAY_MS_MAX = 40;
+/** What the database goes back over at the end. */
+const CHANGES_AT_REST = 100;
 
 export class WriteBackCampaign {
   readonly #options: WriteBackOptions;
@@ -359,8 +361,15 @@ export class WriteBackCampaign {
     await this.#options.database.past!.remember();
     const client = await Client.open(port);
     const stop = new AbortController();
-    const loading = this.#sessions[0]!.load(client, this.#clientRandoms[0]!, stop.signal);
-    await sleep(300);
+    const [session] = this.#sessions;
+    const before = session!.acknowledged;
+    const loading = session!.load(client, this.#clientRandoms[0]!, stop.signal);
+    const enough = async (): Promise<void> => {
+      const endMs = performance.now() + PATIENCE_MS;
+      const isEnough = (): boolean => session!.acknowledged >= before + CHANGES_AT_REST;
+      while (!stop.signal.aborted && !isEnough() && performance.now() < endMs) await sleep(20);
+    };
+    await Promise.race([enough(), loading]);
     stop.abort();
     await loading;
     client.close();

@@ -247,7 +247,7 @@ describe('LMDB', () => {
         child.on('message', () => {
           // At another moment of a batch each time.
           setTimeout(() => child.send('end'), round * 3);
-          setTimeout(() => child.kill('SIGKILL'), 5000).unref();
+          setTimeout(() => child.kill('SIGKILL'), 60_000).unref();
         });
         child.on('exit', (_, by) => resolve(by));
       });

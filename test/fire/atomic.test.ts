@@ -128,7 +128,7 @@ async function campaign(seed: number): Promise<Verdict> {
       }
       judge(numberOf(found.slice(0, KEYS), found[KEYS]), last);
       // The first ones come while the writer catches up.
-      for (let left = isLast ? 0 : random.below(60); left >= 0; left--) {
+      for (let left = isLast ? 0 : 10 + random.below(50); left >= 0; left--) {
         const number = (await run.next()) as number | undefined;
         if (number === undefined) break;
         last = number;

@@ -106,9 +106,8 @@ describe.each([
     const cache = await open(options());
     await cache.writeBack.pause();
     cache.set('a', '1');
-    const begunMs = performance.now();
-    await cache.close();
-    expect(performance.now() - begunMs).toBeLessThan(4000);
+    // If it waited, this would never end.
+    await cache.close({ timeout: 0 });
     const next = await open(options());
     await next.drain();
     expect((await database.read()).rows).toEqual({ a: '1' });
