@@ -12,13 +12,14 @@
 import { endianness } from 'node:os';
 import { types } from 'node:util';
 import { answerError } from './answers.ts';
-import { CairnError, CairnRangeError, CairnTypeError, misplaced, namingOptions } from './errors.ts';
+import { CairnError, CairnRangeError, CairnTypeError, misplaced, namingOptions, show } from './errors.ts';
 import { ATOMIC_BYTES_MAX, ATOMIC_PARTS_MAX, KEY_BYTES_MAX } from './limits.ts';
 import { AtomicBound, Code, lowWord, type NativeHandle, numberWord, TTL_KEEP, Word } from './native.ts';
-import type { Duration, SetOptions } from './options.ts';
+import type { Duration, ResolvedOptions, SetOptions } from './options.ts';
 import { type Key, keyError, pairsOf } from './request/arguments.ts';
 import { Verb } from './request/batch.ts';
 import { Codec, type Encoded, encode, encodeDoubtfulText, isWellFormed, TEXT_CODEC } from './request/codec.ts';
+import { DEFAULT_STORE } from './rules/index.ts';
 import { ttlOf } from './writes.ts';
 
 /** The options of `set` of a batch. */
@@ -75,6 +76,8 @@ export class AtomicParts {
           'ERR_INVALID_ARGUMENT',
           'The database behind the cache is of level idempotent: it cannot keep an atomic batch whole',
         );
+      case Code.severalStores:
+        return this.#ofSeveralStores(handle);
       case Code.atomicUnknown:
         return new CairnError('ERR_NOT_READY', 'The database behind the cache is not known yet: try again later');
       default:
@@ -104,6 +107,18 @@ export class AtomicParts {
     this.#bytes.copy(larger, 0, 0, this.#end);
     this.#bytes = larger;
     this.#view = viewOf(larger);
+  }
+
+  // The same.
+  #ofSeveralStores(handle: NativeHandle): Error {
+    const { store } = JSON.parse(handle.description) as ResolvedOptions;
+    const names = [DEFAULT_STORE, ...Object.keys(store?.stores ?? {})];
+    const [first, other] = [names[lowWord(Word.place)]!, names[numberWord(Word.number)]!];
+    const key = show(this.#keys[lowWord(Word.valueBytes)]);
+    return new CairnTypeError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected the keys of an atomic batch to be of one store, got ${key} of the store ${show(other)} beside keys of ${show(first)}: no transaction is of two databases`,
+    );
   }
 
   // As the words say it.

@@ -29,7 +29,8 @@ export abstract class CacheWhole<V> extends CacheFetch<V> {
 
   /** Counters and sizes. */
   stats(): CacheStats {
-    const stats = readStats(this.#handle, this.#opened.resolved.store !== undefined);
+    const { store } = this.#opened.resolved;
+    const stats = readStats(this.#handle, store === undefined ? undefined : Object.keys(store.stores ?? {}));
     if (stats === undefined) throw answerError(this.#handle, Code.closed);
     return stats;
   }

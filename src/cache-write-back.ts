@@ -5,11 +5,12 @@ import { CairnError, CairnTypeError, wrongType } from './errors.ts';
 import { KeyDrains } from './key-drains.ts';
 import { type BackedHandle, Code, feedOf, type NativeHandle } from './native.ts';
 import { NoticeListeners } from './notices.ts';
-import { checkInteger, checkNames, type Duration, type ResolvedOptions } from './options.ts';
+import { checkChoice, checkInteger, checkNames, type Duration, type ResolvedOptions } from './options.ts';
 import { checkPatience, wait } from './patience.ts';
 import { report } from './reports.ts';
 import { asArray, type Key } from './request/arguments.ts';
 import { copyOfBytes } from './request/bytes.ts';
+import { DEFAULT_STORE } from './rules/index.ts';
 import {
   RemoteWriteBack,
   type RetriedDeadLetter,
@@ -43,18 +44,24 @@ export interface WriteBack {
    */
   deadLetters(options?: DeadLettersOptions): Promise<KeptDeadLetter[]>;
   /** Removes dead letters; the rows stay as the database has them. Resolves to the number of those that there were. */
-  dropDeadLetters(ids: readonly bigint[]): Promise<number>;
+  dropDeadLetters(ids: readonly bigint[], options?: OfStore): Promise<number>;
   /**
    * Makes the changes of dead letters again, through the log: those of these ids, or `'all'` that no later change has
    * superseded. Letters of one atomic batch, or of one key, are tried together, at one moment. Resolves, when the
    * database has written or refused them, to what has become of each; a newer change of the key wins. Waits as
    * `drain()` does. Rejects with the error of a database that cannot be asked; then the rest can be tried again.
    */
-  retryDeadLetters(ids: readonly bigint[] | 'all'): Promise<RetriedDeadLetter[]>;
+  retryDeadLetters(ids: readonly bigint[] | 'all', options?: OfStore): Promise<RetriedDeadLetter[]>;
+}
+
+/** Which of several databases. */
+export interface OfStore {
+  /** One of the names in `stores`. Default: `'default'`, that of `store`. */
+  store?: string;
 }
 
 /** The options of `deadLetters`. */
-export interface DeadLettersOptions {
+export interface DeadLettersOptions extends OfStore {
   limit?: number;
   after?: bigint;
 }
@@ -80,8 +87,8 @@ export class CacheWriteBack {
       pause: async () => this.#reached('pause').pause(),
       resume: async () => this.#reached('resume').resume(),
       deadLetters: (given) => this.#deadLetters(given),
-      dropDeadLetters: (ids) => this.#dropDeadLetters(ids),
-      retryDeadLetters: (ids) => this.#retryDeadLetters(ids),
+      dropDeadLetters: (ids, given) => this.#dropDeadLetters(ids, given),
+      retryDeadLetters: (ids, given) => this.#retryDeadLetters(ids, given),
     };
   }
 
@@ -114,21 +121,29 @@ export class CacheWriteBack {
   }
 
   async #deadLetters(given: DeadLettersOptions | undefined): Promise<KeptDeadLetter[]> {
-    const { limit, after = 0n } = checkNames<DeadLettersOptions>('options', given, ['limit', 'after']);
+    const { limit, after = 0n, store } = checkNames<DeadLettersOptions>('options', given, ['limit', 'after', 'store']);
     if (typeof after !== 'bigint') throw wrongType('after', 'a bigint, the id of a dead letter', after);
     const count = checkInteger('limit', limit, 1, DEAD_LETTERS_MAX, 100);
-    const letters = await this.#reached('deadLetters').deadLetters(count, after);
+    const letters = await this.#reached('deadLetters').deadLetters(count, after, this.#checkStore(store));
     return letters.map((letter) => report(letter));
   }
 
-  async #dropDeadLetters(ids: readonly bigint[]): Promise<number> {
+  async #dropDeadLetters(ids: readonly bigint[], given: OfStore | undefined): Promise<number> {
     checkIds(ids, 'an array of bigints, the ids of dead letters');
-    return this.#reached('dropDeadLetters').dropDeadLetters(ids);
+    const { store } = checkNames<OfStore>('options', given, ['store']);
+    return this.#reached('dropDeadLetters').dropDeadLetters(ids, this.#checkStore(store));
   }
 
-  async #retryDeadLetters(ids: readonly bigint[] | 'all'): Promise<RetriedDeadLetter[]> {
+  #checkStore(given: unknown): string {
+    if (given === undefined) return DEFAULT_STORE;
+    const names = [DEFAULT_STORE, ...Object.keys(this.#options().store?.stores ?? {})];
+    return checkChoice('store', given, names, DEFAULT_STORE);
+  }
+
+  async #retryDeadLetters(ids: readonly bigint[] | 'all', given: OfStore | undefined): Promise<RetriedDeadLetter[]> {
     if (ids !== 'all') checkIds(ids, "an array of bigints, the ids of dead letters, or 'all'");
-    const retried = await this.#reached('retryDeadLetters').retryDeadLetters(ids);
+    const { store } = checkNames<OfStore>('options', given, ['store']);
+    const retried = await this.#reached('retryDeadLetters').retryDeadLetters(ids, this.#checkStore(store));
     return retried.map((letter) => report(letter));
   }
 

@@ -21,7 +21,7 @@ export type {
   WriteOutcome,
 } from './backend/index.ts';
 export { Cache } from './cache.ts';
-export type { DeadLettersOptions, DrainOptions, WriteBack } from './cache-write-back.ts';
+export type { DeadLettersOptions, DrainOptions, OfStore, WriteBack } from './cache-write-back.ts';
 export { type Config, defineConfig } from './config.ts';
 export type { CloseOptions } from './ending.ts';
 export {

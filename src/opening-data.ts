@@ -1,13 +1,22 @@
 /** How a cache with a log is opened: recovery, and the database that the log is carried to. */
 import type { FeedHandle } from './native.ts';
-import type { OpeningOptions, ResolvedLoadsOptions, ResolvedLogOptions, ResolvedStoreOptions } from './options.ts';
-import { type KeeperOptions, LogKeeper } from './scribe/index.ts';
+import type {
+  NamedStore,
+  OpeningOptions,
+  ResolvedLoadsOptions,
+  ResolvedLogOptions,
+  ResolvedStoreOptions,
+} from './options.ts';
+import { DEFAULT_STORE, rulesOfStore } from './rules/index.ts';
+import { type KeeperOptions, LogKeeper, type OpeningCursor } from './scribe/index.ts';
 import {
+  cursorOf,
   EarlyWriter,
+  EarlyWriters,
   type LoadLimits,
-  type Restore,
-  restoreFrom,
+  Restores,
   STORE_CURSOR,
+  type StoreSeat,
   storeConnector,
   WriteBackKeeper,
   type WriteBackOptions,
@@ -24,16 +33,16 @@ export async function openLog(
   feed: FeedHandle,
   options: OpeningOptions,
   log: ResolvedLogOptions,
-  reached: SharedArrayBuffer,
+  reached: readonly SharedArrayBuffer[],
 ): Promise<LogKeeper> {
   const { store } = options.cache;
   const onRecovery = options.onRecovery ?? (() => {});
   if (log.recover === 'store') return openRestored(feed, options, log, store!, onRecovery);
-  const carrier = store === undefined ? undefined : earlyWriter(options, store, log, reached);
+  const carrier = store === undefined ? undefined : earlyWriters(options, store, log, reached);
   try {
     return await LogKeeper.open(
       feed,
-      { ...keeperOptions(log, store), ...(carrier === undefined ? {} : { carrier }) },
+      { ...keeperOptions(options, log), ...(carrier === undefined ? {} : { carrier }) },
       onRecovery,
     );
   } finally {
@@ -41,17 +50,33 @@ export async function openLog(
   }
 }
 
-function earlyWriter(
+/** The databases of a cache that has some, the default one first. */
+export function storesOf({ store, stores }: OpeningOptions): readonly NamedStore[] {
+  return [{ name: DEFAULT_STORE, target: store! }, ...stores];
+}
+
+function seatsOf(options: OpeningOptions): (NamedStore & { readonly seat: StoreSeat })[] {
+  const stores = storesOf(options);
+  return stores.map((each, number) => ({ ...each, seat: { name: each.name, number, count: stores.length } }));
+}
+
+function earlyWriters(
   options: OpeningOptions,
   store: ResolvedStoreOptions,
   log: ResolvedLogOptions,
-  reached: SharedArrayBuffer,
-): EarlyWriter {
-  return new EarlyWriter({
-    connector: () => storeConnector(options.store!, log.data, store.rules, store.writeBack.lanes),
-    options: writerOptions(options, store),
-    reached,
+  reached: readonly SharedArrayBuffer[],
+): EarlyWriters {
+  const writers = seatsOf(options).map(({ name, target, seat }): [string, EarlyWriter] => {
+    const { rules } = writerOptions(options, store, name);
+    const writer = new EarlyWriter({
+      connector: () => storeConnector(target, log.data, rules, store.writeBack.lanes),
+      options: writerOptions(options, store, name),
+      isOneOfSeveral: seat.count > 1,
+      reached: reached[seat.number]!,
+    });
+    return [name, writer];
   });
+  return new EarlyWriters(new Map(writers), store.rules);
 }
 
 async function openRestored(
@@ -61,38 +86,45 @@ async function openRestored(
   store: ResolvedStoreOptions,
   onRecovery: NonNullable<OpeningOptions['onRecovery']>,
 ): Promise<LogKeeper> {
-  let restore: Restore;
+  let restore: Restores;
   try {
-    restore = await restoreFrom(options.store!, log.data, store.rules, options.cache.maxMemory);
+    restore = await Restores.open({
+      ...{ stores: storesOf(options), directory: log.data, rules: store.rules },
+      memoryBytes: options.cache.maxMemory,
+    });
   } catch (error) {
     feed.close();
     throw error;
   }
   try {
-    const { cursor, epochMin } = restore;
-    const given = { epochMin, filler: restore, ...(cursor === undefined ? {} : { stored: cursor }) };
-    return await LogKeeper.open(feed, { ...keeperOptions(log, store), ...given }, onRecovery);
+    const given = { epochMin: restore.epochMin, filler: restore };
+    return await LogKeeper.open(feed, { ...keeperOptions(options, log, restore), ...given }, onRecovery);
   } finally {
     await restore.close();
   }
 }
 
-/** How far the database of a cache has been, as its writers know. */
-export function newReached(store: ResolvedStoreOptions | undefined): SharedArrayBuffer {
-  return new SharedArrayBuffer((store?.writeBack.lanes ?? 1) * BigUint64Array.BYTES_PER_ELEMENT);
+/** How far each database of a cache has been, as its writers know. */
+export function newReached(store: ResolvedStoreOptions | undefined): readonly SharedArrayBuffer[] {
+  const lanes = store?.writeBack.lanes ?? 1;
+  return [DEFAULT_STORE, ...Object.keys(store?.stores ?? {})].map(
+    () => new SharedArrayBuffer(lanes * BigUint64Array.BYTES_PER_ELEMENT),
+  );
 }
 
-/** Carries the log to the database from now on. If that is refused, the log is closed. */
+/** Carries the log to the databases from now on. If that is refused, the log is closed. */
 export async function writeBack(
   options: OpeningOptions,
   store: ResolvedStoreOptions,
   log: LogKeeper,
   cacheId: number,
-  reached: SharedArrayBuffer,
+  reached: readonly SharedArrayBuffer[],
 ): Promise<void> {
   try {
-    const writer = { store: options.store!, options: writerOptions(options, store), reached };
-    await WriteBackKeeper.open({ cacheId, log, ...writer });
+    const stores = seatsOf(options).map(({ name, target, seat }) => {
+      return { seat, store: target, options: writerOptions(options, store, name), reached: reached[seat.number]! };
+    });
+    await WriteBackKeeper.open({ cacheId, log, stores, rules: store.rules });
   } catch (error) {
     await log.release(CLOSE_MS, false).catch(() => {
       // The refusal says more.
@@ -104,11 +136,12 @@ export async function writeBack(
 function writerOptions(
   options: OpeningOptions,
   { writeBack, loads, warmUp, rules, mode }: ResolvedStoreOptions,
+  name: string,
 ): WriteBackOptions {
   const { maxRows, maxBytes, delay, maxRowsPerSecond, ackTimeout, retainBehind, lanes, sweepRows } = writeBack;
   return {
     limits: { rows: maxRows, bytes: maxBytes, delayMs: delay },
-    rules,
+    rules: rulesOfStore(rules, name),
     rowsPerSecond: maxRowsPerSecond,
     ackTimeoutMs: ackTimeout,
     dropsRefused: mode === 'write-through',
@@ -126,7 +159,7 @@ export function limitsOf({ timeout, negativeTtl, onFailure }: ResolvedLoadsOptio
   return { timeoutMs: timeout, negativeMs: negativeTtl, failsAsMiss: onFailure === 'miss' };
 }
 
-function keeperOptions(log: ResolvedLogOptions, store: ResolvedStoreOptions | undefined): KeeperOptions {
+function keeperOptions(options: OpeningOptions, log: ResolvedLogOptions, restore?: Restores): KeeperOptions {
   const { data, sync, recover, logLimit, segmentSize, snapshot } = log;
   return {
     directory: data,
@@ -135,7 +168,16 @@ function keeperOptions(log: ResolvedLogOptions, store: ResolvedStoreOptions | un
     segmentBytes: segmentSize,
     limitBytes: logLimit,
     snapshots: { everyMs: snapshot.every, logBytes: snapshot.logBytes, isTakenAtClose: snapshot.atClose },
-    // From its first record on: a log that has not all of them any more is refused by the writer.
-    ...(store === undefined ? { refuseBehind: STORE_CURSOR } : { cursor: { name: STORE_CURSOR } }),
+    refuseBehind: STORE_CURSOR,
+    ...(options.store === undefined ? {} : cursorsOf(options, restore)),
   };
+}
+
+// From its first record on: a log that has not all of them any more is refused by the writer.
+function cursorsOf(options: OpeningOptions, restore: Restores | undefined): Partial<KeeperOptions> {
+  const [cursor, ...otherCursors] = storesOf(options).map(({ name }): OpeningCursor => {
+    const stored = restore?.storedOf(name);
+    return { name: cursorOf(name), ...(stored === undefined ? {} : { stored }) };
+  });
+  return { cursor: cursor!, otherCursors };
 }

@@ -6,8 +6,8 @@ import { isMainThread } from 'node:worker_threads';
 import { clockOf, startClock } from './clock.ts';
 import { elsewhere } from './copies.ts';
 import { CairnError, misplaced, show } from './errors.ts';
-import { Code, type FeedHandle, feedOf, type NativeHandle, native } from './native.ts';
-import { limitsOf, newReached, openLog, writeBack } from './opening-data.ts';
+import { Code, type FeedHandle, feedOf, type NativeHandle, type NativeOptions, native } from './native.ts';
+import { limitsOf, newReached, openLog, storesOf, writeBack } from './opening-data.ts';
 import {
   type AttachOptions,
   type CacheOptions,
@@ -27,6 +27,7 @@ import {
 import { ReadThroughKeeper } from './read-through/index.ts';
 import { refusalError } from './refusals.ts';
 import { laneCountOf } from './router/index.ts';
+import { DEFAULT_STORE, rulesOfStore, storeOf } from './rules/index.ts';
 import { LogKeeper, ringBytesOf } from './scribe/index.ts';
 
 /** A handle that was made, joined or attached, for the constructor of Cache. */
@@ -186,7 +187,12 @@ async function openReading(options: OpeningOptions, { loads, warmUp, rules }: Re
   if (readers.has(cacheId)) return opened;
   readers.add(cacheId);
   try {
-    await ReadThroughKeeper.open({ cacheId, store: options.store!, rules, loads: limitsOf(loads), warmUp });
+    const stores = storesOf(options).map(async ({ name, target }, number) => {
+      const own = { store: target, number, rules: rulesOfStore(rules, name) };
+      await ReadThroughKeeper.open({ cacheId, ...own, loads: limitsOf(loads), warmUp });
+    });
+    // None is left in the middle of its opening.
+    for (const each of await Promise.allSettled(stores)) if (each.status === 'rejected') throw each.reason;
   } catch (error) {
     readers.delete(cacheId);
     handle.close();
@@ -236,7 +242,16 @@ function nativeOpen(options: ResolvedOptions, description: string, join: boolean
     trackAccess: options.trackAccess,
     siphash: options.hash === 'siphash',
     hasBackend: options.store !== undefined,
+    ...backendsOf(options.store),
   });
+}
+
+// Of several databases: how many, and which keys belong to which.
+function backendsOf(store: ResolvedStoreOptions | undefined): Pick<NativeOptions, 'backendCount' | 'backendRoutes'> {
+  if (store?.stores === undefined) return {};
+  const names = [DEFAULT_STORE, ...Object.keys(store.stores)];
+  const backendRoutes = store.rules.flatMap((rule) => [rule.prefix, names.indexOf(storeOf(rule)), !rule.skip]);
+  return { backendCount: names.length, backendRoutes };
 }
 
 // ---- what a cache was made with ----
@@ -282,6 +297,7 @@ function firstDifference(options: ResolvedOptions, other: NativeHandle): string 
     raw,
     promises,
     store: _name,
+    stores: _names,
     mode: _mode,
     writeBack: _writeBack,
     loads: _loads,
@@ -308,7 +324,7 @@ function logOf(given: ResolvedOptions, shown: Partial<EffectiveOptions>): Resolv
 function flat(options: ResolvedOptions): Record<string, unknown> {
   const { log, store, ...rest } = options;
   const { snapshot, ...ofLog } = log ?? {};
-  const { writeBack, loads, warmUp, rules, ...ofStore } = store ?? {};
+  const { writeBack, loads, warmUp, rules, stores, ...ofStore } = store ?? {};
   const nested = (prefix: string, inner: object = {}): object =>
     Object.fromEntries(Object.entries(inner).map(([name, value]) => [`${prefix}.${name}`, value]));
   return {
@@ -322,6 +338,7 @@ function flat(options: ResolvedOptions): Record<string, unknown> {
     },
     // As text, so that equal ones are the same.
     ...(rules === undefined ? {} : { rules: JSON.stringify(rules) }),
+    ...(stores === undefined ? {} : { stores: JSON.stringify(stores) }),
     ...(warmUp === undefined ? {} : { warmUp: JSON.stringify(warmUp) }),
   };
 }

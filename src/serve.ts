@@ -6,7 +6,7 @@ import { feedOf } from './native.ts';
 import type { ServeOptions } from './options.ts';
 import { LOG_METRICS } from './scribe/index.ts';
 import { MemcachedServer } from './server/index.ts';
-import { WRITE_BACK_STAT_NAMES } from './write-back/index.ts';
+import { writeBackStatNames } from './write-back/index.ts';
 
 /**
  * Serves a cache to memcached clients, over sockets of the calling thread. Resolves when the server listens, by default
@@ -18,8 +18,8 @@ import { WRITE_BACK_STAT_NAMES } from './write-back/index.ts';
 export async function serve<V>(cache: Cache<V>, options?: ServeOptions): Promise<MemcachedServer> {
   if (!(cache instanceof Cache)) throw notACache('cache', cache);
   const handle = handleOf(cache as Cache<never>);
-  const { ack, store } = cache.options;
+  const { ack, store, stores = {} } = cache.options;
   const highestAck = feedOf(handle) === undefined ? 'memory' : store === undefined ? 'logged' : 'stored';
-  const logMetrics = store === undefined ? LOG_METRICS : [...LOG_METRICS, ...WRITE_BACK_STAT_NAMES];
+  const logMetrics = store === undefined ? LOG_METRICS : [...LOG_METRICS, ...writeBackStatNames(Object.keys(stores))];
   return MemcachedServer.start(handle, options, { ack, highestAck, logMetrics, tick: clockOf(handle) });
 }

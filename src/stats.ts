@@ -96,8 +96,11 @@ export interface CacheStats extends FetchCounts {
   warmUp?: WarmUpStats;
 }
 
-/** The statistics of a cache, with those of write-back if it `hasStore`; undefined: it is closed. */
-export function readStats(handle: NativeHandle, hasStore = false): CacheStats | undefined {
+/**
+ * The statistics of a cache, with those of write-back if it has a database: `others` are the names of further ones.
+ * Undefined: it is closed.
+ */
+export function readStats(handle: NativeHandle, others?: readonly string[]): CacheStats | undefined {
   const names = native.statNames;
   const numbers = new Float64Array(names.length);
   if (handle.stats(numbers) !== Code.stored) return undefined;
@@ -107,7 +110,9 @@ export function readStats(handle: NativeHandle, hasStore = false): CacheStats | 
   Object.assign(stats, fetchCounts(handle as FlightHandle));
   const feed = feedOf(handle);
   if (feed !== undefined) Object.assign(stats, { log: readLogStats(feed, Date.now()) });
-  if (feed !== undefined && hasStore) Object.assign(stats, { writeBack: readWriteBackStats(feed) });
+  if (feed !== undefined && others !== undefined) {
+    Object.assign(stats, { writeBack: readWriteBackStats(feed, others) });
+  }
   const warmUp = readWarmUpStats(handle.cacheId);
   if (warmUp !== undefined) Object.assign(stats, { warmUp });
   return stats as unknown as CacheStats;

@@ -141,17 +141,18 @@ describe('src/', () => {
     many: [...first, 'native', 'answers'],
     reads: [...first, 'native', 'answers', 'reports'],
     writes: [...first, 'native', 'answers'],
-    atomic: [...first, 'native', 'answers', 'writes'],
+    atomic: [...first, 'native', 'answers', 'rules', 'writes'],
     stats: ['errors', 'native', 'fetch', 'scribe', 'write-back'],
-    'opening-data': ['options', 'native', 'scribe', 'write-back'],
+    'opening-data': ['options', 'native', 'rules', 'scribe', 'write-back'],
     opening: [
-      ...[...shared, 'refusals', 'native', 'clock', 'copies', 'router', 'scribe', 'opening-data', 'read-through'],
+      ...[...shared, 'refusals', 'native', 'clock', 'copies', 'router', 'rules', 'scribe', 'opening-data'],
+      'read-through',
     ],
     refusals: ['errors', 'native'],
     resize: [...shared, 'native', 'answers', 'refusals'],
     'cache-write-back': [
       ...['errors', 'options', 'request', 'native', 'answers', 'backend', 'notices', 'patience', 'reports'],
-      ...['key-drains', 'write-back'],
+      ...['key-drains', 'rules', 'write-back'],
     ],
     'cache-log': ['errors', 'native', 'answers', 'notices', 'reports', 'scribe'],
     ending: ['native', 'options', 'patience', 'cache-log', 'promises'],
@@ -224,6 +225,7 @@ describe('src/', () => {
     'src/options/kinds.ts': ['backend'],
     'src/options/store.ts': ['backend', 'rules'],
     'src/options/rules.ts': ['rules'],
+    'src/options/stores.ts': ['rules'],
     'src/options/rows/rules.ts': ['rules'],
   };
   const sources = files('src', '.ts');

@@ -48,11 +48,19 @@ export function deadLettersCommand(print: (line: string) => void = console.log):
       'make the changes of dead letters again, with the options of `serve`: no other process may have the directory',
     )
     .argument('[id...]', 'ids, as list prints them; none: all that no later change has superseded', parseId, []);
-  addServeFlags(retry).action((ids: readonly bigint[], flags: ServeFlags) => retryLetters(ids, flags, print));
+  retry.option('--name <name>', 'of several databases whose: a name in the option stores', 'default');
+  addServeFlags(retry).action((ids: readonly bigint[], { name, ...flags }: ServeFlags) =>
+    retryLetters(ids, name as string, flags, print),
+  );
   return command;
 }
 
-async function retryLetters(ids: readonly bigint[], flags: ServeFlags, print: (line: string) => void): Promise<void> {
+async function retryLetters(
+  ids: readonly bigint[],
+  store: string,
+  flags: ServeFlags,
+  print: (line: string) => void,
+): Promise<void> {
   const { settingsFor } = await import('./serve.ts');
   const settings = await settingsFor('dead-letters retry', flags);
   try {
@@ -66,7 +74,7 @@ async function retryLetters(ids: readonly bigint[], flags: ServeFlags, print: (l
     const { Cache } = await import('../index.ts');
     const cache = await Cache.open(cacheOptions(settings, () => {}));
     try {
-      const retried = await cache.writeBack.retryDeadLetters(ids.length === 0 ? 'all' : ids);
+      const retried = await cache.writeBack.retryDeadLetters(ids.length === 0 ? 'all' : ids, { store });
       for (const { id, outcome, reason } of retried)
         print(`${id}  ${outcome}${reason === undefined ? '' : `: ${reason}`}`);
       const done = retried.filter(({ outcome }) => outcome === 'retried').length;

@@ -31,7 +31,8 @@ export function rebuildCommand(output: RebuildOutput = console_): Command {
     .helpOption('-h, --help', 'print this help and exit')
     .requiredOption('--data <dir>', 'the directory of the log: what --data of serve, or the option data, is')
     .requiredOption('--store <database>', 'the database: what --store of serve, or the option store, is')
-    .action(async ({ data, store }: { data: string; store: string }) => {
+    .option('--name <name>', 'which of several databases that is: its name in the option stores, or default')
+    .action(async ({ data, store, name }: { data: string; store: string; name?: string }) => {
       let isDrawn = false;
       const erase = (): void => {
         if (isDrawn) output.write('\r\x1b[K');
@@ -44,7 +45,7 @@ export function rebuildCommand(output: RebuildOutput = console_): Command {
       };
       try {
         const { rebuildDirectory } = await import('../write-back/index.ts');
-        const rebuilt = await rebuildDirectory(data, store, onProgress);
+        const rebuilt = await rebuildDirectory(data, store, onProgress, name);
         erase();
         for (const line of describeRebuilt(rebuilt)) output.print(line);
       } catch (error) {

@@ -20,6 +20,11 @@ export function describeRest(behindBytes: number): string {
 }
 
 export function describeWriteBack(notice: WriteBackNotice): string {
+  const text = textOf(notice);
+  return notice.store === undefined ? text : `${notice.store}: ${text}`;
+}
+
+function textOf(notice: WriteBackNotice): string {
   switch (notice.kind) {
     case 'retrying':
       return `The database cannot be written, which is tried again: ${reasonOf(notice.cause)}`;

@@ -208,14 +208,15 @@ function announceData(cache: Cache, settings: Settings): void {
 const REST_MS = 500;
 
 function announceStore(cache: Cache): void {
-  const { store } = cache.options;
+  const { store, stores = {} } = cache.options;
   const stats = cache.stats().writeBack;
   if (store === undefined) return;
   if (stats === undefined) {
-    console.log(`Reading from ${store}`);
+    for (const each of [store, ...Object.values(stores)]) console.log(`Reading from ${each}`);
     return;
   }
-  console.log(describeStore(store, stats));
+  const { stores: each = { default: stats } } = stats;
+  for (const [name, its] of Object.entries(each)) console.log(describeStore(stores[name] ?? store, its));
   const { owed } = cache.recovery ?? { owed: 0 };
   if (owed > 0) console.log(describeOwed(owed));
   if (store === START_STORE && process.env['npm_lifecycle_event'] === 'start')

@@ -83,7 +83,10 @@ export function nameIn(settings: Settings, otherwise: (option: string) => string
 
 /** The value of an option for the eyes of an operator: a database has no credentials then. */
 export function shown(option: string, { value }: Setting): unknown {
-  return option === 'store' ? CACHE_OPTIONS.store.check(value, option, () => 0)?.name : value;
+  if (option === 'store') return CACHE_OPTIONS.store.check(value, option, () => 0)?.name;
+  if (option !== 'stores') return value;
+  const stores = CACHE_OPTIONS.stores.check(value, option, () => 0);
+  return Object.fromEntries(stores.map(({ name, target }) => [name, target.name]));
 }
 
 /** Of several settings of an option the first counts. */
@@ -156,7 +159,7 @@ function valueOf(option: string, text: string): unknown {
   if (TEXTS.includes(option)) return text;
   if (option === 'host') return text.split(',').map((each) => each.trim());
   // Only text in JSON can say it; what is none is refused as text.
-  if (option === 'rules' || option === 'warmUp') return jsonOr(text);
+  if (option === 'rules' || option === 'warmUp' || option === 'stores') return jsonOr(text);
   if (option === 'pathMode') return SERVE_OPTIONS.pathMode.flag.read(text) ?? text;
   if (/^-?\d+(\.\d+)?$/.test(text)) return Number(text);
   if (text === 'true' || text === 'false') return text === 'true';

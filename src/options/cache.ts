@@ -10,6 +10,7 @@ import type {
   AckLevel,
   AttachOptions,
   CacheOptions,
+  NamedStore,
   RawOption,
   RecoveryProgress,
   ResolvedOptions,
@@ -34,6 +35,8 @@ export interface OpeningOptions extends HandleOptions {
   readonly onRecovery: ((progress: RecoveryProgress) => void) | undefined;
   /** The database; undefined: there is none. */
   readonly store: StoreTarget | undefined;
+  /** Of several databases the others. */
+  readonly stores: readonly NamedStore[];
 }
 
 /** Checks the options of a cache. `usableMemory` is asked for what `'25%'` is of. Throws `ERR_INVALID_ARGUMENT`. */
@@ -56,7 +59,8 @@ export function resolveOptions(given: CacheOptions | undefined, usableMemory: ()
     ...{ ttl, shards, hash, trackAccess },
     ack: ackOf(given, log !== undefined, store),
   };
-  return { cache, raw, promises, loader, random, clock, onRecovery, store: options.store };
+  const { store: target, stores } = options;
+  return { cache, raw, promises, loader, random, clock, onRecovery, store: target, stores };
 }
 
 function ackOf(given: CacheOptions | undefined, hasLog: boolean, store: ResolvedStoreOptions | undefined): AckLevel {

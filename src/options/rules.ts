@@ -1,7 +1,7 @@
 /** The options of a rule: what each takes, and what they are beside one another. All throw `ERR_INVALID_ARGUMENT`. */
 import { misplaced, outOfRange, show, wrongType } from '../errors.ts';
 import { KEY_BYTES_MAX } from '../limits.ts';
-import { type OwnValueRule, RULES_MAX, type Rule } from '../rules/index.ts';
+import { DEFAULT_STORE, type OwnValueRule, RULES_MAX, type Rule } from '../rules/index.ts';
 import { checkNames } from './check.ts';
 import type { RuleOptions } from './types.ts';
 
@@ -10,6 +10,13 @@ export function prefix(given: unknown, name: string): string {
   if (typeof given !== 'string') throw wrongType(name, 'text that keys begin with', given);
   if (Buffer.byteLength(given) > KEY_BYTES_MAX) throw outOfRange(name, `text of at most ${KEY_BYTES_MAX} bytes`, given);
   if (/\p{Surrogate}/u.test(given)) throw outOfRange(name, 'text without lone surrogates', given);
+  return given;
+}
+
+/** The name of a database; undefined: that of the option `store`. */
+export function storeName(given: unknown, name: string): string | undefined {
+  if (given === undefined || given === DEFAULT_STORE) return undefined;
+  if (typeof given !== 'string') throw wrongType(name, 'the name of one of stores', given);
   return given;
 }
 
@@ -60,6 +67,7 @@ export function value(given: unknown, name: string): OwnValueRule | undefined {
 /** The options of a rule, each checked by itself. */
 export interface CheckedRule {
   readonly prefix: string;
+  readonly store: string | undefined;
   readonly skip: boolean;
   readonly table: string | undefined;
   readonly key: readonly string[] | undefined;
@@ -77,18 +85,20 @@ const OF_TABLES = ['key', 'value', 'expiresAt', 'version', 'clientFlags'] as con
 /** A rule from its options. */
 export function ruleOf(checked: CheckedRule, given: RuleOptions, name: string): Rule {
   const { prefix: its, skip, table: own, key, value: where, expiresAt, version, clientFlags } = checked;
+  if (skip && checked.store !== undefined) throw misplaced(`Expected ${name} to have either skip or store`);
   if (skip && checked.deleteOnExpire) throw misplaced(`Expected ${name} to have either skip or deleteOnExpire`);
   if (skip && !checked.coalesce) throw misplaced(`Expected ${name} to have either skip or coalesce: false`);
   if (skip && checked.counter) throw misplaced(`Expected ${name} to have either skip or counter`);
   if (checked.counter && own !== undefined && where?.kind !== 'whole') {
     throw misplaced(`The option ${name}.counter needs the column of the number: give value: { column: '...' } too`);
   }
+  const store = checked.store === undefined ? {} : { store: checked.store };
   const history = checked.coalesce ? {} : ({ history: true } as const);
   const counter = checked.counter ? ({ counter: true } as const) : {};
   if (own === undefined) {
     const other = OF_TABLES.find((each) => given[each] !== undefined);
     if (other !== undefined) throw misplaced(`The option ${name}.${other} is for a rule with a table: give table too`);
-    return { prefix: its, skip, ...history, ...counter, deleteOnExpire: checked.deleteOnExpire ?? !skip };
+    return { prefix: its, ...store, skip, ...history, ...counter, deleteOnExpire: checked.deleteOnExpire ?? !skip };
   }
   if (skip) throw misplaced(`Expected ${name} to have either skip or table`);
   if (key === undefined) throw misplaced(`Expected ${name} to name the key columns of ${show(own)}: give key too`);
@@ -97,6 +107,7 @@ export function ruleOf(checked: CheckedRule, given: RuleOptions, name: string): 
   }
   return {
     prefix: its,
+    ...store,
     skip,
     ...history,
     ...counter,

@@ -2,9 +2,10 @@
 import { schemeOf, schemesFor } from '../backend/index.ts';
 import { type CairnError, misplaced, show } from '../errors.ts';
 import { SHARD_BYTES_MIN, SHARD_ENTRIES_MIN } from '../limits.ts';
-import type { Rule } from '../rules/index.ts';
+import { type Rule, storeOf } from '../rules/index.ts';
+import { checkStores } from './stores.ts';
 import { type CACHE_OPTIONS, type Checked, DELAY_BY_MODE, STORE_OPTION_NAMES } from './table.ts';
-import type { CacheOptions, ResolvedStoreOptions, StoreMode, StoreTarget } from './types.ts';
+import type { CacheOptions, NamedStore, ResolvedStoreOptions, StoreMode } from './types.ts';
 
 /** How long a change waits for others where no delay is given, in milliseconds. */
 const DELAYS: Readonly<Record<StoreMode, number>> = { 'read-through': 0, 'write-back': 50, 'write-through': 0 };
@@ -15,7 +16,7 @@ const DELAYS: Readonly<Record<StoreMode, number>> = { 'read-through': 0, 'write-
  */
 export function resolveStoreOptions(
   given: CacheOptions | undefined,
-  { store, mode: givenMode, writeBack, loads, warmUp, rules, ...cache }: Checked<typeof CACHE_OPTIONS>,
+  { store, stores, mode: givenMode, writeBack, loads, warmUp, rules, ...cache }: Checked<typeof CACHE_OPTIONS>,
   hasLog: boolean,
 ): ResolvedStoreOptions | undefined {
   if (store === undefined) {
@@ -23,7 +24,8 @@ export function resolveStoreOptions(
     if (name === undefined) return undefined;
     throw misplaced(`The option ${name} is for a cache with a database: give store, the database behind it, too`);
   }
-  checkAbilities(store, rules);
+  const all = checkStores(store, stores, rules);
+  checkAbilities(all, rules);
   const mode = givenMode ?? (rules.some(({ own }) => own !== undefined) ? 'read-through' : 'write-back');
   if (mode === 'read-through') {
     const stray = hasLog ? 'data' : given?.writeBack === undefined ? undefined : 'writeBack';
@@ -52,13 +54,16 @@ export function resolveStoreOptions(
   checkLanes(writeBack.lanes, cache);
   const delay = writeBack.delay === DELAY_BY_MODE ? DELAYS[mode] : writeBack.delay;
   const warmed = warmUp === undefined ? {} : { warmUp };
-  return { store: store.name, mode, writeBack: { ...writeBack, delay }, loads, ...warmed, rules };
+  const named = Object.fromEntries(stores.map(({ name, target }) => [name, target.name]));
+  const others = stores.length === 0 ? {} : { stores: named };
+  return { store: store.name, ...others, mode, writeBack: { ...writeBack, delay }, loads, ...warmed, rules };
 }
 
 /** Refuses a rule that the database cannot follow. */
-function checkAbilities(store: StoreTarget, rules: readonly Rule[]): void {
-  const scheme = store.kind === 'address' ? schemeOf(store.address) : undefined;
+function checkAbilities(stores: readonly NamedStore[], rules: readonly Rule[]): void {
   for (const rule of rules) {
+    const { target: store } = stores.find(({ name }) => name === storeOf(rule))!;
+    const scheme = store.kind === 'address' ? schemeOf(store.address) : undefined;
     const schemes = schemesFor(rule);
     if (schemes === undefined || schemes.includes(scheme ?? '')) continue;
     const what = rule.own === undefined ? 'keeps every write (coalesce: false)' : 'names a table of yours';

@@ -1,5 +1,6 @@
 /**
- * The opening thread's side of read-through: starts the loader, and another one if it dies or does not answer. It runs
+ * The opening thread's side of read-through from one database: starts the loader, and another one if it dies or does
+ * not answer. It runs
  * in a separate thread, `cairn loader`, if the database is an address or a module. A database that is an object of the
  * program is used in the thread that passed it. The loader ends with the cache.
  */
@@ -16,6 +17,8 @@ import { ReadThroughService, type ReadThroughServiceOptions } from './service.ts
 export interface ReadThroughOptions {
   readonly cacheId: number;
   readonly store: StoreTarget;
+  /** Its number among the databases of the cache. */
+  readonly number: number;
   readonly rules: readonly Rule[];
   readonly loads: LoadLimits;
   readonly warmUp: ResolvedWarmUpOptions | undefined;
@@ -58,15 +61,16 @@ export class ReadThroughKeeper {
   }
 
   #start(died: (cause: Error) => void): Supervised {
-    const { cacheId, store, rules, loads } = this.#options;
+    const { cacheId, store, number, rules, loads } = this.#options;
     const warmUp = this.#warmUp;
     const report = (report: ReaderReport): void => this.#onReport(report);
     if (store.kind !== 'object') {
-      const data: ReaderData = { cacheId, store, rules, loads, warmUp, pulse: this.#pulse };
+      const data: ReaderData = { cacheId, store, number, rules, loads, warmUp, pulse: this.#pulse };
       return new ServiceThread(WORKER_FILE, 'cairn loader', data, { report, died });
     }
     const handle = native.attachById(cacheId);
     if (typeof handle === 'number') throw new CairnError('ERR_CLOSED', 'The cache was closed');
+    handle.useBackend(number);
     return new LoaderHere({
       ...{ handle: handle as LoadHandle, rules, loads, warmUp, pulse: this.#pulse, say: report },
       connect: async () => store.backend,
@@ -78,6 +82,7 @@ export class ReadThroughKeeper {
     if (this.#supervisor.isUnfit(error)) return;
     const handle = native.attachById(this.#options.cacheId);
     if (typeof handle === 'number') return;
+    handle.useBackend(this.#options.number);
     (handle as LoadHandle).failLoads(error.message);
     handle.close();
   }

@@ -7,6 +7,7 @@ import type { LoadLimits, SharedStore, WarmUpData } from '../write-back/index.ts
 export interface ReaderData {
   readonly cacheId: number;
   readonly store: SharedStore;
+  readonly number: number;
   readonly rules: readonly Rule[];
   readonly loads: LoadLimits;
   /** undefined: nothing is warmed up. */

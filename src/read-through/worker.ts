@@ -7,7 +7,7 @@ import { connector } from '../write-back/index.ts';
 import type { ReaderData, ReaderReport } from './message.ts';
 import { ReadThroughService } from './service.ts';
 
-const { cacheId, store, rules, loads, warmUp, pulse } = workerData as ReaderData;
+const { cacheId, store, number, rules, loads, warmUp, pulse } = workerData as ReaderData;
 const port = parentPort!;
 // A module may take long to load. From then on the service shows that the event loop turns.
 const beating = setInterval(() => beat(pulse), PULSE_MS).unref();
@@ -27,8 +27,12 @@ async function start(): Promise<void> {
     return;
   }
   const handle = native.attachById(cacheId);
-  if (typeof handle === 'number') say({ kind: 'closed' });
-  else new ReadThroughService({ handle: handle as LoadHandle, connect, rules, loads, warmUp, pulse, say });
+  if (typeof handle === 'number') {
+    say({ kind: 'closed' });
+    return;
+  }
+  handle.useBackend(number);
+  new ReadThroughService({ handle: handle as LoadHandle, connect, rules, loads, warmUp, pulse, say });
 }
 
 await start();

@@ -2,6 +2,8 @@
 export interface Rule {
   /** Text that the keys begin with; `''`: every key. */
   readonly prefix: string;
+  /** The name of the database of these keys; left out: the default one. */
+  readonly store?: string;
   /** Changes of these keys never reach the database, and it is never asked for them. */
   readonly skip: boolean;
   /** Every write is kept, too, as a row of the table of history. */

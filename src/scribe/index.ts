@@ -12,6 +12,7 @@ export {
   type ScribeNotice,
   type SnapshotSchedule,
   type SnapshotSummary,
+  type StoredPlace,
 } from './message.ts';
 export { LOG_METRICS, type LogStats, readLogStats, ringBytesOf } from './metrics.ts';
 export type { Carrier, Filler, ProgressListener, Written } from './opening-help.ts';

@@ -34,6 +34,8 @@ export interface OpeningCursor {
   readonly name: string;
   /** Where it begins if it is new. Default: at the oldest entry that the log has. */
   readonly position?: Position;
+  /** Up to where in which log its database has everything. */
+  readonly stored?: StoredPlace;
 }
 
 /** The place in a log up to which a database has everything, with the epoch and the writer of the entry before it. */
@@ -55,7 +57,12 @@ export interface ScribeData {
   readonly limitBytes: number | undefined;
   readonly snapshots: SnapshotSchedule;
   readonly cursor?: OpeningCursor;
-  /** A log that has records behind its cursor of this name is refused: a reader that is not there has to have them. */
+  /** Those of further readers. */
+  readonly otherCursors?: readonly OpeningCursor[];
+  /**
+   * A log that has records behind a cursor of this name, or of one that begins with it and a colon, is refused unless
+   * that is one of the above: a reader that is not there has to have them.
+   */
   readonly refuseBehind?: string;
   /** Where the log says how far it is, PROGRESS_BYTES. */
   readonly progress?: SharedArrayBuffer;
@@ -63,8 +70,6 @@ export interface ScribeData {
   readonly start: 'log' | 'none' | 'store' | 'resume';
   /** The cache's epoch is at least this: a database has rows of lower versions. */
   readonly epochMin?: number;
-  /** Up to where in which log a database has everything. */
-  readonly stored?: StoredPlace;
   /** Words that the keeper sets; see {@link Control}. */
   readonly control: SharedArrayBuffer;
 }

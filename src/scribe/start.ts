@@ -14,25 +14,24 @@
  *   drained again, and may be in the log twice; versions tell.
  */
 import { CairnError } from '../errors.ts';
-import { type LogClock, type LogNotice, type LogPort, later, type Position } from '../log/index.ts';
+import type { LogClock, LogNotice, LogPort } from '../log/index.ts';
 import { type FeedHandle, feedOf, native } from '../native.ts';
 import type { RecoveryProgress } from '../options/types.ts';
 import { Asking } from './asking.ts';
-import { bringBack, countChanges, type Recovered, type Run } from './bring-back.ts';
+import { bringBack, type Recovered, type Run } from './bring-back.ts';
 import { ScribeClock } from './clock.ts';
 import { discard } from './discard.ts';
 import {
   type LogFiles,
   type OpeningAnswer,
-  type OpeningCursor,
   plainNotice,
   type RecoveredByThread,
   type Report,
   type ScribeData,
-  type StoredPlace,
   type Told,
 } from './message.ts';
 import { Metrics } from './metrics.ts';
+import { OpeningCursors } from './opening-cursors.ts';
 import { Scribe } from './scribe.ts';
 
 /** What a log is opened with. */
@@ -82,11 +81,15 @@ export function startScribe(options: StartOptions): Scribe {
   }
 }
 
-/** A handle of the cache for the thread that calls, which gives it back when it ends. */
-export function attachScribe(cacheId: number): FeedHandle {
+/**
+ * A handle of the cache for the thread that calls, which gives it back when it ends. `store`: the number of the
+ * database that the thread has.
+ */
+export function attachScribe(cacheId: number, store = 0): FeedHandle {
   const attached = native.attachForScribe(cacheId);
   const handle = typeof attached === 'number' ? undefined : feedOf(attached);
   if (handle === undefined) throw new CairnError('ERR_CLOSED', 'The cache has ended');
+  if (store > 0) handle.useBackend(store);
   return handle;
 }
 
@@ -108,14 +111,15 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
     onNotice: (notice) => say({ kind: 'notice', notice: plainNotice(notice) }),
   });
   try {
-    refuseOwed(log, data, files?.logId);
+    const cursors = new OpeningCursors(log, data);
+    cursors.refuseOwed(data.start, files?.logId);
     clock.raise(log.lastTimeMs);
     const epoch = Math.max(log.epoch, data.epochMin ?? 0);
     if (data.start !== 'resume') handle.startFeed(epoch, clock.wallMs());
     const asking = new Asking(hear, say, sleep);
     const run: Run = {
       ...{ handle, log, clock, metrics, say },
-      owedFrom: data.cursor === undefined || data.start !== 'log' ? undefined : beginOf(log, data.cursor),
+      owedFrom: data.start === 'log' ? cursors.owedFrom : undefined,
       files,
       ask: (question) => asking.ask(question),
       makeSafe: () => makeSafe(log),
@@ -123,8 +127,7 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
     const recovery = begin(data.start, run, epoch);
     if (recovery === undefined) log.takeOver();
     // Before another thread can attach: the log keeps what the reader needs from the first record on.
-    if (data.start === 'store') log.cursor(data.cursor!.name).place(log.committed);
-    else if (data.cursor !== undefined) placeCursor(log, data.cursor);
+    cursors.place(data.start);
     if (recovery === undefined) handle.rewindDrained();
     else {
       if (data.sync === 'always' || data.start === 'store') makeSafe(log);
@@ -163,67 +166,6 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
     giveBack(log);
     throw error;
   }
-}
-
-// Before anything is changed: the database has to have the records behind its cursor, and gets them from a log that is
-// opened with it and recovered.
-function refuseOwed(log: LogPort, data: ScribeData, logId: bigint | undefined): void {
-  const { start, refuseBehind, cursor, stored } = data;
-  if (start === 'resume') return;
-  if (refuseBehind !== undefined) refuseBehindCursor(log, refuseBehind, 'open it with store');
-  if (cursor === undefined) return;
-  if (start === 'log') {
-    refuseGap(log, cursor.name);
-    return;
-  }
-  // What the database says counts, not what the log has noted of it: it may have gone back since.
-  const isOwn = stored !== undefined && stored.logId === logId && isPlaceOf(log, stored);
-  refuseBehindCursor(log, cursor.name, "open it with recover: 'log'", isOwn ? stored.position : undefined);
-}
-
-// The log keeps everything behind the cursor. Where that is gone, memory may have no entry of what the database lacks,
-// and a load would find an older row.
-function refuseGap(log: LogPort, name: string): void {
-  const noted = log.cursors().get(name);
-  const oldest = log.oldestReadable;
-  if (noted === undefined || noted >= oldest) return;
-  throw new CairnError(
-    'ERR_LOG_CORRUPT',
-    `The log in ${log.name} begins at position ${oldest}, and what its database may lack begins at ${noted}: records between them are gone. Nothing was changed. Put the files back; or bring all that is left to the database: npx cairn-cache rebuild --data ${log.name} --store DATABASE`,
-  );
-}
-
-// Whether the log has an entry that ends there, as this cursor says it; of its oldest position nothing can be said.
-function isPlaceOf(log: LogPort, { position, epoch, writer }: StoredPlace): boolean {
-  if (position <= log.oldestReadable) return true;
-  for (const entry of log.entries(log.oldestReadable)) {
-    if (entry.end === position) return entry.epoch === epoch && entry.writer === writer;
-  }
-  return false;
-}
-
-function refuseBehindCursor(log: LogPort, name: string, how: string, has?: Position): void {
-  const noted = log.cursors().get(name);
-  if (noted === undefined) return;
-  const position = later(has ?? noted, log.oldestReadable);
-  let records = 0;
-  for (const entry of log.entries(position)) if (entry.kind === 'records') records += countChanges(entry.records);
-  if (records === 0) return;
-  const count = records === 1 ? '1 record' : `${records} records`;
-  throw new CairnError(
-    'ERR_STORE_REFUSED',
-    `The log in ${log.name} has ${count} that its database does not have: ${how}. To leave them out of the database forever: npx cairn-cache log drop-cursor ${log.name} ${name}`,
-  );
-}
-
-// A cursor that is there stays where it is.
-function placeCursor(log: LogPort, opening: OpeningCursor): void {
-  const cursor = log.cursor(opening.name);
-  if (cursor.position() === undefined) cursor.advance(beginOf(log, opening));
-}
-
-function beginOf(log: LogPort, { name, position }: OpeningCursor): Position {
-  return log.cursor(name).position() ?? position ?? log.oldestReadable;
 }
 
 // After an error that says more than that of closing would.

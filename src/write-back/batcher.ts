@@ -4,8 +4,8 @@
  * asks for everything. A batch is whole entries, so that its end is a place where a cursor can be.
  *
  * Entries that change no row make no batch by themselves, until they take so much of the log that it should have that
- * room back: then they are a batch without changes. So they are, in a lane of several, when the log is quiet: otherwise
- * it would seem to owe what the other lanes have written.
+ * room back: then they are a batch without changes. So they are, where the log has other writers, when the log is
+ * quiet: otherwise it would seem to owe what the other lanes, or the writers to other databases, have written.
  *
  * An entry that has to be written together with other lanes (crossing.ts) ends the batch before it, and is a batch.
  */
@@ -19,7 +19,7 @@ import type { Versions, WriterMarks } from './stored-marks.ts';
 
 /** Bytes of log without changes that are a batch. */
 export const BARREN_BYTES_MAX: number = 2 ** 20;
-/** Of several lanes, one without changes has its cursor moved when the log has had no entry for this time. */
+/** Of several writers, one without changes has its cursor moved when the log has had no entry for this time. */
 export const QUIET_MS = 1000;
 
 /** When a batch is full, or due. */
@@ -55,6 +55,7 @@ export class Batcher {
   readonly #marks: Pick<WriterMarks, 'collect'>;
   #versions: Versions | undefined;
   readonly #laneCount: number;
+  readonly #movesAlong: boolean;
   readonly #lane: number;
   readonly #passed: PassedVersions;
   #changes: Changes;
@@ -72,13 +73,23 @@ export class Batcher {
   #flushTo: Position = 0n;
   #crossing: Crossing | undefined;
 
-  /** `rules`: which keys are written; undefined: all. `share`: those of one lane; undefined: all. */
-  constructor(limits: BatchLimits, marks: Pick<WriterMarks, 'collect'>, rules?: RuleSet, share?: Share) {
+  /**
+   * `rules`: which keys are written; undefined: all. `share`: those of one lane; undefined: all. `movesAlong`: the log
+   * has other writers, of lanes or of databases.
+   */
+  constructor(
+    limits: BatchLimits,
+    marks: Pick<WriterMarks, 'collect'>,
+    rules?: RuleSet,
+    share?: Share,
+    movesAlong: boolean = (share?.laneCount ?? 1) > 1,
+  ) {
     this.#limits = limits;
     this.#marks = marks;
     this.#rules = rules;
     this.#lane = share?.lane ?? 0;
     this.#laneCount = share?.laneCount ?? 1;
+    this.#movesAlong = movesAlong;
     this.#passed = new PassedVersions(share);
     this.#changes = new Changes(rules);
   }
@@ -182,7 +193,7 @@ export class Batcher {
     if (this.isEmpty) {
       const reaches = goal !== undefined && this.#end !== undefined && this.#end.position >= goal;
       if (reaches || this.#logBytes >= BARREN_BYTES_MAX) return 0;
-      const movesAlong = this.#laneCount > 1 && this.#end !== undefined;
+      const movesAlong = this.#movesAlong && this.#end !== undefined;
       return movesAlong ? Math.max(0, this.#addedMs + QUIET_MS - nowMs) : undefined;
     }
     // Of a flush, the entries that are still to be read belong to the batch too.

@@ -14,7 +14,6 @@ import { RuleSet } from '../rules/index.ts';
 import type { Carrier, LogFiles, ProgressListener, Written } from '../scribe/index.ts';
 import { systemClock, type WriterClock } from './clock.ts';
 import { CALL_TIMEOUT_MS } from './connection.ts';
-import { keepRules } from './kept-rules.ts';
 import type { WriteBackOptions } from './message.ts';
 import { OpeningLog } from './opening-log.ts';
 import { isUnfit } from './store.ts';
@@ -30,6 +29,8 @@ export interface EarlyWriterOptions {
   /** Makes the backend, or rejects if there will never be one; then makes connections. */
   readonly connector: () => Promise<() => Promise<Backend>>;
   readonly options: WriteBackOptions;
+  /** As that of a writer. */
+  readonly isOneOfSeveral?: boolean;
   /** How far the database was, for the writer of the open cache too: memory counts on it. As WriterData says. */
   readonly reached: SharedArrayBuffer;
   readonly clock?: WriterClock;
@@ -62,15 +63,15 @@ export class EarlyWriter implements Carrier {
   }
 
   async reach(files: Omit<LogFiles, 'openedAt'>, confirmed: Position, onProgress: ProgressListener): Promise<void> {
-    const { connector, options, random = Math.random } = this.#options;
+    const { connector, options, isOneOfSeveral = false, random = Math.random } = this.#options;
     const watermark = new Watermark(files.progress);
-    keepRules({ files, rules: options.rules, confirmed });
     const connect = await connector();
     const log = new OpeningLog(files, confirmed, () => watermark.at('committed'));
     this.#log = log;
     this.#writer = new Writer({
       log,
       lanes: options.lanes,
+      isOneOfSeveral,
       marksOf: () => ({ ...NO_MARKS, openedAt: log.end() }),
       connect: async () => {
         this.#backend = await connect();

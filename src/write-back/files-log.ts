@@ -1,7 +1,7 @@
 /** The log of a cache for its writer: files that this thread reads itself, and a cursor that the scribe moves. */
 import { type LogEntry, LogReader, type Position, type Takeover, Watermark } from '../log/index.ts';
 import type { LogFiles, ScribeCommands } from '../scribe/index.ts';
-import { HISTORY_CURSOR, STORE_CURSOR } from './message.ts';
+import { historyOf } from './message.ts';
 import { notTakenOver, type WriterLog } from './writer-log.ts';
 
 /** How long written records wait for others before they are synced, where the writer syncs. */
@@ -10,7 +10,9 @@ const SYNC_MS = 20;
 export interface FilesLogOptions {
   readonly files: LogFiles;
   readonly scribe: ScribeCommands;
-  /** Where the log's own cursor is. */
+  /** The name of the log's own cursor. */
+  readonly cursor: string;
+  /** Where it is. */
   readonly confirmed: Position;
   /** Whether the writer syncs the log, because its policy does not. */
   readonly syncs: boolean;
@@ -22,6 +24,7 @@ export class FilesLog implements WriterLog {
   readonly confirmed: Position;
   readonly takeover: Takeover;
   readonly #scribe: ScribeCommands;
+  readonly #cursor: string;
   readonly #reader: LogReader;
   readonly #watermark: Watermark;
   readonly #syncs: boolean;
@@ -29,12 +32,13 @@ export class FilesLog implements WriterLog {
   #readers = 0;
   #stopSyncing = new AbortController();
 
-  constructor({ files, scribe, confirmed, syncs }: FilesLogOptions) {
+  constructor({ files, scribe, cursor, confirmed, syncs }: FilesLogOptions) {
     this.directory = files.directory;
     this.logId = files.logId;
     this.confirmed = confirmed;
     this.takeover = files.takeover;
     this.#scribe = scribe;
+    this.#cursor = cursor;
     this.#reader = new LogReader(files);
     this.#watermark = new Watermark(files.progress);
     this.#syncs = syncs;
@@ -89,19 +93,19 @@ export class FilesLog implements WriterLog {
   }
 
   advance(position: Position): Promise<void> {
-    return this.#scribe.cursor(STORE_CURSOR).advance(position);
+    return this.#scribe.cursor(this.#cursor).advance(position);
   }
 
   goBack(position: Position): Promise<void> {
-    return this.#scribe.cursor(STORE_CURSOR).place(position);
+    return this.#scribe.cursor(this.#cursor).place(position);
   }
 
   historyFrom(): Promise<Position | undefined> {
-    return this.#scribe.cursor(HISTORY_CURSOR).position();
+    return this.#scribe.cursor(historyOf(this.#cursor)).position();
   }
 
   keepHistory(position: Position | undefined): Promise<void> {
-    const cursor = this.#scribe.cursor(HISTORY_CURSOR);
+    const cursor = this.#scribe.cursor(historyOf(this.#cursor));
     return position === undefined ? cursor.drop() : cursor.place(position);
   }
 

@@ -8,9 +8,9 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { CairnError, reasonOf, show } from '../errors.ts';
-import { type Files, LogReader, nodeFiles, type Position } from '../log/index.ts';
+import { earlier, type Files, LogReader, nodeFiles, type Position } from '../log/index.ts';
 import { RecordKind, RecordReader } from '../request/record.ts';
-import { type Rule, RuleSet } from '../rules/index.ts';
+import { type Rule, RuleSet, storeOf } from '../rules/index.ts';
 import type { LogFiles } from '../scribe/index.ts';
 
 const FILE = 'store-rules.json';
@@ -20,8 +20,8 @@ export interface KeptRulesOptions {
   /** Of the log. */
   readonly files: Pick<LogFiles, 'directory' | 'progress'>;
   readonly rules: readonly Rule[];
-  /** Everything in the log before this is in the database. */
-  readonly confirmed: Position;
+  /** To the name of each database: everything of it in the log before this is there. */
+  readonly confirmed: ReadonlyMap<string, Position>;
 }
 
 /**
@@ -35,8 +35,10 @@ export function keepRules({ files, rules, confirmed }: KeptRulesOptions): void {
   if (kept === undefined && rules.length === 0) return;
   if (kept !== undefined && JSON.stringify(kept) !== JSON.stringify(rules)) {
     const [before, after] = [new RuleSet(kept), new RuleSet(rules)];
-    for (const key of keysFrom(new LogReader(files), confirmed)) {
+    for (const [key, position] of keysFrom(new LogReader(files), [...confirmed.values()].reduce(earlier))) {
       const rule = before.of(key);
+      // Of a database that is not there any more, every record that is left.
+      if (position < (confirmed.get(storeOf(rule)) ?? 0n)) continue;
       const target = targetOf(rule);
       const next = after.of(key);
       const isLost = target !== targetOf(next) || (rule.history === true && !next.history);
@@ -51,20 +53,21 @@ export function readKeptRules(directory: string): readonly Rule[] | undefined {
   return read(join(directory, FILE));
 }
 
-function* keysFrom(reader: LogReader, from: Position): Generator<Buffer> {
-  for (const { records } of reader.entries(from)) {
+function* keysFrom(reader: LogReader, from: Position): Generator<[Buffer, Position]> {
+  for (const { records, position } of reader.entries(from)) {
     const record = new RecordReader(records);
     while (record.next()) {
-      if (record.kind !== RecordKind.clear && record.kind !== RecordKind.clearAt) yield record.key;
+      if (record.kind !== RecordKind.clear && record.kind !== RecordKind.clearAt) yield [record.key, position];
     }
   }
 }
 
 /** Where changes go by a rule, as text that is equal for the same place; undefined: nowhere. */
-function targetOf({ prefix, skip, own }: Rule): string | undefined {
+function targetOf(rule: Rule): string | undefined {
+  const { prefix, skip, own } = rule;
   if (skip) return undefined;
   // The columns of values may change: whether an unwritten value fits is found when it is written.
-  return own === undefined ? '' : JSON.stringify([own.table, own.key, prefix]);
+  return JSON.stringify([storeOf(rule), ...(own === undefined ? [] : [own.table, own.key, prefix])]);
 }
 
 function refused(directory: string, { prefix }: Rule, isGiven: boolean): CairnError {

@@ -27,6 +27,8 @@ export interface LaneRoom {
   readonly rules: RuleSet | undefined;
   readonly rate: RowRate;
   readonly dropsRefused: boolean;
+  /** The cursor of a lane without changes follows the log, because other writers have some there. */
+  readonly movesAlong: boolean;
   readonly clock: WriterClock;
   /** In [0, 1). */
   readonly random: () => number;

@@ -78,7 +78,7 @@ export class Lane {
     this.#room = room;
     this.#marks = marks;
     this.#until = until;
-    this.#batcher = new Batcher(limits, marks, rules, share);
+    this.#batcher = new Batcher(limits, marks, rules, share, room.movesAlong);
     if (until !== undefined) this.#batcher.flushTo(until);
     const standing = new Standing({
       ...{ room, share, batcher: this.#batcher, reached },

@@ -1,7 +1,7 @@
 /** What the keeper and the writer say to each other, in one thread or between two. Everything can be cloned. */
 import { HISTORY_PREFIX } from '../log/index.ts';
 import type { ResolvedWarmUpOptions } from '../options.ts';
-import type { Rule } from '../rules/index.ts';
+import { DEFAULT_STORE, type Rule } from '../rules/index.ts';
 import type { Answer, LogFiles, PlainError } from '../scribe/index.ts';
 import type { BatchLimits } from './batcher.ts';
 import type { LoadLimits } from './loader.ts';
@@ -15,7 +15,7 @@ export interface WriteBackOptions {
   readonly loads: LoadLimits;
   /** What is put into memory once the cache is open; undefined: nothing. */
   readonly warmUp: ResolvedWarmUpOptions | undefined;
-  /** What happens to the changes of which keys. */
+  /** What happens to the changes of which keys: the rules of this database, as rulesOfStore() has them. */
   readonly rules: readonly Rule[];
   /** How many lanes write. */
   readonly lanes: number;
@@ -33,11 +33,25 @@ export interface WriteBackOptions {
   readonly syncsLog: boolean;
 }
 
+/** One of the databases of a cache. */
+export interface StoreSeat {
+  /** Of the option `stores`; `default`: that of `store`. */
+  readonly name: string;
+  /** As the addon knows it: 0 is the default one. */
+  readonly number: number;
+  /** How many there are. */
+  readonly count: number;
+}
+
+/** Of a cache with one database. */
+export const ONLY_STORE: StoreSeat = { name: DEFAULT_STORE, number: 0, count: 1 };
+
 /** workerData of the writer's thread. */
 export interface WriterData {
   readonly cacheId: number;
   readonly files: LogFiles;
   readonly store: SharedStore;
+  readonly seat: StoreSeat;
   readonly options: WriteBackOptions;
   readonly isPaused: boolean;
   /** Words that show that its event loop turns: supervisor.ts. */
@@ -53,10 +67,18 @@ export interface WriterData {
   readonly warmUpNumbers: SharedArrayBuffer | undefined;
 }
 
-/** The name of the log's cursor for its database. */
+/** The name of the log's cursor for the default database. */
 export const STORE_CURSOR = 'store';
-/** That of the history that is kept for it. */
-export const HISTORY_CURSOR = `${HISTORY_PREFIX}${STORE_CURSOR}`;
+
+/** The name of the log's cursor for a database. */
+export function cursorOf(store: string): string {
+  return store === DEFAULT_STORE ? STORE_CURSOR : `${STORE_CURSOR}:${store}`;
+}
+
+/** That of the history that is kept for a cursor. */
+export function historyOf(cursor: string): string {
+  return `${HISTORY_PREFIX}${cursor}`;
+}
 
 /** What a writer is told. */
 export type WriterTold =
@@ -85,8 +107,11 @@ export interface DeadLetterNotice {
   readonly cause: unknown;
 }
 
-/** A notice of a cache's write-back. */
-export type WriteBackNotice =
+/** A notice of a cache's write-back. `store`: of several databases the one that it is of. */
+export type WriteBackNotice = StoreNotice & { readonly store?: string };
+
+/** What happens to one database. */
+export type StoreNotice =
   /** The database cannot be written; it is tried again, forever. The log keeps what is to be written. */
   | { readonly kind: 'retrying'; readonly cause: unknown }
   /** The same, and only a change of the database, its rights or the log will help. */
@@ -116,7 +141,7 @@ export type WriteBackNotice =
 export type WriterReport =
   /** `cause` as a plain error. */
   | { readonly kind: 'state'; readonly state: WriterState; readonly cause: PlainError | undefined }
-  | { readonly kind: 'notice'; readonly notice: WriteBackNotice }
+  | { readonly kind: 'notice'; readonly notice: StoreNotice }
   | ({ readonly kind: 'done' } & Answer)
   /** It ends, and another thread would do no better. */
   | { readonly kind: 'failed'; readonly error: PlainError };

@@ -4,6 +4,7 @@
  * it in the addon, behind the numbers of the log.
  */
 import type { FeedHandle } from '../native.ts';
+import { DEFAULT_STORE } from '../rules/index.ts';
 import { LOG_METRICS } from '../scribe/index.ts';
 import type { WriterState } from './writer.ts';
 
@@ -61,12 +62,15 @@ const PLACES = Object.fromEntries(WRITE_BACK_METRICS.map((name, place) => [name,
 
 export const NUMBERS_BYTES: number = WRITE_BACK_METRICS.length * Float64Array.BYTES_PER_ELEMENT;
 
-/** The numbers, as all threads see them. One thread changes each of them. */
+/** The numbers of one database, as all threads see them. One thread changes each of them. */
 export class WriteBackMetrics {
   readonly #numbers: Float64Array;
+  readonly #place: number;
 
-  constructor(numbers: SharedArrayBuffer) {
+  /** `store`: the number of the database. */
+  constructor(numbers: SharedArrayBuffer, store = 0) {
     this.#numbers = new Float64Array(numbers);
+    this.#place = placeOf(store);
   }
 
   get(name: WriteBackMetric): number {
@@ -91,14 +95,22 @@ export class WriteBackMetrics {
 
   /** Shows them to all threads. */
   publish(handle: FeedHandle): void {
-    handle.setLogMetrics(this.#numbers, LOG_METRICS.length);
+    handle.setLogMetrics(this.#numbers, this.#place);
   }
 }
 
-/** How the port calls them, behind those of the log. */
-export const WRITE_BACK_STAT_NAMES: readonly string[] = WRITE_BACK_METRICS.map(
-  (name) => `writeBack${name[0]!.toUpperCase()}${name.slice(1)}`,
-);
+/** How the port calls them, behind those of the log. `others`: the names of further databases. */
+export function writeBackStatNames(others: readonly string[] = []): readonly string[] {
+  return [
+    ...WRITE_BACK_METRICS.map((name) => `writeBack${name[0]!.toUpperCase()}${name.slice(1)}`),
+    ...others.flatMap((store) => WRITE_BACK_METRICS.map((name) => `writeBack:${store}:${name}`)),
+  ];
+}
+
+// Among the numbers of the log, which are before those of the databases.
+function placeOf(store: number): number {
+  return LOG_METRICS.length + store * WRITE_BACK_METRICS.length;
+}
 
 /** Of a cache with a database, in `cache.stats().writeBack`. Counters are since the cache was opened. */
 export interface WriteBackStats {
@@ -158,22 +170,64 @@ export interface WriteBackStats {
    */
   logPressure: number;
   reservePressure: number;
+  /**
+   * Of several databases, the same of each by its name; `default` is that of the option `store`. The numbers above are
+   * then their sums, or the largest of them where a sum would say nothing, and the state is the worst.
+   */
+  stores?: Readonly<Record<string, WriteBackStats>>;
 }
 
-/** The statistics, from any thread. */
-export function readWriteBackStats(handle: FeedHandle): WriteBackStats {
-  const numbers = new Float64Array(LOG_METRICS.length + WRITE_BACK_METRICS.length);
+/** The statistics, from any thread. `others`: the names of further databases, in their order. */
+export function readWriteBackStats(handle: FeedHandle, others: readonly string[] = []): WriteBackStats {
+  const numbers = new Float64Array(placeOf(others.length + 1));
   handle.logMetrics(numbers);
-  return statsOf(numbers.subarray(LOG_METRICS.length));
+  const all = [DEFAULT_STORE, ...others].map((name, store): [string, WriteBackStats] => {
+    return [name, statsOf(numbers.subarray(placeOf(store), placeOf(store + 1)))];
+  });
+  return all.length === 1
+    ? all[0]![1]
+    : { ...together(all.map(([, stats]) => stats)), stores: Object.fromEntries(all) };
 }
 
 function statsOf(numbers: Float64Array): WriteBackStats {
   const of = (name: WriteBackMetric): number => numbers[PLACES[name]]!;
-  const rows = of('rows');
   const { state: _, ...others } = Object.fromEntries(WRITE_BACK_METRICS.map((name) => [name, of(name)]));
-  return {
+  return withCoalescing({
     state: WRITER_STATES[of('state')]!,
     ...(others as unknown as Omit<WriteBackStats, 'state' | 'coalescing'>),
-    coalescing: rows === 0 ? 1 : of('records') / rows,
+  });
+}
+
+function withCoalescing(stats: Omit<WriteBackStats, 'coalescing'>): WriteBackStats {
+  return { ...stats, coalescing: stats.rows === 0 ? 1 : stats.records / stats.rows };
+}
+
+/** From the worst on. */
+const SEVERITY: readonly WriterState[] = [
+  ...(['refused', 'halted', 'retrying', 'opening'] as const),
+  ...(['paused', 'healing', 'writing', 'closed'] as const),
+];
+
+/** Of these the sum would say nothing: all databases have one log and one memory, and times do not add up. */
+const LARGEST: ReadonlySet<WriteBackMetric> = new Set([
+  ...(['behindBytes', 'oldestUnwrittenMs', 'batchLastRows', 'batchLastMs', 'batchMaxMs'] as const),
+  ...(['historyMs', 'historyBytes', 'questionMaxMs', 'logPressure', 'reservePressure'] as const),
+]);
+
+function together(all: readonly WriteBackStats[]): WriteBackStats {
+  const numbers = WRITE_BACK_METRICS.filter((name) => name !== 'state').map((name) => {
+    const each = all.map((stats) => stats[name as Exclude<WriteBackMetric, 'state'>]);
+    return [name, LARGEST.has(name) ? Math.max(...each) : each.reduce((sum, one) => sum + one, 0)];
+  });
+  const mean = (what: 'batch' | 'question'): number => {
+    const count = what === 'batch' ? 'batches' : 'questions';
+    const total = all.reduce((sum, stats) => sum + stats[count], 0);
+    return total === 0 ? 0 : all.reduce((sum, stats) => sum + stats[count] * stats[`${what}MeanMs`], 0) / total;
   };
+  return withCoalescing({
+    ...(Object.fromEntries(numbers) as Omit<WriteBackStats, 'state' | 'coalescing'>),
+    state: SEVERITY.find((state) => all.some((stats) => stats.state === state))!,
+    batchMeanMs: mean('batch'),
+    questionMeanMs: mean('question'),
+  });
 }

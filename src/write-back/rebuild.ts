@@ -14,14 +14,14 @@ import { randomBytes } from 'node:crypto';
 import { type Backend, type Cursor, sameCursors, type WriteBatch } from '../backend/index.ts';
 import { asError, CairnError } from '../errors.ts';
 import { type EmbeddedLog, earlier, LogReader, recover, SnapshotDamaged } from '../log/index.ts';
-import { type Rule, RuleSet } from '../rules/index.ts';
+import { DEFAULT_STORE, type Rule, RuleSet } from '../rules/index.ts';
 import { Calls } from './calls.ts';
 import { systemClock, type WriterClock } from './clock.ts';
 import { Changes } from './coalesce.ts';
 import { CALL_TIMEOUT_MS, Connection } from './connection.ts';
 import { holderOf, isHeldByAnother } from './holder.ts';
 import { ONE_LANE } from './identity.ts';
-import { HISTORY_CURSOR, STORE_CURSOR } from './message.ts';
+import { cursorOf, historyOf } from './message.ts';
 import { PassedVersions } from './passed.ts';
 import { notTakenOver } from './writer-log.ts';
 
@@ -35,7 +35,9 @@ export interface RebuildOptions {
   /** Looked at, and not taken over; stays the caller's. */
   readonly log: EmbeddedLog;
   readonly connect: () => Promise<Backend>;
-  /** Under which the log was written. */
+  /** Which of the databases of the cache it is. Default: that of the option `store`. */
+  readonly name?: string;
+  /** Under which the log was written, as rulesOfStore() has them. */
   readonly rules: readonly Rule[];
   readonly onProgress?: (progress: RebuildProgress) => void;
   readonly clock?: WriterClock;
@@ -85,6 +87,8 @@ class Rebuild {
   readonly #options: RebuildOptions;
   readonly #connection: Connection;
   readonly #calls: Calls;
+  /** The log's own cursor for the database. */
+  readonly #cursor: string;
   #cursors: readonly Cursor[] = [];
   /** The writer of the last batch. It begins anywhere: the batch of another rebuild is not taken for an own one. */
   #writer: bigint = randomBytes(8).readBigUInt64LE();
@@ -95,6 +99,7 @@ class Rebuild {
     this.#options = options;
     this.#connection = connection;
     this.#calls = calls;
+    this.#cursor = cursorOf(options.name ?? DEFAULT_STORE);
   }
 
   async run(): Promise<Rebuilt> {
@@ -112,7 +117,7 @@ class Rebuild {
     const { committed: end } = log;
     const { epoch, writer } = new LogReader(log).stateAt(end)!;
     await this.#write([], (lane) => ({ ...lane, position: end, epoch, writer }));
-    for (const name of [STORE_CURSOR, HISTORY_CURSOR]) log.cursor(name).place(end);
+    for (const name of [this.#cursor, historyOf(this.#cursor)]) log.cursor(name).place(end);
     return {
       ...{ database: this.#connection.name, rows: this.#rows, deadLetters: this.#deadLetters, from, oldest },
       snapshotMs: snapshot?.startedMs,
@@ -134,7 +139,7 @@ class Rebuild {
     if (this.#cursors.some((cursor) => isHeldByAnother(cursor, own)))
       refuse(`was taken over by another process, with a copy of the log in ${directory}`);
     // Also if files of the log are gone that the database needed.
-    const noted = log.cursors().get(STORE_CURSOR) ?? oldest;
+    const noted = log.cursors().get(this.#cursor) ?? oldest;
     const isBehind =
       this.#cursors.length === 0 || this.#cursors.some(({ position }) => position < oldest) || noted < oldest;
     if (!isBehind || oldest === 0n)

@@ -1,15 +1,21 @@
 /**
  * The changes that the database has refused and of which no dead letter is kept, as a cache of mode `write-through` has
- * them: `store-refused.jsonl` in the directory of the log. The log has the records, and a cache that begins with them
- * after a crash would have the refused values again. So it looks here, and lets go of them.
+ * them: `store-refused.jsonl` in the directory of the log; of a named one of several databases
+ * `store-refused.NAME.jsonl`. The log has the records, and a cache that begins with them after a crash would have the
+ * refused values again. So it looks here, and lets go of them.
  *
  * A change is here, synced, before its caller is told and before its dead letter is dropped. It is taken out when the
  * log no longer has its record.
  */
 import { dirname, join } from 'node:path';
 import { type Files, nodeFiles, type Position } from '../log/index.ts';
+import { DEFAULT_STORE } from '../rules/index.ts';
 
-const FILE = 'store-refused.jsonl';
+/** The name of the file of a database. Each has a thread that writes it. */
+function fileOf(store: string): string {
+  return store === DEFAULT_STORE ? 'store-refused.jsonl' : `store-refused.${store}.jsonl`;
+}
+
 /** Changes that come before those that the log has forgotten are taken out. */
 const PRUNE_AFTER = 1000;
 
@@ -27,6 +33,7 @@ export interface LogSpan {
 }
 
 export class RefusedChanges {
+  readonly #name: string;
   readonly #path: string;
   readonly #log: LogSpan;
   readonly #files: Files;
@@ -34,8 +41,9 @@ export class RefusedChanges {
   #isThere: boolean;
   #sinceBegun = 0;
 
-  constructor(directory: string, log: LogSpan, files: Files = nodeFiles) {
-    this.#path = join(directory, FILE);
+  constructor(directory: string, log: LogSpan, files: Files = nodeFiles, store: string = DEFAULT_STORE) {
+    this.#name = fileOf(store);
+    this.#path = join(directory, this.#name);
     this.#log = log;
     this.#files = files;
     const found = this.#read();
@@ -88,7 +96,7 @@ export class RefusedChanges {
 
   // A crash may have cut the last line, whose change was told to no caller: its dead letter is there.
   #read(): RefusedChange[] | undefined {
-    if (!this.#files.list(dirname(this.#path)).includes(FILE)) return undefined;
+    if (!this.#files.list(dirname(this.#path)).includes(this.#name)) return undefined;
     const file = this.#files.open(this.#path, 'read');
     const bytes = Buffer.alloc(file.size());
     try {

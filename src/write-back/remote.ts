@@ -14,7 +14,7 @@ import { type FeedHandle, FeedState } from '../native.ts';
 import { type Answer, errorFrom, type PlainError, plainError, Unanswered } from '../scribe/index.ts';
 import type { RetriedDeadLetter } from './letter-retry.ts';
 
-/** What can be asked of write-back from any thread. */
+/** What can be asked of write-back from any thread. `store`: the name of one of the databases. */
 export interface WriteBackActions {
   /** Resolves when the database has everything that was done so far. `signal`: the caller no longer waits. */
   drain(signal?: AbortSignal): Promise<void>;
@@ -22,11 +22,11 @@ export interface WriteBackActions {
   pause(): Promise<void>;
   resume(): Promise<void>;
   /** The oldest `limit` dead letters whose id is above `after`. */
-  deadLetters(limit: number, after: bigint): Promise<readonly KeptDeadLetter[]>;
+  deadLetters(limit: number, after: bigint, store: string): Promise<readonly KeptDeadLetter[]>;
   /** Removes dead letters; the number of those that there were. */
-  dropDeadLetters(ids: readonly bigint[]): Promise<number>;
+  dropDeadLetters(ids: readonly bigint[], store: string): Promise<number>;
   /** Makes the changes of dead letters again: letter-retry.ts. */
-  retryDeadLetters(ids: readonly bigint[] | 'all'): Promise<readonly RetriedDeadLetter[]>;
+  retryDeadLetters(ids: readonly bigint[] | 'all', store: string): Promise<readonly RetriedDeadLetter[]>;
 }
 
 type Action = keyof WriteBackActions;
@@ -143,16 +143,16 @@ export class RemoteWriteBack implements WriteBackActions, Looker {
     await this.#ask('resume');
   }
 
-  async deadLetters(limit: number, after: bigint): Promise<readonly KeptDeadLetter[]> {
-    return keptFrom(await this.#ask('deadLetters', [limit, after]));
+  async deadLetters(limit: number, after: bigint, store: string): Promise<readonly KeptDeadLetter[]> {
+    return keptFrom(await this.#ask('deadLetters', [limit, after, store]));
   }
 
-  async dropDeadLetters(ids: readonly bigint[]): Promise<number> {
-    return (await this.#ask('dropDeadLetters', [ids])) as number;
+  async dropDeadLetters(ids: readonly bigint[], store: string): Promise<number> {
+    return (await this.#ask('dropDeadLetters', [ids, store])) as number;
   }
 
-  async retryDeadLetters(ids: readonly bigint[] | 'all'): Promise<readonly RetriedDeadLetter[]> {
-    return (await this.#ask('retryDeadLetters', [ids])) as readonly RetriedDeadLetter[];
+  async retryDeadLetters(ids: readonly bigint[] | 'all', store: string): Promise<readonly RetriedDeadLetter[]> {
+    return (await this.#ask('retryDeadLetters', [ids, store])) as readonly RetriedDeadLetter[];
   }
 
   /** The handle is closed. */

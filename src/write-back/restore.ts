@@ -172,15 +172,18 @@ class Filling {
   #rows = 0;
   #bytes = 0;
   #applied = 0;
+  /** Entries that came before, of another database. */
+  readonly #before: number;
 
   constructor(handle: FeedHandle, epoch: number) {
     this.#handle = handle;
+    this.#before = handle.size();
     this.#epoch = epoch;
   }
 
   /** Entries have left for those that came last. */
   get isFull(): boolean {
-    return this.#handle.size() < this.#applied;
+    return this.#handle.size() < this.#before + this.#applied;
   }
 
   get answer(): OpeningAnswer {

@@ -11,7 +11,7 @@ import { type LogKeeper, RecordFinder } from '../scribe/index.ts';
 import { ServiceHere, ServiceThread, type Supervised, type ThreadEvents } from '../supervisor.ts';
 import { quietClock } from './clock.ts';
 import { FilesLog } from './files-log.ts';
-import { STORE_CURSOR, type WriterData, type WriterReport, type WriterTold } from './message.ts';
+import { cursorOf, type WriterData, type WriterReport, type WriterTold } from './message.ts';
 import { WriterService } from './service.ts';
 import { storedMarks } from './stored-marks.ts';
 
@@ -56,16 +56,18 @@ export class WriterHere extends ServiceHere implements RunningWriter {
   }
 
   async #start(
-    { backend, log, files, options, ...given }: WriterHereOptions,
+    { backend, log, files, seat, options, ...given }: WriterHereOptions,
     on: RunningEvents,
   ): Promise<WriterService> {
-    const confirmed = (await log.cursor(STORE_CURSOR).position()) ?? 0n;
+    const cursor = cursorOf(seat.name);
+    const confirmed = (await log.cursor(cursor).position()) ?? 0n;
     return new WriterService({
       ...given,
-      log: new FilesLog({ files, scribe: log, confirmed, syncs: options.syncsLog }),
-      marksOf: storedMarks(files, given.handle, options.dropsRefused),
+      log: new FilesLog({ files, scribe: log, cursor, confirmed, syncs: options.syncsLog }),
+      marksOf: storedMarks(files, given.handle, options.dropsRefused, seat.name),
       finder: new RecordFinder(given.handle, new LogReader(files)),
       connect: async () => backend,
+      seat,
       options,
       clock: quietClock,
       random: Math.random,

@@ -13,7 +13,8 @@ import { CALL_TIMEOUT_MS } from './connection.ts';
 import { LoaderService } from './loader.ts';
 import type {
   DeadLetterNotice,
-  WriteBackNotice,
+  StoreNotice,
+  StoreSeat,
   WriterCommand,
   WriterData,
   WriterReport,
@@ -33,7 +34,7 @@ const DEAD_LETTERS_TOLD = 20;
 
 export interface WriterServiceOptions
   extends Pick<WriterOptions, 'log' | 'marksOf' | 'connect' | 'clock' | 'random'>,
-    Pick<WriterData, 'options' | 'isPaused' | 'pulse' | 'reached' | 'numbers' | 'warmUpNumbers'> {
+    Pick<WriterData, 'seat' | 'options' | 'isPaused' | 'pulse' | 'reached' | 'numbers' | 'warmUpNumbers'> {
   /** Of the cache; stays the caller's. */
   readonly handle: LoadHandle & BackedHandle;
   readonly finder: RecordFinder;
@@ -46,6 +47,7 @@ export class WriterService {
   readonly #handle: BackedHandle;
   readonly #clock: WriterClock;
   readonly #pulse: SharedArrayBuffer;
+  readonly #seat: StoreSeat;
   readonly #metrics: WriteBackMetrics;
   readonly #writer: Writer;
   readonly #loader: LoaderService;
@@ -68,13 +70,15 @@ export class WriterService {
   readonly ended: Promise<void>;
 
   constructor(given: WriterServiceOptions) {
-    const { log, marksOf, connect, options, isPaused, clock, random, pulse, numbers, handle, finder, say } = given;
+    const { log, marksOf, connect, seat, options, isPaused, clock, random, pulse, numbers, handle, finder, say } =
+      given;
     this.#say = say;
     this.#log = log;
     this.#handle = handle;
     this.#clock = clock;
     this.#pulse = pulse;
-    this.#metrics = new WriteBackMetrics(numbers);
+    this.#seat = seat;
+    this.#metrics = new WriteBackMetrics(numbers, seat.number);
     this.#metrics.set('state', WRITER_STATES.indexOf('opening'));
     this.#metrics.set('lanes', options.lanes);
     this.#health = new StoredHealthWatch({ handle, clock, ackTimeoutMs: options.ackTimeoutMs });
@@ -82,6 +86,7 @@ export class WriterService {
     this.#writer = new Writer({
       log,
       lanes: options.lanes,
+      isOneOfSeveral: seat.count > 1,
       marksOf,
       connect: async () => {
         const backend = await connect();
@@ -228,7 +233,8 @@ export class WriterService {
     this.#metrics.set('logPressure', log);
     this.#metrics.set('reservePressure', reserve);
     this.#pressure.look('log', log);
-    this.#pressure.look('reserve', reserve);
+    // All databases share it: the writer of one of them tells of it.
+    if (this.#seat.number === 0) this.#pressure.look('reserve', reserve);
   }
 
   #onState(state: WriterState, cause: Error | undefined): void {
@@ -265,7 +271,7 @@ export class WriterService {
     this.#metrics.add('keysAsked', keys);
   }
 
-  #notify(notice: WriteBackNotice): void {
+  #notify(notice: StoreNotice): void {
     this.#say({ kind: 'notice', notice });
   }
 }

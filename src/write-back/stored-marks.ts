@@ -11,7 +11,7 @@
  */
 import type { DeadLetter } from '../backend/index.ts';
 import { reasonOf } from '../errors.ts';
-import { type LogEntry, LogReader, later, type Position } from '../log/index.ts';
+import { type LogEntry, LogReader, later, nodeFiles, type Position } from '../log/index.ts';
 import type { BackedHandle } from '../native.ts';
 import type { LogFiles } from '../scribe/index.ts';
 import { RefusedChanges } from './refused-changes.ts';
@@ -142,12 +142,13 @@ export class StoredMarks implements WriterMarks {
   }
 }
 
-/** The marks of each lane of a writer. `handle`: of the cache; stays the caller's. */
+/** The marks of each lane of the writer of a database. `handle`: of the cache; stays the caller's. */
 export function storedMarks(
   files: LogFiles,
   handle: BackedHandle,
   dropsRefused: boolean,
+  store: string,
 ): (share: Share) => StoredMarks {
-  const kept = new RefusedChanges(files.directory, new LogReader(files));
+  const kept = new RefusedChanges(files.directory, new LogReader(files), nodeFiles, store);
   return (share) => new StoredMarks(files, handle, share, kept, dropsRefused);
 }

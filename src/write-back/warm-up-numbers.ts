@@ -63,20 +63,32 @@ export class WarmUpNumbers {
 }
 
 /** Of the caches that this thread has opened. On the addon's exports: a thread may have this module twice. */
-const shared = native as unknown as { warmUps?: Map<number, WarmUpNumbers> };
+const shared = native as unknown as { warmUps?: Map<number, WarmUpNumbers[]> };
 shared.warmUps ??= new Map();
 const warmUps = shared.warmUps;
 
-/** Makes the memory for a cache that is warmed up. */
+/** Makes the memory for a cache that is warmed up, from one of its databases. */
 export function newWarmUp(cacheId: number): SharedArrayBuffer {
   const memory = WarmUpNumbers.memory();
-  warmUps.set(cacheId, new WarmUpNumbers(memory));
+  warmUps.set(cacheId, [...(warmUps.get(cacheId) ?? []), new WarmUpNumbers(memory)]);
   return memory;
 }
 
-/** Undefined: the cache is not warmed up, or another thread has opened it. */
+/** From the one on that says most of the whole. */
+const PROGRESS: readonly WarmUpState[] = ['running', 'full', 'done', 'closed'];
+
+/** From all databases. Undefined: the cache is not warmed up, or another thread has opened it. */
 export function readWarmUpStats(cacheId: number): WarmUpStats | undefined {
-  return warmUps.get(cacheId)?.stats;
+  return warmUps
+    .get(cacheId)
+    ?.map(({ stats }) => stats)
+    .reduce((all, one) => ({
+      state: PROGRESS.find((state) => [all.state, one.state].includes(state))!,
+      rows: all.rows + one.rows,
+      bytes: all.bytes + one.bytes,
+      residentRows: all.residentRows + one.residentRows,
+      elapsedMs: Math.max(all.elapsedMs, one.elapsedMs),
+    }));
 }
 
 /** The cache has ended. */

@@ -6,12 +6,13 @@ import { attachScribe, plainError, RecordFinder, RemoteScribe } from '../scribe/
 import { beat, PULSE_MS } from '../supervisor.ts';
 import { systemClock } from './clock.ts';
 import { FilesLog } from './files-log.ts';
-import { STORE_CURSOR, type WriterData, type WriterReport, type WriterTold } from './message.ts';
+import { cursorOf, type WriterData, type WriterReport, type WriterTold } from './message.ts';
 import { WriterService } from './service.ts';
 import { connector } from './store.ts';
 import { storedMarks } from './stored-marks.ts';
 
-const { cacheId, files, store, options, isPaused, pulse, reached, numbers, warmUpNumbers } = workerData as WriterData;
+const { cacheId, files, store, seat, options, isPaused, pulse, reached, numbers, warmUpNumbers } =
+  workerData as WriterData;
 const port = parentPort!;
 // A module may take long to load. From then on the service shows that the event loop turns.
 const beating = setInterval(() => beat(pulse), PULSE_MS).unref();
@@ -25,14 +26,16 @@ async function start(): Promise<WriterService | undefined> {
     say({ kind: 'failed', error: plainError(error) });
     return undefined;
   }
-  const handle = attachScribe(cacheId) as LoadHandle & BackedHandle;
+  const handle = attachScribe(cacheId, seat.number) as LoadHandle & BackedHandle;
   const scribe = new RemoteScribe(handle);
-  const confirmed = (await scribe.cursor(STORE_CURSOR).position()) ?? 0n;
+  const cursor = cursorOf(seat.name);
+  const confirmed = (await scribe.cursor(cursor).position()) ?? 0n;
   return new WriterService({
-    log: new FilesLog({ files, scribe, confirmed, syncs: options.syncsLog }),
-    marksOf: storedMarks(files, handle, options.dropsRefused),
+    log: new FilesLog({ files, scribe, cursor, confirmed, syncs: options.syncsLog }),
+    marksOf: storedMarks(files, handle, options.dropsRefused, seat.name),
     finder: new RecordFinder(handle, new LogReader(files)),
     connect,
+    seat,
     options,
     isPaused,
     clock: systemClock,

@@ -34,7 +34,7 @@
  * The log's own cursor (following-cursor.ts) and what the log keeps for healing (kept-history.ts) follow the lane that
  * is furthest behind.
  */
-import { type Backend, type Cursor, type DeadLetters, sameCursor } from '../backend/index.ts';
+import type { Backend, Cursor, DeadLetters } from '../backend/index.ts';
 import { CairnError } from '../errors.ts';
 import { earlier, later, type Position } from '../log/index.ts';
 import type { RuleSet } from '../rules/index.ts';
@@ -46,15 +46,17 @@ import { Connection, type ConnectionOptions, type Failure } from './connection.t
 import { Course } from './course.ts';
 import { FollowingCursor } from './following-cursor.ts';
 import type { Refusal } from './identity.ts';
-import { KeptHistory } from './kept-history.ts';
 import { Lane, type LaneState } from './lane.ts';
 import type { Committed, LaneRoom } from './lane-room.ts';
+import { Reaching } from './reaching.ts';
 import { RowRate } from './row-rate.ts';
 import { Share } from './share.ts';
 import type { WriterMarks } from './stored-marks.ts';
+import { Watching } from './watching.ts';
 import type { WriterLog } from './writer-log.ts';
 
 export type { Committed } from './lane-room.ts';
+export { LOOK_MS } from './watching.ts';
 
 export type WriterState = 'opening' | 'writing' | 'healing' | 'retrying' | 'halted' | 'paused' | 'refused' | 'closed';
 
@@ -77,6 +79,8 @@ export interface WriterOptions extends ConnectionOptions {
   readonly log: WriterLog;
   /** How many lanes write; a power of two. */
   readonly lanes: number;
+  /** The log has writers to other databases, too: it must not seem to owe this one what is theirs. Default: false. */
+  readonly isOneOfSeveral?: boolean;
   /** Those of a lane: asked for each of them once. */
   readonly marksOf: (share: Share) => WriterMarks;
   readonly limits: BatchLimits;
@@ -97,8 +101,6 @@ export interface WriterOptions extends ConnectionOptions {
 
 /** How long close() waits for a database that does not answer any more, and then for the log. */
 const END_MS = 1000;
-/** While nothing is to be written, the cursors of the database are looked at this often. */
-export const LOOK_MS = 10_000;
 
 /** From the worst on. */
 const LANE_STATES: readonly LaneState[] = ['halted', 'retrying', 'paused', 'healing', 'writing'];
@@ -114,15 +116,14 @@ export class Writer {
   /** Those of the writer itself, between the times in which its lanes are carried. */
   readonly #calls: Calls;
   readonly #logCursor: FollowingCursor;
-  readonly #history: KeptHistory;
+  readonly #watching: Watching;
   readonly #room: LaneRoom;
   readonly #lanes: readonly Lane[];
   readonly #course: Course;
+  readonly #reaching: Reaching;
   #state: WriterState = 'opening';
   #isPaused = false;
   #closing: Promise<void> | undefined;
-  /** When the database was last known to be where it should; undefined: it is to be looked at. */
-  #seenMs: number | undefined;
   #refusal: Refusal | undefined;
   /** Resolves when it has ended: closed, or refused. Rejects for a fault of ours. */
   readonly ended: Promise<void>;
@@ -135,9 +136,11 @@ export class Writer {
     const reached = new BigUint64Array(options.reached);
     for (let lane = 0; lane < lanes; lane++) reached[lane] = later(reached[lane]!, log.confirmed);
     this.#logCursor = new FollowingCursor(log, clock);
-    this.#history = new KeptHistory({
-      ...{ log, clock, retainMs: options.retainMs },
+    this.#watching = new Watching({
+      ...{ log, logCursor: this.#logCursor, clock, retainMs: options.retainMs },
       onShort: (keptMs) => options.on.historyShort(keptMs),
+      confirmed: () => this.confirmed,
+      carried: () => this.#course.carried,
     });
     this.#connection = new Connection({ connect, callTimeoutMs, clock });
     this.#calls = new Calls({
@@ -159,18 +162,35 @@ export class Writer {
       onUnclaimed: (cause) => this.#enter('halted', cause),
       onHealing: (bytes) => options.on.healing(bytes),
     });
+    this.#reaching = new Reaching({
+      ...{ lanes: this.#lanes, movesAlong: this.#room.movesAlong, ending: this.#ending.signal },
+      state: () => this.#state,
+      refusal: () => this.#refusal,
+      wake: () => this.#wake(),
+    });
     this.ended = this.#run();
   }
 
-  #makeRoom({ log, limits, rules, rowsPerSecond, dropsRefused, clock, random, on }: WriterOptions): LaneRoom {
+  #makeRoom({
+    log,
+    lanes,
+    isOneOfSeveral = false,
+    limits,
+    rules,
+    rowsPerSecond,
+    dropsRefused,
+    clock,
+    random,
+    on,
+  }: WriterOptions): LaneRoom {
     return {
       ...{ log, connection: this.#connection, limits, rules, rate: new RowRate(rowsPerSecond) },
-      ...{ dropsRefused, clock, random },
+      ...{ dropsRefused, clock, random, movesAlong: lanes > 1 || isOneOfSeveral },
       isPaused: () => this.#isPaused,
-      readFrom: (position, isHealing) => this.#readFrom(position, isHealing),
-      lookInMs: () => (this.#seenMs === undefined ? 0 : this.#seenMs + LOOK_MS - clock.steadyMs()),
-      look: (calls) => this.#look(calls),
-      seen: () => this.#see(),
+      readFrom: (position, isHealing) => this.#watching.readFrom(position, isHealing),
+      lookInMs: () => this.#watching.lookInMs(),
+      look: (calls) => this.#watching.look(calls),
+      seen: () => this.#watching.see(),
       progressed: () => this.#follow(),
       state: () => this.#onLaneState(),
       committed: (batch) => on.committed(batch),
@@ -209,15 +229,12 @@ export class Writer {
 
   /** What the log keeps for a database that goes back: the time that it may go back by, and the bytes. */
   get history(): { readonly ms: number; readonly bytes: number } {
-    const { position, keptMs } = this.#history;
-    if (position === undefined) return { ms: 0, bytes: 0 };
-    const bytes = this.#log.bytesFrom(position) - this.#log.bytesFrom(this.confirmed);
-    return { ms: keptMs, bytes: Math.max(0, bytes) };
+    return this.#watching.history;
   }
 
   /** The database may have gone back: its cursors are looked at as soon as a lane has nothing to write. */
   doubt(): void {
-    this.#seenMs = undefined;
+    this.#watching.doubt();
     this.#wake();
   }
 
@@ -251,23 +268,8 @@ export class Writer {
    * stopped, or when the signal says that the caller does not wait any more; while the database cannot be written, it
    * waits.
    */
-  async drain(position: Position, signal?: AbortSignal): Promise<void> {
-    const look = (): void => this.#wake();
-    signal?.addEventListener('abort', look, { once: true });
-    for (const lane of this.#lanes) lane.flushTo(position);
-    try {
-      for (const lane of this.#lanes) {
-        while (!lane.has(position)) {
-          signal?.throwIfAborted();
-          if (this.#refusal !== undefined) throw this.#refusal.error;
-          if (this.#state === 'closed') throw new CairnError('ERR_CLOSED', 'The cache was closed');
-          await lane.changed();
-        }
-      }
-      if (this.#lanes.length > 1) await Promise.all(this.#lanes.map((lane) => this.#comeAlong(lane, position)));
-    } finally {
-      signal?.removeEventListener('abort', look);
-    }
+  drain(position: Position, signal?: AbortSignal): Promise<void> {
+    return this.#reaching.drain(position, signal);
   }
 
   /** Whether the database has everything before a position. */
@@ -325,80 +327,21 @@ export class Writer {
 
   async #close(timeoutMs: number): Promise<void> {
     const end = this.#log.end();
-    const drained = Promise.all(this.#lanes.map((lane) => this.#drainOrGiveUp(lane, end)));
+    const drained = this.#reaching.drainOrGiveUp(end);
     if (timeoutMs > 0) await within(this.#clock, timeoutMs, drained);
     this.#ending.abort();
     this.#logCursor.stop();
     this.#wake();
     // Ends calls in progress, which may or may not have had their effect. A database that hangs is not waited for.
     await within(this.#clock, END_MS, Promise.all([this.#connection.disconnect(), this.ended.catch(() => {})]));
-    await within(this.#clock, END_MS, Promise.all([this.#logCursor.end(this.confirmed), this.#history.settled()]));
+    await within(this.#clock, END_MS, Promise.all([this.#logCursor.end(this.confirmed), this.#watching.settled()]));
     this.#enter('closed');
-  }
-
-  async #drainOrGiveUp(lane: Lane, position: Position): Promise<void> {
-    lane.flushTo(position);
-    while (!lane.has(position) && !this.#isEnding) {
-      if (this.#isStuck(lane) || this.#refusal !== undefined) return;
-      await lane.changed();
-    }
-    if (this.#lanes.length > 1) await this.#comeAlong(lane, position);
-  }
-
-  // Moves the cursor of a lane that has nothing before a position: otherwise the log would seem to owe what other lanes
-  // have there. A database that does not answer now is not waited for.
-  async #comeAlong(lane: Lane, position: Position): Promise<void> {
-    lane.moveTo(position);
-    while (lane.confirmed < position && !this.#isEnding) {
-      if (lane.state !== 'writing' && lane.state !== 'healing') return;
-      await lane.changed();
-    }
-  }
-
-  // Only a person can have it go on, or a lane that it waits for.
-  #isStuck(lane: Lane, seen: Set<Lane> = new Set()): boolean {
-    seen.add(lane);
-    const state = lane.state === 'resting' ? this.#state : lane.state;
-    if (state === 'halted' || state === 'paused') return true;
-    const met = lane.meets.map((number) => this.#lanes[number]!);
-    return met.some((other) => !seen.has(other) && this.#isStuck(other, seen));
   }
 
   async #run(): Promise<void> {
     this.#refusal = await this.#course.run();
     if (this.#refusal !== undefined) this.#enter('refused', this.#refusal.error);
     this.#wake();
-  }
-
-  #readFrom(position: Position, isHealing: boolean): Position {
-    const from = earlier(this.#logCursor.position, isHealing ? this.#history.readFrom(position) : position);
-    return from < this.#log.oldest() ? position : from;
-  }
-
-  // Of lanes that write nothing meanwhile: others find out by themselves. A load waits for no transaction, which would
-  // be one of them.
-  async #look(calls: Calls): Promise<boolean> {
-    const quiet = this.#course.carried
-      .filter(({ isWriting }) => !isWriting)
-      .map((lane) => ({ lane, cursor: lane.cursor }));
-    const count = this.#course.carried.length;
-    const loaded = await calls.untilAnswered((backend) => backend.load([]));
-    if (loaded === undefined) return false;
-    const { cursors } = loaded;
-    const isElsewhere = quiet.some(({ lane, cursor }) => {
-      const isQuiet = !lane.isWriting && sameCursor(lane.cursor, cursor);
-      const { lane: number } = lane.share;
-      const found = cursors.find((each) => each.lane === number);
-      return isQuiet && !sameCursor(found, cursor);
-    });
-    if (isElsewhere || cursors.length > count) return false;
-    this.#see();
-    return true;
-  }
-
-  #see(): void {
-    this.#seenMs = this.#clock.steadyMs();
-    this.#history.seen(this.confirmed);
   }
 
   #follow(): void {

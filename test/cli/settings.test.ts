@@ -230,6 +230,17 @@ describe('the commands', () => {
     }
   });
 
+  test('config shows no password of further databases, and none is repeated of what is no JSON', async () => {
+    const stores = '{ "sessions": "postgres://me:secret@host/db" }';
+    const cli = startCli(['config', '--data', 'd', '--store', 'lmdb:'], { CAIRN_STORES: stores });
+    expect((await cli.ended).code).toBe(0);
+    expect(cli.stdout).toMatch(/^stores +\{"sessions":"postgres:\/\/host\/db"\} +CAIRN_STORES$/m);
+    const broken = startCli(['config', '--data', 'd', '--store', 'lmdb:'], { CAIRN_STORES: stores.slice(0, -1) });
+    expect((await broken.ended).code).toBe(1);
+    expect(broken.stderr).toMatch(/^cairn config: Expected CAIRN_STORES to be an object of databases by their names/);
+    expect(cli.stdout + cli.stderr + broken.stdout + broken.stderr).not.toContain('secret');
+  });
+
   test.each([
     [['--store', 'postgress://me:secret@host/db'], '"postgress:..."'],
     [['--store=postgress://me:secret@host/db'], '"postgress:..."'],

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { WriteBatch } from '../../src/backend/index.ts';
 import { EmbeddedLog, lockedByCaller } from '../../src/log/index.ts';
 import type { Rule } from '../../src/rules/index.ts';
-import { HISTORY_CURSOR, STORE_CURSOR } from '../../src/write-back/message.ts';
+import { historyOf, STORE_CURSOR } from '../../src/write-back/message.ts';
 import { type RebuildProgress, type Rebuilt, rebuild } from '../../src/write-back/rebuild.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
@@ -110,7 +110,7 @@ test('the rows are what the log has, and of a counter the value that the cache s
   expectWhole();
   // The log says that the database lacks nothing.
   const [log] = logs;
-  for (const name of [STORE_CURSOR, HISTORY_CURSOR])
+  for (const name of [STORE_CURSOR, historyOf(STORE_CURSOR)])
     expect(log!.cursors().get(name)).toBe(database.cursors[0]!.position);
   expect(database.cursors[0]!.position).toBe(log!.committed);
   const { rows } = database;

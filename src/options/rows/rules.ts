@@ -12,6 +12,11 @@ export const RULE_OPTIONS = {
     default: '',
     doc: "what the keys begin with; `''`: every key that has no other rule",
   },
+  store: {
+    check: ofRules.storeName,
+    default: "`'default'`",
+    doc: 'the name of one of `stores`, which has these keys: [several stores](#several-stores)',
+  },
   skip: {
     check: kinds.yesOrNo(false),
     default: 'false',

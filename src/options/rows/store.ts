@@ -1,5 +1,6 @@
 /** The options of the database behind a cache. */
 import * as kinds from '../kinds.ts';
+import { stores } from '../stores.ts';
 import type { CacheOptions, LoadsOptions, StoreMode, WriteBackOptions } from '../types.ts';
 import { LOADS_OPTIONS } from './loads.ts';
 import { checkAll, type Rows } from './row.ts';
@@ -20,6 +21,12 @@ export const STORE_OPTIONS = {
       default: 'none',
       doc: 'the database behind: `postgres://user@host/name` (password: `PGPASSWORD`), or a module. The options below are for it',
     },
+  },
+  stores: {
+    check: stores,
+    default: 'none',
+    doc: "`{ sessions: 'lmdb:./sessions' }`: further databases, for the keys of the rules that name them, see [write-back.md](write-back.md#several-stores)",
+    ofStore: true,
   },
   mode: {
     check: (given, name): StoreMode | undefined => (given === undefined ? undefined : modes(given, name, () => 0)),

@@ -122,6 +122,12 @@ export interface CacheOptions<V = any> {
    */
   store?: StoreOption;
   /**
+   * Further databases by their names, each for the keys of the rules that name it: `{ sessions: 'lmdb:./sessions' }`
+   * beside `rules: [{ prefix: 'session:', store: 'sessions' }]`. Keys of other rules, and without a rule, are those of
+   * `store`.
+   */
+  stores?: Readonly<Record<string, StoreOption>>;
+  /**
    * How the cache uses the database. `'write-back'` (default): each change is written to it in the background.
    * `'write-through'`: each change is written at once, and the default `ack` is `'stored'`; an entry that the database
    * refuses leaves the cache.
@@ -206,6 +212,8 @@ export interface EffectiveOptions {
   };
   /** The database, without credentials. This and the following properties: only with one. */
   readonly store?: string;
+  /** Only with several databases. */
+  readonly stores?: Readonly<Record<string, string>>;
   readonly mode?: StoreMode;
   readonly writeBack?: ResolvedWriteBackOptions;
   readonly loads?: ResolvedLoadsOptions;

@@ -71,6 +71,8 @@ export type LoadFailure = 'error' | 'miss';
 export interface RuleOptions {
   /** What the keys begin with; `''`: every key that has no other rule. */
   prefix: string;
+  /** The name of one of `stores`, which has these keys. Default: the database of `store`. */
+  store?: string;
   /** True: the keys are in memory and in the log only; the database never gets them. Default false. */
   skip?: boolean;
   /**
@@ -113,10 +115,18 @@ export type StoreTarget =
   | { readonly kind: 'address'; readonly address: string; readonly name: string }
   | { readonly kind: 'object'; readonly backend: Backend; readonly name: string };
 
+/** A database of a cache, and its name there. */
+export interface NamedStore {
+  readonly name: string;
+  readonly target: StoreTarget;
+}
+
 /** Options of the database behind a cache after checking. */
 export interface ResolvedStoreOptions {
   /** Its name, without credentials. */
   readonly store: string;
+  /** Of several databases the others, by their names, in the same way. */
+  readonly stores?: Readonly<Record<string, string>>;
   readonly mode: StoreMode;
   readonly writeBack: ResolvedWriteBackOptions;
   readonly loads: ResolvedLoadsOptions;
