@@ -199,6 +199,20 @@ describe('four lanes', () => {
   });
 });
 
+test('one lane needs such a database too, where the cursors of several are still to become its own', async () => {
+  const before = await laned(4).run();
+  await before.close();
+  before.log.takeOver();
+  const { cursors } = before.database;
+  const world = laned(1, before.log, before.database);
+  world.level = 'idempotent';
+  world.log.append(set(first, '1'));
+  await world.run();
+  expect(world.writer.state).toBe('refused');
+  expect(world.rows).toEqual({});
+  expect(world.database.cursors).toEqual(cursors);
+});
+
 describe('a lane', () => {
   test.each<[Fault, string]>([
     ['halt', 'halted'],
@@ -260,6 +274,26 @@ describe('a lane', () => {
     expect(world.rows).toEqual({ [third]: '1' });
   });
 
+  test('that is halted is not waited for by those that shared an atomic batch with it before', async () => {
+    const world = laned(4);
+    world.limits = { rows: 100, bytes: 2 ** 20, delayMs: 600_000 };
+    await world.run();
+    world.log.append(...atomic('1', first, second));
+    await world.run();
+    world.fault = (_, batch) => (touches(batch, second) ? 'halt' : undefined);
+    const { end } = world.log.append(set(second, '2'));
+    world.writer.drain(end).catch(() => {});
+    await world.run();
+    expect(world.writer.state).toBe('halted');
+    let tries = 0;
+    world.fault = (_, batch) =>
+      touches(batch, second) ? 'halt' : touches(batch, first) && tries++ < 3 ? 'before' : undefined;
+    world.log.append(set(first, '2'));
+    void world.writer.close(Number.POSITIVE_INFINITY);
+    await world.run(5000);
+    expect(world.rows).toEqual({ [first]: '2', [second]: '1' });
+  });
+
   test('that becomes halted while the end waits for it, or for one that waits for it, ends that', async () => {
     const world = await laned(4).run();
     let fault: Fault = 'before';
@@ -312,6 +346,48 @@ describe('an atomic batch of several lanes', () => {
     expect(batches).toContainEqual([first, third].sort());
     expect(batches).toContainEqual([second]);
     expect(batches.filter((keys) => keys.includes(first))).toEqual([[first], [first, third].sort(), [first]]);
+  });
+
+  test('in an entry with another is written with it, and all lanes of both come together', async () => {
+    const world = await laned(4).run();
+    const batches: string[][] = [];
+    world.database.onCommit = ({ changes }) => {
+      if (changes.length > 0) batches.push(changes.map(({ key }) => key.toString()));
+    };
+    world.log.append(...atomic('1', first, second), ...atomic('2', third, fourth));
+    await world.run();
+    expect(batches.map((keys) => new Set(keys))).toEqual([new Set([first, second, third, fourth])]);
+    expect(world.rows).toEqual({ [first]: '1', [second]: '1', [third]: '2', [fourth]: '2' });
+  });
+
+  test('that waits for a lane does not keep the writer from its end', async () => {
+    const world = await laned(4).run();
+    world.fault = (_, batch) => (touches(batch, second) ? 'before' : undefined);
+    world.log.append(set(second, 'held'));
+    world.log.append(...atomic('together', first, second));
+    await world.run(5000);
+    let hasEnded = false;
+    void world.writer.ended.then(() => {
+      hasEnded = true;
+    });
+    await world.close();
+    expect(hasEnded).toBe(true);
+    expect(world.rows).toEqual({});
+  });
+
+  test('is owed, and counted once, until the database has it', async () => {
+    const world = laned(4);
+    world.callMs = 50;
+    await world.run();
+    const { end } = world.log.append(...atomic('1', first, second));
+    const counts = new Set<number>();
+    for (let ms = 0; ms < 500; ms++) {
+      await world.run(1);
+      counts.add(world.writer.owed.records);
+      if (world.writer.has(end)) expect(world.rows).toEqual({ [first]: '1', [second]: '1' });
+    }
+    expect(world.writer.has(end)).toBe(true);
+    expect(counts).toEqual(new Set([0, 2]));
   });
 
   test('of one lane needs no other', async () => {
@@ -423,6 +499,20 @@ describe('another number of lanes', () => {
     expect(new Set(next.database.history).size).toBe(next.database.history.length);
     expect(next.states).toEqual(['writing']);
     expect(next.writer.isHealing).toBe(false);
+  });
+
+  test('does not wait for the delay of what the lanes before owe', async () => {
+    const before = await laned(4).run();
+    before.fault = (_, batch) => (touches(batch, second) ? 'before' : undefined);
+    before.log.append(set(first, '1'), set(second, '1'));
+    await before.run();
+    await before.close();
+    before.log.takeOver();
+    const next = laned(2, before.log, before.database);
+    next.limits = { rows: 100, bytes: 2 ** 20, delayMs: 600_000 };
+    await next.run(5000);
+    expect(next.database.cursors).toHaveLength(2);
+    expect(next.rows).toEqual({ [first]: '1', [second]: '1' });
   });
 
   test('in a mode that keeps no dead letter leaves none, and memory is told of each refused change', async () => {
@@ -572,6 +662,24 @@ describe('a database that goes back to an earlier state', () => {
     await world.run(2 * LOOK_MS);
     expect(world.rows).toEqual({ [first]: '1', [second]: '1' });
     expect(world.told).toEqual([expect.stringMatching(/^healing [1-9]/), 'healed']);
+  });
+
+  test('while a lane waits for another has that lane begin anew, behind what the database lacks', async () => {
+    const world = await laned(4).run();
+    const [, other] = keysOf(0, 4, 2) as [string, string];
+    const putBack = world.database.backUp();
+    world.log.append(set(other, '1'));
+    await world.run();
+    world.fault = (_, batch) => (touches(batch, second) ? 'before' : undefined);
+    world.log.append(set(second, 'held'));
+    world.log.append(...atomic('together', first, second));
+    await world.run();
+    putBack();
+    world.log.append(set(third, '1'));
+    await world.run(5000);
+    world.fault = () => undefined;
+    await world.run(60_000);
+    expect(world.rows).toEqual({ [other]: '1', [first]: 'together', [second]: 'together', [third]: '1' });
   });
 
   test('to when it had another number of lanes is brought to those of now', async () => {
