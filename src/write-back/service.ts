@@ -218,7 +218,6 @@ export class WriterService {
     this.#metrics.set('historyMs', history.ms);
     this.#metrics.set('historyBytes', history.bytes);
     this.#press();
-    this.#metrics.publish(this.#handle);
   }
 
   #press(): void {
@@ -232,6 +231,8 @@ export class WriterService {
     const reserve = Math.round(100 * this.#handle.stubShare());
     this.#metrics.set('logPressure', log);
     this.#metrics.set('reservePressure', reserve);
+    // Before it is told of.
+    this.#metrics.publish(this.#handle);
     this.#pressure.look('log', log);
     // All databases share it: the writer of one of them tells of it.
     if (this.#seat.number === 0) this.#pressure.look('reserve', reserve);
