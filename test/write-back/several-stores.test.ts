@@ -411,6 +411,29 @@ skipUnless(hasSqlite, UNBUILT).describe('two databases', () => {
   });
 });
 
+test('a database that goes back gets what it lacks, while the other goes on', async () => {
+  const store = new PlainStore();
+  const cache = await open({ stores: { sessions: plainBackend(store, Date.now) } });
+  cache.set('session:1', 'ada');
+  await cache.drain();
+  const [rows, cursors] = [[...store.rows], [...store.cursors]];
+  cache.set('session:2', 'bob');
+  cache.set('order:1', 'book');
+  await cache.drain();
+  store.rows.clear();
+  for (const [key, row] of rows) store.rows.set(key, row);
+  for (const [lane, cursor] of cursors) store.cursors.set(lane, cursor);
+  // Where it has gone back unnoticed, memory has what it had; a load waits until the database has it again.
+  for (const key of ['session:2', 'order:1']) cache.evict(key);
+  expect(await cache.promises.get('order:1')).toBe('book');
+  expect(await cache.promises.get('session:2')).toBe('bob');
+  cache.set('session:3', 'eve');
+  await cache.drain();
+  expect([...store.rows.keys()].sort()).toEqual(['session:1', 'session:2', 'session:3']);
+  const { stores } = cache.stats().writeBack!;
+  expect([stores!['default']!.healings, stores!['sessions']!.healings]).toEqual([0, 1]);
+});
+
 test('a database that has gone back too far is rebuilt from its own keys', async () => {
   const path = join(directories.fresh(), 'sessions');
   const small: CacheOptions = {
