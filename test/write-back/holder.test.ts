@@ -45,7 +45,8 @@ async function succession(lanes = 4): Promise<{ zombie: World; heir: World; held
   zombie.log.append(...setAll('old'));
   await zombie.run();
   const heir = await laned(lanes, openedCopy(zombie.log), zombie.database).run(1);
-  while (heir.writer.state !== 'writing') await heir.run(1);
+  for (let ms = 0; heir.writer.state !== 'writing' && ms < 1000; ms++) await heir.run(1);
+  expect(heir.writer.state).toBe('writing');
   return { zombie, heir, held: heir.database.cursors };
 }
 
@@ -232,7 +233,9 @@ describe('the claim of a database', () => {
     heir.callMs = 800;
     const holders: bigint[] = [];
     before.database.onCommit = ({ to }) => void holders.push(to.holderWriter);
-    while (heir.writer.state !== 'writing') for (const world of [dead, heir]) await world.run(100);
+    for (let turns = 0; heir.writer.state !== 'writing' && turns < 1000; turns++) {
+      for (const world of [dead, heir]) await world.run(100);
+    }
     expect(new Set(holders)).toEqual(new Set([writer, before.log.writer]));
     before.log.append(...setAll('new'));
     await heir.run(10_000);
