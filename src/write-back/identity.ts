@@ -9,6 +9,7 @@
  * | no cursor                                    | has not                   | refused: another database   |
  * | a cursor of another log                      |                           | refused: another log        |
  * | cursors that are not those of all lanes      |                           | refused: they were edited   |
+ * | cursors without a holder                     |                           | refused: its module         |
  * | a holder that is no opening of this log      |                           | refused: another process    |
  * | a cursor behind the end of the log           |                           | refused: another writer     |
  * | a cursor before the beginning of the log     |                           | refused: gone back too far  |
@@ -81,6 +82,13 @@ export function judge(cursors: readonly Cursor[], log: LogIdentity, database: st
   }
   const lanes = allLanes(cursors);
   if (lanes === undefined) return new Refusal('lanes', `${database} ${NOT_ALL_LANES} (${directory})`);
+  // A module has no types that are checked here. Its database would be claimed again and again.
+  if (lanes.some(({ holderEpoch, holderWriter }) => holderEpoch === undefined || holderWriter === undefined)) {
+    return new Refusal(
+      'lanes',
+      `${database} keeps cursors without their holder (${directory}): its module has to keep every part of a cursor, as the tests of cairn-cache/testing say`,
+    );
+  }
   const other = lanes.find((cursor) => isHeldByAnother(cursor, log));
   if (other !== undefined) return takenOver(other, log, database);
   for (const cursor of lanes) {

@@ -277,6 +277,21 @@ describe('the claim of a database', () => {
     expect(isHeldBy(heir.database.cursors, before.log.takeover)).toBe(true);
   });
 
+  test('is refused by name where the database does not keep it: its module leaves out parts of the cursor', async () => {
+    const database = new WorldDatabase();
+    const world = laned(4, new WorldLog(), database);
+    database.onCommit = () => {
+      database.cursors = database.cursors.map(
+        ({ holderEpoch: _epoch, holderWriter: _writer, ...rest }) => rest as Cursor,
+      );
+    };
+    world.log.append(...setAll('1'));
+    await world.run(10_000);
+    expect(world.states).toEqual(['refused']);
+    expect(world.causes).toEqual([expect.stringContaining('keeps cursors without their holder')]);
+    expect(world.rows).toEqual({});
+  });
+
   test('of a database of level idempotent is that of its one lane', async () => {
     const zombie = laned(1);
     zombie.level = 'idempotent';
