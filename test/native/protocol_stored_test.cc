@@ -29,16 +29,19 @@ std::string Set(std::string_view key, std::string_view value) {
 
 // A server of one shard whose log and backend are moved by hand.
 struct StoredServer {
-  StoredServer() : log(1), server(Options(&log), Shape()) {}
+  explicit StoredServer(uint64_t item_bytes_max = kItemBytesDefault, bool has_backend = false)
+      : log(1), server(Options(&log, item_bytes_max), Shape(has_backend)) {}
 
-  static Service::Options Options(TestLog* log) {
+  static Service::Options Options(TestLog* log, uint64_t item_bytes_max) {
     Service::Options options = ProtocolServer::DefaultOptions();
     options.log = log;
     options.ack = Ack::kStored;
+    options.item_bytes_max = item_bytes_max;
     return options;
   }
-  static StoreOptions Shape() {
+  static StoreOptions Shape(bool has_backend) {
     StoreOptions options = ProtocolServer::SmallStore();
+    options.has_backend = has_backend;
     options.shard_count = 1;
     options.ring_bytes = kRingBytesMin;
     return options;
@@ -108,6 +111,28 @@ TEST(ProtocolStored, EverythingElseWaitsForTheLog) {
     EXPECT_FALSE(reader.session()->waits()) << request;
     EXPECT_EQ(writer.ContinueOnce(), "");
   }
+}
+
+// The port takes such a value, and the store does not: it removes the present one too.
+TEST(ProtocolStored, TheReplyToASetThatTheStoreRefusesWaitsForTheBackend) {
+  const std::string request = Set("n", std::string(2 << 20, 'b')) + "mn\r\n";
+  StoredServer stored(uint64_t{8} << 20, /*has_backend=*/true);
+  ProtocolClient client(&stored.server);
+  client.Send(Set("n", "7"));
+  stored.Store();
+  client.ContinueOnce();
+  EXPECT_EQ(client.Send(request), "");
+  stored.Log();
+  EXPECT_EQ(client.ContinueOnce(), "");
+  stored.Store();
+  EXPECT_EQ(client.ContinueOnce(), "SERVER_ERROR object too large for cache\r\nMN\r\n");
+  // Once more: the backend may refuse to remove the row, which the reply tells of.
+  client.Send(Set("n", "7"));
+  stored.Store();
+  client.ContinueOnce();
+  EXPECT_EQ(client.Send(request), "");
+  stored.StoreAllBut("n");
+  EXPECT_EQ(client.ContinueOnce(), std::string(kRefused) + "MN\r\n");
 }
 
 TEST(ProtocolStored, TheReplyToASetThatIsTooLargeTellsOfItsDeadLetter) {

@@ -55,6 +55,22 @@ TEST(StoreFreshness, AnEntryIsThereUntilItsFreshnessEnds) {
   store->Verify();
 }
 
+TEST(StoreFreshness, AnAtomicBatchSetsItAndAnUpdateInABatchKeepsIt) {
+  TestStore store;
+  const uint64_t until = store.now_ms() + 500;
+  Request set = Fresh(Verb::kSet, "key", "1", until);
+  ASSERT_EQ(store->ExecuteAtomic(&set, 1, store.now()).status, Status::kStored);
+  EXPECT_EQ(store.Get("key").outcome.fresh_until_ms, until);
+  FillTicket ticket;
+  ASSERT_TRUE(store->BeginFill("key", FillOf::kAnyKey, store.now(), &ticket));
+  Request update = TestStore::Make(Verb::kSet, "key", "2");
+  update.fill = &ticket;
+  ASSERT_EQ(store->ExecuteAtomic(&update, 1, store.now()).status, Status::kStored);
+  store->EndFill("key", &ticket);
+  EXPECT_EQ(store.Get("key").value, "2");
+  EXPECT_EQ(store.Get("key").outcome.fresh_until_ms, until);
+}
+
 TEST(StoreFreshness, ItsEndComesWithoutAnExpiryToReadTheClockFor) {
   TestStore store;
   EXPECT_FALSE(store->uses_time());
