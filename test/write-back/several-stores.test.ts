@@ -2,7 +2,7 @@
 // and a database that is down holds up its own keys only.
 
 import { spawnSync } from 'node:child_process';
-import { cpSync, readdirSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { type Backend, makeBackend } from '../../src/backend/index.ts';
@@ -16,6 +16,7 @@ import { withCode } from '../support/errors.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { PlainStore, plainBackend } from '../support/plain-backend.ts';
 import { POSTGRES_MISSING, postgresPrograms } from '../support/postgres.ts';
+import { startCli, startServe } from '../support/serve-process.ts';
 import { skipUnless } from '../support/skip.ts';
 import { hasSqlite, SqliteFile } from '../support/sqlite-file.ts';
 import { startThread, until } from '../support/threads.ts';
@@ -296,6 +297,32 @@ skipUnless(hasSqlite, UNBUILT).describe('two databases', () => {
     const second = await open(mode);
     await second.drain();
     expect(await second.promises.getMany(['order:1', 'session:1'])).toEqual(['refused', undefined]);
+  });
+
+  test('the command line has them from a file, names each, and retries the dead letters of one', async () => {
+    mkdirSync(data, { recursive: true });
+    const file = join(data, 'cairn.json');
+    const store = new SqliteFile(directories.fresh()).url;
+    writeFileSync(file, JSON.stringify({ ...options({ store }), data: join(data, 'log') }));
+    const server = await startServe(['--config', file]);
+    const client = await MemcachedSocket.open(server.port);
+    expect(server.stdout).toContain(`Writing to ${store}\nWriting to ${sessions.url}\n`);
+    await sessions.refuse();
+    expect(await client.ask('set order:1 0 0 7\r\nrefused\r\n', '\r\n')).toBe('STORED\r\n');
+    expect(await client.ask('set session:1 0 0 7\r\nrefused\r\n', '\r\n')).toBe('STORED\r\n');
+    await server.printed('sessions: The database refuses the set of "session:1"');
+    await server.stop();
+    await sessions.allow();
+    const retry = async (...args: string[]): Promise<string> => {
+      const cli = startCli(['dead-letters', 'retry', '--config', file, ...args]);
+      await cli.ended;
+      return cli.stdout;
+    };
+    expect(await retry()).toBe('The database has the changes of 0 dead letters, of 0\n');
+    expect(await retry('--name', 'sessions')).toMatch(
+      /^1 +retried\nThe database has the changes of 1 dead letter, of 1\n$/,
+    );
+    expect(await sessions.rows()).toEqual({ 'session:1': 'refused' });
   });
 
   test('other threads reach the dead letters of each', async () => {
