@@ -1,4 +1,4 @@
-// A store with a backend against the model of what it owes (model/debts.h), a database that commits what the records
+// A store with two backends against the model of what it owes (model/debts.h), databases that commit what the records
 // say, and readers that go through: entry, stub, row.
 //
 // Random requests, loads that take a while, revivals from the log, commits of any prefix, clears, evictions, expiries,
@@ -19,6 +19,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -69,6 +70,11 @@ MaybeRow With(const Debt& debt, MaybeRow row) {
   return row;
 }
 
+// Two databases: keys that begin with this are those of the second.
+constexpr uint32_t kBackends = 2;
+constexpr std::string_view kOtherPrefix = "kkk";
+size_t BackendOf(const std::string& key) { return key.starts_with(kOtherPrefix) ? 1 : 0; }
+
 struct Met {
   int value_stubs = 0, gone_stubs = 0, expiry_stubs = 0, unknown = 0, refused = 0, revived = 0, fills = 0,
       late_fills = 0, absences = 0, cleared_owed = 0, recoveries = 0, commits = 0, snapshots = 0, other_counts = 0,
@@ -80,7 +86,7 @@ class World {
   // `is_overfull`: the database is slow, and the store opens again with less memory than what is owed by then needs.
   World(uint64_t seed, bool is_overfull)
       : random_(seed),
-        debts_(std::make_unique<model::Debts>(1)),
+        debts_(std::make_unique<model::Debts>(kBackends, &BackendOf)),
         keys_(!is_overfull && random_.OneIn(3) ? 30 : 600),
         is_overfull_(is_overfull) {
     value_bytes_ = random_.OneIn(2) ? 300 : 16'000;
@@ -110,7 +116,7 @@ class World {
       case 0:
       case 1:
         if (!random_.OneIn(commit_share_)) break;
-        Commit(random_.OneIn(3) ? log_.size() : committed_ + random_.Below(log_.size() - committed_ + 1));
+        CommitSome(random_.Below(kBackends));
         break;
       case 2:
         if (random_.OneIn(20)) Clear();
@@ -166,7 +172,7 @@ class World {
     LetGo(pins_.size());
     if (is_overfull_) Recover();
     for (uint64_t i = 0; i < keys_; ++i) Check(KeyOf(i));
-    Commit(log_.size());
+    for (uint32_t backend = 0; backend < kBackends; ++backend) Commit(backend, log_.size());
     store_->MaintainAll();
     EXPECT_EQ(store_->store().Stats().stubs, 0);
     EXPECT_TRUE(database_ == truth_) << "the database has everything";
@@ -190,6 +196,8 @@ class World {
   void Open() {
     StoreOptions options = TestStore::Tiny();
     options.has_backend = true;
+    options.backend_count = kBackends;
+    options.backend_routes = {{std::string(kOtherPrefix), 1, true}};
     const uint32_t shard_count = 1u << random_.Below(3);
     met_.other_counts += store_ != nullptr && shard_count != store_->store().shard_count();
     options.shard_count = shard_count;
@@ -250,7 +258,8 @@ class World {
     if (info.kind == StubKind::kValue) {
       ++met_.value_stubs;
       const ExpectedRecord& record = RecordOf(key, info.value_version);
-      EXPECT_TRUE(debt.kind == Debt::Kind::kValue || !HasRecovered()) << key << " has a value in the database";
+      EXPECT_TRUE(debt.kind == Debt::Kind::kValue || !HasRecovered(static_cast<uint32_t>(BackendOf(key))))
+          << key << " has a value in the database";
       return Unexpired(DbRow{record.value, record.client_flags, WallOf(info.expires_ms)});
     }
     EXPECT_TRUE(info.kind == StubKind::kExpiry) << key;
@@ -475,32 +484,43 @@ class World {
     (void)store_->store().Clear(store_->now());
   }
 
-  // The database has everything up to this position.
-  void CommitRows(uint64_t position) {
-    for (const auto& [key, debt] : debts_->Commit(0, position)) Put(&database_, key, With(debt, In(database_, key)));
-    committed_ = position;
+  // A database has everything of its keys up to this position.
+  void CommitRows(uint32_t backend, uint64_t position) {
+    for (const auto& [key, debt] : debts_->Commit(backend, position)) {
+      Put(&database_, key, With(debt, In(database_, key)));
+    }
+    committed_[backend] = position;
   }
 
-  // The writer commits, raises the marks, and lets the log drop what is committed.
-  void Commit(uint64_t position) {
-    if (position <= committed_) return;
+  void CommitSome(uint32_t backend) {
+    const uint64_t committed = committed_[backend];
+    Commit(backend, random_.OneIn(3) ? log_.size() : committed + random_.Below(log_.size() - committed + 1));
+  }
+
+  // The writer of a database commits, raises the marks, also past the records of the other one, and lets the log drop
+  // what both have.
+  void Commit(uint32_t backend, uint64_t position) {
+    if (position <= committed_[backend]) return;
     Settle();
     std::map<uint32_t, uint64_t> versions;
-    for (uint64_t at = std::max(committed_, opened_at_) + 1; at <= position; ++at) {
+    for (uint64_t at = std::max(committed_[backend], opened_at_) + 1; at <= position; ++at) {
       const ExpectedRecord& record = log_[at - 1];
       if (record.kind == RecordKind::kClear) continue;
       uint64_t* version = &versions[store_->store().ShardOf(record.key)];
       *version = std::max(*version, record.version);
     }
-    CommitRows(position);
+    CommitRows(backend, position);
     ++met_.commits;
-    for (const auto& [shard, version] : versions) store_->store().stored_marks()->Advance(shard, version);
-    if (!HasRecovered()) return;
-    store_->store().stored_marks()->AdvanceAll(VersionOf(epoch_, 0));
-    dropped_ = committed_;
+    CommitMarks* marks = store_->store().stored_marks(backend);
+    for (const auto& [shard, version] : versions) marks->Advance(shard, version);
+    RaiseRecovered(backend);
+    if (HasRecovered(0) && HasRecovered(1)) dropped_ = std::max(dropped_, std::min(committed_[0], committed_[1]));
   }
-  // The marks count.
-  bool HasRecovered() const { return committed_ >= opened_at_; }
+  void RaiseRecovered(uint32_t backend) {
+    if (HasRecovered(backend)) store_->store().stored_marks(backend)->AdvanceAll(VersionOf(epoch_, 0));
+  }
+  // The marks of the backend count.
+  bool HasRecovered(uint32_t backend) const { return committed_[backend] >= opened_at_; }
 
   void TakeSnapshot() {
     Settle();
@@ -566,15 +586,17 @@ class World {
       if (Read(record, origin) != Status::kLogFull) continue;
       EXPECT_TRUE(origin == Origin::kLogOwed);
       ++met_.waits;
-      // The writer carries on with everything before it.
-      if (at - 1 > committed_) CommitRows(at - 1);
+      // The writers carry on with everything before it.
+      for (uint32_t backend = 0; backend < kBackends; ++backend) {
+        if (at - 1 > committed_[backend]) CommitRows(backend, at - 1);
+      }
       store_->store().SettleRecovered();
       store_->store().Verify();
       EXPECT_TRUE(Read(record, origin) != Status::kLogFull);
     }
     store_->store().SetRecovering(false);
     store_->store().Verify();
-    if (HasRecovered()) store_->store().stored_marks()->AdvanceAll(VersionOf(epoch_, 0));
+    for (uint32_t backend = 0; backend < kBackends; ++backend) RaiseRecovered(backend);
   }
 
   test::Random random_;
@@ -587,8 +609,9 @@ class World {
   size_t long_key_bytes_ = 300, long_keys_of_7_ = 3;
   std::string value_;
   std::vector<ExpectedRecord> log_;  // by position, counted from 1
-  // Positions: of the database's cursor, of the log's, and of the log's end when the store was opened.
-  uint64_t committed_ = 0, dropped_ = 0, opened_at_ = 0;
+  // Positions: of each database's cursor, of the log's, and of the log's end when the store was opened.
+  uint64_t committed_[kBackends] = {};
+  uint64_t dropped_ = 0, opened_at_ = 0;
   uint32_t epoch_ = 1;
   std::vector<ExpectedRecord> snapshot_;
   uint64_t snapshot_at_ = 0;

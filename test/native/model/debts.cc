@@ -8,7 +8,9 @@
 
 namespace cairn::model {
 
-size_t Debts::LaneOf(const std::string& key) const { return RoutingHash(key) % marks_.size(); }
+size_t Debts::LaneOf(const std::string& key) const {
+  return lane_of_ != nullptr ? lane_of_(key) : RoutingHash(key) % marks_.size();
+}
 
 void Debts::Note(const ExpectedRecord& record) {
   if (record.kind == RecordKind::kClear || record.kind == RecordKind::kClearAt) return;

@@ -43,7 +43,9 @@ struct Debt {
 
 class Debts {
  public:
-  explicit Debts(size_t lanes) : marks_(lanes, 0) {}
+  using LaneFunction = size_t (*)(const std::string& key);
+  // Without `lane_of`, keys are divided by their hash.
+  explicit Debts(size_t lanes, LaneFunction lane_of = nullptr) : marks_(lanes, 0), lane_of_(lane_of) {}
 
   // B1. `record` has its version; clears are ignored (B4).
   void Note(const ExpectedRecord& record);
@@ -61,6 +63,7 @@ class Debts {
   static Debt Coalesced(const std::vector<ExpectedRecord>& records);
 
   std::vector<uint64_t> marks_;
+  LaneFunction lane_of_;
   std::map<std::string, std::vector<ExpectedRecord>> owed_;  // above the mark of the key's lane, oldest first
 };
 
