@@ -19,21 +19,13 @@ import type {
 } from '../../src/backend/index.ts';
 import type { LogEntry, Position, Takeover } from '../../src/log/index.ts';
 import { Changed } from '../../src/write-back/changed.ts';
-import type { WriterMarks } from '../../src/write-back/stored-marks.ts';
+import { NO_MARKS, type WriterMarks } from '../../src/write-back/stored-marks.ts';
 import type { WriterLog } from '../../src/write-back/writer-log.ts';
 import { makeRecord, type RecordParts } from './records.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
 /** Of a cache whose memory has no stubs. */
-export const noMarks: WriterMarks = {
-  openedAt: 0n,
-  collect: () => undefined,
-  isWanted: () => false,
-  refuse() {},
-  raise() {},
-  raiseBetween() {},
-  raiseRecovered() {},
-};
+export const noMarks: WriterMarks = NO_MARKS;
 
 /** A log whose entries are durable as soon as they are appended. */
 export class WorldLog {

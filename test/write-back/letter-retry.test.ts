@@ -236,6 +236,26 @@ skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
     expect(await database.rows()).toMatchObject({ x: 'part', y: 'refused', 'x last': 'part' });
   });
 
+  test('a touch behind a part of a batch is tried again with the batch, and gives the part its expiry', async () => {
+    const cache = await open();
+    cache.set('a', 'refused');
+    await cache.drain();
+    await database.refuse();
+    cache.batch().set('a', 'refused').set('b', 'part').commit();
+    await cache.drain();
+    cache.touch('a', '1h');
+    await cache.drain();
+    expect(await keysOf(cache)).toEqual(['a', 'b', 'a']);
+    await database.allow();
+    const touch = (await cache.writeBack.deadLetters()).at(-1)!;
+    expect(touch.change.kind).toBe('touch');
+    expect(outcomes(await cache.writeBack.retryDeadLetters([touch.id]))).toEqual(['retried', 'retried', 'retried']);
+    expect(await database.rows()).toEqual({ a: 'refused', b: 'part' });
+    const [row] = await database.query("SELECT expires_ms FROM cairn_entries WHERE key = CAST('a' AS BLOB)");
+    expect(Math.abs(Number(row!['expires_ms']) - Date.now() - 3_600_000)).toBeLessThan(60_000);
+    expect(await keysOf(cache)).toEqual([]);
+  });
+
   test('a batch of which one part is changed meanwhile is tried anew, and done without that part', async () => {
     const cache = await refusing();
     cache.batch().set('a', 'part').set('b', 'refused').commit();
