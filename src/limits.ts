@@ -138,4 +138,6 @@ export const SWEEP_ROWS_DEFAULT = 1000;
 
 /** Rows and bytes of one transaction of write-back: two of them are in memory, and one in the database's. */
 export const WRITE_BACK_ROWS_MAX = 100_000;
+/** The longest time by which changes are slowed. */
+export const SLOWDOWN_MS_MAX = 60_000;
 export const WRITE_BACK_BYTES_MAX: number = 256 * 2 ** 20;

@@ -270,6 +270,9 @@ export interface FeedHandle extends NativeHandle {
   refusedSince(shard: number, key: NativeKey, version: bigint): string | undefined;
   /** Of the backend of a key; without one: the worst of all. */
   storedHealth(key?: NativeKey): StoredHealth;
+  setSlowdown(ms: number): void;
+  slowedChanges(): [changes: number, ms: number];
+  slowDown(): number;
   epoch(): number;
 }
 

@@ -138,7 +138,7 @@ function writerOptions(
   { writeBack, loads, warmUp, rules, mode }: ResolvedStoreOptions,
   name: string,
 ): WriteBackOptions {
-  const { maxRows, maxBytes, delay, maxRowsPerSecond, ackTimeout, retainBehind, lanes, sweepRows } = writeBack;
+  const { maxRows, maxBytes, delay, maxRowsPerSecond, ackTimeout, retainBehind, lanes, slowdown, sweepRows } = writeBack;
   return {
     limits: { rows: maxRows, bytes: maxBytes, delayMs: delay },
     rules: rulesOfStore(rules, name),
@@ -147,6 +147,7 @@ function writerOptions(
     dropsRefused: mode === 'write-through',
     lanes,
     retainMs: retainBehind,
+    slowdownMs: slowdown,
     sweepRows,
     loads: limitsOf(loads),
     warmUp,

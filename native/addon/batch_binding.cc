@@ -285,10 +285,20 @@ class BatchRun final : public HandlePart {
     }
   }
 
+  // Milliseconds that the answer to a change waits.
+  uint32_t SlowDown(std::string_view key) {
+    Slowdown* const slowdown = store_->backends().For(key)->slowdown();
+    const uint32_t ms = slowdown->ms();
+    if (ms != 0) [[unlikely]]
+      slowdown->Count(ms);
+    return ms;
+  }
+
   void WriteRow(uint32_t index, const Outcome& outcome, uint32_t piece, size_t base) {
     AnswerRow* row = &rows_[window_base_ + index];
     row->status = static_cast<uint8_t>(outcome.status);
     row->commit_version = 0;
+    row->changed = outcome.record_version == 0 ? 0 : 1 + SlowDown(requests_[index].key);
     if (holds_[index] && outcome.commit_version != 0) {
       ChangeFeed* const feed = handle_->instance->feed();
       const uint32_t shard = store_->ShardOf(requests_[index].key);
@@ -296,7 +306,6 @@ class BatchRun final : public HandlePart {
       if (feed != nullptr && (outcome.record_version != 0 || !feed->marks()->Covers(shard, outcome.commit_version))) {
         row->commit_version = outcome.commit_version;
         row->shard = shard;
-        row->changed = outcome.record_version != 0;
       }
     }
     row->codec = static_cast<uint8_t>(outcome.codec);

@@ -43,7 +43,7 @@ inline constexpr size_t kBatchBlockBytes = 256 * 1024;
 inline constexpr size_t kBatchRequestsEnd = 96 * 1024;
 inline constexpr uint32_t kBatchRowsMax = 2048;
 // Identifies the layout: a change of the layout changes it.
-inline constexpr uint32_t kBatchMagic = 0x43420004;
+inline constexpr uint32_t kBatchMagic = 0x43420005;
 
 struct BatchHeader {
   uint32_t magic;
@@ -91,7 +91,7 @@ struct AnswerRow {
   // With kFlagHold: the version of that shard which the answer reveals, if it is not committed yet. Otherwise 0.
   uint64_t commit_version;
   uint32_t shard;
-  uint32_t changed;  // not 0: the request has left a record
+  uint32_t changed;  // 0: the request has left no record; otherwise 1 + the milliseconds that its answer waits: Slowdown
 };
 static_assert(sizeof(AnswerRow) == 56 && offsetof(AnswerRow, version) == 24);
 static_assert(kBatchRequestsEnd + kBatchRowsMax * sizeof(AnswerRow) < kBatchBlockBytes);

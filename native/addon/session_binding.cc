@@ -261,6 +261,13 @@ napi_value TakeOutput(napi_env env, napi_callback_info info) {
   return buffer;
 }
 
+// continueIn(session)
+napi_value ContinueIn(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  const OpenSession* open = arguments.part->sessions.At(NumberOf(env, arguments.values[0]));
+  return Double(env, static_cast<double>(open->session.continue_in_ms()));
+}
+
 enum class Call : uint8_t { kFeed, kContinue, kEnd };
 
 template <Call kCall>
@@ -287,6 +294,7 @@ napi_value Drive(napi_env env, napi_callback_info info) {
   }
   uint32_t flags = static_cast<uint32_t>(next);
   if (session->waits()) flags |= kSessionWaits;
+  if (session->continue_in_ms() != 0) flags |= kSessionSlowed;
   if (session->is_in_large_request()) flags |= kSessionInLargeRequest;
   if (session->foreign() == Session::Foreign::kBinary) flags |= kSessionBinary;
   if (session->foreign() == Session::Foreign::kTls) flags |= kSessionTls;
@@ -311,6 +319,7 @@ void InitSessionBinding(Napi::Env env, Napi::Object exports) {
   AddFunction(env, exports, "countIdleKick", CountIdleKick);
   AddFunction(env, exports, "openSession", MakeSession);
   AddFunction(env, exports, "closeSession", CloseSession);
+  AddFunction(env, exports, "continueIn", ContinueIn);
   AddFunction(env, exports, "setOutput", SetOutput);
   AddFunction(env, exports, "takeOutput", TakeOutput);
   AddFunction(env, exports, "feedSession", Drive<Call::kFeed>);

@@ -8,10 +8,12 @@
 //   endSession(session, backlog) -> result          the client sends no more, or is asked to come to an end
 //   closeSession(session)
 //   takeOutput() -> Buffer                          replies that did not fit the buffer of setOutput
+//   continueIn(session) -> milliseconds             of a result with kSessionSlowed: continueSession() it after that
+//                                                   time at the latest
 //   setOutput(buffer)                               where replies are put from now on
 //   countRejected(service), countIdleKick(service), isServiceClosed(service), endService(service)
 //
-// A result is one number: 256 x the bytes of reply at the start of the output buffer, plus the flags of SessionFlag,
+// A result is one number: 512 x the bytes of reply at the start of the output buffer, plus the flags of SessionFlag,
 // the lowest three bits being Session::Next. src/server/native-session.ts has the same table.
 //
 // Services and sessions are small numbers, valid from their making to their end. The TypeScript side keeps them in
@@ -31,8 +33,9 @@ enum SessionFlag : uint32_t {
   kSessionInLargeRequest = 32,  // the client is in the middle of a large value or line
   kSessionBinary = 64,          // closed because the client speaks the binary protocol
   kSessionTls = 128,            // closed because the client speaks TLS
+  kSessionSlowed = 256,         // it waits for a time: continueIn()
 };
-inline constexpr uint32_t kSessionFlagsRange = 256;
+inline constexpr uint32_t kSessionFlagsRange = 512;
 
 void InitSessionBinding(Napi::Env env, Napi::Object exports);
 

@@ -128,6 +128,40 @@ void SetStoredHealth(const Napi::CallbackInfo& info) {
   handle->instance->feed()->TellStored();
 }
 
+void SetSlowdown(const Napi::CallbackInfo& info) {
+  CacheHandle* handle = HandleOf(info);
+  if (!handle->Usable()) return;
+  const auto ms = static_cast<uint32_t>(NumberOr(info[0], 0));
+  handle->store->stored(handle->backend)->slowdown()->Set(ms);
+  if (ms == 0) handle->instance->feed()->TellStored();
+}
+
+Napi::Value SlowedChanges(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  CacheHandle* handle = HandleOf(info);
+  const Slowdown* slowdown = handle->Usable() ? handle->store->stored(handle->backend)->slowdown() : nullptr;
+  const auto slowed = Napi::Array::New(env, 2);
+  slowed.Set(0U, Napi::Number::New(env, slowdown == nullptr ? 0 : static_cast<double>(slowdown->changes())));
+  slowed.Set(1U, Napi::Number::New(env, slowdown == nullptr ? 0 : static_cast<double>(slowdown->total_ms())));
+  return slowed;
+}
+
+Napi::Value SlowDown(const Napi::CallbackInfo& info) {
+  CacheHandle* handle = HandleOf(info);
+  uint32_t ms = 0;
+  if (handle->Usable()) {
+    const Backends& backends = handle->store->backends();
+    Slowdown* slowest = backends.At(0)->slowdown();
+    for (uint32_t i = 1; i < backends.count(); i++) {
+      Slowdown* const slowdown = backends.At(i)->slowdown();
+      if (slowdown->ms() > slowest->ms()) slowest = slowdown;
+    }
+    ms = slowest->ms();
+    if (ms != 0) slowest->Count(ms);
+  }
+  return Napi::Number::New(info.Env(), ms);
+}
+
 void ListenWanted(const Napi::CallbackInfo& info) {
   CacheHandle* handle = HandleOf(info);
   auto& part = handle->parts[static_cast<size_t>(PartId::kStored)];
@@ -225,6 +259,9 @@ void ExtendHandle(Napi::Env, CacheHandle* handle, Napi::Object object) {
   AddHandleFunction<StoredOutcome>(handle, object, "storedOutcome");
   AddHandleFunction<RefusedSince>(handle, object, "refusedSince");
   AddHandleFunction<StoredHealth>(handle, object, "storedHealth");
+  AddHandleFunction<SetSlowdown>(handle, object, "setSlowdown");
+  AddHandleFunction<SlowedChanges>(handle, object, "slowedChanges");
+  AddHandleFunction<SlowDown>(handle, object, "slowDown");
 }
 
 }  // namespace

@@ -19,6 +19,9 @@
 //   listenWanted()                        this thread is woken when a caller begins to wait
 //   takeWanted() -> boolean               a caller waits for a change that the backend does not have
 //   isWanted(from, end) -> boolean        the same of the shards from the first to before the second
+//   setSlowdown(milliseconds)             how long changes wait from now on, by Slowdown; 0 wakes waiters
+//   slowedChanges() -> [changes, milliseconds]
+//                                         those that have been made to wait, and the sum of their times
 //
 // Any thread:
 //
@@ -27,6 +30,7 @@
 //   storedOutcome(shard, key, version) -> number or string
 //                                         StoredChanges::Outcome; a string: the reason for which it was refused
 //   storedHealth(key) -> number           of the backend of a key; without one: the worst of all backends'
+//   slowDown() -> milliseconds            that a change waits which this thread has made, by the slowest backend; counted
 #pragma once
 
 #include <napi.h>

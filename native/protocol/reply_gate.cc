@@ -104,6 +104,17 @@ Reply ReplyGate::CountRefusal() {
   return is_backend_away_ && log_health_ == LogView::Health::kRunning ? Reply::kBackendAway : Reply::kLogFull;
 }
 
+bool ReplyGate::ParkSlowed(Slowdown* slowdown, const Now& now) {
+  if (has_slowed_) return false;
+  const uint32_t ms = slowdown->ms();
+  if (ms == 0) return false;
+  slowdown->Count(ms);
+  slowed_by_ = slowdown;
+  slow_until_ms_ = now.boot_ms + ms;
+  has_slowed_ = true;
+  return true;
+}
+
 bool ReplyGate::ParkForRoom() {
   log_health_ = service_->LogHealth();
   if (log_health_ != LogView::Health::kRunning) return false;

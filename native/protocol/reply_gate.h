@@ -6,7 +6,8 @@
 //   ready    in `out`
 //   held     composed, and waits until a version is committed (CommitMarks), or the backend has a change
 //            (StoredChanges); requests behind it are executed, and their replies wait in line
-//   parked   the request has no answer yet: room in the log, or a load (ReadThrough); nothing behind it is executed
+//   parked   the request has no answer yet: room in the log, a load (ReadThrough), or a slowdown; nothing behind it is
+//            executed
 // A fourth kind, remote (the answer comes from another node while requests behind it are executed), would be a mark of
 // HeldReplies that waits for bytes instead of a version.
 //
@@ -18,6 +19,9 @@
 // At the level `stored` the reply to a change waits for the backend. If the change becomes a dead letter, or the
 // backend confirms nothing any more, an error line takes the place of the reply; where it cannot, the session ends.
 // While the backend confirms nothing, changes are refused.
+//
+// While the backend lacks so many changes that room for more gets short (Slowdown), a request that would leave a record
+// is parked for a time before it is executed, with or without a reply. It waits once, whatever it is parked for then.
 //
 // A request whose value is not in memory is parked until a load of its key has ended, and then executed again. It is
 // refused if the load failed, or if the value was not there after kLoadTriesMax loads.
@@ -40,6 +44,7 @@
 #include "store/log_view.h"
 #include "store/read_through.h"
 #include "store/request.h"
+#include "store/slowdown.h"
 #include "store/store.h"
 
 namespace cairn {
@@ -73,7 +78,7 @@ class ReplyGate {
     bench_->counters()->Add(Counter::kBytesWritten, out_->size() - out_bytes_before_);
     if (load_ != 0 && !is_parked_for_load_) [[unlikely]]
       EndLoad();
-    if (is_parked_for_room_ || !held_.empty()) [[unlikely]]
+    if (is_parked_for_room_ || slow_until_ms_ != 0 || !held_.empty()) [[unlikely]]
       WaitForLog(has_advanced);
   }
 
@@ -113,6 +118,24 @@ class ReplyGate {
   // Counts a refusal, and returns its reply.
   Reply CountRefusal();
 
+  // Called before a request is executed that would leave a record of this key. True: changes of its backend are slowed,
+  // and the session is parked until this one has waited.
+  bool ParkForSlowdown(std::string_view key, const Now& now) {
+    Slowdown* const slowdown = SlowdownOf(key);
+    return slowdown->ms() != 0 && ParkSlowed(slowdown, now);
+  }
+  // Changes of this key are slowed.
+  bool slows(std::string_view key) const { return SlowdownOf(key)->ms() != 0; }
+  // The request that has waited is done: the next one waits anew.
+  bool has_slowed() const { return has_slowed_; }
+  void EndSlowed() { has_slowed_ = false; }
+  // A request that goes on later does not wait again.
+  void KeepSlowed() { has_slowed_ = true; }
+  // Milliseconds until the session may go on that is parked for a slowdown; 0: it is not.
+  uint64_t SlowedForMs(const Now& now) const {
+    return slow_until_ms_ > now.boot_ms ? slow_until_ms_ - now.boot_ms : uint64_t{slow_until_ms_ != 0};
+  }
+
   // The log has no room for a request's record; the request has changed nothing. True: the session is parked until
   // there is room. False: refuse the request.
   bool ParkForRoom();
@@ -131,12 +154,16 @@ class ReplyGate {
   }
   uint64_t load() const { return load_; }
   void EndLoad();
-  // True: the session is parked for a load that has not ended.
-  bool IsLoadPending() { return is_parked_for_load_ && loads_->Poll(load_) == ReadThrough::Load::kPending; }
+  // True: the session is parked for a load that has not ended, or for a slowdown that has not.
+  bool IsPending(const Now& now) {
+    if (slow_until_ms_ != 0) return slow_until_ms_ > now.boot_ms && slowed_by_->ms() != 0;
+    return is_parked_for_load_ && loads_->Poll(load_) == ReadThrough::Load::kPending;
+  }
   // The session is no longer parked.
   void Unpark() {
     is_parked_for_room_ = false;
     is_parked_for_load_ = false;
+    slow_until_ms_ = 0;
   }
 
   // ---- state ----
@@ -157,6 +184,8 @@ class ReplyGate {
   void MoveToHeld(size_t begin);
   void HoldForBackend(size_t begin, uint32_t shard, std::string_view key, uint64_t version, bool is_whole);
   bool RefuseForLoad();  // false
+  Slowdown* SlowdownOf(std::string_view key) const { return service_->store()->backends().For(key)->slowdown(); }
+  bool ParkSlowed(Slowdown* slowdown, const Now& now);
   void WaitForLog(bool has_advanced);
   Slot SettleOutcome(size_t begin, const Request& request, const Outcome& outcome);
 
@@ -174,6 +203,9 @@ class ReplyGate {
   bool is_parked_for_load_ = false;
   bool is_unknown_ = false;
   bool is_parked_for_room_ = false;
+  const Slowdown* slowed_by_ = nullptr;
+  uint64_t slow_until_ms_ = 0;  // boot clock; 0: the session is not parked for a slowdown
+  bool has_slowed_ = false;     // the request at hand has waited
 
   // Of the call in progress.
   ByteBuffer* out_ = nullptr;

@@ -60,13 +60,16 @@ class Session {
   // Takes all of `bytes` and appends replies to `out`. `backlog_bytes`: bytes of earlier replies that the front has not
   // sent. Bytes that come after an answer other than kRead are kept, not executed.
   Next Feed(std::string_view bytes, size_t backlog_bytes, const Now& now, ByteBuffer* out);
-  // Continues as far as possible: output has left, a mark has advanced, or a load has ended. Harmless at any time.
+  // Continues as far as possible: output has left, a mark has advanced, a load has ended, or the time is over that the
+  // session waits. Harmless at any time.
   Next Continue(size_t backlog_bytes, const Now& now, ByteBuffer* out);
   // The client sends no more: kClose once every complete request has been answered.
   Next End(size_t backlog_bytes, const Now& now, ByteBuffer* out);
 
   // True: call Continue() when the service wakes its fronts (a load, a commit, room in the log).
   bool waits() const { return stream_.state() == Stream::State::kParked || gate_.has_held(); }
+  // Not 0: call Continue() after this time, too.
+  uint64_t continue_in_ms() const { return gate_.SlowedForMs(now_); }
   // The client speaks a protocol that is not served: nothing was executed, and the connection is to be closed.
   enum class Foreign : uint8_t { kNone, kBinary, kTls };
   Foreign foreign() const { return foreign_; }

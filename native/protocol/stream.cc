@@ -30,7 +30,7 @@ void Stream::Feed(std::string_view bytes) {
 }
 
 void Stream::Resume() {
-  if (state_ == State::kParked && !gate_->IsLoadPending()) {
+  if (state_ == State::kParked && !gate_->IsPending(*now_)) {
     state_ = State::kOpen;
     gate_->Unpark();
   }

@@ -7,7 +7,7 @@
 // kOpen        executes                                executes what is kept
 // kFull        keeps the bytes                         kOpen if the gate is no longer full
 // kParked      keeps the bytes                         kOpen: the request is executed again, unless it waits for a load
-//                                                      that has not ended
+//                                                      or a slowdown that has not ended
 // kClosing     drops the bytes                         nothing
 //
 // Not thread-safe: it is its session's.

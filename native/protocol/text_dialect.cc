@@ -51,6 +51,8 @@ Progress TextDialect::Run(const char* at, const char* end) {
   while (progress.at != end && stream_->is_at_request()) {
     progress = RunLine(progress.at, end);
     if (progress.why != Why::kDone) break;
+    if (gate_->has_slowed()) [[unlikely]]
+      gate_->EndSlowed();
     if (gate_->IsFull()) [[unlikely]] {
       progress.why = Why::kFull;
       break;
@@ -117,6 +119,8 @@ Why TextDialect::RunKeyed(const TextRequest& line) {
     Append(Refusal(), line.no_reply);
     return Why::kDone;
   }
+  if (gate_->ParkForSlowdown(line.key, *now_)) [[unlikely]]
+    return Why::kParked;
   const Request request = StoreRequestOf(line, *now_);
   Outcome outcome;
   store_->Execute(request, *now_, nullptr, &outcome);

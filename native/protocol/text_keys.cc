@@ -26,6 +26,12 @@ bool RefusesOneOf(const ReplyGate& gate, const char* at, const char* line_end) {
   return false;
 }
 
+// The whole line waits for the backend of its first key.
+std::string_view FirstKey(const char* at, const char* line_end) {
+  while (at != line_end && *at == ' ') at++;
+  return {at, static_cast<size_t>(std::find(at, line_end, ' ') - at)};
+}
+
 }  // namespace
 
 Progress TextDialect::RunKeys(const char* at, const char* line_end, const char* next) {
@@ -39,6 +45,16 @@ Progress TextDialect::RunKeys(const char* at, const char* line_end, const char* 
     if (!keys_refused_) Append(Refusal());
     keys_refused_ = false;
     return {next, Why::kDone};
+  }
+  if (asked_.verb == Verb::kGetAndTouch && gate_->slows(FirstKey(at, line_end))) [[unlikely]] {
+    if (group_->count != 0) {
+      const Progress flushed = FlushGroup({at, Why::kDone});
+      if (flushed.why != Why::kDone) return flushed;
+    }
+    if (gate_->ParkForSlowdown(FirstKey(at, line_end), *now_)) {
+      is_inside_keys_ = true;
+      return {at, Why::kParked};
+    }
   }
   while (at != line_end && *at == ' ') at++;
   while (at != line_end) {
@@ -156,6 +172,8 @@ Progress TextDialect::StopGroup(size_t index, Why why) {
   const Request& request = group_->requests[index];
   is_inside_keys_ = true;
   asked_ = {request.verb, group_->keys[index].with_cas, request.expires_ms};
+  // The line has waited.
+  if (request.verb == Verb::kGetAndTouch) gate_->KeepSlowed();
   return {request.key.data(), why};
 }
 

@@ -49,6 +49,8 @@ Progress TextDialect::StoreInLine(const TextRequest& line, Request* request, con
     Append(Reply::kBadChunk, line.no_reply);
     return {after, Why::kDone};
   }
+  if (gate_->ParkForSlowdown(line.key, *now_)) [[unlikely]]
+    return {at, Why::kParked};
   request->value = {block, line.body_bytes};
   Outcome outcome;
   if (IsConcat(*request) && !FitsItem(*request, line.body_bytes, &outcome)) {
@@ -68,6 +70,8 @@ Progress TextDialect::StoreInLine(const TextRequest& line, Request* request, con
 }
 
 Progress TextDialect::BeginLarge(const TextRequest& line, Request request, const char* at, const char* block) {
+  if (gate_->ParkForSlowdown(line.key, *now_)) [[unlikely]]
+    return {at, Why::kParked};
   auto large = std::make_unique<LargeBody>();
   std::memcpy(large->key, line.key.data(), line.key.size());
   request.key = {large->key, line.key.size()};

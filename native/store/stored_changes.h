@@ -28,6 +28,7 @@
 #include "base/thread_annotations.h"
 #include "base/waker.h"
 #include "store/commit_marks.h"
+#include "store/slowdown.h"
 
 namespace cairn {
 
@@ -51,6 +52,8 @@ class StoredChanges {
   // The versions up to which the backend has every change, except refused ones.
   CommitMarks* marks() { return &marks_; }
   const CommitMarks* marks() const { return &marks_; }
+  // How long changes wait while the room for those that this backend lacks gets short.
+  Slowdown* slowdown() { return &slowdown_; }
 
   // ---- the writer ----
 
@@ -98,6 +101,7 @@ class StoredChanges {
 
   const uint32_t shard_count_;
   CommitMarks marks_;
+  Slowdown slowdown_;
   // The highest version that a door has waited for, by shard.
   const std::unique_ptr<std::atomic<uint64_t>[]> wanted_;
   std::atomic<bool> is_writer_told_{false};

@@ -70,6 +70,7 @@ const flags: readonly Flagged[] = [
     'ackTimeout',
     'retainBehind',
     'lanes',
+    'slowdown',
   ]),
   ...of(LOADS_OPTIONS, 'loads.', ['timeout', 'negativeTtl', 'onFailure']),
   ...of(CACHE_OPTIONS, '', ['warmUp']),

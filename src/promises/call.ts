@@ -1,6 +1,6 @@
 /**
  * A promised call: its request, and how it is answered. Its caller may stop waiting, and its answer may be held back
- * until the log has the version that it reveals.
+ * until the log has the version that it reveals, or for a time.
  */
 import type { Commits } from '../commits.ts';
 import { CairnError, firstError, isMalformed, type ManyResult, malformedValues, show } from '../errors.ts';
@@ -16,6 +16,7 @@ import type { Batch, Call, Failure, Router } from '../router/index.ts';
 import type { StoredWaits } from '../stored-waits.ts';
 import { missOf, type Read } from './answers.ts';
 import { Reload, type Repeat } from './reload.ts';
+import type { SlowAnswers } from './slow-answers.ts';
 
 /** The parts of a call besides its keys. */
 export interface CallParts {
@@ -35,15 +36,24 @@ export interface Hold {
   readonly router: Router;
 }
 
+/** Holds answers to changes back for a time. */
+export interface Slow {
+  readonly answers: SlowAnswers;
+  readonly router: Router;
+}
+
 /** The common base of the two kinds of call. */
 export abstract class AnyCall implements Call, Waiter {
   batches: Batch[] | undefined;
   /** Answers wait for the log. */
   hold: Hold | undefined;
+  /** Undefined: there is no database. */
+  slow: Slow | undefined;
   /** The request, to be sent again when a value was loaded. undefined: there is no database. */
   repeat: Repeat | undefined;
   #reloads: Map<number, Reload> | undefined;
   #heldCount = 0;
+  #isSlowed = false;
   #heldBytes = 0;
   #sizes: Map<number, number> | undefined;
   readonly handle: NativeHandle;
@@ -91,8 +101,18 @@ export abstract class AnyCall implements Call, Waiter {
     return this.isHeld;
   }
 
-  /** Waits until the log has the version that this answer reveals, or the database the change that was made. */
+  /**
+   * Waits until the log has the version that this answer reveals, or the database the change that was made. If changes
+   * are slowed, a call waits for that time too, once for all that it changes.
+   */
   protected waitFor(block: Block, row: number, position: number): void {
+    const slowedMs = this.slow === undefined || this.#isSlowed ? 0 : block.slowedMs(row);
+    if (this.slow !== undefined && slowedMs > 0) {
+      this.#isSlowed = true;
+      this.#heldCount++;
+      this.slow.router.stay(0);
+      this.slow.answers.hold(slowedMs, () => this.committed());
+    }
     if (this.hold === undefined) return;
     const version = block.commitVersion(row);
     if (version === 0n) return;
@@ -163,7 +183,7 @@ export abstract class AnyCall implements Call, Waiter {
   #release(): void {
     const bytes = this.#heldCount === 0 ? this.#heldBytes : 0;
     this.#heldBytes -= bytes;
-    this.hold!.router.left(1, bytes);
+    (this.hold ?? this.slow)!.router.left(1, bytes);
   }
 
   fail(failure: Failure): void {

@@ -40,9 +40,10 @@ import { type Encoded, encode } from '../request/codec.ts';
 import { laneCountOf, Router } from '../router/index.ts';
 import { StoredWaits, storeAway } from '../stored-waits.ts';
 import { type Read, readBigInt, readFound, readNumber, readStored, readUpdated } from './answers.ts';
-import { type AnyCall, type CallParts, failureError, type Hold, ManyCall, maybeLost, OneCall } from './call.ts';
+import { type AnyCall, type CallParts, failureError, type Hold, ManyCall, maybeLost, OneCall, type Slow } from './call.ts';
 import { Commit } from './commit.ts';
 import { keptValue } from './reload.ts';
+import { SlowAnswers } from './slow-answers.ts';
 import {
   type PromisedArithmeticOptions,
   type PromisedSetManyOptions,
@@ -93,6 +94,7 @@ export class Calls {
   #stored: StoredWaits | undefined;
   #hold: Hold | undefined;
   #holdForStore: Hold | undefined;
+  #slow: Slow | undefined;
   #isClosed = false;
 
   constructor({ handle, raw, options, ack, onDrain }: CallsCache) {
@@ -249,6 +251,7 @@ export class Calls {
       done,
       commits: this.#feed === undefined ? undefined : this.#holdOf(router).commits,
       isHeld: ack !== 'memory',
+      slowed: () => this.#slowed(),
     });
     router.barrier((failure) => commit.pass(failure));
   }
@@ -305,10 +308,12 @@ export class Calls {
   async destroy(): Promise<void> {
     this.#isClosed = true;
     this.#loads?.end();
+    this.#slow?.answers.end();
     await this.#router?.destroy();
   }
 
   handleClosed(): void {
+    this.#slow?.answers.end();
     this.#commits?.look();
     this.#stored?.look();
     this.#loads?.look();
@@ -331,6 +336,17 @@ export class Calls {
     this.#stored ??= new StoredWaits(this.#feed!);
     if (this.#holdForStore?.router !== router) this.#holdForStore = { commits, stored: this.#stored, router };
     return this.#holdForStore;
+  }
+
+  #slowOf(router: Router): Slow {
+    if (this.#slow?.router !== router) this.#slow = { answers: this.#slow?.answers ?? new SlowAnswers(), router };
+    return this.#slow;
+  }
+
+  #slowed(): Promise<void> | undefined {
+    const ms = this.#loads === undefined ? 0 : (this.#feed?.slowDown() ?? 0);
+    if (ms === 0) return undefined;
+    return new Promise((resolve) => this.#slowOf(this.#router!).answers.hold(ms, resolve));
   }
 
   // A change that would wait for a database that confirms nothing is not made.
@@ -419,6 +435,7 @@ export class Calls {
     const sent = ack === 'memory' ? fields : held(fields);
     if (ack === 'logged') call.hold = this.#holdOf(router);
     else if (ack === 'stored') call.hold = this.#holdForStoreOf(router);
+    if (this.#loads !== undefined && !READS.has(verb)) call.slow = this.#slowOf(router);
     // A set asks for no value, and is never sent again.
     if (this.#loads !== undefined && verb !== Verb.set) {
       const again = value === undefined ? undefined : keptValue(value);

@@ -23,6 +23,8 @@ export interface CommitParts {
   readonly commits: Commits | undefined;
   /** The answer waits for the log. */
   readonly isHeld: boolean;
+  /** Resolves after the time for which changes are slowed; undefined: they are not. */
+  readonly slowed: () => Promise<void> | undefined;
 }
 
 export class Commit {
@@ -53,7 +55,7 @@ export class Commit {
 
   #try(): void {
     if (this.#isSettled) return;
-    const { execute, done, commits, isHeld, name } = this.#parts;
+    const { execute, done, commits, isHeld, slowed, name } = this.#parts;
     const error = execute();
     if (error !== undefined) {
       if (this.#mayTryAgain(error)) setTimeout(() => this.#try(), ATOMIC_RETRY_MS);
@@ -62,14 +64,14 @@ export class Commit {
     }
     this.#isDone = true;
     done();
-    if (!isHeld || commits === undefined) this.#end(undefined);
+    const logged = isHeld ? commits?.all((why) => maybeLost(name, why)) : undefined;
+    const waits = [logged, slowed()].filter((wait) => wait !== undefined);
+    if (waits.length === 0) this.#end(undefined);
     else {
-      commits
-        .all((why) => maybeLost(name, why))
-        .then(
-          () => this.#end(undefined),
-          (why) => this.#end(why),
-        );
+      Promise.all(waits).then(
+        () => this.#end(undefined),
+        (why) => this.#end(why),
+      );
     }
   }
 

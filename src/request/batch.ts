@@ -23,7 +23,7 @@ export const VALUE_BYTES_INLINE_MAX: number = 16 * 1024;
 const HEADER_BYTES = 64;
 const REQUESTS_END = 96 * 1024;
 const ROW_BYTES = 56;
-const MAGIC = 0x43420004;
+const MAGIC = 0x43420005;
 
 // Words of the header.
 const WORD_MAGIC = 0;
@@ -285,9 +285,14 @@ export class Block {
     return this.#words[this.#row(row) + 12]!;
   }
 
-  /** If commitVersion is not 0: whether the request has changed something. */
+  /** Whether the request has left a record of a change. */
   hasChanged(row: number): boolean {
     return this.#words[this.#row(row) + 13] !== 0;
+  }
+
+  /** How long the answer waits, because the database does not take changes; 0: it does not. */
+  slowedMs(row: number): number {
+    return Math.max(0, this.#words[this.#row(row) + 13]! - 1);
   }
 
   #row(row: number): number {

@@ -6,7 +6,7 @@
  * |---------|-------------------------------------------------|--------------|---------------------|---------------|
  * | open    | reading                                         | fed          | answered, then bye  | answered, bye |
  * | stopped | waiting: replies to leave, a commit, a ticket,  | one is kept  | answered later      | the same      |
- * |         | or its next turn                                |              |                     |               |
+ * |         | a time, or its next turn                        |              |                     |               |
  * | ending  | the session is over, its last replies leave     | thrown away  | closed              | -             |
  * | closed  | the client is gone, or a write has failed       | -            | -                   | -             |
  *
@@ -24,6 +24,7 @@ import {
   FLAG_BINARY,
   FLAG_IN_LARGE_REQUEST,
   FLAG_OVERFLOW,
+  FLAG_SLOWED,
   FLAG_TLS,
   FLAG_WAITS,
   FLAGS_RANGE,
@@ -78,6 +79,8 @@ export class Connection {
   #resuming = false;
   /** Bytes fed since other connections last had their turn. */
   #fedBytes = 0;
+  /** Continues the session after the time that it waits. */
+  #slowed: NodeJS.Timeout | undefined;
   #shutDown = false;
   #activeAt: number;
   #stoppedAt = -1;
@@ -95,6 +98,11 @@ export class Connection {
   };
   readonly #turned = (): void => {
     this.#resuming = false;
+    this.proceed();
+  };
+
+  readonly #waited = (): void => {
+    this.#slowed = undefined;
     this.proceed();
   };
 
@@ -165,6 +173,9 @@ export class Connection {
   #act(result: number, fedWhileWaiting = false): void {
     this.#sessionWaits = false;
     const flags = result % FLAGS_RANGE;
+    if ((flags & FLAG_SLOWED) !== 0 && this.#slowed === undefined) {
+      this.#slowed = setTimeout(this.#waited, sessions.continueIn(this.#session));
+    }
     if (result >= FLAGS_RANGE) this.#write((result - flags) / FLAGS_RANGE, (flags & FLAG_OVERFLOW) !== 0);
     // The system may refuse a write at once.
     if (this.#socket.destroyed) {
@@ -267,6 +278,7 @@ export class Connection {
     if (this.#session < 0) return;
     sessions.closeSession(this.#session);
     this.#session = -1;
+    clearTimeout(this.#slowed);
     if (this.#waits) this.#owner.setWaiting(this, false);
     this.#waits = false;
   }

@@ -44,13 +44,15 @@ export interface NativeSessions {
   takeOutput(): Buffer | undefined;
   feedSession(session: number, chunk: Uint8Array, backlogBytes: number): number;
   continueSession(session: number, backlogBytes: number): number;
+  /** Of a result with FLAG_SLOWED: milliseconds. */
+  continueIn(session: number): number;
   endSession(session: number, backlogBytes: number): number;
 }
 
 export const sessions: NativeSessions = native as unknown as NativeSessions;
 
 /** Results are multiples of this plus flags. */
-export const FLAGS_RANGE = 256;
+export const FLAGS_RANGE = 512;
 /** What the front does next: the lowest three bits. */
 export const Next = { read: 0, flush: 1, wait: 2, close: 3, yield: 4 } as const;
 export const NEXT_MASK = 7;
@@ -64,6 +66,8 @@ export const FLAG_IN_LARGE_REQUEST = 32;
 export const FLAG_BINARY = 64;
 /** Closed because the client speaks TLS. */
 export const FLAG_TLS = 128;
+/** Continue it after a time, too: continueIn(). */
+export const FLAG_SLOWED = 256;
 
 /** Enough for the usual replies to a chunk of 64 KiB; more replies come in a Buffer of their own. */
 const OUTPUT_BYTES: number = 256 * 1024;

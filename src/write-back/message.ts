@@ -27,6 +27,8 @@ export interface WriteBackOptions {
   readonly dropsRefused: boolean;
   /** For how long the log keeps what the database has; 0: it does not. */
   readonly retainMs: number;
+  /** How long changes wait, at most, while the room for those that the database lacks gets short; 0: not at all. */
+  readonly slowdownMs: number;
   /** Rows a second that the sweep looks at; 0: none. */
   readonly sweepRows: number;
   /** The log is synced by the writer, because nothing else does it in time. */

@@ -41,6 +41,9 @@ export const WRITE_BACK_METRICS = [
   'sweepsFailed',
   'logPressure',
   'reservePressure',
+  'slowdownMs',
+  'slowedChanges',
+  'slowedMs',
 ] as const;
 export type WriteBackMetric = (typeof WRITE_BACK_METRICS)[number];
 
@@ -171,6 +174,13 @@ export interface WriteBackStats {
   logPressure: number;
   reservePressure: number;
   /**
+   * How long changes wait now before they are answered, because one of these two is high; the number of changes that
+   * have waited, and the sum of their times.
+   */
+  slowdownMs: number;
+  slowedChanges: number;
+  slowedMs: number;
+  /**
    * Of several databases, the same of each by its name; `default` is that of the option `store`. The numbers above are
    * then their sums, or the largest of them where a sum would say nothing, and the state is the worst.
    */
@@ -211,7 +221,7 @@ const SEVERITY: readonly WriterState[] = [
 /** Of these the sum would say nothing: all databases have one log and one memory, and times do not add up. */
 const LARGEST: ReadonlySet<WriteBackMetric> = new Set([
   ...(['behindBytes', 'oldestUnwrittenMs', 'batchLastRows', 'batchLastMs', 'batchMaxMs'] as const),
-  ...(['historyMs', 'historyBytes', 'questionMaxMs', 'logPressure', 'reservePressure'] as const),
+  ...(['historyMs', 'historyBytes', 'questionMaxMs', 'logPressure', 'reservePressure', 'slowdownMs'] as const),
 ]);
 
 function together(all: readonly WriteBackStats[]): WriteBackStats {

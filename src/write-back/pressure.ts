@@ -7,6 +7,8 @@
  * |-----------|-----------------------------------------------------------------------------------------------------|
  * | `log`     | the changes that the database lacks have taken all room of the log that nothing else needs          |
  * | `reserve` | memory has no room for stubs of keys whose changes the database lacks, and whose values left memory |
+ *
+ * From the first grade on changes are slowed, by a time that grows with the higher of the two.
  */
 
 /** Percentages that are told. */
@@ -32,6 +34,17 @@ export function logPressure({ bytes, limitBytes, behindBytes, historyBytes }: Lo
   if (limitBytes === 0 || behindBytes === 0) return 0;
   const room = Math.max(0, limitBytes - bytes) + historyBytes;
   return Math.round((100 * behindBytes) / (behindBytes + room));
+}
+
+/**
+ * How long a change waits before it is answered: nothing up to the first grade, and `mostMs` at 100 percent. It grows
+ * with the square, so that a short outage costs little. Writers that wait for their answers come to the pace at which
+ * the database takes changes: while they are faster, the share grows, and with it this time.
+ */
+export function slowdownMs(percent: number, mostMs: number): number {
+  const [first] = PRESSURE_GRADES as [number, ...number[]];
+  const [above, range] = [Math.min(100, percent) - first, 100 - first];
+  return above <= 0 ? 0 : Math.ceil((mostMs * above ** 2) / range ** 2);
 }
 
 export class Pressure {

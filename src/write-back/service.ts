@@ -21,7 +21,7 @@ import type {
   WriterTold,
 } from './message.ts';
 import { WRITER_STATES, WriteBackMetrics } from './metrics.ts';
-import { logPressure, Pressure } from './pressure.ts';
+import { logPressure, Pressure, slowdownMs } from './pressure.ts';
 import { StoredHealthWatch } from './stored-health.ts';
 import { StubResolver } from './stub-resolver.ts';
 import { Sweeper } from './sweeper.ts';
@@ -46,6 +46,7 @@ export class WriterService {
   readonly #log: WriterLog;
   readonly #handle: BackedHandle;
   readonly #clock: WriterClock;
+  readonly #slowdownMs: number;
   readonly #pulse: SharedArrayBuffer;
   readonly #seat: StoreSeat;
   readonly #metrics: WriteBackMetrics;
@@ -76,6 +77,7 @@ export class WriterService {
     this.#log = log;
     this.#handle = handle;
     this.#clock = clock;
+    this.#slowdownMs = options.slowdownMs;
     this.#pulse = pulse;
     this.#seat = seat;
     this.#metrics = new WriteBackMetrics(numbers, seat.number);
@@ -231,11 +233,21 @@ export class WriterService {
     const reserve = Math.round(100 * this.#handle.stubShare());
     this.#metrics.set('logPressure', log);
     this.#metrics.set('reservePressure', reserve);
+    this.#slow(slowdownMs(Math.max(log, reserve), this.#slowdownMs));
     // Before it is told of.
     this.#metrics.publish(this.#handle);
     this.#pressure.look('log', log);
     // All databases share it: the writer of one of them tells of it.
     if (this.#seat.number === 0) this.#pressure.look('reserve', reserve);
+  }
+
+  // The doors have their changes wait for this time.
+  #slow(ms: number): void {
+    if (ms !== this.#metrics.get('slowdownMs')) this.#handle.setSlowdown(ms);
+    const [changes, totalMs] = this.#handle.slowedChanges();
+    this.#metrics.set('slowdownMs', ms);
+    this.#metrics.set('slowedChanges', changes);
+    this.#metrics.set('slowedMs', totalMs);
   }
 
   #onState(state: WriterState, cause: Error | undefined): void {

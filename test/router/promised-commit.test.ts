@@ -28,6 +28,7 @@ function begin(refusals: number, { patience, isRunning = true }: { patience?: Pa
       },
       commits: log as unknown as Commits,
       isHeld: false,
+      slowed: () => undefined,
     });
     commit.pass(undefined);
   });

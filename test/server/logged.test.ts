@@ -290,3 +290,42 @@ describe('stats cairn', () => {
     expect(age).toBeLessThan(3_600_000);
   });
 });
+
+describe('while changes are slowed, because the database does not take them', () => {
+  const SLOW_MS = 30;
+
+  test('each change of a client is answered later, its reads and other clients are not', async () => {
+    const feed = openLogged();
+    const { open } = await start(feed, { ack: 'memory' });
+    const [writer, reader] = [await open(), await open()];
+    await writer.ask(set('n', '1'), 'STORED\r\n');
+    feed.setSlowdown(SLOW_MS);
+    let isAnswered = false;
+    const answered = writer.ask(`${set('n', '2')}incr n 1 noreply\r\nget n\r\n`, 'END\r\n').then((reply) => {
+      isAnswered = true;
+      return reply;
+    });
+    // Both changes wait, one after the other.
+    for (;;) {
+      const [changes] = feed.slowedChanges();
+      if (changes === 2) break;
+      expect(isAnswered).toBe(false);
+      expect(await reader.ask('get n\r\n', 'END\r\n')).toContain('VALUE n');
+    }
+    expect(await answered).toBe('STORED\r\nVALUE n 0 1\r\n3\r\nEND\r\n');
+    expect(feed.slowedChanges()).toEqual([2, 2 * SLOW_MS]);
+  });
+
+  test('a client that waits goes on at once when that ends, and one that leaves is forgotten', async () => {
+    const feed = openLogged();
+    const { open } = await start(feed, { ack: 'memory' });
+    const [client, other] = [await open(), await open()];
+    feed.setSlowdown(600_000);
+    const answered = client.ask(set('n', '1'), 'STORED\r\n');
+    other.send(set('gone', '1'));
+    while (feed.slowedChanges()[0] < 2) await new Promise((resolve) => setTimeout(resolve, 1));
+    other.destroy();
+    feed.setSlowdown(0);
+    expect(await answered).toBe('STORED\r\n');
+  });
+});

@@ -44,7 +44,7 @@ beforeEach(() => {
     },
     options: {
       ...{ lanes: 1, limits: { rows: 1, bytes: 1000, delayMs: 50 }, rules: [], rowsPerSecond: 0, ackTimeoutMs: 0 },
-      ...{ retainMs: 0, sweepRows: 0, syncsLog: false },
+      ...{ retainMs: 0, sweepRows: 0, syncsLog: false, slowdownMs: 0 },
       get dropsRefused() {
         return mode.dropsRefused;
       },

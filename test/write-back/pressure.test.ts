@@ -2,12 +2,21 @@
 // a refusal that names what is full. No change is lost.
 
 import { describe, expect, test } from 'vitest';
-import type { Cache, CacheOptions, CairnError, WriteBackNotice } from '../../src/index.ts';
-import { logPressure, PRESSURE_GRADES, Pressure } from '../../src/write-back/pressure.ts';
+import {
+  type Backend,
+  type Cache,
+  type CacheOptions,
+  type CairnError,
+  serve,
+  type WriteBackNotice,
+} from '../../src/index.ts';
+import { logPressure, PRESSURE_GRADES, Pressure, slowdownMs } from '../../src/write-back/pressure.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { lmdbOfTests } from '../support/databases-of-tests.ts';
 import { LMDB_MODULE } from '../support/lmdb.ts';
-import { until } from '../support/threads.ts';
+import makeLmdb from '../support/lmdb-backend.mjs';
+import { MemcachedSocket } from '../support/memcached-socket.ts';
+import { deferred, until } from '../support/threads.ts';
 
 describe('the pressure of the log', () => {
   const log = { bytes: 0, limitBytes: 1000, behindBytes: 0, historyBytes: 0 };
@@ -40,6 +49,12 @@ test('each grade is told once on the way up, and again when it was relieved betw
   pressure.look('reserve', 80);
   pressure.look('log', 95);
   expect(told.slice(4)).toEqual(['reserve 75', 'log 90']);
+});
+
+test('changes are slowed from the first grade on, by a time that grows up to the limit', () => {
+  expect([0, 49, 50].map((percent) => slowdownMs(percent, 100))).toEqual([0, 0, 0]);
+  expect([51, 75, 90, 100, 120].map((percent) => slowdownMs(percent, 100))).toEqual([1, 25, 64, 100, 100]);
+  expect([51, 100].map((percent) => slowdownMs(percent, 0))).toEqual([0, 0]);
 });
 
 describe('of a cache', () => {
@@ -142,5 +157,115 @@ describe('of a cache', () => {
     expect(notices.every(({ of }) => of === 'reserve')).toBe(true);
     expect(cache.stats().writeBack!.reservePressure).toBeGreaterThanOrEqual(90);
     await relieve(filled, 'reserve');
+  });
+
+  describe('whose log is more than half full', () => {
+    const LOG_LIMIT = 4 * 2 ** 20;
+    const options = { logLimit: LOG_LIMIT, ringSize: '256kb', maxMemory: '16mb', shards: 1, sync: 'none' } as const;
+    const SLOWDOWN = 20;
+
+    /** A database that answers no write until it is let go. */
+    function silent(isBack: Promise<void>): Backend {
+      const backend: Backend = makeLmdb();
+      const write = backend.write.bind(backend);
+      backend.write = async (batch) => {
+        await isBack;
+        return write(batch);
+      };
+      return backend;
+    }
+
+    async function press(slowdown: number) {
+      const back = deferred<void>();
+      const writeBack = { slowdown };
+      const store = silent(back.promise);
+      const cache = await directories.open<unknown>(directories.fresh(), { ...options, store, writeBack });
+      const stats = () => cache.stats().writeBack!;
+      // Changes of synchronous verbs are not slowed.
+      // By what the database lacks: a snapshot that is under way takes room in the log for a while.
+      for (let i = 0; stats().behindBytes < 0.65 * LOG_LIMIT; i++) {
+        await patiently(() => cache.set(`filler ${i}`, 'x'.repeat(1000)));
+        // Measured anew for every part of a fourteenth.
+        if (i % 300 === 299) {
+          await cache.sync();
+          await cache.writeBack.resume();
+        }
+      }
+      return { cache, stats, back };
+    }
+
+    /** How many changes are slowed meanwhile, as the next measure says. */
+    async function slowed(cache: Cache, act: () => Promise<unknown>): Promise<number> {
+      const measured = async (): Promise<number> => {
+        // Commands of the writer measure.
+        await cache.writeBack.resume();
+        return cache.stats().writeBack!.slowedChanges;
+      };
+      const before = await measured();
+      await act();
+      return (await measured()) - before;
+    }
+
+    test('promised changes and those of the port wait, reads do not, and none does when the database has caught up', async () => {
+      const { cache, stats, back } = await press(SLOWDOWN);
+      await until(() => stats().slowdownMs > 0);
+      expect(stats().slowdownMs).toBeLessThanOrEqual(SLOWDOWN);
+      const { promises } = cache;
+      const server = await serve(cache, { port: 0, host: '127.0.0.1' });
+      const [address] = server.addresses;
+      const client = await MemcachedSocket.open((address as { port: number }).port);
+      const changes = [
+        () => promises.set('a', '1'),
+        () => promises.set('a', '1', { ack: 'memory' }),
+        () => promises.incr('n', 1, { initial: 0 }),
+        () => promises.delete('a'),
+        () => client.ask('set a 0 0 1\r\n1\r\n', 'STORED\r\n'),
+        () => client.ask('incr a 1 noreply\r\nget a\r\n', 'END\r\n'),
+        () => promises.batch().set('b', '1').set('c', '1').commit(),
+      ];
+      const many = () => promises.setMany(Array.from({ length: 5 }, (_, i) => [`m${i}`, i]));
+      const reads = [
+        () => promises.get('a'),
+        () => promises.getMany(['a', 'n']),
+        () => client.ask('get a n\r\n', 'END\r\n'),
+        async () => cache.set('sync', '1'),
+      ];
+      for (const change of changes) expect(await slowed(cache, change), String(change)).toBe(1);
+      expect(await slowed(cache, many)).toBe(5);
+      for (const read of reads) expect(await slowed(cache, read), String(read)).toBe(0);
+      expect(stats().slowedMs).toBeGreaterThanOrEqual(stats().slowedChanges);
+
+      back.resolve();
+      await cache.drain();
+      await until(() => stats().slowdownMs === 0);
+      expect(stats().logPressure).toBeLessThanOrEqual(50);
+      for (const act of [...changes, many, ...reads]) expect(await slowed(cache, act), String(act)).toBe(0);
+      await cache.drain();
+      const { rows } = await database.read();
+      expect(rows).toMatchObject({ a: '2', b: '1', c: '1', m4: '4', sync: '1' });
+      client.destroy();
+      await server.close();
+    });
+
+    test('a promised change that waits keeps its place in the queue', async () => {
+      const { cache, stats, back } = await press(60_000);
+      await until(() => stats().slowdownMs > 100);
+      const waiting = cache.promises.set('a', '1');
+      // It is done, and its answer waits.
+      await until(() => cache.get('a') === '1');
+      await cache.promises.get('b');
+      expect(cache.promises.stats().requests).toBe(1);
+      back.resolve();
+      await cache.drain();
+      await cache.destroy();
+      expect(await waiting).toBe('stored');
+    });
+
+    test('nothing waits with slowdown: 0', async () => {
+      const { cache, stats, back } = await press(0);
+      expect(await slowed(cache, () => cache.promises.set('a', '1'))).toBe(0);
+      expect(stats()).toMatchObject({ slowdownMs: 0, slowedChanges: 0, slowedMs: 0 });
+      back.resolve();
+    });
   });
 });

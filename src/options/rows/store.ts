@@ -42,7 +42,7 @@ export const STORE_OPTIONS = {
   writeBack: {
     check: (given, name, usableMemory) => checkAll(WRITE_BACK_OPTIONS, name, given as WriteBackOptions, usableMemory),
     default: '',
-    doc: "`{ maxRows: 1000, maxBytes: '4mb', delay: '50ms', maxRowsPerSecond: 0, ackTimeout: '10s', retainBehind: '10m', lanes: 1, sweepRows: 1000 }`: how changes share transactions",
+    doc: "`{ maxRows: 1000, maxBytes: '4mb', delay: '50ms', maxRowsPerSecond: 0, ackTimeout: '10s', retainBehind: '10m', lanes: 1, slowdown: '100ms', sweepRows: 1000 }`: how changes share transactions",
     ofStore: true,
   },
   loads: {

@@ -1,5 +1,5 @@
 /** The options of how changes share transactions. */
-import { SWEEP_ROWS_DEFAULT, WRITE_BACK_BYTES_MAX, WRITE_BACK_ROWS_MAX } from '../../limits.ts';
+import { SLOWDOWN_MS_MAX, SWEEP_ROWS_DEFAULT, WRITE_BACK_BYTES_MAX, WRITE_BACK_ROWS_MAX } from '../../limits.ts';
 import * as kinds from '../kinds.ts';
 import type { WriteBackOptions } from '../types.ts';
 import { digits, timeOrZero } from './flags.ts';
@@ -86,6 +86,18 @@ export const WRITE_BACK_OPTIONS = {
       doc: 'transactions at a time, each of its share of the keys: 1, 2, 4, 8 or 16',
       read: digits,
       expected: 'a whole number',
+    },
+  },
+  slowdown: {
+    check: kinds.timer(100, 0, SLOWDOWN_MS_MAX),
+    default: "'100ms'",
+    doc: 'how much later, at most, changes are answered while the room for changes that the database lacks gets short; 0: not at all',
+    flag: {
+      names: '--slowdown <time>',
+      default: '100ms',
+      doc: 'how much later, at most, changes are answered while the room for changes that the database lacks gets short; 0: not at all',
+      read: timeOrZero,
+      expected: '0 or a time with its unit, such as "100ms"',
     },
   },
   sweepRows: {

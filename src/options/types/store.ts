@@ -40,6 +40,11 @@ export interface WriteBackOptions {
    * limit.
    */
   ackTimeout?: Duration;
+  /**
+   * How much later, at most, promised changes and those of the port are answered while the database does not take
+   * changes and the log, or memory, is more than half full of them. Default 100 ms; 0: not at all.
+   */
+  slowdown?: Duration;
 }
 
 /** Which rows are put into memory when the cache is open. */
@@ -146,6 +151,8 @@ export interface ResolvedWriteBackOptions {
   readonly ackTimeout: number;
   readonly retainBehind: number;
   readonly lanes: number;
+  /** 0: changes are not slowed. */
+  readonly slowdown: number;
   readonly sweepRows: number;
 }
 
