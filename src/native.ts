@@ -260,7 +260,7 @@ export interface FeedHandle extends NativeHandle {
   markStored(versions: BigUint64Array): void;
   dropStored(key: Uint8Array, version: bigint): void;
   tellStored(): void;
-  setStoredHealth(health: StoredHealth): void;
+  setStoredHealth(health: StoredHealth, from?: number, end?: number): void;
   listenWanted(): void;
   takeWanted(): boolean;
   isWanted(from: number, end: number): boolean;
@@ -268,7 +268,7 @@ export interface FeedHandle extends NativeHandle {
   wantStored(shard: number, key: NativeKey, version: bigint): number;
   storedOutcome(shard: number, key: NativeKey, version: bigint): number | string;
   refusedSince(shard: number, key: NativeKey, version: bigint): string | undefined;
-  /** Of the backend of a key; without one: the worst of all. */
+  /** Of the backend of a key, and its shard; without one: the worst of all. */
   storedHealth(key?: NativeKey): StoredHealth;
   setSlowdown(ms: number): void;
   slowedChanges(): [changes: number, ms: number];

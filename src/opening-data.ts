@@ -138,7 +138,8 @@ function writerOptions(
   { writeBack, loads, warmUp, rules, mode }: ResolvedStoreOptions,
   name: string,
 ): WriteBackOptions {
-  const { maxRows, maxBytes, delay, maxRowsPerSecond, ackTimeout, retainBehind, lanes, slowdown, sweepRows } = writeBack;
+  const { maxRows, maxBytes, delay, maxRowsPerSecond, ackTimeout, retainBehind, lanes, slowdown, sweepRows } =
+    writeBack;
   return {
     limits: { rows: maxRows, bytes: maxBytes, delayMs: delay },
     rules: rulesOfStore(rules, name),

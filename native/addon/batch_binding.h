@@ -91,7 +91,8 @@ struct AnswerRow {
   // With kFlagHold: the version of that shard which the answer reveals, if it is not committed yet. Otherwise 0.
   uint64_t commit_version;
   uint32_t shard;
-  uint32_t changed;  // 0: the request has left no record; otherwise 1 + the milliseconds that its answer waits: Slowdown
+  uint32_t
+      changed;  // 0: the request has left no record; otherwise 1 + the milliseconds that its answer waits: Slowdown
 };
 static_assert(sizeof(AnswerRow) == 56 && offsetof(AnswerRow, version) == 24);
 static_assert(kBatchRequestsEnd + kBatchRowsMax * sizeof(AnswerRow) < kBatchBlockBytes);

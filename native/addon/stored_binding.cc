@@ -124,7 +124,10 @@ void SetStoredHealth(const Napi::CallbackInfo& info) {
   CacheHandle* handle = HandleOf(info);
   if (!handle->Usable()) return;
   const auto health = static_cast<StoredChanges::Health>(static_cast<uint32_t>(NumberOr(info[0], 0)));
-  handle->store->stored(handle->backend)->SetHealth(health);
+  const uint32_t shard_count = handle->store->shard_count();
+  const auto end = static_cast<uint32_t>(NumberOr(info[2], shard_count));
+  CHECK(end <= shard_count);
+  handle->store->stored(handle->backend)->SetHealth(static_cast<uint32_t>(NumberOr(info[1], 0)), end, health);
   handle->instance->feed()->TellStored();
 }
 
@@ -230,7 +233,7 @@ Napi::Value StoredHealth(const Napi::CallbackInfo& info) {
   if (handle->Usable()) {
     const Backends& backends = handle->store->backends();
     const bool is_of_key = !info[0].IsUndefined() && key.Read(info.Env(), info[0]) == Code::kFound;
-    health = is_of_key ? backends.For(key.view())->health() : backends.health();
+    health = is_of_key ? backends.For(key.view())->health(handle->store->ShardOf(key.view())) : backends.health();
   }
   return Napi::Number::New(info.Env(), static_cast<double>(health));
 }

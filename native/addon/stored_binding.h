@@ -15,7 +15,8 @@
 //   markStored(BigUint64Array)            the backend has everything up to these versions, by shard
 //   dropStored(key, version)              evicts the entry of the key if it has this version
 //   tellStored()                          wakes waiters
-//   setStoredHealth(number)               StoredChanges::Health; wakes waiters
+//   setStoredHealth(number, from, end)    StoredChanges::Health of the shards from the first to before the second, or
+//                                         of all; wakes waiters
 //   listenWanted()                        this thread is woken when a caller begins to wait
 //   takeWanted() -> boolean               a caller waits for a change that the backend does not have
 //   isWanted(from, end) -> boolean        the same of the shards from the first to before the second
@@ -29,8 +30,8 @@
 //                                         a caller is about to wait for this version; which backend the key is of
 //   storedOutcome(shard, key, version) -> number or string
 //                                         StoredChanges::Outcome; a string: the reason for which it was refused
-//   storedHealth(key) -> number           of the backend of a key; without one: the worst of all backends'
-//   slowDown() -> milliseconds            that a change waits which this thread has made, by the slowest backend; counted
+//   storedHealth(key) -> number           of the backend of a key, and its shard; without one: the worst of all
+//   slowDown() -> milliseconds            that a change of this thread waits, by the slowest backend; it is counted
 #pragma once
 
 #include <napi.h>

@@ -33,9 +33,10 @@ bool ReplyGate::LookAtLog() {
   return !is_hopeless;
 }
 
-// Looked at again: a request of another key may be one of a backend that is there.
+// Looked at again: a request of another key may be one of a backend, or of a shard, whose changes are confirmed.
 bool ReplyGate::IsAway(std::string_view key) const {
-  return key.empty() || backends_->For(key)->health() != StoredChanges::Health::kRunning;
+  const uint32_t shard = service_->store()->ShardOf(key);
+  return key.empty() || backends_->For(key)->health(shard) != StoredChanges::Health::kRunning;
 }
 
 void ReplyGate::WaitForLog(bool has_advanced) {

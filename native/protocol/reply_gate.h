@@ -6,8 +6,8 @@
 //   ready    in `out`
 //   held     composed, and waits until a version is committed (CommitMarks), or the backend has a change
 //            (StoredChanges); requests behind it are executed, and their replies wait in line
-//   parked   the request has no answer yet: room in the log, a load (ReadThrough), or a slowdown; nothing behind it is
-//            executed
+//   parked   the request has no answer yet: it waits for room in the log, for a load (ReadThrough), or for a time
+//            (Slowdown); nothing behind it is executed
 // A fourth kind, remote (the answer comes from another node while requests behind it are executed), would be a mark of
 // HeldReplies that waits for bytes instead of a version.
 //
@@ -18,10 +18,10 @@
 //
 // At the level `stored` the reply to a change waits for the backend. If the change becomes a dead letter, or the
 // backend confirms nothing any more, an error line takes the place of the reply; where it cannot, the session ends.
-// While the backend confirms nothing, changes are refused.
+// While the backend confirms no change of a shard, changes of its keys are refused.
 //
-// While the backend lacks so many changes that room for more gets short (Slowdown), a request that would leave a record
-// is parked for a time before it is executed, with or without a reply. It waits once, whatever it is parked for then.
+// While room for changes that the backend lacks gets short (Slowdown), a request that would leave a record is parked
+// for a time before it is executed, with or without a reply. It waits once, whatever it is parked for then.
 //
 // A request whose value is not in memory is parked until a load of its key has ended, and then executed again. It is
 // refused if the load failed, or if the value was not there after kLoadTriesMax loads.
@@ -115,6 +115,8 @@ class ReplyGate {
   bool IsFull() const { return IsOutputFull() || requests_in_call_ >= kRequestsPerCallMax; }
   // True: a request that would leave a record of this key is refused; without a key: of any.
   bool refuses(std::string_view key = {}) const { return refuses_reads() || (is_backend_away_ && IsAway(key)); }
+  // True: what the log does not have is not told, and no clear is done.
+  bool refuses_reads() const { return ack_ != Ack::kMemory && log_health_ != LogView::Health::kRunning; }
   // Counts a refusal, and returns its reply.
   Reply CountRefusal();
 
@@ -179,8 +181,6 @@ class ReplyGate {
  private:
   bool LookAtLog();
   bool IsAway(std::string_view key) const;
-  // True: what the log does not have is not told.
-  bool refuses_reads() const { return ack_ != Ack::kMemory && log_health_ != LogView::Health::kRunning; }
   void MoveToHeld(size_t begin);
   void HoldForBackend(size_t begin, uint32_t shard, std::string_view key, uint64_t version, bool is_whole);
   bool RefuseForLoad();  // false

@@ -180,7 +180,7 @@ Why TextDialect::RunFlushAll(const TextRequest& line) {
     Append(Reply::kBadExptime, no_reply);
     return Why::kDone;
   }
-  if (gate_->refuses()) [[unlikely]] {
+  if (gate_->refuses_reads()) [[unlikely]] {
     Append(Refusal(), no_reply);
     return Why::kDone;
   }

@@ -1,6 +1,6 @@
 // How much later changes are answered while the room for changes that a backend lacks gets short. The writer of the
-// backend sets it, by how full that room is; doors that can wait have each change of its keys wait that long. Writers that wait for
-// their answers then come down to the pace at which the backend takes changes, before the room is full.
+// backend sets it, by how full that room is; doors that can wait have each change of its keys wait that long. Writers
+// that wait for their answers then come down to the pace at which the backend takes changes, before the room is full.
 //
 // Thread safety: any thread may call any method.
 #pragma once

@@ -9,7 +9,10 @@ StoredChanges::StoredChanges(uint32_t shard_count)
     : shard_count_(shard_count),
       marks_(shard_count),
       wanted_(std::make_unique<std::atomic<uint64_t>[]>(shard_count)),
-      forgotten_(shard_count, 0) {}
+      health_(std::make_unique<std::atomic<Health>[]>(shard_count)),
+      forgotten_(shard_count, 0) {
+  SetHealth(0, shard_count, Health::kRunning);
+}
 
 // ---- the writer ----
 
@@ -24,6 +27,14 @@ void StoredChanges::Refuse(uint32_t shard, std::string_view key, uint64_t versio
     refused_.pop_front();
   }
   has_refused_.store(true, std::memory_order_seq_cst);
+}
+
+void StoredChanges::SetHealth(uint32_t from, uint32_t end, Health health) {
+  OsLockGuard guard(&lock_);
+  for (uint32_t shard = from; shard < end; shard++) health_[shard].store(health, std::memory_order_seq_cst);
+  Health worst = Health::kRunning;
+  for (uint32_t shard = 0; shard < shard_count_; shard++) worst = std::max(worst, this->health(shard));
+  worst_health_.store(worst, std::memory_order_seq_cst);
 }
 
 void StoredChanges::SetWriter(std::shared_ptr<Waker> writer) {
@@ -68,7 +79,7 @@ void StoredChanges::Want(uint32_t shard, uint64_t version) {
 
 StoredChanges::Outcome StoredChanges::OutcomeOf(uint32_t shard, std::string_view key, uint64_t version,
                                                 std::string* reason) {
-  if (version > marks_.Mark(shard)) return health() == Health::kRunning ? Outcome::kPending : Outcome::kUnknown;
+  if (version > marks_.Mark(shard)) return health(shard) == Health::kRunning ? Outcome::kPending : Outcome::kUnknown;
   if (!has_refused_.load(std::memory_order_seq_cst)) return Outcome::kStored;
   OsLockGuard guard(&lock_);
   for (const Refused& refused : refused_) {

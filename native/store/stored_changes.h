@@ -1,5 +1,5 @@
 // How far the backend is, for doors whose replies wait for it: for each shard the version up to which the backend has
-// every change, the changes that it has refused for good, and whether it takes changes at all.
+// every change, the changes that it has refused for good, and whether it takes changes of the shard at all.
 //
 //   door: executes a change -> Want() -> holds the reply until the mark has passed its version
 //   writer: is woken by Want() -> writes at once -> Refuse() for each dead letter -> marks()->Advance() -> wakes doors
@@ -38,7 +38,7 @@ class StoredChanges {
   // The longest reason that is kept of a dead letter, in bytes.
   static constexpr size_t kReasonBytesMax = 500;
 
-  // What the writer says of the backend.
+  // What the writer says of the backend, for the changes of a shard.
   enum class Health : uint32_t {
     kRunning = 0,
     kAway = 1,     // it has confirmed nothing for the time that callers wait
@@ -63,7 +63,8 @@ class StoredChanges {
   // The backend has put the change of this version aside, and with it the earlier ones of the key that are above the
   // mark. Called before the mark is raised to it.
   void Refuse(uint32_t shard, std::string_view key, uint64_t version, std::string_view reason, Of of = Of::kOneBatch);
-  void SetHealth(Health health) { health_.store(health, std::memory_order_seq_cst); }
+  // For the shards from the first to before the second.
+  void SetHealth(uint32_t from, uint32_t end, Health health);
   // Woken when a door begins to wait, until it is removed, or another one is set.
   void SetWriter(std::shared_ptr<Waker> writer);
   void RemoveWriter(const Waker* writer);
@@ -74,7 +75,9 @@ class StoredChanges {
 
   // ---- doors ----
 
-  Health health() const { return health_.load(std::memory_order_seq_cst); }
+  Health health(uint32_t shard) const { return health_[shard].load(std::memory_order_seq_cst); }
+  // The worst of all shards.
+  Health health() const { return worst_health_.load(std::memory_order_seq_cst); }
   // A door is about to wait for this version.
   void Want(uint32_t shard, uint64_t version);
 
@@ -105,7 +108,8 @@ class StoredChanges {
   // The highest version that a door has waited for, by shard.
   const std::unique_ptr<std::atomic<uint64_t>[]> wanted_;
   std::atomic<bool> is_writer_told_{false};
-  std::atomic<Health> health_{Health::kRunning};
+  const std::unique_ptr<std::atomic<Health>[]> health_;  // by shard; written under the lock
+  std::atomic<Health> worst_health_{Health::kRunning};
   std::atomic<bool> has_refused_{false};
 
   OsLock lock_;

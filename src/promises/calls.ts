@@ -40,7 +40,16 @@ import { type Encoded, encode } from '../request/codec.ts';
 import { laneCountOf, Router } from '../router/index.ts';
 import { StoredWaits, storeAway } from '../stored-waits.ts';
 import { type Read, readBigInt, readFound, readNumber, readStored, readUpdated } from './answers.ts';
-import { type AnyCall, type CallParts, failureError, type Hold, ManyCall, maybeLost, OneCall, type Slow } from './call.ts';
+import {
+  type AnyCall,
+  type CallParts,
+  failureError,
+  type Hold,
+  ManyCall,
+  maybeLost,
+  OneCall,
+  type Slow,
+} from './call.ts';
 import { Commit } from './commit.ts';
 import { keptValue } from './reload.ts';
 import { SlowAnswers } from './slow-answers.ts';
@@ -349,18 +358,19 @@ export class Calls {
     return new Promise((resolve) => this.#slowOf(this.#router!).answers.hold(ms, resolve));
   }
 
-  // A change that would wait for a database that confirms nothing is not made.
-  #checkStore(name: string, verb: Verb, { ack }: Terms, keys: readonly Key[]): void {
-    if (ack !== 'stored' || READS.has(verb) || this.#feed!.storedHealth() === StoredHealth.running) return;
-    // One of several databases.
-    if (keys.length > 0 && keys.every((key) => this.#feed!.storedHealth(key) === StoredHealth.running)) return;
-    if (!this.#handle.isClosed()) throw storeAway(name);
+  // A change that would wait for a database which confirms no change of its key is not made.
+  #away(name: string, verb: Verb, { ack }: Terms, key: Key): CairnError | undefined {
+    if (ack !== 'stored' || READS.has(verb) || this.#handle.isClosed()) return undefined;
+    // Nearly always all is well.
+    const isWell = [undefined, key].some((of) => this.#feed!.storedHealth(of) === StoredHealth.running);
+    return isWell ? undefined : storeAway(name);
   }
 
   // From here on nothing of the user's runs, so that the key which the router has staged stays the one that it appends.
 
   #submit<T>({ name, verb, key, value, fields, read, terms }: Submission, resolve: Resolve<T>, reject: Reject): void {
-    this.#checkStore(name, verb, terms, [key]);
+    const away = this.#away(name, verb, terms, key);
+    if (away !== undefined) throw away;
     const router = this.#stage(name, key);
     const kept = this.#loads === undefined ? key : copyOfBytes(key);
     const call = new OneCall(kept, this.#partsOf(name, read, resolve, reject));
@@ -380,7 +390,6 @@ export class Calls {
   #submitMany<T>(asked: ManySubmission, resolve: Resolve<T[]>, reject: Reject): void {
     const { name, verb, keys, payloads, fields, read, terms } = asked;
     const { length } = keys;
-    this.#checkStore(name, verb, terms, keys);
     const router = this.#enter(length, name);
     if (length === 0) {
       resolve([]);
@@ -397,7 +406,11 @@ export class Calls {
       for (; entered < length; entered++) {
         const key = keys[entered];
         const payload = payloads?.[entered];
-        const wrong = router.stage(key) ? (payload instanceof Error ? payload : undefined) : keyError(key);
+        const wrong = router.stage(key)
+          ? payload instanceof Error
+            ? payload
+            : this.#away(name, verb, terms, key!)
+          : keyError(key);
         if (wrong !== undefined) {
           if (!isEachAlone) throw wrong;
           call.refuse(entered, wrong);

@@ -11,6 +11,9 @@ import type { WriterLog } from './writer-log.ts';
 
 /** A batch that the database has. */
 export interface Committed {
+  /** The lanes whose cursors it has moved, of `laneCount`. */
+  readonly lanes: readonly number[];
+  readonly laneCount: number;
   readonly changes: readonly Change[];
   readonly recordCount: number;
   readonly bytes: number;

@@ -118,13 +118,6 @@ export class Lane {
     return this.#standing.writing !== undefined;
   }
 
-  /**
-   * Since when a batch is on its way, tries included; undefined: none is, or the first lane of a crossing writes it.
-   */
-  get sendingSinceMs(): number | undefined {
-    return this.#sender?.sinceMs;
-  }
-
   /** Everything of the lane before this is in the database. */
   get confirmed(): Position {
     return this.#standing.confirmed;

@@ -33,15 +33,9 @@ export interface SenderOptions {
 
 export class Sender {
   readonly #options: SenderOptions;
-  #sinceMs: number | undefined;
 
   constructor(options: SenderOptions) {
     this.#options = options;
-  }
-
-  /** Since when a batch is on its way, tries included; undefined: none is. */
-  get sinceMs(): number | undefined {
-    return this.#sinceMs;
   }
 
   /** Takes the batch of a lane, and sends it. */
@@ -76,7 +70,6 @@ export class Sender {
     const { room, calls, resumed, ending, onSucceeded } = this.#options;
     const { clock } = room;
     const begunMs = clock.steadyMs();
-    this.#sinceMs = begunMs;
     const { changes: gathered } = batches[0]!;
     const changes = gathered.list();
     const { history } = gathered;
@@ -98,12 +91,13 @@ export class Sender {
       if (behind === undefined) return 'ended';
       deadLetters ??= behind.letters;
     }
-    this.#sinceMs = undefined;
     for (const [i, lane] of lanes.entries()) {
       lane.standing.cursor = lane.standing.cursorAt(batches[i]!.end);
       lane.marks.written(batches[i]!, deadLetters!);
     }
     room.committed({
+      lanes: [own!, ...also].map(({ to }) => to.lane),
+      laneCount: own!.to.laneCount,
       changes,
       recordCount: gathered.recordCount,
       bytes: gathered.bytes,

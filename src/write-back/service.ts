@@ -83,7 +83,9 @@ export class WriterService {
     this.#metrics = new WriteBackMetrics(numbers, seat.number);
     this.#metrics.set('state', WRITER_STATES.indexOf('opening'));
     this.#metrics.set('lanes', options.lanes);
-    this.#health = new StoredHealthWatch({ handle, clock, ackTimeoutMs: options.ackTimeoutMs });
+    this.#health = new StoredHealthWatch({
+      ...{ handle, clock, lanes: options.lanes, ackTimeoutMs: options.ackTimeoutMs },
+    });
     const rules = RuleSet.from(options.rules);
     this.#writer = new Writer({
       log,
@@ -204,6 +206,7 @@ export class WriterService {
   #tick(): void {
     beat(this.#pulse);
     this.#measure();
+    this.#health.onStates(this.#writer.laneStates);
     this.#health.look();
     this.#beat = this.#clock.after(PULSE_MS, () => this.#tick());
   }
@@ -251,7 +254,7 @@ export class WriterService {
   }
 
   #onState(state: WriterState, cause: Error | undefined): void {
-    this.#health.onState(state);
+    this.#health.onStates(this.#writer.laneStates);
     this.#metrics.set('state', WRITER_STATES.indexOf(state));
     this.#measure();
     this.#say({ kind: 'state', state, cause: cause === undefined ? undefined : plainError(cause) });
@@ -265,7 +268,8 @@ export class WriterService {
   }
 
   #onCommitted(batch: Committed): void {
-    this.#health.onCommitted(this.#writer.sendingSinceMs);
+    this.#health.onStates(this.#writer.laneStates);
+    this.#health.onCommitted(batch.lanes, batch.laneCount);
     const metrics = this.#metrics;
     metrics.ended('batch', batch.elapsedMs);
     metrics.add('records', batch.recordCount);

@@ -1,35 +1,65 @@
 /**
- * Whether callers may wait for the database. While some do and it has confirmed nothing for their time, or nothing is
- * written until a person acts, it says so: then their waits end, and further changes that would wait are refused before
- * they are made. The next batch that is committed ends that. Of several lanes, the one that confirms nothing counts:
- * for which of them a caller waits, this does not know.
+ * Whether callers may wait for the database, by the lane of their key. While some wait for a lane that has confirmed
+ * nothing for their time, or that writes nothing until a person acts, it says so: then their waits end, and further
+ * changes of its keys that would wait are refused before they are made. The next batch of the lane that is committed
+ * ends that.
  */
 import { type FeedHandle, StoredHealth } from '../native.ts';
 import type { WriterClock } from './clock.ts';
+import { Share } from './share.ts';
 import type { WriterState } from './writer.ts';
 
 /** States in which nothing is written until a person acts. */
 const STOPPED: ReadonlySet<WriterState> = new Set(['halted', 'refused', 'closed']);
 
-export type HealthHandle = Pick<FeedHandle, 'setStoredHealth' | 'takeWanted'>;
+export type HealthHandle = Pick<FeedHandle, 'setStoredHealth' | 'isWanted' | 'shardCount'>;
 
 export interface StoredHealthOptions {
   readonly handle: HealthHandle;
+  readonly lanes: number;
   readonly clock: WriterClock;
   /** How long callers wait without a confirmation; 0: without a limit. */
   readonly ackTimeoutMs: number;
 }
 
+/** That of all lanes. */
 export class StoredHealthWatch {
+  readonly #lanes: readonly LaneHealth[];
+
+  constructor(options: StoredHealthOptions) {
+    this.#lanes = Share.all(options.lanes).map((share) => new LaneHealth(options, share));
+  }
+
+  /** The states of the lanes, in their order. */
+  onStates(states: readonly WriterState[]): void {
+    for (const [lane, state] of states.entries()) this.#lanes[lane]!.onState(state);
+  }
+
+  /** A batch of some lanes was committed, of `laneCount`. */
+  onCommitted(lanes: readonly number[], laneCount: number): void {
+    // While their number changes, those of the one before write.
+    if (laneCount !== this.#lanes.length) for (const lane of this.#lanes) lane.onCommitted();
+    else for (const lane of lanes) this.#lanes[lane]!.onCommitted();
+  }
+
+  /** Called a few times a second. */
+  look(): void {
+    for (const lane of this.#lanes) lane.look();
+  }
+}
+
+class LaneHealth {
   readonly #options: StoredHealthOptions;
+  readonly #shards: readonly [from: number, end: number];
   #health: StoredHealth = StoredHealth.running;
   /** Callers wait, and nothing has been confirmed since then. */
   #waitingSinceMs: number | undefined;
 
-  constructor(options: StoredHealthOptions) {
+  constructor(options: StoredHealthOptions, share: Share) {
     this.#options = options;
+    this.#shards = share.shards(options.handle.shardCount);
     // The writer before this one may have died while the database was away.
-    options.handle.setStoredHealth(this.#health);
+    options.handle.setStoredHealth(this.#health, ...this.#shards);
   }
 
   onState(state: WriterState): void {
@@ -37,22 +67,15 @@ export class StoredHealthWatch {
     else if (this.#health === StoredHealth.stopped && state !== 'retrying') this.#tell(StoredHealth.running);
   }
 
-  /**
-   * A batch was committed. `sendingSinceMs`: since when the oldest of those is on its way that other lanes write;
-   * undefined: there is none. Callers may wait for that one, so its time goes on.
-   */
-  onCommitted(sendingSinceMs?: number): void {
-    this.#waitingSinceMs = sendingSinceMs;
-    const { clock, ackTimeoutMs } = this.#options;
-    const isLate = sendingSinceMs !== undefined && clock.steadyMs() - sendingSinceMs >= ackTimeoutMs;
-    if (this.#health === StoredHealth.away && !isLate) this.#tell(StoredHealth.running);
+  onCommitted(): void {
+    this.#waitingSinceMs = undefined;
+    if (this.#health === StoredHealth.away) this.#tell(StoredHealth.running);
   }
 
-  /** Called a few times a second. */
   look(): void {
     const { handle, clock, ackTimeoutMs } = this.#options;
     if (ackTimeoutMs === 0 || this.#health === StoredHealth.stopped) return;
-    if (!handle.takeWanted()) {
+    if (!handle.isWanted(...this.#shards)) {
       this.onCommitted();
       return;
     }
@@ -65,6 +88,6 @@ export class StoredHealthWatch {
     if (this.#health === health) return;
     this.#health = health;
     this.#waitingSinceMs = undefined;
-    this.#options.handle.setStoredHealth(health);
+    this.#options.handle.setStoredHealth(health, ...this.#shards);
   }
 }

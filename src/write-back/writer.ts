@@ -222,6 +222,12 @@ export class Writer {
     return this.#lanes.map(({ reached }) => reached);
   }
 
+  /** The state of each lane: its own while it is carried, otherwise that of the writer. */
+  get laneStates(): readonly WriterState[] {
+    const isOver = this.#state === 'refused' || this.#state === 'closed';
+    return this.#lanes.map(({ state }) => (isOver || state === 'resting' ? this.#state : state));
+  }
+
   /** The database has gone back, and does not have all yet that it had. */
   get isHealing(): boolean {
     return this.#lanes.some(({ isHealing }) => isHealing);
@@ -256,11 +262,6 @@ export class Writer {
         bytes: all.bytes + one.bytes,
         oldestMs: earliest(all.oldestMs, one.oldestMs),
       }));
-  }
-
-  /** Since when the oldest batch is on its way, tries included; undefined: none is. */
-  get sendingSinceMs(): number | undefined {
-    return this.#course.carried.map(({ sendingSinceMs }) => sendingSinceMs).reduce(earliest, undefined);
   }
 
   /**

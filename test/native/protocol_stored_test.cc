@@ -27,10 +27,10 @@ std::string Set(std::string_view key, std::string_view value) {
   return "set " + std::string(key) + " 0 0 " + std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";
 }
 
-// A server of one shard whose log and backend are moved by hand.
+// A server, of one shard unless told otherwise, whose log and backend are moved by hand.
 struct StoredServer {
-  explicit StoredServer(uint64_t item_bytes_max = kItemBytesDefault, bool has_backend = false)
-      : log(1), server(Options(&log, item_bytes_max), Shape(has_backend)) {}
+  explicit StoredServer(uint64_t item_bytes_max = kItemBytesDefault, bool has_backend = false, uint32_t shard_count = 1)
+      : log(shard_count), server(Options(&log, item_bytes_max), Shape(has_backend, shard_count)) {}
 
   static Service::Options Options(TestLog* log, uint64_t item_bytes_max) {
     Service::Options options = ProtocolServer::DefaultOptions();
@@ -39,10 +39,10 @@ struct StoredServer {
     options.item_bytes_max = item_bytes_max;
     return options;
   }
-  static StoreOptions Shape(bool has_backend) {
+  static StoreOptions Shape(bool has_backend, uint32_t shard_count) {
     StoreOptions options = ProtocolServer::SmallStore();
     options.has_backend = has_backend;
-    options.shard_count = 1;
+    options.shard_count = shard_count;
     options.ring_bytes = kRingBytesMin;
     return options;
   }
@@ -175,16 +175,50 @@ TEST(ProtocolStored, ABackendThatConfirmsNothingMakesRepliesUnknownAndRefusesCha
     ProtocolClient client(&stored.server);
     EXPECT_EQ(client.Send(Set("a", "1")), "");
     stored.Log();
-    stored.stored()->SetHealth(health);
+    stored.stored()->SetHealth(0, 1, health);
     EXPECT_EQ(client.ContinueOnce(), kUnknown);
     EXPECT_EQ(client.Send("get a\r\n"), "VALUE a 0 1\r\n1\r\nEND\r\n");
     EXPECT_EQ(client.Send(Set("a", "2") + "delete a\r\n" + Set("a", std::string(100'000, 'x'))),
               std::string(kAway) + std::string(kAway) + std::string(kAway));
     EXPECT_EQ(client.Send("get a\r\n"), "VALUE a 0 1\r\n1\r\nEND\r\n");
-    stored.stored()->SetHealth(Health::kRunning);
+    stored.stored()->SetHealth(0, 1, Health::kRunning);
     EXPECT_EQ(client.Send(Set("a", "2")), "");
     stored.Store();
     EXPECT_EQ(client.ContinueOnce(), "STORED\r\n");
+  }
+}
+
+// A key of that shard.
+std::string KeyOf(StoredServer* stored, uint32_t shard) {
+  for (uint32_t i = 0;; i++) {
+    std::string key = "k" + std::to_string(i);
+    if (stored->server.store()->ShardOf(key) == shard) return key;
+  }
+}
+
+TEST(ProtocolStored, OfABackendThatConfirmsNothingOfOneShardOnlyItsKeysAreRefused) {
+  StoredServer stored(kItemBytesDefault, false, 2);
+  ProtocolClient client(&stored.server);
+  const std::string away = KeyOf(&stored, 1);
+  const std::string well = KeyOf(&stored, 0);
+  EXPECT_EQ(client.Send(Set(away, "1")), "");
+  stored.Log();
+  stored.stored()->SetHealth(1, 2, Health::kAway);
+  EXPECT_EQ(client.ContinueOnce(), kUnknown);
+  const std::string big(100'000, 'x');
+  for (const std::string& request : {Set(away, "2"), "delete " + away + "\r\n", "gat 100 " + away + "\r\n",
+                                     "gat 100 " + well + " " + away + "\r\n", Set(away, big)}) {
+    EXPECT_EQ(client.Send(request), kAway) << request.substr(0, 30);
+  }
+  const std::pair<std::string, std::string> others[] = {
+      {Set(well, "2"), "STORED\r\n"},
+      {"gat 100 " + well + "\r\n", "VALUE " + well + " 0 1\r\n2\r\nEND\r\n"},
+      {"delete " + well + "\r\n", "DELETED\r\n"},
+      {Set(well, big), "STORED\r\n"}};
+  for (const auto& [request, reply] : others) {
+    EXPECT_EQ(client.Send(request), "") << request.substr(0, 30);
+    stored.Store();
+    EXPECT_EQ(client.ContinueOnce(), reply);
   }
 }
 

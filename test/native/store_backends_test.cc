@@ -62,7 +62,7 @@ TEST(Backends, KeysAreOfOneApartFromThoseThatNoBackendGets) {
 TEST(Backends, TheWorstHealthIsThatOfAll) {
   const Backends backends(2, Routes(), 1);
   EXPECT_TRUE(backends.health() == Health::kRunning);
-  backends.At(1)->SetHealth(Health::kAway);
+  backends.At(1)->SetHealth(0, 1, Health::kAway);
   EXPECT_TRUE(backends.health() == Health::kAway);
   EXPECT_TRUE(backends.For("x")->health() == Health::kRunning);
 }
@@ -223,7 +223,7 @@ TEST(StoreBackends, WhileABackendIsAwayChangesOfItsKeysOnlyAreRefused) {
   constexpr std::string_view kAway = "SERVER_ERROR the database cannot be written\r\n";
   TwoBackendServer server;
   ProtocolClient client(&server.server);
-  server.server.store()->stored(1)->SetHealth(Health::kAway);
+  server.server.store()->stored(1)->SetHealth(0, 1, Health::kAway);
   EXPECT_EQ(client.Send("set a:1 0 0 1\r\n1\r\n"), kAway);
   EXPECT_EQ(client.Send("delete a:1\r\n"), kAway);
   EXPECT_EQ(client.Send("gat 100 x a:1\r\n"), kAway);

@@ -80,12 +80,21 @@ TEST(StoredChanges, WithoutAConfirmationWhatIsNotStoredIsUnknown) {
   StoredChanges stored(1);
   stored.marks()->Advance(0, 1);
   for (const StoredChanges::Health health : {StoredChanges::Health::kAway, StoredChanges::Health::kStopped}) {
-    stored.SetHealth(health);
+    stored.SetHealth(0, 1, health);
     EXPECT_EQ(stored.OutcomeOf(0, "a", 1), Outcome::kStored);
     EXPECT_EQ(stored.OutcomeOf(0, "a", 2), Outcome::kUnknown);
   }
-  stored.SetHealth(StoredChanges::Health::kRunning);
+  stored.SetHealth(0, 1, StoredChanges::Health::kRunning);
   EXPECT_EQ(stored.OutcomeOf(0, "a", 2), Outcome::kPending);
+}
+
+TEST(StoredChanges, WhatABackendConfirmsOfSomeShardsIsNotSaidOfOthers) {
+  StoredChanges stored(4);
+  stored.SetHealth(1, 3, StoredChanges::Health::kAway);
+  for (uint32_t shard = 0; shard < 4; shard++) {
+    const bool is_away = shard == 1 || shard == 2;
+    EXPECT_EQ(stored.OutcomeOf(shard, "a", 1), is_away ? Outcome::kUnknown : Outcome::kPending) << shard;
+  }
 }
 
 TEST(StoredChanges, TheWriterIsWokenOnceUntilItHasLooked) {

@@ -244,6 +244,48 @@ describe('a database that confirms nothing', () => {
     await expect(cache.promises.set('a', '2')).rejects.toEqual(withCode('ERR_STORE_AWAY'));
   });
 
+  test('in one of several lanes refuses callers of its keys only, here and on the port', async () => {
+    const lanes = 4;
+    const keysOf = (lane: number): string[] =>
+      Array.from({ length: 100 }, (_, i) => `key-${i}`).filter((key) => laneOf(Buffer.from(key), lanes) === lane);
+    const [[away, alsoAway], [well, alsoWell]] = [keysOf(2), keysOf(1)] as [string[], string[]];
+    const state = { isDown: true };
+    const store = faulty({
+      write: async ({ to }) => {
+        if (to.lane === 2 && state.isDown) await down();
+      },
+    });
+    store.classify = () => 'transient';
+    const cache = await open({ store, shards: lanes, writeBack: { lanes, ackTimeout: 300 } });
+    const { promises } = cache;
+    await expect(promises.set(away!, '1')).rejects.toEqual(withCode('ERR_TIMEOUT', /not confirmed it in time/));
+    await expect(promises.set(alsoAway!, '2')).rejects.toEqual(withCode('ERR_STORE_AWAY'));
+    expect(cache.has(alsoAway!)).toBe(false);
+    expect(await promises.set(well!, '1')).toBe('stored');
+    // Of many, each counts by itself.
+    const many = promises.setMany([
+      [alsoWell!, '2'],
+      [alsoAway!, '2'],
+    ]);
+    await expect(many).rejects.toMatchObject({
+      code: 'ERR_STORE_AWAY',
+      results: ['stored', withCode('ERR_STORE_AWAY')],
+    });
+    const server = await serve(cache, { port: 0, host: '127.0.0.1' });
+    const [address] = server.addresses;
+    const client = await MemcachedSocket.open((address as { port: number }).port);
+    expect(await client.ask(`set ${alsoAway} 0 0 1\r\n3\r\n`)).toBe('SERVER_ERROR the database cannot be written\r\n');
+    expect(await client.ask(`set ${alsoWell} 0 0 1\r\n3\r\n`)).toBe('STORED\r\n');
+    client.destroy();
+    await server.close();
+    expect(await rows()).toEqual({ [well!]: '1', [alsoWell!]: '3' });
+
+    state.isDown = false;
+    await cache.drain();
+    expect(await promises.set(alsoAway!, '4')).toBe('stored');
+    expect(await rows()).toEqual({ [well!]: '1', [alsoWell!]: '3', [away!]: '1', [alsoAway!]: '4' });
+  });
+
   test('a call may be more impatient', async () => {
     const cache = await open({ store: unwritable({ isDown: true }) });
     await expect(cache.promises.set('a', '1', { timeout: 100 })).rejects.toEqual(
