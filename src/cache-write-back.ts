@@ -10,7 +10,7 @@ import { checkPatience, wait } from './patience.ts';
 import { report } from './reports.ts';
 import { asArray, type Key } from './request/arguments.ts';
 import { copyOfBytes } from './request/bytes.ts';
-import { DEFAULT_STORE } from './rules/index.ts';
+import { DEFAULT_STORE, RuleSet, storeOf } from './rules/index.ts';
 import {
   RemoteWriteBack,
   type RetriedDeadLetter,
@@ -25,7 +25,8 @@ export interface DrainOptions {
   timeout?: Duration;
   /**
    * Waits for the changes of these keys only, which are written at once. Rejects as a change at the level `stored`
-   * does: with `ERR_DEAD_LETTER` if the database refuses a change for good that it waits for.
+   * does: with `ERR_DEAD_LETTER` if the database refuses a change for good that it waits for, or has refused one before
+   * that no later change has superseded. Rejects with the error of a database that cannot be asked for that.
    */
   keys?: Iterable<Key>;
 }
@@ -116,8 +117,22 @@ export class CacheWriteBack {
   }
 
   #keyDrains(): KeyDrains {
-    this.#drains ??= new KeyDrains(this.#handle as BackedHandle);
+    const rules = new RuleSet(this.#options().store?.rules ?? []);
+    this.#drains ??= new KeyDrains(this.#handle as BackedHandle, {
+      storeOf: (key) => (rules.writes(key) ? storeOf(rules.of(key)) : undefined),
+      list: (limit, after, store) => this.#lettersOf(limit, after, store),
+    });
     return this.#drains;
+  }
+
+  async #lettersOf(limit: number, after: bigint, store: string): Promise<readonly KeptDeadLetter[]> {
+    try {
+      return await this.#reached('drain').deadLetters(limit, after, store);
+    } catch (error) {
+      // A database that keeps none.
+      if ((error as CairnError).code === 'ERR_INVALID_ARGUMENT') return [];
+      throw error;
+    }
   }
 
   async #deadLetters(given: DeadLettersOptions | undefined): Promise<KeptDeadLetter[]> {

@@ -1,6 +1,7 @@
 /**
  * `drain({ keys })`: waits until the database has what was done to some keys. Memory knows the newest change of a key
- * until the database has it: that is written at once, and waited for as a change at the level `stored` is.
+ * until the database has it: that is written at once, and waited for as a change at the level `stored` is. Then the
+ * database is asked whether it has put a change of a key aside before, which nothing has superseded since.
  */
 import { CairnError, show } from './errors.ts';
 import { type BackedHandle, Code, Word, words } from './native.ts';
@@ -15,24 +16,49 @@ interface NewestChange {
   readonly valueVersion: bigint;
 }
 
+/** What counts of a dead letter. */
+interface Letter {
+  readonly id: bigint;
+  readonly change: { readonly key: Buffer };
+  readonly error: string;
+  readonly isSuperseded: boolean;
+}
+
+/** The databases of a cache, by their names. */
+export interface LettersOfStores {
+  /** Which has the key; undefined: none. */
+  storeOf(key: Buffer): string | undefined;
+  /** The oldest `limit` dead letters of one whose id is above `after`. */
+  list(limit: number, after: bigint, store: string): Promise<readonly Letter[]>;
+}
+
+/** Letters of one question; each has a value. */
+const PAGE = 32;
+
 /** Those of one handle. */
 export class KeyDrains {
   readonly #handle: BackedHandle;
+  readonly #letters: LettersOfStores;
   readonly #waits = new Set<StoredWaits>();
 
-  constructor(handle: BackedHandle) {
+  constructor(handle: BackedHandle, letters: LettersOfStores) {
     this.#handle = handle;
+    this.#letters = letters;
   }
 
   /**
    * Resolves when the database has the changes of all keys. Rejects, when the outcome of each is known, for one that
-   * the database will not have. `signal`: the caller no longer waits. Throws `ERR_INVALID_ARGUMENT` for what is no key.
+   * the database will not have, and with the error of a database that cannot be asked for dead letters. `signal`: the
+   * caller no longer waits. Throws `ERR_INVALID_ARGUMENT` for what is no key.
    * REQUIRES: an open handle, and keys whose bytes stay as they are.
    */
-  drain(keys: readonly Key[], signal?: AbortSignal): Promise<void> {
+  async drain(keys: readonly Key[], signal?: AbortSignal): Promise<void> {
     const owed: NewestChange[] = [];
+    /** By the name of their database and their own. */
+    const asked = new Map<string, Map<string, Key>>();
     for (const given of keys) {
       const [key, isOwed] = this.#isOwed(given);
+      this.#note(asked, typeof key === 'string' ? keyBytes(key) : bufferOf(key), given);
       if (!isOwed) continue;
       const [shard, version, valueVersion] = [words[Word.place]!, words[Word.version]!, words[Word.number]!];
       owed.push({ key, shard: Number(shard), version, valueVersion });
@@ -44,12 +70,33 @@ export class KeyDrains {
     const outcomes = Promise.allSettled(owed.map((change) => this.#stored(waits, change)));
     const end = (): void => waits.end(new CairnError('ERR_CLOSED', 'the caller no longer waits'));
     signal?.addEventListener('abort', end, { once: true });
-    return outcomes.then((settled) => {
-      this.#waits.delete(waits);
-      signal?.removeEventListener('abort', end);
-      const failed = settled.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined;
-      if (failed !== undefined) throw failed.reason;
-    });
+    const settled = await outcomes;
+    this.#waits.delete(waits);
+    signal?.removeEventListener('abort', end);
+    const failed = settled.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined;
+    if (failed !== undefined) throw failed.reason;
+    for (const [store, keysOfStore] of asked) await this.#checkLetters(store, keysOfStore, signal);
+  }
+
+  #note(asked: Map<string, Map<string, Key>>, key: Buffer, given: Key): void {
+    const store = this.#letters.storeOf(key);
+    if (store === undefined) return;
+    const keys = asked.get(store) ?? new Map<string, Key>();
+    asked.set(store, keys.set(nameOf(key), given));
+  }
+
+  // Rejects for the first of the keys of which the database keeps a dead letter that counts.
+  async #checkLetters(store: string, keys: ReadonlyMap<string, Key>, signal: AbortSignal | undefined): Promise<void> {
+    for (let after = 0n; ; ) {
+      signal?.throwIfAborted();
+      const page = await this.#letters.list(PAGE, after, store);
+      for (const { change, isSuperseded, error } of page) {
+        const key = isSuperseded ? undefined : keys.get(nameOf(change.key));
+        if (key !== undefined) throw inWords(key, refused(error));
+      }
+      if (page.length < PAGE) return;
+      after = page.at(-1)!.id;
+    }
   }
 
   /** The handle was closed: nothing wakes this thread for it any more. */
@@ -82,4 +129,12 @@ export class KeyDrains {
 
 function inWords(key: Key, why: CairnError): CairnError {
   return new CairnError(why.code, `Cannot drain ${show(key)}: ${why.message}`);
+}
+
+function nameOf(key: Buffer): string {
+  return key.toString('latin1');
+}
+
+function bufferOf({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
 }

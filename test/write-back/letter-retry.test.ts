@@ -91,6 +91,42 @@ skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
     expect(await cache.writeBack.retryDeadLetters('all')).toEqual([]);
   });
 
+  test('a drain of keys tells of what was refused before, until it is superseded, dropped or tried again', async () => {
+    const cache = await refusing();
+    const refused = withCode('ERR_DEAD_LETTER', /^Cannot drain "a.*": the database has refused the change for good: /);
+    for (const key of ['a', 'a2', 'a3', 'fine']) cache.set(key, key === 'fine' ? 'fine' : 'refused');
+    await cache.drain();
+    const check = async (...keys: string[]): Promise<void> => {
+      for (const key of keys) await expect(cache.drain({ keys: ['none', key] }), key).rejects.toEqual(refused);
+    };
+    await check('a', 'a2', 'a3');
+    for (const key of ['a', 'a2']) cache.evict(key);
+    await expect(cache.drain({ keys: [Buffer.from('a')] })).rejects.toEqual(withCode('ERR_DEAD_LETTER'));
+    await check('a2');
+    await cache.drain({ keys: ['fine', 'none'] });
+    cache.set('a', 'fine');
+    await cache.drain({ keys: ['a'] });
+    const [, second] = await cache.writeBack.deadLetters();
+    await cache.writeBack.dropDeadLetters([second!.id]);
+    await cache.drain({ keys: ['a2'] });
+    // A touch of a change that was refused does not have it written.
+    cache.touch('a3', '1h');
+    await check('a3');
+    await database.allow();
+    await cache.writeBack.retryDeadLetters('all');
+    await cache.drain({ keys: ['a', 'a2', 'a3', 'fine'] });
+  });
+
+  test('a drain of keys finds a dead letter behind many others, also from another life of the cache', async () => {
+    const first = await refusing();
+    for (let i = 0; i < 100; i++) first.set(`k${i}`, 'refused');
+    await first.drain();
+    await first.close();
+    const cache = await open();
+    await expect(cache.drain({ keys: ['k99'] })).rejects.toEqual(withCode('ERR_DEAD_LETTER', /"k99"/));
+    await cache.drain({ keys: ['k100'] });
+  });
+
   test('a value that has left memory is written too', async () => {
     const cache = await refusing();
     cache.set('a', 'refused');
