@@ -175,6 +175,21 @@ export interface DeadLetters {
   list(limit: number, after?: bigint): Promise<readonly KeptDeadLetter[]>;
   /** Removes them; returns how many there were. */
   drop(ids: readonly bigint[]): Promise<number>;
+  /**
+   * Adds to the row what the dead letter of an addition was to add, and removes the letter, in one transaction: so it
+   * adds once, however often it is called. The row gets the expiry and the version of the letter. No batch of the key's
+   * lane comes between. A backend without this cannot have additions made again.
+   */
+  addAgain?(id: bigint): Promise<AddedAgain>;
+}
+
+/**
+ * `added`: the row has it, and the letter is gone. The others have changed nothing: `refused`, for `reason`; `gone`:
+ * there is no such letter of an addition, or it is superseded.
+ */
+export interface AddedAgain {
+  readonly outcome: 'added' | 'refused' | 'gone';
+  readonly reason: string | undefined;
 }
 
 export type WriteOutcome =

@@ -1,5 +1,5 @@
 /** What dead letters mean for reads: a load answers as if the changes in them had been applied. */
-import type { Change, RowValue } from './backend.ts';
+import type { AddChange, AddedAgain, Change, KeptDeadLetter, RowValue } from './backend.ts';
 import { numberOf, sumOf } from './counter.ts';
 
 /** The row that a change leaves. */
@@ -64,4 +64,13 @@ export async function answersOf(
     }
   }
   return names.map((name) => alive(found.get(name), nowMs));
+}
+
+/** Nothing is to be added: there is no such addition, or it does not count any more. */
+export const GONE: AddedAgain = { outcome: 'gone', reason: undefined };
+
+/** The addition that was put aside with this number, if the letter counts. */
+export function additionOf(letter: KeptDeadLetter | undefined, id: bigint): AddChange | undefined {
+  if (letter === undefined || letter.id !== id || letter.isSuperseded) return undefined;
+  return letter.change.kind === 'add' ? letter.change : undefined;
 }

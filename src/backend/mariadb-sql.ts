@@ -270,6 +270,11 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
     return { rows, cursors };
   }
 
+  async beginAlone(connection: MariadbConnection, lane: number): Promise<void> {
+    await connection.command('START TRANSACTION');
+    await this.cursors(connection, [lane]);
+  }
+
   async beginSweep(connection: MariadbConnection, at: readonly Cursor[]) {
     await connection.command('START TRANSACTION');
     if (!mayStillSweep(await this.cursors(connection, at.length === 1 ? 'all' : 'none'), at)) return undefined;

@@ -43,6 +43,11 @@ export function resultOf({ delta: _, ...change }: AddChange): SetChange {
   return { ...change, kind: 'set' };
 }
 
+/** One addition alone. */
+export function onlyAddition(change: AddChange): NewestChanges {
+  return { deletes: [], sets: [], touches: [], adds: [change] };
+}
+
 export function newestChanges(changes: readonly Change[]): NewestChanges {
   // One string per key: comparing strings costs less than comparing Buffers, and latin1 keeps the order of bytes.
   const named = changes.map((change, index) => ({ name: change.key.toString('latin1'), index }));

@@ -223,6 +223,11 @@ export class PostgresStatements {
     return `SELECT FROM ${this.tables.cursors.quoted} ${those}; ${this.readCursors()}`;
   }
 
+  /** Opens a transaction that has the cursor of a lane to itself. */
+  beginAlone(lane: number): string {
+    return `BEGIN ISOLATION LEVEL READ COMMITTED; ${this.lockCursors([lane])}`;
+  }
+
   /** Opens the transaction of a sweep. Its rows are the cursors; locked, if `isLocked`. */
   beginSweep(isLocked: boolean): string {
     return `BEGIN ISOLATION LEVEL READ COMMITTED; ${isLocked ? this.lockCursors('all') : this.readCursors()}`;

@@ -306,6 +306,10 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
     await connection.command('CLOSE cairn_own');
   }
 
+  beginAlone(connection: PostgresConnection, lane: number): Promise<unknown> {
+    return connection.command(this.#sql.beginAlone(lane));
+  }
+
   async beginSweep(connection: PostgresConnection, at: readonly Cursor[]) {
     const cursors = cursorsOf(await connection.command(this.#sql.beginSweep(at.length === 1)));
     if (!mayStillSweep(cursors, at)) return undefined;

@@ -14,10 +14,13 @@
  *
  * Connections: one for each lane that writes, and a few for loads and scans. A connection whose call failed is closed.
  */
-import { CairnError, outOfRange } from '../errors.ts';
+import { CairnError, outOfRange, reasonOf } from '../errors.ts';
+import { laneOf } from '../request/hash.ts';
 import { type Rule, RuleSet } from '../rules/index.ts';
 import { AtomicLetters } from './atomic-letters.ts';
 import type {
+  AddChange,
+  AddedAgain,
   Backend,
   Change,
   Cursor,
@@ -34,8 +37,9 @@ import type {
   WriteOutcome,
 } from './backend.ts';
 import { mayMove } from './cursors.ts';
+import { additionOf, GONE } from './dead-letters.ts';
 import { halve, type Savepoints, type Step } from './halve.ts';
-import { type NewestChanges, newestChanges, type PieceBounds, piecesOf, withResults } from './newest.ts';
+import { type NewestChanges, newestChanges, onlyAddition, type PieceBounds, piecesOf, withResults } from './newest.ts';
 import { refusal, unfit } from './own-errors.ts';
 import { Pool } from './pool.ts';
 import type { OwnTable, Routes, RowTable, TablePart } from './routes.ts';
@@ -95,6 +99,8 @@ export interface SqlTables<C extends SqlConnection> {
   cursors(connection: C, waitsFor: readonly number[] | 'all' | 'none'): Promise<readonly Cursor[]>;
   load(connection: C, keys: readonly Buffer[], nowMs: number): Promise<Loaded>;
   scan(connection: C, clock: () => number): AsyncGenerator<ScanPiece>;
+  /** Begins a transaction in which no batch of the lane comes between, once none is under way. */
+  beginAlone(connection: C, lane: number): Promise<unknown>;
   /** Begins the transaction of a sweep, as sweep.ts says; undefined: one of the cursors is another one. */
   beginSweep(connection: C, at: readonly Cursor[]): Promise<{ readonly hasDeadLetters: boolean } | undefined>;
   /** The tables whose expired rows are removed. */
@@ -126,6 +132,7 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
   readonly deadLetters: DeadLetters = {
     list: (limit, after = 0n) => this.#read((tables, connection) => tables.listDeadLetters(connection, limit, after)),
     drop: (ids) => this.#read((tables, connection) => tables.dropDeadLetters(connection, ids)),
+    addAgain: (id) => this.#addAgain(id),
   };
   protected readonly settings: SqlSettings;
   protected readonly rules: RuleSet;
@@ -276,6 +283,41 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
       changes: withResults(changes, isCovered),
       parts: parts.map((part) => ({ ...part, changes: withResults(part.changes, isCovered) })),
     };
+  }
+
+  async #addAgain(id: bigint): Promise<AddedAgain> {
+    const tables = this.#opened();
+    return this.#writers.use(async (connection) => {
+      const look = async () => additionOf((await tables.listDeadLetters(connection, 1, id - 1n))[0], id);
+      const found = await look();
+      const [cursor] = await tables.cursors(connection, 'none');
+      if (found === undefined || cursor === undefined) return GONE;
+      await tables.beginAlone(connection, laneOf(found.key, cursor.laneCount));
+      try {
+        // A batch before it may have changed the letter.
+        const change = await look();
+        const outcome = change === undefined ? GONE : await this.#addAlone(connection, tables, change);
+        if (outcome.outcome !== 'added') {
+          await connection.command('ROLLBACK');
+          return outcome;
+        }
+        await tables.dropDeadLetters(connection, [id]);
+        await tables.commit(connection);
+        return outcome;
+      } catch (error) {
+        if (this.classify(error) !== 'permanent') throw error;
+        await connection.command('ROLLBACK');
+        return { outcome: 'refused', reason: reasonOf(error) };
+      }
+    });
+  }
+
+  async #addAlone(connection: C, tables: SqlTables<C>, change: AddChange): Promise<AddedAgain> {
+    const { parts, misfits } = tables.routes.split(onlyAddition(change));
+    const [misfit] = misfits;
+    if (misfit !== undefined) return { outcome: 'refused', reason: misfit.error.message };
+    for (const step of stepsOf(connection, tables.boundsOn(connection), parts)) await step.apply(step.changes);
+    return { outcome: 'added', reason: undefined };
   }
 
   async sweep(piece: SweepPiece): Promise<Swept | undefined> {

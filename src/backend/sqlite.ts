@@ -14,6 +14,7 @@ import { CairnError } from '../errors.ts';
 import { type Rule, RuleSet } from '../rules/index.ts';
 import { AtomicLetters } from './atomic-letters.ts';
 import type {
+  AddedAgain,
   Backend,
   Change,
   Cursor,
@@ -29,8 +30,8 @@ import type {
   WriteOutcome,
 } from './backend.ts';
 import { mayMove, movesOf } from './cursors.ts';
-import { alive } from './dead-letters.ts';
-import { type NewestChanges, newestChanges, withResults } from './newest.ts';
+import { additionOf, alive, GONE } from './dead-letters.ts';
+import { type NewestChanges, newestChanges, onlyAddition, withResults } from './newest.ts';
 import { refusal, unfit } from './own-errors.ts';
 import { Routes, type TablePart } from './routes.ts';
 import {
@@ -92,6 +93,10 @@ export class SqliteBackend implements Backend {
     drop: async (ids) => {
       const opened = this.#ready();
       return this.#inTransaction(opened, 'BEGIN IMMEDIATE', () => this.#letters.drop(opened, ids));
+    },
+    addAgain: async (id) => {
+      const opened = this.#ready();
+      return this.#inTransaction(opened, 'BEGIN IMMEDIATE', () => this.#addAgain(opened, id));
     },
   };
   readonly #options: SqliteOptions;
@@ -302,6 +307,17 @@ export class SqliteBackend implements Backend {
       for (const row of batch.history ?? []) this.#addHistory(opened, row);
       return { kind: 'committed', deadLetters };
     });
+  }
+
+  #addAgain(opened: OpenedSqlite, id: bigint): AddedAgain {
+    const change = additionOf(this.#letters.list(opened, 1, id - 1n)[0], id);
+    if (change === undefined) return GONE;
+    opened.database.exec('SAVEPOINT batch');
+    const { parts, misfits } = this.#routes.split(onlyAddition(change));
+    const [refused] = [...misfits, ...this.#apply(opened, parts)];
+    if (refused !== undefined) return { outcome: 'refused', reason: refused.error.message };
+    this.#letters.drop(opened, [id]);
+    return { outcome: 'added', reason: undefined };
   }
 
   /** REQUIRES: the cursor is where the move begins. */

@@ -56,6 +56,11 @@ export function routingHashOfBytes(bytes: Uint8Array, end: number = bytes.length
   return (hash ^ (hash >>> 16)) >>> 0;
 }
 
+/** The lane of write-back that has a key. `laneCount`: a power of two. */
+export function laneOf(key: Uint8Array, laneCount: number): number {
+  return laneCount === 1 ? 0 : routingHashOfBytes(key) >>> (32 - Math.log2(laneCount));
+}
+
 /** The routing hash of a key: of its UTF-8 bytes if it is a string. */
 export function routingHash(key: string | Uint8Array): number {
   if (typeof key !== 'string') return routingHashOfBytes(key);

@@ -2,7 +2,20 @@
 import assert from 'node:assert/strict';
 import type { Change } from '../backend/index.ts';
 import type { CaseText } from './case.ts';
-import { add, bytes, compare, Draw, NOW_MS, REFUSED, RowsModel, remove, type Subject, set, touch } from './harness.ts';
+import {
+  add,
+  bytes,
+  compare,
+  Draw,
+  NOW_MS,
+  REFUSED,
+  REFUSED_EXPIRY,
+  RowsModel,
+  remove,
+  type Subject,
+  set,
+  touch,
+} from './harness.ts';
 
 const MOST = 2n ** 64n - 1n;
 
@@ -245,6 +258,41 @@ export const counterLetterCases: readonly CaseText[] = [
       );
       await subject.write(add('a', 1n, 12));
       assert.deepEqual(await subject.texts('a'), ['12']);
+    },
+  },
+  {
+    name: 'an addition that was put aside is made again only if it still counts, and stays if it is refused once more',
+    level: 'transactional',
+    async body({ open, harness }) {
+      const subject = await open();
+      const letters = subject.backend.deadLetters!;
+      if (letters.addAgain === undefined) return;
+      await subject.write(set('a', 'no number', { codec: 1 }), set('b', '1'));
+      await subject.write(add('a', 2n, 40));
+      const [letter] = await letters.list(10);
+      const again = await letters.addAgain(letter!.id);
+      assert.equal(again.outcome, 'refused');
+      assert.equal(typeof again.reason, 'string');
+      assert.deepEqual(await subject.texts('a', 'b'), ['40', '1']);
+      assert.deepEqual(await letters.list(10), [letter]);
+      assert.equal((await letters.addAgain(letter!.id + 1n)).outcome, 'gone');
+      // Its transaction holds nothing up.
+      await subject.write(set('a', '5'));
+      assert.equal((await letters.addAgain(letter!.id)).outcome, 'gone');
+      assert.deepEqual(await subject.texts('a', 'b'), ['5', '1']);
+      await letters.drop([letter!.id]);
+      // Another writer has changed the row since the cache saw it.
+      await harness.refuse!();
+      await subject.write(add('b', 2n, 77, { expiresWallMs: REFUSED_EXPIRY }));
+      await subject.write(touch('b', NOW_MS + 50));
+      assert.deepEqual(await subject.texts('b'), ['3']);
+      const [other] = await letters.list(10);
+      assert.deepEqual(await letters.addAgain(other!.id), { outcome: 'added', reason: undefined });
+      assert.equal((await letters.addAgain(other!.id)).outcome, 'gone');
+      assert.deepEqual(await letters.list(10), []);
+      assert.deepEqual(await subject.texts('b'), ['3']);
+      subject.nowMs += 50;
+      assert.deepEqual(await subject.texts('b'), [undefined]);
     },
   },
   {

@@ -14,8 +14,15 @@
  *
  * Letters of an atomic batch, and those of one key, belong together: one is tried again with all that are not
  * superseded, at one moment.
+ *
+ * **An addition** of a counter does not go through the log again. Memory has its result, and so has the log; it is the
+ * row that lacks what was added. A record more would be another addition, which supersedes no letter of one: a process
+ * that dies between the two would have it added twice. So the database adds to the row and removes the letter in one
+ * transaction. A load answers the same before and after, because it adds the letters of a key to the number of its row.
+ * If the database refuses once more, the letter stays. Beside a set or a delete of its key that is tried again, an
+ * addition is not made: that supersedes it.
  */
-import type { AddChange, Change, DeadLetters, KeptDeadLetter } from '../backend/index.ts';
+import type { AddChange, AddedAgain, Change, DeadLetters, KeptDeadLetter } from '../backend/index.ts';
 import { CairnError, reasonOf } from '../errors.ts';
 import { Code, type RetryHandle } from '../native.ts';
 import type { RuleSet } from '../rules/index.ts';
@@ -25,7 +32,8 @@ export interface RetriedDeadLetter {
   readonly id: bigint;
   /**
    * `retried`: the database has the change. `refused`: it has refused it again, and a new dead letter has the change.
-   * Both have dropped this one. The others have left it as it is: `superseded`: a later change of the key is written.
+   * Both have dropped this one, except that of an addition that was refused again, which stays. The others have left it
+   * as it is: `superseded`: a later change of the key is written.
    * `expired`: the value would have expired by now. `failed`: see `reason`. `not-found`: there is no dead letter of
    * this id.
    */
@@ -34,9 +42,15 @@ export interface RetriedDeadLetter {
   readonly reason: string | undefined;
 }
 
+/** Dead letters over the connection of the writer. */
+export interface RetriedLetters extends Pick<DeadLetters, 'list' | 'drop'> {
+  /** Undefined: the database cannot. */
+  addAgain(id: bigint): Promise<AddedAgain | undefined>;
+}
+
 /** What is done of a cache. */
 export interface LetterRetryOptions {
-  readonly letters: DeadLetters;
+  readonly letters: RetriedLetters;
   readonly handle: RetryHandle;
   readonly rules: RuleSet | undefined;
   /** Resolves when the database has everything that was done so far. */
@@ -137,19 +151,30 @@ export class LetterRetry {
   async #try(unit: Unit, places: ReadonlyMap<string, number>, made: Made[], again: Unit[]): Promise<void> {
     const { handle, load } = this.#options;
     const byKey = new Map<string, { readonly letters: Listed[]; change: Exclude<Change, AddChange> }>();
+    const additions: Listed[] = [];
     for (const listed of unit.letters) {
+      if (this.#results.has(listed.id)) continue;
       const kept = await this.#ask(listed.id);
       const outcome = this.#outcomeOf(kept);
       if (outcome !== undefined) {
         this.#end(listed.id, ...outcome);
         continue;
       }
-      const change = kept!.change as Exclude<Change, AddChange>;
+      const { change } = kept!;
+      if (change.kind === 'add') {
+        additions.push(listed);
+        continue;
+      }
       const before = byKey.get(listed.name);
       before?.letters.push(listed);
       if (before === undefined) byKey.set(listed.name, { letters: [listed], change });
       // A touch that was put aside beside a set has changed the expiry of that.
       else if (change.kind !== 'touch') before.change = change;
+    }
+    for (const listed of additions) {
+      const beside = byKey.get(listed.name);
+      if (beside === undefined || beside.change.kind === 'touch') await this.#addAgain(listed.id);
+      else beside.letters.push(listed);
     }
     // A touch is alone, unless the set or delete of its key was superseded a moment ago.
     for (const [name, { letters, change }] of byKey) {
@@ -176,13 +201,20 @@ export class LetterRetry {
     } else fail(REASONS.get(code) ?? `the cache answers ${code}`);
   }
 
+  async #addAgain(id: bigint): Promise<void> {
+    const added = await this.#options.letters.addAgain(id);
+    if (added === undefined) this.#end(id, 'failed', 'the database cannot make an addition again: set the key');
+    else if (added.outcome === 'added') this.#end(id, 'retried');
+    else if (added.outcome === 'refused') this.#end(id, 'refused', added.reason);
+    else this.#end(id, (await this.#ask(id)) === undefined ? 'not-found' : 'superseded');
+  }
+
   // Undefined: its change is to be made again.
   #outcomeOf(kept: KeptDeadLetter | undefined): [RetriedDeadLetter['outcome'], string?] | undefined {
     const { rules, wallMs } = this.#options;
     if (kept === undefined) return ['not-found'];
     if (kept.isSuperseded) return ['superseded'];
     const { change } = kept;
-    if (change.kind === 'add') return ['failed', 'an addition of a counter is not made again: set the key'];
     if (rules?.writes(change.key) === false) return ['failed', 'a rule skips the key'];
     const isOver = change.kind !== 'delete' && change.expiresWallMs !== 0 && change.expiresWallMs <= wallMs();
     return isOver ? ['expired'] : undefined;

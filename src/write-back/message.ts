@@ -96,6 +96,8 @@ export type WriterCommand =
   /** The result: dead letters; and how many there were. */
   | { readonly kind: 'list-dead-letters'; readonly id: number; readonly limit: number; readonly after: bigint }
   | { readonly kind: 'drop-dead-letters'; readonly id: number; readonly ids: readonly bigint[] }
+  /** The result: AddedAgain; undefined: the database cannot. */
+  | { readonly kind: 'add-again'; readonly id: number; readonly letter: bigint }
   /** Ends; with `finishes`, what the log has by then is written before, within the time. 0: no limit. */
   | { readonly kind: 'close'; readonly id: number; readonly timeoutMs: number; readonly finishes: boolean };
 

@@ -178,6 +178,8 @@ export class WriterService {
         return this.#writer.useDeadLetters((letters) => letters.list(command.limit, command.after));
       case 'drop-dead-letters':
         return this.#writer.useDeadLetters((letters) => letters.drop(command.ids));
+      case 'add-again':
+        return this.#writer.useDeadLetters(async (letters) => letters.addAgain?.(command.letter));
       default:
         return this.#writer[command.kind]();
     }

@@ -3,12 +3,9 @@
  * of a shard are found in the same way, so a lane has a whole range of shards, unless there are fewer shards than
  * lanes.
  */
-import { routingHashOfBytes } from '../request/hash.ts';
+import { laneOf } from '../request/hash.ts';
 
-/** The lane of a key. `laneCount`: a power of two. */
-export function laneOf(key: Uint8Array, laneCount: number): number {
-  return laneCount === 1 ? 0 : routingHashOfBytes(key) >>> (32 - Math.log2(laneCount));
-}
+export { laneOf } from '../request/hash.ts';
 
 export class Share {
   readonly lane: number;

@@ -14,7 +14,7 @@
  * The thread keeps the process alive only while a caller awaits one of these promises.
  */
 import type { Worker } from 'node:worker_threads';
-import type { KeptDeadLetter } from '../backend/index.ts';
+import type { AddedAgain, KeptDeadLetter } from '../backend/index.ts';
 import { CairnError, misplaced } from '../errors.ts';
 import { Loads } from '../loads.ts';
 import { AtomicBatches, type BackedHandle, type LoadHandle, type RetryHandle, StoredHealth } from '../native.ts';
@@ -145,6 +145,7 @@ export class StoreKeeper {
       letters: {
         list: (limit, after = 0n) => this.deadLetters(limit, after),
         drop: (given) => this.dropDeadLetters(given),
+        addAgain: (letter) => this.#addAgain(letter),
       },
       handle: this.#handle,
       rules: RuleSet.from(this.#options.options.rules),
@@ -156,6 +157,10 @@ export class StoreKeeper {
     const retried = this.#retrying.then(() => retry.run(ids));
     this.#retrying = retried.catch(() => {});
     return retried;
+  }
+
+  async #addAgain(letter: bigint): Promise<AddedAgain | undefined> {
+    return (await this.#ask({ kind: 'add-again', id: ++this.#ids, letter })) as AddedAgain | undefined;
   }
 
   async #load(key: Buffer): Promise<void> {

@@ -3,14 +3,14 @@
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeEach, expect, test } from 'vitest';
-import type { DeadLetters } from '../../src/backend/index.ts';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { handleOf } from '../../src/cache.ts';
 import { deadLettersCommand } from '../../src/cli/dead-letters.ts';
 import type { Cache, CacheOptions, RetriedDeadLetter } from '../../src/index.ts';
 import type { RetryHandle } from '../../src/native.ts';
 import { RuleSet } from '../../src/rules/index.ts';
-import { LetterRetry } from '../../src/write-back/letter-retry.ts';
+import { LetterRetry, type RetriedLetters } from '../../src/write-back/letter-retry.ts';
+import { laneOf } from '../../src/write-back/share.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
 import { startCli } from '../support/serve-process.ts';
@@ -45,10 +45,14 @@ skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
       ({ change, isSuperseded }) => `${change.key}${isSuperseded ? ' old' : ''}`,
     );
 
+  /** Another program makes the row of a key hold a text. */
+  const setRow = (key: string, text: string): Promise<void> =>
+    database.run(`UPDATE cairn_entries SET value = CAST('${text}' AS BLOB) WHERE key = CAST('${key}' AS BLOB)`);
+
   /** Tries all letters, and does something when the database is asked for the first of them, behind the drain. */
   function retryWith(cache: Cache<string>, meanwhile: () => unknown): Promise<RetriedDeadLetter[]> {
     let isDone = false;
-    const letters: DeadLetters = {
+    const letters: RetriedLetters = {
       async list(limit, after = 0n) {
         const found = await cache.writeBack.deadLetters({ limit, after });
         if (limit === 1 && !isDone) {
@@ -58,6 +62,7 @@ skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
         return found;
       },
       drop: (ids) => cache.writeBack.dropDeadLetters(ids),
+      addAgain: async () => undefined,
     };
     const retry = new LetterRetry({
       ...{ letters, rules: undefined, drain: () => cache.drain(), wallMs: Date.now },
@@ -301,15 +306,143 @@ skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
     expect(await database.rows()).toEqual({ a: 'newer', b: 'refused' });
   });
 
+  describe('an addition', () => {
+    const rules = [{ prefix: 'n:', counter: true }];
+
+    /** A cache with counters of 5, to whose rows 3 could not be added, because they held a text. */
+    async function uncounted(...keys: readonly string[]): Promise<Cache<string>> {
+      const cache = await open({ rules });
+      for (const key of keys) cache.set(key, '5');
+      await cache.drain();
+      for (const key of keys) await setRow(key, 'text');
+      for (const key of keys) expect(cache.incr(key, 3)).toBe(8);
+      await cache.drain();
+      expect(await keysOf(cache)).toEqual([...keys]);
+      return cache;
+    }
+
+    test('is made to whatever number the row has, once, and memory keeps its value', async () => {
+      const cache = await uncounted('n:a');
+      await setRow('n:a', '100');
+      const version = cache.info('n:a')!.cas;
+      expect(outcomes(await cache.writeBack.retryDeadLetters('all'))).toEqual(['retried']);
+      expect(await database.rows()).toEqual({ 'n:a': '103' });
+      expect(cache.info('n:a')!.cas).toBe(version);
+      expect(cache.get('n:a')).toBe('8');
+      cache.evict('n:a');
+      expect(await cache.promises.get('n:a')).toBe('103');
+      expect(await keysOf(cache)).toEqual([]);
+      expect(await cache.writeBack.retryDeadLetters('all')).toEqual([]);
+      await cache.promises.incr('n:a', 1);
+      await cache.drain();
+      expect(await database.rows()).toEqual({ 'n:a': '104' });
+    });
+
+    test('of which a load has told is what the row has then', async () => {
+      const cache = await uncounted('n:a');
+      await setRow('n:a', '100');
+      cache.evict('n:a');
+      expect(await cache.promises.get('n:a')).toBe('103');
+      expect(await cache.promises.incr('n:a', 10)).toBe(113);
+      expect(outcomes(await cache.writeBack.retryDeadLetters('all'))).toEqual(['retried']);
+      expect(await database.rows()).toEqual({ 'n:a': '113' });
+    });
+
+    test('that is refused once more stays, and one that a set has superseded is not made', async () => {
+      const cache = await uncounted('n:a', 'n:b');
+      cache.set('n:b', '50');
+      const [a, b] = await cache.writeBack.deadLetters();
+      expect(await cache.writeBack.retryDeadLetters([a!.id, b!.id])).toEqual([
+        { id: a!.id, outcome: 'refused', reason: expect.stringContaining('no number') },
+        { id: b!.id, outcome: 'superseded', reason: undefined },
+      ]);
+      expect(await keysOf(cache)).toEqual(['n:a', 'n:b old']);
+      expect(await database.rows()).toEqual({ 'n:a': 'text', 'n:b': '50' });
+    });
+
+    test('and others of its key are made all, with a touch that was refused beside them', async () => {
+      const cache = await uncounted('n:a');
+      expect(cache.incr('n:a', 10)).toBe(18);
+      await cache.drain();
+      await database.run(`CREATE TRIGGER no_touch BEFORE UPDATE OF expires_ms ON cairn_entries
+        WHEN NEW.expires_ms <> OLD.expires_ms BEGIN SELECT RAISE(ABORT, 'No touch'); END`);
+      cache.touch('n:a', '1h');
+      await cache.drain();
+      expect((await cache.writeBack.deadLetters()).map(({ change }) => change.kind)).toEqual(['add', 'add', 'touch']);
+      await database.run('DROP TRIGGER no_touch');
+      await setRow('n:a', '100');
+      expect(outcomes(await cache.writeBack.retryDeadLetters('all'))).toEqual(['retried', 'retried', 'retried']);
+      expect(await database.rows()).toEqual({ 'n:a': '113' });
+      const [row] = await database.query('SELECT expires_ms FROM cairn_entries');
+      expect(Math.abs(Number(row!['expires_ms']) - Date.now() - 3_600_000)).toBeLessThan(60_000);
+    });
+
+    test('by a database that cannot make one again is refused by name', async () => {
+      const cache = await uncounted('n:a');
+      await setRow('n:a', '100');
+      expect(await retryWith(cache, () => {})).toMatchObject([
+        { outcome: 'failed', reason: 'the database cannot make an addition again: set the key' },
+      ]);
+      expect(await database.rows()).toEqual({ 'n:a': '100' });
+    });
+  });
+
+  test('with several lanes each letter is tried by its lane, and a batch of several lanes at one moment', async () => {
+    const lanes = 4;
+    const cache = await refusing({ shards: lanes, writeBack: { lanes, delay: 5 } });
+    const keyOf = (lane: number, name: string): string => {
+      for (let i = 0; ; i++) if (laneOf(Buffer.from(`${name} ${i}`), lanes) === lane) return `${name} ${i}`;
+    };
+    const note = 'BEGIN INSERT INTO effects VALUES (NEW.key, (SELECT group_concat(position) FROM cairn_cursors)); END';
+    await database.run(`CREATE TABLE effects (key, at);
+      CREATE TRIGGER note AFTER INSERT ON cairn_entries ${note}`);
+    const parts = Array.from({ length: lanes }, (_, lane) => keyOf(lane, 'part'));
+    const batch = cache.batch();
+    for (const [lane, key] of parts.entries()) batch.set(key, lane === 2 ? 'refused' : 'part');
+    batch.commit();
+    const alone = Array.from({ length: lanes }, (_, lane) => keyOf(lane, 'alone'));
+    for (const key of alone) cache.set(key, 'refused');
+    await cache.drain();
+    expect((await keysOf(cache)).sort()).toEqual([...alone, ...parts].sort());
+    expect(await database.rows()).toEqual({});
+    await database.allow();
+    // One part brings the others with it.
+    const letters = await cache.writeBack.deadLetters();
+    const first = letters.find(({ change }) => String(change.key) === parts[0])!;
+    expect(outcomes(await cache.writeBack.retryDeadLetters([first.id]))).toEqual(parts.map(() => 'retried'));
+    const places = await database.query('SELECT DISTINCT at FROM effects');
+    expect(places, 'one transaction').toHaveLength(1);
+    expect(Object.keys(await database.rows()).sort()).toEqual([...parts].sort());
+    expect(outcomes(await cache.writeBack.retryDeadLetters('all'))).toEqual(alone.map(() => 'retried'));
+    expect(await keysOf(cache)).toEqual([]);
+    expect(Object.keys(await database.rows()).sort()).toEqual([...alone, ...parts].sort());
+  });
+
+  test('letters of a batch of several lanes belong together with another number of lanes, too', async () => {
+    const first = await refusing({ shards: 4, writeBack: { lanes: 4, delay: 5 } });
+    const batch = first.batch();
+    const keys = Array.from({ length: 8 }, (_, i) => `key ${i}`);
+    for (const key of keys) batch.set(key, 'refused');
+    batch.commit();
+    await first.drain();
+    await first.close();
+    await database.allow();
+    const cache = await open({ shards: 4, writeBack: { lanes: 2, delay: 5 } });
+    const [letter] = await cache.writeBack.deadLetters();
+    expect(outcomes(await cache.writeBack.retryDeadLetters([letter!.id]))).toEqual(keys.map(() => 'retried'));
+    expect(Object.keys(await database.rows())).toEqual(keys);
+  });
+
   test('what would have expired, and what a rule skips by now, is left as it is', async () => {
     const cache = await refusing();
     cache.set('short', 'refused', { ttl: 1000 });
     cache.set('skipped', 'refused');
     await cache.drain();
     await database.allow();
-    const letters: DeadLetters = {
+    const letters: RetriedLetters = {
       list: (limit, after = 0n) => cache.writeBack.deadLetters({ limit, after }),
       drop: (ids) => cache.writeBack.dropDeadLetters(ids),
+      addAgain: async () => undefined,
     };
     const rule = { prefix: 'skipped', skip: true, sweeps: false };
     const retry = new LetterRetry({
@@ -425,7 +558,8 @@ skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
         backend.write = counted(backend.write.bind(backend), true);
         const list = counted(deadLetters.list.bind(deadLetters));
         const drop = counted(deadLetters.drop.bind(deadLetters), true);
-        Object.defineProperty(backend, 'deadLetters', { value: { list, drop } });
+        const addAgain = counted(deadLetters.addAgain.bind(deadLetters), true);
+        Object.defineProperty(backend, 'deadLetters', { value: { list, drop, addAgain } });
         return backend;
       };`,
     );
@@ -433,12 +567,18 @@ skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
     for (let step = 1; ; step++) {
       database = new SqliteFile(directories.fresh());
       data = directories.fresh();
-      const cache = await refusing();
+      const cache = await open({ rules: [{ prefix: 'n:', counter: true }] });
+      cache.set('n:', '5');
+      await cache.drain();
+      await setRow('n:', 'text');
+      await database.refuse();
       cache.batch().set('a', 'part').set('b', 'refused').commit();
       cache.set('c', 'refused');
+      cache.incr('n:', 3);
       await cache.drain();
       await cache.close();
       await database.allow();
+      await setRow('n:', '100');
       await database.run(`CREATE TABLE effects (key);
         CREATE TRIGGER note AFTER INSERT ON cairn_entries BEGIN INSERT INTO effects VALUES (NEW.key); END;
         CREATE TRIGGER note_more AFTER UPDATE ON cairn_entries BEGIN INSERT INTO effects VALUES (NEW.key); END`);
@@ -447,7 +587,7 @@ skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
         RETRY_STORE: database.url,
       });
       const { signal } = await cli.ended;
-      const whole = { a: 'part', b: 'refused', c: 'refused' };
+      const whole = { a: 'part', b: 'refused', c: 'refused', 'n:': '103' };
       const again = await open();
       expect([again.get('a') ?? 'part', again.get('b') ?? 'refused'], `after step ${step}`).toEqual([
         'part',
@@ -456,7 +596,7 @@ skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
       await again.writeBack.retryDeadLetters('all');
       expect(await database.rows(), `after step ${step}`).toEqual(whole);
       const effects = await database.query('SELECT key FROM effects');
-      expect(effects.map(({ key }) => String(key)).sort(), `after step ${step}`).toEqual(['a', 'b', 'c']);
+      expect(effects.map(({ key }) => String(key)).sort(), `after step ${step}`).toEqual(['a', 'b', 'c', 'n:']);
       expect((await again.writeBack.deadLetters()).every(({ isSuperseded }) => isSuperseded)).toBe(true);
       await again.close();
       if (signal !== 'SIGKILL') break;
