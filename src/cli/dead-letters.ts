@@ -7,6 +7,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import type { KeptDeadLetter } from '../backend/index.ts';
 import { keyText, reasonOf } from '../errors.ts';
 import { countText } from './serve-data.ts';
+import { describeRetried } from './serve-letters.ts';
 import { addServeFlags, cacheOptions, type ServeFlags } from './serve-options.ts';
 
 /** Letters of one question. */
@@ -75,16 +76,18 @@ async function retryLetters(
     const cache = await Cache.open(cacheOptions(settings, () => {}));
     try {
       const retried = await cache.writeBack.retryDeadLetters(ids.length === 0 ? 'all' : ids, { store });
-      for (const { id, outcome, reason } of retried)
-        print(`${id}  ${outcome}${reason === undefined ? '' : `: ${reason}`}`);
-      const done = retried.filter(({ outcome }) => outcome === 'retried').length;
-      print(`The database has the changes of ${countText(done, 'dead letter')}, of ${retried.length}`);
-      if (done < retried.length) process.exitCode = 1;
+      for (const line of describeRetried(retried)) print(line);
+      if (retried.some(({ outcome }) => outcome !== 'retried')) process.exitCode = 1;
     } finally {
       await cache.close();
     }
   } catch (error) {
     console.error(`cairn dead-letters retry: ${reasonOf(error)}`);
+    if ((error as { code?: unknown }).code === 'ERR_LOG_LOCKED') {
+      console.error(
+        'If that process is `cairn serve`, kill -USR2 has it retry all of them, and print what becomes of each',
+      );
+    }
     process.exitCode = 1;
   }
 }

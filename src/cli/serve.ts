@@ -16,6 +16,7 @@ import {
   NoticeFilter,
   RecoveryDisplay,
 } from './serve-data.ts';
+import { retryAtSignal } from './serve-letters.ts';
 import {
   addServeOptions,
   cacheOptions,
@@ -103,6 +104,11 @@ async function run(flags: ServeFlags): Promise<number> {
   process.removeAllListeners('warning').on('warning', tell);
   let server: MemcachedServer;
   let cache: Cache | undefined;
+  // From the beginning on: it would end a process that does not listen for it.
+  const stopListening = retryAtSignal(
+    () => cache,
+    (line) => console.log(line),
+  );
   const display = new RecoveryDisplay({
     isTerminal: process.stderr.isTTY === true,
     write: (text) => process.stderr.write(text),
@@ -123,8 +129,10 @@ async function run(flags: ServeFlags): Promise<number> {
     display.end();
     console.error(`cairn serve: ${explain(error, settings)}`);
     await cache?.close();
+    stopListening();
     return 1;
   }
+  server.once('close', stopListening);
   announce(server, settings);
   showWarmUp({
     output: { isTerminal: process.stderr.isTTY === true, write: (text) => process.stderr.write(text) },

@@ -13,7 +13,7 @@ import { LetterRetry, type RetriedLetters } from '../../src/write-back/letter-re
 import { laneOf } from '../../src/write-back/share.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
-import { startCli } from '../support/serve-process.ts';
+import { startCli, startServe } from '../support/serve-process.ts';
 import { skipUnless } from '../support/skip.ts';
 import { hasSqlite, SqliteFile } from '../support/sqlite-file.ts';
 import { startThread } from '../support/threads.ts';
@@ -517,7 +517,8 @@ skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
       return { code, said: `${cli.stdout}${cli.stderr}` };
     };
     const locked = await run();
-    expect(locked).toMatchObject({ code: 1, said: expect.stringMatching(/^cairn dead-letters retry: .*process/) });
+    const said = expect.stringMatching(/^cairn dead-letters retry: .*process.*\n.*kill -USR2/);
+    expect(locked).toMatchObject({ code: 1, said });
     await cache.close();
     expect(await run()).toMatchObject({ code: 1, said: expect.stringMatching(/refused: .*\n.*0 dead letters, of 2/) });
     await database.allow();
@@ -533,6 +534,26 @@ skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
     const list = deadLettersCommand((line) => lines.push(line));
     await list.parseAsync(['list', '--store', database.url], { from: 'user' });
     expect(lines).toEqual(['0 dead letters']);
+  });
+
+  test('a server retries them at a signal, without an end, and says what has become of each', async () => {
+    const cache = await refusing();
+    cache.set('a', 'refused');
+    cache.set('b', 'refused');
+    await cache.drain();
+    const ids = (await cache.writeBack.deadLetters()).map(({ id }) => id);
+    await cache.close();
+    const serving = await startServe(['--data', data, '--store', database.url]);
+    serving.child.kill('SIGUSR2');
+    await serving.printed('The database has the changes of 0 dead letters, of 2');
+    const again = ids.map((id) => `${id}  refused`);
+    for (const line of again) expect(serving.stdout).toContain(line);
+    await database.allow();
+    serving.child.kill('SIGUSR2');
+    await serving.printed('The database has the changes of 2 dead letters, of 2');
+    expect(await database.rows()).toEqual({ a: 'refused', b: 'refused' });
+    await serving.stop();
+    expect(await serving.ended).toEqual({ code: 0, signal: null });
   });
 
   // The backend of the process is killed before or behind one of its calls, each in turn, until one comes through.
