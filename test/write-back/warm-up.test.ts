@@ -103,6 +103,15 @@ describe('the rows of the database are in memory', () => {
   });
 });
 
+test('memory is full, too, when only the last rows have found no room', async () => {
+  // Two batches, of which the second has a few rows.
+  await fill(store, 150);
+  await reading({ warmUp: true, maxEntries: 100, shards: 1 }, async (cache) => {
+    expect(await warmed(cache)).toMatchObject({ state: 'full' });
+    expect(cache.size).toBeLessThanOrEqual(100);
+  });
+});
+
 test('nothing is evicted for it: it ends when memory is full', async () => {
   await fill(store, 6000, (i) => `${i}`.padEnd(2000));
   await reading({ warmUp: true, maxMemory: '4mb', shards: 2 }, async (cache) => {
