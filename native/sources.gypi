@@ -62,7 +62,11 @@
       "native/protocol/text_dump.cc",
       "native/protocol/text_keys.cc",
       "native/protocol/text_parse.cc",
-      "native/protocol/text_storage.cc"
+      "native/protocol/text_storage.cc",
+      "native/server/client.cc",
+      "native/server/front.cc",
+      "native/server/loop.cc",
+      "native/server/socket.cc"
     ],
     "cairn_addon_sources": [
       "native/addon/addon.cc",
@@ -76,6 +80,7 @@
       "native/addon/environment.cc",
       "native/addon/feed_binding.cc",
       "native/addon/flight_binding.cc",
+      "native/addon/front_binding.cc",
       "native/addon/handle_binding.cc",
       "native/addon/load_binding.cc",
       "native/addon/lock_binding.cc",

@@ -58,6 +58,7 @@ export type {
   RecoveryProgress,
   RuleOptions,
   RuleValue,
+  ServeFront,
   ServeOptions,
   SetManyOptions,
   SetOptions,

@@ -128,6 +128,8 @@ export const LOG_TURNS_MAX = 16;
 export const PORT_DEFAULT = 11211;
 /** Connections of a server: more could not be told apart in the tables of most systems. */
 export const CONNECTIONS_MAX: number = 1_000_000;
+/** Threads of a server that serve its connections. */
+export const THREADS_MAX = 64;
 /** memcached's bounds of its item size, in bytes. */
 export const ITEM_BYTES_MIN = 1024;
 export const ITEM_BYTES_MAX: number = 2 ** 30;

@@ -9,6 +9,7 @@
 #include "addon/environment.h"
 #include "addon/feed_binding.h"
 #include "addon/flight_binding.h"
+#include "addon/front_binding.h"
 #include "addon/handle_binding.h"
 #include "addon/load_binding.h"
 #include "addon/lock_binding.h"
@@ -45,6 +46,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   cairn::InitWalkBinding(env, exports);     // statNames; handles: walks, dump, load, stats
   cairn::InitLockBinding(env, exports);     // lockFile, unlockFile
   cairn::InitSessionBinding(env, exports);  // startService, openSession and their kin
+  cairn::InitFrontBinding(env, exports);    // makeFront, listenFront and their kin, where there is a native front
   return exports;
 }
 

@@ -100,6 +100,7 @@ enum class PartId : uint32_t {
   kLoader,
   kStored,
   kRetry,
+  kFront,  // behind kSession: parts are ended from the last to the first
   kPartCount
 };
 

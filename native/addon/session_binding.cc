@@ -9,6 +9,7 @@
 
 #include "addon/convert.h"
 #include "addon/environment.h"
+#include "addon/numbered_list.h"
 #include "addon/thread_waker.h"
 #include "base/check.h"
 #include "process/change_feed.h"
@@ -29,46 +30,6 @@ struct Server {
   std::unique_ptr<Workbench> bench;
   std::shared_ptr<ThreadWaker> waker;
   uint32_t session_count = 0;
-};
-
-// Things by small number; numbers are used again.
-template <class T>
-class NumberedList {
- public:
-  uint32_t Add(std::unique_ptr<T> element) {
-    if (free_.empty()) {
-      elements_.push_back(std::move(element));
-      return static_cast<uint32_t>(elements_.size() - 1);
-    }
-    uint32_t number = free_.back();
-    free_.pop_back();
-    elements_[number] = std::move(element);
-    return number;
-  }
-  T* At(uint32_t number) const {
-    CHECK(number < elements_.size() && elements_[number] != nullptr);
-    return elements_[number].get();
-  }
-  std::unique_ptr<T> Remove(uint32_t number) {
-    T* element = At(number);
-    static_cast<void>(element);
-    free_.push_back(number);
-    return std::move(elements_[number]);
-  }
-  void RemoveAll() {
-    elements_.clear();
-    free_.clear();
-  }
-  template <class Visit>
-  void ForEach(Visit visit) {
-    for (auto& element : elements_) {
-      if (element != nullptr) visit(element.get());
-    }
-  }
-
- private:
-  std::vector<std::unique_ptr<T>> elements_;
-  std::vector<uint32_t> free_;
 };
 
 struct OpenSession {
@@ -308,6 +269,12 @@ napi_value Drive(napi_env env, napi_callback_info info) {
 }
 
 }  // namespace
+
+ServedCache LeaveToFront(Environment* environment, uint32_t service) {
+  const Server* server = SessionPart::Of(environment)->servers.At(service);
+  server->service->RemoveWaker(server->waker.get());
+  return {server->service.get(), server->cache};
+}
 
 void InitSessionBinding(Napi::Env env, Napi::Object exports) {
   Environment* environment = Environment::Of(env);

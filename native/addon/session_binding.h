@@ -24,7 +24,12 @@
 
 #include <cstdint>
 
+#include "process/registry.h"
+
 namespace cairn {
+
+class Service;
+struct Environment;
 
 enum SessionFlag : uint32_t {
   kSessionNextMask = 7,
@@ -36,6 +41,14 @@ enum SessionFlag : uint32_t {
   kSessionSlowed = 256,         // it waits for a time: continueIn()
 };
 inline constexpr uint32_t kSessionFlagsRange = 512;
+
+// Leaves a service of this environment to a native front, whose threads are woken in place of this one. Returns it, and
+// the cache behind it, which it holds.
+struct ServedCache {
+  Service* service;
+  CachePointer cache;
+};
+ServedCache LeaveToFront(Environment* environment, uint32_t service);
 
 void InitSessionBinding(Napi::Env env, Napi::Object exports);
 

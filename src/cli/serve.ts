@@ -282,8 +282,8 @@ function announce(server: MemcachedServer, settings: Settings): void {
   if (settings.get('testCommands')?.value === true)
     console.error('Warning: test commands are on; any client can stop others and move the clock');
   const threads = settings.get('threads');
-  if (threads !== undefined && Number(threads.value) > 1) {
-    console.error(`Warning: ${threads.name} ${threads.value}: connections are served by one thread in this version`);
+  if (threads !== undefined && settings.get('front')?.value === 'node' && Number(threads.value) > 1) {
+    console.error(`Warning: ${threads.name} ${threads.value}: with --front node one thread serves all connections`);
   }
   if (/^(start|npx)$/.test(process.env['npm_lifecycle_event'] ?? '')) suggest(server.addresses, directoryOf(settings));
 }

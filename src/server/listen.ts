@@ -4,6 +4,7 @@ import { connect, createServer, type Server } from 'node:net';
 import { dirname } from 'node:path';
 import { isMainThread } from 'node:worker_threads';
 import { CairnError } from '../errors.ts';
+import type { ServerAddress } from './front.ts';
 import type { Listener } from './settings.ts';
 
 export interface ListenOptions {
@@ -26,6 +27,14 @@ export async function probe(listeners: readonly Listener[], options: ListenOptio
   } finally {
     await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
   }
+}
+
+/** The port for a listener: both loopback addresses get the same one, also if any free port was asked for. */
+export function portFor(listener: Listener, before: readonly ServerAddress[]): number {
+  if ('path' in listener) return 0;
+  if (listener.port !== 0 || !listener.optional) return listener.port;
+  const [first] = before;
+  return first !== undefined && 'port' in first ? first.port : 0;
 }
 
 /** Listens. False: the machine lacks that address, which is optional. Rejects with `ERR_LISTEN`. */
@@ -69,7 +78,8 @@ function withMode(mode: number, listen: () => void): void {
   }
 }
 
-function listenError(listener: Listener, cause: NodeJS.ErrnoException): CairnError {
+/** The error of an address that cannot be listened on. */
+export function listenError(listener: Listener, cause: NodeJS.ErrnoException): CairnError {
   const where = 'path' in listener ? listener.path : `${listener.host}:${listener.port}`;
   const why: Record<string, string> = {
     EADDRINUSE: 'it is in use',
@@ -96,8 +106,8 @@ function whatIsAt(path: string): string | undefined {
   return existsSync(path) ? 'a symbolic link is in the way' : 'a symbolic link to nothing is in the way';
 }
 
-// A socket file without a listening process was left by an earlier process. Any other file is not removed.
-async function removeStaleSocket(path: string): Promise<void> {
+/** A socket file without a listening process was left by an earlier process. Any other file is not removed. */
+export async function removeStaleSocket(path: string): Promise<void> {
   if (process.platform === 'win32') return;
   if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return;
   const dead = await new Promise<boolean>((resolve) => {

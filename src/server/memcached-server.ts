@@ -16,6 +16,7 @@ import type { NativeHandle } from '../native.ts';
 import { type AckLevel, type Duration, type ServeOptions, timer } from '../options.ts';
 import type { DisconnectReason, Front, FrontOwner, ServerAddress } from './front.ts';
 import { probe } from './listen.ts';
+import { NativeFront } from './native-front.ts';
 import { sessions } from './native-session.ts';
 import { NetFront } from './net-front.ts';
 import { MEMORY_ONLY, resolveServeOptions, type ServedCache, type ServerSettings } from './settings.ts';
@@ -73,7 +74,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     this.#handle = handle;
     this.#settings = settings;
     this.#logMetrics = cache.logMetrics;
-    this.#front = new NetFront({ ...this.#owner, tick: cache.tick }, settings);
+    this.#front = frontFor({ ...this.#owner, tick: cache.tick }, settings);
   }
 
   /**
@@ -189,6 +190,11 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     this.#service = -1;
     this.emit('close');
   }
+}
+
+function frontFor(owner: FrontOwner, settings: ServerSettings): Front {
+  if (settings.front === 'node') return new NetFront(owner, settings);
+  return new NativeFront(owner, { ...settings, loops: settings.threads });
 }
 
 /** What is to be done about a client that does not speak the protocol. */

@@ -5,7 +5,7 @@ import { type Looker, lookers } from '../native/wake.ts';
 import type { AckLevel } from '../options.ts';
 import { Connection, type ConnectionOwner } from './connection.ts';
 import type { Front, FrontLimits, FrontOwner, ServerAddress } from './front.ts';
-import { type ListenOptions, listen } from './listen.ts';
+import { type ListenOptions, listen, portFor } from './listen.ts';
 import { AckCode, ensureOutput, sessions } from './native-session.ts';
 import type { Listener } from './settings.ts';
 
@@ -65,7 +65,7 @@ export class NetFront implements Front {
   async listen(listener: Listener): Promise<void> {
     const { ack } = listener;
     const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket, ack));
-    if (!(await listen(server, listener, this.#portFor(listener), this.#limits))) return;
+    if (!(await listen(server, listener, portFor(listener, this.addresses), this.#limits))) return;
     if (this.#state !== 'new') {
       server.close();
       return;
@@ -78,14 +78,6 @@ export class NetFront implements Front {
       const { address, port } = server.address() as AddressInfo;
       this.addresses.push({ host: address, port, ack });
     }
-  }
-
-  // Both loopback addresses get the same port, also if any free port was asked for.
-  #portFor(listener: Listener): number {
-    if ('path' in listener) return 0;
-    if (listener.port !== 0 || !listener.optional) return listener.port;
-    const first = this.addresses[0];
-    return first !== undefined && 'port' in first ? first.port : 0;
   }
 
   serve(service: number): void {

@@ -9,8 +9,10 @@ import {
   hasLevel,
   levelsOf,
   SERVE_OPTIONS,
+  type ServeFront,
   type ServeOptions,
 } from '../options.ts';
+import { hasNativeFront, processorCount } from './native-front.ts';
 
 /** What a server has to know of its cache. */
 export interface ServedCache {
@@ -43,6 +45,8 @@ export interface ServerSettings {
   readonly ack: AckLevel;
   readonly testCommands: boolean;
   readonly verbosity: number;
+  readonly front: ServeFront;
+  /** That serve connections. */
   readonly threads: number;
 }
 
@@ -50,6 +54,7 @@ export interface ServerSettings {
 export function resolveServeOptions(given: ServeOptions | undefined, cache: ServedCache = MEMORY_ONLY): ServerSettings {
   const options = checkAll(SERVE_OPTIONS, 'options', given, () => 0);
   const ack = checkAck(given?.ack, cache.highestAck, cache.ack);
+  const front = frontOf(options.front, cache);
   const { pathMode, maxConnections, maxItemSize, idleTimeout, stallTimeout, backlog, testCommands } = options;
   return {
     listeners: listenersOf(options, ack, cache.highestAck),
@@ -62,8 +67,16 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
     ack,
     testCommands,
     verbosity: options.verbosity,
-    threads: options.threads,
+    front,
+    threads: front === 'node' ? 1 : options.threads || processorCount(),
   };
+}
+
+// Only its own thread may call the clock of a cache.
+function frontOf(given: ServeFront | '', { tick }: ServedCache): ServeFront {
+  const reason = !hasNativeFront() ? 'this platform has no other' : tick !== undefined ? 'the cache has a clock' : '';
+  if (given === 'native' && reason !== '') throw outOfRange('front', `'node', since ${reason}`, given);
+  return given || (reason === '' ? 'native' : 'node');
 }
 
 function listenersOf(

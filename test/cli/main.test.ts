@@ -56,6 +56,7 @@ describe('cairn', () => {
       '-a, --unix-mask <mask>',
       '-m, --memory-limit <num>',
       '-t, --threads <num>',
+      '--front <kind>',
       '-c, --conn-limit <num>',
       '-I, --max-item-size <num>',
       '-b, --listen-backlog <num>',
@@ -154,7 +155,7 @@ describe('cairn serve', () => {
   });
 
   test('warns of what is open to others', async () => {
-    const server = startCli(['serve', '-p', '-1', '-l', '0.0.0.0', '--test-commands', '-t', '4']);
+    const server = startCli(['serve', '-p', '-1', '-l', '0.0.0.0', '--test-commands', '-t', '4', '--front', 'node']);
     cleanUps.push(() => server.stop());
     await server.printed('one thread');
     expect(server.stderr).toMatch(
@@ -168,6 +169,7 @@ describe('cairn serve', () => {
     const server = startCli(['serve', '-p', '-1', '-m', '1tb']);
     cleanUps.push(() => server.stop());
     await server.printed('Listening on ');
+    await server.printed('Warning: ');
     expect(server.stderr).toMatch(/^Warning: -m is 1099511627776 bytes, and this process may use \d+: .*\n$/);
   });
 

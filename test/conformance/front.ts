@@ -115,6 +115,7 @@ export function describeFront(name: string, traits: FrontTraits, makeHarness: ()
         const first = await open();
         await first.ask('mn\r\n');
         expect(await (await open()).ending()).toBe('ERROR Too many open connections\r\n');
+        await until(() => ended.length === 1);
         expect(ended).toEqual(['rejected']);
         expect(await first.ask('mn\r\n')).toBe('MN\r\n');
       });

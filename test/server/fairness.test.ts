@@ -66,7 +66,7 @@ class NativeCalls {
 beforeEach(async () => {
   cache = new Cache({ maxMemory: '64mb' });
   for (let i = 0; i < 10; i++) cache.set(`big${i}`, Buffer.alloc(VALUE_BYTES, 'x'));
-  server = await serve(cache, { port: 0, host: '127.0.0.1', testCommands: true });
+  server = await serve(cache, { port: 0, host: '127.0.0.1', testCommands: true, front: 'node' });
   clients = [];
   calls = new NativeCalls();
 });

@@ -5,8 +5,9 @@
 import { once } from 'node:events';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type FeedHandle, FeedState, feedOf, native, numberWord, Word } from '../../src/native.ts';
-import type { ServeOptions } from '../../src/options.ts';
+import type { ServeFront, ServeOptions } from '../../src/options.ts';
 import { MemcachedServer } from '../../src/server/index.ts';
+import { hasNativeFront } from '../../src/server/native-front.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 
 const cleanUps: (() => unknown)[] = [];
@@ -291,41 +292,46 @@ describe('stats cairn', () => {
   });
 });
 
-describe('while changes are slowed, because the database does not take them', () => {
-  const SLOW_MS = 30;
+const fronts: readonly ServeFront[] = hasNativeFront() ? ['native', 'node'] : ['node'];
 
-  test('each change of a client is answered later, its reads and other clients are not', async () => {
-    const feed = openLogged();
-    const { open } = await start(feed, { ack: 'memory' });
-    const [writer, reader] = [await open(), await open()];
-    await writer.ask(set('n', '1'), 'STORED\r\n');
-    feed.setSlowdown(SLOW_MS);
-    let isAnswered = false;
-    const answered = writer.ask(`${set('n', '2')}incr n 1 noreply\r\nget n\r\n`, 'END\r\n').then((reply) => {
-      isAnswered = true;
-      return reply;
+describe.each(fronts)(
+  'while changes are slowed, because the database does not take them, with the front %s',
+  (front) => {
+    const SLOW_MS = 30;
+
+    test('each change of a client is answered later, its reads and other clients are not', async () => {
+      const feed = openLogged();
+      const { open } = await start(feed, { ack: 'memory', front });
+      const [writer, reader] = [await open(), await open()];
+      await writer.ask(set('n', '1'), 'STORED\r\n');
+      feed.setSlowdown(SLOW_MS);
+      let isAnswered = false;
+      const answered = writer.ask(`${set('n', '2')}incr n 1 noreply\r\nget n\r\n`, 'END\r\n').then((reply) => {
+        isAnswered = true;
+        return reply;
+      });
+      // Both changes wait, one after the other.
+      for (;;) {
+        const [changes] = feed.slowedChanges();
+        if (changes === 2) break;
+        expect(isAnswered).toBe(false);
+        expect(await reader.ask('get n\r\n', 'END\r\n')).toContain('VALUE n');
+      }
+      expect(await answered).toBe('STORED\r\nVALUE n 0 1\r\n3\r\nEND\r\n');
+      expect(feed.slowedChanges()).toEqual([2, 2 * SLOW_MS]);
     });
-    // Both changes wait, one after the other.
-    for (;;) {
-      const [changes] = feed.slowedChanges();
-      if (changes === 2) break;
-      expect(isAnswered).toBe(false);
-      expect(await reader.ask('get n\r\n', 'END\r\n')).toContain('VALUE n');
-    }
-    expect(await answered).toBe('STORED\r\nVALUE n 0 1\r\n3\r\nEND\r\n');
-    expect(feed.slowedChanges()).toEqual([2, 2 * SLOW_MS]);
-  });
 
-  test('a client that waits goes on at once when that ends, and one that leaves is forgotten', async () => {
-    const feed = openLogged();
-    const { open } = await start(feed, { ack: 'memory' });
-    const [client, other] = [await open(), await open()];
-    feed.setSlowdown(600_000);
-    const answered = client.ask(set('n', '1'), 'STORED\r\n');
-    other.send(set('gone', '1'));
-    while (feed.slowedChanges()[0] < 2) await new Promise((resolve) => setTimeout(resolve, 1));
-    other.destroy();
-    feed.setSlowdown(0);
-    expect(await answered).toBe('STORED\r\n');
-  });
-});
+    test('a client that waits goes on at once when that ends, and one that leaves is forgotten', async () => {
+      const feed = openLogged();
+      const { open } = await start(feed, { ack: 'memory', front });
+      const [client, other] = [await open(), await open()];
+      feed.setSlowdown(600_000);
+      const answered = client.ask(set('n', '1'), 'STORED\r\n');
+      other.send(set('gone', '1'));
+      while (feed.slowedChanges()[0] < 2) await new Promise((resolve) => setTimeout(resolve, 1));
+      other.destroy();
+      feed.setSlowdown(0);
+      expect(await answered).toBe('STORED\r\n');
+    });
+  },
+);

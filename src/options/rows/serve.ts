@@ -1,8 +1,15 @@
 /** The options of `serve`. */
-import { CONNECTIONS_MAX, ITEM_BYTES_DEFAULT, ITEM_BYTES_MAX, ITEM_BYTES_MIN, PORT_DEFAULT } from '../../limits.ts';
+import {
+  CONNECTIONS_MAX,
+  ITEM_BYTES_DEFAULT,
+  ITEM_BYTES_MAX,
+  ITEM_BYTES_MIN,
+  PORT_DEFAULT,
+  THREADS_MAX,
+} from '../../limits.ts';
 import { addresses } from '../address.ts';
 import * as kinds from '../kinds.ts';
-import type { AckLevel, ServeOptions } from '../types.ts';
+import type { AckLevel, ServeFront, ServeOptions } from '../types.ts';
 import { digits } from './flags.ts';
 import type { Rows } from './row.ts';
 
@@ -129,15 +136,25 @@ export const SERVE_OPTIONS = {
     },
   },
   threads: {
-    check: kinds.integer({ without: 1, min: 1, max: 1024 }),
-    default: '1',
-    doc: 'what `stats` reports; no other effect',
+    check: kinds.integer({ without: 0, min: 1, max: THREADS_MAX }),
+    default: 'a thread for each processor',
+    doc: 'threads that serve connections; one more accepts them',
     flag: {
       names: '-t, --threads <num>',
-      default: '1',
-      doc: 'what `stats` says; one thread serves all connections in this version',
+      default: 'one for each processor',
+      doc: 'threads that serve connections; with `--front node` one does',
       read: digits,
       expected: 'a whole number',
+    },
+  },
+  front: {
+    check: kinds.choice<ServeFront | ''>(['native', 'node'], ''),
+    default: "`'native'` on Linux, else `'node'`",
+    doc: "what serves connections: threads of the addon (`'native'`, on Linux), or the calling thread by node:net (`'node'`)",
+    flag: {
+      names: '--front <kind>',
+      default: 'native, where the system has it',
+      doc: '`native`: threads without JavaScript, on Linux; `node`: the main thread, by node:net',
     },
   },
 } as const satisfies Rows<ServeOptions>;

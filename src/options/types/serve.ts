@@ -2,6 +2,9 @@
 import type { AckLevel } from './log.ts';
 import type { Duration, Size } from './units.ts';
 
+/** What serves connections. */
+export type ServeFront = 'native' | 'node';
+
 /** The options of `serve`, all optional. */
 export interface ServeOptions {
   /** TCP port. Default 11211; 0: any free port, see `MemcachedServer.addresses`. */
@@ -40,6 +43,12 @@ export interface ServeOptions {
   testCommands?: boolean;
   /** The verbosity in `stats settings`, until the command `verbosity` changes it. Default 0. */
   verbosity?: number;
-  /** The number of threads in `stats`. Default 1. */
+  /** Threads that serve connections, 1 to 64; one more accepts them. Default: one for each processor. */
   threads?: number;
+  /**
+   * What serves connections. `'native'`: threads of the addon, without JavaScript; Linux only. `'node'`: the calling
+   * thread, by node:net; `threads` has no effect. Default: `'native'` where it is, unless the cache has a clock of its
+   * maker.
+   */
+  front?: ServeFront;
 }

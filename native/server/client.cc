@@ -1,0 +1,289 @@
+#include "server/client.h"
+
+#ifdef __linux__
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "server/loop.h"
+
+namespace cairn {
+namespace {
+
+// How long a client may take to close its side after the server has closed its own.
+constexpr uint64_t kLingerMs = 2000;
+// An unsent reply of more bytes is freed once it has left.
+constexpr size_t kKeptUnsentBytesMax = 4096;
+
+}  // namespace
+
+Client::Client(Loop* loop, Accepted accepted)
+    : loop_(loop), accepted_(std::move(accepted)), socket_(std::move(accepted_.socket)), active_at_ms_(loop->now_ms()) {
+  if (accepted_.is_rejected) {
+    ending_at_ms_ = loop->now_ms();
+    why_ = Ending::kRejected;
+  } else {
+    session_.emplace(loop->bench(), accepted_.names, loop->ReadClocks(), accepted_.ack);
+  }
+  Listen();
+}
+
+Client::~Client() {
+  waiting.Unlink();
+  runnable.Unlink();
+  all.Unlink();
+}
+
+void Client::OnEvents(uint32_t events) {
+  if (is_closed()) return;
+  if ((events & EPOLLERR) != 0) return Destroy(why_);
+  if ((events & EPOLLOUT) != 0) {
+    if (!Flush()) return;
+    if (backlog() == 0) {
+      if (ending_at_ms_ != kNever) return EndWhenFlushed();
+      if (is_flushing_) {
+        is_flushing_ = false;
+        Proceed();
+        if (is_closed()) return;
+      }
+    }
+  }
+  const bool reads = (armed_ & EPOLLIN) != 0;
+  if (reads && (events & (EPOLLIN | EPOLLHUP)) != 0) return Read();
+  if ((events & EPOLLHUP) != 0) {
+    // Otherwise the system would say so again and again.
+    is_hung_up_ = true;
+    if (ending_at_ms_ != kNever) return Destroy(why_);
+    Listen();
+  }
+}
+
+void Client::Read() {
+  const auto [buffer, capacity] = loop_->input();
+  ssize_t count;
+  do {
+    count = recv(fd(), buffer, capacity, 0);
+  } while (count < 0 && errno == EINTR);
+  if (count < 0) {
+    if (errno != EAGAIN && errno != EWOULDBLOCK) Destroy(why_);
+    return;
+  }
+  if (!session_.has_value()) {
+    // Ended; reading on keeps the system from resetting the connection.
+    if (count > 0) return;
+    has_read_all_ = true;
+    return EndWhenFlushed();
+  }
+  if (count == 0) {
+    has_read_all_ = true;
+    return ShutDown();
+  }
+  active_at_ms_ = loop_->now_ms();
+  const bool waited = is_waiting_;
+  ByteBuffer out = loop_->Output();
+  const Session::Next next = loop_->is_cache_closed() ? Session::Next::kClose
+                                                      : session_->Feed({buffer, static_cast<size_t>(count)}, backlog(),
+                                                                       loop_->ReadClocks(), &out);
+  Act(next, out, waited);
+}
+
+void Client::Proceed() {
+  if (!session_.has_value() || is_flushing_ || runnable.is_linked()) return;
+  ByteBuffer out = loop_->Output();
+  const Session::Next next =
+      loop_->is_cache_closed() ? Session::Next::kClose : session_->Continue(backlog(), loop_->ReadClocks(), &out);
+  Act(next, out);
+}
+
+void Client::ShutDown() {
+  if (is_rejected()) return Destroy(why_);
+  if (!session_.has_value()) return;
+  is_shut_down_ = true;
+  ByteBuffer out = loop_->Output();
+  const Session::Next next =
+      loop_->is_cache_closed() ? Session::Next::kClose : session_->End(backlog(), loop_->ReadClocks(), &out);
+  Act(next, out);
+}
+
+void Client::Act(Session::Next next, const ByteBuffer& out, bool fed_while_waiting) {
+  is_waiting_ = false;
+  if (!Send(out.view())) return;
+  SetWaits(session_->waits());
+  loop_->ContinueIn(this, session_->continue_in_ms());
+  is_in_large_request_ = session_->is_in_large_request();
+  switch (next) {
+    case Session::Next::kRead:
+      stopped_at_ms_ = kNever;
+      is_paused_ = false;
+      return Listen();
+    case Session::Next::kClose:
+      switch (session_->foreign()) {
+        case Session::Foreign::kNone:
+          return Finish();
+        case Session::Foreign::kBinary:
+          return Reset(Ending::kBinary);
+        case Session::Foreign::kTls:
+          return Reset(Ending::kTls);
+      }
+      return;
+    case Session::Next::kWait:
+      // Takes one read more, which the session keeps: only reading shows that a client has disconnected.
+      is_paused_ = fed_while_waiting || is_paused_;
+      is_waiting_ = true;
+      stopped_at_ms_ = kNever;
+      return Listen();
+    case Session::Next::kYield:
+      return Yield();
+    case Session::Next::kFlush:
+      // If the system took all replies at once, they have left.
+      if (backlog() == 0) return Yield();
+      is_paused_ = true;
+      is_flushing_ = true;
+      if (stopped_at_ms_ == kNever) stopped_at_ms_ = loop_->now_ms();
+      return Listen();
+  }
+}
+
+void Client::Yield() {
+  is_paused_ = true;
+  stopped_at_ms_ = kNever;
+  loop_->AddRunnable(this);
+  Listen();
+}
+
+void Client::SetWaits(bool waits) {
+  if (waits) {
+    loop_->AddWaiting(this);
+  } else {
+    waiting.Unlink();
+  }
+}
+
+void Client::Finish() {
+  // The client, or the front, has ended, and has all: it is not waited for.
+  if (backlog() == 0 && is_shut_down_) return Destroy(why_);
+  ReleaseSession();
+  ending_at_ms_ = loop_->now_ms();
+  is_paused_ = false;
+  EndWhenFlushed();
+}
+
+void Client::EndWhenFlushed() {
+  if (backlog() != 0) return Listen();
+  if (has_read_all_ || is_hung_up_) return Destroy(why_);
+  shutdown(fd(), SHUT_WR);
+  Listen();
+}
+
+void Client::Reset(Ending why) {
+  if (!accepted_.is_unix) {
+    const linger at_once = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+  }
+  Destroy(why);
+}
+
+void Client::Destroy(Ending why) {
+  if (is_closed()) return;
+  // First: where the statistics have one connection less, there is room for another.
+  loop_->Closed(this, why);
+  ReleaseSession();
+  runnable.Unlink();
+  socket_.Close();
+  unsent_.Release();
+  unsent_from_ = 0;
+}
+
+void Client::ReleaseSession() {
+  session_.reset();
+  waiting.Unlink();
+  loop_->ContinueIn(this, 0);
+  is_flushing_ = false;
+}
+
+bool Client::Send(std::string_view bytes) {
+  if (backlog() == 0) {
+    while (!bytes.empty()) {
+      const ssize_t count = send(fd(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (count >= 0) {
+        bytes.remove_prefix(static_cast<size_t>(count));
+      } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        break;
+      } else if (errno != EINTR) {
+        Destroy(why_);
+        return false;
+      }
+    }
+  }
+  if (bytes.empty()) return true;
+  if (unsent_from_ != 0) {
+    unsent_.DropFront(unsent_from_);
+    unsent_from_ = 0;
+  }
+  unsent_.Append(bytes);
+  if (!unsent_.failed()) return true;
+  Destroy(why_);
+  return false;
+}
+
+bool Client::Flush() {
+  while (backlog() != 0) {
+    const ssize_t count = send(fd(), unsent_.data() + unsent_from_, backlog(), MSG_NOSIGNAL);
+    if (count >= 0) {
+      unsent_from_ += static_cast<size_t>(count);
+      // The client takes what it is sent, however slowly.
+      if (stopped_at_ms_ != kNever) stopped_at_ms_ = loop_->now_ms();
+      if (ending_at_ms_ != kNever) ending_at_ms_ = loop_->now_ms();
+      if (backlog() != 0) return true;
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      return true;
+    } else if (errno != EINTR) {
+      Destroy(why_);
+      return false;
+    }
+  }
+  unsent_from_ = 0;
+  unsent_.Clear();
+  if (unsent_.capacity() > kKeptUnsentBytesMax) unsent_.Release();
+  stopped_at_ms_ = kNever;
+  return true;
+}
+
+void Client::Listen() {
+  if (is_closed()) return;
+  uint32_t wanted = 0;
+  if (!is_hung_up_) {
+    if (!is_paused_ && !has_read_all_) wanted |= EPOLLIN;
+    if (backlog() != 0) wanted |= EPOLLOUT;
+  }
+  if (is_watched_ && !is_hung_up_ && wanted == armed_) return;
+  if (!is_watched_ && is_hung_up_) return;
+  loop_->Watch(this, !is_watched_ ? EPOLL_CTL_ADD : is_hung_up_ ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, wanted);
+  is_watched_ = !is_hung_up_;
+  armed_ = wanted;
+}
+
+void Client::CheckTimeouts(uint64_t now_ms) {
+  const auto [idle_ms, stall_ms] = loop_->timeouts();
+  if (ending_at_ms_ != kNever) {
+    if (now_ms - ending_at_ms_ < (backlog() == 0 ? kLingerMs : stall_ms)) return;
+    // A client that has its replies and does not close is not a fault.
+    return Destroy(backlog() == 0 ? why_ : Ending::kStalled);
+  }
+  if (stopped_at_ms_ != kNever) {
+    if (now_ms - stopped_at_ms_ >= stall_ms) Destroy(Ending::kStalled);
+  } else if (is_in_large_request_) {
+    if (now_ms - active_at_ms_ >= stall_ms) Destroy(Ending::kStalled);
+  } else if (idle_ms != 0 && !is_paused_ && !waiting.is_linked() && now_ms - active_at_ms_ >= idle_ms) {
+    // A client whose replies wait for the server is not idle.
+    loop_->CountIdleKick();
+    Destroy(Ending::kIdle);
+  }
+}
+
+}  // namespace cairn
+
+#endif  // __linux__

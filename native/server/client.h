@@ -1,0 +1,121 @@
+// One client of a loop: its socket, and the session that knows its place in the stream. Each wake-up of a socket is one
+// read, one call on the session and one send.
+//
+// | state   | is                                      | bytes come     | the client ends its side | ShutDown()    |
+// |---------|-----------------------------------------|----------------|--------------------------|---------------|
+// | open    | reading                                 | fed            | answered, then bye       | answered, bye |
+// | stopped | waiting: replies to leave, a commit, a  | one read is    | answered later           | the same      |
+// |         | load, or its next turn                  | kept           |                          |               |
+// | ending  | the session is over, replies leave      | thrown away    | closed                   | -             |
+// | closed  | the client is gone, or a send failed    | -              | -                        | -             |
+//
+// Memory: the session limits replies that have not left, by stopping at kOutputBytesHigh.
+//
+// A client that ends its side may still read, so all its requests are answered, also later. A client that resets the
+// connection is gone: its session is dropped with its pending requests. A unix socket whose client has closed it cannot
+// be told from one that only sends no more, until a reply fails to be sent.
+//
+// Not thread-safe: it is its loop's.
+#pragma once
+
+#ifdef __linux__
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "protocol/byte_buffer.h"
+#include "protocol/session.h"
+#include "server/front_events.h"
+#include "server/intrusive_list.h"
+#include "server/socket.h"
+
+namespace cairn {
+
+class Loop;
+
+// A socket that was accepted.
+struct Accepted {
+  Fd socket;
+  std::shared_ptr<const ConnectionNames> names;
+  Ack ack = Ack::kMemory;
+  bool is_unix = false;
+  // There were too many connections: it has been told, and is to be closed.
+  bool is_rejected = false;
+};
+
+class Client {
+ public:
+  Client(Loop* loop, Accepted accepted);
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  // What epoll_wait() said of its socket.
+  void OnEvents(uint32_t events);
+  // Continues the session as far as possible.
+  void Proceed();
+  // Answers complete requests, then closes.
+  void ShutDown();
+  // Closes at once.
+  void Destroy(Ending why = Ending::kEnded);
+  // Closes it if it has taken too long.
+  void CheckTimeouts(uint64_t now_ms);
+
+  bool is_closed() const { return !socket_.is_open(); }
+  bool is_rejected() const { return accepted_.is_rejected; }
+  int fd() const { return socket_.get(); }
+  const std::string& peer() const { return accepted_.names->peer; }
+
+  // Of the loop: all clients; those that wait to be woken; those that have another turn.
+  ListLink<Client> all, waiting, runnable;
+  // When the loop continues it, on the boot clock; 0: at no time.
+  uint64_t continue_at_ms = 0;
+
+ private:
+  void Read();
+  // Acts on what the session said. `fed_while_waiting`: the session has been given what the client sent meanwhile.
+  void Act(Session::Next next, const ByteBuffer& out, bool fed_while_waiting = false);
+  void Yield();
+  // The session has ended: sends its last replies, then closes this side.
+  void Finish();
+  void EndWhenFlushed();
+  // The client would not understand any reply. A reset fails its requests, where after an end some wait for theirs.
+  void Reset(Ending why);
+  // False: the client is gone.
+  bool Send(std::string_view bytes);
+  bool Flush();
+  size_t backlog() const { return unsent_.size() - unsent_from_; }
+  void ReleaseSession();
+  void SetWaits(bool waits);
+  // Asks epoll for the events that matter now.
+  void Listen();
+
+  Loop* const loop_;
+  Accepted accepted_;
+  Fd socket_;
+  std::optional<Session> session_;
+  ByteBuffer unsent_;
+  size_t unsent_from_ = 0;
+  uint32_t armed_ = 0;         // the events that epoll is asked for
+  bool is_watched_ = false;    // by epoll
+  bool is_paused_ = false;     // nothing is read
+  bool has_read_all_ = false;  // the client has ended its side
+  bool is_hung_up_ = false;    // the system reports nothing but that
+  bool is_waiting_ = false;    // nothing is executed until something happens elsewhere
+  bool is_flushing_ = false;   // the session goes on when the output has left
+  bool is_shut_down_ = false;
+  bool is_in_large_request_ = false;
+  uint64_t active_at_ms_;
+  uint64_t stopped_at_ms_ = kNever;
+  uint64_t ending_at_ms_ = kNever;
+  Ending why_ = Ending::kEnded;
+
+  static constexpr uint64_t kNever = ~uint64_t{0};
+};
+
+}  // namespace cairn
+
+#endif  // __linux__

@@ -1,0 +1,171 @@
+#include "server/front.h"
+
+#ifdef __linux__
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string_view>
+#include <utility>
+
+#include "base/check.h"
+
+namespace cairn {
+namespace {
+
+constexpr std::string_view kTooMany = "ERROR Too many open connections\r\n";
+// Clients of one address that are taken before another has its turn.
+constexpr int kAcceptedPerTurnMax = 32;
+// How long the acceptor waits for a file descriptor to be free.
+constexpr int kNoDescriptorMs = 20;
+
+}  // namespace
+
+Front::Front(std::shared_ptr<Waker> owner, FrontLimits limits) : limits_(limits), events_(std::move(owner)) {}
+
+Front::~Front() {
+  Destroy();
+  if (acceptor_ != 0) OsJoinThread(acceptor_);
+  for (const auto& loop : loops_) loop->Join();
+}
+
+int Front::Listen(const ListenAddress& address, Ack ack, SocketEnd* end) {
+  if (is_stopping_.load(std::memory_order_relaxed)) return EBADF;
+  Fd socket;
+  if (const int error = ListenOn(address, &socket, end); error != 0) return error;
+  if (acceptor_ == 0 && !StartAcceptor()) return EAGAIN;
+  listeners_.push_back({std::move(socket), ack, address.path, end->is_any() ? std::string() : end->name()});
+  Listener* listener = &listeners_.back();
+  epoll_event event = {.events = EPOLLIN, .data = {.ptr = listener}};
+  return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener->socket.get(), &event) == 0 ? 0 : errno;
+}
+
+bool Front::StartAcceptor() {
+  epoll_ = Fd(epoll_create1(EPOLL_CLOEXEC));
+  epoll_event event = {.events = EPOLLIN, .data = {.ptr = nullptr}};
+  if (!epoll_.is_open() || epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, waker_->fd(), &event) != 0) return false;
+  has_stopped_.store(false, std::memory_order_relaxed);
+  acceptor_ = OsStartThread("cairn-accept", Main, this);
+  if (acceptor_ == 0) has_stopped_.store(true, std::memory_order_relaxed);
+  return acceptor_ != 0;
+}
+
+int Front::Serve(Service* service, CachePointer cache) {
+  if (is_stopping_.load(std::memory_order_relaxed) || service_.load(std::memory_order_relaxed) != nullptr) return 0;
+  for (uint32_t i = 0; i < std::max(limits_.loops, 1u); i++) {
+    auto loop = std::make_unique<Loop>(service, cache, &events_, &connection_count_, limits_.timeouts);
+    if (!loop->Start()) return EAGAIN;
+    loops_.push_back(std::move(loop));
+  }
+  service_.store(service, std::memory_order_release);
+  return 0;
+}
+
+void Front::Stop(bool at_once) {
+  is_stopping_.store(true, std::memory_order_release);
+  waker_->Wake();
+  for (const auto& loop : loops_) {
+    if (at_once) {
+      loop->Destroy();
+    } else {
+      loop->ShutDown();
+    }
+  }
+  if (acceptor_ == 0 && loops_.empty()) events_.Tell({.kind = FrontEvent::Kind::kGone});
+}
+
+bool Front::IsGone() const {
+  if (!is_stopping_.load(std::memory_order_relaxed) || !has_stopped_.load(std::memory_order_acquire)) return false;
+  return std::all_of(loops_.begin(), loops_.end(), [](const auto& loop) { return loop->has_ended(); });
+}
+
+// ---- the acceptor ----
+
+void Front::Main(void* front) { static_cast<Front*>(front)->Run(); }
+
+void Front::Run() {
+  epoll_event events[16];
+  bool has_descriptors = true;
+  while (!is_stopping_.load(std::memory_order_acquire)) {
+    // Without descriptors the sockets stay ready: the waker alone ends the wait.
+    if (!has_descriptors) OsSleepUs(kNoDescriptorMs * 1000);
+    const int count = epoll_wait(epoll_.get(), events, std::size(events), -1);
+    CHECK(count >= 0 || errno == EINTR);
+    for (int i = 0; i < count; i++) {
+      auto* listener = static_cast<Listener*>(events[i].data.ptr);
+      if (listener == nullptr) {
+        waker_->Take();
+      } else {
+        has_descriptors = AcceptFrom(listener);
+      }
+    }
+  }
+  for (Listener& listener : listeners_) {
+    if (!listener.path.empty()) unlink(listener.path.c_str());
+    listener.socket.Close();
+  }
+  has_stopped_.store(true, std::memory_order_release);
+  events_.Tell({.kind = FrontEvent::Kind::kGone});
+}
+
+bool Front::AcceptFrom(Listener* listener) {
+  for (int i = 0; i < kAcceptedPerTurnMax; i++) {
+    SocketEnd peer;
+    Fd socket(accept4(listener->socket.get(), reinterpret_cast<sockaddr*>(&peer.address), &peer.bytes,
+                      SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (!socket.is_open()) {
+      switch (errno) {
+        case EAGAIN:
+          return true;
+        case EMFILE:
+        case ENFILE:
+        case ENOBUFS:
+        case ENOMEM:
+          return false;
+        case EINTR:
+        case ECONNABORTED:
+        case EPROTO:
+        case EPERM:
+          continue;
+        default:
+          events_.Tell({.kind = FrontEvent::Kind::kFailed, .error = errno});
+          epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener->socket.get(), nullptr);
+          return true;
+      }
+    }
+    Service* service = service_.load(std::memory_order_acquire);
+    // Clients that came while the last address was being bound find no service yet.
+    if (service == nullptr || is_stopping_.load(std::memory_order_relaxed)) continue;
+    const bool is_unix = peer.is_unix();
+    const int yes = 1;
+    if (!is_unix) setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+    std::string own_name = listener->name;
+    if (own_name.empty()) {
+      SocketEnd own;
+      if (getsockname(socket.get(), reinterpret_cast<sockaddr*>(&own.address), &own.bytes) == 0) own_name = own.name();
+    }
+    const bool is_rejected = connection_count_.load(std::memory_order_relaxed) >= limits_.connections_max;
+    auto names = std::make_shared<const ConnectionNames>(ConnectionNames{peer.name(), std::move(own_name)});
+    if (is_rejected) {
+      service->CountRejected();
+      static_cast<void>(send(socket.get(), kTooMany.data(), kTooMany.size(), MSG_NOSIGNAL));
+      shutdown(socket.get(), SHUT_WR);
+      events_.Tell({.kind = FrontEvent::Kind::kDisconnected, .peer = names->peer, .ending = Ending::kRejected});
+    } else {
+      connection_count_.fetch_add(1, std::memory_order_relaxed);
+      events_.Tell({.kind = FrontEvent::Kind::kConnected, .peer = names->peer});
+    }
+    const size_t turn = next_loop_++ % loops_.size();
+    loops_[turn]->Adopt({std::move(socket), std::move(names), listener->ack, is_unix, is_rejected});
+  }
+  return true;
+}
+
+}  // namespace cairn
+
+#endif  // __linux__

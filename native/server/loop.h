@@ -1,0 +1,144 @@
+// A thread that serves clients: it waits for their sockets, for the wake-ups of the service, and for times, and drives
+// a Session for each client.
+//
+//   the acceptor -> Adopt() -> inbox -> Client: read, Session, send -> ... -> FrontEvents
+//
+// Sockets are watched level-triggered, so the system goes through those that are ready in turns, and each gets one read
+// of at most kInputBytes per turn. A client whose session stops for its next turn is runnable: it goes on after the
+// sockets that are ready.
+//
+// Thread safety: Adopt(), Wake(), ShutDown() and Destroy() may be called by any thread; the rest is the loop's.
+#pragma once
+
+#ifdef __linux__
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "base/os.h"
+#include "base/waker.h"
+#include "process/registry.h"
+#include "protocol/service.h"
+#include "server/client.h"
+#include "server/front_events.h"
+#include "server/intrusive_list.h"
+#include "server/socket.h"
+
+namespace cairn {
+
+// Wakes a thread that waits in epoll_wait(), at most once until it has looked.
+class EpollWaker final : public Waker {
+ public:
+  EpollWaker();
+  void Wake() override;
+  // True: it was woken since the last call.
+  bool Take();
+  int fd() const { return event_.get(); }
+
+ private:
+  Fd event_;
+  std::atomic<bool> is_pending_{false};
+};
+
+struct ClientTimeouts {
+  uint64_t idle_ms = 0;  // 0: none
+  uint64_t stall_ms = 0;
+};
+
+class Loop {
+ public:
+  // The arguments outlive the loop. `on_end` is called when it has ended, by its thread.
+  Loop(Service* service, CachePointer cache, FrontEvents* events, std::atomic<size_t>* connection_count,
+       ClientTimeouts timeouts);
+  // REQUIRES: it has not been started, or Join() was called.
+  ~Loop();
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  // Starts the thread. False: the system has none.
+  [[nodiscard]] bool Start();
+  // Takes over a client.
+  void Adopt(Accepted accepted);
+  // Answers complete requests and closes the connections; ends when there are none.
+  void ShutDown() { Command(Stop::kShutDown); }
+  // Closes all connections and ends.
+  void Destroy() { Command(Stop::kDestroy); }
+  void Join();
+  bool has_ended() const { return has_ended_.load(std::memory_order_acquire); }
+
+  // ---- its clients ----
+
+  Workbench* bench() { return &bench_; }
+  // Milliseconds that it has listened to its clients: while the thread was busy with one, that time does not count
+  // against the others.
+  uint64_t now_ms() const { return coarse_ms_; }
+  // Both clocks: seconds in the protocol may be Unix time.
+  Now ReadClocks() const { return cache_->ReadBothClocks(); }
+  // A cache that its owner has closed answers no client.
+  bool is_cache_closed() const { return cache_->closed(); }
+  ClientTimeouts timeouts() const { return timeouts_; }
+  void CountIdleKick() { service_->CountIdleKick(); }
+  // Where the next read goes.
+  std::pair<char*, size_t> input() { return {input_.get(), kInputBytes}; }
+  // Room for the replies of the next call; it is used until the call after.
+  ByteBuffer Output() { return {output_.get(), kOutputBytes}; }
+  void AddWaiting(Client* client) { waiting_.PushBack(&client->waiting, client); }
+  void AddRunnable(Client* client) { runnable_.PushBack(&client->runnable, client); }
+  // Continues it after a time; 0: at no time, whatever was asked for before.
+  void ContinueIn(Client* client, uint64_t ms);
+  // Asks epoll for these events of its socket. `operation`: of epoll_ctl().
+  void Watch(Client* client, int operation, uint32_t events);
+  // It has closed its socket.
+  void Closed(Client* client, Ending why);
+
+ private:
+  enum class Stop : uint32_t { kNone, kShutDown, kDestroy };
+
+  static void Main(void* loop);
+  void Run();
+  int WaitMs() const;
+  void TakeInbox();
+  void Command(Stop stop);
+  void ProceedWaiting();
+  void ProceedRunnable();
+  void ProceedTimed();
+  void Sweep(uint64_t now_ms);
+
+  static constexpr size_t kInputBytes = 64 * 1024;
+  static constexpr size_t kOutputBytes = 256 * 1024;
+
+  Service* const service_;
+  const CachePointer cache_;
+  FrontEvents* const events_;
+  std::atomic<size_t>* const connection_count_;
+  const ClientTimeouts timeouts_;
+  const uint64_t sweep_ms_;
+  Workbench bench_;
+  const std::shared_ptr<EpollWaker> waker_ = std::make_shared<EpollWaker>();
+  Fd epoll_;
+  OsThread thread_ = 0;
+  std::atomic<bool> has_ended_{false};
+  std::atomic<Stop> command_{Stop::kNone};
+
+  OsLock lock_;
+  std::vector<Accepted> inbox_ GUARDED_BY(lock_);
+  bool takes_clients_ GUARDED_BY(lock_) = true;
+
+  // Of its thread.
+  const std::unique_ptr<char[]> input_{new char[kInputBytes]};
+  const std::unique_ptr<char[]> output_{new char[kOutputBytes]};
+  LinkedList<Client> clients_, waiting_, runnable_, closed_;
+  std::set<std::pair<uint64_t, Client*>> timed_;  // by Client::continue_at_ms
+  Stop doing_ = Stop::kNone;
+  uint64_t coarse_ms_ = 1;
+  uint64_t swept_at_ms_ = 0;
+};
+
+}  // namespace cairn
+
+#endif  // __linux__

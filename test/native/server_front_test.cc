@@ -1,0 +1,297 @@
+// The native front without JavaScript, for ThreadSanitizer and AddressSanitizer above all: clients of many threads that
+// check what they get, leave in every way, and find the front ended under them. What a front does for its clients is
+// specified by test/conformance/front.ts.
+#ifdef __linux__
+
+#include "server/front.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "process/registry.h"
+#include "test.h"
+
+namespace cairn {
+namespace {
+
+class CountingWaker final : public Waker {
+ public:
+  void Wake() override {
+    wakes_.fetch_add(1);
+    OsWakeWord(&wakes_, true);
+  }
+  // Until something else was told than `before`.
+  uint32_t Wait(uint32_t before) {
+    while (wakes_.load() == before) OsWaitOnWord(&wakes_, before, 1000);
+    return wakes_.load();
+  }
+
+ private:
+  std::atomic<uint32_t> wakes_{0};
+};
+
+// A front over TCP, and its cache.
+class Served {
+ public:
+  explicit Served(FrontLimits limits, const char* name) {
+    CacheOptions options;
+    options.name = name;
+    options.store.memory_bytes = 4 * kMemoryBytesMin;
+    Refusal refusal;
+    CHECK(Registry::Get().Open(std::move(options), false, &cache_, &refusal) == OpenStatus::kCreated);
+    Service::Options service_options;
+    service_options.version = "1.6.45";
+    service_options.test_commands = true;
+    service_ = std::make_unique<Service>(cache_->store(), std::move(service_options), cache_->ReadBothClocks());
+    front_ = std::make_unique<Front>(waker_, limits);
+    ListenAddress address;
+    address.host = "127.0.0.1";
+    address.backlog = 100;
+    SocketEnd end;
+    CHECK(front_->Listen(address, Ack::kMemory, &end) == 0);
+    port_ = end.port();
+    CHECK(front_->Serve(service_.get(), cache_) == 0);
+  }
+  ~Served() {
+    front_.reset();
+    service_.reset();
+    Registry::Get().Release(&cache_, true, ReleaseKind::kClosed);
+  }
+
+  Front* front() { return front_.get(); }
+  Store* store() { return cache_->store(); }
+
+  // A client with a blocking socket.
+  int Connect() const {
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in to = {};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(port_);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0) return fd;
+    close(fd);
+    return -1;
+  }
+
+  // Takes events until a condition holds of all that came.
+  template <class Condition>
+  void Until(Condition holds) {
+    uint32_t seen = 0;
+    for (;;) {
+      for (FrontEvent& event : front_->events()->Take()) events_.push_back(std::move(event));
+      if (holds(events_)) return;
+      seen = waker_->Wait(seen);
+    }
+  }
+  void UntilGone() {
+    Until([this](const auto&) { return front_->IsGone(); });
+    for (FrontEvent& event : front_->events()->Take()) events_.push_back(std::move(event));
+  }
+  size_t Count(FrontEvent::Kind kind) const {
+    return static_cast<size_t>(
+        std::count_if(events_.begin(), events_.end(), [kind](const FrontEvent& event) { return event.kind == kind; }));
+  }
+
+ private:
+  const std::shared_ptr<CountingWaker> waker_ = std::make_shared<CountingWaker>();
+  CachePointer cache_;
+  std::unique_ptr<Service> service_;
+  std::unique_ptr<Front> front_;
+  std::vector<FrontEvent> events_;
+  uint16_t port_ = 0;
+};
+
+bool SendAll(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count = send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (count <= 0) return false;
+    bytes.remove_prefix(static_cast<size_t>(count));
+  }
+  return true;
+}
+
+// Reads until the text ends with `end`; false: the connection has ended before.
+bool ReadUntil(int fd, std::string_view end, std::string* text) {
+  char buffer[64 * 1024];
+  while (text->size() < end.size() || std::string_view(*text).substr(text->size() - end.size()) != end) {
+    const ssize_t count = recv(fd, buffer, sizeof(buffer), 0);
+    if (count <= 0) return false;
+    text->append(buffer, static_cast<size_t>(count));
+  }
+  return true;
+}
+
+void Leave(int fd, bool resets) {
+  if (resets) {
+    const linger at_once = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+  }
+  close(fd);
+}
+
+std::string Set(const std::string& key, const std::string& value) {
+  return "set " + key + " 0 0 " + std::to_string(value.size()) + "\r\n" + value + "\r\n";
+}
+
+TEST(NativeFront, ClientsOfManyThreadsGetTheirOwnAnswers) {
+  constexpr int kThreads = 4;
+  constexpr int kConnections = test::kUnderTsan ? 40 : 120;
+  Served served({.connections_max = 1000, .timeouts = {.idle_ms = 0, .stall_ms = 60'000}, .loops = 3}, "front-many");
+  std::atomic<int> wrong{0};
+  std::atomic<uint64_t> answered{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; t++) {
+    threads.emplace_back([&, t] {
+      test::Random random(test::Seed() + static_cast<uint64_t>(t));
+      for (int c = 0; c < kConnections; c++) {
+        const int fd = served.Connect();
+        if (fd < 0) {
+          wrong++;
+          return;
+        }
+        const std::string key = "k" + std::to_string(t);
+        for (int i = static_cast<int>(random.Below(8)); i >= 0; i--) {
+          const std::string value(random.OneIn(4) ? random.Between(1, 300'000) : random.Between(1, 100),
+                                  static_cast<char>('a' + c % 26));
+          std::string answer;
+          const std::string wanted =
+              "STORED\r\nVALUE " + key + " 0 " + std::to_string(value.size()) + "\r\n" + value + "\r\nEND\r\nMN\r\n";
+          if (!SendAll(fd, Set(key, value) + "get " + key + "\r\nmn\r\n") || !ReadUntil(fd, "\r\nMN\r\n", &answer) ||
+              answer != wanted) {
+            wrong++;
+          }
+          answered++;
+        }
+        switch (random.Below(4)) {
+          case 0:  // in the middle of a large answer
+            SendAll(fd, Set("large", std::string(900'000, 'l')) + "get large large large large\r\n");
+            break;
+          case 1:  // in the middle of a request
+            SendAll(fd, "set " + key + " 0 0 500000\r\nabc");
+            break;
+          case 2: {
+            std::string rest;
+            shutdown(fd, SHUT_WR);
+            ReadUntil(fd, "never", &rest);
+            break;
+          }
+          default:
+            break;
+        }
+        Leave(fd, random.OneIn(2));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong.load(), 0);
+  EXPECT_GE(answered.load(), static_cast<uint64_t>(kThreads * kConnections));
+  served.front()->Close();
+  served.UntilGone();
+  EXPECT_EQ(served.front()->connection_count(), 0u);
+  EXPECT_EQ(served.Count(FrontEvent::Kind::kConnected), static_cast<size_t>(kThreads * kConnections));
+  EXPECT_EQ(served.Count(FrontEvent::Kind::kDisconnected), static_cast<size_t>(kThreads * kConnections));
+  served.store()->Verify();
+}
+
+TEST(NativeFront, EndsUnderItsClients) {
+  for (int round = 0; round < 12; round++) {
+    auto served = std::make_unique<Served>(
+        FrontLimits{.connections_max = 1000, .timeouts = {.idle_ms = 0, .stall_ms = 60'000}, .loops = 2}, "front-end");
+    std::atomic<bool> is_over{false};
+    std::atomic<uint64_t> answered{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 3; t++) {
+      threads.emplace_back([&] {
+        while (!is_over.load()) {
+          const int fd = served->Connect();
+          if (fd < 0) continue;
+          std::string answer;
+          if (SendAll(fd, Set("a", "1") + "get a\r\nmn\r\n") && ReadUntil(fd, "MN\r\n", &answer)) answered++;
+          Leave(fd, false);
+        }
+      });
+    }
+    while (answered.load() < 30) std::this_thread::yield();
+    if (round % 3 == 0) {
+      served->front()->Destroy();
+      served->UntilGone();
+    } else if (round % 3 == 1) {
+      served->front()->Close();
+      served->UntilGone();
+    } else {
+      // Its destructor ends it.
+      is_over = true;
+      for (std::thread& thread : threads) thread.join();
+      threads.clear();
+    }
+    is_over = true;
+    for (std::thread& thread : threads) thread.join();
+    served.reset();
+  }
+}
+
+TEST(NativeFront, ServesOnWhenNoFileDescriptorIsLeft) {
+  Served served({.connections_max = 1000, .timeouts = {.idle_ms = 0, .stall_ms = 60'000}, .loops = 1}, "front-full");
+  const int first = served.Connect();
+  std::string answer;
+  ASSERT_TRUE(SendAll(first, "mn\r\n") && ReadUntil(first, "MN\r\n", &answer));
+  rlimit before;
+  getrlimit(RLIMIT_NOFILE, &before);
+  const rlimit low = {.rlim_cur = 64, .rlim_max = before.rlim_max};
+  ASSERT_TRUE(setrlimit(RLIMIT_NOFILE, &low) == 0);
+  // This process takes all but one, which the client's side gets: the server's side finds none.
+  std::vector<int> taken;
+  for (int fd; (fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0;) taken.push_back(fd);
+  ASSERT_TRUE(!taken.empty());
+  close(taken.back());
+  taken.pop_back();
+  const int waiting = served.Connect();
+  EXPECT_GE(waiting, 0);
+  for (int i = 0; i < 100; i++) {
+    answer.clear();
+    EXPECT_TRUE(SendAll(first, "mn\r\n") && ReadUntil(first, "MN\r\n", &answer));
+  }
+  for (int fd : taken) close(fd);
+  setrlimit(RLIMIT_NOFILE, &before);
+  answer.clear();
+  EXPECT_TRUE(SendAll(waiting, "mn\r\n") && ReadUntil(waiting, "MN\r\n", &answer));
+  close(waiting);
+  close(first);
+}
+
+TEST(NativeFront, AUnixSocketHasItsModeAndGoesWithItsFront) {
+  const std::string path = "cairn-front-test.sock";
+  unlink(path.c_str());
+  {
+    Front front(std::make_shared<CountingWaker>(), {});
+    ListenAddress address;
+    address.path = path;
+    address.path_mode = 0640;
+    address.backlog = 10;
+    SocketEnd end;
+    ASSERT_EQ(front.Listen(address, Ack::kMemory, &end), 0);
+    EXPECT_EQ(access(path.c_str(), F_OK), 0);
+    Front other(std::make_shared<CountingWaker>(), {});
+    EXPECT_EQ(other.Listen(address, Ack::kMemory, &end), EADDRINUSE);
+    address.path = std::string(200, 'p');
+    EXPECT_EQ(other.Listen(address, Ack::kMemory, &end), ENAMETOOLONG);
+  }
+  EXPECT_NE(access(path.c_str(), F_OK), 0);
+}
+
+}  // namespace
+}  // namespace cairn
+
+#endif  // __linux__
