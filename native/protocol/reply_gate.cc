@@ -9,7 +9,8 @@ ReplyGate::ReplyGate(Workbench* bench, Ack ack)
       bench_(bench),
       ack_(ack),
       commits_(service_->commits(ack)),
-      backends_(ack == Ack::kStored ? &service_->store()->backends() : nullptr) {}
+      backends_(ack == Ack::kStored ? &service_->store()->backends() : nullptr),
+      slowdown_(service_->store()->backends().is_one() ? service_->store()->stored()->slowdown() : nullptr) {}
 
 ReplyGate::~ReplyGate() { EndLoad(); }
 

@@ -184,7 +184,9 @@ class ReplyGate {
   void MoveToHeld(size_t begin);
   void HoldForBackend(size_t begin, uint32_t shard, std::string_view key, uint64_t version, bool is_whole);
   bool RefuseForLoad();  // false
-  Slowdown* SlowdownOf(std::string_view key) const { return service_->store()->backends().For(key)->slowdown(); }
+  Slowdown* SlowdownOf(std::string_view key) const {
+    return slowdown_ != nullptr ? slowdown_ : service_->store()->backends().For(key)->slowdown();
+  }
   bool ParkSlowed(Slowdown* slowdown, const Now& now);
   void WaitForLog(bool has_advanced);
   Slot SettleOutcome(size_t begin, const Request& request, const Outcome& outcome);
@@ -194,6 +196,7 @@ class ReplyGate {
   const Ack ack_;
   CommitMarks* const commits_;
   const Backends* const backends_;  // null: no reply waits for a backend
+  Slowdown* const slowdown_;        // of the one backend; null: there are several
   HeldReplies held_;
 
   ReadThrough* loads_ = nullptr;
