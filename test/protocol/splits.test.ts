@@ -29,7 +29,7 @@ beforeAll(async () => {
     service = started ?? 0;
     return started;
   };
-  server = await serve(cache, { port: 0, host: '127.0.0.1' });
+  server = await serve(cache, { port: 0, host: '127.0.0.1', front: 'node' });
   sessions.startService = startService;
 });
 
