@@ -70,6 +70,7 @@ function earlyWriters(
     const { rules } = writerOptions(options, store, name);
     const writer = new EarlyWriter({
       connector: () => storeConnector(target, log.data, rules, store.writeBack.lanes),
+      store: name,
       options: writerOptions(options, store, name),
       isOneOfSeveral: seat.count > 1,
       reached: reached[seat.number]!,

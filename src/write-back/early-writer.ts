@@ -28,6 +28,8 @@ const LOOK_MS = 250;
 export interface EarlyWriterOptions {
   /** Makes the backend, or rejects if there will never be one; then makes connections. */
   readonly connector: () => Promise<() => Promise<Backend>>;
+  /** The name of the database. */
+  readonly store: string;
   readonly options: WriteBackOptions;
   /** As that of a writer. */
   readonly isOneOfSeveral?: boolean;
@@ -63,10 +65,10 @@ export class EarlyWriter implements Carrier {
   }
 
   async reach(files: Omit<LogFiles, 'openedAt'>, confirmed: Position, onProgress: ProgressListener): Promise<void> {
-    const { connector, options, isOneOfSeveral = false, random = Math.random } = this.#options;
+    const { connector, store, options, isOneOfSeveral = false, random = Math.random } = this.#options;
     const watermark = new Watermark(files.progress);
     const connect = await connector();
-    const log = new OpeningLog(files, confirmed, () => watermark.at('committed'));
+    const log = new OpeningLog(files, store, confirmed, () => watermark.at('committed'));
     this.#log = log;
     this.#writer = new Writer({
       log,

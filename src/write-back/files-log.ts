@@ -1,7 +1,8 @@
 /** The log of a cache for its writer: files that this thread reads itself, and a cursor that the scribe moves. */
 import { type LogEntry, LogReader, type Position, type Takeover, Watermark } from '../log/index.ts';
 import type { LogFiles, ScribeCommands } from '../scribe/index.ts';
-import { historyOf } from './message.ts';
+import { heldAs } from './holder.ts';
+import { cursorOf, historyOf } from './message.ts';
 import { notTakenOver, type WriterLog } from './writer-log.ts';
 
 /** How long written records wait for others before they are synced, where the writer syncs. */
@@ -10,9 +11,9 @@ const SYNC_MS = 20;
 export interface FilesLogOptions {
   readonly files: LogFiles;
   readonly scribe: ScribeCommands;
-  /** The name of the log's own cursor. */
-  readonly cursor: string;
-  /** Where it is. */
+  /** The name of the database. */
+  readonly store: string;
+  /** Where the log's own cursor for it is. */
   readonly confirmed: Position;
   /** Whether the writer syncs the log, because its policy does not. */
   readonly syncs: boolean;
@@ -23,6 +24,7 @@ export class FilesLog implements WriterLog {
   readonly logId: bigint;
   readonly confirmed: Position;
   readonly takeover: Takeover;
+  readonly #store: string;
   readonly #scribe: ScribeCommands;
   readonly #cursor: string;
   readonly #reader: LogReader;
@@ -32,13 +34,14 @@ export class FilesLog implements WriterLog {
   #readers = 0;
   #stopSyncing = new AbortController();
 
-  constructor({ files, scribe, cursor, confirmed, syncs }: FilesLogOptions) {
+  constructor({ files, scribe, store, confirmed, syncs }: FilesLogOptions) {
     this.directory = files.directory;
     this.logId = files.logId;
     this.confirmed = confirmed;
-    this.takeover = files.takeover;
+    this.takeover = heldAs(store, files.takeover);
+    this.#store = store;
     this.#scribe = scribe;
-    this.#cursor = cursor;
+    this.#cursor = cursorOf(store);
     this.#reader = new LogReader(files);
     this.#watermark = new Watermark(files.progress);
     this.#syncs = syncs;
@@ -52,7 +55,7 @@ export class FilesLog implements WriterLog {
   }
 
   mayHaveHad(takeover: Pick<Takeover, 'epoch' | 'writer'>): boolean {
-    return this.#reader.mayHaveHad(takeover);
+    return this.#reader.mayHaveHad(heldAs(this.#store, takeover));
   }
 
   oldest(): Position {

@@ -5,14 +5,29 @@
  *
  * A process is known by the entry with which it took the log over. It claims when a power cut leaves that entry: the
  * next opening of the log has a higher epoch then, and finds in the log that the holder was an earlier opening.
+ *
+ * A cache of several stores holds each under another number. So one database under two names, or the database of
+ * another store, is held by another for all but one of them.
  */
+import { createHash } from 'node:crypto';
 import type { Cursor, WriteBatch } from '../backend/index.ts';
 import type { Takeover } from '../log/index.ts';
+import { DEFAULT_STORE } from '../rules/index.ts';
 import type { WriterLog } from './writer-log.ts';
 
 export type Holder = Pick<Cursor, 'holderEpoch' | 'holderWriter'>;
 /** All moves of a batch without changes. */
 export type Moves = Pick<WriteBatch, 'from' | 'to' | 'also'>;
+
+/**
+ * An opening of the log, as it holds the database of a store: of each but the default one under another number.
+ * The same again makes of that number the one in the log.
+ */
+export function heldAs<Opening extends Pick<Takeover, 'writer'>>(store: string, opening: Opening): Opening {
+  if (store === DEFAULT_STORE) return opening;
+  const mark = BigInt.asUintN(63, createHash('sha256').update(store).digest().readBigUInt64LE());
+  return { ...opening, writer: opening.writer ^ mark };
+}
 
 export function holderOf({ epoch, writer }: Pick<Takeover, 'epoch' | 'writer'>): Holder {
   return { holderEpoch: epoch, holderWriter: writer };

@@ -10,7 +10,8 @@
  * | a cursor of another log                      |                           | refused: another log        |
  * | cursors that are not those of all lanes      |                           | refused: they were edited   |
  * | cursors without a holder                     |                           | refused: its module         |
- * | a holder that is no opening of this log      |                           | refused: another process    |
+ * | a holder that is no opening of this log,     |                           | refused: another process,   |
+ * |   or holds another store by it               |                           |   or another store          |
  * | a cursor behind the end of the log           |                           | refused: another writer     |
  * | a cursor before the beginning of the log     |                           | refused: gone back too far  |
  * | a cursor where no such entry of the log ends |                           | refused: another writer     |
@@ -128,7 +129,7 @@ function judgeOne({ position, epoch, writer }: Cursor, log: LogIdentity, databas
 function takenOver({ holderEpoch }: Cursor, { directory, takeover }: LogIdentity, database: string): Refusal {
   return new Refusal(
     'taken-over',
-    `Another process has taken ${database} over, with a copy of the log in ${directory} (in epoch ${holderEpoch}; this process is in epoch ${takeover.epoch}). This process writes nothing to it any more: end it, and go on with the directory of the other one. If that one is lost, begin with the rows as they are: an empty directory, and recover: 'store'`,
+    `Another process has taken ${database} over, with a copy of the log in ${directory} (in epoch ${holderEpoch}; this process is in epoch ${takeover.epoch}). This process writes nothing to it any more: end it, and go on with the directory of the other one. If that one is lost, begin with the rows as they are: an empty directory, and recover: 'store'. If there is no other one, this database is that of another store of the cache: store and stores have it under two names, or have changed places. Give each a separate one`,
   );
 }
 

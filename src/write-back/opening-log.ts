@@ -5,6 +5,7 @@
 import { type LogEntry, LogReader, later, type Position, type Takeover } from '../log/index.ts';
 import type { LogFiles } from '../scribe/index.ts';
 import { Changed } from './changed.ts';
+import { heldAs } from './holder.ts';
 import { notTakenOver, type WriterLog } from './writer-log.ts';
 
 export class OpeningLog implements WriterLog {
@@ -15,17 +16,19 @@ export class OpeningLog implements WriterLog {
   /** The writer has nothing left to do before the log is taken over. */
   readonly reached: Promise<void>;
   #onReached: () => void = () => {};
+  readonly #store: string;
   readonly #reader: LogReader;
   readonly #watermark: () => Position;
   readonly #changed = new Changed();
   #upTo: Position = 0n;
 
-  /** `confirmed`: where the log's own cursor is. `end`: of what is committed. */
-  constructor(files: Omit<LogFiles, 'openedAt'>, confirmed: Position, end: () => Position) {
+  /** `store`: the database's name. `confirmed`: where the log's own cursor for it is. `end`: of what is committed. */
+  constructor(files: Omit<LogFiles, 'openedAt'>, store: string, confirmed: Position, end: () => Position) {
     this.directory = files.directory;
     this.logId = files.logId;
     this.confirmed = confirmed;
-    this.takeover = files.takeover;
+    this.takeover = heldAs(store, files.takeover);
+    this.#store = store;
     this.reached = new Promise((resolve) => {
       this.#onReached = resolve;
     });
@@ -50,7 +53,7 @@ export class OpeningLog implements WriterLog {
   }
 
   mayHaveHad(takeover: Pick<Takeover, 'epoch' | 'writer'>): boolean {
-    return this.#reader.mayHaveHad(takeover);
+    return this.#reader.mayHaveHad(heldAs(this.#store, takeover));
   }
 
   oldest(): Position {

@@ -19,7 +19,7 @@ import { Calls } from './calls.ts';
 import { systemClock, type WriterClock } from './clock.ts';
 import { Changes } from './coalesce.ts';
 import { CALL_TIMEOUT_MS, Connection } from './connection.ts';
-import { holderOf, isHeldByAnother } from './holder.ts';
+import { heldAs, holderOf, isHeldByAnother } from './holder.ts';
 import { ONE_LANE } from './identity.ts';
 import { cursorOf, historyOf } from './message.ts';
 import { PassedVersions } from './passed.ts';
@@ -87,7 +87,9 @@ class Rebuild {
   readonly #options: RebuildOptions;
   readonly #connection: Connection;
   readonly #calls: Calls;
-  /** The log's own cursor for the database. */
+  /** The name of the database. */
+  readonly #store: string;
+  /** The log's own cursor for it. */
   readonly #cursor: string;
   #cursors: readonly Cursor[] = [];
   /** The writer of the last batch. It begins anywhere: the batch of another rebuild is not taken for an own one. */
@@ -99,7 +101,8 @@ class Rebuild {
     this.#options = options;
     this.#connection = connection;
     this.#calls = calls;
-    this.#cursor = cursorOf(options.name ?? DEFAULT_STORE);
+    this.#store = options.name ?? DEFAULT_STORE;
+    this.#cursor = cursorOf(this.#store);
   }
 
   async run(): Promise<Rebuilt> {
@@ -135,9 +138,14 @@ class Rebuild {
     if (this.#cursors.some((cursor) => cursor.logId !== logId))
       refuse(`belongs to another log than the one in ${directory}`);
     const reader = new LogReader(log);
-    const own = { takeover: log.takeover, mayHaveHad: reader.mayHaveHad.bind(reader) };
+    const own = {
+      takeover: heldAs(this.#store, log.takeover),
+      mayHaveHad: (other: Parameters<LogReader['mayHaveHad']>[0]) => reader.mayHaveHad(heldAs(this.#store, other)),
+    };
     if (this.#cursors.some((cursor) => isHeldByAnother(cursor, own)))
-      refuse(`was taken over by another process, with a copy of the log in ${directory}`);
+      refuse(
+        `was taken over by another process, with a copy of the log in ${directory}, or belongs to another of its stores`,
+      );
     // Also if files of the log are gone that the database needed.
     const noted = log.cursors().get(this.#cursor) ?? oldest;
     const isBehind =
@@ -190,7 +198,7 @@ class Rebuild {
   ): Promise<void> {
     this.#writer = BigInt.asUintN(63, this.#writer + 1n);
     const { logId, takeover } = this.#options.log;
-    const holder = holderOf(takeover);
+    const holder = holderOf(heldAs(this.#store, takeover));
     const none: Cursor = { ...ONE_LANE, logId, position: 0n, epoch: 0, writer: 0n, ...holder };
     const moves = this.#cursors.length === 0 ? [{ from: undefined, to: goal(none) }] : undefined;
     const [first, ...also] =

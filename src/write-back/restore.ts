@@ -14,7 +14,7 @@ import type { RecoveryProgress } from '../options/types.ts';
 import { epochOf, recordBytes, type SetParts, versionOf, writeSet } from '../request/record.ts';
 import type { RuleSet } from '../rules/index.ts';
 import type { Filler, OpeningAnswer } from '../scribe/index.ts';
-import { holderOf } from './holder.ts';
+import { heldAs, holderOf } from './holder.ts';
 import { allLanes, NOT_ALL_LANES, ONE_LANE } from './identity.ts';
 
 /** From one epoch to the next, as openings of a log count them. */
@@ -26,6 +26,8 @@ const CHUNK_BYTES = 256 * 1024;
 const PROGRESS_MS = 250;
 
 export interface RestoreOptions {
+  /** The name of the database. */
+  readonly store: string;
   readonly backend: Backend;
   /** It is not the program's, and is closed with this. */
   readonly ownsBackend: boolean;
@@ -118,9 +120,9 @@ export class Restore implements Filler {
   }
 
   async adopt({ takeover, ...at }: Parameters<Filler['adopt']>[0]): Promise<void> {
-    const { backend } = this.#options;
+    const { backend, store } = this.#options;
     // Of one lane, as of a new database: the writer divides it among its lanes.
-    const to: Cursor = { ...ONE_LANE, ...at, ...holderOf(takeover) };
+    const to: Cursor = { ...ONE_LANE, ...at, ...holderOf(heldAs(store, takeover)) };
     try {
       const [from, ...others] = this.#cursors;
       if (others.length === 0 && sameCursor(from, to)) return;

@@ -26,7 +26,10 @@ export class Restores implements Filler {
     const restores = new Restores();
     try {
       for (const { name, target } of stores) {
-        restores.#restores.set(name, await restoreFrom(target, directory, rulesOfStore(rules, name), memoryBytes));
+        restores.#restores.set(
+          name,
+          await restoreFrom(name, target, directory, rulesOfStore(rules, name), memoryBytes),
+        );
       }
     } catch (error) {
       await restores.close();

@@ -59,11 +59,10 @@ export class WriterHere extends ServiceHere implements RunningWriter {
     { backend, log, files, seat, options, ...given }: WriterHereOptions,
     on: RunningEvents,
   ): Promise<WriterService> {
-    const cursor = cursorOf(seat.name);
-    const confirmed = (await log.cursor(cursor).position()) ?? 0n;
+    const confirmed = (await log.cursor(cursorOf(seat.name)).position()) ?? 0n;
     return new WriterService({
       ...given,
-      log: new FilesLog({ files, scribe: log, cursor, confirmed, syncs: options.syncsLog }),
+      log: new FilesLog({ files, scribe: log, store: seat.name, confirmed, syncs: options.syncsLog }),
       marksOf: storedMarks(files, given.handle, options.dropsRefused, seat.name),
       finder: new RecordFinder(given.handle, new LogReader(files)),
       connect: async () => backend,

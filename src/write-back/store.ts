@@ -7,6 +7,7 @@ import { Restore } from './restore.ts';
 
 /** Looks at the database that a cache is to begin with, in this thread. */
 export async function restoreFrom(
+  name: string,
   store: StoreTarget,
   directory: string,
   rules: readonly Rule[],
@@ -14,6 +15,7 @@ export async function restoreFrom(
 ): Promise<Restore> {
   const isObject = store.kind === 'object';
   return Restore.open({
+    store: name,
     backend: isObject ? store.backend : await connectStore(store, { directory, rules }),
     ownsBackend: !isObject,
     rules: RuleSet.from(rules),

@@ -28,10 +28,9 @@ async function start(): Promise<WriterService | undefined> {
   }
   const handle = attachScribe(cacheId, seat.number) as LoadHandle & BackedHandle;
   const scribe = new RemoteScribe(handle);
-  const cursor = cursorOf(seat.name);
-  const confirmed = (await scribe.cursor(cursor).position()) ?? 0n;
+  const confirmed = (await scribe.cursor(cursorOf(seat.name)).position()) ?? 0n;
   return new WriterService({
-    log: new FilesLog({ files, scribe, cursor, confirmed, syncs: options.syncsLog }),
+    log: new FilesLog({ files, scribe, store: seat.name, confirmed, syncs: options.syncsLog }),
     marksOf: storedMarks(files, handle, options.dropsRefused, seat.name),
     finder: new RecordFinder(handle, new LogReader(files)),
     connect,

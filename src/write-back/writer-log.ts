@@ -15,14 +15,17 @@ export interface WriterLog {
   readonly logId: bigint;
   /** Everything before this is known to be in the database: the log's own cursor as of opening. */
   readonly confirmed: Position;
-  /** The entry with which this process took it over. By that it holds the database. */
+  /** The entry with which this process took it over. By that it holds the database: its writer is as heldAs() says. */
   readonly takeover: Takeover;
   /**
    * Resolves when a power cut leaves that entry, or when the signal says so. Rejects with why the log does not have it:
    * another call may find it there.
    */
   takenOver(signal: AbortSignal): Promise<void>;
-  /** Whether it had the entry of another opening; true also if what it still has says nothing of that one. */
+  /**
+   * Whether it had the entry of another opening, as that held the database; true also if what it still has says nothing
+   * of that one.
+   */
   mayHaveHad(takeover: Pick<Takeover, 'epoch' | 'writer'>): boolean;
   /** Where the log begins. */
   oldest(): Position;

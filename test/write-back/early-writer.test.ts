@@ -42,6 +42,7 @@ beforeEach(() => {
       backend.callMs = callMs;
       return backend;
     },
+    store: 'default',
     options: {
       ...{ lanes: 1, limits: { rows: 1, bytes: 1000, delayMs: 50 }, rules: [], rowsPerSecond: 0, ackTimeoutMs: 0 },
       ...{ retainMs: 0, sweepRows: 0, syncsLog: false, slowdownMs: 0 },

@@ -420,6 +420,44 @@ skipUnless(hasSqlite, UNBUILT).describe('two databases', () => {
     expect(await rowsOf(orders)).toEqual({ 'order:1': 'book', 'session:1': 'old' });
   });
 
+  test('one database under two names is refused, and no change of either store is lost', async () => {
+    const alias = sessions.url.replace(/\/([^/]*)$/, '/./$1');
+    expect(alias).not.toBe(sessions.url);
+    const twice = { store: sessions.url, stores: { sessions: alias } };
+    const refusal = withCode('ERR_STORE_REFUSED', /store and stores have it under two names/);
+    const first = await open({ ...LATE, store: sessions.url, stores: undefined, rules: undefined });
+    first.set('order:1', 'book');
+    await first.close();
+    await expect(open(twice)).rejects.toEqual(refusal);
+    const other = new SqliteFile(directories.fresh());
+    const cache = await open({ store: sessions.url, stores: { sessions: other.url } });
+    cache.set('session:1', 'ada');
+    await cache.drain();
+    expect([await sessions.rows(), await other.rows()]).toEqual([{ 'order:1': 'book' }, { 'session:1': 'ada' }]);
+    await cache.close();
+    // Also where there is nothing yet.
+    sessions = new SqliteFile(directories.fresh());
+    data = directories.fresh();
+    const fresh = { store: sessions.url, stores: { sessions: sessions.url.replace(/\/([^/]*)$/, '/./$1') } };
+    await expect(open(fresh)).rejects.toEqual(refusal);
+  });
+
+  test('databases that have changed places are refused', async () => {
+    const first = await open();
+    first.set('order:1', 'book');
+    first.set('session:1', 'ada');
+    await first.close();
+    const swapped = { store: sessions.url, stores: { sessions: orders } };
+    await expect(open(swapped)).rejects.toEqual(withCode('ERR_STORE_REFUSED', /or have changed places/));
+    const cache = await open();
+    cache.set('session:2', 'bob');
+    await cache.drain();
+    expect([await rowsOf(orders), await sessions.rows()]).toEqual([
+      { 'order:1': 'book' },
+      { 'session:1': 'ada', 'session:2': 'bob' },
+    ]);
+  });
+
   test('a cache is not opened without a database that lacks changes', async () => {
     const first = await open(LATE);
     first.set('session:1', 'ada');
