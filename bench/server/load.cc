@@ -3,7 +3,7 @@
 // JSON.
 //
 //   load --port=N [--connections=50] [--pipeline=1] [--command=get|mg|set|mixed|multi] [--keys=100000] [--value-bytes=32]
-//        [--seconds=2] [--warm-up=0.3] [--fill] [--large-every=0]
+//        [--seconds=2] [--warm-up=0.3] [--fill]
 //
 // `mixed`: a set for nine gets. `multi`: gets of 100 keys. `--fill`: sets every key once, and ends.
 #include <arpa/inet.h>

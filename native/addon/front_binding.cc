@@ -62,7 +62,9 @@ Napi::Value ListenFront(const Napi::CallbackInfo& info) {
   address.port = static_cast<uint16_t>(NumberOr(given.Get("port"), 0));
   address.backlog = static_cast<int>(NumberOr(given.Get("backlog"), 0));
   SocketEnd end;
-  const int error = FrontOf(info)->Listen(address, static_cast<Ack>(NumberOf(info[2])), &end);
+  const auto ack = static_cast<Ack>(NumberOf(info[2]));
+  CHECK(ack <= Ack::kStored);
+  const int error = FrontOf(info)->Listen(address, ack, &end);
   if (error != 0) return Napi::Number::New(env, error);
   Napi::Array result = Napi::Array::New(env, 2);
   result[0u] = Napi::String::New(env, end.host());
@@ -104,6 +106,8 @@ Napi::Value ConnectionsOfFront(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(FrontOf(info)->connection_count()));
 }
 
+Napi::Value ProcessorCount(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), OsCpuCount()); }
+
 void EndFront(const Napi::CallbackInfo& info) {
   static_cast<void>(FrontPart::Of(Environment::Of(info))->fronts.Remove(NumberOf(info[0])));
 }
@@ -112,7 +116,7 @@ void EndFront(const Napi::CallbackInfo& info) {
 
 void InitFrontBinding(Napi::Env env, Napi::Object exports) {
   Environment::Of(env)->parts[static_cast<size_t>(PartId::kFront)] = std::make_unique<FrontPart>();
-  exports.Set("processorCount", Napi::Number::New(env, OsCpuCount()));
+  AddFunction<ProcessorCount>(exports, "processorCount");
   AddFunction<MakeFront>(exports, "makeFront");
   AddFunction<ListenFront>(exports, "listenFront");
   AddFunction<ServeFront>(exports, "serveFront");

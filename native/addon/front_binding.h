@@ -8,7 +8,7 @@
 //   lookAtFront(front, events) -> boolean      the front is gone; the events are put into the array
 //   connectionsOfFront(front) -> number
 //   endFront(front)                            closes it at once and waits for its threads
-//   processorCount                             a number
+//   processorCount() -> number                 of the processors that this process may use
 //
 // Events come as [kind, peer, number] each, one behind the other: FrontEvent::Kind; number: an Ending, or an error.
 // src/server/native-front.ts has the same tables. The thread is woken when there are events.

@@ -39,24 +39,19 @@ Client::~Client() {
 
 void Client::OnEvents(uint32_t events) {
   if (is_closed()) return;
-  if ((events & EPOLLERR) != 0) return Destroy(why_);
   if ((events & EPOLLOUT) != 0) {
     if (!Flush()) return;
-    if (backlog() == 0) {
-      if (ending_at_ms_ != kNever) return EndWhenFlushed();
-      if (is_flushing_) {
-        is_flushing_ = false;
-        Proceed();
-        if (is_closed()) return;
-      }
-    }
+    if (backlog() == 0 && ending_at_ms_ != kNever) return EndWhenFlushed();
+    if (backlog() == 0 && std::exchange(is_flushing_, false)) Proceed();
+    if (is_closed()) return;
+    Listen();
   }
-  const bool reads = (armed_ & EPOLLIN) != 0;
-  if (reads && (events & (EPOLLIN | EPOLLHUP)) != 0) return Read();
+  constexpr uint32_t kEnded = EPOLLERR | EPOLLHUP;
+  // What the client had sent before it left is executed: the read that finds no more ends it.
+  if ((armed_ & EPOLLIN) != 0 && (events & (EPOLLIN | kEnded)) != 0) return Read();
+  if ((events & EPOLLERR) != 0 || ((events & EPOLLHUP) != 0 && ending_at_ms_ != kNever)) return Destroy(why_);
   if ((events & EPOLLHUP) != 0) {
-    // Otherwise the system would say so again and again.
     is_hung_up_ = true;
-    if (ending_at_ms_ != kNever) return Destroy(why_);
     Listen();
   }
 }
@@ -116,7 +111,6 @@ void Client::Act(Session::Next next, const ByteBuffer& out, bool fed_while_waiti
   is_in_large_request_ = session_->is_in_large_request();
   switch (next) {
     case Session::Next::kRead:
-      stopped_at_ms_ = kNever;
       is_paused_ = false;
       return Listen();
     case Session::Next::kClose:
@@ -133,7 +127,6 @@ void Client::Act(Session::Next next, const ByteBuffer& out, bool fed_while_waiti
       // Takes one read more, which the session keeps: only reading shows that a client has disconnected.
       is_paused_ = fed_while_waiting || is_paused_;
       is_waiting_ = true;
-      stopped_at_ms_ = kNever;
       return Listen();
     case Session::Next::kYield:
       return Yield();
@@ -142,14 +135,12 @@ void Client::Act(Session::Next next, const ByteBuffer& out, bool fed_while_waiti
       if (backlog() == 0) return Yield();
       is_paused_ = true;
       is_flushing_ = true;
-      if (stopped_at_ms_ == kNever) stopped_at_ms_ = loop_->now_ms();
       return Listen();
   }
 }
 
 void Client::Yield() {
   is_paused_ = true;
-  stopped_at_ms_ = kNever;
   loop_->AddRunnable(this);
   Listen();
 }
@@ -182,6 +173,7 @@ void Client::Reset(Ending why) {
   if (!accepted_.is_unix) {
     const linger at_once = {.l_onoff = 1, .l_linger = 0};
     setsockopt(fd(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    is_reset_ = true;
   }
   Destroy(why);
 }
@@ -192,6 +184,9 @@ void Client::Destroy(Ending why) {
   loop_->Closed(this, why);
   ReleaseSession();
   runnable.Unlink();
+  // A process that is being started may have the socket too, and would keep it in epoll and its client waiting.
+  if (std::exchange(is_watched_, false)) loop_->Watch(this, EPOLL_CTL_DEL, 0);
+  if (!is_reset_) shutdown(fd(), SHUT_RDWR);
   socket_.Close();
   unsent_.Release();
   unsent_from_ = 0;
@@ -219,6 +214,7 @@ bool Client::Send(std::string_view bytes) {
     }
   }
   if (bytes.empty()) return true;
+  if (stopped_at_ms_ == kNever) stopped_at_ms_ = loop_->now_ms();
   if (unsent_from_ != 0) {
     unsent_.DropFront(unsent_from_);
     unsent_from_ = 0;
@@ -255,15 +251,15 @@ bool Client::Flush() {
 void Client::Listen() {
   if (is_closed()) return;
   uint32_t wanted = 0;
-  if (!is_hung_up_) {
-    if (!is_paused_ && !has_read_all_) wanted |= EPOLLIN;
-    if (backlog() != 0) wanted |= EPOLLOUT;
-  }
-  if (is_watched_ && !is_hung_up_ && wanted == armed_) return;
-  if (!is_watched_ && is_hung_up_) return;
-  loop_->Watch(this, !is_watched_ ? EPOLL_CTL_ADD : is_hung_up_ ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, wanted);
-  is_watched_ = !is_hung_up_;
+  if (!is_paused_ && !has_read_all_) wanted |= EPOLLIN;
+  if (backlog() != 0) wanted |= EPOLLOUT;
+  // The system says again and again that a client has hung up, whatever else is asked for.
+  const bool is_to_be_watched = !is_hung_up_ || wanted != 0;
+  if (is_watched_ == is_to_be_watched && wanted == armed_) return;
+  const int operation = !is_watched_ ? EPOLL_CTL_ADD : is_to_be_watched ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
+  is_watched_ = is_to_be_watched;
   armed_ = wanted;
+  loop_->Watch(this, operation, wanted);
 }
 
 void Client::CheckTimeouts(uint64_t now_ms) {
@@ -273,9 +269,9 @@ void Client::CheckTimeouts(uint64_t now_ms) {
     // A client that has its replies and does not close is not a fault.
     return Destroy(backlog() == 0 ? why_ : Ending::kStalled);
   }
-  if (stopped_at_ms_ != kNever) {
-    if (now_ms - stopped_at_ms_ >= stall_ms) Destroy(Ending::kStalled);
-  } else if (is_in_large_request_) {
+  if (stopped_at_ms_ != kNever && now_ms - stopped_at_ms_ >= stall_ms) return Destroy(Ending::kStalled);
+  if (backlog() != 0) return;
+  if (is_in_large_request_) {
     if (now_ms - active_at_ms_ >= stall_ms) Destroy(Ending::kStalled);
   } else if (idle_ms != 0 && !is_paused_ && !waiting.is_linked() && now_ms - active_at_ms_ >= idle_ms) {
     // A client whose replies wait for the server is not idle.

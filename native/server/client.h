@@ -103,12 +103,14 @@ class Client {
   bool is_watched_ = false;    // by epoll
   bool is_paused_ = false;     // nothing is read
   bool has_read_all_ = false;  // the client has ended its side
-  bool is_hung_up_ = false;    // the system reports nothing but that
+  bool is_hung_up_ = false;    // the client has closed both sides
   bool is_waiting_ = false;    // nothing is executed until something happens elsewhere
   bool is_flushing_ = false;   // the session goes on when the output has left
   bool is_shut_down_ = false;
+  bool is_reset_ = false;  // closing it resets the connection
   bool is_in_large_request_ = false;
   uint64_t active_at_ms_;
+  // Since when replies wait that it does not take.
   uint64_t stopped_at_ms_ = kNever;
   uint64_t ending_at_ms_ = kNever;
   Ending why_ = Ending::kEnded;

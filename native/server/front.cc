@@ -4,6 +4,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -22,7 +23,7 @@ constexpr std::string_view kTooMany = "ERROR Too many open connections\r\n";
 // Clients of one address that are taken before another has its turn.
 constexpr int kAcceptedPerTurnMax = 32;
 // How long the acceptor waits for a file descriptor to be free.
-constexpr int kNoDescriptorMs = 20;
+constexpr int kNoRoomMs = 20;
 
 }  // namespace
 
@@ -30,7 +31,6 @@ Front::Front(std::shared_ptr<Waker> owner, FrontLimits limits) : limits_(limits)
 
 Front::~Front() {
   Destroy();
-  if (acceptor_ != 0) OsJoinThread(acceptor_);
   for (const auto& loop : loops_) loop->Join();
 }
 
@@ -38,7 +38,10 @@ int Front::Listen(const ListenAddress& address, Ack ack, SocketEnd* end) {
   if (is_stopping_.load(std::memory_order_relaxed)) return EBADF;
   Fd socket;
   if (const int error = ListenOn(address, &socket, end); error != 0) return error;
-  if (acceptor_ == 0 && !StartAcceptor()) return EAGAIN;
+  if (acceptor_ == 0 && !StartAcceptor()) {
+    if (!address.path.empty()) unlink(address.path.c_str());
+    return EMFILE;
+  }
   listeners_.push_back({std::move(socket), ack, address.path, end->is_any() ? std::string() : end->name()});
   Listener* listener = &listeners_.back();
   epoll_event event = {.events = EPOLLIN, .data = {.ptr = listener}};
@@ -69,6 +72,8 @@ int Front::Serve(Service* service, CachePointer cache) {
 void Front::Stop(bool at_once) {
   is_stopping_.store(true, std::memory_order_release);
   waker_->Wake();
+  // Its addresses are free when this returns, and no loop is given a client behind its command.
+  if (acceptor_ != 0) OsJoinThread(std::exchange(acceptor_, 0));
   for (const auto& loop : loops_) {
     if (at_once) {
       loop->Destroy();
@@ -76,7 +81,7 @@ void Front::Stop(bool at_once) {
       loop->ShutDown();
     }
   }
-  if (acceptor_ == 0 && loops_.empty()) events_.Tell({.kind = FrontEvent::Kind::kGone});
+  if (loops_.empty()) events_.Tell({.kind = FrontEvent::Kind::kGone});
 }
 
 bool Front::IsGone() const {
@@ -86,29 +91,36 @@ bool Front::IsGone() const {
 
 // ---- the acceptor ----
 
+void Front::Listener::Close() {
+  socket.Close();
+  if (!path.empty()) unlink(path.c_str());
+  path.clear();
+}
+
 void Front::Main(void* front) { static_cast<Front*>(front)->Run(); }
 
 void Front::Run() {
   epoll_event events[16];
-  bool has_descriptors = true;
+  bool has_room = true;
   while (!is_stopping_.load(std::memory_order_acquire)) {
-    // Without descriptors the sockets stay ready: the waker alone ends the wait.
-    if (!has_descriptors) OsSleepUs(kNoDescriptorMs * 1000);
+    if (!has_room) {
+      // The listening sockets stay ready meanwhile.
+      pollfd woken = {.fd = waker_->fd(), .events = POLLIN, .revents = 0};
+      static_cast<void>(poll(&woken, 1, kNoRoomMs));
+    }
     const int count = epoll_wait(epoll_.get(), events, std::size(events), -1);
     CHECK(count >= 0 || errno == EINTR);
+    has_room = true;
     for (int i = 0; i < count; i++) {
       auto* listener = static_cast<Listener*>(events[i].data.ptr);
       if (listener == nullptr) {
         waker_->Take();
-      } else {
-        has_descriptors = AcceptFrom(listener);
+      } else if (!AcceptFrom(listener)) {
+        has_room = false;
       }
     }
   }
-  for (Listener& listener : listeners_) {
-    if (!listener.path.empty()) unlink(listener.path.c_str());
-    listener.socket.Close();
-  }
+  for (Listener& listener : listeners_) listener.Close();
   has_stopped_.store(true, std::memory_order_release);
   events_.Tell({.kind = FrontEvent::Kind::kGone});
 }
@@ -122,20 +134,19 @@ bool Front::AcceptFrom(Listener* listener) {
       switch (errno) {
         case EAGAIN:
           return true;
-        case EMFILE:
-        case ENFILE:
-        case ENOBUFS:
-        case ENOMEM:
-          return false;
-        case EINTR:
-        case ECONNABORTED:
-        case EPROTO:
-        case EPERM:
-          continue;
-        default:
+        case EBADF:
+        case EINVAL:
+        case ENOTSOCK:
           events_.Tell({.kind = FrontEvent::Kind::kFailed, .error = errno});
           epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener->socket.get(), nullptr);
+          listener->Close();
           return true;
+        case EINTR:
+        case ECONNABORTED:
+          continue;
+        default:
+          // No file descriptor, no memory, or an error of the network that accept(2) reports for a client.
+          return false;
       }
     }
     Service* service = service_.load(std::memory_order_acquire);

@@ -62,12 +62,13 @@ class Front {
     Ack ack;
     std::string path;  // of a unix socket
     std::string name;  // of its end; empty: each connection has another
+    void Close();
   };
 
   static void Main(void* front);
   bool StartAcceptor();
   void Run();
-  // False: no file descriptor is left.
+  // False: it cannot go on now; no file descriptor is left, for example.
   bool AcceptFrom(Listener* listener);
   void Stop(bool at_once);
 

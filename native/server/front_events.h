@@ -13,7 +13,7 @@
 
 namespace cairn {
 
-// Why a connection was closed. src/server/epoll-front.ts has the same table.
+// Why a connection was closed. src/server/native-front.ts has the same table.
 enum class Ending : uint8_t { kEnded, kStalled, kIdle, kRejected, kBinary, kTls };
 
 struct FrontEvent {

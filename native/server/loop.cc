@@ -62,8 +62,11 @@ Loop::~Loop() { CHECK(thread_ == 0); }
 bool Loop::Start() {
   epoll_ = Fd(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_.is_open() || waker_->fd() < 0) return false;
+  if (inbox_waker_->fd() < 0) return false;
   epoll_event event = {.events = EPOLLIN, .data = {.ptr = nullptr}};
-  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, waker_->fd(), &event) != 0) return false;
+  for (const EpollWaker* waker : {waker_.get(), inbox_waker_.get()}) {
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, waker->fd(), &event) != 0) return false;
+  }
   service_->AddWaker(waker_);
   thread_ = OsStartThread("cairn-loop", Main, this);
   if (thread_ == 0) service_->RemoveWaker(waker_.get());
@@ -83,7 +86,7 @@ void Loop::Adopt(Accepted accepted) {
       is_taken = true;
     }
   }
-  if (is_taken) return waker_->Wake();
+  if (is_taken) return inbox_waker_->Wake();
   if (!accepted.is_rejected) connection_count_->fetch_sub(1, std::memory_order_relaxed);
 }
 
@@ -91,7 +94,7 @@ void Loop::Command(Stop stop) {
   Stop before = command_.load(std::memory_order_relaxed);
   while (before < stop && !command_.compare_exchange_weak(before, stop, std::memory_order_release)) {
   }
-  waker_->Wake();
+  inbox_waker_->Wake();
 }
 
 // ---- the thread ----
@@ -112,9 +115,9 @@ void Loop::Run() {
         static_cast<Client*>(events[i].data.ptr)->OnEvents(events[i].events);
       }
     }
-    if (is_woken && waker_->Take()) {
-      TakeInbox();
-      ProceedWaiting();
+    if (is_woken) {
+      if (inbox_waker_->Take()) TakeInbox();
+      if (waker_->Take()) ProceedWaiting();
     }
     ProceedRunnable();
     ProceedTimed();
@@ -214,7 +217,7 @@ void Loop::ContinueIn(Client* client, uint64_t ms) {
 
 void Loop::Watch(Client* client, int operation, uint32_t wanted) {
   epoll_event event = {.events = wanted, .data = {.ptr = client}};
-  if (epoll_ctl(epoll_.get(), operation, client->fd(), &event) == 0) return;
+  if (epoll_ctl(epoll_.get(), operation, client->fd(), &event) == 0 || operation == EPOLL_CTL_DEL) return;
   // The system has no memory for it.
   CHECK(errno == ENOMEM || errno == ENOSPC);
   client->Destroy();

@@ -52,7 +52,7 @@ struct ClientTimeouts {
 
 class Loop {
  public:
-  // The arguments outlive the loop. `on_end` is called when it has ended, by its thread.
+  // The arguments outlive the loop.
   Loop(Service* service, CachePointer cache, FrontEvents* events, std::atomic<size_t>* connection_count,
        ClientTimeouts timeouts);
   // REQUIRES: it has not been started, or Join() was called.
@@ -119,7 +119,8 @@ class Loop {
   const ClientTimeouts timeouts_;
   const uint64_t sweep_ms_;
   Workbench bench_;
-  const std::shared_ptr<EpollWaker> waker_ = std::make_shared<EpollWaker>();
+  const std::shared_ptr<EpollWaker> waker_ = std::make_shared<EpollWaker>();  // of the service
+  const std::shared_ptr<EpollWaker> inbox_waker_ = std::make_shared<EpollWaker>();
   Fd epoll_;
   OsThread thread_ = 0;
   std::atomic<bool> has_ended_{false};

@@ -3,6 +3,7 @@
 #ifdef __linux__
 
 #include <arpa/inet.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -38,7 +39,9 @@ int AddressOf(const ListenAddress& from, SocketEnd* end) {
   }
   auto& v6 = reinterpret_cast<sockaddr_in6&>(end->address);
   v6 = {};
-  if (inet_pton(AF_INET6, from.host.c_str(), &v6.sin6_addr) != 1) return EINVAL;
+  const size_t zone = from.host.find('%');
+  if (inet_pton(AF_INET6, from.host.substr(0, zone).c_str(), &v6.sin6_addr) != 1) return EINVAL;
+  if (zone != std::string::npos) v6.sin6_scope_id = if_nametoindex(from.host.c_str() + zone + 1);
   v6.sin6_family = AF_INET6;
   v6.sin6_port = htons(from.port);
   end->bytes = sizeof(sockaddr_in6);
@@ -84,12 +87,18 @@ int ListenOn(const ListenAddress& address, Fd* socket, SocketEnd* end) {
   if (!opened.is_open()) return errno;
   const int yes = 1;
   if (family != AF_UNIX && setsockopt(opened.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0) return errno;
+  // The sockets of its clients inherit it: one whose machine has gone is noticed in the end.
+  if (family != AF_UNIX && setsockopt(opened.get(), SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof(yes)) != 0) return errno;
   if (family == AF_INET6 && setsockopt(opened.get(), IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof(yes)) != 0) return errno;
   // The file that bind() makes gets the mode of its socket, less the process's mask: it never has a wider one.
   if (family == AF_UNIX && fchmod(opened.get(), address.path_mode) != 0) return errno;
   if (bind(opened.get(), reinterpret_cast<const sockaddr*>(&end->address), end->bytes) != 0) return errno;
-  if (family == AF_UNIX && chmod(address.path.c_str(), address.path_mode) != 0) return errno;
-  if (listen(opened.get(), address.backlog) != 0) return errno;
+  const bool has_mode = family != AF_UNIX || chmod(address.path.c_str(), address.path_mode) == 0;
+  if (!has_mode || listen(opened.get(), address.backlog) != 0) {
+    const int error = errno;
+    if (family == AF_UNIX) unlink(address.path.c_str());
+    return error;
+  }
   end->bytes = sizeof(end->address);
   if (getsockname(opened.get(), reinterpret_cast<sockaddr*>(&end->address), &end->bytes) != 0) return errno;
   *socket = std::move(opened);

@@ -132,6 +132,8 @@ async function run(flags: ServeFlags): Promise<number> {
     stopListening();
     return 1;
   }
+  // First: clients are served while this thread has not printed where.
+  const ending = new Ending(server, cache);
   server.once('close', stopListening);
   announce(server, settings);
   showWarmUp({
@@ -142,7 +144,6 @@ async function run(flags: ServeFlags): Promise<number> {
     },
     print: (line) => console.log(line),
   });
-  const ending = new Ending(server, cache);
   return ending.exitCode;
 }
 
@@ -240,12 +241,13 @@ function announceStore(cache: Cache): void {
 /** Files that are open beside connections: Node's own, listening sockets, the log with its threads. */
 const FILES_BESIDE = 32;
 
-// When the process may open no more files, libuv accepts connections and closes them, without an error.
+// When the process may open no more files, connections wait in the system's queue, and neither side is told; libuv
+// accepts and closes them.
 function warnOfFileLimit(connections: number): void {
   const files = openFilesMax();
   if (files === undefined || files >= connections + FILES_BESIDE) return;
   console.error(
-    `Warning: this process may open ${files} files (ulimit -n), too few for ${connections} connections (-c): those beyond are closed without a word`,
+    `Warning: this process may open ${files} files (ulimit -n), too few for ${connections} connections (-c): those beyond wait or are closed, without a word`,
   );
 }
 

@@ -84,6 +84,9 @@ export class Connection {
   #shutDown = false;
   #activeAt: number;
   #stoppedAt = -1;
+  /** Bytes of replies that have left, and since when there are no more of them. */
+  #leftBytes = 0;
+  #leftAt = 0;
   #endingAt = -1;
   readonly #flushed = (error?: Error | null): void => {
     this.#resuming = false;
@@ -158,6 +161,8 @@ export class Connection {
     } else if (this.#stoppedAt >= 0) {
       if (since(this.#stoppedAt) < timeouts.stallMs) return;
       this.fault = 'stalled';
+    } else if (this.#takesNothing(now, timeouts.stallMs)) {
+      this.fault = 'stalled';
     } else if (this.#isInLargeRequest) {
       if (since(this.#activeAt) < timeouts.stallMs) return;
       this.fault = 'stalled';
@@ -167,6 +172,17 @@ export class Connection {
       this.fault = 'idle';
     }
     this.destroy();
+  }
+
+  // Replies wait, and none of their bytes has left for a time.
+  #takesNothing(now: number, stallMs: number): boolean {
+    const { writableLength, bytesWritten } = this.#socket;
+    const left = bytesWritten - writableLength;
+    if (writableLength === 0 || left !== this.#leftBytes) {
+      this.#leftBytes = left;
+      this.#leftAt = now;
+    }
+    return now - this.#leftAt >= stallMs;
   }
 
   // Acts on the result of a native call.

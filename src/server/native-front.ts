@@ -4,6 +4,7 @@
  */
 import { lookup } from 'node:dns/promises';
 import { getSystemErrorName } from 'node:util';
+import { CairnError } from '../errors.ts';
 import { THREADS_MAX } from '../limits.ts';
 import { holdAwake, type Looker, lookers } from '../native/wake.ts';
 import { native } from '../native.ts';
@@ -22,7 +23,7 @@ interface NativeAddress {
 
 interface FrontExports {
   /** That this process may use. */
-  readonly processorCount: number;
+  processorCount(): number;
   makeFront(options: { connectionsMax: number; idleTimeoutMs: number; stallTimeoutMs: number; loops: number }): number;
   listenFront(front: number, address: NativeAddress, ack: number): number | readonly [host: string, port: number];
   serveFront(front: number, service: number): number;
@@ -56,7 +57,7 @@ export function hasNativeFront(): boolean {
 
 /** Processors that this process may use, by the limits of its container too; at most {@link THREADS_MAX}. */
 export function processorCount(): number {
-  return Math.min(fronts.processorCount ?? 1, THREADS_MAX);
+  return Math.min(fronts.processorCount?.() ?? 1, THREADS_MAX);
 }
 
 export class NativeFront implements Front {
@@ -120,7 +121,10 @@ export class NativeFront implements Front {
   serve(service: number): void {
     if (this.#state !== 'new') return;
     const error = this.#native.serveFront(this.#front, service);
-    if (error !== 0) throw systemError(error);
+    if (error !== 0) {
+      const cause = systemError(error);
+      throw new CairnError('ERR_LISTEN', `Cannot start the threads of the server: ${cause.message}`, { cause });
+    }
     this.#state = 'open';
     this.#service = service;
     this.#timer = setInterval(() => {
@@ -155,7 +159,16 @@ export class NativeFront implements Front {
     const events: unknown[] = [];
     const isGone = this.#native.lookAtFront(this.#front, events);
     if (isGone) this.#end();
-    for (let i = 0; i < events.length; i += 3) this.#tell(...(events.slice(i, i + 3) as [number, string, number]));
+    for (let i = 0; i < events.length; i += 3) {
+      try {
+        this.#tell(...(events.slice(i, i + 3) as [number, string, number]));
+      } catch (error) {
+        // What a listener throws is an uncaught error, and keeps no other from being told.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
     if (isGone) this.#onGone();
   }
 

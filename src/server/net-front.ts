@@ -45,8 +45,9 @@ export class NetFront implements Front {
     },
     connectionClosed: (connection) => {
       this.#connections.delete(connection);
-      this.#owner.disconnected(connection.peer, connection.fault ?? 'ended');
+      // First: a listener may throw.
       this.#endIfGone();
+      this.#owner.disconnected(connection.peer, connection.fault ?? 'ended');
     },
     tick: () => this.#owner.tick?.(),
   } satisfies ConnectionOwner;
@@ -64,7 +65,9 @@ export class NetFront implements Front {
 
   async listen(listener: Listener): Promise<void> {
     const { ack } = listener;
-    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket, ack));
+    const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) =>
+      this.#accept(socket, ack),
+    );
     if (!(await listen(server, listener, portFor(listener, this.addresses), this.#limits))) return;
     if (this.#state !== 'new') {
       server.close();

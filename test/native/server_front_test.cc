@@ -45,7 +45,8 @@ class CountingWaker final : public Waker {
 // A front over TCP, and its cache.
 class Served {
  public:
-  explicit Served(FrontLimits limits, const char* name) {
+  // `path`: over a unix socket there.
+  Served(FrontLimits limits, const char* name, const std::string& path = {}) {
     CacheOptions options;
     options.name = name;
     options.store.memory_bytes = 4 * kMemoryBytesMin;
@@ -57,6 +58,8 @@ class Served {
     service_ = std::make_unique<Service>(cache_->store(), std::move(service_options), cache_->ReadBothClocks());
     front_ = std::make_unique<Front>(waker_, limits);
     ListenAddress address;
+    address.path = path;
+    address.path_mode = 0600;
     address.host = "127.0.0.1";
     address.backlog = 100;
     SocketEnd end;
@@ -227,9 +230,11 @@ TEST(NativeFront, EndsUnderItsClients) {
     if (round % 3 == 0) {
       served->front()->Destroy();
       served->UntilGone();
+      EXPECT_EQ(served->Count(FrontEvent::Kind::kConnected), served->Count(FrontEvent::Kind::kDisconnected));
     } else if (round % 3 == 1) {
       served->front()->Close();
       served->UntilGone();
+      EXPECT_EQ(served->Count(FrontEvent::Kind::kConnected), served->Count(FrontEvent::Kind::kDisconnected));
     } else {
       // Its destructor ends it.
       is_over = true;
@@ -269,6 +274,112 @@ TEST(NativeFront, ServesOnWhenNoFileDescriptorIsLeft) {
   EXPECT_TRUE(SendAll(waiting, "mn\r\n") && ReadUntil(waiting, "MN\r\n", &answer));
   close(waiting);
   close(first);
+}
+
+uint64_t CpuUs() {
+  uint64_t user_us, system_us;
+  OsCpuTimes(&user_us, &system_us);
+  return user_us + system_us;
+}
+
+TEST(NativeFront, SleepsOnceASlowReaderHasTakenAll) {
+  Served served({.connections_max = 1000, .timeouts = {.idle_ms = 0, .stall_ms = 60'000}, .loops = 1}, "front-slow");
+  const int fd = served.Connect();
+  constexpr int kGets = 12;
+  const std::string value(900'000, 'l');
+  std::string answer;
+  ASSERT_TRUE(SendAll(fd, Set("large", value)) && ReadUntil(fd, "STORED\r\n", &answer));
+  std::string gets;
+  for (int i = 0; i < kGets; i++) gets += "get large\r\n";
+  ASSERT_TRUE(SendAll(fd, gets));
+  // Replies wait by then: what follows is read late.
+  OsSleepUs(50'000);
+  size_t ends = 0;
+  char buffer[64 * 1024];
+  for (size_t got = 0; got < kGets * (value.size() + std::string("VALUE large 0 900000\r\n\r\nEND\r\n").size());) {
+    const ssize_t count = recv(fd, buffer, sizeof(buffer), 0);
+    ASSERT_TRUE(count > 0);
+    got += static_cast<size_t>(count);
+    ends++;
+  }
+  EXPECT_GT(ends, size_t{kGets});
+  // A loop that is woken again and again uses all of this time.
+  const uint64_t before = CpuUs();
+  OsSleepUs(400'000);
+  EXPECT_LT(CpuUs() - before, 200'000u);
+  close(fd);
+}
+
+TEST(NativeFront, WhatAClientHasSentBeforeItLeavesIsExecuted) {
+  Served served({.connections_max = 1000, .timeouts = {.idle_ms = 0, .stall_ms = 60'000}, .loops = 1}, "front-left");
+  const int other = served.Connect();
+  std::string answer;
+  ASSERT_TRUE(SendAll(other, Set("large", std::string(900'000, 'l'))) && ReadUntil(other, "STORED\r\n", &answer));
+  for (int i = 0; i < 20; i++) {
+    const int fd = served.Connect();
+    const std::string key = "left" + std::to_string(i);
+    // It leaves replies unread, so its end resets the connection.
+    char first;
+    ASSERT_TRUE(SendAll(fd, "get large\r\n") && recv(fd, &first, 1, 0) == 1);
+    ASSERT_TRUE(SendAll(fd, "set " + key + " 0 0 1 noreply\r\n1\r\n"));
+    close(fd);
+    served.Until([&served, i](const auto&) {
+      return served.Count(FrontEvent::Kind::kDisconnected) == static_cast<size_t>(i) + 1;
+    });
+    answer.clear();
+    ASSERT_TRUE(SendAll(other, "get " + key + "\r\n") && ReadUntil(other, "END\r\n", &answer));
+    EXPECT_EQ(answer, "VALUE " + key + " 0 1\r\n1\r\nEND\r\n");
+  }
+  close(other);
+}
+
+TEST(NativeFront, AUnixClientThatLeavesWhileItIsStoppedIsServedToItsEnd) {
+  const std::string path = "cairn-front-left.sock";
+  unlink(path.c_str());
+  Served served({.connections_max = 1000, .timeouts = {.idle_ms = 0, .stall_ms = 60'000}, .loops = 1}, "front-unix",
+                path);
+  constexpr int kSets = 60'000;
+  for (int i = 0; i < 3; i++) {
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_un to = {};
+    to.sun_family = AF_UNIX;
+    path.copy(to.sun_path, sizeof(to.sun_path) - 1);
+    ASSERT_TRUE(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0);
+    std::string sets;
+    for (int k = 0; k < kSets; k++) sets += "set k 0 0 5 noreply\r\n" + std::to_string(10'000 + k) + "\r\n";
+    ASSERT_TRUE(SendAll(fd, sets));
+    close(fd);
+  }
+  served.Until([&served](const auto&) {
+    return served.Count(FrontEvent::Kind::kDisconnected) == 3 && served.front()->connection_count() == 0;
+  });
+  EXPECT_EQ(served.store()->Stats().sets, uint64_t{3 * kSets});
+}
+
+TEST(NativeFront, ItsAddressIsFreeWhenItIsDestroyed) {
+  uint16_t port = 0;
+  for (int round = 0; round < 30; round++) {
+    Front front(std::make_shared<CountingWaker>(), {});
+    ListenAddress address;
+    address.host = "127.0.0.1";
+    address.port = port;
+    address.backlog = 10;
+    SocketEnd end;
+    ASSERT_EQ(front.Listen(address, Ack::kMemory, &end), 0) << "round " << round;
+    port = end.port();
+    front.Destroy();
+  }
+}
+
+TEST(NativeFront, ListensOnAnAddressWithAZone) {
+  Front front(std::make_shared<CountingWaker>(), {});
+  ListenAddress address;
+  address.host = "::1%lo";
+  address.backlog = 10;
+  SocketEnd end;
+  const int error = front.Listen(address, Ack::kMemory, &end);
+  // Some machines have no IPv6.
+  EXPECT_TRUE(error == 0 || error == EADDRNOTAVAIL || error == EAFNOSUPPORT) << error;
 }
 
 TEST(NativeFront, AUnixSocketHasItsModeAndGoesWithItsFront) {
