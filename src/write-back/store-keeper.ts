@@ -262,9 +262,11 @@ export class StoreKeeper {
     }
   }
 
-  // A cache is not opened with a database that is not its own, or that only a person can make fit.
+  // A cache is not opened with a database that is not its own, or that only a person can make fit. A disk without room
+  // for the log's entry says nothing of the database: it is written when there is room.
   #onState(state: WriterState, cause: Error | undefined): void {
-    if (cause !== undefined && (state === 'refused' || isUnfit(cause))) this.#supervisor.isUnfit(cause);
+    const isOfLog = cause instanceof CairnError && cause.code === 'ERR_LOG_FULL';
+    if (cause !== undefined && (state === 'refused' || (isUnfit(cause) && !isOfLog))) this.#supervisor.isUnfit(cause);
     else this.#supervisor.isFit();
   }
 
