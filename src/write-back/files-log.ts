@@ -23,8 +23,9 @@ export class FilesLog implements WriterLog {
   readonly directory: string;
   readonly logId: bigint;
   readonly confirmed: Position;
-  readonly takeover: Takeover;
   readonly #store: string;
+  #takeover: Takeover;
+  #isInLog = false;
   readonly #scribe: ScribeCommands;
   readonly #cursor: string;
   readonly #reader: LogReader;
@@ -38,13 +39,27 @@ export class FilesLog implements WriterLog {
     this.directory = files.directory;
     this.logId = files.logId;
     this.confirmed = confirmed;
-    this.takeover = heldAs(store, files.takeover);
+    this.#takeover = files.takeover;
     this.#store = store;
     this.#scribe = scribe;
     this.#cursor = cursorOf(store);
     this.#reader = new LogReader(files);
     this.#watermark = new Watermark(files.progress);
     this.#syncs = syncs;
+  }
+
+  /**
+   * The entry that the log has: where the one of the opening was never written, because the disk was full and the
+   * thread that was to write it has died, the next thread of this process has written its own in that place.
+   */
+  get takeover(): Takeover {
+    const { epoch, end } = this.#takeover;
+    if (!this.#isInLog && this.end() >= end) {
+      const found = this.stateAt(end);
+      if (found?.epoch === epoch) this.#takeover = { ...this.#takeover, writer: found.writer };
+      this.#isInLog = true;
+    }
+    return heldAs(this.#store, this.#takeover);
   }
 
   async takenOver(): Promise<void> {

@@ -6,7 +6,7 @@ import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeEach, expect, test } from 'vitest';
 import type { Cache } from '../../src/index.ts';
-import { DataDirectories } from '../support/data-directories.ts';
+import { DataDirectories, endThread, keeperOf } from '../support/data-directories.ts';
 import { skipUnless } from '../support/skip.ts';
 import { rowsIn } from '../support/stored-rows.ts';
 
@@ -77,5 +77,14 @@ async function goesOn(cache: Cache<string>): Promise<void> {
 skipUnless(isMounted, 'needs a small tmpfs, which only root can mount', 'platform').describe('a full disk', () => {
   test('opens the cache with its writer halted, which goes on when there is room', async () => {
     await goesOn(await openedOnFullDisk());
+  });
+
+  test('whose log the next thread of the process writes, after the death of the one that had no room', async () => {
+    const cache = await openedOnFullDisk();
+    cache.on('log', () => {
+      // It tells of the death.
+    });
+    await endThread(keeperOf(cache));
+    await goesOn(cache);
   });
 });
