@@ -15,29 +15,27 @@ export function describeRetried(retried: readonly RetriedDeadLetter[]): string[]
   ];
 }
 
-/** Retries all of them at each SIGUSR2, until the returned function is called. `opened`: the cache, once it is open. */
-export function retryAtSignal(opened: () => Cache | undefined, print: (line: string) => void): () => void {
+/** Retries all of them at each SIGUSR2 from now on. `opened`: the cache, once it is open. */
+export function retryAtSignal(opened: () => Cache | undefined, print: (line: string) => void): void {
   let isRetrying = false;
-  const onSignal = (): void => {
-    // The next one says what this one has left.
-    if (isRetrying) return;
+  process.on('SIGUSR2', () => {
     const cache = opened();
-    if (cache === undefined) {
-      print('Cannot retry dead letters: the cache is not open yet');
-      return;
+    if (isRetrying) print('Dead letters are being retried; what is left then needs another signal');
+    else if (cache === undefined) print('Cannot retry dead letters: the cache is not open yet');
+    else if (cache.closed) print('Cannot retry dead letters: the cache is closed');
+    else {
+      isRetrying = true;
+      void retryAll(cache, print).finally(() => {
+        isRetrying = false;
+      });
     }
-    isRetrying = true;
-    void retryAll(cache, print).finally(() => {
-      isRetrying = false;
-    });
-  };
-  process.on('SIGUSR2', onSignal);
-  return () => process.off('SIGUSR2', onSignal);
+  });
 }
 
+// Of all databases at the same time: one that is down has no other wait.
 async function retryAll(cache: Cache, print: (line: string) => void): Promise<void> {
   const names = ['default', ...Object.keys(cache.options.stores ?? {})];
-  for (const store of names) {
+  const retry = async (store: string): Promise<void> => {
     const prefix = names.length === 1 ? '' : `${store}: `;
     try {
       const retried = await cache.writeBack.retryDeadLetters('all', { store });
@@ -45,5 +43,6 @@ async function retryAll(cache: Cache, print: (line: string) => void): Promise<vo
     } catch (error) {
       print(`${prefix}Cannot retry dead letters: ${reasonOf(error)}`);
     }
-  }
+  };
+  await Promise.all(names.map(retry));
 }

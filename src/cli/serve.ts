@@ -104,8 +104,8 @@ async function run(flags: ServeFlags): Promise<number> {
   process.removeAllListeners('warning').on('warning', tell);
   let server: MemcachedServer;
   let cache: Cache | undefined;
-  // From the beginning on: it would end a process that does not listen for it.
-  const stopListening = retryAtSignal(
+  // From the beginning to the end of the process: it would end one that does not listen for it.
+  retryAtSignal(
     () => cache,
     (line) => console.log(line),
   );
@@ -129,12 +129,10 @@ async function run(flags: ServeFlags): Promise<number> {
     display.end();
     console.error(`cairn serve: ${explain(error, settings)}`);
     await cache?.close();
-    stopListening();
     return 1;
   }
   // First: clients are served while this thread has not printed where.
   const ending = new Ending(server, cache);
-  server.once('close', stopListening);
   announce(server, settings);
   showWarmUp({
     output: { isTerminal: process.stderr.isTTY === true, write: (text) => process.stderr.write(text) },

@@ -556,6 +556,30 @@ skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
     expect(await serving.ended).toEqual({ code: 0, signal: null });
   });
 
+  test('a signal for that while a server closes does not end it', async () => {
+    // The writer closes its database when the port is closed, and before the cache is.
+    const module = join(directories.root, 'signalled.mjs');
+    const backend = new URL('../../dist/backend/index.js', import.meta.url).href;
+    writeFileSync(
+      module,
+      `import { makeBackend } from ${JSON.stringify(backend)};
+      export default async () => {
+        const backend = await makeBackend(process.env.RETRY_STORE);
+        const close = backend.close.bind(backend);
+        backend.close = async () => {
+          process.kill(process.pid, 'SIGUSR2');
+          await close();
+          console.log('the database is closed');
+        };
+        return backend;
+      };`,
+    );
+    const serving = await startServe(['--data', data, '--store', module], { RETRY_STORE: database.url });
+    await serving.stop();
+    expect(await serving.ended).toEqual({ code: 0, signal: null });
+    expect(serving.stdout).toContain('the database is closed');
+  });
+
   // The backend of the process is killed before or behind one of its calls, each in turn, until one comes through.
   test('a process that is killed at any step loses no change and has no effect twice', async () => {
     const module = join(directories.root, 'killed.mjs');
