@@ -274,11 +274,16 @@ export class Lane {
     }
   }
 
+  // One that is reached is none: every entry behind it would be a batch.
+  get #goalAhead(): Position | undefined {
+    return this.#goal !== undefined && this.#goal > this.confirmed ? this.#goal : undefined;
+  }
+
   // Milliseconds until a batch is to be taken; undefined: when something changes.
   #dueInMs(): number | undefined {
     if (this.#room.isPaused()) return undefined;
     const nowMs = this.#room.clock.steadyMs();
-    const goal = this.isHealing ? this.reached : (this.#until ?? this.#goal);
+    const goal = this.isHealing ? this.reached : (this.#until ?? this.#goalAhead);
     const dueInMs = this.#batcher.dueInMs(nowMs, this.#marks.isWanted(), goal);
     return dueInMs === undefined ? undefined : Math.max(dueInMs, this.#room.rate.waitMs(nowMs));
   }

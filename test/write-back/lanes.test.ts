@@ -132,6 +132,25 @@ describe('four lanes', () => {
     expect(world.log.confirmed).toBe(later);
   });
 
+  test('are not moved along for each entry of another, also behind a drain', async () => {
+    const world = await laned(4).run();
+    const end = world.log.append(set(first, '1')).end;
+    const drained = world.writer.drain(end);
+    await world.run(20);
+    await drained;
+    let barren = 0;
+    world.fault = (_, batch) => {
+      if (batch?.changes.length === 0) barren++;
+      return undefined;
+    };
+    for (let i = 0; i < 5; i++) {
+      world.log.append(set(second, `${i}`));
+      await world.run(QUIET_MS / 10);
+    }
+    expect(world.rows[second]).toBe('4');
+    expect(barren).toBe(0);
+  });
+
   test('drain what a database has that does not answer any more: nothing is waited for', async () => {
     const world = await laned(4).run();
     const end = world.log.append(set(first, '1')).end;
