@@ -3,7 +3,8 @@
  * rules may have changes in its log that the database was to get by a rule which is not there any more. They would go
  * to another table, or nowhere. So such an opening is refused, with the name of the rule.
  *
- * The file is there once a cache has been opened with rules. It is written before the first change under new rules.
+ * Every opening with a database writes the file, also one without rules, before the first change under its rules. What
+ * a directory without the file has was never to reach a database by a rule.
  */
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -32,7 +33,6 @@ export function keepRules({ files, rules, confirmed }: KeptRulesOptions): void {
   const { directory } = files;
   const path = join(directory, FILE);
   const kept = read(path);
-  if (kept === undefined && rules.length === 0) return;
   if (kept !== undefined && JSON.stringify(kept) !== JSON.stringify(rules)) {
     const [before, after] = [new RuleSet(kept), new RuleSet(rules)];
     for (const [key, position] of keysFrom(new LogReader(files), [...confirmed.values()].reduce(earlier))) {
@@ -48,7 +48,7 @@ export function keepRules({ files, rules, confirmed }: KeptRulesOptions): void {
   write(path, rules, nodeFiles);
 }
 
-/** The rules under which a log was written; undefined: it was always without. Throws `ERR_STORE_REFUSED`. */
+/** The rules under which a log was written; undefined: it has none that are known. Throws `ERR_STORE_REFUSED`. */
 export function readKeptRules(directory: string): readonly Rule[] | undefined {
   return read(join(directory, FILE));
 }

@@ -79,6 +79,18 @@ test('changes without a rule are not lost by one that is new', async () => {
   await (await open([SESSIONS])).close();
 });
 
+test('the first rules of a directory are compared with none', async () => {
+  const cache = await open([], LATE);
+  cache.set('session:1', 'x');
+  await cache.destroy();
+  await expect(open([SESSIONS])).rejects.toThrow(withCode('ERR_STORE_REFUSED', /under no rule/));
+  const same = await open([{ prefix: 'user:', skip: true }]);
+  await same.drain();
+  await same.close();
+  await (await open([SESSIONS])).close();
+  expect((await database.read()).rows).toEqual({ 'session:1': 'x' });
+});
+
 test('unwritten records of a rule that skipped them are written when it is gone', async () => {
   const cache = await open([SESSIONS], LATE);
   cache.set('session:1', 'x');
