@@ -24,7 +24,10 @@ export interface LogRoom {
   readonly bytes: number;
   /** 0: it has none. */
   readonly limitBytes: number;
-  /** Of what it takes: what the database lacks, and what is kept for a database that goes back, which gives way. */
+  /**
+   * Of what it takes: what the database lacks, or its cursor holds, and what is kept for a database that goes back,
+   * which gives way.
+   */
   readonly behindBytes: number;
   readonly historyBytes: number;
 }

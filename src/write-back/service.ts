@@ -229,10 +229,13 @@ export class WriterService {
 
   #press(): void {
     this.#handle.logMetrics(this.#logNumbers);
+    const { state, confirmed } = this.#writer;
+    // Its cursor holds the log also where it only has to pass what is not its own: without the database it does not.
+    const behindBytes = state === 'writing' ? this.#metrics.get('behindBytes') : this.#log.bytesFrom(confirmed);
     const log = logPressure({
       bytes: this.#logNumbers[LogMetricPlace.logBytes]!,
       limitBytes: this.#logNumbers[LogMetricPlace.logLimitBytes]!,
-      behindBytes: this.#metrics.get('behindBytes'),
+      behindBytes,
       historyBytes: this.#metrics.get('historyBytes'),
     });
     const reserve = Math.round(100 * this.#handle.stubShare());

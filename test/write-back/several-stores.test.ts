@@ -182,6 +182,30 @@ skipUnless(hasSqlite, UNBUILT).describe('two databases', () => {
     expect(await cache.promises.get('session:1')).toBe('ada');
   });
 
+  test('a database that is down and lacks nothing presses too: its cursor holds the log', async () => {
+    const stores = { sessions: await switchable() };
+    const cache = await open({ stores, logLimit: '8mb', maxMemory: '32mb', shards: 1, sync: 'none' });
+    const pressed: (string | undefined)[] = [];
+    cache.on('write-back', (notice) => {
+      if (notice.kind === 'pressure') pressed.push(notice.store);
+    });
+    await cache.drain();
+    isDown = true;
+    for (let i = 0; pressed.length === 0; i++) {
+      // A log that is full without a notice before refuses it.
+      cache.set(`order:${i % 50}`, 'x'.repeat(1000));
+      if (i % 100 < 99) continue;
+      await cache.drain({ keys: ['order:0'] });
+      // Commands of the writers measure.
+      await cache.writeBack.resume();
+    }
+    expect(pressed).toEqual(['sessions']);
+    expect(cache.stats().writeBack!.stores!['sessions']).toMatchObject({ behindBytes: 0, state: 'retrying' });
+    isDown = false;
+    await until(() => pressed.length === 2);
+    expect(cache.stats().writeBack!.stores!['sessions']!.logPressure).toBeLessThan(50);
+  });
+
   test('the log keeps what a database lacks until its next opening', async () => {
     const first = await open({ stores: { sessions: await switchable() } });
     await first.drain();
