@@ -47,10 +47,11 @@ export interface WriteBack {
   /** Removes dead letters; the rows stay as the database has them. Resolves to the number of those that there were. */
   dropDeadLetters(ids: readonly bigint[], options?: OfStore): Promise<number>;
   /**
-   * Makes the changes of dead letters again, through the log: those of these ids, or `'all'` that no later change has
-   * superseded. Letters of one atomic batch, or of one key, are tried together, at one moment. Resolves, when the
-   * database has written or refused them, to what has become of each; a newer change of the key wins. Waits as
-   * `drain()` does. Rejects with the error of a database that cannot be asked; then the rest can be tried again.
+   * Makes the changes of dead letters again: those of these ids, or `'all'` that no later change has superseded. Sets
+   * and deletes go through the log; an addition of a counter is made in the database. Letters of one atomic batch, or
+   * of one key, are tried together, at one moment. Resolves, when the database has written or refused them, to what has
+   * become of each; a newer change of the key wins. Waits as `drain()` does. Rejects with the error of a database that
+   * cannot be asked; then the rest can be tried again.
    */
   retryDeadLetters(ids: readonly bigint[] | 'all', options?: OfStore): Promise<RetriedDeadLetter[]>;
 }
