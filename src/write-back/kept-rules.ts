@@ -3,8 +3,8 @@
  * rules may have changes in its log that the database was to get by a rule which is not there any more. They would go
  * to another table, or nowhere. So such an opening is refused, with the name of the rule.
  *
- * Every opening with a database writes the file, also one without rules, before the first change under its rules. What
- * a directory without the file has was never to reach a database by a rule.
+ * The first opening with a database writes the file, also without rules, and each one that changes them, before the
+ * first change under them. What a directory without the file has was never to reach a database by a rule.
  */
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -33,7 +33,9 @@ export function keepRules({ files, rules, confirmed }: KeptRulesOptions): void {
   const { directory } = files;
   const path = join(directory, FILE);
   const kept = read(path);
-  if (kept !== undefined && JSON.stringify(kept) !== JSON.stringify(rules)) {
+  // Nothing is written then: a cache opens on a full disk too.
+  if (JSON.stringify(kept) === JSON.stringify(rules)) return;
+  if (kept !== undefined) {
     const [before, after] = [new RuleSet(kept), new RuleSet(rules)];
     for (const [key, position] of keysFrom(new LogReader(files), [...confirmed.values()].reduce(earlier))) {
       const rule = before.of(key);
