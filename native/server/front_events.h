@@ -24,7 +24,7 @@ struct FrontEvent {
     kGone,          // the front has stopped: no connection and no listening socket is left
   };
   Kind kind;
-  std::string peer;
+  std::string peer = {};
   Ending ending = Ending::kEnded;
   int error = 0;
 };
