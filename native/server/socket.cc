@@ -74,10 +74,12 @@ uint16_t SocketEnd::port() const {
 std::string SocketEnd::name() const {
   if (is_unix()) {
     // The client's end has no name.
-    return bytes <= offsetof(sockaddr_un, sun_path) ? "unix:" : std::string("unix:") + Unix(address).sun_path;
+    std::string name("unix:");
+    return bytes <= offsetof(sockaddr_un, sun_path) ? name : name.append(Unix(address).sun_path);
   }
-  const std::string port_text = ":" + std::to_string(port());
-  return address.ss_family == AF_INET ? "tcp:" + host() + port_text : "tcp6:[" + host() + "]" + port_text;
+  std::string name(address.ss_family == AF_INET ? "tcp:" : "tcp6:[");
+  name.append(host()).append(address.ss_family == AF_INET ? ":" : "]:");
+  return name.append(std::to_string(port()));
 }
 
 int ListenOn(const ListenAddress& address, Fd* socket, SocketEnd* end) {
