@@ -40,6 +40,8 @@ void StoredChanges::SetHealth(uint32_t from, uint32_t end, Health health) {
 void StoredChanges::SetWriter(std::shared_ptr<Waker> writer) {
   OsLockGuard guard(&lock_);
   writer_.swap(writer);
+  // A Want() from before has told another writer, or none.
+  is_writer_told_.store(false, std::memory_order_seq_cst);
 }
 
 void StoredChanges::RemoveWriter(const Waker* writer) {

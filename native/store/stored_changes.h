@@ -65,7 +65,8 @@ class StoredChanges {
   void Refuse(uint32_t shard, std::string_view key, uint64_t version, std::string_view reason, Of of = Of::kOneBatch);
   // For the shards from the first to before the second.
   void SetHealth(uint32_t from, uint32_t end, Health health);
-  // Woken when a door begins to wait, until it is removed, or another one is set.
+  // Woken when a door begins to wait, until it is removed, or another one is set. TakeWanted() tells it of doors that
+  // wait already.
   void SetWriter(std::shared_ptr<Waker> writer);
   void RemoveWriter(const Waker* writer);
   // True: a door waits for a change above the mark. A later Want() wakes again.

@@ -119,6 +119,17 @@ TEST(StoredChanges, TheWriterIsWokenOnceUntilItHasLooked) {
   EXPECT_EQ(waker->wakes, 2);
 }
 
+TEST(StoredChanges, ADoorThatWaitedBeforeThereWasAWriterDoesNotKeepALaterOneFromWakingIt) {
+  StoredChanges stored(1);
+  auto waker = std::make_shared<CountingWaker>();
+  stored.Want(0, 1);
+  stored.SetWriter(waker);
+  EXPECT_EQ(waker->wakes, 0);
+  stored.Want(0, 2);
+  stored.Want(0, 3);
+  EXPECT_EQ(waker->wakes, 1);
+}
+
 TEST(StoredChanges, TheShardsOfALaneAreWantedByThemselves) {
   StoredChanges stored(4);
   auto waker = std::make_shared<CountingWaker>();
