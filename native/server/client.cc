@@ -78,29 +78,30 @@ void Client::Read() {
   }
   active_at_ms_ = loop_->now_ms();
   const bool waited = is_waiting_;
-  ByteBuffer out = loop_->Output();
-  const Session::Next next = loop_->is_cache_closed() ? Session::Next::kClose
-                                                      : session_->Feed({buffer, static_cast<size_t>(count)}, backlog(),
-                                                                       loop_->ReadClocks(), &out);
-  Act(next, out, waited);
+  Call(
+      [this, buffer, count](const Now& now, ByteBuffer* out) {
+        return session_->Feed({buffer, static_cast<size_t>(count)}, backlog(), now, out);
+      },
+      waited);
 }
 
 void Client::Proceed() {
   if (!session_.has_value() || is_flushing_ || runnable.is_linked()) return;
-  ByteBuffer out = loop_->Output();
-  const Session::Next next =
-      loop_->is_cache_closed() ? Session::Next::kClose : session_->Continue(backlog(), loop_->ReadClocks(), &out);
-  Act(next, out);
+  Call([this](const Now& now, ByteBuffer* out) { return session_->Continue(backlog(), now, out); });
 }
 
 void Client::ShutDown() {
   if (is_rejected()) return Destroy(why_);
   if (!session_.has_value()) return;
   is_shut_down_ = true;
+  Call([this](const Now& now, ByteBuffer* out) { return session_->End(backlog(), now, out); });
+}
+
+template <class Ask>
+void Client::Call(Ask ask, bool fed_while_waiting) {
   ByteBuffer out = loop_->Output();
-  const Session::Next next =
-      loop_->is_cache_closed() ? Session::Next::kClose : session_->End(backlog(), loop_->ReadClocks(), &out);
-  Act(next, out);
+  const Session::Next next = loop_->is_cache_closed() ? Session::Next::kClose : ask(loop_->ReadClocks(), &out);
+  Act(next, out, fed_while_waiting);
 }
 
 void Client::Act(Session::Next next, const ByteBuffer& out, bool fed_while_waiting) {
@@ -215,7 +216,8 @@ bool Client::Send(std::string_view bytes) {
   }
   if (bytes.empty()) return true;
   if (stopped_at_ms_ == kNever) stopped_at_ms_ = loop_->now_ms();
-  if (unsent_from_ != 0) {
+  // What has left is dropped when it is the greater part, so that each byte is moved once.
+  if (unsent_from_ > backlog()) {
     unsent_.DropFront(unsent_from_);
     unsent_from_ = 0;
   }

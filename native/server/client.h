@@ -76,8 +76,10 @@ class Client {
 
  private:
   void Read();
-  // Acts on what the session said. `fed_while_waiting`: the session has been given what the client sent meanwhile.
-  void Act(Session::Next next, const ByteBuffer& out, bool fed_while_waiting = false);
+  // Calls the session, and acts on what it says. `fed_while_waiting`: it is given what the client sent meanwhile.
+  template <class Ask>
+  void Call(Ask ask, bool fed_while_waiting = false);
+  void Act(Session::Next next, const ByteBuffer& out, bool fed_while_waiting);
   void Yield();
   // The session has ended: sends its last replies, then closes this side.
   void Finish();

@@ -78,16 +78,11 @@ void Loop::Join() {
 }
 
 void Loop::Adopt(Accepted accepted) {
-  bool is_taken = false;
   {
     const OsLockGuard guard(&lock_);
-    if (takes_clients_) {
-      inbox_.push_back(std::move(accepted));
-      is_taken = true;
-    }
+    inbox_.push_back(std::move(accepted));
   }
-  if (is_taken) return inbox_waker_->Wake();
-  if (!accepted.is_rejected) connection_count_->fetch_sub(1, std::memory_order_relaxed);
+  inbox_waker_->Wake();
 }
 
 void Loop::Command(Stop stop) {
@@ -146,8 +141,9 @@ void Loop::TakeInbox() {
   {
     const OsLockGuard guard(&lock_);
     arrived.swap(inbox_);
-    if (stop != Stop::kNone) takes_clients_ = false;
   }
+  // While there is no client the loop does not look at the time.
+  if (clients_.empty()) swept_at_ms_ = OsBootMs();
   for (Accepted& accepted : arrived) {
     auto* client = new Client(this, std::move(accepted));
     // A socket that cannot be watched has closed itself.

@@ -7,7 +7,7 @@
 // of at most kInputBytes per turn. A client whose session stops for its next turn is runnable: it goes on after the
 // sockets that are ready.
 //
-// Thread safety: Adopt(), Wake(), ShutDown() and Destroy() may be called by any thread; the rest is the loop's.
+// Thread safety: Adopt(), ShutDown() and Destroy() may be called by any thread; the rest is the loop's.
 #pragma once
 
 #ifdef __linux__
@@ -62,7 +62,7 @@ class Loop {
 
   // Starts the thread. False: the system has none.
   [[nodiscard]] bool Start();
-  // Takes over a client.
+  // Takes over a client. REQUIRES: neither ShutDown() nor Destroy() was called.
   void Adopt(Accepted accepted);
   // Answers complete requests and closes the connections; ends when there are none.
   void ShutDown() { Command(Stop::kShutDown); }
@@ -128,7 +128,6 @@ class Loop {
 
   OsLock lock_;
   std::vector<Accepted> inbox_ GUARDED_BY(lock_);
-  bool takes_clients_ GUARDED_BY(lock_) = true;
 
   // Of its thread.
   const std::unique_ptr<char[]> input_{new char[kInputBytes]};

@@ -26,6 +26,8 @@ export interface FrontTraits {
    * until a reply fails to be written.
    */
   readonly hasReset: boolean;
+  /** The system keeps less than one large reply for a client. */
+  readonly buffersLittle: boolean;
 }
 
 const LIMITS: FrontLimits = { maxConnections: 100, idleTimeoutMs: 0, stallTimeoutMs: 30_000 };
@@ -311,6 +313,18 @@ export function describeFront(name: string, traits: FrontTraits, makeHarness: ()
         await until(() => ended.length === 1);
         expect(ended).toEqual(['stalled']);
       });
+
+      if (traits.buffersLittle) {
+        test('to take a reply that leaves room for others is closed', async () => {
+          await serve({ stallTimeoutMs: 100 });
+          const client = await open();
+          await client.ask('mn\r\n');
+          client.socket.pause();
+          client.send('get large\r\n');
+          await until(() => ended.length === 1);
+          expect(ended).toEqual(['stalled']);
+        });
+      }
 
       test('for a parked request is not closed', async () => {
         await serve({ idleTimeoutMs: 60, stallTimeoutMs: 60 });

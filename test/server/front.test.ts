@@ -11,7 +11,7 @@ import { skipUnless } from '../support/skip.ts';
 
 const LISTENING = { backlog: 100, pathMode: 0o700 };
 
-describeFront('node:net over TCP', { hasReset: true }, () => ({
+describeFront('node:net over TCP', { hasReset: true, buffersLittle: false }, () => ({
   make: (owner, limits) => new NetFront(owner, { ...limits, ...LISTENING }),
   listen: (front) => front.listen({ host: '127.0.0.1', port: 0, optional: false, ack: 'memory' }),
   connect: (front) => {
@@ -22,7 +22,7 @@ describeFront('node:net over TCP', { hasReset: true }, () => ({
 }));
 
 if (process.platform !== 'win32') {
-  describeFront('node:net over a unix socket', { hasReset: false }, () => {
+  describeFront('node:net over a unix socket', { hasReset: false, buffersLittle: true }, () => {
     const folder = mkdtempSync(join(tmpdir(), 'cairn-front-'));
     const path = join(folder, 'cairn.sock');
     return {
@@ -36,7 +36,7 @@ if (process.platform !== 'win32') {
 }
 
 skipUnless(hasNativeFront(), 'the native front is there on Linux only', 'platform').describe('the native front', () => {
-  describeFront('threads of the addon over TCP', { hasReset: true }, () => ({
+  describeFront('threads of the addon over TCP', { hasReset: true, buffersLittle: false }, () => ({
     make: (owner, limits) => new NativeFront(owner, { ...limits, ...LISTENING, loops: 2 }),
     listen: (front) => front.listen({ host: '127.0.0.1', port: 0, optional: false, ack: 'memory' }),
     connect: (front) => {
@@ -46,7 +46,7 @@ skipUnless(hasNativeFront(), 'the native front is there on Linux only', 'platfor
     vanish: (client) => client.socket.resetAndDestroy(),
   }));
 
-  describeFront('threads of the addon over a unix socket', { hasReset: false }, () => {
+  describeFront('threads of the addon over a unix socket', { hasReset: false, buffersLittle: true }, () => {
     const folder = mkdtempSync(join(tmpdir(), 'cairn-front-'));
     const path = join(folder, 'cairn.sock');
     return {
