@@ -19,6 +19,7 @@ namespace {
 
 using test::ProtocolClient;
 using test::ProtocolServer;
+using test::Set;
 using test::TestDatabase;
 using test::TestLog;
 using Next = Session::Next;
@@ -26,10 +27,6 @@ using Next = Session::Next;
 constexpr std::string_view kFailed = "SERVER_ERROR the value could not be loaded\r\n";
 constexpr std::string_view kTooMany = "SERVER_ERROR too many values are being loaded\r\n";
 constexpr std::string_view kNotResident = "SERVER_ERROR the value is not in memory\r\n";
-
-std::string Set(std::string_view key, std::string_view value) {
-  return "set " + std::string(key) + " 0 0 " + std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";
-}
 
 std::string Hit(std::string_view key, std::string_view value) {
   return "VALUE " + std::string(key) + " 0 " + std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";

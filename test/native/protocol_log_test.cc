@@ -15,16 +15,13 @@ namespace {
 
 using test::ProtocolClient;
 using test::ProtocolServer;
+using test::Set;
 using test::TestLog;
 using Next = Session::Next;
 using Health = LogView::Health;
 
 constexpr std::string_view kFull = "SERVER_ERROR the log is full\r\n";
 constexpr std::string_view kFailed = "SERVER_ERROR the log cannot be written\r\n";
-
-std::string Set(std::string_view key, std::string_view value) {
-  return "set " + std::string(key) + " 0 0 " + std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";
-}
 
 std::string Hit(std::string_view key, std::string_view value) {
   return "VALUE " + std::string(key) + " 0 " + std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";

@@ -18,11 +18,8 @@ namespace {
 
 using test::ProtocolClient;
 using test::ProtocolServer;
+using test::Set;
 using Next = Session::Next;
-
-std::string Set(std::string_view key, std::string_view value) {
-  return "set " + std::string(key) + " 0 0 " + std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";
-}
 
 std::string Repeat(std::string_view text, size_t times) {
   std::string all;

@@ -14,17 +14,14 @@ namespace {
 
 using test::ProtocolClient;
 using test::ProtocolServer;
+using test::Set;
 using test::TestLog;
 using Next = Session::Next;
 
 constexpr uint32_t kSlowMs = 40;
 
-std::string Set(std::string_view key, std::string_view value) {
-  return "set " + std::string(key) + " 0 0 " + std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";
-}
-
 struct SlowedServer {
-  SlowedServer() : log(1), server(Options(&log), Shape()) {
+  SlowedServer() : log(1), server(Options(&log), ProtocolServer::LoggedStore(1)) {
     ProtocolClient client(&server);
     client.Send(Set("n", "7"));
     slowdown()->Set(kSlowMs);
@@ -35,13 +32,6 @@ struct SlowedServer {
     options.log = log;
     return options;
   }
-  static StoreOptions Shape() {
-    StoreOptions options = ProtocolServer::SmallStore();
-    options.shard_count = 1;
-    options.ring_bytes = kRingBytesMin;
-    return options;
-  }
-
   Slowdown* slowdown() { return server.store()->stored()->slowdown(); }
 
   TestLog log;

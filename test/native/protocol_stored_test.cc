@@ -15,6 +15,7 @@ namespace {
 
 using test::ProtocolClient;
 using test::ProtocolServer;
+using test::Set;
 using test::TestLog;
 using Next = Session::Next;
 using Health = StoredChanges::Health;
@@ -22,10 +23,6 @@ using Health = StoredChanges::Health;
 constexpr std::string_view kRefused = "SERVER_ERROR the database has refused the change\r\n";
 constexpr std::string_view kUnknown = "SERVER_ERROR the change is made, and may not reach the database\r\n";
 constexpr std::string_view kAway = "SERVER_ERROR the database cannot be written\r\n";
-
-std::string Set(std::string_view key, std::string_view value) {
-  return "set " + std::string(key) + " 0 0 " + std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";
-}
 
 // A server, of one shard unless told otherwise, whose log and backend are moved by hand.
 struct StoredServer {
@@ -40,10 +37,8 @@ struct StoredServer {
     return options;
   }
   static StoreOptions Shape(bool has_backend, uint32_t shard_count) {
-    StoreOptions options = ProtocolServer::SmallStore();
+    StoreOptions options = ProtocolServer::LoggedStore(shard_count);
     options.has_backend = has_backend;
-    options.shard_count = shard_count;
-    options.ring_bytes = kRingBytesMin;
     return options;
   }
 

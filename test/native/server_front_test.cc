@@ -21,10 +21,13 @@
 #include <vector>
 
 #include "process/registry.h"
+#include "support/protocol_client.h"
 #include "test.h"
 
 namespace cairn {
 namespace {
+
+using test::Set;
 
 class CountingWaker final : public Waker {
  public:
@@ -142,10 +145,6 @@ void Leave(int fd, bool resets) {
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
   }
   close(fd);
-}
-
-std::string Set(const std::string& key, const std::string& value) {
-  return "set " + key + " 0 0 " + std::to_string(value.size()) + "\r\n" + value + "\r\n";
 }
 
 TEST(NativeFront, ClientsOfManyThreadsGetTheirOwnAnswers) {

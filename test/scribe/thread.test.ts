@@ -1,16 +1,12 @@
-// The thread that writes the log: what becomes of a cache if it dies, if the disk is full, and while it takes a
-// snapshot.
-
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Cache, LogNotice } from '../../src/index.ts';
 import { type FeedHandle, FeedState } from '../../src/native.ts';
 import { RemoteScribe } from '../../src/scribe/index.ts';
 import { DataDirectories, endThread, keeperOf, patiently } from '../support/data-directories.ts';
 import { withCode } from '../support/errors.ts';
-import { skipUnless } from '../support/skip.ts';
+import { smallDisk } from '../support/small-disk.ts';
 import { startThread, until } from '../support/threads.ts';
 
 const data = new DataDirectories('thread');
@@ -317,18 +313,7 @@ test('promised writes and syncs of many callers share the syncs of the disk', as
   await cache.close();
 });
 
-const mountPoint = join(data.root, 'small disk');
-let isMounted = false;
-try {
-  mkdirSync(mountPoint);
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', mountPoint], { stdio: 'ignore' });
-  isMounted = true;
-} catch {
-  // Not root, or not Linux: the tests below say so.
-}
-afterAll(() => {
-  if (isMounted) execFileSync('umount', [mountPoint]);
-});
+const small = smallDisk(join(data.root, 'small disk'));
 
 // Leaves no room on the small disk but what the log has taken ahead, and writes until the cache says so; how many
 // entries.
@@ -358,10 +343,10 @@ async function fillUp(cache: Cache<string>, filler: string): Promise<number> {
   return written;
 }
 
-skipUnless(isMounted, 'needs a small tmpfs, which only root can mount', 'platform').describe('a full disk', () => {
+small.condition.describe('a full disk', () => {
   test('refuses writes, clearly; reads go on; and takes them again when there is room', async () => {
-    const filler = join(mountPoint, 'filler');
-    const directory = join(mountPoint, 'log');
+    const filler = join(small.path, 'filler');
+    const directory = join(small.path, 'log');
     const cache = await data.open<string>(directory, { ringSize: '1mb', shards: 1, snapshot: { atClose: false } });
     const heard = hear(cache as Cache);
     cache.set('first', 'value');
@@ -388,8 +373,8 @@ skipUnless(isMounted, 'needs a small tmpfs, which only root can mount', 'platfor
   test.each(['close', 'destroy'] as const)(
     'does not keep %s(): what waits for the log is told that it may be lost',
     async (how) => {
-      const filler = join(mountPoint, 'filler');
-      const directory = join(mountPoint, 'log');
+      const filler = join(small.path, 'filler');
+      const directory = join(small.path, 'log');
       const cache = await data.open<string>(directory, { ringSize: '1mb', shards: 1, snapshot: { atClose: false } });
       cache.set('first', 'value');
       await cache.sync();

@@ -1,35 +1,20 @@
-// A cache with a database that is opened on a full disk: the log has no room for the entry by which the writer claims
-// the database, until there is room.
-
-import { execFileSync } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import type { Cache } from '../../src/index.ts';
 import { DataDirectories, endThread, keeperOf } from '../support/data-directories.ts';
-import { skipUnless } from '../support/skip.ts';
+import { smallDisk } from '../support/small-disk.ts';
 import { rowsIn } from '../support/stored-rows.ts';
 
 const directories = new DataDirectories('full-disk');
-const mountPoint = join(directories.root, 'small disk');
-let isMounted = false;
-try {
-  mkdirSync(mountPoint);
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', mountPoint], { stdio: 'ignore' });
-  isMounted = true;
-} catch {
-  // Not root, or not Linux: the tests below say so.
-}
-afterAll(() => {
-  if (isMounted) execFileSync('umount', ['-l', mountPoint]);
-});
+const small = smallDisk(join(directories.root, 'small disk'));
 
-const filler = join(mountPoint, 'filler');
+const filler = join(small.path, 'filler');
 let data: string;
 let store: string;
 
 beforeEach(() => {
-  data = join(mountPoint, 'log');
+  data = join(small.path, 'log');
   store = `lmdb:${directories.fresh()}`;
 });
 
@@ -74,7 +59,7 @@ async function goesOn(cache: Cache<string>): Promise<void> {
   rmSync(data, { recursive: true });
 }
 
-skipUnless(isMounted, 'needs a small tmpfs, which only root can mount', 'platform').describe('a full disk', () => {
+small.condition.describe('a full disk', () => {
   test('opens the cache with its writer halted, which goes on when there is room', async () => {
     await goesOn(await openedOnFullDisk());
   });

@@ -20,6 +20,11 @@
 
 namespace cairn::test {
 
+// A request.
+inline std::string Set(std::string_view key, std::string_view value) {
+  return "set " + std::string(key) + " 0 0 " + std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";
+}
+
 // A store and the service over it, with a clock that stands still until it is moved. If the store has a backend, the
 // service reads through it, by the loads that TestDatabase serves.
 class ProtocolServer {
@@ -51,6 +56,14 @@ class ProtocolServer {
     options.shard_count = 2;
     // Fixed, so that two servers place keys alike and give the same versions.
     for (size_t i = 0; i < options.secrets.words.size(); i++) options.secrets.words[i] = 0x9e3779b97f4a7c15 * (i + 1);
+    return options;
+  }
+
+  // The same, with rings for a log.
+  static StoreOptions LoggedStore(uint32_t shard_count) {
+    StoreOptions options = SmallStore();
+    options.shard_count = shard_count;
+    options.ring_bytes = kRingBytesMin;
     return options;
   }
 
