@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -354,6 +355,35 @@ TEST(NativeFront, AUnixClientThatLeavesWhileItIsStoppedIsServedToItsEnd) {
     return served.Count(FrontEvent::Kind::kDisconnected) == 3 && served.front()->connection_count() == 0;
   });
   EXPECT_EQ(served.store()->Stats().sets, uint64_t{3 * kSets});
+}
+
+TEST(NativeFront, AProcessThatIsBeingStartedKeepsNoClient) {
+  Served served({.connections_max = 1000, .timeouts = {.idle_ms = 0, .stall_ms = 60'000}, .loops = 1}, "front-fork");
+  const int fd = served.Connect();
+  std::string answer;
+  ASSERT_TRUE(SendAll(fd, "mn\r\n") && ReadUntil(fd, "MN\r\n", &answer));
+  int until_over[2];
+  ASSERT_TRUE(pipe(until_over) == 0);
+  // Until it executes a program, it has all sockets of this process.
+  const pid_t child = fork();
+  if (child == 0) {
+    close(until_over[1]);
+    char byte;
+    static_cast<void>(!read(until_over[0], &byte, 1));
+    _exit(0);
+  }
+  shutdown(fd, SHUT_WR);
+  served.Until([&served](const auto&) { return served.front()->connection_count() == 0; });
+  char byte;
+  EXPECT_EQ(recv(fd, &byte, 1, 0), 0);
+  // Its socket is in no epoll: one that is wakes the loop again and again, with a client that is gone.
+  const uint64_t before = CpuUs();
+  OsSleepUs(400'000);
+  EXPECT_LT(CpuUs() - before, 200'000u);
+  close(until_over[1]);
+  close(until_over[0]);
+  waitpid(child, nullptr, 0);
+  close(fd);
 }
 
 TEST(NativeFront, ItsAddressIsFreeWhenItIsDestroyed) {

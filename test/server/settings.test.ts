@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { resolveServeOptions } from '../../src/server/settings.ts';
+import { hasNativeFront, processorCount } from '../../src/server/native-front.ts';
+import { resolveServeOptions, type ServedCache } from '../../src/server/settings.ts';
+import { withCode } from '../support/errors.ts';
 
 describe('where a server listens', () => {
   const listeners = (options: object) => resolveServeOptions(options).listeners;
@@ -109,5 +111,24 @@ describe('options that are wrong are refused by name', () => {
       testCommands: true,
       pathMode: 0o770,
     });
+  });
+});
+
+describe('the front', () => {
+  const clocked: ServedCache = { ack: 'memory', highestAck: 'memory', logMetrics: [], tick: () => {} };
+
+  test('is that of the platform, with a thread for each processor', () => {
+    const { front, threads } = resolveServeOptions({});
+    expect(front).toBe(hasNativeFront() ? 'native' : 'node');
+    expect(threads).toBe(front === 'native' ? processorCount() : 1);
+    expect(resolveServeOptions({ front: 'node', threads: 4 })).toMatchObject({ front: 'node', threads: 1 });
+  });
+
+  test('of a cache with a clock is node:net: only its own thread may ask that', () => {
+    expect(resolveServeOptions({}, clocked)).toMatchObject({ front: 'node', threads: 1 });
+    expect(() => resolveServeOptions({ front: 'native' }, clocked)).toThrow(
+      withCode('ERR_INVALID_ARGUMENT', hasNativeFront() ? /front.*'node', since the cache has a clock/ : /no other/),
+    );
+    expect(() => resolveServeOptions({ front: 'epoll' as never })).toThrow(/front/);
   });
 });
