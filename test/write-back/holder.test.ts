@@ -262,6 +262,50 @@ describe('the claim of a database', () => {
     expect(heir.rows).toEqual(all('new'));
   });
 
+  test('is not waited for by a writer that is closed meanwhile', async () => {
+    const before = await laned(4).run();
+    await before.close();
+    const { cursors } = before.database;
+    before.log.takeOver();
+    let asked = 0;
+    // One that is asked again and again without a pause would never let the test go on.
+    before.log.takenOver = async () => {
+      if (++asked < 1000) throw new Error('the disk is full');
+    };
+    const heir = await laned(4, before.log, before.database).run(60_000);
+    expect(asked).toBeGreaterThan(10);
+    const last = asked;
+    await heir.close();
+    expect(asked).toBe(last);
+    expect(heir.database.cursors).toEqual(cursors);
+  });
+
+  test('is of all lanes: one that another opening still holds is claimed with the others', async () => {
+    const before = await laned(4).run();
+    await before.close();
+    before.log.takeOver();
+    const { epoch, writer } = before.log;
+    before.database.cursors = before.database.cursors.map((cursor) =>
+      cursor.lane === 3 ? cursor : { ...cursor, holderEpoch: epoch, holderWriter: writer },
+    );
+    const heir = await laned(4, before.log, before.database).run();
+    expect(heir.database.cursors.map(({ holderWriter }) => holderWriter)).toEqual(Array(4).fill(writer));
+    expect(heir.states).toEqual(['writing']);
+  });
+
+  test('is refused if another process holds any lane of the database', async () => {
+    const before = await laned(4).run();
+    await before.close();
+    before.log.takeOver();
+    const { cursors } = before.database;
+    before.database.cursors = cursors.map((cursor) =>
+      cursor.lane === 3 ? { ...cursor, holderEpoch: before.log.epoch + 1 } : cursor,
+    );
+    const heir = await laned(4, before.log, before.database).run();
+    expect(heir.causes).toEqual([TAKEN_OVER]);
+    expect(heir.batches).toEqual([]);
+  });
+
   test('is not made by a writer that is paused', async () => {
     const before = await laned(4).run();
     await before.close();

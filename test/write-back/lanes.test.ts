@@ -409,6 +409,19 @@ describe('an atomic batch of several lanes', () => {
     expect(counts).toEqual(new Set([0, 2]));
   });
 
+  test('counts as the rows that it changes where rows are limited', async () => {
+    const world = laned(4);
+    world.rowsPerSecond = 2;
+    await world.run();
+    world.log.append(...atomic('1', first, second));
+    await world.run(500);
+    world.log.append(set(third, '2'));
+    await world.run(400);
+    expect(world.rows).toEqual({ [first]: '1', [second]: '1' });
+    await world.run(1000);
+    expect(world.rows[third]).toBe('2');
+  });
+
   test('of one lane needs no other', async () => {
     const world = await laned(4).run();
     const [one, other] = keysOf(2, 4, 2) as [string, string];

@@ -125,6 +125,42 @@ describe('a writer', () => {
     expect(world.writer.owed.oldestMs).toBeUndefined();
   });
 
+  test('says since when the oldest change waits that it cannot read, wherever in the log that is', async () => {
+    const world = new World();
+    const read = world.log.read.bind(world.log);
+    let isBroken = false;
+    world.log.read = async function* (from, signal) {
+      for await (const entry of read(from, signal)) {
+        if (isBroken) throw new Error('an input/output error');
+        yield entry;
+      }
+    };
+    for (const timeMs of [5000, 7000]) {
+      isBroken = true;
+      world.log.timeMs = timeMs;
+      world.log.append(set('a', `${timeMs}`));
+      await world.run();
+      expect(world.writer.owed).toMatchObject({ records: 0, oldestMs: timeMs });
+      isBroken = false;
+      await world.run(60_000);
+      expect(world.writer.owed.oldestMs).toBeUndefined();
+    }
+    expect(world.rows).toEqual({ a: '7000' });
+  });
+
+  test('says of a batch how long the database took, all tries included', async () => {
+    const world = await new World().run();
+    world.backends[0]!.callMs = 50;
+    world.log.append(set('a', '1'));
+    await world.run();
+    world.failNext('write', 'before');
+    world.log.append(set('b', '1'));
+    await world.run(10_000);
+    const [one, other] = world.batches.map(({ elapsedMs }) => elapsedMs);
+    expect(one).toBe(50);
+    expect(other).toBeGreaterThanOrEqual(100);
+  });
+
   test('moves the cursor of the log at most every second, also after the last batch', async () => {
     const world = await new World().run();
     world.log.append(set('a', '1'));
