@@ -78,10 +78,9 @@ void Client::Read() {
   }
   active_at_ms_ = loop_->now_ms();
   const bool waited = is_waiting_;
+  const std::string_view input(buffer, static_cast<size_t>(count));
   Call(
-      [this, buffer, count](const Now& now, ByteBuffer* out) {
-        return session_->Feed({buffer, static_cast<size_t>(count)}, backlog(), now, out);
-      },
+      [this, input](const Now& now, ByteBuffer* out) { return session_->Feed(input, backlog(), now, out); },
       waited);
 }
 
