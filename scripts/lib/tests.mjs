@@ -1,4 +1,5 @@
-// Runs the native unit tests and vitest, lists what was skipped, and ends with one line that counts everything.
+// Runs the native unit tests and vitest, lists what was skipped and what failed, and ends with one line that counts
+// everything.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -8,7 +9,7 @@ import { filesUnder } from './inputs.mjs';
 import { root } from './project.mjs';
 import { ensureNativeTests } from './steps.mjs';
 
-const nothing = { passed: 0, failed: 0, skipped: [] };
+const nothing = { passed: 0, failed: 0, skipped: [], failures: [] };
 
 /** Words for vitest that no test file has in its path. Words behind an option may be its value. */
 function strangers(args) {
@@ -35,6 +36,8 @@ export function runTests(args = []) {
     const script = runVitest(folder, args);
     const skipped = [...native.skipped, ...script.skipped];
     if (skipped.length > 0) console.log(`Skipped, by reason:\n${listByReason(skipped)}\n`);
+    const failures = [...native.failures, ...script.failures];
+    if (failures.length > 0) console.log(`Failed:\n${failures.map(describe).join('\n')}\n`);
     const failed = native.failed + script.failed;
     console.log(`${native.passed + script.passed} passed, ${failed} failed, ${skipped.length} skipped`);
     return failed === 0;
@@ -55,9 +58,19 @@ function runNative(folder) {
   });
   const [counts = '', ...lines] = existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : [];
   const [, passed, failed] = /^passed (\d+) failed (\d+)/.exec(counts) ?? [0, 0, 1];
-  const skipped = lines.map((line) => line.split('\t')).map(([, name, reason]) => ({ name: `native ${name}`, reason }));
+  const listed = lines.map((line) => line.split('\t'));
+  const of = (kind) =>
+    listed.filter(([word]) => word === kind).map(([, name, reason]) => ({ name: `native ${name}`, reason }));
   if (signal !== null) console.log(`native_tests was ended by ${signal}`);
-  return { passed: Number(passed), failed: Math.max(Number(failed), status === 0 ? 0 : 1), skipped };
+  const failures = of('fail');
+  if (status !== 0 && failures.length === 0)
+    failures.push({ name: 'native_tests', reason: `ended by ${signal ?? status}` });
+  return {
+    passed: Number(passed),
+    failed: Math.max(Number(failed), status === 0 ? 0 : 1),
+    skipped: of('skip'),
+    failures,
+  };
 }
 
 function runVitest(folder, args) {
@@ -71,8 +84,17 @@ function runVitest(folder, args) {
   return { ...report, failed: Math.max(report.failed, status === 0 ? 0 : 1) };
 }
 
+const describe = ({ name, reason }) => `- ${name}\n${reason.replace(/^/gm, '    ')}`;
+
+/** As many names are shown for a reason. */
+const NAMES = 5;
+
 function listByReason(skipped) {
   const names = new Map();
   for (const { name, reason } of skipped) names.set(reason, [...(names.get(reason) ?? []), `    ${name}`]);
-  return [...names].map(([reason, lines]) => `- ${reason}\n${lines.join('\n')}`).join('\n');
+  const shown = (lines) => [
+    ...lines.slice(0, NAMES),
+    ...(lines.length > NAMES ? [`    and ${lines.length - NAMES} more`] : []),
+  ];
+  return [...names].map(([reason, lines]) => `- ${reason}\n${shown(lines).join('\n')}`).join('\n');
 }

@@ -2,7 +2,8 @@
 // `native_tests [--list] [--part=K/N] [--seed=N] [--repeat=N] [--report=FILE] [--verbose] [FILTER...]`.
 // --part=K/N runs every Nth test from the Kth on, so that N processes share the tests. A filter is a part of
 // "Suite.Name", or a pattern with *; several are joined by or. The seed also comes from CAIRN_SEED.
-// The report has a line "passed N failed N skipped N" and one "skip<TAB>Suite.Name<TAB>reason" for each skipped test.
+// The report has a line "passed N failed N skipped N", one "skip<TAB>Suite.Name<TAB>reason" for each skipped test, and
+// one "fail<TAB>Suite.Name<TAB>how to repeat it" for each that failed.
 
 #include <chrono>
 #include <csignal>
@@ -114,7 +115,7 @@ int Main(int argc, char** argv) {
 
   int passed = 0;
   int failed = 0;
-  std::string skips;
+  std::string lines;
   int skipped = 0;
   const auto start = std::chrono::steady_clock::now();
   for (int round = 0; round < options.repeat; ++round) {
@@ -136,11 +137,12 @@ int Main(int argc, char** argv) {
       running = nullptr;
       if (state.failure_count != 0) {
         ++failed;
-        std::fprintf(stderr, "FAILED %s; repeat with: native_tests --seed=%llu %s\n", name.c_str(),
-                     static_cast<unsigned long long>(state.seed), name.c_str());
+        const std::string repeat = "native_tests --seed=" + std::to_string(state.seed) + " " + name;
+        std::fprintf(stderr, "FAILED %s; repeat with: %s\n", name.c_str(), repeat.c_str());
+        lines += "fail\t" + name + "\trepeat with: " + repeat + "\n";
       } else if (state.skipped) {
         ++skipped;
-        skips += "skip\t" + name + "\t" + state.skip_reason + "\n";
+        lines += "skip\t" + name + "\t" + state.skip_reason + "\n";
       } else {
         ++passed;
       }
@@ -157,7 +159,7 @@ int Main(int argc, char** argv) {
       std::fprintf(stderr, "Cannot write %s: %s\n", options.report.c_str(), std::strerror(errno));
       return 2;
     }
-    std::fprintf(file, "passed %d failed %d skipped %d\n%s", passed, failed, skipped, skips.c_str());
+    std::fprintf(file, "passed %d failed %d skipped %d\n%s", passed, failed, skipped, lines.c_str());
     std::fclose(file);
   }
   if (passed + failed + skipped == 0) {

@@ -1,5 +1,5 @@
-// A vitest reporter that answers "what was not tested, and why": it lists the skipped tests by reason, or, when
-// scripts/lib/tests.mjs runs vitest together with the native tests, leaves the lists to it in a file.
+// A vitest reporter that answers "what failed, what was not tested, and why": it lists the skipped tests with their
+// reasons, or, when scripts/lib/tests.mjs runs vitest together with the native tests, leaves the lists to it in a file.
 
 import { writeFileSync } from 'node:fs';
 import type { Reporter, SerializedError, TestCase, TestModule, TestSuite } from 'vitest/node';
@@ -9,17 +9,26 @@ export interface TestReport {
   passed: number;
   failed: number;
   skipped: { name: string; reason: string }[];
+  /** With the first lines of what each said. */
+  failures: { name: string; reason: string }[];
 }
 
 export default class SkipReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], errors: readonly SerializedError[]): void {
-    const report: TestReport = { passed: 0, failed: errors.length, skipped: [] };
+    const report: TestReport = { passed: 0, failed: errors.length, skipped: [], failures: [] };
+    for (const error of errors) report.failures.push({ name: 'outside of all tests', reason: beginning([error]) });
     for (const module of modules) {
-      if (module.state() === 'failed' && [...module.children.allTests('failed')].length === 0) report.failed++;
+      if (module.state() === 'failed' && [...module.children.allTests('failed')].length === 0) {
+        report.failed++;
+        report.failures.push({ name: module.relativeModuleId, reason: beginning(module.errors()) });
+      }
       for (const test of module.children.allTests()) {
         const result = test.result();
         if (result.state === 'passed') report.passed++;
-        if (result.state === 'failed') report.failed++;
+        if (result.state === 'failed') {
+          report.failed++;
+          report.failures.push({ name: nameOf(test), reason: beginning(result.errors) });
+        }
         if (result.state === 'skipped') report.skipped.push({ name: nameOf(test), reason: reasonOf(test) });
       }
     }
@@ -27,6 +36,14 @@ export default class SkipReporter implements Reporter {
     if (file !== undefined) writeFileSync(file, JSON.stringify(report));
     else for (const { name, reason } of report.skipped) console.log(`skipped: ${name}: ${reason}`);
   }
+}
+
+/** The first lines of what an error says, and where in a test it was thrown. */
+function beginning(errors: readonly SerializedError[]): string {
+  const [error] = errors;
+  if (error === undefined) return 'no error given';
+  const at = error.stack?.split('\n').find((line) => line.includes('.test.ts:')) ?? '';
+  return [...error.message.split('\n').slice(0, 6), at.trim()].filter((line) => line !== '').join('\n');
 }
 
 function nameOf(test: TestCase): string {
