@@ -79,9 +79,7 @@ void Client::Read() {
   active_at_ms_ = loop_->now_ms();
   const bool waited = is_waiting_;
   const std::string_view input(buffer, static_cast<size_t>(count));
-  Call(
-      [this, input](const Now& now, ByteBuffer* out) { return session_->Feed(input, backlog(), now, out); },
-      waited);
+  Call([this, input](const Now& now, ByteBuffer* out) { return session_->Feed(input, backlog(), now, out); }, waited);
 }
 
 void Client::Proceed() {
