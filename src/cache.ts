@@ -6,17 +6,19 @@ import { inspect } from 'node:util';
 import { answerError } from './answers.ts';
 import { closeFetches } from './cache-fetch.ts';
 import { CacheLog } from './cache-log.ts';
+import { CacheServers } from './cache-servers.ts';
 import { CacheWhole } from './cache-whole.ts';
 import { CacheWriteBack, type DrainOptions, type WriteBack } from './cache-write-back.ts';
 import { register } from './copies.ts';
 import { type CloseOptions, Ending } from './ending.ts';
 import type { NativeHandle } from './native.ts';
 import { attach, effectiveOptions, givenName, make, Opened, open, openNames } from './opening.ts';
-import type { AttachOptions, CacheOptions, EffectiveOptions } from './options.ts';
+import type { AttachOptions, CacheOptions, EffectiveOptions, ServeOptions } from './options.ts';
 import { CachePromises } from './promises/index.ts';
 import { guardReceivers, NOT_CLONEABLE, tickBefore } from './receiver.ts';
 import { type CacheEvents, type RemovalHandle, type RemovalOptions, Removals } from './removals.ts';
 import type { NoticeListener, RecoverySummary, SnapshotSummary } from './scribe/index.ts';
+import type { MemcachedServer } from './server/index.ts';
 import { describeCache, readStats } from './stats.ts';
 import type { WriteBackListener } from './write-back/index.ts';
 
@@ -51,6 +53,7 @@ export class Cache<V = unknown> extends CacheWhole<V> {
   readonly #opened: Opened;
   readonly #log: CacheLog;
   readonly #writeBack: CacheWriteBack;
+  readonly #servers: CacheServers;
   readonly #ending: Ending;
   #options: EffectiveOptions | undefined;
   #promises: CachePromises<V> | undefined;
@@ -73,9 +76,11 @@ export class Cache<V = unknown> extends CacheWhole<V> {
     this.#opened = opened;
     this.#log = new CacheLog(handle, opened.keeper);
     this.#writeBack = new CacheWriteBack(handle, () => opened.resolved);
+    this.#servers = new CacheServers(handle);
     this.#ending = new Ending({
       handle,
       log: this.#log,
+      servers: this.#servers,
       promises: () => this.#promises as CachePromises<never> | undefined,
       closeNow: () => this.#closeNow(),
     });
@@ -234,6 +239,23 @@ export class Cache<V = unknown> extends CacheWhole<V> {
     return this.#writeBack.control;
   }
 
+  // ---- the port ----
+
+  /**
+   * Serves this cache to memcached clients: threads of the addon, or on systems other than Linux the calling thread,
+   * answer from the entries that this process uses. Resolves when the server listens, by default on loopback, port
+   * 11211. A cache may have several servers.
+   *
+   * The end of this handle ends the server: `close()` answers first what clients have sent, `destroy()` does not. It
+   * also ends when the cache is closed by its last owner.
+   *
+   * Rejects with `ERR_INVALID_ARGUMENT` for a wrong option, `ERR_CLOSED` for a closed cache, and `ERR_LISTEN`, with the
+   * system's error as `cause`, if it cannot listen on an address.
+   */
+  listen(options?: ServeOptions): Promise<MemcachedServer> {
+    return this.#servers.listen(options, this.options);
+  }
+
   // ---- the end ----
 
   /**
@@ -242,6 +264,9 @@ export class Cache<V = unknown> extends CacheWhole<V> {
    * throw `ERR_CLOSED`, and its memory is freed in steps. Calls of `fetch` on this handle are rejected; loads that
    * other threads wait for continue there. Removal events from before are delivered first. Closing again returns the
    * same promise.
+   *
+   * Servers that `listen` has made close first, within 5 s and half of `timeout`: clients get the answers to what they
+   * have sent, and the handle stays open until then.
    *
    * With `data`, the last owner also writes the remaining records, takes a snapshot and closes the log, within
    * `timeout` (default 10 s; 0: no limit). The snapshot is left out if the time does not suffice. If the log did not
@@ -280,6 +305,7 @@ export class Cache<V = unknown> extends CacheWhole<V> {
   // ---- the parts, each made when it is first needed ----
 
   #closeNow(): void {
+    this.#servers.destroy();
     this.#log.close();
     this.#writeBack.close();
     this.#removals?.close();

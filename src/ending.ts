@@ -3,6 +3,7 @@
  * for promised calls, which a later `destroy()` rejects.
  */
 import type { CacheLog } from './cache-log.ts';
+import type { CacheServers } from './cache-servers.ts';
 import { feedOf, type NativeHandle } from './native.ts';
 import { checkNames, type Duration, parseDuration } from './options.ts';
 import { longTimeout } from './patience.ts';
@@ -21,6 +22,7 @@ const CLOSE_TIMEOUT_MS = 10_000;
 export interface EndingCache {
   readonly handle: NativeHandle;
   readonly log: CacheLog;
+  readonly servers: CacheServers;
   /** Undefined: promised verbs were not used. */
   promises(): CachePromises<never> | undefined;
   /** Closes the handle and its parts in this thread, now. */
@@ -52,8 +54,10 @@ export class Ending {
   }
 
   async #finish(timeoutMs: number): Promise<void> {
-    const { handle, log } = this.#cache;
+    const { handle, log, servers } = this.#cache;
     const begunMs = performance.now();
+    // Before anything else ends: their clients get answers that wait for the log or a load.
+    if (!servers.isEmpty) await servers.close(timeoutMs);
     const promises = this.#cache.promises();
     // Calls that wait for a log which takes no records would wait forever.
     if (promises !== undefined) await finishCalls(promises, feedOf(handle) === undefined ? 0 : timeoutMs);

@@ -268,7 +268,7 @@ describe('the documents say of every option what src/options/table.ts says', () 
   });
 
   test('docs/api.md, of serve', () => {
-    expect(rowsOf('api.md', '| Option of serve | Default | |')).toEqual(documented(SERVE_OPTIONS));
+    expect(rowsOf('api.md', '| Option of listen | Default | |')).toEqual(documented(SERVE_OPTIONS));
   });
 
   test('docs/cli.md, of the command', () => {

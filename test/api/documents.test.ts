@@ -46,7 +46,7 @@ describe('docs/api.md', () => {
     using cache = new cairn.Cache({ maxMemory: '4mb' });
     const error = await cairn.serve(cache, { zzzzzzzzzzzz: 1 } as never).catch((reason: Error) => reason);
     const [, listed = ''] = /expected one of (.*)$/.exec((error as Error).message) ?? [];
-    const names = firstCells('Option of serve').flatMap((cell) => cell.split(', '));
+    const names = firstCells('Option of listen').flatMap((cell) => cell.split(', '));
     expect(names.sort()).toEqual(listed.split(', ').sort());
   });
 

@@ -64,6 +64,7 @@ const OTHERS = new Set([
   'snapshot',
   'recovery',
   'drain',
+  'listen',
   'closed',
   'name',
   'options',

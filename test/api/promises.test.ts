@@ -265,6 +265,7 @@ describe('the same as the synchronous verbs', () => {
       'snapshot',
       'recovery',
       'drain',
+      'listen',
       'on',
       'once',
       'off',

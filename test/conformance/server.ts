@@ -719,15 +719,61 @@ export function describeServer(front: ServeFront): void {
         expect(server.connectionCount).toBe(0);
       });
 
-      test('a server ends with its cache', async () => {
-        const { cache, server, open } = await start();
+      test('a server ends with its cache, which answers what its clients have sent', async () => {
+        const { cache, server, open } = await start({ maxItemSize: '2mb' });
         const client = await open();
-        await client.ask(set('a', 'b'));
-        const closed = once(server, 'close');
-        cache.close();
-        client.send('get a\r\n');
-        expect(await client.ending()).toBe('');
+        const other = await open();
+        const value = 'v'.repeat(1_000_000);
+        cache.set('big', value);
+        client.socket.pause();
+        client.send(`get${' big'.repeat(16)}\r\n`); // more than the system takes
+        await untilStat(other, 'get_hits', (hits) => hits > 0);
+        const closed = cache.close();
+        expect(cache.closed).toBe(false);
+        client.socket.resume();
+        const reply = await client.ending();
+        expect(reply.length).toBe(16 * `VALUE big 0 1000000\r\n${value}\r\n`.length + 'END\r\n'.length);
         await closed;
+        expect(cache.closed).toBe(true);
+        expect(server.connectionCount).toBe(0);
+      });
+
+      test('a server ends at once when its cache is destroyed, or closed by another owner', async () => {
+        const name = `served-${front}`;
+        for (const ends of ['destroyed', 'closed by another'] as const) {
+          const owner = new Cache({ maxMemory: '16mb', name });
+          const cache = ends === 'destroyed' ? owner : Cache.attach(name);
+          const { server, open } = await start({}, cache);
+          const client = await open();
+          await client.ask(set('a', 'b'));
+          const closed = once(server, 'close');
+          if (ends === 'destroyed') void cache.destroy();
+          else void owner.close();
+          client.send('get a\r\n');
+          expect(await client.ending()).toBe('');
+          await closed;
+        }
+      });
+
+      test('the servers of a handle end with it, those of other handles go on', async () => {
+        const name = `served-by-handles-${front}`;
+        const owner = new Cache({ maxMemory: '16mb', name });
+        const attached = Cache.attach(name);
+        const { open } = await start({}, owner);
+        const server = await attached.listen({ port: 0, host: '127.0.0.1', front });
+        const closed = once(server, 'close');
+        await attached.close();
+        await closed;
+        owner.set('a', 'x');
+        expect(await (await open()).ask('get a\r\n', 'END\r\n')).toBe('VALUE a 0 1\r\nx\r\nEND\r\n');
+      });
+
+      test('a handle that is closed while its server starts has none', async () => {
+        const cache = new Cache({ maxMemory: '4mb' });
+        const starting = cache.listen({ port: 0, host: '127.0.0.1', front });
+        void cache.close();
+        await expect(starting).rejects.toThrow(withCode('ERR_CLOSED'));
+        await expect(cache.listen({ port: 0 })).rejects.toThrow(withCode('ERR_CLOSED'));
       });
 
       test('await using closes it', async () => {
