@@ -94,12 +94,16 @@ Napi::Value LookAtFront(const Napi::CallbackInfo& info) {
   uint32_t at = 0;
   for (const FrontEvent& event : front->events()->Take()) {
     const Napi::HandleScope scope(env);
-    const int number = event.kind == FrontEvent::Kind::kFailed ? event.error : static_cast<int>(event.ending);
+    const int number = event.error != 0 ? event.error : static_cast<int>(event.ending);
     list[at++] = Napi::Number::New(env, static_cast<uint32_t>(event.kind));
     list[at++] = Napi::String::New(env, event.peer);
     list[at++] = Napi::Number::New(env, number);
   }
   return Napi::Boolean::New(env, is_gone);
+}
+
+void HearConnectionsOfFront(const Napi::CallbackInfo& info) {
+  FrontOf(info)->events()->HearConnections(BooleanOr(info[1], false));
 }
 
 Napi::Value ConnectionsOfFront(const Napi::CallbackInfo& info) {
@@ -122,6 +126,7 @@ void InitFrontBinding(Napi::Env env, Napi::Object exports) {
   AddFunction<ServeFront>(exports, "serveFront");
   AddFunction<CloseFront>(exports, "closeFront");
   AddFunction<LookAtFront>(exports, "lookAtFront");
+  AddFunction<HearConnectionsOfFront>(exports, "hearConnectionsOfFront");
   AddFunction<ConnectionsOfFront>(exports, "connectionsOfFront");
   AddFunction<EndFront>(exports, "endFront");
 }

@@ -27,8 +27,10 @@ enum class Counter : uint8_t {
   kConnections,
   kConnectionsRejected,
   kIdleKicks,
+  kListenDisabled,  // times that the front could accept no client, and for how long
+  kListenDisabledUs,
 };
-inline constexpr size_t kCounterCount = static_cast<size_t>(Counter::kIdleKicks) + 1;
+inline constexpr size_t kCounterCount = static_cast<size_t>(Counter::kListenDisabledUs) + 1;
 
 // Values of all counters at one moment, or differences of them.
 class CounterValues {

@@ -118,6 +118,16 @@ class Service {
   void CountConnection() { own_counters_.AddShared(Counter::kConnections, 1); }
   void CountRejected() { own_counters_.AddShared(Counter::kConnectionsRejected, 1); }
   void CountIdleKick() { own_counters_.AddShared(Counter::kIdleKicks, 1); }
+  // The front can accept no client; it can again, after `us` microseconds.
+  void StopAccepting() {
+    own_counters_.AddShared(Counter::kListenDisabled, 1);
+    is_accepting_.store(false, std::memory_order_relaxed);
+  }
+  void ResumeAccepting(uint64_t us) {
+    own_counters_.AddShared(Counter::kListenDisabledUs, us);
+    is_accepting_.store(true, std::memory_order_relaxed);
+  }
+  bool is_accepting() const { return is_accepting_.load(std::memory_order_relaxed); }
   void SetVerbosity(uint32_t verbosity) { verbosity_.store(verbosity, std::memory_order_relaxed); }
   uint32_t verbosity() const { return verbosity_.load(std::memory_order_relaxed); }
 
@@ -156,6 +166,7 @@ class Service {
 
   Counters own_counters_;  // AddShared() only
   std::atomic<uint32_t> verbosity_{0};
+  std::atomic<bool> is_accepting_{true};
 
   const std::shared_ptr<WakerList> wakers_ = std::make_shared<WakerList>();
   std::shared_ptr<LogWatch> log_watch_;  // null without a log

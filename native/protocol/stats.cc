@@ -115,10 +115,10 @@ void AppendGeneral(Service* service, const Now& now, ByteBuffer* out) {
   AppendAll({{"bytes_read", port[Counter::kBytesRead]},
              {"bytes_written", port[Counter::kBytesWritten]},
              {"limit_maxbytes", store.memory_bytes},
-             {"accepting_conns", 1}},
-            out);
-  AppendZeros({"listen_disabled_num", "time_in_listen_disabled_us"}, out);
-  AppendAll({{"threads", options.thread_count},
+             {"accepting_conns", uint64_t{service->is_accepting()}},
+             {"listen_disabled_num", port[Counter::kListenDisabled]},
+             {"time_in_listen_disabled_us", port[Counter::kListenDisabledUs]},
+             {"threads", options.thread_count},
              {"conn_yields", port[Counter::kYields]},
              {"hash_power_level", Log2(store.buckets)},
              {"hash_bytes", store.index_bytes}},

@@ -22,12 +22,12 @@ namespace {
 constexpr std::string_view kTooMany = "ERROR Too many open connections\r\n";
 // Clients of one address that are taken before another has its turn.
 constexpr int kAcceptedPerTurnMax = 32;
-// How long the acceptor waits for a file descriptor to be free.
+// How long the acceptor waits for a file descriptor to be free before it tries again.
 constexpr int kNoRoomMs = 20;
 
 }  // namespace
 
-Front::Front(std::shared_ptr<Waker> owner, FrontLimits limits) : limits_(limits), events_(std::move(owner)) {}
+Front::Front(std::shared_ptr<Waker> owner, FrontLimits limits) : limits_(limits), shared_(std::move(owner)) {}
 
 Front::~Front() {
   Destroy();
@@ -61,7 +61,7 @@ bool Front::StartAcceptor() {
 int Front::Serve(Service* service, CachePointer cache) {
   if (is_stopping_.load(std::memory_order_relaxed) || service_.load(std::memory_order_relaxed) != nullptr) return 0;
   for (uint32_t i = 0; i < std::max(limits_.loops, 1u); i++) {
-    auto loop = std::make_unique<Loop>(service, cache, &events_, &connection_count_, limits_.timeouts);
+    auto loop = std::make_unique<Loop>(service, cache, &shared_, limits_.timeouts);
     if (!loop->Start()) return EAGAIN;
     loops_.push_back(std::move(loop));
   }
@@ -81,7 +81,7 @@ void Front::Stop(bool at_once) {
       loop->ShutDown();
     }
   }
-  if (loops_.empty()) events_.Tell({.kind = FrontEvent::Kind::kGone});
+  if (loops_.empty()) shared_.events.Tell({.kind = FrontEvent::Kind::kGone});
 }
 
 bool Front::IsGone() const {
@@ -101,31 +101,48 @@ void Front::Main(void* front) { static_cast<Front*>(front)->Run(); }
 
 void Front::Run() {
   epoll_event events[16];
-  bool has_room = true;
   while (!is_stopping_.load(std::memory_order_acquire)) {
-    if (!has_room) {
+    const bool is_short = shortage_since_ms_ != 0;
+    if (is_short) {
       // The listening sockets stay ready meanwhile.
       pollfd woken = {.fd = waker_->fd(), .events = POLLIN, .revents = 0};
       static_cast<void>(poll(&woken, 1, kNoRoomMs));
     }
-    const int count = epoll_wait(epoll_.get(), events, std::size(events), -1);
+    const int count = epoll_wait(epoll_.get(), events, std::size(events), is_short ? 0 : -1);
     CHECK(count >= 0 || errno == EINTR);
-    has_room = true;
+    bool do_clients_wait = false;
     for (int i = 0; i < count; i++) {
       auto* listener = static_cast<Listener*>(events[i].data.ptr);
       if (listener == nullptr) {
         waker_->Take();
-      } else if (!AcceptFrom(listener)) {
-        has_room = false;
+        continue;
       }
+      const Queue queue = AcceptFrom(listener);
+      if (queue == Queue::kNoRoom) BeginShortage(errno);
+      if (queue != Queue::kEmpty) do_clients_wait = true;
     }
+    if (is_short && !do_clients_wait) EndShortage();
   }
+  if (shortage_since_ms_ != 0) EndShortage();
   for (Listener& listener : listeners_) listener.Close();
   has_stopped_.store(true, std::memory_order_release);
-  events_.Tell({.kind = FrontEvent::Kind::kGone});
+  shared_.events.Tell({.kind = FrontEvent::Kind::kGone});
 }
 
-bool Front::AcceptFrom(Listener* listener) {
+void Front::BeginShortage(int error) {
+  if (shortage_since_ms_ != 0) return;
+  shortage_since_ms_ = OsBootMs();
+  if (Service* service = service_.load(std::memory_order_acquire); service != nullptr) service->StopAccepting();
+  shared_.events.Tell({.kind = FrontEvent::Kind::kNoRoom, .error = error});
+}
+
+void Front::EndShortage() {
+  const uint64_t ms = OsBootMs() - std::exchange(shortage_since_ms_, 0);
+  if (Service* service = service_.load(std::memory_order_acquire); service != nullptr)
+    service->ResumeAccepting(1000 * ms);
+}
+
+Front::Queue Front::AcceptFrom(Listener* listener) {
   for (int i = 0; i < kAcceptedPerTurnMax; i++) {
     SocketEnd peer;
     Fd socket(accept4(listener->socket.get(), reinterpret_cast<sockaddr*>(&peer.address), &peer.bytes,
@@ -133,48 +150,61 @@ bool Front::AcceptFrom(Listener* listener) {
     if (!socket.is_open()) {
       switch (errno) {
         case EAGAIN:
-          return true;
+          return Queue::kEmpty;
         case EBADF:
         case EINVAL:
         case ENOTSOCK:
-          events_.Tell({.kind = FrontEvent::Kind::kFailed, .error = errno});
+          shared_.events.Tell({.kind = FrontEvent::Kind::kFailed, .error = errno});
           epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener->socket.get(), nullptr);
           listener->Close();
-          return true;
-        case EINTR:
-        case ECONNABORTED:
-          continue;
+          return Queue::kEmpty;
+        case EMFILE:
+        case ENFILE:
+        case ENOBUFS:
+        case ENOMEM:
+          return Queue::kNoRoom;
         default:
-          // No file descriptor, no memory, or an error of the network that accept(2) reports for a client.
-          return false;
+          // The client has left, or an error of the network, which accept(2) reports for it.
+          continue;
       }
     }
     Service* service = service_.load(std::memory_order_acquire);
     // Clients that came while the last address was being bound find no service yet.
     if (service == nullptr || is_stopping_.load(std::memory_order_relaxed)) continue;
-    const bool is_unix = peer.is_unix();
-    const int yes = 1;
-    if (!is_unix) setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
-    std::string own_name = listener->name;
-    if (own_name.empty()) {
-      SocketEnd own;
-      if (getsockname(socket.get(), reinterpret_cast<sockaddr*>(&own.address), &own.bytes) == 0) own_name = own.name();
-    }
-    const bool is_rejected = connection_count_.load(std::memory_order_relaxed) >= limits_.connections_max;
-    auto names = std::make_shared<const ConnectionNames>(ConnectionNames{peer.name(), std::move(own_name)});
-    if (is_rejected) {
-      service->CountRejected();
-      static_cast<void>(send(socket.get(), kTooMany.data(), kTooMany.size(), MSG_NOSIGNAL));
-      shutdown(socket.get(), SHUT_WR);
-      events_.Tell({.kind = FrontEvent::Kind::kDisconnected, .peer = names->peer, .ending = Ending::kRejected});
-    } else {
-      connection_count_.fetch_add(1, std::memory_order_relaxed);
-      events_.Tell({.kind = FrontEvent::Kind::kConnected, .peer = names->peer});
-    }
-    const size_t turn = next_loop_++ % loops_.size();
-    loops_[turn]->Adopt({std::move(socket), std::move(names), listener->ack, is_unix, is_rejected});
+    Admit(listener, service, std::move(socket), peer);
   }
-  return true;
+  return Queue::kMoreWait;
+}
+
+void Front::Admit(Listener* listener, Service* service, Fd socket, const SocketEnd& peer) {
+  const bool is_unix = peer.is_unix();
+  const int yes = 1;
+  if (!is_unix) setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+  std::string own_name = listener->name;
+  if (own_name.empty()) {
+    SocketEnd own;
+    if (getsockname(socket.get(), reinterpret_cast<sockaddr*>(&own.address), &own.bytes) == 0) own_name = own.name();
+  }
+  auto names = std::make_shared<const ConnectionNames>(ConnectionNames{peer.name(), std::move(own_name)});
+  const bool is_rejected = connection_count() >= limits_.connections_max;
+  if (is_rejected) {
+    service->CountRejected();
+    static_cast<void>(send(socket.get(), kTooMany.data(), kTooMany.size(), MSG_NOSIGNAL));
+    shared_.events.TellDisconnected(names->peer, Ending::kRejected);
+    if (refused_count() >= kRefusedMax) {
+      // Bytes that have not been read would reset the connection, and take the refusal with them.
+      char unread[1024];
+      static_cast<void>(recv(socket.get(), unread, sizeof(unread), MSG_DONTWAIT));
+      return;
+    }
+    shutdown(socket.get(), SHUT_WR);
+    shared_.refused_count.fetch_add(1, std::memory_order_relaxed);
+  } else {
+    shared_.connection_count.fetch_add(1, std::memory_order_relaxed);
+    shared_.events.TellConnected(names->peer);
+  }
+  const size_t turn = next_loop_++ % loops_.size();
+  loops_[turn]->Adopt({std::move(socket), std::move(names), listener->ack, is_unix, is_rejected});
 }
 
 }  // namespace cairn

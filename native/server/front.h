@@ -4,8 +4,14 @@
 //   Listen()...  ->  Serve()  ->  clients  ->  Close() or Destroy()  ->  kGone  ->  ~Front()
 //
 // The acceptor takes what the system has accepted, a bounded number at a time, and hands each client to the loop that
-// has its turn. Where the process has no file descriptors left it stops for a moment: clients wait in the system's
-// queue.
+// has its turn.
+//
+// When the system has no room for a client, a file descriptor as a rule, there is a shortage: kNoRoom is told once, and
+// the acceptor tries again every kNoRoomMs. Clients wait in the system's queue, those that were accepted before are
+// served. The shortage ends when no client waits.
+//
+// A client above the limit is told so, and its connection stays open until it has closed it, or for two seconds; of
+// more than kRefusedMax such connections the further ones are closed at once.
 //
 // Thread safety: it belongs to the thread that made it. The service outlives its loops.
 #pragma once
@@ -53,8 +59,12 @@ class Front {
   void Destroy() { Stop(true); }
   // True once the threads have nothing to do any more.
   bool IsGone() const;
-  size_t connection_count() const { return connection_count_.load(std::memory_order_relaxed); }
-  FrontEvents* events() { return &events_; }
+  size_t connection_count() const { return shared_.connection_count.load(std::memory_order_relaxed); }
+  // Refused clients whose connections are open.
+  size_t refused_count() const { return shared_.refused_count.load(std::memory_order_relaxed); }
+  FrontEvents* events() { return &shared_.events; }
+
+  static constexpr size_t kRefusedMax = 128;
 
  private:
   struct Listener {
@@ -68,13 +78,17 @@ class Front {
   static void Main(void* front);
   bool StartAcceptor();
   void Run();
-  // False: it cannot go on now; no file descriptor is left, for example.
-  bool AcceptFrom(Listener* listener);
+  enum class Queue { kEmpty, kMoreWait, kNoRoom };
+  // Takes clients from the queue of a listener, a bounded number.
+  Queue AcceptFrom(Listener* listener);
+  // Hands a client to a loop, or tells it that there are too many.
+  void Admit(Listener* listener, Service* service, Fd socket, const SocketEnd& peer);
+  void BeginShortage(int error);
+  void EndShortage();
   void Stop(bool at_once);
 
   const FrontLimits limits_;
-  FrontEvents events_;
-  std::atomic<size_t> connection_count_{0};
+  FrontShared shared_;
   const std::shared_ptr<EpollWaker> waker_ = std::make_shared<EpollWaker>();
   Fd epoll_;
   OsThread acceptor_ = 0;
@@ -84,6 +98,8 @@ class Front {
   std::atomic<Service*> service_{nullptr};
   std::vector<std::unique_ptr<Loop>> loops_;
   size_t next_loop_ = 0;
+  // Of the acceptor: when the present shortage began, on the boot clock; 0: there is none.
+  uint64_t shortage_since_ms_ = 0;
   // Read by the acceptor, which has been told of each by epoll.
   std::list<Listener> listeners_;
 };

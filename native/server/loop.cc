@@ -47,12 +47,10 @@ bool EpollWaker::Take() {
 
 // ---- beginning and ending ----
 
-Loop::Loop(Service* service, CachePointer cache, FrontEvents* events, std::atomic<size_t>* connection_count,
-           ClientTimeouts timeouts)
+Loop::Loop(Service* service, CachePointer cache, FrontShared* shared, ClientTimeouts timeouts)
     : service_(service),
       cache_(std::move(cache)),
-      events_(events),
-      connection_count_(connection_count),
+      shared_(shared),
       timeouts_(timeouts),
       sweep_ms_(SweepMs(timeouts)),
       bench_(service) {}
@@ -123,7 +121,7 @@ void Loop::Run() {
   }
   service_->RemoveWaker(waker_.get());
   has_ended_.store(true, std::memory_order_release);
-  events_->Tell({.kind = FrontEvent::Kind::kGone});
+  shared_->events.Tell({.kind = FrontEvent::Kind::kGone});
 }
 
 int Loop::WaitMs() const {
@@ -137,10 +135,20 @@ int Loop::WaitMs() const {
 
 void Loop::TakeInbox() {
   const Stop stop = command_.load(std::memory_order_acquire);
-  std::vector<Accepted> arrived;
+  // At the end all are taken: no more come.
+  const size_t most = stop == Stop::kNone ? kAdoptedPerTurnMax : SIZE_MAX;
+  std::deque<Accepted> arrived;
   {
     const OsLockGuard guard(&lock_);
-    arrived.swap(inbox_);
+    if (inbox_.size() <= most) {
+      arrived.swap(inbox_);
+    } else {
+      for (size_t i = 0; i < most; i++) {
+        arrived.push_back(std::move(inbox_.front()));
+        inbox_.pop_front();
+      }
+      inbox_waker_->Wake();
+    }
   }
   // While there is no client the loop does not look at the time.
   if (clients_.empty()) swept_at_ms_ = OsBootMs();
@@ -222,9 +230,11 @@ void Loop::Watch(Client* client, int operation, uint32_t wanted) {
 void Loop::Closed(Client* client, Ending why) {
   client->all.Unlink();
   closed_.PushBack(&client->all, client);
-  if (!client->is_rejected()) {
-    connection_count_->fetch_sub(1, std::memory_order_relaxed);
-    events_->Tell({.kind = FrontEvent::Kind::kDisconnected, .peer = client->peer(), .ending = why});
+  if (client->is_rejected()) {
+    shared_->refused_count.fetch_sub(1, std::memory_order_relaxed);
+  } else {
+    shared_->connection_count.fetch_sub(1, std::memory_order_relaxed);
+    shared_->events.TellDisconnected(client->peer(), why);
   }
 }
 

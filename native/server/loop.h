@@ -15,10 +15,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <set>
 #include <utility>
-#include <vector>
 
 #include "base/os.h"
 #include "base/waker.h"
@@ -50,11 +50,19 @@ struct ClientTimeouts {
   uint64_t stall_ms = 0;
 };
 
+// What the loops of a front and its acceptor have together.
+struct FrontShared {
+  explicit FrontShared(std::shared_ptr<Waker> owner) : events(std::move(owner)) {}
+  FrontEvents events;
+  std::atomic<size_t> connection_count{0};
+  // Refused clients whose connections are still open, so that they can read why.
+  std::atomic<size_t> refused_count{0};
+};
+
 class Loop {
  public:
   // The arguments outlive the loop.
-  Loop(Service* service, CachePointer cache, FrontEvents* events, std::atomic<size_t>* connection_count,
-       ClientTimeouts timeouts);
+  Loop(Service* service, CachePointer cache, FrontShared* shared, ClientTimeouts timeouts);
   // REQUIRES: it has not been started, or Join() was called.
   ~Loop();
   Loop(const Loop&) = delete;
@@ -111,11 +119,12 @@ class Loop {
 
   static constexpr size_t kInputBytes = 64 * 1024;
   static constexpr size_t kOutputBytes = 256 * 1024;
+  // New clients that are taken before those it has are served on.
+  static constexpr size_t kAdoptedPerTurnMax = 32;
 
   Service* const service_;
   const CachePointer cache_;
-  FrontEvents* const events_;
-  std::atomic<size_t>* const connection_count_;
+  FrontShared* const shared_;
   const ClientTimeouts timeouts_;
   const uint64_t sweep_ms_;
   Workbench bench_;
@@ -127,7 +136,7 @@ class Loop {
   std::atomic<Stop> command_{Stop::kNone};
 
   OsLock lock_;
-  std::vector<Accepted> inbox_ GUARDED_BY(lock_);
+  std::deque<Accepted> inbox_ GUARDED_BY(lock_);
 
   // Of its thread.
   const std::unique_ptr<char[]> input_{new char[kInputBytes]};

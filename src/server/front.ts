@@ -42,6 +42,8 @@ export interface FrontOwner {
   disconnected(peer: string, reason: DisconnectReason): void;
   /** A listening socket failed; the others go on. */
   failed(error: Error): void;
+  /** The system lacks room for new clients, which wait until there is some. Once for each such time. */
+  noRoom(error: NodeJS.ErrnoException): void;
   /** The cache behind the service has been closed: the front cannot go on. */
   cacheClosed(): void;
   /** To be called before a session is fed or continued: moves the cache's time, where its maker gave a clock. */
@@ -62,6 +64,11 @@ export interface Front {
   readonly connectionCount: number;
   /** Listens on one more address. Rejects with `ERR_LISTEN`, except for an optional address that the machine lacks. */
   listen(listener: Listener): Promise<void>;
+  /**
+   * Whether connected() and disconnected() are called, from now on: they may cost the thread something. At first they
+   * are not, except for the first client of each protocol that is not served.
+   */
+  hearConnections(yes: boolean): void;
   /** From now on serves clients with sessions of this service. */
   serve(service: number): void;
   /**

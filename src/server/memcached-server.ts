@@ -38,13 +38,14 @@ export interface MemcachedServerEvents {
   close: [];
   /** A listening socket failed; the others go on. */
   error: [error: Error];
-  /** A client has connected; `peer` is its name in `stats conns`. */
+  /** A client has connected, after the listener was added; `peer` is its name in `stats conns`. */
   connect: [peer: string];
   /** A connection is closed. */
   disconnect: [peer: string, reason: DisconnectReason];
   /**
-   * A client speaks a protocol that is not served; the message says what to do. Once per protocol. Without a listener
-   * it becomes a warning of the process.
+   * A client speaks a protocol that is not served (once per protocol), or the system has no room for new clients, so
+   * that they wait (once for each such time); the message says what to do. Without a listener it becomes a warning of
+   * the process.
    */
   warning: [message: string];
 }
@@ -66,6 +67,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       if (reason === 'binary' || reason === 'tls') this.#warnOf(peer, reason);
     },
     failed: (error) => this.emit('error', error),
+    noRoom: ({ code = '' }) => this.#warn(noRoomText(code)),
     cacheClosed: () => this.destroy(),
   };
 
@@ -75,6 +77,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     this.#settings = settings;
     this.#logMetrics = cache.logMetrics;
     this.#front = frontFor({ ...this.#owner, tick: cache.tick }, settings);
+    this.#hearConnections();
   }
 
   /**
@@ -179,8 +182,31 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   #warnOf(peer: string, reason: 'binary' | 'tls'): void {
     if (this.#warned.has(reason)) return;
     this.#warned.add(reason);
-    const text = foreignText(peer, reason);
+    this.#warn(foreignText(peer, reason));
+  }
+
+  #warn(text: string): void {
     if (!this.emit('warning', text)) process.emitWarning(text, 'CairnWarning');
+  }
+
+  // Connections are told only while someone listens for them.
+  #hearConnections(): void {
+    const look = (event: string | symbol, more: number): void => {
+      if (event !== 'connect' && event !== 'disconnect') return;
+      const listeners = this.listenerCount('connect') + this.listenerCount('disconnect');
+      this.#front.hearConnections(listeners + more > 0);
+    };
+    // The first is emitted before its listener is there.
+    const emitter = this as unknown as EventEmitter;
+    emitter.on('newListener', (event) => look(event, 1));
+    emitter.on('removeListener', (event) => look(event, 0));
+  }
+
+  /** @internal */
+  override removeAllListeners(event?: keyof MemcachedServerEvents): this {
+    super.removeAllListeners(event);
+    if (event === undefined) this.#hearConnections();
+    return this;
   }
 
   #end(): void {
@@ -205,6 +231,14 @@ function foreignText(peer: string, reason: 'binary' | 'tls'): string {
       ? 'Turn TLS off in that client'
       : 'Set that client to the text protocol: memcached.sess_binary_protocol=Off and OPT_BINARY_PROTOCOL => false in PHP, binary=False in pylibmc, Protocol.TEXT in spymemcached; memjs has no text protocol';
   return `${peer} ${wrong}, which is not served, and was disconnected. ${advice}`;
+}
+
+function noRoomText(code: string): string {
+  const advice = 'New ones wait until others leave, those connected are served';
+  if (code === 'EMFILE') {
+    return `This process may open no more files (${code}), so no more clients. ${advice}. Raise its limit (ulimit -n, LimitNOFILE=), or lower that of connections`;
+  }
+  return `The system has no room for more clients (${code}). ${advice}`;
 }
 
 /** `syncLastMs` is `sync_last_ms` in `stats`. */

@@ -29,6 +29,7 @@ interface FrontExports {
   serveFront(front: number, service: number): number;
   closeFront(front: number, atOnce: boolean): void;
   lookAtFront(front: number, events: unknown[]): boolean;
+  hearConnectionsOfFront(front: number, yes: boolean): void;
   connectionsOfFront(front: number): number;
   endFront(front: number): void;
 }
@@ -41,6 +42,7 @@ const REASONS: readonly DisconnectReason[] = ['ended', 'stalled', 'idle', 'rejec
 const CONNECTED = 0;
 const DISCONNECTED = 1;
 const FAILED = 2;
+const NO_ROOM = 3;
 
 /** How often it looks whether the cache has been closed. */
 const LOOK_MS = 100;
@@ -118,6 +120,10 @@ export class NativeFront implements Front {
     this.addresses.push('path' in listener ? { path: listener.path, ack } : { host, port, ack });
   }
 
+  hearConnections(yes: boolean): void {
+    if (this.#state !== 'closed') this.#native.hearConnectionsOfFront(this.#front, yes);
+  }
+
   serve(service: number): void {
     if (this.#state !== 'new') return;
     const error = this.#native.serveFront(this.#front, service);
@@ -176,6 +182,7 @@ export class NativeFront implements Front {
     if (kind === CONNECTED) this.#owner.connected(peer);
     else if (kind === DISCONNECTED) this.#owner.disconnected(peer, REASONS[detail] ?? 'ended');
     else if (kind === FAILED) this.#owner.failed(systemError(detail));
+    else if (kind === NO_ROOM) this.#owner.noRoom(systemError(detail));
   }
 
   #end(): void {

@@ -83,6 +83,9 @@ export class NetFront implements Front {
     }
   }
 
+  // Its connections are of this thread, whether they are told or not.
+  hearConnections(): void {}
+
   serve(service: number): void {
     if (this.#state !== 'new') return;
     this.#state = 'open';

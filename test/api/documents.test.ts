@@ -68,6 +68,7 @@ describe('docs/api.md', () => {
       'close',
       'destroy',
       'handleClosed',
+      'removeAllListeners',
       'router',
       'length',
       'name',

@@ -57,6 +57,9 @@ export function describeFront(name: string, traits: FrontTraits, makeHarness: ()
           failed: (error) => {
             throw error;
           },
+          noRoom: (error) => {
+            throw error;
+          },
           cacheClosed: () => {
             cacheClosed++;
             void front.destroy();
@@ -64,6 +67,7 @@ export function describeFront(name: string, traits: FrontTraits, makeHarness: ()
         },
         { ...LIMITS, ...limits },
       );
+      front.hearConnections(true);
       await harness.listen(front);
     };
     const serve = async (limits: Partial<FrontLimits> = {}): Promise<void> => {

@@ -36,6 +36,7 @@ class CountingWaker final : public Waker {
     wakes_.fetch_add(1);
     OsWakeWord(&wakes_, true);
   }
+  uint32_t count() const { return wakes_.load(); }
   // Until something else was told than `before`.
   uint32_t Wait(uint32_t before) {
     while (wakes_.load() == before) OsWaitOnWord(&wakes_, before, 1000);
@@ -61,6 +62,7 @@ class Served {
     service_options.test_commands = true;
     service_ = std::make_unique<Service>(cache_->store(), std::move(service_options), cache_->ReadBothClocks());
     front_ = std::make_unique<Front>(waker_, limits);
+    front_->events()->HearConnections(true);
     ListenAddress address;
     address.path = path;
     address.path_mode = 0600;
@@ -79,6 +81,8 @@ class Served {
 
   Front* front() { return front_.get(); }
   Store* store() { return cache_->store(); }
+  Service* service() { return service_.get(); }
+  uint32_t wakes() const { return waker_->count(); }
 
   // A client with a blocking socket.
   int Connect() const {
@@ -268,12 +272,67 @@ TEST(NativeFront, ServesOnWhenNoFileDescriptorIsLeft) {
     answer.clear();
     EXPECT_TRUE(SendAll(first, "mn\r\n") && ReadUntil(first, "MN\r\n", &answer));
   }
+  served.Until([&](const auto&) { return served.Count(FrontEvent::Kind::kNoRoom) > 0; });
+  EXPECT_FALSE(served.service()->is_accepting());
   for (int fd : taken) close(fd);
   setrlimit(RLIMIT_NOFILE, &before);
   answer.clear();
   EXPECT_TRUE(SendAll(waiting, "mn\r\n") && ReadUntil(waiting, "MN\r\n", &answer));
+  while (!served.service()->is_accepting()) OsSleepUs(1000);
+  const CounterValues counters = served.service()->ReadCounters();
+  EXPECT_EQ(counters[Counter::kListenDisabled], 1u);
+  EXPECT_GT(counters[Counter::kListenDisabledUs], 0u);
+  // The acceptor has tried many times, and told it once.
+  EXPECT_EQ(served.Count(FrontEvent::Kind::kNoRoom), 1u);
   close(waiting);
   close(first);
+}
+
+TEST(NativeFront, FewRefusedClientsStay) {
+  Served served({.connections_max = 1, .timeouts = {.idle_ms = 0, .stall_ms = 60'000}, .loops = 1}, "front-refused");
+  const int first = served.Connect();
+  std::string answer;
+  ASSERT_TRUE(SendAll(first, "mn\r\n") && ReadUntil(first, "MN\r\n", &answer));
+  std::vector<int> refused;
+  size_t most = 0;
+  for (size_t i = 0; i < 2 * Front::kRefusedMax; i++) {
+    refused.push_back(served.Connect());
+    answer.clear();
+    // Each reads why, whether its connection stays or not.
+    EXPECT_TRUE(ReadUntil(refused.back(), "ERROR Too many open connections\r\n", &answer));
+    most = std::max(most, served.front()->refused_count());
+  }
+  EXPECT_LE(most, Front::kRefusedMax);
+  EXPECT_GT(most, 1u);
+  EXPECT_EQ(served.service()->ReadCounters()[Counter::kConnectionsRejected], 2 * Front::kRefusedMax);
+  for (int fd : refused) close(fd);
+  while (served.front()->refused_count() != 0) OsSleepUs(1000);
+  answer.clear();
+  EXPECT_TRUE(SendAll(first, "mn\r\n") && ReadUntil(first, "MN\r\n", &answer));
+  close(first);
+}
+
+TEST(NativeFront, ClientsThatComeAndGoWakeItsOwnerOnlyIfItAsks) {
+  Served served({.connections_max = 1000, .timeouts = {.idle_ms = 0, .stall_ms = 60'000}, .loops = 2}, "front-quiet");
+  served.front()->events()->HearConnections(false);
+  const uint32_t before = served.wakes();
+  const auto come_and_go = [&served](std::string_view request) {
+    const int fd = served.Connect();
+    std::string answer;
+    EXPECT_TRUE(SendAll(fd, request) && !ReadUntil(fd, "never", &answer));
+    close(fd);
+  };
+  for (int i = 0; i < 300; i++) come_and_go("mn\r\nquit\r\n");
+  while (served.front()->connection_count() != 0) OsSleepUs(1000);
+  EXPECT_EQ(served.wakes(), before);
+  // Of a protocol that is not served the first client is told.
+  for (int i = 0; i < 10; i++) come_and_go(std::string_view("\x16\x03\x01\x02\0\x01\0\x01", 8));  // TLS
+  while (served.front()->connection_count() != 0) OsSleepUs(1000);
+  EXPECT_EQ(served.wakes(), before + 1);
+  served.front()->events()->HearConnections(true);
+  come_and_go("quit\r\n");
+  served.Until([&](const auto&) { return served.Count(FrontEvent::Kind::kDisconnected) == 2; });
+  EXPECT_EQ(served.Count(FrontEvent::Kind::kConnected), 1u);
 }
 
 uint64_t CpuUs() {
