@@ -25,10 +25,13 @@ export class CacheServers {
   /** Cache.listen() has the documentation. */
   async listen(options: ServeOptions | undefined, cache: EffectiveOptions): Promise<MemcachedServer> {
     const handle = this.#handle;
-    const { ack, store, stores = {} } = cache;
+    const { ack, store, stores = {}, maxMemory: memoryBytes } = cache;
     const highestAck = feedOf(handle) === undefined ? 'memory' : store === undefined ? 'logged' : 'stored';
     const logMetrics = store === undefined ? LOG_METRICS : [...LOG_METRICS, ...writeBackStatNames(Object.keys(stores))];
-    const server = await MemcachedServer.start(handle, options, { ack, highestAck, logMetrics, tick: clockOf(handle) });
+    const server = await MemcachedServer.start(handle, options, {
+      ...{ ack, highestAck, memoryBytes, logMetrics },
+      tick: clockOf(handle),
+    });
     // The handle was closed between the start of the server and this turn.
     if (handle.isClosed()) {
       server.destroy();

@@ -40,6 +40,7 @@ Napi::Value MakeFront(const Napi::CallbackInfo& info) {
   limits.connections_max = NumberOr(given.Get("connectionsMax"), 1024);
   limits.timeouts.idle_ms = NumberOr(given.Get("idleTimeoutMs"), 0);
   limits.timeouts.stall_ms = NumberOr(given.Get("stallTimeoutMs"), 30'000);
+  limits.unsent_bytes_max = NumberOr(given.Get("outputBytesMax"), limits.unsent_bytes_max);
   limits.loops = static_cast<uint32_t>(NumberOr(given.Get("loops"), 1));
   Environment* environment = Environment::Of(info);
   std::shared_ptr<ThreadWaker> waker = ThreadWaker::Of(environment);

@@ -29,8 +29,9 @@ enum class Counter : uint8_t {
   kIdleKicks,
   kListenDisabled,  // times that the front could accept no client, and for how long
   kListenDisabledUs,
+  kOutputDrops,  // clients that were disconnected because too many bytes of replies waited
 };
-inline constexpr size_t kCounterCount = static_cast<size_t>(Counter::kListenDisabledUs) + 1;
+inline constexpr size_t kCounterCount = static_cast<size_t>(Counter::kOutputDrops) + 1;
 
 // Values of all counters at one moment, or differences of them.
 class CounterValues {

@@ -19,6 +19,8 @@ inline constexpr size_t kGetLineBytesMax = 2 * 1024 * 1024;
 inline constexpr size_t kBodyBufferedBytesMax = 64 * 1024;
 // A connection with this many bytes of replies that have not left stops executing requests.
 inline constexpr size_t kOutputBytesHigh = 1024 * 1024;
+// And continues when no more than these are left, so that the system has something to send meanwhile.
+inline constexpr size_t kOutputBytesLow = 256 * 1024;
 // A call on a session executes at most this many requests, each key of a get-type command being one: about a
 // millisecond. A front serves its other connections before the next call.
 inline constexpr size_t kRequestsPerCallMax = 4096;

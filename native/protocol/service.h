@@ -64,6 +64,8 @@ class Service {
     // time, in Unix milliseconds or 0 for never; it is shown as an age.
     std::vector<std::string> log_metrics;
 
+    // The limit of unsent_bytes(), for `stats cairn`; 0: the front has none.
+    uint64_t unsent_bytes_max = 0;
     // The server's options, for `stats` and `stats settings` only.
     uint64_t process_id = 0;
     uint32_t connections_max = 1024;
@@ -127,6 +129,10 @@ class Service {
     own_counters_.AddShared(Counter::kListenDisabledUs, us);
     is_accepting_.store(true, std::memory_order_relaxed);
   }
+  // The memory of replies that clients have not taken yet.
+  void ChangeUnsent(size_t before, size_t now) { unsent_bytes_.fetch_add(now - before, std::memory_order_relaxed); }
+  size_t unsent_bytes() const { return unsent_bytes_.load(std::memory_order_relaxed); }
+  void CountOutputDrop() { own_counters_.AddShared(Counter::kOutputDrops, 1); }
   bool is_accepting() const { return is_accepting_.load(std::memory_order_relaxed); }
   void SetVerbosity(uint32_t verbosity) { verbosity_.store(verbosity, std::memory_order_relaxed); }
   uint32_t verbosity() const { return verbosity_.load(std::memory_order_relaxed); }
@@ -167,6 +173,7 @@ class Service {
   Counters own_counters_;  // AddShared() only
   std::atomic<uint32_t> verbosity_{0};
   std::atomic<bool> is_accepting_{true};
+  std::atomic<size_t> unsent_bytes_{0};
 
   const std::shared_ptr<WakerList> wakers_ = std::make_shared<WakerList>();
   std::shared_ptr<LogWatch> log_watch_;  // null without a log

@@ -316,15 +316,27 @@ std::string_view NameOf(Ack ack) {
 }
 
 // What memcached has nothing of.
+void AppendOutput(Service* service, ByteBuffer* out) {
+  if (service->options().unsent_bytes_max == 0) return;
+  AppendAll({{"output_bytes", service->unsent_bytes()},
+             {"output_limit_bytes", service->options().unsent_bytes_max},
+             {"output_drops", service->ReadCounters()[Counter::kOutputDrops]}},
+            out);
+}
+
 void AppendCairn(Service* service, Ack ack, const Now& now, ByteBuffer* out) {
   const Service::Options& options = service->options();
   AppendStat("version", options.cairn_version, out);
   AppendStat("ack", NameOf(ack), out);
   const LogView* log = service->log();
-  if (log == nullptr) return AppendStat("log", "none", out);
+  if (log == nullptr) {
+    AppendStat("log", "none", out);
+    return AppendOutput(service, out);
+  }
   const LogView::Numbers numbers = log->ReadNumbers();
   const CounterValues port = service->ReadCounters();
   AppendStat("log", NameOf(log->health()), out);
+  AppendOutput(service, out);
   AppendAll({{"ring_bytes", numbers.ring_bytes}, {"ring_capacity_bytes", numbers.ring_capacity_bytes}}, out);
   AppendStat("ring_fill_worst", Decimal(numbers.ring_fill_worst), out);
   AppendAll({{"ring_full", service->store()->Stats().log_full},

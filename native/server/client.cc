@@ -34,6 +34,7 @@ Client::Client(Loop* loop, Accepted accepted)
 Client::~Client() {
   waiting.Unlink();
   runnable.Unlink();
+  unsent.Unlink();
   all.Unlink();
 }
 
@@ -42,7 +43,7 @@ void Client::OnEvents(uint32_t events) {
   if ((events & EPOLLOUT) != 0) {
     if (!Flush()) return;
     if (backlog() == 0 && ending_at_ms_ != kNever) return EndWhenFlushed();
-    if (backlog() == 0 && std::exchange(is_flushing_, false)) Proceed();
+    if (backlog() <= kOutputBytesLow && std::exchange(is_flushing_, false)) Proceed();
     if (is_closed()) return;
     Listen();
   }
@@ -129,8 +130,8 @@ void Client::Act(Session::Next next, const ByteBuffer& out, bool fed_while_waiti
     case Session::Next::kYield:
       return Yield();
     case Session::Next::kFlush:
-      // If the system took all replies at once, they have left.
-      if (backlog() == 0) return Yield();
+      // If the system took the replies at once, they have left.
+      if (backlog() <= kOutputBytesLow) return Yield();
       is_paused_ = true;
       is_flushing_ = true;
       return Listen();
@@ -188,6 +189,7 @@ void Client::Destroy(Ending why) {
   socket_.Close();
   unsent_.Release();
   unsent_from_ = 0;
+  static_cast<void>(CountUnsent(false));
 }
 
 void Client::ReleaseSession() {
@@ -219,9 +221,15 @@ bool Client::Send(std::string_view bytes) {
     unsent_from_ = 0;
   }
   unsent_.Append(bytes);
-  if (!unsent_.failed()) return true;
+  if (!unsent_.failed()) return CountUnsent(false);
   Destroy(why_);
   return false;
+}
+
+bool Client::CountUnsent(bool has_taken) {
+  const size_t bytes = backlog() == 0 ? 0 : unsent_.capacity();
+  loop_->CountUnsent(this, std::exchange(counted_bytes_, bytes), bytes, has_taken);
+  return !is_closed();
 }
 
 bool Client::Flush() {
@@ -232,7 +240,7 @@ bool Client::Flush() {
       // The client takes what it is sent, however slowly.
       if (stopped_at_ms_ != kNever) stopped_at_ms_ = loop_->now_ms();
       if (ending_at_ms_ != kNever) ending_at_ms_ = loop_->now_ms();
-      if (backlog() != 0) return true;
+      if (backlog() != 0) return CountUnsent(true);
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       return true;
     } else if (errno != EINTR) {
@@ -244,7 +252,7 @@ bool Client::Flush() {
   unsent_.Clear();
   if (unsent_.capacity() > kKeptUnsentBytesMax) unsent_.Release();
   stopped_at_ms_ = kNever;
-  return true;
+  return CountUnsent(true);
 }
 
 void Client::Listen() {

@@ -9,7 +9,8 @@
 // | ending  | the session is over, replies leave      | thrown away    | closed                   | -             |
 // | closed  | the client is gone, or a send failed    | -              | -                        | -             |
 //
-// Memory: the session limits replies that have not left, by stopping at kOutputBytesHigh.
+// Memory: the session limits replies that have not left: it stops at kOutputBytesHigh, and the client continues it at
+// kOutputBytesLow. The replies of all clients together are limited by the output budget (Loop::CountUnsent).
 //
 // A client that ends its side may still read, so all its requests are answered, also later. A client that resets the
 // connection is gone: its session is dropped with its pending requests. A unix socket whose client has closed it cannot
@@ -69,8 +70,13 @@ class Client {
   int fd() const { return socket_.get(); }
   const std::string& peer() const { return accepted_.names->peer; }
 
-  // Of the loop: all clients; those that wait to be woken; those that have another turn.
-  ListLink<Client> all, waiting, runnable;
+  // Closes it at once, and tells the client by a reset that replies are missing.
+  void Drop(Ending why) { Reset(why); }
+
+  // Of the loop: all clients; those that wait to be woken; those that have another turn; those with unsent replies.
+  ListLink<Client> all, waiting, runnable, unsent;
+  // Of one with unsent replies: when it last took some, on the boot clock.
+  uint64_t taken_at_ms = 0;
   // When the loop continues it, on the boot clock; 0: at no time.
   uint64_t continue_at_ms = 0;
 
@@ -90,6 +96,8 @@ class Client {
   bool Send(std::string_view bytes);
   bool Flush();
   size_t backlog() const { return unsent_.size() - unsent_from_; }
+  // Tells the loop how much memory its unsent replies use. False: that was too much, and the client is closed.
+  bool CountUnsent(bool has_taken);
   void ReleaseSession();
   void SetWaits(bool waits);
   // Asks epoll for the events that matter now.
@@ -101,6 +109,7 @@ class Client {
   std::optional<Session> session_;
   ByteBuffer unsent_;
   size_t unsent_from_ = 0;
+  size_t counted_bytes_ = 0;   // that the loop has been told
   uint32_t armed_ = 0;         // the events that epoll is asked for
   bool is_watched_ = false;    // by epoll
   bool is_paused_ = false;     // nothing is read

@@ -27,11 +27,13 @@ constexpr int kNoRoomMs = 20;
 
 }  // namespace
 
-Front::Front(std::shared_ptr<Waker> owner, FrontLimits limits) : limits_(limits), shared_(std::move(owner)) {}
+Front::Front(std::shared_ptr<Waker> owner, FrontLimits limits) : limits_(limits), shared_(std::move(owner)) {
+  shared_.unsent_bytes_max = limits.unsent_bytes_max;
+}
 
 Front::~Front() {
   Destroy();
-  for (const auto& loop : loops_) loop->Join();
+  for (const auto& loop : shared_.loops) loop->Join();
 }
 
 int Front::Listen(const ListenAddress& address, Ack ack, SocketEnd* end) {
@@ -63,7 +65,7 @@ int Front::Serve(Service* service, CachePointer cache) {
   for (uint32_t i = 0; i < std::max(limits_.loops, 1u); i++) {
     auto loop = std::make_unique<Loop>(service, cache, &shared_, limits_.timeouts);
     if (!loop->Start()) return EAGAIN;
-    loops_.push_back(std::move(loop));
+    shared_.loops.push_back(std::move(loop));
   }
   service_.store(service, std::memory_order_release);
   return 0;
@@ -74,19 +76,19 @@ void Front::Stop(bool at_once) {
   waker_->Wake();
   // Its addresses are free when this returns, and no loop is given a client behind its command.
   if (acceptor_ != 0) OsJoinThread(std::exchange(acceptor_, 0));
-  for (const auto& loop : loops_) {
+  for (const auto& loop : shared_.loops) {
     if (at_once) {
       loop->Destroy();
     } else {
       loop->ShutDown();
     }
   }
-  if (loops_.empty()) shared_.events.Tell({.kind = FrontEvent::Kind::kGone});
+  if (shared_.loops.empty()) shared_.events.Tell({.kind = FrontEvent::Kind::kGone});
 }
 
 bool Front::IsGone() const {
   if (!is_stopping_.load(std::memory_order_relaxed) || !has_stopped_.load(std::memory_order_acquire)) return false;
-  return std::all_of(loops_.begin(), loops_.end(), [](const auto& loop) { return loop->has_ended(); });
+  return std::all_of(shared_.loops.begin(), shared_.loops.end(), [](const auto& loop) { return loop->has_ended(); });
 }
 
 // ---- the acceptor ----
@@ -203,8 +205,8 @@ void Front::Admit(Listener* listener, Service* service, Fd socket, const SocketE
     shared_.connection_count.fetch_add(1, std::memory_order_relaxed);
     shared_.events.TellConnected(names->peer);
   }
-  const size_t turn = next_loop_++ % loops_.size();
-  loops_[turn]->Adopt({std::move(socket), std::move(names), listener->ack, is_unix, is_rejected});
+  const size_t turn = next_loop_++ % shared_.loops.size();
+  shared_.loops[turn]->Adopt({std::move(socket), std::move(names), listener->ack, is_unix, is_rejected});
 }
 
 }  // namespace cairn

@@ -39,6 +39,8 @@ struct FrontLimits {
   size_t connections_max = 1024;
   ClientTimeouts timeouts;
   uint32_t loops = 1;
+  // Of all replies together that clients have not taken; see Loop::CountUnsent().
+  size_t unsent_bytes_max = size_t{1} << 30;
 };
 
 class Front {
@@ -96,7 +98,6 @@ class Front {
   std::atomic<bool> has_stopped_{true};
   // Made before the acceptor hands out the first client.
   std::atomic<Service*> service_{nullptr};
-  std::vector<std::unique_ptr<Loop>> loops_;
   size_t next_loop_ = 0;
   // Of the acceptor: when the present shortage began, on the boot clock; 0: there is none.
   uint64_t shortage_since_ms_ = 0;

@@ -18,7 +18,7 @@
 namespace cairn {
 
 // Why a connection was closed. src/server/native-front.ts has the same table.
-enum class Ending : uint8_t { kEnded, kStalled, kIdle, kRejected, kBinary, kTls };
+enum class Ending : uint8_t { kEnded, kStalled, kIdle, kRejected, kBinary, kTls, kOutput };
 
 struct FrontEvent {
   enum class Kind : uint8_t {

@@ -28,6 +28,7 @@ class LinkedList {
   LinkedList& operator=(const LinkedList&) = delete;
 
   bool empty() const { return head_.after == &head_; }
+  bool has_one() const { return !empty() && head_.after == head_.before; }
   void PushBack(ListLink<T>* link, T* element) {
     if (link->is_linked()) return;
     link->element = element;

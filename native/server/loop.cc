@@ -47,6 +47,9 @@ bool EpollWaker::Take() {
 
 // ---- beginning and ending ----
 
+FrontShared::FrontShared(std::shared_ptr<Waker> owner) : events(std::move(owner)) {}
+FrontShared::~FrontShared() = default;
+
 Loop::Loop(Service* service, CachePointer cache, FrontShared* shared, ClientTimeouts timeouts)
     : service_(service),
       cache_(std::move(cache)),
@@ -114,6 +117,8 @@ void Loop::Run() {
     }
     ProceedRunnable();
     ProceedTimed();
+    // Another loop may have found that the oldest of all replies are here.
+    KeepBudget();
     const uint64_t now_ms = OsBootMs();
     if (now_ms - swept_at_ms_ >= sweep_ms_) Sweep(now_ms);
     while (!closed_.empty()) delete closed_.PopFront();
@@ -225,6 +230,50 @@ void Loop::Watch(Client* client, int operation, uint32_t wanted) {
   // The system has no memory for it.
   CHECK(errno == ENOMEM || errno == ENOSPC);
   client->Destroy();
+}
+
+void Loop::CountUnsent(Client* client, size_t before, size_t now, bool has_taken) {
+  if (before != now) service_->ChangeUnsent(before, now);
+  if (now == 0) {
+    if (client->unsent.is_linked()) shared_->unsent_clients.fetch_sub(1, std::memory_order_relaxed);
+    client->unsent.Unlink();
+  } else if (has_taken || !client->unsent.is_linked()) {
+    if (!client->unsent.is_linked()) shared_->unsent_clients.fetch_add(1, std::memory_order_relaxed);
+    client->unsent.Unlink();
+    client->taken_at_ms = OsBootMs();
+    unsent_.PushBack(&client->unsent, client);
+  }
+  oldest_unsent_ms_.store(unsent_.empty() ? kNever : unsent_.front()->taken_at_ms, std::memory_order_relaxed);
+  if (now > before) KeepBudget();
+}
+
+Loop* Loop::LoopOfOldestUnsent() const {
+  Loop* oldest = nullptr;
+  uint64_t oldest_ms = kNever;
+  for (const auto& loop : shared_->loops) {
+    const uint64_t ms = loop->oldest_unsent_ms_.load(std::memory_order_relaxed);
+    if (ms < oldest_ms) {
+      oldest = loop.get();
+      oldest_ms = ms;
+    }
+  }
+  return oldest;
+}
+
+void Loop::KeepBudget() {
+  while (service_->unsent_bytes() > shared_->unsent_bytes_max &&
+         shared_->unsent_clients.load(std::memory_order_relaxed) > 1 && !unsent_.empty()) {
+    Loop* oldest = LoopOfOldestUnsent();
+    if (oldest == nullptr) return;
+    if (oldest != this) {
+      // It comes here at the end of its turn. If its thread does not run in time, this loop's own oldest goes.
+      oldest->inbox_waker_->Wake();
+      const size_t most = shared_->unsent_bytes_max + shared_->unsent_bytes_max / 4;
+      if (service_->unsent_bytes() <= most || unsent_.has_one()) return;
+    }
+    service_->CountOutputDrop();
+    unsent_.front()->Drop(Ending::kOutput);
+  }
 }
 
 void Loop::Closed(Client* client, Ending why) {

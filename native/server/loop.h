@@ -19,6 +19,7 @@
 #include <memory>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "base/os.h"
 #include "base/waker.h"
@@ -50,13 +51,21 @@ struct ClientTimeouts {
   uint64_t stall_ms = 0;
 };
 
+class Loop;
+
 // What the loops of a front and its acceptor have together.
 struct FrontShared {
-  explicit FrontShared(std::shared_ptr<Waker> owner) : events(std::move(owner)) {}
+  explicit FrontShared(std::shared_ptr<Waker> owner);
+  ~FrontShared();
   FrontEvents events;
   std::atomic<size_t> connection_count{0};
   // Refused clients whose connections are still open, so that they can read why.
   std::atomic<size_t> refused_count{0};
+  // The output budget: the limit of Service::unsent_bytes(), and the clients that these bytes are for.
+  size_t unsent_bytes_max = 0;
+  std::atomic<size_t> unsent_clients{0};
+  // Complete before the first client comes.
+  std::vector<std::unique_ptr<Loop>> loops;
 };
 
 class Loop {
@@ -101,6 +110,11 @@ class Loop {
   void ContinueIn(Client* client, uint64_t ms);
   // Asks epoll for these events of its socket. `operation`: of epoll_ctl().
   void Watch(Client* client, int operation, uint32_t events);
+  // Its unsent replies use `now` bytes, after `before`; `has_taken`: it has taken some of them. It may be closed
+  // when this returns: beyond the budget, those clients are dropped that have taken nothing for the longest time. A
+  // reply that alone exceeds the budget is sent. The budget is exceeded by a quarter at most, and by one client in each
+  // loop.
+  void CountUnsent(Client* client, size_t before, size_t now, bool has_taken);
   // It has closed its socket.
   void Closed(Client* client, Ending why);
 
@@ -116,7 +130,10 @@ class Loop {
   void ProceedRunnable();
   void ProceedTimed();
   void Sweep(uint64_t now_ms);
+  void KeepBudget();
+  Loop* LoopOfOldestUnsent() const;
 
+  static constexpr uint64_t kNever = ~uint64_t{0};
   static constexpr size_t kInputBytes = 64 * 1024;
   static constexpr size_t kOutputBytes = 256 * 1024;
   // New clients that are taken before those it has are served on.
@@ -142,6 +159,10 @@ class Loop {
   const std::unique_ptr<char[]> input_{new char[kInputBytes]};
   const std::unique_ptr<char[]> output_{new char[kOutputBytes]};
   LinkedList<Client> clients_, waiting_, runnable_, closed_;
+  // Those with replies that they have not taken, by Client::taken_at_ms.
+  LinkedList<Client> unsent_;
+  // That of the first; kNever: there is none. The other loops read it.
+  std::atomic<uint64_t> oldest_unsent_ms_{kNever};
   std::set<std::pair<uint64_t, Client*>> timed_;  // by Client::continue_at_ms
   Stop doing_ = Stop::kNone;
   uint64_t coarse_ms_ = 1;

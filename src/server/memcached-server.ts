@@ -162,6 +162,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       version: MEMCACHED_VERSION,
       cairnVersion: version,
       itemBytesMax: settings.itemBytesMax,
+      outputBytesMax: settings.front === 'native' ? settings.outputBytesMax : 0,
       testCommands: settings.testCommands ? 1 : 0,
       logMetrics: this.#logMetrics.map(wordsOf).join(','),
       processId: process.pid,

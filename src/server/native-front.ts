@@ -24,7 +24,13 @@ interface NativeAddress {
 interface FrontExports {
   /** That this process may use. */
   processorCount(): number;
-  makeFront(options: { connectionsMax: number; idleTimeoutMs: number; stallTimeoutMs: number; loops: number }): number;
+  makeFront(options: {
+    connectionsMax: number;
+    idleTimeoutMs: number;
+    stallTimeoutMs: number;
+    outputBytesMax: number | undefined;
+    loops: number;
+  }): number;
   listenFront(front: number, address: NativeAddress, ack: number): number | readonly [host: string, port: number];
   serveFront(front: number, service: number): number;
   closeFront(front: number, atOnce: boolean): void;
@@ -37,7 +43,7 @@ interface FrontExports {
 const fronts = native as unknown as Partial<FrontExports>;
 
 /** In the order of `Ending` in native/server/front_events.h. */
-const REASONS: readonly DisconnectReason[] = ['ended', 'stalled', 'idle', 'rejected', 'binary', 'tls'];
+const REASONS: readonly DisconnectReason[] = ['ended', 'stalled', 'idle', 'rejected', 'binary', 'tls', 'output'];
 /** In the order of `FrontEvent::Kind`. */
 const CONNECTED = 0;
 const DISCONNECTED = 1;
@@ -50,6 +56,8 @@ const LOOK_MS = 100;
 export interface NativeFrontOptions extends FrontLimits, ListenOptions {
   /** Threads that serve clients, beside the one that accepts them. */
   readonly loops: number;
+  /** Of replies that clients have not taken; default: 1 GiB. */
+  readonly outputBytesMax?: number;
 }
 
 /** Whether this platform has it. */
@@ -81,8 +89,8 @@ export class NativeFront implements Front {
   constructor(owner: FrontOwner, options: NativeFrontOptions) {
     this.#owner = owner;
     this.#options = options;
-    const { maxConnections, idleTimeoutMs, stallTimeoutMs, loops } = options;
-    this.#front = this.#native.makeFront({ connectionsMax: maxConnections, idleTimeoutMs, stallTimeoutMs, loops });
+    const { maxConnections, ...others } = options;
+    this.#front = this.#native.makeFront({ connectionsMax: maxConnections, outputBytesMax: undefined, ...others });
     lookers.add(this.#looker);
   }
 

@@ -11,6 +11,8 @@ export interface NativeServiceOptions {
   version: string;
   cairnVersion: string;
   itemBytesMax: number;
+  /** 0: the front has no such limit. */
+  outputBytesMax: number;
   testCommands: number;
   /** The names of the log's numbers, separated by commas. */
   logMetrics: string;

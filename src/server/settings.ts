@@ -1,6 +1,6 @@
 /** Options of a server: what may be given, what is assumed otherwise, and the only checks on it. */
 import { outOfRange } from '../errors.ts';
-import { PORT_DEFAULT } from '../limits.ts';
+import { OUTPUT_BYTES_CHOSEN_MIN, PORT_DEFAULT } from '../limits.ts';
 import {
   type AckLevel,
   type Checked,
@@ -19,6 +19,8 @@ export interface ServedCache {
   /** Its own level, and the highest that it has. */
   readonly ack: AckLevel;
   readonly highestAck: AckLevel;
+  /** Its `maxMemory`; undefined: not known. */
+  readonly memoryBytes?: number;
   /** What the numbers that its log reports are called, in their order. */
   readonly logMetrics: readonly string[];
   /** Moves the cache's time, where its maker gave a clock. */
@@ -39,6 +41,7 @@ export interface ServerSettings {
   readonly pathMode: number;
   readonly maxConnections: number;
   readonly itemBytesMax: number;
+  readonly outputBytesMax: number;
   readonly idleTimeoutMs: number;
   readonly stallTimeoutMs: number;
   readonly backlog: number;
@@ -55,12 +58,16 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
   const options = checkAll(SERVE_OPTIONS, 'options', given, () => 0);
   const ack = checkAck(given?.ack, cache.highestAck, cache.ack);
   const front = frontOf(options.front, cache);
-  const { pathMode, maxConnections, maxItemSize, idleTimeout, stallTimeout, backlog, testCommands } = options;
+  const { pathMode, maxConnections, maxItemSize, maxOutput, idleTimeout, stallTimeout, backlog, testCommands } =
+    options;
   return {
     listeners: listenersOf(options, ack, cache.highestAck),
     pathMode,
     maxConnections,
     itemBytesMax: maxItemSize,
+    // A client that takes its replies has up to two of the largest on the way.
+    outputBytesMax:
+      maxOutput || Math.max(OUTPUT_BYTES_CHOSEN_MIN, Math.floor((cache.memoryBytes ?? 0) / 4), 4 * maxItemSize),
     idleTimeoutMs: idleTimeout,
     stallTimeoutMs: stallTimeout,
     backlog,

@@ -335,6 +335,120 @@ TEST(NativeFront, ClientsThatComeAndGoWakeItsOwnerOnlyIfItAsks) {
   EXPECT_EQ(served.Count(FrontEvent::Kind::kConnected), 1u);
 }
 
+// A client of a unix socket, of whose replies the system keeps little.
+int ConnectToPath(const std::string& path) {
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un to = {};
+  to.sun_family = AF_UNIX;
+  path.copy(to.sun_path, sizeof(to.sun_path) - 1);
+  if (connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0) return fd;
+  close(fd);
+  return -1;
+}
+
+// A client that asks for more than the system takes for it, and reads nothing.
+int ConnectDeafClient(Served* served) {
+  const int fd = served->Connect();
+  std::string gets;
+  for (int i = 0; i < 20; i++) gets += "get large\r\n";
+  CHECK(fd >= 0 && SendAll(fd, gets));
+  return fd;
+}
+
+TEST(NativeFront, DropsThoseThatHaveTakenNothingForLongestBeyondItsOutputBudget) {
+  constexpr size_t kBudget = 8 << 20;
+  constexpr int kDeaf = 30;
+  Served served({.connections_max = 1000,
+                 .timeouts = {.idle_ms = 0, .stall_ms = 600'000},
+                 .loops = 2,
+                 .unsent_bytes_max = kBudget},
+                "front-budget");
+  const int reader = served.Connect();
+  std::string answer;
+  ASSERT_TRUE(SendAll(reader, Set("large", std::string(900'000, 'l'))) && ReadUntil(reader, "STORED\r\n", &answer));
+  std::vector<int> deaf;
+  size_t most = 0;
+  for (int i = 0; i < kDeaf; i++) {
+    deaf.push_back(ConnectDeafClient(&served));
+    // It has stopped: its replies are as many as may wait.
+    while (served.service()->ReadCounters()[Counter::kYields] <= static_cast<uint64_t>(i)) OsSleepUs(1000);
+    most = std::max(most, served.service()->unsent_bytes());
+    answer.clear();
+    ASSERT_TRUE(SendAll(reader, "get large\r\n") && ReadUntil(reader, "END\r\n", &answer));
+    EXPECT_GT(answer.size(), 900'000u);
+  }
+  // Each thread may exceed it by the replies of one client.
+  EXPECT_LE(most, kBudget + 2 * (4 << 20));
+  EXPECT_GE(most, kBudget / 2);
+  // Eight have no room for more than the least at which a client stops.
+  while (served.service()->ReadCounters()[Counter::kOutputDrops] < kDeaf - 8) OsSleepUs(1000);
+  while (served.service()->unsent_bytes() > kBudget) OsSleepUs(1000);
+  const uint64_t drops = served.service()->ReadCounters()[Counter::kOutputDrops];
+  size_t told = 0;
+  served.Until([&](const std::vector<FrontEvent>& events) {
+    told = static_cast<size_t>(std::count_if(events.begin(), events.end(), [](const FrontEvent& event) {
+      return event.kind == FrontEvent::Kind::kDisconnected && event.ending == Ending::kOutput;
+    }));
+    return told >= drops;
+  });
+  // The first has been dropped and finds that out, the last one has not.
+  answer.clear();
+  EXPECT_FALSE(ReadUntil(deaf.front(), "never", &answer));
+  EXPECT_LT(answer.size(), 20 * 900'000u);
+  std::string all;
+  while (all.size() < 20 * 900'000u) {
+    answer.clear();
+    ASSERT_TRUE(ReadUntil(deaf.back(), "END\r\n", &answer));
+    all += answer;
+  }
+  for (int fd : deaf) close(fd);
+  close(reader);
+  while (served.front()->connection_count() != 0) OsSleepUs(1000);
+  EXPECT_EQ(served.service()->unsent_bytes(), 0u);
+}
+
+TEST(NativeFront, SendsAReplyThatAloneExceedsItsOutputBudget) {
+  Served served({.connections_max = 1000,
+                 .timeouts = {.idle_ms = 0, .stall_ms = 600'000},
+                 .loops = 1,
+                 .unsent_bytes_max = 100'000},
+                "front-alone");
+  const int fd = served.Connect();
+  std::string answer;
+  ASSERT_TRUE(SendAll(fd, Set("large", std::string(900'000, 'l'))) && ReadUntil(fd, "STORED\r\n", &answer));
+  answer.clear();
+  std::string get = "get";
+  for (int i = 0; i < 20; i++) get += " large";
+  ASSERT_TRUE(SendAll(fd, get + "\r\n"));
+  while (served.service()->unsent_bytes() <= 100'000) OsSleepUs(1000);
+  ASSERT_TRUE(ReadUntil(fd, "END\r\n", &answer));
+  EXPECT_GT(answer.size(), 20 * 900'000u);
+  EXPECT_EQ(served.service()->ReadCounters()[Counter::kOutputDrops], 0u);
+  close(fd);
+}
+
+TEST(NativeFront, GoesOnBeforeAllRepliesHaveLeft) {
+  const std::string path = "cairn-front-low.sock";
+  unlink(path.c_str());
+  Served served({.connections_max = 10, .timeouts = {.idle_ms = 0, .stall_ms = 600'000}, .loops = 1}, "front-low",
+                path);
+  const int fd = ConnectToPath(path);
+  std::string answer;
+  ASSERT_TRUE(SendAll(fd, Set("large", std::string(900'000, 'l'))) && ReadUntil(fd, "STORED\r\n", &answer));
+  ASSERT_TRUE(SendAll(fd, "get large\r\nget large\r\nget large\r\n"));
+  while (served.service()->ReadCounters()[Counter::kYields] == 0) OsSleepUs(1000);
+  EXPECT_EQ(served.store()->Stats().hits, 2u);
+  // Of two replies, 1,800,062 bytes, the client has 1,560,000 and the system up to 208 KiB: some still wait.
+  std::vector<char> bytes(1'560'000);
+  for (size_t taken = 0; taken < bytes.size();) {
+    const ssize_t count = recv(fd, bytes.data() + taken, bytes.size() - taken, 0);
+    ASSERT_TRUE(count > 0);
+    taken += static_cast<size_t>(count);
+  }
+  while (served.store()->Stats().hits != 3) OsSleepUs(1000);
+  close(fd);
+}
+
 uint64_t CpuUs() {
   uint64_t user_us, system_us;
   OsCpuTimes(&user_us, &system_us);
@@ -404,11 +518,8 @@ TEST(NativeFront, AUnixClientThatLeavesWhileItIsStoppedIsServedToItsEnd) {
                 path);
   constexpr int kSets = 60'000;
   for (int i = 0; i < 3; i++) {
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_un to = {};
-    to.sun_family = AF_UNIX;
-    path.copy(to.sun_path, sizeof(to.sun_path) - 1);
-    ASSERT_TRUE(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0);
+    const int fd = ConnectToPath(path);
+    ASSERT_TRUE(fd >= 0);
     std::string sets;
     for (int k = 0; k < kSets; k++) sets += "set k 0 0 5 noreply\r\n" + std::to_string(10'000 + k) + "\r\n";
     ASSERT_TRUE(SendAll(fd, sets));

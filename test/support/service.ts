@@ -10,6 +10,7 @@ export function startTestService(cache: Cache): number {
     version: '1.6.45',
     cairnVersion: '0.0.0',
     itemBytesMax: 2 ** 20,
+    outputBytesMax: 0,
     testCommands: 1,
     logMetrics: '',
     processId: 1,

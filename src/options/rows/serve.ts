@@ -4,6 +4,7 @@ import {
   ITEM_BYTES_DEFAULT,
   ITEM_BYTES_MAX,
   ITEM_BYTES_MIN,
+  OUTPUT_BYTES_MIN,
   PORT_DEFAULT,
   THREADS_MAX,
 } from '../../limits.ts';
@@ -76,6 +77,16 @@ export const SERVE_OPTIONS = {
       doc: 'connections at a time',
       read: digits,
       expected: 'a whole number',
+    },
+  },
+  maxOutput: {
+    check: kinds.size({ without: 0, min: OUTPUT_BYTES_MIN }),
+    default: '1/4 of `maxMemory`, at least 16 MiB and 4 x `maxItemSize`',
+    doc: 'memory for replies that clients have not taken yet; beyond it, those are disconnected that have taken nothing for the longest time. For the native front',
+    flag: {
+      names: '--output-limit <size>',
+      default: 'from `-m`',
+      doc: 'memory for replies that clients have not taken yet; beyond it, the slowest clients are disconnected',
     },
   },
   maxItemSize: {

@@ -21,6 +21,12 @@ export interface ServeOptions {
   pathMode?: number;
   /** The most connections; a further one gets `ERROR Too many open connections` and is closed. Default 1024. */
   maxConnections?: number;
+  /**
+   * The memory for replies that clients have not taken yet, of all clients together. Beyond it, clients are
+   * disconnected, first those that have taken nothing for the longest time. Default: a quarter of `maxMemory`, at least
+   * 16 MiB and 4 times `maxItemSize`. For `front: 'native'`.
+   */
+  maxOutput?: Size;
   /** memcached's item size: key, value, client flags and about 60 bytes. 1kb to 1gb, default 1mb. */
   maxItemSize?: Size;
   /** Closes a connection that sends nothing for this time. Default 0: never. */
