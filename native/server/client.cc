@@ -15,6 +15,8 @@ namespace {
 
 // How long a client may take to close its side after the server has closed its own.
 constexpr uint64_t kLingerMs = 2000;
+// Of a client, while the front ends: 1 MiB with the input of a loop.
+constexpr int kLastReadsMax = 16;
 // An unsent reply of more bytes is freed once it has left.
 constexpr size_t kKeptUnsentBytesMax = 4096;
 
@@ -49,7 +51,10 @@ void Client::OnEvents(uint32_t events) {
   }
   constexpr uint32_t kEnded = EPOLLERR | EPOLLHUP;
   // What the client had sent before it left is executed: the read that finds no more ends it.
-  if ((armed_ & EPOLLIN) != 0 && (events & (EPOLLIN | kEnded)) != 0) return Read();
+  if ((armed_ & EPOLLIN) != 0 && (events & (EPOLLIN | kEnded)) != 0) {
+    static_cast<void>(Read());
+    return;
+  }
   if ((events & EPOLLERR) != 0 || ((events & EPOLLHUP) != 0 && ending_at_ms_ != kNever)) return Destroy(why_);
   if ((events & EPOLLHUP) != 0) {
     is_hung_up_ = true;
@@ -57,30 +62,34 @@ void Client::OnEvents(uint32_t events) {
   }
 }
 
-void Client::Read() {
+bool Client::Read() {
   const auto [buffer, capacity] = loop_->input();
   ssize_t count;
   do {
     count = recv(fd(), buffer, capacity, 0);
   } while (count < 0 && errno == EINTR);
   if (count < 0) {
-    if (errno != EAGAIN && errno != EWOULDBLOCK) Destroy(why_);
-    return;
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
+    Destroy(why_);
+    return true;
   }
   if (!session_.has_value()) {
     // Ended; reading on keeps the system from resetting the connection.
-    if (count > 0) return;
+    if (count > 0) return true;
     has_read_all_ = true;
-    return EndWhenFlushed();
+    EndWhenFlushed();
+    return true;
   }
   if (count == 0) {
     has_read_all_ = true;
-    return ShutDown();
+    End();
+    return true;
   }
   active_at_ms_ = loop_->now_ms();
   const bool waited = is_waiting_;
   const std::string_view input(buffer, static_cast<size_t>(count));
   Call([this, input](const Now& now, ByteBuffer* out) { return session_->Feed(input, backlog(), now, out); }, waited);
+  return true;
 }
 
 void Client::Proceed() {
@@ -90,7 +99,18 @@ void Client::Proceed() {
 
 void Client::ShutDown() {
   if (is_rejected()) return Destroy(why_);
-  if (!session_.has_value()) return;
+  if (!session_.has_value() || is_shut_down_ || is_leaving_) return;
+  is_leaving_ = true;
+  last_reads_ = kLastReadsMax;
+  // A session that waits reads on when it goes on.
+  if (!is_paused_ && !is_waiting_) ReadLast();
+}
+
+void Client::ReadLast() {
+  if (last_reads_-- <= 0 || !Read()) End();
+}
+
+void Client::End() {
   is_shut_down_ = true;
   Call([this](const Now& now, ByteBuffer* out) { return session_->End(backlog(), now, out); });
 }
@@ -111,6 +131,7 @@ void Client::Act(Session::Next next, const ByteBuffer& out, bool fed_while_waiti
   switch (next) {
     case Session::Next::kRead:
       is_paused_ = false;
+      if (is_leaving_ && !is_shut_down_) return ReadLast();
       return Listen();
     case Session::Next::kClose:
       switch (session_->foreign()) {
@@ -154,11 +175,17 @@ void Client::SetWaits(bool waits) {
 
 void Client::Finish() {
   // The client, or the front, has ended, and has all: it is not waited for.
-  if (backlog() == 0 && is_shut_down_) return Destroy(why_);
+  if (backlog() == 0 && is_shut_down_ && !HasUnread()) return Destroy(why_);
   ReleaseSession();
   ending_at_ms_ = loop_->now_ms();
   is_paused_ = false;
   EndWhenFlushed();
+}
+
+// Closing a socket with such bytes resets the connection, and may take replies with it.
+bool Client::HasUnread() const {
+  char byte;
+  return !has_read_all_ && recv(fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
 void Client::EndWhenFlushed() {

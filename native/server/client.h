@@ -12,6 +12,9 @@
 // Memory: the session limits replies that have not left: it stops at kOutputBytesHigh, and the client continues it at
 // kOutputBytesLow. The replies of all clients together are limited by the output budget (Loop::CountUnsent).
 //
+// ShutDown() first reads what has come, up to kLastReadsMax reads: a request that the machine had before is answered.
+// If more comes, it is thrown away, and this side alone is closed until the client has its replies.
+//
 // A client that ends its side may still read, so all its requests are answered, also later. A client that resets the
 // connection is gone: its session is dropped with its pending requests. A unix socket whose client has closed it cannot
 // be told from one that only sends no more, until a reply fails to be sent.
@@ -58,7 +61,7 @@ class Client {
   void OnEvents(uint32_t events);
   // Continues the session as far as possible.
   void Proceed();
-  // Answers complete requests, then closes.
+  // Answers the complete requests that have come, then closes.
   void ShutDown();
   // Closes at once.
   void Destroy(Ending why = Ending::kEnded);
@@ -81,7 +84,13 @@ class Client {
   uint64_t continue_at_ms = 0;
 
  private:
-  void Read();
+  // False: nothing has come.
+  bool Read();
+  // While the front ends: reads on, or ends the session if nothing is there.
+  void ReadLast();
+  // No more is read: answers complete requests, then closes.
+  void End();
+  bool HasUnread() const;
   // Calls the session, and acts on what it says. `fed_while_waiting`: it is given what the client sent meanwhile.
   template <class Ask>
   void Call(Ask ask, bool fed_while_waiting = false);
@@ -117,6 +126,8 @@ class Client {
   bool is_hung_up_ = false;    // the client has closed both sides
   bool is_waiting_ = false;    // nothing is executed until something happens elsewhere
   bool is_flushing_ = false;   // the session goes on when the output has left
+  bool is_leaving_ = false;    // ShutDown() was called
+  int last_reads_ = 0;         // that it may still do then
   bool is_shut_down_ = false;
   bool is_reset_ = false;  // closing it resets the connection
   bool is_in_large_request_ = false;

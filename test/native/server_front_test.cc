@@ -449,6 +449,29 @@ TEST(NativeFront, GoesOnBeforeAllRepliesHaveLeft) {
   close(fd);
 }
 
+TEST(NativeFront, AnswersAllThatHasComeBeforeItCloses) {
+  const std::string path = "cairn-front-last.sock";
+  unlink(path.c_str());
+  for (int round = 0; round < 20; round++) {
+    Served served({.connections_max = 10, .timeouts = {.idle_ms = 0, .stall_ms = 600'000}, .loops = 1}, "front-last",
+                  path);
+    const int fd = ConnectToPath(path);
+    std::string answer;
+    ASSERT_TRUE(SendAll(fd, "mn\r\n") && ReadUntil(fd, "MN\r\n", &answer));
+    // More than one read, all of which the system has when this returns.
+    constexpr size_t kRequests = 20'000;
+    std::string requests;
+    for (size_t i = 0; i < kRequests; i++) requests += "mn\r\n";
+    ASSERT_TRUE(SendAll(fd, requests));
+    served.front()->Close();
+    answer.clear();
+    EXPECT_FALSE(ReadUntil(fd, "never", &answer));
+    EXPECT_EQ(answer.size(), kRequests * 4);
+    served.UntilGone();
+    close(fd);
+  }
+}
+
 uint64_t CpuUs() {
   uint64_t user_us, system_us;
   OsCpuTimes(&user_us, &system_us);
