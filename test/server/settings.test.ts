@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { hasNativeFront, processorCount } from '../../src/server/native-front.ts';
-import { resolveServeOptions, type ServedCache } from '../../src/server/settings.ts';
+import { MEMORY_ONLY, resolveServeOptions, type ServedCache } from '../../src/server/settings.ts';
 import { withCode } from '../support/errors.ts';
 
 describe('where a server listens', () => {
@@ -111,6 +111,23 @@ describe('options that are wrong are refused by name', () => {
       testCommands: true,
       pathMode: 0o770,
     });
+  });
+});
+
+describe('maxOutput', () => {
+  const MIB = 2 ** 20;
+  const served = (memoryBytes: number): ServedCache => ({ ...MEMORY_ONLY, memoryBytes });
+
+  test('is a quarter of the memory, has room for large values, and is never small', () => {
+    expect(resolveServeOptions({}, served(64 * MIB)).outputBytesMax).toBe(16 * MIB);
+    expect(resolveServeOptions({}, served(4 * MIB)).outputBytesMax).toBe(16 * MIB);
+    expect(resolveServeOptions({}, served(1024 * MIB)).outputBytesMax).toBe(256 * MIB);
+    expect(resolveServeOptions({ maxItemSize: '100mb' }, served(64 * MIB)).outputBytesMax).toBe(400 * MIB);
+    expect(resolveServeOptions({ maxOutput: '2mb' }, served(1024 * MIB)).outputBytesMax).toBe(2 * MIB);
+  });
+
+  test('is not less than 1 MiB', () => {
+    expect(() => resolveServeOptions({ maxOutput: 1000 })).toThrow(withCode('ERR_INVALID_ARGUMENT', /maxOutput/));
   });
 });
 
