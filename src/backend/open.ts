@@ -22,7 +22,7 @@ export interface MakeBackendOptions {
 /** The databases that can have rows in tables of the user's own. */
 const OWN_TABLES: readonly string[] = ['mariadb', 'mysql', 'postgres', 'postgresql', 'sqlite'];
 /** The databases that can keep every write as a row of history. */
-const HISTORY: readonly string[] = ['mariadb', 'mysql', 'postgres', 'postgresql', 'sqlite'];
+const HISTORY: readonly string[] = ['lmdb', 'mariadb', 'mysql', 'postgres', 'postgresql', 'sqlite'];
 
 /** The schemes of the databases that can do what a rule asks for; undefined: any can. */
 export function schemesFor({ own, history }: Rule): readonly string[] | undefined {

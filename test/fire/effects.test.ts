@@ -9,7 +9,9 @@ import { torture } from '../support/torture.ts';
 const SHORT = ['--effects', '20000', '--life', '1'];
 
 describe('kill -9 of a server that counts', () => {
-  test('loses and repeats no effect on a row', { timeout: 180_000 }, async () => {
+  test('loses and repeats no effect on a row, and each write is in the history once', {
+    timeout: 180_000,
+  }, async () => {
     const { code, output } = await torture('effects', '--store', 'lmdb', '--sync', '10ms', ...SHORT);
     expect(output).toMatch(/^2\d,\d{3} effects, 0 of another writer, .*, 0 lost, 0 doubled;/m);
     expect(code, output).toBe(0);

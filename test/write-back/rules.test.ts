@@ -153,7 +153,7 @@ test.each<[string, unknown, RegExp]>([
   [
     'history in another database',
     [{ prefix: 'a', coalesce: false }],
-    /keeps every write \(coalesce: false\): that is for mariadb:, mysql:, postgres:, postgresql:, sqlite:/,
+    /keeps every write \(coalesce: false\): that is for lmdb:, mariadb:, mysql:, postgres:, postgresql:, sqlite:/,
   ],
   ['counters of what is skipped', [{ prefix: 'a', skip: true, counter: true }], /either skip or counter/],
   [

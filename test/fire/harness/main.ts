@@ -52,7 +52,7 @@ npm run torture -- write-back [options]   kill -9 of a server that writes its lo
 npm run torture -- effects [options]   kill -9 of a server that counts in rows in which another writer counts too
     --effects N     increments, and writes that are kept as history (default 100000)
     --sync S        always (default), or a time such as 10ms
-    --store S       postgres (default), or lmdb: increments alone, without another writer
+    --store S       postgres (default), or lmdb: without another writer, and without connections to cut
     --lanes N       lanes that write at a time: 1, 2, 4, 8 or 16 (default 1)
     --life SECONDS  the longest life until a kill (default 4)
     --seed S        of what is drawn (default: drawn)

@@ -60,10 +60,7 @@ export class EffectsCampaign {
   constructor(options: EffectsOptions) {
     this.#options = options;
     this.#random = new Random(options.seed);
-    this.#clients = Array.from(
-      { length: CLIENTS },
-      (_, id) => new EffectsClient(id, options.database.isSql, !options.database.isWrong),
-    );
+    this.#clients = Array.from({ length: CLIENTS }, (_, id) => new EffectsClient(id, !options.database.isWrong));
   }
 
   async run(): Promise<EffectsResult> {
@@ -105,7 +102,7 @@ export class EffectsCampaign {
     const random = this.#random;
     const rules = [
       { prefix: COUNTER_PREFIX, counter: true },
-      ...(database.isSql ? [{ prefix: HISTORY_PREFIX, coalesce: false }] : []),
+      { prefix: HISTORY_PREFIX, coalesce: false },
     ];
     const settings = [
       ...['--data', folder, '--store', database.store, '--sync', sync],
@@ -162,7 +159,7 @@ export class EffectsCampaign {
     void over.then(() => {
       isOver = true;
     });
-    while (this.#options.database.isSql) {
+    while (this.#options.database.isServer) {
       await Promise.race([over, sleep(100 + this.#random.below(CUT_MS_MAX))]);
       if (isOver) return;
       await this.#options.database.cut();
@@ -199,10 +196,10 @@ export class EffectsCampaign {
   async #judge(keys: readonly string[], foreign: ReadonlyMap<string, number>): Promise<readonly Wrong[]> {
     const { database } = this.#options;
     const numbers = await database.numbers(keys);
-    const history = database.isSql ? await database.history() : undefined;
+    const history = await database.history();
     return this.#clients.flatMap((client) => [
       ...client.judgeCounters(numbers, foreign),
-      ...(history === undefined ? [] : client.judgeHistory(history.get(client.id) ?? new Map())),
+      ...client.judgeHistory(history.get(client.id) ?? new Map()),
     ]);
   }
 

@@ -34,7 +34,6 @@ export interface Wrong {
 
 export class EffectsClient {
   readonly #id: number;
-  readonly #writesHistory: boolean;
   readonly #seesRows: boolean;
   /** By counter: the sum that was acknowledged, and the least one, if what is on its way subtracts and adds nothing. */
   readonly #sums = new Array<number>(COUNTERS).fill(0);
@@ -54,10 +53,9 @@ export class EffectsClient {
   refused = 0;
 
   /** `seesRows`: values come from rows at times, so that wrong rows would be found by replies. */
-  constructor(id: number, writesHistory: boolean, seesRows: boolean) {
+  constructor(id: number, seesRows: boolean) {
     this.#id = id;
     this.#seesRows = seesRows;
-    this.#writesHistory = writesHistory;
   }
 
   /** Effects that are known to be in the log. */
@@ -117,7 +115,7 @@ export class EffectsClient {
   }
 
   #draw(random: Random): [Request, string] {
-    if (this.#writesHistory && random.below(2) === 0) {
+    if (random.below(2) === 0) {
       const number = ++this.#written;
       const index = number % HISTORY_KEYS;
       const value = String(number);
@@ -175,7 +173,6 @@ export class EffectsClient {
       else this.recovered += count;
       this.#sums[index] = found;
     }
-    if (!this.#writesHistory) return;
     const written = await this.#read(
       pipe,
       this.#last.map((_, index) => this.#key(index)),

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { makeBackend } from '../../../../src/backend/index.ts';
+import { readLmdbHistory } from '../../../support/lmdb-history.ts';
 import { PostgresServer } from '../../../support/postgres.ts';
 import { FOREIGN, HISTORY_PREFIX } from './client.ts';
 
@@ -13,8 +14,8 @@ export type Mistake = 'forgets' | 'repeats' | '';
 export interface EffectsDatabase {
   /** What `--store` is. */
   readonly store: string;
-  /** It has a table of history, and another writer can add to its rows. */
-  readonly isSql: boolean;
+  /** Its connections can be cut, and another writer adds to its rows. */
+  readonly isServer: boolean;
   /** A mistake is planted. */
   readonly isWrong: boolean;
   /** Called when the tables are there. */
@@ -30,9 +31,20 @@ export interface EffectsDatabase {
   end(): Promise<void>;
 }
 
+function byClient(
+  found: Iterable<readonly [client: number, number: number, count: number]>,
+): ReadonlyMap<number, ReadonlyMap<number, number>> {
+  const all = new Map<number, Map<number, number>>();
+  for (const [client, number, count] of found) {
+    const its = all.get(client) ?? new Map<number, number>();
+    all.set(client, its.set(number, (its.get(number) ?? 0) + count));
+  }
+  return all;
+}
+
 export class PostgresEffects implements EffectsDatabase {
   readonly store: string;
-  readonly isSql = true;
+  readonly isServer = true;
   readonly isWrong: boolean;
   readonly #server: PostgresServer;
   readonly #mistake: Mistake;
@@ -77,12 +89,7 @@ export class PostgresEffects implements EffectsDatabase {
     const rows = await this.#server.query(`SELECT split_part(encode(key, 'escape'), ':', 2)::int AS client,
       encode(value, 'escape')::int AS number, count(*)::int AS count FROM cairn_history
       WHERE encode(key, 'escape') LIKE '${HISTORY_PREFIX}%' GROUP BY 1, 2`);
-    const found = new Map<number, Map<number, number>>();
-    for (const { client, number, count } of rows) {
-      const its = found.get(Number(client)) ?? new Map<number, number>();
-      found.set(Number(client), its.set(Number(number), Number(count)));
-    }
-    return found;
+    return byClient(rows.map(({ client, number, count }) => [Number(client), Number(number), Number(count)]));
   }
 
   async cut(): Promise<void> {
@@ -116,12 +123,13 @@ export class PostgresEffects implements EffectsDatabase {
 
 export class LmdbEffects implements EffectsDatabase {
   readonly store: string;
-  readonly isSql = false;
+  readonly isServer = false;
   readonly isWrong = false;
   readonly #folder = mkdtempSync(join(tmpdir(), 'cairn-effects-'));
+  readonly #path: string = join(this.#folder, 'rows.lmdb');
 
   constructor() {
-    this.store = `lmdb:${join(this.#folder, 'rows.lmdb')}`;
+    this.store = `lmdb:${this.#path}`;
   }
 
   async watch(): Promise<void> {}
@@ -138,7 +146,8 @@ export class LmdbEffects implements EffectsDatabase {
   }
 
   async history(): Promise<ReadonlyMap<number, ReadonlyMap<number, number>>> {
-    return new Map();
+    const rows = await readLmdbHistory(this.#path);
+    return byClient(rows.map(({ key, value }) => [Number(key.toString().split(':')[1]), Number(value), 1]));
   }
 
   async cut(): Promise<void> {}
