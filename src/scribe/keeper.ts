@@ -33,6 +33,7 @@ import {
   CONTROL_WORDS,
   type Command,
   Control,
+  type CursorsBefore,
   errorFrom,
   type LogFiles,
   noticeFrom,
@@ -91,6 +92,7 @@ export class LogKeeper extends ScribeCommands {
   #threadError: unknown;
   #recovery: RecoverySummary | undefined;
   #files: LogFiles | undefined;
+  #cursorsBefore: CursorsBefore = new Map();
   readonly #openingNotices: ScribeNotice[] = [];
   #onReady: { resolve(): void; reject(error: Error): void } | undefined;
   #onProgress: (progress: RecoveryProgress) => void;
@@ -156,6 +158,14 @@ export class LogKeeper extends ScribeCommands {
   /** What any thread of the process reads the log with, once the cache is ready; undefined: it is no log of files. */
   get files(): LogFiles | undefined {
     return this.#files;
+  }
+
+  /** Puts the cursors back that opening the log has made or taken away. */
+  async putCursorsBack(): Promise<void> {
+    for (const [name, position] of this.#cursorsBefore) {
+      if (position !== undefined) await this.cursor(name).place(position);
+      else await this.cursor(name).drop();
+    }
   }
 
   get isClosing(): boolean {
@@ -277,6 +287,7 @@ export class LogKeeper extends ScribeCommands {
         break;
       case 'ready':
         this.#tellWritten();
+        if (this.#isOpening) this.#cursorsBefore = report.cursorsBefore;
         this.#isOpening = false;
         if (report.recovery !== undefined) this.#recovery ??= { ...report.recovery, notices: this.#openingNotices };
         if (report.files !== undefined) this.#files ??= { ...report.files, progress: this.#progress };

@@ -127,6 +127,9 @@ export type Command =
 /** What is done to a cursor of the log. */
 export type CursorAct = 'position' | 'drop' | { readonly advance: Position } | { readonly place: Position };
 
+/** Where cursors were that opening the log has made or taken away; undefined: there was none. */
+export type CursorsBefore = ReadonlyMap<string, Position | undefined>;
+
 /** What the scribe says. */
 export type Report =
   | { readonly kind: 'progress'; readonly progress: RecoveryProgress }
@@ -135,6 +138,7 @@ export type Report =
       readonly kind: 'ready';
       readonly recovery: RecoveredByThread | undefined;
       readonly files: Omit<LogFiles, 'progress'> | undefined;
+      readonly cursorsBefore: CursorsBefore;
     }
   | { readonly kind: 'notice'; readonly notice: ScribeNotice }
   | { readonly kind: 'question'; readonly question: OpeningQuestion }

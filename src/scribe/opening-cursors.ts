@@ -6,7 +6,7 @@
 import { CairnError } from '../errors.ts';
 import { earlier, HISTORY_PREFIX, type LogPort, later, type Position } from '../log/index.ts';
 import { countChanges } from './bring-back.ts';
-import type { OpeningCursor, ScribeData, StoredPlace } from './message.ts';
+import type { CursorsBefore, OpeningCursor, ScribeData, StoredPlace } from './message.ts';
 
 export class OpeningCursors {
   readonly #log: LogPort;
@@ -47,19 +47,28 @@ export class OpeningCursors {
     }
   }
 
-  /** Puts them in their places, and takes those away of readers that are not there and lack nothing. */
-  place(start: ScribeData['start']): void {
+  /**
+   * Puts them in their places, and takes those away of readers that are not there and lack nothing. Returns where the
+   * cursors that it has made or taken away were before.
+   */
+  place(start: ScribeData['start']): CursorsBefore {
+    const before = new Map<string, Position | undefined>();
     for (const opening of this.#own) {
       const cursor = this.#log.cursor(opening.name);
-      if (start === 'store') cursor.place(this.#log.committed);
       // One that is there stays where it is.
-      else if (cursor.position() === undefined) cursor.advance(this.#beginOf(opening));
+      const isThere = cursor.position() !== undefined;
+      if (!isThere) before.set(opening.name, undefined);
+      if (start === 'store') cursor.place(this.#log.committed);
+      else if (!isThere) cursor.advance(this.#beginOf(opening));
     }
     // Where all readers have gone, the last of them may come back.
-    if (this.#own.length === 0 || start === 'resume') return;
-    for (const name of this.#orphans) {
-      for (const each of [name, `${HISTORY_PREFIX}${name}`]) this.#log.cursor(each).drop();
+    if (this.#own.length === 0 || start === 'resume') return before;
+    for (const each of this.#orphans.flatMap((name) => [name, `${HISTORY_PREFIX}${name}`])) {
+      const cursor = this.#log.cursor(each);
+      if (cursor.position() !== undefined) before.set(each, cursor.position());
+      cursor.drop();
     }
+    return before;
   }
 
   #beginOf({ name, position }: OpeningCursor): Position {

@@ -127,7 +127,7 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
     const recovery = begin(data.start, run, epoch);
     if (recovery === undefined) log.takeOver();
     // Before another thread can attach: the log keeps what the reader needs from the first record on.
-    cursors.place(data.start);
+    const cursorsBefore = cursors.place(data.start);
     if (recovery === undefined) handle.rewindDrained();
     else {
       if (data.sync === 'always' || data.start === 'store') makeSafe(log);
@@ -160,6 +160,7 @@ function start({ data, handle, openLog, clock: machine, hear, say }: StartOption
       kind: 'ready',
       recovery: recovery?.summary,
       files: files === undefined ? undefined : { ...files, openedAt: log.end },
+      cursorsBefore,
     });
     return scribe;
   } catch (error) {

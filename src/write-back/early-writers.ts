@@ -5,7 +5,7 @@
 import type { Rule } from '../rules/index.ts';
 import type { Carrier, Written } from '../scribe/index.ts';
 import type { EarlyWriter } from './early-writer.ts';
-import { keepRules } from './kept-rules.ts';
+import { checkRules } from './kept-rules.ts';
 
 export class EarlyWriters implements Carrier {
   /** By the names of their databases. */
@@ -30,7 +30,8 @@ export class EarlyWriters implements Carrier {
   }
 
   async reach(...[files, confirmed, onProgress]: Parameters<Carrier['reach']>): Promise<void> {
-    keepRules({
+    // They are kept when each database has been found to belong to the log.
+    checkRules({
       files,
       rules: this.#rules,
       confirmed: new Map([...this.#writers.keys()].map((name) => [name, confirmed])),

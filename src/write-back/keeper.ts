@@ -39,6 +39,7 @@ export class WriteBackKeeper implements WriteBackActions {
   readonly #keepers: ReadonlyMap<string, StoreKeeper>;
   readonly #host: WriteBackHost;
   #closing: Promise<void> | undefined;
+  #putRulesBack: () => void = () => {};
 
   /** The keeper of a cache, if this thread has it. */
   static of(cacheId: number): WriteBackKeeper | undefined {
@@ -55,6 +56,7 @@ export class WriteBackKeeper implements WriteBackActions {
       await keeper.#open();
     } catch (error) {
       await keeper.close(1, false);
+      await keeper.#leaveLog();
       throw error;
     }
     return keeper;
@@ -85,11 +87,22 @@ export class WriteBackKeeper implements WriteBackActions {
     for (const { name } of stores.map(({ seat }) => seat)) {
       confirmed.set(name, (await log.cursor(cursorOf(name)).position()) ?? 0n);
     }
-    keepRules({ files: log.files!, rules, confirmed });
+    this.#putRulesBack = keepRules({ files: log.files!, rules, confirmed });
     // None is left in the middle of its opening.
     const opened = await Promise.allSettled(this.#all.map((keeper) => keeper.open()));
     for (const each of opened) if (each.status === 'rejected') throw each.reason;
     log.endReader = (timeoutMs, finishes) => this.close(timeoutMs, finishes);
+  }
+
+  // The log is as it was before an opening that is refused: the options of before open it again.
+  async #leaveLog(): Promise<void> {
+    const { log } = this.#options;
+    try {
+      this.#putRulesBack();
+      await log.putCursorsBack();
+    } catch {
+      // A disk that takes no more: the refusal says more.
+    }
   }
 
   // ---- what a cache asks ----

@@ -26,28 +26,42 @@ export interface KeptRulesOptions {
 }
 
 /**
- * Keeps the rules for the next opening. Reads the unwritten records of the log if the rules have changed, and throws
- * `ERR_STORE_REFUSED` if the rule of one is gone.
+ * Keeps the rules for the next opening, if no unwritten record is against that (checkRules). Returns what puts back the
+ * rules of before.
  */
-export function keepRules({ files, rules, confirmed }: KeptRulesOptions): void {
-  const { directory } = files;
-  const path = join(directory, FILE);
-  const kept = read(path);
+export function keepRules(options: KeptRulesOptions): () => void {
+  const { rules, files } = options;
+  const path = join(files.directory, FILE);
+  const text = textOf(path);
   // Nothing is written then: a cache opens on a full disk too.
-  if (JSON.stringify(kept) === JSON.stringify(rules)) return;
-  if (kept !== undefined) {
-    const [before, after] = [new RuleSet(kept), new RuleSet(rules)];
-    for (const [key, position] of keysFrom(new LogReader(files), [...confirmed.values()].reduce(earlier))) {
-      const rule = before.of(key);
-      // Of a database that is not there any more, every record that is left.
-      if (position < (confirmed.get(storeOf(rule)) ?? 0n)) continue;
-      const target = targetOf(rule);
-      const next = after.of(key);
-      const isLost = target !== targetOf(next) || (rule.history === true && !next.history);
-      if (target !== undefined && isLost) throw refused(directory, rule, kept.includes(rule));
-    }
+  if (!checkRules(options)) return () => {};
+  write(path, `${JSON.stringify({ format: FORMAT, rules }, undefined, 2)}\n`, nodeFiles);
+  return () => {
+    if (text !== undefined) write(path, text, nodeFiles);
+    else remove(path, nodeFiles);
+  };
+}
+
+/**
+ * Whether these are other rules than those that are kept. Reads the unwritten records of the log if they are, and
+ * throws `ERR_STORE_REFUSED` if the rule of one is gone.
+ */
+export function checkRules({ files, rules, confirmed }: KeptRulesOptions): boolean {
+  const { directory } = files;
+  const kept = readKeptRules(directory);
+  if (JSON.stringify(kept) === JSON.stringify(rules)) return false;
+  if (kept === undefined) return true;
+  const [before, after] = [new RuleSet(kept), new RuleSet(rules)];
+  for (const [key, position] of keysFrom(new LogReader(files), [...confirmed.values()].reduce(earlier))) {
+    const rule = before.of(key);
+    // Of a database that is not there any more, every record that is left.
+    if (position < (confirmed.get(storeOf(rule)) ?? 0n)) continue;
+    const target = targetOf(rule);
+    const next = after.of(key);
+    const isLost = target !== targetOf(next) || (rule.history === true && !next.history);
+    if (target !== undefined && isLost) throw refused(directory, rule, kept.includes(rule));
   }
-  write(path, rules, nodeFiles);
+  return true;
 }
 
 /** The rules under which a log was written; undefined: it has none that are known. Throws `ERR_STORE_REFUSED`. */
@@ -80,14 +94,18 @@ function refused(directory: string, { prefix }: Rule, isGiven: boolean): CairnEr
   );
 }
 
-function read(path: string): Rule[] | undefined {
-  let text: string;
+function textOf(path: string): string | undefined {
   try {
-    text = readFileSync(path, 'utf8');
+    return readFileSync(path, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
+}
+
+function read(path: string): Rule[] | undefined {
+  const text = textOf(path);
+  if (text === undefined) return undefined;
   try {
     const { format, rules } = JSON.parse(text) as { format: number; rules: Rule[] };
     if (format !== FORMAT) throw new Error(`it has format ${format}, and this version knows ${FORMAT}`);
@@ -98,15 +116,20 @@ function read(path: string): Rule[] | undefined {
 }
 
 // A crash leaves the file as it was, or the new one.
-function write(path: string, rules: readonly Rule[], files: Files): void {
+function write(path: string, text: string, files: Files): void {
   const fresh = `${path}.new`;
   const file = files.open(fresh, 'create');
   try {
-    file.write([Buffer.from(`${JSON.stringify({ format: FORMAT, rules }, undefined, 2)}\n`)], 0);
+    file.write([Buffer.from(text)], 0);
     file.sync();
   } finally {
     file.close();
   }
   files.rename(fresh, path);
+  files.syncDirectory(dirname(path));
+}
+
+function remove(path: string, files: Files): void {
+  files.remove(path);
   files.syncDirectory(dirname(path));
 }
