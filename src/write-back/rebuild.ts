@@ -19,10 +19,11 @@ import { Calls } from './calls.ts';
 import { systemClock, type WriterClock } from './clock.ts';
 import { Changes } from './coalesce.ts';
 import { CALL_TIMEOUT_MS, Connection } from './connection.ts';
-import { heldAs, holderOf, isHeldByAnother } from './holder.ts';
+import { heldAs, holderOf } from './holder.ts';
 import { ONE_LANE } from './identity.ts';
 import { cursorOf, historyOf } from './message.ts';
 import { PassedVersions } from './passed.ts';
+import { refuseOtherRows, refuseOthers } from './rebuildable.ts';
 import { notTakenOver } from './writer-log.ts';
 
 /** Rows of one transaction, about. */
@@ -39,6 +40,9 @@ export interface RebuildOptions {
   readonly name?: string;
   /** Under which the log was written, as rulesOfStore() has them. */
   readonly rules: readonly Rule[];
+  /** What rebuildable.ts asks for. `storeOf`: of one of several stores. */
+  readonly isKnown?: boolean;
+  readonly storeOf?: (key: Buffer) => string | undefined;
   readonly onProgress?: (progress: RebuildProgress) => void;
   readonly clock?: WriterClock;
 }
@@ -109,7 +113,10 @@ class Rebuild {
     const { log, rules } = this.#options;
     const { oldestReadable: oldest } = log;
     this.#cursors = await this.#call((backend) => backend.readCursors());
-    this.#refuseOthers();
+    const store = this.#store;
+    const { isKnown = false, storeOf } = this.#options;
+    refuseOthers(this.#cursors, this.#connection.name, { log, store, isKnown });
+    if (storeOf !== undefined) await this.#call((backend) => refuseOtherRows(backend, { store, storeOf }));
     const from = this.#cursors.map(({ position }) => position).reduce(earlier, oldest);
     // Damage is found before anything is changed.
     const { snapshot } = recover({ log, apply() {}, owedFrom: oldest });
@@ -127,31 +134,6 @@ class Rebuild {
       hasCounters: rules.some(({ counter }) => counter),
       hasHistory: rules.some(({ history }) => history),
     };
-  }
-
-  #refuseOthers(): void {
-    const { log } = this.#options;
-    const { directory, logId, oldestReadable: oldest } = log;
-    const refuse = (why: string): never => {
-      throw new CairnError('ERR_STORE_REFUSED', `${this.#connection.name} ${why}. Nothing was changed`);
-    };
-    if (this.#cursors.some((cursor) => cursor.logId !== logId))
-      refuse(`belongs to another log than the one in ${directory}`);
-    const reader = new LogReader(log);
-    const own = {
-      takeover: heldAs(this.#store, log.takeover),
-      mayHaveHad: (other: Parameters<LogReader['mayHaveHad']>[0]) => reader.mayHaveHad(heldAs(this.#store, other)),
-    };
-    if (this.#cursors.some((cursor) => isHeldByAnother(cursor, own)))
-      refuse(
-        `was taken over by another process, with a copy of the log in ${directory}, or belongs to another of its stores`,
-      );
-    // Also if files of the log are gone that the database needed.
-    const noted = log.cursors().get(this.#cursor) ?? oldest;
-    const isBehind =
-      this.#cursors.length === 0 || this.#cursors.some(({ position }) => position < oldest) || noted < oldest;
-    if (!isBehind || oldest === 0n)
-      refuse(`needs no rebuild: the log in ${directory} has every change that it lacks. Open the cache`);
   }
 
   async #writeAll(snapshotNumber: number | undefined): Promise<void> {
