@@ -1,6 +1,6 @@
 /** Write-back of a cache, for a handle: through the keeper if this thread has opened the cache, else by message. */
 import { answerError } from './answers.ts';
-import type { KeptDeadLetter } from './backend/index.ts';
+import type { KeptDeadLetter, RefusedKey } from './backend/index.ts';
 import { CairnError, CairnTypeError, wrongType } from './errors.ts';
 import { KeyDrains } from './key-drains.ts';
 import { type BackedHandle, Code, feedOf, type NativeHandle } from './native.ts';
@@ -121,17 +121,17 @@ export class CacheWriteBack {
     const rules = new RuleSet(this.#options().store?.rules ?? []);
     this.#drains ??= new KeyDrains(this.#handle as BackedHandle, {
       storeOf: (key) => (rules.writes(key) ? storeOf(rules.of(key)) : undefined),
-      list: (limit, after, store) => this.#lettersOf(limit, after, store),
+      refusedKey: (keys, store) => this.#refusedKey(keys, store),
     });
     return this.#drains;
   }
 
-  async #lettersOf(limit: number, after: bigint, store: string): Promise<readonly KeptDeadLetter[]> {
+  async #refusedKey(keys: readonly Buffer[], store: string): Promise<RefusedKey | undefined> {
     try {
-      return await this.#reached('drain').deadLetters(limit, after, store);
+      return await this.#reached('drain').refusedKey(keys, store);
     } catch (error) {
-      // A database that keeps none.
-      if ((error as CairnError).code === 'ERR_INVALID_ARGUMENT') return [];
+      // A database that keeps no dead letters.
+      if ((error as CairnError).code === 'ERR_INVALID_ARGUMENT') return undefined;
       throw error;
     }
   }

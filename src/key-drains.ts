@@ -16,24 +16,16 @@ interface NewestChange {
   readonly valueVersion: bigint;
 }
 
-/** What counts of a dead letter. */
-interface Letter {
-  readonly id: bigint;
-  readonly change: { readonly key: Buffer };
-  readonly error: string;
-  readonly isSuperseded: boolean;
-}
-
 /** The databases of a cache, by their names. */
 export interface LettersOfStores {
   /** Which has the key; undefined: none. */
   storeOf(key: Buffer): string | undefined;
-  /** The oldest `limit` dead letters of one whose id is above `after`. */
-  list(limit: number, after: bigint, store: string): Promise<readonly Letter[]>;
+  /** One of some keys of which a database has put a change aside that is not superseded; undefined: there is none. */
+  refusedKey(
+    keys: readonly Buffer[],
+    store: string,
+  ): Promise<{ readonly key: Buffer; readonly error: string } | undefined>;
 }
-
-/** Letters of one question; each has a value. */
-const PAGE = 32;
 
 /** Those of one handle. */
 export class KeyDrains {
@@ -85,18 +77,15 @@ export class KeyDrains {
     asked.set(store, keys.set(nameOf(key), given));
   }
 
-  // Rejects for the first of the keys of which the database keeps a dead letter that counts.
+  // Rejects for one of the keys of which the database keeps a dead letter that counts.
   async #checkLetters(store: string, keys: ReadonlyMap<string, Key>, signal: AbortSignal | undefined): Promise<void> {
-    for (let after = 0n; ; ) {
-      signal?.throwIfAborted();
-      const page = await this.#letters.list(PAGE, after, store);
-      for (const { change, isSuperseded, error } of page) {
-        const key = isSuperseded ? undefined : keys.get(nameOf(change.key));
-        if (key !== undefined) throw inWords(key, refused(error));
-      }
-      if (page.length < PAGE) return;
-      after = page.at(-1)!.id;
-    }
+    signal?.throwIfAborted();
+    const names = [...keys.keys()];
+    const found = await this.#letters.refusedKey(
+      names.map((name) => Buffer.from(name, 'latin1')),
+      store,
+    );
+    if (found !== undefined) throw inWords(keys.get(nameOf(found.key))!, refused(found.error));
   }
 
   /** The handle was closed: nothing wakes this thread for it any more. */

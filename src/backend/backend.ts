@@ -164,6 +164,12 @@ export interface KeptDeadLetter {
   readonly isSuperseded: boolean;
 }
 
+/** A key of which a change is put aside, and what the database said. */
+export interface RefusedKey {
+  readonly key: Buffer;
+  readonly error: string;
+}
+
 /**
  * The table of dead letters. Until a later change of the key is written, or its dead letter is dropped, `load` and
  * `scan` answer as if the change had been applied: the cache acknowledged it. An addition supersedes no dead letter of
@@ -173,6 +179,11 @@ export interface KeptDeadLetter {
 export interface DeadLetters {
   /** The oldest `limit` of those whose id is above `after`. */
   list(limit: number, after?: bigint): Promise<readonly KeptDeadLetter[]>;
+  /**
+   * Of the dead letters of some keys that are not superseded the oldest, by an index of keys; undefined: there is none.
+   * A backend without this has its whole table listed instead.
+   */
+  oldestOf?(keys: readonly Buffer[]): Promise<RefusedKey | undefined>;
   /** Removes them; returns how many there were. */
   drop(ids: readonly bigint[]): Promise<number>;
   /**

@@ -20,6 +20,7 @@ import type {
   HistoryRow,
   KeptDeadLetter,
   Loaded,
+  RefusedKey,
   RowValue,
   SetChange,
   TouchChange,
@@ -442,6 +443,16 @@ export class MariadbTables implements SqlTables<MariadbConnection>, RowTable<Mar
       addedWallMs: Number(addedMs),
       isSuperseded: Number(superseded) !== 0,
     }));
+  }
+
+  async oldestDeadLetter(connection: MariadbConnection, keys: readonly Buffer[]): Promise<RefusedKey | undefined> {
+    if (keys.length === 0) return undefined;
+    const [found] = await connection.run(
+      `SELECT coalesce(long_key, \`key\`), error FROM ${this.#letters} AS its
+        WHERE superseded = 0 AND kind <> 'part' AND \`key\` IN (${keys.map(() => '?')}) ORDER BY id + 0 LIMIT 1`,
+      keys.map(rowKeyOf),
+    );
+    return found && { key: found[0] as Buffer, error: found[1] as string };
   }
 
   /** The rest of large values. `letters`: their rows, which begin with the number and the code of the error. */

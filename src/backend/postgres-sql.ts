@@ -410,6 +410,13 @@ export class PostgresStatements {
     return { name: 'cairn_list_letters', text, values: [after.toString(), limit] };
   }
 
+  /** Columns: the whole key, error. An order that no index has keeps the planner to the index of keys. */
+  oldestDeadLetter(keys: readonly Buffer[]): Statement {
+    const { quoted: table } = this.tables.deadLetters;
+    const command = `SELECT coalesce(long_key, key), error FROM ${table} AS its WHERE NOT superseded AND key IN`;
+    return this.#byKeys('cairn_oldest_letter', keys, (list) => `${command} ${list} ORDER BY id + 0 LIMIT 1`);
+  }
+
   dropDeadLetters(ids: readonly bigint[]): Statement {
     const text = `DELETE FROM ${this.tables.deadLetters.quoted} WHERE id = ANY ($1::bigint[])`;
     return { name: 'cairn_drop_letters', text, values: [`{${ids.join(',')}}`] };

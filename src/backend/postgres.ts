@@ -18,6 +18,7 @@ import type {
   HistoryRow,
   KeptDeadLetter,
   Loaded,
+  RefusedKey,
   Row,
   RowValue,
   SetChange,
@@ -375,6 +376,12 @@ class PostgresTables implements SqlTables<PostgresConnection>, RowTable<Postgres
         isSuperseded: isSuperseded === 't',
       };
     });
+  }
+
+  async oldestDeadLetter(connection: PostgresConnection, keys: readonly Buffer[]): Promise<RefusedKey | undefined> {
+    if (keys.length === 0) return undefined;
+    const [found] = (await connection.run(this.#sql.oldestDeadLetter(keys))).rows;
+    return found && { key: bytesOf(found[0]!), error: found[1]! };
   }
 
   async dropDeadLetters(connection: PostgresConnection, ids: readonly bigint[]): Promise<number> {

@@ -31,6 +31,7 @@ import type {
   HistoryRow,
   KeptDeadLetter,
   Loaded,
+  RefusedKey,
   Row,
   RowValue,
   WriteBatch,
@@ -108,6 +109,8 @@ export interface SqlTables<C extends SqlConnection> {
   /** Those of the keys that have no dead letter. */
   withoutDeadLetters(connection: C, keys: readonly Buffer[]): Promise<readonly Buffer[]>;
   listDeadLetters(connection: C, limit: number, after: bigint): Promise<readonly KeptDeadLetter[]>;
+  /** As DeadLetters.oldestOf(). */
+  oldestDeadLetter(connection: C, keys: readonly Buffer[]): Promise<RefusedKey | undefined>;
   dropDeadLetters(connection: C, ids: readonly bigint[]): Promise<number>;
 }
 
@@ -131,6 +134,7 @@ export abstract class SqlBackend<C extends SqlConnection> implements Backend {
   readonly level = 'transactional';
   readonly deadLetters: DeadLetters = {
     list: (limit, after = 0n) => this.#read((tables, connection) => tables.listDeadLetters(connection, limit, after)),
+    oldestOf: (keys) => this.#read((tables, connection) => tables.oldestDeadLetter(connection, keys)),
     drop: (ids) => this.#read((tables, connection) => tables.dropDeadLetters(connection, ids)),
     addAgain: (id) => this.#addAgain(id),
   };

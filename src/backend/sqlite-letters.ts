@@ -1,5 +1,5 @@
 /** The table of dead letters in SQLite. */
-import type { Change, Cursor, CursorPlace, DeadLetter, KeptDeadLetter, RowValue } from './backend.ts';
+import type { Change, Cursor, CursorPlace, DeadLetter, KeptDeadLetter, RefusedKey, RowValue } from './backend.ts';
 import { applied, LETTERS_PIECE } from './dead-letters.ts';
 import type { NewestChanges } from './newest.ts';
 import {
@@ -91,6 +91,18 @@ export class SqliteLetters {
       addedWallMs: Number(row['added_ms']),
       isSuperseded: row['superseded'] !== 0n,
     }));
+  }
+
+  oldestOf({ prepare }: OpenedSqlite, keys: readonly Buffer[]): RefusedKey | undefined {
+    const first = prepare(`SELECT id, error FROM ${this.#table} WHERE superseded = 0 AND key = ? ORDER BY id LIMIT 1`);
+    let oldest: { readonly id: bigint; readonly refused: RefusedKey } | undefined;
+    for (const key of keys) {
+      const [found] = first.all(key);
+      const id = found?.['id'] as bigint | undefined;
+      if (id === undefined || (oldest !== undefined && oldest.id < id)) continue;
+      oldest = { id, refused: { key, error: found!['error'] as string } };
+    }
+    return oldest?.refused;
   }
 
   /** In a transaction; returns how many there were. */

@@ -90,6 +90,7 @@ export class SqliteBackend implements Backend {
   readonly level = 'transactional';
   readonly deadLetters: DeadLetters = {
     list: async (limit, after = 0n) => this.#letters.list(this.#ready(), limit, after),
+    oldestOf: async (keys) => this.#letters.oldestOf(this.#ready(), keys),
     drop: async (ids) => {
       const opened = this.#ready();
       return this.#inTransaction(opened, 'BEGIN IMMEDIATE', () => this.#letters.drop(opened, ids));

@@ -176,4 +176,31 @@ export const deadLetterCases: readonly CaseText[] = [
       );
     },
   },
+  {
+    name: 'of some keys the oldest dead letter that counts is found by its key',
+    async body({ open, harness }) {
+      const subject = await open();
+      const { oldestOf, list } = subject.backend.deadLetters!;
+      if (oldestOf === undefined) return;
+      await harness.refuse!();
+      const long = Buffer.alloc(5000, 'k');
+      const others = Array.from({ length: 300 }, (_, i) => bytes(`other ${i}`));
+      for (const key of ['superseded', 'first', long, 'second'])
+        await subject.write(set(key, `${REFUSED} ${key.length}`));
+      await subject.write(set('second', `${REFUSED} again`));
+      await subject.write(...others.slice(0, 100).map((key) => set(key, REFUSED)));
+      await subject.write(set('superseded', 'better'), set('row', 'good'));
+      const letters = await list(1000);
+      const errorOf = (key: Buffer): string => letters.find(({ change }) => change.key.equals(key))!.error;
+      const found = async (...keys: (Buffer | string)[]) => oldestOf(keys.map(bytes));
+      for (const key of ['first', long, 'second'].map(bytes)) {
+        assert.deepEqual(await found(key), { key, error: errorOf(key) });
+        assert.deepEqual(await found('row', key, 'superseded', 'none'), { key, error: errorOf(key) });
+      }
+      assert.deepEqual((await found('second', ...others, long, 'first'))?.key, bytes('first'));
+      assert.deepEqual((await found(...others, 'second'))?.key, bytes('second'));
+      assert.equal(await found('superseded', 'row', ...others.slice(100), long.subarray(1)), undefined);
+      assert.equal(await found(), undefined);
+    },
+  },
 ];

@@ -4,7 +4,7 @@
  * one up holds up the keys of no other.
  */
 import type { Worker } from 'node:worker_threads';
-import type { KeptDeadLetter } from '../backend/index.ts';
+import type { KeptDeadLetter, RefusedKey } from '../backend/index.ts';
 import { CairnError, CairnTypeError, show } from '../errors.ts';
 import { native } from '../native.ts';
 import type { Rule } from '../rules/index.ts';
@@ -129,6 +129,10 @@ export class WriteBackKeeper implements WriteBackActions {
 
   async deadLetters(limit: number, after: bigint, store: string): Promise<readonly KeptDeadLetter[]> {
     return this.#of(store).deadLetters(limit, after);
+  }
+
+  async refusedKey(keys: readonly Uint8Array[], store: string): Promise<RefusedKey | undefined> {
+    return this.#of(store).refusedKey(keys);
   }
 
   async dropDeadLetters(ids: readonly bigint[], store: string): Promise<number> {

@@ -95,6 +95,8 @@ export type WriterCommand =
   | { readonly kind: 'pause' | 'resume'; readonly id: number }
   /** The result: dead letters; and how many there were. */
   | { readonly kind: 'list-dead-letters'; readonly id: number; readonly limit: number; readonly after: bigint }
+  /** The result: RefusedKey; undefined: none of the keys has a dead letter that counts. */
+  | { readonly kind: 'find-refused-key'; readonly id: number; readonly keys: readonly Uint8Array[] }
   | { readonly kind: 'drop-dead-letters'; readonly id: number; readonly ids: readonly bigint[] }
   /** The result: AddedAgain; undefined: the database cannot. */
   | { readonly kind: 'add-again'; readonly id: number; readonly letter: bigint }

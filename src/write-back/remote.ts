@@ -7,7 +7,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { BroadcastChannel } from 'node:worker_threads';
-import type { KeptDeadLetter } from '../backend/index.ts';
+import type { KeptDeadLetter, RefusedKey } from '../backend/index.ts';
 import { CairnError } from '../errors.ts';
 import { type Looker, lookers } from '../native/wake.ts';
 import { type FeedHandle, FeedState } from '../native.ts';
@@ -23,6 +23,8 @@ export interface WriteBackActions {
   resume(): Promise<void>;
   /** The oldest `limit` dead letters whose id is above `after`. */
   deadLetters(limit: number, after: bigint, store: string): Promise<readonly KeptDeadLetter[]>;
+  /** The first that is found of some keys with a dead letter that is not superseded; undefined: none has one. */
+  refusedKey(keys: readonly Uint8Array[], store: string): Promise<RefusedKey | undefined>;
   /** Removes dead letters; the number of those that there were. */
   dropDeadLetters(ids: readonly bigint[], store: string): Promise<number>;
   /** Makes the changes of dead letters again: letter-retry.ts. */
@@ -65,6 +67,12 @@ export function keptFrom(cloned: unknown): readonly KeptDeadLetter[] {
       change: 'value' in change ? { ...change, key, value: Buffer.from(change.value) } : { ...change, key },
     };
   });
+}
+
+/** The same of a refused key. */
+export function refusedFrom(cloned: unknown): RefusedKey | undefined {
+  const refused = cloned as RefusedKey | undefined;
+  return refused && { ...refused, key: Buffer.from(refused.key) };
 }
 
 /** Answers other threads in the keeper's. Does not keep its thread alive. */
@@ -145,6 +153,10 @@ export class RemoteWriteBack implements WriteBackActions, Looker {
 
   async deadLetters(limit: number, after: bigint, store: string): Promise<readonly KeptDeadLetter[]> {
     return keptFrom(await this.#ask('deadLetters', [limit, after, store]));
+  }
+
+  async refusedKey(keys: readonly Uint8Array[], store: string): Promise<RefusedKey | undefined> {
+    return refusedFrom(await this.#ask('refusedKey', [keys, store]));
   }
 
   async dropDeadLetters(ids: readonly bigint[], store: string): Promise<number> {

@@ -22,6 +22,7 @@ import type {
 } from './message.ts';
 import { WRITER_STATES, WriteBackMetrics } from './metrics.ts';
 import { logPressure, Pressure, slowdownMs } from './pressure.ts';
+import { refusedAmong } from './refused-keys.ts';
 import { StoredHealthWatch } from './stored-health.ts';
 import { StubResolver } from './stub-resolver.ts';
 import { Sweeper } from './sweeper.ts';
@@ -176,6 +177,13 @@ export class WriterService {
         return this.#close(command.finishes ? command.timeoutMs : undefined);
       case 'list-dead-letters':
         return this.#writer.useDeadLetters((letters) => letters.list(command.limit, command.after));
+      case 'find-refused-key':
+        return this.#writer.useDeadLetters((letters) =>
+          refusedAmong(
+            letters,
+            command.keys.map((key) => Buffer.from(key)),
+          ),
+        );
       case 'drop-dead-letters':
         return this.#writer.useDeadLetters((letters) => letters.drop(command.ids));
       case 'add-again':

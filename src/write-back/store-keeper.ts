@@ -14,7 +14,7 @@
  * The thread keeps the process alive only while a caller awaits one of these promises.
  */
 import type { Worker } from 'node:worker_threads';
-import type { AddedAgain, KeptDeadLetter } from '../backend/index.ts';
+import type { AddedAgain, KeptDeadLetter, RefusedKey } from '../backend/index.ts';
 import { CairnError, misplaced } from '../errors.ts';
 import { Loads } from '../loads.ts';
 import { AtomicBatches, type BackedHandle, type LoadHandle, type RetryHandle, StoredHealth } from '../native.ts';
@@ -33,7 +33,7 @@ import { systemClock, within } from './clock.ts';
 import { LetterRetry, type RetriedDeadLetter } from './letter-retry.ts';
 import type { StoreNotice, StoreSeat, WriteBackOptions, WriterCommand, WriterReport } from './message.ts';
 import { NUMBERS_BYTES, WRITER_STATES, WriteBackMetrics } from './metrics.ts';
-import { keptFrom } from './remote.ts';
+import { keptFrom, refusedFrom } from './remote.ts';
 import { type RunningEvents, type RunningWriter, WriterHere, WriterThread } from './running.ts';
 import { isUnfit } from './store.ts';
 import { newWarmUp } from './warm-up-numbers.ts';
@@ -128,6 +128,10 @@ export class StoreKeeper {
 
   async deadLetters(limit: number, after: bigint): Promise<readonly KeptDeadLetter[]> {
     return keptFrom(await this.#ask({ kind: 'list-dead-letters', id: ++this.#ids, limit, after }));
+  }
+
+  async refusedKey(keys: readonly Uint8Array[]): Promise<RefusedKey | undefined> {
+    return refusedFrom(await this.#ask({ kind: 'find-refused-key', id: ++this.#ids, keys }));
   }
 
   async dropDeadLetters(ids: readonly bigint[]): Promise<number> {

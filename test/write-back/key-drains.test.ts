@@ -1,12 +1,15 @@
 // drain({ keys }): waits for the changes of some keys, which the writer writes at once.
 
 import { beforeEach, expect, test } from 'vitest';
+import type { DeadLetters, KeptDeadLetter, RefusedKey } from '../../src/backend/index.ts';
 import { Cache, type CacheOptions } from '../../src/index.ts';
+import { refusedAmong } from '../../src/write-back/refused-keys.ts';
 import { DataDirectories } from '../support/data-directories.ts';
 import { lmdbOfTests } from '../support/databases-of-tests.ts';
 import { withCode } from '../support/errors.ts';
 import { LMDB_MODULE } from '../support/lmdb.ts';
 import { POISON } from '../support/lmdb-backend.mjs';
+import { PlainStore, plainBackend } from '../support/plain-backend.ts';
 import { startThread } from '../support/threads.ts';
 
 const directories = new DataDirectories('key-drains');
@@ -120,4 +123,63 @@ test('wrong keys are refused, and a cache without a database', async () => {
   }
   using plain = new Cache();
   await expect(plain.drain({ keys: ['a'] })).rejects.toEqual(withCode('ERR_INVALID_ARGUMENT', /without store/));
+});
+
+test('the database is asked for the dead letters of the keys alone, also by another thread', async () => {
+  const store = new PlainStore();
+  const asked: string[][] = [];
+  const deadLetters: DeadLetters = {
+    list: () => Promise.reject(new Error('the whole table is not read')),
+    drop: async () => 0,
+    oldestOf: async (keys) => {
+      asked.push(keys.map(String));
+      const key = keys.find((each) => String(each) === 'bad');
+      return key && { key, error: 'it is bad' };
+    },
+  };
+  const backend = Object.assign(plainBackend(store, Date.now), { deadLetters });
+  const cache = await open({ store: backend, name: 'key drains by key' });
+  cache.set('bad', '1');
+  cache.set('good', '1');
+  await cache.drain({ keys: ['good', 'none'] });
+  const refusal = withCode('ERR_DEAD_LETTER', /^Cannot drain "bad": the database has refused.*it is bad/);
+  await expect(cache.drain({ keys: ['good', 'bad'] })).rejects.toEqual(refusal);
+  const thread = startThread(async ({ cairn, data: name, say }) => {
+    const attached = cairn.Cache.attach<string>(name);
+    await attached.drain({ keys: [Buffer.from('good'), 'bad'] }).catch((error: Error) => say(error.message));
+  }, cache.name);
+  expect(await thread.next()).toMatch(/^Cannot drain "bad": .*it is bad/);
+  expect(await thread.exit).toBe(0);
+  expect(asked).toEqual([
+    ['good', 'none'],
+    ['good', 'bad'],
+    ['good', 'bad'],
+  ]);
+});
+
+test('the keys of a question are bounded, and a table that has no such question is walked once', async () => {
+  const keys = Array.from({ length: 1000 }, (_, i) => Buffer.from(`key ${i}`));
+  const sizes: number[] = [];
+  const oldestOf = async (some: readonly Buffer[]): Promise<RefusedKey | undefined> => {
+    sizes.push(some.length);
+    return some.some((key) => key.equals(keys[700]!)) ? { key: keys[700]!, error: 'no' } : undefined;
+  };
+  const list = async (): Promise<never> => expect.unreachable();
+  expect(await refusedAmong({ list, oldestOf }, keys)).toEqual({ key: keys[700], error: 'no' });
+  expect(await refusedAmong({ list, oldestOf }, keys.slice(0, 700))).toBeUndefined();
+  expect(sizes).toEqual([256, 256, 256, 256, 256, 188]);
+  const cursor = { lane: 0, laneCount: 1, logId: 7n, position: 1n, epoch: 1, writer: 1n };
+  const letters = Array.from({ length: 350 }, (_, i): KeptDeadLetter => {
+    const change = { kind: 'delete', key: Buffer.from(`key ${i}`), version: 1n } as const;
+    const rest = { errorCode: undefined, cursor, addedWallMs: 0, isSuperseded: i !== 340 };
+    return { id: BigInt(i + 1), change, error: `reason ${i}`, ...rest };
+  });
+  let pages = 0;
+  const paged = async (limit: number, after = 0n): Promise<readonly KeptDeadLetter[]> => {
+    pages++;
+    return letters.filter(({ id }) => id > after).slice(0, limit);
+  };
+  expect(await refusedAmong({ list: paged }, keys)).toEqual({ key: keys[340], error: 'reason 340' });
+  expect(await refusedAmong({ list: paged }, keys.slice(0, 340))).toBeUndefined();
+  expect(pages).toBe(8);
 });
