@@ -17,6 +17,8 @@ const POLL_MS = 50;
 /** Enough for nearly every lane to have some. */
 const KEYS = 64;
 
+/** The names of the states of all databases. */
+const STATE = /^write_back(:.*:|_)state$/;
 /** Places in `write_back_state`. */
 const WRITING = 1;
 const REFUSED = 5;
@@ -52,9 +54,9 @@ export class Zombie {
     }
   }
 
-  /** Resolves when the heir has taken over. */
+  /** Resolves when the heir has taken over, each of its databases. */
   async isSucceededBy(heir: Client): Promise<void> {
-    await until(heir, ({ state }) => (state === WRITING ? true : undefined));
+    await until(heir, ({ states }) => (states.every((state) => state === WRITING) ? true : undefined));
   }
 
   /**
@@ -92,7 +94,10 @@ export class Zombie {
 }
 
 interface Stats {
+  /** Of the default database, as the numbers below. */
   readonly state: number;
+  /** Of all. */
+  readonly states: readonly number[];
   readonly behind: number;
   readonly batches: number;
 }
@@ -103,7 +108,8 @@ async function until<T>(client: Client, answer: (stats: Stats) => T | undefined)
     const all = await client.stats('cairn');
     if (all === undefined) throw new Error('The server does not answer any more');
     const of = (name: string): number => Number(all.get(`write_back_${name}`));
-    const stats = { state: of('state'), behind: of('behind_bytes'), batches: of('batches') };
+    const states = [...all].filter(([name]) => STATE.test(name)).map(([, state]) => Number(state));
+    const stats = { state: of('state'), states, behind: of('behind_bytes'), batches: of('batches') };
     const found = answer(stats);
     if (found !== undefined) return found;
     if (performance.now() >= endMs) throw new Error(`A zombie waits in vain: ${JSON.stringify(stats)}`);

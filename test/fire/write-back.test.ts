@@ -60,6 +60,36 @@ describe('kill -9 of a server that writes to a database', () => {
     180_000,
   );
 
+  test('nor is anything of two databases behind one cache, of which one is stopped and each goes back by itself', {
+    timeout: 180_000,
+  }, async () => {
+    const { code, output } = await torture('write-back', '--store', 'lmdb+lmdb', '--db-failover', '--rounds', '3');
+    expect(output).toMatch(
+      / [1-9]\d* other stopped, [1-9]\d* database gone back, .* 0 lost, 0 stale, 0 duplicated, 0 by zombies, 0 failed$/m,
+    );
+    expect(code, output).toBe(0);
+  });
+
+  skipUnless(postgresPrograms, POSTGRES_MISSING)(
+    'nor of PostgreSQL beside LMDB, both of which are stopped at times',
+    async () => {
+      const { code, output } = await torture('write-back', '--store', 'postgres+lmdb', '--rounds', '3');
+      expect(output).toMatch(
+        / [1-9]\d* database stopped, [1-9]\d* other stopped, .* 0 lost, 0 stale, 0 duplicated, 0 by zombies, 0 failed$/m,
+      );
+      expect(code, output).toBe(0);
+    },
+    180_000,
+  );
+
+  test('finds keys in the database of another rule', { timeout: 180_000 }, async () => {
+    const args = ['--store', 'lmdb+lmdb', '--rounds', '3', '--mistake', 'misplaced'];
+    const { code, output } = await torture('write-back', ...args);
+    expect(output).toMatch(/Rows are in the database of another rule: s0:k1/);
+    expect(output).toMatch(/ [1-9][\d,]* lost, /);
+    expect(code).toBe(1);
+  });
+
   test('finds a database that goes back without its cursors', { timeout: 180_000 }, async () => {
     const args = ['--db-failover', '--rounds', '2', '--mistake', 'rows-alone'];
     const { code, output } = await torture('write-back', ...args);

@@ -15,6 +15,7 @@ import { effects } from './effects/main.ts';
 import { tortureServer } from './target.ts';
 import { wholeNumber } from './whole-number.ts';
 import { LmdbDatabase, postgresDatabase, standbyDatabase } from './write-back/database.ts';
+import { SeveralStores } from './write-back/several.ts';
 
 const USAGE = `npm run torture -- kill [options]      kill -9 under load, over and over, and judge what clients saw
     --rounds N      kills (default 200)
@@ -39,7 +40,8 @@ npm run torture -- crash [options]     every disk that a power cut may leave at 
 npm run torture -- write-back [options]   kill -9 of a server that writes its log to a database
     --minutes N     how long (default 1)
     --store S       lmdb (default); postgres: a server that is stopped, started and cut off meanwhile; postgres-standby:
-                    with --db-failover the primary is killed and an asynchronous standby promoted
+                    with --db-failover the primary is killed and an asynchronous standby promoted; lmdb+lmdb,
+                    postgres+lmdb: two behind one cache, each with its keys, the second stopped at times by itself
     --rounds N      lives of the server, at most (default: as many as the time allows)
     --campaign N    lives on one directory before the next one begins (default 15)
     --seed S        of what is drawn (default: drawn)
@@ -47,7 +49,7 @@ npm run torture -- write-back [options]   kill -9 of a server that writes its lo
     --back SECONDS  by at most this time (default 2)
     --mistake M     shows that it is found: the database forgets changes (lmdb), repeats them (lmdb), lets a writer
                     write from which another has taken over (unfenced, lmdb), or goes back without its cursors
-                    (rows-alone)
+                    (rows-alone), or gets keys of another rule (misplaced, with two of them)
     --verbose       a line for each life
 npm run torture -- effects [options]   kill -9 of a server that counts in rows in which another writer counts too
     --effects N     increments, and writes that are kept as history (default 100000)
@@ -180,6 +182,8 @@ const DATABASES: Readonly<Record<string, (mistake: string) => Promise<TortureDat
   lmdb: async (mistake) => new LmdbDatabase(mistake),
   postgres: postgresDatabase,
   'postgres-standby': standbyDatabase,
+  'lmdb+lmdb': async (mistake) => SeveralStores.make(new LmdbDatabase(mistake), mistake),
+  'postgres+lmdb': async (mistake) => SeveralStores.make(await postgresDatabase(mistake), mistake),
 };
 
 async function writeBack(args: readonly string[]): Promise<number> {
@@ -197,8 +201,8 @@ async function writeBack(args: readonly string[]): Promise<number> {
       verbose: { type: 'boolean', default: false },
     },
   });
-  if (!['', 'forgets', 'repeats', 'unfenced', 'rows-alone'].includes(values.mistake)) {
-    throw new Error('Expected --mistake forgets, repeats, unfenced or rows-alone');
+  if (!['', 'forgets', 'repeats', 'unfenced', 'rows-alone', 'misplaced'].includes(values.mistake)) {
+    throw new Error('Expected --mistake forgets, repeats, unfenced, rows-alone or misplaced');
   }
   const backMs = values['db-failover'] ? 1000 * wholeNumber('back', values.back) : 0;
   if (!(values.store in DATABASES)) throw new Error(`Expected --store to be one of ${Object.keys(DATABASES)}`);
