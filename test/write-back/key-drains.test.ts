@@ -1,7 +1,7 @@
 // drain({ keys }): waits for the changes of some keys, which the writer writes at once.
 
 import { beforeEach, expect, test } from 'vitest';
-import type { DeadLetters, KeptDeadLetter, RefusedKey } from '../../src/backend/index.ts';
+import type { Backend, DeadLetters, KeptDeadLetter, RefusedKey } from '../../src/backend/index.ts';
 import { Cache, type CacheOptions } from '../../src/index.ts';
 import { refusedAmong } from '../../src/write-back/refused-keys.ts';
 import { DataDirectories } from '../support/data-directories.ts';
@@ -155,6 +155,37 @@ test('the database is asked for the dead letters of the keys alone, also by anot
     ['good', 'bad'],
     ['good', 'bad'],
   ]);
+});
+
+test('of several databases each is asked for its own keys, and for none that a rule skips', async () => {
+  const asked: string[] = [];
+  const storeOf = (name: string, refused?: string): Backend => {
+    const deadLetters: DeadLetters = {
+      list: () => Promise.reject(new Error('the whole table is not read')),
+      drop: async () => 0,
+      oldestOf: async (keys) => {
+        asked.push(`${name}: ${keys}`);
+        const key = keys.find((each) => String(each) === refused);
+        return key && { key, error: `${name} has refused it` };
+      },
+    };
+    return Object.assign(plainBackend(new PlainStore(), Date.now), { deadLetters });
+  };
+  const cache = await open({
+    ...{ store: storeOf('default', 'session:1'), stores: { sessions: storeOf('sessions', 'session:2') } },
+    rules: [
+      { prefix: 'session:', store: 'sessions' },
+      { prefix: 'skipped:', skip: true },
+    ],
+  });
+  for (const key of ['order:1', 'session:1', 'skipped:1']) cache.set(key, '1');
+  await cache.drain({ keys: ['order:1', 'session:1', 'skipped:1'] });
+  expect(asked.sort()).toEqual(['default: order:1', 'sessions: session:1']);
+  await cache.drain({ keys: ['skipped:1'] });
+  await expect(cache.drain({ keys: ['order:1', 'session:2'] })).rejects.toEqual(
+    withCode('ERR_DEAD_LETTER', /^Cannot drain "session:2": .*sessions has refused it/),
+  );
+  expect(asked).toHaveLength(4);
 });
 
 test('the keys of a question are bounded, and a table that has no such question is walked once', async () => {

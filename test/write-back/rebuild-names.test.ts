@@ -118,6 +118,15 @@ describe('a rebuild of one of several stores', () => {
   });
 });
 
+test('a database without rows is not rebuilt from a log that has its first record: the cache writes it', async () => {
+  const first = await open();
+  first.set('session:1', 'ada');
+  await first.close();
+  rmSync(sessions);
+  await expect(rebuild(sessions, 'sessions')).rejects.toEqual(withCode('ERR_STORE_REFUSED', /needs no rebuild/));
+  expect(await rows(sessions)).toEqual({});
+});
+
 test('a log that never had a database is brought to none', async () => {
   const cache = await directories.open(data, SHORT);
   await writeOn(cache);
