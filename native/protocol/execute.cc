@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "protocol/exptime.h"
+#include "protocol/limits.h"
 
 namespace cairn {
 
@@ -65,6 +66,40 @@ Reply ReplyOf(Verb verb, Status status) {
   }
   CHECK(false);
   return Reply::kError;
+}
+
+bool FitsItem(const Request& request, size_t more_bytes, uint64_t item_bytes_max, const Now& now, Store* store,
+              Outcome* present) {
+  Request look;
+  look.verb = Verb::kPeek;
+  look.no_value = true;
+  look.key = request.key;
+  Scratch scratch;
+  store->Execute(look, now, &scratch, present);
+  if (present->status != Status::kFound) return true;
+  return ItemBytes(request.key.size(), present->client_flags, uint64_t{present->value_bytes} + more_bytes) <=
+         item_bytes_max;
+}
+
+void Prefetch(std::string_view key, const Now& now, Store* store, ReadThrough* loads) {
+  Request request;
+  request.verb = Verb::kHas;
+  request.key = key;
+  request.reads_through = true;
+  Outcome outcome;
+  store->Execute(request, now, nullptr, &outcome);
+  if (outcome.status == Status::kNotResident) loads->Prefetch(key, now);
+}
+
+bool FlushAll(int64_t seconds, const Now& now, Store* store, uint64_t* version) {
+  *version = 0;
+  if (seconds <= 0) {
+    *version = store->Clear(now);
+    return *version != 0;
+  }
+  // A Unix time that has passed clears what is older than it, which is nothing.
+  const uint64_t at_ms = ExpiryOfSeconds(seconds, now);
+  return store->ScheduleClear(at_ms == kAlreadyExpired ? 0 : at_ms, now, version);
 }
 
 }  // namespace cairn

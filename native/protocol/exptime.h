@@ -10,12 +10,13 @@ namespace cairn {
 // A number of seconds above this is a Unix time.
 inline constexpr int32_t kRelativeSecondsMax = 30 * 24 * 60 * 60;
 
-// The expiry of a request with an exptime of `seconds`. 0 is never; a time in the past is kAlreadyExpired.
-inline uint64_t ExpiryOfSeconds(int32_t seconds, const Now& now) {
+// The expiry of a request with an exptime of `seconds`: 32 bits, in the binary protocol without a sign. 0 is never; a
+// time in the past is kAlreadyExpired.
+inline uint64_t ExpiryOfSeconds(int64_t seconds, const Now& now) {
   if (seconds == 0) return kNeverExpires;
   if (seconds < 0) return kAlreadyExpired;
-  if (seconds <= kRelativeSecondsMax) return now.boot_ms + uint64_t{static_cast<uint32_t>(seconds)} * 1000;
-  int64_t wall_ms = int64_t{seconds} * 1000;
+  if (seconds <= kRelativeSecondsMax) return now.boot_ms + static_cast<uint64_t>(seconds) * 1000;
+  const int64_t wall_ms = seconds * 1000;
   if (wall_ms <= now.wall_ms) return kAlreadyExpired;
   return static_cast<uint64_t>(wall_ms - now.WallOffset());
 }

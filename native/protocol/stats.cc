@@ -1,6 +1,7 @@
 #include "protocol/stats.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -9,8 +10,6 @@
 #include <vector>
 
 #include "base/os.h"
-#include "protocol/response.h"
-#include "protocol/text_compose.h"
 
 namespace cairn {
 
@@ -25,14 +24,14 @@ struct NamedText {
   std::string_view value;
 };
 
-void AppendAll(std::initializer_list<NamedNumber> stats, ByteBuffer* out) {
-  for (const NamedNumber& stat : stats) AppendStat(stat.name, stat.value, out);
+void AppendAll(std::initializer_list<NamedNumber> stats, StatSink* out) {
+  for (const NamedNumber& stat : stats) out->Add(stat.name, stat.value);
 }
-void AppendAll(std::initializer_list<NamedText> stats, ByteBuffer* out) {
-  for (const NamedText& stat : stats) AppendStat(stat.name, stat.value, out);
+void AppendAll(std::initializer_list<NamedText> stats, StatSink* out) {
+  for (const NamedText& stat : stats) out->Add(stat.name, stat.value);
 }
-void AppendZeros(std::initializer_list<std::string_view> names, ByteBuffer* out) {
-  for (std::string_view name : names) AppendStat(name, uint64_t{0}, out);
+void AppendZeros(std::initializer_list<std::string_view> names, StatSink* out) {
+  for (std::string_view name : names) out->Add(name, uint64_t{0});
 }
 
 std::string Seconds(uint64_t us) {
@@ -58,7 +57,7 @@ uint64_t Log2(uint64_t number) {
 
 uint64_t Difference(uint64_t all, uint64_t part) { return all > part ? all - part : 0; }
 
-void AppendGeneral(Service* service, const Now& now, ByteBuffer* out) {
+void AppendGeneral(Service* service, const Now& now, StatSink* out) {
   const StoreStats store = service->store()->Stats();
   const CounterValues port = service->ReadCounters();
   const uint64_t connections = service->ConnectionCount();
@@ -72,11 +71,11 @@ void AppendGeneral(Service* service, const Now& now, ByteBuffer* out) {
              {"uptime", (now.boot_ms - service->started().boot_ms) / 1000},
              {"time", static_cast<uint64_t>(now.wall_ms / 1000)}},
             out);
-  AppendStat("version", options.version, out);
-  AppendStat("libevent", "none", out);
-  AppendStat("pointer_size", uint64_t{8 * sizeof(void*)}, out);
-  AppendStat("rusage_user", Seconds(user_us), out);
-  AppendStat("rusage_system", Seconds(system_us), out);
+  out->Add("version", options.version);
+  out->Add("libevent", "none");
+  out->Add("pointer_size", uint64_t{8 * sizeof(void*)});
+  out->Add("rusage_user", Seconds(user_us));
+  out->Add("rusage_system", Seconds(system_us));
   AppendAll({{"max_connections", options.connections_max},
              {"curr_connections", connections},
              {"total_connections", port[Counter::kConnections]},
@@ -111,7 +110,7 @@ void AppendGeneral(Service* service, const Now& now, ByteBuffer* out) {
              {"auth_cmds", 0},
              {"auth_errors", 0}},
             out);
-  if (options.idle_timeout_s != 0) AppendStat("idle_kicks", port[Counter::kIdleKicks], out);
+  if (options.idle_timeout_s != 0) out->Add("idle_kicks", port[Counter::kIdleKicks]);
   AppendAll({{"bytes_read", port[Counter::kBytesRead]},
              {"bytes_written", port[Counter::kBytesWritten]},
              {"limit_maxbytes", store.memory_bytes},
@@ -127,7 +126,7 @@ void AppendGeneral(Service* service, const Now& now, ByteBuffer* out) {
       {"hash_is_expanding", "slab_reassign_rescues", "slab_reassign_chunk_rescues", "slab_reassign_inline_reclaim",
        "slab_reassign_busy_items", "slab_reassign_busy_deletes", "slab_reassign_busy_nomem"},
       out);
-  AppendStat("slab_reassign_last_busy_status", "none", out);
+  out->Add("slab_reassign_last_busy_status", "none");
   AppendZeros(
       {"slab_reassign_running", "slabs_moved", "lru_crawler_running", "lru_crawler_starts", "lru_maintainer_juggles",
        "malloc_fails", "log_worker_dropped", "log_worker_written", "log_watcher_skipped", "log_watcher_sent",
@@ -148,28 +147,30 @@ void AppendGeneral(Service* service, const Now& now, ByteBuffer* out) {
               out);
 }
 
-void AppendSettings(Service* service, ByteBuffer* out) {
+void AppendSettings(Service* service, StatSink* out) {
   const Service::Options& options = service->options();
   AppendAll({{"maxbytes", service->store()->Stats().memory_bytes},
              {"maxconns", options.connections_max},
              {"tcpport", options.tcp_port},
              {"udpport", 0}},
             out);
-  AppendStat("inter", options.interfaces.empty() ? "NULL" : std::string_view(options.interfaces), out);
-  AppendStat("verbosity", service->verbosity(), out);
-  AppendStat("oldest", uint64_t{0}, out);
-  AppendStat("evictions", "on", out);
-  AppendStat("domain_socket", options.socket_path.empty() ? "NULL" : std::string_view(options.socket_path), out);
+  out->Add("inter", options.interfaces.empty() ? "NULL" : std::string_view(options.interfaces));
+  out->Add("verbosity", service->verbosity());
+  out->Add("oldest", uint64_t{0});
+  out->Add("evictions", "on");
+  out->Add("domain_socket", options.socket_path.empty() ? "NULL" : std::string_view(options.socket_path));
   AppendAll({{"umask", "700"}, {"shutdown_command", "no"}, {"growth_factor", "1.09"}}, out);
   AppendAll({{"chunk_size", kGranuleBytes}, {"num_threads", options.thread_count}, {"num_threads_per_udp", 0}}, out);
   AppendAll({{"stat_key_prefix", ":"}, {"detail_enabled", "no"}}, out);
-  AppendStat("reqs_per_event", kGroupKeysMax, out);
-  AppendStat("cas_enabled", "yes", out);
-  AppendStat("tcp_backlog", options.backlog, out);
-  AppendAll({{"binding_protocol", "ascii"}, {"auth_enabled_sasl", "no"}, {"auth_enabled_ascii", "no"}}, out);
-  AppendStat("item_size_max", options.item_bytes_max, out);
-  AppendStat("maxconns_fast", "yes", out);
-  AppendStat("hashpower_init", uint64_t{0}, out);
+  out->Add("reqs_per_event", kGroupKeysMax);
+  out->Add("cas_enabled", "yes");
+  out->Add("tcp_backlog", options.backlog);
+  AppendAll(
+      {{"binding_protocol", "ascii"}, {"auth_enabled_sasl", "no"}, {"auth_enabled_ascii", "no"}},
+      out);
+  out->Add("item_size_max", options.item_bytes_max);
+  out->Add("maxconns_fast", "yes");
+  out->Add("hashpower_init", uint64_t{0});
   AppendAll({{"slab_reassign", "no"},
              {"slab_automove", "0"},
              {"slab_automove_ratio", "0.00"},
@@ -191,7 +192,7 @@ void AppendSettings(Service* service, ByteBuffer* out) {
              {"temp_lru", "no"},
              {"temporary_ttl", "0"}},
             out);
-  AppendStat("idle_timeout", options.idle_timeout_s, out);
+  out->Add("idle_timeout", options.idle_timeout_s);
   AppendAll({{"watcher_logbuf_size", "0"},
              {"worker_logbuf_size", "0"},
              {"read_buf_mem_limit", "0"},
@@ -226,7 +227,7 @@ void AppendSettings(Service* service, ByteBuffer* out) {
 }
 
 // There are no slab classes: everything is one class, with the figures of the whole.
-void AppendItems(Service* service, ByteBuffer* out) {
+void AppendItems(Service* service, StatSink* out) {
   const StoreStats store = service->store()->Stats();
   if (store.entries == 0) return;
   AppendAll({{"items:1:number", store.entries},
@@ -260,7 +261,7 @@ void AppendItems(Service* service, ByteBuffer* out) {
             out);
 }
 
-void AppendSlabs(Service* service, ByteBuffer* out) {
+void AppendSlabs(Service* service, StatSink* out) {
   const StoreStats store = service->store()->Stats();
   const CounterValues port = service->ReadCounters();
   if (store.entries != 0) {
@@ -316,7 +317,7 @@ std::string_view NameOf(Ack ack) {
 }
 
 // What memcached has nothing of.
-void AppendOutput(Service* service, ByteBuffer* out) {
+void AppendOutput(Service* service, StatSink* out) {
   if (service->options().unsent_bytes_max == 0) return;
   AppendAll({{"output_bytes", service->unsent_bytes()},
              {"output_limit_bytes", service->options().unsent_bytes_max},
@@ -324,21 +325,21 @@ void AppendOutput(Service* service, ByteBuffer* out) {
             out);
 }
 
-void AppendCairn(Service* service, Ack ack, const Now& now, ByteBuffer* out) {
+void AppendCairn(Service* service, Ack ack, const Now& now, StatSink* out) {
   const Service::Options& options = service->options();
-  AppendStat("version", options.cairn_version, out);
-  AppendStat("ack", NameOf(ack), out);
+  out->Add("version", options.cairn_version);
+  out->Add("ack", NameOf(ack));
   const LogView* log = service->log();
   if (log == nullptr) {
-    AppendStat("log", "none", out);
+    out->Add("log", "none");
     return AppendOutput(service, out);
   }
   const LogView::Numbers numbers = log->ReadNumbers();
   const CounterValues port = service->ReadCounters();
-  AppendStat("log", NameOf(log->health()), out);
+  out->Add("log", NameOf(log->health()));
   AppendOutput(service, out);
   AppendAll({{"ring_bytes", numbers.ring_bytes}, {"ring_capacity_bytes", numbers.ring_capacity_bytes}}, out);
-  AppendStat("ring_fill_worst", Decimal(numbers.ring_fill_worst), out);
+  out->Add("ring_fill_worst", Decimal(numbers.ring_fill_worst));
   AppendAll({{"ring_full", service->store()->Stats().log_full},
              {"records_waiting", Difference(numbers.records, numbers.records_committed)},
              {"oldest_waiting_ms", numbers.lag_ms},
@@ -352,28 +353,33 @@ void AppendCairn(Service* service, Ack ack, const Now& now, ByteBuffer* out) {
     constexpr std::string_view kPointInTime = "_at_ms";
     std::string_view name = options.log_metrics[i];
     if (!name.ends_with(kPointInTime)) {
-      AppendStat(name, Decimal(metrics[i]), out);
+      out->Add(name, Decimal(metrics[i]));
     } else if (metrics[i] > 0) {
       const double age_ms = std::max(0.0, static_cast<double>(now.wall_ms) - metrics[i]);
       name.remove_suffix(kPointInTime.size());
-      AppendStat(std::string(name) + "_age_ms", Decimal(age_ms), out);
+      out->Add(std::string(name) + "_age_ms", Decimal(age_ms));
     }
   }
 }
 
-void AppendConnections(Service* service, const Now& now, ByteBuffer* out) {
+void AppendConnections(Service* service, const Now& now, StatSink* out) {
   for (const Service::Connection& connection : service->Connections(now)) {
     std::string id = std::to_string(connection.id);
-    AppendStat(id + ":addr", connection.names->peer, out);
-    AppendStat(id + ":listen_addr", connection.names->listener, out);
-    AppendStat(id + ":state", "conn_read", out);
-    AppendStat(id + ":secs_since_last_cmd", connection.idle_ms / 1000, out);
+    out->Add(id + ":addr", connection.names->peer);
+    out->Add(id + ":listen_addr", connection.names->listener);
+    out->Add(id + ":state", "conn_read");
+    out->Add(id + ":secs_since_last_cmd", connection.idle_ms / 1000);
   }
 }
 
 }  // namespace
 
-void AppendStats(std::string_view topic, Service* service, Ack ack, const Now& now, ByteBuffer* out) {
+void StatSink::Add(std::string_view name, uint64_t value) {
+  char digits[20];
+  Add(name, std::string_view(digits, static_cast<size_t>(std::to_chars(digits, digits + 20, value).ptr - digits)));
+}
+
+StatsAnswer AppendStats(std::string_view topic, Service* service, Ack ack, const Now& now, StatSink* out) {
   if (topic.empty()) {
     AppendGeneral(service, now, out);
   } else if (topic == "settings") {
@@ -383,18 +389,18 @@ void AppendStats(std::string_view topic, Service* service, Ack ack, const Now& n
   } else if (topic == "slabs") {
     AppendSlabs(service, out);
   } else if (topic == "sizes") {
-    AppendStat("sizes_status", "disabled", out);
+    out->Add("sizes_status", "disabled");
   } else if (topic == "conns") {
     AppendConnections(service, now, out);
   } else if (topic == "cairn") {
     AppendCairn(service, ack, now, out);
   } else if (topic == "reset") {
     service->ResetStats();
-    return out->Append(TextOf(Reply::kReset));
+    return StatsAnswer::kReset;
   } else {
-    return out->Append(TextOf(Reply::kError));
+    return StatsAnswer::kUnknown;
   }
-  out->Append(TextOf(Reply::kEnd));
+  return StatsAnswer::kListed;
 }
 
 }  // namespace cairn

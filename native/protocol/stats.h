@@ -3,16 +3,28 @@
 // separate group, for the log.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
 #include "base/clock.h"
-#include "protocol/byte_buffer.h"
+#include "protocol/ack.h"
 #include "protocol/service.h"
 
 namespace cairn {
 
-// Appends the whole reply to `stats TOPIC`: an empty topic is the general one, an unknown one is an ERROR.
-// `ack`: the level of the session.
-void AppendStats(std::string_view topic, Service* service, Ack ack, const Now& now, ByteBuffer* out);
+// Takes the names and values of a reply; each protocol writes them in its own way.
+class StatSink {
+ public:
+  virtual void Add(std::string_view name, std::string_view value) = 0;
+  void Add(std::string_view name, uint64_t value);
+
+ protected:
+  ~StatSink() = default;
+};
+
+enum class StatsAnswer : uint8_t { kListed, kReset, kUnknown };
+
+// The reply to `stats TOPIC`; an empty topic is the general one. `ack`: the level of the session.
+StatsAnswer AppendStats(std::string_view topic, Service* service, Ack ack, const Now& now, StatSink* out);
 
 }  // namespace cairn

@@ -48,11 +48,6 @@ void AppendStat(std::string_view name, std::string_view value, ByteBuffer* out) 
   out->Advance(bytes);
 }
 
-void AppendStat(std::string_view name, uint64_t value, ByteBuffer* out) {
-  char digits[20];
-  AppendStat(name, std::string_view(digits, static_cast<size_t>(WriteNumber(value, digits) - digits)), out);
-}
-
 void AppendNumber(uint64_t number, ByteBuffer* out) {
   char* to = out->Room(22);
   if (to == nullptr) return;

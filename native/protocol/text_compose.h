@@ -29,7 +29,6 @@ size_t WriteValueLine(const ValueLine& line, char* to);
 
 // "STAT name value\r\n".
 void AppendStat(std::string_view name, std::string_view value, ByteBuffer* out);
-void AppendStat(std::string_view name, uint64_t value, ByteBuffer* out);
 // The number and a line end: the reply to incr and decr.
 void AppendNumber(uint64_t number, ByteBuffer* out);
 

@@ -35,6 +35,27 @@ const char* LineEnd(const char* at, const char* newline) {
   return newline != at && newline[-1] == '\r' ? newline - 1 : newline;
 }
 
+class StatLines final : public StatSink {
+ public:
+  explicit StatLines(ByteBuffer* out) : out_(out) {}
+  void Add(std::string_view name, std::string_view value) override { AppendStat(name, value, out_); }
+
+ private:
+  ByteBuffer* const out_;
+};
+
+Reply EndOf(StatsAnswer answer) {
+  switch (answer) {
+    case StatsAnswer::kListed:
+      return Reply::kEnd;
+    case StatsAnswer::kReset:
+      return Reply::kReset;
+    case StatsAnswer::kUnknown:
+      break;
+  }
+  return Reply::kError;
+}
+
 }  // namespace
 
 TextDialect::TextDialect(Workbench* bench, Stream* stream, ReplyGate* gate, const Now* now)
@@ -161,7 +182,8 @@ Why TextDialect::RunWords(const TextRequest& line) {
     case Command::kStats: {
       const std::string_view topic = NextWord(&words);
       if (topic == "cachedump") return RunCacheDump(words);
-      AppendStats(topic, service_, gate_->ack(), *now_, gate_->sink());
+      StatLines lines(gate_->sink());
+      Append(EndOf(AppendStats(topic, service_, gate_->ack(), *now_, &lines)));
       return Why::kDone;
     }
     default:
@@ -169,7 +191,7 @@ Why TextDialect::RunWords(const TextRequest& line) {
   }
 }
 
-// flush_all [delay] [noreply]. A later clear, delayed or not, takes the place of a delayed one that is still to come.
+// flush_all [delay] [noreply]
 Why TextDialect::RunFlushAll(const TextRequest& line) {
   std::string_view words = line.words;
   const std::string_view delay = NextWord(&words);
@@ -185,16 +207,7 @@ Why TextDialect::RunFlushAll(const TextRequest& line) {
     return Why::kDone;
   }
   uint64_t version = 0;
-  bool is_done;
-  if (seconds > 0) {
-    // A Unix time that has passed clears what is older than it, which is nothing.
-    const uint64_t at_ms = ExpiryOfSeconds(seconds, *now_);
-    is_done = store_->ScheduleClear(at_ms == kAlreadyExpired ? 0 : at_ms, *now_, &version);
-  } else {
-    version = store_->Clear(*now_);
-    is_done = version != 0;
-  }
-  if (!is_done) return ParkForRoomOrRefuse(no_reply);
+  if (!FlushAll(seconds, *now_, store_, &version)) return ParkForRoomOrRefuse(no_reply);
   bench_->counters()->Add(Counter::kFlushes, 1);
   if (no_reply) return Why::kDone;
   const size_t begin = gate_->sink()->size();

@@ -20,6 +20,7 @@
 #include "protocol/reply_gate.h"
 #include "protocol/request.h"
 #include "protocol/response.h"
+#include "protocol/revealed_delete.h"
 #include "protocol/service.h"
 #include "protocol/stream.h"
 
@@ -36,9 +37,6 @@ class TextDialect final : public Dialect {
   void FinishSwallow() override;
 
  private:
-  // The reply behind the block that is thrown away tells of the deletion of a key. `is_record`: its record has this
-  // version; otherwise it has none, or one up to this version.
-  void RevealDelete(std::string_view key, uint64_t version, bool is_record);
   // Executes one line from `at` on, and for storage commands its block.
   Progress RunLine(const char* at, const char* end);
   Progress RunCommand(const TextRequest& line, const char* at, const char* next);
@@ -70,7 +68,6 @@ class TextDialect final : public Dialect {
   // `index` on, and of those in the rest of the line.
   void PrefetchGroup(size_t index, size_t count);
   void PrefetchLine(const char* at, const char* line_end);
-  void Prefetch(std::string_view key);
   Told AppendEntry(const Request& request, Outcome* outcome, bool with_cas);
   Told FetchIntoReply(const Request& request, Outcome* outcome, bool with_cas);
   void CountGat(Status status);
@@ -84,7 +81,6 @@ class TextDialect final : public Dialect {
   Progress RefuseTooLarge(const TextRequest& line, const char* at, const char* block);
   // Replies when the block has been discarded.
   Progress Swallow(uint64_t bytes, Reply reply, bool no_reply, const char* block);
-  bool FitsItem(const Request& request, size_t more_bytes, Outcome* present);
   void CountStorage(const Outcome& outcome);
 
   // ---- text_dump.cc ----
@@ -134,10 +130,8 @@ class TextDialect final : public Dialect {
   // The reply after the block being discarded.
   Reply swallow_reply_ = Reply::kOk;
   bool swallow_no_reply_ = false;
-  // The deletion that this reply reveals; version 0: none. Its key, if it has a record, because the bytes are gone.
-  uint32_t swallow_shard_ = 0;
-  uint64_t swallow_version_ = 0;
-  std::string swallow_key_;
+  // The deletion that this reply reveals.
+  RevealedDelete swallow_delete_;
 };
 
 }  // namespace cairn

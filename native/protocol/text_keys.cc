@@ -142,7 +142,9 @@ void TextDialect::PrefetchGroup(size_t index, size_t count) {
   for (size_t i = index; i < count; i++) {
     const Status status = group_->outcomes[i].status;
     // The store has not looked at keys behind a value that found no room.
-    if (status == Status::kNotResident || status == Status::kNeedsRoom) Prefetch(group_->requests[i].key);
+    if (status == Status::kNotResident || status == Status::kNeedsRoom) {
+      Prefetch(group_->requests[i].key, *now_, store_, service_->loads());
+    }
   }
 }
 
@@ -151,20 +153,10 @@ void TextDialect::PrefetchLine(const char* at, const char* line_end) {
   for (size_t keys = 0; at != line_end && keys < kPrefetchKeysMax; keys++) {
     const char* blank = static_cast<const char*>(std::memchr(at, ' ', static_cast<size_t>(line_end - at)));
     const char* key_end = blank == nullptr ? line_end : blank;
-    Prefetch({at, static_cast<size_t>(key_end - at)});
+    Prefetch({at, static_cast<size_t>(key_end - at)}, *now_, store_, service_->loads());
     at = key_end;
     while (at != line_end && *at == ' ') at++;
   }
-}
-
-void TextDialect::Prefetch(std::string_view key) {
-  Request request;
-  request.verb = Verb::kHas;
-  request.key = key;
-  request.reads_through = true;
-  Outcome outcome;
-  store_->Execute(request, *now_, nullptr, &outcome);
-  if (outcome.status == Status::kNotResident) service_->loads()->Prefetch(key, *now_);
 }
 
 // Leaves the group from `index` on for later: the stream goes on at that key.

@@ -53,7 +53,8 @@ Progress TextDialect::StoreInLine(const TextRequest& line, Request* request, con
     return {at, Why::kParked};
   request->value = {block, line.body_bytes};
   Outcome outcome;
-  if (IsConcat(*request) && !FitsItem(*request, line.body_bytes, &outcome)) {
+  if (IsConcat(*request) &&
+      !FitsItem(*request, line.body_bytes, service_->options().item_bytes_max, *now_, store_, &outcome)) {
     // The reply tells of the value that is there.
     outcome.status = Status::kNotStored;
   } else {
@@ -87,45 +88,18 @@ Progress TextDialect::BeginLarge(const TextRequest& line, Request request, const
     if (gate_->ParkForRoom()) return {at, Why::kParked};
     return Swallow(BlockBytes(line), Refusal(), line.no_reply, block);
   }
-  // The old value is gone, which the reply tells too; its record is the last of its shard at the latest.
-  if (gate_->marks_are_active()) {
-    const uint64_t version = store_->LastChangeOf(line.key, *now_);
-    RevealDelete(line.key, version != 0 ? version : store_->LastVersion(store_->ShardOf(line.key)), version != 0);
-  }
+  swallow_delete_.Find(line.key, *now_, store_, *gate_);
   const Reply reply = status == Status::kNoMemory ? Reply::kNoMemoryToStore : Reply::kTooLarge;
   return Swallow(BlockBytes(line), reply, line.no_reply, block);
 }
 
 Progress TextDialect::RefuseTooLarge(const TextRequest& line, const char* at, const char* block) {
-  if (line.info->command == Command::kSet) {
-    // Not even the old value may be served any more: the client meant to replace it.
-    Request remove;
-    remove.verb = Verb::kDelete;
-    remove.key = line.key;
-    Outcome outcome;
-    store_->Execute(remove, *now_, nullptr, &outcome);
-    if (outcome.status == Status::kLogFull) {
-      if (gate_->ParkForRoom()) return {at, Why::kParked};
-      return Swallow(BlockBytes(line), Refusal(), line.no_reply, block);
-    }
-    if (gate_->marks_are_active()) RevealDelete(line.key, outcome.commit_version, outcome.record_version != 0);
+  if (line.info->command == Command::kSet && !swallow_delete_.Delete(line.key, *now_, store_, *gate_)) {
+    if (gate_->ParkForRoom()) return {at, Why::kParked};
+    return Swallow(BlockBytes(line), Refusal(), line.no_reply, block);
   }
   bench_->counters()->Add(Counter::kTooLarge, 1);
   return Swallow(BlockBytes(line), Reply::kTooLarge, line.no_reply, block);
-}
-
-// Whether the entry stays within the item size with `more_bytes` added to its value. Between this check and the append
-// another client may append too; the store's own limit holds in any case.
-bool TextDialect::FitsItem(const Request& request, size_t more_bytes, Outcome* present) {
-  Request look;
-  look.verb = Verb::kPeek;
-  look.no_value = true;
-  look.key = request.key;
-  Scratch scratch;
-  store_->Execute(look, *now_, &scratch, present);
-  if (present->status != Status::kFound) return true;
-  return ItemBytes(request.key.size(), present->client_flags, uint64_t{present->value_bytes} + more_bytes) <=
-         service_->options().item_bytes_max;
 }
 
 void TextDialect::CountStorage(const Outcome& outcome) {
@@ -170,24 +144,11 @@ Progress TextDialect::Swallow(uint64_t bytes, Reply reply, bool no_reply, const 
   return {block, Why::kDone};
 }
 
-void TextDialect::RevealDelete(std::string_view key, uint64_t version, bool is_record) {
-  swallow_shard_ = store_->ShardOf(key);
-  swallow_version_ = version;
-  // Of other versions the backend may never hear.
-  swallow_key_ = is_record ? key : std::string_view();
-}
-
 void TextDialect::FinishSwallow() {
-  const uint64_t version = std::exchange(swallow_version_, 0);
-  if (swallow_no_reply_) return;
   const size_t begin = gate_->sink()->size();
+  if (swallow_no_reply_) return swallow_delete_.Forget();
   Append(swallow_reply_);
-  if (version == 0) return;
-  if (swallow_key_.empty()) {
-    (void)gate_->Settle(begin, swallow_shard_, version, /*may_refuse=*/false);
-  } else {
-    gate_->SettleChange(begin, swallow_shard_, swallow_key_, version);
-  }
+  swallow_delete_.Settle(begin, gate_);
 }
 
 }  // namespace cairn
