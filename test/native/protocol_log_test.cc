@@ -58,22 +58,7 @@ struct LoggedServer {
 
   Store* store() { return server.store(); }
   void Commit() { log.Commit(server.store()); }
-  // Nothing more goes into the ring of the only shard, not even the deletion of a key of one character.
-  void FillRings() {
-    for (const size_t bytes : {size_t{1000}, size_t{0}}) {
-      const std::string value(bytes, 'f');
-      Request set;
-      set.verb = Verb::kSet;
-      set.key = "f";
-      set.value = value;
-      Outcome outcome;
-      do {
-        outcome = Outcome();
-        store()->Execute(set, server.now, nullptr, &outcome);
-      } while (outcome.status == Status::kStored);
-      CHECK(outcome.status == Status::kLogFull);
-    }
-  }
+  void FillRings() { test::FillRing(&server); }
   std::string Stat(std::string_view name) {
     ProtocolClient client(&server);
     const std::string stats = client.Send("stats cairn\r\n");

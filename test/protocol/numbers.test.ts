@@ -1,14 +1,10 @@
 // Which values `incr` and `decr` can count in: what memcached 1.6.45 reads as a number, which is what strtoull reads.
 
-import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
-import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cache, type MemcachedServer, serve } from '../../src/index.ts';
+import { whileMemcachedRuns, withMemcached } from '../support/memcached-process.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { Random } from '../support/random.ts';
-import { skipUnless } from '../support/skip.ts';
 
 let cache: Cache;
 let server: MemcachedServer;
@@ -78,25 +74,9 @@ describe('a value is none', () => {
   });
 });
 
-const memcached = skipUnless(
-  spawnSync('memcached', ['--version']).error === undefined,
-  'memcached is missing (apt-get install memcached)',
-);
-
-memcached('2,000 random values are numbers here if they are numbers in memcached', async () => {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  await once(probe, 'close');
-  const { LD_PRELOAD: _ours, ...env } = process.env; // A sanitizer is not for other people's programs.
-  const child = spawn('memcached', ['-u', 'nobody', '-l', '127.0.0.1', '-p', String(port)], { stdio: 'ignore', env });
-  try {
-    let theirs: MemcachedSocket | undefined;
-    while (theirs === undefined) {
-      theirs = await MemcachedSocket.open(port).catch(() => undefined);
-      if (theirs === undefined) await setTimeout(20);
-    }
+withMemcached('2,000 random values are numbers here if they are numbers in memcached', () =>
+  whileMemcachedRuns(async (port) => {
+    const theirs = await MemcachedSocket.open(port);
     const random = new Random();
     const pieces = [
       '1',
@@ -128,8 +108,5 @@ memcached('2,000 random values are numbers here if they are numbers in memcached
       expect(after.trimEnd(), what).toBe(theirAfter.trimEnd());
     }
     theirs.destroy();
-  } finally {
-    child.kill();
-    await once(child, 'exit');
-  }
-});
+  }),
+);

@@ -86,6 +86,23 @@ class ProtocolServer {
   std::unique_ptr<Workbench> bench_;
 };
 
+// Nothing more goes into the ring of the only shard, not even the deletion of a key of one character.
+inline void FillRing(ProtocolServer* server) {
+  for (const size_t bytes : {size_t{1000}, size_t{0}}) {
+    const std::string value(bytes, 'f');
+    Request set;
+    set.verb = Verb::kSet;
+    set.key = "f";
+    set.value = value;
+    Outcome outcome;
+    do {
+      outcome = Outcome();
+      server->store()->Execute(set, server->now, nullptr, &outcome);
+    } while (outcome.status == Status::kStored);
+    CHECK(outcome.status == Status::kLogFull);
+  }
+}
+
 // A log that takes what is in the rings of a store when it is told to, and is in the state that it is told to be in.
 class TestLog final : public LogView, public ChangeBell {
  public:

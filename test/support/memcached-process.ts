@@ -1,0 +1,44 @@
+// Debian's memcached, for tests that hold ours against it.
+
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
+import { setTimeout } from 'node:timers/promises';
+import { MemcachedSocket } from './memcached-socket.ts';
+import { skipUnless } from './skip.ts';
+
+/** `test`, where a memcached is installed. */
+export const withMemcached = skipUnless(
+  spawnSync('memcached', ['--version']).error === undefined,
+  'memcached is missing (apt-get install memcached)',
+);
+
+/** Runs `body` with the port of a memcached, which then ends. */
+export async function whileMemcachedRuns(body: (port: number) => Promise<void>): Promise<void> {
+  const port = await freePort();
+  const { LD_PRELOAD: _ours, ...env } = process.env; // A sanitizer is not for other people's programs.
+  const child = spawn('memcached', ['-u', 'nobody', '-l', '127.0.0.1', '-p', String(port)], { stdio: 'ignore', env });
+  const ended = once(child, 'exit');
+  try {
+    let client: MemcachedSocket | undefined;
+    while (client === undefined && child.exitCode === null) {
+      client = await MemcachedSocket.open(port).catch(() => undefined);
+      if (client === undefined) await setTimeout(20);
+    }
+    if (client === undefined) throw new Error(`Expected memcached to listen, got exit code ${child.exitCode}`);
+    client.destroy();
+    await body(port);
+  } finally {
+    child.kill();
+    await ended;
+  }
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address() as AddressInfo;
+  probe.close();
+  await once(probe, 'close');
+  return port;
+}
