@@ -60,6 +60,7 @@ export type {
   RuleValue,
   ServeFront,
   ServeOptions,
+  ServeProtocol,
   SetManyOptions,
   SetOptions,
   Size,

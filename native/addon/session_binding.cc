@@ -128,6 +128,7 @@ napi_value StartService(napi_env env, napi_callback_info info) {
   options.cairn_version = TextField(env, given, "cairnVersion");
   options.item_bytes_max = NumberField(env, given, "itemBytesMax");
   options.unsent_bytes_max = NumberField(env, given, "outputBytesMax");
+  options.protocols = static_cast<Protocols>(NumberField(env, given, "protocol"));
   options.test_commands = NumberField(env, given, "testCommands") != 0;
   options.process_id = NumberField(env, given, "processId");
   options.connections_max = static_cast<uint32_t>(NumberField(env, given, "connectionsMax"));

@@ -1,6 +1,6 @@
 // A dialect is one of memcached's protocols: it finds the requests in a client's bytes, executes them, and composes the
 // replies. Stream gives it bytes that begin with a request; ReplyGate takes its replies. Text is one dialect
-// (text_dialect.h), which would also read the meta commands; the binary protocol would be another.
+// (text_dialect.h), which would also read the meta commands; the binary protocol (binary_dialect.h) is another.
 //
 // The bytes are valid during the call only. A dialect keeps only its place in a request with many replies, such as a
 // get of many keys.
@@ -40,6 +40,7 @@ struct LargeBody {
   char end[2] = {};       // the end_bytes bytes received behind the value
   uint8_t end_bytes = 0;
   bool no_reply = false;
+  uint64_t tag = 0;  // what else the dialect needs for the reply
 };
 
 class Dialect {

@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "protocol/response.h"
-
 namespace cairn {
 
 void HeldReplies::Hold(uint32_t shard, uint64_t version, size_t begin) {
@@ -15,9 +13,10 @@ void HeldReplies::Hold(uint32_t shard, uint64_t version, size_t begin) {
   marks_.push_back({begin, version, shard, nullptr});
 }
 
-void HeldReplies::HoldForBackend(uint32_t shard, std::string_view key, uint64_t version, size_t begin, bool is_whole) {
+void HeldReplies::HoldForBackend(uint32_t shard, std::string_view key, uint64_t version, size_t begin, bool is_whole,
+                                 uint64_t tag) {
   marks_.push_back(
-      {begin, version, shard, std::make_unique<Change>(Change{bytes_.size(), is_whole, std::string(key)})});
+      {begin, version, shard, std::make_unique<Change>(Change{bytes_.size(), is_whole, tag, std::string(key)})});
 }
 
 void HeldReplies::Drop() {
@@ -40,7 +39,13 @@ HeldReplies::Released HeldReplies::Release(const CommitMarks& marks, const Backe
     if (outcome == StoredChanges::Outcome::kStored) continue;
     if (!mark.change->is_whole) return Released::kBroken;
     out->Append(bytes_.view().substr(left, mark.begin - left));
-    out->Append(TextOf(outcome == StoredChanges::Outcome::kRefused ? Reply::kChangeRefused : Reply::kChangeUnknown));
+    const bool is_refused = outcome == StoredChanges::Outcome::kRefused;
+    const Reply error = is_refused ? Reply::kChangeRefused : Reply::kChangeUnknown;
+    if (error_form_ != nullptr) {
+      error_form_(error, mark.change->tag, out);
+    } else {
+      out->Append(TextOf(error));
+    }
     left = mark.change->end;
   }
   const size_t leaving = empty() ? bytes_.size() : marks_[next_].begin;

@@ -16,13 +16,20 @@
 
 #include "protocol/byte_buffer.h"
 #include "protocol/limits.h"
+#include "protocol/response.h"
 #include "store/backends.h"
 #include "store/commit_marks.h"
 
 namespace cairn {
 
+// Writes an error in place of a reply. `tag`: what the dialect has given with the reply, to tell its request by.
+using ErrorForm = void (*)(Reply reply, uint64_t tag, ByteBuffer* out);
+
 class HeldReplies {
  public:
+  // Without a form, errors are lines.
+  void SetErrorForm(ErrorForm form) { error_form_ = form; }
+
   // No reply is held: replies may leave at once.
   bool empty() const { return next_ == marks_.size(); }
   size_t bytes() const { return bytes_.size(); }
@@ -33,8 +40,9 @@ class HeldReplies {
   // mark.
   void Hold(uint32_t shard, uint64_t version, size_t begin);
   // The bytes from `begin` to the end of the buffer are the reply to a change of the key, and wait for the backend to
-  // have it. `is_whole`: they may be replaced by an error line, if the backend does not get it.
-  void HoldForBackend(uint32_t shard, std::string_view key, uint64_t version, size_t begin, bool is_whole);
+  // have it. `is_whole`: they may be replaced by an error, which is told by `tag`, if the backend does not get it.
+  void HoldForBackend(uint32_t shard, std::string_view key, uint64_t version, size_t begin, bool is_whole,
+                      uint64_t tag);
 
   // Discards all held replies: their versions will never be committed.
   void Drop();
@@ -51,6 +59,7 @@ class HeldReplies {
   struct Change {
     size_t end;  // of the reply, in bytes_
     bool is_whole;
+    uint64_t tag;
     std::string key;
   };
   struct Mark {
@@ -59,6 +68,7 @@ class HeldReplies {
     uint32_t shard;
     std::unique_ptr<Change> change;  // null: it waits for the log
   };
+  ErrorForm error_form_ = nullptr;
   ByteBuffer bytes_;
   std::vector<Mark> marks_;
   size_t next_ = 0;  // the first mark that waits

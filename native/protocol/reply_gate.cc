@@ -62,7 +62,7 @@ ReplyGate::Slot ReplyGate::SettleOutcome(size_t begin, const Request& request, c
   const uint32_t shard = service_->store()->ShardOf(request.key);
   if (backends_ != nullptr && outcome.record_version != 0) {
     // Of a line for many keys, the reply is one of many pieces.
-    HoldForBackend(begin, shard, request.key, version, request.verb != Verb::kGetAndTouch);
+    HoldForBackend(begin, shard, request.key, version, has_error_form_ || request.verb != Verb::kGetAndTouch);
     return Slot::kHeld;
   }
   return Settle(begin, shard, version, outcome.record_version == 0);
@@ -76,7 +76,7 @@ void ReplyGate::SettleChange(size_t begin, uint32_t shard, std::string_view key,
 void ReplyGate::HoldForBackend(size_t begin, uint32_t shard, std::string_view key, uint64_t version, bool is_whole) {
   const bool is_first = held_.empty();
   MoveToHeld(begin);
-  held_.HoldForBackend(shard, key, version, is_first ? 0 : begin, is_whole);
+  held_.HoldForBackend(shard, key, version, is_first ? 0 : begin, is_whole, tag_);
   backends_->For(key)->Want(shard, version);
 }
 

@@ -99,6 +99,13 @@ class ReplyGate {
       return Slot::kReady;
     return SettleOutcome(begin, request, outcome);
   }
+  // A dialect whose errors are no lines, and whose replies are all whole: how it writes an error in place of a held
+  // reply, by the tag that it gives before the reply is settled.
+  void SetErrorForm(ErrorForm form) {
+    held_.SetErrorForm(form);
+    has_error_form_ = true;
+  }
+  void TagReply(uint64_t tag) { tag_ = tag; }
   // The same for a reply that reveals the change of a key which has this version, and cannot be refused any more.
   void SettleChange(size_t begin, uint32_t shard, std::string_view key, uint64_t version);
   // Waits for the log only: it reveals no change of a row.
@@ -198,6 +205,8 @@ class ReplyGate {
   const Backends* const backends_;  // null: no reply waits for a backend
   Slowdown* const slowdown_;        // of the one backend; null: there are several
   HeldReplies held_;
+  bool has_error_form_ = false;
+  uint64_t tag_ = 0;  // of the reply at hand
 
   ReadThrough* loads_ = nullptr;
   uint64_t load_ = 0;  // 0: none is waited for

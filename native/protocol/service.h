@@ -40,6 +40,9 @@ struct ConnectionNames {
   std::string listener;
 };
 
+// Which protocols are served. kAuto: a client tells by its first byte.
+enum class Protocols : uint8_t { kAuto, kAscii, kBinary };
+
 class Service {
  public:
   struct Options {
@@ -49,6 +52,7 @@ class Service {
     std::string cairn_version;
     // -I: see ItemBytes().
     uint64_t item_bytes_max = kItemBytesDefault;
+    Protocols protocols = Protocols::kAuto;
     // True: debugtime, debugpark, debugresume, debughold and debugcommit are commands. For tests only: they stop
     // connections and move the clock.
     bool test_commands = false;

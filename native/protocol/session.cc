@@ -58,13 +58,19 @@ void Session::Begin(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
 }
 
 // The first byte tells the protocol. Binary requests and TLS begin with a byte that no command begins with, and hold no
-// line end to answer at: their clients would wait for their timeout.
+// line end to answer at: where they are not served, their clients would wait for their timeout.
 void Session::LookAtFirst(char byte) {
-  constexpr char kBinaryRequest = '\x80';
   constexpr char kTlsHandshake = '\x16';
   has_begun_ = true;
-  if (byte == kBinaryRequest) foreign_ = Foreign::kBinary;
-  if (byte == kTlsHandshake) foreign_ = Foreign::kTls;
+  const Protocols protocols = service_->options().protocols;
+  if (byte == kTlsHandshake) {
+    foreign_ = Foreign::kTls;
+  } else if (byte == kBinaryRequestMagic && protocols == Protocols::kAscii) {
+    foreign_ = Foreign::kBinary;
+  } else if (byte == kBinaryRequestMagic || protocols == Protocols::kBinary) {
+    binary_ = std::make_unique<BinaryDialect>(bench_, &stream_, &gate_, &now_);
+    stream_.SetDialect(binary_.get());
+  }
   if (foreign_ != Foreign::kNone) stream_.Close();
 }
 

@@ -29,6 +29,7 @@
 #include <string_view>
 
 #include "base/clock.h"
+#include "protocol/binary_dialect.h"
 #include "protocol/byte_buffer.h"
 #include "protocol/reply_gate.h"
 #include "protocol/service.h"
@@ -96,6 +97,7 @@ class Session {
   ReplyGate gate_;
   Stream stream_;
   TextDialect text_;
+  std::unique_ptr<BinaryDialect> binary_;  // of a client that speaks it
 
   size_t kept_bytes_before_ = 0;
   bool has_begun_ = false;

@@ -147,6 +147,18 @@ void AppendGeneral(Service* service, const Now& now, StatSink* out) {
               out);
 }
 
+std::string_view NameOf(Protocols protocols) {
+  switch (protocols) {
+    case Protocols::kAuto:
+      return "auto-negotiate";
+    case Protocols::kAscii:
+      return "ascii";
+    case Protocols::kBinary:
+      return "binary";
+  }
+  return "";
+}
+
 void AppendSettings(Service* service, StatSink* out) {
   const Service::Options& options = service->options();
   AppendAll({{"maxbytes", service->store()->Stats().memory_bytes},
@@ -166,7 +178,7 @@ void AppendSettings(Service* service, StatSink* out) {
   out->Add("cas_enabled", "yes");
   out->Add("tcp_backlog", options.backlog);
   AppendAll(
-      {{"binding_protocol", "ascii"}, {"auth_enabled_sasl", "no"}, {"auth_enabled_ascii", "no"}},
+      {{"binding_protocol", NameOf(options.protocols)}, {"auth_enabled_sasl", "no"}, {"auth_enabled_ascii", "no"}},
       out);
   out->Add("item_size_max", options.item_bytes_max);
   out->Add("maxconns_fast", "yes");

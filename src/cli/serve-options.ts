@@ -56,7 +56,7 @@ const flags: readonly Flagged[] = [
   ...of(SERVE_OPTIONS, '', ['port', 'host', 'path', 'pathMode']),
   ...of(CACHE_OPTIONS, '', ['maxMemory']),
   ...of(SERVE_OPTIONS, '', ['maxConnections', 'threads', 'front', 'maxItemSize', 'maxOutput', 'backlog']),
-  ...of(SERVE_OPTIONS, '', ['idleTimeout', 'verbosity', 'testCommands']),
+  ...of(SERVE_OPTIONS, '', ['idleTimeout', 'verbosity', 'protocol', 'testCommands']),
   ...of(CACHE_OPTIONS, '', ['data']),
   { flag: { names: '--no-data', default: '', doc: 'memory only, even if a script gives `--data`' } },
   ...of(CACHE_OPTIONS, '', ['sync', 'ack', 'recover', 'logLimit', 'segmentSize', 'ringSize']),

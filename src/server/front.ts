@@ -32,7 +32,7 @@ export type ServerAddress =
 /**
  * Why a connection was closed. `'ended'`: by its client, at `quit`, or when the server closed. `'stalled'`: it did not
  * read its replies, or stopped in the middle of a large value or line. `'idle'`: it sent nothing. `'rejected'`: there
- * were too many connections. `'binary'`, `'tls'`: it speaks memcached's binary protocol, or TLS, which are not served.
+ * were too many connections. `'binary'`, `'tls'`: it speaks memcached's binary protocol, or TLS, which is not served.
  * `'output'`: the replies that clients had not taken used more than `maxOutput`, and it had taken nothing for longest.
  */
 export type DisconnectReason = 'ended' | 'stalled' | 'idle' | 'rejected' | 'binary' | 'tls' | 'output';

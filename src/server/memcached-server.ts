@@ -17,7 +17,7 @@ import { type AckLevel, type Duration, type ServeOptions, timer } from '../optio
 import type { DisconnectReason, Front, FrontOwner, ServerAddress } from './front.ts';
 import { probe } from './listen.ts';
 import { NativeFront } from './native-front.ts';
-import { sessions } from './native-session.ts';
+import { ProtocolCode, sessions } from './native-session.ts';
 import { NetFront } from './net-front.ts';
 import { MEMORY_ONLY, resolveServeOptions, type ServedCache, type ServerSettings } from './settings.ts';
 import { version } from './version.ts';
@@ -163,6 +163,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       cairnVersion: version,
       itemBytesMax: settings.itemBytesMax,
       outputBytesMax: settings.front === 'native' ? settings.outputBytesMax : 0,
+      protocol: ProtocolCode[settings.protocol],
       testCommands: settings.testCommands ? 1 : 0,
       logMetrics: this.#logMetrics.map(wordsOf).join(','),
       processId: process.pid,
@@ -224,13 +225,13 @@ function frontFor(owner: FrontOwner, settings: ServerSettings): Front {
   return new NativeFront(owner, { ...settings, loops: settings.threads });
 }
 
-/** What is to be done about a client that does not speak the protocol. */
+/** What is to be done about a client whose protocol is not served. */
 function foreignText(peer: string, reason: 'binary' | 'tls'): string {
   const wrong = reason === 'tls' ? 'speaks TLS' : "speaks memcached's binary protocol";
   const advice =
     reason === 'tls'
       ? 'Turn TLS off in that client'
-      : 'Set that client to the text protocol: memcached.sess_binary_protocol=Off and OPT_BINARY_PROTOCOL => false in PHP, binary=False in pylibmc, Protocol.TEXT in spymemcached; memjs has no text protocol';
+      : 'Set that client to the text protocol: memcached.sess_binary_protocol=Off and OPT_BINARY_PROTOCOL => false in PHP, binary=False in pylibmc, Protocol.TEXT in spymemcached; or serve both protocols (-B auto)';
   return `${peer} ${wrong}, which is not served, and was disconnected. ${advice}`;
 }
 

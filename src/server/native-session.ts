@@ -3,7 +3,7 @@
  * FLAGS_RANGE} times the bytes of reply in `output`, plus flags.
  */
 import { type NativeHandle, native } from '../native.ts';
-import type { AckLevel } from '../options.ts';
+import type { AckLevel, ServeProtocol } from '../options.ts';
 
 /** The options of a service; the numbers and texts below `testCommands` are for `stats` only. */
 export interface NativeServiceOptions {
@@ -13,6 +13,8 @@ export interface NativeServiceOptions {
   itemBytesMax: number;
   /** 0: the front has no such limit. */
   outputBytesMax: number;
+  /** A {@link ProtocolCode}. */
+  protocol: number;
   testCommands: number;
   /** The names of the log's numbers, separated by commas. */
   logMetrics: string;
@@ -29,6 +31,9 @@ export interface NativeServiceOptions {
 
 /** What the replies of a session wait for: native/protocol/ack.h. */
 export const AckCode: Readonly<Record<AckLevel, number>> = { memory: 0, logged: 1, stored: 2 };
+
+/** Which clients are served: native/protocol/service.h. */
+export const ProtocolCode: Readonly<Record<ServeProtocol, number>> = { auto: 0, ascii: 1, binary: 2 };
 
 /** The functions of the binding. */
 export interface NativeSessions {
@@ -64,7 +69,7 @@ export const FLAG_WAITS = 8;
 export const FLAG_OVERFLOW = 16;
 /** The client is in the middle of a large value, or line. */
 export const FLAG_IN_LARGE_REQUEST = 32;
-/** Closed because the client speaks memcached's binary protocol. */
+/** Closed because the client speaks memcached's binary protocol, which the server does not. */
 export const FLAG_BINARY = 64;
 /** Closed because the client speaks TLS. */
 export const FLAG_TLS = 128;

@@ -11,6 +11,7 @@ import {
   SERVE_OPTIONS,
   type ServeFront,
   type ServeOptions,
+  type ServeProtocol,
 } from '../options.ts';
 import { hasNativeFront, processorCount } from './native-front.ts';
 
@@ -46,6 +47,7 @@ export interface ServerSettings {
   readonly stallTimeoutMs: number;
   readonly backlog: number;
   readonly ack: AckLevel;
+  readonly protocol: ServeProtocol;
   readonly testCommands: boolean;
   readonly verbosity: number;
   readonly front: ServeFront;
@@ -58,8 +60,17 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
   const options = checkAll(SERVE_OPTIONS, 'options', given, () => 0);
   const ack = checkAck(given?.ack, cache.highestAck, cache.ack);
   const front = frontOf(options.front, cache);
-  const { pathMode, maxConnections, maxItemSize, maxOutput, idleTimeout, stallTimeout, backlog, testCommands } =
-    options;
+  const {
+    pathMode,
+    maxConnections,
+    maxItemSize,
+    maxOutput,
+    idleTimeout,
+    stallTimeout,
+    backlog,
+    protocol,
+    testCommands,
+  } = options;
   return {
     listeners: listenersOf(options, ack, cache.highestAck),
     pathMode,
@@ -72,6 +83,7 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
     stallTimeoutMs: stallTimeout,
     backlog,
     ack,
+    protocol,
     testCommands,
     verbosity: options.verbosity,
     front,

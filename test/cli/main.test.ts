@@ -60,6 +60,7 @@ describe('cairn', () => {
       '-c, --conn-limit <num>',
       '-I, --max-item-size <num>',
       '-b, --listen-backlog <num>',
+      '-B, --protocol <name>',
       '-v, --verbose',
       '--test-commands',
       '--data <dir>',

@@ -284,7 +284,11 @@ export function describeFront(name: string, traits: FrontTraits, makeHarness: ()
         expect([ended, cache.get('k')]).toEqual([['ended'], undefined]);
       });
 
-      test('is closed at once if its client speaks another protocol', async () => {
+      test('is closed at once if its client speaks a protocol that is not served', async () => {
+        await front.destroy();
+        sessions.endService(service);
+        service = startTestService(cache, 'ascii');
+        await serve();
         const [binary, tls] = [await open(), await open()];
         binary.send('\x80\x0b\0\0');
         expect(await binary.ending()).toBe('');

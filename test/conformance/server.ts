@@ -154,7 +154,7 @@ export function describeServer(front: ServeFront): void {
         ['binary', '\x80\x0b\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0', /binary protocol.*sess_binary_protocol=Off/],
         ['tls', '\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03', /speaks TLS.*Turn TLS off/],
       ])('a client that speaks %s is disconnected at once, with one warning', async (reason, bytes, warning) => {
-        const { server, open } = await start();
+        const { server, open } = await start({ protocol: 'ascii' });
         const reasons: string[] = [];
         const warnings: string[] = [];
         server.on('disconnect', (_, why) => reasons.push(why));
@@ -174,7 +174,7 @@ export function describeServer(front: ServeFront): void {
       });
 
       test('a client of another protocol is a process warning if the server has no listener for it', async () => {
-        const { open } = await start();
+        const { open } = await start({ protocol: 'ascii' });
         const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
         cleanUps.push(() => warn.mockRestore());
         const client = await open();
@@ -185,6 +185,18 @@ export function describeServer(front: ServeFront): void {
           /^tcp:127\.0\.0\.1:\d+ speaks memcached's binary protocol, which is not served/,
         );
         expect(warn.mock.calls).toEqual([[text, 'CairnWarning']]);
+      });
+
+      test('the first byte of a connection tells its protocol, of those that are served', async () => {
+        const noop = (magic: string): string => `${magic}\x0a${'\0'.repeat(22)}`;
+        const { open, cache } = await start();
+        expect(await (await open()).ask(noop('\x80'), noop('\x81'))).toBe(noop('\x81'));
+        expect(await (await open()).ask('mn\r\n')).toBe('MN\r\n');
+        const binary = await start({ protocol: 'binary' }, cache);
+        expect(await (await binary.open()).ask(noop('\x80'), noop('\x81'))).toBe(noop('\x81'));
+        const text = await binary.open();
+        text.send('mn\r\n');
+        expect(await text.ending()).toBe('');
       });
 
       test('two servers may share a cache', async () => {

@@ -28,7 +28,7 @@ withMemcached(
         resolve({ code: child.exitCode, output: out + err }),
       );
     });
-    expect(output).toMatch(/^total: \d{3} passed, 0 failed$/m);
+    expect(output).toMatch(/^total: \d+ passed, 0 failed$/m);
     expect(code).toBe(0);
   },
   180_000,

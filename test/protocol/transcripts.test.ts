@@ -1,19 +1,25 @@
-// What memcached 1.6.45 answers, asked of `cairn serve` over TCP: every recorded case is a test. Much of the time of a
-// case is spent in waiting for replies that must not come, so the files are played side by side, each against its own
-// server, and the tests report what came of it.
+// What memcached 1.6.45 answers, asked of `cairn serve` over TCP: every recorded case is a test. Those of the binary
+// protocol are one over each front. Much of the time of a case is spent in waiting for replies that must not come. So
+// the files are played side by side, each against its own server, and the tests report what came of it.
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { hasNativeFront } from '../../src/server/native-front.ts';
 import { type ServeProcess, startServe } from '../support/serve-process.ts';
 import { transcripts } from './transcript-files.ts';
 import { playCase, show } from './transcripts/play.mjs';
 
+const plays = transcripts.flatMap(({ name, transcript }) =>
+  name.startsWith('binary') && hasNativeFront()
+    ? ['native', 'node'].map((front) => ({ name: `${name}, ${front} front`, transcript, flags: ['--front', front] }))
+    : [{ name, transcript, flags: [] }],
+);
 const servers: ServeProcess[] = [];
 const results = new Map<string, Promise<string[]>>();
 
 beforeAll(async () => {
   await Promise.all(
-    transcripts.map(async ({ name, transcript }) => {
-      const server = await startServe(transcript.start);
+    plays.map(async ({ name, transcript, flags }) => {
+      const server = await startServe([...transcript.start, ...flags]);
       servers.push(server);
       let previous: Promise<unknown> = Promise.resolve();
       for (const testCase of transcript.cases) {
@@ -21,12 +27,12 @@ beforeAll(async () => {
           const problems: string[] = [];
           let steps = 0;
           const { start } = testCase;
-          const own = start === undefined ? server : await startServe(start);
+          const own = start === undefined ? server : await startServe([...start, ...flags]);
           if (own !== server) servers.push(own);
           await playCase('127.0.0.1', own.port, transcript, testCase, undefined, (number, step, problem) => {
             steps++;
             if (problem === null) return;
-            const sent = [step.send ?? ''].flat().join('');
+            const sent = [step.sendHex ?? step.send ?? ''].flat().join('');
             const { why, expected, got } = problem;
             problems.push(`step ${number}, ${why}: sent ${show(sent)} expected ${show(expected)} got ${show(got)}`);
           });
@@ -46,7 +52,7 @@ afterAll(async () => {
   await Promise.all(servers.map((server) => server.stop()));
 });
 
-for (const { name, transcript } of transcripts) {
+for (const { name, transcript } of plays) {
   describe(name, () => {
     for (const testCase of transcript.cases) {
       test(testCase.name, { timeout: 120_000 }, async () => {

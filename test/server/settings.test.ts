@@ -76,6 +76,7 @@ describe('options that are wrong are refused by name', () => {
     [{ maxItemSize: '2gb' }, 'Expected maxItemSize to be between 1kb and 1gb, got "2gb"'],
     [{ stallTimeout: 0 }, 'Expected stallTimeout to be between 1 ms and 2147483647 ms, got 0'],
     [{ idleTimeout: '30 days' }, 'Expected idleTimeout to be'],
+    [{ protocol: 'meta' }, `Expected protocol to be 'auto' or 'ascii' or 'binary', got "meta"`],
     [{ testCommands: 1 }, 'Expected testCommands to be true or false, got 1'],
     [{ maxConns: 1 }, 'Unknown option "maxConns"'],
   ])('%j', (options, message) => {
@@ -97,6 +98,7 @@ describe('options that are wrong are refused by name', () => {
         backlog: 10,
         verbosity: 2,
         threads: 3,
+        protocol: 'ascii',
         testCommands: true,
         pathMode: 0o770,
       }),
@@ -108,6 +110,7 @@ describe('options that are wrong are refused by name', () => {
       backlog: 10,
       verbosity: 2,
       threads: 3,
+      protocol: 'ascii',
       testCommands: true,
       pathMode: 0o770,
     });

@@ -1,16 +1,17 @@
 // What sessions of the memcached port work for, without the port.
 
 import { handleOf } from '../../src/cache.ts';
-import type { Cache } from '../../src/index.ts';
-import { sessions } from '../../src/server/native-session.ts';
+import type { Cache, ServeProtocol } from '../../src/index.ts';
+import { ProtocolCode, sessions } from '../../src/server/native-session.ts';
 
 /** Starts the service of a cache, with the commands that only tests may use. `sessions.endService` ends it. */
-export function startTestService(cache: Cache): number {
+export function startTestService(cache: Cache, protocol: ServeProtocol = 'auto'): number {
   return sessions.startService(handleOf(cache as Cache<never>), {
     version: '1.6.45',
     cairnVersion: '0.0.0',
     itemBytesMax: 2 ** 20,
     outputBytesMax: 0,
+    protocol: ProtocolCode[protocol],
     testCommands: 1,
     logMetrics: '',
     processId: 1,

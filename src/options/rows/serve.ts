@@ -10,7 +10,7 @@ import {
 } from '../../limits.ts';
 import { addresses } from '../address.ts';
 import * as kinds from '../kinds.ts';
-import type { AckLevel, ServeFront, ServeOptions } from '../types.ts';
+import type { AckLevel, ServeFront, ServeOptions, ServeProtocol } from '../types.ts';
 import { digits } from './flags.ts';
 import type { Rows } from './row.ts';
 
@@ -128,6 +128,16 @@ export const SERVE_OPTIONS = {
       doc: 'connections that the system queues',
       read: digits,
       expected: 'a whole number',
+    },
+  },
+  protocol: {
+    check: kinds.choice<ServeProtocol>(['auto', 'ascii', 'binary'], 'auto'),
+    default: "`'auto'`",
+    doc: "`'ascii'`: the text protocol only; `'binary'`: the binary protocol only; `'auto'`: the first byte of a client tells",
+    flag: {
+      names: '-B, --protocol <name>',
+      default: 'auto',
+      doc: '`ascii`: the text protocol only; `binary`: the binary protocol only; `auto`: the first byte of a client tells',
     },
   },
   testCommands: {

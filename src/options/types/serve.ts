@@ -5,6 +5,9 @@ import type { Duration, Size } from './units.ts';
 /** What serves connections. */
 export type ServeFront = 'native' | 'node';
 
+/** The protocol of the clients that are served. */
+export type ServeProtocol = 'auto' | 'ascii' | 'binary';
+
 /** The options of `serve`, all optional. */
 export interface ServeOptions {
   /** TCP port. Default 11211; 0: any free port, see `MemcachedServer.addresses`. */
@@ -45,6 +48,11 @@ export interface ServeOptions {
    * name its own level.
    */
   ack?: AckLevel;
+  /**
+   * `'ascii'`: only the text protocol; a client that begins with the binary protocol is disconnected. `'binary'`: only
+   * the binary protocol. Default `'auto'`: the first byte of a connection tells.
+   */
+  protocol?: ServeProtocol;
   /** Answers the test commands (debugtime, debugpark and others). For tests only. Default false. */
   testCommands?: boolean;
   /** The verbosity in `stats settings`, until the command `verbosity` changes it. Default 0. */

@@ -1,9 +1,10 @@
 /** A step of a case; README.md says what each field means. */
 export interface Step {
   send?: string | string[];
-  sendHex?: string;
+  sendHex?: string | string[];
   everyByte?: boolean;
   expect?: string;
+  expectHex?: string;
   orExpect?: string | string[];
   expectStats?: Record<string, 'int' | 'float' | 'yesno' | 'text'>;
   closes?: boolean;
@@ -36,10 +37,11 @@ export function playCase(
   as: '1.6.18' | undefined,
   report: (step: number, what: Step, problem: Problem | null) => void,
 ): Promise<void>;
-export function expand(template: string, names: Map<string, bigint>): string;
+export function expand(template: string, names: Map<string, bigint>, hex?: boolean): string;
 export function matchTemplate(
   template: string,
   got: string,
   names: Map<string, bigint>,
+  hex?: boolean,
 ): { ok: boolean; names: Map<string, bigint>; at: number };
 export function show(bytes: string): string;

@@ -14,8 +14,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
-const FIRST_BYTE_MS = 2000; // how long a reply may take to begin
-const STALL_MS = 400;       // a reply that has begun, does not match and stands still for this long has failed
+const FIRST_BYTE_MS = 10000; // how long a reply may take to begin
+const STALL_MS = 5000;      // a reply that has begun, does not match and stands still for this long has failed
 const QUIET_MS = 50;        // "no reply" means nothing within this time
 const SPLIT_MS = 15;        // pause between the parts of a send that is an array
 const START_MS = 10000;     // how long a server may take to listen

@@ -1,0 +1,197 @@
+#include "protocol/binary_dialect.h"
+
+#include "protocol/execute.h"
+#include "protocol/exptime.h"
+#include "protocol/limits.h"
+#include "protocol/stats.h"
+
+namespace cairn {
+
+namespace {
+
+// Each statistic is a response with a key; one without ends them.
+class StatPackets final : public StatSink {
+ public:
+  StatPackets(PacketId id, ByteBuffer* out) : id_(id), out_(out) {}
+  void Add(std::string_view name, std::string_view value) override {
+    AppendResponse({.id = id_, .key = name, .value = value}, out_);
+  }
+
+ private:
+  const PacketId id_;
+  ByteBuffer* const out_;
+};
+
+// `stats detail` counts requests by the prefix of their keys, which is never done here: the list is empty.
+bool IsDetail(std::string_view topic) {
+  return topic == "detail" || topic == "detail on" || topic == "detail off" || topic == "detail dump";
+}
+
+}  // namespace
+
+BinaryDialect::BinaryDialect(Workbench* bench, Stream* stream, ReplyGate* gate, const Now* now)
+    : service_(bench->service()),
+      store_(service_->store()),
+      bench_(bench),
+      group_(bench->group()),
+      stream_(stream),
+      gate_(gate),
+      now_(now) {
+  gate_->SetErrorForm(&AppendTaggedError);
+}
+
+Progress BinaryDialect::Run(const char* at, const char* end) {
+  Progress progress{at, Why::kDone};
+  while (progress.at != end && stream_->is_at_request()) {
+    progress = RunPacket(progress.at, end);
+    if (progress.why != Why::kDone) break;
+    if (gate_->has_slowed()) [[unlikely]]
+      gate_->EndSlowed();
+    if (gate_->IsFull()) [[unlikely]] {
+      progress.why = Why::kFull;
+      break;
+    }
+  }
+  return group_->count == 0 ? progress : FlushGroup(progress);
+}
+
+Progress BinaryDialect::RunPacket(const char* at, const char* end) {
+  BinaryRequest packet;
+  size_t bytes_needed = 0;
+  const Packet kind = ParsePacket(at, end, &packet, &bytes_needed);
+  if (kind == Packet::kForeign) return {at, Why::kClosing};
+  if (kind == Packet::kPartial) {
+    stream_->Need(bytes_needed);
+    return {at, Why::kMore};
+  }
+  const char* value = at + bytes_needed;
+  if (kind == Packet::kWhole && packet.info->operation == Operation::kGet) return AddToGroup(packet, at, value);
+  if (group_->count != 0) {
+    const Progress flushed = FlushGroup({at, Why::kDone});
+    if (flushed.why != Why::kDone) return flushed;
+  }
+  gate_->CountRequest();
+  if (kind == Packet::kWhole) return Execute(packet, at, value, end);
+  // The client and the server do not agree where packets begin.
+  Fail(packet.id, kind == Packet::kTooShort ? kUnknownCommandError : kInvalidError);
+  return {value, Why::kClosing};
+}
+
+Progress BinaryDialect::Execute(const BinaryRequest& packet, const char* at, const char* value, const char* end) {
+  switch (packet.info->operation) {
+    case Operation::kStore:
+    case Operation::kConcat:
+      return RunStorage(packet, at, value, end);
+    case Operation::kKeyed:
+    case Operation::kFlush: {
+      const Why why = packet.info->operation == Operation::kFlush ? RunFlush(packet) : RunKeyed(packet);
+      // A request that waits comes again.
+      return {why == Why::kParked ? at : value, why};
+    }
+    case Operation::kNoop:
+      AppendResponse({.id = packet.id}, gate_->sink());
+      break;
+    case Operation::kVersion:
+      AppendResponse({.id = packet.id, .value = service_->options().version}, gate_->sink());
+      break;
+    case Operation::kStats:
+      RunStats(packet);
+      break;
+    case Operation::kQuit:
+      if (!packet.info->is_quiet) AppendResponse({.id = packet.id}, gate_->sink());
+      return {value, Why::kClosing};
+    case Operation::kGet:
+    case Operation::kSasl:
+    case Operation::kUnknown:
+      return Swallow(packet, kUnknownCommandError, value);
+  }
+  return {value, Why::kDone};
+}
+
+Why BinaryDialect::RunKeyed(const BinaryRequest& packet) {
+  if (gate_->refuses(packet.key)) [[unlikely]] {
+    Fail(packet.id, Refusal());
+    return Why::kDone;
+  }
+  if (gate_->ParkForSlowdown(packet.key, *now_)) [[unlikely]]
+    return Why::kParked;
+  const Request request = StoreRequest(packet);
+  Outcome outcome;
+  store_->Execute(request, *now_, nullptr, &outcome);
+  if (outcome.status >= Status::kLogFull) [[unlikely]]
+    return ParkOrRefuse(packet.id, request, outcome.status);
+  AppendOutcome(packet.id, request, outcome);
+  return Why::kDone;
+}
+
+Why BinaryDialect::RunFlush(const BinaryRequest& packet) {
+  if (gate_->refuses_reads()) [[unlikely]] {
+    Fail(packet.id, Refusal());
+    return Why::kDone;
+  }
+  uint64_t version = 0;
+  if (!FlushAll(packet.exptime, *now_, store_, &version)) return ParkForRoomOrRefuse(packet.id);
+  bench_->counters()->Add(Counter::kFlushes, 1);
+  const size_t begin = gate_->sink()->size();
+  if (!packet.info->is_quiet) AppendResponse({.id = packet.id}, gate_->sink());
+  // Each shard has a record of it with this version, and one of them in the log makes the clear whole.
+  if (version != 0 && gate_->marks_are_active()) (void)gate_->Settle(begin, 0, version, /*may_refuse=*/false);
+  return Why::kDone;
+}
+
+void BinaryDialect::RunStats(const BinaryRequest& packet) {
+  StatPackets packets(packet.id, gate_->sink());
+  if (!IsDetail(packet.key) &&
+      AppendStats(packet.key, service_, gate_->ack(), *now_, &packets) == StatsAnswer::kUnknown) {
+    return Fail(packet.id, kNotFoundError);
+  }
+  AppendResponse({.id = packet.id}, gate_->sink());
+}
+
+// ---- replies ----
+
+void BinaryDialect::AppendOutcome(PacketId id, const Request& request, const Outcome& outcome) {
+  const bool is_count = request.verb == Verb::kIncr || request.verb == Verb::kDecr;
+  const bool is_success = outcome.status == Status::kStored || outcome.status == Status::kFound;
+  ByteBuffer* to = gate_->sink();
+  const size_t begin = to->size();
+  char number[8];
+  if (!is_success) {
+    Fail(id, ErrorOf(request.verb, outcome.status));
+  } else if (InfoOf(id.opcode).is_quiet) {
+    // A slot without bytes.
+  } else if (is_count) {
+    WriteUint64(outcome.number, number);
+    AppendResponse({.id = id, .cas = outcome.version, .value = {number, sizeof(number)}}, to);
+  } else if (request.verb == Verb::kTouch) {
+    WriteUint32(outcome.client_flags, number);
+    AppendResponse({.id = id, .cas = outcome.version, .extras = {number, sizeof(uint32_t)}}, to);
+  } else {
+    AppendResponse({.id = id, .cas = outcome.version}, to);
+  }
+  Tell(id, begin, request, outcome);
+}
+
+void BinaryDialect::Tell(PacketId id, size_t begin, const Request& request, const Outcome& outcome) {
+  gate_->TagReply(TagOf(id));
+  if (gate_->Settle(begin, request, outcome) != ReplyGate::Slot::kRefused) [[likely]]
+    return;
+  gate_->sink()->Truncate(begin);
+  Fail(id, Refusal());
+}
+
+Why BinaryDialect::ParkOrRefuse(PacketId id, const Request& request, Status status) {
+  if (status != Status::kNotResident) return ParkForRoomOrRefuse(id);
+  Reply reply;
+  if (gate_->ParkForLoad(request.key, *now_, &reply)) return Why::kParked;
+  Fail(id, ErrorOf(reply));
+  return Why::kDone;
+}
+
+Why BinaryDialect::ParkForRoomOrRefuse(PacketId id) {
+  if (gate_->ParkForRoom()) return Why::kParked;
+  Fail(id, Refusal());
+  return Why::kDone;
+}
+
+}  // namespace cairn
