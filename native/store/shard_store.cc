@@ -369,7 +369,8 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
   if (!found.is_live()) return CountAbsent(request, found, hash, now, outcome);
   const Ref old = found.ref;
   const EntryHeader* entry = At(old);
-  if (request.has_compare && entry->version != request.compare) {
+  // memcached finds that an empty value is no number before it compares.
+  if (request.has_compare && entry->version != request.compare && entry->value_bytes != 0) {
     Describe(entry, now, outcome);
     outcome->status = Status::kExists;
     return;

@@ -47,6 +47,26 @@ memccapable(
   90_000,
 );
 
+memccapable(
+  'memccapable -b finds the whole binary protocol',
+  async () => {
+    const { code, output } = await execute(
+      'memccapable',
+      '-h',
+      '127.0.0.1',
+      '-p',
+      String(server.port),
+      '-t',
+      '10',
+      '-b',
+    );
+    expect(output).toContain('All tests passed');
+    expect(output.match(/^binary \w+ +\[pass\]$/gm), output).toHaveLength(27);
+    expect(code).toBe(0);
+  },
+  90_000,
+);
+
 const pymemcache = skipUnless(python, 'pymemcache is missing (apt-get install python3-pymemcache)');
 
 pymemcache('pymemcache: every verb', async () => {
