@@ -648,5 +648,6 @@ skipUnless(hasSqlite, UNBUILT).describe('with SQLite', () => {
       kills++;
     }
     expect(kills).toBeGreaterThan(8);
-  }, 120_000);
+    // Some twenty times a process and two caches.
+  }, 600_000);
 });
