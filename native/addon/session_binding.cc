@@ -130,6 +130,8 @@ napi_value StartService(napi_env env, napi_callback_info info) {
   options.unsent_bytes_max = NumberField(env, given, "outputBytesMax");
   options.protocols = static_cast<Protocols>(NumberField(env, given, "protocol"));
   options.test_commands = NumberField(env, given, "testCommands") != 0;
+  options.disable_flush_all = NumberField(env, given, "disableFlushAll") != 0;
+  options.disable_dumping = NumberField(env, given, "disableDumping") != 0;
   options.process_id = NumberField(env, given, "processId");
   options.connections_max = static_cast<uint32_t>(NumberField(env, given, "connectionsMax"));
   options.tcp_port = static_cast<uint32_t>(NumberField(env, given, "tcpPort"));

@@ -22,6 +22,7 @@ enum class BinaryStatus : uint16_t {
   kInvalid = 4,
   kNotStored = 5,
   kNonNumeric = 6,
+  kAuthFailure = 0x20,
   kUnknownCommand = 0x81,
   kNoMemory = 0x82,
   kInternalError = 0x84,
@@ -37,6 +38,8 @@ inline constexpr BinaryError kNotFoundError{BinaryStatus::kNotFound, "Not found"
 inline constexpr BinaryError kTooLargeError{BinaryStatus::kTooLarge, "Too large."};
 inline constexpr BinaryError kInvalidError{BinaryStatus::kInvalid, "Invalid arguments"};
 inline constexpr BinaryError kNoMemoryError{BinaryStatus::kNoMemory, "Out of memory allocating item"};
+// memcached's answer to what its owner does not allow.
+inline constexpr BinaryError kNotAllowedError{BinaryStatus::kAuthFailure, "Auth failure."};
 inline constexpr BinaryError kUnknownCommandError{BinaryStatus::kUnknownCommand, "Unknown command"};
 
 // What a Reply of the text protocol is here. REQUIRES: it is an error that a request of the binary protocol can have.

@@ -125,6 +125,10 @@ Why BinaryDialect::RunKeyed(const BinaryRequest& packet) {
 }
 
 Why BinaryDialect::RunFlush(const BinaryRequest& packet) {
+  if (service_->options().disable_flush_all) {
+    Fail(packet.id, kNotAllowedError);
+    return Why::kDone;
+  }
   if (gate_->refuses_reads()) [[unlikely]] {
     Fail(packet.id, Refusal());
     return Why::kDone;

@@ -56,6 +56,9 @@ class Service {
     // True: debugtime, debugpark, debugresume, debughold and debugcommit are commands. For tests only: they stop
     // connections and move the clock.
     bool test_commands = false;
+    // -F, -X: clients can neither clear the cache, nor list keys.
+    bool disable_flush_all = false;
+    bool disable_dumping = false;
     // The log behind the store; null: no log. It outlives the service.
     LogView* log = nullptr;
     // The loads of values that are not in memory; null: none, and a request for such a value is refused. It outlives

@@ -196,6 +196,10 @@ Why TextDialect::RunFlushAll(const TextRequest& line) {
   std::string_view words = line.words;
   const std::string_view delay = NextWord(&words);
   const bool no_reply = LastWord(line.words) == "noreply";
+  if (service_->options().disable_flush_all) {
+    Append(Reply::kFlushNotAllowed, no_reply);
+    return Why::kDone;
+  }
   const bool has_delay = !delay.empty() && !(no_reply && NextWord(&words).empty());
   int32_t seconds = 0;
   if (has_delay && !ParseInt32(delay, &seconds)) {

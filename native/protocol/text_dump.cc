@@ -115,6 +115,10 @@ Why TextDialect::RunCrawler(const TextRequest& line) {
     Append(Reply::kError, LastWord(line.words) == "noreply");
     return Why::kDone;
   }
+  if (service_->options().disable_dumping) {
+    Append(Reply::kCrawlNotAllowed);
+    return Why::kDone;
+  }
   if (classes != "all" && classes != "hash" && classes != kOnlyClass) {
     Append(Reply::kBadClass);
     return Why::kDone;
@@ -128,6 +132,10 @@ Why TextDialect::RunCrawler(const TextRequest& line) {
 // stats cachedump CLASS LIMIT; a limit of 0 is none.
 Why TextDialect::RunCacheDump(std::string_view words) {
   if (dump_ != nullptr) return ContinueDump();
+  if (service_->options().disable_dumping) {
+    Append(Reply::kDumpNotAllowed);
+    return Why::kDone;
+  }
   const std::string_view class_word = NextWord(&words);
   const std::string_view limit_word = NextWord(&words);
   uint32_t class_number = 0;

@@ -3,7 +3,6 @@
  * The command `cairn`: one file per subcommand. What a subcommand needs is loaded when it runs, so that `build`, `help`
  * and `--version` work where the addon is missing.
  */
-import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { configCommand } from './config.ts';
 import { deadLettersCommand } from './dead-letters.ts';
@@ -11,11 +10,7 @@ import { logCommand } from './log.ts';
 import { rebuildCommand } from './rebuild.ts';
 import { serveCommand } from './serve.ts';
 import { tortureCommand } from './torture.ts';
-
-function packageVersion(): string {
-  const file = new URL('../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
-}
+import { packageVersion } from './version.ts';
 
 /** Makes the whole command line, ready to parse. */
 export function makeProgram(): Command {

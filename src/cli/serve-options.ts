@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, relative } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { CairnError } from '../errors.ts';
 import type { CacheOptions, ServeOptions } from '../index.ts';
 import {
   CACHE_OPTIONS,
@@ -16,6 +17,7 @@ import {
   SNAPSHOT_OPTIONS,
   WRITE_BACK_OPTIONS,
 } from '../options.ts';
+import { type Extended, extendedOf, memcachedFlags, refusedFlag } from './memcached-options.ts';
 import { ALLOW_OPEN, checkSetting, complaintOf, SETTABLE, type Setting, type Settings } from './settings.ts';
 
 /** What commander found, by the names that it gives the flags. */
@@ -56,7 +58,14 @@ const flags: readonly Flagged[] = [
   ...of(SERVE_OPTIONS, '', ['port', 'host', 'path', 'pathMode']),
   ...of(CACHE_OPTIONS, '', ['maxMemory']),
   ...of(SERVE_OPTIONS, '', ['maxConnections', 'threads', 'front', 'maxItemSize', 'maxOutput', 'backlog']),
-  ...of(SERVE_OPTIONS, '', ['idleTimeout', 'verbosity', 'protocol', 'testCommands']),
+  ...of(SERVE_OPTIONS, '', [
+    'disableFlushAll',
+    'disableDumping',
+    'idleTimeout',
+    'verbosity',
+    'protocol',
+    'testCommands',
+  ]),
   ...of(CACHE_OPTIONS, '', ['data']),
   { flag: { names: '--no-data', default: '', doc: 'memory only, even if a script gives `--data`' } },
   ...of(CACHE_OPTIONS, '', ['sync', 'ack', 'recover', 'logLimit', 'segmentSize', 'ringSize']),
@@ -75,6 +84,17 @@ const flags: readonly Flagged[] = [
   ...of(LOADS_OPTIONS, 'loads.', ['timeout', 'negativeTtl', 'onFailure']),
   ...of(CACHE_OPTIONS, '', ['warmUp']),
   ...of({ allowOpen: ALLOW_OPEN }, '', ['allowOpen']),
+  {
+    flag: {
+      names: '-d, --daemon',
+      default: '',
+      doc: 'runs in the background; the command ends when the server listens',
+    },
+  },
+  { flag: { names: '-P, --pidfile <file>', default: 'none', doc: 'has the number of the process while it runs' } },
+  { flag: { names: '-u, --user <user>', default: 'none', doc: 'the user that the server becomes, if root starts it' } },
+  { flag: { names: '-V, --version', default: '', doc: 'prints the version' } },
+  { flag: { names: '-i, --license', default: '', doc: 'prints the license' } },
 ];
 
 function of(rows: Readonly<Record<string, Row>>, prefix: string, names: readonly string[]): Flagged[] {
@@ -104,6 +124,7 @@ export function flagName(option: string): string {
 export function addServeFlags(command: Command): Command {
   command.helpOption('-h, --help', 'print this help and exit');
   for (const each of flags) command.addOption(optionOf(each));
+  for (const each of memcachedFlags()) command.addOption(each);
   return command;
 }
 
@@ -116,6 +137,7 @@ function optionOf({ option, row, flag }: Flagged): Option {
   const shown = flag.default === '' ? '' : ` (default: ${flag.default})`;
   const made = new Option(flag.names, plain(flag.doc) + plain(shown));
   if (option === 'verbosity') return made.argParser((_, before: unknown) => (Number(before) || 0) + 1);
+  if (option === 'idleTimeout') return made.argParser(extendedOf);
   if (row === undefined || !flag.names.includes('<') || option === 'store') return made;
   return made.argParser((text: string, before: unknown) => {
     const value = flag.read === undefined ? text : flag.read(text);
@@ -143,14 +165,20 @@ const NO_DATA = false;
 /** The value of `port` that listens on no TCP port: 0 is "no TCP" on the command line, and "any port" in the API. */
 const NO_TCP = 'none';
 
-/** The options that the flags give. Throws `ERR_INVALID_ARGUMENT` for a wrong database. */
+/**
+ * The options that the flags give. Throws `ERR_INVALID_ARGUMENT` for a wrong database, and for a flag of memcached that
+ * asks for what is not here.
+ */
 export function settingsOfFlags(values: ServeFlags): Settings {
+  const refused = refusedFlag(values);
+  if (refused !== undefined) throw new CairnError('ERR_INVALID_ARGUMENT', refused);
   const settings = new Map<string, Setting>();
   for (const { option, flag } of flags) {
     if (option === undefined) continue;
     const value = values[new Option(flag.names).attributeName()];
-    if (value === undefined) continue;
-    const setting: Setting = { value: asInApi(option, value), source: 'flag', name: shortest(flag) };
+    const inApi = value === undefined ? undefined : asInApi(option, value);
+    if (inApi === undefined) continue;
+    const setting: Setting = { value: inApi, source: 'flag', name: shortest(flag) };
     // Not by the parser of the command line, which repeats what it refuses: an address may have a password.
     if (option === 'store') checkSetting(option, setting);
     settings.set(option, setting);
@@ -165,6 +193,7 @@ export function shownArguments(args: readonly string[]): string[] {
 }
 
 function asInApi(option: string, value: unknown): unknown {
+  if (option === 'idleTimeout') return (value as Extended).idleTimeout;
   if (option !== 'port') return value;
   return value === 0 ? NO_TCP : Math.max(value as number, 0);
 }

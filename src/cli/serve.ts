@@ -8,6 +8,8 @@ import { Command } from 'commander';
 import { messageIn, reasonOf } from '../errors.ts';
 import type { AckLevel, Cache, MemcachedServer, ServerAddress } from '../index.ts';
 import { isLoopback, SERVE_OPTIONS } from '../options.ts';
+import { becomeUser, isDaemon, keepPidFile, startDaemon, tellReady, writePorts } from './daemon.ts';
+import { withoutEffect } from './memcached-options.ts';
 import {
   describeEnd,
   describeLoss,
@@ -34,6 +36,7 @@ import {
 import { describeOwed, describeRest, describeStore, describeWriteBack } from './serve-store.ts';
 import { showWarmUp } from './serve-warm-up.ts';
 import { merge, nameIn, type Settings, settingsOfEnvironment, settingsOfFile } from './settings.ts';
+import { packageVersion } from './version.ts';
 
 /** How long clients may take to get their last replies when the server is asked to end. */
 const DRAIN = '5s';
@@ -92,6 +95,14 @@ export async function settingsFor(
 
 /** Serves until a signal comes. Resolves to the exit code. */
 async function run(flags: ServeFlags): Promise<number> {
+  if (flags['version'] === true || flags['license'] === true) {
+    console.log(
+      flags['version'] === true
+        ? packageVersion()
+        : readFileSync(new URL('../../LICENSE', import.meta.url), 'utf8').trimEnd(),
+    );
+    return 0;
+  }
   const settings = await settingsFor('serve', flags);
   if (settings === undefined) return 1;
   const wrong = contradiction(settings);
@@ -99,6 +110,15 @@ async function run(flags: ServeFlags): Promise<number> {
     console.error(`cairn serve: ${wrong}`);
     return 1;
   }
+  if (flags['daemon'] === true && !isDaemon()) return startDaemon();
+  try {
+    if (flags['user'] !== undefined) becomeUser(flags['user'] as string);
+  } catch (error) {
+    console.error(`cairn serve: ${reasonOf(error)}`);
+    return 1;
+  }
+  const idle = withoutEffect(flags);
+  if (idle.length > 0) console.error(`Without effect here: ${idle.join(', ')}`);
   // Warnings of the library, in the words of the command line.
   const tell = (warning: Error): void => console.error(`Warning: ${explain(warning, settings)}`);
   process.removeAllListeners('warning').on('warning', tell);
@@ -134,6 +154,8 @@ async function run(flags: ServeFlags): Promise<number> {
   // First: clients are served while this thread has not printed where.
   const ending = new Ending(server, cache);
   announce(server, settings);
+  for (const complaint of leaveFiles(server, flags)) console.error(`Warning: ${complaint}`);
+  if (isDaemon()) tellReady();
   showWarmUp({
     output: { isTerminal: process.stderr.isTTY === true, write: (text) => process.stderr.write(text) },
     stats: () => {
@@ -143,6 +165,16 @@ async function run(flags: ServeFlags): Promise<number> {
     print: (line) => console.log(line),
   });
   return ending.exitCode;
+}
+
+/** For those who look for the server. Returns what could not be written. */
+function leaveFiles({ addresses }: MemcachedServer, flags: ServeFlags): string[] {
+  const { pidfile } = flags as { pidfile?: string };
+  const ports = process.env['MEMCACHED_PORT_FILENAME'];
+  return [
+    pidfile === undefined ? undefined : keepPidFile(pidfile),
+    ports === undefined ? undefined : writePorts(ports, addresses),
+  ].filter((complaint) => complaint !== undefined);
 }
 
 /**

@@ -5,7 +5,7 @@
 import { type NativeHandle, native } from '../native.ts';
 import type { AckLevel, ServeProtocol } from '../options.ts';
 
-/** The options of a service; the numbers and texts below `testCommands` are for `stats` only. */
+/** The options of a service; the numbers and texts below `disableDumping` are for `stats` only. */
 export interface NativeServiceOptions {
   /** A version of memcached. */
   version: string;
@@ -16,6 +16,8 @@ export interface NativeServiceOptions {
   /** A {@link ProtocolCode}. */
   protocol: number;
   testCommands: number;
+  disableFlushAll: number;
+  disableDumping: number;
   /** The names of the log's numbers, separated by commas. */
   logMetrics: string;
   processId: number;

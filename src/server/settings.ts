@@ -49,6 +49,8 @@ export interface ServerSettings {
   readonly ack: AckLevel;
   readonly protocol: ServeProtocol;
   readonly testCommands: boolean;
+  readonly disableFlushAll: boolean;
+  readonly disableDumping: boolean;
   readonly verbosity: number;
   readonly front: ServeFront;
   /** That serve connections. */
@@ -71,6 +73,7 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
     protocol,
     testCommands,
   } = options;
+  const { disableFlushAll, disableDumping } = options;
   return {
     listeners: listenersOf(options, ack, cache.highestAck),
     pathMode,
@@ -85,6 +88,8 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
     ack,
     protocol,
     testCommands,
+    disableFlushAll,
+    disableDumping,
     verbosity: options.verbosity,
     front,
     threads: front === 'node' ? 1 : options.threads || processorCount(),

@@ -135,7 +135,7 @@ describe('cairn', () => {
         "'-a, --unix-mask <mask>' argument '7777' is invalid. Expected -a to be an octal number up to 777",
       ],
       [['-I', '100m', '-m', '64'], 'Expected -I to be at most 32915456, half of what one of the shards'],
-      [['-o', 'modern'], 'Expected -o to be idle_timeout=SECONDS, got "modern"'],
+      [['-o', 'mdern'], '-o mdern is no option of memcached: did you mean modern?'],
     ];
     const runs = await Promise.all(wrong.map(([options]) => run('serve', '-p', '-1', ...options)));
     for (const [i, { code, stderr, stdout }] of runs.entries()) {

@@ -13,6 +13,8 @@ export function startTestService(cache: Cache, protocol: ServeProtocol = 'auto')
     outputBytesMax: 0,
     protocol: ProtocolCode[protocol],
     testCommands: 1,
+    disableFlushAll: 0,
+    disableDumping: 0,
     logMetrics: '',
     processId: 1,
     connectionsMax: 100,

@@ -108,9 +108,7 @@ export const SERVE_OPTIONS = {
     flag: {
       names: '-o, --extended <list>',
       default: '',
-      doc: '`idle_timeout=SECONDS`: closes connections without a command for this time',
-      read: idleTimeout,
-      expected: '`idle_timeout=SECONDS`',
+      doc: '`idle_timeout=SECONDS`: closes connections without a command for this time; memcached’s other names are known, and have no effect or are refused',
     },
   },
   stallTimeout: {
@@ -146,6 +144,22 @@ export const SERVE_OPTIONS = {
     doc: 'answers the [test commands](protocol.md#test-commands)',
     flag: { names: '--test-commands', default: '', doc: 'answers `debugtime` and its like; for tests only' },
   },
+  disableFlushAll: {
+    check: kinds.yesOrNo(false),
+    default: 'false',
+    doc: 'refuses `flush_all`, so that no client can clear the cache',
+    flag: { names: '-F, --disable-flush-all', default: '', doc: 'refuses `flush_all`' },
+  },
+  disableDumping: {
+    check: kinds.yesOrNo(false),
+    default: 'false',
+    doc: 'refuses `lru_crawler metadump` and `stats cachedump`, so that no client can list the keys of others',
+    flag: {
+      names: '-X, --disable-dumping',
+      default: '',
+      doc: 'refuses `lru_crawler metadump` and `stats cachedump`, which list keys',
+    },
+  },
   verbosity: {
     check: kinds.integer({ without: 0, min: 0, max: 2 ** 32 - 1 }),
     default: '0',
@@ -179,9 +193,3 @@ export const SERVE_OPTIONS = {
     },
   },
 } as const satisfies Rows<ServeOptions>;
-
-// Of several, the last counts.
-function idleTimeout(text: string): number | undefined {
-  const seconds = text.split(',').map((each) => /^idle_timeout=(\d{1,7})$/.exec(each.trim())?.[1]);
-  return seconds.includes(undefined) ? undefined : Number(seconds.at(-1)) * 1000;
-}

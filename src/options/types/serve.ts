@@ -55,6 +55,10 @@ export interface ServeOptions {
   protocol?: ServeProtocol;
   /** Answers the test commands (debugtime, debugpark and others). For tests only. Default false. */
   testCommands?: boolean;
+  /** Refuses `flush_all`, so that no client can clear the cache. Default false. */
+  disableFlushAll?: boolean;
+  /** Refuses `lru_crawler metadump` and `stats cachedump`, which list the keys. Default false. */
+  disableDumping?: boolean;
   /** The verbosity in `stats settings`, until the command `verbosity` changes it. Default 0. */
   verbosity?: number;
   /** Threads that serve connections, 1 to 64; one more accepts them. Default: one for each processor. */

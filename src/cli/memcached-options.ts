@@ -1,0 +1,144 @@
+/**
+ * memcached's options beside those that are ours too, so that its command line starts `cairn serve`. One that tunes a
+ * part of memcached that is not here is taken, and named in one line. One that would change what clients see, and is
+ * not here, is refused by name, as is one that memcached does not know.
+ *
+ * The names are those of memcached 1.6.45.
+ */
+import { InvalidArgumentError, Option } from 'commander';
+import { suggestion } from '../options.ts';
+
+// ---- flags ----
+
+interface Flag {
+  /** As commander takes them. */
+  readonly names: string;
+  readonly doc: string;
+  /** The values that change nothing, such as `-U 0`. */
+  readonly harmless?: RegExp;
+}
+
+const TAKEN: readonly Flag[] = [
+  { names: '-r, --enable-coredumps', doc: 'the limit of core files is the shell’s (ulimit -c)' },
+  { names: '-k, --lock-memory', doc: 'pages are not locked' },
+  { names: '-L, --enable-largepages', doc: 'the system decides' },
+  { names: '-f, --slab-growth-factor <num>', doc: 'there are no slabs' },
+  { names: '-n, --slab-min-size <bytes>', doc: 'there are no slabs' },
+  { names: '-R, --max-reqs-per-event <num>', doc: 'turns are bounded as they are' },
+  { names: '-W, --disable-watch', doc: 'there is no command watch' },
+  { names: '-N, --napi_ids <num>', doc: 'clients are spread over the threads in turn' },
+];
+
+const REFUSED: readonly Flag[] = [
+  { names: '-A, --enable-shutdown', doc: 'the command shutdown' },
+  { names: '-M, --disable-evictions', doc: 'errors in place of evictions' },
+  { names: '-C, --disable-cas', doc: 'entries without a cas number' },
+  { names: '-D, --prefix-delimiter <char>', doc: 'statistics by prefix' },
+  { names: '-U, --udp-port <num>', doc: 'UDP', harmless: /^0+$/ },
+  { names: '-S, --enable-sasl', doc: 'SASL' },
+  { names: '-Y, --auth-file <file>', doc: 'passwords' },
+  { names: '-Z, --enable-ssl', doc: 'TLS' },
+  { names: '-e, --memory-file <file>', doc: 'a warm restart (--data DIR is kept)' },
+];
+
+/** Flags that are only taken or refused, which `-h` lists behind the others. */
+export function memcachedFlags(): Option[] {
+  const group = 'Options of memcached without effect, or not here:';
+  return [
+    ...TAKEN.map(({ names, doc }) => new Option(names, `no effect: ${doc}`).helpGroup(group)),
+    ...REFUSED.map(({ names, doc }) => new Option(names, `refused: ${doc}`).helpGroup(group)),
+  ];
+}
+
+type Values = Readonly<Record<string, unknown>>;
+
+const valueOf = (values: Values, { names }: Flag): unknown => values[new Option(names).attributeName()];
+const shortest = ({ names }: Flag): string => /^[^ ,]+/.exec(names)![0];
+
+/** What is wrong with a flag that was given; undefined: nothing. */
+export function refusedFlag(values: Values): string | undefined {
+  const flag = REFUSED.find((each) => {
+    const value = valueOf(values, each);
+    return value !== undefined && !each.harmless?.test(String(value));
+  });
+  return flag && `${shortest(flag)} asks for what is not here: ${flag.doc}`;
+}
+
+/** The names of what was given and has no effect. */
+export function withoutEffect(values: Values): string[] {
+  const flags = TAKEN.filter((flag) => valueOf(values, flag) !== undefined);
+  const { extended } = values as { extended?: Extended };
+  return [...flags.map(shortest), ...(extended?.taken ?? []).map((name) => `-o ${name}`)];
+}
+
+// ---- -o ----
+
+/** What `-o` has asked for. */
+export interface Extended {
+  /** Milliseconds. */
+  readonly idleTimeout?: number;
+  /** The names of those without effect. */
+  readonly taken: readonly string[];
+}
+
+/** Without effect, as are those with `no_` before them. */
+const TAKEN_NAMES: readonly string[] = [
+  'maxconns_fast',
+  'hashpower',
+  'hash_algorithm',
+  'hashexpand',
+  'tail_repair_time',
+  'lru_crawler',
+  'lru_crawler_sleep',
+  'lru_crawler_tocrawl',
+  'lru_maintainer',
+  'hot_lru_pct',
+  'warm_lru_pct',
+  'hot_max_factor',
+  'warm_max_factor',
+  'temporary_ttl',
+  'slab_reassign',
+  'slab_automove',
+  'slab_automove_ratio',
+  'slab_automove_window',
+  'slab_automove_freeratio',
+  'slab_chunk_max',
+  'slab_sizes',
+  'read_buf_mem_limit',
+  'resp_obj_mem_limit',
+  'inline_ascii_resp',
+  'watcher_logbuf_size',
+  'worker_logbuf_size',
+  'track_sizes',
+  'modern',
+  'drop_privileges',
+  'sock_cookie_id',
+];
+
+/** Those that begin so would change what clients see. */
+const REFUSED_NAMES = /^(no_)?(proxy_|ext_|ssl_)/;
+
+/** Reads one `-o`; what came in earlier ones counts on. Throws for a name that is refused or unknown. */
+export function extendedOf(text: string, before: Extended = { taken: [] }): Extended {
+  let { idleTimeout } = before;
+  const taken = [...before.taken];
+  for (const each of text.split(',').map((word) => word.trim())) {
+    const [, name = '', value] = /^([^=]*)(?:=(.*))?$/s.exec(each)!;
+    if (name === 'idle_timeout') {
+      if (!/^\d{1,7}$/.test(value ?? '')) throw wrong('Expected -o idle_timeout to be whole seconds', value ?? '');
+      idleTimeout = Number(value) * 1000;
+    } else if (TAKEN_NAMES.includes(name.replace(/^no_/, ''))) {
+      taken.push(name);
+    } else if (REFUSED_NAMES.test(name)) {
+      throw new InvalidArgumentError(`-o ${name} asks for what is not here.`);
+    } else {
+      const known = ['idle_timeout', ...TAKEN_NAMES];
+      throw new InvalidArgumentError(`-o ${name} is no option of memcached${suggestion(name, known)}.`);
+    }
+  }
+  return { ...(idleTimeout !== undefined && { idleTimeout }), taken };
+}
+
+function wrong(sentence: string, text: string): InvalidArgumentError {
+  return new InvalidArgumentError(`${sentence}, got ${JSON.stringify(text)}.`);
+}
