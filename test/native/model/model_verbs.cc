@@ -78,7 +78,9 @@ Status ModelShard::Judge(const Request& request, Place here, const Load* load) c
   const bool present = here != order.end();
   const Status by_presence = present ? IfPresent(request.verb) : IfAbsent(request);
   if (by_presence != Status::kStored) return by_presence;
-  const bool compares = request.has_compare || request.verb == Verb::kCas;
+  // That an empty value is no number comes before any comparison.
+  const bool is_no_number = present && IsCounting(request.verb) && here->value.empty();
+  const bool compares = (request.has_compare || request.verb == Verb::kCas) && !is_no_number;
   if (present && compares && here->version != request.compare) return Status::kExists;
   if (load != nullptr && load->voided) return Status::kExists;
   return present ? JudgeContents(request, *here) : Status::kStored;
