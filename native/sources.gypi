@@ -27,6 +27,7 @@
       "native/store/shard_apply.cc",
       "native/store/shard_atomic.cc",
       "native/store/shard_concat.cc",
+      "native/store/shard_meta.cc",
       "native/store/shard_store.cc",
       "native/store/shard_verbs.cc",
       "native/store/store.cc",

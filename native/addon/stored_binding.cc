@@ -107,7 +107,7 @@ void DropStored(const Napi::CallbackInfo& info) {
   Outcome outcome;
   handle->store->Execute(request, now, nullptr, &outcome);
   // A touch of the refused change has left the entry the version that it had before.
-  if (outcome.status != Status::kFound || outcome.version > VersionOf(info[1])) return;
+  if (outcome.status != Status::kFound || outcome.commit_version > VersionOf(info[1])) return;
   request.verb = Verb::kEvict;
   request.has_compare = true;
   request.compare = outcome.version;

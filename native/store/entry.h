@@ -9,12 +9,13 @@
 //     8     4  value_bytes
 //    12     1  key_bytes     1..250; 255: a long key, its length is an optional field
 //    13     1  pins_walks    low nibble: readers that hold it in place; high nibble: a bit for each registered walk
-//    14     2  flags         kEntry* below; bits 0 to 3 the codec, or of a stub its StubKind
+//    14     2  flags         kEntry* below; bits 0 to 2 the codec, or of a stub its StubKind
 //    16     8  version       epoch (32 bits) | counter (32 bits): the cas token, and the order of writes to this key
 //    24        optional fields, each there if its flag is set, in this order:
 //              16  expiry       u64 boot-clock ms | u32 wheel_prev | u32 wheel_next. A chunked entry always has it
 //                               (kNeverExpires, if it has no expiry), so that its expiry can change where it is
 //               8  freshness    u64 boot-clock ms: from then on the entry is stale
+//              12  marks        u64 cas token that a client chose, or 0 | u32 kMark* below
 //               4  access       boot-clock seconds of the last access
 //               4  client flags
 //               4  key length   of a long key
@@ -45,7 +46,8 @@ namespace cairn {
 
 using Ref = uint32_t;
 
-inline constexpr uint16_t kEntryCodecMask = 0x000f;
+inline constexpr uint16_t kEntryCodecMask = 0x0007;
+inline constexpr uint16_t kEntryHasMarks = 1 << 3;
 inline constexpr uint16_t kEntryHasExpiry = 1 << 4;
 inline constexpr uint16_t kEntryHasClientFlags = 1 << 5;
 inline constexpr uint16_t kEntryHasAccess = 1 << 6;
@@ -121,9 +123,27 @@ inline uint16_t WithKind(uint16_t flags, ChunkKind kind) {
   return static_cast<uint16_t>((flags & ~kEntryKindMask) | (static_cast<uint16_t>(kind) << kEntryKindShift));
 }
 
+// What clients of the meta protocol have said of an entry (docs/protocol.md). Only this process knows it: it is in no
+// record.
+inline constexpr uint32_t kMarkStale = 1;        // serve it, and let one client replace it
+inline constexpr uint32_t kMarkWon = 2;          // that client has been told
+inline constexpr uint32_t kMarkBinaryKey = 4;    // stored with a key in base64, which replies show as that
+inline constexpr uint32_t kMarkPlaceholder = 8;  // has no value yet: stands for the one that the winner will store
+
+// In Outcome::marks only.
+inline constexpr uint32_t kMarkWins = 16;     // this client has won
+inline constexpr uint32_t kMarkCreated = 32;  // the request has made the placeholder
+
+struct Marks {
+  uint64_t cas = 0;  // the cas token; 0: the version
+  uint32_t bits = 0;
+  bool any() const { return (cas | bits) != 0; }
+};
+inline constexpr size_t kMarksBytes = 12;
+
 // The offsets of the optional fields of an entry with these flags and this key, from the start of the header.
 struct EntryOffsets {
-  uint16_t freshness, access, client_flags, key_length, first_chunk, stream;
+  uint16_t freshness, marks, access, client_flags, key_length, first_chunk, stream;
 };
 
 inline constexpr EntryOffsets OffsetsOf(uint16_t flags, bool long_key) {
@@ -132,6 +152,8 @@ inline constexpr EntryOffsets OffsetsOf(uint16_t flags, bool long_key) {
   if (flags & kEntryHasExpiry) offset += sizeof(ExpiryBlock);
   at.freshness = offset;
   if (flags & kEntryHasFreshness) offset += sizeof(uint64_t);
+  at.marks = offset;
+  if (flags & kEntryHasMarks) offset += kMarksBytes;
   at.access = offset;
   if (flags & kEntryHasAccess) offset += 4;
   at.client_flags = offset;
@@ -144,14 +166,16 @@ inline constexpr EntryOffsets OffsetsOf(uint16_t flags, bool long_key) {
   return at;
 }
 
-// The offset of the stream, by the flags of the optional fields (bits 4 to 8) and whether the key is long; every
+// The offset of the stream, by the flags of the optional fields (bits 3 to 8) and whether the key is long; every
 // look-up needs it.
-inline constexpr int kOptionalFieldBits = 5;
+inline constexpr int kOptionalFieldShift = 3;
+inline constexpr int kOptionalFieldBits = 6;
 inline constexpr int kOptionalFieldMask = (1 << kOptionalFieldBits) - 1;
-static_assert((kEntryHasExpiry | kEntryHasClientFlags | kEntryHasAccess | kEntryChunked | kEntryHasFreshness) ==
-              kOptionalFieldMask << 4);
-static_assert((kEntryFetched & (kEntryKindMask | kEntryCodecMask | kOptionalFieldMask << 4)) == 0);
-inline constexpr bool HasOptionalFields(uint16_t flags) { return (flags & kOptionalFieldMask << 4) != 0; }
+inline constexpr int kOptionalFields = kOptionalFieldMask << kOptionalFieldShift;
+static_assert((kEntryHasMarks | kEntryHasExpiry | kEntryHasClientFlags | kEntryHasAccess | kEntryChunked |
+               kEntryHasFreshness) == kOptionalFields);
+static_assert((kEntryFetched & (kEntryKindMask | kEntryCodecMask | kOptionalFields)) == 0);
+inline constexpr bool HasOptionalFields(uint16_t flags) { return (flags & kOptionalFields) != 0; }
 struct StreamOffsets {
   uint8_t at[2 << kOptionalFieldBits];
 };
@@ -159,16 +183,17 @@ inline constexpr StreamOffsets kStreamOffsets = [] {
   StreamOffsets offsets{};
   for (int i = 0; i < 2 << kOptionalFieldBits; i++) {
     const bool long_key = i > kOptionalFieldMask;
-    offsets.at[i] =
-        static_cast<uint8_t>(OffsetsOf(static_cast<uint16_t>((i & kOptionalFieldMask) << 4), long_key).stream);
+    offsets.at[i] = static_cast<uint8_t>(
+        OffsetsOf(static_cast<uint16_t>((i & kOptionalFieldMask) << kOptionalFieldShift), long_key).stream);
   }
   return offsets;
 }();
 inline size_t StreamOffsetOf(uint16_t flags, bool long_key) {
-  return kStreamOffsets.at[((flags >> 4) & kOptionalFieldMask) | (long_key ? 1 << kOptionalFieldBits : 0)];
+  return kStreamOffsets
+      .at[((flags >> kOptionalFieldShift) & kOptionalFieldMask) | (long_key ? 1 << kOptionalFieldBits : 0)];
 }
-// All optional fields together, drawn above: 24 + 16 + 8 + 4 + 4 + 4 + 4.
-static_assert(OffsetsOf(kOptionalFieldMask << 4, true).stream == 64);
+// All optional fields together, drawn above: 24 + 16 + 8 + 12 + 4 + 4 + 4 + 4.
+static_assert(OffsetsOf(kOptionalFields, true).stream == 76);
 // Expiry and freshness are aligned.
 static_assert(OffsetsOf(kEntryHasExpiry | kEntryHasFreshness, false).freshness % alignof(uint64_t) == 0);
 
@@ -222,6 +247,27 @@ inline void SetFreshUntil(EntryHeader* entry, uint64_t until_ms) {
   if (!(entry->flags & kEntryHasFreshness)) return;
   std::memcpy(BytesOf(entry) + OffsetsOf(entry).freshness, &until_ms, sizeof until_ms);
 }
+inline Marks MarksOf(const EntryHeader* entry) {
+  Marks marks;
+  if (!(entry->flags & kEntryHasMarks)) return marks;
+  const char* from = BytesOf(entry) + OffsetsOf(entry).marks;
+  std::memcpy(&marks.cas, from, sizeof marks.cas);
+  marks.bits = LoadU32(from + sizeof marks.cas);
+  return marks;
+}
+// REQUIRES: the entry has the field, or marks.any() is false.
+inline void SetMarks(EntryHeader* entry, const Marks& marks) {
+  if (!(entry->flags & kEntryHasMarks)) return;
+  char* to = BytesOf(entry) + OffsetsOf(entry).marks;
+  std::memcpy(to, &marks.cas, sizeof marks.cas);
+  StoreU32(to + sizeof marks.cas, marks.bits);
+}
+// The number that a client compares.
+inline uint64_t CasOf(const EntryHeader* entry) {
+  const uint64_t chosen = MarksOf(entry).cas;
+  return chosen != 0 ? chosen : entry->version;
+}
+inline bool IsPlaceholder(const EntryHeader* entry) { return (MarksOf(entry).bits & kMarkPlaceholder) != 0; }
 // Whether the entry has an expiry, and so is in the wheel.
 inline bool IsTimed(const EntryHeader* entry) { return ExpiresMsOf(entry) != kNeverExpires; }
 inline uint32_t ClientFlagsOf(const EntryHeader* entry) {

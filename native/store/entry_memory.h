@@ -51,9 +51,10 @@ struct NewEntry {
   uint64_t fresh_until_ms = kAlwaysFresh;
   uint16_t extra_flags = 0;  // kEntryFetched, kEntryOwed, kEntryRetimed, kEntryStub, kEntryNegative
   bool value_may_change = false;
+  Marks marks;
 };
 
-// The fields that a changed value of the entry keeps.
+// The fields that a changed value of the entry keeps. It has no marks, as in memcached.
 inline NewEntry KeptOf(const EntryHeader* entry, std::string_view key) {
   NewEntry kept;
   kept.key = key;
@@ -323,6 +324,7 @@ inline Layout EntryMemory::LayoutOf(const NewEntry& entry) const {
   if (entry.expires_ms != kNeverExpires) layout.flags |= kEntryHasExpiry;
   if (entry.client_flags != 0) layout.flags |= kEntryHasClientFlags;
   if (entry.fresh_until_ms != kAlwaysFresh) layout.flags |= kEntryHasFreshness;
+  if (entry.marks.any()) layout.flags |= kEntryHasMarks;
   if (track_access_) layout.flags |= kEntryHasAccess;
   const uint64_t stream = entry.key.size() + entry.value_bytes;
   uint64_t bytes =
@@ -353,6 +355,7 @@ inline void EntryMemory::WriteFields(EntryHeader* entry, const NewEntry& from, c
   if (layout.flags & kEntryHasFreshness) {
     std::memcpy(bytes + at.freshness, &from.fresh_until_ms, sizeof from.fresh_until_ms);
   }
+  SetMarks(entry, from.marks);
   if (layout.flags & kEntryHasAccess) StoreU32(bytes + at.access, AccessSeconds(now));
   if (layout.flags & kEntryHasClientFlags) StoreU32(bytes + at.client_flags, from.client_flags);
   if (layout.long_key) StoreU32(bytes + at.key_length, static_cast<uint32_t>(from.key.size()));

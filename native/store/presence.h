@@ -13,9 +13,11 @@
 // | get-and-touch                     |                |                |                |                     |
 // | delete                            | kNotFound      | goes on        | goes on        | goes on             |
 // | delete that compares              | kNotFound      | goes on        | kNotResident   | kNotResident        |
+// | meta get, invalidate              | kNotFound (**) | goes on        | kNotResident   | kNotResident        |
 // | evict                             | kNotFound      | goes on        | kNotFound      | kNotFound           |
 //
 // (*) kNotFound if the request does not read through (Request::reads_through).
+// (**) A meta get goes on with a stale entry, and may make an entry of an absent one.
 //
 // A verb that goes on may still be refused for its `compare`, its fill ticket, its size or its value. incr and decr
 // with an initial value store it instead of answering kNotFound. An unconditional delete of an absent key leaves a
@@ -62,6 +64,7 @@ constexpr Status MeetPresence(const Request& request, Presence presence) {
     case Verb::kGet:
     case Verb::kPeek:
     case Verb::kHas:
+    case Verb::kMetaGet:
       if (presence == Presence::kUnknown && !request.reads_through) return Status::kNotFound;
       break;
     default:

@@ -40,6 +40,8 @@ enum class Verb : uint8_t {
   kDelete,       // removes; leaves a record
   kTake,         // the value, and removes; leaves a record
   kEvict,        // removes as eviction does: no record, reason kEvicted
+  kMetaGet,      // kGet, and with an expiry kGetAndTouch, for a client that can win; see MetaOptions
+  kInvalidate,   // marks the entry as stale, or takes its value away; see MetaOptions
 };
 
 enum class Status : uint8_t {
@@ -62,6 +64,29 @@ enum class Reason : uint8_t { kEvicted = 0, kExpired = 1, kDeleted = 2, kReplace
 inline constexpr int kReasonCount = 5;
 
 class FillTicket;  // store/fill_watch.h
+
+// What only clients of the meta protocol ask for. Its marks and tokens are this process's own: no record has them.
+struct MetaOptions {
+  // Verbs that store, and kInvalidate: the cas token that the entry gets. 0: one of the store's.
+  uint64_t cas = 0;
+  // Verbs that store, and kMetaGet when it makes an entry: the key came in base64.
+  bool has_binary_key = false;
+  // kCas: an entry with another version than `compare`, but a later one, is replaced as well. The value that is stored
+  // is stale from the start, and keeps the expiry.
+  bool accepts_lower = false;
+  // kMetaGet: an absent key gets an empty entry, a placeholder, until `vivify_ms`. It leaves no record.
+  bool vivifies = false;
+  // kInvalidate: the entry is stale from now on.
+  bool makes_stale = false;
+  // kInvalidate: the value becomes empty, and client flags and expiry those of the request.
+  bool drops_value = false;
+  uint64_t vivify_ms = kNeverExpires;
+  // kMetaGet: the client wins, if no other has, also when the entry expires before this. 0: it does not; kKeepExpiry:
+  // it does in any case.
+  uint64_t recache_before_ms = 0;
+  // kIncr/kDecr: the expiry that an entry which is there gets.
+  uint64_t retime_ms = kKeepExpiry;
+};
 
 // A request. A verb ignores the fields that it does not use.
 struct Request {
@@ -94,6 +119,8 @@ struct Request {
   bool is_absence = false;
   // Other threads may change the bytes of `value` during the call. Entry and record still get the same bytes.
   bool value_may_change = false;
+  // kTouch: counts as a read of the entry, as in memcached.
+  bool is_read = false;
   uint32_t client_flags = 0;
   std::string_view key;    // 1..kKeyBytesMax bytes
   std::string_view value;  // up to the store's value_bytes_max, else kTooLarge
@@ -110,6 +137,8 @@ struct Request {
   // kSet: the fill of a load that began with Store::BeginFill. Stores only if the ticket is not void; otherwise answers
   // kExists and changes nothing. Also of the parts of an atomic batch.
   FillTicket* fill = nullptr;
+  // Null: none.
+  const MetaOptions* meta = nullptr;
 };
 
 // An entry that stays in place for a reader after the lock was released; see Store::ReadPinned. Empty if ref is 0.
@@ -130,18 +159,22 @@ struct Outcome {
   uint32_t value_bytes = 0;
   // Seconds since the last access by a get-type verb; 0 unless the store tracks access.
   uint32_t idle_s = 0;
+  // The kMark* of the entry before the request, kMarkWins and kMarkCreated; see store/entry.h.
+  uint32_t marks = 0;
   size_t value_offset = 0;
   Pin pin;
-  uint64_t version = 0;  // of the entry after the request: its cas token. 0: no entry
+  // The cas token of the entry after the request: its version, unless a client chose another one. 0: no entry.
+  uint64_t version = 0;
   // The version of the record that this request left (also of a touch or a delete, which give no entry a new cas
   // token): an acknowledgement at a level above memory waits for it. 0: nothing was changed.
   uint64_t record_version = 0;
   // In a store with records: the version that must be committed before a client at a level above memory may see this
   // outcome. It is that of the record that the request left; otherwise that of the entry that the outcome reveals;
-  // otherwise, if the outcome reveals an absence, that of the last change of the shard that may be its cause. 0 in a
-  // store without records.
+  // otherwise, if the outcome reveals an absence, that of the last change of the shard that may be its cause. In a
+  // store without records it says nothing.
   uint64_t commit_version = 0;
-  uint64_t expires_ms = 0;                 // of the entry after the request
+  // Of the entry after the request. kMetaGet, and kIncr and kDecr with MetaOptions: of the entry before it.
+  uint64_t expires_ms = 0;
   uint64_t fresh_until_ms = kAlwaysFresh;  // of the entry after the request
   uint64_t number = 0;                     // kIncr/kDecr: the new value
 };

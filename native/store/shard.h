@@ -97,6 +97,8 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   // The Outcome::commit_version of an outcome. REQUIRES: the same hold of the lock as the request.
   uint64_t CommitVersionOf(const Outcome& outcome) const REQUIRES_LOCK(this) {
     if (outcome.record_version != 0) return outcome.record_version;
+    // Of an entry whose cas token is another one.
+    if (outcome.commit_version != 0) return outcome.commit_version;
     return outcome.version != 0 ? outcome.version : recorder_.gone_version();
   }
 
@@ -174,9 +176,29 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   void Describe(const EntryHeader* entry, const Now& now, Outcome* outcome) const REQUIRES_LOCK(this);
   // Gives the entry this expiry and this end of its freshness; with kKeepExpiry neither. On failure it is as it was,
   // but may have moved.
-  Status Retime(Ref* ref, std::string_view key, const Ends& ends, uint64_t hash, const Now& now) REQUIRES_LOCK(this);
+  Status Retime(Ref* ref, std::string_view key, const Ends& ends, uint64_t hash, const Now& now) REQUIRES_LOCK(this) {
+    return ends.expires_ms == kKeepExpiry ? Status::kStored : Remark(ref, key, ends, MarksOf(At(*ref)), hash, now);
+  }
+  // The same, with these marks. REQUIRES: an expiry.
+  Status Remark(Ref* ref, std::string_view key, const Ends& ends, const Marks& marks, uint64_t hash, const Now& now)
+      REQUIRES_LOCK(this);
+  // The entry was touched: leaves the record.
+  void LeaveTouch(Ref ref, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
   // Of a key without a live entry. REQUIRES: outcome->status is what presence.h answers.
   void RemoveAbsent(const Request& request, Found found, uint64_t hash, Outcome* outcome) REQUIRES_LOCK(this);
+
+  // ---- shard_meta.cc ----
+
+  void MetaGet(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins, Outcome* outcome)
+      REQUIRES_LOCK(this);
+  // Of a key that has no entry.
+  void Vivify(const Request& request, Found found, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
+  void Invalidate(const Request& request, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
+  void MarkStale(const Request& request, Ref ref, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
+  // What is stored is older than what it replaces, and stale.
+  bool IsLower(const Request& request, Found found) const REQUIRES_LOCK(this);
+  // The marks and, in place of an older value, the expiry of an entry that a request stores.
+  void ApplyMeta(const Request& request, Found found, NewEntry* entry) const REQUIRES_LOCK(this);
 
   // ---- shard_store.cc ----
 
@@ -278,7 +300,8 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   // ---- shard_concat.cc ----
 
   bool BeginConcat(const NewEntry& from, Ref old, ConcatSteps* steps, Status* status) REQUIRES_LOCK(this);
-  void FinishConcat(Ref ref, uint64_t hash, const Now& now, Outcome* outcome) REQUIRES_LOCK(this);
+  void FinishConcat(const Request& request, Ref ref, uint64_t hash, const Now& now, Outcome* outcome)
+      REQUIRES_LOCK(this);
   // Adds `added` behind the value of a chunked entry that is not pinned: replaces only chunks that change their size.
   // Otherwise as Rewrite().
   Status Extend(Ref* ref, const NewEntry& entry, std::string_view added, const Now& now) REQUIRES_LOCK(this);

@@ -57,7 +57,8 @@ void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcom
   NewEntry from = KeptOf(entry, request.key);
   from.value_bytes += request.value.size();
   from.codec = codec;
-  const uint64_t version = entry->version;
+  if (request.meta != nullptr) from.marks.cas = request.meta->cas;
+  const uint64_t version = CasOf(entry);
   if (from.value_bytes > state_->value_bytes_max) {
     state_->counters.too_large++;
     outcome->version = version;
@@ -70,7 +71,8 @@ void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcom
   }
   const bool append = request.verb == Verb::kAppend;
   const bool little = request.value.size() <= kConcatCopiedBytesMax;
-  if (append && little && (entry->flags & kEntryChunked) && PinsOf(entry) == 0) {
+  const bool has_marks = !from.marks.any() || (entry->flags & kEntryHasMarks) != 0;
+  if (append && little && (entry->flags & kEntryChunked) && PinsOf(entry) == 0 && has_marks) {
     status = Extend(&ref, from, request.value, now);
   } else if (steps != nullptr && from.value_bytes > kConcatCopiedBytesMax && BeginConcat(from, ref, steps, &status)) {
     return;
@@ -79,7 +81,7 @@ void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcom
                      append ? request.value : std::string_view{}, hash, now, Farewell::kTold);
   }
   if (status == Status::kStored) {
-    FinishConcat(ref, hash, now, outcome);
+    FinishConcat(request, ref, hash, now, outcome);
     return;
   }
   outcome->version = version;
@@ -91,7 +93,11 @@ void Shard::Concat(const Request& request, uint64_t hash, const Now& now, Outcom
   outcome->status = status;
 }
 
-void Shard::FinishConcat(Ref ref, uint64_t hash, const Now& now, Outcome* outcome) {
+void Shard::FinishConcat(const Request& request, Ref ref, uint64_t hash, const Now& now, Outcome* outcome) {
+  // Of an entry that became longer where it is.
+  Marks marks;
+  if (request.meta != nullptr) marks.cas = request.meta->cas;
+  SetMarks(At(ref), marks);
   At(ref)->version = recorder_.NextVersion();
   At(ref)->flags |= owed_flag_;
   FinishStore(ref, now, outcome);
@@ -158,6 +164,7 @@ bool Shard::EndConcat(const ConcatSteps& steps, const Request& request, uint64_t
   from.value_bytes = entry->value_bytes;
   from.client_flags = ClientFlagsOf(entry);
   from.fresh_until_ms = FreshUntilOf(At(old));
+  from.marks = MarksOf(entry);
   if (!recorder_.ReserveSet(from, Recorder::EntryIs::kInSlot)) {
     bodies_.Abandon(steps.slot);
     outcome->status = Status::kLogFull;
@@ -175,7 +182,7 @@ bool Shard::EndConcat(const ConcatSteps& steps, const Request& request, uint64_t
   // As a rebuilt entry has it until it gets its own.
   entry->version = steps.version;
   CHECK(entries_.Enter(steps.slot, hash, walk_bits));
-  FinishConcat(entries_.newest(), hash, now, outcome);
+  FinishConcat(request, entries_.newest(), hash, now, outcome);
   return true;
 }
 

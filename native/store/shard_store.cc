@@ -62,6 +62,11 @@ NewEntry BodyEntryOf(const Request& request, uint32_t value_bytes) {
   }
   // The field has to be there, for the expiry of a stub.
   if (request.from_backend && entry.expires_ms == kNeverExpires) entry.expires_ms = kAlreadyExpired;
+  if (request.meta != nullptr) {
+    entry.marks.cas = request.meta->cas;
+    // The field has to be there, for a value that turns out to be older than what it replaces.
+    if (request.meta->has_binary_key || request.meta->accepts_lower) entry.marks.bits = kMarkBinaryKey;
+  }
   return entry;
 }
 
@@ -71,7 +76,9 @@ Status Shard::ConditionOf(const Request& request, Found found) const {
   const Status status = MeetPresence(request, found.presence);
   if (status != Status::kStored) return status;
   const bool compares = request.has_compare || request.verb == Verb::kCas;
-  if (compares && found.is_live() && At(found.ref)->version != request.compare) return Status::kExists;
+  if (compares && found.is_live() && CasOf(At(found.ref)) != request.compare && !IsLower(request, found)) {
+    return Status::kExists;
+  }
   if (request.fill != nullptr && request.fill->voided()) return Status::kExists;
   if (request.from_backend && BlocksFill(found)) return Status::kExists;
   return Status::kStored;
@@ -113,7 +120,7 @@ Status Shard::LoseOld(Status status, std::string_view key, uint64_t hash, Outcom
 void Shard::FinishStore(Ref ref, const Now& now, Outcome* outcome) {
   const EntryHeader* entry = At(ref);
   recorder_.LeaveEntry(RecordKind::kSet, ref, entry->version, now);
-  outcome->version = entry->version;
+  outcome->version = CasOf(entry);
   outcome->record_version = entry->version;
   outcome->expires_ms = ExpiresMsOf(entry);
   outcome->fresh_until_ms = FreshUntilOf(entry);
@@ -126,7 +133,7 @@ void Shard::FinishWrite(const NewEntry& from, std::string_view value, Ref ref, u
                         Outcome* outcome) {
   if (recorder_.keeps_records()) [[unlikely]]
     recorder_.LeaveSet(from, value.data(), ref, version, now);
-  outcome->version = version;
+  outcome->version = from.marks.cas != 0 ? from.marks.cas : version;
   outcome->record_version = version;
   outcome->expires_ms = from.expires_ms;
   outcome->fresh_until_ms = from.fresh_until_ms;
@@ -273,6 +280,8 @@ void Shard::StoreValue(Found old, const Request& request, uint64_t hash, const N
     from.expires_ms = old.is_live() ? ExpiresMsOf(At(old.ref)) : request.keep_else_ms;
     if (old.is_live()) from.fresh_until_ms = FreshUntilOf(At(old.ref));
   }
+  if (request.meta != nullptr) [[unlikely]]
+    ApplyMeta(request, old, &from);
   Status status = Write(from, request.value, hash, old.ref, 0, now, outcome);
   if (status == Status::kStored) {
     counters->sets++;
@@ -356,6 +365,7 @@ void Shard::CountAbsent(const Request& request, Found found, uint64_t hash, cons
   from.codec = request.codec;
   from.client_flags = request.client_flags;
   from.expires_ms = request.expires_ms == kKeepExpiry ? request.keep_else_ms : request.expires_ms;
+  if (request.meta != nullptr) ApplyMeta(request, found, &from);
   outcome->status = Write(from, value, hash, found.ref, 0, now, outcome);
   if (outcome->status != Status::kStored) return;
   outcome->number = request.initial;
@@ -370,14 +380,14 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
   const Ref old = found.ref;
   const EntryHeader* entry = At(old);
   // memcached finds that an empty value is no number before it compares.
-  if (request.has_compare && entry->version != request.compare && entry->value_bytes != 0) {
+  if (request.has_compare && CasOf(entry) != request.compare && entry->value_bytes != 0) {
     Describe(entry, now, outcome);
     outcome->status = Status::kExists;
     return;
   }
   uint64_t number = 0;
   if (!ReadNumber(memory_, entry, &number)) {
-    outcome->version = entry->version;
+    Describe(entry, now, outcome);
     outcome->status = Status::kNonNumeric;
     return;
   }
@@ -396,6 +406,16 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
   }
   NewEntry from = KeptOf(entry, request.key);
   from.value_bytes = length;
+  // As in memcached, whose longer number is another entry.
+  if (length <= entry->value_bytes) from.marks.bits = MarksOf(entry).bits;
+  const uint64_t expires_before_ms = from.expires_ms;
+  if (request.meta != nullptr) {
+    from.marks.cas = request.meta->cas;
+    if (request.meta->retime_ms != kKeepExpiry) {
+      from.expires_ms = request.meta->retime_ms;
+      from.fresh_until_ms = kAlwaysFresh;
+    }
+  }
   std::optional<Recorder::Extra> extra;
   if (recorder_.keeps_records()) extra.emplace(&recorder_, static_cast<int64_t>(number - number_before));
   const Status status = Write(from, {digits, length}, hash, old, 0, now, outcome);
@@ -406,6 +426,7 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
   }
   (incr ? counters->incr_hits : counters->decr_hits)++;
   VoidFills(hash);
+  if (request.meta != nullptr) outcome->expires_ms = expires_before_ms;
   outcome->number = number;
   outcome->status = Status::kFound;
 }
@@ -492,6 +513,11 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
     from.fresh_until_ms = found.is_live() ? FreshUntilOf(At(found.ref)) : request.fresh_until_ms;
     SetFreshUntil(At(memory_.InSlot(slot)), from.fresh_until_ms);
   }
+  const bool is_lower = IsLower(request, found);
+  if (request.meta != nullptr) {
+    ApplyMeta(request, found, &from);
+    SetMarks(At(memory_.InSlot(slot)), from.marks);
+  }
   std::optional<Quiet> quiet;
   if (request.from_backend) quiet.emplace(this, 0);
   if (!recorder_.ReserveSet(from, Recorder::EntryIs::kInSlot) ||
@@ -504,7 +530,7 @@ void Shard::Link(int slot, const Request& request, uint64_t hash, const Now& now
   // What has made room may have moved a stub.
   const Ref old = is_more && found.ref != 0 ? entries_.Find(request.key, hash) : found.ref;
   uint8_t walk_bits = entries_.emitted_bits();
-  if (request.expires_ms == kKeepExpiry && found.is_live()) {
+  if ((request.expires_ms == kKeepExpiry && found.is_live()) || is_lower) {
     ExpiryOf(At(memory_.InSlot(slot)))->expires_ms = ExpiresMsOf(At(old));
   }
   if (request.from_backend) {

@@ -41,6 +41,13 @@ void Shard::Execute(const Request& request, uint64_t hash, const Now& now, Scrat
       FreeStubs();
       entries_.SettleTouches();
       return Remove(request, hash, now, scratch, pins, outcome);
+    case Verb::kMetaGet:
+      FreeStubs();
+      return MetaGet(request, hash, now, scratch, pins, outcome);
+    case Verb::kInvalidate:
+      FreeStubs();
+      entries_.SettleTouches();
+      return Invalidate(request, hash, now, outcome);
   }
 }
 
@@ -60,6 +67,12 @@ void Shard::Describe(const EntryHeader* entry, const Now& now, Outcome* outcome)
     const uint32_t now_s = AccessSeconds(now);
     outcome->idle_s = now_s - std::min(now_s, LoadU32(BytesOf(entry) + OffsetsOf(entry).access));
   }
+  if (!(entry->flags & kEntryHasMarks)) return;
+  outcome->marks = MarksOf(entry).bits;
+  outcome->version = CasOf(entry);
+  outcome->commit_version = entry->version;
+  // Who reads with freshness loads the value anew.
+  if (outcome->marks & kMarkStale) outcome->fresh_until_ms = EndMs(outcome->fresh_until_ms, now.boot_ms);
 }
 
 bool Shard::GiveValue(Ref ref, Scratch* scratch, Pins pins, Outcome* outcome) {
@@ -122,26 +135,29 @@ void Shard::Get(const Request& request, uint64_t hash, const Now& now, Scratch* 
   if (!request.no_bump) entries_.Use(ref, entry, now);
 }
 
-Status Shard::Retime(Ref* ref, std::string_view key, const Ends& ends, uint64_t hash, const Now& now) {
+Status Shard::Remark(Ref* ref, std::string_view key, const Ends& ends, const Marks& marks, uint64_t hash,
+                     const Now& now) {
   const uint64_t expires_ms = ends.expires_ms;
-  if (expires_ms == kKeepExpiry) return Status::kStored;
   EntryHeader* entry = At(*ref);
   const bool was_timed = IsTimed(entry);
   const bool is_timed = expires_ms != kNeverExpires;
   NewEntry from = KeptOf(entry, key);
   from.expires_ms = expires_ms;
   from.fresh_until_ms = ends.fresh_until_ms;
+  from.marks = marks;
   // A chunked entry changes its head, which a reader behind a pin never looks at; unless it is one that fits into a
   // single chunk without these fields.
   const bool chunked = (entry->flags & kEntryChunked) != 0;
   const bool has_expiry = chunked ? (memory_.LayoutOf(from).flags & kEntryChunked) != 0 : is_timed == was_timed;
   const bool has_freshness = ends.fresh_until_ms == kAlwaysFresh || (entry->flags & kEntryHasFreshness) != 0;
-  if (has_expiry && has_freshness) {
+  const bool has_marks = !marks.any() || (entry->flags & kEntryHasMarks) != 0;
+  if (has_expiry && has_freshness && has_marks) {
     if (was_timed || is_timed) {
       const Entries::Edit edit(&entries_, *ref);
       ExpiryOf(entry)->expires_ms = expires_ms;
     }
     SetFreshUntil(entry, ends.fresh_until_ms);
+    SetMarks(entry, marks);
     return Status::kStored;
   }
   // A touch is no access, whether or not it needs another layout.
@@ -152,6 +168,16 @@ Status Shard::Retime(Ref* ref, std::string_view key, const Ends& ends, uint64_t 
   entry = At(*ref);
   if (entry->flags & kEntryHasAccess) StoreU32(BytesOf(entry) + OffsetsOf(entry).access, access_s);
   return status;
+}
+
+void Shard::LeaveTouch(Ref ref, uint64_t hash, const Now& now, Outcome* outcome) {
+  // No record has told of a placeholder.
+  if (IsPlaceholder(At(ref))) return;
+  outcome->record_version = recorder_.NextVersion();
+  recorder_.LeaveEntry(RecordKind::kTouch, ref, outcome->record_version, now);
+  if (owed_flag_ != 0) entries_.mutable_debts()->NoteTouch(At(ref), outcome->record_version);
+  if (!fills_.empty()) [[unlikely]]
+    fills_.VoidTouched(hash);
 }
 
 void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch* scratch, Pins pins,
@@ -167,7 +193,7 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
     if (get) entries_.CountMiss();
     return;
   }
-  if (request.has_compare && At(ref)->version != request.compare) {
+  if (request.has_compare && CasOf(At(ref)) != request.compare) {
     Describe(At(ref), now, outcome);
     outcome->status = Status::kExists;
     return;
@@ -190,19 +216,13 @@ void Shard::Touch(const Request& request, uint64_t hash, const Now& now, Scratch
   counters->touches++;
   counters->touch_hits++;
   EntryHeader* entry = At(ref);
-  if (get) {
-    entries_.CountHit();
-    if (!request.no_bump) {
-      entry->flags |= kEntryFetched;
-      StampAccess(entry, now);
-    }
+  if (get) entries_.CountHit();
+  if ((get || request.is_read) && !request.no_bump) {
+    entry->flags |= kEntryFetched;
+    StampAccess(entry, now);
   }
   if (!request.no_bump) entries_.Bump(ref);
-  outcome->record_version = recorder_.NextVersion();
-  recorder_.LeaveEntry(RecordKind::kTouch, ref, outcome->record_version, now);
-  if (owed_flag_ != 0) entries_.mutable_debts()->NoteTouch(entry, outcome->record_version);
-  if (!fills_.empty()) [[unlikely]]
-    fills_.VoidTouched(hash);
+  LeaveTouch(ref, hash, now, outcome);
   outcome->expires_ms = ExpiresMsOf(entry);
   outcome->fresh_until_ms = FreshUntilOf(entry);
   outcome->status = Status::kFound;
@@ -220,7 +240,7 @@ void Shard::Remove(const Request& request, uint64_t hash, const Now& now, Scratc
   if (outcome->status == Status::kNotFound) return RemoveAbsent(request, found, hash, outcome);
   if (outcome->status != Status::kStored) return;
   if (!found.is_live()) return RemoveAbsent(request, found, hash, outcome);
-  if (request.has_compare && At(ref)->version != request.compare) {
+  if (request.has_compare && CasOf(At(ref)) != request.compare) {
     Describe(At(ref), now, outcome);
     outcome->status = Status::kExists;
     return;

@@ -127,7 +127,7 @@ void Walks::Step(int slot, WalkStep* step) {
     const Ref next = oldest_first ? entry->lru_prev : entry->lru_next;
     if (((WalkBitsOf(entry) ^ state_->parity) & bit) != 0) {
       const bool is_absent = (entry->flags & kEntryNegative) != 0 || IsExpired(entry, step->now) ||
-                             (stale_is_absent && IsStale(entry, step->now));
+                             (stale_is_absent && IsStale(entry, step->now)) || IsPlaceholder(entry);
       if (step->count != 0 && !is_absent && !Emit(entry, step)) break;
       SetWalkBits(entry, WalkBitsOf(entry) ^ bit);
       walk->unemitted--;

@@ -15,9 +15,9 @@ std::string Format(const char* format, ...) {
 }
 
 const char* NameOf(Verb verb) {
-  static constexpr const char* kNames[] = {"get",         "peek",    "has",  "set",  "add",  "replace",
-                                           "append",      "prepend", "cas",  "incr", "decr", "touch",
-                                           "getAndTouch", "delete",  "take", "evict"};
+  static constexpr const char* kNames[] = {"get",         "peek",    "has",  "set",   "add",     "replace",
+                                           "append",      "prepend", "cas",  "incr",  "decr",    "touch",
+                                           "getAndTouch", "delete",  "take", "evict", "metaGet", "invalidate"};
   return kNames[static_cast<int>(verb)];
 }
 
