@@ -18,7 +18,8 @@ enum class Counter : uint8_t {
   kNotStored,
   kGatHits,
   kGatMisses,
-  kYields,  // times that a session stopped because its replies had not left
+  kMetaCommands,  // mg, ms, md, ma and me
+  kYields,        // times that a session stopped because its replies had not left
   // Effects of the log on requests.
   kHeld,     // replies, or values in them, that waited for a commit
   kParked,   // requests that waited for room in the log, or for a load

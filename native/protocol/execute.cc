@@ -32,6 +32,7 @@ Request StoreRequestOf(const TextRequest& line, const Now& now) {
       break;
     case Verb::kTouch:
       request.expires_ms = ExpiryOfSeconds(line.seconds, now);
+      request.is_read = true;
       break;
     default:
       break;

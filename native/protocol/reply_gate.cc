@@ -124,6 +124,13 @@ bool ReplyGate::ParkForRoom() {
   return true;
 }
 
+bool ReplyGate::ParkOrRefuse(std::string_view key, Status status, const Now& now, Reply* reply) {
+  if (status == Status::kNotResident) return ParkForLoad(key, now, reply);
+  if (ParkForRoom()) return true;
+  *reply = CountRefusal();
+  return false;
+}
+
 bool ReplyGate::ParkForLoad(std::string_view key, const Now& now, Reply* reply) {
   ReadThrough* loads = service_->loads();
   *reply = Reply::kNotResident;

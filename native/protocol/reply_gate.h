@@ -152,6 +152,9 @@ class ReplyGate {
   // parked until a load of the key has ended. False: refuse the request with `*reply`; if is_unknown(), and the request
   // only reads, it may be answered with a miss instead.
   bool ParkForLoad(std::string_view key, const Now& now, Reply* reply);
+  // The store has answered a status from kLogFull on to a request for this key. True: the session is parked, for room
+  // or for a load. False: refuse the request with `*reply`.
+  bool ParkOrRefuse(std::string_view key, Status status, const Now& now, Reply* reply);
   // The last ParkForLoad() has found that the backend did not answer.
   bool is_unknown() const { return is_unknown_; }
   // Waits for the load of a key, and begins one if the session waits for none. kPending: the session is parked. kFailed

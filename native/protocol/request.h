@@ -31,6 +31,11 @@ enum class Command : uint8_t {
   kLruCrawler,
   kQuit,
   kMetaNoop,
+  kMetaGet,
+  kMetaSet,
+  kMetaDelete,
+  kMetaArithmetic,
+  kMetaDebug,
   // Only with --test-commands; see Service::Options::test_commands.
   kDebugTime,
   kDebugPark,
@@ -49,6 +54,7 @@ enum class Shape : uint8_t {
   kKeyNumber,    // key delta [noreply]
   kKeySeconds,   // key exptime [noreply]
   kWords,        // anything: the command looks at them itself
+  kMeta,         // key flag*, or key bytes flag* and a data block: meta_parse.h
 };
 
 struct CommandInfo {
@@ -81,6 +87,11 @@ inline constexpr CommandInfo kCommands[] = {
     {"lru_crawler", Command::kLruCrawler, Shape::kWords, 1, Verb::kGet},
     {"quit", Command::kQuit, Shape::kWords, 1, Verb::kGet},
     {"mn", Command::kMetaNoop, Shape::kWords, 1, Verb::kGet},
+    {"mg", Command::kMetaGet, Shape::kMeta, 2, Verb::kMetaGet},
+    {"ms", Command::kMetaSet, Shape::kMeta, 3, Verb::kSet},
+    {"md", Command::kMetaDelete, Shape::kMeta, 2, Verb::kDelete},
+    {"ma", Command::kMetaArithmetic, Shape::kMeta, 2, Verb::kIncr},
+    {"me", Command::kMetaDebug, Shape::kMeta, 2, Verb::kPeek},
     {"debugtime", Command::kDebugTime, Shape::kWords, 2, Verb::kGet},
     {"debugpark", Command::kDebugPark, Shape::kWords, 2, Verb::kGet},
     {"debugresume", Command::kDebugResume, Shape::kWords, 2, Verb::kGet},
@@ -112,7 +123,7 @@ struct TextRequest {
   int32_t seconds = 0;
   uint64_t number = 0;  // cas number, delta
   std::string_view key;
-  // kKeys, kSecondsKeys: from the first key on. kWords: everything behind the command's name.
+  // kKeys, kSecondsKeys: from the first key on. kWords, kMeta: everything behind the command's name.
   std::string_view words;
 };
 

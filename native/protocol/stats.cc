@@ -89,7 +89,7 @@ void AppendGeneral(Service* service, const Now& now, StatSink* out) {
              {"cmd_set", store.sets + port[Counter::kNotStored]},
              {"cmd_flush", port[Counter::kFlushes]},
              {"cmd_touch", store.touches},
-             {"cmd_meta", 0},
+             {"cmd_meta", port[Counter::kMetaCommands]},
              {"get_hits", Difference(store.hits, port[Counter::kGatHits])},
              {"get_misses", Difference(store.misses, port[Counter::kGatMisses])},
              {"get_expired", store.get_expired},

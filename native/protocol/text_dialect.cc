@@ -65,7 +65,9 @@ TextDialect::TextDialect(Workbench* bench, Stream* stream, ReplyGate* gate, cons
       group_(bench->group()),
       stream_(stream),
       gate_(gate),
-      now_(now) {}
+      now_(now),
+      storage_(bench, stream, gate, now),
+      meta_(bench, gate, now, &storage_) {}
 
 Progress TextDialect::Run(const char* at, const char* end) {
   Progress progress{at, Why::kDone};
@@ -115,6 +117,7 @@ Progress TextDialect::RunLine(const char* at, const char* end) {
   }
   gate_->CountRequest();
   if (line.info != nullptr && line.info->shape == Shape::kStorage) return RunStorage(line, at, next, end);
+  if (line.info != nullptr && line.info->shape == Shape::kMeta) return meta_.Run(line, at, next, end);
   if (line.info != nullptr && IsTestCommand(line.info->command) && !service_->options().test_commands) {
     ParseUnknownLine(Between(at, line_end), &line);
   }
@@ -146,7 +149,7 @@ Why TextDialect::RunKeyed(const TextRequest& line) {
   Outcome outcome;
   store_->Execute(request, *now_, nullptr, &outcome);
   if (outcome.status >= Status::kLogFull) [[unlikely]]
-    return ParkOrRefuse(request, outcome.status, line.no_reply);
+    return ParkOrRefuse(line.key, outcome.status, line.no_reply);
   AppendOutcome(request, outcome, line.no_reply);
   return Why::kDone;
 }
@@ -211,7 +214,7 @@ Why TextDialect::RunFlushAll(const TextRequest& line) {
     return Why::kDone;
   }
   uint64_t version = 0;
-  if (!FlushAll(seconds, *now_, store_, &version)) return ParkForRoomOrRefuse(no_reply);
+  if (!FlushAll(seconds, *now_, store_, &version)) return ParkOrRefuse({}, Status::kLogFull, no_reply);
   bench_->counters()->Add(Counter::kFlushes, 1);
   if (no_reply) return Why::kDone;
   const size_t begin = gate_->sink()->size();
@@ -219,6 +222,20 @@ Why TextDialect::RunFlushAll(const TextRequest& line) {
   // Each shard has a record of it with this version, and one of them in the log makes the clear whole.
   if (version != 0 && gate_->marks_are_active()) gate_->Settle(begin, 0, version, /*may_refuse=*/false);
   return Why::kDone;
+}
+
+// ---- commands with a data block ----
+
+Progress TextDialect::RunStorage(const TextRequest& line, const char* at, const char* block, const char* end) {
+  StorageLine storage;
+  storage.has_error = line.has_error;
+  storage.error = line.error;
+  storage.no_reply = line.no_reply;
+  storage.has_body = line.has_body;
+  storage.body_bytes = line.body_bytes;
+  storage.drops_old = line.info->command == Command::kSet;
+  if (!line.has_error) storage.request = StoreRequestOf(line, *now_);
+  return storage_.Run(storage, this, at, block, end);
 }
 
 // ---- replies ----
@@ -243,17 +260,10 @@ TextDialect::Told TextDialect::Tell(size_t begin, const Request& request, const 
   return Told::kRefused;
 }
 
-Why TextDialect::ParkOrRefuse(const Request& request, Status status, bool no_reply) {
-  if (status != Status::kNotResident) return ParkForRoomOrRefuse(no_reply);
+Why TextDialect::ParkOrRefuse(std::string_view key, Status status, bool no_reply) {
   Reply reply;
-  if (gate_->ParkForLoad(request.key, *now_, &reply)) return Why::kParked;
+  if (gate_->ParkOrRefuse(key, status, *now_, &reply)) return Why::kParked;
   Append(reply, no_reply);
-  return Why::kDone;
-}
-
-Why TextDialect::ParkForRoomOrRefuse(bool no_reply) {
-  if (gate_->ParkForRoom()) return Why::kParked;
-  Append(Refusal(), no_reply);
   return Why::kDone;
 }
 

@@ -2,8 +2,10 @@
 //
 //   text_dialect.cc   lines, and commands of one line
 //   text_keys.cc      get-type commands
-//   text_storage.cc   commands with a data block
 //   text_dump.cc      lists of all entries
+//
+// Commands with a data block go through storage.h, and so do those of the meta protocol, whose lines are found here and
+// read and executed by meta_commands.h.
 //
 // Keys of consecutive get-type commands are looked up as a group; any other command ends the group, so that the order
 // holds. A group never outlives the call, because its keys are in the bytes of that call.
@@ -12,29 +14,29 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <string_view>
 
 #include "base/clock.h"
 #include "protocol/dialect.h"
+#include "protocol/meta_commands.h"
 #include "protocol/reply_gate.h"
 #include "protocol/request.h"
 #include "protocol/response.h"
-#include "protocol/revealed_delete.h"
 #include "protocol/service.h"
+#include "protocol/storage.h"
 #include "protocol/stream.h"
 
 namespace cairn {
 
-class TextDialect final : public Dialect {
+class TextDialect final : public Dialect, private StorageReplies {
  public:
   TextDialect(Workbench* bench, Stream* stream, ReplyGate* gate, const Now* now);
 
   Progress Run(const char* at, const char* end) override;
   bool MayGrow(std::string_view unfinished) const override;
-  Why FinishBody(LargeBody* large) override;
-  void LoseBody(const LargeBody& large, uint64_t left_bytes) override;
-  void FinishSwallow() override;
+  Why FinishBody(LargeBody* large) override { return storage_.FinishBody(large); }
+  void LoseBody(const LargeBody& large, uint64_t left_bytes) override { storage_.LoseBody(large, left_bytes); }
+  void FinishSwallow() override { storage_.FinishSwallow(); }
 
  private:
   // Executes one line from `at` on, and for storage commands its block.
@@ -73,15 +75,7 @@ class TextDialect final : public Dialect {
   void CountGat(Status status);
   Told Tell(size_t begin, const Request& request, const Outcome& outcome);
 
-  // ---- text_storage.cc ----
-
   Progress RunStorage(const TextRequest& line, const char* at, const char* block, const char* end);
-  Progress StoreInLine(const TextRequest& line, Request* request, const char* at, const char* block);
-  Progress BeginLarge(const TextRequest& line, Request request, const char* at, const char* block);
-  Progress RefuseTooLarge(const TextRequest& line, const char* at, const char* block);
-  // Replies when the block has been discarded.
-  Progress Swallow(uint64_t bytes, Reply reply, bool no_reply, const char* block);
-  void CountStorage(const Outcome& outcome);
 
   // ---- text_dump.cc ----
 
@@ -101,10 +95,9 @@ class TextDialect final : public Dialect {
   void Append(Reply reply, bool no_reply = false) {
     if (!no_reply) gate_->sink()->Append(TextOf(reply));
   }
-  void AppendOutcome(const Request& request, const Outcome& outcome, bool no_reply);
+  void AppendOutcome(const Request& request, const Outcome& outcome, bool no_reply) override;
   // The store has not executed a request, kLogFull or kNotResident: parks or refuses it.
-  Why ParkOrRefuse(const Request& request, Status status, bool no_reply);
-  Why ParkForRoomOrRefuse(bool no_reply);
+  Why ParkOrRefuse(std::string_view key, Status status, bool no_reply);
   // The reply to a refused request, which it counts.
   Reply Refusal() { return gate_->CountRefusal(); }
 
@@ -127,11 +120,8 @@ class TextDialect final : public Dialect {
   // The list that the line at the beginning of the bytes has begun.
   std::unique_ptr<Dump, DumpDeleter> dump_;
 
-  // The reply after the block being discarded.
-  Reply swallow_reply_ = Reply::kOk;
-  bool swallow_no_reply_ = false;
-  // The deletion that this reply reveals.
-  RevealedDelete swallow_delete_;
+  Storage storage_;
+  MetaCommands meta_;
 };
 
 }  // namespace cairn

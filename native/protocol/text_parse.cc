@@ -69,18 +69,13 @@ void ReadStorage(std::string_view words, TextRequest* request) {
   std::string_view exptime = NextWord(&words);
   std::string_view length = NextWord(&words);
   if (length.empty()) return Fail(request, Reply::kBadFormat);
-  // What the length is decides whether anything is to be swallowed; so it comes before everything else. Two bytes of
-  // line end must fit beside it into 31 bits.
-  uint32_t body_bytes = 0;
-  if (!ParseUint32(length, &body_bytes) || body_bytes > 0x7ffffffd) return Fail(request, Reply::kBadFormat);
+  // What the length is decides whether anything is to be swallowed; so it comes before everything else.
+  if (!ParseBodyBytes(length, &request->body_bytes)) return Fail(request, Reply::kBadFormat);
   request->has_body = true;
-  request->body_bytes = body_bytes;
   request->key = key;
   if (!words.empty()) ReadNoReply(words, request);
   if (key.size() > kKeyBytesInlineMax) return Fail(request, Reply::kBadFormat);
-  // A sign is let through here and not before the length: so it is in memcached.
-  if (!flags.empty() && flags[0] == '+') flags.remove_prefix(1);
-  if (!ParseUint32(flags, &request->client_flags)) return Fail(request, Reply::kBadFormat);
+  if (!ParseClientFlags(flags, &request->client_flags)) return Fail(request, Reply::kBadFormat);
   if (!ParseInt32(exptime, &request->seconds)) return Fail(request, Reply::kBadFormat);
   if (request->info->command == Command::kCas && !ParseUint64(NextWord(&words), &request->number)) {
     return Fail(request, Reply::kBadFormat);
@@ -183,6 +178,13 @@ bool ParseInt32(std::string_view word, int32_t* number) {
   return true;
 }
 
+bool ParseBodyBytes(std::string_view word, uint32_t* bytes) { return ParseUint32(word, bytes) && *bytes <= 0x7ffffffd; }
+
+bool ParseClientFlags(std::string_view word, uint32_t* flags) {
+  if (!word.empty() && word[0] == '+') word.remove_prefix(1);
+  return ParseUint32(word, flags);
+}
+
 bool AreKeys(std::string_view words) {
   // No word is longer than the line.
   if (words.size() <= kKeyBytesInlineMax) return true;
@@ -223,6 +225,9 @@ void ParseTextLine(std::string_view line, size_t line_bytes, TextRequest* reques
       return;
     case Shape::kStorage:
       return ReadStorage(words, request);
+    case Shape::kMeta:
+      request->words = words;
+      return;
     case Shape::kKey:
     case Shape::kKeyNumber:
     case Shape::kKeySeconds:

@@ -27,6 +27,11 @@ std::string_view LastWord(std::string_view words);
 // Decimal digits after an optional sign, within 32 bits.
 [[nodiscard]] bool ParseInt32(std::string_view word, int32_t* number);
 
+// The length of a data block: two bytes of line end must fit beside it into 31 bits.
+[[nodiscard]] bool ParseBodyBytes(std::string_view word, uint32_t* bytes);
+// A sign is let through here and not before the length: so it is in memcached.
+[[nodiscard]] bool ParseClientFlags(std::string_view word, uint32_t* flags);
+
 // True if every word is short enough to be a key. REQUIRES: `words` is not empty.
 bool AreKeys(std::string_view words);
 

@@ -74,18 +74,18 @@ struct MetaOptions {
   // kCas: an entry with another version than `compare`, but a later one, is replaced as well. The value that is stored
   // is stale from the start, and keeps the expiry.
   bool accepts_lower = false;
-  // kMetaGet: an absent key gets an empty entry, a placeholder, until `vivify_ms`. It leaves no record.
+  // kMetaGet: an absent key gets an empty entry, a placeholder, until Request::keep_else_ms. It leaves no record.
+  // kAppend/kPrepend: the caller adds the value, if it is absent.
   bool vivifies = false;
+  // kIncr/kDecr: an entry that is there gets the expiry Request::keep_else_ms.
+  bool retimes = false;
   // kInvalidate: the entry is stale from now on.
   bool makes_stale = false;
   // kInvalidate: the value becomes empty, and client flags and expiry those of the request.
   bool drops_value = false;
-  uint64_t vivify_ms = kNeverExpires;
   // kMetaGet: the client wins, if no other has, also when the entry expires before this. 0: it does not; kKeepExpiry:
   // it does in any case.
   uint64_t recache_before_ms = 0;
-  // kIncr/kDecr: the expiry that an entry which is there gets.
-  uint64_t retime_ms = kKeepExpiry;
 };
 
 // A request. A verb ignores the fields that it does not use.
@@ -127,7 +127,8 @@ struct Request {
   // For verbs that store or touch: boot-clock milliseconds, kNeverExpires, or kKeepExpiry, which keeps expiry and
   // freshness of a present entry (kIncr/kDecr/kAppend/kPrepend always keep both).
   uint64_t expires_ms = kNeverExpires;
-  // The expiry that kKeepExpiry gives a new entry if there is no entry to keep it from.
+  // The expiry that kKeepExpiry gives a new entry if there is no entry to keep it from. From a request that has one on,
+  // all readers of the store look at the time.
   uint64_t keep_else_ms = kNeverExpires;
   // For verbs that store a new value: the entry is stale from this moment of the boot clock on.
   uint64_t fresh_until_ms = kAlwaysFresh;

@@ -90,7 +90,7 @@ void Shard::Vivify(const Request& request, Found found, uint64_t hash, const Now
   if (found.presence == Presence::kUnknown || BlocksFill(found)) return;
   NewEntry from;
   from.key = request.key;
-  from.expires_ms = request.meta->vivify_ms;
+  from.expires_ms = request.keep_else_ms;
   from.marks = {request.meta->cas, kMarkPlaceholder | kMarkWon};
   if (request.meta->has_binary_key) from.marks.bits |= kMarkBinaryKey;
   const Quiet quiet(this, 0);

@@ -411,8 +411,8 @@ void Shard::Count(const Request& request, uint64_t hash, const Now& now, Outcome
   const uint64_t expires_before_ms = from.expires_ms;
   if (request.meta != nullptr) {
     from.marks.cas = request.meta->cas;
-    if (request.meta->retime_ms != kKeepExpiry) {
-      from.expires_ms = request.meta->retime_ms;
+    if (request.meta->retimes) {
+      from.expires_ms = request.keep_else_ms;
       from.fresh_until_ms = kAlwaysFresh;
     }
   }

@@ -1,6 +1,5 @@
-// What the recordings look at with meta commands (`mg a t`, `mg a s`, `mg a f`), which are not served yet, so that
-// these steps are left out of them: expiry, size and client flags after classic commands. Here they are looked at
-// through the API.
+// Expiry, size and client flags after classic commands, looked at through the API. (The recordings look at them with
+// meta commands.)
 
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Cache, type MemcachedServer, serve } from '../../src/index.ts';

@@ -1,23 +1,16 @@
 // The recordings themselves, held against a memcached: Debian's 1.6.18, whose differences from 1.6.45 stand beside the
 // steps. So a step that was changed by mistake, or that never was what memcached answers, does not become our law.
 
-import { execFile, spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
-import { skipUnless } from '../support/skip.ts';
+import { withMemcached1618 } from '../support/memcached-process.ts';
 
 const folder = fileURLToPath(new URL('transcripts', import.meta.url));
-const [, version] =
-  /^memcached (\S+)/.exec(spawnSync('memcached', ['--version'], { encoding: 'utf8' }).stdout ?? '') ?? [];
-const withMemcached = skipUnless(
-  version === '1.6.18',
-  version === undefined ? 'memcached is missing (apt-get install memcached)' : `memcached is ${version}, not 1.6.18`,
-  version === undefined ? 'service' : 'platform',
-);
 
-withMemcached(
+withMemcached1618(
   'memcached 1.6.18 answers every recorded step, or as the step says that it does',
   async () => {
     const files = readdirSync(folder).filter((name) => name.endsWith('.json'));

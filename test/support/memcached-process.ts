@@ -7,10 +7,18 @@ import { setTimeout } from 'node:timers/promises';
 import { MemcachedSocket } from './memcached-socket.ts';
 import { skipUnless } from './skip.ts';
 
+const [, version] =
+  /^memcached (\S+)/.exec(spawnSync('memcached', ['--version'], { encoding: 'utf8' }).stdout ?? '') ?? [];
+const MISSING = 'memcached is missing (apt-get install memcached)';
+
 /** `test`, where a memcached is installed. */
-export const withMemcached = skipUnless(
-  spawnSync('memcached', ['--version']).error === undefined,
-  'memcached is missing (apt-get install memcached)',
+export const withMemcached = skipUnless(version !== undefined, MISSING);
+
+/** `test`, where it is the version of which the recordings say what it answers otherwise. */
+export const withMemcached1618 = skipUnless(
+  version === '1.6.18',
+  version === undefined ? MISSING : `memcached is ${version}, not 1.6.18`,
+  version === undefined ? 'service' : 'platform',
 );
 
 /** Runs `body` with the port of a memcached, which then ends. */
