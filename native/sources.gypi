@@ -76,6 +76,7 @@
       "native/server/client.cc",
       "native/server/front.cc",
       "native/server/loop.cc",
+      "native/server/outgoing.cc",
       "native/server/socket.cc"
     ],
     "cairn_addon_sources": [

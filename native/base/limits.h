@@ -56,6 +56,11 @@ inline constexpr size_t kDecimalBytesMax = 128;
 inline constexpr int kPinsPerEntryMax = 15;
 // The most pages with pins, which cannot be emptied; part of a shard's reserve.
 inline constexpr uint32_t kPinnedPagesMax = 24;
+// A pin may last while a slow client takes the value only if it leaves other readers this many pins of the entry, this
+// many pages, and if all pins of the shard take at most 1/kLastingPinShareMax of its limit.
+inline constexpr int kPinsPerEntrySpare = 7;
+inline constexpr uint32_t kPinnedPagesSpare = 8;
+inline constexpr uint64_t kLastingPinShareMax = 8;
 // The smallest change ring of a shard. A ring must have room for any record at any position: twice the largest key with
 // the largest value that is copied in.
 inline constexpr uint64_t kRingBytesMin = 256 * 1024;

@@ -17,6 +17,9 @@ inline constexpr size_t kGetLineBytesMax = 2 * 1024 * 1024;
 // A value up to this size waits for its last byte in the connection's buffer; a larger one is written straight into an
 // unlinked entry of the store. append and prepend have no such entry, and are buffered up to the item size.
 inline constexpr size_t kBodyBufferedBytesMax = 64 * 1024;
+// A value of at least this size is sent from its entry, by a front that can, instead of being copied among the replies
+// (docs/decisions.md has the measurement).
+inline constexpr size_t kPinnedValueBytesMin = 16 * 1024;
 // A connection with this many bytes of replies that have not left stops executing requests.
 inline constexpr size_t kOutputBytesHigh = 1024 * 1024;
 // And continues when no more than these are left, so that the system has something to send meanwhile.

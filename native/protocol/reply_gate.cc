@@ -4,9 +4,21 @@
 
 namespace cairn {
 
+namespace {
+
+// The version that must be committed before a client may see the outcome; 0: none.
+uint64_t RevealedBy(const Outcome& outcome) {
+  if (outcome.commit_version != 0) return outcome.commit_version;
+  // A store without records has none to commit. There debughold counts the versions themselves.
+  return outcome.record_version != 0 ? outcome.record_version : outcome.version;
+}
+
+}  // namespace
+
 ReplyGate::ReplyGate(Workbench* bench, Ack ack)
     : service_(bench->service()),
       bench_(bench),
+      pinned_(bench->pinned()),
       ack_(ack),
       commits_(service_->commits(ack)),
       backends_(ack == Ack::kStored ? &service_->store()->backends() : nullptr),
@@ -54,10 +66,17 @@ void ReplyGate::WaitForLog(bool has_advanced) {
 
 // ---- replies ----
 
+bool ReplyGate::IsReady(const Request& request, const Outcome& outcome) const {
+  if (!held_.empty()) return false;
+  if (!commits_->active()) return true;
+  const uint64_t version = RevealedBy(outcome);
+  if (version == 0) return true;
+  if (backends_ != nullptr && outcome.record_version != 0) return false;
+  return commits_->Covers(service_->store()->ShardOf(request.key), version);
+}
+
 ReplyGate::Slot ReplyGate::SettleOutcome(size_t begin, const Request& request, const Outcome& outcome) {
-  uint64_t version = outcome.commit_version;
-  // A store without records has none to commit. There debughold counts the versions themselves.
-  if (version == 0) version = outcome.record_version != 0 ? outcome.record_version : outcome.version;
+  const uint64_t version = RevealedBy(outcome);
   if (version == 0) return Slot::kReady;
   const uint32_t shard = service_->store()->ShardOf(request.key);
   if (backends_ != nullptr && outcome.record_version != 0) {

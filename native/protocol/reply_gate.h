@@ -34,10 +34,12 @@
 #include <string>
 #include <string_view>
 
+#include "base/check.h"
 #include "protocol/ack.h"
 #include "protocol/byte_buffer.h"
 #include "protocol/held_replies.h"
 #include "protocol/limits.h"
+#include "protocol/pinned_values.h"
 #include "protocol/response.h"
 #include "protocol/service.h"
 #include "store/commit_marks.h"
@@ -64,6 +66,7 @@ class ReplyGate {
   [[nodiscard]] bool BeginCall(size_t backlog_bytes, ByteBuffer* out) {
     out_ = out;
     out_bytes_before_ = out->size();
+    DCHECK(pinned_ == nullptr || pinned_->empty());
     backlog_bytes_ = backlog_bytes;
     requests_in_call_ = 0;
     was_parked_for_room_ = is_parked_for_room_;
@@ -75,7 +78,7 @@ class ReplyGate {
   // If the session waits for the log: arms the front's wake-up, and rings the log's bell for new waits. `has_advanced`:
   // kept requests were executed in this call.
   void EndCall(bool has_advanced) {
-    bench_->counters()->Add(Counter::kBytesWritten, out_->size() - out_bytes_before_);
+    bench_->counters()->Add(Counter::kBytesWritten, out_->size() - out_bytes_before_ + pinned_bytes());
     if (load_ != 0 && !is_parked_for_load_) [[unlikely]]
       EndLoad();
     if (is_parked_for_room_ || slow_until_ms_ != 0 || !held_.empty()) [[unlikely]]
@@ -112,11 +115,20 @@ class ReplyGate {
   Slot Settle(size_t begin, uint32_t shard, uint64_t version, bool may_refuse);
   bool marks_are_active() const { return commits_->active(); }
 
+  // Whether the outcome's value may leave from its entry. Not if it is small, if the front cannot send it from there, if
+  // the store cannot let it be pinned for long, or if its reply must be held.
+  bool MaySendPinned(const Request& request, const Outcome& outcome) const {
+    return pinned_ != nullptr && outcome.pin_may_last && outcome.value_bytes >= kPinnedValueBytesMin &&
+           IsReady(request, outcome);
+  }
+  // Takes over the pin of the value, which leaves behind the bytes in the sink. REQUIRES: MaySendPinned().
+  void SendPinned(const Outcome& outcome) { pinned_->Add({out_->size(), outcome.value_bytes, outcome.pin}); }
+
   // ---- executing ----
 
   void CountRequest() { requests_in_call_++; }
   bool IsOutputFull() const {
-    return backlog_bytes_ + out_->size() + held_.bytes() >= kOutputBytesHigh || held_.full();
+    return backlog_bytes_ + out_->size() + pinned_bytes() + held_.bytes() >= kOutputBytesHigh || held_.full();
   }
   // True: no more requests are executed in this call.
   bool IsFull() const { return IsOutputFull() || requests_in_call_ >= kRequestsPerCallMax; }
@@ -189,6 +201,9 @@ class ReplyGate {
   bool failed() { return out_->failed() || held_.buffer()->failed(); }
 
  private:
+  size_t pinned_bytes() const { return pinned_ == nullptr ? 0 : pinned_->bytes(); }
+  // Settle() would let the reply leave.
+  bool IsReady(const Request& request, const Outcome& outcome) const;
   bool LookAtLog();
   bool IsAway(std::string_view key) const;
   void MoveToHeld(size_t begin);
@@ -203,6 +218,7 @@ class ReplyGate {
 
   Service* const service_;
   Workbench* const bench_;
+  PinnedValues* const pinned_;  // null: all values are copied
   const Ack ack_;
   CommitMarks* const commits_;
   const Backends* const backends_;  // null: no reply waits for a backend

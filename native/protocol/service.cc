@@ -92,7 +92,7 @@ std::vector<Service::Connection> Service::Connections(const Now& now) {
   return connections;
 }
 
-Workbench::Workbench(Service* service) : service_(service) {
+Workbench::Workbench(Service* service, PinnedValues* pinned) : service_(service), pinned_(pinned) {
   for (Request& request : group_.requests) request.reads_through = service->loads() != nullptr;
   OsLockGuard guard(&service_->lock_);
   next_ = service_->workbenches_;

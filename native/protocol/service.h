@@ -23,6 +23,7 @@
 #include "protocol/ack.h"
 #include "protocol/counters.h"
 #include "protocol/limits.h"
+#include "protocol/pinned_values.h"
 #include "protocol/test_loads.h"
 #include "store/commit_marks.h"
 #include "store/log_view.h"
@@ -210,7 +211,8 @@ struct KeyGroup {
 
 class Workbench {
  public:
-  explicit Workbench(Service* service);
+  // `pinned`: takes the values that leave from their entries; null: all values are copied. It outlives the workbench.
+  explicit Workbench(Service* service, PinnedValues* pinned = nullptr);
   ~Workbench();
   Workbench(const Workbench&) = delete;
   Workbench& operator=(const Workbench&) = delete;
@@ -218,10 +220,12 @@ class Workbench {
   Service* service() const { return service_; }
   Counters* counters() { return &counters_; }
   KeyGroup* group() { return &group_; }
+  PinnedValues* pinned() { return pinned_; }
 
  private:
   friend class Service;
   Service* const service_;
+  PinnedValues* const pinned_;
   Workbench* next_ = nullptr;  // guarded by the service's lock
   Workbench** link_ = nullptr;
   Counters counters_;

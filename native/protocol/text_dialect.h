@@ -25,6 +25,7 @@
 #include "protocol/service.h"
 #include "protocol/storage.h"
 #include "protocol/stream.h"
+#include "protocol/text_compose.h"
 
 namespace cairn {
 
@@ -71,6 +72,7 @@ class TextDialect final : public Dialect, private StorageReplies {
   void PrefetchGroup(size_t index, size_t count);
   void PrefetchLine(const char* at, const char* line_end);
   Told AppendEntry(const Request& request, Outcome* outcome, bool with_cas);
+  Told AppendPinned(const ValueLine& line, Outcome* outcome);
   Told FetchIntoReply(const Request& request, Outcome* outcome, bool with_cas);
   void CountGat(Status status);
   Told Tell(size_t begin, const Request& request, const Outcome& outcome);

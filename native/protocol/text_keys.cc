@@ -182,10 +182,11 @@ TextDialect::Told TextDialect::AppendEntry(const Request& request, Outcome* outc
     return Told::kNotResident;
   if (outcome->status != Status::kFound) return Tell(begin, request, *outcome);
   const size_t value_bytes = outcome->value_bytes;
+  const ValueLine line{request.key, outcome->client_flags, outcome->value_bytes, with_cas ? outcome->version : 0};
+  if (outcome->pin.ref != 0 && gate_->MaySendPinned(request, *outcome)) return AppendPinned(line, outcome);
   char* room = to->Room(kValueLineBytesMax + value_bytes + kLineEnd.size());
   if (room != nullptr) {
-    const size_t line_bytes = WriteValueLine(
-        {request.key, outcome->client_flags, outcome->value_bytes, with_cas ? outcome->version : 0}, room);
+    const size_t line_bytes = WriteValueLine(line, room);
     char* value = room + line_bytes;
     if (outcome->pin.ref != 0) {
       store_->ReadPinned(outcome->pin, 0, value, value_bytes);
@@ -202,13 +203,24 @@ TextDialect::Told TextDialect::AppendEntry(const Request& request, Outcome* outc
   return Tell(begin, request, *outcome);
 }
 
+// The same, with the value left in its entry.
+TextDialect::Told TextDialect::AppendPinned(const ValueLine& line, Outcome* outcome) {
+  ByteBuffer* to = gate_->sink();
+  char* room = to->Room(kValueLineBytesMax);
+  if (room != nullptr) to->Advance(WriteValueLine(line, room));
+  gate_->SendPinned(*outcome);
+  outcome->pin = Pin();
+  to->Append(kLineEnd);
+  return Told::kYes;
+}
+
 // For a request that found no room with its group, or whose value is large and may not be pinned: the value is copied
 // straight to where it leaves from. The outcome may say nothing yet, because the store stops at the first request of a
 // group that finds no room.
 TextDialect::Told TextDialect::FetchIntoReply(const Request& request, Outcome* outcome, bool with_cas) {
-  for (;;) {
-    // A larger value is pinned, or its outcome says how large it is.
-    const size_t value_bytes = std::max<size_t>(outcome->value_bytes, kCopyUnderLockBytesMax);
+  // A larger value is pinned, or its outcome says how large it is.
+  size_t value_bytes = kCopyUnderLockBytesMax;
+  for (;; value_bytes = std::max<size_t>(outcome->value_bytes, kCopyUnderLockBytesMax)) {
     ByteBuffer* to = gate_->sink();
     const size_t begin = to->size();
     char* room = to->Room(kValueLineBytesMax + value_bytes + kLineEnd.size());

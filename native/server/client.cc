@@ -17,13 +17,15 @@ namespace {
 constexpr uint64_t kLingerMs = 2000;
 // Of a client, while the front ends: 1 MiB with the input of a loop.
 constexpr int kLastReadsMax = 16;
-// An unsent reply of more bytes is freed once it has left.
-constexpr size_t kKeptUnsentBytesMax = 4096;
 
 }  // namespace
 
 Client::Client(Loop* loop, Accepted accepted)
-    : loop_(loop), accepted_(std::move(accepted)), socket_(std::move(accepted_.socket)), active_at_ms_(loop->now_ms()) {
+    : loop_(loop),
+      accepted_(std::move(accepted)),
+      socket_(std::move(accepted_.socket)),
+      outgoing_(loop->store()),
+      active_at_ms_(loop->now_ms()) {
   if (accepted_.is_rejected) {
     ending_at_ms_ = loop->now_ms();
     why_ = Ending::kRejected;
@@ -206,7 +208,10 @@ void Client::Reset(Ending why) {
 
 void Client::Destroy(Ending why) {
   if (is_closed()) return;
-  // First: where the statistics have one connection less, there is room for another.
+  // A client that is not counted has no unsent replies.
+  outgoing_.Drop();
+  static_cast<void>(CountUnsent(false));
+  // Before the session: where the statistics have one connection less, there is room for another.
   loop_->Closed(this, why);
   ReleaseSession();
   runnable.Unlink();
@@ -214,9 +219,6 @@ void Client::Destroy(Ending why) {
   if (std::exchange(is_watched_, false)) loop_->Watch(this, EPOLL_CTL_DEL, 0);
   if (!is_reset_) shutdown(fd(), SHUT_RDWR);
   socket_.Close();
-  unsent_.Release();
-  unsent_from_ = 0;
-  static_cast<void>(CountUnsent(false));
 }
 
 void Client::ReleaseSession() {
@@ -226,60 +228,36 @@ void Client::ReleaseSession() {
   is_flushing_ = false;
 }
 
-bool Client::Send(std::string_view bytes) {
-  if (backlog() == 0) {
-    while (!bytes.empty()) {
-      const ssize_t count = send(fd(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (count >= 0) {
-        bytes.remove_prefix(static_cast<size_t>(count));
-      } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-        break;
-      } else if (errno != EINTR) {
-        Destroy(why_);
-        return false;
-      }
-    }
-  }
-  if (bytes.empty()) return true;
-  if (stopped_at_ms_ == kNever) stopped_at_ms_ = loop_->now_ms();
-  // What has left is dropped when it is the greater part, so that each byte is moved once.
-  if (unsent_from_ > backlog()) {
-    unsent_.DropFront(unsent_from_);
-    unsent_from_ = 0;
-  }
-  unsent_.Append(bytes);
-  if (!unsent_.failed()) return CountUnsent(false);
-  Destroy(why_);
-  return false;
-}
+bool Client::Send(std::string_view bytes) { return IsSent(outgoing_.Send(fd(), bytes, loop_->pinned())); }
 
 bool Client::CountUnsent(bool has_taken) {
-  const size_t bytes = backlog() == 0 ? 0 : unsent_.capacity();
+  const size_t bytes = backlog() == 0 ? 0 : outgoing_.memory_bytes();
   loop_->CountUnsent(this, std::exchange(counted_bytes_, bytes), bytes, has_taken);
   return !is_closed();
 }
 
 bool Client::Flush() {
-  while (backlog() != 0) {
-    const ssize_t count = send(fd(), unsent_.data() + unsent_from_, backlog(), MSG_NOSIGNAL);
-    if (count >= 0) {
-      unsent_from_ += static_cast<size_t>(count);
-      // The client takes what it is sent, however slowly.
-      if (stopped_at_ms_ != kNever) stopped_at_ms_ = loop_->now_ms();
-      if (ending_at_ms_ != kNever) ending_at_ms_ = loop_->now_ms();
-      if (backlog() != 0) return CountUnsent(true);
-    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      return true;
-    } else if (errno != EINTR) {
-      Destroy(why_);
-      return false;
-    }
+  if (backlog() == 0) return true;
+  const Outgoing::Sent sent = outgoing_.Flush(fd());
+  // The client takes what it is sent, however slowly.
+  if (sent == Outgoing::Sent::kSome || sent == Outgoing::Sent::kAll) {
+    if (stopped_at_ms_ != kNever) stopped_at_ms_ = loop_->now_ms();
+    if (ending_at_ms_ != kNever) ending_at_ms_ = loop_->now_ms();
   }
-  unsent_from_ = 0;
-  unsent_.Clear();
-  if (unsent_.capacity() > kKeptUnsentBytesMax) unsent_.Release();
+  return IsSent(sent);
+}
+
+bool Client::IsSent(Outgoing::Sent sent) {
+  if (sent == Outgoing::Sent::kFailed) {
+    Destroy(why_);
+    return false;
+  }
+  if (backlog() != 0) {
+    if (stopped_at_ms_ == kNever) stopped_at_ms_ = loop_->now_ms();
+    return CountUnsent(sent == Outgoing::Sent::kSome);
+  }
   stopped_at_ms_ = kNever;
-  return CountUnsent(true);
+  return counted_bytes_ == 0 || CountUnsent(true);
 }
 
 void Client::Listen() {

@@ -10,7 +10,8 @@
 // | closed  | the client is gone, or a send failed    | -              | -                        | -             |
 //
 // Memory: the session limits replies that have not left: it stops at kOutputBytesHigh, and the client continues it at
-// kOutputBytesLow. The replies of all clients together are limited by the output budget (Loop::CountUnsent).
+// kOutputBytesLow. The replies of all clients together are limited by the output budget (Loop::CountUnsent). Large values
+// among them are pinned in the store, which limits the pins of all clients together; beyond that values are copied.
 //
 // ShutDown() first reads what has come, up to kLastReadsMax reads: a request that the machine had before is answered.
 // If more comes, it is thrown away, and this side alone is closed until the client has its replies.
@@ -34,6 +35,7 @@
 #include "protocol/session.h"
 #include "server/front_events.h"
 #include "server/intrusive_list.h"
+#include "server/outgoing.h"
 #include "server/socket.h"
 
 namespace cairn {
@@ -101,10 +103,11 @@ class Client {
   void EndWhenFlushed();
   // The client would not understand any reply. A reset fails its requests, where after an end some wait for theirs.
   void Reset(Ending why);
-  // False: the client is gone.
+  // Sends the replies of a call, or those that were kept. False: the client is gone.
   bool Send(std::string_view bytes);
   bool Flush();
-  size_t backlog() const { return unsent_.size() - unsent_from_; }
+  bool IsSent(Outgoing::Sent sent);
+  size_t backlog() const { return outgoing_.bytes(); }
   // Tells the loop how much memory its unsent replies use. False: that was too much, and the client is closed.
   bool CountUnsent(bool has_taken);
   void ReleaseSession();
@@ -116,8 +119,7 @@ class Client {
   Accepted accepted_;
   Fd socket_;
   std::optional<Session> session_;
-  ByteBuffer unsent_;
-  size_t unsent_from_ = 0;
+  Outgoing outgoing_;
   size_t counted_bytes_ = 0;   // that the loop has been told
   uint32_t armed_ = 0;         // the events that epoll is asked for
   bool is_watched_ = false;    // by epoll

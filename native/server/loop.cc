@@ -56,7 +56,7 @@ Loop::Loop(Service* service, CachePointer cache, FrontShared* shared, ClientTime
       shared_(shared),
       timeouts_(timeouts),
       sweep_ms_(SweepMs(timeouts)),
-      bench_(service) {}
+      bench_(service, &pinned_) {}
 
 Loop::~Loop() { CHECK(thread_ == 0); }
 

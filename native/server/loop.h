@@ -91,6 +91,9 @@ class Loop {
   // ---- its clients ----
 
   Workbench* bench() { return &bench_; }
+  Store* store() const { return service_->store(); }
+  // The values that leave from their entries among the replies of the last call.
+  PinnedValues* pinned() { return &pinned_; }
   // Milliseconds that it has listened to its clients: while the thread was busy with one, that time does not count
   // against the others.
   uint64_t now_ms() const { return coarse_ms_; }
@@ -144,6 +147,7 @@ class Loop {
   FrontShared* const shared_;
   const ClientTimeouts timeouts_;
   const uint64_t sweep_ms_;
+  PinnedValues pinned_;
   Workbench bench_;
   const std::shared_ptr<EpollWaker> waker_ = std::make_shared<EpollWaker>();  // of the service
   const std::shared_ptr<EpollWaker> inbox_waker_ = std::make_shared<EpollWaker>();

@@ -24,18 +24,18 @@ void EntryMemory::CopyValue(const EntryHeader* from, size_t from_offset, EntryHe
   });
 }
 
-void EntryMemory::ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const {
+template <class Visit>
+void EntryMemory::VisitPinned(const Pin& pin, size_t offset, size_t bytes, Visit visit) const {
+  offset += pin.skip_bytes;
   if (pin.first_chunk == 0) {
-    std::memcpy(data, arena_.At(pin.ref) + pin.skip_bytes + offset, bytes);
+    visit(std::string_view(arena_.At(pin.ref) + offset, bytes));
     return;
   }
-  offset += pin.skip_bytes;
   for (Ref ref = pin.first_chunk; bytes > 0;) {
     const ChunkHeader* chunk = ChunkAt(ref);
     if (offset < chunk->data_bytes) {
       const size_t piece = std::min<size_t>(bytes, chunk->data_bytes - offset);
-      std::memcpy(data, DataOf(ref) + offset, piece);
-      data += piece;
+      if (!visit(std::string_view(DataOf(ref) + offset, piece))) return;
       bytes -= piece;
       offset = 0;
     } else {
@@ -43,6 +43,24 @@ void EntryMemory::ReadPinned(const Pin& pin, size_t offset, char* data, size_t b
     }
     ref = chunk->next;
   }
+}
+
+void EntryMemory::ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const {
+  VisitPinned(pin, offset, bytes, [&data](std::string_view piece) {
+    std::memcpy(data, piece.data(), piece.size());
+    data += piece.size();
+    return true;
+  });
+}
+
+size_t EntryMemory::PinnedPieces(const Pin& pin, size_t offset, size_t bytes, std::string_view* pieces,
+                                 size_t count) const {
+  size_t found = 0;
+  VisitPinned(pin, offset, bytes, [&](std::string_view piece) {
+    pieces[found++] = piece;
+    return found != count;
+  });
+  return found;
 }
 
 std::string_view EntryMemory::KeyOf(const EntryHeader* entry) const {
@@ -220,6 +238,12 @@ bool EntryMemory::PinEntry(Ref ref, uint32_t pages_max, Pin* pin) {
   pin->skip_bytes = static_cast<uint32_t>(first == 0 ? OffsetsOf(entry).stream + key_bytes
                                                      : key_bytes - std::min(key_bytes, kKeyBytesInlineMax));
   return true;
+}
+
+bool EntryMemory::PinMayLast(Ref ref) const {
+  return PinsOf(At(ref)) + kPinsPerEntrySpare <= kPinsPerEntryMax &&
+         arena_.state().pinned_pages + kPinnedPagesSpare <= kPinnedPagesMax &&
+         state_->pinned_bytes <= state_->limit_bytes / kLastingPinShareMax;
 }
 
 void EntryMemory::Unpin(Ref ref) {

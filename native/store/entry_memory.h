@@ -5,7 +5,7 @@
 // for the rest (entry.h draws both). An entry being written is in a slot until the shard links it. No key leads to it;
 // the slot finds it again when an allocation moves it.
 //
-// Thread safety: none; the shard's lock guards it, except ReadPinned(), which is called without the lock.
+// Thread safety: none; the shard's lock guards it, except ReadPinned() and PinnedPieces().
 // Ownership: the memory is the arena's. Key and value are copied in and out.
 // Invariants: (1) charged_bytes is the sum of the charges of all entries: linked, pinned after they left, in slots;
 // (2) pinned_bytes is the sum over entries with pins; (3) slot_bytes is the sum over entries in slots from 1 on.
@@ -151,6 +151,8 @@ class EntryMemory {
   bool KeyEquals(const EntryHeader* entry, std::string_view key) const;
   // Value bytes of a pinned entry. Without the lock: a pinned entry neither moves nor changes.
   void ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const;
+  // Where these bytes are: up to `count` pieces, the last of which may end before them. Returns the number of pieces.
+  size_t PinnedPieces(const Pin& pin, size_t offset, size_t bytes, std::string_view* pieces, size_t count) const;
 
   // ---- layout and charge ----
 
@@ -198,6 +200,8 @@ class EntryMemory {
   // Keeps an entry in place for a reader without the lock. False, and not pinned: more than `pages_max` pages would
   // have pins, or the entry has kPinsPerEntryMax.
   [[nodiscard]] bool PinEntry(Ref ref, uint32_t pages_max, Pin* pin);
+  // Whether readers find enough room for their pins while this one lasts. REQUIRES: the entry is pinned.
+  bool PinMayLast(Ref ref) const;
   // Frees the entry if it has left meanwhile.
   void Unpin(Ref ref);
 
@@ -233,6 +237,9 @@ class EntryMemory {
     return (entry->flags & kEntryChunked) ? LoadU32(BytesOf(entry) + OffsetsOf(entry).first_chunk) : 0;
   }
   char* FirstChunkLink(Ref owner) const { return BytesOf(At(owner)) + OffsetsOf(At(owner)).first_chunk; }
+  // Calls visit(piece) for the pieces of a part of a pinned value, until it returns false.
+  template <class Visit>
+  void VisitPinned(const Pin& pin, size_t offset, size_t bytes, Visit visit) const;
   char* DataOf(Ref chunk) const { return arena_.At(chunk) + sizeof(ChunkHeader); }
   // Adds a chunk before those of a chunked entry; removes the first one.
   void PushChunk(Ref owner, Ref added, uint64_t data_bytes);

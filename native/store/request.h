@@ -156,6 +156,8 @@ struct Outcome {
   Codec codec = Codec::kRaw;
   bool fetched = false;    // the entry had been fetched before this request
   bool has_value = false;  // the value is at scratch.data + value_offset, or behind `pin`
+  // The pin may last until a client has taken the value, however slow it is; otherwise copy the value and unpin.
+  bool pin_may_last = false;
   uint32_t client_flags = 0;
   uint32_t value_bytes = 0;
   // Seconds since the last access by a get-type verb; 0 unless the store tracks access.

@@ -82,6 +82,7 @@ bool Shard::GiveValue(Ref ref, Scratch* scratch, Pins pins, Outcome* outcome) {
   if (bytes > kCopyUnderLockBytesMax && pins == Pins::kAllowed &&
       memory_.PinEntry(ref, kPinnedPagesMax, &outcome->pin)) {
     outcome->has_value = true;
+    outcome->pin_may_last = memory_.PinMayLast(ref);
     return true;
   }
   if (scratch == nullptr || scratch->capacity - scratch->used < bytes) {
@@ -104,6 +105,7 @@ void Shard::TakeValueBack(Scratch* scratch, size_t scratch_used, Outcome* outcom
   if (outcome->pin.ref != 0) memory_.Unpin(outcome->pin.ref);
   if (scratch != nullptr) scratch->used = scratch_used;
   outcome->pin = {};
+  outcome->pin_may_last = false;
   outcome->has_value = false;
 }
 

@@ -3,8 +3,8 @@
 // Thread safety: any thread may call any method at any time between Open() and the destructor. A call takes the lock of
 // one shard at a time, except a clear and an atomic batch, which take several in the order of the shards. It never
 // holds one across a system call, an allocation, a callback or a wait for anything else.
-// Ownership: keys and values are copied in and copied out; no pointer into the arena leaves it, except a Pin, from
-// which ReadPinned() copies. Request and Outcome hold views of the caller's memory only.
+// Ownership: keys and values are copied in and copied out; no pointer into the arena leaves it, except those of
+// PinnedPieces(), which are valid as long as the Pin. Request and Outcome hold views of the caller's memory only.
 // Invariants: Verify().
 #pragma once
 
@@ -160,6 +160,9 @@ class Store {
 
   // Copies value bytes [offset, offset + bytes) of a pinned entry. No lock: a pinned entry does not move or change.
   void ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const;
+  // Where those bytes are, in up to `count` pieces, of which the last may end before them: for a caller that passes them
+  // to the system, as long as the pin lasts. Returns the number of pieces.
+  size_t PinnedPieces(const Pin& pin, size_t offset, size_t bytes, std::string_view* pieces, size_t count) const;
   void Unpin(const Pin& pin);
 
   // Stores a large value in steps, so that it is copied without a lock and not buffered elsewhere: Reserve makes room

@@ -66,6 +66,10 @@ void Store::ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) 
   ShardAt(pin.shard)->ReadPinned(pin, offset, data, bytes);
 }
 
+size_t Store::PinnedPieces(const Pin& pin, size_t offset, size_t bytes, std::string_view* pieces, size_t count) const {
+  return ShardAt(pin.shard)->PinnedPieces(pin, offset, bytes, pieces, count);
+}
+
 void Store::Unpin(const Pin& pin) {
   Shard* shard = ShardAt(pin.shard);
   const ShardGuard guard(shard);

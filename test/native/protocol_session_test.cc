@@ -381,6 +381,48 @@ TEST(ProtocolSlots, ReadsOfWhatIsNotCommittedAreHeldForOthersToo) {
   EXPECT_EQ(writer.ContinueOnce(), "STORED\r\n");
 }
 
+TEST(ProtocolSlots, OnlyAReplyThatMayLeaveAtOnceLeavesItsValueInItsEntry) {
+  ProtocolServer server;
+  PinnedValues pinned;
+  Workbench bench(server.service(), &pinned);
+  const auto names = std::make_shared<ConnectionNames>();
+  Session session(&bench, names, server.now);
+  ProtocolClient writer(&server);
+  const std::string value(kPinnedValueBytesMin, 'v');
+  const std::string smaller(kPinnedValueBytesMin - 1, 's');
+  const auto ask = [&](std::string_view bytes) {
+    ByteBuffer out;
+    session.Feed(bytes, 0, server.now, &out);
+    std::string reply(out.view());
+    size_t put_in = 0;
+    pinned.TakeAll([&](const PinnedValue& found) {
+      std::string bytes_of(found.bytes, '\0');
+      server.store()->ReadPinned(found.pin, 0, bytes_of.data(), found.bytes);
+      server.store()->Unpin(found.pin);
+      reply.insert(found.at + put_in, bytes_of);
+      put_in += found.bytes;
+    });
+    return std::make_pair(put_in, reply);
+  };
+  const std::string line = "VALUE a 0 " + std::to_string(value.size()) + "\r\n" + value + "\r\n";
+  writer.Send(Set("a", value));
+  writer.Send(Set("b", smaller));
+  EXPECT_TRUE(ask("get a\r\n") == std::make_pair(value.size(), line + "END\r\n"));
+  // In a group a value is pinned only if there is no room to copy it.
+  EXPECT_TRUE(ask("get a a a a a a\r\n").second == line + line + line + line + line + line + "END\r\n");
+  const std::string small_line = "VALUE b 0 " + std::to_string(smaller.size()) + "\r\n" + smaller + "\r\n";
+  EXPECT_TRUE(ask("get b\r\n") == std::make_pair(size_t{0}, small_line + "END\r\n"));
+  // Held replies are bytes in one buffer.
+  server.service()->commits()->Activate(0);
+  EXPECT_TRUE(ask("get a\r\n") == std::make_pair(size_t{0}, std::string()));
+  server.service()->commits()->AdvanceAll(UINT64_MAX);
+  ByteBuffer out;
+  session.Continue(0, server.now, &out);
+  EXPECT_TRUE(out.view() == line + "END\r\n");
+  EXPECT_TRUE(ask("get a\r\n") == std::make_pair(value.size(), line + "END\r\n"));
+  EXPECT_EQ(server.store()->Stats().pinned_pages, 0);
+}
+
 TEST(ProtocolSlots, SlotsLeaveOneByOneAsTheirVersionsAreCommitted) {
   // One shard, so that versions follow the order of the requests.
   StoreOptions options = ProtocolServer::SmallStore();

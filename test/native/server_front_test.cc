@@ -510,6 +510,190 @@ TEST(NativeFront, SleepsOnceASlowReaderHasTakenAll) {
   close(fd);
 }
 
+// ---- large values, sent from their entries ----
+
+// A client of a unix socket, whose buffer has a fixed size: it takes less than 900,000 bytes.
+int ConnectTo(const std::string& path) {
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un to = {};
+  to.sun_family = AF_UNIX;
+  path.copy(to.sun_path, sizeof(to.sun_path) - 1);
+  CHECK(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0);
+  return fd;
+}
+
+// The loop has done what clients had sent before. REQUIRES: one loop.
+void AwaitTurn(int fd) {
+  std::string answer;
+  CHECK(SendAll(fd, "mn\r\n") && ReadUntil(fd, "MN\r\n", &answer));
+}
+
+template <class Condition>
+void Await(Condition holds) {
+  while (!holds()) OsSleepUs(1000);
+}
+
+std::string Numbers(size_t bytes) {
+  std::string value;
+  while (value.size() < bytes) value += std::to_string(value.size()) + ' ';
+  value.resize(bytes);
+  return value;
+}
+
+TEST(NativeFront, ALargeValueLeavesFromItsEntryAsItWasWhenItWasAskedFor) {
+  const std::string path = "cairn-front-pinned.sock";
+  unlink(path.c_str());
+  Served served({.connections_max = 1000, .timeouts = {.idle_ms = 0, .stall_ms = 60'000}, .loops = 1}, "front-pinned",
+                path);
+  Store* store = served.store();
+  const std::string value = Numbers(900'000);
+  const int other = ConnectTo(path);
+  for (const char* change : {"set large 0 0 3\r\nnew\r\n", "delete large\r\n", "append large 0 0 1\r\nx\r\n",
+                             "prepend large 0 0 1\r\nx\r\n", "touch large -1\r\n", "flush_all\r\n"}) {
+    const int fd = ConnectTo(path);
+    std::string answer;
+    ASSERT_TRUE(SendAll(other, Set("large", value)) && ReadUntil(other, "STORED\r\n", &answer));
+    ASSERT_TRUE(SendAll(fd, "get large\r\n"));
+    char first;
+    ASSERT_TRUE(recv(fd, &first, 1, MSG_PEEK) == 1);
+    AwaitTurn(other);
+    EXPECT_GT(store->Stats().pinned_pages, 0u);
+    // Its memory would be used again, if it were free.
+    ASSERT_TRUE(SendAll(other, change));
+    for (int i = 0; i < 1000; i++) {
+      ASSERT_TRUE(SendAll(other, Set("filler" + std::to_string(i), std::string(20'000, 'f'))));
+      ASSERT_TRUE(ReadUntil(other, "STORED\r\n", &answer));
+    }
+    store->Verify();
+    EXPECT_GT(store->Stats().pinned_pages, 0u);
+    answer.clear();
+    ASSERT_TRUE(ReadUntil(fd, "END\r\n", &answer));
+    EXPECT_TRUE(answer == "VALUE large 0 900000\r\n" + value + "\r\nEND\r\n") << change;
+    AwaitTurn(other);
+    EXPECT_EQ(store->Stats().pinned_pages, 0u);
+    close(fd);
+  }
+  close(other);
+  store->Verify();
+}
+
+TEST(NativeFront, ClientsThatDoNotReadPinLittleAndLeaveNoPins) {
+  const std::string path = "cairn-front-stuck.sock";
+  unlink(path.c_str());
+  Served served({.connections_max = 1000, .timeouts = {.idle_ms = 0, .stall_ms = 60'000}, .loops = 1}, "front-stuck",
+                path);
+  Store* store = served.store();
+  constexpr size_t kClients = 40;
+  constexpr size_t kGets = 8;
+  const int other = ConnectTo(path);
+  std::vector<int> fds;
+  std::string values[kClients];
+  for (size_t c = 0; c < kClients; c++) {
+    const std::string key = "k" + std::to_string(c % 30);
+    values[c] = Numbers(60'000 + c % 30);
+    std::string answer;
+    ASSERT_TRUE(SendAll(other, Set(key, values[c])) && ReadUntil(other, "STORED\r\n", &answer));
+    fds.push_back(ConnectTo(path));
+    std::string gets;
+    for (size_t i = 0; i < kGets; i++) gets += "get " + key + "\r\n";
+    ASSERT_TRUE(SendAll(fds.back(), gets));
+    char first;
+    ASSERT_TRUE(recv(fds.back(), &first, 1, MSG_PEEK) == 1);
+    AwaitTurn(other);
+    EXPECT_LE(store->Stats().pinned_pages, kPinnedPagesMax * store->shard_count());
+  }
+  EXPECT_GT(store->Stats().pinned_pages, 0u);
+  store->Verify();
+  // There is room for others all the same.
+  for (int i = 0; i < 1000; i++) {
+    std::string answer;
+    ASSERT_TRUE(SendAll(other, Set("filler" + std::to_string(i), std::string(20'000, 'f'))));
+    ASSERT_TRUE(ReadUntil(other, "\r\n", &answer));
+    EXPECT_EQ(answer, "STORED\r\n");
+  }
+  for (size_t c = 0; c < kClients; c += 2) {
+    std::string wanted, answer;
+    for (size_t i = 0; i < kGets; i++) {
+      wanted += "VALUE k" + std::to_string(c % 30) + " 0 " + std::to_string(values[c].size()) + "\r\n" + values[c] +
+                "\r\nEND\r\n";
+    }
+    ASSERT_TRUE(SendAll(fds[c], "mn\r\n") && ReadUntil(fds[c], "MN\r\n", &answer));
+    EXPECT_TRUE(answer == wanted + "MN\r\n") << c;
+  }
+  for (size_t c = 0; c < kClients; c++) Leave(fds[c], c % 4 == 1);
+  Await([store] { return store->Stats().pinned_pages == 0; });
+  close(other);
+  store->Verify();
+}
+
+TEST(NativeFront, EndsWhileValuesArePinned) {
+  for (const bool destroys : {true, false}) {
+    const std::string path = "cairn-front-ends.sock";
+    unlink(path.c_str());
+    auto served = std::make_unique<Served>(
+        FrontLimits{.connections_max = 1000, .timeouts = {.idle_ms = 0, .stall_ms = 60'000}, .loops = 1}, "front-ends",
+        path);
+    const int fd = ConnectTo(path);
+    std::string answer;
+    ASSERT_TRUE(SendAll(fd, Set("large", Numbers(900'000))) && ReadUntil(fd, "STORED\r\n", &answer));
+    ASSERT_TRUE(SendAll(fd, "get large\r\n"));
+    Await([&] { return served->store()->Stats().pinned_pages != 0; });
+    if (destroys) {
+      served->front()->Destroy();
+      served->UntilGone();
+      EXPECT_EQ(served->store()->Stats().pinned_pages, 0u);
+      served->store()->Verify();
+    }
+    served.reset();
+    close(fd);
+  }
+}
+
+TEST(NativeFront, ValuesThatOthersReplaceAreSentWhole) {
+  constexpr size_t kKeys = 6;
+  constexpr int kRounds = test::kUnderTsan ? 60 : 200;
+  Served served({.connections_max = 1000, .timeouts = {.idle_ms = 0, .stall_ms = 60'000}, .loops = 2},
+                "front-replaced");
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; t++) {
+    threads.emplace_back([&, t] {
+      test::Random random(test::Seed() + static_cast<uint64_t>(t));
+      const int fd = served.Connect();
+      for (int round = 0; round < kRounds; round++) {
+        std::string asked;
+        for (size_t i = random.Between(1, 4); i > 0; i--) {
+          const std::string key = "k" + std::to_string(random.Below(kKeys));
+          switch (random.Below(4)) {
+            case 0:
+              asked += Set(key, std::string(random.Between(1, 200'000), static_cast<char>('a' + random.Below(26))));
+              break;
+            case 1:
+              asked += "delete " + key + "\r\n";
+              break;
+            default:
+              asked += "get " + key + " k0 k1\r\n";
+          }
+        }
+        std::string answer;
+        if (!SendAll(fd, asked + "mn\r\n") || !ReadUntil(fd, "MN\r\n", &answer)) wrong++;
+        // Every value has its size, and the bytes of one set.
+        for (size_t at = answer.find("VALUE "); at != std::string::npos; at = answer.find("VALUE ", at)) {
+          const size_t bytes = std::stoull(answer.substr(answer.find(" 0 ", at) + 3));
+          at = answer.find("\r\n", at) + 2;
+          if (answer.find_first_not_of(answer[at], at) != at + bytes) wrong++;
+          at += bytes;
+        }
+      }
+      close(fd);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong.load(), 0);
+  Await([&] { return served.store()->Stats().pinned_pages == 0; });
+  served.store()->Verify();
+}
+
 TEST(NativeFront, WhatAClientHasSentBeforeItLeavesIsExecuted) {
   Served served({.connections_max = 1000, .timeouts = {.idle_ms = 0, .stall_ms = 60'000}, .loops = 1}, "front-left");
   const int other = served.Connect();
