@@ -42,6 +42,11 @@ inline constexpr size_t kPrefetchKeysMax = 1024;
 // A buffer that has grown beyond this is freed when it is empty, so that idle connections are small.
 inline constexpr size_t kIdleBufferBytesMax = 4 * 1024;
 
+// What a front may receive straight into the place of a value, at a time: enough for few calls of the system, little
+// enough for other clients to have their turn. For less than kLandingBytesMin it is not worth the pin.
+inline constexpr size_t kLandingBytesMin = 4 * 1024;
+inline constexpr size_t kLandingBytesMax = 256 * 1024;
+
 // memcached's item size (-I): its default and its largest value.
 inline constexpr uint64_t kItemBytesDefault = 1024 * 1024;
 inline constexpr uint64_t kItemBytesMax = 1024 * 1024 * 1024;

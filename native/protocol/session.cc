@@ -40,6 +40,11 @@ Session::Next Session::Feed(std::string_view bytes, size_t backlog_bytes, const 
   return Finish();
 }
 
+void Session::Landed(size_t bytes, const Now& now) {
+  bench_->counters()->Add(Counter::kBytesRead, bytes);
+  stream_.Landed(bytes, service_->Time(now));
+}
+
 Session::Next Session::Continue(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
   Begin(backlog_bytes, now, out);
   stream_.Resume();

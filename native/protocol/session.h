@@ -26,6 +26,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "base/clock.h"
@@ -61,6 +62,10 @@ class Session {
   // Takes all of `bytes` and appends replies to `out`. `backlog_bytes`: bytes of earlier replies that the front has not
   // sent. Bytes that come after an answer other than kRead are kept, not executed.
   Next Feed(std::string_view bytes, size_t backlog_bytes, const Now& now, ByteBuffer* out);
+  // For a front that lets the system write: see Stream. With kRead only; Landed() follows, then Feed() of what has come
+  // behind those bytes.
+  size_t Landing(std::span<char>* places, size_t count) { return stream_.Landing(places, count); }
+  void Landed(size_t bytes, const Now& now);
   // Continues as far as possible: output has left, a mark has advanced, a load has ended, or the time is over that the
   // session waits. Harmless at any time.
   Next Continue(size_t backlog_bytes, const Now& now, ByteBuffer* out);

@@ -12,6 +12,7 @@ std::string_view Between(const char* begin, const char* end) { return {begin, st
 }  // namespace
 
 Stream::~Stream() {
+  if (landing_.ref != 0) Landed(0, Now{});
   if (large_ != nullptr) store_->Abandon(&large_->body);
 }
 
@@ -27,6 +28,20 @@ void Stream::Feed(std::string_view bytes) {
   while (at != end && state_ == State::kOpen && !rest_.empty()) at = CompleteRest(at, end);
   if (at != end && state_ == State::kOpen) at = Run(at, end);
   if (at != end && state_ != State::kClosing) rest_.Append(Between(at, end));
+}
+
+size_t Stream::Landing(std::span<char>* places, size_t count) {
+  if (mode_ != Mode::kBody || state_ != State::kOpen || !rest_.empty()) return 0;
+  const uint64_t value_bytes = large_->body.value_bytes;
+  if (large_->received + kLandingBytesMin > value_bytes) return 0;
+  const uint64_t bytes = std::min<uint64_t>(value_bytes - large_->received, kLandingBytesMax);
+  return store_->PinBody(large_->body, large_->received, bytes, places, count, &landing_);
+}
+
+void Stream::Landed(size_t bytes, const Now& now) {
+  store_->UnpinBody(large_->body, landing_, bytes == 0 ? Now{} : now);
+  landing_ = Pin();
+  large_->received += bytes;
 }
 
 void Stream::Resume() {

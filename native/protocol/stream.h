@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "base/clock.h"
@@ -43,6 +44,12 @@ class Stream {
   // ---- the session ----
 
   void Feed(std::string_view bytes);
+  // For a front that lets the system write: where the next bytes go, if they are those of a value that is received, at up
+  // to `count` places. They begin what is fed next, and Landed() is called before that. Returns the number of places; 0:
+  // feed them.
+  size_t Landing(std::span<char>* places, size_t count);
+  // So many bytes have come there.
+  void Landed(size_t bytes, const Now& now);
   // Executes the kept bytes, if the reason for stopping is gone.
   void Resume();
   // Nothing more is executed.
@@ -100,6 +107,7 @@ class Stream {
   size_t rest_wanted_ = 0;
   uint64_t swallow_bytes_ = 0;
   std::unique_ptr<LargeBody> large_;
+  Pin landing_;  // between Landing() and Landed(); otherwise empty
 };
 
 }  // namespace cairn

@@ -4,7 +4,9 @@
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -17,6 +19,10 @@ namespace {
 constexpr uint64_t kLingerMs = 2000;
 // Of a client, while the front ends: 1 MiB with the input of a loop.
 constexpr int kLastReadsMax = 16;
+// The places of a value that one call of the system writes to.
+constexpr size_t kLandingPlacesMax = 16;
+// What is read at first of a client that has sent a large value before.
+constexpr size_t kShortReadBytes = 4 * 1024;
 
 }  // namespace
 
@@ -64,11 +70,36 @@ void Client::OnEvents(uint32_t events) {
   }
 }
 
+// Bytes of a large value go straight to its place in the store, and what follows it to the loop's buffer, in one call.
+ssize_t Client::Receive(std::span<char> buffer, size_t* landed) {
+  std::span<char> places[kLandingPlacesMax];
+  const size_t count = session_.has_value() ? session_->Landing(places, kLandingPlacesMax) : 0;
+  *landed = 0;
+  if (count == 0) return recv(fd(), buffer.data(), buffer.size(), 0);
+  iovec pieces[kLandingPlacesMax + 1];
+  size_t landing_bytes = 0;
+  for (size_t i = 0; i < count; i++) {
+    pieces[i] = {places[i].data(), places[i].size()};
+    landing_bytes += places[i].size();
+  }
+  pieces[count] = {buffer.data(), buffer.size()};
+  const ssize_t received = readv(fd(), pieces, static_cast<int>(count + 1));
+  *landed = std::min(landing_bytes, static_cast<size_t>(std::max<ssize_t>(received, 0)));
+  const int error = errno;
+  session_->Landed(*landed, loop_->ReadClocks());
+  errno = error;
+  sends_large_ = true;
+  return received;
+}
+
 bool Client::Read() {
-  const auto [buffer, capacity] = loop_->input();
+  // The line of a large value is read with few bytes of it, so that the others need not be copied.
+  const bool is_short = std::exchange(sends_large_, false);
+  const std::span<char> buffer = loop_->input().first(is_short ? kShortReadBytes : loop_->input().size());
+  size_t landed = 0;
   ssize_t count;
   do {
-    count = recv(fd(), buffer, capacity, 0);
+    count = Receive(buffer, &landed);
   } while (count < 0 && errno == EINTR);
   if (count < 0) {
     if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
@@ -89,8 +120,11 @@ bool Client::Read() {
   }
   active_at_ms_ = loop_->now_ms();
   const bool waited = is_waiting_;
-  const std::string_view input(buffer, static_cast<size_t>(count));
+  const std::string_view input(buffer.data(), static_cast<size_t>(count) - landed);
   Call([this, input](const Now& now, ByteBuffer* out) { return session_->Feed(input, backlog(), now, out); }, waited);
+  // The rest of the value has probably come with its line.
+  const bool is_begun = session_.has_value() && !is_paused_ && !is_waiting_ && !is_leaving_ && is_in_large_request_;
+  if (is_short && landed == 0 && input.size() == buffer.size() && is_begun) static_cast<void>(Read());
   return true;
 }
 

@@ -25,10 +25,13 @@
 
 #ifdef __linux__
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "protocol/byte_buffer.h"
@@ -93,6 +96,8 @@ class Client {
   // No more is read: answers complete requests, then closes.
   void End();
   bool HasUnread() const;
+  // As recv(). `landed`: bytes that have come to the place of a value; the others are in the buffer.
+  ssize_t Receive(std::span<char> buffer, size_t* landed);
   // Calls the session, and acts on what it says. `fed_while_waiting`: it is given what the client sent meanwhile.
   template <class Ask>
   void Call(Ask ask, bool fed_while_waiting = false);
@@ -133,6 +138,7 @@ class Client {
   bool is_shut_down_ = false;
   bool is_reset_ = false;  // closing it resets the connection
   bool is_in_large_request_ = false;
+  bool sends_large_ = false;  // it has just sent bytes of a large value
   uint64_t active_at_ms_;
   // Since when replies wait that it does not take.
   uint64_t stopped_at_ms_ = kNever;

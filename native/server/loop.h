@@ -18,6 +18,7 @@
 #include <deque>
 #include <memory>
 #include <set>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -104,7 +105,7 @@ class Loop {
   ClientTimeouts timeouts() const { return timeouts_; }
   void CountIdleKick() { service_->CountIdleKick(); }
   // Where the next read goes.
-  std::pair<char*, size_t> input() { return {input_.get(), kInputBytes}; }
+  std::span<char> input() { return {input_.get(), kInputBytes}; }
   // Room for the replies of the next call; it is used until the call after.
   ByteBuffer Output() { return {output_.get(), kOutputBytes}; }
   void AddWaiting(Client* client) { waiting_.PushBack(&client->waiting, client); }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <span>
 
 namespace cairn {
 namespace {
@@ -86,13 +87,13 @@ Outgoing::Sent Outgoing::Flush(int fd) {
 
 size_t Outgoing::PiecesOf(iovec* pieces, size_t* bytes) const {
   size_t count = 0;
-  const auto add = [&](std::string_view piece) {
-    pieces[count++] = {const_cast<char*>(piece.data()), piece.size()};
-    *bytes += piece.size();
+  const auto add = [&](const char* data, size_t size) {
+    pieces[count++] = {const_cast<char*>(data), size};
+    *bytes += size;
   };
   size_t from = unsent_from_;
   const auto add_bytes = [&](size_t to) {
-    if (to != from) add(unsent_.view().substr(from, to - from));
+    if (to != from) add(unsent_.data() + from, to - from);
     from = to;
   };
   size_t value_from = first_from_;
@@ -101,12 +102,12 @@ size_t Outgoing::PiecesOf(iovec* pieces, size_t* bytes) const {
     if (count + 2 > kPiecesMax) return count;
     add_bytes(value.at);
     while (value_from != value.bytes && count != kPiecesMax) {
-      std::string_view found[16];
+      std::span<char> found[16];
       const size_t found_max = std::min(std::size(found), kPiecesMax - count);
       const size_t found_count =
-          store_->PinnedPieces(value.pin, value_from, value.bytes - value_from, found, found_max);
+          store_->PinnedPlaces(value.pin, value_from, value.bytes - value_from, found, found_max);
       for (size_t i = 0; i < found_count; i++) {
-        add(found[i]);
+        add(found[i].data(), found[i].size());
         value_from += found[i].size();
       }
     }

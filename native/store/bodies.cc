@@ -43,11 +43,22 @@ void Bodies::Write(int slot, size_t offset, std::string_view bytes, const Now& n
   memory_->WriteStream(entry, KeyBytesOf(entry) + offset, bytes.data(), bytes.size());
 }
 
+size_t Bodies::BeginWrite(int slot, size_t offset, size_t bytes, std::span<char>* places, size_t count, Pin* pin) {
+  CHECK(offset + bytes <= EntryOf(slot)->value_bytes);
+  if (!memory_->PinInSlot(slot, pin)) return 0;
+  return memory_->PinnedPlaces(*pin, offset, bytes, places, count);
+}
+
+void Bodies::EndWrite(int slot, const Now& now) {
+  if (now.boot_ms != 0) state_->written_ms[slot] = now.boot_ms;
+  memory_->UnpinInSlot(slot);
+}
+
 void Bodies::Abandon(int slot) {
   CHECK(slot > 0 && slot < kEntrySlots && memory_->InSlot(slot) != 0);
   memory_->RemoveSlotBytes(slot);
   state_->generations[slot]++;
-  memory_->Free(memory_->TakeFromSlot(slot));
+  memory_->GiveUp(memory_->TakeFromSlot(slot));
 }
 
 }  // namespace cairn

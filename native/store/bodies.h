@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "base/clock.h"
@@ -36,8 +37,12 @@ class Bodies {
     memory_->AddSlotBytes(charge);
     state_->written_ms[slot] = written_ms;
   }
-  // REQUIRES: offset and bytes lie within the value.
+  // REQUIRES: offset and bytes lie within the value, for Write() and BeginWrite().
   void Write(int slot, size_t offset, std::string_view bytes, const Now& now);
+  // Keeps the body in place for the writer of its bytes without the lock: those from `offset` on are at up to `count`
+  // places, of which the last may end before `bytes`. Returns the number of places; 0: too many pages have pins.
+  size_t BeginWrite(int slot, size_t offset, size_t bytes, std::span<char>* places, size_t count, Pin* pin);
+  void EndWrite(int slot, const Now& now);
   // The body is complete: from now on it cannot stall.
   void IsWhole(int slot) { state_->written_ms[slot] = 0; }
   uint32_t GenerationOf(int slot) const { return state_->generations[slot]; }

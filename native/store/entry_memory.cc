@@ -28,14 +28,14 @@ template <class Visit>
 void EntryMemory::VisitPinned(const Pin& pin, size_t offset, size_t bytes, Visit visit) const {
   offset += pin.skip_bytes;
   if (pin.first_chunk == 0) {
-    visit(std::string_view(arena_.At(pin.ref) + offset, bytes));
+    visit(std::span<char>(arena_.At(pin.ref) + offset, bytes));
     return;
   }
   for (Ref ref = pin.first_chunk; bytes > 0;) {
     const ChunkHeader* chunk = ChunkAt(ref);
     if (offset < chunk->data_bytes) {
       const size_t piece = std::min<size_t>(bytes, chunk->data_bytes - offset);
-      if (!visit(std::string_view(DataOf(ref) + offset, piece))) return;
+      if (!visit(std::span<char>(DataOf(ref) + offset, piece))) return;
       bytes -= piece;
       offset = 0;
     } else {
@@ -46,18 +46,18 @@ void EntryMemory::VisitPinned(const Pin& pin, size_t offset, size_t bytes, Visit
 }
 
 void EntryMemory::ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const {
-  VisitPinned(pin, offset, bytes, [&data](std::string_view piece) {
+  VisitPinned(pin, offset, bytes, [&data](std::span<char> piece) {
     std::memcpy(data, piece.data(), piece.size());
     data += piece.size();
     return true;
   });
 }
 
-size_t EntryMemory::PinnedPieces(const Pin& pin, size_t offset, size_t bytes, std::string_view* pieces,
+size_t EntryMemory::PinnedPlaces(const Pin& pin, size_t offset, size_t bytes, std::span<char>* places,
                                  size_t count) const {
   size_t found = 0;
-  VisitPinned(pin, offset, bytes, [&](std::string_view piece) {
-    pieces[found++] = piece;
+  VisitPinned(pin, offset, bytes, [&](std::span<char> place) {
+    places[found++] = place;
     return found != count;
   });
   return found;
@@ -219,16 +219,14 @@ void EntryMemory::Free(Ref ref) {
   state_->charged_bytes -= charge;
 }
 
-bool EntryMemory::PinEntry(Ref ref, uint32_t pages_max, Pin* pin) {
+bool EntryMemory::PinPages(Ref ref, uint32_t pages_max, Pin* pin) {
   EntryHeader* entry = At(ref);
-  if (PinsOf(entry) >= kPinsPerEntryMax) return false;
   const Ref first = FirstChunkOf(entry);
   uint32_t pages = arena_.IsPinned(ref) ? 0 : 1;
   for (Ref chunk = first; chunk != 0; chunk = ChunkAt(chunk)->next) {
     if (!arena_.IsWhole(chunk) && !arena_.IsPinned(chunk)) pages++;
   }
   if (arena_.state().pinned_pages + pages > pages_max) return false;
-  if (PinsOf(entry) == 0) state_->pinned_bytes += ChargeOf(entry, ref);
   AddPin(entry);
   arena_.PinPage(ref);
   for (Ref chunk = first; chunk != 0; chunk = ChunkAt(chunk)->next) arena_.PinPage(chunk);
@@ -240,6 +238,21 @@ bool EntryMemory::PinEntry(Ref ref, uint32_t pages_max, Pin* pin) {
   return true;
 }
 
+void EntryMemory::UnpinPages(Ref ref) {
+  EntryHeader* entry = At(ref);
+  DCHECK(PinsOf(entry) > 0);
+  RemovePin(entry);
+  arena_.UnpinPage(ref);
+  for (Ref chunk = FirstChunkOf(entry); chunk != 0; chunk = ChunkAt(chunk)->next) arena_.UnpinPage(chunk);
+}
+
+bool EntryMemory::PinEntry(Ref ref, uint32_t pages_max, Pin* pin) {
+  EntryHeader* entry = At(ref);
+  if (PinsOf(entry) >= kPinsPerEntryMax || !PinPages(ref, pages_max, pin)) return false;
+  if (PinsOf(entry) == 1) state_->pinned_bytes += ChargeOf(entry, ref);
+  return true;
+}
+
 bool EntryMemory::PinMayLast(Ref ref) const {
   return PinsOf(At(ref)) + kPinsPerEntrySpare <= kPinsPerEntryMax &&
          arena_.state().pinned_pages + kPinnedPagesSpare <= kPinnedPagesMax &&
@@ -248,12 +261,19 @@ bool EntryMemory::PinMayLast(Ref ref) const {
 
 void EntryMemory::Unpin(Ref ref) {
   EntryHeader* entry = At(ref);
-  DCHECK(PinsOf(entry) > 0);
-  RemovePin(entry);
-  if (PinsOf(entry) == 0) state_->pinned_bytes -= ChargeOf(entry, ref);
-  arena_.UnpinPage(ref);
-  for (Ref chunk = FirstChunkOf(entry); chunk != 0; chunk = ChunkAt(chunk)->next) arena_.UnpinPage(chunk);
-  if (PinsOf(entry) == 0 && KindOf(entry->flags) == ChunkKind::kUnlinked) Free(ref);
+  UnpinPages(ref);
+  if (PinsOf(entry) != 0) return;
+  state_->pinned_bytes -= ChargeOf(entry, ref);
+  if (KindOf(entry->flags) == ChunkKind::kUnlinked) Free(ref);
+}
+
+bool EntryMemory::PinInSlot(int slot, Pin* pin) { return PinPages(InSlot(slot), kPinnedPagesMax, pin); }
+
+void EntryMemory::UnpinInSlot(int slot) { UnpinPages(InSlot(slot)); }
+
+void EntryMemory::GiveUp(Ref ref) {
+  if (PinsOf(At(ref)) == 0) return Free(ref);
+  state_->pinned_bytes += ChargeOf(At(ref), ref);
 }
 
 // ---- growing at the end ----

@@ -5,7 +5,7 @@
 // for the rest (entry.h draws both). An entry being written is in a slot until the shard links it. No key leads to it;
 // the slot finds it again when an allocation moves it.
 //
-// Thread safety: none; the shard's lock guards it, except ReadPinned() and PinnedPieces().
+// Thread safety: none; the shard's lock guards it, except ReadPinned() and PinnedPlaces().
 // Ownership: the memory is the arena's. Key and value are copied in and out.
 // Invariants: (1) charged_bytes is the sum of the charges of all entries: linked, pinned after they left, in slots;
 // (2) pinned_bytes is the sum over entries with pins; (3) slot_bytes is the sum over entries in slots from 1 on.
@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "base/clock.h"
@@ -151,8 +152,8 @@ class EntryMemory {
   bool KeyEquals(const EntryHeader* entry, std::string_view key) const;
   // Value bytes of a pinned entry. Without the lock: a pinned entry neither moves nor changes.
   void ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const;
-  // Where these bytes are: up to `count` pieces, the last of which may end before them. Returns the number of pieces.
-  size_t PinnedPieces(const Pin& pin, size_t offset, size_t bytes, std::string_view* pieces, size_t count) const;
+  // Where these bytes are: up to `count` places, the last of which may end before them. Returns the number of places.
+  size_t PinnedPlaces(const Pin& pin, size_t offset, size_t bytes, std::span<char>* places, size_t count) const;
 
   // ---- layout and charge ----
 
@@ -204,6 +205,12 @@ class EntryMemory {
   bool PinMayLast(Ref ref) const;
   // Frees the entry if it has left meanwhile.
   void Unpin(Ref ref);
+  // Keeps the entry of a slot from 1 on in place for one writer without the lock, as PinEntry() does for readers. It is
+  // charged as being received, not as pinned.
+  [[nodiscard]] bool PinInSlot(int slot, Pin* pin);
+  void UnpinInSlot(int slot);
+  // The entry that was in a slot from 1 on, and was taken out, is given up: freed, by its writer's Unpin() if it has one.
+  void GiveUp(Ref ref);
 
   // ---- growing at the end: plan, take, splice ----
 
@@ -227,6 +234,9 @@ class EntryMemory {
   void MovedInSlot(Ref from, Ref to);
 
  private:
+  // False: more than `pages_max` pages would have pins.
+  bool PinPages(Ref ref, uint32_t pages_max, Pin* pin);
+  void UnpinPages(Ref ref);
   int ClassOfRest(const Chunks& chunks) const;
   // Removes the last chunk; returns its size class, and the bytes of the stream in it.
   int TakeLast(Chunks* chunks, uint64_t* data_bytes) const;

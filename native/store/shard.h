@@ -53,8 +53,8 @@ class CAPABILITY("shard") Shard final : private ChunkMover {
   void ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const {
     memory_.ReadPinned(pin, offset, data, bytes);
   }
-  size_t PinnedPieces(const Pin& pin, size_t offset, size_t bytes, std::string_view* pieces, size_t count) const {
-    return memory_.PinnedPieces(pin, offset, bytes, pieces, count);
+  size_t PinnedPlaces(const Pin& pin, size_t offset, size_t bytes, std::span<char>* places, size_t count) const {
+    return memory_.PinnedPlaces(pin, offset, bytes, places, count);
   }
   uint64_t header_bytes() const { return config_.header_bytes; }
   char* PageAddress(uint32_t page_plus_1) const { return memory_.arena()->PageAddress(page_plus_1); }

@@ -4,7 +4,7 @@
 // one shard at a time, except a clear and an atomic batch, which take several in the order of the shards. It never
 // holds one across a system call, an allocation, a callback or a wait for anything else.
 // Ownership: keys and values are copied in and copied out; no pointer into the arena leaves it, except those of
-// PinnedPieces(), which are valid as long as the Pin. Request and Outcome hold views of the caller's memory only.
+// PinnedPlaces() and PinBody(), which are valid as long as the Pin. Request and Outcome hold views of the caller's memory only.
 // Invariants: Verify().
 #pragma once
 
@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -160,9 +161,9 @@ class Store {
 
   // Copies value bytes [offset, offset + bytes) of a pinned entry. No lock: a pinned entry does not move or change.
   void ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) const;
-  // Where those bytes are, in up to `count` pieces, of which the last may end before them: for a caller that passes them
-  // to the system, as long as the pin lasts. Returns the number of pieces.
-  size_t PinnedPieces(const Pin& pin, size_t offset, size_t bytes, std::string_view* pieces, size_t count) const;
+  // Where those bytes are, as long as the pin lasts, for a caller that passes them to the system: at up to `count`
+  // places, of which the last may end before them. Returns the number of places. They are not to be changed.
+  size_t PinnedPlaces(const Pin& pin, size_t offset, size_t bytes, std::span<char>* places, size_t count) const;
   void Unpin(const Pin& pin);
 
   // Stores a large value in steps, so that it is copied without a lock and not buffered elsewhere: Reserve makes room
@@ -176,6 +177,12 @@ class Store {
   // is gone.
   [[nodiscard]] Status Reserve(const Request& request, uint32_t value_bytes, const Now& now, Body* body);
   bool WriteBody(const Body& body, size_t offset, std::string_view bytes, const Now& now = {});
+  // In place of WriteBody(), for a caller that lets the system write: where those bytes go, at up to `count` places, of
+  // which the last may end before them. No other call for the body until UnpinBody(). Returns the number of places. 0:
+  // nothing is pinned, and WriteBody() is to be used.
+  size_t PinBody(const Body& body, size_t offset, size_t bytes, std::span<char>* places, size_t count, Pin* pin);
+  // The bytes have been written, as far as they have come.
+  void UnpinBody(const Body& body, const Pin& pin, const Now& now);
   void Link(Body* body, const Request& request, const Now& now, Outcome* outcome);
   void Abandon(Body* body);
 

@@ -66,8 +66,8 @@ void Store::ReadPinned(const Pin& pin, size_t offset, char* data, size_t bytes) 
   ShardAt(pin.shard)->ReadPinned(pin, offset, data, bytes);
 }
 
-size_t Store::PinnedPieces(const Pin& pin, size_t offset, size_t bytes, std::string_view* pieces, size_t count) const {
-  return ShardAt(pin.shard)->PinnedPieces(pin, offset, bytes, pieces, count);
+size_t Store::PinnedPlaces(const Pin& pin, size_t offset, size_t bytes, std::span<char>* places, size_t count) const {
+  return ShardAt(pin.shard)->PinnedPlaces(pin, offset, bytes, places, count);
 }
 
 void Store::Unpin(const Pin& pin) {
@@ -110,6 +110,27 @@ bool Store::WriteBody(const Body& body, size_t offset, std::string_view bytes, c
     bytes.remove_prefix(piece);
   }
   return true;
+}
+
+size_t Store::PinBody(const Body& body, size_t offset, size_t bytes, std::span<char>* places, size_t count, Pin* pin) {
+  Shard* shard = ShardAt(body.shard);
+  const int slot = static_cast<int>(body.ref);
+  pin->shard = body.shard;
+  const ShardGuard guard(shard);
+  if (shard->bodies()->GenerationOf(slot) != body.generation) return 0;
+  return shard->bodies()->BeginWrite(slot, offset, bytes, places, count, pin);
+}
+
+void Store::UnpinBody(const Body& body, const Pin& pin, const Now& now) {
+  Shard* shard = ShardAt(body.shard);
+  const int slot = static_cast<int>(body.ref);
+  const ShardGuard guard(shard);
+  if (shard->bodies()->GenerationOf(slot) == body.generation) {
+    shard->bodies()->EndWrite(slot, now);
+  } else {
+    // It was taken away meanwhile.
+    shard->memory()->Unpin(pin.ref);
+  }
 }
 
 void Store::Link(Body* body, const Request& request, const Now& now, Outcome* outcome) {

@@ -3,7 +3,9 @@
 
 #include "protocol/session.h"
 
+#include <algorithm>
 #include <atomic>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -118,6 +120,57 @@ TEST(ProtocolSession, ALargeValueIsStoredHoweverItArrives) {
     EXPECT_EQ(client.SendInPieces(bytes, piece), "STORED\r\nVALUE big 0 300000\r\n" + value + "\r\nEND\r\n") << piece;
     EXPECT_FALSE(client.session()->is_in_large_request());
   }
+}
+
+TEST(ProtocolSession, ALargeValueIsStoredHoweverItLandsInItsPlace) {
+  std::string value;
+  for (int i = 0; i < 300000; i++) value += static_cast<char>(i * 31);
+  for (size_t piece : {size_t{1}, size_t{1000}, size_t{65536}, size_t{299999}, size_t{1000000}}) {
+    ProtocolServer server;
+    ProtocolClient client(&server);
+    const std::string first = "set big 0 0 300000\r\n" + value.substr(0, 100);
+    EXPECT_EQ(client.Send(first), "");
+    size_t landed = 0;
+    EXPECT_EQ(client.SendToPlaces(value.substr(100) + "\r\nget big\r\n", piece, &landed),
+              "STORED\r\nVALUE big 0 300000\r\n" + value + "\r\nEND\r\n")
+        << piece;
+    // Not the last bytes of it, if they come by themselves; nor what is behind kLandingBytesMax of one piece.
+    EXPECT_GE(landed, 250'000u);
+    EXPECT_EQ(server.store()->Stats().pinned_pages, 0);
+    server.store()->Verify();
+  }
+}
+
+TEST(ProtocolSession, ASenderThatLosesItsPlaceWhileBytesLandThereGoesOn) {
+  ProtocolServer server;
+  ProtocolClient slow(&server);
+  // More than half of what can be received at a time.
+  EXPECT_EQ(slow.Send("set slow 0 0 1000000\r\n"), "");
+  std::vector<std::unique_ptr<ProtocolClient>> others;
+  std::span<char> places[3];
+  ASSERT_GT(slow.session()->Landing(places, 3), 0);
+  server.Pass(kBodyStalledMs);
+  std::string answer;
+  for (int i = 0; i < 12; i++) {
+    others.push_back(std::make_unique<ProtocolClient>(&server));
+    EXPECT_EQ(others.back()->Send("set o" + std::to_string(i) + " 0 0 1000000\r\n"), "");
+    answer += others.back()->Send(std::string(1'000'000, 'o') + "\r\n");
+  }
+  server.store()->Verify();
+  std::fill(places[0].begin(), places[0].end(), 's');
+  slow.session()->Landed(places[0].size(), server.now);
+  server.store()->Verify();
+  EXPECT_EQ(server.store()->Stats().pinned_pages, 0);
+  size_t landed = 0;
+  const std::string rest(1'000'000 - places[0].size(), 's');
+  const std::string reply = slow.SendToPlaces(rest + "\r\nmn\r\n", 100'000, &landed);
+  EXPECT_TRUE(reply == "STORED\r\nMN\r\n" || reply == "SERVER_ERROR out of memory storing object\r\nMN\r\n") << reply;
+  // A client that leaves in between.
+  EXPECT_EQ(slow.Send("set slow 0 0 1000000\r\n"), "");
+  ASSERT_GT(slow.session()->Landing(places, 3), 0);
+  slow.Disconnect();
+  EXPECT_EQ(server.store()->Stats().pinned_pages, 0);
+  server.store()->Verify();
 }
 
 TEST(ProtocolSession, ALargeValueThatIsNotCompletedIsAbandoned) {

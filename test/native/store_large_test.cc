@@ -1,6 +1,9 @@
 // What is larger than a chunk: long keys, chunked values, values of many mebibytes; the two ways in (copied, or
 // received as a body) and the two ways out (copied, or read behind a pin).
 
+#include <algorithm>
+#include <span>
+
 #include "store/shard_guard.h"
 #include "store/store.h"
 #include "support/store_fixture.h"
@@ -299,6 +302,65 @@ TEST(StoreLarge, ABodyIsChargedWhileItIsReceivedAndDoesNotMove) {
   store->Link(&body, On(Verb::kSet, "key"), store.now(), &outcome);
   EXPECT_EQ(outcome.status, Status::kStored);
   EXPECT_TRUE(store.Get("key").value == value);
+  store->Verify();
+}
+
+TEST(StoreLarge, ABodyStaysInItsPlaceWhileItIsWritten) {
+  TestStore store;
+  const std::string value = PatternBytes(70'000, 8);
+  Body body;
+  ASSERT_EQ(store->Reserve(On(Verb::kSet, "key"), 70'000, store.now(), &body), Status::kStored);
+  std::span<char> places[64];
+  Pin pin;
+  size_t at = 0;
+  for (int part = 0; at < value.size(); part++) {
+    const size_t count = store->PinBody(body, at, value.size() - at, places, 64, &pin);
+    ASSERT_GT(count, 0u);
+    // Entries of many sizes come and go, and pages are emptied for others.
+    for (int i = 0; i < 3000; ++i) {
+      store.Set("filler" + std::to_string(i), std::string(static_cast<size_t>(i * 7 + part * 900) % 3000, 'f'));
+    }
+    store->Verify();
+    for (size_t i = 0; i < count && at < value.size(); i++) {
+      // As the system does, with as many bytes as have come.
+      const size_t bytes = std::min(places[i].size(), value.size() - at);
+      value.copy(places[i].data(), bytes, at);
+      at += bytes;
+      if (part == 0) break;
+    }
+    store->UnpinBody(body, pin, store.now());
+    EXPECT_EQ(store->Stats().pinned_pages, 0);
+  }
+  Outcome outcome;
+  store->Link(&body, On(Verb::kSet, "key"), store.now(), &outcome);
+  EXPECT_EQ(outcome.status, Status::kStored);
+  EXPECT_TRUE(store.Get("key").value == value);
+  store->Verify();
+}
+
+TEST(StoreLarge, ABodyThatIsTakenAwayWhileItIsWrittenIsFreedByItsWriter) {
+  TestStore store;
+  const uint64_t nothing = store->Stats().charged_bytes;
+  Body slow;
+  ASSERT_EQ(store->Reserve(On(Verb::kSet, "slow"), 1'040'000, store.now(), &slow), Status::kStored);
+  std::span<char> places[2];
+  Pin pin;
+  ASSERT_EQ(store->PinBody(slow, 0, 1'040'000, places, 2, &pin), 2u);
+  store.Advance(kBodyStalledMs);
+  Body more;
+  ASSERT_EQ(store->Reserve(On(Verb::kSet, "key"), 1'040'000, store.now(), &more), Status::kStored);
+  store->Verify();
+  EXPECT_GE(store->Stats().charged_bytes, 2'080'000);
+  std::fill(places[0].begin(), places[0].end(), 's');
+  std::fill(places[1].begin(), places[1].end(), 's');
+  store->UnpinBody(slow, pin, store.now());
+  EXPECT_LT(store->Stats().charged_bytes, 1'100'000);
+  EXPECT_EQ(store->PinBody(slow, 0, 1'040'000, places, 2, &pin), 0u);
+  store->Verify();
+  store->Abandon(&slow);
+  store->Abandon(&more);
+  EXPECT_EQ(store->Stats().charged_bytes, nothing);
+  EXPECT_EQ(store->Stats().pinned_pages, 0);
   store->Verify();
 }
 

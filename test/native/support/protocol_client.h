@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -240,6 +241,28 @@ class ProtocolClient {
     std::string reply;
     for (size_t i = 0; i < bytes.size() && next != Session::Next::kClose; i += piece_bytes) {
       reply += Send(bytes.substr(i, piece_bytes));
+    }
+    return reply;
+  }
+
+  // As a front that lets the system write to the places of a value. `landed`: how many bytes went there.
+  std::string SendToPlaces(std::string_view bytes, size_t piece_bytes, size_t* landed) {
+    std::string reply;
+    while (!bytes.empty()) {
+      std::string_view piece = bytes.substr(0, piece_bytes);
+      bytes.remove_prefix(piece.size());
+      std::span<char> places[64];
+      const size_t count = session_->Landing(places, std::size(places));
+      size_t taken = 0;
+      for (size_t i = 0; i < count; i++) {
+        const std::string_view part = piece.substr(0, places[i].size());
+        part.copy(places[i].data(), part.size());
+        piece.remove_prefix(part.size());
+        taken += part.size();
+      }
+      if (count != 0) session_->Landed(taken, server_->now);
+      *landed += taken;
+      reply += Send(piece);
     }
     return reply;
   }
