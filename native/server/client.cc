@@ -36,7 +36,7 @@ Client::Client(Loop* loop, Accepted accepted)
     ending_at_ms_ = loop->now_ms();
     why_ = Ending::kRejected;
   } else {
-    session_.emplace(loop->bench(), accepted_.names, loop->ReadClocks(), accepted_.ack);
+    session_.emplace(loop->bench(), accepted_.names, loop->now(), accepted_.ack);
   }
   Listen();
 }
@@ -86,7 +86,7 @@ ssize_t Client::Receive(std::span<char> buffer, size_t* landed) {
   const ssize_t received = readv(fd(), pieces, static_cast<int>(count + 1));
   *landed = std::min(landing_bytes, static_cast<size_t>(std::max<ssize_t>(received, 0)));
   const int error = errno;
-  session_->Landed(*landed, loop_->ReadClocks());
+  session_->Landed(*landed, loop_->now());
   errno = error;
   sends_large_ = true;
   return received;
@@ -154,7 +154,7 @@ void Client::End() {
 template <class Ask>
 void Client::Call(Ask ask, bool fed_while_waiting) {
   ByteBuffer out = loop_->Output();
-  const Session::Next next = loop_->is_cache_closed() ? Session::Next::kClose : ask(loop_->ReadClocks(), &out);
+  const Session::Next next = loop_->is_cache_closed() ? Session::Next::kClose : ask(loop_->now(), &out);
   Act(next, out, fed_while_waiting);
 }
 

@@ -16,6 +16,8 @@ namespace cairn {
 namespace {
 
 constexpr int kEventsPerWakeMax = 256;
+// The clocks are read once per wake-up, and again after so many clients: their requests may take milliseconds.
+constexpr int kClientsPerClock = 16;
 constexpr uint64_t kSweepMs = 1000;
 constexpr uint64_t kSweepMsMin = 20;
 
@@ -99,12 +101,15 @@ void Loop::Main(void* loop) { static_cast<Loop*>(loop)->Run(); }
 
 void Loop::Run() {
   epoll_event events[kEventsPerWakeMax];
-  swept_at_ms_ = OsBootMs();
+  ReadClocks();
+  uint64_t now_ms = swept_at_ms_ = OsBootMs();
   for (;;) {
-    const int count = epoll_wait(epoll_.get(), events, kEventsPerWakeMax, WaitMs());
+    const int count = epoll_wait(epoll_.get(), events, kEventsPerWakeMax, WaitMs(now_ms));
     CHECK(count >= 0 || errno == EINTR);
     bool is_woken = false;
+    if (count <= 0) ReadClocks();
     for (int i = 0; i < count; i++) {
+      if (i % kClientsPerClock == 0) ReadClocks();
       if (events[i].data.ptr == nullptr) {
         is_woken = true;
       } else {
@@ -119,7 +124,7 @@ void Loop::Run() {
     ProceedTimed();
     // Another loop may have found that the oldest of all replies are here.
     KeepBudget();
-    const uint64_t now_ms = OsBootMs();
+    now_ms = OsBootMs();
     if (now_ms - swept_at_ms_ >= sweep_ms_) Sweep(now_ms);
     while (!closed_.empty()) delete closed_.PopFront();
     if (doing_ != Stop::kNone && clients_.empty()) break;
@@ -129,12 +134,11 @@ void Loop::Run() {
   shared_->events.Tell({.kind = FrontEvent::Kind::kGone});
 }
 
-int Loop::WaitMs() const {
+int Loop::WaitMs(uint64_t now_ms) const {
   if (!runnable_.empty()) return 0;
   if (clients_.empty()) return -1;
   uint64_t until_ms = swept_at_ms_ + sweep_ms_;
   if (!timed_.empty()) until_ms = std::min(until_ms, timed_.begin()->first);
-  const uint64_t now_ms = OsBootMs();
   return static_cast<int>(now_ms >= until_ms ? 0 : until_ms - now_ms);
 }
 
@@ -190,7 +194,11 @@ void Loop::ProceedWaiting() {
 void Loop::ProceedRunnable() {
   LinkedList<Client> turn;
   runnable_.MoveTo(&turn);
-  while (!turn.empty()) turn.PopFront()->Proceed();
+  while (!turn.empty()) {
+    // Each of them may have taken all of its last turn.
+    ReadClocks();
+    turn.PopFront()->Proceed();
+  }
 }
 
 void Loop::ProceedTimed() {

@@ -98,8 +98,8 @@ class Loop {
   // Milliseconds that it has listened to its clients: while the thread was busy with one, that time does not count
   // against the others.
   uint64_t now_ms() const { return coarse_ms_; }
-  // Both clocks: seconds in the protocol may be Unix time.
-  Now ReadClocks() const { return cache_->ReadBothClocks(); }
+  // Both clocks, as of this wake-up: seconds in the protocol may be Unix time.
+  const Now& now() const { return now_; }
   // A cache that its owner has closed answers no client.
   bool is_cache_closed() const { return cache_->closed(); }
   ClientTimeouts timeouts() const { return timeouts_; }
@@ -127,7 +127,8 @@ class Loop {
 
   static void Main(void* loop);
   void Run();
-  int WaitMs() const;
+  void ReadClocks() { now_ = cache_->ReadBothClocks(); }
+  int WaitMs(uint64_t now_ms) const;
   void TakeInbox();
   void Command(Stop stop);
   void ProceedWaiting();
@@ -170,6 +171,7 @@ class Loop {
   std::atomic<uint64_t> oldest_unsent_ms_{kNever};
   std::set<std::pair<uint64_t, Client*>> timed_;  // by Client::continue_at_ms
   Stop doing_ = Stop::kNone;
+  Now now_;
   uint64_t coarse_ms_ = 1;
   uint64_t swept_at_ms_ = 0;
 };
