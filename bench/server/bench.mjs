@@ -19,11 +19,21 @@ const ROWS = {
   mixed: { command: 'mixed', pipelines: [1, 10] },
   multi: { command: 'multi', pipelines: [1] },
   large: { command: 'get', pipelines: [1], valueBytes: 100 * 1024, keys: 1000 },
+  largeSet: { command: 'set', pipelines: [1], valueBytes: 100 * 1024, keys: 1000 },
+  one: { command: 'get', pipelines: [1], connections: 1 },
+  besideLarge: { command: 'get', pipelines: [1], largeEvery: 100 },
 };
+/** The rows that are measured in another way. */
+const OTHER_ROWS = { open: runOpen, costs: runCosts };
+/** Of the rival's most requests per second. */
+const OPEN_SHARES = [0.5, 0.8];
 
 export const help = `npm run bench -- server [options]
 
-  --only ROWS         of ${Object.keys(ROWS).join(',')} (default all)
+  --only ROWS         of ${[...Object.keys(ROWS), ...Object.keys(OTHER_ROWS)].join(',')} (default all)
+                      one: one connection; besideLarge: the latency of small gets while 1 % of the requests read a value
+                      of 1,000,000 bytes; open: gets at random moments, at 50 % and 80 % of the requests per second that
+                      memcached serves at most; costs: system calls and user-space instructions per request
   --servers NAMES     of ${SERVERS.join(',')} (default cairn,memcached,floor; node: the front over node:net)
   --connections N     (default 50)
   --keys N            (default 100000)
@@ -35,7 +45,7 @@ export const help = `npm run bench -- server [options]
   --json              one JSON object instead of tables
 
 Linux only: it reads /proc, and the floor is an epoll loop. Needs CMake and a C++ compiler; taskset keeps server and load on
-a processor each.
+a processor each. The row costs needs strace, and perf on a machine that counts instructions.
 `;
 
 const programs = join(root, 'native', 'build-bench');
@@ -173,26 +183,113 @@ function sizesOf(command, valueBytes) {
 }
 
 async function runRow(name, pipeline, settings) {
-  const { command, valueBytes = settings.valueBytes, keys = settings.keys } = ROWS[name];
-  const servers = [];
-  const results = new Map();
-  try {
-    // A set is of another size than a get, and the floor tells requests by their size.
-    const names = settings.servers.filter((server) => server !== 'floor' || command !== 'mixed');
-    for (const server of names) {
-      const started = await start(server, { ...settings, ...sizesOf(command, valueBytes) });
-      servers.push(started);
-      if (server !== 'floor') await measure(started, { fill: '', keys, 'value-bytes': valueBytes });
-      results.set(server, []);
-    }
-    const options = { command, pipeline, keys, 'value-bytes': valueBytes, ...settings.load };
+  const { command, valueBytes = settings.valueBytes, keys = settings.keys, connections, largeEvery } = ROWS[name];
+  // Requests or replies of two sizes cannot be told from each other by the floor, which knows them by their size only.
+  const names = settings.servers.filter(
+    (server) => server !== 'floor' || (command !== 'mixed' && largeEvery === undefined),
+  );
+  const large = largeEvery === undefined ? {} : { 'large-every': largeEvery };
+  const of = { command, valueBytes, keys, large };
+  const results = new Map(names.map((server) => [server, []]));
+  await withServers(names, of, settings, async (servers) => {
+    const options = { command, pipeline, keys, 'value-bytes': valueBytes, ...large, ...settings.load };
+    if (connections !== undefined) options.connections = connections;
     for (let round = 0; round < settings.rounds; round++) {
       for (const server of servers) results.get(server.name).push(await measure(server, options));
     }
+  });
+  return { row: `${name}, pipeline ${pipeline}`, results };
+}
+
+/** Starts the servers, sets all keys of each, and stops them after `use`. */
+async function withServers(names, { command, valueBytes, keys, large = {} }, settings, use) {
+  const servers = [];
+  try {
+    for (const name of names) {
+      const started = await start(name, { ...settings, ...sizesOf(command, valueBytes) });
+      servers.push(started);
+      if (name !== 'floor') await measure(started, { fill: '', keys, 'value-bytes': valueBytes, ...large });
+    }
+    await use(servers);
   } finally {
     await Promise.all(servers.map(({ stop }) => stop()));
   }
-  return { row: `${name}, pipeline ${pipeline}`, results };
+}
+
+async function runOpen(settings) {
+  const { keys, valueBytes, load } = settings;
+  const results = OPEN_SHARES.map(() => new Map());
+  const rates = [];
+  await withServers(settings.servers, { command: 'get', valueBytes, keys }, settings, async (servers) => {
+    const options = { command: 'get', pipeline: 1, keys, 'value-bytes': valueBytes, ...load };
+    const rival = servers.find(({ name }) => name === 'memcached') ?? servers[0];
+    const most = (await measure(rival, options)).rate;
+    for (const [index, share] of OPEN_SHARES.entries()) {
+      rates.push(Math.round(most * share));
+      for (let round = 0; round < settings.rounds; round++) {
+        for (const server of servers) {
+          const found = await measure(server, { ...options, rate: rates[index] });
+          results[index].set(server.name, [...(results[index].get(server.name) ?? []), found]);
+        }
+      }
+    }
+  });
+  return OPEN_SHARES.map((share, index) => ({
+    row: `open loop, ${share * 100} %: ${number(rates[index])} gets/s`,
+    results: results[index],
+    print: printOpen,
+  }));
+}
+
+/** What a request of pipeline 1 costs, counted while it is measured; undefined: this machine cannot count it. */
+async function runCosts(settings) {
+  const { keys, valueBytes, load } = settings;
+  const results = new Map();
+  await withServers(settings.servers, { command: 'get', valueBytes, keys }, settings, async (servers) => {
+    for (const server of servers) {
+      const options = { command: 'get', pipeline: 1, keys, 'value-bytes': valueBytes, ...load, 'warm-up': 0 };
+      results.set(server.name, {
+        calls: await countWhile(server, options, ['strace', '-c', '-f', '-p'], callsIn),
+        instructions: await countWhile(
+          server,
+          options,
+          ['perf', 'stat', '-x', ',', '-e', 'instructions:u', '-p'],
+          instructionsIn,
+        ),
+      });
+    }
+  });
+  return [{ row: 'costs of a get, pipeline 1', results, print: printCosts }];
+}
+
+async function countWhile(server, options, [command, ...args], read) {
+  const counter = spawn(command, [...args, String(server.pid)], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let output = '';
+  counter.stderr.on('data', (text) => {
+    output += text;
+  });
+  const ended = new Promise((resolve) => {
+    counter.once('error', resolve);
+    counter.once('close', resolve);
+  });
+  // Both need a moment to attach, and perf says nothing then.
+  await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 1000))]);
+  const { requests } = await measure(server, options);
+  counter.kill('SIGINT');
+  await ended;
+  const count = read(output);
+  return count === undefined ? undefined : count / requests;
+}
+
+/** Of the last line of strace's table: the share of 100, seconds, microseconds per call, calls. */
+function callsIn(output) {
+  const calls = /^100\.00\s+\S+\s+\S+\s+(\d+)\s.*total$/m.exec(output)?.[1];
+  return calls === undefined ? undefined : Number(calls);
+}
+
+function instructionsIn(output) {
+  const count = /^(\d+),[^,]*,instructions/m.exec(output)?.[1];
+  return count === undefined ? undefined : Number(count);
 }
 
 function print({ row, results }) {
@@ -221,6 +318,28 @@ function print({ row, results }) {
   );
 }
 
+function printOpen({ row, results }) {
+  printTable(
+    [row, 'answered/s', 'p50 us', 'p99', 'p99.9', 'sent late'],
+    [...results].map(([server, rounds]) => {
+      const of = (field) => summaryOf(rounds.map((round) => round[field])).median;
+      const times = ['p50', 'p99', 'p999'].map((field) => number(of(field)));
+      return [server, number(of('rate')), ...times, `${(of('busy') * 100).toFixed(1)} %`];
+    }),
+  );
+}
+
+function printCosts({ row, results }) {
+  printTable(
+    [row, 'system calls', 'user-space instructions'],
+    [...results].map(([server, { calls, instructions }]) => [
+      server,
+      calls === undefined ? 'strace cannot attach' : calls.toFixed(2),
+      instructions === undefined ? 'not counted by this machine' : number(instructions),
+    ]),
+  );
+}
+
 export async function run(args) {
   const values = readOptions(args, help, {
     only: { type: 'string' },
@@ -236,7 +355,7 @@ export async function run(args) {
   });
   if (values === undefined) return;
   if (process.platform !== 'linux') throw new RangeError('Expected Linux: the bench reads /proc');
-  const rows = namesOption(values, 'only', Object.keys(ROWS));
+  const rows = namesOption(values, 'only', [...Object.keys(ROWS), ...Object.keys(OTHER_ROWS)]);
   const quick = values.quick ?? false;
   const memcached = values.memcached ?? 'memcached';
   const hasMemcached = spawnSync(memcached, ['-V']).status === 0;
@@ -257,12 +376,13 @@ export async function run(args) {
   const machine = describeMachine();
   if (!values.json) printMachine(machine);
   const all = [];
+  const add = (done) => {
+    if (!values.json) (done.print ?? print)(done);
+    all.push({ row: done.row, ...Object.fromEntries(done.results) });
+  };
   for (const name of rows) {
-    for (const pipeline of ROWS[name].pipelines) {
-      const done = await runRow(name, pipeline, settings);
-      if (!values.json) print(done);
-      all.push({ row: done.row, ...Object.fromEntries(done.results) });
-    }
+    for (const pipeline of ROWS[name]?.pipelines ?? []) add(await runRow(name, pipeline, settings));
+    for (const done of (await OTHER_ROWS[name]?.(settings)) ?? []) add(done);
   }
   if (values.json) console.log(JSON.stringify({ machine, rows: all }, undefined, 2));
 }

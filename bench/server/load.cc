@@ -1,11 +1,16 @@
-// The load of `npm run bench -- server`, in its own process: connections that each send `pipeline` requests at once, and
-// again when all of them have been answered. It checks how each reply begins and how long it is, and prints one line of
-// JSON.
+// The load of `npm run bench -- server`, in its own process. It checks how each reply begins and how long it is, and
+// prints one line of JSON.
 //
 //   load --port=N [--connections=50] [--pipeline=1] [--command=get|mg|set|mixed|multi] [--keys=100000] [--value-bytes=32]
-//        [--seconds=2] [--warm-up=0.3] [--fill]
+//        [--seconds=2] [--warm-up=0.3] [--large-every=N] [--rate=N] [--fill]
 //
-// `mixed`: a set for nine gets. `multi`: gets of 100 keys. `--fill`: sets every key once, and ends.
+// A closed loop: connections that each send `pipeline` requests at once, and again when all of them have been answered.
+// With `--rate` an open loop: so many gets per second, at random moments, by the connections in turns, whether the earlier
+// ones have been answered or not. The time of a request begins when it is due, so a server that stops does not hide the
+// requests that wait for it.
+//
+// `mixed`: a set for nine gets. `multi`: gets of 100 keys. `--large-every`: one of so many requests is a get of a value of
+// 1,000,000 bytes, whose time is not counted. `--fill`: sets every key once, and ends.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -16,11 +21,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -37,10 +44,14 @@ struct Options {
   size_t value_bytes = 32;
   double seconds = 2;
   double warm_up = 0.3;
+  uint64_t large_every = 0;
+  double rate = 0;
   bool fills = false;
 };
 
 constexpr int kMultiKeys = 100;
+constexpr uint64_t kLargeKeys = 20;
+constexpr size_t kLargeBytes = 1'000'000;
 
 [[noreturn]] void Fail(const char* what) {
   std::fprintf(stderr, "load: %s: %s\n", what, std::strerror(errno));
@@ -72,10 +83,12 @@ struct Client {
   int fd = -1;
   Random random{1};
   std::string out;
-  size_t sent = 0;
+  size_t got = 0;      // of an open loop: bytes of a reply that is not whole
   size_t awaited = 0;  // bytes of replies that are still to come
   int next = 0;        // of `mixed`
+  bool is_large = false;
   uint64_t begun_ns = 0;
+  std::deque<uint64_t> due_ns;  // of an open loop: of the requests that have no answer
 };
 
 class Load {
@@ -83,8 +96,7 @@ class Load {
   explicit Load(const Options& options)
       : options_(options), value_(options.value_bytes, 'v'), input_(new char[kInputBytes]) {
     const std::string length = std::to_string(options_.value_bytes);
-    get_reply_ = std::string("VALUE ").size() + kKeyBytes + std::string(" 0 ").size() + length.size() + 2 +
-                 options_.value_bytes + 2;
+    get_reply_ = GetReplyBytes(options_.value_bytes);
     mg_reply_ = std::string("VA ").size() + length.size() + 2 + options_.value_bytes + 2;
   }
 
@@ -94,20 +106,20 @@ class Load {
     while (key < options_.keys) {
       client.out.clear();
       size_t replies = 0;
-      for (int i = 0; i < 200 && key < options_.keys; i++) replies += AddSet(&client.out, key++);
-      for (size_t sent = 0; sent < client.out.size();) sent += Write(client.fd, client.out.data() + sent, client.out.size() - sent);
-      for (size_t got = 0; got < replies;) got += Read(client.fd);
+      for (int i = 0; i < 200 && key < options_.keys; i++) replies += AddSet(&client.out, key++, value_);
+      Exchange(&client, replies);
+    }
+    if (options_.large_every == 0) return;
+    const std::string large(kLargeBytes, 'l');
+    for (uint64_t i = 0; i < kLargeKeys; i++) {
+      client.out.clear();
+      Exchange(&client, AddSet(&client.out, LargeKey(i), large));
     }
   }
 
-  void Run() {
+  void RunClosed() {
     const int epoll = epoll_create1(0);
-    std::vector<std::unique_ptr<Client>> clients;
-    for (int i = 0; i < options_.connections; i++) {
-      clients.push_back(std::make_unique<Client>(Connect(i + 1)));
-      epoll_event event = {.events = EPOLLIN, .data = {.ptr = clients.back().get()}};
-      if (epoll_ctl(epoll, EPOLL_CTL_ADD, clients.back()->fd, &event) != 0) Fail("epoll_ctl");
-    }
+    const auto clients = ConnectAll(epoll);
     const uint64_t begin_ns = NowNs();
     const uint64_t counted_ns = begin_ns + static_cast<uint64_t>(options_.warm_up * 1e9);
     const uint64_t end_ns = counted_ns + static_cast<uint64_t>(options_.seconds * 1e9);
@@ -125,29 +137,93 @@ class Load {
       const uint64_t now_ns = NowNs();
       if (!counts && now_ns >= counted_ns) {
         counts = true;
-        requests_ = 0;
-        times_us_.clear();
         cpu_ns = NowNs(CLOCK_PROCESS_CPUTIME_ID);
-        from_ns_ = now_ns;
-        std::printf("begin\n");
-        std::fflush(stdout);
+        BeginCounting(now_ns);
       }
       if (now_ns >= end_ns) break;
       for (int i = 0; i < count; i++) Receive(static_cast<Client*>(events[i].data.ptr), now_ns);
     }
+    Print(static_cast<double>(NowNs(CLOCK_PROCESS_CPUTIME_ID) - cpu_ns));
+  }
+
+  // It never sleeps, so that requests leave when they are due. What counts as busy is being late: the share of the
+  // requests that left more than kLateNs after they were due.
+  void RunOpen() {
+    const int epoll = epoll_create1(0);
+    const auto clients = ConnectAll(epoll);
+    Random random(1);
+    const uint64_t begin_ns = NowNs();
+    const uint64_t counted_ns = begin_ns + static_cast<uint64_t>(options_.warm_up * 1e9);
+    const uint64_t end_ns = counted_ns + static_cast<uint64_t>(options_.seconds * 1e9);
+    auto due_ns = static_cast<double>(begin_ns);
+    uint64_t sent = 0, late = 0, counted_from = 0;
+    bool counts = false;
+    for (uint64_t now_ns = begin_ns; now_ns < end_ns; now_ns = NowNs()) {
+      if (!counts && now_ns >= counted_ns) {
+        counts = true;
+        late = 0;
+        counted_from = sent;
+        BeginCounting(now_ns);
+      }
+      while (due_ns <= static_cast<double>(now_ns)) {
+        Client* client = clients[sent++ % clients.size()].get();
+        client->out.clear();
+        AddGet(&client->out, client->random.Next() % options_.keys);
+        client->due_ns.push_back(static_cast<uint64_t>(due_ns));
+        WriteAll(client);
+        late += static_cast<double>(now_ns) - due_ns > kLateNs;
+        // Independent clients: the times between requests are exponentially distributed.
+        const double share = static_cast<double>((random.Next() >> 11) + 1) / static_cast<double>(uint64_t{1} << 53);
+        due_ns -= std::log(share) / options_.rate * 1e9;
+      }
+      epoll_event events[256];
+      const int count = epoll_wait(epoll, events, 256, 0);
+      if (count < 0 && errno != EINTR) Fail("epoll_wait");
+      const uint64_t read_ns = NowNs();
+      for (int i = 0; i < count; i++) ReceiveDue(static_cast<Client*>(events[i].data.ptr), read_ns);
+    }
+    const auto counted = static_cast<double>(std::max<uint64_t>(sent - counted_from, 1));
+    Print(static_cast<double>(late) / counted * static_cast<double>(NowNs() - from_ns_));
+  }
+
+ private:
+  static constexpr size_t kKeyBytes = 20;
+  static constexpr size_t kInputBytes = size_t{1} << 20;
+  static constexpr double kLateNs = 50'000;
+
+  static size_t GetReplyBytes(size_t value_bytes) {
+    return std::string_view("VALUE  0 \r\n\r\n").size() + kKeyBytes + std::to_string(value_bytes).size() + value_bytes;
+  }
+  // Behind the keys of small values.
+  static uint64_t LargeKey(uint64_t number) { return ~number; }
+
+  std::vector<std::unique_ptr<Client>> ConnectAll(int epoll) const {
+    std::vector<std::unique_ptr<Client>> clients;
+    for (int i = 0; i < options_.connections; i++) {
+      clients.push_back(std::make_unique<Client>(Connect(i + 1)));
+      epoll_event event = {.events = EPOLLIN, .data = {.ptr = clients.back().get()}};
+      if (epoll_ctl(epoll, EPOLL_CTL_ADD, clients.back()->fd, &event) != 0) Fail("epoll_ctl");
+    }
+    return clients;
+  }
+
+  void BeginCounting(uint64_t now_ns) {
+    requests_ = 0;
+    times_us_.clear();
+    from_ns_ = now_ns;
+    std::printf("begin\n");
+    std::fflush(stdout);
+  }
+
+  void Print(double busy_ns) {
     const double elapsed = static_cast<double>(NowNs() - from_ns_);
     std::sort(times_us_.begin(), times_us_.end());
     const auto at = [&](double share) -> double {
       return times_us_.empty() ? 0 : times_us_[static_cast<size_t>(static_cast<double>(times_us_.size() - 1) * share)];
     };
     std::printf("{\"requests\":%lu,\"seconds\":%.4f,\"busy\":%.3f,\"p50\":%.1f,\"p99\":%.1f,\"p999\":%.1f}\n",
-                static_cast<unsigned long>(requests_), elapsed / 1e9,
-                static_cast<double>(NowNs(CLOCK_PROCESS_CPUTIME_ID) - cpu_ns) / elapsed, at(0.5), at(0.99), at(0.999));
+                static_cast<unsigned long>(requests_), elapsed / 1e9, busy_ns / elapsed, at(0.5), at(0.99), at(0.999));
   }
-
- private:
-  static constexpr size_t kKeyBytes = 20;
-  static constexpr size_t kInputBytes = size_t{1} << 20;
 
   Client Connect(int seed) const {
     Client client;
@@ -180,10 +256,10 @@ class Load {
     std::snprintf(text, sizeof(text), "key:%016lx", static_cast<unsigned long>(key * 0x9e3779b97f4a7c15));
     out->append(text, kKeyBytes);
   }
-  size_t AddSet(std::string* out, uint64_t key) const {
+  static size_t AddSet(std::string* out, uint64_t key, const std::string& value) {
     out->append("set ");
     AddKey(out, key);
-    out->append(" 0 0 ").append(std::to_string(options_.value_bytes)).append("\r\n").append(value_).append("\r\n");
+    out->append(" 0 0 ").append(std::to_string(value.size())).append("\r\n").append(value).append("\r\n");
     return std::string_view("STORED\r\n").size();
   }
   size_t AddGet(std::string* out, uint64_t key) const {
@@ -197,8 +273,13 @@ class Load {
   size_t Add(Client* client) const {
     const auto key = [&] { return client->random.Next() % options_.keys; };
     const std::string& command = options_.command;
-    if (command == "set") return AddSet(&client->out, key());
-    if (command == "mixed") return client->next++ % 10 == 9 ? AddSet(&client->out, key()) : AddGet(&client->out, key());
+    client->is_large = options_.large_every != 0 && client->random.Next() % options_.large_every == 0;
+    if (client->is_large) {
+      AddGet(&client->out, LargeKey(client->random.Next() % kLargeKeys));
+      return GetReplyBytes(kLargeBytes) + std::string_view("END\r\n").size();
+    }
+    if (command == "set") return AddSet(&client->out, key(), value_);
+    if (command == "mixed" && client->next++ % 10 == 9) return AddSet(&client->out, key(), value_);
     if (command == "mg") {
       client->out.append("mg ");
       AddKey(&client->out, key());
@@ -223,8 +304,29 @@ class Load {
     client->awaited = 0;
     for (int i = 0; i < options_.pipeline; i++) client->awaited += Add(client);
     client->begun_ns = NowNs();
+    WriteAll(client);
+  }
+
+  static void WriteAll(Client* client) {
     for (size_t sent = 0; sent < client->out.size();)
       sent += Write(client->fd, client->out.data() + sent, client->out.size() - sent);
+  }
+
+  void Exchange(Client* client, size_t reply_bytes) const {
+    WriteAll(client);
+    for (size_t got = 0; got < reply_bytes;) got += Read(client->fd);
+  }
+
+  void ReceiveDue(Client* client, uint64_t now_ns) {
+    const size_t reply_bytes = get_reply_ + std::string_view("END\r\n").size();
+    client->got += Read(client->fd);
+    for (; client->got >= reply_bytes; client->got -= reply_bytes) {
+      errno = EPROTO;
+      if (client->due_ns.empty()) Fail("more replies than requests");
+      requests_++;
+      times_us_.push_back(static_cast<float>(now_ns - client->due_ns.front()) / 1000);
+      client->due_ns.pop_front();
+    }
   }
 
   void Receive(Client* client, uint64_t now_ns) {
@@ -235,7 +337,7 @@ class Load {
     client->awaited -= count;
     if (client->awaited != 0) return;
     requests_ += static_cast<uint64_t>(options_.pipeline);
-    times_us_.push_back(static_cast<float>(now_ns - client->begun_ns) / 1000);
+    if (!client->is_large) times_us_.push_back(static_cast<float>(now_ns - client->begun_ns) / 1000);
     Send(client);
   }
 
@@ -274,6 +376,10 @@ int main(int count, char** words) {
       options.seconds = std::atof(value);
     } else if (name == "--warm-up") {
       options.warm_up = std::atof(value);
+    } else if (name == "--large-every") {
+      options.large_every = std::strtoull(value, nullptr, 10);
+    } else if (name == "--rate") {
+      options.rate = std::atof(value);
     } else if (name == "--fill") {
       options.fills = true;
     } else {
@@ -284,7 +390,9 @@ int main(int count, char** words) {
   Load load(options);
   if (options.fills) {
     load.Fill();
+  } else if (options.rate != 0) {
+    load.RunOpen();
   } else {
-    load.Run();
+    load.RunClosed();
   }
 }
