@@ -20,6 +20,9 @@ const VERSION = 0x0b;
 /** To a cas number: neither server has given the sum. */
 const NEVER_GIVEN = 2n ** 40n;
 
+/** The expiry with which incr and decr make no entry. */
+const NO_CREATE = 0xffff_ffff;
+
 /** A request without its cas number, which each server gives otherwise. */
 interface Request {
   readonly opcode: number;
@@ -110,7 +113,8 @@ function requestOf(random: Random): Request {
         : { opcode: pick(0x04, 0x14), parts: { key }, cas };
     case 6: {
       const [delta, initial] = [BigInt(random.below(300)), BigInt(random.below(300))];
-      const extras = countExtras(delta, initial, random.pick([0, 1000, 0xffff_ffff]));
+      // A number that an append makes longer than 128 bytes would be none here: so only counters are made.
+      const extras = countExtras(delta, initial, isCounter ? random.pick([0, 1000, NO_CREATE]) : NO_CREATE);
       return { opcode: pick(0x05, 0x06, 0x15, 0x16), parts: { key, extras }, cas };
     }
     default:
