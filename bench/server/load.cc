@@ -5,11 +5,11 @@
 //        [--seconds=2] [--warm-up=0.3] [--large-every=N] [--rate=N] [--fill]
 //
 // A closed loop: connections that each send `pipeline` requests at once, and again when all of them have been answered.
-// With `--rate` an open loop: so many gets per second, at random moments, by the connections in turns, whether the earlier
-// ones have been answered or not. The time of a request begins when it is due, so a server that stops does not hide the
+// With `--rate` an open loop: N gets per second, at random moments, by the connections in turns, whether the earlier ones
+// have been answered or not. The time of a request begins when it is due, so a server that stops does not hide the
 // requests that wait for it.
 //
-// `mixed`: a set for nine gets. `multi`: gets of 100 keys. `--large-every`: one of so many requests is a get of a value of
+// `mixed`: a set for nine gets. `multi`: gets of 100 keys. `--large-every`: one of N requests is a get of a value of
 // 1,000,000 bytes, whose time is not counted. `--fill`: sets every key once, and ends.
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -1,5 +1,5 @@
-// The values among the replies of a call that leave from their entries, without a copy, at places between the bytes that
-// the call appends to `out`:
+// The values among the replies of a call that leave from their entries, without a copy, at places between the bytes
+// that the call appends to `out`:
 //
 //   out      |VALUE a 0 100000\r\n|\r\nVALUE b 0 50000\r\n|\r\nEND\r\n|
 //   values                        ^ a: pinned             ^ b: pinned
@@ -7,7 +7,7 @@
 // A front that sends from several places gives its workbench such a list, and takes from it what each call has put
 // there; without a list all values are copied.
 //
-// Ownership: whoever takes a value from the list unpins it once it has left, or its client has.
+// Ownership: who takes a value from the list unpins it once it has left, or its client has.
 // Not thread-safe: it is its workbench's.
 #pragma once
 

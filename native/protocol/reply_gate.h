@@ -115,8 +115,8 @@ class ReplyGate {
   Slot Settle(size_t begin, uint32_t shard, uint64_t version, bool may_refuse);
   bool marks_are_active() const { return commits_->active(); }
 
-  // Whether the outcome's value may leave from its entry. Not if it is small, if the front cannot send it from there, if
-  // the store cannot let it be pinned for long, or if its reply must be held.
+  // Whether the outcome's value may leave from its entry. Not if it is small, if the front cannot send it from there,
+  // if the store cannot let it be pinned for long, or if its reply must be held.
   bool MaySendPinned(const Request& request, const Outcome& outcome) const {
     return pinned_ != nullptr && outcome.pin_may_last && outcome.value_bytes >= kPinnedValueBytesMin &&
            IsReady(request, outcome);

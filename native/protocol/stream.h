@@ -44,11 +44,11 @@ class Stream {
   // ---- the session ----
 
   void Feed(std::string_view bytes);
-  // For a front that lets the system write: where the next bytes go, if they are those of a value that is received, at up
-  // to `count` places. They begin what is fed next, and Landed() is called before that. Returns the number of places; 0:
-  // feed them.
+  // For a front that lets the system write: where the next bytes go, if they are those of a value that is received, at
+  // up to `count` places. They begin what is fed next, and Landed() is called before that. Returns the number of
+  // places; 0: feed them.
   size_t Landing(std::span<char>* places, size_t count);
-  // So many bytes have come there.
+  // These bytes have come there.
   void Landed(size_t bytes, const Now& now);
   // Executes the kept bytes, if the reason for stopping is gone.
   void Resume();

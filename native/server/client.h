@@ -10,8 +10,9 @@
 // | closed  | the client is gone, or a send failed    | -              | -                        | -             |
 //
 // Memory: the session limits replies that have not left: it stops at kOutputBytesHigh, and the client continues it at
-// kOutputBytesLow. The replies of all clients together are limited by the output budget (Loop::CountUnsent). Large values
-// among them are pinned in the store, which limits the pins of all clients together; beyond that values are copied.
+// kOutputBytesLow. The replies of all clients together are limited by the output budget (Loop::CountUnsent). Large
+// values among them are pinned in the store, which limits the pins of all clients together; beyond that values are
+// copied.
 //
 // ShutDown() first reads what has come, up to kLastReadsMax reads: a request that the machine had before is answered.
 // If more comes, it is thrown away, and this side alone is closed until the client has its replies.

@@ -16,7 +16,7 @@ namespace cairn {
 namespace {
 
 constexpr int kEventsPerWakeMax = 256;
-// The clocks are read once per wake-up, and again after so many clients: their requests may take milliseconds.
+// The clocks are read once per wake-up, and again after this many clients: their requests may take milliseconds.
 constexpr int kClientsPerClock = 16;
 constexpr uint64_t kSweepMs = 1000;
 constexpr uint64_t kSweepMsMin = 20;

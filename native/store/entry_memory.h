@@ -209,7 +209,7 @@ class EntryMemory {
   // charged as being received, not as pinned.
   [[nodiscard]] bool PinInSlot(int slot, Pin* pin);
   void UnpinInSlot(int slot);
-  // The entry that was in a slot from 1 on, and was taken out, is given up: freed, by its writer's Unpin() if it has one.
+  // Frees the entry that was in a slot from 1 on, and was taken out; if it has a writer, that one's Unpin() does.
   void GiveUp(Ref ref);
 
   // ---- growing at the end: plan, take, splice ----

@@ -4,7 +4,8 @@
 // one shard at a time, except a clear and an atomic batch, which take several in the order of the shards. It never
 // holds one across a system call, an allocation, a callback or a wait for anything else.
 // Ownership: keys and values are copied in and copied out; no pointer into the arena leaves it, except those of
-// PinnedPlaces() and PinBody(), which are valid as long as the Pin. Request and Outcome hold views of the caller's memory only.
+// PinnedPlaces() and PinBody(), which are valid as long as the Pin. Request and Outcome hold views of the caller's
+// memory only.
 // Invariants: Verify().
 #pragma once
 

@@ -1,5 +1,5 @@
-// The replies on their way to a client, into a socket that takes few bytes at a time: whatever the cuts, the client gets
-// every byte in its order, and the store every pin back.
+// The replies on their way to a client, into a socket that takes few bytes at a time: whatever the cuts, the client
+// gets every byte in its order, and the store every pin back.
 #ifdef __linux__
 
 #include "server/outgoing.h"
