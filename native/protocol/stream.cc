@@ -32,9 +32,10 @@ void Stream::Feed(std::string_view bytes) {
 
 size_t Stream::Landing(std::span<char>* places, size_t count) {
   if (mode_ != Mode::kBody || state_ != State::kOpen || !rest_.empty()) return 0;
-  const uint64_t value_bytes = large_->body.value_bytes;
-  if (large_->received + kLandingBytesMin > value_bytes) return 0;
-  const uint64_t bytes = std::min<uint64_t>(value_bytes - large_->received, kLandingBytesMax);
+  // The last byte of the block is fed: it finishes the request.
+  const uint64_t landing_bytes = large_->body.value_bytes - (large_->end_bytes == 0 ? 1 : 0);
+  if (large_->received + kLandingBytesMin > landing_bytes) return 0;
+  const uint64_t bytes = std::min<uint64_t>(landing_bytes - large_->received, kLandingBytesMax);
   return store_->PinBody(large_->body, large_->received, bytes, places, count, &landing_);
 }
 
