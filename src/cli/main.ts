@@ -4,19 +4,19 @@
  * and `--version` work where the addon is missing.
  */
 import { Command } from 'commander';
+import { version } from '../version.ts';
 import { configCommand } from './config.ts';
 import { deadLettersCommand } from './dead-letters.ts';
 import { logCommand } from './log.ts';
 import { rebuildCommand } from './rebuild.ts';
 import { serveCommand } from './serve.ts';
 import { tortureCommand } from './torture.ts';
-import { packageVersion } from './version.ts';
 
 /** Makes the whole command line, ready to parse. */
 export function makeProgram(): Command {
   const program = new Command('cairn-cache')
     .description('A byte-bounded cache outside the JavaScript heap that memcached clients can talk to')
-    .version(packageVersion(), '-V, --version', 'print the version and exit')
+    .version(version, '-V, --version', 'print the version and exit')
     .helpOption('-h, --help', 'print this help and exit')
     .showHelpAfterError('(npx cairn-cache help shows what there is)')
     .configureHelp({ showGlobalOptions: false })

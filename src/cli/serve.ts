@@ -8,6 +8,7 @@ import { Command } from 'commander';
 import { messageIn, reasonOf } from '../errors.ts';
 import type { AckLevel, Cache, MemcachedServer, ServerAddress } from '../index.ts';
 import { isLoopback, SERVE_OPTIONS } from '../options.ts';
+import { version } from '../version.ts';
 import { becomeUser, isDaemon, keepPidFile, startDaemon, tellReady, writePorts } from './daemon.ts';
 import { withoutEffect } from './memcached-options.ts';
 import {
@@ -36,7 +37,6 @@ import {
 import { describeOwed, describeRest, describeStore, describeWriteBack } from './serve-store.ts';
 import { showWarmUp } from './serve-warm-up.ts';
 import { merge, nameIn, type Settings, settingsOfEnvironment, settingsOfFile } from './settings.ts';
-import { packageVersion } from './version.ts';
 
 /** How long clients may take to get their last replies when the server is asked to end. */
 const DRAIN = '5s';
@@ -97,9 +97,7 @@ export async function settingsFor(
 async function run(flags: ServeFlags): Promise<number> {
   if (flags['version'] === true || flags['license'] === true) {
     console.log(
-      flags['version'] === true
-        ? packageVersion()
-        : readFileSync(new URL('../../LICENSE', import.meta.url), 'utf8').trimEnd(),
+      flags['version'] === true ? version : readFileSync(new URL('../../LICENSE', import.meta.url), 'utf8').trimEnd(),
     );
     return 0;
   }

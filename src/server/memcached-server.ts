@@ -14,13 +14,13 @@ import { EventEmitter } from 'node:events';
 import { CairnError } from '../errors.ts';
 import type { NativeHandle } from '../native.ts';
 import { type AckLevel, type Duration, type ServeOptions, timer } from '../options.ts';
+import { version } from '../version.ts';
 import type { DisconnectReason, Front, FrontOwner, ServerAddress } from './front.ts';
 import { probe } from './listen.ts';
 import { NativeFront } from './native-front.ts';
 import { ProtocolCode, sessions } from './native-session.ts';
 import { NetFront } from './net-front.ts';
 import { MEMORY_ONLY, resolveServeOptions, type ServedCache, type ServerSettings } from './settings.ts';
-import { version } from './version.ts';
 
 /**
  * What `version` answers. Nothing stands behind the three numbers: libmemcached, and with it php, reads the first three
