@@ -56,6 +56,7 @@
       "native/protocol/binary_storage.cc",
       "native/protocol/execute.cc",
       "native/protocol/held_replies.cc",
+      "native/protocol/key_group.cc",
       "native/protocol/base64.cc",
       "native/protocol/meta_commands.cc",
       "native/protocol/meta_compose.cc",

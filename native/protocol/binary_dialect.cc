@@ -119,7 +119,7 @@ Why BinaryDialect::RunKeyed(const BinaryRequest& packet) {
   Outcome outcome;
   store_->Execute(request, *now_, nullptr, &outcome);
   if (outcome.status >= Status::kLogFull) [[unlikely]]
-    return ParkOrRefuse(packet.id, request, outcome.status);
+    return ParkOrRefuse(packet.id, request.key, outcome.status);
   AppendOutcome(packet.id, request, outcome);
   return Why::kDone;
 }
@@ -134,7 +134,7 @@ Why BinaryDialect::RunFlush(const BinaryRequest& packet) {
     return Why::kDone;
   }
   uint64_t version = 0;
-  if (!FlushAll(packet.exptime, *now_, store_, &version)) return ParkForRoomOrRefuse(packet.id);
+  if (!FlushAll(packet.exptime, *now_, store_, &version)) return ParkOrRefuse(packet.id, {}, Status::kLogFull);
   bench_->counters()->Add(Counter::kFlushes, 1);
   const size_t begin = gate_->sink()->size();
   if (!packet.info->is_quiet) AppendResponse({.id = packet.id}, gate_->sink());
@@ -184,17 +184,10 @@ void BinaryDialect::Tell(PacketId id, size_t begin, const Request& request, cons
   Fail(id, Refusal());
 }
 
-Why BinaryDialect::ParkOrRefuse(PacketId id, const Request& request, Status status) {
-  if (status != Status::kNotResident) return ParkForRoomOrRefuse(id);
+Why BinaryDialect::ParkOrRefuse(PacketId id, std::string_view key, Status status) {
   Reply reply;
-  if (gate_->ParkForLoad(request.key, *now_, &reply)) return Why::kParked;
+  if (gate_->ParkOrRefuse(key, status, *now_, &reply)) return Why::kParked;
   Fail(id, ErrorOf(reply));
-  return Why::kDone;
-}
-
-Why BinaryDialect::ParkForRoomOrRefuse(PacketId id) {
-  if (gate_->ParkForRoom()) return Why::kParked;
-  Fail(id, Refusal());
   return Why::kDone;
 }
 

@@ -59,8 +59,6 @@ class BinaryDialect final : public Dialect {
   // Looks the group up and replies. kDone: returns `done`. Otherwise kFull or kParked, with the packet to continue at.
   Progress FlushGroup(Progress done);
   Progress StopGroup(size_t index, Why why);
-  // Begins the loads of the keys behind a parked one.
-  void PrefetchGroup(size_t index, size_t count);
   Told Answer(const Request& request, Outcome* outcome);
   Told AppendEntry(const Request& request, Outcome* outcome);
   Told FetchIntoReply(const Request& request, Outcome* outcome);
@@ -86,8 +84,7 @@ class BinaryDialect final : public Dialect {
   // Puts the reply that was appended from `begin` on into its slot.
   void Tell(PacketId id, size_t begin, const Request& request, const Outcome& outcome);
   // The store has not executed a request, kLogFull or kNotResident: parks or refuses it.
-  Why ParkOrRefuse(PacketId id, const Request& request, Status status);
-  Why ParkForRoomOrRefuse(PacketId id);
+  Why ParkOrRefuse(PacketId id, std::string_view key, Status status);
   // The error of a refused request, which it counts.
   BinaryError Refusal() { return ErrorOf(gate_->CountRefusal()); }
 

@@ -57,17 +57,13 @@ Progress BinaryDialect::AddToGroup(const BinaryRequest& packet, const char* at, 
 }
 
 Progress BinaryDialect::FlushGroup(Progress done) {
-  const size_t count = group_->count;
-  group_->count = 0;
-  if (gate_->IsFull()) return StopGroup(0, Why::kFull);
+  if (gate_->IsFull()) {
+    group_->count = 0;
+    return StopGroup(0, Why::kFull);
+  }
+  const size_t count = group_->LookUp(*now_, store_);
   const Request* requests = group_->requests;
   Outcome* outcomes = group_->outcomes;
-  Scratch scratch{group_->scratch.get(), kGroupScratchBytes, 0};
-  if (count == 1) {
-    store_->Execute(requests[0], *now_, &scratch, &outcomes[0]);
-  } else {
-    store_->ExecuteMany(requests, count, *now_, &scratch, outcomes);
-  }
   for (size_t i = 0; i < count; i++) {
     // The rest of a group is asked for again when replies have left. That is safe: a read has no effect, and setting an
     // expiry twice is setting it once. Only a request by itself is ever pinned.
@@ -84,7 +80,7 @@ Progress BinaryDialect::FlushGroup(Progress done) {
       case Told::kNotResident: {
         Reply reply;
         if (gate_->ParkForLoad(requests[i].key, *now_, &reply)) {
-          PrefetchGroup(i + 1, count);
+          group_->Prefetch(i + 1, count, *now_, store_, service_->loads());
           return StopGroup(i, Why::kParked);
         }
         if (gate_->is_unknown() && requests[i].verb == Verb::kGet) {
@@ -96,11 +92,7 @@ Progress BinaryDialect::FlushGroup(Progress done) {
       }
     }
     gate_->CountRequest();
-    if (requests[i].verb == Verb::kGetAndTouch) {
-      // A key that was refused is neither a hit nor a miss.
-      if (outcomes[i].status == Status::kFound) bench_->counters()->Add(Counter::kGatHits, 1);
-      if (outcomes[i].status == Status::kNotFound) bench_->counters()->Add(Counter::kGatMisses, 1);
-    }
+    if (requests[i].verb == Verb::kGetAndTouch) bench_->CountGat(outcomes[i].status);
   }
   return done;
 }
@@ -111,16 +103,6 @@ Progress BinaryDialect::StopGroup(size_t index, Why why) {
   // It has waited.
   if (request.verb == Verb::kGetAndTouch) gate_->KeepSlowed();
   return {PacketOf(request), why};
-}
-
-void BinaryDialect::PrefetchGroup(size_t index, size_t count) {
-  for (size_t i = index; i < count; i++) {
-    const Status status = group_->outcomes[i].status;
-    // The store has not looked at keys behind a value that found no room.
-    if (status == Status::kNotResident || status == Status::kNeedsRoom) {
-      Prefetch(group_->requests[i].key, *now_, store_, service_->loads());
-    }
-  }
 }
 
 BinaryDialect::Told BinaryDialect::Answer(const Request& request, Outcome* outcome) {

@@ -83,7 +83,7 @@ Progress BinaryDialect::StoreInPacket(const BinaryRequest& packet, Request* requ
     store_->Execute(*request, *now_, nullptr, &outcome);
   }
   if (outcome.status >= Status::kLogFull) [[unlikely]] {
-    const Why why = ParkOrRefuse(packet.id, *request, outcome.status);
+    const Why why = ParkOrRefuse(packet.id, request->key, outcome.status);
     return {why == Why::kParked ? at : next, why};
   }
   CountStorage(outcome);
@@ -137,7 +137,7 @@ Why BinaryDialect::FinishBody(LargeBody* large) {
   Outcome outcome;
   store_->Link(&large->body, large->request, *now_, &outcome);
   if (outcome.status >= Status::kLogFull) [[unlikely]] {
-    const Why why = ParkOrRefuse(id, large->request, outcome.status);
+    const Why why = ParkOrRefuse(id, large->request.key, outcome.status);
     if (why != Why::kParked) store_->Abandon(&large->body);
     return why;
   }

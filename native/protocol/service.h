@@ -22,6 +22,7 @@
 #include "base/waker_list.h"
 #include "protocol/ack.h"
 #include "protocol/counters.h"
+#include "protocol/key_group.h"
 #include "protocol/limits.h"
 #include "protocol/pinned_values.h"
 #include "protocol/test_loads.h"
@@ -195,20 +196,6 @@ class Service {
   CounterValues baseline_ GUARDED_BY(lock_);  // at the last reset
 };
 
-// Keys of get-type commands that are looked up together. It is empty between calls on sessions.
-struct KeyGroup {
-  // The part of a key that is not in the request of the same index.
-  struct Key {
-    bool with_cas;  // gets, gats
-    bool is_last;   // of its command: END follows
-  };
-  size_t count = 0;
-  Request requests[kGroupKeysMax];
-  Key keys[kGroupKeysMax];
-  Outcome outcomes[kGroupKeysMax];
-  std::unique_ptr<char[]> scratch{new char[kGroupScratchBytes]};
-};
-
 class Workbench {
  public:
   // `pinned`: takes the values that leave from their entries; null: all values are copied. It outlives the workbench.
@@ -220,6 +207,11 @@ class Workbench {
   Service* service() const { return service_; }
   Counters* counters() { return &counters_; }
   KeyGroup* group() { return &group_; }
+  // Counts a gat. A key that was refused is neither a hit nor a miss.
+  void CountGat(Status status) {
+    if (status == Status::kFound) counters_.Add(Counter::kGatHits, 1);
+    if (status == Status::kNotFound) counters_.Add(Counter::kGatMisses, 1);
+  }
   PinnedValues* pinned() { return pinned_; }
 
  private:

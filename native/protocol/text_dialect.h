@@ -67,14 +67,11 @@ class TextDialect final : public Dialect, private StorageReplies {
   // Looks the group up and replies. kDone: returns `done`. Otherwise kFull or kParked, with the key to continue at.
   Progress FlushGroup(Progress done);
   Progress StopGroup(size_t index, Why why);
-  // Begins the loads of the keys behind a parked one, so that all take one round trip: of those in the group from
-  // `index` on, and of those in the rest of the line.
-  void PrefetchGroup(size_t index, size_t count);
+  // Begins the loads of the keys in the rest of a line that is parked.
   void PrefetchLine(const char* at, const char* line_end);
   Told AppendEntry(const Request& request, Outcome* outcome, bool with_cas);
   Told AppendPinned(const ValueLine& line, Outcome* outcome);
   Told FetchIntoReply(const Request& request, Outcome* outcome, bool with_cas);
-  void CountGat(Status status);
   Told Tell(size_t begin, const Request& request, const Outcome& outcome);
 
   Progress RunStorage(const TextRequest& line, const char* at, const char* block, const char* end);
