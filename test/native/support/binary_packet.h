@@ -17,6 +17,7 @@ inline std::string BigEndian(uint64_t number, size_t bytes) {
 }
 
 inline uint64_t NumberAt(std::string_view bytes, size_t at, size_t count) {
+  CHECK(at + count <= bytes.size());
   uint64_t number = 0;
   for (size_t i = 0; i < count; i++) number = number << 8 | static_cast<unsigned char>(bytes[at + i]);
   return number;
@@ -58,10 +59,15 @@ inline const std::string& Noop() {
   return noop;
 }
 
+// A byte in hexadecimal.
+inline std::string Hex(uint64_t byte) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  return {kDigits[byte >> 4 & 15], kDigits[byte & 15]};
+}
+
 // Each reply as "OPCODE:STATUS", both in hexadecimal, and "=VALUE" if it has one, separated by blanks. The value of a
 // count is its number.
 inline std::string Told(std::string_view bytes) {
-  constexpr char kDigits[] = "0123456789abcdef";
   std::string told;
   while (!bytes.empty()) {
     CHECK(bytes.size() >= 24 && bytes[0] == '\x81');
@@ -71,7 +77,7 @@ inline std::string Told(std::string_view bytes) {
     const size_t end = 24 + NumberAt(bytes, 8, 4);
     CHECK(before_value <= end && end <= bytes.size());
     if (!told.empty()) told += ' ';
-    told += {kDigits[opcode >> 4], kDigits[opcode & 15], ':', kDigits[status >> 4], kDigits[status & 15]};
+    told += Hex(opcode) + ':' + Hex(status);
     const std::string_view value = bytes.substr(before_value, end - before_value);
     const bool is_count = status == 0 && (opcode == 0x05 || opcode == 0x06);
     if (is_count) {
