@@ -476,6 +476,30 @@ TEST(ProtocolSlots, OnlyAReplyThatMayLeaveAtOnceLeavesItsValueInItsEntry) {
   EXPECT_EQ(server.store()->Stats().pinned_pages, 0);
 }
 
+TEST(ProtocolSlots, BehindAHeldReplyAValueIsCopiedAlsoIfItIsCommitted) {
+  StoreOptions options = ProtocolServer::SmallStore();
+  options.shard_count = 1;  // versions follow the order of the requests
+  ProtocolServer server(ProtocolServer::DefaultOptions(), options);
+  PinnedValues pinned;
+  Workbench bench(server.service(), &pinned);
+  Session session(&bench, std::make_shared<ConnectionNames>(), server.now);
+  ProtocolClient writer(&server);
+  const std::string value(kPinnedValueBytesMin, 'v');
+  writer.Send(Set("a", value));
+  const std::string gets = writer.Send("gets a\r\n");
+  const std::string first_line = gets.substr(0, gets.find("\r\n"));
+  const uint64_t version = std::stoull(first_line.substr(first_line.rfind(' ') + 1));
+  server.service()->commits()->Activate(version);
+  ByteBuffer out;
+  session.Feed(Set("b", "1") + "get a\r\n", 0, server.now, &out);
+  EXPECT_EQ(out.view(), "");
+  EXPECT_TRUE(pinned.empty());
+  server.service()->commits()->AdvanceAll(UINT64_MAX);
+  session.Continue(0, server.now, &out);
+  EXPECT_TRUE(out.view() == "STORED\r\nVALUE a 0 " + std::to_string(value.size()) + "\r\n" + value + "\r\nEND\r\n");
+  EXPECT_TRUE(pinned.empty());
+}
+
 TEST(ProtocolSlots, SlotsLeaveOneByOneAsTheirVersionsAreCommitted) {
   // One shard, so that versions follow the order of the requests.
   StoreOptions options = ProtocolServer::SmallStore();
