@@ -177,7 +177,7 @@ const times = (histogram) => ({
 });
 const last = [];
 for (let rank = 0; rank < keys; rank++) if (sent[rank] > 0) last.push([rank, acknowledged[rank], sent[rank]]);
-process.send({
+const result = {
   offered,
   answered: gets.count + sets.count,
   unanswered,
@@ -192,5 +192,6 @@ process.send({
   last,
   keyPrefix: 'mission:',
   valueBytes,
-});
-process.disconnect();
+};
+// Disconnected when it is written: what is still in the pipe's buffer would be lost, and with it a message this large.
+process.send(result, () => process.disconnect());
