@@ -1,6 +1,6 @@
 // The store beside its model, unsanitized and therefore for many more steps than the other runs: two processes of
 // CAIRN_MODEL_STEPS each (default 8 million), each with its own seed, for CAIRN_MODEL_SECONDS at most
-// (default 300). A failure prints what repeats it. Then one with more entries than anything else has:
+// (default 120). A failure prints what repeats it. Then one with more entries than anything else has:
 // CAIRN_MODEL_ENTRIES (default 20 million).
 
 import { spawn } from 'node:child_process';
@@ -16,7 +16,7 @@ export async function check() {
   const out = buildNativeTests('build-test', [], ['run_model', 'many_entries']);
   const program = join(out, 'run_model');
   const steps = process.env.CAIRN_MODEL_STEPS ?? '8000000';
-  const seconds = process.env.CAIRN_MODEL_SECONDS ?? '300';
+  const seconds = process.env.CAIRN_MODEL_SECONDS ?? '120';
   const seed = seedTests();
   console.log(`seeds ${seed} and ${seed + 1}: ${steps} steps each, or ${seconds} s`);
   const runs = [seed, seed + 1].map((each) => {
