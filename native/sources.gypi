@@ -54,6 +54,7 @@
       "native/protocol/binary_keys.cc",
       "native/protocol/binary_parse.cc",
       "native/protocol/binary_storage.cc",
+      "native/protocol/certificate_refresh.cc",
       "native/protocol/execute.cc",
       "native/protocol/held_replies.cc",
       "native/protocol/key_group.cc",

@@ -22,6 +22,8 @@ export {
   RULE_OPTIONS,
   SERVE_OPTIONS,
   SNAPSHOT_OPTIONS,
+  TLS_OPTIONS,
+  type TlsSettings,
   WARM_UP_OPTIONS,
   WRITE_BACK_OPTIONS,
 } from './options/table.ts';

@@ -113,6 +113,27 @@ std::vector<std::string> WordsOf(std::string_view text) {
   return words;
 }
 
+// The field `tls` of the options; it may be undefined.
+Service::Options::Tls TlsOf(napi_env env, napi_value options) {
+  Service::Options::Tls tls;
+  napi_value given;
+  napi_valuetype type;
+  if (napi_get_named_property(env, options, "tls", &given) != napi_ok || napi_typeof(env, given, &type) != napi_ok ||
+      type != napi_object) {
+    return tls;
+  }
+  tls.is_enabled = true;
+  tls.chain_cert = TextField(env, given, "chainCert");
+  tls.key = TextField(env, given, "key");
+  tls.ca_cert = TextField(env, given, "caCert");
+  tls.ciphers = TextField(env, given, "ciphers");
+  tls.min_version = TextField(env, given, "minVersion");
+  tls.verify_mode = static_cast<uint32_t>(NumberField(env, given, "verifyMode"));
+  tls.key_format = static_cast<uint32_t>(NumberField(env, given, "keyFormat"));
+  tls.has_session_cache = NumberField(env, given, "sessionCache") != 0;
+  return tls;
+}
+
 // startService(handle, options) -> number, or undefined if the cache is closed.
 napi_value StartService(napi_env env, napi_callback_info info) {
   Arguments arguments = Read(env, info);
@@ -141,6 +162,7 @@ napi_value StartService(napi_env env, napi_callback_info info) {
   options.verbosity = static_cast<uint32_t>(NumberField(env, given, "verbosity"));
   options.interfaces = TextField(env, given, "interfaces");
   options.socket_path = TextField(env, given, "socketPath");
+  options.tls = TlsOf(env, given);
 
   server->waker = ThreadWaker::Of(arguments.environment);
   CHECK(server->waker != nullptr);
@@ -153,6 +175,7 @@ napi_value StartService(napi_env env, napi_callback_info info) {
   server->service =
       std::make_unique<Service>(server->cache->store(), std::move(options), server->cache->ReadBothClocks());
   server->bench = std::make_unique<Workbench>(server->service.get());
+  server->service->certificates()->SetOwner(server->waker);
   server->service->AddWaker(server->waker);
   return Uint32(env, arguments.part->servers.Add(std::move(server)));
 }
@@ -181,6 +204,46 @@ napi_value CountRejected(napi_env env, napi_callback_info info) {
 napi_value CountIdleKick(napi_env env, napi_callback_info info) {
   Arguments arguments = Read(env, info);
   arguments.part->servers.At(NumberOf(env, arguments.values[0]))->service->CountIdleKick();
+  return Undefined(env);
+}
+
+// countHandshake(service, how)
+napi_value CountHandshake(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  Service* service = arguments.part->servers.At(NumberOf(env, arguments.values[0]))->service.get();
+  switch (static_cast<HandshakeEnd>(NumberOf(env, arguments.values[1]))) {
+    case HandshakeEnd::kBegun:
+      service->CountTlsSession();
+      break;
+    case HandshakeEnd::kResumed:
+      break;
+    case HandshakeEnd::kFailed:
+      service->CountTlsFailure();
+      break;
+  }
+  return Undefined(env);
+}
+
+// countRefresh(service)
+napi_value CountRefresh(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  Server* server = arguments.part->servers.At(NumberOf(env, arguments.values[0]));
+  server->service->CountRefresh(server->cache->ReadBothClocks());
+  return Undefined(env);
+}
+
+// takeRefresh(service) -> boolean
+napi_value TakeRefresh(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  Server* server = arguments.part->servers.At(NumberOf(env, arguments.values[0]));
+  return Boolean(env, server->service->certificates()->Take());
+}
+
+// answerRefresh(service, line)
+napi_value AnswerRefresh(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  Server* server = arguments.part->servers.At(NumberOf(env, arguments.values[0]));
+  server->service->certificates()->Answer(StringOf(env, arguments.values[1]));
   return Undefined(env);
 }
 
@@ -288,6 +351,10 @@ void InitSessionBinding(Napi::Env env, Napi::Object exports) {
   AddFunction(env, exports, "isServiceClosed", IsServiceClosed);
   AddFunction(env, exports, "countRejected", CountRejected);
   AddFunction(env, exports, "countIdleKick", CountIdleKick);
+  AddFunction(env, exports, "countHandshake", CountHandshake);
+  AddFunction(env, exports, "countRefresh", CountRefresh);
+  AddFunction(env, exports, "takeRefresh", TakeRefresh);
+  AddFunction(env, exports, "answerRefresh", AnswerRefresh);
   AddFunction(env, exports, "openSession", MakeSession);
   AddFunction(env, exports, "closeSession", CloseSession);
   AddFunction(env, exports, "continueIn", ContinueIn);

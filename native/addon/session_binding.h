@@ -12,6 +12,10 @@
 //                                                   time at the latest
 //   setOutput(buffer)                               where replies are put from now on
 //   countRejected(service), countIdleKick(service), isServiceClosed(service), endService(service)
+//   countHandshake(service, how), countRefresh(service)
+//                                                   of TLS; how: a HandshakeEnd
+//   takeRefresh(service) -> boolean                 a client has asked for other certificates, and the thread was woken
+//   answerRefresh(service, line)
 //
 // A result is one number: 512 x the bytes of reply at the start of the output buffer, plus the flags of SessionFlag,
 // the lowest three bits being Session::Next. src/server/native-session.ts has the same table.
@@ -41,6 +45,8 @@ enum SessionFlag : uint32_t {
   kSessionSlowed = 256,         // it waits for a time: continueIn()
 };
 inline constexpr uint32_t kSessionFlagsRange = 512;
+
+enum class HandshakeEnd : uint8_t { kBegun, kResumed, kFailed };
 
 // Leaves a service of this environment to a native front, whose threads are woken in place of this one. Returns it, and
 // the cache behind it, which it holds.

@@ -31,8 +31,11 @@ enum class Counter : uint8_t {
   kListenDisabled,  // times that the front could accept no client, and for how long
   kListenDisabledUs,
   kOutputDrops,  // clients that were disconnected because too many bytes of replies waited
+  // TLS: sessions that handshakes began, and handshakes that failed.
+  kTlsSessions,
+  kTlsFailures,
 };
-inline constexpr size_t kCounterCount = static_cast<size_t>(Counter::kOutputDrops) + 1;
+inline constexpr size_t kCounterCount = static_cast<size_t>(Counter::kTlsFailures) + 1;
 
 // Values of all counters at one moment, or differences of them.
 class CounterValues {

@@ -14,6 +14,8 @@ Service::Service(Store* store, Options options, const Now& started)
   if (options_.log != nullptr) log_watch_ = options_.log->Watch(wakers_);
   if (options_.loads != nullptr) options_.loads->AddWaker(wakers_);
   test_loads_.AddWaker(wakers_);
+  certificates_.AddWaker(wakers_);
+  CountRefresh(started_);
 }
 
 Service::~Service() {

@@ -21,6 +21,7 @@
 #include "base/os.h"
 #include "base/waker_list.h"
 #include "protocol/ack.h"
+#include "protocol/certificate_refresh.h"
 #include "protocol/counters.h"
 #include "protocol/key_group.h"
 #include "protocol/limits.h"
@@ -85,6 +86,19 @@ class Service {
     uint32_t verbosity = 0;
     std::string interfaces;
     std::string socket_path;
+    // What the statistics say of TLS, in memcached's words and numbers.
+    struct Tls {
+      bool is_enabled = false;
+      bool has_session_cache = false;
+      uint32_t verify_mode = 0;
+      uint32_t key_format = 0;
+      std::string chain_cert = "NULL";
+      std::string key = "NULL";
+      std::string ca_cert = "NULL";
+      std::string ciphers = "NULL";
+      std::string min_version = "NULL";
+    };
+    Tls tls;
   };
 
   Service(Store* store, Options options, const Now& started);
@@ -107,6 +121,8 @@ class Service {
   ReadThrough* loads() const { return options_.loads; }
   // The loads that debugpark waits for.
   TestLoads* test_loads() { return &test_loads_; }
+  // The certificates that refresh_certs waits for.
+  CertificateRefresh* certificates() { return &certificates_; }
 
   // The front's time, as moved by debugtime. Costs one relaxed load if it was never moved.
   Now Time(const Now& now) const {
@@ -142,6 +158,12 @@ class Service {
   void ChangeUnsent(size_t before, size_t now) { unsent_bytes_.fetch_add(now - before, std::memory_order_relaxed); }
   size_t unsent_bytes() const { return unsent_bytes_.load(std::memory_order_relaxed); }
   void CountOutputDrop() { own_counters_.AddShared(Counter::kOutputDrops, 1); }
+  // Handshakes of TLS: one that began a session, one that failed.
+  void CountTlsSession() { own_counters_.AddShared(Counter::kTlsSessions, 1); }
+  void CountTlsFailure() { own_counters_.AddShared(Counter::kTlsFailures, 1); }
+  // The server has begun to use certificates; when it did, on the boot clock.
+  void CountRefresh(const Now& now) { certificates_since_ms_.store(now.boot_ms, std::memory_order_relaxed); }
+  uint64_t certificates_since_ms() const { return certificates_since_ms_.load(std::memory_order_relaxed); }
   bool is_accepting() const { return is_accepting_.load(std::memory_order_relaxed); }
   void SetVerbosity(uint32_t verbosity) { verbosity_.store(verbosity, std::memory_order_relaxed); }
   uint32_t verbosity() const { return verbosity_.load(std::memory_order_relaxed); }
@@ -174,6 +196,7 @@ class Service {
   const Now started_;
   CommitMarks own_commits_;
   TestLoads test_loads_;
+  CertificateRefresh certificates_;
 
   std::atomic<bool> time_moved_{false};
   std::atomic<uint64_t> time_ahead_ms_{0};
@@ -183,6 +206,7 @@ class Service {
   std::atomic<uint32_t> verbosity_{0};
   std::atomic<bool> is_accepting_{true};
   std::atomic<size_t> unsent_bytes_{0};
+  std::atomic<uint64_t> certificates_since_ms_{0};
 
   const std::shared_ptr<WakerList> wakers_ = std::make_shared<WakerList>();
   std::shared_ptr<LogWatch> log_watch_;  // null without a log

@@ -145,6 +145,12 @@ void AppendGeneral(Service* service, const Now& now, StatSink* out) {
   AppendZeros({"crawler_reclaimed", "crawler_items_checked", "lrutail_reflocked", "moves_to_cold", "moves_to_warm",
                "moves_within_lru", "direct_reclaims", "lru_bumps_dropped"},
               out);
+  if (!options.tls.is_enabled) return;
+  if (options.tls.has_session_cache) out->Add("ssl_new_sessions", port[Counter::kTlsSessions]);
+  const uint64_t since_ms = service->certificates_since_ms();
+  AppendAll({{"ssl_handshake_errors", port[Counter::kTlsFailures]},
+             {"time_since_server_cert_refresh", Difference(now.boot_ms, since_ms) / 1000}},
+            out);
 }
 
 std::string_view NameOf(Protocols protocols) {
@@ -221,17 +227,17 @@ void AppendSettings(Service* service, StatSink* out) {
              {"ext_max_frag", "0.00"},
              {"slab_automove_freeratio", "0.000"},
              {"ext_drop_unread", "no"},
-             {"ssl_enabled", "no"},
-             {"ssl_chain_cert", "NULL"},
-             {"ssl_key", "NULL"},
-             {"ssl_verify_mode", "0"},
-             {"ssl_keyformat", "0"},
-             {"ssl_ciphers", "NULL"},
-             {"ssl_ca_cert", "NULL"},
+             {"ssl_enabled", options.tls.is_enabled ? "yes" : "no"},
+             {"ssl_chain_cert", options.tls.chain_cert},
+             {"ssl_key", options.tls.key}},
+            out);
+  AppendAll({{"ssl_verify_mode", options.tls.verify_mode}, {"ssl_keyformat", options.tls.key_format}}, out);
+  AppendAll({{"ssl_ciphers", options.tls.ciphers},
+             {"ssl_ca_cert", options.tls.ca_cert},
              {"ssl_wbuf_size", "0"},
-             {"ssl_session_cache", "no"},
+             {"ssl_session_cache", options.tls.has_session_cache ? "yes" : "no"},
              {"ssl_kernel_tls", "no"},
-             {"ssl_min_version", "NULL"},
+             {"ssl_min_version", options.tls.min_version},
              {"num_napi_ids", "0"},
              {"memory_file", "NULL"},
              {"client_flags_size", "4"}},

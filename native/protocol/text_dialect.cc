@@ -182,6 +182,8 @@ Why TextDialect::RunWords(const TextRequest& line) {
       return RunFlushAll(line);
     case Command::kLruCrawler:
       return RunCrawler(line);
+    case Command::kRefreshCerts:
+      return RunRefresh(LastWord(words) == "noreply");
     case Command::kStats: {
       const std::string_view topic = NextWord(&words);
       if (topic == "cachedump") return RunCacheDump(words);
@@ -221,6 +223,23 @@ Why TextDialect::RunFlushAll(const TextRequest& line) {
   Append(Reply::kOk);
   // Each shard has a record of it with this version, and one of them in the log makes the clear whole.
   if (version != 0 && gate_->marks_are_active()) gate_->Settle(begin, 0, version, /*may_refuse=*/false);
+  return Why::kDone;
+}
+
+// refresh_certs [noreply], which hides success only.
+Why TextDialect::RunRefresh(bool no_reply) {
+  if (!service_->options().tls.is_enabled) {
+    gate_->sink()->Append("Error TLS not enabled\r\n");
+    return Why::kDone;
+  }
+  CertificateRefresh* certificates = service_->certificates();
+  if (gate_->AwaitLoad(certificates, CertificateRefresh::kKey, *now_) == ReadThrough::Load::kPending)
+    return Why::kParked;
+  gate_->EndLoad();
+  const std::string answer = certificates->line();
+  if (no_reply && answer == "OK") return Why::kDone;
+  gate_->sink()->Append(answer);
+  gate_->sink()->Append("\r\n");
   return Why::kDone;
 }
 

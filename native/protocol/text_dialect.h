@@ -46,6 +46,7 @@ class TextDialect final : public Dialect, private StorageReplies {
   Why RunKeyed(const TextRequest& line);
   Why RunWords(const TextRequest& line);
   Why RunFlushAll(const TextRequest& line);
+  Why RunRefresh(bool no_reply);
 
   // ---- text_keys.cc ----
 

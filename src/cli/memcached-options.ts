@@ -6,6 +6,7 @@
  * The names are those of memcached 1.6.45.
  */
 import { InvalidArgumentError, Option } from 'commander';
+import type { TlsOptions } from '../index.ts';
 import { suggestion } from '../options.ts';
 
 // ---- flags ----
@@ -37,7 +38,6 @@ const REFUSED: readonly Flag[] = [
   { names: '-U, --udp-port <num>', doc: 'UDP', harmless: /^0+$/ },
   { names: '-S, --enable-sasl', doc: 'SASL' },
   { names: '-Y, --auth-file <file>', doc: 'passwords' },
-  { names: '-Z, --enable-ssl', doc: 'TLS' },
   { names: '-e, --memory-file <file>', doc: 'a warm restart (--data DIR is kept)' },
 ];
 
@@ -77,6 +77,8 @@ export function withoutEffect(values: Values): string[] {
 export interface Extended {
   /** Milliseconds. */
   readonly idleTimeout?: number;
+  /** Options of TLS, by their names. */
+  readonly tls?: Partial<TlsOptions>;
   /** The names of those without effect. */
   readonly taken: readonly string[];
 }
@@ -113,30 +115,65 @@ const TAKEN_NAMES: readonly string[] = [
   'modern',
   'drop_privileges',
   'sock_cookie_id',
+  // Of TLS: its buffers are those of node:tls, in which the system has no part.
+  'ssl_wbuf_size',
+  'ssl_kernel_tls',
 ];
 
 /** Those that begin so would change what clients see. */
-const REFUSED_NAMES = /^(no_)?(proxy_|ext_|ssl_)/;
+const REFUSED_NAMES = /^(no_)?(proxy_|ext_)/;
+
+/** What each name about TLS is as an option, and its values; a text, if there are none. */
+const TLS_NAMES: Readonly<Record<string, { option: keyof TlsOptions; values?: Readonly<Record<string, unknown>> }>> = {
+  ssl_chain_cert: { option: 'cert' },
+  ssl_key: { option: 'key' },
+  ssl_keyformat: { option: 'keyFormat', values: { 1: 'pem', 2: 'der' } },
+  ssl_verify_mode: { option: 'verify', values: { 0: 'none', 1: 'request', 2: 'require', 3: 'require' } },
+  ssl_ciphers: { option: 'ciphers' },
+  ssl_ca_cert: { option: 'ca' },
+  ssl_session_cache: { option: 'sessionCache', values: { '': true } },
+  no_ssl_session_cache: { option: 'sessionCache', values: { '': false } },
+  ssl_min_version: { option: 'minVersion', values: { 0: 'TLSv1', 1: 'TLSv1.1', 2: 'TLSv1.2', 3: 'TLSv1.3' } },
+};
+
+/** The name behind `-o` of an option of TLS. */
+export function tlsNameOf(option: string): string | undefined {
+  return Object.keys(TLS_NAMES).find((name) => TLS_NAMES[name]!.option === option);
+}
 
 /** Reads one `-o`; what came in earlier ones counts on. Throws for a name that is refused or unknown. */
 export function extendedOf(text: string, before: Extended = { taken: [] }): Extended {
-  let { idleTimeout } = before;
+  let { idleTimeout, tls } = before;
   const taken = [...before.taken];
   for (const each of text.split(',').map((word) => word.trim())) {
     const [, name = '', value] = /^([^=]*)(?:=(.*))?$/s.exec(each)!;
     if (name === 'idle_timeout') {
       if (!/^\d{1,7}$/.test(value ?? '')) throw wrong('Expected -o idle_timeout to be whole seconds', value ?? '');
       idleTimeout = Number(value) * 1000;
+    } else if (Object.hasOwn(TLS_NAMES, name)) {
+      tls = { ...tls, [TLS_NAMES[name]!.option]: tlsValueOf(name, value ?? '') };
     } else if (TAKEN_NAMES.includes(name.replace(/^no_/, ''))) {
       taken.push(name);
     } else if (REFUSED_NAMES.test(name)) {
       throw new InvalidArgumentError(`-o ${name} asks for what is not here.`);
     } else {
-      const known = ['idle_timeout', ...TAKEN_NAMES];
+      const known = ['idle_timeout', ...Object.keys(TLS_NAMES), ...TAKEN_NAMES];
       throw new InvalidArgumentError(`-o ${name} is no option of memcached${suggestion(name, known)}.`);
     }
   }
-  return { ...(idleTimeout !== undefined && { idleTimeout }), taken };
+  return { ...(idleTimeout !== undefined && { idleTimeout }), ...(tls && { tls }), taken };
+}
+
+function tlsValueOf(name: string, value: string): unknown {
+  const { values } = TLS_NAMES[name]!;
+  if (values === undefined) {
+    if (value === '') throw new InvalidArgumentError(`Expected a value behind -o ${name}=.`);
+    return value;
+  }
+  if (Object.hasOwn(values, value)) return values[value];
+  const known = Object.keys(values);
+  const expected = known[0] === '' ? 'to have no value' : `to be ${known.slice(0, -1).join(', ')} or ${known.at(-1)}`;
+  throw wrong(`Expected -o ${name} ${expected}`, value);
 }
 
 function wrong(sentence: string, text: string): InvalidArgumentError {

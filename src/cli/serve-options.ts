@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { dirname, relative } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { CairnError } from '../errors.ts';
-import type { CacheOptions, ServeOptions } from '../index.ts';
+import type { CacheOptions, ServeOptions, TlsOptions } from '../index.ts';
 import {
   CACHE_OPTIONS,
   type Flag,
@@ -15,9 +15,10 @@ import {
   type Row,
   SERVE_OPTIONS,
   SNAPSHOT_OPTIONS,
+  TLS_OPTIONS,
   WRITE_BACK_OPTIONS,
 } from '../options.ts';
-import { type Extended, extendedOf, memcachedFlags, refusedFlag } from './memcached-options.ts';
+import { type Extended, extendedOf, memcachedFlags, refusedFlag, tlsNameOf } from './memcached-options.ts';
 import { ALLOW_OPEN, checkSetting, complaintOf, SETTABLE, type Setting, type Settings } from './settings.ts';
 
 /** What commander found, by the names that it gives the flags. */
@@ -91,6 +92,13 @@ const flags: readonly Flagged[] = [
       doc: 'runs in the background; the command ends when the server listens',
     },
   },
+  {
+    flag: {
+      names: '-Z, --enable-ssl',
+      default: '',
+      doc: 'TLS at the TCP addresses, except those with `notls:` in front; `-o ssl_chain_cert=FILE` is needed, see [TLS](#tls)',
+    },
+  },
   { flag: { names: '-P, --pidfile <file>', default: 'none', doc: 'has the number of the process while it runs' } },
   { flag: { names: '-u, --user <user>', default: 'none', doc: 'the user that the server becomes, if root starts it' } },
   { flag: { names: '-V, --version', default: '', doc: 'prints the version' } },
@@ -113,6 +121,11 @@ const flagNames: ReadonlyMap<string, string> = new Map([
   ...flags.flatMap(({ option, flag }) => (option === undefined ? [] : [[option, shortest(flag)] as const])),
   // For which the cache has to allow larger values.
   ['maxValueBytes', shortest(SERVE_OPTIONS.maxItemSize.flag)],
+  ['tls', '-Z'],
+  ...Object.keys(TLS_OPTIONS).flatMap((option): [string, string][] => {
+    const name = tlsNameOf(option);
+    return name === undefined ? [] : [[`tls.${option}`, `-o ${name}`]];
+  }),
 ]);
 
 /** What an option of the API is called on the command line. */
@@ -165,6 +178,9 @@ const NO_DATA = false;
 /** The value of `port` that listens on no TCP port: 0 is "no TCP" on the command line, and "any port" in the API. */
 const NO_TCP = 'none';
 
+/** `-Z`, which is no option: certificates may come from a file or a variable. */
+const TLS_ASKED = 'enableSsl';
+
 /**
  * The options that the flags give. Throws `ERR_INVALID_ARGUMENT` for a wrong database, and for a flag of memcached that
  * asks for what is not here.
@@ -183,6 +199,19 @@ export function settingsOfFlags(values: ServeFlags): Settings {
     if (option === 'store') checkSetting(option, setting);
     settings.set(option, setting);
   }
+  const { tls = {} } = (values['extended'] ?? {}) as Partial<Extended>;
+  for (const [name, value] of Object.entries(tls)) {
+    const option = `tls.${name}`;
+    settings.set(option, { value, source: 'flag', name: flagName(option) });
+  }
+  if (Object.keys(tls).length > 0 && values['enableSsl'] !== true) {
+    const [name = ''] = Object.keys(tls);
+    throw new CairnError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected -Z beside ${flagName(`tls.${name}`)}: without it there is no TLS`,
+    );
+  }
+  if (values['enableSsl'] === true) settings.set(TLS_ASKED, { value: true, source: 'flag', name: '-Z' });
   if (values['data'] === false) settings.set('data', { value: NO_DATA, source: 'flag', name: '--no-data' });
   return settings;
 }
@@ -253,7 +282,9 @@ function storeOptions(settings: Settings): CacheOptions {
 }
 
 export function serveOptions(settings: Settings): ServeOptions {
-  const { port, host, ...options } = optionsFrom(settings, SERVED) as Omit<ServeOptions, 'port'> & { port?: unknown };
+  const { port, host, ...rest } = optionsFrom(settings, SERVED) as Omit<ServeOptions, 'port'> & { port?: unknown };
+  const tls = optionsFrom(settings, Object.keys(TLS_OPTIONS), 'tls.');
+  const options = Object.keys(tls).length === 0 ? rest : { ...rest, tls: tls as unknown as TlsOptions };
   if (port === NO_TCP) return options;
   return { ...options, ...(port === undefined ? {} : { port: port as number }), ...(host && { host }) };
 }
@@ -285,6 +316,9 @@ export function contradiction(settings: Settings): string | undefined {
   const host = settings.get('host');
   if (port === NO_TCP && !settings.has('path')) {
     return 'Expected -p to be a port where no -s is given, got 0, which listens nowhere';
+  }
+  if (settings.has(TLS_ASKED) && !settings.has('tls.cert')) {
+    return `Expected ${flagName('tls.cert')}=FILE beside -Z: the file of the server's certificate`;
   }
   const where = host?.name ?? flagName('host');
   const addresses = SERVE_OPTIONS.host.check(host?.value, where, () => 0) ?? [];

@@ -153,6 +153,7 @@ async function run(flags: ServeFlags): Promise<number> {
   const ending = new Ending(server, cache);
   announce(server, settings);
   for (const complaint of leaveFiles(server, flags)) console.error(`Warning: ${complaint}`);
+  if (serveOptions(settings).tls !== undefined) reloadAtSignal(server, settings);
   if (isDaemon()) tellReady();
   showWarmUp({
     output: { isTerminal: process.stderr.isTTY === true, write: (text) => process.stderr.write(text) },
@@ -163,6 +164,20 @@ async function run(flags: ServeFlags): Promise<number> {
     print: (line) => console.log(line),
   });
   return ending.exitCode;
+}
+
+/** SIGHUP has the certificates read again, as memcached does. */
+function reloadAtSignal(server: MemcachedServer, settings: Settings): void {
+  const reload = (): void => {
+    try {
+      server.reloadCertificates();
+      console.log('The certificates are read again; open connections go on');
+    } catch (error) {
+      console.error(`The certificates stay as they were: ${explain(error, settings)}`);
+    }
+  };
+  process.on('SIGHUP', reload);
+  server.once('close', () => process.off('SIGHUP', reload));
 }
 
 /** For those who look for the server. Returns what could not be written. */
@@ -299,7 +314,7 @@ function announce(server: MemcachedServer, settings: Settings): void {
 
   const { value: connections, name = '-c' } = settings.get('maxConnections') ?? {};
   warnOfFileLimit(SERVE_OPTIONS.maxConnections.check(connections, name, () => 0));
-  const where = server.addresses.map((address) => textOf(address) + levelText(address, server)).join(' and ');
+  const where = server.addresses.map((address) => textOf(address) + remarkOn(address, server)).join(' and ');
   const away = server.addresses.filter((address) => 'host' in address && !isLoopback(address.host));
   const loopbackOnly = !settings.has('host') && server.addresses.some((address) => 'host' in address);
   const note = loopbackOnly ? ' (this machine only; -l ADDRESS listens elsewhere)' : '';
@@ -325,19 +340,23 @@ function textOf(address: ServerAddress): string {
 
 /** Of an address whose level was given with it. */
 const LEVEL_TEXTS: Readonly<Record<AckLevel, string>> = {
-  memory: ' (its replies do not wait)',
-  logged: ' (its replies wait for the log)',
-  stored: ' (its replies wait for the database)',
+  memory: 'its replies do not wait',
+  logged: 'its replies wait for the log',
+  stored: 'its replies wait for the database',
 };
 
-function levelText({ ack }: ServerAddress, server: MemcachedServer): string {
-  return ack === server.ack ? '' : LEVEL_TEXTS[ack];
+function remarkOn(address: ServerAddress, server: MemcachedServer): string {
+  const remarks = [
+    ...('tls' in address ? ['TLS'] : []),
+    ...(address.ack === server.ack ? [] : [LEVEL_TEXTS[address.ack]]),
+  ];
+  return remarks.length === 0 ? '' : ` (${remarks.join(', ')})`;
 }
 
 /** Commands to try. The first needs nothing but Node, which is what has just been started. */
 function suggest(addresses: readonly ServerAddress[], directory: string | undefined): void {
-  const tcp = addresses.find((address) => 'port' in address);
-  if (tcp === undefined) return;
+  const tcp = addresses.find((address) => 'port' in address && address.tls === undefined);
+  if (tcp === undefined || !('port' in tcp)) return;
   const host = tcp.host === '0.0.0.0' || tcp.host === '::' ? '127.0.0.1' : tcp.host;
   const { port } = tcp;
   const ask = (commands: string): string =>

@@ -22,6 +22,7 @@ import {
   SERVE_OPTIONS,
   SNAPSHOT_OPTIONS,
   suggestion,
+  TLS_OPTIONS,
   WRITE_BACK_OPTIONS,
 } from '../options.ts';
 
@@ -42,6 +43,7 @@ const NESTED: Readonly<Record<string, Readonly<Record<string, Row>>>> = {
   snapshot: SNAPSHOT_OPTIONS,
   writeBack: WRITE_BACK_OPTIONS,
   loads: LOADS_OPTIONS,
+  tls: TLS_OPTIONS,
 };
 
 /** Only a program can give these; and a server waits for what its cache does. */
@@ -61,15 +63,18 @@ export const ALLOW_OPEN: Row<boolean> = {
 
 /** Every option of the command that may be set, by name: those of the cache first. */
 export const SETTABLE: ReadonlyMap<string, Row> = new Map([
-  ...Object.entries<Row>(CACHE_OPTIONS).flatMap(([name, row]): [string, Row][] => {
-    if (OF_PROGRAMS.includes(name)) return [];
-    const rows = NESTED[name];
-    if (rows === undefined) return [[name, row]];
-    return Object.entries(rows).map(([inner, each]) => [`${name}.${inner}`, each]);
-  }),
-  ...Object.entries<Row>(SERVE_OPTIONS).filter(([name]) => name !== 'ack'),
+  ...Object.entries<Row>(CACHE_OPTIONS).flatMap(flat),
+  ...Object.entries<Row>(SERVE_OPTIONS).flatMap((each) => (each[0] === 'ack' ? [] : flat(each))),
   ['allowOpen', ALLOW_OPEN],
 ]);
+
+// An option that holds options is those.
+function flat([name, row]: [string, Row]): [string, Row][] {
+  if (OF_PROGRAMS.includes(name)) return [];
+  const rows = NESTED[name];
+  if (rows === undefined) return [[name, row]];
+  return Object.entries(rows).map(([inner, each]) => [`${name}.${inner}`, each]);
+}
 
 /** How an option is called by the user that gave it; `otherwise`, if it was left out. */
 export function nameIn(settings: Settings, otherwise: (option: string) => string): (option: string) => string {
@@ -152,7 +157,7 @@ export function settingsOfEnvironment(env: NodeJS.ProcessEnv, warn: (message: st
 }
 
 /** Options whose value is text, also where it looks like a number. */
-const TEXTS: readonly string[] = ['name', 'data', 'path', 'store'];
+const TEXTS: readonly string[] = ['name', 'data', 'path', 'store', 'tls.cert', 'tls.key', 'tls.ca', 'tls.ciphers'];
 
 // As the API takes it: numbers and truths are not text there.
 function valueOf(option: string, text: string): unknown {

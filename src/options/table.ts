@@ -18,6 +18,7 @@ export { PROMISE_OPTIONS } from './rows/promises.ts';
 export { type Checked, checkAll, type Flag, type Row } from './rows/row.ts';
 export { RULE_OPTIONS } from './rows/rules.ts';
 export { SERVE_OPTIONS } from './rows/serve.ts';
+export { TLS_OPTIONS, type TlsSettings } from './rows/tls.ts';
 export { WARM_UP_OPTIONS } from './rows/warm-up.ts';
 export { DELAY_BY_MODE, WRITE_BACK_OPTIONS } from './rows/write-back.ts';
 

@@ -26,21 +26,32 @@ import type { Listener } from './settings.ts';
 
 /** An address on which a server listens, and its level: what replies wait for there. */
 export type ServerAddress =
-  | { readonly host: string; readonly port: number; readonly ack: AckLevel }
+  | { readonly host: string; readonly port: number; readonly ack: AckLevel; readonly tls?: true }
   | { readonly path: string; readonly ack: AckLevel };
 
 /**
  * Why a connection was closed. `'ended'`: by its client, at `quit`, or when the server closed. `'stalled'`: it did not
  * read its replies, or stopped in the middle of a large value or line. `'idle'`: it sent nothing. `'rejected'`: there
- * were too many connections. `'binary'`, `'tls'`: it speaks memcached's binary protocol, or TLS, which is not served.
+ * were too many connections. `'binary'`, `'tls'`: it speaks memcached's binary protocol, or TLS, which is not served
+ * there. `'plaintext'`: it does not speak TLS, and that address has it; `'handshake'`: its handshake failed.
  * `'output'`: the replies that clients had not taken used more than `maxOutput`, and it had taken nothing for longest.
  */
-export type DisconnectReason = 'ended' | 'stalled' | 'idle' | 'rejected' | 'binary' | 'tls' | 'output';
+export type DisconnectReason =
+  | 'ended'
+  | 'stalled'
+  | 'idle'
+  | 'rejected'
+  | 'binary'
+  | 'tls'
+  | 'plaintext'
+  | 'handshake'
+  | 'output';
 
 /** What a front reports to its server. */
 export interface FrontOwner {
   connected(peer: string): void;
-  disconnected(peer: string, reason: DisconnectReason): void;
+  /** `detail`: of a handshake, what was wrong with it. */
+  disconnected(peer: string, reason: DisconnectReason, detail?: string): void;
   /** A listening socket failed; the others go on. */
   failed(error: Error): void;
   /** The system lacks room for new clients, which wait until there is some. Once for each such time. */

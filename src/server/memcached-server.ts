@@ -11,16 +11,20 @@
  * A server holds its cache. When the cache is closed, the server destroys itself.
  */
 import { EventEmitter } from 'node:events';
-import { CairnError } from '../errors.ts';
+import { CairnError, misplaced, reasonOf } from '../errors.ts';
+import { type Looker, lookers } from '../native/wake.ts';
 import type { NativeHandle } from '../native.ts';
 import { type AckLevel, type Duration, type ServeOptions, timer } from '../options.ts';
 import { version } from '../version.ts';
+import { readCertificates, UnfitCertificates } from './certificates.ts';
 import type { DisconnectReason, Front, FrontOwner, ServerAddress } from './front.ts';
 import { probe } from './listen.ts';
 import { NativeFront } from './native-front.ts';
 import { ProtocolCode, sessions } from './native-session.ts';
 import { NetFront } from './net-front.ts';
 import { MEMORY_ONLY, resolveServeOptions, type ServedCache, type ServerSettings } from './settings.ts';
+import { TlsGate } from './tls-gate.ts';
+import { refusalOf, statsOfTls } from './tls-words.ts';
 
 /**
  * What `version` answers. Nothing stands behind the three numbers: libmemcached, and with it php, reads the first three
@@ -43,9 +47,9 @@ export interface MemcachedServerEvents {
   /** A connection is closed. */
   disconnect: [peer: string, reason: DisconnectReason];
   /**
-   * A client speaks a protocol that is not served (once per protocol), or the system has no room for new clients, so
-   * that they wait (once for each such time); the message says what to do. Without a listener it becomes a warning of
-   * the process.
+   * A client speaks a protocol that is not served, or its handshake has failed (once for each kind), certificates that
+   * a client wanted to be reloaded cannot be used, or the system has no room for new clients, so that they wait (once
+   * for each such time); the message says what to do. Without a listener it becomes a warning of the process.
    */
   warning: [message: string];
 }
@@ -56,19 +60,31 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   readonly #logMetrics: readonly string[];
   readonly #handle: NativeHandle;
   readonly #front: Front;
+  /** undefined: no address has TLS. */
+  readonly #gate: TlsGate | undefined;
   #service = -1;
   #closing: Promise<void> | undefined;
   #closed = false;
   readonly #warned = new Set<DisconnectReason>();
   readonly #owner: FrontOwner = {
     connected: (peer) => this.emit('connect', peer),
-    disconnected: (peer, reason) => {
+    disconnected: (peer, reason, detail) => {
       this.emit('disconnect', peer, reason);
-      if (reason === 'binary' || reason === 'tls') this.#warnOf(peer, reason);
+      const text = foreignText(peer, reason, detail);
+      if (text === undefined || this.#warned.has(reason)) return;
+      this.#warned.add(reason);
+      this.#warn(text);
     },
     failed: (error) => this.emit('error', error),
     noRoom: ({ code = '' }) => this.#warn(noRoomText(code)),
     cacheClosed: () => this.destroy(),
+  };
+
+  // This thread was woken: a client may have asked for other certificates.
+  readonly #looker: Looker = {
+    look: () => {
+      if (this.#service >= 0 && sessions.takeRefresh(this.#service)) this.#answerRefresh();
+    },
   };
 
   private constructor(handle: NativeHandle, settings: ServerSettings, cache: ServedCache) {
@@ -76,15 +92,17 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     this.#handle = handle;
     this.#settings = settings;
     this.#logMetrics = cache.logMetrics;
-    this.#front = frontFor({ ...this.#owner, tick: cache.tick }, settings);
+    const { tls } = settings;
+    this.#gate = tls === undefined ? undefined : new TlsGate(tls, readCertificates(tls));
+    this.#front = frontFor({ ...this.#owner, tick: cache.tick }, settings, this.#gate);
     this.#hearConnections();
   }
 
   /**
    * Serves the cache of this handle. Resolves once every address is listened on.
    *
-   * Rejects with `ERR_INVALID_ARGUMENT` for a wrong option, `ERR_CLOSED` if the cache is closed, and `ERR_LISTEN`, with
-   * the system's error as `cause`, if an address cannot be listened on; nothing is left behind then.
+   * Rejects with `ERR_INVALID_ARGUMENT` for a wrong option or certificate, `ERR_CLOSED` if the cache is closed, and
+   * `ERR_LISTEN`, with the system's error as `cause`, if an address cannot be listened on; nothing is left behind then.
    * @internal
    */
   static async start(
@@ -150,6 +168,18 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     void this.#front.destroy().then(() => this.#end());
   }
 
+  /**
+   * Reads the files of the option `tls` again; handshakes that begin from now on use them, open connections go on.
+   * Throws `ERR_INVALID_ARGUMENT` if they cannot be used, and the former ones stay in use. SIGHUP does the same to
+   * `cairn serve`, and the command `refresh_certs` to any server of TLS.
+   */
+  reloadCertificates(): void {
+    const { tls } = this.#settings;
+    if (tls === undefined) throw misplaced('Expected a server with the option tls, got one without');
+    this.#gate!.renew(readCertificates(tls));
+    if (this.#service >= 0) sessions.countRefresh(this.#service);
+  }
+
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -177,16 +207,24 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       verbosity: settings.verbosity,
       interfaces: tcp.map((address) => address.host).join(','),
       socketPath: path?.path ?? '',
+      tls: settings.tls && statsOfTls(settings.tls),
     });
     if (service === undefined) throw new CairnError('ERR_CLOSED', 'Expected an open cache to serve, got a closed one');
     this.#service = service;
+    if (this.#gate !== undefined) lookers.add(this.#looker);
     this.#front.serve(service);
   }
 
-  #warnOf(peer: string, reason: 'binary' | 'tls'): void {
-    if (this.#warned.has(reason)) return;
-    this.#warned.add(reason);
-    this.#warn(foreignText(peer, reason));
+  #answerRefresh(): void {
+    let answer = 'OK';
+    try {
+      this.reloadCertificates();
+    } catch (error) {
+      const part = error instanceof UnfitCertificates ? error.part : 'cert';
+      answer = refusalOf(part, this.#settings.tls!);
+      this.#warn(`The certificates stay as they were: ${reasonOf(error)}`);
+    }
+    sessions.answerRefresh(this.#service, answer);
   }
 
   #warn(text: string): void {
@@ -216,25 +254,32 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   #end(): void {
     if (this.#closed) return;
     this.#closed = true;
+    lookers.delete(this.#looker);
     if (this.#service >= 0) sessions.endService(this.#service);
     this.#service = -1;
     this.emit('close');
   }
 }
 
-function frontFor(owner: FrontOwner, settings: ServerSettings): Front {
-  if (settings.front === 'node') return new NetFront(owner, settings);
+function frontFor(owner: FrontOwner, settings: ServerSettings, gate: TlsGate | undefined): Front {
+  if (settings.front === 'node') return new NetFront(owner, settings, gate);
   return new NativeFront(owner, { ...settings, loops: settings.threads });
 }
 
-/** What is to be done about a client whose protocol is not served. */
-function foreignText(peer: string, reason: 'binary' | 'tls'): string {
-  const wrong = reason === 'tls' ? 'speaks TLS' : "speaks memcached's binary protocol";
-  const advice =
-    reason === 'tls'
-      ? 'Turn TLS off in that client'
-      : 'Set that client to the text protocol: memcached.sess_binary_protocol=Off and OPT_BINARY_PROTOCOL => false in PHP, binary=False in pylibmc, Protocol.TEXT in spymemcached; or serve both protocols (-B auto)';
-  return `${peer} ${wrong}, which is not served, and was disconnected. ${advice}`;
+/** What is to be done about a client that cannot be served; undefined: its end is no such thing. */
+function foreignText(peer: string, reason: DisconnectReason, detail = ''): string | undefined {
+  switch (reason) {
+    case 'tls':
+      return `${peer} speaks TLS, which is not served there, and was disconnected. Turn TLS off in that client, or give the server certificates (-Z, the option tls)`;
+    case 'binary':
+      return `${peer} speaks memcached's binary protocol, which is not served, and was disconnected. Set that client to the text protocol: memcached.sess_binary_protocol=Off and OPT_BINARY_PROTOCOL => false in PHP, binary=False in pylibmc, Protocol.TEXT in spymemcached; or serve both protocols (-B auto)`;
+    case 'plaintext':
+      return `${peer} does not speak TLS, which that address has, and was disconnected. Turn TLS on in that client, or listen on an address without it too (-l notls:ADDRESS)`;
+    case 'handshake':
+      return `${peer} was disconnected before it was served: ${detail}. Further handshakes that fail are counted (ssl_handshake_errors in stats)`;
+    default:
+      return undefined;
+  }
 }
 
 function noRoomText(code: string): string {

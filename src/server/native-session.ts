@@ -29,7 +29,24 @@ export interface NativeServiceOptions {
   verbosity: number;
   interfaces: string;
   socketPath: string;
+  /** Undefined: no address has TLS. */
+  tls: NativeTlsSettings | undefined;
 }
+
+/** What memcached's statistics say of TLS, in its words and numbers. */
+export interface NativeTlsSettings {
+  chainCert: string;
+  key: string;
+  caCert: string;
+  ciphers: string;
+  verifyMode: number;
+  keyFormat: number;
+  minVersion: string;
+  sessionCache: number;
+}
+
+/** How a handshake has ended: native/addon/session_binding.h. */
+export const Handshakes = { begun: 0, resumed: 1, failed: 2 } as const;
 
 /** What the replies of a session wait for: native/protocol/ack.h. */
 export const AckCode: Readonly<Record<AckLevel, number>> = { memory: 0, logged: 1, stored: 2 };
@@ -44,6 +61,14 @@ export interface NativeSessions {
   isServiceClosed(service: number): boolean;
   countRejected(service: number): void;
   countIdleKick(service: number): void;
+  /** `how`: one of {@link Handshakes}. */
+  countHandshake(service: number, how: number): void;
+  /** The server has begun to use certificates. */
+  countRefresh(service: number): void;
+  /** Whether a client has asked for other certificates; answerRefresh() has to follow. */
+  takeRefresh(service: number): boolean;
+  /** Answers the clients that have asked before takeRefresh(): with `OK`, or with this line. */
+  answerRefresh(service: number, line: string): void;
   /** The buffer with the replies of a call, until the next call. */
   output?: Buffer;
   /** `ack`: an {@link AckCode}, default `memory`. */

@@ -1,13 +1,17 @@
-/** The front over sockets of node:net. It works on every platform of Node, in one thread, that of its server. */
+/**
+ * The front over sockets of node:net. It works on every platform of Node, in one thread, that of its server, and has
+ * TLS: a connection of TLS is in its handshake first, and is served when that is done.
+ */
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { type Looker, lookers } from '../native/wake.ts';
-import type { AckLevel } from '../options.ts';
+import type { AckLevel, TlsVerify } from '../options.ts';
 import { Connection, type ConnectionOwner } from './connection.ts';
 import type { Front, FrontLimits, FrontOwner, ServerAddress } from './front.ts';
 import { type ListenOptions, listen, portFor } from './listen.ts';
-import { AckCode, ensureOutput, sessions } from './native-session.ts';
+import { AckCode, ensureOutput, Handshakes, sessions } from './native-session.ts';
 import type { Listener } from './settings.ts';
+import type { TlsGate } from './tls-gate.ts';
 
 const TOO_MANY = 'ERROR Too many open connections\r\n';
 /** The shortest interval between two checks of timeouts. */
@@ -20,6 +24,10 @@ export class NetFront implements Front {
   #state: 'new' | 'open' | 'closing' | 'closed' = 'new';
   #service = -1;
   readonly #servers: Server[] = [];
+  /** undefined: no address has TLS. */
+  readonly #gate: TlsGate | undefined;
+  /** Sockets whose handshake is not done. */
+  readonly #handshakes = new Set<Socket>();
   readonly #connections = new Set<Connection>();
   readonly #waiting = new Set<Connection>();
   // This thread was woken: by a commit, a load, or for another part.
@@ -52,13 +60,14 @@ export class NetFront implements Front {
     tick: () => this.#owner.tick?.(),
   } satisfies ConnectionOwner;
 
-  constructor(owner: FrontOwner, limits: FrontLimits & ListenOptions) {
+  constructor(owner: FrontOwner, limits: FrontLimits & ListenOptions, gate?: TlsGate) {
     this.#owner = owner;
     this.#limits = limits;
+    this.#gate = gate;
   }
 
   get connectionCount(): number {
-    return this.#connections.size;
+    return this.#connections.size + this.#handshakes.size;
   }
 
   // ---- beginning ----
@@ -66,7 +75,7 @@ export class NetFront implements Front {
   async listen(listener: Listener): Promise<void> {
     const { ack } = listener;
     const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) =>
-      this.#accept(socket, ack),
+      this.#accept(socket, listener),
     );
     if (!(await listen(server, listener, portFor(listener, this.addresses), this.#limits))) return;
     if (this.#state !== 'new') {
@@ -79,7 +88,7 @@ export class NetFront implements Front {
       this.addresses.push({ path: listener.path, ack });
     } else {
       const { address, port } = server.address() as AddressInfo;
-      this.addresses.push({ host: address, port, ack });
+      this.addresses.push({ host: address, port, ack, ...(listener.tls !== undefined && { tls: true }) });
     }
   }
 
@@ -102,21 +111,54 @@ export class NetFront implements Front {
 
   // ---- while open ----
 
-  #accept(socket: Socket, ack: AckLevel): void {
+  #accept(socket: Socket, listener: Listener): void {
     // Connections that came while the last address was being bound find no service yet.
     if (this.#state !== 'open') {
       socket.destroy();
       return;
     }
-    const [peer, listener] = endsOf(socket, this.addresses);
-    if (this.#connections.size >= this.#limits.maxConnections) {
-      sessions.countRejected(this.#service);
-      this.#owner.disconnected(peer, 'rejected');
-      socket.on('error', () => socket.destroy());
-      socket.end(TOO_MANY, () => socket.destroySoon());
-      socket.resume();
+    const verify = 'tls' in listener ? listener.tls : undefined;
+    const [peer, own] = endsOf(socket, this.addresses);
+    const open = (its: Socket): void => this.#open(its, peer, own, listener.ack);
+    if (this.connectionCount >= this.#limits.maxConnections) this.#refuse(socket, peer, verify !== undefined);
+    else if (verify === undefined) open(socket);
+    else this.#shakeHands(socket, peer, verify, open);
+  }
+
+  #refuse(socket: Socket, peer: string, isTls: boolean): void {
+    sessions.countRejected(this.#service);
+    this.#owner.disconnected(peer, 'rejected');
+    socket.on('error', () => socket.destroy());
+    // A client of TLS would read no words before its handshake.
+    if (isTls) {
+      socket.destroy();
       return;
     }
+    socket.end(TOO_MANY, () => socket.destroySoon());
+    socket.resume();
+  }
+
+  #shakeHands(socket: Socket, peer: string, verify: TlsVerify, open: (socket: Socket) => void): void {
+    this.#handshakes.add(socket);
+    socket.once('close', () => {
+      this.#handshakes.delete(socket);
+      this.#endIfGone();
+    });
+    this.#gate!.admit(socket, verify, {
+      secured: (secured, isResumed) => {
+        this.#handshakes.delete(socket);
+        sessions.countHandshake(this.#service, isResumed ? Handshakes.resumed : Handshakes.begun);
+        open(secured);
+      },
+      failed: (fault, reason) => {
+        if (this.#state === 'closed') return;
+        sessions.countHandshake(this.#service, Handshakes.failed);
+        this.#owner.disconnected(peer, fault, reason);
+      },
+    });
+  }
+
+  #open(socket: Socket, peer: string, listener: string, ack: AckLevel): void {
     const session = sessions.openSession(this.#service, peer, listener, AckCode[ack]);
     this.#connections.add(new Connection(this.#connectionOwner, socket, session, peer));
     this.#owner.connected(peer);
@@ -149,6 +191,7 @@ export class NetFront implements Front {
   async #close(timeoutMs: number): Promise<void> {
     this.#stopListening();
     for (const connection of [...this.#connections]) connection.shutDown();
+    for (const socket of this.#handshakes) socket.destroy();
     const timer = setTimeout(() => {
       for (const connection of this.#connections) connection.destroy();
     }, timeoutMs);
@@ -160,6 +203,7 @@ export class NetFront implements Front {
   destroy(): Promise<void> {
     this.#stopListening();
     for (const connection of this.#connections) connection.destroy();
+    for (const socket of this.#handshakes) socket.destroy();
     // Sockets report their end later; the last one ends this.
     this.#endIfGone();
     return this.#gone;
@@ -171,7 +215,7 @@ export class NetFront implements Front {
   }
 
   #endIfGone(): void {
-    if (this.#state !== 'closing' || this.#connections.size > 0) return;
+    if (this.#state !== 'closing' || this.connectionCount > 0) return;
     this.#state = 'closed';
     clearInterval(this.#sweep);
     lookers.delete(this.#looker);

@@ -1,17 +1,20 @@
 /** Options of a server: what may be given, what is assumed otherwise, and the only checks on it. */
-import { outOfRange } from '../errors.ts';
+import { misplaced, namingOptions, outOfRange } from '../errors.ts';
 import { OUTPUT_BYTES_CHOSEN_MIN, PORT_DEFAULT } from '../limits.ts';
 import {
   type AckLevel,
   type Checked,
   checkAck,
   checkAll,
+  type GivenAddress,
   hasLevel,
   levelsOf,
   SERVE_OPTIONS,
   type ServeFront,
   type ServeOptions,
   type ServeProtocol,
+  type TlsSettings,
+  type TlsVerify,
 } from '../options.ts';
 import { hasNativeFront, processorCount } from './native-front.ts';
 
@@ -33,7 +36,14 @@ export const MEMORY_ONLY: ServedCache = { ack: 'memory', highestAck: 'memory', l
 
 /** One address to listen on. */
 export type Listener =
-  | { readonly host: string; readonly port: number; readonly optional: boolean; readonly ack: AckLevel }
+  | {
+      readonly host: string;
+      readonly port: number;
+      readonly optional: boolean;
+      readonly ack: AckLevel;
+      /** What a client has to show there; undefined: there is no TLS. */
+      readonly tls?: TlsVerify | undefined;
+    }
   | { readonly path: string; readonly ack: AckLevel };
 
 /** Options after checking. */
@@ -47,6 +57,8 @@ export interface ServerSettings {
   readonly stallTimeoutMs: number;
   readonly backlog: number;
   readonly ack: AckLevel;
+  /** Undefined: no address has TLS. */
+  readonly tls: TlsSettings | undefined;
   readonly protocol: ServeProtocol;
   readonly testCommands: boolean;
   readonly disableFlushAll: boolean;
@@ -61,7 +73,7 @@ export interface ServerSettings {
 export function resolveServeOptions(given: ServeOptions | undefined, cache: ServedCache = MEMORY_ONLY): ServerSettings {
   const options = checkAll(SERVE_OPTIONS, 'options', given, () => 0);
   const ack = checkAck(given?.ack, cache.highestAck, cache.ack);
-  const front = frontOf(options.front, cache);
+  const front = frontOf(options.front, cache, options.tls !== undefined);
   const {
     pathMode,
     maxConnections,
@@ -86,6 +98,7 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
     stallTimeoutMs: stallTimeout,
     backlog,
     ack,
+    tls: options.tls,
     protocol,
     testCommands,
     disableFlushAll,
@@ -96,15 +109,21 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
   };
 }
 
-// Only its own thread may call the clock of a cache.
-function frontOf(given: ServeFront | '', { tick }: ServedCache): ServeFront {
-  const reason = !hasNativeFront() ? 'this platform has no other' : tick !== undefined ? 'the cache has a clock' : '';
+// Only its own thread may call the clock of a cache; and only JavaScript has node:tls.
+function frontOf(given: ServeFront | '', { tick }: ServedCache, hasTls: boolean): ServeFront {
+  const reason = !hasNativeFront()
+    ? 'this platform has no other'
+    : tick !== undefined
+      ? 'the cache has a clock'
+      : hasTls
+        ? 'it has TLS'
+        : '';
   if (given === 'native' && reason !== '') throw outOfRange('front', `'node', since ${reason}`, given);
   return given || (reason === '' ? 'native' : 'node');
 }
 
 function listenersOf(
-  { path, port: given, host: addresses }: Checked<typeof SERVE_OPTIONS>,
+  { path, port: given, host: addresses, tls: terms }: Checked<typeof SERVE_OPTIONS>,
   ack: AckLevel,
   highest: AckLevel,
 ): Listener[] {
@@ -116,10 +135,30 @@ function listenersOf(
         throw outOfRange('host', `at the level ${levelsOf(highest)}`, address.text);
       }
       const { host } = address;
-      listeners.push({ host, port: address.port ?? port, optional: false, ack: address.level ?? ack });
+      const tls = tlsOf(address, terms);
+      listeners.push({ host, port: address.port ?? port, optional: false, ack: address.level ?? ack, tls });
     }
   } else if (path === undefined || given !== undefined) {
-    listeners.push({ host: '127.0.0.1', port, optional: false, ack }, { host: '::1', port, optional: true, ack });
+    const tls = terms?.verify;
+    listeners.push(
+      { host: '127.0.0.1', port, optional: false, ack, tls },
+      { host: '::1', port, optional: true, ack, tls },
+    );
+  }
+  const asking = listeners.find((listener) => 'tls' in listener && (listener.tls ?? 'none') !== 'none');
+  if (asking !== undefined && terms?.ca === undefined) {
+    throw namingOptions(
+      misplaced,
+      (say) => `Expected ${say('tls.ca')} where clients show certificates: the file of those that may sign them`,
+    );
   }
   return listeners;
+}
+
+/** What clients have to show there; undefined: there is no TLS. */
+function tlsOf({ text, tls }: GivenAddress, terms: TlsSettings | undefined): TlsVerify | undefined {
+  if (terms === undefined && tls !== undefined) {
+    throw namingOptions(misplaced, (say) => `Expected ${say('tls')} beside ${text}: without it no address has TLS`);
+  }
+  return tls === 'off' ? undefined : (tls ?? terms?.verify);
 }

@@ -1,38 +1,51 @@
 // What memcached 1.6.45 answers, asked of `cairn serve` over TCP: every recorded case is a test. Those of the binary
-// protocol and those with meta commands are one over each front. Much of the time of a case is spent in waiting for
-// replies that must not come. So the files are played side by side, each against its own server, and the tests report
-// what came of it.
+// protocol and those with meta commands are one over each front, and over TLS. Much of the time of a case is spent
+// in waiting for replies that must not come. So the files are played side by side, each against its own server, and the
+// tests report what came of it.
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hasNativeFront } from '../../src/server/native-front.ts';
-import { type ServeProcess, startServe } from '../support/serve-process.ts';
+import { SERVER_TLS_FLAGS } from '../support/certificates.ts';
+import { startServe } from '../support/serve-process.ts';
+import { startTlsProxy } from '../support/tls-proxy.ts';
 import { transcripts } from './transcript-files.ts';
 import { playCase, show } from './transcripts/play.mjs';
 
 // The `l` of mg, and `la` of dumps.
 const ENV = { CAIRN_TRACK_ACCESS: 'true' };
-const plays = transcripts.flatMap(({ name, transcript }) =>
-  /^(binary|meta|pipelines)/.test(name) && hasNativeFront()
-    ? ['native', 'node'].map((front) => ({ name: `${name}, ${front} front`, transcript, flags: ['--front', front] }))
-    : [{ name, transcript, flags: [] }],
-);
+const plays = transcripts.flatMap(({ name, transcript }) => {
+  if (!/^(binary|meta|pipelines)/.test(name)) return [{ name, transcript, flags: [], isTls: false }];
+  const fronts = hasNativeFront() ? ['native', 'node'] : ['node'];
+  return [
+    ...fronts.map((front) => ({
+      ...{ name: `${name}, ${front} front`, transcript },
+      ...{ flags: ['--front', front], isTls: false },
+    })),
+    { name: `${name}, TLS`, transcript, flags: SERVER_TLS_FLAGS, isTls: true },
+  ];
+});
 
-const servers: ServeProcess[] = [];
+const servers: { stop(): unknown }[] = [];
 const results = new Map<string, Promise<string[]>>();
 
 beforeAll(async () => {
   await Promise.all(
-    plays.map(async ({ name, transcript, flags }) => {
-      const server = await startServe([...(transcript.start ?? []), ...flags], ENV);
-      servers.push(server);
+    plays.map(async ({ name, transcript, flags, isTls }) => {
+      const start = async (options: readonly string[] = []): Promise<{ port: number }> => {
+        const server = await startServe([...options, ...flags], ENV);
+        servers.push(server);
+        if (!isTls) return server;
+        const proxy = await startTlsProxy(server.port);
+        servers.push(proxy);
+        return proxy;
+      };
+      const server = await start(transcript.start);
       let previous: Promise<unknown> = Promise.resolve();
       for (const testCase of transcript.cases) {
         const result = previous.then(async () => {
           const problems: string[] = [];
           let steps = 0;
-          const { start } = testCase;
-          const own = start === undefined ? server : await startServe([...start, ...flags], ENV);
-          if (own !== server) servers.push(own);
+          const own = testCase.start === undefined ? server : await start(testCase.start);
           await playCase('127.0.0.1', own.port, transcript, testCase, undefined, (number, step, problem) => {
             steps++;
             if (problem === null) return;

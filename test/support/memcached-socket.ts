@@ -1,6 +1,7 @@
 // A plain socket that speaks to a memcached server: bytes out, and waits for what comes back.
 
 import { connect, type NetConnectOpts, type Socket } from 'node:net';
+import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 
 export class MemcachedSocket {
   readonly socket: Socket;
@@ -35,6 +36,18 @@ export class MemcachedSocket {
     return new Promise((resolve, reject) => {
       const target = typeof where === 'number' ? { host: '127.0.0.1', port: where } : { path: where };
       const socket = connect({ ...target, noDelay: true, allowHalfOpen: true, ...options } as NetConnectOpts, () => {
+        socket.off('error', reject);
+        resolve(new MemcachedSocket(socket));
+      });
+      socket.once('error', reject);
+    });
+  }
+
+  /** The same over TLS; the certificate of the server is not looked at. */
+  static secure(port: number, options: ConnectionOptions = {}): Promise<MemcachedSocket> {
+    return new Promise((resolve, reject) => {
+      const where = { host: '127.0.0.1', port, rejectUnauthorized: false };
+      const socket = connectTls({ ...where, ...options }, () => {
         socket.off('error', reject);
         resolve(new MemcachedSocket(socket));
       });

@@ -25,5 +25,6 @@ export function startTestService(cache: Cache, protocol: ServeProtocol = 'auto')
     verbosity: 0,
     interfaces: '',
     socketPath: '',
+    tls: undefined,
   })!;
 }

@@ -13,6 +13,7 @@ import * as kinds from '../kinds.ts';
 import type { AckLevel, ServeFront, ServeOptions, ServeProtocol } from '../types.ts';
 import { digits } from './flags.ts';
 import type { Rows } from './row.ts';
+import { tlsOptions } from './tls.ts';
 
 /** `serve`. */
 export const SERVE_OPTIONS = {
@@ -32,11 +33,11 @@ export const SERVE_OPTIONS = {
   host: {
     check: addresses,
     default: 'loopback',
-    doc: "addresses, each with its own port and level if given: `['127.0.0.1', 'memory:[::1]:11212']`",
+    doc: "addresses, each with its own port and level if given: `['127.0.0.1', 'memory:[::1]:11212']`; with `tls`, `notls:` in front is one without it",
     flag: {
       names: '-l, --listen <addr>',
       default: 'loopback',
-      doc: 'addresses, separated by commas, each with a port and a level if it needs them: `10.0.0.5,[::1]:11212,memory:127.0.0.1:11213`',
+      doc: 'addresses, separated by commas, each with a port and a level if it needs them: `10.0.0.5,[::1]:11212,memory:127.0.0.1:11213`; with `-Z`, `notls:` in front is one without TLS',
       read: (text) => text.split(',').map((host) => host.trim()),
     },
   },
@@ -61,6 +62,11 @@ export const SERVE_OPTIONS = {
       read: (text) => (/^0?[0-7]{1,3}$/.test(text) ? Number.parseInt(text, 8) : undefined),
       expected: 'an octal number up to 777',
     },
+  },
+  tls: {
+    check: tlsOptions,
+    default: 'none',
+    doc: 'TLS at the TCP addresses, with [these options](#tls)',
   },
   ack: {
     check: kinds.choice<AckLevel | ''>(['memory', 'logged', 'stored'], ''),
@@ -108,7 +114,7 @@ export const SERVE_OPTIONS = {
     flag: {
       names: '-o, --extended <list>',
       default: '',
-      doc: '`idle_timeout=SECONDS`: closes connections without a command for this time; memcached’s other names are known, and have no effect or are refused',
+      doc: '`idle_timeout=SECONDS`: closes connections without a command for this time; `ssl_...`: see [TLS](#tls); memcached’s other names are known, and have no effect or are refused',
     },
   },
   stallTimeout: {
@@ -184,12 +190,12 @@ export const SERVE_OPTIONS = {
   },
   front: {
     check: kinds.choice<ServeFront | ''>(['native', 'node'], ''),
-    default: "`'native'` on Linux, else `'node'`",
-    doc: "what serves connections: threads of the addon (`'native'`, on Linux), or the calling thread by node:net (`'node'`)",
+    default: "`'native'` on Linux without TLS, else `'node'`",
+    doc: "what serves connections: threads of the addon (`'native'`, on Linux, without TLS), or the calling thread by node:net (`'node'`)",
     flag: {
       names: '--front <kind>',
       default: 'native, where the system has it',
-      doc: '`native`: threads without JavaScript, on Linux; `node`: the main thread, by node:net',
+      doc: '`native`: threads without JavaScript, on Linux, without TLS; `node`: the main thread, by node:net',
     },
   },
 } as const satisfies Rows<ServeOptions>;

@@ -8,20 +8,54 @@ export type ServeFront = 'native' | 'node';
 /** The protocol of the clients that are served. */
 export type ServeProtocol = 'auto' | 'ascii' | 'binary';
 
+/** What a client has to show at an address of TLS. */
+export type TlsVerify = 'none' | 'request' | 'require';
+
+/** A version of TLS. */
+export type TlsVersion = 'TLSv1' | 'TLSv1.1' | 'TLSv1.2' | 'TLSv1.3';
+
+/** The option `tls` of `serve`. Its files are read when the server starts, and by `server.reloadCertificates()`. */
+export interface TlsOptions {
+  /** The file of the server's certificate, in PEM, with those that lead to its root behind it. */
+  cert: string;
+  /** The file of the certificate's private key. Default: that of `cert`. */
+  key?: string;
+  /** The form of the private key. Default `'pem'`. */
+  keyFormat?: 'pem' | 'der';
+  /** The file of the certificates, in PEM, that may sign those of clients. */
+  ca?: string;
+  /**
+   * `'require'`: a client must show a certificate that one of `ca` has signed. `'request'`: it need not have one, but a
+   * wrong one is refused. Default `'none'`: it is not asked. An address in `host` may differ.
+   */
+  verify?: TlsVerify;
+  /** A list of ciphers, as OpenSSL takes it. Default: that of Node. */
+  ciphers?: string;
+  /** The oldest version that is spoken. Default `'TLSv1.2'`. */
+  minVersion?: TlsVersion;
+  /** Gives clients tickets, with which they resume a session at less cost. Default false. */
+  sessionCache?: boolean;
+  /** Closes a connection whose handshake takes longer. Default 10 s. */
+  handshakeTimeout?: Duration;
+}
+
 /** The options of `serve`, all optional. */
 export interface ServeOptions {
   /** TCP port. Default 11211; 0: any free port, see `MemcachedServer.addresses`. */
   port?: number;
   /**
    * Addresses or names to listen on, each optionally with its own port (`'10.0.0.5:11212'`, `'[::1]:11212'`) and with
-   * its own level (see `ack`) in front (`'memory:127.0.0.1:11212'`). Default: loopback only, `127.0.0.1` and, if the
-   * machine has it, `::1`.
+   * its own level (see `ack`) in front (`'memory:127.0.0.1:11212'`). With `tls`, `notls:` in front is an address
+   * without it, `btls:` one that asks no client for a certificate, `mtls:` one that requires it. Default: loopback
+   * only, `127.0.0.1` and, if the machine has it, `::1`.
    */
   host?: string | readonly string[];
   /** Path of a unix socket to listen on. Turns TCP off unless `port` or `host` is given too. */
   path?: string;
   /** Permissions of the unix socket. Default 0o700. */
   pathMode?: number;
+  /** TLS at all TCP addresses; a unix socket has none. It is served by node:tls, in the calling thread. */
+  tls?: TlsOptions;
   /** The most connections; a further one gets `ERROR Too many open connections` and is closed. Default 1024. */
   maxConnections?: number;
   /**
