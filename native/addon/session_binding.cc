@@ -207,6 +207,20 @@ napi_value CountIdleKick(napi_env env, napi_callback_info info) {
   return Undefined(env);
 }
 
+// changeUnsent(service, before, now)
+napi_value ChangeUnsent(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  Service* service = arguments.part->servers.At(NumberOf(env, arguments.values[0]))->service.get();
+  service->ChangeUnsent(NumberOf(env, arguments.values[1]), NumberOf(env, arguments.values[2]));
+  return Undefined(env);
+}
+
+napi_value CountOutputDrop(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  arguments.part->servers.At(NumberOf(env, arguments.values[0]))->service->CountOutputDrop();
+  return Undefined(env);
+}
+
 // countHandshake(service, how)
 napi_value CountHandshake(napi_env env, napi_callback_info info) {
   Arguments arguments = Read(env, info);
@@ -351,6 +365,8 @@ void InitSessionBinding(Napi::Env env, Napi::Object exports) {
   AddFunction(env, exports, "isServiceClosed", IsServiceClosed);
   AddFunction(env, exports, "countRejected", CountRejected);
   AddFunction(env, exports, "countIdleKick", CountIdleKick);
+  AddFunction(env, exports, "changeUnsent", ChangeUnsent);
+  AddFunction(env, exports, "countOutputDrop", CountOutputDrop);
   AddFunction(env, exports, "countHandshake", CountHandshake);
   AddFunction(env, exports, "countRefresh", CountRefresh);
   AddFunction(env, exports, "takeRefresh", TakeRefresh);

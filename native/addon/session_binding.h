@@ -12,6 +12,8 @@
 //                                                   time at the latest
 //   setOutput(buffer)                               where replies are put from now on
 //   countRejected(service), countIdleKick(service), isServiceClosed(service), endService(service)
+//   changeUnsent(service, before, now)              the bytes of replies that one client has not taken
+//   countOutputDrop(service)                        a client was disconnected for them
 //   countHandshake(service, how), countRefresh(service)
 //                                                   of TLS; how: a HandshakeEnd
 //   takeRefresh(service) -> boolean                 a client has asked for other certificates, and the thread was woken

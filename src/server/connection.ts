@@ -41,6 +41,8 @@ export interface ConnectionOwner {
   readonly coarseNow: number;
   /** The connection waits, or no longer waits; a waiting one is continued when the thread is woken. */
   setWaiting(connection: Connection, waits: boolean): void;
+  /** The replies that the client has not taken use these bytes. May drop() connections, also this one. */
+  countUnsent(connection: Connection, bytes: number, hasTaken: boolean): void;
   connectionClosed(connection: Connection): void;
   /** To be called before the session is fed or continued: moves the cache's time, where its maker gave a clock. */
   tick(): void;
@@ -54,7 +56,7 @@ export interface ConnectionTimeouts {
 }
 
 /** Why a connection was closed before its end: it took too long, or speaks a protocol that is not served. */
-export type Fault = 'idle' | 'stalled' | 'binary' | 'tls';
+export type Fault = 'idle' | 'stalled' | 'output' | 'binary' | 'tls';
 
 const NOTHING: Buffer = Buffer.alloc(0);
 /** The most bytes of requests that a connection is fed before other connections get their turn. */
@@ -92,6 +94,7 @@ export class Connection {
   #endingAt = -1;
   readonly #flushed = (error?: Error | null): void => {
     this.#resuming = false;
+    this.#countUnsent();
     // The client takes no replies: the next write would fail as well.
     if (error) {
       this.destroy();
@@ -126,6 +129,7 @@ export class Connection {
       owner.tick();
       this.#act(sessions.feedSession(this.#session, chunk, socket.writableLength), waited);
     });
+    socket.on('drain', () => this.#countUnsent());
     socket.on('end', () => this.shutDown());
     // A broken connection is closed; there is nothing to report.
     socket.on('error', () => this.destroy());
@@ -153,9 +157,16 @@ export class Connection {
     this.#socket.destroy();
   }
 
+  /** Closes at once; {@link fault} says why. */
+  drop(fault: Fault): void {
+    this.fault = fault;
+    this.destroy();
+  }
+
   /** Destroys the connection if it has taken too long; {@link fault} says why. */
   checkTimeouts(now: number, timeouts: ConnectionTimeouts): void {
     if (this.fault !== undefined || this.#socket.destroyed) return;
+    this.#countUnsent();
     const since = (then: number): number => now - then;
     if (this.#endingAt >= 0) {
       if (since(this.#endingAt) < (this.#socket.writableLength === 0 ? LINGER_MS : timeouts.stallMs)) return;
@@ -164,7 +175,7 @@ export class Connection {
     } else if (this.#stoppedAt >= 0) {
       if (since(this.#stoppedAt) < timeouts.stallMs) return;
       this.fault = 'stalled';
-    } else if (this.#takesNothing(now, timeouts.stallMs)) {
+    } else if (since(this.#leftAt) >= timeouts.stallMs) {
       this.fault = 'stalled';
     } else if (this.#isInLargeRequest) {
       if (since(this.#activeAt) < timeouts.stallMs) return;
@@ -177,15 +188,15 @@ export class Connection {
     this.destroy();
   }
 
-  // Replies wait, and none of their bytes has left for a time.
-  #takesNothing(now: number, stallMs: number): boolean {
-    const { writableLength, bytesWritten } = this.#socket;
+  #countUnsent(): void {
+    const { writableLength, bytesWritten, destroyed } = this.#socket;
     const left = bytesWritten - writableLength;
-    if (writableLength === 0 || left !== this.#leftBytes) {
+    const hasTaken = writableLength === 0 || left !== this.#leftBytes;
+    if (hasTaken) {
       this.#leftBytes = left;
-      this.#leftAt = now;
+      this.#leftAt = this.#owner.coarseNow;
     }
-    return now - this.#leftAt >= stallMs;
+    this.#owner.countUnsent(this, destroyed ? 0 : writableLength, hasTaken);
   }
 
   // Acts on the result of a native call.
@@ -195,8 +206,11 @@ export class Connection {
     if ((flags & FLAG_SLOWED) !== 0 && this.#slowed === undefined) {
       this.#slowed = setTimeout(this.#waited, sessions.continueIn(this.#session));
     }
-    if (result >= FLAGS_RANGE) this.#write((result - flags) / FLAGS_RANGE, (flags & FLAG_OVERFLOW) !== 0);
-    // The system may refuse a write at once.
+    if (result >= FLAGS_RANGE) {
+      this.#write((result - flags) / FLAGS_RANGE, (flags & FLAG_OVERFLOW) !== 0);
+      this.#countUnsent();
+    }
+    // The system may refuse a write at once, and the front may have dropped this connection.
     if (this.#socket.destroyed) {
       this.#releaseSession();
       return;
@@ -305,6 +319,7 @@ export class Connection {
 
   #close(): void {
     this.#releaseSession();
+    this.#owner.countUnsent(this, 0, true);
     this.#owner.connectionClosed(this);
   }
 }

@@ -68,6 +68,8 @@ export interface FrontLimits {
   /** 0: none. */
   readonly idleTimeoutMs: number;
   readonly stallTimeoutMs: number;
+  /** Of replies that clients have not taken; undefined: there is no limit of note. */
+  readonly outputBytesMax?: number;
 }
 
 export interface Front {

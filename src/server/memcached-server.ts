@@ -192,7 +192,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       version: MEMCACHED_VERSION,
       cairnVersion: version,
       itemBytesMax: settings.itemBytesMax,
-      outputBytesMax: settings.front === 'native' ? settings.outputBytesMax : 0,
+      outputBytesMax: settings.outputBytesMax,
       protocol: ProtocolCode[settings.protocol],
       testCommands: Number(settings.testCommands),
       disableFlushAll: Number(settings.disableFlushAll),

@@ -56,8 +56,6 @@ const LOOK_MS = 100;
 export interface NativeFrontOptions extends FrontLimits, ListenOptions {
   /** Threads that serve clients, beside the one that accepts them. */
   readonly loops: number;
-  /** Of replies that clients have not taken; default: 1 GiB. */
-  readonly outputBytesMax?: number;
 }
 
 /** Whether this platform has it. */

@@ -11,7 +11,7 @@ export interface NativeServiceOptions {
   version: string;
   cairnVersion: string;
   itemBytesMax: number;
-  /** 0: the front has no such limit. */
+  /** For `stats`; 0: the front has no such limit. */
   outputBytesMax: number;
   /** A {@link ProtocolCode}. */
   protocol: number;
@@ -61,6 +61,9 @@ export interface NativeSessions {
   isServiceClosed(service: number): boolean;
   countRejected(service: number): void;
   countIdleKick(service: number): void;
+  /** The bytes of replies that one client has not taken, before and now. */
+  changeUnsent(service: number, before: number, now: number): void;
+  countOutputDrop(service: number): void;
   /** `how`: one of {@link Handshakes}. */
   countHandshake(service: number, how: number): void;
   /** The server has begun to use certificates. */

@@ -10,6 +10,7 @@ import { Connection, type ConnectionOwner } from './connection.ts';
 import type { Front, FrontLimits, FrontOwner, ServerAddress } from './front.ts';
 import { type ListenOptions, listen, portFor } from './listen.ts';
 import { AckCode, ensureOutput, Handshakes, sessions } from './native-session.ts';
+import { type BudgetOwner, OutputBudget } from './output-budget.ts';
 import type { Listener } from './settings.ts';
 import type { TlsGate } from './tls-gate.ts';
 
@@ -36,6 +37,7 @@ export class NetFront implements Front {
       for (const connection of [...this.#waiting]) connection.proceed();
     },
   };
+  readonly #budget: OutputBudget<Connection>;
   #sweep: NodeJS.Timeout | undefined;
   #sweepMs = SWEEP_MS;
   #sweptAt = 0;
@@ -51,6 +53,7 @@ export class NetFront implements Front {
       if (waits) this.#waiting.add(connection);
       else this.#waiting.delete(connection);
     },
+    countUnsent: (connection, bytes, hasTaken) => this.#budget.count(connection, bytes, hasTaken),
     connectionClosed: (connection) => {
       this.#connections.delete(connection);
       // First: a listener may throw.
@@ -64,6 +67,14 @@ export class NetFront implements Front {
     this.#owner = owner;
     this.#limits = limits;
     this.#gate = gate;
+    const budgetOwner: BudgetOwner<Connection> = {
+      changed: (before, now) => sessions.changeUnsent(this.#service, before, now),
+      drop: (connection) => {
+        sessions.countOutputDrop(this.#service);
+        connection.drop('output');
+      },
+    };
+    this.#budget = new OutputBudget(budgetOwner, limits.outputBytesMax ?? Number.POSITIVE_INFINITY);
   }
 
   get connectionCount(): number {

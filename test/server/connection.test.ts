@@ -48,6 +48,7 @@ test('the stall timeout counts from the last bytes that a client took, not from 
   const owner = {
     coarseNow: 0,
     setWaiting() {},
+    countUnsent() {},
     tick() {},
     connectionClosed: (connection: Connection) => closed.push(connection),
   };

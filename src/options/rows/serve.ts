@@ -88,7 +88,7 @@ export const SERVE_OPTIONS = {
   maxOutput: {
     check: kinds.size({ without: 0, min: OUTPUT_BYTES_MIN }),
     default: '1/4 of `maxMemory`, at least 16 MiB and 4 x `maxItemSize`',
-    doc: 'memory for replies that clients have not taken yet; beyond it, those are disconnected that have taken nothing for the longest time. For the native front',
+    doc: 'memory for replies that clients have not taken yet; beyond it, those are disconnected that have taken nothing for the longest time',
     flag: {
       names: '--output-limit <size>',
       default: 'from `-m`',

@@ -61,7 +61,7 @@ export interface ServeOptions {
   /**
    * The memory for replies that clients have not taken yet, of all clients together. Beyond it, clients are
    * disconnected, first those that have taken nothing for the longest time. Default: a quarter of `maxMemory`, at least
-   * 16 MiB and 4 times `maxItemSize`. For `front: 'native'`.
+   * 16 MiB and 4 times `maxItemSize`.
    */
   maxOutput?: Size;
   /** memcached's item size: key, value, client flags and about 60 bytes. 1kb to 1gb, default 1mb. */
