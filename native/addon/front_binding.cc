@@ -1,6 +1,7 @@
 #include "addon/front_binding.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -65,7 +66,10 @@ Napi::Value ListenFront(const Napi::CallbackInfo& info) {
   SocketEnd end;
   const auto ack = static_cast<Ack>(NumberOf(info[2]));
   CHECK(ack <= Ack::kStored);
-  const int error = FrontOf(info)->Listen(address, ack, &end);
+  std::optional<Protocols> protocols;
+  if (const Napi::Value protocol = given.Get("protocol"); protocol.IsNumber())
+    protocols = static_cast<Protocols>(NumberOf(protocol));
+  const int error = FrontOf(info)->Listen(address, ack, &end, protocols);
   if (error != 0) return Napi::Number::New(env, error);
   Napi::Array result = Napi::Array::New(env, 2);
   result[0u] = Napi::String::New(env, end.host());

@@ -1,8 +1,9 @@
 // The native front, where there is one (Linux): the exports are missing elsewhere.
 //
 //   makeFront(options) -> front                a number; connectionsMax, idleTimeoutMs, stallTimeoutMs, loops
-//   listenFront(front, address, ack) -> result address: { path, pathMode } or { host, port }, and backlog; result: the
-//                                              number of the system's error, or [host, port], '' of a unix socket
+//   listenFront(front, address, ack) -> result address: { path, pathMode } or { host, port }, backlog, and protocol, a
+//                                              Protocols, if it has its own; result: the number of the system's
+//                                              error, or [host, port], '' of a unix socket
 //   serveFront(front, service) -> number       of the system's error; 0: it serves
 //   closeFront(front, atOnce)
 //   lookAtFront(front, events) -> boolean      the front is gone; the events are put into the array

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -68,15 +69,17 @@ class SessionPart final : public EnvironmentPart {
   std::string overflow;
 };
 
+constexpr size_t kArgumentsMax = 5;
+
 struct Arguments {
   Environment* environment = nullptr;
   SessionPart* part = nullptr;
-  napi_value values[4] = {};
+  napi_value values[kArgumentsMax] = {};
 };
 
 Arguments Read(napi_env env, napi_callback_info info) {
   Arguments arguments;
-  size_t count = 4;
+  size_t count = kArgumentsMax;
   void* data = nullptr;
   CHECK(napi_get_cb_info(env, info, &count, arguments.values, nullptr, &data) == napi_ok);
   arguments.environment = static_cast<Environment*>(data);
@@ -261,12 +264,15 @@ napi_value AnswerRefresh(napi_env env, napi_callback_info info) {
   return Undefined(env);
 }
 
-// openSession(service, peer, listener, ack) -> number.
+// openSession(service, peer, listener, ack, protocol) -> number.
 napi_value MakeSession(napi_env env, napi_callback_info info) {
   Arguments arguments = Read(env, info);
   Server* server = arguments.part->servers.At(NumberOf(env, arguments.values[0]));
+  std::optional<Protocols> protocols;
+  if (uint32_t protocol; napi_get_value_uint32(env, arguments.values[4], &protocol) == napi_ok)
+    protocols = static_cast<Protocols>(protocol);
   auto names = std::make_shared<const ConnectionNames>(
-      ConnectionNames{StringOf(env, arguments.values[1]), StringOf(env, arguments.values[2])});
+      ConnectionNames{StringOf(env, arguments.values[1]), StringOf(env, arguments.values[2]), protocols});
   uint32_t number = 0;
   if (napi_get_value_uint32(env, arguments.values[3], &number) != napi_ok) number = 0;
   const auto ack = static_cast<Ack>(number);

@@ -1,8 +1,9 @@
 // Sessions for fronts written in TypeScript: bytes of a socket in, bytes for it out, one call per chunk.
 //
 //   startService(handle, options) -> service        a server over a cache; holds the cache until endService
-//   openSession(service, peer, listener, ack) -> session
-//                                                   ack: what replies wait for, an Ack
+//   openSession(service, peer, listener, ack, protocol) -> session
+//                                                   ack: what replies wait for, an Ack; protocol: a Protocols, if
+//                                                   its listener has its own
 //   feedSession(session, chunk, backlog) -> result
 //   continueSession(session, backlog) -> result     output has left, or the thread was woken
 //   endSession(session, backlog) -> result          the client sends no more, or is asked to come to an end

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,14 +38,15 @@ namespace cairn {
 class Session;
 class Workbench;
 
-// The two ends of a connection, for `stats conns`.
+// Which protocols are served. kAuto: a client tells by its first byte.
+enum class Protocols : uint8_t { kAuto, kAscii, kBinary };
+
+// The two ends of a connection, for `stats conns`, and what is served at the listener's.
 struct ConnectionNames {
   std::string peer;
   std::string listener;
+  std::optional<Protocols> protocols = {};  // without it: the server's
 };
-
-// Which protocols are served. kAuto: a client tells by its first byte.
-enum class Protocols : uint8_t { kAuto, kAscii, kBinary };
 
 class Service {
  public:

@@ -67,7 +67,7 @@ void Session::Begin(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
 void Session::LookAtFirst(char byte) {
   constexpr char kTlsHandshake = '\x16';
   has_begun_ = true;
-  const Protocols protocols = service_->options().protocols;
+  const Protocols protocols = names_->protocols.value_or(service_->options().protocols);
   if (byte == kTlsHandshake) {
     foreign_ = Foreign::kTls;
   } else if (byte == kBinaryRequestMagic && protocols == Protocols::kAscii) {

@@ -36,7 +36,7 @@ Front::~Front() {
   for (const auto& loop : shared_.loops) loop->Join();
 }
 
-int Front::Listen(const ListenAddress& address, Ack ack, SocketEnd* end) {
+int Front::Listen(const ListenAddress& address, Ack ack, SocketEnd* end, std::optional<Protocols> protocols) {
   if (is_stopping_.load(std::memory_order_relaxed)) return EBADF;
   Fd socket;
   if (const int error = ListenOn(address, &socket, end); error != 0) return error;
@@ -44,7 +44,7 @@ int Front::Listen(const ListenAddress& address, Ack ack, SocketEnd* end) {
     if (!address.path.empty()) unlink(address.path.c_str());
     return EMFILE;
   }
-  listeners_.push_back({std::move(socket), ack, address.path, end->is_any() ? std::string() : end->name()});
+  listeners_.push_back({std::move(socket), ack, protocols, address.path, end->is_any() ? std::string() : end->name()});
   Listener* listener = &listeners_.back();
   epoll_event event = {.events = EPOLLIN, .data = {.ptr = listener}};
   return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener->socket.get(), &event) == 0 ? 0 : errno;
@@ -187,7 +187,8 @@ void Front::Admit(Listener* listener, Service* service, Fd socket, const SocketE
     SocketEnd own;
     if (getsockname(socket.get(), reinterpret_cast<sockaddr*>(&own.address), &own.bytes) == 0) own_name = own.name();
   }
-  auto names = std::make_shared<const ConnectionNames>(ConnectionNames{peer.name(), std::move(own_name)});
+  auto names =
+      std::make_shared<const ConnectionNames>(ConnectionNames{peer.name(), std::move(own_name), listener->protocols});
   const bool is_rejected = connection_count() >= limits_.connections_max;
   if (is_rejected) {
     service->CountRejected();

@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,8 +52,9 @@ class Front {
   Front(const Front&) = delete;
   Front& operator=(const Front&) = delete;
 
-  // Listens on one more address. 0, or the number of the system's error.
-  int Listen(const ListenAddress& address, Ack ack, SocketEnd* end);
+  // Listens on one more address. `protocols`: served there; without them, those of the service. 0, or the number of the
+  // system's error.
+  int Listen(const ListenAddress& address, Ack ack, SocketEnd* end, std::optional<Protocols> protocols = {});
   // From now on serves clients with sessions of this service. 0, or the number of the system's error.
   int Serve(Service* service, CachePointer cache);
   // Stops listening, answers complete requests, and closes the connections. kGone is told when all are gone.
@@ -72,6 +74,7 @@ class Front {
   struct Listener {
     Fd socket;
     Ack ack;
+    std::optional<Protocols> protocols;
     std::string path;  // of a unix socket
     std::string name;  // of its end; empty: each connection has another
     void Close();

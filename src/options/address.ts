@@ -1,7 +1,7 @@
 /** Addresses to listen on, as `serve` and the command line take them: `memory:[::1]:11212`. */
 import { outOfRange, show, wrongType } from '../errors.ts';
 import type { Check } from './kinds.ts';
-import type { AckLevel, TlsVerify } from './types.ts';
+import type { AckLevel, ServeProtocol, TlsVerify } from './types.ts';
 
 /** An address that was given, in its parts. */
 export interface GivenAddress {
@@ -10,6 +10,8 @@ export interface GivenAddress {
   readonly level: AckLevel | undefined;
   /** What is said about TLS there; undefined: nothing, so that it is as elsewhere. */
   readonly tls: 'off' | TlsVerify | undefined;
+  /** What is served there; undefined: what is served elsewhere. */
+  readonly protocol: ServeProtocol | undefined;
   readonly host: string;
   readonly port: number | undefined;
 }
@@ -23,31 +25,38 @@ export const addresses: Check<GivenAddress[] | undefined> = (given, name) => {
   return texts.map((text) => addressOf(text, name));
 };
 
-/** What may stand in front of an address, each once: its level, and its TLS by memcached's names. */
-const PREFIX = /^(memory|logged|stored|notls|btls|mtls):(?!\d{1,5}$)(.+)$/;
+/** What may stand in front of an address: a level, or one of memcached's prefixes. */
+const PREFIX =
+  /^(?:(?<level>memory|logged|stored)|(?<tls>notls|btls|mtls)|proto\[(?<protocol>\w*)\]|(?<tag>tag)\[[^\]]*\]):(?!\d{1,5}$)(?<rest>.+)$/;
 const TLS: Readonly<Record<string, 'off' | TlsVerify>> = { notls: 'off', btls: 'none', mtls: 'require' };
+const PROTOCOLS: Readonly<Record<string, ServeProtocol>> = {
+  auto: 'auto',
+  negotiating: 'auto',
+  ascii: 'ascii',
+  binary: 'binary',
+};
 
 /**
- * `host`, `host:port` or `[v6 address]:port`, with prefixes in front or without; a v6 address without a port may stand
- * without its brackets. `memory:11211` is a machine of that name.
+ * `host`, `host:port` or `[v6 address]:port`, with prefixes in front or without, each kind once, in any order; a v6
+ * address without a port may stand without its brackets. `memory:11211` is a machine of that name. A tag, by which
+ * memcached's proxy tells listeners apart, has no meaning here.
  */
 function addressOf(text: unknown, name: string): GivenAddress {
   if (typeof text !== 'string') throw wrongType(name, 'a string', text);
   let address = text;
-  let level: AckLevel | undefined;
-  let tls: GivenAddress['tls'];
-  for (;;) {
-    const [, prefix = '', rest] = PREFIX.exec(address) ?? [];
-    if (rest === undefined) break;
-    const isTls = prefix in TLS;
-    if ((isTls ? tls : level) !== undefined) {
-      throw outOfRange(name, `an address with one ${isTls ? 'word about TLS' : 'level'}`, text);
-    }
-    if (isTls) tls = TLS[prefix];
-    else level = prefix as AckLevel;
+  const prefixes: Record<string, string> = {};
+  for (let found = PREFIX.exec(address); found !== null; found = PREFIX.exec(address)) {
+    const { rest = '', ...kinds } = found.groups!;
+    const [kind, word] = Object.entries(kinds).find(([, each]) => each !== undefined)!;
+    if (kind in prefixes) throw outOfRange(name, `an address with one prefix of a kind`, text);
+    prefixes[kind] = word!;
     address = rest;
   }
-  const parts = { text, level, tls };
+  const { level, tls = '', protocol } = prefixes;
+  if (protocol !== undefined && !Object.hasOwn(PROTOCOLS, protocol)) {
+    throw outOfRange(name, 'an address with proto[ascii], proto[binary] or proto[auto]', text);
+  }
+  const parts = { text, level: level as AckLevel | undefined, tls: TLS[tls], protocol: PROTOCOLS[protocol ?? ''] };
   const match = /^(?:\[([^[\]]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/.exec(address);
   if (match === null) {
     if (/^[0-9a-fA-F:.]*:[0-9a-fA-F:.%\w]*$/.test(address) && address.split(':').length > 2) {

@@ -10,7 +10,7 @@ import { holdAwake, type Looker, lookers } from '../native/wake.ts';
 import { native } from '../native.ts';
 import type { DisconnectReason, Front, FrontLimits, FrontOwner, ServerAddress } from './front.ts';
 import { type ListenOptions, listenError, portFor, removeStaleSocket } from './listen.ts';
-import { AckCode, sessions } from './native-session.ts';
+import { AckCode, protocolCodeOf, sessions } from './native-session.ts';
 import type { Listener } from './settings.ts';
 
 interface NativeAddress {
@@ -19,6 +19,7 @@ interface NativeAddress {
   host?: string;
   port?: number;
   backlog: number;
+  protocol?: number | undefined;
 }
 
 interface FrontExports {
@@ -99,7 +100,7 @@ export class NativeFront implements Front {
   async listen(listener: Listener): Promise<void> {
     const { ack } = listener;
     const { backlog, pathMode } = this.#options;
-    const address: NativeAddress = { backlog };
+    const address: NativeAddress = { backlog, protocol: protocolCodeOf(listener) };
     if ('path' in listener) {
       await removeStaleSocket(listener.path);
       Object.assign(address, { path: listener.path, pathMode });

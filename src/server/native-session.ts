@@ -4,6 +4,7 @@
  */
 import { type NativeHandle, native } from '../native.ts';
 import type { AckLevel, ServeProtocol } from '../options.ts';
+import type { Listener } from './settings.ts';
 
 /** The options of a service; the numbers and texts below `disableDumping` are for `stats` only. */
 export interface NativeServiceOptions {
@@ -54,6 +55,12 @@ export const AckCode: Readonly<Record<AckLevel, number>> = { memory: 0, logged: 
 /** Which clients are served: native/protocol/service.h. */
 export const ProtocolCode: Readonly<Record<ServeProtocol, number>> = { auto: 0, ascii: 1, binary: 2 };
 
+/** Of a listener with its own protocol; undefined: it has that of the server. */
+export function protocolCodeOf(listener: Listener): number | undefined {
+  const protocol = 'protocol' in listener ? listener.protocol : undefined;
+  return protocol && ProtocolCode[protocol];
+}
+
 /** The functions of the binding. */
 export interface NativeSessions {
   startService(handle: NativeHandle, options: NativeServiceOptions): number | undefined;
@@ -74,8 +81,8 @@ export interface NativeSessions {
   answerRefresh(service: number, line: string): void;
   /** The buffer with the replies of a call, until the next call. */
   output?: Buffer;
-  /** `ack`: an {@link AckCode}, default `memory`. */
-  openSession(service: number, peer: string, listener: string, ack?: number): number;
+  /** `ack`: an {@link AckCode}, default `memory`; `protocol`: a {@link ProtocolCode}, default that of the service. */
+  openSession(service: number, peer: string, listener: string, ack?: number, protocol?: number): number;
   closeSession(session: number): void;
   setOutput(buffer: Uint8Array): void;
   takeOutput(): Buffer | undefined;

@@ -5,11 +5,11 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { type Looker, lookers } from '../native/wake.ts';
-import type { AckLevel, TlsVerify } from '../options.ts';
+import type { TlsVerify } from '../options.ts';
 import { Connection, type ConnectionOwner } from './connection.ts';
 import type { Front, FrontLimits, FrontOwner, ServerAddress } from './front.ts';
 import { type ListenOptions, listen, portFor } from './listen.ts';
-import { AckCode, ensureOutput, Handshakes, sessions } from './native-session.ts';
+import { AckCode, ensureOutput, Handshakes, protocolCodeOf, sessions } from './native-session.ts';
 import { type BudgetOwner, OutputBudget } from './output-budget.ts';
 import type { Listener } from './settings.ts';
 import type { TlsGate } from './tls-gate.ts';
@@ -130,7 +130,7 @@ export class NetFront implements Front {
     }
     const verify = 'tls' in listener ? listener.tls : undefined;
     const [peer, own] = endsOf(socket, this.addresses);
-    const open = (its: Socket): void => this.#open(its, peer, own, listener.ack);
+    const open = (its: Socket): void => this.#open(its, peer, own, listener);
     if (this.connectionCount >= this.#limits.maxConnections) this.#refuse(socket, peer, verify !== undefined);
     else if (verify === undefined) open(socket);
     else this.#shakeHands(socket, peer, verify, open);
@@ -169,8 +169,9 @@ export class NetFront implements Front {
     });
   }
 
-  #open(socket: Socket, peer: string, listener: string, ack: AckLevel): void {
-    const session = sessions.openSession(this.#service, peer, listener, AckCode[ack]);
+  #open(socket: Socket, peer: string, own: string, listener: Listener): void {
+    const protocol = protocolCodeOf(listener);
+    const session = sessions.openSession(this.#service, peer, own, AckCode[listener.ack], protocol);
     this.#connections.add(new Connection(this.#connectionOwner, socket, session, peer));
     this.#owner.connected(peer);
   }

@@ -43,6 +43,8 @@ export type Listener =
       readonly ack: AckLevel;
       /** What a client has to show there; undefined: there is no TLS. */
       readonly tls?: TlsVerify | undefined;
+      /** Undefined: that of the server. */
+      readonly protocol?: ServeProtocol | undefined;
     }
   | { readonly path: string; readonly ack: AckLevel };
 
@@ -134,9 +136,9 @@ function listenersOf(
       if (address.level !== undefined && !hasLevel(address.level, highest)) {
         throw outOfRange('host', `at the level ${levelsOf(highest)}`, address.text);
       }
-      const { host } = address;
+      const { host, protocol } = address;
       const tls = tlsOf(address, terms);
-      listeners.push({ host, port: address.port ?? port, optional: false, ack: address.level ?? ack, tls });
+      listeners.push({ host, port: address.port ?? port, optional: false, ack: address.level ?? ack, tls, protocol });
     }
   } else if (path === undefined || given !== undefined) {
     const tls = terms?.verify;

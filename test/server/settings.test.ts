@@ -53,6 +53,30 @@ describe('where a server listens', () => {
     expect(of({ host: 'logged' })).toEqual([tcp('logged', 11211, 'logged')]);
     expect(listeners({ host: 'memory:10.0.0.5' })).toEqual([tcp('10.0.0.5')]);
   });
+
+  test("memcached's prefixes are for one listener, in any order, each kind once", () => {
+    const of = (...host: string[]) => resolveServeOptions({ host, tls: { cert: 'c', ca: 'a' } }).listeners;
+    const tls = (host: string, verify: string | undefined, protocol?: string, port = 11211) => ({
+      ...tcp(host, port),
+      ...{ tls: verify, protocol },
+    });
+    expect(of('::1', 'notls:[::1]:5', 'mtls:box', 'btls:10.0.0.5:6')).toEqual([
+      ...[tls('::1', 'none'), tls('::1', undefined, undefined, 5), tls('box', 'require')],
+      tls('10.0.0.5', 'none', undefined, 6),
+    ]);
+    expect(of('proto[ascii]:notls:a:5', 'tag[x1]:memory:proto[binary]:[::1]', 'proto[negotiating]:a')).toEqual([
+      ...[tls('a', undefined, 'ascii', 5), tls('::1', 'none', 'binary'), tls('a', 'none', 'auto')],
+    ]);
+    const wrong = (host: string, message: RegExp) =>
+      expect(() => of(host)).toThrow(withCode('ERR_INVALID_ARGUMENT', message));
+    wrong('notls:mtls:a', /^Expected host to be an address with one prefix of a kind, got "notls:mtls:a"$/);
+    wrong('tag[a]:tag[b]:x', /one prefix of a kind/);
+    wrong('proto[proxy]:a', /proto\[ascii\], proto\[binary\] or proto\[auto\]/);
+    wrong('proto[constructor]:a', /proto\[ascii\]/);
+    wrong('prot[ascii]:a', /an address, a name, or one of them with a port/);
+    // Machines may be called so.
+    expect(listeners({ host: ['notls:5', 'tag'] })).toEqual([tcp('notls', 5), tcp('tag')]);
+  });
 });
 
 describe('options that are wrong are refused by name', () => {

@@ -395,6 +395,8 @@ describe('the certificates', () => {
     await expect(cache.listen({ port: 0, host: 'notls:127.0.0.1' })).rejects.toThrow(
       'Expected tls beside notls:127.0.0.1: without it no address has TLS',
     );
-    await expect(cache.listen({ host: 'notls:mtls:127.0.0.1', tls: SERVER_TLS })).rejects.toThrow('one word about TLS');
+    await expect(cache.listen({ host: 'notls:mtls:127.0.0.1', tls: SERVER_TLS })).rejects.toThrow(
+      'one prefix of a kind',
+    );
   });
 });

@@ -33,12 +33,12 @@ export const SERVE_OPTIONS = {
   host: {
     check: addresses,
     default: 'loopback',
-    doc: "addresses, each with its own port and level if given: `['127.0.0.1', 'memory:[::1]:11212']`; with `tls`, `notls:` in front is one without it",
+    doc: "addresses, each with its own port and level if given: `['127.0.0.1', 'memory:[::1]:11212']`; more [prefixes](cli.md#addresses)",
     flag: {
       names: '-l, --listen <addr>',
       default: 'loopback',
-      doc: 'addresses, separated by commas, each with a port and a level if it needs them: `10.0.0.5,[::1]:11212,memory:127.0.0.1:11213`; with `-Z`, `notls:` in front is one without TLS',
-      read: (text) => text.split(',').map((host) => host.trim()),
+      doc: 'addresses, separated by commas or given by several `-l`, each with a port and a level if it needs them: `10.0.0.5,[::1]:11212,memory:127.0.0.1:11213`; more [prefixes](#addresses)',
+      read: (text) => text.split(/[,;]/).map((host) => host.trim()),
     },
   },
   path: {

@@ -46,8 +46,8 @@ export interface ServeOptions {
   /**
    * Addresses or names to listen on, each optionally with its own port (`'10.0.0.5:11212'`, `'[::1]:11212'`) and with
    * its own level (see `ack`) in front (`'memory:127.0.0.1:11212'`). With `tls`, `notls:` in front is an address
-   * without it, `btls:` one that asks no client for a certificate, `mtls:` one that requires it. Default: loopback
-   * only, `127.0.0.1` and, if the machine has it, `::1`.
+   * without it, `btls:` one that asks no client for a certificate, `mtls:` one that requires it. `proto[ascii]:` and
+   * `proto[binary]:` serve one protocol there. Default: loopback only, `127.0.0.1` and, if the machine has it, `::1`.
    */
   host?: string | readonly string[];
   /** Path of a unix socket to listen on. Turns TCP off unless `port` or `host` is given too. */
